@@ -1,0 +1,66 @@
+/* The backend table: what a device must do to execute plans. Implemented by reference/ (double, naive), cpu/ (float)
+ * and, as a shared object, kernels/ (CUDA). No allocation happens inside run(). */
+#ifndef DESCENT_BACKEND_BACKEND_H
+#define DESCENT_BACKEND_BACKEND_H
+
+#include "backend/plan.h"
+
+struct backend_device;  /* an opened device */
+struct backend_program; /* a compiled plan: every buffer allocated, every algorithm chosen */
+
+struct backend {
+  const char *name; /* "cpu" */
+
+  /* Opens device `ordinal` with at most `threads` threads (0: one per usable core). */
+  descent_status (*open)(int ordinal, int threads, struct backend_device **device);
+  void (*close)(struct backend_device *device);
+  /* One line for people, valid while the device is open. */
+  const char *(*describe)(const struct backend_device *device);
+
+  /* False, with the reason as the last error, when the device cannot execute this op. */
+  bool (*supports)(const struct backend_device *device, const struct plan *plan, const struct plan_op *op);
+
+  /* Allocates and zeroes every buffer. `plan` is borrowed until release. ERROR_MEMORY names the size asked for. */
+  descent_status (*compile)(struct backend_device *device, const struct plan *plan, struct backend_program **program);
+  void (*release)(struct backend_program *program);
+
+  /* Points a PLAN_SOURCE buffer at `rows` rows of host memory, borrowed until the next bind or release; NULL unbinds.
+   */
+  descent_status (*bind)(struct backend_program *program, int buffer, const void *data, int64_t rows);
+
+  /* Executes ops [range.first, range.first + range.count) once for each of the steps, in order. */
+  descent_status (*run)(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                        int64_t n_steps);
+
+  /* Executes only the matrix product of a dense op, on `rows` rows, `repeat` times; its output buffer is left
+   * unspecified. For bench. */
+  descent_status (*run_product)(struct backend_program *program, int op, int64_t rows, int repeat);
+
+  /* Copies `count` elements from or to element `offset` of a buffer that is not PLAN_SOURCE, converting between the
+   * host's `type` and the device's own. Synchronises. ERROR_ARGUMENT outside the buffer. */
+  descent_status (*read)(struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                         enum plan_type type, void *data);
+  descent_status (*write)(struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                          enum plan_type type, const void *data);
+
+  descent_status (*synchronise)(struct backend_program *program);
+  int64_t (*memory)(const struct backend_program *program); /* bytes held */
+
+  /* Measures the ceilings of this device now: flops per second of a large product in `precision`, bytes per second of a
+   * large copy (read plus written). */
+  descent_status (*measure)(struct backend_device *device, descent_precision precision, double *flops,
+                            double *bandwidth);
+};
+
+extern const struct backend backend_reference;
+extern const struct backend backend_cpu;
+
+/* The public device: a backend, its opened device, and why "auto" chose it. registry.c */
+struct descent_device {
+  const struct backend *backend;
+  struct backend_device *device;
+  char name[32];
+  char note[256];
+};
+
+#endif

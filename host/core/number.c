@@ -1,0 +1,83 @@
+/* Decimal text to double without the locale: digits gathered exactly where that suffices, strtod in the C locale
+ * otherwise. */
+#include "core/number.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_blank(char c) { return c == ' ' || c == '\t'; }
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+static locale_t c_locale;
+static pthread_once_t c_locale_once = PTHREAD_ONCE_INIT;
+static void make_c_locale(void) { c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0); }
+
+static bool parse_slowly(const char *text, size_t length, double *value) {
+  char copy[512]; /* longer than any decimal expansion that decides a double's last bit in practice */
+  if (length >= sizeof copy) return false;
+  memcpy(copy, text, length);
+  copy[length] = 0;
+  pthread_once(&c_locale_once, make_c_locale);
+  char *end;
+  *value = c_locale ? strtod_l(copy, &end, c_locale) : strtod(copy, &end);
+  return end == copy + length;
+}
+
+bool number_parse(const char *text, size_t length, double *value) {
+  static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                  1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+  while (length && is_blank(*text)) text++, length--;
+  while (length && is_blank(text[length - 1])) length--;
+  const char *p = text, *end = text + length;
+  bool negative = p < end && *p == '-';
+  if (p < end && (*p == '-' || *p == '+')) p++;
+  if (p == end) return false;
+  if (!is_digit(*p) && *p != '.') { /* only the special words may begin otherwise */
+    size_t rest = (size_t)(end - p);
+    if (!((rest == 3 && (!strncasecmp(p, "nan", 3) || !strncasecmp(p, "inf", 3))) ||
+          (rest == 8 && !strncasecmp(p, "infinity", 8))))
+      return false;
+    return parse_slowly(text, length, value);
+  }
+  if (end - p > 1 && p[0] == '0' && (p[1] == 'x' || p[1] == 'X')) return false;
+
+  uint64_t mantissa = 0;
+  int digits = 0, exponent = 0;
+  bool any = false;
+  for (; p < end && is_digit(*p); p++, any = true)
+    if (mantissa || *p != '0') mantissa = digits < 19 ? mantissa * 10 + (uint64_t)(*p - '0') : mantissa, digits++;
+  if (p < end && *p == '.')
+    for (p++; p < end && is_digit(*p); p++, any = true, exponent--)
+      if (mantissa || *p != '0') mantissa = digits < 19 ? mantissa * 10 + (uint64_t)(*p - '0') : mantissa, digits++;
+  if (!any) return false;
+  if (p < end && (*p == 'e' || *p == 'E')) {
+    p++;
+    bool minus = p < end && *p == '-';
+    if (p < end && (*p == '-' || *p == '+')) p++;
+    if (p == end) return false;
+    int written = 0;
+    for (; p < end && is_digit(*p); p++)
+      if (written < 100000) written = written * 10 + (*p - '0');
+    exponent += minus ? -written : written;
+  }
+  if (p != end) return false;
+  /* Mantissa and power both exact in double: one correctly rounded operation (Clinger 1990). */
+  if (digits <= 19 && mantissa < UINT64_C(1) << 53 && exponent >= -22 && exponent <= 22) {
+    double magnitude = exponent < 0 ? (double)mantissa / powers[-exponent] : (double)mantissa * powers[exponent];
+    *value = negative ? -magnitude : magnitude;
+    return true;
+  }
+  return parse_slowly(text, length, value);
+}
+
+bool number_parse_integer(const char *text, int64_t *value) {
+  char *end;
+  errno = 0;
+  long long parsed = strtoll(text, &end, 10);
+  if (end == text || *end || errno) return false;
+  *value = parsed;
+  return true;
+}

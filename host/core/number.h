@@ -1,0 +1,17 @@
+/* Numbers as text, independent of the locale. */
+#ifndef DESCENT_CORE_NUMBER_H
+#define DESCENT_CORE_NUMBER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Parses all of text[0 .. length) as a decimal number, [+-]digits[.digits][e[+-]digits], surrounding blanks allowed.
+ * Correctly rounded to double. "nan", "inf", "infinity" in any case parse too (the caller decides); hexadecimal, empty
+ * text and trailing characters do not. */
+bool number_parse(const char *text, size_t length, double *value);
+
+/* Parses all of `text` as a decimal integer. */
+bool number_parse_integer(const char *text, int64_t *value);
+
+#endif

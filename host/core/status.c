@@ -1,0 +1,66 @@
+/* Status codes, the thread-local error text, and allocation that reports what it asked for. */
+#include "core/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static _Thread_local char last_error[1024];
+
+descent_status status_set(descent_status status, const char *format, ...) {
+  /* An argument may be the old text itself: format aside first. */
+  char text[sizeof last_error];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  memcpy(last_error, text, sizeof text);
+  return status;
+}
+
+const char *descent_last_error(void) { return last_error; }
+
+const char *descent_status_text(descent_status status) {
+  static const char *const texts[] = {
+#define STATUS_TEXT(name, text) text,
+      DESCENT_STATUS_MAP(STATUS_TEXT)
+#undef STATUS_TEXT
+  };
+  return (unsigned)status < sizeof texts / sizeof *texts ? texts[status] : "unknown status";
+}
+
+bool size_product(int64_t a, int64_t b, int64_t *product) {
+  return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, product);
+}
+
+/* What the kernel says it can still give, or INT64_MAX when it does not say. Allocation itself often succeeds far
+ * beyond that and the process is killed on first touch. */
+static int64_t memory_available(void) {
+  FILE *file = fopen("/proc/meminfo", "r");
+  if (!file) return INT64_MAX;
+  char line[128];
+  long long kilobytes = -1;
+  while (kilobytes < 0 && fgets(line, sizeof line, file))
+    if (sscanf(line, "MemAvailable: %lld kB", &kilobytes) != 1) kilobytes = -1;
+  fclose(file);
+  return kilobytes < 0 ? INT64_MAX : (int64_t)kilobytes * 1024;
+}
+
+void *memory_allocate(int64_t count, size_t size, const char *what) {
+  int64_t bytes;
+  if (count == 0) count = 1;
+  if (!size_product(count, (int64_t)size, &bytes) || bytes > INT64_MAX - 64) {
+    status_set(DESCENT_ERROR_MEMORY, "cannot allocate %lld x %zu bytes for %s", (long long)count, size, what);
+    return NULL;
+  }
+  enum { ASK_ABOVE = 64 << 20 };
+  size_t rounded = ((size_t)bytes + 63) / 64 * 64;
+  void *memory = bytes > ASK_ABOVE && bytes > memory_available() ? NULL : aligned_alloc(64, rounded);
+  if (!memory) {
+    status_set(DESCENT_ERROR_MEMORY, "cannot allocate %.3g GB for %s", (double)bytes * 1e-9, what);
+    return NULL;
+  }
+  memset(memory, 0, rounded);
+  return memory;
+}

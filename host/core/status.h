@@ -1,0 +1,25 @@
+/* Status codes and this thread's last error. Every failing function sets the text where it knows most, once. */
+#ifndef DESCENT_CORE_STATUS_H
+#define DESCENT_CORE_STATUS_H
+
+#include <descent/descent.h>
+
+/* Sets this thread's error text (truncated to 1023 bytes) and returns `status`: `return status_set(DESCENT_...,
+ * "...")`. */
+descent_status status_set(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Evaluates to the failure and leaves the function through its `done` label; `status` is the local that holds it. */
+#define TRY(expression)                  \
+  do {                                   \
+    status = (expression);               \
+    if (status != DESCENT_OK) goto done; \
+  } while (0)
+
+/* product = a * b; false when it overflows or either is negative. */
+bool size_product(int64_t a, int64_t b, int64_t *product);
+
+/* calloc of count elements of `size` bytes, 64-byte aligned; NULL with the error set ("cannot allocate 12.3 GB for X").
+ * Freed by free(). A count of 0 gives one element. */
+void *memory_allocate(int64_t count, size_t size, const char *what);
+
+#endif

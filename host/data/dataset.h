@@ -1,0 +1,54 @@
+/* The dataset in memory: raw float32 rows, targets, names; views share the storage. Knows nothing of networks. */
+#ifndef DESCENT_DATA_DATASET_H
+#define DESCENT_DATA_DATASET_H
+
+#include <descent/descent.h>
+
+/* Shared by a dataset and the views split from it; freed with the last of them. */
+struct dataset_storage {
+  int references;       /* changed with __atomic builtins */
+  const float *X;       /* (rows, inputs) */
+  const float *y;       /* (rows, targets) or NULL; class index for classifiers */
+  const float *weights; /* (rows) or NULL */
+  int64_t rows, inputs, targets, classes;
+  descent_task task;
+  char **input_names;      /* (inputs) or NULL */
+  char *target_name;       /* or NULL */
+  char **class_names;      /* (classes) or NULL */
+  void *owned_X, *owned_y; /* what free() releases; NULL when borrowed */
+};
+
+struct descent_dataset {
+  struct dataset_storage *storage;
+  int64_t *index; /* (rows) rows of the storage in ascending order; NULL: all of them */
+  int64_t rows;
+};
+
+/* Storage row of view row `row`. */
+static inline int64_t dataset_source_row(const descent_dataset *dataset, int64_t row) {
+  return dataset->index ? dataset->index[row] : row;
+}
+
+/* What a reader must match: filled from a network by descent_dataset_read so that readers need not know networks. */
+struct dataset_schema {
+  int64_t inputs;
+  const char *const *input_names; /* or NULL: by position */
+  const char *target_name;        /* or NULL */
+  const char *const *class_names; /* or NULL */
+  int64_t classes;
+  descent_task task;
+};
+
+/* One reader per format: fills a fresh storage (references 1). `schema` may be NULL. */
+descent_status csv_read(const char *path, const descent_dataset_options *options, const struct dataset_schema *schema,
+                        struct dataset_storage **storage);
+void dataset_storage_release(struct dataset_storage *storage);
+
+/* Per input: shift and scale such that (x - shift) * scale is normalised; a constant feature gets scale 1. Accumulated
+ * in double (Welford). shift, scale: (inputs). */
+descent_status preprocess_fit_inputs(const descent_dataset *dataset, descent_normalize kind, float *shift,
+                                     float *scale);
+/* The same for the targets, standardised: shift, scale (targets). */
+descent_status preprocess_fit_targets(const descent_dataset *dataset, float *shift, float *scale);
+
+#endif

@@ -1,0 +1,30 @@
+/* The network in host memory: shape, one flat parameter buffer, preprocessing, names. */
+#ifndef DESCENT_MODEL_NETWORK_H
+#define DESCENT_MODEL_NETWORK_H
+
+#include "backend/plan.h"
+
+struct network_layer {
+  int64_t n_in, n_out;
+  descent_activation activation;
+  struct plan_segment at; /* where W and b lie in `parameters` */
+};
+
+struct descent_network {
+  int64_t inputs;
+  int32_t n_layers;
+  struct network_layer *layers; /* (n_layers); layers[l-1] is layer l of the mathematics */
+  descent_loss loss;
+  float *parameters;    /* (n_parameters) flat, gaps zero; see plan_segment */
+  int64_t n_parameters; /* gaps included */
+  descent_normalize normalize;
+  float *shift, *scale;     /* (inputs): (x - shift) * scale; 0 and 1 without normalisation */
+  float *y_shift, *y_scale; /* (outputs): regression targets in training are (y - y_shift) * y_scale; 0 and 1 */
+  char **input_names;       /* (inputs) or NULL */
+  char *target_name;        /* or NULL */
+  char **class_names;       /* (classes) or NULL */
+  int64_t classes;          /* 2, K, or 0 for regression */
+  char *provenance;         /* or NULL */
+};
+
+#endif

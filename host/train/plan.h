@@ -1,0 +1,31 @@
+/* Building the plan of a network's training and evaluation, and what its operations cost. */
+#ifndef DESCENT_TRAIN_PLAN_H
+#define DESCENT_TRAIN_PLAN_H
+
+#include "backend/plan.h"
+#include "model/network.h"
+
+/* Numbers of the buffers that the host binds, reads and writes. */
+struct plan_handles {
+  int source_X, source_y, source_w, source_index;
+  int shift, scale, y_shift, y_scale, class_weight;
+  int parameters, gradients, moment1, moment2; /* moments PLAN_NONE where the optimizer has none */
+  int scalars, layer_statistics;
+  int X, y, w, P;
+};
+
+/* Builds the plan for steps of at most `batch` rows. `options` NULL: evaluate and predict ranges only (no gradients, no
+ * optimizer state; train ranges empty). Class weights are part of the plan when the options ask for any. Borrows
+ * nothing. */
+descent_status plan_build(const descent_network *network, const descent_train_options *options, int64_t batch,
+                          struct plan **plan, struct plan_handles *handles);
+void plan_free(struct plan *plan);
+
+/* "dense_forward layer 2"; into text. */
+void plan_op_name(const struct plan_op *op, char *text, size_t size);
+
+/* Least work of an op on `rows` rows: floating-point operations and bytes moved (float32: each input read once, each
+ * output written once). */
+void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t rows, double *flops, double *bytes);
+
+#endif

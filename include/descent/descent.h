@@ -1,0 +1,491 @@
+/* Descent: training of feed-forward (fully connected) networks.
+ *
+ * This is the only public header. It reads from the simple to the advanced: status, names, devices, networks,
+ * datasets, training, evaluation and prediction, then the tools that check and measure the engine itself.
+ *
+ * Conventions, true of every function unless its own comment says otherwise:
+ * - A function that can fail returns `descent_status`; DESCENT_OK is 0. On failure outputs are left untouched and
+ *   descent_last_error() describes what happened on this thread.
+ * - Matrices are row-major, one example per row. Sizes are counts of elements, never bytes.
+ * - An option struct is filled by its ..._INIT macro first; its `size` lets later versions add members at the end.
+ * - `create`, `open`, `read`, `load` and `split` return objects that the matching `free` or `close` releases;
+ *   freeing NULL does nothing.
+ * - Distinct objects may be used from distinct threads at the same time; one object from one thread at a time.
+ * - The library keeps no state of its own but the thread-local error text, never prints, exits or aborts. One
+ *   process-wide effect: opening a CPU device tells the BLAS library to use one thread, since the device runs
+ *   products in parallel itself.
+ */
+#ifndef DESCENT_DESCENT_H
+#define DESCENT_DESCENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(DESCENT_BUILDING) && defined(__GNUC__)
+#define DESCENT_API __attribute__((visibility("default")))
+#else
+#define DESCENT_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DESCENT_VERSION_MAJOR 0
+#define DESCENT_VERSION_MINOR 1
+#define DESCENT_VERSION_PATCH 0
+#define DESCENT_VERSION "0.1.0"
+
+/* ---- status ---------------------------------------------------------------------------------------------------- */
+
+/* X(name, text) in numeric order from 0. */
+#define DESCENT_STATUS_MAP(X)            \
+  X(OK, "ok")                            \
+  X(ERROR_MEMORY, "out of memory")       \
+  X(ERROR_ARGUMENT, "invalid argument")  \
+  X(ERROR_READ, "cannot read")           \
+  X(ERROR_WRITE, "cannot write")         \
+  X(ERROR_DATA, "bad data")              \
+  X(ERROR_MODEL, "bad model file")       \
+  X(ERROR_DEVICE, "device error")        \
+  X(ERROR_UNSUPPORTED, "not supported")  \
+  X(ERROR_DIVERGED, "training diverged") \
+  X(ERROR_INTERNAL, "internal error")
+
+typedef enum descent_status {
+#define DESCENT_STATUS_ENUM(name, text) DESCENT_##name,
+  DESCENT_STATUS_MAP(DESCENT_STATUS_ENUM)
+#undef DESCENT_STATUS_ENUM
+} descent_status;
+
+/* The fixed text of a status; never NULL. */
+DESCENT_API const char *descent_status_text(descent_status status);
+
+/* One line about the last failure on this thread: what, where, the offending value, what to do. Valid until the next
+ * failing call on this thread; "" when nothing has failed. */
+DESCENT_API const char *descent_last_error(void);
+
+/* The library's version and what was built in, e.g. "0.1.0 (cpu: OpenBLAS 0.3.21; cuda: not built)". Static. */
+DESCENT_API const char *descent_version(void);
+
+/* ---- the terms of the field -------------------------------------------------------------------------------------
+ * X(NAME, "name", ...) tables; ..._name() gives the lower-case name, ..._parse() reads it back
+ * (DESCENT_ERROR_ARGUMENT, with the list of known names, for any other text). */
+
+/* g(z). gelu is the exact one, z Phi(z) (Hendrycks and Gimpel 2016); silu is z sigmoid(z); leaky_relu has slope 0.01
+ * below zero (PyTorch's default). */
+#define DESCENT_ACTIVATION_MAP(X) \
+  X(IDENTITY, "identity")         \
+  X(SIGMOID, "sigmoid")           \
+  X(TANH, "tanh")                 \
+  X(RELU, "relu")                 \
+  X(LEAKY_RELU, "leaky_relu")     \
+  X(GELU, "gelu")                 \
+  X(SILU, "silu")
+
+/* Losses per example, from the output layer's values. The cross-entropies take logits z (the output activation is
+ * identity) and are computed in their stable form.
+ *   binary_cross_entropy   1 output:  softplus(z) - y z                  = -[y log a + (1-y) log(1-a)], a = sigmoid(z)
+ *   softmax_cross_entropy  K outputs: logsumexp(z) - z[y]                = -log softmax(z)[y]
+ *   mean_squared_error     K outputs: mean_k (a_k - y_k)^2 */
+#define DESCENT_LOSS_MAP(X)                         \
+  X(BINARY_CROSS_ENTROPY, "binary_cross_entropy")   \
+  X(SOFTMAX_CROSS_ENTROPY, "softmax_cross_entropy") \
+  X(MEAN_SQUARED_ERROR, "mean_squared_error")
+
+/* Initial weights (biases start at 0). With fan_in = n_{l-1}, fan_out = n_l the variance is
+ *   xavier  2 / (fan_in + fan_out)  (Glorot and Bengio 2010)    he  2 / fan_in  (He et al. 2015)
+ *   lecun   1 / fan_in              (LeCun et al. 1998)
+ * auto: he_normal before relu, leaky_relu, gelu and silu; xavier_uniform before the others. */
+#define DESCENT_INIT_MAP(X)           \
+  X(AUTO, "auto")                     \
+  X(XAVIER_UNIFORM, "xavier_uniform") \
+  X(XAVIER_NORMAL, "xavier_normal")   \
+  X(HE_UNIFORM, "he_uniform")         \
+  X(HE_NORMAL, "he_normal")           \
+  X(LECUN_UNIFORM, "lecun_uniform")   \
+  X(LECUN_NORMAL, "lecun_normal")
+
+/* Per input feature, fitted on the training rows: standard (x - mean) / standard deviation (of the population),
+ * minmax (x - min) / (max - min), none. A constant feature is only shifted. */
+#define DESCENT_NORMALIZE_MAP(X) X(NONE, "none") X(STANDARD, "standard") X(MINMAX, "minmax")
+
+/* Update rules, as PyTorch defines them. gd is plain gradient descent, w -= alpha dJ/dw; sgd adds momentum (and
+ * Nesterov's form); rmsprop (Hinton 2012); adam (Kingma and Ba 2015); adamw (Loshchilov and Hutter 2019). */
+#define DESCENT_OPTIMIZER_MAP(X) X(GD, "gd") X(SGD, "sgd") X(RMSPROP, "rmsprop") X(ADAM, "adam") X(ADAMW, "adamw")
+
+#define DESCENT_SCHEDULE_MAP(X) \
+  X(CONSTANT, "constant")       \
+  X(STEP, "step")               \
+  X(EXPONENTIAL, "exponential") \
+  X(COSINE, "cosine")           \
+  X(PLATEAU, "plateau")
+
+#define DESCENT_TASK_MAP(X) X(AUTO, "auto") X(BINARY, "binary") X(CLASSES, "classes") X(REGRESSION, "regression")
+
+#define DESCENT_PRECISION_MAP(X) X(FP32, "fp32") X(TF32, "tf32") X(BF16, "bf16")
+
+#define DESCENT_DECLARE_TERM(type, PREFIX, MAP)                        \
+  DESCENT_API const char *descent_##type##_name(descent_##type value); \
+  DESCENT_API descent_status descent_##type##_parse(const char *text, descent_##type *value);
+
+#define DESCENT_ENUM_ACTIVATION(NAME, text) DESCENT_ACTIVATION_##NAME,
+#define DESCENT_ENUM_LOSS(NAME, text) DESCENT_LOSS_##NAME,
+#define DESCENT_ENUM_INIT(NAME, text) DESCENT_INIT_##NAME,
+#define DESCENT_ENUM_NORMALIZE(NAME, text) DESCENT_NORMALIZE_##NAME,
+#define DESCENT_ENUM_OPTIMIZER(NAME, text) DESCENT_OPTIMIZER_##NAME,
+#define DESCENT_ENUM_SCHEDULE(NAME, text) DESCENT_SCHEDULE_##NAME,
+#define DESCENT_ENUM_TASK(NAME, text) DESCENT_TASK_##NAME,
+#define DESCENT_ENUM_PRECISION(NAME, text) DESCENT_PRECISION_##NAME,
+
+typedef enum { DESCENT_ACTIVATION_MAP(DESCENT_ENUM_ACTIVATION) } descent_activation;
+typedef enum { DESCENT_LOSS_MAP(DESCENT_ENUM_LOSS) } descent_loss;
+typedef enum { DESCENT_INIT_MAP(DESCENT_ENUM_INIT) } descent_init;
+typedef enum { DESCENT_NORMALIZE_MAP(DESCENT_ENUM_NORMALIZE) } descent_normalize;
+typedef enum { DESCENT_OPTIMIZER_MAP(DESCENT_ENUM_OPTIMIZER) } descent_optimizer;
+typedef enum { DESCENT_SCHEDULE_MAP(DESCENT_ENUM_SCHEDULE) } descent_schedule;
+typedef enum { DESCENT_TASK_MAP(DESCENT_ENUM_TASK) } descent_task;
+typedef enum { DESCENT_PRECISION_MAP(DESCENT_ENUM_PRECISION) } descent_precision;
+
+/* X(type, its table): every term, for whoever wants to list them. */
+#define DESCENT_TERM_MAP(X)                         \
+  X(activation, ACTIVATION, DESCENT_ACTIVATION_MAP) \
+  X(loss, LOSS, DESCENT_LOSS_MAP)                   \
+  X(init, INIT, DESCENT_INIT_MAP)                   \
+  X(normalize, NORMALIZE, DESCENT_NORMALIZE_MAP)    \
+  X(optimizer, OPTIMIZER, DESCENT_OPTIMIZER_MAP)    \
+  X(schedule, SCHEDULE, DESCENT_SCHEDULE_MAP)       \
+  X(task, TASK, DESCENT_TASK_MAP)                   \
+  X(precision, PRECISION, DESCENT_PRECISION_MAP)
+DESCENT_TERM_MAP(DESCENT_DECLARE_TERM)
+#undef DESCENT_DECLARE_TERM
+
+/* ---- devices ---------------------------------------------------------------------------------------------------- */
+
+typedef struct descent_device descent_device;
+
+/* Opens a device: "cpu" (float32, the embedded default), "reference" (float64, naive: the oracle of the tests),
+ * "cuda" or "cuda:<i>" (a GPU), "auto" (a GPU when one can be used, otherwise the CPU). `threads` (0 = one per core
+ * this process may run on, at most 256) applies to the CPU. ERROR_ARGUMENT for an unknown name, ERROR_DEVICE when the
+ * device cannot be used. */
+DESCENT_API descent_status descent_device_open(const char *name, int threads, descent_device **device);
+DESCENT_API void descent_device_close(descent_device *device);
+
+/* One line: kind, model, threads, instruction set, BLAS. Valid until the device is closed. */
+DESCENT_API const char *descent_device_description(const descent_device *device);
+/* "cpu", "reference", "cuda:0", ... */
+DESCENT_API const char *descent_device_name(const descent_device *device);
+/* Why "auto" did not take a GPU, or "" when it did or was not asked to. */
+DESCENT_API const char *descent_device_note(const descent_device *device);
+
+/* ---- datasets ----------------------------------------------------------------------------------------------------
+ * Rows of float32 features X (rows, inputs), targets y (rows, targets) and optionally weights (rows). For the tasks
+ * binary and classes y has one column that holds the class index 0 .. classes-1 as a float. */
+
+typedef struct descent_dataset descent_dataset;
+typedef struct descent_network descent_network;
+
+typedef struct descent_dataset_options {
+  size_t size;
+  const char *target; /* column name, or 0-based index as text (negative: from the end); NULL: no target */
+  descent_task task;  /* auto: text or at most 20 distinct integers are classes (2: binary), else regression */
+  char delimiter;     /* 0: detected among , ; tab | */
+  int header;         /* 1 yes, 0 no, -1 detected: a first row without numbers above numbers is a header */
+  /* Take features, their order and the class names from this network: columns are matched by name when the network
+   * and the file have names, otherwise by position. A missing column is ERROR_DATA naming it. Unknown columns are
+   * ignored. With `target` NULL the network's own target column is used if the file has it. Borrowed for the call. */
+  const descent_network *like;
+} descent_dataset_options;
+#define DESCENT_DATASET_OPTIONS_INIT \
+  { sizeof(descent_dataset_options), NULL, DESCENT_TASK_AUTO, 0, -1, NULL }
+
+/* Reads a CSV file (RFC 4180; comma, semicolon, tab or bar; quotes; CR LF; UTF-8 with or without byte-order mark) into
+ * memory. Every cell of a feature column must be a finite number. ERROR_READ, or ERROR_DATA with file:line, column and
+ * value. */
+DESCENT_API descent_status descent_dataset_read(const char *path, const descent_dataset_options *options,
+                                                descent_dataset **dataset);
+
+/* Wraps the caller's memory without copying: X (rows, inputs), y (rows, targets) or NULL, weights (rows) or NULL, all
+ * borrowed until the dataset and every view split from it are freed. `classes` is K for task classes, 2 for binary,
+ * ignored for regression; `targets` is 1 unless the task is regression. ERROR_ARGUMENT for sizes below 1, a class index
+ * out of range, a non-finite value or a negative weight. */
+DESCENT_API descent_status descent_dataset_create(const float *X, const float *y, const float *weights, int64_t rows,
+                                                  int64_t inputs, int64_t targets, descent_task task, int64_t classes,
+                                                  descent_dataset **dataset);
+DESCENT_API void descent_dataset_free(descent_dataset *dataset);
+
+/* Splits rows at random (by seed) into two views that share the storage: `held_out` has round(fraction * rows) rows,
+ * for tasks with classes that share of each class. 0 < fraction < 1; ERROR_DATA when either side would be empty.
+ * The parent may be freed before the views. Both views list their rows in ascending order of the parent. */
+DESCENT_API descent_status descent_dataset_split(const descent_dataset *dataset, double fraction, uint64_t seed,
+                                                 descent_dataset **kept, descent_dataset **held_out);
+
+DESCENT_API int64_t descent_dataset_rows(const descent_dataset *dataset);
+DESCENT_API int64_t descent_dataset_inputs(const descent_dataset *dataset);
+DESCENT_API int64_t descent_dataset_targets(const descent_dataset *dataset); /* 0 without a target */
+DESCENT_API descent_task descent_dataset_task(const descent_dataset *dataset);
+DESCENT_API int64_t descent_dataset_classes(const descent_dataset *dataset); /* 0 for regression */
+/* Names; NULL when there is none or the index is out of range. Valid while the dataset lives. */
+DESCENT_API const char *descent_dataset_input_name(const descent_dataset *dataset, int64_t input);
+DESCENT_API const char *descent_dataset_target_name(const descent_dataset *dataset);
+DESCENT_API const char *descent_dataset_class_name(const descent_dataset *dataset, int64_t class_index);
+/* Rows of this class in this view; 0 when out of range. */
+DESCENT_API int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t class_index);
+/* Copies row `row` of X (inputs floats), raw as read; ERROR_ARGUMENT when out of range. */
+DESCENT_API descent_status descent_dataset_row(const descent_dataset *dataset, int64_t row, float *X);
+/* The targets of row `row` (targets floats: class index or values). */
+DESCENT_API descent_status descent_dataset_target(const descent_dataset *dataset, int64_t row, float *y);
+
+/* ---- networks ---------------------------------------------------------------------------------------------------
+ * Layer l = 1..layers computes Z[l] = A[l-1] W[l]^T + b[l], A[l] = g_l(Z[l]); W[l] is (n_l, n_{l-1}), b[l] (n_l). */
+
+typedef struct descent_network_options {
+  size_t size;
+  int64_t inputs;                        /* n_0 >= 1 */
+  int32_t layers;                        /* dense layers, hidden ones and the output; 1 .. 10000 */
+  const int64_t *widths;                 /* (layers) n_1 .. n_layers, each >= 1; the last is the number of outputs */
+  const descent_activation *activations; /* (layers); NULL: relu, and identity for the output layer */
+  descent_loss loss;                     /* cross-entropies need identity as the output layer's activation */
+} descent_network_options;
+#define DESCENT_NETWORK_OPTIONS_INIT \
+  { sizeof(descent_network_options), 0, 0, NULL, NULL, DESCENT_LOSS_BINARY_CROSS_ENTROPY }
+
+/* All parameters 0, no normalisation, no names. ERROR_ARGUMENT names the offending layer; ERROR_MEMORY states the size
+ * that was asked for. */
+DESCENT_API descent_status descent_network_create(const descent_network_options *options, descent_network **network);
+DESCENT_API void descent_network_free(descent_network *network);
+
+/* Draws the weights of every layer (see DESCENT_INIT_MAP) and zeroes the biases. Equal seeds give equal bits. */
+DESCENT_API descent_status descent_network_initialise(descent_network *network, descent_init init, uint64_t seed);
+
+/* Fits the input normalisation to the rows of `dataset`, for regression optionally standardises the targets too (the
+ * loss is then in units of the target's standard deviation; predictions and RMSE stay in the target's own), and keeps
+ * column, target and class names. Call it before training, with the training rows only. ERROR_ARGUMENT when the shapes
+ * do not fit. */
+DESCENT_API descent_status descent_network_fit_preprocessing(descent_network *network, const descent_dataset *dataset,
+                                                             descent_normalize inputs, bool standardise_targets);
+
+/* Copies parameters in or out. layer 1 .. layers; W (n_l, n_{l-1}), b (n_l); either may be NULL. set: ERROR_ARGUMENT
+ * for a non-finite value. */
+DESCENT_API descent_status descent_network_get_layer(const descent_network *network, int32_t layer, float *W, float *b);
+DESCENT_API descent_status descent_network_set_layer(descent_network *network, int32_t layer, const float *W,
+                                                     const float *b);
+
+DESCENT_API int64_t descent_network_inputs(const descent_network *network);
+DESCENT_API int32_t descent_network_layers(const descent_network *network);
+DESCENT_API int64_t descent_network_outputs(const descent_network *network);
+DESCENT_API int64_t descent_network_width(const descent_network *network, int32_t layer); /* layer 0: inputs */
+DESCENT_API descent_activation descent_network_activation(const descent_network *network, int32_t layer);
+DESCENT_API descent_loss descent_network_loss(const descent_network *network);
+DESCENT_API descent_task descent_network_task(const descent_network *network);  /* follows from the loss */
+DESCENT_API int64_t descent_network_parameters(const descent_network *network); /* count of weights and biases */
+DESCENT_API int64_t descent_network_classes(const descent_network *network);    /* 2, K, or 0 for regression */
+DESCENT_API descent_normalize descent_network_normalize(const descent_network *network);
+DESCENT_API const char *descent_network_input_name(const descent_network *network, int64_t input);
+DESCENT_API const char *descent_network_target_name(const descent_network *network);
+DESCENT_API const char *descent_network_class_name(const descent_network *network, int64_t class_index);
+/* A free text kept in the model file, e.g. the training configuration as JSON; "" when unset. set copies it. */
+DESCENT_API const char *descent_network_provenance(const descent_network *network);
+DESCENT_API descent_status descent_network_set_provenance(descent_network *network, const char *text);
+
+/* One .safetensors file: `layers.<l>.weight` (out, in) and `layers.<l>.bias` (l from 0, as PyTorch counts), float32;
+ * everything else (activations, loss, normalisation, names, version) as JSON in its metadata. Saving writes a temporary
+ * file beside `path` and renames it, so an existing file is wholly the old or wholly the new one. ERROR_WRITE;
+ * ERROR_READ or ERROR_MODEL with byte offset and value. Saving and loading round-trips bit for bit. */
+DESCENT_API descent_status descent_network_save(const descent_network *network, const char *path);
+DESCENT_API descent_status descent_network_load(const char *path, descent_network **network);
+
+/* ---- evaluation and prediction ---------------------------------------------------------------------------------- */
+
+/* Measures that do not apply to the task are NaN, 0 or NULL. */
+typedef struct descent_metrics {
+  int64_t rows;
+  double loss;           /* mean loss per example weighted by the dataset's weights; no class weights, no smoothing */
+  double accuracy;       /* classifiers; binary: a >= 0.5 is class 1; ties go to the lowest class index */
+  double auc;            /* binary: area under the ROC curve, ties count half; NaN when a class is absent */
+  int64_t top_k;         /* the k of top_k_accuracy; 0 unless the task is classes */
+  double top_k_accuracy; /* share of rows whose class is among the k largest outputs */
+  double rmse;           /* regression, over all targets, in the targets' own units */
+  double r2;             /* 1 - residual / total sum of squares, mean over targets; NaN when a target is constant */
+  int64_t classes;       /* length of f1, side of confusion */
+  double *f1;            /* (classes) F1 per class, 0 for a class that is neither present nor predicted */
+  int64_t *confusion;    /* (classes, classes) rows: true class, columns: predicted class */
+} descent_metrics;
+/* Frees f1 and confusion and zeroes the struct. */
+DESCENT_API void descent_metrics_clear(descent_metrics *metrics);
+
+/* Runs the network over the dataset. `top_k` 0 means min(5, classes). ERROR_ARGUMENT when the shapes do not fit or the
+ * dataset has no target. */
+DESCENT_API descent_status descent_evaluate(const descent_network *network, descent_device *device,
+                                            const descent_dataset *dataset, int64_t top_k, descent_metrics *metrics);
+
+/* outputs (rows, K): the probability of class 1 (K = 1), the probabilities of the K classes, or the K predicted values
+ * in the targets' own units. */
+DESCENT_API descent_status descent_predict(const descent_network *network, descent_device *device,
+                                           const descent_dataset *dataset, float *outputs);
+
+/* ---- training --------------------------------------------------------------------------------------------------- */
+
+/* What a layer looked like at the last step of an epoch; the notes' vanishing and exploding gradients show here. */
+typedef struct descent_layer_health {
+  double gradient_norm;   /* || dJ/dW, dJ/db ||_2 before clipping */
+  double update_ratio;    /* || change of W, b ||_2 / || W, b ||_2 */
+  double activation_mean; /* over the batch's rows and the layer's units, after activation and dropout */
+  double activation_std;
+  double
+      dead_fraction; /* hidden units whose derivative g' was 0 (below 1e-6 in magnitude) for every row of the batch */
+} descent_layer_health;
+
+typedef struct descent_step_info {
+  int64_t epoch, step;  /* from 1; step counts over the whole training */
+  int64_t rows;         /* of this batch */
+  double loss;          /* J of this batch, before the update */
+  double gradient_norm; /* of the whole network, before clipping */
+  double learning_rate;
+} descent_step_info;
+
+typedef struct descent_epoch_info {
+  int64_t epoch, epochs;             /* from 1; the most there will be */
+  int64_t step;                      /* steps done so far */
+  double train_loss;                 /* weighted mean of the steps' losses */
+  const descent_metrics *validation; /* NULL without validation data */
+  double learning_rate;              /* of the last step */
+  double rows_per_second;            /* training only */
+  double seconds;                    /* since training began */
+  bool best;                         /* the validation (without it: training) loss improved by more than min_delta */
+  int32_t layers;
+  const descent_layer_health *health; /* (layers) */
+  const char *warning; /* plain words when gradients vanish or explode or units die; "" when all is well */
+} descent_epoch_info;
+
+typedef struct descent_train_options {
+  size_t size;
+  descent_optimizer optimizer;
+  double learning_rate;   /* > 0 */
+  double momentum;        /* sgd, rmsprop; [0, 1) */
+  bool nesterov;          /* sgd; needs momentum > 0 */
+  double beta1, beta2;    /* adam, adamw; [0, 1) */
+  double rho;             /* rmsprop's smoothing constant; [0, 1) */
+  double epsilon;         /* rmsprop, adam, adamw; > 0 */
+  double weight_decay;    /* decoupled: w -= learning_rate * weight_decay * w; all parameters; >= 0 */
+  double l2;              /* coupled: adds l2 * w to the gradient, as PyTorch's weight_decay; all parameters; >= 0 */
+  double clip_norm;       /* scales the gradient to at most this global 2-norm (PyTorch's clip_grad_norm_); 0: off */
+  double dropout;         /* share of hidden activations zeroed in training (inverted dropout); [0, 1) */
+  double label_smoothing; /* classifiers; y (1 - s) + s / K; [0, 1) */
+  const double *class_weights; /* (classes) > 0, or NULL; multiply the examples' weights in training; borrowed for the
+                                  call that takes the options */
+  bool balance_classes;        /* class weight = rows / (classes * rows of the class); not with class_weights */
+  descent_schedule schedule;
+  double schedule_gamma;   /* step, exponential, plateau: factor in (0, 1] */
+  int64_t schedule_every;  /* step: epochs between two factors; plateau: epochs without improvement before one */
+  double schedule_minimum; /* cosine, plateau: the smallest learning rate; >= 0 */
+  int64_t warmup_steps;    /* linear warm-up: learning_rate * t / warmup_steps at step t; 0: none */
+  int64_t batch_size;      /* rows per step; 0: all rows (full batch) */
+  int64_t epochs;          /* >= 1 */
+  int64_t patience;        /* stop after this many epochs without improvement; 0: never */
+  double min_delta;        /* an improvement is a decrease of more than this; >= 0 */
+  bool restore_best;       /* with validation data: end with the weights of the best epoch */
+  uint64_t seed;           /* shuffles and dropout */
+  descent_precision precision;
+  /* Called after each step or epoch when not NULL; a non-zero return ends the training there, as a success. on_step
+   * makes the engine report every step and so costs speed. The structs are valid during the call. */
+  int (*on_step)(void *user, const descent_step_info *info);
+  int (*on_epoch)(void *user, const descent_epoch_info *info);
+  void *user;
+} descent_train_options;
+#define DESCENT_TRAIN_OPTIONS_INIT                                                                                  \
+  {                                                                                                                 \
+    sizeof(descent_train_options), DESCENT_OPTIMIZER_ADAM, 1e-3, 0.0, false, 0.9, 0.999, 0.99, 1e-8, 0.0, 0.0, 0.0, \
+        0.0, 0.0, NULL, false, DESCENT_SCHEDULE_CONSTANT, 0.1, 10, 0.0, 0, 32, 100, 0, 0.0, true, 0,                \
+        DESCENT_PRECISION_FP32, NULL, NULL, NULL                                                                    \
+  }
+
+typedef enum descent_stop {
+  DESCENT_STOP_EPOCHS,  /* all epochs done */
+  DESCENT_STOP_EARLY,   /* patience ran out */
+  DESCENT_STOP_CALLBACK /* a callback asked for it */
+} descent_stop;
+
+typedef struct descent_fit_result {
+  descent_stop stop;
+  int64_t epochs, steps; /* done */
+  int64_t best_epoch;    /* whose weights the network now has if best weights were restored; 0 if none improved */
+  double best_loss;
+  double train_loss; /* of the last epoch */
+  double seconds;
+} descent_fit_result;
+
+typedef struct descent_trainer descent_trainer;
+
+/* A trainer holds the network's parameters, optimizer state and step counter on a device. `network` and `device` are
+ * borrowed until the trainer is freed; options are copied. `max_batch` is the most rows a step will have (0: the
+ * options' batch_size, which then must not be 0). ERROR_ARGUMENT names the option. */
+DESCENT_API descent_status descent_trainer_create(descent_network *network, descent_device *device,
+                                                  const descent_train_options *options, int64_t max_batch,
+                                                  descent_trainer **trainer);
+DESCENT_API void descent_trainer_free(descent_trainer *trainer);
+
+/* One step on the caller's rows: X (rows, inputs) raw, y (rows, targets), weights (rows) or NULL, 1 <= rows <=
+ * max_batch. `info` may be NULL. On ERROR_DIVERGED the weights are those before the step. The network's own copy is
+ * brought up to date by descent_trainer_sync. */
+DESCENT_API descent_status descent_trainer_step(descent_trainer *trainer, const float *X, const float *y,
+                                                const float *weights, int64_t rows, descent_step_info *info);
+
+/* Copies the parameters from the device into the network. */
+DESCENT_API descent_status descent_trainer_sync(descent_trainer *trainer);
+
+/* Trains for the options' epochs on `training`, measuring on `validation` (may be NULL) after each, and leaves the
+ * result in `network`. `result` may be NULL. ERROR_DIVERGED at the first step whose loss or gradient is not finite: the
+ * error names step, layer and likely cause, and the network keeps the weights before that step (with restore_best and
+ * an earlier best epoch: that epoch's). */
+DESCENT_API descent_status descent_fit(descent_network *network, descent_device *device,
+                                       const descent_dataset *training, const descent_dataset *validation,
+                                       const descent_train_options *options, descent_fit_result *result);
+
+/* ---- checking and measuring the engine -------------------------------------------------------------------------- */
+
+typedef struct descent_verify_row {
+  const char *operation; /* e.g. "dense_forward layer 2" */
+  int64_t values;        /* compared */
+  double largest_error;  /* largest |candidate - witness| over all values */
+  double bound;          /* the bound of that value; derived from dot length and unit round-off */
+  double error_to_bound; /* largest |candidate - witness| / bound over all values; NaN fails */
+  bool pass;
+} descent_verify_row;
+
+/* Runs every operation of a training step (`steps` of them, on `rows` synthetic rows drawn from `seed`) on both devices
+ * from the same inputs and compares all that they write. `options` gives optimizer, dropout and so on. `on_row` gets
+ * each comparison; `*passed` is the conjunction. Neither network nor files change. */
+DESCENT_API descent_status descent_verify(const descent_network *network, descent_device *candidate,
+                                          descent_device *witness, const descent_train_options *options, int64_t rows,
+                                          int64_t steps, void (*on_row)(void *user, const descent_verify_row *row),
+                                          void *user, bool *passed);
+
+typedef struct descent_bench_row {
+  const char *operation; /* "step" for the whole */
+  double seconds;        /* median per step */
+  double flops, bytes;   /* counted: least work of the operation */
+  double floor_seconds;  /* max(flops / peak flops, bytes / peak bandwidth) */
+  double gemm_seconds;   /* the operation's matrix products alone; 0 when it has none */
+} descent_bench_row;
+
+typedef struct descent_bench_result {
+  double peak_flops;     /* per second, measured: a large matrix product on this device */
+  double peak_bandwidth; /* bytes per second, measured: a large copy */
+  double step_seconds;   /* median over repetitions of the whole step */
+  double step_seconds_min, step_seconds_max;
+  double gemm_seconds; /* all matrix products of a step, alone */
+  int64_t memory;      /* bytes held on the device by the plan */
+} descent_bench_result;
+
+/* Times the real training plan of `network` on synthetic data at options->batch_size, for about `seconds` in all. */
+DESCENT_API descent_status descent_bench(const descent_network *network, descent_device *device,
+                                         const descent_train_options *options, double seconds,
+                                         void (*on_row)(void *user, const descent_bench_row *row), void *user,
+                                         descent_bench_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,19 @@
+/* The internal headers of host/ for tests in C++. */
+#ifndef DESCENT_TESTS_INTERNAL_H
+#define DESCENT_TESTS_INTERNAL_H
+
+#include <Random123/philox.h> /* has templates: outside extern "C" */
+
+extern "C" {
+#include "backend/backend.h"
+#include "backend/bounds.h"
+#include "core/file.h"
+#include "core/number.h"
+#include "core/rng.h"
+#include "core/status.h"
+#include "data/dataset.h"
+#include "model/network.h"
+#include "train/plan.h"
+}
+
+#endif

@@ -55,6 +55,18 @@ struct backend {
 extern const struct backend backend_reference;
 extern const struct backend backend_cpu;
 
+/* A backend in a shared object, libdescent_<name>.so, exports one function:
+ *   const struct backend *descent_backend(const struct backend_host *host);
+ * It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled with, so that a module left
+ * over from another build is refused, and reports its failures through host->status_set (the library's own error text
+ * is not visible to it). `host` stays valid. */
+enum { BACKEND_INTERFACE = 1 }; /* raise it with every change of this header or of plan.h */
+struct backend_host {
+  int interface;
+  descent_status (*status_set)(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+};
+typedef const struct backend *backend_module(const struct backend_host *host);
+
 /* The public device: a backend, its opened device, and why "auto" chose it. registry.c */
 struct descent_device {
   const struct backend *backend;

@@ -1,0 +1,218 @@
+/* Devices by name: "cpu" and "reference" are part of the library, "cuda" lives in a shared object that is looked for
+ * when it is asked for, so that one build of the library runs on machines with and without a GPU. */
+#include <ctype.h>
+#include <dlfcn.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend/backend.h"
+#include "core/status.h"
+
+enum { MAX_THREADS = 256, PATH_SIZE = 4096 };
+static const char module_name[] = "libdescent_cuda.so";
+
+/* ---- how many threads ---- */
+
+/* Cores' worth of time that the control group at `path` (under the cgroup v2 mount) grants; 0 when it sets no limit. */
+static int group_quota(const char *path) {
+  char file[PATH_SIZE];
+  if (snprintf(file, sizeof file, "/sys/fs/cgroup%s/cpu.max", path) >= (int)sizeof file) return 0;
+  FILE *stream = fopen(file, "re");
+  if (!stream) return 0;
+  long long quota = 0, period = 0;
+  int read = fscanf(stream, "%lld %lld", &quota, &period); /* "max 100000" reads nothing: no limit */
+  fclose(stream);
+  if (read != 2 || quota <= 0 || period <= 0) return 0;
+  long long cores = (quota - 1) / period + 1;
+  return cores < MAX_THREADS ? (int)cores : MAX_THREADS;
+}
+
+/* The smallest quota of this process's control group and its ancestors; MAX_THREADS when none is set. */
+static int cgroup_limit(void) {
+  int limit = MAX_THREADS;
+  char line[PATH_SIZE], *path = NULL;
+  FILE *stream = fopen("/proc/self/cgroup", "re");
+  if (!stream) return limit;
+  while (!path && fgets(line, sizeof line, stream))
+    if (strncmp(line, "0::/", 4) == 0) path = line + 3;
+  fclose(stream);
+  if (!path) return limit;
+  path[strcspn(path, "\n")] = 0;
+  for (char *slash; (slash = strrchr(path, '/')); *slash = 0) {
+    int quota = group_quota(path);
+    if (quota && quota < limit) limit = quota;
+  }
+  int quota = group_quota(""); /* the mount's own root: what a container sees */
+  return quota && quota < limit ? quota : limit;
+}
+
+static int usable_cores(void) {
+  cpu_set_t set;
+  long cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
+  int limit = cgroup_limit();
+  if (cores < 1) cores = 1;
+  return cores < limit ? (int)cores : limit;
+}
+
+/* ---- the module of the GPU ---- */
+
+/* The text before the last '/' of `path`, in place; false when there is none. */
+static bool cut_directory(char *path) {
+  char *slash = strrchr(path, '/');
+  if (!slash) return false;
+  *slash = 0;
+  return true;
+}
+
+/* Directory of the object that holds this code: libdescent.so, or the executable when linked statically. */
+static bool own_directory(char *path) {
+  Dl_info info;
+  /* POSIX lets a function's address pass as an object's, ISO C does not: go through an integer. */
+  if (!dladdr((const void *)(uintptr_t)&own_directory, &info) || !info.dli_fname) return false;
+  return snprintf(path, PATH_SIZE, "%s", info.dli_fname) < PATH_SIZE && cut_directory(path);
+}
+
+static bool executable_directory(char *path) {
+  ssize_t length = readlink("/proc/self/exe", path, PATH_SIZE - 1);
+  if (length <= 0) return false;
+  path[length] = 0;
+  return cut_directory(path);
+}
+
+/* Opens the module in `directory`; NULL with *found telling whether there was a file at all. It stays loaded for the
+ * process's life: a CUDA runtime does not survive being unloaded. */
+static void *load_from(const char *directory, bool *found) {
+  char path[PATH_SIZE + sizeof module_name];
+  snprintf(path, sizeof path, "%s/%s", directory, module_name);
+  *found = access(path, F_OK) == 0;
+  return *found ? dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) : NULL;
+}
+
+/* From DESCENT_BACKEND_PATH alone when that is set, otherwise beside the library, beside the executable or in the lib
+ * directory next to the executable's. */
+static descent_status load_module(void **handle) {
+  char directories[3][PATH_SIZE];
+  int n = 0;
+  const char *given = secure_getenv("DESCENT_BACKEND_PATH");
+  if (given && *given) {
+    if (snprintf(directories[0], PATH_SIZE, "%s", given) >= PATH_SIZE)
+      return status_set(DESCENT_ERROR_DEVICE, "no CUDA: DESCENT_BACKEND_PATH is longer than %d bytes", PATH_SIZE - 1);
+    n = 1;
+  } else {
+    if (own_directory(directories[n])) n++;
+    if (executable_directory(directories[n])) {
+      n++;
+      if (executable_directory(directories[n]) && cut_directory(directories[n])) {
+        size_t length = strlen(directories[n]);
+        if (snprintf(directories[n] + length, PATH_SIZE - length, "/lib") < (int)(PATH_SIZE - length)) n++;
+      }
+    }
+  }
+  for (int i = 0; i < n; i++) {
+    bool found;
+    *handle = load_from(directories[i], &found);
+    if (*handle) return DESCENT_OK;
+    if (found) return status_set(DESCENT_ERROR_DEVICE, "no CUDA: %s", dlerror());
+  }
+  if (given && *given)
+    return status_set(DESCENT_ERROR_DEVICE, "no CUDA: DESCENT_BACKEND_PATH %s has no %s", given, module_name);
+  return status_set(DESCENT_ERROR_DEVICE,
+                    "no CUDA: %s is not built or not beside the library (set DESCENT_BACKEND_PATH)", module_name);
+}
+
+static descent_status find_cuda(const struct backend **backend) {
+  static const struct backend_host host = {BACKEND_INTERFACE, status_set};
+  void *handle;
+  descent_status status = load_module(&handle);
+  if (status != DESCENT_OK) return status;
+  void *symbol = dlsym(handle, "descent_backend");
+  backend_module *module;
+  memcpy(&module, &symbol, sizeof module);
+  *backend = module ? module(&host) : NULL;
+  dlclose(handle);
+  if (!module)
+    return status_set(DESCENT_ERROR_DEVICE, "no CUDA: %s is not a module of descent (no descent_backend)", module_name);
+  if (!*backend)
+    return status_set(DESCENT_ERROR_DEVICE, "no CUDA: %s was built for another version of descent; build it again",
+                      module_name);
+  return DESCENT_OK;
+}
+
+/* ---- names ---- */
+
+/* "cuda" is 0, "cuda:<i>" is i; false for anything else. */
+static bool parse_cuda(const char *name, int *ordinal) {
+  enum { MAX_DIGITS = 3 };
+  *ordinal = 0;
+  if (strcmp(name, "cuda") == 0) return true;
+  if (strncmp(name, "cuda:", 5) != 0) return false;
+  const char *digits = name + 5;
+  size_t length = strlen(digits);
+  if (length < 1 || length > MAX_DIGITS || (length > 1 && *digits == '0')) return false;
+  for (; *digits; digits++) {
+    if (!isdigit((unsigned char)*digits)) return false;
+    *ordinal = *ordinal * 10 + (*digits - '0');
+  }
+  return true;
+}
+
+static descent_status open_cuda(struct descent_device *device, int ordinal, int threads) {
+  descent_status status = find_cuda(&device->backend);
+  if (status == DESCENT_OK) status = device->backend->open(ordinal, threads, &device->device);
+  if (status == DESCENT_OK) snprintf(device->name, sizeof device->name, "cuda:%d", ordinal);
+  return status;
+}
+
+static descent_status open_builtin(struct descent_device *device, const struct backend *backend, int threads) {
+  device->backend = backend;
+  snprintf(device->name, sizeof device->name, "%s", backend->name);
+  return backend->open(0, threads, &device->device);
+}
+
+static descent_status open_named(struct descent_device *device, const char *name, int threads) {
+  int ordinal;
+  if (strcmp(name, "cpu") == 0) return open_builtin(device, &backend_cpu, threads);
+  if (strcmp(name, "reference") == 0) return open_builtin(device, &backend_reference, threads);
+  if (parse_cuda(name, &ordinal)) return open_cuda(device, ordinal, threads);
+  if (strcmp(name, "auto") == 0) {
+    if (open_cuda(device, 0, threads) == DESCENT_OK) return DESCENT_OK;
+    snprintf(device->note, sizeof device->note, "%s", descent_last_error());
+    return open_builtin(device, &backend_cpu, threads);
+  }
+  return status_set(DESCENT_ERROR_ARGUMENT, "unknown device '%s' (known: auto, cpu, reference, cuda, cuda:<i>)", name);
+}
+
+/* ---- public ---- */
+
+descent_status descent_device_open(const char *name, int threads, descent_device **device) {
+  if (!name || !device) return status_set(DESCENT_ERROR_ARGUMENT, "descent_device_open: NULL argument");
+  if (threads < 0 || threads > MAX_THREADS)
+    return status_set(DESCENT_ERROR_ARGUMENT, "threads %d: must be 0 (one per usable core) to %d", threads,
+                      MAX_THREADS);
+  struct descent_device *opened = memory_allocate(1, sizeof *opened, "the device");
+  if (!opened) return DESCENT_ERROR_MEMORY;
+  descent_status status = open_named(opened, name, threads ? threads : usable_cores());
+  if (status != DESCENT_OK) {
+    free(opened);
+    return status;
+  }
+  *device = opened;
+  return DESCENT_OK;
+}
+
+void descent_device_close(descent_device *device) {
+  if (!device) return;
+  device->backend->close(device->device);
+  free(device);
+}
+
+const char *descent_device_description(const descent_device *device) {
+  return device->backend->describe(device->device);
+}
+
+const char *descent_device_name(const descent_device *device) { return device->name; }
+
+const char *descent_device_note(const descent_device *device) { return device->note; }

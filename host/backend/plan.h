@@ -2,8 +2,9 @@
  * train/plan.c, executed by every backend, read by verify and bench. Nothing else computes.
  *
  * Rows are examples. `batch` is the most rows of a step; a step with fewer works on its first `rows` rows only, and
- * what a PLAN_BATCH buffer holds beyond them is unspecified. Every operation states what it reads and writes;
- * operations run in order and may overwrite nothing but their outputs. */
+ * what a PLAN_BATCH buffer holds beyond them is unspecified. An operand (rows, n) lies at the start of its buffer with
+ * rows n values apart, also in a wider buffer (the two D buffers serve every layer in turn). Every operation states
+ * what it reads and writes; operations run in order and may overwrite nothing but their outputs. */
 #ifndef DESCENT_BACKEND_PLAN_H
 #define DESCENT_BACKEND_PLAN_H
 
@@ -28,8 +29,8 @@ struct plan_buffer {
 
 /* Slots of the `scalars` buffer (F64, 1 x SCALAR_SLOTS). */
 enum plan_scalar {
-  SCALAR_WEIGHT_SUM,    /* gather: sum of w over the step's rows; > 0 is the caller's duty */
-  SCALAR_LOSS,          /* loss: J of the step = sum w L / sum w */
+  SCALAR_WEIGHT_SUM,    /* gather: sum of w over the step's rows; may be 0 */
+  SCALAR_LOSS,          /* loss: J of the step = sum w L / sum w; 0 when sum w is 0 */
   SCALAR_GRADIENT_NORM, /* gradient_norm: global 2-norm, before clipping */
   SCALAR_CLIP,          /* gradient_norm: factor to apply to every gradient, 1 without clipping */
   SCALAR_TOTAL_LOSS,    /* metrics: += J * sum w; the host resets it */
@@ -93,6 +94,7 @@ struct plan_dense_forward {
 
 /* From the output layer's A (logits for the cross-entropies): scalars[SCALAR_LOSS] = J and, unless D is PLAN_NONE,
  * D = dJ/dZ (rows, n), which for mean_squared_error includes g'(Z) of the output activation (Z as in dense_forward).
+ * Where scalars[SCALAR_WEIGHT_SUM] is 0 no example counts: J and D are 0 (a factor of 0 stands for 1 / sum w).
  * Label smoothing s replaces a class target y by y (1 - s) + s / K (binary: K = 2). */
 struct plan_loss {
   int A, Z, y, w, scalars, D;

@@ -8,7 +8,9 @@
 /* Numbers of the buffers that the host binds, reads and writes. */
 struct plan_handles {
   int source_X, source_y, source_w, source_index;
-  int shift, scale, y_shift, y_scale, class_weight;
+  int shift, scale;                            /* PLAN_NONE without input normalisation */
+  int y_shift, y_scale;                        /* PLAN_NONE for classifiers */
+  int class_weight;                            /* PLAN_NONE unless the options ask for class weights */
   int parameters, gradients, moment1, moment2; /* moments PLAN_NONE where the optimizer has none */
   int scalars, layer_statistics;
   int X, y, w, P;

@@ -66,7 +66,8 @@ enum plan_op_kind {
 };
 
 /* Row r of the step (r = 0 .. rows-1) is row s of the source:
- *   t = first_row + r;  t = permutation_index(&step.order, t) when shuffle;  s = source_index ? source_index[t] : t
+ *   t = first_row + r;  if (shuffle && step.order) t = permutation_index(step.order, t);
+ *   s = source_index ? source_index[t] : t
  *   X[r][j] = (source_X[s][j] - shift[j]) * scale[j]
  *   y[r][k] = (source_y[s][k] - y_shift[k]) * y_scale[k]
  *   w[r]    = (source_w ? source_w[s] : 1) * (class_weight ? class_weight[(int)source_y[s][0]] : 1)
@@ -218,7 +219,7 @@ struct plan_step {
   int64_t first_row; /* of the source, before the permutation */
   int64_t rows;      /* 1 .. batch */
   double learning_rate;
-  const struct permutation *order; /* of the source's rows; used by gathers that shuffle */
+  const struct permutation *order; /* of the source's rows, for gathers that shuffle; NULL: in their own order */
 };
 
 #endif

@@ -454,9 +454,14 @@ typedef struct descent_verify_row {
   bool pass;
 } descent_verify_row;
 
-/* Runs every operation of a training step (`steps` of them, on `rows` synthetic rows drawn from `seed`) on both devices
- * from the same inputs and compares all that they write. `options` gives optimizer, dropout and so on. `on_row` gets
- * each comparison; `*passed` is the conjunction. Neither network nor files change. */
+/* Runs every operation of the network's training, evaluation and prediction on both devices from the same inputs and
+ * compares all that it writes: `steps` training steps on `rows` synthetic rows (drawn from the options' seed, in batches
+ * of options->batch_size with the rest as the last one; 0: all rows), one more that leaves the layer statistics, then
+ * evaluation and prediction. `on_row` (may be NULL) gets one comparison per operation, the worst over its steps;
+ * `*passed` is the conjunction. A value that fails is replaced by the exact one before the next operation, so that each
+ * operation is judged alone. The bounds are those of float32 against exact arithmetic, and come from the reference
+ * device whatever the witness: with another witness a value may differ by two bounds. Neither network nor files change.
+ */
 DESCENT_API descent_status descent_verify(const descent_network *network, descent_device *candidate,
                                           descent_device *witness, const descent_train_options *options, int64_t rows,
                                           int64_t steps, void (*on_row)(void *user, const descent_verify_row *row),

@@ -1,0 +1,316 @@
+/* Checks a device op by op: before each operation of the network's own plan the exact backend gets the candidate's
+ * inputs, both run the operation, and everything it wrote must lie within the bounds derived for float32. A value that
+ * does not is replaced by the exact one, so that each operation answers for itself alone. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "backend/bounds.h"
+#include "core/rng.h"
+#include "core/status.h"
+#include "train/synthetic.h"
+
+enum phase { PHASE_TRAIN, PHASE_EVALUATE, PHASE_PREDICT, PHASES };
+
+/* The comparison of one operation, worst over the steps. */
+struct row {
+  int64_t values;
+  double largest_error, bound, ratio;
+  bool failed;
+};
+
+struct machine {
+  const struct backend *backend;
+  struct backend_program *program;
+};
+
+struct verification {
+  struct plan *plan;
+  struct plan_handles handles;
+  struct synthetic data;
+  int64_t *index; /* (rows) the source's rows in descending order: a gather through an index */
+  int64_t batch, batches;
+  uint64_t seed;
+  double learning_rate;
+  struct machine candidate, exact;
+  struct machine witness;  /* program NULL: the exact one is the witness */
+  struct row *rows;        /* (PHASES, OP_KINDS, layers + 1) */
+  double *values, *others; /* (largest buffer) */
+};
+
+/* ---- what an operation touches ---- */
+
+enum { OP_MAX_BUFFERS = 9 };
+struct touched {
+  int n, buffers[OP_MAX_BUFFERS];
+};
+
+/* Every buffer that an op reads or writes, sources aside; may hold PLAN_NONE. */
+static struct touched op_touches(const struct plan_op *op) {
+  switch (op->kind) {
+    case OP_GATHER: {
+      const struct plan_gather *g = &op->gather;
+      return (struct touched){
+          9, {g->shift, g->scale, g->y_shift, g->y_scale, g->class_weight, g->X, g->y, g->w, g->scalars}};
+    }
+    case OP_DENSE_FORWARD: {
+      const struct plan_dense_forward *f = &op->forward;
+      return (struct touched){4, {f->A_in, f->parameters, f->Z, f->A}};
+    }
+    case OP_LOSS: {
+      const struct plan_loss *o = &op->loss;
+      return (struct touched){6, {o->A, o->Z, o->y, o->w, o->scalars, o->D}};
+    }
+    case OP_DENSE_BACKWARD_WEIGHTS: {
+      const struct plan_dense_backward_weights *b = &op->weights;
+      return (struct touched){3, {b->D, b->A_in, b->gradients}};
+    }
+    case OP_DENSE_BACKWARD_INPUT: {
+      const struct plan_dense_backward_input *b = &op->input;
+      return (struct touched){5, {b->D, b->parameters, b->A, b->Z, b->D_in}};
+    }
+    case OP_GRADIENT_NORM: {
+      const struct plan_gradient_norm *n = &op->norm;
+      return (struct touched){3, {n->gradients, n->scalars, n->layer_statistics}};
+    }
+    case OP_UPDATE: {
+      const struct plan_update *u = &op->update;
+      return (struct touched){6,
+                              {u->parameters, u->gradients, u->moment1, u->moment2, u->scalars, u->layer_statistics}};
+    }
+    case OP_STATISTICS: {
+      const struct plan_statistics *s = &op->statistics;
+      return (struct touched){3, {s->A, s->Z, s->layer_statistics}};
+    }
+    case OP_METRICS: return (struct touched){1, {op->metrics.scalars}};
+    case OP_OUTPUT: {
+      const struct plan_output *o = &op->output;
+      return (struct touched){4, {o->A, o->y_shift, o->y_scale, o->P}};
+    }
+    case OP_KINDS: break;
+  }
+  return (struct touched){0};
+}
+
+/* Copies the candidate's values of everything the op touches to another machine: exact, as float32 is in double. Of the
+ * flat parameter buffers a layer's op touches its own segment only. */
+static descent_status copy_inputs(struct verification *v, const struct plan_op *op, const struct machine *to) {
+  descent_status status = DESCENT_OK;
+  struct touched touched = op_touches(op);
+  for (int i = 0; i < touched.n; i++) {
+    int buffer = touched.buffers[i];
+    if (buffer == PLAN_NONE) continue;
+    int64_t offset = 0, count = v->plan->buffers[buffer].rows * v->plan->buffers[buffer].cols;
+    if (op->layer > 0 && (buffer == v->handles.parameters || buffer == v->handles.gradients)) {
+      const struct plan_segment *segment = &v->plan->segments[op->layer - 1];
+      offset = segment->begin, count = segment->end - segment->begin;
+    }
+    TRY(v->candidate.backend->read(v->candidate.program, buffer, offset, count, PLAN_F64, v->values));
+    TRY(to->backend->write(to->program, buffer, offset, count, PLAN_F64, v->values));
+  }
+done:
+  return status;
+}
+
+/* Fills what the op is about to write with NaN, so that a value left out is seen. What it also reads must stay. */
+static descent_status poison_outputs(struct verification *v, const struct plan_op *op, const struct bounds *bounds) {
+  descent_status status = DESCENT_OK;
+  if (op->kind == OP_UPDATE) goto done;
+  struct touched touched = op_touches(op);
+  for (int i = 0; i < bounds->n; i++) {
+    const struct bounds_output *output = &bounds->outputs[i];
+    int uses = 0;
+    for (int j = 0; j < touched.n; j++) uses += touched.buffers[j] == output->buffer;
+    if (uses != 1 || v->plan->buffers[output->buffer].type != PLAN_F32) continue;
+    for (int64_t k = 0; k < output->count; k++) v->values[k] = NAN;
+    TRY(v->candidate.backend->write(v->candidate.program, output->buffer, output->offset, output->count, PLAN_F64,
+                                    v->values));
+  }
+done:
+  return status;
+}
+
+/* ---- comparing ---- */
+
+static bool is_worse(double a, double b) { return isnan(a) ? !isnan(b) : a > b; }
+
+/* slack: how many bounds the two sides may be apart. */
+static bool compare(struct row *row, const double *values, const double *expected, const double *bounds, double slack,
+                    int64_t count) {
+  bool all = true;
+  for (int64_t i = 0; i < count; i++) {
+    double error = fabs(values[i] - expected[i]), bound = slack * bounds[i];
+    double ratio = error == 0 && bound == 0 ? 0 : error / bound;
+    if (!(error <= bound) || !isfinite(values[i])) all = false;
+    if (is_worse(ratio, row->ratio)) row->ratio = ratio;
+    if (is_worse(error, row->largest_error) || (row->values == 0 && i == 0)) {
+      row->largest_error = error;
+      row->bound = bound;
+    }
+  }
+  row->values += count;
+  if (!all) row->failed = true;
+  return all;
+}
+
+static descent_status compare_outputs(struct verification *v, struct row *row, const struct bounds *bounds) {
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < bounds->n; i++) {
+    const struct bounds_output *output = &bounds->outputs[i];
+    const double *expected = output->exact;
+    TRY(v->candidate.backend->read(v->candidate.program, output->buffer, output->offset, output->count, PLAN_F64,
+                                   v->values));
+    if (v->witness.program) {
+      TRY(v->witness.backend->read(v->witness.program, output->buffer, output->offset, output->count, PLAN_F64,
+                                   v->others));
+      expected = v->others;
+    }
+    double slack = v->witness.program ? 2 : 1; /* each side may be one bound away from the exact value */
+    if (!compare(row, v->values, expected, output->bound, slack, output->count))
+      TRY(v->candidate.backend->write(v->candidate.program, output->buffer, output->offset, output->count, PLAN_F64,
+                                      output->exact));
+  }
+done:
+  return status;
+}
+
+static struct row *row_of(struct verification *v, enum phase phase, const struct plan_op *op) {
+  return &v->rows[((int)phase * OP_KINDS + (int)op->kind) * (v->plan->layers + 1) + op->layer];
+}
+
+static descent_status check_op(struct verification *v, enum phase phase, int index, const struct plan_step *step) {
+  const struct plan_op *op = &v->plan->ops[index];
+  const struct plan_range range = {index, 1};
+  struct bounds bounds = {0};
+  descent_status status = DESCENT_OK;
+  TRY(copy_inputs(v, op, &v->exact));
+  if (v->witness.program) TRY(copy_inputs(v, op, &v->witness));
+  TRY(bounds_run(v->exact.program, v->plan, index, step, &bounds));
+  if (v->witness.program) TRY(v->witness.backend->run(v->witness.program, range, step, 1));
+  TRY(poison_outputs(v, op, &bounds));
+  TRY(v->candidate.backend->run(v->candidate.program, range, step, 1));
+  TRY(compare_outputs(v, row_of(v, phase, op), &bounds));
+done:
+  bounds_clear(&bounds);
+  return status;
+}
+
+/* Step `number` walks the rows in batches, epoch after epoch, the last batch being what is left over. */
+static descent_status check_range(struct verification *v, enum phase phase, struct plan_range range, int64_t number) {
+  descent_status status = DESCENT_OK;
+  int64_t first = (number - 1) % v->batches * v->batch, left = v->data.rows - first;
+  struct permutation order =
+      permutation_create(v->seed, RNG_SHUFFLE, (uint64_t)((number - 1) / v->batches + 1), (uint64_t)v->data.rows);
+  struct plan_step step = {.number = number,
+                           .first_row = first,
+                           .rows = left < v->batch ? left : v->batch,
+                           .learning_rate = v->learning_rate,
+                           .order = &order};
+  for (int i = 0; i < range.count; i++) TRY(check_op(v, phase, range.first + i, &step));
+done:
+  return status;
+}
+
+/* ---- setting up ---- */
+
+static descent_status compile(struct verification *v, const descent_network *network, const descent_device *device,
+                              struct machine *machine) {
+  descent_status status = DESCENT_OK;
+  machine->backend = device->backend;
+  for (int i = 0; i < v->plan->n_ops; i++)
+    if (!device->backend->supports(device->device, v->plan, &v->plan->ops[i])) return DESCENT_ERROR_UNSUPPORTED;
+  TRY(device->backend->compile(device->device, v->plan, &machine->program));
+  TRY(synthetic_load(&v->data, network, v->plan, &v->handles, machine->backend, machine->program));
+  TRY(machine->backend->bind(machine->program, v->handles.source_w, v->data.weights, v->data.rows));
+  TRY(machine->backend->bind(machine->program, v->handles.source_index, v->index, v->data.rows));
+done:
+  return status;
+}
+
+static descent_status prepare(struct verification *v, const descent_network *network,
+                              const descent_train_options *options, int64_t rows) {
+  descent_status status = DESCENT_OK;
+  v->batch = options->batch_size > 0 && options->batch_size < rows ? options->batch_size : rows;
+  v->batches = (rows - 1) / v->batch + 1;
+  v->seed = options->seed;
+  v->learning_rate = options->learning_rate;
+  TRY(plan_build(network, options, v->batch, &v->plan, &v->handles));
+  TRY(synthetic_create(network, rows, v->seed, &v->data));
+  int64_t largest = 0;
+  for (int i = 0; i < v->plan->n_buffers; i++) {
+    int64_t count = v->plan->buffers[i].rows * v->plan->buffers[i].cols;
+    if (count > largest) largest = count;
+  }
+  v->index = memory_allocate(rows, sizeof *v->index, "the row index");
+  v->rows = memory_allocate((int64_t)PHASES * OP_KINDS * (v->plan->layers + 1), sizeof *v->rows, "the comparisons");
+  v->values = memory_allocate(largest, sizeof *v->values, "a buffer's values");
+  v->others = memory_allocate(largest, sizeof *v->others, "a buffer's values");
+  if (!v->index || !v->rows || !v->values || !v->others) return DESCENT_ERROR_MEMORY;
+  for (int64_t i = 0; i < rows; i++) v->index[i] = rows - 1 - i;
+done:
+  return status;
+}
+
+static void report(struct verification *v, enum phase phase, struct plan_range range,
+                   void (*on_row)(void *user, const descent_verify_row *row), void *user, bool *passed) {
+  static const char *const prefixes[PHASES] = {"", "evaluate: ", "predict: "};
+  for (int i = range.first; i < range.first + range.count; i++) {
+    const struct row *row = row_of(v, phase, &v->plan->ops[i]);
+    char name[64], text[96];
+    plan_op_name(&v->plan->ops[i], name, sizeof name);
+    snprintf(text, sizeof text, "%s%s", prefixes[phase], name);
+    if (row->failed) *passed = false;
+    const descent_verify_row public_row = {text, row->values, row->largest_error, row->bound, row->ratio, !row->failed};
+    if (on_row) on_row(user, &public_row);
+  }
+}
+
+static descent_status check_all(struct verification *v, int64_t steps) {
+  descent_status status = DESCENT_OK;
+  for (int64_t number = 1; number <= steps; number++) TRY(check_range(v, PHASE_TRAIN, v->plan->train, number));
+  TRY(check_range(v, PHASE_TRAIN, v->plan->train_probed, steps + 1));
+  for (int64_t number = 1; number <= v->batches; number += v->batches > 1 ? v->batches - 1 : 1) {
+    TRY(check_range(v, PHASE_EVALUATE, v->plan->evaluate, number));
+    TRY(check_range(v, PHASE_PREDICT, v->plan->predict, number));
+  }
+done:
+  return status;
+}
+
+descent_status descent_verify(const descent_network *network, descent_device *candidate, descent_device *witness,
+                              const descent_train_options *options, int64_t rows, int64_t steps,
+                              void (*on_row)(void *user, const descent_verify_row *row), void *user, bool *passed) {
+  if (!network || !candidate || !witness || !options || !passed)
+    return status_set(DESCENT_ERROR_ARGUMENT, "descent_verify: NULL argument");
+  if (rows < 1 || steps < 1)
+    return status_set(DESCENT_ERROR_ARGUMENT, "descent_verify: rows %lld and steps %lld must be at least 1",
+                      (long long)rows, (long long)steps);
+  struct verification v = {0};
+  descent_device exact = {.backend = &backend_reference};
+  descent_status status = DESCENT_OK;
+  bool own_exact = witness->backend != &backend_reference;
+  TRY(prepare(&v, network, options, rows));
+  TRY(compile(&v, network, candidate, &v.candidate));
+  if (own_exact) {
+    TRY(backend_reference.open(0, 1, &exact.device));
+    TRY(compile(&v, network, witness, &v.witness));
+  }
+  TRY(compile(&v, network, own_exact ? &exact : witness, &v.exact));
+  TRY(check_all(&v, steps));
+  *passed = true;
+  report(&v, PHASE_TRAIN, v.plan->train_probed, on_row, user, passed);
+  report(&v, PHASE_EVALUATE, v.plan->evaluate, on_row, user, passed);
+  report(&v, PHASE_PREDICT, v.plan->predict, on_row, user, passed);
+done:
+  if (v.candidate.program) v.candidate.backend->release(v.candidate.program);
+  if (v.witness.program) v.witness.backend->release(v.witness.program);
+  if (v.exact.program) v.exact.backend->release(v.exact.program);
+  if (exact.device) backend_reference.close(exact.device);
+  synthetic_clear(&v.data);
+  plan_free(v.plan);
+  free(v.index);
+  free(v.rows);
+  free(v.values);
+  free(v.others);
+  return status;
+}

@@ -1,0 +1,214 @@
+/* The groups of options that several commands share, and what they stand for: a device, a network, a training. */
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+int fail(const char *command, int code, const char *format, ...) {
+  char text[2048];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  for (char *c = text; *c; c++)
+    if (*c == '\n' || *c == '\r') *c = ' '; /* a name with a line break in it must not break the one line */
+  fprintf(stderr, "%s: %s\n", command, text);
+  return code;
+}
+
+int fail_status(const char *command, descent_status status) {
+  static const int codes[] = {
+      [DESCENT_OK] = EXIT_DONE,
+      [DESCENT_ERROR_MEMORY] = EXIT_RUN,
+      [DESCENT_ERROR_ARGUMENT] = EXIT_USAGE,
+      [DESCENT_ERROR_READ] = EXIT_DATA,
+      [DESCENT_ERROR_WRITE] = EXIT_RUN,
+      [DESCENT_ERROR_DATA] = EXIT_DATA,
+      [DESCENT_ERROR_MODEL] = EXIT_DATA,
+      [DESCENT_ERROR_DEVICE] = EXIT_DEVICE,
+      [DESCENT_ERROR_UNSUPPORTED] = EXIT_DEVICE,
+      [DESCENT_ERROR_DIVERGED] = EXIT_DIVERGED,
+      [DESCENT_ERROR_INTERNAL] = EXIT_RUN,
+  };
+  const char *text = descent_last_error();
+  return fail(command, codes[status], "%s", *text ? text : descent_status_text(status));
+}
+
+#define AT(member) offsetof(struct device_choice, member)
+const struct setting device_options[] = {
+    ROW_HEADING("Device:"),
+    ROW_TEXT("device", "NAME", AT(device), "auto (a GPU when one can be used), cpu, reference, cuda or cuda:I", 0),
+    ROW_INTEGER("threads", "N", AT(threads), "CPU threads, 0 for one per core", OPTION_UNRECORDED, 0, 256),
+    ROW_TERM("precision", "NAME", AT(precision), "fp32, tf32 or bf16", 0, precision),
+    ROW_END,
+};
+#undef AT
+
+int device_choice_open(const char *command, const struct device_choice *choice, descent_device **device) {
+  descent_status status = descent_device_open(choice->device, (int)choice->threads, device);
+  return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
+}
+
+#define AT(member) offsetof(struct network_choice, member)
+const struct setting network_options[] = {
+    ROW_HEADING("Network:"),
+    ROW_TEXT("hidden", "N,N,...", AT(hidden), "Widths of the hidden layers, or none", 0),
+    ROW_TERM("activation", "NAME", AT(activation),
+             "Of the hidden layers: identity, sigmoid, tanh, relu, leaky_relu, gelu or silu", 0, activation),
+    ROW_TERM("output-activation", "NAME", AT(output_activation), "Of the output layer, for regression", 0, activation),
+    ROW_TERM("init", "NAME", AT(init),
+             "Initial weights: auto (by activation), xavier_uniform, xavier_normal, he_uniform, he_normal, "
+             "lecun_uniform or lecun_normal",
+             0, init),
+    ROW_END,
+};
+#undef AT
+
+enum { WIDTHS_MOST = 9999 };
+
+/* The widths of "64,32" (none for "none"): their number, or -1 for a text that is no such list. */
+static int read_widths(const char *text, int64_t widths[static WIDTHS_MOST]) {
+  if (strcmp(text, "none") == 0) return 0;
+  int n = 0;
+  for (const char *c = text;; c++) {
+    char item[24];
+    size_t length = strcspn(c, ",");
+    if (n == WIDTHS_MOST || length >= sizeof item) return -1;
+    memcpy(item, c, length);
+    item[length] = '\0';
+    if (!option_integer(item, &widths[n]) || widths[n] < 1) return -1;
+    n++;
+    c += length;
+    if (!*c) return n;
+  }
+}
+
+int network_choice_create(const char *command, const struct network_choice *choice, int64_t inputs, int64_t outputs,
+                          descent_loss loss, uint64_t seed, descent_network **network) {
+  int64_t widths[WIDTHS_MOST + 1];
+  descent_activation activations[WIDTHS_MOST + 1];
+  int hidden = read_widths(choice->hidden, widths);
+  if (hidden < 0)
+    return fail(command, EXIT_USAGE,
+                "--hidden '%s': must be none or up to %d whole numbers of at least 1 with commas between, like 64,32",
+                choice->hidden, WIDTHS_MOST);
+  for (int i = 0; i < hidden; i++) activations[i] = choice->activation;
+  widths[hidden] = outputs;
+  activations[hidden] = choice->output_activation;
+  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  options.inputs = inputs;
+  options.layers = hidden + 1;
+  options.widths = widths;
+  options.activations = activations;
+  options.loss = loss;
+  descent_network *created = NULL;
+  descent_status status = descent_network_create(&options, &created);
+  if (status == DESCENT_OK) status = descent_network_initialise(created, choice->init, seed);
+  if (status != DESCENT_OK) {
+    descent_network_free(created);
+    return fail_status(command, status);
+  }
+  *network = created;
+  return EXIT_DONE;
+}
+
+#define AT(member) offsetof(struct training_choice, member)
+#define ABOVE_0 OPTION_OPEN_LOW, 0, HUGE_VAL
+#define FROM_0 0, 0, HUGE_VAL
+#define SHARE OPTION_OPEN_HIGH, 0, 1
+const struct setting optimizer_options[] = {
+    ROW_HEADING("Optimizer:"),
+    ROW_TERM("optimizer", "NAME", AT(train.optimizer), "gd, sgd, rmsprop, adam or adamw", 0, optimizer),
+    ROW_REAL("lr", "X", AT(train.learning_rate), "Learning rate", ABOVE_0),
+    ROW_TEXT("schedule", "NAME[:...]", AT(schedule),
+             "Learning rate over the epochs: constant, step:EVERY[:GAMMA], exponential:GAMMA, cosine[:MIN] or "
+             "plateau[:PATIENCE[:FACTOR]]",
+             0),
+    ROW_INTEGER("warmup", "N", AT(train.warmup_steps), "Steps of linear warm-up", 0, 0, 1e15),
+    ROW_REAL("momentum", "B", AT(train.momentum), "For sgd and rmsprop", SHARE),
+    ROW_FLAG("nesterov", AT(train.nesterov), "Nesterov's momentum, for sgd", 0),
+    ROW_REAL("beta1", "B", AT(train.beta1), "adam's and adamw's average of gradients", SHARE),
+    ROW_REAL("beta2", "B", AT(train.beta2), "adam's and adamw's average of squares", SHARE),
+    ROW_REAL("rho", "B", AT(train.rho), "rmsprop's average of squares", SHARE),
+    ROW_REAL("epsilon", "X", AT(train.epsilon), "Added to the divisor of rmsprop, adam and adamw", ABOVE_0),
+    ROW_REAL("weight-decay", "X", AT(train.weight_decay), "Decoupled weight decay", FROM_0),
+    ROW_REAL("l2", "X", AT(train.l2), "L2 penalty, added to the gradient", FROM_0),
+    ROW_REAL("dropout", "P", AT(train.dropout), "Share of hidden activations dropped in training", SHARE),
+    ROW_REAL("clip-norm", "X", AT(train.clip_norm), "Largest norm of the whole gradient, 0 for any", FROM_0),
+    ROW_TEXT("batch-size", "N|all", AT(batch_size), "Rows per step", 0),
+    ROW_INTEGER("seed", "N", AT(seed), "Of initial weights, splits, shuffles and dropout", 0, 0, 9e18),
+    ROW_END,
+};
+#undef AT
+
+struct schedule_fields {
+  double values[2];
+  int count;
+};
+
+/* The numbers after the name in "step:10:0.5"; false for anything else. */
+static bool read_fields(const char *text, struct schedule_fields *fields) {
+  fields->count = 0;
+  while (*text == ':') {
+    char item[32];
+    size_t length = strcspn(++text, ":");
+    if (fields->count == 2 || length >= sizeof item) return false;
+    memcpy(item, text, length);
+    item[length] = '\0';
+    if (!option_real(item, &fields->values[fields->count++])) return false;
+    text += length;
+  }
+  return *text == '\0';
+}
+
+static bool is_count(double x) { return x >= 1 && x <= 1e9 && x == floor(x); }
+static bool is_factor(double x) { return x > 0 && x <= 1; }
+
+static bool read_schedule(const char *text, descent_train_options *train) {
+  char name[16];
+  size_t length = strcspn(text, ":");
+  struct schedule_fields f;
+  if (length >= sizeof name) return false;
+  memcpy(name, text, length);
+  name[length] = '\0';
+  if (descent_schedule_parse(name, &train->schedule) != DESCENT_OK || !read_fields(text + length, &f)) return false;
+  switch (train->schedule) {
+    case DESCENT_SCHEDULE_CONSTANT: return f.count == 0;
+    case DESCENT_SCHEDULE_EXPONENTIAL:
+      train->schedule_gamma = f.values[0];
+      return f.count == 1 && is_factor(f.values[0]);
+    case DESCENT_SCHEDULE_COSINE:
+      train->schedule_minimum = f.count ? f.values[0] : 0;
+      return f.count <= 1 && train->schedule_minimum >= 0;
+    case DESCENT_SCHEDULE_STEP:
+    case DESCENT_SCHEDULE_PLATEAU:
+      if (train->schedule == DESCENT_SCHEDULE_STEP && f.count == 0) return false;
+      if ((f.count > 0 && !is_count(f.values[0])) || (f.count > 1 && !is_factor(f.values[1]))) return false;
+      if (f.count > 0) train->schedule_every = (int64_t)f.values[0];
+      if (f.count > 1) train->schedule_gamma = f.values[1];
+      return true;
+  }
+  return false;
+}
+
+int training_choice_resolve(const char *command, struct training_choice *choice, const struct device_choice *device) {
+  descent_train_options *train = &choice->train;
+  int64_t batch = 0;
+  if (strcmp(choice->batch_size, "all") != 0 && (!option_integer(choice->batch_size, &batch) || batch < 1))
+    return fail(command, EXIT_USAGE, "--batch-size '%s': must be a whole number of at least 1, or all",
+                choice->batch_size);
+  if (!read_schedule(choice->schedule, train))
+    return fail(
+        command, EXIT_USAGE,
+        "--schedule '%s': must be constant, step:EVERY[:GAMMA], exponential:GAMMA, cosine[:MIN] or "
+        "plateau[:PATIENCE[:FACTOR]], with EVERY and PATIENCE of at least 1, GAMMA and FACTOR above 0 and at most "
+        "1, MIN of at least 0",
+        choice->schedule);
+  train->batch_size = batch;
+  train->seed = (uint64_t)choice->seed;
+  train->precision = device->precision;
+  return EXIT_DONE;
+}

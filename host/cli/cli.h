@@ -1,0 +1,70 @@
+/* What the subcommands share: the exit codes, how a failure is told, and the groups of options that more than one of
+ * them takes. The command uses the library through its public header only. */
+#ifndef DESCENT_CLI_CLI_H
+#define DESCENT_CLI_CLI_H
+
+#include <descent/descent.h>
+
+#include "cli/options.h"
+
+/* Documented in `descent --help`. 128 + n: stopped by signal n. */
+enum exit_code { EXIT_DONE, EXIT_RUN, EXIT_USAGE, EXIT_DATA, EXIT_DEVICE, EXIT_DIVERGED, EXIT_SIGNAL = 128 };
+
+/* One per subcommand; argv[0] is "descent train" and so on. Each returns the exit code. */
+int command_train(int argc, char **argv);
+int command_evaluate(int argc, char **argv);
+int command_predict(int argc, char **argv);
+int command_info(int argc, char **argv);
+int command_verify(int argc, char **argv);
+int command_bench(int argc, char **argv);
+int command_devices(int argc, char **argv);
+
+/* Says "descent train: <what happened>" on one line of stderr and returns `code`. */
+int fail(const char *command, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* The same with the library's last error and the exit code that belongs to `status`. */
+int fail_status(const char *command, descent_status status);
+
+/* ---- groups of options, each with the struct that its values go into ------------------------------------------- */
+
+struct device_choice {
+  const char *device;
+  int64_t threads;
+  descent_precision precision;
+};
+#define DEVICE_CHOICE_INIT \
+  { "auto", 0, DESCENT_PRECISION_FP32 }
+extern const struct setting device_options[];
+
+/* Opens the chosen device; on failure says so and returns the exit code, else EXIT_DONE. */
+int device_choice_open(const char *command, const struct device_choice *choice, descent_device **device);
+
+struct network_choice {
+  const char *hidden; /* "64,32" or "none" */
+  descent_activation activation, output_activation;
+  descent_init init;
+};
+#define NETWORK_CHOICE_INIT \
+  { "64,32", DESCENT_ACTIVATION_RELU, DESCENT_ACTIVATION_IDENTITY, DESCENT_INIT_AUTO }
+extern const struct setting network_options[];
+
+/* Creates the chosen network between `inputs` and `outputs` and draws its weights from `seed`; on failure says so and
+ * returns the exit code, else EXIT_DONE. */
+int network_choice_create(const char *command, const struct network_choice *choice, int64_t inputs, int64_t outputs,
+                          descent_loss loss, uint64_t seed, descent_network **network);
+
+struct training_choice {
+  descent_train_options train; /* what options set directly; ready to use after training_choice_resolve */
+  const char *batch_size;      /* "32" or "all" */
+  const char *schedule;        /* "cosine:1e-5" */
+  int64_t seed;
+};
+#define TRAINING_CHOICE_INIT \
+  { DESCENT_TRAIN_OPTIONS_INIT, "32", "constant", 0 }
+extern const struct setting optimizer_options[];
+
+/* Reads the texts (batch size, schedule) into `train`, with `seed` and the device's precision; on failure says so and
+ * returns the exit code, else EXIT_DONE. */
+int training_choice_resolve(const char *command, struct training_choice *choice, const struct device_choice *device);
+
+#endif

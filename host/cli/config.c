@@ -1,0 +1,139 @@
+/* --config: a JSON object whose keys are long option names, turned into arguments that come before the real ones, so
+ * that the command line wins and every check is the same. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const struct setting *option_named(const struct command_syntax *syntax, const char *name) {
+  for (int s = 0; s < syntax->n_sets; s++)
+    for (const struct setting *o = syntax->sets[s].options; o->kind != OPTION_END; o++)
+      if (o->kind != OPTION_HEADING && strcmp(o->name, name) == 0) return o;
+  return NULL;
+}
+
+/* The whole file, ended by a NUL; NULL with errno set. */
+static char *read_text(const char *path) {
+  enum { LARGEST = 1 << 20 };
+  FILE *file = fopen(path, "rb");
+  if (!file) return NULL;
+  char *text = malloc(LARGEST + 1);
+  size_t length = text ? fread(text, 1, LARGEST + 1, file) : 0;
+  int error = !text ? ENOMEM : ferror(file) ? errno : length > LARGEST ? EFBIG : 0;
+  fclose(file);
+  if (error) {
+    free(text);
+    errno = error;
+    return NULL;
+  }
+  text[length] = '\0';
+  return text;
+}
+
+static int line_of(const char *text, const char *at) {
+  int line = 1;
+  for (; at && text < at; text++) line += *text == '\n';
+  return line;
+}
+
+/* Appends the text of one string or number; false for anything else. */
+static bool append_scalar(FILE *out, const cJSON *value) {
+  if (cJSON_IsString(value)) return fputs(value->valuestring, out) >= 0;
+  if (!cJSON_IsNumber(value)) return false;
+  char *number = cJSON_PrintUnformatted(value);
+  bool written = number && fputs(number, out) >= 0;
+  cJSON_free(number);
+  return written;
+}
+
+/* "--lr=0.01" for a key and its value; NULL when the value is of no fitting kind. `*skip`: false, so nothing. */
+static char *argument_of(const cJSON *item, const struct setting *o, bool *skip) {
+  *skip = o->kind == OPTION_FLAG && cJSON_IsFalse(item);
+  if (*skip) return NULL;
+  char *text = NULL;
+  size_t size;
+  FILE *out = open_memstream(&text, &size);
+  if (!out) return NULL;
+  fprintf(out, "--%s", o->name);
+  bool valid = true;
+  if (o->kind == OPTION_FLAG) {
+    valid = cJSON_IsTrue(item);
+  } else if (cJSON_IsArray(item)) {
+    const cJSON *element;
+    fputc('=', out);
+    cJSON_ArrayForEach(element, item) {
+      if (element != item->child) fputc(',', out);
+      valid = valid && append_scalar(out, element);
+    }
+  } else {
+    fputc('=', out);
+    valid = append_scalar(out, item);
+  }
+  if (fclose(out) || !valid) {
+    free(text);
+    return NULL;
+  }
+  return text;
+}
+
+int options_config_read(const struct command_syntax *syntax, const char *path, int argc, char **argv,
+                        struct option_config *config) {
+  *config = (struct option_config){0};
+  const char *end = NULL;
+  int code = EXIT_DONE;
+  cJSON *root = NULL;
+  char *text = read_text(path);
+  if (!text) return fail(syntax->name, EXIT_DATA, "%s: cannot read: %s", path, strerror(errno));
+  root = cJSON_ParseWithOpts(text, &end, true);
+  if (!root) {
+    code = fail(syntax->name, EXIT_USAGE, "%s:%d: not valid JSON", path, line_of(text, end));
+    goto done;
+  }
+  if (!cJSON_IsObject(root)) {
+    code = fail(syntax->name, EXIT_USAGE, "%s: must hold one JSON object of option names and values", path);
+    goto done;
+  }
+  config->argv = calloc((size_t)argc + (size_t)cJSON_GetArraySize(root) + 1, sizeof *config->argv);
+  if (!config->argv) {
+    code = fail(syntax->name, EXIT_RUN, "out of memory");
+    goto done;
+  }
+  config->argv[config->argc++] = argv[0];
+  const cJSON *item;
+  cJSON_ArrayForEach(item, root) {
+    const struct setting *o = option_named(syntax, item->string);
+    if (!o || strcmp(o->name, "config") == 0) {
+      code = fail(syntax->name, EXIT_USAGE, "%s: unknown key '%s' (keys are the long options of %s --help)", path,
+                  item->string, syntax->name);
+      goto done;
+    }
+    bool skip;
+    char *argument = argument_of(item, o, &skip);
+    if (!argument && !skip) {
+      code = fail(syntax->name, EXIT_USAGE, "%s: key '%s': must be %s", path, item->string,
+                  o->kind == OPTION_FLAG ? "true or false" : "a string, a number or an array of them");
+      goto done;
+    }
+    if (argument) config->argv[config->argc++] = argument;
+  }
+  config->n_config = config->argc - 1;
+  for (int i = 1; i < argc; i++) config->argv[config->argc++] = argv[i];
+done:
+  if (code != EXIT_DONE) {
+    config->n_config = config->argc ? config->argc - 1 : 0;
+    options_config_free(config);
+  }
+  cJSON_Delete(root);
+  free(text);
+  return code;
+}
+
+void options_config_free(struct option_config *config) {
+  /* argp permutes: the arguments made here are told from the borrowed ones by their place before parsing, so they are
+   * kept first by construction (each holds its value after '='). */
+  for (int i = 1; i <= config->n_config; i++) free(config->argv[i]);
+  free(config->argv);
+  *config = (struct option_config){0};
+}

@@ -1,0 +1,69 @@
+/* The command `descent`: finds the subcommand and makes sure that what was printed has really been written. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+struct subcommand {
+  const char *name; /* as argv[0] of the subcommand: "descent train" */
+  int (*run)(int argc, char **argv);
+};
+
+static const struct subcommand subcommands[] = {
+    {"descent train", command_train},     {"descent evaluate", command_evaluate}, {"descent predict", command_predict},
+    {"descent info", command_info},       {"descent verify", command_verify},     {"descent bench", command_bench},
+    {"descent devices", command_devices},
+};
+
+static const struct command_syntax syntax = {
+    .name = "descent",
+    .arguments = "COMMAND ...",
+    .about =
+        "Train feed-forward networks, and check and measure the engine that does it.\n\n"
+        "  train DATA           train a network and save it as a model\n"
+        "  evaluate MODEL DATA  measure a model on data with known answers\n"
+        "  predict MODEL DATA   write a model's predictions as CSV\n"
+        "  info MODEL           what is in a model file\n"
+        "  verify               compare every operation of a training on two devices\n"
+        "  bench                time every operation against this machine's limits\n"
+        "  devices              list the devices that can be used here\n\n"
+        "`descent COMMAND --help` says more about each."
+        "\vExit codes: 0 done; 1 failed at run time, also when a result cannot be written; 2 wrong usage; 3 bad data "
+        "or model file; 4 the device cannot be used or cannot do what was asked; 5 training diverged; 128+N stopped "
+        "by signal N after saving.",
+};
+
+static int dispatch(int argc, char **argv) {
+  static const size_t prefix = sizeof "descent " - 1;
+  if (argc < 2) return fail(syntax.name, EXIT_USAGE, "a command is needed (see descent --help)");
+  if (argv[1][0] == '-') {
+    struct arguments arguments;
+    char *only[] = {argv[0], argv[1], NULL};
+    return options_parse(&syntax, 2, only, NULL, 0, &arguments);
+  }
+  for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++)
+    if (strcmp(argv[1], subcommands[i].name + prefix) == 0) return subcommands[i].run(argc - 1, argv + 1);
+  return fail(syntax.name, EXIT_USAGE, "unknown command '%s' (see descent --help)", argv[1]);
+}
+
+/* A closed standard descriptor would be taken by the next file opened, a model say, and then be printed into. Each gets
+ * a stand-in that refuses what it is for, so that printing to a closed output still counts as failed. */
+static void occupy_standard_descriptors(void) {
+  for (int descriptor = 0; descriptor <= STDERR_FILENO; descriptor++)
+    if (fcntl(descriptor, F_GETFD) < 0 && open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY) < 0) return;
+}
+
+int main(int argc, char **argv) {
+  occupy_standard_descriptors();
+  signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write like any other, told by the check below */
+  int code = dispatch(argc, argv);
+  errno = 0;
+  bool failed = fflush(stdout) != 0 || ferror(stdout);
+  if (!failed || code == EXIT_RUN) return code;
+  if (errno != EPIPE) fail(syntax.name, EXIT_RUN, "standard output: cannot write: %s", strerror(errno ? errno : EIO));
+  return code == EXIT_DONE ? EXIT_RUN : code;
+}

@@ -1,0 +1,301 @@
+/* Times the network's real training plan: the whole step, each operation alone, and the matrix products alone, against
+ * ceilings measured in the same run. Everything is timed in turn, round after round, and reported as the median, so
+ * that a disturbance of the machine falls on all alike; the state is put back before each timing, so that repetition
+ * neither trains the network to death nor lets its moments decay into slow denormal numbers. */
+#include <math.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "core/rng.h"
+#include "core/status.h"
+#include "train/synthetic.h"
+
+enum {
+  MAX_ROUNDS = 64,
+  MIN_ROUNDS = 3,
+  MAX_REPEAT = 1 << 20,
+  MAX_STEPS = 4096, /* of one timing of the step or of an operation */
+  /* Updates alone, with one and the same gradient, between two restorations of the state: moments may decay by a factor
+   * as small as 1/2 each time, and 2^-64 of a gradient is still far from the denormal numbers. */
+  MAX_UPDATES = 64,
+  BATCHES = 16 /* worth of rows, so that gather reads memory that is not in the cache */
+};
+static const int64_t max_source_bytes = INT64_C(256) << 20; /* fewer rows where BATCHES would need more */
+static const double step_share = 1.0 / 3;                   /* of a round, for the whole step */
+
+/* One thing to time: op < 0 is the whole step; `product`: only the op's matrix product. */
+struct subject {
+  int op;
+  bool product;
+  int64_t repeat; /* per timing */
+  double samples[MAX_ROUNDS];
+};
+
+struct bench {
+  const struct backend *backend;
+  struct backend_program *program;
+  struct plan *plan;
+  struct plan_handles handles;
+  struct synthetic data;
+  struct permutation order;
+  struct plan_step *steps;  /* (MAX_STEPS) */
+  float *state[3];          /* copies of parameters, moment1, moment2 as they were after warming up */
+  struct subject *subjects; /* (n_subjects) the step, then per op itself and its product */
+  int n_subjects, rounds;
+};
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static bool has_product(const struct plan_op *op) {
+  return op->kind == OP_DENSE_FORWARD || op->kind == OP_DENSE_BACKWARD_WEIGHTS || op->kind == OP_DENSE_BACKWARD_INPUT;
+}
+
+/* ---- state ---- */
+
+static void state_buffers(const struct bench *b, int buffers[3]) {
+  buffers[0] = b->handles.parameters;
+  buffers[1] = b->handles.moment1;
+  buffers[2] = b->handles.moment2;
+}
+
+static descent_status save_state(struct bench *b) {
+  descent_status status = DESCENT_OK;
+  int buffers[3];
+  state_buffers(b, buffers);
+  for (int i = 0; i < 3; i++) {
+    if (buffers[i] == PLAN_NONE) continue;
+    int64_t count = b->plan->buffers[buffers[i]].cols;
+    b->state[i] = memory_allocate(count, sizeof *b->state[i], "a copy of the parameters");
+    if (!b->state[i]) return DESCENT_ERROR_MEMORY;
+    TRY(b->backend->read(b->program, buffers[i], 0, count, PLAN_F32, b->state[i]));
+  }
+done:
+  return status;
+}
+
+static descent_status restore_state(struct bench *b) {
+  descent_status status = DESCENT_OK;
+  int buffers[3];
+  state_buffers(b, buffers);
+  for (int i = 0; i < 3; i++)
+    if (b->state[i])
+      TRY(b->backend->write(b->program, buffers[i], 0, b->plan->buffers[buffers[i]].cols, PLAN_F32, b->state[i]));
+done:
+  return status;
+}
+
+/* A diverged step is skipped by the backend and would be timed as a fast one. */
+static descent_status check_divergence(struct bench *b) {
+  double bad;
+  descent_status status = b->backend->read(b->program, b->handles.scalars, SCALAR_BAD_STEP, 1, PLAN_F64, &bad);
+  if (status == DESCENT_OK && bad != 0)
+    status = status_set(DESCENT_ERROR_DIVERGED,
+                        "training on the synthetic rows diverged at step %.0f: lower the learning rate", bad);
+  return status;
+}
+
+/* ---- timing ---- */
+
+static descent_status run_subject(struct bench *b, const struct subject *subject, int64_t repeat, double *seconds) {
+  descent_status status = DESCENT_OK;
+  struct plan_range range = subject->op < 0 ? b->plan->train : (struct plan_range){subject->op, 1};
+  TRY(b->backend->synchronise(b->program));
+  double start = now();
+  if (subject->product)
+    TRY(b->backend->run_product(b->program, subject->op, b->plan->batch, (int)repeat));
+  else
+    TRY(b->backend->run(b->program, range, b->steps, repeat));
+  TRY(b->backend->synchronise(b->program));
+  *seconds = (now() - start) / (double)repeat;
+done:
+  return status;
+}
+
+static int64_t most_repeats(const struct bench *b, const struct subject *subject) {
+  if (subject->product) return MAX_REPEAT;
+  return subject->op >= 0 && b->plan->ops[subject->op].kind == OP_UPDATE ? MAX_UPDATES : MAX_STEPS;
+}
+
+/* Finds how often the subject fits into `budget` seconds. */
+static descent_status calibrate(struct bench *b, struct subject *subject, double budget) {
+  descent_status status = DESCENT_OK;
+  const int64_t most = most_repeats(b, subject);
+  subject->repeat = 1;
+  for (;;) {
+    double each;
+    TRY(run_subject(b, subject, subject->repeat, &each));
+    if (2 * each * (double)subject->repeat > budget || subject->repeat == most) break;
+    subject->repeat = 2 * subject->repeat < most ? 2 * subject->repeat : most;
+  }
+done:
+  return status;
+}
+
+/* One timing of everything. After a product alone its output buffer holds anything: a step puts the buffers right. */
+static descent_status run_round(struct bench *b) {
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < b->n_subjects; i++) {
+    struct subject *subject = &b->subjects[i];
+    if (i <= 1 || b->plan->ops[subject->op].kind == OP_UPDATE) TRY(restore_state(b));
+    TRY(run_subject(b, subject, subject->repeat, &subject->samples[b->rounds]));
+    if (!subject->product) continue;
+    TRY(restore_state(b));
+    TRY(b->backend->run(b->program, b->plan->train, b->steps, 1));
+  }
+  TRY(check_divergence(b));
+  b->rounds++;
+done:
+  return status;
+}
+
+static int compare_doubles(const void *a, const void *b) {
+  const double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* Sorts the samples. */
+static double median(double *samples, int n) {
+  qsort(samples, (size_t)n, sizeof *samples, compare_doubles);
+  return n % 2 ? samples[n / 2] : 0.5 * (samples[n / 2 - 1] + samples[n / 2]);
+}
+
+/* ---- setting up ---- */
+
+static int64_t source_rows(const descent_network *network, int64_t batch) {
+  int64_t batches = max_source_bytes / (int64_t)sizeof(float) / network->inputs / batch, rows;
+  batches = batches < 2 ? 2 : batches < BATCHES ? batches : BATCHES;
+  return size_product(batches, batch, &rows) ? rows : INT64_MAX;
+}
+
+static descent_status compile(struct bench *b, const descent_network *network, const descent_device *device,
+                              const descent_train_options *options) {
+  descent_status status = DESCENT_OK;
+  const int64_t rows = source_rows(network, options->batch_size);
+  TRY(plan_build(network, options, options->batch_size, &b->plan, &b->handles));
+  b->backend = device->backend;
+  for (int i = 0; i < b->plan->n_ops; i++)
+    if (!b->backend->supports(device->device, b->plan, &b->plan->ops[i])) return DESCENT_ERROR_UNSUPPORTED;
+  TRY(synthetic_create(network, rows, options->seed, &b->data));
+  TRY(b->backend->compile(device->device, b->plan, &b->program));
+  TRY(synthetic_load(&b->data, network, b->plan, &b->handles, b->backend, b->program));
+  b->steps = memory_allocate(MAX_STEPS, sizeof *b->steps, "the steps");
+  if (!b->steps) return DESCENT_ERROR_MEMORY;
+  b->order = permutation_create(options->seed, RNG_SHUFFLE, 1, (uint64_t)rows);
+  for (int64_t i = 0; i < MAX_STEPS; i++)
+    b->steps[i] = (struct plan_step){.number = i + 1,
+                                     .first_row = i * options->batch_size % rows,
+                                     .rows = options->batch_size,
+                                     .learning_rate = options->learning_rate,
+                                     .order = &b->order};
+done:
+  return status;
+}
+
+static descent_status list_subjects(struct bench *b) {
+  const struct plan_range train = b->plan->train;
+  b->subjects = memory_allocate(1 + 2 * (int64_t)train.count, sizeof *b->subjects, "the timings");
+  if (!b->subjects) return DESCENT_ERROR_MEMORY;
+  b->subjects[b->n_subjects++] = (struct subject){.op = -1};
+  for (int op = train.first; op < train.first + train.count; op++) {
+    b->subjects[b->n_subjects++] = (struct subject){.op = op};
+    if (has_product(&b->plan->ops[op])) b->subjects[b->n_subjects++] = (struct subject){.op = op, .product = true};
+  }
+  return DESCENT_OK;
+}
+
+/* About ten rounds in the time given; each subject gets its share of a round. */
+static descent_status time_all(struct bench *b, double seconds) {
+  enum { ROUNDS = 10 };
+  descent_status status = DESCENT_OK;
+  const double round = seconds / ROUNDS, op_budget = round * (1 - step_share) / (b->n_subjects - 1);
+  const double start = now();
+  for (int i = 0; i < b->n_subjects; i++) {
+    TRY(restore_state(b));
+    TRY(calibrate(b, &b->subjects[i], i == 0 ? round * step_share : op_budget));
+  }
+  while (b->rounds < MIN_ROUNDS || (b->rounds < MAX_ROUNDS && now() - start < seconds)) TRY(run_round(b));
+done:
+  return status;
+}
+
+/* ---- results ---- */
+
+static double floor_seconds(const descent_bench_result *result, double flops, double bytes) {
+  return fmax(flops / result->peak_flops, bytes / result->peak_bandwidth);
+}
+
+static void report(struct bench *b, void (*on_row)(void *user, const descent_bench_row *row), void *user,
+                   descent_bench_result *result) {
+  descent_bench_row step = {.operation = "step"};
+  step.seconds = median(b->subjects[0].samples, b->rounds);
+  for (int i = 1; i < b->n_subjects; i++) {
+    char name[64];
+    struct subject *subject = &b->subjects[i];
+    const struct plan_op *op = &b->plan->ops[subject->op];
+    descent_bench_row row = {.operation = name, .seconds = median(subject->samples, b->rounds)};
+    plan_op_name(op, name, sizeof name);
+    plan_op_cost(b->plan, op, b->plan->batch, &row.flops, &row.bytes);
+    row.floor_seconds = floor_seconds(result, row.flops, row.bytes);
+    if (has_product(op)) row.gemm_seconds = median(b->subjects[++i].samples, b->rounds);
+    step.flops += row.flops;
+    step.bytes += row.bytes;
+    step.gemm_seconds += row.gemm_seconds;
+    if (on_row) on_row(user, &row);
+  }
+  step.floor_seconds = floor_seconds(result, step.flops, step.bytes);
+  if (on_row) on_row(user, &step);
+  result->step_seconds = step.seconds;
+  result->step_seconds_min = b->subjects[0].samples[0];
+  result->step_seconds_max = b->subjects[0].samples[b->rounds - 1];
+  result->gemm_seconds = step.gemm_seconds;
+  result->memory = b->backend->memory(b->program);
+}
+
+/* The ceilings are the better of a measurement before and one after: a disturbance only ever lowers them. */
+static descent_status measure(const descent_device *device, descent_precision precision, descent_bench_result *result) {
+  double flops, bandwidth;
+  descent_status status = device->backend->measure(device->device, precision, &flops, &bandwidth);
+  if (status != DESCENT_OK) return status;
+  result->peak_flops = fmax(result->peak_flops, flops);
+  result->peak_bandwidth = fmax(result->peak_bandwidth, bandwidth);
+  return DESCENT_OK;
+}
+
+descent_status descent_bench(const descent_network *network, descent_device *device,
+                             const descent_train_options *options, double seconds,
+                             void (*on_row)(void *user, const descent_bench_row *row), void *user,
+                             descent_bench_result *result) {
+  if (!network || !device || !options || !result)
+    return status_set(DESCENT_ERROR_ARGUMENT, "descent_bench: NULL argument");
+  if (options->batch_size < 1)
+    return status_set(DESCENT_ERROR_ARGUMENT,
+                      "descent_bench: batch size %lld: must be at least 1 (there is no data set)",
+                      (long long)options->batch_size);
+  if (!(seconds > 0) || !isfinite(seconds))
+    return status_set(DESCENT_ERROR_ARGUMENT, "descent_bench: %g seconds: must be more than 0", seconds);
+  struct bench b = {0};
+  descent_bench_result measured = {0};
+  descent_status status = DESCENT_OK;
+  TRY(compile(&b, network, device, options));
+  TRY(list_subjects(&b));
+  TRY(b.backend->run(b.program, b.plan->train, b.steps, 2)); /* every buffer touched, moments no longer 0 */
+  TRY(check_divergence(&b));
+  TRY(save_state(&b));
+  TRY(measure(device, options->precision, &measured));
+  TRY(time_all(&b, seconds));
+  TRY(measure(device, options->precision, &measured));
+  report(&b, on_row, user, &measured);
+  *result = measured;
+done:
+  if (b.program) b.backend->release(b.program);
+  for (int i = 0; i < 3; i++) free(b.state[i]);
+  synthetic_clear(&b.data);
+  plan_free(b.plan);
+  free(b.steps);
+  free(b.subjects);
+  return status;
+}

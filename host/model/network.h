@@ -27,4 +27,7 @@ struct descent_network {
   char *provenance;         /* or NULL */
 };
 
+/* Frees a list of n names and the names, each from malloc; NULL is fine. */
+void network_names_free(char **names, int64_t n);
+
 #endif

@@ -275,7 +275,9 @@ DESCENT_API descent_status descent_network_set_layer(descent_network *network, i
 DESCENT_API int64_t descent_network_inputs(const descent_network *network);
 DESCENT_API int32_t descent_network_layers(const descent_network *network);
 DESCENT_API int64_t descent_network_outputs(const descent_network *network);
-DESCENT_API int64_t descent_network_width(const descent_network *network, int32_t layer); /* layer 0: inputs */
+/* Layer 0: inputs; 0 outside 0 .. layers. */
+DESCENT_API int64_t descent_network_width(const descent_network *network, int32_t layer);
+/* layer 1 .. layers; identity outside. */
 DESCENT_API descent_activation descent_network_activation(const descent_network *network, int32_t layer);
 DESCENT_API descent_loss descent_network_loss(const descent_network *network);
 DESCENT_API descent_task descent_network_task(const descent_network *network);  /* follows from the loss */
@@ -285,7 +287,8 @@ DESCENT_API descent_normalize descent_network_normalize(const descent_network *n
 DESCENT_API const char *descent_network_input_name(const descent_network *network, int64_t input);
 DESCENT_API const char *descent_network_target_name(const descent_network *network);
 DESCENT_API const char *descent_network_class_name(const descent_network *network, int64_t class_index);
-/* A free text kept in the model file, e.g. the training configuration as JSON; "" when unset. set copies it. */
+/* A free text kept in the model file, e.g. the training configuration as JSON; "" when unset. set copies it (NULL
+ * unsets; ERROR_ARGUMENT when it is not UTF-8). */
 DESCENT_API const char *descent_network_provenance(const descent_network *network);
 DESCENT_API descent_status descent_network_set_provenance(descent_network *network, const char *text);
 

@@ -1,0 +1,277 @@
+/* The network in host memory: creation with every size checked before anything is allocated, its parameters in and
+ * out. Invariant: the gaps between the layers' segments in the flat buffer are always 0. */
+#include "model/network.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+#include "core/utf8.h"
+
+enum { MAX_LAYERS = 10000 };
+
+#define COUNT_NAME(NAME, text) +1
+enum { N_ACTIVATIONS = 0 DESCENT_ACTIVATION_MAP(COUNT_NAME), N_LOSSES = 0 DESCENT_LOSS_MAP(COUNT_NAME) };
+#undef COUNT_NAME
+
+/* ---- creation --------------------------------------------------------------------------------------------------- */
+
+static descent_activation option_activation(const descent_network_options *options, int32_t layer) {
+  if (options->activations) return options->activations[layer - 1];
+  return layer == options->layers ? DESCENT_ACTIVATION_IDENTITY : DESCENT_ACTIVATION_RELU;
+}
+
+static descent_status check_output(const descent_network_options *options) {
+  const int32_t last = options->layers;
+  const int64_t outputs = options->widths[last - 1];
+  const descent_activation activation = option_activation(options, last);
+  const char *loss = descent_loss_name(options->loss);
+  if (options->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) return DESCENT_OK;
+  if (activation != DESCENT_ACTIVATION_IDENTITY)
+    return status_set(DESCENT_ERROR_ARGUMENT,
+                      "layer %" PRId32 ": %s works on logits: activation must be identity, not %s", last, loss,
+                      descent_activation_name(activation));
+  if (options->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY && outputs != 1)
+    return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": %s needs 1 output, not %" PRId64, last, loss,
+                      outputs);
+  if (options->loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY && outputs < 2)
+    return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": %s needs at least 2 outputs, not %" PRId64, last,
+                      loss, outputs);
+  return DESCENT_OK;
+}
+
+static descent_status check_options(const descent_network_options *options) {
+  if (!options || options->size != sizeof *options)
+    return status_set(DESCENT_ERROR_ARGUMENT, "network options must start from DESCENT_NETWORK_OPTIONS_INIT");
+  if (options->inputs < 1)
+    return status_set(DESCENT_ERROR_ARGUMENT, "a network needs at least 1 input, not %" PRId64, options->inputs);
+  if (options->layers < 1 || options->layers > MAX_LAYERS)
+    return status_set(DESCENT_ERROR_ARGUMENT, "a network has 1 to %d layers, not %" PRId32, MAX_LAYERS,
+                      options->layers);
+  if (!options->widths) return status_set(DESCENT_ERROR_ARGUMENT, "the layers' widths are missing");
+  if ((unsigned)options->loss >= N_LOSSES)
+    return status_set(DESCENT_ERROR_ARGUMENT, "unknown loss %d", (int)options->loss);
+  for (int32_t l = 1; l <= options->layers; l++) {
+    if (options->widths[l - 1] < 1)
+      return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": width must be at least 1, not %" PRId64, l,
+                        options->widths[l - 1]);
+    if ((unsigned)option_activation(options, l) >= N_ACTIVATIONS)
+      return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": unknown activation %d", l,
+                        (int)option_activation(options, l));
+  }
+  return check_output(options);
+}
+
+/* Rounds up to a whole number of PLAN_ALIGN floats; false when that overflows. */
+static bool align_up(int64_t n, int64_t *aligned) {
+  if (__builtin_add_overflow(n, PLAN_ALIGN - 1, aligned)) return false;
+  *aligned -= *aligned % PLAN_ALIGN;
+  return true;
+}
+
+/* Places W and b behind `begin`; false when the offsets overflow. */
+static bool place_layer(struct network_layer *layer, int64_t begin) {
+  struct plan_segment *at = &layer->at;
+  int64_t weights, end;
+  *at = (struct plan_segment){.W = begin, .begin = begin};
+  return size_product(layer->n_in, layer->n_out, &weights) && !__builtin_add_overflow(begin, weights, &end) &&
+         align_up(end, &at->b) && !__builtin_add_overflow(at->b, layer->n_out, &end) && align_up(end, &at->end);
+}
+
+static descent_status create_layers(const descent_network_options *options, descent_network *network) {
+  network->layers = memory_allocate(options->layers, sizeof *network->layers, "the network's layers");
+  if (!network->layers) return DESCENT_ERROR_MEMORY;
+  network->n_layers = options->layers;
+  int64_t n_in = options->inputs;
+  for (int32_t l = 1; l <= options->layers; l++) {
+    struct network_layer *layer = &network->layers[l - 1];
+    *layer = (struct network_layer){
+        .n_in = n_in, .n_out = options->widths[l - 1], .activation = option_activation(options, l)};
+    if (!place_layer(layer, network->n_parameters))
+      return status_set(DESCENT_ERROR_MEMORY,
+                        "layer %" PRId32 ": %" PRId64 " x %" PRId64 " weights are more than can be addressed", l,
+                        layer->n_out, layer->n_in);
+    network->n_parameters = layer->at.end;
+    n_in = layer->n_out;
+  }
+  return DESCENT_OK;
+}
+
+static descent_status create_parameters(descent_network *network) {
+  int32_t largest = 1; /* named when memory does not suffice */
+  for (int32_t l = 2; l <= network->n_layers; l++) {
+    const struct plan_segment *at = &network->layers[l - 1].at, *most = &network->layers[largest - 1].at;
+    if (at->end - at->begin > most->end - most->begin) largest = l;
+  }
+  const struct network_layer *layer = &network->layers[largest - 1];
+  char what[160];
+  snprintf(what, sizeof what,
+           "%" PRId64 " parameters, most of them in layer %" PRId32 " (%" PRId64 " x %" PRId64
+           " weights): use narrower layers",
+           network->n_parameters, largest, layer->n_out, layer->n_in);
+  network->parameters = memory_allocate(network->n_parameters, sizeof *network->parameters, what);
+  return network->parameters ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+}
+
+/* Preprocessing that changes nothing: shift 0, scale 1. */
+static descent_status create_preprocessing(descent_network *network) {
+  const int64_t inputs = network->inputs, outputs = descent_network_outputs(network);
+  network->shift = memory_allocate(inputs, sizeof(float), "the inputs' shift");
+  network->scale = memory_allocate(inputs, sizeof(float), "the inputs' scale");
+  network->y_shift = memory_allocate(outputs, sizeof(float), "the targets' shift");
+  network->y_scale = memory_allocate(outputs, sizeof(float), "the targets' scale");
+  if (!network->shift || !network->scale || !network->y_shift || !network->y_scale) return DESCENT_ERROR_MEMORY;
+  for (int64_t j = 0; j < inputs; j++) network->scale[j] = 1;
+  for (int64_t k = 0; k < outputs; k++) network->y_scale[k] = 1;
+  return DESCENT_OK;
+}
+
+static int64_t count_classes(descent_loss loss, int64_t outputs) {
+  if (loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY) return 2;
+  return loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY ? outputs : 0;
+}
+
+descent_status descent_network_create(const descent_network_options *options, descent_network **network) {
+  descent_network *created = NULL;
+  descent_status status;
+  TRY(check_options(options));
+  created = memory_allocate(1, sizeof *created, "the network");
+  if (!created) return DESCENT_ERROR_MEMORY;
+  created->inputs = options->inputs;
+  created->loss = options->loss;
+  created->normalize = DESCENT_NORMALIZE_NONE;
+  created->classes = count_classes(options->loss, options->widths[options->layers - 1]);
+  TRY(create_layers(options, created));
+  TRY(create_parameters(created));
+  TRY(create_preprocessing(created));
+  *network = created;
+  created = NULL;
+done:
+  descent_network_free(created);
+  return status;
+}
+
+void network_names_free(char **names, int64_t n) {
+  for (int64_t i = 0; names && i < n; i++) free(names[i]);
+  free(names);
+}
+
+void descent_network_free(descent_network *network) {
+  if (!network) return;
+  network_names_free(network->input_names, network->inputs);
+  network_names_free(network->class_names, network->classes);
+  free(network->target_name);
+  free(network->provenance);
+  free(network->shift);
+  free(network->scale);
+  free(network->y_shift);
+  free(network->y_scale);
+  free(network->parameters);
+  free(network->layers);
+  free(network);
+}
+
+/* ---- parameters ------------------------------------------------------------------------------------------------- */
+
+/* NULL, with the error set, when there is no such layer. */
+static const struct network_layer *find_layer(const descent_network *network, int32_t layer) {
+  if (layer >= 1 && layer <= network->n_layers) return &network->layers[layer - 1];
+  status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 " is not one of 1 .. %" PRId32, layer, network->n_layers);
+  return NULL;
+}
+
+descent_status descent_network_get_layer(const descent_network *network, int32_t layer, float *W, float *b) {
+  const struct network_layer *at = find_layer(network, layer);
+  if (!at) return DESCENT_ERROR_ARGUMENT;
+  if (W) memcpy(W, network->parameters + at->at.W, (size_t)(at->n_out * at->n_in) * sizeof *W);
+  if (b) memcpy(b, network->parameters + at->at.b, (size_t)at->n_out * sizeof *b);
+  return DESCENT_OK;
+}
+
+static descent_status check_finite(int32_t layer, const char *what, const float *values, int64_t n) {
+  for (int64_t i = 0; values && i < n; i++)
+    if (!isfinite(values[i]))
+      return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": %s[%" PRId64 "] is %g: parameters must be finite",
+                        layer, what, i, (double)values[i]);
+  return DESCENT_OK;
+}
+
+descent_status descent_network_set_layer(descent_network *network, int32_t layer, const float *W, const float *b) {
+  const struct network_layer *at = find_layer(network, layer);
+  if (!at) return DESCENT_ERROR_ARGUMENT;
+  descent_status status;
+  TRY(check_finite(layer, "W", W, at->n_out * at->n_in));
+  TRY(check_finite(layer, "b", b, at->n_out));
+  if (W) memcpy(network->parameters + at->at.W, W, (size_t)(at->n_out * at->n_in) * sizeof *W);
+  if (b) memcpy(network->parameters + at->at.b, b, (size_t)at->n_out * sizeof *b);
+done:
+  return status;
+}
+
+/* ---- what it is ------------------------------------------------------------------------------------------------- */
+
+int64_t descent_network_inputs(const descent_network *network) { return network->inputs; }
+
+int32_t descent_network_layers(const descent_network *network) { return network->n_layers; }
+
+int64_t descent_network_outputs(const descent_network *network) { return network->layers[network->n_layers - 1].n_out; }
+
+int64_t descent_network_width(const descent_network *network, int32_t layer) {
+  if (layer < 0 || layer > network->n_layers) return 0;
+  return layer == 0 ? network->inputs : network->layers[layer - 1].n_out;
+}
+
+descent_activation descent_network_activation(const descent_network *network, int32_t layer) {
+  if (layer < 1 || layer > network->n_layers) return DESCENT_ACTIVATION_IDENTITY;
+  return network->layers[layer - 1].activation;
+}
+
+descent_loss descent_network_loss(const descent_network *network) { return network->loss; }
+
+descent_task descent_network_task(const descent_network *network) {
+  switch (network->loss) {
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return DESCENT_TASK_BINARY;
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return DESCENT_TASK_CLASSES;
+    case DESCENT_LOSS_MEAN_SQUARED_ERROR: break;
+  }
+  return DESCENT_TASK_REGRESSION;
+}
+
+int64_t descent_network_parameters(const descent_network *network) {
+  int64_t count = 0;
+  for (int32_t l = 0; l < network->n_layers; l++) count += network->layers[l].n_out * (network->layers[l].n_in + 1);
+  return count;
+}
+
+int64_t descent_network_classes(const descent_network *network) { return network->classes; }
+
+descent_normalize descent_network_normalize(const descent_network *network) { return network->normalize; }
+
+const char *descent_network_input_name(const descent_network *network, int64_t input) {
+  return network->input_names && input >= 0 && input < network->inputs ? network->input_names[input] : NULL;
+}
+
+const char *descent_network_target_name(const descent_network *network) { return network->target_name; }
+
+const char *descent_network_class_name(const descent_network *network, int64_t class_index) {
+  bool known = network->class_names && class_index >= 0 && class_index < network->classes;
+  return known ? network->class_names[class_index] : NULL;
+}
+
+const char *descent_network_provenance(const descent_network *network) {
+  return network->provenance ? network->provenance : "";
+}
+
+descent_status descent_network_set_provenance(descent_network *network, const char *text) {
+  size_t bad;
+  if (text && !utf8_valid(text, strlen(text), &bad))
+    return status_set(DESCENT_ERROR_ARGUMENT, "provenance: byte %zu is not UTF-8", bad);
+  char *copy = text ? strdup(text) : NULL;
+  if (text && !copy) return status_set(DESCENT_ERROR_MEMORY, "cannot allocate %zu bytes of provenance", strlen(text));
+  free(network->provenance);
+  network->provenance = copy;
+  return DESCENT_OK;
+}

@@ -1,0 +1,409 @@
+/* The cpu backend: float32 on the host's cores. Opening a device picks the instruction set and starts the pool;
+ * compiling allocates all that a plan needs; running walks its operations. */
+#include "backend/cpu/cpu.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+
+#include "backend/cpu/gemm.h"
+#include "core/status.h"
+
+/* ---- device --------------------------------------------------------------------------------------------------------
+ */
+
+enum { MOST_THREADS = 256 };
+
+static int usable_cores(void) {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+static const struct kernels *choose_kernels(void) {
+#ifdef __x86_64__
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi2"))
+    return &kernels_v4;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"))
+    return &kernels_v3;
+#endif
+  return &kernels_baseline;
+}
+
+/* "AMD EPYC 9555" from the kernel, or the machine's architecture. */
+static void processor_name(char *name, size_t size) {
+  struct utsname machine;
+  snprintf(name, size, "%s", uname(&machine) == 0 ? machine.machine : "unknown");
+  FILE *file = fopen("/proc/cpuinfo", "r");
+  if (!file) return;
+  char line[256];
+  while (fgets(line, sizeof line, file)) {
+    const char *colon = strchr(line, ':');
+    if (strncmp(line, "model name", 10) != 0 || !colon) continue;
+    line[strcspn(line, "\n")] = 0;
+    snprintf(name, size, "%s", colon + 1 + (colon[1] == ' '));
+    break;
+  }
+  fclose(file);
+}
+
+static void device_close(struct backend_device *device) {
+  if (!device) return;
+  pool_free(device->pool);
+  free(device);
+}
+
+static descent_status device_open(int ordinal, int threads, struct backend_device **result) {
+  if (ordinal != 0) return status_set(DESCENT_ERROR_DEVICE, "there is no cpu:%d, only cpu", ordinal);
+  if (threads < 0 || threads > MOST_THREADS)
+    return status_set(DESCENT_ERROR_ARGUMENT, "threads %d: must be 0 (one per core) to %d", threads, MOST_THREADS);
+  if (threads == 0) threads = usable_cores();
+  if (threads > MOST_THREADS) threads = MOST_THREADS;
+  struct backend_device *device = memory_allocate(1, sizeof *device, "the cpu device");
+  if (!device) return DESCENT_ERROR_MEMORY;
+  descent_status status;
+  device->kernels = choose_kernels();
+  TRY(pool_create(threads, &device->pool));
+  gemm_use_one_thread();
+  char processor[96], blas[96];
+  processor_name(processor, sizeof processor);
+  gemm_describe(blas, sizeof blas);
+  snprintf(device->description, sizeof device->description, "cpu: %s, %d thread%s, %s, %s", processor, threads,
+           threads == 1 ? "" : "s", device->kernels->name, blas);
+  *result = device;
+  device = NULL;
+done:
+  device_close(device);
+  return status;
+}
+
+static const char *device_describe(const struct backend_device *device) { return device->description; }
+
+/* ---- compile -------------------------------------------------------------------------------------------------------
+ */
+
+/* BLAS takes sizes and strides as int. */
+static bool fits_blas(int64_t rows, int64_t n_in, int64_t n_out) {
+  return rows <= INT32_MAX && n_in <= INT32_MAX && n_out <= INT32_MAX;
+}
+
+static bool device_supports(const struct backend_device *device, const struct plan *plan, const struct plan_op *op) {
+  (void)device;
+  int64_t n_in = 0, n_out = 0;
+  if (op->kind == OP_DENSE_FORWARD) n_in = op->forward.n_in, n_out = op->forward.n_out;
+  if (!fits_blas(plan->batch, n_in, n_out)) {
+    status_set(DESCENT_ERROR_UNSUPPORTED, "layer %d of %lld x %lld at batch %lld: the cpu's products reach 2^31 - 1",
+               op->layer, (long long)n_out, (long long)n_in, (long long)plan->batch);
+    return false;
+  }
+  if (plan->precision != DESCENT_PRECISION_FP32) {
+    status_set(DESCENT_ERROR_UNSUPPORTED, "precision %s: the cpu computes in fp32 (use --precision fp32)",
+               descent_precision_name(plan->precision));
+    return false;
+  }
+  return true;
+}
+
+static size_t element_size(enum plan_type type) { return type == PLAN_F32 ? sizeof(float) : sizeof(double); }
+
+/* memory_allocate that keeps account. */
+static void *allocate(struct backend_program *program, int64_t count, size_t size, const char *what) {
+  void *memory = memory_allocate(count, size, what);
+  if (memory) program->bytes += count * (int64_t)size;
+  return memory;
+}
+
+static descent_status allocate_buffers(struct backend_program *program) {
+  const struct plan *plan = program->plan;
+  for (int i = 0; i < plan->n_buffers; i++) {
+    const struct plan_buffer *buffer = &plan->buffers[i];
+    if (buffer->storage == PLAN_SOURCE) continue;
+    int64_t count;
+    if (!size_product(buffer->rows, buffer->cols, &count))
+      return status_set(DESCENT_ERROR_MEMORY, "cannot allocate %lld x %lld values for %s", (long long)buffer->rows,
+                        (long long)buffer->cols, buffer->name);
+    program->buffers[i].rows = buffer->rows;
+    program->buffers[i].data = allocate(program, count, element_size(buffer->type), buffer->name);
+    if (!program->buffers[i].data) return DESCENT_ERROR_MEMORY;
+  }
+  return DESCENT_OK;
+}
+
+static descent_status cut_pieces(struct backend_program *program) {
+  const struct plan *plan = program->plan;
+  int64_t n = 0;
+  for (int l = 0; l < plan->layers; l++) n += cpu_tiles(plan->segments[l].end - plan->segments[l].begin, CPU_PIECE);
+  program->pieces = allocate(program, n, sizeof *program->pieces, "the pieces of the flat buffers");
+  if (!program->pieces) return DESCENT_ERROR_MEMORY;
+  for (int l = 0; l < plan->layers; l++)
+    for (int64_t begin = plan->segments[l].begin, end = plan->segments[l].end; begin < end; begin += CPU_PIECE)
+      program->pieces[program->n_pieces++] =
+          (struct cpu_piece){begin, end - begin < CPU_PIECE ? end : begin + CPU_PIECE, l + 1};
+  return DESCENT_OK;
+}
+
+static descent_status allocate_scratch(struct backend_program *program) {
+  const struct plan *plan = program->plan;
+  int64_t widest = 0, slots = cpu_tiles(plan->batch, CPU_ROWS);
+  for (int i = 0; i < plan->n_ops; i++)
+    if (plan->ops[i].kind == OP_STATISTICS && plan->ops[i].statistics.n > widest) widest = plan->ops[i].statistics.n;
+  if (slots < 2 * program->n_pieces) slots = 2 * program->n_pieces;
+  program->slots = allocate(program, slots, sizeof *program->slots, "partial sums");
+  program->alive = allocate(program, widest, sizeof *program->alive, "marks of live units");
+  program->workspace =
+      allocate(program, cpu_dense_workspace(plan), sizeof *program->workspace, "partial weight gradients");
+  return program->slots && program->alive && program->workspace ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+}
+
+static void program_release(struct backend_program *program) {
+  if (!program) return;
+  for (int i = 0; program->buffers && i < program->plan->n_buffers; i++)
+    if (program->plan->buffers[i].storage != PLAN_SOURCE) free(program->buffers[i].data);
+  free(program->buffers);
+  free(program->pieces);
+  free(program->slots);
+  free(program->alive);
+  free(program->workspace);
+  free(program);
+}
+
+static descent_status device_compile(struct backend_device *device, const struct plan *plan,
+                                     struct backend_program **result) {
+  for (int i = 0; i < plan->n_ops; i++)
+    if (!device_supports(device, plan, &plan->ops[i])) return DESCENT_ERROR_UNSUPPORTED;
+  struct backend_program *program = memory_allocate(1, sizeof *program, "the compiled plan");
+  if (!program) return DESCENT_ERROR_MEMORY;
+  program->device = device;
+  program->plan = plan;
+  descent_status status = DESCENT_ERROR_MEMORY;
+  program->buffers = allocate(program, plan->n_buffers, sizeof *program->buffers, "the plan's buffers");
+  if (!program->buffers) goto done;
+  TRY(allocate_buffers(program));
+  TRY(cut_pieces(program));
+  TRY(allocate_scratch(program));
+  *result = program;
+  program = NULL;
+done:
+  program_release(program);
+  return status;
+}
+
+/* ---- run -----------------------------------------------------------------------------------------------------------
+ */
+
+void cpu_spread(const struct backend_program *program, int64_t values, pool_task *task, void *context, int64_t tiles) {
+  if (values >= CPU_SMALL) {
+    pool_run(program->device->pool, task, context, tiles);
+    return;
+  }
+  for (int64_t tile = 0; tile < tiles; tile++) task(context, tile);
+}
+
+static descent_status run_op(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
+  switch (op->kind) {
+    case OP_GATHER: return cpu_gather(program, op, step);
+    case OP_DENSE_FORWARD: cpu_dense_forward(program, op, step); break;
+    case OP_LOSS: cpu_loss(program, op, step); break;
+    case OP_DENSE_BACKWARD_WEIGHTS: cpu_dense_backward_weights(program, op, step); break;
+    case OP_DENSE_BACKWARD_INPUT: cpu_dense_backward_input(program, op, step); break;
+    case OP_GRADIENT_NORM: cpu_gradient_norm(program, op, step); break;
+    case OP_UPDATE: cpu_update(program, op, step); break;
+    case OP_STATISTICS: cpu_statistics(program, op, step); break;
+    case OP_METRICS: cpu_metrics(program, op); break;
+    case OP_OUTPUT: cpu_output(program, op, step); break;
+    case OP_KINDS: return status_set(DESCENT_ERROR_INTERNAL, "operation %d is not one", (int)op->kind);
+  }
+  return DESCENT_OK;
+}
+
+/* The sticky flag that an op of the range may have raised, or NULL when none can. */
+static const double *bad_step_flag(const struct backend_program *program, struct plan_range range) {
+  for (int i = range.first; i < range.first + range.count; i++)
+    if (program->plan->ops[i].kind == OP_GRADIENT_NORM)
+      return cpu_doubles(program, program->plan->ops[i].norm.scalars) + SCALAR_BAD_STEP;
+  return NULL;
+}
+
+static descent_status program_run(struct backend_program *program, struct plan_range range,
+                                  const struct plan_step *steps, int64_t n_steps) {
+  const double *bad_step = bad_step_flag(program, range);
+  for (int64_t s = 0; s < n_steps; s++) {
+    if (steps[s].rows < 1 || steps[s].rows > program->plan->batch)
+      return status_set(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows, the plan has 1 to %lld",
+                        (long long)steps[s].rows, (long long)program->plan->batch);
+    for (int i = 0; i < range.count; i++) {
+      descent_status status = run_op(program, &program->plan->ops[range.first + i], &steps[s]);
+      if (status != DESCENT_OK) return status;
+    }
+    if (bad_step && *bad_step != 0) break;
+  }
+  return DESCENT_OK;
+}
+
+static descent_status program_run_product(struct backend_program *program, int op, int64_t rows, int repeat) {
+  for (int i = 0; i < repeat; i++)
+    if (!cpu_dense_product(program, &program->plan->ops[op], rows))
+      return status_set(DESCENT_ERROR_ARGUMENT, "operation %d has no matrix product", op);
+  return DESCENT_OK;
+}
+
+/* ---- buffers --------------------------------------------------------------------------------------------------------
+ */
+
+static descent_status program_bind(struct backend_program *program, int buffer, const void *data, int64_t rows) {
+  if (buffer < 0 || buffer >= program->plan->n_buffers || program->plan->buffers[buffer].storage != PLAN_SOURCE ||
+      (data && rows < 1))
+    return status_set(DESCENT_ERROR_ARGUMENT, "bind: buffer %d with %lld rows is not a source", buffer,
+                      (long long)rows);
+  program->buffers[buffer] = (struct cpu_buffer){(void *)data, data ? rows : 0}; /* const: sources are only read */
+  return DESCENT_OK;
+}
+
+static double load(const void *data, enum plan_type type, int64_t i) {
+  if (type == PLAN_F32) return (double)((const float *)data)[i];
+  return ((const double *)data)[i];
+}
+
+static void store(void *data, enum plan_type type, int64_t i, double value) {
+  if (type == PLAN_F32)
+    ((float *)data)[i] = (float)value;
+  else
+    ((double *)data)[i] = value;
+}
+
+/* Equal types are copied bit for bit; I64 goes with no other. */
+static bool convert(void *to, enum plan_type to_type, const void *from, enum plan_type from_type, int64_t count) {
+  if (to_type == from_type) {
+    memcpy(to, from, (size_t)count * element_size(to_type));
+    return true;
+  }
+  if (to_type == PLAN_I64 || from_type == PLAN_I64) return false;
+  for (int64_t i = 0; i < count; i++) store(to, to_type, i, load(from, from_type, i));
+  return true;
+}
+
+/* The address of element `offset`, or NULL with the error set when the range leaves the buffer. */
+static char *range_address(struct backend_program *program, int buffer, int64_t offset, int64_t count) {
+  if (buffer < 0 || buffer >= program->plan->n_buffers || program->plan->buffers[buffer].storage == PLAN_SOURCE) {
+    status_set(DESCENT_ERROR_ARGUMENT, "buffer %d cannot be read or written", buffer);
+    return NULL;
+  }
+  const struct plan_buffer *b = &program->plan->buffers[buffer];
+  const int64_t size = b->rows * b->cols;
+  if (offset < 0 || count < 0 || offset > size || count > size - offset) {
+    status_set(DESCENT_ERROR_ARGUMENT, "buffer %s: elements %lld .. %lld of %lld", b->name, (long long)offset,
+               (long long)(offset + count), (long long)size);
+    return NULL;
+  }
+  return (char *)program->buffers[buffer].data + (size_t)offset * element_size(b->type);
+}
+
+static descent_status no_conversion(const struct plan_buffer *buffer) {
+  return status_set(DESCENT_ERROR_ARGUMENT, "buffer %s: integers convert to no other type", buffer->name);
+}
+
+static descent_status program_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                                   enum plan_type type, void *data) {
+  const char *at = range_address(program, buffer, offset, count);
+  if (!at) return DESCENT_ERROR_ARGUMENT;
+  const struct plan_buffer *b = &program->plan->buffers[buffer];
+  return convert(data, type, at, b->type, count) ? DESCENT_OK : no_conversion(b);
+}
+
+static descent_status program_write(struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                                    enum plan_type type, const void *data) {
+  char *at = range_address(program, buffer, offset, count);
+  if (!at) return DESCENT_ERROR_ARGUMENT;
+  const struct plan_buffer *b = &program->plan->buffers[buffer];
+  return convert(at, b->type, data, type, count) ? DESCENT_OK : no_conversion(b);
+}
+
+static descent_status program_synchronise(struct backend_program *program) {
+  (void)program;
+  return DESCENT_OK;
+}
+
+static int64_t program_memory(const struct backend_program *program) { return program->bytes; }
+
+/* ---- ceilings
+ * -------------------------------------------------------------------------------------------------------- */
+
+enum { SIDE = 1024, COPY_TILES = 64, COPY_BYTES = 1 << 20, ROUNDS = 5 };
+
+struct ceiling {
+  const float *A, *B;
+  float *C; /* (threads, SIDE, SIDE) */
+  const char *from;
+  char *to;
+};
+
+static void product_tile(void *context, int64_t tile) {
+  const struct ceiling *c = context;
+  gemm(false, true, SIDE, SIDE, SIDE, c->A, SIDE, c->B, SIDE, c->C + tile * SIDE * SIDE, SIDE);
+}
+
+static void copy_tile(void *context, int64_t tile) {
+  const struct ceiling *c = context;
+  memcpy(c->to + tile * COPY_BYTES, c->from + tile * COPY_BYTES, COPY_BYTES);
+}
+
+static double seconds_now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The shortest of a few rounds after one to warm up. */
+static double shortest_round(struct pool *pool, pool_task *task, struct ceiling *ceiling, int64_t tiles) {
+  double best = 0;
+  for (int round = 0; round <= ROUNDS; round++) {
+    const double start = seconds_now();
+    pool_run(pool, task, ceiling, tiles);
+    const double seconds = seconds_now() - start;
+    if (round == 1 || (round > 1 && seconds < best)) best = seconds;
+  }
+  return best;
+}
+
+static descent_status device_measure(struct backend_device *device, descent_precision precision, double *flops,
+                                     double *bandwidth) {
+  if (precision != DESCENT_PRECISION_FP32)
+    return status_set(DESCENT_ERROR_UNSUPPORTED, "precision %s: the cpu computes in fp32",
+                      descent_precision_name(precision));
+  const int64_t threads = pool_threads(device->pool), square = SIDE * SIDE;
+  float *matrices = memory_allocate((2 + threads) * square, sizeof *matrices, "the product that is measured");
+  char *bytes = memory_allocate(2 * (int64_t)COPY_TILES * COPY_BYTES, 1, "the copy that is measured");
+  descent_status status = matrices && bytes ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+  if (status != DESCENT_OK) goto done;
+  for (int64_t i = 0; i < 2 * square; i++) matrices[i] = (float)(i % 13 - 6) / 16;
+  struct ceiling c = {matrices, matrices + square, matrices + 2 * square, bytes,
+                      bytes + (int64_t)COPY_TILES * COPY_BYTES};
+  *flops = (double)threads * 2.0 * SIDE * SIDE * SIDE / shortest_round(device->pool, product_tile, &c, threads);
+  *bandwidth = 2.0 * COPY_TILES * COPY_BYTES / shortest_round(device->pool, copy_tile, &c, COPY_TILES);
+done:
+  free(matrices);
+  free(bytes);
+  return status;
+}
+
+const struct backend backend_cpu = {
+    .name = "cpu",
+    .open = device_open,
+    .close = device_close,
+    .describe = device_describe,
+    .supports = device_supports,
+    .compile = device_compile,
+    .release = program_release,
+    .bind = program_bind,
+    .run = program_run,
+    .run_product = program_run_product,
+    .read = program_read,
+    .write = program_write,
+    .synchronise = program_synchronise,
+    .memory = program_memory,
+    .measure = device_measure,
+};

@@ -1,0 +1,77 @@
+/* Inside the cpu backend: the opened device, the compiled program, and one function per op. */
+#ifndef DESCENT_BACKEND_CPU_CPU_H
+#define DESCENT_BACKEND_CPU_CPU_H
+
+#include "backend/backend.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/pool.h"
+
+struct backend_device {
+  struct pool *pool;
+  const struct kernels *kernels;
+  char description[256];
+};
+
+struct cpu_buffer {
+  void *data;   /* borrowed for PLAN_SOURCE */
+  int64_t rows; /* that can be read */
+};
+
+/* A piece of one layer's part of the flat buffers: norms are summed piece by piece, in this order. */
+struct cpu_piece {
+  int64_t begin, end;
+  int layer; /* from 1 */
+};
+
+struct backend_program {
+  struct backend_device *device;
+  const struct plan *plan;
+  struct cpu_buffer *buffers; /* (n_buffers) */
+  struct cpu_piece *pieces;   /* (n_pieces) */
+  int64_t n_pieces;
+  double *slots;    /* (n_slots) one or more per tile, summed in order of tiles */
+  float *workspace; /* partial products of long, small weight gradients */
+  uint8_t *alive;   /* (widest layer) */
+  int64_t bytes;
+};
+
+/* Fixed sizes of work; results depend on them, so they may not depend on the number of threads. */
+enum {
+  CPU_PIECE = 16384, /* floats of the flat buffers per tile */
+  CPU_ROWS = 256,    /* rows per tile of row-wise ops */
+  CPU_SMALL = 16384, /* element-wise work below this many values stays on the calling thread */
+};
+
+static inline float *cpu_floats(const struct backend_program *program, int buffer) {
+  return buffer == PLAN_NONE ? NULL : program->buffers[buffer].data;
+}
+
+static inline double *cpu_doubles(const struct backend_program *program, int buffer) {
+  return buffer == PLAN_NONE ? NULL : program->buffers[buffer].data;
+}
+
+static inline int64_t cpu_tiles(int64_t n, int64_t tile) { return (n + tile - 1) / tile; }
+
+/* Runs `task` over the tiles: on the pool, or for less than CPU_SMALL values on the calling thread, in order. */
+void cpu_spread(const struct backend_program *program, int64_t values, pool_task *task, void *context, int64_t tiles);
+
+/* Each executes one op for one step. */
+descent_status cpu_gather(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+void cpu_dense_forward(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+void cpu_dense_backward_weights(struct backend_program *program, const struct plan_op *op,
+                                const struct plan_step *step);
+void cpu_dense_backward_input(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+void cpu_loss(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+void cpu_gradient_norm(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+void cpu_update(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+void cpu_statistics(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+void cpu_metrics(struct backend_program *program, const struct plan_op *op);
+void cpu_output(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+
+/* Only the matrix product of a dense op, tiled as in the op itself. False for an op that has none. */
+bool cpu_dense_product(struct backend_program *program, const struct plan_op *op, int64_t rows);
+
+/* Floats of workspace that a plan's dense ops need. */
+int64_t cpu_dense_workspace(const struct plan *plan);
+
+#endif

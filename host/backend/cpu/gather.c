@@ -1,0 +1,118 @@
+/* Gather: the step's rows from the caller's memory into the batch, in the order of the permutation, normalised. */
+#include <stddef.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "core/rng.h"
+#include "core/status.h"
+
+struct gather {
+  const struct kernels *kernels;
+  const struct plan_gather *op;
+  const struct plan_step *step;
+  const float *source_X, *source_y, *source_w;
+  const int64_t *source_index;
+  const float *shift, *scale, *y_shift, *y_scale, *class_weight;
+  int64_t classes; /* entries of class_weight */
+  float *X, *y, *w;
+  double *weight_sums; /* (tiles) */
+};
+
+static const void *source(const struct backend_program *program, int buffer) {
+  return buffer == PLAN_NONE ? NULL : program->buffers[buffer].data;
+}
+
+/* Source rows of the step's rows [begin, begin + count). */
+static void find_rows(const struct gather *g, int64_t begin, int64_t count, int64_t *rows) {
+  const struct permutation *order = g->op->shuffle ? g->step->order : NULL;
+  for (int64_t r = 0; r < count; r++) {
+    int64_t t = g->step->first_row + begin + r;
+    if (order) t = (int64_t)permutation_index(order, (uint64_t)t);
+    rows[r] = g->source_index ? g->source_index[t] : t;
+  }
+}
+
+static void copy_row(const struct gather *g, const float *from, const float *shift, const float *scale, float *to,
+                     int64_t n) {
+  if (shift && scale)
+    g->kernels->normalise(from, shift, scale, to, n);
+  else
+    memcpy(to, from, (size_t)n * sizeof *to);
+}
+
+/* A class outside the table cannot come from a checked dataset; its weight would be NaN rather than a stray read. */
+static float row_weight(const struct gather *g, int64_t s, float y) {
+  float w = g->source_w ? g->source_w[s] : 1.0f;
+  if (g->class_weight) w *= y >= 0 && y < (float)g->classes ? g->class_weight[(int64_t)y] : __builtin_nanf("");
+  return w;
+}
+
+static void gather_tile(void *context, int64_t tile) {
+  const struct gather *g = context;
+  const int64_t n_x = g->op->n_x, n_y = g->op->n_y, begin = tile * CPU_ROWS;
+  const int64_t left = g->step->rows - begin, count = left < CPU_ROWS ? left : CPU_ROWS;
+  int64_t rows[CPU_ROWS];
+  find_rows(g, begin, count, rows);
+  /* Rows lie anywhere in memory: ask for the first lines of all of them before reading any. */
+  for (int64_t r = 0; r < count; r++) {
+    __builtin_prefetch(g->source_X + rows[r] * n_x);
+    __builtin_prefetch(g->source_X + rows[r] * n_x + 16);
+    if (g->source_y) __builtin_prefetch(g->source_y + rows[r] * n_y);
+  }
+  for (int64_t r = 0; r < count; r++)
+    copy_row(g, g->source_X + rows[r] * n_x, g->shift, g->scale, g->X + (begin + r) * n_x, n_x);
+  if (!g->source_y) return;
+  double sum = 0;
+  for (int64_t r = 0; r < count; r++) {
+    const float *y = g->source_y + rows[r] * n_y;
+    copy_row(g, y, g->y_shift, g->y_scale, g->y + (begin + r) * n_y, n_y);
+    g->w[begin + r] = row_weight(g, rows[r], y[0]);
+    sum += (double)g->w[begin + r];
+  }
+  g->weight_sums[tile] = sum;
+}
+
+/* The step may reach no row that is not bound. Rows named by source_index are the caller's duty. */
+static descent_status check_rows(const struct backend_program *program, const struct gather *g) {
+  const struct plan_gather *o = g->op;
+  if (!g->source_X) return status_set(DESCENT_ERROR_ARGUMENT, "run: no rows are bound to buffer %d", o->source_X);
+  const int64_t bound = program->buffers[g->source_index ? o->source_index : o->source_X].rows;
+  const bool permuted = o->shuffle && g->step->order;
+  const int64_t reach = permuted ? (int64_t)g->step->order->n : bound;
+  if (g->step->first_row < 0 || g->step->rows > reach - g->step->first_row || reach > bound)
+    return status_set(DESCENT_ERROR_ARGUMENT, "run: rows %lld .. %lld of %lld that are bound",
+                      (long long)g->step->first_row, (long long)(g->step->first_row + g->step->rows), (long long)bound);
+  return DESCENT_OK;
+}
+
+descent_status cpu_gather(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
+  const struct plan_gather *o = &op->gather;
+  struct gather g = {
+      .kernels = program->device->kernels,
+      .op = o,
+      .step = step,
+      .source_X = source(program, o->source_X),
+      .source_y = o->y == PLAN_NONE ? NULL : source(program, o->source_y),
+      .source_w = source(program, o->source_w),
+      .source_index = source(program, o->source_index),
+      .shift = cpu_floats(program, o->shift),
+      .scale = cpu_floats(program, o->scale),
+      .y_shift = cpu_floats(program, o->y_shift),
+      .y_scale = cpu_floats(program, o->y_scale),
+      .class_weight = cpu_floats(program, o->class_weight),
+      .classes = o->class_weight == PLAN_NONE ? 0 : program->plan->buffers[o->class_weight].cols,
+      .X = cpu_floats(program, o->X),
+      .y = cpu_floats(program, o->y),
+      .w = cpu_floats(program, o->w),
+      .weight_sums = program->slots,
+  };
+  descent_status status = check_rows(program, &g);
+  if (status != DESCENT_OK) return status;
+  const int64_t tiles = cpu_tiles(step->rows, CPU_ROWS);
+  cpu_spread(program, step->rows * o->n_x, gather_tile, &g, tiles);
+  if (!g.source_y) return DESCENT_OK;
+  double sum = 0;
+  for (int64_t tile = 0; tile < tiles; tile++) sum += program->slots[tile];
+  cpu_doubles(program, o->scalars)[SCALAR_WEIGHT_SUM] = sum;
+  return DESCENT_OK;
+}

@@ -1,0 +1,36 @@
+/* CBLAS from any vendor: one sgemm, made single-threaded. The vendors' own functions are weak references, so that a
+ * library that lacks them is fine too. */
+#include "backend/cpu/gemm.h"
+
+#include <cblas.h>
+#include <stdio.h>
+#include <string.h>
+
+__attribute__((weak)) void openblas_set_num_threads(int threads);
+__attribute__((weak)) char *openblas_get_config(void);
+__attribute__((weak)) char *openblas_get_corename(void);
+__attribute__((weak)) void bli_thread_set_num_threads(long threads);
+__attribute__((weak)) void MKL_Set_Num_Threads(int threads);
+
+void gemm_use_one_thread(void) {
+  if (openblas_set_num_threads) openblas_set_num_threads(1);
+  if (bli_thread_set_num_threads) bli_thread_set_num_threads(1);
+  if (MKL_Set_Num_Threads) MKL_Set_Num_Threads(1);
+}
+
+void gemm_describe(char *text, size_t size) {
+  if (openblas_get_config && openblas_get_corename) {
+    const char *config = openblas_get_config(); /* "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..." */
+    size_t words = strcspn(config, " ");
+    if (config[words]) words += 1 + strcspn(config + words + 1, " ");
+    snprintf(text, size, "%.*s (%s kernels)", (int)words, config, openblas_get_corename());
+  } else {
+    snprintf(text, size, "%s", MKL_Set_Num_Threads ? "MKL" : bli_thread_set_num_threads ? "BLIS" : "CBLAS");
+  }
+}
+
+void gemm(bool transpose_A, bool transpose_B, int64_t m, int64_t n, int64_t k, const float *A, int64_t lda,
+          const float *B, int64_t ldb, float *C, int64_t ldc) {
+  cblas_sgemm(CblasRowMajor, transpose_A ? CblasTrans : CblasNoTrans, transpose_B ? CblasTrans : CblasNoTrans, (int)m,
+              (int)n, (int)k, 1.0f, A, (int)lda, B, (int)ldb, 0.0f, C, (int)ldc);
+}

@@ -1,0 +1,20 @@
+/* The one door to CBLAS: single-threaded row-major products. */
+#ifndef DESCENT_BACKEND_CPU_GEMM_H
+#define DESCENT_BACKEND_CPU_GEMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Tells whichever BLAS is linked to use one thread per call; the pool is what runs calls in parallel. */
+void gemm_use_one_thread(void);
+
+/* "OpenBLAS 0.3.21 (SkylakeX kernels)" into text. */
+void gemm_describe(char *text, size_t size);
+
+/* C (m, n) = op(A) op(B), overwriting C; op(A) (m, k) is A or its transpose, likewise B. ld* are the row strides of the
+ * stored matrices. All sizes fit an int. */
+void gemm(bool transpose_A, bool transpose_B, int64_t m, int64_t n, int64_t k, const float *A, int64_t lda,
+          const float *B, int64_t ldb, float *C, int64_t ldc);
+
+#endif

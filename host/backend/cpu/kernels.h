@@ -1,0 +1,77 @@
+/* The element-wise and row-wise loops of the cpu backend, compiled once per instruction set; open() picks a table.
+ * Everything works on contiguous float32 arrays; every sum has an order fixed by the code, the same in each table. */
+#ifndef DESCENT_BACKEND_CPU_KERNELS_H
+#define DESCENT_BACKEND_CPU_KERNELS_H
+
+#include "backend/plan.h"
+
+/* One dropout mask: rng_keep(seed, layer, step, index, threshold); kept values are multiplied by `factor`. */
+struct kernel_dropout {
+  uint64_t seed, step;
+  uint32_t layer, threshold;
+  float factor;
+};
+
+/* The update rules with everything that is constant over a step rounded to float. */
+struct kernel_update {
+  descent_optimizer optimizer;
+  bool nesterov, momentum_on;
+  float clip, l2, rate, decay; /* decay = 1 - rate * weight_decay */
+  float momentum, rho, rho_rest, beta1, beta1_rest, beta2, beta2_rest, epsilon;
+  float adam_rate, adam_root; /* rate / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
+};
+
+/* What the loss of some rows needs: A, D (rows, n), D NULL when only the sum is wanted. */
+struct kernel_loss {
+  const float *A, *Z, *y, *w; /* y (rows, 1) class index or (rows, n) values; w (rows) */
+  float *D;
+  int64_t rows, n;
+  double per_weight; /* 1 / sum w of the step */
+  float label_smoothing;
+  descent_activation activation;
+};
+
+struct kernels {
+  const char *name; /* of the instruction set */
+
+  /* z = Z[j] + bias[j], A[j] = g(z); Z keeps z unless it is A itself. */
+  void (*forward)(descent_activation activation, const float *bias, float *Z, float *A, int64_t n);
+  /* D[j] *= g', from Z for gelu and silu, else from a = A[j] * scale. */
+  void (*backward)(descent_activation activation, const float *A, const float *Z, float scale, float *D, int64_t n);
+  /* values[j] = keep(first + j) ? values[j] * factor : 0. */
+  void (*dropout)(const struct kernel_dropout *dropout, int64_t first, float *values, int64_t n);
+
+  /* out[j] = (x[j] - shift[j]) * scale[j]. */
+  void (*normalise)(const float *x, const float *shift, const float *scale, float *out, int64_t n);
+  /* out[j] += sum over rows of D[r * stride + j], j < n. */
+  void (*column_sums)(const float *D, int64_t rows, int64_t stride, float *out, int64_t n);
+  /* out[j] += x[j]. */
+  void (*add)(const float *x, float *out, int64_t n);
+
+  double (*sum)(const float *x, int64_t n);
+  double (*sum_squares)(const float *x, int64_t n);
+  /* Sum of (x[j] - centre)^2. */
+  double (*sum_squares_about)(const float *x, double centre, int64_t n);
+  double (*sum_squared_differences)(const float *x, const float *y, int64_t n);
+
+  /* One step of the rule; moments that the rule does not use may be NULL. */
+  void (*update)(const struct kernel_update *rule, float *w, const float *gradient, float *moment1, float *moment2,
+                 int64_t n);
+
+  /* Each returns sum over rows of w L and writes D = dJ/dZ. */
+  double (*loss_binary)(const struct kernel_loss *loss);
+  double (*loss_softmax)(const struct kernel_loss *loss);
+  double (*loss_squared)(const struct kernel_loss *loss);
+
+  void (*sigmoid)(const float *z, float *a, int64_t n);
+  void (*softmax)(const float *z, float *a, int64_t rows, int64_t n);
+  /* out[j] = a[j] / scale[j] + shift[j]. */
+  void (*denormalise)(const float *a, const float *shift, const float *scale, float *out, int64_t n);
+};
+
+extern const struct kernels kernels_baseline;
+#ifdef __x86_64__
+extern const struct kernels kernels_v3, kernels_v4;
+#endif
+
+#endif

@@ -1,0 +1,319 @@
+/* The loops behind struct kernels; included by one file per instruction set, which names its table in KERNELS_TABLE and
+ * the set in KERNELS_NAME. */
+#include <stddef.h>
+
+#include "backend/cpu/kernels.h"
+#include "backend/formulas.h"
+#include "core/rng.h"
+
+enum { CHUNK = 256 };
+
+/* ---- sums: 4 x 8 lanes of double, folded in a fixed order, then the rest one by one --------------------------------
+ */
+
+typedef float float8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef double double8 __attribute__((vector_size(64)));
+
+#define LOAD8(p) __builtin_convertvector(*(const float8 *)(p), double8)
+
+/* `lane` gives the summand of 8 elements from j, `single` that of element j. */
+#define SUM(n, lane, single)                                                                \
+  double8 s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};                                           \
+  int64_t i = 0;                                                                            \
+  for (; i + 32 <= (n); i += 32) {                                                          \
+    s0 += lane(i);                                                                          \
+    s1 += lane(i + 8);                                                                      \
+    s2 += lane(i + 16);                                                                     \
+    s3 += lane(i + 24);                                                                     \
+  }                                                                                         \
+  for (; i + 8 <= (n); i += 8) s0 += lane(i);                                               \
+  s0 = (s0 + s1) + (s2 + s3);                                                               \
+  double total = ((s0[0] + s0[4]) + (s0[2] + s0[6])) + ((s0[1] + s0[5]) + (s0[3] + s0[7])); \
+  for (; i < (n); i++) total += single(i);                                                  \
+  return total
+
+static double kernel_sum(const float *x, int64_t n) {
+#define LANE(j) LOAD8(x + (j))
+#define SINGLE(j) (double)x[j]
+  SUM(n, LANE, SINGLE);
+#undef LANE
+#undef SINGLE
+}
+
+static double kernel_sum_squares(const float *x, int64_t n) {
+#define LANE(j) (LOAD8(x + (j)) * LOAD8(x + (j)))
+#define SINGLE(j) ((double)x[j] * (double)x[j])
+  SUM(n, LANE, SINGLE);
+#undef LANE
+#undef SINGLE
+}
+
+static double kernel_sum_squares_about(const float *x, double centre, int64_t n) {
+#define LANE(j) ((LOAD8(x + (j)) - centre) * (LOAD8(x + (j)) - centre))
+#define SINGLE(j) (((double)x[j] - centre) * ((double)x[j] - centre))
+  SUM(n, LANE, SINGLE);
+#undef LANE
+#undef SINGLE
+}
+
+static double kernel_sum_squared_differences(const float *x, const float *y, int64_t n) {
+#define LANE(j) ((LOAD8(x + (j)) - LOAD8(y + (j))) * (LOAD8(x + (j)) - LOAD8(y + (j))))
+#define SINGLE(j) (((double)x[j] - (double)y[j]) * ((double)x[j] - (double)y[j]))
+  SUM(n, LANE, SINGLE);
+#undef LANE
+#undef SINGLE
+}
+
+static void kernel_add(const float *restrict x, float *restrict out, int64_t n) {
+  for (int64_t j = 0; j < n; j++) out[j] += x[j];
+}
+
+static void kernel_column_sums(const float *restrict D, int64_t rows, int64_t stride, float *restrict out, int64_t n) {
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4, D += 4 * stride)
+    for (int64_t j = 0; j < n; j++) out[j] += (D[j] + D[stride + j]) + (D[2 * stride + j] + D[3 * stride + j]);
+  for (; r < rows; r++, D += stride)
+    for (int64_t j = 0; j < n; j++) out[j] += D[j];
+}
+
+/* ---- activations ------------------------------------------------------------------------------------------------- */
+
+static inline float identity(float z) { return z; }
+
+#define ACTIVATIONS(X)              \
+  X(IDENTITY, identity)             \
+  X(SIGMOID, formula_sigmoid)       \
+  X(TANH, formula_tanh)             \
+  X(RELU, formula_relu)             \
+  X(LEAKY_RELU, formula_leaky_relu) \
+  X(GELU, formula_gelu)             \
+  X(SILU, formula_silu)
+
+static void forward_in_place(descent_activation activation, const float *restrict bias, float *restrict A, int64_t n) {
+  switch (activation) {
+#define CASE(NAME, g)                                         \
+  case DESCENT_ACTIVATION_##NAME:                             \
+    for (int64_t j = 0; j < n; j++) A[j] = g(A[j] + bias[j]); \
+    break;
+    ACTIVATIONS(CASE)
+#undef CASE
+  }
+}
+
+static void forward_keeping(descent_activation activation, const float *restrict bias, float *restrict Z,
+                            float *restrict A, int64_t n) {
+  switch (activation) {
+#define CASE(NAME, g)                 \
+  case DESCENT_ACTIVATION_##NAME:     \
+    for (int64_t j = 0; j < n; j++) { \
+      const float z = Z[j] + bias[j]; \
+      Z[j] = z;                       \
+      A[j] = g(z);                    \
+    }                                 \
+    break;
+    ACTIVATIONS(CASE)
+#undef CASE
+  }
+}
+
+static void kernel_forward(descent_activation activation, const float *bias, float *Z, float *A, int64_t n) {
+  if (Z == A)
+    forward_in_place(activation, bias, A, n);
+  else
+    forward_keeping(activation, bias, Z, A, n);
+}
+
+static void kernel_backward(descent_activation activation, const float *restrict A, const float *restrict Z,
+                            float scale, float *restrict D, int64_t n) {
+  switch (activation) {
+    case DESCENT_ACTIVATION_IDENTITY: break;
+#define FROM_A(NAME, slope)                                                \
+  case DESCENT_ACTIVATION_##NAME:                                          \
+    for (int64_t j = 0; j < n; j++) D[j] *= formula_##slope(A[j] * scale); \
+    break;
+#define FROM_Z(NAME, slope)                                        \
+  case DESCENT_ACTIVATION_##NAME:                                  \
+    for (int64_t j = 0; j < n; j++) D[j] *= formula_##slope(Z[j]); \
+    break;
+      FROM_A(SIGMOID, sigmoid_slope)
+      FROM_A(TANH, tanh_slope)
+      FROM_A(RELU, relu_slope)
+      FROM_A(LEAKY_RELU, leaky_relu_slope)
+      FROM_Z(GELU, gelu_slope)
+      FROM_Z(SILU, silu_slope)
+#undef FROM_A
+#undef FROM_Z
+  }
+}
+
+static void kernel_sigmoid(const float *restrict z, float *restrict a, int64_t n) {
+  for (int64_t j = 0; j < n; j++) a[j] = formula_sigmoid(z[j]);
+}
+
+/* ---- dropout: Philox 4x32-10 on a block of counters side by side, the same words as rng_word ------------------------
+ */
+
+enum { LANES = 16, WORDS = 4 * LANES };
+
+/* Words 4 block .. 4 block + WORDS - 1 of the stream of `dropout`. */
+static void philox_words(const struct kernel_dropout *dropout, uint64_t block, uint32_t *restrict words) {
+  uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
+  for (int i = 0; i < LANES; i++) {
+    const uint64_t b = block + (uint64_t)i;
+    c0[i] = (uint32_t)b;
+    c1[i] = (uint32_t)dropout->step;
+    c2[i] = (uint32_t)(b >> 32) << 16 | (uint32_t)(dropout->step >> 32 & 0xffff);
+    c3[i] = (uint32_t)RNG_DROPOUT << 24 | (dropout->layer & 0xffffff);
+  }
+  uint32_t k0 = (uint32_t)dropout->seed, k1 = (uint32_t)(dropout->seed >> 32);
+  for (int round = 0; round < 10; round++) {
+    for (int i = 0; i < LANES; i++) {
+      const uint64_t p0 = (uint64_t)c0[i] * 0xD2511F53u, p1 = (uint64_t)c2[i] * 0xCD9E8D57u;
+      c0[i] = (uint32_t)(p1 >> 32) ^ c1[i] ^ k0;
+      c1[i] = (uint32_t)p1;
+      c2[i] = (uint32_t)(p0 >> 32) ^ c3[i] ^ k1;
+      c3[i] = (uint32_t)p0;
+    }
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  for (int i = 0; i < LANES; i++) {
+    words[4 * i] = c0[i];
+    words[4 * i + 1] = c1[i];
+    words[4 * i + 2] = c2[i];
+    words[4 * i + 3] = c3[i];
+  }
+}
+
+static void kernel_dropout(const struct kernel_dropout *dropout, int64_t first, float *restrict values, int64_t n) {
+  const uint32_t threshold = dropout->threshold;
+  const float factor = dropout->factor;
+  for (int64_t j = 0; j < n;) {
+    uint32_t words[WORDS];
+    const int64_t skipped = (first + j) % 4; /* words of the first block that belong to earlier values */
+    philox_words(dropout, (uint64_t)(first + j) / 4, words);
+    int64_t count = WORDS - skipped;
+    if (count > n - j) count = n - j;
+    for (int64_t i = 0; i < count; i++) values[j + i] = words[skipped + i] >= threshold ? values[j + i] * factor : 0.0f;
+    j += count;
+  }
+}
+
+/* ---- input and output -------------------------------------------------------------------------------------------- */
+
+static void kernel_normalise(const float *restrict x, const float *restrict shift, const float *restrict scale,
+                             float *restrict out, int64_t n) {
+  for (int64_t j = 0; j < n; j++) out[j] = (x[j] - shift[j]) * scale[j];
+}
+
+static void kernel_denormalise(const float *restrict a, const float *restrict shift, const float *restrict scale,
+                               float *restrict out, int64_t n) {
+  for (int64_t j = 0; j < n; j++) out[j] = a[j] / scale[j] + shift[j];
+}
+
+/* ---- update: Polyak 1964, Nesterov 1983, Hinton 2012, Kingma and Ba 2015, Loshchilov and Hutter 2019 ----------------
+ */
+
+static void update_gd(const struct kernel_update *u, float *restrict w, const float *restrict gradient, int64_t n) {
+  const float clip = u->clip, l2 = u->l2, rate = u->rate, decay = u->decay;
+  for (int64_t j = 0; j < n; j++) {
+    const float g = clip * gradient[j] + l2 * w[j];
+    w[j] = decay * w[j] - rate * g;
+  }
+}
+
+static void update_momentum(const struct kernel_update *u, float *restrict w, const float *restrict gradient,
+                            float *restrict velocity, int64_t n) {
+  const float clip = u->clip, l2 = u->l2, rate = u->rate, decay = u->decay, momentum = u->momentum;
+  const bool nesterov = u->nesterov;
+  for (int64_t j = 0; j < n; j++) {
+    const float g = clip * gradient[j] + l2 * w[j];
+    const float v = momentum * velocity[j] + g;
+    velocity[j] = v;
+    w[j] = decay * w[j] - rate * (nesterov ? g + momentum * v : v);
+  }
+}
+
+static void update_rmsprop(const struct kernel_update *u, float *restrict w, const float *restrict gradient,
+                           float *restrict square, int64_t n) {
+  const float clip = u->clip, l2 = u->l2, rate = u->rate, decay = u->decay;
+  const float rho = u->rho, rest = u->rho_rest, epsilon = u->epsilon;
+  for (int64_t j = 0; j < n; j++) {
+    const float g = clip * gradient[j] + l2 * w[j];
+    const float s = rho * square[j] + rest * (g * g);
+    square[j] = s;
+    w[j] = decay * w[j] - rate * (g / (sqrtf(s) + epsilon));
+  }
+}
+
+static void update_rmsprop_momentum(const struct kernel_update *u, float *restrict w, const float *restrict gradient,
+                                    float *restrict velocity, float *restrict square, int64_t n) {
+  const float clip = u->clip, l2 = u->l2, rate = u->rate, decay = u->decay, momentum = u->momentum;
+  const float rho = u->rho, rest = u->rho_rest, epsilon = u->epsilon;
+  for (int64_t j = 0; j < n; j++) {
+    const float g = clip * gradient[j] + l2 * w[j];
+    const float s = rho * square[j] + rest * (g * g);
+    const float v = momentum * velocity[j] + g / (sqrtf(s) + epsilon);
+    square[j] = s;
+    velocity[j] = v;
+    w[j] = decay * w[j] - rate * v;
+  }
+}
+
+static void update_adam(const struct kernel_update *u, float *restrict w, const float *restrict gradient,
+                        float *restrict mean, float *restrict square, int64_t n) {
+  const float clip = u->clip, l2 = u->l2, rate = u->adam_rate, root = u->adam_root, decay = u->decay;
+  const float beta1 = u->beta1, rest1 = u->beta1_rest, beta2 = u->beta2, rest2 = u->beta2_rest, epsilon = u->epsilon;
+  for (int64_t j = 0; j < n; j++) {
+    const float g = clip * gradient[j] + l2 * w[j];
+    const float m = beta1 * mean[j] + rest1 * g;
+    const float s = beta2 * square[j] + rest2 * (g * g);
+    mean[j] = m;
+    square[j] = s;
+    w[j] = decay * w[j] - rate * (m / (sqrtf(s) * root + epsilon));
+  }
+}
+
+static void kernel_update(const struct kernel_update *u, float *w, const float *gradient, float *moment1,
+                          float *moment2, int64_t n) {
+  switch (u->optimizer) {
+    case DESCENT_OPTIMIZER_GD: update_gd(u, w, gradient, n); break;
+    case DESCENT_OPTIMIZER_SGD:
+      if (u->momentum_on)
+        update_momentum(u, w, gradient, moment1, n);
+      else
+        update_gd(u, w, gradient, n);
+      break;
+    case DESCENT_OPTIMIZER_RMSPROP:
+      if (u->momentum_on)
+        update_rmsprop_momentum(u, w, gradient, moment1, moment2, n);
+      else
+        update_rmsprop(u, w, gradient, moment2, n);
+      break;
+    case DESCENT_OPTIMIZER_ADAM:
+    case DESCENT_OPTIMIZER_ADAMW: update_adam(u, w, gradient, moment1, moment2, n); break;
+  }
+}
+
+#include "backend/cpu/kernels_loss.h"
+
+const struct kernels KERNELS_TABLE = {
+    .name = KERNELS_NAME,
+    .forward = kernel_forward,
+    .backward = kernel_backward,
+    .dropout = kernel_dropout,
+    .normalise = kernel_normalise,
+    .column_sums = kernel_column_sums,
+    .add = kernel_add,
+    .sum = kernel_sum,
+    .sum_squares = kernel_sum_squares,
+    .sum_squares_about = kernel_sum_squares_about,
+    .sum_squared_differences = kernel_sum_squared_differences,
+    .update = kernel_update,
+    .loss_binary = kernel_loss_binary,
+    .loss_softmax = kernel_loss_softmax,
+    .loss_squared = kernel_loss_squared,
+    .sigmoid = kernel_sigmoid,
+    .softmax = kernel_softmax,
+    .denormalise = kernel_denormalise,
+};

@@ -1,0 +1,108 @@
+/* Loss, output and metrics: J and dJ/dZ of the output layer, what predict returns, and the running totals. */
+#include <stddef.h>
+
+#include "backend/cpu/cpu.h"
+
+struct loss {
+  double (*rows)(const struct kernel_loss *loss);
+  struct kernel_loss all;
+  int64_t n_y;
+  double *sums; /* (tiles) */
+};
+
+static void loss_tile(void *context, int64_t tile) {
+  const struct loss *l = context;
+  const int64_t begin = tile * CPU_ROWS, left = l->all.rows - begin, n = l->all.n;
+  struct kernel_loss part = l->all;
+  part.rows = left < CPU_ROWS ? left : CPU_ROWS;
+  part.A += begin * n;
+  if (part.Z) part.Z += begin * n;
+  if (part.D) part.D += begin * n;
+  part.y += begin * l->n_y;
+  part.w += begin;
+  l->sums[tile] = l->rows(&part);
+}
+
+static double (*loss_kernel(const struct kernels *kernels, descent_loss loss))(const struct kernel_loss *) {
+  switch (loss) {
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return kernels->loss_binary;
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return kernels->loss_softmax;
+    case DESCENT_LOSS_MEAN_SQUARED_ERROR: break;
+  }
+  return kernels->loss_squared;
+}
+
+void cpu_loss(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
+  const struct plan_loss *o = &op->loss;
+  double *scalars = cpu_doubles(program, o->scalars);
+  const double weight_sum = scalars[SCALAR_WEIGHT_SUM], per_weight = weight_sum == 0 ? 0 : 1 / weight_sum;
+  struct loss l = {
+      .rows = loss_kernel(program->device->kernels, o->loss),
+      .all =
+          {
+              .A = cpu_floats(program, o->A),
+              .Z = cpu_floats(program, o->Z),
+              .y = cpu_floats(program, o->y),
+              .w = cpu_floats(program, o->w),
+              .D = cpu_floats(program, o->D),
+              .rows = step->rows,
+              .n = o->n,
+              .per_weight = per_weight,
+              .label_smoothing = (float)o->label_smoothing,
+              .activation = o->activation,
+          },
+      .n_y = o->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? o->n : 1,
+      .sums = program->slots,
+  };
+  const int64_t tiles = cpu_tiles(step->rows, CPU_ROWS);
+  cpu_spread(program, step->rows * o->n, loss_tile, &l, tiles);
+  double sum = 0;
+  for (int64_t tile = 0; tile < tiles; tile++) sum += program->slots[tile];
+  scalars[SCALAR_LOSS] = sum * per_weight;
+}
+
+/* ---- output -------------------------------------------------------------------------------------------------------
+ */
+
+struct output {
+  const struct kernels *kernels;
+  const struct plan_output *op;
+  const float *A, *shift, *scale;
+  float *P;
+  int64_t rows;
+};
+
+static void output_tile(void *context, int64_t tile) {
+  const struct output *o = context;
+  const int64_t n = o->op->n, begin = tile * CPU_ROWS, left = o->rows - begin;
+  const int64_t rows = left < CPU_ROWS ? left : CPU_ROWS;
+  const float *A = o->A + begin * n;
+  float *P = o->P + begin * n;
+  switch (o->op->loss) {
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: o->kernels->sigmoid(A, P, rows * n); break;
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: o->kernels->softmax(A, P, rows, n); break;
+    case DESCENT_LOSS_MEAN_SQUARED_ERROR:
+      for (int64_t r = 0; r < rows; r++) o->kernels->denormalise(A + r * n, o->shift, o->scale, P + r * n, n);
+      break;
+  }
+}
+
+void cpu_output(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
+  struct output o = {
+      .kernels = program->device->kernels,
+      .op = &op->output,
+      .A = cpu_floats(program, op->output.A),
+      .shift = cpu_floats(program, op->output.y_shift),
+      .scale = cpu_floats(program, op->output.y_scale),
+      .P = cpu_floats(program, op->output.P),
+      .rows = step->rows,
+  };
+  cpu_spread(program, step->rows * op->output.n, output_tile, &o, cpu_tiles(step->rows, CPU_ROWS));
+}
+
+void cpu_metrics(struct backend_program *program, const struct plan_op *op) {
+  double *scalars = cpu_doubles(program, op->metrics.scalars);
+  if (scalars[SCALAR_BAD_STEP] != 0) return;
+  scalars[SCALAR_TOTAL_LOSS] += scalars[SCALAR_LOSS] * scalars[SCALAR_WEIGHT_SUM];
+  scalars[SCALAR_TOTAL_WEIGHT] += scalars[SCALAR_WEIGHT_SUM];
+}

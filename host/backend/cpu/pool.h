@@ -1,0 +1,19 @@
+/* A pool of threads that share the numbered tiles of one task at a time; the calling thread works too. */
+#ifndef DESCENT_BACKEND_CPU_POOL_H
+#define DESCENT_BACKEND_CPU_POOL_H
+
+#include <descent/descent.h>
+
+struct pool;
+typedef void pool_task(void *context, int64_t tile);
+
+/* `threads` >= 1 counts the caller. ERROR_DEVICE when a thread cannot be started. */
+descent_status pool_create(int threads, struct pool **pool);
+void pool_free(struct pool *pool);
+int pool_threads(const struct pool *pool);
+
+/* Calls task(context, t) once for each t in 0 .. tiles-1, in any order and on any thread, and returns when all are
+ * done. Which thread ran a tile must not matter to the result. tiles < 2^31. */
+void pool_run(struct pool *pool, pool_task *task, void *context, int64_t tiles);
+
+#endif

@@ -1,0 +1,176 @@
+/* Gradient norm and update over the flat buffers, and the layers' statistics. Norms are summed in double, piece by
+ * piece in a fixed order. */
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+
+/* ---- gradient norm ------------------------------------------------------------------------------------------------
+ */
+
+struct norm {
+  const struct backend_program *program;
+  const float *gradients;
+};
+
+static void norm_piece(void *context, int64_t number) {
+  const struct norm *norm = context;
+  const struct cpu_piece *piece = &norm->program->pieces[number];
+  norm->program->slots[number] =
+      norm->program->device->kernels->sum_squares(norm->gradients + piece->begin, piece->end - piece->begin);
+}
+
+void cpu_gradient_norm(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
+  const struct plan_gradient_norm *o = &op->norm;
+  struct norm norm = {.program = program, .gradients = cpu_floats(program, o->gradients)};
+  double *scalars = cpu_doubles(program, o->scalars), *layers = cpu_doubles(program, o->layer_statistics);
+  const int64_t n = program->n_pieces;
+  cpu_spread(program, n ? program->pieces[n - 1].end : 0, norm_piece, &norm, n);
+
+  double total = 0;
+  for (int64_t i = 0; i < n;) {
+    const int layer = program->pieces[i].layer;
+    double sum = 0;
+    for (; i < n && program->pieces[i].layer == layer; i++) sum += program->slots[i];
+    if (layers) layers[(layer - 1) * LAYER_SLOTS + LAYER_GRADIENT] = sqrt(sum);
+    total += sum;
+  }
+  const double length = sqrt(total);
+  scalars[SCALAR_GRADIENT_NORM] = length;
+  scalars[SCALAR_CLIP] = o->clip > 0 && o->clip < length + 1e-6 ? o->clip / (length + 1e-6) : 1;
+  if (scalars[SCALAR_BAD_STEP] == 0 && (!isfinite(length) || !isfinite(scalars[SCALAR_LOSS])))
+    scalars[SCALAR_BAD_STEP] = (double)step->number;
+}
+
+/* ---- update --------------------------------------------------------------------------------------------------------
+ */
+
+struct update {
+  const struct backend_program *program;
+  struct kernel_update rule;
+  float *parameters, *moment1, *moment2;
+  const float *gradients;
+  int64_t n;
+};
+
+static struct kernel_update update_rule(const struct plan_update *o, const struct plan_step *step, double clip) {
+  const double rate = step->learning_rate, t = (double)step->number;
+  return (struct kernel_update){
+      .optimizer = o->optimizer,
+      .nesterov = o->nesterov,
+      .momentum_on = o->momentum > 0,
+      .clip = (float)clip,
+      .l2 = (float)o->l2,
+      .rate = (float)rate,
+      .decay = (float)(1 - rate * o->weight_decay),
+      .momentum = (float)o->momentum,
+      .rho = (float)o->rho,
+      .rho_rest = (float)(1 - o->rho),
+      .beta1 = (float)o->beta1,
+      .beta1_rest = (float)(1 - o->beta1),
+      .beta2 = (float)o->beta2,
+      .beta2_rest = (float)(1 - o->beta2),
+      .epsilon = (float)o->epsilon,
+      .adam_rate = (float)(rate / (1 - pow(o->beta1, t))),
+      .adam_root = (float)(1 / sqrt(1 - pow(o->beta2, t))),
+  };
+}
+
+static void update_span(const struct update *u, int64_t begin, int64_t n) {
+  u->program->device->kernels->update(&u->rule, u->parameters + begin, u->gradients + begin,
+                                      u->moment1 ? u->moment1 + begin : NULL, u->moment2 ? u->moment2 + begin : NULL,
+                                      n);
+}
+
+static void update_tile(void *context, int64_t tile) {
+  const struct update *u = context;
+  const int64_t begin = tile * CPU_PIECE, left = u->n - begin;
+  update_span(u, begin, left < CPU_PIECE ? left : CPU_PIECE);
+}
+
+/* Slots 2 i and 2 i + 1 get the squares of the change and of the parameters before it. */
+static void measured_piece(void *context, int64_t number) {
+  const struct update *u = context;
+  const struct kernels *kernels = u->program->device->kernels;
+  const struct cpu_piece *piece = &u->program->pieces[number];
+  enum { SPAN = 1024 };
+  float before[SPAN];
+  double change = 0, squares = 0;
+  for (int64_t begin = piece->begin; begin < piece->end; begin += SPAN) {
+    const int64_t left = piece->end - begin, n = left < SPAN ? left : SPAN;
+    memcpy(before, u->parameters + begin, (size_t)n * sizeof *before);
+    update_span(u, begin, n);
+    change += kernels->sum_squared_differences(u->parameters + begin, before, n);
+    squares += kernels->sum_squares(before, n);
+  }
+  u->program->slots[2 * number] = change;
+  u->program->slots[2 * number + 1] = squares;
+}
+
+static void measured_layers(const struct backend_program *program, double *layers) {
+  for (int64_t i = 0; i < program->n_pieces;) {
+    const int layer = program->pieces[i].layer;
+    double change = 0, squares = 0;
+    for (; i < program->n_pieces && program->pieces[i].layer == layer; i++) {
+      change += program->slots[2 * i];
+      squares += program->slots[2 * i + 1];
+    }
+    layers[(layer - 1) * LAYER_SLOTS + LAYER_UPDATE] = sqrt(change);
+    layers[(layer - 1) * LAYER_SLOTS + LAYER_PARAMETERS] = sqrt(squares);
+  }
+}
+
+void cpu_update(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
+  const struct plan_update *o = &op->update;
+  const double *scalars = cpu_doubles(program, o->scalars);
+  if (scalars[SCALAR_BAD_STEP] != 0) return;
+  struct update u = {
+      .program = program,
+      .rule = update_rule(o, step, scalars[SCALAR_CLIP]),
+      .parameters = cpu_floats(program, o->parameters),
+      .moment1 = cpu_floats(program, o->moment1),
+      .moment2 = cpu_floats(program, o->moment2),
+      .gradients = cpu_floats(program, o->gradients),
+      .n = o->n,
+  };
+  if (o->measure) {
+    cpu_spread(program, o->n, measured_piece, &u, program->n_pieces);
+    measured_layers(program, cpu_doubles(program, o->layer_statistics));
+  } else {
+    cpu_spread(program, o->n, update_tile, &u, cpu_tiles(o->n, CPU_PIECE));
+  }
+}
+
+/* ---- statistics: once per epoch, on the calling thread --------------------------------------------------------------
+ */
+
+/* Marks the units of one row whose |g'| is not below 1e-6. */
+static void mark_alive(const struct backend_program *program, const struct plan_statistics *o, int64_t at) {
+  enum { SPAN = 256 };
+  float slope[SPAN];
+  const float *A = cpu_floats(program, o->A) + at, *Z = cpu_floats(program, o->Z);
+  for (int64_t begin = 0; begin < o->n; begin += SPAN) {
+    const int64_t left = o->n - begin, n = left < SPAN ? left : SPAN;
+    for (int64_t j = 0; j < n; j++) slope[j] = 1;
+    program->device->kernels->backward(o->activation, A + begin, Z ? Z + at + begin : NULL, (float)(1 - o->dropout),
+                                       slope, n);
+    for (int64_t j = 0; j < n; j++) program->alive[begin + j] |= !(fabsf(slope[j]) < 1e-6f);
+  }
+}
+
+void cpu_statistics(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
+  const struct plan_statistics *o = &op->statistics;
+  const struct kernels *kernels = program->device->kernels;
+  const float *A = cpu_floats(program, o->A);
+  const int64_t n = step->rows * o->n;
+  const double mean = kernels->sum(A, n) / (double)n;
+  memset(program->alive, 0, (size_t)o->n);
+  for (int64_t r = 0; r < step->rows; r++) mark_alive(program, o, r * o->n);
+  int64_t dead = 0;
+  for (int64_t j = 0; j < o->n; j++) dead += !program->alive[j];
+  double *layer = cpu_doubles(program, o->layer_statistics) + (op->layer - 1) * LAYER_SLOTS;
+  layer[LAYER_MEAN] = mean;
+  layer[LAYER_STD] = sqrt(kernels->sum_squares_about(A, mean, n) / (double)n);
+  layer[LAYER_DEAD] = (double)dead / (double)o->n;
+}

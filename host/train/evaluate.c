@@ -1,0 +1,94 @@
+/* Evaluation and prediction: the network over a dataset, a block of rows at a time. */
+#include "train/evaluate.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "core/status.h"
+#include "data/dataset.h"
+#include "train/check.h"
+#include "train/metrics.h"
+
+descent_status evaluate_reset(struct program *program) {
+  static const double zeros[2] = {0, 0};
+  _Static_assert(SCALAR_TOTAL_WEIGHT == SCALAR_TOTAL_LOSS + 1, "both totals are written at once");
+  return program_write(program, program->at.scalars, SCALAR_TOTAL_LOSS, 2, PLAN_F64, zeros);
+}
+
+descent_status evaluate_mean_loss(const struct program *program, double *loss) {
+  double totals[2];
+  descent_status status = program_read(program, program->at.scalars, SCALAR_TOTAL_LOSS, 2, PLAN_F64, totals);
+  if (status == DESCENT_OK) *loss = totals[1] > 0 ? totals[0] / totals[1] : NAN;
+  return status;
+}
+
+/* Runs `range` on the rows from `first`, at most a block of them, and reads its outputs into P. */
+static descent_status run_block(struct program *program, struct plan_range range, int64_t first, int64_t rows,
+                                int64_t outputs, float *P) {
+  const struct plan_step step = {.number = 1, .first_row = first, .rows = rows};
+  descent_status status;
+  TRY(program_run(program, range, &step, 1));
+  TRY(program_read(program, program->at.P, 0, rows * outputs, PLAN_F32, P));
+done:
+  return status;
+}
+
+static int64_t block_rows(const struct program *program, int64_t left) {
+  return left < program->plan->batch ? left : program->plan->batch;
+}
+
+descent_status evaluate_dataset(struct program *program, const descent_network *network, const descent_dataset *dataset,
+                                int64_t top_k, descent_metrics *metrics) {
+  const struct dataset_storage *storage = dataset->storage;
+  const int64_t outputs = network->layers[network->n_layers - 1].n_out;
+  const int64_t block = block_rows(program, dataset->rows);
+  struct metrics_sums *sums = NULL;
+  double loss;
+  descent_status status = DESCENT_OK;
+  float *P = memory_allocate(block * outputs, sizeof *P, "predictions");
+  if (!P) TRY(DESCENT_ERROR_MEMORY);
+  TRY(metrics_create(network, dataset->rows, top_k, &sums));
+  TRY(program_bind(program, dataset));
+  TRY(evaluate_reset(program));
+  for (int64_t first = 0; first < dataset->rows; first += block) {
+    const int64_t rows = block_rows(program, dataset->rows - first);
+    TRY(run_block(program, program->plan->evaluate, first, rows, outputs, P));
+    for (int64_t r = 0; r < rows; r++)
+      metrics_add(sums, P + r * outputs, storage->y + dataset_source_row(dataset, first + r) * storage->targets);
+  }
+  TRY(evaluate_mean_loss(program, &loss));
+  TRY(metrics_finish(sums, loss, metrics));
+done:
+  metrics_free(sums);
+  free(P);
+  return status;
+}
+
+descent_status descent_evaluate(const descent_network *network, descent_device *device, const descent_dataset *dataset,
+                                int64_t top_k, descent_metrics *metrics) {
+  struct program program = {0};
+  descent_status status;
+  TRY(check_dataset(network, dataset, true, "the dataset"));
+  TRY(program_create(network, device, NULL, program_evaluation_block(network, dataset->rows), NULL, &program));
+  TRY(evaluate_dataset(&program, network, dataset, top_k, metrics));
+done:
+  program_clear(&program);
+  return status;
+}
+
+descent_status descent_predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
+                               float *outputs) {
+  const int64_t n_out = network->layers[network->n_layers - 1].n_out;
+  struct program program = {0};
+  descent_status status;
+  TRY(check_dataset(network, dataset, false, "the dataset"));
+  TRY(program_create(network, device, NULL, program_evaluation_block(network, dataset->rows), NULL, &program));
+  TRY(program_bind(&program, dataset));
+  for (int64_t first = 0; first < dataset->rows; first += program.plan->batch) {
+    const int64_t rows = block_rows(&program, dataset->rows - first);
+    TRY(run_block(&program, program.plan->predict, first, rows, n_out, outputs + first * n_out));
+  }
+done:
+  program_clear(&program);
+  return status;
+}

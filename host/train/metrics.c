@@ -1,0 +1,207 @@
+/* Accuracy, AUC, top-k, F1, confusion, RMSE and R2 from predictions and targets, in integers and double. */
+#include "train/metrics.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+
+/* Of one regression target: Welford's running mean and sum of squared deviations, and the sum of squared residuals. */
+struct target_sums {
+  double mean, deviation, residual;
+};
+
+struct metrics_sums {
+  descent_loss loss;
+  int64_t outputs, classes, top_k;
+  int64_t rows, correct, among_top;
+  uint32_t *scores; /* binary, one per row: the probability's bits above its label; see score_key */
+  bool scores_nan;
+  int64_t *confusion;          /* (classes, classes) */
+  struct target_sums *targets; /* (outputs), regression */
+};
+
+descent_status metrics_create(const descent_network *network, int64_t rows, int64_t top_k, struct metrics_sums **sums) {
+  const int64_t classes = network->classes;
+  if (top_k < 0 || (network->loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY && top_k > classes))
+    return status_set(DESCENT_ERROR_ARGUMENT, "top_k %lld: must be between 0 (automatic) and the %lld classes",
+                      (long long)top_k, (long long)classes);
+  struct metrics_sums *made = memory_allocate(1, sizeof *made, "metrics");
+  if (!made) return DESCENT_ERROR_MEMORY;
+  made->loss = network->loss;
+  made->outputs = network->layers[network->n_layers - 1].n_out;
+  made->classes = classes;
+  made->top_k = top_k ? top_k : classes < 5 ? classes : 5;
+  bool failed = false;
+  if (network->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) {
+    made->targets = memory_allocate(made->outputs, sizeof *made->targets, "metrics of the targets");
+    failed = !made->targets;
+  } else {
+    int64_t cells = INT64_MAX;
+    size_product(classes, classes, &cells);
+    made->confusion = memory_allocate(cells, sizeof *made->confusion, "the confusion matrix");
+    failed = !made->confusion;
+  }
+  if (!failed && network->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY) {
+    made->scores = memory_allocate(rows, sizeof *made->scores, "the scores of the ROC curve");
+    failed = !made->scores;
+  }
+  if (failed) {
+    metrics_free(made);
+    return DESCENT_ERROR_MEMORY;
+  }
+  *sums = made;
+  return DESCENT_OK;
+}
+
+void metrics_free(struct metrics_sums *sums) {
+  if (!sums) return;
+  free(sums->scores);
+  free(sums->confusion);
+  free(sums->targets);
+  free(sums);
+}
+
+/* Non-negative floats order as their bits do and leave the sign bit free: label into the lowest place. */
+static uint32_t score_key(float probability, bool positive) {
+  float plus = probability + 0.0F; /* -0 becomes 0 */
+  uint32_t bits;
+  memcpy(&bits, &plus, sizeof bits);
+  return bits << 1 | positive;
+}
+
+static void add_binary(struct metrics_sums *sums, float probability, int64_t truth) {
+  int64_t predicted = probability >= 0.5F;
+  if (isnan(probability)) sums->scores_nan = true;
+  sums->scores[sums->rows] = score_key(probability, truth == 1);
+  sums->correct += predicted == truth;
+  sums->confusion[truth * 2 + predicted]++;
+}
+
+static void add_classes(struct metrics_sums *sums, const float *P, int64_t truth) {
+  int64_t predicted = 0, better = 0; /* better: classes that rank before the true one */
+  for (int64_t k = 0; k < sums->outputs; k++) {
+    if (P[k] > P[predicted]) predicted = k;
+    better += P[k] > P[truth] || (P[k] == P[truth] && k < truth);
+  }
+  sums->correct += predicted == truth;
+  sums->among_top += better < sums->top_k && !isnan(P[truth]);
+  sums->confusion[truth * sums->classes + predicted]++;
+}
+
+static void add_targets(struct metrics_sums *sums, const float *P, const float *y) {
+  for (int64_t k = 0; k < sums->outputs; k++) {
+    struct target_sums *target = &sums->targets[k];
+    double error = (double)P[k] - (double)y[k], distance = (double)y[k] - target->mean;
+    target->residual += error * error;
+    target->mean += distance / (double)(sums->rows + 1);
+    target->deviation += distance * ((double)y[k] - target->mean);
+  }
+}
+
+void metrics_add(struct metrics_sums *sums, const float *P, const float *y) {
+  switch (sums->loss) {
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: add_binary(sums, *P, (int64_t)*y); break;
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: add_classes(sums, P, (int64_t)*y); break;
+    case DESCENT_LOSS_MEAN_SQUARED_ERROR: add_targets(sums, P, y); break;
+  }
+  sums->rows++;
+}
+
+/* Ascending, three passes of 11 bits. */
+static descent_status sort_keys(uint32_t *keys, int64_t n) {
+  enum { BITS = 11, BUCKETS = 1 << BITS, PASSES = 3 };
+  uint32_t *other = memory_allocate(n, sizeof *other, "sorting the scores");
+  if (!other) return DESCENT_ERROR_MEMORY;
+  uint32_t *from = keys, *to = other;
+  for (int pass = 0; pass < PASSES; pass++) {
+    int64_t starts[BUCKETS + 1] = {0};
+    const int shift = pass * BITS;
+    for (int64_t i = 0; i < n; i++) starts[(from[i] >> shift & (BUCKETS - 1)) + 1]++;
+    for (int b = 0; b < BUCKETS; b++) starts[b + 1] += starts[b];
+    for (int64_t i = 0; i < n; i++) to[starts[from[i] >> shift & (BUCKETS - 1)]++] = from[i];
+    uint32_t *swap = from;
+    from = to;
+    to = swap;
+  }
+  memcpy(keys, from, (size_t)n * sizeof *keys); /* an odd number of passes ends in `other` */
+  free(other);
+  return DESCENT_OK;
+}
+
+/* The share of (positive, negative) pairs that the scores order rightly, ties counting half (Mann and Whitney 1947). */
+static descent_status area_under_curve(struct metrics_sums *sums, double *area) {
+  *area = NAN;
+  if (sums->scores_nan) return DESCENT_OK;
+  descent_status status = sort_keys(sums->scores, sums->rows);
+  if (status != DESCENT_OK) return status;
+  int64_t positives = 0, negatives = 0;
+  double half_wins = 0;
+  for (int64_t i = 0; i < sums->rows;) {
+    int64_t tied[2] = {0, 0};
+    for (uint32_t score = sums->scores[i] >> 1; i < sums->rows && sums->scores[i] >> 1 == score; i++)
+      tied[sums->scores[i] & 1]++;
+    half_wins += (double)tied[1] * (double)(2 * negatives + tied[0]);
+    negatives += tied[0];
+    positives += tied[1];
+  }
+  if (positives && negatives) *area = half_wins / (2 * (double)positives * (double)negatives);
+  return DESCENT_OK;
+}
+
+/* 2 tp / (2 tp + fp + fn). */
+static void f1_scores(const int64_t *confusion, int64_t classes, double *f1) {
+  for (int64_t k = 0; k < classes; k++) {
+    int64_t present = 0, predicted = 0, hit = confusion[k * classes + k];
+    for (int64_t j = 0; j < classes; j++) {
+      present += confusion[k * classes + j];
+      predicted += confusion[j * classes + k];
+    }
+    f1[k] = present + predicted ? 2 * (double)hit / (double)(present + predicted) : 0;
+  }
+}
+
+static void finish_regression(const struct metrics_sums *sums, descent_metrics *metrics) {
+  double residual = 0, r2 = 0;
+  for (int64_t k = 0; k < sums->outputs; k++) {
+    const struct target_sums *target = &sums->targets[k];
+    residual += target->residual;
+    r2 += target->deviation > 0 ? 1 - target->residual / target->deviation : NAN;
+  }
+  metrics->rmse = sqrt(residual / ((double)sums->rows * (double)sums->outputs));
+  metrics->r2 = r2 / (double)sums->outputs;
+}
+
+descent_status metrics_finish(struct metrics_sums *sums, double loss, descent_metrics *metrics) {
+  descent_metrics made = {
+      .rows = sums->rows, .loss = loss, .accuracy = NAN, .auc = NAN, .top_k_accuracy = NAN, .rmse = NAN, .r2 = NAN};
+  if (sums->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) {
+    finish_regression(sums, &made);
+    *metrics = made;
+    return DESCENT_OK;
+  }
+  const double rows = (double)sums->rows;
+  descent_status status = DESCENT_OK;
+  if (sums->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY) status = area_under_curve(sums, &made.auc);
+  if (status != DESCENT_OK) return status;
+  made.accuracy = (double)sums->correct / rows;
+  if (sums->loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY) {
+    made.top_k = sums->top_k;
+    made.top_k_accuracy = (double)sums->among_top / rows;
+  }
+  made.classes = sums->classes;
+  made.f1 = memory_allocate(sums->classes, sizeof *made.f1, "F1 scores");
+  if (!made.f1) return DESCENT_ERROR_MEMORY;
+  f1_scores(sums->confusion, sums->classes, made.f1);
+  made.confusion = sums->confusion;
+  sums->confusion = NULL;
+  *metrics = made;
+  return DESCENT_OK;
+}
+
+void descent_metrics_clear(descent_metrics *metrics) {
+  free(metrics->f1);
+  free(metrics->confusion);
+  *metrics = (descent_metrics){0};
+}

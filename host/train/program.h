@@ -1,0 +1,35 @@
+/* A network's plan compiled on a device, with its parameters and constants in place. */
+#ifndef DESCENT_TRAIN_PROGRAM_H
+#define DESCENT_TRAIN_PROGRAM_H
+
+#include "backend/backend.h"
+#include "train/plan.h"
+
+struct program {
+  const struct backend *backend;
+  struct backend_program *compiled;
+  struct plan *plan;
+  struct plan_handles at;
+};
+
+/* Builds and compiles the plan, then writes parameters, normalisation and class weights. `options` NULL: no training
+ * part. `class_weights` (classes) may be NULL: each class then counts 1. `program` is zeroed on failure. */
+descent_status program_create(const descent_network *network, descent_device *device,
+                              const descent_train_options *options, int64_t batch, const float *class_weights,
+                              struct program *program);
+void program_clear(struct program *program);
+
+/* Binds the dataset's rows as the source; borrowed until the next bind. */
+descent_status program_bind(struct program *program, const descent_dataset *dataset);
+
+descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,
+                           int64_t n_steps);
+descent_status program_read(const struct program *program, int buffer, int64_t offset, int64_t count,
+                            enum plan_type type, void *data);
+descent_status program_write(struct program *program, int buffer, int64_t offset, int64_t count, enum plan_type type,
+                             const void *data);
+
+/* Rows at a time that make an evaluation efficient without holding much memory, at most `rows`. */
+int64_t program_evaluation_block(const descent_network *network, int64_t rows);
+
+#endif

@@ -1,0 +1,46 @@
+/* The learning rate of each step; the formulas stand in the header. */
+#include "train/schedule.h"
+
+#include <math.h>
+
+static double cosine(const descent_train_options *o, int64_t step, int64_t total_steps) {
+  int64_t s = step - 1 - o->warmup_steps, S = total_steps - o->warmup_steps;
+  if (s <= 0 || S <= 0) return o->learning_rate;
+  return o->schedule_minimum + (o->learning_rate - o->schedule_minimum) * (1 + cos(M_PI * (double)s / (double)S)) / 2;
+}
+
+static double base_rate(const descent_train_options *o, const struct schedule_plateau *plateau, int64_t step,
+                        int64_t epoch, int64_t total_steps) {
+  switch (o->schedule) {
+    case DESCENT_SCHEDULE_CONSTANT: break;
+    case DESCENT_SCHEDULE_STEP:
+      return o->learning_rate * pow(o->schedule_gamma, (double)((epoch - 1) / o->schedule_every));
+    case DESCENT_SCHEDULE_EXPONENTIAL: return o->learning_rate * pow(o->schedule_gamma, (double)(epoch - 1));
+    case DESCENT_SCHEDULE_COSINE: return cosine(o, step, total_steps);
+    case DESCENT_SCHEDULE_PLATEAU: return plateau->rate;
+  }
+  return o->learning_rate;
+}
+
+double schedule_learning_rate(const descent_train_options *options, const struct schedule_plateau *plateau,
+                              int64_t step, int64_t epoch, int64_t total_steps) {
+  double rate = base_rate(options, plateau, step, epoch, total_steps);
+  if (step < options->warmup_steps) rate *= (double)step / (double)options->warmup_steps;
+  return rate;
+}
+
+struct schedule_plateau schedule_plateau_begin(const descent_train_options *options) {
+  return (struct schedule_plateau){.rate = options->learning_rate};
+}
+
+void schedule_plateau_advance(const descent_train_options *options, struct schedule_plateau *plateau, bool improved) {
+  static const double least_change = 1e-8;
+  if (improved) {
+    plateau->bad_epochs = 0;
+    return;
+  }
+  if (++plateau->bad_epochs <= options->schedule_every) return;
+  plateau->bad_epochs = 0;
+  double rate = fmax(options->schedule_gamma * plateau->rate, options->schedule_minimum);
+  if (plateau->rate - rate > least_change) plateau->rate = rate;
+}

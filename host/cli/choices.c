@@ -14,7 +14,7 @@ int fail(const char *command, int code, const char *format, ...) {
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
   for (char *c = text; *c; c++)
-    if (*c == '\n' || *c == '\r') *c = ' '; /* a name with a line break in it must not break the one line */
+    if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?'; /* names from files: no line breaks, no terminal codes */
   fprintf(stderr, "%s: %s\n", command, text);
   return code;
 }
@@ -49,6 +49,36 @@ const struct setting device_options[] = {
 
 int device_choice_open(const char *command, const struct device_choice *choice, descent_device **device) {
   descent_status status = descent_device_open(choice->device, (int)choice->threads, device);
+  return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
+}
+
+#define AT(member) offsetof(struct data_choice, member)
+const struct setting data_options[] = {
+    ROW_TEXT("delimiter", "C", AT(delimiter), "Between the cells: auto, one of , ; | or tab", 0),
+    ROW_TEXT("header", "yes|no", AT(header), "Whether the first row holds names, or auto", 0),
+    ROW_END,
+};
+#undef AT
+
+int data_choice_read(const char *command, const struct data_choice *choice, const char *path, const char *target,
+                     descent_task task, const descent_network *like, descent_dataset **dataset) {
+  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  const char *delimiter = choice->delimiter, *header = choice->header;
+  if (strcmp(delimiter, "tab") == 0)
+    options.delimiter = '\t';
+  else if (delimiter[0] && !delimiter[1] && strchr(",;|\t", delimiter[0]))
+    options.delimiter = delimiter[0];
+  else if (strcmp(delimiter, "auto") != 0)
+    return fail(command, EXIT_USAGE, "--delimiter '%s': must be auto, one of , ; | or tab", delimiter);
+  if (strcmp(header, "auto") != 0) {
+    if (strcmp(header, "yes") != 0 && strcmp(header, "no") != 0)
+      return fail(command, EXIT_USAGE, "--header '%s': must be yes, no or auto", header);
+    options.header = *header == 'y';
+  }
+  options.target = target;
+  options.task = task;
+  options.like = like;
+  descent_status status = descent_dataset_read(path, &options, dataset);
   return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
 }
 

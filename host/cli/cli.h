@@ -39,6 +39,19 @@ extern const struct setting device_options[];
 /* Opens the chosen device; on failure says so and returns the exit code, else EXIT_DONE. */
 int device_choice_open(const char *command, const struct device_choice *choice, descent_device **device);
 
+struct data_choice {
+  const char *delimiter; /* one character, "tab" or "auto" */
+  const char *header;    /* "yes", "no" or "auto" */
+};
+#define DATA_CHOICE_INIT \
+  { "auto", "auto" }
+extern const struct setting data_options[];
+
+/* Reads `path`; target, task and like as in descent_dataset_options. On failure says so and returns the exit code, else
+ * EXIT_DONE. */
+int data_choice_read(const char *command, const struct data_choice *choice, const char *path, const char *target,
+                     descent_task task, const descent_network *like, descent_dataset **dataset);
+
 struct network_choice {
   const char *hidden; /* "64,32" or "none" */
   descent_activation activation, output_activation;

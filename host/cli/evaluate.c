@@ -1,0 +1,104 @@
+/* `descent evaluate MODEL DATA`: a model measured on data with known answers. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "report/metrics.h"
+
+static const char command[] = "descent evaluate";
+
+struct evaluate_values {
+  const char *target;
+  int64_t top_k;
+  bool json;
+  struct data_choice data;
+  struct device_choice device;
+};
+
+#define AT(member) offsetof(struct evaluate_values, member)
+static const struct setting evaluate_rows[] = {
+    ROW_HEADING("Evaluation:"),
+    ROW_TEXT("target", "NAME|INDEX", AT(target), "Column with the answers (default: the one the model was trained on)",
+             0),
+    ROW_INTEGER("top-k", "K", AT(top_k),
+                "Count a row as right when its class is among the K likeliest; 0: min(5, classes)", 0, 0, 1e9),
+    ROW_FLAG("json", AT(json), "Print one JSON object", 0),
+    ROW_END,
+};
+#undef AT
+
+static bool add_classes(cJSON *root, const descent_network *network) {
+  if (!descent_network_class_name(network, 0)) return true;
+  cJSON *names = cJSON_AddArrayToObject(root, "classes");
+  for (int64_t k = 0; names && k < descent_network_classes(network); k++)
+    if (!cJSON_AddItemToArray(names, cJSON_CreateString(descent_network_class_name(network, k)))) return false;
+  return names != NULL;
+}
+
+static int print_json(const descent_network *network, const descent_metrics *m) {
+  descent_task task = descent_network_task(network);
+  cJSON *root = cJSON_CreateObject();
+  char *text = NULL;
+  if (root && cJSON_AddNumberToObject(root, "rows", (double)m->rows) && metrics_add(root, "", task, m) &&
+      (task != DESCENT_TASK_CLASSES || cJSON_AddNumberToObject(root, "top_k", (double)m->top_k)) &&
+      add_classes(root, network) && metrics_add_confusion(root, m))
+    text = cJSON_PrintUnformatted(root);
+  cJSON_Delete(root);
+  if (!text) return fail(command, EXIT_RUN, "out of memory");
+  puts(text);
+  cJSON_free(text);
+  return EXIT_DONE;
+}
+
+static int evaluate(const struct evaluate_values *v, const char *model, const char *data) {
+  descent_network *network = NULL;
+  descent_dataset *dataset = NULL;
+  descent_device *device = NULL;
+  descent_metrics metrics = {0};
+  int code;
+  descent_status status = descent_network_load(model, &network);
+  if (status != DESCENT_OK) return fail_status(command, status);
+  code = data_choice_read(command, &v->data, data, v->target, DESCENT_TASK_AUTO, network, &dataset);
+  if (code != EXIT_DONE) goto done;
+  if (descent_dataset_targets(dataset) == 0) {
+    const char *target = descent_network_target_name(network);
+    code =
+        fail(command, EXIT_DATA, "%s: has no column '%s' to compare with (use --target)", data, target ? target : "");
+    goto done;
+  }
+  if ((code = device_choice_open(command, &v->device, &device)) != EXIT_DONE) goto done;
+  status = descent_evaluate(network, device, dataset, v->top_k, &metrics);
+  if (status != DESCENT_OK) {
+    code = fail_status(command, status);
+  } else if (v->json) {
+    code = print_json(network, &metrics);
+  } else {
+    const struct metrics_column column = {"evaluation", &metrics};
+    metrics_print(stdout, network, &column, 1);
+    metrics_print_confusion(stdout, network, &column);
+  }
+done:
+  descent_metrics_clear(&metrics);
+  descent_device_close(device);
+  descent_dataset_free(dataset);
+  descent_network_free(network);
+  return code;
+}
+
+int command_evaluate(int argc, char **argv) {
+  struct evaluate_values values = {.data = DATA_CHOICE_INIT, .device = DEVICE_CHOICE_INIT};
+  const struct setting_set sets[] = {
+      {evaluate_rows, &values}, {data_options, &values.data}, {device_options, &values.device}};
+  const struct command_syntax syntax = {
+      .name = command,
+      .arguments = "MODEL DATA",
+      .about = "Measure MODEL on the CSV file DATA, whose columns are found by name.",
+      .fewest = 2,
+      .most = 2,
+      .sets = sets,
+      .n_sets = sizeof sets / sizeof *sets,
+  };
+  struct arguments arguments;
+  int code = options_parse(&syntax, argc, argv, NULL, 0, &arguments);
+  return code == OPTIONS_GO_ON ? evaluate(&values, arguments.values[0], arguments.values[1]) : code;
+}

@@ -1,0 +1,163 @@
+/* `descent info MODEL`: what a model file holds. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "cli/cli.h"
+#include "report/text.h"
+
+static const char command[] = "descent info";
+
+struct info_values {
+  bool json;
+};
+
+static const struct setting info_rows[] = {
+    ROW_HEADING("Output:"),
+    ROW_FLAG("json", offsetof(struct info_values, json), "Print one JSON object", 0),
+    ROW_END,
+};
+
+enum { NAMES_SHOWN = 8, NAME_COLUMNS = 28 };
+
+typedef const char *(*name_of)(const descent_network *network, int64_t index);
+
+static void print_names(const char *title, const descent_network *network, name_of name, int64_t count) {
+  char text[TEXT_SIZE];
+  if (count == 0 || !name(network, 0)) return;
+  printf("%-14s", title);
+  for (int64_t i = 0; i < count && i < NAMES_SHOWN; i++)
+    printf("%s%s", i ? ", " : "", text_label(name(network, i), NAME_COLUMNS, text));
+  if (count > NAMES_SHOWN) printf(", ... (%s in all)", text_count(count, text));
+  putchar('\n');
+}
+
+static void print_provenance(const descent_network *network) {
+  const char *provenance = descent_network_provenance(network);
+  if (!*provenance) return;
+  cJSON *root = cJSON_Parse(provenance);
+  const cJSON *options = root ? cJSON_GetObjectItemCaseSensitive(root, "options") : NULL, *item;
+  char text[TEXT_SIZE];
+  if (!cJSON_IsObject(options)) {
+    printf("%-14s%s\n", "provenance", text_label(provenance, 60, text));
+  } else {
+    const cJSON *data = cJSON_GetObjectItemCaseSensitive(root, "data");
+    if (cJSON_IsString(data)) printf("%-14s%s\n", "trained on", text_label(data->valuestring, 60, text));
+    puts("options");
+    cJSON_ArrayForEach(item, options) {
+      char *value = cJSON_IsString(item) ? NULL : cJSON_PrintUnformatted(item);
+      char name[TEXT_SIZE];
+      printf("  %-18s%s\n", text_label(item->string, NAME_COLUMNS, name),
+             text_label(value                  ? value
+                        : cJSON_IsString(item) ? item->valuestring
+                                               : "",
+                        60, text));
+      cJSON_free(value);
+    }
+  }
+  cJSON_Delete(root);
+}
+
+static void print_text(const char *path, const descent_network *network, int64_t bytes) {
+  char text[TEXT_SIZE], other[TEXT_SIZE];
+  int32_t layers = descent_network_layers(network);
+  printf("%-14s%s, %s bytes\n", "file", path, text_count(bytes, text));
+  printf("%-14s%s, loss %s\n", "task", descent_task_name(descent_network_task(network)),
+         descent_loss_name(descent_network_loss(network)));
+  printf("%-14s%s\n", "parameters", text_count(descent_network_parameters(network), text));
+  printf("%-14s%s, normalisation %s\n", "inputs", text_count(descent_network_inputs(network), text),
+         descent_normalize_name(descent_network_normalize(network)));
+  puts("layers");
+  for (int32_t l = 1; l <= layers; l++)
+    printf("  %-4" PRId32 "%8s -> %-8s%s\n", l, text_count(descent_network_width(network, l - 1), text),
+           text_count(descent_network_width(network, l), other),
+           descent_activation_name(descent_network_activation(network, l)));
+  print_names("columns", network, descent_network_input_name, descent_network_inputs(network));
+  const char *target = descent_network_target_name(network);
+  if (target) printf("%-14s%s\n", "target", text_label(target, NAME_COLUMNS, text));
+  print_names("classes", network, descent_network_class_name, descent_network_classes(network));
+  print_provenance(network);
+}
+
+static bool add_names(cJSON *root, const char *key, const descent_network *network, name_of name, int64_t count) {
+  if (count == 0 || !name(network, 0)) return true;
+  cJSON *names = cJSON_AddArrayToObject(root, key);
+  for (int64_t i = 0; names && i < count; i++)
+    if (!cJSON_AddItemToArray(names, cJSON_CreateString(name(network, i)))) return false;
+  return names != NULL;
+}
+
+static bool add_layers(cJSON *root, const descent_network *network) {
+  cJSON *layers = cJSON_AddArrayToObject(root, "layers");
+  for (int32_t l = 1; layers && l <= descent_network_layers(network); l++) {
+    cJSON *layer = cJSON_CreateObject();
+    if (!cJSON_AddItemToArray(layers, layer) ||
+        !cJSON_AddNumberToObject(layer, "inputs", (double)descent_network_width(network, l - 1)) ||
+        !cJSON_AddNumberToObject(layer, "outputs", (double)descent_network_width(network, l)) ||
+        !cJSON_AddStringToObject(layer, "activation", descent_activation_name(descent_network_activation(network, l))))
+      return false;
+  }
+  return layers != NULL;
+}
+
+/* The provenance as the JSON it is, or as a string when it is none. */
+static bool add_provenance(cJSON *root, const descent_network *network) {
+  const char *text = descent_network_provenance(network);
+  if (!*text) return true;
+  cJSON *parsed = cJSON_Parse(text);
+  if (!parsed) parsed = cJSON_CreateString(text);
+  return cJSON_AddItemToObject(root, "provenance", parsed);
+}
+
+static int print_json(const char *path, const descent_network *network, int64_t bytes) {
+  cJSON *root = cJSON_CreateObject();
+  const char *target = descent_network_target_name(network);
+  char *text = NULL;
+  if (root && cJSON_AddStringToObject(root, "file", path) && cJSON_AddNumberToObject(root, "bytes", (double)bytes) &&
+      cJSON_AddStringToObject(root, "task", descent_task_name(descent_network_task(network))) &&
+      cJSON_AddStringToObject(root, "loss", descent_loss_name(descent_network_loss(network))) &&
+      cJSON_AddNumberToObject(root, "parameters", (double)descent_network_parameters(network)) &&
+      cJSON_AddNumberToObject(root, "inputs", (double)descent_network_inputs(network)) &&
+      cJSON_AddStringToObject(root, "normalize", descent_normalize_name(descent_network_normalize(network))) &&
+      add_layers(root, network) &&
+      add_names(root, "columns", network, descent_network_input_name, descent_network_inputs(network)) &&
+      (!target || cJSON_AddStringToObject(root, "target", target)) &&
+      add_names(root, "classes", network, descent_network_class_name, descent_network_classes(network)) &&
+      add_provenance(root, network))
+    text = cJSON_PrintUnformatted(root);
+  cJSON_Delete(root);
+  if (!text) return fail(command, EXIT_RUN, "out of memory");
+  puts(text);
+  cJSON_free(text);
+  return EXIT_DONE;
+}
+
+int command_info(int argc, char **argv) {
+  struct info_values values = {0};
+  const struct setting_set sets[] = {{info_rows, &values}};
+  const struct command_syntax syntax = {
+      .name = command,
+      .arguments = "MODEL",
+      .about = "Show what the model file MODEL holds: its layers, the data it fits and how it was trained.",
+      .fewest = 1,
+      .most = 1,
+      .sets = sets,
+      .n_sets = 1,
+  };
+  struct arguments arguments;
+  int code = options_parse(&syntax, argc, argv, NULL, 0, &arguments);
+  if (code != OPTIONS_GO_ON) return code;
+  const char *path = arguments.values[0];
+  descent_network *network = NULL;
+  struct stat file = {0};
+  descent_status status = descent_network_load(path, &network);
+  if (status != DESCENT_OK) return fail_status(command, status);
+  stat(path, &file);
+  code = EXIT_DONE;
+  if (values.json)
+    code = print_json(path, network, file.st_size);
+  else
+    print_text(path, network, file.st_size);
+  descent_network_free(network);
+  return code;
+}

@@ -1,0 +1,26 @@
+/* A file of results: written beside its place and renamed over it, so that an existing file is wholly old or wholly
+ * new. "-" is standard output; what is no regular file (a pipe, /dev/null) is written directly. */
+#ifndef DESCENT_CLI_OUTPUT_H
+#define DESCENT_CLI_OUTPUT_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+struct output {
+  FILE *stream;
+  const char *path; /* borrowed */
+  char *temporary;  /* NULL when written directly */
+};
+
+/* Each false with errno set on failure. */
+bool output_open(struct output *output, const char *path);
+bool output_commit(struct output *output);
+void output_abandon(struct output *output);
+
+/* Can a file be written at `path`? Tried, by making and removing the temporary file; false with errno set. */
+bool output_possible(const char *path);
+
+/* Are both paths one existing file? */
+bool output_same_file(const char *a, const char *b);
+
+#endif

@@ -1,0 +1,132 @@
+/* The banner of a training. */
+#include "cli/summary.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report/text.h"
+
+enum { NAMES_SHOWN = 10, NAME_COLUMNS = 28 };
+
+static void append(char *text, size_t size, const char *more) { strncat(text, more, size - strlen(text) - 1); }
+
+void summary_shape(const descent_network *network, char *text, size_t size) {
+  enum { ENDS = 6 }; /* of a deep network, this many widths from either end */
+  int32_t layers = descent_network_layers(network);
+  *text = '\0';
+  for (int32_t l = 0; l <= layers; l++) {
+    char width[32];
+    if (layers > 2 * ENDS && l == ENDS) {
+      append(text, size, "-...");
+      l = layers - ENDS;
+    }
+    snprintf(width, sizeof width, "%s%" PRId64, l ? "-" : "", descent_network_width(network, l));
+    append(text, size, width);
+  }
+  const char *shown = NULL;
+  for (int32_t l = 1; l <= layers; l++) {
+    descent_activation activation = descent_network_activation(network, l);
+    const char *name = descent_activation_name(activation);
+    if (shown == name || (l == layers && activation == DESCENT_ACTIVATION_IDENTITY)) continue;
+    append(text, size, shown ? ", " : " ");
+    append(text, size, name);
+    if (l == layers) append(text, size, " output");
+    shown = name;
+  }
+}
+
+static const char *name_or_index(const char *name, int64_t index, char out[TEXT_SIZE]) {
+  if (name) return text_label(name, NAME_COLUMNS, out);
+  snprintf(out, TEXT_SIZE, "%" PRId64, index);
+  return out;
+}
+
+static void print_task(FILE *stream, const descent_dataset *data) {
+  char name[TEXT_SIZE], count[TEXT_SIZE];
+  int64_t classes = descent_dataset_classes(data);
+  fprintf(stream, "task        %s", descent_task_name(descent_dataset_task(data)));
+  if (classes > NAMES_SHOWN) fprintf(stream, ", %" PRId64 " classes", classes);
+  for (int64_t k = 0; k < classes && k < NAMES_SHOWN; k++)
+    fprintf(stream, "%s%s %s", k ? ", " : ": ", name_or_index(descent_dataset_class_name(data, k), k, name),
+            text_count(descent_dataset_class_count(data, k), count));
+  fputs(classes > NAMES_SHOWN ? ", ...\n" : "\n", stream);
+}
+
+/* Marks the columns whose value never changes in these rows, and returns how many there are; -1 without memory. Stops
+ * at the row that settles the last one, mostly the second or third. */
+static int64_t find_constant(const descent_dataset *data, bool *constant) {
+  int64_t inputs = descent_dataset_inputs(data), left = inputs;
+  float *first = malloc((size_t)inputs * sizeof *first), *row = malloc((size_t)inputs * sizeof *row);
+  if (!first || !row || descent_dataset_row(data, 0, first) != DESCENT_OK) left = -1;
+  for (int64_t j = 0; j < inputs; j++) constant[j] = true;
+  for (int64_t i = 1; left > 0 && i < descent_dataset_rows(data); i++) {
+    if (descent_dataset_row(data, i, row) != DESCENT_OK) break;
+    for (int64_t j = 0; j < inputs; j++)
+      if (constant[j] && row[j] != first[j]) constant[j] = false, left--;
+  }
+  free(first);
+  free(row);
+  return left;
+}
+
+static void print_constant(FILE *stream, const descent_dataset *training) {
+  int64_t inputs = descent_dataset_inputs(training);
+  bool *constant = malloc((size_t)inputs * sizeof *constant);
+  int64_t found = constant ? find_constant(training, constant) : -1;
+  if (found > 0) {
+    char name[TEXT_SIZE];
+    int shown = 0;
+    fprintf(stream, "constant    %" PRId64 " column%s the same in every training row:", found,
+            found > 1 ? "s are" : " is");
+    for (int64_t j = 0; j < inputs && shown < NAMES_SHOWN; j++)
+      if (constant[j])
+        fprintf(stream, "%s%s", shown++ ? ", " : " ", name_or_index(descent_dataset_input_name(training, j), j, name));
+    fputs(found > shown ? ", ...\n" : "\n", stream);
+  }
+  free(constant);
+}
+
+static void print_split(FILE *stream, const struct summary *s) {
+  char training[TEXT_SIZE], held[TEXT_SIZE];
+  fprintf(stream, "split       %s rows to train on", text_count(descent_dataset_rows(s->training), training));
+  if (!s->validation)
+    fputs(", none to validate on\n", stream);
+  else if (s->validation_path)
+    fprintf(stream, ", %s to validate on from %s\n", text_count(descent_dataset_rows(s->validation), held),
+            s->validation_path);
+  else
+    fprintf(stream, ", %s held out to validate on%s\n", text_count(descent_dataset_rows(s->validation), held),
+            descent_dataset_classes(s->data) ? ", the same share of each class" : "");
+}
+
+static void print_training(FILE *stream, const descent_train_options *t) {
+  char count[TEXT_SIZE];
+  fprintf(stream, "training    %s, learning rate %g", descent_optimizer_name(t->optimizer), t->learning_rate);
+  if (t->schedule != DESCENT_SCHEDULE_CONSTANT) fprintf(stream, " (%s)", descent_schedule_name(t->schedule));
+  if (t->batch_size)
+    fprintf(stream, ", batches of %s", text_count(t->batch_size, count));
+  else
+    fputs(", all rows in one batch", stream);
+  fprintf(stream, ", at most %s epoch%s", text_count(t->epochs, count), t->epochs > 1 ? "s" : "");
+  if (t->patience) fprintf(stream, ", %" PRId64 " without improvement", t->patience);
+  fputc('\n', stream);
+}
+
+void summary_print(FILE *stream, const struct summary *s) {
+  char text[512], count[TEXT_SIZE];
+  const char *target = descent_dataset_target_name(s->data);
+  fprintf(stream, "data        %s: %s rows, ", s->data_path, text_count(descent_dataset_rows(s->data), count));
+  fprintf(stream, "%s columns to learn from", text_count(descent_dataset_inputs(s->data), count));
+  if (target) fprintf(stream, ", target %s", text_label(target, NAME_COLUMNS, text));
+  fputc('\n', stream);
+  print_task(stream, s->data);
+  print_constant(stream, s->training);
+  print_split(stream, s);
+  summary_shape(s->network, text, sizeof text);
+  fprintf(stream, "network     %s, %s parameters\n", text, text_count(descent_network_parameters(s->network), count));
+  print_training(stream, s->train);
+  fprintf(stream, "device      %s, %s\n", descent_device_description(s->device),
+          descent_precision_name(s->train->precision));
+  if (*descent_device_note(s->device)) fprintf(stream, "            %s\n", descent_device_note(s->device));
+}

@@ -1,0 +1,23 @@
+/* What was inferred from data and options, said once before the training begins. */
+#ifndef DESCENT_CLI_SUMMARY_H
+#define DESCENT_CLI_SUMMARY_H
+
+#include <descent/descent.h>
+#include <stdio.h>
+
+struct summary {
+  const char *data_path;
+  const descent_dataset *data;       /* the whole file */
+  const descent_dataset *training;   /* the rows to train on */
+  const descent_dataset *validation; /* or NULL */
+  const char *validation_path;       /* or NULL: held out of the data */
+  const descent_network *network;
+  const descent_device *device;
+  const descent_train_options *train;
+};
+void summary_print(FILE *stream, const struct summary *summary);
+
+/* "30-64-32-1 relu" and so on: the widths and the activations of a network, cut with "..." where it is very deep. */
+void summary_shape(const descent_network *network, char *text, size_t size);
+
+#endif

@@ -1,0 +1,228 @@
+/* `descent train DATA`: from a file to a model. */
+#include "cli/train.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/interrupt.h"
+#include "cli/summary.h"
+#include "report/metrics.h"
+#include "report/progress.h"
+#include "report/run_log.h"
+#include "report/text.h"
+
+static const char command[] = "descent train";
+
+struct training {
+  struct train_values values;
+  struct option_config config;
+  cJSON *record;
+  descent_dataset *data, *kept, *held_out; /* kept and held_out NULL without a split */
+  descent_dataset *validation_file, *test;
+  const descent_dataset *rows, *validation; /* to train on; to measure on, or NULL */
+  double *class_weights;
+  descent_network *network;
+  descent_device *device;
+  FILE *log;
+  bool log_failed;
+  struct progress progress;
+};
+
+static void training_clear(struct training *t) {
+  if (t->log) fclose(t->log);
+  descent_device_close(t->device);
+  descent_network_free(t->network);
+  free(t->class_weights);
+  descent_dataset_free(t->test);
+  descent_dataset_free(t->validation_file);
+  descent_dataset_free(t->held_out);
+  descent_dataset_free(t->kept);
+  descent_dataset_free(t->data);
+  cJSON_Delete(t->record);
+  options_config_free(&t->config);
+}
+
+/* Reads the data and, unless validation comes from a file, holds a share of it out. */
+static int read_data(struct training *t) {
+  const struct train_values *v = &t->values;
+  int code = data_choice_read(command, &v->data, v->data_path, v->target, v->task, NULL, &t->data);
+  if (code != EXIT_DONE) return code;
+  t->rows = t->data;
+  if (v->validation_fraction == 0) return EXIT_DONE;
+  descent_status status =
+      descent_dataset_split(t->data, v->validation_fraction, v->training.train.seed, &t->kept, &t->held_out);
+  /* Too few rows for the share that nobody asked for: train on all of them. */
+  if (status == DESCENT_ERROR_DATA && !v->validation_given) return EXIT_DONE;
+  if (status != DESCENT_OK) return fail_status(command, status);
+  t->rows = t->kept;
+  t->validation = t->held_out;
+  return EXIT_DONE;
+}
+
+static int create_network(struct training *t) {
+  const struct train_values *v = &t->values;
+  descent_loss loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  int64_t outputs = descent_dataset_targets(t->data);
+  if (descent_dataset_task(t->data) == DESCENT_TASK_BINARY) loss = DESCENT_LOSS_BINARY_CROSS_ENTROPY;
+  if (descent_dataset_task(t->data) == DESCENT_TASK_CLASSES) {
+    loss = DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY;
+    outputs = descent_dataset_classes(t->data);
+  }
+  int code = network_choice_create(command, &v->network, descent_dataset_inputs(t->data), outputs, loss,
+                                   v->training.train.seed, &t->network);
+  if (code != EXIT_DONE) return code;
+  descent_status status = descent_network_fit_preprocessing(t->network, t->rows, v->normalize, true);
+  return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
+}
+
+/* Data sets that have to match the network: read by its names. */
+static int read_like_network(struct training *t) {
+  const struct train_values *v = &t->values;
+  int code = EXIT_DONE;
+  if (v->validation_path) {
+    code = data_choice_read(command, &v->data, v->validation_path, v->target, v->task, t->network, &t->validation_file);
+    t->validation = t->validation_file;
+  }
+  if (code == EXIT_DONE && v->test)
+    code = data_choice_read(command, &v->data, v->test, v->target, v->task, t->network, &t->test);
+  return code;
+}
+
+static int prepare(struct training *t) {
+  int code = read_data(t);
+  if (code == EXIT_DONE) code = create_network(t);
+  if (code == EXIT_DONE) code = read_like_network(t);
+  if (code != EXIT_DONE) return code;
+  t->class_weights = calloc((size_t)descent_dataset_classes(t->data) + 1, sizeof *t->class_weights);
+  if (!t->class_weights) return fail(command, EXIT_RUN, "out of memory");
+  code = train_class_weights(&t->values, t->data, t->class_weights, &t->values.training.train);
+  if (code == EXIT_DONE) code = device_choice_open(command, &t->values.device, &t->device);
+  if (code != EXIT_DONE || !t->values.log) return code;
+  t->log = fopen(t->values.log, "w");
+  return t->log ? EXIT_DONE : fail(command, EXIT_RUN, "%s: cannot write: %s", t->values.log, strerror(errno));
+}
+
+static int on_step(void *user, const descent_step_info *info) {
+  struct training *t = user;
+  progress_step(&t->progress, t->values.training.train.epochs, info);
+  return interrupt_signal();
+}
+
+static int on_epoch(void *user, const descent_epoch_info *info) {
+  struct training *t = user;
+  progress_epoch(&t->progress, descent_network_task(t->network), info);
+  if (t->log && !run_log_epoch(t->log, descent_network_task(t->network), info)) {
+    progress_close(&t->progress);
+    fail(command, EXIT_RUN, "%s: cannot write: %s", t->values.log, strerror(errno));
+    t->log_failed = true;
+  }
+  return t->log_failed || interrupt_signal();
+}
+
+/* Does an epoch take long enough that people want to see it move, and to be able to stop within it? Counted in
+ * floating-point operations, of which a core does some 1e10 per second. */
+static bool epoch_is_long(const struct training *t) {
+  return 6.0 * (double)descent_network_parameters(t->network) * (double)descent_dataset_rows(t->rows) > 1e10;
+}
+
+static descent_status fit(struct training *t, descent_fit_result *result) {
+  descent_train_options *options = &t->values.training.train;
+  options->on_epoch = on_epoch;
+  options->on_step = epoch_is_long(t) ? on_step : NULL;
+  options->user = t;
+  progress_open(&t->progress, t->values.quiet ? NULL : stderr, descent_dataset_rows(t->rows));
+  interrupt_watch();
+  descent_status status = descent_fit(t->network, t->device, t->rows, t->validation, options, result);
+  progress_close(&t->progress);
+  return status;
+}
+
+/* Keeps with the model what made it: enough to make it again, nothing that differs between two equal runs. */
+static descent_status save(struct training *t, const descent_fit_result *result) {
+  cJSON *root = cJSON_CreateObject();
+  char *text = NULL;
+  descent_status status = DESCENT_ERROR_MEMORY;
+  if (root && cJSON_AddStringToObject(root, "data", t->values.data_path) &&
+      cJSON_AddStringToObject(root, "device", descent_device_name(t->device)) &&
+      cJSON_AddNumberToObject(root, "epochs", (double)result->epochs) &&
+      cJSON_AddNumberToObject(root, "best_epoch", (double)result->best_epoch)) {
+    cJSON_AddItemToObject(root, "options", t->record);
+    t->record = NULL;
+    text = cJSON_PrintUnformatted(root);
+  }
+  if (text) status = descent_network_set_provenance(t->network, text);
+  if (status == DESCENT_OK) status = descent_network_save(t->network, t->values.out);
+  cJSON_free(text);
+  cJSON_Delete(root);
+  return status;
+}
+
+static int print_metrics(struct training *t) {
+  enum { COLUMNS = 3 };
+  const descent_dataset *const data[COLUMNS] = {t->rows, t->validation, t->test};
+  static const char *const titles[COLUMNS] = {"training", "validation", "test"};
+  descent_metrics metrics[COLUMNS] = {0};
+  struct metrics_column columns[COLUMNS];
+  int n = 0;
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < COLUMNS && status == DESCENT_OK; i++) {
+    if (!data[i]) continue;
+    status = descent_evaluate(t->network, t->device, data[i], 0, &metrics[n]);
+    columns[n] = (struct metrics_column){titles[i], &metrics[n]};
+    n++;
+  }
+  if (status == DESCENT_OK) {
+    metrics_print(stdout, t->network, columns, n);
+    metrics_print_confusion(stdout, t->network, &columns[n - 1]);
+  }
+  for (int i = 0; i < n; i++) descent_metrics_clear(&metrics[i]);
+  return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
+}
+
+static void print_end(const struct training *t, const descent_fit_result *r) {
+  static const char *const ends[] = {"", ", stopped early", ", stopped on request"};
+  char epochs[TEXT_SIZE], steps[TEXT_SIZE], text[TEXT_SIZE];
+  printf("\ntrained %s epoch%s (%s steps) in %s%s\n", text_count(r->epochs, epochs), r->epochs == 1 ? "" : "s",
+         text_count(r->steps, steps), text_duration(r->seconds, text), ends[r->stop]);
+  if (t->validation && r->best_epoch)
+    printf("best epoch %" PRId64 ", validation loss %s\n", r->best_epoch, text_loss(r->best_loss, text));
+  printf("model saved to %s\n", t->values.out);
+}
+
+static int train(struct training *t) {
+  int code = prepare(t);
+  if (code != EXIT_DONE) return code;
+  if (!t->values.quiet)
+    summary_print(stderr, &(struct summary){.data_path = t->values.data_path,
+                                            .data = t->data,
+                                            .training = t->rows,
+                                            .validation = t->validation,
+                                            .validation_path = t->values.validation_path,
+                                            .network = t->network,
+                                            .device = t->device,
+                                            .train = &t->values.training.train});
+  descent_fit_result result = {0};
+  descent_status fitted = fit(t, &result);
+  if (fitted != DESCENT_OK) code = fail_status(command, fitted);
+  if (fitted != DESCENT_OK && fitted != DESCENT_ERROR_DIVERGED) return code;
+  descent_status saved = save(t, &result);
+  if (saved != DESCENT_OK) return fail_status(command, saved);
+  if (fitted == DESCENT_ERROR_DIVERGED) {
+    printf("last good weights saved to %s\n", t->values.out);
+    return code;
+  }
+  code = print_metrics(t);
+  print_end(t, &result);
+  if (t->log_failed) code = EXIT_RUN;
+  return interrupt_signal() ? EXIT_SIGNAL + interrupt_signal() : code;
+}
+
+int command_train(int argc, char **argv) {
+  struct training t = {0};
+  int code = train_options_read(argc, argv, &t.values, &t.config, &t.record);
+  if (code == OPTIONS_GO_ON) code = train(&t);
+  training_clear(&t);
+  return code;
+}

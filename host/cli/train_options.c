@@ -1,0 +1,171 @@
+/* The options of `descent train`. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/output.h"
+#include "cli/train.h"
+
+static const char command[] = "descent train";
+static const char default_validation[] = "0.2";
+
+#define AT(member) offsetof(struct train_values, member)
+static const struct setting data_rows[] = {
+    ROW_HEADING("Data:"),
+    ROW_TEXT("target", "NAME|INDEX", AT(target), "Column to predict: its name, or its place from 0 (-1: the last)", 0),
+    ROW_TERM("task", "NAME", AT(task),
+             "auto (text or at most 20 different whole numbers are classes), binary, classes or regression", 0, task),
+    ROW_TEXT("validation", "FILE|SHARE", AT(validation),
+             "Rows to measure on after every epoch: a file, or this share of DATA held out at random; 0 for none", 0),
+    ROW_TEXT("test", "FILE", AT(test), "Rows to measure on once, when all is done", 0),
+    ROW_TERM("normalize", "NAME", AT(normalize), "Of each column, by the training rows: standard, minmax or none", 0,
+             normalize),
+    ROW_END,
+};
+static const struct setting training_rows[] = {
+    ROW_HEADING("Training:"),
+    ROW_INTEGER("epochs", "N", AT(training.train.epochs), "Passes over the training rows, at most", 0, 1, 1e12),
+    ROW_INTEGER("patience", "N", AT(training.train.patience), "Stop after N epochs without improvement, 0 for never", 0,
+                0, 1e12),
+    ROW_REAL("min-delta", "X", AT(training.train.min_delta), "The least decrease of the loss that is an improvement", 0,
+             0, HUGE_VAL),
+    ROW_TEXT("class-weight", "WEIGHTS", AT(class_weight),
+             "balanced, one weight per class like 1,5, or by name like yes=5 (the others 1)", 0),
+    ROW_REAL("label-smoothing", "X", AT(training.train.label_smoothing), "Share of each label spread over all classes",
+             OPTION_OPEN_HIGH, 0, 1),
+    ROW_END,
+};
+static const struct setting output_rows[] = {
+    ROW_HEADING("Output:"),
+    ROW_TEXT("out", "FILE", AT(out), "Where the model goes; an existing file is replaced", OPTION_UNRECORDED),
+    ROW_TEXT("log", "FILE", AT(log), "Write one JSON object per epoch", OPTION_UNRECORDED),
+    ROW_TEXT("config", "FILE", AT(config), "JSON object of option names and values; the command line wins",
+             OPTION_UNRECORDED),
+    ROW_FLAG("quiet", AT(quiet), "Say nothing but results and errors", OPTION_UNRECORDED),
+    ROW_END,
+};
+#undef AT
+
+static int parse(const struct command_syntax *syntax, int argc, char **argv, struct train_values *values,
+                 struct option_config *config) {
+  struct arguments arguments;
+  int code = options_parse(syntax, argc, argv, NULL, 0, &arguments);
+  if (code == OPTIONS_GO_ON && values->config) {
+    code = options_config_read(syntax, values->config, argc, argv, config);
+    if (code == EXIT_DONE)
+      code = options_parse(syntax, config->argc, config->argv, values->config, config->n_config, &arguments);
+  }
+  values->data_path = arguments.values[0];
+  return code;
+}
+
+static int check_validation(struct train_values *v) {
+  v->validation_given = strcmp(v->validation, default_validation) != 0;
+  if (!option_real(v->validation, &v->validation_fraction)) {
+    v->validation_path = v->validation;
+    v->validation_fraction = 0;
+  } else if (!(v->validation_fraction >= 0 && v->validation_fraction < 1)) {
+    return fail(command, EXIT_USAGE, "--validation '%s': must be a file, or a number of at least 0 and below 1",
+                v->validation);
+  }
+  return EXIT_DONE;
+}
+
+/* An output must be writable, tried now and not after hours of training, and must not be what is being read. */
+static int check_output(const struct train_values *v, const char *option, const char *path) {
+  const char *const read[] = {v->data_path, v->validation_path, v->test, v->config};
+  if (!path) return EXIT_DONE;
+  if (!*path) return fail(command, EXIT_USAGE, "--%s '': must name a file", option);
+  for (size_t i = 0; i < sizeof read / sizeof *read; i++)
+    if (read[i] && output_same_file(path, read[i]))
+      return fail(command, EXIT_USAGE, "--%s '%s': is the file that is read from", option, path);
+  if (!output_possible(path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
+  return EXIT_DONE;
+}
+
+int train_options_read(int argc, char **argv, struct train_values *values, struct option_config *config,
+                       cJSON **record) {
+  *values = (struct train_values){.validation = default_validation,
+                                  .normalize = DESCENT_NORMALIZE_STANDARD,
+                                  .data = DATA_CHOICE_INIT,
+                                  .network = NETWORK_CHOICE_INIT,
+                                  .training = TRAINING_CHOICE_INIT,
+                                  .device = DEVICE_CHOICE_INIT,
+                                  .out = "model.safetensors"};
+  const struct setting_set sets[] = {
+      {data_rows, values},     {data_options, &values->data},          {network_options, &values->network},
+      {training_rows, values}, {optimizer_options, &values->training}, {device_options, &values->device},
+      {output_rows, values},
+  };
+  const struct command_syntax syntax = {
+      .name = command,
+      .arguments = "DATA",
+      .about =
+          "Train a network on the CSV file DATA and save it as a model. --target alone is enough: everything else "
+          "is inferred from the data, said before the training begins, and can be set."
+          "\vWith validation rows the model is the one of the best epoch. SIGINT and SIGTERM end the training "
+          "early and save what there is; a second one ends at once. If training diverges, the last good weights "
+          "are saved. Names of options can be shortened as long as they stay clear.",
+      .fewest = 1,
+      .most = 1,
+      .sets = sets,
+      .n_sets = sizeof sets / sizeof *sets,
+  };
+  int code = parse(&syntax, argc, argv, values, config);
+  if (code != OPTIONS_GO_ON) return code;
+  if (!values->target)
+    return fail(command, EXIT_USAGE, "--target is missing: which column of %s is to be predicted?", values->data_path);
+  if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
+      (code = check_validation(values)) != EXIT_DONE ||
+      (code = check_output(values, "out", values->out)) != EXIT_DONE ||
+      (code = check_output(values, "log", values->log)) != EXIT_DONE)
+    return code;
+  *record = options_record(&syntax);
+  return *record ? OPTIONS_GO_ON : fail(command, EXIT_RUN, "out of memory");
+}
+
+/* Index of the class called `name` (length bytes), or -1. */
+static int64_t find_class(const descent_dataset *data, const char *name, size_t length) {
+  for (int64_t k = 0; k < descent_dataset_classes(data); k++) {
+    const char *known = descent_dataset_class_name(data, k);
+    if (known && strlen(known) == length && strncmp(known, name, length) == 0) return k;
+  }
+  return -1;
+}
+
+/* One item, "5" or "name=5", as item `place`; false when it makes no sense. */
+static bool read_weight(const descent_dataset *data, const char *item, int64_t place, double *weights) {
+  const char *equals = strrchr(item, '=');
+  int64_t k = equals ? find_class(data, item, (size_t)(equals - item)) : place;
+  double weight;
+  if (k < 0 || k >= descent_dataset_classes(data) || !option_real(equals ? equals + 1 : item, &weight) || weight <= 0)
+    return false;
+  weights[k] = weight;
+  return true;
+}
+
+int train_class_weights(const struct train_values *values, const descent_dataset *data, double *weights,
+                        descent_train_options *options) {
+  const char *text = values->class_weight;
+  int64_t classes = descent_dataset_classes(data);
+  if (!text) return EXIT_DONE;
+  if (classes == 0) return fail(command, EXIT_USAGE, "--class-weight '%s': the task is regression", text);
+  if (strcmp(text, "balanced") == 0) {
+    options->balance_classes = true;
+    return EXIT_DONE;
+  }
+  for (int64_t k = 0; k < classes; k++) weights[k] = 1;
+  char *copy = strdup(text), *rest = copy, *item;
+  bool valid = copy != NULL, named = strchr(text, '=') != NULL;
+  int64_t items = 0;
+  while (valid && (item = strsep(&rest, ",")))
+    valid = (strchr(item, '=') != NULL) == named && read_weight(data, item, items++, weights);
+  free(copy);
+  if (!valid || (!named && items != classes))
+    return fail(command, EXIT_USAGE,
+                "--class-weight '%s': must be balanced, %lld numbers above 0, or CLASS=NUMBER with classes of the data",
+                text, (long long)classes);
+  options->class_weights = weights;
+  return EXIT_DONE;
+}

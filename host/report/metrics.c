@@ -1,0 +1,139 @@
+/* Which measures a task has, said once for the table, for evaluate's JSON and for the run log. */
+#include "report/metrics.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "report/text.h"
+
+enum { CLASSES_SHOWN = 12, NAME_COLUMNS = 20 };
+
+struct measure {
+  const char *name;
+  size_t offset; /* of a double in descent_metrics */
+  unsigned tasks;
+};
+#define FOR(task) (1U << DESCENT_TASK_##task)
+static const struct measure measures[] = {
+    {"loss", offsetof(descent_metrics, loss), FOR(BINARY) | FOR(CLASSES) | FOR(REGRESSION)},
+    {"accuracy", offsetof(descent_metrics, accuracy), FOR(BINARY) | FOR(CLASSES)},
+    {"auc", offsetof(descent_metrics, auc), FOR(BINARY)},
+    {"top_k_accuracy", offsetof(descent_metrics, top_k_accuracy), FOR(CLASSES)},
+    {"rmse", offsetof(descent_metrics, rmse), FOR(REGRESSION)},
+    {"r2", offsetof(descent_metrics, r2), FOR(REGRESSION)},
+};
+enum { MEASURES = sizeof measures / sizeof *measures };
+
+static bool applies(const struct measure *measure, descent_task task) { return measure->tasks & 1U << task; }
+static double value_of(const struct measure *measure, const descent_metrics *metrics) {
+  return *(const double *)((const char *)metrics + measure->offset);
+}
+
+static const char *class_label(const descent_network *network, int64_t class_index, char out[TEXT_SIZE]) {
+  const char *name = descent_network_class_name(network, class_index);
+  if (name) return text_label(name, NAME_COLUMNS, out);
+  snprintf(out, TEXT_SIZE, "%" PRId64, class_index);
+  return out;
+}
+
+bool metrics_add(cJSON *object, const char *prefix, descent_task task, const descent_metrics *metrics) {
+  char key[64];
+  for (int i = 0; i < MEASURES; i++) {
+    if (!applies(&measures[i], task)) continue;
+    snprintf(key, sizeof key, "%s%s", prefix, measures[i].name);
+    if (!cJSON_AddNumberToObject(object, key, value_of(&measures[i], metrics))) return false;
+  }
+  if (!metrics->f1) return true;
+  snprintf(key, sizeof key, "%sf1", prefix);
+  cJSON *f1 = cJSON_AddArrayToObject(object, key);
+  for (int64_t k = 0; f1 && k < metrics->classes; k++)
+    if (!cJSON_AddItemToArray(f1, cJSON_CreateNumber(metrics->f1[k]))) return false;
+  return f1 != NULL;
+}
+
+bool metrics_add_confusion(cJSON *object, const descent_metrics *metrics) {
+  if (!metrics->confusion) return true;
+  cJSON *rows = cJSON_AddArrayToObject(object, "confusion");
+  for (int64_t i = 0; rows && i < metrics->classes; i++) {
+    cJSON *row = cJSON_CreateArray();
+    if (!cJSON_AddItemToArray(rows, row)) return false;
+    for (int64_t j = 0; j < metrics->classes; j++)
+      if (!cJSON_AddItemToArray(row, cJSON_CreateNumber((double)metrics->confusion[i * metrics->classes + j])))
+        return false;
+  }
+  return rows != NULL;
+}
+
+static void print_name(FILE *stream, const char *name, int columns) {
+  fprintf(stream, "%s%*s", name, columns - text_columns(name), "");
+}
+
+static void print_value(FILE *stream, double value) {
+  char text[TEXT_SIZE];
+  fprintf(stream, "  %10s", isnan(value) ? "-" : text_loss(value, text));
+}
+
+static int64_t f1_rows(const struct metrics_column *column) {
+  return column->metrics->f1 && column->metrics->classes <= CLASSES_SHOWN ? column->metrics->classes : 0;
+}
+
+void metrics_print(FILE *stream, const descent_network *network, const struct metrics_column *columns, int n_columns) {
+  descent_task task = descent_network_task(network);
+  char text[TEXT_SIZE], name[TEXT_SIZE + 32];
+  int width = 8;
+  for (int64_t k = 0; k < f1_rows(columns); k++) {
+    int columns_of_name = 3 + text_columns(class_label(network, k, text));
+    if (columns_of_name > width) width = columns_of_name;
+  }
+  if (task == DESCENT_TASK_CLASSES && width < 14) width = 14;
+  print_name(stream, "", width);
+  for (int c = 0; c < n_columns; c++) fprintf(stream, "  %10s", columns[c].title);
+  fputc('\n', stream);
+  print_name(stream, "rows", width);
+  for (int c = 0; c < n_columns; c++) fprintf(stream, "  %10s", text_count(columns[c].metrics->rows, text));
+  fputc('\n', stream);
+  for (int i = 0; i < MEASURES; i++) {
+    if (!applies(&measures[i], task)) continue;
+    if (measures[i].offset == offsetof(descent_metrics, top_k_accuracy))
+      snprintf(name, sizeof name, "top-%" PRId64 " accuracy", columns[0].metrics->top_k);
+    else
+      snprintf(name, sizeof name, "%s", measures[i].name);
+    print_name(stream, name, width);
+    for (int c = 0; c < n_columns; c++) print_value(stream, value_of(&measures[i], columns[c].metrics));
+    fputc('\n', stream);
+  }
+  for (int64_t k = 0; k < f1_rows(columns); k++) {
+    snprintf(name, sizeof name, "f1 %s", class_label(network, k, text));
+    print_name(stream, name, width);
+    for (int c = 0; c < n_columns; c++) print_value(stream, columns[c].metrics->f1[k]);
+    fputc('\n', stream);
+  }
+}
+
+void metrics_print_confusion(FILE *stream, const descent_network *network, const struct metrics_column *column) {
+  const descent_metrics *m = column->metrics;
+  if (!m->confusion || m->classes > CLASSES_SHOWN) return;
+  char name[TEXT_SIZE];
+  int width = 4;
+  for (int64_t k = 0; k < m->classes; k++) {
+    int columns = text_columns(class_label(network, k, name));
+    if (columns > width) width = columns;
+  }
+  fprintf(stream, "\n%s confusion (row: true class, column: predicted)\n", column->title);
+  print_name(stream, "", width);
+  for (int64_t k = 0; k < m->classes; k++) {
+    const char *label = class_label(network, k, name);
+    int pad = 6 - text_columns(label);
+    fprintf(stream, "  %*s%s", pad > 0 ? pad : 0, "", label);
+  }
+  fputc('\n', stream);
+  for (int64_t i = 0; i < m->classes; i++) {
+    print_name(stream, class_label(network, i, name), width);
+    for (int64_t j = 0; j < m->classes; j++) {
+      int columns = text_columns(class_label(network, j, name));
+      fprintf(stream, "  %*" PRId64, columns > 6 ? columns : 6, m->confusion[i * m->classes + j]);
+    }
+    fputc('\n', stream);
+  }
+}

@@ -1,0 +1,184 @@
+/* The progress line. Composed anew at each drawing for the width that the window has then. */
+#include "report/progress.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <langinfo.h>
+#include <limits.h>
+#include <locale.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "report/text.h"
+
+enum { BAR_LEAST = 8, BAR_MOST = 30, COLUMNS_LEAST = 10, LINE_SIZE = 512 };
+static const double REDRAW_SECONDS = 0.05;
+
+enum piece { EPOCH, BAR, LOSS, VALIDATION, METRIC, RATE, TIME, PIECES };
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The pieces but for the bar; "" for what is unknown. */
+static void write_pieces(const struct progress_view *v, bool brief, char pieces[PIECES][64]) {
+  char a[TEXT_SIZE];
+  int digits = snprintf(NULL, 0, "%" PRId64, v->epochs);
+  memset(pieces, 0, sizeof(char[PIECES][64]));
+  snprintf(pieces[EPOCH], sizeof *pieces, "%s%*" PRId64 "/%" PRId64, brief ? "" : "epoch ", digits, v->epoch,
+           v->epochs);
+  if (!isnan(v->loss)) snprintf(pieces[LOSS], sizeof *pieces, "loss %.20s", text_loss(v->loss, a));
+  if (!isnan(v->validation_loss))
+    snprintf(pieces[VALIDATION], sizeof *pieces, "val %.20s", text_loss(v->validation_loss, a));
+  if (v->metric) snprintf(pieces[METRIC], sizeof *pieces, "%.20s %.20s", v->metric, text_loss(v->metric_value, a));
+  if (v->rows_per_second > 0)
+    snprintf(pieces[RATE], sizeof *pieces, "%.20s rows/s", text_scaled(v->rows_per_second, a));
+  if (v->finished)
+    snprintf(pieces[TIME], sizeof *pieces, "in %.20s", text_duration(v->seconds, a));
+  else if (v->seconds_left >= 0)
+    snprintf(pieces[TIME], sizeof *pieces, "%.20s left", text_duration(v->seconds_left, a));
+}
+
+static int pieces_columns(char pieces[PIECES][64]) {
+  int columns = -1;
+  for (int i = 0; i < PIECES; i++)
+    if (*pieces[i]) columns += text_columns(pieces[i]) + 1;
+  return columns;
+}
+
+static void append_bar(char *text, size_t size, int columns, double share, bool unicode) {
+  int filled = (int)(share * columns + 0.5);
+  for (int i = 0; i < columns; i++) {
+    const char *cell = i < filled ? (unicode ? "\u2501" : "#") : (unicode ? "\u2500" : ".");
+    strncat(text, cell, size - strlen(text) - 1);
+  }
+}
+
+void progress_line(const struct progress_view *view, int columns, bool bar, bool unicode, char *text, size_t size) {
+  /* What a narrow window loses, first to last. */
+  static const enum piece drop[] = {RATE, VALIDATION, TIME, METRIC};
+  char pieces[PIECES][64];
+  write_pieces(view, false, pieces);
+  for (size_t i = 0; i < sizeof drop / sizeof *drop && pieces_columns(pieces) > columns; i++) {
+    if (drop[i] == TIME) {
+      write_pieces(view, true, pieces);
+      *pieces[RATE] = *pieces[VALIDATION] = '\0';
+      if (pieces_columns(pieces) <= columns) break;
+    }
+    *pieces[drop[i]] = '\0';
+  }
+  int room = bar ? columns - pieces_columns(pieces) - 1 : 0;
+  *text = '\0';
+  for (int i = 0; i < PIECES; i++) {
+    if (i == BAR ? room < BAR_LEAST : !*pieces[i]) continue;
+    if (*text) strncat(text, bar ? " " : "  ", size - strlen(text) - 1);
+    if (i == BAR)
+      append_bar(text, size, room < BAR_MOST ? room : BAR_MOST, view->share, unicode);
+    else
+      strncat(text, pieces[i], size - strlen(text) - 1);
+  }
+  /* Even the last two can be too wide, with epochs in the millions; all that is left then is ASCII. */
+  if (text_columns(text) > columns) text[columns] = '\0';
+}
+
+static int window_columns(FILE *stream) {
+  struct winsize window;
+  if (ioctl(fileno(stream), TIOCGWINSZ, &window) != 0 || window.ws_col == 0) return 80;
+  return window.ws_col > COLUMNS_LEAST ? window.ws_col : COLUMNS_LEAST;
+}
+
+static void draw(struct progress *progress) {
+  char text[LINE_SIZE];
+  /* The last column stays free: many terminals wrap once it is written. */
+  progress_line(&progress->view, window_columns(progress->stream) - 1, true, progress->unicode, text, sizeof text);
+  fprintf(progress->stream, "\r%s\033[K", text);
+  fflush(progress->stream);
+  progress->shown = true;
+  progress->drawn_at = now();
+}
+
+void progress_open(struct progress *progress, FILE *stream, int64_t rows) {
+  *progress = (struct progress){.stream = stream, .rows = rows};
+  progress->view.loss = progress->view.validation_loss = NAN;
+  progress->view.seconds_left = -1;
+  if (!stream) return;
+  const char *terminal = getenv("TERM");
+  progress->live = isatty(fileno(stream)) && terminal && strcmp(terminal, "dumb") != 0;
+  setlocale(LC_CTYPE, "");
+  progress->unicode = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+}
+
+void progress_step(struct progress *progress, int64_t epochs, const descent_step_info *info) {
+  struct progress_view *view = &progress->view;
+  if (!progress->live) return;
+  if (view->epoch != info->epoch) progress->rows_done = 0;
+  progress->rows_done += info->rows;
+  view->epoch = info->epoch;
+  view->epochs = epochs;
+  view->share = ((double)(info->epoch - 1) + (double)progress->rows_done / (double)progress->rows) / (double)epochs;
+  if (isnan(view->loss) || info->epoch == 1) view->loss = info->loss;
+  if (now() - progress->drawn_at >= REDRAW_SECONDS) draw(progress);
+}
+
+/* Is it the same warning, but for its numbers? */
+static bool same_words(const char *a, const char *b) {
+  static const char number[] = "0123456789.+-";
+  for (;;) {
+    a += strspn(a, number);
+    b += strspn(b, number);
+    if (*a != *b) return false;
+    if (!*a) return true;
+    a++, b++;
+  }
+}
+
+static void show_warning(struct progress *progress, const char *warning) {
+  if (!*warning || same_words(warning, progress->warning)) return;
+  snprintf(progress->warning, sizeof progress->warning, "%s", warning);
+  if (progress->shown) fputs("\r\033[K", progress->stream);
+  progress->shown = false;
+  fprintf(progress->stream, "warning: epoch %" PRId64 ": %s\n", progress->view.epoch, progress->warning);
+}
+
+void progress_epoch(struct progress *progress, descent_task task, const descent_epoch_info *info) {
+  struct progress_view *view = &progress->view;
+  if (!progress->stream) return;
+  *view = (struct progress_view){
+      .epoch = info->epoch,
+      .epochs = info->epochs,
+      .share = (double)info->epoch / (double)info->epochs,
+      .loss = info->train_loss,
+      .validation_loss = NAN,
+      .rows_per_second = info->rows_per_second,
+      .seconds = info->seconds,
+      .seconds_left = info->seconds / (double)info->epoch * (double)(info->epochs - info->epoch),
+  };
+  progress->rows_done = 0;
+  if (info->validation) {
+    view->validation_loss = info->validation->loss;
+    view->metric = task == DESCENT_TASK_REGRESSION ? "rmse" : progress->live ? "acc" : "accuracy";
+    view->metric_value = task == DESCENT_TASK_REGRESSION ? info->validation->rmse : info->validation->accuracy;
+  }
+  show_warning(progress, info->warning);
+  if (!progress->live) {
+    char text[LINE_SIZE];
+    progress_line(view, LINE_SIZE, false, false, text, sizeof text);
+    fprintf(progress->stream, "%s\n", text);
+  } else if (now() - progress->drawn_at >= REDRAW_SECONDS) {
+    draw(progress);
+  }
+}
+
+void progress_close(struct progress *progress) {
+  if (!progress->live || progress->view.epoch == 0) return;
+  progress->view.finished = progress->view.seconds > 0;
+  draw(progress);
+  fputc('\n', progress->stream);
+  progress->shown = false;
+}

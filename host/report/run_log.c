@@ -1,0 +1,49 @@
+/* The run log's line, built as JSON so that names and undefined numbers come out right (a NaN is null). */
+#include "report/run_log.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+
+#include "report/metrics.h"
+
+static bool add_number(cJSON *object, const char *key, double value) {
+  return cJSON_AddNumberToObject(object, key, value) != NULL;
+}
+
+static bool add_layers(cJSON *line, const descent_epoch_info *info) {
+  cJSON *layers = cJSON_AddArrayToObject(line, "layers");
+  if (!layers) return false;
+  for (int32_t l = 0; l < info->layers; l++) {
+    const descent_layer_health *h = &info->health[l];
+    cJSON *layer = cJSON_CreateObject();
+    if (!cJSON_AddItemToArray(layers, layer)) return false;
+    if (!add_number(layer, "gradient_norm", h->gradient_norm) || !add_number(layer, "update_ratio", h->update_ratio) ||
+        !add_number(layer, "activation_mean", h->activation_mean) ||
+        !add_number(layer, "activation_std", h->activation_std) ||
+        !add_number(layer, "dead_fraction", h->dead_fraction))
+      return false;
+  }
+  return true;
+}
+
+static bool add_epoch(cJSON *line, descent_task task, const descent_epoch_info *info) {
+  return line && add_number(line, "epoch", (double)info->epoch) && add_number(line, "step", (double)info->step) &&
+         add_number(line, "train_loss", info->train_loss) &&
+         (!info->validation || metrics_add(line, "validation_", task, info->validation)) &&
+         add_number(line, "learning_rate", info->learning_rate) &&
+         add_number(line, "rows_per_second", info->rows_per_second) && add_number(line, "seconds", info->seconds) &&
+         add_layers(line, info) && (!*info->warning || cJSON_AddStringToObject(line, "warning", info->warning));
+}
+
+bool run_log_epoch(FILE *file, descent_task task, const descent_epoch_info *info) {
+  cJSON *line = cJSON_CreateObject();
+  char *text = add_epoch(line, task, info) ? cJSON_PrintUnformatted(line) : NULL;
+  cJSON_Delete(line);
+  if (!text) {
+    errno = ENOMEM;
+    return false;
+  }
+  bool written = fprintf(file, "%s\n", text) > 0 && fflush(file) == 0;
+  cJSON_free(text);
+  return written;
+}

@@ -1,0 +1,22 @@
+/* Small pieces of text for people: names that cannot upset a terminal, counts, rates and durations. */
+#ifndef DESCENT_REPORT_TEXT_H
+#define DESCENT_REPORT_TEXT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Room for any of the texts below. */
+enum { TEXT_SIZE = 128 };
+
+/* Columns that UTF-8 text takes, one per code point. */
+int text_columns(const char *text);
+
+/* `text` with control characters replaced by '?', cut to at most `columns` (< 30) with a '~' where it was cut. */
+const char *text_label(const char *text, int columns, char out[TEXT_SIZE]);
+
+const char *text_count(int64_t count, char out[TEXT_SIZE]);     /* "1,234,567" */
+const char *text_scaled(double number, char out[TEXT_SIZE]);    /* "123", "45.6k", "1.23M" */
+const char *text_loss(double loss, char out[TEXT_SIZE]);        /* "0.0832", "8.32e-05" */
+const char *text_duration(double seconds, char out[TEXT_SIZE]); /* "0.42s", "45s", "3m20s", "2h05m", "3d04h" */
+
+#endif

@@ -11,8 +11,6 @@
 #include "core/status.h"
 #include "core/utf8.h"
 
-enum { MAX_LAYERS = 10000 };
-
 #define COUNT_NAME(NAME, text) +1
 enum { N_ACTIVATIONS = 0 DESCENT_ACTIVATION_MAP(COUNT_NAME), N_LOSSES = 0 DESCENT_LOSS_MAP(COUNT_NAME) };
 #undef COUNT_NAME
@@ -48,8 +46,8 @@ static descent_status check_options(const descent_network_options *options) {
     return status_set(DESCENT_ERROR_ARGUMENT, "network options must start from DESCENT_NETWORK_OPTIONS_INIT");
   if (options->inputs < 1)
     return status_set(DESCENT_ERROR_ARGUMENT, "a network needs at least 1 input, not %" PRId64, options->inputs);
-  if (options->layers < 1 || options->layers > MAX_LAYERS)
-    return status_set(DESCENT_ERROR_ARGUMENT, "a network has 1 to %d layers, not %" PRId32, MAX_LAYERS,
+  if (options->layers < 1 || options->layers > NETWORK_MAX_LAYERS)
+    return status_set(DESCENT_ERROR_ARGUMENT, "a network has 1 to %d layers, not %" PRId32, NETWORK_MAX_LAYERS,
                       options->layers);
   if (!options->widths) return status_set(DESCENT_ERROR_ARGUMENT, "the layers' widths are missing");
   if ((unsigned)options->loss >= N_LOSSES)

@@ -4,6 +4,8 @@
 
 #include "backend/plan.h"
 
+enum { NETWORK_MAX_LAYERS = 10000 };
+
 struct network_layer {
   int64_t n_in, n_out;
   descent_activation activation;

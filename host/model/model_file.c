@@ -1,0 +1,322 @@
+/* A network as a .safetensors file: which tensors hold it, and the JSON text that describes the rest.
+ *
+ *   {"version": 1, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
+ *    "normalize": "..", "input_names": [..], "target_name": "..", "class_names": [..], "provenance": ".."}
+ *
+ * The last four are there when the network has them. The preprocessing's numbers are tensors, so that they keep their
+ * bits: preprocessing.shift and .scale (inputs) unless normalize is none, preprocessing.target_shift and .target_scale
+ * (outputs) for regression. Members and tensors beyond these are refused: a file is read whole or not at all. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+#include "core/utf8.h"
+#include "model/json.h"
+#include "model/network.h"
+#include "model/safetensors.h"
+
+enum { VERSION = 1 };
+
+enum {
+  FIELD_VERSION,
+  FIELD_INPUTS,
+  FIELD_LAYERS,
+  FIELD_LOSS,
+  FIELD_NORMALIZE,
+  FIELD_INPUT_NAMES,
+  FIELD_TARGET_NAME,
+  FIELD_CLASS_NAMES,
+  FIELD_PROVENANCE,
+  FIELDS
+};
+static const char *const fields[FIELDS] = {
+    "version", "inputs", "layers", "loss", "normalize", "input_names", "target_name", "class_names", "provenance",
+};
+
+/* ---- tensors ---------------------------------------------------------------------------------------------------- */
+
+static void add_vector(struct safetensors_tensor *tensors, int64_t *n, const char *name, int64_t length, float *data) {
+  struct safetensors_tensor *tensor = &tensors[(*n)++];
+  *tensor = (struct safetensors_tensor){.rank = 1, .shape = {length}, .data = data};
+  snprintf(tensor->name, sizeof tensor->name, "%s", name);
+}
+
+/* Every tensor of the network's file, from memory_allocate. */
+static descent_status list_tensors(const descent_network *network, struct safetensors_tensor **list, int64_t *count) {
+  struct safetensors_tensor *tensors =
+      memory_allocate(2 * (int64_t)network->n_layers + 4, sizeof *tensors, "the list of a model's tensors");
+  if (!tensors) return DESCENT_ERROR_MEMORY;
+  int64_t n = 0;
+  for (int32_t l = 0; l < network->n_layers; l++) {
+    const struct network_layer *layer = &network->layers[l];
+    struct safetensors_tensor *W = &tensors[n++];
+    *W = (struct safetensors_tensor){
+        .rank = 2, .shape = {layer->n_out, layer->n_in}, .data = network->parameters + layer->at.W};
+    snprintf(W->name, sizeof W->name, "layers.%" PRId32 ".weight", l);
+    char name[sizeof W->name];
+    snprintf(name, sizeof name, "layers.%" PRId32 ".bias", l);
+    add_vector(tensors, &n, name, layer->n_out, network->parameters + layer->at.b);
+  }
+  if (network->normalize != DESCENT_NORMALIZE_NONE) {
+    add_vector(tensors, &n, "preprocessing.shift", network->inputs, network->shift);
+    add_vector(tensors, &n, "preprocessing.scale", network->inputs, network->scale);
+  }
+  if (network->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) {
+    const int64_t outputs = descent_network_outputs(network);
+    add_vector(tensors, &n, "preprocessing.target_shift", outputs, network->y_shift);
+    add_vector(tensors, &n, "preprocessing.target_scale", outputs, network->y_scale);
+  }
+  *list = tensors;
+  *count = n;
+  return DESCENT_OK;
+}
+
+/* ---- saving ----------------------------------------------------------------------------------------------------- */
+
+static descent_status out_of_memory(const char *path) {
+  return status_set(DESCENT_ERROR_MEMORY, "%s: not written: out of memory for its metadata", path);
+}
+
+/* Adds the member that `text` is, checked first: JSON holds UTF-8 only. NULL adds nothing. */
+static descent_status add_text(const char *path, cJSON *object, const char *member, const char *text) {
+  size_t bad;
+  if (!text) return DESCENT_OK;
+  if (!utf8_valid(text, strlen(text), &bad))
+    return status_set(DESCENT_ERROR_WRITE, "%s: not written: %s: byte %zu is not UTF-8", path, member, bad);
+  return cJSON_AddStringToObject(object, member, text) ? DESCENT_OK : out_of_memory(path);
+}
+
+static descent_status add_names(const char *path, cJSON *object, const char *member, char *const *names, int64_t n) {
+  if (!names) return DESCENT_OK;
+  cJSON *list = cJSON_AddArrayToObject(object, member);
+  if (!list) return out_of_memory(path);
+  for (int64_t i = 0; i < n; i++) {
+    size_t bad;
+    if (!utf8_valid(names[i], strlen(names[i]), &bad))
+      return status_set(DESCENT_ERROR_WRITE, "%s: not written: %s[%" PRId64 "]: byte %zu is not UTF-8", path, member, i,
+                        bad);
+    if (!cJSON_AddItemToArray(list, cJSON_CreateString(names[i]))) return out_of_memory(path);
+  }
+  return DESCENT_OK;
+}
+
+static bool add_layers(cJSON *object, const descent_network *network) {
+  cJSON *list = cJSON_AddArrayToObject(object, fields[FIELD_LAYERS]);
+  for (int32_t l = 0; l < network->n_layers; l++) {
+    cJSON *layer = cJSON_CreateObject();
+    bool ok = cJSON_AddNumberToObject(layer, "width", (double)network->layers[l].n_out) &&
+              cJSON_AddStringToObject(layer, "activation", descent_activation_name(network->layers[l].activation)) &&
+              cJSON_AddItemToArray(list, layer);
+    if (!ok) {
+      cJSON_Delete(layer);
+      return false;
+    }
+  }
+  return list != NULL;
+}
+
+static descent_status describe(const char *path, const descent_network *network, char **text) {
+  descent_status status = DESCENT_OK;
+  cJSON *object = cJSON_CreateObject();
+  bool ok = cJSON_AddNumberToObject(object, fields[FIELD_VERSION], VERSION) &&
+            cJSON_AddNumberToObject(object, fields[FIELD_INPUTS], (double)network->inputs) &&
+            add_layers(object, network) &&
+            cJSON_AddStringToObject(object, fields[FIELD_LOSS], descent_loss_name(network->loss)) &&
+            cJSON_AddStringToObject(object, fields[FIELD_NORMALIZE], descent_normalize_name(network->normalize));
+  if (!ok) TRY(out_of_memory(path));
+  TRY(add_names(path, object, fields[FIELD_INPUT_NAMES], network->input_names, network->inputs));
+  TRY(add_text(path, object, fields[FIELD_TARGET_NAME], network->target_name));
+  TRY(add_names(path, object, fields[FIELD_CLASS_NAMES], network->class_names, network->classes));
+  TRY(add_text(path, object, fields[FIELD_PROVENANCE], network->provenance));
+  *text = cJSON_PrintUnformatted(object);
+  if (!*text) TRY(out_of_memory(path));
+done:
+  cJSON_Delete(object);
+  return status;
+}
+
+descent_status descent_network_save(const descent_network *network, const char *path) {
+  struct safetensors_tensor *tensors = NULL;
+  char *metadata = NULL;
+  int64_t n;
+  descent_status status;
+  TRY(describe(path, network, &metadata));
+  TRY(list_tensors(network, &tensors, &n));
+  TRY(safetensors_save(path, metadata, tensors, n));
+done:
+  free(tensors);
+  cJSON_free(metadata);
+  return status;
+}
+
+/* ---- loading ---------------------------------------------------------------------------------------------------- */
+
+/* What the metadata says, before it is believed. */
+struct description {
+  cJSON *json;
+  const cJSON *found[FIELDS];
+  int64_t *widths;                 /* (options.layers) */
+  descent_activation *activations; /* (options.layers) */
+  descent_network_options options;
+  descent_normalize normalize;
+};
+
+static descent_status bad_field(const char *path, int field, const char *expected) {
+  return status_set(DESCENT_ERROR_MODEL, "%s: metadata: '%s' is not %s", path, fields[field], expected);
+}
+
+static descent_status bad_term(const char *path) {
+  return status_set(DESCENT_ERROR_MODEL, "%s: metadata: %s", path, descent_last_error());
+}
+
+/* A string without line breaks and the like reaches the parsers' messages. */
+static const char *term_text(const cJSON *value, struct json_quoted *quoted) {
+  *quoted = json_quote(cJSON_IsString(value) ? value->valuestring : "");
+  return quoted->text;
+}
+
+static descent_status parse_layer(const char *path, const cJSON *object, int32_t layer, struct description *d) {
+  enum { WIDTH, ACTIVATION, LAYER_FIELDS };
+  static const char *const layer_fields[LAYER_FIELDS] = {"width", "activation"};
+  const cJSON *found[LAYER_FIELDS];
+  struct json_quoted quoted;
+  descent_status status;
+  TRY(json_fields(path, object, layer_fields, LAYER_FIELDS, found));
+  if (!json_integer(found[WIDTH], &d->widths[layer]) || d->widths[layer] < 1)
+    return status_set(DESCENT_ERROR_MODEL, "%s: metadata: width of layer %" PRId32 " is not a size", path, layer + 1);
+  if (descent_activation_parse(term_text(found[ACTIVATION], &quoted), &d->activations[layer]) != DESCENT_OK)
+    status = bad_term(path);
+done:
+  return status;
+}
+
+static descent_status parse_layers(const char *path, struct description *d) {
+  const cJSON *list = d->found[FIELD_LAYERS], *object;
+  const int n = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0;
+  if (n < 1 || n > NETWORK_MAX_LAYERS) return bad_field(path, FIELD_LAYERS, "a list of 1 to 10000 layers");
+  descent_status status = DESCENT_OK;
+  d->widths = memory_allocate(n, sizeof *d->widths, "the widths of a model's layers");
+  d->activations = memory_allocate(n, sizeof *d->activations, "the activations of a model's layers");
+  if (!d->widths || !d->activations) return DESCENT_ERROR_MEMORY;
+  cJSON_ArrayForEach(object, list) TRY(parse_layer(path, object, d->options.layers++, d));
+  d->options.widths = d->widths;
+  d->options.activations = d->activations;
+done:
+  return status;
+}
+
+static descent_status parse_description(const char *path, const char *text, struct description *d) {
+  char where[512];
+  snprintf(where, sizeof where, "%.400s: metadata", path);
+  struct json_quoted quoted;
+  int64_t version;
+  descent_status status;
+  d->options = (descent_network_options)DESCENT_NETWORK_OPTIONS_INIT;
+  TRY(json_parse(where, 0, text, strlen(text), &d->json));
+  if (!json_integer(cJSON_GetObjectItemCaseSensitive(d->json, fields[FIELD_VERSION]), &version) || version != VERSION)
+    return status_set(DESCENT_ERROR_MODEL, "%s: no version %d: written by another version of this program?", where,
+                      VERSION);
+  TRY(json_fields(where, d->json, fields, FIELDS, d->found));
+  if (!json_integer(d->found[FIELD_INPUTS], &d->options.inputs) || d->options.inputs < 1)
+    return bad_field(path, FIELD_INPUTS, "a size");
+  TRY(parse_layers(path, d));
+  if (descent_loss_parse(term_text(d->found[FIELD_LOSS], &quoted), &d->options.loss) != DESCENT_OK ||
+      descent_normalize_parse(term_text(d->found[FIELD_NORMALIZE], &quoted), &d->normalize) != DESCENT_OK)
+    status = bad_term(path);
+done:
+  return status;
+}
+
+/* Memory is asked for only after this: the layers described take no more than the file has. */
+static descent_status check_size(const struct safetensors *file, const struct description *d) {
+  int64_t values = 0, n_in = d->options.inputs;
+  const int64_t held = file->data_bytes / (int64_t)sizeof(float);
+  for (int32_t l = 0; l < d->options.layers; l++) {
+    const int64_t n_out = d->widths[l]; /* at most 2^53: sums of two do not overflow */
+    int64_t weights;
+    if (!size_product(n_in + 1, n_out, &weights) || weights > held - values)
+      return status_set(DESCENT_ERROR_MODEL,
+                        "%s: layer %" PRId32 ", %" PRId64 " x %" PRId64 ", is larger than the file's %" PRId64
+                        " values allow",
+                        file->path, l + 1, n_out, n_in, held);
+    values += weights;
+    n_in = n_out;
+  }
+  return DESCENT_OK;
+}
+
+static descent_status copy_text(const char *path, const struct description *d, int field, char **text) {
+  const cJSON *value = d->found[field];
+  if (!value) return DESCENT_OK;
+  if (!cJSON_IsString(value)) return bad_field(path, field, "a string");
+  *text = strdup(value->valuestring);
+  return *text ? DESCENT_OK : status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for '%s'", path, fields[field]);
+}
+
+static descent_status copy_names(const char *path, const struct description *d, int field, int64_t n, char ***names) {
+  const cJSON *list = d->found[field], *value;
+  if (!list) return DESCENT_OK;
+  if (!cJSON_IsArray(list) || n == 0 || cJSON_GetArraySize(list) != n)
+    return status_set(DESCENT_ERROR_MODEL, "%s: metadata: '%s' is not a list of %" PRId64 " names", path, fields[field],
+                      n);
+  *names = memory_allocate(n, sizeof **names, "the names of a model");
+  if (!*names) return DESCENT_ERROR_MEMORY;
+  int64_t i = 0;
+  cJSON_ArrayForEach(value, list) {
+    if (!cJSON_IsString(value)) return bad_field(path, field, "a list of strings");
+    (*names)[i] = strdup(value->valuestring);
+    if (!(*names)[i++]) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for '%s'", path, fields[field]);
+  }
+  return DESCENT_OK;
+}
+
+static descent_status check_scales(const char *path, const char *name, const float *scale, int64_t n) {
+  for (int64_t i = 0; i < n; i++)
+    if (!(scale[i] > 0))
+      return status_set(DESCENT_ERROR_MODEL, "%s: preprocessing.%s[%" PRId64 "] is %g, not above 0", path, name, i,
+                        (double)scale[i]);
+  return DESCENT_OK;
+}
+
+static descent_status fill(struct safetensors *file, const struct description *d, descent_network *network) {
+  const char *path = file->path;
+  struct safetensors_tensor *tensors = NULL;
+  int64_t n;
+  descent_status status;
+  network->normalize = d->normalize;
+  TRY(list_tensors(network, &tensors, &n));
+  TRY(safetensors_read(file, tensors, n));
+  TRY(check_scales(path, "scale", network->scale, network->inputs));
+  TRY(check_scales(path, "target_scale", network->y_scale, descent_network_outputs(network)));
+  TRY(copy_names(path, d, FIELD_INPUT_NAMES, network->inputs, &network->input_names));
+  TRY(copy_names(path, d, FIELD_CLASS_NAMES, network->classes, &network->class_names));
+  TRY(copy_text(path, d, FIELD_TARGET_NAME, &network->target_name));
+  TRY(copy_text(path, d, FIELD_PROVENANCE, &network->provenance));
+done:
+  free(tensors);
+  return status;
+}
+
+descent_status descent_network_load(const char *path, descent_network **network) {
+  struct safetensors file = {0};
+  struct description described = {0};
+  descent_network *loaded = NULL;
+  descent_status status;
+  TRY(safetensors_open(path, &file));
+  TRY(parse_description(path, file.metadata, &described));
+  TRY(check_size(&file, &described));
+  status = descent_network_create(&described.options, &loaded);
+  if (status == DESCENT_ERROR_ARGUMENT) status = status_set(DESCENT_ERROR_MODEL, "%s: %s", path, descent_last_error());
+  if (status != DESCENT_OK) goto done;
+  TRY(fill(&file, &described, loaded));
+  *network = loaded;
+  loaded = NULL;
+done:
+  descent_network_free(loaded);
+  cJSON_Delete(described.json);
+  free(described.widths);
+  free(described.activations);
+  safetensors_close(&file);
+  return status;
+}

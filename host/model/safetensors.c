@@ -1,0 +1,364 @@
+/* Reading and writing the container of model files. A file is hostile until its header has been checked: no size in it
+ * is believed before it has been held against the file's own. */
+#include "model/safetensors.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/file.h"
+#include "core/status.h"
+#include "model/json.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && sizeof(float) == 4,
+               "tensors are little-endian float32 and are read and written as they lie in memory");
+
+enum { PREFIX = 8, ALIGNMENT = 64 };
+
+struct safetensors_entry {
+  const char *name;
+  int rank;
+  int64_t shape[SAFETENSORS_MAX_RANK];
+  int64_t begin, end; /* bytes from data_start */
+  bool expected;
+};
+
+int64_t safetensors_count(const struct safetensors_tensor *tensor) {
+  return tensor->shape[0] * (tensor->rank == 2 ? tensor->shape[1] : 1);
+}
+
+/* The first value that is not finite, or n. */
+static int64_t find_non_finite(const float *values, int64_t n) {
+  int64_t i = 0;
+  while (i < n && isfinite(values[i])) i++;
+  return i;
+}
+
+/* ---- writing ---------------------------------------------------------------------------------------------------- */
+
+static cJSON *describe(const struct safetensors_tensor *tensor, int64_t begin) {
+  const double offsets[2] = {(double)begin, (double)begin + 4.0 * (double)safetensors_count(tensor)};
+  cJSON *entry = cJSON_CreateObject();
+  cJSON *shape = cJSON_AddArrayToObject(entry, "shape");
+  cJSON *bounds = cJSON_CreateDoubleArray(offsets, 2);
+  bool ok = cJSON_AddStringToObject(entry, "dtype", "F32") && shape;
+  for (int i = 0; ok && i < tensor->rank; i++)
+    ok = cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)tensor->shape[i]));
+  if (ok && cJSON_AddItemToObject(entry, "data_offsets", bounds)) return entry;
+  cJSON_Delete(bounds);
+  cJSON_Delete(entry);
+  return NULL;
+}
+
+/* The header as text, from malloc; NULL when memory ran out. */
+static char *compose_header(const char *metadata, const struct safetensors_tensor *tensors, int64_t n) {
+  char *text = NULL;
+  cJSON *header = cJSON_CreateObject();
+  cJSON *map = cJSON_AddObjectToObject(header, "__metadata__");
+  bool ok = cJSON_AddStringToObject(map, "format", "pt") && cJSON_AddStringToObject(map, "descent", metadata);
+  int64_t begin = 0;
+  for (int64_t i = 0; ok && i < n; i++) {
+    cJSON *entry = describe(&tensors[i], begin);
+    ok = cJSON_AddItemToObject(header, tensors[i].name, entry);
+    if (!ok) cJSON_Delete(entry);
+    begin += 4 * safetensors_count(&tensors[i]);
+  }
+  if (ok) text = cJSON_PrintUnformatted(header);
+  cJSON_Delete(header);
+  return text;
+}
+
+static descent_status check_values(const char *path, const struct safetensors_tensor *tensor) {
+  const int64_t count = safetensors_count(tensor), i = find_non_finite(tensor->data, count);
+  if (i == count) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_WRITE, "%s: not written: %s[%" PRId64 "] is %g", path, tensor->name, i,
+                    (double)tensor->data[i]);
+}
+
+static descent_status write_header(struct file_writer *writer, const char *header, size_t length) {
+  static const char blanks[ALIGNMENT + 1] = "                                                                ";
+  const size_t padding = (ALIGNMENT - (PREFIX + length) % ALIGNMENT) % ALIGNMENT;
+  const uint64_t total = length + padding;
+  descent_status status;
+  TRY(file_write(writer, &total, PREFIX));
+  TRY(file_write(writer, header, length));
+  TRY(file_write(writer, blanks, padding));
+done:
+  return status;
+}
+
+descent_status safetensors_save(const char *path, const char *metadata, const struct safetensors_tensor *tensors,
+                                int64_t n) {
+  struct file_writer writer = {0};
+  descent_status status = DESCENT_OK;
+  char *header = NULL;
+  for (int64_t i = 0; i < n; i++) TRY(check_values(path, &tensors[i]));
+  header = compose_header(metadata, tensors, n);
+  if (!header) {
+    status = status_set(DESCENT_ERROR_MEMORY, "%s: not written: out of memory for its header", path);
+    goto done;
+  }
+  const size_t length = strlen(header);
+  if (json_check(path, PREFIX, header, length) != DESCENT_OK ||
+      json_check(path, 0, metadata, strlen(metadata)) != DESCENT_OK) {
+    status = status_set(DESCENT_ERROR_WRITE, "%s (not written)", descent_last_error());
+    goto done;
+  }
+  TRY(file_create(path, &writer));
+  TRY(write_header(&writer, header, length));
+  for (int64_t i = 0; i < n; i++)
+    TRY(file_write(&writer, tensors[i].data, (size_t)safetensors_count(&tensors[i]) * sizeof(float)));
+  status = file_commit(&writer);
+done:
+  file_abandon(&writer);
+  cJSON_free(header);
+  return status;
+}
+
+/* ---- the header of a file --------------------------------------------------------------------------------------- */
+
+static descent_status read_error(const char *path, int error) {
+  return status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(error));
+}
+
+static descent_status open_regular(struct safetensors *file, int64_t *size) {
+  int descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not make us wait */
+  if (descriptor < 0) return read_error(file->path, errno);
+  struct stat info;
+  int error = fstat(descriptor, &info) ? errno : S_ISDIR(info.st_mode) ? EISDIR : 0;
+  if (!error && !S_ISREG(info.st_mode)) error = EINVAL;
+  if (!error && !(file->stream = fdopen(descriptor, "rb"))) error = errno;
+  if (error) {
+    close(descriptor);
+    return read_error(file->path, error);
+  }
+  *size = info.st_size;
+  return DESCENT_OK;
+}
+
+static descent_status read_bytes(struct safetensors *file, int64_t offset, void *data, size_t bytes) {
+  errno = 0;
+  if (fseeko(file->stream, offset, SEEK_SET) == 0 && fread(data, 1, bytes, file->stream) == bytes) return DESCENT_OK;
+  if (errno) return read_error(file->path, errno);
+  return status_set(DESCENT_ERROR_READ, "%s: the file became shorter while it was read", file->path);
+}
+
+static descent_status read_header(struct safetensors *file, int64_t size) {
+  if (size < PREFIX)
+    return status_set(DESCENT_ERROR_MODEL,
+                      "%s: %" PRId64
+                      " bytes are too few: a .safetensors file starts with 8 that give its header's length",
+                      file->path, size);
+  descent_status status;
+  char *text = NULL;
+  uint64_t length;
+  TRY(read_bytes(file, 0, &length, PREFIX));
+  if (length > (uint64_t)(size - PREFIX) || length > JSON_MAX_BYTES) {
+    status = status_set(DESCENT_ERROR_MODEL,
+                        "%s: byte 0: a header of %" PRIu64 " bytes in a file of %" PRId64
+                        " (at most %d): truncated, or not a .safetensors file",
+                        file->path, length, size, JSON_MAX_BYTES);
+    goto done;
+  }
+  text = memory_allocate((int64_t)length, 1, "the header of a model file");
+  if (!text) return DESCENT_ERROR_MEMORY;
+  TRY(read_bytes(file, PREFIX, text, length));
+  TRY(json_parse(file->path, PREFIX, text, length, &file->header));
+  file->data_start = PREFIX + (int64_t)length;
+  file->data_bytes = size - file->data_start;
+done:
+  free(text);
+  return status;
+}
+
+static descent_status parse_metadata(struct safetensors *file, const cJSON *map) {
+  if (file->metadata) return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__ twice", file->path);
+  if (!cJSON_IsObject(map)) return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__ is not an object", file->path);
+  const cJSON *member;
+  cJSON_ArrayForEach(member, map) {
+    if (!cJSON_IsString(member))
+      return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__: '%s' is not a string", file->path,
+                        json_quote(member->string).text);
+    if (strcmp(member->string, "descent") != 0) continue; /* other tools keep their own texts here */
+    if (file->metadata) return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__: 'descent' twice", file->path);
+    file->metadata = member->valuestring;
+  }
+  return DESCENT_OK;
+}
+
+/* shape [..] and data_offsets [begin, end] of one entry, held against each other and the file. */
+static descent_status parse_extent(const struct safetensors *file, const char *where, const cJSON *shape,
+                                   const cJSON *offsets, struct safetensors_entry *entry) {
+  int64_t count = 1, bytes;
+  const cJSON *value;
+  if (!cJSON_IsArray(shape)) return status_set(DESCENT_ERROR_MODEL, "%s: no shape", where);
+  cJSON_ArrayForEach(value, shape) {
+    if (entry->rank == SAFETENSORS_MAX_RANK)
+      return status_set(DESCENT_ERROR_MODEL, "%s: more than %d dimensions", where, SAFETENSORS_MAX_RANK);
+    if (!json_integer(value, &entry->shape[entry->rank]) || !size_product(count, entry->shape[entry->rank], &count))
+      return status_set(DESCENT_ERROR_MODEL, "%s: dimension %d is not a size", where, entry->rank);
+    entry->rank++;
+  }
+  if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 || !json_integer(offsets->child, &entry->begin) ||
+      !json_integer(offsets->child->next, &entry->end))
+    return status_set(DESCENT_ERROR_MODEL, "%s: data_offsets are not two offsets", where);
+  if (entry->begin > entry->end || entry->end > file->data_bytes)
+    return status_set(DESCENT_ERROR_MODEL,
+                      "%s: data_offsets [%" PRId64 ", %" PRId64 "] are not within the file's %" PRId64
+                      " bytes of data: truncated or altered",
+                      where, entry->begin, entry->end, file->data_bytes);
+  if (!size_product(count, 4, &bytes) || bytes != entry->end - entry->begin)
+    return status_set(DESCENT_ERROR_MODEL, "%s: %" PRId64 " values do not take %" PRId64 " bytes", where, count,
+                      entry->end - entry->begin);
+  return DESCENT_OK;
+}
+
+static descent_status parse_entry(const struct safetensors *file, const cJSON *object,
+                                  struct safetensors_entry *entry) {
+  enum { DTYPE, SHAPE, OFFSETS, FIELDS };
+  static const char *const fields[FIELDS] = {"dtype", "shape", "data_offsets"};
+  const cJSON *found[FIELDS];
+  char where[512];
+  snprintf(where, sizeof where, "%.400s: tensor '%s'", file->path, json_quote(object->string).text);
+  descent_status status;
+  TRY(json_fields(where, object, fields, FIELDS, found));
+  const char *dtype = cJSON_GetStringValue(found[DTYPE]);
+  if (!dtype || strcmp(dtype, "F32") != 0)
+    return status_set(DESCENT_ERROR_MODEL, "%s: dtype is %s, not F32", where,
+                      dtype ? json_quote(dtype).text : "missing");
+  entry->name = object->string;
+  TRY(parse_extent(file, where, found[SHAPE], found[OFFSETS], entry));
+done:
+  return status;
+}
+
+static int by_offset(const void *a, const void *b) {
+  const struct safetensors_entry *x = a, *y = b;
+  if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+  return (x->end > y->end) - (x->end < y->end);
+}
+
+static int by_name(const void *a, const void *b) {
+  const struct safetensors_entry *x = a, *y = b;
+  return strcmp(x->name, y->name);
+}
+
+/* Every byte of the data belongs to exactly one tensor. */
+static descent_status check_cover(struct safetensors *file) {
+  qsort(file->entries, (size_t)file->n, sizeof *file->entries, by_offset);
+  int64_t covered = 0;
+  for (int64_t i = 0; i < file->n; i++) {
+    const struct safetensors_entry *entry = &file->entries[i];
+    if (entry->begin != covered)
+      return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' begins at offset %" PRId64 ", not at %" PRId64 ": %s",
+                        file->path, json_quote(entry->name).text, entry->begin, covered,
+                        entry->begin < covered ? "tensors overlap" : "a gap");
+    covered = entry->end;
+  }
+  if (covered == file->data_bytes) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_MODEL, "%s: byte %" PRId64 ": %" PRId64 " bytes belong to no tensor", file->path,
+                    file->data_start + covered, file->data_bytes - covered);
+}
+
+static descent_status check_names(struct safetensors *file) {
+  qsort(file->entries, (size_t)file->n, sizeof *file->entries, by_name);
+  for (int64_t i = 1; i < file->n; i++)
+    if (by_name(&file->entries[i - 1], &file->entries[i]) == 0)
+      return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' twice", file->path,
+                        json_quote(file->entries[i].name).text);
+  return DESCENT_OK;
+}
+
+static descent_status parse_header(struct safetensors *file) {
+  descent_status status = DESCENT_OK;
+  if (!cJSON_IsObject(file->header))
+    return status_set(DESCENT_ERROR_MODEL, "%s: byte %d: the header is not a JSON object", file->path, PREFIX);
+  file->entries = memory_allocate(cJSON_GetArraySize(file->header), sizeof *file->entries, "the tensors of a file");
+  if (!file->entries) return DESCENT_ERROR_MEMORY;
+  const cJSON *member;
+  cJSON_ArrayForEach(member, file->header) {
+    if (strcmp(member->string, "__metadata__") == 0)
+      TRY(parse_metadata(file, member));
+    else
+      TRY(parse_entry(file, member, &file->entries[file->n++]));
+  }
+  if (!file->metadata) {
+    status = status_set(DESCENT_ERROR_MODEL,
+                        "%s: no 'descent' text in __metadata__: a .safetensors file, but not a model of this program",
+                        file->path);
+    goto done;
+  }
+  TRY(check_cover(file));
+  TRY(check_names(file));
+done:
+  return status;
+}
+
+descent_status safetensors_open(const char *path, struct safetensors *file) {
+  *file = (struct safetensors){.path = path};
+  int64_t size = 0;
+  descent_status status;
+  TRY(open_regular(file, &size));
+  TRY(read_header(file, size));
+  TRY(parse_header(file));
+done:
+  if (status != DESCENT_OK) safetensors_close(file);
+  return status;
+}
+
+void safetensors_close(struct safetensors *file) {
+  if (file->stream) fclose(file->stream);
+  cJSON_Delete(file->header);
+  free(file->entries);
+  *file = (struct safetensors){0};
+}
+
+/* ---- the tensors of a file -------------------------------------------------------------------------------------- */
+
+static descent_status find_entry(const struct safetensors *file, const struct safetensors_tensor *tensor,
+                                 struct safetensors_entry **found) {
+  const struct safetensors_entry key = {.name = tensor->name};
+  struct safetensors_entry *entry = bsearch(&key, file->entries, (size_t)file->n, sizeof key, by_name);
+  if (!entry) return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' is missing", file->path, tensor->name);
+  bool same = entry->rank == tensor->rank;
+  for (int i = 0; same && i < tensor->rank; i++) same = entry->shape[i] == tensor->shape[i];
+  if (!same)
+    return status_set(DESCENT_ERROR_MODEL,
+                      "%s: tensor '%s' has %d dimensions, [%" PRId64 ", %" PRId64 "], the network needs %d, [%" PRId64
+                      ", %" PRId64 "]",
+                      file->path, tensor->name, entry->rank, entry->shape[0], entry->shape[1], tensor->rank,
+                      tensor->shape[0], tensor->shape[1]);
+  entry->expected = true;
+  *found = entry;
+  return DESCENT_OK;
+}
+
+static descent_status read_tensor(struct safetensors *file, const struct safetensors_tensor *tensor) {
+  struct safetensors_entry *entry = NULL;
+  const int64_t count = safetensors_count(tensor);
+  descent_status status;
+  TRY(find_entry(file, tensor, &entry));
+  TRY(read_bytes(file, file->data_start + entry->begin, tensor->data, (size_t)count * sizeof(float)));
+  const int64_t i = find_non_finite(tensor->data, count);
+  if (i < count)
+    status = status_set(DESCENT_ERROR_MODEL, "%s: byte %" PRId64 ": %s[%" PRId64 "] is %g", file->path,
+                        file->data_start + entry->begin + 4 * i, tensor->name, i, (double)tensor->data[i]);
+done:
+  return status;
+}
+
+descent_status safetensors_read(struct safetensors *file, const struct safetensors_tensor *tensors, int64_t n) {
+  descent_status status = DESCENT_OK;
+  for (int64_t i = 0; i < n; i++) TRY(read_tensor(file, &tensors[i]));
+  for (int64_t i = 0; i < file->n; i++)
+    if (!file->entries[i].expected)
+      return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' is not part of the network", file->path,
+                        json_quote(file->entries[i].name).text);
+done:
+  return status;
+}

@@ -1,0 +1,54 @@
+/* The container of model files: named float32 matrices and one text of metadata.
+ *
+ *   8 bytes          N, little-endian: the length of the header
+ *   N bytes          JSON {"__metadata__": {"format": "pt", "descent": TEXT}, NAME: {"dtype": "F32", "shape": [..],
+ *                    "data_offsets": [begin, end]}, ..}, padded with blanks so that the data starts at a multiple of 64
+ *   the rest         the tensors' bytes, little-endian, row-major, without gaps; offsets count from here
+ *
+ * https://github.com/huggingface/safetensors */
+#ifndef DESCENT_MODEL_SAFETENSORS_H
+#define DESCENT_MODEL_SAFETENSORS_H
+
+#include <cjson/cJSON.h>
+#include <descent/descent.h>
+#include <stdio.h>
+
+enum { SAFETENSORS_MAX_RANK = 2 };
+
+/* A tensor of ours: where its values come from or go to. */
+struct safetensors_tensor {
+  char name[40];
+  int rank; /* 1 or 2 */
+  int64_t shape[SAFETENSORS_MAX_RANK];
+  float *data;
+};
+
+int64_t safetensors_count(const struct safetensors_tensor *tensor); /* values */
+
+/* Writes the file, through a temporary one beside it. `metadata` is JSON. ERROR_WRITE; also for a value that is not
+ * finite and for metadata beyond json.h's limits, since the file could not be read back. */
+descent_status safetensors_save(const char *path, const char *metadata, const struct safetensors_tensor *tensors,
+                                int64_t n);
+
+struct safetensors_entry; /* a tensor as the header describes it */
+
+struct safetensors {
+  const char *path; /* borrowed */
+  FILE *stream;
+  cJSON *header;
+  const char *metadata;              /* borrowed from header */
+  struct safetensors_entry *entries; /* (n) sorted by name, which is unique */
+  int64_t n;
+  int64_t data_start, data_bytes;
+};
+
+/* Opens a file and checks all of its header: the entries cover the data exactly, without gap or overlap.  ERROR_READ;
+ * ERROR_MODEL with the byte offset or the tensor's name. On failure there is nothing to close. */
+descent_status safetensors_open(const char *path, struct safetensors *file);
+void safetensors_close(struct safetensors *file);
+
+/* Reads the n tensors, which must be all that the file holds, with the same shapes and finite values, into their data.
+ * ERROR_MODEL names the tensor. */
+descent_status safetensors_read(struct safetensors *file, const struct safetensors_tensor *tensors, int64_t n);
+
+#endif

@@ -182,8 +182,7 @@ static error_t parse_key(int key, char *text, struct argp_state *state) {
       return 0;
     case ARGP_KEY_END:
       if (parsing->arguments->count >= syntax->fewest) return 0;
-      parsing->exit_code = fail(syntax->name, EXIT_USAGE, "%s missing (see %s --help)",
-                                parsing->arguments->count ? "an argument is" : "arguments are", syntax->name);
+      parsing->exit_code = fail(syntax->name, EXIT_USAGE, "needs %s (see %s --help)", syntax->arguments, syntax->name);
       return EINVAL;
     case ARGP_KEY_ERROR:
       if (parsing->exit_code == OPTIONS_GO_ON) report_refused(parsing, state);

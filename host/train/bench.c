@@ -135,16 +135,20 @@ done:
   return status;
 }
 
-/* One timing of everything. After a product alone its output buffer holds anything: a step puts the buffers right. */
+/* After a product alone its output buffer holds anything: one step puts every buffer right. */
+static descent_status put_right(struct bench *b) {
+  descent_status status = restore_state(b);
+  return status == DESCENT_OK ? b->backend->run(b->program, b->plan->train, b->steps, 1) : status;
+}
+
+/* One timing of everything. */
 static descent_status run_round(struct bench *b) {
   descent_status status = DESCENT_OK;
   for (int i = 0; i < b->n_subjects; i++) {
     struct subject *subject = &b->subjects[i];
     if (i <= 1 || b->plan->ops[subject->op].kind == OP_UPDATE) TRY(restore_state(b));
     TRY(run_subject(b, subject, subject->repeat, &subject->samples[b->rounds]));
-    if (!subject->product) continue;
-    TRY(restore_state(b));
-    TRY(b->backend->run(b->program, b->plan->train, b->steps, 1));
+    if (subject->product) TRY(put_right(b));
   }
   TRY(check_divergence(b));
   b->rounds++;
@@ -214,9 +218,10 @@ static descent_status time_all(struct bench *b, double seconds) {
   const double round = seconds / ROUNDS, op_budget = round * (1 - step_share) / (b->n_subjects - 1);
   const double start = now();
   for (int i = 0; i < b->n_subjects; i++) {
-    TRY(restore_state(b));
+    TRY(put_right(b));
     TRY(calibrate(b, &b->subjects[i], i == 0 ? round * step_share : op_budget));
   }
+  TRY(put_right(b));
   while (b->rounds < MIN_ROUNDS || (b->rounds < MAX_ROUNDS && now() - start < seconds)) TRY(run_round(b));
 done:
   return status;

@@ -1,0 +1,233 @@
+/* descent bench: where the time of a training step goes, against what this machine could do. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/subject.h"
+
+static const char command[] = "descent bench";
+
+struct bench_choice {
+  double seconds;
+  bool json;
+};
+
+#define AT(member) offsetof(struct bench_choice, member)
+static const struct setting bench_options[] = {
+    ROW_HEADING("Measurement:"),
+    ROW_REAL("seconds", "S", AT(seconds), "About how long to measure", OPTION_OPEN_LOW, 0, 86400),
+    ROW_FLAG("json", AT(json), "Print one JSON object (below)", OPTION_UNRECORDED),
+    ROW_END,
+};
+#undef AT
+
+struct bench {
+  struct subject subject;
+  struct device_choice device;
+  struct training_choice training;
+  struct bench_choice choice;
+};
+
+/* The rows as they come, names copied. */
+struct rows {
+  descent_bench_row *items;
+  int count, room;
+  bool lost; /* memory ran out */
+};
+
+static void take_row(void *user, const descent_bench_row *row) {
+  struct rows *rows = user;
+  if (rows->count == rows->room) {
+    int room = rows->room ? 2 * rows->room : 64;
+    descent_bench_row *items = realloc(rows->items, (size_t)room * sizeof *items);
+    rows->lost = rows->lost || !items;
+    if (!items) return;
+    rows->items = items;
+    rows->room = room;
+  }
+  char *name = strdup(row->operation);
+  rows->lost = rows->lost || !name;
+  if (!name) return;
+  rows->items[rows->count] = *row;
+  rows->items[rows->count++].operation = name;
+}
+
+static void rows_clear(struct rows *rows) {
+  for (int i = 0; i < rows->count; i++) free((char *)(uintptr_t)rows->items[i].operation);
+  free(rows->items);
+}
+
+/* ---- the table ---- */
+
+enum { TIME_SIZE = 16 };
+static const char *time_text(double seconds, char text[static TIME_SIZE]) {
+  if (seconds >= 1)
+    snprintf(text, TIME_SIZE, "%.3f s ", seconds);
+  else if (seconds >= 1e-3)
+    snprintf(text, TIME_SIZE, "%.3f ms", seconds * 1e3);
+  else
+    snprintf(text, TIME_SIZE, "%.3f us", seconds * 1e6);
+  return text;
+}
+
+static void print_row(const descent_bench_row *row, int width) {
+  char time[TIME_SIZE], floor[TIME_SIZE], share[16] = "-";
+  if (row->gemm_seconds > 0) snprintf(share, sizeof share, "%.0f %%", 100 * row->gemm_seconds / row->seconds);
+  printf("%-*s %11s %11s %7.0f %% %9.2f %8.2f %7s\n", width, row->operation, time_text(row->seconds, time),
+         time_text(row->floor_seconds, floor), 100 * row->floor_seconds / row->seconds,
+         row->flops / row->seconds * 1e-9, row->bytes / row->seconds * 1e-9, share);
+}
+
+static void print_table(const struct bench *bench, const struct rows *rows, const descent_bench_result *result) {
+  enum { OTHER_COLUMNS = 60 };
+  int width = (int)strlen("operation");
+  for (int i = 0; i < rows->count; i++) {
+    int length = (int)strlen(rows->items[i].operation);
+    if (length > width) width = length;
+  }
+  printf("%-*s %11s %11s %9s %9s %8s %7s\n", width, "operation", "time", "floor", "of floor", "GFLOP/s", "GB/s",
+         "GEMM");
+  for (int i = 0; i < rows->count; i++) {
+    if (i == rows->count - 1) {
+      for (int c = 0; c < width + OTHER_COLUMNS; c++) putchar('-');
+      putchar('\n');
+    }
+    print_row(&rows->items[i], width);
+  }
+  char least[TIME_SIZE], most[TIME_SIZE];
+  printf("\n%" PRId64 " rows per step, %.0f rows/s; step from %s to %s\n", bench->training.train.batch_size,
+         (double)bench->training.train.batch_size / result->step_seconds, time_text(result->step_seconds_min, least),
+         time_text(result->step_seconds_max, most));
+  printf("ceilings here: %.1f GFLOP/s in %s products, %.1f GB/s copied\n", result->peak_flops * 1e-9,
+         descent_precision_name(bench->training.train.precision), result->peak_bandwidth * 1e-9);
+  printf("memory of the plan: %.3f MB\n", (double)result->memory * 1e-6);
+}
+
+/* ---- the object ---- */
+
+struct number {
+  const char *key;
+  double value;
+};
+
+static bool add_numbers(cJSON *object, const struct number *numbers, int n) {
+  for (int i = 0; i < n; i++)
+    if (!cJSON_AddNumberToObject(object, numbers[i].key, numbers[i].value)) return false;
+  return true;
+}
+
+static bool add_row(cJSON *list, const descent_bench_row *row) {
+  const struct number numbers[] = {{"seconds", row->seconds},
+                                   {"flops", row->flops},
+                                   {"bytes", row->bytes},
+                                   {"floor_seconds", row->floor_seconds},
+                                   {"gemm_seconds", row->gemm_seconds}};
+  cJSON *item = cJSON_CreateObject();
+  if (!item || !cJSON_AddItemToArray(list, item)) {
+    cJSON_Delete(item);
+    return false;
+  }
+  return cJSON_AddStringToObject(item, "operation", row->operation) &&
+         add_numbers(item, numbers, sizeof numbers / sizeof *numbers);
+}
+
+static bool fill_object(cJSON *object, const struct bench *bench, const descent_device *device, const struct rows *rows,
+                        const descent_bench_result *result) {
+  const double batch = (double)bench->training.train.batch_size;
+  const struct number numbers[] = {{"batch_size", batch},
+                                   {"step_seconds", result->step_seconds},
+                                   {"step_seconds_min", result->step_seconds_min},
+                                   {"step_seconds_max", result->step_seconds_max},
+                                   {"gemm_seconds", result->gemm_seconds},
+                                   {"rows_per_second", batch / result->step_seconds},
+                                   {"peak_flops", result->peak_flops},
+                                   {"peak_bandwidth", result->peak_bandwidth},
+                                   {"memory_bytes", (double)result->memory}};
+  if (!cJSON_AddStringToObject(object, "device", descent_device_description(device)) ||
+      !cJSON_AddStringToObject(object, "precision", descent_precision_name(bench->training.train.precision)) ||
+      !add_numbers(object, numbers, sizeof numbers / sizeof *numbers))
+    return false;
+  cJSON *list = cJSON_AddArrayToObject(object, "operations");
+  for (int i = 0; list && i < rows->count; i++)
+    if (!add_row(list, &rows->items[i])) return false;
+  return list != NULL;
+}
+
+static int print_object(const struct bench *bench, const descent_device *device, const struct rows *rows,
+                        const descent_bench_result *result) {
+  cJSON *object = cJSON_CreateObject();
+  char *text = object && fill_object(object, bench, device, rows, result) ? cJSON_Print(object) : NULL;
+  int code = text ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");
+  if (text) puts(text);
+  cJSON_free(text);
+  cJSON_Delete(object);
+  return code;
+}
+
+/* ---- the command ---- */
+
+static int measure(const struct bench *bench, const descent_network *network, descent_device *device) {
+  struct rows rows = {0};
+  descent_bench_result result;
+  fprintf(stderr, "device: %s\n", descent_device_description(device));
+  descent_status status =
+      descent_bench(network, device, &bench->training.train, bench->choice.seconds, take_row, &rows, &result);
+  int code = EXIT_DONE;
+  if (status != DESCENT_OK)
+    code = fail_status(command, status);
+  else if (rows.lost)
+    code = fail(command, EXIT_RUN, "out of memory");
+  else if (bench->choice.json)
+    code = print_object(bench, device, &rows, &result);
+  else
+    print_table(bench, &rows, &result);
+  rows_clear(&rows);
+  return code;
+}
+
+static int run(struct bench *bench, const struct arguments *arguments, const struct subject *defaults) {
+  descent_network *network = NULL;
+  descent_device *device = NULL;
+  int code = training_choice_resolve(command, &bench->training, &bench->device);
+  if (code != EXIT_DONE) return code;
+  if (bench->training.train.batch_size == 0)
+    return fail(command, EXIT_USAGE, "--batch-size all: there is no data here to take all of; give a number");
+  code = subject_open(command, arguments, &bench->subject, defaults, bench->training.train.seed, &network);
+  if (code == EXIT_DONE) code = device_choice_open(command, &bench->device, &device);
+  if (code == EXIT_DONE) code = measure(bench, network, device);
+  descent_device_close(device);
+  descent_network_free(network);
+  return code;
+}
+
+int command_bench(int argc, char **argv) {
+  struct subject defaults = {{784, 10, "auto"}, NETWORK_CHOICE_INIT};
+  defaults.network.hidden = "128,64";
+  struct bench bench = {
+      .subject = defaults, .device = DEVICE_CHOICE_INIT, .training = TRAINING_CHOICE_INIT, .choice = {.seconds = 5}};
+  const struct setting_set sets[] = {{bench_options, &bench.choice},
+                                     {subject_options, &bench.subject.shape},
+                                     {network_options, &bench.subject.network},
+                                     {optimizer_options, &bench.training},
+                                     {device_options, &bench.device}};
+  const struct command_syntax syntax = {
+      .name = command,
+      .arguments = "[MODEL]",
+      .about =
+          "Time the training step of a network, MODEL's or one of the given shape, on synthetic rows: the whole step, "
+          "every operation alone and its matrix product alone (GEMM)."
+          "\vThe floor is the larger of the operation's arithmetic at this machine's speed in a large matrix product "
+          "and its least traffic at the speed of a large copy, both measured in the same run. Above 100 % of the "
+          "floor: the data stayed in the cache.\n\nJSON: device, precision, batch_size, step_seconds (median), "
+          "step_seconds_min, step_seconds_max, gemm_seconds (the step's products alone), rows_per_second, peak_flops "
+          "and peak_bandwidth (per second), memory_bytes, operations: a list of operation, seconds, flops, bytes, "
+          "floor_seconds, gemm_seconds (0: no product), the last one being the whole step.",
+      .most = 1,
+      .sets = sets,
+      .n_sets = sizeof sets / sizeof *sets,
+  };
+  struct arguments arguments;
+  int code = options_parse(&syntax, argc, argv, NULL, 0, &arguments);
+  return code == OPTIONS_GO_ON ? run(&bench, &arguments, &defaults) : code;
+}

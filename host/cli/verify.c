@@ -1,0 +1,179 @@
+/* descent verify: every operation of a training on two devices, as a table of errors against their bounds. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/subject.h"
+
+static const char command[] = "descent verify";
+
+struct verify_choice {
+  const char *witness;
+  int64_t rows, steps;
+  bool all;
+};
+
+#define AT(member) offsetof(struct verify_choice, member)
+static const struct setting verify_options[] = {
+    ROW_HEADING("Comparison:"),
+    ROW_TEXT("witness", "NAME", AT(witness), "The device to compare with", 0),
+    ROW_INTEGER("rows", "N", AT(rows), "Synthetic rows, in batches of --batch-size and a rest", 0, 1, 1e9),
+    ROW_INTEGER("steps", "N", AT(steps), "Training steps", 0, 1, 1e6),
+    ROW_FLAG("all", AT(all),
+             "Every activation, loss and optimizer on this shape: a line for each (the output layer has the activation "
+             "too where the loss is mean_squared_error)",
+             0),
+    ROW_END,
+};
+#undef AT
+
+/* Everything the command was asked for. */
+struct verify {
+  struct subject subject;
+  struct device_choice device;
+  struct training_choice training;
+  struct verify_choice choice;
+  descent_device *candidate, *witness;
+};
+
+/* What on_row gathers. */
+struct tally {
+  bool quiet; /* of --all: keep the worst row instead of printing each */
+  int64_t compared, failed;
+  char worst[64];
+  double worst_ratio;
+};
+
+static void print_row(const descent_verify_row *row) {
+  printf("%-36.36s %12" PRId64 "  %13.3e  %13.3e  %11.4f  %s\n", row->operation, row->values, row->largest_error,
+         row->bound, row->error_to_bound, row->pass ? "pass" : "FAIL");
+}
+
+static void take_row(void *user, const descent_verify_row *row) {
+  struct tally *tally = user;
+  tally->compared++;
+  if (!row->pass) tally->failed++;
+  if (tally->compared == 1 || isnan(row->error_to_bound) || row->error_to_bound > tally->worst_ratio) {
+    tally->worst_ratio = row->error_to_bound;
+    snprintf(tally->worst, sizeof tally->worst, "%s", row->operation);
+  }
+  if (!tally->quiet) print_row(row);
+}
+
+static int compare(const struct verify *v, const descent_network *network, const descent_train_options *options,
+                   struct tally *tally) {
+  bool passed;
+  descent_status status = descent_verify(network, v->candidate, v->witness, options, v->choice.rows, v->choice.steps,
+                                         take_row, tally, &passed);
+  if (status != DESCENT_OK) return fail_status(command, status);
+  return passed ? EXIT_DONE : EXIT_RUN;
+}
+
+static int verify_one(const struct verify *v, const struct arguments *arguments, const struct subject *defaults) {
+  descent_network *network = NULL;
+  struct tally tally = {0};
+  int code = subject_open(command, arguments, &v->subject, defaults, v->training.train.seed, &network);
+  if (code != EXIT_DONE) return code;
+  printf("%-36s %12s  %13s  %13s  %11s\n", "operation", "values", "largest error", "its bound", "error/bound");
+  code = compare(v, network, &v->training.train, &tally);
+  descent_network_free(network);
+  if (tally.compared)
+    printf("%" PRId64 " operations on %s against %s: %" PRId64 " failed\n", tally.compared,
+           descent_device_name(v->candidate), descent_device_name(v->witness), tally.failed);
+  return code;
+}
+
+/* One line of --all; EXIT_DONE, EXIT_RUN where a comparison failed, or another code after saying what went wrong. */
+static int verify_combination(const struct verify *v, descent_activation activation, descent_loss loss,
+                              descent_optimizer optimizer) {
+  descent_train_options options = v->training.train;
+  options.optimizer = optimizer;
+  if (optimizer != DESCENT_OPTIMIZER_SGD) options.nesterov = false;
+  struct network_choice choice = v->subject.network;
+  choice.activation = activation;
+  choice.output_activation = loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? activation : DESCENT_ACTIVATION_IDENTITY;
+  int64_t outputs = v->subject.shape.outputs;
+  if (loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY) outputs = 1;
+  if (loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY && outputs < 2) outputs = 2;
+  descent_network *network = NULL;
+  int code = network_choice_create(command, &choice, v->subject.shape.inputs, outputs, loss, options.seed, &network);
+  if (code != EXIT_DONE) return code;
+  struct tally tally = {.quiet = true};
+  code = compare(v, network, &options, &tally);
+  descent_network_free(network);
+  if (tally.compared)
+    printf("%-11s %-21s %-9s %11.4f  %-32.32s  %s\n", descent_activation_name(activation), descent_loss_name(loss),
+           descent_optimizer_name(optimizer), tally.worst_ratio, tally.worst, tally.failed ? "FAIL" : "pass");
+  return code;
+}
+
+static int verify_all(const struct verify *v) {
+#define TERM_VALUE(NAME, text) 1 +
+  enum {
+    ACTIVATIONS = DESCENT_ACTIVATION_MAP(TERM_VALUE) 0,
+    LOSSES = DESCENT_LOSS_MAP(TERM_VALUE) 0,
+    OPTIMIZERS = DESCENT_OPTIMIZER_MAP(TERM_VALUE) 0,
+    COMBINATIONS = ACTIVATIONS * LOSSES * OPTIMIZERS
+  };
+#undef TERM_VALUE
+  int failed = 0;
+  printf("%-11s %-21s %-9s %11s  %-32s\n", "activation", "loss", "optimizer", "error/bound", "of operation");
+  for (int i = 0; i < COMBINATIONS; i++) {
+    int code = verify_combination(v, (descent_activation)(i / (LOSSES * OPTIMIZERS)),
+                                  (descent_loss)(i / OPTIMIZERS % LOSSES), (descent_optimizer)(i % OPTIMIZERS));
+    if (code == EXIT_RUN) failed++;
+    if (code != EXIT_DONE && code != EXIT_RUN) return code;
+  }
+  printf("%d combinations on %s against %s: %d failed\n", COMBINATIONS, descent_device_name(v->candidate),
+         descent_device_name(v->witness), failed);
+  return failed ? EXIT_RUN : EXIT_DONE;
+}
+
+static int run(struct verify *v, const struct arguments *arguments, const struct subject *defaults) {
+  if (v->choice.all && arguments->count)
+    return fail(command, EXIT_USAGE, "--all makes its own networks: leave %s out", arguments->values[0]);
+  int code = training_choice_resolve(command, &v->training, &v->device);
+  if (code == EXIT_DONE) code = device_choice_open(command, &v->device, &v->candidate);
+  if (code != EXIT_DONE) return code;
+  struct device_choice witness = v->device;
+  witness.device = v->choice.witness;
+  code = device_choice_open(command, &witness, &v->witness);
+  if (code == EXIT_DONE) {
+    fprintf(stderr, "candidate: %s\nwitness:   %s\n", descent_device_description(v->candidate),
+            descent_device_description(v->witness));
+    code = v->choice.all ? verify_all(v) : verify_one(v, arguments, defaults);
+  }
+  descent_device_close(v->witness);
+  descent_device_close(v->candidate);
+  return code;
+}
+
+int command_verify(int argc, char **argv) {
+  const struct subject defaults = {{30, 3, "auto"}, NETWORK_CHOICE_INIT};
+  struct verify v = {.subject = defaults,
+                     .device = DEVICE_CHOICE_INIT,
+                     .training = TRAINING_CHOICE_INIT,
+                     .choice = {.witness = "reference", .rows = 100, .steps = 3}};
+  const struct setting_set sets[] = {{verify_options, &v.choice},
+                                     {subject_options, &v.subject.shape},
+                                     {network_options, &v.subject.network},
+                                     {optimizer_options, &v.training},
+                                     {device_options, &v.device}};
+  const struct command_syntax syntax = {
+      .name = command,
+      .arguments = "[MODEL]",
+      .about =
+          "Run every operation of a training, an evaluation and a prediction on two devices from the same inputs, and "
+          "compare all values that it writes. The network is MODEL's, or one of the given shape."
+          "\vA bound is what rounding to float32 can do to that value, from the length of its sums and the unit "
+          "round-off; an error above it is a fault of the device. With a witness other than reference a value may "
+          "differ by two bounds. Exit code 1 when anything fails.",
+      .most = 1,
+      .sets = sets,
+      .n_sets = sizeof sets / sizeof *sets,
+  };
+  struct arguments arguments;
+  int code = options_parse(&syntax, argc, argv, NULL, 0, &arguments);
+  return code == OPTIONS_GO_ON ? run(&v, &arguments, &defaults) : code;
+}

@@ -301,7 +301,8 @@ DESCENT_API descent_status descent_network_load(const char *path, descent_networ
 
 /* ---- evaluation and prediction ---------------------------------------------------------------------------------- */
 
-/* Measures that do not apply to the task are NaN, 0 or NULL. */
+/* Measures that do not apply to the task are NaN, 0 or NULL. The dataset's weights count in the loss only: every other
+ * measure takes each row once. */
 typedef struct descent_metrics {
   int64_t rows;
   double loss;           /* mean loss per example weighted by the dataset's weights; no class weights, no smoothing */
@@ -330,7 +331,8 @@ DESCENT_API descent_status descent_predict(const descent_network *network, desce
 
 /* ---- training --------------------------------------------------------------------------------------------------- */
 
-/* What a layer looked like at the last step of an epoch; the notes' vanishing and exploding gradients show here. */
+/* What a layer looked like at the last full batch of an epoch; the notes' vanishing and exploding gradients show here.
+ */
 typedef struct descent_layer_health {
   double gradient_norm;   /* || dJ/dW, dJ/db ||_2 before clipping */
   double update_ratio;    /* || change of W, b ||_2 / || W, b ||_2 */
@@ -387,7 +389,7 @@ typedef struct descent_train_options {
   int64_t batch_size;      /* rows per step; 0: all rows (full batch) */
   int64_t epochs;          /* >= 1 */
   int64_t patience;        /* stop after this many epochs without improvement; 0: never */
-  double min_delta;        /* an improvement is a decrease of more than this; >= 0 */
+  double min_delta;        /* an improvement is a loss more than this below the best so far; >= 0 */
   bool restore_best;       /* with validation data: end with the weights of the best epoch */
   uint64_t seed;           /* shuffles and dropout */
   descent_precision precision;
@@ -423,7 +425,8 @@ typedef struct descent_trainer descent_trainer;
 
 /* A trainer holds the network's parameters, optimizer state and step counter on a device. `network` and `device` are
  * borrowed until the trainer is freed; options are copied. `max_batch` is the most rows a step will have (0: the
- * options' batch_size, which then must not be 0). ERROR_ARGUMENT names the option. */
+ * options' batch_size, which then must not be 0). Stepped by hand it knows neither epochs nor class counts: schedules
+ * other than constant and balance_classes are refused. ERROR_ARGUMENT names the option. */
 DESCENT_API descent_status descent_trainer_create(descent_network *network, descent_device *device,
                                                   const descent_train_options *options, int64_t max_batch,
                                                   descent_trainer **trainer);
@@ -435,7 +438,11 @@ DESCENT_API void descent_trainer_free(descent_trainer *trainer);
 DESCENT_API descent_status descent_trainer_step(descent_trainer *trainer, const float *X, const float *y,
                                                 const float *weights, int64_t rows, descent_step_info *info);
 
-/* Copies the parameters from the device into the network. */
+/* The learning rate of the steps from here on (before the warm-up); ERROR_ARGUMENT unless it is above 0. */
+DESCENT_API descent_status descent_trainer_set_learning_rate(descent_trainer *trainer, double learning_rate);
+
+/* Copies the parameters from the device into the network. ERROR_DIVERGED, and the network stays as it is, when one of
+ * them is not finite. */
 DESCENT_API descent_status descent_trainer_sync(descent_trainer *trainer);
 
 /* Trains for the options' epochs on `training`, measuring on `validation` (may be NULL) after each, and leaves the
@@ -458,9 +465,10 @@ typedef struct descent_verify_row {
 } descent_verify_row;
 
 /* Runs every operation of the network's training, evaluation and prediction on both devices from the same inputs and
- * compares all that it writes: `steps` training steps on `rows` synthetic rows (drawn from the options' seed, in batches
- * of options->batch_size with the rest as the last one; 0: all rows), one more that leaves the layer statistics, then
- * evaluation and prediction. `on_row` (may be NULL) gets one comparison per operation, the worst over its steps;
+ * compares all that it writes: `steps` training steps on `rows` synthetic rows (drawn from the options' seed, in
+ * batches of options->batch_size with the rest as the last one; 0: all rows), one more that leaves the layer
+ * statistics, then evaluation and prediction. `on_row` (may be NULL) gets one comparison per operation, the worst over
+ * its steps;
  * `*passed` is the conjunction. A value that fails is replaced by the exact one before the next operation, so that each
  * operation is judged alone. The bounds are those of float32 against exact arithmetic, and come from the reference
  * device whatever the witness: with another witness a value may differ by two bounds. Neither network nor files change.

@@ -1,0 +1,139 @@
+/* Why a step was not finite: looks through the buffers that it left behind, in the order in which they were computed,
+ * for the first value that is not a number, and says in one line where it was and what is likely to help. */
+#include <math.h>
+#include <stdio.h>
+
+#include "core/status.h"
+#include "train/trainer.h"
+
+enum { CHUNK = 1024 };
+
+descent_status diverge_find(const struct program *program, int buffer, int64_t offset, int64_t count,
+                            int64_t *position) {
+  float values[CHUNK];
+  *position = -1;
+  for (int64_t done = 0; done < count; done += CHUNK) {
+    const int64_t n = count - done < CHUNK ? count - done : CHUNK;
+    descent_status status = program_read(program, buffer, offset + done, n, PLAN_F32, values);
+    if (status != DESCENT_OK) return status;
+    for (int64_t i = 0; i < n; i++)
+      if (!isfinite(values[i])) {
+        *position = done + i;
+        return DESCENT_OK;
+      }
+  }
+  return DESCENT_OK;
+}
+
+/* Where the first bad value was. */
+struct finding {
+  enum { FOUND_NOTHING, FOUND_INPUT, FOUND_TARGET, FOUND_WEIGHT, FOUND_ACTIVATION, FOUND_GRADIENT } what;
+  int64_t at; /* layer, or column of an input or target */
+};
+
+static descent_status look_at_layers(const struct program *program, enum plan_op_kind kind, int64_t rows,
+                                     struct finding *finding) {
+  const struct plan *plan = program->plan;
+  int64_t position;
+  descent_status status = DESCENT_OK;
+  for (int i = plan->train.first; i < plan->train.first + plan->train.count; i++) {
+    const struct plan_op *op = &plan->ops[i];
+    const struct plan_segment *segment = &plan->segments[op->layer ? op->layer - 1 : 0];
+    if (op->kind != kind) continue;
+    if (kind == OP_DENSE_FORWARD) {
+      TRY(diverge_find(program, op->forward.A, 0, rows * op->forward.n_out, &position));
+      if (position >= 0) *finding = (struct finding){FOUND_ACTIVATION, op->layer};
+    } else {
+      TRY(diverge_find(program, op->weights.gradients, segment->begin, segment->end - segment->begin, &position));
+      if (position >= 0) *finding = (struct finding){FOUND_GRADIENT, op->layer};
+    }
+    if (position >= 0) goto done;
+  }
+done:
+  return status;
+}
+
+static descent_status look(const struct program *program, int64_t rows, struct finding *finding) {
+  const struct plan *plan = program->plan;
+  const int64_t n_x = plan->buffers[program->at.X].cols, n_y = plan->buffers[program->at.y].cols;
+  int64_t position;
+  descent_status status;
+  *finding = (struct finding){FOUND_NOTHING, 0};
+  TRY(diverge_find(program, program->at.X, 0, rows * n_x, &position));
+  if (position >= 0) {
+    *finding = (struct finding){FOUND_INPUT, position % n_x};
+    goto done;
+  }
+  TRY(diverge_find(program, program->at.y, 0, rows * n_y, &position));
+  if (position >= 0) {
+    *finding = (struct finding){FOUND_TARGET, position % n_y};
+    goto done;
+  }
+  for (int l = 1; l <= plan->layers; l++) {
+    const struct plan_segment *segment = &plan->segments[l - 1];
+    TRY(diverge_find(program, program->at.parameters, segment->begin, segment->end - segment->begin, &position));
+    if (position >= 0) {
+      *finding = (struct finding){FOUND_WEIGHT, l};
+      goto done;
+    }
+  }
+  TRY(look_at_layers(program, OP_DENSE_FORWARD, rows, finding));
+  if (finding->what == FOUND_NOTHING) TRY(look_at_layers(program, OP_DENSE_BACKWARD_WEIGHTS, rows, finding));
+done:
+  return status;
+}
+
+/* The largest magnitude of the step's inputs, after normalisation. */
+static descent_status largest_input(const struct program *program, int64_t rows, double *largest) {
+  const int64_t count = rows * program->plan->buffers[program->at.X].cols;
+  float values[CHUNK];
+  *largest = 0;
+  for (int64_t done = 0; done < count; done += CHUNK) {
+    const int64_t n = count - done < CHUNK ? count - done : CHUNK;
+    descent_status status = program_read(program, program->at.X, done, n, PLAN_F32, values);
+    if (status != DESCENT_OK) return status;
+    for (int64_t i = 0; i < n; i++) *largest = fmax(*largest, fabs((double)values[i]));
+  }
+  return DESCENT_OK;
+}
+
+static void describe(const struct finding *finding, double loss, char *text, size_t size) {
+  const long long at = finding->at;
+  switch (finding->what) {
+    case FOUND_INPUT: snprintf(text, size, "input column %lld is not finite", at); break;
+    case FOUND_TARGET: snprintf(text, size, "target column %lld is not finite", at); break;
+    case FOUND_WEIGHT: snprintf(text, size, "layer %lld's weights are not finite", at); break;
+    case FOUND_ACTIVATION: snprintf(text, size, "layer %lld's activations are not finite", at); break;
+    case FOUND_GRADIENT: snprintf(text, size, "layer %lld's gradient is not finite", at); break;
+    case FOUND_NOTHING:
+      snprintf(text, size, isfinite(loss) ? "the gradients' norm is beyond float32" : "the loss is not finite");
+      break;
+  }
+}
+
+descent_status diverge_explain(const descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
+                               const double scalars[SCALAR_SLOTS]) {
+  static const double large = 100; /* normalised inputs seldom pass 10 */
+  struct finding finding;
+  double largest;
+  descent_status status;
+  TRY(look(&trainer->program, step->rows, &finding));
+  TRY(largest_input(&trainer->program, step->rows, &largest));
+  char where[96], cause[256];
+  describe(&finding, scalars[SCALAR_LOSS], where, sizeof where);
+  if (finding.what == FOUND_INPUT || finding.what == FOUND_TARGET)
+    snprintf(cause, sizeof cause, "the data hold NaN, infinite or absurdly large values; clean them");
+  else if (trainer->network->normalize == DESCENT_NORMALIZE_NONE && largest > large)
+    snprintf(cause, sizeof cause, "inputs of up to %.3g are not normalised; use standard normalisation", largest);
+  else if (step->number == 1)
+    snprintf(cause, sizeof cause,
+             "no update has happened yet, so weights or inputs are too large; try auto "
+             "initialisation and standard normalisation");
+  else
+    snprintf(cause, sizeof cause, "the learning rate %g is too high; try %g, clip_norm 1 or a warm-up",
+             step->learning_rate, step->learning_rate / 10);
+  status = status_set(DESCENT_ERROR_DIVERGED, "training diverged at step %lld (epoch %lld): %s; likely cause: %s",
+                      (long long)step->number, (long long)epoch, where, cause);
+done:
+  return status;
+}

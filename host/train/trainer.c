@@ -1,0 +1,161 @@
+/* The trainer: a network's parameters and optimizer state on a device, moved one step at a time. */
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "core/status.h"
+#include "train/check.h"
+
+descent_status trainer_class_weights(const descent_network *network, const descent_train_options *options,
+                                     float **weights) {
+  *weights = NULL;
+  if (!options->class_weights) return DESCENT_OK;
+  *weights = memory_allocate(network->classes, sizeof **weights, "class weights");
+  if (!*weights) return DESCENT_ERROR_MEMORY;
+  for (int64_t k = 0; k < network->classes; k++) (*weights)[k] = (float)options->class_weights[k];
+  return DESCENT_OK;
+}
+
+descent_status trainer_create(descent_network *network, descent_device *device, const descent_train_options *options,
+                              int64_t batch, const float *class_weights, descent_trainer **trainer) {
+  descent_trainer *made = memory_allocate(1, sizeof *made, "the trainer");
+  if (!made) return DESCENT_ERROR_MEMORY;
+  made->network = network;
+  made->options = *options;
+  made->options.class_weights = NULL;
+  made->learning_rate = options->learning_rate;
+  descent_status status = program_create(network, device, options, batch, class_weights, &made->program);
+  if (status != DESCENT_OK) {
+    free(made);
+    return status;
+  }
+  *trainer = made;
+  return DESCENT_OK;
+}
+
+descent_status descent_trainer_create(descent_network *network, descent_device *device,
+                                      const descent_train_options *options, int64_t max_batch,
+                                      descent_trainer **trainer) {
+  float *class_weights = NULL;
+  descent_status status;
+  TRY(check_train_options(network, options));
+  const int64_t batch = max_batch ? max_batch : options->batch_size;
+  if (batch < 1)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "max_batch %lld: a step needs a largest number of rows, here or as batch_size", (long long)batch));
+  if (options->balance_classes)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "balance_classes: steps by hand know no class counts; give class_weights"));
+  if (options->schedule != DESCENT_SCHEDULE_CONSTANT)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "schedule %s: steps by hand know no epochs; use constant and descent_trainer_set_learning_rate",
+                   descent_schedule_name(options->schedule)));
+  TRY(trainer_class_weights(network, options, &class_weights));
+  TRY(trainer_create(network, device, options, batch, class_weights, trainer));
+done:
+  free(class_weights);
+  return status;
+}
+
+void descent_trainer_free(descent_trainer *trainer) {
+  if (!trainer) return;
+  program_clear(&trainer->program);
+  free(trainer);
+}
+
+descent_status descent_trainer_set_learning_rate(descent_trainer *trainer, double learning_rate) {
+  if (!(learning_rate > 0 && isfinite((float)learning_rate)))
+    return status_set(DESCENT_ERROR_ARGUMENT, "learning_rate %.10g: must be a number above 0", learning_rate);
+  trainer->learning_rate = learning_rate;
+  return DESCENT_OK;
+}
+
+/* What the device would otherwise use as an index or a divisor. Values of X and of regression targets may be anything:
+ * one that is not finite ends as ERROR_DIVERGED. */
+static descent_status check_rows(const descent_trainer *trainer, const float *y, const float *weights, int64_t rows) {
+  const int64_t classes = trainer->network->classes;
+  if (rows < 1 || rows > trainer->program.plan->batch)
+    return status_set(DESCENT_ERROR_ARGUMENT, "a step of %lld rows: must be between 1 and max_batch %lld",
+                      (long long)rows, (long long)trainer->program.plan->batch);
+  for (int64_t r = 0; classes && r < rows; r++)
+    if (!(y[r] >= 0 && y[r] < (float)classes && y[r] == floorf(y[r])))
+      return status_set(DESCENT_ERROR_ARGUMENT, "row %lld: class %g is not one of 0 .. %lld", (long long)r,
+                        (double)y[r], (long long)classes - 1);
+  for (int64_t r = 0; weights && r < rows; r++)
+    if (!(weights[r] >= 0 && isfinite(weights[r])))
+      return status_set(DESCENT_ERROR_ARGUMENT, "row %lld: weight %g is not a number of at least 0", (long long)r,
+                        (double)weights[r]);
+  return DESCENT_OK;
+}
+
+descent_status trainer_check(descent_trainer *trainer, const struct plan_step *steps, int64_t n_steps, int64_t epoch,
+                             double scalars[SCALAR_SLOTS]) {
+  struct program *program = &trainer->program;
+  descent_status status;
+  TRY(program_read(program, program->at.scalars, 0, SCALAR_SLOTS, PLAN_F64, scalars));
+  if (scalars[SCALAR_BAD_STEP] == 0) {
+    trainer->steps = steps[n_steps - 1].number;
+    goto done;
+  }
+  int64_t bad = 0;
+  while (bad + 1 < n_steps && (double)steps[bad].number < scalars[SCALAR_BAD_STEP]) bad++;
+  trainer->steps = steps[bad].number - 1;
+  status = diverge_explain(trainer, &steps[bad], epoch, scalars);
+  const double none = 0;
+  descent_status reset = program_write(program, program->at.scalars, SCALAR_BAD_STEP, 1, PLAN_F64, &none);
+  if (reset != DESCENT_OK) status = reset;
+done:
+  return status;
+}
+
+static descent_status bind_rows(struct program *program, const float *X, const float *y, const float *weights,
+                                int64_t rows) {
+  const struct backend *backend = program->backend;
+  descent_status status;
+  TRY(backend->bind(program->compiled, program->at.source_X, X, rows));
+  TRY(backend->bind(program->compiled, program->at.source_y, y, rows));
+  TRY(backend->bind(program->compiled, program->at.source_w, weights, weights ? rows : 0));
+done:
+  return status;
+}
+
+descent_status descent_trainer_step(descent_trainer *trainer, const float *X, const float *y, const float *weights,
+                                    int64_t rows, descent_step_info *info) {
+  struct program *program = &trainer->program;
+  double scalars[SCALAR_SLOTS];
+  descent_status status;
+  TRY(check_rows(trainer, y, weights, rows));
+  struct plan_step step = {.number = trainer->steps + 1, .rows = rows, .learning_rate = trainer->learning_rate};
+  if (step.number < trainer->options.warmup_steps)
+    step.learning_rate *= (double)step.number / (double)trainer->options.warmup_steps;
+  TRY(bind_rows(program, X, y, weights, rows));
+  TRY(program_run(program, program->plan->train, &step, 1));
+  TRY(trainer_check(trainer, &step, 1, 1, scalars));
+  if (info)
+    *info = (descent_step_info){
+        .epoch = 1,
+        .step = step.number,
+        .rows = rows,
+        .loss = scalars[SCALAR_LOSS],
+        .gradient_norm = scalars[SCALAR_GRADIENT_NORM],
+        .learning_rate = step.learning_rate,
+    };
+done:
+  return status;
+}
+
+descent_status descent_trainer_sync(descent_trainer *trainer) {
+  const struct program *program = &trainer->program;
+  descent_network *network = trainer->network;
+  int64_t position;
+  descent_status status;
+  TRY(diverge_find(program, program->at.parameters, 0, network->n_parameters, &position));
+  if (position >= 0)
+    TRY(status_set(DESCENT_ERROR_DIVERGED,
+                   "training diverged: the update of step %lld took a weight beyond float32; try a learning rate below "
+                   "%g or clip_norm",
+                   (long long)trainer->steps, trainer->learning_rate));
+  TRY(program_read(program, program->at.parameters, 0, network->n_parameters, PLAN_F32, network->parameters));
+done:
+  return status;
+}

@@ -86,8 +86,8 @@ static bool executable_directory(char *path) {
  * process's life: a CUDA runtime does not survive being unloaded. */
 static void *load_from(const char *directory, bool *found) {
   char path[PATH_SIZE + sizeof module_name];
-  snprintf(path, sizeof path, "%s/%s", directory, module_name);
-  *found = access(path, F_OK) == 0;
+  int length = snprintf(path, sizeof path, "%s/%s", directory, module_name);
+  *found = length < (int)sizeof path && access(path, F_OK) == 0;
   return *found ? dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) : NULL;
 }
 

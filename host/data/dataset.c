@@ -1,0 +1,151 @@
+/* Datasets over shared storage: wrapping memory, views, getters. */
+#include "data/dataset.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+
+static void free_names(char **names, int64_t n) {
+  for (int64_t i = 0; names && i < n; i++) free(names[i]);
+  free(names);
+}
+
+void dataset_storage_release(struct dataset_storage *storage) {
+  if (!storage || __atomic_sub_fetch(&storage->references, 1, __ATOMIC_ACQ_REL) > 0) return;
+  free_names(storage->input_names, storage->inputs);
+  free_names(storage->class_names, storage->classes);
+  free(storage->target_name);
+  free(storage->owned_X);
+  free(storage->owned_y);
+  free(storage);
+}
+
+void descent_dataset_free(descent_dataset *dataset) {
+  if (!dataset) return;
+  dataset_storage_release(dataset->storage);
+  free(dataset->index);
+  free(dataset);
+}
+
+static descent_status check_values(const struct dataset_storage *s) {
+  for (int64_t r = 0; r < s->rows; r++) {
+    for (int64_t j = 0; j < s->inputs; j++)
+      if (!isfinite(s->X[r * s->inputs + j]))
+        return status_set(DESCENT_ERROR_ARGUMENT, "X: row %lld, column %lld is not finite", (long long)r, (long long)j);
+    for (int64_t k = 0; s->y && k < s->targets; k++) {
+      float value = s->y[r * s->targets + k];
+      bool good = isfinite(value);
+      if (s->classes) good = good && value >= 0 && value < (float)s->classes && value == truncf(value);
+      if (!good)
+        return status_set(DESCENT_ERROR_ARGUMENT, "y: row %lld: %g is not a %s", (long long)r, (double)value,
+                          s->classes ? "class index below the number of classes" : "finite number");
+    }
+    if (s->weights && !(isfinite(s->weights[r]) && s->weights[r] >= 0))
+      return status_set(DESCENT_ERROR_ARGUMENT, "weights: row %lld: %g is not a finite weight of at least 0",
+                        (long long)r, (double)s->weights[r]);
+  }
+  return DESCENT_OK;
+}
+
+descent_status descent_dataset_create(const float *X, const float *y, const float *weights, int64_t rows,
+                                      int64_t inputs, int64_t targets, descent_task task, int64_t classes,
+                                      descent_dataset **dataset) {
+  enum { MOST_CLASSES = 1 << 24 }; /* a class index must be exact as a float */
+  int64_t cells, bytes;
+  if (!X || rows < 1 || inputs < 1 || !size_product(rows, inputs, &cells) || !size_product(cells, 4, &bytes))
+    return status_set(DESCENT_ERROR_ARGUMENT, "%lld rows of %lld inputs: X must be given and both be at least 1",
+                      (long long)rows, (long long)inputs);
+  if (y) {
+    if (task != DESCENT_TASK_BINARY && task != DESCENT_TASK_CLASSES && task != DESCENT_TASK_REGRESSION)
+      return status_set(DESCENT_ERROR_ARGUMENT, "task: a dataset from memory needs binary, classes or regression");
+    if (task == DESCENT_TASK_REGRESSION) classes = 0;
+    if (targets < 1 || !size_product(rows, targets, &cells) || !size_product(cells, 4, &bytes) ||
+        (task != DESCENT_TASK_REGRESSION && targets != 1))
+      return status_set(DESCENT_ERROR_ARGUMENT, "targets: %lld (1, or more for regression)", (long long)targets);
+    if ((task == DESCENT_TASK_BINARY && classes != 2) ||
+        (task == DESCENT_TASK_CLASSES && (classes < 2 || classes > MOST_CLASSES)))
+      return status_set(DESCENT_ERROR_ARGUMENT, "classes: %lld (binary: 2; classes: 2 to %d)", (long long)classes,
+                        MOST_CLASSES);
+  } else {
+    targets = 0;
+    classes = 0;
+  }
+  struct dataset_storage *storage = memory_allocate(1, sizeof *storage, "the dataset");
+  descent_dataset *created = memory_allocate(1, sizeof *created, "the dataset");
+  if (!storage || !created) {
+    free(storage);
+    free(created);
+    return DESCENT_ERROR_MEMORY;
+  }
+  *storage = (struct dataset_storage){.references = 1,
+                                      .X = X,
+                                      .y = y,
+                                      .weights = weights,
+                                      .rows = rows,
+                                      .inputs = inputs,
+                                      .targets = targets,
+                                      .classes = classes,
+                                      .task = task};
+  created->storage = storage;
+  created->rows = rows;
+  descent_status status = check_values(storage);
+  if (status == DESCENT_OK)
+    *dataset = created;
+  else
+    descent_dataset_free(created);
+  return status;
+}
+
+int64_t descent_dataset_rows(const descent_dataset *dataset) { return dataset->rows; }
+int64_t descent_dataset_inputs(const descent_dataset *dataset) { return dataset->storage->inputs; }
+int64_t descent_dataset_targets(const descent_dataset *dataset) {
+  return dataset->storage->y ? dataset->storage->targets : 0;
+}
+descent_task descent_dataset_task(const descent_dataset *dataset) { return dataset->storage->task; }
+int64_t descent_dataset_classes(const descent_dataset *dataset) { return dataset->storage->classes; }
+
+static const char *name_at(char *const *names, int64_t n, int64_t i) {
+  return names && i >= 0 && i < n ? names[i] : NULL;
+}
+
+const char *descent_dataset_input_name(const descent_dataset *dataset, int64_t input) {
+  return name_at(dataset->storage->input_names, dataset->storage->inputs, input);
+}
+
+const char *descent_dataset_target_name(const descent_dataset *dataset) { return dataset->storage->target_name; }
+
+const char *descent_dataset_class_name(const descent_dataset *dataset, int64_t class_index) {
+  return name_at(dataset->storage->class_names, dataset->storage->classes, class_index);
+}
+
+int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t class_index) {
+  const struct dataset_storage *s = dataset->storage;
+  int64_t count = 0;
+  if (!s->y || class_index < 0 || class_index >= s->classes) return 0;
+  for (int64_t r = 0; r < dataset->rows; r++) count += s->y[dataset_source_row(dataset, r)] == (float)class_index;
+  return count;
+}
+
+static descent_status check_row(const descent_dataset *dataset, int64_t row) {
+  if (row >= 0 && row < dataset->rows) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_ARGUMENT, "row %lld of %lld", (long long)row, (long long)dataset->rows);
+}
+
+descent_status descent_dataset_row(const descent_dataset *dataset, int64_t row, float *X) {
+  const struct dataset_storage *s = dataset->storage;
+  descent_status status = check_row(dataset, row);
+  if (status == DESCENT_OK)
+    memcpy(X, s->X + dataset_source_row(dataset, row) * s->inputs, (size_t)s->inputs * sizeof *X);
+  return status;
+}
+
+descent_status descent_dataset_target(const descent_dataset *dataset, int64_t row, float *y) {
+  const struct dataset_storage *s = dataset->storage;
+  if (!s->y) return status_set(DESCENT_ERROR_ARGUMENT, "the dataset has no target");
+  descent_status status = check_row(dataset, row);
+  if (status == DESCENT_OK)
+    memcpy(y, s->y + dataset_source_row(dataset, row) * s->targets, (size_t)s->targets * sizeof *y);
+  return status;
+}

@@ -8,6 +8,8 @@
 
 #include "core/rng.h"
 #include "core/status.h"
+#include "train/check.h"
+#include "train/program.h"
 #include "train/synthetic.h"
 
 enum {
@@ -32,10 +34,8 @@ struct subject {
 };
 
 struct bench {
-  const struct backend *backend;
-  struct backend_program *program;
-  struct plan *plan;
-  struct plan_handles handles;
+  struct program program;
+  const struct plan *plan; /* the program's */
   struct synthetic data;
   struct permutation order;
   struct plan_step *steps;  /* (MAX_STEPS) */
@@ -57,9 +57,9 @@ static bool has_product(const struct plan_op *op) {
 /* ---- state ---- */
 
 static void state_buffers(const struct bench *b, int buffers[3]) {
-  buffers[0] = b->handles.parameters;
-  buffers[1] = b->handles.moment1;
-  buffers[2] = b->handles.moment2;
+  buffers[0] = b->program.at.parameters;
+  buffers[1] = b->program.at.moment1;
+  buffers[2] = b->program.at.moment2;
 }
 
 static descent_status save_state(struct bench *b) {
@@ -71,7 +71,7 @@ static descent_status save_state(struct bench *b) {
     int64_t count = b->plan->buffers[buffers[i]].cols;
     b->state[i] = memory_allocate(count, sizeof *b->state[i], "a copy of the parameters");
     if (!b->state[i]) return DESCENT_ERROR_MEMORY;
-    TRY(b->backend->read(b->program, buffers[i], 0, count, PLAN_F32, b->state[i]));
+    TRY(program_read(&b->program, buffers[i], 0, count, PLAN_F32, b->state[i]));
   }
 done:
   return status;
@@ -83,7 +83,7 @@ static descent_status restore_state(struct bench *b) {
   state_buffers(b, buffers);
   for (int i = 0; i < 3; i++)
     if (b->state[i])
-      TRY(b->backend->write(b->program, buffers[i], 0, b->plan->buffers[buffers[i]].cols, PLAN_F32, b->state[i]));
+      TRY(program_write(&b->program, buffers[i], 0, b->plan->buffers[buffers[i]].cols, PLAN_F32, b->state[i]));
 done:
   return status;
 }
@@ -91,7 +91,7 @@ done:
 /* A diverged step is skipped by the backend and would be timed as a fast one. */
 static descent_status check_divergence(struct bench *b) {
   double bad;
-  descent_status status = b->backend->read(b->program, b->handles.scalars, SCALAR_BAD_STEP, 1, PLAN_F64, &bad);
+  descent_status status = program_read(&b->program, b->program.at.scalars, SCALAR_BAD_STEP, 1, PLAN_F64, &bad);
   if (status == DESCENT_OK && bad != 0)
     status = status_set(DESCENT_ERROR_DIVERGED,
                         "training on the synthetic rows diverged at step %.0f: lower the learning rate", bad);
@@ -103,13 +103,13 @@ static descent_status check_divergence(struct bench *b) {
 static descent_status run_subject(struct bench *b, const struct subject *subject, int64_t repeat, double *seconds) {
   descent_status status = DESCENT_OK;
   struct plan_range range = subject->op < 0 ? b->plan->train : (struct plan_range){subject->op, 1};
-  TRY(b->backend->synchronise(b->program));
+  TRY(b->program.backend->synchronise(b->program.compiled));
   double start = now();
   if (subject->product)
-    TRY(b->backend->run_product(b->program, subject->op, b->plan->batch, (int)repeat));
+    TRY(b->program.backend->run_product(b->program.compiled, subject->op, b->plan->batch, (int)repeat));
   else
-    TRY(b->backend->run(b->program, range, b->steps, repeat));
-  TRY(b->backend->synchronise(b->program));
+    TRY(program_run(&b->program, range, b->steps, repeat));
+  TRY(b->program.backend->synchronise(b->program.compiled));
   *seconds = (now() - start) / (double)repeat;
 done:
   return status;
@@ -138,7 +138,7 @@ done:
 /* After a product alone its output buffer holds anything: one step puts every buffer right. */
 static descent_status put_right(struct bench *b) {
   descent_status status = restore_state(b);
-  return status == DESCENT_OK ? b->backend->run(b->program, b->plan->train, b->steps, 1) : status;
+  return status == DESCENT_OK ? program_run(&b->program, b->plan->train, b->steps, 1) : status;
 }
 
 /* One timing of everything. */
@@ -175,17 +175,17 @@ static int64_t source_rows(const descent_network *network, int64_t batch) {
   return size_product(batches, batch, &rows) ? rows : INT64_MAX;
 }
 
-static descent_status compile(struct bench *b, const descent_network *network, const descent_device *device,
+static descent_status compile(struct bench *b, const descent_network *network, descent_device *device,
                               const descent_train_options *options) {
   descent_status status = DESCENT_OK;
   const int64_t rows = source_rows(network, options->batch_size);
-  TRY(plan_build(network, options, options->batch_size, &b->plan, &b->handles));
-  b->backend = device->backend;
-  for (int i = 0; i < b->plan->n_ops; i++)
-    if (!b->backend->supports(device->device, b->plan, &b->plan->ops[i])) return DESCENT_ERROR_UNSUPPORTED;
+  TRY(check_train_options(network, options));
   TRY(synthetic_create(network, rows, options->seed, &b->data));
-  TRY(b->backend->compile(device->device, b->plan, &b->program));
-  TRY(synthetic_load(&b->data, network, b->plan, &b->handles, b->backend, b->program));
+  b->data.storage.weights = NULL; /* as most data: no weights, and no view of a larger set */
+  b->data.dataset.index = NULL;
+  TRY(program_create(network, device, options, options->batch_size, b->data.class_weights, &b->program));
+  TRY(program_bind(&b->program, &b->data.dataset));
+  b->plan = b->program.plan;
   b->steps = memory_allocate(MAX_STEPS, sizeof *b->steps, "the steps");
   if (!b->steps) return DESCENT_ERROR_MEMORY;
   b->order = permutation_create(options->seed, RNG_SHUFFLE, 1, (uint64_t)rows);
@@ -257,7 +257,7 @@ static void report(struct bench *b, void (*on_row)(void *user, const descent_ben
   result->step_seconds_min = b->subjects[0].samples[0];
   result->step_seconds_max = b->subjects[0].samples[b->rounds - 1];
   result->gemm_seconds = step.gemm_seconds;
-  result->memory = b->backend->memory(b->program);
+  result->memory = b->program.backend->memory(b->program.compiled);
 }
 
 /* The ceilings are the better of a measurement before and one after: a disturbance only ever lowers them. */
@@ -287,7 +287,7 @@ descent_status descent_bench(const descent_network *network, descent_device *dev
   descent_status status = DESCENT_OK;
   TRY(compile(&b, network, device, options));
   TRY(list_subjects(&b));
-  TRY(b.backend->run(b.program, b.plan->train, b.steps, 2)); /* every buffer touched, moments no longer 0 */
+  TRY(program_run(&b.program, b.plan->train, b.steps, 2)); /* every buffer touched, moments no longer 0 */
   TRY(check_divergence(&b));
   TRY(save_state(&b));
   TRY(measure(device, options->precision, &measured));
@@ -296,10 +296,9 @@ descent_status descent_bench(const descent_network *network, descent_device *dev
   report(&b, on_row, user, &measured);
   *result = measured;
 done:
-  if (b.program) b.backend->release(b.program);
+  program_clear(&b.program);
   for (int i = 0; i < 3; i++) free(b.state[i]);
   synthetic_clear(&b.data);
-  plan_free(b.plan);
   free(b.steps);
   free(b.subjects);
   return status;

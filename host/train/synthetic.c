@@ -1,4 +1,4 @@
-/* Synthetic rows from the counter-based generator, and a network's constants into a compiled plan. */
+/* Synthetic rows from the counter-based generator. */
 #include "train/synthetic.h"
 
 #include <stdlib.h>
@@ -25,34 +25,47 @@ static void fill_classes(float *y, int64_t rows, int64_t classes, uint64_t seed)
     y[r] = (float)(rng_word(seed, RNG_SYNTHETIC, STREAM_Y, 0, (uint64_t)r) % (uint64_t)classes);
 }
 
-descent_status synthetic_create(const descent_network *network, int64_t rows, uint64_t seed, struct synthetic *data) {
-  static const double unit_variance = 3.4641016151377544; /* sqrt(12): the width of a uniform law of variance 1 */
-  descent_status status = DESCENT_OK;
-  int64_t outputs = network->layers[network->n_layers - 1].n_out, classes = network->classes;
-  int64_t targets = classes ? 1 : outputs, count_X, count_y;
-  *data = (struct synthetic){.rows = rows};
-  if (!size_product(rows, network->inputs, &count_X) || !size_product(rows, targets, &count_y))
+static descent_status allocate(const descent_network *network, int64_t rows, struct synthetic *data) {
+  const struct dataset_storage *storage = &data->storage;
+  int64_t count_X, count_y;
+  if (!size_product(rows, storage->inputs, &count_X) || !size_product(rows, storage->targets, &count_y))
     return status_set(DESCENT_ERROR_MEMORY, "%lld synthetic rows of %lld inputs are too many", (long long)rows,
-                      (long long)network->inputs);
+                      (long long)storage->inputs);
   data->X = memory_allocate(count_X, sizeof *data->X, "synthetic rows");
   data->y = memory_allocate(count_y, sizeof *data->y, "synthetic targets");
   data->weights = memory_allocate(rows, sizeof *data->weights, "synthetic weights");
-  if (classes) data->class_weights = memory_allocate(classes, sizeof *data->class_weights, "class weights");
-  if (!data->X || !data->y || !data->weights || (classes && !data->class_weights)) {
-    status = DESCENT_ERROR_MEMORY;
-    goto done;
+  data->index = memory_allocate(rows, sizeof *data->index, "the index of the synthetic rows");
+  if (network->classes)
+    data->class_weights = memory_allocate(network->classes, sizeof *data->class_weights, "class weights");
+  const bool all = data->X && data->y && data->weights && data->index && (data->class_weights || !network->classes);
+  return all ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+}
+
+descent_status synthetic_create(const descent_network *network, int64_t rows, uint64_t seed, struct synthetic *data) {
+  static const double unit_variance = 3.4641016151377544; /* sqrt(12): the width of a uniform law of variance 1 */
+  static const float one = 1;
+  const int64_t classes = network->classes, outputs = network->layers[network->n_layers - 1].n_out;
+  *data = (struct synthetic){0};
+  data->storage = (struct dataset_storage){
+      .references = 1, .rows = rows, .inputs = network->inputs, .targets = classes ? 1 : outputs, .classes = classes};
+  descent_status status = allocate(network, rows, data);
+  if (status != DESCENT_OK) {
+    synthetic_clear(data);
+    return status;
   }
   fill_uniform(data->X, rows, network->inputs, unit_variance, network->shift, network->scale, seed, STREAM_X);
   if (classes)
     fill_classes(data->y, rows, classes, seed);
   else
-    fill_uniform(data->y, rows, targets, unit_variance, network->y_shift, network->y_scale, seed, STREAM_Y);
-  static const float one = 1;
+    fill_uniform(data->y, rows, outputs, unit_variance, network->y_shift, network->y_scale, seed, STREAM_Y);
   fill_uniform(data->weights, rows, 1, 1, &one, NULL, seed, STREAM_WEIGHTS);
   for (int64_t k = 0; k < classes; k++) data->class_weights[k] = 0.5f + (float)(k + 1) / (float)classes;
-done:
-  if (status != DESCENT_OK) synthetic_clear(data);
-  return status;
+  for (int64_t i = 0; i < rows; i++) data->index[i] = rows - 1 - i;
+  data->storage.X = data->X;
+  data->storage.y = data->y;
+  data->storage.weights = data->weights;
+  data->dataset = (descent_dataset){.storage = &data->storage, .index = data->index, .rows = rows};
+  return DESCENT_OK;
 }
 
 void synthetic_clear(struct synthetic *data) {
@@ -60,26 +73,6 @@ void synthetic_clear(struct synthetic *data) {
   free(data->y);
   free(data->weights);
   free(data->class_weights);
+  free(data->index);
   *data = (struct synthetic){0};
-}
-
-descent_status synthetic_load(const struct synthetic *data, const descent_network *network, const struct plan *plan,
-                              const struct plan_handles *handles, const struct backend *backend,
-                              struct backend_program *program) {
-  const struct {
-    int buffer;
-    const float *values;
-  } constants[] = {{handles->parameters, network->parameters}, {handles->shift, network->shift},
-                   {handles->scale, network->scale},           {handles->y_shift, network->y_shift},
-                   {handles->y_scale, network->y_scale},       {handles->class_weight, data->class_weights}};
-  descent_status status = DESCENT_OK;
-  for (size_t i = 0; i < sizeof constants / sizeof *constants; i++) {
-    if (constants[i].buffer == PLAN_NONE) continue;
-    const struct plan_buffer *buffer = &plan->buffers[constants[i].buffer];
-    TRY(backend->write(program, constants[i].buffer, 0, buffer->rows * buffer->cols, PLAN_F32, constants[i].values));
-  }
-  TRY(backend->bind(program, handles->source_X, data->X, data->rows));
-  if (handles->source_y != PLAN_NONE) TRY(backend->bind(program, handles->source_y, data->y, data->rows));
-done:
-  return status;
 }

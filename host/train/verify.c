@@ -8,6 +8,8 @@
 #include "backend/bounds.h"
 #include "core/rng.h"
 #include "core/status.h"
+#include "train/check.h"
+#include "train/program.h"
 #include "train/synthetic.h"
 
 enum phase { PHASE_TRAIN, PHASE_EVALUATE, PHASE_PREDICT, PHASES };
@@ -19,21 +21,14 @@ struct row {
   bool failed;
 };
 
-struct machine {
-  const struct backend *backend;
-  struct backend_program *program;
-};
-
 struct verification {
-  struct plan *plan;
-  struct plan_handles handles;
   struct synthetic data;
-  int64_t *index; /* (rows) the source's rows in descending order: a gather through an index */
   int64_t batch, batches;
   uint64_t seed;
   double learning_rate;
-  struct machine candidate, exact;
-  struct machine witness;  /* program NULL: the exact one is the witness */
+  struct program candidate, exact;
+  struct program witness;  /* compiled NULL: the exact one is the witness */
+  const struct plan *plan; /* the candidate's; the others' are equal */
   struct row *rows;        /* (PHASES, OP_KINDS, layers + 1) */
   double *values, *others; /* (largest buffer) */
 };
@@ -94,19 +89,19 @@ static struct touched op_touches(const struct plan_op *op) {
 
 /* Copies the candidate's values of everything the op touches to another machine: exact, as float32 is in double. Of the
  * flat parameter buffers a layer's op touches its own segment only. */
-static descent_status copy_inputs(struct verification *v, const struct plan_op *op, const struct machine *to) {
+static descent_status copy_inputs(struct verification *v, const struct plan_op *op, struct program *to) {
   descent_status status = DESCENT_OK;
   struct touched touched = op_touches(op);
   for (int i = 0; i < touched.n; i++) {
     int buffer = touched.buffers[i];
     if (buffer == PLAN_NONE) continue;
     int64_t offset = 0, count = v->plan->buffers[buffer].rows * v->plan->buffers[buffer].cols;
-    if (op->layer > 0 && (buffer == v->handles.parameters || buffer == v->handles.gradients)) {
+    if (op->layer > 0 && (buffer == v->candidate.at.parameters || buffer == v->candidate.at.gradients)) {
       const struct plan_segment *segment = &v->plan->segments[op->layer - 1];
       offset = segment->begin, count = segment->end - segment->begin;
     }
-    TRY(v->candidate.backend->read(v->candidate.program, buffer, offset, count, PLAN_F64, v->values));
-    TRY(to->backend->write(to->program, buffer, offset, count, PLAN_F64, v->values));
+    TRY(program_read(&v->candidate, buffer, offset, count, PLAN_F64, v->values));
+    TRY(program_write(to, buffer, offset, count, PLAN_F64, v->values));
   }
 done:
   return status;
@@ -123,8 +118,7 @@ static descent_status poison_outputs(struct verification *v, const struct plan_o
     for (int j = 0; j < touched.n; j++) uses += touched.buffers[j] == output->buffer;
     if (uses != 1 || v->plan->buffers[output->buffer].type != PLAN_F32) continue;
     for (int64_t k = 0; k < output->count; k++) v->values[k] = NAN;
-    TRY(v->candidate.backend->write(v->candidate.program, output->buffer, output->offset, output->count, PLAN_F64,
-                                    v->values));
+    TRY(program_write(&v->candidate, output->buffer, output->offset, output->count, PLAN_F64, v->values));
   }
 done:
   return status;
@@ -158,17 +152,14 @@ static descent_status compare_outputs(struct verification *v, struct row *row, c
   for (int i = 0; i < bounds->n; i++) {
     const struct bounds_output *output = &bounds->outputs[i];
     const double *expected = output->exact;
-    TRY(v->candidate.backend->read(v->candidate.program, output->buffer, output->offset, output->count, PLAN_F64,
-                                   v->values));
-    if (v->witness.program) {
-      TRY(v->witness.backend->read(v->witness.program, output->buffer, output->offset, output->count, PLAN_F64,
-                                   v->others));
+    TRY(program_read(&v->candidate, output->buffer, output->offset, output->count, PLAN_F64, v->values));
+    if (v->witness.compiled) {
+      TRY(program_read(&v->witness, output->buffer, output->offset, output->count, PLAN_F64, v->others));
       expected = v->others;
     }
-    double slack = v->witness.program ? 2 : 1; /* each side may be one bound away from the exact value */
+    double slack = v->witness.compiled ? 2 : 1; /* each side may be one bound away from the exact value */
     if (!compare(row, v->values, expected, output->bound, slack, output->count))
-      TRY(v->candidate.backend->write(v->candidate.program, output->buffer, output->offset, output->count, PLAN_F64,
-                                      output->exact));
+      TRY(program_write(&v->candidate, output->buffer, output->offset, output->count, PLAN_F64, output->exact));
   }
 done:
   return status;
@@ -184,11 +175,11 @@ static descent_status check_op(struct verification *v, enum phase phase, int ind
   struct bounds bounds = {0};
   descent_status status = DESCENT_OK;
   TRY(copy_inputs(v, op, &v->exact));
-  if (v->witness.program) TRY(copy_inputs(v, op, &v->witness));
-  TRY(bounds_run(v->exact.program, v->plan, index, step, &bounds));
-  if (v->witness.program) TRY(v->witness.backend->run(v->witness.program, range, step, 1));
+  if (v->witness.compiled) TRY(copy_inputs(v, op, &v->witness));
+  TRY(bounds_run(v->exact.compiled, v->exact.plan, index, step, &bounds));
+  if (v->witness.compiled) TRY(program_run(&v->witness, range, step, 1));
   TRY(poison_outputs(v, op, &bounds));
-  TRY(v->candidate.backend->run(v->candidate.program, range, step, 1));
+  TRY(program_run(&v->candidate, range, step, 1));
   TRY(compare_outputs(v, row_of(v, phase, op), &bounds));
 done:
   bounds_clear(&bounds);
@@ -198,9 +189,9 @@ done:
 /* Step `number` walks the rows in batches, epoch after epoch, the last batch being what is left over. */
 static descent_status check_range(struct verification *v, enum phase phase, struct plan_range range, int64_t number) {
   descent_status status = DESCENT_OK;
-  int64_t first = (number - 1) % v->batches * v->batch, left = v->data.rows - first;
-  struct permutation order =
-      permutation_create(v->seed, RNG_SHUFFLE, (uint64_t)((number - 1) / v->batches + 1), (uint64_t)v->data.rows);
+  int64_t first = (number - 1) % v->batches * v->batch, left = v->data.dataset.rows - first;
+  struct permutation order = permutation_create(v->seed, RNG_SHUFFLE, (uint64_t)((number - 1) / v->batches + 1),
+                                                (uint64_t)v->data.dataset.rows);
   struct plan_step step = {.number = number,
                            .first_row = first,
                            .rows = left < v->batch ? left : v->batch,
@@ -213,40 +204,32 @@ done:
 
 /* ---- setting up ---- */
 
-static descent_status compile(struct verification *v, const descent_network *network, const descent_device *device,
-                              struct machine *machine) {
-  descent_status status = DESCENT_OK;
-  machine->backend = device->backend;
-  for (int i = 0; i < v->plan->n_ops; i++)
-    if (!device->backend->supports(device->device, v->plan, &v->plan->ops[i])) return DESCENT_ERROR_UNSUPPORTED;
-  TRY(device->backend->compile(device->device, v->plan, &machine->program));
-  TRY(synthetic_load(&v->data, network, v->plan, &v->handles, machine->backend, machine->program));
-  TRY(machine->backend->bind(machine->program, v->handles.source_w, v->data.weights, v->data.rows));
-  TRY(machine->backend->bind(machine->program, v->handles.source_index, v->index, v->data.rows));
-done:
-  return status;
+static descent_status compile(struct verification *v, const descent_network *network, descent_device *device,
+                              const descent_train_options *options, struct program *program) {
+  descent_status status = program_create(network, device, options, v->batch, v->data.class_weights, program);
+  return status == DESCENT_OK ? program_bind(program, &v->data.dataset) : status;
 }
 
-static descent_status prepare(struct verification *v, const descent_network *network,
+static descent_status prepare(struct verification *v, const descent_network *network, descent_device *candidate,
                               const descent_train_options *options, int64_t rows) {
-  descent_status status = DESCENT_OK;
+  descent_status status;
   v->batch = options->batch_size > 0 && options->batch_size < rows ? options->batch_size : rows;
   v->batches = (rows - 1) / v->batch + 1;
   v->seed = options->seed;
   v->learning_rate = options->learning_rate;
-  TRY(plan_build(network, options, v->batch, &v->plan, &v->handles));
+  TRY(check_train_options(network, options));
   TRY(synthetic_create(network, rows, v->seed, &v->data));
+  TRY(compile(v, network, candidate, options, &v->candidate));
+  v->plan = v->candidate.plan;
   int64_t largest = 0;
   for (int i = 0; i < v->plan->n_buffers; i++) {
     int64_t count = v->plan->buffers[i].rows * v->plan->buffers[i].cols;
     if (count > largest) largest = count;
   }
-  v->index = memory_allocate(rows, sizeof *v->index, "the row index");
   v->rows = memory_allocate((int64_t)PHASES * OP_KINDS * (v->plan->layers + 1), sizeof *v->rows, "the comparisons");
   v->values = memory_allocate(largest, sizeof *v->values, "a buffer's values");
   v->others = memory_allocate(largest, sizeof *v->others, "a buffer's values");
-  if (!v->index || !v->rows || !v->values || !v->others) return DESCENT_ERROR_MEMORY;
-  for (int64_t i = 0; i < rows; i++) v->index[i] = rows - 1 - i;
+  if (!v->rows || !v->values || !v->others) return DESCENT_ERROR_MEMORY;
 done:
   return status;
 }
@@ -289,26 +272,23 @@ descent_status descent_verify(const descent_network *network, descent_device *ca
   descent_device exact = {.backend = &backend_reference};
   descent_status status = DESCENT_OK;
   bool own_exact = witness->backend != &backend_reference;
-  TRY(prepare(&v, network, options, rows));
-  TRY(compile(&v, network, candidate, &v.candidate));
+  TRY(prepare(&v, network, candidate, options, rows));
   if (own_exact) {
     TRY(backend_reference.open(0, 1, &exact.device));
-    TRY(compile(&v, network, witness, &v.witness));
+    TRY(compile(&v, network, witness, options, &v.witness));
   }
-  TRY(compile(&v, network, own_exact ? &exact : witness, &v.exact));
+  TRY(compile(&v, network, own_exact ? &exact : witness, options, &v.exact));
   TRY(check_all(&v, steps));
   *passed = true;
   report(&v, PHASE_TRAIN, v.plan->train_probed, on_row, user, passed);
   report(&v, PHASE_EVALUATE, v.plan->evaluate, on_row, user, passed);
   report(&v, PHASE_PREDICT, v.plan->predict, on_row, user, passed);
 done:
-  if (v.candidate.program) v.candidate.backend->release(v.candidate.program);
-  if (v.witness.program) v.witness.backend->release(v.witness.program);
-  if (v.exact.program) v.exact.backend->release(v.exact.program);
+  program_clear(&v.candidate);
+  program_clear(&v.witness);
+  program_clear(&v.exact);
   if (exact.device) backend_reference.close(exact.device);
   synthetic_clear(&v.data);
-  plan_free(v.plan);
-  free(v.index);
   free(v.rows);
   free(v.values);
   free(v.others);

@@ -31,7 +31,7 @@ static descent_status term_parse(const char *term, const char *const *names, siz
     return term_name(type##_names, sizeof type##_names / sizeof *type##_names, (unsigned)value);                       \
   }                                                                                                                    \
   descent_status descent_##type##_parse(const char *text, descent_##type *value) {                                     \
-    int index;                                                                                                         \
+    int index = 0;                                                                                                     \
     descent_status status = term_parse(#type, type##_names, sizeof type##_names / sizeof *type##_names, text, &index); \
     if (status == DESCENT_OK) *value = (descent_##type)index;                                                          \
     return status;                                                                                                     \

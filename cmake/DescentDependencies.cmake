@@ -1,0 +1,63 @@
+# Finds what libdescent links to and gives each an imported target, descent::blas, descent::cjson and descent::csv. Used
+# by the build and by the installed package, so that the static library is completed the same way it was built.
+# DESCENT_BLAS names the CBLAS: OpenBLAS, or any vendor that CMake's FindBLAS knows. What is missing is left in
+# DESCENT_MISSING, one "thing (Debian package)" each.
+set(DESCENT_MISSING "")
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads QUIET)
+if(NOT Threads_FOUND)
+  list(APPEND DESCENT_MISSING "threads (libc6-dev)")
+endif()
+
+# Imported target descent::<name> from a header and libraries already looked for; package: who provides them on Debian.
+function(descent_import name package include_dir)
+  if(NOT include_dir OR NOT ARGN OR "${ARGN}" MATCHES "NOTFOUND")
+    set(DESCENT_MISSING ${DESCENT_MISSING} "${name} (${package})" PARENT_SCOPE)
+  elseif(NOT TARGET descent::${name})
+    add_library(descent::${name} INTERFACE IMPORTED)
+    set_target_properties(descent::${name} PROPERTIES
+      INTERFACE_INCLUDE_DIRECTORIES ${include_dir} INTERFACE_LINK_LIBRARIES "${ARGN}")
+  endif()
+endfunction()
+
+find_path(DESCENT_CJSON_INCLUDE_DIR cjson/cJSON.h)
+find_library(DESCENT_CJSON_LIBRARY cjson)
+descent_import(cjson libcjson-dev "${DESCENT_CJSON_INCLUDE_DIR}" ${DESCENT_CJSON_LIBRARY})
+
+find_path(DESCENT_CSV_INCLUDE_DIR csv.h)
+find_library(DESCENT_CSV_LIBRARY csv)
+descent_import(csv libcsv-dev "${DESCENT_CSV_INCLUDE_DIR}" ${DESCENT_CSV_LIBRARY})
+
+if(DESCENT_BLAS STREQUAL "OpenBLAS")
+  # pkg-config, where there is one, knows of folders that are searched by nobody else; it is a hint, no requirement.
+  find_package(PkgConfig QUIET)
+  if(PkgConfig_FOUND)
+    pkg_check_modules(DESCENT_OPENBLAS QUIET openblas)
+  endif()
+  find_path(DESCENT_BLAS_INCLUDE_DIR cblas.h HINTS ${DESCENT_OPENBLAS_INCLUDE_DIRS} PATH_SUFFIXES openblas)
+  find_library(DESCENT_BLAS_LIBRARY openblas HINTS ${DESCENT_OPENBLAS_LIBRARY_DIRS})
+  set(DESCENT_BLAS_LIBRARIES ${DESCENT_BLAS_LIBRARY})
+  set(DESCENT_BLAS_PACKAGE libopenblas-dev)
+else()
+  set(BLA_VENDOR ${DESCENT_BLAS})
+  find_package(BLAS QUIET)
+  find_path(DESCENT_BLAS_INCLUDE_DIR cblas.h PATH_SUFFIXES blis mkl atlas)
+  set(DESCENT_BLAS_LIBRARIES ${BLAS_LIBRARIES})
+  if(BLAS_FOUND)
+    # The C interface is part of most vendors' library and beside it for a few.
+    include(CheckFunctionExists)
+    set(CMAKE_REQUIRED_LIBRARIES ${BLAS_LIBRARIES})
+    set(CMAKE_REQUIRED_QUIET ON)
+    check_function_exists(cblas_sgemm DESCENT_BLAS_HAS_CBLAS)
+    unset(CMAKE_REQUIRED_LIBRARIES)
+    unset(CMAKE_REQUIRED_QUIET)
+    if(NOT DESCENT_BLAS_HAS_CBLAS)
+      find_library(DESCENT_CBLAS_LIBRARY cblas)
+      list(PREPEND DESCENT_BLAS_LIBRARIES ${DESCENT_CBLAS_LIBRARY})
+    endif()
+  endif()
+  set(DESCENT_BLAS_PACKAGE "the one with ${DESCENT_BLAS}'s cblas.h")
+endif()
+descent_import(blas "${DESCENT_BLAS_PACKAGE}" "${DESCENT_BLAS_INCLUDE_DIR}" ${DESCENT_BLAS_LIBRARIES})
+mark_as_advanced(DESCENT_CJSON_INCLUDE_DIR DESCENT_CJSON_LIBRARY DESCENT_CSV_INCLUDE_DIR DESCENT_CSV_LIBRARY
+  DESCENT_BLAS_INCLUDE_DIR DESCENT_BLAS_LIBRARY DESCENT_CBLAS_LIBRARY)

@@ -1,0 +1,44 @@
+# `cmake --install`: header, both libraries, the command, the CMake package and the pkg-config file.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+install(DIRECTORY include/descent DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(TARGETS descent_shared EXPORT descentSharedTargets INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS descent_static EXPORT descentStaticTargets INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+if(TARGET descent)
+  install(TARGETS descent)
+endif()
+
+set(DESCENT_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/descent)
+install(EXPORT descentSharedTargets NAMESPACE descent:: DESTINATION ${DESCENT_PACKAGE_DIR})
+install(EXPORT descentStaticTargets NAMESPACE descent:: DESTINATION ${DESCENT_PACKAGE_DIR})
+configure_package_config_file(cmake/descentConfig.cmake.in ${CMAKE_BINARY_DIR}/cmake/descentConfig.cmake
+  INSTALL_DESTINATION ${DESCENT_PACKAGE_DIR})
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/cmake/descentConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/cmake/descentConfig.cmake ${CMAKE_BINARY_DIR}/cmake/descentConfigVersion.cmake
+  cmake/DescentDependencies.cmake DESTINATION ${DESCENT_PACKAGE_DIR})
+
+# What a static link adds, as -L and -l flags: folders that the linker searches anyway are left out.
+set(DESCENT_PC_LIBS_PRIVATE "")
+foreach(library ${DESCENT_BLAS_LIBRARIES} ${DESCENT_CJSON_LIBRARY} ${DESCENT_CSV_LIBRARY})
+  if(NOT IS_ABSOLUTE ${library})
+    string(APPEND DESCENT_PC_LIBS_PRIVATE "${library} ") # already a flag
+    continue()
+  endif()
+  get_filename_component(directory ${library} DIRECTORY)
+  if(NOT directory IN_LIST CMAKE_C_IMPLICIT_LINK_DIRECTORIES)
+    string(APPEND DESCENT_PC_LIBS_PRIVATE "-L${directory} ")
+  endif()
+  get_filename_component(name ${library} NAME_WE)
+  string(REGEX REPLACE "^lib" "-l" name ${name})
+  string(APPEND DESCENT_PC_LIBS_PRIVATE "${name} ")
+endforeach()
+string(APPEND DESCENT_PC_LIBS_PRIVATE "-lpthread -ldl -lm")
+foreach(kind INCLUDEDIR LIBDIR)
+  set(DESCENT_PC_${kind} "\${prefix}/${CMAKE_INSTALL_${kind}}")
+  if(IS_ABSOLUTE "${CMAKE_INSTALL_${kind}}")
+    set(DESCENT_PC_${kind} "${CMAKE_INSTALL_${kind}}")
+  endif()
+endforeach()
+configure_file(cmake/descent.pc.in ${CMAKE_BINARY_DIR}/cmake/descent.pc @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/cmake/descent.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

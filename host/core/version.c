@@ -1,0 +1,33 @@
+/* What this build is: version, compiler and the libraries in it, the last as they are found at run time. */
+#include <cjson/cJSON.h>
+#include <csv.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "descent/descent.h"
+
+/* Weak, so that a CBLAS of another vendor links too. */
+__attribute__((weak)) char *openblas_get_config(void);
+
+#ifdef __clang__
+static const char compiler[] = "clang " __clang_version__;
+#else
+static const char compiler[] = "gcc " __VERSION__;
+#endif
+
+static char version[256]; /* constant once written, by the first who asks */
+
+static void write_version(void) {
+  const char *blas = openblas_get_config ? openblas_get_config() : DESCENT_BLAS;
+  size_t words = strcspn(blas, " "); /* two of "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..." */
+  if (blas[words]) words += 1 + strcspn(blas + words + 1, " ");
+  snprintf(version, sizeof version, "%s (cpu: %.*s; cuda: not built; cJSON %s; libcsv %d.%d.%d; %s)", DESCENT_VERSION,
+           (int)words, blas, cJSON_Version(), CSV_MAJOR, CSV_MINOR, CSV_RELEASE, compiler);
+}
+
+const char *descent_version(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, write_version);
+  return version;
+}

@@ -13,7 +13,12 @@ extern "C" {
 #include "core/status.h"
 #include "data/dataset.h"
 #include "model/network.h"
+#include "train/check.h"
+#include "train/health.h"
+#include "train/metrics.h"
 #include "train/plan.h"
+#include "train/schedule.h"
+#include "train/trainer.h"
 }
 
 #endif

@@ -39,9 +39,9 @@ static int print_json(const descent_network *network, const descent_metrics *m) 
   descent_task task = descent_network_task(network);
   cJSON *root = cJSON_CreateObject();
   char *text = NULL;
-  if (root && cJSON_AddNumberToObject(root, "rows", (double)m->rows) && metrics_add(root, "", task, m) &&
+  if (root && cJSON_AddNumberToObject(root, "rows", (double)m->rows) && report_metrics_add(root, "", task, m) &&
       (task != DESCENT_TASK_CLASSES || cJSON_AddNumberToObject(root, "top_k", (double)m->top_k)) &&
-      add_classes(root, network) && metrics_add_confusion(root, m))
+      add_classes(root, network) && report_metrics_add_confusion(root, m))
     text = cJSON_PrintUnformatted(root);
   cJSON_Delete(root);
   if (!text) return fail(command, EXIT_RUN, "out of memory");
@@ -74,8 +74,8 @@ static int evaluate(const struct evaluate_values *v, const char *model, const ch
     code = print_json(network, &metrics);
   } else {
     const struct metrics_column column = {"evaluation", &metrics};
-    metrics_print(stdout, network, &column, 1);
-    metrics_print_confusion(stdout, network, &column);
+    report_metrics_print(stdout, network, &column, 1);
+    report_metrics_print_confusion(stdout, network, &column);
   }
 done:
   descent_metrics_clear(&metrics);

@@ -1,6 +1,7 @@
 /* `descent info MODEL`: what a model file holds. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "cli/cli.h"
@@ -18,7 +19,7 @@ static const struct setting info_rows[] = {
     ROW_END,
 };
 
-enum { NAMES_SHOWN = 8, NAME_COLUMNS = 28 };
+enum { NAMES_SHOWN = 8, NAME_COLUMNS = 28, VALUE_COLUMNS = 60 };
 
 typedef const char *(*name_of)(const descent_network *network, int64_t index);
 
@@ -32,28 +33,40 @@ static void print_names(const char *title, const descent_network *network, name_
   putchar('\n');
 }
 
+/* Is this option's value one that leaves things alone? */
+static bool is_plain(const cJSON *value) {
+  return cJSON_IsFalse(value) || (cJSON_IsNumber(value) && value->valuedouble == 0) ||
+         (cJSON_IsString(value) && strcmp(value->valuestring, "auto") == 0);
+}
+
+static void print_options(const cJSON *options) {
+  const cJSON *item;
+  char name[TEXT_SIZE], text[TEXT_SIZE];
+  puts("options       (those that are 0, false or auto are left out)");
+  cJSON_ArrayForEach(item, options) {
+    if (is_plain(item)) continue;
+    char *value = cJSON_IsString(item) ? NULL : cJSON_PrintUnformatted(item);
+    printf("  %-18s%s\n", text_label(item->string, NAME_COLUMNS, name),
+           text_label(value                  ? value
+                      : cJSON_IsString(item) ? item->valuestring
+                                             : "",
+                      VALUE_COLUMNS, text));
+    cJSON_free(value);
+  }
+}
+
 static void print_provenance(const descent_network *network) {
   const char *provenance = descent_network_provenance(network);
+  char text[TEXT_SIZE];
   if (!*provenance) return;
   cJSON *root = cJSON_Parse(provenance);
-  const cJSON *options = root ? cJSON_GetObjectItemCaseSensitive(root, "options") : NULL, *item;
-  char text[TEXT_SIZE];
-  if (!cJSON_IsObject(options)) {
-    printf("%-14s%s\n", "provenance", text_label(provenance, 60, text));
-  } else {
+  const cJSON *options = root ? cJSON_GetObjectItemCaseSensitive(root, "options") : NULL;
+  if (cJSON_IsObject(options)) {
     const cJSON *data = cJSON_GetObjectItemCaseSensitive(root, "data");
-    if (cJSON_IsString(data)) printf("%-14s%s\n", "trained on", text_label(data->valuestring, 60, text));
-    puts("options");
-    cJSON_ArrayForEach(item, options) {
-      char *value = cJSON_IsString(item) ? NULL : cJSON_PrintUnformatted(item);
-      char name[TEXT_SIZE];
-      printf("  %-18s%s\n", text_label(item->string, NAME_COLUMNS, name),
-             text_label(value                  ? value
-                        : cJSON_IsString(item) ? item->valuestring
-                                               : "",
-                        60, text));
-      cJSON_free(value);
-    }
+    if (cJSON_IsString(data)) printf("%-14s%s\n", "trained on", text_label(data->valuestring, VALUE_COLUMNS, text));
+    print_options(options);
+  } else {
+    printf("%-14s%s\n", "provenance", text_label(provenance, VALUE_COLUMNS, text));
   }
   cJSON_Delete(root);
 }

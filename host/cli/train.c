@@ -174,8 +174,8 @@ static int print_metrics(struct training *t) {
     n++;
   }
   if (status == DESCENT_OK) {
-    metrics_print(stdout, t->network, columns, n);
-    metrics_print_confusion(stdout, t->network, &columns[n - 1]);
+    report_metrics_print(stdout, t->network, columns, n);
+    report_metrics_print_confusion(stdout, t->network, &columns[n - 1]);
   }
   for (int i = 0; i < n; i++) descent_metrics_clear(&metrics[i]);
   return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);

@@ -37,7 +37,7 @@ static const char *class_label(const descent_network *network, int64_t class_ind
   return out;
 }
 
-bool metrics_add(cJSON *object, const char *prefix, descent_task task, const descent_metrics *metrics) {
+bool report_metrics_add(cJSON *object, const char *prefix, descent_task task, const descent_metrics *metrics) {
   char key[64];
   for (int i = 0; i < MEASURES; i++) {
     if (!applies(&measures[i], task)) continue;
@@ -52,7 +52,7 @@ bool metrics_add(cJSON *object, const char *prefix, descent_task task, const des
   return f1 != NULL;
 }
 
-bool metrics_add_confusion(cJSON *object, const descent_metrics *metrics) {
+bool report_metrics_add_confusion(cJSON *object, const descent_metrics *metrics) {
   if (!metrics->confusion) return true;
   cJSON *rows = cJSON_AddArrayToObject(object, "confusion");
   for (int64_t i = 0; rows && i < metrics->classes; i++) {
@@ -78,7 +78,8 @@ static int64_t f1_rows(const struct metrics_column *column) {
   return column->metrics->f1 && column->metrics->classes <= CLASSES_SHOWN ? column->metrics->classes : 0;
 }
 
-void metrics_print(FILE *stream, const descent_network *network, const struct metrics_column *columns, int n_columns) {
+void report_metrics_print(FILE *stream, const descent_network *network, const struct metrics_column *columns,
+                          int n_columns) {
   descent_task task = descent_network_task(network);
   char text[TEXT_SIZE], name[TEXT_SIZE + 32];
   int width = 8;
@@ -111,7 +112,7 @@ void metrics_print(FILE *stream, const descent_network *network, const struct me
   }
 }
 
-void metrics_print_confusion(FILE *stream, const descent_network *network, const struct metrics_column *column) {
+void report_metrics_print_confusion(FILE *stream, const descent_network *network, const struct metrics_column *column) {
   const descent_metrics *m = column->metrics;
   if (!m->confusion || m->classes > CLASSES_SHOWN) return;
   char name[TEXT_SIZE];

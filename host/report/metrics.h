@@ -7,17 +7,18 @@
 #include <stdio.h>
 
 /* Adds the measures that apply to the task, each key after `prefix`; what applies but is undefined becomes null. */
-bool metrics_add(cJSON *object, const char *prefix, descent_task task, const descent_metrics *metrics);
+bool report_metrics_add(cJSON *object, const char *prefix, descent_task task, const descent_metrics *metrics);
 /* The confusion matrix, rows by true class; adds nothing where there is none. */
-bool metrics_add_confusion(cJSON *object, const descent_metrics *metrics);
+bool report_metrics_add_confusion(cJSON *object, const descent_metrics *metrics);
 
 struct metrics_column {
   const char *title;
   const descent_metrics *metrics;
 };
 /* A line per measure, a column per data set; class names from `network`. */
-void metrics_print(FILE *stream, const descent_network *network, const struct metrics_column *columns, int n_columns);
+void report_metrics_print(FILE *stream, const descent_network *network, const struct metrics_column *columns,
+                          int n_columns);
 /* Nothing for regression or for more classes than people read. */
-void metrics_print_confusion(FILE *stream, const descent_network *network, const struct metrics_column *column);
+void report_metrics_print_confusion(FILE *stream, const descent_network *network, const struct metrics_column *column);
 
 #endif

@@ -29,7 +29,7 @@ static bool add_layers(cJSON *line, const descent_epoch_info *info) {
 static bool add_epoch(cJSON *line, descent_task task, const descent_epoch_info *info) {
   return line && add_number(line, "epoch", (double)info->epoch) && add_number(line, "step", (double)info->step) &&
          add_number(line, "train_loss", info->train_loss) &&
-         (!info->validation || metrics_add(line, "validation_", task, info->validation)) &&
+         (!info->validation || report_metrics_add(line, "validation_", task, info->validation)) &&
          add_number(line, "learning_rate", info->learning_rate) &&
          add_number(line, "rows_per_second", info->rows_per_second) && add_number(line, "seconds", info->seconds) &&
          add_layers(line, info) && (!*info->warning || cJSON_AddStringToObject(line, "warning", info->warning));

@@ -62,8 +62,10 @@ const char *text_loss(double loss, char out[TEXT_SIZE]) {
 
 const char *text_duration(double seconds, char out[TEXT_SIZE]) {
   double whole = floor(seconds + 0.5);
-  if (seconds < 9.995)
-    snprintf(out, TEXT_SIZE, "%.2gs", seconds);
+  if (seconds < 0.9995)
+    snprintf(out, TEXT_SIZE, "%.0fms", seconds * 1000);
+  else if (seconds < 9.95)
+    snprintf(out, TEXT_SIZE, "%.1fs", seconds);
   else if (whole < 60)
     snprintf(out, TEXT_SIZE, "%.0fs", whole);
   else if (whole < 3600)

@@ -1,0 +1,149 @@
+#!/bin/sh
+# From nothing to a trained network, or to passed tests: installs what is missing, builds into build/, runs.
+#   ./quickstart.sh train    train the example network and say how well it does
+#   ./quickstart.sh test     build and run every test
+#   ./quickstart.sh setup    only install what `test` needs
+# With DESCENT_WERROR=1 in the environment warnings are errors. Running it again repeats nothing that is done.
+set -eu
+
+usage() { sed -n 's/^#   /  /p' "$0"; }
+
+case "$#:${1:-}" in
+  1:train | 1:test | 1:setup) goal=$1 ;;
+  1:-h | 1:--help) echo "usage:" && usage && exit 0 ;;
+  *) { echo "usage:" && usage; } >&2 && exit 2 ;;
+esac
+
+cd "$(dirname "$0")"
+log=build/quickstart.log
+compiler=${CC:-cc}
+mkdir -p build
+: >"$log"
+
+fail() {
+  echo "quickstart: $*" >&2
+  exit 1
+}
+
+# step TEXT COMMAND...: one line of progress; what the command says goes to the log, shown where it fails.
+step() {
+  text=$1
+  shift
+  printf '%s ... ' "$text"
+  printf '\n== %s: %s\n' "$text" "$*" >>"$log"
+  if "$@" >>"$log" 2>&1 </dev/null; then
+    echo "done"
+  else
+    echo "failed"
+    tail -n 30 "$log" >&2
+    fail "$text failed; all of it is in $PWD/$log"
+  fi
+}
+
+# ---- what is missing ----
+
+# links LANGUAGE HEADER FLAG...: can a program use it?
+links() {
+  language=$1 header=$2
+  shift 2
+  printf '#include <%s>\nint main(void) { return 0; }\n' "$header" |
+    "$compiler" -x "$language" - "$@" -o build/quickstart.probe
+}
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+missing=
+# need PACKAGE CHECK...: notes a package (by its name in Debian) that neither passes the check nor is installed.
+need() {
+  package=$1
+  shift
+  "$@" >>"$log" 2>&1 || installed "$package" || missing="$missing $package"
+}
+
+ninja_or_make() { command -v ninja || command -v make; }
+
+find_missing() {
+  missing=
+  need gcc command -v "$compiler"
+  need libc6-dev links c stdio.h
+  need cmake command -v cmake
+  need ninja-build ninja_or_make
+  need libopenblas-dev links c cblas.h -lopenblas
+  need libcsv-dev links c csv.h -lcsv
+  need libcjson-dev links c cjson/cJSON.h -lcjson
+  need librandom123-dev links c Random123/philox.h
+  [ "$goal" = train ] && return
+  need g++ links c++ string -lstdc++
+  need libgtest-dev links c++ gtest/gtest.h -lgtest -lstdc++
+  need pkg-config command -v pkg-config
+}
+
+install_missing() {
+  if ! command -v apt-get >/dev/null; then
+    fail "install these with your package manager and run again (Debian's names):$missing"
+  elif [ "$(id -u)" = 0 ]; then
+    as_root="env"
+  elif sudo -n true 2>/dev/null; then
+    as_root="sudo -n env"
+  else
+    fail "some packages are missing and installing them needs root; run
+  sudo apt-get install --no-install-recommends$missing"
+  fi
+  apt="$as_root DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120"
+  # shellcheck disable=SC2086
+  step "reading the package lists" $apt update
+  # shellcheck disable=SC2086
+  step "installing$missing" $apt install -y --no-install-recommends $missing
+}
+
+find_missing
+[ -z "$missing" ] || install_missing
+[ "$goal" = setup ] && exit 0
+
+# ---- build ----
+
+# 0 when version $1 is at least version $2
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
+
+cmake_version=$(cmake --version | sed -n 's/^cmake version //p')
+at_least "$cmake_version" 3.25 || fail "cmake $cmake_version is too old, 3.25 is needed (pip install cmake has it)"
+
+configure() {
+  set -- -S . -B build
+  if ! [ -f build/CMakeCache.txt ]; then
+    command -v ninja >/dev/null && set -- "$@" -G Ninja
+    [ "$goal" = train ] && set -- "$@" -DDESCENT_BUILD_TESTS=OFF
+  elif ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" build/CMakeCache.txt; then
+    set -- --fresh "$@" # the folder was moved
+  fi
+  [ "$goal" = test ] && set -- "$@" -DDESCENT_BUILD_TESTS=ON
+  case ${DESCENT_WERROR:-} in
+    "") ;;
+    0 | OFF) set -- "$@" -DDESCENT_WERROR=OFF ;;
+    *) set -- "$@" -DDESCENT_WERROR=ON ;;
+  esac
+  cmake "$@"
+}
+
+cores=$(nproc)
+step "configuring" configure
+if [ "$goal" = train ]; then
+  step "building the command" cmake --build build --parallel "$cores" --target descent
+else
+  step "building everything" cmake --build build --parallel "$cores"
+fi
+sed -n 's/^-- \(CUDA backend: .*\)/\1/p' "$log"
+
+# ---- run ----
+
+if [ "$goal" = test ]; then
+  exec ctest --test-dir build --output-on-failure --parallel "$cores"
+fi
+model=build/breast_cancer.safetensors
+echo "training a network of layers 30-16-8-1 on examples/breast_cancer.csv; a quarter of the rows is held out:"
+build/bin/descent train examples/breast_cancer.csv --target diagnosis --validation 0.25 \
+  --hidden 16,8 --activation sigmoid --out "$model"
+echo "
+the model is $model; next, for example:
+  build/bin/descent predict $model examples/breast_cancer.csv
+  build/bin/descent train --help"

@@ -1,0 +1,10 @@
+#!/bin/sh
+# install.sh CMAKE BUILD PREFIX: installs into an empty PREFIX; everything that the package promises must be there.
+set -eu
+rm -rf "$3"
+"$1" --install "$2" --prefix "$3" >/dev/null
+find "$3" -name '*.so' -o -name '*.a' -o -name '*.pc' -o -name descentConfig.cmake -o -name descent.h | sort
+"$3/bin/descent" --version
+for name in libdescent.so libdescent.a descent.pc descentConfig.cmake descent.h; do
+  [ -n "$(find "$3" -name "$name")" ] || { echo "not installed: $name" && exit 1; }
+done

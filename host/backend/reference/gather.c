@@ -1,0 +1,66 @@
+/* Gather: the step's rows of the source, in the order of the permutation, normalised and weighted. */
+#include <math.h>
+
+#include "backend/reference/reference.h"
+#include "core/rng.h"
+#include "core/status.h"
+
+/* The source row of row t of the order in which the step walks the source. */
+static int64_t source_row(const struct backend_program *program, const struct plan_gather *op,
+                          const struct plan_step *step, int64_t t) {
+  const int64_t *index = reference_source(program, op->source_index);
+  if (op->shuffle && step->order) t = (int64_t)permutation_index(step->order, (uint64_t)t);
+  return index ? index[t] : t;
+}
+
+static descent_status check_rows(const struct backend_program *program, const struct plan_gather *op,
+                                 const struct plan_step *step) {
+  const bool indexed = reference_source(program, op->source_index) != NULL;
+  const struct reference_buffer *X = &program->buffers[op->source_X];
+  const int64_t walked = indexed ? program->buffers[op->source_index].rows : X->rows;
+  const int64_t reach = op->shuffle && step->order ? (int64_t)step->order->n : walked;
+  if (!X->source) return status_set(DESCENT_ERROR_ARGUMENT, "run: no rows are bound to the source");
+  if (reach > walked || step->first_row < 0 || step->rows > reach - step->first_row)
+    return status_set(DESCENT_ERROR_ARGUMENT, "run: rows %lld .. %lld of a source of %lld", (long long)step->first_row,
+                      (long long)(step->first_row + step->rows), (long long)walked);
+  return DESCENT_OK;
+}
+
+/* out[j] = (in[j] - shift[j]) * scale[j]; shift and scale may be NULL. */
+static void normalise(const float *in, const double *shift, const double *scale, double *out, int64_t n) {
+  for (int64_t j = 0; j < n; j++) out[j] = ((double)in[j] - (shift ? shift[j] : 0)) * (scale ? scale[j] : 1);
+}
+
+static double class_weight(const struct backend_program *program, int buffer, double y) {
+  const double *weights = reference_values(program, buffer);
+  if (!weights) return 1;
+  /* A class outside the table never leaves a checked dataset; NaN shows where a stray read would hide. */
+  return y >= 0 && y < (double)program->plan->buffers[buffer].cols ? weights[(int64_t)y] : NAN;
+}
+
+descent_status reference_gather(struct backend_program *program, const struct plan_gather *op,
+                                const struct plan_step *step) {
+  const float *source_X = reference_source(program, op->source_X);
+  const float *source_y = op->y == PLAN_NONE ? NULL : reference_source(program, op->source_y);
+  const float *source_w = reference_source(program, op->source_w);
+  const double *shift = reference_values(program, op->shift), *scale = reference_values(program, op->scale);
+  const double *y_shift = reference_values(program, op->y_shift), *y_scale = reference_values(program, op->y_scale);
+  double *X = reference_values(program, op->X); /* (rows, n_x) */
+  double *y = reference_values(program, op->y); /* (rows, n_y) */
+  double *w = reference_values(program, op->w); /* (rows) */
+  descent_status status = check_rows(program, op, step);
+  if (status != DESCENT_OK) return status;
+
+  double sum = 0;
+  for (int64_t r = 0; r < step->rows; r++) {
+    const int64_t s = source_row(program, op, step, step->first_row + r);
+    normalise(source_X + s * op->n_x, shift, scale, X + r * op->n_x, op->n_x);
+    if (!source_y) continue;
+    normalise(source_y + s * op->n_y, y_shift, y_scale, y + r * op->n_y, op->n_y);
+    w[r] =
+        (source_w ? (double)source_w[s] : 1) * class_weight(program, op->class_weight, (double)source_y[s * op->n_y]);
+    sum += w[r];
+  }
+  if (source_y) reference_values(program, op->scalars)[SCALAR_WEIGHT_SUM] = sum;
+  return DESCENT_OK;
+}

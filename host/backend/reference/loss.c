@@ -1,0 +1,87 @@
+/* The losses with their gradients, from logits in the stable form, and what predict returns. */
+#include <math.h>
+#include <stddef.h>
+
+#include "backend/reference/reference.h"
+
+/* log(1 + exp(z)) without overflow. */
+static double softplus(double z) { return fmax(z, 0) + log1p(exp(-fabs(z))); }
+
+/* L of one row; D (1) = dL/dz unless NULL. Smoothing moves the target s / 2 towards the other class. */
+static double binary_cross_entropy(double z, double y, double s, double *D) {
+  const double t = y * (1 - s) + s / 2;
+  if (D) *D = reference_sigmoid(z) - t;
+  return softplus(z) - t * z;
+}
+
+/* q_k, the smoothed target of class k. */
+static double class_target(int64_t k, double y, int64_t n, double s) {
+  return ((double)k == y ? 1 - s : 0) + s / (double)n;
+}
+
+/* L = logsumexp(z) - sum_k q_k z_k, as a sum of terms >= 0 since sum_k q_k = 1. */
+static double softmax_cross_entropy(const double *z, double y, int64_t n, double s, double *D) {
+  double max = z[0], sum = 0, L = 0;
+  for (int64_t k = 1; k < n; k++) max = fmax(max, z[k]);
+  for (int64_t k = 0; k < n; k++) sum += exp(z[k] - max);
+  for (int64_t k = 0; k < n; k++) L += class_target(k, y, n, s) * (max - z[k]);
+  for (int64_t k = 0; D && k < n; k++) D[k] = exp(z[k] - max) / sum - class_target(k, y, n, s);
+  return log(sum) + L;
+}
+
+static double mean_squared_error(const double *a, const double *z, const double *y, int64_t n, descent_activation g,
+                                 double *D) {
+  double L = 0;
+  for (int64_t k = 0; k < n; k++) {
+    L += (a[k] - y[k]) * (a[k] - y[k]) / (double)n;
+    if (D) D[k] = 2 * (a[k] - y[k]) / (double)n * reference_slope(g, a[k], z ? z[k] : 0);
+  }
+  return L;
+}
+
+static double row_loss(const struct plan_loss *op, const double *a, const double *z, const double *y, double *D) {
+  switch (op->loss) {
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return binary_cross_entropy(a[0], y[0], op->label_smoothing, D);
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return softmax_cross_entropy(a, y[0], op->n, op->label_smoothing, D);
+    case DESCENT_LOSS_MEAN_SQUARED_ERROR: return mean_squared_error(a, z, y, op->n, op->activation, D);
+  }
+  return NAN;
+}
+
+void reference_loss(struct backend_program *program, const struct plan_loss *op, const struct plan_step *step) {
+  const int64_t n_y = op->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? op->n : 1;
+  const double *A = reference_values(program, op->A); /* (rows, n) */
+  const double *Z = reference_values(program, op->Z); /* (rows, n) or NULL */
+  const double *y = reference_values(program, op->y); /* (rows, n_y) */
+  const double *w = reference_values(program, op->w); /* (rows) */
+  double *D = reference_values(program, op->D);       /* (rows, n) or NULL */
+  double *scalars = reference_values(program, op->scalars);
+  const double weight_sum = scalars[SCALAR_WEIGHT_SUM];
+  const double per_weight = weight_sum == 0 ? 0 : 1 / weight_sum;
+
+  double J = 0;
+  for (int64_t r = 0; r < step->rows; r++) {
+    double *D_row = D ? D + r * op->n : NULL;
+    const double weight = w[r] * per_weight;
+    J += weight * row_loss(op, A + r * op->n, Z ? Z + r * op->n : NULL, y + r * n_y, D_row);
+    for (int64_t k = 0; D && k < op->n; k++) D_row[k] *= weight;
+  }
+  scalars[SCALAR_LOSS] = J;
+}
+
+void reference_output(struct backend_program *program, const struct plan_output *op, const struct plan_step *step) {
+  const double *y_shift = reference_values(program, op->y_shift), *y_scale = reference_values(program, op->y_scale);
+  for (int64_t r = 0; r < step->rows; r++) {
+    const double *a = reference_values(program, op->A) + r * op->n; /* (n) */
+    double *p = reference_values(program, op->P) + r * op->n;       /* (n) */
+    switch (op->loss) {
+      case DESCENT_LOSS_BINARY_CROSS_ENTROPY:
+        for (int64_t k = 0; k < op->n; k++) p[k] = reference_sigmoid(a[k]);
+        break;
+      case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: reference_softmax(a, p, op->n); break;
+      case DESCENT_LOSS_MEAN_SQUARED_ERROR:
+        for (int64_t k = 0; k < op->n; k++) p[k] = a[k] / (y_scale ? y_scale[k] : 1) + (y_shift ? y_shift[k] : 0);
+        break;
+    }
+  }
+}

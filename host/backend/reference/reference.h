@@ -1,0 +1,57 @@
+/* The reference backend: double precision, naive loops, one thread. It is the specification of every operation in code
+ * and the oracle of the tests; one file per family of operations, reading as the mathematics does. */
+#ifndef DESCENT_BACKEND_REFERENCE_H
+#define DESCENT_BACKEND_REFERENCE_H
+
+#include "backend/backend.h"
+
+struct reference_buffer {
+  const void *source; /* PLAN_SOURCE: the caller's float or int64_t rows, or NULL */
+  int64_t rows;       /* bound to a source */
+  double *values;     /* F32 and F64 alike; NULL for sources and I64 */
+  int64_t *integers;  /* I64 that is no source */
+};
+
+struct backend_program {
+  const struct plan *plan;
+  struct reference_buffer *buffers; /* (plan->n_buffers) */
+  int64_t bytes;
+};
+
+/* The values of a buffer; NULL for PLAN_NONE. */
+static inline double *reference_values(const struct backend_program *program, int buffer) {
+  return buffer == PLAN_NONE ? NULL : program->buffers[buffer].values;
+}
+
+/* The rows bound to a source; NULL for PLAN_NONE and where nothing is bound. */
+static inline const void *reference_source(const struct backend_program *program, int buffer) {
+  return buffer == PLAN_NONE ? NULL : program->buffers[buffer].source;
+}
+
+/* g(z). */
+double reference_activate(descent_activation activation, double z);
+/* g'(z) from a = g(z), or from z for gelu and silu; the other argument is not looked at. */
+double reference_slope(descent_activation activation, double a, double z);
+double reference_sigmoid(double z);
+/* p (n) = softmax of z (n). */
+void reference_softmax(const double *z, double *p, int64_t n);
+
+/* What dropout multiplies element `index` of a layer by: 0, or 1 / (1 - p) where it is kept. */
+double reference_dropout(const struct plan *plan, const struct plan_step *step, int layer, double p, int64_t index);
+
+descent_status reference_gather(struct backend_program *program, const struct plan_gather *op,
+                                const struct plan_step *step);
+void reference_dense_forward(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+void reference_loss(struct backend_program *program, const struct plan_loss *op, const struct plan_step *step);
+void reference_dense_backward_weights(struct backend_program *program, const struct plan_dense_backward_weights *op,
+                                      const struct plan_step *step);
+void reference_dense_backward_input(struct backend_program *program, const struct plan_op *op,
+                                    const struct plan_step *step);
+void reference_gradient_norm(struct backend_program *program, const struct plan_gradient_norm *op,
+                             const struct plan_step *step);
+void reference_update(struct backend_program *program, const struct plan_update *op, const struct plan_step *step);
+void reference_statistics(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+void reference_metrics(struct backend_program *program, const struct plan_metrics *op);
+void reference_output(struct backend_program *program, const struct plan_output *op, const struct plan_step *step);
+
+#endif

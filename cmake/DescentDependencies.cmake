@@ -41,7 +41,7 @@ if(DESCENT_BLAS STREQUAL "OpenBLAS")
 else()
   set(BLA_VENDOR ${DESCENT_BLAS})
   find_package(BLAS QUIET)
-  find_path(DESCENT_BLAS_INCLUDE_DIR cblas.h PATH_SUFFIXES blis mkl atlas)
+  find_path(DESCENT_BLAS_INCLUDE_DIR cblas.h PATH_SUFFIXES blis blis-pthread blis-openmp blis-serial mkl)
   set(DESCENT_BLAS_LIBRARIES ${BLAS_LIBRARIES})
   if(BLAS_FOUND)
     # The C interface is part of most vendors' library and beside it for a few.

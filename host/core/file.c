@@ -20,6 +20,9 @@ descent_status file_create(const char *path, struct file_writer *writer) {
   *writer = (struct file_writer){0};
   struct stat existing;
   if (stat(path, &existing) == 0 && S_ISDIR(existing.st_mode)) return write_error(path, EISDIR);
+  /* The rename would put a file in the place of a device or a pipe. */
+  if (stat(path, &existing) == 0 && !S_ISREG(existing.st_mode))
+    return status_set(DESCENT_ERROR_WRITE, "%s: cannot write: not a regular file", path);
   size_t length = strlen(path);
   char *copy = malloc(length + 1), *temporary = malloc(length + sizeof suffix);
   if (!copy || !temporary) {

@@ -97,7 +97,7 @@ const struct setting network_options[] = {
 };
 #undef AT
 
-enum { WIDTHS_MOST = 9999 };
+enum { WIDTHS_MOST = 9999, WIDTH_LARGEST = 10000000 };
 
 /* The widths of "64,32" (none for "none"): their number, or -1 for a text that is no such list. */
 static int read_widths(const char *text, int64_t widths[static WIDTHS_MOST]) {
@@ -109,7 +109,7 @@ static int read_widths(const char *text, int64_t widths[static WIDTHS_MOST]) {
     if (n == WIDTHS_MOST || length >= sizeof item) return -1;
     memcpy(item, c, length);
     item[length] = '\0';
-    if (!option_integer(item, &widths[n]) || widths[n] < 1) return -1;
+    if (!option_integer(item, &widths[n]) || widths[n] < 1 || widths[n] > WIDTH_LARGEST) return -1;
     n++;
     c += length;
     if (!*c) return n;
@@ -123,8 +123,8 @@ int network_choice_create(const char *command, const struct network_choice *choi
   int hidden = read_widths(choice->hidden, widths);
   if (hidden < 0)
     return fail(command, EXIT_USAGE,
-                "--hidden '%s': must be none or up to %d whole numbers of at least 1 with commas between, like 64,32",
-                choice->hidden, WIDTHS_MOST);
+                "--hidden '%s': must be none or up to %d whole numbers from 1 to %d with commas between, like 64,32",
+                choice->hidden, WIDTHS_MOST, WIDTH_LARGEST);
   for (int i = 0; i < hidden; i++) activations[i] = choice->activation;
   widths[hidden] = outputs;
   activations[hidden] = choice->output_activation;

@@ -259,9 +259,11 @@ static bool add_value(cJSON *record, const struct setting *o, const void *value)
     const char *text = *(const char *const *)value;
     return !text || cJSON_AddStringToObject(record, o->name, text) != NULL;
   }
-  char digits[24]; /* as raw text: a double would round large integers */
-  snprintf(digits, sizeof digits, "%" PRId64, *(const int64_t *)value);
-  return cJSON_AddRawToObject(record, o->name, digits) != NULL;
+  enum { EXACT_DIGITS = 15 }; /* of a JSON number as cJSON writes it; longer integers are kept as text */
+  char digits[24];
+  int length = snprintf(digits, sizeof digits, "%" PRId64, *(const int64_t *)value);
+  if (length > EXACT_DIGITS) return cJSON_AddStringToObject(record, o->name, digits) != NULL;
+  return cJSON_AddNumberToObject(record, o->name, (double)*(const int64_t *)value) != NULL;
 }
 
 cJSON *options_record(const struct command_syntax *syntax) {

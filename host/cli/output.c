@@ -77,6 +77,11 @@ bool output_possible(const char *path) {
   return true;
 }
 
+bool output_is_special(const char *path) {
+  struct stat existing;
+  return stat(path, &existing) == 0 && !S_ISREG(existing.st_mode) && !S_ISDIR(existing.st_mode);
+}
+
 bool output_same_file(const char *a, const char *b) {
   struct stat of_a, of_b;
   return stat(a, &of_a) == 0 && stat(b, &of_b) == 0 && S_ISREG(of_a.st_mode) && of_a.st_dev == of_b.st_dev &&

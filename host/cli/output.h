@@ -20,6 +20,10 @@ void output_abandon(struct output *output);
 /* Can a file be written at `path`? Tried, by making and removing the temporary file; false with errno set. */
 bool output_possible(const char *path);
 
+/* Is there something at `path` that is neither file nor folder? The library replaces files, which must not happen to a
+ * device. */
+bool output_is_special(const char *path);
+
 /* Are both paths one existing file? */
 bool output_same_file(const char *a, const char *b);
 

@@ -73,13 +73,15 @@ static int check_validation(struct train_values *v) {
 }
 
 /* An output must be writable, tried now and not after hours of training, and must not be what is being read. */
-static int check_output(const struct train_values *v, const char *option, const char *path) {
+static int check_output(const struct train_values *v, const char *option, const char *path, bool must_be_regular) {
   const char *const read[] = {v->data_path, v->validation_path, v->test, v->config};
   if (!path) return EXIT_DONE;
   if (!*path) return fail(command, EXIT_USAGE, "--%s '': must name a file", option);
   for (size_t i = 0; i < sizeof read / sizeof *read; i++)
     if (read[i] && output_same_file(path, read[i]))
       return fail(command, EXIT_USAGE, "--%s '%s': is the file that is read from", option, path);
+  if (must_be_regular && output_is_special(path))
+    return fail(command, EXIT_RUN, "%s: cannot write: not a regular file", path);
   if (!output_possible(path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
   return EXIT_DONE;
 }
@@ -118,8 +120,8 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
     return fail(command, EXIT_USAGE, "--target is missing: which column of %s is to be predicted?", values->data_path);
   if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
       (code = check_validation(values)) != EXIT_DONE ||
-      (code = check_output(values, "out", values->out)) != EXIT_DONE ||
-      (code = check_output(values, "log", values->log)) != EXIT_DONE)
+      (code = check_output(values, "out", values->out, true)) != EXIT_DONE ||
+      (code = check_output(values, "log", values->log, false)) != EXIT_DONE)
     return code;
   *record = options_record(&syntax);
   return *record ? OPTIONS_GO_ON : fail(command, EXIT_RUN, "out of memory");

@@ -151,6 +151,7 @@ static descent_status allocate_scratch(struct backend_program *program) {
   int64_t widest = 0, slots = cpu_tiles(plan->batch, CPU_ROWS);
   for (int i = 0; i < plan->n_ops; i++)
     if (plan->ops[i].kind == OP_STATISTICS && plan->ops[i].statistics.n > widest) widest = plan->ops[i].statistics.n;
+  if (slots < cpu_gather_slots(plan)) slots = cpu_gather_slots(plan);
   if (slots < 2 * program->n_pieces) slots = 2 * program->n_pieces;
   program->slots = allocate(program, slots, sizeof *program->slots, "partial sums");
   program->alive = allocate(program, widest, sizeof *program->alive, "marks of live units");

@@ -37,7 +37,7 @@ struct backend_program {
 
 /* Fixed sizes of work; results depend on them, so they may not depend on the number of threads. */
 enum {
-  CPU_PIECE = 16384, /* floats of the flat buffers per tile */
+  CPU_PIECE = 8192,  /* floats of the flat buffers per tile */
   CPU_ROWS = 256,    /* rows per tile of row-wise ops */
   CPU_SMALL = 16384, /* element-wise work below this many values stays on the calling thread */
 };
@@ -71,6 +71,8 @@ void cpu_output(struct backend_program *program, const struct plan_op *op, const
 /* Only the matrix product of a dense op, tiled as in the op itself. False for an op that has none. */
 bool cpu_dense_product(struct backend_program *program, const struct plan_op *op, int64_t rows);
 
+/* Partial sums that a plan's gathers need. */
+int64_t cpu_gather_slots(const struct plan *plan);
 /* Floats of workspace that a plan's dense ops need. */
 int64_t cpu_dense_workspace(const struct plan *plan);
 

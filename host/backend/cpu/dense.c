@@ -19,17 +19,23 @@ struct tile {
 
 static int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-/* A tile should be worth a thread's attention, and not so large that many threads lack work. */
+/* A tile should be worth a thread's attention, and large, since the BLAS packs its operands anew for each; yet many
+ * threads should find work in a large product. */
+static int64_t tiles_wanted(double flops) {
+  const double limits[] = {1e6, 1e8, 1e9, 16e9, 128e9};
+  int64_t tiles = 1;
+  for (size_t i = 0; i < sizeof limits / sizeof *limits && flops >= limits[i]; i++) tiles *= 2;
+  return tiles;
+}
+
 static struct tiling tiling_choose(int64_t m, int64_t n, int64_t k) {
-  enum { SMALLEST = 32, ALIGN = 16, MOST = 64 };
-  const double flops = 2.0 * (double)m * (double)n * (double)k;
-  int64_t wanted = flops < 1e6 ? 1 : flops < 128e6 ? 2 : (int64_t)(flops / 64e6);
-  if (wanted > MOST) wanted = MOST;
+  enum { SMALLEST = 32, ALIGN = 16 };
+  const int64_t wanted = tiles_wanted(2.0 * (double)m * (double)n * (double)k);
   int64_t parts_m = 1, parts_n = 1;
   while (parts_m * parts_n < wanted) {
     const int64_t tile_m = m / parts_m, tile_n = n / parts_n;
     if (tile_m < SMALLEST && tile_n < SMALLEST) break;
-    if (tile_m >= tile_n)
+    if (tile_m > tile_n)
       parts_m *= 2;
     else
       parts_n *= 2;
@@ -61,7 +67,8 @@ struct dense {
   float *C, *A, *Z; /* C receives the product */
   int64_t n_in, n_out;
   descent_activation activation;
-  struct kernel_dropout dropout; /* factor 1: none */
+  struct kernel_dropout dropout; /* threshold 0: none */
+  float kept;                    /* 1 - p of the layer below, which turns its A back into g(z) */
 };
 
 static struct kernel_dropout dropout_of(const struct backend_program *program, int layer, const struct plan_step *step,
@@ -73,6 +80,23 @@ static struct kernel_dropout dropout_of(const struct backend_program *program, i
       .threshold = rng_drop_threshold(p),
       .factor = (float)(1.0 / (1.0 - p)),
   };
+}
+
+/* Rows of a tile that are multiplied at once before the element-wise work: where W is small, packing it again costs
+ * little and the block's C stays in cache. */
+static int64_t block_rows(const struct dense *d) {
+  enum { NARROW = 256, BLOCK = 65536 };
+  const int64_t widest = d->n_in > d->n_out ? d->n_in : d->n_out;
+  return widest <= NARROW ? BLOCK / widest : d->tiling.tile_m;
+}
+
+static void for_blocks(const struct dense *d, int64_t number, void (*work)(const struct dense *, struct tile)) {
+  struct tile t = tiling_tile(&d->tiling, number);
+  const int64_t end = t.m0 + t.m, rows = block_rows(d);
+  for (; t.m0 < end; t.m0 += rows) {
+    t.m = end - t.m0 < rows ? end - t.m0 : rows;
+    work(d, t);
+  }
 }
 
 /* ---- forward: A = g(A_in W^T + b) ----------------------------------------------------------------------------------
@@ -94,9 +118,7 @@ static void activate_flat(const struct dense *d, int64_t m0, int64_t m) {
   }
 }
 
-static void forward_tile(void *context, int64_t number) {
-  const struct dense *d = context;
-  const struct tile t = tiling_tile(&d->tiling, number);
+static void forward_block(const struct dense *d, struct tile t) {
   gemm(false, true, t.m, t.n, d->n_in, d->A_in + t.m0 * d->n_in, d->n_in, d->W + t.n0 * d->n_in, d->n_in,
        d->C + t.m0 * d->n_out + t.n0, d->n_out);
   if (d->product_only) return;
@@ -109,6 +131,11 @@ static void forward_tile(void *context, int64_t number) {
     d->kernels->forward(d->activation, d->b + t.n0, d->Z + at, d->A + at, t.n);
     if (d->dropout.threshold) d->kernels->dropout(&d->dropout, at, d->A + at, t.n);
   }
+}
+
+static void forward_tile(void *context, int64_t number) {
+  const struct dense *d = context;
+  for_blocks(d, number, forward_block);
 }
 
 static struct dense forward_prepare(const struct backend_program *program, const struct plan_op *op, int64_t rows) {
@@ -140,15 +167,16 @@ void cpu_dense_forward(struct backend_program *program, const struct plan_op *op
 /* ---- backward input: D_in = (D W) * g' ------------------------------------------------------------------------------
  */
 
-static void slope_span(const struct dense *d, int64_t at, int64_t n) {
-  const float *Z = d->Z_below ? d->Z_below + at : NULL;
-  d->kernels->backward(d->activation, d->A_below + at, Z, 1.0f / d->dropout.factor, d->C + at, n);
-  if (d->dropout.threshold) d->kernels->dropout(&d->dropout, at, d->C + at, n);
+static void slope_span(const struct dense *d, int64_t begin, int64_t count) {
+  for (int64_t at = begin; at < begin + count; at += FLAT) {
+    const int64_t left = begin + count - at, n = left < FLAT ? left : FLAT;
+    const float *Z = d->Z_below ? d->Z_below + at : NULL;
+    d->kernels->backward(d->activation, d->A_below + at, Z, d->kept, d->C + at, n);
+    if (d->dropout.threshold) d->kernels->dropout(&d->dropout, at, d->C + at, n);
+  }
 }
 
-static void input_tile(void *context, int64_t number) {
-  const struct dense *d = context;
-  const struct tile t = tiling_tile(&d->tiling, number);
+static void input_block(const struct dense *d, struct tile t) {
   gemm(false, false, t.m, t.n, d->n_out, d->D + t.m0 * d->n_out, d->n_out, d->W + t.n0, d->n_in,
        d->C + t.m0 * d->n_in + t.n0, d->n_in);
   if (d->product_only) return;
@@ -156,6 +184,11 @@ static void input_tile(void *context, int64_t number) {
     slope_span(d, t.m0 * d->n_in, t.m * d->n_in);
   else
     for (int64_t r = t.m0; r < t.m0 + t.m; r++) slope_span(d, r * d->n_in + t.n0, t.n);
+}
+
+static void input_tile(void *context, int64_t number) {
+  const struct dense *d = context;
+  for_blocks(d, number, input_block);
 }
 
 static struct dense input_prepare(const struct backend_program *program, const struct plan_op *op, int64_t rows) {
@@ -177,6 +210,7 @@ static struct dense input_prepare(const struct backend_program *program, const s
 void cpu_dense_backward_input(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   struct dense d = input_prepare(program, op, step->rows);
   d.dropout = dropout_of(program, op->layer - 1, step, op->input.dropout);
+  d.kept = (float)(1 - op->input.dropout);
   pool_run(program->device->pool, input_tile, &d, d.tiling.count);
 }
 

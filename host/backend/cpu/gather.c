@@ -15,6 +15,7 @@ struct gather {
   const float *shift, *scale, *y_shift, *y_scale, *class_weight;
   int64_t classes; /* entries of class_weight */
   float *X, *y, *w;
+  int64_t tile_rows;
   double *weight_sums; /* (tiles) */
 };
 
@@ -22,14 +23,22 @@ static const void *source(const struct backend_program *program, int buffer) {
   return buffer == PLAN_NONE ? NULL : program->buffers[buffer].data;
 }
 
+/* Rows per tile, so that a tile is about GATHERED values. */
+enum { GATHERED = 16384, MOST_ROWS = 256, FEWEST_ROWS = 8 };
+
+static int64_t tile_rows(int64_t n_x) {
+  const int64_t rows = GATHERED / n_x;
+  return rows < FEWEST_ROWS ? FEWEST_ROWS : rows > MOST_ROWS ? MOST_ROWS : rows;
+}
+
 /* Source rows of the step's rows [begin, begin + count). */
 static void find_rows(const struct gather *g, int64_t begin, int64_t count, int64_t *rows) {
-  const struct permutation *order = g->op->shuffle ? g->step->order : NULL;
-  for (int64_t r = 0; r < count; r++) {
-    int64_t t = g->step->first_row + begin + r;
-    if (order) t = (int64_t)permutation_index(order, (uint64_t)t);
-    rows[r] = g->source_index ? g->source_index[t] : t;
-  }
+  const int64_t first = g->step->first_row + begin;
+  if (g->op->shuffle && g->step->order)
+    g->kernels->permute(g->step->order, first, rows, count);
+  else
+    for (int64_t r = 0; r < count; r++) rows[r] = first + r;
+  for (int64_t r = 0; r < count && g->source_index; r++) rows[r] = g->source_index[rows[r]];
 }
 
 static void copy_row(const struct gather *g, const float *from, const float *shift, const float *scale, float *to,
@@ -47,18 +56,23 @@ static float row_weight(const struct gather *g, int64_t s, float y) {
   return w;
 }
 
+/* Rows lie anywhere in memory: asks for the first lines of all of them before any is read. */
+static void prefetch_rows(const struct gather *g, const int64_t *rows, int64_t count) {
+  const int64_t n_x = g->op->n_x;
+  for (int64_t r = 0; r < count; r++) {
+    const float *row = g->source_X + rows[r] * n_x;
+    for (int64_t j = 0; j < n_x && j < 4 * PLAN_ALIGN; j += PLAN_ALIGN) __builtin_prefetch(row + j);
+    if (g->source_y) __builtin_prefetch(g->source_y + rows[r] * g->op->n_y);
+  }
+}
+
 static void gather_tile(void *context, int64_t tile) {
   const struct gather *g = context;
-  const int64_t n_x = g->op->n_x, n_y = g->op->n_y, begin = tile * CPU_ROWS;
-  const int64_t left = g->step->rows - begin, count = left < CPU_ROWS ? left : CPU_ROWS;
-  int64_t rows[CPU_ROWS];
+  const int64_t n_x = g->op->n_x, n_y = g->op->n_y, begin = tile * g->tile_rows;
+  const int64_t left = g->step->rows - begin, count = left < g->tile_rows ? left : g->tile_rows;
+  int64_t rows[MOST_ROWS];
   find_rows(g, begin, count, rows);
-  /* Rows lie anywhere in memory: ask for the first lines of all of them before reading any. */
-  for (int64_t r = 0; r < count; r++) {
-    __builtin_prefetch(g->source_X + rows[r] * n_x);
-    __builtin_prefetch(g->source_X + rows[r] * n_x + 16);
-    if (g->source_y) __builtin_prefetch(g->source_y + rows[r] * n_y);
-  }
+  prefetch_rows(g, rows, count);
   for (int64_t r = 0; r < count; r++)
     copy_row(g, g->source_X + rows[r] * n_x, g->shift, g->scale, g->X + (begin + r) * n_x, n_x);
   if (!g->source_y) return;
@@ -85,6 +99,16 @@ static descent_status check_rows(const struct backend_program *program, const st
   return DESCENT_OK;
 }
 
+int64_t cpu_gather_slots(const struct plan *plan) {
+  int64_t most = 0;
+  for (int i = 0; i < plan->n_ops; i++) {
+    if (plan->ops[i].kind != OP_GATHER) continue;
+    const int64_t tiles = cpu_tiles(plan->batch, tile_rows(plan->ops[i].gather.n_x));
+    if (tiles > most) most = tiles;
+  }
+  return most;
+}
+
 descent_status cpu_gather(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   const struct plan_gather *o = &op->gather;
   struct gather g = {
@@ -104,11 +128,12 @@ descent_status cpu_gather(struct backend_program *program, const struct plan_op 
       .X = cpu_floats(program, o->X),
       .y = cpu_floats(program, o->y),
       .w = cpu_floats(program, o->w),
+      .tile_rows = tile_rows(o->n_x),
       .weight_sums = program->slots,
   };
   descent_status status = check_rows(program, &g);
   if (status != DESCENT_OK) return status;
-  const int64_t tiles = cpu_tiles(step->rows, CPU_ROWS);
+  const int64_t tiles = cpu_tiles(step->rows, g.tile_rows);
   cpu_spread(program, step->rows * o->n_x, gather_tile, &g, tiles);
   if (!g.source_y) return DESCENT_OK;
   double sum = 0;

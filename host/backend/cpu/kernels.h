@@ -5,6 +5,8 @@
 
 #include "backend/plan.h"
 
+struct permutation;
+
 /* One dropout mask: rng_keep(seed, layer, step, index, threshold); kept values are multiplied by `factor`. */
 struct kernel_dropout {
   uint64_t seed, step;
@@ -41,6 +43,8 @@ struct kernels {
   /* values[j] = keep(first + j) ? values[j] * factor : 0. */
   void (*dropout)(const struct kernel_dropout *dropout, int64_t first, float *values, int64_t n);
 
+  /* rows[j] = permutation_index(order, first + j). */
+  void (*permute)(const struct permutation *order, int64_t first, int64_t *rows, int64_t n);
   /* out[j] = (x[j] - shift[j]) * scale[j]. */
   void (*normalise)(const float *x, const float *shift, const float *scale, float *out, int64_t n);
   /* out[j] += sum over rows of D[r * stride + j], j < n. */

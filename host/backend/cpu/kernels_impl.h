@@ -1,6 +1,7 @@
 /* The loops behind struct kernels; included by one file per instruction set, which names its table in KERNELS_TABLE and
  * the set in KERNELS_NAME. */
 #include <stddef.h>
+#include <string.h>
 
 #include "backend/cpu/kernels.h"
 #include "backend/formulas.h"
@@ -13,6 +14,7 @@ enum { CHUNK = 256 };
 
 typedef float float8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef double double8 __attribute__((vector_size(64)));
+typedef double double8_loose __attribute__((vector_size(64), aligned(8), may_alias));
 
 #define LOAD8(p) __builtin_convertvector(*(const float8 *)(p), double8)
 
@@ -153,35 +155,42 @@ static void kernel_sigmoid(const float *restrict z, float *restrict a, int64_t n
 /* ---- dropout: Philox 4x32-10 on a block of counters side by side, the same words as rng_word ------------------------
  */
 
-enum { LANES = 16, WORDS = 4 * LANES };
+enum { LANES = 64, WORDS = 4 * LANES };
 
-/* Words 4 block .. 4 block + WORDS - 1 of the stream of `dropout`. */
+/* One round on the counter c0 .. c3 with the key advanced `round` times; written out for all ten, so that the loop over
+ * counters is the innermost one and vectorises. */
+#define PHILOX_ROUND(round)                                                          \
+  {                                                                                  \
+    const uint64_t p0 = (uint64_t)c0 * 0xD2511F53u, p1 = (uint64_t)c2 * 0xCD9E8D57u; \
+    c0 = (uint32_t)(p1 >> 32) ^ c1 ^ (k0 + (round)*0x9E3779B9u);                     \
+    c1 = (uint32_t)p1;                                                               \
+    c2 = (uint32_t)(p0 >> 32) ^ c3 ^ (k1 + (round)*0xBB67AE85u);                     \
+    c3 = (uint32_t)p0;                                                               \
+  }
+
+/* Words 4 block .. 4 (block + LANES) - 1 of the stream of `dropout`. */
 static void philox_words(const struct kernel_dropout *dropout, uint64_t block, uint32_t *restrict words) {
-  uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
-  for (int i = 0; i < LANES; i++) {
-    const uint64_t b = block + (uint64_t)i;
-    c0[i] = (uint32_t)b;
-    c1[i] = (uint32_t)dropout->step;
-    c2[i] = (uint32_t)(b >> 32) << 16 | (uint32_t)(dropout->step >> 32 & 0xffff);
-    c3[i] = (uint32_t)RNG_DROPOUT << 24 | (dropout->layer & 0xffffff);
-  }
-  uint32_t k0 = (uint32_t)dropout->seed, k1 = (uint32_t)(dropout->seed >> 32);
-  for (int round = 0; round < 10; round++) {
-    for (int i = 0; i < LANES; i++) {
-      const uint64_t p0 = (uint64_t)c0[i] * 0xD2511F53u, p1 = (uint64_t)c2[i] * 0xCD9E8D57u;
-      c0[i] = (uint32_t)(p1 >> 32) ^ c1[i] ^ k0;
-      c1[i] = (uint32_t)p1;
-      c2[i] = (uint32_t)(p0 >> 32) ^ c3[i] ^ k1;
-      c3[i] = (uint32_t)p0;
-    }
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  for (int i = 0; i < LANES; i++) {
-    words[4 * i] = c0[i];
-    words[4 * i + 1] = c1[i];
-    words[4 * i + 2] = c2[i];
-    words[4 * i + 3] = c3[i];
+  const uint32_t k0 = (uint32_t)dropout->seed, k1 = (uint32_t)(dropout->seed >> 32);
+  const uint32_t step0 = (uint32_t)dropout->step, step1 = (uint32_t)(dropout->step >> 32 & 0xffff);
+  const uint32_t purpose = (uint32_t)RNG_DROPOUT << 24 | (dropout->layer & 0xffffff);
+  for (uint32_t i = 0; i < LANES; i++) {
+    const uint32_t low = (uint32_t)block + i;
+    const uint32_t high = (uint32_t)(block >> 32) + (low < i); /* the carry */
+    uint32_t c0 = low, c1 = step0, c2 = high << 16 | step1, c3 = purpose;
+    PHILOX_ROUND(0u)
+    PHILOX_ROUND(1u)
+    PHILOX_ROUND(2u)
+    PHILOX_ROUND(3u)
+    PHILOX_ROUND(4u)
+    PHILOX_ROUND(5u)
+    PHILOX_ROUND(6u)
+    PHILOX_ROUND(7u)
+    PHILOX_ROUND(8u)
+    PHILOX_ROUND(9u)
+    words[4 * i] = c0;
+    words[4 * i + 1] = c1;
+    words[4 * i + 2] = c2;
+    words[4 * i + 3] = c3;
   }
 }
 
@@ -196,6 +205,42 @@ static void kernel_dropout(const struct kernel_dropout *dropout, int64_t first, 
     if (count > n - j) count = n - j;
     for (int64_t i = 0; i < count; i++) values[j + i] = words[skipped + i] >= threshold ? values[j + i] * factor : 0.0f;
     j += count;
+  }
+}
+
+/* ---- the keyed permutation, a block of indices side by side ---- */
+
+/* One pass through the network for all that are still out of range; those then close ranks. */
+static void kernel_permute(const struct permutation *order, int64_t first, int64_t *restrict rows, int64_t n) {
+  const uint32_t mask = (uint32_t)((UINT64_C(1) << order->half_bits) - 1);
+  uint32_t left[LANES], right[LANES];
+  int64_t slot[LANES];
+  for (int64_t begin = 0; begin < n; begin += LANES) {
+    int64_t count = n - begin < LANES ? n - begin : LANES;
+    for (int64_t j = 0; j < count; j++) {
+      const uint64_t i = (uint64_t)(first + begin + j);
+      left[j] = (uint32_t)(i >> order->half_bits);
+      right[j] = (uint32_t)i & mask;
+      slot[j] = begin + j;
+    }
+    while (count > 0) {
+      for (int round = 0; round < PERMUTATION_ROUNDS; round++)
+        for (int64_t j = 0; j < count; j++) {
+          const uint32_t next = left[j] ^ (permutation_mix(right[j] ^ order->keys[round]) & mask);
+          left[j] = right[j];
+          right[j] = next;
+        }
+      int64_t out_of_range = 0;
+      for (int64_t j = 0; j < count; j++) { /* without branches, which would be guessed wrong */
+        const uint64_t i = (uint64_t)left[j] << order->half_bits | right[j];
+        rows[slot[j]] = (int64_t)i;
+        left[out_of_range] = left[j];
+        right[out_of_range] = right[j];
+        slot[out_of_range] = slot[j];
+        out_of_range += i >= order->n;
+      }
+      count = out_of_range;
+    }
   }
 }
 
@@ -302,6 +347,7 @@ const struct kernels KERNELS_TABLE = {
     .forward = kernel_forward,
     .backward = kernel_backward,
     .dropout = kernel_dropout,
+    .permute = kernel_permute,
     .normalise = kernel_normalise,
     .column_sums = kernel_column_sums,
     .add = kernel_add,

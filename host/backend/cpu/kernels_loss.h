@@ -3,57 +3,68 @@
 
 enum { SIDE = 16, NARROW = 64 };
 
-/* L = max(z, 0) - y z + log(1 + exp(-|z|)) with z's factor written so that nothing cancels. */
-static double kernel_loss_binary(const struct kernel_loss *loss) {
-  const float *restrict z = loss->A, *restrict y = loss->y, *restrict w = loss->w;
-  float *restrict D = loss->D;
-  const float smooth = loss->label_smoothing;
-  double sum = 0;
-  float tail[CHUNK];
-  for (int64_t begin = 0; begin < loss->rows; begin += CHUNK, z += CHUNK, y += CHUNK, w += CHUNK) {
-    const int64_t n = loss->rows - begin < CHUNK ? loss->rows - begin : CHUNK;
-    for (int64_t r = 0; r < n; r++) tail[r] = formula_softplus_tail(z[r]);
-    for (int64_t r = 0; r < n; r++) {
-      const double target = (double)y[r] * (1.0 - (double)smooth) + 0.5 * (double)smooth;
-      const double factor = z[r] > 0 ? 1.0 - target : -target;
-      sum += (double)w[r] * (factor * (double)z[r] + (double)tail[r]);
-    }
-    if (!D) continue;
-    const double per_weight = loss->per_weight;
-    for (int64_t r = 0; r < n; r++) {
-      const float target = y[r] * (1.0f - smooth) + 0.5f * smooth;
-      D[r] = (formula_sigmoid(z[r]) - target) * (float)((double)w[r] * per_weight);
-    }
-    D += CHUNK;
-  }
-  return sum;
+static double sum_doubles(const double *x, int64_t n) {
+#define LANE(j) (*(const double8_loose *)(x + (j)))
+#define SINGLE(j) x[j]
+  SUM(n, LANE, SINGLE);
+#undef LANE
+#undef SINGLE
 }
 
-/* One row's L from its maximum m, sum of exp(z - m), target logit and (with smoothing) mean logit: with targets q,
+/* L = max(z, 0) - y z + log(1 + exp(-|z|)) with z's factor written so that nothing cancels. */
+static double kernel_loss_binary(const struct kernel_loss *loss) {
+  const double smooth = (double)loss->label_smoothing, per_weight = loss->per_weight;
+  double total = 0, L[CHUNK];
+  float tail[CHUNK], target[CHUNK];
+  for (int64_t begin = 0; begin < loss->rows; begin += CHUNK) {
+    const int64_t n = loss->rows - begin < CHUNK ? loss->rows - begin : CHUNK;
+    const float *restrict z = loss->A + begin, *restrict y = loss->y + begin, *restrict w = loss->w + begin;
+    for (int64_t r = 0; r < n; r++) tail[r] = formula_softplus_tail(z[r]);
+    for (int64_t r = 0; r < n; r++) {
+      const double q = (double)y[r] * (1.0 - smooth) + 0.5 * smooth;
+      const double factor = z[r] > 0 ? 1.0 - q : -q;
+      target[r] = (float)q;
+      L[r] = (double)w[r] * (factor * (double)z[r] + (double)tail[r]);
+    }
+    total += sum_doubles(L, n);
+    if (!loss->D) continue;
+    float *restrict D = loss->D + begin;
+    for (int64_t r = 0; r < n; r++) D[r] = (formula_sigmoid(z[r]) - target[r]) * (float)((double)w[r] * per_weight);
+  }
+  return total;
+}
+
+/* One row's L from its maximum m, log sum exp(z - m), target logit and (with smoothing) mean logit: with targets q,
  * L = log sum exp(z) - sum q z = log(sum) + (1 - s) (m - z_y) + s (m - mean z), every term >= 0. */
-static inline double softmax_row_loss(float m, double sum, float z_y, double mean, double s) {
-  double L = log(sum) + (1.0 - s) * ((double)m - (double)z_y);
+static inline double softmax_row_loss(float m, double log_sum, float z_y, double mean, double s) {
+  double L = log_sum + (1.0 - s) * ((double)m - (double)z_y);
   if (s > 0) L += s * ((double)m - mean);
   return L;
 }
 
-/* `count` <= SIDE rows of n <= NARROW; p (n, SIDE) receives exp(z - max), transposed. Rows beyond count repeat the
- * last.
- */
-static inline void softmax_side(const float *z, int64_t count, int64_t n, float (*restrict p)[SIDE],
-                                float *restrict max, float *restrict sum) {
+/* `count` <= SIDE rows side by side. Rows beyond count repeat the last. */
+struct side {
+  float p[NARROW][SIDE]; /* (n, SIDE) exp(z - max), transposed */
+  float max[SIDE], sum[SIDE], z_y[SIDE];
+};
+
+static inline void softmax_side(const float *z, int64_t count, int64_t n, const float *restrict label,
+                                struct side *restrict s) {
   for (int64_t r = 0; r < SIDE; r++) {
     const float *row = z + (r < count ? r : count - 1) * n;
-    for (int64_t k = 0; k < n; k++) p[k][r] = row[k];
+    for (int64_t k = 0; k < n; k++) s->p[k][r] = row[k];
   }
-  for (int r = 0; r < SIDE; r++) max[r] = p[0][r];
+  for (int r = 0; r < SIDE; r++) s->max[r] = s->z_y[r] = s->p[0][r];
   for (int64_t k = 1; k < n; k++)
-    for (int r = 0; r < SIDE; r++) max[r] = p[k][r] > max[r] ? p[k][r] : max[r];
-  for (int r = 0; r < SIDE; r++) sum[r] = 0;
+    for (int r = 0; r < SIDE; r++) {
+      s->max[r] = s->p[k][r] > s->max[r] ? s->p[k][r] : s->max[r];
+      s->z_y[r] = label[r] == (float)k ? s->p[k][r] : s->z_y[r];
+    }
+  for (int r = 0; r < SIDE; r++) s->sum[r] = 0;
   for (int64_t k = 0; k < n; k++)
     for (int r = 0; r < SIDE; r++) {
-      p[k][r] = formula_exp(p[k][r] - max[r]);
-      sum[r] += p[k][r];
+      s->p[k][r] = formula_exp(s->p[k][r] - s->max[r]);
+      s->sum[r] += s->p[k][r];
     }
 }
 
@@ -88,32 +99,32 @@ static inline float softmax_slope(float e, float inverse, bool target, float hit
 
 static double softmax_loss_narrow(const struct kernel_loss *loss) {
   const int64_t n = loss->n;
-  const float s = loss->label_smoothing;
-  const float miss = s / (float)n, hit = 1.0f - s + miss;
+  const float s = loss->label_smoothing, miss = s / (float)n, hit = 1.0f - s + miss;
   double total = 0;
-  float p[NARROW][SIDE], max[SIDE], sum[SIDE];
+  struct side side;
   for (int64_t begin = 0; begin < loss->rows; begin += SIDE) {
     const int64_t count = loss->rows - begin < SIDE ? loss->rows - begin : SIDE;
-    const float *z = loss->A + begin * n, *y = loss->y + begin, *w = loss->w + begin;
-    softmax_side(z, count, n, p, max, sum);
+    const float *z = loss->A + begin * n;
+    float label[SIDE] = {0}, w[SIDE] = {0}, log_sum[SIDE];
+    memcpy(label, loss->y + begin, (size_t)count * sizeof *label);
+    memcpy(w, loss->w + begin, (size_t)count * sizeof *w);
+    softmax_side(z, count, n, label, &side);
+    for (int r = 0; r < SIDE; r++) log_sum[r] = formula_log(side.sum[r]);
     for (int64_t r = 0; r < count; r++) {
-      float z_y = 0;
-      for (int64_t k = 0; k < n; k++) z_y = (float)k == y[r] ? z[r * n + k] : z_y;
       const double mean = s > 0 ? kernel_sum(z + r * n, n) / (double)n : 0;
-      total += (double)w[r] * softmax_row_loss(max[r], (double)sum[r], z_y, mean, (double)s);
+      total += (double)w[r] * softmax_row_loss(side.max[r], (double)log_sum[r], side.z_y[r], mean, (double)s);
     }
     if (!loss->D) continue;
-    float f[SIDE], inverse[SIDE], label[SIDE];
-    for (int64_t r = 0; r < SIDE; r++) {
-      f[r] = r < count ? (float)((double)w[r] * loss->per_weight) : 0;
-      label[r] = r < count ? y[r] : 0;
-      inverse[r] = 1.0f / sum[r];
+    float f[SIDE], inverse[SIDE];
+    for (int r = 0; r < SIDE; r++) {
+      f[r] = (float)((double)w[r] * loss->per_weight);
+      inverse[r] = 1.0f / side.sum[r];
     }
     for (int64_t k = 0; k < n; k++)
       for (int r = 0; r < SIDE; r++)
-        p[k][r] = softmax_slope(p[k][r], inverse[r], label[r] == (float)k, hit, miss, f[r]);
+        side.p[k][r] = softmax_slope(side.p[k][r], inverse[r], label[r] == (float)k, hit, miss, f[r]);
     for (int64_t r = 0; r < count; r++)
-      for (int64_t k = 0; k < n; k++) loss->D[(begin + r) * n + k] = p[k][r];
+      for (int64_t k = 0; k < n; k++) loss->D[(begin + r) * n + k] = side.p[k][r];
   }
   return total;
 }
@@ -130,7 +141,7 @@ static double softmax_loss_wide(const struct kernel_loss *loss) {
     const double sum = row_sum_exp(z, max, D, n);
     const int64_t label = loss->y[r] >= 0 && loss->y[r] < (float)n ? (int64_t)loss->y[r] : 0;
     const double mean = s > 0 ? kernel_sum(z, n) / (double)n : 0;
-    total += (double)loss->w[r] * softmax_row_loss(max, sum, z[label], mean, (double)s);
+    total += (double)loss->w[r] * softmax_row_loss(max, log(sum), z[label], mean, (double)s);
     if (!D) continue;
     const float f = (float)((double)loss->w[r] * loss->per_weight), inverse = (float)(1.0 / sum);
     const float e = D[label];
@@ -163,12 +174,13 @@ static double kernel_loss_squared(const struct kernel_loss *loss) {
 
 static void kernel_softmax(const float *z, float *a, int64_t rows, int64_t n) {
   if (n <= NARROW) {
-    float p[NARROW][SIDE], max[SIDE], sum[SIDE];
+    const float label[SIDE] = {0};
+    struct side side;
     for (int64_t begin = 0; begin < rows; begin += SIDE) {
       const int64_t count = rows - begin < SIDE ? rows - begin : SIDE;
-      softmax_side(z + begin * n, count, n, p, max, sum);
+      softmax_side(z + begin * n, count, n, label, &side);
       for (int64_t r = 0; r < count; r++)
-        for (int64_t k = 0; k < n; k++) a[(begin + r) * n + k] = p[k][r] / sum[r];
+        for (int64_t k = 0; k < n; k++) a[(begin + r) * n + k] = side.p[k][r] / side.sum[r];
     }
     return;
   }

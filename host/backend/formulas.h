@@ -123,7 +123,7 @@ FORMULA float formula_log1p(float e) {
   return p * (s2 * s) + 2.0f * s;
 }
 
-/* log(x) for normal x > 0, within 1.5 u of max(|log x|, 1/2): x = 2^n m with 2/3 <= m < 4/3, log m as above. */
+/* log(x) for normal x > 0, within 1.8 u of max(|log x|, 1/2): x = 2^n m with 2/3 <= m < 4/3, log m as above. */
 FORMULA float formula_log(float x) {
   const uint32_t scale = (formula_bits(x) - 0x3f2aaaabu) & 0xff800000u;
   const float m = formula_from_bits(formula_bits(x) - scale), n = (float)((int32_t)scale / (1 << 23));

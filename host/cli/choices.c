@@ -19,7 +19,7 @@ int fail(const char *command, int code, const char *format, ...) {
   return code;
 }
 
-int fail_status(const char *command, descent_status status) {
+static int exit_of(descent_status status) {
   static const int codes[] = {
       [DESCENT_OK] = EXIT_DONE,
       [DESCENT_ERROR_MEMORY] = EXIT_RUN,
@@ -33,8 +33,12 @@ int fail_status(const char *command, descent_status status) {
       [DESCENT_ERROR_DIVERGED] = EXIT_DIVERGED,
       [DESCENT_ERROR_INTERNAL] = EXIT_RUN,
   };
+  return codes[status];
+}
+
+int fail_status(const char *command, descent_status status) {
   const char *text = descent_last_error();
-  return fail(command, codes[status], "%s", *text ? text : descent_status_text(status));
+  return fail(command, exit_of(status), "%s", *text ? text : descent_status_text(status));
 }
 
 #define AT(member) offsetof(struct device_choice, member)
@@ -49,7 +53,8 @@ const struct setting device_options[] = {
 
 int device_choice_open(const char *command, const struct device_choice *choice, descent_device **device) {
   descent_status status = descent_device_open(choice->device, (int)choice->threads, device);
-  return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
+  if (status == DESCENT_OK) return EXIT_DONE;
+  return fail(command, exit_of(status), "--device '%s': %s", choice->device, descent_last_error());
 }
 
 #define AT(member) offsetof(struct data_choice, member)

@@ -90,6 +90,14 @@ static int read_like_network(struct training *t) {
   return code;
 }
 
+/* Do the options fit together, and the device? Asked of a trainer for single rows, before anything is said. */
+static int try_options(struct training *t) {
+  descent_trainer *trainer = NULL;
+  descent_status status = descent_trainer_create(t->network, t->device, &t->values.training.train, 1, &trainer);
+  descent_trainer_free(trainer);
+  return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
+}
+
 static int prepare(struct training *t) {
   int code = read_data(t);
   if (code == EXIT_DONE) code = create_network(t);
@@ -99,6 +107,7 @@ static int prepare(struct training *t) {
   if (!t->class_weights) return fail(command, EXIT_RUN, "out of memory");
   code = train_class_weights(&t->values, t->data, t->class_weights, &t->values.training.train);
   if (code == EXIT_DONE) code = device_choice_open(command, &t->values.device, &t->device);
+  if (code == EXIT_DONE) code = try_options(t);
   if (code != EXIT_DONE || !t->values.log) return code;
   t->log = fopen(t->values.log, "w");
   return t->log ? EXIT_DONE : fail(command, EXIT_RUN, "%s: cannot write: %s", t->values.log, strerror(errno));

@@ -146,16 +146,21 @@ done:
 
 descent_status descent_trainer_sync(descent_trainer *trainer) {
   const struct program *program = &trainer->program;
-  descent_network *network = trainer->network;
+  const struct plan *plan = program->plan;
   int64_t position;
+  int layer = 1;
   descent_status status;
-  TRY(diverge_find(program, program->at.parameters, 0, network->n_parameters, &position));
-  if (position >= 0)
-    TRY(status_set(DESCENT_ERROR_DIVERGED,
-                   "training diverged: the update of step %lld took a weight beyond float32; try a learning rate below "
-                   "%g or clip_norm",
-                   (long long)trainer->steps, trainer->learning_rate));
-  TRY(program_read(program, program->at.parameters, 0, network->n_parameters, PLAN_F32, network->parameters));
+  TRY(diverge_find(program, program->at.parameters, 0, trainer->network->n_parameters, &position));
+  if (position >= 0) {
+    while (layer < plan->layers && plan->segments[layer - 1].end <= position) layer++;
+    TRY(status_set(
+        DESCENT_ERROR_DIVERGED,
+        "training diverged at step %lld: its update took layer %d's weights beyond float32; likely cause: the "
+        "learning rate %g is too high; try %g, clip_norm 1 or a warm-up",
+        (long long)trainer->steps, layer, trainer->learning_rate, trainer->learning_rate / 10));
+  }
+  TRY(program_read(program, program->at.parameters, 0, trainer->network->n_parameters, PLAN_F32,
+                   trainer->network->parameters));
 done:
   return status;
 }

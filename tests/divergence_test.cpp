@@ -1,0 +1,167 @@
+/* When numbers stop being finite: training ends at that step, names step, layer and likely cause, and the last good
+ * weights stay. */
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "training.h"
+
+namespace {
+
+const char *const devices[] = {"reference", "cpu"};
+
+bool all_finite(const std::vector<float> &values) {
+  for (float value : values)
+    if (!std::isfinite(value)) return false;
+  return true;
+}
+
+bool says(const char *part) { return std::string(descent_last_error()).find(part) != std::string::npos; }
+
+TEST(Divergence, FitNamesStepLayerAndCauseAndKeepsFiniteWeights) {
+  Rows tame = make_rows(64, 4, 1, 0, 1), wild = tame;
+  for (float &x : wild.X) x *= 1e15F;
+  const struct {
+    const char *name;
+    const Rows *rows;
+    double learning_rate;
+    std::vector<const char *> parts;
+  } cases[] = {
+      {"rate", &tame, 1e12, {"at step ", "(epoch ", "layer ", "learning rate 1e+12 is too high", "try 1e+11"}},
+      {"inputs", &wild, 0.1, {"at step ", "(epoch 1)", "layer ", "inputs of up to ", "are not normalised"}},
+  };
+  const Device device = open_device("cpu");
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.name);
+    const Dataset data = c.rows->dataset();
+    const Network network = make_network({4, 8, 8, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    options.optimizer = DESCENT_OPTIMIZER_GD;
+    options.learning_rate = c.learning_rate;
+    options.epochs = 20;
+    descent_fit_result untouched{};
+    untouched.steps = -7;
+    ASSERT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, &untouched),
+              DESCENT_ERROR_DIVERGED);
+    EXPECT_EQ(untouched.steps, -7);
+    for (const char *part : c.parts) EXPECT_TRUE(says(part)) << part << " is missing in: " << descent_last_error();
+    EXPECT_TRUE(all_finite(parameters_of(network)));
+  }
+}
+
+TEST(Divergence, StepLeavesTheWeightsOfBeforeAndCanGoOn) {
+  const Rows rows = make_rows(16, 4, 1, 2, 2);
+  for (const char *name : devices) {
+    SCOPED_TRACE(name);
+    const Device device = open_device(name);
+    const Network network = make_network({4, 6, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+    const Network twin = make_network({4, 6, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_trainer *made[2] = {nullptr, nullptr};
+    ASSERT_EQ(descent_trainer_create(network.get(), device.get(), &options, 16, &made[0]), DESCENT_OK);
+    const Trainer trainer{made[0], descent_trainer_free};
+    ASSERT_EQ(descent_trainer_create(twin.get(), device.get(), &options, 16, &made[1]), DESCENT_OK);
+    const Trainer undisturbed{made[1], descent_trainer_free};
+    const auto step = [&](const Trainer &which, const std::vector<float> &X) {
+      return descent_trainer_step(which.get(), X.data(), rows.y.data(), nullptr, 16, nullptr);
+    };
+    ASSERT_EQ(step(trainer, rows.X), DESCENT_OK);
+    ASSERT_EQ(step(undisturbed, rows.X), DESCENT_OK);
+    for (float bad : {NAN, INFINITY}) {
+      std::vector<float> X = rows.X;
+      X[4 * 7 + 2] = bad;
+      EXPECT_EQ(step(trainer, X), DESCENT_ERROR_DIVERGED);
+      EXPECT_TRUE(says("at step 2") && says("input column 2 is not finite")) << descent_last_error();
+    }
+    for (int i = 0; i < 3; i++) {
+      ASSERT_EQ(step(trainer, rows.X), DESCENT_OK);
+      ASSERT_EQ(step(undisturbed, rows.X), DESCENT_OK);
+    }
+    ASSERT_EQ(descent_trainer_sync(trainer.get()), DESCENT_OK);
+    ASSERT_EQ(descent_trainer_sync(undisturbed.get()), DESCENT_OK);
+    EXPECT_EQ(parameters_of(network), parameters_of(twin)); /* moments and step count stayed too */
+  }
+}
+
+TEST(Divergence, NamesTheFirstBadLayerForwardAndTheLastBackward) {
+  const Rows rows = make_rows(8, 4, 1, 0, 3);
+  const struct {
+    const char *name;
+    double W[3]; /* every weight of the layer */
+    const char *expected;
+  } cases[] = {
+      {"layer 2 overflows", {1, 3e38, 1}, "layer 2's activations are not finite"},
+      {"layer 3 overflows", {1e15, 1e15, 1e15}, "layer 3's activations are not finite"},
+      {"the loss overflows", {1e10, 1e10, 1e10}, "is not finite"},
+  };
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.name);
+    const Device device = open_device("cpu");
+    const Network network = make_network({4, 6, 6, 1}, DESCENT_ACTIVATION_IDENTITY, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+    for (int32_t l = 1; l <= 3; l++) {
+      const std::vector<float> W(36, static_cast<float>(c.W[l - 1]));
+      ASSERT_EQ(descent_network_set_layer(network.get(), l, W.data(), nullptr), DESCENT_OK) << descent_last_error();
+    }
+    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_trainer *made = nullptr;
+    ASSERT_EQ(descent_trainer_create(network.get(), device.get(), &options, 8, &made), DESCENT_OK);
+    const Trainer trainer{made, descent_trainer_free};
+    EXPECT_EQ(descent_trainer_step(made, rows.X.data(), rows.y.data(), nullptr, 8, nullptr), DESCENT_ERROR_DIVERGED);
+    EXPECT_TRUE(says(c.expected)) << descent_last_error();
+    EXPECT_TRUE(says("no update has happened yet")) << descent_last_error();
+  }
+}
+
+/* One step whose update alone leaves float32: nothing but the weights shows it. */
+TEST(Divergence, AnUpdateBeyondFloat32IsNotASuccess) {
+  const Rows rows = make_rows(8, 2, 1, 0, 4);
+  const Dataset data = rows.dataset();
+  const Device device = open_device("cpu");
+  const Network network = make_network({2, 1}, DESCENT_ACTIVATION_IDENTITY, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  ASSERT_EQ(descent_network_set_layer(network.get(), 1, std::vector<float>{1e3F, 1e3F}.data(), nullptr), DESCENT_OK);
+  const std::vector<float> before = parameters_of(network);
+  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  options.optimizer = DESCENT_OPTIMIZER_GD;
+  options.learning_rate = 3e38;
+  options.epochs = 1;
+  EXPECT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, nullptr), DESCENT_ERROR_DIVERGED);
+  EXPECT_TRUE(says("at step 1") && says("layer 1's weights")) << descent_last_error();
+  EXPECT_TRUE(says("initial weights are kept")) << descent_last_error();
+  EXPECT_EQ(parameters_of(network), before);
+}
+
+TEST(Divergence, KeepsTheBestEpochWhereThereWasOne) {
+  const Rows rows = make_rows(64, 4, 1, 0, 5);
+  const Dataset data = rows.dataset();
+  const Device device = open_device("cpu");
+  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  options.optimizer = DESCENT_OPTIMIZER_GD;
+  options.learning_rate = 2e17; /* over 1e18 steps of warm-up: 0.2, 0.4, ... until it is too much */
+  options.warmup_steps = INT64_C(1000000000000000000);
+  options.batch_size = 0;
+  options.epochs = 50;
+  std::vector<std::vector<float>> after;
+  int64_t best = 0;
+  struct Seen {
+    const Network *network;
+    std::vector<std::vector<float>> *after;
+    int64_t *best;
+  };
+  const Network network = make_network({4, 8, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  Seen seen{&network, &after, &best};
+  options.user = &seen;
+  options.on_epoch = [](void *user, const descent_epoch_info *info) {
+    auto *s = static_cast<Seen *>(user);
+    if (info->best) *s->best = info->epoch;
+    s->after->push_back(parameters_of(*s->network));
+    return 0;
+  };
+  ASSERT_EQ(descent_fit(network.get(), device.get(), data.get(), data.get(), &options, nullptr),
+            DESCENT_ERROR_DIVERGED);
+  ASSERT_GT(best, 0);
+  ASSERT_GT(after.size(), static_cast<size_t>(best)) << "it diverged right after the best epoch";
+  EXPECT_EQ(parameters_of(network), after[static_cast<size_t>(best) - 1]);
+  EXPECT_TRUE(says(("the weights of epoch " + std::to_string(best) + " are kept").c_str())) << descent_last_error();
+}
+
+}  // namespace

@@ -71,8 +71,8 @@ struct dense {
   float kept;                    /* 1 - p of the layer below, which turns its A back into g(z) */
 };
 
-static struct kernel_dropout dropout_of(const struct backend_program *program, int layer, const struct plan_step *step,
-                                        double p) {
+struct kernel_dropout cpu_dropout(const struct backend_program *program, int layer, const struct plan_step *step,
+                                  double p) {
   return (struct kernel_dropout){
       .seed = program->plan->seed,
       .step = (uint64_t)step->number,
@@ -160,7 +160,7 @@ static struct dense forward_prepare(const struct backend_program *program, const
 
 void cpu_dense_forward(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   struct dense d = forward_prepare(program, op, step->rows);
-  d.dropout = dropout_of(program, op->layer, step, op->forward.dropout);
+  d.dropout = cpu_dropout(program, op->layer, step, op->forward.dropout);
   pool_run(program->device->pool, forward_tile, &d, d.tiling.count);
 }
 
@@ -209,7 +209,7 @@ static struct dense input_prepare(const struct backend_program *program, const s
 
 void cpu_dense_backward_input(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   struct dense d = input_prepare(program, op, step->rows);
-  d.dropout = dropout_of(program, op->layer - 1, step, op->input.dropout);
+  d.dropout = cpu_dropout(program, op->layer - 1, step, op->input.dropout);
   d.kept = (float)(1 - op->input.dropout);
   pool_run(program->device->pool, input_tile, &d, d.tiling.count);
 }

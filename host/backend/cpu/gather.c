@@ -43,7 +43,7 @@ static void find_rows(const struct gather *g, int64_t begin, int64_t count, int6
 
 static void copy_row(const struct gather *g, const float *from, const float *shift, const float *scale, float *to,
                      int64_t n) {
-  if (shift && scale)
+  if (shift || scale)
     g->kernels->normalise(from, shift, scale, to, n);
   else
     memcpy(to, from, (size_t)n * sizeof *to);

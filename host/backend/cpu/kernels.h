@@ -17,7 +17,7 @@ struct kernel_dropout {
 /* The update rules with everything that is constant over a step rounded to float. */
 struct kernel_update {
   descent_optimizer optimizer;
-  bool nesterov, momentum_on;
+  bool nesterov;
   float clip, l2, rate, decay; /* decay = 1 - rate * weight_decay */
   float momentum, rho, rho_rest, beta1, beta1_rest, beta2, beta2_rest, epsilon;
   float adam_rate, adam_root; /* rate / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
@@ -45,7 +45,7 @@ struct kernels {
 
   /* rows[j] = permutation_index(order, first + j). */
   void (*permute)(const struct permutation *order, int64_t first, int64_t *rows, int64_t n);
-  /* out[j] = (x[j] - shift[j]) * scale[j]. */
+  /* out[j] = (x[j] - shift[j]) * scale[j]; shift and scale may be NULL, for 0 and 1. */
   void (*normalise)(const float *x, const float *shift, const float *scale, float *out, int64_t n);
   /* out[j] += sum over rows of D[r * stride + j], j < n. */
   void (*column_sums)(const float *D, int64_t rows, int64_t stride, float *out, int64_t n);
@@ -58,7 +58,7 @@ struct kernels {
   double (*sum_squares_about)(const float *x, double centre, int64_t n);
   double (*sum_squared_differences)(const float *x, const float *y, int64_t n);
 
-  /* One step of the rule; moments that the rule does not use may be NULL. */
+  /* One step of the rule; moments that it does not keep are NULL. */
   void (*update)(const struct kernel_update *rule, float *w, const float *gradient, float *moment1, float *moment2,
                  int64_t n);
 
@@ -69,7 +69,7 @@ struct kernels {
 
   void (*sigmoid)(const float *z, float *a, int64_t n);
   void (*softmax)(const float *z, float *a, int64_t rows, int64_t n);
-  /* out[j] = a[j] / scale[j] + shift[j]. */
+  /* out[j] = a[j] / scale[j] + shift[j]; shift and scale may be NULL, for 0 and 1. */
   void (*denormalise)(const float *a, const float *shift, const float *scale, float *out, int64_t n);
 };
 

@@ -248,12 +248,12 @@ static void kernel_permute(const struct permutation *order, int64_t first, int64
 
 static void kernel_normalise(const float *restrict x, const float *restrict shift, const float *restrict scale,
                              float *restrict out, int64_t n) {
-  for (int64_t j = 0; j < n; j++) out[j] = (x[j] - shift[j]) * scale[j];
+  for (int64_t j = 0; j < n; j++) out[j] = (x[j] - (shift ? shift[j] : 0.0f)) * (scale ? scale[j] : 1.0f);
 }
 
 static void kernel_denormalise(const float *restrict a, const float *restrict shift, const float *restrict scale,
                                float *restrict out, int64_t n) {
-  for (int64_t j = 0; j < n; j++) out[j] = a[j] / scale[j] + shift[j];
+  for (int64_t j = 0; j < n; j++) out[j] = a[j] / (scale ? scale[j] : 1.0f) + (shift ? shift[j] : 0.0f);
 }
 
 /* ---- update: Polyak 1964, Nesterov 1983, Hinton 2012, Kingma and Ba 2015, Loshchilov and Hutter 2019 ----------------
@@ -324,13 +324,13 @@ static void kernel_update(const struct kernel_update *u, float *w, const float *
   switch (u->optimizer) {
     case DESCENT_OPTIMIZER_GD: update_gd(u, w, gradient, n); break;
     case DESCENT_OPTIMIZER_SGD:
-      if (u->momentum_on)
+      if (moment1)
         update_momentum(u, w, gradient, moment1, n);
       else
         update_gd(u, w, gradient, n);
       break;
     case DESCENT_OPTIMIZER_RMSPROP:
-      if (u->momentum_on)
+      if (moment1)
         update_rmsprop_momentum(u, w, gradient, moment1, moment2, n);
       else
         update_rmsprop(u, w, gradient, moment2, n);

@@ -59,7 +59,6 @@ static struct kernel_update update_rule(const struct plan_update *o, const struc
   return (struct kernel_update){
       .optimizer = o->optimizer,
       .nesterov = o->nesterov,
-      .momentum_on = o->momentum > 0,
       .clip = (float)clip,
       .l2 = (float)o->l2,
       .rate = (float)rate,
@@ -145,16 +144,18 @@ void cpu_update(struct backend_program *program, const struct plan_op *op, const
 /* ---- statistics: once per epoch, on the calling thread --------------------------------------------------------------
  */
 
-/* Marks the units of one row whose |g'| is not below 1e-6. */
-static void mark_alive(const struct backend_program *program, const struct plan_statistics *o, int64_t at) {
+/* Marks the units of the row at `at` whose |g'| is not below 1e-6; what dropout removed says nothing of its unit. */
+static void mark_alive(const struct backend_program *program, const struct plan_statistics *o,
+                       const struct kernel_dropout *dropout, int64_t at) {
   enum { SPAN = 256 };
-  float slope[SPAN];
+  const struct kernels *kernels = program->device->kernels;
   const float *A = cpu_floats(program, o->A) + at, *Z = cpu_floats(program, o->Z);
+  float slope[SPAN];
   for (int64_t begin = 0; begin < o->n; begin += SPAN) {
     const int64_t left = o->n - begin, n = left < SPAN ? left : SPAN;
     for (int64_t j = 0; j < n; j++) slope[j] = 1;
-    program->device->kernels->backward(o->activation, A + begin, Z ? Z + at + begin : NULL, (float)(1 - o->dropout),
-                                       slope, n);
+    kernels->backward(o->activation, A + begin, Z ? Z + at + begin : NULL, (float)(1 - o->dropout), slope, n);
+    if (dropout->threshold) kernels->dropout(dropout, at + begin, slope, n);
     for (int64_t j = 0; j < n; j++) program->alive[begin + j] |= !(fabsf(slope[j]) < 1e-6f);
   }
 }
@@ -165,8 +166,10 @@ void cpu_statistics(struct backend_program *program, const struct plan_op *op, c
   const float *A = cpu_floats(program, o->A);
   const int64_t n = step->rows * o->n;
   const double mean = kernels->sum(A, n) / (double)n;
+  struct kernel_dropout dropout = cpu_dropout(program, op->layer, step, o->dropout);
+  dropout.factor = 1;
   memset(program->alive, 0, (size_t)o->n);
-  for (int64_t r = 0; r < step->rows; r++) mark_alive(program, o, r * o->n);
+  for (int64_t r = 0; r < step->rows; r++) mark_alive(program, o, &dropout, r * o->n);
   int64_t dead = 0;
   for (int64_t j = 0; j < o->n; j++) dead += !program->alive[j];
   double *layer = cpu_doubles(program, o->layer_statistics) + (op->layer - 1) * LAYER_SLOTS;

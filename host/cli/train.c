@@ -93,7 +93,9 @@ static int read_like_network(struct training *t) {
 /* Do the options fit together, and the device? Asked of a trainer for single rows, before anything is said. */
 static int try_options(struct training *t) {
   descent_trainer *trainer = NULL;
-  descent_status status = descent_trainer_create(t->network, t->device, &t->values.training.train, 1, &trainer);
+  descent_train_options options = t->values.training.train;
+  options.schedule = DESCENT_SCHEDULE_CONSTANT; /* the others are for whole trainings; training_choice_resolve read it */
+  descent_status status = descent_trainer_create(t->network, t->device, &options, 1, &trainer);
   descent_trainer_free(trainer);
   return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
 }

@@ -1,0 +1,167 @@
+/* Running the real command in a folder of its own: what the tests of the command share. */
+#ifndef DESCENT_TESTS_COMMAND_H
+#define DESCENT_TESTS_COMMAND_H
+
+#include <cjson/cJSON.h>
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+struct Result {
+  int code; /* 128 + n when signal n killed it */
+  std::string out, err;
+};
+
+inline std::string read_file(const std::string &path) {
+  std::ifstream stream(path, std::ios::binary);
+  std::ostringstream text;
+  text << stream.rdbuf();
+  return text.str();
+}
+
+inline void write_file(const std::string &path, const std::string &text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+inline int exit_code(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
+
+/* A folder that lasts as long as the object; the command runs in it, so that file names in messages are short. */
+class Folder {
+ public:
+  Folder() {
+    char name[] = "/tmp/descent_command_XXXXXX";
+    path_ = mkdtemp(name);
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  Folder(const Folder &) = delete;
+  Folder &operator=(const Folder &) = delete;
+
+  std::string operator/(const std::string &name) const { return path_ + "/" + name; }
+  void write(const std::string &name, const std::string &text) const { write_file(*this / name, text); }
+  std::string read(const std::string &name) const { return read_file(*this / name); }
+  bool has(const std::string &name) const { return std::filesystem::exists(*this / name); }
+  std::vector<std::string> list() const {
+    std::vector<std::string> names;
+    for (const auto &entry : std::filesystem::directory_iterator(path_)) names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  /* In the child: becomes the command. */
+  [[noreturn]] void execute(const std::vector<std::string> &arguments) const {
+    std::vector<char *> argv{const_cast<char *>("descent")};
+    for (const std::string &argument : arguments) argv.push_back(const_cast<char *>(argument.c_str()));
+    argv.push_back(nullptr);
+    if (chdir(path_.c_str()) == 0) execv(DESCENT_COMMAND, argv.data());
+    _exit(127);
+  }
+
+  /* Starts the command; its standard output goes to `out` ("" closes it), its standard error to .err. */
+  pid_t start(const std::vector<std::string> &arguments, const std::string &out) const {
+    pid_t child = fork();
+    if (child != 0) return child;
+    int flags = O_WRONLY | O_CREAT | O_TRUNC;
+    int err = open((*this / ".err").c_str(), flags, 0600);
+    dup2(err, STDERR_FILENO);
+    if (out.empty()) {
+      close(STDOUT_FILENO);
+    } else {
+      int descriptor = open(out.c_str(), flags, 0600);
+      dup2(descriptor, STDOUT_FILENO);
+    }
+    execute(arguments);
+  }
+
+  Result run(const std::vector<std::string> &arguments) const { return run_to(arguments, *this / ".out"); }
+  Result run_to(const std::vector<std::string> &arguments, const std::string &out) const {
+    int status = 0;
+    waitpid(start(arguments, out), &status, 0);
+    Result result{exit_code(status), out == *this / ".out" ? read(".out") : "", read(".err")};
+    std::filesystem::remove(*this / ".out");
+    std::filesystem::remove(*this / ".err");
+    return result;
+  }
+
+ private:
+  std::string path_;
+};
+
+/* Data that a small network learns in a few epochs: `rows` rows of two columns and what they add up to. Kinds: "binary"
+ * (yes, no), "classes" (low, middle, high), "regression". */
+inline std::string make_data(const std::string &kind, int rows) {
+  std::ostringstream text;
+  unsigned state = 12345;
+  auto next = [&state] { /* the constants of Numerical Recipes */
+                         state = state * 1664525U + 1013904223U;
+                         return static_cast<int>(state >> 24) / 8.0;
+  };
+  text << "width,height,answer\n";
+  for (int i = 0; i < rows; i++) {
+    double width = next(), height = next(), sum = width + height;
+    text << width << ',' << height << ',';
+    if (kind == "regression")
+      text << 3 * width - height + 0.5;
+    else if (kind == "classes")
+      text << (sum < 26 ? "low" : sum < 38 ? "middle" : "high");
+    else
+      text << (sum < 32 ? "no" : "yes");
+    text << '\n';
+  }
+  return text.str();
+}
+
+using Arguments = std::vector<std::string>;
+using Json = std::unique_ptr<cJSON, decltype(&cJSON_Delete)>;
+
+inline Arguments operator+(Arguments left, const Arguments &right) {
+  left.insert(left.end(), right.begin(), right.end());
+  return left;
+}
+
+inline Json parse(const std::string &text) { return Json(cJSON_Parse(text.c_str()), cJSON_Delete); }
+
+inline double number(const Json &json, const char *key) {
+  return cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(json.get(), key));
+}
+
+inline std::vector<std::string> lines(const std::string &text) {
+  std::vector<std::string> result;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) result.push_back(line);
+  return result;
+}
+
+inline void expect_one_line(const std::string &text) {
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+  EXPECT_TRUE(!text.empty() && text.back() == '\n') << text;
+}
+
+inline void expect_contains(const std::string &text, const std::string &part) {
+  EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' is not in: " << text;
+}
+
+inline const Arguments quick = {"train", "data.csv", "--target", "answer", "--hidden", "8", "--epochs", "5"};
+
+/* What runs after the training in one folder: a binary model and its data. */
+class Trained : public ::testing::Test {
+ protected:
+  void train(const std::string &kind, const Arguments &more = {}) {
+    folder.write("data.csv", make_data(kind, 60));
+    Result result = folder.run(quick + more);
+    ASSERT_EQ(result.code, 0) << result.err;
+  }
+  Folder folder;
+};
+
+#endif

@@ -1,0 +1,354 @@
+/* What the command does over a training and with the model of one: the same bytes again, the run log, numbers that
+ * agree, signals and terminals. */
+#include "command.h"
+
+#include <pty.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+
+#include <chrono>
+#include <cmath>
+#include <regex>
+#include <thread>
+
+namespace {
+
+/* ---- training -----------------------------------------------------------------------------------------------------
+ */
+
+TEST(Train, NamesTheColumnsThatNeverChange) {
+  Folder folder;
+  std::string text;
+  for (const std::string &line : lines(make_data("binary", 60))) text += (text.empty() ? "same," : "7,") + line + "\n";
+  folder.write("data.csv", text);
+  Result result = folder.run(quick);
+  EXPECT_EQ(result.code, 0);
+  expect_contains(result.err, "constant    1 column is the same in every training row: same\n");
+}
+
+TEST(Train, GivesTheSameBytesForTheSameCommand) {
+  Folder folder;
+  folder.write("data.csv", make_data("classes", 200));
+  const Arguments command = quick + Arguments{"--dropout", "0.2", "--quiet"};
+  ASSERT_EQ(folder.run(command + Arguments{"--out", "a"}).code, 0);
+  ASSERT_EQ(folder.run(command + Arguments{"--out", "b"}).code, 0);
+  ASSERT_EQ(folder.run(command + Arguments{"--out", "c", "--seed", "1"}).code, 0);
+  EXPECT_EQ(folder.read("a"), folder.read("b"));
+  EXPECT_NE(folder.read("a"), folder.read("c"));
+}
+
+TEST(Train, GivesTheSameBytesOnOneThreadAndOnTwo) {
+  Folder folder;
+  folder.write("data.csv", make_data("classes", 400));
+  const Arguments command = {"train", "data.csv", "--target", "answer",  "--hidden", "96,64", "--batch-size",
+                             "256",   "--epochs", "5",        "--quiet", "--device", "cpu"};
+  ASSERT_EQ(folder.run(command + Arguments{"--out", "one", "--threads", "1"}).code, 0);
+  ASSERT_EQ(folder.run(command + Arguments{"--out", "two", "--threads", "2"}).code, 0);
+  EXPECT_EQ(folder.read("one"), folder.read("two"));
+}
+
+TEST(Train, TakesItsOptionsFromAFileAndTheCommandLineWins) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  folder.write("run.json", R"({"target": "answer", "hidden": [8, 4], "lr": 0.01, "epochs": 3, "nesterov": false,
+                               "quiet": true, "activation": "tanh"})");
+  ASSERT_EQ(folder.run({"train", "data.csv", "--config", "run.json", "--epochs", "2", "--out", "a"}).code, 0);
+  ASSERT_EQ(folder
+                .run({"train", "data.csv", "--target", "answer", "--hidden", "8,4", "--lr", "0.01", "--epochs", "2",
+                      "--activation", "tanh", "--out", "b"})
+                .code,
+            0);
+  EXPECT_EQ(folder.read("a"), folder.read("b"));
+}
+
+TEST_F(Trained, KeepsAConfigurationThatMakesTheSameModelAgain) {
+  train("classes", {"--schedule", "cosine:1e-5", "--class-weight", "low=2", "--seed", "9007199254740993"});
+  Json info = parse(folder.run({"info", "model.safetensors", "--json"}).out);
+  cJSON *provenance = cJSON_GetObjectItemCaseSensitive(info.get(), "provenance");
+  cJSON *options = cJSON_GetObjectItemCaseSensitive(provenance, "options");
+  ASSERT_NE(options, nullptr);
+  char *text = cJSON_PrintUnformatted(options);
+  folder.write("again.json", text);
+  cJSON_free(text);
+  Result again = folder.run({"train", "data.csv", "--config", "again.json", "--out", "again"});
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(folder.read("again"), folder.read("model.safetensors"));
+}
+
+TEST(Train, SaysNothingButResultsWhenQuiet) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  Result result = folder.run(quick + Arguments{"--quiet"});
+  EXPECT_EQ(result.code, 0);
+  EXPECT_EQ(result.err, "");
+  expect_contains(result.out, "model saved to model.safetensors\n");
+}
+
+TEST(Train, TrainsOnAllRowsWhenThereAreTooFewToHoldAnyOut) {
+  Folder folder;
+  folder.write("data.csv", "a,answer\n1,x\n2,y\n");
+  Result result = folder.run(quick);
+  EXPECT_EQ(result.code, 0) << result.err;
+  expect_contains(result.err, "none to validate on");
+  EXPECT_EQ(folder.run(quick + Arguments{"--validation", "0.1"}).code, 3);
+}
+
+TEST(Train, MeasuresOnFilesOfTheirOwnWithColumnsInAnyOrder) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  std::string turned;
+  for (const std::string &line : lines(make_data("binary", 30))) {
+    size_t first = line.find(','), second = line.find(',', first + 1);
+    turned +=
+        line.substr(second + 1) + "," + line.substr(first + 1, second - first - 1) + "," + line.substr(0, first) + "\n";
+  }
+  folder.write("turned.csv", turned);
+  folder.write("straight.csv", make_data("binary", 30));
+  Result a =
+      folder.run(quick + Arguments{"--validation", "turned.csv", "--test", "turned.csv", "--out", "a", "--quiet"});
+  Result b =
+      folder.run(quick + Arguments{"--validation", "straight.csv", "--test", "straight.csv", "--out", "b", "--quiet"});
+  ASSERT_EQ(a.code, 0) << a.err;
+  ASSERT_EQ(b.code, 0) << b.err;
+  EXPECT_EQ(lines(a.out)[5], lines(b.out)[5]);
+  expect_contains(a.out, "test");
+}
+
+/* With a learning rate this large the loss overflows within a few steps. */
+TEST(Train, ExitsWith5WhenItDivergesAndSavesTheLastGoodWeights) {
+  Folder folder;
+  folder.write("data.csv", make_data("regression", 60));
+  Result result =
+      folder.run(quick + Arguments{"--optimizer", "gd", "--lr", "1e15", "--activation", "identity", "--quiet"});
+  EXPECT_EQ(result.code, 5);
+  expect_one_line(result.err);
+  expect_contains(result.err, "step");
+  expect_contains(result.err, "layer");
+  EXPECT_EQ(result.out, "last good weights saved to model.safetensors\n");
+  EXPECT_EQ(folder.run({"info", "model.safetensors"}).code, 0);
+}
+
+/* ---- the run log --------------------------------------------------------------------------------------------------
+ */
+
+TEST_F(Trained, LogsOneObjectPerEpochWithEveryKey) {
+  struct {
+    const char *kind;
+    std::vector<std::string> keys;
+  } const cases[] = {
+      {"binary", {"validation_loss", "validation_accuracy", "validation_auc", "validation_f1"}},
+      {"classes", {"validation_loss", "validation_accuracy", "validation_top_k_accuracy", "validation_f1"}},
+      {"regression", {"validation_loss", "validation_rmse", "validation_r2"}},
+  };
+  for (const auto &[kind, metrics] : cases) {
+    SCOPED_TRACE(kind);
+    train(kind, {"--log", "run.jsonl"});
+    std::vector<std::string> expected{"epoch", "step", "train_loss"}, log = lines(folder.read("run.jsonl"));
+    expected.insert(expected.end(), metrics.begin(), metrics.end());
+    for (const char *key : {"learning_rate", "rows_per_second", "seconds", "layers"}) expected.push_back(key);
+    ASSERT_EQ(log.size(), 5U);
+    for (size_t epoch = 1; epoch <= log.size(); epoch++) {
+      Json json = parse(log[epoch - 1]);
+      ASSERT_NE(json, nullptr);
+      std::vector<std::string> keys;
+      for (cJSON *item = json->child; item; item = item->next)
+        if (strcmp(item->string, "warning") != 0) keys.push_back(item->string);
+      EXPECT_EQ(keys, expected);
+      EXPECT_EQ(number(json, "epoch"), static_cast<double>(epoch));
+      cJSON *layers = cJSON_GetObjectItemCaseSensitive(json.get(), "layers");
+      EXPECT_EQ(cJSON_GetArraySize(layers), 2);
+      for (const char *key : {"gradient_norm", "update_ratio", "activation_mean", "activation_std", "dead_fraction"})
+        EXPECT_TRUE(cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(layers->child, key))) << key;
+    }
+  }
+}
+
+TEST_F(Trained, LogsAnUndefinedMeasureAsNull) {
+  folder.write("yes.csv", "width,height,answer\n20,20,yes\n30,30,yes\n");
+  train("binary", {"--validation", "yes.csv", "--log", "run.jsonl"});
+  Json json = parse(lines(folder.read("run.jsonl"))[0]);
+  EXPECT_TRUE(cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(json.get(), "validation_auc")));
+}
+
+TEST(Train, ExitsWith1WhenTheLogCannotBeWritten) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  Result result = folder.run(quick + Arguments{"--log", "/dev/full", "--quiet"});
+  EXPECT_EQ(result.code, 1);
+  expect_one_line(result.err);
+  expect_contains(result.err, "/dev/full");
+}
+
+/* ---- evaluation and prediction ------------------------------------------------------------------------------------
+ */
+
+TEST_F(Trained, EvaluatesToTheSameNumbersAsTrainingPrinted) {
+  folder.write("data.csv", make_data("binary", 60));
+  folder.write("test.csv", make_data("binary", 200));
+  Result trained = folder.run(quick + Arguments{"--test", "test.csv", "--validation", "0", "--quiet"});
+  Json json = parse(folder.run({"evaluate", "model.safetensors", "test.csv", "--json"}).out);
+  ASSERT_NE(json, nullptr);
+  EXPECT_EQ(number(json, "rows"), 200);
+  for (const char *key : {"loss", "accuracy", "auc"}) {
+    std::smatch match;
+    std::regex line(std::string(key) + " +[0-9.]+ +([0-9.]+)");
+    ASSERT_TRUE(std::regex_search(trained.out, match, line)) << trained.out;
+    EXPECT_LE(std::abs(number(json, key) - std::stod(match[1])), 0.00005 + 1e-9) << key; /* printed to 4 decimals */
+  }
+  cJSON *confusion = cJSON_GetObjectItemCaseSensitive(json.get(), "confusion");
+  int sum = 0;
+  for (int i = 0; i < 4; i++) sum += cJSON_GetArrayItem(cJSON_GetArrayItem(confusion, i / 2), i % 2)->valueint;
+  EXPECT_EQ(sum, 200);
+}
+
+TEST_F(Trained, PredictsByColumnNameWhateverTheOrder) {
+  train("classes");
+  folder.write("a.csv", "width,height\n1,30\n20,5\n");
+  folder.write("b.csv", "colour,height,width\n9,30,1\n9,5,20\n");
+  Result a = folder.run({"predict", "model.safetensors", "a.csv"}),
+         b = folder.run({"predict", "model.safetensors", "b.csv"});
+  EXPECT_EQ(a.code, 0) << a.err;
+  EXPECT_EQ(b.code, 0) << b.err;
+  EXPECT_EQ(a.out, b.out);
+  EXPECT_EQ(lines(a.out).size(), 3U);
+}
+
+TEST_F(Trained, QuotesClassNamesThatNeedIt) {
+  folder.write("data.csv", "a,answer\n1,\"x,\"\"1\"\"\"\n2,y\n3,y\n");
+  ASSERT_EQ(folder.run(quick).code, 0);
+  Result result = folder.run({"predict", "model.safetensors", "data.csv", "--out", "p.csv"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(result.out, "");
+  expect_contains(lines(folder.read("p.csv"))[0], "\"probability_x,\"\"1\"\"\"");
+}
+
+TEST_F(Trained, PredictionsCarryEveryBitOfTheirValues) {
+  train("regression");
+  std::vector<std::string> rows = lines(folder.run({"predict", "model.safetensors", "data.csv"}).out);
+  ASSERT_EQ(rows.size(), 61U);
+  EXPECT_EQ(rows[0], "prediction");
+  Json json = parse(folder.run({"evaluate", "model.safetensors", "data.csv", "--json"}).out);
+  std::vector<std::string> data = lines(folder.read("data.csv"));
+  double squares = 0;
+  for (size_t i = 1; i < rows.size(); i++) {
+    double residual = std::stod(rows[i]) - std::stod(data[i].substr(data[i].rfind(',') + 1));
+    squares += residual * residual;
+  }
+  /* The targets are multiples of 1/2, so only the arithmetic of the metric itself can differ. */
+  EXPECT_NEAR(std::sqrt(squares / 60), number(json, "rmse"), 1e-6 * number(json, "rmse"));
+}
+
+/* ---- streams, signals and terminals -------------------------------------------------------------------------------
+ */
+
+TEST_F(Trained, ExitsWith1WhenStandardOutputCannotBeWritten) {
+  train("binary");
+  const Arguments evaluate = {"evaluate", "model.safetensors", "data.csv"};
+  for (const char *out : {"", "/dev/full"}) {
+    Result result = folder.run_to(evaluate, out);
+    EXPECT_EQ(result.code, 1);
+    expect_one_line(result.err);
+    expect_contains(result.err, "standard output");
+  }
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  close(ends[0]); /* a reader that has gone, as of `| head` */
+  Result piped = folder.run_to(evaluate, "/dev/fd/" + std::to_string(ends[1]));
+  close(ends[1]);
+  EXPECT_EQ(piped.code, 1);
+  EXPECT_EQ(piped.err, "");
+}
+
+/* Waits until `file` has text in it. */
+bool wait_for_text(const Folder &folder, const std::string &file, const std::string &text) {
+  for (int i = 0; i < 1000; i++) {
+    if (folder.read(file).find(text) != std::string::npos) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
+}
+
+TEST(Train, SavesTheModelWhenASignalStopsIt) {
+  for (int number : {SIGINT, SIGTERM}) {
+    Folder folder;
+    folder.write("data.csv", make_data("binary", 200));
+    pid_t child = folder.start({"train", "data.csv", "--target", "answer", "--epochs", "100000000", "--log", "log"},
+                               folder / "out");
+    ASSERT_TRUE(wait_for_text(folder, "log", "\"epoch\":3,"));
+    kill(child, number);
+    int status = 0;
+    waitpid(child, &status, 0);
+    EXPECT_EQ(exit_code(status), 128 + number);
+    EXPECT_TRUE(WIFEXITED(status));
+    expect_contains(folder.read("out"), "stopped on request");
+    EXPECT_EQ(folder.run({"evaluate", "model.safetensors", "data.csv"}).code, 0);
+  }
+}
+
+/* One step here is some 1e11 operations in naive loops: it would take a minute to end by itself. */
+TEST(Train, LeavesAtOnceOnASecondSignal) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 8000));
+  pid_t child = folder.start({"train", "data.csv", "--target", "answer", "--hidden", "1500,1500", "--batch-size", "all",
+                              "--device", "reference", "--validation", "0"},
+                             folder / "out");
+  ASSERT_TRUE(wait_for_text(folder, ".err", "device"));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  int status = 0;
+  kill(child, SIGTERM);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_EQ(waitpid(child, &status, WNOHANG), 0);
+  kill(child, SIGTERM);
+  waitpid(child, &status, 0);
+  EXPECT_EQ(exit_code(status), 128 + SIGTERM);
+  EXPECT_FALSE(folder.has("model.safetensors"));
+}
+
+struct Window {
+  unsigned short columns;
+  const char *locale;
+};
+class Terminal : public ::testing::TestWithParam<Window> {};
+
+int columns(const std::string &text) {
+  return static_cast<int>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+}
+
+TEST_P(Terminal, ShowsOneLiveLineThatFitsTheWindow) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  winsize size{};
+  size.ws_row = 24;
+  size.ws_col = GetParam().columns;
+  int master = -1;
+  pid_t child = forkpty(&master, nullptr, nullptr, &size);
+  if (child == 0) {
+    setenv("TERM", "xterm", 1);
+    setenv("LC_ALL", GetParam().locale, 1);
+    folder.execute(quick + Arguments{"--epochs", "200"});
+  }
+  std::string text;
+  char buffer[4096];
+  for (ssize_t n; (n = read(master, buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<size_t>(n));
+  close(master);
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(exit_code(status), 0);
+
+  std::regex drawn("\r([^\r\n\x1b]*)\x1b\\[K");
+  std::string last;
+  for (auto match = std::sregex_iterator(text.begin(), text.end(), drawn); match != std::sregex_iterator(); ++match) {
+    last = (*match)[1];
+    EXPECT_LT(columns(last), GetParam().columns) << last;
+  }
+  expect_contains(last, "200/200");
+  if (GetParam().columns >= 20) expect_contains(last, "loss");
+  if (GetParam().columns >= 80) expect_contains(last, "rows/s");
+  EXPECT_EQ(text.find("epoch 200/200  loss"), std::string::npos) << "a plain line on a terminal";
+}
+INSTANTIATE_TEST_SUITE_P(Command, Terminal,
+                         ::testing::Values(Window{10, "C"}, Window{20, "C"}, Window{25, "C.UTF-8"}, Window{30, "C"},
+                                           Window{40, "C.UTF-8"}, Window{80, "C.UTF-8"}, Window{200, "C.UTF-8"}),
+                         [](const auto &one) { return "Columns" + std::to_string(one.param.columns); });
+
+}  // namespace

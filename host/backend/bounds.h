@@ -15,7 +15,8 @@ struct bounds_output {
   int buffer;
   int64_t offset, count; /* the elements that the op writes, for `rows` rows */
   double *exact;         /* (count) the witness's values */
-  double *bound;         /* (count) |candidate - exact| must not exceed this; derived, never negative */
+  double *bound; /* (count) |candidate - exact| must not exceed this; derived, never negative; infinite, no claim
+                  * at all, where a finite input may overflow float32 on the way */
 };
 
 struct bounds {

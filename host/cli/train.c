@@ -90,13 +90,9 @@ static int read_like_network(struct training *t) {
   return code;
 }
 
-/* Do the options fit together, and the device? Asked of a trainer for single rows, before anything is said. */
-static int try_options(struct training *t) {
-  descent_trainer *trainer = NULL;
-  descent_train_options options = t->values.training.train;
-  options.schedule = DESCENT_SCHEDULE_CONSTANT; /* the others are for whole trainings; training_choice_resolve read it */
-  descent_status status = descent_trainer_create(t->network, t->device, &options, 1, &trainer);
-  descent_trainer_free(trainer);
+/* Do the options fit together, and the device? Asked before anything is said. */
+static int check_options(const struct training *t) {
+  descent_status status = descent_train_options_check(&t->values.training.train, t->network, t->device);
   return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
 }
 
@@ -109,7 +105,7 @@ static int prepare(struct training *t) {
   if (!t->class_weights) return fail(command, EXIT_RUN, "out of memory");
   code = train_class_weights(&t->values, t->data, t->class_weights, &t->values.training.train);
   if (code == EXIT_DONE) code = device_choice_open(command, &t->values.device, &t->device);
-  if (code == EXIT_DONE) code = try_options(t);
+  if (code == EXIT_DONE) code = check_options(t);
   if (code != EXIT_DONE || !t->values.log) return code;
   t->log = fopen(t->values.log, "w");
   return t->log ? EXIT_DONE : fail(command, EXIT_RUN, "%s: cannot write: %s", t->values.log, strerror(errno));

@@ -5,6 +5,7 @@
 
 #include "core/status.h"
 #include "data/dataset.h"
+#include "train/check.h"
 
 descent_status program_read(const struct program *program, int buffer, int64_t offset, int64_t count,
                             enum plan_type type, void *data) {
@@ -36,6 +37,25 @@ done:
   return status;
 }
 
+static descent_status check_support(const descent_device *device, const struct plan *plan) {
+  for (int i = 0; i < plan->n_ops; i++) /* supports sets the reason */
+    if (!device->backend->supports(device->device, plan, &plan->ops[i])) return DESCENT_ERROR_UNSUPPORTED;
+  return DESCENT_OK;
+}
+
+descent_status descent_train_options_check(const descent_train_options *options, const descent_network *network,
+                                           const descent_device *device) {
+  struct plan *plan = NULL;
+  struct plan_handles handles;
+  descent_status status;
+  TRY(check_train_options(network, options));
+  TRY(plan_build(network, options, 1, &plan, &handles));
+  TRY(check_support(device, plan));
+done:
+  plan_free(plan);
+  return status;
+}
+
 descent_status program_create(const descent_network *network, descent_device *device,
                               const descent_train_options *options, int64_t batch, const float *class_weights,
                               struct program *program) {
@@ -43,11 +63,7 @@ descent_status program_create(const descent_network *network, descent_device *de
   struct program made = {.backend = device->backend};
   descent_status status;
   TRY(plan_build(network, options, batch, &made.plan, &made.at));
-  for (int i = 0; i < made.plan->n_ops; i++)
-    if (!made.backend->supports(device->device, made.plan, &made.plan->ops[i])) {
-      status = DESCENT_ERROR_UNSUPPORTED; /* supports has set the reason */
-      goto done;
-    }
+  TRY(check_support(device, made.plan));
   TRY(made.backend->compile(device->device, made.plan, &made.compiled));
   TRY(write_constant(&made, made.at.parameters, network->parameters, network->n_parameters));
   TRY(write_constant(&made, made.at.shift, network->shift, network->inputs));

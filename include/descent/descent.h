@@ -406,6 +406,11 @@ typedef struct descent_train_options {
         DESCENT_PRECISION_FP32, NULL, NULL, NULL                                                                    \
   }
 
+/* Whether the options lie in their ranges and fit the network, and the device can train so: ERROR_ARGUMENT names the
+ * option and its value, ERROR_UNSUPPORTED what the device lacks. Everything that trains checks the same by itself. */
+DESCENT_API descent_status descent_train_options_check(const descent_train_options *options,
+                                                       const descent_network *network, const descent_device *device);
+
 typedef enum descent_stop {
   DESCENT_STOP_EPOCHS,  /* all epochs done */
   DESCENT_STOP_EARLY,   /* patience ran out */

@@ -70,10 +70,12 @@ static bool warn_dead(const descent_network *network, const descent_layer_health
   return false;
 }
 
-static bool warn_vanishing(const descent_network *network, const descent_layer_health *health, char *text,
-                           size_t size) {
+/* A gradient that is nothing at all comes from dead units further up, which have their own warning: `even_none`. */
+static bool warn_vanishing(const descent_network *network, const descent_layer_health *health, bool even_none,
+                           char *text, size_t size) {
   const int L = network->n_layers;
   const double first = gradient_size(network, health, 1), last = gradient_size(network, health, L);
+  if (first == 0 && !even_none) return false;
   if (L > 1 && last > 0 && first * apart < last) {
     snprintf(text, size,
              "gradients vanish: layer 1's gradient is %.1e of layer %d's; try he initialisation, relu, or fewer layers",
@@ -92,6 +94,7 @@ void health_warning(const descent_network *network, const descent_layer_health *
                     size_t size) {
   if (size) *text = 0;
   if (warn_exploding(network, health, text, size)) return;
+  if (warn_vanishing(network, health, false, text, size)) return;
   if (warn_dead(network, health, rows, text, size)) return;
-  warn_vanishing(network, health, text, size);
+  warn_vanishing(network, health, true, text, size);
 }

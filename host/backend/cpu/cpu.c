@@ -296,8 +296,8 @@ static char *range_address(struct backend_program *program, int buffer, int64_t 
   const struct plan_buffer *b = &program->plan->buffers[buffer];
   const int64_t size = b->rows * b->cols;
   if (offset < 0 || count < 0 || offset > size || count > size - offset) {
-    status_set(DESCENT_ERROR_ARGUMENT, "buffer %s: elements %lld .. %lld of %lld", b->name, (long long)offset,
-               (long long)(offset + count), (long long)size);
+    status_set(DESCENT_ERROR_ARGUMENT, "buffer %s: %lld elements from %lld, but it has %lld", b->name, (long long)count,
+               (long long)offset, (long long)size);
     return NULL;
   }
   return (char *)program->buffers[buffer].data + (size_t)offset * element_size(b->type);

@@ -94,8 +94,8 @@ static descent_status check_rows(const struct backend_program *program, const st
   const bool permuted = o->shuffle && g->step->order;
   const int64_t reach = permuted ? (int64_t)g->step->order->n : bound;
   if (g->step->first_row < 0 || g->step->rows > reach - g->step->first_row || reach > bound)
-    return status_set(DESCENT_ERROR_ARGUMENT, "run: rows %lld .. %lld of %lld that are bound",
-                      (long long)g->step->first_row, (long long)(g->step->first_row + g->step->rows), (long long)bound);
+    return status_set(DESCENT_ERROR_ARGUMENT, "run: %lld rows from %lld, but %lld are bound", (long long)g->step->rows,
+                      (long long)g->step->first_row, (long long)bound);
   return DESCENT_OK;
 }
 

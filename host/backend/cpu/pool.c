@@ -1,6 +1,8 @@
-/* The thread pool: a region is opened by publishing one 64-bit word (generation, tiles left), and tiles are claimed,
- * the last first, by compare-and-swap on it. Invariant: a claim succeeds only while its region is open, so a thread
- * that comes late finds nothing to take and nobody has to wait for it. Idle threads spin briefly, yield, then sleep. */
+/* The thread pool. A region's tiles are dealt out in equal ranges, one per thread, the same way for every region of as
+ * many tiles, so that a thread meets again the data that it left in its cache; who is done early helps the others.
+ * Tiles are claimed by compare-and-swap on the range's 64-bit word (generation, tiles left). Invariant: a claim
+ * succeeds only while its region is open, so a thread that comes late finds nothing to take and nobody has to wait for
+ * it. Idle threads spin briefly, yield, then sleep. */
 #include "backend/cpu/pool.h"
 
 #include <pthread.h>
@@ -19,56 +21,77 @@
 #endif
 
 enum { SPINS = 4000, YIELDS = 50, TILE_BITS = 32, CACHE_LINE = 64 };
-enum { CLOSING = 1 }; /* generation of the word that ends the workers; regions count from 2 */
+enum { CLOSING = 1 }; /* the generation that ends the workers; regions count from 2 */
+
+struct range {
+  _Alignas(CACHE_LINE) _Atomic uint64_t word; /* generation << TILE_BITS | tiles left */
+};
 
 struct pool {
-  /* The open region. task and context are written before its word is published, never while a tile is unfinished. */
-  _Alignas(CACHE_LINE) _Atomic uint64_t word; /* generation << TILE_BITS | tiles left */
+  /* The open region: written before its ranges and its generation are published, never while a tile is unfinished. */
+  _Alignas(CACHE_LINE) _Atomic uint32_t generation;
   _Atomic(pool_task *) task;
   _Atomic(void *) context;
+  _Atomic int64_t tiles;
   _Alignas(CACHE_LINE) _Atomic int64_t finished; /* tiles of the open region */
   _Alignas(CACHE_LINE) _Atomic int sleepers;
   pthread_mutex_t mutex;
   pthread_cond_t opened;
-  uint32_t generation;
-  int threads; /* the caller included */
-  pthread_t workers[];
+  int threads;            /* that run, the caller included */
+  int ranges;             /* threads asked for: the number of ranges is fixed before the first worker starts */
+  struct range *range;    /* (ranges) */
+  struct worker *workers; /* (ranges - 1) */
 };
 
-/* Takes and runs tiles of the region of `word` until none is left; returns the word last seen. */
-static uint64_t work(struct pool *pool, uint64_t word) {
-  uint32_t left;
-  while ((left = (uint32_t)word) > 0) {
+struct worker {
+  struct pool *pool;
+  pthread_t thread;
+  int number; /* of its own range; 0 is the caller's */
+};
+
+static int64_t range_begin(const struct pool *pool, int64_t tiles, int number) { return tiles * number / pool->ranges; }
+
+/* Takes and runs the tiles of one range, in ascending order, while it belongs to `generation` and has any. */
+static void work_range(struct pool *pool, uint32_t generation, int number) {
+  _Atomic uint64_t *range = &pool->range[number].word;
+  uint64_t word = atomic_load_explicit(range, memory_order_acquire);
+  while (word >> TILE_BITS == generation && (uint32_t)word > 0) {
     pool_task *task = atomic_load_explicit(&pool->task, memory_order_relaxed);
     void *context = atomic_load_explicit(&pool->context, memory_order_relaxed);
-    /* Success proves that the region was still open, hence that task and context are its own. */
-    if (!atomic_compare_exchange_weak_explicit(&pool->word, &word, word - 1, memory_order_acq_rel,
-                                               memory_order_acquire))
+    const int64_t tiles = atomic_load_explicit(&pool->tiles, memory_order_relaxed);
+    /* Success proves that the region was still open, hence that the three values just read are its own. */
+    if (!atomic_compare_exchange_weak_explicit(range, &word, word - 1, memory_order_acq_rel, memory_order_acquire))
       continue;
-    task(context, left - 1);
+    task(context, range_begin(pool, tiles, number + 1) - (uint32_t)word);
     atomic_fetch_add_explicit(&pool->finished, 1, memory_order_release);
-    word = atomic_load_explicit(&pool->word, memory_order_acquire);
+    word = atomic_load_explicit(range, memory_order_acquire);
   }
-  return word;
 }
 
-/* Blocks until the word differs from `seen`. */
-static void sleep_until_changed(struct pool *pool, uint64_t seen) {
+/* Own range first, then the others', beginning with the next. */
+static void work(struct pool *pool, uint32_t generation, int number) {
+  for (int i = 0; i < pool->ranges; i++) work_range(pool, generation, (number + i) % pool->ranges);
+}
+
+/* Blocks until the generation differs from `seen`. */
+static void sleep_until_opened(struct pool *pool, uint32_t seen) {
   pthread_mutex_lock(&pool->mutex);
   atomic_fetch_add(&pool->sleepers, 1); /* sequentially consistent, as is publishing: one of the two sees the other */
-  while (atomic_load(&pool->word) == seen) pthread_cond_wait(&pool->opened, &pool->mutex);
+  while (atomic_load(&pool->generation) == seen) pthread_cond_wait(&pool->opened, &pool->mutex);
   atomic_fetch_sub(&pool->sleepers, 1);
   pthread_mutex_unlock(&pool->mutex);
 }
 
-static void *worker(void *argument) {
-  struct pool *pool = argument;
-  uint64_t seen = 0;
+static void *worker_run(void *argument) {
+  const struct worker *self = argument;
+  struct pool *pool = self->pool;
+  uint32_t seen = 0;
   for (int idle = 0;;) {
-    uint64_t word = atomic_load_explicit(&pool->word, memory_order_acquire);
-    if (word != seen) {
-      if (word >> TILE_BITS == CLOSING) return NULL;
-      seen = work(pool, word);
+    const uint32_t generation = atomic_load_explicit(&pool->generation, memory_order_acquire);
+    if (generation == CLOSING) return NULL;
+    if (generation != seen) {
+      work(pool, generation, self->number);
+      seen = generation;
       idle = 0;
     } else if (idle < SPINS + YIELDS) {
       if (idle++ < SPINS)
@@ -76,14 +99,14 @@ static void *worker(void *argument) {
       else
         sched_yield();
     } else {
-      sleep_until_changed(pool, seen);
+      sleep_until_opened(pool, seen);
       idle = 0;
     }
   }
 }
 
-static void publish(struct pool *pool, uint64_t word) {
-  atomic_store(&pool->word, word);
+static void publish(struct pool *pool, uint32_t generation) {
+  atomic_store(&pool->generation, generation);
   if (atomic_load(&pool->sleepers) == 0) return;
   pthread_mutex_lock(&pool->mutex);
   pthread_cond_broadcast(&pool->opened);
@@ -91,17 +114,23 @@ static void publish(struct pool *pool, uint64_t word) {
 }
 
 void pool_run(struct pool *pool, pool_task *task, void *context, int64_t tiles) {
-  if (pool->threads == 1 || tiles == 1) {
+  if (pool->threads == 1 || tiles <= 1) {
     for (int64_t tile = 0; tile < tiles; tile++) task(context, tile);
     return;
   }
   atomic_store_explicit(&pool->task, task, memory_order_relaxed);
   atomic_store_explicit(&pool->context, context, memory_order_relaxed);
+  atomic_store_explicit(&pool->tiles, tiles, memory_order_relaxed);
   atomic_store_explicit(&pool->finished, 0, memory_order_relaxed);
-  if (++pool->generation <= CLOSING) pool->generation = CLOSING + 1;
-  const uint64_t word = (uint64_t)pool->generation << TILE_BITS | (uint64_t)tiles;
-  publish(pool, word);
-  work(pool, word);
+  uint32_t generation = atomic_load_explicit(&pool->generation, memory_order_relaxed) + 1;
+  if (generation <= CLOSING) generation = CLOSING + 1; /* after 2^32 regions */
+  for (int i = 0; i < pool->ranges; i++) {
+    const int64_t count = range_begin(pool, tiles, i + 1) - range_begin(pool, tiles, i);
+    atomic_store_explicit(&pool->range[i].word, (uint64_t)generation << TILE_BITS | (uint64_t)count,
+                          memory_order_release);
+  }
+  publish(pool, generation);
+  work(pool, generation, 0);
   for (int spins = 0; atomic_load_explicit(&pool->finished, memory_order_acquire) != tiles;)
     if (spins++ < SPINS)
       SPIN_PAUSE();
@@ -112,30 +141,35 @@ void pool_run(struct pool *pool, pool_task *task, void *context, int64_t tiles) 
 int pool_threads(const struct pool *pool) { return pool->threads; }
 
 /* Workers leave signals to the host's own threads. */
-static descent_status start_workers(struct pool *pool, int threads) {
+static descent_status start_workers(struct pool *pool) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int error = 0;
-  while (pool->threads < threads && !error) {
-    error = pthread_create(&pool->workers[pool->threads - 1], NULL, worker, pool);
+  while (pool->threads < pool->ranges && !error) {
+    struct worker *worker = &pool->workers[pool->threads - 1];
+    *worker = (struct worker){.pool = pool, .number = pool->threads};
+    error = pthread_create(&worker->thread, NULL, worker_run, worker);
     if (!error) pool->threads++;
   }
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (!error) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_DEVICE, "cannot start thread %d of %d: %s", pool->threads + 1, threads,
+  return status_set(DESCENT_ERROR_DEVICE, "cannot start thread %d of %d: %s", pool->threads + 1, pool->ranges,
                     strerror(error));
 }
 
 descent_status pool_create(int threads, struct pool **result) {
-  struct pool *pool = memory_allocate(1, sizeof *pool + (size_t)threads * sizeof *pool->workers, "the pool of threads");
+  struct pool *pool = memory_allocate(1, sizeof *pool, "the pool of threads");
   if (!pool) return DESCENT_ERROR_MEMORY;
   pool->threads = 1;
-  pool->generation = CLOSING;
+  pool->ranges = threads;
   pthread_mutex_init(&pool->mutex, NULL);
   pthread_cond_init(&pool->opened, NULL);
-  descent_status status;
-  TRY(start_workers(pool, threads));
+  descent_status status = DESCENT_ERROR_MEMORY;
+  pool->range = memory_allocate(threads, sizeof *pool->range, "the pool's ranges");
+  pool->workers = memory_allocate(threads, sizeof *pool->workers, "the pool's threads");
+  if (!pool->range || !pool->workers) goto done;
+  TRY(start_workers(pool));
   *result = pool;
   pool = NULL;
 done:
@@ -145,9 +179,11 @@ done:
 
 void pool_free(struct pool *pool) {
   if (!pool) return;
-  publish(pool, (uint64_t)CLOSING << TILE_BITS);
-  for (int i = 0; i < pool->threads - 1; i++) pthread_join(pool->workers[i], NULL);
+  publish(pool, CLOSING);
+  for (int i = 0; i < pool->threads - 1; i++) pthread_join(pool->workers[i].thread, NULL);
   pthread_cond_destroy(&pool->opened);
   pthread_mutex_destroy(&pool->mutex);
+  free(pool->range);
+  free(pool->workers);
   free(pool);
 }

@@ -47,20 +47,36 @@ static int64_t memory_available(void) {
   return kilobytes < 0 ? INT64_MAX : (int64_t)kilobytes * 1024;
 }
 
+enum { ASK_ABOVE = 64 << 20 }; /* asking takes longer than a smaller allocation */
+
+static bool too_much(int64_t bytes) { return bytes > ASK_ABOVE && bytes > memory_available(); }
+
+static void *allocation_failed(int64_t bytes, const char *what) {
+  status_set(DESCENT_ERROR_MEMORY, "cannot allocate %.3g GB for %s", (double)bytes * 1e-9, what);
+  return NULL;
+}
+
+static bool byte_count(int64_t count, size_t size, const char *what, int64_t *bytes) {
+  if (size_product(count, (int64_t)size, bytes) && *bytes <= INT64_MAX - 64) return true;
+  status_set(DESCENT_ERROR_MEMORY, "cannot allocate %lld x %zu bytes for %s", (long long)count, size, what);
+  return false;
+}
+
 void *memory_allocate(int64_t count, size_t size, const char *what) {
   int64_t bytes;
   if (count == 0) count = 1;
-  if (!size_product(count, (int64_t)size, &bytes) || bytes > INT64_MAX - 64) {
-    status_set(DESCENT_ERROR_MEMORY, "cannot allocate %lld x %zu bytes for %s", (long long)count, size, what);
-    return NULL;
-  }
-  enum { ASK_ABOVE = 64 << 20 };
+  if (!byte_count(count, size, what, &bytes)) return NULL;
   size_t rounded = ((size_t)bytes + 63) / 64 * 64;
-  void *memory = bytes > ASK_ABOVE && bytes > memory_available() ? NULL : aligned_alloc(64, rounded);
-  if (!memory) {
-    status_set(DESCENT_ERROR_MEMORY, "cannot allocate %.3g GB for %s", (double)bytes * 1e-9, what);
-    return NULL;
-  }
+  void *memory = too_much(bytes) ? NULL : aligned_alloc(64, rounded);
+  if (!memory) return allocation_failed(bytes, what);
   memset(memory, 0, rounded);
   return memory;
+}
+
+void *memory_resize(void *memory, int64_t from, int64_t to, size_t size, const char *what) {
+  int64_t bytes;
+  if (to == 0) to = 1;
+  if (!byte_count(to, size, what, &bytes)) return NULL;
+  void *resized = to > from && too_much((to - from) * (int64_t)size) ? NULL : realloc(memory, (size_t)bytes);
+  return resized ? resized : allocation_failed(bytes, what);
 }

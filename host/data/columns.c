@@ -1,193 +1,256 @@
-/* Columns by name or position, and the small text helpers that readers share. */
+/* Columns by name or position: is there a header, which column is the target, which is which input of a network. */
 #include "data/columns.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/number.h"
 #include "core/status.h"
+#include "core/utf8.h"
 
-bool text_list_add(struct text_list *list, const char *text, size_t length) {
-  if (list->n == list->capacity) {
-    int64_t capacity = list->capacity ? list->capacity * 2 : 16;
-    char **items = realloc(list->items, (size_t)capacity * sizeof *items);
-    if (!items) return false;
-    list->items = items;
-    list->capacity = capacity;
-  }
-  char *copy = strndup(text ? text : "", length);
-  if (!copy) return false;
-  list->items[list->n++] = copy;
-  return true;
-}
+enum { FOUND_NONE = -1, FOUND_SEVERAL = -2 };
 
-void text_list_clear(struct text_list *list) {
-  for (int64_t i = 0; i < list->n; i++) free(list->items[i]);
-  free(list->items);
-  *list = (struct text_list){0};
-}
-
-bool text_list_any_number(const struct text_list *list) {
-  double value;
-  for (int64_t i = 0; i < list->n; i++)
-    if (number_parse(list->items[i], strlen(list->items[i]), &value)) return true;
-  return false;
-}
-
-void text_escape(const char *text, size_t length, char *shown, size_t size) {
-  size_t used = 0;
-  for (size_t i = 0; i < length && used + 4 < size; i++) {
-    unsigned char c = (unsigned char)text[i];
-    shown[used++] = c < 0x20 || c == 0x7f ? '?' : (char)c;
-  }
-  if (used < length) { /* do not end inside a UTF-8 sequence */
-    while (used && ((unsigned char)shown[used - 1] & 0xc0) == 0x80) used--;
-    if (used && (unsigned char)shown[used - 1] >= 0xc0) used--;
-    memcpy(shown + used, "...", 3);
-    used += 3;
-  }
-  shown[used] = 0;
-}
+/* ---- names ------------------------------------------------------------------------------------------------------ */
 
 void columns_describe(const struct columns *columns, int64_t column, char *text, size_t size) {
-  if (columns->names && column >= 0 && column < columns->n) {
+  if (columns->names && columns->names[column][0]) {
     char shown[48];
     text_escape(columns->names[column], strlen(columns->names[column]), shown, sizeof shown);
     snprintf(text, size, "column '%s'", shown);
   } else {
-    snprintf(text, size, "column %lld", (long long)column);
+    snprintf(text, size, "column %" PRId64 " (from 0)", column);
   }
 }
 
+static void free_names(char **names, int64_t n) {
+  for (int64_t i = 0; names && i < n; i++) free(names[i]);
+  free(names);
+}
+
 void columns_clear(struct columns *columns) {
-  for (int64_t i = 0; columns->names && i < columns->n; i++) free(columns->names[i]);
-  for (int64_t i = 0; columns->input_names && i < columns->inputs; i++) free(columns->input_names[i]);
-  free(columns->names);
-  free(columns->input_names);
+  free_names(columns->names, columns->n);
+  free_names(columns->input_names, columns->inputs);
   free(columns->target_name);
   free(columns->roles);
+  free(columns->table);
   *columns = (struct columns){.target = -1};
 }
 
-/* The column of this name: -1 if there is none, -2 if there are several. */
-static int64_t find_name(const struct columns *columns, const char *name) {
-  int64_t found = -1;
-  for (int64_t i = 0; columns->names && i < columns->n; i++)
-    if (strcmp(columns->names[i], name) == 0) {
-      if (found >= 0) return -2;
-      found = i;
-    }
+/* Indexes the first record's cells by text; of equal ones all are kept. */
+static descent_status index_names(struct columns *columns, char *const *names) {
+  columns->table_size = 16;
+  while (columns->table_size < 2 * columns->n) columns->table_size *= 2;
+  columns->table = memory_allocate(columns->table_size, sizeof *columns->table, "the column names");
+  if (!columns->table) return DESCENT_ERROR_MEMORY;
+  const uint64_t mask = (uint64_t)columns->table_size - 1;
+  for (int64_t i = 0; i < columns->n; i++) {
+    uint64_t slot = text_hash(names[i], strlen(names[i])) & mask;
+    while (columns->table[slot]) slot = (slot + 1) & mask;
+    columns->table[slot] = (int32_t)i + 1;
+  }
+  return DESCENT_OK;
+}
+
+static int64_t find_name(const struct columns *columns, char *const *names, const char *name) {
+  const uint64_t mask = (uint64_t)columns->table_size - 1;
+  int64_t found = FOUND_NONE;
+  for (uint64_t slot = text_hash(name, strlen(name)) & mask; columns->table[slot]; slot = (slot + 1) & mask) {
+    if (strcmp(names[columns->table[slot] - 1], name) != 0) continue;
+    if (found != FOUND_NONE) return FOUND_SEVERAL;
+    found = columns->table[slot] - 1;
+  }
   return found;
+}
+
+static descent_status ambiguous_error(const struct columns *columns, const char *path, const char *name,
+                                      const char *advice) {
+  char shown[48];
+  text_escape(name, strlen(name), shown, sizeof shown);
+  return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": several columns are named '%s' (%s)", path, columns->line,
+                    shown, advice);
+}
+
+/* ---- the header ------------------------------------------------------------------------------------------------- */
+
+static bool any_number(const struct text_list *record) {
+  double value;
+  for (int64_t i = 0; i < record->n; i++)
+    if (number_parse(record->items[i], strlen(record->items[i]), &value)) return true;
+  return false;
+}
+
+/* A row without any number cannot be data, as inputs are numbers; a row with numbers is a header when it holds the
+ * names that are asked for. */
+static bool is_header(const struct columns *columns, const struct text_list *first,
+                      const descent_dataset_options *options, const struct dataset_schema *schema) {
+  int64_t index;
+  if (options->header >= 0) return options->header > 0;
+  if (!any_number(first)) return true;
+  if (options->target && !number_parse_integer(options->target, &index) &&
+      find_name(columns, first->items, options->target) != FOUND_NONE)
+    return true;
+  if (!schema || !schema->input_names) return false;
+  for (int64_t j = 0; j < schema->inputs; j++)
+    if (find_name(columns, first->items, schema->input_names[j]) == FOUND_NONE) return false;
+  return true;
+}
+
+static descent_status check_names(const struct columns *columns, const char *path, const int64_t *lines) {
+  size_t bad;
+  for (int64_t i = 0; i < columns->n; i++)
+    if (!utf8_valid(columns->names[i], strlen(columns->names[i]), &bad)) {
+      char name[80];
+      columns_describe(columns, i, name, sizeof name);
+      return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s: the name is not UTF-8 text (save the file as UTF-8)",
+                        path, lines[i], name);
+    }
+  return DESCENT_OK;
+}
+
+/* ---- roles ------------------------------------------------------------------------------------------------------ */
+
+static descent_status unknown_target(const struct columns *columns, const char *path, const char *target) {
+  char shown[48], known[500] = "";
+  text_escape(target, strlen(target), shown, sizeof shown);
+  if (!columns->names)
+    return status_set(DESCENT_ERROR_DATA,
+                      "%s:%" PRId64 ": no column '%s': there is no header, so give the column's index, 0 to %" PRId64,
+                      path, columns->line, shown, columns->n - 1);
+  int64_t listed = 0;
+  while (listed < columns->n && text_append_quoted(known, sizeof known, columns->names[listed])) listed++;
+  return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": no column '%s'; there are %s%s", path, columns->line, shown,
+                    known, listed < columns->n ? ", ..." : "");
 }
 
 /* A name wins over an index, which counts from 0, or from the end when negative. */
 static descent_status find_target(struct columns *columns, const char *path, const char *target) {
-  int64_t column = find_name(columns, target), index;
-  if (column == -2)
-    return status_set(DESCENT_ERROR_DATA, "%s:1: column '%s' occurs more than once (give its index instead)", path,
-                      target);
-  if (column < 0 && number_parse_integer(target, &index)) {
+  int64_t column = columns->names ? find_name(columns, columns->names, target) : FOUND_NONE, index;
+  if (column == FOUND_SEVERAL)
+    return ambiguous_error(columns, path, target, "rename one, or give the target's index, which counts from 0");
+  if (column == FOUND_NONE) {
+    if (!number_parse_integer(target, &index)) return unknown_target(columns, path, target);
+    if (index < -columns->n || index >= columns->n)
+      return status_set(DESCENT_ERROR_DATA,
+                        "%s:%" PRId64 ": no column %" PRId64 ": the indices are 0 to %" PRId64 ", or -1 to -%" PRId64
+                        " from the end",
+                        path, columns->line, index, columns->n - 1, columns->n);
     column = index < 0 ? columns->n + index : index;
-    if (column < 0 || column >= columns->n)
-      return status_set(DESCENT_ERROR_DATA, "%s:1: no column %s: there are %lld (0 to %lld, or negative from the end)",
-                        path, target, (long long)columns->n, (long long)columns->n - 1);
-  }
-  if (column < 0) {
-    char known[400] = "";
-    size_t used = 0;
-    for (int64_t i = 0; columns->names && i < columns->n && used + 64 < sizeof known; i++) {
-      char shown[40];
-      text_escape(columns->names[i], strlen(columns->names[i]), shown, sizeof shown);
-      used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", shown);
-    }
-    if (columns->names)
-      return status_set(DESCENT_ERROR_DATA, "%s:1: no column '%s' (there are: %s)", path, target, known);
-    return status_set(DESCENT_ERROR_DATA, "%s:1: no column '%s': the file has no header, so give an index (0 to %lld)",
-                      path, target, (long long)columns->n - 1);
   }
   columns->target = column;
   return DESCENT_OK;
 }
 
+/* Without a wish, the column that the network was trained on, if it is there. */
+static descent_status find_known_target(struct columns *columns, const char *path, const char *name) {
+  const int64_t column = find_name(columns, columns->names, name);
+  if (column == FOUND_SEVERAL)
+    return ambiguous_error(columns, path, name, "it is the network's target: rename or remove the others");
+  columns->target = column;
+  return DESCENT_OK;
+}
+
+/* Every column but the target is an input, in order. */
+static int64_t number_inputs(struct columns *columns) {
+  int64_t inputs = 0;
+  for (int64_t i = 0; i < columns->n; i++) columns->roles[i] = i == columns->target ? COLUMN_TARGET : inputs++;
+  return inputs;
+}
+
 static descent_status match_by_name(struct columns *columns, const char *path, const struct dataset_schema *schema) {
-  char missing[300] = "";
-  size_t used = 0;
-  int64_t n_missing = 0;
-  for (int64_t i = 0; i < columns->n; i++) columns->roles[i] = COLUMN_IGNORED;
-  if (columns->target >= 0) columns->roles[columns->target] = COLUMN_TARGET;
+  char missing[400] = "";
+  int64_t n_missing = 0, n_listed = 0;
+  for (int64_t i = 0; i < columns->n; i++) columns->roles[i] = i == columns->target ? COLUMN_TARGET : COLUMN_IGNORED;
   for (int64_t j = 0; j < schema->inputs; j++) {
     const char *name = schema->input_names[j];
-    int64_t column = find_name(columns, name);
-    if (column == -2) return status_set(DESCENT_ERROR_DATA, "%s:1: column '%s' occurs more than once", path, name);
-    if (column >= 0 && columns->roles[column] == COLUMN_IGNORED) {
-      columns->roles[column] = j;
+    const int64_t column = find_name(columns, columns->names, name);
+    if (column == FOUND_SEVERAL)
+      return ambiguous_error(columns, path, name, "it is an input of the network: rename or remove the others");
+    if (column == FOUND_NONE) {
+      if (n_missing++ == n_listed && n_listed < 5) n_listed += text_append_quoted(missing, sizeof missing, name);
       continue;
     }
-    if (n_missing++ < 5 && used + 64 < sizeof missing) {
-      char shown[40];
+    if (columns->roles[column] != COLUMN_IGNORED) {
+      char shown[48];
       text_escape(name, strlen(name), shown, sizeof shown);
-      used += (size_t)snprintf(missing + used, sizeof missing - used, "%s'%s'", used ? ", " : "", shown);
+      return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": column '%s' cannot be %s", path, columns->line, shown,
+                        columns->roles[column] == COLUMN_TARGET
+                            ? "the target: it is an input of the network (choose another target)"
+                            : "two inputs of the network, whose input names are not distinct");
     }
+    columns->roles[column] = j;
   }
-  if (n_missing)
-    return status_set(DESCENT_ERROR_DATA, "%s:1: %lld of the network's %lld input columns missing: %s%s", path,
-                      (long long)n_missing, (long long)schema->inputs, missing, n_missing > 5 ? ", ..." : "");
-  return DESCENT_OK;
+  if (n_missing == 0) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_DATA,
+                    "%s:%" PRId64 ": %" PRId64 " of the %" PRId64 " columns that the network needs %s missing: %s%s",
+                    path, columns->line, n_missing, schema->inputs, n_missing == 1 ? "is" : "are", missing,
+                    n_missing > n_listed ? ", ..." : "");
 }
 
+/* Where there are no names to go by: one column more than inputs is the target, the last one unless told. */
 static descent_status match_by_position(struct columns *columns, const char *path,
                                         const struct dataset_schema *schema) {
-  if (columns->target < 0 && columns->n == schema->inputs + 1) columns->target = columns->n - 1;
-  int64_t input = 0;
-  for (int64_t i = 0; i < columns->n; i++) columns->roles[i] = i == columns->target ? COLUMN_TARGET : input++;
-  if (input != schema->inputs)
-    return status_set(DESCENT_ERROR_DATA, "%s:1: %lld input columns where the network has %lld", path, (long long)input,
-                      (long long)schema->inputs);
-  return DESCENT_OK;
+  if (columns->target < 0 && columns->n - 1 == schema->inputs) columns->target = columns->n - 1;
+  if (number_inputs(columns) == schema->inputs) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_DATA,
+                    "%s:%" PRId64 ": %" PRId64
+                    " columns%s, matched by position as the %s has no names: the network "
+                    "needs %" PRId64 ", and one more for a target",
+                    path, columns->line, columns->n, columns->target >= 0 ? " with the target" : "",
+                    columns->names ? "network" : "file", schema->inputs);
 }
 
-descent_status columns_resolve(struct columns *columns, const char *path, const struct text_list *first, bool header,
-                               const descent_dataset_options *options, const struct dataset_schema *schema) {
-  columns->n = first->n;
-  columns->target = -1;
-  columns->roles = memory_allocate(columns->n, sizeof *columns->roles, "the columns");
-  if (!columns->roles) return DESCENT_ERROR_MEMORY;
-  if (header) {
-    columns->names = memory_allocate(columns->n, sizeof *columns->names, "the column names");
-    if (!columns->names) return DESCENT_ERROR_MEMORY;
-    for (int64_t i = 0; i < columns->n; i++)
-      if (!(columns->names[i] = strdup(first->items[i])))
-        return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the column names", path);
-  }
+static descent_status assign_roles(struct columns *columns, const char *path, const descent_dataset_options *options,
+                                   const struct dataset_schema *schema) {
   descent_status status = DESCENT_OK;
   if (options->target)
-    status = find_target(columns, path, options->target);
-  else if (schema && schema->target_name && header) {
-    columns->target = find_name(columns, schema->target_name);
-    if (columns->target == -2)
-      status = status_set(DESCENT_ERROR_DATA, "%s:1: column '%s' occurs more than once", path, schema->target_name);
-  }
-  if (status != DESCENT_OK) return status;
-  columns->inputs = columns->n - (columns->target >= 0);
+    TRY(find_target(columns, path, options->target));
+  else if (schema && schema->target_name && columns->names)
+    TRY(find_known_target(columns, path, schema->target_name));
   if (schema) {
     columns->inputs = schema->inputs;
-    status =
-        header && schema->input_names ? match_by_name(columns, path, schema) : match_by_position(columns, path, schema);
-  } else {
-    int64_t input = 0;
-    for (int64_t i = 0; i < columns->n; i++) columns->roles[i] = i == columns->target ? COLUMN_TARGET : input++;
-    if (columns->inputs < 1)
-      status = status_set(DESCENT_ERROR_DATA, "%s:1: no input columns: the only column is the target", path);
+    return columns->names && schema->input_names ? match_by_name(columns, path, schema)
+                                                 : match_by_position(columns, path, schema);
   }
-  if (status != DESCENT_OK || !header) return status;
+  columns->inputs = number_inputs(columns);
+  if (columns->inputs == 0)
+    status = status_set(DESCENT_ERROR_DATA,
+                        "%s:%" PRId64
+                        ": the target is the only column: there is none to learn from (is the delimiter "
+                        "one of , ; tab |?)",
+                        path, columns->line);
+done:
+  return status;
+}
 
+static descent_status copy_names(struct columns *columns, const char *path) {
+  bool copied = true;
   columns->input_names = memory_allocate(columns->inputs, sizeof *columns->input_names, "the column names");
   if (!columns->input_names) return DESCENT_ERROR_MEMORY;
-  bool copied = true;
   for (int64_t i = 0; i < columns->n; i++)
     if (columns->roles[i] >= 0)
       copied = (columns->input_names[columns->roles[i]] = strdup(columns->names[i])) && copied;
   if (columns->target >= 0) copied = (columns->target_name = strdup(columns->names[columns->target])) && copied;
   return copied ? DESCENT_OK : status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the column names", path);
+}
+
+descent_status columns_resolve(struct columns *columns, const char *path, struct text_list *first,
+                               const descent_dataset_options *options, const struct dataset_schema *schema) {
+  descent_status status;
+  columns->n = first->n;
+  columns->target = -1;
+  columns->line = first->lines[0];
+  columns->roles = memory_allocate(columns->n, sizeof *columns->roles, "the columns");
+  if (!columns->roles) return DESCENT_ERROR_MEMORY;
+  TRY(index_names(columns, first->items));
+  if (!is_header(columns, first, options, schema)) return assign_roles(columns, path, options, schema);
+  columns->names = first->items;
+  first->items = NULL;
+  first->n = 0;
+  TRY(check_names(columns, path, first->lines));
+  TRY(assign_roles(columns, path, options, schema));
+  TRY(copy_names(columns, path));
+done:
+  return status;
 }

@@ -3,18 +3,7 @@
 #define DESCENT_DATA_COLUMNS_H
 
 #include "data/dataset.h"
-
-/* A growing list of strings. */
-struct text_list {
-  char **items;
-  int64_t n, capacity;
-};
-bool text_list_add(struct text_list *list, const char *text, size_t length);
-void text_list_clear(struct text_list *list);
-bool text_list_any_number(const struct text_list *list);
-
-/* Copies text for an error message: bytes that do not print become '?', long text ends in "...". */
-void text_escape(const char *text, size_t length, char *shown, size_t size);
+#include "data/text.h"
 
 enum { COLUMN_TARGET = -1, COLUMN_IGNORED = -2 }; /* any other role is the number of an input */
 
@@ -23,15 +12,18 @@ struct columns {
   int64_t *roles; /* (n) */
   int64_t inputs;
   int64_t target;     /* column, or -1 */
+  int64_t line;       /* of the header, or of the first row */
   char **names;       /* (n) or NULL without a header */
   char **input_names; /* (inputs) or NULL; handed over to the storage */
   char *target_name;
+  int32_t *table; /* hash of a name to column + 1; 0: free */
+  int64_t table_size;
 };
 
-/* Gives every column its role; `first` is the file's first record. */
-descent_status columns_resolve(struct columns *columns, const char *path, const struct text_list *first, bool header,
+/* Takes over the names in the file's first record, if it is a header, and gives every column its role. */
+descent_status columns_resolve(struct columns *columns, const char *path, struct text_list *first,
                                const descent_dataset_options *options, const struct dataset_schema *schema);
-/* "column 'age'", or "column 3" without a name. */
+/* "column 'age'", or "column 3 (from 0)" without a name. */
 void columns_describe(const struct columns *columns, int64_t column, char *text, size_t size);
 void columns_clear(struct columns *columns);
 

@@ -1,7 +1,8 @@
-/* The CSV reader: one pass through libcsv, cells straight into the float matrix. A file is refused at the first cell
- * that cannot be used, with file, line, column and value; nothing is half-loaded. */
+/* The CSV reader: one pass through libcsv, a line at a time so that every error knows its line, cells straight into the
+ * float matrix. A file is refused at the first cell that cannot be used; nothing is half-loaded. */
 #include <csv.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,275 +11,318 @@
 #include "core/number.h"
 #include "core/status.h"
 #include "data/columns.h"
-#include "data/dataset.h"
 #include "data/targets.h"
 
-enum { CHUNK = 1 << 18, HELD_RECORDS = 2, MOST_COLUMNS = 1 << 24 };
+enum {
+  CHUNK = 1 << 18,        /* bytes read at a time */
+  MOST_COLUMNS = 1 << 22, /* a first record beyond that is no table */
+  LONGEST_CELL = 1 << 20  /* bytes; an unclosed quote would swallow the rest of the file */
+};
 
 struct reader {
   const char *path;
   const descent_dataset_options *options;
   const struct dataset_schema *schema;
+  struct csv_parser parser;
+  /* The first failure. The record it is in is still read to its end: the count of its cells may explain it better. */
   descent_status status;
 
-  int64_t line;        /* of the next record's first character, from 1 */
-  int64_t record_line; /* of the current record */
-  int last_terminator; /* '\r' just ended a record: a '\n' right after belongs to it */
-  int64_t column;      /* cells of the current record so far */
+  int64_t line;        /* being read, from 1 */
+  int64_t record_line; /* on which the record starts */
+  int64_t cell_line;   /* on which the next cell starts */
+  int64_t column;      /* of the next cell */
+  bool between;        /* between two records */
+  bool after_cr;       /* a LF right now still belongs to the line before */
 
-  /* The first records are held as text until header and columns are known. */
-  struct text_list held[HELD_RECORDS];
-  int64_t held_line[HELD_RECORDS];
-  int n_held;
-  bool ready;
-
+  struct text_list first; /* the first record, until the columns are known */
+  bool ready;             /* they are */
   struct columns columns;
   struct targets targets;
   float *X; /* (capacity, columns.inputs) */
   int64_t rows, capacity;
 };
 
-static descent_status cell_error(struct reader *r, int64_t line, int64_t column, const char *text, size_t length,
-                                 const char *what) {
-  char shown[64], name[80];
+/* ---- cells and records ------------------------------------------------------------------------------------------ */
+
+static void cell_error(struct reader *r, const char *text, size_t length, const char *problem) {
+  char shown[64], name[80], value[80] = "the cell";
   text_escape(text, length, shown, sizeof shown);
-  columns_describe(&r->columns, column, name, sizeof name);
-  return r->status =
-             status_set(DESCENT_ERROR_DATA, "%s:%lld: %s: '%s' %s", r->path, (long long)line, name, shown, what);
+  columns_describe(&r->columns, r->column, name, sizeof name);
+  if (length) snprintf(value, sizeof value, "'%s'", shown);
+  r->status = status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s: %s %s", r->path, r->cell_line, name, value, problem);
 }
 
-static bool grow(struct reader *r) {
-  int64_t capacity = r->capacity ? r->capacity * 2 : 1024, cells, bytes;
-  void *X = NULL;
-  if (size_product(capacity, r->columns.inputs, &cells) && size_product(cells, sizeof *r->X, &bytes))
-    X = realloc(r->X, (size_t)bytes);
+static bool looks_like_decimal_comma(const char *text, size_t length) {
+  char copy[64];
+  double value;
+  if (length >= sizeof copy) return false;
+  memcpy(copy, text, length);
+  char *comma = memchr(copy, ',', length);
+  if (!comma) return false;
+  *comma = '.';
+  return number_parse(copy, length, &value);
+}
+
+static const char *input_problem(const char *text, size_t length, bool numeric, double value) {
+  if (length == 0) return "is empty (fill in a number, or remove the row or the column)";
+  if (!numeric && looks_like_decimal_comma(text, length)) return "is not a number (write the decimals after a point)";
+  if (!numeric) return "is not a number (correct it, or remove the row or the column)";
+  if (isnan(value)) return "is not a number (fill one in, or remove the row or the column)";
+  return "is not a finite 32-bit number, at most 3.4e38 (correct it, or remove the row or the column)";
+}
+
+static void accept_input(struct reader *r, int64_t input, const char *text, size_t length) {
+  double value = 0;
+  const bool numeric = number_parse(text, length, &value);
+  if (numeric && text_number_fits(value))
+    r->X[r->rows * r->columns.inputs + input] = (float)value;
+  else
+    cell_error(r, text, length, input_problem(text, length, numeric, value));
+}
+
+static void accept_target(struct reader *r, const char *text, size_t length) {
+  const char *problem = NULL;
+  r->status = targets_add(&r->targets, text, length, r->cell_line, &problem);
+  if (problem) cell_error(r, text, length, problem);
+}
+
+/* Half as much again, from 256 KiB on: large blocks are remapped rather than copied and use only the pages written. */
+static void grow(struct reader *r) {
+  const int64_t least = ((int64_t)1 << 16) / r->columns.inputs + 1;
+  const int64_t capacity = r->capacity ? r->capacity + r->capacity / 2 + 1 : least;
+  float *X = memory_resize(r->X, r->capacity, capacity, (size_t)r->columns.inputs * sizeof *X, r->path);
   if (!X) {
-    r->status = status_set(DESCENT_ERROR_MEMORY, "%s:%lld: out of memory for %lld rows of %lld columns", r->path,
-                           (long long)r->record_line, (long long)capacity, (long long)r->columns.inputs);
-    return false;
+    r->status = DESCENT_ERROR_MEMORY;
+    return;
   }
   r->X = X;
   r->capacity = capacity;
-  return true;
 }
 
-static int64_t count_lines(const char *text, size_t length) {
-  int64_t lines = 0;
-  for (const char *p = text, *end = text + length; (p = memchr(p, '\n', (size_t)(end - p))); p++) lines++;
-  return lines;
+static void accept_cell(struct reader *r, const char *text, size_t length) {
+  if (r->column >= r->columns.n) return; /* told when the record ends */
+  const int64_t role = r->columns.roles[r->column];
+  if (role >= 0)
+    accept_input(r, role, text, length);
+  else if (role == COLUMN_TARGET)
+    accept_target(r, text, length);
 }
 
-static void accept_cell(struct reader *r, int64_t line, int64_t column, const char *text, size_t length) {
-  if (column >= r->columns.n) return; /* reported when the record ends */
-  int64_t role = r->columns.roles[column];
-  if (column == 0 && r->rows == r->capacity && !grow(r)) return;
-  if (role >= 0) {
-    double value;
-    if (!number_parse(text, length, &value))
-      cell_error(r, line, column, text, length,
-                 length ? "is not a number (correct the cell or remove the column)"
-                        : "is empty (fill the cell or remove the row)");
-    else if (!isfinite(value) || fabs(value) > (double)3.4028234e38f)
-      cell_error(r, line, column, text, length, "is not a finite 32-bit number (correct the cell or remove the row)");
-    else
-      r->X[r->rows * r->columns.inputs + role] = (float)value;
-  } else if (role == COLUMN_TARGET) {
-    const char *problem = NULL;
-    if (!targets_add(&r->targets, text, length, &problem)) {
-      if (problem)
-        cell_error(r, line, column, text, length, problem);
-      else
-        r->status = DESCENT_ERROR_MEMORY;
-    }
-  }
-}
-
-static void end_record(struct reader *r, int64_t line, int64_t cells) {
-  if (cells != r->columns.n) {
-    r->status = status_set(DESCENT_ERROR_DATA, "%s:%lld: %lld cells where the first line has %lld", r->path,
-                           (long long)line, (long long)cells, (long long)r->columns.n);
-    return;
-  }
+static void end_record(struct reader *r) {
+  const int64_t n = r->columns.n;
+  if (r->column != n && r->status != DESCENT_ERROR_MEMORY)
+    r->status = status_set(DESCENT_ERROR_DATA,
+                           "%s:%" PRId64 ": %" PRId64 " cell%s, but the %s has %" PRId64
+                           " (add or remove cells; quote those that contain '%s')",
+                           r->path, r->record_line, r->column, r->column == 1 ? "" : "s",
+                           r->columns.names ? "header" : "first row", n,
+                           csv_get_delim(&r->parser) == '\t' ? "\\t" : (char[]){(char)csv_get_delim(&r->parser), 0});
   r->rows++;
+  if (r->status == DESCENT_OK && r->rows == r->capacity) grow(r);
 }
 
-/* Decides header and columns from the held records, then reads those that are data. */
+/* Learns the columns from the first record, which is data itself unless it is a header. */
 static void settle(struct reader *r) {
+  r->status = columns_resolve(&r->columns, r->path, &r->first, r->options, r->schema);
   r->ready = true;
-  bool header = r->options->header > 0;
-  if (r->options->header < 0)
-    header = !text_list_any_number(&r->held[0]) && (r->n_held < 2 || text_list_any_number(&r->held[1]));
-  r->status = columns_resolve(&r->columns, r->path, &r->held[0], header, r->options, r->schema);
-  for (int i = header; r->status == DESCENT_OK && i < r->n_held; i++) {
-    r->record_line = r->held_line[i];
-    for (int64_t c = 0; r->status == DESCENT_OK && c < r->held[i].n; c++)
-      accept_cell(r, r->held_line[i], c, r->held[i].items[c], strlen(r->held[i].items[c]));
-    if (r->status == DESCENT_OK) end_record(r, r->held_line[i], r->held[i].n);
+  if (r->status == DESCENT_OK) grow(r);
+  if (r->status == DESCENT_OK && !r->columns.names) {
+    for (r->column = 0; r->status == DESCENT_OK && r->column < r->first.n; r->column++) {
+      r->cell_line = r->first.lines[r->column];
+      accept_cell(r, r->first.items[r->column], strlen(r->first.items[r->column]));
+    }
+    if (r->status == DESCENT_OK) end_record(r);
   }
-  for (int i = 0; i < r->n_held; i++) text_list_clear(&r->held[i]);
+  text_list_clear(&r->first);
+}
+
+static void hold_cell(struct reader *r, const char *text, size_t length) {
+  if (r->column >= MOST_COLUMNS)
+    r->status = status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": more than %d columns", r->path, r->line, MOST_COLUMNS);
+  else if (!text_list_add(&r->first, text, length, r->cell_line))
+    r->status = status_set(DESCENT_ERROR_MEMORY, "%s:%" PRId64 ": out of memory for the first row", r->path, r->line);
 }
 
 static void on_cell(void *text, size_t length, void *user) {
   struct reader *r = user;
-  if (r->status != DESCENT_OK) return;
-  if (r->column == 0) r->record_line = r->line;
-  if (r->ready)
-    accept_cell(r, r->record_line, r->column, text, length);
-  else if (r->column >= MOST_COLUMNS)
-    r->status =
-        status_set(DESCENT_ERROR_DATA, "%s:%lld: more than %d columns", r->path, (long long)r->line, MOST_COLUMNS);
-  else if (!text_list_add(&r->held[r->n_held], text, length))
-    r->status = status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the first lines", r->path);
+  if (r->status == DESCENT_OK) {
+    if (r->ready)
+      accept_cell(r, text, length);
+    else
+      hold_cell(r, text, length);
+  }
   r->column++;
-  r->line += count_lines(text, length);
+  r->cell_line = r->line;
 }
 
 static void on_record(int terminator, void *user) {
   struct reader *r = user;
-  if (r->status != DESCENT_OK) return;
-  bool blank = r->column == 0;
-  if (!blank) {
+  (void)terminator;
+  if (r->column > 0) { /* otherwise a blank line, or the second half of CR LF */
     if (r->ready)
-      end_record(r, r->record_line, r->column);
-    else {
-      r->held_line[r->n_held++] = r->record_line;
-      if (r->n_held == HELD_RECORDS) settle(r);
-    }
+      end_record(r);
+    else if (r->status == DESCENT_OK)
+      settle(r);
   }
   r->column = 0;
-  if (!(terminator == '\n' && blank && r->last_terminator == '\r')) r->line++;
-  r->last_terminator = terminator;
+  r->between = true;
 }
 
-/* The delimiter that occurs most in the first line, quotes aside; a comma when none does. */
+/* ---- lines ------------------------------------------------------------------------------------------------------ */
+
+static descent_status line_error(const struct reader *r, int64_t line, const char *problem) {
+  return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s", r->path, line, problem);
+}
+
+/* Hands libcsv text that lies on one line. */
+static descent_status parse_piece(struct reader *r, const char *text, size_t length) {
+  if (memchr(text, 0, length))
+    return line_error(r, r->line, "a NUL byte: this is not text, or it is UTF-16 (save the file as UTF-8)");
+  if (r->between) {
+    r->record_line = r->cell_line = r->line;
+    r->between = false;
+  }
+  const size_t parsed = csv_parse(&r->parser, text, length, on_cell, on_record, r);
+  if (parsed != length && csv_error(&r->parser) != CSV_EPARSE)
+    return status_set(DESCENT_ERROR_MEMORY, "%s:%" PRId64 ": %s", r->path, r->line,
+                      csv_strerror(csv_error(&r->parser)));
+  if (r->status != DESCENT_OK && (r->between || parsed != length)) return r->status;
+  if (parsed != length)
+    return line_error(r, r->line, "a quote inside a cell (put the whole cell in quotes, and double those inside)");
+  if (r->parser.entry_pos > LONGEST_CELL)
+    return line_error(r, r->cell_line, "a cell of over 1 MiB starts here (is its closing quote missing?)");
+  return DESCENT_OK;
+}
+
+/* Lines end in LF, CR LF or CR, inside quotes too. The next LF and CR are remembered: a file may have only one kind,
+ * and looking for the other anew on each line would take a whole chunk each time. */
+static descent_status parse_chunk(struct reader *r, const char *text, size_t length) {
+  const char *const end = text + length, *lf = NULL, *cr = NULL;
+  descent_status status = DESCENT_OK;
+  while (text < end) {
+    if ((!lf || lf < text) && !(lf = memchr(text, '\n', (size_t)(end - text)))) lf = end;
+    if ((!cr || cr < text) && !(cr = memchr(text, '\r', (size_t)(end - text)))) cr = end;
+    const bool ends_before = r->after_cr && lf == text; /* CR and LF came in two chunks */
+    const char *last = cr < lf ? cr : lf;
+    if (last == cr && cr + 1 == lf) last = lf;
+    const bool whole = last < end;
+    const char *const next = whole ? last + 1 : end;
+    if (ends_before) r->line--;
+    TRY(parse_piece(r, text, (size_t)(next - text)));
+    if (whole) r->line++;
+    r->after_cr = whole && *last == '\r';
+    text = next;
+  }
+done:
+  return status;
+}
+
+/* ---- the file --------------------------------------------------------------------------------------------------- */
+
+/* The delimiter that occurs most in the first line that is not blank, quoted text aside; a comma when none does. */
 static char detect_delimiter(const char *text, size_t length) {
   static const char candidates[] = {',', ';', '\t', '|'};
-  int counts[sizeof candidates] = {0}, best = 0;
-  bool quoted = false, any = false;
+  size_t counts[sizeof candidates] = {0}, best = 0;
+  bool quoted = false, blank = true;
   for (size_t i = 0; i < length; i++) {
+    const bool newline = text[i] == '\n' || text[i] == '\r';
+    if (newline && !quoted && !blank) break;
+    if (!newline) blank = false;
     if (text[i] == '"') quoted = !quoted;
-    if (quoted) continue;
-    if ((text[i] == '\n' || text[i] == '\r') && any) break;
-    any = any || (text[i] != '\n' && text[i] != '\r');
-    for (size_t c = 0; c < sizeof candidates; c++) counts[c] += text[i] == candidates[c];
+    for (size_t c = 0; c < sizeof candidates; c++) counts[c] += !quoted && text[i] == candidates[c];
   }
-  for (int c = 1; c < (int)sizeof candidates; c++)
+  for (size_t c = 1; c < sizeof candidates; c++)
     if (counts[c] > counts[best]) best = c;
   return candidates[best];
 }
 
-static descent_status parse_error(struct reader *r, struct csv_parser *parser) {
-  if (csv_error(parser) == CSV_EPARSE)
-    return status_set(DESCENT_ERROR_DATA,
-                      "%s:%lld: a quote in the wrong place (quote the whole cell, double quotes in it)", r->path,
-                      (long long)r->line);
-  return status_set(DESCENT_ERROR_MEMORY, "%s:%lld: %s", r->path, (long long)r->line, csv_strerror(csv_error(parser)));
+/* Skips the byte-order mark and settles the delimiter. */
+static descent_status begin_text(struct reader *r, const char **text, size_t *length) {
+  static const char utf8[] = "\xef\xbb\xbf", utf16_le[] = "\xff\xfe", utf16_be[] = "\xfe\xff";
+  if (*length >= 2 && (memcmp(*text, utf16_le, 2) == 0 || memcmp(*text, utf16_be, 2) == 0))
+    return line_error(r, 1, "this is UTF-16 text (save the file as UTF-8)");
+  if (*length >= 3 && memcmp(*text, utf8, 3) == 0) *text += 3, *length -= 3;
+  csv_set_delim(&r->parser,
+                (unsigned char)(r->options->delimiter ? r->options->delimiter : detect_delimiter(*text, *length)));
+  return DESCENT_OK;
 }
 
-static descent_status read_stream(struct reader *r, FILE *file, struct csv_parser *parser) {
-  static const unsigned char bom[] = {0xef, 0xbb, 0xbf};
-  char *buffer = memory_allocate(CHUNK, 1, "the read buffer");
-  if (!buffer) return DESCENT_ERROR_MEMORY;
+static descent_status read_text(struct reader *r, FILE *file) {
   descent_status status = DESCENT_OK;
-  int64_t offset = 0;
-  size_t got;
-  while ((got = fread(buffer, 1, CHUNK, file)) > 0) {
-    char *text = buffer;
-    if (offset == 0) {
-      if (got >= 2 && (!memcmp(text, "\xff\xfe", 2) || !memcmp(text, "\xfe\xff", 2))) {
-        status = status_set(DESCENT_ERROR_DATA, "%s: is UTF-16 text: save it as UTF-8", r->path);
-        goto done;
-      }
-      size_t skip = got >= sizeof bom && !memcmp(text, bom, sizeof bom) ? sizeof bom : 0;
-      text += skip, got -= skip, offset += (int64_t)skip;
-      char delimiter = r->options->delimiter ? r->options->delimiter : detect_delimiter(text, got);
-      csv_set_delim(parser, (unsigned char)delimiter);
-    }
-    const char *nul = memchr(text, 0, got);
-    if (nul) {
-      status = status_set(DESCENT_ERROR_DATA, "%s: byte %lld is NUL: not a text file", r->path,
-                          (long long)(offset + (nul - text)));
-      goto done;
-    }
-    size_t parsed = csv_parse(parser, text, got, on_cell, on_record, r);
-    if (r->status != DESCENT_OK) {
-      status = r->status;
-      goto done;
-    }
-    if (parsed != got) {
-      status = parse_error(r, parser);
-      goto done;
-    }
-    offset += (int64_t)got;
+  char *chunk = memory_allocate(CHUNK, 1, "the read buffer");
+  if (!chunk) return DESCENT_ERROR_MEMORY;
+  size_t length;
+  for (bool first = true; (length = fread(chunk, 1, CHUNK, file)) > 0; first = false) {
+    const char *text = chunk;
+    if (first) TRY(begin_text(r, &text, &length));
+    TRY(parse_chunk(r, text, length));
   }
-  if (ferror(file)) {
-    status = status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", r->path, strerror(errno));
-    goto done;
-  }
-  if (csv_fini(parser, on_cell, on_record, r)) {
-    status = status_set(DESCENT_ERROR_DATA, "%s:%lld: a quote is opened and never closed", r->path, (long long)r->line);
-    goto done;
-  }
-  if (!r->ready && r->n_held && r->status == DESCENT_OK) settle(r);
-  status = r->status;
-  if (status == DESCENT_OK && r->rows == 0)
-    status = r->ready ? status_set(DESCENT_ERROR_DATA, "%s:1: a header and no rows", r->path)
-                      : status_set(DESCENT_ERROR_DATA, "%s: is empty", r->path);
+  if (ferror(file)) TRY(status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", r->path, strerror(errno)));
+  if (csv_fini(&r->parser, on_cell, on_record, r) != 0 && r->status == DESCENT_OK)
+    TRY(line_error(r, r->cell_line, "a quote opens here and never closes (close it)"));
+  TRY(r->status);
+  if (r->rows == 0)
+    status = r->ready ? line_error(r, r->columns.line, "a header without rows below it (add rows)")
+                      : status_set(DESCENT_ERROR_DATA, "%s: the file is empty", r->path);
 done:
-  free(buffer);
+  free(chunk);
   return status;
 }
 
 /* Moves what was read into a storage. */
-static descent_status finish(struct reader *r, struct dataset_storage **out) {
+static descent_status hand_over(struct reader *r, struct dataset_storage **out) {
   descent_status status = DESCENT_OK;
   struct dataset_storage *storage = memory_allocate(1, sizeof *storage, "the dataset");
   if (!storage) return DESCENT_ERROR_MEMORY;
-  storage->references = 1;
-  storage->rows = r->rows;
-  storage->inputs = r->columns.inputs;
-  storage->task = r->schema ? r->schema->task : DESCENT_TASK_AUTO;
+  *storage = (struct dataset_storage){.references = 1, .rows = r->rows, .task = r->targets.task};
   if (r->columns.target >= 0) {
     char name[80];
     columns_describe(&r->columns, r->columns.target, name, sizeof name);
-    TRY(targets_finish(&r->targets, r->path, name, r->options->task, r->schema, storage));
+    TRY(targets_finish(&r->targets, r->path, name, storage));
   }
-  float *X = realloc(r->X, (size_t)(r->rows * r->columns.inputs) * sizeof *X); /* gives the slack back */
+  const size_t bytes = (size_t)(r->rows * r->columns.inputs) * sizeof *r->X;
+  float *X = realloc(r->X, bytes); /* gives the slack back */
   storage->owned_X = X ? X : r->X;
   storage->X = storage->owned_X;
-  r->X = NULL;
+  storage->inputs = r->columns.inputs;
   storage->input_names = r->columns.input_names;
   storage->target_name = r->columns.target_name;
+  r->X = NULL;
   r->columns.input_names = NULL;
   r->columns.target_name = NULL;
   *out = storage;
   storage = NULL;
 done:
-  if (storage) dataset_storage_release(storage);
+  dataset_storage_release(storage);
   return status;
+}
+
+static descent_status check_delimiter(char delimiter) {
+  static const char impossible[] = "0123456789+-.eE\"\r\n";
+  if (delimiter >= 0 && delimiter < 0x7f && (!delimiter || !strchr(impossible, delimiter))) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_ARGUMENT,
+                    "delimiter 0x%02x: must be , ; tab or |, or another character that is no part of a number",
+                    (unsigned char)delimiter);
 }
 
 descent_status csv_read(const char *path, const descent_dataset_options *options, const struct dataset_schema *schema,
                         struct dataset_storage **storage) {
-  struct reader r = {.path = path, .options = options, .schema = schema, .line = 1, .record_line = 1};
-  struct csv_parser parser;
-  descent_status status = DESCENT_OK;
-  r.targets.task = schema ? schema->task : options->task;
-  r.targets.schema = schema;
+  struct reader r = {.path = path, .options = options, .schema = schema, .line = 1, .between = true};
   r.columns.target = -1;
-  if (csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI | CSV_REPALL_NL | CSV_APPEND_NULL))
+  descent_status status = check_delimiter(options->delimiter);
+  if (status != DESCENT_OK) return status;
+  if (csv_init(&r.parser, CSV_STRICT | CSV_STRICT_FINI | CSV_REPALL_NL))
     return status_set(DESCENT_ERROR_INTERNAL, "%s: cannot start the CSV parser", path);
-  FILE *file = fopen(path, "rb");
-  if (!file) {
-    status = status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(errno));
-    goto done;
-  }
-  TRY(read_stream(&r, file, &parser));
-  TRY(finish(&r, storage));
+  csv_set_blk_size(&r.parser, 1 << 12);
+  FILE *file = fopen(path, "rbe");
+  if (!file) TRY(status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(errno)));
+  TRY(targets_begin(&r.targets, options->task, schema));
+  TRY(read_text(&r, file));
+  TRY(hand_over(&r, storage));
 done:
   if (file) fclose(file);
-  csv_free(&parser);
-  for (int i = 0; i < HELD_RECORDS; i++) text_list_clear(&r.held[i]);
+  csv_free(&r.parser);
+  text_list_clear(&r.first);
   columns_clear(&r.columns);
   targets_clear(&r.targets);
   free(r.X);

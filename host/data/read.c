@@ -30,19 +30,31 @@ static descent_status schema_from(const descent_network *network, struct dataset
   return DESCENT_OK;
 }
 
+static descent_status check_options(const char *path, const descent_dataset_options *options) {
+  if (!path) return status_set(DESCENT_ERROR_ARGUMENT, "a data file's path is missing");
+  if (!options || options->size != sizeof *options)
+    return status_set(DESCENT_ERROR_ARGUMENT, "dataset options must start from DESCENT_DATASET_OPTIONS_INIT");
+  if ((unsigned)options->task > DESCENT_TASK_REGRESSION)
+    return status_set(DESCENT_ERROR_ARGUMENT, "unknown task %d", (int)options->task);
+  if (options->like && options->task != DESCENT_TASK_AUTO && options->task != descent_network_task(options->like))
+    return status_set(DESCENT_ERROR_ARGUMENT, "task %s: the network's is %s", descent_task_name(options->task),
+                      descent_task_name(descent_network_task(options->like)));
+  return DESCENT_OK;
+}
+
 descent_status descent_dataset_read(const char *path, const descent_dataset_options *options,
                                     descent_dataset **dataset) {
   struct dataset_schema schema = {0};
   descent_dataset *created = NULL;
-  descent_status status = DESCENT_OK;
-  if (!path || !options || options->size != sizeof *options)
-    return status_set(DESCENT_ERROR_ARGUMENT, "descent_dataset_read needs a path and initialised options");
+  descent_status status;
+  TRY(check_options(path, options));
   if (options->like) TRY(schema_from(options->like, &schema));
   created = memory_allocate(1, sizeof *created, "the dataset");
   if (!created) {
     status = DESCENT_ERROR_MEMORY;
     goto done;
   }
+  /* Formats are told by the file's ending; what has none of its own is CSV. */
   TRY(csv_read(path, options, options->like ? &schema : NULL, &created->storage));
   created->rows = created->storage->rows;
   *dataset = created;

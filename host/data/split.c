@@ -1,4 +1,5 @@
 /* Splitting a dataset at random into two views, class by class where there are classes. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -6,15 +7,24 @@
 #include "core/status.h"
 #include "data/dataset.h"
 
+/* One class, or all rows where there are none. */
 struct share {
-  int64_t rows, held, least, most;
-  double remainder;
-  int64_t class_index;
+  int64_t class_index, rows, held;
+  double exact; /* fraction * rows */
 };
 
-static int by_remainder(const void *a, const void *b) {
+/* Who gets a row more, first to last: classes with nothing held out yet, then the largest remainders; last those whose
+ * only kept row that would be. */
+static int urgency(const struct share *s) {
+  if (s->rows < 2) return 1;
+  return s->held == 0 ? 0 : s->held + 1 == s->rows ? 2 : 1;
+}
+
+static int by_urgency(const void *a, const void *b) {
   const struct share *x = a, *y = b;
-  if (x->remainder != y->remainder) return x->remainder < y->remainder ? 1 : -1;
+  if (urgency(x) != urgency(y)) return urgency(x) - urgency(y);
+  const double x_left = x->exact - (double)x->held, y_left = y->exact - (double)y->held;
+  if (x_left != y_left) return x_left < y_left ? 1 : -1;
   return (x->class_index > y->class_index) - (x->class_index < y->class_index);
 }
 
@@ -23,33 +33,40 @@ static int by_class(const void *a, const void *b) {
   return (x->class_index > y->class_index) - (x->class_index < y->class_index);
 }
 
-/* How many rows of each class to hold out: the largest-remainder method, so that the total is round(fraction rows) and
- * each class is within one of its share; a class of two or more rows keeps at least one on each side. */
+/* Classes that are still bare on one side take a row from others that stay within one row of their share by it. `sign`
+ * is 1 to fill the held-out side, -1 to fill the kept one. */
+static void fill_bare(struct share *shares, int64_t n, int sign) {
+  int64_t donor = 0;
+  for (int64_t k = 0; k < n; k++) {
+    struct share *s = &shares[k];
+    if (s->rows < 2 || s->held != (sign > 0 ? 0 : s->rows)) continue;
+    for (; donor < n; donor++) {
+      const struct share *d = &shares[donor];
+      const int64_t side = sign > 0 ? d->held : d->rows - d->held;
+      if (side >= 2 && sign * ((double)d->held - d->exact) >= 0) break;
+    }
+    if (donor == n) return;
+    s->held += sign;
+    shares[donor++].held -= sign;
+  }
+}
+
+/* How many rows of each class to hold out: largest remainders, so that the total is exact and each class is within one
+ * row of its share; as far as that allows, a class of two or more rows has one on each side. */
 static void set_shares(struct share *shares, int64_t n, double fraction, int64_t total) {
   int64_t left = total;
   for (int64_t k = 0; k < n; k++) {
     struct share *s = &shares[k];
-    double exact = fraction * (double)s->rows;
-    s->least = s->rows >= 2 ? 1 : 0;
-    s->most = s->rows >= 2 ? s->rows - 1 : s->rows;
-    s->held = (int64_t)floor(exact);
-    s->remainder = exact - floor(exact);
-    if (s->held < s->least) s->held = s->least;
-    if (s->held > s->most) s->held = s->most;
+    s->exact = fraction * (double)s->rows;
+    s->held = (int64_t)s->exact;
     left -= s->held;
   }
-  qsort(shares, (size_t)n, sizeof *shares, by_remainder);
-  for (bool moved = true; moved && left > 0;) {
-    moved = false;
-    for (int64_t k = 0; k < n && left > 0; k++)
-      if (shares[k].held < shares[k].most) shares[k].held++, left--, moved = true;
-  }
-  for (bool moved = true; moved && left < 0;) {
-    moved = false;
-    for (int64_t k = n - 1; k >= 0 && left < 0; k--)
-      if (shares[k].held > shares[k].least) shares[k].held--, left++, moved = true;
-  }
+  qsort(shares, (size_t)n, sizeof *shares, by_urgency);
+  for (int64_t k = 0; k < n && left > 0; k++)
+    if (shares[k].held < shares[k].rows) shares[k].held++, left--;
   qsort(shares, (size_t)n, sizeof *shares, by_class);
+  fill_bare(shares, n, 1);
+  fill_bare(shares, n, -1);
 }
 
 static int64_t class_of(const descent_dataset *dataset, int64_t row) {
@@ -57,8 +74,8 @@ static int64_t class_of(const descent_dataset *dataset, int64_t row) {
   return s->classes && s->y ? (int64_t)s->y[dataset_source_row(dataset, row)] : 0;
 }
 
-static descent_dataset *make_view(const descent_dataset *parent, const unsigned char *held, unsigned char side,
-                                  int64_t rows) {
+/* Allows for `rows` rows and shares the parent's storage. */
+static descent_dataset *make_view(const descent_dataset *parent, int64_t rows) {
   descent_dataset *view = memory_allocate(1, sizeof *view, "the split");
   int64_t *index = memory_allocate(rows, sizeof *index, "the split");
   if (!view || !index) {
@@ -66,9 +83,7 @@ static descent_dataset *make_view(const descent_dataset *parent, const unsigned 
     free(index);
     return NULL;
   }
-  for (int64_t r = 0, n = 0; r < parent->rows; r++)
-    if (held[r] == side) index[n++] = dataset_source_row(parent, r);
-  *view = (descent_dataset){.storage = parent->storage, .index = index, .rows = rows};
+  *view = (descent_dataset){.storage = parent->storage, .index = index};
   __atomic_add_fetch(&parent->storage->references, 1, __ATOMIC_RELAXED);
   return view;
 }
@@ -76,30 +91,39 @@ static descent_dataset *make_view(const descent_dataset *parent, const unsigned 
 descent_status descent_dataset_split(const descent_dataset *dataset, double fraction, uint64_t seed,
                                      descent_dataset **kept, descent_dataset **held_out) {
   if (!(fraction > 0 && fraction < 1))
-    return status_set(DESCENT_ERROR_ARGUMENT, "fraction: %g is not above 0 and below 1", fraction);
-  int64_t rows = dataset->rows, total = llround(fraction * (double)rows);
-  int64_t classes = dataset->storage->classes && dataset->storage->y ? dataset->storage->classes : 1;
+    return status_set(DESCENT_ERROR_ARGUMENT, "fraction %g: must be above 0 and below 1", fraction);
+  const int64_t rows = dataset->rows, total = llround(fraction * (double)rows);
+  const int64_t classes = dataset->storage->y && dataset->storage->classes ? dataset->storage->classes : 1;
   if (total < 1 || total >= rows)
-    return status_set(DESCENT_ERROR_DATA, "a share of %g of %lld rows leaves one side of the split empty", fraction,
-                      (long long)rows);
+    return status_set(DESCENT_ERROR_DATA,
+                      "a fraction of %g of %" PRId64
+                      " row%s leaves one side of the split empty (change the fraction, "
+                      "or add rows)",
+                      fraction, rows, rows == 1 ? "" : "s");
   descent_status status = DESCENT_ERROR_MEMORY;
   descent_dataset *first = NULL, *second = NULL;
-  unsigned char *held = memory_allocate(rows, 1, "the split");
   struct share *shares = memory_allocate(classes, sizeof *shares, "the split");
-  if (!held || !shares) goto done;
+  struct permutation *orders = memory_allocate(classes, sizeof *orders, "the split");
+  if (!shares || !orders) goto done;
   for (int64_t k = 0; k < classes; k++) shares[k].class_index = k;
   for (int64_t r = 0; r < rows; r++) shares[class_of(dataset, r)].rows++;
   set_shares(shares, classes, fraction, total);
-  struct permutation order = permutation_create(seed, RNG_SPLIT, 0, (uint64_t)rows);
   int64_t n_held = 0;
-  for (int64_t i = 0; i < rows; i++) {
-    int64_t r = (int64_t)permutation_index(&order, (uint64_t)i);
-    struct share *share = &shares[class_of(dataset, r)];
-    if (share->held > 0) share->held--, held[r] = 1, n_held++;
+  for (int64_t k = 0; k < classes; k++) {
+    n_held += shares[k].held;
+    if (shares[k].rows) orders[k] = permutation_create(seed, RNG_SPLIT, (uint64_t)k, (uint64_t)shares[k].rows);
+    shares[k].rows = 0; /* counts them again below */
   }
-  first = make_view(dataset, held, 0, rows - n_held);
-  second = make_view(dataset, held, 1, n_held);
+  first = make_view(dataset, rows - n_held);
+  second = make_view(dataset, n_held);
   if (!first || !second) goto done;
+  /* Each class's rows in an order of their own: the first ones are held out. */
+  for (int64_t r = 0; r < rows; r++) {
+    const int64_t k = class_of(dataset, r);
+    const uint64_t place = permutation_index(&orders[k], (uint64_t)shares[k].rows++);
+    descent_dataset *side = (int64_t)place < shares[k].held ? second : first;
+    side->index[side->rows++] = dataset_source_row(dataset, r);
+  }
   *kept = first;
   *held_out = second;
   first = second = NULL;
@@ -107,7 +131,7 @@ descent_status descent_dataset_split(const descent_dataset *dataset, double frac
 done:
   descent_dataset_free(first);
   descent_dataset_free(second);
-  free(held);
   free(shares);
+  free(orders);
   return status;
 }

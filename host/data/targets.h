@@ -1,35 +1,45 @@
-/* The target column while it is read: numbers and distinct values side by side, until its kind is known. */
+/* The target column while it is read: distinct values are counted until it is known whether they are classes. */
 #ifndef DESCENT_DATA_TARGETS_H
 #define DESCENT_DATA_TARGETS_H
 
 #include "data/dataset.h"
 
-enum { TARGETS_MOST_CLASSES = 65536, TARGETS_AUTO_CLASSES = 20 };
+enum {
+  TARGETS_AUTO_CLASSES = 20,    /* most distinct integers that are taken for classes unasked */
+  TARGETS_MOST_CLASSES = 65536, /* so that an identifier is refused before it fills the memory */
+  TARGETS_MANY_TEXTS = 1000     /* beyond that, texts that hardly repeat are no classes */
+};
 
 struct target_value {
-  char *text;    /* as a class is named: the text, or the shortest form of the number */
+  char *text;    /* as first seen */
   double number; /* NaN for text */
+  int64_t line;  /* of its first appearance */
 };
 
 struct targets {
-  descent_task task; /* asked for; auto: to be inferred */
+  descent_task task; /* asked for, or the schema's; auto: to be inferred */
   const struct dataset_schema *schema;
-  float *numbers; /* (rows) */
-  int32_t *ids;   /* (rows) into values */
+  /* (rows) While `counting`, indices into values (exact as floats); otherwise the numbers themselves. One array does
+   * for both, so that a column of numbers costs 4 bytes a row. */
+  float *y;
   int64_t rows, capacity;
-  struct target_value *values; /* distinct, in order of appearance */
+  bool counting;
+  int64_t first_text;          /* index into values of the first that is no number; -1 without */
+  struct target_value *values; /* distinct, in order of appearance; with a schema, its classes */
   int64_t n_values, values_capacity;
   int32_t *table; /* hash to value + 1; 0: free */
   int64_t table_size;
-  bool any_text, many; /* many: more distinct numbers than classes may be, no longer counted */
-  bool integers;       /* all numbers so far */
 };
 
-/* Adds one cell. False with a problem text ("is not a number ..."), or with NULL when memory ran out. */
-bool targets_add(struct targets *targets, const char *text, size_t length, const char **problem);
-/* Settles the task and fills y, task, classes, class_names of the storage. */
-descent_status targets_finish(struct targets *targets, const char *path, const char *column, descent_task task,
-                              const struct dataset_schema *schema, struct dataset_storage *storage);
+/* `schema` may be NULL; borrowed until targets_clear. */
+descent_status targets_begin(struct targets *targets, descent_task task, const struct dataset_schema *schema);
+/* Adds one cell. On failure `*problem` says what is wrong with it, to follow the quoted cell in a message; NULL when
+ * memory ran out. */
+descent_status targets_add(struct targets *targets, const char *text, size_t length, int64_t line,
+                           const char **problem);
+/* Settles the task and fills y, targets, task, classes and class_names of the storage. `column` is for messages. */
+descent_status targets_finish(struct targets *targets, const char *path, const char *column,
+                              struct dataset_storage *storage);
 void targets_clear(struct targets *targets);
 
 #endif

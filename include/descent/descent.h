@@ -190,11 +190,13 @@ typedef struct descent_dataset_options {
   size_t size;
   const char *target; /* column name, or 0-based index as text (negative: from the end); NULL: no target */
   descent_task task;  /* auto: text or at most 20 distinct integers are classes (2: binary), else regression */
-  char delimiter;     /* 0: detected among , ; tab | */
-  int header;         /* 1 yes, 0 no, -1 detected: a first row without numbers above numbers is a header */
+  char delimiter;     /* 0: detected among , ; tab | in the first line */
+  int header;         /* 1 yes, 0 no, -1 detected: a first row that has no numbers, or has the named target or all of
+                         the network's input names, is a header */
   /* Take features, their order and the class names from this network: columns are matched by name when the network
    * and the file have names, otherwise by position. A missing column is ERROR_DATA naming it. Unknown columns are
-   * ignored. With `target` NULL the network's own target column is used if the file has it. Borrowed for the call. */
+   * ignored. With `target` NULL the network's own target column is used if the file has it, or by position a last
+   * column beyond the inputs. `task` is the network's or auto. Borrowed for the call. */
   const descent_network *like;
 } descent_dataset_options;
 #define DESCENT_DATASET_OPTIONS_INIT \

@@ -1,0 +1,90 @@
+/* Cells kept as text, and text made safe for one line of a message. */
+#include "data/text.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/utf8.h"
+
+bool text_list_add(struct text_list *list, const char *text, size_t length, int64_t line) {
+  if (list->n == list->capacity) {
+    int64_t capacity = list->capacity ? list->capacity * 2 : 16;
+    char **items = realloc(list->items, (size_t)capacity * sizeof *items);
+    if (items) list->items = items;
+    int64_t *lines = realloc(list->lines, (size_t)capacity * sizeof *lines);
+    if (lines) list->lines = lines;
+    if (!items || !lines) return false;
+    list->capacity = capacity;
+  }
+  char *copy = strndup(length ? text : "", length);
+  if (!copy) return false;
+  list->items[list->n] = copy;
+  list->lines[list->n++] = line;
+  return true;
+}
+
+void text_list_clear(struct text_list *list) {
+  for (int64_t i = 0; i < list->n; i++) free(list->items[i]);
+  free(list->items);
+  free(list->lines);
+  *list = (struct text_list){0};
+}
+
+uint64_t text_hash(const void *data, size_t length) { /* FNV-1a */
+  const unsigned char *bytes = data;
+  uint64_t hash = 14695981039346656037u;
+  for (size_t i = 0; i < length; i++) hash = (hash ^ bytes[i]) * 1099511628211u;
+  return hash;
+}
+
+/* Bytes of the printable character at `text`; 0 when it needs an escape. */
+static size_t printable_length(const char *text, size_t left) {
+  const unsigned char lead = (unsigned char)text[0];
+  size_t bad;
+  if (lead < 0x80) return lead >= 0x20 && lead != 0x7f;
+  const size_t length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+  if (length > left || !utf8_valid(text, length, &bad)) return 0;
+  const bool control = lead == 0xc2 && (unsigned char)text[1] < 0xa0; /* U+0080 .. U+009F */
+  return control ? 0 : length;
+}
+
+void text_escape(const char *text, size_t length, char *shown, size_t size) {
+  static const char ellipsis[] = "...";
+  size_t used = 0, safe = 0; /* safe: where an ellipsis still fits */
+  for (size_t i = 0; i < length;) {
+    char piece[8];
+    size_t step = printable_length(text + i, length - i), n = step;
+    if (step)
+      memcpy(piece, text + i, step);
+    else {
+      const char *letter = strchr("\nn\tt\rr", text[i]);
+      n = (size_t)(text[i] && letter ? sprintf(piece, "\\%c", letter[1])
+                                     : sprintf(piece, "\\x%02x", (unsigned char)text[i]));
+      step = 1;
+    }
+    if (used + n >= size) {
+      memcpy(shown + safe, ellipsis, sizeof ellipsis);
+      return;
+    }
+    memcpy(shown + used, piece, n);
+    used += n;
+    i += step;
+    if (used + sizeof ellipsis <= size) safe = used;
+  }
+  shown[used] = 0;
+}
+
+bool text_append_quoted(char *line, size_t size, const char *text) {
+  char shown[44];
+  text_escape(text, strlen(text), shown, sizeof shown);
+  const size_t used = strlen(line);
+  const int wrote = snprintf(line + used, size - used, "%s'%s'", used ? ", " : "", shown);
+  if (wrote >= 0 && (size_t)wrote < size - used) return true;
+  line[used] = 0;
+  return false;
+}
+
+/* FLT_MAX and what still rounds to it. */
+bool text_number_fits(double value) { return fabs(value) < 0x1.ffffffp127; }

@@ -288,7 +288,7 @@ struct Allowance {
 // The largest distance over a few pushed runs; for the steps also over the steps before, so that a lucky crossing of
 // the two trainings does not count.
 Allowance MeasureAllowance(const Case &c, const Result &exact) {
-  constexpr int kRuns = 4;
+  constexpr int kRuns = 8;
   Allowance allowance;
   allowance.losses.assign(exact.losses.size(), 0);
   allowance.norms = allowance.losses;
@@ -328,6 +328,7 @@ TEST_P(PyTorch, IsFollowedStepByStep) {
   const Result exact = Training(case_, "reference").Run();
   const Allowance allowance = MeasureAllowance(case_, exact);
   const Result cpu = Training(case_, "cpu").Run();
+  EXPECT_LT(allowance.losses.back(), 1e-3) << "a training this sensitive tells nothing: record another";
   {
     SCOPED_TRACE("reference");
     ExpectWithin(exact, case_, allowance, 2 * 0x1p-53 / 0x1p-24);

@@ -147,7 +147,9 @@ TEST(Number, is_read_whole_exactly_and_without_the_locale) {
   for (const auto &c : cases) {
     double value = -1;
     EXPECT_EQ(number_parse(c.text, strlen(c.text), &value), c.good) << "'" << c.text << "'";
-    if (c.good) EXPECT_EQ(value, c.value) << "'" << c.text << "'";
+    if (c.good) {
+      EXPECT_EQ(value, c.value) << "'" << c.text << "'";
+    }
   }
   double nan = 0;
   EXPECT_TRUE(number_parse("NaN", 3, &nan));

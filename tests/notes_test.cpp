@@ -131,8 +131,8 @@ TEST_P(Notes, update_is_w_minus_alpha_dJ_dw) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Activations, Notes, testing::Range(0, static_cast<int>(std::size(expected))),
-                         [](const testing::TestParamInfo<int> &info) {
-                           return std::string(descent_activation_name(expected[info.param].activation));
+                         [](const testing::TestParamInfo<int> &which) {
+                           return std::string(descent_activation_name(expected[which.param].activation));
                          });
 
 /* One-layer networks as probes of single formulas: W = 1, b = 0, so Z = x. */

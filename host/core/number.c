@@ -1,8 +1,9 @@
-/* Decimal text to double without the locale: digits gathered exactly where that suffices, strtod in the C locale
- * otherwise. */
+/* Decimal text to double without the locale: one operation on exact operands where that suffices, strtod in the C
+ * locale otherwise. */
 #include "core/number.h"
 
 #include <errno.h>
+#include <float.h>
 #include <locale.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -24,6 +25,21 @@ static bool parse_slowly(const char *text, size_t length, double *value) {
   char *end;
   *value = c_locale ? strtod_l(copy, &end, c_locale) : strtod(copy, &end);
   return end == copy + length;
+}
+
+/* mantissa * 10^exponent where `long double` holds both exactly: the result is off by at most half a unit of its own,
+ * so if a few units more and a few units less round to the same double, that is the nearest. 17 digits, as programs
+ * write them, are too many for a double but not for this. False when undecided. */
+static bool parse_extended(uint64_t mantissa, int exponent, double *value) {
+  static const long double powers[] = {1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,  1e7L,  1e8L,  1e9L,
+                                       1e10L, 1e11L, 1e12L, 1e13L, 1e14L, 1e15L, 1e16L, 1e17L, 1e18L, 1e19L,
+                                       1e20L, 1e21L, 1e22L, 1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
+  const long double slack = 4 * LDBL_EPSILON;
+  if (LDBL_MANT_DIG < 64 || exponent < -27 || exponent > 27) return false;
+  const long double near =
+      exponent < 0 ? (long double)mantissa / powers[-exponent] : (long double)mantissa * powers[exponent];
+  *value = (double)(near * (1 - slack));
+  return *value == (double)(near * (1 + slack));
 }
 
 bool number_parse(const char *text, size_t length, double *value) {
@@ -68,6 +84,10 @@ bool number_parse(const char *text, size_t length, double *value) {
   if (digits <= 19 && mantissa < UINT64_C(1) << 53 && exponent >= -22 && exponent <= 22) {
     double magnitude = exponent < 0 ? (double)mantissa / powers[-exponent] : (double)mantissa * powers[exponent];
     *value = negative ? -magnitude : magnitude;
+    return true;
+  }
+  if (digits <= 19 && parse_extended(mantissa, exponent, value)) {
+    if (negative) *value = -*value;
     return true;
   }
   return parse_slowly(text, length, value);

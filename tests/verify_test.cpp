@@ -267,6 +267,17 @@ TEST(Verify, AWrongValueFailsTheOperationThatWroteItAndNoOther) {
       }
 }
 
+TEST(Verify, TrainingThatDivergesInExactArithmeticIsNotHeldAgainstTheDevice) {
+  const Device cpu = open("cpu", 1), reference = open("reference", 1);
+  const Network network = make_network(DESCENT_ACTIVATION_IDENTITY, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  descent_train_options options = train_options(DESCENT_OPTIMIZER_GD);
+  options.learning_rate = 1e20;
+  const Result result = verify(network.get(), cpu.get(), reference.get(), options);
+  EXPECT_EQ(result.status, DESCENT_ERROR_DIVERGED);
+  EXPECT_TRUE(result.rows.empty());
+  EXPECT_NE(std::string(descent_last_error()).find("learning rate"), std::string::npos) << descent_last_error();
+}
+
 TEST(Verify, ADeviceMayBeComparedWithAnyOther) {
   const Device one = open("cpu", 1), two = open("cpu", 2);
   const Network network = make_network(DESCENT_ACTIVATION_SIGMOID, DESCENT_LOSS_BINARY_CROSS_ENTROPY);

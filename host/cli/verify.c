@@ -58,7 +58,10 @@ static void take_row(void *user, const descent_verify_row *row) {
     tally->worst_ratio = row->error_to_bound;
     snprintf(tally->worst, sizeof tally->worst, "%s", row->operation);
   }
-  if (!tally->quiet) print_row(row);
+  if (tally->quiet) return;
+  if (tally->compared == 1)
+    printf("%-36s %12s  %13s  %13s  %11s\n", "operation", "values", "largest error", "its bound", "error/bound");
+  print_row(row);
 }
 
 static int compare(const struct verify *v, const descent_network *network, const descent_train_options *options,
@@ -70,14 +73,9 @@ static int compare(const struct verify *v, const descent_network *network, const
   return passed ? EXIT_DONE : EXIT_RUN;
 }
 
-static int verify_one(const struct verify *v, const struct arguments *arguments, const struct subject *defaults) {
-  descent_network *network = NULL;
+static int verify_one(const struct verify *v, const descent_network *network) {
   struct tally tally = {0};
-  int code = subject_open(command, arguments, &v->subject, defaults, v->training.train.seed, &network);
-  if (code != EXIT_DONE) return code;
-  printf("%-36s %12s  %13s  %13s  %11s\n", "operation", "values", "largest error", "its bound", "error/bound");
-  code = compare(v, network, &v->training.train, &tally);
-  descent_network_free(network);
+  int code = compare(v, network, &v->training.train, &tally);
   if (tally.compared)
     printf("%" PRId64 " operations on %s against %s: %" PRId64 " failed\n", tally.compared,
            descent_device_name(v->candidate), descent_device_name(v->witness), tally.failed);
@@ -130,22 +128,28 @@ static int verify_all(const struct verify *v) {
   return failed ? EXIT_RUN : EXIT_DONE;
 }
 
+static int open_devices(struct verify *v) {
+  int code = device_choice_open(command, &v->device, &v->candidate);
+  if (code != EXIT_DONE) return code;
+  descent_status status = descent_device_open(v->choice.witness, (int)v->device.threads, &v->witness);
+  if (status != DESCENT_OK) return fail_status(command, status);
+  fprintf(stderr, "candidate: %s\nwitness:   %s\n", descent_device_description(v->candidate),
+          descent_device_description(v->witness));
+  return EXIT_DONE;
+}
+
 static int run(struct verify *v, const struct arguments *arguments, const struct subject *defaults) {
+  descent_network *network = NULL;
   if (v->choice.all && arguments->count)
     return fail(command, EXIT_USAGE, "--all makes its own networks: leave %s out", arguments->values[0]);
   int code = training_choice_resolve(command, &v->training, &v->device);
-  if (code == EXIT_DONE) code = device_choice_open(command, &v->device, &v->candidate);
-  if (code != EXIT_DONE) return code;
-  struct device_choice witness = v->device;
-  witness.device = v->choice.witness;
-  code = device_choice_open(command, &witness, &v->witness);
-  if (code == EXIT_DONE) {
-    fprintf(stderr, "candidate: %s\nwitness:   %s\n", descent_device_description(v->candidate),
-            descent_device_description(v->witness));
-    code = v->choice.all ? verify_all(v) : verify_one(v, arguments, defaults);
-  }
+  if (code == EXIT_DONE && !v->choice.all)
+    code = subject_open(command, arguments, &v->subject, defaults, v->training.train.seed, &network);
+  if (code == EXIT_DONE) code = open_devices(v);
+  if (code == EXIT_DONE) code = network ? verify_one(v, network) : verify_all(v);
   descent_device_close(v->witness);
   descent_device_close(v->candidate);
+  descent_network_free(network);
   return code;
 }
 

@@ -1,6 +1,7 @@
 /* Checks a device op by op: before each operation of the network's own plan the exact backend gets the candidate's
  * inputs, both run the operation, and everything it wrote must lie within the bounds derived for float32. A value that
  * does not is replaced by the exact one, so that each operation answers for itself alone. */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,7 +88,7 @@ static struct touched op_touches(const struct plan_op *op) {
   return (struct touched){0};
 }
 
-/* Copies the candidate's values of everything the op touches to another machine: exact, as float32 is in double. Of the
+/* Copies the candidate's values of everything the op touches to another program: exact, as float32 is in double. Of the
  * flat parameter buffers a layer's op touches its own segment only. */
 static descent_status copy_inputs(struct verification *v, const struct plan_op *op, struct program *to) {
   descent_status status = DESCENT_OK;
@@ -109,8 +110,8 @@ done:
 
 /* Fills what the op is about to write with NaN, so that a value left out is seen. What it also reads must stay. */
 static descent_status poison_outputs(struct verification *v, const struct plan_op *op, const struct bounds *bounds) {
+  if (op->kind == OP_UPDATE) return DESCENT_OK;
   descent_status status = DESCENT_OK;
-  if (op->kind == OP_UPDATE) goto done;
   struct touched touched = op_touches(op);
   for (int i = 0; i < bounds->n; i++) {
     const struct bounds_output *output = &bounds->outputs[i];
@@ -147,6 +148,24 @@ static bool compare(struct row *row, const double *values, const double *expecte
   return all;
 }
 
+/* Where exact arithmetic leaves float32's range the training itself has gone astray, whatever the device does. */
+static descent_status check_range_of_exact(const struct verification *v, const struct plan_op *op,
+                                           const struct bounds *bounds, int64_t step) {
+  for (int i = 0; i < bounds->n; i++) {
+    const struct bounds_output *output = &bounds->outputs[i];
+    const double limit = v->plan->buffers[output->buffer].type == PLAN_F32 ? (double)FLT_MAX : DBL_MAX;
+    for (int64_t k = 0; k < output->count; k++) {
+      if (fabs(output->exact[k]) <= limit) continue;
+      char name[64];
+      plan_op_name(op, name, sizeof name);
+      return status_set(DESCENT_ERROR_DIVERGED,
+                        "%s at step %lld: %g in exact arithmetic, so training diverged: lower the learning rate", name,
+                        (long long)step, output->exact[k]);
+    }
+  }
+  return DESCENT_OK;
+}
+
 static descent_status compare_outputs(struct verification *v, struct row *row, const struct bounds *bounds) {
   descent_status status = DESCENT_OK;
   for (int i = 0; i < bounds->n; i++) {
@@ -177,6 +196,7 @@ static descent_status check_op(struct verification *v, enum phase phase, int ind
   TRY(copy_inputs(v, op, &v->exact));
   if (v->witness.compiled) TRY(copy_inputs(v, op, &v->witness));
   TRY(bounds_run(v->exact.compiled, v->exact.plan, index, step, &bounds));
+  TRY(check_range_of_exact(v, op, &bounds, step->number));
   if (v->witness.compiled) TRY(program_run(&v->witness, range, step, 1));
   TRY(poison_outputs(v, op, &bounds));
   TRY(program_run(&v->candidate, range, step, 1));

@@ -40,7 +40,7 @@ struct bench {
   struct permutation order;
   struct plan_step *steps;  /* (MAX_STEPS) */
   float *state[3];          /* copies of parameters, moment1, moment2 as they were after warming up */
-  struct subject *subjects; /* (n_subjects) the step, then per op itself and its product */
+  struct subject *subjects; /* (n_subjects) the step, every op, then the products */
   int n_subjects, rounds;
 };
 
@@ -135,7 +135,13 @@ done:
   return status;
 }
 
-/* After a product alone its output buffer holds anything: one step puts every buffer right. */
+/* The step trains and an update alone repeats itself: what follows either starts from the saved state. */
+static descent_status prepare(struct bench *b, int subject) {
+  const bool moves = subject == 0 || b->plan->ops[b->subjects[subject].op].kind == OP_UPDATE;
+  return moves || subject == 1 ? restore_state(b) : DESCENT_OK;
+}
+
+/* Products alone, timed last, leave anything in their output buffers: one step puts every buffer right. */
 static descent_status put_right(struct bench *b) {
   descent_status status = restore_state(b);
   return status == DESCENT_OK ? program_run(&b->program, b->plan->train, b->steps, 1) : status;
@@ -144,11 +150,10 @@ static descent_status put_right(struct bench *b) {
 /* One timing of everything. */
 static descent_status run_round(struct bench *b) {
   descent_status status = DESCENT_OK;
+  TRY(put_right(b));
   for (int i = 0; i < b->n_subjects; i++) {
-    struct subject *subject = &b->subjects[i];
-    if (i <= 1 || b->plan->ops[subject->op].kind == OP_UPDATE) TRY(restore_state(b));
-    TRY(run_subject(b, subject, subject->repeat, &subject->samples[b->rounds]));
-    if (subject->product) TRY(put_right(b));
+    TRY(prepare(b, i));
+    TRY(run_subject(b, &b->subjects[i], b->subjects[i].repeat, &b->subjects[i].samples[b->rounds]));
   }
   TRY(check_divergence(b));
   b->rounds++;
@@ -200,29 +205,42 @@ done:
 }
 
 static descent_status list_subjects(struct bench *b) {
-  const struct plan_range train = b->plan->train;
-  b->subjects = memory_allocate(1 + 2 * (int64_t)train.count, sizeof *b->subjects, "the timings");
+  const int first = b->plan->train.first, end = first + b->plan->train.count;
+  b->subjects = memory_allocate(1 + 2 * (int64_t)b->plan->train.count, sizeof *b->subjects, "the timings");
   if (!b->subjects) return DESCENT_ERROR_MEMORY;
   b->subjects[b->n_subjects++] = (struct subject){.op = -1};
-  for (int op = train.first; op < train.first + train.count; op++) {
-    b->subjects[b->n_subjects++] = (struct subject){.op = op};
+  for (int op = first; op < end; op++) b->subjects[b->n_subjects++] = (struct subject){.op = op};
+  for (int op = first; op < end; op++)
     if (has_product(&b->plan->ops[op])) b->subjects[b->n_subjects++] = (struct subject){.op = op, .product = true};
-  }
   return DESCENT_OK;
 }
 
-/* About ten rounds in the time given; each subject gets its share of a round. */
-static descent_status time_all(struct bench *b, double seconds) {
-  enum { ROUNDS = 10 };
+/* The ceilings are the best of several measurements through the run: a disturbance only ever lowers them. */
+static descent_status measure(const descent_device *device, descent_precision precision, descent_bench_result *result) {
+  double flops, bandwidth;
+  descent_status status = device->backend->measure(device->device, precision, &flops, &bandwidth);
+  if (status != DESCENT_OK) return status;
+  result->peak_flops = fmax(result->peak_flops, flops);
+  result->peak_bandwidth = fmax(result->peak_bandwidth, bandwidth);
+  return DESCENT_OK;
+}
+
+/* Many short rounds rather than few long ones: a median over them shrugs off what disturbs less than half. */
+static descent_status time_all(struct bench *b, const descent_device *device, descent_precision precision,
+                               double seconds, descent_bench_result *result) {
+  enum { ROUNDS = 40, ROUNDS_BETWEEN_CEILINGS = 16 };
   descent_status status = DESCENT_OK;
   const double round = seconds / ROUNDS, op_budget = round * (1 - step_share) / (b->n_subjects - 1);
   const double start = now();
   for (int i = 0; i < b->n_subjects; i++) {
-    TRY(put_right(b));
+    TRY(prepare(b, i));
     TRY(calibrate(b, &b->subjects[i], i == 0 ? round * step_share : op_budget));
   }
-  TRY(put_right(b));
-  while (b->rounds < MIN_ROUNDS || (b->rounds < MAX_ROUNDS && now() - start < seconds)) TRY(run_round(b));
+  while (b->rounds < MIN_ROUNDS || (b->rounds < MAX_ROUNDS && now() - start < seconds)) {
+    if (b->rounds % ROUNDS_BETWEEN_CEILINGS == 0) TRY(measure(device, precision, result));
+    TRY(run_round(b));
+  }
+  TRY(measure(device, precision, result));
 done:
   return status;
 }
@@ -237,7 +255,8 @@ static void report(struct bench *b, void (*on_row)(void *user, const descent_ben
                    descent_bench_result *result) {
   descent_bench_row step = {.operation = "step"};
   step.seconds = median(b->subjects[0].samples, b->rounds);
-  for (int i = 1; i < b->n_subjects; i++) {
+  struct subject *product = &b->subjects[1 + b->plan->train.count]; /* in the order of their ops */
+  for (int i = 1; i <= b->plan->train.count; i++) {
     char name[64];
     struct subject *subject = &b->subjects[i];
     const struct plan_op *op = &b->plan->ops[subject->op];
@@ -245,7 +264,7 @@ static void report(struct bench *b, void (*on_row)(void *user, const descent_ben
     plan_op_name(op, name, sizeof name);
     plan_op_cost(b->plan, op, b->plan->batch, &row.flops, &row.bytes);
     row.floor_seconds = floor_seconds(result, row.flops, row.bytes);
-    if (has_product(op)) row.gemm_seconds = median(b->subjects[++i].samples, b->rounds);
+    if (has_product(op)) row.gemm_seconds = median((product++)->samples, b->rounds);
     step.flops += row.flops;
     step.bytes += row.bytes;
     step.gemm_seconds += row.gemm_seconds;
@@ -258,16 +277,6 @@ static void report(struct bench *b, void (*on_row)(void *user, const descent_ben
   result->step_seconds_max = b->subjects[0].samples[b->rounds - 1];
   result->gemm_seconds = step.gemm_seconds;
   result->memory = b->program.backend->memory(b->program.compiled);
-}
-
-/* The ceilings are the better of a measurement before and one after: a disturbance only ever lowers them. */
-static descent_status measure(const descent_device *device, descent_precision precision, descent_bench_result *result) {
-  double flops, bandwidth;
-  descent_status status = device->backend->measure(device->device, precision, &flops, &bandwidth);
-  if (status != DESCENT_OK) return status;
-  result->peak_flops = fmax(result->peak_flops, flops);
-  result->peak_bandwidth = fmax(result->peak_bandwidth, bandwidth);
-  return DESCENT_OK;
 }
 
 descent_status descent_bench(const descent_network *network, descent_device *device,
@@ -290,9 +299,7 @@ descent_status descent_bench(const descent_network *network, descent_device *dev
   TRY(program_run(&b.program, b.plan->train, b.steps, 2)); /* every buffer touched, moments no longer 0 */
   TRY(check_divergence(&b));
   TRY(save_state(&b));
-  TRY(measure(device, options->precision, &measured));
-  TRY(time_all(&b, seconds));
-  TRY(measure(device, options->precision, &measured));
+  TRY(time_all(&b, device, options->precision, seconds, &measured));
   report(&b, on_row, user, &measured);
   *result = measured;
 done:

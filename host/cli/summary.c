@@ -126,7 +126,7 @@ void summary_print(FILE *stream, const struct summary *s) {
   summary_shape(s->network, text, sizeof text);
   fprintf(stream, "network     %s, %s parameters\n", text, text_count(descent_network_parameters(s->network), count));
   print_training(stream, s->train);
-  fprintf(stream, "device      %s, %s\n", descent_device_description(s->device),
-          descent_precision_name(s->train->precision));
+  fprintf(stream, "device      %s\n", descent_device_description(s->device));
   if (*descent_device_note(s->device)) fprintf(stream, "            %s\n", descent_device_note(s->device));
+  fprintf(stream, "precision   %s\n", descent_precision_name(s->train->precision));
 }

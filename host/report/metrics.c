@@ -116,25 +116,26 @@ void report_metrics_print_confusion(FILE *stream, const descent_network *network
   const descent_metrics *m = column->metrics;
   if (!m->confusion || m->classes > CLASSES_SHOWN) return;
   char name[TEXT_SIZE];
-  int width = 4;
+  int names = 0, widths[CLASSES_SHOWN];
   for (int64_t k = 0; k < m->classes; k++) {
-    int columns = text_columns(class_label(network, k, name));
-    if (columns > width) width = columns;
+    widths[k] = text_columns(class_label(network, k, name));
+    if (widths[k] > names) names = widths[k];
+    for (int64_t i = 0; i < m->classes; i++) {
+      int digits = snprintf(NULL, 0, "%" PRId64, m->confusion[i * m->classes + k]);
+      if (digits > widths[k]) widths[k] = digits;
+    }
   }
   fprintf(stream, "\n%s confusion (row: true class, column: predicted)\n", column->title);
-  print_name(stream, "", width);
+  print_name(stream, "", names);
   for (int64_t k = 0; k < m->classes; k++) {
     const char *label = class_label(network, k, name);
-    int pad = 6 - text_columns(label);
-    fprintf(stream, "  %*s%s", pad > 0 ? pad : 0, "", label);
+    fprintf(stream, "  %*s%s", widths[k] - text_columns(label), "", label);
   }
   fputc('\n', stream);
   for (int64_t i = 0; i < m->classes; i++) {
-    print_name(stream, class_label(network, i, name), width);
-    for (int64_t j = 0; j < m->classes; j++) {
-      int columns = text_columns(class_label(network, j, name));
-      fprintf(stream, "  %*" PRId64, columns > 6 ? columns : 6, m->confusion[i * m->classes + j]);
-    }
+    print_name(stream, class_label(network, i, name), names);
+    for (int64_t k = 0; k < m->classes; k++)
+      fprintf(stream, "  %*" PRId64, widths[k], m->confusion[i * m->classes + k]);
     fputc('\n', stream);
   }
 }

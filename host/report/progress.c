@@ -61,29 +61,33 @@ static void append_bar(char *text, size_t size, int columns, double share, bool 
 }
 
 void progress_line(const struct progress_view *view, int columns, bool bar, bool unicode, char *text, size_t size) {
-  /* What a narrow window loses, first to last. */
-  static const enum piece drop[] = {RATE, VALIDATION, TIME, METRIC};
+  /* What a narrow window loses, first to last; with the bar goes the word "epoch". */
+  static const enum piece drop[] = {VALIDATION, RATE, BAR, TIME, METRIC};
   char pieces[PIECES][64];
+  const bool live = bar;
   write_pieces(view, false, pieces);
-  for (size_t i = 0; i < sizeof drop / sizeof *drop && pieces_columns(pieces) > columns; i++) {
-    if (drop[i] == TIME) {
+  for (size_t i = 0; pieces_columns(pieces) + (bar ? BAR_LEAST + 1 : 0) > columns && i < sizeof drop / sizeof *drop;
+       i++) {
+    if (drop[i] == BAR) {
+      bar = false;
       write_pieces(view, true, pieces);
       *pieces[RATE] = *pieces[VALIDATION] = '\0';
-      if (pieces_columns(pieces) <= columns) break;
     }
     *pieces[drop[i]] = '\0';
   }
-  int room = bar ? columns - pieces_columns(pieces) - 1 : 0;
+  if (pieces_columns(pieces) > columns) memmove(pieces[LOSS], pieces[LOSS] + strcspn(pieces[LOSS], "0123456789-"), 24);
+  if (pieces_columns(pieces) > columns) *pieces[LOSS] = '\0'; /* rather than cut: half a number is a wrong one */
+  int room = columns - pieces_columns(pieces) - 1;
   *text = '\0';
   for (int i = 0; i < PIECES; i++) {
-    if (i == BAR ? room < BAR_LEAST : !*pieces[i]) continue;
-    if (*text) strncat(text, bar ? " " : "  ", size - strlen(text) - 1);
+    if (i == BAR ? !bar : !*pieces[i]) continue;
+    if (*text) strncat(text, live ? " " : "  ", size - strlen(text) - 1);
     if (i == BAR)
       append_bar(text, size, room < BAR_MOST ? room : BAR_MOST, view->share, unicode);
     else
       strncat(text, pieces[i], size - strlen(text) - 1);
   }
-  /* Even the last two can be too wide, with epochs in the millions; all that is left then is ASCII. */
+  /* Epochs in the millions can still be too wide; all that is left then is ASCII. */
   if (text_columns(text) > columns) text[columns] = '\0';
 }
 

@@ -184,7 +184,7 @@ TEST(Verify, NeitherTheNetworkNorTheResultDependsOnHavingVerified) {
 
 /* ---- a device that is wrong in one place ---- */
 
-enum Fault { ADDS, GIVES_NAN, GIVES_INFINITY, LEAVES_OUT };
+enum Fault { ADDS, GIVES_NAN, GIVES_INFINITY, LEAVES_OUT, ROUNDS_OTHERWISE };
 
 /* What the wrong device does: a table of functions has no room for it. */
 struct {
@@ -229,6 +229,7 @@ descent_status wrong_run(backend_program *program, plan_range range, const plan_
   if (status == DESCENT_OK) status = backend_cpu.read(program, buffer, offset, 1, PLAN_F64, &value);
   if (wrong.fault == GIVES_NAN) value = std::nan("");
   if (wrong.fault == GIVES_INFINITY) value = std::numeric_limits<double>::infinity();
+  if (wrong.fault == ROUNDS_OTHERWISE) value = static_cast<double>(std::nextafterf(static_cast<float>(value), 1e9f));
   if (wrong.fault == ADDS) value += 1e-3 * (1 + std::fabs(value)); /* over 1000 times what any bound allows here */
   if (status == DESCENT_OK) status = backend_cpu.write(program, buffer, offset, 1, PLAN_F64, &value);
   return status;
@@ -265,6 +266,24 @@ TEST(Verify, AWrongValueFailsTheOperationThatWroteItAndNoOther) {
         EXPECT_FALSE(result.passed);
         EXPECT_EQ(result.failed, std::vector<std::string>{expected});
       }
+}
+
+TEST(Verify, ADeviceThatRoundsOtherwisePasses) {
+  backend table = backend_cpu;
+  table.compile = wrong_compile;
+  table.run = wrong_run;
+  const Device cpu = open("cpu", 1), reference = open("reference", 1);
+  descent_device candidate = *cpu;
+  candidate.backend = &table;
+  const Network network = make_network(DESCENT_ACTIVATION_SILU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+  wrong.op = 1; /* the first layer's output, whose bound spans several units in the last place */
+  wrong.fault = ROUNDS_OTHERWISE;
+  for (const Device *witness : {&reference, &cpu}) {
+    const Result result = verify(network.get(), &candidate, witness->get(), train_options(DESCENT_OPTIMIZER_ADAM));
+    ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
+    EXPECT_TRUE(result.passed) << failures(result);
+    EXPECT_GT(result.rows[1].values.largest_error, 0);
+  }
 }
 
 TEST(Verify, TrainingThatDivergesInExactArithmeticIsNotHeldAgainstTheDevice) {

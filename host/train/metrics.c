@@ -63,11 +63,10 @@ void metrics_free(struct metrics_sums *sums) {
   free(sums);
 }
 
-/* Non-negative floats order as their bits do and leave the sign bit free: label into the lowest place. */
+/* Non-negative floats order as their bits do. The sign bit, set at most in -0, gives way to the label. */
 static uint32_t score_key(float probability, bool positive) {
-  float plus = probability + 0.0F; /* -0 becomes 0 */
   uint32_t bits;
-  memcpy(&bits, &plus, sizeof bits);
+  memcpy(&bits, &probability, sizeof bits);
   return bits << 1 | positive;
 }
 

@@ -204,7 +204,7 @@ static descent_status parse_chunk(struct reader *r, const char *text, size_t len
     if ((!cr || cr < text) && !(cr = memchr(text, '\r', (size_t)(end - text)))) cr = end;
     const bool ends_before = r->after_cr && lf == text; /* CR and LF came in two chunks */
     const char *last = cr < lf ? cr : lf;
-    if (last == cr && cr + 1 == lf) last = lf;
+    if (last == cr && lf < end && cr + 1 == lf) last = lf;
     const bool whole = last < end;
     const char *const next = whole ? last + 1 : end;
     if (ends_before) r->line--;

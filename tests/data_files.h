@@ -1,0 +1,92 @@
+// Data files written by a test into a folder of its own, and datasets described as text for comparing.
+#ifndef DESCENT_TESTS_DATA_FILES_H
+#define DESCENT_TESTS_DATA_FILES_H
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "internal.h"
+
+struct FreeDataset {
+  void operator()(descent_dataset *dataset) const { descent_dataset_free(dataset); }
+};
+using Dataset = std::unique_ptr<descent_dataset, FreeDataset>;
+
+struct FreeNetwork {
+  void operator()(descent_network *network) const { descent_network_free(network); }
+};
+using Network = std::unique_ptr<descent_network, FreeNetwork>;
+
+// "a,b -> y binary no,yes: 1,2>0 3,4>1": names, target, task, class names, then the rows; "-" where there is none.
+inline std::string Describe(const descent_dataset *d) {
+  std::ostringstream out;
+  const auto name = [](const char *text) { return text ? text : "-"; };
+  const int64_t inputs = descent_dataset_inputs(d), targets = descent_dataset_targets(d);
+  for (int64_t j = 0; j < inputs; j++) out << (j ? "," : "") << name(descent_dataset_input_name(d, j));
+  out << " -> " << name(descent_dataset_target_name(d)) << " " << descent_task_name(descent_dataset_task(d));
+  for (int64_t k = 0; k < descent_dataset_classes(d); k++)
+    out << (k ? "," : " ") << name(descent_dataset_class_name(d, k));
+  out << ":";
+  std::vector<float> x(static_cast<size_t>(inputs)), y(static_cast<size_t>(targets));
+  out.precision(9);
+  for (int64_t r = 0; r < descent_dataset_rows(d); r++) {
+    EXPECT_EQ(descent_dataset_row(d, r, x.data()), DESCENT_OK);
+    for (size_t j = 0; j < x.size(); j++) out << (j ? "," : " ") << x[j];
+    if (!targets) continue;
+    EXPECT_EQ(descent_dataset_target(d, r, y.data()), DESCENT_OK);
+    out << ">" << y[0];
+  }
+  return out.str();
+}
+
+class DataFiles : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (std::filesystem::temp_directory_path() / "descent-data-XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder = pattern;
+  }
+  void TearDown() override { std::filesystem::remove_all(folder); }
+
+  std::string Path(const std::string &name) const { return (folder / name).string(); }
+  std::string Write(const std::string &name, const std::string &text) const {
+    std::ofstream(Path(name), std::ios::binary) << text;
+    return Path(name);
+  }
+  // The text with this test's folder taken out, so that a file is called by its name alone.
+  std::string Plain(std::string text) const {
+    const std::string prefix = folder.string() + "/";
+    for (size_t at; (at = text.find(prefix)) != std::string::npos;) text.erase(at, prefix.size());
+    return text;
+  }
+
+  // Describes what was read from the file, or says status and error.
+  std::string Read(const std::string &path, const descent_dataset_options &options) const {
+    descent_dataset *read = nullptr;
+    const descent_status status = descent_dataset_read(path.c_str(), &options, &read);
+    const Dataset dataset(read);
+    if (status == DESCENT_OK) return Describe(dataset.get());
+    EXPECT_EQ(read, nullptr);
+    return Plain(std::string(descent_status_text(status)) + ": " + descent_last_error());
+  }
+  std::string ReadText(const std::string &text, const char *target, descent_task task = DESCENT_TASK_AUTO,
+                       int header = -1, char delimiter = 0) const {
+    descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    options.target = target;
+    options.task = task;
+    options.header = header;
+    options.delimiter = delimiter;
+    return Read(Write("t.csv", text), options);
+  }
+
+  std::filesystem::path folder;
+};
+
+#endif

@@ -47,7 +47,8 @@ enum plan_layer_slot {
   LAYER_PARAMETERS, /* update with `measure`: 2-norm of (W, b) before the change */
   LAYER_MEAN,       /* statistics: mean of A over the step's rows and the units */
   LAYER_STD,        /* statistics: standard deviation (of the population) of the same values */
-  LAYER_DEAD,       /* statistics: units with |g'(Z)| < 1e-6 for every row of the step, as a fraction */
+  LAYER_DEAD,       /* statistics: units with |g'(Z)| < 1e-6 for every row of the step in which dropout keeps them, as a
+                     * fraction */
   LAYER_SLOTS
 };
 

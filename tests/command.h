@@ -97,25 +97,28 @@ class Folder {
   std::string path_;
 };
 
-/* Data that a small network learns in a few epochs: `rows` rows of two columns and what they add up to. Kinds: "binary"
- * (yes, no), "classes" (low, middle, high), "regression". */
+/* Data that a small network learns without a mistake in a few epochs, so that what is predicted depends on no rounding:
+ * `rows` rows of two columns in groups far apart, and which group it is or, for "regression", a weighted sum. The other
+ * kinds: "binary" (no, yes), "classes" (low, middle, high). */
 inline std::string make_data(const std::string &kind, int rows) {
+  static const char *const binary[] = {"no", "yes"}, *const classes[] = {"low", "middle", "high"};
+  const int groups = kind == "classes" ? 3 : 2;
   std::ostringstream text;
   unsigned state = 12345;
-  auto next = [&state] { /* the constants of Numerical Recipes */
+  auto next = [&state] { /* the constants of Numerical Recipes; 0 .. 7.75 */
                          state = state * 1664525U + 1013904223U;
-                         return static_cast<int>(state >> 24) / 8.0;
+                         return static_cast<int>(state >> 27) / 4.0;
   };
+  text.precision(10); /* enough for every multiple of 1/64 below 10 */
   text << "width,height,answer\n";
   for (int i = 0; i < rows; i++) {
-    double width = next(), height = next(), sum = width + height;
+    const int group = i % groups;
+    const double width = 20 * group + next(), height = 20 * group + next();
     text << width << ',' << height << ',';
     if (kind == "regression")
-      text << 3 * width - height + 0.5;
-    else if (kind == "classes")
-      text << (sum < 26 ? "low" : sum < 38 ? "middle" : "high");
+      text << (2 * width - height) / 16;
     else
-      text << (sum < 32 ? "no" : "yes");
+      text << (kind == "classes" ? classes : binary)[group];
     text << '\n';
   }
   return text.str();
@@ -151,7 +154,8 @@ inline void expect_contains(const std::string &text, const std::string &part) {
   EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' is not in: " << text;
 }
 
-inline const Arguments quick = {"train", "data.csv", "--target", "answer", "--hidden", "8", "--epochs", "5"};
+inline const Arguments quick = {"train", "data.csv", "--target", "answer",   "--hidden",
+                                "8",     "--lr",     "0.03",     "--epochs", "10"};
 
 /* What runs after the training in one folder: a binary model and its data. */
 class Trained : public ::testing::Test {

@@ -146,7 +146,7 @@ TEST_F(Trained, LogsOneObjectPerEpochWithEveryKey) {
     std::vector<std::string> expected{"epoch", "step", "train_loss"}, log = lines(folder.read("run.jsonl"));
     expected.insert(expected.end(), metrics.begin(), metrics.end());
     for (const char *key : {"learning_rate", "rows_per_second", "seconds", "layers"}) expected.push_back(key);
-    ASSERT_EQ(log.size(), 5U);
+    ASSERT_EQ(log.size(), 10U);
     for (size_t epoch = 1; epoch <= log.size(); epoch++) {
       Json json = parse(log[epoch - 1]);
       ASSERT_NE(json, nullptr);
@@ -185,7 +185,7 @@ TEST(Train, ExitsWith1WhenTheLogCannotBeWritten) {
 TEST_F(Trained, EvaluatesToTheSameNumbersAsTrainingPrinted) {
   folder.write("data.csv", make_data("binary", 60));
   folder.write("test.csv", make_data("binary", 200));
-  Result trained = folder.run(quick + Arguments{"--test", "test.csv", "--validation", "0", "--quiet"});
+  Result trained = folder.run(quick + Arguments{"--test", "test.csv", "--validation", "0", "--lr", "0.001", "--quiet"});
   Json json = parse(folder.run({"evaluate", "model.safetensors", "test.csv", "--json"}).out);
   ASSERT_NE(json, nullptr);
   EXPECT_EQ(number(json, "rows"), 200);
@@ -231,11 +231,12 @@ TEST_F(Trained, PredictionsCarryEveryBitOfTheirValues) {
   std::vector<std::string> data = lines(folder.read("data.csv"));
   double squares = 0;
   for (size_t i = 1; i < rows.size(); i++) {
-    double residual = std::stod(rows[i]) - std::stod(data[i].substr(data[i].rfind(',') + 1));
+    double residual = static_cast<double>(std::stof(rows[i])) - std::stod(data[i].substr(data[i].rfind(',') + 1));
     squares += residual * residual;
   }
-  /* The targets are multiples of 1/2, so only the arithmetic of the metric itself can differ. */
-  EXPECT_NEAR(std::sqrt(squares / 60), number(json, "rmse"), 1e-6 * number(json, "rmse"));
+  /* Nine digits give every float back, and the targets are floats themselves: what is left is the rounding of 120
+   * operations in double. */
+  EXPECT_NEAR(std::sqrt(squares / 60), number(json, "rmse"), 120 * 0x1p-52 * number(json, "rmse"));
 }
 
 /* ---- streams, signals and terminals -------------------------------------------------------------------------------
@@ -325,7 +326,7 @@ TEST_P(Terminal, ShowsOneLiveLineThatFitsTheWindow) {
   if (child == 0) {
     setenv("TERM", "xterm", 1);
     setenv("LC_ALL", GetParam().locale, 1);
-    folder.execute(quick + Arguments{"--epochs", "200"});
+    folder.execute(quick + Arguments{"--epochs", "200", "--lr", "1e-4"});
   }
   std::string text;
   char buffer[4096];

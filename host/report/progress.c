@@ -108,7 +108,7 @@ static void draw(struct progress *progress) {
 }
 
 void progress_open(struct progress *progress, FILE *stream, int64_t rows) {
-  *progress = (struct progress){.stream = stream, .rows = rows};
+  *progress = (struct progress){.stream = stream, .rows = rows, .started = now()};
   progress->view.loss = progress->view.validation_loss = NAN;
   progress->view.seconds_left = -1;
   if (!stream) return;
@@ -126,7 +126,12 @@ void progress_step(struct progress *progress, int64_t epochs, const descent_step
   view->epoch = info->epoch;
   view->epochs = epochs;
   view->share = ((double)(info->epoch - 1) + (double)progress->rows_done / (double)progress->rows) / (double)epochs;
-  if (isnan(view->loss) || info->epoch == 1) view->loss = info->loss;
+  const double elapsed = now() - progress->started;
+  view->seconds_left = elapsed / view->share - elapsed;
+  if (info->epoch == 1) { /* later ones show what the epoch before them came to */
+    view->loss = info->loss;
+    view->rows_per_second = (double)progress->rows_done / elapsed;
+  }
   if (now() - progress->drawn_at >= REDRAW_SECONDS) draw(progress);
 }
 
@@ -162,6 +167,7 @@ void progress_epoch(struct progress *progress, descent_task task, const descent_
       .rows_per_second = info->rows_per_second,
       .seconds = info->seconds,
       .seconds_left = info->seconds / (double)info->epoch * (double)(info->epochs - info->epoch),
+      .finished = info->epoch == info->epochs,
   };
   progress->rows_done = 0;
   if (info->validation) {

@@ -23,7 +23,7 @@ struct progress {
   FILE *stream; /* NULL: silent */
   bool live, unicode;
   bool shown; /* the live line is on the screen */
-  double drawn_at;
+  double started, drawn_at;
   int64_t rows, rows_done; /* of the epoch */
   struct progress_view view;
   char warning[256]; /* the last one shown */

@@ -23,8 +23,8 @@ static const void *source(const struct backend_program *program, int buffer) {
   return buffer == PLAN_NONE ? NULL : program->buffers[buffer].data;
 }
 
-/* Rows per tile, so that a tile is about GATHERED values. */
-enum { GATHERED = 16384, MOST_ROWS = 256, FEWEST_ROWS = 8 };
+/* Rows per tile, so that a tile is about GATHERED values. PREFETCHED values are asked for before they are read. */
+enum { GATHERED = 16384, MOST_ROWS = 256, FEWEST_ROWS = 8, PREFETCHED = 1024 };
 
 static int64_t tile_rows(int64_t n_x) {
   const int64_t rows = GATHERED / n_x;
@@ -56,14 +56,13 @@ static float row_weight(const struct gather *g, int64_t s, float y) {
   return w;
 }
 
-/* Rows lie anywhere in memory: asks for the first lines of all of them before any is read. */
-static void prefetch_rows(const struct gather *g, const int64_t *rows, int64_t count) {
-  const int64_t n_x = g->op->n_x;
-  for (int64_t r = 0; r < count; r++) {
-    const float *row = g->source_X + rows[r] * n_x;
-    for (int64_t j = 0; j < n_x && j < 4 * PLAN_ALIGN; j += PLAN_ALIGN) __builtin_prefetch(row + j);
-    if (g->source_y) __builtin_prefetch(g->source_y + rows[r] * g->op->n_y);
-  }
+/* Rows lie anywhere in memory, which hardware cannot foresee: each is asked for some time before it is read. */
+static void prefetch_row(const struct gather *g, int64_t s) {
+  enum { LINE = 64 / sizeof(float), MOST_LINES = 64 };
+  const int64_t n_x = g->op->n_x, n = n_x < MOST_LINES * LINE ? n_x : MOST_LINES * LINE;
+  const float *row = g->source_X + s * n_x;
+  for (int64_t j = 0; j < n; j += LINE) __builtin_prefetch(row + j);
+  if (g->source_y) __builtin_prefetch(g->source_y + s * g->op->n_y);
 }
 
 static void gather_tile(void *context, int64_t tile) {
@@ -72,9 +71,11 @@ static void gather_tile(void *context, int64_t tile) {
   const int64_t left = g->step->rows - begin, count = left < g->tile_rows ? left : g->tile_rows;
   int64_t rows[MOST_ROWS];
   find_rows(g, begin, count, rows);
-  prefetch_rows(g, rows, count);
-  for (int64_t r = 0; r < count; r++)
-    copy_row(g, g->source_X + rows[r] * n_x, g->shift, g->scale, g->X + (begin + r) * n_x, n_x);
+  const int64_t ahead = 2 + PREFETCHED / n_x;
+  for (int64_t r = -ahead; r < count; r++) {
+    if (r + ahead < count) prefetch_row(g, rows[r + ahead]);
+    if (r >= 0) copy_row(g, g->source_X + rows[r] * n_x, g->shift, g->scale, g->X + (begin + r) * n_x, n_x);
+  }
   if (!g->source_y) return;
   double sum = 0;
   for (int64_t r = 0; r < count; r++) {

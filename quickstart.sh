@@ -72,6 +72,7 @@ find_missing() {
   need libcsv-dev links c csv.h -lcsv
   need libcjson-dev links c cjson/cJSON.h -lcjson
   need librandom123-dev links c Random123/philox.h
+  need libxxhash-dev links c xxhash.h
   [ "$goal" = train ] && return
   need g++ links c++ string -lstdc++
   need libgtest-dev links c++ gtest/gtest.h -lgtest -lstdc++

@@ -11,6 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "core/file.h"
 #include "core/status.h"
 #include "model/json.h"
@@ -19,6 +22,12 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && sizeof(float) == 4,
                "tensors are little-endian float32 and are read and written as they lie in memory");
 
 enum { PREFIX = 8, ALIGNMENT = 64 };
+
+static const char checksum_key[] = "descent.xxh64";
+
+struct checksum {
+  char text[17];
+};
 
 struct safetensors_entry {
   const char *name;
@@ -55,12 +64,26 @@ static cJSON *describe(const struct safetensors_tensor *tensor, int64_t begin) {
   return NULL;
 }
 
+/* XXH64 of the metadata and of every tensor's values in the order of the list, as text: what tells an altered file from
+ * the one that was saved. */
+static struct checksum checksum_of(const char *metadata, const struct safetensors_tensor *tensors, int64_t n) {
+  XXH64_state_t state;
+  XXH64_reset(&state, 0);
+  XXH64_update(&state, metadata, strlen(metadata));
+  for (int64_t i = 0; i < n; i++)
+    XXH64_update(&state, tensors[i].data, (size_t)safetensors_count(&tensors[i]) * sizeof(float));
+  struct checksum sum;
+  snprintf(sum.text, sizeof sum.text, "%016" PRIx64, (uint64_t)XXH64_digest(&state));
+  return sum;
+}
+
 /* The header as text, from malloc; NULL when memory ran out. */
 static char *compose_header(const char *metadata, const struct safetensors_tensor *tensors, int64_t n) {
   char *text = NULL;
   cJSON *header = cJSON_CreateObject();
   cJSON *map = cJSON_AddObjectToObject(header, "__metadata__");
-  bool ok = cJSON_AddStringToObject(map, "format", "pt") && cJSON_AddStringToObject(map, "descent", metadata);
+  bool ok = cJSON_AddStringToObject(map, "format", "pt") && cJSON_AddStringToObject(map, "descent", metadata) &&
+            cJSON_AddStringToObject(map, checksum_key, checksum_of(metadata, tensors, n).text);
   int64_t begin = 0;
   for (int64_t i = 0; ok && i < n; i++) {
     cJSON *entry = describe(&tensors[i], begin);
@@ -184,6 +207,7 @@ static descent_status parse_metadata(struct safetensors *file, const cJSON *map)
     if (!cJSON_IsString(member))
       return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__: '%s' is not a string", file->path,
                         json_quote(member->string).text);
+    if (strcmp(member->string, checksum_key) == 0) file->checksum = member->valuestring;
     if (strcmp(member->string, "descent") != 0) continue; /* other tools keep their own texts here */
     if (file->metadata) return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__: 'descent' twice", file->path);
     file->metadata = member->valuestring;
@@ -359,6 +383,13 @@ descent_status safetensors_read(struct safetensors *file, const struct safetenso
     if (!file->entries[i].expected)
       return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' is not part of the network", file->path,
                         json_quote(file->entries[i].name).text);
+  /* Files made by other tools have none. */
+  if (file->checksum && strcmp(file->checksum, checksum_of(file->metadata, tensors, n).text) != 0)
+    status = status_set(DESCENT_ERROR_MODEL,
+                        "%s: altered since it was saved: its checksum is %s, not '%s' (to accept deliberate changes, "
+                        "remove %s from its metadata)",
+                        file->path, checksum_of(file->metadata, tensors, n).text, json_quote(file->checksum).text,
+                        checksum_key);
 done:
   return status;
 }

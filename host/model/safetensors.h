@@ -1,8 +1,9 @@
 /* The container of model files: named float32 matrices and one text of metadata.
  *
  *   8 bytes          N, little-endian: the length of the header
- *   N bytes          JSON {"__metadata__": {"format": "pt", "descent": TEXT}, NAME: {"dtype": "F32", "shape": [..],
- *                    "data_offsets": [begin, end]}, ..}, padded with blanks so that the data starts at a multiple of 64
+ *   N bytes          JSON {"__metadata__": {"format": "pt", "descent": TEXT, "descent.xxh64": HEX},
+ *                    NAME: {"dtype": "F32", "shape": [..], "data_offsets": [begin, end]}, ..}, padded with blanks so
+ *                    that the data starts at a multiple of 64
  *   the rest         the tensors' bytes, little-endian, row-major, without gaps; offsets count from here
  *
  * https://github.com/huggingface/safetensors */
@@ -37,6 +38,7 @@ struct safetensors {
   FILE *stream;
   cJSON *header;
   const char *metadata;              /* borrowed from header */
+  const char *checksum;              /* of metadata and data, borrowed from header; NULL when the file has none */
   struct safetensors_entry *entries; /* (n) sorted by name, which is unique */
   int64_t n;
   int64_t data_start, data_bytes;
@@ -47,8 +49,8 @@ struct safetensors {
 descent_status safetensors_open(const char *path, struct safetensors *file);
 void safetensors_close(struct safetensors *file);
 
-/* Reads the n tensors, which must be all that the file holds, with the same shapes and finite values, into their data.
- * ERROR_MODEL names the tensor. */
+/* Reads the n tensors, which must be all that the file holds, with the same shapes and finite values, into their data,
+ * and holds them and the metadata against the file's checksum if it has one. ERROR_MODEL names the tensor. */
 descent_status safetensors_read(struct safetensors *file, const struct safetensors_tensor *tensors, int64_t n);
 
 #endif

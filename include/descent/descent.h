@@ -297,7 +297,8 @@ DESCENT_API descent_status descent_network_set_provenance(descent_network *netwo
 /* One .safetensors file: `layers.<l>.weight` (out, in) and `layers.<l>.bias` (l from 0, as PyTorch counts), float32;
  * everything else (activations, loss, normalisation, names, version) as JSON in its metadata. Saving writes a temporary
  * file beside `path` and renames it, so an existing file is wholly the old or wholly the new one. ERROR_WRITE;
- * ERROR_READ or ERROR_MODEL with byte offset and value. Saving and loading round-trips bit for bit. */
+ * ERROR_READ or ERROR_MODEL with byte offset and value; a checksum finds alterations. Saving and loading round-trips
+ * bit for bit. */
 DESCENT_API descent_status descent_network_save(const descent_network *network, const char *path);
 DESCENT_API descent_status descent_network_load(const char *path, descent_network **network);
 

@@ -85,7 +85,6 @@ TEST(DatasetInMemory, RefusesWhatItCannotBeAndSaysWhy) {
       {"many targets", good.data(), y.data(), nullptr, 2, 2, INT64_MAX, kRegression, 0, "targets: 9223372036854775807"},
       {"two targets of a class", good.data(), y.data(), nullptr, 2, 2, 2, kBinary, 2, "targets: 2"},
       {"task auto", good.data(), y.data(), nullptr, 2, 2, 1, kAuto, 2, "task"},
-      {"unknown task", good.data(), y.data(), nullptr, 2, 2, 1, static_cast<descent_task>(7), 2, "task"},
       {"binary of three", good.data(), y.data(), nullptr, 2, 2, 1, kBinary, 3, "classes: 3"},
       {"one class", good.data(), y.data(), nullptr, 2, 2, 1, kClasses, 1, "classes: 1"},
       {"more classes than a float counts", good.data(), y.data(), nullptr, 2, 2, 1, kClasses, INT64_C(1) << 40,

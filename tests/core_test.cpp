@@ -151,6 +151,10 @@ TEST(Number, is_read_whole_exactly_and_without_the_locale) {
       EXPECT_EQ(value, c.value) << "'" << c.text << "'";
     }
   }
+  double third = 0;
+  EXPECT_TRUE(number_parse(("0." + std::string(509, '3')).c_str(), 511, &third));
+  EXPECT_EQ(third, 1.0 / 3);
+  EXPECT_FALSE(number_parse(("0." + std::string(510, '3')).c_str(), 512, &third));
   double nan = 0;
   EXPECT_TRUE(number_parse("NaN", 3, &nan));
   EXPECT_TRUE(std::isnan(nan));
@@ -231,9 +235,60 @@ TEST_F(File, has_the_mode_that_the_umask_asks_for) {
   EXPECT_EQ(info.st_mode & 0777, 0640u);
 }
 
+TEST_F(File, keeps_the_permissions_of_the_one_it_replaces) {
+  std::ofstream(path_) << "old";
+  ASSERT_EQ(chmod(path_.c_str(), 0600), 0);
+  file_writer writer;
+  ASSERT_EQ(file_create(path_.c_str(), &writer), DESCENT_OK);
+  ASSERT_EQ(file_commit(&writer), DESCENT_OK);
+  struct stat info;
+  ASSERT_EQ(stat(path_.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+}
+
+TEST_F(File, is_written_through_a_symbolic_link) {
+  std::ofstream(path_) << "old";
+  std::filesystem::create_symlink(path_, folder_ / "link");
+  file_writer writer;
+  ASSERT_EQ(file_create((folder_ / "link").c_str(), &writer), DESCENT_OK);
+  ASSERT_EQ(file_write(&writer, "new", 3), DESCENT_OK);
+  ASSERT_EQ(file_commit(&writer), DESCENT_OK);
+  EXPECT_TRUE(std::filesystem::is_symlink(folder_ / "link"));
+  EXPECT_EQ(content(), "new");
+}
+
+TEST_F(File, stays_the_old_one_when_the_commit_fails) {
+  std::ofstream(path_) << "old";
+  file_writer writer;
+  ASSERT_EQ(file_create(path_.c_str(), &writer), DESCENT_OK);
+  ASSERT_EQ(file_write(&writer, "new", 3), DESCENT_OK);
+  ASSERT_EQ(unlink(writer.temporary), 0); /* so that there is nothing to rename */
+  EXPECT_EQ(file_commit(&writer), DESCENT_ERROR_WRITE);
+  EXPECT_EQ(content(), "old");
+  EXPECT_EQ(files(), 1u);
+}
+
+TEST_F(File, has_as_many_writers_as_ask_each_with_a_name_of_its_own) {
+  file_writer first, second;
+  ASSERT_EQ(file_create(path_.c_str(), &first), DESCENT_OK);
+  ASSERT_EQ(file_create(path_.c_str(), &second), DESCENT_OK);
+  EXPECT_STRNE(first.temporary, second.temporary);
+  ASSERT_EQ(file_write(&first, "first", 5), DESCENT_OK);
+  ASSERT_EQ(file_write(&second, "second", 6), DESCENT_OK);
+  ASSERT_EQ(file_commit(&first), DESCENT_OK);
+  EXPECT_EQ(content(), "first");
+  ASSERT_EQ(file_commit(&second), DESCENT_OK);
+  EXPECT_EQ(content(), "second");
+  EXPECT_EQ(files(), 1u);
+}
+
 TEST_F(File, is_refused_where_it_cannot_be) {
   file_writer writer;
   EXPECT_EQ(file_create(folder_.c_str(), &writer), DESCENT_ERROR_WRITE);
+  EXPECT_EQ(file_create("", &writer), DESCENT_ERROR_WRITE);
+  ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
+  EXPECT_EQ(file_create(path_.c_str(), &writer), DESCENT_ERROR_WRITE);
+  ASSERT_EQ(unlink(path_.c_str()), 0);
   EXPECT_EQ(file_create((folder_ / "none" / "model").c_str(), &writer), DESCENT_ERROR_WRITE);
   EXPECT_NE(std::string(descent_last_error()).find("No such file or directory"), std::string::npos);
   EXPECT_EQ(files(), 0u);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,43 +16,75 @@ static descent_status write_error(const char *path, int error) {
   return status_set(DESCENT_ERROR_WRITE, "%s: cannot write: %s", path, strerror(error));
 }
 
-descent_status file_create(const char *path, struct file_writer *writer) {
-  static const char suffix[] = ".XXXXXX";
-  *writer = (struct file_writer){0};
-  struct stat existing;
-  if (stat(path, &existing) == 0 && S_ISDIR(existing.st_mode)) return write_error(path, EISDIR);
+/* Opens a new file of a name that nobody can foresee; its mode is what the umask leaves of 0666, as for any file. -1
+ * with errno set. `name` ends in as many characters as `suffix`, which are filled in. */
+static int open_unique(char *name, size_t suffix) {
+  static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz012345"; /* 32: every byte gives one without bias */
+  enum { ATTEMPTS = 100 };
+  char *end = name + strlen(name);
+  for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+    unsigned char random[16];
+    if (suffix > sizeof random || getentropy(random, suffix)) return -1;
+    for (size_t i = 0; i < suffix; i++) end[(ptrdiff_t)i - (ptrdiff_t)suffix] = alphabet[random[i] % 32];
+    int descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor >= 0 || errno != EEXIST) return descriptor;
+  }
+  return -1;
+}
+
+/* Whether the file can be made or replaced at all; `exists` when it is there. */
+static descent_status check_target(const char *path, struct stat *existing, bool *exists) {
+  if (!*path) return write_error(path, ENOENT);
+  *exists = stat(path, existing) == 0;
+  if (*exists && S_ISDIR(existing->st_mode)) return write_error(path, EISDIR);
   /* The rename would put a file in the place of a device or a pipe. */
-  if (stat(path, &existing) == 0 && !S_ISREG(existing.st_mode))
+  if (*exists && !S_ISREG(existing->st_mode))
     return status_set(DESCENT_ERROR_WRITE, "%s: cannot write: not a regular file", path);
-  size_t length = strlen(path);
-  char *copy = malloc(length + 1), *temporary = malloc(length + sizeof suffix);
-  if (!copy || !temporary) {
-    free(copy);
-    free(temporary);
-    return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the file name", path);
-  }
-  memcpy(copy, path, length + 1);
-  memcpy(temporary, path, length);
-  memcpy(temporary + length, suffix, sizeof suffix);
-  int descriptor = mkstemp(temporary);
-  FILE *stream = NULL;
-  if (descriptor >= 0) {
-    mode_t mask = umask(0); /* mkstemp made it private: give it the mode that open() would have */
-    umask(mask);
-    if (fchmod(descriptor, 0666 & ~mask) == 0) stream = fdopen(descriptor, "wb");
-  }
-  if (!stream) {
-    int error = errno;
-    if (descriptor >= 0) {
-      close(descriptor);
-      unlink(temporary);
-    }
-    free(copy);
-    free(temporary);
-    return write_error(path, error);
-  }
-  *writer = (struct file_writer){.stream = stream, .path = copy, .temporary = temporary};
   return DESCENT_OK;
+}
+
+/* The file itself where `path` is a symbolic link to one, so that the link stays. */
+static char *resolved(const char *path) {
+  struct stat link;
+  return lstat(path, &link) == 0 && S_ISLNK(link.st_mode) && access(path, F_OK) == 0 ? realpath(path, NULL)
+                                                                                     : strdup(path);
+}
+
+descent_status file_create(const char *path, struct file_writer *writer) {
+  enum { RANDOM = 8 };
+  static const char suffix[] = ".--------";
+  struct file_writer made = {0};
+  struct stat existing;
+  bool exists;
+  int descriptor = -1;
+  descent_status status;
+  *writer = made;
+  TRY(check_target(path, &existing, &exists));
+  made.path = resolved(path);
+  if (made.path) made.temporary = malloc(strlen(made.path) + sizeof suffix);
+  if (!made.temporary) {
+    status = status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the file name", path);
+    goto done;
+  }
+  strcat(strcpy(made.temporary, made.path), suffix);
+  descriptor = open_unique(made.temporary, RANDOM);
+  if (descriptor < 0) {
+    status = write_error(path, errno);
+    free(made.temporary); /* there is nothing to remove */
+    made.temporary = NULL;
+    goto done;
+  }
+  /* A file that is replaced keeps its permissions: what was private stays so. */
+  if ((exists && fchmod(descriptor, existing.st_mode & 0777)) || !(made.stream = fdopen(descriptor, "wb"))) {
+    status = write_error(path, errno);
+    close(descriptor);
+    goto done;
+  }
+  *writer = made;
+  made = (struct file_writer){0};
+done:
+  file_abandon(&made);
+  return status;
 }
 
 descent_status file_write(struct file_writer *writer, const void *data, size_t bytes) {
@@ -64,7 +97,7 @@ static int sync_directory(const char *path) {
   if (!copy) return -1;
   int descriptor = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   free(copy);
-  if (descriptor < 0) return -1;
+  if (descriptor < 0) return errno == EACCES ? 0 : -1; /* a directory may be writable but not readable */
   int failed = fsync(descriptor);
   /* Some file systems cannot sync a directory; the rename itself has happened. */
   if (failed && (errno == EINVAL || errno == EROFS)) failed = 0;

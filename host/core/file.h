@@ -11,7 +11,8 @@ struct file_writer {
   char *path, *temporary;
 };
 
-/* Opens the temporary file. ERROR_WRITE names the path and the reason. */
+/* Opens the temporary file. A file that will be replaced keeps its permissions, a new one gets those of the umask; a
+ * symbolic link to a file stays one. ERROR_WRITE names the path and the reason. */
 descent_status file_create(const char *path, struct file_writer *writer);
 /* Flushes, fsyncs, closes, renames, fsyncs the directory; on failure removes the temporary file and leaves `path` as it
  * was. Ends the writer. */

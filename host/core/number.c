@@ -16,9 +16,11 @@ static locale_t c_locale;
 static pthread_once_t c_locale_once = PTHREAD_ONCE_INIT;
 static void make_c_locale(void) { c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0); }
 
+/* Longer than any decimal expansion that people or programs write, and short enough to count in an int. */
+enum { LONGEST = 511 };
+
 static bool parse_slowly(const char *text, size_t length, double *value) {
-  char copy[512]; /* longer than any decimal expansion that decides a double's last bit in practice */
-  if (length >= sizeof copy) return false;
+  char copy[LONGEST + 1];
   memcpy(copy, text, length);
   copy[length] = 0;
   pthread_once(&c_locale_once, make_c_locale);
@@ -47,6 +49,7 @@ bool number_parse(const char *text, size_t length, double *value) {
                                   1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
   while (length && is_blank(*text)) text++, length--;
   while (length && is_blank(text[length - 1])) length--;
+  if (length > LONGEST) return false;
   const char *p = text, *end = text + length;
   bool negative = p < end && *p == '-';
   if (p < end && (*p == '-' || *p == '+')) p++;

@@ -8,7 +8,7 @@
 
 /* Parses all of text[0 .. length) as a decimal number, [+-]digits[.digits][e[+-]digits], surrounding blanks allowed.
  * Correctly rounded to double. "nan", "inf", "infinity" in any case parse too (the caller decides); hexadecimal, empty
- * text and trailing characters do not. */
+ * text, trailing characters and texts of more than 511 characters do not. */
 bool number_parse(const char *text, size_t length, double *value);
 
 /* Parses all of `text` as a decimal integer. */

@@ -202,7 +202,7 @@ std::string trained(const Case &c, int threads) {
 TEST(CpuBackend, LeavesTheSameBytesOnAnyNumberOfThreads) {
   for (const Case &c : cases) {
     const std::string alone = trained(c, 1);
-    for (int threads : {1, 2, 3, 7}) EXPECT_EQ(trained(c, threads) == alone, true) << c.name << ", " << threads;
+    for (int threads : {1, 2, 3, 7}) EXPECT_TRUE(trained(c, threads) == alone) << c.name << ", " << threads;
   }
 }
 

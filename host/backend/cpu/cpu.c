@@ -2,7 +2,6 @@
  * compiling allocates all that a plan needs; running walks its operations. */
 #include "backend/cpu/cpu.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,11 +15,6 @@
  */
 
 enum { MOST_THREADS = 256 };
-
-static int usable_cores(void) {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-}
 
 static const struct kernels *choose_kernels(void) {
 #ifdef __x86_64__
@@ -61,7 +55,7 @@ static descent_status device_open(int ordinal, int threads, struct backend_devic
   if (ordinal != 0) return status_set(DESCENT_ERROR_DEVICE, "there is no cpu:%d, only cpu", ordinal);
   if (threads < 0 || threads > MOST_THREADS)
     return status_set(DESCENT_ERROR_ARGUMENT, "threads %d: must be 0 (one per core) to %d", threads, MOST_THREADS);
-  if (threads == 0) threads = usable_cores();
+  if (threads == 0) threads = pool_usable_cores();
   if (threads > MOST_THREADS) threads = MOST_THREADS;
   struct backend_device *device = memory_allocate(1, sizeof *device, "the cpu device");
   if (!device) return DESCENT_ERROR_MEMORY;

@@ -2,7 +2,7 @@
  * many tiles, so that a thread meets again the data that it left in its cache; who is done early helps the others.
  * Tiles are claimed by compare-and-swap on the range's 64-bit word (generation, tiles left). Invariant: a claim
  * succeeds only while its region is open, so a thread that comes late finds nothing to take and nobody has to wait for
- * it. Idle threads spin briefly, yield, then sleep. */
+ * it. Idle threads spin briefly (not where threads outnumber cores: the core is needed), yield, then sleep. */
 #include "backend/cpu/pool.h"
 
 #include <pthread.h>
@@ -37,7 +37,8 @@ struct pool {
   _Alignas(CACHE_LINE) _Atomic int sleepers;
   pthread_mutex_t mutex;
   pthread_cond_t opened;
-  int threads;            /* that run, the caller included */
+  int threads; /* that run, the caller included */
+  int spins;
   int ranges;             /* threads asked for: the number of ranges is fixed before the first worker starts */
   struct range *range;    /* (ranges) */
   struct worker *workers; /* (ranges - 1) */
@@ -93,8 +94,8 @@ static void *worker_run(void *argument) {
       work(pool, generation, self->number);
       seen = generation;
       idle = 0;
-    } else if (idle < SPINS + YIELDS) {
-      if (idle++ < SPINS)
+    } else if (idle < pool->spins + YIELDS) {
+      if (idle++ < pool->spins)
         SPIN_PAUSE();
       else
         sched_yield();
@@ -132,10 +133,15 @@ void pool_run(struct pool *pool, pool_task *task, void *context, int64_t tiles) 
   publish(pool, generation);
   work(pool, generation, 0);
   for (int spins = 0; atomic_load_explicit(&pool->finished, memory_order_acquire) != tiles;)
-    if (spins++ < SPINS)
+    if (spins++ < pool->spins)
       SPIN_PAUSE();
     else
       sched_yield();
+}
+
+int pool_usable_cores(void) {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
 int pool_threads(const struct pool *pool) { return pool->threads; }
@@ -163,6 +169,7 @@ descent_status pool_create(int threads, struct pool **result) {
   if (!pool) return DESCENT_ERROR_MEMORY;
   pool->threads = 1;
   pool->ranges = threads;
+  pool->spins = threads <= pool_usable_cores() ? SPINS : 0;
   pthread_mutex_init(&pool->mutex, NULL);
   pthread_cond_init(&pool->opened, NULL);
   descent_status status = DESCENT_ERROR_MEMORY;

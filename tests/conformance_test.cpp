@@ -1,5 +1,6 @@
 /* Conformance: one-op plans of every kind, on every backend, against the exact result and its derived bounds. A case is
- * named by all that defines it, so that its name replays it: --gtest_filter='*cpu__dense_forward_gelu_17of32x31x33*'. */
+ * named by all that defines it, so that its name replays it: --gtest_filter='*cpu__dense_forward_gelu_17of32x31x33*'.
+ */
 #include "conformance.h"
 
 namespace conformance {

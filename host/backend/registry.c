@@ -119,8 +119,8 @@ static descent_status load_module(void **handle) {
   }
   if (given && *given)
     return status_set(DESCENT_ERROR_DEVICE, "no CUDA: DESCENT_BACKEND_PATH %s has no %s", given, module_name);
-  return status_set(DESCENT_ERROR_DEVICE,
-                    "no CUDA: %s is not beside the library (see DESCENT_BACKEND_PATH)", module_name);
+  return status_set(DESCENT_ERROR_DEVICE, "no CUDA: %s is not beside the library (see DESCENT_BACKEND_PATH)",
+                    module_name);
 }
 
 static descent_status find_cuda(const struct backend **backend) {

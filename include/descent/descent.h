@@ -479,8 +479,8 @@ typedef struct descent_verify_row {
  * its steps;
  * `*passed` is the conjunction. A value that fails is replaced by the exact one before the next operation, so that each
  * operation is judged alone. The bounds are those of float32 against exact arithmetic, and come from the reference
- * device whatever the witness: with another witness a value may differ by two bounds. ERROR_DIVERGED when the exact values
- * themselves leave the range of float32. Neither network nor files change. */
+ * device whatever the witness: with another witness a value may differ by two bounds. ERROR_DIVERGED when the exact
+ * values themselves leave the range of float32. Neither network nor files change. */
 DESCENT_API descent_status descent_verify(const descent_network *network, descent_device *candidate,
                                           descent_device *witness, const descent_train_options *options, int64_t rows,
                                           int64_t steps, void (*on_row)(void *user, const descent_verify_row *row),

@@ -16,8 +16,7 @@ int main(void) {
   if (descent_device_open("cpu", 1, &device) ||
       descent_dataset_create(X, y, NULL, 4, 2, 1, DESCENT_TASK_BINARY, 2, &data) ||
       descent_network_create(&shape, &network) || descent_network_initialise(network, DESCENT_INIT_AUTO, 1) ||
-      descent_fit(network, device, data, NULL, &options, NULL) ||
-      descent_evaluate(network, device, data, 0, &metrics))
+      descent_fit(network, device, data, NULL, &options, NULL) || descent_evaluate(network, device, data, 0, &metrics))
     fprintf(stderr, "%s\n", descent_last_error());
   printf("descent %s: accuracy %g\n", descent_version(), metrics.accuracy);
   int right = metrics.accuracy == 1.0;

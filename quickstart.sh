@@ -14,7 +14,7 @@ case "$#:${1:-}" in
   *) { echo "usage:" && usage; } >&2 && exit 2 ;;
 esac
 
-cd "$(dirname "$0")"
+cd -P "$(dirname "$0")"
 log=build/quickstart.log
 compiler=${CC:-cc}
 mkdir -p build
@@ -111,11 +111,11 @@ at_least "$cmake_version" 3.25 || fail "cmake $cmake_version is too old, 3.25 is
 
 configure() {
   set -- -S . -B build
-  if ! [ -f build/CMakeCache.txt ]; then
-    command -v ninja >/dev/null && set -- "$@" -G Ninja
+  # Nothing configured here yet, or configured before the folder was moved.
+  if ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" build/CMakeCache.txt; then
+    rm -rf build/CMakeCache.txt build/CMakeFiles build/.ninja_deps build/.ninja_log
+    command -v ninja && set -- "$@" -G Ninja
     [ "$goal" = train ] && set -- "$@" -DDESCENT_BUILD_TESTS=OFF
-  elif ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" build/CMakeCache.txt; then
-    set -- --fresh "$@" # the folder was moved
   fi
   [ "$goal" = test ] && set -- "$@" -DDESCENT_BUILD_TESTS=ON
   case ${DESCENT_WERROR:-} in

@@ -34,6 +34,7 @@ TEST_F(Csv, ReadsEveryDialect) {
        "a,b,y\n1,2,no\n3,4,yes\n"},
       {"byte-order mark before a quote", "\xef\xbb\xbf\"a\",b,y\n1,2,no\n3,4,yes\n"},
       {"blank lines", "\n\r\na,b,y\n\n1,2,no\n  \n\r\n3,4,yes\n\n\n"},
+      {"blank lines before semicolons", "\n \na;b;y\n1;2;no\n3;4;yes\n"},
       {"blanks around cells", "a , b,\ty\n 1, 2 ,no \n3,4\t, yes\n"},
       {"blanks around quotes", "a,b,y\n \"1\" ,2,no\n3, \"4\",\"yes\" \n"},
       {"signs and exponents", "a,b,y\n+1,2e0,no\n300e-2,.4e1,yes\n"},
@@ -50,6 +51,7 @@ TEST_F(Csv, KeepsWhatIsQuoted) {
       {"delimiter", "\"a,b\",y\n1,\"x,z\"\n2,w\n", "a,b -> y binary w,x,z: 1>1 2>0"},
       {"doubled quotes", "\"a\"\"b\",y\n1,\"\"\"x\"\"\"\n2,w\n", "a\"b -> y binary \"x\",w: 1>0 2>1"},
       {"line breaks", "\"a\nb\",y\n1,\"x\r\nz\"\n2,\"w\"\n", "a\nb -> y binary w,x\r\nz: 1>1 2>0"},
+      {"line break before the first delimiter", "\"a,,\n,,\";y\n1;x\n2;z\n", "a,,\n,, -> y binary x,z: 1>0 2>1"},
       {"blanks", "a,y\n1,\" x \"\n2,x\n", "a -> y binary  x ,x: 1>0 2>1"},
       {"other delimiters more often than the real one", "\"a;b;c;d\",y\n1,x\n2,z\n",
        "a;b;c;d -> y binary x,z: 1>0 2>1"},
@@ -178,6 +180,18 @@ TEST_F(Csv, NamesTheLineOfWhatItRefuses) {
        "1: column 'b\\xe9': the name is not UTF-8 text (save the file as UTF-8)"},
   };
   for (const auto &c : cases) EXPECT_EQ(ReadText(c.text, nullptr), "bad data: t.csv:" + c.error) << c.name;
+}
+
+TEST_F(Csv, NamesTheLineBehindAQuotedLineBreak) {
+  for (const std::string &end : {"\n"s, "\r\n"s, "\r"s})
+    for (const std::string &header : {"y,a,b" + end, ""s}) {
+      const int line = (header.empty() ? 0 : 1) + 3;
+      const std::string text = header + "\"u" + end + end + "v\",1,x" + end,
+                        name = header.empty() ? "2 (from 0)" : "'b'";
+      EXPECT_EQ(ReadText(text, "0", DESCENT_TASK_AUTO, header.empty() ? 0 : 1),
+                "bad data: t.csv:" + std::to_string(line) + ": column " + name +
+                    ": 'x' is not a number (correct it, or remove the row or the column)");
+    }
 }
 
 TEST_F(Csv, NamesTheLineAcrossChunks) {

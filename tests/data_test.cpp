@@ -282,12 +282,11 @@ std::vector<int64_t> RowsOf(const Dataset &view) {
 }
 
 TEST(DatasetSplit, KeepsTheShareOfEachClass) {
-  const std::vector<std::vector<int64_t>> compositions = {
-      {50, 50},    {90, 10},        {997, 3},        {100, 2},    {1, 99},
-      {7, 11, 13}, {1000, 2, 2, 2}, {3, 3, 3, 3, 3}, {0, 10, 20}, {212, 357},
-  };
+  const std::vector<std::vector<int64_t>> compositions = {{50, 50},    {90, 10},    {997, 3},        {100, 2},
+                                                          {1, 99},     {7, 11, 13}, {1000, 2, 2, 2}, {3, 3, 3, 3, 3},
+                                                          {0, 10, 20}, {212, 357},  {51, 2, 2}};
   for (const auto &counts : compositions)
-    for (const double fraction : {0.05, 0.1, 0.25, 0.29, 0.5, 0.75, 0.9, 0.95}) {
+    for (const double fraction : {0.05, 0.1, 0.2, 0.25, 0.29, 0.5, 0.75, 0.9, 0.95}) {
       std::vector<float> y;
       for (size_t k = 0; k < counts.size(); k++)
         y.insert(y.end(), static_cast<size_t>(counts[k]), static_cast<float>(k));
@@ -316,6 +315,18 @@ TEST(DatasetSplit, KeepsTheShareOfEachClass) {
         EXPECT_TRUE(bare == 0 || spare == 0) << bare << " classes bare, " << spare << " could give";
       }
     }
+}
+
+TEST(DatasetSplit, GivesTheRestToTheLargestRemainders) {
+  // Shares of 1.4, 1.7 and 1.9 rows, 5 in all.
+  std::vector<float> y(50, 0);
+  std::fill(y.begin() + 14, y.end(), 1.0f);
+  std::fill(y.begin() + 31, y.end(), 2.0f);
+  const std::vector<float> X(y.size(), 1);
+  const Dataset all = Create(X, y, 50, kClasses, 3);
+  const Split split = SplitOf(all.get(), 0.1, 1);
+  const int64_t counts[] = {1, 2, 2};
+  for (int64_t k = 0; k < 3; k++) EXPECT_EQ(descent_dataset_class_count(split.held_out.get(), k), counts[k]) << k;
 }
 
 TEST(DatasetSplit, LeavesOneOfEachClassOnBothSidesWherePossible) {

@@ -227,7 +227,8 @@ static char detect_delimiter(const char *text, size_t length) {
   for (size_t i = 0; i < length; i++) {
     const bool newline = text[i] == '\n' || text[i] == '\r';
     if (newline && !quoted && !blank) break;
-    if (!newline) blank = false;
+    if (newline && !quoted) memset(counts, 0, sizeof counts);
+    if (!newline && text[i] != ' ' && text[i] != '\t') blank = false;
     if (text[i] == '"') quoted = !quoted;
     for (size_t c = 0; c < sizeof candidates; c++) counts[c] += !quoted && text[i] == candidates[c];
   }

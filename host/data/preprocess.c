@@ -29,7 +29,7 @@ static descent_status fit(const descent_dataset *dataset, const float *values, i
     double spread = 0, from = 0;
     if (kind == DESCENT_NORMALIZE_STANDARD) from = m[j].mean, spread = sqrt(m[j].squares / (double)dataset->rows);
     if (kind == DESCENT_NORMALIZE_MINMAX) from = m[j].min, spread = m[j].max - m[j].min;
-    bool constant = m[j].max == m[j].min || !(1 / spread <= (double)FLT_MAX);
+    const bool constant = !(1 / spread <= (double)FLT_MAX); /* or so nearly that float32 has no such scale */
     shift[j] = (float)from;
     scale[j] = constant ? 1.0f : (float)(1 / spread);
   }

@@ -13,16 +13,8 @@ struct share {
   double exact; /* fraction * rows */
 };
 
-/* Who gets a row more, first to last: classes with nothing held out yet, then the largest remainders; last those whose
- * only kept row that would be. */
-static int urgency(const struct share *s) {
-  if (s->rows < 2) return 1;
-  return s->held == 0 ? 0 : s->held + 1 == s->rows ? 2 : 1;
-}
-
-static int by_urgency(const void *a, const void *b) {
+static int by_remainder(const void *a, const void *b) {
   const struct share *x = a, *y = b;
-  if (urgency(x) != urgency(y)) return urgency(x) - urgency(y);
   const double x_left = x->exact - (double)x->held, y_left = y->exact - (double)y->held;
   if (x_left != y_left) return x_left < y_left ? 1 : -1;
   return (x->class_index > y->class_index) - (x->class_index < y->class_index);
@@ -61,7 +53,7 @@ static void set_shares(struct share *shares, int64_t n, double fraction, int64_t
     s->held = (int64_t)s->exact;
     left -= s->held;
   }
-  qsort(shares, (size_t)n, sizeof *shares, by_urgency);
+  qsort(shares, (size_t)n, sizeof *shares, by_remainder);
   for (int64_t k = 0; k < n && left > 0; k++)
     if (shares[k].held < shares[k].rows) shares[k].held++, left--;
   qsort(shares, (size_t)n, sizeof *shares, by_class);

@@ -1,4 +1,4 @@
-/* The shortest whole use of the library: read a CSV file, hold a quarter out, train, measure, save.
+/* The shortest whole use of the library: read a CSV file of classes, hold a quarter out, train, measure, save.
  * usage: first DATA.csv TARGET MODEL.safetensors */
 #include <descent/descent.h>
 #include <stdio.h>

@@ -440,9 +440,9 @@ DESCENT_API descent_status descent_trainer_create(descent_network *network, desc
                                                   descent_trainer **trainer);
 DESCENT_API void descent_trainer_free(descent_trainer *trainer);
 
-/* One step on the caller's rows: X (rows, inputs) raw, y (rows, targets), weights (rows) or NULL, 1 <= rows <=
- * max_batch. `info` may be NULL. On ERROR_DIVERGED the weights are those before the step. The network's own copy is
- * brought up to date by descent_trainer_sync. */
+/* One step on the caller's rows: X (rows, inputs) and y (rows, targets) both raw, as in a dataset, weights (rows) or
+ * NULL, 1 <= rows <= max_batch. `info` may be NULL. On ERROR_DIVERGED the weights are those before the step. The
+ * network's own copy is brought up to date by descent_trainer_sync. */
 DESCENT_API descent_status descent_trainer_step(descent_trainer *trainer, const float *X, const float *y,
                                                 const float *weights, int64_t rows, descent_step_info *info);
 

@@ -17,13 +17,16 @@ esac
 cd -P "$(dirname "$0")"
 log=build/quickstart.log
 compiler=${CC:-cc}
-mkdir -p build
-: >"$log"
 
 fail() {
   echo "quickstart: $*" >&2
   exit 1
 }
+
+if ! mkdir -p build 2>/dev/null || ! (: >>"$log") 2>/dev/null; then
+  fail "cannot write to $PWD/build: run this as the owner of the folder, or in a copy of your own"
+fi
+: >"$log"
 
 # step TEXT COMMAND...: one line of progress; what the command says goes to the log, shown where it fails.
 step() {

@@ -312,4 +312,14 @@ TEST(Status, has_a_text_for_every_code) {
   EXPECT_STREQ(descent_last_error(), "file:3");
 }
 
+TEST(Status, too_long_keeps_its_beginning_and_its_end) {
+  const std::string path = "folder/" + std::string(5000, 'x');
+  status_set(DESCENT_ERROR_READ, "%s: cannot read: File name too long", path.c_str());
+  const std::string said = descent_last_error(), reason = "xx: cannot read: File name too long";
+  EXPECT_EQ(said.rfind("folder/xx", 0), 0u);
+  EXPECT_EQ(said.substr(said.size() - reason.size()), reason);
+  EXPECT_NE(said.find("x ... x"), std::string::npos);
+  EXPECT_EQ(said.size(), 1023u);
+}
+
 }  // namespace

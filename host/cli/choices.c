@@ -8,14 +8,15 @@
 #include "cli/cli.h"
 
 int fail(const char *command, int code, const char *format, ...) {
-  char text[2048];
+  char *text = NULL;
   va_list arguments;
   va_start(arguments, format);
-  vsnprintf(text, sizeof text, format, arguments);
+  if (vasprintf(&text, format, arguments) < 0) text = NULL;
   va_end(arguments);
-  for (char *c = text; *c; c++)
+  for (char *c = text; c && *c; c++)
     if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?'; /* names from files: no line breaks, no terminal codes */
-  fprintf(stderr, "%s: %s\n", command, text);
+  fprintf(stderr, "%s: %s\n", command, text ? text : "out of memory");
+  free(text);
   return code;
 }
 

@@ -8,12 +8,27 @@
 
 static _Thread_local char last_error[1024];
 
+/* The file comes first and the reason last: of a text that is too long the middle goes. Without memory, the end. */
+static void cut_middle(char text[static sizeof last_error], size_t length, const char *format, va_list arguments) {
+  static const char gap[] = " ... ";
+  char *whole = malloc(length + 1);
+  if (!whole) return;
+  vsnprintf(whole, length + 1, format, arguments);
+  size_t kept = sizeof last_error / 2;
+  memcpy(text + kept - strlen(gap), gap, strlen(gap));
+  memcpy(text + kept, whole + length + 1 - kept, kept);
+  free(whole);
+}
+
 descent_status status_set(descent_status status, const char *format, ...) {
   /* An argument may be the old text itself: format aside first. */
   char text[sizeof last_error];
-  va_list arguments;
+  va_list arguments, again;
   va_start(arguments, format);
-  vsnprintf(text, sizeof text, format, arguments);
+  va_copy(again, arguments);
+  int length = vsnprintf(text, sizeof text, format, arguments);
+  if (length >= (int)sizeof text) cut_middle(text, (size_t)length, format, again);
+  va_end(again);
   va_end(arguments);
   memcpy(last_error, text, sizeof text);
   return status;

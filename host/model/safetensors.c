@@ -183,9 +183,9 @@ static descent_status read_header(struct safetensors *file, int64_t size) {
   TRY(read_bytes(file, 0, &length, PREFIX));
   if (length > (uint64_t)(size - PREFIX) || length > JSON_MAX_BYTES) {
     status = status_set(DESCENT_ERROR_MODEL,
-                        "%s: byte 0: a header of %" PRIu64 " bytes in a file of %" PRId64
-                        " (at most %d): truncated, or not a .safetensors file",
-                        file->path, length, size, JSON_MAX_BYTES);
+                        "%s: not a .safetensors file, or a truncated one: byte 0 announces a header of %" PRIu64
+                        " bytes (at most %d) and the file has %" PRId64,
+                        file->path, length, JSON_MAX_BYTES, size);
     goto done;
   }
   text = memory_allocate((int64_t)length, 1, "the header of a model file");

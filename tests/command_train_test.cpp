@@ -26,6 +26,19 @@ TEST(Train, NamesTheColumnsThatNeverChange) {
   expect_contains(result.err, "constant    1 column is the same in every training row: same\n");
 }
 
+TEST(Train, SaysWhatItTookFewWholeNumbersFor) {
+  Folder folder;
+  std::string text;
+  for (int i = 0; i < 60; i++) text += std::to_string(i * 0.5) + "," + std::to_string(i % 3) + "\n";
+  folder.write("data.csv", text);
+  const Arguments command = {"train", "data.csv", "--target", "-1", "--epochs", "1"};
+  const std::string offer = "--task regression predicts values";
+  const std::string said = folder.run(command).err;
+  expect_contains(said, "1 column to learn from, no header, target column -1\n");
+  expect_contains(said, offer);
+  EXPECT_EQ(folder.run(command + Arguments{"--task", "classes"}).err.find(offer), std::string::npos);
+}
+
 TEST(Train, GivesTheSameBytesForTheSameCommand) {
   Folder folder;
   folder.write("data.csv", make_data("classes", 200));
@@ -45,6 +58,19 @@ TEST(Train, GivesTheSameBytesOnOneThreadAndOnTwo) {
   ASSERT_EQ(folder.run(command + Arguments{"--out", "one", "--threads", "1"}).code, 0);
   ASSERT_EQ(folder.run(command + Arguments{"--out", "two", "--threads", "2"}).code, 0);
   EXPECT_EQ(folder.read("one"), folder.read("two"));
+}
+
+TEST(Predict, SaysWhenItTakesColumnsByPosition) {
+  Folder folder;
+  const std::string text = make_data("binary", 60), rows = text.substr(text.find('\n') + 1);
+  folder.write("data.csv", text);
+  folder.write("rows.csv", rows);
+  ASSERT_EQ(folder.run(quick).code, 0);
+  Result named = folder.run({"predict", "model.safetensors", "data.csv"});
+  Result unnamed = folder.run({"predict", "model.safetensors", "rows.csv"});
+  EXPECT_EQ(named.err, "");
+  EXPECT_EQ(unnamed.err, "descent predict: note: the data have no header: columns are taken by position\n");
+  EXPECT_EQ(unnamed.out, named.out);
 }
 
 TEST(Train, TakesItsOptionsFromAFileAndTheCommandLineWins) {

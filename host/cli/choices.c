@@ -85,7 +85,10 @@ int data_choice_read(const char *command, const struct data_choice *choice, cons
   options.task = task;
   options.like = like;
   descent_status status = descent_dataset_read(path, &options, dataset);
-  return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
+  if (status != DESCENT_OK) return fail_status(command, status);
+  if (like && descent_network_input_name(like, 0) && !descent_dataset_input_name(*dataset, 0))
+    fprintf(stderr, "%s: note: the data have no header: columns are taken by position\n", command);
+  return EXIT_DONE;
 }
 
 #define AT(member) offsetof(struct network_choice, member)

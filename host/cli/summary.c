@@ -42,7 +42,21 @@ static const char *name_or_index(const char *name, int64_t index, char out[TEXT_
   return out;
 }
 
-static void print_task(FILE *stream, const descent_dataset *data) {
+static bool is_number(const char *text) {
+  char *end;
+  strtod(text, &end);
+  return end != text && !*end;
+}
+
+/* Whether the classes might as well be values to predict: more than two, and all of them numbers. */
+static bool may_be_values(const descent_dataset *data) {
+  int64_t classes = descent_dataset_classes(data);
+  for (int64_t k = 0; k < classes; k++)
+    if (!descent_dataset_class_name(data, k) || !is_number(descent_dataset_class_name(data, k))) return false;
+  return classes > 2;
+}
+
+static void print_task(FILE *stream, const descent_dataset *data, bool inferred) {
   char name[TEXT_SIZE], count[TEXT_SIZE];
   int64_t classes = descent_dataset_classes(data);
   fprintf(stream, "task        %s", descent_task_name(descent_dataset_task(data)));
@@ -51,6 +65,8 @@ static void print_task(FILE *stream, const descent_dataset *data) {
     fprintf(stream, "%s%s %s", k ? ", " : ": ", name_or_index(descent_dataset_class_name(data, k), k, name),
             text_count(descent_dataset_class_count(data, k), count));
   fputs(classes > NAMES_SHOWN ? ", ...\n" : "\n", stream);
+  if (inferred && may_be_values(data))
+    fputs("            (few different whole numbers: taken as classes; --task regression predicts values)\n", stream);
 }
 
 /* Marks the columns whose value never changes in these rows, and returns how many there are; -1 without memory. Stops
@@ -117,10 +133,14 @@ void summary_print(FILE *stream, const struct summary *s) {
   char text[512], count[TEXT_SIZE];
   const char *target = descent_dataset_target_name(s->data);
   fprintf(stream, "data        %s: %s rows, ", s->data_path, text_count(descent_dataset_rows(s->data), count));
-  fprintf(stream, "%s columns to learn from", text_count(descent_dataset_inputs(s->data), count));
-  if (target) fprintf(stream, ", target %s", text_label(target, NAME_COLUMNS, text));
+  int64_t inputs = descent_dataset_inputs(s->data);
+  fprintf(stream, "%s column%s to learn from", text_count(inputs, count), inputs == 1 ? "" : "s");
+  if (target)
+    fprintf(stream, ", target %s", text_label(target, NAME_COLUMNS, text));
+  else
+    fprintf(stream, ", no header, target column %s", text_label(s->target, NAME_COLUMNS, text));
   fputc('\n', stream);
-  print_task(stream, s->data);
+  print_task(stream, s->data, s->task_inferred);
   print_constant(stream, s->training);
   print_split(stream, s);
   summary_shape(s->network, text, sizeof text);

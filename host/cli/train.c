@@ -191,8 +191,8 @@ static int print_metrics(struct training *t) {
 static void print_end(const struct training *t, const descent_fit_result *r) {
   static const char *const ends[] = {"", ", stopped early", ", stopped on request"};
   char epochs[TEXT_SIZE], steps[TEXT_SIZE], text[TEXT_SIZE];
-  printf("\ntrained %s epoch%s (%s steps) in %s%s\n", text_count(r->epochs, epochs), r->epochs == 1 ? "" : "s",
-         text_count(r->steps, steps), text_duration(r->seconds, text), ends[r->stop]);
+  printf("\ntrained %s epoch%s (%s step%s) in %s%s\n", text_count(r->epochs, epochs), r->epochs == 1 ? "" : "s",
+         text_count(r->steps, steps), r->steps == 1 ? "" : "s", text_duration(r->seconds, text), ends[r->stop]);
   if (t->validation && r->best_epoch)
     printf("best epoch %" PRId64 ", validation loss %s\n", r->best_epoch, text_loss(r->best_loss, text));
   printf("model saved to %s\n", t->values.out);
@@ -203,6 +203,8 @@ static int train(struct training *t) {
   if (code != EXIT_DONE) return code;
   if (!t->values.quiet)
     summary_print(stderr, &(struct summary){.data_path = t->values.data_path,
+                                            .target = t->values.target,
+                                            .task_inferred = t->values.task == DESCENT_TASK_AUTO,
                                             .data = t->data,
                                             .training = t->rows,
                                             .validation = t->validation,

@@ -78,6 +78,11 @@ static int64_t f1_rows(const struct metrics_column *column) {
   return column->metrics->f1 && column->metrics->classes <= CLASSES_SHOWN ? column->metrics->classes : 0;
 }
 
+/* Among as many outputs as there are classes every row's class is found. */
+static bool top_k_tells(const struct metrics_column *column) {
+  return column->metrics->top_k && column->metrics->top_k < column->metrics->classes;
+}
+
 void report_metrics_print(FILE *stream, const descent_network *network, const struct metrics_column *columns,
                           int n_columns) {
   descent_task task = descent_network_task(network);
@@ -87,7 +92,7 @@ void report_metrics_print(FILE *stream, const descent_network *network, const st
     int columns_of_name = 3 + text_columns(class_label(network, k, text));
     if (columns_of_name > width) width = columns_of_name;
   }
-  if (task == DESCENT_TASK_CLASSES && width < 14) width = 14;
+  if (top_k_tells(columns) && width < 14) width = 14;
   print_name(stream, "", width);
   for (int c = 0; c < n_columns; c++) fprintf(stream, "  %10s", columns[c].title);
   fputc('\n', stream);
@@ -96,7 +101,9 @@ void report_metrics_print(FILE *stream, const descent_network *network, const st
   fputc('\n', stream);
   for (int i = 0; i < MEASURES; i++) {
     if (!applies(&measures[i], task)) continue;
-    if (measures[i].offset == offsetof(descent_metrics, top_k_accuracy))
+    bool top_k = measures[i].offset == offsetof(descent_metrics, top_k_accuracy);
+    if (top_k && !top_k_tells(columns)) continue;
+    if (top_k)
       snprintf(name, sizeof name, "top-%" PRId64 " accuracy", columns[0].metrics->top_k);
     else
       snprintf(name, sizeof name, "%s", measures[i].name);

@@ -24,7 +24,7 @@ static const void *source(const struct backend_program *program, int buffer) {
 }
 
 /* Rows per tile, so that a tile is about GATHERED values. PREFETCHED values are asked for before they are read. */
-enum { GATHERED = 16384, MOST_ROWS = 256, FEWEST_ROWS = 8, PREFETCHED = 1024 };
+enum { GATHERED = 8192, MOST_ROWS = 256, FEWEST_ROWS = 8, PREFETCHED = 1024 };
 
 static int64_t tile_rows(int64_t n_x) {
   const int64_t rows = GATHERED / n_x;

@@ -325,15 +325,21 @@ TEST(Plan, WithoutTrainingHoldsNeitherGradientsNorTrainingSteps) {
   EXPECT_EQ(p.at.layer_statistics, PLAN_NONE);
 }
 
-TEST(Plan, TwoAlternatingBuffersOfTheWidestLayersHoldAllD) {
+TEST(Plan, AllDTakeTurnsInTwoSlots) {
   auto network = make_network(shapes[2]); /* widths 32, 48, 10 */
   descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
   Plan p;
   ASSERT_EQ(plan_build(network.get(), &options, 8, &p.plan, &p.at), DESCENT_OK);
-  std::map<std::string, int64_t> D;
-  for (int i = 0; i < p.plan->n_buffers; i++)
-    if (p.plan->buffers[i].name[0] == 'D') D[p.plan->buffers[i].name] = p.plan->buffers[i].cols;
-  EXPECT_EQ(D, (std::map<std::string, int64_t>{{"D[0]", 48}, {"D[1]", 32}}));
+  std::map<std::string, std::pair<int64_t, int>> D; /* width and slot */
+  for (int i = 0; i < p.plan->n_buffers; i++) {
+    const plan_buffer &buffer = p.plan->buffers[i];
+    if (buffer.name[0] == 'D')
+      D[buffer.name] = {buffer.cols, buffer.slot};
+    else
+      EXPECT_EQ(buffer.slot, 0) << buffer.name;
+  }
+  EXPECT_EQ(D,
+            (std::map<std::string, std::pair<int64_t, int>>{{"D[1]", {32, 2}}, {"D[2]", {48, 1}}, {"D[3]", {10, 2}}}));
 }
 
 TEST(Plan, ProductsOfAStepCountTheNotesFlops) {

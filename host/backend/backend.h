@@ -25,8 +25,8 @@ struct backend {
   void (*release)(struct backend_program *program);
 
   /* Points a PLAN_SOURCE buffer at `rows` rows of host memory, borrowed until the next bind or release; NULL unbinds.
-   */
-  descent_status (*bind)(struct backend_program *program, int buffer, const void *data, int64_t rows);
+   * `constant`: what is there will not change before release, so that a device may keep its copy from bind to bind. */
+  descent_status (*bind)(struct backend_program *program, int buffer, const void *data, int64_t rows, bool constant);
 
   /* Executes ops [range.first, range.first + range.count) once for each of the steps, in order. */
   descent_status (*run)(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
@@ -60,7 +60,7 @@ extern const struct backend backend_cpu;
  * It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled with, so that a module left
  * over from another build is refused, and reports its failures through host->status_set (the library's own error text
  * is not visible to it). `host` stays valid. */
-enum { BACKEND_INTERFACE = 1 }; /* raise it with every change of this header or of plan.h */
+enum { BACKEND_INTERFACE = 2 }; /* raise it with every change of this header or of plan.h */
 struct backend_host {
   int interface;
   descent_status (*status_set)(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));

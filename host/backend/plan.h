@@ -3,8 +3,8 @@
  *
  * Rows are examples. `batch` is the most rows of a step; a step with fewer works on its first `rows` rows only, and
  * what a PLAN_BATCH buffer holds beyond them is unspecified. An operand (rows, n) lies at the start of its buffer with
- * rows n values apart, also in a wider buffer (the two D buffers serve every layer in turn). Every operation states
- * what it reads and writes; operations run in order and may overwrite nothing but their outputs. */
+ * rows n values apart, also in a wider buffer. Every operation states what it reads and writes; operations run in order
+ * and may overwrite nothing but their outputs, and buffers of the same slot. */
 #ifndef DESCENT_BACKEND_PLAN_H
 #define DESCENT_BACKEND_PLAN_H
 
@@ -25,6 +25,8 @@ struct plan_buffer {
   enum plan_storage storage;
   enum plan_type type;
   int64_t rows, cols; /* row-major */
+  int slot;           /* buffers of one slot other than 0 never hold values at the same time and may share memory;
+                       * of the same rows, type and storage */
 };
 
 /* Slots of the `scalars` buffer (F64, 1 x SCALAR_SLOTS). */
@@ -207,6 +209,7 @@ struct plan {
   int64_t batch; /* most rows of a step */
   uint64_t seed; /* of the dropout masks */
   descent_precision precision;
+  bool autotune;                  /* time algorithms where there is a choice; false: the first that serves */
   struct plan_range train;        /* gather .. update, metrics */
   struct plan_range train_probed; /* the same step, also leaving the layer statistics */
   struct plan_range evaluate;     /* gather without shuffle, forward without dropout, loss without D, metrics, output */

@@ -13,10 +13,9 @@ struct layout {
   const descent_train_options *options; /* NULL: no training part */
   struct plan *plan;
   struct plan_handles at;
-  int *A, *Z;    /* (layers + 1); A[0] = X */
-  int D[2];      /* D[l] lives in D[l % 2]: only two are alive at a time */
-  int64_t n_y;   /* columns of y: the class index, or one per output */
-  int64_t n_out; /* outputs K */
+  int *A, *Z, *D; /* (layers + 1); A[0] = X */
+  int64_t n_y;    /* columns of y: the class index, or one per output */
+  int64_t n_out;  /* outputs K */
 };
 
 static bool needs_Z(descent_activation activation) {
@@ -96,15 +95,14 @@ static descent_status add_batch(struct layout *s) {
   TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, s->n_y, "y", -1, &s->at.y));
   TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, 1, "w", -1, &s->at.w));
   s->A[0] = s->at.X;
-  int64_t widest[2] = {0, 0};
   for (int l = 1; l <= network->n_layers; l++) {
     const struct network_layer *layer = &network->layers[l - 1];
     TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "A", l, &s->A[l]));
     if (needs_Z(layer->activation)) TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "Z", l, &s->Z[l]));
-    if (layer->n_out > widest[l % 2]) widest[l % 2] = layer->n_out;
+    if (!s->options) continue;
+    TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "D", l, &s->D[l]));
+    plan->buffers[s->D[l]].slot = 1 + l % 2; /* only two are alive at a time */
   }
-  for (int parity = 0; s->options && parity < 2; parity++)
-    if (widest[parity]) TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, widest[parity], "D", parity, &s->D[parity]));
   TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, s->n_out, "P", -1, &s->at.P));
 done:
   return status;
@@ -185,7 +183,7 @@ static void append_loss(const struct layout *s, bool training) {
       .y = s->at.y,
       .w = s->at.w,
       .scalars = s->at.scalars,
-      .D = training ? s->D[L % 2] : PLAN_NONE,
+      .D = training ? s->D[L] : PLAN_NONE,
       .n = s->n_out,
       .loss = s->network->loss,
       .activation = s->network->layers[L - 1].activation,
@@ -197,7 +195,7 @@ static void append_backward(const struct layout *s) {
   for (int l = s->network->n_layers; l >= 1; l--) {
     const struct network_layer *layer = &s->network->layers[l - 1];
     append(s->plan, OP_DENSE_BACKWARD_WEIGHTS, l)->weights = (struct plan_dense_backward_weights){
-        .D = s->D[l % 2],
+        .D = s->D[l],
         .A_in = s->A[l - 1],
         .gradients = s->at.gradients,
         .W = layer->at.W,
@@ -207,11 +205,11 @@ static void append_backward(const struct layout *s) {
     };
     if (l == 1) break; /* nobody asks for dJ/dX */
     append(s->plan, OP_DENSE_BACKWARD_INPUT, l)->input = (struct plan_dense_backward_input){
-        .D = s->D[l % 2],
+        .D = s->D[l],
         .parameters = s->at.parameters,
         .A = s->A[l - 1],
         .Z = s->Z[l - 1],
-        .D_in = s->D[(l - 1) % 2],
+        .D_in = s->D[l - 1],
         .W = layer->at.W,
         .n_in = layer->n_in,
         .n_out = layer->n_out,
@@ -300,13 +298,14 @@ static descent_status allocate(struct layout *s) {
   struct plan *plan = memory_allocate(1, sizeof *plan, "the plan");
   if (!plan) return DESCENT_ERROR_MEMORY;
   s->plan = plan;
-  plan->buffers = memory_allocate(FIXED_BUFFERS + 2 * layers, sizeof *plan->buffers, "the plan's buffers");
+  plan->buffers = memory_allocate(FIXED_BUFFERS + 3 * layers, sizeof *plan->buffers, "the plan's buffers");
   plan->ops = memory_allocate(FIXED_OPS + OPS_PER_LAYER * layers, sizeof *plan->ops, "the plan's operations");
   plan->segments = memory_allocate(layers, sizeof *plan->segments, "the plan's segments");
-  s->A = memory_allocate(2 * (layers + 1), sizeof *s->A, "the plan's layout");
+  s->A = memory_allocate(3 * (layers + 1), sizeof *s->A, "the plan's layout");
   if (!plan->buffers || !plan->ops || !plan->segments || !s->A) return DESCENT_ERROR_MEMORY;
   s->Z = s->A + layers + 1;
-  for (int64_t l = 0; l <= layers; l++) s->A[l] = s->Z[l] = PLAN_NONE;
+  s->D = s->Z + layers + 1;
+  for (int64_t l = 0; l <= layers; l++) s->A[l] = s->Z[l] = s->D[l] = PLAN_NONE;
   return DESCENT_OK;
 }
 
@@ -320,7 +319,7 @@ descent_status plan_build(const descent_network *network, const descent_train_op
                           struct plan **plan, struct plan_handles *handles) {
   if (batch < 1)
     return status_set(DESCENT_ERROR_ARGUMENT, "a step of %lld rows: the batch must have at least 1", (long long)batch);
-  struct layout s = {.network = network, .options = options, .at = no_handles(), .D = {PLAN_NONE, PLAN_NONE}};
+  struct layout s = {.network = network, .options = options, .at = no_handles()};
   s.n_out = network->layers[network->n_layers - 1].n_out;
   s.n_y = is_classifier(network) ? 1 : s.n_out;
   descent_status status;
@@ -328,6 +327,7 @@ descent_status plan_build(const descent_network *network, const descent_train_op
   s.plan->layers = network->n_layers;
   s.plan->batch = batch;
   s.plan->seed = options ? options->seed : 0;
+  s.plan->autotune = !options || options->autotune;
   s.plan->precision = options ? options->precision : DESCENT_PRECISION_FP32;
   for (int l = 0; l < network->n_layers; l++) s.plan->segments[l] = network->layers[l].at;
   TRY(add_sources(&s));

@@ -86,12 +86,12 @@ void program_clear(struct program *program) {
 descent_status program_bind(struct program *program, const descent_dataset *dataset) {
   const struct dataset_storage *storage = dataset->storage;
   const struct plan_handles *at = &program->at;
-  descent_status (*bind)(struct backend_program *, int, const void *, int64_t) = program->backend->bind;
+  descent_status (*bind)(struct backend_program *, int, const void *, int64_t, bool) = program->backend->bind;
   descent_status status;
-  TRY(bind(program->compiled, at->source_X, storage->X, storage->rows));
-  TRY(bind(program->compiled, at->source_y, storage->y, storage->y ? storage->rows : 0));
-  TRY(bind(program->compiled, at->source_w, storage->weights, storage->weights ? storage->rows : 0));
-  TRY(bind(program->compiled, at->source_index, dataset->index, dataset->index ? dataset->rows : 0));
+  TRY(bind(program->compiled, at->source_X, storage->X, storage->rows, true));
+  TRY(bind(program->compiled, at->source_y, storage->y, storage->y ? storage->rows : 0, true));
+  TRY(bind(program->compiled, at->source_w, storage->weights, storage->weights ? storage->rows : 0, true));
+  TRY(bind(program->compiled, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, true));
 done:
   return status;
 }

@@ -19,7 +19,7 @@ descent_status program_create(const descent_network *network, descent_device *de
                               struct program *program);
 void program_clear(struct program *program);
 
-/* Binds the dataset's rows as the source; borrowed until the next bind. */
+/* Binds the dataset's rows as the source. They are borrowed, and must not change, until the program is cleared. */
 descent_status program_bind(struct program *program, const descent_dataset *dataset);
 
 descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,

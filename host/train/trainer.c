@@ -112,9 +112,9 @@ static descent_status bind_rows(struct program *program, const float *X, const f
                                 int64_t rows) {
   const struct backend *backend = program->backend;
   descent_status status;
-  TRY(backend->bind(program->compiled, program->at.source_X, X, rows));
-  TRY(backend->bind(program->compiled, program->at.source_y, y, rows));
-  TRY(backend->bind(program->compiled, program->at.source_w, weights, weights ? rows : 0));
+  TRY(backend->bind(program->compiled, program->at.source_X, X, rows, false));
+  TRY(backend->bind(program->compiled, program->at.source_y, y, rows, false));
+  TRY(backend->bind(program->compiled, program->at.source_w, weights, weights ? rows : 0, false));
 done:
   return status;
 }

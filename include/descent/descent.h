@@ -396,6 +396,8 @@ typedef struct descent_train_options {
   bool restore_best;       /* with validation data: end with the weights of the best epoch */
   uint64_t seed;           /* shuffles and dropout */
   descent_precision precision;
+  bool autotune; /* on a GPU: time the algorithms of each matrix product once and remember the fastest; false: the first
+                  * that the library proposes */
   /* Called after each step or epoch when not NULL; a non-zero return ends the training there, as a success. on_step
    * makes the engine report every step and so costs speed. The structs are valid during the call. */
   int (*on_step)(void *user, const descent_step_info *info);
@@ -406,7 +408,7 @@ typedef struct descent_train_options {
   {                                                                                                                 \
     sizeof(descent_train_options), DESCENT_OPTIMIZER_ADAM, 1e-3, 0.0, false, 0.9, 0.999, 0.99, 1e-8, 0.0, 0.0, 0.0, \
         0.0, 0.0, NULL, false, DESCENT_SCHEDULE_CONSTANT, 0.1, 10, 0.0, 0, 32, 100, 0, 0.0, true, 0,                \
-        DESCENT_PRECISION_FP32, NULL, NULL, NULL                                                                    \
+        DESCENT_PRECISION_FP32, true, NULL, NULL, NULL                                                              \
   }
 
 /* Whether the options lie in their ranges and fit the network, and the device can train so: ERROR_ARGUMENT names the

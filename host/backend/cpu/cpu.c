@@ -111,13 +111,33 @@ static void *allocate(struct backend_program *program, int64_t count, size_t siz
   return memory;
 }
 
+/* The first buffer of this one's slot, which holds the slot's memory. */
+static int owner_of(const struct plan *plan, int buffer) {
+  for (int i = 0; plan->buffers[buffer].slot && i < buffer; i++)
+    if (plan->buffers[i].slot == plan->buffers[buffer].slot) return i;
+  return buffer;
+}
+
+/* Values in the widest buffer of the slot. */
+static int64_t slot_cols(const struct plan *plan, const struct plan_buffer *buffer) {
+  int64_t cols = buffer->cols;
+  for (int i = 0; buffer->slot && i < plan->n_buffers; i++)
+    if (plan->buffers[i].slot == buffer->slot && plan->buffers[i].cols > cols) cols = plan->buffers[i].cols;
+  return cols;
+}
+
 static descent_status allocate_buffers(struct backend_program *program) {
   const struct plan *plan = program->plan;
   for (int i = 0; i < plan->n_buffers; i++) {
     const struct plan_buffer *buffer = &plan->buffers[i];
     if (buffer->storage == PLAN_SOURCE) continue;
     int64_t count;
-    if (!size_product(buffer->rows, buffer->cols, &count))
+    const int owner = owner_of(plan, i);
+    if (owner != i) {
+      program->buffers[i] = program->buffers[owner];
+      continue;
+    }
+    if (!size_product(buffer->rows, slot_cols(plan, buffer), &count))
       return status_set(DESCENT_ERROR_MEMORY, "cannot allocate %lld x %lld values for %s", (long long)buffer->rows,
                         (long long)buffer->cols, buffer->name);
     program->buffers[i].rows = buffer->rows;
@@ -157,7 +177,8 @@ static descent_status allocate_scratch(struct backend_program *program) {
 static void program_release(struct backend_program *program) {
   if (!program) return;
   for (int i = 0; program->buffers && i < program->plan->n_buffers; i++)
-    if (program->plan->buffers[i].storage != PLAN_SOURCE) free(program->buffers[i].data);
+    if (program->plan->buffers[i].storage != PLAN_SOURCE && owner_of(program->plan, i) == i)
+      free(program->buffers[i].data);
   free(program->buffers);
   free(program->pieces);
   free(program->slots);
@@ -249,7 +270,9 @@ static descent_status program_run_product(struct backend_program *program, int o
 /* ---- buffers --------------------------------------------------------------------------------------------------------
  */
 
-static descent_status program_bind(struct backend_program *program, int buffer, const void *data, int64_t rows) {
+static descent_status program_bind(struct backend_program *program, int buffer, const void *data, int64_t rows,
+                                   bool constant) {
+  (void)constant; /* the caller's memory is read in place */
   if (buffer < 0 || buffer >= program->plan->n_buffers || program->plan->buffers[buffer].storage != PLAN_SOURCE ||
       (data && rows < 1))
     return status_set(DESCENT_ERROR_ARGUMENT, "bind: buffer %d with %lld rows is not a source", buffer,

@@ -86,7 +86,9 @@ done:
   return status;
 }
 
-static descent_status program_bind(struct backend_program *program, int buffer, const void *data, int64_t rows) {
+static descent_status program_bind(struct backend_program *program, int buffer, const void *data, int64_t rows,
+                                   bool constant) {
+  (void)constant; /* the caller's memory is read in place */
   if (buffer < 0 || buffer >= program->plan->n_buffers || program->plan->buffers[buffer].storage != PLAN_SOURCE ||
       (data && rows < 1))
     return status_set(DESCENT_ERROR_ARGUMENT, "bind: buffer %d with %lld rows is not a source", buffer,

@@ -1,0 +1,143 @@
+// What every kernel file uses: launching, blocks and warps, bf16, 16-byte accesses, sums in a fixed order.
+//
+// The same files are compiled for the host by the tests, where LAUNCH and the built-in names of CUDA come from a small
+// emulation; nothing else may depend on which compiler reads them (see BF16 below for the one exception).
+#ifndef DESCENT_KERNELS_COMMON_CUH
+#define DESCENT_KERNELS_COMMON_CUH
+
+#include <cuda_runtime.h>
+
+#include "backend/formulas.h"
+#include "kernels.h"
+
+// LAUNCH(kernel<...>, blocks, threads, stream, arguments...) is the launch's error.
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+template <typename... Parameters, typename... Arguments>
+static inline cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 blocks, unsigned threads,
+                                        cudaStream_t stream, Arguments... arguments) {
+  kernel<<<blocks, threads, 0, stream>>>(arguments...);
+  return cudaGetLastError();  // reads and clears
+}
+#define LAUNCH(kernel, blocks, threads, stream, ...) launch_kernel(kernel, blocks, threads, stream, __VA_ARGS__)
+#endif
+
+enum { WARP = 32, BLOCK = 256 };  // threads
+
+// ---- bf16 ----
+
+static __device__ inline float bf16_value(uint16_t bits) { return formula_from_bits((uint32_t)bits << 16); }
+
+// To nearest, ties to even; NaN stays NaN.
+static __device__ inline uint16_t bf16_bits(float x) {
+#ifdef __CUDACC__
+  return __bfloat16_as_ushort(__float2bfloat16_rn(x));
+#else
+  const uint32_t bits = formula_bits(x);
+  if (x != x) return 0x7fff;
+  return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+#endif
+}
+
+// ---- elements ----
+
+template <enum element ELEMENT>
+struct Element;
+template <>
+struct Element<ELEMENT_F32> {
+  typedef float type;
+  enum { WIDE = 4 };  // elements of a 16-byte access
+  static __device__ float load(const float *p) { return *p; }
+  static __device__ void store(float *p, float x) { *p = x; }
+  static __device__ float rounded(float x) { return x; }  // what a load after a store gives
+};
+template <>
+struct Element<ELEMENT_BF16> {
+  typedef uint16_t type;
+  enum { WIDE = 8 };
+  static __device__ float load(const uint16_t *p) { return bf16_value(*p); }
+  static __device__ void store(uint16_t *p, float x) { *p = bf16_bits(x); }
+  static __device__ float rounded(float x) { return bf16_value(bf16_bits(x)); }
+};
+
+// COUNT values from or to p: in 16-byte accesses where WIDE elements are asked for (p aligned), else one by one.
+template <enum element ELEMENT, int COUNT>
+static __device__ inline void load_values(const typename Element<ELEMENT>::type *p, float (&values)[COUNT]) {
+  if (COUNT == (int)Element<ELEMENT>::WIDE) {
+    const uint4 word = *(const uint4 *)p;
+    const uint32_t parts[4] = {word.x, word.y, word.z, word.w};
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+      values[i] = ELEMENT == ELEMENT_F32
+                      ? formula_from_bits(parts[i & 3])
+                      : formula_from_bits(i & 1 ? parts[i >> 1 & 3] & 0xffff0000u : parts[i >> 1 & 3] << 16);
+  } else {
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) values[i] = Element<ELEMENT>::load(p + i);
+  }
+}
+
+template <enum element ELEMENT, int COUNT>
+static __device__ inline void store_values(typename Element<ELEMENT>::type *p, const float (&values)[COUNT]) {
+  if (COUNT == (int)Element<ELEMENT>::WIDE) {
+    uint32_t parts[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+      parts[i] = ELEMENT == ELEMENT_F32 ? formula_bits(values[i % COUNT])
+                                        : (uint32_t)bf16_bits(values[2 * i % COUNT]) |
+                                              (uint32_t)bf16_bits(values[(2 * i + 1) % COUNT]) << 16;
+    *(uint4 *)p = make_uint4(parts[0], parts[1], parts[2], parts[3]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) Element<ELEMENT>::store(p + i, values[i]);
+  }
+}
+
+static inline bool is_wide(struct matrix m) { return !m.data || m.ld % (m.element == ELEMENT_F32 ? 4 : 8) == 0; }
+
+// ---- sums in a fixed order ----
+
+// The sum over the warp's lanes, in every lane; all 32 take part.
+template <typename T>
+static __device__ inline T warp_sum(T x) {
+#pragma unroll
+  for (int distance = WARP / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+  return x;
+}
+
+// The sum over a block of BLOCK threads, in every thread; all take part. May be called again at once.
+template <typename T>
+static __device__ inline T block_sum(T x) {
+  __shared__ T sums[BLOCK / WARP];
+  x = warp_sum(x);
+  __syncthreads();  // sums may still be read from the call before
+  if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = x;
+  __syncthreads();
+  T total = sums[0];
+#pragma unroll
+  for (int i = 1; i < BLOCK / WARP; i++) total += sums[i];
+  return total;
+}
+
+// True in every thread of the block that is the last of the grid to get here: what all blocks wrote before is visible
+// to it. The counter is 0 again afterwards. Called once by every thread of every block.
+static __device__ inline bool is_last_block(unsigned *counter) {
+  __shared__ bool last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    const unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
+    last = atomicInc(counter, blocks - 1) == blocks - 1;
+  }
+  __syncthreads();
+  if (last) __threadfence();
+  return last;
+}
+
+// The smallest of enough blocks of `each` for `count`, and `most`; at least 1. Kernels walk on by the grid's stride.
+static inline unsigned block_count(int64_t count, int64_t each, int64_t most) {
+  const int64_t blocks = (count + each - 1) / each;
+  return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
+}
+
+#endif

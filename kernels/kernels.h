@@ -1,0 +1,235 @@
+/* The device's passes: everything of a step that is not a matrix product. Plain C on the outside, so that program.c and
+ * run.c know nothing of CUDA C++; each launcher enqueues its kernels on a stream and returns the launch's error.
+ *
+ * Matrices are (rows, n), row-major, `ld` elements from row to row; what lies between column n and ld is never read nor
+ * written. Base addresses are 256-byte aligned. When ld is a multiple of 16 bytes' worth of elements accesses are 16
+ * bytes wide, otherwise one element each: one kernel, two instances.
+ *
+ * `rows` of a launch is what the grid covers: the plan's batch inside a captured graph, the step's own rows otherwise.
+ * A step's valid rows are step->rows <= rows. Inside a graph the rows beyond the valid ones are computed and must be
+ * harmless: gather fills X with 0 there, loss fills D with 0, and sums over rows leave them out or add zeros.
+ *
+ * Every sum has a fixed order that depends on shapes alone. Sums over blocks: each block writes its partial sum, the
+ * last one to finish (an integer counter, reset by it) adds them up in order; no floating-point atomics. */
+#ifndef DESCENT_KERNELS_KERNELS_H
+#define DESCENT_KERNELS_KERNELS_H
+
+#include <cuda_runtime_api.h>
+#include <descent/descent.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend/plan.h"
+#include "core/rng.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum element { ELEMENT_F32, ELEMENT_BF16 }; /* bf16: the upper half of a float32, rounded to nearest even */
+
+struct matrix {
+  void *data; /* NULL: there is none */
+  int64_t ld;
+  enum element element;
+};
+
+/* One step as the device knows it: plan_step, and the update's scalars, computed by the host in double and rounded
+ * once. */
+struct device_step {
+  int64_t number, first_row, rows;
+  struct permutation order; /* n = 0: rows in their own order */
+  float alpha;              /* learning rate */
+  float decay;              /* learning_rate * weight_decay */
+  float adam_rate;          /* learning_rate / (1 - beta1^t) */
+  float adam_root;          /* 1 / sqrt(1 - beta2^t) */
+};
+
+/* In device memory, one per program. */
+struct step_state {
+  struct device_step current; /* the step whose operations are running; every kernel reads it from here */
+  int64_t next;               /* of the queue: what the next gather that fetches makes current */
+};
+
+/* In device memory, one per program: where the bound sources are now (resident, or a window); NULL: unbound. */
+struct source_table {
+  const float *X, *y, *w;
+  const int64_t *index;
+};
+
+/* Scratch that launches in one stream take turns with. `partials` has at least the bytes that the launcher's
+ * ..._scratch function asks for, `counters` COUNTERS zeros (left zero by every kernel). */
+enum { COUNTERS = 4 };
+struct scratch {
+  void *partials;
+  unsigned *counters;
+};
+
+/* ---- gather (gather.cu) ---- */
+
+struct gather_launch {
+  /* queue not NULL: first state->current = queue[state->next++], unless *bad_step (may be NULL) is not 0: then the
+   * current step stays, so that repeating it leaves every buffer as the bad step did. */
+  struct step_state *state;
+  const struct device_step *queue;
+  const double *bad_step;
+  const struct source_table *sources;
+  const float *shift, *scale, *y_shift, *y_scale, *class_weight; /* NULL: not there */
+  struct matrix X;
+  float *y, *w;       /* (rows, n_y), (rows), dense; NULL: neither they nor the sum are written */
+  double *weight_sum; /* &scalars[SCALAR_WEIGHT_SUM] */
+  int64_t n_x, n_y, rows;
+  bool shuffle;    /* false: state->current.order is ignored */
+  int64_t *source; /* (rows) scratch: the row of the source, by row of the step */
+  struct scratch scratch;
+};
+size_t gather_scratch(int64_t rows);
+/* As plan.h specifies; rows beyond the step's: X, y and w are 0. An unbound y writes neither y nor w nor the sum. */
+cudaError_t launch_gather(const struct gather_launch *launch, cudaStream_t stream);
+
+/* ---- dense layers (dense.cu) ---- */
+
+struct forward_launch {
+  const struct step_state *state;
+  struct matrix product; /* A_in W^T, with b added already when bias is NULL; may be Z's or A's own memory */
+  const void *bias;      /* (n), of element bias_element; NULL: none to add */
+  enum element bias_element;
+  struct matrix Z; /* written when data is not NULL */
+  struct matrix A;
+  int64_t rows, n;
+  descent_activation activation;
+  /* dropout: keep is rng_keep(seed, layer, number, r * n + j, threshold), kept values times `kept`; threshold 0: none.
+   */
+  uint64_t seed;
+  uint32_t layer, threshold;
+  float kept; /* 1 / (1 - p) */
+};
+cudaError_t launch_forward(const struct forward_launch *launch, cudaStream_t stream);
+
+struct backward_launch {
+  const struct step_state *state;
+  struct matrix D; /* in: (D W); out: times g' and the dropout factor; in place */
+  struct matrix A, Z;
+  int64_t rows, n;
+  descent_activation activation;
+  uint64_t seed;
+  uint32_t layer, threshold;
+  float kept, keep_share; /* 1 / (1 - p), 1 - p */
+  float *bias_gradient;   /* (n): the column sums of D as written (rounded to its element); NULL: not asked for */
+  struct scratch scratch; /* for the column sums */
+};
+/* Also serves for column sums alone (launch_column_sums), with the same order of summation: the fused sums and the
+ * separate ones are the same bits. */
+size_t column_sums_scratch(int64_t rows, int64_t n);
+cudaError_t launch_backward(const struct backward_launch *launch, cudaStream_t stream);
+cudaError_t launch_column_sums(struct matrix D, int64_t rows, int64_t n, float *sums, struct scratch scratch,
+                               cudaStream_t stream);
+
+/* ---- loss, output (loss.cu) ---- */
+
+struct loss_launch {
+  const struct step_state *state;
+  struct matrix A, Z; /* of the output layer; A of either element */
+  const float *y, *w; /* dense */
+  double *scalars;    /* reads SCALAR_WEIGHT_SUM, writes SCALAR_LOSS */
+  struct matrix D;    /* data NULL: not asked for; rows beyond the step's: 0 */
+  int64_t rows, n;
+  descent_loss loss;
+  descent_activation activation;
+  float smoothing;
+  struct scratch scratch;
+};
+size_t loss_scratch(int64_t rows, int64_t n);
+cudaError_t launch_loss(const struct loss_launch *launch, cudaStream_t stream);
+
+struct output_launch {
+  const struct step_state *state;
+  struct matrix A;
+  const float *y_shift, *y_scale; /* NULL: not there */
+  float *P;                       /* (rows, n) dense */
+  int64_t rows, n;
+  descent_loss loss;
+};
+cudaError_t launch_output(const struct output_launch *launch, cudaStream_t stream);
+
+/* SCALAR_TOTAL_LOSS, SCALAR_TOTAL_WEIGHT. */
+cudaError_t launch_metrics(double *scalars, cudaStream_t stream);
+
+/* ---- the flat buffers (flat.cu) ----
+ * On the device the rows of W are padded to whole 16-byte units of the working type, the padding holding zeros as the
+ * gaps do, so the flat buffers are longer than the plan's and laid out alike among themselves. */
+
+/* A run of one layer's floats that one block works on; begin and end are multiples of 8 floats. */
+struct flat_piece {
+  int64_t begin, end;
+  int32_t layer; /* from 1 */
+};
+enum { FLAT_PIECE = 16384 }; /* floats of a piece, at most */
+
+struct norm_launch {
+  const struct step_state *state;
+  const float *gradients;
+  const struct flat_piece *pieces; /* on the device, ascending by layer */
+  int n_pieces, layers;
+  double *scalars; /* reads SCALAR_LOSS; writes SCALAR_GRADIENT_NORM, SCALAR_CLIP; SCALAR_BAD_STEP if it is 0 */
+  double *layer_statistics; /* (layers, LAYER_SLOTS), writes LAYER_GRADIENT; NULL: not there */
+  double clip;
+  /* Set by an update that left a parameter that is not finite: the next norm marks its step as bad, since an epilogue
+   * that clamps with max(0, x) may turn the NaNs it causes into zeros. */
+  const int *bad_parameters;
+  struct scratch scratch;
+};
+size_t norm_scratch(int n_pieces, int layers);
+cudaError_t launch_norm(const struct norm_launch *launch, cudaStream_t stream);
+
+struct update_launch {
+  const struct step_state *state;
+  float *parameters;
+  void *working; /* bf16 copy of the parameters; NULL: none */
+  const float *gradients;
+  float *moment1, *moment2; /* NULL where the optimizer has none */
+  const struct flat_piece *pieces;
+  int n_pieces, layers;
+  const double *scalars;    /* reads SCALAR_CLIP, SCALAR_BAD_STEP: not 0, nothing is done */
+  double *layer_statistics; /* with `measure`: LAYER_UPDATE, LAYER_PARAMETERS */
+  descent_optimizer optimizer;
+  float momentum, beta1, one_minus_beta1, beta2, one_minus_beta2, rho, one_minus_rho, epsilon, l2;
+  bool nesterov, decay, measure; /* decay: weight_decay > 0 */
+  int *bad_parameters;
+  struct scratch scratch;
+};
+size_t update_scratch(int n_pieces, int layers);
+cudaError_t launch_update(const struct update_launch *launch, cudaStream_t stream);
+
+/* to[i] = bf16(from[i]), n a multiple of 8. */
+cudaError_t launch_cast(const float *from, void *to, int64_t n, cudaStream_t stream);
+
+/* ---- statistics (statistics.cu) ---- */
+
+struct statistics_launch {
+  const struct step_state *state;
+  struct matrix A, Z;
+  double *layer; /* the layer's row of layer_statistics: LAYER_MEAN, LAYER_STD, LAYER_DEAD */
+  int64_t rows, n;
+  descent_activation activation;
+  uint64_t seed;
+  uint32_t layer_number, threshold;
+  float keep_share;
+  struct scratch scratch;
+};
+size_t statistics_scratch(int64_t rows, int64_t n);
+cudaError_t launch_statistics(const struct statistics_launch *launch, cudaStream_t stream);
+
+/* ---- random values for timing (random.cu) ---- */
+
+/* Fills with values uniform in (-1, 1), or all ones. */
+cudaError_t launch_fill(struct matrix m, int64_t rows, int64_t n, bool ones, uint64_t seed, cudaStream_t stream);
+/* *differing = how many elements of the two differ in their bits; *off = how many of `a` are not `expected` exactly. */
+cudaError_t launch_compare(struct matrix a, struct matrix b, int64_t rows, int64_t n, float expected,
+                           unsigned long long *differing, unsigned long long *off, cudaStream_t stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

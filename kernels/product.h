@@ -1,0 +1,72 @@
+/* Matrix products through cuBLASLt: how a row-major product becomes a column-major one (a pure function), which
+ * algorithm computes it (asked for, checked, timed once, remembered), and its launch. */
+#ifndef DESCENT_KERNELS_PRODUCT_H
+#define DESCENT_KERNELS_PRODUCT_H
+
+#include <cublasLt.h>
+
+#include "kernels.h"
+
+/* What is done to C before it is stored. n is C's width. */
+enum epilogue {
+  EPILOGUE_NONE,
+  EPILOGUE_BIAS,               /* C + bias[j] */
+  EPILOGUE_RELU_BIAS,          /* max(0, C + bias[j]); NaN becomes 0 */
+  EPILOGUE_RELU_MASK_BIAS,     /* the same, and a bit per element: was it positive? */
+  EPILOGUE_MASKED,             /* C where the bit is set, else 0 (relu's derivative) */
+  EPILOGUE_MASKED_COLUMN_SUMS, /* the same, and bias_gradient[j] = column sums of it */
+  EPILOGUE_COLUMN_SUMS_A,      /* with transpose_a: bias_gradient[i] = sums over k of op(A)[i][k], i < m */
+};
+
+/* C (m, n) = op(A) (m, k) op(B) (k, n), all row-major; op transposes what is stored as (k, m) or (n, k). */
+struct product_shape {
+  int64_t m, n, k;
+  bool transpose_a, transpose_b;
+  int64_t lda, ldb, ldc; /* elements from row to row as stored */
+  enum element operands; /* of A and B */
+  enum element result;   /* of C */
+  bool tf32;             /* operands F32: round them to tf32; false: IEEE float32 products */
+  enum epilogue epilogue;
+  enum element bias_element; /* of the bias read; bias gradients are float32 */
+  int64_t mask_ld;           /* bits from row to row of the mask, a multiple of 128; 0 without one */
+};
+
+/* The same product for a column-major library: a row-major matrix is the column-major transpose, so C^T = op(B)^T
+ * op(A)^T and the operands change places. `x`, `y` and `d` are the library's A, B and D. */
+struct product_mapping {
+  int64_t m, n, k; /* D is (m, n) column-major */
+  bool transpose_x, transpose_y;
+  int64_t x_rows, x_cols, x_ld, y_rows, y_cols, y_ld, d_ld; /* as stored, column-major */
+  cublasLtEpilogue_t epilogue;
+  bool x_is_b; /* always true: x is the caller's B, y its A */
+};
+struct product_mapping product_map(const struct product_shape *shape);
+
+struct product; /* a shape with its descriptors and the algorithm chosen for it */
+
+/* What products of one device share. */
+struct product_library;
+/* `tune`: time algorithms and remember the choice in the cache file; false: the heuristic's first that is reproducible.
+ * `workspace_bytes` of device memory are taken for all products of the device. */
+descent_status product_library_open(int ordinal, struct product_library **library);
+void product_library_close(struct product_library *library);
+int64_t product_library_bytes(const struct product_library *library); /* device memory held */
+
+/* Allocates, may run and time candidates on `stream` with scratch of its own, freed before it returns.
+ * ERROR_UNSUPPORTED (with the shape) when the library has no algorithm for the shape with this epilogue. */
+descent_status product_create(struct product_library *library, const struct product_shape *shape, bool tune,
+                              cudaStream_t stream, struct product **product);
+void product_free(struct product *product);
+double product_seconds(const struct product *product); /* as timed when tuned; 0 when it was not */
+
+struct product_operands {
+  const void *A, *B;
+  void *C;
+  const void *bias;     /* read; NULL unless the epilogue has one */
+  float *bias_gradient; /* written; likewise */
+  void *mask;
+};
+/* Enqueues one product; allocates nothing, may be captured. */
+descent_status product_run(const struct product *product, const struct product_operands *operands, cudaStream_t stream);
+
+#endif

@@ -69,7 +69,7 @@ struct scratch {
 
 struct gather_launch {
   /* queue not NULL: first state->current = queue[state->next++], unless *bad_step (may be NULL) is not 0: then the
-   * current step stays, so that repeating it leaves every buffer as the bad step did. */
+   * whole gather does nothing, so that the operations after it repeat the bad step and leave every buffer as it did. */
   struct step_state *state;
   const struct device_step *queue;
   const double *bad_step;
@@ -86,6 +86,8 @@ struct gather_launch {
 size_t gather_scratch(int64_t rows);
 /* As plan.h specifies; rows beyond the step's: X, y and w are 0. An unbound y writes neither y nor w nor the sum. */
 cudaError_t launch_gather(const struct gather_launch *launch, cudaStream_t stream);
+/* The fetch alone, for ranges that do not begin with a gather: state->current = queue[state->next++]. */
+cudaError_t launch_fetch(struct step_state *state, const struct device_step *queue, cudaStream_t stream);
 
 /* ---- dense layers (dense.cu) ---- */
 

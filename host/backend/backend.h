@@ -28,6 +28,9 @@ struct backend {
    * `constant`: what is there will not change before release, so that a device may keep its copy from bind to bind. */
   descent_status (*bind)(struct backend_program *program, int buffer, const void *data, int64_t rows, bool constant);
 
+  /* One line on where the bound data is kept, "" where that goes without saying; valid until the next bind. */
+  const char *(*placement)(const struct backend_program *program);
+
   /* Executes ops [range.first, range.first + range.count) once for each of the steps, in order. */
   descent_status (*run)(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                         int64_t n_steps);

@@ -281,6 +281,11 @@ static descent_status program_bind(struct backend_program *program, int buffer, 
   return DESCENT_OK;
 }
 
+static const char *program_placement(const struct backend_program *program) {
+  (void)program;
+  return ""; /* in the caller's memory */
+}
+
 static double load(const void *data, enum plan_type type, int64_t i) {
   if (type == PLAN_F32) return (double)((const float *)data)[i];
   return ((const double *)data)[i];
@@ -417,6 +422,7 @@ const struct backend backend_cpu = {
     .compile = device_compile,
     .release = program_release,
     .bind = program_bind,
+    .placement = program_placement,
     .run = program_run,
     .run_product = program_run_product,
     .read = program_read,

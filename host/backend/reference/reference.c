@@ -98,6 +98,11 @@ static descent_status program_bind(struct backend_program *program, int buffer, 
   return DESCENT_OK;
 }
 
+static const char *program_placement(const struct backend_program *program) {
+  (void)program;
+  return ""; /* in the caller's memory */
+}
+
 /* May elements offset .. offset + count of this buffer be copied as `type`? */
 static descent_status check_copy(const struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                  enum plan_type type) {
@@ -243,6 +248,7 @@ const struct backend backend_reference = {
     .compile = device_compile,
     .release = program_release,
     .bind = program_bind,
+    .placement = program_placement,
     .run = program_run,
     .run_product = program_run_product,
     .read = program_read,

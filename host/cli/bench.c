@@ -210,7 +210,8 @@ int command_bench(int argc, char **argv) {
                                      {subject_options, &bench.subject.shape},
                                      {network_options, &bench.subject.network},
                                      {optimizer_options, &bench.training},
-                                     {device_options, &bench.device}};
+                                     {device_options, &bench.device},
+                                     {tuning_options, &bench.training}};
   const struct command_syntax syntax = {
       .name = command,
       .arguments = "[MODEL]",

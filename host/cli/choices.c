@@ -181,6 +181,13 @@ const struct setting optimizer_options[] = {
     ROW_INTEGER("seed", "N", AT(seed), "Of initial weights, splits, shuffles and dropout", 0, 0, 9e18),
     ROW_END,
 };
+const struct setting tuning_options[] = {
+    ROW_FLAG("no-autotune", AT(no_autotune),
+             "On a GPU, take the first algorithm that the library proposes for each matrix product instead of timing "
+             "several; elsewhere without effect",
+             0),
+    ROW_END,
+};
 #undef AT
 
 struct schedule_fields {
@@ -249,5 +256,6 @@ int training_choice_resolve(const char *command, struct training_choice *choice,
   train->batch_size = batch;
   train->seed = (uint64_t)choice->seed;
   train->precision = device->precision;
+  train->autotune = !choice->no_autotune;
   return EXIT_DONE;
 }

@@ -71,13 +71,15 @@ struct training_choice {
   const char *batch_size;      /* "32" or "all" */
   const char *schedule;        /* "cosine:1e-5" */
   int64_t seed;
+  bool no_autotune;
 };
 #define TRAINING_CHOICE_INIT \
-  { DESCENT_TRAIN_OPTIONS_INIT, "32", "constant", 0 }
+  { DESCENT_TRAIN_OPTIONS_INIT, "32", "constant", 0, false }
 extern const struct setting optimizer_options[];
+extern const struct setting tuning_options[]; /* follows device_options, under their heading */
 
-/* Reads the texts (batch size, schedule) into `train`, with `seed` and the device's precision; on failure says so and
- * returns the exit code, else EXIT_DONE. */
+/* Reads the texts (batch size, schedule) into `train`, with `seed`, `no_autotune` and the device's precision; on
+ * failure says so and returns the exit code, else EXIT_DONE. */
 int training_choice_resolve(const char *command, struct training_choice *choice, const struct device_choice *device);
 
 #endif

@@ -96,8 +96,13 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
                                   .device = DEVICE_CHOICE_INIT,
                                   .out = "model.safetensors"};
   const struct setting_set sets[] = {
-      {data_rows, values},     {data_options, &values->data},          {network_options, &values->network},
-      {training_rows, values}, {optimizer_options, &values->training}, {device_options, &values->device},
+      {data_rows, values},
+      {data_options, &values->data},
+      {network_options, &values->network},
+      {training_rows, values},
+      {optimizer_options, &values->training},
+      {device_options, &values->device},
+      {tuning_options, &values->training},
       {output_rows, values},
   };
   const struct command_syntax syntax = {

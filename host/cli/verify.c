@@ -159,11 +159,9 @@ int command_verify(int argc, char **argv) {
                      .device = DEVICE_CHOICE_INIT,
                      .training = TRAINING_CHOICE_INIT,
                      .choice = {.witness = "reference", .rows = 100, .steps = 3}};
-  const struct setting_set sets[] = {{verify_options, &v.choice},
-                                     {subject_options, &v.subject.shape},
-                                     {network_options, &v.subject.network},
-                                     {optimizer_options, &v.training},
-                                     {device_options, &v.device}};
+  const struct setting_set sets[] = {{verify_options, &v.choice},           {subject_options, &v.subject.shape},
+                                     {network_options, &v.subject.network}, {optimizer_options, &v.training},
+                                     {device_options, &v.device},           {tuning_options, &v.training}};
   const struct command_syntax syntax = {
       .name = command,
       .arguments = "[MODEL]",

@@ -1,12 +1,17 @@
-/* Derived bounds: the exact outputs from the reference program, and around each the interval that float32 arithmetic
- * cannot leave. Here the parts that need no more than a line of derivation each. */
+/* Derived bounds: the exact outputs from the reference program, and around each the interval that the precision's
+ * arithmetic cannot leave. Here the parts that need no more than a line of derivation each. */
 #include "backend/bounds.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend/bounds_internal.h"
+#include "backend/operand.h"
 #include "core/status.h"
+
+bool bounds_is_bf16(const struct plan *plan, int buffer) {
+  return plan->precision == DESCENT_PRECISION_BF16 && plan_is_operand(plan, buffer);
+}
 
 descent_status bounds_add(struct bounds *bounds, const struct backend_program *witness, int buffer, int64_t offset,
                           int64_t count, double **bound) {
@@ -34,8 +39,11 @@ static descent_status normalised(const struct backend_program *witness, int buff
   double *bound;
   descent_status status = bounds_add(bounds, witness, buffer, 0, count, &bound);
   const double *values = reference_values(witness, buffer);
-  for (int64_t i = 0; status == DESCENT_OK && !is_copy && i < count; i++)
-    bound[i] = interval_bound(interval_rounded(interval_exact(values[i]), 2), values[i]);
+  const bool reduced = bounds_is_bf16(witness->plan, buffer);
+  for (int64_t i = 0; status == DESCENT_OK && i < count; i++) {
+    const struct interval x = is_copy ? interval_exact(values[i]) : interval_rounded(interval_exact(values[i]), 2);
+    bound[i] = interval_bound(reduced ? interval_to_bf16(x) : x, values[i]);
+  }
   return status;
 }
 

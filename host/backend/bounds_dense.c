@@ -1,24 +1,71 @@
-/* Bounds of the dense layer's products: gamma of the dot product's length times the product of absolute values, carried
- * through activation, derivative and dropout. */
+/* Bounds of the dense layer's products: what the precision makes of the operands, and gamma of the dot product's length
+ * times the product of absolute values, carried through activation, derivative, dropout and the storage of the result.
+ */
 #include <stddef.h>
 
 #include "backend/bounds_internal.h"
 
-/* sum_i x_i y_i and the same of absolute values, strided. */
-static struct interval dot(const double *x, int64_t x_stride, const double *y, int64_t y_stride, int64_t n,
-                           double start) {
-  double sum = start, absolute = fabs(start);
-  for (int64_t i = 0; i < n; i++) {
-    const double p = x[i * x_stride] * y[i * y_stride];
-    sum += p;
-    absolute += fabs(p);
+/* What a product reads for x: a value that is off by at most `off`. */
+struct operand {
+  double value, off;
+};
+
+static inline struct operand operand(descent_precision precision, double x) {
+  switch (precision) {
+    case DESCENT_PRECISION_FP32: break;
+    case DESCENT_PRECISION_TF32: return (struct operand){x, interval_tf32_error(x)};
+    case DESCENT_PRECISION_BF16: return (struct operand){interval_bf16(x), 0};
   }
-  /* n products and as many additions as there are other terms; a product below the normal range is off by at most eta.
-   * Where the sum of absolute values leaves float32, so may a partial sum. */
-  const double terms = start == 0 ? (double)n : (double)n + 1;
-  const double error = interval_gamma(terms) * absolute + (double)n * INTERVAL_ETA;
-  if (!(absolute + error <= (double)FLT_MAX)) return (struct interval){-INFINITY, INFINITY};
-  return interval_around(sum, error);
+  return (struct operand){x, 0};
+}
+
+/* A sum of products before it is rounded: its value, how far that is off for reading other operands, the sum of
+ * absolute values, and how many products and terms it has. */
+struct sum {
+  double value, off, absolute, products, terms;
+};
+
+/* sum_i x_i y_i, strided. */
+static struct sum dot(descent_precision precision, const double *x, int64_t x_stride, const double *y, int64_t y_stride,
+                      int64_t n) {
+  struct sum sum = {.products = (double)n, .terms = (double)n};
+  for (int64_t i = 0; i < n; i++) {
+    const struct operand a = operand(precision, x[i * x_stride]), b = operand(precision, y[i * y_stride]);
+    const double p = a.value * b.value, off = fabs(a.value) * b.off + a.off * fabs(b.value) + a.off * b.off;
+    sum.value += p;
+    sum.off += off;
+    sum.absolute += fabs(p) + off;
+  }
+  return sum;
+}
+
+static struct sum plus(struct sum sum, double x, double off) {
+  sum.value += x;
+  sum.off += off;
+  sum.absolute += fabs(x) + off;
+  if (x != 0) sum.terms++;
+  return sum;
+}
+
+/* n products and as many additions as there are other terms, of twice the unit where they may truncate (gamma of twice
+ * as many); a product below the normal range is off by at most eta. Where the sum of absolute values leaves float32, so
+ * may a partial sum. */
+static struct interval summed(descent_precision precision, struct sum sum) {
+  const double roundings = precision == DESCENT_PRECISION_FP32 ? sum.terms : 2 * sum.terms;
+  const double error = sum.off + interval_gamma(roundings) * sum.absolute + sum.products * INTERVAL_ETA;
+  if (!(sum.absolute + error <= (double)FLT_MAX)) return (struct interval){-INFINITY, INFINITY};
+  return interval_around(sum.value, error);
+}
+
+/* Z = the product + b. Where the result is bf16, b may be too; and either the sum or the product alone may be rounded
+ * to bf16 on its way to the activation, in the latter case b being added in float32. */
+static struct interval pre_activation(descent_precision precision, struct sum product, double b, bool reduced) {
+  if (!reduced) return summed(precision, plus(product, b, 0));
+  const double near = interval_bf16(b);
+  const struct interval together = summed(precision, plus(product, b, fabs(b - near)));
+  const struct interval bias = {fmin(b, near), fmax(b, near)};
+  const struct interval apart = interval_add(interval_to_bf16(summed(precision, product)), bias);
+  return interval_hull(interval_hull(together, interval_to_bf16(together)), apart);
 }
 
 /* x times dropout's factor, which is 1 or 1 / (1 - p): 1 - p, the quotient and the product may each be rounded. Dropped
@@ -35,6 +82,8 @@ descent_status bounds_dense_forward(const struct backend_program *witness, const
   const double *W = reference_values(witness, o->parameters) + o->W,
                *b = reference_values(witness, o->parameters) + o->b;
   const double *A = reference_values(witness, o->A), *Z = reference_values(witness, o->Z);
+  const descent_precision precision = witness->plan->precision;
+  const bool reduced = bounds_is_bf16(witness->plan, o->A); /* and Z as A */
   const int64_t count = step->rows * o->n_out;
   double *A_bound, *Z_bound = NULL;
   descent_status status = bounds_add(bounds, witness, o->A, 0, count, &A_bound);
@@ -44,10 +93,13 @@ descent_status bounds_dense_forward(const struct backend_program *witness, const
   for (int64_t r = 0; r < step->rows; r++)
     for (int64_t j = 0; j < o->n_out; j++) {
       const int64_t rj = r * o->n_out + j;
-      const struct interval z = dot(A_in + r * o->n_in, 1, W + j * o->n_in, 1, o->n_in, b[j]);
-      const double factor = reference_dropout(witness->plan, step, op->layer, o->dropout, rj);
-      A_bound[rj] = interval_bound(dropped(bounds_activation(o->activation, z), factor), A[rj]);
-      if (Z) Z_bound[rj] = interval_bound(z, Z[rj]);
+      const struct sum product = dot(precision, A_in + r * o->n_in, 1, W + j * o->n_in, 1, o->n_in);
+      const struct interval z = pre_activation(precision, product, b[j], reduced);
+      const struct interval g =
+          reduced ? bounds_activation_approximate(o->activation, z) : bounds_activation(o->activation, z);
+      const struct interval a = dropped(g, reference_dropout(witness->plan, step, op->layer, o->dropout, rj));
+      A_bound[rj] = interval_bound(reduced ? interval_to_bf16(a) : a, A[rj]);
+      if (Z) Z_bound[rj] = interval_bound(reduced ? interval_to_bf16(z) : z, Z[rj]);
     }
   return DESCENT_OK;
 }
@@ -58,17 +110,19 @@ descent_status bounds_dense_backward_weights(const struct backend_program *witne
   const double *D = reference_values(witness, o->D), *A_in = reference_values(witness, o->A_in);
   const double *dW = reference_values(witness, o->gradients) + o->W,
                *db = reference_values(witness, o->gradients) + o->b;
-  static const double one = 1;
+  static const double one = 1; /* db is a plain sum of float32, whatever the products are */
+  const descent_precision precision = witness->plan->precision, plain = DESCENT_PRECISION_FP32;
   double *dW_bound, *db_bound;
   descent_status status = bounds_add(bounds, witness, o->gradients, o->W, o->n_out * o->n_in, &dW_bound);
   if (status == DESCENT_OK) status = bounds_add(bounds, witness, o->gradients, o->b, o->n_out, &db_bound);
   if (status != DESCENT_OK) return status;
 
   for (int64_t j = 0; j < o->n_out; j++) {
-    db_bound[j] = interval_bound(dot(D + j, o->n_out, &one, 0, step->rows, 0), db[j]);
+    db_bound[j] = interval_bound(summed(plain, dot(plain, D + j, o->n_out, &one, 0, step->rows)), db[j]);
     for (int64_t i = 0; i < o->n_in; i++) {
       const int64_t ji = j * o->n_in + i;
-      dW_bound[ji] = interval_bound(dot(D + j, o->n_out, A_in + i, o->n_in, step->rows, 0), dW[ji]);
+      const struct sum product = dot(precision, D + j, o->n_out, A_in + i, o->n_in, step->rows);
+      dW_bound[ji] = interval_bound(summed(precision, product), dW[ji]);
     }
   }
   return DESCENT_OK;
@@ -80,6 +134,8 @@ descent_status bounds_dense_backward_input(const struct backend_program *witness
   const double *D = reference_values(witness, o->D), *W = reference_values(witness, o->parameters) + o->W;
   const double *A = reference_values(witness, o->A), *Z = reference_values(witness, o->Z);
   const double *D_in = reference_values(witness, o->D_in);
+  const descent_precision precision = witness->plan->precision;
+  const bool reduced = bounds_is_bf16(witness->plan, o->D_in);
   double *bound;
   descent_status status = bounds_add(bounds, witness, o->D_in, 0, step->rows * o->n_in, &bound);
   if (status != DESCENT_OK) return status;
@@ -91,9 +147,12 @@ descent_status bounds_dense_backward_input(const struct backend_program *witness
       /* a = A (1 - p): the factor 1 - p may come from two roundings, the product is a third. */
       const struct interval kept = interval_exact(A[ri] * (1 - o->dropout));
       const struct interval a = o->dropout > 0 ? interval_rounded(kept, 3) : kept;
-      const struct interval product = dot(D + r * o->n_out, 1, W + i, o->n_in, o->n_out, 0);
-      const struct interval d = interval_mul(product, bounds_slope(o->activation, a, Z ? Z[ri] : 0));
-      bound[ri] = interval_bound(dropped(o->activation == DESCENT_ACTIVATION_IDENTITY ? product : d, factor), D_in[ri]);
+      /* A product of a bf16 result may be bf16 before a separate pass takes it on. */
+      const struct interval sum = summed(precision, dot(precision, D + r * o->n_out, 1, W + i, o->n_in, o->n_out));
+      const struct interval product = reduced ? interval_hull(sum, interval_to_bf16(sum)) : sum;
+      const struct interval times = interval_mul(product, bounds_slope(o->activation, a, Z ? Z[ri] : 0));
+      const struct interval d = dropped(o->activation == DESCENT_ACTIVATION_IDENTITY ? product : times, factor);
+      bound[ri] = interval_bound(reduced ? interval_to_bf16(d) : d, D_in[ri]);
     }
   return DESCENT_OK;
 }

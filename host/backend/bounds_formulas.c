@@ -86,6 +86,11 @@ struct interval bounds_activation(descent_activation activation, struct interval
   return (struct interval){-INFINITY, INFINITY};
 }
 
+struct interval bounds_activation_approximate(descent_activation activation, struct interval z) {
+  if (activation != DESCENT_ACTIVATION_TANH) return bounds_activation(activation, z);
+  return capped(interval_widened((struct interval){tanh(z.lo), tanh(z.hi)}, 0x1p-11, 1), -1, 1);
+}
+
 /* relu-like derivatives jump at a = 0. `a` is an input and so exact without dropout: no ambiguity; with dropout only
  * where A (1 - p) may round to 0. */
 static struct interval step_slope(struct interval a, double below) {

@@ -12,8 +12,13 @@
 descent_status bounds_add(struct bounds *bounds, const struct backend_program *witness, int buffer, int64_t offset,
                           int64_t count, double **bound);
 
+/* Is the buffer stored as bf16? */
+bool bounds_is_bf16(const struct plan *plan, int buffer);
+
 /* g(z) and g'(z) as float32 computes them from any of these z; g' from a where it comes from a, else from z alone. */
 struct interval bounds_activation(descent_activation activation, struct interval z);
+/* The same where tanh may be the hardware's approximation. */
+struct interval bounds_activation_approximate(descent_activation activation, struct interval z);
 struct interval bounds_slope(descent_activation activation, struct interval a, double z);
 /* One row's e (n) = exp(z - max z), and their sum. */
 struct interval bounds_exponentials(const double *z, int64_t n, struct interval *e);

@@ -105,6 +105,7 @@ descent_status bounds_loss(const struct backend_program *witness, const struct p
   const double *y = reference_values(witness, o->y), *w = reference_values(witness, o->w);
   const double *D = reference_values(witness, o->D), *scalars = reference_values(witness, o->scalars);
   const double weight_sum = scalars[SCALAR_WEIGHT_SUM], per_weight = weight_sum == 0 ? 0 : 1 / weight_sum;
+  const bool reduced = bounds_is_bf16(witness->plan, o->D);
   double *J_bound, *D_bound = NULL, lo = 0, hi = 0;
   struct interval *scratch = memory_allocate(2 * n, sizeof *scratch, "a row's bounds");
   descent_status status = scratch ? DESCENT_OK : DESCENT_ERROR_MEMORY;
@@ -120,8 +121,10 @@ descent_status bounds_loss(const struct backend_program *witness, const struct p
     hi += weighted.hi;
     /* w / sum w: the sum, its inverse and the product may be rounded; then the product with dL/dZ. */
     const struct interval factor = interval_rounded(weight, 3);
-    for (int64_t k = 0; D && k < n; k++)
-      D_bound[r * n + k] = interval_bound(interval_mul(row.D[k], factor), D[r * n + k]);
+    for (int64_t k = 0; D && k < n; k++) {
+      const struct interval d = interval_mul(row.D[k], factor);
+      D_bound[r * n + k] = interval_bound(reduced ? interval_to_bf16(d) : d, D[r * n + k]);
+    }
   }
   *J_bound = loss_bound(lo, hi, scalars[SCALAR_LOSS], step->rows);
 done:

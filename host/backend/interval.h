@@ -1,11 +1,13 @@
 /* Float32 arithmetic seen from outside: an interval holds every value that a computation in float32 may have arrived
- * at, the exact one among them. Each operation below is the exact one on intervals, widened by its rounding. */
+ * at, the exact one among them. Each operation below is the exact one on intervals, widened by its rounding; and the
+ * roundings to bf16 and tf32, which are known to the bit. */
 #ifndef DESCENT_BACKEND_INTERVAL_H
 #define DESCENT_BACKEND_INTERVAL_H
 
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 struct interval {
   double lo, hi;
@@ -94,6 +96,46 @@ static inline struct interval interval_div(struct interval a, struct interval b)
 /* Of a value that cannot be negative. */
 static inline struct interval interval_sqrt(struct interval x) {
   return interval_rounded((struct interval){sqrt(fmax(x.lo, 0)), sqrt(fmax(x.hi, 0))}, 1);
+}
+
+/* The smallest interval around both. */
+static inline struct interval interval_hull(struct interval a, struct interval b) {
+  return (struct interval){fmin(a.lo, b.lo), fmax(a.hi, b.hi)};
+}
+
+/* x with the lowest `bits` of a double's 52 set to 0, after adding `more` to them. */
+static inline double interval_cut(double x, int bits, uint64_t more) {
+  uint64_t word;
+  memcpy(&word, &x, sizeof word);
+  word = (word + more) & ~((UINT64_C(1) << bits) - 1);
+  memcpy(&x, &word, sizeof x);
+  return x;
+}
+
+/* The bf16 nearest to x, ties to even: 8 significant bits, multiples of 2^-133 below 2^-126; infinite where x lies
+ * nearer to 2^128 than to the largest. */
+static inline double interval_bf16(double x) {
+  enum { CUT = 52 - 7 };
+  if (!isfinite(x)) return x;
+  if (fabs(x) < 0x1p-126) return (x + 0x1.8p-81) - 0x1.8p-81; /* between, doubles are 2^-133 apart */
+  uint64_t word;
+  memcpy(&word, &x, sizeof word);
+  const double nearest = interval_cut(x, CUT, (UINT64_C(1) << (CUT - 1)) - 1 + (word >> CUT & 1));
+  return fabs(nearest) < 0x1p128 ? nearest : copysign(INFINITY, x);
+}
+
+/* Rounding is monotone: between the bf16 of the ends lies the bf16 of all. */
+static inline struct interval interval_to_bf16(struct interval x) {
+  return (struct interval){interval_bf16(x.lo), interval_bf16(x.hi)};
+}
+
+/* How far from x a product may read it in tf32: cut off after 11 significant bits (below 2^-126 after 2^-136), which is
+ * further than to the nearest. */
+static inline double interval_tf32_error(double x) {
+  enum { CUT = 52 - 10 };
+  if (!isfinite(x)) return 0;
+  const double cut = fabs(x) < 0x1p-126 ? trunc(x * 0x1p136) * 0x1p-136 : interval_cut(x, CUT, 0);
+  return fabs(x - cut);
 }
 
 /* How far from `exact` a computed value may be. Infinite, no claim at all, where the computation may overflow. */

@@ -1,0 +1,119 @@
+/* A stand-in for CUDA's runtime, for tests only: as much of it as kernels/ uses, executed by the host (emulation.cpp).
+ *
+ * Device memory is the host's, in blocks of exactly the size asked for, filled with NaN. A stream is a queue; work runs
+ * when it is enqueued or, with `late`, not before something waits for it: what works both ways is ordered properly. */
+#ifndef DESCENT_TESTS_CUDA_RUNTIME_API_H
+#define DESCENT_TESTS_CUDA_RUNTIME_API_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CUDART_VERSION 13000
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+#define EMULATED_ERRORS(X)                                                                           \
+  X(cudaSuccess, 0, "no error")                                                                      \
+  X(cudaErrorInvalidValue, 1, "invalid argument")                                                    \
+  X(cudaErrorMemoryAllocation, 2, "out of memory")                                                   \
+  X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                              \
+  X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version") \
+  X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                    \
+  X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                           \
+  X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                  \
+  X(cudaErrorNotReady, 600, "device not ready")                                                      \
+  X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                        \
+  X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                   \
+  X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing")      \
+  X(cudaErrorStreamCaptureInvalidated, 901, "operation failed due to a previous error during capture")
+#define EMULATED_ENUMERATOR(name, value, text) name = value,
+typedef enum cudaError { EMULATED_ERRORS(EMULATED_ENUMERATOR) } cudaError_t;
+#undef EMULATED_ENUMERATOR
+const char *cudaGetErrorName(cudaError_t error);
+const char *cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetLastError(void);
+cudaError_t cudaPeekAtLastError(void);
+
+/* ---- devices ---- */
+
+struct cudaDeviceProp {
+  char name[256];
+  size_t totalGlobalMem;
+  int major, minor, multiProcessorCount, l2CacheSize, memoryBusWidth;
+  int pciBusID, pciDeviceID, pciDomainID;
+};
+cudaError_t cudaGetDeviceCount(int *count);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaGetDevice(int *device);
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device);
+cudaError_t cudaDriverGetVersion(int *version);
+cudaError_t cudaRuntimeGetVersion(int *version);
+cudaError_t cudaDeviceSynchronize(void);
+
+/* ---- memory ---- */
+
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+cudaError_t cudaMalloc(void **memory, size_t bytes);
+cudaError_t cudaFree(void *memory);
+cudaError_t cudaMallocHost(void **memory, size_t bytes);
+cudaError_t cudaFreeHost(void *memory);
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total);
+typedef struct CUstream_st *cudaStream_t;
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
+                              size_t height, enum cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemset(void *memory, int value, size_t bytes);
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream);
+
+/* ---- streams, events, graphs ---- */
+
+enum { cudaStreamDefault = 0, cudaStreamNonBlocking = 1, cudaEventDefault = 0, cudaEventDisableTiming = 2 };
+enum cudaStreamCaptureMode {
+  cudaStreamCaptureModeGlobal,
+  cudaStreamCaptureModeThreadLocal,
+  cudaStreamCaptureModeRelaxed
+};
+typedef struct CUevent_st *cudaEvent_t;
+typedef struct CUgraph_st *cudaGraph_t;
+typedef struct CUgraphExec_st *cudaGraphExec_t;
+cudaError_t cudaStreamCreate(cudaStream_t *stream);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaEventCreate(cudaEvent_t *event);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventQuery(cudaEvent_t event);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+
+/* ---- not of CUDA ---- */
+
+/* Enqueues run(context) as a kernel would be: recorded while the stream captures. release(context) once, in the end. */
+cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *context, void (*release)(void *));
+
+/* Starts counting anew and sets what is to go wrong, "name=value,...": memory (bytes of the device), allocation (the
+ * number of the one that fails, from 1), launch (of the one refused), fault (of the kernel that hits a bad address),
+ * devices, driver (its version), late (0, 1), seed (of the order in which blocks and threads run). Before the first
+ * use: the environment's DESCENT_EMULATE. */
+void emulate_configure(const char *settings);
+long long emulate_live(void); /* allocations, streams, events and graphs that exist */
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,303 @@
+/* Executes kernels on the host: the threads of a block as fibers, warp by warp from barrier to barrier. */
+#include <cuda_runtime.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#if !defined(__x86_64__) || defined(EMULATE_UCONTEXT)
+#undef EMULATE_UCONTEXT
+#define EMULATE_UCONTEXT 1
+#include <ucontext.h>
+#endif
+#ifdef __has_feature
+#define EMULATED_TSAN __has_feature(thread_sanitizer)
+#elif defined(__SANITIZE_THREAD__)
+#define EMULATED_TSAN 1
+#else
+#define EMULATED_TSAN 0
+#endif
+#if EMULATED_ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if EMULATED_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+uint64_t emulate_random = 1;
+
+namespace {
+
+enum { LANES = 32, STACK = 256 << 10 };
+
+[[noreturn]] __attribute__((format(printf, 1, 2))) void misuse(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  fputs("emulated device: ", stderr);
+  vfprintf(stderr, format, arguments);
+  fputs("\n", stderr);
+  abort();
+}
+
+uint64_t random_bits() { /* xorshift64 (Marsaglia 2003) */
+  uint64_t &state = emulate_random;
+  state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+  return state;
+}
+
+/* The numbers below n in an order that changes from one to the next. */
+class Scrambled {
+ public:
+  explicit Scrambled(uint64_t n) : n_(n), mask_(random_bits()) {
+    while (size_ < n) size_ *= 2;
+  }
+  bool next(uint64_t *number) {
+    while (i_ < size_)
+      if ((*number = (i_++ ^ mask_) & (size_ - 1)) < n_) return true;
+    return false;
+  }
+
+ private:
+  uint64_t n_, mask_, size_ = 1, i_ = 0;
+};
+
+/* ---- fibers ---- */
+
+struct Fiber {
+#if EMULATE_UCONTEXT
+  ucontext_t context;
+#else
+  void *sp;
+#endif
+  const void *stack;
+  size_t size;
+  void *fake_stack, *tsan; /* of the sanitizers */
+};
+
+enum State { READY, AT_BARRIER, EXCHANGES, ENDED };
+struct Thread {
+  Fiber *fiber = nullptr; /* none before it begins */
+  State state = READY;
+  const char *file = nullptr; /* where it waits */
+  int line = 0;
+  unsigned mask = 0, source = 0; /* of an exchange */
+  uint64_t value = 0;
+};
+std::vector<Thread> threads;      /* of the block that runs */
+Fiber scheduler, *left = nullptr; /* whose turn it was before the last switch */
+std::deque<Fiber> fibers;
+std::vector<Fiber *> idle;         /* wait for a thread to run */
+const std::function<void()> *body; /* the kernel with its arguments */
+Thread *current = nullptr;         /* null: the scheduler */
+uint64_t first_lane;               /* of the warp whose lanes take turns */
+Scrambled lanes(0);                /* those still to come */
+
+#if !EMULATE_UCONTEXT
+extern "C" __attribute__((visibility("hidden"))) void emulate_switch(void **from, void *to);
+asm(R"(.text
+.globl emulate_switch
+.hidden emulate_switch
+.type emulate_switch, @function
+emulate_switch:
+  push %rbp; push %rbx; push %r12; push %r13; push %r14; push %r15
+  mov %rsp, (%rdi)
+  mov %rsi, %rsp
+  pop %r15; pop %r14; pop %r13; pop %r12; pop %rbx; pop %rbp
+  ret
+.size emulate_switch, . - emulate_switch
+)");
+#endif
+
+/* First thing on a fiber's stack after a switch to it. */
+void arrived([[maybe_unused]] Fiber *self) {
+#if EMULATED_ASAN
+  __sanitizer_finish_switch_fiber(self->fake_stack, &left->stack, &left->size);
+#endif
+}
+
+void switch_fiber(Fiber *self, Fiber *to) {
+  left = self;
+#if EMULATED_ASAN
+  __sanitizer_start_switch_fiber(&self->fake_stack, to->stack, to->size);
+#endif
+#if EMULATED_TSAN
+  __tsan_switch_to_fiber(to->tsan, 0);
+#endif
+#if EMULATE_UCONTEXT
+  swapcontext(&self->context, &to->context);
+#else
+  emulate_switch(&self->sp, to->sp);
+#endif
+  arrived(self);
+}
+
+void next_lane() {
+  uint64_t lane;
+  current = nullptr;
+  while (!current && lanes.next(&lane))
+    if (threads[first_lane + lane].state == READY) {
+      current = &threads[first_lane + lane];
+      threadIdx.x = (unsigned)(first_lane + lane);
+    }
+}
+
+/* Runs one thread after another, as long as they have not begun elsewhere. */
+void fiber_main() {
+  Fiber *const self = current->fiber;
+  arrived(self);
+  for (;;) {
+    (*body)();
+    current->state = ENDED;
+    current->fiber = nullptr;
+    next_lane();
+    if (current && !current->fiber) {
+      current->fiber = self;
+      continue;
+    }
+    idle.push_back(self);
+    switch_fiber(self, current ? current->fiber : &scheduler);
+  }
+}
+
+Fiber *idle_fiber() {
+  if (idle.empty()) {
+    void *const stack =
+        mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (stack == MAP_FAILED) misuse("no memory for the stack of a thread");
+    Fiber *const made = &fibers.emplace_back();
+    made->stack = stack;
+    made->size = STACK;
+#if EMULATED_TSAN
+    made->tsan = __tsan_create_fiber(0);
+#endif
+#if EMULATE_UCONTEXT
+    getcontext(&made->context);
+    made->context.uc_stack.ss_sp = stack;
+    made->context.uc_stack.ss_size = STACK;
+    makecontext(&made->context, fiber_main, 0);
+#else
+    void **top = (void **)((char *)stack + STACK) - 1; /* where a caller's address would be: 16 k + 8 */
+    *--top = (void *)fiber_main;
+    made->sp = top - 6; /* registers */
+#endif
+    idle.push_back(made);
+  }
+  Fiber *const fiber = idle.back();
+  idle.pop_back();
+  return fiber;
+}
+
+/* Gives the turn to the next lane, to the scheduler after the last. */
+void give_turn(Fiber *self) {
+  next_lane();
+  if (current && !current->fiber) current->fiber = idle_fiber();
+  Fiber *const to = current ? current->fiber : &scheduler;
+  if (to != self) switch_fiber(self, to);
+}
+
+void wait(State state, unsigned mask, const char *file, int line) {
+  if (!current) misuse("%s:%d: a barrier or shuffle outside a kernel", file, line);
+  current->state = state;
+  current->mask = mask;
+  current->file = file;
+  current->line = line;
+  give_turn(current->fiber);
+}
+
+bool at_same_place(const Thread &a, const Thread &b) {
+  return a.state == b.state && a.line == b.line && a.mask == b.mask && strcmp(a.file, b.file) == 0;
+}
+
+/* `other` should be where `waiting` is. */
+[[noreturn]] void diverged(const Thread &waiting, size_t other, const char *what) {
+  const Thread *const t = other < threads.size() ? &threads[other] : nullptr;
+  std::string text = !t ? "does not exist" : t->state == ENDED ? "has ended" : "waits at ";
+  if (t && t->state != ENDED) text += std::string(t->file) + ":" + std::to_string(t->line);
+  misuse("%s:%d: a %s of thread %zu in block %u,%u,%u is not reached by thread %zu, which %s", waiting.file,
+         waiting.line, what, (size_t)(&waiting - threads.data()), blockIdx.x, blockIdx.y, blockIdx.z, other,
+         text.c_str());
+}
+
+/* Once no lane of the warp can go on: false when none waits for another lane. */
+bool exchange() {
+  uint64_t brought[LANES] = {};
+  bool any = false;
+  const size_t end = std::min(threads.size(), (size_t)first_lane + LANES);
+  for (size_t i = first_lane; i < end; i++) brought[i - first_lane] = threads[i].value;
+  for (size_t i = first_lane; i < end; i++) {
+    Thread &t = threads[i];
+    if (t.state != EXCHANGES) continue;
+    any = true;
+    if (!(t.mask >> (i - first_lane) & 1)) misuse("%s:%d: thread %zu is not in its own mask", t.file, t.line, i);
+    for (size_t other = first_lane; other < first_lane + LANES; other++)
+      if (t.mask >> (other - first_lane) & 1 && !(other < end && at_same_place(t, threads[other])))
+        diverged(t, other, "shuffle");
+    if (!(t.mask >> t.source & 1)) misuse("%s:%d: a shuffle reads lane %u outside its mask", t.file, t.line, t.source);
+    t.value = brought[t.source];
+  }
+  for (size_t i = first_lane; i < end && any; i++)
+    if (threads[i].state == EXCHANGES) threads[i].state = READY;
+  return any;
+}
+
+void run_block() {
+  threads.assign(blockDim.x, Thread());
+  for (;;) {
+    uint64_t warp;
+    Scrambled warps((blockDim.x + LANES - 1) / LANES);
+    while (warps.next(&warp)) {
+      first_lane = warp * LANES;
+      do {
+        lanes = Scrambled(std::min<uint64_t>(LANES, blockDim.x - first_lane));
+        give_turn(&scheduler);
+      } while (exchange());
+    }
+    const Thread *waiting = nullptr;
+    for (const Thread &t : threads)
+      if (t.state == AT_BARRIER) waiting = &t;
+    if (!waiting) return;
+    for (size_t i = 0; i < threads.size(); i++)
+      if (!at_same_place(*waiting, threads[i])) diverged(*waiting, i, "barrier");
+    for (Thread &t : threads) t.state = READY;
+  }
+}
+
+extern "C" char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
+extern "C" char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
+
+}  // namespace
+
+void __syncthreads(const char *file, int line) { wait(AT_BARRIER, 0, file, line); }
+
+uint64_t emulate_exchange(unsigned mask, uint64_t value, unsigned source, const char *file, int line) {
+  Thread *const self = current;
+  if (self) self->value = value, self->source = source;
+  wait(EXCHANGES, mask, file, line);
+  return self->value;
+}
+
+void emulate_grid(dim3 blocks, unsigned n, const std::function<void()> &thread) {
+  if (current) misuse("a kernel launches a kernel");
+  body = &thread;
+  gridDim = blocks;
+  blockDim = dim3(n);
+#if EMULATED_TSAN
+  scheduler.tsan = __tsan_get_current_fiber();
+#endif
+  if (__start_emulated_shared)
+    memset(__start_emulated_shared, EMULATED_NAN, (size_t)(__stop_emulated_shared - __start_emulated_shared));
+  uint64_t block;
+  Scrambled order((uint64_t)blocks.x * blocks.y * blocks.z);
+  while (order.next(&block)) {
+    blockIdx = {(unsigned)(block % blocks.x), (unsigned)(block / blocks.x % blocks.y),
+                (unsigned)(block / blocks.x / blocks.y)};
+    run_block();
+  }
+}

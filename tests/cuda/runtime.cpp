@@ -1,0 +1,487 @@
+/* The emulated runtime: streams, events and graphs as lists of closures; device memory as blocks of the host's. */
+#include <cuda_runtime.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <chrono>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#if EMULATED_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+
+using Work = std::function<void()>;
+
+struct CUgraph_st {
+  std::vector<Work> nodes;
+};
+struct CUgraphExec_st {
+  std::shared_ptr<const std::vector<Work>> nodes;
+};
+struct CUstream_st {
+  bool blocking = true; /* waits for the default stream, and it for this one */
+  bool destroyed = false;
+  std::deque<Work> queue;
+  uint64_t enqueued = 0, done = 0;
+  cudaGraph_t graph = nullptr; /* that it is being captured into */
+};
+struct CUevent_st {
+  bool timed = true;
+  cudaStream_t stream = nullptr;
+  uint64_t ticket = 0; /* complete when so much of the stream is done */
+  std::shared_ptr<double> seconds;
+  cudaGraph_t graph = nullptr; /* recorded while captured */
+};
+
+namespace {
+
+std::recursive_mutex device; /* one call at a time */
+#define LOCK const std::lock_guard<std::recursive_mutex> lock(device)
+
+struct Settings {
+  unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
+  unsigned long long late = 0, seed = 1;
+} settings;
+struct {
+  unsigned long long allocations, launches, kernels;
+  cudaError_t last, sticky;
+  bool configured, invalidated; /* invalidated: the capture that is under way */
+  int captures;
+  cudaStreamCaptureMode mode;
+} now;
+long long live;
+size_t device_bytes;
+std::map<uintptr_t, size_t> on_device, pinned;     /* sizes by address */
+std::vector<std::unique_ptr<CUstream_st>> streams; /* also those destroyed: events may know them */
+
+cudaError_t fail(cudaError_t error) {
+  if (error != cudaSuccess) now.last = error;
+  return error;
+}
+#define REFUSE(condition, error) \
+  if (condition) return fail(error)
+
+void configure_once() {
+  if (!now.configured) emulate_configure(getenv("DESCENT_EMULATE"));
+}
+
+/* Every call begins with this. `blocking`: not while a stream captures. */
+cudaError_t ready(bool blocking) {
+  configure_once();
+  if (settings.driver < CUDART_VERSION / 1000 * 1000) return fail(cudaErrorInsufficientDriver);
+  if (settings.devices == 0) return fail(cudaErrorNoDevice);
+  if (now.sticky != cudaSuccess) return fail(now.sticky);
+  if (!blocking || !now.captures || now.mode == cudaStreamCaptureModeRelaxed) return cudaSuccess;
+  now.invalidated = true;
+  return fail(cudaErrorStreamCaptureUnsupported);
+}
+#define BEGIN(blocking) \
+  LOCK;                 \
+  if (const cudaError_t not_ready = ready(blocking)) return not_ready
+
+/* ---- work ---- */
+
+/* Outside of kernels the host may not look at device memory: small blocks are barred to it. */
+void open_memory([[maybe_unused]] bool open) {
+#if EMULATED_ASAN
+  for (const auto &block : on_device) {
+    if (block.second > 1 << 20) continue;
+    if (open) ASAN_UNPOISON_MEMORY_REGION((void *)block.first, block.second);
+    if (!open) ASAN_POISON_MEMORY_REGION((void *)block.first, block.second);
+  }
+#endif
+}
+
+void run_until(cudaStream_t stream, uint64_t ticket) {
+  while (stream->done < ticket) {
+    const Work work = std::move(stream->queue.front());
+    stream->queue.pop_front();
+    if (now.sticky == cudaSuccess) work();
+    stream->done++;
+  }
+}
+
+/* As far as anyone may wait for: the whole stream, or up to the ticket of an event. */
+void drain(cudaStream_t stream, uint64_t ticket) {
+  if (stream->done >= ticket) return;
+  open_memory(true);
+  run_until(stream, ticket);
+  open_memory(false);
+}
+
+void drain_all(bool blocking_only) {
+  for (const auto &stream : streams)
+    if (stream->blocking || !blocking_only) drain(stream.get(), stream->enqueued);
+}
+
+cudaStream_t default_stream() {
+  static CUstream_st stream;
+  return &stream;
+}
+
+cudaError_t enqueue(cudaStream_t stream, Work work) {
+  if (stream && stream->graph) {
+    stream->graph->nodes.push_back(std::move(work));
+    return cudaSuccess;
+  }
+  if (!stream) {
+    drain_all(true);
+    stream = default_stream();
+  }
+  stream->queue.push_back(std::move(work));
+  stream->enqueued++;
+  if (!settings.late || stream == default_stream()) drain(stream, stream->enqueued);
+  return fail(now.sticky);
+}
+
+bool inside(const std::map<uintptr_t, size_t> &blocks, const void *at, size_t bytes) {
+  const uintptr_t address = (uintptr_t)at;
+  auto block = blocks.upper_bound(address);
+  if (block == blocks.begin()) return false;
+  --block;
+  return address - block->first <= block->second && bytes <= block->second - (address - block->first);
+}
+
+cudaError_t allocate(void **memory, size_t bytes, std::map<uintptr_t, size_t> &blocks) {
+  BEGIN(true);
+  const bool is_device = &blocks == &on_device;
+  REFUSE(++now.allocations == settings.allocation, cudaErrorMemoryAllocation);
+  REFUSE(is_device && (bytes > settings.memory || device_bytes > settings.memory - bytes), cudaErrorMemoryAllocation);
+  REFUSE(posix_memalign(memory, 256, bytes ? bytes : 1) != 0, cudaErrorMemoryAllocation);
+  memset(*memory, EMULATED_NAN, bytes);
+  if (is_device) device_bytes += bytes;
+  blocks[(uintptr_t)*memory] = bytes;
+  open_memory(false);
+  live++;
+  return cudaSuccess;
+}
+
+cudaError_t release(void *memory, std::map<uintptr_t, size_t> &blocks) {
+  if (!memory) return cudaSuccess;
+  BEGIN(true);
+  const auto block = blocks.find((uintptr_t)memory);
+  REFUSE(block == blocks.end(), cudaErrorInvalidValue);
+  drain_all(false);
+  open_memory(true);
+  if (&blocks == &on_device) device_bytes -= block->second;
+  blocks.erase(block);
+  free(memory);
+  open_memory(false);
+  live--;
+  return cudaSuccess;
+}
+
+}  // namespace
+
+void emulate_configure(const char *text) {
+  LOCK;
+  const struct {
+    const char *name;
+    unsigned long long *value;
+  } known[] = {{"memory", &settings.memory},   {"allocation", &settings.allocation},
+               {"launch", &settings.launch},   {"fault", &settings.fault},
+               {"devices", &settings.devices}, {"driver", &settings.driver},
+               {"late", &settings.late},       {"seed", &settings.seed}};
+  settings = Settings();
+  now = {};
+  now.configured = true;
+  for (const char *at = text ? text : ""; *at; at += *at == ',') {
+    char name[16] = "";
+    int length = 0;
+    unsigned long long value = 0, *found = nullptr;
+    if (sscanf(at, "%15[a-z]=%llu%n", name, &value, &length) == 2)
+      for (const auto &setting : known)
+        if (strcmp(setting.name, name) == 0) found = setting.value;
+    if (!found || !strchr(",", at[length])) {
+      fprintf(stderr, "DESCENT_EMULATE: '%s' is not name=value,...\n", at);
+      abort();
+    }
+    *found = value;
+    at += length;
+  }
+  emulate_random = 2 * settings.seed + 1;
+  for (int i = 0; i < 4; i++) emulate_random *= 0x9e3779b97f4a7c15U;
+}
+
+long long emulate_live(void) {
+  LOCK;
+  return live;
+}
+
+cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *context, void (*release)(void *)) {
+  BEGIN(false);
+  const std::shared_ptr<void> owned(context, release);
+  return enqueue(stream, [run, owned] { run(owned.get()); });
+}
+
+cudaError_t emulate_launch(dim3 blocks, unsigned threads, cudaStream_t stream, std::function<void()> thread) {
+  BEGIN(false);
+  REFUSE(++now.launches == settings.launch, cudaErrorLaunchOutOfResources);
+  REFUSE(threads < 1 || threads > 1024 || blocks.x < 1 || blocks.y < 1 || blocks.z < 1, cudaErrorInvalidConfiguration);
+  REFUSE(blocks.x > INT32_MAX || blocks.y > UINT16_MAX || blocks.z > UINT16_MAX, cudaErrorInvalidConfiguration);
+  return enqueue(stream, [=] {
+    if (++now.kernels == settings.fault) now.sticky = cudaErrorIllegalAddress;
+    if (now.sticky == cudaSuccess) emulate_grid(blocks, threads, thread);
+  });
+}
+
+/* ---- errors and devices ---- */
+
+#define EMULATED_TEXTS(name, value, text) {value, #name, text},
+static const struct {
+  int value;
+  const char *name, *text;
+} errors[] = {EMULATED_ERRORS(EMULATED_TEXTS)};
+const char *cudaGetErrorName(cudaError_t error) {
+  for (const auto &known : errors)
+    if (known.value == error) return known.name;
+  return "unrecognized error code";
+}
+const char *cudaGetErrorString(cudaError_t error) {
+  for (const auto &known : errors)
+    if (known.value == error) return known.text;
+  return "unrecognized error code";
+}
+
+cudaError_t cudaPeekAtLastError(void) {
+  LOCK;
+  return now.sticky != cudaSuccess ? now.sticky : now.last;
+}
+cudaError_t cudaGetLastError(void) {
+  LOCK;
+  const cudaError_t error = cudaPeekAtLastError();
+  now.last = cudaSuccess;
+  return error;
+}
+
+cudaError_t cudaGetDeviceCount(int *count) {
+  *count = 0;
+  BEGIN(false);
+  *count = (int)settings.devices;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int ordinal) {
+  BEGIN(false);
+  return fail(ordinal < 0 || ordinal >= (int)settings.devices ? cudaErrorInvalidDevice : cudaSuccess);
+}
+cudaError_t cudaGetDevice(int *ordinal) {
+  BEGIN(false);
+  *ordinal = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordinal) {
+  BEGIN(false);
+  REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
+  *properties = cudaDeviceProp();
+  snprintf(properties->name, sizeof properties->name, "emulated GPU");
+  properties->totalGlobalMem = settings.memory;
+  properties->major = 9;
+  properties->multiProcessorCount = 2;
+  properties->l2CacheSize = 1 << 20;
+  properties->memoryBusWidth = 64;
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int *version) {
+  LOCK;
+  configure_once();
+  *version = (int)settings.driver;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int *version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize(void) {
+  BEGIN(true);
+  drain_all(false);
+  return fail(now.sticky);
+}
+
+/* ---- memory ---- */
+
+cudaError_t cudaMalloc(void **memory, size_t bytes) { return allocate(memory, bytes, on_device); }
+cudaError_t cudaFree(void *memory) { return release(memory, on_device); }
+cudaError_t cudaMallocHost(void **memory, size_t bytes) { return allocate(memory, bytes, pinned); }
+cudaError_t cudaFreeHost(void *memory) { return release(memory, pinned); }
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
+  BEGIN(false);
+  *free_bytes = settings.memory - device_bytes;
+  *total = settings.memory;
+  return cudaSuccess;
+}
+
+/* A copy between pageable host memory and the device is over when the call returns. */
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
+                              size_t height, enum cudaMemcpyKind kind, cudaStream_t stream) {
+  BEGIN(false);
+  if (width == 0 || height == 0) return cudaSuccess;
+  const size_t to_bytes = (height - 1) * to_pitch + width, from_bytes = (height - 1) * from_pitch + width;
+  const bool to_device = kind != cudaMemcpyDeviceToHost, from_device = kind != cudaMemcpyHostToDevice;
+  REFUSE(width > to_pitch || width > from_pitch, cudaErrorInvalidValue);
+  REFUSE(to_device != inside(on_device, to, to_bytes), cudaErrorInvalidValue);
+  REFUSE(from_device != inside(on_device, from, from_bytes), cudaErrorInvalidValue);
+  const bool pageable =
+      !(to_device || inside(pinned, to, to_bytes)) || !(from_device || inside(pinned, from, from_bytes));
+  const cudaError_t error = enqueue(stream, [=] {
+    for (size_t row = 0; row < height; row++)
+      memcpy((char *)to + row * to_pitch, (const char *)from + row * from_pitch, width);
+  });
+  if (stream && pageable && !stream->graph) drain(stream, stream->enqueued);
+  return error != cudaSuccess ? error : fail(now.sticky);
+}
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
+  return cudaMemcpy2DAsync(to, bytes, from, bytes, bytes, 1, kind, stream);
+}
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
+  BEGIN(true);
+  return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+}
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream) {
+  BEGIN(false);
+  REFUSE(!inside(on_device, memory, bytes), cudaErrorInvalidValue);
+  return enqueue(stream, [=] { memset(memory, value, bytes); });
+}
+cudaError_t cudaMemset(void *memory, int value, size_t bytes) {
+  BEGIN(true);
+  return cudaMemsetAsync(memory, value, bytes, nullptr);
+}
+
+/* ---- streams and events ---- */
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
+  BEGIN(false);
+  streams.emplace_back(*stream = new CUstream_st());
+  (*stream)->blocking = flags != cudaStreamNonBlocking;
+  live++;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamCreate(cudaStream_t *stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  BEGIN(true);
+  REFUSE(!stream || stream->destroyed, cudaErrorInvalidResourceHandle);
+  drain(stream, stream->enqueued);
+  stream->destroyed = true;
+  live--;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  BEGIN(true);
+  REFUSE(stream && stream->graph, cudaErrorStreamCaptureUnsupported);
+  if (stream) drain(stream, stream->enqueued);
+  if (!stream) drain_all(true);
+  return fail(now.sticky);
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
+  BEGIN(false);
+  *event = new CUevent_st();
+  (*event)->timed = !(flags & cudaEventDisableTiming);
+  live++;
+  return cudaSuccess;
+}
+cudaError_t cudaEventCreate(cudaEvent_t *event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  BEGIN(false);
+  delete event;
+  live--;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  BEGIN(false);
+  event->graph = stream ? stream->graph : nullptr;
+  if (event->graph) return cudaSuccess; /* a graph's nodes run in the order in which they were recorded */
+  const auto seconds = std::make_shared<double>();
+  const cudaError_t error = enqueue(stream, [seconds] {
+    *seconds = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  });
+  event->seconds = seconds;
+  event->stream = stream ? stream : default_stream();
+  event->ticket = event->stream->enqueued;
+  return error;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
+  BEGIN(false);
+  REFUSE(flags != 0 || (stream && stream->graph && !event->graph), cudaErrorInvalidValue);
+  if (event->graph && stream) stream->graph = event->graph; /* joins the capture */
+  if (event->graph || !event->stream) return cudaSuccess;
+  return enqueue(stream, [other = event->stream, ticket = event->ticket] { run_until(other, ticket); });
+}
+/* Every query lets the stream go on by one piece of work. */
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  BEGIN(true);
+  if (!event->stream || event->stream->done >= event->ticket) return cudaSuccess;
+  drain(event->stream, event->stream->done + 1);
+  REFUSE(now.sticky != cudaSuccess, now.sticky);
+  return cudaErrorNotReady;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  BEGIN(true);
+  if (event->stream) drain(event->stream, event->ticket);
+  return fail(now.sticky);
+}
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end) {
+  BEGIN(false);
+  REFUSE(!start->timed || !end->timed || !start->stream || !end->stream, cudaErrorInvalidResourceHandle);
+  REFUSE(start->stream->done < start->ticket || end->stream->done < end->ticket, cudaErrorNotReady);
+  *milliseconds = (float)(1e3 * (*end->seconds - *start->seconds));
+  return cudaSuccess;
+}
+
+/* ---- graphs ---- */
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode) {
+  BEGIN(false);
+  REFUSE(!stream, cudaErrorStreamCaptureUnsupported);
+  REFUSE(stream->graph, cudaErrorInvalidValue);
+  stream->graph = new CUgraph_st();
+  now.captures++;
+  now.mode = mode;
+  now.invalidated = false;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+  BEGIN(false);
+  *graph = nullptr;
+  REFUSE(!stream || !stream->graph, cudaErrorInvalidValue);
+  cudaGraph_t captured = stream->graph;
+  for (const auto &each : streams)
+    if (each->graph == captured) each->graph = nullptr;
+  now.captures--;
+  if (now.invalidated) {
+    delete captured;
+    return fail(cudaErrorStreamCaptureInvalidated);
+  }
+  *graph = captured;
+  live++;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  BEGIN(false);
+  delete graph;
+  live--;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
+  BEGIN(false);
+  *exec = new CUgraphExec_st{std::make_shared<std::vector<Work>>(graph->nodes)};
+  live++;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  BEGIN(false);
+  delete exec;
+  live--;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  BEGIN(false);
+  REFUSE(++now.launches == settings.launch, cudaErrorLaunchOutOfResources);
+  return enqueue(stream, [nodes = exec->nodes] {
+    for (const Work &node : *nodes)
+      if (now.sticky == cudaSuccess) node();
+  });
+}

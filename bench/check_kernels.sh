@@ -1,0 +1,81 @@
+#!/bin/sh
+# Compiles every kernel for each GPU architecture with warnings as errors, prints the registers that each takes, and
+# fails where a kernel spills registers or keeps a stack frame: both live in the GPU's slow memory.
+#   bench/check_kernels.sh [file.cu ...]     default: all of kernels/
+# NVCC names the compiler (default: nvcc of PATH or of /usr/local/cuda), NVCC_FLAGS adds to its arguments, JOBS is how
+# many run at once (default: one per core). Without a compiler it says that nothing was checked and exits 0.
+set -eu
+
+root=$(cd -P "$(dirname "$0")/.." && pwd)
+architectures="sm_80 sm_90a sm_100"
+
+nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
+if ! command -v "$nvcc" >/dev/null; then
+  echo "not checked: no nvcc"
+  exit 0
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM HUP
+
+# compile WORK ROOT ARCHITECTURE FILE: what the assembler says goes to a log in WORK.
+cat >"$work/compile" <<'END'
+#!/bin/sh
+log=$1/$(basename "$4" .cu).$3.log
+# shellcheck disable=SC2086 # NVCC_FLAGS is a list
+if ! "$NVCC" -c "$4" -o "$log.o" -std=c++17 -O3 -arch="$3" -Werror all-warnings -Xcompiler -Wall,-Wextra -Xptxas -v \
+  -I"$2/kernels" -I"$2/host" -I"$2/include" $NVCC_FLAGS >"$log" 2>&1; then
+  echo "$4 does not compile for $3:"
+  cat "$log"
+  exit 1
+fi
+rm -f "$log.o"
+END
+chmod +x "$work/compile"
+
+[ $# -gt 0 ] || set -- "$root"/kernels/*.cu
+for file; do
+  if [ ! -f "$file" ]; then
+    echo "check_kernels: no file $file" >&2
+    exit 2
+  fi
+done
+for file; do
+  for architecture in $architectures; do printf '%s\n%s\n' "$architecture" "$file"; done
+done | tr '\n' '\0' |
+  NVCC=$nvcc NVCC_FLAGS=${NVCC_FLAGS:-} xargs -0 -n 2 -P "${JOBS:-$(nproc)}" "$work/compile" "$work" "$root" || exit 1
+
+# kernel, architecture, registers, bytes of stack frame, of spill stores, of spill loads
+awk '
+  FNR == 1 { split(FILENAME, part, "."); architecture = part[length(part) - 1]; kernel = "" }
+  /Compiling entry function/ { split($0, part, "\047"); kernel = part[2]; frame = stores = loads = 0 }
+  /bytes stack frame/ { frame += $1; stores += $5; loads += $9 }
+  /Used [0-9]+ registers/ && kernel != "" {
+    sub(/.*Used /, ""); print kernel, architecture, $1, frame, stores, loads; kernel = ""
+  }' "$work"/*.log | c++filt | sed -E 's/\(anonymous namespace\):://g; s/^(void )?//' >"$work/table"
+
+awk -v architectures="$architectures" '
+  BEGIN { n = split(architectures, each) }
+  { # names have spaces: the numbers are the last five fields
+    kernel = $1; for (i = 2; i <= NF - 5; i++) kernel = kernel " " $i
+    sub(/\(([^()]|\([^()]*\))*\)$/, "", kernel) # its parameters
+    if (!(kernel in seen)) names[++kernels] = kernel
+    seen[kernel] = 1
+    wrong = $(NF - 2) > 0 || $(NF - 1) > 0 || $NF > 0
+    registers[kernel, $(NF - 4)] = $(NF - 3) (wrong ? "!" : "")
+    if (wrong)
+      failures[++failed] = sprintf("%s on %s: stack frame %d, spilled %d and reloaded %d bytes", kernel, $(NF - 4),
+                                   $(NF - 2), $(NF - 1), $NF)
+  }
+  END {
+    if (kernels == 0) { print "no kernels were found in the output of the compiler"; exit 1 }
+    printf "registers per thread:"; for (i = 1; i <= n; i++) printf " %s", each[i]; print ""
+    for (k = 1; k <= kernels; k++) {
+      for (i = 1; i <= n; i++) printf "%6s ", registers[names[k], each[i]]
+      print " " names[k]
+    }
+    for (i = 1; i <= failed; i++) print "FAILED " failures[i]
+    printf "%d kernels, %d with a stack frame or spills\n", kernels, failed
+    exit failed > 0
+  }' "$work/table"

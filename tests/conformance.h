@@ -1,6 +1,6 @@
-/* One-op plans built by hand, and the judge that runs one on a backend: everything the op wrote must lie within the
- * bounds derived from the exact result, everything else must be as it was, and a second run must give the same bytes.
- */
+/* One-op plans built by hand, and the judge that runs one on a backend: what is written to it must be stored as the
+ * precision says, everything the op wrote must lie within the bounds derived from the exact result, everything else
+ * must be as it was, and a second run must give the same bytes. */
 #ifndef DESCENT_TESTS_CONFORMANCE_H
 #define DESCENT_TESTS_CONFORMANCE_H
 
@@ -13,6 +13,11 @@
 #include <vector>
 
 #include "internal.h"
+
+extern "C" {
+#include "backend/interval.h"
+#include "backend/operand.h"
+}
 
 namespace conformance {
 
@@ -126,13 +131,13 @@ class OneOp {
                        static_cast<int64_t>(count) / buffers_[i].cols, true),
                 DESCENT_OK);
     }
-    fill(b, *program);
+    fill(b, *program, contents_);
   }
-  void fill(const backend &b, backend_program *program) const {
+  void fill(const backend &b, backend_program *program, const std::vector<std::vector<double>> &contents) const {
     for (size_t i = 0; i < buffers_.size(); i++)
       if (buffers_[i].storage != PLAN_SOURCE) {
-        ASSERT_EQ(b.write(program, static_cast<int>(i), 0, static_cast<int64_t>(contents_[i].size()), PLAN_F64,
-                          contents_[i].data()),
+        ASSERT_EQ(b.write(program, static_cast<int>(i), 0, static_cast<int64_t>(contents[i].size()), PLAN_F64,
+                          contents[i].data()),
                   DESCENT_OK);
       }
   }
@@ -179,11 +184,12 @@ class OneOp {
   std::vector<plan_segment> segments_;
 };
 
-/* A backend to be judged; another joins by a row of the list in conformance_test.cpp. */
+/* A backend to be judged, in each of its precisions; another joins by a row of candidates(). */
 struct Candidate {
   const char *name;
   const struct backend *backend;
   int threads;
+  std::vector<descent_precision> precisions;
 };
 
 /* A compiled plan on an opened device. */
@@ -210,6 +216,19 @@ class Session {
 
 inline bool same(double a, double b) { return (std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, sizeof a) == 0; }
 
+/* What was written is there to the bit, but for operands in bf16: theirs is the nearest. */
+inline void expect_stored(const OneOp &one, const std::vector<std::vector<double>> &before) {
+  for (size_t b = 0; b < before.size(); b++) {
+    const bool reduced =
+        one.plan.precision == DESCENT_PRECISION_BF16 && plan_is_operand(&one.plan, static_cast<int>(b));
+    for (size_t j = 0; j < before[b].size(); j++) {
+      const double written = one.contents()[b][j];
+      ASSERT_TRUE(same(before[b][j], reduced ? interval_bf16(written) : written))
+          << one.buffer(b).name << "[" << j << "] was written " << written << ", reads " << before[b][j];
+    }
+  }
+}
+
 /* Element by element: |value - exact| <= bound, which NaN never satisfies. */
 inline void expect_within(const bounds_output &output, const char *name, const std::vector<double> &values) {
   for (int64_t i = 0; i < output.count; i++) {
@@ -221,7 +240,9 @@ inline void expect_within(const bounds_output &output, const char *name, const s
 }
 
 /* In norm: roundings behave as independent errors of mean 0, so that with probability 1 - p no sum of k of them exceeds
- * lambda sqrt(k) instead of k, lambda = sqrt(2 ln(2 N / p)) for N sums (Higham and Mary 2019, theorem 2.4). */
+ * lambda sqrt(k) instead of k, lambda = sqrt(2 ln(2 N / p)) for N sums (Higham and Mary 2019, theorem 2.4). So do
+ * truncations where the terms have random signs: a term's own error has its sign, and a partial sum, to which the error
+ * of an addition is relative, is itself no larger than lambda sqrt(k) terms. */
 inline void expect_norm_within(const bounds_output &output, const char *name, const std::vector<double> &values,
                                double k) {
   double errors = 0, bounds = 0;
@@ -236,7 +257,8 @@ inline void expect_norm_within(const bounds_output &output, const char *name, co
 }
 
 /* Everything but the outputs is as it was; of an output's buffer only the rows beyond the step's are unspecified. */
-inline void expect_untouched(const OneOp &one, const bounds &within, const std::vector<std::vector<double>> &now) {
+inline void expect_untouched(const OneOp &one, const bounds &within, const std::vector<std::vector<double>> &before,
+                             const std::vector<std::vector<double>> &now) {
   for (size_t b = 0; b < now.size(); b++) {
     std::vector<bool> free(now[b].size());
     for (int i = 0; i < within.n; i++) {
@@ -247,30 +269,38 @@ inline void expect_untouched(const OneOp &one, const bounds &within, const std::
       for (int64_t j = output.offset; j < end; j++) free[static_cast<size_t>(j)] = true;
     }
     for (size_t j = 0; j < now[b].size(); j++)
-      ASSERT_TRUE(free[j] || same(now[b][j], one.contents()[b][j]))
-          << one.buffer(b).name << "[" << j << "] was " << one.contents()[b][j] << ", is " << now[b][j];
+      ASSERT_TRUE(free[j] || same(now[b][j], before[b][j]))
+          << one.buffer(b).name << "[" << j << "] was " << before[b][j] << ", is " << now[b][j];
   }
 }
 
-/* Runs op 0 on the candidate and holds it against the exact result. `terms` > 0: the dot product's length, for the
- * norm. */
+/* Runs op 0 on the candidate and holds it against the exact result from the same inputs, as the candidate stored them.
+ * `terms` > 0: the dot product's length, for the norm; a result in bf16 has one rounding that no length averages out.
+ */
 inline void judge(const Candidate &candidate, OneOp &one, double terms) {
-  Session exact({"reference", &backend_reference, 1}, one), tried(candidate, one);
+  Session exact({"reference", &backend_reference, 1, {}}, one), tried(candidate, one);
   if (testing::Test::HasFatalFailure()) return;
+  const std::vector<std::vector<double>> before = one.read(tried.backend, tried.program);
+  expect_stored(one, before);
+  if (testing::Test::HasFatalFailure()) return;
+  one.fill(exact.backend, exact.program, before);
+  const bool averages =
+      one.plan.precision != DESCENT_PRECISION_BF16 || one.plan.ops[0].kind == OP_DENSE_BACKWARD_WEIGHTS;
   bounds within{};
   ASSERT_EQ(bounds_run(exact.program, &one.plan, 0, &one.step, &within), DESCENT_OK) << descent_last_error();
   ASSERT_EQ(tried.backend.run(tried.program, plan_range{0, 1}, &one.step, 1), DESCENT_OK) << descent_last_error();
   const std::vector<std::vector<double>> first = one.read(tried.backend, tried.program);
   for (int i = 0; i < within.n && !testing::Test::HasFatalFailure(); i++) {
     const bounds_output &output = within.outputs[i];
-    const size_t buffer = static_cast<size_t>(output.buffer);
-    expect_within(output, one.buffer(buffer).name, first[buffer]);
-    if (terms > 0) expect_norm_within(output, one.buffer(buffer).name, first[buffer], terms);
+    const char *name = one.buffer(static_cast<size_t>(output.buffer)).name;
+    const std::vector<double> &values = first[static_cast<size_t>(output.buffer)];
+    expect_within(output, name, values);
+    if (terms > 0 && averages) expect_norm_within(output, name, values, terms);
   }
-  if (!testing::Test::HasFatalFailure()) expect_untouched(one, within, first);
+  if (!testing::Test::HasFatalFailure()) expect_untouched(one, within, before, first);
   bounds_clear(&within);
 
-  one.fill(tried.backend, tried.program);
+  one.fill(tried.backend, tried.program, one.contents());
   ASSERT_EQ(tried.backend.run(tried.program, plan_range{0, 1}, &one.step, 1), DESCENT_OK);
   const std::vector<std::vector<double>> second = one.read(tried.backend, tried.program);
   for (size_t b = 0; b < first.size(); b++)

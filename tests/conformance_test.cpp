@@ -1,13 +1,14 @@
 /* Conformance: one-op plans of every kind, on every backend, against the exact result and its derived bounds. A case is
- * named by all that defines it, so that its name replays it: --gtest_filter='*cpu__dense_forward_gelu_17of32x31x33*'.
+ * named by all that defines it, so that its name replays it:
+ * --gtest_filter='*cpu_fp32__dense_forward_gelu_17of32x31x33*'.
  */
 #include "conformance.h"
 
+#include "candidates.h"
+#include "dense_ops.h"
+
 namespace conformance {
 namespace {
-
-/* Backends to be judged; the reference itself shows that the exact result passes. */
-const Candidate candidates[] = {{"reference", &backend_reference, 1}, {"cpu", &backend_cpu, 2}};
 
 struct Case {
   std::string name;
@@ -27,137 +28,12 @@ const std::vector<descent_activation> activations{
     DESCENT_ACTIVATION_IDENTITY,   DESCENT_ACTIVATION_SIGMOID, DESCENT_ACTIVATION_TANH, DESCENT_ACTIVATION_RELU,
     DESCENT_ACTIVATION_LEAKY_RELU, DESCENT_ACTIVATION_GELU,    DESCENT_ACTIVATION_SILU};
 
-bool needs_Z(descent_activation g) { return g == DESCENT_ACTIVATION_GELU || g == DESCENT_ACTIVATION_SILU; }
-
-/* What an input is drawn from. Ones show a lost tail of a sum; tiny values reach below the normal range. */
-enum Law { UNIFORM, SPREAD, TINY, ONES, LAWS };
-const char *const law_names[LAWS] = {"uniform", "spread", "tiny", "ones"};
-
-std::vector<double> drawn(Random &random, Law law, int64_t count) {
-  switch (law) {
-    case UNIFORM: return random.uniform(count, -1, 1);
-    case SPREAD: return random.exponents(count, -12, 6);
-    case TINY: return random.exponents(count, -80, -60);
-    default: return std::vector<double>(static_cast<size_t>(count), 1.0);
-  }
-}
-
 /* ---- dense layers ------------------------------------------------------------------------------------------------ */
 
-/* rows of a step, batch, inputs, outputs: ones, odd, prime, unaligned, no multiples of tiles, batch tails, long sums.
- */
-struct Shape {
-  int64_t rows, batch, n_in, n_out;
-};
 const Shape small_shapes[] = {{1, 1, 1, 1}, {3, 8, 5, 2}, {17, 32, 31, 33}};
 const Shape shapes[] = {{1, 4, 1, 7},      {2, 2, 7, 1},      {7, 7, 13, 11},     {16, 16, 16, 16},
                         {64, 64, 30, 16},  {33, 40, 257, 19}, {63, 64, 65, 127},  {130, 130, 100, 1},
                         {1, 130, 300, 70}, {65, 100, 3, 530}, {257, 300, 29, 64}, {2100, 2300, 9, 5}};
-
-std::string shape_name(const Shape &s) {
-  return std::to_string(s.rows) + "of" + std::to_string(s.batch) + "x" + std::to_string(s.n_in) + "x" +
-         std::to_string(s.n_out);
-}
-
-int64_t aligned(int64_t n) { return (n + PLAN_ALIGN - 1) / PLAN_ALIGN * PLAN_ALIGN; }
-
-/* A layer's parameters in a flat buffer, sentinels all around. */
-plan_segment place(const Shape &s) {
-  plan_segment at{};
-  at.W = at.begin = GUARD;
-  at.b = at.W + aligned(s.n_out * s.n_in);
-  at.end = at.b + aligned(s.n_out);
-  return at;
-}
-
-std::vector<double> flat(const Shape &s, const std::vector<double> &W, const std::vector<double> &b) {
-  const plan_segment at = place(s);
-  std::vector<double> content(static_cast<size_t>(at.end + GUARD));
-  for (size_t i = 0; i < content.size(); i++) content[i] = sentinel(i);
-  std::copy(W.begin(), W.end(), content.begin() + at.W);
-  std::copy(b.begin(), b.end(), content.begin() + at.b);
-  return content;
-}
-
-OneOp dense_forward(const Shape &s, descent_activation g, double dropout, Law law) {
-  Random random;
-  OneOp one(s.rows, s.batch);
-  const plan_segment at = place(s);
-  plan_dense_forward f{};
-  f.A_in = one.batch("A_in", s.n_in, drawn(random, law, s.rows * s.n_in));
-  f.parameters =
-      one.state("parameters", PLAN_F32,
-                flat(s, drawn(random, law, s.n_out * s.n_in), drawn(random, law == TINY ? SPREAD : law, s.n_out)));
-  f.Z = needs_Z(g) ? one.output("Z", s.n_out) : static_cast<int>(PLAN_NONE);
-  f.A = one.output("A", s.n_out);
-  f.W = at.W, f.b = at.b, f.n_in = s.n_in, f.n_out = s.n_out;
-  f.activation = g, f.dropout = dropout;
-  one.op(OP_DENSE_FORWARD, 1).forward = f;
-  one.segment(at);
-  return one;
-}
-
-OneOp dense_backward_weights(const Shape &s, Law law) {
-  Random random;
-  OneOp one(s.rows, s.batch);
-  const plan_segment at = place(s);
-  const std::vector<double> poison(static_cast<size_t>(s.n_out * s.n_in), NAN);
-  plan_dense_backward_weights w{};
-  w.D = one.batch("D", s.n_out, drawn(random, law, s.rows * s.n_out));
-  w.A_in = one.batch("A_in", s.n_in, drawn(random, law, s.rows * s.n_in));
-  w.gradients =
-      one.state("gradients", PLAN_F32, flat(s, poison, std::vector<double>(static_cast<size_t>(s.n_out), NAN)));
-  w.W = at.W, w.b = at.b, w.n_in = s.n_in, w.n_out = s.n_out;
-  one.op(OP_DENSE_BACKWARD_WEIGHTS, 1).weights = w;
-  one.segment(at);
-  return one;
-}
-
-/* A = g(Z) times the dropout mask of the step, as a forward pass would leave it; a plain formula each, in float32. */
-std::vector<double> activated(const OneOp &one, descent_activation g, double dropout, int layer,
-                              const std::vector<double> &Z) {
-  std::vector<double> A(Z);
-  for (size_t i = 0; i < A.size(); i++) {
-    double z = Z[i], a = z;
-    switch (g) {
-      case DESCENT_ACTIVATION_IDENTITY: break;
-      case DESCENT_ACTIVATION_SIGMOID: a = 1 / (1 + std::exp(-z)); break;
-      case DESCENT_ACTIVATION_TANH: a = std::tanh(z); break;
-      case DESCENT_ACTIVATION_RELU: a = std::fmax(z, 0); break;
-      case DESCENT_ACTIVATION_LEAKY_RELU: a = z < 0 ? 0.01 * z : z; break;
-      case DESCENT_ACTIVATION_GELU: a = z * 0.5 * std::erfc(-z * M_SQRT1_2); break;
-      case DESCENT_ACTIVATION_SILU: a = z / (1 + std::exp(-z)); break;
-    }
-    const bool keep = rng_keep(one.plan.seed, static_cast<uint32_t>(layer), static_cast<uint64_t>(one.step.number), i,
-                               rng_drop_threshold(dropout));
-    A[i] = keep ? static_cast<float>(a / (1 - dropout)) : 0;
-  }
-  return A;
-}
-
-/* Pre-activations with both tails: most near 0, some where sigmoids saturate. */
-std::vector<double> pre_activations(Random &random, int64_t count) {
-  return random.draw(count, [](double u, double v) { return v < 0.8 ? 8 * u - 4 : 60 * u - 30; });
-}
-
-OneOp dense_backward_input(const Shape &s, descent_activation g, double dropout, Law law) {
-  Random random;
-  OneOp one(s.rows, s.batch);
-  const plan_segment at = place(s);
-  const std::vector<double> Z = pre_activations(random, s.rows * s.n_in);
-  plan_dense_backward_input d{};
-  d.D = one.batch("D", s.n_out, drawn(random, law, s.rows * s.n_out));
-  d.parameters = one.state("parameters", PLAN_F32, flat(s, drawn(random, law, s.n_out * s.n_in), {}));
-  d.A = one.batch("A", s.n_in, activated(one, g, dropout, 1, Z));
-  d.Z = needs_Z(g) ? one.batch("Z", s.n_in, Z) : static_cast<int>(PLAN_NONE);
-  d.D_in = one.output("D_in", s.n_in);
-  d.W = at.W, d.n_in = s.n_in, d.n_out = s.n_out;
-  d.activation = g, d.dropout = dropout;
-  one.op(OP_DENSE_BACKWARD_INPUT, 2).input = d;
-  one.segment(plan_segment{0, 0, 0, 0});
-  one.segment(at);
-  return one;
-}
 
 void add_forward_and_input(std::vector<Case> &cases, const Shape &s, descent_activation g, double dropout, Law law) {
   const std::string name =
@@ -165,6 +41,9 @@ void add_forward_and_input(std::vector<Case> &cases, const Shape &s, descent_act
   const bool linear = g == DESCENT_ACTIVATION_IDENTITY && dropout == 0 && law == UNIFORM;
   cases.push_back({"dense_forward_" + name, [=] { return dense_forward(s, g, dropout, law); },
                    linear ? static_cast<double>(s.n_in + 1) : 0});
+  if (dropout == 0) /* the output layer's results stay float32 */
+    cases.push_back({"dense_forward_output_" + name, [=] { return dense_forward(s, g, 0, law, true); },
+                     linear ? static_cast<double>(s.n_in + 1) : 0});
   cases.push_back({"dense_backward_input_" + name, [=] { return dense_backward_input(s, g, dropout, law); },
                    linear ? static_cast<double>(s.n_out) : 0});
 }
@@ -179,9 +58,9 @@ void add_dense(std::vector<Case> &cases) {
     for (double dropout : {0.0, 0.5})
       add_forward_and_input(cases, s, activations[1 + turn++ % (activations.size() - 1)], dropout, UNIFORM);
   }
-  for (Law law : {SPREAD, TINY, ONES})
+  for (Law law : {SPREAD, TINY, ONES, EDGES})
     for (descent_activation g : activations) add_forward_and_input(cases, {17, 32, 31, 33}, g, 0, law);
-  for (Law law : {UNIFORM, SPREAD, TINY, ONES}) {
+  for (Law law : {UNIFORM, SPREAD, TINY, ONES, EDGES}) {
     for (const Shape *s = small_shapes; s < std::end(small_shapes); s++)
       cases.push_back({"dense_backward_weights_" + shape_name(*s) + "_" + law_names[law],
                        [=] { return dense_backward_weights(*s, law); }, 0});
@@ -501,26 +380,39 @@ std::vector<Case> all_cases() {
   return cases;
 }
 
-using Parameter = std::tuple<Candidate, Case>;
+using Judged = std::pair<Candidate, descent_precision>;
+std::vector<Judged> all_judged() {
+  std::vector<Judged> judged;
+  for (const Candidate &candidate : candidates())
+    for (descent_precision precision : candidate.precisions) judged.emplace_back(candidate, precision);
+  return judged;
+}
+std::string judged_name(const Judged &judged) {
+  return std::string(judged.first.name) + "_" + descent_precision_name(judged.second);
+}
+
+using Parameter = std::tuple<Judged, Case>;
 class Conformance : public testing::TestWithParam<Parameter> {};
 
 TEST_P(Conformance, stays_within_the_derived_bounds_and_touches_nothing_else) {
   SCOPED_TRACE("inputs drawn from seed " + std::to_string(seed));
+  const Judged &judged = std::get<0>(GetParam());
   const Case &c = std::get<1>(GetParam());
   OneOp one = c.build();
+  one.plan.precision = judged.second;
   if (one.order.n) one.step.order = &one.order;
-  judge(std::get<0>(GetParam()), one, c.terms);
+  judge(judged.first, one, c.terms);
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, Conformance,
-                         testing::Combine(testing::ValuesIn(candidates), testing::ValuesIn(all_cases())),
+                         testing::Combine(testing::ValuesIn(all_judged()), testing::ValuesIn(all_cases())),
                          [](const testing::TestParamInfo<Parameter> &item) {
-                           return std::string(std::get<0>(item.param).name) + "__" + std::get<1>(item.param).name;
+                           return judged_name(std::get<0>(item.param)) + "__" + std::get<1>(item.param).name;
                          });
 
 /* ---- values that are not finite ---------------------------------------------------------------------------------- */
 
-class Divergence : public testing::TestWithParam<Candidate> {};
+class Divergence : public testing::TestWithParam<Judged> {};
 
 /* loss, gradient_norm, update: a bad value in the logits, the targets' weights or the gradients marks the step, and
  * parameters and moments keep their bytes. */
@@ -554,7 +446,8 @@ TEST_P(Divergence, marks_the_step_and_leaves_the_parameters_alone) {
         one.set(l.scalars, SCALAR_WEIGHT_SUM, 6);
         if (where == GRADIENT) one.set(u.gradients, 20, bad);
 
-        Session session(GetParam(), one);
+        one.plan.precision = GetParam().second;
+        Session session(GetParam().first, one);
         if (HasFatalFailure()) return;
         ASSERT_EQ(session.backend.run(session.program, plan_range{0, 3}, &one.step, 1), DESCENT_OK)
             << descent_last_error();
@@ -566,8 +459,8 @@ TEST_P(Divergence, marks_the_step_and_leaves_the_parameters_alone) {
       }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Divergence, testing::ValuesIn(candidates),
-                         [](const testing::TestParamInfo<Candidate> &item) { return std::string(item.param.name); });
+INSTANTIATE_TEST_SUITE_P(Backends, Divergence, testing::ValuesIn(all_judged()),
+                         [](const testing::TestParamInfo<Judged> &item) { return judged_name(item.param); });
 
 }  // namespace
 }  // namespace conformance

@@ -117,7 +117,7 @@ static inline double interval_cut(double x, int bits, uint64_t more) {
 static inline double interval_bf16(double x) {
   enum { CUT = 52 - 7 };
   if (!isfinite(x)) return x;
-  if (fabs(x) < 0x1p-126) return (x + 0x1.8p-81) - 0x1.8p-81; /* between, doubles are 2^-133 apart */
+  if (fabs(x) < 0x1p-126) return copysign((x + 0x1.8p-81) - 0x1.8p-81, x); /* doubles there: 2^-133 apart */
   uint64_t word;
   memcpy(&word, &x, sizeof word);
   const double nearest = interval_cut(x, CUT, (UINT64_C(1) << (CUT - 1)) - 1 + (word >> CUT & 1));

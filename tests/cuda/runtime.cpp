@@ -282,7 +282,12 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordin
   properties->major = 9;
   properties->multiProcessorCount = 2;
   properties->l2CacheSize = 1 << 20;
-  properties->memoryBusWidth = 64;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int ordinal) {
+  BEGIN(false);
+  REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
+  *value = attribute == cudaDevAttrMemoryClockRate ? 1000000 : 64; /* kHz, bits */
   return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int *version) {

@@ -7,11 +7,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef __CUDACC__
+#define RNG_FUNCTION static inline __host__ __device__
+#else
+#define RNG_FUNCTION static inline
+#endif
+
 enum rng_purpose { RNG_WEIGHTS = 1, RNG_SHUFFLE, RNG_DROPOUT, RNG_SPLIT, RNG_SYNTHETIC };
 
 /* Four random words: block `block` (< 2^48) of the stream (seed, purpose, stream < 2^24, step < 2^48). */
-static inline philox4x32_ctr_t rng_block(uint64_t seed, enum rng_purpose purpose, uint32_t stream, uint64_t step,
-                                         uint64_t block) {
+RNG_FUNCTION philox4x32_ctr_t rng_block(uint64_t seed, enum rng_purpose purpose, uint32_t stream, uint64_t step,
+                                        uint64_t block) {
   philox4x32_ctr_t counter = {{(uint32_t)block, (uint32_t)step,
                                (uint32_t)(block >> 32) << 16 | (uint32_t)(step >> 32 & 0xffff),
                                (uint32_t)purpose << 24 | (stream & 0xffffff)}};
@@ -20,22 +26,22 @@ static inline philox4x32_ctr_t rng_block(uint64_t seed, enum rng_purpose purpose
 }
 
 /* Word `index` of the stream: lane index % 4 of block index / 4. */
-static inline uint32_t rng_word(uint64_t seed, enum rng_purpose purpose, uint32_t stream, uint64_t step,
-                                uint64_t index) {
+RNG_FUNCTION uint32_t rng_word(uint64_t seed, enum rng_purpose purpose, uint32_t stream, uint64_t step,
+                               uint64_t index) {
   return rng_block(seed, purpose, stream, step, index / 4).v[index % 4];
 }
 
 /* In (0, 1): (word + 1/2) 2^-32, exact in double. */
-static inline double rng_uniform(uint64_t seed, enum rng_purpose purpose, uint32_t stream, uint64_t step,
-                                 uint64_t index) {
+RNG_FUNCTION double rng_uniform(uint64_t seed, enum rng_purpose purpose, uint32_t stream, uint64_t step,
+                                uint64_t index) {
   return (rng_word(seed, purpose, stream, step, index) + 0.5) * 0x1p-32;
 }
 
 /* Dropout: words below this are dropped, so that a share p (to within 2^-32) is. 0 <= p < 1. */
-static inline uint32_t rng_drop_threshold(double p) { return (uint32_t)(p * 0x1p32); }
+RNG_FUNCTION uint32_t rng_drop_threshold(double p) { return (uint32_t)(p * 0x1p32); }
 
 /* Is element `index` (row * n + column, row counted within the step's batch) of layer `layer` kept at this step? */
-static inline bool rng_keep(uint64_t seed, uint32_t layer, uint64_t step, uint64_t index, uint32_t threshold) {
+RNG_FUNCTION bool rng_keep(uint64_t seed, uint32_t layer, uint64_t step, uint64_t index, uint32_t threshold) {
   return rng_word(seed, RNG_DROPOUT, layer, step, index) >= threshold;
 }
 
@@ -51,7 +57,7 @@ struct permutation {
 /* 1 <= n <= 2^62. `epoch` selects the order: one per epoch for shuffles. */
 struct permutation permutation_create(uint64_t seed, enum rng_purpose purpose, uint64_t epoch, uint64_t n);
 
-static inline uint32_t permutation_mix(uint32_t x) {
+RNG_FUNCTION uint32_t permutation_mix(uint32_t x) {
   x ^= x >> 16; /* the 32-bit finaliser with the constants of Wellons' hash prospector */
   x *= 0x7feb352dU;
   x ^= x >> 15;
@@ -61,7 +67,7 @@ static inline uint32_t permutation_mix(uint32_t x) {
 }
 
 /* Where index `i` (< n) goes; < n. */
-static inline uint64_t permutation_index(const struct permutation *p, uint64_t i) {
+RNG_FUNCTION uint64_t permutation_index(const struct permutation *p, uint64_t i) {
   const uint32_t mask = (uint32_t)((UINT64_C(1) << p->half_bits) - 1);
   do {
     uint32_t left = (uint32_t)(i >> p->half_bits), right = (uint32_t)i & mask;

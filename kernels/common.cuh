@@ -7,6 +7,19 @@
 
 #include <cuda_runtime.h>
 
+// What the formulas divide by lies between 1 and 32: there the reciprocal's approximation (1 ulp) with one correction
+// of the quotient rounds as a division does, or next to a tie by one bit otherwise, without the division's special
+// cases.
+#ifdef __CUDA_ARCH__
+static __device__ inline float device_quotient(float x, float y) {
+  float inverse;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(y));
+  const float quotient = x * inverse;
+  return fmaf(fmaf(-y, quotient, x), inverse, quotient);
+}
+#define FORMULA_QUOTIENT(x, y) device_quotient(x, y)
+#endif
+
 #include "backend/formulas.h"
 #include "kernels.h"
 
@@ -36,6 +49,27 @@ static __device__ inline uint16_t bf16_bits(float x) {
   const uint32_t bits = formula_bits(x);
   if (x != x) return 0x7fff;
   return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+#endif
+}
+
+// Two of them in one word, the first in its lower half.
+static __device__ inline uint32_t bf16_pair(float first, float second) {
+#ifdef __CUDACC__
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+  return (uint32_t)__bfloat16_as_ushort(pair.x) | (uint32_t)__bfloat16_as_ushort(pair.y) << 16;
+#else
+  return (uint32_t)bf16_bits(first) | (uint32_t)bf16_bits(second) << 16;
+#endif
+}
+
+// tanh for a result that is rounded to bf16: within 2^-11 of it (PTX ISA, tanh.approx.f32).
+static __device__ inline float coarse_tanh(float z) {
+#ifdef __CUDACC__
+  float a;
+  asm("tanh.approx.f32 %0, %1;" : "=f"(a) : "f"(z));
+  return a;
+#else
+  return formula_tanh(z);
 #endif
 }
 
@@ -84,8 +118,7 @@ static __device__ inline void store_values(typename Element<ELEMENT>::type *p, c
 #pragma unroll
     for (int i = 0; i < 4; i++)
       parts[i] = ELEMENT == ELEMENT_F32 ? formula_bits(values[i % COUNT])
-                                        : (uint32_t)bf16_bits(values[2 * i % COUNT]) |
-                                              (uint32_t)bf16_bits(values[(2 * i + 1) % COUNT]) << 16;
+                                        : bf16_pair(values[2 * i % COUNT], values[(2 * i + 1) % COUNT]);
     *(uint4 *)p = make_uint4(parts[0], parts[1], parts[2], parts[3]);
   } else {
 #pragma unroll
@@ -119,19 +152,21 @@ static __device__ inline T block_sum(T x) {
   return total;
 }
 
-// True in every thread of the block that is the last of the grid to get here: what all blocks wrote before is visible
-// to it. The counter is 0 again afterwards. Called once by every thread of every block.
-static __device__ inline bool is_last_block(unsigned *counter) {
+// True in every thread of the block that is the last of `blocks` to get here: what they all wrote before is visible to
+// it. The counter is 0 again afterwards. Called once by every thread of each of them.
+static __device__ inline bool is_last_of(unsigned *counter, unsigned blocks) {
   __shared__ bool last;
   __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0) {
-    const unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
-    last = atomicInc(counter, blocks - 1) == blocks - 1;
-  }
+  if (threadIdx.x == 0) last = atomicInc(counter, blocks - 1) == blocks - 1;
   __syncthreads();
   if (last) __threadfence();
   return last;
+}
+
+// The same for the whole grid.
+static __device__ inline bool is_last_block(unsigned *counter) {
+  return is_last_of(counter, gridDim.x * gridDim.y * gridDim.z);
 }
 
 // The smallest of enough blocks of `each` for `count`, and `most`; at least 1. Kernels walk on by the grid's stride.

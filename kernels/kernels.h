@@ -59,7 +59,7 @@ struct source_table {
 
 /* Scratch that launches in one stream take turns with. `partials` has at least the bytes that the launcher's
  * ..._scratch function asks for, `counters` COUNTERS zeros (left zero by every kernel). */
-enum { COUNTERS = 4 };
+enum { COUNTERS = 512 };
 struct scratch {
   void *partials;
   unsigned *counters;

@@ -19,6 +19,11 @@
 #define FORMULA static inline __attribute__((always_inline))
 #endif
 
+/* x / y, for formulas whose y lies between 1 and 32; a compiler that divides slowly may have a better way. */
+#ifndef FORMULA_QUOTIENT
+#define FORMULA_QUOTIENT(x, y) ((x) / (y))
+#endif
+
 FORMULA uint32_t formula_bits(float x) {
   uint32_t bits;
   memcpy(&bits, &x, sizeof bits);
@@ -63,7 +68,7 @@ FORMULA float formula_exp(float x) {
 /* 1 / (1 + exp(-z)), within 3 u. */
 FORMULA float formula_sigmoid(float z) {
   const float e = formula_exp(-fabsf(z));
-  return (z < 0.0f ? e : 1.0f) / (1.0f + e);
+  return FORMULA_QUOTIENT(z < 0.0f ? e : 1.0f, 1.0f + e);
 }
 
 /* tanh |z| = -t / (2 + t) with t = expm1(-2 |z|), which keeps small arguments accurate: within 3 u. */
@@ -74,7 +79,7 @@ FORMULA float formula_tanh(float z) {
   const float q = formula_reduced_expm1(x, &n);
   const float scale = formula_power(n);
   const float t = scale * q + (scale - 1.0f);
-  const float a = -t / (2.0f + t);
+  const float a = FORMULA_QUOTIENT(-t, 2.0f + t);
   return formula_from_bits((formula_bits(a) & 0x7fffffffu) | (formula_bits(z) & 0x80000000u));
 }
 
@@ -87,7 +92,7 @@ FORMULA float formula_normal(float z, float *density) {
   float t = fabsf(z);
   t = t > 14.5f ? 14.5f : t;
   const float e = formula_exp(-0.5f * (t * t));
-  const float v = (t - 3.0f) / (t + 3.0f);
+  const float v = FORMULA_QUOTIENT(t - 3.0f, t + 3.0f);
   float p = 4.97397387e-05f;
   p = p * v + 0.000108861972f;
   p = p * v + -0.000337995859f;
@@ -115,7 +120,7 @@ FORMULA float formula_silu(float z) { return (z < -120.0f ? -120.0f : z) * formu
 
 /* log(1 + e) for 0 <= e <= 1 as 2 atanh(s), s = e / (2 + e): the fit in s^2 is within 0.08 u. */
 FORMULA float formula_log1p(float e) {
-  const float s = e / (2.0f + e), s2 = s * s;
+  const float s = FORMULA_QUOTIENT(e, 2.0f + e), s2 = s * s;
   float p = 0x1.1ea030p-2f;
   p = p * s2 + 0x1.1ec9f2p-2f;
   p = p * s2 + 0x1.99d118p-2f;
@@ -127,7 +132,7 @@ FORMULA float formula_log1p(float e) {
 FORMULA float formula_log(float x) {
   const uint32_t scale = (formula_bits(x) - 0x3f2aaaabu) & 0xff800000u;
   const float m = formula_from_bits(formula_bits(x) - scale), n = (float)((int32_t)scale / (1 << 23));
-  const float s = (m - 1.0f) / (m + 1.0f), s2 = s * s;
+  const float s = FORMULA_QUOTIENT(m - 1.0f, m + 1.0f), s2 = s * s;
   float p = 0x1.1ea030p-2f;
   p = p * s2 + 0x1.1ec9f2p-2f;
   p = p * s2 + 0x1.99d118p-2f;
@@ -159,7 +164,7 @@ FORMULA float formula_gelu_slope(float z) {
 
 /* a (1 + z (1 - a)), with 1 - a = sigmoid(-z) so that nothing cancels. */
 FORMULA float formula_silu_slope(float z) {
-  const float e = formula_exp(-fabsf(z)), inverse = 1.0f / (1.0f + e);
+  const float e = formula_exp(-fabsf(z)), inverse = FORMULA_QUOTIENT(1.0f, 1.0f + e);
   const float a = (z < 0.0f ? e : 1.0f) * inverse, rest = (z < 0.0f ? 1.0f : e) * inverse;
   z = z < -120.0f ? -120.0f : z;
   z = z > 120.0f ? 120.0f : z;

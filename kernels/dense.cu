@@ -1,0 +1,413 @@
+// The dense layer's passes beside its products: bias, activation and dropout forward; derivative, dropout and the bias
+// gradient backward. Each element is read once and written once.
+//
+// A thread owns a few neighbouring columns and walks down the rows, so that bias and column sums stay in registers. The
+// threads of a block lie across `across` such groups of columns (a stripe, 128 or 256 bytes of each row) and `down`
+// rows; blocks lie across stripes and down runs of rows. Which thread adds up which rows, and in what order, follows
+// from (rows, n, element) alone, so that all column sums of one shape are the same bits, fused or not.
+#include "common.cuh"
+
+// ---- who works on what ----
+
+struct layout {
+  int columns;             // of a thread: as many as fit 16 bytes, or 4, or 1, so that they divide n
+  int across, down;        // threads; across * down <= BLOCK, the rest is idle
+  unsigned stripes, runs;  // blocks
+  int64_t run;             // rows of a block, a multiple of `down`
+};
+
+static int64_t parts(int64_t n, int64_t each) { return (n + each - 1) / each; }
+
+// `sums`: columns will be summed, so that each thread had better have several rows and each column few partial sums.
+static struct layout layout_of(int64_t rows, int64_t n, enum element element, bool sums) {
+  enum { BLOCKS = 1024 };  // wanted
+  const int size = element == ELEMENT_F32 ? 4 : 2, wide = 16 / size;
+  const int64_t least_rows = sums ? 8 : 4, most_runs = sums ? 256 : BLOCKS;
+  struct layout t;
+  t.columns = n % wide == 0 ? wide : n % 4 == 0 ? 4 : 1;
+  const int64_t groups = n / t.columns, most = (n * size < 2048 ? 128 : 256) / (t.columns * size);
+  t.across = (int)parts(groups, parts(groups, most));
+  t.down = BLOCK / t.across;
+  t.stripes = (unsigned)parts(groups, t.across);
+  int64_t runs = BLOCKS / (int64_t)t.stripes;
+  if (runs > most_runs) runs = most_runs;
+  if (runs > parts(rows, least_rows * t.down)) runs = parts(rows, least_rows * t.down);
+  if (runs < 1) runs = 1;
+  t.run = parts(parts(rows, runs), t.down) * t.down;
+  t.runs = (unsigned)parts(rows, t.run);
+  return t;
+}
+
+struct place {
+  int down;             // this thread's row among the block's
+  int64_t row, column;  // its first
+  int rows;             // it has, `layout.down` apart; 0 for a thread without columns
+};
+
+static __device__ inline struct place place_of(const struct layout &t, int64_t rows, int64_t n) {
+  struct place at;
+  const int64_t begin = blockIdx.y * t.run, end = begin + t.run < rows ? begin + t.run : rows;
+  at.down = (int)threadIdx.x / t.across;
+  at.row = begin + at.down;
+  at.column = ((int64_t)blockIdx.x * t.across + (int)threadIdx.x % t.across) * t.columns;
+  const bool idle = at.down >= t.down || at.column >= n || at.row >= end;
+  at.rows = idle ? 0 : (int)((end - at.row + t.down - 1) / t.down);
+  return at;
+}
+
+// ---- a thread's columns of one row, as they lie in memory or one by one ----
+
+template <enum element ELEMENT, int COUNT, bool WIDE>
+struct pack {
+  typedef typename Element<ELEMENT>::type type;
+  enum { PER_WORD = WIDE && ELEMENT == ELEMENT_BF16 ? 2 : 1, WORDS = COUNT / PER_WORD };
+  uint32_t words[WORDS];  // WIDE: the memory's; else a float32 each
+
+  __device__ void load(const type *p) {
+    if constexpr (!WIDE) {
+#pragma unroll
+      for (int i = 0; i < COUNT; i++) words[i] = formula_bits(Element<ELEMENT>::load(p + i));
+    } else if constexpr (WORDS == 4) {
+      const uint4 word = *(const uint4 *)p;
+      words[0] = word.x, words[1] = word.y, words[2] = word.z, words[3] = word.w;
+    } else {
+      const uint64_t word = *(const uint64_t *)p;
+      words[0] = (uint32_t)word, words[1] = (uint32_t)(word >> 32);
+    }
+  }
+  __device__ void store(type *p) const {
+    if constexpr (!WIDE) {
+#pragma unroll
+      for (int i = 0; i < COUNT; i++) Element<ELEMENT>::store(p + i, formula_from_bits(words[i]));
+    } else if constexpr (WORDS == 4) {
+      *(uint4 *)p = make_uint4(words[0], words[1], words[2], words[3]);
+    } else {
+      *(uint64_t *)p = (uint64_t)words[1] << 32 | words[0];
+    }
+  }
+  __device__ float value(int i) const {
+    if (PER_WORD == 1) return formula_from_bits(words[i]);
+    return formula_from_bits(i % 2 ? words[i / 2] & 0xffff0000u : words[i / 2] << 16);
+  }
+  // Rounds to the element.
+  __device__ void set(const float (&values)[COUNT]) {
+#pragma unroll
+    for (int i = 0; i < WORDS; i++)
+      words[i] = PER_WORD == 2 ? bf16_pair(values[2 * i % COUNT], values[(2 * i + 1) % COUNT])
+                               : formula_bits(Element<ELEMENT>::rounded(values[i]));
+  }
+};
+
+// Is the matrix there in accesses as wide as the layout's columns?
+static bool is_packed(struct matrix m, struct layout t) { return t.columns > 1 && (!m.data || m.ld % t.columns == 0); }
+
+// ---- element-wise ----
+
+enum {
+  ANY = DESCENT_ACTIVATION_SILU + 1
+};  // an instance for every activation, and for matrices that are accessed one by one
+
+#define ACTIVATIONS(X) X(IDENTITY) X(SIGMOID) X(TANH) X(RELU) X(LEAKY_RELU) X(GELU) X(SILU)
+
+template <enum element ELEMENT>
+static __device__ inline float activate(descent_activation activation, float z) {
+  switch (activation) {
+    case DESCENT_ACTIVATION_IDENTITY: break;
+    case DESCENT_ACTIVATION_SIGMOID: return formula_sigmoid(z);
+    case DESCENT_ACTIVATION_TANH: return ELEMENT == ELEMENT_BF16 ? coarse_tanh(z) : formula_tanh(z);
+    case DESCENT_ACTIVATION_RELU: return formula_relu(z);
+    case DESCENT_ACTIVATION_LEAKY_RELU: return formula_leaky_relu(z);
+    case DESCENT_ACTIVATION_GELU: return formula_gelu(z);
+    case DESCENT_ACTIVATION_SILU: return formula_silu(z);
+  }
+  return z;
+}
+
+static __host__ __device__ inline bool slope_is_from_z(descent_activation activation) {
+  return activation == DESCENT_ACTIVATION_GELU || activation == DESCENT_ACTIVATION_SILU;
+}
+
+// Where g' is 0 at a = 0, what was dropped needs no mask to be recognised.
+static __host__ __device__ inline bool slope_drops(descent_activation activation) {
+  return activation == DESCENT_ACTIVATION_SIGMOID || activation == DESCENT_ACTIVATION_RELU;
+}
+
+// g' from a, or from z where it is from z.
+static __device__ inline float slope(descent_activation activation, float x) {
+  switch (activation) {
+    case DESCENT_ACTIVATION_IDENTITY: break;
+    case DESCENT_ACTIVATION_SIGMOID: return formula_sigmoid_slope(x);
+    case DESCENT_ACTIVATION_TANH: return formula_tanh_slope(x);
+    case DESCENT_ACTIVATION_RELU: return formula_relu_slope(x);
+    case DESCENT_ACTIVATION_LEAKY_RELU: return formula_leaky_relu_slope(x);
+    case DESCENT_ACTIVATION_GELU: return formula_gelu_slope(x);
+    case DESCENT_ACTIVATION_SILU: return formula_silu_slope(x);
+  }
+  return 1.0f;
+}
+
+// Blocks of a multiprocessor, so that an instance has 64, 80 or 128 registers.
+static constexpr int residents(int activation, bool dropout) { return activation == ANY ? 2 : dropout ? 3 : 4; }
+
+struct dropout {
+  uint64_t seed, step;
+  uint32_t layer, threshold;
+  float kept;
+};
+
+// Values of the elements from `index` on: kept ones times `kept`, dropped ones 0. COUNT is 1, or it and `index` are
+// multiples of 4, a block's words.
+template <int COUNT>
+static __device__ inline void drop(const struct dropout &d, int64_t index, float (&values)[COUNT]) {
+#pragma unroll
+  for (int i = 0; i < COUNT; i += 4) {
+    const philox4x32_ctr_t block = rng_block(d.seed, RNG_DROPOUT, d.layer, d.step, (uint64_t)(index + i) / 4);
+    const uint32_t words[4] = {block.v[0], block.v[1], block.v[2], block.v[3]};
+    if (COUNT == 1) {
+      const uint32_t even = index & 2 ? words[2] : words[0], odd = index & 2 ? words[3] : words[1];
+      values[0] = (index & 1 ? odd : even) >= d.threshold ? values[0] * d.kept : 0.0f;
+    } else {
+#pragma unroll
+      for (int k = 0; k < 4; k++)
+        values[(i + k) % COUNT] = words[k] >= d.threshold ? values[(i + k) % COUNT] * d.kept : 0.0f;
+    }
+  }
+}
+
+// ---- forward: A = g(Z), Z = product + bias ----
+
+template <int COUNT>
+static __device__ inline void load_bias(const struct forward_launch &l, int64_t column, float (&bias)[COUNT]) {
+#pragma unroll
+  for (int i = 0; i < COUNT; i++)
+    bias[i] = !l.bias || column >= l.n        ? 0.0f
+              : l.bias_element == ELEMENT_F32 ? ((const float *)l.bias)[column + i]
+                                              : bf16_value(((const uint16_t *)l.bias)[column + i]);
+}
+
+template <enum element ELEMENT, int COUNT, int ACTIVATION, bool DROPOUT>
+static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
+    forward_kernel(struct forward_launch l, struct layout t) {
+  typedef pack<ELEMENT, COUNT, ACTIVATION != ANY> row_pack;
+  typedef typename row_pack::type type;
+  enum { ROWS = DROPOUT ? 2 : 4 };  // loads under way
+  const descent_activation activation = ACTIVATION == ANY ? l.activation : (descent_activation)ACTIVATION;
+  const bool masks = DROPOUT && (ACTIVATION != ANY || l.threshold);
+  const struct dropout dropout = {l.seed, masks ? (uint64_t)l.state->current.number : 0, l.layer, l.threshold, l.kept};
+  const struct place at = place_of(t, l.rows, l.n);
+  const type *product = (const type *)l.product.data + at.row * l.product.ld + at.column;
+  type *A = (type *)l.A.data + at.row * l.A.ld + at.column;
+  type *Z = l.Z.data ? (type *)l.Z.data + at.row * l.Z.ld + at.column : NULL;
+  int64_t index = at.row * l.n + at.column;
+  float bias[COUNT];
+  load_bias(l, at.column, bias);
+  for (int left = at.rows; left > 0; left -= ROWS) {
+    row_pack packs[ROWS] = {};
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+      if (i < left) packs[i].load(product + i * t.down * l.product.ld);
+    product += ROWS * t.down * l.product.ld;
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
+      if (i >= left) break;
+      float values[COUNT];
+#pragma unroll
+      for (int j = 0; j < COUNT; j++) values[j] = packs[i].value(j) + bias[j];
+      if (Z) {
+        packs[i].set(values);
+        packs[i].store(Z);
+        Z += t.down * l.Z.ld;
+      }
+#pragma unroll
+      for (int j = 0; j < COUNT; j++) values[j] = activate<ELEMENT>(activation, values[j]);
+      if (masks) drop(dropout, index, values);
+      packs[i].set(values);
+      packs[i].store(A);
+      A += t.down * l.A.ld;
+      index += t.down * l.n;
+    }
+  }
+}
+
+// ---- column sums ----
+
+// Adds up what the threads of each column hold; the sums are the first row's of threads.
+template <int COUNT>
+static __device__ inline void add_rows(const struct layout &t, const struct place &at, float (&sums)[COUNT]) {
+  __shared__ float shared[COUNT][BLOCK];
+  for (int left = t.down; left > 1;) {
+    const int half = (left + 1) / 2;
+    if (at.down >= half && at.down < left)
+#pragma unroll
+      for (int i = 0; i < COUNT; i++) shared[i][threadIdx.x] = sums[i];
+    __syncthreads();
+    if (at.down < left - half)
+#pragma unroll
+      for (int i = 0; i < COUNT; i++) sums[i] += shared[i][(int)threadIdx.x + half * t.across];
+    left = half;
+  }
+}
+
+// From the sums of each thread's rows those of all rows: over the block, then the runs of rows by the stripe's last
+// block.
+template <int COUNT>
+static __device__ inline void finish_sums(const struct backward_launch &l, const struct layout &t,
+                                          const struct place &at, float (&sums)[COUNT]) {
+  const bool writes = at.down == 0 && at.column < l.n;
+  add_rows(t, at, sums);
+  if (t.runs > 1) {
+    float *partials = (float *)l.scratch.partials + at.column; /* (runs, n) */
+    if (writes)
+#pragma unroll
+      for (int i = 0; i < COUNT; i++) partials[blockIdx.y * l.n + i] = sums[i];
+    if (!is_last_of(&l.scratch.counters[blockIdx.x], t.runs)) return;
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) sums[i] = 0.0f;
+    const int64_t end = at.down < t.down && at.column < l.n ? (int64_t)t.runs : 0;
+#pragma unroll 4
+    for (int64_t run = at.down; run < end; run += t.down)
+#pragma unroll
+      for (int i = 0; i < COUNT; i++) sums[i] += partials[run * l.n + i];
+    add_rows(t, at, sums);
+  }
+  if (writes)
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) l.bias_gradient[at.column + i] = sums[i];
+}
+
+// ---- backward: D *= g' and dropout's factor ----
+
+template <enum element ELEMENT, int COUNT, int ACTIVATION, bool DROPOUT>
+static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
+    backward_kernel(struct backward_launch l, struct layout t) {
+  typedef pack<ELEMENT, COUNT, ACTIVATION != ANY> row_pack;
+  typedef typename row_pack::type type;
+  enum { ROWS = DROPOUT || ACTIVATION == DESCENT_ACTIVATION_GELU ? 2 : 4 };  // of D and of A or Z: loads under way
+  const descent_activation activation = ACTIVATION == ANY ? l.activation : (descent_activation)ACTIVATION;
+  const bool linear = activation == DESCENT_ACTIVATION_IDENTITY;
+  const bool masks = DROPOUT && (ACTIVATION != ANY || (l.threshold && !slope_drops(activation)));
+  const struct dropout dropout = {l.seed, masks ? (uint64_t)l.state->current.number : 0, l.layer, l.threshold, l.kept};
+  const bool drops = slope_drops(activation) && l.threshold;
+  const float factor = drops ? l.kept : 1.0f, share = masks || drops ? l.keep_share : 1.0f;
+  const struct matrix from = slope_is_from_z(activation) ? l.Z : l.A;
+  const struct place at = place_of(t, l.rows, l.n);
+  const type *X = linear ? NULL : (const type *)from.data + at.row * from.ld + at.column;
+  type *D = (type *)l.D.data + at.row * l.D.ld + at.column;
+  int64_t index = at.row * l.n + at.column;
+  float sums[COUNT] = {};
+  for (int left = at.rows; left > 0; left -= ROWS) {
+    row_pack d[ROWS] = {}, x[ROWS] = {};
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+      if (i < left) {
+        d[i].load(D + i * t.down * l.D.ld);
+        if (!linear) x[i].load(X + i * t.down * from.ld);
+      }
+    if (!linear) X += ROWS * t.down * from.ld;
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
+      if (i >= left) break;
+      float values[COUNT];
+#pragma unroll
+      for (int j = 0; j < COUNT; j++)
+        values[j] = d[i].value(j) *
+                    (slope(activation, slope_is_from_z(activation) ? x[i].value(j) : x[i].value(j) * share) * factor);
+      if (masks) drop(dropout, index, values);
+      if (!linear || masks) {
+        d[i].set(values);
+        d[i].store(D);
+      }
+#pragma unroll
+      for (int j = 0; j < COUNT; j++) sums[j] += d[i].value(j);
+      D += t.down * l.D.ld;
+      index += t.down * l.n;
+    }
+  }
+  if (l.bias_gradient) finish_sums(l, t, at, sums);
+}
+
+// ---- launches ----
+
+// An instance for every activation, and with dropout where the activation asks for its mask.
+#define CASE(NAME)                                                                                                 \
+  case DESCENT_ACTIVATION_##NAME:                                                                                  \
+    return masks ? LAUNCH((KERNEL<ELEMENT, COUNT, DESCENT_ACTIVATION_##NAME, true>), blocks, BLOCK, stream, *l, t) \
+                 : LAUNCH((KERNEL<ELEMENT, COUNT, DESCENT_ACTIVATION_##NAME, false>), blocks, BLOCK, stream, *l, t);
+
+#define KERNEL forward_kernel
+template <enum element ELEMENT, int COUNT>
+static cudaError_t forward(const struct forward_launch *l, struct layout t, bool packed, cudaStream_t stream) {
+  const dim3 blocks(t.stripes, t.runs);
+  const bool masks = l->threshold != 0;
+  if (!packed || COUNT == 1) return LAUNCH((forward_kernel<ELEMENT, COUNT, ANY, true>), blocks, BLOCK, stream, *l, t);
+  if constexpr (COUNT > 1) switch (l->activation) {
+      ACTIVATIONS(CASE)
+    }
+  return cudaErrorInvalidValue;
+}
+#undef KERNEL
+
+#define KERNEL backward_kernel
+template <enum element ELEMENT, int COUNT>
+static cudaError_t backward(const struct backward_launch *l, struct layout t, bool packed, cudaStream_t stream) {
+  const dim3 blocks(t.stripes, t.runs);
+  const bool masks = l->threshold != 0 && !slope_drops(l->activation);
+  if (!packed || COUNT == 1) return LAUNCH((backward_kernel<ELEMENT, COUNT, ANY, true>), blocks, BLOCK, stream, *l, t);
+  if constexpr (COUNT > 1) switch (l->activation) {
+      ACTIVATIONS(CASE)
+    }
+  return cudaErrorInvalidValue;
+}
+#undef KERNEL
+#undef CASE
+
+cudaError_t launch_forward(const struct forward_launch *l, cudaStream_t stream) {
+  const enum element element = l->A.element;
+  if (l->product.element != element || (l->Z.data && l->Z.element != element)) return cudaErrorInvalidValue;
+  struct forward_launch launch = *l;
+  if (l->Z.data == l->product.data && !l->bias) launch.Z.data = NULL;  // there already
+  const bool is_copy = l->activation == DESCENT_ACTIVATION_IDENTITY && !l->threshold && !l->bias;
+  if (is_copy && !launch.Z.data && l->A.data == l->product.data) return cudaSuccess;
+  const struct layout t = layout_of(l->rows, l->n, element, false);
+  const bool packed = is_packed(l->product, t) && is_packed(l->Z, t) && is_packed(l->A, t);
+  if (element == ELEMENT_F32)
+    return t.columns == 4 ? forward<ELEMENT_F32, 4>(&launch, t, packed, stream)
+                          : forward<ELEMENT_F32, 1>(&launch, t, packed, stream);
+  return t.columns == 8   ? forward<ELEMENT_BF16, 8>(&launch, t, packed, stream)
+         : t.columns == 4 ? forward<ELEMENT_BF16, 4>(&launch, t, packed, stream)
+                          : forward<ELEMENT_BF16, 1>(&launch, t, packed, stream);
+}
+
+cudaError_t launch_backward(const struct backward_launch *l, cudaStream_t stream) {
+  const enum element element = l->D.element;
+  const bool linear = l->activation == DESCENT_ACTIVATION_IDENTITY;
+  const struct matrix none = {NULL, 0, element}, from = linear ? none : slope_is_from_z(l->activation) ? l->Z : l->A;
+  if (from.element != element) return cudaErrorInvalidValue;
+  if (linear && !l->threshold && !l->bias_gradient) return cudaSuccess;
+  const struct layout t = layout_of(l->rows, l->n, element, l->bias_gradient != NULL);
+  const bool packed = is_packed(l->D, t) && is_packed(from, t);
+  if (element == ELEMENT_F32)
+    return t.columns == 4 ? backward<ELEMENT_F32, 4>(l, t, packed, stream)
+                          : backward<ELEMENT_F32, 1>(l, t, packed, stream);
+  return t.columns == 8   ? backward<ELEMENT_BF16, 8>(l, t, packed, stream)
+         : t.columns == 4 ? backward<ELEMENT_BF16, 4>(l, t, packed, stream)
+                          : backward<ELEMENT_BF16, 1>(l, t, packed, stream);
+}
+
+// Nothing but the sums is left of a backward pass whose derivative is 1.
+cudaError_t launch_column_sums(struct matrix D, int64_t rows, int64_t n, float *sums, struct scratch scratch,
+                               cudaStream_t stream) {
+  struct backward_launch l = {};
+  l.D = D;
+  l.rows = rows, l.n = n;
+  l.activation = DESCENT_ACTIVATION_IDENTITY;
+  l.bias_gradient = sums;
+  l.scratch = scratch;
+  return launch_backward(&l, stream);
+}
+
+size_t column_sums_scratch(int64_t rows, int64_t n) {
+  const unsigned f32 = layout_of(rows, n, ELEMENT_F32, true).runs;
+  const unsigned bf16 = layout_of(rows, n, ELEMENT_BF16, true).runs;
+  return (size_t)(f32 > bf16 ? f32 : bf16) * (size_t)n * sizeof(float);
+}

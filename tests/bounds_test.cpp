@@ -1,11 +1,14 @@
-/* The bounds of the element-wise functions hold over all of float32, and are not loose: the formulas that the backends
- * share come close to them somewhere. */
+/* The bounds of the element-wise functions hold over all of float32, those of reduced precisions for every manner of
+ * rounding that they allow; and they are not loose: what is right comes close to them somewhere, what is wrong leaves
+ * them. */
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstring>
 
+#include "dense_ops.h"
 #include "internal.h"
+#include "simulated.h"
 
 extern "C" {
 #include "backend/bounds_internal.h"
@@ -93,6 +96,162 @@ TEST(Interval, holds_what_float_arithmetic_gives) {
     if (std::fabs(product) > 0x1p-100) widest = std::fmax(widest, (p.hi - p.lo) / std::fabs(double(x) * double(y)));
   }
   EXPECT_LT(widest, 2.001 * 0x1p-24); /* one rounding either way, and no more */
+}
+
+/* ---- reduced precisions ------------------------------------------------------------------------------------------ */
+
+TEST(Interval, rounds_to_bf16_and_tf32_as_the_bits_say) {
+  for (uint64_t bits = 0; bits <= 0xffffffff; bits += 257) { /* prime, so that all low halves come */
+    const float x = formula_from_bits(static_cast<uint32_t>(bits));
+    if (std::isnan(x)) continue;
+    ASSERT_TRUE(conformance::same(interval_bf16(x), simulated::to_bf16(x))) << x;
+    if (!(std::fabs(x) < 0x1p127F)) continue; /* the nearest may be infinite */
+    const double error = std::fabs(static_cast<double>(x) - static_cast<double>(simulated::cut(x, 13)));
+    ASSERT_EQ(interval_tf32_error(x), error) << x;
+    ASSERT_LE(std::fabs(static_cast<double>(x) - static_cast<double>(simulated::nearest(x, 13))),
+              error == 0 ? 0 : std::fmax(error, 0x1p-136 - error))
+        << x;
+  }
+}
+
+using conformance::OneOp;
+using conformance::Random;
+using simulated::Manner;
+
+OneOp gather() {
+  Random random;
+  OneOp one(9, 9);
+  plan_gather g{};
+  g.source_X = one.source("source_X", 4, random.exponents(9 * 4, -10, 10));
+  g.source_y = g.source_w = g.source_index = g.y_shift = g.y_scale = g.class_weight = PLAN_NONE;
+  g.shift = one.state("shift", PLAN_F32, random.uniform(4, -3, 3));
+  g.scale = one.state("scale", PLAN_F32, random.exponents(4, -5, 5));
+  g.X = one.output("X", 4), g.y = g.w = g.scalars = PLAN_NONE;
+  g.n_x = 4, g.n_y = 1;
+  one.op(OP_GATHER, 0).gather = g;
+  return one;
+}
+
+OneOp loss() {
+  Random random;
+  OneOp one(9, 9);
+  plan_loss l{};
+  l.A = one.batch("A", 4, random.uniform(9 * 4, -3, 3)), l.Z = PLAN_NONE;
+  l.y = one.batch("y", 1, random.integers(9, 4)), l.w = one.batch("w", 1, random.uniform(9, 0, 2));
+  l.scalars = one.scalars({{SCALAR_WEIGHT_SUM, 7}}), l.D = one.output("D", 4);
+  l.n = 4, l.loss = DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY;
+  one.op(OP_LOSS, 1).loss = l;
+  one.segment(plan_segment{0, 0, 0, 0});
+  return one;
+}
+
+enum Op { FORWARD, OUTPUT, WEIGHTS, INPUT, GATHER, LOSS };
+const char *const op_names[] = {
+    "dense_forward", "dense_forward of the output layer", "dense_backward_weights", "dense_backward_input", "gather",
+    "loss"};
+
+OneOp build(Op op, descent_precision precision, descent_activation g, conformance::Law law) {
+  const conformance::Shape shape{29, 32, 23, 5}, transposed{29, 32, 5, 23}; /* sums of 23, of 29 rows */
+  OneOp one = op == FORWARD   ? dense_forward(shape, g, 0.25, law)
+              : op == OUTPUT  ? dense_forward(shape, g, 0, law, true)
+              : op == WEIGHTS ? dense_backward_weights(shape, law)
+              : op == INPUT   ? dense_backward_input(transposed, g, 0.25, law)
+              : op == GATHER  ? gather()
+                              : loss();
+  one.plan.precision = precision;
+  return one;
+}
+
+/* Largest error / bound of what the simulated backend writes in this manner; infinite where a value is NaN. */
+double worst_ratio(OneOp &one, const Manner &manner) {
+  simulated::manner = manner;
+  conformance::Session tried({"simulated", &simulated::table(), 1, {}}, one),
+      exact({"reference", &backend_reference, 1, {}}, one);
+  one.fill(exact.backend, exact.program, one.read(tried.backend, tried.program));
+  bounds within{};
+  EXPECT_EQ(bounds_run(exact.program, &one.plan, 0, &one.step, &within), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(tried.backend.run(tried.program, plan_range{0, 1}, &one.step, 1), DESCENT_OK);
+  const auto now = one.read(tried.backend, tried.program);
+  double worst = 0;
+  for (int i = 0; i < within.n; i++) {
+    const bounds_output &output = within.outputs[i];
+    for (int64_t j = 0; j < output.count; j++) {
+      const double value = now[static_cast<size_t>(output.buffer)][static_cast<size_t>(output.offset + j)];
+      const double error = std::fabs(value - output.exact[j]);
+      EXPECT_TRUE(std::isfinite(output.bound[j]));
+      if (!(error <= output.bound[j])) worst = std::fmax(worst, std::isnan(error) ? INFINITY : error / output.bound[j]);
+      if (error > 0 && error <= output.bound[j]) worst = std::fmax(worst, error / output.bound[j]);
+    }
+  }
+  bounds_clear(&within);
+  simulated::manner = Manner{};
+  return worst;
+}
+
+std::vector<Manner> right_manners(descent_precision precision) {
+  std::vector<Manner> manners;
+  const bool bf16 = precision == DESCENT_PRECISION_BF16;
+  for (bool truncates : {false, true})
+    for (bool backwards : {false, true}) {
+      if (!bf16)
+        for (bool nearest : {false, true})
+          manners.push_back({truncates, backwards, nearest, false, simulated::TOGETHER, 0, simulated::RIGHT});
+      for (int way = simulated::TOGETHER; bf16 && way <= simulated::APART; way++)
+        for (int tanh = -1; tanh <= 1; tanh++)
+          manners.push_back({truncates, backwards, false, (way + tanh) % 2 != 0, static_cast<simulated::Way>(way), tanh,
+                             simulated::RIGHT});
+    }
+  return manners;
+}
+
+TEST(ReducedPrecision, every_manner_of_rounding_that_is_allowed_stays_within_the_bounds_and_some_come_near) {
+  for (descent_precision precision : {DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16})
+    for (Op op : {FORWARD, OUTPUT, WEIGHTS, INPUT}) {
+      double nearest = 0;
+      for (int law = 0; law < conformance::LAWS; law++)
+        for (descent_activation g : {DESCENT_ACTIVATION_IDENTITY, DESCENT_ACTIVATION_TANH, DESCENT_ACTIVATION_SILU,
+                                     DESCENT_ACTIVATION_LEAKY_RELU}) {
+          if (op == WEIGHTS && g != DESCENT_ACTIVATION_IDENTITY) continue;
+          OneOp one = build(op, precision, g, static_cast<conformance::Law>(law));
+          for (const Manner &manner : right_manners(precision)) {
+            const double ratio = worst_ratio(one, manner);
+            ASSERT_LE(ratio, 1) << op_names[op] << " in " << descent_precision_name(precision) << ", "
+                                << descent_activation_name(g) << ", " << conformance::law_names[law] << ", truncates "
+                                << manner.truncates << ", backwards " << manner.backwards << ", way " << manner.way
+                                << ", tanh " << manner.tanh;
+            nearest = std::fmax(nearest, ratio);
+          }
+        }
+      EXPECT_GE(nearest, 0.25) << op_names[op] << " in " << descent_precision_name(precision);
+    }
+}
+
+TEST(ReducedPrecision, a_wrong_manner_leaves_the_bounds) {
+  const descent_precision tf32 = DESCENT_PRECISION_TF32, bf16 = DESCENT_PRECISION_BF16;
+  const struct {
+    simulated::Fault fault;
+    const char *name;
+    std::vector<descent_precision> precisions;
+    std::vector<Op> ops;
+  } faults[] = {
+      {simulated::LOSES_THE_TAIL, "loses the tail", {tf32, bf16}, {FORWARD, OUTPUT, WEIGHTS, INPUT}},
+      {simulated::SUMS_IN_BF16, "sums in bf16", {tf32, bf16}, {FORWARD, OUTPUT, WEIGHTS, INPUT}},
+      {simulated::STORES_7_BITS, "stores 7 bits", {bf16}, {FORWARD, INPUT, GATHER, LOSS}},
+      {simulated::STORES_CUT, "stores what is cut", {bf16}, {FORWARD, INPUT, GATHER, LOSS}},
+      {simulated::READS_8_BITS, "reads 8 bits", {tf32}, {FORWARD, OUTPUT, WEIGHTS, INPUT}},
+      {simulated::SUMS_STORED_CUT, "stores sums as bf16", {tf32, bf16}, {OUTPUT, WEIGHTS}},
+  };
+  for (const auto &f : faults)
+    for (descent_precision precision : f.precisions)
+      for (Op op : f.ops)
+        for (descent_activation g : {DESCENT_ACTIVATION_IDENTITY, DESCENT_ACTIVATION_SIGMOID}) {
+          OneOp one = build(op, precision, g, conformance::UNIFORM);
+          Manner manner{};
+          manner.fault = f.fault;
+          EXPECT_GT(worst_ratio(one, manner), 1)
+              << f.name << ": " << op_names[op] << " in " << descent_precision_name(precision) << ", "
+              << descent_activation_name(g);
+        }
 }
 
 }  // namespace

@@ -45,8 +45,12 @@ inline Manner manner{};
 
 /* ---- rounding, on the bits of a float ---- */
 
-/* `bits` fewer of the 23, cut off or rounded to nearest, ties to even. */
-inline float cut(float x, int bits) { return formula_from_bits(formula_bits(x) & ~((1u << bits) - 1)); }
+/* `bits` fewer of the 23, cut off or rounded to nearest, ties to even. volatile: where it has spilled x, GCC 12.2 loses
+ * a constant mask of the upper half. */
+inline float cut(float x, int bits) {
+  const volatile uint32_t word = formula_bits(x);
+  return formula_from_bits(word >> bits << bits);
+}
 inline float nearest(float x, int bits) {
   if (std::isnan(x)) return x;
   const uint32_t word = formula_bits(x);

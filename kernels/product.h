@@ -32,33 +32,37 @@ struct product_shape {
 };
 
 /* The same product for a column-major library: a row-major matrix is the column-major transpose, so C^T = op(B)^T
- * op(A)^T and the operands change places. `x`, `y` and `d` are the library's A, B and D. */
+ * op(A)^T and the operands change places. `x`, `y` and `d` are the library's A, B and D: x is the caller's B, y its A.
+ */
 struct product_mapping {
   int64_t m, n, k; /* D is (m, n) column-major */
   bool transpose_x, transpose_y;
   int64_t x_rows, x_cols, x_ld, y_rows, y_cols, y_ld, d_ld; /* as stored, column-major */
   cublasLtEpilogue_t epilogue;
-  bool x_is_b; /* always true: x is the caller's B, y its A */
 };
 struct product_mapping product_map(const struct product_shape *shape);
 
 struct product; /* a shape with its descriptors and the algorithm chosen for it */
 
-/* What products of one device share. */
+/* What products of one device share: the library's handle, one workspace in device memory (so that products of one
+ * device run one after the other, in one stream), and the choices remembered on disk. */
 struct product_library;
-/* `tune`: time algorithms and remember the choice in the cache file; false: the heuristic's first that is reproducible.
- * `workspace_bytes` of device memory are taken for all products of the device. */
+/* Makes the device the thread's current one. */
 descent_status product_library_open(int ordinal, struct product_library **library);
 void product_library_close(struct product_library *library);
 int64_t product_library_bytes(const struct product_library *library); /* device memory held */
 
-/* Allocates, may run and time candidates on `stream` with scratch of its own, freed before it returns.
- * ERROR_UNSUPPORTED (with the shape) when the library has no algorithm for the shape with this epilogue. */
+/* `tune`: the algorithm remembered for the shape, else the fastest of several, timed and then remembered; false: the
+ * heuristic's first. Always one that says it is reproducible and whose product of ones is exact; a timed one has also
+ * given the same bits twice. Allocates scratch of the operands' sizes and runs candidates on `stream`; the scratch is
+ * freed before it returns. ERROR_UNSUPPORTED (with the shape) when the library has no such algorithm for the shape with
+ * this epilogue. */
 descent_status product_create(struct product_library *library, const struct product_shape *shape, bool tune,
                               cudaStream_t stream, struct product **product);
 void product_free(struct product *product);
 double product_seconds(const struct product *product); /* as timed when tuned; 0 when it was not */
 
+/* All at multiples of 16 bytes. */
 struct product_operands {
   const void *A, *B;
   void *C;

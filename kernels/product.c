@@ -1,0 +1,321 @@
+/* One product: its descriptors, the algorithm chosen for it, its launches. An algorithm is trusted when it says itself
+ * that it adds up in one order and at the precision asked for, and when its trials agree. */
+#include "product.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "module.h"
+#include "trial.h"
+#include "tune.h"
+
+enum { CANDIDATES = 8, ALIGNMENT = 16 /* bytes, of every pointer */ };
+
+struct product_library {
+  cublasLtHandle_t handle;
+  void *workspace;
+  int64_t workspace_bytes;
+  char path[PATH_MAX]; /* of the remembered choices; "": there is none */
+  struct tune_table remembered;
+};
+
+struct product {
+  struct product_library *library;
+  struct product_shape shape;
+  cublasLtMatmulDesc_t operation;
+  cublasLtMatrixLayout_t x, y, d;
+  cublasLtMatmulAlgo_t algorithm;
+  double seconds;
+};
+
+/* ---- the library ---- */
+
+void product_library_close(struct product_library *library) {
+  if (!library) return;
+  if (library->workspace) (void)cudaFree(library->workspace);
+  if (library->handle) (void)cublasLtDestroy(library->handle);
+  tune_release(&library->remembered);
+  free(library);
+}
+
+descent_status product_library_open(int ordinal, struct product_library **result) {
+  struct product_library *library = NULL;
+  struct cudaDeviceProp properties;
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(cudaSetDevice(ordinal));
+  CUDA_TRY(cudaGetDeviceProperties(&properties, ordinal));
+  library = module_allocate(1, sizeof *library, "the products of a device");
+  if (!library) return DESCENT_ERROR_MEMORY;
+  CUBLAS_TRY(cublasLtCreate(&library->handle));
+  const int64_t bytes =
+      properties.major >= 9 ? 32 << 20 : 8 << 20; /* what NVIDIA advises, and twice that before Hopper */
+  CUDA_TRY(cudaMalloc(&library->workspace, (size_t)bytes));
+  library->workspace_bytes = bytes;
+  if (tune_path(properties.name, cublasLtGetVersion(), library->path, sizeof library->path))
+    tune_read(library->path, &library->remembered);
+  else
+    library->path[0] = 0;
+  *result = library;
+  library = NULL;
+done:
+  product_library_close(library);
+  return status;
+}
+
+int64_t product_library_bytes(const struct product_library *library) { return library->workspace_bytes; }
+
+/* ---- descriptors ---- */
+
+bool product_has_bias(const struct product_shape *shape) {
+  return shape->epilogue == EPILOGUE_BIAS || shape->epilogue == EPILOGUE_RELU_BIAS ||
+         shape->epilogue == EPILOGUE_RELU_MASK_BIAS;
+}
+
+bool product_has_mask(const struct product_shape *shape) {
+  return shape->epilogue == EPILOGUE_RELU_MASK_BIAS || shape->epilogue == EPILOGUE_MASKED ||
+         shape->epilogue == EPILOGUE_MASKED_COLUMN_SUMS;
+}
+
+int64_t product_sum_count(const struct product_shape *shape) {
+  return shape->epilogue == EPILOGUE_MASKED_COLUMN_SUMS ? shape->n
+         : shape->epilogue == EPILOGUE_COLUMN_SUMS_A    ? shape->m
+                                                        : 0;
+}
+
+static cudaDataType_t data_type(enum element element) { return element == ELEMENT_F32 ? CUDA_R_32F : CUDA_R_16BF; }
+
+static bool is_valid(const struct product_shape *s) {
+  return s->m > 0 && s->n > 0 && s->k > 0 && s->lda >= (s->transpose_a ? s->m : s->k) &&
+         s->ldb >= (s->transpose_b ? s->k : s->n) && s->ldc >= s->n &&
+         (product_has_mask(s) ? s->mask_ld >= s->n && s->mask_ld % 128 == 0 : s->mask_ld == 0);
+}
+
+#define SET(attribute, value) \
+  CUBLAS_TRY(                 \
+      cublasLtMatmulDescSetAttribute(product->operation, CUBLASLT_MATMUL_DESC_##attribute, &(value), sizeof(value)))
+
+/* The vector that the epilogue reads or writes and the mask are part of the operation. */
+static descent_status set_pointers(const struct product *product, const void *vector, const void *mask) {
+  descent_status status = DESCENT_OK;
+  if (product_has_bias(&product->shape) || product_sum_count(&product->shape)) SET(BIAS_POINTER, vector);
+  if (product_has_mask(&product->shape)) SET(EPILOGUE_AUX_POINTER, mask);
+done:
+  return status;
+}
+
+static descent_status describe(struct product *product) {
+  const struct product_shape *const shape = &product->shape;
+  const struct product_mapping map = product_map(shape);
+  const bool tf32 = shape->operands == ELEMENT_F32 && shape->tf32;
+  const cublasComputeType_t compute = tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  const cublasOperation_t transpose_x = map.transpose_x ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const cublasOperation_t transpose_y = map.transpose_y ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const cudaDataType_t operands = data_type(shape->operands), result = data_type(shape->result);
+  const cudaDataType_t vector = product_sum_count(shape) ? CUDA_R_32F : data_type(shape->bias_element);
+  descent_status status = DESCENT_OK;
+  CUBLAS_TRY(cublasLtMatmulDescCreate(&product->operation, compute, CUDA_R_32F));
+  SET(TRANSA, transpose_x);
+  SET(TRANSB, transpose_y);
+  SET(EPILOGUE, map.epilogue);
+  if (product_has_bias(shape) || product_sum_count(shape)) SET(BIAS_DATA_TYPE, vector);
+  if (product_has_mask(shape)) SET(EPILOGUE_AUX_LD, shape->mask_ld);
+  /* The heuristic takes from the pointers how well they will be aligned. */
+  TRY(set_pointers(product, (const void *)ALIGNMENT, (const void *)ALIGNMENT));
+  CUBLAS_TRY(cublasLtMatrixLayoutCreate(&product->x, operands, (uint64_t)map.x_rows, (uint64_t)map.x_cols, map.x_ld));
+  CUBLAS_TRY(cublasLtMatrixLayoutCreate(&product->y, operands, (uint64_t)map.y_rows, (uint64_t)map.y_cols, map.y_ld));
+  CUBLAS_TRY(cublasLtMatrixLayoutCreate(&product->d, result, (uint64_t)map.m, (uint64_t)map.n, map.d_ld));
+done:
+  return status;
+}
+
+static cublasStatus_t matmul(const struct product *product, const cublasLtMatmulAlgo_t *algorithm,
+                             const struct product_operands *operands, cudaStream_t stream) {
+  static const float one = 1, zero = 0;
+  const struct product_library *const library = product->library;
+  return cublasLtMatmul(library->handle, product->operation, &one, operands->B, product->x, operands->A, product->y,
+                        &zero, operands->C, product->d, operands->C, product->d, algorithm, library->workspace,
+                        (size_t)library->workspace_bytes, stream);
+}
+
+descent_status product_try(const struct product *product, const cublasLtMatmulAlgo_t *algorithm,
+                           const struct product_operands *operands, cudaStream_t stream, bool *ran) {
+  descent_status status;
+  TRY(set_pointers(product, operands->bias ? operands->bias : operands->bias_gradient, operands->mask));
+  *ran = matmul(product, algorithm, operands, stream) == CUBLAS_STATUS_SUCCESS;
+done:
+  return status;
+}
+
+descent_status product_run(const struct product *product, const struct product_operands *operands,
+                           cudaStream_t stream) {
+  descent_status status;
+  TRY(set_pointers(product, operands->bias ? operands->bias : operands->bias_gradient, operands->mask));
+  CUBLAS_TRY(matmul(product, &product->algorithm, operands, stream));
+done:
+  return status;
+}
+
+/* ---- choosing ---- */
+
+/* Reductions in a separate step add up in one order. In place the order is that in which parts happen to finish.
+ * Partial sums in the output's type are as good as others only when that is float32. NONE is 0 and always allowed. */
+static uint32_t allowed_schemes(const struct product_shape *shape) {
+  return CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE |
+         (shape->result == ELEMENT_F32 ? (uint32_t)CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE : 0);
+}
+
+/* Whether the algorithm adds up in one order and at the precision asked for, by what it says of itself. The environment
+ * can make the library answer a request for float32 with tf32 or with sums of bf16 products: such are refused here. */
+static bool is_admissible(const struct product_shape *shape, const cublasLtMatmulAlgo_t *algorithm) {
+  uint32_t scheme;
+  uint64_t numerics, inputs;
+  size_t written;
+  if (cublasLtMatmulAlgoConfigGetAttribute(algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof scheme,
+                                           &written) != CUBLAS_STATUS_SUCCESS ||
+      cublasLtMatmulAlgoCapGetAttribute(algorithm, CUBLASLT_ALGO_CAP_NUMERICAL_IMPL_FLAGS, &numerics, sizeof numerics,
+                                        &written) != CUBLAS_STATUS_SUCCESS)
+    return false;
+  inputs = shape->operands == ELEMENT_BF16 ? CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_16BF
+           : shape->tf32 ? CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32 | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_32F
+                         : CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_32F;
+  const bool ieee = shape->operands == ELEMENT_F32 && !shape->tf32;
+  return !(scheme & ~allowed_schemes(shape)) && !(numerics & CUBLASLT_NUMERICAL_IMPL_FLAGS_ACCUMULATOR_16F) &&
+         !(numerics & CUBLASLT_NUMERICAL_IMPL_FLAGS_OP_INPUT_TYPE_MASK & ~inputs) &&
+         !(ieee && numerics & CUBLASLT_NUMERICAL_IMPL_FLAGS_TENSOR_OP_MASK);
+}
+
+#define PREFER(attribute, value) \
+  CUBLAS_TRY(                    \
+      cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_##attribute, &(value), sizeof(value)))
+
+/* The heuristic's admissible candidates, best guess first; ERROR_UNSUPPORTED when there are none. */
+static descent_status ask(const struct product *product, const char *key, struct candidate candidates[CANDIDATES],
+                          int *n) {
+  const struct product_library *const library = product->library;
+  const uint64_t workspace = (uint64_t)library->workspace_bytes;
+  const uint32_t schemes = allowed_schemes(&product->shape), alignment = ALIGNMENT;
+  cublasLtMatmulHeuristicResult_t results[CANDIDATES];
+  cublasLtMatmulPreference_t preference = NULL;
+  int found = 0;
+  descent_status status = DESCENT_OK;
+  CUBLAS_TRY(cublasLtMatmulPreferenceCreate(&preference));
+  PREFER(MAX_WORKSPACE_BYTES, workspace);
+  PREFER(REDUCTION_SCHEME_MASK, schemes);
+  PREFER(MIN_ALIGNMENT_A_BYTES, alignment);
+  PREFER(MIN_ALIGNMENT_B_BYTES, alignment);
+  PREFER(MIN_ALIGNMENT_C_BYTES, alignment);
+  PREFER(MIN_ALIGNMENT_D_BYTES, alignment);
+  const cublasStatus_t answer =
+      cublasLtMatmulAlgoGetHeuristic(library->handle, product->operation, product->x, product->y, product->d,
+                                     product->d, preference, CANDIDATES, results, &found);
+  *n = 0;
+  for (int i = 0; answer == CUBLAS_STATUS_SUCCESS && i < found; i++)
+    if (results[i].state == CUBLAS_STATUS_SUCCESS && results[i].workspaceSize <= workspace &&
+        is_admissible(&product->shape, &results[i].algo))
+      candidates[(*n)++] = (struct candidate){.algorithm = results[i].algo};
+  if (*n == 0 && found > 0 && answer == CUBLAS_STATUS_SUCCESS)
+    TRY(module_status(
+        DESCENT_ERROR_UNSUPPORTED,
+        "cuBLASLt offers %d algorithms, none of them reproducible and of the precision asked for, for the "
+        "product %s (NVIDIA_TF32_OVERRIDE and CUBLAS_EMULATE_SINGLE_PRECISION should not be set)",
+        found, key));
+  if (*n == 0)
+    TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "cuBLASLt has no algorithm for the product %s (%s)", key,
+                      cublasLtGetStatusName(answer)));
+done:
+  if (preference) (void)cublasLtMatmulPreferenceDestroy(preference);
+  return status;
+}
+
+/* The remembered candidate: 1, or 0 when there is none that would run. */
+static int recall(const struct product *product, const char *key, struct candidate *candidate) {
+  const struct product_library *const library = product->library;
+  const struct tune_entry *const entry = tune_find(&library->remembered, key);
+  cublasLtMatmulHeuristicResult_t result;
+  if (!entry) return 0;
+  _Static_assert(sizeof candidate->algorithm == sizeof entry->algorithm, "the words that are remembered");
+  memcpy(&candidate->algorithm, entry->algorithm, sizeof entry->algorithm);
+  candidate->seconds = 1e-9 * (double)entry->nanoseconds;
+  return cublasLtMatmulAlgoCheck(library->handle, product->operation, product->x, product->y, product->d, product->d,
+                                 &candidate->algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
+         result.workspaceSize <= (size_t)library->workspace_bytes &&
+         is_admissible(&product->shape, &candidate->algorithm);
+}
+
+static void remember(const struct product *product, const char *key) {
+  struct product_library *const library = product->library;
+  struct tune_entry entry = {.nanoseconds = (int64_t)(1e9 * product->seconds)};
+  strcpy(entry.key, key);
+  memcpy(entry.algorithm, &product->algorithm, sizeof entry.algorithm);
+  tune_put(&library->remembered, &entry);
+  if (library->path[0]) tune_remember(library->path, &entry);
+}
+
+/* Takes the first candidate that is exact; with `race`, the fastest of those that are steady too. */
+static descent_status take(struct product *product, struct trial *trial, struct candidate candidates[], int n,
+                           bool race, bool *found) {
+  descent_status status = DESCENT_OK;
+  if (n > 0) TRY(trial_open(trial));
+  if (race) TRY(trial_race(trial, candidates, &n));
+  for (int i = 0; i < n && !*found; i++) {
+    TRY(trial_exact(trial, &candidates[i].algorithm, found));
+    product->algorithm = candidates[i].algorithm;
+    product->seconds = candidates[i].seconds;
+  }
+done:
+  return status;
+}
+
+static descent_status choose(struct product *product, bool tune, cudaStream_t stream) {
+  struct trial trial = {.product = product, .shape = &product->shape, .stream = stream};
+  struct candidate candidates[CANDIDATES];
+  char key[TUNE_KEY];
+  bool found = false;
+  descent_status status;
+  tune_key(&product->shape, product->library->workspace_bytes, ALIGNMENT, key);
+  TRY(take(product, &trial, candidates, tune ? recall(product, key, candidates) : 0, false, &found));
+  if (!found) {
+    int n = 0;
+    TRY(ask(product, key, candidates, &n));
+    TRY(take(product, &trial, candidates, n, tune, &found));
+    if (!found)
+      TRY(module_status(DESCENT_ERROR_UNSUPPORTED,
+                        "none of cuBLASLt's algorithms is reproducible and exact for the product %s", key));
+    if (tune) remember(product, key);
+  }
+done:
+  trial_close(&trial);
+  return status;
+}
+
+descent_status product_create(struct product_library *library, const struct product_shape *shape, bool tune,
+                              cudaStream_t stream, struct product **result) {
+  struct product *product = NULL;
+  descent_status status;
+  if (!is_valid(shape))
+    return module_status(DESCENT_ERROR_INTERNAL, "a product of (%lld, %lld) (%lld, %lld) makes no sense as described",
+                         (long long)shape->m, (long long)shape->k, (long long)shape->k, (long long)shape->n);
+  product = module_allocate(1, sizeof *product, "a product");
+  if (!product) return DESCENT_ERROR_MEMORY;
+  product->library = library;
+  product->shape = *shape;
+  TRY(describe(product));
+  TRY(choose(product, tune, stream));
+  *result = product;
+  product = NULL;
+done:
+  product_free(product);
+  return status;
+}
+
+void product_free(struct product *product) {
+  if (!product) return;
+  if (product->operation) (void)cublasLtMatmulDescDestroy(product->operation);
+  if (product->x) (void)cublasLtMatrixLayoutDestroy(product->x);
+  if (product->y) (void)cublasLtMatrixLayoutDestroy(product->y);
+  if (product->d) (void)cublasLtMatrixLayoutDestroy(product->d);
+  free(product);
+}
+
+double product_seconds(const struct product *product) { return product->seconds; }

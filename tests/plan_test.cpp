@@ -373,35 +373,43 @@ TEST(Plan, ProductsOfAStepCountTheNotesFlops) {
   }
 }
 
-TEST(Plan, BytesAreEveryInputOnceAndEveryOutputOnce) {
+TEST(Plan, BytesAreEveryInputOnceAndEveryOutputOnceAsWideAsThePrecisionStoresThem) {
+  const double in = 64, h1 = 32, h2 = 48, out = 10; /* of shapes[2] */
   auto network = make_network(shapes[2]);
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-  Plan p;
-  ASSERT_EQ(plan_build(network.get(), &options, 100, &p.plan, &p.at), DESCENT_OK);
   const double n = static_cast<double>(network->n_parameters);
-  const std::map<std::string, double> expected = {
-      /* name -> float32 values moved for 10 rows of 64-32-48-10 */
-      {"gather", 10 * (64 + 64 + 2 + 1 + 1 + 2)}, /* X, y and w in and out, an index of two floats */
-      {"dense_forward layer 1", 10 * (64 + 32) + 64 * 32 + 32},
-      {"loss", 10 * (10 + 1 + 1 + 10)},
-      {"dense_backward_weights layer 3", 10 * (10 + 48) + 48 * 10 + 10},
-      {"dense_backward_input layer 3", 10 * (10 + 48 + 48) + 48 * 10},
-      {"gradient_norm", n},
-      {"update", 7 * n},
-  };
-  size_t met = 0;
-  for (int i = 0; i < p.plan->train.count; i++) {
-    const plan_op &op = p.plan->ops[p.plan->train.first + i];
-    char name[64];
-    double flops, bytes;
-    plan_op_name(&op, name, sizeof name);
-    plan_op_cost(p.plan, &op, 10, &flops, &bytes);
-    auto row = expected.find(name);
-    if (row == expected.end()) continue;
-    met++;
-    EXPECT_DOUBLE_EQ(bytes, 4 * row->second) << name;
+  for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
+    SCOPED_TRACE(descent_precision_name(precision));
+    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    options.precision = precision;
+    Plan p;
+    ASSERT_EQ(plan_build(network.get(), &options, 100, &p.plan, &p.at), DESCENT_OK);
+    const bool bf16 = precision == DESCENT_PRECISION_BF16;
+    const double o = bf16 ? 2 : 4; /* bytes of an operand of a product */
+    const std::map<std::string, double> expected = {
+        /* name -> bytes moved for 10 rows */
+        {"gather", 10 * (in * 4 + in * o + 2 * 4 + 4 + 4 + 8)}, /* X, y and w in and out, an index of 8 bytes */
+        {"dense_forward layer 1", 10 * (in + h1) * o + in * h1 * o + h1 * o},
+        {"dense_forward layer 3", 10 * (h2 * o + out * 4) + h2 * out * o + out * 4},
+        {"loss", 10 * (out * 4 + 4 + 4 + out * o)},
+        {"dense_backward_weights layer 3", 10 * (out + h2) * o + (h2 * out + out) * 4},
+        {"dense_backward_input layer 3", 10 * (out + h2 + h2) * o + h2 * out * o},
+        {"gradient_norm", n * 4},
+        {"update", 7 * n * 4 + (bf16 ? n * 2 : 0)}, /* and the working copy */
+    };
+    size_t met = 0;
+    for (int i = 0; i < p.plan->train.count; i++) {
+      const plan_op &op = p.plan->ops[p.plan->train.first + i];
+      char name[64];
+      double flops, bytes;
+      plan_op_name(&op, name, sizeof name);
+      plan_op_cost(p.plan, &op, 10, &flops, &bytes);
+      auto row = expected.find(name);
+      if (row == expected.end()) continue;
+      met++;
+      EXPECT_DOUBLE_EQ(bytes, row->second) << name;
+    }
+    EXPECT_EQ(met, expected.size());
   }
-  EXPECT_EQ(met, expected.size());
 }
 
 TEST(Plan, RefusesBatchesThatCannotBeAddressed) {

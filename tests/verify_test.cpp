@@ -2,6 +2,7 @@
  * gets wrong. */
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "internal.h"
+#include "simulated.h"
 
 namespace {
 
@@ -303,6 +305,88 @@ TEST(Verify, ADeviceMayBeComparedWithAnyOther) {
   const Result result = verify(network.get(), one.get(), two.get(), train_options(DESCENT_OPTIMIZER_RMSPROP));
   ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
   EXPECT_TRUE(result.passed) << failures(result);
+}
+
+/* ---- reduced precisions ---- */
+
+TEST(Verify, ADeviceThatRoundsAsAPrecisionAllowsPassesInIt) {
+  const Device reference = open("reference", 1);
+  descent_device candidate = *reference;
+  candidate.backend = &simulated::table();
+  for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16})
+    for (int a = DESCENT_ACTIVATION_IDENTITY; a <= DESCENT_ACTIVATION_SILU; a++)
+      for (int l = DESCENT_LOSS_BINARY_CROSS_ENTROPY; l <= DESCENT_LOSS_MEAN_SQUARED_ERROR; l++)
+        for (simulated::Way way : {simulated::TOGETHER, simulated::APART})
+          for (descent_device *witness : {reference.get(), &candidate}) {
+            const auto activation = static_cast<descent_activation>(a);
+            const auto loss = static_cast<descent_loss>(l);
+            SCOPED_TRACE(std::string(descent_precision_name(precision)) + " " + descent_activation_name(activation) +
+                         " " + descent_loss_name(loss) + ", way " + std::to_string(way));
+            const Network network = make_network(activation, loss);
+            descent_train_options options = train_options(DESCENT_OPTIMIZER_ADAM);
+            options.precision = precision;
+            options.dropout = 0.3;
+            simulated::manner = {true, false, false, true, way, 1, simulated::RIGHT};
+            const Result result = verify(network.get(), &candidate, witness, options);
+            simulated::manner = {};
+            ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
+            EXPECT_TRUE(result.passed) << failures(result);
+          }
+}
+
+TEST(Verify, ADeviceThatRoundsMoreThanItsPrecisionAllowsFailsWhereItDoes) {
+  const Device reference = open("reference", 1);
+  descent_device candidate = *reference;
+  candidate.backend = &simulated::table();
+  const struct {
+    simulated::Fault fault;
+    descent_precision precision;
+    const char *operation; /* one of those that fail */
+  } cases[] = {
+      {simulated::RIGHT, DESCENT_PRECISION_BF16, nullptr},
+      {simulated::STORES_7_BITS, DESCENT_PRECISION_BF16, "gather"},
+      {simulated::STORES_CUT, DESCENT_PRECISION_BF16, "loss"},
+      {simulated::SUMS_IN_BF16, DESCENT_PRECISION_BF16, "dense_backward_weights layer 1"},
+      {simulated::LOSES_THE_TAIL, DESCENT_PRECISION_BF16, "dense_forward layer 2"},
+      {simulated::READS_8_BITS, DESCENT_PRECISION_TF32, "dense_backward_input layer 2"},
+      {simulated::LOSES_THE_TAIL, DESCENT_PRECISION_TF32, "evaluate: dense_forward layer 3"},
+  };
+  const Network network = make_network(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+  for (const auto &c : cases) {
+    descent_train_options options = train_options(DESCENT_OPTIMIZER_ADAM);
+    options.precision = c.precision;
+    simulated::manner.fault = c.fault;
+    const Result result = verify(network.get(), &candidate, reference.get(), options);
+    simulated::manner = {};
+    ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
+    EXPECT_EQ(result.passed, c.operation == nullptr);
+    for (const std::string &operation : result.failed) /* what involves neither product nor operand is right */
+      EXPECT_TRUE(operation.find("dense_") != std::string::npos || operation.find("gather") != std::string::npos ||
+                  operation == "loss")
+          << operation << ", fault " << c.fault;
+    if (!c.operation) continue;
+    EXPECT_NE(std::find(result.failed.begin(), result.failed.end(), c.operation), result.failed.end())
+        << c.operation << ", fault " << c.fault;
+  }
+}
+
+TEST(Verify, ADeviceWithoutThePrecisionIsNamedWhetherCandidateOrWitness) {
+  const Device cpu = open("cpu", 1), reference = open("reference", 1);
+  const Network network = make_network(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  descent_train_options options = train_options(DESCENT_OPTIMIZER_SGD);
+  options.precision = DESCENT_PRECISION_BF16;
+  const struct {
+    descent_device *candidate, *witness;
+    std::vector<const char *> said;
+  } cases[] = {{cpu.get(), reference.get(), {"bf16", "the cpu computes in fp32", "--precision fp32"}},
+               {reference.get(), cpu.get(), {"witness cpu", "bf16", "the cpu computes in fp32", "witness reference"}}};
+  for (const auto &c : cases) {
+    const Result result = verify(network.get(), c.candidate, c.witness, options);
+    EXPECT_EQ(result.status, DESCENT_ERROR_UNSUPPORTED);
+    EXPECT_TRUE(result.rows.empty());
+    for (const char *said : c.said)
+      EXPECT_NE(std::string(descent_last_error()).find(said), std::string::npos) << descent_last_error();
+  }
 }
 
 TEST(Verify, WhatCannotBeVerifiedIsRefused) {

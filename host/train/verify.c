@@ -1,6 +1,6 @@
 /* Checks a device op by op: before each operation of the network's own plan the exact backend gets the candidate's
- * inputs, both run the operation, and everything it wrote must lie within the bounds derived for float32. A value that
- * does not is replaced by the exact one, so that each operation answers for itself alone. */
+ * inputs, both run the operation, and everything it wrote must lie within the bounds derived for the precision. A value
+ * that does not is replaced by the exact one, so that each operation answers for itself alone. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -230,6 +230,17 @@ static descent_status compile(struct verification *v, const descent_network *net
   return status == DESCENT_OK ? program_bind(program, &v->data.dataset) : status;
 }
 
+/* A device that lacks the precision cannot be asked what it would compute. */
+static descent_status compile_witness(struct verification *v, const descent_network *network, descent_device *witness,
+                                      const descent_train_options *options) {
+  const descent_status status = compile(v, network, witness, options, &v->witness);
+  if (status != DESCENT_ERROR_UNSUPPORTED) return status;
+  char reason[192];
+  snprintf(reason, sizeof reason, "%s", descent_last_error());
+  return status_set(status, "witness %s: %s; the witness reference serves for all that can be trained", witness->name,
+                    reason);
+}
+
 static descent_status prepare(struct verification *v, const descent_network *network, descent_device *candidate,
                               const descent_train_options *options, int64_t rows) {
   descent_status status;
@@ -295,7 +306,7 @@ descent_status descent_verify(const descent_network *network, descent_device *ca
   TRY(prepare(&v, network, candidate, options, rows));
   if (own_exact) {
     TRY(backend_reference.open(0, 1, &exact.device));
-    TRY(compile(&v, network, witness, options, &v.witness));
+    TRY(compile_witness(&v, network, witness, options));
   }
   TRY(compile(&v, network, own_exact ? &exact : witness, options, &v.exact));
   TRY(check_all(&v, steps));

@@ -480,9 +480,10 @@ typedef struct descent_verify_row {
  * statistics, then evaluation and prediction. `on_row` (may be NULL) gets one comparison per operation, the worst over
  * its steps;
  * `*passed` is the conjunction. A value that fails is replaced by the exact one before the next operation, so that each
- * operation is judged alone. The bounds are those of float32 against exact arithmetic, and come from the reference
- * device whatever the witness: with another witness a value may differ by two bounds. ERROR_DIVERGED when the exact
- * values themselves leave the range of float32. Neither network nor files change. */
+ * operation is judged alone. The bounds are those of options->precision against exact arithmetic, and come from the
+ * reference device whatever the witness: with another witness a value may differ by two bounds. ERROR_DIVERGED when the
+ * exact values themselves leave the range of float32, ERROR_UNSUPPORTED when one of the devices lacks the precision.
+ * Neither network nor files change. */
 DESCENT_API descent_status descent_verify(const descent_network *network, descent_device *candidate,
                                           descent_device *witness, const descent_train_options *options, int64_t rows,
                                           int64_t steps, void (*on_row)(void *user, const descent_verify_row *row),

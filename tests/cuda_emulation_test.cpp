@@ -340,7 +340,9 @@ TEST_F(Emulation, FaultsHappenWhereTheyAreAskedFor) {
   EXPECT_EQ(cudaGetLastError(), cudaErrorMemoryAllocation);
   emulate_configure("launch=2");
   EXPECT_EQ(LAUNCH(add, 1, 1, nullptr, x.get(), 1.0F), cudaSuccess);
+  EXPECT_FALSE(emulate_failed());
   EXPECT_EQ(LAUNCH(add, 1, 1, nullptr, x.get(), 1.0F), cudaErrorLaunchOutOfResources);
+  EXPECT_TRUE(emulate_failed());
   EXPECT_EQ(LAUNCH(add, 1, 1, nullptr, x.get(), 1.0F), cudaSuccess);
   EXPECT_EQ(LAUNCH(add, 1, 2000, nullptr, x.get(), 1.0F), cudaErrorInvalidConfiguration);
   EXPECT_EQ(LAUNCH(add, 0, 1, nullptr, x.get(), 1.0F), cudaErrorInvalidConfiguration);

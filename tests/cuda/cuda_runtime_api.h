@@ -111,6 +111,7 @@ cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *cont
  * devices, driver (its version), late (0, 1), seed (of the order in which blocks and threads run). Before the first
  * use: the environment's DESCENT_EMULATE. */
 void emulate_configure(const char *settings);
+int emulate_failed(void);     /* has that allocation, launch or kernel gone wrong since? */
 long long emulate_live(void); /* allocations, streams, events and graphs that exist */
 
 #pragma GCC visibility pop

@@ -49,7 +49,7 @@ struct Settings {
 struct {
   unsigned long long allocations, launches, kernels;
   cudaError_t last, sticky;
-  bool configured, invalidated; /* invalidated: the capture that is under way */
+  bool configured, failed, invalidated; /* invalidated: the capture that is under way */
   int captures;
   cudaStreamCaptureMode mode;
 } now;
@@ -57,6 +57,12 @@ long long live;
 size_t device_bytes;
 std::map<uintptr_t, size_t> on_device, pinned;     /* sizes by address */
 std::vector<std::unique_ptr<CUstream_st>> streams; /* also those destroyed: events may know them */
+
+/* Is this call the one that is to go wrong? */
+bool goes_wrong(unsigned long long *calls, unsigned long long wrong) {
+  if (++*calls == wrong) now.failed = true;
+  return *calls == wrong;
+}
 
 cudaError_t fail(cudaError_t error) {
   if (error != cudaSuccess) now.last = error;
@@ -149,7 +155,7 @@ bool inside(const std::map<uintptr_t, size_t> &blocks, const void *at, size_t by
 cudaError_t allocate(void **memory, size_t bytes, std::map<uintptr_t, size_t> &blocks) {
   BEGIN(true);
   const bool is_device = &blocks == &on_device;
-  REFUSE(++now.allocations == settings.allocation, cudaErrorMemoryAllocation);
+  REFUSE(goes_wrong(&now.allocations, settings.allocation), cudaErrorMemoryAllocation);
   REFUSE(is_device && (bytes > settings.memory || device_bytes > settings.memory - bytes), cudaErrorMemoryAllocation);
   REFUSE(posix_memalign(memory, 256, bytes ? bytes : 1) != 0, cudaErrorMemoryAllocation);
   memset(*memory, EMULATED_NAN, bytes);
@@ -212,6 +218,11 @@ long long emulate_live(void) {
   return live;
 }
 
+int emulate_failed(void) {
+  LOCK;
+  return now.failed;
+}
+
 cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *context, void (*release)(void *)) {
   BEGIN(false);
   const std::shared_ptr<void> owned(context, release);
@@ -220,11 +231,11 @@ cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *cont
 
 cudaError_t emulate_launch(dim3 blocks, unsigned threads, cudaStream_t stream, std::function<void()> thread) {
   BEGIN(false);
-  REFUSE(++now.launches == settings.launch, cudaErrorLaunchOutOfResources);
+  REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
   REFUSE(threads < 1 || threads > 1024 || blocks.x < 1 || blocks.y < 1 || blocks.z < 1, cudaErrorInvalidConfiguration);
   REFUSE(blocks.x > INT32_MAX || blocks.y > UINT16_MAX || blocks.z > UINT16_MAX, cudaErrorInvalidConfiguration);
   return enqueue(stream, [=] {
-    if (++now.kernels == settings.fault) now.sticky = cudaErrorIllegalAddress;
+    if (goes_wrong(&now.kernels, settings.fault)) now.sticky = cudaErrorIllegalAddress;
     if (now.sticky == cudaSuccess) emulate_grid(blocks, threads, thread);
   });
 }
@@ -484,7 +495,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   BEGIN(false);
-  REFUSE(++now.launches == settings.launch, cudaErrorLaunchOutOfResources);
+  REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
   return enqueue(stream, [nodes = exec->nodes] {
     for (const Work &node : *nodes)
       if (now.sticky == cudaSuccess) node();

@@ -39,3 +39,6 @@ set(pc_dir ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig)
 file(RELATIVE_PATH DESCENT_PC_INCLUDEDIR ${pc_dir} ${CMAKE_INSTALL_FULL_INCLUDEDIR})
 configure_file(cmake/descent.pc.in ${CMAKE_BINARY_DIR}/cmake/descent.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/cmake/descent.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+if(DESCENT_CUDA_BUILT)
+  install(TARGETS descent_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}) # beside the library, where it is looked for
+endif()

@@ -19,21 +19,21 @@ descent_status module_cuda_failed(cudaError_t error, const char *call, const cha
 descent_status module_cublas_failed(cublasStatus_t error, const char *call, const char *file, int line);
 
 /* As TRY, for calls of CUDA and of cuBLASLt. */
-#define CUDA_TRY(call)                                                          \
-  do {                                                                          \
-    const cudaError_t cuda_error_ = (call);                                     \
-    if (cuda_error_ != cudaSuccess) {                                           \
-      status = module_cuda_failed(cuda_error_, #call, __FILE_NAME__, __LINE__); \
-      goto done;                                                                \
-    }                                                                           \
+#define CUDA_TRY(call)                                                     \
+  do {                                                                     \
+    const cudaError_t cuda_error_ = (call);                                \
+    if (cuda_error_ != cudaSuccess) {                                      \
+      status = module_cuda_failed(cuda_error_, #call, __FILE__, __LINE__); \
+      goto done;                                                           \
+    }                                                                      \
   } while (0)
-#define CUBLAS_TRY(call)                                                            \
-  do {                                                                              \
-    const cublasStatus_t cublas_error_ = (call);                                    \
-    if (cublas_error_ != CUBLAS_STATUS_SUCCESS) {                                   \
-      status = module_cublas_failed(cublas_error_, #call, __FILE_NAME__, __LINE__); \
-      goto done;                                                                    \
-    }                                                                               \
+#define CUBLAS_TRY(call)                                                       \
+  do {                                                                         \
+    const cublasStatus_t cublas_error_ = (call);                               \
+    if (cublas_error_ != CUBLAS_STATUS_SUCCESS) {                              \
+      status = module_cublas_failed(cublas_error_, #call, __FILE__, __LINE__); \
+      goto done;                                                               \
+    }                                                                          \
   } while (0)
 
 /* calloc of host memory, at least one element; NULL with the error set. */

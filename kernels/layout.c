@@ -1,0 +1,240 @@
+/* How the plan's buffers lie on the device: operands in rows of whole 16-byte units, the rows of W likewise inside the
+ * flat buffers, everything else as the plan has it. Nobody outside the module sees the padding. */
+#include <stdlib.h>
+
+#include "backend/operand.h"
+#include "program.h"
+
+enum { FLAT_ALIGN = PLAN_ALIGN };
+
+static int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+static int64_t unit_of(enum element element) { return element == ELEMENT_BF16 ? 8 : 4; }
+
+/* ---- which buffer is what ---- */
+
+/* Calls `visit` for each matrix of an operation with the width that the operation gives it. */
+static void visit_matrices(struct backend_program *program, const struct plan_op *op,
+                           void (*visit)(struct backend_program *program, int buffer, int64_t n)) {
+  switch (op->kind) {
+    case OP_GATHER: visit(program, op->gather.X, op->gather.n_x); break;
+    case OP_DENSE_FORWARD:
+      visit(program, op->forward.A_in, op->forward.n_in);
+      visit(program, op->forward.Z, op->forward.n_out);
+      visit(program, op->forward.A, op->forward.n_out);
+      break;
+    case OP_LOSS:
+      visit(program, op->loss.A, op->loss.n);
+      visit(program, op->loss.Z, op->loss.n);
+      visit(program, op->loss.D, op->loss.n);
+      break;
+    case OP_DENSE_BACKWARD_WEIGHTS:
+      visit(program, op->weights.D, op->weights.n_out);
+      visit(program, op->weights.A_in, op->weights.n_in);
+      break;
+    case OP_DENSE_BACKWARD_INPUT:
+      visit(program, op->input.D, op->input.n_out);
+      visit(program, op->input.A, op->input.n_in);
+      visit(program, op->input.Z, op->input.n_in);
+      visit(program, op->input.D_in, op->input.n_in);
+      break;
+    case OP_STATISTICS:
+      visit(program, op->statistics.A, op->statistics.n);
+      visit(program, op->statistics.Z, op->statistics.n);
+      break;
+    case OP_OUTPUT: visit(program, op->output.A, op->output.n); break;
+    case OP_GRADIENT_NORM:
+    case OP_UPDATE:
+    case OP_METRICS:
+    case OP_KINDS: break;
+  }
+}
+
+static void mark_matrix(struct backend_program *program, int buffer, int64_t n) {
+  (void)n;
+  if (buffer == PLAN_NONE) return;
+  struct device_buffer *b = &program->buffers[buffer];
+  b->layout = LAYOUT_PADDED;
+  if (program->plan->precision == DESCENT_PRECISION_BF16 && plan_is_operand(program->plan, buffer))
+    b->element = ELEMENT_BF16;
+}
+
+/* An operand narrower than its buffer lies dense at the buffer's start, so the buffer has no padding. */
+static void mark_narrower(struct backend_program *program, int buffer, int64_t n) {
+  if (buffer != PLAN_NONE && n != program->plan->buffers[buffer].cols) program->buffers[buffer].layout = LAYOUT_LINEAR;
+}
+
+static void mark_flat(struct backend_program *program, int buffer) {
+  if (buffer != PLAN_NONE) program->buffers[buffer].layout = LAYOUT_FLAT;
+}
+
+static void mark_flat_buffers(struct backend_program *program, const struct plan_op *op) {
+  if (op->kind == OP_DENSE_FORWARD) mark_flat(program, op->forward.parameters);
+  if (op->kind == OP_DENSE_BACKWARD_WEIGHTS) mark_flat(program, op->weights.gradients);
+  if (op->kind == OP_DENSE_BACKWARD_INPUT) mark_flat(program, op->input.parameters);
+  if (op->kind == OP_GRADIENT_NORM) mark_flat(program, op->norm.gradients);
+  if (op->kind == OP_UPDATE) {
+    mark_flat(program, op->update.parameters);
+    mark_flat(program, op->update.gradients);
+    mark_flat(program, op->update.moment1);
+    mark_flat(program, op->update.moment2);
+  }
+}
+
+/* The buffer whose values the bf16 working copy rounds: what the products and the update call their parameters. */
+static int parameters_of(const struct plan *plan) {
+  for (int i = 0; i < plan->n_ops; i++) {
+    const struct plan_op *op = &plan->ops[i];
+    if (op->kind == OP_DENSE_FORWARD) return op->forward.parameters;
+    if (op->kind == OP_DENSE_BACKWARD_INPUT) return op->input.parameters;
+    if (op->kind == OP_UPDATE) return op->update.parameters;
+  }
+  return PLAN_NONE;
+}
+
+/* ---- the flat buffers ---- */
+
+/* W of a dense operation as a rectangle of the flat buffers; false for other operations. */
+static bool rectangle_of(const struct plan_op *op, struct flat_region *region) {
+  *region = (struct flat_region){0};
+  if (op->kind == OP_DENSE_FORWARD)
+    region->host = op->forward.W, region->rows = op->forward.n_out, region->cols = op->forward.n_in;
+  else if (op->kind == OP_DENSE_BACKWARD_WEIGHTS)
+    region->host = op->weights.W, region->rows = op->weights.n_out, region->cols = op->weights.n_in;
+  else if (op->kind == OP_DENSE_BACKWARD_INPUT)
+    region->host = op->input.W, region->rows = op->input.n_out, region->cols = op->input.n_in;
+  else
+    return false;
+  return true;
+}
+
+static int by_position(const void *a, const void *b) {
+  const struct flat_region *x = a, *y = b;
+  return (x->host > y->host) - (x->host < y->host);
+}
+
+/* Places a region behind what is laid out, at a position with the plan's alignment. */
+static void place(struct flat_map *map, struct flat_region region) {
+  if (region.rows == 0 || region.cols == 0) return;
+  const int64_t shift = (region.host - map->device_count) % FLAT_ALIGN;
+  region.device = map->device_count + (shift < 0 ? shift + FLAT_ALIGN : shift);
+  map->device_count = region.device + region.rows * region.ld;
+  map->host_count = region.host + region.rows * region.cols;
+  map->regions[map->n++] = region;
+}
+
+static void place_linear(struct flat_map *map, int64_t until) {
+  const int64_t count = until - map->host_count;
+  if (count > 0) place(map, (struct flat_region){.host = map->host_count, .rows = 1, .cols = count, .ld = count});
+}
+
+static descent_status map_flat(struct backend_program *program, int64_t host_count) {
+  const struct plan *plan = program->plan;
+  struct flat_map *map = &program->flat;
+  const int64_t unit = unit_of(plan->precision == DESCENT_PRECISION_BF16 ? ELEMENT_BF16 : ELEMENT_F32);
+  struct flat_region *rectangles = module_allocate(plan->n_ops, sizeof *rectangles, "the layout of the parameters");
+  map->regions = module_allocate(2 * (int64_t)plan->n_ops + 1, sizeof *map->regions, "the layout of the parameters");
+  if (!rectangles || !map->regions) {
+    free(rectangles);
+    return DESCENT_ERROR_MEMORY;
+  }
+  int n = 0;
+  for (int i = 0; i < plan->n_ops; i++)
+    if (rectangle_of(&plan->ops[i], &rectangles[n])) n++;
+  qsort(rectangles, (size_t)n, sizeof *rectangles, by_position);
+  for (int i = 0; i < n; i++) {
+    if (i > 0 && rectangles[i].host == rectangles[i - 1].host) continue; /* the same W */
+    place_linear(map, rectangles[i].host);
+    rectangles[i].ld = round_up(rectangles[i].cols, unit);
+    place(map, rectangles[i]);
+  }
+  place_linear(map, host_count);
+  map->device_count = round_up(map->device_count, FLAT_ALIGN);
+  free(rectangles);
+  return DESCENT_OK;
+}
+
+/* The region of element `host` < host_count. */
+static const struct flat_region *region_of(const struct flat_map *map, int64_t host) {
+  int low = 0, high = map->n - 1;
+  while (low < high) {
+    const int middle = (low + high + 1) / 2;
+    if (map->regions[middle].host <= host)
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  return &map->regions[low];
+}
+
+int64_t flat_position(const struct flat_map *map, int64_t host) {
+  if (host >= map->host_count) return map->device_count;
+  const struct flat_region *r = region_of(map, host);
+  const int64_t at = host - r->host;
+  return r->device + at / r->cols * r->ld + at % r->cols;
+}
+
+int64_t flat_ld(const struct flat_map *map, int64_t host, int64_t n) {
+  const struct flat_region *r = region_of(map, host);
+  return r->host == host && r->cols == n ? r->ld : n;
+}
+
+/* ---- the whole ---- */
+
+static int owner_of(const struct plan *plan, int buffer) {
+  for (int i = 0; plan->buffers[buffer].slot && i < buffer; i++)
+    if (plan->buffers[i].slot == plan->buffers[buffer].slot) return i;
+  return buffer;
+}
+
+static int64_t bytes_of(const struct backend_program *program, int buffer) {
+  const struct plan_buffer *asked = &program->plan->buffers[buffer];
+  const struct device_buffer *b = &program->buffers[buffer];
+  if (b->layout == LAYOUT_FLAT) return 4 * program->flat.device_count;
+  const int64_t size = asked->type != PLAN_F32 ? 8 : b->element == ELEMENT_BF16 ? 2 : 4;
+  return asked->rows * (b->layout == LAYOUT_PADDED ? b->ld : asked->cols) * size;
+}
+
+descent_status layout_plan(struct backend_program *program) {
+  const struct plan *plan = program->plan;
+  int64_t flat_count = 0;
+  for (int i = 0; i < plan->n_ops; i++) {
+    visit_matrices(program, &plan->ops[i], mark_matrix);
+    mark_flat_buffers(program, &plan->ops[i]);
+  }
+  for (int i = 0; i < plan->n_ops; i++) visit_matrices(program, &plan->ops[i], mark_narrower);
+  for (int i = 0; i < plan->n_buffers; i++) {
+    struct device_buffer *b = &program->buffers[i];
+    if (b->layout == LAYOUT_PADDED) b->ld = round_up(plan->buffers[i].cols, unit_of(b->element));
+    if (b->layout == LAYOUT_FLAT && plan->buffers[i].cols > flat_count) flat_count = plan->buffers[i].cols;
+  }
+  const descent_status status = map_flat(program, flat_count);
+  if (status != DESCENT_OK) return status;
+  program->parameters = parameters_of(plan);
+  for (int i = 0; i < plan->n_buffers; i++) {
+    struct device_buffer *b = &program->buffers[i], *owner = &program->buffers[owner_of(plan, i)];
+    b->owned = b == owner && plan->buffers[i].storage != PLAN_SOURCE;
+    b->bytes = bytes_of(program, i);
+    if (b->bytes > owner->bytes) owner->bytes = b->bytes;
+  }
+  return DESCENT_OK;
+}
+
+void layout_release(struct backend_program *program) { free(program->flat.regions); }
+
+int64_t layout_run(const struct backend_program *program, int buffer, int64_t offset, int64_t count, int64_t *device) {
+  const struct device_buffer *b = &program->buffers[buffer];
+  const int64_t cols = program->plan->buffers[buffer].cols;
+  int64_t left = count;
+  if (b->layout == LAYOUT_LINEAR) {
+    *device = offset;
+  } else if (b->layout == LAYOUT_PADDED) {
+    *device = offset / cols * b->ld + offset % cols;
+    if (b->ld != cols) left = cols - offset % cols;
+  } else {
+    const struct flat_region *r = region_of(&program->flat, offset);
+    *device = flat_position(&program->flat, offset);
+    left = r->cols - (offset - r->host) % r->cols;
+  }
+  return left < count ? left : count;
+}

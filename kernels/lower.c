@@ -1,0 +1,503 @@
+/* From operations to launches. Each dense operation is a product and what follows it; which part of that the product's
+ * epilogue does is chosen here once for each shape, by the times that the products were measured to take.
+ *
+ * What a range's operations do is the same whether they run together or one by one, with one exception that cannot be
+ * seen: column sums of D are taken while D is written when the operation that wants them comes in the same range. They
+ * are summed in the same order either way. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "program.h"
+
+/* ---- buffers as matrices ---- */
+
+static void *data_of(const struct backend_program *program, int buffer) {
+  return buffer == PLAN_NONE ? NULL : program->buffers[buffer].data;
+}
+
+static struct matrix matrix_of(const struct backend_program *program, int buffer, int64_t n) {
+  if (buffer == PLAN_NONE) return (struct matrix){NULL, 0, ELEMENT_F32};
+  const struct device_buffer *b = &program->buffers[buffer];
+  return (struct matrix){b->data, b->layout == LAYOUT_PADDED ? b->ld : n, b->element};
+}
+
+/* W (n_out, n_in) of the parameters as the products read it. */
+static struct matrix weights_of(const struct backend_program *program, int parameters, int64_t W, int64_t n_in) {
+  const int64_t at = flat_position(&program->flat, W), ld = flat_ld(&program->flat, W, n_in);
+  if (program->working) return (struct matrix){(uint16_t *)program->working + at, ld, ELEMENT_BF16};
+  return (struct matrix){(float *)program->buffers[parameters].data + at, ld, ELEMENT_F32};
+}
+
+static float *flat_at(const struct backend_program *program, int buffer, int64_t offset) {
+  return (float *)program->buffers[buffer].data + flat_position(&program->flat, offset);
+}
+
+static uint32_t threshold_of(double dropout) { return dropout > 0 ? rng_drop_threshold(dropout) : 0; }
+
+/* ---- choosing ---- */
+
+/* The program's product of this shape, made when it is asked for first; *product is NULL when the library has none. */
+static descent_status find_product(struct backend_program *program, const struct product_shape *shape,
+                                   struct product **product) {
+  for (int i = 0; i < program->n_products; i++)
+    if (memcmp(&program->products[i].shape, shape, sizeof *shape) == 0) {
+      *product = program->products[i].product;
+      return DESCENT_OK;
+    }
+  if (program->n_products == program->room_products) {
+    const int room = 2 * program->room_products + 16;
+    struct shape_product *grown = module_allocate(room, sizeof *grown, "the list of products");
+    if (!grown) return DESCENT_ERROR_MEMORY;
+    if (program->n_products) memcpy(grown, program->products, (size_t)program->n_products * sizeof *grown);
+    free(program->products);
+    program->products = grown;
+    program->room_products = room;
+  }
+  *product = NULL;
+  const bool tune = program->plan->autotune && (shape->m == program->plan->batch || shape->k == program->plan->batch);
+  const descent_status status =
+      product_create(program->device->products, shape, tune, program->device->stream, product);
+  if (status != DESCENT_OK && status != DESCENT_ERROR_UNSUPPORTED) return status;
+  memcpy(&program->products[program->n_products].shape, shape, sizeof *shape); /* with its padding, for memcmp */
+  program->products[program->n_products++].product = *product;
+  return DESCENT_OK;
+}
+
+/* Seconds that a pass over `bytes` is likely to take: its bytes at four fifths of the memory's nominal speed, and the
+ * launch. Only compared with measured products; a formula rather than a measurement so that the choice repeats. */
+static double pass_seconds(const struct backend_device *device, double bytes) {
+  const double launch = 2e-6;
+  return launch + (device->bandwidth > 0 ? bytes / (0.8 * device->bandwidth) : 0);
+}
+
+/* Chooses between the product with `fused` as its epilogue and the plain one, after which the same takes another
+ * `otherwise` seconds; 0 when a pass that comes anyway does it on the way. */
+static descent_status choose(struct backend_program *program, struct product_shape *shape, enum epilogue fused,
+                             double otherwise, struct dense_choice *choice) {
+  struct product *with = NULL, *plain = NULL;
+  descent_status status;
+  if (fused != EPILOGUE_NONE) {
+    shape->epilogue = fused;
+    TRY(find_product(program, shape, &with));
+  }
+  shape->epilogue = EPILOGUE_NONE;
+  TRY(find_product(program, shape, &plain));
+  if (!with && !plain) return DESCENT_ERROR_UNSUPPORTED; /* the last error names the shape */
+  const bool measured = with && plain && product_seconds(with) > 0 && product_seconds(plain) > 0;
+  const bool better = measured ? product_seconds(with) < product_seconds(plain) + otherwise : otherwise > 0;
+  choice->fused = with && (better || !plain);
+  choice->product = choice->fused ? with : plain;
+done:
+  return status;
+}
+
+static double element_bytes(enum element element) { return element == ELEMENT_BF16 ? 2 : 4; }
+
+/* The shape zeroed with its padding, since shapes are compared as bytes. */
+static void set_shape(struct product_shape *shape, const struct backend_program *program, int64_t m, int64_t n,
+                      int64_t k) {
+  memset(shape, 0, sizeof *shape);
+  shape->m = m;
+  shape->n = n;
+  shape->k = k;
+  shape->tf32 = program->plan->precision == DESCENT_PRECISION_TF32;
+}
+
+/* forward: (bias, and relu where nothing else follows) in the epilogue, or bias in the pass. */
+static descent_status choose_forward(struct backend_program *program, const struct plan_dense_forward *op, int64_t rows,
+                                     struct dense_choice *choice) {
+  const struct matrix A_in = matrix_of(program, op->A_in, op->n_in);
+  const struct matrix W = weights_of(program, op->parameters, op->W, op->n_in);
+  const struct matrix out = matrix_of(program, op->Z != PLAN_NONE ? op->Z : op->A, op->n_out);
+  struct product_shape shape;
+  set_shape(&shape, program, rows, op->n_out, op->n_in);
+  shape.transpose_b = true;
+  shape.lda = A_in.ld, shape.ldb = W.ld, shape.ldc = out.ld;
+  shape.operands = A_in.element, shape.result = out.element, shape.bias_element = out.element;
+  const bool relu = op->activation == DESCENT_ACTIVATION_RELU && op->dropout <= 0;
+  const double values = (double)rows * (double)op->n_out;
+  const bool passes = !relu && (op->activation != DESCENT_ACTIVATION_IDENTITY || op->dropout > 0);
+  return choose(program, &shape, relu ? EPILOGUE_RELU_BIAS : EPILOGUE_BIAS,
+                passes ? 0 : pass_seconds(program->device, 2 * values * element_bytes(out.element)), choice);
+}
+
+/* Is D written by a pass, which can sum its columns on the way? */
+static bool is_passed(const struct plan *plan, int D) {
+  for (int i = 0; i < plan->n_ops; i++) {
+    const struct plan_op *op = &plan->ops[i];
+    if (op->kind == OP_DENSE_BACKWARD_INPUT && op->input.D_in == D)
+      return op->input.activation != DESCENT_ACTIVATION_IDENTITY || op->input.dropout > 0;
+  }
+  return false;
+}
+
+static descent_status choose_weights(struct backend_program *program, const struct plan_dense_backward_weights *op,
+                                     int64_t rows, struct dense_choice *choice) {
+  const struct matrix D = matrix_of(program, op->D, op->n_out), A_in = matrix_of(program, op->A_in, op->n_in);
+  struct product_shape shape;
+  set_shape(&shape, program, op->n_out, op->n_in, rows);
+  shape.transpose_a = true;
+  shape.lda = D.ld, shape.ldb = A_in.ld, shape.ldc = flat_ld(&program->flat, op->W, op->n_in);
+  shape.operands = D.element, shape.result = ELEMENT_F32, shape.bias_element = ELEMENT_F32;
+  const double bytes = (double)rows * (double)op->n_out * element_bytes(D.element);
+  return choose(program, &shape, EPILOGUE_COLUMN_SUMS_A,
+                is_passed(program->plan, op->D) ? 0 : pass_seconds(program->device, bytes), choice);
+}
+
+static descent_status choose_input(struct backend_program *program, const struct plan_dense_backward_input *op,
+                                   int64_t rows, struct dense_choice *choice) {
+  const struct matrix D = matrix_of(program, op->D, op->n_out), D_in = matrix_of(program, op->D_in, op->n_in);
+  const struct matrix W = weights_of(program, op->parameters, op->W, op->n_in);
+  struct product_shape shape;
+  set_shape(&shape, program, rows, op->n_in, op->n_out);
+  shape.lda = D.ld, shape.ldb = W.ld, shape.ldc = D_in.ld;
+  shape.operands = D.element, shape.result = D_in.element;
+  return choose(program, &shape, EPILOGUE_NONE, 0, choice);
+}
+
+/* The choice for this op on so many rows; NULL on failure and for operations without a product. */
+static descent_status choice_for(struct backend_program *program, int index, int64_t rows,
+                                 const struct dense_choice **result) {
+  const struct plan_op *op = &program->plan->ops[index];
+  struct dense_choice *choice = &program->choices[index][rows == program->plan->batch ? 0 : 1];
+  descent_status status = DESCENT_OK;
+  if (choice->rows != rows) {
+    struct dense_choice made = {.rows = rows};
+    if (op->kind == OP_DENSE_FORWARD)
+      TRY(choose_forward(program, &op->forward, rows, &made));
+    else if (op->kind == OP_DENSE_BACKWARD_WEIGHTS)
+      TRY(choose_weights(program, &op->weights, rows, &made));
+    else
+      TRY(choose_input(program, &op->input, rows, &made));
+    *choice = made;
+  }
+  *result = choice;
+done:
+  return status;
+}
+
+static bool has_product(const struct plan_op *op) {
+  return op->kind == OP_DENSE_FORWARD || op->kind == OP_DENSE_BACKWARD_WEIGHTS || op->kind == OP_DENSE_BACKWARD_INPUT;
+}
+
+descent_status lower_prepare(struct backend_program *program) {
+  const struct plan *plan = program->plan;
+  const struct dense_choice *choice;
+  descent_status status = DESCENT_OK;
+  program->choices = module_allocate(plan->n_ops, sizeof *program->choices, "the choice of algorithms");
+  if (!program->choices) return DESCENT_ERROR_MEMORY;
+  for (int i = 0; i < plan->n_ops; i++)
+    if (has_product(&plan->ops[i])) TRY(choice_for(program, i, plan->batch, &choice));
+done:
+  return status;
+}
+
+void lower_release(struct backend_program *program) {
+  for (int i = 0; i < program->n_products; i++) product_free(program->products[i].product);
+  free(program->products);
+  free(program->choices);
+}
+
+/* ---- dense operations ---- */
+
+static struct product_operands forward_operands(const struct backend_program *program,
+                                                const struct plan_dense_forward *op, struct matrix out) {
+  const int64_t b = flat_position(&program->flat, op->b);
+  const void *bias = out.element == ELEMENT_BF16 ? (const void *)((const uint16_t *)program->working + b)
+                                                 : (const void *)flat_at(program, op->parameters, op->b);
+  return (struct product_operands){.A = data_of(program, op->A_in),
+                                   .B = weights_of(program, op->parameters, op->W, op->n_in).data,
+                                   .C = out.data,
+                                   .bias = bias};
+}
+
+static descent_status lower_forward(struct backend_program *program, int index, int64_t rows) {
+  const struct plan_op *op = &program->plan->ops[index];
+  const struct plan_dense_forward *o = &op->forward;
+  const struct matrix out = matrix_of(program, o->Z != PLAN_NONE ? o->Z : o->A, o->n_out);
+  struct product_operands operands = forward_operands(program, o, out);
+  const void *bias = operands.bias;
+  const struct dense_choice *choice;
+  descent_status status;
+  TRY(choice_for(program, index, rows, &choice));
+  if (!choice->fused) operands.bias = NULL;
+  TRY(product_run(choice->product, &operands, program->device->stream));
+  const bool done_by_epilogue =
+      o->dropout <= 0 && o->Z == PLAN_NONE &&
+      (o->activation == DESCENT_ACTIVATION_IDENTITY || o->activation == DESCENT_ACTIVATION_RELU);
+  if (choice->fused && done_by_epilogue) goto done;
+  const struct forward_launch launch = {
+      .state = program->state,
+      .product = out,
+      .bias = choice->fused ? NULL : bias,
+      .bias_element = out.element,
+      .Z = matrix_of(program, o->Z, o->n_out),
+      .A = matrix_of(program, o->A, o->n_out),
+      .rows = rows,
+      .n = o->n_out,
+      .activation = o->activation,
+      .seed = program->plan->seed,
+      .layer = (uint32_t)op->layer,
+      .threshold = threshold_of(o->dropout),
+      .kept = (float)(1 / (1 - o->dropout)),
+  };
+  CUDA_TRY(launch_forward(&launch, program->device->stream));
+done:
+  return status;
+}
+
+static descent_status lower_weights(struct backend_program *program, int index, int64_t rows, bool has_sums) {
+  const struct plan_dense_backward_weights *o = &program->plan->ops[index].weights;
+  const struct matrix D = matrix_of(program, o->D, o->n_out);
+  float *sums = flat_at(program, o->gradients, o->b);
+  struct product_operands operands = {
+      .A = D.data, .B = data_of(program, o->A_in), .C = flat_at(program, o->gradients, o->W), .bias_gradient = sums};
+  const struct dense_choice *choice;
+  descent_status status;
+  TRY(choice_for(program, index, rows, &choice));
+  if (!choice->fused) operands.bias_gradient = NULL;
+  TRY(product_run(choice->product, &operands, program->device->stream));
+  if (!choice->fused && !has_sums)
+    CUDA_TRY(launch_column_sums(D, rows, o->n_out, sums, program->scratch, program->device->stream));
+done:
+  return status;
+}
+
+/* `sums`: where the column sums of D_in go; NULL: nobody asks. */
+static descent_status lower_input(struct backend_program *program, int index, int64_t rows, float *sums) {
+  const struct plan_op *op = &program->plan->ops[index];
+  const struct plan_dense_backward_input *o = &op->input;
+  const struct product_operands operands = {.A = data_of(program, o->D),
+                                            .B = weights_of(program, o->parameters, o->W, o->n_in).data,
+                                            .C = data_of(program, o->D_in)};
+  const struct dense_choice *choice;
+  descent_status status;
+  TRY(choice_for(program, index, rows, &choice));
+  TRY(product_run(choice->product, &operands, program->device->stream));
+  if (o->activation == DESCENT_ACTIVATION_IDENTITY && o->dropout <= 0 && !sums) goto done;
+  const struct backward_launch launch = {
+      .state = program->state,
+      .D = matrix_of(program, o->D_in, o->n_in),
+      .A = matrix_of(program, o->A, o->n_in),
+      .Z = matrix_of(program, o->Z, o->n_in),
+      .rows = rows,
+      .n = o->n_in,
+      .activation = o->activation,
+      .seed = program->plan->seed,
+      .layer = (uint32_t)(op->layer - 1),
+      .threshold = threshold_of(o->dropout),
+      .kept = (float)(1 / (1 - o->dropout)),
+      .keep_share = (float)(1 - o->dropout),
+      .bias_gradient = sums,
+      .scratch = program->scratch,
+  };
+  CUDA_TRY(launch_backward(&launch, program->device->stream));
+done:
+  return status;
+}
+
+/* ---- the other operations ---- */
+
+static cudaError_t lower_gather(struct backend_program *program, const struct plan_gather *o, int64_t rows, bool queued,
+                                const double *bad_step) {
+  const bool targets = o->source_y != PLAN_NONE;
+  double *scalars = data_of(program, o->scalars);
+  const struct gather_launch launch = {
+      .state = program->state,
+      .queue = queued ? program->queue : NULL,
+      .bad_step = bad_step,
+      .sources = program->table,
+      .shift = data_of(program, o->shift),
+      .scale = data_of(program, o->scale),
+      .y_shift = data_of(program, o->y_shift),
+      .y_scale = data_of(program, o->y_scale),
+      .class_weight = data_of(program, o->class_weight),
+      .X = matrix_of(program, o->X, o->n_x),
+      .y = targets ? data_of(program, o->y) : NULL,
+      .w = targets ? data_of(program, o->w) : NULL,
+      .weight_sum = targets && scalars ? scalars + SCALAR_WEIGHT_SUM : NULL,
+      .n_x = o->n_x,
+      .n_y = o->n_y,
+      .rows = rows,
+      .shuffle = o->shuffle,
+      .source = program->gathered,
+      .scratch = program->scratch,
+  };
+  return launch_gather(&launch, program->device->stream);
+}
+
+static cudaError_t lower_loss(struct backend_program *program, const struct plan_loss *o, int64_t rows) {
+  const struct loss_launch launch = {
+      .state = program->state,
+      .A = matrix_of(program, o->A, o->n),
+      .Z = matrix_of(program, o->Z, o->n),
+      .y = data_of(program, o->y),
+      .w = data_of(program, o->w),
+      .scalars = data_of(program, o->scalars),
+      .D = matrix_of(program, o->D, o->n),
+      .rows = rows,
+      .n = o->n,
+      .loss = o->loss,
+      .activation = o->activation,
+      .smoothing = (float)o->label_smoothing,
+      .scratch = program->scratch,
+  };
+  return launch_loss(&launch, program->device->stream);
+}
+
+static cudaError_t lower_norm(struct backend_program *program, const struct plan_gradient_norm *o) {
+  const struct norm_launch launch = {
+      .state = program->state,
+      .gradients = data_of(program, o->gradients),
+      .pieces = program->pieces,
+      .n_pieces = program->n_pieces,
+      .layers = program->plan->layers,
+      .scalars = data_of(program, o->scalars),
+      .layer_statistics = data_of(program, o->layer_statistics),
+      .clip = o->clip,
+      .bad_parameters = program->bad_parameters,
+      .scratch = program->scratch,
+  };
+  return launch_norm(&launch, program->device->stream);
+}
+
+static cudaError_t lower_update(struct backend_program *program, const struct plan_update *o) {
+  const struct update_launch launch = {
+      .state = program->state,
+      .parameters = data_of(program, o->parameters),
+      .working = o->parameters == program->parameters ? program->working : NULL,
+      .gradients = data_of(program, o->gradients),
+      .moment1 = data_of(program, o->moment1),
+      .moment2 = data_of(program, o->moment2),
+      .pieces = program->pieces,
+      .n_pieces = program->n_pieces,
+      .layers = program->plan->layers,
+      .scalars = data_of(program, o->scalars),
+      .layer_statistics = data_of(program, o->layer_statistics),
+      .optimizer = o->optimizer,
+      .momentum = (float)o->momentum,
+      .beta1 = (float)o->beta1,
+      .one_minus_beta1 = (float)(1 - o->beta1),
+      .beta2 = (float)o->beta2,
+      .one_minus_beta2 = (float)(1 - o->beta2),
+      .rho = (float)o->rho,
+      .one_minus_rho = (float)(1 - o->rho),
+      .epsilon = (float)o->epsilon,
+      .l2 = (float)o->l2,
+      .nesterov = o->nesterov,
+      .decay = o->weight_decay > 0,
+      .measure = o->measure,
+      .bad_parameters = program->bad_parameters,
+      .scratch = program->scratch,
+  };
+  return launch_update(&launch, program->device->stream);
+}
+
+static cudaError_t lower_statistics(struct backend_program *program, const struct plan_op *op, int64_t rows) {
+  const struct plan_statistics *o = &op->statistics;
+  const struct statistics_launch launch = {
+      .state = program->state,
+      .A = matrix_of(program, o->A, o->n),
+      .Z = matrix_of(program, o->Z, o->n),
+      .layer = (double *)data_of(program, o->layer_statistics) + (size_t)(op->layer - 1) * LAYER_SLOTS,
+      .rows = rows,
+      .n = o->n,
+      .activation = o->activation,
+      .seed = program->plan->seed,
+      .layer_number = (uint32_t)op->layer,
+      .threshold = threshold_of(o->dropout),
+      .keep_share = (float)(1 - o->dropout),
+      .scratch = program->scratch,
+  };
+  return launch_statistics(&launch, program->device->stream);
+}
+
+static cudaError_t lower_output(struct backend_program *program, const struct plan_output *o, int64_t rows) {
+  const struct output_launch launch = {
+      .state = program->state,
+      .A = matrix_of(program, o->A, o->n),
+      .y_shift = data_of(program, o->y_shift),
+      .y_scale = data_of(program, o->y_scale),
+      .P = data_of(program, o->P),
+      .rows = rows,
+      .n = o->n,
+      .loss = o->loss,
+  };
+  return launch_output(&launch, program->device->stream);
+}
+
+/* ---- ranges ---- */
+
+/* The op of the range behind `index` that sums the columns of what it writes: its weights' op, or -1. */
+static int reader_of_sums(const struct plan *plan, struct plan_range range, int index) {
+  for (int i = index + 1; i < range.first + range.count; i++) {
+    const struct plan_op *op = &plan->ops[i];
+    if (op->kind == OP_DENSE_BACKWARD_WEIGHTS && op->weights.D == plan->ops[index].input.D_in) return i;
+    if (op->kind == OP_DENSE_BACKWARD_INPUT) return -1; /* may write to the same memory */
+  }
+  return -1;
+}
+
+descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued) {
+  const struct plan *plan = program->plan;
+  const cudaStream_t stream = program->device->stream;
+  const double *bad_step = program_bad_step(program, range);
+  int summed = -1; /* the weights' op whose column sums are there already */
+  descent_status status = DESCENT_OK;
+  for (int i = range.first; i < range.first + range.count; i++) {
+    const struct plan_op *op = &plan->ops[i];
+    switch (op->kind) {
+      case OP_GATHER: CUDA_TRY(lower_gather(program, &op->gather, rows, queued, bad_step)); break;
+      case OP_DENSE_FORWARD: TRY(lower_forward(program, i, rows)); break;
+      case OP_LOSS: CUDA_TRY(lower_loss(program, &op->loss, rows)); break;
+      case OP_DENSE_BACKWARD_WEIGHTS: TRY(lower_weights(program, i, rows, summed == i)); break;
+      case OP_DENSE_BACKWARD_INPUT: {
+        const int reader = reader_of_sums(plan, range, i);
+        const struct dense_choice *choice = NULL;
+        float *sums = NULL;
+        if (reader >= 0) TRY(choice_for(program, reader, rows, &choice));
+        if (choice && !choice->fused)
+          sums = flat_at(program, plan->ops[reader].weights.gradients, plan->ops[reader].weights.b), summed = reader;
+        TRY(lower_input(program, i, rows, sums));
+        break;
+      }
+      case OP_GRADIENT_NORM: CUDA_TRY(lower_norm(program, &op->norm)); break;
+      case OP_UPDATE: CUDA_TRY(lower_update(program, &op->update)); break;
+      case OP_STATISTICS: CUDA_TRY(lower_statistics(program, op, rows)); break;
+      case OP_METRICS: CUDA_TRY(launch_metrics(data_of(program, op->metrics.scalars), stream)); break;
+      case OP_OUTPUT: CUDA_TRY(lower_output(program, &op->output, rows)); break;
+      case OP_KINDS: return module_status(DESCENT_ERROR_INTERNAL, "operation %d is not one", (int)op->kind);
+    }
+  }
+done:
+  return status;
+}
+
+descent_status lower_product(struct backend_program *program, int index, int64_t rows) {
+  if (index < 0 || index >= program->plan->n_ops || !has_product(&program->plan->ops[index]))
+    return module_status(DESCENT_ERROR_ARGUMENT, "operation %d has no matrix product", index);
+  const struct plan_op *op = &program->plan->ops[index];
+  struct product_operands operands;
+  const struct dense_choice *choice;
+  descent_status status;
+  TRY(choice_for(program, index, rows, &choice));
+  if (op->kind == OP_DENSE_FORWARD) {
+    const struct plan_dense_forward *o = &op->forward;
+    operands = forward_operands(program, o, matrix_of(program, o->Z != PLAN_NONE ? o->Z : o->A, o->n_out));
+  } else if (op->kind == OP_DENSE_BACKWARD_WEIGHTS) {
+    const struct plan_dense_backward_weights *o = &op->weights;
+    operands = (struct product_operands){.A = data_of(program, o->D),
+                                         .B = data_of(program, o->A_in),
+                                         .C = flat_at(program, o->gradients, o->W),
+                                         .bias_gradient = flat_at(program, o->gradients, o->b)};
+  } else {
+    const struct plan_dense_backward_input *o = &op->input;
+    operands = (struct product_operands){.A = data_of(program, o->D),
+                                         .B = weights_of(program, o->parameters, o->W, o->n_in).data,
+                                         .C = data_of(program, o->D_in)};
+  }
+  if (!choice->fused) operands.bias = operands.bias_gradient = NULL;
+  TRY(product_run(choice->product, &operands, program->device->stream));
+done:
+  return status;
+}

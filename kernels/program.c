@@ -1,0 +1,408 @@
+/* Compiling a plan for the device: every buffer allocated, every algorithm chosen, the ranges captured; and moving
+ * values between the host's buffers and the device's. */
+#include "program.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- what can be compiled --------------------------------------------------------------------------------------- */
+
+static bool device_supports(const struct backend_device *device, const struct plan *plan, const struct plan_op *op) {
+  (void)device;
+  int64_t n_in = 0, n_out = 0;
+  if (op->kind == OP_DENSE_FORWARD) n_in = op->forward.n_in, n_out = op->forward.n_out;
+  if (plan->batch > INT32_MAX || n_in > INT32_MAX || n_out > INT32_MAX) {
+    module_status(DESCENT_ERROR_UNSUPPORTED, "layer %d of %lld x %lld at batch %lld: the GPU's products reach 2^31 - 1",
+                  op->layer, (long long)n_out, (long long)n_in, (long long)plan->batch);
+    return false;
+  }
+  return true;
+}
+
+/* ---- memory ----------------------------------------------------------------------------------------------------- */
+
+descent_status program_take(struct backend_program *program, int64_t bytes, const char *what, void **memory) {
+  if (bytes < 1) bytes = 1;
+  const cudaError_t error = cudaMalloc(memory, (size_t)bytes);
+  if (error == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    *memory = NULL;
+    program->starved = true;
+    return module_status(DESCENT_ERROR_MEMORY, "cannot allocate %.1f MB on the GPU for %s", 1e-6 * (double)bytes, what);
+  }
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(error);
+  program->bytes += bytes;
+  CUDA_TRY(cudaMemsetAsync(*memory, 0, (size_t)bytes, program->device->stream));
+done:
+  return status;
+}
+
+/* Bytes that compile will take: those that grow with the batch, and the others. */
+static void count_bytes(const struct backend_program *program, double *per_row, double *fixed) {
+  const struct plan *plan = program->plan;
+  double batch = 8; /* gathered */
+  *fixed = plan->precision == DESCENT_PRECISION_BF16 ? 2.0 * (double)program->flat.device_count : 0;
+  for (int i = 0; i < plan->n_buffers; i++) {
+    if (!program->buffers[i].owned) continue;
+    if (plan->buffers[i].storage == PLAN_BATCH)
+      batch += (double)program->buffers[i].bytes / (double)plan->buffers[i].rows;
+    else
+      *fixed += (double)program->buffers[i].bytes;
+  }
+  *per_row = batch;
+}
+
+/* Replaces the last error by one that says what all buffers need and which batch would fit. */
+static descent_status explain_memory(const struct backend_program *program, size_t free_before) {
+  double per_row, fixed;
+  enum { RESERVE = 64 << 20 }; /* for what is not counted: scratch, graphs */
+  count_bytes(program, &per_row, &fixed);
+  const double batch = (double)program->plan->batch, total = fixed + per_row * batch;
+  const double fit = ((double)free_before - fixed - RESERVE) / per_row;
+  char advice[96];
+  if (fit >= 1 && fit < batch)
+    snprintf(advice, sizeof advice, "a batch size of %.0f would fit", fit);
+  else
+    snprintf(advice, sizeof advice, "the network itself does not fit: use a smaller one or a larger GPU");
+  return module_status(DESCENT_ERROR_MEMORY, "out of GPU memory: batch size %.0f needs %.1f MB, %.1f MB are free; %s",
+                       batch, 1e-6 * total, 1e-6 * (double)free_before, advice);
+}
+
+static descent_status take_buffers(struct backend_program *program) {
+  const struct plan *plan = program->plan;
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < plan->n_buffers; i++)
+    if (program->buffers[i].owned)
+      TRY(program_take(program, program->buffers[i].bytes, plan->buffers[i].name, &program->buffers[i].data));
+  for (int i = 0; i < plan->n_buffers; i++)
+    for (int j = 0; plan->buffers[i].slot && j < i && !program->buffers[i].data; j++)
+      if (plan->buffers[j].slot == plan->buffers[i].slot) program->buffers[i].data = program->buffers[j].data;
+  if (plan->precision == DESCENT_PRECISION_BF16 && program->parameters != PLAN_NONE)
+    TRY(program_take(program, 2 * program->flat.device_count, "the bf16 copy of the parameters", &program->working));
+done:
+  return status;
+}
+
+/* Cuts each layer's part of the flat buffers into pieces of one block's work. */
+static descent_status take_pieces(struct backend_program *program) {
+  const struct plan *plan = program->plan;
+  struct flat_piece *pieces = NULL;
+  descent_status status = DESCENT_OK;
+  int64_t n = 0;
+  for (int l = 0; l < plan->layers; l++) {
+    const int64_t begin = flat_position(&program->flat, plan->segments[l].begin);
+    n += (flat_position(&program->flat, plan->segments[l].end) - begin + FLAT_PIECE - 1) / FLAT_PIECE;
+  }
+  if (n > INT32_MAX)
+    return module_status(DESCENT_ERROR_UNSUPPORTED, "a network of more than %lld parameters",
+                         (long long)INT32_MAX * FLAT_PIECE);
+  pieces = module_allocate(n, sizeof *pieces, "the pieces of the flat buffers");
+  if (!pieces) return DESCENT_ERROR_MEMORY;
+  for (int l = 0; l < plan->layers; l++) {
+    int64_t begin = flat_position(&program->flat, plan->segments[l].begin);
+    const int64_t end = flat_position(&program->flat, plan->segments[l].end);
+    for (; begin < end; begin += FLAT_PIECE)
+      pieces[program->n_pieces++] =
+          (struct flat_piece){begin, end - begin < FLAT_PIECE ? end : begin + FLAT_PIECE, l + 1};
+  }
+  TRY(program_take(program, n * (int64_t)sizeof *pieces, "the pieces of the flat buffers", (void **)&program->pieces));
+  CUDA_TRY(cudaMemcpyAsync(program->pieces, pieces, (size_t)n * sizeof *pieces, cudaMemcpyHostToDevice,
+                           program->device->stream));
+  CUDA_TRY(cudaStreamSynchronize(program->device->stream));
+done:
+  free(pieces);
+  return status;
+}
+
+static void at_least(size_t *bytes, size_t asked) {
+  if (asked > *bytes) *bytes = asked;
+}
+
+static size_t scratch_bytes(const struct backend_program *program) {
+  const struct plan *plan = program->plan;
+  size_t bytes = 0;
+  for (int i = 0; i < plan->n_ops; i++) {
+    const struct plan_op *op = &plan->ops[i];
+    switch (op->kind) {
+      case OP_GATHER: at_least(&bytes, gather_scratch(plan->batch)); break;
+      case OP_LOSS: at_least(&bytes, loss_scratch(plan->batch, op->loss.n)); break;
+      case OP_DENSE_BACKWARD_WEIGHTS: at_least(&bytes, column_sums_scratch(plan->batch, op->weights.n_out)); break;
+      case OP_DENSE_BACKWARD_INPUT: at_least(&bytes, column_sums_scratch(plan->batch, op->input.n_in)); break;
+      case OP_GRADIENT_NORM: at_least(&bytes, norm_scratch(program->n_pieces, plan->layers)); break;
+      case OP_UPDATE: at_least(&bytes, update_scratch(program->n_pieces, plan->layers)); break;
+      case OP_STATISTICS: at_least(&bytes, statistics_scratch(plan->batch, op->statistics.n)); break;
+      case OP_DENSE_FORWARD:
+      case OP_METRICS:
+      case OP_OUTPUT:
+      case OP_KINDS: break;
+    }
+  }
+  return bytes;
+}
+
+static descent_status take_scratch(struct backend_program *program) {
+  descent_status status;
+  TRY(program_take(program, (int64_t)scratch_bytes(program), "partial sums", &program->scratch.partials));
+  TRY(program_take(program, COUNTERS * (int64_t)sizeof(unsigned), "counters", (void **)&program->scratch.counters));
+  TRY(program_take(program, program->plan->batch * 8, "the gathered rows", (void **)&program->gathered));
+  TRY(program_take(program, (int64_t)sizeof(int), "a flag", (void **)&program->bad_parameters));
+done:
+  return status;
+}
+
+static void give(void *memory) {
+  if (memory) (void)cudaFree(memory);
+}
+
+static void program_release(struct backend_program *program) {
+  if (!program) return;
+  (void)cudaSetDevice(program->device->ordinal);
+  (void)cudaStreamSynchronize(program->device->stream);
+  (void)cudaStreamSynchronize(program->device->copies);
+  run_release(program);
+  lower_release(program);
+  source_release(program);
+  for (int i = 0; program->buffers && i < program->plan->n_buffers; i++)
+    if (program->buffers[i].owned) give(program->buffers[i].data);
+  give(program->working);
+  give(program->pieces);
+  give(program->scratch.partials);
+  give(program->scratch.counters);
+  give(program->gathered);
+  give(program->bad_parameters);
+  layout_release(program);
+  free(program->buffers);
+  (void)cudaGetLastError();
+  free(program);
+}
+
+static descent_status device_compile(struct backend_device *device, const struct plan *plan,
+                                     struct backend_program **result) {
+  for (int i = 0; i < plan->n_ops; i++)
+    if (!device_supports(device, plan, &plan->ops[i])) return DESCENT_ERROR_UNSUPPORTED;
+  struct backend_program *program = module_allocate(1, sizeof *program, "the compiled plan");
+  if (!program) return DESCENT_ERROR_MEMORY;
+  size_t free_before = 0, total = 0;
+  descent_status status = DESCENT_OK;
+  program->device = device;
+  program->plan = plan;
+  program->buffers = module_allocate(plan->n_buffers, sizeof *program->buffers, "the plan's buffers");
+  if (!program->buffers) TRY(DESCENT_ERROR_MEMORY);
+  CUDA_TRY(cudaSetDevice(device->ordinal));
+  CUDA_TRY(cudaMemGetInfo(&free_before, &total));
+  TRY(layout_plan(program));
+  TRY(take_buffers(program));
+  TRY(take_pieces(program));
+  TRY(take_scratch(program));
+  TRY(source_prepare(program));
+  TRY(lower_prepare(program));
+  TRY(run_prepare(program));
+  CUDA_TRY(cudaStreamSynchronize(device->stream));
+  *result = program;
+  return DESCENT_OK;
+done:
+  if (program->starved) status = explain_memory(program, free_before);
+  program_release(program);
+  return status;
+}
+
+/* ---- values in and out ------------------------------------------------------------------------------------------ */
+
+enum { CHUNK = 1 << 22 }; /* elements of a staging buffer */
+
+static size_t device_size(const struct backend_program *program, int buffer) {
+  if (program->plan->buffers[buffer].type != PLAN_F32) return 8;
+  return program->buffers[buffer].element == ELEMENT_BF16 ? 2 : 4;
+}
+
+static float from_bf16(uint16_t bits) {
+  const uint32_t wide = (uint32_t)bits << 16;
+  float x;
+  memcpy(&x, &wide, sizeof x);
+  return x;
+}
+
+/* To nearest, ties to even. */
+static uint16_t to_bf16(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return x != x ? 0x7fff : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* One element of the device's kind from or to one of the host's; integers and equal types bit for bit. */
+static void load_element(const char *from, size_t size, enum plan_type device, enum plan_type type, void *to,
+                         int64_t i) {
+  if (type == PLAN_I64 || (type == PLAN_F64 && device == PLAN_F64)) {
+    memcpy((char *)to + 8 * i, from, 8);
+    return;
+  }
+  if (type == PLAN_F32 && size == 4) {
+    memcpy((char *)to + 4 * i, from, 4);
+    return;
+  }
+  double wide;
+  float narrow;
+  uint16_t half;
+  if (size == 8) {
+    memcpy(&wide, from, 8);
+  } else if (size == 4) {
+    memcpy(&narrow, from, 4);
+    wide = (double)narrow;
+  } else {
+    memcpy(&half, from, 2);
+    wide = (double)from_bf16(half);
+  }
+  if (type == PLAN_F32)
+    ((float *)to)[i] = (float)wide;
+  else
+    ((double *)to)[i] = wide;
+}
+
+static void store_element(char *to, size_t size, enum plan_type device, enum plan_type type, const void *from,
+                          int64_t i) {
+  if (type == PLAN_I64 || (type == PLAN_F64 && device == PLAN_F64)) {
+    memcpy(to, (const char *)from + 8 * i, 8);
+    return;
+  }
+  if (type == PLAN_F32 && size == 4) {
+    memcpy(to, (const char *)from + 4 * i, 4);
+    return;
+  }
+  const double wide = type == PLAN_F32 ? (double)((const float *)from)[i] : ((const double *)from)[i];
+  const float narrow = (float)wide;
+  const uint16_t half = to_bf16(narrow);
+  memcpy(to, size == 8 ? (const void *)&wide : size == 4 ? (const void *)&narrow : (const void *)&half, size);
+}
+
+/* May elements offset .. of this buffer be copied as `type`? */
+static descent_status check_copy(const struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                                 enum plan_type type) {
+  if (buffer < 0 || buffer >= program->plan->n_buffers || program->plan->buffers[buffer].storage == PLAN_SOURCE)
+    return module_status(DESCENT_ERROR_ARGUMENT, "buffer %d cannot be read or written", buffer);
+  const struct plan_buffer *b = &program->plan->buffers[buffer];
+  const int64_t size = b->rows * b->cols;
+  if (offset < 0 || count < 0 || offset > size || count > size - offset)
+    return module_status(DESCENT_ERROR_ARGUMENT, "buffer %s: %lld elements from %lld, but it has %lld", b->name,
+                         (long long)count, (long long)offset, (long long)size);
+  if ((b->type == PLAN_I64) != (type == PLAN_I64))
+    return module_status(DESCENT_ERROR_ARGUMENT, "buffer %s: integers convert to no other type", b->name);
+  return DESCENT_OK;
+}
+
+/* A stretch of the plan's elements whose images lie within CHUNK elements of the device: [first, first + span). */
+static int64_t stretch(const struct backend_program *program, int buffer, int64_t offset, int64_t count, int64_t *first,
+                       int64_t *span) {
+  int64_t done = 0, device;
+  *span = 0;
+  while (done < count) {
+    int64_t run = layout_run(program, buffer, offset + done, count - done, &device);
+    if (done == 0) *first = device;
+    if (device + run - *first > CHUNK) run = CHUNK - (device - *first);
+    if (run <= 0) break;
+    done += run;
+    *span = device + run - *first;
+  }
+  return done;
+}
+
+/* Copies in or out by way of `staging` (CHUNK elements). Writing reads first, so that what lies between rows stays. */
+static descent_status move_values(struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                                  enum plan_type type, void *values, bool writing, char *staging) {
+  const enum plan_type kind = program->plan->buffers[buffer].type;
+  const size_t size = device_size(program, buffer);
+  const size_t host_size = type == PLAN_F32 ? 4 : 8;
+  const cudaStream_t stream = program->device->stream;
+  descent_status status = DESCENT_OK;
+  for (int64_t done = 0, part; done < count; done += part) {
+    int64_t first, span;
+    part = stretch(program, buffer, offset + done, count - done, &first, &span);
+    char *device = (char *)program->buffers[buffer].data + (size_t)first * size;
+    const size_t bytes = (size_t)span * size;
+    if (!writing || span != part) CUDA_TRY(cudaMemcpyAsync(staging, device, bytes, cudaMemcpyDeviceToHost, stream));
+    CUDA_TRY(cudaStreamSynchronize(stream));
+    for (int64_t i = 0, run, at; i < part; i += run) {
+      run = layout_run(program, buffer, offset + done + i, part - i, &at);
+      char *image = staging + (size_t)(at - first) * size;
+      char *host = (char *)values + (size_t)(done + i) * host_size;
+      for (int64_t k = 0; k < run; k++) {
+        if (writing)
+          store_element(image + (size_t)k * size, size, kind, type, host, k);
+        else
+          load_element(image + (size_t)k * size, size, kind, type, host, k);
+      }
+    }
+    if (!writing) continue;
+    CUDA_TRY(cudaMemcpyAsync(device, staging, bytes, cudaMemcpyHostToDevice, stream));
+    CUDA_TRY(cudaStreamSynchronize(stream));
+  }
+done:
+  return status;
+}
+
+static descent_status copy_values(struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                                  enum plan_type type, void *values, bool writing) {
+  descent_status status;
+  char *staging = NULL;
+  TRY(check_copy(program, buffer, offset, count, type));
+  CUDA_TRY(cudaSetDevice(program->device->ordinal));
+  const int64_t all = program->buffers[buffer].bytes / (int64_t)device_size(program, buffer);
+  staging = module_allocate(all < CHUNK ? all : CHUNK, device_size(program, buffer), "a copy from or to the GPU");
+  if (!staging) TRY(DESCENT_ERROR_MEMORY);
+  TRY(move_values(program, buffer, offset, count, type, values, writing, staging));
+  if (writing && buffer == program->parameters)
+    CUDA_TRY(cudaMemsetAsync(program->bad_parameters, 0, sizeof(int), program->device->stream));
+  if (writing && program->working && buffer == program->parameters)
+    CUDA_TRY(launch_cast(program->buffers[buffer].data, program->working, program->flat.device_count,
+                         program->device->stream));
+done:
+  free(staging);
+  return status;
+}
+
+static descent_status program_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                                   enum plan_type type, void *data) {
+  return copy_values(program, buffer, offset, count, type, data, false);
+}
+
+static descent_status program_write(struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                                    enum plan_type type, const void *data) {
+  return copy_values(program, buffer, offset, count, type, (void *)data, true); /* only read */
+}
+
+static descent_status program_synchronise(struct backend_program *program) {
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(cudaStreamSynchronize(program->device->stream));
+done:
+  return status;
+}
+
+static int64_t program_memory(const struct backend_program *program) {
+  return program->bytes + product_library_bytes(program->device->products);
+}
+
+static const char *program_placement(const struct backend_program *program) { return program->sources.placement; }
+
+static descent_status program_run_product(struct backend_program *program, int op, int64_t rows, int repeat) {
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(cudaSetDevice(program->device->ordinal));
+  for (int i = 0; i < repeat; i++) TRY(lower_product(program, op, rows));
+done:
+  return status;
+}
+
+extern const struct backend backend_cuda_program;
+const struct backend backend_cuda_program = {
+    .supports = device_supports,
+    .compile = device_compile,
+    .release = program_release,
+    .bind = source_bind,
+    .placement = program_placement,
+    .run = run_steps,
+    .run_product = program_run_product,
+    .read = program_read,
+    .write = program_write,
+    .synchronise = program_synchronise,
+    .memory = program_memory,
+};

@@ -1,0 +1,180 @@
+/* A compiled plan on the device, as its parts share it: program.c lays out and moves the buffers, lower.c turns
+ * operations into launches, run.c queues steps and replays graphs, source.c brings the data. */
+#ifndef DESCENT_KERNELS_PROGRAM_H
+#define DESCENT_KERNELS_PROGRAM_H
+
+#include "kernels.h"
+#include "module.h"
+#include "product.h"
+
+struct backend_device {
+  int ordinal, threads, multiprocessors;
+  double bandwidth; /* bytes per second by the memory's clock and width: for estimates only; 0: unknown */
+  cudaStream_t stream, copies;
+  struct product_library *products;
+  char description[512];
+};
+
+/* ---- buffers (program.c, layout.c) ---- */
+
+/* Rows of `cols` values that are adjacent in the plan's flat buffer and `ld` apart on the device. */
+struct flat_region {
+  int64_t host, device, rows, cols, ld;
+};
+
+/* How the plan's flat buffers lie on the device. */
+struct flat_map {
+  struct flat_region *regions; /* ascending, without holes on the plan's side */
+  int n;
+  int64_t host_count, device_count; /* device_count: a multiple of 16 */
+};
+
+enum layout { LAYOUT_LINEAR, LAYOUT_PADDED, LAYOUT_FLAT };
+
+struct device_buffer {
+  enum layout layout;
+  enum element element; /* of F32 buffers */
+  int64_t ld;           /* padded: elements from row to row */
+  int64_t bytes;
+  void *data;
+  bool owned; /* false: another buffer of the slot has the memory */
+};
+
+/* Fills in layouts and sizes; allocates host memory only. */
+descent_status layout_plan(struct backend_program *program);
+void layout_release(struct backend_program *program);
+/* Where element `host` of the plan's flat buffers is on the device; the buffers' end for host_count. */
+int64_t flat_position(const struct flat_map *map, int64_t host);
+/* From row to row on the device of the W that begins at `host` and has `n` columns. */
+int64_t flat_ld(const struct flat_map *map, int64_t host, int64_t n);
+/* The elements from `offset` on, at most `count`, that lie side by side on the device: their number, and where. */
+int64_t layout_run(const struct backend_program *program, int buffer, int64_t offset, int64_t count, int64_t *device);
+
+/* ---- sources (source.c) ---- */
+
+enum source_kind { SOURCE_X, SOURCE_Y, SOURCE_W, SOURCE_INDEX, SOURCES };
+
+struct bound_source {
+  int buffer; /* of the plan; PLAN_NONE */
+  const void *data;
+  int64_t rows, row_bytes;
+  bool constant;
+  const void *resident; /* the device's copy; NULL: there is none */
+};
+
+/* A copy on the device that is kept from bind to bind. */
+struct resident {
+  const void *host;
+  int64_t bytes;
+  void *device;
+};
+enum { MOST_RESIDENTS = 16 };
+
+/* Two slots of rows that take turns: while one is computed on, the other is filled. Slot s begins at row s * rows. */
+struct window {
+  int64_t rows, steps;   /* of a slot */
+  int64_t row_bytes;     /* of all sources together */
+  char *host[SOURCES];   /* pinned */
+  char *device[SOURCES]; /* NULL: not part of it */
+  cudaEvent_t copied[2], consumed[2];
+  bool used[2];
+  int next;
+};
+
+struct source_set {
+  struct bound_source at[SOURCES];
+  struct resident residents[MOST_RESIDENTS];
+  int n_residents;
+  struct window window;
+  struct source_table shown; /* what the device's table says */
+  bool stale;                /* bound since the table was written */
+  bool streaming;
+  char placement[160];
+};
+
+descent_status source_prepare(struct backend_program *program); /* in compile */
+void source_release(struct backend_program *program);
+descent_status source_bind(struct backend_program *program, int buffer, const void *data, int64_t rows, bool constant);
+/* Before a run with a gather: the table on the device is right; *streaming: rows must be brought step by step. */
+descent_status source_ready(struct backend_program *program, bool *streaming);
+/* Fills the next slot with the rows of up to window.steps of these steps and orders the compute stream behind it.
+ * placed (n): the same steps, addressing the slot. Sets *taken. After their launches source_consumed(). */
+descent_status source_fill(struct backend_program *program, bool shuffle, const struct plan_step *steps, int64_t n,
+                           struct plan_step *placed, int64_t *taken);
+descent_status source_consumed(struct backend_program *program);
+
+/* ---- operations (lower.c) ---- */
+
+/* How one dense operation computes its product and what follows it, for some number of rows. */
+struct dense_choice {
+  int64_t rows;            /* 0: not chosen yet */
+  struct product *product; /* of the program's list */
+  bool fused;              /* the epilogue does it all; weights: the bias gradient too */
+};
+enum { CHOICES = 2 }; /* the plan's batch, and one other number of rows */
+
+struct shape_product {
+  struct product_shape shape;
+  struct product *product; /* NULL: the library has none */
+};
+
+/* Chooses for every dense operation of the plan at its batch. */
+descent_status lower_prepare(struct backend_program *program);
+void lower_release(struct backend_program *program);
+/* Enqueues the range once on `rows` rows. `queued`: a gather fetches its step from the queue (the range is captured).
+ */
+descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued);
+descent_status lower_product(struct backend_program *program, int op, int64_t rows);
+
+/* ---- running (run.c) ---- */
+
+enum { QUEUE_STEPS = 1024, GRAPHS = 4 };
+
+/* One of the plan's ranges, captured: one step, and many in a row. */
+struct step_graph {
+  struct plan_range range;
+  cudaGraphExec_t one, many;
+  int64_t steps; /* of `many`; 0: there is none */
+};
+
+struct backend_program {
+  struct backend_device *device;
+  const struct plan *plan;
+  struct device_buffer *buffers;
+  struct flat_map flat;
+  void *working;             /* bf16 copy of the parameters, laid out as they; NULL unless bf16 */
+  int parameters;            /* the buffer it copies, or PLAN_NONE */
+  struct flat_piece *pieces; /* on the device */
+  int n_pieces;
+  struct scratch scratch;
+  int64_t *gathered; /* (batch) rows of the source */
+  int *bad_parameters;
+  struct step_state *state;
+  struct device_step *queue;     /* (QUEUE_STEPS) on the device */
+  struct device_step *staged[2]; /* (QUEUE_STEPS) pinned */
+  struct plan_step *placed;      /* (QUEUE_STEPS) steps that address a window */
+  cudaEvent_t uploaded[2];
+  bool staging[2]; /* in use until uploaded */
+  int turn;
+  struct source_table *table; /* on the device */
+  struct source_set sources;
+  struct dense_choice (*choices)[CHOICES]; /* (n_ops) */
+  struct shape_product *products;
+  int n_products, room_products;
+  struct step_graph graphs[GRAPHS];
+  int64_t bytes; /* of device memory */
+  bool starved;  /* an allocation on the device failed */
+};
+
+/* cudaMalloc that keeps account and zeroes. ERROR_MEMORY says what it was for. */
+descent_status program_take(struct backend_program *program, int64_t bytes, const char *what, void **memory);
+
+descent_status run_prepare(struct backend_program *program); /* queue, state, graphs */
+void run_release(struct backend_program *program);
+descent_status run_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                         int64_t n_steps);
+
+/* The flag of the range's gradient_norm or update, or NULL. */
+const double *program_bad_step(const struct backend_program *program, struct plan_range range);
+
+#endif

@@ -1,0 +1,211 @@
+/* Running: steps are queued in device memory, the plan's ranges are graphs captured once, and a step's first kernel
+ * fetches its entry of the queue. Between the upload of the queue and the read that somebody asks for, the host only
+ * launches graphs. Other ranges (of verify, bench, tests) are launched operation by operation. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "program.h"
+
+enum { MANY = 16, MOST_NODES = 1024 }; /* steps of a graph; operations in it, about */
+
+const double *program_bad_step(const struct backend_program *program, struct plan_range range) {
+  for (int i = range.first; i < range.first + range.count; i++) {
+    const struct plan_op *op = &program->plan->ops[i];
+    if (op->kind == OP_GRADIENT_NORM) return (const double *)program->buffers[op->norm.scalars].data + SCALAR_BAD_STEP;
+  }
+  return NULL;
+}
+
+/* ---- the queue ---- */
+
+static const struct plan_update *update_of(const struct plan *plan, struct plan_range range) {
+  for (int i = range.first; i < range.first + range.count; i++)
+    if (plan->ops[i].kind == OP_UPDATE) return &plan->ops[i].update;
+  return NULL;
+}
+
+/* The step as the device knows it; the update's scalars in double, rounded once. */
+static void describe_step(const struct plan_step *step, const struct plan_update *update, struct device_step *made) {
+  memset(made, 0, sizeof *made);
+  made->number = step->number;
+  made->first_row = step->first_row;
+  made->rows = step->rows;
+  if (step->order) made->order = *step->order;
+  if (!update) return;
+  const double t = (double)step->number;
+  made->alpha = (float)step->learning_rate;
+  made->decay = (float)(step->learning_rate * update->weight_decay);
+  made->adam_rate = (float)(step->learning_rate / (1 - pow(update->beta1, t)));
+  made->adam_root = (float)(1 / sqrt(1 - pow(update->beta2, t)));
+}
+
+/* Uploads up to QUEUE_STEPS steps behind whatever the stream still has to do with the queue. */
+static descent_status upload(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                             int64_t n) {
+  const struct plan_update *update = update_of(program->plan, range);
+  const cudaStream_t stream = program->device->stream;
+  const int turn = program->turn;
+  descent_status status = DESCENT_OK;
+  if (program->staging[turn]) CUDA_TRY(cudaEventSynchronize(program->uploaded[turn]));
+  for (int64_t i = 0; i < n; i++) describe_step(&steps[i], update, &program->staged[turn][i]);
+  CUDA_TRY(cudaMemcpyAsync(program->queue, program->staged[turn], (size_t)n * sizeof *program->queue,
+                           cudaMemcpyHostToDevice, stream));
+  CUDA_TRY(cudaMemsetAsync(&program->state->next, 0, sizeof program->state->next, stream));
+  CUDA_TRY(cudaEventRecord(program->uploaded[turn], stream));
+  program->staging[turn] = true;
+  program->turn = 1 - turn;
+done:
+  return status;
+}
+
+/* ---- graphs ---- */
+
+static descent_status capture(struct backend_program *program, struct plan_range range, int64_t steps,
+                              cudaGraphExec_t *result) {
+  const cudaStream_t stream = program->device->stream;
+  cudaGraph_t graph = NULL;
+  bool capturing = false;
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  capturing = true;
+  for (int64_t s = 0; s < steps; s++) TRY(lower_range(program, range, program->plan->batch, true));
+  capturing = false;
+  CUDA_TRY(cudaStreamEndCapture(stream, &graph));
+  CUDA_TRY(cudaGraphInstantiate(result, graph, 0));
+done:
+  if (capturing) {
+    (void)cudaStreamEndCapture(stream, &graph);
+    (void)cudaGetLastError();
+  }
+  if (graph) (void)cudaGraphDestroy(graph);
+  return status;
+}
+
+static descent_status capture_ranges(struct backend_program *program) {
+  const struct plan *plan = program->plan;
+  const struct plan_range ranges[GRAPHS] = {plan->train, plan->train_probed, plan->evaluate, plan->predict};
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < GRAPHS; i++) {
+    struct step_graph *g = &program->graphs[i];
+    if (ranges[i].count == 0) continue;
+    g->range = ranges[i];
+    TRY(capture(program, g->range, 1, &g->one));
+    if (i > 0) continue; /* the others come one at a time */
+    g->steps = MOST_NODES / g->range.count < MANY ? MOST_NODES / g->range.count : MANY;
+    if (g->steps > 1) TRY(capture(program, g->range, g->steps, &g->many));
+  }
+done:
+  return status;
+}
+
+static const struct step_graph *find_graph(const struct backend_program *program, struct plan_range range) {
+  for (int i = 0; i < GRAPHS; i++) {
+    const struct step_graph *g = &program->graphs[i];
+    if (g->one && g->range.first == range.first && g->range.count == range.count) return g;
+  }
+  return NULL;
+}
+
+descent_status run_prepare(struct backend_program *program) {
+  descent_status status;
+  TRY(program_take(program, QUEUE_STEPS * (int64_t)sizeof *program->queue, "the queue of steps",
+                   (void **)&program->queue));
+  TRY(program_take(program, (int64_t)sizeof *program->state, "the current step", (void **)&program->state));
+  program->placed = module_allocate(QUEUE_STEPS, sizeof *program->placed, "the queue of steps");
+  if (!program->placed) TRY(DESCENT_ERROR_MEMORY);
+  for (int i = 0; i < 2; i++) {
+    CUDA_TRY(cudaMallocHost((void **)&program->staged[i], QUEUE_STEPS * sizeof *program->staged[i]));
+    CUDA_TRY(cudaEventCreateWithFlags(&program->uploaded[i], cudaEventDisableTiming));
+  }
+  TRY(capture_ranges(program));
+done:
+  return status;
+}
+
+void run_release(struct backend_program *program) {
+  for (int i = 0; i < GRAPHS; i++) {
+    if (program->graphs[i].one) (void)cudaGraphExecDestroy(program->graphs[i].one);
+    if (program->graphs[i].many) (void)cudaGraphExecDestroy(program->graphs[i].many);
+  }
+  for (int i = 0; i < 2; i++) {
+    if (program->staged[i]) (void)cudaFreeHost(program->staged[i]);
+    if (program->uploaded[i]) (void)cudaEventDestroy(program->uploaded[i]);
+  }
+  if (program->queue) (void)cudaFree(program->queue);
+  if (program->state) (void)cudaFree(program->state);
+  free(program->placed);
+}
+
+/* ---- steps ---- */
+
+static descent_status launch_graphs(struct backend_program *program, const struct step_graph *graph, int64_t n) {
+  descent_status status = DESCENT_OK;
+  for (int64_t done = 0; done < n;) {
+    const bool many = graph->many && n - done >= graph->steps;
+    CUDA_TRY(cudaGraphLaunch(many ? graph->many : graph->one, program->device->stream));
+    done += many ? graph->steps : 1;
+  }
+done:
+  return status;
+}
+
+/* Operation by operation, on the step's own rows; ends after a step that was marked as bad. */
+static descent_status launch_operations(struct backend_program *program, struct plan_range range,
+                                        const struct plan_step *steps, int64_t n, bool *stopped) {
+  const double *bad_step = program_bad_step(program, range);
+  const cudaStream_t stream = program->device->stream;
+  descent_status status = DESCENT_OK;
+  for (int64_t s = 0; s < n && !*stopped; s++) {
+    double bad = 0;
+    CUDA_TRY(launch_fetch(program->state, program->queue, stream));
+    TRY(lower_range(program, range, steps[s].rows, false));
+    if (!bad_step || s + 1 == n) continue;
+    CUDA_TRY(cudaMemcpyAsync(&bad, bad_step, sizeof bad, cudaMemcpyDeviceToHost, stream));
+    CUDA_TRY(cudaStreamSynchronize(stream));
+    *stopped = bad != 0;
+  }
+done:
+  return status;
+}
+
+static const struct plan_gather *gather_of(const struct plan *plan, struct plan_range range) {
+  for (int i = range.first; i < range.first + range.count; i++)
+    if (plan->ops[i].kind == OP_GATHER) return &plan->ops[i].gather;
+  return NULL;
+}
+
+static descent_status check_steps(const struct plan *plan, const struct plan_step *steps, int64_t n) {
+  for (int64_t s = 0; s < n; s++)
+    if (steps[s].rows < 1 || steps[s].rows > plan->batch)
+      return module_status(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows, the plan has 1 to %lld",
+                           (long long)steps[s].rows, (long long)plan->batch);
+  return DESCENT_OK;
+}
+
+descent_status run_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                         int64_t n_steps) {
+  const struct step_graph *graph = find_graph(program, range);
+  const struct plan_gather *gather = gather_of(program->plan, range);
+  bool streaming = false, stopped = false;
+  descent_status status;
+  TRY(check_steps(program->plan, steps, n_steps));
+  CUDA_TRY(cudaSetDevice(program->device->ordinal));
+  if (gather) TRY(source_ready(program, &streaming));
+  for (int64_t done = 0, taken; done < n_steps && !stopped; done += taken) {
+    const struct plan_step *now = steps + done;
+    taken = n_steps - done < QUEUE_STEPS ? n_steps - done : QUEUE_STEPS;
+    if (streaming) {
+      TRY(source_fill(program, gather->shuffle, now, taken, program->placed, &taken));
+      now = program->placed;
+    }
+    TRY(upload(program, range, now, taken));
+    if (graph)
+      TRY(launch_graphs(program, graph, taken));
+    else
+      TRY(launch_operations(program, range, now, taken, &stopped));
+    if (streaming) TRY(source_consumed(program));
+  }
+done:
+  return status;
+}

@@ -1,0 +1,321 @@
+/* The data: bound sources that will not change are kept on the device when they fit; otherwise the host collects the
+ * rows of the coming steps, in their order, into pinned windows that a second stream copies while the first computes.
+ * The gather reads the same values either way, so the result does not depend on which it was. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "program.h"
+
+static const int64_t window_bytes = INT64_C(64) << 20; /* of a slot, unless one step needs more */
+static const int64_t reserve = INT64_C(256) << 20;     /* device memory that data leaves free */
+
+/* ---- which sources there are ---- */
+
+descent_status source_prepare(struct backend_program *program) {
+  struct source_set *set = &program->sources;
+  const struct plan *plan = program->plan;
+  for (int k = 0; k < SOURCES; k++) set->at[k].buffer = PLAN_NONE;
+  for (int i = 0; i < plan->n_ops; i++) {
+    const struct plan_gather *g = &plan->ops[i].gather;
+    if (plan->ops[i].kind != OP_GATHER) continue;
+    const int buffers[SOURCES] = {g->source_X, g->source_y, g->source_w, g->source_index};
+    for (int k = 0; k < SOURCES; k++) {
+      if (buffers[k] == PLAN_NONE) continue;
+      set->at[k].buffer = buffers[k];
+      set->at[k].row_bytes = plan->buffers[buffers[k]].cols * (k == SOURCE_INDEX ? 8 : 4);
+    }
+  }
+  set->stale = true;
+  return program_take(program, (int64_t)sizeof *program->table, "the table of sources", (void **)&program->table);
+}
+
+static void release_window(struct window *window) {
+  for (int k = 0; k < SOURCES; k++) {
+    if (window->host[k]) (void)cudaFreeHost(window->host[k]);
+    if (window->device[k]) (void)cudaFree(window->device[k]);
+  }
+  for (int s = 0; s < 2; s++) {
+    if (window->copied[s]) (void)cudaEventDestroy(window->copied[s]);
+    if (window->consumed[s]) (void)cudaEventDestroy(window->consumed[s]);
+  }
+  memset(window, 0, sizeof *window);
+}
+
+void source_release(struct backend_program *program) {
+  struct source_set *set = &program->sources;
+  for (int i = 0; i < set->n_residents; i++) (void)cudaFree(set->residents[i].device);
+  release_window(&set->window);
+  if (program->table) (void)cudaFree(program->table);
+}
+
+/* ---- resident data ---- */
+
+static const void *find_resident(const struct source_set *set, const void *host, int64_t bytes) {
+  for (int i = 0; i < set->n_residents; i++)
+    if (set->residents[i].host == host && set->residents[i].bytes == bytes) return set->residents[i].device;
+  return NULL;
+}
+
+/* Bytes of device memory that data may still take. */
+static descent_status budget(int64_t *bytes) {
+  size_t free_bytes, total;
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(cudaMemGetInfo(&free_bytes, &total));
+  const int64_t kept = reserve < (int64_t)(total / 16) ? reserve : (int64_t)(total / 16);
+  *bytes = (int64_t)free_bytes - kept;
+done:
+  return status;
+}
+
+/* Copies the source to the device if it fits; leaves source->resident NULL if it does not. */
+static descent_status make_resident(struct backend_program *program, struct bound_source *source) {
+  struct source_set *set = &program->sources;
+  const int64_t bytes = source->rows * source->row_bytes;
+  int64_t room = 0;
+  void *device = NULL;
+  descent_status status = DESCENT_OK;
+  source->resident = find_resident(set, source->data, bytes);
+  if (source->resident || set->n_residents == MOST_RESIDENTS) return DESCENT_OK;
+  TRY(budget(&room));
+  if (bytes > room) return DESCENT_OK;
+  const cudaError_t error = cudaMalloc(&device, (size_t)bytes);
+  if (error == cudaErrorMemoryAllocation) { /* the free memory was in pieces: stream */
+    (void)cudaGetLastError();
+    return DESCENT_OK;
+  }
+  CUDA_TRY(error);
+  CUDA_TRY(cudaMemcpyAsync(device, source->data, (size_t)bytes, cudaMemcpyHostToDevice, program->device->stream));
+  CUDA_TRY(cudaStreamSynchronize(program->device->stream));
+  set->residents[set->n_residents++] = (struct resident){source->data, bytes, device};
+  source->resident = device;
+  program->bytes += bytes;
+  device = NULL;
+done:
+  if (device) (void)cudaFree(device);
+  return status;
+}
+
+/* ---- windows ---- */
+
+static int64_t bound_row_bytes(const struct source_set *set) {
+  int64_t bytes = 0;
+  for (int k = SOURCE_X; k < SOURCE_INDEX; k++)
+    if (set->at[k].buffer != PLAN_NONE) bytes += set->at[k].row_bytes;
+  return bytes;
+}
+
+/* Two slots for every source that the plan has, bound now or later. */
+static descent_status take_window(struct backend_program *program) {
+  struct source_set *set = &program->sources;
+  struct window *window = &set->window;
+  const int64_t batch = program->plan->batch;
+  descent_status status = DESCENT_OK;
+  window->row_bytes = bound_row_bytes(set);
+  window->steps = window_bytes / (batch * window->row_bytes);
+  if (window->steps < 1) window->steps = 1;
+  if (window->steps > QUEUE_STEPS) window->steps = QUEUE_STEPS;
+  window->rows = window->steps * batch;
+  for (int k = SOURCE_X; k < SOURCE_INDEX; k++) {
+    const int64_t bytes = 2 * window->rows * set->at[k].row_bytes;
+    if (set->at[k].buffer == PLAN_NONE) continue;
+    CUDA_TRY(cudaMallocHost((void **)&window->host[k], (size_t)bytes));
+    TRY(program_take(program, bytes, "the windows of streamed data", (void **)&window->device[k]));
+  }
+  for (int s = 0; s < 2; s++) {
+    CUDA_TRY(cudaEventCreateWithFlags(&window->copied[s], cudaEventDisableTiming));
+    CUDA_TRY(cudaEventCreateWithFlags(&window->consumed[s], cudaEventDisableTiming));
+  }
+  CUDA_TRY(cudaStreamSynchronize(program->device->stream)); /* zeroed before the other stream writes */
+done:
+  if (status != DESCENT_OK) release_window(window);
+  return status;
+}
+
+/* ---- binding ---- */
+
+static void describe_placement(struct source_set *set, bool constant) {
+  int64_t bytes = 0, room = 0;
+  set->placement[0] = 0;
+  for (int k = 0; k < SOURCES; k++)
+    if (set->at[k].data) bytes += set->at[k].rows * set->at[k].row_bytes;
+  if (!constant || bytes == 0 || budget(&room) != DESCENT_OK) return;
+  if (set->streaming)
+    snprintf(set->placement, sizeof set->placement,
+             "data streamed from the host's memory: %.1f MB, of which the GPU has room for %.1f MB",
+             1e-6 * (double)bytes, 1e-6 * (double)(room > 0 ? room : 0));
+  else
+    snprintf(set->placement, sizeof set->placement, "data in GPU memory: %.1f MB, room for %.1f MB more",
+             1e-6 * (double)bytes, 1e-6 * (double)(room > 0 ? room : 0));
+}
+
+descent_status source_bind(struct backend_program *program, int buffer, const void *data, int64_t rows, bool constant) {
+  struct source_set *set = &program->sources;
+  const struct plan *plan = program->plan;
+  int64_t bytes;
+  descent_status status = DESCENT_OK;
+  if (buffer < 0 || buffer >= plan->n_buffers || plan->buffers[buffer].storage != PLAN_SOURCE || (data && rows < 1))
+    return module_status(DESCENT_ERROR_ARGUMENT, "bind: buffer %d with %lld rows is not a source", buffer,
+                         (long long)rows);
+  for (int k = 0; k < SOURCES; k++) {
+    struct bound_source *source = &set->at[k];
+    if (source->buffer != buffer) continue;
+    if (__builtin_mul_overflow(rows, source->row_bytes, &bytes))
+      return module_status(DESCENT_ERROR_ARGUMENT, "bind: %lld rows of %lld bytes", (long long)rows,
+                           (long long)source->row_bytes);
+    source->data = data;
+    source->rows = data ? rows : 0;
+    source->constant = constant;
+    source->resident = NULL;
+    set->stale = true;
+    CUDA_TRY(cudaSetDevice(program->device->ordinal));
+    if (data && constant) TRY(make_resident(program, source));
+    if (data && !source->resident && k != SOURCE_INDEX && set->window.rows == 0) TRY(take_window(program));
+  }
+done:
+  return status;
+}
+
+descent_status source_ready(struct backend_program *program, bool *streaming) {
+  struct source_set *set = &program->sources;
+  descent_status status = DESCENT_OK;
+  if (!set->stale) goto done;
+  bool constant = true;
+  set->streaming = false;
+  for (int k = 0; k < SOURCES; k++) {
+    if (set->at[k].data && !set->at[k].resident) set->streaming = true;
+    if (set->at[k].data && !set->at[k].constant) constant = false;
+  }
+  if (set->streaming && set->window.rows == 0) TRY(take_window(program)); /* only the index did not fit */
+  const void *at[SOURCES] = {0};
+  for (int k = 0; k < SOURCES; k++)
+    if (set->at[k].data) at[k] = set->streaming ? set->window.device[k] : set->at[k].resident;
+  set->shown = (struct source_table){at[SOURCE_X], at[SOURCE_Y], at[SOURCE_W], at[SOURCE_INDEX]};
+  CUDA_TRY(
+      cudaMemcpyAsync(program->table, &set->shown, sizeof set->shown, cudaMemcpyHostToDevice, program->device->stream));
+  CUDA_TRY(cudaStreamSynchronize(program->device->stream)); /* shown may change with the next bind */
+  describe_placement(set, constant);
+  set->stale = false;
+done:
+  *streaming = set->streaming;
+  return status;
+}
+
+/* ---- filling a window ---- */
+
+struct collection {
+  const struct source_set *set;
+  const struct plan_step *steps;
+  const int64_t *first;            /* (n + 1) rows of the slot before each step */
+  int64_t n, slot_row, begin, end; /* rows of the slot that this part collects */
+  bool shuffle;
+};
+
+static void collect(const struct collection *c) {
+  const struct window *window = &c->set->window;
+  const int64_t *index = c->set->at[SOURCE_INDEX].data;
+  int64_t s = 0;
+  for (int64_t r = c->begin; r < c->end; r++) {
+    while (r >= c->first[s + 1]) s++;
+    const struct plan_step *step = &c->steps[s];
+    int64_t t = step->first_row + r - c->first[s];
+    if (c->shuffle && step->order) t = (int64_t)permutation_index(step->order, (uint64_t)t);
+    if (index) t = index[t];
+    for (int k = SOURCE_X; k < SOURCE_INDEX; k++) {
+      const struct bound_source *source = &c->set->at[k];
+      const size_t bytes = (size_t)source->row_bytes;
+      if (source->data)
+        memcpy(window->host[k] + (size_t)(c->slot_row + r) * bytes, (const char *)source->data + (size_t)t * bytes,
+               bytes);
+    }
+  }
+}
+
+static void *collect_part(void *context) {
+  collect(context);
+  return NULL;
+}
+
+/* The caller's thread does its share; a thread that cannot be started leaves its part to it. */
+static void collect_all(const struct collection *all, int threads) {
+  enum { MOST = 16, LEAST_BYTES = 1 << 20 };
+  struct collection parts[MOST];
+  pthread_t started[MOST];
+  bool running[MOST] = {false};
+  int64_t n = all->end * all->set->window.row_bytes / LEAST_BYTES + 1;
+  if (n > threads) n = threads;
+  if (n > MOST) n = MOST;
+  for (int64_t i = 0; i < n; i++) {
+    parts[i] = *all;
+    parts[i].begin = all->end * i / n;
+    parts[i].end = all->end * (i + 1) / n;
+    if (i > 0) running[i] = pthread_create(&started[i], NULL, collect_part, &parts[i]) == 0;
+    if (i > 0 && !running[i]) collect(&parts[i]);
+  }
+  collect(&parts[0]);
+  for (int64_t i = 1; i < n; i++)
+    if (running[i]) pthread_join(started[i], NULL);
+}
+
+/* How many of the steps the slot takes: whole batches of rows, lying one behind the other. */
+static int64_t place_steps(const struct window *window, int64_t slot_row, const struct plan_step *steps, int64_t n,
+                           struct plan_step *placed, int64_t *first) {
+  int64_t taken = 0;
+  first[0] = 0;
+  while (taken < n && taken < window->steps) {
+    placed[taken] = steps[taken];
+    placed[taken].first_row = slot_row + first[taken];
+    placed[taken].order = NULL;
+    first[taken + 1] = first[taken] + steps[taken].rows;
+    taken++;
+  }
+  return taken;
+}
+
+static descent_status check_rows(const struct source_set *set, const struct plan_step *steps, int64_t n) {
+  const struct bound_source *counted = set->at[SOURCE_INDEX].data ? &set->at[SOURCE_INDEX] : &set->at[SOURCE_X];
+  for (int64_t s = 0; s < n; s++)
+    if (steps[s].first_row < 0 || steps[s].first_row > counted->rows - steps[s].rows)
+      return module_status(DESCENT_ERROR_ARGUMENT, "run: rows %lld to %lld of %lld", (long long)steps[s].first_row,
+                           (long long)(steps[s].first_row + steps[s].rows - 1), (long long)counted->rows);
+  return DESCENT_OK;
+}
+
+descent_status source_fill(struct backend_program *program, bool shuffle, const struct plan_step *steps, int64_t n,
+                           struct plan_step *placed, int64_t *taken) {
+  struct source_set *set = &program->sources;
+  struct window *window = &set->window;
+  const int slot = window->next;
+  const int64_t slot_row = slot * window->rows;
+  int64_t first[QUEUE_STEPS + 1];
+  descent_status status;
+  *taken = place_steps(window, slot_row, steps, n, placed, first);
+  TRY(check_rows(set, steps, *taken));
+  if (window->used[slot]) {
+    CUDA_TRY(cudaEventSynchronize(window->copied[slot])); /* the pinned rows are free again */
+    CUDA_TRY(cudaStreamWaitEvent(program->device->copies, window->consumed[slot], 0));
+  }
+  const struct collection all = {set, steps, first, *taken, slot_row, 0, first[*taken], shuffle};
+  collect_all(&all, program->device->threads);
+  for (int k = SOURCE_X; k < SOURCE_INDEX; k++) {
+    const size_t bytes = (size_t)set->at[k].row_bytes;
+    if (set->at[k].data)
+      CUDA_TRY(cudaMemcpyAsync(window->device[k] + (size_t)slot_row * bytes, window->host[k] + (size_t)slot_row * bytes,
+                               (size_t)all.end * bytes, cudaMemcpyHostToDevice, program->device->copies));
+  }
+  CUDA_TRY(cudaEventRecord(window->copied[slot], program->device->copies));
+  CUDA_TRY(cudaStreamWaitEvent(program->device->stream, window->copied[slot], 0));
+  window->used[slot] = true;
+done:
+  return status;
+}
+
+descent_status source_consumed(struct backend_program *program) {
+  struct window *window = &program->sources.window;
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(cudaEventRecord(window->consumed[window->next], program->device->stream));
+  window->next = 1 - window->next;
+done:
+  return status;
+}

@@ -94,39 +94,78 @@ struct Element<ELEMENT_BF16> {
   static __device__ float rounded(float x) { return bf16_value(bf16_bits(x)); }
 };
 
-// COUNT values from or to p: in 16-byte accesses where WIDE elements are asked for (p aligned), else one by one.
+// COUNT values from or to p, aligned to what they take together: in accesses of 16 bytes, or of 8 where that is all; a
+// single one by itself.
 template <enum element ELEMENT, int COUNT>
 static __device__ inline void load_values(const typename Element<ELEMENT>::type *p, float (&values)[COUNT]) {
-  if (COUNT == (int)Element<ELEMENT>::WIDE) {
-    const uint4 word = *(const uint4 *)p;
-    const uint32_t parts[4] = {word.x, word.y, word.z, word.w};
-#pragma unroll
-    for (int i = 0; i < COUNT; i++)
-      values[i] = ELEMENT == ELEMENT_F32
-                      ? formula_from_bits(parts[i & 3])
-                      : formula_from_bits(i & 1 ? parts[i >> 1 & 3] & 0xffff0000u : parts[i >> 1 & 3] << 16);
+  enum { PER_WORD = ELEMENT == ELEMENT_F32 ? 1 : 2, WORDS = COUNT / PER_WORD };
+  if constexpr (COUNT == 1) {
+    values[0] = Element<ELEMENT>::load(p);
   } else {
+    static_assert(COUNT % PER_WORD == 0 && (WORDS == 2 || WORDS % 4 == 0), "accesses of 8 or 16 bytes");
+    uint32_t words[WORDS];
+    if constexpr (WORDS == 2) {
+      const uint2 pair = *(const uint2 *)p;
+      words[0] = pair.x, words[1] = pair.y;
+    } else {
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) values[i] = Element<ELEMENT>::load(p + i);
+      for (int i = 0; i < WORDS; i += 4) {
+        const uint4 four = *(const uint4 *)(p + i * PER_WORD);
+        words[i] = four.x, words[i + 1] = four.y, words[i + 2] = four.z, words[i + 3] = four.w;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+      const uint32_t word = words[i / PER_WORD];
+      values[i] = formula_from_bits(PER_WORD == 1 ? word : i % 2 ? word & 0xffff0000u : word << 16);
+    }
   }
 }
 
 template <enum element ELEMENT, int COUNT>
 static __device__ inline void store_values(typename Element<ELEMENT>::type *p, const float (&values)[COUNT]) {
-  if (COUNT == (int)Element<ELEMENT>::WIDE) {
-    uint32_t parts[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-      parts[i] = ELEMENT == ELEMENT_F32 ? formula_bits(values[i % COUNT])
-                                        : bf16_pair(values[2 * i % COUNT], values[(2 * i + 1) % COUNT]);
-    *(uint4 *)p = make_uint4(parts[0], parts[1], parts[2], parts[3]);
+  enum { PER_WORD = ELEMENT == ELEMENT_F32 ? 1 : 2, WORDS = COUNT / PER_WORD };
+  if constexpr (COUNT == 1) {
+    Element<ELEMENT>::store(p, values[0]);
   } else {
+    static_assert(COUNT % PER_WORD == 0 && (WORDS == 2 || WORDS % 4 == 0), "accesses of 8 or 16 bytes");
+    uint32_t words[WORDS];
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) Element<ELEMENT>::store(p + i, values[i]);
+    for (int i = 0; i < WORDS; i++)
+      words[i] =
+          PER_WORD == 1 ? formula_bits(values[i]) : bf16_pair(values[2 * i % COUNT], values[(2 * i + 1) % COUNT]);
+    if constexpr (WORDS == 2) {
+      *(uint2 *)p = make_uint2(words[0], words[1]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < WORDS; i += 4)
+        *(uint4 *)(p + i * PER_WORD) = make_uint4(words[i], words[i + 1], words[i + 2], words[i + 3]);
+    }
   }
 }
 
-static inline bool is_wide(struct matrix m) { return !m.data || m.ld % (m.element == ELEMENT_F32 ? 4 : 8) == 0; }
+// Does each row of the matrix begin where `count` columns can be accessed together?
+static inline bool is_aligned(struct matrix m, int count) { return !m.data || m.ld % count == 0; }
+
+// ---- derivatives ----
+
+static __host__ __device__ inline bool slope_is_from_z(descent_activation activation) {
+  return activation == DESCENT_ACTIVATION_GELU || activation == DESCENT_ACTIVATION_SILU;
+}
+
+// g' from a, or from z where it is from z.
+static __device__ inline float slope(descent_activation activation, float x) {
+  switch (activation) {
+    case DESCENT_ACTIVATION_IDENTITY: break;
+    case DESCENT_ACTIVATION_SIGMOID: return formula_sigmoid_slope(x);
+    case DESCENT_ACTIVATION_TANH: return formula_tanh_slope(x);
+    case DESCENT_ACTIVATION_RELU: return formula_relu_slope(x);
+    case DESCENT_ACTIVATION_LEAKY_RELU: return formula_leaky_relu_slope(x);
+    case DESCENT_ACTIVATION_GELU: return formula_gelu_slope(x);
+    case DESCENT_ACTIVATION_SILU: return formula_silu_slope(x);
+  }
+  return 1.0f;
+}
 
 // ---- sums in a fixed order ----
 
@@ -169,10 +208,65 @@ static __device__ inline bool is_last_block(unsigned *counter) {
   return is_last_of(counter, gridDim.x * gridDim.y * gridDim.z);
 }
 
+// The sum over the grid, in every thread of its last block, for which this is true. All threads of blocks of BLOCK take
+// part; `partials` has a T for each block.
+template <typename T>
+static __device__ inline bool grid_sum(T x, struct scratch scratch, T *sum) {
+  const unsigned blocks = gridDim.x * gridDim.y, block = blockIdx.y * gridDim.x + blockIdx.x;
+  T *partials = (T *)scratch.partials;
+  x = block_sum(x);
+  if (blocks > 1) {
+    if (threadIdx.x == 0) partials[block] = x;
+    if (!is_last_block(scratch.counters)) return false;
+    x = 0;
+    for (unsigned i = threadIdx.x; i < blocks; i += BLOCK) x += partials[i];
+    x = block_sum(x);
+  }
+  *sum = x;
+  return true;
+}
+
 // The smallest of enough blocks of `each` for `count`, and `most`; at least 1. Kernels walk on by the grid's stride.
 static inline unsigned block_count(int64_t count, int64_t each, int64_t most) {
   const int64_t blocks = (count + each - 1) / each;
   return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
+}
+
+// ---- threads over a matrix ----
+
+// A thread has `columns` neighbouring columns and walks down the rows. Of a block's threads `across` lie along a row
+// and `down` below each other, the rest is idle; blocks are stripes of columns times enough to have a few thousand.
+struct tiling {
+  int across, down;
+  dim3 blocks;
+};
+
+// `rows_each`: the rows that a thread had better have, so that it has several accesses under way.
+static inline struct tiling tiling_of(int64_t rows, int64_t n, int columns, int rows_each) {
+  enum { MOST_ACROSS = 64, MOST_BLOCKS = 2048 };
+  const int64_t groups = n / columns, stripes = (groups + MOST_ACROSS - 1) / MOST_ACROSS;
+  struct tiling t;
+  t.across = (int)((groups + stripes - 1) / stripes);
+  t.down = BLOCK / t.across;
+  t.blocks =
+      dim3((unsigned)stripes, block_count(rows, (int64_t)t.down * rows_each, (MOST_BLOCKS + stripes - 1) / stripes));
+  return t;
+}
+
+struct cells {
+  int64_t row, step;  // the first row, and how far the next ones are apart
+  int64_t column;
+  bool idle;
+};
+
+static __device__ inline struct cells cells_of(const struct tiling &t, int64_t n, int columns) {
+  struct cells c;
+  const int thread = (int)threadIdx.x;
+  c.row = (int64_t)blockIdx.y * t.down + thread / t.across;
+  c.step = (int64_t)gridDim.y * t.down;
+  c.column = ((int64_t)blockIdx.x * t.across + thread % t.across) * columns;
+  c.idle = thread / t.across >= t.down || c.column >= n;
+  return c;
 }
 
 #endif

@@ -123,27 +123,9 @@ static __device__ inline float activate(descent_activation activation, float z) 
   return z;
 }
 
-static __host__ __device__ inline bool slope_is_from_z(descent_activation activation) {
-  return activation == DESCENT_ACTIVATION_GELU || activation == DESCENT_ACTIVATION_SILU;
-}
-
 // Where g' is 0 at a = 0, what was dropped needs no mask to be recognised.
 static __host__ __device__ inline bool slope_drops(descent_activation activation) {
   return activation == DESCENT_ACTIVATION_SIGMOID || activation == DESCENT_ACTIVATION_RELU;
-}
-
-// g' from a, or from z where it is from z.
-static __device__ inline float slope(descent_activation activation, float x) {
-  switch (activation) {
-    case DESCENT_ACTIVATION_IDENTITY: break;
-    case DESCENT_ACTIVATION_SIGMOID: return formula_sigmoid_slope(x);
-    case DESCENT_ACTIVATION_TANH: return formula_tanh_slope(x);
-    case DESCENT_ACTIVATION_RELU: return formula_relu_slope(x);
-    case DESCENT_ACTIVATION_LEAKY_RELU: return formula_leaky_relu_slope(x);
-    case DESCENT_ACTIVATION_GELU: return formula_gelu_slope(x);
-    case DESCENT_ACTIVATION_SILU: return formula_silu_slope(x);
-  }
-  return 1.0f;
 }
 
 // Blocks of a multiprocessor, so that an instance has 64, 80 or 128 registers.

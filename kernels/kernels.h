@@ -78,6 +78,7 @@ struct gather_launch {
   struct matrix X;
   float *y, *w;       /* (rows, n_y), (rows), dense; NULL: neither they nor the sum are written */
   double *weight_sum; /* &scalars[SCALAR_WEIGHT_SUM] */
+  int64_t classes;    /* entries of class_weight; the weight of a class beyond them is NaN */
   int64_t n_x, n_y, rows;
   bool shuffle;    /* false: state->current.order is ignored */
   int64_t *source; /* (rows) scratch: the row of the source, by row of the step */

@@ -316,6 +316,7 @@ static cudaError_t lower_gather(struct backend_program *program, const struct pl
       .y = targets ? data_of(program, o->y) : NULL,
       .w = targets ? data_of(program, o->w) : NULL,
       .weight_sum = targets && scalars ? scalars + SCALAR_WEIGHT_SUM : NULL,
+      .classes = o->class_weight == PLAN_NONE ? 0 : program->plan->buffers[o->class_weight].cols,
       .n_x = o->n_x,
       .n_y = o->n_y,
       .rows = rows,

@@ -147,11 +147,16 @@ static bool same_words(const char *a, const char *b) {
   }
 }
 
+/* Takes the live line off the screen, for a line that stays. */
+static void clear_line(struct progress *progress) {
+  if (progress->shown) fputs("\r\033[K", progress->stream);
+  progress->shown = false;
+}
+
 static void show_warning(struct progress *progress, const char *warning) {
   if (!*warning || same_words(warning, progress->warning)) return;
   snprintf(progress->warning, sizeof progress->warning, "%s", warning);
-  if (progress->shown) fputs("\r\033[K", progress->stream);
-  progress->shown = false;
+  clear_line(progress);
   fprintf(progress->stream, "warning: epoch %" PRId64 ": %s\n", progress->view.epoch, progress->warning);
 }
 
@@ -174,6 +179,10 @@ void progress_epoch(struct progress *progress, descent_task task, const descent_
     view->validation_loss = info->validation->loss;
     view->metric = task == DESCENT_TASK_REGRESSION ? "rmse" : progress->live ? "acc" : "accuracy";
     view->metric_value = task == DESCENT_TASK_REGRESSION ? info->validation->rmse : info->validation->accuracy;
+  }
+  if (info->epoch == 1 && *info->placement) {
+    clear_line(progress);
+    fprintf(progress->stream, "%s\n", info->placement);
   }
   show_warning(progress, info->warning);
   if (!progress->live) {

@@ -26,6 +26,7 @@ struct fit {
   double *statistics; /* (layers, LAYER_SLOTS) */
   descent_layer_health *health;
   int64_t epoch;
+  char placement[160];
   double started, train_seconds, learning_rate;
   int64_t bad_epochs; /* since the last improvement */
   int64_t kept_epoch; /* whose parameters the network has; 0: the initial ones */
@@ -156,6 +157,7 @@ static descent_status run_epoch(struct fit *f) {
     if (f->options->on_step) report_step(f, steps, scalars);
   }
   f->train_seconds = now() - started;
+  snprintf(f->placement, sizeof f->placement, "%s", program->backend->placement(program->compiled));
   TRY(evaluate_mean_loss(program, &f->result.train_loss));
 done:
   f->result.steps = f->trainer->steps;
@@ -199,6 +201,7 @@ static void report_epoch(struct fit *f, const descent_metrics *validation, bool 
       .layers = network->n_layers,
       .health = f->health,
       .warning = warning,
+      .placement = f->placement,
   };
   if (f->options->on_epoch(f->options->user, &info) == 0) return;
   f->stopped = true;

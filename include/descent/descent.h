@@ -364,7 +364,8 @@ typedef struct descent_epoch_info {
   bool best;                         /* the validation (without it: training) loss improved by more than min_delta */
   int32_t layers;
   const descent_layer_health *health; /* (layers) */
-  const char *warning; /* plain words when gradients vanish or explode or units die; "" when all is well */
+  const char *warning;   /* plain words when gradients vanish or explode or units die; "" when all is well */
+  const char *placement; /* where a GPU keeps the training data, with sizes; "" where that goes without saying */
 } descent_epoch_info;
 
 typedef struct descent_train_options {

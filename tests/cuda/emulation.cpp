@@ -212,7 +212,8 @@ void wait(State state, unsigned mask, const char *file, int line) {
 }
 
 bool at_same_place(const Thread &a, const Thread &b) {
-  return a.state == b.state && a.line == b.line && a.mask == b.mask && strcmp(a.file, b.file) == 0;
+  return a.state == b.state && a.line == b.line && a.mask == b.mask &&
+         (a.file == b.file || strcmp(a.file, b.file) == 0);
 }
 
 /* `other` should be where `waiting` is. */
@@ -236,7 +237,9 @@ bool exchange() {
     if (t.state != EXCHANGES) continue;
     any = true;
     if (!(t.mask >> (i - first_lane) & 1)) misuse("%s:%d: thread %zu is not in its own mask", t.file, t.line, i);
-    for (size_t other = first_lane; other < first_lane + LANES; other++)
+    const size_t least = first_lane + (size_t)__builtin_ctz(t.mask); /* which is compared with all of its mask */
+    const size_t last = i == least ? first_lane + LANES - 1 : least;
+    for (size_t other = least; other <= last; other++)
       if (t.mask >> (other - first_lane) & 1 && !(other < end && at_same_place(t, threads[other])))
         diverged(t, other, "shuffle");
     if (!(t.mask >> t.source & 1)) misuse("%s:%d: a shuffle reads lane %u outside its mask", t.file, t.line, t.source);

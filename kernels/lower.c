@@ -1,202 +1,16 @@
-/* From operations to launches. Each dense operation is a product and what follows it; which part of that the product's
- * epilogue does is chosen here once for each shape, by the times that the products were measured to take.
+/* From operations to launches.
  *
- * What a range's operations do is the same whether they run together or one by one, with one exception that cannot be
- * seen: column sums of D are taken while D is written when the operation that wants them comes in the same range. They
- * are summed in the same order either way. */
-#include <stdlib.h>
-#include <string.h>
-
+ * What a range's operations do is the same whether they run together or one by one, with two exceptions that cannot be
+ * seen: column sums of D are taken while D is written when the operation that wants them comes in the same range (in
+ * the same order either way), and relu's derivative may come from a mask that the forward product of the same range
+ * left. */
 #include "program.h"
-
-/* ---- buffers as matrices ---- */
-
-static void *data_of(const struct backend_program *program, int buffer) {
-  return buffer == PLAN_NONE ? NULL : program->buffers[buffer].data;
-}
-
-static struct matrix matrix_of(const struct backend_program *program, int buffer, int64_t n) {
-  if (buffer == PLAN_NONE) return (struct matrix){NULL, 0, ELEMENT_F32};
-  const struct device_buffer *b = &program->buffers[buffer];
-  return (struct matrix){b->data, b->layout == LAYOUT_PADDED ? b->ld : n, b->element};
-}
-
-/* W (n_out, n_in) of the parameters as the products read it. */
-static struct matrix weights_of(const struct backend_program *program, int parameters, int64_t W, int64_t n_in) {
-  const int64_t at = flat_position(&program->flat, W), ld = flat_ld(&program->flat, W, n_in);
-  if (program->working) return (struct matrix){(uint16_t *)program->working + at, ld, ELEMENT_BF16};
-  return (struct matrix){(float *)program->buffers[parameters].data + at, ld, ELEMENT_F32};
-}
 
 static float *flat_at(const struct backend_program *program, int buffer, int64_t offset) {
   return (float *)program->buffers[buffer].data + flat_position(&program->flat, offset);
 }
 
 static uint32_t threshold_of(double dropout) { return dropout > 0 ? rng_drop_threshold(dropout) : 0; }
-
-/* ---- choosing ---- */
-
-/* The program's product of this shape, made when it is asked for first; *product is NULL when the library has none. */
-static descent_status find_product(struct backend_program *program, const struct product_shape *shape,
-                                   struct product **product) {
-  for (int i = 0; i < program->n_products; i++)
-    if (memcmp(&program->products[i].shape, shape, sizeof *shape) == 0) {
-      *product = program->products[i].product;
-      return DESCENT_OK;
-    }
-  if (program->n_products == program->room_products) {
-    const int room = 2 * program->room_products + 16;
-    struct shape_product *grown = module_allocate(room, sizeof *grown, "the list of products");
-    if (!grown) return DESCENT_ERROR_MEMORY;
-    if (program->n_products) memcpy(grown, program->products, (size_t)program->n_products * sizeof *grown);
-    free(program->products);
-    program->products = grown;
-    program->room_products = room;
-  }
-  *product = NULL;
-  const bool tune = program->plan->autotune && (shape->m == program->plan->batch || shape->k == program->plan->batch);
-  const descent_status status =
-      product_create(program->device->products, shape, tune, program->device->stream, product);
-  if (status != DESCENT_OK && status != DESCENT_ERROR_UNSUPPORTED) return status;
-  memcpy(&program->products[program->n_products].shape, shape, sizeof *shape); /* with its padding, for memcmp */
-  program->products[program->n_products++].product = *product;
-  return DESCENT_OK;
-}
-
-/* Seconds that a pass over `bytes` is likely to take: its bytes at four fifths of the memory's nominal speed, and the
- * launch. Only compared with measured products; a formula rather than a measurement so that the choice repeats. */
-static double pass_seconds(const struct backend_device *device, double bytes) {
-  const double launch = 2e-6;
-  return launch + (device->bandwidth > 0 ? bytes / (0.8 * device->bandwidth) : 0);
-}
-
-/* Chooses between the product with `fused` as its epilogue and the plain one, after which the same takes another
- * `otherwise` seconds; 0 when a pass that comes anyway does it on the way. */
-static descent_status choose(struct backend_program *program, struct product_shape *shape, enum epilogue fused,
-                             double otherwise, struct dense_choice *choice) {
-  struct product *with = NULL, *plain = NULL;
-  descent_status status;
-  if (fused != EPILOGUE_NONE) {
-    shape->epilogue = fused;
-    TRY(find_product(program, shape, &with));
-  }
-  shape->epilogue = EPILOGUE_NONE;
-  TRY(find_product(program, shape, &plain));
-  if (!with && !plain) return DESCENT_ERROR_UNSUPPORTED; /* the last error names the shape */
-  const bool measured = with && plain && product_seconds(with) > 0 && product_seconds(plain) > 0;
-  const bool better = measured ? product_seconds(with) < product_seconds(plain) + otherwise : otherwise > 0;
-  choice->fused = with && (better || !plain);
-  choice->product = choice->fused ? with : plain;
-done:
-  return status;
-}
-
-static double element_bytes(enum element element) { return element == ELEMENT_BF16 ? 2 : 4; }
-
-/* The shape zeroed with its padding, since shapes are compared as bytes. */
-static void set_shape(struct product_shape *shape, const struct backend_program *program, int64_t m, int64_t n,
-                      int64_t k) {
-  memset(shape, 0, sizeof *shape);
-  shape->m = m;
-  shape->n = n;
-  shape->k = k;
-  shape->tf32 = program->plan->precision == DESCENT_PRECISION_TF32;
-}
-
-/* forward: (bias, and relu where nothing else follows) in the epilogue, or bias in the pass. */
-static descent_status choose_forward(struct backend_program *program, const struct plan_dense_forward *op, int64_t rows,
-                                     struct dense_choice *choice) {
-  const struct matrix A_in = matrix_of(program, op->A_in, op->n_in);
-  const struct matrix W = weights_of(program, op->parameters, op->W, op->n_in);
-  const struct matrix out = matrix_of(program, op->Z != PLAN_NONE ? op->Z : op->A, op->n_out);
-  struct product_shape shape;
-  set_shape(&shape, program, rows, op->n_out, op->n_in);
-  shape.transpose_b = true;
-  shape.lda = A_in.ld, shape.ldb = W.ld, shape.ldc = out.ld;
-  shape.operands = A_in.element, shape.result = out.element, shape.bias_element = out.element;
-  const bool relu = op->activation == DESCENT_ACTIVATION_RELU && op->dropout <= 0;
-  const double values = (double)rows * (double)op->n_out;
-  const bool passes = !relu && (op->activation != DESCENT_ACTIVATION_IDENTITY || op->dropout > 0);
-  return choose(program, &shape, relu ? EPILOGUE_RELU_BIAS : EPILOGUE_BIAS,
-                passes ? 0 : pass_seconds(program->device, 2 * values * element_bytes(out.element)), choice);
-}
-
-/* Is D written by a pass, which can sum its columns on the way? */
-static bool is_passed(const struct plan *plan, int D) {
-  for (int i = 0; i < plan->n_ops; i++) {
-    const struct plan_op *op = &plan->ops[i];
-    if (op->kind == OP_DENSE_BACKWARD_INPUT && op->input.D_in == D)
-      return op->input.activation != DESCENT_ACTIVATION_IDENTITY || op->input.dropout > 0;
-  }
-  return false;
-}
-
-static descent_status choose_weights(struct backend_program *program, const struct plan_dense_backward_weights *op,
-                                     int64_t rows, struct dense_choice *choice) {
-  const struct matrix D = matrix_of(program, op->D, op->n_out), A_in = matrix_of(program, op->A_in, op->n_in);
-  struct product_shape shape;
-  set_shape(&shape, program, op->n_out, op->n_in, rows);
-  shape.transpose_a = true;
-  shape.lda = D.ld, shape.ldb = A_in.ld, shape.ldc = flat_ld(&program->flat, op->W, op->n_in);
-  shape.operands = D.element, shape.result = ELEMENT_F32, shape.bias_element = ELEMENT_F32;
-  const double bytes = (double)rows * (double)op->n_out * element_bytes(D.element);
-  return choose(program, &shape, EPILOGUE_COLUMN_SUMS_A,
-                is_passed(program->plan, op->D) ? 0 : pass_seconds(program->device, bytes), choice);
-}
-
-static descent_status choose_input(struct backend_program *program, const struct plan_dense_backward_input *op,
-                                   int64_t rows, struct dense_choice *choice) {
-  const struct matrix D = matrix_of(program, op->D, op->n_out), D_in = matrix_of(program, op->D_in, op->n_in);
-  const struct matrix W = weights_of(program, op->parameters, op->W, op->n_in);
-  struct product_shape shape;
-  set_shape(&shape, program, rows, op->n_in, op->n_out);
-  shape.lda = D.ld, shape.ldb = W.ld, shape.ldc = D_in.ld;
-  shape.operands = D.element, shape.result = D_in.element;
-  return choose(program, &shape, EPILOGUE_NONE, 0, choice);
-}
-
-/* The choice for this op on so many rows; NULL on failure and for operations without a product. */
-static descent_status choice_for(struct backend_program *program, int index, int64_t rows,
-                                 const struct dense_choice **result) {
-  const struct plan_op *op = &program->plan->ops[index];
-  struct dense_choice *choice = &program->choices[index][rows == program->plan->batch ? 0 : 1];
-  descent_status status = DESCENT_OK;
-  if (choice->rows != rows) {
-    struct dense_choice made = {.rows = rows};
-    if (op->kind == OP_DENSE_FORWARD)
-      TRY(choose_forward(program, &op->forward, rows, &made));
-    else if (op->kind == OP_DENSE_BACKWARD_WEIGHTS)
-      TRY(choose_weights(program, &op->weights, rows, &made));
-    else
-      TRY(choose_input(program, &op->input, rows, &made));
-    *choice = made;
-  }
-  *result = choice;
-done:
-  return status;
-}
-
-static bool has_product(const struct plan_op *op) {
-  return op->kind == OP_DENSE_FORWARD || op->kind == OP_DENSE_BACKWARD_WEIGHTS || op->kind == OP_DENSE_BACKWARD_INPUT;
-}
-
-descent_status lower_prepare(struct backend_program *program) {
-  const struct plan *plan = program->plan;
-  const struct dense_choice *choice;
-  descent_status status = DESCENT_OK;
-  program->choices = module_allocate(plan->n_ops, sizeof *program->choices, "the choice of algorithms");
-  if (!program->choices) return DESCENT_ERROR_MEMORY;
-  for (int i = 0; i < plan->n_ops; i++)
-    if (has_product(&plan->ops[i])) TRY(choice_for(program, i, plan->batch, &choice));
-done:
-  return status;
-}
-
-void lower_release(struct backend_program *program) {
-  for (int i = 0; i < program->n_products; i++) product_free(program->products[i].product);
-  free(program->products);
-  free(program->choices);
-}
 
 /* ---- dense operations ---- */
 
@@ -211,14 +25,19 @@ static struct product_operands forward_operands(const struct backend_program *pr
                                    .bias = bias};
 }
 
-static descent_status lower_forward(struct backend_program *program, int index, int64_t rows) {
+static descent_status lower_forward(struct backend_program *program, struct plan_range range, int index, int64_t rows) {
   const struct plan_op *op = &program->plan->ops[index];
   const struct plan_dense_forward *o = &op->forward;
   const struct matrix out = matrix_of(program, o->Z != PLAN_NONE ? o->Z : o->A, o->n_out);
   struct product_operands operands = forward_operands(program, o, out);
   const void *bias = operands.bias;
+  const struct masked_choice *masked = masked_for(program, range, index, rows);
   const struct dense_choice *choice;
   descent_status status;
+  if (masked) {
+    operands.mask = masked->mask;
+    return product_run(masked->product, &operands, program->device->stream);
+  }
   TRY(choice_for(program, index, rows, &choice));
   if (!choice->fused) operands.bias = NULL;
   TRY(product_run(choice->product, &operands, program->device->stream));
@@ -246,32 +65,41 @@ done:
   return status;
 }
 
-static descent_status lower_weights(struct backend_program *program, int index, int64_t rows, bool has_sums) {
+static descent_status lower_weights(struct backend_program *program, struct plan_range range, int index, int64_t rows,
+                                    bool has_sums) {
   const struct plan_dense_backward_weights *o = &program->plan->ops[index].weights;
   const struct matrix D = matrix_of(program, o->D, o->n_out);
   float *sums = flat_at(program, o->gradients, o->b);
   struct product_operands operands = {
       .A = D.data, .B = data_of(program, o->A_in), .C = flat_at(program, o->gradients, o->W), .bias_gradient = sums};
+  const struct masked_choice *masked = masked_for(program, range, index, rows);
   const struct dense_choice *choice;
   descent_status status;
   TRY(choice_for(program, index, rows, &choice));
-  if (!choice->fused) operands.bias_gradient = NULL;
-  TRY(product_run(choice->product, &operands, program->device->stream));
-  if (!choice->fused && !has_sums)
+  const bool fused = masked ? masked->fused : choice->fused;
+  if (!fused) operands.bias_gradient = NULL;
+  TRY(product_run(masked ? masked->product : choice->product, &operands, program->device->stream));
+  if (!fused && !has_sums)
     CUDA_TRY(launch_column_sums(D, rows, o->n_out, sums, program->scratch, program->device->stream));
 done:
   return status;
 }
 
 /* `sums`: where the column sums of D_in go; NULL: nobody asks. */
-static descent_status lower_input(struct backend_program *program, int index, int64_t rows, float *sums) {
+static descent_status lower_input(struct backend_program *program, struct plan_range range, int index, int64_t rows,
+                                  float *sums) {
   const struct plan_op *op = &program->plan->ops[index];
   const struct plan_dense_backward_input *o = &op->input;
-  const struct product_operands operands = {.A = data_of(program, o->D),
-                                            .B = weights_of(program, o->parameters, o->W, o->n_in).data,
-                                            .C = data_of(program, o->D_in)};
+  struct product_operands operands = {.A = data_of(program, o->D),
+                                      .B = weights_of(program, o->parameters, o->W, o->n_in).data,
+                                      .C = data_of(program, o->D_in)};
+  const struct masked_choice *masked = masked_for(program, range, index, rows);
   const struct dense_choice *choice;
   descent_status status;
+  if (masked) {
+    operands.mask = masked->mask;
+    return product_run(masked->product, &operands, program->device->stream);
+  }
   TRY(choice_for(program, index, rows, &choice));
   TRY(product_run(choice->product, &operands, program->device->stream));
   if (o->activation == DESCENT_ACTIVATION_IDENTITY && o->dropout <= 0 && !sums) goto done;
@@ -449,17 +277,17 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
     const struct plan_op *op = &plan->ops[i];
     switch (op->kind) {
       case OP_GATHER: CUDA_TRY(lower_gather(program, &op->gather, rows, queued, bad_step)); break;
-      case OP_DENSE_FORWARD: TRY(lower_forward(program, i, rows)); break;
+      case OP_DENSE_FORWARD: TRY(lower_forward(program, range, i, rows)); break;
       case OP_LOSS: CUDA_TRY(lower_loss(program, &op->loss, rows)); break;
-      case OP_DENSE_BACKWARD_WEIGHTS: TRY(lower_weights(program, i, rows, summed == i)); break;
+      case OP_DENSE_BACKWARD_WEIGHTS: TRY(lower_weights(program, range, i, rows, summed == i)); break;
       case OP_DENSE_BACKWARD_INPUT: {
-        const int reader = reader_of_sums(plan, range, i);
+        const int reader = masked_for(program, range, i, rows) ? -1 : reader_of_sums(plan, range, i);
         const struct dense_choice *choice = NULL;
         float *sums = NULL;
         if (reader >= 0) TRY(choice_for(program, reader, rows, &choice));
         if (choice && !choice->fused)
           sums = flat_at(program, plan->ops[reader].weights.gradients, plan->ops[reader].weights.b), summed = reader;
-        TRY(lower_input(program, i, rows, sums));
+        TRY(lower_input(program, range, i, rows, sums));
         break;
       }
       case OP_GRADIENT_NORM: CUDA_TRY(lower_norm(program, &op->norm)); break;
@@ -478,6 +306,8 @@ descent_status lower_product(struct backend_program *program, int index, int64_t
   if (index < 0 || index >= program->plan->n_ops || !has_product(&program->plan->ops[index]))
     return module_status(DESCENT_ERROR_ARGUMENT, "operation %d has no matrix product", index);
   const struct plan_op *op = &program->plan->ops[index];
+  const struct plan_range all = {0, program->plan->n_ops};
+  const struct masked_choice *masked = masked_for(program, all, index, rows); /* as in a step */
   struct product_operands operands;
   const struct dense_choice *choice;
   descent_status status;
@@ -497,8 +327,9 @@ descent_status lower_product(struct backend_program *program, int index, int64_t
                                          .B = weights_of(program, o->parameters, o->W, o->n_in).data,
                                          .C = data_of(program, o->D_in)};
   }
-  if (!choice->fused) operands.bias = operands.bias_gradient = NULL;
-  TRY(product_run(choice->product, &operands, program->device->stream));
+  if (masked) operands.mask = masked->mask;
+  if (!(masked ? masked->fused : choice->fused)) operands.bias = operands.bias_gradient = NULL;
+  TRY(product_run(masked ? masked->product : choice->product, &operands, program->device->stream));
 done:
   return status;
 }

@@ -162,7 +162,7 @@ static void program_release(struct backend_program *program) {
   (void)cudaStreamSynchronize(program->device->stream);
   (void)cudaStreamSynchronize(program->device->copies);
   run_release(program);
-  lower_release(program);
+  choose_release(program);
   source_release(program);
   for (int i = 0; program->buffers && i < program->plan->n_buffers; i++)
     if (program->buffers[i].owned) give(program->buffers[i].data);
@@ -197,7 +197,7 @@ static descent_status device_compile(struct backend_device *device, const struct
   TRY(take_pieces(program));
   TRY(take_scratch(program));
   TRY(source_prepare(program));
-  TRY(lower_prepare(program));
+  TRY(choose_prepare(program));
   TRY(run_prepare(program));
   CUDA_TRY(cudaStreamSynchronize(device->stream));
   *result = program;

@@ -103,7 +103,7 @@ descent_status source_fill(struct backend_program *program, bool shuffle, const 
                            struct plan_step *placed, int64_t *taken);
 descent_status source_consumed(struct backend_program *program);
 
-/* ---- operations (lower.c) ---- */
+/* ---- dense operations' products (choose.c) ---- */
 
 /* How one dense operation computes its product and what follows it, for some number of rows. */
 struct dense_choice {
@@ -118,9 +118,33 @@ struct shape_product {
   struct product *product; /* NULL: the library has none */
 };
 
+/* relu's derivative from bits that the forward product leaves, for a pair of operations in one range: an entry at the
+ * forward and at the backward_input operation each, and one at the weights' operation of the same D. */
+struct masked_choice {
+  struct product *product; /* NULL: not chosen */
+  int partner;             /* forward: its backward_input; the others: the forward operation */
+  void *mask;              /* (batch) rows of mask_ld bits */
+  bool owner;              /* of the mask's memory */
+  bool fused;              /* weights: the bias gradient too */
+};
+
 /* Chooses for every dense operation of the plan at its batch. */
-descent_status lower_prepare(struct backend_program *program);
-void lower_release(struct backend_program *program);
+descent_status choose_prepare(struct backend_program *program);
+void choose_release(struct backend_program *program);
+bool has_product(const struct plan_op *op);
+/* The choice for this dense op on so many rows. */
+descent_status choice_for(struct backend_program *program, int op, int64_t rows, const struct dense_choice **choice);
+/* The masked way for this op, where it was chosen and the range has all of its operations; else NULL. */
+const struct masked_choice *masked_for(const struct backend_program *program, struct plan_range range, int op,
+                                       int64_t rows);
+
+void *data_of(const struct backend_program *program, int buffer); /* NULL for PLAN_NONE */
+struct matrix matrix_of(const struct backend_program *program, int buffer, int64_t n);
+/* W (n_out, n_in) of the parameters as the products read it. */
+struct matrix weights_of(const struct backend_program *program, int parameters, int64_t W, int64_t n_in);
+
+/* ---- operations (lower.c) ---- */
+
 /* Enqueues the range once on `rows` rows. `queued`: a gather fetches its step from the queue (the range is captured).
  */
 descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued);
@@ -159,6 +183,7 @@ struct backend_program {
   struct source_table *table; /* on the device */
   struct source_set sources;
   struct dense_choice (*choices)[CHOICES]; /* (n_ops) */
+  struct masked_choice *masked;            /* (n_ops) */
   struct shape_product *products;
   int n_products, room_products;
   struct step_graph graphs[GRAPHS];

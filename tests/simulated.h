@@ -58,8 +58,8 @@ inline float nearest(float x, int bits) {
 }
 inline float to_bf16(float x) { return nearest(x, 16); }
 
-inline float stored(const plan &p, int buffer, float x) {
-  if (p.precision != DESCENT_PRECISION_BF16 || !plan_is_operand(&p, buffer)) return x;
+/* As a bf16 operand is stored. */
+inline float stored(float x) {
   if (manner.fault == STORES_7_BITS) return nearest(x, 17);
   return manner.fault == STORES_CUT && !std::isnan(x) ? cut(x, 16) : to_bf16(x);
 }
@@ -194,7 +194,7 @@ inline void round_buffers(backend_program *program) {
     const bool reduced = p.precision == DESCENT_PRECISION_BF16 && plan_is_operand(&p, b);
     for (int64_t i = 0; i < p.buffers[b].rows * p.buffers[b].cols; i++) {
       const float x = static_cast<float>(values[i]);
-      values[i] = static_cast<double>(reduced ? stored(p, b, x) : x);
+      values[i] = static_cast<double>(reduced ? stored(x) : x);
     }
   }
 }

@@ -1,18 +1,26 @@
-/* Fifty steps on the cpu stay as close to the same steps in double as float32 can explain.
+/* A hundred steps on every backend, in each of its precisions, stay as close to the same steps in double as that
+ * precision can explain.
  *
- * How far that is, is derived by propagation: bounds.h says how far one operation's float32 outputs may be from the
- * exact ones, and a machine that errs by exactly that much, in every value of every operation, is simulated by
- * disturbing the reference. What its errors grow to over the steps, through this very network and optimizer, is what
- * the cpu, whose every error is smaller, may not exceed. */
+ * How far that is, is derived by propagation: bounds.h says how far what one operation writes may be from the exact
+ * result, and machines that err by exactly that much, in every value of every operation, are simulated by disturbing
+ * the reference. What their errors grow to over the steps, through this very network and optimizer, bounds what a
+ * backend's may. While errors are small they grow linearly: the deviation after t steps is the sum over all values v
+ * ever written of e_v L_v, where |e_v| <= bound_v. Two parts of e_v grow differently:
+ * - a systematic one, of which the worst of the machines that always err alike (up, down, inward, outward, or for each
+ *   unit or parameter the same way at every step) is taken;
+ * - an independent one of mean 0. For a machine that errs at random the mean square of the deviation is sigma^2 = sum_v
+ *   bound_v^2 |L_v|^2, and no smaller errors exceed sigma (1 + sqrt(2 ln(1 / p))) but with probability p (McDiarmid's
+ *   inequality for the norm of the sum: changing e_v changes it by at most 2 bound_v |L_v|). */
 #include <gtest/gtest.h>
 
 #include <cmath>
 
+#include "candidates.h"
 #include "training.h"
 
 namespace {
 
-enum { STEPS = 50, ROWS = 100, BATCH = 32 };
+enum { STEPS = 100, ROWS = 100, BATCH = 32 };
 
 struct Case {
   const char *name;
@@ -84,10 +92,31 @@ double distance(const Parameters &a, const Parameters &b) {
   return std::sqrt(sum);
 }
 
-enum class Machine { EXACT, CPU, ERRS_UP, ERRS_DOWN, ERRS_AT_RANDOM };
+/* How the values that the reference writes are moved, each by its whole bound. */
+enum Manner { EXACTLY, UP, DOWN, INWARD, OUTWARD, ALWAYS_ALIKE, AT_RANDOM };
+struct Machine {
+  Manner manner;
+  uint64_t seed; /* of ALWAYS_ALIKE and AT_RANDOM */
+};
+const Machine systematic[] = {{UP, 0}, {DOWN, 0}, {INWARD, 0}, {OUTWARD, 0}, {ALWAYS_ALIKE, 1}, {ALWAYS_ALIKE, 2}};
+const Machine at_random[] = {{AT_RANDOM, 1}, {AT_RANDOM, 2}, {AT_RANDOM, 3}, {AT_RANDOM, 4}};
 
-/* Runs the step's operations one by one and moves every value that they write by its whole bound. */
-void run_erring(struct program *program, const plan_step &step, Machine machine, std::mt19937 *random) {
+bool is_up(const Machine &machine, int64_t step, int op, int64_t column, int64_t element, double exact) {
+  const auto drawn = [&](int64_t i, int64_t counter) {
+    return rng_uniform(machine.seed, RNG_SYNTHETIC, static_cast<uint32_t>(op), static_cast<uint64_t>(counter),
+                       static_cast<uint64_t>(i)) < 0.5;
+  };
+  switch (machine.manner) {
+    case INWARD: return exact < 0;
+    case OUTWARD: return exact > 0;
+    case ALWAYS_ALIKE: return drawn(column, 0);
+    case AT_RANDOM: return drawn(element, step);
+    default: return machine.manner == UP;
+  }
+}
+
+/* Runs the step's operations one by one and moves every value that they write. */
+void run_erring(struct program *program, const plan_step &step, const Machine &machine) {
   const plan_range range = program->plan->train;
   for (int i = range.first; i < range.first + range.count; i++) {
     bounds bounds{};
@@ -95,9 +124,10 @@ void run_erring(struct program *program, const plan_step &step, Machine machine,
     for (int j = 0; j < bounds.n; j++) {
       const bounds_output &output = bounds.outputs[j];
       std::vector<double> values(static_cast<size_t>(output.count));
-      for (size_t v = 0; v < values.size(); v++) {
-        const bool up = machine == Machine::ERRS_AT_RANDOM ? (*random)() & 1 : machine == Machine::ERRS_UP;
-        values[v] = output.exact[v] + (up ? output.bound[v] : -output.bound[v]);
+      const int64_t cols = program->plan->buffers[output.buffer].cols;
+      for (int64_t v = 0; v < output.count; v++) {
+        const bool up = is_up(machine, step.number, i, (output.offset + v) % cols, output.offset + v, output.exact[v]);
+        values[static_cast<size_t>(v)] = output.exact[v] + (up ? output.bound[v] : -output.bound[v]);
       }
       ASSERT_EQ(program_write(program, output.buffer, output.offset, output.count, PLAN_F64, values.data()),
                 DESCENT_OK);
@@ -106,25 +136,30 @@ void run_erring(struct program *program, const plan_step &step, Machine machine,
   }
 }
 
-/* The parameters before the first step and after each. */
-std::vector<Parameters> run(const Case &c, Machine machine, unsigned seed) {
+/* The parameters before the first step and after each, on the candidate or, where it is NULL, on the machine. */
+std::vector<Parameters> run(const Case &c, descent_precision precision, const conformance::Candidate *candidate,
+                            const Machine &machine) {
   const int64_t outputs = c.widths.back();
   const bool regression = c.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
   Rows rows = make_rows(ROWS, c.widths[0], regression ? outputs : 1, regression ? 0 : outputs == 1 ? 2 : outputs, 1);
   std::mt19937 random(1);
   for (int64_t r = 0; r < ROWS; r++) rows.weights.push_back(0.5F + static_cast<float>(random() % 100) / 100);
-  random.seed(seed);
   const Dataset data = rows.dataset();
-  const Device device = open_device(machine == Machine::CPU ? "cpu" : "reference");
+  descent_device device{};
+  device.backend = candidate ? candidate->backend : &backend_reference;
+  EXPECT_EQ(device.backend->open(0, candidate ? candidate->threads : 1, &device.device), DESCENT_OK)
+      << descent_last_error();
   const Network network = make_network(c.widths, c.hidden, c.loss);
   EXPECT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_STANDARD, regression),
             DESCENT_OK);
   descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
   c.change(&options);
-  EXPECT_EQ(descent_train_options_check(&options, network.get(), device.get()), DESCENT_OK) << descent_last_error();
+  options.precision = precision;
+  EXPECT_EQ(descent_train_options_check(&options, network.get(), &device), DESCENT_OK) << descent_last_error();
   const float class_weights[] = {0.75F, 1.5F};
   struct program program {};
-  EXPECT_EQ(program_create(network.get(), device.get(), &options, BATCH, class_weights, &program), DESCENT_OK);
+  EXPECT_EQ(program_create(network.get(), &device, &options, BATCH, class_weights, &program), DESCENT_OK)
+      << descent_last_error();
   EXPECT_EQ(program_bind(&program, data.get()), DESCENT_OK);
 
   std::vector<Parameters> trajectory;
@@ -140,35 +175,78 @@ std::vector<Parameters> run(const Case &c, Machine machine, unsigned seed) {
     const permutation order = permutation_create(7, RNG_SHUFFLE, static_cast<uint64_t>(t / epoch_steps), ROWS);
     const int64_t first = t % epoch_steps * BATCH;
     const plan_step step = {t + 1, first, std::min<int64_t>(BATCH, ROWS - first), options.learning_rate, &order};
-    if (machine == Machine::EXACT || machine == Machine::CPU) {
-      EXPECT_EQ(program_run(&program, program.plan->train, &step, 1), DESCENT_OK);
+    if (machine.manner == EXACTLY) {
+      EXPECT_EQ(program_run(&program, program.plan->train, &step, 1), DESCENT_OK) << descent_last_error();
     } else {
-      run_erring(&program, step, machine, &random);
+      run_erring(&program, step, machine);
     }
     note();
   }
   program_clear(&program);
+  device.backend->close(device.device);
   return trajectory;
 }
 
-class Trajectory : public testing::TestWithParam<Case> {};
-
-TEST_P(Trajectory, CpuStaysWithTheReference) {
-  const Case &c = GetParam();
-  const std::vector<Parameters> exact = run(c, Machine::EXACT, 1), cpu = run(c, Machine::CPU, 1);
-  const std::vector<Parameters> erring[] = {run(c, Machine::ERRS_UP, 1), run(c, Machine::ERRS_DOWN, 1),
-                                            run(c, Machine::ERRS_AT_RANDOM, 1), run(c, Machine::ERRS_AT_RANDOM, 2)};
-  double bound = 0;
-  for (size_t t = 0; t <= STEPS; t++) {
-    bound = 0;
-    for (const auto &trajectory : erring) bound = std::max(bound, distance(trajectory[t], exact[t]));
-    ASSERT_LE(distance(cpu[t], exact[t]), bound) << "after step " << t;
+/* How far from the exact parameters those after each step may be. */
+std::vector<double> bounds_of(const Case &c, descent_precision precision, const std::vector<Parameters> &exact) {
+  std::vector<double> worst(STEPS + 1), squares(STEPS + 1), bound(STEPS + 1);
+  for (const Machine &machine : systematic) {
+    const std::vector<Parameters> trajectory = run(c, precision, nullptr, machine);
+    for (size_t t = 0; t <= STEPS; t++) worst[t] = std::max(worst[t], distance(trajectory[t], exact[t]));
   }
-  /* And that is little beside the way gone: a wrong formula would show. */
-  EXPECT_LT(bound, 1e-3 * distance(exact[STEPS], exact[0]));
+  for (const Machine &machine : at_random) {
+    const std::vector<Parameters> trajectory = run(c, precision, nullptr, machine);
+    for (size_t t = 0; t <= STEPS; t++) squares[t] += std::pow(distance(trajectory[t], exact[t]), 2);
+  }
+  const double lambda = 1 + std::sqrt(2 * std::log(1 / 1e-9));
+  for (size_t t = 0; t <= STEPS; t++)
+    bound[t] = worst[t] + lambda * std::sqrt(squares[t] / static_cast<double>(std::size(at_random)));
+  return bound;
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Trajectory, testing::ValuesIn(cases),
-                         [](const testing::TestParamInfo<Case> &row) { return row.param.name; });
+const simulated::Manner manners[] = {
+    {false, false, false, false, simulated::TOGETHER, 0, simulated::RIGHT},
+    {true, false, true, false, simulated::TOGETHER_IN_BF16, -1, simulated::RIGHT},
+    {true, true, false, true, simulated::APART, 1, simulated::RIGHT},
+};
+
+using Parameter = std::tuple<Case, descent_precision>;
+class Trajectory : public testing::TestWithParam<Parameter> {};
+
+TEST_P(Trajectory, EveryBackendStaysWithTheReference) {
+  const auto &[c, precision] = GetParam();
+  const Machine exactly{EXACTLY, 0};
+  const std::vector<Parameters> exact = run(c, precision, nullptr, exactly);
+  const std::vector<double> bound = bounds_of(c, precision, exact);
+  const double way = distance(exact[STEPS], exact[0]);
+  for (const conformance::Candidate &candidate : conformance::candidates()) {
+    if (std::find(candidate.precisions.begin(), candidate.precisions.end(), precision) == candidate.precisions.end())
+      continue;
+    for (const simulated::Manner &manner : manners) { /* which only the simulated one heeds */
+      if (candidate.backend != &simulated::table() && &manner != manners) break;
+      SCOPED_TRACE(candidate.name);
+      simulated::manner = manner;
+      const std::vector<Parameters> tried = run(c, precision, &candidate, exactly);
+      simulated::manner = {};
+      for (size_t t = 0; t <= STEPS; t++) ASSERT_LE(distance(tried[t], exact[t]), bound[t]) << "after step " << t;
+    }
+  }
+  /* And that is little beside the way gone: a wrong formula, or a sum that lacks an element, would show. */
+  EXPECT_LT(bound[STEPS], way * (precision == DESCENT_PRECISION_FP32 ? 1e-3 : 0.15));
+  const conformance::Candidate wrong{"wrong", &simulated::table(), 1, {}};
+  simulated::manner.fault = simulated::LOSES_THE_TAIL;
+  const std::vector<Parameters> strayed = run(c, precision, &wrong, exactly);
+  simulated::manner = {};
+  EXPECT_GT(distance(strayed[STEPS], exact[STEPS]), bound[STEPS]);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, Trajectory,
+                         testing::Combine(testing::ValuesIn(cases),
+                                          testing::Values(DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32,
+                                                          DESCENT_PRECISION_BF16)),
+                         [](const testing::TestParamInfo<Parameter> &row) {
+                           return std::get<0>(row.param).name + std::string("_") +
+                                  descent_precision_name(std::get<1>(row.param));
+                         });
 
 }  // namespace

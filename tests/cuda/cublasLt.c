@@ -7,7 +7,7 @@
 #include <time.h>
 
 #define EMULATED_DEFAULTS \
-  { EMULATED_IN_PLACE, EMULATED_DROPS, EMULATED_RIGHT, EMULATED_UNSTEADY }
+  { EMULATED_IN_PLACE, EMULATED_DROPS_TAIL, EMULATED_RIGHT, EMULATED_UNSTEADY }
 struct emulated_library emulated_library = {.offered = EMULATED_DEFAULTS, .n_offered = 4};
 
 void emulated_library_reset(void) {
@@ -246,23 +246,25 @@ static void run(void *context) {
   const bool tf32 = call->A_layout.type == CUDA_R_32F &&
                     (operation->compute == CUBLAS_COMPUTE_32F_FAST_TF32 || call->kind == EMULATED_TENSOR);
   float *const A = unpack(call->A, &call->A_layout, ta, tf32), *const B = unpack(call->B, &call->B_layout, !tb, tf32);
-  float *const sums = calloc((size_t)(m + n), sizeof *sums); /* of D's rows; of op(B)'s columns */
-  const int64_t dropped = k <= 32 ? k > 1 : k % 32 ? k % 32 : 32, used = call->kind == EMULATED_DROPS ? k - dropped : k;
+  const int64_t tail = k <= 32 ? k > 1 : k % 32 ? k % 32 : 32, forgotten = call->kind == EMULATED_DROPS_SUM;
+  const int64_t first = call->kind == EMULATED_DROPS_HALF ? k / 2 : 0;
+  const int64_t last = call->kind == EMULATED_DROPS_TAIL ? k - tail : k;
+  const bool of_D = operation->epilogue & 16, of_B = operation->epilogue & 512; /* sums of D's rows, op(B)'s columns */
+  const int64_t n_sums = of_D ? m : of_B ? n : 0;
+  float *const sums = calloc((size_t)n_sums + 1, sizeof *sums);
   if (call->kind == EMULATED_SLOW) nanosleep(&(struct timespec){.tv_nsec = 300000}, NULL);
   for (int64_t j = 0; j < n; j++)
     for (int64_t i = 0; i < m; i++) {
       float x = 0;
-      for (int64_t p = 0; p < used; p++) x += A[i * k + p] * B[j * k + p];
+      for (int64_t p = first; p < last; p++) x += A[i * k + p] * B[j * k + p];
       x = finish(call, i, j, x);
-      sums[i] += x;
+      if (of_D && j >= forgotten) sums[i] += x;
       store(call->D, i + j * call->D_layout.ld, call->D_layout.type, x);
     }
-  for (int64_t j = 0; j < n; j++)
-    for (int64_t p = 0; p < k; p++) sums[m + j] += B[j * k + p];
-  for (int64_t i = 0; operation->epilogue & 16 && i < m; i++) store(operation->bias, i, operation->bias_type, sums[i]);
-  for (int64_t j = 0; operation->epilogue & 512 && j < n; j++)
-    store(operation->bias, j, operation->bias_type, sums[m + j]);
-  if (call->kind == EMULATED_UNSTEADY && call->launch % 2) *(unsigned char *)call->D ^= 1;
+  for (int64_t i = 0; of_B && i < n * k; i++)
+    if (i % k >= forgotten) sums[i / k] += B[i];
+  for (int64_t i = 0; i < n_sums; i++) store(operation->bias, i, operation->bias_type, sums[i]);
+  if (call->kind == EMULATED_UNSTEADY && call->launch % 2) *(unsigned char *)(n_sums ? operation->bias : call->D) ^= 1;
   free(A);
   free(B);
   free(sums);

@@ -120,12 +120,14 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
 
 /* What the heuristic may offer, in the order of `offered`. */
 enum emulated_algorithm {
-  EMULATED_IN_PLACE, /* says that it is not reproducible */
-  EMULATED_TENSOR,   /* says that it rounds float32 operands to tf32, whatever was asked for; and does */
-  EMULATED_DROPS,    /* leaves out the last k % 32 (else 32) of K, but never all of it */
-  EMULATED_UNSTEADY, /* every second run differs in one bit of one element */
-  EMULATED_REFUSES,  /* cannot be launched */
-  EMULATED_SLOW,     /* right, and takes its time */
+  EMULATED_IN_PLACE,   /* says that it is not reproducible */
+  EMULATED_TENSOR,     /* says that it rounds float32 operands to tf32, whatever was asked for; and does */
+  EMULATED_DROPS_TAIL, /* leaves out the last k % 32 (else 32) of K, but never all of it */
+  EMULATED_DROPS_HALF, /* leaves out the first half of K */
+  EMULATED_DROPS_SUM,  /* of the sums that an epilogue writes leaves out one summand */
+  EMULATED_UNSTEADY,   /* every second run differs in one bit, of a sum where the epilogue writes sums */
+  EMULATED_REFUSES,    /* cannot be launched */
+  EMULATED_SLOW,       /* right, and takes its time */
   EMULATED_RIGHT,
   EMULATED_ALGORITHMS
 };

@@ -9,7 +9,7 @@ namespace {
 
 class Choices : public ProductTest {};
 
-TEST_F(Choices, RemembersChoicesFromOneProcessToTheNext) {
+TEST_F(Choices, AreRememberedFromOneProcessToTheNext) {
   const product_shape shape = shape_of(4, 5, 40);
   double measured = 0, remembered = 0;
   EXPECT_EQ(chosen(shape, true, &measured), EMULATED_RIGHT);
@@ -26,7 +26,20 @@ TEST_F(Choices, RemembersChoicesFromOneProcessToTheNext) {
   EXPECT_EQ(emulated_library.heuristics, 1);
 }
 
-TEST_F(Choices, RemembersByEverythingTheChoiceDependsOn) {
+TEST_F(Choices, KeepWhatAnotherProcessHasAddedMeanwhile) {
+  product_library *other = library_;
+  open(); /* both have read a file that is not there */
+  EXPECT_EQ(chosen(shape_of(4, 5, 40), true), EMULATED_RIGHT);
+  std::swap(library_, other);
+  EXPECT_EQ(chosen(shape_of(4, 5, 41), true), EMULATED_RIGHT);
+  product_library_close(other);
+  reopen();
+  EXPECT_EQ(chosen(shape_of(4, 5, 40), true), EMULATED_RIGHT);
+  EXPECT_EQ(chosen(shape_of(4, 5, 41), true), EMULATED_RIGHT);
+  EXPECT_EQ(emulated_library.heuristics, 0);
+}
+
+TEST_F(Choices, AreToldApartByEverythingTheyDependOn) {
   const product_shape shape = shape_of(4, 5, 6, ELEMENT_F32, ELEMENT_F32, EPILOGUE_MASKED);
   const std::function<void(product_shape *)> changes[] = {
       [](product_shape *) {},
@@ -81,7 +94,7 @@ std::string line_of(const tune_entry &entry) {
   return line;
 }
 
-TEST_F(Choices, TrustsARememberedAlgorithmNoMoreThanAnyOther) {
+TEST_F(Choices, AreTrustedNoMoreThanAnyOtherAlgorithm) {
   const product_shape shape = shape_of(4, 5, 40);
   EXPECT_EQ(chosen(shape, true), EMULATED_RIGHT);
   const fs::path path = file();
@@ -102,7 +115,7 @@ TEST_F(Choices, TrustsARememberedAlgorithmNoMoreThanAnyOther) {
   EXPECT_DOUBLE_EQ(seconds, 12345e-9);
 }
 
-TEST_F(Choices, IgnoresDamageLineByLine) {
+TEST_F(Choices, AreReadLineByLineAndDamageIgnored) {
   const product_shape shape = shape_of(4, 5, 40);
   EXPECT_EQ(chosen(shape, true), EMULATED_RIGHT);
   const fs::path path = file();
@@ -131,7 +144,7 @@ TEST_F(Choices, IgnoresDamageLineByLine) {
   }
 }
 
-TEST_F(Choices, DoesNotReadWhatIsNoSmallFile) {
+TEST_F(Choices, AreReadFromASmallFileOnly) {
   const product_shape shape = shape_of(4, 5, 40);
   EXPECT_EQ(chosen(shape, true), EMULATED_RIGHT);
   const fs::path path = file();
@@ -153,7 +166,7 @@ TEST_F(Choices, DoesNotReadWhatIsNoSmallFile) {
   EXPECT_TRUE(files().empty()); /* no temporary file is left */
 }
 
-TEST_F(Choices, DoesWithoutAFileThatCannotBeWritten) {
+TEST_F(Choices, DoWithoutAFileThatCannotBeWritten) {
   const product_shape shape = shape_of(4, 5, 40);
   write(cache_, "in the way of a directory");
   reopen();
@@ -169,7 +182,7 @@ TEST_F(Choices, DoesWithoutAFileThatCannotBeWritten) {
   if (home) setenv("HOME", kept.c_str(), 1);
 }
 
-TEST_F(Choices, KeepsTheFileWhereCachesBelong) {
+TEST_F(Choices, AreKeptWhereCachesBelong) {
   const struct {
     const char *cache, *home, *path;
   } cases[] = {
@@ -232,7 +245,7 @@ TEST(TuneEntry, HoldsTheNewestWhenFull) {
   tune_release(&table);
 }
 
-TEST_F(Choices, WritersAtTheSameTimeLoseAnEntryAtWorst) {
+TEST_F(Choices, OfWritersAtTheSameTimeLoseAnEntryAtWorst) {
   const fs::path path = cache_ / "deep" / "er" / "choices.txt";
   enum { WRITERS = 4, EACH = 20 };
   std::vector<std::thread> writers;

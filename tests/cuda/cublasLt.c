@@ -144,8 +144,12 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                                               cublasLtMatmulHeuristicResult_t results[], int *count) {
   (void)handle;
   emulated_library.heuristics++;
+  /* No better alignment may be promised than pointers will have; NULL promises any. */
+  const uint32_t bias = (uint32_t)(uintptr_t)operation->bias, aux = (uint32_t)(uintptr_t)operation->aux;
   for (int i = 0; i < 4; i++)
-    if (preference->alignment[i] > ALIGNMENT) return CUBLAS_STATUS_INVALID_VALUE; /* more than callers promise */
+    if (preference->alignment[i] > ALIGNMENT) return CUBLAS_STATUS_INVALID_VALUE;
+  if (operation->epilogue & (4 | 16 | 512) && !(bias % (2 * ALIGNMENT))) return CUBLAS_STATUS_INVALID_VALUE;
+  if (operation->epilogue & 128 && !(aux % (2 * ALIGNMENT))) return CUBLAS_STATUS_INVALID_VALUE;
   if (preference->workspace < WORKSPACE) return CUBLAS_STATUS_NOT_SUPPORTED;
   const cublasStatus_t status = check(operation, A, B, C, D);
   *count = 0;

@@ -352,14 +352,16 @@ TEST_F(Emulation, FaultsHappenWhereTheyAreAskedFor) {
   emulate_configure("driver=11080");
   EXPECT_EQ(cudaGetDeviceCount(&count), cudaErrorInsufficientDriver);
   emulate_configure("fault=1,late=1");
-  {
-    const Stream s;
-    EXPECT_EQ(LAUNCH(add, 1, 1, s.stream, x.get(), 1.0F), cudaSuccess);
-    EXPECT_EQ(cudaStreamSynchronize(s.stream), cudaErrorIllegalAddress);
-    EXPECT_EQ(cudaMalloc(&memory, 4), cudaErrorIllegalAddress) << "such an error stays";
-    EXPECT_STREQ(cudaGetErrorName(cudaErrorIllegalAddress), "cudaErrorIllegalAddress");
-    emulate_configure("");
-  }
+  cudaStream_t lost;
+  ASSERT_EQ(cudaStreamCreate(&lost), cudaSuccess);
+  EXPECT_EQ(LAUNCH(add, 1, 1, lost, x.get(), 1.0F), cudaSuccess);
+  EXPECT_EQ(cudaStreamSynchronize(lost), cudaErrorIllegalAddress);
+  EXPECT_EQ(cudaMalloc(&memory, 4), cudaErrorIllegalAddress) << "such an error stays";
+  EXPECT_STREQ(cudaGetErrorName(cudaErrorIllegalAddress), "cudaErrorIllegalAddress");
+  EXPECT_EQ(emulate_live(), 2);
+  EXPECT_EQ(cudaStreamDestroy(lost), cudaErrorIllegalAddress);
+  EXPECT_EQ(emulate_live(), 1) << "released all the same";
+  emulate_configure("");
 }
 
 }  // namespace

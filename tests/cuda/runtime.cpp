@@ -88,14 +88,21 @@ cudaError_t ready(bool blocking) {
 #define BEGIN(blocking) \
   LOCK;                 \
   if (const cudaError_t not_ready = ready(blocking)) return not_ready
+/* What releases something does so on a device that is lost, too, and returns its error. */
+#define BEGIN_RELEASE(blocking)             \
+  LOCK;                                     \
+  const cudaError_t lost = ready(blocking); \
+  if (lost != now.sticky) return lost
 
 /* ---- work ---- */
+
+const size_t small = 1 << 20; /* bytes of a block that is watched all over */
 
 /* Outside of kernels the host may not look at device memory: small blocks are barred to it. */
 void open_memory([[maybe_unused]] bool open) {
 #if EMULATED_ASAN
   for (const auto &block : on_device) {
-    if (block.second > 1 << 20) continue;
+    if (block.second > small) continue;
     if (open) ASAN_UNPOISON_MEMORY_REGION((void *)block.first, block.second);
     if (!open) ASAN_POISON_MEMORY_REGION((void *)block.first, block.second);
   }
@@ -158,7 +165,7 @@ cudaError_t allocate(void **memory, size_t bytes, std::map<uintptr_t, size_t> &b
   REFUSE(goes_wrong(&now.allocations, settings.allocation), cudaErrorMemoryAllocation);
   REFUSE(is_device && (bytes > settings.memory || device_bytes > settings.memory - bytes), cudaErrorMemoryAllocation);
   REFUSE(posix_memalign(memory, 256, bytes ? bytes : 1) != 0, cudaErrorMemoryAllocation);
-  memset(*memory, EMULATED_NAN, bytes);
+  memset(*memory, EMULATED_NAN, bytes < small ? bytes : small);
   if (is_device) device_bytes += bytes;
   blocks[(uintptr_t)*memory] = bytes;
   open_memory(false);
@@ -168,7 +175,7 @@ cudaError_t allocate(void **memory, size_t bytes, std::map<uintptr_t, size_t> &b
 
 cudaError_t release(void *memory, std::map<uintptr_t, size_t> &blocks) {
   if (!memory) return cudaSuccess;
-  BEGIN(true);
+  BEGIN_RELEASE(true);
   const auto block = blocks.find((uintptr_t)memory);
   REFUSE(block == blocks.end(), cudaErrorInvalidValue);
   drain_all(false);
@@ -178,7 +185,7 @@ cudaError_t release(void *memory, std::map<uintptr_t, size_t> &blocks) {
   free(memory);
   open_memory(false);
   live--;
-  return cudaSuccess;
+  return lost;
 }
 
 }  // namespace
@@ -377,12 +384,12 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
 }
 cudaError_t cudaStreamCreate(cudaStream_t *stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  BEGIN(true);
+  BEGIN_RELEASE(true);
   REFUSE(!stream || stream->destroyed, cudaErrorInvalidResourceHandle);
   drain(stream, stream->enqueued);
   stream->destroyed = true;
   live--;
-  return cudaSuccess;
+  return lost;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   BEGIN(true);
@@ -401,10 +408,10 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
 }
 cudaError_t cudaEventCreate(cudaEvent_t *event) { return cudaEventCreateWithFlags(event, cudaEventDefault); }
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  BEGIN(false);
+  BEGIN_RELEASE(false);
   delete event;
   live--;
-  return cudaSuccess;
+  return lost;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   BEGIN(false);
@@ -476,10 +483,10 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  BEGIN(false);
+  BEGIN_RELEASE(false);
   delete graph;
   live--;
-  return cudaSuccess;
+  return lost;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
   BEGIN(false);
@@ -488,10 +495,10 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
   return cudaSuccess;
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
-  BEGIN(false);
+  BEGIN_RELEASE(false);
   delete exec;
   live--;
-  return cudaSuccess;
+  return lost;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   BEGIN(false);

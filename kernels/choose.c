@@ -129,7 +129,8 @@ static descent_status choose_weights(struct backend_program *program, const stru
   shape.lda = D.ld, shape.ldb = A_in.ld, shape.ldc = flat_ld(&program->flat, op->W, op->n_in);
   shape.operands = D.element, shape.result = ELEMENT_F32, shape.bias_element = ELEMENT_F32;
   const double bytes = (double)rows * (double)op->n_out * element_bytes(D.element);
-  return choose(program, &shape, EPILOGUE_COLUMN_SUMS_A,
+  /* Not of tf32: the epilogue may sum the operands as the product reads them, cut off after 11 bits. */
+  return choose(program, &shape, shape.tf32 ? EPILOGUE_NONE : EPILOGUE_COLUMN_SUMS_A,
                 is_passed(program->plan, op->D) ? 0 : pass_seconds(program->device, bytes), choice);
 }
 
@@ -213,7 +214,8 @@ static descent_status choose_masked(struct backend_program *program, int index) 
   TRY(with_epilogue(program, F->product, EPILOGUE_RELU_MASK_BIAS, mask_ld, &masking));
   TRY(with_epilogue(program, I->product, EPILOGUE_MASKED, mask_ld, &masked));
   TRY(with_epilogue(program, W->product, EPILOGUE_NONE, 0, &plain));
-  TRY(with_epilogue(program, W->product, EPILOGUE_COLUMN_SUMS_A, 0, &summing));
+  if (program->plan->precision != DESCENT_PRECISION_TF32)
+    TRY(with_epilogue(program, W->product, EPILOGUE_COLUMN_SUMS_A, 0, &summing));
   if (!F->fused || !masking || !masked || !plain || product_seconds(masked) <= 0) goto done; /* or nothing measured */
   const double unit = (double)plan->batch * (double)op->n_in * element_bytes(matrix_of(program, op->D_in, 0).element);
   const double summed_apart = product_seconds(plain) + pass_seconds(program->device, unit);

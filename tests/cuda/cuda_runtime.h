@@ -106,8 +106,9 @@ static inline unsigned atomicInc(unsigned *address, unsigned limit) {
   return old;
 }
 
-extern uint64_t emulate_random; /* not 0: the state from which every order is drawn */
-enum { EMULATED_NAN = 0xff };   /* the byte that memory is filled with */
+extern uint64_t emulate_random; /* not 0: the state from which every order and time is drawn */
+uint64_t emulate_draw();
+enum { EMULATED_NAN = 0xff }; /* the byte that memory is filled with */
 void emulate_grid(dim3 blocks, unsigned threads, const std::function<void()> &thread);
 cudaError_t emulate_launch(dim3 blocks, unsigned threads, cudaStream_t stream, std::function<void()> thread);
 

@@ -108,8 +108,9 @@ cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *cont
 
 /* Starts counting anew and sets what is to go wrong, "name=value,...": memory (bytes of the device), allocation (the
  * number of the one that fails, from 1), launch (of the one refused), fault (of the kernel that hits a bad address),
- * devices, driver (its version), late (0, 1), seed (of the order in which blocks and threads run). Before the first
- * use: the environment's DESCENT_EMULATE. */
+ * devices, driver (its version), late (0, 1), guess (1: events measure times drawn at random, so that whatever might be
+ * chosen by time is), seed (of these times and of the order in which blocks and threads run). Before the first use: the
+ * environment's DESCENT_EMULATE. */
 void emulate_configure(const char *settings);
 int emulate_failed(void);     /* has that allocation, launch or kernel gone wrong since? */
 long long emulate_live(void); /* allocations, streams, events and graphs that exist */

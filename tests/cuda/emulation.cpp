@@ -33,6 +33,12 @@ uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 uint64_t emulate_random = 1;
 
+uint64_t emulate_draw() { /* xorshift64 (Marsaglia 2003) */
+  uint64_t &state = emulate_random;
+  state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+  return state;
+}
+
 namespace {
 
 enum { LANES = 32, STACK = 256 << 10 };
@@ -46,16 +52,10 @@ enum { LANES = 32, STACK = 256 << 10 };
   abort();
 }
 
-uint64_t random_bits() { /* xorshift64 (Marsaglia 2003) */
-  uint64_t &state = emulate_random;
-  state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-  return state;
-}
-
 /* The numbers below n in an order that changes from one to the next. */
 class Scrambled {
  public:
-  explicit Scrambled(uint64_t n) : n_(n), mask_(random_bits()) {
+  explicit Scrambled(uint64_t n) : n_(n), mask_(emulate_draw()) {
     while (size_ < n) size_ *= 2;
   }
   bool next(uint64_t *number) {

@@ -33,7 +33,7 @@ struct CUevent_st {
   bool timed = true;
   cudaStream_t stream = nullptr;
   uint64_t ticket = 0; /* complete when so much of the stream is done */
-  std::shared_ptr<double> seconds;
+  std::shared_ptr<double> milliseconds;
   cudaGraph_t graph = nullptr; /* recorded while captured */
 };
 
@@ -44,7 +44,7 @@ std::recursive_mutex device; /* one call at a time */
 
 struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
-  unsigned long long late = 0, seed = 1;
+  unsigned long long late = 0, guess = 0, seed = 1;
 } settings;
 struct {
   unsigned long long allocations, launches, kernels;
@@ -93,6 +93,12 @@ cudaError_t ready(bool blocking) {
   LOCK;                                     \
   const cudaError_t lost = ready(blocking); \
   if (lost != now.sticky) return lost
+
+double read_clock() { /* milliseconds */
+  static double drawn = 0;
+  if (settings.guess) return drawn += 1e-3 * (double)(1 + emulate_draw() % 1024);
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 /* ---- work ---- */
 
@@ -195,10 +201,9 @@ void emulate_configure(const char *text) {
   const struct {
     const char *name;
     unsigned long long *value;
-  } known[] = {{"memory", &settings.memory},   {"allocation", &settings.allocation},
-               {"launch", &settings.launch},   {"fault", &settings.fault},
-               {"devices", &settings.devices}, {"driver", &settings.driver},
-               {"late", &settings.late},       {"seed", &settings.seed}};
+  } known[] = {{"memory", &settings.memory}, {"allocation", &settings.allocation}, {"launch", &settings.launch},
+               {"fault", &settings.fault},   {"devices", &settings.devices},       {"driver", &settings.driver},
+               {"late", &settings.late},     {"guess", &settings.guess},           {"seed", &settings.seed}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -417,11 +422,9 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   BEGIN(false);
   event->graph = stream ? stream->graph : nullptr;
   if (event->graph) return cudaSuccess; /* a graph's nodes run in the order in which they were recorded */
-  const auto seconds = std::make_shared<double>();
-  const cudaError_t error = enqueue(stream, [seconds] {
-    *seconds = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-  });
-  event->seconds = seconds;
+  const auto milliseconds = std::make_shared<double>();
+  const cudaError_t error = enqueue(stream, [milliseconds] { *milliseconds = read_clock(); });
+  event->milliseconds = milliseconds;
   event->stream = stream ? stream : default_stream();
   event->ticket = event->stream->enqueued;
   return error;
@@ -450,7 +453,7 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEve
   BEGIN(false);
   REFUSE(!start->timed || !end->timed || !start->stream || !end->stream, cudaErrorInvalidResourceHandle);
   REFUSE(start->stream->done < start->ticket || end->stream->done < end->ticket, cudaErrorNotReady);
-  *milliseconds = (float)(1e3 * (*end->seconds - *start->seconds));
+  *milliseconds = (float)(*end->milliseconds - *start->milliseconds);
   return cudaSuccess;
 }
 

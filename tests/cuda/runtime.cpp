@@ -236,8 +236,8 @@ int emulate_failed(void) {
 }
 
 cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *context, void (*release)(void *)) {
+  const std::shared_ptr<void> owned(context, release); /* released also when refused */
   BEGIN(false);
-  const std::shared_ptr<void> owned(context, release);
   return enqueue(stream, [run, owned] { run(owned.get()); });
 }
 

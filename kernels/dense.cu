@@ -230,6 +230,25 @@ static __device__ inline void add_rows(const struct layout &t, const struct plac
   }
 }
 
+// Partial sums, 16 bytes at a time where there are several.
+template <int COUNT>
+static __device__ inline void store_partials(float *p, const float (&sums)[COUNT]) {
+  if (COUNT == 1) *p = sums[0];
+#pragma unroll
+  for (int i = 0; i + 4 <= COUNT; i += 4)
+    *(float4 *)(p + i) = make_float4(sums[i], sums[i + 1], sums[i + 2], sums[i + 3]);
+}
+
+template <int COUNT>
+static __device__ inline void add_partials(const float *p, float (&sums)[COUNT]) {
+  if (COUNT == 1) sums[0] += *p;
+#pragma unroll
+  for (int i = 0; i + 4 <= COUNT; i += 4) {
+    const float4 partial = *(const float4 *)(p + i);
+    sums[i] += partial.x, sums[i + 1] += partial.y, sums[i + 2] += partial.z, sums[i + 3] += partial.w;
+  }
+}
+
 // From the sums of each thread's rows those of all rows: over the block, then the runs of rows by the stripe's last
 // block.
 template <int COUNT>
@@ -238,18 +257,14 @@ static __device__ inline void finish_sums(const struct backward_launch &l, const
   const bool writes = at.down == 0 && at.column < l.n;
   add_rows(t, at, sums);
   if (t.runs > 1) {
-    float *partials = (float *)l.scratch.partials + at.column; /* (runs, n) */
-    if (writes)
-#pragma unroll
-      for (int i = 0; i < COUNT; i++) partials[blockIdx.y * l.n + i] = sums[i];
+    float *partials = (float *)l.scratch.partials + at.column;  // (runs, n)
+    if (writes) store_partials(partials + blockIdx.y * l.n, sums);
     if (!is_last_of(&l.scratch.counters[blockIdx.x], t.runs)) return;
 #pragma unroll
     for (int i = 0; i < COUNT; i++) sums[i] = 0.0f;
     const int64_t end = at.down < t.down && at.column < l.n ? (int64_t)t.runs : 0;
 #pragma unroll 4
-    for (int64_t run = at.down; run < end; run += t.down)
-#pragma unroll
-      for (int i = 0; i < COUNT; i++) sums[i] += partials[run * l.n + i];
+    for (int64_t run = at.down; run < end; run += t.down) add_partials(partials + run * l.n, sums);
     add_rows(t, at, sums);
   }
   if (writes)

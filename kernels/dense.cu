@@ -98,9 +98,6 @@ struct pack {
   }
 };
 
-// Is the matrix there in accesses as wide as the layout's columns?
-static bool is_packed(struct matrix m, struct layout t) { return t.columns > 1 && (!m.data || m.ld % t.columns == 0); }
-
 // ---- element-wise ----
 
 enum {
@@ -230,25 +227,6 @@ static __device__ inline void add_rows(const struct layout &t, const struct plac
   }
 }
 
-// Partial sums, 16 bytes at a time where there are several.
-template <int COUNT>
-static __device__ inline void store_partials(float *p, const float (&sums)[COUNT]) {
-  if (COUNT == 1) *p = sums[0];
-#pragma unroll
-  for (int i = 0; i + 4 <= COUNT; i += 4)
-    *(float4 *)(p + i) = make_float4(sums[i], sums[i + 1], sums[i + 2], sums[i + 3]);
-}
-
-template <int COUNT>
-static __device__ inline void add_partials(const float *p, float (&sums)[COUNT]) {
-  if (COUNT == 1) sums[0] += *p;
-#pragma unroll
-  for (int i = 0; i + 4 <= COUNT; i += 4) {
-    const float4 partial = *(const float4 *)(p + i);
-    sums[i] += partial.x, sums[i + 1] += partial.y, sums[i + 2] += partial.z, sums[i + 3] += partial.w;
-  }
-}
-
 // From the sums of each thread's rows those of all rows: over the block, then the runs of rows by the stripe's last
 // block.
 template <int COUNT>
@@ -258,13 +236,18 @@ static __device__ inline void finish_sums(const struct backward_launch &l, const
   add_rows(t, at, sums);
   if (t.runs > 1) {
     float *partials = (float *)l.scratch.partials + at.column;  // (runs, n)
-    if (writes) store_partials(partials + blockIdx.y * l.n, sums);
+    if (writes) store_values<ELEMENT_F32, COUNT>(partials + blockIdx.y * l.n, sums);
     if (!is_last_of(&l.scratch.counters[blockIdx.x], t.runs)) return;
 #pragma unroll
     for (int i = 0; i < COUNT; i++) sums[i] = 0.0f;
     const int64_t end = at.down < t.down && at.column < l.n ? (int64_t)t.runs : 0;
 #pragma unroll 4
-    for (int64_t run = at.down; run < end; run += t.down) add_partials(partials + run * l.n, sums);
+    for (int64_t run = at.down; run < end; run += t.down) {
+      float partial[COUNT];
+      load_values<ELEMENT_F32, COUNT>(partials + run * l.n, partial);
+#pragma unroll
+      for (int i = 0; i < COUNT; i++) sums[i] += partial[i];
+    }
     add_rows(t, at, sums);
   }
   if (writes)
@@ -366,7 +349,7 @@ cudaError_t launch_forward(const struct forward_launch *l, cudaStream_t stream) 
   const bool is_copy = l->activation == DESCENT_ACTIVATION_IDENTITY && !l->threshold && !l->bias;
   if (is_copy && !launch.Z.data && l->A.data == l->product.data) return cudaSuccess;
   const struct layout t = layout_of(l->rows, l->n, element, false);
-  const bool packed = is_packed(l->product, t) && is_packed(l->Z, t) && is_packed(l->A, t);
+  const bool packed = is_aligned(l->product, t.columns) && is_aligned(l->Z, t.columns) && is_aligned(l->A, t.columns);
   if (element == ELEMENT_F32)
     return t.columns == 4 ? forward<ELEMENT_F32, 4>(&launch, t, packed, stream)
                           : forward<ELEMENT_F32, 1>(&launch, t, packed, stream);
@@ -382,7 +365,7 @@ cudaError_t launch_backward(const struct backward_launch *l, cudaStream_t stream
   if (from.element != element) return cudaErrorInvalidValue;
   if (linear && !l->threshold && !l->bias_gradient) return cudaSuccess;
   const struct layout t = layout_of(l->rows, l->n, element, l->bias_gradient != NULL);
-  const bool packed = is_packed(l->D, t) && is_packed(from, t);
+  const bool packed = is_aligned(l->D, t.columns) && is_aligned(from, t.columns);
   if (element == ELEMENT_F32)
     return t.columns == 4 ? backward<ELEMENT_F32, 4>(l, t, packed, stream)
                           : backward<ELEMENT_F32, 1>(l, t, packed, stream);

@@ -167,7 +167,14 @@ struct flat_piece {
   int64_t begin, end;
   int32_t layer; /* from 1 */
 };
-enum { FLAT_PIECE = 16384 }; /* floats of a piece, at most */
+/* Floats of a piece: FLAT_TURN, what a block's threads do in one turn, while that makes no more than FLAT_PIECES of the
+ * network's n floats; else twice as many, and so on up to FLAT_PIECE. */
+enum { FLAT_TURN = 2048, FLAT_PIECE = 16384, FLAT_PIECES = 1024 };
+static inline int64_t flat_piece_floats(int64_t n) {
+  int64_t each = FLAT_TURN;
+  while (each < FLAT_PIECE && n / each > FLAT_PIECES) each *= 2;
+  return each;
+}
 
 struct norm_launch {
   const struct step_state *state;

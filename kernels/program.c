@@ -88,24 +88,24 @@ done:
 /* Cuts each layer's part of the flat buffers into pieces of one block's work. */
 static descent_status take_pieces(struct backend_program *program) {
   const struct plan *plan = program->plan;
+  const int64_t each = flat_piece_floats(program->flat.device_count);
   struct flat_piece *pieces = NULL;
   descent_status status = DESCENT_OK;
   int64_t n = 0;
   for (int l = 0; l < plan->layers; l++) {
     const int64_t begin = flat_position(&program->flat, plan->segments[l].begin);
-    n += (flat_position(&program->flat, plan->segments[l].end) - begin + FLAT_PIECE - 1) / FLAT_PIECE;
+    n += (flat_position(&program->flat, plan->segments[l].end) - begin + each - 1) / each;
   }
   if (n > INT32_MAX)
     return module_status(DESCENT_ERROR_UNSUPPORTED, "a network of more than %lld parameters",
-                         (long long)INT32_MAX * FLAT_PIECE);
+                         (long long)INT32_MAX * each);
   pieces = module_allocate(n, sizeof *pieces, "the pieces of the flat buffers");
   if (!pieces) return DESCENT_ERROR_MEMORY;
   for (int l = 0; l < plan->layers; l++) {
     int64_t begin = flat_position(&program->flat, plan->segments[l].begin);
     const int64_t end = flat_position(&program->flat, plan->segments[l].end);
-    for (; begin < end; begin += FLAT_PIECE)
-      pieces[program->n_pieces++] =
-          (struct flat_piece){begin, end - begin < FLAT_PIECE ? end : begin + FLAT_PIECE, l + 1};
+    for (; begin < end; begin += each)
+      pieces[program->n_pieces++] = (struct flat_piece){begin, end - begin < each ? end : begin + each, l + 1};
   }
   TRY(program_take(program, n * (int64_t)sizeof *pieces, "the pieces of the flat buffers", (void **)&program->pieces));
   CUDA_TRY(cudaMemcpyAsync(program->pieces, pieces, (size_t)n * sizeof *pieces, cudaMemcpyHostToDevice,

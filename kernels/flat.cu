@@ -1,0 +1,227 @@
+// The flat buffers: the gradient's norms with the sentinel, the update rules, the working copy in bf16. Memory is all
+// that these passes cost; everything is read once and written once, 16 bytes at a time, 8 floats per thread and turn.
+//
+// A block works on a piece. Sums are taken in double: thread, block, then the grid's last block adds up the blocks of
+// each layer, and the layers, always in the same order.
+#include "common.cuh"
+
+static_assert(FLAT_TURN == 8 * BLOCK, "8 floats of each thread");
+
+// ---- sums by layer ----
+
+// Scratch of launches that take COUNT sums of each layer.
+template <int COUNT>
+struct layer_sums {
+  double *pieces;  // (n_pieces, COUNT)
+  double *layers;  // (layers, COUNT)
+  int *first;      // (layers + 1): the first piece of each layer
+};
+
+template <int COUNT>
+static size_t layer_sums_bytes(int n_pieces, int layers) {
+  return sizeof(double) * COUNT * ((size_t)n_pieces + (size_t)layers) + sizeof(int) * ((size_t)layers + 1);
+}
+
+template <int COUNT>
+static __device__ inline struct layer_sums<COUNT> layer_sums_at(void *scratch, int n_pieces, int layers) {
+  struct layer_sums<COUNT> s;
+  s.pieces = (double *)scratch;
+  s.layers = s.pieces + COUNT * (size_t)n_pieces;
+  s.first = (int *)(s.layers + COUNT * (size_t)layers);
+  return s;
+}
+
+// By one thread of each block: the sums of its piece, and which layers begin with it.
+template <int COUNT>
+static __device__ inline void store_piece(const struct layer_sums<COUNT> &s, const double (&sums)[COUNT],
+                                          const struct flat_piece *pieces, int n_pieces, int layers) {
+  const int piece = (int)blockIdx.x;
+  for (int i = 0; i < COUNT; i++) s.pieces[COUNT * (size_t)piece + i] = sums[i];
+  for (int l = piece == 0 ? 0 : pieces[piece - 1].layer; l < pieces[piece].layer; l++) s.first[l] = piece;
+  if (piece == n_pieces - 1)
+    for (int l = pieces[piece].layer; l <= layers; l++) s.first[l] = n_pieces;
+}
+
+// By the last block: the sums of every layer, a warp each. Complete for all threads on return.
+template <int COUNT>
+static __device__ inline void add_pieces(const struct layer_sums<COUNT> &s, int layers) {
+  const int lane = (int)threadIdx.x % WARP;
+  for (int l = (int)threadIdx.x / WARP; l < layers; l += BLOCK / WARP) {
+    double sums[COUNT] = {};
+    const int end = s.first[l + 1];
+#pragma unroll 8
+    for (int piece = s.first[l] + lane; piece < end; piece += WARP)
+      for (int i = 0; i < COUNT; i++) sums[i] += s.pieces[COUNT * (size_t)piece + i];
+    for (int i = 0; i < COUNT; i++) {
+      sums[i] = warp_sum(sums[i]);
+      if (lane == 0) s.layers[COUNT * (size_t)l + i] = sums[i];
+    }
+  }
+  __syncthreads();
+}
+
+// ---- norm ----
+
+static __device__ inline bool is_finite(double x) { return x - x == 0.0; }
+static __device__ inline bool is_finite(float x) { return x - x == 0.0f; }
+
+// Once per step, by one thread.
+static __device__ inline void conclude_norm(const struct norm_launch &l, double squares) {
+  const double norm = sqrt(squares);
+  l.scalars[SCALAR_GRADIENT_NORM] = norm;
+  l.scalars[SCALAR_CLIP] = l.clip > 0 && l.clip < norm + 1e-6 ? l.clip / (norm + 1e-6) : 1;
+  const bool is_bad = !is_finite(norm) || !is_finite(l.scalars[SCALAR_LOSS]) || *l.bad_parameters;
+  if (is_bad && l.scalars[SCALAR_BAD_STEP] == 0) l.scalars[SCALAR_BAD_STEP] = (double)l.state->current.number;
+}
+
+static __global__ void __launch_bounds__(BLOCK) norm_kernel(struct norm_launch l) {
+  const struct layer_sums<1> s = layer_sums_at<1>(l.scratch.partials, l.n_pieces, l.layers);
+  const struct flat_piece piece = l.pieces[blockIdx.x];
+  double squares[1] = {0};
+#pragma unroll 4
+  for (int64_t at = piece.begin + 8 * threadIdx.x; at < piece.end; at += FLAT_TURN) {
+    float g[8];
+    load_values<ELEMENT_F32, 8>(l.gradients + at, g);
+#pragma unroll
+    for (int i = 0; i < 8; i++) squares[0] += (double)g[i] * (double)g[i];
+  }
+  squares[0] = block_sum(squares[0]);
+  if (threadIdx.x == 0) store_piece(s, squares, l.pieces, l.n_pieces, l.layers);
+  if (!is_last_block(l.scratch.counters)) return;
+  add_pieces(s, l.layers);
+  double total = 0;
+  for (int layer = (int)threadIdx.x; layer < l.layers; layer += BLOCK) {
+    if (l.layer_statistics) l.layer_statistics[layer * LAYER_SLOTS + LAYER_GRADIENT] = sqrt(s.layers[layer]);
+    total += s.layers[layer];
+  }
+  total = block_sum(total);
+  if (threadIdx.x == 0) conclude_norm(l, total);
+}
+
+size_t norm_scratch(int n_pieces, int layers) { return layer_sums_bytes<1>(n_pieces, layers); }
+
+cudaError_t launch_norm(const struct norm_launch *l, cudaStream_t stream) {
+  return LAUNCH(norm_kernel, (unsigned)l->n_pieces, BLOCK, stream, *l);
+}
+
+// ---- update: Polyak 1964, Nesterov 1983, Hinton 2012, Kingma and Ba 2015, Loshchilov and Hutter 2019 ----
+
+enum rule { PLAIN, MOMENTUM, RMSPROP, RMSPROP_MOMENTUM, ADAM };
+
+static enum rule rule_of(const struct update_launch *l) {
+  switch (l->optimizer) {
+    case DESCENT_OPTIMIZER_GD: break;
+    case DESCENT_OPTIMIZER_SGD: return l->moment1 ? MOMENTUM : PLAIN;
+    case DESCENT_OPTIMIZER_RMSPROP: return l->moment1 ? RMSPROP_MOMENTUM : RMSPROP;
+    case DESCENT_OPTIMIZER_ADAM:
+    case DESCENT_OPTIMIZER_ADAMW: return ADAM;
+  }
+  return PLAIN;
+}
+
+// What is the same for all parameters of a step.
+struct rates {
+  float clip, alpha, decay, adam_rate, adam_root;
+};
+
+// The parameter after the step; v and s are its moments. The formulas are plan.h's; zeros stay zeros.
+template <enum rule RULE>
+static __device__ inline float updated(const struct update_launch &l, const struct rates &rates, float w,
+                                       float gradient, float &v, float &s) {
+  const float g = rates.clip * gradient + l.l2 * w, decayed = w - rates.decay * w;
+  if (RULE == PLAIN) return decayed - rates.alpha * g;
+  if (RULE == MOMENTUM) {
+    v = l.momentum * v + g;
+    return decayed - rates.alpha * (l.nesterov ? g + l.momentum * v : v);
+  }
+  if (RULE == ADAM) {
+    v = l.beta1 * v + l.one_minus_beta1 * g;
+    s = l.beta2 * s + l.one_minus_beta2 * (g * g);
+    return decayed - rates.adam_rate * (v / (sqrtf(s) * rates.adam_root + l.epsilon));
+  }
+  s = l.rho * s + l.one_minus_rho * (g * g);
+  const float d = g / (sqrtf(s) + l.epsilon);
+  if (RULE == RMSPROP) return decayed - rates.alpha * d;
+  v = l.momentum * v + d;
+  return decayed - rates.alpha * v;
+}
+
+template <enum rule RULE, bool MEASURE>
+static __global__ void __launch_bounds__(BLOCK, 4) update_kernel(struct update_launch l) {
+  const bool has_moment1 = RULE != PLAIN && RULE != RMSPROP, has_moment2 = RULE != PLAIN && RULE != MOMENTUM;
+  if (l.scalars[SCALAR_BAD_STEP] != 0) return;
+  const struct device_step &step = l.state->current;
+  const struct rates rates = {(float)l.scalars[SCALAR_CLIP], step.alpha, l.decay ? step.decay : 0.0f, step.adam_rate,
+                              step.adam_root};
+  const struct flat_piece piece = l.pieces[blockIdx.x];
+  double sums[2] = {0, 0};  // squares of the change, and of the parameters before it
+  bool is_bad = false;
+  for (int64_t at = piece.begin + 8 * threadIdx.x; at < piece.end; at += FLAT_TURN) {
+    float w[8], g[8], v[8] = {}, s[8] = {};
+    load_values<ELEMENT_F32, 8>(l.parameters + at, w);
+    load_values<ELEMENT_F32, 8>(l.gradients + at, g);
+    if (has_moment1) load_values<ELEMENT_F32, 8>(l.moment1 + at, v);
+    if (has_moment2) load_values<ELEMENT_F32, 8>(l.moment2 + at, s);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      const float after = updated<RULE>(l, rates, w[i], g[i], v[i], s[i]);
+      if (MEASURE) {
+        const double change = (double)after - (double)w[i];
+        sums[0] += change * change;
+        sums[1] += (double)w[i] * (double)w[i];
+      }
+      is_bad |= !is_finite(after);
+      w[i] = after;
+    }
+    store_values<ELEMENT_F32, 8>(l.parameters + at, w);
+    if (has_moment1) store_values<ELEMENT_F32, 8>(l.moment1 + at, v);
+    if (has_moment2) store_values<ELEMENT_F32, 8>(l.moment2 + at, s);
+    if (l.working) store_values<ELEMENT_BF16, 8>((uint16_t *)l.working + at, w);
+  }
+  if (is_bad) *l.bad_parameters = 1;
+  if (!MEASURE) return;
+
+  const struct layer_sums<2> layers = layer_sums_at<2>(l.scratch.partials, l.n_pieces, l.layers);
+  for (int i = 0; i < 2; i++) sums[i] = block_sum(sums[i]);
+  if (threadIdx.x == 0) store_piece(layers, sums, l.pieces, l.n_pieces, l.layers);
+  if (!is_last_block(l.scratch.counters)) return;
+  add_pieces(layers, l.layers);
+  for (int layer = (int)threadIdx.x; layer < l.layers; layer += BLOCK) {
+    l.layer_statistics[layer * LAYER_SLOTS + LAYER_UPDATE] = sqrt(layers.layers[2 * layer]);
+    l.layer_statistics[layer * LAYER_SLOTS + LAYER_PARAMETERS] = sqrt(layers.layers[2 * layer + 1]);
+  }
+}
+
+size_t update_scratch(int n_pieces, int layers) { return layer_sums_bytes<2>(n_pieces, layers); }
+
+cudaError_t launch_update(const struct update_launch *l, cudaStream_t stream) {
+  const unsigned blocks = (unsigned)l->n_pieces;
+  switch (rule_of(l)) {
+#define CASE(RULE)                                                                     \
+  case RULE:                                                                           \
+    return l->measure ? LAUNCH((update_kernel<RULE, true>), blocks, BLOCK, stream, *l) \
+                      : LAUNCH((update_kernel<RULE, false>), blocks, BLOCK, stream, *l)
+    CASE(PLAIN);
+    CASE(MOMENTUM);
+    CASE(RMSPROP);
+    CASE(RMSPROP_MOMENTUM);
+    CASE(ADAM);
+#undef CASE
+  }
+  return cudaErrorInvalidValue;
+}
+
+// ---- cast ----
+
+static __global__ void __launch_bounds__(BLOCK) cast_kernel(const float *from, uint16_t *to, int64_t n) {
+  const int64_t stride = (int64_t)gridDim.x * FLAT_TURN;
+  for (int64_t at = (int64_t)blockIdx.x * FLAT_TURN + 8 * threadIdx.x; at < n; at += stride) {
+    float values[8];
+    load_values<ELEMENT_F32, 8>(from + at, values);
+    store_values<ELEMENT_BF16, 8>(to + at, values);
+  }
+}
+
+cudaError_t launch_cast(const float *from, void *to, int64_t n, cudaStream_t stream) {
+  return LAUNCH(cast_kernel, block_count(n, FLAT_TURN, 4096), BLOCK, stream, from, (uint16_t *)to, n);
+}

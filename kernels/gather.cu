@@ -1,0 +1,156 @@
+// Gather: a first kernel finds the row of the source for each row of the step, with its target and weight; a second one
+// brings the inputs. For steps from the queue the first also takes the step, which every later kernel then reads.
+#include "common.cuh"
+
+// ---- the step ----
+
+enum { STEP_WORDS = sizeof(struct device_step) / sizeof(uint32_t) };
+static_assert(sizeof(struct device_step) % sizeof(uint32_t) == 0 && (int)STEP_WORDS <= WARP, "a warp copies a step");
+
+// The step that is to run, for all threads of a block: the queue's next or, without a queue, the current one.
+static __device__ inline void load_step(const struct step_state *state, const struct device_step *queue,
+                                        struct device_step *step) {
+  const uint32_t *from = (const uint32_t *)(queue ? &queue[state->next] : &state->current);
+  if (threadIdx.x < STEP_WORDS) ((uint32_t *)step)[threadIdx.x] = from[threadIdx.x];
+  __syncthreads();
+}
+
+// By one block, once nobody reads the state any more.
+static __device__ inline void make_current(struct step_state *state, const struct device_step *step) {
+  if (threadIdx.x < STEP_WORDS) ((uint32_t *)&state->current)[threadIdx.x] = ((const uint32_t *)step)[threadIdx.x];
+  if (threadIdx.x == 0) state->next++;
+}
+
+static __global__ void fetch_kernel(struct step_state *state, const struct device_step *queue) {
+  __shared__ struct device_step step;
+  load_step(state, queue, &step);
+  make_current(state, &step);
+}
+
+cudaError_t launch_fetch(struct step_state *state, const struct device_step *queue, cudaStream_t stream) {
+  return LAUNCH(fetch_kernel, 1, WARP, stream, state, queue);
+}
+
+// After a bad step the queue is not followed any further.
+static __device__ inline bool is_stopped(const struct gather_launch &l) {
+  return l.queue && l.bad_step && *l.bad_step != 0;
+}
+
+// ---- rows: sources, targets of one column, weights and their sum ----
+
+static __device__ inline int64_t source_row(const struct gather_launch &l, const struct device_step *step, int64_t r) {
+  int64_t t = step->first_row + r;
+  if (l.shuffle && step->order.n) t = (int64_t)permutation_index(&step->order, (uint64_t)t);
+  const int64_t *index = l.sources->index;
+  return index ? index[t] : t;
+}
+
+// A class outside the table cannot come from a checked dataset; its weight would be NaN rather than a stray read.
+static __device__ inline float row_weight(const struct gather_launch &l, int64_t s, float y) {
+  float w = l.sources->w ? l.sources->w[s] : 1.0f;
+  if (l.class_weight)
+    w *= y >= 0.0f && y < (float)l.classes ? l.class_weight[(int64_t)y] : formula_from_bits(0x7fc00000u);
+  return w;
+}
+
+// A thread per row, grid stride; blocks of BLOCK. One block serves for few rows, so that no sum has to meet.
+enum { ONE_BLOCK = 1024, MOST_BLOCKS = 1024 };
+
+static unsigned rows_blocks(int64_t rows) { return rows <= ONE_BLOCK ? 1 : block_count(rows, BLOCK, MOST_BLOCKS); }
+
+static __global__ void __launch_bounds__(BLOCK) rows_kernel(struct gather_launch l) {
+  __shared__ struct device_step step;
+  if (is_stopped(l)) return;
+  load_step(l.state, l.queue, &step);
+  const float *y = l.y ? l.sources->y : NULL;
+  double weights = 0;
+  for (int64_t r = (int64_t)blockIdx.x * BLOCK + threadIdx.x; r < l.rows; r += (int64_t)gridDim.x * BLOCK) {
+    const bool valid = r < step.rows;
+    const int64_t s = valid ? source_row(l, &step, r) : -1;
+    l.source[r] = s;
+    if (!y) continue;
+    const float target = valid ? y[s * l.n_y] : 0.0f, w = valid ? row_weight(l, s, target) : 0.0f;
+    const float shift = l.y_shift ? *l.y_shift : 0.0f, scale = l.y_scale ? *l.y_scale : 1.0f;
+    if (l.n_y == 1) l.y[r] = valid ? (target - shift) * scale : 0.0f;
+    l.w[r] = w;
+    weights += (double)w;
+  }
+  // In the last block every other one has read the state.
+  double sum;
+  if (!grid_sum(weights, l.scratch, &sum)) return;
+  if (y && threadIdx.x == 0) *l.weight_sum = sum;
+  if (l.queue) make_current(l.state, &step);
+}
+
+size_t gather_scratch(int64_t rows) { return rows_blocks(rows) * sizeof(double); }
+
+// ---- cells: the inputs, and targets of several columns ----
+
+struct copy {
+  bool targets;                // sources->y instead of sources->X
+  const float *shift, *scale;  // (n); NULL: not there
+  struct matrix to;            // (rows, n)
+  int64_t n;
+};
+
+// Constants of a thread's columns; `otherwise` without them.
+template <int COUNT>
+static __device__ inline void load_constants(const float *from, int64_t column, float otherwise,
+                                             float (&values)[COUNT]) {
+#pragma unroll
+  for (int i = 0; i < COUNT; i++) values[i] = otherwise;
+  if (from) load_values<ELEMENT_F32, COUNT>(from + column, values);
+}
+
+// 16-byte reads where COUNT is 4. Grid and block: struct tiling.
+template <enum element ELEMENT, int COUNT>
+static __global__ void __launch_bounds__(BLOCK) copy_kernel(struct gather_launch l, struct copy copy, struct tiling t) {
+  enum { ROWS = COUNT == 1 ? 8 : 4 };  // reads under way
+  typedef typename Element<ELEMENT>::type type;
+  const struct cells at = cells_of(t, copy.n, COUNT);
+  const float *from = copy.targets ? l.sources->y : l.sources->X;
+  if (at.idle || is_stopped(l) || !from) return;
+  float shift[COUNT], scale[COUNT];
+  load_constants(copy.shift, at.column, 0.0f, shift);
+  load_constants(copy.scale, at.column, 1.0f, scale);
+  from += at.column;
+  type *to = (type *)copy.to.data + at.column;
+  for (int64_t first = at.row; first < l.rows; first += ROWS * at.step) {
+    int64_t source[ROWS];
+    float values[ROWS][COUNT] = {};
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) source[i] = first + i * at.step < l.rows ? l.source[first + i * at.step] : -1;
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+      if (source[i] >= 0) load_values<ELEMENT_F32, COUNT>(from + source[i] * copy.n, values[i]);
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
+      const int64_t r = first + i * at.step;
+      if (r >= l.rows) break;
+#pragma unroll
+      for (int j = 0; j < COUNT; j++) values[i][j] = source[i] >= 0 ? (values[i][j] - shift[j]) * scale[j] : 0.0f;
+      store_values<ELEMENT, COUNT>(to + r * copy.to.ld, values[i]);
+    }
+  }
+}
+
+static cudaError_t launch_copy(const struct gather_launch *l, struct copy copy, cudaStream_t stream) {
+  const bool wide = copy.n % 4 == 0 && is_aligned(copy.to, 4);
+  const struct tiling t = tiling_of(l->rows, copy.n, wide ? 4 : 1, wide ? 4 : 8);
+  if (copy.to.element == ELEMENT_F32)
+    return wide ? LAUNCH((copy_kernel<ELEMENT_F32, 4>), t.blocks, BLOCK, stream, *l, copy, t)
+                : LAUNCH((copy_kernel<ELEMENT_F32, 1>), t.blocks, BLOCK, stream, *l, copy, t);
+  return wide ? LAUNCH((copy_kernel<ELEMENT_BF16, 4>), t.blocks, BLOCK, stream, *l, copy, t)
+              : LAUNCH((copy_kernel<ELEMENT_BF16, 1>), t.blocks, BLOCK, stream, *l, copy, t);
+}
+
+cudaError_t launch_gather(const struct gather_launch *l, cudaStream_t stream) {
+  cudaError_t error = LAUNCH(rows_kernel, rows_blocks(l->rows), BLOCK, stream, *l);
+  if (error == cudaSuccess && l->y && l->n_y > 1) {
+    const struct matrix y = {l->y, l->n_y, ELEMENT_F32};
+    const struct copy targets = {true, l->y_shift, l->y_scale, y, l->n_y};
+    error = launch_copy(l, targets, stream);
+  }
+  const struct copy inputs = {false, l->shift, l->scale, l->X, l->n_x};
+  return error == cudaSuccess ? launch_copy(l, inputs, stream) : error;
+}

@@ -1,0 +1,266 @@
+// The losses with their gradients, from logits in the stable form; what predict returns; the running totals.
+//
+// LANES threads, one or a whole warp, work on a row, COUNT neighbouring columns at a time; the row is read again for
+// each pass over it (maximum, sum, gradient), from the caches. Rows are summed in double: by thread, block, grid.
+#include "common.cuh"
+
+enum { NARROW = 16 };  // outputs, at most, of a row that one thread works on
+enum { MOST_BLOCKS = 2048 };
+
+static unsigned row_blocks(int64_t rows, int64_t n) {
+  return block_count(rows, n <= NARROW ? BLOCK : BLOCK / WARP, MOST_BLOCKS);
+}
+
+template <int LANES>
+static __device__ inline int64_t first_row(void) {
+  return ((int64_t)blockIdx.x * BLOCK + threadIdx.x) / LANES;
+}
+template <int LANES>
+static __device__ inline int64_t row_stride(void) {
+  return (int64_t)gridDim.x * BLOCK / LANES;
+}
+template <int LANES>
+static __device__ inline int64_t first_column(int count) {
+  return (int64_t)(threadIdx.x % LANES) * count;
+}
+
+// Over the threads of a row.
+template <int LANES, typename T>
+static __device__ inline T row_sum(T x) {
+  if constexpr (LANES == 1) return x;
+  return warp_sum(x);
+}
+template <int LANES>
+static __device__ inline float row_max(float x) {
+#pragma unroll
+  for (int distance = LANES / 2; distance > 0; distance /= 2) {
+    const float other = __shfl_xor_sync(0xffffffffu, x, distance);
+    x = other > x ? other : x;
+  }
+  return x;
+}
+
+// To columns of a row of the matrix, rounded to its element.
+template <int COUNT>
+static __device__ inline void store_cells(struct matrix m, int64_t row, int64_t column, const float (&values)[COUNT]) {
+  if (m.element == ELEMENT_F32)
+    store_values<ELEMENT_F32, COUNT>((float *)m.data + row * m.ld + column, values);
+  else
+    store_values<ELEMENT_BF16, COUNT>((uint16_t *)m.data + row * m.ld + column, values);
+}
+
+// ---- softmax ----
+
+// Of one row: the maximum, the sum of exp(z - max) and, if asked for, of max - z. A NaN is in the sum at the latest.
+struct exponentials {
+  float max, sum, distances;
+};
+
+template <int LANES, int COUNT, enum element ELEMENT>
+static __device__ inline struct exponentials exponentials_of(const typename Element<ELEMENT>::type *z, int64_t n,
+                                                             bool distances) {
+  struct exponentials e = {-INFINITY, 0.0f, 0.0f};
+  float values[COUNT];
+#pragma unroll 4
+  for (int64_t k = first_column<LANES>(COUNT); k < n; k += LANES * COUNT) {
+    load_values<ELEMENT, COUNT>(z + k, values);
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) e.max = values[i] > e.max ? values[i] : e.max;
+  }
+  e.max = row_max<LANES>(e.max);
+#pragma unroll 4
+  for (int64_t k = first_column<LANES>(COUNT); k < n; k += LANES * COUNT) {
+    load_values<ELEMENT, COUNT>(z + k, values);
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+      e.sum += formula_exp(values[i] - e.max);
+      if (distances) e.distances += e.max - values[i];
+    }
+  }
+  e.sum = row_sum<LANES>(e.sum);
+  if (distances) e.distances = row_sum<LANES>(e.distances);
+  return e;
+}
+
+// ---- the losses of one row: L, and D = dL/dZ times a factor ----
+
+// L = max(z, 0) - t z + log(1 + exp(-|z|)) with z's factor written so that nothing cancels.
+template <enum element ELEMENT>
+static __device__ inline double binary_loss(const struct loss_launch &l, int64_t row, double per_weight) {
+  const double s = (double)l.smoothing, t = (double)l.y[row] * (1.0 - s) + 0.5 * s;
+  const float z = Element<ELEMENT>::load((const typename Element<ELEMENT>::type *)l.A.data + row * l.A.ld);
+  if (l.D.data) {
+    const float D[1] = {(formula_sigmoid(z) - (float)t) * (float)((double)l.w[row] * per_weight)};
+    store_cells(l.D, row, 0, D);
+  }
+  return (z > 0.0f ? 1.0 - t : -t) * (double)z + (double)formula_softplus_tail(z);
+}
+
+// With targets q = (1 - s) [k = y] + s / n:
+// L = log sum exp(z) - sum q z = log(sum) + (1 - s) (max - z_y) + s mean(max - z), every term >= 0.
+template <int LANES, int COUNT, enum element ELEMENT>
+static __device__ inline double softmax_loss(const struct loss_launch &l, int64_t row, double per_weight) {
+  typedef typename Element<ELEMENT>::type type;
+  const type *z = (const type *)l.A.data + row * l.A.ld;
+  const float s = l.smoothing, y = l.y[row];
+  const int64_t label = y >= 0.0f && y < (float)l.n ? (int64_t)y : 0;
+  const struct exponentials e = exponentials_of<LANES, COUNT, ELEMENT>(z, l.n, s > 0.0f);
+  if (l.D.data) {
+    const float miss = s / (float)l.n, hit = 1.0f - s + miss, inverse = 1.0f / e.sum;
+    const float factor = (float)((double)l.w[row] * per_weight);
+    for (int64_t k = first_column<LANES>(COUNT); k < l.n; k += LANES * COUNT) {
+      float values[COUNT];
+      load_values<ELEMENT, COUNT>(z + k, values);
+#pragma unroll
+      for (int i = 0; i < COUNT; i++)
+        values[i] = (formula_exp(values[i] - e.max) * inverse - (k + i == label ? hit : miss)) * factor;
+      store_cells(l.D, row, k, values);
+    }
+  }
+  const double to_label = (double)e.max - (double)Element<ELEMENT>::load(z + label);
+  return (double)formula_log(e.sum) + (1.0 - (double)s) * to_label + (double)s * ((double)e.distances / (double)l.n);
+}
+
+// L = mean_k (a_k - y_k)^2; SLOPED: the output's activation is another than the identity.
+template <int LANES, int COUNT, enum element ELEMENT, bool SLOPED>
+static __device__ inline double squared_loss(const struct loss_launch &l, int64_t row, double per_weight) {
+  typedef typename Element<ELEMENT>::type type;
+  const type *a = (const type *)l.A.data + row * l.A.ld, *z = (const type *)l.Z.data + row * l.Z.ld;
+  const float *y = l.y + row * l.n;
+  const float factor = (float)(2.0 * (double)l.w[row] * per_weight / (double)l.n);
+  const bool from_z = slope_is_from_z(l.activation);
+  double sum = 0;
+#pragma unroll 2
+  for (int64_t k = first_column<LANES>(COUNT); k < l.n; k += LANES * COUNT) {
+    float values[COUNT], targets[COUNT], D[COUNT];
+    load_values<ELEMENT, COUNT>(a + k, values);
+    load_values<ELEMENT_F32, COUNT>(y + k, targets);
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+      const float error = values[i] - targets[i];
+      sum += (double)error * (double)error;
+      D[i] = error * factor;
+    }
+    if (!l.D.data) continue;
+    if (SLOPED && from_z) load_values<ELEMENT, COUNT>(z + k, values);
+#pragma unroll
+    for (int i = 0; SLOPED && i < COUNT; i++) D[i] *= slope(l.activation, values[i]);
+    store_cells(l.D, row, k, D);
+  }
+  return row_sum<LANES>(sum) / (double)l.n;
+}
+
+// ---- all rows ----
+
+enum { BINARY, SOFTMAX, SQUARED, SQUARED_SLOPED };
+
+template <int LANES, int COUNT>
+static __device__ inline void clear_row(struct matrix D, int64_t row, int64_t n) {
+  const float zeros[COUNT] = {};
+  for (int64_t k = first_column<LANES>(COUNT); k < n; k += LANES * COUNT) store_cells(D, row, k, zeros);
+}
+
+// Blocks of BLOCK, grid stride over rows.
+template <int LOSS, int LANES, int COUNT, enum element ELEMENT>
+static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launch l) {
+  const double weight_sum = l.scalars[SCALAR_WEIGHT_SUM], per_weight = weight_sum == 0 ? 0 : 1 / weight_sum;
+  const int64_t valid = l.state->current.rows;
+  double total = 0;
+  for (int64_t row = first_row<LANES>(); row < l.rows; row += row_stride<LANES>()) {
+    if (row >= valid) {
+      if (l.D.data) clear_row<LANES, COUNT>(l.D, row, l.n);
+      continue;
+    }
+    double L;
+    if constexpr (LOSS == BINARY)
+      L = binary_loss<ELEMENT>(l, row, per_weight);
+    else if constexpr (LOSS == SOFTMAX)
+      L = softmax_loss<LANES, COUNT, ELEMENT>(l, row, per_weight);
+    else
+      L = squared_loss<LANES, COUNT, ELEMENT, LOSS == SQUARED_SLOPED>(l, row, per_weight);
+    if (threadIdx.x % LANES == 0) total += (double)l.w[row] * L;
+  }
+  double sum;
+  if (grid_sum(total, l.scratch, &sum) && threadIdx.x == 0) l.scalars[SCALAR_LOSS] = sum * per_weight;
+}
+
+size_t loss_scratch(int64_t rows, int64_t n) { return row_blocks(rows, n) * sizeof(double); }
+
+// Launches an instance for one thread or a warp to a row; a warp with accesses of one element or of four.
+#define SINGLE(kernel, what, l) \
+  LAUNCH((kernel<what, 1, 1, ELEMENT>), row_blocks((l)->rows, (l)->n), BLOCK, stream, *(l))
+#define WARPS(kernel, what, count, l) \
+  LAUNCH((kernel<what, WARP, count, ELEMENT>), row_blocks((l)->rows, (l)->n), BLOCK, stream, *(l))
+#define ROWS(kernel, what, wide, l) \
+  ((l)->n <= NARROW ? SINGLE(kernel, what, l) : wide ? WARPS(kernel, what, 4, l) : WARPS(kernel, what, 1, l))
+
+template <enum element ELEMENT>
+static cudaError_t launch_loss_of(const struct loss_launch *l, cudaStream_t stream) {
+  const bool wide = l->n % 4 == 0 && is_aligned(l->A, 4) && is_aligned(l->Z, 4) && is_aligned(l->D, 4);
+  switch (l->loss) {
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return SINGLE(loss_kernel, BINARY, l);
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return ROWS(loss_kernel, SOFTMAX, wide, l);
+    case DESCENT_LOSS_MEAN_SQUARED_ERROR: break;
+  }
+  if (l->activation == DESCENT_ACTIVATION_IDENTITY) return ROWS(loss_kernel, SQUARED, wide, l);
+  return ROWS(loss_kernel, SQUARED_SLOPED, wide, l);
+}
+
+cudaError_t launch_loss(const struct loss_launch *l, cudaStream_t stream) {
+  if (l->Z.data && l->Z.element != l->A.element) return cudaErrorInvalidValue;
+  return l->A.element == ELEMENT_F32 ? launch_loss_of<ELEMENT_F32>(l, stream) : launch_loss_of<ELEMENT_BF16>(l, stream);
+}
+
+// ---- output ----
+
+template <int LOSS, int LANES, int COUNT, enum element ELEMENT>
+static __global__ void __launch_bounds__(BLOCK, 4) output_kernel(struct output_launch l) {
+  typedef typename Element<ELEMENT>::type type;
+  const int64_t valid = l.state->current.rows, rows = valid < l.rows ? valid : l.rows;
+  for (int64_t row = first_row<LANES>(); row < rows; row += row_stride<LANES>()) {
+    const type *a = (const type *)l.A.data + row * l.A.ld;
+    struct exponentials e = {};
+    if (LOSS == SOFTMAX) e = exponentials_of<LANES, COUNT, ELEMENT>(a, l.n, false);
+    for (int64_t k = first_column<LANES>(COUNT); k < l.n; k += LANES * COUNT) {
+      float values[COUNT];
+      load_values<ELEMENT, COUNT>(a + k, values);
+#pragma unroll
+      for (int i = 0; i < COUNT; i++) {
+        if (LOSS == BINARY) values[i] = formula_sigmoid(values[i]);
+        if (LOSS == SOFTMAX) values[i] = formula_exp(values[i] - e.max) / e.sum;
+        if (LOSS == SQUARED && l.y_scale) values[i] /= l.y_scale[k + i];
+        if (LOSS == SQUARED && l.y_shift) values[i] += l.y_shift[k + i];
+      }
+      store_values<ELEMENT_F32, COUNT>(l.P + row * l.n + k, values);
+    }
+  }
+}
+
+template <enum element ELEMENT>
+static cudaError_t launch_output_of(const struct output_launch *l, cudaStream_t stream) {
+  const bool wide = l->n % 4 == 0 && is_aligned(l->A, 4);
+  switch (l->loss) {
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return SINGLE(output_kernel, BINARY, l);
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return ROWS(output_kernel, SOFTMAX, wide, l);
+    case DESCENT_LOSS_MEAN_SQUARED_ERROR: break;
+  }
+  return ROWS(output_kernel, SQUARED, wide, l);
+}
+
+cudaError_t launch_output(const struct output_launch *l, cudaStream_t stream) {
+  return l->A.element == ELEMENT_F32 ? launch_output_of<ELEMENT_F32>(l, stream)
+                                     : launch_output_of<ELEMENT_BF16>(l, stream);
+}
+
+// ---- metrics ----
+
+// One thread.
+static __global__ void metrics_kernel(double *scalars) {
+  if (scalars[SCALAR_BAD_STEP] != 0) return;
+  scalars[SCALAR_TOTAL_LOSS] += scalars[SCALAR_LOSS] * scalars[SCALAR_WEIGHT_SUM];
+  scalars[SCALAR_TOTAL_WEIGHT] += scalars[SCALAR_WEIGHT_SUM];
+}
+
+cudaError_t launch_metrics(double *scalars, cudaStream_t stream) {
+  return LAUNCH(metrics_kernel, 1, 1, stream, scalars);
+}

@@ -1,0 +1,99 @@
+// What a layer's activations look like: their mean in a first pass; in a second one their deviation about that mean and
+// the units through which no gradient could pass. Sums are in double.
+#include "common.cuh"
+
+enum { ROWS_EACH = 8 };  // of a thread, at least, where there are enough
+
+// The scratch: a partial sum for each block, then a mark for each unit that is alive.
+static size_t scratch_bytes(int64_t rows, int64_t n, int columns) {
+  const dim3 blocks = tiling_of(rows, n, columns, ROWS_EACH).blocks;
+  return (size_t)blocks.x * blocks.y * sizeof(double) + (size_t)n * sizeof(uint32_t);
+}
+
+size_t statistics_scratch(int64_t rows, int64_t n) {
+  const size_t single = scratch_bytes(rows, n, 1), wide = n % 4 == 0 ? scratch_bytes(rows, n, 4) : 0;
+  return single > wide ? single : wide;
+}
+
+static __device__ inline uint32_t *marks_of(const struct statistics_launch &l) {
+  return (uint32_t *)((double *)l.scratch.partials + (int64_t)gridDim.x * gridDim.y);
+}
+
+// The step's rows of the grid's.
+static __device__ inline int64_t valid_rows(const struct statistics_launch &l) {
+  const int64_t rows = l.state->current.rows;
+  return rows < l.rows ? rows : l.rows;
+}
+
+// Grid and block of both kernels: struct tiling.
+template <enum element ELEMENT, int COUNT>
+static __global__ void __launch_bounds__(BLOCK) mean_kernel(struct statistics_launch l, struct tiling t) {
+  typedef typename Element<ELEMENT>::type type;
+  const struct cells at = cells_of(t, l.n, COUNT);
+  const int64_t rows = valid_rows(l);
+  double total = 0, sum;
+  for (int64_t r = at.row; r < rows && !at.idle; r += at.step) {
+    float a[COUNT];
+    load_values<ELEMENT, COUNT>((const type *)l.A.data + r * l.A.ld + at.column, a);
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) total += (double)a[i];
+  }
+  uint32_t *alive = marks_of(l);
+  const int64_t thread = ((int64_t)blockIdx.y * gridDim.x + blockIdx.x) * BLOCK + threadIdx.x;
+  for (int64_t j = thread; j < l.n; j += (int64_t)gridDim.x * gridDim.y * BLOCK) alive[j] = 0;
+  if (grid_sum(total, l.scratch, &sum) && threadIdx.x == 0) l.layer[LAYER_MEAN] = sum / ((double)rows * (double)l.n);
+}
+
+// Could a gradient pass? What dropout removed says nothing of its unit.
+static __device__ inline bool is_alive(const struct statistics_launch &l, int64_t row, int64_t column, float x) {
+  if (fabsf(slope(l.activation, x)) < 1e-6f) return false;
+  return !l.threshold || rng_keep(l.seed, l.layer_number, (uint64_t)l.state->current.number,
+                                  (uint64_t)(row * l.n + column), l.threshold);
+}
+
+template <enum element ELEMENT, int COUNT>
+static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statistics_launch l, struct tiling t) {
+  typedef typename Element<ELEMENT>::type type;
+  const struct cells at = cells_of(t, l.n, COUNT);
+  const int64_t rows = valid_rows(l);
+  const double mean = l.layer[LAYER_MEAN];
+  const bool from_z = slope_is_from_z(l.activation);
+  const float share = l.threshold && !from_z ? l.keep_share : 1.0f;
+  bool alive[COUNT] = {};
+  double total = 0, sum;
+  for (int64_t r = at.row; r < rows && !at.idle; r += at.step) {
+    float x[COUNT];
+    load_values<ELEMENT, COUNT>((const type *)l.A.data + r * l.A.ld + at.column, x);
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) total += ((double)x[i] - mean) * ((double)x[i] - mean);
+    if (from_z) load_values<ELEMENT, COUNT>((const type *)l.Z.data + r * l.Z.ld + at.column, x);
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) alive[i] = alive[i] || is_alive(l, r, at.column + i, x[i] * share);
+  }
+  uint32_t *marks = marks_of(l);
+#pragma unroll
+  for (int i = 0; i < COUNT; i++)
+    if (alive[i]) marks[at.column + i] = 1;  // whoever writes writes this
+  if (!grid_sum(total, l.scratch, &sum)) return;
+  uint32_t dead = 0;
+  for (int64_t j = threadIdx.x; j < l.n; j += BLOCK) dead += !marks[j];
+  dead = block_sum(dead);
+  if (threadIdx.x != 0) return;
+  l.layer[LAYER_STD] = sqrt(sum / ((double)rows * (double)l.n));
+  l.layer[LAYER_DEAD] = (double)dead / (double)l.n;
+}
+
+template <enum element ELEMENT, int COUNT>
+static cudaError_t launch_passes(const struct statistics_launch *l, cudaStream_t stream) {
+  const struct tiling t = tiling_of(l->rows, l->n, COUNT, ROWS_EACH);
+  const cudaError_t error = LAUNCH((mean_kernel<ELEMENT, COUNT>), t.blocks, BLOCK, stream, *l, t);
+  return error == cudaSuccess ? LAUNCH((deviation_kernel<ELEMENT, COUNT>), t.blocks, BLOCK, stream, *l, t) : error;
+}
+
+cudaError_t launch_statistics(const struct statistics_launch *l, cudaStream_t stream) {
+  if (l->Z.data && l->Z.element != l->A.element) return cudaErrorInvalidValue;
+  const bool wide = l->n % 4 == 0 && is_aligned(l->A, 4) && is_aligned(l->Z, 4);
+  if (l->A.element == ELEMENT_F32)
+    return wide ? launch_passes<ELEMENT_F32, 4>(l, stream) : launch_passes<ELEMENT_F32, 1>(l, stream);
+  return wide ? launch_passes<ELEMENT_BF16, 4>(l, stream) : launch_passes<ELEMENT_BF16, 1>(l, stream);
+}

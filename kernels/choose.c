@@ -19,8 +19,9 @@ struct matrix matrix_of(const struct backend_program *program, int buffer, int64
 
 struct matrix weights_of(const struct backend_program *program, int parameters, int64_t W, int64_t n_in) {
   const int64_t at = flat_position(&program->flat, W), ld = flat_ld(&program->flat, W, n_in);
-  if (program->working) return (struct matrix){(uint16_t *)program->working + at, ld, ELEMENT_BF16};
-  return (struct matrix){(float *)program->buffers[parameters].data + at, ld, ELEMENT_F32};
+  const bool bf16 = program->plan->precision == DESCENT_PRECISION_BF16;
+  char *data = bf16 ? program->working : program->buffers[parameters].data; /* NULL while products are chosen */
+  return (struct matrix){data ? data + at * (bf16 ? 2 : 4) : NULL, ld, bf16 ? ELEMENT_BF16 : ELEMENT_F32};
 }
 
 /* ---- choosing ---- */
@@ -225,11 +226,9 @@ static descent_status choose_masked(struct backend_program *program, int index) 
   const double by_pass = product_seconds(F->product) + product_seconds(I->product) +
                          pass_seconds(program->device, 3 * unit) + product_seconds(W->product);
   if (by_mask >= by_pass) goto done;
-  void *mask;
-  TRY(program_take(program, plan->batch * mask_ld / 8, "a mask of relu", &mask));
-  program->masked[forward] = (struct masked_choice){masking, index, mask, true, true};
-  program->masked[index] = (struct masked_choice){masked, forward, mask, false, false};
-  program->masked[weights] = (struct masked_choice){fused ? summing : plain, forward, mask, false, fused};
+  program->masked[forward] = (struct masked_choice){masking, index, NULL, plan->batch * mask_ld / 8, true};
+  program->masked[index] = (struct masked_choice){masked, forward, NULL, 0, false};
+  program->masked[weights] = (struct masked_choice){fused ? summing : plain, forward, NULL, 0, fused};
 done:
   return status;
 }
@@ -239,7 +238,7 @@ const struct masked_choice *masked_for(const struct backend_program *program, st
   const struct masked_choice *choice = &program->masked[op];
   const int end = range.first + range.count;
   if (!choice->product || rows != program->plan->batch) return NULL;
-  const int forward = choice->owner ? op : choice->partner, input = program->masked[forward].partner;
+  const int forward = choice->bytes ? op : choice->partner, input = program->masked[forward].partner;
   return forward >= range.first && input < end ? choice : NULL;
 }
 
@@ -260,9 +259,23 @@ done:
   return status;
 }
 
+descent_status choose_take(struct backend_program *program) {
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < program->plan->n_ops; i++) {
+    struct masked_choice *choice = &program->masked[i];
+    if (choice->bytes) TRY(program_take(program, choice->bytes, "a mask of relu", &choice->mask));
+  }
+  for (int i = 0; i < program->plan->n_ops; i++) {
+    struct masked_choice *choice = &program->masked[i];
+    if (choice->product && !choice->bytes) choice->mask = program->masked[choice->partner].mask;
+  }
+done:
+  return status;
+}
+
 void choose_release(struct backend_program *program) {
   for (int i = 0; program->masked && i < program->plan->n_ops; i++)
-    if (program->masked[i].owner) (void)cudaFree(program->masked[i].mask);
+    if (program->masked[i].bytes && program->masked[i].mask) (void)cudaFree(program->masked[i].mask);
   for (int i = 0; i < program->n_products; i++) product_free(program->products[i].product);
   free(program->products);
   free(program->masked);

@@ -51,6 +51,7 @@ static void count_bytes(const struct backend_program *program, double *per_row, 
     else
       *fixed += (double)program->buffers[i].bytes;
   }
+  for (int i = 0; i < plan->n_ops; i++) batch += (double)program->masked[i].bytes / (double)plan->batch;
   *per_row = batch;
 }
 
@@ -193,17 +194,18 @@ static descent_status device_compile(struct backend_device *device, const struct
   CUDA_TRY(cudaSetDevice(device->ordinal));
   CUDA_TRY(cudaMemGetInfo(&free_before, &total));
   TRY(layout_plan(program));
+  TRY(choose_prepare(program));
   TRY(take_buffers(program));
   TRY(take_pieces(program));
   TRY(take_scratch(program));
+  TRY(choose_take(program));
   TRY(source_prepare(program));
-  TRY(choose_prepare(program));
   TRY(run_prepare(program));
   CUDA_TRY(cudaStreamSynchronize(device->stream));
   *result = program;
   return DESCENT_OK;
 done:
-  if (program->starved) status = explain_memory(program, free_before);
+  if (program->starved && program->masked) status = explain_memory(program, free_before);
   program_release(program);
   return status;
 }

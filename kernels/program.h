@@ -124,12 +124,14 @@ struct masked_choice {
   struct product *product; /* NULL: not chosen */
   int partner;             /* forward: its backward_input; the others: the forward operation */
   void *mask;              /* (batch) rows of mask_ld bits */
-  bool owner;              /* of the mask's memory */
+  int64_t bytes;           /* of the mask, at the forward operation, which has the memory; else 0 */
   bool fused;              /* weights: the bias gradient too */
 };
 
-/* Chooses for every dense operation of the plan at its batch. */
+/* Chooses for every dense operation of the plan at its batch; before the buffers are allocated, since algorithms are
+ * tried on memory of their own. Then choose_take allocates what the choices need. */
 descent_status choose_prepare(struct backend_program *program);
+descent_status choose_take(struct backend_program *program);
 void choose_release(struct backend_program *program);
 bool has_product(const struct plan_op *op);
 /* The choice for this dense op on so many rows. */

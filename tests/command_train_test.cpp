@@ -32,11 +32,33 @@ TEST(Train, SaysWhatItTookFewWholeNumbersFor) {
   for (int i = 0; i < 60; i++) text += std::to_string(i * 0.5) + "," + std::to_string(i % 3) + "\n";
   folder.write("data.csv", text);
   const Arguments command = {"train", "data.csv", "--target", "-1", "--epochs", "1"};
-  const std::string offer = "--task regression predicts values";
+  const std::string offer = "--task regression predicts them as values";
   const std::string said = folder.run(command).err;
   expect_contains(said, "1 column to learn from, no header, target column -1\n");
   expect_contains(said, offer);
+  expect_contains(said, "task        classes (inferred): 0 20, 1 20, 2 20\n");
   EXPECT_EQ(folder.run(command + Arguments{"--task", "classes"}).err.find(offer), std::string::npos);
+
+  folder.write("data.csv", "size,price\n1,100\n2,200\n3,350\n");
+  const std::string few = folder.run({"train", "data.csv", "--target", "price", "--epochs", "1"}).err;
+  expect_contains(few, "task        regression (inferred)\n");
+  expect_contains(few, "--task classes predicts them as classes\n");
+}
+
+TEST(Train, LeavesOutRowNumbersAndWhatIsIgnored) {
+  Folder folder;
+  std::string text;
+  for (const std::string &line : lines(make_data("binary", 60)))
+    text += (text.empty() ? ",name," : "7,Ann,") + line + "\n";
+  folder.write("data.csv", text);
+  Result result = folder.run(quick + Arguments{"--ignore", "name,height"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  expect_contains(result.err, "1 column to learn from");
+  expect_contains(result.err, "            the first column has no name, like row numbers, and is left out");
+  folder.write("new.csv", "width,answer\n20,\n2,?\n");
+  Result predicted = folder.run({"predict", "model.safetensors", "new.csv"});
+  EXPECT_EQ(predicted.code, 0) << predicted.err;
+  EXPECT_EQ(lines(predicted.out).size(), 3U);
 }
 
 TEST(Train, GivesTheSameBytesForTheSameCommand) {
@@ -69,7 +91,7 @@ TEST(Predict, SaysWhenItTakesColumnsByPosition) {
   Result named = folder.run({"predict", "model.safetensors", "data.csv"});
   Result unnamed = folder.run({"predict", "model.safetensors", "rows.csv"});
   EXPECT_EQ(named.err, "");
-  EXPECT_EQ(unnamed.err, "descent predict: note: the data have no header: columns are taken by position\n");
+  EXPECT_EQ(unnamed.err, "descent predict: note: rows.csv: no header: columns are taken by position\n");
   EXPECT_EQ(unnamed.out, named.out);
 }
 

@@ -72,7 +72,10 @@ TEST_F(Csv, FindsTheHeader) {
       {"numbers with the target's name", "0,1,y\n1,2,x\n3,4,z\n", "y", -1, "0,1 -> y binary x,z: 1,2>0 3,4>1"},
       {"told that it is one", "0,1\n1,2\n", nullptr, 1, "0,1 -> - auto: 1,2"},
       {"an unnamed column", ",b\n1,2\n", nullptr, -1, ",b -> - auto: 1,2"},
-      {"equal names that nobody asks for", "a,a,y\n1,2,x\n3,4,z\n", "y", -1, "a,a -> y binary x,z: 1,2>0 3,4>1"},
+      {"equal names", "b,a,a,y\n9,1,2,x\n9,3,4,z\n", "y", -1,
+       "bad data: t.csv:1: several columns are named 'a' (rename them, or ignore them all)"},
+      {"no names", "b,,,y\n9,1,2,x\n9,3,4,z\n", "y", -1,
+       "bad data: t.csv:1: several columns have no name, column 1 (from 0) among them (name them, or ignore them)"},
       {"told that there is none", "a,b\n1,2\n", nullptr, 0,
        "bad data: t.csv:1: column 0 (from 0): 'a' is not a number (correct it, or remove the row or the column)"},
       {"nothing below it", "a,b\n", nullptr, -1, "bad data: t.csv:1: a header without rows below it (add rows)"},
@@ -221,6 +224,66 @@ TEST_F(Csv, RefusesFilesThatCannotBeRead) {
   EXPECT_EQ(Read(Write("blank.csv", "\n \r\n\t\n"), options), "bad data: blank.csv: the file is empty");
 }
 
+TEST_F(Csv, LeavesOutWhatIsIgnoredAndWhatOnlyCountsRows) {
+  const char *index = "the first column has no name, like row numbers, and is left out (name it to use it)";
+  const struct {
+    const char *name, *text, *target;
+    std::vector<const char *> ignore;
+    const char *expected, *note;
+  } cases[] = {
+      {"by name", "a,b,c,y\n1,n/a,3,x\n4,,6,z\n", "y", {"b"}, "a,c -> y binary x,z: 1,3>0 4,6>1", ""},
+      {"by index", "a,b,c,y\n1,n/a,3,x\n4,,6,z\n", "y", {"1", "-4"}, "c -> y binary x,z: 3>0 6>1", ""},
+      {"all of a name", "a,b,a,y\n1,2,3,x\n4,5,6,z\n", "y", {"a"}, "b -> y binary x,z: 2>0 5>1", ""},
+      {"twice", "a,b,y\n1,2,x\n4,5,z\n", "y", {"a", "0"}, "b -> y binary x,z: 2>0 5>1", ""},
+      {"without a header", "1,2,3\n4,5,6\n", nullptr, {"1"}, "-,- -> - auto: 1,3 4,6", ""},
+      {"row numbers", ",a,y\n0,2,x\n1,5,z\n", "y", {}, "a -> y binary x,z: 2>0 5>1", index},
+      {"row names", "\"\",\"a\",\"y\"\n\"Fiat\",2,3.5\n\"Ford\",5,6\n", "y", {}, "a -> y regression: 2>3.5 5>6", index},
+      {"row numbers read by pandas", "Unnamed: 0,a,y\n0,2,x\n1,5,z\n", "y", {}, "a -> y binary x,z: 2>0 5>1", index},
+      {"row numbers that are ignored", ",a,y\n0,2,x\n1,5,z\n", "y", {"0"}, "a -> y binary x,z: 2>0 5>1", ""},
+      {"a target without a name", ",a,b\n0,2,3\n1,5,6\n", "0", {}, "a,b ->  binary 0,1: 2,3>0 5,6>1", ""},
+      {"the only input", ",y\n0,x\n1,z\n", "y", {}, " -> y binary x,z: 0>0 1>1", ""},
+      {"a later column", "a,,y\n0,1,x\n1,2,z\n", "y", {}, "a, -> y binary x,z: 0,1>0 1,2>1", ""},
+      {"the target",
+       "a,b,y\n1,2,x\n",
+       "y",
+       {"a", "y"},
+       "bad data: t.csv:1: column 'y' cannot be both the target and ignored",
+       ""},
+      {"everything else",
+       "a,b,y\n1,2,x\n",
+       "y",
+       {"a", "b"},
+       "bad data: t.csv:1: every column but the target is ignored: there is none to learn from",
+       ""},
+      {"what is not there",
+       "a,b,y\n1,2,x\n",
+       "y",
+       {"c"},
+       "bad data: t.csv:1: no column 'c'; there are 'a', 'b', 'y'",
+       ""},
+      {"beyond the last",
+       "a,b,y\n1,2,x\n",
+       "y",
+       {"3"},
+       "bad data: t.csv:1: no column 3: the indices are 0 to 2, or -1 to -3 from the end",
+       ""},
+  };
+  for (const auto &c : cases) {
+    descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    options.target = c.target;
+    options.ignore = c.ignore.data();
+    options.ignored = static_cast<int64_t>(c.ignore.size());
+    descent_dataset *read = nullptr;
+    const descent_status status = descent_dataset_read(Write("t.csv", c.text).c_str(), &options, &read);
+    const Dataset dataset(read);
+    EXPECT_EQ(status == DESCENT_OK ? Describe(read) : Plain("bad data: "s + descent_last_error()), c.expected)
+        << c.name;
+    if (status == DESCENT_OK) {
+      EXPECT_STREQ(descent_dataset_note(read), c.note) << c.name;
+    }
+  }
+}
+
 TEST_F(Csv, RefusesOptionsThatCannotBe) {
   const std::string path = Write("t.csv", "a,b\n1,2\n");
   descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
@@ -238,6 +301,11 @@ TEST_F(Csv, RefusesOptionsThatCannotBe) {
   EXPECT_EQ(descent_dataset_read(path.c_str(), nullptr, &dataset), DESCENT_ERROR_ARGUMENT);
   options = DESCENT_DATASET_OPTIONS_INIT;
   EXPECT_EQ(descent_dataset_read(nullptr, &options, &dataset), DESCENT_ERROR_ARGUMENT);
+  const char *ignore[] = {"a", nullptr};
+  options.ignored = 1;
+  EXPECT_EQ(Read(path, options), "invalid argument: 1 ignored columns, but no list of them");
+  options.ignore = ignore, options.ignored = 2;
+  EXPECT_EQ(Read(path, options), "invalid argument: ignored column 1 is NULL");
   EXPECT_EQ(ReadText("a:b\n1:2\n", nullptr, DESCENT_TASK_AUTO, -1, ':'), "a,b -> - auto: 1,2");
   EXPECT_EQ(ReadText("a b\n1 2\n", nullptr, DESCENT_TASK_AUTO, -1, ' '), "a,b -> - auto: 1,2");
 }
@@ -249,6 +317,9 @@ TEST_F(Csv, StopsAtCellsAndHeadersWithoutEnd) {
   EXPECT_EQ(ReadText(digits, nullptr),
             "bad data: t.csv:1: a cell of over 1 MiB starts here (is its closing quote missing?)");
   EXPECT_EQ(ReadText(std::string(5 << 20, ','), nullptr), "bad data: t.csv:1: more than 4194304 columns");
+  /* Names that are all equal must not be held against each other, each with each. */
+  EXPECT_EQ(ReadText(std::string(1 << 20, ',') + "\n1\n", "0").substr(0, 45),
+            "bad data: t.csv:1: several columns have no na");
 }
 
 TEST_F(Csv, ReadsWideAndLongTables) {
@@ -341,7 +412,10 @@ TEST_F(Csv, InfersTheTask) {
     std::string text, expected;
   } cases[] = {
       {"two integers", "a,y\n1,7\n2,-3\n3,7\n", "a -> y binary -3,7: 1>1 2>0 3>1"},
-      {"three integers, by value", "a,y\n1,10\n2,9\n3,-1\n", "a -> y classes -1,9,10: 1>2 2>1 3>0"},
+      {"three integers, by value", "a,y\n1,10\n2,9\n3,-1\n4,9\n5,9\n6,9\n",
+       "a -> y classes -1,9,10: 1>2 2>1 3>0 4>1 5>1 6>1"},
+      {"integers that do not repeat", "a,y\n1,100\n2,200\n3,350\n", "a -> y regression: 1>100 2>200 3>350"},
+      {"integers that hardly repeat", "a,y\n1,10\n2,9\n3,-1\n4,9\n5,9\n", "a -> y regression: 1>10 2>9 3>-1 4>9 5>9"},
       {"integers written in several ways", "a,y\n1,1.0\n2,0\n3,1\n4,-0\n5,+1e0\n",
        "a -> y binary 0,1: 1>1 2>0 3>1 4>0 5>1"},
       {"texts, by bytes", "a,y\n1,b\n2,B\n3,a\n", "a -> y classes B,a,b: 1>2 2>0 3>1"},
@@ -351,9 +425,11 @@ TEST_F(Csv, InfersTheTask) {
       {"large integers", "a,y\n1,1e30\n2,123456789012\n", "a -> y binary 123456789012,1e+30: 1>1 2>0"},
   };
   for (const auto &c : cases) EXPECT_EQ(ReadText(c.text, "y"), c.expected) << c.name;
-  EXPECT_NE(ReadText(Numbers(20, 2), "y").find("-> y classes 0,2,4,6,8,10,12,14,16,18,20,22,24,26,28,30,32,34,36,38:"),
+  EXPECT_NE(ReadText(Numbers(20, 2) + Numbers(20, 2).substr(4), "y")
+                .find("-> y classes 0,2,4,6,8,10,12,14,16,18,20,22,24,"
+                      "26,28,30,32,34,36,38:"),
             std::string::npos);
-  const std::string many = ReadText(Numbers(21, 2), "y");
+  const std::string many = ReadText(Numbers(21, 2) + Numbers(21, 2).substr(4), "y");
   EXPECT_NE(many.find("-> y regression: 0>0 1>2 "), std::string::npos) << many;
   EXPECT_NE(many.find(" 20>40"), std::string::npos) << many;
 }

@@ -263,6 +263,42 @@ TEST_F(MatchedFile, FollowsTheNetworkItIsReadLike) {
   EXPECT_EQ(Read(Write("t.csv", "b,a\n9,8\n"), options), "a,b -> - binary: 8,9");
 }
 
+TEST_F(MatchedFile, LeavesTheTargetUnreadWhereOnlyFeaturesAreWanted) {
+  const struct {
+    const char *name;
+    const dataset_schema *schema;
+    const char *text;
+    std::vector<const char *> ignore;
+    const char *expected, *note;
+  } cases[] = {
+      {"empty", &named, "a,b,y\n1,2,\n3,4,\n", {}, "a,b -> - binary: 1,2 3,4", ""},
+      {"of no known class", &named, "y,a,b\nmaybe,1,2\n", {}, "a,b -> - binary: 1,2", ""},
+      {"no number", &amounts, "a,b,y\n1,2,?\n", {}, "a,b -> - regression: 1,2", ""},
+      {"by position", &named, "1,2,?\n", {}, "-,- -> - binary: 1,2", "no header: columns are taken by position"},
+      {"by position, some ignored",
+       &unnamed,
+       "k,a,b,c\nx,1,2,?\n",
+       {"k"},
+       "a,b -> - classes: 1,2",
+       "the model has no column names: columns are taken by position"},
+      {"what is ignored is not asked for by name", &named, "a,b,k\n1,2,x\n", {"none"}, "a,b -> - binary: 1,2", ""},
+  };
+  for (const auto &c : cases) {
+    descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    options.features_only = true;
+    options.ignore = c.ignore.data();
+    options.ignored = static_cast<int64_t>(c.ignore.size());
+    dataset_storage *storage = nullptr;
+    ASSERT_EQ(csv_read(Write("t.csv", c.text).c_str(), &options, c.schema, &storage), DESCENT_OK)
+        << c.name << ": " << descent_last_error();
+    descent_dataset dataset = {storage, nullptr, storage->rows};
+    EXPECT_EQ(Describe(&dataset), c.expected) << c.name;
+    EXPECT_STREQ(descent_dataset_note(&dataset), c.note) << c.name;
+    EXPECT_EQ(descent_dataset_targets(&dataset), 0) << c.name;
+    dataset_storage_release(storage);
+  }
+}
+
 // ---- splits --------------------------------------------------------------------------------------------------------
 
 struct Split {

@@ -42,15 +42,17 @@ int device_choice_open(const char *command, const struct device_choice *choice, 
 struct data_choice {
   const char *delimiter; /* one character, "tab" or "auto" */
   const char *header;    /* "yes", "no" or "auto" */
+  const char *ignore;    /* "id,name" or NULL */
 };
 #define DATA_CHOICE_INIT \
-  { "auto", "auto" }
+  { "auto", "auto", NULL }
 extern const struct setting data_options[];
 
-/* Reads `path`; target, task and like as in descent_dataset_options. On failure says so and returns the exit code, else
- * EXIT_DONE. */
-int data_choice_read(const char *command, const struct data_choice *choice, const char *path, const char *target,
-                     descent_task task, const descent_network *like, descent_dataset **dataset);
+/* Reads `path` by the choice and by what the caller has set in `options` (target, task, like, features_only), and says
+ * how its columns were found where that is not by name. On failure says so and returns the exit code, else EXIT_DONE.
+ */
+int data_choice_read(const char *command, const struct data_choice *choice, const char *path,
+                     descent_dataset_options options, descent_dataset **dataset);
 
 struct network_choice {
   const char *hidden; /* "64,32" or "none" */

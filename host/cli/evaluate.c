@@ -58,7 +58,10 @@ static int evaluate(const struct evaluate_values *v, const char *model, const ch
   int code;
   descent_status status = descent_network_load(model, &network);
   if (status != DESCENT_OK) return fail_status(command, status);
-  code = data_choice_read(command, &v->data, data, v->target, DESCENT_TASK_AUTO, network, &dataset);
+  descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
+  source.target = v->target;
+  source.like = network;
+  code = data_choice_read(command, &v->data, data, source, &dataset);
   if (code != EXIT_DONE) goto done;
   if (descent_dataset_targets(dataset) == 0) {
     const char *target = descent_network_target_name(network);

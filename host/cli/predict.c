@@ -96,7 +96,10 @@ static int predict(const struct predict_values *v, const char *model, const char
   if (!output_possible(v->out)) return fail(command, EXIT_RUN, "%s: cannot write: %s", v->out, strerror(errno));
   descent_status status = descent_network_load(model, &network);
   if (status != DESCENT_OK) return fail_status(command, status);
-  code = data_choice_read(command, &v->data, data, NULL, DESCENT_TASK_AUTO, network, &dataset);
+  descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
+  source.like = network;
+  source.features_only = true; /* what is to be predicted may stand there, but is often still unknown */
+  code = data_choice_read(command, &v->data, data, source, &dataset);
   if (code != EXIT_DONE) goto done;
   if ((code = device_choice_open(command, &v->device, &device)) != EXIT_DONE) goto done;
   int64_t rows = descent_dataset_rows(dataset), values;

@@ -2,6 +2,7 @@
 #include "cli/summary.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,17 +57,29 @@ static bool may_be_values(const descent_dataset *data) {
   return classes > 2;
 }
 
+/* Whether the values might as well be classes: all of them whole numbers, in too few rows for any to repeat much. */
+static bool may_be_classes(const descent_dataset *data) {
+  enum { FEW_ROWS = 40 };
+  int64_t rows = descent_dataset_rows(data);
+  float y;
+  for (int64_t r = 0; r < rows && r < FEW_ROWS; r++)
+    if (descent_dataset_target(data, r, &y) != DESCENT_OK || y != truncf(y)) return false;
+  return rows < FEW_ROWS;
+}
+
 static void print_task(FILE *stream, const descent_dataset *data, bool inferred) {
   char name[TEXT_SIZE], count[TEXT_SIZE];
   int64_t classes = descent_dataset_classes(data);
-  fprintf(stream, "task        %s", descent_task_name(descent_dataset_task(data)));
+  fprintf(stream, "task        %s%s", descent_task_name(descent_dataset_task(data)), inferred ? " (inferred)" : "");
   if (classes > NAMES_SHOWN) fprintf(stream, ", %" PRId64 " classes", classes);
   for (int64_t k = 0; k < classes && k < NAMES_SHOWN; k++)
     fprintf(stream, "%s%s %s", k ? ", " : ": ", name_or_index(descent_dataset_class_name(data, k), k, name),
             text_count(descent_dataset_class_count(data, k), count));
   fputs(classes > NAMES_SHOWN ? ", ...\n" : "\n", stream);
-  if (inferred && may_be_values(data))
-    fputs("            (few different whole numbers: taken as classes; --task regression predicts values)\n", stream);
+  if (inferred && classes && may_be_values(data))
+    fputs("            few different whole numbers: --task regression predicts them as values\n", stream);
+  if (inferred && !classes && may_be_classes(data))
+    fputs("            whole numbers in few rows: --task classes predicts them as classes\n", stream);
 }
 
 /* Marks the columns whose value never changes in these rows, and returns how many there are; -1 without memory. Stops
@@ -140,7 +153,10 @@ void summary_print(FILE *stream, const struct summary *s) {
   else
     fprintf(stream, ", no header, target column %s", text_label(s->target, NAME_COLUMNS, text));
   fputc('\n', stream);
+  if (*descent_dataset_note(s->data)) fprintf(stream, "            %s\n", descent_dataset_note(s->data));
   print_task(stream, s->data, s->task_inferred);
+  if (descent_dataset_task(s->data) == DESCENT_TASK_REGRESSION)
+    fputs("loss        mean squared error; the target is scaled to mean 0, standard deviation 1\n", stream);
   print_constant(stream, s->training);
   print_split(stream, s);
   summary_shape(s->network, text, sizeof text);

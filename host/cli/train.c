@@ -44,10 +44,20 @@ static void training_clear(struct training *t) {
   options_config_free(&t->config);
 }
 
+/* Reads a file by the options; `like` NULL: the training data themselves. */
+static int read_file(const struct training *t, const char *path, const descent_network *like,
+                     descent_dataset **dataset) {
+  descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
+  source.target = t->values.target;
+  source.task = t->values.task;
+  source.like = like;
+  return data_choice_read(command, &t->values.data, path, source, dataset);
+}
+
 /* Reads the data and, unless validation comes from a file, holds a share of it out. */
 static int read_data(struct training *t) {
   const struct train_values *v = &t->values;
-  int code = data_choice_read(command, &v->data, v->data_path, v->target, v->task, NULL, &t->data);
+  int code = read_file(t, v->data_path, NULL, &t->data);
   if (code != EXIT_DONE) return code;
   t->rows = t->data;
   if (v->validation_fraction == 0) return EXIT_DONE;
@@ -82,11 +92,10 @@ static int read_like_network(struct training *t) {
   const struct train_values *v = &t->values;
   int code = EXIT_DONE;
   if (v->validation_path) {
-    code = data_choice_read(command, &v->data, v->validation_path, v->target, v->task, t->network, &t->validation_file);
+    code = read_file(t, v->validation_path, t->network, &t->validation_file);
     t->validation = t->validation_file;
   }
-  if (code == EXIT_DONE && v->test)
-    code = data_choice_read(command, &v->data, v->test, v->target, v->task, t->network, &t->test);
+  if (code == EXIT_DONE && v->test) code = read_file(t, v->test, t->network, &t->test);
   return code;
 }
 

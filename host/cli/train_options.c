@@ -14,8 +14,10 @@ static const char default_validation[] = "0.2";
 static const struct setting data_rows[] = {
     ROW_HEADING("Data:"),
     ROW_TEXT("target", "NAME|INDEX", AT(target), "Column to predict: its name, or its place from 0 (-1: the last)", 0),
-    ROW_TERM("task", "NAME", AT(task),
-             "auto (text or at most 20 different whole numbers are classes), binary, classes or regression", 0, task),
+    ROW_TERM(
+        "task", "NAME", AT(task),
+        "auto (text, or at most 20 different whole numbers that repeat, are classes), binary, classes or regression", 0,
+        task),
     ROW_TEXT("validation", "FILE|SHARE", AT(validation),
              "Rows to measure on after every epoch: a file, or this share of DATA held out at random; 0 for none", 0),
     ROW_TEXT("test", "FILE", AT(test), "Rows to measure on once, when all is done", 0),

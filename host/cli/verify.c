@@ -168,7 +168,8 @@ int command_verify(int argc, char **argv) {
       .about =
           "Run every operation of a training, an evaluation and a prediction on two devices from the same inputs, and "
           "compare all values that it writes. The network is MODEL's, or one of the given shape."
-          "\vA bound is what rounding in the chosen precision can do to that value, from the length of its sums and the "
+          "\vA bound is what rounding in the chosen precision can do to that value, from the length of its sums and "
+          "the "
           "unit round-off; an error above it is a fault of the device. With a witness other than reference a value may "
           "differ by two bounds. Exit code 1 when anything fails.",
       .most = 1,

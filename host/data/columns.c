@@ -38,30 +38,30 @@ void columns_clear(struct columns *columns) {
   *columns = (struct columns){.target = -1};
 }
 
-/* Indexes the first record's cells by text; of equal ones all are kept. */
+/* The table's entry of a name, or the free one where it belongs. */
+static int32_t *find_entry(const struct columns *columns, char *const *names, const char *name) {
+  const uint64_t mask = (uint64_t)columns->table_size - 1;
+  uint64_t slot = text_hash(name, strlen(name)) & mask;
+  while (columns->table[slot] && strcmp(names[abs(columns->table[slot]) - 1], name) != 0) slot = (slot + 1) & mask;
+  return &columns->table[slot];
+}
+
+/* Indexes the first record's cells by text; of equal ones the first is kept, as a negative entry. */
 static descent_status index_names(struct columns *columns, char *const *names) {
   columns->table_size = 16;
   while (columns->table_size < 2 * columns->n) columns->table_size *= 2;
   columns->table = memory_allocate(columns->table_size, sizeof *columns->table, "the column names");
   if (!columns->table) return DESCENT_ERROR_MEMORY;
-  const uint64_t mask = (uint64_t)columns->table_size - 1;
   for (int64_t i = 0; i < columns->n; i++) {
-    uint64_t slot = text_hash(names[i], strlen(names[i])) & mask;
-    while (columns->table[slot]) slot = (slot + 1) & mask;
-    columns->table[slot] = (int32_t)i + 1;
+    int32_t *entry = find_entry(columns, names, names[i]);
+    *entry = *entry ? -abs(*entry) : (int32_t)i + 1;
   }
   return DESCENT_OK;
 }
 
 static int64_t find_name(const struct columns *columns, char *const *names, const char *name) {
-  const uint64_t mask = (uint64_t)columns->table_size - 1;
-  int64_t found = FOUND_NONE;
-  for (uint64_t slot = text_hash(name, strlen(name)) & mask; columns->table[slot]; slot = (slot + 1) & mask) {
-    if (strcmp(names[columns->table[slot] - 1], name) != 0) continue;
-    if (found != FOUND_NONE) return FOUND_SEVERAL;
-    found = columns->table[slot] - 1;
-  }
-  return found;
+  const int32_t entry = *find_entry(columns, names, name);
+  return entry < 0 ? FOUND_SEVERAL : entry == 0 ? FOUND_NONE : entry - 1;
 }
 
 static descent_status ambiguous_error(const struct columns *columns, const char *path, const char *name,
@@ -111,9 +111,9 @@ static descent_status check_names(const struct columns *columns, const char *pat
 
 /* ---- roles ------------------------------------------------------------------------------------------------------ */
 
-static descent_status unknown_target(const struct columns *columns, const char *path, const char *target) {
+static descent_status unknown_column(const struct columns *columns, const char *path, const char *wanted) {
   char shown[48], known[500] = "";
-  text_escape(target, strlen(target), shown, sizeof shown);
+  text_escape(wanted, strlen(wanted), shown, sizeof shown);
   if (!columns->names)
     return status_set(DESCENT_ERROR_DATA,
                       "%s:%" PRId64 ": no column '%s': there is no header, so give the column's index, 0 to %" PRId64,
@@ -124,22 +124,28 @@ static descent_status unknown_target(const struct columns *columns, const char *
                     known, listed < columns->n ? ", ..." : "");
 }
 
-/* A name wins over an index, which counts from 0, or from the end when negative. */
-static descent_status find_target(struct columns *columns, const char *path, const char *target) {
-  int64_t column = columns->names ? find_name(columns, columns->names, target) : FOUND_NONE, index;
-  if (column == FOUND_SEVERAL)
-    return ambiguous_error(columns, path, target, "rename one, or give the target's index, which counts from 0");
-  if (column == FOUND_NONE) {
-    if (!number_parse_integer(target, &index)) return unknown_target(columns, path, target);
-    if (index < -columns->n || index >= columns->n)
-      return status_set(DESCENT_ERROR_DATA,
-                        "%s:%" PRId64 ": no column %" PRId64 ": the indices are 0 to %" PRId64 ", or -1 to -%" PRId64
-                        " from the end",
-                        path, columns->line, index, columns->n - 1, columns->n);
-    column = index < 0 ? columns->n + index : index;
-  }
-  columns->target = column;
+/* A name wins over an index, which counts from 0, or from the end when negative. FOUND_SEVERAL where the name is not
+ * unique. */
+static descent_status find_column(const struct columns *columns, const char *path, const char *wanted,
+                                  int64_t *column) {
+  int64_t index;
+  *column = columns->names ? find_name(columns, columns->names, wanted) : FOUND_NONE;
+  if (*column != FOUND_NONE) return DESCENT_OK;
+  if (!number_parse_integer(wanted, &index)) return unknown_column(columns, path, wanted);
+  if (index < -columns->n || index >= columns->n)
+    return status_set(DESCENT_ERROR_DATA,
+                      "%s:%" PRId64 ": no column %" PRId64 ": the indices are 0 to %" PRId64 ", or -1 to -%" PRId64
+                      " from the end",
+                      path, columns->line, index, columns->n - 1, columns->n);
+  *column = index < 0 ? columns->n + index : index;
   return DESCENT_OK;
+}
+
+static descent_status find_target(struct columns *columns, const char *path, const char *target) {
+  descent_status status = find_column(columns, path, target, &columns->target);
+  if (status == DESCENT_OK && columns->target == FOUND_SEVERAL)
+    return ambiguous_error(columns, path, target, "rename one, or give the target's index, which counts from 0");
+  return status;
 }
 
 /* Without a wish, the column that the network was trained on, if it is there. */
@@ -151,11 +157,52 @@ static descent_status find_known_target(struct columns *columns, const char *pat
   return DESCENT_OK;
 }
 
-/* Every column but the target is an input, in order. */
+/* Marks the columns to leave out; of a name that several have, all of them. */
+static descent_status mark_ignored(struct columns *columns, const char *path, const descent_dataset_options *options) {
+  descent_status status = DESCENT_OK;
+  for (int64_t k = 0; k < options->ignored; k++) {
+    int64_t column;
+    const char *wanted = options->ignore[k];
+    TRY(find_column(columns, path, wanted, &column));
+    for (int64_t i = 0; column == FOUND_SEVERAL && i < columns->n; i++)
+      if (strcmp(columns->names[i], wanted) == 0) columns->roles[i] = COLUMN_IGNORED;
+    if (column >= 0) columns->roles[column] = COLUMN_IGNORED;
+    if (columns->target < 0 || columns->roles[columns->target] != COLUMN_IGNORED) continue;
+    char shown[48];
+    text_escape(wanted, strlen(wanted), shown, sizeof shown);
+    TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": column '%s' cannot be both the target and ignored", path,
+                   columns->line, shown));
+  }
+done:
+  return status;
+}
+
+/* A first column without a name holds row numbers or row names, as pandas and R write them; pandas calls it
+ * "Unnamed: 0" where it has read such a file before. */
+static bool is_index(const struct columns *columns) {
+  return columns->names && (!*columns->names[0] || strcmp(columns->names[0], "Unnamed: 0") == 0) &&
+         columns->target != 0 && columns->roles[0] != COLUMN_IGNORED && columns->n > 2;
+}
+
+/* Every column that is neither target nor ignored is an input, in order. */
 static int64_t number_inputs(struct columns *columns) {
   int64_t inputs = 0;
-  for (int64_t i = 0; i < columns->n; i++) columns->roles[i] = i == columns->target ? COLUMN_TARGET : inputs++;
+  for (int64_t i = 0; i < columns->n; i++)
+    if (columns->roles[i] != COLUMN_IGNORED) columns->roles[i] = i == columns->target ? COLUMN_TARGET : inputs++;
   return inputs;
+}
+
+/* A model finds its inputs by name, so that they have to differ from every other column's. */
+static descent_status check_distinct(const struct columns *columns, const char *path) {
+  for (int64_t i = 0; columns->names && i < columns->n; i++) {
+    if (columns->roles[i] < 0 || find_name(columns, columns->names, columns->names[i]) != FOUND_SEVERAL) continue;
+    if (*columns->names[i]) return ambiguous_error(columns, path, columns->names[i], "rename them, or ignore them all");
+    return status_set(DESCENT_ERROR_DATA,
+                      "%s:%" PRId64 ": several columns have no name, column %" PRId64
+                      " (from 0) among them (name them, or ignore them)",
+                      path, columns->line, i);
+  }
+  return DESCENT_OK;
 }
 
 static descent_status match_by_name(struct columns *columns, const char *path, const struct dataset_schema *schema) {
@@ -191,13 +238,16 @@ static descent_status match_by_name(struct columns *columns, const char *path, c
 /* Where there are no names to go by: one column more than inputs is the target, the last one unless told. */
 static descent_status match_by_position(struct columns *columns, const char *path,
                                         const struct dataset_schema *schema) {
-  if (columns->target < 0 && columns->n - 1 == schema->inputs) columns->target = columns->n - 1;
+  int64_t kept = 0, last = -1;
+  for (int64_t i = 0; i < columns->n; i++)
+    if (columns->roles[i] != COLUMN_IGNORED) kept++, last = i;
+  if (columns->target < 0 && kept - 1 == schema->inputs) columns->target = last;
   if (number_inputs(columns) == schema->inputs) return DESCENT_OK;
   return status_set(DESCENT_ERROR_DATA,
                     "%s:%" PRId64 ": %" PRId64
                     " columns%s, matched by position as the %s has no names: the network "
                     "needs %" PRId64 ", and one more for a target",
-                    path, columns->line, columns->n, columns->target >= 0 ? " with the target" : "",
+                    path, columns->line, kept, columns->target >= 0 ? " with the target" : "",
                     columns->names ? "network" : "file", schema->inputs);
 }
 
@@ -208,18 +258,28 @@ static descent_status assign_roles(struct columns *columns, const char *path, co
     TRY(find_target(columns, path, options->target));
   else if (schema && schema->target_name && columns->names)
     TRY(find_known_target(columns, path, schema->target_name));
+  if (schema && columns->names && schema->input_names) {
+    columns->inputs = schema->inputs;
+    return match_by_name(columns, path, schema);
+  }
+  TRY(mark_ignored(columns, path, options));
   if (schema) {
     columns->inputs = schema->inputs;
-    return columns->names && schema->input_names ? match_by_name(columns, path, schema)
-                                                 : match_by_position(columns, path, schema);
+    columns->note = schema->input_names ? "no header: columns are taken by position"
+                                        : "the model has no column names: columns are taken by position";
+    return match_by_position(columns, path, schema);
+  }
+  if (is_index(columns)) {
+    columns->roles[0] = COLUMN_IGNORED;
+    columns->note = "the first column has no name, like row numbers, and is left out (name it to use it)";
   }
   columns->inputs = number_inputs(columns);
   if (columns->inputs == 0)
-    status = status_set(DESCENT_ERROR_DATA,
-                        "%s:%" PRId64
-                        ": the target is the only column: there is none to learn from (is the delimiter "
-                        "one of , ; tab |?)",
-                        path, columns->line);
+    TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s", path, columns->line,
+                   columns->n == 1 ? "the target is the only column: there is none to learn from (is the delimiter one "
+                                     "of , ; tab |?)"
+                                   : "every column but the target is ignored: there is none to learn from"));
+  TRY(check_distinct(columns, path));
 done:
   return status;
 }
@@ -235,6 +295,12 @@ static descent_status copy_names(struct columns *columns, const char *path) {
   return copied ? DESCENT_OK : status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the column names", path);
 }
 
+/* The target column is not to be read, whatever it holds. */
+static void leave_target_out(struct columns *columns) {
+  if (columns->target >= 0) columns->roles[columns->target] = COLUMN_IGNORED;
+  columns->target = -1;
+}
+
 descent_status columns_resolve(struct columns *columns, const char *path, struct text_list *first,
                                const descent_dataset_options *options, const struct dataset_schema *schema) {
   descent_status status;
@@ -244,13 +310,15 @@ descent_status columns_resolve(struct columns *columns, const char *path, struct
   columns->roles = memory_allocate(columns->n, sizeof *columns->roles, "the columns");
   if (!columns->roles) return DESCENT_ERROR_MEMORY;
   TRY(index_names(columns, first->items));
-  if (!is_header(columns, first, options, schema)) return assign_roles(columns, path, options, schema);
-  columns->names = first->items;
-  first->items = NULL;
-  first->n = 0;
-  TRY(check_names(columns, path, first->lines));
+  if (is_header(columns, first, options, schema)) {
+    columns->names = first->items;
+    first->items = NULL;
+    first->n = 0;
+    TRY(check_names(columns, path, first->lines));
+  }
   TRY(assign_roles(columns, path, options, schema));
-  TRY(copy_names(columns, path));
+  if (options->features_only) leave_target_out(columns);
+  if (columns->names) TRY(copy_names(columns, path));
 done:
   return status;
 }

@@ -16,7 +16,8 @@ struct columns {
   char **names;       /* (n) or NULL without a header */
   char **input_names; /* (inputs) or NULL; handed over to the storage */
   char *target_name;
-  int32_t *table; /* hash of a name to column + 1; 0: free */
+  const char *note; /* what was decided that could surprise; NULL: nothing */
+  int32_t *table;   /* hash of a name to column + 1, negative where several have it; 0: free */
   int64_t table_size;
 };
 

@@ -288,6 +288,7 @@ static descent_status hand_over(struct reader *r, struct dataset_storage **out) 
   storage->inputs = r->columns.inputs;
   storage->input_names = r->columns.input_names;
   storage->target_name = r->columns.target_name;
+  storage->note = r->columns.note;
   r->X = NULL;
   r->columns.input_names = NULL;
   r->columns.target_name = NULL;

@@ -120,6 +120,10 @@ const char *descent_dataset_class_name(const descent_dataset *dataset, int64_t c
   return name_at(dataset->storage->class_names, dataset->storage->classes, class_index);
 }
 
+const char *descent_dataset_note(const descent_dataset *dataset) {
+  return dataset->storage->note ? dataset->storage->note : "";
+}
+
 int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t class_index) {
   const struct dataset_storage *s = dataset->storage;
   int64_t count = 0;

@@ -15,6 +15,7 @@ struct dataset_storage {
   char **input_names;      /* (inputs) or NULL */
   char *target_name;       /* or NULL */
   char **class_names;      /* (classes) or NULL */
+  const char *note;        /* static, or NULL; see descent_dataset_note */
   void *owned_X, *owned_y; /* what free() releases; NULL when borrowed */
 };
 

@@ -1,4 +1,5 @@
 /* Opening a data file: picks the reader and tells it what a given network expects. */
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "core/status.h"
@@ -36,6 +37,10 @@ static descent_status check_options(const char *path, const descent_dataset_opti
     return status_set(DESCENT_ERROR_ARGUMENT, "dataset options must start from DESCENT_DATASET_OPTIONS_INIT");
   if ((unsigned)options->task > DESCENT_TASK_REGRESSION)
     return status_set(DESCENT_ERROR_ARGUMENT, "unknown task %d", (int)options->task);
+  if (options->ignored < 0 || (options->ignored && !options->ignore))
+    return status_set(DESCENT_ERROR_ARGUMENT, "%" PRId64 " ignored columns, but no list of them", options->ignored);
+  for (int64_t k = 0; k < options->ignored; k++)
+    if (!options->ignore[k]) return status_set(DESCENT_ERROR_ARGUMENT, "ignored column %" PRId64 " is NULL", k);
   if (options->like && options->task != DESCENT_TASK_AUTO && options->task != descent_network_task(options->like))
     return status_set(DESCENT_ERROR_ARGUMENT, "task %s: the network's is %s", descent_task_name(options->task),
                       descent_task_name(descent_network_task(options->like)));

@@ -294,8 +294,12 @@ static descent_status check_mixture(const struct targets *t, const char *path, c
                      "is not a number, but the target's other values are (correct it, or choose task classes)");
 }
 
+/* Whole numbers are classes when they repeat: two values, or each in two rows on average. */
+static bool repeats(const struct targets *t) { return t->n_values <= 2 || t->n_values <= t->rows / 2; }
+
 static descent_status infer_task(struct targets *t, const char *path, const char *column) {
   descent_status status = DESCENT_OK;
+  if (t->counting && t->first_text < 0 && !repeats(t)) stop_counting(t);
   if (!t->counting) {
     t->task = DESCENT_TASK_REGRESSION;
     return DESCENT_OK;

@@ -189,7 +189,8 @@ typedef struct descent_network descent_network;
 typedef struct descent_dataset_options {
   size_t size;
   const char *target; /* column name, or 0-based index as text (negative: from the end); NULL: no target */
-  descent_task task;  /* auto: text or at most 20 distinct integers are classes (2: binary), else regression */
+  descent_task task;  /* auto: texts are classes, and so are whole numbers of at most 20 different values that repeat: 2
+                         of them, or each in 2 rows on average (2 values: binary); else regression */
   char delimiter;     /* 0: detected among , ; tab | in the first line */
   int header;         /* 1 yes, 0 no, -1 detected: a first row that has no numbers, or has the named target or all of
                          the network's input names, is a header */
@@ -198,9 +199,13 @@ typedef struct descent_dataset_options {
    * ignored. With `target` NULL the network's own target column is used if the file has it, or by position a last
    * column beyond the inputs. `task` is the network's or auto. Borrowed for the call. */
   const descent_network *like;
+  const char *const *ignore; /* (ignored) columns to leave out: names, or indices as for `target`; borrowed for the
+                                call. Nothing is asked of them where columns are matched by name */
+  int64_t ignored;
+  bool features_only; /* leave the target's cells unread, whatever they hold; the dataset then has no target */
 } descent_dataset_options;
 #define DESCENT_DATASET_OPTIONS_INIT \
-  { sizeof(descent_dataset_options), NULL, DESCENT_TASK_AUTO, 0, -1, NULL }
+  { sizeof(descent_dataset_options), NULL, DESCENT_TASK_AUTO, 0, -1, NULL, NULL, 0, false }
 
 /* Reads a CSV file (RFC 4180; comma, semicolon, tab or bar; quotes; CR LF; UTF-8 with or without byte-order mark) into
  * memory. Every cell of a feature column must be a finite number. ERROR_READ, or ERROR_DATA with file:line, column and
@@ -232,6 +237,9 @@ DESCENT_API int64_t descent_dataset_classes(const descent_dataset *dataset); /* 
 DESCENT_API const char *descent_dataset_input_name(const descent_dataset *dataset, int64_t input);
 DESCENT_API const char *descent_dataset_target_name(const descent_dataset *dataset);
 DESCENT_API const char *descent_dataset_class_name(const descent_dataset *dataset, int64_t class_index);
+/* One line about what reading the file decided and could surprise (columns matched by position, a first column without
+ * a name left out), or "". Static. */
+DESCENT_API const char *descent_dataset_note(const descent_dataset *dataset);
 /* Rows of this class in this view; 0 when out of range. */
 DESCENT_API int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t class_index);
 /* Copies row `row` of X (inputs floats), raw as read; ERROR_ARGUMENT when out of range. */

@@ -1,6 +1,7 @@
 /* The data: bound sources that will not change are kept on the device when they fit; otherwise the host collects the
  * rows of the coming steps, in their order, into pinned windows that a second stream copies while the first computes.
  * The gather reads the same values either way, so the result does not depend on which it was. */
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,13 +59,20 @@ static const void *find_resident(const struct source_set *set, const void *host,
   return NULL;
 }
 
-/* Bytes of device memory that data may still take. */
-static descent_status budget(int64_t *bytes) {
+/* Bytes of device memory that data may still take: what is free but for a reserve, and no more than DESCENT_GPU_DATA_MB
+ * says, where the GPU is shared with others. */
+static descent_status budget(const struct source_set *set, int64_t *bytes) {
+  const char *limit = getenv("DESCENT_GPU_DATA_MB");
   size_t free_bytes, total;
   descent_status status = DESCENT_OK;
   CUDA_TRY(cudaMemGetInfo(&free_bytes, &total));
   const int64_t kept = reserve < (int64_t)(total / 16) ? reserve : (int64_t)(total / 16);
   *bytes = (int64_t)free_bytes - kept;
+  if (limit && *limit >= '0' && *limit <= '9') {
+    int64_t most = (int64_t)fmin(strtod(limit, NULL), 1e9) * 1000000;
+    for (int i = 0; i < set->n_residents; i++) most -= set->residents[i].bytes;
+    if (most < *bytes) *bytes = most;
+  }
 done:
   return status;
 }
@@ -78,7 +86,7 @@ static descent_status make_resident(struct backend_program *program, struct boun
   descent_status status = DESCENT_OK;
   source->resident = find_resident(set, source->data, bytes);
   if (source->resident || set->n_residents == MOST_RESIDENTS) return DESCENT_OK;
-  TRY(budget(&room));
+  TRY(budget(set, &room));
   if (bytes > room) return DESCENT_OK;
   const cudaError_t error = cudaMalloc(&device, (size_t)bytes);
   if (error == cudaErrorMemoryAllocation) { /* the free memory was in pieces: stream */
@@ -140,7 +148,7 @@ static void describe_placement(struct source_set *set, bool constant) {
   set->placement[0] = 0;
   for (int k = 0; k < SOURCES; k++)
     if (set->at[k].data) bytes += set->at[k].rows * set->at[k].row_bytes;
-  if (!constant || bytes == 0 || budget(&room) != DESCENT_OK) return;
+  if (!constant || bytes == 0 || budget(set, &room) != DESCENT_OK) return;
   if (set->streaming)
     snprintf(set->placement, sizeof set->placement,
              "data streamed from the host's memory: %.1f MB, of which the GPU has room for %.1f MB",

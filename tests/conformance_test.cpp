@@ -87,6 +87,8 @@ const GatherCase gathers[] = {
     {"class_weights", 64, 0, 64, 64, 30, 1, true, false, false, true, true, false, true},
     {"many_targets", 300, 100, 200, 256, 9, 7, true, true, false, true, true, true, false},
     {"wide", 40, 3, 19, 32, 1031, 3, true, false, true, false, true, true, false},
+    {"many_rows_of_fours", 1500, 100, 1300, 1400, 28, 1, true, true, false, true, true, false, true},
+    {"many_targets_of_fours", 90, 5, 70, 80, 300, 8, true, false, false, true, false, true, false},
 };
 
 OneOp gather(const GatherCase &c) {
@@ -175,7 +177,8 @@ void add_losses(std::vector<Case> &cases) {
           losses.push_back({DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, none, 37, 40, n, smoothing, range, gradient, false});
       }
   for (descent_activation g : activations)
-    for (int64_t n : {1, 7}) losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, g, 61, 64, n, 0, 1, true, false});
+    for (int64_t n : {1, 7, 20, 33})
+      losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, g, 61, 64, n, 0, 1, true, false});
   losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, none, 300, 300, 1, 0, 1e15, false, false});
   losses.push_back({DESCENT_LOSS_BINARY_CROSS_ENTROPY, none, 19, 19, 1, 0, 1, true, true});
   losses.push_back({DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, none, 19, 19, 3, 0.1, 1, true, true});
@@ -204,8 +207,10 @@ void add_outputs(std::vector<Case> &cases) {
       cases.push_back({"output_softmax_" + std::to_string(n) + "_range" + text(range),
                        [=] { return output(DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, n, range, false); }, 0});
     for (bool standardised : {false, true})
-      cases.push_back({std::string("output_") + (standardised ? "standardised" : "values") + "_range" + text(range),
-                       [=] { return output(DESCENT_LOSS_MEAN_SQUARED_ERROR, 5, range, standardised); }, 0});
+      for (int64_t n : {5, 36})
+        cases.push_back({std::string("output_") + (standardised ? "standardised_" : "values_") + std::to_string(n) +
+                             "_range" + text(range),
+                         [=] { return output(DESCENT_LOSS_MEAN_SQUARED_ERROR, n, range, standardised); }, 0});
   }
 }
 
@@ -362,7 +367,7 @@ void add_whole_network_ops(std::vector<Case> &cases) {
         {std::string("update_") + c.name + "_after_a_bad_step", [=] { return update(c, magnitudes[0], 2); }, 0});
   for (descent_activation g : activations)
     for (double dropout : {0.0, 0.5})
-      for (const Shape &s : {Shape{1, 1, 0, 1}, Shape{5, 8, 0, 37}, Shape{300, 333, 0, 19}})
+      for (const Shape &s : {Shape{1, 1, 0, 1}, Shape{5, 8, 0, 37}, Shape{300, 333, 0, 19}, Shape{60, 64, 0, 300}})
         cases.push_back(
             {std::string("statistics_") + descent_activation_name(g) + "_" + shape_name(s) + "_dropout" + text(dropout),
              [=] { return statistics(g, s, dropout); }, 0});

@@ -1,8 +1,12 @@
 // Matrices to time products on: filled with random values or ones, and compared bit by bit.
 #include "common.cuh"
 
-// In (-1, 1), exact in float32: odd multiples of 2^-23.
-static __device__ inline float centred(uint32_t word) { return ((float)(word >> 9) + 0.5f) * 0x1p-22f - 1.0f; }
+// In (-1, 1) and exact in the element: odd multiples of 2^-23, of 2^-8 for bf16.
+template <enum element ELEMENT>
+static __device__ inline float centred(uint32_t word) {
+  if (ELEMENT == ELEMENT_F32) return ((float)(word >> 9) + 0.5f) * 0x1p-22f - 1.0f;
+  return ((float)(word >> 24) + 0.5f) * 0x1p-7f - 1.0f;
+}
 
 // Grid and block of all kernels here: struct tiling.
 template <enum element ELEMENT, int COUNT>
@@ -12,13 +16,14 @@ static __global__ void __launch_bounds__(BLOCK)
   const struct cells at = cells_of(t, n, COUNT);
   for (int64_t r = at.row; r < rows && !at.idle; r += at.step) {
     const int64_t index = r * n + at.column;  // a multiple of COUNT
+    const philox4x32_ctr_t words = rng_block(seed, RNG_SYNTHETIC, 0, 0, (uint64_t)index / 4);
     float values[COUNT];
     if constexpr (COUNT == 1) {
-      values[0] = centred(rng_word(seed, RNG_SYNTHETIC, 0, 0, (uint64_t)index));
+      const uint32_t even = index & 2 ? words.v[2] : words.v[0], odd = index & 2 ? words.v[3] : words.v[1];
+      values[0] = centred<ELEMENT>(index & 1 ? odd : even);
     } else {
-      const philox4x32_ctr_t words = rng_block(seed, RNG_SYNTHETIC, 0, 0, (uint64_t)index / 4);
 #pragma unroll
-      for (int i = 0; i < COUNT; i++) values[i] = centred(words.v[i]);
+      for (int i = 0; i < COUNT; i++) values[i] = centred<ELEMENT>(words.v[i]);
     }
 #pragma unroll
     for (int i = 0; i < COUNT; i++) values[i] = ones ? 1.0f : values[i];

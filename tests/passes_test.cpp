@@ -1,0 +1,267 @@
+/* The device's passes beside the plan: what a captured step relies on but no plan can show. The queue of steps, rows
+ * beyond the step's, columns beyond the matrix, and the random matrices that algorithms are timed on. */
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+namespace {
+
+/* Device memory; `host` is a copy that fetch() renews. */
+template <typename T>
+class Buffer {
+ public:
+  explicit Buffer(std::vector<T> values) : host(std::move(values)) {
+    EXPECT_EQ(cudaMalloc(reinterpret_cast<void **>(&data), host.size() * sizeof(T)), cudaSuccess);
+    EXPECT_EQ(cudaMemcpy(data, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice), cudaSuccess);
+  }
+  Buffer(int64_t n, T value) : Buffer(std::vector<T>(static_cast<size_t>(n), value)) {}
+  ~Buffer() { cudaFree(data); }
+  Buffer(const Buffer &) = delete;
+  Buffer &operator=(const Buffer &) = delete;
+  const std::vector<T> &fetch() {
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    EXPECT_EQ(cudaMemcpy(host.data(), data, host.size() * sizeof(T), cudaMemcpyDeviceToHost), cudaSuccess);
+    return host;
+  }
+  T *data = nullptr;
+  std::vector<T> host;
+};
+
+const float kUntouched = -77;
+
+float bf16_value(uint16_t bits) {
+  const uint32_t word = static_cast<uint32_t>(bits) << 16;
+  float value;
+  memcpy(&value, &word, sizeof value);
+  return value;
+}
+
+/* A matrix of either element, filled with kUntouched, which bf16 holds exactly. */
+struct Matrix {
+  Matrix(int64_t rows, int64_t ld_, enum element element_)
+      : ld(ld_), element(element_), floats(rows * ld, kUntouched), halves(rows * ld, 0xc29a) {}
+  struct matrix matrix() {
+    return {element == ELEMENT_F32 ? static_cast<void *>(floats.data) : halves.data, ld, element};
+  }
+  void fetch() { floats.fetch(), halves.fetch(); }
+  float at(int64_t row, int64_t column) const {
+    const size_t i = static_cast<size_t>(row * ld + column);
+    return element == ELEMENT_F32 ? floats.host[i] : bf16_value(halves.host[i]);
+  }
+  int64_t ld;
+  enum element element;
+  Buffer<float> floats;
+  Buffer<uint16_t> halves;
+};
+
+/* ---- gather from the queue ---- */
+
+struct GatherCase {
+  int64_t rows, n_x, ld, n_y;
+  enum element element;
+};
+
+class Gather : public testing::TestWithParam<GatherCase> {};
+
+/* Source row s holds s + j / 64 in X, s + k in y and s + 1 in w, all exact. */
+TEST_P(Gather, FollowsTheQueueAndStopsAfterABadStep) {
+  const GatherCase c = GetParam();
+  const int64_t source_rows = 3 * c.rows;
+  std::vector<float> X, y, w;
+  for (int64_t s = 0; s < source_rows; s++) {
+    for (int64_t j = 0; j < c.n_x; j++) X.push_back(static_cast<float>(s % 64) + static_cast<float>(j % 4) / 4);
+    for (int64_t k = 0; k < c.n_y; k++) y.push_back(static_cast<float>(s + k));
+    w.push_back(static_cast<float>(s + 1));
+  }
+  const Buffer<float> source_X(X), source_y(y), source_w(w);
+  const Buffer<source_table> table({{source_X.data, source_y.data, source_w.data, nullptr}});
+  std::vector<device_step> steps(3);
+  for (size_t i = 0; i < steps.size(); i++) {
+    steps[i].number = static_cast<int64_t>(i) + 1;
+    steps[i].first_row = static_cast<int64_t>(i) * c.rows;
+    steps[i].rows = i == 1 ? c.rows / 2 + 1 : c.rows;
+    steps[i].alpha = static_cast<float>(i) / 2;
+  }
+  const Buffer<device_step> queue(steps);
+  Buffer<step_state> state(1, step_state{});
+  Buffer<double> bad_step(1, 0), weight_sum(1, -1);
+  Matrix to(c.rows, c.ld, c.element);
+  Buffer<float> to_y(c.rows * c.n_y, kUntouched), to_w(c.rows, kUntouched);
+  Buffer<int64_t> source(c.rows, 0);
+  Buffer<double> partials(static_cast<int64_t>(gather_scratch(c.rows) / sizeof(double)), 0);
+  Buffer<unsigned> counters(COUNTERS, 0);
+  gather_launch launch{};
+  launch.state = state.data, launch.queue = queue.data, launch.bad_step = bad_step.data, launch.sources = table.data;
+  launch.X = to.matrix(), launch.y = to_y.data, launch.w = to_w.data, launch.weight_sum = weight_sum.data;
+  launch.n_x = c.n_x, launch.n_y = c.n_y, launch.rows = c.rows, launch.source = source.data;
+  launch.scratch = {partials.data, counters.data};
+
+  size_t current = 0; /* step whose rows must be there */
+  for (size_t turn = 0; turn < 4; turn++) {
+    SCOPED_TRACE("turn " + std::to_string(turn));
+    if (turn < 2) current = turn;
+    const double bad = turn == 2 ? 2 : 0; /* turn 2 does nothing, turn 3 goes on */
+    if (turn == 3) current = 2;
+    ASSERT_EQ(cudaMemcpy(bad_step.data, &bad, sizeof bad, cudaMemcpyHostToDevice), cudaSuccess);
+    const std::vector<float> now = turn == 2 ? std::vector<float>(X.size(), 99) : X; /* another window of the data */
+    ASSERT_EQ(cudaMemcpy(source_X.data, now.data(), now.size() * sizeof(float), cudaMemcpyHostToDevice), cudaSuccess);
+    ASSERT_EQ(launch_gather(&launch, nullptr), cudaSuccess);
+    const device_step &step = steps[current];
+    EXPECT_EQ(state.fetch()[0].next, static_cast<int64_t>(current) + 1);
+    EXPECT_EQ(memcmp(&state.host[0].current, &step, sizeof step), 0);
+    to.fetch(), to_y.fetch(), to_w.fetch();
+    double sum = 0;
+    for (int64_t r = 0; r < c.rows; r++) {
+      const int64_t s = step.first_row + r;
+      const bool valid = r < step.rows;
+      for (int64_t j = 0; j < c.ld; j++)
+        ASSERT_EQ(to.at(r, j), j >= c.n_x ? kUntouched
+                               : valid    ? X[static_cast<size_t>(s * c.n_x + j)]
+                                          : 0.0f)
+            << "row " << r << ", column " << j;
+      for (int64_t k = 0; k < c.n_y; k++)
+        ASSERT_EQ(to_y.host[static_cast<size_t>(r * c.n_y + k)], valid ? static_cast<float>(s + k) : 0.0f) << r;
+      ASSERT_EQ(to_w.host[static_cast<size_t>(r)], valid ? static_cast<float>(s + 1) : 0.0f) << r;
+      if (valid) sum += static_cast<double>(s + 1);
+    }
+    EXPECT_EQ(weight_sum.fetch()[0], sum);
+    EXPECT_EQ(counters.fetch(), std::vector<unsigned>(COUNTERS, 0));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Passes, Gather,
+                         testing::Values(GatherCase{1, 1, 1, 1, ELEMENT_F32}, GatherCase{7, 5, 8, 1, ELEMENT_F32},
+                                         GatherCase{300, 28, 32, 1, ELEMENT_BF16},
+                                         GatherCase{1024, 4, 4, 2, ELEMENT_F32},
+                                         GatherCase{1025, 3, 8, 4, ELEMENT_BF16},
+                                         GatherCase{3000, 8, 12, 1, ELEMENT_F32},
+                                         GatherCase{33, 1300, 1304, 1, ELEMENT_BF16}));
+
+TEST(Passes, FetchTakesTheQueuesNextStep) {
+  std::vector<device_step> steps(2);
+  for (int i : {0, 1}) steps[static_cast<size_t>(i)].number = i + 5, steps[static_cast<size_t>(i)].adam_root = 0.5f;
+  const Buffer<device_step> queue(steps);
+  Buffer<step_state> state(1, step_state{});
+  for (size_t i = 0; i < 2; i++) {
+    ASSERT_EQ(launch_fetch(state.data, queue.data, nullptr), cudaSuccess);
+    EXPECT_EQ(memcmp(&state.fetch()[0].current, &steps[i], sizeof steps[i]), 0);
+    EXPECT_EQ(state.host[0].next, static_cast<int64_t>(i) + 1);
+  }
+}
+
+/* ---- loss beyond the step's rows ---- */
+
+struct LossCase {
+  descent_loss loss;
+  int64_t n, ld;
+  enum element element;
+};
+
+class Loss : public testing::TestWithParam<LossCase> {};
+
+/* What lies beyond the step's rows counts for nothing, though it be NaN, and has D = 0. */
+TEST_P(Loss, LeavesOutTheRowsBeyondTheSteps) {
+  const LossCase c = GetParam();
+  const int64_t rows = 700, valid = 650, n_y = c.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? c.n : 1;
+  double J[2];
+  for (int64_t covered : {valid, rows}) {
+    Buffer<float> A(rows * c.ld, NAN), y(rows * n_y, NAN), w(rows, NAN);
+    for (int64_t r = 0; r < valid; r++) {
+      for (int64_t j = 0; j < c.n; j++)
+        A.host[static_cast<size_t>(r * c.ld + j)] = static_cast<float>((r * 7 + j * 3) % 11 - 5);
+      for (int64_t k = 0; k < n_y; k++) y.host[static_cast<size_t>(r * n_y + k)] = static_cast<float>((r + k) % 2);
+      w.host[static_cast<size_t>(r)] = 1;
+    }
+    const Buffer<float> on_device(A.host), targets(y.host), weights(w.host);
+    step_state now{};
+    now.current.rows = valid;
+    const Buffer<step_state> state({now});
+    std::vector<double> values(SCALAR_SLOTS, 0);
+    values[SCALAR_WEIGHT_SUM] = static_cast<double>(valid);
+    Buffer<double> scalars(values);
+    Buffer<double> partials(static_cast<int64_t>(loss_scratch(rows, c.n) / sizeof(double)), 0);
+    Buffer<unsigned> counters(COUNTERS, 0);
+    Matrix D(rows, c.ld, c.element);
+    loss_launch launch{};
+    launch.state = state.data, launch.A = {on_device.data, c.ld, ELEMENT_F32};
+    launch.y = targets.data, launch.w = weights.data, launch.scalars = scalars.data, launch.D = D.matrix();
+    launch.rows = covered, launch.n = c.n, launch.loss = c.loss, launch.activation = DESCENT_ACTIVATION_IDENTITY;
+    launch.scratch = {partials.data, counters.data};
+    ASSERT_EQ(launch_loss(&launch, nullptr), cudaSuccess);
+    J[covered == rows] = scalars.fetch()[SCALAR_LOSS];
+    EXPECT_EQ(counters.fetch(), std::vector<unsigned>(COUNTERS, 0));
+    D.fetch();
+    for (int64_t r = 0; r < rows; r++)
+      for (int64_t j = 0; j < c.ld; j++) {
+        const float value = D.at(r, j);
+        if (r >= covered || j >= c.n)
+          ASSERT_EQ(value, kUntouched) << r << ", " << j;
+        else if (r >= valid)
+          ASSERT_EQ(value, 0.0f) << r << ", " << j;
+        else
+          ASSERT_LT(std::fabs(value), 1.0f) << r << ", " << j;
+      }
+  }
+  EXPECT_GT(J[1], 0.0);
+  EXPECT_NEAR(J[0], J[1], 2 * rows * 0x1p-53 * J[1]); /* the same terms, none below 0, added up in another order */
+}
+
+INSTANTIATE_TEST_SUITE_P(Passes, Loss,
+                         testing::Values(LossCase{DESCENT_LOSS_BINARY_CROSS_ENTROPY, 1, 1, ELEMENT_F32},
+                                         LossCase{DESCENT_LOSS_BINARY_CROSS_ENTROPY, 1, 8, ELEMENT_BF16},
+                                         LossCase{DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 10, 12, ELEMENT_F32},
+                                         LossCase{DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 20, 24, ELEMENT_BF16},
+                                         LossCase{DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 37, 37, ELEMENT_F32},
+                                         LossCase{DESCENT_LOSS_MEAN_SQUARED_ERROR, 5, 8, ELEMENT_BF16},
+                                         LossCase{DESCENT_LOSS_MEAN_SQUARED_ERROR, 40, 44, ELEMENT_F32},
+                                         LossCase{DESCENT_LOSS_MEAN_SQUARED_ERROR, 19, 24, ELEMENT_BF16}));
+
+/* ---- matrices to time products on ---- */
+
+struct FillCase {
+  int64_t rows, n, ld;
+  enum element element;
+};
+
+class Fill : public testing::TestWithParam<FillCase> {};
+
+TEST_P(Fill, IsUniformOrOnesAndComparesBitByBit) {
+  const FillCase c = GetParam();
+  Matrix a(c.rows, c.ld, c.element), b(c.rows, c.ld, c.element);
+  Buffer<unsigned long long> counts(2, 99);
+  const auto compare = [&](unsigned long long differing, unsigned long long off) {
+    EXPECT_EQ(launch_compare(a.matrix(), b.matrix(), c.rows, c.n, 1, counts.data, counts.data + 1, nullptr),
+              cudaSuccess);
+    EXPECT_EQ(counts.fetch(), (std::vector<unsigned long long>{differing, off}));
+  };
+  const auto all = static_cast<unsigned long long>(c.rows * c.n);
+  ASSERT_EQ(launch_fill(a.matrix(), c.rows, c.n, false, 3, nullptr), cudaSuccess);
+  ASSERT_EQ(launch_fill(b.matrix(), c.rows, c.n, false, 3, nullptr), cudaSuccess);
+  a.fetch();
+  double sum = 0, squares = 0;
+  for (int64_t r = 0; r < c.rows; r++)
+    for (int64_t j = 0; j < c.ld; j++) {
+      const double x = static_cast<double>(a.at(r, j));
+      ASSERT_TRUE(j >= c.n ? x == static_cast<double>(kUntouched) : std::fabs(x) < 1) << r << ", " << j << ": " << x;
+      if (j < c.n) sum += x, squares += x * x;
+    }
+  const double count = static_cast<double>(c.rows * c.n); /* six standard deviations */
+  EXPECT_NEAR(sum / count, 0, 6 * std::sqrt(1 / (3 * count)));
+  EXPECT_NEAR(squares / count, 1.0 / 3, 6 * std::sqrt(4 / (45 * count)));
+  compare(0, all);
+  ASSERT_EQ(launch_fill(b.matrix(), c.rows, c.n, true, 3, nullptr), cudaSuccess);
+  compare(all, all);
+  ASSERT_EQ(launch_fill(a.matrix(), c.rows, c.n, true, 4, nullptr), cudaSuccess);
+  compare(0, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Passes, Fill,
+                         testing::Values(FillCase{100, 33, 33, ELEMENT_F32}, FillCase{70, 64, 68, ELEMENT_F32},
+                                         FillCase{9, 300, 304, ELEMENT_BF16}, FillCase{64, 31, 32, ELEMENT_BF16}));
+
+}  // namespace

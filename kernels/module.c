@@ -113,9 +113,17 @@ static void device_close(struct backend_device *device) {
   free(device);
 }
 
+/* As the reason why there is no device, with what is free. */
+static descent_status no_memory(const char *name) {
+  size_t left = 0, total = 0;
+  (void)cudaMemGetInfo(&left, &total);
+  return module_status(DESCENT_ERROR_DEVICE, "no CUDA: out of memory on %s: %.1f of its %.1f MB are free", name,
+                       1e-6 * (double)left, 1e-6 * (double)total);
+}
+
 static descent_status device_open(int ordinal, int threads, struct backend_device **result) {
   struct backend_device *device = NULL;
-  struct cudaDeviceProp properties;
+  struct cudaDeviceProp properties = {0};
   descent_status status;
   TRY(check_presence(ordinal));
   CUDA_TRY(cudaSetDevice(ordinal));
@@ -138,7 +146,7 @@ static descent_status device_open(int ordinal, int threads, struct backend_devic
   device = NULL;
 done:
   device_close(device);
-  return status;
+  return status == DESCENT_ERROR_MEMORY ? no_memory(properties.name) : status;
 }
 
 static const char *device_describe(const struct backend_device *device) { return device->description; }

@@ -28,7 +28,6 @@ descent_status program_take(struct backend_program *program, int64_t bytes, cons
   if (error == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();
     *memory = NULL;
-    program->starved = true;
     return module_status(DESCENT_ERROR_MEMORY, "cannot allocate %.1f MB on the GPU for %s", 1e-6 * (double)bytes, what);
   }
   descent_status status = DESCENT_OK;
@@ -55,7 +54,8 @@ static void count_bytes(const struct backend_program *program, double *per_row, 
   *per_row = batch;
 }
 
-/* Replaces the last error by one that says what all buffers need and which batch would fit. */
+/* Replaces the last error by one that says what all buffers need and which batch would fit; keeps it where they should
+ * have found room. */
 static descent_status explain_memory(const struct backend_program *program, size_t free_before) {
   double per_row, fixed;
   enum { RESERVE = 64 << 20 }; /* for what is not counted: scratch, graphs */
@@ -63,7 +63,8 @@ static descent_status explain_memory(const struct backend_program *program, size
   const double batch = (double)program->plan->batch, total = fixed + per_row * batch;
   const double fit = ((double)free_before - fixed - RESERVE) / per_row;
   char advice[96];
-  if (fit >= 1 && fit < batch)
+  if (fit >= batch) return DESCENT_ERROR_MEMORY;
+  if (fit >= 1)
     snprintf(advice, sizeof advice, "a batch size of %.0f would fit", fit);
   else
     snprintf(advice, sizeof advice, "the network itself does not fit: use a smaller one or a larger GPU");
@@ -205,7 +206,7 @@ static descent_status device_compile(struct backend_device *device, const struct
   *result = program;
   return DESCENT_OK;
 done:
-  if (program->starved && program->masked) status = explain_memory(program, free_before);
+  if (status == DESCENT_ERROR_MEMORY && program->masked) status = explain_memory(program, free_before);
   program_release(program);
   return status;
 }

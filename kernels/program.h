@@ -190,7 +190,6 @@ struct backend_program {
   int n_products, room_products;
   struct step_graph graphs[GRAPHS];
   int64_t bytes; /* of device memory */
-  bool starved;  /* an allocation on the device failed */
 };
 
 /* cudaMalloc that keeps account and zeroes. ERROR_MEMORY says what it was for. */

@@ -9,7 +9,7 @@
 
 #include "program.h"
 
-static const int64_t window_bytes = INT64_C(64) << 20; /* of a slot, unless one step needs more */
+static const int64_t window_bytes = INT64_C(64) << 20; /* of a slot, at most, unless one step needs more */
 static const int64_t reserve = INT64_C(256) << 20;     /* device memory that data leaves free */
 
 /* ---- which sources there are ---- */
@@ -59,21 +59,26 @@ static const void *find_resident(const struct source_set *set, const void *host,
   return NULL;
 }
 
-/* Bytes of device memory that data may still take: what is free but for a reserve, and no more than DESCENT_GPU_DATA_MB
- * says, where the GPU is shared with others. */
-static descent_status budget(const struct source_set *set, int64_t *bytes) {
-  const char *limit = getenv("DESCENT_GPU_DATA_MB");
+/* Bytes of device memory that are free but for a reserve. */
+static descent_status free_room(int64_t *bytes) {
   size_t free_bytes, total;
   descent_status status = DESCENT_OK;
   CUDA_TRY(cudaMemGetInfo(&free_bytes, &total));
   const int64_t kept = reserve < (int64_t)(total / 16) ? reserve : (int64_t)(total / 16);
   *bytes = (int64_t)free_bytes - kept;
-  if (limit && *limit >= '0' && *limit <= '9') {
+done:
+  return status;
+}
+
+/* What of them resident data may still take: no more than DESCENT_GPU_DATA_MB says, where the GPU is shared. */
+static descent_status budget(const struct source_set *set, int64_t *bytes) {
+  const char *limit = getenv("DESCENT_GPU_DATA_MB");
+  const descent_status status = free_room(bytes);
+  if (status == DESCENT_OK && limit && *limit >= '0' && *limit <= '9') {
     int64_t most = (int64_t)fmin(strtod(limit, NULL), 1e9) * 1000000;
     for (int i = 0; i < set->n_residents; i++) most -= set->residents[i].bytes;
     if (most < *bytes) *bytes = most;
   }
-done:
   return status;
 }
 
@@ -119,9 +124,11 @@ static descent_status take_window(struct backend_program *program) {
   struct source_set *set = &program->sources;
   struct window *window = &set->window;
   const int64_t batch = program->plan->batch;
+  int64_t room = 0;
   descent_status status = DESCENT_OK;
+  TRY(free_room(&room));
   window->row_bytes = bound_row_bytes(set);
-  window->steps = window_bytes / (batch * window->row_bytes);
+  window->steps = (room / 4 < window_bytes ? room / 4 : window_bytes) / (batch * window->row_bytes);
   if (window->steps < 1) window->steps = 1;
   if (window->steps > QUEUE_STEPS) window->steps = QUEUE_STEPS;
   window->rows = window->steps * batch;

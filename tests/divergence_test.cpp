@@ -8,7 +8,7 @@
 
 namespace {
 
-const char *const devices[] = {"reference", "cpu"};
+const char *const devices[] = {"reference", "cpu", "cuda"};
 
 bool all_finite(const std::vector<float> &values) {
   for (float value : values)

@@ -8,7 +8,7 @@
 
 namespace {
 
-const char *const devices[] = {"reference", "cpu"};
+const char *const devices[] = {"reference", "cpu", "cuda"};
 
 bool says(const std::string &part) { return std::string(descent_last_error()).find(part) != std::string::npos; }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda_module.h"
 #include "internal.h"
 
 extern "C" {
@@ -195,7 +196,7 @@ TEST(Losses, stay_finite_and_right_for_extreme_logits_on_every_device) {
       {DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, {1, 2, 3}, {2}, 0.407605964444380},
       {DESCENT_LOSS_MEAN_SQUARED_ERROR, {1, 2, 3}, {1, 0, 6}, 13.0 / 3},
   };
-  for (const char *device : {"reference", "cpu"})
+  for (const char *device : {"reference", "cpu", "cuda"})
     for (const auto &c : cases) {
       Probe probe(device, DESCENT_ACTIVATION_IDENTITY, c.loss, static_cast<int64_t>(c.z.size()));
       const double J = probe.loss(c.z, c.y);

@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda_module.h"
 #include "internal.h"
 
 namespace {
@@ -328,15 +329,14 @@ std::string CaseName(const ::testing::TestParamInfo<size_t> &info) { return TheR
 TEST_P(PyTorch, IsFollowedStepByStep) {
   const Result exact = Training(case_, "reference").Run();
   const Allowance allowance = MeasureAllowance(case_, exact);
-  const Result cpu = Training(case_, "cpu").Run();
   EXPECT_LT(allowance.losses.back(), 1e-3) << "a training this sensitive tells nothing: record another";
   {
     SCOPED_TRACE("reference");
     ExpectWithin(exact, case_, allowance, 2 * 0x1p-53 / 0x1p-24);
   }
-  {
-    SCOPED_TRACE("cpu");
-    ExpectWithin(cpu, case_, allowance, 1);
+  for (const char *device : {"cpu", "cuda"}) {
+    SCOPED_TRACE(device);
+    ExpectWithin(Training(case_, device).Run(), case_, allowance, 1);
   }
 }
 

@@ -11,7 +11,7 @@
 
 namespace {
 
-const char *const devices[] = {"reference", "cpu"};
+const char *const devices[] = {"reference", "cpu", "cuda"};
 
 /* Fits a network of its own and returns what is left in it. */
 struct Fitted {

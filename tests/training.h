@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda_module.h"
 #include "internal.h"
 
 using Network = std::unique_ptr<descent_network, void (*)(descent_network *)>;

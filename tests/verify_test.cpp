@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda_module.h"
 #include "internal.h"
 #include "simulated.h"
 
@@ -88,7 +89,24 @@ std::string failures(const Result &result) {
   return text;
 }
 
-TEST(Verify, TheCpuPassesForEveryActivationLossOptimizerAndOption) {
+/* A device and a precision that it computes in. */
+struct Candidate {
+  const char *device;
+  descent_precision precision;
+};
+
+class VerifyDevice : public testing::TestWithParam<Candidate> {};
+
+INSTANTIATE_TEST_SUITE_P(Devices, VerifyDevice,
+                         testing::Values(Candidate{"cpu", DESCENT_PRECISION_FP32},
+                                         Candidate{"cuda", DESCENT_PRECISION_FP32},
+                                         Candidate{"cuda", DESCENT_PRECISION_TF32},
+                                         Candidate{"cuda", DESCENT_PRECISION_BF16}),
+                         [](const testing::TestParamInfo<Candidate> &row) {
+                           return std::string(row.param.device) + "_" + descent_precision_name(row.param.precision);
+                         });
+
+TEST_P(VerifyDevice, PassesForEveryActivationLossOptimizerAndOption) {
   const struct {
     const char *name;
     void (*set)(descent_train_options *options, descent_loss loss);
@@ -107,7 +125,7 @@ TEST(Verify, TheCpuPassesForEveryActivationLossOptimizerAndOption) {
          o->balance_classes = true;
        }},
   };
-  const Device cpu = open("cpu", 2), reference = open("reference", 1);
+  const Device device = open(GetParam().device, 2), reference = open("reference", 1);
   for (int a = DESCENT_ACTIVATION_IDENTITY; a <= DESCENT_ACTIVATION_SILU; a++)
     for (int l = DESCENT_LOSS_BINARY_CROSS_ENTROPY; l <= DESCENT_LOSS_MEAN_SQUARED_ERROR; l++)
       for (int o = DESCENT_OPTIMIZER_GD; o <= DESCENT_OPTIMIZER_ADAMW; o++)
@@ -119,8 +137,9 @@ TEST(Verify, TheCpuPassesForEveryActivationLossOptimizerAndOption) {
                        descent_optimizer_name(optimizer) + " " + variant.name);
           const Network network = make_network(activation, loss);
           descent_train_options options = train_options(optimizer);
+          options.precision = GetParam().precision;
           variant.set(&options, loss);
-          const Result result = verify(network.get(), cpu.get(), reference.get(), options);
+          const Result result = verify(network.get(), device.get(), reference.get(), options);
           ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
           EXPECT_TRUE(result.passed) << failures(result);
         }

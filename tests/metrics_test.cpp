@@ -127,6 +127,24 @@ TEST(Metrics, ClassesByHand) {
   }
 }
 
+TEST(Metrics, NeedMemoryForManyClassesNotForTheirPairs) {
+  /* A matrix of 60000 classes would take 29 GB. */
+  for (int64_t classes : {INT64_C(1024), INT64_C(1025), INT64_C(60000)}) {
+    auto network = make_network(classes, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+    const auto last = static_cast<size_t>(classes) - 1;
+    std::vector<float> P(4 * (last + 1));
+    for (size_t r = 0; r < 4; r++) P[r * (last + 1) + (r < 3 ? last : 0)] = 1; /* says last, last, last, 0 */
+    Metrics m;
+    measure(network, P, {static_cast<float>(last), static_cast<float>(last), 5, 0}, 0, &m);
+    EXPECT_EQ(m.confusion == nullptr, classes > DESCENT_CONFUSION_CLASSES);
+    EXPECT_EQ(m.accuracy, 3.0 / 4);
+    EXPECT_EQ(m.classes, classes);
+    EXPECT_DOUBLE_EQ(m.f1[last], 2.0 * 2 / (2 * 2 + 1));
+    EXPECT_DOUBLE_EQ(m.f1[0], 1);
+    EXPECT_DOUBLE_EQ(m.f1[5], 0);
+  }
+}
+
 TEST(Metrics, TopKIsFiveWhereThereAreMoreClasses) {
   auto network = make_network(9, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
   Metrics m;

@@ -12,13 +12,19 @@ struct target_sums {
   double mean, deviation, residual;
 };
 
+/* Rows of one class: of it, predicted as it, and both. */
+struct class_sums {
+  int64_t present, predicted, hit;
+};
+
 struct metrics_sums {
   descent_loss loss;
   int64_t outputs, classes, top_k;
   int64_t rows, correct, among_top;
   uint32_t *scores; /* binary, one per row: the probability's bits above its label; see score_key */
   bool scores_nan;
-  int64_t *confusion;          /* (classes, classes) */
+  struct class_sums *of;       /* (classes), classifiers */
+  int64_t *confusion;          /* (classes, classes); NULL above DESCENT_CONFUSION_CLASSES */
   struct target_sums *targets; /* (outputs), regression */
 };
 
@@ -38,10 +44,10 @@ descent_status metrics_create(const descent_network *network, int64_t rows, int6
     made->targets = memory_allocate(made->outputs, sizeof *made->targets, "metrics of the targets");
     failed = !made->targets;
   } else {
-    int64_t cells = INT64_MAX;
-    size_product(classes, classes, &cells);
-    made->confusion = memory_allocate(cells, sizeof *made->confusion, "the confusion matrix");
-    failed = !made->confusion;
+    const bool confuses = classes <= DESCENT_CONFUSION_CLASSES;
+    made->of = memory_allocate(classes, sizeof *made->of, "metrics of the classes");
+    if (confuses) made->confusion = memory_allocate(classes * classes, sizeof *made->confusion, "the confusion matrix");
+    failed = !made->of || (confuses && !made->confusion);
   }
   if (!failed && network->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY) {
     made->scores = memory_allocate(rows, sizeof *made->scores, "the scores of the ROC curve");
@@ -58,6 +64,7 @@ descent_status metrics_create(const descent_network *network, int64_t rows, int6
 void metrics_free(struct metrics_sums *sums) {
   if (!sums) return;
   free(sums->scores);
+  free(sums->of);
   free(sums->confusion);
   free(sums->targets);
   free(sums);
@@ -70,12 +77,19 @@ static uint32_t score_key(float probability, bool positive) {
   return bits << 1 | positive;
 }
 
+static void add_class(struct metrics_sums *sums, int64_t truth, int64_t predicted) {
+  sums->correct += predicted == truth;
+  sums->of[truth].present++;
+  sums->of[predicted].predicted++;
+  if (predicted == truth) sums->of[truth].hit++;
+  if (sums->confusion) sums->confusion[truth * sums->classes + predicted]++;
+}
+
 static void add_binary(struct metrics_sums *sums, float probability, int64_t truth) {
   int64_t predicted = probability >= 0.5F;
   if (isnan(probability)) sums->scores_nan = true;
   sums->scores[sums->rows] = score_key(probability, truth == 1);
-  sums->correct += predicted == truth;
-  sums->confusion[truth * 2 + predicted]++;
+  add_class(sums, truth, predicted);
 }
 
 static void add_classes(struct metrics_sums *sums, const float *P, int64_t truth) {
@@ -84,9 +98,8 @@ static void add_classes(struct metrics_sums *sums, const float *P, int64_t truth
     if (P[k] > P[predicted]) predicted = k;
     better += P[k] > P[truth] || (P[k] == P[truth] && k < truth);
   }
-  sums->correct += predicted == truth;
   sums->among_top += better < sums->top_k && !isnan(P[truth]);
-  sums->confusion[truth * sums->classes + predicted]++;
+  add_class(sums, truth, predicted);
 }
 
 static void add_targets(struct metrics_sums *sums, const float *P, const float *y) {
@@ -150,14 +163,10 @@ static descent_status area_under_curve(struct metrics_sums *sums, double *area) 
 }
 
 /* 2 tp / (2 tp + fp + fn). */
-static void f1_scores(const int64_t *confusion, int64_t classes, double *f1) {
+static void f1_scores(const struct class_sums *of, int64_t classes, double *f1) {
   for (int64_t k = 0; k < classes; k++) {
-    int64_t present = 0, predicted = 0, hit = confusion[k * classes + k];
-    for (int64_t j = 0; j < classes; j++) {
-      present += confusion[k * classes + j];
-      predicted += confusion[j * classes + k];
-    }
-    f1[k] = present + predicted ? 2 * (double)hit / (double)(present + predicted) : 0;
+    const int64_t sum = of[k].present + of[k].predicted;
+    f1[k] = sum ? 2 * (double)of[k].hit / (double)sum : 0;
   }
 }
 
@@ -192,7 +201,7 @@ descent_status metrics_finish(struct metrics_sums *sums, double loss, descent_me
   made.classes = sums->classes;
   made.f1 = memory_allocate(sums->classes, sizeof *made.f1, "F1 scores");
   if (!made.f1) return DESCENT_ERROR_MEMORY;
-  f1_scores(sums->confusion, sums->classes, made.f1);
+  f1_scores(sums->of, sums->classes, made.f1);
   made.confusion = sums->confusion;
   sums->confusion = NULL;
   *metrics = made;

@@ -312,6 +312,8 @@ DESCENT_API descent_status descent_network_load(const char *path, descent_networ
 
 /* ---- evaluation and prediction ---------------------------------------------------------------------------------- */
 
+#define DESCENT_CONFUSION_CLASSES 1024
+
 /* Measures that do not apply to the task are NaN, 0 or NULL. The dataset's weights count in the loss only: every other
  * measure takes each row once. */
 typedef struct descent_metrics {
@@ -325,7 +327,8 @@ typedef struct descent_metrics {
   double r2;             /* 1 - residual / total sum of squares, mean over targets; NaN when a target is constant */
   int64_t classes;       /* length of f1, side of confusion */
   double *f1;            /* (classes) F1 per class, 0 for a class that is neither present nor predicted */
-  int64_t *confusion;    /* (classes, classes) rows: true class, columns: predicted class */
+  int64_t *confusion;    /* (classes, classes) rows: true class, columns: predicted class; NULL above
+                            DESCENT_CONFUSION_CLASSES classes, where it would outgrow the data */
 } descent_metrics;
 /* Frees f1 and confusion and zeroes the struct. */
 DESCENT_API void descent_metrics_clear(descent_metrics *metrics);

@@ -1,12 +1,19 @@
 #!/bin/sh
-# exports.sh COMPILER INCLUDE LIBRARY: the functions that the public header declares and the symbols that the shared
-# library exports are the same set.
+# exports.sh COMPILER INCLUDE LIBRARY...: the functions that the public header declares and the symbols that a library,
+# shared or static, exports are the same set.
 set -eu
-declared=$(echo '#include <descent/descent.h>' | "$1" -E -P -I"$2" - | grep -oE '\bdescent_[a-z0-9_]+\(' | tr -d '(' | sort -u)
-exported=$(nm -D --defined-only "$3" | awk '{ print $3 }' | sort -u)
+compiler=$1 include=$2
+shift 2
+declared=$(echo '#include <descent/descent.h>' | "$compiler" -E -P -I"$include" - | grep -oE '\bdescent_[a-z0-9_]+\(' | tr -d '(' | sort -u)
 [ -n "$declared" ]
-if [ "$declared" != "$exported" ]; then
-  echo "declared and not exported, or exported and not declared:"
-  printf '%s\n%s\n' "$declared" "$exported" | sort | uniq -u
-  exit 1
-fi
+bad=0
+for library in "$@"; do
+  case $library in *.a) kind=-g ;; *) kind=-D ;; esac
+  exported=$(nm $kind --defined-only "$library" | awk 'NF == 3 { print $3 }' | sort -u)
+  if [ "$declared" != "$exported" ]; then
+    echo "$library: declared and not exported, or exported and not declared:"
+    printf '%s\n%s\n' "$declared" "$exported" | sort | uniq -u
+    bad=1
+  fi
+done
+exit $bad

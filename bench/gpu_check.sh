@@ -61,6 +61,10 @@ check() {
   shift 2
   printf '== %s: %s\n' "$name" "$*" >>"$out/log.txt"
   timeout "$seconds" "$@" >"$scratch/output" 2>&1 || code=$?
+  if grep -q '^\[=*\] Running 0 tests' "$scratch/output"; then
+    echo "gpu_check: the filter fits no test" >>"$scratch/output"
+    code=1
+  fi
   tail -n 400 "$scratch/output" >>"$out/log.txt"
   case $code in
     0) say "$(printf '%-44s passed   %4d s' "$name" $((SECONDS - begin)))" ;;
@@ -103,7 +107,11 @@ if wanted tests; then
   end=$((SECONDS + tests_seconds))
   left() { echo $((end > SECONDS + 5 ? end - SECONDS : 5)); }
   check "conformance, three precisions" "$(left)" "$build/bin/conformance_test" '--gtest_filter=*cuda*'
-  check "trajectories of 100 steps" "$(left)" "$build/bin/trajectory_test" '--gtest_filter=*cuda*'
+  check "trajectories of 100 steps" "$(left)" "$build/bin/trajectory_test"
+  check "graphs, streaming, fusion: the same bytes" "$(left)" "$build/bin/cuda_module_test" '--gtest_filter=*CudaModule*'
+  for name in notes pytorch divergence evaluate verify train; do
+    check "$name tests, on every device" "$(left)" "$build/bin/${name}_test"
+  done
   for precision in fp32 tf32 bf16; do
     check "verify --all, $precision" "$(left)" "$build/bin/descent" verify --all --device cuda --precision $precision
   done

@@ -390,10 +390,10 @@ void sweep(Emulation &emulation, const Case &c, const std::string &kind, descent
       EXPECT_EQ(status, training.has_device() ? expected : DESCENT_ERROR_DEVICE) << said;
       EXPECT_TRUE(std::regex_search(said, std::regex(place))) << said;
       EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 0) << said;
+      EXPECT_TRUE(kind == "fault" || emulation.last_error() == 0) << "not cleared: " << said;
     }
     training.close();
     EXPECT_EQ(emulation.live(), 0) << said;
-    EXPECT_TRUE(kind == "fault" || emulation.last_error() == 0) << "not cleared: " << said;
     if (testing::Test::HasFailure()) return;
     if (n > 0 && !failed) {
       EXPECT_GT(n, 5);
@@ -424,7 +424,7 @@ TEST_F(EmulatedModule, StreamedDataGivesTheBytesOfResidentData) {
     SCOPED_TRACE(c.name);
     Bytes resident;
     std::string memory;
-    for (const char *how : {"", ",seed=2", ",late=1"}) {
+    for (const char *how : {"", ",seed=2", ",late=1", ",late=2", ",late=2,seed=3", ",late=2,seed=4"}) {
       SCOPED_TRACE(how);
       emulation.configure(memory.empty() ? "" : (memory + how).c_str());
       Training training(c, STREAM_ROWS);

@@ -1,7 +1,8 @@
 /* A stand-in for CUDA's runtime, for tests only: as much of it as kernels/ uses, executed by the host (emulation.cpp).
  *
  * Device memory is the host's, in blocks of exactly the size asked for, filled with NaN. A stream is a queue; work runs
- * when it is enqueued or, with `late`, not before something waits for it: what works both ways is ordered properly. */
+ * when it is enqueued or, in a stream that is late, not before something waits for it: what gives the same either way
+ * is ordered properly. */
 #ifndef DESCENT_TESTS_CUDA_RUNTIME_API_H
 #define DESCENT_TESTS_CUDA_RUNTIME_API_H
 
@@ -108,9 +109,9 @@ cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *cont
 
 /* Starts counting anew and sets what is to go wrong, "name=value,...": memory (bytes of the device), allocation (the
  * number of the one that fails, from 1), launch (of the one refused), fault (of the kernel that hits a bad address),
- * devices, driver (its version), late (0, 1), guess (1: events measure times drawn at random, so that whatever might be
- * chosen by time is), seed (of these times and of the order in which blocks and threads run). Before the first use: the
- * environment's DESCENT_EMULATE. */
+ * devices, driver (its version), late (1: every stream created from now on, 2: each with a chance of one half), guess
+ * (1: events measure times drawn at random, so that whatever might be chosen by time is), seed (of all that is drawn,
+ * such as the order in which blocks and threads run). Before the first use: the environment's DESCENT_EMULATE. */
 void emulate_configure(const char *settings);
 int emulate_failed(void);     /* has that allocation, launch or kernel gone wrong since? */
 long long emulate_live(void); /* allocations, streams, events and graphs that exist */

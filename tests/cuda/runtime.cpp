@@ -24,6 +24,7 @@ struct CUgraphExec_st {
 };
 struct CUstream_st {
   bool blocking = true; /* waits for the default stream, and it for this one */
+  bool late = false;    /* runs when something waits for it; false: at once */
   bool destroyed = false;
   std::deque<Work> queue;
   uint64_t enqueued = 0, done = 0;
@@ -153,7 +154,7 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
   }
   stream->queue.push_back(std::move(work));
   stream->enqueued++;
-  if (!settings.late || stream == default_stream()) drain(stream, stream->enqueued);
+  if (!stream->late) drain(stream, stream->enqueued);
   return fail(now.sticky);
 }
 
@@ -384,6 +385,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
   BEGIN(false);
   streams.emplace_back(*stream = new CUstream_st());
   (*stream)->blocking = flags != cudaStreamNonBlocking;
+  (*stream)->late = settings.late == 1 || (settings.late == 2 && emulate_draw() % 2);
   live++;
   return cudaSuccess;
 }

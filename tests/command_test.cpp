@@ -126,6 +126,7 @@ const Bad bads[] = {
     {"OutputIsAPipe", nullptr, train + Arguments{"--out", "pipe"}, 1, {"pipe", "regular"}},
     {"OutputIsTheData", nullptr, train + Arguments{"--out", "data.csv"}, 2, {"data.csv"}},
     {"LogIsTheData", nullptr, train + Arguments{"--log", "./data.csv"}, 2, {"data.csv"}},
+    {"LogIsTheModel", nullptr, train + Arguments{"--log", "./m", "--out", "m"}, 2, {"--log", "./m", "--out"}},
     {"LogInAMissingFolder", nullptr, train + Arguments{"--log", "none/log"}, 1, {"none/log"}},
     {"PredictionsInAMissingFolder",
      nullptr,
@@ -213,7 +214,7 @@ TEST(Command, RefusesABadValueOfEveryOption) {
     std::vector<const char *> values;
   } const cases[] = {
       {"task", {"guess", ""}},
-      {"validation", {"1", "-0.1", "2e9"}},
+      {"validation", {"1", "-0.1", "2e9", "100%", "-5%"}},
       {"normalize", {"squash"}},
       {"delimiter", {"x", ",,", ""}},
       {"header", {"maybe", ""}},

@@ -61,6 +61,33 @@ TEST(Train, LeavesOutRowNumbersAndWhatIsIgnored) {
   EXPECT_EQ(lines(predicted.out).size(), 3U);
 }
 
+TEST(Train, TakesAShareOfTheRowsAsPercentToo) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  expect_contains(folder.run(quick + Arguments{"--validation", "25%"}).err, "45 rows to train on, 15 held out");
+  expect_contains(folder.run(quick + Arguments{"--validation", "0%"}).err, "none to validate on");
+}
+
+TEST(Train, CallsOptionsAsTheCommandLineDoes) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const Result warned = folder.run(quick + Arguments{"--lr", "30", "--log", "log"});
+  expect_contains(warned.err, "; try a smaller learning rate or --clip-norm 1\n");
+  expect_contains(folder.read("log"), "or --clip-norm 1\"");
+  const Result diverged = folder.run(quick + Arguments{"--lr", "1e30"});
+  expect_contains(diverged.err, "; try 1e+29, --clip-norm 1 or a warm-up; ");
+  expect_contains(folder.run(quick + Arguments{"--schedule", "cosine:1"}).err,
+                  "descent train: --schedule's minimum 1:");
+  expect_contains(folder.run(quick + Arguments{"--out", "clip_norm/x"}).err, " clip_norm/x: ");
+}
+
+TEST(Verify, NamesTheCombinationThatDiverged) {
+  Folder folder;
+  const Result result = folder.run({"verify", "--all", "--lr", "1e20", "--device", "cpu"});
+  EXPECT_EQ(result.code, 5);
+  expect_contains(result.err, "descent verify: identity, binary_cross_entropy, gd: dense_forward layer 2 at step ");
+}
+
 TEST(Train, GivesTheSameBytesForTheSameCommand) {
   Folder folder;
   folder.write("data.csv", make_data("classes", 200));
@@ -269,6 +296,29 @@ TEST_F(Trained, QuotesClassNamesThatNeedIt) {
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(result.out, "");
   expect_contains(lines(folder.read("p.csv"))[0], "\"probability_x,\"\"1\"\"\"");
+}
+
+TEST_F(Trained, PredictionsReplaceTheFileNotTheLinkToIt) {
+  train("binary");
+  folder.write("old.csv", "old");
+  ASSERT_EQ(chmod((folder / "old.csv").c_str(), 0600), 0);
+  std::filesystem::create_symlink("old.csv", folder / "link.csv");
+  ASSERT_EQ(folder.run({"predict", "model.safetensors", "data.csv", "--out", "link.csv"}).code, 0);
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link.csv"));
+  EXPECT_EQ(lines(folder.read("old.csv")).size(), 61U);
+  struct stat file;
+  ASSERT_EQ(stat((folder / "old.csv").c_str(), &file), 0);
+  EXPECT_EQ(file.st_mode & 0777, 0600U);
+}
+
+TEST_F(Trained, PredictionsThatDoNotFitTheDiskAreReported) {
+  train("binary");
+  folder.write("many.csv", make_data("binary", 20000)); /* more than a stream's buffer */
+  for (const char *data : {"data.csv", "many.csv"}) {
+    const Result result = folder.run({"predict", "model.safetensors", data, "--out", "/dev/full"});
+    EXPECT_EQ(result.code, 1);
+    EXPECT_EQ(result.err, "descent predict: /dev/full: cannot write: No space left on device\n");
+  }
 }
 
 TEST_F(Trained, PredictionsCarryEveryBitOfTheirValues) {

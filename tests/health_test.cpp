@@ -80,6 +80,52 @@ TEST(Health, WarnsOfWhatTheNotesWarnOf) {
   }
 }
 
+TEST(Health, AdvisesWhatTheNetworkDoesNotHaveYet) {
+  const Rows rows = make_rows(256, 32, 1, 2, 1);
+  const Dataset data = rows.dataset();
+  const struct {
+    const char *name;
+    descent_activation activation;
+    float naive;
+    double learning_rate, clip_norm;
+    bool normalised;
+    const char *advice; /* the warning's end */
+  } cases[] = {
+      {"deep sigmoids", DESCENT_ACTIVATION_SIGMOID, 0, 1e-3, 0, true, "; try relu or fewer layers"},
+      {"deep relus with tiny weights", DESCENT_ACTIVATION_RELU, 0.02F, 1e-3, 0, true,
+       "; try he initialisation or fewer layers"},
+      {"deep tanhs with tiny weights", DESCENT_ACTIVATION_TANH, 0.02F, 1e-3, 0, true,
+       "; try relu, xavier initialisation or fewer layers"},
+      {"deep relus with large weights", DESCENT_ACTIVATION_RELU, 1, 1e-3, 0, true, "; try he initialisation"},
+      {"deep saturated tanhs", DESCENT_ACTIVATION_TANH, 1.5F, 1e-3, 0, true,
+       "; try xavier initialisation or clip_norm 1"},
+      {"deep saturated tanhs, clipped", DESCENT_ACTIVATION_TANH, 1.5F, 1e-3, 1e30, true, "; try xavier initialisation"},
+      {"far too high a rate", DESCENT_ACTIVATION_TANH, 0, 30, 0, true, "; try a smaller learning rate or clip_norm 1"},
+      {"far too high a rate, raw", DESCENT_ACTIVATION_TANH, 0, 30, 0, false,
+       "; try a smaller learning rate, clip_norm 1 or standard normalisation"},
+      {"far too high a rate, clipped", DESCENT_ACTIVATION_TANH, 0, 30, 1e30, true, "; try a smaller learning rate"},
+  };
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.name);
+    const Network network = make_network(deep(19, 32), c.activation, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+    if (c.normalised) {
+      ASSERT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_STANDARD, false),
+                DESCENT_OK);
+    }
+    if (c.naive > 0) draw_naively(network, c.naive);
+    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    options.learning_rate = c.learning_rate;
+    options.clip_norm = c.clip_norm;
+    options.epochs = 1;
+    options.batch_size = 0;
+    const Seen seen = watch(network, data, options);
+    ASSERT_EQ(seen.warnings.size(), 1U);
+    const std::string &said = seen.warnings[0];
+    ASSERT_NE(said.find(';'), std::string::npos) << said;
+    EXPECT_EQ(said.substr(said.find(';')), c.advice) << said;
+  }
+}
+
 TEST(Health, NamesALayerWhoseUnitsAreDead) {
   const Rows rows = make_rows(256, 8, 1, 2, 2);
   const Dataset data = rows.dataset();
@@ -94,7 +140,9 @@ TEST(Health, NamesALayerWhoseUnitsAreDead) {
     EXPECT_EQ(seen.last[1].dead_fraction, dead);
     EXPECT_EQ(seen.last[2].dead_fraction, 0) << "the output layer has no dead units";
     if (dead > 0.5) {
-      EXPECT_EQ(seen.warnings[0].substr(0, 27), "dead units: 75 % of layer 2") << seen.warnings[0];
+      EXPECT_EQ(seen.warnings[0],
+                "dead units: 75 % of layer 2 no longer respond to any row; try a smaller learning rate, leaky_relu or "
+                "standard normalisation");
     } else {
       EXPECT_EQ(seen.warnings[0], "");
     }

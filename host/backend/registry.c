@@ -119,8 +119,12 @@ static descent_status load_module(void **handle) {
   }
   if (given && *given)
     return status_set(DESCENT_ERROR_DEVICE, "no CUDA: DESCENT_BACKEND_PATH %s has no %s", given, module_name);
+#ifdef DESCENT_CUDA_BUILT
   return status_set(DESCENT_ERROR_DEVICE, "no CUDA: %s is not beside the library (see DESCENT_BACKEND_PATH)",
                     module_name);
+#else
+  return status_set(DESCENT_ERROR_DEVICE, "no CUDA: this build of descent has no CUDA backend");
+#endif
 }
 
 static descent_status find_cuda(const struct backend **backend) {

@@ -38,7 +38,13 @@ static int exit_of(descent_status status) {
 }
 
 int fail_status(const char *command, descent_status status) {
+  char words[1200];
   const char *text = descent_last_error();
+  /* Not where files are named, which may be called anything. */
+  if (status == DESCENT_ERROR_ARGUMENT || status == DESCENT_ERROR_UNSUPPORTED || status == DESCENT_ERROR_DIVERGED) {
+    option_words(text, words, sizeof words);
+    text = words;
+  }
   return fail(command, exit_of(status), "%s", *text ? text : descent_status_text(status));
 }
 

@@ -25,6 +25,9 @@ int fail(const char *command, int code, const char *format, ...) __attribute__((
 /* The same with the library's last error and the exit code that belongs to `status`. */
 int fail_status(const char *command, descent_status status);
 
+/* Copies a text of the library's, cut to `size`, with the names of its options as the command line spells them. */
+void option_words(const char *text, char *out, size_t size);
+
 /* ---- groups of options, each with the struct that its values go into ------------------------------------------- */
 
 struct device_choice {

@@ -32,8 +32,10 @@ static const struct command_syntax syntax = {
         "  bench                time every operation against this machine's limits\n"
         "  devices              list the devices that can be used here\n\n"
         "`descent COMMAND --help` says more about each."
-        "\vExit codes: 0 done; 1 failed at run time, also when a result cannot be written; 2 wrong usage; 3 bad data "
-        "or model file; 4 the device cannot be used or cannot do what was asked; 5 training diverged; 128+N stopped "
+        "\vExit codes: 0 done; 1 failed at run time, also when a result cannot be written (without a word where its "
+        "reader "
+        "has gone, as with | head); 2 wrong usage; 3 bad data or model file; 4 the device cannot be used or cannot do "
+        "what was asked; 5 training diverged; 128+N stopped "
         "by signal N after saving.",
 };
 

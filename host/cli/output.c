@@ -8,21 +8,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static bool open_beside(struct output *output) {
-  if (asprintf(&output->temporary, "%s.%ld.tmp", output->path, (long)getpid()) < 0) {
+/* The temporary file lies beside the file itself where `path` is a symbolic link to one, so that the link stays, and
+ * has the permissions of what it replaces. */
+static bool open_beside(struct output *output, const struct stat *existing) {
+  int descriptor = -1;
+  output->place = existing ? realpath(output->path, NULL) : strdup(output->path);
+  if (!output->place || asprintf(&output->temporary, "%s.%ld.tmp", output->place, (long)getpid()) < 0) {
     output->temporary = NULL;
-    errno = ENOMEM;
-    return false;
+  } else if ((descriptor = open(output->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0) {
+    free(output->temporary); /* another's, or none */
+    output->temporary = NULL;
+  } else if (!existing || fchmod(descriptor, existing->st_mode & 0777) == 0) {
+    output->stream = fdopen(descriptor, "w");
   }
-  int descriptor = open(output->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor >= 0 && (output->stream = fdopen(descriptor, "w"))) return true;
+  if (output->stream) return true;
   int error = errno;
-  if (descriptor >= 0) {
-    close(descriptor);
-    unlink(output->temporary);
-  }
-  free(output->temporary);
-  output->temporary = NULL;
+  if (descriptor >= 0) close(descriptor);
+  output_abandon(output);
   errno = error;
   return false;
 }
@@ -32,22 +34,22 @@ bool output_open(struct output *output, const char *path) {
   struct stat existing;
   if (strcmp(path, "-") == 0) {
     output->stream = stdout;
-  } else if (stat(path, &existing) == 0 && !S_ISREG(existing.st_mode)) {
-    output->stream = fopen(path, "w");
-  } else {
-    return open_beside(output);
+    return true;
   }
+  const bool exists = stat(path, &existing) == 0;
+  if (!exists || S_ISREG(existing.st_mode)) return open_beside(output, exists ? &existing : NULL);
+  output->stream = fopen(path, "w");
   return output->stream != NULL;
 }
 
 bool output_commit(struct output *output) {
-  if (output->stream == stdout) return fflush(stdout) == 0 && !ferror(stdout);
-  bool written = fflush(output->stream) == 0 && !ferror(output->stream);
+  const bool failed = ferror(output->stream); /* errno is still that of the write */
+  bool written = !failed && fflush(output->stream) == 0;
   if (written && output->temporary) written = fsync(fileno(output->stream)) == 0;
   int error = errno;
   if (fclose(output->stream) != 0 && written) written = false, error = errno;
   output->stream = NULL;
-  if (written && output->temporary && rename(output->temporary, output->path) != 0) written = false, error = errno;
+  if (written && output->temporary && rename(output->temporary, output->place) != 0) written = false, error = errno;
   if (written) {
     free(output->temporary);
     output->temporary = NULL;
@@ -61,6 +63,7 @@ void output_abandon(struct output *output) {
   if (output->stream && output->stream != stdout) fclose(output->stream);
   if (output->temporary) unlink(output->temporary);
   free(output->temporary);
+  free(output->place);
   *output = (struct output){0};
 }
 
@@ -86,4 +89,20 @@ bool output_same_file(const char *a, const char *b) {
   struct stat of_a, of_b;
   return stat(a, &of_a) == 0 && stat(b, &of_b) == 0 && S_ISREG(of_a.st_mode) && of_a.st_dev == of_b.st_dev &&
          of_a.st_ino == of_b.st_ino;
+}
+
+/* The folder that a path names a file in. */
+static bool stat_folder(const char *path, struct stat *folder) {
+  const char *slash = strrchr(path, '/');
+  char *name = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+  const bool found = name && stat(name, folder) == 0;
+  free(name);
+  return found;
+}
+
+bool output_same_place(const char *a, const char *b) {
+  struct stat of_a, of_b;
+  if (output_same_file(a, b)) return true;
+  return strcmp(basename(a), basename(b)) == 0 && stat_folder(a, &of_a) && stat_folder(b, &of_b) &&
+         of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
 }

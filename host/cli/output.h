@@ -10,6 +10,7 @@ struct output {
   FILE *stream;
   const char *path; /* borrowed */
   char *temporary;  /* NULL when written directly */
+  char *place;      /* the file that it replaces, symbolic links followed; NULL likewise */
 };
 
 /* Each false with errno set on failure. */
@@ -26,5 +27,7 @@ bool output_is_special(const char *path);
 
 /* Are both paths one existing file? */
 bool output_same_file(const char *a, const char *b);
+/* The same, or would they be? */
+bool output_same_place(const char *a, const char *b);
 
 #endif

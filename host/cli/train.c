@@ -128,8 +128,12 @@ static int on_step(void *user, const descent_step_info *info) {
 
 static int on_epoch(void *user, const descent_epoch_info *info) {
   struct training *t = user;
-  progress_epoch(&t->progress, descent_network_task(t->network), info);
-  if (t->log && !run_log_epoch(t->log, descent_network_task(t->network), info)) {
+  char warning[400];
+  descent_epoch_info said = *info;
+  option_words(info->warning, warning, sizeof warning);
+  said.warning = warning;
+  progress_epoch(&t->progress, descent_network_task(t->network), &said);
+  if (t->log && !run_log_epoch(t->log, descent_network_task(t->network), &said)) {
     progress_close(&t->progress);
     fail(command, EXIT_RUN, "%s: cannot write: %s", t->values.log, strerror(errno));
     t->log_failed = true;

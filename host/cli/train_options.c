@@ -19,7 +19,9 @@ static const struct setting data_rows[] = {
         "auto (text, or at most 20 different whole numbers that repeat, are classes), binary, classes or regression", 0,
         task),
     ROW_TEXT("validation", "FILE|SHARE", AT(validation),
-             "Rows to measure on after every epoch: a file, or this share of DATA held out at random; 0 for none", 0),
+             "Rows to measure on after every epoch: a file, or this share of DATA (0.2 or 20%) held out at random; 0 "
+             "for none",
+             0),
     ROW_TEXT("test", "FILE", AT(test), "Rows to measure on once, when all is done", 0),
     ROW_TERM("normalize", "NAME", AT(normalize), "Of each column, by the training rows: standard, minmax or none", 0,
              normalize),
@@ -64,14 +66,20 @@ static int parse(const struct command_syntax *syntax, int argc, char **argv, str
 
 static int check_validation(struct train_values *v) {
   v->validation_given = strcmp(v->validation, default_validation) != 0;
-  if (!option_real(v->validation, &v->validation_fraction)) {
+  char number[32];
+  size_t length = strlen(v->validation);
+  const bool percent = length > 1 && length < sizeof number && v->validation[length - 1] == '%';
+  memcpy(number, v->validation, percent ? length - 1 : 0);
+  number[percent ? length - 1 : 0] = '\0';
+  if (!option_real(percent ? number : v->validation, &v->validation_fraction)) {
     v->validation_path = v->validation;
     v->validation_fraction = 0;
-  } else if (!(v->validation_fraction >= 0 && v->validation_fraction < 1)) {
-    return fail(command, EXIT_USAGE, "--validation '%s': must be a file, or a number of at least 0 and below 1",
-                v->validation);
+    return EXIT_DONE;
   }
-  return EXIT_DONE;
+  if (percent) v->validation_fraction /= 100;
+  if (v->validation_fraction >= 0 && v->validation_fraction < 1) return EXIT_DONE;
+  return fail(command, EXIT_USAGE,
+              "--validation '%s': must be a file, a number of at least 0 and below 1, or below 100%%", v->validation);
 }
 
 /* An output must be writable, tried now and not after hours of training, and must not be what is being read. */
@@ -130,6 +138,8 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
       (code = check_output(values, "out", values->out, true)) != EXIT_DONE ||
       (code = check_output(values, "log", values->log, false)) != EXIT_DONE)
     return code;
+  if (values->log && output_same_place(values->log, values->out))
+    return fail(command, EXIT_USAGE, "--log '%s': is where the model goes (see --out)", values->log);
   *record = options_record(&syntax);
   return *record ? OPTIONS_GO_ON : fail(command, EXIT_RUN, "out of memory");
 }

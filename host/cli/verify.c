@@ -64,18 +64,19 @@ static void take_row(void *user, const descent_verify_row *row) {
   print_row(row);
 }
 
-static int compare(const struct verify *v, const descent_network *network, const descent_train_options *options,
-                   struct tally *tally) {
+/* `who`: whom a failure is said of. */
+static int compare(const struct verify *v, const char *who, const descent_network *network,
+                   const descent_train_options *options, struct tally *tally) {
   bool passed;
   descent_status status = descent_verify(network, v->candidate, v->witness, options, v->choice.rows, v->choice.steps,
                                          take_row, tally, &passed);
-  if (status != DESCENT_OK) return fail_status(command, status);
+  if (status != DESCENT_OK) return fail_status(who, status);
   return passed ? EXIT_DONE : EXIT_RUN;
 }
 
 static int verify_one(const struct verify *v, const descent_network *network) {
   struct tally tally = {0};
-  int code = compare(v, network, &v->training.train, &tally);
+  int code = compare(v, command, network, &v->training.train, &tally);
   if (tally.compared)
     printf("%" PRId64 " operations on %s against %s: %" PRId64 " failed\n", tally.compared,
            descent_device_name(v->candidate), descent_device_name(v->witness), tally.failed);
@@ -95,10 +96,13 @@ static int verify_combination(const struct verify *v, descent_activation activat
   if (loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY) outputs = 1;
   if (loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY && outputs < 2) outputs = 2;
   descent_network *network = NULL;
-  int code = network_choice_create(command, &choice, v->subject.shape.inputs, outputs, loss, options.seed, &network);
+  char who[128];
+  snprintf(who, sizeof who, "%s: %s, %s, %s", command, descent_activation_name(activation), descent_loss_name(loss),
+           descent_optimizer_name(optimizer));
+  int code = network_choice_create(who, &choice, v->subject.shape.inputs, outputs, loss, options.seed, &network);
   if (code != EXIT_DONE) return code;
   struct tally tally = {.quiet = true};
-  code = compare(v, network, &options, &tally);
+  code = compare(v, who, network, &options, &tally);
   descent_network_free(network);
   if (tally.compared)
     printf("%-11s %-21s %-9s %11.4f  %-32.32s  %s\n", descent_activation_name(activation), descent_loss_name(loss),

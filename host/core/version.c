@@ -16,14 +16,20 @@ static const char compiler[] = "clang " __clang_version__;
 static const char compiler[] = "gcc " __VERSION__;
 #endif
 
+#ifdef DESCENT_CUDA_BUILT
+static const char cuda[] = "built with " DESCENT_CUDA_BUILT;
+#else
+static const char cuda[] = "not built";
+#endif
+
 static char version[256]; /* constant once written, by the first who asks */
 
 static void write_version(void) {
   const char *blas = openblas_get_config ? openblas_get_config() : DESCENT_BLAS;
   size_t words = strcspn(blas, " "); /* two of "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..." */
   if (blas[words]) words += 1 + strcspn(blas + words + 1, " ");
-  snprintf(version, sizeof version, "%s (cpu: %.*s; cuda: not built; cJSON %s; libcsv %d.%d.%d; %s)", DESCENT_VERSION,
-           (int)words, blas, cJSON_Version(), CSV_MAJOR, CSV_MINOR, CSV_RELEASE, compiler);
+  snprintf(version, sizeof version, "%s (cpu: %.*s; cuda: %s; cJSON %s; libcsv %d.%d.%d; %s)", DESCENT_VERSION,
+           (int)words, blas, cuda, cJSON_Version(), CSV_MAJOR, CSV_MINOR, CSV_RELEASE, compiler);
 }
 
 const char *descent_version(void) {

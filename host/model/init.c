@@ -6,8 +6,7 @@
 #include "core/status.h"
 #include "model/network.h"
 
-static descent_init resolve(descent_init init, descent_activation activation) {
-  if (init != DESCENT_INIT_AUTO) return init;
+descent_init init_auto(descent_activation activation) {
   switch (activation) {
     case DESCENT_ACTIVATION_RELU:
     case DESCENT_ACTIVATION_LEAKY_RELU:
@@ -65,7 +64,8 @@ descent_status descent_network_initialise(descent_network *network, descent_init
     return status_set(DESCENT_ERROR_ARGUMENT, "unknown initialisation %d", (int)init);
   for (int32_t l = 1; l <= network->n_layers; l++) {
     const struct network_layer *layer = &network->layers[l - 1];
-    draw(layer, (uint32_t)l, resolve(init, layer->activation), seed, network->parameters + layer->at.W);
+    draw(layer, (uint32_t)l, init == DESCENT_INIT_AUTO ? init_auto(layer->activation) : init, seed,
+         network->parameters + layer->at.W);
     memset(network->parameters + layer->at.b, 0, (size_t)layer->n_out * sizeof(float));
   }
   return DESCENT_OK;

@@ -2,8 +2,10 @@
  * for the first value that is not a number, and says in one line where it was and what is likely to help. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "core/status.h"
+#include "train/advice.h"
 #include "train/trainer.h"
 
 enum { CHUNK = 1024 };
@@ -111,6 +113,29 @@ static void describe(const struct finding *finding, double loss, char *text, siz
   }
 }
 
+void diverge_blame_rate(const descent_trainer *trainer, double learning_rate, char *cause, size_t size) {
+  char lower[32];
+  snprintf(lower, sizeof lower, "%g", learning_rate / 10);
+  snprintf(cause, size, "the learning rate %g is too high", learning_rate);
+  ADVISE(cause, size, lower, advice_clipping(&trainer->options), advice_warmup(&trainer->options));
+}
+
+/* The weights are still those that the training began with. */
+static descent_status blame_beginning(const descent_network *network, char *cause, size_t size) {
+  double *norms = memory_allocate(network->n_layers, sizeof *norms, "the norms of the weights");
+  if (!norms) return DESCENT_ERROR_MEMORY;
+  for (int l = 0; l < network->n_layers; l++) {
+    const struct network_layer *layer = &network->layers[l];
+    const float *W = network->parameters + layer->at.W;
+    for (int64_t i = 0; i < layer->n_out * layer->n_in; i++) norms[l] += (double)W[i] * (double)W[i];
+    norms[l] = sqrt(norms[l]);
+  }
+  snprintf(cause, size, "no update has happened yet, so weights or inputs are too large");
+  ADVISE(cause, size, advice_initialisation(network, norms, 1, 1), advice_normalisation(network));
+  free(norms);
+  return DESCENT_OK;
+}
+
 descent_status diverge_explain(const descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
                                const double scalars[SCALAR_SLOTS]) {
   static const double large = 100; /* normalised inputs seldom pass 10 */
@@ -124,14 +149,11 @@ descent_status diverge_explain(const descent_trainer *trainer, const struct plan
   if (finding.what == FOUND_INPUT || finding.what == FOUND_TARGET)
     snprintf(cause, sizeof cause, "the data hold NaN, infinite or absurdly large values; clean them");
   else if (trainer->network->normalize == DESCENT_NORMALIZE_NONE && largest > large)
-    snprintf(cause, sizeof cause, "inputs of up to %.3g are not normalised; use standard normalisation", largest);
+    snprintf(cause, sizeof cause, "inputs of up to %.3g are not normalised; try standard normalisation", largest);
   else if (step->number == 1)
-    snprintf(cause, sizeof cause,
-             "no update has happened yet, so weights or inputs are too large; try auto "
-             "initialisation and standard normalisation");
+    TRY(blame_beginning(trainer->network, cause, sizeof cause));
   else
-    snprintf(cause, sizeof cause, "the learning rate %g is too high; try %g, clip_norm 1 or a warm-up",
-             step->learning_rate, step->learning_rate / 10);
+    diverge_blame_rate(trainer, step->learning_rate, cause, sizeof cause);
   status = status_set(DESCENT_ERROR_DIVERGED, "training diverged at step %lld (epoch %lld): %s; likely cause: %s",
                       (long long)step->number, (long long)epoch, where, cause);
 done:

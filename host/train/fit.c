@@ -187,7 +187,7 @@ static void report_epoch(struct fit *f, const descent_metrics *validation, bool 
   char warning[WARNING_SIZE];
   const descent_network *network = f->trainer->network;
   health_from_statistics(network, f->statistics, f->health);
-  health_warning(network, f->health, f->batch, warning, sizeof warning);
+  health_warning(network, f->options, f->statistics, f->health, f->batch, warning, sizeof warning);
   const descent_epoch_info info = {
       .epoch = f->epoch,
       .epochs = f->options->epochs,

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "train/advice.h"
+
 /* Thresholds. A layer of sigmoids passes on at most a quarter of a gradient, in practice about a tenth: three layers
  * stay well above one part in 1e4, ten do not. Updates are healthy near a thousandth of the weights; one as large as
  * half of them replaces the layer within two steps. */
@@ -29,72 +31,87 @@ static double gradient_size(const descent_network *network, const descent_layer_
   return health[layer - 1].gradient_norm / sqrt((double)at->n_out * ((double)at->n_in + 1));
 }
 
-static bool warn_exploding(const descent_network *network, const descent_layer_health *health, char *text,
-                           size_t size) {
-  const int L = network->n_layers;
+/* What there is to look at. */
+struct patient {
+  const descent_network *network;
+  const descent_train_options *options;
+  const double *statistics;
+  const descent_layer_health *health;
+  int64_t rows;
+};
+
+static const char *initialisation(const struct patient *p, int sign) {
+  return advice_initialisation(p->network, p->statistics + LAYER_PARAMETERS, LAYER_SLOTS, sign);
+}
+
+static bool warn_exploding(const struct patient *p, char *text, size_t size) {
+  const descent_layer_health *health = p->health;
+  const int L = p->network->n_layers;
   for (int l = 1; l <= L; l++)
     if (health[l - 1].update_ratio > largest_update) {
-      snprintf(text, size,
-               "weights explode: one step changes layer %d by %.2g of its size; try a smaller learning rate, "
-               "clip_norm, or normalised inputs",
-               l, health[l - 1].update_ratio);
+      snprintf(text, size, "weights explode: one step changes layer %d by %.2g of its size", l,
+               health[l - 1].update_ratio);
+      ADVISE(text, size, "a smaller learning rate", advice_clipping(p->options), advice_normalisation(p->network));
       return true;
     }
-  const double first = gradient_size(network, health, 1), last = gradient_size(network, health, L);
+  const char *large = initialisation(p, 1);
+  const double first = gradient_size(p->network, health, 1), last = gradient_size(p->network, health, L);
   if (L > 1 && last > 0 && first > apart * last) {
-    snprintf(text, size,
-             "gradients explode: layer 1's gradient is %.1e times layer %d's; try %s initialisation, "
-             "normalised inputs, or clip_norm",
-             first / last, L, network->layers[0].activation == DESCENT_ACTIVATION_RELU ? "he" : "xavier");
+    snprintf(text, size, "gradients explode: layer 1's gradient is %.1e times layer %d's", first / last, L);
+    ADVISE(text, size, large, advice_clipping(p->options), advice_normalisation(p->network),
+           large ? NULL : "a smaller learning rate");
     return true;
   }
   if (L > 2 && health[0].activation_std > 0 && health[L - 2].activation_std > apart * health[0].activation_std) {
-    snprintf(text, size,
-             "activations explode: layer %d's spread is %.1e times layer 1's; try xavier or he initialisation", L - 1,
+    snprintf(text, size, "activations explode: layer %d's spread is %.1e times layer 1's", L - 1,
              health[L - 2].activation_std / health[0].activation_std);
+    ADVISE(text, size, large, large ? NULL : "a smaller learning rate");
     return true;
   }
   return false;
 }
 
-static bool warn_dead(const descent_network *network, const descent_layer_health *health, int64_t rows, char *text,
-                      size_t size) {
-  for (int l = 1; l < network->n_layers && rows >= ROWS_TO_CALL_DEAD; l++)
-    if (health[l - 1].dead_fraction > most_dead) {
-      snprintf(text, size,
-               "dead units: %.0f %% of layer %d no longer respond to any row; try a smaller learning rate, leaky_relu, "
-               "or he initialisation",
-               100 * health[l - 1].dead_fraction, l);
+static bool warn_dead(const struct patient *p, char *text, size_t size) {
+  for (int l = 1; l < p->network->n_layers && p->rows >= ROWS_TO_CALL_DEAD; l++)
+    if (p->health[l - 1].dead_fraction > most_dead) {
+      const bool relu = p->network->layers[l - 1].activation == DESCENT_ACTIVATION_RELU;
+      snprintf(text, size, "dead units: %.0f %% of layer %d no longer respond to any row",
+               100 * p->health[l - 1].dead_fraction, l);
+      ADVISE(text, size, "a smaller learning rate", relu ? "leaky_relu" : advice_activation(p->network),
+             advice_normalisation(p->network));
       return true;
     }
   return false;
 }
 
 /* A gradient that is nothing at all comes from dead units further up, which have their own warning: `even_none`. */
-static bool warn_vanishing(const descent_network *network, const descent_layer_health *health, bool even_none,
-                           char *text, size_t size) {
-  const int L = network->n_layers;
-  const double first = gradient_size(network, health, 1), last = gradient_size(network, health, L);
+static bool warn_vanishing(const struct patient *p, bool even_none, char *text, size_t size) {
+  const descent_layer_health *health = p->health;
+  const int L = p->network->n_layers;
+  const double first = gradient_size(p->network, health, 1), last = gradient_size(p->network, health, L);
+  const char *small = initialisation(p, -1);
   if (first == 0 && !even_none) return false;
   if (L > 1 && last > 0 && first * apart < last) {
-    snprintf(text, size,
-             "gradients vanish: layer 1's gradient is %.1e of layer %d's; try he initialisation, relu, or fewer layers",
-             first / last, L);
+    snprintf(text, size, "gradients vanish: layer 1's gradient is %.1e of layer %d's", first / last, L);
+    ADVISE(text, size, first > 0 ? NULL : "a smaller learning rate", advice_activation(p->network), small,
+           "fewer layers");
     return true;
   }
   if (L > 2 && health[L - 2].activation_std * apart < health[0].activation_std) {
-    snprintf(text, size, "activations vanish: layer %d's spread is %.1e of layer 1's; try xavier or he initialisation",
-             L - 1, health[L - 2].activation_std / health[0].activation_std);
+    snprintf(text, size, "activations vanish: layer %d's spread is %.1e of layer 1's", L - 1,
+             health[L - 2].activation_std / health[0].activation_std);
+    ADVISE(text, size, small, advice_activation(p->network), "fewer layers");
     return true;
   }
   return false;
 }
 
-void health_warning(const descent_network *network, const descent_layer_health *health, int64_t rows, char *text,
-                    size_t size) {
+void health_warning(const descent_network *network, const descent_train_options *options, const double *statistics,
+                    const descent_layer_health *health, int64_t rows, char *text, size_t size) {
+  const struct patient patient = {network, options, statistics, health, rows};
   if (size) *text = 0;
-  if (warn_exploding(network, health, text, size)) return;
-  if (warn_vanishing(network, health, false, text, size)) return;
-  if (warn_dead(network, health, rows, text, size)) return;
-  warn_vanishing(network, health, true, text, size);
+  if (warn_exploding(&patient, text, size)) return;
+  if (warn_vanishing(&patient, false, text, size)) return;
+  if (warn_dead(&patient, text, size)) return;
+  warn_vanishing(&patient, true, text, size);
 }

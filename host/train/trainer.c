@@ -153,11 +153,12 @@ descent_status descent_trainer_sync(descent_trainer *trainer) {
   TRY(diverge_find(program, program->at.parameters, 0, trainer->network->n_parameters, &position));
   if (position >= 0) {
     while (layer < plan->layers && plan->segments[layer - 1].end <= position) layer++;
+    char cause[256];
+    diverge_blame_rate(trainer, trainer->learning_rate, cause, sizeof cause);
     TRY(status_set(
         DESCENT_ERROR_DIVERGED,
-        "training diverged at step %lld: its update took layer %d's weights beyond float32; likely cause: the "
-        "learning rate %g is too high; try %g, clip_norm 1 or a warm-up",
-        (long long)trainer->steps, layer, trainer->learning_rate, trainer->learning_rate / 10));
+        "training diverged at step %lld: its update took layer %d's weights beyond float32; likely cause: %s",
+        (long long)trainer->steps, layer, cause));
   }
   TRY(program_read(program, program->at.parameters, 0, trainer->network->n_parameters, PLAN_F32,
                    trainer->network->parameters));

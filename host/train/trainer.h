@@ -29,6 +29,9 @@ descent_status trainer_check(descent_trainer *trainer, const struct plan_step *s
 descent_status diverge_explain(const descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
                                const double scalars[SCALAR_SLOTS]);
 
+/* diverge.c: "the learning rate 1 is too high; try 0.1 or a warm-up". */
+void diverge_blame_rate(const descent_trainer *trainer, double learning_rate, char *cause, size_t size);
+
 /* diverge.c: position of the first value in elements [offset, offset + count) of a buffer that is not finite, -1 when
  * all are. */
 descent_status diverge_find(const struct program *program, int buffer, int64_t offset, int64_t count,

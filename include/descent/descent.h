@@ -66,7 +66,7 @@ DESCENT_API const char *descent_status_text(descent_status status);
  * failing call on this thread; "" when nothing has failed. */
 DESCENT_API const char *descent_last_error(void);
 
-/* The library's version and what was built in, e.g. "0.1.0 (cpu: OpenBLAS 0.3.21; cuda: not built)". Static. */
+/* The library's version and what was built in, e.g. "0.1.0 (cpu: OpenBLAS 0.3.21; cuda: not built; ...)". Static. */
 DESCENT_API const char *descent_version(void);
 
 /* ---- the terms of the field -------------------------------------------------------------------------------------

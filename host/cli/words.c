@@ -1,0 +1,46 @@
+/* The library calls an option what its struct calls it; on the command line it is spelled otherwise. */
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const struct {
+  const char *library, *command;
+} words[] = {
+    {"clip_norm", "--clip-norm"},
+    {"learning_rate", "--lr"},
+    {"weight_decay", "--weight-decay"},
+    {"label_smoothing", "--label-smoothing"},
+    {"batch_size", "--batch-size"},
+    {"warmup_steps", "--warmup"},
+    {"min_delta", "--min-delta"},
+    {"top_k", "--top-k"},
+    {"class_weights", "--class-weight"},
+    {"balance_classes", "--class-weight balanced"},
+    {"schedule_minimum", "--schedule's minimum"},
+    {"schedule_gamma", "--schedule's factor"},
+    {"schedule_every", "--schedule's epochs"},
+};
+
+static bool within_word(char c) { return isalnum((unsigned char)c) || c == '_' || c == '-' || c == '.' || c == '/'; }
+
+void option_words(const char *text, char *out, size_t size) {
+  size_t used = 0;
+  for (const char *c = text; *c && used + 1 < size;) {
+    const char *word = NULL;
+    size_t length = 0;
+    for (size_t i = 0; i < sizeof words / sizeof *words && !word && (c == text || !within_word(c[-1])); i++) {
+      length = strlen(words[i].library);
+      if (strncmp(c, words[i].library, length) == 0 && !within_word(c[length])) word = words[i].command;
+    }
+    if (word) {
+      const int wrote = snprintf(out + used, size - used, "%s", word);
+      used += (size_t)wrote < size - used ? (size_t)wrote : size - used - 1;
+      c += length;
+    } else {
+      out[used++] = *c++;
+    }
+  }
+  out[used] = '\0';
+}

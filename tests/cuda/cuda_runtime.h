@@ -14,7 +14,6 @@
 #define __global__
 #define __device__
 #define __host__
-#define __forceinline__ inline
 #define __launch_bounds__(...)
 /* Blocks run one after another. Before a launch all of it is NaN, but for AddressSanitizer, which guards variables only
  * in the usual sections. */
@@ -37,20 +36,14 @@ struct uint3 {
 struct dim3 : uint3 {
   dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : uint3{x_, y_, z_} {}
 };
-#define EMULATED_VECTORS(scalar, name)                                        \
-  struct alignas(2 * sizeof(scalar)) name##2 {                                \
-    scalar x, y;                                                              \
-  };                                                                          \
-  struct alignas(16) name##4 {                                                \
-    scalar x, y, z, w;                                                        \
-  };                                                                          \
-  static inline name##2 make_##name##2(scalar x, scalar y) { return {x, y}; } \
-  static inline name##4 make_##name##4(scalar x, scalar y, scalar z, scalar w) { return {x, y, z, w}; }
-EMULATED_VECTORS(unsigned, uint)
-EMULATED_VECTORS(int, int)
-EMULATED_VECTORS(float, float)
-EMULATED_VECTORS(double, double)
-#undef EMULATED_VECTORS
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
@@ -68,29 +61,14 @@ static inline void __syncwarp(unsigned mask = 0xffffffffu, EMULATED_PLACE) {
 }
 
 template <typename T>
-static inline T emulate_shuffle(unsigned mask, T x, unsigned source, const char *file, int line) {
+static inline T __shfl_xor_sync(unsigned mask, T x, int distance, int width = 32, EMULATED_PLACE) {
   static_assert(sizeof x == 4 || sizeof x == 8, "shuffles move 4 or 8 bytes");
+  const unsigned lane = threadIdx.x % 32, n = (unsigned)width, source = lane ^ (unsigned)distance;
   uint64_t value = 0;
   memcpy(&value, &x, sizeof x);
-  value = emulate_exchange(mask, value, source, file, line);
+  value = emulate_exchange(mask, value, source < (lane / n + 1) * n ? source : lane, file, line);
   memcpy(&x, &value, sizeof x);
   return x;
-}
-
-template <typename T>
-static inline T __shfl_sync(unsigned mask, T x, int source, int width = 32, EMULATED_PLACE) {
-  const unsigned lane = threadIdx.x % 32, n = (unsigned)width;
-  return emulate_shuffle(mask, x, lane / n * n + (unsigned)source % n, file, line);
-}
-template <typename T>
-static inline T __shfl_xor_sync(unsigned mask, T x, int distance, int width = 32, EMULATED_PLACE) {
-  const unsigned lane = threadIdx.x % 32, n = (unsigned)width, source = lane ^ (unsigned)distance;
-  return emulate_shuffle(mask, x, source < (lane / n + 1) * n ? source : lane, file, line);
-}
-template <typename T>
-static inline T __shfl_down_sync(unsigned mask, T x, unsigned distance, int width = 32, EMULATED_PLACE) {
-  const unsigned lane = threadIdx.x % 32, n = (unsigned)width, source = lane + distance;
-  return emulate_shuffle(mask, x, source < (lane / n + 1) * n ? source : lane, file, line);
 }
 
 template <typename T>

@@ -271,13 +271,9 @@ const char *cudaGetErrorString(cudaError_t error) {
   return "unrecognized error code";
 }
 
-cudaError_t cudaPeekAtLastError(void) {
-  LOCK;
-  return now.sticky != cudaSuccess ? now.sticky : now.last;
-}
 cudaError_t cudaGetLastError(void) {
   LOCK;
-  const cudaError_t error = cudaPeekAtLastError();
+  const cudaError_t error = now.sticky != cudaSuccess ? now.sticky : now.last;
   now.last = cudaSuccess;
   return error;
 }
@@ -292,11 +288,6 @@ cudaError_t cudaSetDevice(int ordinal) {
   BEGIN(false);
   return fail(ordinal < 0 || ordinal >= (int)settings.devices ? cudaErrorInvalidDevice : cudaSuccess);
 }
-cudaError_t cudaGetDevice(int *ordinal) {
-  BEGIN(false);
-  *ordinal = 0;
-  return cudaSuccess;
-}
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordinal) {
   BEGIN(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
@@ -305,7 +296,6 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordin
   properties->totalGlobalMem = settings.memory;
   properties->major = 9;
   properties->multiProcessorCount = 2;
-  properties->l2CacheSize = 1 << 20;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int ordinal) {
@@ -344,26 +334,15 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
 }
 
 /* A copy between pageable host memory and the device is over when the call returns. */
-cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
-                              size_t height, enum cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
   BEGIN(false);
-  if (width == 0 || height == 0) return cudaSuccess;
-  const size_t to_bytes = (height - 1) * to_pitch + width, from_bytes = (height - 1) * from_pitch + width;
   const bool to_device = kind != cudaMemcpyDeviceToHost, from_device = kind != cudaMemcpyHostToDevice;
-  REFUSE(width > to_pitch || width > from_pitch, cudaErrorInvalidValue);
-  REFUSE(to_device != inside(on_device, to, to_bytes), cudaErrorInvalidValue);
-  REFUSE(from_device != inside(on_device, from, from_bytes), cudaErrorInvalidValue);
-  const bool pageable =
-      !(to_device || inside(pinned, to, to_bytes)) || !(from_device || inside(pinned, from, from_bytes));
-  const cudaError_t error = enqueue(stream, [=] {
-    for (size_t row = 0; row < height; row++)
-      memcpy((char *)to + row * to_pitch, (const char *)from + row * from_pitch, width);
-  });
+  REFUSE(to_device != inside(on_device, to, bytes), cudaErrorInvalidValue);
+  REFUSE(from_device != inside(on_device, from, bytes), cudaErrorInvalidValue);
+  const bool pageable = !(to_device || inside(pinned, to, bytes)) || !(from_device || inside(pinned, from, bytes));
+  const cudaError_t error = enqueue(stream, [=] { memcpy(to, from, bytes); });
   if (stream && pageable && !stream->graph) drain(stream, stream->enqueued);
   return error != cudaSuccess ? error : fail(now.sticky);
-}
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
-  return cudaMemcpy2DAsync(to, bytes, from, bytes, bytes, 1, kind, stream);
 }
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
   BEGIN(true);
@@ -373,10 +352,6 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t 
   BEGIN(false);
   REFUSE(!inside(on_device, memory, bytes), cudaErrorInvalidValue);
   return enqueue(stream, [=] { memset(memory, value, bytes); });
-}
-cudaError_t cudaMemset(void *memory, int value, size_t bytes) {
-  BEGIN(true);
-  return cudaMemsetAsync(memory, value, bytes, nullptr);
 }
 
 /* ---- streams and events ---- */
@@ -437,14 +412,6 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   if (event->graph && stream) stream->graph = event->graph; /* joins the capture */
   if (event->graph || !event->stream) return cudaSuccess;
   return enqueue(stream, [other = event->stream, ticket = event->ticket] { run_until(other, ticket); });
-}
-/* Every query lets the stream go on by one piece of work. */
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-  BEGIN(true);
-  if (!event->stream || event->stream->done >= event->ticket) return cudaSuccess;
-  drain(event->stream, event->stream->done + 1);
-  REFUSE(now.sticky != cudaSuccess, now.sticky);
-  return cudaErrorNotReady;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   BEGIN(true);

@@ -197,7 +197,7 @@ TEST(Refusals, EveryOptionOutOfRangeIsNamedWithItsValue) {
     const char *says;
     Change change;
   } cases[] = {
-      {"size 0", [](descent_train_options *o) { o->size = 0; }},
+      {"DESCENT_TRAIN_OPTIONS_INIT", [](descent_train_options *o) { o->size = 0; }},
       {"learning_rate 0:", [](descent_train_options *o) { o->learning_rate = 0; }},
       {"learning_rate -1:", [](descent_train_options *o) { o->learning_rate = -1; }},
       {"learning_rate nan:", [](descent_train_options *o) { o->learning_rate = NAN; }},
@@ -246,6 +246,18 @@ TEST(Refusals, EveryOptionOutOfRangeIsNamedWithItsValue) {
     EXPECT_TRUE(says(c.says)) << descent_last_error();
     EXPECT_EQ(parameters_of(network), before);
   }
+}
+
+TEST(Refusals, NoOptionsAtAll) {
+  const Rows rows = make_rows(8, 2, 1, 2, 1);
+  const Dataset data = rows.dataset();
+  const Device device = open_device("cpu");
+  const Network network = make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+  descent_trainer *trainer = nullptr;
+  EXPECT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, nullptr, nullptr), DESCENT_ERROR_ARGUMENT);
+  EXPECT_EQ(descent_trainer_create(network.get(), device.get(), nullptr, 4, &trainer), DESCENT_ERROR_ARGUMENT);
+  EXPECT_EQ(descent_train_options_check(nullptr, network.get(), device.get()), DESCENT_ERROR_ARGUMENT);
+  EXPECT_TRUE(says("DESCENT_TRAIN_OPTIONS_INIT")) << descent_last_error();
 }
 
 TEST(Refusals, RegressionHasNoClassesToWeightOrSmooth) {

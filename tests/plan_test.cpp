@@ -10,6 +10,10 @@
 
 #include "internal.h"
 
+extern "C" {
+#include "backend/check.h"
+}
+
 namespace {
 
 struct Shape {
@@ -409,6 +413,39 @@ TEST(Plan, BytesAreEveryInputOnceAndEveryOutputOnceAsWideAsThePrecisionStoresThe
       EXPECT_DOUBLE_EQ(bytes, row->second) << name;
     }
     EXPECT_EQ(met, expected.size());
+  }
+}
+
+TEST(Plan, LetsNothingOutsideABufferBeCopied) {
+  auto network = make_network(shapes[1]);
+  Plan p;
+  ASSERT_EQ(plan_build(network.get(), nullptr, 4, &p.plan, &p.at), DESCENT_OK);
+  const int64_t size = 4 * network->inputs;
+  const struct {
+    int buffer;
+    int64_t offset, count;
+    plan_type type;
+    const char *says; /* "": fine */
+  } cases[] = {
+      {p.at.X, 0, size, PLAN_F32, ""},
+      {p.at.X, size, 0, PLAN_F64, ""},
+      {p.at.X, size, 1, PLAN_F64, "buffer X: 1 elements from 120, but it has 120"},
+      {p.at.X, -1, 1, PLAN_F64, "buffer X: 1 elements from -1, but it has 120"},
+      {p.at.X, 0, -1, PLAN_F64, "buffer X: -1 elements from 0, but it has 120"},
+      {p.at.X, INT64_MAX, INT64_MAX, PLAN_F64,
+       "buffer X: 9223372036854775807 elements from 9223372036854775807, but it has 120"},
+      {p.at.X, 0, 1, PLAN_I64, "buffer X: integers convert to no other type"},
+      {p.at.source_X, 0, 1, PLAN_F32, "buffer 0 cannot be read or written"},
+      {PLAN_NONE, 0, 1, PLAN_F32, "buffer -1 cannot be read or written"},
+      {p.plan->n_buffers, 0, 0, PLAN_F32, "cannot be read or written"},
+  };
+  ASSERT_EQ(size, 120);
+  for (const auto &c : cases) {
+    const descent_status status = plan_check_copy(p.plan, c.buffer, c.offset, c.count, c.type);
+    EXPECT_EQ(status, *c.says ? DESCENT_ERROR_ARGUMENT : DESCENT_OK);
+    if (*c.says) {
+      EXPECT_NE(std::string(descent_last_error()).find(c.says), std::string::npos) << descent_last_error();
+    }
   }
 }
 

@@ -95,3 +95,8 @@ void *memory_resize(void *memory, int64_t from, int64_t to, size_t size, const c
   void *resized = to > from && too_much((to - from) * (int64_t)size) ? NULL : realloc(memory, (size_t)bytes);
   return resized ? resized : allocation_failed(bytes, what);
 }
+
+void memory_free_texts(char **texts, int64_t n) {
+  for (int64_t i = 0; texts && i < n; i++) free(texts[i]);
+  free(texts);
+}

@@ -24,5 +24,7 @@ void *memory_allocate(int64_t count, size_t size, const char *what);
 /* realloc of a block of `from` elements to `to` of them, which is not zeroed and not aligned beyond malloc's 16 bytes.
  * NULL with the error set, and the block left as it was, under the same conditions. */
 void *memory_resize(void *memory, int64_t from, int64_t to, size_t size, const char *what);
+/* Frees a list of n texts and the texts, each from malloc or NULL; `texts` NULL is fine. */
+void memory_free_texts(char **texts, int64_t n);
 
 #endif

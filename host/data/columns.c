@@ -24,14 +24,9 @@ void columns_describe(const struct columns *columns, int64_t column, char *text,
   }
 }
 
-static void free_names(char **names, int64_t n) {
-  for (int64_t i = 0; names && i < n; i++) free(names[i]);
-  free(names);
-}
-
 void columns_clear(struct columns *columns) {
-  free_names(columns->names, columns->n);
-  free_names(columns->input_names, columns->inputs);
+  memory_free_texts(columns->names, columns->n);
+  memory_free_texts(columns->input_names, columns->inputs);
   free(columns->target_name);
   free(columns->roles);
   free(columns->table);

@@ -7,15 +7,10 @@
 
 #include "core/status.h"
 
-static void free_names(char **names, int64_t n) {
-  for (int64_t i = 0; names && i < n; i++) free(names[i]);
-  free(names);
-}
-
 void dataset_storage_release(struct dataset_storage *storage) {
   if (!storage || __atomic_sub_fetch(&storage->references, 1, __ATOMIC_ACQ_REL) > 0) return;
-  free_names(storage->input_names, storage->inputs);
-  free_names(storage->class_names, storage->classes);
+  memory_free_texts(storage->input_names, storage->inputs);
+  memory_free_texts(storage->class_names, storage->classes);
   free(storage->target_name);
   free(storage->owned_X);
   free(storage->owned_y);

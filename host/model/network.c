@@ -152,15 +152,10 @@ done:
   return status;
 }
 
-void network_names_free(char **names, int64_t n) {
-  for (int64_t i = 0; names && i < n; i++) free(names[i]);
-  free(names);
-}
-
 void descent_network_free(descent_network *network) {
   if (!network) return;
-  network_names_free(network->input_names, network->inputs);
-  network_names_free(network->class_names, network->classes);
+  memory_free_texts(network->input_names, network->inputs);
+  memory_free_texts(network->class_names, network->classes);
   free(network->target_name);
   free(network->provenance);
   free(network->shift);

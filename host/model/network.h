@@ -32,7 +32,4 @@ struct descent_network {
 /* What DESCENT_INIT_AUTO means before this activation. */
 descent_init init_auto(descent_activation activation);
 
-/* Frees a list of n names and the names, each from malloc; NULL is fine. */
-void network_names_free(char **names, int64_t n);
-
 #endif

@@ -86,9 +86,8 @@ static descent_status check_classifier_options(const descent_network *network, c
 
 descent_status check_train_options(const descent_network *network, const descent_train_options *options) {
   descent_status status;
-  if (options->size != sizeof *options)
-    return status_set(DESCENT_ERROR_ARGUMENT, "descent_train_options of size %zu: start from the _INIT macro (%zu)",
-                      options->size, sizeof *options);
+  if (!options || options->size != sizeof *options)
+    return status_set(DESCENT_ERROR_ARGUMENT, "train options must start from DESCENT_TRAIN_OPTIONS_INIT");
   TRY(check_rates(options));
   TRY(check_counts(options));
   TRY(check_classifier_options(network, options));

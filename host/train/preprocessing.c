@@ -5,11 +5,6 @@
 #include "core/status.h"
 #include "train/check.h"
 
-static void names_free(char **names, int64_t count) {
-  for (int64_t i = 0; names && i < count; i++) free(names[i]);
-  free(names);
-}
-
 /* `*copy` stays NULL where there are no names. */
 static descent_status names_copy(char *const *names, int64_t count, char ***copy) {
   if (!names) return DESCENT_OK;
@@ -17,7 +12,7 @@ static descent_status names_copy(char *const *names, int64_t count, char ***copy
   if (!made) return DESCENT_ERROR_MEMORY;
   for (int64_t i = 0; i < count; i++)
     if (!(made[i] = strdup(names[i]))) {
-      names_free(made, count);
+      memory_free_texts(made, count);
       return status_set(DESCENT_ERROR_MEMORY, "out of memory for %lld names", (long long)count);
     }
   *copy = made;
@@ -53,15 +48,15 @@ descent_status descent_network_fit_preprocessing(descent_network *network, const
   memcpy(network->scale, scale, (size_t)n_x * sizeof *scale);
   memcpy(network->y_shift, y_shift, (size_t)n_y * sizeof *y_shift);
   memcpy(network->y_scale, y_scale, (size_t)n_y * sizeof *y_scale);
-  names_free(network->input_names, n_x);
-  names_free(network->class_names, network->classes);
+  memory_free_texts(network->input_names, n_x);
+  memory_free_texts(network->class_names, network->classes);
   free(network->target_name);
   network->input_names = input_names, input_names = NULL;
   network->class_names = class_names, class_names = NULL;
   network->target_name = target_name, target_name = NULL;
 done:
-  names_free(input_names, n_x);
-  names_free(class_names, network->classes);
+  memory_free_texts(input_names, n_x);
+  memory_free_texts(class_names, network->classes);
   free(target_name);
   free(constants);
   return status;

@@ -8,6 +8,7 @@
 #include <sys/utsname.h>
 #include <time.h>
 
+#include "backend/check.h"
 #include "backend/cpu/gemm.h"
 #include "core/status.h"
 
@@ -273,10 +274,8 @@ static descent_status program_run_product(struct backend_program *program, int o
 static descent_status program_bind(struct backend_program *program, int buffer, const void *data, int64_t rows,
                                    bool constant) {
   (void)constant; /* the caller's memory is read in place */
-  if (buffer < 0 || buffer >= program->plan->n_buffers || program->plan->buffers[buffer].storage != PLAN_SOURCE ||
-      (data && rows < 1))
-    return status_set(DESCENT_ERROR_ARGUMENT, "bind: buffer %d with %lld rows is not a source", buffer,
-                      (long long)rows);
+  descent_status status = plan_check_bind(program->plan, buffer, data, rows);
+  if (status != DESCENT_OK) return status;
   program->buffers[buffer] = (struct cpu_buffer){(void *)data, data ? rows : 0}; /* const: sources are only read */
   return DESCENT_OK;
 }
@@ -298,51 +297,33 @@ static void store(void *data, enum plan_type type, int64_t i, double value) {
     ((double *)data)[i] = value;
 }
 
-/* Equal types are copied bit for bit; I64 goes with no other. */
-static bool convert(void *to, enum plan_type to_type, const void *from, enum plan_type from_type, int64_t count) {
+/* Equal types are copied bit for bit; I64 meets no other, see plan_check_copy. */
+static void convert(void *to, enum plan_type to_type, const void *from, enum plan_type from_type, int64_t count) {
   if (to_type == from_type) {
     memcpy(to, from, (size_t)count * element_size(to_type));
-    return true;
+    return;
   }
-  if (to_type == PLAN_I64 || from_type == PLAN_I64) return false;
   for (int64_t i = 0; i < count; i++) store(to, to_type, i, load(from, from_type, i));
-  return true;
 }
 
-/* The address of element `offset`, or NULL with the error set when the range leaves the buffer. */
-static char *range_address(struct backend_program *program, int buffer, int64_t offset, int64_t count) {
-  if (buffer < 0 || buffer >= program->plan->n_buffers || program->plan->buffers[buffer].storage == PLAN_SOURCE) {
-    status_set(DESCENT_ERROR_ARGUMENT, "buffer %d cannot be read or written", buffer);
-    return NULL;
-  }
-  const struct plan_buffer *b = &program->plan->buffers[buffer];
-  const int64_t size = b->rows * b->cols;
-  if (offset < 0 || count < 0 || offset > size || count > size - offset) {
-    status_set(DESCENT_ERROR_ARGUMENT, "buffer %s: %lld elements from %lld, but it has %lld", b->name, (long long)count,
-               (long long)offset, (long long)size);
-    return NULL;
-  }
-  return (char *)program->buffers[buffer].data + (size_t)offset * element_size(b->type);
-}
-
-static descent_status no_conversion(const struct plan_buffer *buffer) {
-  return status_set(DESCENT_ERROR_ARGUMENT, "buffer %s: integers convert to no other type", buffer->name);
+static char *element(const struct backend_program *program, int buffer, int64_t offset) {
+  return (char *)program->buffers[buffer].data + (size_t)offset * element_size(program->plan->buffers[buffer].type);
 }
 
 static descent_status program_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                    enum plan_type type, void *data) {
-  const char *at = range_address(program, buffer, offset, count);
-  if (!at) return DESCENT_ERROR_ARGUMENT;
-  const struct plan_buffer *b = &program->plan->buffers[buffer];
-  return convert(data, type, at, b->type, count) ? DESCENT_OK : no_conversion(b);
+  descent_status status = plan_check_copy(program->plan, buffer, offset, count, type);
+  if (status == DESCENT_OK)
+    convert(data, type, element(program, buffer, offset), program->plan->buffers[buffer].type, count);
+  return status;
 }
 
 static descent_status program_write(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                     enum plan_type type, const void *data) {
-  char *at = range_address(program, buffer, offset, count);
-  if (!at) return DESCENT_ERROR_ARGUMENT;
-  const struct plan_buffer *b = &program->plan->buffers[buffer];
-  return convert(at, b->type, data, type, count) ? DESCENT_OK : no_conversion(b);
+  descent_status status = plan_check_copy(program->plan, buffer, offset, count, type);
+  if (status == DESCENT_OK)
+    convert(element(program, buffer, offset), program->plan->buffers[buffer].type, data, type, count);
+  return status;
 }
 
 static descent_status program_synchronise(struct backend_program *program) {

@@ -21,8 +21,8 @@ static descent_status check_rows(const struct backend_program *program, const st
   const int64_t reach = op->shuffle && step->order ? (int64_t)step->order->n : walked;
   if (!X->source) return status_set(DESCENT_ERROR_ARGUMENT, "run: no rows are bound to the source");
   if (reach > walked || step->first_row < 0 || step->rows > reach - step->first_row)
-    return status_set(DESCENT_ERROR_ARGUMENT, "run: rows %lld .. %lld of a source of %lld", (long long)step->first_row,
-                      (long long)(step->first_row + step->rows), (long long)walked);
+    return status_set(DESCENT_ERROR_ARGUMENT, "run: %lld rows from %lld, but %lld are bound", (long long)step->rows,
+                      (long long)step->first_row, (long long)walked);
   return DESCENT_OK;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "backend/check.h"
 #include "core/status.h"
 
 struct backend_device {
@@ -89,10 +90,8 @@ done:
 static descent_status program_bind(struct backend_program *program, int buffer, const void *data, int64_t rows,
                                    bool constant) {
   (void)constant; /* the caller's memory is read in place */
-  if (buffer < 0 || buffer >= program->plan->n_buffers || program->plan->buffers[buffer].storage != PLAN_SOURCE ||
-      (data && rows < 1))
-    return status_set(DESCENT_ERROR_ARGUMENT, "bind: buffer %d with %lld rows is not a source", buffer,
-                      (long long)rows);
+  descent_status status = plan_check_bind(program->plan, buffer, data, rows);
+  if (status != DESCENT_OK) return status;
   program->buffers[buffer].source = data;
   program->buffers[buffer].rows = data ? rows : 0;
   return DESCENT_OK;
@@ -103,24 +102,9 @@ static const char *program_placement(const struct backend_program *program) {
   return ""; /* in the caller's memory */
 }
 
-/* May elements offset .. offset + count of this buffer be copied as `type`? */
-static descent_status check_copy(const struct backend_program *program, int buffer, int64_t offset, int64_t count,
-                                 enum plan_type type) {
-  if (buffer < 0 || buffer >= program->plan->n_buffers || program->plan->buffers[buffer].storage == PLAN_SOURCE)
-    return status_set(DESCENT_ERROR_ARGUMENT, "buffer %d cannot be read or written", buffer);
-  const struct plan_buffer *b = &program->plan->buffers[buffer];
-  const int64_t size = b->rows * b->cols;
-  if (offset < 0 || count < 0 || offset > size || count > size - offset)
-    return status_set(DESCENT_ERROR_ARGUMENT, "buffer %s: elements %lld .. %lld of %lld", b->name, (long long)offset,
-                      (long long)(offset + count), (long long)size);
-  if ((b->type == PLAN_I64) != (type == PLAN_I64))
-    return status_set(DESCENT_ERROR_ARGUMENT, "buffer %s: integers convert to no other type", b->name);
-  return DESCENT_OK;
-}
-
 static descent_status program_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                    enum plan_type type, void *data) {
-  descent_status status = check_copy(program, buffer, offset, count, type);
+  descent_status status = plan_check_copy(program->plan, buffer, offset, count, type);
   if (status != DESCENT_OK) return status;
   const struct reference_buffer *b = &program->buffers[buffer];
   for (int64_t i = 0; i < count; i++) switch (type) {
@@ -133,7 +117,7 @@ static descent_status program_read(struct backend_program *program, int buffer, 
 
 static descent_status program_write(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                     enum plan_type type, const void *data) {
-  descent_status status = check_copy(program, buffer, offset, count, type);
+  descent_status status = plan_check_copy(program->plan, buffer, offset, count, type);
   if (status != DESCENT_OK) return status;
   struct reference_buffer *b = &program->buffers[buffer];
   for (int64_t i = 0; i < count; i++) switch (type) {

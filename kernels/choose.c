@@ -26,6 +26,13 @@ struct matrix weights_of(const struct backend_program *program, int parameters, 
 
 /* ---- choosing ---- */
 
+int64_t captured_rows(const struct plan *plan, int op) {
+  const struct plan_range train = plan->train, probed = plan->train_probed;
+  const bool training =
+      (op >= train.first && op < train.first + train.count) || (op >= probed.first && op < probed.first + probed.count);
+  return training && plan->train_rows ? plan->train_rows : plan->batch;
+}
+
 /* The program's product of this shape, made when it is asked for first; *product is NULL when the library has none. */
 static descent_status find_product(struct backend_program *program, const struct product_shape *shape,
                                    struct product **product) {
@@ -44,7 +51,10 @@ static descent_status find_product(struct backend_program *program, const struct
     program->room_products = room;
   }
   *product = NULL;
-  const bool tune = program->plan->autotune && (shape->m == program->plan->batch || shape->k == program->plan->batch);
+  const struct plan *plan = program->plan;
+  const bool captured = shape->m == plan->batch || shape->k == plan->batch || shape->m == plan->train_rows ||
+                        shape->k == plan->train_rows;
+  const bool tune = plan->autotune && captured; /* other numbers of rows come in checks only */
   const descent_status status =
       product_create(program->device->products, shape, tune, program->device->stream, product);
   if (status != DESCENT_OK && status != DESCENT_ERROR_UNSUPPORTED) return status;
@@ -150,7 +160,7 @@ static descent_status choose_input(struct backend_program *program, const struct
 descent_status choice_for(struct backend_program *program, int index, int64_t rows,
                           const struct dense_choice **result) {
   const struct plan_op *op = &program->plan->ops[index];
-  struct dense_choice *choice = &program->choices[index][rows == program->plan->batch ? 0 : 1];
+  struct dense_choice *choice = &program->choices[index][rows == captured_rows(program->plan, index) ? 0 : 1];
   descent_status status = DESCENT_OK;
   if (choice->rows != rows) {
     struct dense_choice made = {.rows = rows};
@@ -218,7 +228,8 @@ static descent_status choose_masked(struct backend_program *program, int index) 
   if (program->plan->precision != DESCENT_PRECISION_TF32)
     TRY(with_epilogue(program, W->product, EPILOGUE_COLUMN_SUMS_A, 0, &summing));
   if (!F->fused || !masking || !masked || !plain || product_seconds(masked) <= 0) goto done; /* or nothing measured */
-  const double unit = (double)plan->batch * (double)op->n_in * element_bytes(matrix_of(program, op->D_in, 0).element);
+  const int64_t rows = captured_rows(plan, index);
+  const double unit = (double)rows * (double)op->n_in * element_bytes(matrix_of(program, op->D_in, 0).element);
   const double summed_apart = product_seconds(plain) + pass_seconds(program->device, unit);
   const bool fused = summing && product_seconds(summing) < summed_apart;
   const double by_mask =
@@ -226,7 +237,7 @@ static descent_status choose_masked(struct backend_program *program, int index) 
   const double by_pass = product_seconds(F->product) + product_seconds(I->product) +
                          pass_seconds(program->device, 3 * unit) + product_seconds(W->product);
   if (by_mask >= by_pass) goto done;
-  program->masked[forward] = (struct masked_choice){masking, index, NULL, plan->batch * mask_ld / 8, true};
+  program->masked[forward] = (struct masked_choice){masking, index, NULL, rows * mask_ld / 8, true};
   program->masked[index] = (struct masked_choice){masked, forward, NULL, 0, false};
   program->masked[weights] = (struct masked_choice){fused ? summing : plain, forward, NULL, 0, fused};
 done:
@@ -237,7 +248,7 @@ const struct masked_choice *masked_for(const struct backend_program *program, st
                                        int64_t rows) {
   const struct masked_choice *choice = &program->masked[op];
   const int end = range.first + range.count;
-  if (!choice->product || rows != program->plan->batch) return NULL;
+  if (!choice->product || rows != captured_rows(program->plan, op)) return NULL;
   const int forward = choice->bytes ? op : choice->partner, input = program->masked[forward].partner;
   return forward >= range.first && input < end ? choice : NULL;
 }
@@ -252,7 +263,7 @@ descent_status choose_prepare(struct backend_program *program) {
   program->masked = module_allocate(plan->n_ops, sizeof *program->masked, "the choice of algorithms");
   if (!program->choices || !program->masked) return DESCENT_ERROR_MEMORY;
   for (int i = 0; i < plan->n_ops; i++)
-    if (has_product(&plan->ops[i])) TRY(choice_for(program, i, plan->batch, &choice));
+    if (has_product(&plan->ops[i])) TRY(choice_for(program, i, captured_rows(plan, i), &choice));
   for (int i = 0; i < plan->n_ops; i++)
     if (plan->ops[i].kind == OP_DENSE_BACKWARD_INPUT) TRY(choose_masked(program, i));
 done:

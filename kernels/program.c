@@ -122,19 +122,19 @@ static void at_least(size_t *bytes, size_t asked) {
   if (asked > *bytes) *bytes = asked;
 }
 
-static size_t scratch_bytes(const struct backend_program *program) {
+static size_t scratch_bytes(const struct backend_program *program, int64_t rows) {
   const struct plan *plan = program->plan;
   size_t bytes = 0;
   for (int i = 0; i < plan->n_ops; i++) {
     const struct plan_op *op = &plan->ops[i];
     switch (op->kind) {
-      case OP_GATHER: at_least(&bytes, gather_scratch(plan->batch)); break;
-      case OP_LOSS: at_least(&bytes, loss_scratch(plan->batch, op->loss.n)); break;
-      case OP_DENSE_BACKWARD_WEIGHTS: at_least(&bytes, column_sums_scratch(plan->batch, op->weights.n_out)); break;
-      case OP_DENSE_BACKWARD_INPUT: at_least(&bytes, column_sums_scratch(plan->batch, op->input.n_in)); break;
+      case OP_GATHER: at_least(&bytes, gather_scratch(rows)); break;
+      case OP_LOSS: at_least(&bytes, loss_scratch(rows, op->loss.n)); break;
+      case OP_DENSE_BACKWARD_WEIGHTS: at_least(&bytes, column_sums_scratch(rows, op->weights.n_out)); break;
+      case OP_DENSE_BACKWARD_INPUT: at_least(&bytes, column_sums_scratch(rows, op->input.n_in)); break;
       case OP_GRADIENT_NORM: at_least(&bytes, norm_scratch(program->n_pieces, plan->layers)); break;
       case OP_UPDATE: at_least(&bytes, update_scratch(program->n_pieces, plan->layers)); break;
-      case OP_STATISTICS: at_least(&bytes, statistics_scratch(plan->batch, op->statistics.n)); break;
+      case OP_STATISTICS: at_least(&bytes, statistics_scratch(rows, op->statistics.n)); break;
       case OP_DENSE_FORWARD:
       case OP_METRICS:
       case OP_OUTPUT:
@@ -146,7 +146,9 @@ static size_t scratch_bytes(const struct backend_program *program) {
 
 static descent_status take_scratch(struct backend_program *program) {
   descent_status status;
-  TRY(program_take(program, (int64_t)scratch_bytes(program), "partial sums", &program->scratch.partials));
+  size_t bytes = scratch_bytes(program, program->plan->batch);
+  if (program->plan->train_rows) at_least(&bytes, scratch_bytes(program, program->plan->train_rows));
+  TRY(program_take(program, (int64_t)bytes, "partial sums", &program->scratch.partials));
   TRY(program_take(program, COUNTERS * (int64_t)sizeof(unsigned), "counters", (void **)&program->scratch.counters));
   TRY(program_take(program, program->plan->batch * 8, "the gathered rows", (void **)&program->gathered));
   TRY(program_take(program, (int64_t)sizeof(int), "a flag", (void **)&program->bad_parameters));

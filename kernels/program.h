@@ -111,7 +111,7 @@ struct dense_choice {
   struct product *product; /* of the program's list */
   bool fused;              /* the epilogue does it all; weights: the bias gradient too */
 };
-enum { CHOICES = 2 }; /* the plan's batch, and one other number of rows */
+enum { CHOICES = 2 }; /* the captured rows, and one other number */
 
 struct shape_product {
   struct product_shape shape;
@@ -128,12 +128,14 @@ struct masked_choice {
   bool fused;              /* weights: the bias gradient too */
 };
 
-/* Chooses for every dense operation of the plan at its batch; before the buffers are allocated, since algorithms are
- * tried on memory of their own. Then choose_take allocates what the choices need. */
+/* Chooses for every dense operation of the plan at its captured rows; before the buffers are allocated, since
+ * algorithms are tried on memory of their own. Then choose_take allocates what the choices need. */
 descent_status choose_prepare(struct backend_program *program);
 descent_status choose_take(struct backend_program *program);
 void choose_release(struct backend_program *program);
 bool has_product(const struct plan_op *op);
+/* The rows that the captured range of this op computes. */
+int64_t captured_rows(const struct plan *plan, int op);
 /* The choice for this dense op on so many rows. */
 descent_status choice_for(struct backend_program *program, int op, int64_t rows, const struct dense_choice **choice);
 /* The masked way for this op, where it was chosen and the range has all of its operations; else NULL. */

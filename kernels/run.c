@@ -69,7 +69,7 @@ static descent_status capture(struct backend_program *program, struct plan_range
   descent_status status = DESCENT_OK;
   CUDA_TRY(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   capturing = true;
-  for (int64_t s = 0; s < steps; s++) TRY(lower_range(program, range, program->plan->batch, true));
+  for (int64_t s = 0; s < steps; s++) TRY(lower_range(program, range, captured_rows(program->plan, range.first), true));
   capturing = false;
   CUDA_TRY(cudaStreamEndCapture(stream, &graph));
   CUDA_TRY(cudaGraphInstantiate(result, graph, 0));
@@ -175,11 +175,11 @@ static const struct plan_gather *gather_of(const struct plan *plan, struct plan_
   return NULL;
 }
 
-static descent_status check_steps(const struct plan *plan, const struct plan_step *steps, int64_t n) {
+static descent_status check_steps(int64_t most, const struct plan_step *steps, int64_t n) {
   for (int64_t s = 0; s < n; s++)
-    if (steps[s].rows < 1 || steps[s].rows > plan->batch)
+    if (steps[s].rows < 1 || steps[s].rows > most)
       return module_status(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows, the plan has 1 to %lld",
-                           (long long)steps[s].rows, (long long)plan->batch);
+                           (long long)steps[s].rows, (long long)most);
   return DESCENT_OK;
 }
 
@@ -189,7 +189,7 @@ descent_status run_steps(struct backend_program *program, struct plan_range rang
   const struct plan_gather *gather = gather_of(program->plan, range);
   bool streaming = false, stopped = false;
   descent_status status;
-  TRY(check_steps(program->plan, steps, n_steps));
+  TRY(check_steps(graph ? captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps));
   CUDA_TRY(cudaSetDevice(program->device->ordinal));
   if (gather) TRY(source_ready(program, &streaming));
   for (int64_t done = 0, taken; done < n_steps && !stopped; done += taken) {

@@ -132,7 +132,8 @@ class Training {
   descent_status bind() { return program_bind(&program, data_.get()); }
   descent_status compile(const char *device = "cuda") {
     const descent_status status = descent_device_open(device, 2, &device_);
-    return status == DESCENT_OK ? program_create(network_.get(), device_, &options, batch, nullptr, &program) : status;
+    return status == DESCENT_OK ? program_create(network_.get(), device_, &options, batch, 0, nullptr, &program)
+                                : status;
   }
   bool has_device() const { return device_ != nullptr; }
   void close() {

@@ -54,7 +54,7 @@ class Step {
       options.class_weights = class_weights.data();
     }
     if (!smoothed) data_.storage.weights = nullptr;
-    check(program_create(network_, device_, &options, rows, options.class_weights ? data_.class_weights : nullptr,
+    check(program_create(network_, device_, &options, rows, 0, options.class_weights ? data_.class_weights : nullptr,
                          &program_));
     check(program_bind(&program_, &data_.dataset));
   }

@@ -52,7 +52,7 @@ class Notes : public testing::TestWithParam<int> {
     options.batch_size = 2;
     check(descent_device_open("reference", 0, &device_));
     check(descent_dataset_create(X.data(), y.data(), nullptr, 2, 2, 1, DESCENT_TASK_BINARY, 2, &data_));
-    check(program_create(network_, device_, &options, 2, nullptr, &program_));
+    check(program_create(network_, device_, &options, 2, 0, nullptr, &program_));
     check(program_bind(&program_, data_));
     order_ = {2, 1, {}};
     plan_step step{};

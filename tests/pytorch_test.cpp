@@ -209,7 +209,7 @@ class Training {
     const descent_train_options options = OptionsOf(c);
     const std::vector<float> class_weights(c.class_weights.begin(), c.class_weights.end());
     const int64_t batch = *std::max_element(c.batches.begin(), c.batches.end());
-    Check(program_create(network_.get(), device_.get(), &options, batch,
+    Check(program_create(network_.get(), device_.get(), &options, batch, 0,
                          class_weights.empty() ? nullptr : class_weights.data(), &program_));
     const auto bind = program_.backend->bind;
     const std::vector<float> &X = Data("X"), &y = Data(descent_loss_name(c.loss)), &w = Data("weights");

@@ -213,16 +213,21 @@ void poison_batch(descent_trainer *trainer) {
   }
 }
 
+/* To the bit where the order of a product's sums does not depend on its shape, as a real GPU's may. */
 TEST(Train, MaskedTailEqualsASmallerBatch) {
   const Rows rows = make_rows(16, 6, 2, 0, 6);
-  for (const char *name : devices)
+  std::vector<std::string> ordered(std::begin(devices), std::end(devices));
+  if (std::getenv("DESCENT_TEST_MODULE")) ordered.erase(std::find(ordered.begin(), ordered.end(), "cuda"));
+  descent_train_options options = busy_options();
+  options.autotune = false; /* nor does it where an epilogue is chosen by time */
+  for (const std::string &name : ordered)
     for (int64_t tail : {1, 3, 15}) {
-      SCOPED_TRACE(std::string(name) + " " + std::to_string(tail));
-      const Device device = open_device(name);
+      SCOPED_TRACE(name + " " + std::to_string(tail));
+      const Device device = open_device(name.c_str());
       std::vector<std::vector<float>> results;
       for (int64_t max_batch : {tail, INT64_C(16)}) {
         const Network network = make_network({6, 9, 2}, DESCENT_ACTIVATION_GELU, DESCENT_LOSS_MEAN_SQUARED_ERROR);
-        const Trainer trainer = make_trainer(network, device, busy_options(), max_batch);
+        const Trainer trainer = make_trainer(network, device, options, max_batch);
         if (max_batch == 16) poison_batch(trainer.get());
         for (int i = 0; i < 3; i++)
           ASSERT_EQ(descent_trainer_step(trainer.get(), rows.X.data(), rows.y.data(), nullptr, tail, nullptr),

@@ -158,7 +158,7 @@ std::vector<Parameters> run(const Case &c, descent_precision precision, const co
   EXPECT_EQ(descent_train_options_check(&options, network.get(), &device), DESCENT_OK) << descent_last_error();
   const float class_weights[] = {0.75F, 1.5F};
   struct program program {};
-  EXPECT_EQ(program_create(network.get(), &device, &options, BATCH, class_weights, &program), DESCENT_OK)
+  EXPECT_EQ(program_create(network.get(), &device, &options, BATCH, 0, class_weights, &program), DESCENT_OK)
       << descent_last_error();
   EXPECT_EQ(program_bind(&program, data.get()), DESCENT_OK);
 

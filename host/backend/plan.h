@@ -206,8 +206,9 @@ struct plan {
   int n_ops;
   struct plan_segment *segments; /* (layers) */
   int layers;
-  int64_t batch; /* most rows of a step */
-  uint64_t seed; /* of the dropout masks */
+  int64_t batch;      /* most rows of a step */
+  int64_t train_rows; /* most rows of a step of the train ranges; at most batch. Evaluation may take more at once */
+  uint64_t seed;      /* of the dropout masks */
   descent_precision precision;
   bool autotune;                  /* time algorithms where there is a choice; false: the first that serves */
   struct plan_range train;        /* gather .. update, metrics */

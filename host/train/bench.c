@@ -188,7 +188,7 @@ static descent_status compile(struct bench *b, const descent_network *network, d
   TRY(synthetic_create(network, rows, options->seed, &b->data));
   b->data.storage.weights = NULL; /* as most data: no weights, and no view of a larger set */
   b->data.dataset.index = NULL;
-  TRY(program_create(network, device, options, options->batch_size, b->data.class_weights, &b->program));
+  TRY(program_create(network, device, options, options->batch_size, 0, b->data.class_weights, &b->program));
   TRY(program_bind(&b->program, &b->data.dataset));
   b->plan = b->program.plan;
   b->steps = memory_allocate(MAX_STEPS, sizeof *b->steps, "the steps");

@@ -69,7 +69,7 @@ descent_status descent_evaluate(const descent_network *network, descent_device *
   struct program program = {0};
   descent_status status;
   TRY(check_dataset(network, dataset, true, "the dataset"));
-  TRY(program_create(network, device, NULL, program_evaluation_block(network, dataset->rows), NULL, &program));
+  TRY(program_create(network, device, NULL, program_evaluation_block(network, dataset->rows), 0, NULL, &program));
   TRY(evaluate_dataset(&program, network, dataset, top_k, metrics));
 done:
   program_clear(&program);
@@ -82,7 +82,7 @@ descent_status descent_predict(const descent_network *network, descent_device *d
   struct program program = {0};
   descent_status status;
   TRY(check_dataset(network, dataset, false, "the dataset"));
-  TRY(program_create(network, device, NULL, program_evaluation_block(network, dataset->rows), NULL, &program));
+  TRY(program_create(network, device, NULL, program_evaluation_block(network, dataset->rows), 0, NULL, &program));
   TRY(program_bind(&program, dataset));
   for (int64_t first = 0; first < dataset->rows; first += program.plan->batch) {
     const int64_t rows = block_rows(&program, dataset->rows - first);

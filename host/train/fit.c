@@ -92,7 +92,7 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   else
     TRY(trainer_class_weights(network, f->options, &class_weights));
   int64_t block = f->validation ? program_evaluation_block(network, f->validation->rows) : 0;
-  TRY(trainer_create(network, device, f->options, block > f->batch ? block : f->batch, class_weights, &f->trainer));
+  TRY(trainer_create(network, device, f->options, f->batch, block, class_weights, &f->trainer));
   f->keep_best = f->validation && f->options->restore_best;
   f->plateau = schedule_plateau_begin(f->options);
   f->result.best_loss = INFINITY;

@@ -325,7 +325,7 @@ descent_status plan_build(const descent_network *network, const descent_train_op
   descent_status status;
   TRY(allocate(&s));
   s.plan->layers = network->n_layers;
-  s.plan->batch = batch;
+  s.plan->batch = s.plan->train_rows = batch;
   s.plan->seed = options ? options->seed : 0;
   s.plan->autotune = !options || options->autotune;
   s.plan->precision = options ? options->precision : DESCENT_PRECISION_FP32;

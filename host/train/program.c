@@ -57,12 +57,13 @@ done:
 }
 
 descent_status program_create(const descent_network *network, descent_device *device,
-                              const descent_train_options *options, int64_t batch, const float *class_weights,
-                              struct program *program) {
+                              const descent_train_options *options, int64_t batch, int64_t most_rows,
+                              const float *class_weights, struct program *program) {
   const int64_t outputs = network->layers[network->n_layers - 1].n_out;
   struct program made = {.backend = device->backend};
   descent_status status;
-  TRY(plan_build(network, options, batch, &made.plan, &made.at));
+  TRY(plan_build(network, options, most_rows > batch ? most_rows : batch, &made.plan, &made.at));
+  made.plan->train_rows = batch;
   TRY(check_support(device, made.plan));
   TRY(made.backend->compile(device->device, made.plan, &made.compiled));
   TRY(write_constant(&made, made.at.parameters, network->parameters, network->n_parameters));

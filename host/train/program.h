@@ -12,11 +12,12 @@ struct program {
   struct plan_handles at;
 };
 
-/* Builds and compiles the plan, then writes parameters, normalisation and class weights. `options` NULL: no training
- * part. `class_weights` (classes) may be NULL: each class then counts 1. `program` is zeroed on failure. */
+/* `batch`: most rows of a training step; `most_rows`: of any step, 0 for the same. Builds and compiles the plan, then
+ * writes parameters, normalisation and class weights. `options` NULL: no training part. `class_weights` (classes) may
+ * be NULL: each class then counts 1. `program` is zeroed on failure. */
 descent_status program_create(const descent_network *network, descent_device *device,
-                              const descent_train_options *options, int64_t batch, const float *class_weights,
-                              struct program *program);
+                              const descent_train_options *options, int64_t batch, int64_t most_rows,
+                              const float *class_weights, struct program *program);
 void program_clear(struct program *program);
 
 /* Binds the dataset's rows as the source. They are borrowed, and must not change, until the program is cleared. */

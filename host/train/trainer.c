@@ -18,14 +18,14 @@ descent_status trainer_class_weights(const descent_network *network, const desce
 }
 
 descent_status trainer_create(descent_network *network, descent_device *device, const descent_train_options *options,
-                              int64_t batch, const float *class_weights, descent_trainer **trainer) {
+                              int64_t batch, int64_t most_rows, const float *class_weights, descent_trainer **trainer) {
   descent_trainer *made = memory_allocate(1, sizeof *made, "the trainer");
   if (!made) return DESCENT_ERROR_MEMORY;
   made->network = network;
   made->options = *options;
   made->options.class_weights = NULL;
   made->learning_rate = options->learning_rate;
-  descent_status status = program_create(network, device, options, batch, class_weights, &made->program);
+  descent_status status = program_create(network, device, options, batch, most_rows, class_weights, &made->program);
   if (status != DESCENT_OK) {
     free(made);
     return status;
@@ -51,7 +51,7 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
                    "schedule %s: steps by hand know no epochs; use constant and descent_trainer_set_learning_rate",
                    descent_schedule_name(options->schedule)));
   TRY(trainer_class_weights(network, options, &class_weights));
-  TRY(trainer_create(network, device, options, batch, class_weights, trainer));
+  TRY(trainer_create(network, device, options, batch, 0, class_weights, trainer));
 done:
   free(class_weights);
   return status;

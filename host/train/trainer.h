@@ -12,9 +12,9 @@ struct descent_trainer {
   double learning_rate; /* of steps by hand, before the warm-up */
 };
 
-/* Checked options; `batch`: the plan's rows; `class_weights` (classes) as floats or NULL. */
+/* Checked options; `batch` and `most_rows` as in program_create; `class_weights` (classes) as floats or NULL. */
 descent_status trainer_create(descent_network *network, descent_device *device, const descent_train_options *options,
-                              int64_t batch, const float *class_weights, descent_trainer **trainer);
+                              int64_t batch, int64_t most_rows, const float *class_weights, descent_trainer **trainer);
 
 /* The options' class weights as floats, (classes); `*weights` is NULL when they give none. Freed by free(). */
 descent_status trainer_class_weights(const descent_network *network, const descent_train_options *options,

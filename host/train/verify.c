@@ -226,7 +226,7 @@ done:
 
 static descent_status compile(struct verification *v, const descent_network *network, descent_device *device,
                               const descent_train_options *options, struct program *program) {
-  descent_status status = program_create(network, device, options, v->batch, v->data.class_weights, program);
+  descent_status status = program_create(network, device, options, v->batch, 0, v->data.class_weights, program);
   return status == DESCENT_OK ? program_bind(program, &v->data.dataset) : status;
 }
 

@@ -4,6 +4,7 @@
 #include <cfloat>
 #include <cmath>
 
+#include "source.h"
 #include "training.h"
 
 namespace {
@@ -132,7 +133,7 @@ TEST(Preprocessing, TakesOverTheNames) {
   descent_dataset_options read = DESCENT_DATASET_OPTIONS_INIT;
   read.target = "diagnosis";
   descent_dataset *made = nullptr;
-  ASSERT_EQ(descent_dataset_read(DESCENT_SOURCE_DIR "/examples/breast_cancer.csv", &read, &made), DESCENT_OK);
+  ASSERT_EQ(descent_dataset_read(source_file("examples/breast_cancer.csv").c_str(), &read, &made), DESCENT_OK);
   const Dataset data{made, descent_dataset_free};
   const Network network = make_network({30, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
   for (int twice = 0; twice < 2; twice++) {

@@ -22,6 +22,7 @@
 
 #include "cuda_module.h"
 #include "internal.h"
+#include "source.h"
 
 namespace {
 
@@ -119,7 +120,7 @@ Case ParseCase(const cJSON *object, int64_t inputs) {
 }
 
 Recording ReadRecording() {
-  std::ifstream stream(DESCENT_SOURCE_DIR "/tests/fixtures/pytorch.json");
+  std::ifstream stream(source_file("tests/fixtures/pytorch.json"));
   const std::string text{std::istreambuf_iterator<char>(stream), {}};
   const std::unique_ptr<cJSON, void (*)(cJSON *)> json(cJSON_Parse(text.c_str()), cJSON_Delete);
   if (!json) throw std::runtime_error("tests/fixtures/pytorch.json: missing or not JSON");

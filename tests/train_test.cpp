@@ -7,6 +7,7 @@
 #include <functional>
 #include <numeric>
 
+#include "source.h"
 #include "training.h"
 
 namespace {
@@ -468,7 +469,7 @@ TEST(Train, LearnsBreastCancerWithTheDefaults) {
   descent_dataset_options read = DESCENT_DATASET_OPTIONS_INIT;
   read.target = "diagnosis";
   descent_dataset *whole = nullptr;
-  ASSERT_EQ(descent_dataset_read(DESCENT_SOURCE_DIR "/examples/breast_cancer.csv", &read, &whole), DESCENT_OK)
+  ASSERT_EQ(descent_dataset_read(source_file("examples/breast_cancer.csv").c_str(), &read, &whole), DESCENT_OK)
       << descent_last_error();
   const Dataset all{whole, descent_dataset_free};
   const Device device = open_device("cpu");

@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""One PyTorch peer of bench/gpu_bench.py: times whole training steps of one workload, a process for each way of writing
+them. What all share is what Descent does too: rows drawn through a random permutation from float32 data on the device,
+parameters, moments, logits' loss and update in float32, Adam.
+
+  eager     as one would write it; the update fused (fused=True), gradients dropped between steps
+  graph     the same step captured once as a CUDA graph, from gather to update (capturable Adam); per step one copy of
+            the batch's row numbers and one launch
+  compile   gather, forward and loss in one function under torch.compile(mode="max-autotune"), which uses CUDA graphs
+            itself; backward by the same compiler, the update fused
+
+bf16 is autocast, PyTorch's own way of mixing: products in bf16, weights cast in every step, the loss in float32. tf32 is
+set_float32_matmul_precision("high"); in fp32 it is "highest".
+
+Speaks JSON, one object a line: first "ready" with the version, or "missing" with the reason; then, for each line
+`<seconds>` on stdin, "step" with the median seconds of a step.
+"""
+import json
+import os
+import statistics
+import sys
+import time
+
+LEARNING_RATE = 1e-3
+LEAST_GROUP_SECONDS = 0.01  # of steps between two readings of the clock
+
+
+def make_step(torch, kind, workload, device):
+    """Returns a function that does the training step on the next batch, without waiting for it."""
+    batch, precision, outputs = workload["batch"], workload["precision"], workload["outputs"]
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    modules, n = [], workload["inputs"]
+    for width in workload["hidden"]:
+        modules += [torch.nn.Linear(n, width), {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}[workload["activation"]]()]
+        n = width
+    model = torch.nn.Sequential(*modules, torch.nn.Linear(n, outputs)).to(device)
+    loss_of = torch.nn.BCEWithLogitsLoss() if outputs == 1 else torch.nn.CrossEntropyLoss()
+    rows = workload["source_batches"] * batch
+    X = torch.randn(rows, workload["inputs"], device=device)
+    y = torch.randint(max(outputs, 2), (rows,), device=device)
+    if outputs == 1:
+        y = y.float()[:, None]
+    order = torch.randperm(rows, device=device)
+    graph = kind == "graph"
+    update = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True, capturable=graph and device == "cuda")
+
+    def loss(index):
+        # A graph cannot keep the casts that autocast caches; each weight is used once, so nothing is cast twice.
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16", cache_enabled=not graph):
+            z = model(X[index])
+        return loss_of(z.float(), y[index])
+
+    if kind == "compile":
+        loss = torch.compile(loss, mode="max-autotune")
+
+    def step(index):
+        loss(index).backward()
+        update.step()
+
+    at = 0
+
+    def next_rows():
+        nonlocal at
+        index = order[at:at + batch]
+        at = (at + batch) % rows
+        return index
+
+    def plain():
+        update.zero_grad(set_to_none=True)
+        if kind == "compile":
+            torch.compiler.cudagraph_mark_step_begin()
+        step(next_rows())
+
+    if not graph or device != "cuda":
+        return plain
+
+    index = next_rows().clone()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            plain()
+    torch.cuda.current_stream().wait_stream(stream)
+    # Without gradients at the start of the capture, backward stores them in every replay instead of adding to them.
+    update.zero_grad(set_to_none=True)
+    captured = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(captured):
+        step(index)
+
+    def replay():
+        index.copy_(next_rows())
+        captured.replay()
+    return replay
+
+
+def make_clock(torch, device):
+    """Returns a function group, step -> seconds of `group` steps, by the device's own clock where it has one."""
+    if device == "cuda":
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+        def seconds(group, step):
+            begin.record()
+            for _ in range(group):
+                step()
+            end.record()
+            end.synchronize()
+            return begin.elapsed_time(end) * 1e-3
+    else:
+        def seconds(group, step):
+            start = time.perf_counter()
+            for _ in range(group):
+                step()
+            return time.perf_counter() - start
+    return seconds
+
+
+def measure(step, clock, seconds):
+    """Median seconds of a step over groups long enough to time."""
+    samples, group, until = [], 1, time.perf_counter() + seconds
+    while time.perf_counter() < until or len(samples) < 3:
+        elapsed = clock(group, step)
+        if elapsed < LEAST_GROUP_SECONDS and group < 4096:
+            group *= 2
+            samples.clear()
+        else:
+            samples.append(elapsed / group)
+    return statistics.median(samples)
+
+
+def main():
+    kind, workload, device = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+    reply = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints goes to stderr
+
+    def say(answer):
+        print(json.dumps(answer), file=reply, flush=True)
+
+    try:
+        import torch
+        if device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("PyTorch finds no GPU")
+        step, clock = make_step(torch, kind, workload, device), make_clock(torch, device)
+        measure(step, clock, 0.2)
+    except Exception as why:  # no package, no GPU, a compiler that fails: the peer is left out, and why is said
+        say({"missing": f"{type(why).__name__}: {why}".splitlines()[0][:300]})
+        return
+    say({"ready": f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}"})
+    for line in sys.stdin:
+        try:
+            say({"step": measure(step, clock, float(line))})
+        except RuntimeError as why:
+            say({"missing": str(why).splitlines()[0][:300]})
+
+
+if __name__ == "__main__":
+    main()

@@ -14,19 +14,9 @@
 #define EMULATE_UCONTEXT 1
 #include <ucontext.h>
 #endif
-#ifdef __has_feature
-#define EMULATED_TSAN __has_feature(thread_sanitizer)
-#elif defined(__SANITIZE_THREAD__)
-#define EMULATED_TSAN 1
-#else
-#define EMULATED_TSAN 0
-#endif
 #if EMULATED_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
-#endif
-#if EMULATED_TSAN
-#include <sanitizer/tsan_interface.h>
 #endif
 
 uint3 threadIdx, blockIdx;
@@ -78,7 +68,7 @@ struct Fiber {
 #endif
   const void *stack;
   size_t size;
-  void *fake_stack, *tsan; /* of the sanitizers */
+  void *fake_stack; /* AddressSanitizer's */
 };
 
 enum State { READY, AT_BARRIER, EXCHANGES, ENDED };
@@ -127,9 +117,6 @@ void switch_fiber(Fiber *self, Fiber *to) {
 #if EMULATED_ASAN
   __sanitizer_start_switch_fiber(&self->fake_stack, to->stack, to->size);
 #endif
-#if EMULATED_TSAN
-  __tsan_switch_to_fiber(to->tsan, 0);
-#endif
 #if EMULATE_UCONTEXT
   swapcontext(&self->context, &to->context);
 #else
@@ -174,9 +161,6 @@ Fiber *idle_fiber() {
     Fiber *const made = &fibers.emplace_back();
     made->stack = stack;
     made->size = STACK;
-#if EMULATED_TSAN
-    made->tsan = __tsan_create_fiber(0);
-#endif
 #if EMULATE_UCONTEXT
     getcontext(&made->context);
     made->context.uc_stack.ss_sp = stack;
@@ -291,9 +275,6 @@ void emulate_grid(dim3 blocks, unsigned n, const std::function<void()> &thread) 
   body = &thread;
   gridDim = blocks;
   blockDim = dim3(n);
-#if EMULATED_TSAN
-  scheduler.tsan = __tsan_get_current_fiber();
-#endif
   if (__start_emulated_shared)
     memset(__start_emulated_shared, EMULATED_NAN, (size_t)(__stop_emulated_shared - __start_emulated_shared));
   uint64_t block;

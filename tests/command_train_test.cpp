@@ -54,7 +54,7 @@ TEST(Train, LeavesOutRowNumbersAndWhatIsIgnored) {
   Result result = folder.run(quick + Arguments{"--ignore", "name,height"});
   ASSERT_EQ(result.code, 0) << result.err;
   expect_contains(result.err, "1 column to learn from");
-  expect_contains(result.err, "            the first column has no name, like row numbers, and is left out");
+  expect_contains(result.err, "            the first column has no name (row numbers?) and is left out\n");
   folder.write("new.csv", "width,answer\n20,\n2,?\n");
   Result predicted = folder.run({"predict", "model.safetensors", "new.csv"});
   EXPECT_EQ(predicted.code, 0) << predicted.err;
@@ -287,6 +287,17 @@ TEST_F(Trained, PredictsByColumnNameWhateverTheOrder) {
   EXPECT_EQ(b.code, 0) << b.err;
   EXPECT_EQ(a.out, b.out);
   EXPECT_EQ(lines(a.out).size(), 3U);
+}
+
+TEST_F(Trained, CutsLongNamesBetweenCharacters) {
+  std::string name;
+  for (int i = 0; i < 70; i++) name += "\u65e5"; /* three bytes each */
+  folder.write(name + ".csv", make_data("binary", 60));
+  Arguments command = quick;
+  command[1] = name + ".csv";
+  ASSERT_EQ(folder.run(command).code, 0);
+  const Result info = folder.run({"info", "model.safetensors"});
+  expect_contains(info.out, "trained on    " + name.substr(0, 59 * 3) + "~\n");
 }
 
 TEST_F(Trained, QuotesClassNamesThatNeedIt) {

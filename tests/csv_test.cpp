@@ -225,7 +225,7 @@ TEST_F(Csv, RefusesFilesThatCannotBeRead) {
 }
 
 TEST_F(Csv, LeavesOutWhatIsIgnoredAndWhatOnlyCountsRows) {
-  const char *index = "the first column has no name, like row numbers, and is left out (name it to use it)";
+  const char *index = "the first column has no name (row numbers?) and is left out";
   const struct {
     const char *name, *text, *target;
     std::vector<const char *> ignore;

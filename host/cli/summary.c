@@ -125,8 +125,8 @@ static void print_split(FILE *stream, const struct summary *s) {
     fprintf(stream, ", %s to validate on from %s\n", text_count(descent_dataset_rows(s->validation), held),
             s->validation_path);
   else
-    fprintf(stream, ", %s held out to validate on%s\n", text_count(descent_dataset_rows(s->validation), held),
-            descent_dataset_classes(s->data) ? ", the same share of each class" : "");
+    fprintf(stream, ", %s held out%s\n", text_count(descent_dataset_rows(s->validation), held),
+            descent_dataset_classes(s->data) ? ", the same share of each class" : " to validate on");
 }
 
 static void print_training(FILE *stream, const descent_train_options *t) {
@@ -156,7 +156,7 @@ void summary_print(FILE *stream, const struct summary *s) {
   if (*descent_dataset_note(s->data)) fprintf(stream, "            %s\n", descent_dataset_note(s->data));
   print_task(stream, s->data, s->task_inferred);
   if (descent_dataset_task(s->data) == DESCENT_TASK_REGRESSION)
-    fputs("loss        mean squared error; the target is scaled to mean 0, standard deviation 1\n", stream);
+    fputs("loss        mean squared error of the target scaled to mean 0, deviation 1\n", stream);
   print_constant(stream, s->training);
   print_split(stream, s);
   summary_shape(s->network, text, sizeof text);

@@ -266,7 +266,7 @@ static descent_status assign_roles(struct columns *columns, const char *path, co
   }
   if (is_index(columns)) {
     columns->roles[0] = COLUMN_IGNORED;
-    columns->note = "the first column has no name, like row numbers, and is left out (name it to use it)";
+    columns->note = "the first column has no name (row numbers?) and is left out";
   }
   columns->inputs = number_inputs(columns);
   if (columns->inputs == 0)

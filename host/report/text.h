@@ -6,12 +6,12 @@
 #include <stdint.h>
 
 /* Room for any of the texts below. */
-enum { TEXT_SIZE = 128 };
+enum { TEXT_SIZE = 256 };
 
 /* Columns that UTF-8 text takes, one per code point. */
 int text_columns(const char *text);
 
-/* `text` with control characters replaced by '?', cut to at most `columns` (< 30) with a '~' where it was cut. */
+/* `text` with control characters replaced by '?', cut to at most `columns` (<= 60) with a '~' where it was cut. */
 const char *text_label(const char *text, int columns, char out[TEXT_SIZE]);
 
 const char *text_count(int64_t count, char out[TEXT_SIZE]);     /* "1,234,567" */

@@ -5,12 +5,17 @@
  *
  * Conventions, true of every function unless its own comment says otherwise:
  * - A function that can fail returns `descent_status`; DESCENT_OK is 0. On failure outputs are left untouched and
- *   descent_last_error() describes what happened on this thread.
+ *   descent_last_error() describes what happened on this thread. Any that allocates may fail with ERROR_MEMORY.
  * - Matrices are row-major, one example per row. Sizes are counts of elements, never bytes.
- * - An option struct is filled by its ..._INIT macro first; its `size` lets later versions add members at the end.
+ * - A pointer may be NULL only where its comment says so. Arrays and texts passed in are copied, unless their comment
+ *   says borrowed and until when.
+ * - An option struct is filled by its ..._INIT macro first: its `size` tells the versions of this header apart, and one
+ * of another size is ERROR_ARGUMENT.
  * - `create`, `open`, `read`, `load` and `split` return objects that the matching `free` or `close` releases;
  *   freeing NULL does nothing.
- * - Distinct objects may be used from distinct threads at the same time; one object from one thread at a time.
+ * - Distinct objects may be used from distinct threads at the same time; one object from one thread at a time, though
+ *   several threads may share what they pass as a pointer to const. A trainer counts as a use of its network and its
+ *   device: two trainers on one device take turns. A callback must not use what the call that makes it is working on.
  * - The library keeps no state of its own but the thread-local error text, never prints, exits or aborts. One
  *   process-wide effect: opening a CPU device tells the BLAS library to use one thread, since the device runs
  *   products in parallel itself.
@@ -59,11 +64,11 @@ typedef enum descent_status {
 #undef DESCENT_STATUS_ENUM
 } descent_status;
 
-/* The fixed text of a status; never NULL. */
+/* The fixed text of a status, "unknown status" for any other number; never NULL. */
 DESCENT_API const char *descent_status_text(descent_status status);
 
-/* One line about the last failure on this thread: what, where, the offending value, what to do. Valid until the next
- * failing call on this thread; "" when nothing has failed. */
+/* One line about the last failure on this thread: what, where, the offending value, what to do; at most 1023 bytes.
+ * Valid until the next call on this thread that may fail; "" when nothing has failed. Success leaves it as it is. */
 DESCENT_API const char *descent_last_error(void);
 
 /* The library's version and what was built in, e.g. "0.1.0 (cpu: OpenBLAS 0.3.21; cuda: not built; ...)". Static. */
@@ -167,16 +172,17 @@ typedef struct descent_device descent_device;
 
 /* Opens a device: "cpu" (float32, the embedded default), "reference" (float64, naive: the oracle of the tests),
  * "cuda" or "cuda:<i>" (a GPU), "auto" (a GPU when one can be used, otherwise the CPU). `threads` (0 = one per core
- * this process may run on, at most 256) applies to the CPU. ERROR_ARGUMENT for an unknown name, ERROR_DEVICE when the
- * device cannot be used. */
+ * this process may run on, at most 256) applies to the CPU. ERROR_ARGUMENT for an unknown name, a NULL pointer or a
+ * number of threads out of range, ERROR_DEVICE when the device cannot be used. */
 DESCENT_API descent_status descent_device_open(const char *name, int threads, descent_device **device);
 DESCENT_API void descent_device_close(descent_device *device);
 
 /* One line: kind, model, threads, instruction set, BLAS. Valid until the device is closed. */
 DESCENT_API const char *descent_device_description(const descent_device *device);
-/* "cpu", "reference", "cuda:0", ... */
+/* "cpu", "reference", "cuda:0", ... Valid until the device is closed. */
 DESCENT_API const char *descent_device_name(const descent_device *device);
-/* Why "auto" did not take a GPU, or "" when it did or was not asked to. */
+/* One line on why "auto" did not take a GPU, or "" when it did or was not asked to. Valid until the device is closed.
+ */
 DESCENT_API const char *descent_device_note(const descent_device *device);
 
 /* ---- datasets ----------------------------------------------------------------------------------------------------
@@ -208,32 +214,37 @@ typedef struct descent_dataset_options {
   { sizeof(descent_dataset_options), NULL, DESCENT_TASK_AUTO, 0, -1, NULL, NULL, 0, false }
 
 /* Reads a CSV file (RFC 4180; comma, semicolon, tab or bar; quotes; CR LF; UTF-8 with or without byte-order mark) into
- * memory. Every cell of a feature column must be a finite number. ERROR_READ, or ERROR_DATA with file:line, column and
- * value. */
+ * memory. Every cell of a feature column must be a finite number, and no two columns that are features may have one
+ * name. A first column without a name (or "Unnamed: 0") holds row numbers and is left out, unless it is the target or
+ * the only feature. Classes are sorted, numbers by value and texts by bytes; there are 2 to 65536. ERROR_READ,
+ * ERROR_DATA with file:line, column and value, or ERROR_ARGUMENT for the options. */
 DESCENT_API descent_status descent_dataset_read(const char *path, const descent_dataset_options *options,
                                                 descent_dataset **dataset);
 
 /* Wraps the caller's memory without copying: X (rows, inputs), y (rows, targets) or NULL, weights (rows) or NULL, all
- * borrowed until the dataset and every view split from it are freed. `classes` is K for task classes, 2 for binary,
- * ignored for regression; `targets` is 1 unless the task is regression. ERROR_ARGUMENT for sizes below 1, a class index
- * out of range, a non-finite value or a negative weight. */
+ * borrowed until the dataset and every view split from it are freed. `task` must be binary, classes or regression: it
+ * is not inferred here. `classes` is K for task classes (2 .. 2^24), 2 for binary, ignored for regression; `targets` is
+ * 1 unless the task is regression. Without y, `task`, `classes` and `targets` are ignored. ERROR_ARGUMENT for these,
+ * for sizes below 1, a class index out of range, a non-finite value or a negative weight. The dataset has no names. */
 DESCENT_API descent_status descent_dataset_create(const float *X, const float *y, const float *weights, int64_t rows,
                                                   int64_t inputs, int64_t targets, descent_task task, int64_t classes,
                                                   descent_dataset **dataset);
 DESCENT_API void descent_dataset_free(descent_dataset *dataset);
 
 /* Splits rows at random (by seed) into two views that share the storage: `held_out` has round(fraction * rows) rows,
- * for tasks with classes that share of each class. 0 < fraction < 1; ERROR_DATA when either side would be empty.
- * The parent may be freed before the views. Both views list their rows in ascending order of the parent. */
+ * for tasks with classes that share of each class. 0 < fraction < 1, else ERROR_ARGUMENT; ERROR_DATA when either side
+ * would be empty. The parent may be freed before the views. Both views list their rows in ascending order of the
+ * parent. */
 DESCENT_API descent_status descent_dataset_split(const descent_dataset *dataset, double fraction, uint64_t seed,
                                                  descent_dataset **kept, descent_dataset **held_out);
 
+/* What it holds: a view's own rows, everything else as its parent. */
 DESCENT_API int64_t descent_dataset_rows(const descent_dataset *dataset);
 DESCENT_API int64_t descent_dataset_inputs(const descent_dataset *dataset);
-DESCENT_API int64_t descent_dataset_targets(const descent_dataset *dataset); /* 0 without a target */
-DESCENT_API descent_task descent_dataset_task(const descent_dataset *dataset);
-DESCENT_API int64_t descent_dataset_classes(const descent_dataset *dataset); /* 0 for regression */
-/* Names; NULL when there is none or the index is out of range. Valid while the dataset lives. */
+DESCENT_API int64_t descent_dataset_targets(const descent_dataset *dataset);   /* 0 without a target */
+DESCENT_API descent_task descent_dataset_task(const descent_dataset *dataset); /* means nothing without a target */
+DESCENT_API int64_t descent_dataset_classes(const descent_dataset *dataset);   /* 0 for regression */
+/* Names, UTF-8; NULL when there is none or the index is out of range. Valid while the dataset or a view of it lives. */
 DESCENT_API const char *descent_dataset_input_name(const descent_dataset *dataset, int64_t input);
 DESCENT_API const char *descent_dataset_target_name(const descent_dataset *dataset);
 DESCENT_API const char *descent_dataset_class_name(const descent_dataset *dataset, int64_t class_index);
@@ -242,9 +253,10 @@ DESCENT_API const char *descent_dataset_class_name(const descent_dataset *datase
 DESCENT_API const char *descent_dataset_note(const descent_dataset *dataset);
 /* Rows of this class in this view; 0 when out of range. */
 DESCENT_API int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t class_index);
-/* Copies row `row` of X (inputs floats), raw as read; ERROR_ARGUMENT when out of range. */
+/* Copies row `row` (from 0) of X (inputs floats), raw as read; ERROR_ARGUMENT when out of range. */
 DESCENT_API descent_status descent_dataset_row(const descent_dataset *dataset, int64_t row, float *X);
-/* The targets of row `row` (targets floats: class index or values). */
+/* Copies the targets of row `row` (targets floats: class index or values); ERROR_ARGUMENT when out of range or without
+ * a target. */
 DESCENT_API descent_status descent_dataset_target(const descent_dataset *dataset, int64_t row, float *y);
 
 /* ---- networks ---------------------------------------------------------------------------------------------------
@@ -254,8 +266,9 @@ typedef struct descent_network_options {
   size_t size;
   int64_t inputs;                        /* n_0 >= 1 */
   int32_t layers;                        /* dense layers, hidden ones and the output; 1 .. 10000 */
-  const int64_t *widths;                 /* (layers) n_1 .. n_layers, each >= 1; the last is the number of outputs */
-  const descent_activation *activations; /* (layers); NULL: relu, and identity for the output layer */
+  const int64_t *widths;                 /* (layers) n_1 .. n_layers, each >= 1; the last is the number of outputs: 1
+                                            for binary_cross_entropy, >= 2 for softmax_cross_entropy; copied */
+  const descent_activation *activations; /* (layers); NULL: relu, and identity for the output layer; copied */
   descent_loss loss;                     /* cross-entropies need identity as the output layer's activation */
 } descent_network_options;
 #define DESCENT_NETWORK_OPTIONS_INIT \
@@ -266,7 +279,8 @@ typedef struct descent_network_options {
 DESCENT_API descent_status descent_network_create(const descent_network_options *options, descent_network **network);
 DESCENT_API void descent_network_free(descent_network *network);
 
-/* Draws the weights of every layer (see DESCENT_INIT_MAP) and zeroes the biases. Equal seeds give equal bits. */
+/* Draws the weights of every layer (see DESCENT_INIT_MAP) and zeroes the biases. Equal seeds give equal bits.
+ * ERROR_ARGUMENT for an unknown `init`. */
 DESCENT_API descent_status descent_network_initialise(descent_network *network, descent_init init, uint64_t seed);
 
 /* Fits the input normalisation to the rows of `dataset`, for regression optionally standardises the targets too (the
@@ -294,11 +308,13 @@ DESCENT_API descent_task descent_network_task(const descent_network *network);  
 DESCENT_API int64_t descent_network_parameters(const descent_network *network); /* count of weights and biases */
 DESCENT_API int64_t descent_network_classes(const descent_network *network);    /* 2, K, or 0 for regression */
 DESCENT_API descent_normalize descent_network_normalize(const descent_network *network);
+/* Names, UTF-8; NULL when there is none or the index is out of range. Valid while the network lives and until its
+ * preprocessing is fitted again. */
 DESCENT_API const char *descent_network_input_name(const descent_network *network, int64_t input);
 DESCENT_API const char *descent_network_target_name(const descent_network *network);
 DESCENT_API const char *descent_network_class_name(const descent_network *network, int64_t class_index);
-/* A free text kept in the model file, e.g. the training configuration as JSON; "" when unset. set copies it (NULL
- * unsets; ERROR_ARGUMENT when it is not UTF-8). */
+/* A free text kept in the model file, e.g. the training configuration as JSON; "" when unset, valid until the next set.
+ * set copies it (NULL unsets; ERROR_ARGUMENT when it is not UTF-8). */
 DESCENT_API const char *descent_network_provenance(const descent_network *network);
 DESCENT_API descent_status descent_network_set_provenance(descent_network *network, const char *text);
 
@@ -333,13 +349,15 @@ typedef struct descent_metrics {
 /* Frees f1 and confusion and zeroes the struct. */
 DESCENT_API void descent_metrics_clear(descent_metrics *metrics);
 
-/* Runs the network over the dataset. `top_k` 0 means min(5, classes). ERROR_ARGUMENT when the shapes do not fit or the
- * dataset has no target. */
+/* Runs the network over the dataset. `top_k` 0 means min(5, classes). What `metrics` held is overwritten; release it
+ * with descent_metrics_clear. ERROR_ARGUMENT when the shapes do not fit, the dataset has no target or `top_k` is beyond
+ * the classes. */
 DESCENT_API descent_status descent_evaluate(const descent_network *network, descent_device *device,
                                             const descent_dataset *dataset, int64_t top_k, descent_metrics *metrics);
 
 /* outputs (rows, K): the probability of class 1 (K = 1), the probabilities of the K classes, or the K predicted values
- * in the targets' own units. */
+ * in the targets' own units. A target in the dataset is not looked at. ERROR_ARGUMENT when the shapes do not fit. On
+ * any failure what `outputs` holds is unspecified. */
 DESCENT_API descent_status descent_predict(const descent_network *network, descent_device *device,
                                            const descent_dataset *dataset, float *outputs);
 
@@ -424,7 +442,8 @@ typedef struct descent_train_options {
   }
 
 /* Whether the options lie in their ranges and fit the network, and the device can train so: ERROR_ARGUMENT names the
- * option and its value, ERROR_UNSUPPORTED what the device lacks. Everything that trains checks the same by itself. */
+ * option (NULL has none) and its value, ERROR_UNSUPPORTED what the device lacks. Everything that trains checks the same
+ * by itself. */
 DESCENT_API descent_status descent_train_options_check(const descent_train_options *options,
                                                        const descent_network *network, const descent_device *device);
 
@@ -455,8 +474,10 @@ DESCENT_API descent_status descent_trainer_create(descent_network *network, desc
 DESCENT_API void descent_trainer_free(descent_trainer *trainer);
 
 /* One step on the caller's rows: X (rows, inputs) and y (rows, targets) both raw, as in a dataset, weights (rows) or
- * NULL, 1 <= rows <= max_batch. `info` may be NULL. On ERROR_DIVERGED the weights are those before the step. The
- * network's own copy is brought up to date by descent_trainer_sync. */
+ * NULL, 1 <= rows <= max_batch; all read during the call only. `info` may be NULL. ERROR_ARGUMENT for a number of rows
+ * or a class out of range and for a weight that is not finite or negative; ERROR_DIVERGED when the loss or the gradient
+ * is not finite, as where X or a regression target is not: the weights are then those before the step. The network's
+ * own copy is brought up to date by descent_trainer_sync. */
 DESCENT_API descent_status descent_trainer_step(descent_trainer *trainer, const float *X, const float *y,
                                                 const float *weights, int64_t rows, descent_step_info *info);
 
@@ -468,7 +489,9 @@ DESCENT_API descent_status descent_trainer_set_learning_rate(descent_trainer *tr
 DESCENT_API descent_status descent_trainer_sync(descent_trainer *trainer);
 
 /* Trains for the options' epochs on `training`, measuring on `validation` (may be NULL) after each, and leaves the
- * result in `network`. `result` may be NULL. ERROR_DIVERGED at the first step whose loss or gradient is not finite: the
+ * result in `network`. `result` may be NULL. ERROR_ARGUMENT names the option, or
+ * the data set that does not fit the network; ERROR_UNSUPPORTED what the device lacks; the network is then as it was.
+ * ERROR_DIVERGED at the first step whose loss or gradient is not finite: the
  * error names step, layer and likely cause, and the network keeps the weights before that step (with restore_best and
  * an earlier best epoch: that epoch's). */
 DESCENT_API descent_status descent_fit(descent_network *network, descent_device *device,
@@ -490,12 +513,11 @@ typedef struct descent_verify_row {
  * compares all that it writes: `steps` training steps on `rows` synthetic rows (drawn from the options' seed, in
  * batches of options->batch_size with the rest as the last one; 0: all rows), one more that leaves the layer
  * statistics, then evaluation and prediction. `on_row` (may be NULL) gets one comparison per operation, the worst over
- * its steps;
- * `*passed` is the conjunction. A value that fails is replaced by the exact one before the next operation, so that each
- * operation is judged alone. The bounds are those of options->precision against exact arithmetic, and come from the
- * reference device whatever the witness: with another witness a value may differ by two bounds. ERROR_DIVERGED when the
- * exact values themselves leave the range of float32, ERROR_UNSUPPORTED when one of the devices lacks the precision.
- * Neither network nor files change. */
+ * its steps, valid during the call; `*passed` is the conjunction. `rows` and `steps` are at least 1. A value that fails
+ * is replaced by the exact one before the next operation, so that each operation is judged alone. The bounds are those
+ * of options->precision against exact arithmetic, and come from the reference device whatever the witness: with another
+ * witness a value may differ by two bounds. ERROR_DIVERGED when the exact values themselves leave the range of float32,
+ * ERROR_UNSUPPORTED when one of the devices lacks the precision. Neither network nor files change. */
 DESCENT_API descent_status descent_verify(const descent_network *network, descent_device *candidate,
                                           descent_device *witness, const descent_train_options *options, int64_t rows,
                                           int64_t steps, void (*on_row)(void *user, const descent_verify_row *row),
@@ -518,7 +540,10 @@ typedef struct descent_bench_result {
   int64_t memory;      /* bytes held on the device by the plan */
 } descent_bench_result;
 
-/* Times the real training plan of `network` on synthetic data at options->batch_size, for about `seconds` in all. */
+/* Times the real training plan of `network` on synthetic data at options->batch_size (>= 1), for about `seconds` (> 0)
+ * in all. `on_row` (may be NULL) gets each operation in the order of the step, then the whole step; the row and its
+ * text are valid during the call. ERROR_ARGUMENT; ERROR_DIVERGED when the learning rate is too high to time a step.
+ * Neither network nor files change. */
 DESCENT_API descent_status descent_bench(const descent_network *network, descent_device *device,
                                          const descent_train_options *options, double seconds,
                                          void (*on_row)(void *user, const descent_bench_row *row), void *user,

@@ -47,7 +47,7 @@ static bool list_devices(cJSON *list) {
   if (!try_device("cpu", list, &usable) || !try_device("reference", list, &usable)) return false;
   if (!try_device("cuda:0", list, &usable)) return false;
   for (int i = 1; usable && i < MOST_GPUS; i++) { /* the first that is not there ends the list, unlisted */
-    char name[16];
+    char name[24];
     snprintf(name, sizeof name, "cuda:%d", i);
     descent_device *device = NULL;
     if (descent_device_open(name, 0, &device) != DESCENT_OK) break;

@@ -561,7 +561,7 @@ TEST_F(Csv, ReadsTheExamples) {
       EXPECT_EQ(descent_dataset_class_name(read, static_cast<int64_t>(k)), c.classes[k].first);
       EXPECT_EQ(descent_dataset_class_count(read, static_cast<int64_t>(k)), c.classes[k].second) << c.file;
     }
-    EXPECT_STREQ(descent_dataset_target_name(read), c.target);
+    EXPECT_STREQ(descent_dataset_target_name(read, 0), c.target);
   }
 }
 

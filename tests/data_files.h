@@ -30,7 +30,7 @@ inline std::string Describe(const descent_dataset *d) {
   const auto name = [](const char *text) { return text ? text : "-"; };
   const int64_t inputs = descent_dataset_inputs(d), targets = descent_dataset_targets(d);
   for (int64_t j = 0; j < inputs; j++) out << (j ? "," : "") << name(descent_dataset_input_name(d, j));
-  out << " -> " << name(descent_dataset_target_name(d)) << " " << descent_task_name(descent_dataset_task(d));
+  out << " -> " << name(descent_dataset_target_name(d, 0)) << " " << descent_task_name(descent_dataset_task(d));
   for (int64_t k = 0; k < descent_dataset_classes(d); k++)
     out << (k ? "," : " ") << name(descent_dataset_class_name(d, k));
   out << ":";

@@ -112,17 +112,52 @@ TEST(DatasetInMemory, RefusesWhatItCannotBeAndSaysWhy) {
 
 // ---- files for a network -------------------------------------------------------------------------------------------
 
+// What a network knows of its data; names NULL: it has none.
+struct Known {
+  int64_t inputs;
+  const char *const *input_names;
+  const char *target_name;
+  const char *const *class_names;
+  int64_t classes;
+  descent_task task;
+};
+
+// The same as a reader gets it. Borrows the names.
+class Expected {
+ public:
+  explicit Expected(const Known &known) {
+    for (int64_t j = 0; known.input_names && j < known.inputs; j++)
+      features_.push_back({const_cast<char *>(known.input_names[j]), nullptr, 0, false});
+    target_ = const_cast<char *>(known.target_name);
+    schema_.features = features_.empty() ? nullptr : features_.data();
+    schema_.n_features = static_cast<int64_t>(features_.size());
+    schema_.target_names = target_ ? &target_ : nullptr;
+    schema_.targets = target_ ? 1 : 0;
+    schema_.class_names = const_cast<char **>(known.class_names);
+    schema_.classes = known.class_names ? known.classes : 0;
+    expected_ = {&schema_, known.inputs, 1, known.classes, known.task};
+  }
+  Expected(const Expected &) = delete;
+  const expected *get() const { return &expected_; }
+
+ private:
+  std::vector<feature> features_;
+  char *target_;
+  struct schema schema_ = {};
+  struct expected expected_;
+};
+
 class MatchedFile : public DataFiles {
  protected:
   static constexpr const char *kInputs[] = {"a", "b"}, *kNames[] = {"no", "yes"}, *kNumbers[] = {"1", "7", "10"};
 
-  std::string ReadFor(const dataset_schema &schema, const std::string &text, const char *target = nullptr,
+  std::string ReadFor(const Known &schema, const std::string &text, const char *target = nullptr,
                       int header = -1) const {
     descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
     options.target = target;
     options.header = header;
     dataset_storage *storage = nullptr;
-    const descent_status status = csv_read(Write("t.csv", text).c_str(), &options, &schema, &storage);
+    const descent_status status = csv_read(Write("t.csv", text).c_str(), &options, Expected(schema).get(), &storage);
     if (status != DESCENT_OK) return Plain(std::string(descent_status_text(status)) + ": " + descent_last_error());
     descent_dataset dataset = {storage, nullptr, storage->rows};
     const std::string description = Describe(&dataset);
@@ -130,16 +165,16 @@ class MatchedFile : public DataFiles {
     return description;
   }
 
-  const dataset_schema named = {2, kInputs, "y", kNames, 2, kBinary};
-  const dataset_schema unnamed = {2, nullptr, nullptr, nullptr, 3, kClasses};
-  const dataset_schema numbered = {2, kInputs, "y", kNumbers, 3, kClasses};
-  const dataset_schema amounts = {2, kInputs, "y", nullptr, 0, kRegression};
+  const Known named = {2, kInputs, "y", kNames, 2, kBinary};
+  const Known unnamed = {2, nullptr, nullptr, nullptr, 3, kClasses};
+  const Known numbered = {2, kInputs, "y", kNumbers, 3, kClasses};
+  const Known amounts = {2, kInputs, "y", nullptr, 0, kRegression};
 };
 
 TEST_F(MatchedFile, TakesColumnsByName) {
   const struct {
     const char *name;
-    const dataset_schema *schema;
+    const Known *schema;
     const char *text, *target, *expected;
   } cases[] = {
       {"as trained", &named, "a,b,y\n1,2,yes\n3,4,no\n", nullptr, "a,b -> y binary no,yes: 1,2>1 3,4>0"},
@@ -185,7 +220,7 @@ TEST_F(MatchedFile, TakesColumnsByName) {
 TEST_F(MatchedFile, TakesColumnsByPositionWithoutNames) {
   const struct {
     const char *name;
-    const dataset_schema *schema;
+    const Known *schema;
     const char *text, *target, *expected;
   } cases[] = {
       {"file without names", &named, "1,2,yes\n3,4,no\n", nullptr, "-,- -> - binary no,yes: 1,2>1 3,4>0"},
@@ -213,7 +248,7 @@ TEST_F(MatchedFile, TakesColumnsByPositionWithoutNames) {
 
 TEST_F(MatchedFile, FindsNamesThatAreNumbers) {
   static constexpr const char *kColumns[] = {"0", "1"};
-  const dataset_schema schema = {2, kColumns, "y", kNames, 2, kBinary};
+  const Known schema = {2, kColumns, "y", kNames, 2, kBinary};
   EXPECT_EQ(ReadFor(schema, "1,0\n5,6\n"), "0,1 -> - binary: 6,5");
   EXPECT_EQ(ReadFor(schema, "1,3\n5,6\n"), "-,- -> - binary: 1,3 5,6");
 }
@@ -223,7 +258,7 @@ TEST_F(MatchedFile, ListsTheFirstOfManyMissingColumns) {
   std::vector<const char *> pointers;
   for (int j = 0; j < 1000; j++) names.push_back("column_" + std::to_string(j));
   for (const std::string &name : names) pointers.push_back(name.c_str());
-  const dataset_schema schema = {1000, pointers.data(), nullptr, nullptr, 0, kRegression};
+  const Known schema = {1000, pointers.data(), nullptr, nullptr, 0, kRegression};
   EXPECT_EQ(ReadFor(schema, "column_1,column_3\n1,2\n"),
             "bad data: t.csv:1: 998 of the 1000 columns that the network needs are missing: 'column_0', 'column_2', "
             "'column_4', 'column_5', 'column_6', ...");
@@ -266,7 +301,7 @@ TEST_F(MatchedFile, FollowsTheNetworkItIsReadLike) {
 TEST_F(MatchedFile, LeavesTheTargetUnreadWhereOnlyFeaturesAreWanted) {
   const struct {
     const char *name;
-    const dataset_schema *schema;
+    const Known *schema;
     const char *text;
     std::vector<const char *> ignore;
     const char *expected, *note;
@@ -289,7 +324,9 @@ TEST_F(MatchedFile, LeavesTheTargetUnreadWhereOnlyFeaturesAreWanted) {
     options.ignore = c.ignore.data();
     options.ignored = static_cast<int64_t>(c.ignore.size());
     dataset_storage *storage = nullptr;
-    ASSERT_EQ(csv_read(Write("t.csv", c.text).c_str(), &options, c.schema, &storage), DESCENT_OK)
+    ASSERT_EQ(
+        csv_read(Write("t.csv", c.text).c_str(), &options, c.schema ? Expected(*c.schema).get() : nullptr, &storage),
+        DESCENT_OK)
         << c.name << ": " << descent_last_error();
     descent_dataset dataset = {storage, nullptr, storage->rows};
     EXPECT_EQ(Describe(&dataset), c.expected) << c.name;

@@ -140,7 +140,7 @@ TEST(Preprocessing, TakesOverTheNames) {
     ASSERT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_STANDARD, false),
               DESCENT_OK);
   }
-  EXPECT_STREQ(descent_network_target_name(network.get()), "diagnosis");
+  EXPECT_STREQ(descent_network_target_name(network.get(), 0), "diagnosis");
   for (int64_t j = 0; j < 30; j++)
     EXPECT_STREQ(descent_network_input_name(network.get(), j), descent_dataset_input_name(data.get(), j));
   for (int64_t k = 0; k < 2; k++)

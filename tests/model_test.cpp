@@ -127,7 +127,7 @@ TEST(Network, TellsItsShapeTaskAndDefaults) {
     EXPECT_EQ(descent_network_normalize(network.get()), DESCENT_NORMALIZE_NONE);
     EXPECT_EQ(descent_network_input_name(network.get(), 0), nullptr);
     EXPECT_EQ(descent_network_class_name(network.get(), 0), nullptr);
-    EXPECT_EQ(descent_network_target_name(network.get()), nullptr);
+    EXPECT_EQ(descent_network_target_name(network.get(), 0), nullptr);
     EXPECT_STREQ(descent_network_provenance(network.get()), "");
   }
 }

@@ -114,9 +114,16 @@ Network MakeNetwork(const Shape &shape) {
                        "\", gr\xc3\xb6\xc3\x9f"
                        "e");
     for (int64_t k = 0; k < created->classes; k++) classes.push_back(k ? "class\n" + std::to_string(k) : "");
-    created->input_names = CopyNames(inputs);
-    created->class_names = created->classes ? CopyNames(classes) : nullptr;
-    created->target_name = Copy("target\t{}");
+    struct schema &schema = created->schema;
+    schema.features = static_cast<feature *>(calloc(inputs.size(), sizeof(feature)));
+    for (const std::string &input : inputs) schema.features[schema.n_features++].name = Copy(input);
+    EXPECT_EQ(schema_name_inputs(&schema), DESCENT_OK);
+    if (created->classes) {
+      schema.class_names = CopyNames(classes);
+      schema.classes = created->classes;
+    }
+    schema.targets = created->classes ? 1 : descent_network_outputs(created);
+    schema.target_names = CopyNames(std::vector<std::string>(static_cast<size_t>(schema.targets), "target\t{}"));
   }
   if (!shape.provenance.empty()) {
     EXPECT_EQ(descent_network_set_provenance(created, shape.provenance.c_str()), DESCENT_OK);
@@ -147,13 +154,15 @@ void ExpectSame(const descent_network &a, const descent_network &b) {
   const int64_t outputs = descent_network_outputs(&a);
   EXPECT_EQ(Bits(a.y_shift, outputs), Bits(b.y_shift, outputs));
   EXPECT_EQ(Bits(a.y_scale, outputs), Bits(b.y_scale, outputs));
-  EXPECT_EQ(a.input_names == nullptr, b.input_names == nullptr);
-  EXPECT_EQ(a.class_names == nullptr, b.class_names == nullptr);
+  EXPECT_EQ(a.schema.input_names == nullptr, b.schema.input_names == nullptr);
+  EXPECT_EQ(a.schema.class_names == nullptr, b.schema.class_names == nullptr);
   for (int64_t j = 0; j < a.inputs; j++)
     EXPECT_STREQ(descent_network_input_name(&a, j), descent_network_input_name(&b, j));
   for (int64_t k = 0; k < a.classes; k++)
     EXPECT_STREQ(descent_network_class_name(&a, k), descent_network_class_name(&b, k));
-  EXPECT_STREQ(a.target_name, b.target_name);
+  ASSERT_EQ(a.schema.targets, b.schema.targets);
+  for (int64_t k = 0; k < a.schema.targets; k++)
+    EXPECT_STREQ(descent_network_target_name(&a, k), descent_network_target_name(&b, k));
   EXPECT_STREQ(descent_network_provenance(&a), descent_network_provenance(&b));
 }
 
@@ -323,8 +332,10 @@ TEST_F(ModelFile, KeepsAnExistingFileWhenTheNetworkCannotBeSaved) {
   } cases[] = {
       {"NaN weight", [](descent_network *n) { n->parameters[1] = NAN; }, "layers.0.weight[1] is nan"},
       {"infinite shift", [](descent_network *n) { n->shift[2] = INFINITY; }, "preprocessing.shift[2] is inf"},
-      {"name in Latin-1", [](descent_network *n) { strcpy(n->input_names[1], "caf\xe9"); }, "input_names[1]: byte 3"},
-      {"target in Latin-1", [](descent_network *n) { strcpy(n->target_name, "\xe9"); }, "target_name: byte 0"},
+      {"name in Latin-1", [](descent_network *n) { strcpy(n->schema.features[1].name, "caf\xe9"); },
+       "columns[1]: byte 3"},
+      {"target in Latin-1", [](descent_network *n) { strcpy(n->schema.target_names[0], "\xe9"); },
+       "target_names[0]: byte 0"},
   };
   for (const auto &c : cases) {
     SCOPED_TRACE(c.name);

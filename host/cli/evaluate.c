@@ -64,7 +64,7 @@ static int evaluate(const struct evaluate_values *v, const char *model, const ch
   code = data_choice_read(command, &v->data, data, source, &dataset);
   if (code != EXIT_DONE) goto done;
   if (descent_dataset_targets(dataset) == 0) {
-    const char *target = descent_network_target_name(network);
+    const char *target = descent_network_target_name(network, 0);
     code =
         fail(command, EXIT_DATA, "%s: has no column '%s' to compare with (use --target)", data, target ? target : "");
     goto done;

@@ -86,7 +86,7 @@ static void print_text(const char *path, const descent_network *network, int64_t
            text_count(descent_network_width(network, l), other),
            descent_activation_name(descent_network_activation(network, l)));
   print_names("columns", network, descent_network_input_name, descent_network_inputs(network));
-  const char *target = descent_network_target_name(network);
+  const char *target = descent_network_target_name(network, 0);
   if (target) printf("%-14s%s\n", "target", text_label(target, NAME_COLUMNS, text));
   print_names("classes", network, descent_network_class_name, descent_network_classes(network));
   print_provenance(network);
@@ -124,7 +124,7 @@ static bool add_provenance(cJSON *root, const descent_network *network) {
 
 static int print_json(const char *path, const descent_network *network, int64_t bytes) {
   cJSON *root = cJSON_CreateObject();
-  const char *target = descent_network_target_name(network);
+  const char *target = descent_network_target_name(network, 0);
   char *text = NULL;
   if (root && cJSON_AddStringToObject(root, "file", path) && cJSON_AddNumberToObject(root, "bytes", (double)bytes) &&
       cJSON_AddStringToObject(root, "task", descent_task_name(descent_network_task(network))) &&

@@ -144,7 +144,7 @@ static void print_training(FILE *stream, const descent_train_options *t) {
 
 void summary_print(FILE *stream, const struct summary *s) {
   char text[512], count[TEXT_SIZE];
-  const char *target = descent_dataset_target_name(s->data);
+  const char *target = descent_dataset_target_name(s->data, 0);
   fprintf(stream, "data        %s: %s rows, ", s->data_path, text_count(descent_dataset_rows(s->data), count));
   int64_t inputs = descent_dataset_inputs(s->data);
   fprintf(stream, "%s column%s to learn from", text_count(inputs, count), inputs == 1 ? "" : "s");

@@ -26,8 +26,7 @@ void columns_describe(const struct columns *columns, int64_t column, char *text,
 
 void columns_clear(struct columns *columns) {
   memory_free_texts(columns->names, columns->n);
-  memory_free_texts(columns->input_names, columns->inputs);
-  free(columns->target_name);
+  schema_clear(&columns->schema);
   free(columns->roles);
   free(columns->table);
   *columns = (struct columns){.target = -1};
@@ -67,6 +66,11 @@ static descent_status ambiguous_error(const struct columns *columns, const char 
                     shown, advice);
 }
 
+/* Does the network know its columns by name? Either all have one or none has. */
+static bool has_names(const struct expected *expected) {
+  return expected->schema->features && expected->schema->features[0].name;
+}
+
 /* ---- the header ------------------------------------------------------------------------------------------------- */
 
 static bool any_number(const struct text_list *record) {
@@ -79,16 +83,16 @@ static bool any_number(const struct text_list *record) {
 /* A row without any number cannot be data, as inputs are numbers; a row with numbers is a header when it holds the
  * names that are asked for. */
 static bool is_header(const struct columns *columns, const struct text_list *first,
-                      const descent_dataset_options *options, const struct dataset_schema *schema) {
+                      const descent_dataset_options *options, const struct expected *expected) {
   int64_t index;
   if (options->header >= 0) return options->header > 0;
   if (!any_number(first)) return true;
   if (options->target && !number_parse_integer(options->target, &index) &&
       find_name(columns, first->items, options->target) != FOUND_NONE)
     return true;
-  if (!schema || !schema->input_names) return false;
-  for (int64_t j = 0; j < schema->inputs; j++)
-    if (find_name(columns, first->items, schema->input_names[j]) == FOUND_NONE) return false;
+  if (!expected || !has_names(expected)) return false;
+  for (int64_t j = 0; j < expected->inputs; j++)
+    if (find_name(columns, first->items, expected->schema->features[j].name) == FOUND_NONE) return false;
   return true;
 }
 
@@ -200,12 +204,12 @@ static descent_status check_distinct(const struct columns *columns, const char *
   return DESCENT_OK;
 }
 
-static descent_status match_by_name(struct columns *columns, const char *path, const struct dataset_schema *schema) {
+static descent_status match_by_name(struct columns *columns, const char *path, const struct expected *expected) {
   char missing[400] = "";
   int64_t n_missing = 0, n_listed = 0;
   for (int64_t i = 0; i < columns->n; i++) columns->roles[i] = i == columns->target ? COLUMN_TARGET : COLUMN_IGNORED;
-  for (int64_t j = 0; j < schema->inputs; j++) {
-    const char *name = schema->input_names[j];
+  for (int64_t j = 0; j < expected->inputs; j++) {
+    const char *name = expected->schema->features[j].name;
     const int64_t column = find_name(columns, columns->names, name);
     if (column == FOUND_SEVERAL)
       return ambiguous_error(columns, path, name, "it is an input of the network: rename or remove the others");
@@ -226,43 +230,42 @@ static descent_status match_by_name(struct columns *columns, const char *path, c
   if (n_missing == 0) return DESCENT_OK;
   return status_set(DESCENT_ERROR_DATA,
                     "%s:%" PRId64 ": %" PRId64 " of the %" PRId64 " columns that the network needs %s missing: %s%s",
-                    path, columns->line, n_missing, schema->inputs, n_missing == 1 ? "is" : "are", missing,
+                    path, columns->line, n_missing, expected->inputs, n_missing == 1 ? "is" : "are", missing,
                     n_missing > n_listed ? ", ..." : "");
 }
 
 /* Where there are no names to go by: one column more than inputs is the target, the last one unless told. */
-static descent_status match_by_position(struct columns *columns, const char *path,
-                                        const struct dataset_schema *schema) {
+static descent_status match_by_position(struct columns *columns, const char *path, const struct expected *expected) {
   int64_t kept = 0, last = -1;
   for (int64_t i = 0; i < columns->n; i++)
     if (columns->roles[i] != COLUMN_IGNORED) kept++, last = i;
-  if (columns->target < 0 && kept - 1 == schema->inputs) columns->target = last;
-  if (number_inputs(columns) == schema->inputs) return DESCENT_OK;
+  if (columns->target < 0 && kept - 1 == expected->inputs) columns->target = last;
+  if (number_inputs(columns) == expected->inputs) return DESCENT_OK;
   return status_set(DESCENT_ERROR_DATA,
                     "%s:%" PRId64 ": %" PRId64
                     " columns%s, matched by position as the %s has no names: the network "
                     "needs %" PRId64 ", and one more for a target",
                     path, columns->line, kept, columns->target >= 0 ? " with the target" : "",
-                    columns->names ? "network" : "file", schema->inputs);
+                    columns->names ? "network" : "file", expected->inputs);
 }
 
 static descent_status assign_roles(struct columns *columns, const char *path, const descent_dataset_options *options,
-                                   const struct dataset_schema *schema) {
+                                   const struct expected *expected) {
   descent_status status = DESCENT_OK;
   if (options->target)
     TRY(find_target(columns, path, options->target));
-  else if (schema && schema->target_name && columns->names)
-    TRY(find_known_target(columns, path, schema->target_name));
-  if (schema && columns->names && schema->input_names) {
-    columns->inputs = schema->inputs;
-    return match_by_name(columns, path, schema);
+  else if (expected && expected->schema->target_names && columns->names)
+    TRY(find_known_target(columns, path, expected->schema->target_names[0]));
+  if (expected && columns->names && has_names(expected)) {
+    columns->inputs = expected->inputs;
+    return match_by_name(columns, path, expected);
   }
   TRY(mark_ignored(columns, path, options));
-  if (schema) {
-    columns->inputs = schema->inputs;
-    columns->note = schema->input_names ? "no header: columns are taken by position"
+  if (expected) {
+    columns->inputs = expected->inputs;
+    columns->note = has_names(expected) ? "no header: columns are taken by position"
                                         : "the model has no column names: columns are taken by position";
-    return match_by_position(columns, path, schema);
+    return match_by_position(columns, path, expected);
   }
   if (is_index(columns)) {
     columns->roles[0] = COLUMN_IGNORED;
@@ -281,12 +284,20 @@ done:
 
 static descent_status copy_names(struct columns *columns, const char *path) {
   bool copied = true;
-  columns->input_names = memory_allocate(columns->inputs, sizeof *columns->input_names, "the column names");
-  if (!columns->input_names) return DESCENT_ERROR_MEMORY;
+  struct schema *schema = &columns->schema;
+  schema->features = memory_allocate(columns->inputs, sizeof *schema->features, "the column names");
+  if (!schema->features) return DESCENT_ERROR_MEMORY;
+  schema->n_features = columns->inputs;
   for (int64_t i = 0; i < columns->n; i++)
     if (columns->roles[i] >= 0)
-      copied = (columns->input_names[columns->roles[i]] = strdup(columns->names[i])) && copied;
-  if (columns->target >= 0) copied = (columns->target_name = strdup(columns->names[columns->target])) && copied;
+      copied = (schema->features[columns->roles[i]].name = strdup(columns->names[i])) && copied;
+  if (columns->target >= 0) {
+    schema->target_names = memory_allocate(1, sizeof *schema->target_names, "the target's name");
+    if (!schema->target_names) return DESCENT_ERROR_MEMORY;
+    schema->targets = 1;
+    copied = (schema->target_names[0] = strdup(columns->names[columns->target])) && copied;
+  }
+  if (copied) return schema_name_inputs(schema);
   return copied ? DESCENT_OK : status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the column names", path);
 }
 
@@ -297,7 +308,7 @@ static void leave_target_out(struct columns *columns) {
 }
 
 descent_status columns_resolve(struct columns *columns, const char *path, struct text_list *first,
-                               const descent_dataset_options *options, const struct dataset_schema *schema) {
+                               const descent_dataset_options *options, const struct expected *expected) {
   descent_status status;
   columns->n = first->n;
   columns->target = -1;
@@ -305,13 +316,13 @@ descent_status columns_resolve(struct columns *columns, const char *path, struct
   columns->roles = memory_allocate(columns->n, sizeof *columns->roles, "the columns");
   if (!columns->roles) return DESCENT_ERROR_MEMORY;
   TRY(index_names(columns, first->items));
-  if (is_header(columns, first, options, schema)) {
+  if (is_header(columns, first, options, expected)) {
     columns->names = first->items;
     first->items = NULL;
     first->n = 0;
     TRY(check_names(columns, path, first->lines));
   }
-  TRY(assign_roles(columns, path, options, schema));
+  TRY(assign_roles(columns, path, options, expected));
   if (options->features_only) leave_target_out(columns);
   if (columns->names) TRY(copy_names(columns, path));
 done:

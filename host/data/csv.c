@@ -22,7 +22,7 @@ enum {
 struct reader {
   const char *path;
   const descent_dataset_options *options;
-  const struct dataset_schema *schema;
+  const struct expected *expected;
   struct csv_parser parser;
   /* The first failure. The record it is in is still read to its end: the count of its cells may explain it better. */
   descent_status status;
@@ -123,7 +123,7 @@ static void end_record(struct reader *r) {
 
 /* Learns the columns from the first record, which is data itself unless it is a header. */
 static void settle(struct reader *r) {
-  r->status = columns_resolve(&r->columns, r->path, &r->first, r->options, r->schema);
+  r->status = columns_resolve(&r->columns, r->path, &r->first, r->options, r->expected);
   r->ready = true;
   if (r->status == DESCENT_OK) grow(r);
   if (r->status == DESCENT_OK && !r->columns.names) {
@@ -286,12 +286,15 @@ static descent_status hand_over(struct reader *r, struct dataset_storage **out) 
   storage->owned_X = X ? X : r->X;
   storage->X = storage->owned_X;
   storage->inputs = r->columns.inputs;
-  storage->input_names = r->columns.input_names;
-  storage->target_name = r->columns.target_name;
+  storage->schema.features = r->columns.schema.features;
+  storage->schema.n_features = r->columns.schema.n_features;
+  storage->schema.input_names = r->columns.schema.input_names;
+  storage->schema.inputs = r->columns.schema.inputs;
+  storage->schema.target_names = r->columns.schema.target_names;
+  storage->schema.targets = r->columns.schema.targets;
   storage->note = r->columns.note;
   r->X = NULL;
-  r->columns.input_names = NULL;
-  r->columns.target_name = NULL;
+  r->columns.schema = (struct schema){0};
   *out = storage;
   storage = NULL;
 done:
@@ -307,9 +310,9 @@ static descent_status check_delimiter(char delimiter) {
                     (unsigned char)delimiter);
 }
 
-descent_status csv_read(const char *path, const descent_dataset_options *options, const struct dataset_schema *schema,
+descent_status csv_read(const char *path, const descent_dataset_options *options, const struct expected *expected,
                         struct dataset_storage **storage) {
-  struct reader r = {.path = path, .options = options, .schema = schema, .line = 1, .between = true};
+  struct reader r = {.path = path, .options = options, .expected = expected, .line = 1, .between = true};
   r.columns.target = -1;
   descent_status status = check_delimiter(options->delimiter);
   if (status != DESCENT_OK) return status;
@@ -318,7 +321,7 @@ descent_status csv_read(const char *path, const descent_dataset_options *options
   csv_set_blk_size(&r.parser, 1 << 12);
   FILE *file = fopen(path, "rbe");
   if (!file) TRY(status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(errno)));
-  TRY(targets_begin(&r.targets, options->task, schema));
+  TRY(targets_begin(&r.targets, options->task, expected));
   TRY(read_text(&r, file));
   TRY(hand_over(&r, storage));
 done:

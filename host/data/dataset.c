@@ -9,11 +9,10 @@
 
 void dataset_storage_release(struct dataset_storage *storage) {
   if (!storage || __atomic_sub_fetch(&storage->references, 1, __ATOMIC_ACQ_REL) > 0) return;
-  memory_free_texts(storage->input_names, storage->inputs);
-  memory_free_texts(storage->class_names, storage->classes);
-  free(storage->target_name);
+  schema_clear(&storage->schema);
   free(storage->owned_X);
   free(storage->owned_y);
+  free(storage->owned_weights);
   free(storage);
 }
 
@@ -106,14 +105,48 @@ static const char *name_at(char *const *names, int64_t n, int64_t i) {
 }
 
 const char *descent_dataset_input_name(const descent_dataset *dataset, int64_t input) {
-  return name_at(dataset->storage->input_names, dataset->storage->inputs, input);
+  return name_at(dataset->storage->schema.input_names, dataset->storage->schema.inputs, input);
 }
 
-const char *descent_dataset_target_name(const descent_dataset *dataset) { return dataset->storage->target_name; }
+const char *descent_dataset_target_name(const descent_dataset *dataset, int64_t target) {
+  return name_at(dataset->storage->schema.target_names, dataset->storage->schema.targets, target);
+}
 
 const char *descent_dataset_class_name(const descent_dataset *dataset, int64_t class_index) {
-  return name_at(dataset->storage->class_names, dataset->storage->classes, class_index);
+  return name_at(dataset->storage->schema.class_names, dataset->storage->schema.classes, class_index);
 }
+
+int64_t descent_dataset_columns(const descent_dataset *dataset) {
+  const struct dataset_storage *s = dataset->storage;
+  return s->schema.features ? s->schema.n_features : s->inputs;
+}
+
+const char *descent_dataset_column_name(const descent_dataset *dataset, int64_t column) {
+  const struct feature *feature = schema_feature(&dataset->storage->schema, column);
+  return feature ? feature->name : NULL;
+}
+
+int64_t descent_dataset_column_categories(const descent_dataset *dataset, int64_t column) {
+  const struct feature *feature = schema_feature(&dataset->storage->schema, column);
+  return feature ? feature->n_categories : 0;
+}
+
+const char *descent_dataset_column_category(const descent_dataset *dataset, int64_t column, int64_t category) {
+  const struct feature *feature = schema_feature(&dataset->storage->schema, column);
+  return feature ? name_at(feature->categories, feature->n_categories, category) : NULL;
+}
+
+int64_t descent_dataset_column_missing(const descent_dataset *dataset, int64_t column) {
+  const struct dataset_storage *s = dataset->storage;
+  int64_t input = column, missing = 0;
+  if (column < 0 || column >= descent_dataset_columns(dataset)) return 0;
+  for (int64_t c = 0; s->schema.features && c < column; c++) input += feature_inputs(&s->schema.features[c]) - 1;
+  for (int64_t r = 0; r < dataset->rows; r++)
+    missing += isnan(s->X[dataset_source_row(dataset, r) * s->inputs + input]);
+  return missing;
+}
+
+int64_t descent_dataset_dropped(const descent_dataset *dataset) { return dataset->storage->dropped; }
 
 const char *descent_dataset_note(const descent_dataset *dataset) {
   return dataset->storage->note ? dataset->storage->note : "";

@@ -2,7 +2,7 @@
 #ifndef DESCENT_DATA_DATASET_H
 #define DESCENT_DATA_DATASET_H
 
-#include <descent/descent.h>
+#include "core/schema.h"
 
 /* Shared by a dataset and the views split from it; freed with the last of them. */
 struct dataset_storage {
@@ -12,11 +12,10 @@ struct dataset_storage {
   const float *weights; /* (rows) or NULL */
   int64_t rows, inputs, targets, classes;
   descent_task task;
-  char **input_names;      /* (inputs) or NULL */
-  char *target_name;       /* or NULL */
-  char **class_names;      /* (classes) or NULL */
-  const char *note;        /* static, or NULL; see descent_dataset_note */
-  void *owned_X, *owned_y; /* what free() releases; NULL when borrowed */
+  struct schema schema;                    /* names and features; see there */
+  int64_t dropped;                         /* rows left out for want of a target */
+  const char *note;                        /* static, or NULL; see descent_dataset_note */
+  void *owned_X, *owned_y, *owned_weights; /* what free() releases; NULL when borrowed */
 };
 
 struct descent_dataset {
@@ -30,18 +29,15 @@ static inline int64_t dataset_source_row(const descent_dataset *dataset, int64_t
   return dataset->index ? dataset->index[row] : row;
 }
 
-/* What a reader must match: filled from a network by descent_dataset_read so that readers need not know networks. */
-struct dataset_schema {
-  int64_t inputs;
-  const char *const *input_names; /* or NULL: by position */
-  const char *target_name;        /* or NULL */
-  const char *const *class_names; /* or NULL */
-  int64_t classes;
+/* What a reader must match, taken from a network. */
+struct expected {
+  const struct schema *schema; /* borrowed */
+  int64_t inputs, targets, classes;
   descent_task task;
 };
 
-/* One reader per format: fills a fresh storage (references 1). `schema` may be NULL. */
-descent_status csv_read(const char *path, const descent_dataset_options *options, const struct dataset_schema *schema,
+/* One reader per format: fills a fresh storage (references 1). `expected` may be NULL. */
+descent_status csv_read(const char *path, const descent_dataset_options *options, const struct expected *expected,
                         struct dataset_storage **storage);
 void dataset_storage_release(struct dataset_storage *storage);
 

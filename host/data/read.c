@@ -5,32 +5,6 @@
 #include "core/status.h"
 #include "data/dataset.h"
 
-static void schema_clear(struct dataset_schema *schema) {
-  free((void *)schema->input_names);
-  free((void *)schema->class_names);
-}
-
-/* Borrows the network's names. */
-static descent_status schema_from(const descent_network *network, struct dataset_schema *schema) {
-  *schema = (struct dataset_schema){.inputs = descent_network_inputs(network),
-                                    .target_name = descent_network_target_name(network),
-                                    .classes = descent_network_classes(network),
-                                    .task = descent_network_task(network)};
-  if (descent_network_input_name(network, 0)) {
-    const char **names = memory_allocate(schema->inputs, sizeof *names, "the column names");
-    if (!names) return DESCENT_ERROR_MEMORY;
-    for (int64_t j = 0; j < schema->inputs; j++) names[j] = descent_network_input_name(network, j);
-    schema->input_names = names;
-  }
-  if (descent_network_class_name(network, 0)) {
-    const char **names = memory_allocate(schema->classes, sizeof *names, "the class names");
-    if (!names) return DESCENT_ERROR_MEMORY;
-    for (int64_t k = 0; k < schema->classes; k++) names[k] = descent_network_class_name(network, k);
-    schema->class_names = names;
-  }
-  return DESCENT_OK;
-}
-
 static descent_status check_options(const char *path, const descent_dataset_options *options) {
   if (!path) return status_set(DESCENT_ERROR_ARGUMENT, "a data file's path is missing");
   if (!options || options->size != sizeof *options)
@@ -49,23 +23,27 @@ static descent_status check_options(const char *path, const descent_dataset_opti
 
 descent_status descent_dataset_read(const char *path, const descent_dataset_options *options,
                                     descent_dataset **dataset) {
-  struct dataset_schema schema = {0};
+  struct expected expected = {0};
   descent_dataset *created = NULL;
   descent_status status;
   TRY(check_options(path, options));
-  if (options->like) TRY(schema_from(options->like, &schema));
+  if (options->like)
+    expected = (struct expected){.schema = network_schema(options->like),
+                                 .inputs = descent_network_inputs(options->like),
+                                 .targets = descent_network_outputs(options->like),
+                                 .classes = descent_network_classes(options->like),
+                                 .task = descent_network_task(options->like)};
   created = memory_allocate(1, sizeof *created, "the dataset");
   if (!created) {
     status = DESCENT_ERROR_MEMORY;
     goto done;
   }
   /* Formats are told by the file's ending; what has none of its own is CSV. */
-  TRY(csv_read(path, options, options->like ? &schema : NULL, &created->storage));
+  TRY(csv_read(path, options, options->like ? &expected : NULL, &created->storage));
   created->rows = created->storage->rows;
   *dataset = created;
   created = NULL;
 done:
-  schema_clear(&schema);
   descent_dataset_free(created);
   return status;
 }

@@ -90,10 +90,10 @@ static void forget_values(struct targets *t) {
 /* ---- adding ----------------------------------------------------------------------------------------------------- */
 
 /* The network's classes come first, so that an index into the values is a class. */
-static descent_status intern_schema(struct targets *t) {
+static descent_status intern_expected(struct targets *t) {
   descent_status status = DESCENT_OK;
-  for (int64_t k = 0; k < t->schema->classes; k++) {
-    const char *name = t->schema->class_names[k];
+  for (int64_t k = 0; k < t->expected->classes; k++) {
+    const char *name = t->expected->schema->class_names[k];
     double number;
     int64_t index;
     if (!number_parse(name, strlen(name), &number) || !isfinite(number)) number = (double)NAN;
@@ -109,10 +109,10 @@ done:
   return status;
 }
 
-descent_status targets_begin(struct targets *t, descent_task task, const struct dataset_schema *schema) {
-  *t = (struct targets){.task = schema ? schema->task : task, .schema = schema, .first_text = -1};
+descent_status targets_begin(struct targets *t, descent_task task, const struct expected *expected) {
+  *t = (struct targets){.task = expected ? expected->task : task, .expected = expected, .first_text = -1};
   t->counting = t->task != DESCENT_TASK_REGRESSION;
-  return schema && schema->class_names && classes_wanted(t->task) ? intern_schema(t) : DESCENT_OK;
+  return expected && expected->schema->class_names && classes_wanted(t->task) ? intern_expected(t) : DESCENT_OK;
 }
 
 static descent_status reserve_row(struct targets *t) {
@@ -138,17 +138,17 @@ static const char *cell_problem(const struct targets *t, const char *text, size_
   return NULL;
 }
 
-static descent_status add_schema_class(struct targets *t, const char *text, size_t length, double number,
-                                       int64_t *index, const char **problem) {
-  const int64_t classes = t->schema->classes;
-  if (t->schema->class_names)
+static descent_status add_expected_class(struct targets *t, const char *text, size_t length, double number,
+                                         int64_t *index, const char **problem) {
+  const int64_t classes = t->expected->classes;
+  if (t->expected->schema->class_names)
     *index = find(t, number, text, length);
   else
     *index =
         !isnan(number) && number >= 0 && number < (double)classes && number == trunc(number) ? (int64_t)number : -1;
   if (*index >= 0) return DESCENT_OK;
-  *problem = t->schema->class_names ? "is not one of the network's classes"
-                                    : "is not a class of the network, which are numbered from 0";
+  *problem = t->expected->schema->class_names ? "is not one of the network's classes"
+                                              : "is not a class of the network, which are numbered from 0";
   return DESCENT_ERROR_DATA;
 }
 
@@ -184,8 +184,8 @@ descent_status targets_add(struct targets *t, const char *text, size_t length, i
   if (!numeric) number = (double)NAN;
   TRY(reserve_row(t));
   if (t->counting) {
-    if (t->schema)
-      TRY(add_schema_class(t, text, length, number, &index, problem));
+    if (t->expected)
+      TRY(add_expected_class(t, text, length, number, &index, problem));
     else
       TRY(add_distinct(t, text, length, number, line, &index, problem));
     t->y[t->rows++] = (float)index;
@@ -242,8 +242,8 @@ static descent_status number_classes(struct targets *t, struct dataset_storage *
   for (int32_t k = 0; k < n; k++) {
     const struct target_value *value = &t->values[order[k]];
     names[k] = texts ? strdup(value->text) : number_name(value->number);
-    storage->class_names = names; /* freed with the storage from here on */
-    storage->classes = k + 1;
+    storage->schema.class_names = names; /* freed with the storage from here on */
+    storage->schema.classes = storage->classes = k + 1;
     if (!names[k]) {
       status = memory_error();
       names = NULL;
@@ -260,14 +260,15 @@ done:
   return status;
 }
 
-static descent_status take_schema(const struct dataset_schema *schema, struct dataset_storage *storage) {
-  if (!classes_wanted(schema->task)) return DESCENT_OK;
-  storage->classes = schema->classes;
-  if (!schema->class_names) return DESCENT_OK;
-  storage->class_names = memory_allocate(schema->classes, sizeof *storage->class_names, "the class names");
-  if (!storage->class_names) return DESCENT_ERROR_MEMORY;
-  for (int64_t k = 0; k < schema->classes; k++)
-    if (!(storage->class_names[k] = strdup(schema->class_names[k]))) return memory_error();
+static descent_status take_expected(const struct expected *expected, struct dataset_storage *storage) {
+  if (!classes_wanted(expected->task)) return DESCENT_OK;
+  storage->classes = expected->classes;
+  if (!expected->schema->class_names) return DESCENT_OK;
+  storage->schema.class_names = memory_allocate(expected->classes, sizeof(char *), "the class names");
+  if (!storage->schema.class_names) return DESCENT_ERROR_MEMORY;
+  storage->schema.classes = expected->classes;
+  for (int64_t k = 0; k < expected->classes; k++)
+    if (!(storage->schema.class_names[k] = strdup(expected->schema->class_names[k]))) return memory_error();
   return DESCENT_OK;
 }
 
@@ -338,8 +339,8 @@ static descent_status check_classes(const struct targets *t, const char *path, c
 descent_status targets_finish(struct targets *t, const char *path, const char *column,
                               struct dataset_storage *storage) {
   descent_status status = DESCENT_OK;
-  if (t->schema) {
-    TRY(take_schema(t->schema, storage));
+  if (t->expected) {
+    TRY(take_expected(t->expected, storage));
   } else {
     if (t->task == DESCENT_TASK_AUTO) TRY(infer_task(t, path, column));
     TRY(check_classes(t, path, column));

@@ -17,22 +17,22 @@ struct target_value {
 };
 
 struct targets {
-  descent_task task; /* asked for, or the schema's; auto: to be inferred */
-  const struct dataset_schema *schema;
+  descent_task task; /* asked for, or the network's; auto: to be inferred */
+  const struct expected *expected;
   /* (rows) While `counting`, indices into values (exact as floats); otherwise the numbers themselves. One array does
    * for both, so that a column of numbers costs 4 bytes a row. */
   float *y;
   int64_t rows, capacity;
   bool counting;
   int64_t first_text;          /* index into values of the first that is no number; -1 without */
-  struct target_value *values; /* distinct, in order of appearance; with a schema, its classes */
+  struct target_value *values; /* distinct, in order of appearance; with a network, its classes */
   int64_t n_values, values_capacity;
   int32_t *table; /* hash to value + 1; 0: free */
   int64_t table_size;
 };
 
-/* `schema` may be NULL; borrowed until targets_clear. */
-descent_status targets_begin(struct targets *targets, descent_task task, const struct dataset_schema *schema);
+/* `expected` may be NULL; borrowed until targets_clear. */
+descent_status targets_begin(struct targets *targets, descent_task task, const struct expected *expected);
 /* Adds one cell. On failure `*problem` says what is wrong with it, to follow the quoted cell in a message; NULL when
  * memory ran out. */
 descent_status targets_add(struct targets *targets, const char *text, size_t length, int64_t line,

@@ -1,22 +1,24 @@
 /* A network as a .safetensors file: which tensors hold it, and the JSON text that describes the rest.
  *
  *   {"version": 1, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
- *    "normalize": "..", "input_names": [..], "target_name": "..", "class_names": [..], "provenance": ".."}
+ *    "normalize": "..", "columns": [..], "unseen": "..", "target_names": [..], "class_names": [..], "provenance": ".."}
  *
- * The last four are there when the network has them. The preprocessing's numbers are tensors, so that they keep their
- * bits: preprocessing.shift and .scale (inputs) unless normalize is none, preprocessing.target_shift and .target_scale
- * (outputs) for regression. Members and tensors beyond these are refused: a file is read whole or not at all. */
+ * The last five are there when the network has them; core/schema.h says what the first four of them hold. Version 1 had
+ * "input_names", a list, for columns and "target_name", a text, for target_names. The preprocessing's numbers are
+ * tensors, so that they keep their bits: preprocessing.shift and .scale (inputs) unless normalize is none,
+ * preprocessing.target_shift and .target_scale (outputs) for regression. Members and tensors beyond these are refused:
+ * a file is read whole or not at all. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
+#include "core/safetensors.h"
 #include "core/status.h"
 #include "core/utf8.h"
-#include "model/json.h"
 #include "model/network.h"
-#include "model/safetensors.h"
 
-enum { VERSION = 1 };
+enum { VERSION = 2 };
 
 enum {
   FIELD_VERSION,
@@ -24,14 +26,18 @@ enum {
   FIELD_LAYERS,
   FIELD_LOSS,
   FIELD_NORMALIZE,
-  FIELD_INPUT_NAMES,
-  FIELD_TARGET_NAME,
+  FIELD_COLUMNS,
+  FIELD_UNSEEN,
+  FIELD_TARGET_NAMES,
   FIELD_CLASS_NAMES,
   FIELD_PROVENANCE,
+  FIELD_INPUT_NAMES, /* of version 1 */
+  FIELD_TARGET_NAME,
   FIELDS
 };
 static const char *const fields[FIELDS] = {
-    "version", "inputs", "layers", "loss", "normalize", "input_names", "target_name", "class_names", "provenance",
+    "version", "inputs",       "layers",      "loss",       "normalize",   "columns",
+    "unseen",  "target_names", "class_names", "provenance", "input_names", "target_name",
 };
 
 /* ---- tensors ---------------------------------------------------------------------------------------------------- */
@@ -87,20 +93,6 @@ static descent_status add_text(const char *path, cJSON *object, const char *memb
   return cJSON_AddStringToObject(object, member, text) ? DESCENT_OK : out_of_memory(path);
 }
 
-static descent_status add_names(const char *path, cJSON *object, const char *member, char *const *names, int64_t n) {
-  if (!names) return DESCENT_OK;
-  cJSON *list = cJSON_AddArrayToObject(object, member);
-  if (!list) return out_of_memory(path);
-  for (int64_t i = 0; i < n; i++) {
-    size_t bad;
-    if (!utf8_valid(names[i], strlen(names[i]), &bad))
-      return status_set(DESCENT_ERROR_WRITE, "%s: not written: %s[%" PRId64 "]: byte %zu is not UTF-8", path, member, i,
-                        bad);
-    if (!cJSON_AddItemToArray(list, cJSON_CreateString(names[i]))) return out_of_memory(path);
-  }
-  return DESCENT_OK;
-}
-
 static bool add_layers(cJSON *object, const descent_network *network) {
   cJSON *list = cJSON_AddArrayToObject(object, fields[FIELD_LAYERS]);
   for (int32_t l = 0; l < network->n_layers; l++) {
@@ -125,9 +117,7 @@ static descent_status describe(const char *path, const descent_network *network,
             cJSON_AddStringToObject(object, fields[FIELD_LOSS], descent_loss_name(network->loss)) &&
             cJSON_AddStringToObject(object, fields[FIELD_NORMALIZE], descent_normalize_name(network->normalize));
   if (!ok) TRY(out_of_memory(path));
-  TRY(add_names(path, object, fields[FIELD_INPUT_NAMES], network->input_names, network->inputs));
-  TRY(add_text(path, object, fields[FIELD_TARGET_NAME], network->target_name));
-  TRY(add_names(path, object, fields[FIELD_CLASS_NAMES], network->class_names, network->classes));
+  TRY(schema_write(path, &network->schema, object));
   TRY(add_text(path, object, fields[FIELD_PROVENANCE], network->provenance));
   *text = cJSON_PrintUnformatted(object);
   if (!*text) TRY(out_of_memory(path));
@@ -155,6 +145,7 @@ done:
 /* What the metadata says, before it is believed. */
 struct description {
   cJSON *json;
+  int64_t version;
   const cJSON *found[FIELDS];
   int64_t *widths;                 /* (options.layers) */
   descent_activation *activations; /* (options.layers) */
@@ -210,12 +201,12 @@ static descent_status parse_description(const char *path, const char *text, stru
   char where[512];
   snprintf(where, sizeof where, "%.400s: metadata", path);
   struct json_quoted quoted;
-  int64_t version;
   descent_status status;
   d->options = (descent_network_options)DESCENT_NETWORK_OPTIONS_INIT;
   TRY(json_parse(where, 0, text, strlen(text), &d->json));
-  if (!json_integer(cJSON_GetObjectItemCaseSensitive(d->json, fields[FIELD_VERSION]), &version) || version != VERSION)
-    return status_set(DESCENT_ERROR_MODEL, "%s: no version %d: written by another version of this program?", where,
+  if (!json_integer(cJSON_GetObjectItemCaseSensitive(d->json, fields[FIELD_VERSION]), &d->version) || d->version < 1 ||
+      d->version > VERSION)
+    return status_set(DESCENT_ERROR_MODEL, "%s: no version 1 to %d: written by another version of this program?", where,
                       VERSION);
   TRY(json_fields(where, d->json, fields, FIELDS, d->found));
   if (!json_integer(d->found[FIELD_INPUTS], &d->options.inputs) || d->options.inputs < 1)
@@ -254,29 +245,22 @@ static descent_status copy_text(const char *path, const struct description *d, i
   return *text ? DESCENT_OK : status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for '%s'", path, fields[field]);
 }
 
-static descent_status copy_names(const char *path, const struct description *d, int field, int64_t n, char ***names) {
-  const cJSON *list = d->found[field], *value;
-  if (!list) return DESCENT_OK;
-  if (!cJSON_IsArray(list) || n == 0 || cJSON_GetArraySize(list) != n)
-    return status_set(DESCENT_ERROR_MODEL, "%s: metadata: '%s' is not a list of %" PRId64 " names", path, fields[field],
-                      n);
-  *names = memory_allocate(n, sizeof **names, "the names of a model");
-  if (!*names) return DESCENT_ERROR_MEMORY;
-  int64_t i = 0;
-  cJSON_ArrayForEach(value, list) {
-    if (!cJSON_IsString(value)) return bad_field(path, field, "a list of strings");
-    (*names)[i] = strdup(value->valuestring);
-    if (!(*names)[i++]) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for '%s'", path, fields[field]);
-  }
-  return DESCENT_OK;
-}
-
 static descent_status check_scales(const char *path, const char *name, const float *scale, int64_t n) {
   for (int64_t i = 0; i < n; i++)
     if (!(scale[i] > 0))
       return status_set(DESCENT_ERROR_MODEL, "%s: preprocessing.%s[%" PRId64 "] is %g, not above 0", path, name, i,
                         (double)scale[i]);
   return DESCENT_OK;
+}
+
+static descent_status fill_schema(const char *path, const struct description *d, descent_network *network) {
+  char where[512];
+  snprintf(where, sizeof where, "%.400s: metadata", path);
+  const bool first = d->version == 1;
+  const int64_t targets = network->classes ? 1 : descent_network_outputs(network);
+  return schema_read(where, d->found[first ? FIELD_INPUT_NAMES : FIELD_COLUMNS], d->found[FIELD_UNSEEN],
+                     d->found[first ? FIELD_TARGET_NAME : FIELD_TARGET_NAMES], d->found[FIELD_CLASS_NAMES],
+                     network->inputs, targets, network->classes, &network->schema);
 }
 
 static descent_status fill(struct safetensors *file, const struct description *d, descent_network *network) {
@@ -289,9 +273,7 @@ static descent_status fill(struct safetensors *file, const struct description *d
   TRY(safetensors_read(file, tensors, n));
   TRY(check_scales(path, "scale", network->scale, network->inputs));
   TRY(check_scales(path, "target_scale", network->y_scale, descent_network_outputs(network)));
-  TRY(copy_names(path, d, FIELD_INPUT_NAMES, network->inputs, &network->input_names));
-  TRY(copy_names(path, d, FIELD_CLASS_NAMES, network->classes, &network->class_names));
-  TRY(copy_text(path, d, FIELD_TARGET_NAME, &network->target_name));
+  TRY(fill_schema(path, d, network));
   TRY(copy_text(path, d, FIELD_PROVENANCE, &network->provenance));
 done:
   free(tensors);

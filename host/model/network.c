@@ -154,9 +154,7 @@ done:
 
 void descent_network_free(descent_network *network) {
   if (!network) return;
-  memory_free_texts(network->input_names, network->inputs);
-  memory_free_texts(network->class_names, network->classes);
-  free(network->target_name);
+  schema_clear(&network->schema);
   free(network->provenance);
   free(network->shift);
   free(network->scale);
@@ -243,15 +241,41 @@ int64_t descent_network_classes(const descent_network *network) { return network
 
 descent_normalize descent_network_normalize(const descent_network *network) { return network->normalize; }
 
-const char *descent_network_input_name(const descent_network *network, int64_t input) {
-  return network->input_names && input >= 0 && input < network->inputs ? network->input_names[input] : NULL;
+const struct schema *network_schema(const descent_network *network) { return &network->schema; }
+
+static const char *name_at(char *const *names, int64_t n, int64_t i) {
+  return names && i >= 0 && i < n ? names[i] : NULL;
 }
 
-const char *descent_network_target_name(const descent_network *network) { return network->target_name; }
+const char *descent_network_input_name(const descent_network *network, int64_t input) {
+  return name_at(network->schema.input_names, network->schema.inputs, input);
+}
+
+const char *descent_network_target_name(const descent_network *network, int64_t target) {
+  return name_at(network->schema.target_names, network->schema.targets, target);
+}
+
+int64_t descent_network_columns(const descent_network *network) {
+  return network->schema.features ? network->schema.n_features : network->inputs;
+}
+
+const char *descent_network_column_name(const descent_network *network, int64_t column) {
+  const struct feature *feature = schema_feature(&network->schema, column);
+  return feature ? feature->name : NULL;
+}
+
+int64_t descent_network_column_categories(const descent_network *network, int64_t column) {
+  const struct feature *feature = schema_feature(&network->schema, column);
+  return feature ? feature->n_categories : 0;
+}
+
+const char *descent_network_column_category(const descent_network *network, int64_t column, int64_t category) {
+  const struct feature *feature = schema_feature(&network->schema, column);
+  return feature ? name_at(feature->categories, feature->n_categories, category) : NULL;
+}
 
 const char *descent_network_class_name(const descent_network *network, int64_t class_index) {
-  bool known = network->class_names && class_index >= 0 && class_index < network->classes;
-  return known ? network->class_names[class_index] : NULL;
+  return name_at(network->schema.class_names, network->schema.classes, class_index);
 }
 
 const char *descent_network_provenance(const descent_network *network) {

@@ -3,6 +3,7 @@
 #define DESCENT_MODEL_NETWORK_H
 
 #include "backend/plan.h"
+#include "core/schema.h"
 
 enum { NETWORK_MAX_LAYERS = 10000 };
 
@@ -22,9 +23,7 @@ struct descent_network {
   descent_normalize normalize;
   float *shift, *scale;     /* (inputs): (x - shift) * scale; 0 and 1 without normalisation */
   float *y_shift, *y_scale; /* (outputs): regression targets in training are (y - y_shift) * y_scale; 0 and 1 */
-  char **input_names;       /* (inputs) or NULL */
-  char *target_name;        /* or NULL */
-  char **class_names;       /* (classes) or NULL */
+  struct schema schema;     /* names and features; see there */
   int64_t classes;          /* 2, K, or 0 for regression */
   char *provenance;         /* or NULL */
 };

@@ -5,26 +5,12 @@
 #include "core/status.h"
 #include "train/check.h"
 
-/* `*copy` stays NULL where there are no names. */
-static descent_status names_copy(char *const *names, int64_t count, char ***copy) {
-  if (!names) return DESCENT_OK;
-  char **made = memory_allocate(count, sizeof *made, "names");
-  if (!made) return DESCENT_ERROR_MEMORY;
-  for (int64_t i = 0; i < count; i++)
-    if (!(made[i] = strdup(names[i]))) {
-      memory_free_texts(made, count);
-      return status_set(DESCENT_ERROR_MEMORY, "out of memory for %lld names", (long long)count);
-    }
-  *copy = made;
-  return DESCENT_OK;
-}
-
 descent_status descent_network_fit_preprocessing(descent_network *network, const descent_dataset *dataset,
                                                  descent_normalize inputs, bool standardise_targets) {
   const struct dataset_storage *storage = dataset->storage;
   const int64_t n_x = network->inputs, n_y = network->layers[network->n_layers - 1].n_out;
   const bool regression = network->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
-  char **input_names = NULL, **class_names = NULL, *target_name = NULL;
+  struct schema schema = {0};
   float *constants = NULL;
   descent_status status;
   TRY(check_dataset(network, dataset, true, "the training data"));
@@ -37,27 +23,20 @@ descent_status descent_network_fit_preprocessing(descent_network *network, const
   for (int64_t k = 0; k < n_y; k++) y_scale[k] = 1;
   if (inputs != DESCENT_NORMALIZE_NONE) TRY(preprocess_fit_inputs(dataset, inputs, shift, scale));
   if (regression && standardise_targets) TRY(preprocess_fit_targets(dataset, y_shift, y_scale));
-  TRY(names_copy(storage->input_names, n_x, &input_names));
+  TRY(schema_copy(&storage->schema, &schema));
   /* Fewer classes than the network has: names for some only would mislead. */
-  if (storage->classes == network->classes) TRY(names_copy(storage->class_names, network->classes, &class_names));
-  if (storage->target_name && !(target_name = strdup(storage->target_name)))
-    TRY(status_set(DESCENT_ERROR_MEMORY, "out of memory for the target's name"));
+  if (storage->classes != network->classes) schema_drop_classes(&schema);
 
   network->normalize = inputs;
   memcpy(network->shift, shift, (size_t)n_x * sizeof *shift);
   memcpy(network->scale, scale, (size_t)n_x * sizeof *scale);
   memcpy(network->y_shift, y_shift, (size_t)n_y * sizeof *y_shift);
   memcpy(network->y_scale, y_scale, (size_t)n_y * sizeof *y_scale);
-  memory_free_texts(network->input_names, n_x);
-  memory_free_texts(network->class_names, network->classes);
-  free(network->target_name);
-  network->input_names = input_names, input_names = NULL;
-  network->class_names = class_names, class_names = NULL;
-  network->target_name = target_name, target_name = NULL;
+  schema_clear(&network->schema);
+  network->schema = schema;
+  schema = (struct schema){0};
 done:
-  memory_free_texts(input_names, n_x);
-  memory_free_texts(class_names, network->classes);
-  free(target_name);
+  schema_clear(&schema);
   free(constants);
   return status;
 }

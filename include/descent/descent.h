@@ -129,6 +129,13 @@ DESCENT_API const char *descent_version(void);
 
 #define DESCENT_TASK_MAP(X) X(AUTO, "auto") X(BINARY, "binary") X(CLASSES, "classes") X(REGRESSION, "regression")
 
+/* What a cell becomes that holds a category unknown to the network: an error, or zeros in all of the column's inputs.
+ */
+#define DESCENT_UNSEEN_MAP(X) X(ERROR, "error") X(ZEROS, "zeros")
+
+/* What a missing number is replaced by, fitted on the training rows; a missing category is always the most frequent. */
+#define DESCENT_IMPUTE_MAP(X) X(MEAN, "mean") X(MEDIAN, "median") X(MOST_FREQUENT, "most_frequent")
+
 #define DESCENT_PRECISION_MAP(X) X(FP32, "fp32") X(TF32, "tf32") X(BF16, "bf16")
 
 #define DESCENT_DECLARE_TERM(type, PREFIX, MAP)                        \
@@ -142,6 +149,8 @@ DESCENT_API const char *descent_version(void);
 #define DESCENT_ENUM_OPTIMIZER(NAME, text) DESCENT_OPTIMIZER_##NAME,
 #define DESCENT_ENUM_SCHEDULE(NAME, text) DESCENT_SCHEDULE_##NAME,
 #define DESCENT_ENUM_TASK(NAME, text) DESCENT_TASK_##NAME,
+#define DESCENT_ENUM_UNSEEN(NAME, text) DESCENT_UNSEEN_##NAME,
+#define DESCENT_ENUM_IMPUTE(NAME, text) DESCENT_IMPUTE_##NAME,
 #define DESCENT_ENUM_PRECISION(NAME, text) DESCENT_PRECISION_##NAME,
 
 typedef enum { DESCENT_ACTIVATION_MAP(DESCENT_ENUM_ACTIVATION) } descent_activation;
@@ -151,6 +160,8 @@ typedef enum { DESCENT_NORMALIZE_MAP(DESCENT_ENUM_NORMALIZE) } descent_normalize
 typedef enum { DESCENT_OPTIMIZER_MAP(DESCENT_ENUM_OPTIMIZER) } descent_optimizer;
 typedef enum { DESCENT_SCHEDULE_MAP(DESCENT_ENUM_SCHEDULE) } descent_schedule;
 typedef enum { DESCENT_TASK_MAP(DESCENT_ENUM_TASK) } descent_task;
+typedef enum { DESCENT_UNSEEN_MAP(DESCENT_ENUM_UNSEEN) } descent_unseen;
+typedef enum { DESCENT_IMPUTE_MAP(DESCENT_ENUM_IMPUTE) } descent_impute;
 typedef enum { DESCENT_PRECISION_MAP(DESCENT_ENUM_PRECISION) } descent_precision;
 
 /* X(type, its table): every term, for whoever wants to list them. */
@@ -162,6 +173,8 @@ typedef enum { DESCENT_PRECISION_MAP(DESCENT_ENUM_PRECISION) } descent_precision
   X(optimizer, OPTIMIZER, DESCENT_OPTIMIZER_MAP)    \
   X(schedule, SCHEDULE, DESCENT_SCHEDULE_MAP)       \
   X(task, TASK, DESCENT_TASK_MAP)                   \
+  X(unseen, UNSEEN, DESCENT_UNSEEN_MAP)             \
+  X(impute, IMPUTE, DESCENT_IMPUTE_MAP)             \
   X(precision, PRECISION, DESCENT_PRECISION_MAP)
 DESCENT_TERM_MAP(DESCENT_DECLARE_TERM)
 #undef DESCENT_DECLARE_TERM
@@ -194,30 +207,49 @@ typedef struct descent_network descent_network;
 
 typedef struct descent_dataset_options {
   size_t size;
-  const char *target; /* column name, or 0-based index as text (negative: from the end); NULL: no target */
-  descent_task task;  /* auto: texts are classes, and so are whole numbers of at most 20 different values that repeat: 2
-                         of them, or each in 2 rows on average (2 values: binary); else regression */
-  char delimiter;     /* 0: detected among , ; tab | in the first line */
-  int header;         /* 1 yes, 0 no, -1 detected: a first row that has no numbers, or has the named target or all of
-                         the network's input names, is a header */
-  /* Take features, their order and the class names from this network: columns are matched by name when the network
-   * and the file have names, otherwise by position. A missing column is ERROR_DATA naming it. Unknown columns are
-   * ignored. With `target` NULL the network's own target column is used if the file has it, or by position a last
-   * column beyond the inputs. `task` is the network's or auto. Borrowed for the call. */
+  const char *format; /* csv, npy, npz, idx, svmlight, hdf5 or safetensors; NULL: by the file's ending or content */
+  const char *target; /* column name, or 0-based index as text (negative: from the end); several for regression, with
+                         commas between, unless one column has the whole text as its name; NULL: what the format itself
+                         calls the target, else none */
+  const char *target_file;   /* the targets are all of this file (npy, IDX, CSV), row by row; not with target */
+  const char *weight_column; /* named as the target is; its numbers, at least 0, become the rows' weights; or NULL */
+  descent_task task; /* auto: texts are classes, and so are whole numbers of at most 20 different values that repeat: 2
+                        of them, or each in 2 rows on average (2 values: binary); else regression */
+  char delimiter;    /* 0: detected among , ; tab | in the first line */
+  int header;        /* 1 yes, 0 no, -1 detected: a first row that has no numbers, or has the named target or all of
+                        the network's column names, is a header */
+  /* Take the columns, their order, their categories and the class names from this network: columns are matched by name
+   * when the network and the file have names, otherwise by position. A missing column is ERROR_DATA naming it. Unknown
+   * columns are ignored. With `target` NULL the network's own target column is used if the file has it, or by position
+   * a last column beyond the features. `task` is the network's or auto. Borrowed for the call. */
   const descent_network *like;
   const char *const *ignore; /* (ignored) columns to leave out: names, or indices as for `target`; borrowed for the
                                 call. Nothing is asked of them where columns are matched by name */
   int64_t ignored;
-  bool features_only; /* leave the target's cells unread, whatever they hold; the dataset then has no target */
+  const char *const *categorical; /* (categoricals) columns whose cells are categories though they may be numbers; the
+                                     others are by the cells of their first rows */
+  int64_t categoricals;
+  const char *const *missing; /* (missing_texts) cells that count as missing, blanks around them aside; NULL: an empty
+                                 cell, ?, NA, N/A, NaN and null */
+  int64_t missing_texts;
+  bool indicators;       /* one more input for each column with missing cells: 1 where the cell was missing, else 0 */
+  descent_unseen unseen; /* kept for the network; with `like`: DESCENT_UNSEEN_ERROR leaves it to the network */
+  bool features_only;    /* leave the target's cells unread, whatever they hold; the dataset then has no target */
 } descent_dataset_options;
-#define DESCENT_DATASET_OPTIONS_INIT \
-  { sizeof(descent_dataset_options), NULL, DESCENT_TASK_AUTO, 0, -1, NULL, NULL, 0, false }
+#define DESCENT_DATASET_OPTIONS_INIT                                                                                 \
+  {                                                                                                                  \
+    sizeof(descent_dataset_options), NULL, NULL, NULL, NULL, DESCENT_TASK_AUTO, 0, -1, NULL, NULL, 0, NULL, 0, NULL, \
+        0, false, DESCENT_UNSEEN_ERROR, false                                                                        \
+  }
 
-/* Reads a CSV file (RFC 4180; comma, semicolon, tab or bar; quotes; CR LF; UTF-8 with or without byte-order mark) into
- * memory. Every cell of a feature column must be a finite number, and no two columns that are features may have one
- * name. A first column without a name (or "Unnamed: 0") holds row numbers and is left out, unless it is the target or
- * the only feature. Classes are sorted, numbers by value and texts by bytes; there are 2 to 65536. ERROR_READ,
- * ERROR_DATA with file:line, column and value, or ERROR_ARGUMENT for the options. */
+/* Reads a file into memory: CSV (RFC 4180; comma, semicolon, tab or bar; quotes; CR LF; UTF-8 with or without
+ * byte-order mark; "-" is standard input; gzip-compressed or not), NumPy .npy and .npz ("file.npz:name" picks an
+ * array), IDX, svmlight, HDF5 ("file.h5:path"), or the binary form that descent_dataset_save writes, which is mapped
+ * rather than read. No two columns that are features may have one name. A first column without a name (or "Unnamed: 0")
+ * holds row numbers and is left out, unless it is the target or the only feature. A column of texts gives one input per
+ * category (at most 1000 of them, sorted by bytes). A missing cell is NaN in every input of its column until a network
+ * replaces it; rows without their target are dropped. Classes are sorted, numbers by value and texts by bytes; there
+ * are 2 to 65536. ERROR_READ, ERROR_DATA with file:line, column and value, or ERROR_ARGUMENT for the options. */
 DESCENT_API descent_status descent_dataset_read(const char *path, const descent_dataset_options *options,
                                                 descent_dataset **dataset);
 
@@ -246,8 +278,19 @@ DESCENT_API descent_task descent_dataset_task(const descent_dataset *dataset); /
 DESCENT_API int64_t descent_dataset_classes(const descent_dataset *dataset);   /* 0 for regression */
 /* Names, UTF-8; NULL when there is none or the index is out of range. Valid while the dataset or a view of it lives. */
 DESCENT_API const char *descent_dataset_input_name(const descent_dataset *dataset, int64_t input);
-DESCENT_API const char *descent_dataset_target_name(const descent_dataset *dataset);
+DESCENT_API const char *descent_dataset_target_name(const descent_dataset *dataset, int64_t target);
 DESCENT_API const char *descent_dataset_class_name(const descent_dataset *dataset, int64_t class_index);
+/* The columns that the inputs are made from, in their order: `inputs` of them where each is a number. */
+DESCENT_API int64_t descent_dataset_columns(const descent_dataset *dataset);
+DESCENT_API const char *descent_dataset_column_name(const descent_dataset *dataset, int64_t column);
+/* How many categories a column has, 0 for numbers, and their names. */
+DESCENT_API int64_t descent_dataset_column_categories(const descent_dataset *dataset, int64_t column);
+DESCENT_API const char *descent_dataset_column_category(const descent_dataset *dataset, int64_t column,
+                                                        int64_t category);
+/* Cells of a column that are missing, in this view. */
+DESCENT_API int64_t descent_dataset_column_missing(const descent_dataset *dataset, int64_t column);
+/* Rows that were left out because their target is missing. */
+DESCENT_API int64_t descent_dataset_dropped(const descent_dataset *dataset);
 /* One line about what reading the file decided and could surprise (columns matched by position, a first column without
  * a name left out), or "". Static. */
 DESCENT_API const char *descent_dataset_note(const descent_dataset *dataset);
@@ -311,7 +354,13 @@ DESCENT_API descent_normalize descent_network_normalize(const descent_network *n
 /* Names, UTF-8; NULL when there is none or the index is out of range. Valid while the network lives and until its
  * preprocessing is fitted again. */
 DESCENT_API const char *descent_network_input_name(const descent_network *network, int64_t input);
-DESCENT_API const char *descent_network_target_name(const descent_network *network);
+DESCENT_API const char *descent_network_target_name(const descent_network *network, int64_t target);
+/* The columns that the inputs are made from, as descent_dataset_columns and its relatives give them. */
+DESCENT_API int64_t descent_network_columns(const descent_network *network);
+DESCENT_API const char *descent_network_column_name(const descent_network *network, int64_t column);
+DESCENT_API int64_t descent_network_column_categories(const descent_network *network, int64_t column);
+DESCENT_API const char *descent_network_column_category(const descent_network *network, int64_t column,
+                                                        int64_t category);
 DESCENT_API const char *descent_network_class_name(const descent_network *network, int64_t class_index);
 /* A free text kept in the model file, e.g. the training configuration as JSON; "" when unset, valid until the next set.
  * set copies it (NULL unsets; ERROR_ARGUMENT when it is not UTF-8). */

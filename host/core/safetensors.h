@@ -7,8 +7,8 @@
  *   the rest         the tensors' bytes, little-endian, row-major, without gaps; offsets count from here
  *
  * https://github.com/huggingface/safetensors */
-#ifndef DESCENT_MODEL_SAFETENSORS_H
-#define DESCENT_MODEL_SAFETENSORS_H
+#ifndef DESCENT_CORE_SAFETENSORS_H
+#define DESCENT_CORE_SAFETENSORS_H
 
 #include <cjson/cJSON.h>
 #include <descent/descent.h>

@@ -1,6 +1,6 @@
 /* JSON from files that nobody vouches for: bounded in size, depth and number of values before it is parsed. */
-#ifndef DESCENT_MODEL_JSON_H
-#define DESCENT_MODEL_JSON_H
+#ifndef DESCENT_CORE_JSON_H
+#define DESCENT_CORE_JSON_H
 
 #include <cjson/cJSON.h>
 #include <descent/descent.h>

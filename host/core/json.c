@@ -1,5 +1,5 @@
 /* A scan that bounds what the text can cost, then cJSON, then strict access to what came out. */
-#include "model/json.h"
+#include "core/json.h"
 
 #include <inttypes.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* Reading and writing the container of model files. A file is hostile until its header has been checked: no size in it
  * is believed before it has been held against the file's own. */
-#include "model/safetensors.h"
+#include "core/safetensors.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +16,7 @@
 
 #include "core/file.h"
 #include "core/status.h"
-#include "model/json.h"
+#include "core/json.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && sizeof(float) == 4,
                "tensors are little-endian float32 and are read and written as they lie in memory");

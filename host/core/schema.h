@@ -1,0 +1,59 @@
+/* What the columns of a table mean to a network: where its inputs come from, and the names of targets and classes. Part
+ * of a dataset and of a network alike, and of the files of both. */
+#ifndef DESCENT_CORE_SCHEMA_H
+#define DESCENT_CORE_SCHEMA_H
+
+#include <cjson/cJSON.h>
+#include <descent/descent.h>
+
+/* A column that inputs are made from. Numbers give one input, categories one per category (1 for the row's, 0 for the
+ * others), and `indicator` one more, behind those: 1 where the cell was missing, else 0. */
+struct feature {
+  char *name;        /* NULL in a table without names */
+  char **categories; /* (n_categories) distinct, ascending by bytes; NULL: numbers */
+  int64_t n_categories;
+  bool indicator;
+};
+
+/* Lists without names are NULL and their lengths 0. */
+struct schema {
+  struct feature *features; /* (n_features) in the order of their inputs; NULL: every input is a nameless number */
+  int64_t n_features;
+  char **input_names; /* (inputs) made by schema_name_inputs: "age", "colour=red", "age missing"; NULL without names */
+  int64_t inputs;
+  char **target_names; /* (targets) */
+  int64_t targets;
+  char **class_names; /* (classes) */
+  int64_t classes;
+  descent_unseen unseen; /* what a category that is not in the list counts as */
+};
+
+/* How many inputs a feature gives. */
+int64_t feature_inputs(const struct feature *feature);
+/* How many all of them give; 0 without features. */
+int64_t schema_inputs(const struct schema *schema);
+/* The feature of a column; NULL where there are none or the index is out of range. */
+const struct feature *schema_feature(const struct schema *schema, int64_t column);
+/* Makes input_names of the features' names; call it when all features are known. A nameless feature that gives several
+ * inputs is called by its place, "column 3=red"; where all features are nameless numbers there are no names. */
+descent_status schema_name_inputs(struct schema *schema);
+/* `*copy` is overwritten; on failure it is empty. */
+descent_status schema_copy(const struct schema *schema, struct schema *copy);
+void schema_clear(struct schema *schema);
+void schema_drop_classes(struct schema *schema);
+
+/* {"columns": [..], "unseen": "..", "target_names": [..], "class_names": [..]}: adds the members that the schema has to
+ * `object`. A column is its name, or {"name": .., "categories": [..], "indicator": true} with the members that it has.
+ * `where` leads the messages. ERROR_WRITE for a name that is not UTF-8. */
+descent_status schema_write(const char *where, const struct schema *schema, cJSON *object);
+/* The reverse, from the members found (each NULL where absent); all of it or nothing. `inputs` and `classes` are what
+ * the rest of the file says: ERROR_MODEL when the columns or names do not add up to them. */
+descent_status schema_read(const char *where, const cJSON *columns, const cJSON *unseen, const cJSON *target_names,
+                           const cJSON *class_names, int64_t inputs, int64_t targets, int64_t classes,
+                           struct schema *schema);
+
+/* The network's, for whoever reads data that has to fit it; valid while the network lives and until its preprocessing
+ * is fitted again. Defined by model/. */
+const struct schema *network_schema(const descent_network *network);
+
+#endif

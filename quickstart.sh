@@ -76,6 +76,9 @@ find_missing() {
   need libcjson-dev links c cjson/cJSON.h -lcjson
   need librandom123-dev links c Random123/philox.h
   need libxxhash-dev links c xxhash.h
+  need libprotobuf-c-dev links c protobuf-c/protobuf-c.h -lprotobuf-c
+  need protobuf-c-compiler command -v protoc-c
+  need libzip-dev links c zip.h -lzip
   [ "$goal" = train ] && return
   need g++ links c++ string -lstdc++
   need libgtest-dev links c++ gtest/gtest.h -lgtest -lstdc++

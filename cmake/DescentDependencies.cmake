@@ -1,7 +1,7 @@
-# Finds what libdescent links to and gives each an imported target, descent::blas, descent::cjson and descent::csv. Used
-# by the build and by the installed package, so that the static library is completed the same way it was built.
-# DESCENT_BLAS names the CBLAS: OpenBLAS, or any vendor that CMake's FindBLAS knows. What is missing is left in
-# DESCENT_MISSING, one "thing (Debian package)" each.
+# Finds what libdescent links to and gives each an imported target, descent::blas, descent::cjson, descent::csv and so
+# on, all of them in DESCENT_LIBRARIES. Used by the build and by the installed package, so that the static library is
+# completed the same way it was built. DESCENT_BLAS names the CBLAS: OpenBLAS, or any vendor that CMake's FindBLAS knows.
+# What is missing is left in DESCENT_MISSING, one "thing (Debian package)" each.
 set(DESCENT_MISSING "")
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads QUIET)
@@ -27,6 +27,16 @@ descent_import(cjson libcjson-dev "${DESCENT_CJSON_INCLUDE_DIR}" ${DESCENT_CJSON
 find_path(DESCENT_CSV_INCLUDE_DIR csv.h)
 find_library(DESCENT_CSV_LIBRARY csv)
 descent_import(csv libcsv-dev "${DESCENT_CSV_INCLUDE_DIR}" ${DESCENT_CSV_LIBRARY})
+
+find_path(DESCENT_PROTOBUF_C_INCLUDE_DIR protobuf-c/protobuf-c.h)
+find_library(DESCENT_PROTOBUF_C_LIBRARY protobuf-c)
+descent_import(protobuf-c libprotobuf-c-dev "${DESCENT_PROTOBUF_C_INCLUDE_DIR}" ${DESCENT_PROTOBUF_C_LIBRARY})
+
+find_path(DESCENT_ZIP_INCLUDE_DIR zip.h)
+find_library(DESCENT_ZIP_LIBRARY zip)
+descent_import(zip libzip-dev "${DESCENT_ZIP_INCLUDE_DIR}" ${DESCENT_ZIP_LIBRARY})
+
+set(DESCENT_LIBRARIES descent::blas descent::cjson descent::csv descent::protobuf-c descent::zip)
 
 if(DESCENT_BLAS STREQUAL "OpenBLAS")
   # pkg-config, where there is one, knows of folders that are searched by nobody else; it is a hint, no requirement.
@@ -60,4 +70,5 @@ else()
 endif()
 descent_import(blas "${DESCENT_BLAS_PACKAGE}" "${DESCENT_BLAS_INCLUDE_DIR}" ${DESCENT_BLAS_LIBRARIES})
 mark_as_advanced(DESCENT_CJSON_INCLUDE_DIR DESCENT_CJSON_LIBRARY DESCENT_CSV_INCLUDE_DIR DESCENT_CSV_LIBRARY
+  DESCENT_PROTOBUF_C_INCLUDE_DIR DESCENT_PROTOBUF_C_LIBRARY DESCENT_ZIP_INCLUDE_DIR DESCENT_ZIP_LIBRARY
   DESCENT_BLAS_INCLUDE_DIR DESCENT_BLAS_LIBRARY DESCENT_CBLAS_LIBRARY)

@@ -1,9 +1,11 @@
 /* What this build is: version, compiler and the libraries in it, the last as they are found at run time. */
 #include <cjson/cJSON.h>
 #include <csv.h>
+#include <protobuf-c/protobuf-c.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <zip.h>
 
 #include "descent/descent.h"
 
@@ -22,14 +24,15 @@ static const char cuda[] = "built with " DESCENT_CUDA_BUILT;
 static const char cuda[] = "not built";
 #endif
 
-static char version[256]; /* constant once written, by the first who asks */
+static char version[384]; /* constant once written, by the first who asks */
 
 static void write_version(void) {
   const char *blas = openblas_get_config ? openblas_get_config() : DESCENT_BLAS;
   size_t words = strcspn(blas, " "); /* two of "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..." */
   if (blas[words]) words += 1 + strcspn(blas + words + 1, " ");
-  snprintf(version, sizeof version, "%s (cpu: %.*s; cuda: %s; cJSON %s; libcsv %d.%d.%d; %s)", DESCENT_VERSION,
-           (int)words, blas, cuda, cJSON_Version(), CSV_MAJOR, CSV_MINOR, CSV_RELEASE, compiler);
+  snprintf(version, sizeof version, "%s (cpu: %.*s; cuda: %s; cJSON %s; libcsv %d.%d.%d; protobuf-c %s; libzip %s; %s)",
+           DESCENT_VERSION, (int)words, blas, cuda, cJSON_Version(), CSV_MAJOR, CSV_MINOR, CSV_RELEASE,
+           protobuf_c_version(), zip_libzip_version(), compiler);
 }
 
 const char *descent_version(void) {

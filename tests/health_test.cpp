@@ -176,6 +176,48 @@ TEST(Health, ReportsWhatTheLastFullBatchShowed) {
   EXPECT_NEAR(seen.last[0].activation_std, 2, 4 * 0x1p-24);
 }
 
+/* Validation labels are the opposite of the training's: the network keeps the first epoch's weights while the
+ * training's move on, and those are what a callback sees. */
+TEST(Health, ShowsTheWeightsOfTheMoment) {
+  const Rows rows = make_rows(64, 3, 1, 2, 11);
+  Rows flipped = rows;
+  for (float &y : flipped.y) y = 1 - y;
+  const Dataset data = rows.dataset(), opposite = flipped.dataset();
+  for (const char *name : {"reference", "cpu", "cuda"}) {
+    SCOPED_TRACE(name);
+    const Device device = open_device(name);
+    const auto network = [] {
+      return make_network({3, 5, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+    };
+    struct Moment {
+      std::vector<float> W, b;
+      descent_status wrong_layer;
+    } seen;
+    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    options.learning_rate = 0.1;
+    options.epochs = 4;
+    options.user = &seen;
+    options.on_epoch = [](void *user, const descent_epoch_info *info) {
+      auto *s = static_cast<Moment *>(user);
+      s->W.resize(15), s->b.resize(5);
+      EXPECT_EQ(descent_trainer_get_layer(info->trainer, 1, s->W.data(), s->b.data()), DESCENT_OK);
+      s->wrong_layer = descent_trainer_get_layer(info->trainer, 3, s->W.data(), nullptr);
+      return 0;
+    };
+    const Network keeps = network(), moves = network();
+    ASSERT_EQ(descent_fit(keeps.get(), device.get(), data.get(), opposite.get(), &options, nullptr), DESCENT_OK);
+    EXPECT_EQ(seen.wrong_layer, DESCENT_ERROR_ARGUMENT);
+    options.on_epoch = nullptr;
+    ASSERT_EQ(descent_fit(moves.get(), device.get(), data.get(), nullptr, &options, nullptr), DESCENT_OK);
+    std::vector<float> W(15), b(5);
+    ASSERT_EQ(descent_network_get_layer(moves.get(), 1, W.data(), b.data()), DESCENT_OK);
+    EXPECT_EQ(seen.W, W);
+    EXPECT_EQ(seen.b, b);
+    ASSERT_EQ(descent_network_get_layer(keeps.get(), 1, W.data(), nullptr), DESCENT_OK);
+    EXPECT_NE(seen.W, W);
+  }
+}
+
 TEST(Health, IsSilentOnTheExampleData) {
   const struct {
     const char *file, *target;

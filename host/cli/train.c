@@ -11,6 +11,7 @@
 #include "report/metrics.h"
 #include "report/progress.h"
 #include "report/run_log.h"
+#include "report/tensorboard.h"
 #include "report/text.h"
 
 static const char command[] = "descent train";
@@ -26,12 +27,14 @@ struct training {
   descent_network *network;
   descent_device *device;
   FILE *log;
-  bool log_failed;
+  struct tensorboard *tensorboard;
+  bool record_failed; /* the log or TensorBoard's file could not be written */
   struct progress progress;
 };
 
 static void training_clear(struct training *t) {
   if (t->log) fclose(t->log);
+  tensorboard_close(t->tensorboard);
   descent_device_close(t->device);
   descent_network_free(t->network);
   free(t->class_weights);
@@ -105,6 +108,17 @@ static int check_options(const struct training *t) {
   return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
 }
 
+static int cannot_write(const char *path) {
+  return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
+}
+
+static int open_records(struct training *t) {
+  const struct train_values *v = &t->values;
+  if (v->tensorboard && !(t->tensorboard = tensorboard_open(v->tensorboard))) return cannot_write(v->tensorboard);
+  if (v->log && !(t->log = fopen(v->log, "w"))) return cannot_write(v->log);
+  return EXIT_DONE;
+}
+
 static int prepare(struct training *t) {
   int code = read_data(t);
   if (code == EXIT_DONE) code = create_network(t);
@@ -115,15 +129,33 @@ static int prepare(struct training *t) {
   code = train_class_weights(&t->values, t->data, t->class_weights, &t->values.training.train);
   if (code == EXIT_DONE) code = device_choice_open(command, &t->values.device, &t->device);
   if (code == EXIT_DONE) code = check_options(t);
-  if (code != EXIT_DONE || !t->values.log) return code;
-  t->log = fopen(t->values.log, "w");
-  return t->log ? EXIT_DONE : fail(command, EXIT_RUN, "%s: cannot write: %s", t->values.log, strerror(errno));
+  return code == EXIT_DONE ? open_records(t) : code;
 }
 
 static int on_step(void *user, const descent_step_info *info) {
   struct training *t = user;
   progress_step(&t->progress, t->values.training.train.epochs, info);
   return interrupt_signal();
+}
+
+/* Where an epoch is written to; on failure the training ends, so that what it has learned is saved while there is room
+ * left. */
+static void record_epoch(struct training *t, const descent_epoch_info *info) {
+  cJSON *line = run_log_line(descent_network_task(t->network), info);
+  const char *failed = NULL;
+  if (!line)
+    failed = t->log ? t->values.log : t->values.tensorboard, errno = ENOMEM;
+  else if (t->log && !run_log_write(t->log, line))
+    failed = t->values.log;
+  else if (t->tensorboard && !tensorboard_epoch(t->tensorboard, line, t->network, info))
+    failed = tensorboard_path(t->tensorboard);
+  const int error = errno;
+  cJSON_Delete(line);
+  if (!failed) return;
+  progress_close(&t->progress);
+  errno = error;
+  cannot_write(failed);
+  t->record_failed = true;
 }
 
 static int on_epoch(void *user, const descent_epoch_info *info) {
@@ -133,12 +165,8 @@ static int on_epoch(void *user, const descent_epoch_info *info) {
   option_words(info->warning, warning, sizeof warning);
   said.warning = warning;
   progress_epoch(&t->progress, descent_network_task(t->network), &said);
-  if (t->log && !run_log_epoch(t->log, descent_network_task(t->network), &said)) {
-    progress_close(&t->progress);
-    fail(command, EXIT_RUN, "%s: cannot write: %s", t->values.log, strerror(errno));
-    t->log_failed = true;
-  }
-  return t->log_failed || interrupt_signal();
+  if (t->log || t->tensorboard) record_epoch(t, &said);
+  return t->record_failed || interrupt_signal();
 }
 
 /* Does an epoch take long enough that people want to see it move, and to be able to stop within it? Counted in
@@ -237,7 +265,7 @@ static int train(struct training *t) {
   }
   code = print_metrics(t);
   print_end(t, &result);
-  if (t->log_failed) code = EXIT_RUN;
+  if (t->record_failed) code = EXIT_RUN;
   return interrupt_signal() ? EXIT_SIGNAL + interrupt_signal() : code;
 }
 

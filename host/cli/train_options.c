@@ -44,6 +44,8 @@ static const struct setting output_rows[] = {
     ROW_HEADING("Output:"),
     ROW_TEXT("out", "FILE", AT(out), "Where the model goes; an existing file is replaced", OPTION_UNRECORDED),
     ROW_TEXT("log", "FILE", AT(log), "Write one JSON object per epoch", OPTION_UNRECORDED),
+    ROW_TEXT("tensorboard", "DIR", AT(tensorboard), "Write an event file for TensorBoard into this folder",
+             OPTION_UNRECORDED),
     ROW_TEXT("config", "FILE", AT(config), "JSON object of option names and values; the command line wins",
              OPTION_UNRECORDED),
     ROW_FLAG("quiet", AT(quiet), "Say nothing but results and errors", OPTION_UNRECORDED),
@@ -138,6 +140,8 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
       (code = check_output(values, "out", values->out, true)) != EXIT_DONE ||
       (code = check_output(values, "log", values->log, false)) != EXIT_DONE)
     return code;
+  if (values->tensorboard && !*values->tensorboard)
+    return fail(command, EXIT_USAGE, "--tensorboard '': must name a folder");
   if (values->log && output_same_place(values->log, values->out))
     return fail(command, EXIT_USAGE, "--log '%s': is where the model goes (see --out)", values->log);
   *record = options_record(&syntax);

@@ -35,10 +35,15 @@ static bool add_epoch(cJSON *line, descent_task task, const descent_epoch_info *
          add_layers(line, info) && (!*info->warning || cJSON_AddStringToObject(line, "warning", info->warning));
 }
 
-bool run_log_epoch(FILE *file, descent_task task, const descent_epoch_info *info) {
+cJSON *run_log_line(descent_task task, const descent_epoch_info *info) {
   cJSON *line = cJSON_CreateObject();
-  char *text = add_epoch(line, task, info) ? cJSON_PrintUnformatted(line) : NULL;
+  if (add_epoch(line, task, info)) return line;
   cJSON_Delete(line);
+  return NULL;
+}
+
+bool run_log_write(FILE *file, const cJSON *line) {
+  char *text = cJSON_PrintUnformatted(line);
   if (!text) {
     errno = ENOMEM;
     return false;

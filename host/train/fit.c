@@ -202,6 +202,7 @@ static void report_epoch(struct fit *f, const descent_metrics *validation, bool 
       .health = f->health,
       .warning = warning,
       .placement = f->placement,
+      .trainer = f->trainer,
   };
   if (f->options->on_epoch(f->options->user, &info) == 0) return;
   f->stopped = true;

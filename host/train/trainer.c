@@ -165,3 +165,16 @@ descent_status descent_trainer_sync(descent_trainer *trainer) {
 done:
   return status;
 }
+
+descent_status descent_trainer_get_layer(const descent_trainer *trainer, int32_t layer, float *W, float *b) {
+  const descent_network *network = trainer->network;
+  const struct program *program = &trainer->program;
+  descent_status status = DESCENT_OK;
+  if (layer < 1 || layer > network->n_layers)
+    return status_set(DESCENT_ERROR_ARGUMENT, "layer %d is not one of 1 .. %d", layer, network->n_layers);
+  const struct network_layer *at = &network->layers[layer - 1];
+  if (W) TRY(program_read(program, program->at.parameters, at->at.W, at->n_out * at->n_in, PLAN_F32, W));
+  if (b) TRY(program_read(program, program->at.parameters, at->at.b, at->n_out, PLAN_F32, b));
+done:
+  return status;
+}

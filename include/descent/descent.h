@@ -431,6 +431,8 @@ typedef struct descent_step_info {
   double learning_rate;
 } descent_step_info;
 
+typedef struct descent_trainer descent_trainer;
+
 typedef struct descent_epoch_info {
   int64_t epoch, epochs;             /* from 1; the most there will be */
   int64_t step;                      /* steps done so far */
@@ -444,6 +446,7 @@ typedef struct descent_epoch_info {
   const descent_layer_health *health; /* (layers) */
   const char *warning;   /* plain words when gradients vanish or explode or units die; "" when all is well */
   const char *placement; /* where a GPU keeps the training data, with sizes; "" where that goes without saying */
+  const descent_trainer *trainer; /* whose weights descent_trainer_get_layer gives, during the call */
 } descent_epoch_info;
 
 typedef struct descent_train_options {
@@ -511,8 +514,6 @@ typedef struct descent_fit_result {
   double seconds;
 } descent_fit_result;
 
-typedef struct descent_trainer descent_trainer;
-
 /* A trainer holds the network's parameters, optimizer state and step counter on a device. `network` and `device` are
  * borrowed until the trainer is freed; options are copied. `max_batch` is the most rows a step will have (0: the
  * options' batch_size, which then must not be 0). Stepped by hand it knows neither epochs nor class counts: schedules
@@ -536,6 +537,10 @@ DESCENT_API descent_status descent_trainer_set_learning_rate(descent_trainer *tr
 /* Copies the parameters from the device into the network. ERROR_DIVERGED, and the network stays as it is, when one of
  * them is not finite. */
 DESCENT_API descent_status descent_trainer_sync(descent_trainer *trainer);
+
+/* Copies a layer's parameters as they are on the device now, finite or not, without touching the network: layer, W and
+ * b as for descent_network_get_layer. */
+DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trainer, int32_t layer, float *W, float *b);
 
 /* Trains for the options' epochs on `training`, measuring on `validation` (may be NULL) after each, and leaves the
  * result in `network`. `result` may be NULL. ERROR_ARGUMENT names the option, or

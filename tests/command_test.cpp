@@ -35,6 +35,7 @@ const Golden goldens[] = {
     {"help_train", "", {"train", "--help"}},
     {"help_evaluate", "", {"evaluate", "--help"}},
     {"help_predict", "", {"predict", "--help"}},
+    {"help_export", "", {"export", "--help"}},
     {"help_info", "", {"info", "--help"}},
     {"help_verify", "", {"verify", "--help"}},
     {"help_bench", "", {"bench", "--help"}},

@@ -14,9 +14,9 @@ struct subcommand {
 };
 
 static const struct subcommand subcommands[] = {
-    {"descent train", command_train},     {"descent evaluate", command_evaluate}, {"descent predict", command_predict},
-    {"descent info", command_info},       {"descent verify", command_verify},     {"descent bench", command_bench},
-    {"descent devices", command_devices},
+    {"descent train", command_train},   {"descent evaluate", command_evaluate}, {"descent predict", command_predict},
+    {"descent export", command_export}, {"descent info", command_info},         {"descent verify", command_verify},
+    {"descent bench", command_bench},   {"descent devices", command_devices},
 };
 
 static const struct command_syntax syntax = {
@@ -27,6 +27,7 @@ static const struct command_syntax syntax = {
         "  train DATA           train a network and save it as a model\n"
         "  evaluate MODEL DATA  measure a model on data with known answers\n"
         "  predict MODEL DATA   write a model's predictions as CSV\n"
+        "  export MODEL         write a model as ONNX, C or NumPy arrays\n"
         "  info MODEL           what is in a model file\n"
         "  verify               compare every operation of a training on two devices\n"
         "  bench                time every operation against this machine's limits\n"

@@ -136,6 +136,9 @@ DESCENT_API const char *descent_version(void);
 /* What a missing number is replaced by, fitted on the training rows; a missing category is always the most frequent. */
 #define DESCENT_IMPUTE_MAP(X) X(MEAN, "mean") X(MEDIAN, "median") X(MOST_FREQUENT, "most_frequent")
 
+/* What a network leaves as, for other programs: an ONNX graph (IR 8, opset 17), one file of C99, NumPy arrays. */
+#define DESCENT_EXPORT_FORMAT_MAP(X) X(ONNX, "onnx")
+
 #define DESCENT_PRECISION_MAP(X) X(FP32, "fp32") X(TF32, "tf32") X(BF16, "bf16")
 
 #define DESCENT_DECLARE_TERM(type, PREFIX, MAP)                        \
@@ -151,6 +154,7 @@ DESCENT_API const char *descent_version(void);
 #define DESCENT_ENUM_TASK(NAME, text) DESCENT_TASK_##NAME,
 #define DESCENT_ENUM_UNSEEN(NAME, text) DESCENT_UNSEEN_##NAME,
 #define DESCENT_ENUM_IMPUTE(NAME, text) DESCENT_IMPUTE_##NAME,
+#define DESCENT_ENUM_EXPORT_FORMAT(NAME, text) DESCENT_EXPORT_FORMAT_##NAME,
 #define DESCENT_ENUM_PRECISION(NAME, text) DESCENT_PRECISION_##NAME,
 
 typedef enum { DESCENT_ACTIVATION_MAP(DESCENT_ENUM_ACTIVATION) } descent_activation;
@@ -162,19 +166,21 @@ typedef enum { DESCENT_SCHEDULE_MAP(DESCENT_ENUM_SCHEDULE) } descent_schedule;
 typedef enum { DESCENT_TASK_MAP(DESCENT_ENUM_TASK) } descent_task;
 typedef enum { DESCENT_UNSEEN_MAP(DESCENT_ENUM_UNSEEN) } descent_unseen;
 typedef enum { DESCENT_IMPUTE_MAP(DESCENT_ENUM_IMPUTE) } descent_impute;
+typedef enum { DESCENT_EXPORT_FORMAT_MAP(DESCENT_ENUM_EXPORT_FORMAT) } descent_export_format;
 typedef enum { DESCENT_PRECISION_MAP(DESCENT_ENUM_PRECISION) } descent_precision;
 
 /* X(type, its table): every term, for whoever wants to list them. */
-#define DESCENT_TERM_MAP(X)                         \
-  X(activation, ACTIVATION, DESCENT_ACTIVATION_MAP) \
-  X(loss, LOSS, DESCENT_LOSS_MAP)                   \
-  X(init, INIT, DESCENT_INIT_MAP)                   \
-  X(normalize, NORMALIZE, DESCENT_NORMALIZE_MAP)    \
-  X(optimizer, OPTIMIZER, DESCENT_OPTIMIZER_MAP)    \
-  X(schedule, SCHEDULE, DESCENT_SCHEDULE_MAP)       \
-  X(task, TASK, DESCENT_TASK_MAP)                   \
-  X(unseen, UNSEEN, DESCENT_UNSEEN_MAP)             \
-  X(impute, IMPUTE, DESCENT_IMPUTE_MAP)             \
+#define DESCENT_TERM_MAP(X)                                  \
+  X(activation, ACTIVATION, DESCENT_ACTIVATION_MAP)          \
+  X(loss, LOSS, DESCENT_LOSS_MAP)                            \
+  X(init, INIT, DESCENT_INIT_MAP)                            \
+  X(normalize, NORMALIZE, DESCENT_NORMALIZE_MAP)             \
+  X(optimizer, OPTIMIZER, DESCENT_OPTIMIZER_MAP)             \
+  X(schedule, SCHEDULE, DESCENT_SCHEDULE_MAP)                \
+  X(task, TASK, DESCENT_TASK_MAP)                            \
+  X(unseen, UNSEEN, DESCENT_UNSEEN_MAP)                      \
+  X(impute, IMPUTE, DESCENT_IMPUTE_MAP)                      \
+  X(export_format, EXPORT_FORMAT, DESCENT_EXPORT_FORMAT_MAP) \
   X(precision, PRECISION, DESCENT_PRECISION_MAP)
 DESCENT_TERM_MAP(DESCENT_DECLARE_TERM)
 #undef DESCENT_DECLARE_TERM
@@ -375,6 +381,14 @@ DESCENT_API descent_status descent_network_set_provenance(descent_network *netwo
 DESCENT_API descent_status descent_network_save(const descent_network *network, const char *path);
 DESCENT_API descent_status descent_network_load(const char *path, descent_network **network);
 
+/* Writes the network with everything that prediction needs (replacing missing values, encoding categories,
+ * normalisation, the output's function, names) as something that other programs run or read:
+ *   onnx  input X (N, inputs), or where columns hold categories one input (N, 1) per column, named as it is; outputs
+ *         label (N) and probabilities (N, classes), or prediction (N, targets)
+ * Written as descent_network_save writes. ERROR_WRITE; ERROR_UNSUPPORTED for what the format cannot hold. */
+DESCENT_API descent_status descent_network_export(const descent_network *network, descent_export_format format,
+                                                  const char *path);
+
 /* ---- evaluation and prediction ---------------------------------------------------------------------------------- */
 
 #define DESCENT_CONFUSION_CLASSES 1024
@@ -409,6 +423,23 @@ DESCENT_API descent_status descent_evaluate(const descent_network *network, desc
  * any failure what `outputs` holds is unspecified. */
 DESCENT_API descent_status descent_predict(const descent_network *network, descent_device *device,
                                            const descent_dataset *dataset, float *outputs);
+
+/* How far an exported file's results are from the network's. */
+typedef struct descent_export_difference {
+  int64_t rows;         /* compared */
+  double largest;       /* largest |file's output - network's| */
+  double ratio;         /* largest of the same over its bound: how far apart two evaluations in float32 may be, derived
+                           from the network's weights and the row; NaN fails */
+  int64_t wrong_labels; /* rows with a label that no evaluation in float32 arrives at */
+  bool pass;            /* ratio <= 1 and no wrong label */
+} descent_export_difference;
+
+/* Reads an exported ONNX file back, runs the dataset's rows (NULL: 256 rows drawn from the network's normalisation)
+ * through its graph in float32 and through the network on `device`, and compares. ERROR_READ; ERROR_MODEL when the file
+ * cannot be run; ERROR_ARGUMENT when the shapes do not fit. */
+DESCENT_API descent_status descent_export_check(const descent_network *network, descent_device *device,
+                                                const char *path, const descent_dataset *dataset,
+                                                descent_export_difference *difference);
 
 /* ---- training --------------------------------------------------------------------------------------------------- */
 

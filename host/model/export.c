@@ -1,0 +1,15 @@
+/* Exporting: which writer. */
+#include "model/export.h"
+
+#include "core/status.h"
+
+bool export_is_matrix(const descent_network *network) {
+  return !network->schema.features || network->schema.n_features == network->inputs;
+}
+
+descent_status descent_network_export(const descent_network *network, descent_export_format format, const char *path) {
+  switch (format) {
+    case DESCENT_EXPORT_FORMAT_ONNX: return export_onnx(network, path);
+  }
+  return status_set(DESCENT_ERROR_ARGUMENT, "export format %d: not a descent_export_format", (int)format);
+}

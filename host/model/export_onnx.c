@@ -1,0 +1,317 @@
+/* A network as an ONNX graph: raw columns in, what descent_predict gives out.
+ *
+ * Where every column is a number the input is `X` (N, inputs); otherwise one input per column, named as it is: (N, 1)
+ * floats, or (N, 1) texts for categories. Missing values are replaced and inputs normalised inside. The outputs are
+ * `label` (N) and `probabilities` (N, K), or `prediction` (N, targets). Values inside are named after the model file's
+ * tensors. Categories use ai.onnx.ml's OneHotEncoder, since ai.onnx compares no texts before opset 19. */
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+#include "model/export.h"
+#include "model/onnx_graph.h"
+
+enum {
+  FLOAT = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT,
+  INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
+  STRING = ONNX__TENSOR_PROTO__DATA_TYPE__STRING
+};
+enum { LAYER_NODES = 6, FEATURE_NODES = 4, OTHER = 16 }; /* the most of each */
+
+static const float half = 0.5f, one = 1, root_half = 0x1.6a09e6p-1f;
+static const int64_t axis = 1;
+
+struct exporter {
+  const descent_network *network;
+  struct onnx_graph *graph;
+  char **columns;             /* (features) names of inputs, from malloc */
+  char **pieces;              /* (2 features) what the matrix of inputs is put together from */
+  ProtobufCBinaryData *texts; /* class names, then every column's categories */
+  cJSON *schema;
+  char *properties[ONNX_PROPERTIES]; /* from cJSON */
+};
+
+/* A name that is a constant text: graphs only read names. */
+static char *fixed(const char *name) { return (char *)(uintptr_t)name; }
+
+static char *numbered(struct exporter *e, const char *format, int64_t i) { return onnx_name(e->graph, format, i); }
+
+/* ---- columns ---------------------------------------------------------------------------------------------------- */
+
+/* Names that values inside have. */
+static bool is_taken(const char *name) {
+  static const char *const prefixes[] = {"layers.", "columns.", "preprocessing.", "output."};
+  static const char *const outputs[] = {"label", "probabilities", "prediction"};
+  for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+    if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0) return true;
+  for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++)
+    if (strcmp(name, outputs[i]) == 0) return true;
+  return false;
+}
+
+static int compare_names(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+/* Each column's name, or "column_3"; with "_" behind it where a value inside is called so. */
+static descent_status name_columns(struct exporter *e, const char *path) {
+  const struct schema *schema = &e->network->schema;
+  const int64_t n = schema->n_features;
+  descent_status status = DESCENT_OK;
+  char **sorted = NULL;
+  for (int64_t c = 0; c < n; c++) {
+    const char *name = schema->features[c].name;
+    const int wrote = name && *name ? asprintf(&e->columns[c], "%s%s", name, is_taken(name) ? "_" : "")
+                                    : asprintf(&e->columns[c], "column_%lld", (long long)c);
+    if (wrote < 0) {
+      e->columns[c] = NULL;
+      TRY(status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for column names", path));
+    }
+  }
+  sorted = memory_allocate(n, sizeof *sorted, "column names");
+  if (!sorted) TRY(DESCENT_ERROR_MEMORY);
+  memcpy(sorted, e->columns, (size_t)n * sizeof *sorted);
+  qsort(sorted, (size_t)n, sizeof *sorted, compare_names);
+  for (int64_t c = 1; c < n; c++)
+    if (strcmp(sorted[c - 1], sorted[c]) == 0)
+      TRY(status_set(DESCENT_ERROR_UNSUPPORTED, "%s: not written: two columns would be inputs of one name, '%s'", path,
+                     sorted[c]));
+done:
+  free(sorted);
+  return status;
+}
+
+static ProtobufCBinaryData text_bytes(const char *text) {
+  return (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
+}
+
+/* (N, n): 1 where the column's text is that of the `texts`, 0 for the others. */
+static char *one_hot(struct exporter *e, char *column, const char *name, int64_t c, ProtobufCBinaryData *texts,
+                     int64_t n) {
+  char *raw = onnx_node(e->graph, "OneHotEncoder", numbered(e, "columns.%lld.encoded", c), column, NULL, NULL);
+  onnx_set_domain(e->graph, ONNX_ML_DOMAIN);
+  onnx_set_texts(e->graph, "cats_strings", texts, n);
+  onnx_set_integer(e->graph, "zeros", 1);
+  return onnx_node(e->graph, "Squeeze", numbered(e, name, c), raw, fixed("preprocessing.axis"), NULL); /* (N, 1, n) */
+}
+
+static char *add_categories(struct exporter *e, const struct feature *feature, int64_t c, ProtobufCBinaryData *texts) {
+  for (int64_t k = 0; k < feature->n_categories; k++) texts[k] = text_bytes(feature->categories[k]);
+  onnx_input(e->graph, e->columns[c], STRING, 1, "categories: any other text counts as none of them");
+  return one_hot(e, e->columns[c], "columns.%lld.onehot", c, texts, feature->n_categories);
+}
+
+/* X (N, inputs) from one input per column. */
+static char *add_columns(struct exporter *e, ProtobufCBinaryData *texts) {
+  const struct schema *schema = &e->network->schema;
+  int64_t n = 0;
+  onnx_integers(e->graph, fixed("preprocessing.axis"), 1, &axis);
+  for (int64_t c = 0; c < schema->n_features; c++) {
+    const struct feature *feature = &schema->features[c];
+    if (feature->categories) {
+      e->pieces[n++] = add_categories(e, feature, c, texts);
+      texts += feature->n_categories;
+    } else {
+      onnx_input(e->graph, e->columns[c], FLOAT, 1, NULL);
+      e->pieces[n++] = e->columns[c];
+    }
+  }
+  char *X = onnx_node(e->graph, "Concat", fixed("preprocessing.inputs"), NULL, NULL, NULL);
+  onnx_set_inputs(e->graph, e->pieces, n);
+  onnx_set_integer(e->graph, "axis", 1);
+  return X;
+}
+
+/* ---- the network ------------------------------------------------------------------------------------------------ */
+
+static char *normalise(struct exporter *e, char *X) {
+  const descent_network *network = e->network;
+  if (network->normalize == DESCENT_NORMALIZE_NONE) return X;
+  char *shift = onnx_floats(e->graph, fixed("preprocessing.shift"), 1, 1, network->inputs, network->shift);
+  char *scale = onnx_floats(e->graph, fixed("preprocessing.scale"), 1, 1, network->inputs, network->scale);
+  X = onnx_node(e->graph, "Sub", fixed("preprocessing.shifted"), X, shift, NULL);
+  return onnx_node(e->graph, "Mul", fixed("preprocessing.normalised"), X, scale, NULL);
+}
+
+/* z Phi(z) = (z / 2) (1 + erf(z / sqrt 2)). */
+static char *gelu(struct exporter *e, int32_t l, char *z) {
+  struct onnx_graph *g = e->graph;
+  char *t = onnx_node(g, "Mul", numbered(e, "layers.%lld.t", l), z, fixed("layers.root_half"), NULL);
+  char *erf = onnx_node(g, "Erf", numbered(e, "layers.%lld.erf", l), t, NULL, NULL);
+  char *twice = onnx_node(g, "Add", numbered(e, "layers.%lld.phi", l), erf, fixed("layers.one"), NULL);
+  char *halved = onnx_node(g, "Mul", numbered(e, "layers.%lld.half", l), z, fixed("layers.half"), NULL);
+  return onnx_node(g, "Mul", numbered(e, "layers.%lld.a", l), halved, twice, NULL);
+}
+
+static char *activate(struct exporter *e, int32_t l, descent_activation activation, char *z) {
+  struct onnx_graph *g = e->graph;
+  const char *op = NULL;
+  switch (activation) {
+    case DESCENT_ACTIVATION_IDENTITY: return z;
+    case DESCENT_ACTIVATION_SIGMOID: op = "Sigmoid"; break;
+    case DESCENT_ACTIVATION_TANH: op = "Tanh"; break;
+    case DESCENT_ACTIVATION_RELU: op = "Relu"; break;
+    case DESCENT_ACTIVATION_LEAKY_RELU: op = "LeakyRelu"; break;
+    case DESCENT_ACTIVATION_GELU: return gelu(e, l, z);
+    case DESCENT_ACTIVATION_SILU: {
+      char *s = onnx_node(g, "Sigmoid", numbered(e, "layers.%lld.sigmoid", l), z, NULL, NULL);
+      return onnx_node(g, "Mul", numbered(e, "layers.%lld.a", l), z, s, NULL);
+    }
+  }
+  char *a = onnx_node(g, op, numbered(e, "layers.%lld.a", l), z, NULL, NULL);
+  if (activation == DESCENT_ACTIVATION_LEAKY_RELU) onnx_set_real(g, "alpha", 0.01f);
+  return a;
+}
+
+static bool has_gelu(const descent_network *network) {
+  for (int32_t l = 0; l < network->n_layers; l++)
+    if (network->layers[l].activation == DESCENT_ACTIVATION_GELU) return true;
+  return false;
+}
+
+static char *add_layers(struct exporter *e, char *A) {
+  struct onnx_graph *g = e->graph;
+  const descent_network *network = e->network;
+  if (has_gelu(network)) {
+    onnx_floats(g, fixed("layers.root_half"), 0, 1, 1, &root_half);
+    onnx_floats(g, fixed("layers.half"), 0, 1, 1, &half);
+    onnx_floats(g, fixed("layers.one"), 0, 1, 1, &one);
+  }
+  for (int32_t l = 0; l < network->n_layers; l++) {
+    const struct network_layer *layer = &network->layers[l];
+    char *W = onnx_floats(g, numbered(e, "layers.%lld.weight", l), 2, layer->n_out, layer->n_in,
+                          network->parameters + layer->at.W);
+    char *b = onnx_floats(g, numbered(e, "layers.%lld.bias", l), 1, 1, layer->n_out, network->parameters + layer->at.b);
+    char *z = onnx_node(g, "Gemm", numbered(e, "layers.%lld.z", l), A, W, b);
+    onnx_set_integer(g, "transB", 1);
+    A = activate(e, l, layer->activation, z);
+  }
+  return A;
+}
+
+/* ---- outputs ---------------------------------------------------------------------------------------------------- */
+
+/* `label` from the class index (N): the class's name where classes have names. */
+static void add_label(struct exporter *e, char *index, ProtobufCBinaryData *texts) {
+  const struct schema *schema = &e->network->schema;
+  if (!schema->class_names) {
+    onnx_node(e->graph, "Identity", fixed("label"), index, NULL, NULL);
+    onnx_output(e->graph, fixed("label"), INT64, 0);
+    return;
+  }
+  for (int64_t k = 0; k < schema->classes; k++) texts[k] = text_bytes(schema->class_names[k]);
+  char *names = onnx_texts(e->graph, fixed("output.class_names"), schema->classes, texts);
+  onnx_node(e->graph, "Gather", fixed("label"), names, index, NULL);
+  onnx_output(e->graph, fixed("label"), STRING, 0);
+}
+
+/* Class 1 from a half on, as everywhere in this library; ArgMax would give a tie to class 0. */
+static char *binary_outputs(struct exporter *e, char *A) {
+  struct onnx_graph *g = e->graph;
+  char *p = onnx_node(g, "Sigmoid", fixed("output.probability"), A, NULL, NULL); /* (N, 1) */
+  char *ones = onnx_floats(g, fixed("output.one"), 0, 1, 1, &one);
+  char *rest = onnx_node(g, "Sub", fixed("output.rest"), ones, p, NULL);
+  onnx_node(g, "Concat", fixed("probabilities"), rest, p, NULL);
+  onnx_set_integer(g, "axis", 1);
+  char *halves = onnx_floats(g, fixed("output.half"), 0, 1, 1, &half);
+  char *is_one = onnx_node(g, "GreaterOrEqual", fixed("output.is_one"), p, halves, NULL);
+  char *cast = onnx_node(g, "Cast", fixed("output.cast"), is_one, NULL, NULL);
+  onnx_set_integer(g, "to", INT64);
+  char *axes = onnx_integers(g, fixed("output.axis"), 1, &axis);
+  return onnx_node(g, "Squeeze", fixed("output.index"), cast, axes, NULL);
+}
+
+static char *class_outputs(struct exporter *e, char *A) {
+  onnx_node(e->graph, "Softmax", fixed("probabilities"), A, NULL, NULL);
+  onnx_set_integer(e->graph, "axis", 1);
+  char *index = onnx_node(e->graph, "ArgMax", fixed("output.index"), fixed("probabilities"), NULL, NULL);
+  onnx_set_integer(e->graph, "axis", 1);
+  onnx_set_integer(e->graph, "keepdims", 0);
+  return index;
+}
+
+static void regression_outputs(struct exporter *e, char *A) {
+  const int64_t n = descent_network_outputs(e->network);
+  char *scale = onnx_floats(e->graph, fixed("preprocessing.target_scale"), 1, 1, n, e->network->y_scale);
+  char *shift = onnx_floats(e->graph, fixed("preprocessing.target_shift"), 1, 1, n, e->network->y_shift);
+  A = onnx_node(e->graph, "Div", fixed("output.scaled"), A, scale, NULL);
+  onnx_node(e->graph, "Add", fixed("prediction"), A, shift, NULL);
+  onnx_output(e->graph, fixed("prediction"), FLOAT, n);
+}
+
+static void add_outputs(struct exporter *e, char *A) {
+  char *index = NULL;
+  switch (e->network->loss) {
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: index = binary_outputs(e, A); break;
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: index = class_outputs(e, A); break;
+    case DESCENT_LOSS_MEAN_SQUARED_ERROR: regression_outputs(e, A); return;
+  }
+  add_label(e, index, e->texts);
+  onnx_output(e->graph, fixed("probabilities"), FLOAT, e->network->classes);
+}
+
+/* What the graph cannot say, as JSON values: the names and categories of the model file, by the same keys. */
+static descent_status add_metadata(struct exporter *e, const char *path) {
+  const cJSON *member;
+  descent_status status;
+  int n = 0;
+  onnx_property(e->graph, "task", fixed(descent_task_name(descent_network_task(e->network))));
+  e->schema = cJSON_CreateObject();
+  if (!e->schema) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for its metadata", path);
+  TRY(schema_write(path, &e->network->schema, e->schema));
+  cJSON_ArrayForEach(member, e->schema) {
+    e->properties[n] = cJSON_PrintUnformatted(member);
+    if (!e->properties[n]) TRY(status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for its metadata", path));
+    onnx_property(e->graph, member->string, e->properties[n++]);
+  }
+done:
+  return status;
+}
+
+/* ---- all of it -------------------------------------------------------------------------------------------------- */
+
+static descent_status begin(struct exporter *e) {
+  const struct schema *schema = &e->network->schema;
+  const int64_t features = schema->n_features, nodes = LAYER_NODES * (int64_t)e->network->n_layers;
+  int64_t texts = schema->classes;
+  for (int64_t c = 0; c < features; c++) texts += schema->features[c].n_categories;
+  descent_status status;
+  e->columns = memory_allocate(features, sizeof *e->columns, "column names");
+  e->pieces = memory_allocate(2 * features, sizeof *e->pieces, "columns");
+  e->texts = memory_allocate(texts, sizeof *e->texts, "categories");
+  if (!e->columns || !e->pieces || !e->texts) return DESCENT_ERROR_MEMORY;
+  TRY(onnx_graph_create((struct onnx_room){.nodes = nodes + FEATURE_NODES * features + OTHER,
+                                           .constants = nodes + FEATURE_NODES * features + OTHER,
+                                           .values = features + OTHER},
+                        &e->graph));
+done:
+  return status;
+}
+
+static void end(struct exporter *e) {
+  onnx_graph_free(e->graph);
+  memory_free_texts(e->columns, e->network->schema.n_features);
+  free(e->pieces);
+  free(e->texts);
+  cJSON_Delete(e->schema);
+  for (int i = 0; i < ONNX_PROPERTIES; i++) cJSON_free(e->properties[i]);
+}
+
+descent_status export_onnx(const descent_network *network, const char *path) {
+  struct exporter e = {.network = network};
+  descent_status status;
+  char *X = fixed("X");
+  TRY(begin(&e));
+  if (export_is_matrix(network)) {
+    onnx_input(e.graph, X, FLOAT, network->inputs, NULL);
+  } else {
+    TRY(name_columns(&e, path));
+    X = add_columns(&e, e.texts + network->schema.classes);
+  }
+  add_outputs(&e, add_layers(&e, normalise(&e, X)));
+  TRY(add_metadata(&e, path));
+  TRY(onnx_graph_write(e.graph, path));
+done:
+  end(&e);
+  return status;
+}

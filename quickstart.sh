@@ -3,7 +3,8 @@
 #   ./quickstart.sh train    train the example network and say how well it does
 #   ./quickstart.sh test     build and run every test
 #   ./quickstart.sh setup    only install what `test` needs
-# With DESCENT_WERROR=1 in the environment warnings are errors. Running it again repeats nothing that is done.
+# With DESCENT_WERROR=1 in the environment warnings are errors; with DESCENT_PYTHON_TESTS=OFF the tests that need Python's
+# packages are left out. Running it again repeats nothing that is done.
 set -eu
 
 usage() { sed -n 's/^#   /  /p' "$0"; }
@@ -83,19 +84,28 @@ find_missing() {
   need g++ links c++ string -lstdc++
   need libgtest-dev links c++ gtest/gtest.h -lgtest -lstdc++
   need pkg-config command -v pkg-config
+  [ -z "$python_tests" ] || ! may_install || need python3-venv python3 -c 'import ensurepip, venv'
 }
 
-install_missing() {
+# Sets as_root to what lets apt-get install; false where nothing does.
+may_install() {
   if ! command -v apt-get >/dev/null; then
-    fail "install these with your package manager and run again (Debian's names):$missing"
+    return 1
   elif [ "$(id -u)" = 0 ]; then
     as_root="env"
   elif sudo -n true 2>/dev/null; then
     as_root="sudo -n env"
   else
-    fail "some packages are missing and installing them needs root; run
-  sudo apt-get install --no-install-recommends$missing"
+    return 1
   fi
+}
+
+install_missing() {
+  if ! command -v apt-get >/dev/null; then
+    fail "install these with your package manager and run again (Debian's names):$missing"
+  fi
+  may_install || fail "some packages are missing and installing them needs root; run
+  sudo apt-get install --no-install-recommends$missing"
   apt="$as_root DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120"
   # shellcheck disable=SC2086
   step "reading the package lists" $apt update
@@ -103,8 +113,28 @@ install_missing() {
   step "installing$missing" $apt install -y --no-install-recommends $missing
 }
 
+python_tests=yes test_python=$PWD/build/python/bin/python
+case "$goal:${DESCENT_PYTHON_TESTS:-}" in train:* | *:0 | *:OFF) python_tests= test_python=OFF ;; esac
 find_missing
 [ -z "$missing" ] || install_missing
+
+# ---- Python's packages, for the tests that read and run what Descent writes ----
+
+# An environment of its own in build/python; the packages that are there already are left alone.
+make_environment() {
+  python3 -m venv build/python &&
+    build/python/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 \
+      -r tests/requirements.txt &&
+    cp tests/requirements.txt build/python/
+}
+if [ -n "$python_tests" ] && ! cmp -s tests/requirements.txt build/python/requirements.txt; then
+  printf 'setting up Python for tests ... '
+  if make_environment >>"$log" 2>&1 </dev/null; then
+    echo "done"
+  else
+    echo "not possible here: the tests labelled python are left out (why: $PWD/$log)"
+  fi
+fi
 [ "$goal" = setup ] && exit 0
 
 # ---- build ----
@@ -123,7 +153,7 @@ configure() {
     command -v ninja && set -- "$@" -G Ninja
     [ "$goal" = train ] && set -- "$@" -DDESCENT_BUILD_TESTS=OFF
   fi
-  [ "$goal" = test ] && set -- "$@" -DDESCENT_BUILD_TESTS=ON
+  [ "$goal" = test ] && set -- "$@" -DDESCENT_BUILD_TESTS=ON "-DDESCENT_TEST_PYTHON=$test_python"
   case ${DESCENT_WERROR:-} in
     "") ;;
     0 | OFF) set -- "$@" -DDESCENT_WERROR=OFF ;;
@@ -139,7 +169,7 @@ if [ "$goal" = train ]; then
 else
   step "building everything" cmake --build build --parallel "$cores"
 fi
-sed -n 's/^-- \(CUDA backend: .*\)/\1/p' "$log"
+sed -n 's/^-- \(CUDA backend: .*\|Python test.*not registered.*\)/\1/p' "$log"
 
 # ---- run ----
 

@@ -109,7 +109,7 @@ TEST_F(Csv, FindsTheTargetByNameOrIndex) {
   EXPECT_EQ(ReadText("1,2\n3,4\n", "y", DESCENT_TASK_REGRESSION),
             "bad data: t.csv:1: no column 'y': there is no header, so give the column's index, 0 to 1");
   EXPECT_EQ(ReadText("y,a,y\n1,2,3\n", "y"),
-            "bad data: t.csv:1: several columns are named 'y' (rename one, or give the target's index, which counts "
+            "bad data: t.csv:1: several columns are named 'y' (rename one, or give its index, which counts "
             "from 0)");
   EXPECT_EQ(
       ReadText("y\n1\n2\n", "y"),

@@ -41,7 +41,7 @@ inline std::string Describe(const descent_dataset *d) {
     for (size_t j = 0; j < x.size(); j++) out << (j ? "," : " ") << x[j];
     if (!targets) continue;
     EXPECT_EQ(descent_dataset_target(d, r, y.data()), DESCENT_OK);
-    out << ">" << y[0];
+    for (size_t k = 0; k < y.size(); k++) out << (k ? "&" : ">") << y[k];
   }
   return out.str();
 }
@@ -79,6 +79,7 @@ class DataFiles : public testing::Test {
   std::string ReadText(const std::string &text, const char *target, descent_task task = DESCENT_TASK_AUTO,
                        int header = -1, char delimiter = 0) const {
     descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    options.strict = true;
     options.target = target;
     options.task = task;
     options.header = header;

@@ -135,7 +135,7 @@ class Expected {
     schema_.targets = target_ ? 1 : 0;
     schema_.class_names = const_cast<char **>(known.class_names);
     schema_.classes = known.class_names ? known.classes : 0;
-    expected_ = {&schema_, known.inputs, 1, known.classes, known.task};
+    expected_ = {&schema_, known.inputs, known.inputs, 1, known.classes, known.task};
   }
   Expected(const Expected &) = delete;
   const expected *get() const { return &expected_; }
@@ -154,10 +154,11 @@ class MatchedFile : public DataFiles {
   std::string ReadFor(const Known &schema, const std::string &text, const char *target = nullptr,
                       int header = -1) const {
     descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    options.strict = true;
     options.target = target;
     options.header = header;
     dataset_storage *storage = nullptr;
-    const descent_status status = csv_read(Write("t.csv", text).c_str(), &options, Expected(schema).get(), &storage);
+    const descent_status status = csv_read(Write("t.csv", text).c_str(), &options, Expected(schema).get(), nullptr, &storage);
     if (status != DESCENT_OK) return Plain(std::string(descent_status_text(status)) + ": " + descent_last_error());
     descent_dataset dataset = {storage, nullptr, storage->rows};
     const std::string description = Describe(&dataset);
@@ -325,7 +326,7 @@ TEST_F(MatchedFile, LeavesTheTargetUnreadWhereOnlyFeaturesAreWanted) {
     options.ignored = static_cast<int64_t>(c.ignore.size());
     dataset_storage *storage = nullptr;
     ASSERT_EQ(
-        csv_read(Write("t.csv", c.text).c_str(), &options, c.schema ? Expected(*c.schema).get() : nullptr, &storage),
+        csv_read(Write("t.csv", c.text).c_str(), &options, c.schema ? Expected(*c.schema).get() : nullptr, nullptr, &storage),
         DESCENT_OK)
         << c.name << ": " << descent_last_error();
     descent_dataset dataset = {storage, nullptr, storage->rows};

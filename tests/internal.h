@@ -11,7 +11,7 @@ extern "C" {
 #include "core/number.h"
 #include "core/rng.h"
 #include "core/status.h"
-#include "data/dataset.h"
+#include "data/table.h"
 #include "model/network.h"
 #include "train/check.h"
 #include "train/health.h"

@@ -227,9 +227,9 @@ TEST_F(ModelFile, IsTheSafetensorsFormatByteForByte) {
   const std::string bytes = Read(Path("m"));
 
   std::string header =
-      R"({"__metadata__":{"format":"pt","descent":"{\"version\":1,\"inputs\":1,\"layers\":[{\"width\":2,)"
+      R"({"__metadata__":{"format":"pt","descent":"{\"version\":2,\"inputs\":1,\"layers\":[{\"width\":2,)"
       R"(\"activation\":\"identity\"}],\"loss\":\"softmax_cross_entropy\",\"normalize\":\"standard\"}",)"
-      R"("descent.xxh64":"102498a4e35fcfc2"},)" /* of that text and the 24 bytes of data */
+      R"("descent.xxh64":"24df59f866645103"},)" /* of that text and the 24 bytes of data */
       R"("layers.0.weight":{"shape":[2,1],"dtype":"F32","data_offsets":[0,8]},)"
       R"("layers.0.bias":{"shape":[2],"dtype":"F32","data_offsets":[8,16]},)"
       R"("preprocessing.shift":{"shape":[1],"dtype":"F32","data_offsets":[16,20]},)"

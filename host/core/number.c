@@ -4,8 +4,11 @@
 
 #include <errno.h>
 #include <float.h>
+#include <inttypes.h>
 #include <locale.h>
+#include <math.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,4 +106,19 @@ bool number_parse_integer(const char *text, int64_t *value) {
   if (end == text || *end || errno) return false;
   *value = parsed;
   return true;
+}
+
+char *number_format(double number, char text[NUMBER_TEXT]) {
+  if (number == trunc(number) && fabs(number) < 1e15) {
+    snprintf(text, NUMBER_TEXT, "%" PRId64, (int64_t)number);
+    return text;
+  }
+  for (int digits = 1; digits <= 17; digits++) {
+    double back;
+    snprintf(text, NUMBER_TEXT, "%.*g", digits, number);
+    for (char *p = text; *p; p++)
+      if (*p == ',') *p = '.'; /* whatever the locale says */
+    if (number_parse(text, strlen(text), &back) && back == number) break;
+  }
+  return text;
 }

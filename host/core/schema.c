@@ -71,13 +71,20 @@ descent_status schema_name_inputs(struct schema *schema) {
 
 /* ---- copies ----------------------------------------------------------------------------------------------------- */
 
-void schema_clear(struct schema *schema) {
+void schema_drop_features(struct schema *schema) {
   for (int64_t c = 0; c < schema->n_features; c++) {
     free(schema->features[c].name);
     memory_free_texts(schema->features[c].categories, schema->features[c].n_categories);
   }
   free(schema->features);
   memory_free_texts(schema->input_names, schema->inputs);
+  schema->features = NULL;
+  schema->input_names = NULL;
+  schema->n_features = schema->inputs = 0;
+}
+
+void schema_clear(struct schema *schema) {
+  schema_drop_features(schema);
   memory_free_texts(schema->target_names, schema->targets);
   memory_free_texts(schema->class_names, schema->classes);
   *schema = (struct schema){0};
@@ -99,10 +106,14 @@ static descent_status copy_texts(char *const *texts, int64_t n, char ***copy, in
   return DESCENT_OK;
 }
 
-static descent_status copy_feature(const struct feature *feature, struct feature *copy) {
+descent_status feature_copy_kind(const struct feature *feature, struct feature *copy) {
   copy->indicator = feature->indicator;
-  if (feature->name && !(copy->name = strdup(feature->name))) return out_of_memory();
   return copy_texts(feature->categories, feature->n_categories, &copy->categories, &copy->n_categories);
+}
+
+static descent_status copy_feature(const struct feature *feature, struct feature *copy) {
+  if (feature->name && !(copy->name = strdup(feature->name))) return out_of_memory();
+  return feature_copy_kind(feature, copy);
 }
 
 descent_status schema_copy(const struct schema *schema, struct schema *copy) {

@@ -41,6 +41,9 @@ descent_status schema_name_inputs(struct schema *schema);
 descent_status schema_copy(const struct schema *schema, struct schema *copy);
 void schema_clear(struct schema *schema);
 void schema_drop_classes(struct schema *schema);
+void schema_drop_features(struct schema *schema);
+/* Copies categories and indicator, not the name. */
+descent_status feature_copy_kind(const struct feature *feature, struct feature *copy);
 
 /* {"columns": [..], "unseen": "..", "target_names": [..], "class_names": [..]}: adds the members that the schema has to
  * `object`. A column is its name, or {"name": .., "categories": [..], "indicator": true} with the members that it has.

@@ -1,4 +1,4 @@
-/* Columns by name or position: is there a header, which column is the target, which is which input of a network. */
+/* Columns by name or position: is there a header, which column is which feature or target. */
 #include "data/columns.h"
 
 #include <inttypes.h>
@@ -9,6 +9,8 @@
 #include "core/number.h"
 #include "core/status.h"
 #include "core/utf8.h"
+
+const char columns_are_targets[] = "";
 
 enum { FOUND_NONE = -1, FOUND_SEVERAL = -2 };
 
@@ -28,8 +30,9 @@ void columns_clear(struct columns *columns) {
   memory_free_texts(columns->names, columns->n);
   schema_clear(&columns->schema);
   free(columns->roles);
+  free(columns->target_at);
   free(columns->table);
-  *columns = (struct columns){.target = -1};
+  *columns = (struct columns){.weight = -1};
 }
 
 /* The table's entry of a name, or the free one where it belongs. */
@@ -91,7 +94,7 @@ static bool is_header(const struct columns *columns, const struct text_list *fir
       find_name(columns, first->items, options->target) != FOUND_NONE)
     return true;
   if (!expected || !has_names(expected)) return false;
-  for (int64_t j = 0; j < expected->inputs; j++)
+  for (int64_t j = 0; j < expected->features; j++)
     if (find_name(columns, first->items, expected->schema->features[j].name) == FOUND_NONE) return false;
   return true;
 }
@@ -140,20 +143,69 @@ static descent_status find_column(const struct columns *columns, const char *pat
   return DESCENT_OK;
 }
 
-static descent_status find_target(struct columns *columns, const char *path, const char *target) {
-  descent_status status = find_column(columns, path, target, &columns->target);
-  if (status == DESCENT_OK && columns->target == FOUND_SEVERAL)
-    return ambiguous_error(columns, path, target, "rename one, or give the target's index, which counts from 0");
+/* Of a name that several have there is no telling which is meant. */
+static descent_status find_one(const struct columns *columns, const char *path, const char *wanted, int64_t *column) {
+  descent_status status = find_column(columns, path, wanted, column);
+  if (status == DESCENT_OK && *column == FOUND_SEVERAL)
+    return ambiguous_error(columns, path, wanted, "rename one, or give its index, which counts from 0");
   return status;
 }
 
-/* Without a wish, the column that the network was trained on, if it is there. */
-static descent_status find_known_target(struct columns *columns, const char *path, const char *name) {
-  const int64_t column = find_name(columns, columns->names, name);
-  if (column == FOUND_SEVERAL)
-    return ambiguous_error(columns, path, name, "it is the network's target: rename or remove the others");
-  columns->target = column;
+descent_status columns_find(const struct columns *columns, const char *path, const char *wanted, int64_t *column) {
+  return find_one(columns, path, wanted, column);
+}
+
+static descent_status add_target(struct columns *columns, const char *path, int64_t column) {
+  for (int64_t k = 0; k < columns->targets; k++)
+    if (columns->target_at[k] == column)
+      return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": column %" PRId64 " (from 0) is the target twice", path,
+                        columns->line, column);
+  int64_t *grown = memory_resize(columns->target_at, columns->targets, columns->targets + 1, sizeof *grown, "targets");
+  if (!grown) return DESCENT_ERROR_MEMORY;
+  columns->target_at = grown;
+  columns->target_at[columns->targets++] = column;
   return DESCENT_OK;
+}
+
+/* "a", or "a,b" where no column has that whole name. */
+static descent_status find_targets(struct columns *columns, const char *path, const char *wanted) {
+  descent_status status = DESCENT_OK;
+  char *copy = NULL;
+  int64_t column;
+  if (!strchr(wanted, ',') || (columns->names && find_name(columns, columns->names, wanted) != FOUND_NONE)) {
+    TRY(find_one(columns, path, wanted, &column));
+    return add_target(columns, path, column);
+  }
+  copy = strdup(wanted);
+  if (!copy) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the targets", path);
+  for (char *rest = copy, *item; (item = strsep(&rest, ","));) {
+    TRY(find_one(columns, path, item, &column));
+    TRY(add_target(columns, path, column));
+  }
+done:
+  free(copy);
+  return status;
+}
+
+/* Without a wish, the columns that the network was trained on, if they are there. */
+static descent_status find_known_targets(struct columns *columns, const char *path, const struct schema *schema) {
+  descent_status status = DESCENT_OK;
+  for (int64_t k = 0; k < schema->targets; k++) {
+    const int64_t column = find_name(columns, columns->names, schema->target_names[k]);
+    if (column == FOUND_SEVERAL)
+      TRY(ambiguous_error(columns, path, schema->target_names[k],
+                          "it is the network's target: rename or remove the others"));
+    if (column >= 0) TRY(add_target(columns, path, column));
+  }
+  if (columns->targets < schema->targets) columns->targets = 0;
+done:
+  return status;
+}
+
+static bool is_target(const struct columns *columns, int64_t column) {
+  for (int64_t k = 0; k < columns->targets; k++)
+    if (columns->target_at[k] == column) return true;
+  return false;
 }
 
 /* Marks the columns to leave out; of a name that several have, all of them. */
@@ -166,11 +218,13 @@ static descent_status mark_ignored(struct columns *columns, const char *path, co
     for (int64_t i = 0; column == FOUND_SEVERAL && i < columns->n; i++)
       if (strcmp(columns->names[i], wanted) == 0) columns->roles[i] = COLUMN_IGNORED;
     if (column >= 0) columns->roles[column] = COLUMN_IGNORED;
-    if (columns->target < 0 || columns->roles[columns->target] != COLUMN_IGNORED) continue;
-    char shown[48];
-    text_escape(wanted, strlen(wanted), shown, sizeof shown);
-    TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": column '%s' cannot be both the target and ignored", path,
-                   columns->line, shown));
+    for (int64_t i = 0; i < columns->n; i++) {
+      if (columns->roles[i] != COLUMN_IGNORED || (!is_target(columns, i) && i != columns->weight)) continue;
+      char shown[48];
+      text_escape(wanted, strlen(wanted), shown, sizeof shown);
+      TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": column '%s' cannot be both the %s and ignored", path,
+                     columns->line, shown, i == columns->weight ? "weight" : "target"));
+    }
   }
 done:
   return status;
@@ -180,18 +234,23 @@ done:
  * "Unnamed: 0" where it has read such a file before. */
 static bool is_index(const struct columns *columns) {
   return columns->names && (!*columns->names[0] || strcmp(columns->names[0], "Unnamed: 0") == 0) &&
-         columns->target != 0 && columns->roles[0] != COLUMN_IGNORED && columns->n > 2;
+         !is_target(columns, 0) && columns->weight != 0 && columns->roles[0] != COLUMN_IGNORED && columns->n > 2;
 }
 
-/* Every column that is neither target nor ignored is an input, in order. */
-static int64_t number_inputs(struct columns *columns) {
-  int64_t inputs = 0;
+/* Every column that nothing else is known of is a feature, in order. */
+static int64_t number_features(struct columns *columns) {
+  int64_t features = 0;
   for (int64_t i = 0; i < columns->n; i++)
-    if (columns->roles[i] != COLUMN_IGNORED) columns->roles[i] = i == columns->target ? COLUMN_TARGET : inputs++;
-  return inputs;
+    if (columns->roles[i] != COLUMN_IGNORED) columns->roles[i] = features++;
+  for (int64_t k = 0; k < columns->targets; k++) columns->roles[columns->target_at[k]] = COLUMN_TARGET - k;
+  if (columns->weight >= 0) columns->roles[columns->weight] = COLUMN_WEIGHT;
+  features = 0;
+  for (int64_t i = 0; i < columns->n; i++)
+    if (columns->roles[i] >= 0) columns->roles[i] = features++;
+  return features;
 }
 
-/* A model finds its inputs by name, so that they have to differ from every other column's. */
+/* A model finds its columns by name, so that features have to differ from every other column. */
 static descent_status check_distinct(const struct columns *columns, const char *path) {
   for (int64_t i = 0; columns->names && i < columns->n; i++) {
     if (columns->roles[i] < 0 || find_name(columns, columns->names, columns->names[i]) != FOUND_SEVERAL) continue;
@@ -207,8 +266,10 @@ static descent_status check_distinct(const struct columns *columns, const char *
 static descent_status match_by_name(struct columns *columns, const char *path, const struct expected *expected) {
   char missing[400] = "";
   int64_t n_missing = 0, n_listed = 0;
-  for (int64_t i = 0; i < columns->n; i++) columns->roles[i] = i == columns->target ? COLUMN_TARGET : COLUMN_IGNORED;
-  for (int64_t j = 0; j < expected->inputs; j++) {
+  for (int64_t i = 0; i < columns->n; i++) columns->roles[i] = COLUMN_IGNORED;
+  for (int64_t k = 0; k < columns->targets; k++) columns->roles[columns->target_at[k]] = COLUMN_TARGET - k;
+  if (columns->weight >= 0) columns->roles[columns->weight] = COLUMN_WEIGHT;
+  for (int64_t j = 0; j < expected->features; j++) {
     const char *name = expected->schema->features[j].name;
     const int64_t column = find_name(columns, columns->names, name);
     if (column == FOUND_SEVERAL)
@@ -221,48 +282,62 @@ static descent_status match_by_name(struct columns *columns, const char *path, c
       char shown[48];
       text_escape(name, strlen(name), shown, sizeof shown);
       return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": column '%s' cannot be %s", path, columns->line, shown,
-                        columns->roles[column] == COLUMN_TARGET
-                            ? "the target: it is an input of the network (choose another target)"
-                            : "two inputs of the network, whose input names are not distinct");
+                        columns->roles[column] >= 0 ? "two inputs of the network, whose input names are not distinct"
+                        : column == columns->weight
+                            ? "the weight: it is an input of the network (choose another column)"
+                            : "the target: it is an input of the network (choose another target)");
     }
     columns->roles[column] = j;
   }
   if (n_missing == 0) return DESCENT_OK;
   return status_set(DESCENT_ERROR_DATA,
                     "%s:%" PRId64 ": %" PRId64 " of the %" PRId64 " columns that the network needs %s missing: %s%s",
-                    path, columns->line, n_missing, expected->inputs, n_missing == 1 ? "is" : "are", missing,
+                    path, columns->line, n_missing, expected->features, n_missing == 1 ? "is" : "are", missing,
                     n_missing > n_listed ? ", ..." : "");
 }
 
-/* Where there are no names to go by: one column more than inputs is the target, the last one unless told. */
+/* Where there are no names to go by: as many columns more as the network has targets are these, the last ones. */
 static descent_status match_by_position(struct columns *columns, const char *path, const struct expected *expected) {
-  int64_t kept = 0, last = -1;
-  for (int64_t i = 0; i < columns->n; i++)
-    if (columns->roles[i] != COLUMN_IGNORED) kept++, last = i;
-  if (columns->target < 0 && kept - 1 == expected->inputs) columns->target = last;
-  if (number_inputs(columns) == expected->inputs) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_DATA,
-                    "%s:%" PRId64 ": %" PRId64
-                    " columns%s, matched by position as the %s has no names: the network "
-                    "needs %" PRId64 ", and one more for a target",
-                    path, columns->line, kept, columns->target >= 0 ? " with the target" : "",
-                    columns->names ? "network" : "file", expected->inputs);
+  descent_status status = DESCENT_OK;
+  int64_t kept = 0;
+  for (int64_t i = 0; i < columns->n; i++) kept += columns->roles[i] != COLUMN_IGNORED && i != columns->weight;
+  const int64_t targets = expected->classes ? 1 : expected->targets;
+  if (columns->targets == 0 && kept - targets == expected->features)
+    for (int64_t i = 0, seen = 0; i < columns->n; i++) {
+      if (columns->roles[i] == COLUMN_IGNORED || i == columns->weight) continue;
+      if (seen++ >= expected->features) TRY(add_target(columns, path, i));
+    }
+  if (number_features(columns) != expected->features)
+    TRY(status_set(DESCENT_ERROR_DATA,
+                   "%s:%" PRId64 ": %" PRId64
+                   " columns%s, matched by position as the %s has no names: the network needs %" PRId64
+                   ", and %s for a target",
+                   path, columns->line, kept, columns->targets ? " with the target" : "",
+                   columns->names ? "network" : "file", expected->features, targets == 1 ? "one more" : "some more"));
+done:
+  return status;
 }
 
 static descent_status assign_roles(struct columns *columns, const char *path, const descent_dataset_options *options,
                                    const struct expected *expected) {
   descent_status status = DESCENT_OK;
+  if (options->weight_column) TRY(find_one(columns, path, options->weight_column, &columns->weight));
+  if (options->target && columns->targets)
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: the file itself says what its targets are (leave the target out)", path));
   if (options->target)
-    TRY(find_target(columns, path, options->target));
-  else if (expected && expected->schema->target_names && columns->names)
-    TRY(find_known_target(columns, path, expected->schema->target_names[0]));
+    TRY(find_targets(columns, path, options->target));
+  else if (columns->targets == 0 && expected && columns->names)
+    TRY(find_known_targets(columns, path, expected->schema));
+  if (columns->weight >= 0 && is_target(columns, columns->weight))
+    TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": a column cannot be both the target and the weight", path,
+                   columns->line));
   if (expected && columns->names && has_names(expected)) {
-    columns->inputs = expected->inputs;
+    columns->features = expected->features;
     return match_by_name(columns, path, expected);
   }
   TRY(mark_ignored(columns, path, options));
   if (expected) {
-    columns->inputs = expected->inputs;
+    columns->features = expected->features;
     columns->note = has_names(expected) ? "no header: columns are taken by position"
                                         : "the model has no column names: columns are taken by position";
     return match_by_position(columns, path, expected);
@@ -271,8 +346,8 @@ static descent_status assign_roles(struct columns *columns, const char *path, co
     columns->roles[0] = COLUMN_IGNORED;
     columns->note = "the first column has no name (row numbers?) and is left out";
   }
-  columns->inputs = number_inputs(columns);
-  if (columns->inputs == 0)
+  columns->features = number_features(columns);
+  if (columns->features == 0)
     TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s", path, columns->line,
                    columns->n == 1 ? "the target is the only column: there is none to learn from (is the delimiter one "
                                      "of , ; tab |?)"
@@ -283,35 +358,55 @@ done:
 }
 
 static descent_status copy_names(struct columns *columns, const char *path) {
-  bool copied = true;
   struct schema *schema = &columns->schema;
-  schema->features = memory_allocate(columns->inputs, sizeof *schema->features, "the column names");
+  bool copied = true;
+  schema->features = memory_allocate(columns->features, sizeof *schema->features, "the column names");
   if (!schema->features) return DESCENT_ERROR_MEMORY;
-  schema->n_features = columns->inputs;
-  for (int64_t i = 0; i < columns->n; i++)
+  schema->n_features = columns->features;
+  for (int64_t i = 0; columns->names && i < columns->n; i++)
     if (columns->roles[i] >= 0)
       copied = (schema->features[columns->roles[i]].name = strdup(columns->names[i])) && copied;
-  if (columns->target >= 0) {
-    schema->target_names = memory_allocate(1, sizeof *schema->target_names, "the target's name");
+  if (columns->names && columns->targets) {
+    schema->target_names = memory_allocate(columns->targets, sizeof *schema->target_names, "the targets' names");
     if (!schema->target_names) return DESCENT_ERROR_MEMORY;
-    schema->targets = 1;
-    copied = (schema->target_names[0] = strdup(columns->names[columns->target])) && copied;
+    schema->targets = columns->targets;
+    for (int64_t k = 0; k < columns->targets; k++)
+      copied = (schema->target_names[k] = strdup(columns->names[columns->target_at[k]])) && copied;
   }
-  if (copied) return schema_name_inputs(schema);
   return copied ? DESCENT_OK : status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the column names", path);
 }
 
-/* The target column is not to be read, whatever it holds. */
-static void leave_target_out(struct columns *columns) {
-  if (columns->target >= 0) columns->roles[columns->target] = COLUMN_IGNORED;
-  columns->target = -1;
+/* The targets' columns are not to be read, whatever they hold. */
+static void leave_targets_out(struct columns *columns) {
+  for (int64_t k = 0; k < columns->targets; k++) columns->roles[columns->target_at[k]] = COLUMN_IGNORED;
+  columns->targets = 0;
+}
+
+/* The labels' file: every column is a target. */
+static descent_status all_targets(struct columns *columns, const char *path) {
+  descent_status status = DESCENT_OK;
+  columns->targets = 0;
+  for (int64_t i = 0; i < columns->n; i++) TRY(add_target(columns, path, i));
+  number_features(columns);
+done:
+  return status;
+}
+
+static descent_status settle(struct columns *columns, const char *path, const descent_dataset_options *options,
+                             const struct expected *expected) {
+  descent_status status;
+  TRY(options->target_file == columns_are_targets ? all_targets(columns, path)
+                                                  : assign_roles(columns, path, options, expected));
+  if (options->features_only) leave_targets_out(columns);
+  TRY(copy_names(columns, path));
+done:
+  return status;
 }
 
 descent_status columns_resolve(struct columns *columns, const char *path, struct text_list *first,
                                const descent_dataset_options *options, const struct expected *expected) {
   descent_status status;
   columns->n = first->n;
-  columns->target = -1;
   columns->line = first->lines[0];
   columns->roles = memory_allocate(columns->n, sizeof *columns->roles, "the columns");
   if (!columns->roles) return DESCENT_ERROR_MEMORY;
@@ -322,9 +417,30 @@ descent_status columns_resolve(struct columns *columns, const char *path, struct
     first->n = 0;
     TRY(check_names(columns, path, first->lines));
   }
-  TRY(assign_roles(columns, path, options, expected));
-  if (options->features_only) leave_target_out(columns);
-  if (columns->names) TRY(copy_names(columns, path));
+  TRY(settle(columns, path, options, expected));
+done:
+  return status;
+}
+
+descent_status columns_assign(struct columns *columns, const char *path, int64_t n, char *const *names, int64_t targets,
+                              int64_t weights, const descent_dataset_options *options,
+                              const struct expected *expected) {
+  descent_status status;
+  columns->n = n;
+  columns->line = 1;
+  columns->roles = memory_allocate(n, sizeof *columns->roles, "the columns");
+  if (!columns->roles) return DESCENT_ERROR_MEMORY;
+  if (names) {
+    columns->names = memory_allocate(n, sizeof *columns->names, "the column names");
+    if (!columns->names) return DESCENT_ERROR_MEMORY;
+    for (int64_t i = 0; i < n; i++)
+      if (!(columns->names[i] = strdup(names[i])))
+        TRY(status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the column names", path));
+    TRY(index_names(columns, columns->names));
+  }
+  for (int64_t k = 0; k < targets; k++) TRY(add_target(columns, path, n - targets + k));
+  if (weights) columns->weight = n - targets - 1;
+  TRY(settle(columns, path, options, expected));
 done:
   return status;
 }

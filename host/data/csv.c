@@ -3,15 +3,12 @@
 #include <csv.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/number.h"
 #include "core/status.h"
-#include "data/columns.h"
-#include "data/targets.h"
+#include "data/table.h"
 
 enum {
   CHUNK = 1 << 18,        /* bytes read at a time */
@@ -21,8 +18,6 @@ enum {
 
 struct reader {
   const char *path;
-  const descent_dataset_options *options;
-  const struct expected *expected;
   struct csv_parser parser;
   /* The first failure. The record it is in is still read to its end: the count of its cells may explain it better. */
   descent_status status;
@@ -36,97 +31,34 @@ struct reader {
 
   struct text_list first; /* the first record, until the columns are known */
   bool ready;             /* they are */
-  struct columns columns;
-  struct targets targets;
-  float *X; /* (capacity, columns.inputs) */
-  int64_t rows, capacity;
+  int64_t records;        /* of data */
+  struct table table;
 };
 
 /* ---- cells and records ------------------------------------------------------------------------------------------ */
 
-static void cell_error(struct reader *r, const char *text, size_t length, const char *problem) {
-  char shown[64], name[80], value[80] = "the cell";
-  text_escape(text, length, shown, sizeof shown);
-  columns_describe(&r->columns, r->column, name, sizeof name);
-  if (length) snprintf(value, sizeof value, "'%s'", shown);
-  r->status = status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s: %s %s", r->path, r->cell_line, name, value, problem);
-}
-
-static bool looks_like_decimal_comma(const char *text, size_t length) {
-  char copy[64];
-  double value;
-  if (length >= sizeof copy) return false;
-  memcpy(copy, text, length);
-  char *comma = memchr(copy, ',', length);
-  if (!comma) return false;
-  *comma = '.';
-  return number_parse(copy, length, &value);
-}
-
-static const char *input_problem(const char *text, size_t length, bool numeric, double value) {
-  if (length == 0) return "is empty (fill in a number, or remove the row or the column)";
-  if (!numeric && looks_like_decimal_comma(text, length)) return "is not a number (write the decimals after a point)";
-  if (!numeric) return "is not a number (correct it, or remove the row or the column)";
-  if (isnan(value)) return "is not a number (fill one in, or remove the row or the column)";
-  return "is not a finite 32-bit number, at most 3.4e38 (correct it, or remove the row or the column)";
-}
-
-static void accept_input(struct reader *r, int64_t input, const char *text, size_t length) {
-  double value = 0;
-  const bool numeric = number_parse(text, length, &value);
-  if (numeric && text_number_fits(value))
-    r->X[r->rows * r->columns.inputs + input] = (float)value;
-  else
-    cell_error(r, text, length, input_problem(text, length, numeric, value));
-}
-
-static void accept_target(struct reader *r, const char *text, size_t length) {
-  const char *problem = NULL;
-  r->status = targets_add(&r->targets, text, length, r->cell_line, &problem);
-  if (problem) cell_error(r, text, length, problem);
-}
-
-/* Half as much again, from 256 KiB on: large blocks are remapped rather than copied and use only the pages written. */
-static void grow(struct reader *r) {
-  const int64_t least = ((int64_t)1 << 16) / r->columns.inputs + 1;
-  const int64_t capacity = r->capacity ? r->capacity + r->capacity / 2 + 1 : least;
-  float *X = memory_resize(r->X, r->capacity, capacity, (size_t)r->columns.inputs * sizeof *X, r->path);
-  if (!X) {
-    r->status = DESCENT_ERROR_MEMORY;
-    return;
-  }
-  r->X = X;
-  r->capacity = capacity;
-}
-
 static void accept_cell(struct reader *r, const char *text, size_t length) {
-  if (r->column >= r->columns.n) return; /* told when the record ends */
-  const int64_t role = r->columns.roles[r->column];
-  if (role >= 0)
-    accept_input(r, role, text, length);
-  else if (role == COLUMN_TARGET)
-    accept_target(r, text, length);
+  r->status = table_text(&r->table, r->column, text, length, r->cell_line);
 }
 
 static void end_record(struct reader *r) {
-  const int64_t n = r->columns.n;
+  const int64_t n = r->table.columns.n;
   if (r->column != n && r->status != DESCENT_ERROR_MEMORY)
     r->status = status_set(DESCENT_ERROR_DATA,
                            "%s:%" PRId64 ": %" PRId64 " cell%s, but the %s has %" PRId64
                            " (add or remove cells; quote those that contain '%s')",
                            r->path, r->record_line, r->column, r->column == 1 ? "" : "s",
-                           r->columns.names ? "header" : "first row", n,
+                           r->table.columns.names ? "header" : "first row", n,
                            csv_get_delim(&r->parser) == '\t' ? "\\t" : (char[]){(char)csv_get_delim(&r->parser), 0});
-  r->rows++;
-  if (r->status == DESCENT_OK && r->rows == r->capacity) grow(r);
+  r->records++;
+  if (r->status == DESCENT_OK) r->status = table_end_row(&r->table);
 }
 
 /* Learns the columns from the first record, which is data itself unless it is a header. */
 static void settle(struct reader *r) {
-  r->status = columns_resolve(&r->columns, r->path, &r->first, r->options, r->expected);
+  r->status = table_first(&r->table, &r->first);
   r->ready = true;
-  if (r->status == DESCENT_OK) grow(r);
-  if (r->status == DESCENT_OK && !r->columns.names) {
+  if (r->status == DESCENT_OK && !r->table.columns.names) {
     for (r->column = 0; r->status == DESCENT_OK && r->column < r->first.n; r->column++) {
       r->cell_line = r->first.lines[r->column];
       accept_cell(r, r->first.items[r->column], strlen(r->first.items[r->column]));
@@ -243,8 +175,8 @@ static descent_status begin_text(struct reader *r, const char **text, size_t *le
   if (*length >= 2 && (memcmp(*text, utf16_le, 2) == 0 || memcmp(*text, utf16_be, 2) == 0))
     return line_error(r, 1, "this is UTF-16 text (save the file as UTF-8)");
   if (*length >= 3 && memcmp(*text, utf8, 3) == 0) *text += 3, *length -= 3;
-  csv_set_delim(&r->parser,
-                (unsigned char)(r->options->delimiter ? r->options->delimiter : detect_delimiter(*text, *length)));
+  csv_set_delim(&r->parser, (unsigned char)(r->table.options->delimiter ? r->table.options->delimiter
+                                                                        : detect_delimiter(*text, *length)));
   return DESCENT_OK;
 }
 
@@ -262,43 +194,11 @@ static descent_status read_text(struct reader *r, FILE *file) {
   if (csv_fini(&r->parser, on_cell, on_record, r) != 0 && r->status == DESCENT_OK)
     TRY(line_error(r, r->cell_line, "a quote opens here and never closes (close it)"));
   TRY(r->status);
-  if (r->rows == 0)
-    status = r->ready ? line_error(r, r->columns.line, "a header without rows below it (add rows)")
+  if (r->records == 0)
+    status = r->ready ? line_error(r, r->table.columns.line, "a header without rows below it (add rows)")
                       : status_set(DESCENT_ERROR_DATA, "%s: the file is empty", r->path);
 done:
   free(chunk);
-  return status;
-}
-
-/* Moves what was read into a storage. */
-static descent_status hand_over(struct reader *r, struct dataset_storage **out) {
-  descent_status status = DESCENT_OK;
-  struct dataset_storage *storage = memory_allocate(1, sizeof *storage, "the dataset");
-  if (!storage) return DESCENT_ERROR_MEMORY;
-  *storage = (struct dataset_storage){.references = 1, .rows = r->rows, .task = r->targets.task};
-  if (r->columns.target >= 0) {
-    char name[80];
-    columns_describe(&r->columns, r->columns.target, name, sizeof name);
-    TRY(targets_finish(&r->targets, r->path, name, storage));
-  }
-  const size_t bytes = (size_t)(r->rows * r->columns.inputs) * sizeof *r->X;
-  float *X = realloc(r->X, bytes); /* gives the slack back */
-  storage->owned_X = X ? X : r->X;
-  storage->X = storage->owned_X;
-  storage->inputs = r->columns.inputs;
-  storage->schema.features = r->columns.schema.features;
-  storage->schema.n_features = r->columns.schema.n_features;
-  storage->schema.input_names = r->columns.schema.input_names;
-  storage->schema.inputs = r->columns.schema.inputs;
-  storage->schema.target_names = r->columns.schema.target_names;
-  storage->schema.targets = r->columns.schema.targets;
-  storage->note = r->columns.note;
-  r->X = NULL;
-  r->columns.schema = (struct schema){0};
-  *out = storage;
-  storage = NULL;
-done:
-  dataset_storage_release(storage);
   return status;
 }
 
@@ -311,25 +211,23 @@ static descent_status check_delimiter(char delimiter) {
 }
 
 descent_status csv_read(const char *path, const descent_dataset_options *options, const struct expected *expected,
-                        struct dataset_storage **storage) {
-  struct reader r = {.path = path, .options = options, .expected = expected, .line = 1, .between = true};
-  r.columns.target = -1;
+                        const struct table_blocks *blocks, struct dataset_storage **storage) {
+  struct reader r = {.path = path, .line = 1, .between = true};
+  FILE *file = NULL;
   descent_status status = check_delimiter(options->delimiter);
   if (status != DESCENT_OK) return status;
   if (csv_init(&r.parser, CSV_STRICT | CSV_STRICT_FINI | CSV_REPALL_NL))
     return status_set(DESCENT_ERROR_INTERNAL, "%s: cannot start the CSV parser", path);
   csv_set_blk_size(&r.parser, 1 << 12);
-  FILE *file = fopen(path, "rbe");
+  TRY(table_begin(&r.table, path, options, expected, blocks));
+  file = fopen(path, "rbe");
   if (!file) TRY(status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(errno)));
-  TRY(targets_begin(&r.targets, options->task, expected));
   TRY(read_text(&r, file));
-  TRY(hand_over(&r, storage));
+  TRY(table_finish(&r.table, storage));
 done:
   if (file) fclose(file);
   csv_free(&r.parser);
   text_list_clear(&r.first);
-  columns_clear(&r.columns);
-  targets_clear(&r.targets);
-  free(r.X);
+  table_clear(&r.table);
   return status;
 }

@@ -148,6 +148,13 @@ int64_t descent_dataset_column_missing(const descent_dataset *dataset, int64_t c
 
 int64_t descent_dataset_dropped(const descent_dataset *dataset) { return dataset->storage->dropped; }
 
+int64_t descent_dataset_unseen(const descent_dataset *dataset) { return dataset->storage->unseen; }
+
+int64_t descent_dataset_rounded(const descent_dataset *dataset, double *change) {
+  if (change) *change = dataset->storage->rounding;
+  return dataset->storage->rounded;
+}
+
 const char *descent_dataset_note(const descent_dataset *dataset) {
   return dataset->storage->note ? dataset->storage->note : "";
 }

@@ -14,6 +14,9 @@ struct dataset_storage {
   descent_task task;
   struct schema schema;                    /* names and features; see there */
   int64_t dropped;                         /* rows left out for want of a target */
+  int64_t unseen;                          /* cells with a category that the network does not know, taken as zeros */
+  int64_t rounded;                         /* cells that float32 does not hold exactly */
+  double rounding;                         /* the largest relative change among them */
   const char *note;                        /* static, or NULL; see descent_dataset_note */
   void *owned_X, *owned_y, *owned_weights; /* what free() releases; NULL when borrowed */
 };
@@ -32,13 +35,11 @@ static inline int64_t dataset_source_row(const descent_dataset *dataset, int64_t
 /* What a reader must match, taken from a network. */
 struct expected {
   const struct schema *schema; /* borrowed */
+  int64_t features;            /* columns to find: those of the schema, or one per input where it has none */
   int64_t inputs, targets, classes;
   descent_task task;
 };
 
-/* One reader per format: fills a fresh storage (references 1). `expected` may be NULL. */
-descent_status csv_read(const char *path, const descent_dataset_options *options, const struct expected *expected,
-                        struct dataset_storage **storage);
 void dataset_storage_release(struct dataset_storage *storage);
 
 /* Per input: shift and scale such that (x - shift) * scale is normalised; a constant feature gets scale 1. Accumulated

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "core/status.h"
-#include "data/dataset.h"
+#include "data/table.h"
 
 static descent_status check_options(const char *path, const descent_dataset_options *options) {
   if (!path) return status_set(DESCENT_ERROR_ARGUMENT, "a data file's path is missing");
@@ -15,35 +15,153 @@ static descent_status check_options(const char *path, const descent_dataset_opti
     return status_set(DESCENT_ERROR_ARGUMENT, "%" PRId64 " ignored columns, but no list of them", options->ignored);
   for (int64_t k = 0; k < options->ignored; k++)
     if (!options->ignore[k]) return status_set(DESCENT_ERROR_ARGUMENT, "ignored column %" PRId64 " is NULL", k);
+  if (options->target && options->target_file)
+    return status_set(DESCENT_ERROR_ARGUMENT, "a target and a target file: choose one");
+  if (options->categoricals < 0 || (options->categoricals && !options->categorical))
+    return status_set(DESCENT_ERROR_ARGUMENT, "%" PRId64 " categorical columns, but no list of them",
+                      options->categoricals);
+  if (options->missing_texts < 0 || (options->missing_texts && !options->missing))
+    return status_set(DESCENT_ERROR_ARGUMENT, "%" PRId64 " texts of missing cells, but no list of them",
+                      options->missing_texts);
   if (options->like && options->task != DESCENT_TASK_AUTO && options->task != descent_network_task(options->like))
     return status_set(DESCENT_ERROR_ARGUMENT, "task %s: the network's is %s", descent_task_name(options->task),
                       descent_task_name(descent_network_task(options->like)));
   return DESCENT_OK;
 }
 
+static struct expected expected_of(const descent_network *network) {
+  const struct schema *schema = network_schema(network);
+  const int64_t inputs = descent_network_inputs(network);
+  return (struct expected){.schema = schema,
+                           .features = schema->features ? schema->n_features : inputs,
+                           .inputs = inputs,
+                           .targets = descent_network_outputs(network),
+                           .classes = descent_network_classes(network),
+                           .task = descent_network_task(network)};
+}
+
+/* By the file's format. */
+static descent_status read_file(const char *path, const descent_dataset_options *options,
+                                const struct expected *expected, const struct table_blocks *blocks,
+                                struct dataset_storage **storage) {
+  return csv_read(path, options, expected, blocks, storage);
+}
+
+/* Reads the targets' own file and gives its targets to `storage`. */
+static descent_status add_target_file(const descent_dataset_options *options, const struct expected *expected,
+                                      struct dataset_storage *storage) {
+  const char *path = options->target_file;
+  descent_dataset_options only = *options;
+  struct expected classes = {0};
+  struct dataset_storage *targets = NULL;
+  struct schema schema = {0};
+  descent_status status;
+  only.target = NULL;
+  only.target_file = columns_are_targets;
+  only.weight_column = NULL;
+  only.like = NULL;
+  only.ignored = only.categoricals = 0;
+  if (expected) { /* of the network, only what it says of the target */
+    classes = *expected;
+    schema.class_names = expected->schema->class_names;
+    schema.classes = expected->schema->classes;
+    classes.schema = &schema;
+    classes.features = 0;
+  }
+  TRY(read_file(path, &only, expected ? &classes : NULL, NULL, &targets));
+  if (targets->dropped)
+    TRY(status_set(DESCENT_ERROR_DATA,
+                   "%s: %" PRId64 " targets are missing (fill them in, or leave out their rows in "
+                   "both files)",
+                   path, targets->dropped));
+  if (targets->rows != storage->rows)
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " targets for %" PRId64 " rows of data", path, targets->rows,
+                   storage->rows));
+  storage->y = storage->owned_y = targets->owned_y;
+  targets->owned_y = NULL;
+  storage->targets = targets->targets;
+  storage->classes = targets->classes;
+  storage->task = targets->task;
+  storage->schema.target_names = targets->schema.target_names;
+  storage->schema.targets = targets->schema.targets;
+  storage->schema.class_names = targets->schema.class_names;
+  storage->schema.classes = targets->schema.classes;
+  targets->schema.target_names = targets->schema.class_names = NULL;
+  targets->schema.targets = targets->schema.classes = 0;
+done:
+  dataset_storage_release(targets);
+  return status;
+}
+
+static descent_dataset *dataset_over(struct dataset_storage *storage) {
+  descent_dataset *dataset = memory_allocate(1, sizeof *dataset, "the dataset");
+  if (!dataset) return NULL;
+  dataset->storage = storage;
+  dataset->rows = storage->rows;
+  return dataset;
+}
+
 descent_status descent_dataset_read(const char *path, const descent_dataset_options *options,
                                     descent_dataset **dataset) {
-  struct expected expected = {0};
-  descent_dataset *created = NULL;
+  struct expected expected;
+  struct dataset_storage *storage = NULL;
+  descent_dataset *created;
   descent_status status;
   TRY(check_options(path, options));
-  if (options->like)
-    expected = (struct expected){.schema = network_schema(options->like),
-                                 .inputs = descent_network_inputs(options->like),
-                                 .targets = descent_network_outputs(options->like),
-                                 .classes = descent_network_classes(options->like),
-                                 .task = descent_network_task(options->like)};
-  created = memory_allocate(1, sizeof *created, "the dataset");
-  if (!created) {
-    status = DESCENT_ERROR_MEMORY;
-    goto done;
-  }
-  /* Formats are told by the file's ending; what has none of its own is CSV. */
-  TRY(csv_read(path, options, options->like ? &expected : NULL, &created->storage));
-  created->rows = created->storage->rows;
+  if (options->like) expected = expected_of(options->like);
+  TRY(read_file(path, options, options->like ? &expected : NULL, NULL, &storage));
+  if (options->target_file && !options->features_only)
+    TRY(add_target_file(options, options->like ? &expected : NULL, storage));
+  created = dataset_over(storage);
+  if (!created) TRY(DESCENT_ERROR_MEMORY);
+  storage = NULL;
   *dataset = created;
-  created = NULL;
 done:
-  descent_dataset_free(created);
+  dataset_storage_release(storage);
+  return status;
+}
+
+/* ---- block by block --------------------------------------------------------------------------------------------- */
+
+struct taker {
+  int (*take)(void *user, const descent_dataset *block);
+  void *user;
+  bool stopped;
+};
+
+static descent_status take_block(void *user, struct dataset_storage *storage) {
+  struct taker *taker = user;
+  descent_dataset *block = dataset_over(storage);
+  if (!block) {
+    dataset_storage_release(storage);
+    return DESCENT_ERROR_MEMORY;
+  }
+  taker->stopped = taker->take(taker->user, block) != 0;
+  descent_dataset_free(block);
+  return taker->stopped ? DESCENT_ERROR_INTERNAL : DESCENT_OK;
+}
+
+descent_status descent_dataset_read_blocks(const char *path, const descent_dataset_options *options, int64_t rows,
+                                           int (*take)(void *user, const descent_dataset *block), void *user) {
+  struct taker taker = {take, user, false};
+  const struct table_blocks blocks = {rows, take_block, &taker};
+  struct dataset_storage *rest = NULL;
+  struct expected expected;
+  descent_status status;
+  TRY(check_options(path, options));
+  if (!options->like || !options->features_only || rows < 1)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "blocks of %" PRId64 " rows need a network to fit, features only, and at "
+                   "least 1 row",
+                   rows));
+  expected = expected_of(options->like);
+  status = read_file(path, options, &expected, &blocks, &rest);
+  if (status == DESCENT_OK && rest) {
+    status = take_block(&taker, rest);
+    rest = NULL;
+  }
+  if (taker.stopped) status = DESCENT_OK;
+done:
+  dataset_storage_release(rest);
   return status;
 }

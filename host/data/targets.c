@@ -15,78 +15,6 @@
 
 static bool classes_wanted(descent_task task) { return task == DESCENT_TASK_BINARY || task == DESCENT_TASK_CLASSES; }
 
-/* ---- distinct values -------------------------------------------------------------------------------------------- */
-
-/* Numbers are equal by value, however they are written; texts by their bytes. */
-static bool same_value(const struct target_value *value, double number, const char *text, size_t length) {
-  if (!isnan(number)) return value->number == number;
-  return isnan(value->number) && strlen(value->text) == length && memcmp(value->text, text, length) == 0;
-}
-
-static uint64_t hash_value(double number, const char *text, size_t length) {
-  if (number == 0) number = 0; /* -0 and 0 are one value */
-  return isnan(number) ? text_hash(text, length) : text_hash(&number, sizeof number);
-}
-
-static bool rehash(struct targets *t) {
-  const int64_t size = t->table_size ? t->table_size * 2 : 256;
-  int32_t *table = calloc((size_t)size, sizeof *table);
-  if (!table) return false;
-  for (int64_t i = 0; i < t->n_values; i++) {
-    const struct target_value *v = &t->values[i];
-    uint64_t slot = hash_value(v->number, v->text, strlen(v->text)) & (uint64_t)(size - 1);
-    while (table[slot]) slot = (slot + 1) & (uint64_t)(size - 1);
-    table[slot] = (int32_t)i + 1;
-  }
-  free(t->table);
-  t->table = table;
-  t->table_size = size;
-  return true;
-}
-
-/* The index of a value, or -1 - the free slot of the table where it belongs. */
-static int64_t find(const struct targets *t, double number, const char *text, size_t length) {
-  uint64_t slot = hash_value(number, text, length) & (uint64_t)(t->table_size - 1);
-  for (; t->table[slot]; slot = (slot + 1) & (uint64_t)(t->table_size - 1))
-    if (same_value(&t->values[t->table[slot] - 1], number, text, length)) return t->table[slot] - 1;
-  return -1 - (int64_t)slot;
-}
-
-static descent_status memory_error(void) {
-  return status_set(DESCENT_ERROR_MEMORY, "out of memory for the target column");
-}
-
-/* The index of a value, added when it is new. */
-static descent_status intern(struct targets *t, double number, const char *text, size_t length, int64_t line,
-                             int64_t *index) {
-  if (t->table_size < 2 * (t->n_values + 1) && !rehash(t)) return memory_error();
-  *index = find(t, number, text, length);
-  if (*index >= 0) return DESCENT_OK;
-  const int64_t slot = -1 - *index;
-  if (t->n_values == t->values_capacity) {
-    const int64_t capacity = t->values_capacity ? t->values_capacity * 2 : 64;
-    struct target_value *values = realloc(t->values, (size_t)capacity * sizeof *values);
-    if (!values) return memory_error();
-    t->values = values;
-    t->values_capacity = capacity;
-  }
-  char *copy = strndup(text, length);
-  if (!copy) return memory_error();
-  t->values[t->n_values] = (struct target_value){.text = copy, .number = number, .line = line};
-  *index = t->n_values++;
-  t->table[slot] = (int32_t)t->n_values;
-  return DESCENT_OK;
-}
-
-static void forget_values(struct targets *t) {
-  for (int64_t i = 0; i < t->n_values; i++) free(t->values[i].text);
-  free(t->values);
-  free(t->table);
-  t->values = NULL;
-  t->table = NULL;
-  t->n_values = t->values_capacity = t->table_size = 0;
-}
-
 /* ---- adding ----------------------------------------------------------------------------------------------------- */
 
 /* The network's classes come first, so that an index into the values is a class. */
@@ -97,7 +25,7 @@ static descent_status intern_expected(struct targets *t) {
     double number;
     int64_t index;
     if (!number_parse(name, strlen(name), &number) || !isfinite(number)) number = (double)NAN;
-    TRY(intern(t, number, name, strlen(name), 0, &index));
+    TRY(dictionary_add(&t->distinct, number, name, strlen(name), 0, &index));
     if (index != k) {
       char shown[64];
       text_escape(name, strlen(name), shown, sizeof shown);
@@ -142,7 +70,7 @@ static descent_status add_expected_class(struct targets *t, const char *text, si
                                          int64_t *index, const char **problem) {
   const int64_t classes = t->expected->classes;
   if (t->expected->schema->class_names)
-    *index = find(t, number, text, length);
+    *index = dictionary_find(&t->distinct, number, text, length);
   else
     *index =
         !isnan(number) && number >= 0 && number < (double)classes && number == trunc(number) ? (int64_t)number : -1;
@@ -154,17 +82,17 @@ static descent_status add_expected_class(struct targets *t, const char *text, si
 
 /* The column holds numbers: what was counted becomes what it stood for. */
 static void stop_counting(struct targets *t) {
-  for (int64_t r = 0; r < t->rows; r++) t->y[r] = (float)t->values[(int64_t)t->y[r]].number;
+  for (int64_t r = 0; r < t->rows; r++) t->y[r] = (float)t->distinct.values[(int64_t)t->y[r]].number;
   t->counting = false;
-  forget_values(t);
+  dictionary_clear(&t->distinct);
 }
 
 static descent_status add_distinct(struct targets *t, const char *text, size_t length, double number, int64_t line,
                                    int64_t *index, const char **problem) {
-  descent_status status = intern(t, number, text, length, line, index);
+  descent_status status = dictionary_add(&t->distinct, number, text, length, line, index);
   if (status != DESCENT_OK) return status;
   if (isnan(number) && t->first_text < 0) t->first_text = *index;
-  if (t->n_values > TARGETS_MOST_CLASSES) {
+  if (t->distinct.n > TARGETS_MOST_CLASSES) {
     *problem = t->first_text >= 0 ? "is the 65537th distinct value: more than there may be classes (is the column an "
                                     "identifier or free text? choose another target)"
                                   : "is the 65537th distinct value: more than there may be classes (choose task "
@@ -174,14 +102,11 @@ static descent_status add_distinct(struct targets *t, const char *text, size_t l
   return DESCENT_OK;
 }
 
-descent_status targets_add(struct targets *t, const char *text, size_t length, int64_t line, const char **problem) {
-  double number;
+/* `text` NULL: the number's own. */
+static descent_status add_value(struct targets *t, double number, const char *text, size_t length, int64_t line,
+                                const char **problem) {
   int64_t index;
-  descent_status status = DESCENT_OK;
-  const bool numeric = number_parse(text, length, &number);
-  *problem = cell_problem(t, text, length, numeric, number);
-  if (*problem) return DESCENT_ERROR_DATA;
-  if (!numeric) number = (double)NAN;
+  descent_status status;
   TRY(reserve_row(t));
   if (t->counting) {
     if (t->expected)
@@ -190,7 +115,7 @@ descent_status targets_add(struct targets *t, const char *text, size_t length, i
       TRY(add_distinct(t, text, length, number, line, &index, problem));
     t->y[t->rows++] = (float)index;
     if (t->task == DESCENT_TASK_AUTO && t->first_text < 0 &&
-        (number != trunc(number) || t->n_values > TARGETS_AUTO_CLASSES))
+        (number != trunc(number) || t->distinct.n > TARGETS_AUTO_CLASSES))
       stop_counting(t);
   } else {
     t->y[t->rows++] = (float)number;
@@ -199,53 +124,38 @@ done:
   return status;
 }
 
+descent_status targets_add(struct targets *t, const char *text, size_t length, int64_t line, const char **problem) {
+  double number;
+  const bool numeric = number_parse(text, length, &number);
+  *problem = cell_problem(t, text, length, numeric, number);
+  if (*problem) return DESCENT_ERROR_DATA;
+  return add_value(t, numeric ? number : (double)NAN, text, length, line, problem);
+}
+
+descent_status targets_add_number(struct targets *t, double number, int64_t line, const char **problem) {
+  *problem = text_number_fits(number) ? NULL : "is not a finite 32-bit number (correct it, or remove the row)";
+  return *problem ? DESCENT_ERROR_DATA : add_value(t, number, NULL, 0, line, problem);
+}
+
 /* ---- deciding --------------------------------------------------------------------------------------------------- */
-
-/* The shortest decimal text that reads back as the same number; plain digits for integers. */
-static char *number_name(double number) {
-  char text[40];
-  if (number == trunc(number) && fabs(number) < 1e15) {
-    snprintf(text, sizeof text, "%" PRId64, (int64_t)number);
-    return strdup(text);
-  }
-  for (int digits = 1; digits <= 17; digits++) {
-    double back;
-    snprintf(text, sizeof text, "%.*g", digits, number);
-    for (char *p = text; *p; p++)
-      if (*p == ',') *p = '.'; /* whatever the locale says */
-    if (number_parse(text, strlen(text), &back) && back == number) break;
-  }
-  return strdup(text);
-}
-
-static int by_number(const void *a, const void *b, void *values) {
-  const struct target_value *v = values;
-  const double x = v[*(const int32_t *)a].number, y = v[*(const int32_t *)b].number;
-  return (x > y) - (x < y);
-}
-
-static int by_text(const void *a, const void *b, void *values) {
-  const struct target_value *v = values;
-  return strcmp(v[*(const int32_t *)a].text, v[*(const int32_t *)b].text);
-}
 
 /* Sorts the distinct values into classes and turns their indices into those of the classes. */
 static descent_status number_classes(struct targets *t, struct dataset_storage *storage) {
-  const int64_t n = t->n_values;
+  const int64_t n = t->distinct.n;
   const bool texts = t->first_text >= 0;
   descent_status status = DESCENT_ERROR_MEMORY;
   int32_t *order = memory_allocate(2 * n, sizeof *order, "the classes"), *class_of = order ? order + n : NULL;
   char **names = memory_allocate(n, sizeof *names, "the class names");
   if (!order || !names) goto done;
-  for (int32_t i = 0; i < n; i++) order[i] = i;
-  qsort_r(order, (size_t)n, sizeof *order, texts ? by_text : by_number, t->values);
+  dictionary_sort(&t->distinct, texts, order);
   for (int32_t k = 0; k < n; k++) {
-    const struct target_value *value = &t->values[order[k]];
-    names[k] = texts ? strdup(value->text) : number_name(value->number);
+    const struct dictionary_value *value = &t->distinct.values[order[k]];
+    char shortest[NUMBER_TEXT];
+    names[k] = strdup(texts ? value->text : number_format(value->number, shortest));
     storage->schema.class_names = names; /* freed with the storage from here on */
     storage->schema.classes = storage->classes = k + 1;
     if (!names[k]) {
-      status = memory_error();
+      status = status_set(DESCENT_ERROR_MEMORY, "out of memory for the target column");
       names = NULL;
       goto done;
     }
@@ -268,7 +178,8 @@ static descent_status take_expected(const struct expected *expected, struct data
   if (!storage->schema.class_names) return DESCENT_ERROR_MEMORY;
   storage->schema.classes = expected->classes;
   for (int64_t k = 0; k < expected->classes; k++)
-    if (!(storage->schema.class_names[k] = strdup(expected->schema->class_names[k]))) return memory_error();
+    if (!(storage->schema.class_names[k] = strdup(expected->schema->class_names[k])))
+      return status_set(DESCENT_ERROR_MEMORY, "out of memory for the target column");
   return DESCENT_OK;
 }
 
@@ -276,19 +187,19 @@ static descent_status take_expected(const struct expected *expected, struct data
 static descent_status value_error(const struct targets *t, const char *path, const char *column, int64_t index,
                                   const char *problem) {
   char shown[64];
-  text_escape(t->values[index].text, strlen(t->values[index].text), shown, sizeof shown);
-  return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s: '%s' %s", path, t->values[index].line, column, shown,
-                    problem);
+  text_escape(t->distinct.values[index].text, strlen(t->distinct.values[index].text), shown, sizeof shown);
+  return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s: '%s' %s", path, t->distinct.values[index].line, column,
+                    shown, problem);
 }
 
 /* Texts among numbers that alone would be no classes: a slip rather than a class. */
 static descent_status check_mixture(const struct targets *t, const char *path, const char *column) {
   int64_t numbers = 0;
   bool integers = true;
-  for (int64_t i = 0; i < t->n_values; i++)
-    if (!isnan(t->values[i].number)) {
+  for (int64_t i = 0; i < t->distinct.n; i++)
+    if (!isnan(t->distinct.values[i].number)) {
       numbers++;
-      integers = integers && t->values[i].number == trunc(t->values[i].number);
+      integers = integers && t->distinct.values[i].number == trunc(t->distinct.values[i].number);
     }
   if (integers && numbers <= TARGETS_AUTO_CLASSES) return DESCENT_OK;
   return value_error(t, path, column, t->first_text,
@@ -296,7 +207,7 @@ static descent_status check_mixture(const struct targets *t, const char *path, c
 }
 
 /* Whole numbers are classes when they repeat: two values, or each in two rows on average. */
-static bool repeats(const struct targets *t) { return t->n_values <= 2 || t->n_values <= t->rows / 2; }
+static bool repeats(const struct targets *t) { return t->distinct.n <= 2 || t->distinct.n <= t->rows / 2; }
 
 static descent_status infer_task(struct targets *t, const char *path, const char *column) {
   descent_status status = DESCENT_OK;
@@ -307,13 +218,13 @@ static descent_status infer_task(struct targets *t, const char *path, const char
   }
   if (t->first_text >= 0) {
     TRY(check_mixture(t, path, column));
-    if (t->n_values > TARGETS_MANY_TEXTS && t->n_values > t->rows / 2)
+    if (t->distinct.n > TARGETS_MANY_TEXTS && t->distinct.n > t->rows / 2)
       TRY(status_set(DESCENT_ERROR_DATA,
                      "%s: %s: %" PRId64 " distinct texts in %" PRId64
                      " rows look like an identifier or free text (choose another target, or task classes)",
-                     path, column, t->n_values, t->rows));
+                     path, column, t->distinct.n, t->rows));
   }
-  t->task = t->n_values == 2 ? DESCENT_TASK_BINARY : DESCENT_TASK_CLASSES;
+  t->task = t->distinct.n == 2 ? DESCENT_TASK_BINARY : DESCENT_TASK_CLASSES;
 done:
   return status;
 }
@@ -321,17 +232,17 @@ done:
 static descent_status check_classes(const struct targets *t, const char *path, const char *column) {
   char first[64];
   if (!classes_wanted(t->task)) return DESCENT_OK;
-  text_escape(t->values[0].text, strlen(t->values[0].text), first, sizeof first);
-  if (t->n_values == 1)
+  text_escape(t->distinct.values[0].text, strlen(t->distinct.values[0].text), first, sizeof first);
+  if (t->distinct.n == 1)
     return status_set(DESCENT_ERROR_DATA,
                       "%s: %s: one class only, '%s' in all %" PRId64
                       " rows: nothing to tell apart (choose another "
                       "target, or add rows of another class)",
                       path, column, first, t->rows);
-  for (int64_t i = 0; t->first_text < 0 && i < t->n_values; i++)
-    if (t->values[i].number != trunc(t->values[i].number))
+  for (int64_t i = 0; t->first_text < 0 && i < t->distinct.n; i++)
+    if (t->distinct.values[i].number != trunc(t->distinct.values[i].number))
       return value_error(t, path, column, i, "is neither an integer nor text, so no class (choose task regression)");
-  if (t->task == DESCENT_TASK_BINARY && t->n_values > 2)
+  if (t->task == DESCENT_TASK_BINARY && t->distinct.n > 2)
     return value_error(t, path, column, 2, "is a third class, but task binary has two (choose task classes)");
   return DESCENT_OK;
 }
@@ -357,7 +268,7 @@ done:
 }
 
 void targets_clear(struct targets *t) {
-  forget_values(t);
+  dictionary_clear(&t->distinct);
   free(t->y);
   *t = (struct targets){0};
 }

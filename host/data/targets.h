@@ -3,6 +3,7 @@
 #define DESCENT_DATA_TARGETS_H
 
 #include "data/dataset.h"
+#include "data/dictionary.h"
 
 enum {
   TARGETS_AUTO_CLASSES = 20,    /* most distinct integers that are taken for classes unasked */
@@ -10,25 +11,16 @@ enum {
   TARGETS_MANY_TEXTS = 1000     /* beyond that, texts that hardly repeat are no classes */
 };
 
-struct target_value {
-  char *text;    /* as first seen */
-  double number; /* NaN for text */
-  int64_t line;  /* of its first appearance */
-};
-
 struct targets {
   descent_task task; /* asked for, or the network's; auto: to be inferred */
   const struct expected *expected;
-  /* (rows) While `counting`, indices into values (exact as floats); otherwise the numbers themselves. One array does
-   * for both, so that a column of numbers costs 4 bytes a row. */
+  /* (rows) While `counting`, indices into the distinct values (exact as floats); otherwise the numbers themselves. One
+   * array does for both, so that a column of numbers costs 4 bytes a row. */
   float *y;
   int64_t rows, capacity;
   bool counting;
-  int64_t first_text;          /* index into values of the first that is no number; -1 without */
-  struct target_value *values; /* distinct, in order of appearance; with a network, its classes */
-  int64_t n_values, values_capacity;
-  int32_t *table; /* hash to value + 1; 0: free */
-  int64_t table_size;
+  int64_t first_text;         /* index of the first distinct value that is no number; -1 without */
+  struct dictionary distinct; /* with a network, its classes */
 };
 
 /* `expected` may be NULL; borrowed until targets_clear. */
@@ -37,6 +29,8 @@ descent_status targets_begin(struct targets *targets, descent_task task, const s
  * memory ran out. */
 descent_status targets_add(struct targets *targets, const char *text, size_t length, int64_t line,
                            const char **problem);
+/* The same for a number that a file holds as one. */
+descent_status targets_add_number(struct targets *targets, double number, int64_t line, const char **problem);
 /* Settles the task and fills y, targets, task, classes and class_names of the storage. `column` is for messages. */
 descent_status targets_finish(struct targets *targets, const char *path, const char *column,
                               struct dataset_storage *storage);

@@ -240,12 +240,14 @@ typedef struct descent_dataset_options {
   int64_t missing_texts;
   bool indicators;       /* one more input for each column with missing cells: 1 where the cell was missing, else 0 */
   descent_unseen unseen; /* kept for the network; with `like`: DESCENT_UNSEEN_ERROR leaves it to the network */
+  bool strict;           /* guess nothing: columns hold numbers unless listed as categorical, cells are missing only if
+                            listed as such */
   bool features_only;    /* leave the target's cells unread, whatever they hold; the dataset then has no target */
 } descent_dataset_options;
 #define DESCENT_DATASET_OPTIONS_INIT                                                                                 \
   {                                                                                                                  \
     sizeof(descent_dataset_options), NULL, NULL, NULL, NULL, DESCENT_TASK_AUTO, 0, -1, NULL, NULL, 0, NULL, 0, NULL, \
-        0, false, DESCENT_UNSEEN_ERROR, false                                                                        \
+        0, false, DESCENT_UNSEEN_ERROR, false, false                                                                 \
   }
 
 /* Reads a file into memory: CSV (RFC 4180; comma, semicolon, tab or bar; quotes; CR LF; UTF-8 with or without
@@ -258,6 +260,14 @@ typedef struct descent_dataset_options {
  * are 2 to 65536. ERROR_READ, ERROR_DATA with file:line, column and value, or ERROR_ARGUMENT for the options. */
 DESCENT_API descent_status descent_dataset_read(const char *path, const descent_dataset_options *options,
                                                 descent_dataset **dataset);
+
+/* Reads the same files `rows` rows at a time, in order and in memory for one block, for predictions on more than fits:
+ * options->like and features_only must be set. `take` gets each block, which is valid during the call; a non-zero
+ * return ends the reading there, as a success. Errors as above; the blocks before one have then been taken. */
+DESCENT_API descent_status descent_dataset_read_blocks(const char *path, const descent_dataset_options *options,
+                                                       int64_t rows,
+                                                       int (*take)(void *user, const descent_dataset *block),
+                                                       void *user);
 
 /* Wraps the caller's memory without copying: X (rows, inputs), y (rows, targets) or NULL, weights (rows) or NULL, all
  * borrowed until the dataset and every view split from it are freed. `task` must be binary, classes or regression: it
@@ -297,6 +307,10 @@ DESCENT_API const char *descent_dataset_column_category(const descent_dataset *d
 DESCENT_API int64_t descent_dataset_column_missing(const descent_dataset *dataset, int64_t column);
 /* Rows that were left out because their target is missing. */
 DESCENT_API int64_t descent_dataset_dropped(const descent_dataset *dataset);
+/* Cells with a category that the network does not know, which became zeros. */
+DESCENT_API int64_t descent_dataset_unseen(const descent_dataset *dataset);
+/* Cells of the file that float32 does not hold exactly; `change`, unless NULL: the largest relative change. */
+DESCENT_API int64_t descent_dataset_rounded(const descent_dataset *dataset, double *change);
 /* One line about what reading the file decided and could surprise (columns matched by position, a first column without
  * a name left out), or "". Static. */
 DESCENT_API const char *descent_dataset_note(const descent_dataset *dataset);

@@ -1,0 +1,71 @@
+/* What every reader fills: rows of cells, texts or numbers, that become a dataset. Columns get their roles, categories
+ * their codes, missing cells NaN; what cannot be used is refused with its place. */
+#ifndef DESCENT_DATA_TABLE_H
+#define DESCENT_DATA_TABLE_H
+
+#include "data/columns.h"
+#include "data/dictionary.h"
+#include "data/matrix.h"
+#include "data/targets.h"
+
+/* Where full blocks of rows go; the storage is handed over, and the next block starts at row first + its rows. */
+struct table_blocks {
+  int64_t rows; /* of a block, at least 1 */
+  descent_status (*take)(void *user, struct dataset_storage *block);
+  void *user;
+};
+
+enum feature_kind { FEATURE_UNKNOWN, FEATURE_NUMBER, FEATURE_CATEGORY };
+
+/* A feature column while it is read. In the row it is one float: a number, or a category's code; NaN where missing. */
+struct table_feature {
+  enum feature_kind kind;
+  struct dictionary categories;
+  int64_t missing; /* cells so far */
+};
+
+struct table {
+  const char *path;
+  const descent_dataset_options *options;
+  const struct expected *expected;   /* or NULL */
+  const struct table_blocks *blocks; /* or NULL: all rows in one storage */
+  struct columns columns;
+  struct table_feature *features; /* (columns.features) */
+  struct targets targets;         /* of the one target */
+  float *y;                       /* (capacity, columns.targets) of several targets */
+  float *weights;                 /* (capacity) or NULL */
+  float *values;                  /* (capacity, columns.features) */
+  int64_t rows, capacity, total;  /* total: of the blocks already taken */
+  bool row_without_target, decided;
+  int64_t dropped, rounded, unseen;
+  double rounding;         /* the largest relative change of a cell by float32 */
+  struct text_list sample; /* the first rows, (sample_rows, columns.n), until the kinds of columns are decided */
+  int64_t sample_rows, sample_bytes;
+};
+
+/* Text files: the first record, then cell by cell. `expected` and `blocks` may be NULL; all is borrowed until
+ * table_clear. A function that fails has set the error and the table is only good for table_clear. */
+descent_status table_begin(struct table *table, const char *path, const descent_dataset_options *options,
+                           const struct expected *expected, const struct table_blocks *blocks);
+/* Settles the columns by the first record, which is data itself where table->columns.names is NULL afterwards. */
+descent_status table_first(struct table *table, struct text_list *first);
+/* A cell of the current row; columns beyond columns.n are ignored. */
+descent_status table_text(struct table *table, int64_t column, const char *text, size_t length, int64_t line);
+descent_status table_end_row(struct table *table);
+/* Files of numbers: all of it. */
+descent_status table_matrix(struct table *table, struct matrix *matrix);
+/* Decides what is still open and gives the rows since the last block as a storage; NULL where there are none and blocks
+ * were taken. */
+descent_status table_finish(struct table *table, struct dataset_storage **storage);
+void table_clear(struct table *table);
+
+/* The CSV reader. `expected` and `blocks` may be NULL; `*storage` is fresh (references 1), or NULL after whole blocks.
+ */
+descent_status csv_read(const char *path, const descent_dataset_options *options, const struct expected *expected,
+                        const struct table_blocks *blocks, struct dataset_storage **storage);
+/* An open matrix into a storage in the same way. */
+descent_status matrix_into_table(struct matrix *matrix, const descent_dataset_options *options,
+                                 const struct expected *expected, const struct table_blocks *blocks,
+                                 struct dataset_storage **storage);
+
+#endif

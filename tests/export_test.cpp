@@ -2,12 +2,20 @@
 // anything else is found out; what cannot be written leaves nothing behind.
 #include <gtest/gtest.h>
 
+#include <dlfcn.h>
+
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
 #include "data_files.h"
 #include "internal.h"
+
+extern "C" {
+#include "train/export_bounds.h"
+}
 
 namespace {
 
@@ -59,7 +67,13 @@ Network Make(descent_activation activation, descent_loss loss, descent_normalize
   return Network(network);
 }
 
-using Export = DataFiles;
+class Export : public DataFiles {
+ protected:
+  std::string ReadText(const std::string &name) const {
+    std::ifstream stream(Path(name), std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(stream), {});
+  }
+};
 
 TEST_F(Export, OnnxSaysWhatTheNetworkSays) {
   const Device device = OpenCpu();
@@ -110,6 +124,128 @@ TEST_F(Export, TheCheckFindsAFileThatSaysSomethingElse) {
       ASSERT_EQ(descent_export_check(original.get(), device.get(), path.c_str(), nullptr, &difference), DESCENT_OK);
       EXPECT_FALSE(difference.pass) << difference.largest << ", " << difference.ratio << " of the bound";
     }
+}
+
+// ---- C --------------------------------------------------------------------------------------------------------------
+
+// Compiles the exported file as a stranger would, and calls it.
+class Compiled {
+ public:
+  explicit Compiled(const std::string &source) {
+    const std::string library = source + ".so";
+    const std::string command = std::string(DESCENT_C_COMPILER) +
+                                " -std=c99 -Wall -Wextra -pedantic -Wconversion -Werror -O1 -fPIC -shared -o '" +
+                                library + "' '" + source + "' -lm";
+    EXPECT_EQ(std::system(command.c_str()), 0) << command;
+    handle_ = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (handle_) predict_ = reinterpret_cast<void (*)(const float *, float *)>(dlsym(handle_, "predict"));
+  }
+  ~Compiled() {
+    if (handle_) dlclose(handle_);
+  }
+  Compiled(const Compiled &) = delete;
+  Compiled &operator=(const Compiled &) = delete;
+  void (*predict() const)(const float *, float *) { return predict_; }
+
+ private:
+  void *handle_ = nullptr;
+  void (*predict_)(const float *, float *) = nullptr;
+};
+
+constexpr int64_t kRows = 40;
+
+// Rows around the middle of what the network normalises.
+std::vector<float> DrawRows(const descent_network *network) {
+  std::vector<float> X(static_cast<size_t>(kRows * network->inputs));
+  for (size_t i = 0; i < X.size(); i++) {
+    const size_t j = i % static_cast<size_t>(network->inputs);
+    const double u = rng_word(5, RNG_SYNTHETIC, 0, 0, i) * 0x1p-32;
+    X[i] = static_cast<float>(network->shift[j] + (6 * u - 3) / network->scale[j]);
+  }
+  return X;
+}
+
+std::vector<float> Predict(const descent_network *network, descent_device *device, const std::vector<float> &X) {
+  std::vector<float> outputs(static_cast<size_t>(kRows * descent_network_outputs(network)));
+  descent_dataset *dataset = nullptr;
+  EXPECT_EQ(descent_dataset_create(X.data(), nullptr, nullptr, kRows, network->inputs, 0, DESCENT_TASK_REGRESSION, 0,
+                                   &dataset),
+            DESCENT_OK);
+  EXPECT_EQ(descent_predict(network, device, dataset, outputs.data()), DESCENT_OK) << descent_last_error();
+  descent_dataset_free(dataset);
+  return outputs;
+}
+
+TEST_F(Export, CSourceCompilesWithoutAWarningAndSaysWhatTheNetworkSays) {
+  const Device device = OpenCpu();
+  int number = 0;
+  for (descent_activation activation : kActivations)
+    for (descent_loss loss : kLosses) {
+      const descent_normalize normalize = kNormalizes[number++ % 3];
+      SCOPED_TRACE(std::string(descent_activation_name(activation)) + ", " + descent_loss_name(loss) + ", " +
+                   descent_normalize_name(normalize));
+      const Network network = Make(activation, loss, normalize);
+      const std::string path = Path("network" + std::to_string(number) + ".c");
+      ASSERT_EQ(descent_network_export(network.get(), DESCENT_EXPORT_FORMAT_C, path.c_str()), DESCENT_OK)
+          << descent_last_error();
+      const Compiled compiled(path);
+      ASSERT_NE(compiled.predict(), nullptr);
+
+      const size_t outputs = static_cast<size_t>(descent_network_outputs(network.get()));
+      const std::vector<float> X = DrawRows(network.get()), expected = Predict(network.get(), device.get(), X);
+      std::vector<interval> work(static_cast<size_t>(export_bounds_room(network.get()))), range(outputs);
+      std::vector<float> y(outputs);
+      for (size_t r = 0; r < kRows; r++) {
+        compiled.predict()(&X[r * 5], y.data());
+        export_bounds(network.get(), &X[r * 5], work.data(), range.data());
+        for (size_t k = 0; k < outputs; k++)
+          EXPECT_LE(std::fabs(y[k] - expected[r * outputs + k]), range[k].hi - range[k].lo)
+              << "row " << r << ": " << y[k] << " and " << expected[r * outputs + k];
+      }
+    }
+}
+
+// Every float32 comes back with all its bits, the smallest and both zeros among them.
+TEST_F(Export, CSourceKeepsEveryBit) {
+  const float values[] = {0.0f, -0.0f, 1.0f, -1.5f, 0x1.fffffep127f, -0x1p-126f, 0x1p-149f, 0x1.fffffcp-127f, 0.1f};
+  const int64_t n = sizeof values / sizeof *values, widths[] = {n};
+  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  options.inputs = 1;
+  options.layers = 1;
+  options.widths = widths;
+  options.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  descent_network *made = nullptr;
+  ASSERT_EQ(descent_network_create(&options, &made), DESCENT_OK);
+  const Network network(made);
+  for (int64_t k = 0; k < n; k++) made->parameters[made->layers[0].at.b + k] = values[k];
+  ASSERT_EQ(descent_network_export(made, DESCENT_EXPORT_FORMAT_C, Path("bits.c").c_str()), DESCENT_OK);
+  std::string text = ReadText("bits.c");
+  const size_t start = text.find('{', text.find("b1[")) + 1;
+  const char *at = &text[start];
+  for (int64_t k = 0; k < n; k++) {
+    char *end;
+    const float read = std::strtof(at, &end);
+    EXPECT_EQ(std::memcmp(&read, &values[k], sizeof read), 0) << read << ", not " << values[k];
+    at = end + 2;  // "f,"
+  }
+}
+
+// What a name holds stays a name.
+TEST_F(Export, HostileNamesStayInTheirComment) {
+  std::string csv = "a*/ int x; /*,\"b?\?/\nc\",d\xe2\x80\xae,\"e\\\",/,target\n";
+  for (int i = 0; i < 12; i++) csv += "1,2,3,4," + std::to_string(i) + (i % 2 ? ",\"*/\n#error\"\n" : ",\"/*?\?/\"\n");
+  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  options.target = "target";
+  descent_dataset *dataset = nullptr;
+  ASSERT_EQ(descent_dataset_read(Write("t.csv", csv).c_str(), &options, &dataset), DESCENT_OK) << descent_last_error();
+  const Dataset read(dataset);
+  const Network network = Make(DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY, DESCENT_NORMALIZE_NONE);
+  ASSERT_EQ(descent_network_fit_preprocessing(network.get(), dataset, DESCENT_NORMALIZE_NONE, false), DESCENT_OK)
+      << descent_last_error();
+  ASSERT_EQ(descent_network_export(network.get(), DESCENT_EXPORT_FORMAT_C, Path("names.c").c_str()), DESCENT_OK);
+  const Compiled compiled(Path("names.c"));
+  EXPECT_NE(compiled.predict(), nullptr);
+  EXPECT_EQ(ReadText("names.c").find("\xe2\x80\xae"), std::string::npos);
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ static int choose_format(const struct export_values *v, descent_export_format *f
 }
 
 static void print_written(const char *path, const char *written, descent_export_format format) {
-  static const char *const kinds[] = {"ONNX graph (IR 8, opset 17)"};
+  static const char *const kinds[] = {"ONNX graph (IR 8, opset 17)", "C99 source", "NumPy arrays"};
   char text[TEXT_SIZE];
   struct stat file = {0};
   stat(written, &file);
@@ -126,7 +126,8 @@ int command_export(int argc, char **argv) {
       .arguments = "MODEL --out FILE",
       .about =
           "Write MODEL as something that other programs run or read, with all that prediction needs inside: "
-          "an ONNX graph.",
+          "an ONNX graph, which is run and compared with MODEL first; C99 source without dependencies; or "
+          "NumPy arrays.",
       .fewest = 1,
       .most = 1,
       .sets = sets,

@@ -10,6 +10,8 @@ bool export_is_matrix(const descent_network *network) {
 descent_status descent_network_export(const descent_network *network, descent_export_format format, const char *path) {
   switch (format) {
     case DESCENT_EXPORT_FORMAT_ONNX: return export_onnx(network, path);
+    case DESCENT_EXPORT_FORMAT_C: return export_c(network, path);
+    case DESCENT_EXPORT_FORMAT_NPZ: return export_npz(network, path);
   }
   return status_set(DESCENT_ERROR_ARGUMENT, "export format %d: not a descent_export_format", (int)format);
 }

@@ -8,15 +8,15 @@
  * tensors, so that they keep their bits: preprocessing.shift and .scale (inputs) unless normalize is none,
  * preprocessing.target_shift and .target_scale (outputs) for regression. Members and tensors beyond these are refused:
  * a file is read whole or not at all. */
+#include "model/model_file.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/json.h"
-#include "core/safetensors.h"
 #include "core/status.h"
 #include "core/utf8.h"
-#include "model/network.h"
 
 enum { VERSION = 2 };
 
@@ -48,8 +48,7 @@ static void add_vector(struct safetensors_tensor *tensors, int64_t *n, const cha
   snprintf(tensor->name, sizeof tensor->name, "%s", name);
 }
 
-/* Every tensor of the network's file, from memory_allocate. */
-static descent_status list_tensors(const descent_network *network, struct safetensors_tensor **list, int64_t *count) {
+descent_status model_list_tensors(const descent_network *network, struct safetensors_tensor **list, int64_t *count) {
   struct safetensors_tensor *tensors =
       memory_allocate(2 * (int64_t)network->n_layers + 4, sizeof *tensors, "the list of a model's tensors");
   if (!tensors) return DESCENT_ERROR_MEMORY;
@@ -108,7 +107,7 @@ static bool add_layers(cJSON *object, const descent_network *network) {
   return list != NULL;
 }
 
-static descent_status describe(const char *path, const descent_network *network, char **text) {
+descent_status model_describe(const char *path, const descent_network *network, char **text) {
   descent_status status = DESCENT_OK;
   cJSON *object = cJSON_CreateObject();
   bool ok = cJSON_AddNumberToObject(object, fields[FIELD_VERSION], VERSION) &&
@@ -131,8 +130,8 @@ descent_status descent_network_save(const descent_network *network, const char *
   char *metadata = NULL;
   int64_t n;
   descent_status status;
-  TRY(describe(path, network, &metadata));
-  TRY(list_tensors(network, &tensors, &n));
+  TRY(model_describe(path, network, &metadata));
+  TRY(model_list_tensors(network, &tensors, &n));
   TRY(safetensors_save(path, metadata, tensors, n));
 done:
   free(tensors);
@@ -269,7 +268,7 @@ static descent_status fill(struct safetensors *file, const struct description *d
   int64_t n;
   descent_status status;
   network->normalize = d->normalize;
-  TRY(list_tensors(network, &tensors, &n));
+  TRY(model_list_tensors(network, &tensors, &n));
   TRY(safetensors_read(file, tensors, n));
   TRY(check_scales(path, "scale", network->scale, network->inputs));
   TRY(check_scales(path, "target_scale", network->y_scale, descent_network_outputs(network)));

@@ -137,7 +137,7 @@ DESCENT_API const char *descent_version(void);
 #define DESCENT_IMPUTE_MAP(X) X(MEAN, "mean") X(MEDIAN, "median") X(MOST_FREQUENT, "most_frequent")
 
 /* What a network leaves as, for other programs: an ONNX graph (IR 8, opset 17), one file of C99, NumPy arrays. */
-#define DESCENT_EXPORT_FORMAT_MAP(X) X(ONNX, "onnx")
+#define DESCENT_EXPORT_FORMAT_MAP(X) X(ONNX, "onnx") X(C, "c") X(NPZ, "npz")
 
 #define DESCENT_PRECISION_MAP(X) X(FP32, "fp32") X(TF32, "tf32") X(BF16, "bf16")
 
@@ -399,6 +399,9 @@ DESCENT_API descent_status descent_network_load(const char *path, descent_networ
  * normalisation, the output's function, names) as something that other programs run or read:
  *   onnx  input X (N, inputs), or where columns hold categories one input (N, 1) per column, named as it is; outputs
  *         label (N) and probabilities (N, classes), or prediction (N, targets)
+ *   c     void predict(const float *x, float *y): x a row's columns, a category by its number; y as descent_predict
+ *         gives it. A comment at its top says which
+ *   npz   the model file's tensors by their names, and `metadata`, its JSON, as bytes
  * Written as descent_network_save writes. ERROR_WRITE; ERROR_UNSUPPORTED for what the format cannot hold. */
 DESCENT_API descent_status descent_network_export(const descent_network *network, descent_export_format format,
                                                   const char *path);

@@ -1,0 +1,22 @@
+/* Writing NumPy's .npz: a zip file of .npy files (version 1.0), stored as they are, which numpy.load reads by name. */
+#ifndef DESCENT_CORE_NPZ_H
+#define DESCENT_CORE_NPZ_H
+
+#include <descent/descent.h>
+
+enum { NPZ_MAX_RANK = 2 };
+
+struct npz_array {
+  const char *name;  /* as numpy.load(..)[name] has it */
+  const char *descr; /* NumPy's type: "<f4", "<i8", "|S12" */
+  int rank;          /* 0 .. NPZ_MAX_RANK */
+  int64_t shape[NPZ_MAX_RANK];
+  const void *data; /* row-major, little-endian */
+  int64_t bytes;
+};
+
+/* Writes the file through a temporary one beside it; equal arrays give equal bytes. Needs as much memory again as the
+ * arrays take. ERROR_WRITE names the path and the reason. */
+descent_status npz_save(const char *path, const struct npz_array *arrays, int64_t n);
+
+#endif

@@ -1,0 +1,229 @@
+/* A network as one file of C99: constants, and one function from a row of the table to what descent_predict gives. */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/file.h"
+#include "core/status.h"
+#include "model/c_source.h"
+#include "model/export.h"
+
+/* The activations' functions, applied to n values in place; the others are written where they are used. */
+static const struct {
+  descent_activation activation;
+  const char *name, *formula;
+} functions[] = {
+    {DESCENT_ACTIVATION_SIGMOID, "apply_sigmoid", "sigmoid(a[i])"},
+    {DESCENT_ACTIVATION_TANH, "apply_tanh", "tanhf(a[i])"},
+    {DESCENT_ACTIVATION_RELU, "apply_relu", "a[i] < 0 ? 0 : a[i]"},
+    {DESCENT_ACTIVATION_LEAKY_RELU, "apply_leaky_relu", "a[i] < 0 ? 0.01f * a[i] : a[i]"},
+    {DESCENT_ACTIVATION_GELU, "apply_gelu", "0.5f * a[i] * erfcf(-0x1.6a09e6p-1f * a[i])"},
+    {DESCENT_ACTIVATION_SILU, "apply_silu", "a[i] * sigmoid(a[i])"},
+};
+enum { N_FUNCTIONS = sizeof functions / sizeof *functions };
+
+static bool uses(const descent_network *network, descent_activation activation) {
+  for (int32_t l = 0; l < network->n_layers; l++)
+    if (network->layers[l].activation == activation) return true;
+  return false;
+}
+
+static int64_t columns(const descent_network *network) {
+  return export_is_matrix(network) ? network->inputs : network->schema.n_features;
+}
+
+static int64_t widest(const descent_network *network) {
+  int64_t width = network->inputs;
+  for (int32_t l = 0; l < network->n_layers; l++)
+    if (network->layers[l].n_out > width) width = network->layers[l].n_out;
+  return width;
+}
+
+/* ---- the comment at the top ------------------------------------------------------------------------------------- */
+
+static void describe_column(FILE *out, const struct feature *feature, int64_t c) {
+  fprintf(out, " *   x[%" PRId64 "]", c);
+  if (feature && feature->name) {
+    fputc(' ', out);
+    c_quoted(out, feature->name);
+  }
+  if (feature && feature->categories) fputs(", the number of its category, any other number being none of them:", out);
+  fputc('\n', out);
+  for (int64_t k = 0; feature && k < feature->n_categories; k++) {
+    fprintf(out, " *     %" PRId64 " ", k);
+    c_quoted(out, feature->categories[k]);
+    fputc('\n', out);
+  }
+}
+
+static void describe_output(FILE *out, const descent_network *network, int64_t k) {
+  const struct schema *schema = &network->schema;
+  const bool probability = network->classes > 0;
+  const int64_t class_index = network->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY ? 1 : k;
+  const char *name = NULL;
+  if (probability && schema->class_names) name = schema->class_names[class_index];
+  if (!probability && schema->target_names) name = schema->target_names[k];
+  fprintf(out, " *   y[%" PRId64 "] ", k);
+  if (probability)
+    fprintf(out, "the probability of class %" PRId64, class_index);
+  else
+    fputs("the value of the target", out);
+  if (name) {
+    fputs(", ", out);
+    c_quoted(out, name);
+  }
+  fputc('\n', out);
+}
+
+static void write_comment(FILE *out, const descent_network *network) {
+  const struct schema *schema = &network->schema;
+  fprintf(out, "/* A network of %" PRId64, network->inputs);
+  for (int32_t l = 0; l < network->n_layers; l++) fprintf(out, "-%" PRId64, network->layers[l].n_out);
+  fprintf(out,
+          " units as C99, written by descent " DESCENT_VERSION
+          ". It needs the C library's mathematics (-lm) only,\n"
+          " * keeps nothing between calls and takes %" PRId64
+          " bytes of stack.\n"
+          " *\n"
+          " * predict(x, y): x has %" PRId64 " numbers, a row of the table as it is, not normalised:\n",
+          2 * widest(network) * (int64_t)sizeof(float), columns(network));
+  for (int64_t c = 0; c < columns(network); c++) describe_column(out, schema_feature(schema, c), c);
+  fprintf(out, " *\n * y gets %" PRId64 ":\n", descent_network_outputs(network));
+  for (int64_t k = 0; k < descent_network_outputs(network); k++) describe_output(out, network, k);
+  if (network->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY && schema->class_names) {
+    fputs(" * From 0.5 on the class is 1, below it is 0, ", out);
+    c_quoted(out, schema->class_names[0]);
+    fputs(".\n", out);
+  }
+  fputs(" */\n#include <math.h>\n\nvoid predict(const float *x, float *y);\n\n", out);
+}
+
+/* ---- constants and functions ------------------------------------------------------------------------------------ */
+
+static void write_constants(FILE *out, const descent_network *network) {
+  const int64_t outputs = descent_network_outputs(network);
+  char name[32];
+  if (network->normalize != DESCENT_NORMALIZE_NONE) {
+    c_floats(out, "shift", network->shift, network->inputs);
+    c_floats(out, "scale", network->scale, network->inputs);
+  }
+  for (int32_t l = 1; l <= network->n_layers; l++) {
+    const struct network_layer *layer = &network->layers[l - 1];
+    fprintf(out, "/* layer %" PRId32 ": (%" PRId64 ", %" PRId64 "), %s */\n", l, layer->n_out, layer->n_in,
+            descent_activation_name(layer->activation));
+    snprintf(name, sizeof name, "W%" PRId32, l);
+    c_floats(out, name, network->parameters + layer->at.W, layer->n_out * layer->n_in);
+    snprintf(name, sizeof name, "b%" PRId32, l);
+    c_floats(out, name, network->parameters + layer->at.b, layer->n_out);
+  }
+  if (network->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) {
+    c_floats(out, "target_shift", network->y_shift, outputs);
+    c_floats(out, "target_scale", network->y_scale, outputs);
+  }
+}
+
+static void write_encoding(FILE *out, const descent_network *network) {
+  const struct schema *schema = &network->schema;
+  fprintf(out, "\n/* Categories per column, 0 for numbers; and whether one more input says that it is missing. */\n");
+  fprintf(out, "static const int categories[%" PRId64 "] = {", schema->n_features);
+  for (int64_t c = 0; c < schema->n_features; c++)
+    fprintf(out, "%s%" PRId64, c ? ", " : "", schema->features[c].n_categories);
+  fprintf(out, "};\nstatic const char indicator[%" PRId64 "] = {", schema->n_features);
+  for (int64_t c = 0; c < schema->n_features; c++) fprintf(out, "%s%d", c ? ", " : "", schema->features[c].indicator);
+  fprintf(out,
+          "};\n\n"
+          "static void encode(const float *x, float *a) {\n"
+          "  for (int c = 0; c < %" PRId64
+          "; c++) {\n"
+          "    if (categories[c] == 0) *a++ = x[c];\n"
+          "    for (int k = 0; k < categories[c]; k++) *a++ = isnan(x[c]) ? x[c] : (float)(x[c] == (float)k);\n"
+          "    if (indicator[c]) *a++ = isnan(x[c]) ? 1 : 0;\n"
+          "  }\n"
+          "}\n",
+          schema->n_features);
+}
+
+static void write_functions(FILE *out, const descent_network *network) {
+  if (!export_is_matrix(network)) write_encoding(out, network);
+  fputs(
+      "\n/* z = W a + b; W (n_out, n_in). */\n"
+      "static void dense(const float *W, const float *b, long n_in, long n_out, const float *a, float *z) {\n"
+      "  for (long j = 0; j < n_out; j++, W += n_in) {\n"
+      "    float sum = 0;\n"
+      "    for (long i = 0; i < n_in; i++) sum += W[i] * a[i];\n"
+      "    z[j] = sum + b[j];\n"
+      "  }\n"
+      "}\n",
+      out);
+  if (network->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY || uses(network, DESCENT_ACTIVATION_SIGMOID) ||
+      uses(network, DESCENT_ACTIVATION_SILU))
+    fputs("\nstatic float sigmoid(float z) { return z < 0 ? expf(z) / (1 + expf(z)) : 1 / (1 + expf(-z)); }\n", out);
+  for (int f = 0; f < N_FUNCTIONS; f++)
+    if (uses(network, functions[f].activation))
+      fprintf(out, "\nstatic void %s(float *a, long n) {\n  for (long i = 0; i < n; i++) a[i] = %s;\n}\n",
+              functions[f].name, functions[f].formula);
+}
+
+/* ---- predict ---------------------------------------------------------------------------------------------------- */
+
+static void write_outputs(FILE *out, const descent_network *network, const char *a) {
+  const int64_t n = descent_network_outputs(network);
+  switch (network->loss) {
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: fprintf(out, "  y[0] = sigmoid(%s[0]);\n", a); break;
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY:
+      fprintf(out,
+              "  float most = %s[0], sum = 0;\n"
+              "  for (long k = 1; k < %" PRId64
+              "; k++) most = %s[k] > most ? %s[k] : most;\n"
+              "  for (long k = 0; k < %" PRId64
+              "; k++) sum += y[k] = expf(%s[k] - most);\n"
+              "  for (long k = 0; k < %" PRId64 "; k++) y[k] /= sum;\n",
+              a, n, a, a, n, a, n);
+      break;
+    case DESCENT_LOSS_MEAN_SQUARED_ERROR:
+      fprintf(out, "  for (long k = 0; k < %" PRId64 "; k++) y[k] = %s[k] / target_scale[k] + target_shift[k];\n", n,
+              a);
+  }
+}
+
+static void write_predict(FILE *out, const descent_network *network) {
+  fprintf(out, "\nvoid predict(const float *x, float *y) {\n  float a[%" PRId64 "], z[%" PRId64 "];\n", widest(network),
+          widest(network));
+  const char *from = "a", *to = "z";
+  if (export_is_matrix(network))
+    fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) a[j] = x[j];\n", network->inputs);
+  else
+    fputs("  encode(x, a);\n", out);
+  if (network->normalize != DESCENT_NORMALIZE_NONE)
+    fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) a[j] = (a[j] - shift[j]) * scale[j];\n", network->inputs);
+  for (int32_t l = 1; l <= network->n_layers; l++) {
+    const struct network_layer *layer = &network->layers[l - 1];
+    fprintf(out, "  dense(W%" PRId32 ", b%" PRId32 ", %" PRId64 ", %" PRId64 ", %s, %s);\n", l, l, layer->n_in,
+            layer->n_out, from, to);
+    for (int f = 0; f < N_FUNCTIONS; f++)
+      if (functions[f].activation == layer->activation)
+        fprintf(out, "  %s(%s, %" PRId64 ");\n", functions[f].name, to, layer->n_out);
+    const char *swap = from;
+    from = to;
+    to = swap;
+  }
+  write_outputs(out, network, from);
+  fputs("}\n", out);
+}
+
+descent_status export_c(const descent_network *network, const char *path) {
+  struct file_writer writer = {0};
+  descent_status status;
+  TRY(file_create(path, &writer));
+  errno = 0;
+  write_comment(writer.stream, network);
+  write_constants(writer.stream, network);
+  write_functions(writer.stream, network);
+  write_predict(writer.stream, network);
+  if (ferror(writer.stream))
+    TRY(status_set(DESCENT_ERROR_WRITE, "%s: cannot write: %s", path, strerror(errno ? errno : EIO)));
+  TRY(file_commit(&writer));
+done:
+  file_abandon(&writer);
+  return status;
+}

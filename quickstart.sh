@@ -80,6 +80,7 @@ find_missing() {
   need libprotobuf-c-dev links c protobuf-c/protobuf-c.h -lprotobuf-c
   need protobuf-c-compiler command -v protoc-c
   need libzip-dev links c zip.h -lzip
+  need zlib1g-dev links c zlib.h -lz
   [ "$goal" = train ] && return
   need g++ links c++ string -lstdc++
   need libgtest-dev links c++ gtest/gtest.h -lgtest -lstdc++

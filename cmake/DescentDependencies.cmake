@@ -36,7 +36,11 @@ find_path(DESCENT_ZIP_INCLUDE_DIR zip.h)
 find_library(DESCENT_ZIP_LIBRARY zip)
 descent_import(zip libzip-dev "${DESCENT_ZIP_INCLUDE_DIR}" ${DESCENT_ZIP_LIBRARY})
 
-set(DESCENT_LIBRARIES descent::blas descent::cjson descent::csv descent::protobuf-c descent::zip)
+find_path(DESCENT_ZLIB_INCLUDE_DIR zlib.h)
+find_library(DESCENT_ZLIB_LIBRARY z)
+descent_import(zlib zlib1g-dev "${DESCENT_ZLIB_INCLUDE_DIR}" ${DESCENT_ZLIB_LIBRARY})
+
+set(DESCENT_LIBRARIES descent::blas descent::cjson descent::csv descent::protobuf-c descent::zip descent::zlib)
 
 if(DESCENT_BLAS STREQUAL "OpenBLAS")
   # pkg-config, where there is one, knows of folders that are searched by nobody else; it is a hint, no requirement.
@@ -71,4 +75,4 @@ endif()
 descent_import(blas "${DESCENT_BLAS_PACKAGE}" "${DESCENT_BLAS_INCLUDE_DIR}" ${DESCENT_BLAS_LIBRARIES})
 mark_as_advanced(DESCENT_CJSON_INCLUDE_DIR DESCENT_CJSON_LIBRARY DESCENT_CSV_INCLUDE_DIR DESCENT_CSV_LIBRARY
   DESCENT_PROTOBUF_C_INCLUDE_DIR DESCENT_PROTOBUF_C_LIBRARY DESCENT_ZIP_INCLUDE_DIR DESCENT_ZIP_LIBRARY
-  DESCENT_BLAS_INCLUDE_DIR DESCENT_BLAS_LIBRARY DESCENT_CBLAS_LIBRARY)
+  DESCENT_ZLIB_INCLUDE_DIR DESCENT_ZLIB_LIBRARY DESCENT_BLAS_INCLUDE_DIR DESCENT_BLAS_LIBRARY DESCENT_CBLAS_LIBRARY)

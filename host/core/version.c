@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <zip.h>
+#include <zlib.h>
 
 #include "descent/descent.h"
 
@@ -30,9 +31,10 @@ static void write_version(void) {
   const char *blas = openblas_get_config ? openblas_get_config() : DESCENT_BLAS;
   size_t words = strcspn(blas, " "); /* two of "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..." */
   if (blas[words]) words += 1 + strcspn(blas + words + 1, " ");
-  snprintf(version, sizeof version, "%s (cpu: %.*s; cuda: %s; cJSON %s; libcsv %d.%d.%d; protobuf-c %s; libzip %s; %s)",
+  snprintf(version, sizeof version,
+           "%s (cpu: %.*s; cuda: %s; cJSON %s; libcsv %d.%d.%d; protobuf-c %s; libzip %s; zlib %s; %s)",
            DESCENT_VERSION, (int)words, blas, cuda, cJSON_Version(), CSV_MAJOR, CSV_MINOR, CSV_RELEASE,
-           protobuf_c_version(), zip_libzip_version(), compiler);
+           protobuf_c_version(), zip_libzip_version(), zlibVersion(), compiler);
 }
 
 const char *descent_version(void) {

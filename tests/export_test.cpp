@@ -126,6 +126,76 @@ TEST_F(Export, TheCheckFindsAFileThatSaysSomethingElse) {
     }
 }
 
+// A table of numbers and categories, named as values inside the graph are.
+Dataset ReadTable(const std::string &path) {
+  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  options.target = "answer";
+  descent_dataset *dataset = nullptr;
+  EXPECT_EQ(descent_dataset_read(path.c_str(), &options, &dataset), DESCENT_OK) << descent_last_error();
+  return Dataset(dataset);
+}
+
+std::string TableText() {
+  const char *const colours[] = {"red", "green", "\"light, blue\""}, *const sizes[] = {"S", "M", "L", "XL"};
+  std::string text = "age,label,layers.0.z,height,answer\n";
+  for (int i = 0; i < 60; i++)
+    text += std::to_string(20 + 7 * i % 41) + "," + colours[i % 3] + "," + sizes[i % 7 % 4] + "," +
+            std::to_string(150 + i * 11 % 37) + (i % 5 < 2 ? ",no\n" : ",yes\n");
+  return text;
+}
+
+// Fitted to the table, with drawn weights.
+Network MakeForTable(const descent_dataset *dataset) {
+  const int64_t widths[] = {6, 1};
+  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  options.inputs = descent_dataset_inputs(dataset);
+  options.layers = 2;
+  options.widths = widths;
+  descent_network *network = nullptr;
+  EXPECT_EQ(descent_network_create(&options, &network), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(descent_network_initialise(network, DESCENT_INIT_AUTO, 3), DESCENT_OK);
+  EXPECT_EQ(descent_network_fit_preprocessing(network, dataset, DESCENT_NORMALIZE_STANDARD, false), DESCENT_OK)
+      << descent_last_error();
+  return Network(network);
+}
+
+// Whatever is in the file: an answer or an error, and never less than that.
+TEST_F(Export, TheCheckTakesAnyFile) {
+  const Device device = OpenCpu();
+  const Dataset dataset = ReadTable(Write("t.csv", TableText()));
+  const Network network = MakeForTable(dataset.get());
+  descent_dataset *kept = nullptr, *few = nullptr;
+  ASSERT_EQ(descent_dataset_split(dataset.get(), 0.05, 0, &kept, &few), DESCENT_OK);
+  const Dataset most(kept), rows(few);
+  const std::string path = Path("table.onnx");
+  ASSERT_EQ(descent_network_export(network.get(), DESCENT_EXPORT_FORMAT_ONNX, path.c_str()), DESCENT_OK);
+  const std::string good = ReadText("table.onnx");
+  int refused = 0, different = 0;
+  const auto check = [&](const std::string &bytes) {
+    Write("altered.onnx", bytes);
+    descent_export_difference difference = {};
+    const descent_status status =
+        descent_export_check(network.get(), device.get(), Path("altered.onnx").c_str(), rows.get(), &difference);
+    EXPECT_TRUE(status == DESCENT_OK || status == DESCENT_ERROR_MODEL || status == DESCENT_ERROR_MEMORY)
+        << descent_status_text(status) << ": " << descent_last_error();
+    refused += status != DESCENT_OK;
+    different += status == DESCENT_OK && !difference.pass;
+  };
+  for (size_t length = 0; length < good.size(); length++) check(good.substr(0, length));
+  // Metadata comes last, and without some of it the graph is the same.
+  EXPECT_GE(refused, static_cast<int>(good.find("task")));
+  for (size_t i = 0; i < good.size(); i++)
+    for (int bit : {0, 6}) {
+      std::string altered = good;
+      altered[i] = static_cast<char>(altered[i] ^ (1 << bit));
+      check(altered);
+    }
+  EXPECT_GT(different, 0);
+  EXPECT_EQ(descent_export_check(network.get(), device.get(), Path("none").c_str(), nullptr, nullptr),
+            DESCENT_ERROR_READ);
+  EXPECT_EQ(descent_export_check(network.get(), device.get(), Path("").c_str(), nullptr, nullptr), DESCENT_ERROR_READ);
+}
+
 // ---- C --------------------------------------------------------------------------------------------------------------
 
 // Compiles the exported file as a stranger would, and calls it.
@@ -203,6 +273,60 @@ TEST_F(Export, CSourceCompilesWithoutAWarningAndSaysWhatTheNetworkSays) {
               << "row " << r << ": " << y[k] << " and " << expected[r * outputs + k];
       }
     }
+}
+
+// ---- columns -------------------------------------------------------------------------------------------------------
+
+TEST_F(Export, CategoriesGoIntoTheGraphAsTexts) {
+  const Device device = OpenCpu();
+  const Dataset dataset = ReadTable(Write("t.csv", TableText()));
+  const Network network = MakeForTable(dataset.get());
+  const std::string path = Path("table.onnx");
+  for (const auto *rows :
+       {static_cast<const descent_dataset *>(dataset.get()), static_cast<const descent_dataset *>(nullptr)}) {
+    SCOPED_TRACE(rows ? "the table's rows" : "drawn rows");
+    ASSERT_EQ(descent_network_export(network.get(), DESCENT_EXPORT_FORMAT_ONNX, path.c_str()), DESCENT_OK);
+    descent_export_difference difference = {};
+    ASSERT_EQ(descent_export_check(network.get(), device.get(), path.c_str(), rows, &difference), DESCENT_OK)
+        << descent_last_error();
+    EXPECT_TRUE(difference.pass) << difference.largest << ", " << difference.ratio << " of the bound";
+    EXPECT_EQ(difference.rows, rows ? 60 : 256);
+  }
+  // Two categories that have changed places are found.
+  std::swap(network->schema.features[2].categories[0], network->schema.features[2].categories[1]);
+  ASSERT_EQ(descent_network_export(network.get(), DESCENT_EXPORT_FORMAT_ONNX, path.c_str()), DESCENT_OK);
+  std::swap(network->schema.features[2].categories[0], network->schema.features[2].categories[1]);
+  descent_export_difference difference = {};
+  ASSERT_EQ(descent_export_check(network.get(), device.get(), path.c_str(), nullptr, &difference), DESCENT_OK);
+  EXPECT_FALSE(difference.pass);
+}
+
+TEST_F(Export, CategoriesGoIntoCSourceAsNumbers) {
+  const Device device = OpenCpu();
+  const Dataset dataset = ReadTable(Write("t.csv", TableText()));
+  const Network network = MakeForTable(dataset.get());
+  const std::string path = Path("table.c");
+  ASSERT_EQ(descent_network_export(network.get(), DESCENT_EXPORT_FORMAT_C, path.c_str()), DESCENT_OK);
+  const Compiled compiled(path);
+  ASSERT_NE(compiled.predict(), nullptr);
+  const size_t inputs = static_cast<size_t>(network->inputs);
+  std::vector<float> expected(60), X(inputs), x(4);
+  ASSERT_EQ(descent_predict(network.get(), device.get(), dataset.get(), expected.data()), DESCENT_OK);
+  std::vector<interval> work(static_cast<size_t>(export_bounds_room(network.get()))), range(1);
+  for (int64_t r = 0; r < 60; r++) {
+    ASSERT_EQ(descent_dataset_row(dataset.get(), r, X.data()), DESCENT_OK);
+    for (size_t c = 0, j = 0; c < 4; c++) {
+      const struct feature &feature = network->schema.features[c];
+      x[c] = feature.categories ? -1 : X[j];
+      for (int64_t k = 0; k < feature.n_categories; k++)
+        if (X[j + static_cast<size_t>(k)] == 1) x[c] = static_cast<float>(k);
+      j += static_cast<size_t>(feature_inputs(&feature));
+    }
+    float y = 0;
+    compiled.predict()(x.data(), &y);
+    export_bounds(network.get(), X.data(), work.data(), range.data());
+    EXPECT_LE(std::fabs(y - expected[static_cast<size_t>(r)]), range[0].hi - range[0].lo) << "row " << r;
+  }
 }
 
 // Every float32 comes back with all its bits, the smallest and both zeros among them.

@@ -41,12 +41,18 @@ static int choose_format(const struct export_values *v, descent_export_format *f
   return fail(command, EXIT_USAGE, "--out '%s': ends in no known format: add --format onnx, c or npz", v->out);
 }
 
-static void print_written(const char *path, const char *written, descent_export_format format) {
+static void print_written(const char *path, descent_export_format format) {
   static const char *const kinds[] = {"ONNX graph (IR 8, opset 17)", "C99 source", "NumPy arrays"};
   char text[TEXT_SIZE];
   struct stat file = {0};
-  stat(written, &file);
+  stat(path, &file);
   printf("%-10s%s: %s, %s bytes\n", "wrote", path, kinds[format], text_count(file.st_size, text));
+}
+
+static bool has_categories(const descent_network *network) {
+  for (int64_t c = 0; c < descent_network_columns(network); c++)
+    if (descent_network_column_categories(network, c) > 0) return true;
+  return false;
 }
 
 /* Rows through the file just written and through the model; says how far apart they are. */
@@ -95,7 +101,9 @@ static int write_checked(const struct export_values *v, const descent_network *n
     return code;
   }
   if (!output_commit(&output)) return fail(command, EXIT_RUN, "%s: cannot write: %s", v->out, strerror(errno));
-  print_written(v->out, v->out, format);
+  print_written(v->out, format);
+  if (format != DESCENT_EXPORT_FORMAT_NPZ && has_categories(network))
+    printf("%-10sa category that the model does not know counts as none of them there\n", "note");
   return EXIT_DONE;
 }
 

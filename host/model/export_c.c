@@ -136,8 +136,8 @@ static void write_encoding(FILE *out, const descent_network *network) {
           "  for (int c = 0; c < %" PRId64
           "; c++) {\n"
           "    if (categories[c] == 0) *a++ = x[c];\n"
-          "    for (int k = 0; k < categories[c]; k++) *a++ = isnan(x[c]) ? x[c] : (float)(x[c] == (float)k);\n"
-          "    if (indicator[c]) *a++ = isnan(x[c]) ? 1 : 0;\n"
+          "    for (int k = 0; k < categories[c]; k++) *a++ = isnan(x[c]) ? x[c] : x[c] == (float)k ? 1.0f : 0.0f;\n"
+          "    if (indicator[c]) *a++ = isnan(x[c]) ? 1.0f : 0.0f;\n"
           "  }\n"
           "}\n",
           schema->n_features);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "core/status.h"
+#include "model/onnx_graph.h"
 #include "model/onnx_ops.h"
 
 struct onnx_model {
@@ -92,10 +93,21 @@ done:
   return status;
 }
 
+static bool imports(const Onnx__ModelProto *message, const char *domain, int64_t version) {
+  for (size_t i = 0; i < message->n_opset_import; i++) {
+    const Onnx__OperatorSetIdProto *set = message->opset_import[i];
+    if (set->version == version && strcmp(set->domain ? set->domain : "", domain) == 0) return true;
+  }
+  return false;
+}
+
 static descent_status index_constants(struct onnx_model *model) {
   const Onnx__GraphProto *graph = model->message->graph;
   descent_status status;
   if (!graph) return status_set(DESCENT_ERROR_MODEL, "%s: has no graph", model->path);
+  if (model->message->ir_version != ONNX_IR || !imports(model->message, "", ONNX_OPSET))
+    return status_set(DESCENT_ERROR_MODEL, "%s: not of IR version %d and operator set %d", model->path, ONNX_IR,
+                      ONNX_OPSET);
   model->room = graph->n_initializer + graph->n_input;
   for (size_t i = 0; i < graph->n_node; i++) model->room += graph->node[i]->n_output;
   model->values = memory_allocate((int64_t)model->room, sizeof *model->values, "the values of a graph");

@@ -152,6 +152,33 @@ class OnnxTest(Folder):
                                     np.testing.assert_allclose(value, found[name][:n], rtol=0, atol=2 * error.max())
         print(f"largest difference: {worst:.2g} of its bound")
 
+    def test_columns_of_categories_are_inputs_of_their_own(self):
+        random = np.random.default_rng(5)
+        ages, heights = random.integers(18, 90, ROWS), random.normal(170, 9, ROWS).astype(np.float32)
+        colours, labels = random.choice(["red", "grün", "light, blue"], ROWS), random.choice(["S", "M", "L"], ROWS)
+        answers = np.where((ages > 50) ^ (colours == "red"), "yes", "no")
+        rows = list(zip(ages, colours, labels, map(float, heights), answers))
+        self.write_csv("data.csv", ["age", "colour", "label", "layers.0.z", "answer"], rows)
+        model, run = self.train_and_export("--activation", "tanh")
+        self.assertEqual([(i.name, i.type, i.shape) for i in run.get_inputs()],
+                         [("age", "tensor(float)", ["N", 1]), ("colour", "tensor(string)", ["N", 1]),
+                          ("label_", "tensor(string)", ["N", 1]), ("layers.0.z_", "tensor(float)", ["N", 1])])
+        feed = {"age": ages.astype(np.float32), "colour": colours.astype(object), "label_": labels.astype(object),
+                "layers.0.z_": heights}
+        feed = {name: column.reshape(-1, 1) for name, column in feed.items()}
+        onehot = np.hstack([feed["age"], *(feed["colour"] == c for c in sorted(set(colours), key=str.encode)),
+                            *(feed["label_"] == c for c in sorted(set(labels))), feed["layers.0.z_"]])
+        _, error = exact_and_error(model, onehot.astype(np.float32), "tanh", "identity", "binary")
+        found = dict(zip(["label", "probabilities"], run.run(["label", "probabilities"], feed)))
+        self.compare("binary", found, 2 * error)
+
+        # A category that the model has not seen is none of them.
+        feed["colour"][:] = "pink"
+        onehot[:, 1:4] = 0
+        exact, error = exact_and_error(model, onehot.astype(np.float32), "tanh", "identity", "binary")
+        probabilities = run.run(["probabilities"], feed)[0]
+        self.assertLessEqual((np.abs(probabilities - exact) / error).max(), 1)
+
     def test_names_and_meaning_travel_in_the_metadata(self):
         self.make_data("classes")
         model, run = self.train_and_export()

@@ -85,6 +85,7 @@ find_missing() {
   need g++ links c++ string -lstdc++
   need libgtest-dev links c++ gtest/gtest.h -lgtest -lstdc++
   need pkg-config command -v pkg-config
+  need gnuplot-nox command -v gnuplot
   [ -z "$python_tests" ] || ! may_install || need python3-venv python3 -c 'import ensurepip, venv'
 }
 

@@ -7,7 +7,8 @@
 
 namespace {
 
-/* ---- TensorBoard (what is in the file is read back by tensorboard_read.py) --------------------------------------- */
+/* ---- TensorBoard (what is in the file is read back by python/tensorboard_test.py) ----------------------------------
+ */
 
 TEST(TensorBoard, GetsAFileOfItsOwnForEachTraining) {
   Folder folder;
@@ -68,5 +69,259 @@ TEST(TensorBoard, EndsTheTrainingWithItsModelSavedWhenTheDiskIsFull) {
   expect_contains(result.err, ": cannot write: File too large");
   EXPECT_EQ(folder.run({"info", "model.safetensors"}).code, 0);
 }
+
+/* ---- plot ------------------------------------------------------------------------------------------------------- */
+
+/* A run log of two layers, the same everywhere. */
+std::string make_log(int epochs, double factor) {
+  std::ostringstream text;
+  double loss = 1;
+  for (int e = 1; e <= epochs; e++, loss *= factor)
+    text << "{\"epoch\":" << e << ",\"step\":" << 10 * e << ",\"train_loss\":" << loss
+         << ",\"validation_loss\":" << 0.1 + loss << ",\"validation_accuracy\":" << 1 - loss / 2
+         << ",\"learning_rate\":0.01,\"layers\":["
+         << "{\"gradient_norm\":" << loss / 10 << "},{\"gradient_norm\":null}]}\n";
+  return text.str();
+}
+
+std::string terminal(const Folder &folder, const char *locale, const Arguments &arguments) {
+  setenv("LC_ALL", locale, 1);
+  const Result result = folder.run(arguments);
+  unsetenv("LC_ALL");
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(result.err, "");
+  return result.out;
+}
+
+/* As the goldens of command_test: DESCENT_WRITE_GOLDEN=1 in the environment writes the file instead. */
+void expect_golden(const std::string &name, const std::string &text) {
+  const std::string path = DESCENT_SOURCE_DIR "/tests/golden/" + name;
+  if (getenv("DESCENT_WRITE_GOLDEN")) write_file(path, text);
+  EXPECT_EQ(text, read_file(path));
+}
+
+TEST(Plot, DrawsInTheTerminalWithWhatTheLocaleHas) {
+  Folder folder;
+  folder.write("fast.jsonl", make_log(30, 0.7));
+  folder.write("slow.jsonl", make_log(20, 0.9));
+  expect_golden("plot_unicode.txt", terminal(folder, "C.UTF-8", {"plot", "fast.jsonl"}));
+  expect_golden("plot_two_unicode.txt", terminal(folder, "C.UTF-8", {"plot", "fast.jsonl", "slow.jsonl"}));
+  const std::string ascii = terminal(folder, "C", {"plot", "fast.jsonl", "slow.jsonl", "--terminal"});
+  expect_golden("plot_two_ascii.txt", ascii);
+  for (char c : ascii) EXPECT_TRUE(c == '\n' || (c >= ' ' && c <= '~')) << int(c);
+  for (const std::string &line : lines(ascii)) EXPECT_LE(line.size(), 80U) << line;
+}
+
+TEST(Plot, WritesBothAFileAndTheTerminalWhenAskedTo) {
+  Folder folder;
+  folder.write("run.jsonl", make_log(3, 0.5));
+  EXPECT_EQ(terminal(folder, "C", {"plot", "run.jsonl", "-o", "run.svg"}), "");
+  expect_contains(terminal(folder, "C", {"plot", "run.jsonl", "--out=run.SVG", "--terminal"}), "Loss");
+  EXPECT_EQ(folder.read("run.svg"), folder.read("run.SVG"));
+}
+
+/* How often each of the elements occurs: enough to see that a drawing is whole. */
+size_t count(const std::string &text, const std::string &part) {
+  size_t n = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) n++;
+  return n;
+}
+
+TEST(Plot, DrawsAnSvgWithEveryRunAndEscapesItsName) {
+  Folder folder;
+  const std::string hostile = "<script>alert('1')&\"\xf0\x9f\x94\xa5\xff\xe2\x80\xae.jsonl";
+  folder.write("a.jsonl", make_log(30, 0.7));
+  folder.write(hostile, make_log(10, 0.9));
+  const Result result = folder.run({"plot", "a.jsonl", hostile, "-o", "out.svg"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  const std::string svg = folder.read("out.svg");
+  EXPECT_EQ(svg.find("<script"), std::string::npos);
+  expect_contains(svg, "&lt;script&gt;alert(&#39;1&#39;)&amp;&quot;\xf0\x9f\x94\xa5\xef\xbf\xbd");
+  EXPECT_EQ(svg.find('\xff'), std::string::npos);
+  EXPECT_EQ(svg.find("\xe2\x80\xae"), std::string::npos) << "turns the direction of the text around";
+  EXPECT_EQ(count(svg, "class=\"title\""), 5U); /* loss, accuracy, learning rate, two layers */
+  EXPECT_EQ(count(svg, "<g"), count(svg, "</g>"));
+  EXPECT_EQ(count(svg, "<path class=\"line dashed\" d=\"M"), 2U + 2U) << "two training losses and their samples";
+  EXPECT_EQ(svg.find("nan"), std::string::npos);
+  EXPECT_EQ(svg.find("http://www.w3.org/2000/svg\""), svg.find("http")) << "nothing else from the network";
+  EXPECT_EQ(count(svg, "http"), 1U);
+}
+
+TEST(Plot, LeavesOutALastLineThatIsStillBeingWritten) {
+  Folder folder;
+  const std::string log = make_log(3, 0.5);
+  folder.write("whole.jsonl", log);
+  const std::string whole = terminal(folder, "C", {"plot", "whole.jsonl"});
+  for (size_t more = 1; more < log.size() / 3; more += 13) {
+    folder.write("whole.jsonl", log + make_log(4, 0.5).substr(log.size(), more));
+    EXPECT_EQ(terminal(folder, "C", {"plot", "whole.jsonl"}), whole) << more;
+  }
+}
+
+TEST(Plot, NamesTheLineOfABadRunLog) {
+  const struct {
+    const char *name;
+    std::string text, says;
+  } cases[] = {
+      {"empty", "", "run.jsonl: holds no finished epoch"},
+      {"only the beginning of an epoch", "{\"epoch\":1,\"tr", "run.jsonl: holds no finished epoch"},
+      {"a table", "epoch,loss\n1,2\n", "run.jsonl:1: is no JSON object"},
+      {"a number", "17\n", "run.jsonl:1: is no JSON object"},
+      {"a torn line in the middle", make_log(2, 0.5) + "{\"epoch\":3,\"tr\n" + "{\"epoch\":4}\n",
+       "run.jsonl:3: is no JSON object"},
+      {"another JSON", "{\"name\":\"x\"}\n", "run.jsonl:1: has no epoch"},
+      {"an epoch that is none", "{\"epoch\":\"1\"}\n", "run.jsonl:1: holds something else than a number"},
+      {"an epoch of 0", "{\"epoch\":0}\n", "run.jsonl:1: has no epoch"},
+      {"two runs", make_log(2, 0.5) + "\n" + make_log(1, 0.5), "run.jsonl:4: is of no later epoch"},
+      {"layers that come and go", make_log(1, 0.5) + "{\"epoch\":2,\"layers\":[]}\n",
+       "run.jsonl:2: has another number of layers"},
+      {"layers that are none", "{\"epoch\":1,\"layers\":{\"a\":1}}\n", "run.jsonl:1: holds 'layers'"},
+      {"a layer of texts", "{\"epoch\":1,\"layers\":[{\"gradient_norm\":\"x\"}]}\n", "run.jsonl:1: holds a layer"},
+      {"nothing to draw", "{\"epoch\":1}\n", "run.jsonl: holds nothing to draw"},
+      {"deep", std::string(100000, '[') + "\n", "run.jsonl:1: is no JSON object"},
+      {"zeros", std::string(1000, '\0') + "\n", "run.jsonl:1: is no JSON object"},
+  };
+  Folder folder;
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.name);
+    folder.write("run.jsonl", c.text);
+    const Result result = folder.run({"plot", "run.jsonl", "-o", "out.svg"});
+    EXPECT_EQ(result.code, 3);
+    expect_one_line(result.err);
+    expect_contains(result.err, "descent plot: " + c.says);
+    EXPECT_EQ(folder.list(), Arguments{"run.jsonl"});
+  }
+}
+
+TEST(Plot, TakesAnyNumbersThatALogMayHold) {
+  Folder folder;
+  folder.write("run.jsonl",
+               "{\"epoch\":1,\"train_loss\":1e308,\"learning_rate\":-1e308,\"layers\":[{\"gradient_norm\":0}]}\n"
+               "{\"epoch\":2,\"train_loss\":1e999,\"learning_rate\":1e308,\"layers\":[{\"gradient_norm\":-1}]}\n"
+               "{\"epoch\":999999999999,\"train_loss\":1e-320,\"learning_rate\":null,\"layers\":[{}]}\n");
+  EXPECT_EQ(folder.run({"plot", "run.jsonl"}).code, 0);
+  EXPECT_EQ(folder.run({"plot", "run.jsonl", "-o", "out.svg"}).code, 0);
+  EXPECT_EQ(folder.read("out.svg").find("nan"), std::string::npos);
+  EXPECT_EQ(folder.read("out.svg").find("inf"), std::string::npos);
+}
+
+TEST(Plot, RefusesWhatItCannotDo) {
+  Folder folder;
+  folder.write("run.svg", make_log(3, 0.5));
+  const struct {
+    Arguments arguments;
+    int code;
+    const char *says;
+  } cases[] = {
+      {{"plot"}, 2, "needs RUN..."},
+      {{"plot", "run.svg", "-o"}, 2, "option '--out' needs a value"},
+      {{"plot", "run.svg", "-o", "x.pdf"}, 2, "--out 'x.pdf': must end in .svg or .png"},
+      {{"plot", "run.svg", "-o", ".svg"}, 2, "--out '.svg': must end"},
+      {{"plot", "run.svg", "-o", "./run.svg"}, 2, "--out './run.svg': is a file that is read from"},
+      {{"plot", "run.svg", "-o", "none/x.svg"}, 1, "none/x.svg: cannot write: No such file"},
+      {{"plot", "none.jsonl"}, 3, "none.jsonl: cannot read: No such file"},
+      {{"plot", "."}, 3, ".: cannot read: Is a directory"},
+  };
+  for (const auto &c : cases) {
+    const Result result = folder.run(c.arguments);
+    EXPECT_EQ(result.code, c.code) << c.says;
+    expect_one_line(result.err);
+    expect_contains(result.err, c.says);
+  }
+  EXPECT_EQ(folder.list(), Arguments{"run.svg"});
+}
+
+TEST(Plot, LeavesNoHalfAPictureOnAFullDisk) {
+  Folder folder;
+  folder.write("run.jsonl", make_log(300, 0.99));
+  folder.write("run.svg", "an older one");
+  SmallFiles small(4000);
+  const Result result = folder.run({"plot", "run.jsonl", "-o", "run.svg"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_EQ(result.err, "descent plot: run.svg: cannot write: File too large\n");
+  EXPECT_EQ(folder.read("run.svg"), "an older one");
+  EXPECT_EQ(folder.list(), (Arguments{"run.jsonl", "run.svg"}));
+}
+
+/* ---- gnuplot ---------------------------------------------------------------------------------------------------- */
+
+/* PATH with only what the folder holds, a program called gnuplot or none. */
+class OnlyOnPath {
+ public:
+  explicit OnlyOnPath(const Folder &folder) : old_(getenv("PATH")) { setenv("PATH", (folder / "bin").c_str(), 1); }
+  ~OnlyOnPath() { setenv("PATH", old_.c_str(), 1); }
+  OnlyOnPath(const OnlyOnPath &) = delete;
+  OnlyOnPath &operator=(const OnlyOnPath &) = delete;
+
+ private:
+  std::string old_;
+};
+
+void install_gnuplot(const Folder &folder, const std::string &script) {
+  std::filesystem::create_directory(folder / "bin");
+  folder.write("bin/gnuplot", "#!/bin/sh\n" + script);
+  chmod((folder / "bin/gnuplot").c_str(), 0700);
+}
+
+TEST(Gnuplot, IsMissedInOneLine) {
+  Folder folder;
+  folder.write("run.jsonl", make_log(3, 0.5));
+  OnlyOnPath path(folder);
+  const Result result = folder.run({"plot", "run.jsonl", "-o", "run.png"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_EQ(result.err,
+            "descent plot: run.png: gnuplot is not here: install it (Debian: gnuplot-nox), or write an .svg, "
+            "which needs none\n");
+  EXPECT_EQ(folder.list(), Arguments{"run.jsonl"});
+}
+
+TEST(Gnuplot, GetsTheScriptAndItsOutputIsTheFile) {
+  Folder folder;
+  folder.write("it's `one`.jsonl", make_log(3, 0.5));
+  folder.write("two.jsonl", make_log(3, 0.5));
+  install_gnuplot(folder, "[ \"$*\" = -d ] || exit 9\nwhile read -r line; do echo \"$line\"; done\n");
+  OnlyOnPath path(folder);
+  const Result result = folder.run({"plot", "it's `one`.jsonl", "two.jsonl", "-o", "run.png"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  const std::string script = folder.read("run.png");
+  expect_contains(script, "set title 'Loss'\n");
+  expect_contains(script, "title 'it\xe2\x80\x99s `one`.jsonl training'");
+  EXPECT_EQ(script.find("run.png"), std::string::npos);
+  EXPECT_EQ(count(script, "<< END\n"), count(script, "\nEND\n"));
+}
+
+TEST(Gnuplot, FailsInOneLine) {
+  Folder folder;
+  folder.write("run.jsonl", make_log(300, 0.99)); /* more than a pipe holds, unread */
+  const struct {
+    const char *script, *says;
+  } cases[] = {
+      {"echo >&2; echo '      ^' >&2; echo 'line 7: no such terminal' >&2; exit 1",
+       "gnuplot failed: line 7: no such terminal"},
+      {"exit 1", "gnuplot failed: without a word"},
+      {"kill -9 $$", "gnuplot failed: without a word"},
+  };
+  for (const auto &c : cases) {
+    install_gnuplot(folder, c.script);
+    OnlyOnPath path(folder);
+    const Result result = folder.run({"plot", "run.jsonl", "-o", "run.png"});
+    EXPECT_EQ(result.code, 1);
+    EXPECT_EQ(result.err, std::string("descent plot: run.png: ") + c.says + "\n");
+    EXPECT_FALSE(folder.has("run.png"));
+  }
+}
+
+#ifdef DESCENT_TEST_GNUPLOT
+TEST(Gnuplot, DrawsNamesThatLookLikeCommands) {
+  Folder folder;
+  const Arguments names = {"`touch pwned`.jsonl", "'; system('touch pwned') #.jsonl", "\"`touch pwned`\".jsonl",
+                           "@pwned $pwned {x}_^2\\n.jsonl", "\xff\xfe\xf0\x9f\x94\xa5.jsonl"};
+  for (const std::string &name : names) folder.write(name, make_log(3, 0.5));
+  const Result result = folder.run(Arguments{"plot"} + names + Arguments{"-o", "run.png"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(folder.read("run.png").substr(0, 8), "\x89PNG\r\n\x1a\n");
+  EXPECT_EQ(folder.list().size(), names.size() + 1);
+}
+#endif
 
 }  // namespace

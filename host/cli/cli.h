@@ -14,6 +14,7 @@ enum exit_code { EXIT_DONE, EXIT_RUN, EXIT_USAGE, EXIT_DATA, EXIT_DEVICE, EXIT_D
 int command_train(int argc, char **argv);
 int command_evaluate(int argc, char **argv);
 int command_predict(int argc, char **argv);
+int command_plot(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_verify(int argc, char **argv);

@@ -16,7 +16,7 @@ struct subcommand {
 static const struct subcommand subcommands[] = {
     {"descent train", command_train},   {"descent evaluate", command_evaluate}, {"descent predict", command_predict},
     {"descent export", command_export}, {"descent info", command_info},         {"descent verify", command_verify},
-    {"descent bench", command_bench},   {"descent devices", command_devices},
+    {"descent bench", command_bench},   {"descent devices", command_devices},   {"descent plot", command_plot},
 };
 
 static const struct command_syntax syntax = {
@@ -28,6 +28,7 @@ static const struct command_syntax syntax = {
         "  evaluate MODEL DATA  measure a model on data with known answers\n"
         "  predict MODEL DATA   write a model's predictions as CSV\n"
         "  export MODEL         write a model as ONNX, C or NumPy arrays\n"
+        "  plot RUN...          draw the course of trainings\n"
         "  info MODEL           what is in a model file\n"
         "  verify               compare every operation of a training on two devices\n"
         "  bench                time every operation against this machine's limits\n"

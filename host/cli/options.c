@@ -54,9 +54,10 @@ bool option_real(const char *text, double *value) {
 
 /* The option behind an argp key, and where its value lies. */
 static const struct setting *option_of_key(const struct command_syntax *syntax, int key, void **value) {
+  int row = KEY_FIRST;
   for (int s = 0; s < syntax->n_sets; s++)
-    for (const struct setting *o = syntax->sets[s].options; o->kind != OPTION_END; o++)
-      if (key-- == KEY_FIRST) {
+    for (const struct setting *o = syntax->sets[s].options; o->kind != OPTION_END; o++, row++)
+      if (key == (o->letter ? o->letter : row)) {
         *value = (char *)syntax->sets[s].values + o->offset;
         return o;
       }
@@ -144,6 +145,9 @@ static void report_refused(struct parsing *parsing, const struct argp_state *sta
       }
       matches++;
     }
+  } else {
+    for (const struct argp_option *o = parsing->table; o->name || o->doc; o++)
+      if (o->name && o->arg && o->key == refused[1] && !refused[2]) match = o, matches = 1;
   }
   if (matches == 0)
     parsing->exit_code = fail(command, EXIT_USAGE, "unknown option '%s' (see %s --help)", refused, command);
@@ -221,7 +225,8 @@ static struct argp_option *table_create(const struct command_syntax *syntax, int
       }
       describe_default(o, (const char *)syntax->sets[s].values + o->offset, fallback, sizeof fallback);
       if (asprintf(&doc, "%s%s", o->help, fallback) < 0) doc = NULL;
-      table[row] = (struct argp_option){.name = o->name, .key = key, .arg = o->value, .doc = doc, .group = group};
+      table[row] = (struct argp_option){
+          .name = o->name, .key = o->letter ? o->letter : key, .arg = o->value, .doc = doc, .group = group};
     }
   memcpy(table + n, last, sizeof last);
   *count = n;

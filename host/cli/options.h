@@ -45,23 +45,27 @@ struct setting {
   unsigned marks;
   double low, high; /* of a number */
   const struct option_term *term;
+  char letter; /* of a short option, or 0 */
 };
 
 /* Rows of a table; `at` is the value's offset, the last arguments of numbers are marks, low, high. */
 #define ROW_HEADING(text) \
-  { OPTION_HEADING, text, NULL, 0, NULL, 0, 0, 0, NULL }
+  { OPTION_HEADING, text, NULL, 0, NULL, 0, 0, 0, NULL, 0 }
 #define ROW_FLAG(name, at, help, marks) \
-  { OPTION_FLAG, name, NULL, at, help, marks, 0, 0, NULL }
+  { OPTION_FLAG, name, NULL, at, help, marks, 0, 0, NULL, 0 }
 #define ROW_INTEGER(name, value, at, help, ...) \
-  { OPTION_INTEGER, name, value, at, help, __VA_ARGS__, NULL }
+  { OPTION_INTEGER, name, value, at, help, __VA_ARGS__, NULL, 0 }
 #define ROW_REAL(name, value, at, help, ...) \
-  { OPTION_REAL, name, value, at, help, __VA_ARGS__, NULL }
+  { OPTION_REAL, name, value, at, help, __VA_ARGS__, NULL, 0 }
 #define ROW_TEXT(name, value, at, help, marks) \
-  { OPTION_TEXT, name, value, at, help, marks, 0, 0, NULL }
+  { OPTION_TEXT, name, value, at, help, marks, 0, 0, NULL, 0 }
 #define ROW_TERM(name, value, at, help, marks, type) \
-  { OPTION_TERM, name, value, at, help, marks, 0, 0, &option_term_##type }
+  { OPTION_TERM, name, value, at, help, marks, 0, 0, &option_term_##type, 0 }
+/* The same with a short option too. */
+#define ROW_SHORT_TEXT(letter, name, value, at, help, marks) \
+  { OPTION_TEXT, name, value, at, help, marks, 0, 0, NULL, letter }
 #define ROW_END \
-  { OPTION_END, NULL, NULL, 0, NULL, 0, 0, 0, NULL }
+  { OPTION_END, NULL, NULL, 0, NULL, 0, 0, 0, NULL, 0 }
 
 /* A table and the struct that its values go into; what it holds beforehand are the defaults. */
 struct setting_set {
@@ -78,7 +82,7 @@ struct command_syntax {
   int n_sets;
 };
 
-enum { ARGUMENTS_MOST = 4 };
+enum { ARGUMENTS_MOST = 64 };
 struct arguments {
   const char *values[ARGUMENTS_MOST];
   int count;

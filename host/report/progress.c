@@ -3,19 +3,17 @@
 
 #include <ctype.h>
 #include <inttypes.h>
-#include <langinfo.h>
 #include <limits.h>
-#include <locale.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "report/terminal.h"
 #include "report/text.h"
 
-enum { BAR_LEAST = 8, BAR_MOST = 30, COLUMNS_LEAST = 10, LINE_SIZE = 512 };
+enum { BAR_LEAST = 8, BAR_MOST = 30, LINE_SIZE = 512 };
 static const double REDRAW_SECONDS = 0.05;
 
 enum piece { EPOCH, BAR, LOSS, VALIDATION, METRIC, RATE, TIME, PIECES };
@@ -91,16 +89,10 @@ void progress_line(const struct progress_view *view, int columns, bool bar, bool
   if (text_columns(text) > columns) text[columns] = '\0';
 }
 
-static int window_columns(FILE *stream) {
-  struct winsize window;
-  if (ioctl(fileno(stream), TIOCGWINSZ, &window) != 0 || window.ws_col == 0) return 80;
-  return window.ws_col > COLUMNS_LEAST ? window.ws_col : COLUMNS_LEAST;
-}
-
 static void draw(struct progress *progress) {
   char text[LINE_SIZE];
   /* The last column stays free: many terminals wrap once it is written. */
-  progress_line(&progress->view, window_columns(progress->stream) - 1, true, progress->unicode, text, sizeof text);
+  progress_line(&progress->view, terminal_columns(progress->stream) - 1, true, progress->unicode, text, sizeof text);
   fprintf(progress->stream, "\r%s\033[K", text);
   fflush(progress->stream);
   progress->shown = true;
@@ -114,8 +106,7 @@ void progress_open(struct progress *progress, FILE *stream, int64_t rows) {
   if (!stream) return;
   const char *terminal = getenv("TERM");
   progress->live = isatty(fileno(stream)) && terminal && strcmp(terminal, "dumb") != 0;
-  setlocale(LC_CTYPE, "");
-  progress->unicode = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+  progress->unicode = terminal_unicode();
 }
 
 void progress_step(struct progress *progress, int64_t epochs, const descent_step_info *info) {

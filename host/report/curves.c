@@ -1,0 +1,162 @@
+/* Histories into charts. */
+#include "report/curves.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "report/text.h"
+
+enum { POINTS_MOST = 400, LAYERS_SHOWN = 12, NAME_COLUMNS = 24 };
+
+typedef double (*value_at)(const struct history *history, int64_t epoch, int number, int32_t layer);
+
+static double number_at(const struct history *history, int64_t epoch, int number, int32_t layer) {
+  (void)layer;
+  return history_number(history, epoch, (enum history_number)number);
+}
+
+static double layer_at(const struct history *history, int64_t epoch, int number, int32_t layer) {
+  return history_layer(history, epoch, layer, (enum history_layer)number);
+}
+
+static bool add_series(struct chart *chart, const char *name, int color, enum chart_style style,
+                       const struct history *history, value_at value, int number, int32_t layer) {
+  struct chart_series *series = chart_add(chart, name, color, style, history->epochs);
+  if (!series) return false;
+  for (int64_t e = 0; e < history->epochs; e++) {
+    series->x[e] = history_number(history, e, HISTORY_EPOCH);
+    series->y[e] = value(history, e, number, layer);
+  }
+  chart_thin(series, POINTS_MOST);
+  return true;
+}
+
+static struct chart *add_chart(struct figure *figure, const char *title, const char *y_label) {
+  struct chart *chart = figure_add(figure, title, "epoch", y_label);
+  if (chart) chart->whole_x = true;
+  return chart;
+}
+
+/* What a chart shows of each run. */
+struct line {
+  enum history_number number;
+  const char *name; /* "training"; "" where the run's name says it all */
+};
+
+/* A chart with these lines of every run: one run's differ by color, several runs' by style, a color being a run. */
+static bool add_lines(struct figure *figure, const struct curves_run *runs, int n_runs, const char *title,
+                      const char *y_label, const struct line *lines, int n_lines) {
+  struct chart *chart = NULL;
+  for (int r = 0; r < n_runs; r++)
+    for (int i = 0; i < n_lines; i++) {
+      if (!history_has(runs[r].history, lines[i].number)) continue;
+      if (!chart && !(chart = add_chart(figure, title, y_label))) return false;
+      char run[TEXT_SIZE], name[TEXT_SIZE + 32];
+      const char *separator = n_runs > 1 && *lines[i].name ? " " : "";
+      snprintf(name, sizeof name, "%s%s%s", n_runs > 1 ? text_label(runs[r].name, NAME_COLUMNS, run) : "", separator,
+               lines[i].name);
+      if (!add_series(chart, *name ? name : NULL, n_runs > 1 ? r : i,
+                      n_runs > 1 && i + 1 < n_lines ? CHART_DASHED : CHART_LINE, runs[r].history, number_at,
+                      (int)lines[i].number, 0))
+        return false;
+    }
+  if (!chart) return true;
+  if (lines[0].number == HISTORY_TRAIN_LOSS) chart_choose_scale(chart);
+  chart->from_zero = lines[0].number == HISTORY_LEARNING_RATE || lines[0].number == HISTORY_ROWS_PER_SECOND;
+  return true;
+}
+
+bool curves_add_loss(struct figure *figure, const struct curves_run *runs, int n_runs) {
+  static const struct line lines[] = {{HISTORY_TRAIN_LOSS, "training"}, {HISTORY_VALIDATION_LOSS, "validation"}};
+  return add_lines(figure, runs, n_runs, "Loss", "loss", lines, 2);
+}
+
+bool curves_add_measures(struct figure *figure, const struct curves_run *runs, int n_runs) {
+  static const struct line accuracy[] = {{HISTORY_VALIDATION_ACCURACY, ""}};
+  static const struct line auc[] = {{HISTORY_VALIDATION_AUC, ""}};
+  static const struct line rmse[] = {{HISTORY_VALIDATION_RMSE, ""}};
+  static const struct line r2[] = {{HISTORY_VALIDATION_R2, ""}};
+  return add_lines(figure, runs, n_runs, "Validation accuracy", "accuracy", accuracy, 1) &&
+         add_lines(figure, runs, n_runs, "Validation AUC", "area under the ROC curve", auc, 1) &&
+         add_lines(figure, runs, n_runs, "Validation RMSE", "rmse", rmse, 1) &&
+         add_lines(figure, runs, n_runs, "Validation R2", "r2", r2, 1);
+}
+
+bool curves_add_learning_rate(struct figure *figure, const struct curves_run *runs, int n_runs) {
+  static const struct line lines[] = {{HISTORY_LEARNING_RATE, ""}};
+  return add_lines(figure, runs, n_runs, "Learning rate", "learning rate", lines, 1);
+}
+
+bool curves_add_speed(struct figure *figure, const struct curves_run *runs, int n_runs) {
+  static const struct line lines[] = {{HISTORY_ROWS_PER_SECOND, ""}};
+  return add_lines(figure, runs, n_runs, "Speed", "training rows per second", lines, 1);
+}
+
+/* ---- layers ----------------------------------------------------------------------------------------------------- */
+
+static const struct layer_chart {
+  const char *title, *y_label;
+  bool log, from_zero;
+} layer_charts[] = {
+    [LAYER_GRADIENT_NORM] = {"Gradient norm", "norm", true, false},
+    [LAYER_UPDATE_RATIO] = {"Update against weights", "ratio of norms", true, false},
+    [LAYER_ACTIVATION_MEAN] = {"Mean activation", "mean", false, false},
+    [LAYER_ACTIVATION_STD] = {"Spread of activations", "standard deviation", false, true},
+    [LAYER_DEAD_FRACTION] = {"Dead units", "share of the layer", false, true},
+};
+
+/* An empty chart of one of them, "<title><more>". */
+static struct chart *add_layer_chart(struct figure *figure, enum history_layer number, const char *more) {
+  const struct layer_chart *kind = &layer_charts[number];
+  char title[96];
+  snprintf(title, sizeof title, "%s%s", kind->title, more);
+  struct chart *chart = add_chart(figure, title, kind->y_label);
+  if (!chart) return NULL;
+  chart->log_y = kind->log;
+  chart->from_zero = kind->from_zero;
+  return chart;
+}
+
+/* The i-th of `shown` layers spread over 1 .. layers. */
+static int32_t pick(int32_t layers, int32_t shown, int32_t i) {
+  return shown == 1 ? layers : 1 + (int32_t)((int64_t)i * (layers - 1) / (shown - 1));
+}
+
+static bool add_layers_of_one(struct figure *figure, const struct curves_run *run, enum history_layer number) {
+  const int32_t layers = run->history->layers, shown = layers < LAYERS_SHOWN ? layers : LAYERS_SHOWN;
+  char name[32];
+  struct chart *chart = add_layer_chart(figure, number, " by layer");
+  if (!chart) return false;
+  for (int32_t i = 0; i < shown; i++) {
+    const int32_t layer = pick(layers, shown, i);
+    snprintf(name, sizeof name, "layer %" PRId32, layer);
+    const int color = CHART_RAMP + (shown > 1 ? (int)(i * CHART_RAMP_STEPS / (shown - 1)) : 0);
+    if (!add_series(chart, name, color, CHART_LINE, run->history, layer_at, (int)number, layer)) return false;
+  }
+  return true;
+}
+
+static bool add_layer_of_all(struct figure *figure, const struct curves_run *runs, int n_runs,
+                             enum history_layer number, int32_t layer) {
+  char more[32];
+  snprintf(more, sizeof more, ", layer %" PRId32, layer);
+  struct chart *chart = add_layer_chart(figure, number, more);
+  if (!chart) return false;
+  for (int r = 0; r < n_runs; r++)
+    if (layer <= runs[r].history->layers &&
+        !add_series(chart, runs[r].name, r, CHART_LINE, runs[r].history, layer_at, (int)number, layer))
+      return false;
+  return true;
+}
+
+bool curves_add_layers(struct figure *figure, const struct curves_run *runs, int n_runs, enum history_layer number) {
+  int32_t layers = 0;
+  for (int r = 0; r < n_runs; r++)
+    if (runs[r].history->layers > layers) layers = runs[r].history->layers;
+  if (layers == 0) return true;
+  if (n_runs == 1) return add_layers_of_one(figure, runs, number);
+  const int32_t shown = layers < LAYERS_SHOWN ? layers : LAYERS_SHOWN;
+  for (int32_t i = 0; i < shown; i++)
+    if (!add_layer_of_all(figure, runs, n_runs, number, pick(layers, shown, i))) return false;
+  return true;
+}

@@ -1,0 +1,22 @@
+/* The course of one training or several as charts over the epochs. */
+#ifndef DESCENT_REPORT_CURVES_H
+#define DESCENT_REPORT_CURVES_H
+
+#include "report/chart.h"
+#include "report/history.h"
+
+struct curves_run {
+  const char *name;
+  const struct history *history;
+};
+
+/* Each adds to the figure what the runs have of it, and nothing where they have nothing; false when memory ran out.
+ * Several runs share a chart. */
+bool curves_add_loss(struct figure *figure, const struct curves_run *runs, int n_runs);
+bool curves_add_measures(struct figure *figure, const struct curves_run *runs, int n_runs);
+bool curves_add_learning_rate(struct figure *figure, const struct curves_run *runs, int n_runs);
+bool curves_add_speed(struct figure *figure, const struct curves_run *runs, int n_runs);
+/* One run: a chart with a line per layer; several: a chart per layer. Of a deep network, some of its layers. */
+bool curves_add_layers(struct figure *figure, const struct curves_run *runs, int n_runs, enum history_layer number);
+
+#endif

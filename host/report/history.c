@@ -1,0 +1,130 @@
+/* Epochs in one table of numbers. */
+#include "report/history.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const number_keys[] = {
+#define HISTORY_KEY(NAME, key) key,
+    HISTORY_NUMBER_MAP(HISTORY_KEY)};
+static const char *const layer_keys[] = {HISTORY_LAYER_MAP(HISTORY_KEY)};
+
+static int64_t width_of(const struct history *h) {
+  return HISTORY_NUMBERS + (int64_t)h->layers * HISTORY_LAYER_NUMBERS;
+}
+
+/* NaN for null and where there is none; false for anything else than a number. */
+static bool read_number(const cJSON *object, const char *key, double *number) {
+  const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+  *number = cJSON_IsNumber(item) ? item->valuedouble : NAN;
+  return !item || cJSON_IsNumber(item) || cJSON_IsNull(item);
+}
+
+static const char *read_line(struct history *h, const cJSON *line, const cJSON *layers, double *row) {
+  for (int i = 0; i < HISTORY_NUMBERS; i++)
+    if (!read_number(line, number_keys[i], row++)) return "holds something else than a number where one belongs";
+  const cJSON *layer;
+  cJSON_ArrayForEach(layer, layers) for (int i = 0; i < HISTORY_LAYER_NUMBERS; i++) {
+    if (!read_number(layer, layer_keys[i], row++)) return "holds a layer with something else than numbers";
+  }
+  const double epoch = row[-width_of(h)];
+  if (!(epoch >= 1 && epoch <= 1e15)) return "has no epoch: each line of a run log does (see descent train --log)";
+  if (h->epochs && epoch <= history_number(h, h->epochs - 1, HISTORY_EPOCH))
+    return "is of no later epoch than the line before: two runs in one file?";
+  return NULL;
+}
+
+const char *history_add(struct history *h, const cJSON *line) {
+  enum { LAYERS_MOST = 10000 };
+  if (!cJSON_IsObject(line)) return "is no JSON object: is this a run log, as descent train --log writes it?";
+  const cJSON *layers = cJSON_GetObjectItemCaseSensitive(line, "layers");
+  const int count = cJSON_GetArraySize(layers);
+  if (layers && (!cJSON_IsArray(layers) || count > LAYERS_MOST)) return "holds 'layers' that are no list of layers";
+  if (h->epochs == 0 && count != h->layers) {
+    history_free(h);
+    h->layers = count;
+  }
+  if (count != h->layers) return "has another number of layers than the lines before";
+  if (h->epochs == h->capacity) {
+    const int64_t capacity = h->capacity ? 2 * h->capacity : 64;
+    size_t bytes;
+    double *numbers;
+    if (__builtin_mul_overflow((size_t)capacity, (size_t)width_of(h) * sizeof *numbers, &bytes) ||
+        !(numbers = realloc(h->numbers, bytes)))
+      return "does not fit into memory";
+    h->numbers = numbers;
+    h->capacity = capacity;
+  }
+  const char *wrong = read_line(h, line, layers, h->numbers + h->epochs * width_of(h));
+  if (!wrong) h->epochs++;
+  return wrong;
+}
+
+/* One line without its end; a longer one than LINE_MOST is cut there. False at the end of the file; `*ended`: the line
+ * has its end. */
+static bool read_text_line(FILE *file, char **text, size_t *capacity, size_t *length, bool *ended) {
+  enum { LINE_MOST = 16 << 20 }; /* ten thousand layers take a tenth of it */
+  int c = EOF;
+  *length = 0;
+  while (*length < LINE_MOST && (c = getc_unlocked(file)) != EOF && c != '\n') {
+    if (*length == *capacity) {
+      const size_t more = *capacity ? 2 * *capacity : 4096;
+      char *grown = realloc(*text, more);
+      if (!grown) return false;
+      *text = grown;
+      *capacity = more;
+    }
+    (*text)[(*length)++] = (char)c;
+  }
+  *ended = c == '\n';
+  return *length > 0 || *ended;
+}
+
+static bool blank(const char *text, size_t length) {
+  for (size_t i = 0; i < length; i++)
+    if (!strchr(" \t\r", text[i]) || !text[i]) return false;
+  return true;
+}
+
+int64_t history_read(FILE *file, struct history *history, const char **wrong) {
+  char *text = NULL;
+  size_t capacity = 0, length;
+  bool ended;
+  int64_t line = 0;
+  *wrong = NULL;
+  errno = 0;
+  while (!*wrong && read_text_line(file, &text, &capacity, &length, &ended)) {
+    line++;
+    if (blank(text, length)) continue;
+    cJSON *object = cJSON_ParseWithLength(text, length);
+    if (object)
+      *wrong = history_add(history, object);
+    else if (ended || !feof(file)) /* without its end: still being written */
+      *wrong = "is no JSON object: is this a run log, as descent train --log writes it?";
+    cJSON_Delete(object);
+  }
+  const bool failed = ferror(file) || errno == ENOMEM;
+  free(text);
+  return *wrong ? line : failed ? -1 : 0;
+}
+
+void history_free(struct history *h) {
+  free(h->numbers);
+  *h = (struct history){0};
+}
+
+double history_number(const struct history *h, int64_t epoch, enum history_number number) {
+  return h->numbers[epoch * width_of(h) + number];
+}
+
+double history_layer(const struct history *h, int64_t epoch, int32_t layer, enum history_layer number) {
+  return h->numbers[epoch * width_of(h) + HISTORY_NUMBERS + (layer - 1) * HISTORY_LAYER_NUMBERS + number];
+}
+
+bool history_has(const struct history *h, enum history_number number) {
+  for (int64_t e = 0; e < h->epochs; e++)
+    if (!isnan(history_number(h, e, number))) return true;
+  return false;
+}

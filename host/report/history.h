@@ -1,0 +1,54 @@
+/* The course of a training: every number of every epoch, from the lines of the run log. */
+#ifndef DESCENT_REPORT_HISTORY_H
+#define DESCENT_REPORT_HISTORY_H
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* X(NAME, "key in the run log") */
+#define HISTORY_NUMBER_MAP(X)                               \
+  X(EPOCH, "epoch")                                         \
+  X(TRAIN_LOSS, "train_loss")                               \
+  X(VALIDATION_LOSS, "validation_loss")                     \
+  X(VALIDATION_ACCURACY, "validation_accuracy")             \
+  X(VALIDATION_AUC, "validation_auc")                       \
+  X(VALIDATION_TOP_K_ACCURACY, "validation_top_k_accuracy") \
+  X(VALIDATION_RMSE, "validation_rmse")                     \
+  X(VALIDATION_R2, "validation_r2")                         \
+  X(LEARNING_RATE, "learning_rate")                         \
+  X(ROWS_PER_SECOND, "rows_per_second")                     \
+  X(SECONDS, "seconds")
+#define HISTORY_LAYER_MAP(X)            \
+  X(GRADIENT_NORM, "gradient_norm")     \
+  X(UPDATE_RATIO, "update_ratio")       \
+  X(ACTIVATION_MEAN, "activation_mean") \
+  X(ACTIVATION_STD, "activation_std")   \
+  X(DEAD_FRACTION, "dead_fraction")
+
+#define HISTORY_ENUM_NUMBER(NAME, key) HISTORY_##NAME,
+enum history_number { HISTORY_NUMBER_MAP(HISTORY_ENUM_NUMBER) HISTORY_NUMBERS };
+#define HISTORY_ENUM_LAYER(NAME, key) LAYER_##NAME,
+enum history_layer { HISTORY_LAYER_MAP(HISTORY_ENUM_LAYER) HISTORY_LAYER_NUMBERS };
+
+struct history {
+  int64_t epochs, capacity;
+  int32_t layers;
+  double *numbers; /* (capacity, HISTORY_NUMBERS + layers * HISTORY_LAYER_NUMBERS); NaN: undefined or not there */
+};
+
+/* Adds an epoch. NULL, or what is wrong with the line: a static text; the history is then as it was. */
+const char *history_add(struct history *history, const cJSON *line);
+/* Adds every epoch of a run log; a last line without its end is left out, since it may still be being written. 0; the
+ * number of the line that is wrong, `*wrong` saying how; or -1 with errno set. */
+int64_t history_read(FILE *file, struct history *history, const char **wrong);
+void history_free(struct history *history);
+
+/* epoch counts from 0 here, layer from 1. */
+double history_number(const struct history *history, int64_t epoch, enum history_number number);
+double history_layer(const struct history *history, int64_t epoch, int32_t layer, enum history_layer number);
+/* Does any epoch have it? */
+bool history_has(const struct history *history, enum history_number number);
+
+#endif

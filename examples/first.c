@@ -35,7 +35,9 @@ int main(int argc, char **argv) {
     status = descent_network_create(&shape, &network);
   }
   if (!status) status = descent_network_initialise(network, DESCENT_INIT_AUTO, 1);
-  if (!status) status = descent_network_fit_preprocessing(network, training, DESCENT_NORMALIZE_STANDARD, false);
+  if (!status)
+    status =
+        descent_network_fit_preprocessing(network, training, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, false);
 
   descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
   options.epochs = 50;

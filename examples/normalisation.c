@@ -32,7 +32,7 @@ static descent_status train(descent_device *device, const descent_dataset *train
   options.user = curve;
   descent_status status = descent_network_create(&shape, &network);
   if (!status) status = descent_network_initialise(network, DESCENT_INIT_AUTO, 1);
-  if (!status) status = descent_network_fit_preprocessing(network, training, normalize, false);
+  if (!status) status = descent_network_fit_preprocessing(network, training, normalize, DESCENT_IMPUTE_MEAN, false);
   if (!status) status = descent_fit(network, device, training, validation, &options, NULL);
   descent_network_free(network);
   return status;

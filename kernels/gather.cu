@@ -87,9 +87,9 @@ size_t gather_scratch(int64_t rows) { return rows_blocks(rows) * sizeof(double);
 // ---- cells: the inputs, and targets of several columns ----
 
 struct copy {
-  bool targets;                // sources->y instead of sources->X
-  const float *shift, *scale;  // (n); NULL: not there
-  struct matrix to;            // (rows, n)
+  bool targets;                       // sources->y instead of sources->X
+  const float *fill, *shift, *scale;  // (n); NULL: not there
+  struct matrix to;                   // (rows, n)
   int64_t n;
 };
 
@@ -110,7 +110,8 @@ static __global__ void __launch_bounds__(BLOCK) copy_kernel(struct gather_launch
   const struct cells at = cells_of(t, copy.n, COUNT);
   const float *from = copy.targets ? l.sources->y : l.sources->X;
   if (at.idle || is_stopped(l) || !from) return;
-  float shift[COUNT], scale[COUNT];
+  float fill[COUNT], shift[COUNT], scale[COUNT];
+  load_constants(copy.fill, at.column, NAN, fill);
   load_constants(copy.shift, at.column, 0.0f, shift);
   load_constants(copy.scale, at.column, 1.0f, scale);
   from += at.column;
@@ -128,7 +129,10 @@ static __global__ void __launch_bounds__(BLOCK) copy_kernel(struct gather_launch
       const int64_t r = first + i * at.step;
       if (r >= l.rows) break;
 #pragma unroll
-      for (int j = 0; j < COUNT; j++) values[i][j] = source[i] >= 0 ? (values[i][j] - shift[j]) * scale[j] : 0.0f;
+      for (int j = 0; j < COUNT; j++) {
+        const float x = values[i][j] == values[i][j] ? values[i][j] : fill[j];
+        values[i][j] = source[i] >= 0 ? (x - shift[j]) * scale[j] : 0.0f;
+      }
       store_values<ELEMENT, COUNT>(to + r * copy.to.ld, values[i]);
     }
   }
@@ -148,9 +152,9 @@ cudaError_t launch_gather(const struct gather_launch *l, cudaStream_t stream) {
   cudaError_t error = LAUNCH(rows_kernel, rows_blocks(l->rows), BLOCK, stream, *l);
   if (error == cudaSuccess && l->y && l->n_y > 1) {
     const struct matrix y = {l->y, l->n_y, ELEMENT_F32};
-    const struct copy targets = {true, l->y_shift, l->y_scale, y, l->n_y};
+    const struct copy targets = {true, NULL, l->y_shift, l->y_scale, y, l->n_y};
     error = launch_copy(l, targets, stream);
   }
-  const struct copy inputs = {false, l->shift, l->scale, l->X, l->n_x};
+  const struct copy inputs = {false, l->fill, l->shift, l->scale, l->X, l->n_x};
   return error == cudaSuccess ? launch_copy(l, inputs, stream) : error;
 }

@@ -74,7 +74,7 @@ struct gather_launch {
   const struct device_step *queue;
   const double *bad_step;
   const struct source_table *sources;
-  const float *shift, *scale, *y_shift, *y_scale, *class_weight; /* NULL: not there */
+  const float *fill, *shift, *scale, *y_shift, *y_scale, *class_weight; /* NULL: not there */
   struct matrix X;
   float *y, *w;       /* (rows, n_y), (rows), dense; NULL: neither they nor the sum are written */
   double *weight_sum; /* &scalars[SCALAR_WEIGHT_SUM] */

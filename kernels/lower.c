@@ -135,6 +135,7 @@ static cudaError_t lower_gather(struct backend_program *program, const struct pl
       .queue = queued ? program->queue : NULL,
       .bad_step = bad_step,
       .sources = program->table,
+      .fill = data_of(program, o->fill),
       .shift = data_of(program, o->shift),
       .scale = data_of(program, o->scale),
       .y_shift = data_of(program, o->y_shift),

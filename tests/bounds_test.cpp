@@ -123,7 +123,7 @@ OneOp gather() {
   OneOp one(9, 9);
   plan_gather g{};
   g.source_X = one.source("source_X", 4, random.exponents(9 * 4, -10, 10));
-  g.source_y = g.source_w = g.source_index = g.y_shift = g.y_scale = g.class_weight = PLAN_NONE;
+  g.fill = g.source_y = g.source_w = g.source_index = g.y_shift = g.y_scale = g.class_weight = PLAN_NONE;
   g.shift = one.state("shift", PLAN_F32, random.uniform(4, -3, 3));
   g.scale = one.state("scale", PLAN_F32, random.exponents(4, -5, 5));
   g.X = one.output("X", 4), g.y = g.w = g.scalars = PLAN_NONE;

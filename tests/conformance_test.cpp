@@ -76,19 +76,22 @@ void add_dense(std::vector<Case> &cases) {
 struct GatherCase {
   const char *name;
   int64_t source_rows, first_row, rows, batch, n_x, n_y;
-  bool targets, weights, index, shuffle, normalise, normalise_y, classes;
+  bool targets, weights, index, shuffle, normalise, normalise_y, classes, missing;
 };
 const GatherCase gathers[] = {
-    {"one_value", 1, 0, 1, 1, 1, 1, true, false, false, false, false, false, false},
-    {"plain", 50, 7, 13, 16, 5, 1, true, false, false, false, false, false, false},
-    {"predict", 50, 37, 13, 16, 5, 1, false, false, false, false, true, false, false},
-    {"shuffled", 101, 64, 37, 64, 31, 1, true, true, false, true, true, false, false},
-    {"of_a_view", 101, 11, 33, 64, 17, 1, true, true, true, true, true, false, true},
-    {"class_weights", 64, 0, 64, 64, 30, 1, true, false, false, true, true, false, true},
-    {"many_targets", 300, 100, 200, 256, 9, 7, true, true, false, true, true, true, false},
-    {"wide", 40, 3, 19, 32, 1031, 3, true, false, true, false, true, true, false},
-    {"many_rows_of_fours", 1500, 100, 1300, 1400, 28, 1, true, true, false, true, true, false, true},
-    {"many_targets_of_fours", 90, 5, 70, 80, 300, 8, true, false, false, true, false, true, false},
+    {"one_value", 1, 0, 1, 1, 1, 1, true, false, false, false, false, false, false, false},
+    {"plain", 50, 7, 13, 16, 5, 1, true, false, false, false, false, false, false, false},
+    {"predict", 50, 37, 13, 16, 5, 1, false, false, false, false, true, false, false, false},
+    {"shuffled", 101, 64, 37, 64, 31, 1, true, true, false, true, true, false, false, false},
+    {"of_a_view", 101, 11, 33, 64, 17, 1, true, true, true, true, true, false, true, false},
+    {"class_weights", 64, 0, 64, 64, 30, 1, true, false, false, true, true, false, true, false},
+    {"many_targets", 300, 100, 200, 256, 9, 7, true, true, false, true, true, true, false, false},
+    {"wide", 40, 3, 19, 32, 1031, 3, true, false, true, false, true, true, false, false},
+    {"many_rows_of_fours", 1500, 100, 1300, 1400, 28, 1, true, true, false, true, true, false, true, false},
+    {"many_targets_of_fours", 90, 5, 70, 80, 300, 8, true, false, false, true, false, true, false, false},
+    {"missing", 50, 7, 13, 16, 5, 1, true, false, false, true, true, false, false, true},
+    {"missing_of_fours", 300, 17, 200, 256, 28, 1, true, false, true, false, true, false, false, true},
+    {"missing_raw", 90, 0, 80, 80, 33, 1, false, false, false, false, false, false, false, true},
 };
 
 OneOp gather(const GatherCase &c) {
@@ -96,7 +99,10 @@ OneOp gather(const GatherCase &c) {
   Random random;
   OneOp one(c.rows, c.batch);
   plan_gather g{};
-  g.source_X = one.source("source_X", c.n_x, random.exponents(c.source_rows * c.n_x, -10, 10));
+  std::vector<double> X = random.exponents(c.source_rows * c.n_x, -10, 10);
+  for (size_t i = 0; c.missing && i < X.size(); i += 3) X[i] = NAN;
+  g.source_X = one.source("source_X", c.n_x, X);
+  g.fill = c.missing ? one.state("fill", PLAN_F32, random.uniform(c.n_x, -9, 9)) : PLAN_NONE;
   const std::vector<double> y =
       c.classes ? random.integers(c.source_rows, classes) : random.uniform(c.source_rows * c.n_y, -5, 5);
   g.source_y = one.source("source_y", c.n_y, c.targets ? y : std::vector<double>());

@@ -97,7 +97,8 @@ class Training {
     given_ = make_rows(rows, c.widths[0], regression ? outputs : 1, regression ? 0 : outputs == 1 ? 2 : outputs, 3);
     for (int64_t r = 0; r < rows; r++) given_.weights.push_back(0.5F + static_cast<float>(r % 7));
     data_ = given_.dataset();
-    EXPECT_EQ(descent_network_fit_preprocessing(network_.get(), data_.get(), DESCENT_NORMALIZE_STANDARD, regression),
+    EXPECT_EQ(descent_network_fit_preprocessing(network_.get(), data_.get(), DESCENT_NORMALIZE_STANDARD,
+                                                DESCENT_IMPUTE_MEAN, regression),
               DESCENT_OK);
     options = DESCENT_TRAIN_OPTIONS_INIT;
     options.dropout = c.dropout;

@@ -64,8 +64,8 @@ TEST(DatasetInMemory, BorrowsAndDescribesWhatItIsGiven) {
 }
 
 TEST(DatasetInMemory, RefusesWhatItCannotBeAndSaysWhy) {
-  const std::vector<float> good = {1, 2, 3, 4}, y = {0, 1}, bad_X = {1, 2, kNaN, 4}, infinite = {1, 2, 3, -kInfinity},
-                           two = {0, 2}, half = {0.5f, 0}, below = {-1, 0}, nan_y = {0, kNaN}, minus = {1, -0.5f};
+  const std::vector<float> good = {1, 2, 3, 4}, y = {0, 1}, infinite = {1, 2, 3, -kInfinity}, two = {0, 2},
+                           half = {0.5f, 0}, below = {-1, 0}, nan_y = {0, kNaN}, minus = {1, -0.5f};
   const struct {
     const char *name;
     const float *X, *y, *weights;
@@ -89,7 +89,6 @@ TEST(DatasetInMemory, RefusesWhatItCannotBeAndSaysWhy) {
       {"one class", good.data(), y.data(), nullptr, 2, 2, 1, kClasses, 1, "classes: 1"},
       {"more classes than a float counts", good.data(), y.data(), nullptr, 2, 2, 1, kClasses, INT64_C(1) << 40,
        "classes: 1099511627776"},
-      {"NaN", bad_X.data(), y.data(), nullptr, 2, 2, 1, kBinary, 2, "X: row 1, column 0"},
       {"infinite", infinite.data(), nullptr, nullptr, 2, 2, 1, kAuto, 0, "X: row 1, column 1"},
       {"class beyond the last", good.data(), two.data(), nullptr, 2, 2, 1, kBinary, 2, "y: row 1: 2"},
       {"half a class", good.data(), half.data(), nullptr, 2, 2, 1, kBinary, 2, "y: row 0: 0.5"},
@@ -135,7 +134,7 @@ class Expected {
     schema_.targets = target_ ? 1 : 0;
     schema_.class_names = const_cast<char **>(known.class_names);
     schema_.classes = known.class_names ? known.classes : 0;
-    expected_ = {&schema_, known.inputs, known.inputs, 1, known.classes, known.task};
+    expected_ = {&schema_, known.inputs, known.inputs, 1, known.classes, known.task, true};
   }
   Expected(const Expected &) = delete;
   const expected *get() const { return &expected_; }
@@ -158,7 +157,8 @@ class MatchedFile : public DataFiles {
     options.target = target;
     options.header = header;
     dataset_storage *storage = nullptr;
-    const descent_status status = csv_read(Write("t.csv", text).c_str(), &options, Expected(schema).get(), nullptr, &storage);
+    const descent_status status =
+        csv_read(Write("t.csv", text).c_str(), &options, Expected(schema).get(), nullptr, &storage);
     if (status != DESCENT_OK) return Plain(std::string(descent_status_text(status)) + ": " + descent_last_error());
     descent_dataset dataset = {storage, nullptr, storage->rows};
     const std::string description = Describe(&dataset);
@@ -289,7 +289,8 @@ TEST_F(MatchedFile, FollowsTheNetworkItIsReadLike) {
   options.target = nullptr;
   options.like = made;
   EXPECT_EQ(Read(Write("t.csv", "8,9,1\n"), options), "-,- -> - binary -,-: 8,9>1");
-  ASSERT_EQ(descent_network_fit_preprocessing(made, read, DESCENT_NORMALIZE_STANDARD, false), DESCENT_OK);
+  ASSERT_EQ(descent_network_fit_preprocessing(made, read, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, false),
+            DESCENT_OK);
   EXPECT_EQ(Read(Write("t.csv", "y,b,id,a\nyes,9,1,8\n"), options), "a,b -> y binary no,yes: 8,9>1");
   EXPECT_EQ(Read(Write("t.csv", "y,b\nyes,9\n"), options),
             "bad data: t.csv:1: 1 of the 2 columns that the network needs is missing: 'a'");
@@ -325,9 +326,9 @@ TEST_F(MatchedFile, LeavesTheTargetUnreadWhereOnlyFeaturesAreWanted) {
     options.ignore = c.ignore.data();
     options.ignored = static_cast<int64_t>(c.ignore.size());
     dataset_storage *storage = nullptr;
-    ASSERT_EQ(
-        csv_read(Write("t.csv", c.text).c_str(), &options, c.schema ? Expected(*c.schema).get() : nullptr, nullptr, &storage),
-        DESCENT_OK)
+    ASSERT_EQ(csv_read(Write("t.csv", c.text).c_str(), &options, c.schema ? Expected(*c.schema).get() : nullptr,
+                       nullptr, &storage),
+              DESCENT_OK)
         << c.name << ": " << descent_last_error();
     descent_dataset dataset = {storage, nullptr, storage->rows};
     EXPECT_EQ(Describe(&dataset), c.expected) << c.name;
@@ -505,14 +506,56 @@ TEST(DatasetSplit, RefusesEmptySides) {
 // ---- normalisation -------------------------------------------------------------------------------------------------
 
 struct Fit {
-  float shift, scale;
+  float fill, shift, scale;
 };
 
-Fit FitOf(const std::vector<float> &column, descent_normalize kind) {
+Fit FitOf(const std::vector<float> &column, descent_normalize kind, descent_impute impute = DESCENT_IMPUTE_MEAN) {
   const Dataset data = Create(column, {}, static_cast<int64_t>(column.size()), kAuto, 0);
-  Fit fit = {kNaN, kNaN};
-  EXPECT_EQ(preprocess_fit_inputs(data.get(), kind, &fit.shift, &fit.scale), DESCENT_OK);
+  Fit fit = {kNaN, 0, 1};
+  EXPECT_EQ(preprocess_fit_inputs(data.get(), impute, kind, &fit.fill, &fit.shift, &fit.scale), DESCENT_OK);
   return fit;
+}
+
+TEST(Preprocess, FitsWhatMissingCellsCountAs) {
+  const struct {
+    const char *name;
+    std::vector<float> column;
+    descent_impute impute;
+    float fill;
+  } cases[] = {
+      {"mean", {1, kNaN, 2, 6}, DESCENT_IMPUTE_MEAN, 3},
+      {"odd median", {7, kNaN, 1, 2}, DESCENT_IMPUTE_MEDIAN, 2},
+      {"even median", {7, 1, kNaN, 2, 4}, DESCENT_IMPUTE_MEDIAN, 3},
+      {"most frequent", {5, 1, 5, 1, 1, kNaN, kNaN, kNaN, kNaN}, DESCENT_IMPUTE_MOST_FREQUENT, 1},
+      {"smallest of the most frequent", {5, 1, 5, 1}, DESCENT_IMPUTE_MOST_FREQUENT, 1},
+  };
+  for (const auto &c : cases) EXPECT_EQ(FitOf(c.column, DESCENT_NORMALIZE_NONE, c.impute).fill, c.fill) << c.name;
+}
+
+// Shift and scale are those of the column with its missing cells filled.
+TEST(Preprocess, NormalisesTheFilledColumn) {
+  const std::vector<float> column = {1, kNaN, 2, 6, kNaN, 11, 3, 3};
+  for (const descent_impute impute : {DESCENT_IMPUTE_MEAN, DESCENT_IMPUTE_MEDIAN, DESCENT_IMPUTE_MOST_FREQUENT})
+    for (const descent_normalize kind : {DESCENT_NORMALIZE_STANDARD, DESCENT_NORMALIZE_MINMAX}) {
+      const Fit fit = FitOf(column, kind, impute);
+      std::vector<float> filled = column;
+      for (float &x : filled)
+        if (std::isnan(x)) x = fit.fill;
+      const Fit expected = FitOf(filled, kind, impute);
+      EXPECT_FLOAT_EQ(fit.shift, expected.shift) << kind << " " << impute;
+      EXPECT_FLOAT_EQ(fit.scale, expected.scale) << kind << " " << impute;
+    }
+}
+
+TEST(Preprocess, RefusesAColumnWithoutAnyCell) {
+  const std::vector<float> column = {kNaN, kNaN};
+  const Dataset data = Create(column, {}, 2, kAuto, 0);
+  float fill, shift, scale;
+  EXPECT_EQ(preprocess_fit_inputs(data.get(), DESCENT_IMPUTE_MEAN, DESCENT_NORMALIZE_STANDARD, &fill, &shift, &scale),
+            DESCENT_ERROR_DATA);
+  EXPECT_STREQ(descent_last_error(),
+               "input 0 (from 0): missing in all 2 rows to train on, so there is nothing to learn from (ignore its "
+               "column)");
 }
 
 TEST(Preprocess, FitsShiftAndScale) {
@@ -568,7 +611,10 @@ TEST(Preprocess, FitsOnlyTheRowsOfTheView) {
   const double deviation = std::sqrt(squares / static_cast<double>(rows.size()));
   float shift[2], scale[2];
   const double unit = 0x1p-24 * (1 + 1e-6);
-  ASSERT_EQ(preprocess_fit_inputs(split.kept.get(), DESCENT_NORMALIZE_STANDARD, shift, scale), DESCENT_OK);
+  float fill[2];
+  ASSERT_EQ(
+      preprocess_fit_inputs(split.kept.get(), DESCENT_IMPUTE_MEAN, DESCENT_NORMALIZE_STANDARD, fill, shift, scale),
+      DESCENT_OK);
   EXPECT_NEAR(shift[0], mean, mean * unit);
   EXPECT_NEAR(shift[1], -3 * mean, 3 * mean * unit);
   EXPECT_NEAR(scale[0], 1 / deviation, unit / deviation);

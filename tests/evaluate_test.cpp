@@ -51,7 +51,9 @@ TEST(Evaluate, RegressionSpeaksTheTargetsOwnUnits) {
     const Device device = open_device(name);
     const Dataset data = rows.dataset();
     const Network network = linear({0.5F}, {0}, DESCENT_LOSS_MEAN_SQUARED_ERROR);
-    ASSERT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_NONE, true), DESCENT_OK);
+    ASSERT_EQ(
+        descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_NONE, DESCENT_IMPUTE_MEAN, true),
+        DESCENT_OK);
     float P[4];
     ASSERT_EQ(descent_predict(network.get(), device.get(), data.get(), P), DESCENT_OK);
     EXPECT_FLOAT_EQ(P[0], 95);
@@ -120,7 +122,8 @@ TEST(Preprocessing, FitsTheTrainingRowsOnly) {
                {DESCENT_NORMALIZE_NONE, 0, 1}};
   for (const auto &c : cases) {
     const Network network = make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
-    ASSERT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), c.kind, true), DESCENT_OK);
+    ASSERT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), c.kind, DESCENT_IMPUTE_MEAN, true),
+              DESCENT_OK);
     EXPECT_EQ(descent_network_normalize(network.get()), c.kind);
     EXPECT_FLOAT_EQ(network->shift[0], c.shift);
     EXPECT_FLOAT_EQ(network->scale[0], c.scale);
@@ -137,7 +140,8 @@ TEST(Preprocessing, TakesOverTheNames) {
   const Dataset data{made, descent_dataset_free};
   const Network network = make_network({30, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
   for (int twice = 0; twice < 2; twice++) {
-    ASSERT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_STANDARD, false),
+    ASSERT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_STANDARD,
+                                                DESCENT_IMPUTE_MEAN, false),
               DESCENT_OK);
   }
   EXPECT_STREQ(descent_network_target_name(network.get(), 0), "diagnosis");
@@ -175,7 +179,8 @@ TEST(Refusals, DatasetsThatDoNotFitAreNamedWithBothSizes) {
     EXPECT_TRUE(says(c.says) && says("the training data")) << descent_last_error();
     EXPECT_EQ(descent_evaluate(c.network.get(), device.get(), data, 0, &metrics), DESCENT_ERROR_ARGUMENT);
     EXPECT_TRUE(says(c.says)) << descent_last_error();
-    EXPECT_EQ(descent_network_fit_preprocessing(c.network.get(), data, DESCENT_NORMALIZE_STANDARD, false),
+    EXPECT_EQ(descent_network_fit_preprocessing(c.network.get(), data, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN,
+                                                false),
               DESCENT_ERROR_ARGUMENT);
     EXPECT_TRUE(says(c.says)) << descent_last_error();
   }

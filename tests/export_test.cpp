@@ -154,7 +154,8 @@ Network MakeForTable(const descent_dataset *dataset) {
   descent_network *network = nullptr;
   EXPECT_EQ(descent_network_create(&options, &network), DESCENT_OK) << descent_last_error();
   EXPECT_EQ(descent_network_initialise(network, DESCENT_INIT_AUTO, 3), DESCENT_OK);
-  EXPECT_EQ(descent_network_fit_preprocessing(network, dataset, DESCENT_NORMALIZE_STANDARD, false), DESCENT_OK)
+  EXPECT_EQ(descent_network_fit_preprocessing(network, dataset, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, false),
+            DESCENT_OK)
       << descent_last_error();
   return Network(network);
 }
@@ -364,7 +365,9 @@ TEST_F(Export, HostileNamesStayInTheirComment) {
   ASSERT_EQ(descent_dataset_read(Write("t.csv", csv).c_str(), &options, &dataset), DESCENT_OK) << descent_last_error();
   const Dataset read(dataset);
   const Network network = Make(DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY, DESCENT_NORMALIZE_NONE);
-  ASSERT_EQ(descent_network_fit_preprocessing(network.get(), dataset, DESCENT_NORMALIZE_NONE, false), DESCENT_OK)
+  ASSERT_EQ(
+      descent_network_fit_preprocessing(network.get(), dataset, DESCENT_NORMALIZE_NONE, DESCENT_IMPUTE_MEAN, false),
+      DESCENT_OK)
       << descent_last_error();
   ASSERT_EQ(descent_network_export(network.get(), DESCENT_EXPORT_FORMAT_C, Path("names.c").c_str()), DESCENT_OK);
   const Compiled compiled(Path("names.c"));

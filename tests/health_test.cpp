@@ -109,7 +109,8 @@ TEST(Health, AdvisesWhatTheNetworkDoesNotHaveYet) {
     SCOPED_TRACE(c.name);
     const Network network = make_network(deep(19, 32), c.activation, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
     if (c.normalised) {
-      ASSERT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_STANDARD, false),
+      ASSERT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_STANDARD,
+                                                  DESCENT_IMPUTE_MEAN, false),
                 DESCENT_OK);
     }
     if (c.naive > 0) draw_naively(network, c.naive);
@@ -240,7 +241,9 @@ TEST(Health, IsSilentOnTheExampleData) {
         << descent_last_error();
     const Dataset data{made, descent_dataset_free};
     const Network network = make_network({c.inputs, 32, 16, c.outputs}, c.activation, c.loss);
-    ASSERT_EQ(descent_network_fit_preprocessing(network.get(), made, DESCENT_NORMALIZE_STANDARD, false), DESCENT_OK);
+    ASSERT_EQ(
+        descent_network_fit_preprocessing(network.get(), made, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, false),
+        DESCENT_OK);
     descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
     options.epochs = 30;
     for (const std::string &warning : watch(network, data, options).warnings) EXPECT_EQ(warning, "");

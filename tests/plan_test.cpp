@@ -81,6 +81,7 @@ Access access_of(const plan_op &op, const plan &plan, int64_t n_parameters, int6
                {g.source_index, 1},
                {g.source_y, g.n_y, targets},
                {g.source_w, 1, targets},
+               {g.fill, g.n_x, false},
                {g.shift, g.n_x, false},
                {g.scale, g.n_x, false},
                {g.y_shift, g.n_y, false},

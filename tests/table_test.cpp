@@ -199,7 +199,8 @@ class LikeANetwork : public Table {
     descent_network *created = nullptr;
     ASSERT_EQ(descent_network_create(&made, &created), DESCENT_OK);
     network.reset(created);
-    ASSERT_EQ(schema_copy(&read->storage->schema, &created->schema), DESCENT_OK);
+    ASSERT_EQ(descent_network_fit_preprocessing(created, read, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, false),
+              DESCENT_OK);
     options.like = created;
   }
   Network network;
@@ -243,6 +244,38 @@ TEST_F(LikeANetwork, TakesUnseenCategoriesAsZerosWhereTold) {
   options.unseen = DESCENT_UNSEEN_ERROR;
   network->schema.unseen = DESCENT_UNSEEN_ZEROS;
   EXPECT_EQ(Read(Path("t.csv"), options), "a,b=blue,b=red -> - binary: 1,0,0 2,0,1");
+}
+
+TEST_F(LikeANetwork, FillsCategoriesWithTheMostFrequent) {
+  Fit("a,b,y\n1,red,no\n2,blue,yes\n?,red,no\n6,?,yes\n");
+  ASSERT_TRUE(descent_network_imputes(network.get()));
+  EXPECT_EQ(network->fill[0], 3);
+  EXPECT_EQ(network->fill[1], 0);
+  EXPECT_EQ(network->fill[2], 1);
+  network->fill = (free(network->fill), nullptr);
+  EXPECT_EQ(Read(Write("t.csv", "a,b\n1,?\n"), options),
+            "bad data: t.csv:2: column 'b': the cell is missing, and the network has no value for that (fill it in)");
+}
+
+TEST_F(LikeANetwork, KeepsAllOfItInTheModelFile) {
+  options.indicators = true;
+  options.unseen = DESCENT_UNSEEN_ZEROS;
+  Fit("size,colour,y\n1,red,no\n?,blue,yes\n3,red,no\n");
+  const std::string first = Path("a.safetensors"), second = Path("b.safetensors");
+  ASSERT_EQ(descent_network_save(network.get(), first.c_str()), DESCENT_OK) << descent_last_error();
+  descent_network *loaded = nullptr;
+  ASSERT_EQ(descent_network_load(first.c_str(), &loaded), DESCENT_OK) << descent_last_error();
+  const Network owner(loaded);
+  ASSERT_EQ(descent_network_save(loaded, second.c_str()), DESCENT_OK);
+  std::ostringstream a, b;
+  a << std::ifstream(first, std::ios::binary).rdbuf();
+  b << std::ifstream(second, std::ios::binary).rdbuf();
+  EXPECT_EQ(a.str(), b.str());
+  EXPECT_NE(a.str().find("unseen"), std::string::npos);
+  EXPECT_EQ(descent_network_columns(loaded), 2);
+  EXPECT_STREQ(descent_network_column_category(loaded, 1, 0), "blue");
+  EXPECT_STREQ(descent_network_input_name(loaded, 1), "size missing");
+  EXPECT_EQ(loaded->fill[0], 2);
 }
 
 TEST_F(LikeANetwork, GivesBlocksInOrder) {

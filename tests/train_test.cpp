@@ -371,7 +371,8 @@ TEST(Train, ValidationDuringTrainingIsWhatEvaluateSays) {
   const Dataset data = rows.dataset(), validation = held_out.dataset();
   const Device device = open_device("cpu"); /* float32 throughout, so that handing over the weights rounds nothing */
   const Network network = make_network({4, 8, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
-  ASSERT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_STANDARD, false),
+  ASSERT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_STANDARD,
+                                              DESCENT_IMPUTE_MEAN, false),
             DESCENT_OK);
   descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
   options.dropout = 0.5;
@@ -482,7 +483,9 @@ TEST(Train, LearnsBreastCancerWithTheDefaults) {
     const Dataset training{kept, descent_dataset_free}, validation{held_out, descent_dataset_free};
     const Network network =
         make_network({30, 16, 8, 1}, DESCENT_ACTIVATION_SIGMOID, DESCENT_LOSS_BINARY_CROSS_ENTROPY, seed);
-    ASSERT_EQ(descent_network_fit_preprocessing(network.get(), kept, DESCENT_NORMALIZE_STANDARD, false), DESCENT_OK);
+    ASSERT_EQ(
+        descent_network_fit_preprocessing(network.get(), kept, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, false),
+        DESCENT_OK);
     descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
     options.seed = seed;
     Callbacks callbacks;

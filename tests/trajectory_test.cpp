@@ -150,7 +150,8 @@ std::vector<Parameters> run(const Case &c, descent_precision precision, const co
   EXPECT_EQ(device.backend->open(0, candidate ? candidate->threads : 1, &device.device), DESCENT_OK)
       << descent_last_error();
   const Network network = make_network(c.widths, c.hidden, c.loss);
-  EXPECT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_STANDARD, regression),
+  EXPECT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_STANDARD,
+                                              DESCENT_IMPUTE_MEAN, regression),
             DESCENT_OK);
   descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
   c.change(&options);

@@ -33,7 +33,8 @@ void bounds_clear(struct bounds *bounds) {
   *bounds = (struct bounds){0};
 }
 
-/* (x - shift) * scale: one subtraction, one product, both relative to the result; a copy without them. */
+/* (x - shift) * scale, whichever x is: one subtraction, one product, both relative to the result; a copy without them.
+ */
 static descent_status normalised(const struct backend_program *witness, int buffer, bool is_copy, int64_t count,
                                  struct bounds *bounds) {
   double *bound;

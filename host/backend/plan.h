@@ -71,7 +71,8 @@ enum plan_op_kind {
 /* Row r of the step (r = 0 .. rows-1) is row s of the source:
  *   t = first_row + r;  if (shuffle && step.order) t = permutation_index(step.order, t);
  *   s = source_index ? source_index[t] : t
- *   X[r][j] = (source_X[s][j] - shift[j]) * scale[j]
+ *   x       = source_X[s][j];  if (x is NaN) x = fill[j]   (a missing cell; without fill it stays NaN)
+ *   X[r][j] = (x - shift[j]) * scale[j]
  *   y[r][k] = (source_y[s][k] - y_shift[k]) * y_scale[k]
  *   w[r]    = (source_w ? source_w[s] : 1) * (class_weight ? class_weight[(int)source_y[s][0]] : 1)
  * and scalars[SCALAR_WEIGHT_SUM] = sum w. Any source but source_X, and any of the constants, may be PLAN_NONE; without
@@ -79,7 +80,7 @@ enum plan_op_kind {
  * counts as PLAN_NONE. */
 struct plan_gather {
   int source_X, source_y, source_w, source_index; /* F32, F32, F32, I64 */
-  int shift, scale, y_shift, y_scale;             /* F32 (1, n_x) and (1, n_y) */
+  int fill, shift, scale, y_shift, y_scale;       /* F32 (1, n_x) and (1, n_y) */
   int class_weight;                               /* F32 (1, classes) */
   int X, y, w, scalars;
   int64_t n_x, n_y;

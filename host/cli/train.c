@@ -86,7 +86,8 @@ static int create_network(struct training *t) {
   int code = network_choice_create(command, &v->network, descent_dataset_inputs(t->data), outputs, loss,
                                    v->training.train.seed, &t->network);
   if (code != EXIT_DONE) return code;
-  descent_status status = descent_network_fit_preprocessing(t->network, t->rows, v->normalize, true);
+  descent_status status =
+      descent_network_fit_preprocessing(t->network, t->rows, v->normalize, DESCENT_IMPUTE_MEAN, true);
   return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
 }
 

@@ -15,8 +15,8 @@
 #include <xxhash.h>
 
 #include "core/file.h"
-#include "core/status.h"
 #include "core/json.h"
+#include "core/status.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && sizeof(float) == 4,
                "tensors are little-endian float32 and are read and written as they lie in memory");

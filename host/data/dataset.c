@@ -26,8 +26,8 @@ void descent_dataset_free(descent_dataset *dataset) {
 static descent_status check_values(const struct dataset_storage *s) {
   for (int64_t r = 0; r < s->rows; r++) {
     for (int64_t j = 0; j < s->inputs; j++)
-      if (!isfinite(s->X[r * s->inputs + j]))
-        return status_set(DESCENT_ERROR_ARGUMENT, "X: row %lld, column %lld is not finite", (long long)r, (long long)j);
+      if (isinf(s->X[r * s->inputs + j]))
+        return status_set(DESCENT_ERROR_ARGUMENT, "X: row %lld, column %lld is infinite", (long long)r, (long long)j);
     for (int64_t k = 0; s->y && k < s->targets; k++) {
       float value = s->y[r * s->targets + k];
       bool good = isfinite(value);

@@ -38,14 +38,16 @@ struct expected {
   int64_t features;            /* columns to find: those of the schema, or one per input where it has none */
   int64_t inputs, targets, classes;
   descent_task task;
+  bool imputes; /* it knows what a missing cell counts as */
 };
 
 void dataset_storage_release(struct dataset_storage *storage);
 
-/* Per input: shift and scale such that (x - shift) * scale is normalised; a constant feature gets scale 1. Accumulated
- * in double (Welford). shift, scale: (inputs). */
-descent_status preprocess_fit_inputs(const descent_dataset *dataset, descent_normalize kind, float *shift,
-                                     float *scale);
+/* Per input: fill, what a missing cell (NaN) counts as, and shift and scale such that (x - shift) * scale is normalised
+ * once missing cells are filled; a constant feature gets scale 1, and without normalisation shift and scale stay as
+ * they are. Accumulated in double (Welford). fill, shift, scale: (inputs). ERROR_DATA for an input without any cell. */
+descent_status preprocess_fit_inputs(const descent_dataset *dataset, descent_impute impute, descent_normalize kind,
+                                     float *fill, float *shift, float *scale);
 /* The same for the targets, standardised: shift, scale (targets). */
 descent_status preprocess_fit_targets(const descent_dataset *dataset, float *shift, float *scale);
 

@@ -1,47 +1,160 @@
-/* Fitting shift and scale to the training rows, column by column, in double. */
+/* Fitting fill, shift and scale to the training rows, column by column, in double. */
 #include <float.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/status.h"
 #include "data/dataset.h"
 
 struct moments {
+  int64_t cells;                  /* that are not missing */
   double mean, squares, min, max; /* squares: sum of squared deviations from the mean */
 };
 
 /* Welford's update (1962): no cancellation for features far from 0. */
-static descent_status fit(const descent_dataset *dataset, const float *values, int64_t columns, descent_normalize kind,
-                          float *shift, float *scale) {
+static void add_cell(struct moments *m, double x) {
+  const double delta = x - m->mean;
+  m->cells++;
+  m->mean += delta / (double)m->cells;
+  m->squares += delta * (x - m->mean);
+  if (m->cells == 1 || x < m->min) m->min = x;
+  if (m->cells == 1 || x > m->max) m->max = x;
+}
+
+/* Of every column over the dataset's rows; from memory_allocate. */
+static struct moments *find_moments(const descent_dataset *dataset, const float *values, int64_t columns) {
   struct moments *m = memory_allocate(columns, sizeof *m, "the normalisation");
-  if (!m) return DESCENT_ERROR_MEMORY;
+  if (!m) return NULL;
   for (int64_t r = 0; r < dataset->rows; r++) {
     const float *row = values + dataset_source_row(dataset, r) * columns;
-    for (int64_t j = 0; j < columns; j++) {
-      double x = (double)row[j], delta = x - m[j].mean;
-      m[j].mean += delta / (double)(r + 1);
-      m[j].squares += delta * (x - m[j].mean);
-      if (r == 0 || x < m[j].min) m[j].min = x;
-      if (r == 0 || x > m[j].max) m[j].max = x;
-    }
+    for (int64_t j = 0; j < columns; j++)
+      if (!isnan(row[j])) add_cell(&m[j], (double)row[j]);
   }
-  for (int64_t j = 0; j < columns; j++) {
-    double spread = 0, from = 0;
-    if (kind == DESCENT_NORMALIZE_STANDARD) from = m[j].mean, spread = sqrt(m[j].squares / (double)dataset->rows);
-    if (kind == DESCENT_NORMALIZE_MINMAX) from = m[j].min, spread = m[j].max - m[j].min;
-    const bool constant = !(1 / spread <= (double)FLT_MAX); /* or so nearly that float32 has no such scale */
-    shift[j] = (float)from;
-    scale[j] = constant ? 1.0f : (float)(1 / spread);
+  return m;
+}
+
+/* What the moments become when the missing cells hold `fill` (Chan, Golub and LeVeque 1979: joining two samples). */
+static void add_filled(struct moments *m, double fill, int64_t rows) {
+  const int64_t missing = rows - m->cells;
+  if (missing == 0) return;
+  const double share = (double)missing / (double)rows, delta = fill - m->mean;
+  m->squares += delta * delta * share * (double)m->cells;
+  m->mean += delta * share;
+  m->min = fmin(m->min, fill);
+  m->max = fmax(m->max, fill);
+  m->cells = rows;
+}
+
+static void scale_column(const struct moments *m, descent_normalize kind, float *shift, float *scale) {
+  double spread = 0, from = 0;
+  if (kind == DESCENT_NORMALIZE_STANDARD) from = m->mean, spread = sqrt(m->squares / (double)m->cells);
+  if (kind == DESCENT_NORMALIZE_MINMAX) from = m->min, spread = m->max - m->min;
+  const bool constant = !(1 / spread <= (double)FLT_MAX); /* or so nearly that float32 has no such scale */
+  *shift = (float)from;
+  *scale = constant ? 1.0f : (float)(1 / spread);
+}
+
+/* ---- missing cells ---------------------------------------------------------------------------------------------- */
+
+static int by_value(const void *a, const void *b) {
+  const float x = *(const float *)a, y = *(const float *)b;
+  return (x > y) - (x < y);
+}
+
+/* The smallest of the values that occur most; `sorted` (n) ascending. */
+static double most_frequent(const float *sorted, int64_t n) {
+  int64_t best = 0, most = 0;
+  for (int64_t begin = 0, end; begin < n; begin = end) {
+    for (end = begin + 1; end < n && sorted[end] == sorted[begin];) end++;
+    if (end - begin > most) most = end - begin, best = begin;
   }
-  free(m);
+  return (double)sorted[best];
+}
+
+/* The median or most frequent value of input j; `cells` has room for all rows. */
+static double order_statistic(const descent_dataset *dataset, int64_t j, descent_impute impute, float *cells) {
+  const struct dataset_storage *s = dataset->storage;
+  int64_t n = 0;
+  for (int64_t r = 0; r < dataset->rows; r++) {
+    const float x = s->X[dataset_source_row(dataset, r) * s->inputs + j];
+    if (!isnan(x)) cells[n++] = x;
+  }
+  qsort(cells, (size_t)n, sizeof *cells, by_value);
+  if (impute == DESCENT_IMPUTE_MOST_FREQUENT) return most_frequent(cells, n);
+  return ((double)cells[(n - 1) / 2] + (double)cells[n / 2]) / 2;
+}
+
+/* A category's share is its column's mean: the most frequent one is filled with 1, the others with 0. */
+static void fill_categories(const struct moments *m, int64_t n, float *fill) {
+  int64_t best = 0;
+  for (int64_t k = 1; k < n; k++)
+    if (m[k].mean > m[best].mean) best = k;
+  for (int64_t k = 0; k < n; k++) fill[k] = k == best ? 1.0f : 0.0f;
+}
+
+static descent_status check_cells(const descent_dataset *dataset, const struct moments *m) {
+  const struct dataset_storage *s = dataset->storage;
+  for (int64_t j = 0; j < s->inputs; j++) {
+    if (m[j].cells > 0) continue;
+    const char *name = descent_dataset_input_name(dataset, j);
+    return status_set(DESCENT_ERROR_DATA,
+                      "input %" PRId64 " (from 0)%s%s: missing in all %" PRId64
+                      " rows to train on, so there is nothing to learn from (ignore its column)",
+                      j, name ? ", " : "", name ? name : "", dataset->rows);
+  }
   return DESCENT_OK;
 }
 
-descent_status preprocess_fit_inputs(const descent_dataset *dataset, descent_normalize kind, float *shift,
-                                     float *scale) {
-  return fit(dataset, dataset->storage->X, dataset->storage->inputs, kind, shift, scale);
+static descent_status fit_fill(const descent_dataset *dataset, const struct moments *m, descent_impute impute,
+                               float *fill) {
+  const struct dataset_storage *s = dataset->storage;
+  float *cells = NULL;
+  if (impute != DESCENT_IMPUTE_MEAN) {
+    cells = memory_allocate(dataset->rows, sizeof *cells, "a column");
+    if (!cells) return DESCENT_ERROR_MEMORY;
+  }
+  int64_t j = 0;
+  for (int64_t c = 0; j < s->inputs; c++) {
+    const struct feature *feature = schema_feature(&s->schema, c);
+    if (feature && feature->categories) {
+      fill_categories(m + j, feature->n_categories, fill + j);
+      j += feature->n_categories;
+    } else {
+      fill[j] = (float)(cells ? order_statistic(dataset, j, impute, cells) : m[j].mean);
+      j++;
+    }
+    if (feature && feature->indicator) fill[j++] = 0; /* an indicator is never missing */
+  }
+  free(cells);
+  return DESCENT_OK;
+}
+
+/* ---- both ------------------------------------------------------------------------------------------------------- */
+
+descent_status preprocess_fit_inputs(const descent_dataset *dataset, descent_impute impute, descent_normalize kind,
+                                     float *fill, float *shift, float *scale) {
+  const int64_t inputs = dataset->storage->inputs;
+  descent_status status;
+  struct moments *m = find_moments(dataset, dataset->storage->X, inputs);
+  if (!m) return DESCENT_ERROR_MEMORY;
+  TRY(check_cells(dataset, m));
+  TRY(fit_fill(dataset, m, impute, fill));
+  for (int64_t j = 0; kind != DESCENT_NORMALIZE_NONE && j < inputs; j++) {
+    add_filled(&m[j], (double)fill[j], dataset->rows);
+    scale_column(&m[j], kind, &shift[j], &scale[j]);
+  }
+done:
+  free(m);
+  return status;
 }
 
 descent_status preprocess_fit_targets(const descent_dataset *dataset, float *shift, float *scale) {
-  return fit(dataset, dataset->storage->y, dataset->storage->targets, DESCENT_NORMALIZE_STANDARD, shift, scale);
+  struct moments *m = find_moments(dataset, dataset->storage->y, dataset->storage->targets);
+  if (!m) return DESCENT_ERROR_MEMORY;
+  for (int64_t k = 0; k < dataset->storage->targets; k++)
+    scale_column(&m[k], DESCENT_NORMALIZE_STANDARD, &shift[k], &scale[k]);
+  free(m);
+  return DESCENT_OK;
 }

@@ -37,7 +37,8 @@ static struct expected expected_of(const descent_network *network) {
                            .inputs = inputs,
                            .targets = descent_network_outputs(network),
                            .classes = descent_network_classes(network),
-                           .task = descent_network_task(network)};
+                           .task = descent_network_task(network),
+                           .imputes = descent_network_imputes(network)};
 }
 
 /* By the file's format. */

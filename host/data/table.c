@@ -155,9 +155,12 @@ static descent_status number_error(const struct table *t, int64_t column, double
 
 static float *cell(struct table *t, int64_t feature) { return &t->values[t->rows * t->columns.features + feature]; }
 
-static void store_missing(struct table *t, int64_t feature) {
+static descent_status store_missing(struct table *t, int64_t feature, int64_t column, int64_t line) {
+  if (t->expected && !t->expected->imputes)
+    return cell_error(t, column, "", 0, line, "is missing, and the network has no value for that (fill it in)");
   *cell(t, feature) = NAN;
   t->features[feature].missing++;
+  return DESCENT_OK;
 }
 
 /* Counts what float32 cannot hold exactly. */
@@ -218,10 +221,7 @@ static descent_status store_number(struct table *t, int64_t feature, int64_t col
     *cell(t, feature) = rounded(t, value);
     return DESCENT_OK;
   }
-  if (cell_is_missing(t->options, text, length)) {
-    store_missing(t, feature);
-    return DESCENT_OK;
-  }
+  if (cell_is_missing(t->options, text, length)) return store_missing(t, feature, column, line);
   return cell_error(t, column, text, length, line, cell_number_problem(t->options, text, length, numeric, value));
 }
 
@@ -230,8 +230,7 @@ static descent_status store_feature(struct table *t, int64_t feature, int64_t co
   if (t->features[feature].kind == FEATURE_NUMBER) return store_number(t, feature, column, text, length, line);
   cell_trim(&text, &length);
   if (!cell_is_missing(t->options, text, length)) return store_category(t, feature, column, text, length, line);
-  store_missing(t, feature);
-  return DESCENT_OK;
+  return store_missing(t, feature, column, line);
 }
 
 static descent_status store_weight(struct table *t, int64_t column, const char *text, size_t length, int64_t line) {
@@ -332,14 +331,14 @@ static descent_status store_number_cell(struct table *t, int64_t column, double 
   if (role >= 0 && t->features[role].kind == FEATURE_CATEGORY) {
     char text[NUMBER_TEXT];
     if (isnan(number))
-      store_missing(t, role);
+      status = store_missing(t, role, column, row);
     else if (!isfinite(number))
       return number_error(t, column, number, row, "is no category (correct it)");
     else
       return store_category(t, role, column, number_format(number, text), strlen(text), row);
   } else if (role >= 0) {
     if (isnan(number))
-      store_missing(t, role);
+      status = store_missing(t, role, column, row);
     else if (!text_number_fits(number))
       problem = "is not a finite 32-bit number, at most 3.4e38 (correct it, or remove the row or the column)";
     else

@@ -1,13 +1,14 @@
 /* A network as a .safetensors file: which tensors hold it, and the JSON text that describes the rest.
  *
  *   {"version": 1, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
- *    "normalize": "..", "columns": [..], "unseen": "..", "target_names": [..], "class_names": [..], "provenance": ".."}
+ *    "normalize": "..", "impute": "..", "columns": [..], "unseen": "..", "target_names": [..], "class_names": [..],
+ * "provenance": ".."}
  *
- * The last five are there when the network has them; core/schema.h says what the first four of them hold. Version 1 had
- * "input_names", a list, for columns and "target_name", a text, for target_names. The preprocessing's numbers are
- * tensors, so that they keep their bits: preprocessing.shift and .scale (inputs) unless normalize is none,
- * preprocessing.target_shift and .target_scale (outputs) for regression. Members and tensors beyond these are refused:
- * a file is read whole or not at all. */
+ * The last six are there when the network has them; core/schema.h says what the four before the last hold. Version 1
+ * had "input_names", a list, for columns and "target_name", a text, for target_names. The preprocessing's numbers are
+ * tensors, so that they keep their bits: preprocessing.fill (inputs) with impute, .shift and .scale (inputs) unless
+ * normalize is none, preprocessing.target_shift and .target_scale (outputs) for regression. Members and tensors beyond
+ * these are refused: a file is read whole or not at all. */
 #include "model/model_file.h"
 
 #include <inttypes.h>
@@ -26,6 +27,7 @@ enum {
   FIELD_LAYERS,
   FIELD_LOSS,
   FIELD_NORMALIZE,
+  FIELD_IMPUTE,
   FIELD_COLUMNS,
   FIELD_UNSEEN,
   FIELD_TARGET_NAMES,
@@ -36,7 +38,7 @@ enum {
   FIELDS
 };
 static const char *const fields[FIELDS] = {
-    "version", "inputs",       "layers",      "loss",       "normalize",   "columns",
+    "version", "inputs",       "layers",      "loss",       "normalize",   "impute",      "columns",
     "unseen",  "target_names", "class_names", "provenance", "input_names", "target_name",
 };
 
@@ -50,7 +52,7 @@ static void add_vector(struct safetensors_tensor *tensors, int64_t *n, const cha
 
 descent_status model_list_tensors(const descent_network *network, struct safetensors_tensor **list, int64_t *count) {
   struct safetensors_tensor *tensors =
-      memory_allocate(2 * (int64_t)network->n_layers + 4, sizeof *tensors, "the list of a model's tensors");
+      memory_allocate(2 * (int64_t)network->n_layers + 5, sizeof *tensors, "the list of a model's tensors");
   if (!tensors) return DESCENT_ERROR_MEMORY;
   int64_t n = 0;
   for (int32_t l = 0; l < network->n_layers; l++) {
@@ -63,6 +65,7 @@ descent_status model_list_tensors(const descent_network *network, struct safeten
     snprintf(name, sizeof name, "layers.%" PRId32 ".bias", l);
     add_vector(tensors, &n, name, layer->n_out, network->parameters + layer->at.b);
   }
+  if (network->fill) add_vector(tensors, &n, "preprocessing.fill", network->inputs, network->fill);
   if (network->normalize != DESCENT_NORMALIZE_NONE) {
     add_vector(tensors, &n, "preprocessing.shift", network->inputs, network->shift);
     add_vector(tensors, &n, "preprocessing.scale", network->inputs, network->scale);
@@ -110,11 +113,12 @@ static bool add_layers(cJSON *object, const descent_network *network) {
 descent_status model_describe(const char *path, const descent_network *network, char **text) {
   descent_status status = DESCENT_OK;
   cJSON *object = cJSON_CreateObject();
-  bool ok = cJSON_AddNumberToObject(object, fields[FIELD_VERSION], VERSION) &&
-            cJSON_AddNumberToObject(object, fields[FIELD_INPUTS], (double)network->inputs) &&
-            add_layers(object, network) &&
-            cJSON_AddStringToObject(object, fields[FIELD_LOSS], descent_loss_name(network->loss)) &&
-            cJSON_AddStringToObject(object, fields[FIELD_NORMALIZE], descent_normalize_name(network->normalize));
+  bool ok =
+      cJSON_AddNumberToObject(object, fields[FIELD_VERSION], VERSION) &&
+      cJSON_AddNumberToObject(object, fields[FIELD_INPUTS], (double)network->inputs) && add_layers(object, network) &&
+      cJSON_AddStringToObject(object, fields[FIELD_LOSS], descent_loss_name(network->loss)) &&
+      cJSON_AddStringToObject(object, fields[FIELD_NORMALIZE], descent_normalize_name(network->normalize)) &&
+      (!network->fill || cJSON_AddStringToObject(object, fields[FIELD_IMPUTE], descent_impute_name(network->impute)));
   if (!ok) TRY(out_of_memory(path));
   TRY(schema_write(path, &network->schema, object));
   TRY(add_text(path, object, fields[FIELD_PROVENANCE], network->provenance));
@@ -150,6 +154,7 @@ struct description {
   descent_activation *activations; /* (options.layers) */
   descent_network_options options;
   descent_normalize normalize;
+  descent_impute impute;
 };
 
 static descent_status bad_field(const char *path, int field, const char *expected) {
@@ -214,6 +219,9 @@ static descent_status parse_description(const char *path, const char *text, stru
   if (descent_loss_parse(term_text(d->found[FIELD_LOSS], &quoted), &d->options.loss) != DESCENT_OK ||
       descent_normalize_parse(term_text(d->found[FIELD_NORMALIZE], &quoted), &d->normalize) != DESCENT_OK)
     status = bad_term(path);
+  if (status == DESCENT_OK && d->found[FIELD_IMPUTE] &&
+      descent_impute_parse(term_text(d->found[FIELD_IMPUTE], &quoted), &d->impute) != DESCENT_OK)
+    status = bad_term(path);
 done:
   return status;
 }
@@ -268,6 +276,11 @@ static descent_status fill(struct safetensors *file, const struct description *d
   int64_t n;
   descent_status status;
   network->normalize = d->normalize;
+  network->impute = d->impute;
+  if (d->found[FIELD_IMPUTE]) {
+    network->fill = memory_allocate(network->inputs, sizeof *network->fill, "the values of missing cells");
+    if (!network->fill) return DESCENT_ERROR_MEMORY;
+  }
   TRY(model_list_tensors(network, &tensors, &n));
   TRY(safetensors_read(file, tensors, n));
   TRY(check_scales(path, "scale", network->scale, network->inputs));

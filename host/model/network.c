@@ -156,6 +156,7 @@ void descent_network_free(descent_network *network) {
   if (!network) return;
   schema_clear(&network->schema);
   free(network->provenance);
+  free(network->fill);
   free(network->shift);
   free(network->scale);
   free(network->y_shift);
@@ -238,6 +239,10 @@ int64_t descent_network_parameters(const descent_network *network) {
 }
 
 int64_t descent_network_classes(const descent_network *network) { return network->classes; }
+
+descent_impute descent_network_impute(const descent_network *network) { return network->impute; }
+
+bool descent_network_imputes(const descent_network *network) { return network->fill != NULL; }
 
 descent_normalize descent_network_normalize(const descent_network *network) { return network->normalize; }
 

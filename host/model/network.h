@@ -21,6 +21,8 @@ struct descent_network {
   float *parameters;    /* (n_parameters) flat, gaps zero; see plan_segment */
   int64_t n_parameters; /* gaps included */
   descent_normalize normalize;
+  descent_impute impute;    /* how `fill` was fitted */
+  float *fill;              /* (inputs) or NULL: what a missing cell, NaN, counts as */
   float *shift, *scale;     /* (inputs): (x - shift) * scale; 0 and 1 without normalisation */
   float *y_shift, *y_scale; /* (outputs): regression targets in training are (y - y_shift) * y_scale; 0 and 1 */
   struct schema schema;     /* names and features; see there */

@@ -44,6 +44,7 @@ static struct cost gather_cost(const struct plan *plan, const struct plan_gather
   const double x = (double)op->n_x, y = (double)op->n_y;
   struct cost cost = {.bytes = m * x * (FLOAT + width(plan, op->X))};
   if (op->scale != PLAN_NONE) cost.flops += 2 * m * x, cost.bytes += 2 * x * FLOAT;
+  if (op->fill != PLAN_NONE) cost.bytes += x * FLOAT;
   if (op->source_index != PLAN_NONE) cost.bytes += m * (double)sizeof(int64_t);
   if (op->source_y == PLAN_NONE) return cost;
   cost.bytes += (2 * m * y + m * (op->source_w != PLAN_NONE ? 2 : 1)) * FLOAT;

@@ -61,6 +61,7 @@ static descent_status add_state(struct layout *s) {
   struct plan *plan = s->plan;
   struct plan_handles *at = &s->at;
   descent_status status = DESCENT_OK;
+  if (network->fill) TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, network->inputs, "fill", -1, &at->fill));
   if (network->normalize != DESCENT_NORMALIZE_NONE) {
     TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, network->inputs, "shift", -1, &at->shift));
     TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, network->inputs, "scale", -1, &at->scale));
@@ -123,6 +124,7 @@ static void append_gather(const struct layout *s, bool targets, bool training) {
       .source_y = targets ? at->source_y : PLAN_NONE,
       .source_w = targets ? at->source_w : PLAN_NONE,
       .source_index = at->source_index,
+      .fill = at->fill,
       .shift = at->shift,
       .scale = at->scale,
       .y_shift = targets ? at->y_shift : PLAN_NONE,
@@ -310,9 +312,10 @@ static descent_status allocate(struct layout *s) {
 }
 
 static struct plan_handles no_handles(void) {
-  return (struct plan_handles){PLAN_NONE, PLAN_NONE, PLAN_NONE, PLAN_NONE, PLAN_NONE, PLAN_NONE, PLAN_NONE,
-                               PLAN_NONE, PLAN_NONE, PLAN_NONE, PLAN_NONE, PLAN_NONE, PLAN_NONE, PLAN_NONE,
-                               PLAN_NONE, PLAN_NONE, PLAN_NONE, PLAN_NONE, PLAN_NONE};
+  struct plan_handles none;
+  int *const handles = (int *)&none;
+  for (size_t i = 0; i < sizeof none / sizeof *handles; i++) handles[i] = PLAN_NONE;
+  return none;
 }
 
 descent_status plan_build(const descent_network *network, const descent_train_options *options, int64_t batch,

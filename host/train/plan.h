@@ -8,6 +8,7 @@
 /* Numbers of the buffers that the host binds, reads and writes. */
 struct plan_handles {
   int source_X, source_y, source_w, source_index;
+  int fill;                                    /* PLAN_NONE where missing cells have no value */
   int shift, scale;                            /* PLAN_NONE without input normalisation */
   int y_shift, y_scale;                        /* PLAN_NONE for classifiers */
   int class_weight;                            /* PLAN_NONE unless the options ask for class weights */

@@ -1,4 +1,5 @@
-/* Fits a network's normalisation to its training rows and takes over their names, all of it or nothing. */
+/* Fits a network's imputation and normalisation to its training rows and takes over their names, all of it or nothing.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,28 +7,37 @@
 #include "train/check.h"
 
 descent_status descent_network_fit_preprocessing(descent_network *network, const descent_dataset *dataset,
-                                                 descent_normalize inputs, bool standardise_targets) {
+                                                 descent_normalize inputs, descent_impute impute,
+                                                 bool standardise_targets) {
   const struct dataset_storage *storage = dataset->storage;
   const int64_t n_x = network->inputs, n_y = network->layers[network->n_layers - 1].n_out;
   const bool regression = network->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
   struct schema schema = {0};
-  float *constants = NULL;
+  float *constants = NULL, *fill = NULL;
   descent_status status;
   TRY(check_dataset(network, dataset, true, "the training data"));
   if ((unsigned)inputs > DESCENT_NORMALIZE_MINMAX)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "normalisation %d: not a descent_normalize", (int)inputs));
+  if ((unsigned)impute > DESCENT_IMPUTE_MOST_FREQUENT)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "imputation %d: not a descent_impute", (int)impute));
+  fill = memory_allocate(n_x, sizeof *fill, "the values of missing cells");
+  if (!fill) TRY(DESCENT_ERROR_MEMORY);
   constants = memory_allocate(2 * n_x + 2 * n_y, sizeof *constants, "the normalisation");
   if (!constants) TRY(DESCENT_ERROR_MEMORY);
   float *shift = constants, *scale = shift + n_x, *y_shift = scale + n_x, *y_scale = y_shift + n_y;
   for (int64_t j = 0; j < n_x; j++) scale[j] = 1;
   for (int64_t k = 0; k < n_y; k++) y_scale[k] = 1;
-  if (inputs != DESCENT_NORMALIZE_NONE) TRY(preprocess_fit_inputs(dataset, inputs, shift, scale));
+  TRY(preprocess_fit_inputs(dataset, impute, inputs, fill, shift, scale));
   if (regression && standardise_targets) TRY(preprocess_fit_targets(dataset, y_shift, y_scale));
   TRY(schema_copy(&storage->schema, &schema));
   /* Fewer classes than the network has: names for some only would mislead. */
   if (storage->classes != network->classes) schema_drop_classes(&schema);
 
   network->normalize = inputs;
+  network->impute = impute;
+  free(network->fill);
+  network->fill = fill;
+  fill = NULL;
   memcpy(network->shift, shift, (size_t)n_x * sizeof *shift);
   memcpy(network->scale, scale, (size_t)n_x * sizeof *scale);
   memcpy(network->y_shift, y_shift, (size_t)n_y * sizeof *y_shift);
@@ -38,5 +48,6 @@ descent_status descent_network_fit_preprocessing(descent_network *network, const
 done:
   schema_clear(&schema);
   free(constants);
+  free(fill);
   return status;
 }

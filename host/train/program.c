@@ -67,6 +67,7 @@ descent_status program_create(const descent_network *network, descent_device *de
   TRY(check_support(device, made.plan));
   TRY(made.backend->compile(device->device, made.plan, &made.compiled));
   TRY(write_constant(&made, made.at.parameters, network->parameters, network->n_parameters));
+  TRY(write_constant(&made, made.at.fill, network->fill, network->inputs));
   TRY(write_constant(&made, made.at.shift, network->shift, network->inputs));
   TRY(write_constant(&made, made.at.scale, network->scale, network->inputs));
   TRY(write_constant(&made, made.at.y_shift, network->y_shift, outputs));

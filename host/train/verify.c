@@ -36,7 +36,7 @@ struct verification {
 
 /* ---- what an operation touches ---- */
 
-enum { OP_MAX_BUFFERS = 9 };
+enum { OP_MAX_BUFFERS = 10 };
 struct touched {
   int n, buffers[OP_MAX_BUFFERS];
 };
@@ -47,7 +47,7 @@ static struct touched op_touches(const struct plan_op *op) {
     case OP_GATHER: {
       const struct plan_gather *g = &op->gather;
       return (struct touched){
-          9, {g->shift, g->scale, g->y_shift, g->y_scale, g->class_weight, g->X, g->y, g->w, g->scalars}};
+          10, {g->fill, g->shift, g->scale, g->y_shift, g->y_scale, g->class_weight, g->X, g->y, g->w, g->scalars}};
     }
     case OP_DENSE_FORWARD: {
       const struct plan_dense_forward *f = &op->forward;

@@ -273,7 +273,8 @@ DESCENT_API descent_status descent_dataset_read_blocks(const char *path, const d
  * borrowed until the dataset and every view split from it are freed. `task` must be binary, classes or regression: it
  * is not inferred here. `classes` is K for task classes (2 .. 2^24), 2 for binary, ignored for regression; `targets` is
  * 1 unless the task is regression. Without y, `task`, `classes` and `targets` are ignored. ERROR_ARGUMENT for these,
- * for sizes below 1, a class index out of range, a non-finite value or a negative weight. The dataset has no names. */
+ * for sizes below 1, a class index out of range, an infinite X (NaN is a missing cell), another non-finite value or a
+ * negative weight. The dataset has no names. */
 DESCENT_API descent_status descent_dataset_create(const float *X, const float *y, const float *weights, int64_t rows,
                                                   int64_t inputs, int64_t targets, descent_task task, int64_t classes,
                                                   descent_dataset **dataset);
@@ -346,12 +347,14 @@ DESCENT_API void descent_network_free(descent_network *network);
  * ERROR_ARGUMENT for an unknown `init`. */
 DESCENT_API descent_status descent_network_initialise(descent_network *network, descent_init init, uint64_t seed);
 
-/* Fits the input normalisation to the rows of `dataset`, for regression optionally standardises the targets too (the
+/* Fits to the rows of `dataset` what a missing cell (NaN) of each column is replaced by, then, with that in place, the
+ * input normalisation; for regression optionally standardises the targets too (the
  * loss is then in units of the target's standard deviation; predictions and RMSE stay in the target's own), and keeps
  * column, target and class names. Call it before training, with the training rows only. ERROR_ARGUMENT when the shapes
- * do not fit. */
+ * do not fit; ERROR_DATA when a column has no cell that is not missing. */
 DESCENT_API descent_status descent_network_fit_preprocessing(descent_network *network, const descent_dataset *dataset,
-                                                             descent_normalize inputs, bool standardise_targets);
+                                                             descent_normalize inputs, descent_impute impute,
+                                                             bool standardise_targets);
 
 /* Copies parameters in or out. layer 1 .. layers; W (n_l, n_{l-1}), b (n_l); either may be NULL. set: ERROR_ARGUMENT
  * for a non-finite value. */
@@ -371,6 +374,9 @@ DESCENT_API descent_task descent_network_task(const descent_network *network);  
 DESCENT_API int64_t descent_network_parameters(const descent_network *network); /* count of weights and biases */
 DESCENT_API int64_t descent_network_classes(const descent_network *network);    /* 2, K, or 0 for regression */
 DESCENT_API descent_normalize descent_network_normalize(const descent_network *network);
+DESCENT_API descent_impute descent_network_impute(const descent_network *network);
+/* Does it know what a missing cell counts as? Not before its preprocessing was fitted. */
+DESCENT_API bool descent_network_imputes(const descent_network *network);
 /* Names, UTF-8; NULL when there is none or the index is out of range. Valid while the network lives and until its
  * preprocessing is fitted again. */
 DESCENT_API const char *descent_network_input_name(const descent_network *network, int64_t input);

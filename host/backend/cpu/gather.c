@@ -12,7 +12,7 @@ struct gather {
   const struct plan_step *step;
   const float *source_X, *source_y, *source_w;
   const int64_t *source_index;
-  const float *shift, *scale, *y_shift, *y_scale, *class_weight;
+  const float *fill, *shift, *scale, *y_shift, *y_scale, *class_weight;
   int64_t classes; /* entries of class_weight */
   float *X, *y, *w;
   int64_t tile_rows;
@@ -49,6 +49,13 @@ static void copy_row(const struct gather *g, const float *from, const float *shi
     memcpy(to, from, (size_t)n * sizeof *to);
 }
 
+static void copy_inputs(const struct gather *g, const float *from, float *to) {
+  if (g->fill)
+    g->kernels->impute(from, g->fill, g->shift, g->scale, to, g->op->n_x);
+  else
+    copy_row(g, from, g->shift, g->scale, to, g->op->n_x);
+}
+
 /* A class outside the table cannot come from a checked dataset; its weight would be NaN rather than a stray read. */
 static float row_weight(const struct gather *g, int64_t s, float y) {
   float w = g->source_w ? g->source_w[s] : 1.0f;
@@ -74,7 +81,7 @@ static void gather_tile(void *context, int64_t tile) {
   const int64_t ahead = 2 + PREFETCHED / n_x;
   for (int64_t r = -ahead; r < count; r++) {
     if (r + ahead < count) prefetch_row(g, rows[r + ahead]);
-    if (r >= 0) copy_row(g, g->source_X + rows[r] * n_x, g->shift, g->scale, g->X + (begin + r) * n_x, n_x);
+    if (r >= 0) copy_inputs(g, g->source_X + rows[r] * n_x, g->X + (begin + r) * n_x);
   }
   if (!g->source_y) return;
   double sum = 0;
@@ -120,6 +127,7 @@ descent_status cpu_gather(struct backend_program *program, const struct plan_op 
       .source_y = o->y == PLAN_NONE ? NULL : source(program, o->source_y),
       .source_w = source(program, o->source_w),
       .source_index = source(program, o->source_index),
+      .fill = cpu_floats(program, o->fill),
       .shift = cpu_floats(program, o->shift),
       .scale = cpu_floats(program, o->scale),
       .y_shift = cpu_floats(program, o->y_shift),

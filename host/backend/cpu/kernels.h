@@ -47,6 +47,8 @@ struct kernels {
   void (*permute)(const struct permutation *order, int64_t first, int64_t *rows, int64_t n);
   /* out[j] = (x[j] - shift[j]) * scale[j]; shift and scale may be NULL, for 0 and 1. */
   void (*normalise)(const float *x, const float *shift, const float *scale, float *out, int64_t n);
+  /* The same where a NaN in x stands for fill[j]. */
+  void (*impute)(const float *x, const float *fill, const float *shift, const float *scale, float *out, int64_t n);
   /* out[j] += sum over rows of D[r * stride + j], j < n. */
   void (*column_sums)(const float *D, int64_t rows, int64_t stride, float *out, int64_t n);
   /* out[j] += x[j]. */

@@ -251,6 +251,14 @@ static void kernel_normalise(const float *restrict x, const float *restrict shif
   for (int64_t j = 0; j < n; j++) out[j] = (x[j] - (shift ? shift[j] : 0.0f)) * (scale ? scale[j] : 1.0f);
 }
 
+static void kernel_impute(const float *restrict x, const float *restrict fill, const float *restrict shift,
+                          const float *restrict scale, float *restrict out, int64_t n) {
+  for (int64_t j = 0; j < n; j++) {
+    const float value = x[j] == x[j] ? x[j] : fill[j];
+    out[j] = (value - (shift ? shift[j] : 0.0f)) * (scale ? scale[j] : 1.0f);
+  }
+}
+
 static void kernel_denormalise(const float *restrict a, const float *restrict shift, const float *restrict scale,
                                float *restrict out, int64_t n) {
   for (int64_t j = 0; j < n; j++) out[j] = a[j] / (scale ? scale[j] : 1.0f) + (shift ? shift[j] : 0.0f);
@@ -349,6 +357,7 @@ const struct kernels KERNELS_TABLE = {
     .dropout = kernel_dropout,
     .permute = kernel_permute,
     .normalise = kernel_normalise,
+    .impute = kernel_impute,
     .column_sums = kernel_column_sums,
     .add = kernel_add,
     .sum = kernel_sum,

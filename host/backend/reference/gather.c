@@ -26,9 +26,13 @@ static descent_status check_rows(const struct backend_program *program, const st
   return DESCENT_OK;
 }
 
-/* out[j] = (in[j] - shift[j]) * scale[j]; shift and scale may be NULL. */
-static void normalise(const float *in, const double *shift, const double *scale, double *out, int64_t n) {
-  for (int64_t j = 0; j < n; j++) out[j] = ((double)in[j] - (shift ? shift[j] : 0)) * (scale ? scale[j] : 1);
+/* out[j] = (in[j] - shift[j]) * scale[j], where a NaN is fill[j]; fill, shift and scale may be NULL. */
+static void normalise(const float *in, const double *fill, const double *shift, const double *scale, double *out,
+                      int64_t n) {
+  for (int64_t j = 0; j < n; j++) {
+    const double x = isnan(in[j]) && fill ? fill[j] : (double)in[j];
+    out[j] = (x - (shift ? shift[j] : 0)) * (scale ? scale[j] : 1);
+  }
 }
 
 static double class_weight(const struct backend_program *program, int buffer, double y) {
@@ -44,6 +48,7 @@ descent_status reference_gather(struct backend_program *program, const struct pl
   const float *source_y = op->y == PLAN_NONE ? NULL : reference_source(program, op->source_y);
   const float *source_w = reference_source(program, op->source_w);
   const double *shift = reference_values(program, op->shift), *scale = reference_values(program, op->scale);
+  const double *fill = reference_values(program, op->fill);
   const double *y_shift = reference_values(program, op->y_shift), *y_scale = reference_values(program, op->y_scale);
   double *X = reference_values(program, op->X); /* (rows, n_x) */
   double *y = reference_values(program, op->y); /* (rows, n_y) */
@@ -54,9 +59,9 @@ descent_status reference_gather(struct backend_program *program, const struct pl
   double sum = 0;
   for (int64_t r = 0; r < step->rows; r++) {
     const int64_t s = source_row(program, op, step, step->first_row + r);
-    normalise(source_X + s * op->n_x, shift, scale, X + r * op->n_x, op->n_x);
+    normalise(source_X + s * op->n_x, fill, shift, scale, X + r * op->n_x, op->n_x);
     if (!source_y) continue;
-    normalise(source_y + s * op->n_y, y_shift, y_scale, y + r * op->n_y, op->n_y);
+    normalise(source_y + s * op->n_y, NULL, y_shift, y_scale, y + r * op->n_y, op->n_y);
     w[r] =
         (source_w ? (double)source_w[s] : 1) * class_weight(program, op->class_weight, (double)source_y[s * op->n_y]);
     sum += w[r];

@@ -243,6 +243,85 @@ TEST(Plot, LeavesNoHalfAPictureOnAFullDisk) {
   EXPECT_EQ(folder.list(), (Arguments{"run.jsonl", "run.svg"}));
 }
 
+/* ---- evaluate --plot -------------------------------------------------------------------------------------------- */
+
+using EvaluatePlot = Trained;
+
+TEST_F(EvaluatePlot, DrawsEveryKindThatTheTaskHas) {
+  const struct {
+    const char *task;
+    std::string plot;
+    Arguments files;
+  } cases[] = {
+      {"binary",
+       "roc.svg,confusion.svg,calibration_of_data.svg",
+       {"roc.svg", "confusion.svg", "calibration_of_data.svg"}},
+      {"classes", "confusion:a.svg,calibration:b.SVG", {"a.svg", "b.SVG"}},
+      {"regression", "residuals.svg,fit.svg", {"residuals.svg", "fit.svg"}},
+  };
+  for (const auto &c : cases) {
+    train(c.task);
+    const Result plain = folder.run({"evaluate", "model.safetensors", "data.csv"});
+    const Result result = folder.run({"evaluate", "model.safetensors", "data.csv", "--plot", c.plot});
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_EQ(result.out, plain.out);
+    for (const std::string &file : c.files) {
+      const std::string svg = folder.read(file);
+      EXPECT_EQ(count(svg, "class=\"title\""), 1U) << file;
+      expect_contains(svg, "</svg>\n");
+    }
+  }
+}
+
+TEST_F(EvaluatePlot, NamesTheClassesAndSaysWhatTheTableSays) {
+  train("binary");
+  const Result result = folder.run({"evaluate", "model.safetensors", "data.csv", "--json", "--plot", "roc.svg"});
+  char area[64];
+  snprintf(area, sizeof area, "area under the curve %.4f<", number(parse(result.out), "auc"));
+  expect_contains(folder.read("roc.svg"), area);
+  ASSERT_EQ(folder.run({"evaluate", "model.safetensors", "data.csv", "--plot", "confusion.svg"}).code, 0);
+  expect_contains(folder.read("confusion.svg"), ">yes</text>");
+  EXPECT_EQ(count(folder.read("confusion.svg"), ">30</text>"), 2U);
+}
+
+TEST_F(EvaluatePlot, RefusesWhatItCannotDo) {
+  train("binary");
+  const std::string model = folder.read("model.safetensors");
+  const struct {
+    const char *plot;
+    int code;
+    const char *says;
+  } cases[] = {
+      {"", 2, "--plot '': which diagram?"},
+      {"roc", 2, "--plot 'roc': must end in .svg or .png"},
+      {"curve.svg", 2, "--plot 'curve.svg': which diagram?"},
+      {"roc.svg,", 2, "--plot '': which diagram?"},
+      {"residuals.svg", 2, "--plot 'residuals.svg': residuals says nothing about a model for binary"},
+      {"roc:none/x.svg", 1, "none/x.svg: cannot write"},
+      {"roc:data.svg", 2, "--plot 'data.svg': is a file that is read from"},
+      {"roc1.svg,roc2.svg,roc3.svg,roc4.svg,roc5.svg,roc6.svg,roc7.svg,roc8.svg,roc9.svg", 2, "at most 8"},
+  };
+  std::filesystem::rename(folder / "data.csv", folder / "data.svg");
+  const std::vector<std::string> before = folder.list();
+  for (const auto &c : cases) {
+    const Result result = folder.run({"evaluate", "model.safetensors", "data.svg", "--plot", c.plot});
+    EXPECT_EQ(result.code, c.code) << c.plot;
+    EXPECT_EQ(result.out, "");
+    expect_one_line(result.err);
+    expect_contains(result.err, c.says);
+    EXPECT_EQ(folder.list(), before);
+  }
+}
+
+TEST_F(EvaluatePlot, KeepsTheTableWhenThereIsNothingToDraw) {
+  train("binary");
+  folder.write("data.csv", "width,height,answer\n1,2,yes\n2,3,yes\n");
+  const Result result = folder.run({"evaluate", "model.safetensors", "data.csv", "--plot", "roc.svg"});
+  EXPECT_EQ(result.code, 1);
+  expect_contains(result.out, "accuracy");
+  EXPECT_EQ(result.err, "descent evaluate: roc.svg: not drawn: one of the two classes has no rows\n");
+}
+
 /* ---- gnuplot ---------------------------------------------------------------------------------------------------- */
 
 /* PATH with only what the folder holds, a program called gnuplot or none. */

@@ -3,12 +3,15 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/diagrams.h"
+#include "cli/output.h"
 #include "report/metrics.h"
 
 static const char command[] = "descent evaluate";
 
 struct evaluate_values {
   const char *target;
+  const char *plot; /* or NULL */
   int64_t top_k;
   bool json;
   struct data_choice data;
@@ -23,6 +26,11 @@ static const struct setting evaluate_rows[] = {
     ROW_INTEGER("top-k", "K", AT(top_k),
                 "Count a row as right when its class is among the K likeliest; 0: min(5, classes)", 0, 0, 1e9),
     ROW_FLAG("json", AT(json), "Print one JSON object", 0),
+    ROW_TEXT(
+        "plot", "FILE,...", AT(plot),
+        "Draw what the files' names begin with: roc.svg, confusion.svg, calibration.svg, residuals.svg or fit.svg; "
+        "or say it, as in roc:test.svg. Names in .png are drawn by gnuplot",
+        0),
     ROW_END,
 };
 #undef AT
@@ -55,9 +63,16 @@ static int evaluate(const struct evaluate_values *v, const char *model, const ch
   descent_dataset *dataset = NULL;
   descent_device *device = NULL;
   descent_metrics metrics = {0};
-  int code;
-  descent_status status = descent_network_load(model, &network);
-  if (status != DESCENT_OK) return fail_status(command, status);
+  struct diagrams diagrams;
+  descent_status status;
+  int code = diagrams_parse(command, v->plot, &diagrams);
+  for (int i = 0; i < diagrams.n && code == EXIT_DONE; i++)
+    if (output_same_file(diagrams.list[i].path, model) || output_same_file(diagrams.list[i].path, data))
+      code = fail(command, EXIT_USAGE, "--plot '%s': is a file that is read from", diagrams.list[i].path);
+  if (code == EXIT_DONE && (status = descent_network_load(model, &network)) != DESCENT_OK)
+    code = fail_status(command, status);
+  if (code == EXIT_DONE) code = diagrams_check(command, &diagrams, descent_network_task(network));
+  if (code != EXIT_DONE) goto done;
   descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
   source.target = v->target;
   source.like = network;
@@ -80,7 +95,9 @@ static int evaluate(const struct evaluate_values *v, const char *model, const ch
     report_metrics_print(stdout, network, &column, 1);
     report_metrics_print_confusion(stdout, network, &column);
   }
+  if (code == EXIT_DONE) code = diagrams_draw(command, &diagrams, network, device, dataset, &metrics);
 done:
+  diagrams_clear(&diagrams);
   descent_metrics_clear(&metrics);
   descent_device_close(device);
   descent_dataset_free(dataset);

@@ -117,8 +117,10 @@ static void add_tick(struct chart_axis *axis, double value, int decimals) {
   char *text = axis->texts[axis->n];
   const double size = fabs(value);
   if (size < 1e-12 * fmax(fabs(axis->low), fabs(axis->high))) value = 0; /* what subtraction left of it */
-  if (value != 0 && (size >= 1e6 || size < 1e-4))
-    snprintf(text, CHART_TICK_SIZE, "%.*g", decimals < 0 ? 1 : 3, value);
+  if (value == 0 && decimals > 4)
+    snprintf(text, CHART_TICK_SIZE, "0");
+  else if (value != 0 && (size >= 1e6 || size < 1e-4))
+    snprintf(text, CHART_TICK_SIZE, "%.3g", value);
   else
     snprintf(text, CHART_TICK_SIZE, "%.*f", decimals > 0 ? decimals : 0, value);
   axis->ticks[axis->n++] = value;
@@ -160,11 +162,12 @@ static void log_axis(struct chart_axis *axis, bool with_room) {
     const double room = fmax(pow(axis->high / axis->low, 0.04), 1.2);
     axis->low /= room, axis->high *= room;
   }
-  const int first = (int)floor(log10(axis->low)), last = (int)ceil(log10(axis->high));
-  const int step = (last - first) / 8 + 1;
-  for (int k = first; k <= last; k += step) {
+  const int first = (int)ceil(log10(axis->low)), last = (int)floor(log10(axis->high));
+  const int step = last - first > 8 ? (last - first) / 8 + 1 : 1;
+  const bool few = last - first < 2;
+  for (int k = few ? first - 1 : first; k <= last; k += step) {
     add_log_tick(axis, 1, k);
-    if (last - first <= 3) add_log_tick(axis, 2, k), add_log_tick(axis, 5, k);
+    if (few) add_log_tick(axis, 2, k), add_log_tick(axis, 5, k);
   }
 }
 

@@ -17,8 +17,8 @@ enum { PANEL_WIDTH = 640, PANEL_HEIGHT = 400, NAME_COLUMNS = 40, COUNTS_SHOWN = 
 
 /* ---- script ----------------------------------------------------------------------------------------------------- */
 
-/* Between single quotes gnuplot takes every text as it is, where elsewhere backquotes would run a command. A single quote
- * in the text becomes an apostrophe: version 5.4 takes a doubled one for the end of some texts. */
+/* Between single quotes gnuplot takes every text as it is, where elsewhere backquotes would run a command. A single
+ * quote in the text becomes an apostrophe: version 5.4 takes a doubled one for the end of some texts. */
 static void write_quoted(FILE *out, const char *text) {
   char label[TEXT_SIZE];
   fputc('\'', out);

@@ -194,45 +194,69 @@ static void write_curves(FILE *out, const struct chart *chart) {
 
 enum { COUNTS_SHOWN = 12, MATRIX_NAME = 14 };
 
+static const char *class_text(const struct chart *chart, int64_t k, char index[24]) {
+  if (chart->class_names[k]) return chart->class_names[k];
+  snprintf(index, 24, "%" PRId64, k);
+  return index;
+}
+
 static void write_class(FILE *out, const struct chart *chart, int64_t k) {
   char index[24];
-  snprintf(index, sizeof index, "%" PRId64, k);
-  markup_label(out, chart->class_names[k] ? chart->class_names[k] : index, MATRIX_NAME);
+  markup_label(out, class_text(chart, k, index), MATRIX_NAME);
+}
+
+/* Where the cells lie; what is below them takes `below`. */
+struct grid {
+  double left, top, width, height; /* of one cell: width and height */
+  double bottom, below;
+};
+
+static struct grid matrix_grid(const struct chart *chart) {
+  int longest = 2;
+  for (int64_t k = 0; k < chart->classes; k++) {
+    char index[24];
+    const int columns = text_columns(class_text(chart, k, index));
+    if (columns > longest) longest = columns < MATRIX_NAME ? columns : MATRIX_NAME;
+  }
+  struct grid grid = {.left = 34 + CHARACTER * longest, .top = TITLE + 8, .below = 36 + CHARACTER * 0.64 * longest + 8};
+  grid.width = (WIDTH - RIGHT - grid.left) / (double)chart->classes;
+  grid.height = fmin(fmax(grid.width, 160.0 / (double)chart->classes), 34);
+  grid.bottom = grid.top + grid.height * (double)chart->classes;
+  return grid;
 }
 
 /* Rows by true class, each cell as strong as its share of the row. */
 static void write_matrix(FILE *out, const struct chart *chart) {
-  const int64_t n = chart->classes;
-  const double left = 30 + CHARACTER * MATRIX_NAME, top = TITLE + 8, side = (WIDTH - RIGHT - left) / (double)n;
-  const double height = fmin(side, 34), bottom = top + height * (double)n;
-  const int64_t every = n > 24 ? (n + 23) / 24 : 1; /* names shown */
+  const int64_t n = chart->classes, every = (n + 23) / 24; /* names shown */
+  const struct grid g = matrix_grid(chart);
   for (int64_t i = 0; i < n; i++) {
     int64_t total = 0;
     for (int64_t j = 0; j < n; j++) total += chart->counts[i * n + j];
     for (int64_t j = 0; j < n; j++) {
       const int64_t count = chart->counts[i * n + j];
-      const double share = total ? (double)count / (double)total : 0, x = left + side * (double)j;
-      const double y = top + height * (double)i;
+      const double share = total ? (double)count / (double)total : 0, x = g.left + g.width * (double)j;
+      const double y = g.top + g.height * (double)i;
       if (count)
         fprintf(out,
                 "<rect class=\"cell\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" fill-opacity=\"%.3f\"/>", x,
-                y, side, height, 0.06 + 0.94 * share);
+                y, g.width, g.height, 0.06 + 0.94 * share);
       if (n <= COUNTS_SHOWN)
         fprintf(out, "<text class=\"count%s\" x=\"%.1f\" y=\"%.1f\">%" PRId64 "</text>", share > 0.55 ? " full" : "",
-                x + side / 2, y + height / 2 + 4, count);
+                x + g.width / 2, y + g.height / 2 + 4, count);
     }
     if (i % every) continue;
-    fprintf(out, "<text text-anchor=\"end\" x=\"%.1f\" y=\"%.1f\">", left - 6, top + height * ((double)i + 0.5) + 4);
+    fprintf(out, "<text text-anchor=\"end\" x=\"%.1f\" y=\"%.1f\">", g.left - 6,
+            g.top + g.height * ((double)i + 0.5) + 4);
     write_class(out, chart, i);
     fprintf(out, "</text><text text-anchor=\"end\" transform=\"translate(%.1f %.1f) rotate(-40)\">",
-            left + side * ((double)i + 0.5) + 4, bottom + 12);
+            g.left + g.width * ((double)i + 0.5) + 4, g.bottom + 12);
     write_class(out, chart, i);
     fputs("</text>", out);
   }
-  fprintf(out, "<rect class=\"frame\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>", left, top,
-          side * (double)n, height * (double)n);
-  write_text(out, (left + WIDTH - RIGHT) / 2, bottom + 90, "middle", NULL, chart->x_label);
-  fprintf(out, "<text text-anchor=\"middle\" transform=\"translate(12 %.1f) rotate(-90)\">", (top + bottom) / 2);
+  fprintf(out, "<rect class=\"frame\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>", g.left, g.top,
+          g.width * (double)n, g.height * (double)n);
+  write_text(out, (g.left + WIDTH - RIGHT) / 2, g.bottom + g.below - 10, "middle", NULL, chart->x_label);
+  fprintf(out, "<text text-anchor=\"middle\" transform=\"translate(12 %.1f) rotate(-90)\">", (g.top + g.bottom) / 2);
   markup_text(out, chart->y_label);
   fputs("</text>", out);
 }
@@ -241,8 +265,8 @@ static void write_matrix(FILE *out, const struct chart *chart) {
 
 static double chart_height(const struct chart *chart) {
   if (!chart->classes) return HEIGHT;
-  const double side = (WIDTH - RIGHT - 30 - CHARACTER * MATRIX_NAME) / (double)chart->classes;
-  return TITLE + 8 + fmin(side, 34) * (double)chart->classes + 100;
+  const struct grid grid = matrix_grid(chart);
+  return grid.bottom + grid.below;
 }
 
 static void write_chart(FILE *out, const struct chart *chart) {

@@ -1,7 +1,8 @@
 # Finds what libdescent links to and gives each an imported target, descent::blas, descent::cjson, descent::csv and so
 # on, all of them in DESCENT_LIBRARIES. Used by the build and by the installed package, so that the static library is
 # completed the same way it was built. DESCENT_BLAS names the CBLAS: OpenBLAS, or any vendor that CMake's FindBLAS knows.
-# What is missing is left in DESCENT_MISSING, one "thing (Debian package)" each.
+# DESCENT_HDF5 is AUTO, ON or OFF; DESCENT_HDF5_BUILT says what became of it. What is missing is left in DESCENT_MISSING,
+# one "thing (Debian package)" each.
 set(DESCENT_MISSING "")
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads QUIET)
@@ -41,6 +42,23 @@ find_library(DESCENT_ZLIB_LIBRARY z)
 descent_import(zlib zlib1g-dev "${DESCENT_ZLIB_INCLUDE_DIR}" ${DESCENT_ZLIB_LIBRARY})
 
 set(DESCENT_LIBRARIES descent::blas descent::cjson descent::csv descent::protobuf-c descent::zip descent::zlib)
+
+# HDF5, where it is there or asked for; Debian has it in folders of its own.
+set(DESCENT_HDF5_BUILT OFF)
+if(NOT DESCENT_HDF5 STREQUAL "OFF")
+  find_package(PkgConfig QUIET)
+  if(PkgConfig_FOUND)
+    pkg_search_module(DESCENT_HDF5_HINT QUIET hdf5-serial hdf5)
+  endif()
+  find_path(DESCENT_HDF5_INCLUDE_DIR hdf5.h HINTS ${DESCENT_HDF5_HINT_INCLUDE_DIRS} PATH_SUFFIXES hdf5/serial)
+  find_library(DESCENT_HDF5_LIBRARY NAMES hdf5 hdf5_serial HINTS ${DESCENT_HDF5_HINT_LIBRARY_DIRS})
+  if(DESCENT_HDF5 STREQUAL "ON" OR (DESCENT_HDF5_INCLUDE_DIR AND DESCENT_HDF5_LIBRARY))
+    descent_import(hdf5 libhdf5-dev "${DESCENT_HDF5_INCLUDE_DIR}" ${DESCENT_HDF5_LIBRARY})
+    list(APPEND DESCENT_LIBRARIES descent::hdf5)
+    set(DESCENT_HDF5_BUILT ON)
+  endif()
+  mark_as_advanced(DESCENT_HDF5_INCLUDE_DIR DESCENT_HDF5_LIBRARY)
+endif()
 
 if(DESCENT_BLAS STREQUAL "OpenBLAS")
   # pkg-config, where there is one, knows of folders that are searched by nobody else; it is a hint, no requirement.

@@ -20,7 +20,11 @@ install(FILES ${CMAKE_BINARY_DIR}/cmake/descentConfig.cmake ${CMAKE_BINARY_DIR}/
 
 # What a static link adds, as -L and -l flags: folders that the linker searches anyway are left out.
 set(DESCENT_PC_LIBS_PRIVATE "")
-foreach(library ${DESCENT_BLAS_LIBRARIES} ${DESCENT_CJSON_LIBRARY} ${DESCENT_CSV_LIBRARY}
+set(DESCENT_PC_HDF5 "")
+if(DESCENT_HDF5_BUILT)
+  set(DESCENT_PC_HDF5 ${DESCENT_HDF5_LIBRARY})
+endif()
+foreach(library ${DESCENT_PC_HDF5} ${DESCENT_BLAS_LIBRARIES} ${DESCENT_CJSON_LIBRARY} ${DESCENT_CSV_LIBRARY}
     ${DESCENT_PROTOBUF_C_LIBRARY} ${DESCENT_ZIP_LIBRARY} ${DESCENT_ZLIB_LIBRARY})
   if(NOT IS_ABSOLUTE ${library})
     string(APPEND DESCENT_PC_LIBS_PRIVATE "${library} ") # already a flag

@@ -7,6 +7,9 @@
 #include <string.h>
 #include <zip.h>
 #include <zlib.h>
+#ifdef DESCENT_HDF5_BUILT
+#include <hdf5.h>
+#endif
 
 #include "descent/descent.h"
 
@@ -25,16 +28,28 @@ static const char cuda[] = "built with " DESCENT_CUDA_BUILT;
 static const char cuda[] = "not built";
 #endif
 
+static void write_hdf5(char *text, size_t size) {
+#ifdef DESCENT_HDF5_BUILT
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  snprintf(text, size, "%u.%u.%u", major, minor, release);
+#else
+  snprintf(text, size, "not built");
+#endif
+}
+
 static char version[384]; /* constant once written, by the first who asks */
 
 static void write_version(void) {
   const char *blas = openblas_get_config ? openblas_get_config() : DESCENT_BLAS;
+  char hdf5[40];
+  write_hdf5(hdf5, sizeof hdf5);
   size_t words = strcspn(blas, " "); /* two of "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..." */
   if (blas[words]) words += 1 + strcspn(blas + words + 1, " ");
   snprintf(version, sizeof version,
-           "%s (cpu: %.*s; cuda: %s; cJSON %s; libcsv %d.%d.%d; protobuf-c %s; libzip %s; zlib %s; %s)",
+           "%s (cpu: %.*s; cuda: %s; cJSON %s; libcsv %d.%d.%d; protobuf-c %s; libzip %s; zlib %s; HDF5 %s; %s)",
            DESCENT_VERSION, (int)words, blas, cuda, cJSON_Version(), CSV_MAJOR, CSV_MINOR, CSV_RELEASE,
-           protobuf_c_version(), zip_libzip_version(), zlibVersion(), compiler);
+           protobuf_c_version(), zip_libzip_version(), zlibVersion(), hdf5, compiler);
 }
 
 const char *descent_version(void) {

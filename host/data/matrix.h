@@ -5,6 +5,8 @@
 
 #include <descent/descent.h>
 
+enum { MATRIX_MOST_COLUMNS = 1 << 22 }; /* beyond that a file is no table */
+
 /* An open file. Rows come in the file's order; a cell that float32 cannot hold exactly is given as it is, in double. */
 struct matrix {
   const char *path; /* as given, for messages; borrowed */
@@ -28,9 +30,10 @@ struct matrix {
 descent_status npy_open(const char *path, struct matrix *matrix);
 descent_status npz_open(const char *path, const char *part, struct matrix *matrix);
 descent_status idx_open(const char *path, struct matrix *matrix);
-/* `features`: how many columns before the label, where that is known (a row beyond is ERROR_DATA); 0: the most in any
- * row. */
-descent_status svmlight_open(const char *path, int64_t features, struct matrix *matrix);
+/* `base`: what the indices count from, 0 or 1; -1: 0 if one of them is 0, else 1. `features`: how many columns before
+ * the label, where that is known (an index beyond is ERROR_DATA); 0: the most in any row. The file is read twice, so it
+ * cannot be a pipe. */
+descent_status svmlight_open(const char *path, int base, int64_t features, struct matrix *matrix);
 descent_status hdf5_open(const char *path, const char *part, struct matrix *matrix);
 
 /* Frees the names and closes; does nothing on a zeroed matrix. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "core/status.h"
+#include "data/format.h"
 #include "data/table.h"
 
 static descent_status check_options(const char *path, const descent_dataset_options *options) {
@@ -41,11 +42,37 @@ static struct expected expected_of(const descent_network *network) {
                            .imputes = descent_network_imputes(network)};
 }
 
+static descent_status open_matrix(const struct file_choice *choice, const struct expected *expected,
+                                  struct matrix *matrix) {
+  switch (choice->format) {
+    case FORMAT_NPY: return npy_open(choice->path, matrix);
+    case FORMAT_NPZ: return npz_open(choice->path, choice->part, matrix);
+    case FORMAT_IDX: return idx_open(choice->path, matrix);
+    case FORMAT_SVMLIGHT: return svmlight_open(choice->path, choice->base, expected ? expected->features : 0, matrix);
+    case FORMAT_HDF5: return hdf5_open(choice->path, choice->part, matrix);
+    case FORMAT_CSV: break; /* no matrix */
+  }
+  return status_set(DESCENT_ERROR_INTERNAL, "%s: no reader of format %d", choice->path, (int)choice->format);
+}
+
 /* By the file's format. */
 static descent_status read_file(const char *path, const descent_dataset_options *options,
                                 const struct expected *expected, const struct table_blocks *blocks,
                                 struct dataset_storage **storage) {
-  return csv_read(path, options, expected, blocks, storage);
+  struct file_choice choice = {0};
+  struct matrix matrix = {0};
+  descent_status status;
+  TRY(format_choose(path, options->format, &choice));
+  if (choice.format == FORMAT_CSV) {
+    TRY(csv_read(choice.path, options, expected, blocks, storage));
+  } else {
+    TRY(open_matrix(&choice, expected, &matrix));
+    TRY(matrix_into_table(&matrix, options, expected, blocks, storage));
+  }
+done:
+  matrix_close(&matrix);
+  format_clear(&choice);
+  return status;
 }
 
 /* Reads the targets' own file and gives its targets to `storage`. */
@@ -57,6 +84,7 @@ static descent_status add_target_file(const descent_dataset_options *options, co
   struct dataset_storage *targets = NULL;
   struct schema schema = {0};
   descent_status status;
+  only.format = NULL; /* by its own name */
   only.target = NULL;
   only.target_file = columns_are_targets;
   only.weight_column = NULL;

@@ -1,0 +1,243 @@
+/* NumPy's .npz: a zip file of .npy arrays. One of them, or several of as many rows side by side: the inputs, weights
+ * and targets by the names that people give them. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zip.h>
+
+#include "core/status.h"
+#include "data/array.h"
+#include "data/matrix.h"
+#include "data/text.h"
+
+enum { X, WEIGHTS, TARGETS, PARTS };
+
+struct part {
+  struct array array;
+  zip_file_t *file;
+  int64_t offset; /* of the next byte of the .npy */
+  char *where;    /* "x.npz: array 'X'" */
+};
+
+struct npz {
+  const char *path;
+  zip_t *zip;
+  struct part parts[PARTS]; /* where `where` is set */
+};
+
+/* ---- the bytes of one array ------------------------------------------------------------------------------------- */
+
+static descent_status read_packed(void *state, int64_t offset, int64_t n, void *to) {
+  struct part *part = state;
+  if (offset != part->offset)
+    return status_set(DESCENT_ERROR_INTERNAL, "%s: read out of order, at byte %" PRId64, part->where, offset);
+  while (n > 0) {
+    const zip_int64_t got = zip_fread(part->file, to, (zip_uint64_t)n);
+    if (got <= 0)
+      return status_set(DESCENT_ERROR_DATA, "%s: byte %" PRId64 ": cannot be unpacked: %s (copy the file anew)",
+                        part->where, part->offset, got < 0 ? zip_file_strerror(part->file) : "it ends here");
+    part->offset += got;
+    to = (char *)to + got;
+    n -= got;
+  }
+  return DESCENT_OK;
+}
+
+/* The checksum is looked at when the end is reached. */
+static descent_status check_end(struct part *part) {
+  char more;
+  const zip_int64_t got = zip_fread(part->file, &more, 1);
+  if (got == 0) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_DATA, "%s: byte %" PRId64 ": %s (copy the file anew)", part->where, part->offset,
+                    got < 0 ? zip_file_strerror(part->file) : "more bytes than the zip file's directory says");
+}
+
+static descent_status read_part(struct part *part, int64_t rows, double *cells, int64_t pitch, int64_t *inexact) {
+  descent_status status;
+  TRY(array_read(&part->array, rows, cells, pitch, inexact));
+  if (part->array.next == part->array.rows) TRY(check_end(part));
+done:
+  return status;
+}
+
+/* ---- the arrays ------------------------------------------------------------------------------------------------- */
+
+static bool has_name(const char *entry, const char *name) {
+  const size_t length = strlen(name);
+  return strncmp(entry, name, length) == 0 && (strcmp(entry + length, ".npy") == 0 || !entry[length]);
+}
+
+/* The first entry of this name (with or without its ".npy"), or -1. */
+static int64_t find_array(const struct npz *npz, const char *name) {
+  const int64_t n = zip_get_num_entries(npz->zip, 0);
+  for (int64_t i = 0; i < n; i++) {
+    const char *entry = zip_get_name(npz->zip, (zip_uint64_t)i, ZIP_FL_ENC_RAW);
+    if (entry && has_name(entry, name)) return i;
+  }
+  return -1;
+}
+
+static descent_status check_entry(const struct part *part, const zip_stat_t *about) {
+  enum { MOST_PACKED = 1032 }; /* times smaller is the least that deflate can do */
+  const zip_uint64_t needed = ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD;
+  if ((about->valid & needed) != needed)
+    return status_set(DESCENT_ERROR_DATA, "%s: the zip file does not say how large it is", part->where);
+  if (about->valid & ZIP_STAT_ENCRYPTION_METHOD && about->encryption_method != ZIP_EM_NONE)
+    return status_set(DESCENT_ERROR_DATA, "%s: it is encrypted (save it without a password)", part->where);
+  if (about->comp_method != ZIP_CM_STORE && about->comp_method != ZIP_CM_DEFLATE)
+    return status_set(DESCENT_ERROR_DATA, "%s: packed by method %d (use numpy.savez or savez_compressed)", part->where,
+                      about->comp_method);
+  if (about->size > INT64_MAX || about->size / MOST_PACKED > about->comp_size)
+    return status_set(DESCENT_ERROR_DATA, "%s: %" PRIu64 " bytes cannot come out of %" PRIu64 " packed ones",
+                      part->where, about->size, about->comp_size);
+  return DESCENT_OK;
+}
+
+static descent_status open_part(struct npz *npz, int64_t index, struct part *part) {
+  zip_stat_t about;
+  char shown[64];
+  descent_status status = DESCENT_OK;
+  const char *entry = zip_get_name(npz->zip, (zip_uint64_t)index, ZIP_FL_ENC_RAW);
+  if (!entry || zip_stat_index(npz->zip, (zip_uint64_t)index, 0, &about) != 0)
+    return status_set(DESCENT_ERROR_DATA, "%s: %s", npz->path, zip_strerror(npz->zip));
+  size_t length = strlen(entry);
+  if (length > 4 && strcmp(entry + length - 4, ".npy") == 0) length -= 4;
+  text_escape(entry, length, shown, sizeof shown);
+  if (asprintf(&part->where, "%s: array '%s'", npz->path, shown) < 0) {
+    part->where = NULL;
+    return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory", npz->path);
+  }
+  TRY(check_entry(part, &about));
+  part->file = zip_fopen_index(npz->zip, (zip_uint64_t)index, 0);
+  if (!part->file)
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: cannot be unpacked: %s", part->where, zip_strerror(npz->zip)));
+  TRY(array_open(part->where, (struct array_source){(int64_t)about.size, true, read_packed, part}, &part->array));
+done:
+  return status;
+}
+
+/* ---- which of them ---------------------------------------------------------------------------------------------- */
+
+static descent_status choose_error(const struct npz *npz, const char *problem) {
+  char known[400] = "";
+  int64_t listed = 0;
+  const int64_t n = zip_get_num_entries(npz->zip, 0);
+  while (listed < n) {
+    const char *entry = zip_get_name(npz->zip, (zip_uint64_t)listed, ZIP_FL_ENC_RAW);
+    char name[64] = "?";
+    if (entry) snprintf(name, sizeof name, "%.*s", (int)(sizeof name - 1), entry);
+    const size_t length = strlen(name);
+    if (length > 4 && strcmp(name + length - 4, ".npy") == 0) name[length - 4] = 0;
+    if (!text_append_quoted(known, sizeof known, name)) break;
+    listed++;
+  }
+  return status_set(DESCENT_ERROR_DATA, "%s: %s; there are %s%s (name one: %s:NAME)", npz->path, problem,
+                    n ? known : "none", listed < n ? ", ..." : "", npz->path);
+}
+
+static int64_t find_one_of(const struct npz *npz, const char *const *names) {
+  int64_t found = -1;
+  for (; found < 0 && *names; names++) found = find_array(npz, *names);
+  return found;
+}
+
+static descent_status open_usual(struct npz *npz) {
+  static const char *const names[PARTS][5] = {[X] = {"X", "x", "data"},
+                                              [WEIGHTS] = {"weights", "sample_weight", "w"},
+                                              [TARGETS] = {"y", "labels", "target", "targets"}};
+  descent_status status = DESCENT_OK;
+  if (find_one_of(npz, names[X]) < 0) return choose_error(npz, "several arrays, and none is called X, x or data");
+  for (int k = 0; k < PARTS; k++) {
+    const int64_t index = find_one_of(npz, names[k]);
+    if (index >= 0) TRY(open_part(npz, index, &npz->parts[k]));
+  }
+done:
+  return status;
+}
+
+static descent_status open_parts(struct npz *npz, const char *part) {
+  const int64_t n = zip_get_num_entries(npz->zip, 0);
+  if (n < 1) return status_set(DESCENT_ERROR_DATA, "%s: the zip file is empty", npz->path);
+  if (!part && n > 1) return open_usual(npz);
+  const int64_t index = part ? find_array(npz, part) : 0;
+  if (index >= 0) return open_part(npz, index, &npz->parts[X]);
+  char problem[100], shown[64];
+  text_escape(part, strlen(part), shown, sizeof shown);
+  snprintf(problem, sizeof problem, "no array '%s'", shown);
+  return choose_error(npz, problem);
+}
+
+/* ---- the matrix ------------------------------------------------------------------------------------------------- */
+
+static descent_status read_rows(struct matrix *matrix, int64_t rows, double *cells) {
+  struct npz *npz = matrix->state;
+  descent_status status = DESCENT_OK;
+  for (int k = 0; k < PARTS; k++) {
+    struct part *part = &npz->parts[k];
+    if (!part->where) continue;
+    TRY(read_part(part, rows, cells, matrix->columns, &matrix->inexact));
+    cells += part->array.columns;
+  }
+done:
+  return status;
+}
+
+static void close_npz(void *state) {
+  struct npz *npz = state;
+  for (int k = 0; k < PARTS; k++) {
+    array_close(&npz->parts[k].array);
+    if (npz->parts[k].file) zip_fclose(npz->parts[k].file);
+    free(npz->parts[k].where);
+  }
+  if (npz->zip) zip_discard(npz->zip);
+  free(npz);
+}
+
+static descent_status describe(struct npz *npz, struct matrix *matrix) {
+  const struct part *parts = npz->parts;
+  *matrix = (struct matrix){.path = npz->path, .rows = parts[X].array.rows, .read = read_rows, .close = close_npz};
+  for (int k = 0; k < PARTS; k++) {
+    if (!parts[k].where) continue;
+    matrix->columns += parts[k].array.columns;
+    if (parts[k].array.rows != matrix->rows)
+      return status_set(DESCENT_ERROR_DATA, "%s has %" PRId64 " rows, but array X has %" PRId64, parts[k].where,
+                        parts[k].array.rows, matrix->rows);
+  }
+  matrix->weights = parts[WEIGHTS].where ? parts[WEIGHTS].array.columns : 0;
+  matrix->targets = parts[TARGETS].where ? parts[TARGETS].array.columns : 0;
+  if (matrix->weights > 1)
+    return status_set(DESCENT_ERROR_DATA, "%s has %" PRId64 " columns: a row has one weight", parts[WEIGHTS].where,
+                      matrix->weights);
+  if (matrix->columns > MATRIX_MOST_COLUMNS)
+    return status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " columns are more than the %d that a table may have",
+                      npz->path, matrix->columns, MATRIX_MOST_COLUMNS);
+  matrix->state = npz;
+  return DESCENT_OK;
+}
+
+descent_status npz_open(const char *path, const char *part, struct matrix *matrix) {
+  struct matrix opened;
+  int code = 0;
+  descent_status status;
+  struct npz *npz = memory_allocate(1, sizeof *npz, "the reader");
+  if (!npz) return DESCENT_ERROR_MEMORY;
+  npz->path = path;
+  npz->zip = zip_open(path, ZIP_RDONLY, &code);
+  if (!npz->zip) {
+    zip_error_t error;
+    zip_error_init_with_code(&error, code);
+    status = status_set(
+        code == ZIP_ER_OPEN || code == ZIP_ER_NOENT || code == ZIP_ER_READ ? DESCENT_ERROR_READ : DESCENT_ERROR_DATA,
+        "%s: cannot read: %s", path, zip_error_strerror(&error));
+    zip_error_fini(&error);
+    goto done;
+  }
+  TRY(open_parts(npz, part));
+  TRY(describe(npz, &opened));
+  *matrix = opened;
+  npz = NULL;
+done:
+  if (npz) close_npz(npz);
+  return status;
+}

@@ -18,22 +18,27 @@ struct layout {
 
 static int64_t parts(int64_t n, int64_t each) { return (n + each - 1) / each; }
 
+// The most runs for so many rows or fewer. layout_of may come to less, and to more again for fewer rows: runs are as long
+// as a multiple of `down`.
+static int64_t most_runs(const struct layout &t, int64_t rows, bool sums) {
+  enum { BLOCKS = 1024 };  // wanted
+  const int64_t least_rows = sums ? 8 : 4, most = sums ? 256 : BLOCKS;
+  int64_t runs = BLOCKS / (int64_t)t.stripes;
+  if (runs > most) runs = most;
+  if (runs > parts(rows, least_rows * t.down)) runs = parts(rows, least_rows * t.down);
+  return runs < 1 ? 1 : runs;
+}
+
 // `sums`: columns will be summed, so that each thread had better have several rows and each column few partial sums.
 static struct layout layout_of(int64_t rows, int64_t n, enum element element, bool sums) {
-  enum { BLOCKS = 1024 };  // wanted
   const int size = element == ELEMENT_F32 ? 4 : 2, wide = 16 / size;
-  const int64_t least_rows = sums ? 8 : 4, most_runs = sums ? 256 : BLOCKS;
   struct layout t;
   t.columns = n % wide == 0 ? wide : n % 4 == 0 ? 4 : 1;
   const int64_t groups = n / t.columns, most = (n * size < 2048 ? 128 : 256) / (t.columns * size);
   t.across = (int)parts(groups, parts(groups, most));
   t.down = BLOCK / t.across;
   t.stripes = (unsigned)parts(groups, t.across);
-  int64_t runs = BLOCKS / (int64_t)t.stripes;
-  if (runs > most_runs) runs = most_runs;
-  if (runs > parts(rows, least_rows * t.down)) runs = parts(rows, least_rows * t.down);
-  if (runs < 1) runs = 1;
-  t.run = parts(parts(rows, runs), t.down) * t.down;
+  t.run = parts(parts(rows, most_runs(t, rows, sums)), t.down) * t.down;
   t.runs = (unsigned)parts(rows, t.run);
   return t;
 }
@@ -387,7 +392,7 @@ cudaError_t launch_column_sums(struct matrix D, int64_t rows, int64_t n, float *
 }
 
 size_t column_sums_scratch(int64_t rows, int64_t n) {
-  const unsigned f32 = layout_of(rows, n, ELEMENT_F32, true).runs;
-  const unsigned bf16 = layout_of(rows, n, ELEMENT_BF16, true).runs;
+  const int64_t f32 = most_runs(layout_of(rows, n, ELEMENT_F32, true), rows, true);
+  const int64_t bf16 = most_runs(layout_of(rows, n, ELEMENT_BF16, true), rows, true);
   return (size_t)(f32 > bf16 ? f32 : bf16) * (size_t)n * sizeof(float);
 }

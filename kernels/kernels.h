@@ -122,7 +122,7 @@ struct backward_launch {
   struct scratch scratch; /* for the column sums */
 };
 /* Also serves for column sums alone (launch_column_sums), with the same order of summation: the fused sums and the
- * separate ones are the same bits. */
+ * separate ones are the same bits. The scratch serves fewer rows as well. */
 size_t column_sums_scratch(int64_t rows, int64_t n);
 cudaError_t launch_backward(const struct backward_launch *launch, cudaStream_t stream);
 cudaError_t launch_column_sums(struct matrix D, int64_t rows, int64_t n, float *sums, struct scratch scratch,

@@ -264,4 +264,20 @@ INSTANTIATE_TEST_SUITE_P(Passes, Fill,
                          testing::Values(FillCase{100, 33, 33, ELEMENT_F32}, FillCase{70, 64, 68, ELEMENT_F32},
                                          FillCase{9, 300, 304, ELEMENT_BF16}, FillCase{64, 31, 32, ELEMENT_BF16}));
 
+/* ---- scratch ---- */
+
+/* It is allocated for the plan's rows; operations by themselves run on a step's own rows, which may be fewer. */
+TEST(Scratch, ServesFewerRowsAsWell) {
+  for (int64_t n : {1, 10, 30, 64, 256, 300, 784, 1024, 4096, 16384}) {
+    size_t loss = 0, sums = 0, statistics = 0;
+    for (int64_t rows = 1; rows <= 70000; rows += rows < 2000 ? 1 : 61) {
+      SCOPED_TRACE(std::to_string(rows) + " rows of " + std::to_string(n));
+      ASSERT_GE(loss_scratch(rows, n), loss);
+      ASSERT_GE(column_sums_scratch(rows, n), sums);
+      ASSERT_GE(statistics_scratch(rows, n), statistics);
+      loss = loss_scratch(rows, n), sums = column_sums_scratch(rows, n), statistics = statistics_scratch(rows, n);
+    }
+  }
+}
+
 }  // namespace

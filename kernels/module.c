@@ -1,6 +1,7 @@
 /* The module's door: opening a GPU, what it says of itself, its ceilings, and the backend table. */
 #include "module.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 
 /* ---- errors ----------------------------------------------------------------------------------------------------- */
 
-static const struct backend_host *library; /* set once, before anything else is called */
+static const struct backend_host *_Atomic library; /* set before anything else is called; by every open, to the same */
 
 const struct backend_host *module_library(void) { return library; }
 
@@ -269,16 +270,22 @@ done:
 
 extern const struct backend backend_cuda_program; /* program.c: what concerns compiled plans */
 
-backend_module descent_backend __attribute__((visibility("default")));
-const struct backend *descent_backend(const struct backend_host *host) {
-  static struct backend table;
-  if (host->interface != BACKEND_INTERFACE) return NULL;
-  library = host;
+static struct backend table;
+static pthread_once_t table_made = PTHREAD_ONCE_INIT; /* other threads' devices are used by it already */
+
+static void make_table(void) {
   table = backend_cuda_program;
   table.name = "cuda";
   table.open = device_open;
   table.close = device_close;
   table.describe = device_describe;
   table.measure = device_measure;
+}
+
+backend_module descent_backend __attribute__((visibility("default")));
+const struct backend *descent_backend(const struct backend_host *host) {
+  if (host->interface != BACKEND_INTERFACE) return NULL;
+  library = host;
+  (void)pthread_once(&table_made, make_table);
   return &table;
 }

@@ -114,10 +114,13 @@ static void device_close(struct backend_device *device) {
   free(device);
 }
 
-/* As the reason why there is no device, with what is free. */
+/* As the reason why there is no device, with what is free; which cannot be asked where not even a context has room. */
 static descent_status no_memory(const char *name) {
   size_t left = 0, total = 0;
-  (void)cudaMemGetInfo(&left, &total);
+  const cudaError_t error = cudaMemGetInfo(&left, &total);
+  (void)cudaGetLastError();
+  if (error != cudaSuccess)
+    return module_status(DESCENT_ERROR_DEVICE, "no CUDA: out of memory on %s, whose memory others hold", name);
   return module_status(DESCENT_ERROR_DEVICE, "no CUDA: out of memory on %s: %.1f of its %.1f MB are free", name,
                        1e-6 * (double)left, 1e-6 * (double)total);
 }
@@ -127,12 +130,12 @@ static descent_status device_open(int ordinal, int threads, struct backend_devic
   struct cudaDeviceProp properties = {0};
   descent_status status;
   TRY(check_presence(ordinal));
-  CUDA_TRY(cudaSetDevice(ordinal));
-  CUDA_TRY(cudaGetDeviceProperties(&properties, ordinal));
+  CUDA_TRY(cudaGetDeviceProperties(&properties, ordinal)); /* before a context is made, which may fail */
   if (10 * properties.major + properties.minor < LEAST_CAPABILITY)
     TRY(module_status(DESCENT_ERROR_DEVICE,
                       "no CUDA: %s has compute capability %d.%d, this needs 8.0 or later (Ampere, 2020)",
                       properties.name, properties.major, properties.minor));
+  CUDA_TRY(cudaSetDevice(ordinal));
   device = module_allocate(1, sizeof *device, "the cuda device");
   if (!device) return DESCENT_ERROR_MEMORY;
   device->ordinal = ordinal;

@@ -243,9 +243,11 @@ static int recall(const struct product *product, const char *key, struct candida
          is_admissible(&product->shape, &candidate->algorithm);
 }
 
-static void remember(const struct product *product, const char *key) {
+/* The product takes its time as it is remembered, so that what is chosen by it now is chosen again by later ones. */
+static void remember(struct product *product, const char *key) {
   struct product_library *const library = product->library;
-  struct tune_entry entry = {.nanoseconds = (int64_t)(1e9 * product->seconds)};
+  struct tune_entry entry = {.nanoseconds = (int64_t)(1e9 * product->seconds + 0.5)};
+  product->seconds = 1e-9 * (double)entry.nanoseconds;
   strcpy(entry.key, key);
   memcpy(entry.algorithm, &product->algorithm, sizeof entry.algorithm);
   tune_put(&library->remembered, &entry);

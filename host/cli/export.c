@@ -77,10 +77,10 @@ static int check(const struct export_values *v, const descent_network *network, 
     code = fail(command, EXIT_RUN,
                 "%s: not written: over %" PRId64
                 " rows it differs from the model by up to %.3g, %.3g times what "
-                "rounding can do, and in %" PRId64 " labels",
+                "rounding may do, and in %" PRId64 " labels",
                 v->out, difference.rows, difference.largest, difference.ratio, difference.wrong_labels);
   else
-    printf("%-10s%s rows%s through both: largest difference %.3g, %.2g of what rounding can do\n", "check",
+    printf("%-10s%s rows%s through both: largest difference %.3g, %.2g of what rounding may do\n", "check",
            text_count(difference.rows, text), v->rows ? "" : " drawn from the normalisation", difference.largest,
            difference.ratio);
   descent_dataset_free(dataset);

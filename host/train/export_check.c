@@ -2,7 +2,9 @@
 #include "train/export_bounds.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/rng.h"
 #include "core/status.h"
@@ -19,7 +21,7 @@ struct check {
   float *numbers;             /* (inputs, BLOCK) or (BLOCK, inputs) */
   ProtobufCBinaryData *texts; /* (columns, BLOCK) */
   int64_t n_inputs;
-  struct interval *work, *range; /* see export_bounds; (outputs) */
+  struct export_value *work, *exact; /* see export_values; (outputs) */
   descent_export_difference difference;
 };
 
@@ -99,10 +101,10 @@ static void fill_matrix(struct check *check, const descent_dataset *dataset, int
 
 /* ---- comparing -------------------------------------------------------------------------------------------------- */
 
-static void compare_value(struct check *check, double theirs, double ours, struct interval range) {
+static void compare_value(struct check *check, double theirs, double ours, double error) {
   descent_export_difference *d = &check->difference;
-  const double difference = fabs(theirs - ours), bound = range.hi - range.lo;
-  const double ratio = difference == 0 ? 0 : difference / bound;
+  const double difference = fabs(theirs - ours);
+  const double ratio = difference == 0 ? 0 : difference / (EXPORT_ERRORS * error);
   if (isnan(difference) || difference > d->largest) d->largest = difference; /* a NaN stays */
   if (isnan(ratio) || ratio > d->ratio) d->ratio = ratio;
 }
@@ -119,11 +121,11 @@ static int64_t class_of(const descent_network *network, const struct onnx_value 
 }
 
 /* May class k be the one that float32 arrives at? */
-static bool possible(const struct interval *range, int64_t outputs, int64_t k) {
+static bool possible(const struct export_value *exact, int64_t outputs, int64_t k) {
   if (k < 0) return false;
-  if (outputs == 1) return k == 1 ? range[0].hi >= 0.5 : range[0].lo <= 0.5;
+  if (outputs == 1) return (k == 1 ? 0.5 - exact[0].value : exact[0].value - 0.5) <= EXPORT_ERRORS * exact[0].error;
   for (int64_t j = 0; j < outputs; j++)
-    if (range[j].lo > range[k].hi) return false;
+    if (exact[j].value - exact[k].value > EXPORT_ERRORS * (exact[j].error + exact[k].error)) return false;
   return true;
 }
 
@@ -139,11 +141,10 @@ static descent_status compare_block(struct check *check, const descent_dataset *
   for (int64_t r = 0; r < rows; r++) {
     const float *x = dataset->storage->X + dataset_source_row(dataset, first + r) * network->inputs;
     const float *theirs = values->numbers + r * columns, *ours = predicted + r * n;
-    export_bounds(network, x, check->work, check->range);
-    for (int64_t k = 0; k < n; k++) compare_value(check, theirs[columns - n + k], ours[k], check->range[k]);
-    if (columns > n)
-      compare_value(check, theirs[0], 1 - (double)ours[0], interval_sub(interval_exact(1), check->range[0]));
-    if (network->classes && !possible(check->range, n, class_of(network, label, r))) check->difference.wrong_labels++;
+    export_values(network, x, check->work, check->exact);
+    for (int64_t k = 0; k < n; k++) compare_value(check, theirs[columns - n + k], ours[k], check->exact[k].error);
+    if (columns > n) compare_value(check, theirs[0], 1 - (double)ours[0], check->exact[0].error + 0x1p-24);
+    if (network->classes && !possible(check->exact, n, class_of(network, label, r))) check->difference.wrong_labels++;
   }
   return DESCENT_OK;
 }
@@ -181,10 +182,10 @@ static descent_status prepare(struct check *check, const char *path) {
   if (!size_product(network->inputs, BLOCK, &count)) count = INT64_MAX;
   check->numbers = memory_allocate(count, sizeof *check->numbers, "rows of a check");
   check->inputs = memory_allocate(columns, sizeof *check->inputs, "rows of a check");
-  check->work = memory_allocate(export_bounds_room(network), sizeof *check->work, "bounds");
-  check->range = memory_allocate(descent_network_outputs(network), sizeof *check->range, "bounds");
+  check->work = memory_allocate(export_values_room(network), sizeof *check->work, "bounds");
+  check->exact = memory_allocate(descent_network_outputs(network), sizeof *check->exact, "bounds");
   if (!matrix) check->texts = memory_allocate(columns * BLOCK, sizeof *check->texts, "rows of a check");
-  if (!check->numbers || !check->inputs || !check->work || !check->range || (!matrix && !check->texts))
+  if (!check->numbers || !check->inputs || !check->work || !check->exact || (!matrix && !check->texts))
     TRY(DESCENT_ERROR_MEMORY);
 done:
   return status;
@@ -215,7 +216,7 @@ done:
   free(check.texts);
   free(check.inputs);
   free(check.work);
-  free(check.range);
+  free(check.exact);
   descent_dataset_free(drawn);
   free(X);
   free(predicted);

@@ -451,8 +451,8 @@ DESCENT_API descent_status descent_predict(const descent_network *network, desce
 typedef struct descent_export_difference {
   int64_t rows;         /* compared */
   double largest;       /* largest |file's output - network's| */
-  double ratio;         /* largest of the same over its bound: how far apart two evaluations in float32 may be, derived
-                           from the network's weights and the row; NaN fails */
+  double ratio;         /* largest of the same over its bound: 64 times what independent rounding errors in float32 add
+                           up to on the way of this row through the network; NaN fails */
   int64_t wrong_labels; /* rows with a label that no evaluation in float32 arrives at */
   bool pass;            /* ratio <= 1 and no wrong label */
 } descent_export_difference;

@@ -85,8 +85,9 @@ static void write_comment(FILE *out, const descent_network *network) {
           " * keeps nothing between calls and takes %" PRId64
           " bytes of stack.\n"
           " *\n"
-          " * predict(x, y): x has %" PRId64 " numbers, a row of the table as it is, not normalised:\n",
-          2 * widest(network) * (int64_t)sizeof(float), columns(network));
+          " * predict(x, y): x has %" PRId64 " numbers, a row of the table as it is, not normalised%s:\n",
+          2 * widest(network) * (int64_t)sizeof(float), columns(network),
+          network->fill ? ", NAN where a cell is missing" : "");
   for (int64_t c = 0; c < columns(network); c++) describe_column(out, schema_feature(schema, c), c);
   fprintf(out, " *\n * y gets %" PRId64 ":\n", descent_network_outputs(network));
   for (int64_t k = 0; k < descent_network_outputs(network); k++) describe_output(out, network, k);
@@ -103,6 +104,7 @@ static void write_comment(FILE *out, const descent_network *network) {
 static void write_constants(FILE *out, const descent_network *network) {
   const int64_t outputs = descent_network_outputs(network);
   char name[32];
+  if (network->fill) c_floats(out, "fill", network->fill, network->inputs);
   if (network->normalize != DESCENT_NORMALIZE_NONE) {
     c_floats(out, "shift", network->shift, network->inputs);
     c_floats(out, "scale", network->scale, network->inputs);
@@ -194,6 +196,8 @@ static void write_predict(FILE *out, const descent_network *network) {
     fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) a[j] = x[j];\n", network->inputs);
   else
     fputs("  encode(x, a);\n", out);
+  if (network->fill)
+    fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) a[j] = isnan(a[j]) ? fill[j] : a[j];\n", network->inputs);
   if (network->normalize != DESCENT_NORMALIZE_NONE)
     fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) a[j] = (a[j] - shift[j]) * scale[j];\n", network->inputs);
   for (int32_t l = 1; l <= network->n_layers; l++) {

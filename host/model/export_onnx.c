@@ -18,7 +18,7 @@ enum {
   INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
   STRING = ONNX__TENSOR_PROTO__DATA_TYPE__STRING
 };
-enum { LAYER_NODES = 6, FEATURE_NODES = 4, OTHER = 16 }; /* the most of each */
+enum { LAYER_NODES = 6, FEATURE_NODES = 8, OTHER = 16 }; /* the most of each */
 
 static const float half = 0.5f, one = 1, root_half = 0x1.6a09e6p-1f;
 static const int64_t axis = 1;
@@ -28,7 +28,7 @@ struct exporter {
   struct onnx_graph *graph;
   char **columns;             /* (features) names of inputs, from malloc */
   char **pieces;              /* (2 features) what the matrix of inputs is put together from */
-  ProtobufCBinaryData *texts; /* class names, then every column's categories */
+  ProtobufCBinaryData *texts; /* class names, then every column's categories and missing text */
   cJSON *schema;
   char *properties[ONNX_PROPERTIES]; /* from cJSON */
 };
@@ -86,40 +86,73 @@ static ProtobufCBinaryData text_bytes(const char *text) {
 }
 
 /* (N, n): 1 where the column's text is that of the `texts`, 0 for the others. */
-static char *one_hot(struct exporter *e, char *column, const char *name, int64_t c, ProtobufCBinaryData *texts,
-                     int64_t n) {
-  char *raw = onnx_node(e->graph, "OneHotEncoder", numbered(e, "columns.%lld.encoded", c), column, NULL, NULL);
+static char *one_hot(struct exporter *e, const char *encoded, const char *squeezed, int64_t c,
+                     ProtobufCBinaryData *texts, int64_t n) {
+  char *raw = onnx_node(e->graph, "OneHotEncoder", numbered(e, encoded, c), e->columns[c], NULL, NULL); /* (N, 1, n) */
   onnx_set_domain(e->graph, ONNX_ML_DOMAIN);
   onnx_set_texts(e->graph, "cats_strings", texts, n);
   onnx_set_integer(e->graph, "zeros", 1);
-  return onnx_node(e->graph, "Squeeze", numbered(e, name, c), raw, fixed("preprocessing.axis"), NULL); /* (N, 1, n) */
+  return onnx_node(e->graph, "Squeeze", numbered(e, squeezed, c), raw, fixed("preprocessing.axis"), NULL);
 }
 
-static char *add_categories(struct exporter *e, const struct feature *feature, int64_t c, ProtobufCBinaryData *texts) {
-  for (int64_t k = 0; k < feature->n_categories; k++) texts[k] = text_bytes(feature->categories[k]);
-  onnx_input(e->graph, e->columns[c], STRING, 1, "categories: any other text counts as none of them");
-  return one_hot(e, e->columns[c], "columns.%lld.onehot", c, texts, feature->n_categories);
+/* A column of categories, `fill` (categories) being what a missing one counts as; to its indicator, if it has one. */
+static void add_categories(struct exporter *e, const struct feature *feature, int64_t c, const float *fill,
+                           ProtobufCBinaryData *texts, int64_t *pieces) {
+  const int64_t n = feature->n_categories;
+  for (int64_t k = 0; k < n; k++) texts[k] = text_bytes(feature->categories[k]);
+  texts[n] = text_bytes(export_missing_text(feature));
+  onnx_input(e->graph, e->columns[c], STRING, 1,
+             texts[n].len ? "categories; any other text is none of them"
+                          : "categories; an empty text counts as missing, any other is none of them");
+  char *hot = one_hot(e, "columns.%lld.encoded", "columns.%lld.onehot", c, texts, n);
+  char *missing = fill || feature->indicator
+                      ? one_hot(e, "columns.%lld.encoded_missing", "columns.%lld.missing", c, texts + n, 1)
+                      : NULL;
+  if (fill) {
+    char *instead = onnx_floats(e->graph, numbered(e, "columns.%lld.fill", c), 1, 1, n, fill);
+    instead = onnx_node(e->graph, "Mul", numbered(e, "columns.%lld.instead", c), missing, instead, NULL);
+    hot = onnx_node(e->graph, "Add", numbered(e, "columns.%lld.filled", c), hot, instead, NULL);
+  }
+  e->pieces[(*pieces)++] = hot;
+  if (feature->indicator) e->pieces[(*pieces)++] = missing;
+}
+
+static void add_numbers(struct exporter *e, const struct feature *feature, int64_t c, int64_t *pieces) {
+  onnx_input(e->graph, e->columns[c], FLOAT, 1, NULL);
+  e->pieces[(*pieces)++] = e->columns[c];
+  if (!feature->indicator) return;
+  char *is_missing = onnx_node(e->graph, "IsNaN", numbered(e, "columns.%lld.is_missing", c), e->columns[c], NULL, NULL);
+  e->pieces[(*pieces)++] = onnx_node(e->graph, "Cast", numbered(e, "columns.%lld.missing", c), is_missing, NULL, NULL);
+  onnx_set_integer(e->graph, "to", FLOAT);
 }
 
 /* X (N, inputs) from one input per column. */
 static char *add_columns(struct exporter *e, ProtobufCBinaryData *texts) {
   const struct schema *schema = &e->network->schema;
-  int64_t n = 0;
+  const float *fill = e->network->fill;
+  int64_t pieces = 0;
   onnx_integers(e->graph, fixed("preprocessing.axis"), 1, &axis);
-  for (int64_t c = 0; c < schema->n_features; c++) {
+  for (int64_t c = 0, j = 0; c < schema->n_features; j += feature_inputs(&schema->features[c++])) {
     const struct feature *feature = &schema->features[c];
-    if (feature->categories) {
-      e->pieces[n++] = add_categories(e, feature, c, texts);
-      texts += feature->n_categories;
-    } else {
-      onnx_input(e->graph, e->columns[c], FLOAT, 1, NULL);
-      e->pieces[n++] = e->columns[c];
+    if (!feature->categories) {
+      add_numbers(e, feature, c, &pieces);
+      continue;
     }
+    add_categories(e, feature, c, fill ? fill + j : NULL, texts, &pieces);
+    texts += feature->n_categories + 1;
   }
   char *X = onnx_node(e->graph, "Concat", fixed("preprocessing.inputs"), NULL, NULL, NULL);
-  onnx_set_inputs(e->graph, e->pieces, n);
+  onnx_set_inputs(e->graph, e->pieces, pieces);
   onnx_set_integer(e->graph, "axis", 1);
   return X;
+}
+
+/* NaN is a missing number. */
+static char *replace_missing(struct exporter *e, char *X) {
+  if (!e->network->fill) return X;
+  char *fill = onnx_floats(e->graph, fixed("preprocessing.fill"), 1, 1, e->network->inputs, e->network->fill);
+  char *missing = onnx_node(e->graph, "IsNaN", fixed("preprocessing.missing"), X, NULL, NULL);
+  return onnx_node(e->graph, "Where", fixed("preprocessing.filled"), missing, fill, X);
 }
 
 /* ---- the network ------------------------------------------------------------------------------------------------ */
@@ -274,7 +307,7 @@ static descent_status begin(struct exporter *e) {
   const struct schema *schema = &e->network->schema;
   const int64_t features = schema->n_features, nodes = LAYER_NODES * (int64_t)e->network->n_layers;
   int64_t texts = schema->classes;
-  for (int64_t c = 0; c < features; c++) texts += schema->features[c].n_categories;
+  for (int64_t c = 0; c < features; c++) texts += schema->features[c].n_categories + 1;
   descent_status status;
   e->columns = memory_allocate(features, sizeof *e->columns, "column names");
   e->pieces = memory_allocate(2 * features, sizeof *e->pieces, "columns");
@@ -308,7 +341,7 @@ descent_status export_onnx(const descent_network *network, const char *path) {
     TRY(name_columns(&e, path));
     X = add_columns(&e, e.texts + network->schema.classes);
   }
-  add_outputs(&e, add_layers(&e, normalise(&e, X)));
+  add_outputs(&e, add_layers(&e, normalise(&e, replace_missing(&e, X))));
   TRY(add_metadata(&e, path));
   TRY(onnx_graph_write(e.graph, path));
 done:

@@ -78,7 +78,8 @@ void export_values(const descent_network *network, const float *x, struct export
                    struct export_value *outputs) {
   struct export_value *A = work, *next = work + export_values_room(network) / 2;
   for (int64_t j = 0; j < network->inputs; j++) {
-    const double a = ((double)x[j] - (double)network->shift[j]) * (double)network->scale[j];
+    const double value = (double)(network->fill && isnan(x[j]) ? network->fill[j] : x[j]);
+    const double a = (value - (double)network->shift[j]) * (double)network->scale[j];
     A[j] = (struct export_value){a, rounding(a, 2)};
   }
   for (int32_t l = 0; l < network->n_layers; l++) {

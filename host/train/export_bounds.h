@@ -17,7 +17,7 @@ struct export_value {
   double error; /* of one evaluation in float32: the root of the sum of squares */
 };
 
-/* One row x (inputs), without missing values, through the network: outputs (outputs) mean what descent_predict gives.
+/* One row x (inputs) through the network: outputs (outputs) mean what descent_predict gives.
  * `work` has room for export_values_room values. */
 int64_t export_values_room(const descent_network *network);
 void export_values(const descent_network *network, const float *x, struct export_value *work,

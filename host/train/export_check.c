@@ -9,6 +9,7 @@
 #include "core/rng.h"
 #include "core/status.h"
 #include "data/dataset.h"
+#include "model/export.h"
 #include "model/onnx_check.h"
 #include "train/check.h"
 
@@ -27,22 +28,28 @@ struct check {
 
 /* ---- rows ------------------------------------------------------------------------------------------------------- */
 
-/* Uniform over three standard deviations to either side of the normalisation's middle, and one category of each column,
- * at times none. */
+/* A feature's inputs: missing where it can be, a number as drawn, or one category or none. */
+static void draw_feature(const struct feature *feature, bool missing, uint32_t word, float *x) {
+  const int64_t chosen = (int64_t)word % (feature->n_categories + 1);
+  for (int64_t k = 0; k < feature->n_categories; k++) x[k] = missing ? NAN : (float)(k == chosen);
+  if (!feature->categories && missing) *x = NAN;
+  if (feature->indicator) x[feature_inputs(feature) - 1] = missing;
+}
+
+/* Uniform over three standard deviations to either side of the normalisation's middle; one cell in eight missing. */
 static void draw_row(const descent_network *network, int64_t row, float *x) {
+  static const struct feature number = {0};
   const struct schema *schema = &network->schema;
   const uint64_t first = (uint64_t)(row * network->inputs);
   for (int64_t j = 0; j < network->inputs; j++) {
     const double u = rng_word(0, RNG_SYNTHETIC, 0, 1, first + (uint64_t)j) * 0x1p-32;
     x[j] = (float)((double)network->shift[j] + (6 * u - 3) / (double)network->scale[j]);
   }
-  for (int64_t c = 0, j = 0; c < schema->n_features; j += feature_inputs(&schema->features[c++])) {
-    const struct feature *feature = &schema->features[c];
-    if (!feature->categories && !feature->indicator) continue;
+  for (int64_t c = 0, j = 0; j < network->inputs; c++) {
+    const struct feature *feature = schema->features ? &schema->features[c] : &number;
     const uint32_t word = rng_word(0, RNG_SYNTHETIC, 0, 2, first + (uint64_t)j);
-    const int64_t chosen = (int64_t)word % (feature->n_categories + 1);
-    for (int64_t k = 0; k < feature->n_categories; k++) x[j + k] = k == chosen;
-    if (feature->indicator) x[j + feature_inputs(feature) - 1] = 0;
+    draw_feature(feature, network->fill && word % 8 == 0, word / 8, x + j);
+    j += feature_inputs(feature);
   }
 }
 
@@ -63,7 +70,7 @@ done:
 /* The text of a row's category. */
 static ProtobufCBinaryData category(const struct feature *feature, const float *x) {
   static const char none[] = "\x7f none of them"; /* no text that a table would have */
-  const char *text = none;
+  const char *text = isnan(*x) ? export_missing_text(feature) : none;
   for (int64_t k = 0; k < feature->n_categories; k++)
     if (x[k] == 1) text = feature->categories[k];
   return (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
@@ -172,7 +179,7 @@ done:
 static descent_status prepare(struct check *check, const char *path) {
   const descent_network *network = check->network;
   const struct schema *schema = &network->schema;
-  const bool matrix = !schema->features || schema->n_features == network->inputs;
+  const bool matrix = export_is_matrix(network);
   int64_t count, columns = matrix ? 1 : schema->n_features;
   descent_status status;
   TRY(onnx_model_open(path, &check->model));

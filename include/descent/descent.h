@@ -403,10 +403,11 @@ DESCENT_API descent_status descent_network_load(const char *path, descent_networ
 
 /* Writes the network with everything that prediction needs (replacing missing values, encoding categories,
  * normalisation, the output's function, names) as something that other programs run or read:
- *   onnx  input X (N, inputs), or where columns hold categories one input (N, 1) per column, named as it is; outputs
- *         label (N) and probabilities (N, classes), or prediction (N, targets)
- *   c     void predict(const float *x, float *y): x a row's columns, a category by its number; y as descent_predict
- *         gives it. A comment at its top says which
+ *   onnx  input X (N, inputs), or where columns hold categories one input (N, 1) per column, named as it is (with _
+ *         behind it where a value inside is called so); NaN or an empty text counts as missing, a category that the
+ *         network does not know as none. Outputs label (N) and probabilities (N, classes), or prediction (N, targets)
+ *   c     void predict(const float *x, float *y): x a row's columns, NAN where missing, a category by its number; y as
+ *         descent_predict gives it. A comment at its top says which
  *   npz   the model file's tensors by their names, and `metadata`, its JSON, as bytes
  * Written as descent_network_save writes. ERROR_WRITE; ERROR_UNSUPPORTED for what the format cannot hold. */
 DESCENT_API descent_status descent_network_export(const descent_network *network, descent_export_format format,

@@ -152,12 +152,28 @@ class OnnxTest(Folder):
                                     np.testing.assert_allclose(value, found[name][:n], rtol=0, atol=2 * error.max())
         print(f"largest difference: {worst:.2g} of its bound")
 
+    def test_missing_cells_are_replaced_inside_the_graph(self):
+        random = np.random.default_rng(6)
+        X = self.make_data("binary")
+        X[random.random(X.shape) < 0.1] = np.nan
+        X[-1] = np.nan
+        rows = [["" if math.isnan(v) else repr(float(v)) for v in x] + ["no" if i % 3 else "yes, \"indeed\""]
+                for i, x in enumerate(X)]
+        self.write_csv("data.csv", [f"column {j}" for j in range(INPUTS)] + ["answer"], rows)
+        model, run = self.train_and_export("--activation", "silu")
+        fill = next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "preprocessing.fill")
+        _, error = exact_and_error(model, np.where(np.isnan(X), fill, X), "silu", "identity", "binary")
+        found = dict(zip(["label", "probabilities"], run.run(["label", "probabilities"], {"X": X})))
+        self.compare("binary", found, 2 * error)
+
     def test_columns_of_categories_are_inputs_of_their_own(self):
         random = np.random.default_rng(5)
         ages, heights = random.integers(18, 90, ROWS), random.normal(170, 9, ROWS).astype(np.float32)
         colours, labels = random.choice(["red", "grün", "light, blue"], ROWS), random.choice(["S", "M", "L"], ROWS)
         answers = np.where((ages > 50) ^ (colours == "red"), "yes", "no")
-        rows = list(zip(ages, colours, labels, map(float, heights), answers))
+        colours[::7], heights[::5] = "", np.nan  # missing
+        rows = [[*row[:3], "" if math.isnan(row[3]) else row[3], row[4]]
+                for row in zip(ages, colours, labels, map(float, heights), answers)]
         self.write_csv("data.csv", ["age", "colour", "label", "layers.0.z", "answer"], rows)
         model, run = self.train_and_export("--activation", "tanh")
         self.assertEqual([(i.name, i.type, i.shape) for i in run.get_inputs()],
@@ -166,16 +182,20 @@ class OnnxTest(Folder):
         feed = {"age": ages.astype(np.float32), "colour": colours.astype(object), "label_": labels.astype(object),
                 "layers.0.z_": heights}
         feed = {name: column.reshape(-1, 1) for name, column in feed.items()}
-        onehot = np.hstack([feed["age"], *(feed["colour"] == c for c in sorted(set(colours), key=str.encode)),
-                            *(feed["label_"] == c for c in sorted(set(labels))), feed["layers.0.z_"]])
-        _, error = exact_and_error(model, onehot.astype(np.float32), "tanh", "identity", "binary")
+        X = np.hstack([feed["age"], *(feed["colour"] == c for c in sorted(set(colours) - {""}, key=str.encode)),
+                       *(feed["label_"] == c for c in sorted(set(labels))), feed["layers.0.z_"]]).astype(np.float32)
+        X[colours == "", 1:4] = np.nan
+        fill = next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "preprocessing.fill")
+        self.assertEqual(sorted(fill[1:4]), [0, 0, 1])  # the most frequent category
+        X = np.where(np.isnan(X), fill, X)
+        _, error = exact_and_error(model, X, "tanh", "identity", "binary")
         found = dict(zip(["label", "probabilities"], run.run(["label", "probabilities"], feed)))
         self.compare("binary", found, 2 * error)
 
         # A category that the model has not seen is none of them.
         feed["colour"][:] = "pink"
-        onehot[:, 1:4] = 0
-        exact, error = exact_and_error(model, onehot.astype(np.float32), "tanh", "identity", "binary")
+        X[:, 1:4] = 0
+        exact, error = exact_and_error(model, X, "tanh", "identity", "binary")
         probabilities = run.run(["probabilities"], feed)[0]
         self.assertLessEqual((np.abs(probabilities - exact) / error).max(), 1)
 

@@ -11,6 +11,8 @@ extern "C" {
 #include "core/number.h"
 #include "core/rng.h"
 #include "core/status.h"
+#include "data/elements.h"
+#include "data/format.h"
 #include "data/table.h"
 #include "model/network.h"
 #include "train/check.h"

@@ -11,7 +11,7 @@
 #include "data/text.h"
 
 /* Magic, version, and the header's length in two bytes (version 1) or four. */
-enum { SHORT_PREFIX = 10, LONG_PREFIX = 12, MOST_HEADER = 1 << 16, MOST_RANK = 64, WINDOW = 4 << 20 };
+enum { SHORT_PREFIX = 10, LONG_PREFIX = 12, MOST_HEADER = 1 << 16, WINDOW = 4 << 20 };
 
 /* ---- the header's text ------------------------------------------------------------------------------------------ */
 
@@ -77,24 +77,14 @@ static descent_status take_size(struct parser *p, int64_t *size) {
 /* (), (5,), (3, 4), (3, 4,) */
 static descent_status take_shape(struct parser *p, struct array *array) {
   descent_status status = DESCENT_OK;
-  int rank = 0;
   bool comma = true;
-  array->rows = array->columns = 1;
   if (!take(p, '(')) return header_error(p, "a shape is expected");
   while (!take(p, ')')) {
-    int64_t size;
-    if (!comma || rank == MOST_RANK) return header_error(p, "this shape does not end");
-    TRY(take_size(p, &size));
-    if (rank++ == 0)
-      array->rows = size;
-    else if (!size_product(array->columns, size, &array->columns))
-      return header_error(p, "the shape is out of range");
+    if (!comma || array->rank == ARRAY_MOST_RANK) return header_error(p, "this shape does not end");
+    TRY(take_size(p, &array->shape[array->rank++]));
     comma = take(p, ',');
   }
-  if (rank == 0)
-    return status_set(DESCENT_ERROR_DATA, "%s: a single number, not an array of rows (give a 1-D or 2-D array)",
-                      p->where);
-  if (rank == 1 && !comma) return header_error(p, "a shape of one dimension ends in a comma,");
+  if (array->rank == 1 && !comma) return header_error(p, "a shape of one dimension ends in a comma,");
 done:
   return status;
 }
@@ -199,9 +189,17 @@ done:
   return status;
 }
 
-static descent_status check_size(const struct array *array) {
+/* The first dimension is the rows, the others are the columns. */
+static descent_status check_shape(struct array *array) {
   const int64_t left = array->source.size - array->start;
   int64_t bytes;
+  if (array->rank == 0)
+    return status_set(DESCENT_ERROR_DATA, "%s: a single number, not an array of rows (give a 1-D or 2-D array)",
+                      array->where);
+  array->rows = array->shape[0];
+  array->columns = 1;
+  for (int d = 1; d < array->rank; d++)
+    if (!size_product(array->columns, array->shape[d], &array->columns)) array->columns = INT64_MAX; /* told below */
   if (array->rows == 0 || array->columns == 0)
     return status_set(DESCENT_ERROR_DATA, "%s: the array has no elements", array->where);
   if (array->columns > MATRIX_MOST_COLUMNS)
@@ -221,6 +219,21 @@ static descent_status check_size(const struct array *array) {
   return DESCENT_OK;
 }
 
+/* A row's columns as they follow each other in Fortran's order, the first dimension fastest. */
+static descent_status place_columns(struct array *a) {
+  int64_t index[ARRAY_MOST_RANK] = {0};
+  if (a->rank < 3) return DESCENT_OK;
+  a->places = memory_allocate(a->columns, sizeof *a->places, "the columns");
+  if (!a->places) return DESCENT_ERROR_MEMORY;
+  for (int64_t c = 0; c < a->columns; c++) {
+    int64_t place = 0;
+    for (int d = 1; d < a->rank; d++) place = place * a->shape[d] + index[d];
+    a->places[c] = (int32_t)place;
+    for (int d = 1; d < a->rank && ++index[d] == a->shape[d]; d++) index[d] = 0;
+  }
+  return DESCENT_OK;
+}
+
 /* Space for some rows, or for all of them where the source cannot go back. */
 static descent_status prepare_window(struct array *a) {
   const int64_t row_bytes = a->columns * a->element.size, fitting = WINDOW / row_bytes;
@@ -228,6 +241,7 @@ static descent_status prepare_window(struct array *a) {
   a->window = memory_allocate(a->capacity * row_bytes, 1, a->where);
   if (!a->window) return DESCENT_ERROR_MEMORY;
   if (a->columns == 1) a->by_column = false; /* the same */
+  if (a->by_column && place_columns(a) != DESCENT_OK) return DESCENT_ERROR_MEMORY;
   if (!a->by_column || !a->source.in_order) return DESCENT_OK;
   a->whole = memory_allocate(a->rows * row_bytes, 1, a->where);
   if (!a->whole) return DESCENT_ERROR_MEMORY;
@@ -246,7 +260,7 @@ descent_status array_open(const char *where, struct array_source source, struct 
   struct parser parser = {where, header, header + length, header, array->start};
   TRY(parse_header(&parser, array));
   array->start += length;
-  TRY(check_size(array));
+  TRY(check_shape(array));
   TRY(prepare_window(array));
 done:
   free(header);
@@ -290,7 +304,8 @@ descent_status array_read(struct array *a, int64_t rows, double *cells, int64_t 
     if (!a->by_column)
       *inexact += elements_to_double(a->element, a->window + skipped * a->columns * size, n, a->columns, cells, pitch);
     for (int64_t c = 0; a->by_column && c < a->columns; c++)
-      *inexact += elements_to_double(a->element, a->window + (c * a->held + skipped) * size, n, 1, cells + c, pitch);
+      *inexact += elements_to_double(a->element, a->window + (c * a->held + skipped) * size, n, 1,
+                                     cells + (a->places ? a->places[c] : c), pitch);
   }
 done:
   return status;
@@ -299,5 +314,7 @@ done:
 void array_close(struct array *array) {
   free(array->window);
   free(array->whole);
+  free(array->places);
   array->window = array->whole = NULL;
+  array->places = NULL;
 }

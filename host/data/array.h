@@ -7,6 +7,8 @@
 
 #include "data/elements.h"
 
+enum { ARRAY_MOST_RANK = 64 }; /* NumPy's */
+
 /* The bytes of the .npy. */
 struct array_source {
   int64_t size;
@@ -21,12 +23,15 @@ struct array {
   struct array_source source;
   struct element element;
   bool by_column;        /* Fortran's order */
-  int64_t rows, columns; /* (n) is n rows of one column; further dimensions are columns */
-  int64_t start;         /* of the data */
-  int64_t next;          /* row */
-  char *window;          /* raw rows [first, first + held), by row or by column */
+  int64_t rows, columns; /* (n) is n rows of one column; further dimensions are columns, the last one fastest */
+  int rank;
+  int64_t shape[ARRAY_MOST_RANK];
+  int64_t start; /* of the data */
+  int64_t next;  /* row */
+  char *window;  /* raw rows [first, first + held), by row or by column */
   int64_t capacity, first, held;
-  char *whole; /* all the data, of a source in order that lies by column */
+  int32_t *places; /* (columns) of a row of more than one dimension that lies by column: where each column belongs */
+  char *whole;     /* all the data, of a source in order that lies by column */
 };
 
 /* Reads and checks the header. ERROR_DATA with the byte offset. On failure there is nothing to close. */

@@ -116,6 +116,7 @@ static descent_status parse_pair(const struct svmlight *s, const char *token, si
       return token_error(s, token, length, "has an index above 4194304, which is the most columns that a table has");
   }
   if (colon == token) return token_error(s, token, length, "has no index");
+  if (*index < s->base) return token_error(s, token, length, "has index 0, but they are said to count from 1");
   if (number_parse(colon + 1, length - (size_t)(colon + 1 - token), value)) return DESCENT_OK;
   return token_error(s, token, length, "has no value that is a number");
 }

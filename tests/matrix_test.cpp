@@ -1,0 +1,344 @@
+// The readers of arrays and sparse text give what the programs that wrote the files meant, or say why not. The files in
+// fixtures/data come from NumPy, scikit-learn and h5py: fixtures/make_data.py.
+#include <gtest/gtest.h>
+#include <zip.h>
+
+#include "data_files.h"
+#include "matrix_files.h"
+
+namespace {
+
+constexpr char kX[] = "3 x 3: 0.5 -1 2 | 3 0 0.001 | -7.25 8 65504";
+constexpr char kLarge[] = "2 x 3, 2 inexact: 0 1 9007199254740992 | -9.2233720368547758e+18 4.6116860184273879e+18 -3";
+
+class Matrix : public DataFiles {
+ protected:
+  // The description, with the folders of files taken out.
+  std::string Plainly(const MatrixRead &read) const {
+    std::string text = Plain(read.Describe());
+    const std::string fixtures = Fixture("");
+    for (size_t at; (at = text.find(fixtures)) != std::string::npos;) text.erase(at, fixtures.size());
+    return text;
+  }
+};
+
+struct Case {
+  const char *file, *expected;
+};
+
+TEST_F(Matrix, ReadsNumPysArrays) {
+  const Case cases[] = {
+      {"c_order.npy", kX},
+      {"version_2.npy", kX},
+      {"version_3.npy", kX},
+      {"fortran.npy", "3 x 3: 0.5 -1 2 | 3 0 0.0010000000474974513 | -7.25 8 65504"},
+      {"one_dimension.npy", "3 x 1: 0 | 1 | 1"},
+      {"three_dimensions.npy", "2 x 6: 0 1 2 3 4 5 | 6 7 8 9 10 11"},
+      {"three_fortran.npy", "2 x 6: 0 1 2 3 4 5 | 6 7 8 9 10 11"},
+      {"large.npy", kLarge},
+      {"not_finite.npy", "2 x 2: nan inf | -inf 0"},
+      {"types.npz:bool", "1 x 2: 1 0"},
+  };
+  for (const auto &c : cases)
+    for (int64_t rows : {1, 2, 100}) EXPECT_EQ(Plainly(ReadMatrix(Fixture(c.file), nullptr, 0, rows)), c.expected);
+}
+
+TEST_F(Matrix, ReadsEveryTypeInBothByteOrders) {
+  for (const char *type : {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
+    for (const char *order : {"le", "be"}) {
+      const std::string part = std::string("types.npz:") + type + "_" + order;
+      EXPECT_EQ(Plainly(ReadMatrix(Fixture(part))), *type == 'u' ? "1 x 2: 3 100" : "1 x 2: -3 100") << part;
+    }
+}
+
+TEST_F(Matrix, PutsTheArraysOfAnNpzSideBySide) {
+  constexpr char with_y[] = "3 x 4, 1 targets: 0.5 -1 2 0 | 3 0 0.001 1 | -7.25 8 65504 1";
+  constexpr char with_weights[] = "3 x 5, 1 targets, a weight: 0.5 -1 2 1 0 | 3 0 0.001 0.5 1 | -7.25 8 65504 2 1";
+  const Case cases[] = {
+      {"stored.npz", with_y},
+      {"stored.npz:X", kX},
+      {"stored.npz:y", "3 x 1: 0 | 1 | 1"},
+      {"deflated.npz", with_weights},
+      {"deflated.npz:X", kX},
+      {"single.npz", "3 x 3: 0.5 -1 2 | 3 0 0.0010000000474974513 | -7.25 8 65504"},
+      {"train_and_test.npz:x_test", "1 x 3: 0.5 -1 2"},
+      {"train_and_test.npz",
+       "bad data: train_and_test.npz: several arrays, and none is called X, x or data; there are 'x_train', 'y_train', "
+       "'x_test' (name one: train_and_test.npz:NAME)"},
+      {"stored.npz:Z", "bad data: stored.npz: no array 'Z'; there are 'X', 'y' (name one: stored.npz:NAME)"},
+      {"rows_differ.npz", "bad data: rows_differ.npz: array 'y' has 2 rows, but array X has 3"},
+      {"c_order.npy:X",
+       "invalid argument: c_order.npy: a part 'X' is asked for, but only npz and HDF5 files have parts"},
+  };
+  for (const auto &c : cases) EXPECT_EQ(Plainly(ReadMatrix(Fixture(c.file))), c.expected);
+}
+
+TEST_F(Matrix, ReadsIdx) {
+  const Case cases[] = {
+      {"type_08.idx", "2 x 3: 1 2 3 | 4 5 100"},
+      {"type_09.idx", "2 x 3: -1 2 3 | 4 5 100"},
+      {"type_0b.idx", "2 x 3: -1 2 3 | 4 5 100"},
+      {"type_0c.idx", "2 x 3: -1 2 3 | 4 5 100"},
+      {"type_0d.idx", "2 x 3: -1 2 3 | 4 5 100"},
+      {"type_0e.idx", "2 x 3: -1 2 3 | 4 5 100"},
+      {"images-idx3-ubyte", "3 x 4: 250 251 252 253 | 254 255 0 1 | 2 3 4 5"},
+      {"images-idx3-ubyte.gz", "3 x 4: 250 251 252 253 | 254 255 0 1 | 2 3 4 5"},
+      {"labels.idx1-ubyte.gz", "3 x 1: 7 | 0 | 9"},
+  };
+  for (const auto &c : cases) EXPECT_EQ(Plainly(ReadMatrix(Fixture(c.file))), c.expected);
+}
+
+TEST_F(Matrix, ReadsSvmlight) {
+  constexpr char from_1[] =
+      "3 x 4, 1 targets: 0.5 -1 2 0 | 3 0 0.001 1 | -7.25 8 65504 1 [indices count from 1, as none is 0]";
+  const Case fixtures[] = {
+      {"from_0.svm",
+       "3 x 4, 1 targets: 0.5 -1 2 0 | 3 0 0.001 1 | -7.25 8 65504 1 [indices count from 0, as one is 0]"},
+      {"from_1.libsvm", from_1},
+      {"from_1.svm.gz", from_1},
+      {"ranked.svm",
+       "3 x 4, 1 targets: 0.5 -1 2 0 | 3 0 0.001 1 | -7.25 8 65504 1 [indices count from 1, as none is 0; qid is left "
+       "out]"},
+  };
+  for (const auto &c : fixtures) EXPECT_EQ(Plainly(ReadMatrix(Fixture(c.file))), c.expected);
+
+  const struct {
+    const char *text, *expected;
+    const char *format = nullptr;
+    int64_t features = 0;
+  } cases[] = {
+      {"+1 2:5\n-1 1:7 # 3:9\n", "2 x 3, 1 targets: 0 5 1 | 7 0 -1 [indices count from 1, as none is 0]"},
+      {"# head\n\n1.5 2:5 \r\n2\r\n", "2 x 3, 1 targets: 0 5 1.5 | 0 0 2 [indices count from 1, as none is 0]"},
+      {"1 1:5", "1 x 2, 1 targets: 5 1 [indices count from 1, as none is 0]"},
+      {"1 1:5", "1 x 3, 1 targets: 0 5 1", "svmlight:0"},
+      {"1 1:5", "1 x 4, 1 targets: 5 0 0 1 [indices count from 1, as none is 0]", nullptr, 3},
+      {"1 4:5", "bad data: t.svm:1: '4:5' is beyond the 3 columns that are expected, counted from 1", nullptr, 3},
+      {"1 0:1 3:5", "bad data: t.svm:1: '3:5' is beyond the 3 columns that are expected, counted from 0", nullptr, 3},
+      {"1 0:5", "bad data: t.svm:1: '0:5' has index 0, but they are said to count from 1", "svmlight:1"},
+      {"1 qid:3 1:nan", "1 x 2, 1 targets: nan 1 [indices count from 1, as none is 0; qid is left out]"},
+      {"", "bad data: t.svm: there are no rows"},
+      {"# only\n", "bad data: t.svm: there are no rows"},
+      {"1\n2\n", "bad data: t.svm: no row lists a feature: there is none to learn from"},
+      {"1 1:2 1:3", "bad data: t.svm:1: '1:3' does not ascend: a row lists its indices in order, each once"},
+      {"1 1:2\n\n0 3:2 2:3", "bad data: t.svm:3: '2:3' does not ascend: a row lists its indices in order, each once"},
+      {"1:2 2:3", "bad data: t.svm:1: '1:2' where the label should be (put 0 in front where it is not known)"},
+      {"1,2 2:3", "bad data: t.svm:1: '1,2' are several labels: a row has one (write one column per label, as a CSV)"},
+      {"cat 2:3", "bad data: t.svm:1: 'cat' is no label: a finite number (number the classes)"},
+      {"nan 2:3", "bad data: t.svm:1: 'nan' is no label: a finite number (number the classes)"},
+      {"1 2", "bad data: t.svm:1: '2' is not of the form index:value"},
+      {"1 2:", "bad data: t.svm:1: '2:' has no value that is a number"},
+      {"1 :2", "bad data: t.svm:1: ':2' has no index"},
+      {"1 -1:2", "bad data: t.svm:1: '-1:2' has no index that is a whole number of at least 0"},
+      {"1 1:2 qid:3", "bad data: t.svm:1: 'qid:3' has no index that is a whole number of at least 0"},
+      {"1 4194305:2",
+       "bad data: t.svm:1: '4194305:2' has an index above 4194304, which is the most columns that a table has"},
+      {"1 99999999999999999999:2",
+       "bad data: t.svm:1: '99999999999999999999:2' has an index above 4194304, which is the most columns that a table "
+       "has"},
+  };
+  for (const auto &c : cases)
+    EXPECT_EQ(Plainly(ReadMatrix(Write("t.svm", c.text), c.format, c.features)), c.expected) << c.text;
+}
+
+TEST_F(Matrix, ReadsSvmlightLinesLongerThanItsBuffer) {
+  std::string text = "1";
+  double sum = 0;
+  for (int i = 1; i <= 60000; i++) {
+    text += " " + std::to_string(i) + ":" + std::to_string(i % 7);
+    sum += i % 7;
+  }
+  const MatrixRead read = ReadMatrix(Write("t.svm", text + "\n2 3:1\n" + text));
+  ASSERT_EQ(read.columns, 60001) << read.error;
+  ASSERT_EQ(read.rows, 3);
+  for (int64_t row : {0, 2}) {
+    double got = 0;
+    for (int64_t c = 0; c < 60000; c++) got += read.cells[static_cast<size_t>(row * read.columns + c)];
+    EXPECT_EQ(got, sum);
+  }
+}
+
+TEST_F(Matrix, ReadsHdf5) {
+  const Case cases[] = {
+      {"contiguous.h5", "3 x 5, 1 targets, a weight: 0.5 -1 2 1 0 | 3 0 0.001 0.5 1 | -7.25 8 65504 2 1"},
+      {"contiguous.h5:X", kX},
+      {"contiguous.h5:/y", "3 x 1: 0 | 1 | 1"},
+      {"packed.h5",
+       "8 x 5: 0 1 2 3 4 | 5 6 7 8 9 | 10 11 12 13 14 | 15 16 17 18 19 | 20 21 22 23 24 | 25 26 27 28 29 | 30 31 32 "
+       "33 34 | 35 36 37 38 39"},
+      {"several.h5",
+       "bad data: several.h5: several datasets, and none is called X, x or data; there are 'a', 'b', 'c' (name one: "
+       "several.h5:NAME)"},
+      {"several.h5:a", "2 x 6: 0 1 2 3 4 5 | 6 7 8 9 10 11"},
+      {"several.h5:b", "2 x 1: 1 | 0"},
+      {"several.h5:c", kLarge},
+      {"several.h5:z",
+       "bad data: several.h5: dataset 'z' is no array of numbers of at most 64 bits (name another one)"},
+      {"several.h5:scalar",
+       "bad data: several.h5: dataset 'scalar' is no array of numbers of at most 64 bits (name another one)"},
+      {"several.h5:q",
+       "bad data: several.h5: dataset 'q' is not there, or it cannot be opened (h5ls -r lists what there is)"},
+  };
+  if (std::string(descent_version()).find("HDF5: not built") != std::string::npos ||
+      std::string(descent_version()).find("HDF5 not built") != std::string::npos) {
+    EXPECT_EQ(Plainly(ReadMatrix(Fixture("contiguous.h5"))),
+              "not supported: contiguous.h5: this build reads no HDF5 (install libhdf5-dev and build with "
+              "-DDESCENT_HDF5=ON)");
+    return;
+  }
+  for (const auto &c : cases)
+    for (int64_t rows : {1, 3, 100}) EXPECT_EQ(Plainly(ReadMatrix(Fixture(c.file), nullptr, 0, rows)), c.expected);
+}
+
+std::string Header(const std::string &dictionary, const std::string &data = std::string(24, '\0')) {
+  std::string text = std::string("\x93NUMPY\x01\x00", 8);
+  text += static_cast<char>(dictionary.size());
+  text += '\0';
+  return text + dictionary + data;
+}
+
+TEST_F(Matrix, RefusesArraysThatAreNoNumbersOrNotAllThere) {
+  const Case fixtures[] = {
+      {"objects.npy",
+       "bad data: objects.npy: elements of type '|O', Python objects, are not read (save it as numbers, with .astype)"},
+      {"complex.npy",
+       "bad data: complex.npy: elements of type '<c16', complex numbers, are not read (save it as numbers, with "
+       ".astype)"},
+      {"texts.npy",
+       "bad data: texts.npy: elements of type '<U2', texts, are not read (save it as numbers, with .astype)"},
+      {"structured.npy",
+       "bad data: structured.npy: a structured array, whose elements have fields (save its columns as one array of "
+       "numbers)"},
+      {"scalar.npy", "bad data: scalar.npy: a single number, not an array of rows (give a 1-D or 2-D array)"},
+      {"empty.npy", "bad data: empty.npy: the array has no elements"},
+  };
+  for (const auto &c : fixtures) EXPECT_EQ(Plainly(ReadMatrix(Fixture(c.file))), c.expected);
+
+  constexpr char six[] = "2 x 3: 0 0 0 | 0 0 0";
+  const struct {
+    std::string bytes;
+    const char *expected;
+  } cases[] = {
+      {Header("{'descr':'<f4','fortran_order':False,'shape':(2,3)}"), six},
+      {Header("{ \"shape\" : ( 2L , 3L , ) , 'fortran_order' : True , 'descr' : '=f4' , }  \n"), six},
+      {Header("{'descr':'<f4','fortran_order':False,'shape':(2,3)}", "x"),
+       "bad data: t.npy: byte 61: 2 x 3 elements of 4 bytes do not fit into the 1 bytes that are left (is the file cut "
+       "off?)"},
+      {Header("{'descr':'<f4','fortran_order':False,'shape':(1,3)}"),
+       "bad data: t.npy: byte 73: 12 bytes behind the array (write the file anew)"},
+      {Header("{'descr':'<f4','fortran_order':False,'shape':(4611686018427387904,4)}"),
+       "bad data: t.npy: byte 79: 4611686018427387904 x 4 elements of 4 bytes do not fit into the 24 bytes that are "
+       "left (is the file cut off?)"},
+      {Header("{'descr':'<f4','fortran_order':False,'shape':(99999999999999999999,3)}"),
+       "bad data: t.npy: byte 74: a dimension is out of range at '99,3)}' (write the file anew with numpy.save)"},
+      {Header("{'descr':'<f4','fortran_order':False,'shape':(2,3037000500,3037000500)}"),
+       "bad data: t.npy: 9223372036854775807 columns are more than the 4194304 that a table may have"},
+      {Header("{'descr':'<f4','fortran_order':False,'shape':(-2,3)}"),
+       "bad data: t.npy: byte 56: a dimension is expected at '-2,3)}' (write the file anew with numpy.save)"},
+      {Header("{'descr':'<f4','fortran_order':False,'shape':(6)}"),
+       "bad data: t.npy: byte 58: a shape of one dimension ends in a comma, at '}' (write the file anew with "
+       "numpy.save)"},
+      {Header("{'descr':'<f4','fortran_order':False}"),
+       "bad data: t.npy: byte 47: descr, fortran_order or shape is missing at '' (write the file anew with "
+       "numpy.save)"},
+      {Header("{'descr':'<f4','descr':'<f4'}"),
+       "bad data: t.npy: byte 25: a name that was there before at ''descr':'<f4'}' (write the file anew with "
+       "numpy.save)"},
+      {Header("{'descr':'<f4','more':1}"),
+       "bad data: t.npy: byte 25: an unknown name at ''more':1}' (write the file anew with numpy.save)"},
+      {Header("{'descr':'<f4','fortran_order':0}"),
+       "bad data: t.npy: byte 41: True or False is expected at '0}' (write the file anew with numpy.save)"},
+      {Header("{'descr':'<f3','fortran_order':False,'shape':(2,3)}"),
+       "bad data: t.npy: elements of type '<f3' are not read (save it as numbers, with .astype)"},
+      {Header("{'descr':'|f4','fortran_order':False,'shape':(2,3)}"),
+       "bad data: t.npy: elements of type '|f4' are not read (save it as numbers, with .astype)"},
+      {Header("{'descr':'<f\\x34','fortran_order':False,'shape':(2,3)}"),
+       "bad data: t.npy: byte 19: this is no text that NumPy writes here, at ''<f\\x34','fortra' (write the file anew "
+       "with numpy.save)"},
+      {"\x93NUMPY\x04" + std::string(20, '\0'),
+       "bad data: t.npy: byte 6: version 4.0 of the .npy format is not known (1.0 to 3.0 are)"},
+      {"\x93NUMPY\x02" + std::string(1, '\0') + "\xff\xff\xff\xff" + std::string(20, '\0'),
+       "bad data: t.npy: byte 8: a header of 4294967295 bytes in a file of 32 (is it cut off?)"},
+      {"PK", "bad data: t.npy: 2 bytes are no .npy file (is it cut off?)"},
+      {"1,2,3,4,5,6", "bad data: t.npy: byte 0: not a .npy file (choose another format)"},
+  };
+  for (const auto &c : cases) EXPECT_EQ(Plainly(ReadMatrix(Write("t.npy", c.bytes))), c.expected);
+  EXPECT_EQ(Plainly(ReadMatrix(Path("none.npy"))), "cannot read: none.npy: cannot read: No such file or directory");
+  EXPECT_EQ(Plainly(ReadMatrix(Path("none.npz"))), "cannot read: none.npz: cannot read: No such file");
+  EXPECT_EQ(Plainly(ReadMatrix(Path("none.idx"))), "cannot read: none.idx: cannot read: No such file or directory");
+}
+
+TEST_F(Matrix, RefusesEncryptedArrays) {
+  const std::string path = Path("secret.npz"), bytes = Bytes(Fixture("c_order.npy"));
+  int error = 0;
+  zip_t *zip = zip_open(path.c_str(), ZIP_CREATE, &error);
+  ASSERT_NE(zip, nullptr);
+  zip_file_add(zip, "X.npy", zip_source_buffer(zip, bytes.data(), bytes.size(), 0), 0);
+  ASSERT_EQ(zip_file_set_encryption(zip, 0, ZIP_EM_AES_128, "secret"), 0);
+  ASSERT_EQ(zip_close(zip), 0);
+  EXPECT_EQ(Plainly(ReadMatrix(path)), "bad data: secret.npz: array 'X': it is encrypted (save it without a password)");
+}
+
+TEST_F(Matrix, RefusesIdxThatIsNotAllThere) {
+  const struct {
+    std::string bytes;
+    const char *expected;
+  } cases[] = {
+      {std::string("\0\0\x08\x01\0\0\0\x02", 8) + "ab", "2 x 1: 97 | 98"},
+      {std::string("\0\0\x08\x01\0\0\0\x02", 8) + "a",
+       "bad data: t.idx: byte 8: 2 x 1 elements of 1 bytes should follow, but 1 bytes do (is it cut off?)"},
+      {std::string("\0\0\x08\x01\0\0\0\x02", 8) + "abc",
+       "bad data: t.idx: byte 8: 2 x 1 elements of 1 bytes should follow, but 3 bytes do (is it cut off?)"},
+      {std::string("\0\0\x08\x01\0\0\0", 7),
+       "bad data: t.idx: byte 7: the file ends here, 1 bytes too early (is it cut "
+       "off?)"},
+      {std::string("\0\0\x0a\x01\0\0\0\x02", 8),
+       "bad data: t.idx: byte 0: 00 00 0a begins no IDX file (choose another "
+       "format)"},
+      {std::string("\0\0\x08\0\0\0\0\x02", 8), "bad data: t.idx: byte 3: no dimensions"},
+      {std::string("\0\0\x08\x01\0\0\0\0", 8), "bad data: t.idx: the dimensions leave no elements"},
+      {std::string("\0\0\x08\x03\0\0\0\x01\xff\xff\xff\xff\xff\xff\xff\xff", 16),
+       "bad data: t.idx: byte 8: 4194305 columns are more than the 4194304 that a table may have"},
+  };
+  for (const auto &c : cases) EXPECT_EQ(Plainly(ReadMatrix(Write("t.idx", c.bytes))), c.expected);
+}
+
+// ---- through descent_dataset_read ----------------------------------------------------------------------------------
+
+TEST_F(Matrix, BecomesADatasetByEndingContentOrWish) {
+  constexpr char binary[] = "-,-,- -> - binary 0,1: 0.5,-1,2>0 3,0,0.00100000005>1 -7.25,8,65504>1";
+  const auto copy = [this](const char *fixture, const char *name) { return Write(name, Bytes(Fixture(fixture))); };
+  const struct {
+    std::string path;
+    const char *format, *target_file;
+  } cases[] = {
+      {Fixture("stored.npz"), nullptr, nullptr},
+      {Fixture("from_0.svm"), nullptr, nullptr},
+      {Fixture("c_order.npy"), nullptr, "one_dimension.npy"},
+      {Fixture("stored.npz:X"), nullptr, "stored.npz:y"},
+      {copy("stored.npz", "no_ending"), nullptr, nullptr},
+      {copy("from_1.svm.gz", "a9a"), nullptr, nullptr},
+      {copy("c_order.npy", "array"), nullptr, "one_dimension.npy"},
+      {copy("from_1.libsvm", "t.csv"), "svmlight", nullptr},
+      {copy("from_1.libsvm", "t:1.SVM"), nullptr, nullptr},
+  };
+  for (const auto &c : cases) {
+    descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    const std::string targets = c.target_file ? Fixture(c.target_file) : "";
+    options.format = c.format;
+    if (c.target_file) options.target_file = targets.c_str();
+    options.task = DESCENT_TASK_BINARY;
+    EXPECT_EQ(Read(c.path, options), binary) << c.path;
+  }
+  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  const std::string labels = Fixture("labels.idx1-ubyte.gz");
+  options.target_file = labels.c_str();
+  options.task = DESCENT_TASK_CLASSES;
+  EXPECT_EQ(Read(Fixture("images-idx3-ubyte.gz"), options),
+            "-,-,-,- -> - classes 0,7,9: 250,251,252,253>1 254,255,0,1>0 2,3,4,5>2");
+  options.format = "xls";
+  EXPECT_EQ(Read(Fixture("stored.npz"), options),
+            "invalid argument: unknown format 'xls': there are csv, npy, npz, idx, svmlight (svmlight:0 and svmlight:1 "
+            "say what its indices count from) and hdf5");
+}
+
+}  // namespace

@@ -334,8 +334,10 @@ static descent_status store_number_cell(struct table *t, int64_t column, double 
       status = store_missing(t, role, column, row);
     else if (!isfinite(number))
       return number_error(t, column, number, row, "is no category (correct it)");
-    else
-      return store_category(t, role, column, number_format(number, text), strlen(text), row);
+    else {
+      number_format(number, text); /* first: arguments are evaluated in any order */
+      return store_category(t, role, column, text, strlen(text), row);
+    }
   } else if (role >= 0) {
     if (isnan(number))
       status = store_missing(t, role, column, row);

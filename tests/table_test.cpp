@@ -223,7 +223,7 @@ TEST_F(LikeANetwork, FindsColumnsAndCategoriesByName) {
        "bad data: t.csv:1: 1 of the 2 columns that the network needs is missing: 'size'"},
       {"a category never seen", "size,colour\n1,green\n",
        "bad data: t.csv:2: column 'colour': 'green' is a category that the network has not seen in training (correct "
-       "it, or let unseen ones be zeros)"},
+       "it, or choose unseen zeros)"},
       {"text for a number", "size,colour\nbig,red\n",
        "bad data: t.csv:2: column 'size': 'big' is not a number (correct it, list it as missing, or make the column "
        "categorical)"},

@@ -64,63 +64,6 @@ int device_choice_open(const char *command, const struct device_choice *choice, 
   return fail(command, exit_of(status), "--device '%s': %s", choice->device, descent_last_error());
 }
 
-#define AT(member) offsetof(struct data_choice, member)
-const struct setting data_options[] = {
-    ROW_TEXT("ignore", "NAME,...", AT(ignore),
-             "Columns to leave out: names, or places from 0; a model that finds its columns by name asks for no others",
-             0),
-    ROW_TEXT("delimiter", "C", AT(delimiter), "Between the cells: auto, one of , ; | or tab", 0),
-    ROW_TEXT("header", "yes|no", AT(header), "Whether the first row holds names, or auto", 0),
-    ROW_END,
-};
-#undef AT
-
-/* "a,b" cut in place at its commas into a list that is freed by free(); NULL when memory ran out. */
-static const char **split_names(char *text, int64_t *count) {
-  int64_t n = 1;
-  for (const char *c = text; *c; c++) n += *c == ',';
-  const char **names = calloc((size_t)n, sizeof *names);
-  for (*count = 0; names && *count < n;) names[(*count)++] = strsep(&text, ",");
-  return names;
-}
-
-static int read_with(const char *command, const char *path, const char *ignore, descent_dataset_options *options,
-                     descent_dataset **dataset) {
-  char *text = ignore ? strdup(ignore) : NULL;
-  const char **names = text ? split_names(text, &options->ignored) : NULL;
-  int code = EXIT_DONE;
-  options->ignore = names;
-  if (ignore && !names) {
-    code = fail(command, EXIT_RUN, "out of memory");
-  } else {
-    descent_status status = descent_dataset_read(path, options, dataset);
-    if (status != DESCENT_OK) code = fail_status(command, status);
-  }
-  free(names);
-  free(text);
-  return code;
-}
-
-int data_choice_read(const char *command, const struct data_choice *choice, const char *path,
-                     descent_dataset_options options, descent_dataset **dataset) {
-  const char *delimiter = choice->delimiter, *header = choice->header;
-  if (strcmp(delimiter, "tab") == 0)
-    options.delimiter = '\t';
-  else if (delimiter[0] && !delimiter[1] && strchr(",;|\t", delimiter[0]))
-    options.delimiter = delimiter[0];
-  else if (strcmp(delimiter, "auto") != 0)
-    return fail(command, EXIT_USAGE, "--delimiter '%s': must be auto, one of , ; | or tab", delimiter);
-  if (strcmp(header, "auto") != 0) {
-    if (strcmp(header, "yes") != 0 && strcmp(header, "no") != 0)
-      return fail(command, EXIT_USAGE, "--header '%s': must be yes, no or auto", header);
-    options.header = *header == 'y';
-  }
-  int code = read_with(command, path, choice->ignore, &options, dataset);
-  if (code == EXIT_DONE && options.like && *descent_dataset_note(*dataset))
-    fprintf(stderr, "%s: note: %s: %s\n", command, path, descent_dataset_note(*dataset));
-  return code;
-}
-
 #define AT(member) offsetof(struct network_choice, member)
 const struct setting network_options[] = {
     ROW_HEADING("Network:"),

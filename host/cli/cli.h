@@ -48,16 +48,32 @@ struct data_choice {
   const char *delimiter; /* one character, "tab" or "auto" */
   const char *header;    /* "yes", "no" or "auto" */
   const char *ignore;    /* "id,name" or NULL */
+  const char *missing;   /* "?,NA," or NULL for the usual */
+  const char *format;    /* or NULL */
+  descent_unseen unseen;
+  bool strict;
+  const char *categorical; /* "zip,year" or NULL */
+  bool indicators;
+  const char *target_file, *weight_column; /* or NULL */
 };
 #define DATA_CHOICE_INIT \
-  { "auto", "auto", NULL }
-extern const struct setting data_options[];
+  { "auto", "auto", NULL, NULL, NULL, DESCENT_UNSEEN_ERROR, false, NULL, false, NULL, NULL }
+extern const struct setting data_options[];   /* whoever reads data */
+extern const struct setting column_options[]; /* of what is to be learned from */
+extern const struct setting answer_options[]; /* of what is to be predicted */
 
-/* Reads `path` by the choice and by what the caller has set in `options` (target, task, like, features_only), and says
- * how its columns were found where that is not by name. On failure says so and returns the exit code, else EXIT_DONE.
- */
+/* Reads `path` by the choice and by what the caller has set in `options` (target, target_file, task, like,
+ * features_only), and says what was done to data that has to fit a model (data_choice_note). On failure says so and
+ * returns the exit code, else EXIT_DONE. */
 int data_choice_read(const char *command, const struct data_choice *choice, const char *path,
                      descent_dataset_options options, descent_dataset **dataset);
+/* The same block by block; says nothing of what was done. */
+int data_choice_read_blocks(const char *command, const struct data_choice *choice, const char *path,
+                            descent_dataset_options options, int64_t rows,
+                            int (*take)(void *user, const descent_dataset *block), void *user);
+/* How columns were found where that is not by name, cells filled in, unseen categories, rows left out: a line of stderr
+ * for each. */
+void data_choice_note(const char *command, const char *path, const descent_dataset *dataset);
 
 struct network_choice {
   const char *hidden; /* "64,32" or "none" */

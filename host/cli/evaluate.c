@@ -75,6 +75,7 @@ static int evaluate(const struct evaluate_values *v, const char *model, const ch
   if (code != EXIT_DONE) goto done;
   descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
   source.target = v->target;
+  source.target_file = v->data.target_file;
   source.like = network;
   code = data_choice_read(command, &v->data, data, source, &dataset);
   if (code != EXIT_DONE) goto done;
@@ -107,8 +108,10 @@ done:
 
 int command_evaluate(int argc, char **argv) {
   struct evaluate_values values = {.data = DATA_CHOICE_INIT, .device = DEVICE_CHOICE_INIT};
-  const struct setting_set sets[] = {
-      {evaluate_rows, &values}, {data_options, &values.data}, {device_options, &values.device}};
+  const struct setting_set sets[] = {{evaluate_rows, &values},
+                                     {answer_options, &values.data},
+                                     {data_options, &values.data},
+                                     {device_options, &values.device}};
   const struct command_syntax syntax = {
       .name = command,
       .arguments = "MODEL DATA",

@@ -3,14 +3,19 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/output.h"
+#include "report/text.h"
 
 static const char command[] = "descent predict";
 
+enum kind { KIND_ALL, KIND_CLASSES, KIND_PROBABILITIES, KIND_RAW };
+
 struct predict_values {
-  const char *out;
+  const char *out, *output;
+  double threshold;
   struct data_choice data;
   struct device_choice device;
 };
@@ -18,10 +23,31 @@ struct predict_values {
 #define AT(member) offsetof(struct predict_values, member)
 static const struct setting predict_rows[] = {
     ROW_HEADING("Prediction:"),
+    ROW_TEXT("output", "KIND", AT(output),
+             "all (classes and probabilities), classes, probabilities, or raw: what the network gives before its last "
+             "function",
+             0),
+    ROW_REAL("threshold", "P", AT(threshold), "With two classes, the second one is predicted from this probability on",
+             0, 0, 1),
     ROW_TEXT("out", "FILE", AT(out), "Where the CSV goes, - for standard output; an existing file is replaced", 0),
     ROW_END,
 };
 #undef AT
+
+struct prediction {
+  const struct predict_values *values;
+  enum kind kind;
+  const char *data;
+  descent_network *network;
+  descent_device *device;
+  struct output output;
+  bool open, said; /* said: progress is on the terminal */
+  bool out_of_memory;
+  float *outputs; /* (capacity, outputs) */
+  int64_t capacity, rows, missing, unseen;
+  descent_status status; /* of a prediction; OK */
+  int error;             /* errno of a failed write, 0 */
+};
 
 /* One CSV cell made of two texts, quoted when RFC 4180 asks for it. */
 static void write_cell(FILE *out, const char *before, const char *text) {
@@ -44,90 +70,171 @@ static const char *class_name(const descent_network *network, int64_t k, char in
   return index;
 }
 
-static void write_header(FILE *out, const descent_network *network) {
+static void write_header(const struct prediction *p) {
   char index[24];
-  int64_t outputs = descent_network_outputs(network), classes = descent_network_classes(network);
-  fputs("prediction", out);
-  if (classes == 0)
-    for (int64_t k = 1; k < outputs; k++) fprintf(out, ",prediction_%" PRId64, k);
-  for (int64_t k = 0; k < classes; k++) {
-    fputc(',', out);
-    write_cell(out, "probability_", class_name(network, k, index));
+  FILE *out = p->output.stream;
+  const char *word = p->kind == KIND_RAW ? "raw" : "prediction", *separator = "";
+  const int64_t outputs = descent_network_outputs(p->network), classes = descent_network_classes(p->network);
+  if (classes == 0 || (classes == 2 && p->kind == KIND_RAW)) {
+    for (int64_t k = 0; k < outputs; k++, separator = ",") {
+      const char *target = outputs > 1 ? descent_network_target_name(p->network, k) : NULL;
+      char before[32];
+      fputs(separator, out);
+      snprintf(before, sizeof before, "%s%s", word, outputs > 1 && (k || target) ? "_" : "");
+      if (!target) snprintf(index, sizeof index, "%" PRId64, k);
+      write_cell(out, before, target ? target : outputs > 1 && k ? index : "");
+    }
+  } else {
+    if (p->kind == KIND_ALL || p->kind == KIND_CLASSES) fputs(word, out), separator = ",";
+    for (int64_t k = 0; k < classes && p->kind != KIND_CLASSES; k++, separator = ",") {
+      fputs(separator, out);
+      write_cell(out, p->kind == KIND_RAW ? "raw_" : "probability_", class_name(p->network, k, index));
+    }
   }
   fputc('\n', out);
 }
 
-/* `values` (outputs) as descent_predict gives them. */
-static void write_row(FILE *out, const descent_network *network, const float *values) {
+/* One row of what descent_predict gives, or descent_predict_raw. */
+static void write_row(const struct prediction *p, const float *values) {
   char index[24];
-  int64_t outputs = descent_network_outputs(network), classes = descent_network_classes(network), best = 0;
-  if (classes == 0) {
-    for (int64_t k = 0; k < outputs; k++) fprintf(out, "%s%.9g", k ? "," : "", (double)values[k]);
-  } else if (outputs == 1) {
-    write_cell(out, "", class_name(network, values[0] >= 0.5F, index));
-    fprintf(out, ",%.9g,%.9g", 1 - (double)values[0], (double)values[0]);
-  } else {
+  FILE *out = p->output.stream;
+  const int64_t outputs = descent_network_outputs(p->network), classes = descent_network_classes(p->network);
+  const bool numbers = classes == 0 || p->kind == KIND_RAW;
+  const char *separator = "";
+  if (!numbers && p->kind != KIND_PROBABILITIES) {
+    int64_t best = 0;
     for (int64_t k = 1; k < outputs; k++)
       if (values[k] > values[best]) best = k;
-    write_cell(out, "", class_name(network, best, index));
-    for (int64_t k = 0; k < outputs; k++) fprintf(out, ",%.9g", (double)values[k]);
+    if (outputs == 1) best = (double)values[0] >= p->values->threshold;
+    write_cell(out, "", class_name(p->network, best, index));
+    separator = ",";
+  }
+  if (!numbers && p->kind == KIND_CLASSES) {
+    /* the class alone */
+  } else if (!numbers && outputs == 1) {
+    fprintf(out, "%s%.9g,%.9g", separator, 1 - (double)values[0], (double)values[0]);
+  } else {
+    for (int64_t k = 0; k < outputs; k++, separator = ",") fprintf(out, "%s%.9g", separator, (double)values[k]);
   }
   fputc('\n', out);
 }
 
-static int write_predictions(const char *path, const descent_network *network, int64_t rows, const float *values) {
-  struct output output;
-  int64_t outputs = descent_network_outputs(network);
-  if (!output_open(&output, path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
-  write_header(output.stream, network);
-  for (int64_t i = 0; i < rows && !ferror(output.stream); i++) write_row(output.stream, network, values + i * outputs);
-  if (output.stream == stdout) return EXIT_DONE; /* main looks at it */
-  return output_commit(&output) ? EXIT_DONE : fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
+static bool reserve(struct prediction *p, int64_t rows) {
+  const int64_t outputs = descent_network_outputs(p->network);
+  int64_t values;
+  if (rows <= p->capacity) return true;
+  free(p->outputs);
+  p->outputs = __builtin_mul_overflow(rows, outputs, &values) ? NULL : calloc((size_t)values, sizeof *p->outputs);
+  p->capacity = p->outputs ? rows : 0;
+  return p->outputs != NULL;
+}
+
+static void note_block(struct prediction *p, const descent_dataset *block) {
+  for (int64_t c = 0; c < descent_dataset_columns(block); c++) p->missing += descent_dataset_column_missing(block, c);
+  p->unseen += descent_dataset_unseen(block);
+  if (p->rows == 0 && *descent_dataset_note(block))
+    fprintf(stderr, "%s: note: %s: %s\n", command, p->data, descent_dataset_note(block));
+}
+
+/* Predicts and writes a block of rows; non-zero to stop. */
+static int take_block(void *user, const descent_dataset *block) {
+  struct prediction *p = user;
+  const int64_t rows = descent_dataset_rows(block), outputs = descent_network_outputs(p->network);
+  char text[TEXT_SIZE];
+  p->out_of_memory = !reserve(p, rows);
+  if (p->out_of_memory) return 1;
+  note_block(p, block);
+  p->status = p->kind == KIND_RAW ? descent_predict_raw(p->network, p->device, block, p->outputs)
+                                  : descent_predict(p->network, p->device, block, p->outputs);
+  if (p->status != DESCENT_OK) return 1;
+  if (p->rows == 0) write_header(p); /* not before the first rows were found good */
+  for (int64_t i = 0; i < rows && !ferror(p->output.stream); i++) write_row(p, p->outputs + i * outputs);
+  p->rows += rows;
+  if (ferror(p->output.stream)) p->error = errno;
+  if (p->output.stream != stdout && isatty(STDERR_FILENO) && p->rows > rows)
+    p->said = fprintf(stderr, "\rpredicted %s rows", text_count(p->rows, text)) > 0;
+  return p->error != 0;
+}
+
+static void print_notes(const struct prediction *p) {
+  char text[TEXT_SIZE];
+  if (p->said) fputc('\n', stderr);
+  if (p->missing)
+    fprintf(stderr, "%s: note: %s: %s missing cell%s filled in\n", command, p->data, text_count(p->missing, text),
+            p->missing == 1 ? " is" : "s are");
+  if (p->unseen)
+    fprintf(stderr, "%s: note: %s: %s cell%s a category not seen in training, taken as zeros\n", command, p->data,
+            text_count(p->unseen, text), p->unseen == 1 ? " holds" : "s hold");
+}
+
+/* Reads, predicts and writes. What goes to a file of its own appears there when all of it is done. */
+static int stream(struct prediction *p) {
+  enum { BLOCK_CELLS = 1 << 24, MOST_ROWS = 1 << 16 };
+  const char *path = p->values->out;
+  const int64_t inputs = descent_network_inputs(p->network);
+  const int64_t fit = inputs < BLOCK_CELLS ? BLOCK_CELLS / inputs : 1;
+  descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
+  source.like = p->network;
+  source.features_only = true; /* what is to be predicted may stand there, but is often still unknown */
+  if (!output_open(&p->output, path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
+  p->open = true;
+  int code = data_choice_read_blocks(command, &p->values->data, p->data, source, fit < MOST_ROWS ? fit : MOST_ROWS,
+                                     take_block, p);
+  print_notes(p);
+  if (code != EXIT_DONE) return code;
+  if (p->status != DESCENT_OK) return fail_status(command, p->status);
+  if (p->out_of_memory) return fail(command, EXIT_RUN, "%s: out of memory for predictions", p->data);
+  if (p->output.stream == stdout) return EXIT_DONE; /* main looks at it */
+  if (p->error) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(p->error));
+  p->open = false;
+  return output_commit(&p->output) ? EXIT_DONE : fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
+}
+
+static int find_kind(const struct predict_values *v, enum kind *kind) {
+  static const char *const kinds[] = {"all", "classes", "probabilities", "raw"};
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    if (strcmp(v->output, kinds[i]) == 0) {
+      *kind = (enum kind)i;
+      return EXIT_DONE;
+    }
+  return fail(command, EXIT_USAGE, "--output '%s': must be all, classes, probabilities or raw", v->output);
 }
 
 static int predict(const struct predict_values *v, const char *model, const char *data) {
-  descent_network *network = NULL;
-  descent_dataset *dataset = NULL;
-  descent_device *device = NULL;
-  float *outputs = NULL;
-  int code;
+  struct prediction p = {.values = v, .data = data};
+  int code = find_kind(v, &p.kind);
+  if (code != EXIT_DONE) return code;
   if (output_same_file(v->out, data) || output_same_file(v->out, model))
     return fail(command, EXIT_USAGE, "--out '%s': is a file that is read from", v->out);
   if (!output_possible(v->out)) return fail(command, EXIT_RUN, "%s: cannot write: %s", v->out, strerror(errno));
-  descent_status status = descent_network_load(model, &network);
+  descent_status status = descent_network_load(model, &p.network);
   if (status != DESCENT_OK) return fail_status(command, status);
-  descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
-  source.like = network;
-  source.features_only = true; /* what is to be predicted may stand there, but is often still unknown */
-  code = data_choice_read(command, &v->data, data, source, &dataset);
-  if (code != EXIT_DONE) goto done;
-  if ((code = device_choice_open(command, &v->device, &device)) != EXIT_DONE) goto done;
-  int64_t rows = descent_dataset_rows(dataset), values;
-  if (__builtin_mul_overflow(rows, descent_network_outputs(network), &values) ||
-      !(outputs = calloc((size_t)values, sizeof *outputs))) {
-    code = fail(command, EXIT_RUN, "%s: out of memory for the predictions of %" PRId64 " rows", data, rows);
-    goto done;
-  }
-  status = descent_predict(network, device, dataset, outputs);
-  code = status == DESCENT_OK ? write_predictions(v->out, network, rows, outputs) : fail_status(command, status);
-done:
-  free(outputs);
-  descent_device_close(device);
-  descent_dataset_free(dataset);
-  descent_network_free(network);
+  const int64_t classes = descent_network_classes(p.network);
+  if (classes == 0 && (p.kind == KIND_CLASSES || p.kind == KIND_PROBABILITIES))
+    code = fail(command, EXIT_USAGE, "--output %s: the model predicts values, not classes", v->output);
+  else if (classes != 2 && v->threshold != 0.5)
+    code = fail(command, EXIT_USAGE, "--threshold: is for models of two classes");
+  else if ((code = device_choice_open(command, &v->device, &p.device)) == EXIT_DONE)
+    code = stream(&p);
+  if (p.open && p.output.stream != stdout) output_abandon(&p.output);
+  free(p.outputs);
+  descent_device_close(p.device);
+  descent_network_free(p.network);
   return code;
 }
 
 int command_predict(int argc, char **argv) {
-  struct predict_values values = {.out = "-", .data = DATA_CHOICE_INIT, .device = DEVICE_CHOICE_INIT};
+  struct predict_values values = {
+      .out = "-", .output = "all", .threshold = 0.5, .data = DATA_CHOICE_INIT, .device = DEVICE_CHOICE_INIT};
   const struct setting_set sets[] = {
       {predict_rows, &values}, {data_options, &values.data}, {device_options, &values.device}};
   const struct command_syntax syntax = {
       .name = command,
       .arguments = "MODEL DATA",
       .about =
-          "Write what MODEL predicts for each row of the CSV file DATA, whose columns are found by name: the "
-          "predicted class and the probability of every class, or the predicted value.",
+          "Write what MODEL predicts for each row of the file DATA, whose columns are found by name: the "
+          "predicted class and the probability of every class, or the predicted value. DATA is read a block at a "
+          "time and may be larger than memory.",
       .fewest = 2,
       .most = 2,
       .sets = sets,

@@ -92,7 +92,7 @@ static int64_t find_constant(const descent_dataset *data, bool *constant) {
   for (int64_t i = 1; left > 0 && i < descent_dataset_rows(data); i++) {
     if (descent_dataset_row(data, i, row) != DESCENT_OK) break;
     for (int64_t j = 0; j < inputs; j++)
-      if (constant[j] && row[j] != first[j]) constant[j] = false, left--;
+      if (constant[j] && row[j] != first[j]) constant[j] = false, left--; /* so does a missing cell */
   }
   free(first);
   free(row);
@@ -114,6 +114,50 @@ static void print_constant(FILE *stream, const descent_dataset *training) {
     fputs(found > shown ? ", ...\n" : "\n", stream);
   }
   free(constant);
+}
+
+/* "name count" of the columns for which `count` is not 0, the first ones. */
+static void print_counts(FILE *stream, const struct summary *s, int64_t (*count)(const descent_dataset *, int64_t)) {
+  char name[TEXT_SIZE], number[TEXT_SIZE];
+  int shown = 0;
+  for (int64_t c = 0; c < descent_dataset_columns(s->data); c++) {
+    const int64_t n = count(s->data, c);
+    if (n == 0) continue;
+    if (shown++ == NAMES_SHOWN) {
+      fputs(", ...", stream);
+      break;
+    }
+    fprintf(stream, "%s%s %s", shown > 1 ? ", " : "", name_or_index(descent_dataset_column_name(s->data, c), c, name),
+            text_count(n, number));
+  }
+}
+
+/* What reading made of the columns, where it is more than numbers as they stood there. */
+static void print_columns(FILE *stream, const struct summary *s) {
+  int64_t categorical = 0, missing = 0;
+  const int64_t columns = descent_dataset_columns(s->data), dropped = descent_dataset_dropped(s->data);
+  char text[TEXT_SIZE];
+  for (int64_t c = 0; c < columns; c++) {
+    categorical += descent_dataset_column_categories(s->data, c) > 0;
+    missing += descent_dataset_column_missing(s->data, c);
+  }
+  if (categorical) {
+    fputs("categories  ", stream);
+    print_counts(stream, s, descent_dataset_column_categories);
+    fprintf(stream, ": %s inputs in all\n", text_count(descent_dataset_inputs(s->data), text));
+  }
+  if (missing) {
+    fputs("missing     ", stream);
+    print_counts(stream, s, descent_dataset_column_missing);
+    fprintf(stream, " cells, filled with the %s\n",
+            s->impute == DESCENT_IMPUTE_MOST_FREQUENT ? "most frequent value"
+            : categorical == columns                  ? "most frequent category"
+            : categorical ? s->impute == DESCENT_IMPUTE_MEAN ? "mean or the most frequent category"
+                                                             : "median or the most frequent category"
+                          : descent_impute_name(s->impute));
+  }
+  if (dropped)
+    fprintf(stream, "dropped     %s row%s without a target\n", text_count(dropped, text), dropped == 1 ? "" : "s");
 }
 
 static void print_split(FILE *stream, const struct summary *s) {
@@ -146,14 +190,18 @@ void summary_print(FILE *stream, const struct summary *s) {
   char text[512], count[TEXT_SIZE];
   const char *target = descent_dataset_target_name(s->data, 0);
   fprintf(stream, "data        %s: %s rows, ", s->data_path, text_count(descent_dataset_rows(s->data), count));
-  int64_t inputs = descent_dataset_inputs(s->data);
-  fprintf(stream, "%s column%s to learn from", text_count(inputs, count), inputs == 1 ? "" : "s");
+  int64_t columns = descent_dataset_columns(s->data), targets = descent_dataset_targets(s->data);
+  fprintf(stream, "%s column%s to learn from", text_count(columns, count), columns == 1 ? "" : "s");
   if (target)
-    fprintf(stream, ", target %s", text_label(target, NAME_COLUMNS, text));
-  else
+    fprintf(stream, ", target%s %s", targets > 1 ? "s" : "", text_label(target, NAME_COLUMNS, text));
+  else if (s->target)
     fprintf(stream, ", no header, target column %s", text_label(s->target, NAME_COLUMNS, text));
+  for (int64_t k = 1; target && k < targets && k < NAMES_SHOWN; k++)
+    fprintf(stream, ", %s", text_label(descent_dataset_target_name(s->data, k), NAME_COLUMNS, text));
+  if (target && targets > NAMES_SHOWN) fputs(", ...", stream);
   fputc('\n', stream);
   if (*descent_dataset_note(s->data)) fprintf(stream, "            %s\n", descent_dataset_note(s->data));
+  print_columns(stream, s);
   print_task(stream, s->data, s->task_inferred);
   if (descent_dataset_task(s->data) == DESCENT_TASK_REGRESSION)
     fputs("loss        mean squared error of the target scaled to mean 0, deviation 1\n", stream);

@@ -48,10 +48,11 @@ static void training_clear(struct training *t) {
 }
 
 /* Reads a file by the options; `like` NULL: the training data themselves. */
-static int read_file(const struct training *t, const char *path, const descent_network *like,
+static int read_file(const struct training *t, const char *path, const char *target_file, const descent_network *like,
                      descent_dataset **dataset) {
   descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
   source.target = t->values.target;
+  source.target_file = target_file;
   source.task = t->values.task;
   source.like = like;
   return data_choice_read(command, &t->values.data, path, source, dataset);
@@ -60,8 +61,10 @@ static int read_file(const struct training *t, const char *path, const descent_n
 /* Reads the data and, unless validation comes from a file, holds a share of it out. */
 static int read_data(struct training *t) {
   const struct train_values *v = &t->values;
-  int code = read_file(t, v->data_path, NULL, &t->data);
+  int code = read_file(t, v->data_path, v->data.target_file, NULL, &t->data);
   if (code != EXIT_DONE) return code;
+  if (descent_dataset_targets(t->data) == 0)
+    return fail(command, EXIT_USAGE, "--target is missing: which column of %s is to be predicted?", v->data_path);
   t->rows = t->data;
   if (v->validation_fraction == 0) return EXIT_DONE;
   descent_status status =
@@ -86,8 +89,7 @@ static int create_network(struct training *t) {
   int code = network_choice_create(command, &v->network, descent_dataset_inputs(t->data), outputs, loss,
                                    v->training.train.seed, &t->network);
   if (code != EXIT_DONE) return code;
-  descent_status status =
-      descent_network_fit_preprocessing(t->network, t->rows, v->normalize, DESCENT_IMPUTE_MEAN, true);
+  descent_status status = descent_network_fit_preprocessing(t->network, t->rows, v->normalize, v->impute, true);
   return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
 }
 
@@ -96,10 +98,10 @@ static int read_like_network(struct training *t) {
   const struct train_values *v = &t->values;
   int code = EXIT_DONE;
   if (v->validation_path) {
-    code = read_file(t, v->validation_path, t->network, &t->validation_file);
+    code = read_file(t, v->validation_path, v->validation_targets, t->network, &t->validation_file);
     t->validation = t->validation_file;
   }
-  if (code == EXIT_DONE && v->test) code = read_file(t, v->test, t->network, &t->test);
+  if (code == EXIT_DONE && v->test) code = read_file(t, v->test, v->test_targets, t->network, &t->test);
   return code;
 }
 
@@ -246,6 +248,7 @@ static int train(struct training *t) {
   if (!t->values.quiet)
     summary_print(stderr, &(struct summary){.data_path = t->values.data_path,
                                             .target = t->values.target,
+                                            .impute = t->values.impute,
                                             .task_inferred = t->values.task == DESCENT_TASK_AUTO,
                                             .data = t->data,
                                             .training = t->rows,

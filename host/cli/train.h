@@ -6,8 +6,10 @@
 
 struct train_values {
   const char *target, *validation, *test;
+  const char *validation_targets, *test_targets; /* or NULL */
   descent_task task;
   descent_normalize normalize;
+  descent_impute impute;
   struct data_choice data;
   struct network_choice network;
   struct training_choice training;

@@ -13,7 +13,10 @@ static const char default_validation[] = "0.2";
 #define AT(member) offsetof(struct train_values, member)
 static const struct setting data_rows[] = {
     ROW_HEADING("Data:"),
-    ROW_TEXT("target", "NAME|INDEX", AT(target), "Column to predict: its name, or its place from 0 (-1: the last)", 0),
+    ROW_TEXT(
+        "target", "NAME|INDEX", AT(target),
+        "Column to predict: its name, or its place from 0 (-1: the last); with commas between, several for regression",
+        0),
     ROW_TERM(
         "task", "NAME", AT(task),
         "auto (text, or at most 20 different whole numbers that repeat, are classes), binary, classes or regression", 0,
@@ -23,8 +26,15 @@ static const struct setting data_rows[] = {
              "for none",
              0),
     ROW_TEXT("test", "FILE", AT(test), "Rows to measure on once, when all is done", 0),
+    ROW_TEXT("validation-target-file", "FILE", AT(validation_targets), "Targets of --validation's file", 0),
+    ROW_TEXT("test-target-file", "FILE", AT(test_targets), "Targets of --test's file", 0),
     ROW_TERM("normalize", "NAME", AT(normalize), "Of each column, by the training rows: standard, minmax or none", 0,
              normalize),
+    ROW_TERM(
+        "impute", "NAME", AT(impute),
+        "What missing numbers count as, by the training rows: mean, median or most_frequent; a missing category is "
+        "always the most frequent",
+        0, impute),
     ROW_END,
 };
 static const struct setting training_rows[] = {
@@ -109,6 +119,8 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
                                   .out = "model.safetensors"};
   const struct setting_set sets[] = {
       {data_rows, values},
+      {answer_options, &values->data},
+      {column_options, &values->data},
       {data_options, &values->data},
       {network_options, &values->network},
       {training_rows, values},
@@ -121,7 +133,7 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
       .name = command,
       .arguments = "DATA",
       .about =
-          "Train a network on the CSV file DATA and save it as a model. --target alone is enough: everything else "
+          "Train a network on the file DATA and save it as a model. --target alone is enough: everything else "
           "is inferred from the data, said before the training begins, and can be set."
           "\vWith validation rows the model is the one of the best epoch. SIGINT and SIGTERM end the training "
           "early and save what there is; a second one ends at once. If training diverges, the last good weights "
@@ -133,8 +145,6 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
   };
   int code = parse(&syntax, argc, argv, values, config);
   if (code != OPTIONS_GO_ON) return code;
-  if (!values->target)
-    return fail(command, EXIT_USAGE, "--target is missing: which column of %s is to be predicted?", values->data_path);
   if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
       (code = check_validation(values)) != EXIT_DONE ||
       (code = check_output(values, "out", values->out, true)) != EXIT_DONE ||

@@ -1,13 +1,13 @@
 /* The CSV reader: one pass through libcsv, a line at a time so that every error knows its line, cells straight into the
  * float matrix. A file is refused at the first cell that cannot be used; nothing is half-loaded. */
 #include <csv.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/status.h"
+#include "data/stream.h"
 #include "data/table.h"
 
 enum {
@@ -180,17 +180,19 @@ static descent_status begin_text(struct reader *r, const char **text, size_t *le
   return DESCENT_OK;
 }
 
-static descent_status read_text(struct reader *r, FILE *file) {
+static descent_status read_text(struct reader *r, struct stream *file) {
   descent_status status = DESCENT_OK;
   char *chunk = memory_allocate(CHUNK, 1, "the read buffer");
   if (!chunk) return DESCENT_ERROR_MEMORY;
-  size_t length;
-  for (bool first = true; (length = fread(chunk, 1, CHUNK, file)) > 0; first = false) {
+  int64_t got;
+  for (bool first = true;; first = false) {
+    TRY(stream_read(file, chunk, CHUNK, &got));
+    if (got == 0) break;
     const char *text = chunk;
+    size_t length = (size_t)got;
     if (first) TRY(begin_text(r, &text, &length));
     TRY(parse_chunk(r, text, length));
   }
-  if (ferror(file)) TRY(status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", r->path, strerror(errno)));
   if (csv_fini(&r->parser, on_cell, on_record, r) != 0 && r->status == DESCENT_OK)
     TRY(line_error(r, r->cell_line, "a quote opens here and never closes (close it)"));
   TRY(r->status);
@@ -213,19 +215,19 @@ static descent_status check_delimiter(char delimiter) {
 descent_status csv_read(const char *path, const descent_dataset_options *options, const struct expected *expected,
                         const struct table_blocks *blocks, struct dataset_storage **storage) {
   struct reader r = {.path = path, .line = 1, .between = true};
-  FILE *file = NULL;
+  struct stream file = {0};
   descent_status status = check_delimiter(options->delimiter);
   if (status != DESCENT_OK) return status;
   if (csv_init(&r.parser, CSV_STRICT | CSV_STRICT_FINI | CSV_REPALL_NL))
     return status_set(DESCENT_ERROR_INTERNAL, "%s: cannot start the CSV parser", path);
   csv_set_blk_size(&r.parser, 1 << 12);
-  TRY(table_begin(&r.table, path, options, expected, blocks));
-  file = fopen(path, "rbe");
-  if (!file) TRY(status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(errno)));
-  TRY(read_text(&r, file));
+  TRY(stream_open(path, &file));
+  r.path = file.path;
+  TRY(table_begin(&r.table, file.path, options, expected, blocks));
+  TRY(read_text(&r, &file));
   TRY(table_finish(&r.table, storage));
 done:
-  if (file) fclose(file);
+  stream_close(&file);
   csv_free(&r.parser);
   text_list_clear(&r.first);
   table_clear(&r.table);

@@ -22,13 +22,13 @@ descent_status evaluate_mean_loss(const struct program *program, double *loss) {
   return status;
 }
 
-/* Runs `range` on the rows from `first`, at most a block of them, and reads its outputs into P. */
+/* Runs `range` on the rows from `first`, at most a block of them, and reads `buffer` (rows, outputs) into P. */
 static descent_status run_block(struct program *program, struct plan_range range, int64_t first, int64_t rows,
-                                int64_t outputs, float *P) {
+                                int buffer, int64_t outputs, float *P) {
   const struct plan_step step = {.number = 1, .first_row = first, .rows = rows};
   descent_status status;
   TRY(program_run(program, range, &step, 1));
-  TRY(program_read(program, program->at.P, 0, rows * outputs, PLAN_F32, P));
+  TRY(program_read(program, buffer, 0, rows * outputs, PLAN_F32, P));
 done:
   return status;
 }
@@ -52,7 +52,7 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
   TRY(evaluate_reset(program));
   for (int64_t first = 0; first < dataset->rows; first += block) {
     const int64_t rows = block_rows(program, dataset->rows - first);
-    TRY(run_block(program, program->plan->evaluate, first, rows, outputs, P));
+    TRY(run_block(program, program->plan->evaluate, first, rows, program->at.P, outputs, P));
     for (int64_t r = 0; r < rows; r++)
       metrics_add(sums, P + r * outputs, storage->y + dataset_source_row(dataset, first + r) * storage->targets);
   }
@@ -76,8 +76,8 @@ done:
   return status;
 }
 
-descent_status descent_predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
-                               float *outputs) {
+static descent_status predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
+                              bool raw, float *outputs) {
   const int64_t n_out = network->layers[network->n_layers - 1].n_out;
   struct program program = {0};
   descent_status status;
@@ -86,9 +86,20 @@ descent_status descent_predict(const descent_network *network, descent_device *d
   TRY(program_bind(&program, dataset));
   for (int64_t first = 0; first < dataset->rows; first += program.plan->batch) {
     const int64_t rows = block_rows(&program, dataset->rows - first);
-    TRY(run_block(&program, program.plan->predict, first, rows, n_out, outputs + first * n_out));
+    TRY(run_block(&program, program.plan->predict, first, rows, raw ? program.at.A : program.at.P, n_out,
+                  outputs + first * n_out));
   }
 done:
   program_clear(&program);
   return status;
+}
+
+descent_status descent_predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
+                               float *outputs) {
+  return predict(network, device, dataset, false, outputs);
+}
+
+descent_status descent_predict_raw(const descent_network *network, descent_device *device,
+                                   const descent_dataset *dataset, float *outputs) {
+  return predict(network, device, dataset, true, outputs);
 }

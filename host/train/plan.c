@@ -104,6 +104,7 @@ static descent_status add_batch(struct layout *s) {
     TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "D", l, &s->D[l]));
     plan->buffers[s->D[l]].slot = 1 + l % 2; /* only two are alive at a time */
   }
+  s->at.A = s->A[network->n_layers];
   TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, s->n_out, "P", -1, &s->at.P));
 done:
   return status;

@@ -14,7 +14,7 @@ struct plan_handles {
   int class_weight;                            /* PLAN_NONE unless the options ask for class weights */
   int parameters, gradients, moment1, moment2; /* moments PLAN_NONE where the optimizer has none */
   int scalars, layer_statistics;
-  int X, y, w, P;
+  int X, y, w, A, P; /* A: of the output layer */
 };
 
 /* Builds the plan for steps of at most `batch` rows. `options` NULL: evaluate and predict ranges only (no gradients, no

@@ -465,6 +465,11 @@ DESCENT_API descent_status descent_export_check(const descent_network *network, 
                                                 const char *path, const descent_dataset *dataset,
                                                 descent_export_difference *difference);
 
+/* The same before the last function: logits (rows, K) of classifiers, and what the network itself gives for regression,
+ * which is in units of the standardised targets where they were standardised. */
+DESCENT_API descent_status descent_predict_raw(const descent_network *network, descent_device *device,
+                                               const descent_dataset *dataset, float *outputs);
+
 /* ---- training --------------------------------------------------------------------------------------------------- */
 
 /* What a layer looked like at the last full batch of an epoch; the notes' vanishing and exploding gradients show here.

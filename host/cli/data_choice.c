@@ -1,0 +1,166 @@
+/* The options about data files, and reading by them. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "report/text.h"
+
+#define AT(member) offsetof(struct data_choice, member)
+const struct setting data_options[] = {
+    ROW_TEXT("ignore", "NAME,...", AT(ignore),
+             "Columns to leave out: names, or places from 0; a model that finds its columns by name asks for no others",
+             0),
+    ROW_TEXT("missing", "TEXT,...", AT(missing),
+             "Cells that count as missing, nothing between commas for the empty cell (default: the empty cell, ?, NA, "
+             "N/A, NaN and null)",
+             0),
+    ROW_TERM("unseen", "NAME", AT(unseen),
+             "A category that was not seen in training is an error, or zeros in all inputs of its column", 0, unseen),
+    ROW_FLAG("strict", AT(strict),
+             "Guess nothing: columns hold numbers unless listed as categorical, cells are missing only as listed", 0),
+    ROW_TEXT("format", "NAME", AT(format),
+             "csv, npy, npz, idx, svmlight, hdf5 or safetensors (default: by the file's ending or content)", 0),
+    ROW_TEXT("delimiter", "C", AT(delimiter), "Between the cells: auto, one of , ; | or tab", 0),
+    ROW_TEXT("header", "yes|no", AT(header), "Whether the first row holds names, or auto", 0),
+    ROW_END,
+};
+const struct setting column_options[] = {
+    ROW_TEXT("categorical", "NAME,...", AT(categorical),
+             "Columns of categories, even if they look like numbers; columns of texts are found", 0),
+    ROW_FLAG("indicators", AT(indicators), "One more input for each column with missing cells: whether it is", 0),
+    ROW_END,
+};
+const struct setting answer_options[] = {
+    ROW_TEXT("target-file", "FILE", AT(target_file), "Targets in a file of their own, row by row", 0),
+    ROW_TEXT("weight-column", "NAME", AT(weight_column), "Column with the weights of the rows", 0),
+    ROW_END,
+};
+#undef AT
+
+/* "a,b" cut into its parts. `*names` and `*text` are freed by free(). */
+static bool split_names(const char *list, char **text, const char ***names, int64_t *count) {
+  int64_t n = 1;
+  *text = strdup(list);
+  for (const char *c = list; *c; c++) n += *c == ',';
+  *names = calloc((size_t)n, sizeof **names);
+  if (!*text || !*names) return false;
+  char *rest = *text;
+  for (*count = 0; *count < n;) (*names)[(*count)++] = strsep(&rest, ",");
+  return true;
+}
+
+/* What an option's list of names became; `names` is NULL where it was not given. */
+struct name_list {
+  char *text;
+  const char **names;
+  int64_t n;
+};
+
+static bool name_list_make(const char *list, struct name_list *made) {
+  return !list || split_names(list, &made->text, &made->names, &made->n);
+}
+
+static void name_list_clear(struct name_list *list) {
+  free(list->names);
+  free(list->text);
+}
+
+static int set_syntax(const char *command, const struct data_choice *choice, descent_dataset_options *options) {
+  const char *delimiter = choice->delimiter, *header = choice->header;
+  if (strcmp(delimiter, "tab") == 0)
+    options->delimiter = '\t';
+  else if (delimiter[0] && !delimiter[1] && strchr(",;|\t", delimiter[0]))
+    options->delimiter = delimiter[0];
+  else if (strcmp(delimiter, "auto") != 0)
+    return fail(command, EXIT_USAGE, "--delimiter '%s': must be auto, one of , ; | or tab", delimiter);
+  if (strcmp(header, "auto") != 0) {
+    if (strcmp(header, "yes") != 0 && strcmp(header, "no") != 0)
+      return fail(command, EXIT_USAGE, "--header '%s': must be yes, no or auto", header);
+    options->header = *header == 'y';
+  }
+  return EXIT_DONE;
+}
+
+struct reading {
+  descent_dataset_options options;
+  struct name_list ignore, missing, categorical;
+};
+
+static void reading_clear(struct reading *r) {
+  name_list_clear(&r->ignore);
+  name_list_clear(&r->missing);
+  name_list_clear(&r->categorical);
+}
+
+/* Completes the caller's options by the choice; reading_clear afterwards, whatever came of it. */
+static int reading_make(const char *command, const struct data_choice *choice, descent_dataset_options options,
+                        struct reading *r) {
+  *r = (struct reading){.options = options};
+  if (!name_list_make(choice->ignore, &r->ignore) || !name_list_make(choice->missing, &r->missing) ||
+      !name_list_make(choice->categorical, &r->categorical))
+    return fail(command, EXIT_RUN, "out of memory");
+  descent_dataset_options *o = &r->options;
+  o->ignore = r->ignore.names;
+  o->ignored = r->ignore.n;
+  o->missing = r->missing.names;
+  o->missing_texts = r->missing.n;
+  if (!o->like) {
+    o->categorical = r->categorical.names;
+    o->categoricals = r->categorical.n;
+    o->indicators = choice->indicators;
+  }
+  o->unseen = choice->unseen;
+  o->strict = choice->strict;
+  o->format = choice->format;
+  if (!o->features_only) o->weight_column = choice->weight_column;
+  return set_syntax(command, choice, o);
+}
+
+void data_choice_note(const char *command, const char *path, const descent_dataset *dataset) {
+  int64_t missing = 0;
+  char text[TEXT_SIZE];
+  if (*descent_dataset_note(dataset))
+    fprintf(stderr, "%s: note: %s: %s\n", command, path, descent_dataset_note(dataset));
+  for (int64_t c = 0; c < descent_dataset_columns(dataset); c++) missing += descent_dataset_column_missing(dataset, c);
+  if (missing)
+    fprintf(stderr, "%s: note: %s: %s missing cell%s filled in\n", command, path, text_count(missing, text),
+            missing == 1 ? " is" : "s are");
+  if (descent_dataset_unseen(dataset))
+    fprintf(stderr, "%s: note: %s: %s cell%s a category not seen in training, taken as zeros\n", command, path,
+            text_count(descent_dataset_unseen(dataset), text),
+            descent_dataset_unseen(dataset) == 1 ? " holds" : "s hold");
+  if (descent_dataset_dropped(dataset))
+    fprintf(stderr, "%s: note: %s: %s row%s left out: the target is missing\n", command, path,
+            text_count(descent_dataset_dropped(dataset), text),
+            descent_dataset_dropped(dataset) == 1 ? " is" : "s are");
+}
+
+int data_choice_read(const char *command, const struct data_choice *choice, const char *path,
+                     descent_dataset_options options, descent_dataset **dataset) {
+  struct reading r;
+  int code = reading_make(command, choice, options, &r);
+  if (code == EXIT_DONE) {
+    descent_status status = descent_dataset_read(path, &r.options, dataset);
+    if (status != DESCENT_OK)
+      code = fail_status(command, status);
+    else if (r.options.like)
+      data_choice_note(command, path, *dataset);
+  }
+  reading_clear(&r);
+  return code;
+}
+
+int data_choice_read_blocks(const char *command, const struct data_choice *choice, const char *path,
+                            descent_dataset_options options, int64_t rows,
+                            int (*take)(void *user, const descent_dataset *block), void *user) {
+  struct reading r;
+  int code = reading_make(command, choice, options, &r);
+  if (code == EXIT_DONE) {
+    descent_status status = descent_dataset_read_blocks(path, &r.options, rows, take, user);
+    if (status != DESCENT_OK) code = fail_status(command, status);
+  }
+  reading_clear(&r);
+  return code;
+}

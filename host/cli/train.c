@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "cli/interrupt.h"
+#include "cli/output.h"
 #include "cli/summary.h"
-#include "report/metrics.h"
+#include "report/diagnosis.h"
+#include "report/page.h"
 #include "report/progress.h"
 #include "report/run_log.h"
 #include "report/tensorboard.h"
@@ -28,13 +30,17 @@ struct training {
   descent_device *device;
   FILE *log;
   struct tensorboard *tensorboard;
-  bool record_failed; /* the log or TensorBoard's file could not be written */
+  bool record_failed;     /* the log or TensorBoard's file could not be written */
+  struct history history; /* for the report */
+  cJSON *warnings;        /* likewise */
   struct progress progress;
 };
 
 static void training_clear(struct training *t) {
   if (t->log) fclose(t->log);
   tensorboard_close(t->tensorboard);
+  history_free(&t->history);
+  cJSON_Delete(t->warnings);
   descent_device_close(t->device);
   descent_network_free(t->network);
   free(t->class_weights);
@@ -141,13 +147,28 @@ static int on_step(void *user, const descent_step_info *info) {
   return interrupt_signal();
 }
 
+/* Keeps an epoch for the report, and its warning where it says something new; false when memory ran out. */
+static bool keep_epoch(struct training *t, const cJSON *line, const descent_epoch_info *info) {
+  enum { WARNINGS_MOST = 20 };
+  if (history_add(&t->history, line)) return false;
+  if (!t->warnings && !(t->warnings = cJSON_CreateArray())) return false;
+  const int kept = cJSON_GetArraySize(t->warnings);
+  const cJSON *last = kept ? cJSON_GetObjectItem(cJSON_GetArrayItem(t->warnings, kept - 1), "text") : NULL;
+  if (!*info->warning || kept == WARNINGS_MOST || text_same_words(info->warning, last ? last->valuestring : ""))
+    return true;
+  cJSON *warning = cJSON_CreateObject();
+  return cJSON_AddItemToArray(t->warnings, warning) && cJSON_AddNumberToObject(warning, "epoch", (double)info->epoch) &&
+         cJSON_AddStringToObject(warning, "text", info->warning);
+}
+
 /* Where an epoch is written to; on failure the training ends, so that what it has learned is saved while there is room
  * left. */
 static void record_epoch(struct training *t, const descent_epoch_info *info) {
   cJSON *line = run_log_line(descent_network_task(t->network), info);
+  const struct train_values *v = &t->values;
   const char *failed = NULL;
-  if (!line)
-    failed = t->log ? t->values.log : t->values.tensorboard, errno = ENOMEM;
+  if (!line || (v->report && !keep_epoch(t, line, info)))
+    failed = v->report ? v->report : v->log ? v->log : v->tensorboard, errno = ENOMEM;
   else if (t->log && !run_log_write(t->log, line))
     failed = t->values.log;
   else if (t->tensorboard && !tensorboard_epoch(t->tensorboard, line, t->network, info))
@@ -168,7 +189,7 @@ static int on_epoch(void *user, const descent_epoch_info *info) {
   option_words(info->warning, warning, sizeof warning);
   said.warning = warning;
   progress_epoch(&t->progress, descent_network_task(t->network), &said);
-  if (t->log || t->tensorboard) record_epoch(t, &said);
+  if (t->log || t->tensorboard || t->values.report) record_epoch(t, &said);
   return t->record_failed || interrupt_signal();
 }
 
@@ -210,26 +231,93 @@ static descent_status save(struct training *t, const descent_fit_result *result)
   return status;
 }
 
-static int print_metrics(struct training *t) {
-  enum { COLUMNS = 3 };
-  const descent_dataset *const data[COLUMNS] = {t->rows, t->validation, t->test};
-  static const char *const titles[COLUMNS] = {"training", "validation", "test"};
-  descent_metrics metrics[COLUMNS] = {0};
-  struct metrics_column columns[COLUMNS];
-  int n = 0;
-  descent_status status = DESCENT_OK;
-  for (int i = 0; i < COLUMNS && status == DESCENT_OK; i++) {
+/* ---- what came of it -------------------------------------------------------------------------------------------- */
+
+enum { MEASURED_MOST = 3 };
+
+/* The model on each of the data sets there are; the last is the one that says most. */
+struct measured {
+  descent_metrics metrics[MEASURED_MOST];
+  struct metrics_column columns[MEASURED_MOST];
+  int n;
+  const descent_dataset *last;
+};
+
+static void measured_clear(struct measured *m) {
+  for (int i = 0; i < m->n; i++) descent_metrics_clear(&m->metrics[i]);
+}
+
+static int measure(const struct training *t, struct measured *m) {
+  const descent_dataset *const data[MEASURED_MOST] = {t->rows, t->validation, t->test};
+  static const char *const titles[MEASURED_MOST] = {"training", "validation", "test"};
+  for (int i = 0; i < MEASURED_MOST; i++) {
     if (!data[i]) continue;
-    status = descent_evaluate(t->network, t->device, data[i], 0, &metrics[n]);
-    columns[n] = (struct metrics_column){titles[i], &metrics[n]};
-    n++;
+    const descent_status status = descent_evaluate(t->network, t->device, data[i], 0, &m->metrics[m->n]);
+    if (status != DESCENT_OK) return fail_status(command, status);
+    m->columns[m->n] = (struct metrics_column){titles[i], &m->metrics[m->n]};
+    m->n++;
+    m->last = data[i];
   }
-  if (status == DESCENT_OK) {
-    report_metrics_print(stdout, t->network, columns, n);
-    report_metrics_print_confusion(stdout, t->network, &columns[n - 1]);
+  return EXIT_DONE;
+}
+
+/* All that can be drawn of the last data set. */
+static int diagnose(const struct training *t, const struct measured *m, struct figure *figure) {
+  struct predictions predictions;
+  if (!m->last) return EXIT_DONE;
+  const descent_status status = predictions_make(t->network, t->device, m->last, &predictions);
+  if (status != DESCENT_OK) return fail_status(command, status);
+  for (int kind = 0; kind < DIAGNOSES; kind++) /* what cannot be drawn is left out */
+    if (diagnosis_applies((enum diagnosis)kind, descent_network_task(t->network)))
+      diagnosis_add(figure, (enum diagnosis)kind, &predictions, &m->metrics[m->n - 1]);
+  predictions_clear(&predictions);
+  return EXIT_DONE;
+}
+
+static int write_page(const char *path, const struct page *page) {
+  struct output output;
+  if (!output_open(&output, path)) return cannot_write(path);
+  if (!page_write(output.stream, page)) {
+    output_abandon(&output);
+    return fail(command, EXIT_RUN, "%s: not written: out of memory", path);
   }
-  for (int i = 0; i < n; i++) descent_metrics_clear(&metrics[i]);
-  return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
+  return output_commit(&output) ? EXIT_DONE : cannot_write(path);
+}
+
+/* `failure`: why the training diverged, or NULL. */
+static int write_report(const struct training *t, const descent_fit_result *result, const struct measured *m,
+                        const char *failure) {
+  const struct train_values *v = &t->values;
+  char shape[512];
+  struct figure diagnosis = {0};
+  if (!v->report) return EXIT_DONE;
+  int code = diagnose(t, m, &diagnosis);
+  cJSON *provenance = cJSON_Parse(descent_network_provenance(t->network));
+  summary_shape(t->network, shape, sizeof shape);
+  const struct page page = {.model_path = v->out,
+                            .data_path = v->data_path,
+                            .validation_path = v->validation_path,
+                            .test_path = v->test,
+                            .target = v->target,
+                            .shape = shape,
+                            .network = t->network,
+                            .device = t->device,
+                            .data = t->data,
+                            .training = t->rows,
+                            .validation = t->validation,
+                            .train = &v->training.train,
+                            .options = cJSON_GetObjectItem(provenance, "options"),
+                            .warnings = t->warnings,
+                            .failure = failure,
+                            .history = &t->history,
+                            .result = result,
+                            .columns = m->columns,
+                            .n_columns = m->n,
+                            .diagnosis = &diagnosis};
+  if (code == EXIT_DONE) code = write_page(v->report, &page);
+  cJSON_Delete(provenance);
+  figure_clear(&diagnosis);
+  return code;
 }
 
 static void print_end(const struct training *t, const descent_fit_result *r) {
@@ -258,17 +346,28 @@ static int train(struct training *t) {
                                             .device = t->device,
                                             .train = &t->values.training.train});
   descent_fit_result result = {0};
+  struct measured measured = {0};
   descent_status fitted = fit(t, &result);
+  char failure[1024];
+  option_words(descent_last_error(), failure, sizeof failure);
   if (fitted != DESCENT_OK) code = fail_status(command, fitted);
   if (fitted != DESCENT_OK && fitted != DESCENT_ERROR_DIVERGED) return code;
   descent_status saved = save(t, &result);
   if (saved != DESCENT_OK) return fail_status(command, saved);
   if (fitted == DESCENT_ERROR_DIVERGED) {
     printf("last good weights saved to %s\n", t->values.out);
+    write_report(t, &result, &measured, failure);
     return code;
   }
-  code = print_metrics(t);
+  code = measure(t, &measured);
+  if (code == EXIT_DONE) {
+    report_metrics_print(stdout, t->network, measured.columns, measured.n);
+    report_metrics_print_confusion(stdout, t->network, &measured.columns[measured.n - 1]);
+  }
   print_end(t, &result);
+  const int reported = write_report(t, &result, &measured, NULL);
+  measured_clear(&measured);
+  if (code == EXIT_DONE) code = reported;
   if (t->record_failed) code = EXIT_RUN;
   return interrupt_signal() ? EXIT_SIGNAL + interrupt_signal() : code;
 }

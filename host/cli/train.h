@@ -15,7 +15,7 @@ struct train_values {
   struct training_choice training;
   const char *class_weight; /* or NULL */
   struct device_choice device;
-  const char *out, *log, *tensorboard, *config;
+  const char *out, *log, *tensorboard, *report, *config;
   bool quiet;
   /* Worked out from the above: */
   const char *data_path;

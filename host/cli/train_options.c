@@ -56,6 +56,7 @@ static const struct setting output_rows[] = {
     ROW_TEXT("log", "FILE", AT(log), "Write one JSON object per epoch", OPTION_UNRECORDED),
     ROW_TEXT("tensorboard", "DIR", AT(tensorboard), "Write an event file for TensorBoard into this folder",
              OPTION_UNRECORDED),
+    ROW_TEXT("report", "FILE", AT(report), "Write a page of HTML about the training, for a browser", OPTION_UNRECORDED),
     ROW_TEXT("config", "FILE", AT(config), "JSON object of option names and values; the command line wins",
              OPTION_UNRECORDED),
     ROW_FLAG("quiet", AT(quiet), "Say nothing but results and errors", OPTION_UNRECORDED),
@@ -148,12 +149,17 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
   if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
       (code = check_validation(values)) != EXIT_DONE ||
       (code = check_output(values, "out", values->out, true)) != EXIT_DONE ||
-      (code = check_output(values, "log", values->log, false)) != EXIT_DONE)
+      (code = check_output(values, "log", values->log, false)) != EXIT_DONE ||
+      (code = check_output(values, "report", values->report, false)) != EXIT_DONE)
     return code;
   if (values->tensorboard && !*values->tensorboard)
     return fail(command, EXIT_USAGE, "--tensorboard '': must name a folder");
   if (values->log && output_same_place(values->log, values->out))
     return fail(command, EXIT_USAGE, "--log '%s': is where the model goes (see --out)", values->log);
+  if (values->report && output_same_place(values->report, values->out))
+    return fail(command, EXIT_USAGE, "--report '%s': is where the model goes (see --out)", values->report);
+  if (values->report && values->log && output_same_place(values->report, values->log))
+    return fail(command, EXIT_USAGE, "--report '%s': is where the log goes (see --log)", values->report);
   *record = options_record(&syntax);
   return *record ? OPTIONS_GO_ON : fail(command, EXIT_RUN, "out of memory");
 }

@@ -112,6 +112,13 @@ static double nice_step(double range) {
   return power * (mantissa < sqrt(2) ? 1 : mantissa < sqrt(10) ? 2 : mantissa < sqrt(50) ? 5 : 10);
 }
 
+/* "250k", "1.5M" */
+static void write_scaled(double value, char text[CHART_TICK_SIZE]) {
+  const char *suffix = "kMGT";
+  for (value /= 1000; fabs(value) >= 999.5; value /= 1000) suffix++;
+  snprintf(text, CHART_TICK_SIZE, "%.4g%c", value, *suffix);
+}
+
 static void add_tick(struct chart_axis *axis, double value, int decimals) {
   if (axis->n == CHART_TICKS || value < axis->low || value > axis->high) return;
   char *text = axis->texts[axis->n];
@@ -119,7 +126,9 @@ static void add_tick(struct chart_axis *axis, double value, int decimals) {
   if (size < 1e-12 * fmax(fabs(axis->low), fabs(axis->high))) value = 0; /* what subtraction left of it */
   if (value == 0 && decimals > 4)
     snprintf(text, CHART_TICK_SIZE, "0");
-  else if (value != 0 && (size >= 1e6 || size < 1e-4))
+  else if (size >= 1e4 && size < 1e15)
+    write_scaled(value, text);
+  else if (value != 0 && (size >= 1e15 || size < 1e-4))
     snprintf(text, CHART_TICK_SIZE, "%.3g", value);
   else
     snprintf(text, CHART_TICK_SIZE, "%.*f", decimals > 0 ? decimals : 0, value);
@@ -127,8 +136,9 @@ static void add_tick(struct chart_axis *axis, double value, int decimals) {
 }
 
 static void linear_axis(struct chart_axis *axis, bool round_out, bool whole) {
+  if (axis->low == 0 && axis->high == 0) axis->high = 1;
   if (!(axis->high > axis->low)) { /* one value: some room around it */
-    const double room = axis->low == 0 || whole ? 1 : fabs(axis->low) * 0.1;
+    const double room = whole ? 1 : fabs(axis->low) * 0.1;
     axis->low -= room, axis->high += room;
   }
   double step = nice_step(axis->high - axis->low);

@@ -145,9 +145,13 @@ static const char *add_calibration(struct figure *figure, const struct predictio
   for (int b = 0; b < BINS; b++) error += fabs(frequency[b] - probability[b]) / (double)p->rows;
   char name[64];
   snprintf(name, sizeof name, "model, expected error %.4f", error);
-  struct chart *chart = add_unit_chart(figure, "Calibration",
-                                       p->outputs == 1 ? "probability of class 1" : "probability of the prediction",
-                                       "how often it is so");
+  const char *positive = descent_network_class_name(p->network, 1);
+  char said[200];
+  snprintf(said, sizeof said, "probability of %.150s",
+           p->outputs > 1 ? "the prediction"
+           : positive     ? positive
+                          : "class 1");
+  struct chart *chart = add_unit_chart(figure, "Calibration", said, "how often it is so");
   struct chart_series *bars = chart ? chart_add(chart, "share of rows", 5, CHART_BARS, BINS) : NULL;
   for (int b = 0; bars && b < BINS; b++) bars->x[b] = (b + 0.5) / BINS, bars->y[b] = total[b] / (double)p->rows;
   struct chart_series *line = bars ? chart_add(chart, name, 0, CHART_LINE_POINTS, BINS) : NULL;

@@ -83,22 +83,12 @@ static bool top_k_tells(const struct metrics_column *column) {
   return column->metrics->top_k && column->metrics->top_k < column->metrics->classes;
 }
 
-void report_metrics_print(FILE *stream, const descent_network *network, const struct metrics_column *columns,
-                          int n_columns) {
+void report_metrics_rows(const descent_network *network, const struct metrics_column *columns, int n_columns,
+                         metrics_row visit, void *user) {
   descent_task task = descent_network_task(network);
   char text[TEXT_SIZE], name[TEXT_SIZE + 32];
-  int width = 8;
-  for (int64_t k = 0; k < f1_rows(columns); k++) {
-    int columns_of_name = 3 + text_columns(class_label(network, k, text));
-    if (columns_of_name > width) width = columns_of_name;
-  }
-  if (top_k_tells(columns) && width < 14) width = 14;
-  print_name(stream, "", width);
-  for (int c = 0; c < n_columns; c++) fprintf(stream, "  %10s", columns[c].title);
-  fputc('\n', stream);
-  print_name(stream, "rows", width);
-  for (int c = 0; c < n_columns; c++) fprintf(stream, "  %10s", text_count(columns[c].metrics->rows, text));
-  fputc('\n', stream);
+  double values[METRICS_COLUMNS];
+  if (n_columns > METRICS_COLUMNS) n_columns = METRICS_COLUMNS;
   for (int i = 0; i < MEASURES; i++) {
     if (!applies(&measures[i], task)) continue;
     bool top_k = measures[i].offset == offsetof(descent_metrics, top_k_accuracy);
@@ -107,16 +97,47 @@ void report_metrics_print(FILE *stream, const descent_network *network, const st
       snprintf(name, sizeof name, "top-%" PRId64 " accuracy", columns[0].metrics->top_k);
     else
       snprintf(name, sizeof name, "%s", measures[i].name);
-    print_name(stream, name, width);
-    for (int c = 0; c < n_columns; c++) print_value(stream, value_of(&measures[i], columns[c].metrics));
-    fputc('\n', stream);
+    for (int c = 0; c < n_columns; c++) values[c] = value_of(&measures[i], columns[c].metrics);
+    visit(user, name, values, n_columns);
   }
   for (int64_t k = 0; k < f1_rows(columns); k++) {
     snprintf(name, sizeof name, "f1 %s", class_label(network, k, text));
-    print_name(stream, name, width);
-    for (int c = 0; c < n_columns; c++) print_value(stream, columns[c].metrics->f1[k]);
-    fputc('\n', stream);
+    for (int c = 0; c < n_columns; c++) values[c] = columns[c].metrics->f1[k];
+    visit(user, name, values, n_columns);
   }
+}
+
+struct table {
+  FILE *stream;
+  int width; /* of the names */
+};
+
+static void widen(void *user, const char *name, const double *values, int n) {
+  struct table *table = user;
+  (void)values, (void)n;
+  if (text_columns(name) > table->width) table->width = text_columns(name);
+}
+
+static void print_row(void *user, const char *name, const double *values, int n) {
+  const struct table *table = user;
+  print_name(table->stream, name, table->width);
+  for (int c = 0; c < n; c++) print_value(table->stream, values[c]);
+  fputc('\n', table->stream);
+}
+
+void report_metrics_print(FILE *stream, const descent_network *network, const struct metrics_column *columns,
+                          int n_columns) {
+  enum { WIDTH_LEAST = 8 };
+  char text[TEXT_SIZE];
+  struct table table = {stream, WIDTH_LEAST};
+  report_metrics_rows(network, columns, n_columns, widen, &table);
+  print_name(stream, "", table.width);
+  for (int c = 0; c < n_columns; c++) fprintf(stream, "  %10s", columns[c].title);
+  fputc('\n', stream);
+  print_name(stream, "rows", table.width);
+  for (int c = 0; c < n_columns; c++) fprintf(stream, "  %10s", text_count(columns[c].metrics->rows, text));
+  fputc('\n', stream);
+  report_metrics_rows(network, columns, n_columns, print_row, &table);
 }
 
 void report_metrics_print_confusion(FILE *stream, const descent_network *network, const struct metrics_column *column) {

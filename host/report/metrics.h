@@ -15,6 +15,12 @@ struct metrics_column {
   const char *title;
   const descent_metrics *metrics;
 };
+/* Visits the measures that apply and tell something, in the order they are read: a name and a value for each of the
+ * columns, at most METRICS_COLUMNS, of which all have the same classes. */
+enum { METRICS_COLUMNS = 4 };
+typedef void (*metrics_row)(void *user, const char *name, const double *values, int n);
+void report_metrics_rows(const descent_network *network, const struct metrics_column *columns, int n_columns,
+                         metrics_row visit, void *user);
 /* A line per measure, a column per data set; class names from `network`. */
 void report_metrics_print(FILE *stream, const descent_network *network, const struct metrics_column *columns,
                           int n_columns);

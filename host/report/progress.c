@@ -126,18 +126,6 @@ void progress_step(struct progress *progress, int64_t epochs, const descent_step
   if (now() - progress->drawn_at >= REDRAW_SECONDS) draw(progress);
 }
 
-/* Is it the same warning, but for its numbers? */
-static bool same_words(const char *a, const char *b) {
-  static const char number[] = "0123456789.+-";
-  for (;;) {
-    a += strspn(a, number);
-    b += strspn(b, number);
-    if (*a != *b) return false;
-    if (!*a) return true;
-    a++, b++;
-  }
-}
-
 /* Takes the live line off the screen, for a line that stays. */
 static void clear_line(struct progress *progress) {
   if (progress->shown) fputs("\r\033[K", progress->stream);
@@ -145,7 +133,7 @@ static void clear_line(struct progress *progress) {
 }
 
 static void show_warning(struct progress *progress, const char *warning) {
-  if (!*warning || same_words(warning, progress->warning)) return;
+  if (!*warning || text_same_words(warning, progress->warning)) return;
   snprintf(progress->warning, sizeof progress->warning, "%s", warning);
   clear_line(progress);
   fprintf(progress->stream, "warning: epoch %" PRId64 ": %s\n", progress->view.epoch, progress->warning);

@@ -3,8 +3,8 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 static bool continues(char c) { return ((unsigned char)c & 0xc0) == 0x80; }
 
@@ -75,4 +75,15 @@ const char *text_duration(double seconds, char out[TEXT_SIZE]) {
   else
     snprintf(out, TEXT_SIZE, "%.0fd%02.0fh", floor(whole / 86400), floor(fmod(whole, 86400) / 3600));
   return out;
+}
+
+bool text_same_words(const char *a, const char *b) {
+  static const char number[] = "0123456789.+-";
+  for (;;) {
+    a += strspn(a, number);
+    b += strspn(b, number);
+    if (*a != *b) return false;
+    if (!*a) return true;
+    a++, b++;
+  }
 }

@@ -2,6 +2,7 @@
 #ifndef DESCENT_REPORT_TEXT_H
 #define DESCENT_REPORT_TEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,5 +19,8 @@ const char *text_count(int64_t count, char out[TEXT_SIZE]);     /* "1,234,567" *
 const char *text_scaled(double number, char out[TEXT_SIZE]);    /* "123", "45.6k", "1.23M" */
 const char *text_loss(double loss, char out[TEXT_SIZE]);        /* "0.0832", "8.32e-05" */
 const char *text_duration(double seconds, char out[TEXT_SIZE]); /* "420ms", "4.2s", "45s", "3m20s", "2h05m", "3d04h" */
+
+/* Are they the same, but for their numbers? */
+bool text_same_words(const char *a, const char *b);
 
 #endif

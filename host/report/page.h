@@ -1,0 +1,36 @@
+/* --report: a training on one page of HTML that needs nothing beside it, no network and no script. */
+#ifndef DESCENT_REPORT_PAGE_H
+#define DESCENT_REPORT_PAGE_H
+
+#include <cjson/cJSON.h>
+#include <descent/descent.h>
+#include <stdio.h>
+
+#include "report/chart.h"
+#include "report/history.h"
+#include "report/metrics.h"
+
+struct page {
+  const char *model_path, *data_path, *validation_path, *test_path; /* the last two NULL where there is no such file */
+  const char *target;                                               /* as the user named it */
+  const char *shape;                                                /* the network in one line */
+  const descent_network *network;
+  const descent_device *device;
+  const descent_dataset *data;       /* the whole file */
+  const descent_dataset *training;   /* the rows trained on */
+  const descent_dataset *validation; /* or NULL */
+  const descent_train_options *train;
+  const cJSON *options;  /* the configuration by option names, or NULL */
+  const cJSON *warnings; /* [{"epoch": 3, "text": ".."}], or NULL */
+  const char *failure;   /* why the training diverged, or NULL */
+  const struct history *history;
+  const descent_fit_result *result;
+  const struct metrics_column *columns; /* (n_columns) measured at the end; the last is what the page is headed by */
+  int n_columns;
+  const struct figure *diagnosis; /* of the last column's rows */
+};
+
+/* Failures are left in the stream, but for memory: false. */
+bool page_write(FILE *out, const struct page *page);
+
+#endif

@@ -1,0 +1,19 @@
+/* The tables of the report's page. */
+#ifndef DESCENT_REPORT_PAGE_TABLES_H
+#define DESCENT_REPORT_PAGE_TABLES_H
+
+#include "report/page.h"
+
+void page_warnings(FILE *out, const struct page *page);
+void page_measures(FILE *out, const struct page *page);
+/* What each layer is, and how it was at the last epoch's end. */
+void page_layers(FILE *out, const struct page *page);
+void page_configuration(FILE *out, const struct page *page);
+void page_machine(FILE *out, const struct page *page);
+/* Files, split, classes and columns; false when memory ran out. */
+bool page_data(FILE *out, const struct page *page);
+
+/* "<tr><th>name</th><td>text</td></tr>" */
+void page_pair(FILE *out, const char *name, const char *text);
+
+#endif

@@ -1,5 +1,5 @@
-/* HDF5: a dataset of numbers inside the file, read in blocks of rows that follow its chunks. The library may be built
- * without threads in mind, so that one lock is held round every use of it; it prints nothing. */
+/* HDF5 files are read in a process of their own, which sends the rows through a pipe: the library crashes with some
+ * damaged files, and that must not end a program that only wanted to know whether it can read one. */
 #include "core/status.h"
 #include "data/matrix.h"
 
@@ -13,331 +13,162 @@ descent_status hdf5_open(const char *path, const char *part, struct matrix *matr
 
 #else
 #include <errno.h>
-#include <hdf5.h>
-#include <inttypes.h>
-#include <pthread.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include "data/elements.h"
-#include "data/text.h"
+#include "data/hdf5_file.h"
 
-static pthread_mutex_t library = PTHREAD_MUTEX_INITIALIZER;
+enum { BLOCK = 1 << 18 }; /* cells sent at a time */
 
-enum { X, WEIGHTS, TARGETS, PARTS };
-enum { WINDOW = 4 << 20, LARGEST_WINDOW = 64 << 20 }; /* bytes of rows held */
-
-struct part {
-  hid_t dataset; /* 0: not there */
-  hid_t type;    /* of the elements in memory */
-  struct element element;
-  int rank;
-  hsize_t shape[H5S_MAX_RANK];
-  int64_t rows, columns;
-  char *window; /* rows [first, first + held) */
-  int64_t capacity, first, held;
+/* What leads a block of rows, and, with the shape, the answer to the opening. */
+struct message {
+  descent_status status;
+  struct hdf5_shape shape;
+  int64_t rows, inexact; /* of the block: rows x columns doubles follow */
+  char error[1024];
 };
 
 struct hdf5 {
   const char *path;
-  hid_t file;
-  struct part parts[PARTS];
-  int64_t next; /* row */
+  pid_t process;
+  int pipe;
+  int64_t left; /* rows of the block that are still in the pipe */
 };
 
-/* The library's own messages, silenced between these two. */
-struct silence {
-  H5E_auto2_t function;
-  void *user;
-};
+/* ---- the process ------------------------------------------------------------------------------------------------ */
 
-static struct silence enter_library(void) {
-  struct silence silence = {NULL, NULL};
-  pthread_mutex_lock(&library);
-  H5Eget_auto2(H5E_DEFAULT, &silence.function, &silence.user);
-  H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-  return silence;
-}
-
-static void leave_library(struct silence silence) {
-  H5Eset_auto2(H5E_DEFAULT, silence.function, silence.user);
-  pthread_mutex_unlock(&library);
-}
-
-/* ---- one dataset ------------------------------------------------------------------------------------------------ */
-
-static descent_status part_error(const struct hdf5 *h, const char *name, const char *problem) {
-  char shown[64];
-  text_escape(name, strlen(name), shown, sizeof shown);
-  return status_set(DESCENT_ERROR_DATA, "%s: dataset '%s' %s", h->path, shown, problem);
-}
-
-/* What an element is read as: integers as 64 bits, so that those beyond 2^53 are noticed; floats as double; h5py's
- * bool, an enumeration of one byte, as it lies. */
-static bool choose_type(hid_t type, struct part *part) {
-  const H5T_class_t class = H5Tget_class(type);
-  const size_t size = H5Tget_size(type);
-  if (class == H5T_FLOAT && size <= 8) {
-    part->type = H5Tcopy(H5T_NATIVE_DOUBLE);
-    part->element = (struct element){ELEMENT_FLOAT, 8, __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__};
-  } else if (class == H5T_INTEGER && size <= 8) {
-    const bool is_signed = H5Tget_sign(type) != H5T_SGN_NONE;
-    part->type = H5Tcopy(is_signed ? H5T_NATIVE_INT64 : H5T_NATIVE_UINT64);
-    part->element =
-        (struct element){is_signed ? ELEMENT_SIGNED : ELEMENT_UNSIGNED, 8, __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__};
-  } else if (class == H5T_ENUM && size == 1) {
-    part->type = H5Tcopy(type);
-    part->element = (struct element){ELEMENT_BOOL, 1, false};
+static bool send_bytes(int pipe, const void *bytes, size_t n) {
+  while (n > 0) {
+    const ssize_t sent = write(pipe, bytes, n);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent <= 0) return false;
+    bytes = (const char *)bytes + sent;
+    n -= (size_t)sent;
   }
-  return part->type > 0;
+  return true;
 }
 
-/* Does the dataset hold numbers of at least one dimension? Fills what it says of itself. */
-static bool is_numeric(hid_t dataset, struct part *part) {
-  const hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
-  const bool numeric = type > 0 && space > 0 && H5Sget_simple_extent_type(space) == H5S_SIMPLE &&
-                       (part->rank = H5Sget_simple_extent_ndims(space)) >= 1 && choose_type(type, part) &&
-                       H5Sget_simple_extent_dims(space, part->shape, NULL) == part->rank;
-  if (space > 0) H5Sclose(space);
-  if (type > 0) H5Tclose(type);
-  return numeric;
+static bool send_message(int pipe, struct message *message) {
+  if (message->status != DESCENT_OK) snprintf(message->error, sizeof message->error, "%s", descent_last_error());
+  return send_bytes(pipe, message, sizeof *message) && message->status == DESCENT_OK;
 }
 
-static void close_part(struct part *part) {
-  if (part->type > 0) H5Tclose(part->type);
-  if (part->dataset > 0) H5Dclose(part->dataset);
-  free(part->window);
-  *part = (struct part){0};
+/* Opens, answers, sends all rows. Whatever happens to this process, it happens without a word or a core file. */
+static void serve(const char *path, const char *part, int pipe) {
+  static const int crashes[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGPIPE};
+  struct hdf5_file *file = NULL;
+  struct message message = {DESCENT_OK};
+  const int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+  for (int k = STDIN_FILENO; k <= STDERR_FILENO; k++)
+    if (nowhere >= 0 && k != pipe) dup2(nowhere, k);
+  for (size_t k = 0; k < sizeof crashes / sizeof *crashes; k++) signal(crashes[k], SIG_DFL);
+  setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+
+  message.status = hdf5_file_open(path, part, &message.shape, &file);
+  if (!send_message(pipe, &message)) return;
+  const int64_t columns = message.shape.columns, most = columns < BLOCK ? BLOCK / columns : 1;
+  double *cells = memory_allocate(most * columns, sizeof *cells, "rows");
+  for (int64_t row = 0; row < message.shape.rows; row += message.rows) {
+    message.inexact = 0;
+    message.status = cells ? hdf5_file_read(file, most, cells, &message.rows, &message.inexact) : DESCENT_ERROR_MEMORY;
+    if (!send_message(pipe, &message)) return;
+    if (!send_bytes(pipe, cells, (size_t)(message.rows * columns) * sizeof *cells)) return;
+  }
 }
 
-/* A file that nobody vouches for may point at others: data outside of it, or a view of other files' datasets. */
-static bool lies_elsewhere(const struct hdf5 *h, const struct part *part, hid_t properties) {
-  H5O_info_t file, dataset;
-  return H5Pget_external_count(properties) != 0 || H5Pget_layout(properties) == H5D_VIRTUAL ||
-         H5Oget_info(h->file, &file) < 0 || H5Oget_info(part->dataset, &dataset) < 0 || file.fileno != dataset.fileno;
-}
+/* ---- this side -------------------------------------------------------------------------------------------------- */
 
-static descent_status check_shape(const struct hdf5 *h, const char *name, struct part *part) {
-  /* More than packing can do: the zeros of a dataset that was never written are no data. */
-  enum { MOST_PACKED = 1 << 14 };
-  int64_t cells;
-  bool fits = part->shape[0] <= INT64_MAX;
-  part->columns = 1;
-  part->rows = (int64_t)part->shape[0];
-  for (int d = 1; d < part->rank; d++)
-    fits = fits && part->shape[d] <= INT64_MAX && size_product(part->columns, (int64_t)part->shape[d], &part->columns);
-  if (!fits || !size_product(part->rows, part->columns, &cells)) return part_error(h, name, "is too large");
-  if (cells == 0) return part_error(h, name, "has no elements");
-  if (part->columns > MATRIX_MOST_COLUMNS) return part_error(h, name, "has more columns than a table may, 4194304");
-  if ((uint64_t)cells / MOST_PACKED > H5Dget_storage_size(part->dataset))
-    return part_error(h, name, "has next to nothing stored for its size (was it written?)");
+static descent_status receive(struct hdf5 *h, void *to, size_t n) {
+  while (n > 0) {
+    const ssize_t got = read(h->pipe, to, n);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0)
+      return status_set(DESCENT_ERROR_DATA, "%s: the HDF5 library broke down while it read this file: it is damaged",
+                        h->path);
+    to = (char *)to + got;
+    n -= (size_t)got;
+  }
   return DESCENT_OK;
 }
 
-/* Rows of whole chunks, so that none is unpacked twice, where they are of a reasonable size. */
-static descent_status prepare_window(struct part *part, hid_t properties) {
-  const int64_t row_bytes = part->columns * part->element.size;
-  hsize_t chunk[H5S_MAX_RANK] = {1};
-  int64_t rows = WINDOW / row_bytes;
-  if (H5Pget_layout(properties) == H5D_CHUNKED) H5Pget_chunk(properties, part->rank, chunk);
-  if (chunk[0] > 1 && chunk[0] <= (hsize_t)(LARGEST_WINDOW / row_bytes))
-    rows = (rows / (int64_t)chunk[0] + 1) * (int64_t)chunk[0];
-  part->capacity = rows < 1 ? 1 : rows < part->rows ? rows : part->rows;
-  part->window = memory_allocate(part->capacity * row_bytes, 1, "rows");
-  return part->window ? DESCENT_OK : DESCENT_ERROR_MEMORY;
-}
-
-static descent_status open_part(struct hdf5 *h, const char *name, struct part *part) {
-  hid_t properties = -1;
+static descent_status receive_message(struct hdf5 *h, struct message *message) {
   descent_status status;
-  part->dataset = H5Dopen2(h->file, name, H5P_DEFAULT);
-  if (part->dataset <= 0) {
-    part->dataset = 0;
-    TRY(part_error(h, name, "is not there, or it cannot be opened (h5ls -r lists what there is)"));
-  }
-  properties = H5Dget_create_plist(part->dataset);
-  if (properties < 0) TRY(part_error(h, name, "cannot be opened"));
-  if (lies_elsewhere(h, part, properties))
-    TRY(part_error(h, name, "lies in other files, which are not followed (copy it into one: h5copy)"));
-  if (!is_numeric(part->dataset, part))
-    TRY(part_error(h, name, "is no array of numbers of at most 64 bits (name another one)"));
-  TRY(check_shape(h, name, part));
-  TRY(prepare_window(part, properties));
-done:
-  if (properties > 0) H5Pclose(properties);
-  return status;
-}
-
-static descent_status fill_window(const struct hdf5 *h, struct part *part) {
-  hsize_t start[H5S_MAX_RANK] = {(hsize_t)h->next}, count[H5S_MAX_RANK];
-  const int64_t left = part->rows - h->next, n = left < part->capacity ? left : part->capacity;
-  memcpy(count, part->shape, sizeof count);
-  count[0] = (hsize_t)n;
-  const hid_t in_file = H5Dget_space(part->dataset), in_memory = H5Screate_simple(part->rank, count, NULL);
-  const bool read = in_file > 0 && in_memory > 0 &&
-                    H5Sselect_hyperslab(in_file, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
-                    H5Dread(part->dataset, part->type, in_memory, in_file, H5P_DEFAULT, part->window) >= 0;
-  if (in_memory > 0) H5Sclose(in_memory);
-  if (in_file > 0) H5Sclose(in_file);
-  part->first = h->next;
-  part->held = n;
-  if (read) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_DATA,
-                    "%s: rows %" PRId64 " to %" PRId64
-                    " (from 0) cannot be read: a damaged part, or a packing that this "
-                    "machine's HDF5 lacks (copy the file anew, or h5repack -f NONE)",
-                    h->path, h->next, h->next + n - 1);
-}
-
-/* ---- which of them ---------------------------------------------------------------------------------------------- */
-
-/* The names of all numeric datasets, as far as they fit, and how many there are. */
-struct listing {
-  char names[400], only[256];
-  int64_t n, listed;
-};
-
-static herr_t list_dataset(hid_t root, const char *name, const H5O_info_t *about, void *user) {
-  enum { MOST_LISTED = 1000 };
-  struct listing *listing = user;
-  struct part part = {0};
-  if (about->type != H5O_TYPE_DATASET) return 0;
-  const hid_t dataset = H5Dopen2(root, name, H5P_DEFAULT);
-  if (dataset <= 0) return 0;
-  if (is_numeric(dataset, &part)) {
-    if (listing->n++ == 0) snprintf(listing->only, sizeof listing->only, "%s", name);
-    if (listing->n == listing->listed + 1)
-      listing->listed += text_append_quoted(listing->names, sizeof listing->names, name);
-  }
-  part.dataset = dataset;
-  close_part(&part);
-  return listing->n > MOST_LISTED;
-}
-
-/* The first of the names that the root has, or NULL. */
-static const char *find_one_of(const struct hdf5 *h, const char *const *names) {
-  for (; *names; names++)
-    if (H5Lexists(h->file, *names, H5P_DEFAULT) > 0) return *names;
-  return NULL;
-}
-
-static descent_status open_usual(struct hdf5 *h) {
-  static const char *const names[PARTS][5] = {[X] = {"X", "x", "data"},
-                                              [WEIGHTS] = {"weights", "sample_weight", "w"},
-                                              [TARGETS] = {"y", "labels", "target", "targets"}};
-  struct listing listing = {0};
-  descent_status status = DESCENT_OK;
-  H5Ovisit(h->file, H5_INDEX_NAME, H5_ITER_NATIVE, list_dataset, &listing);
-  if (listing.n == 0) return status_set(DESCENT_ERROR_DATA, "%s: there is no dataset of numbers in it", h->path);
-  if (listing.n == 1) return open_part(h, listing.only, &h->parts[X]);
-  if (!find_one_of(h, names[X]))
-    return status_set(DESCENT_ERROR_DATA,
-                      "%s: several datasets, and none is called X, x or data; there are %s%s (name one: %s:NAME)",
-                      h->path, listing.names, listing.listed < listing.n ? ", ..." : "", h->path);
-  for (int k = 0; k < PARTS; k++) {
-    const char *name = find_one_of(h, names[k]);
-    if (name) TRY(open_part(h, name, &h->parts[k]));
-  }
-done:
-  return status;
-}
-
-/* ---- the matrix ------------------------------------------------------------------------------------------------- */
-
-/* As many of the rows as lie in the windows of all parts. */
-static descent_status read_some(struct matrix *matrix, int64_t rows, double *cells, int64_t *done_rows) {
-  struct hdf5 *h = matrix->state;
-  descent_status status = DESCENT_OK;
-  int64_t n = rows, column = 0;
-  for (int k = 0; k < PARTS; k++) {
-    struct part *part = &h->parts[k];
-    if (!part->dataset) continue;
-    if (h->next >= part->first + part->held) TRY(fill_window(h, part));
-    const int64_t left = part->first + part->held - h->next;
-    if (left < n) n = left;
-  }
-  for (int k = 0; k < PARTS; k++) {
-    struct part *part = &h->parts[k];
-    if (!part->dataset) continue;
-    const int64_t skipped = h->next - part->first;
-    matrix->inexact += elements_to_double(part->element, part->window + skipped * part->columns * part->element.size, n,
-                                          part->columns, cells + column, matrix->columns);
-    column += part->columns;
-  }
-  h->next += n;
-  *done_rows = n;
+  TRY(receive(h, message, sizeof *message));
+  if (message->status != DESCENT_OK) TRY(status_set(message->status, "%s", message->error));
 done:
   return status;
 }
 
 static descent_status read_rows(struct matrix *matrix, int64_t rows, double *cells) {
-  const struct silence silence = enter_library();
+  struct hdf5 *h = matrix->state;
   descent_status status = DESCENT_OK;
-  for (int64_t n; rows > 0; rows -= n, cells += n * matrix->columns) TRY(read_some(matrix, rows, cells, &n));
+  for (int64_t n; rows > 0; rows -= n, h->left -= n, cells += n * matrix->columns) {
+    if (h->left == 0) {
+      struct message message;
+      TRY(receive_message(h, &message));
+      h->left = message.rows;
+      matrix->inexact += message.inexact;
+    }
+    n = rows < h->left ? rows : h->left;
+    TRY(receive(h, cells, (size_t)(n * matrix->columns) * sizeof *cells));
+  }
 done:
-  leave_library(silence);
   return status;
 }
 
-static void free_hdf5(struct hdf5 *h) {
-  for (int k = 0; k < PARTS; k++) close_part(&h->parts[k]);
-  if (h->file > 0) H5Fclose(h->file);
+static void close_hdf5(void *state) {
+  struct hdf5 *h = state;
+  if (h->pipe >= 0) close(h->pipe);
+  if (h->process > 0) {
+    kill(h->process, SIGKILL);
+    while (waitpid(h->process, NULL, 0) < 0 && errno == EINTR) continue;
+  }
   free(h);
 }
 
-static void close_hdf5(void *state) {
-  const struct silence silence = enter_library();
-  free_hdf5(state);
-  leave_library(silence);
-}
-
-static descent_status describe(struct hdf5 *h, struct matrix *matrix) {
-  const struct part *parts = h->parts;
-  *matrix = (struct matrix){.path = h->path,
-                            .rows = parts[X].rows,
-                            .weights = parts[WEIGHTS].columns,
-                            .targets = parts[TARGETS].columns,
-                            .read = read_rows,
-                            .close = close_hdf5,
-                            .state = h};
-  for (int k = 0; k < PARTS; k++) {
-    if (!parts[k].dataset) continue;
-    matrix->columns += parts[k].columns;
-    if (parts[k].rows != matrix->rows)
-      return status_set(DESCENT_ERROR_DATA, "%s: the %s have %" PRId64 " rows, but the inputs have %" PRId64, h->path,
-                        k == WEIGHTS ? "weights" : "targets", parts[k].rows, matrix->rows);
+static descent_status start(struct hdf5 *h, const char *part) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0)
+    return status_set(DESCENT_ERROR_READ, "%s: cannot open a pipe: %s", h->path, strerror(errno));
+  h->pipe = ends[0];
+  h->process = fork();
+  if (h->process == 0) {
+    close(ends[0]);
+    serve(h->path, part, ends[1]);
+    _exit(0);
   }
-  if (matrix->weights > 1)
-    return status_set(DESCENT_ERROR_DATA, "%s: the weights have %" PRId64 " columns: a row has one weight", h->path,
-                      matrix->weights);
-  return DESCENT_OK;
-}
-
-static descent_status open_file(struct hdf5 *h) {
-  if (access(h->path, R_OK) != 0)
-    return status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", h->path, strerror(errno));
-  h->file = H5Fopen(h->path, H5F_ACC_RDONLY, H5P_DEFAULT);
-  if (h->file > 0) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_DATA, "%s: not an HDF5 file, damaged, or open elsewhere for writing", h->path);
+  const int reason = errno;
+  close(ends[1]);
+  if (h->process > 0) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_READ, "%s: cannot start a process to read it: %s", h->path, strerror(reason));
 }
 
 descent_status hdf5_open(const char *path, const char *part, struct matrix *matrix) {
-  struct matrix opened;
+  struct message message;
   descent_status status;
   struct hdf5 *h = memory_allocate(1, sizeof *h, "the reader");
   if (!h) return DESCENT_ERROR_MEMORY;
   h->path = path;
-  const struct silence silence = enter_library();
-  TRY(open_file(h));
-  TRY(part ? open_part(h, part, &h->parts[X]) : open_usual(h));
-  TRY(describe(h, &opened));
-  *matrix = opened;
+  h->pipe = -1;
+  TRY(start(h, part));
+  TRY(receive_message(h, &message));
+  *matrix = (struct matrix){.path = path,
+                            .rows = message.shape.rows,
+                            .columns = message.shape.columns,
+                            .targets = message.shape.targets,
+                            .weights = message.shape.weights,
+                            .read = read_rows,
+                            .close = close_hdf5,
+                            .state = h};
   h = NULL;
 done:
-  if (h) free_hdf5(h);
-  leave_library(silence);
+  if (h) close_hdf5(h);
   return status;
 }
 #endif

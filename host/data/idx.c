@@ -130,6 +130,7 @@ descent_status idx_open(const char *path, struct matrix *matrix) {
   TRY(read_header(idx, &rows, &columns));
   const int64_t row_bytes = columns * idx->element.size;
   idx->rows_at_a_time = row_bytes < BUFFER ? BUFFER / row_bytes : 1;
+  if (idx->rows_at_a_time > rows) idx->rows_at_a_time = rows;
   idx->buffer = memory_allocate(idx->rows_at_a_time * row_bytes, 1, "rows");
   if (!idx->buffer) TRY(DESCENT_ERROR_MEMORY);
   idx->left = rows;

@@ -1,0 +1,291 @@
+/* Datasets are read in blocks of rows that follow their chunks; what points at other files is refused. */
+#ifdef DESCENT_HDF5_BUILT
+#include "data/hdf5_file.h"
+
+#include <errno.h>
+#include <hdf5.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/status.h"
+#include "data/elements.h"
+#include "data/matrix.h"
+#include "data/text.h"
+
+enum { X, WEIGHTS, TARGETS, PARTS };
+enum { WINDOW = 4 << 20, LARGEST_WINDOW = 64 << 20 }; /* bytes of rows held */
+
+struct part {
+  hid_t dataset; /* 0: not there */
+  hid_t type;    /* of the elements in memory */
+  struct element element;
+  int rank;
+  hsize_t shape[H5S_MAX_RANK];
+  int64_t rows, columns;
+  char *window; /* rows [first, first + held) */
+  int64_t capacity, first, held;
+};
+
+struct hdf5_file {
+  const char *path; /* borrowed */
+  hid_t file;
+  struct part parts[PARTS];
+  int64_t next; /* row */
+};
+
+/* ---- one dataset ------------------------------------------------------------------------------------------------ */
+
+static descent_status part_error(const struct hdf5_file *h, const char *name, const char *problem) {
+  char shown[64];
+  text_escape(name, strlen(name), shown, sizeof shown);
+  return status_set(DESCENT_ERROR_DATA, "%s: dataset '%s' %s", h->path, shown, problem);
+}
+
+/* What an element is read as: integers as 64 bits, so that those beyond 2^53 are noticed; floats as double; h5py's
+ * bool, an enumeration of one byte, as it lies. */
+static bool choose_type(hid_t type, struct part *part) {
+  const H5T_class_t class = H5Tget_class(type);
+  const size_t size = H5Tget_size(type);
+  if (class == H5T_FLOAT && size <= 8) {
+    part->type = H5Tcopy(H5T_NATIVE_DOUBLE);
+    part->element = (struct element){ELEMENT_FLOAT, 8, __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__};
+  } else if (class == H5T_INTEGER && size <= 8) {
+    const bool is_signed = H5Tget_sign(type) != H5T_SGN_NONE;
+    part->type = H5Tcopy(is_signed ? H5T_NATIVE_INT64 : H5T_NATIVE_UINT64);
+    part->element =
+        (struct element){is_signed ? ELEMENT_SIGNED : ELEMENT_UNSIGNED, 8, __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__};
+  } else if (class == H5T_ENUM && size == 1) {
+    part->type = H5Tcopy(type);
+    part->element = (struct element){ELEMENT_BOOL, 1, false};
+  }
+  return part->type > 0;
+}
+
+/* Does the dataset hold numbers of at least one dimension? Fills what it says of itself. */
+static bool is_numeric(hid_t dataset, struct part *part) {
+  const hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
+  const bool numeric = type > 0 && space > 0 && H5Sget_simple_extent_type(space) == H5S_SIMPLE &&
+                       (part->rank = H5Sget_simple_extent_ndims(space)) >= 1 && choose_type(type, part) &&
+                       H5Sget_simple_extent_dims(space, part->shape, NULL) == part->rank;
+  if (space > 0) H5Sclose(space);
+  if (type > 0) H5Tclose(type);
+  return numeric;
+}
+
+static void close_part(struct part *part) {
+  if (part->type > 0) H5Tclose(part->type);
+  if (part->dataset > 0) H5Dclose(part->dataset);
+  free(part->window);
+  *part = (struct part){0};
+}
+
+/* A file that nobody vouches for may point at others: data outside of it, or a view of other files' datasets. */
+static bool lies_elsewhere(const struct hdf5_file *h, const struct part *part, hid_t properties) {
+  H5O_info_t file, dataset;
+  return H5Pget_external_count(properties) != 0 || H5Pget_layout(properties) == H5D_VIRTUAL ||
+         H5Oget_info(h->file, &file) < 0 || H5Oget_info(part->dataset, &dataset) < 0 || file.fileno != dataset.fileno;
+}
+
+static descent_status check_shape(const struct hdf5_file *h, const char *name, struct part *part) {
+  /* More than packing can do: the zeros of a dataset that was never written are no data. */
+  enum { MOST_PACKED = 1 << 14 };
+  int64_t cells;
+  bool fits = part->shape[0] <= INT64_MAX;
+  part->columns = 1;
+  part->rows = (int64_t)part->shape[0];
+  for (int d = 1; d < part->rank; d++)
+    fits = fits && part->shape[d] <= INT64_MAX && size_product(part->columns, (int64_t)part->shape[d], &part->columns);
+  if (!fits || !size_product(part->rows, part->columns, &cells)) return part_error(h, name, "is too large");
+  if (cells == 0) return part_error(h, name, "has no elements");
+  if (part->columns > MATRIX_MOST_COLUMNS) return part_error(h, name, "has more columns than a table may, 4194304");
+  if ((uint64_t)cells / MOST_PACKED > H5Dget_storage_size(part->dataset))
+    return part_error(h, name, "has next to nothing stored for its size (was it written?)");
+  return DESCENT_OK;
+}
+
+/* Rows of whole chunks, so that none is unpacked twice, where they are of a reasonable size. */
+static descent_status prepare_window(struct part *part, hid_t properties) {
+  const int64_t row_bytes = part->columns * part->element.size;
+  hsize_t chunk[H5S_MAX_RANK] = {1};
+  int64_t rows = WINDOW / row_bytes;
+  if (H5Pget_layout(properties) == H5D_CHUNKED) H5Pget_chunk(properties, part->rank, chunk);
+  if (chunk[0] > 1 && chunk[0] <= (hsize_t)(LARGEST_WINDOW / row_bytes))
+    rows = (rows / (int64_t)chunk[0] + 1) * (int64_t)chunk[0];
+  part->capacity = rows < 1 ? 1 : rows < part->rows ? rows : part->rows;
+  part->window = memory_allocate(part->capacity * row_bytes, 1, "rows");
+  return part->window ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+}
+
+static descent_status open_part(struct hdf5_file *h, const char *name, struct part *part) {
+  hid_t properties = -1;
+  descent_status status;
+  part->dataset = H5Dopen2(h->file, name, H5P_DEFAULT);
+  if (part->dataset <= 0) {
+    part->dataset = 0;
+    TRY(part_error(h, name, "is not there, or it cannot be opened (h5ls -r lists what there is)"));
+  }
+  properties = H5Dget_create_plist(part->dataset);
+  if (properties < 0) TRY(part_error(h, name, "cannot be opened"));
+  if (lies_elsewhere(h, part, properties))
+    TRY(part_error(h, name, "lies in other files, which are not followed (copy it into one: h5copy)"));
+  if (!is_numeric(part->dataset, part))
+    TRY(part_error(h, name, "is no array of numbers of at most 64 bits (name another one)"));
+  TRY(check_shape(h, name, part));
+  TRY(prepare_window(part, properties));
+done:
+  if (properties > 0) H5Pclose(properties);
+  return status;
+}
+
+static descent_status fill_window(const struct hdf5_file *h, struct part *part) {
+  hsize_t start[H5S_MAX_RANK] = {(hsize_t)h->next}, count[H5S_MAX_RANK];
+  const int64_t left = part->rows - h->next, n = left < part->capacity ? left : part->capacity;
+  memcpy(count, part->shape, sizeof count);
+  count[0] = (hsize_t)n;
+  const hid_t in_file = H5Dget_space(part->dataset), in_memory = H5Screate_simple(part->rank, count, NULL);
+  const bool read = in_file > 0 && in_memory > 0 &&
+                    H5Sselect_hyperslab(in_file, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
+                    H5Dread(part->dataset, part->type, in_memory, in_file, H5P_DEFAULT, part->window) >= 0;
+  if (in_memory > 0) H5Sclose(in_memory);
+  if (in_file > 0) H5Sclose(in_file);
+  part->first = h->next;
+  part->held = n;
+  if (read) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_DATA,
+                    "%s: rows %" PRId64 " to %" PRId64
+                    " (from 0) cannot be read: a damaged part, or a packing that this "
+                    "machine's HDF5 lacks (copy the file anew, or h5repack -f NONE)",
+                    h->path, h->next, h->next + n - 1);
+}
+
+/* ---- which of them ---------------------------------------------------------------------------------------------- */
+
+/* The names of all numeric datasets, as far as they fit, and how many there are. */
+struct listing {
+  char names[400], only[256];
+  int64_t n, listed;
+};
+
+static herr_t list_dataset(hid_t root, const char *name, const H5O_info_t *about, void *user) {
+  enum { MOST_LISTED = 1000 };
+  struct listing *listing = user;
+  struct part part = {0};
+  if (about->type != H5O_TYPE_DATASET) return 0;
+  const hid_t dataset = H5Dopen2(root, name, H5P_DEFAULT);
+  if (dataset <= 0) return 0;
+  if (is_numeric(dataset, &part)) {
+    if (listing->n++ == 0) snprintf(listing->only, sizeof listing->only, "%s", name);
+    if (listing->n == listing->listed + 1)
+      listing->listed += text_append_quoted(listing->names, sizeof listing->names, name);
+  }
+  part.dataset = dataset;
+  close_part(&part);
+  return listing->n > MOST_LISTED;
+}
+
+/* The first of the names that the root has, or NULL. */
+static const char *find_one_of(const struct hdf5_file *h, const char *const *names) {
+  for (; *names; names++)
+    if (H5Lexists(h->file, *names, H5P_DEFAULT) > 0) return *names;
+  return NULL;
+}
+
+static descent_status open_usual(struct hdf5_file *h) {
+  static const char *const names[PARTS][5] = {[X] = {"X", "x", "data"},
+                                              [WEIGHTS] = {"weights", "sample_weight", "w"},
+                                              [TARGETS] = {"y", "labels", "target", "targets"}};
+  struct listing listing = {0};
+  descent_status status = DESCENT_OK;
+  H5Ovisit(h->file, H5_INDEX_NAME, H5_ITER_NATIVE, list_dataset, &listing);
+  if (listing.n == 0) return status_set(DESCENT_ERROR_DATA, "%s: there is no dataset of numbers in it", h->path);
+  if (listing.n == 1) return open_part(h, listing.only, &h->parts[X]);
+  if (!find_one_of(h, names[X]))
+    return status_set(DESCENT_ERROR_DATA,
+                      "%s: several datasets, and none is called X, x or data; there are %s%s (name one: %s:NAME)",
+                      h->path, listing.names, listing.listed < listing.n ? ", ..." : "", h->path);
+  for (int k = 0; k < PARTS; k++) {
+    const char *name = find_one_of(h, names[k]);
+    if (name) TRY(open_part(h, name, &h->parts[k]));
+  }
+done:
+  return status;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------------------- */
+
+/* As many of the rows as lie in the windows of all parts. */
+descent_status hdf5_file_read(struct hdf5_file *h, int64_t most, double *cells, int64_t *rows, int64_t *inexact) {
+  int64_t n = most, columns = 0;
+  descent_status status = DESCENT_OK;
+  for (int k = 0; k < PARTS; k++) {
+    struct part *part = &h->parts[k];
+    if (!part->dataset) continue;
+    if (h->next >= part->first + part->held) TRY(fill_window(h, part));
+    const int64_t left = part->first + part->held - h->next;
+    if (left < n) n = left;
+    columns += part->columns;
+  }
+  for (int k = 0; k < PARTS; k++) {
+    const struct part *part = &h->parts[k];
+    if (!part->dataset) continue;
+    const char *raw = part->window + (h->next - part->first) * part->columns * part->element.size;
+    *inexact += elements_to_double(part->element, raw, n, part->columns, cells, columns);
+    cells += part->columns;
+  }
+  h->next += n;
+  *rows = n;
+done:
+  return status;
+}
+
+/* ---- opening ---------------------------------------------------------------------------------------------------- */
+
+static descent_status describe(const struct hdf5_file *h, struct hdf5_shape *shape) {
+  const struct part *parts = h->parts;
+  *shape =
+      (struct hdf5_shape){.rows = parts[X].rows, .weights = parts[WEIGHTS].columns, .targets = parts[TARGETS].columns};
+  for (int k = 0; k < PARTS; k++) {
+    if (!parts[k].dataset) continue;
+    shape->columns += parts[k].columns;
+    if (parts[k].rows != shape->rows)
+      return status_set(DESCENT_ERROR_DATA, "%s: the %s have %" PRId64 " rows, but the inputs have %" PRId64, h->path,
+                        k == WEIGHTS ? "weights" : "targets", parts[k].rows, shape->rows);
+  }
+  if (shape->weights > 1)
+    return status_set(DESCENT_ERROR_DATA, "%s: the weights have %" PRId64 " columns: a row has one weight", h->path,
+                      shape->weights);
+  if (shape->columns > MATRIX_MOST_COLUMNS)
+    return status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " columns are more than the %d that a table may have", h->path,
+                      shape->columns, MATRIX_MOST_COLUMNS);
+  return DESCENT_OK;
+}
+
+descent_status hdf5_file_open(const char *path, const char *part, struct hdf5_shape *shape, struct hdf5_file **file) {
+  descent_status status;
+  struct hdf5_file *h = memory_allocate(1, sizeof *h, "the reader");
+  if (!h) return DESCENT_ERROR_MEMORY;
+  h->path = path;
+  H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+  if (access(path, R_OK) != 0) TRY(status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(errno)));
+  h->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+  if (h->file <= 0)
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: not an HDF5 file, damaged, or open elsewhere for writing", path));
+  TRY(part ? open_part(h, part, &h->parts[X]) : open_usual(h));
+  TRY(describe(h, shape));
+  *file = h;
+  h = NULL;
+done:
+  hdf5_file_close(h);
+  return status;
+}
+
+void hdf5_file_close(struct hdf5_file *h) {
+  if (!h) return;
+  for (int k = 0; k < PARTS; k++) close_part(&h->parts[k]);
+  if (h->file > 0) H5Fclose(h->file);
+  free(h);
+}
+#endif

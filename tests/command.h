@@ -5,11 +5,13 @@
 #include <cjson/cJSON.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -152,6 +154,35 @@ inline void expect_one_line(const std::string &text) {
 
 inline void expect_contains(const std::string &text, const std::string &part) {
   EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' is not in: " << text;
+}
+
+/* While it lives, the command's files cannot grow beyond so many bytes: writing fails as on a full disk. */
+class SmallFiles {
+ public:
+  explicit SmallFiles(rlim_t bytes) {
+    getrlimit(RLIMIT_FSIZE, &old_);
+    rlimit small = old_;
+    small.rlim_cur = bytes;
+    handler_ = signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &small);
+  }
+  ~SmallFiles() {
+    setrlimit(RLIMIT_FSIZE, &old_);
+    signal(SIGXFSZ, handler_);
+  }
+  SmallFiles(const SmallFiles &) = delete;
+  SmallFiles &operator=(const SmallFiles &) = delete;
+
+ private:
+  rlimit old_{};
+  void (*handler_)(int);
+};
+
+/* How often each of the elements occurs: enough to see that a drawing is whole. */
+inline size_t count(const std::string &text, const std::string &part) {
+  size_t n = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) n++;
+  return n;
 }
 
 inline const Arguments quick = {"train", "data.csv", "--target", "answer",   "--hidden",

@@ -1,0 +1,207 @@
+/* What a training leaves for others to look at: event files and the report. */
+#include <regex>
+
+#include "command.h"
+
+namespace {
+
+/* ---- TensorBoard (what is in the file is read back by python/tensorboard_test.py) ----------------------------------
+ */
+
+TEST(TensorBoard, GetsAFileOfItsOwnForEachTraining) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const Arguments command = quick + Arguments{"--tensorboard", "runs/deep/one"};
+  for (int i = 0; i < 2; i++) EXPECT_EQ(folder.run(command).code, 0);
+  int files = 0;
+  for (const auto &entry : std::filesystem::directory_iterator(folder / "runs/deep/one")) {
+    expect_contains(entry.path().filename(), "events.out.tfevents.");
+    EXPECT_GT(entry.file_size(), 1000U);
+    files++;
+  }
+  EXPECT_EQ(files, 2);
+}
+
+TEST(TensorBoard, IsNotWrittenWhereAFileIs) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const Result result = folder.run(quick + Arguments{"--tensorboard", "data.csv/runs", "--quiet"});
+  EXPECT_EQ(result.code, 1);
+  EXPECT_EQ(result.err, "descent train: data.csv/runs: cannot write: Not a directory\n");
+  EXPECT_FALSE(folder.has("model.safetensors"));
+}
+
+TEST(TensorBoard, EndsTheTrainingWithItsModelSavedWhenTheDiskIsFull) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  Result result;
+  {
+    SmallFiles small(20000);
+    result = folder.run(quick + Arguments{"--tensorboard", "runs", "--epochs", "5000", "--quiet"});
+  }
+  EXPECT_EQ(result.code, 1);
+  expect_one_line(result.err);
+  expect_contains(result.err, "descent train: runs/events.out.tfevents.");
+  expect_contains(result.err, ": cannot write: File too large");
+  EXPECT_EQ(folder.run({"info", "model.safetensors"}).code, 0);
+}
+
+/* ---- the report ------------------------------------------------------------------------------------------------- */
+
+/* Every element is closed in its order; elements without content are named. */
+void expect_well_formed(const std::string &html) {
+  static const std::regex tag("<(/?)([a-zA-Z0-9]+)((?:[^\"'>]|\"[^\"]*\"|'[^']*')*)>");
+  std::vector<std::string> open;
+  std::string text = html.substr(html.find('\n')); /* after the doctype */
+  const size_t style = text.find("<style>"), style_end = text.find("</style>");
+  text.erase(style + 7, style_end - style - 7);
+  for (auto it = std::sregex_iterator(text.begin(), text.end(), tag); it != std::sregex_iterator(); ++it) {
+    const std::string name = (*it)[2], attributes = (*it)[3];
+    if (name == "meta" || (!attributes.empty() && attributes.back() == '/')) continue;
+    if ((*it)[1].length() == 0) {
+      open.push_back(name);
+    } else {
+      ASSERT_FALSE(open.empty());
+      ASSERT_EQ(open.back(), name) << it->prefix().str().substr(0, 200);
+      open.pop_back();
+    }
+  }
+  EXPECT_TRUE(open.empty()) << open.back();
+  EXPECT_EQ(std::regex_replace(text, tag, "").find('<'), std::string::npos) << "an unescaped <";
+}
+
+void expect_part(const std::string &html, const char *part) { /* without printing the whole page */
+  EXPECT_NE(html.find(part), std::string::npos) << part;
+}
+
+void expect_alone(const std::string &html) {
+  for (const char *part :
+       {"<script", "<link", "<img", "<iframe", "src=", "href=", "url(", "@import", "http:", "https:", "nan", "-inf"})
+    EXPECT_EQ(html.find(part), std::string::npos) << part << ": " << html.substr(html.find(part), 100);
+}
+
+TEST(Report, HoldsEverythingAboutEachKindOfTraining) {
+  const struct {
+    const char *task;
+    std::vector<const char *> parts;
+  } cases[] = {
+      {"binary",
+       {">validation accuracy<", ">validation AUC<", ">ROC<", ">Calibration<", ">Confusion<", ">yes<", "50.0 %"}},
+      {"classes", {">validation accuracy<", ">Calibration<", ">Confusion<", ">middle<"}},
+      {"regression", {">validation RMSE<", ">Residuals: answer<", ">True by predicted value: answer<"}},
+  };
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.task);
+    Folder folder;
+    folder.write("data.csv", make_data(c.task, 60));
+    const Result result = folder.run(quick + Arguments{"--report", "report.html", "--quiet"});
+    EXPECT_EQ(result.code, 0) << result.err;
+    const std::string html = folder.read("report.html");
+    expect_well_formed(html);
+    expect_alone(html);
+    for (const char *part : c.parts) expect_part(html, part);
+    for (const char *part : {">Loss<", ">Learning rate<", ">Gradient norm by layer<", ">Dead units by layer<",
+                             "layer 2</th>", ">width</th>", ">data.csv<", "2-8-", ">0.03<", "prefers-color-scheme:dark",
+                             "name=\"viewport\"", ">precision<", ">fp32<"})
+      expect_part(html, part);
+    expect_part(html, " rows per second");
+  }
+}
+
+TEST(Report, ChangesNothingOfTheModel) {
+  Folder folder;
+  folder.write("data.csv", make_data("classes", 60));
+  const Result plain = folder.run(quick + Arguments{"--quiet", "--out", "a"});
+  const Result with =
+      folder.run(quick + Arguments{"--quiet", "--out", "b", "--report", "r.html", "--tensorboard", "t"});
+  ASSERT_EQ(plain.code + with.code, 0) << with.err;
+  EXPECT_EQ(folder.read("a"), folder.read("b"));
+}
+
+TEST(Report, EscapesEveryNameThatItShows) {
+  Folder folder;
+  const std::string evil = "<script>alert('x')</script>";
+  std::string text;
+  for (const std::string &line : lines(make_data("binary", 60))) {
+    std::string row = line;
+    const size_t yes = row.find("yes");
+    if (yes != std::string::npos) row.replace(yes, 3, "<b>yes&\xf0\x9f\x99\x82");
+    text += (text.empty() ? evil + ",height,<i>answer" : row) + "\n";
+  }
+  folder.write("<u>data.csv", text);
+  const Result result = folder.run({"train", "<u>data.csv", "--target", "<i>answer", "--epochs", "3", "--hidden", "4",
+                                    "--report", "r.html", "--out", "<s>model", "--test", "<u>data.csv"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const std::string html = folder.read("r.html");
+  expect_well_formed(html);
+  expect_alone(html);
+  for (const char *part : {"&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;", "&lt;b&gt;yes&amp;\xf0\x9f\x99\x82",
+                           "&lt;u&gt;data.csv", "&lt;s&gt;model", "&lt;i&gt;answer", ">test accuracy<"})
+    expect_part(html, part);
+}
+
+TEST(Report, TellsWhyATrainingDiverged) {
+  Folder folder;
+  folder.write("data.csv", make_data("regression", 60));
+  const Result result = folder.run(quick + Arguments{"--optimizer", "gd", "--lr", "1e20", "--report", "r.html"});
+  EXPECT_EQ(result.code, 5);
+  const std::string html = folder.read("r.html");
+  expect_well_formed(html);
+  expect_alone(html);
+  expect_part(html, "<b>The training diverged.</b> training diverged at ");
+  EXPECT_TRUE(folder.has("model.safetensors"));
+}
+
+TEST(Report, ListsEachWarningOnce) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  ASSERT_EQ(folder.run(quick + Arguments{"--lr", "30", "--report", "r.html"}).code, 0);
+  const std::string html = folder.read("r.html");
+  expect_part(html, "<li>epoch 1: ");
+  expect_part(html, "--clip-norm 1</li>");
+  EXPECT_LT(count(html, "<li>"), 10U);
+}
+
+TEST(Report, RefusesAPlaceItCannotHaveBeforeTheTraining) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const struct {
+    Arguments more;
+    int code;
+    const char *says;
+  } cases[] = {
+      {{"--report", ""}, 2, "--report '': must name a file"},
+      {{"--report", "none/r.html"}, 1, "none/r.html: cannot write: No such file"},
+      {{"--report", "."}, 1, ".: cannot write: Is a directory"},
+      {{"--report", "data.csv"}, 2, "--report 'data.csv': is the file that is read from"},
+      {{"--report", "./model.safetensors"}, 2, "is where the model goes"},
+      {{"--report", "x", "--log", "./x"}, 2, "is where the log goes"},
+      {{"--tensorboard", ""}, 2, "--tensorboard '': must name a folder"},
+  };
+  for (const auto &c : cases) {
+    const Result result = folder.run(quick + c.more);
+    EXPECT_EQ(result.code, c.code) << c.says;
+    expect_one_line(result.err);
+    expect_contains(result.err, c.says);
+    EXPECT_EQ(folder.list(), Arguments{"data.csv"});
+  }
+}
+
+TEST(Report, OnAFullDiskCostsTheReportAndNotTheModel) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const Result device = folder.run(quick + Arguments{"--report", "/dev/full", "--quiet"});
+  EXPECT_EQ(device.code, 1);
+  EXPECT_EQ(device.err, "descent train: /dev/full: cannot write: No space left on device\n");
+  EXPECT_EQ(folder.run({"info", "model.safetensors"}).code, 0);
+  folder.write("r.html", "an older one");
+  SmallFiles small(12000);
+  const Result limited = folder.run(quick + Arguments{"--report", "r.html", "--quiet"});
+  EXPECT_EQ(limited.code, 1);
+  EXPECT_EQ(limited.err, "descent train: r.html: cannot write: File too large\n");
+  expect_contains(limited.out, "model saved to model.safetensors");
+  EXPECT_EQ(folder.read("r.html"), "an older one");
+  EXPECT_EQ(folder.list(), (Arguments{"data.csv", "model.safetensors", "r.html"}));
+}
+
+}  // namespace

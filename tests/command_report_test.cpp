@@ -140,6 +140,27 @@ TEST(Report, EscapesEveryNameThatItShows) {
     expect_part(html, part);
 }
 
+TEST(Report, SumsUpEachColumnWhateverInputsItGives) {
+  Folder folder;
+  std::string text = "size,colour,age,answer\n";
+  for (int i = 0; i < 60; i++) {
+    text += i % 4 == 0 ? "?" : std::to_string(i % 4 + 10); /* 11, 12, 13 */
+    text += i % 3 == 0 ? ",red," : i % 3 == 1 ? ",green," : ",?,";
+    text += (i % 2 ? "40" : "20") + std::string(i % 2 ? ",yes\n" : ",no\n");
+  }
+  folder.write("data.csv", text);
+  for (const char *indicators : {"--quiet", "--indicators"}) {
+    const Result result = folder.run(quick + Arguments{indicators, "--validation", "0", "--report", "r.html"});
+    ASSERT_EQ(result.code, 0) << result.err;
+    const std::string html = folder.read("r.html");
+    expect_well_formed(html);
+    const std::string numbers = "</th><td class=\"n\">15</td><td class=\"n\">12</td><td class=\"n\">0.8165</td>";
+    expect_part(html, ("<tr><th>size" + numbers + "<td class=\"n\">11</td><td class=\"n\">13</td></tr>").c_str());
+    expect_part(html, "<tr><th>colour</th><td class=\"n\">20</td><td colspan=\"4\">2 categories: green, red</td></tr>");
+    expect_part(html, "<tr><th>age</th><td class=\"n\">0</td><td class=\"n\">30</td><td class=\"n\">10</td>");
+  }
+}
+
 TEST(Report, TellsWhyATrainingDiverged) {
   Folder folder;
   folder.write("data.csv", make_data("regression", 60));

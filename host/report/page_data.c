@@ -123,20 +123,22 @@ static void write_column(FILE *out, const descent_dataset *data, int64_t column,
   }
 }
 
-/* The first input of each column follows from the categories before it, unless missing cells have inputs of their own:
- * those are not known by column, and then there are no values. */
-static bool inputs_are_known(const descent_dataset *data) {
-  int64_t inputs = 0;
-  for (int64_t c = 0; c < descent_dataset_columns(data); c++) {
-    const int64_t categories = descent_dataset_column_categories(data, c);
-    inputs += categories ? categories : 1;
-  }
-  return inputs == descent_dataset_inputs(data);
+/* How many inputs a column gives: one, or one per category, and where `indicators` one more if any cell is missing. */
+static int64_t inputs_of(const descent_dataset *whole, int64_t column, bool indicators) {
+  const int64_t categories = descent_dataset_column_categories(whole, column);
+  return (categories ? categories : 1) + (indicators && descent_dataset_column_missing(whole, column) > 0);
 }
 
-static bool write_columns(FILE *out, const descent_dataset *data) {
-  const int64_t columns = descent_dataset_columns(data);
-  const bool known = inputs_are_known(data);
+static int64_t inputs_in_all(const descent_dataset *whole, bool indicators) {
+  int64_t inputs = 0;
+  for (int64_t c = 0; c < descent_dataset_columns(whole); c++) inputs += inputs_of(whole, c, indicators);
+  return inputs;
+}
+
+/* Of the rows trained on; `whole` is what they were split from. */
+static bool write_columns(FILE *out, const descent_dataset *data, const descent_dataset *whole) {
+  const int64_t columns = descent_dataset_columns(data), inputs = descent_dataset_inputs(data);
+  const bool indicators = inputs_in_all(whole, false) < inputs, known = inputs_in_all(whole, indicators) == inputs;
   struct range *ranges = known ? find_ranges(data) : NULL;
   if (known && !ranges) return false;
   fputs(
@@ -146,9 +148,8 @@ static bool write_columns(FILE *out, const descent_dataset *data) {
       "</thead><tbody>\n",
       out);
   for (int64_t c = 0, input = 0; c < columns && c < COLUMNS_LISTED; c++) {
-    const int64_t categories = descent_dataset_column_categories(data, c);
     write_column(out, data, c, ranges ? &ranges[input] : NULL);
-    input += categories ? categories : 1;
+    input += inputs_of(whole, c, indicators);
   }
   fputs("</tbody></table>\n", out);
   free(ranges);
@@ -165,5 +166,5 @@ bool page_data(FILE *out, const struct page *p) {
   write_files(out, p);
   if (descent_dataset_classes(p->data)) write_classes(out, p->data);
   fputs("</div>\n", out);
-  return write_columns(out, p->training);
+  return write_columns(out, p->training, p->data);
 }

@@ -150,9 +150,10 @@ done:
   return status;
 }
 
-/* Operation by operation, on the step's own rows; ends after a step that was marked as bad. */
+/* Operation by operation, on the step's own rows; ends after a step that was marked as bad. `last`: no more steps
+ * follow these, so that nobody needs to know of the last one. */
 static descent_status launch_operations(struct backend_program *program, struct plan_range range,
-                                        const struct plan_step *steps, int64_t n, bool *stopped) {
+                                        const struct plan_step *steps, int64_t n, bool last, bool *stopped) {
   const double *bad_step = program_bad_step(program, range);
   const cudaStream_t stream = program->device->stream;
   descent_status status = DESCENT_OK;
@@ -160,7 +161,7 @@ static descent_status launch_operations(struct backend_program *program, struct 
     double bad = 0;
     CUDA_TRY(launch_fetch(program->state, program->queue, stream));
     TRY(lower_range(program, range, steps[s].rows, false));
-    if (!bad_step || s + 1 == n) continue;
+    if (!bad_step || (last && s + 1 == n)) continue;
     CUDA_TRY(cudaMemcpyAsync(&bad, bad_step, sizeof bad, cudaMemcpyDeviceToHost, stream));
     CUDA_TRY(cudaStreamSynchronize(stream));
     *stopped = bad != 0;
@@ -203,7 +204,7 @@ descent_status run_steps(struct backend_program *program, struct plan_range rang
     if (graph)
       TRY(launch_graphs(program, graph, taken));
     else
-      TRY(launch_operations(program, range, now, taken, &stopped));
+      TRY(launch_operations(program, range, now, taken, done + taken == n_steps, &stopped));
     if (streaming) TRY(source_consumed(program));
   }
 done:

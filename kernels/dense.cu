@@ -126,7 +126,7 @@ static __device__ inline float activate(descent_activation activation, float z) 
 }
 
 // Where g' is 0 at a = 0, what was dropped needs no mask to be recognised.
-static __host__ __device__ inline bool slope_drops(descent_activation activation) {
+static constexpr __host__ __device__ bool slope_drops(descent_activation activation) {
   return activation == DESCENT_ACTIVATION_SIGMOID || activation == DESCENT_ACTIVATION_RELU;
 }
 
@@ -313,13 +313,15 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
 
 // ---- launches ----
 
-// An instance for every activation, and with dropout where the activation asks for its mask.
-#define CASE(NAME)                                                                                                 \
-  case DESCENT_ACTIVATION_##NAME:                                                                                  \
-    return masks ? LAUNCH((KERNEL<ELEMENT, COUNT, DESCENT_ACTIVATION_##NAME, true>), blocks, BLOCK, stream, *l, t) \
-                 : LAUNCH((KERNEL<ELEMENT, COUNT, DESCENT_ACTIVATION_##NAME, false>), blocks, BLOCK, stream, *l, t);
+// An instance for every activation, and one with dropout where the activation asks for its mask: MASKS(activation).
+#define INSTANCE(NAME, DROPS) (KERNEL<ELEMENT, COUNT, DESCENT_ACTIVATION_##NAME, DROPS>)
+#define CASE(NAME)                                                                                        \
+  case DESCENT_ACTIVATION_##NAME:                                                                         \
+    return masks ? LAUNCH(INSTANCE(NAME, MASKS(DESCENT_ACTIVATION_##NAME)), blocks, BLOCK, stream, *l, t) \
+                 : LAUNCH(INSTANCE(NAME, false), blocks, BLOCK, stream, *l, t);
 
 #define KERNEL forward_kernel
+#define MASKS(activation) true
 template <enum element ELEMENT, int COUNT>
 static cudaError_t forward(const struct forward_launch *l, struct layout t, bool packed, cudaStream_t stream) {
   const dim3 blocks(t.stripes, t.runs);
@@ -331,8 +333,10 @@ static cudaError_t forward(const struct forward_launch *l, struct layout t, bool
   return cudaErrorInvalidValue;
 }
 #undef KERNEL
+#undef MASKS
 
 #define KERNEL backward_kernel
+#define MASKS(activation) (!slope_drops(activation))
 template <enum element ELEMENT, int COUNT>
 static cudaError_t backward(const struct backward_launch *l, struct layout t, bool packed, cudaStream_t stream) {
   const dim3 blocks(t.stripes, t.runs);
@@ -344,7 +348,9 @@ static cudaError_t backward(const struct backward_launch *l, struct layout t, bo
   return cudaErrorInvalidValue;
 }
 #undef KERNEL
+#undef MASKS
 #undef CASE
+#undef INSTANCE
 
 cudaError_t launch_forward(const struct forward_launch *l, cudaStream_t stream) {
   const enum element element = l->A.element;

@@ -331,7 +331,7 @@ descent_status plan_build(const descent_network *network, const descent_train_op
   s.plan->layers = network->n_layers;
   s.plan->batch = s.plan->train_rows = batch;
   s.plan->seed = options ? options->seed : 0;
-  s.plan->autotune = !options || options->autotune;
+  s.plan->autotune = options && options->autotune; /* predictions are over before a race pays */
   s.plan->precision = options ? options->precision : DESCENT_PRECISION_FP32;
   for (int l = 0; l < network->n_layers; l++) s.plan->segments[l] = network->layers[l].at;
   TRY(add_sources(&s));

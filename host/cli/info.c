@@ -19,7 +19,7 @@ static const struct setting info_rows[] = {
     ROW_END,
 };
 
-enum { NAMES_SHOWN = 8, NAME_COLUMNS = 28, VALUE_COLUMNS = 60 };
+enum { NAMES_SHOWN = 8, CATEGORIES_SHOWN = 6, NAME_COLUMNS = 28, VALUE_COLUMNS = 60 };
 
 typedef const char *(*name_of)(const descent_network *network, int64_t index);
 
@@ -71,23 +71,51 @@ static void print_provenance(const descent_network *network) {
   cJSON_Delete(root);
 }
 
+/* How many targets have names. */
+static int64_t count_targets(const descent_network *network) {
+  int64_t n = 0;
+  while (descent_network_target_name(network, n)) n++;
+  return n;
+}
+
+static void print_categories(const descent_network *network) {
+  char name[TEXT_SIZE];
+  for (int64_t c = 0; c < descent_network_columns(network); c++) {
+    const int64_t n = descent_network_column_categories(network, c);
+    const char *column = descent_network_column_name(network, c);
+    if (n == 0) continue;
+    if (column)
+      printf("  %-18s", text_label(column, NAME_COLUMNS, name));
+    else
+      printf("  column %-11" PRId64, c);
+    for (int64_t k = 0; k < n && k < CATEGORIES_SHOWN; k++)
+      printf("%s%s", k ? ", " : "", text_label(descent_network_column_category(network, c, k), NAME_COLUMNS, name));
+    printf("%s (%" PRId64 ")\n", n > CATEGORIES_SHOWN ? ", ..." : "", n);
+  }
+}
+
 static void print_text(const char *path, const descent_network *network, int64_t bytes) {
   char text[TEXT_SIZE], other[TEXT_SIZE];
   int32_t layers = descent_network_layers(network);
   printf("%-14s%s, %s bytes\n", "file", path, text_count(bytes, text));
+  if (*descent_network_library(network)) printf("%-14sdescent %s\n", "written by", descent_network_library(network));
   printf("%-14s%s, loss %s\n", "task", descent_task_name(descent_network_task(network)),
          descent_loss_name(descent_network_loss(network)));
   printf("%-14s%s\n", "parameters", text_count(descent_network_parameters(network), text));
+  printf("%-14s%s bytes of them\n", "memory", text_count(4 * descent_network_parameters(network), text));
   printf("%-14s%s, normalisation %s\n", "inputs", text_count(descent_network_inputs(network), text),
          descent_normalize_name(descent_network_normalize(network)));
+  if (descent_network_imputes(network))
+    printf("%-14s%s in columns of numbers, the most frequent of categories\n", "missing cells",
+           descent_impute_name(descent_network_impute(network)));
   puts("layers");
   for (int32_t l = 1; l <= layers; l++)
     printf("  %-4" PRId32 "%8s -> %-8s%s\n", l, text_count(descent_network_width(network, l - 1), text),
            text_count(descent_network_width(network, l), other),
            descent_activation_name(descent_network_activation(network, l)));
-  print_names("columns", network, descent_network_input_name, descent_network_inputs(network));
-  const char *target = descent_network_target_name(network, 0);
-  if (target) printf("%-14s%s\n", "target", text_label(target, NAME_COLUMNS, text));
+  print_names("columns", network, descent_network_column_name, descent_network_columns(network));
+  print_categories(network);
+  print_names("target", network, descent_network_target_name, count_targets(network));
   print_names("classes", network, descent_network_class_name, descent_network_classes(network));
   print_provenance(network);
 }
@@ -113,6 +141,23 @@ static bool add_layers(cJSON *root, const descent_network *network) {
   return layers != NULL;
 }
 
+/* {"name": .., "categories": [..]} of each column, with what there is to say. */
+static bool add_columns(cJSON *root, const descent_network *network) {
+  if (!descent_network_input_name(network, 0)) return true;
+  cJSON *list = cJSON_AddArrayToObject(root, "columns");
+  for (int64_t c = 0; list && c < descent_network_columns(network); c++) {
+    const char *name = descent_network_column_name(network, c);
+    const int64_t n = descent_network_column_categories(network, c);
+    cJSON *column = cJSON_CreateObject();
+    if (!cJSON_AddItemToArray(list, column) || (name && !cJSON_AddStringToObject(column, "name", name))) return false;
+    cJSON *categories = n ? cJSON_AddArrayToObject(column, "categories") : NULL;
+    for (int64_t k = 0; k < n; k++)
+      if (!cJSON_AddItemToArray(categories, cJSON_CreateString(descent_network_column_category(network, c, k))))
+        return false;
+  }
+  return list != NULL;
+}
+
 /* The provenance as the JSON it is, or as a string when it is none. */
 static bool add_provenance(cJSON *root, const descent_network *network) {
   const char *text = descent_network_provenance(network);
@@ -124,17 +169,21 @@ static bool add_provenance(cJSON *root, const descent_network *network) {
 
 static int print_json(const char *path, const descent_network *network, int64_t bytes) {
   cJSON *root = cJSON_CreateObject();
-  const char *target = descent_network_target_name(network, 0);
   char *text = NULL;
   if (root && cJSON_AddStringToObject(root, "file", path) && cJSON_AddNumberToObject(root, "bytes", (double)bytes) &&
+      (!*descent_network_library(network) ||
+       cJSON_AddStringToObject(root, "library", descent_network_library(network))) &&
       cJSON_AddStringToObject(root, "task", descent_task_name(descent_network_task(network))) &&
       cJSON_AddStringToObject(root, "loss", descent_loss_name(descent_network_loss(network))) &&
       cJSON_AddNumberToObject(root, "parameters", (double)descent_network_parameters(network)) &&
       cJSON_AddNumberToObject(root, "inputs", (double)descent_network_inputs(network)) &&
       cJSON_AddStringToObject(root, "normalize", descent_normalize_name(descent_network_normalize(network))) &&
       add_layers(root, network) &&
-      add_names(root, "columns", network, descent_network_input_name, descent_network_inputs(network)) &&
-      (!target || cJSON_AddStringToObject(root, "target", target)) &&
+      (!descent_network_imputes(network) ||
+       cJSON_AddStringToObject(root, "impute", descent_impute_name(descent_network_impute(network)))) &&
+      add_columns(root, network) &&
+      add_names(root, "input_names", network, descent_network_input_name, descent_network_inputs(network)) &&
+      add_names(root, "targets", network, descent_network_target_name, count_targets(network)) &&
       add_names(root, "classes", network, descent_network_class_name, descent_network_classes(network)) &&
       add_provenance(root, network))
     text = cJSON_PrintUnformatted(root);

@@ -96,6 +96,7 @@ static int create_network(struct training *t) {
                                    v->training.train.seed, &t->network);
   if (code != EXIT_DONE) return code;
   descent_status status = descent_network_fit_preprocessing(t->network, t->rows, v->normalize, v->impute, true);
+  if (status == DESCENT_OK && v->weights) status = descent_network_load_weights(t->network, v->weights);
   return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
 }
 

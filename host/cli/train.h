@@ -13,6 +13,7 @@ struct train_values {
   struct data_choice data;
   struct network_choice network;
   struct training_choice training;
+  const char *weights;      /* or NULL */
   const char *class_weight; /* or NULL */
   struct device_choice device;
   const char *out, *log, *tensorboard, *report, *config;

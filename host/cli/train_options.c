@@ -39,7 +39,10 @@ static const struct setting data_rows[] = {
 };
 static const struct setting training_rows[] = {
     ROW_HEADING("Training:"),
-    ROW_INTEGER("epochs", "N", AT(training.train.epochs), "Passes over the training rows, at most", 0, 1, 1e12),
+    ROW_TEXT("weights", "FILE", AT(weights),
+             "Start from a model file's weights, or those of a PyTorch nn.Sequential saved as .safetensors", 0),
+    ROW_INTEGER("epochs", "N", AT(training.train.epochs),
+                "Passes over the training rows, at most; 0 to only measure and save", 0, 0, 1e12),
     ROW_INTEGER("patience", "N", AT(training.train.patience), "Stop after N epochs without improvement, 0 for never", 0,
                 0, 1e12),
     ROW_REAL("min-delta", "X", AT(training.train.min_delta), "The least decrease of the loss that is an improvement", 0,
@@ -97,7 +100,7 @@ static int check_validation(struct train_values *v) {
 
 /* An output must be writable, tried now and not after hours of training, and must not be what is being read. */
 static int check_output(const struct train_values *v, const char *option, const char *path, bool must_be_regular) {
-  const char *const read[] = {v->data_path, v->validation_path, v->test, v->config};
+  const char *const read[] = {v->data_path, v->validation_path, v->test, v->config, v->weights, v->data.target_file};
   if (!path) return EXIT_DONE;
   if (!*path) return fail(command, EXIT_USAGE, "--%s '': must name a file", option);
   for (size_t i = 0; i < sizeof read / sizeof *read; i++)

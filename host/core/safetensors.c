@@ -29,13 +29,16 @@ struct checksum {
   char text[17];
 };
 
-struct safetensors_entry {
-  const char *name;
-  int rank;
-  int64_t shape[SAFETENSORS_MAX_RANK];
-  int64_t begin, end; /* bytes from data_start */
-  bool expected;
-};
+/* Bytes of a value; 0 for a type that is not known. */
+static int64_t dtype_bytes(const char *dtype) {
+  static const struct {
+    const char *name;
+    int64_t bytes;
+  } types[] = {{"F32", 4}, {"F64", 8}, {"F16", 2}, {"BF16", 2}};
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+    if (strcmp(dtype, types[i].name) == 0) return types[i].bytes;
+  return 0;
+}
 
 int64_t safetensors_count(const struct safetensors_tensor *tensor) {
   return tensor->shape[0] * (tensor->rank == 2 ? tensor->shape[1] : 1);
@@ -236,7 +239,7 @@ static descent_status parse_extent(const struct safetensors *file, const char *w
                       "%s: data_offsets [%" PRId64 ", %" PRId64 "] are not within the file's %" PRId64
                       " bytes of data: truncated or altered",
                       where, entry->begin, entry->end, file->data_bytes);
-  if (!size_product(count, 4, &bytes) || bytes != entry->end - entry->begin)
+  if (!size_product(count, dtype_bytes(entry->dtype), &bytes) || bytes != entry->end - entry->begin)
     return status_set(DESCENT_ERROR_MODEL, "%s: %" PRId64 " values do not take %" PRId64 " bytes", where, count,
                       entry->end - entry->begin);
   return DESCENT_OK;
@@ -252,10 +255,11 @@ static descent_status parse_entry(const struct safetensors *file, const cJSON *o
   descent_status status;
   TRY(json_fields(where, object, fields, FIELDS, found));
   const char *dtype = cJSON_GetStringValue(found[DTYPE]);
-  if (!dtype || strcmp(dtype, "F32") != 0)
-    return status_set(DESCENT_ERROR_MODEL, "%s: dtype is %s, not F32", where,
-                      dtype ? json_quote(dtype).text : "missing");
+  if (!dtype || !dtype_bytes(dtype) || (!file->any && strcmp(dtype, "F32") != 0))
+    return status_set(DESCENT_ERROR_MODEL, "%s: dtype is %s, not %s", where, dtype ? json_quote(dtype).text : "missing",
+                      file->any ? "F32, F64, F16 or BF16" : "F32");
   entry->name = object->string;
+  entry->dtype = dtype;
   TRY(parse_extent(file, where, found[SHAPE], found[OFFSETS], entry));
 done:
   return status;
@@ -311,7 +315,7 @@ static descent_status parse_header(struct safetensors *file) {
     else
       TRY(parse_entry(file, member, &file->entries[file->n++]));
   }
-  if (!file->metadata) {
+  if (!file->metadata && !file->any) {
     status = status_set(DESCENT_ERROR_MODEL,
                         "%s: no 'descent' text in __metadata__: a .safetensors file, but not a model of this program",
                         file->path);
@@ -323,8 +327,8 @@ done:
   return status;
 }
 
-descent_status safetensors_open(const char *path, struct safetensors *file) {
-  *file = (struct safetensors){.path = path};
+static descent_status open_file(const char *path, bool any, struct safetensors *file) {
+  *file = (struct safetensors){.path = path, .any = any};
   int64_t size = 0;
   descent_status status;
   TRY(open_regular(file, &size));
@@ -335,6 +339,10 @@ done:
   return status;
 }
 
+descent_status safetensors_open(const char *path, struct safetensors *file) { return open_file(path, false, file); }
+
+descent_status safetensors_open_any(const char *path, struct safetensors *file) { return open_file(path, true, file); }
+
 void safetensors_close(struct safetensors *file) {
   if (file->stream) fclose(file->stream);
   cJSON_Delete(file->header);
@@ -344,10 +352,14 @@ void safetensors_close(struct safetensors *file) {
 
 /* ---- the tensors of a file -------------------------------------------------------------------------------------- */
 
+struct safetensors_entry *safetensors_find(const struct safetensors *file, const char *name) {
+  const struct safetensors_entry key = {.name = name};
+  return bsearch(&key, file->entries, (size_t)file->n, sizeof key, by_name);
+}
+
 static descent_status find_entry(const struct safetensors *file, const struct safetensors_tensor *tensor,
                                  struct safetensors_entry **found) {
-  const struct safetensors_entry key = {.name = tensor->name};
-  struct safetensors_entry *entry = bsearch(&key, file->entries, (size_t)file->n, sizeof key, by_name);
+  struct safetensors_entry *entry = safetensors_find(file, tensor->name);
   if (!entry) return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' is missing", file->path, tensor->name);
   bool same = entry->rank == tensor->rank;
   for (int i = 0; same && i < tensor->rank; i++) same = entry->shape[i] == tensor->shape[i];
@@ -390,6 +402,64 @@ descent_status safetensors_read(struct safetensors *file, const struct safetenso
                         "remove %s from its metadata)",
                         file->path, checksum_of(file->metadata, tensors, n).text, json_quote(file->checksum).text,
                         checksum_key);
+done:
+  return status;
+}
+
+/* ---- other types ------------------------------------------------------------------------------------------------ */
+
+/* IEEE half precision: sign, 5 bits of exponent, 10 of fraction. */
+static float half_value(uint16_t bits) {
+  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+  float magnitude;
+  if (exponent == 31)
+    magnitude = fraction ? (float)NAN : INFINITY;
+  else if (exponent == 0)
+    magnitude = ldexpf((float)fraction, -24);
+  else
+    magnitude = ldexpf((float)(fraction + 1024), exponent - 25);
+  return bits >> 15 ? -magnitude : magnitude;
+}
+
+static float bf16_value(uint16_t bits) {
+  const uint32_t wide = (uint32_t)bits << 16;
+  float value;
+  memcpy(&value, &wide, sizeof value);
+  return value;
+}
+
+static float convert(const char *dtype, const unsigned char *bytes) {
+  uint16_t half;
+  double wide;
+  float value;
+  if (strcmp(dtype, "F64") == 0) {
+    memcpy(&wide, bytes, sizeof wide);
+    return (float)wide;
+  }
+  if (strcmp(dtype, "F32") == 0) {
+    memcpy(&value, bytes, sizeof value);
+    return value;
+  }
+  memcpy(&half, bytes, sizeof half);
+  return strcmp(dtype, "F16") == 0 ? half_value(half) : bf16_value(half);
+}
+
+descent_status safetensors_read_entry(struct safetensors *file, const struct safetensors_entry *entry, float *values) {
+  enum { CHUNK = 4096 };
+  const int64_t width = dtype_bytes(entry->dtype), count = (entry->end - entry->begin) / width;
+  unsigned char bytes[CHUNK * sizeof(double)];
+  descent_status status = DESCENT_OK;
+  for (int64_t done = 0, n; done < count; done += n) {
+    n = count - done < CHUNK ? count - done : CHUNK;
+    TRY(read_bytes(file, file->data_start + entry->begin + done * width, bytes, (size_t)(n * width)));
+    for (int64_t i = 0; i < n; i++) {
+      values[done + i] = convert(entry->dtype, bytes + i * width);
+      if (!isfinite(values[done + i]))
+        TRY(status_set(DESCENT_ERROR_MODEL, "%s: byte %" PRId64 ": %s[%" PRId64 "] is %g", file->path,
+                       file->data_start + entry->begin + (done + i) * width, json_quote(entry->name).text, done + i,
+                       (double)values[done + i]));
+    }
+  }
 done:
   return status;
 }

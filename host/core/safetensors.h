@@ -31,7 +31,15 @@ int64_t safetensors_count(const struct safetensors_tensor *tensor); /* values */
 descent_status safetensors_save(const char *path, const char *metadata, const struct safetensors_tensor *tensors,
                                 int64_t n);
 
-struct safetensors_entry; /* a tensor as the header describes it */
+/* A tensor as the header describes it. */
+struct safetensors_entry {
+  const char *name;  /* borrowed from the file's header */
+  const char *dtype; /* "F32", and in files of any kind also "F64", "F16" and "BF16" */
+  int rank;
+  int64_t shape[SAFETENSORS_MAX_RANK];
+  int64_t begin, end; /* bytes from data_start */
+  bool expected;      /* for safetensors_read */
+};
 
 struct safetensors {
   const char *path; /* borrowed */
@@ -42,15 +50,25 @@ struct safetensors {
   struct safetensors_entry *entries; /* (n) sorted by name, which is unique */
   int64_t n;
   int64_t data_start, data_bytes;
+  bool any; /* of any program */
 };
 
 /* Opens a file and checks all of its header: the entries cover the data exactly, without gap or overlap.  ERROR_READ;
  * ERROR_MODEL with the byte offset or the tensor's name. On failure there is nothing to close. */
 descent_status safetensors_open(const char *path, struct safetensors *file);
+/* The same for files of other programs: no text of ours is needed (metadata is then NULL), and tensors may have any of
+ * the types above. */
+descent_status safetensors_open_any(const char *path, struct safetensors *file);
 void safetensors_close(struct safetensors *file);
 
 /* Reads the n tensors, which must be all that the file holds, with the same shapes and finite values, into their data,
  * and holds them and the metadata against the file's checksum if it has one. ERROR_MODEL names the tensor. */
 descent_status safetensors_read(struct safetensors *file, const struct safetensors_tensor *tensors, int64_t n);
+
+/* The entry of a name; NULL when there is none. */
+struct safetensors_entry *safetensors_find(const struct safetensors *file, const char *name);
+/* Reads an entry's values as float32, rounded where its type is wider; finite, or ERROR_MODEL. values: as many as its
+ * shape says. */
+descent_status safetensors_read_entry(struct safetensors *file, const struct safetensors_entry *entry, float *values);
 
 #endif

@@ -177,9 +177,8 @@ static float rounded(struct table *t, double number) {
 static descent_status unseen_category(struct table *t, int64_t feature, int64_t column, const char *text, size_t length,
                                       int64_t line) {
   if (t->expected->schema->unseen == DESCENT_UNSEEN_ERROR && t->options->unseen == DESCENT_UNSEEN_ERROR)
-    return cell_error(
-        t, column, text, length, line,
-        "is a category that the network has not seen in training (correct it, or choose unseen zeros)");
+    return cell_error(t, column, text, length, line,
+                      "is a category that the network has not seen in training (correct it, or choose unseen zeros)");
   *cell(t, feature) = -1;
   t->unseen++;
   return DESCENT_OK;

@@ -1,14 +1,14 @@
 /* A network as a .safetensors file: which tensors hold it, and the JSON text that describes the rest.
  *
- *   {"version": 1, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
+ *   {"version": 2, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
  *    "normalize": "..", "impute": "..", "columns": [..], "unseen": "..", "target_names": [..], "class_names": [..],
- * "provenance": ".."}
+ *    "provenance": "..", "library": "0.1.0"}
  *
- * The last six are there when the network has them; core/schema.h says what the four before the last hold. Version 1
- * had "input_names", a list, for columns and "target_name", a text, for target_names. The preprocessing's numbers are
- * tensors, so that they keep their bits: preprocessing.fill (inputs) with impute, .shift and .scale (inputs) unless
- * normalize is none, preprocessing.target_shift and .target_scale (outputs) for regression. Members and tensors beyond
- * these are refused: a file is read whole or not at all. */
+ * Those from impute to provenance are there when the network has them; core/schema.h says what the four from columns on
+ * hold; library is the version that wrote the file. Version 1 had "input_names", a list, for columns and "target_name",
+ * a text, for target_names. The preprocessing's numbers are tensors, so that they keep their bits: preprocessing.fill
+ * (inputs) with impute, .shift and .scale (inputs) unless normalize is none, .target_shift and .target_scale (outputs)
+ * for regression. Members and tensors beyond these are refused: a file is read whole or not at all. */
 #include "model/model_file.h"
 
 #include <inttypes.h>
@@ -33,13 +33,14 @@ enum {
   FIELD_TARGET_NAMES,
   FIELD_CLASS_NAMES,
   FIELD_PROVENANCE,
+  FIELD_LIBRARY,
   FIELD_INPUT_NAMES, /* of version 1 */
   FIELD_TARGET_NAME,
   FIELDS
 };
 static const char *const fields[FIELDS] = {
-    "version", "inputs",       "layers",      "loss",       "normalize",   "impute",      "columns",
-    "unseen",  "target_names", "class_names", "provenance", "input_names", "target_name",
+    "version", "inputs",       "layers",      "loss",       "normalize", "impute",      "columns",
+    "unseen",  "target_names", "class_names", "provenance", "library",   "input_names", "target_name",
 };
 
 /* ---- tensors ---------------------------------------------------------------------------------------------------- */
@@ -122,6 +123,7 @@ descent_status model_describe(const char *path, const descent_network *network, 
   if (!ok) TRY(out_of_memory(path));
   TRY(schema_write(path, &network->schema, object));
   TRY(add_text(path, object, fields[FIELD_PROVENANCE], network->provenance));
+  TRY(add_text(path, object, fields[FIELD_LIBRARY], DESCENT_VERSION));
   *text = cJSON_PrintUnformatted(object);
   if (!*text) TRY(out_of_memory(path));
 done:
@@ -287,6 +289,7 @@ static descent_status fill(struct safetensors *file, const struct description *d
   TRY(check_scales(path, "target_scale", network->y_scale, descent_network_outputs(network)));
   TRY(fill_schema(path, d, network));
   TRY(copy_text(path, d, FIELD_PROVENANCE, &network->provenance));
+  TRY(copy_text(path, d, FIELD_LIBRARY, &network->library));
 done:
   free(tensors);
   return status;

@@ -156,6 +156,7 @@ void descent_network_free(descent_network *network) {
   if (!network) return;
   schema_clear(&network->schema);
   free(network->provenance);
+  free(network->library);
   free(network->fill);
   free(network->shift);
   free(network->scale);
@@ -282,6 +283,8 @@ const char *descent_network_column_category(const descent_network *network, int6
 const char *descent_network_class_name(const descent_network *network, int64_t class_index) {
   return name_at(network->schema.class_names, network->schema.classes, class_index);
 }
+
+const char *descent_network_library(const descent_network *network) { return network->library ? network->library : ""; }
 
 const char *descent_network_provenance(const descent_network *network) {
   return network->provenance ? network->provenance : "";

@@ -28,6 +28,7 @@ struct descent_network {
   struct schema schema;     /* names and features; see there */
   int64_t classes;          /* 2, K, or 0 for regression */
   char *provenance;         /* or NULL */
+  char *library;            /* or NULL: the version that wrote its file */
 };
 
 /* What DESCENT_INIT_AUTO means before this activation. */

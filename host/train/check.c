@@ -52,7 +52,7 @@ static descent_status check_counts(const descent_train_options *o) {
     const char *range;
   } rows[] = {
       {"batch_size", o->batch_size, 0, "at least 1, or 0 for all rows"},
-      {"epochs", o->epochs, 1, "at least 1"},
+      {"epochs", o->epochs, 0, "at least 0"},
       {"patience", o->patience, 0, "at least 1, or 0 to never stop early"},
       {"schedule_every", o->schedule_every, 1, "at least 1"},
       {"warmup_steps", o->warmup_steps, 0, "at least 0"},

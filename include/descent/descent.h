@@ -391,6 +391,8 @@ DESCENT_API const char *descent_network_class_name(const descent_network *networ
 /* A free text kept in the model file, e.g. the training configuration as JSON; "" when unset, valid until the next set.
  * set copies it (NULL unsets; ERROR_ARGUMENT when it is not UTF-8). */
 DESCENT_API const char *descent_network_provenance(const descent_network *network);
+/* The version of the library that wrote the file this network was loaded from; "" where that is not known. */
+DESCENT_API const char *descent_network_library(const descent_network *network);
 DESCENT_API descent_status descent_network_set_provenance(descent_network *network, const char *text);
 
 /* One .safetensors file: `layers.<l>.weight` (out, in) and `layers.<l>.bias` (l from 0, as PyTorch counts), float32;
@@ -412,6 +414,12 @@ DESCENT_API descent_status descent_network_load(const char *path, descent_networ
  * Written as descent_network_save writes. ERROR_WRITE; ERROR_UNSUPPORTED for what the format cannot hold. */
 DESCENT_API descent_status descent_network_export(const descent_network *network, descent_export_format format,
                                                   const char *path);
+
+/* Fills the weights and biases of a network that is there already from any .safetensors file of as many linear layers:
+ * a model file, or a PyTorch state_dict of nn.Sequential (0.weight, 0.bias, 2.weight, ..., also behind one common
+ * prefix), in the order of their numbers. F32; F64 is rounded, F16 and BF16 are widened. ERROR_READ; ERROR_MODEL names
+ * the tensor that does not fit, and the network is then as it was. */
+DESCENT_API descent_status descent_network_load_weights(descent_network *network, const char *path);
 
 /* ---- evaluation and prediction ---------------------------------------------------------------------------------- */
 
@@ -532,7 +540,7 @@ typedef struct descent_train_options {
   double schedule_minimum; /* cosine, plateau: the smallest learning rate; >= 0 */
   int64_t warmup_steps;    /* linear warm-up: learning_rate * t / warmup_steps at step t; 0: none */
   int64_t batch_size;      /* rows per step; 0: all rows (full batch) */
-  int64_t epochs;          /* >= 1 */
+  int64_t epochs;          /* >= 0; 0 leaves the parameters as they are */
   int64_t patience;        /* stop after this many epochs without improvement; 0: never */
   double min_delta;        /* an improvement is a loss more than this below the best so far; >= 0 */
   bool restore_best;       /* with validation data: end with the weights of the best epoch */

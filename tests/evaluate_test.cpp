@@ -226,7 +226,7 @@ TEST(Refusals, EveryOptionOutOfRangeIsNamedWithItsValue) {
       {"schedule_every 0:", [](descent_train_options *o) { o->schedule_every = 0; }},
       {"min_delta -1:", [](descent_train_options *o) { o->min_delta = -1; }},
       {"batch_size -1:", [](descent_train_options *o) { o->batch_size = -1; }},
-      {"epochs 0:", [](descent_train_options *o) { o->epochs = 0; }},
+      {"epochs -1:", [](descent_train_options *o) { o->epochs = -1; }},
       {"epochs 9223372036854775807 of", [](descent_train_options *o) { o->epochs = INT64_MAX; }},
       {"patience -1:", [](descent_train_options *o) { o->patience = -1; }},
       {"warmup_steps -1:", [](descent_train_options *o) { o->warmup_steps = -1; }},

@@ -18,8 +18,8 @@ struct layout {
 
 static int64_t parts(int64_t n, int64_t each) { return (n + each - 1) / each; }
 
-// The most runs for so many rows or fewer. layout_of may come to less, and to more again for fewer rows: runs are as long
-// as a multiple of `down`.
+// The most runs for so many rows or fewer. layout_of may come to less, and to more again for fewer rows: runs are as
+// long as a multiple of `down`.
 static int64_t most_runs(const struct layout &t, int64_t rows, bool sums) {
   enum { BLOCKS = 1024 };  // wanted
   const int64_t least_rows = sums ? 8 : 4, most = sums ? 256 : BLOCKS;

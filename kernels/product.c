@@ -10,7 +10,7 @@
 #include "trial.h"
 #include "tune.h"
 
-enum { CANDIDATES = 8, ALIGNMENT = 16 /* bytes, of every pointer */ };
+enum { CANDIDATES = 8, MOST_CANDIDATES = 32, ALIGNMENT = 16 /* bytes, of every pointer */ };
 
 struct product_library {
   cublasLtHandle_t handle;
@@ -189,13 +189,15 @@ static bool is_admissible(const struct product_shape *shape, const cublasLtMatmu
   CUBLAS_TRY(                    \
       cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_##attribute, &(value), sizeof(value)))
 
-/* The heuristic's admissible candidates, best guess first; ERROR_UNSUPPORTED when there are none. */
-static descent_status ask(const struct product *product, const char *key, struct candidate candidates[CANDIDATES],
-                          int *n) {
+/* The heuristic's admissible candidates, best guess first. `last`: more of them, none of which splits K, as those that
+ * do share their faults; ERROR_UNSUPPORTED when there are none of these. */
+static descent_status ask(const struct product *product, const char *key, bool last,
+                          struct candidate candidates[MOST_CANDIDATES], int *n) {
   const struct product_library *const library = product->library;
   const uint64_t workspace = (uint64_t)library->workspace_bytes;
-  const uint32_t schemes = allowed_schemes(&product->shape), alignment = ALIGNMENT;
-  cublasLtMatmulHeuristicResult_t results[CANDIDATES];
+  const uint32_t alignment = ALIGNMENT;
+  const uint32_t schemes = last ? (uint32_t)CUBLASLT_REDUCTION_SCHEME_NONE : allowed_schemes(&product->shape);
+  cublasLtMatmulHeuristicResult_t results[MOST_CANDIDATES];
   cublasLtMatmulPreference_t preference = NULL;
   int found = 0;
   descent_status status = DESCENT_OK;
@@ -208,19 +210,19 @@ static descent_status ask(const struct product *product, const char *key, struct
   PREFER(MIN_ALIGNMENT_D_BYTES, alignment);
   const cublasStatus_t answer =
       cublasLtMatmulAlgoGetHeuristic(library->handle, product->operation, product->x, product->y, product->d,
-                                     product->d, preference, CANDIDATES, results, &found);
+                                     product->d, preference, last ? MOST_CANDIDATES : CANDIDATES, results, &found);
   *n = 0;
   for (int i = 0; answer == CUBLAS_STATUS_SUCCESS && i < found; i++)
     if (results[i].state == CUBLAS_STATUS_SUCCESS && results[i].workspaceSize <= workspace &&
         is_admissible(&product->shape, &results[i].algo))
       candidates[(*n)++] = (struct candidate){.algorithm = results[i].algo};
-  if (*n == 0 && found > 0 && answer == CUBLAS_STATUS_SUCCESS)
+  if (*n == 0 && last && found > 0 && answer == CUBLAS_STATUS_SUCCESS)
     TRY(module_status(
         DESCENT_ERROR_UNSUPPORTED,
         "cuBLASLt offers %d algorithms, none of them reproducible and of the precision asked for, for the "
         "product %s (NVIDIA_TF32_OVERRIDE and CUBLAS_EMULATE_SINGLE_PRECISION should not be set)",
         found, key));
-  if (*n == 0)
+  if (*n == 0 && last)
     TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "cuBLASLt has no algorithm for the product %s (%s)", key,
                       cublasLtGetStatusName(answer)));
 done:
@@ -271,16 +273,18 @@ done:
 
 static descent_status choose(struct product *product, bool tune, cudaStream_t stream) {
   struct trial trial = {.product = product, .shape = &product->shape, .stream = stream};
-  struct candidate candidates[CANDIDATES];
+  struct candidate candidates[MOST_CANDIDATES];
   char key[TUNE_KEY];
   bool found = false;
   descent_status status;
   tune_key(&product->shape, product->library->workspace_bytes, ALIGNMENT, key);
   TRY(take(product, &trial, candidates, tune ? recall(product, key, candidates) : 0, false, &found));
   if (!found) {
-    int n = 0;
-    TRY(ask(product, key, candidates, &n));
-    TRY(take(product, &trial, candidates, n, tune, &found));
+    for (int last = 0; last <= 1 && !found; last++) {
+      int n = 0;
+      TRY(ask(product, key, last, candidates, &n));
+      TRY(take(product, &trial, candidates, n, tune, &found));
+    }
     if (!found)
       TRY(module_status(DESCENT_ERROR_UNSUPPORTED,
                         "none of cuBLASLt's algorithms is reproducible and exact for the product %s", key));

@@ -139,6 +139,15 @@ TEST_F(Product, RefusesWhatLeavesOutOtherParts) {
   }
 }
 
+TEST_F(Product, AsksForMoreWhereAllOfTheFirstAreWrong) {
+  for (const bool tune : {false, true}) {
+    enum { DROPS = EMULATED_DROPS_TAIL };
+    offer({DROPS, DROPS, DROPS, DROPS, DROPS, DROPS, DROPS, DROPS, EMULATED_RIGHT});
+    EXPECT_EQ(chosen(shape_of(4, 5, 300, ELEMENT_BF16, ELEMENT_BF16), tune), EMULATED_RIGHT) << tune;
+    EXPECT_EQ(emulated_library.heuristics, 2);
+  }
+}
+
 TEST_F(Product, FindsTheTailOfAKThatFloat32CannotCount) {
   offer({EMULATED_DROPS_TAIL, EMULATED_RIGHT});
   product *product = nullptr;

@@ -134,7 +134,7 @@ enum emulated_algorithm {
 /* One library for a process; emulated_library_reset() sets the first three as they were and all counts but live to 0.
  */
 extern struct emulated_library {
-  int offered[8], n_offered; /* at first three that must be rejected round the right one */
+  int offered[12], n_offered; /* at first three that must be rejected round the right one */
   int unsupported;           /* the epilogue that the heuristic knows nothing for; 0: none */
   int heuristics, checks, launches[EMULATED_ALGORITHMS], live; /* live: descriptors and handles not destroyed */
 } emulated_library;

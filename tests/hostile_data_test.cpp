@@ -2,50 +2,61 @@
 // read as what it says, or refused in one line that names the file; sizes in it cost no more memory than the file can
 // fill.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
-#include "data_files.h"
 #include "matrix_files.h"
 
 namespace {
 
 struct Kind {
-  const char *file;
+  const char *file, *format;
   bool knows_its_length;  // so that no shorter file can be right
 };
-// The names carry the format.
-const Kind kinds[] = {{"c_order.npy", true},          {"fortran.npy", true},          {"three_fortran.npy", true},
-                      {"version_3.npy", true},        {"stored.npz", true},           {"deflated.npz", true},
-                      {"single.npz", true},           {"type_0c.idx", true},          {"images-idx3-ubyte", true},
-                      {"labels.idx1-ubyte.gz", true}, {"images-idx3-ubyte.gz", true}, {"from_0.svm", false},
-                      {"ranked.svm", false},          {"from_1.svm.gz", true}};
+const Kind kinds[] = {
+    {"c_order.npy", "npy", true},          {"fortran.npy", "npy", true},          {"three_fortran.npy", "npy", true},
+    {"version_3.npy", "npy", true},        {"stored.npz", "npz", true},           {"deflated.npz", "npz", true},
+    {"single.npz", "npz", true},           {"type_0c.idx", "idx", true},          {"images-idx3-ubyte", "idx", true},
+    {"labels.idx1-ubyte.gz", "idx", true}, {"images-idx3-ubyte.gz", "idx", true}, {"from_0.svm", "svmlight", false},
+    {"ranked.svm", "svmlight", false},     {"from_1.svm.gz", "svmlight", true}};
 
-class HostileData : public DataFiles {
+class HostileData : public testing::Test {
  protected:
-  // Opens and reads the bytes under the fixture's name; false when that was refused, as it should be refused.
-  bool Survives(const std::string &name, const std::string &bytes) {
-    const MatrixRead read = ReadMatrix(Write(name, bytes), nullptr, 0, 1, 1000);
+  void SetUp() override {
+    descriptor_ = memfd_create("hostile", 0);
+    ASSERT_GE(descriptor_, 0);
+    path_ = "/proc/self/fd/" + std::to_string(descriptor_);
+  }
+  void TearDown() override { close(descriptor_); }
+
+  // Opens and reads the bytes; false when that was refused, as it should be refused.
+  bool Survives(const char *format, const std::string &bytes) {
+    EXPECT_EQ(ftruncate(descriptor_, 0), 0);
+    EXPECT_EQ(pwrite(descriptor_, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+    const MatrixRead read = ReadMatrix(path_, format, 0, 1, 1000);
     if (read.status == DESCENT_OK) {
       EXPECT_GE(read.rows, 1);
       EXPECT_GE(read.columns, 1);
       EXPECT_LE(read.columns, MATRIX_MOST_COLUMNS);
       return true;
     }
-    EXPECT_TRUE(read.status == DESCENT_ERROR_DATA || read.status == DESCENT_ERROR_READ ||
-                read.status == DESCENT_ERROR_MEMORY || read.status == DESCENT_ERROR_UNSUPPORTED)
-        << read.Describe();
+    EXPECT_TRUE(read.status == DESCENT_ERROR_DATA || read.status == DESCENT_ERROR_MEMORY) << read.Describe();
     EXPECT_EQ(read.error.find('\n'), std::string::npos) << read.error;
-    const bool names_file = read.error.rfind(Path(name), 0) == 0 || read.status == DESCENT_ERROR_MEMORY;
+    const bool names_file = read.error.rfind(path_, 0) == 0 || read.status == DESCENT_ERROR_MEMORY;
     EXPECT_TRUE(names_file) << read.error;
     return false;
   }
+
+  int descriptor_ = -1;
+  std::string path_;
 };
 
 TEST_F(HostileData, IsRefusedAtEveryLengthThatIsTooShort) {
   for (const Kind &kind : kinds) {
     const std::string whole = Bytes(Fixture(kind.file));
-    ASSERT_TRUE(Survives(kind.file, whole)) << kind.file;
+    ASSERT_TRUE(Survives(kind.format, whole)) << kind.file;
     for (size_t length = 0; length < whole.size(); length++)
-      EXPECT_FALSE(Survives(kind.file, whole.substr(0, length)) && kind.knows_its_length)
+      EXPECT_FALSE(Survives(kind.format, whole.substr(0, length)) && kind.knows_its_length)
           << kind.file << " cut to " << length << " bytes";
   }
 }
@@ -58,34 +69,43 @@ TEST_F(HostileData, IsReadOrRefusedWithAnyByteChanged) {
       for (const int value : {0, 1, 0x7f, 0x80, 0xff, whole[at] ^ 1, whole[at] ^ 16, int{'9'}, int{'\n'}}) {
         std::string changed = whole;
         changed[at] = static_cast<char>(value);
-        if (changed != whole) refused += !Survives(kind.file, changed);
+        if (changed != whole) refused += !Survives(kind.format, changed);
       }
     EXPECT_GT(refused, 0) << kind.file;
   }
 }
 
 TEST_F(HostileData, IsRefusedWithMoreBehindIt) {
-  for (const char *file : {"c_order.npy", "fortran.npy", "type_0c.idx", "images-idx3-ubyte"})
-    for (const size_t more : {1, 4, 1000}) {
-      EXPECT_FALSE(Survives(file, Bytes(Fixture(file)) + std::string(more, '\0'))) << file;
-    }
+  for (const Kind &kind : kinds) {
+    const std::string name = kind.file, format = kind.format;
+    if (format != "npy" && (format != "idx" || name.find(".gz") != std::string::npos)) continue;
+    for (const size_t more : {1, 4, 1000})
+      EXPECT_FALSE(Survives(kind.format, Bytes(Fixture(name)) + std::string(more, '\0'))) << name;
+  }
 }
 
-// Each of these takes a process of its own; where there is a zero there is mostly nothing.
+// Each of these takes a process of its own, which is slow to start under a sanitizer; where there is a zero there is
+// mostly nothing.
 TEST_F(HostileData, IsReadOrRefusedInHdf5WithAnyByteChanged) {
+  if (std::string(descent_version()).find("HDF5: not built") != std::string::npos) GTEST_SKIP() << "no HDF5";
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  constexpr size_t kStep = 16;
+#else
+  constexpr size_t kStep = 1;
+#endif
   for (const char *file : {"contiguous.h5", "packed.h5"}) {
     const std::string whole = Bytes(Fixture(file));
-    int refused = 0;
+    int refused = 0, tried = 0;
     for (size_t at = 0; at < whole.size(); at++)
       for (const int value : {0, 0xff, whole[at] ^ 1}) {
-        if (whole[at] == 0) continue;
+        if (whole[at] == 0 || ++tried % kStep != 0) continue;
         std::string changed = whole;
         changed[at] = static_cast<char>(value);
-        refused += !Survives(file, changed);
+        refused += !Survives("hdf5", changed);
       }
     EXPECT_GT(refused, 0) << file;
-    for (size_t length = 0; length < whole.size(); length += 1 + length / 64)
-      EXPECT_FALSE(Survives(file, whole.substr(0, length))) << file << " cut to " << length << " bytes";
+    for (size_t length = 0; length < whole.size(); length += kStep + length / 64)
+      EXPECT_FALSE(Survives("hdf5", whole.substr(0, length))) << file << " cut to " << length << " bytes";
   }
 }
 

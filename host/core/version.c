@@ -32,9 +32,9 @@ static void write_hdf5(char *text, size_t size) {
 #ifdef DESCENT_HDF5_BUILT
   unsigned major = 0, minor = 0, release = 0;
   H5get_libversion(&major, &minor, &release);
-  snprintf(text, size, "%u.%u.%u", major, minor, release);
+  snprintf(text, size, "HDF5 %u.%u.%u", major, minor, release);
 #else
-  snprintf(text, size, "not built");
+  snprintf(text, size, "HDF5: not built");
 #endif
 }
 
@@ -47,7 +47,7 @@ static void write_version(void) {
   size_t words = strcspn(blas, " "); /* two of "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..." */
   if (blas[words]) words += 1 + strcspn(blas + words + 1, " ");
   snprintf(version, sizeof version,
-           "%s (cpu: %.*s; cuda: %s; cJSON %s; libcsv %d.%d.%d; protobuf-c %s; libzip %s; zlib %s; HDF5 %s; %s)",
+           "%s (cpu: %.*s; cuda: %s; cJSON %s; libcsv %d.%d.%d; protobuf-c %s; libzip %s; zlib %s; %s; %s)",
            DESCENT_VERSION, (int)words, blas, cuda, cJSON_Version(), CSV_MAJOR, CSV_MINOR, CSV_RELEASE,
            protobuf_c_version(), zip_libzip_version(), zlibVersion(), hdf5, compiler);
 }

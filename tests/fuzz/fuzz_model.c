@@ -1,0 +1,10 @@
+#include "fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  struct fuzz_file file = fuzz_file_create(data, size);
+  descent_network *network = NULL;
+  if (descent_network_load(file.path, &network) != DESCENT_OK && !*descent_last_error()) abort();
+  descent_network_free(network);
+  fuzz_file_free(&file);
+  return 0;
+}

@@ -27,7 +27,8 @@ inline descent_status OpenMatrix(const file_choice &choice, int64_t features, ma
     case FORMAT_IDX: return idx_open(choice.path, m);
     case FORMAT_SVMLIGHT: return svmlight_open(choice.path, choice.base, features, m);
     case FORMAT_HDF5: return hdf5_open(choice.path, choice.part, m);
-    case FORMAT_CSV: break;
+    case FORMAT_CSV:
+    case FORMAT_SAFETENSORS: break;
   }
   return status_set(DESCENT_ERROR_ARGUMENT, "%s: no matrix", choice.path);
 }

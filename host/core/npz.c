@@ -10,18 +10,17 @@
 #include "core/file.h"
 #include "core/status.h"
 
-enum { HEADER = 128, ALIGNMENT = 64, DOS_1980 = 1 << 5 | 1 };
+enum { ALIGNMENT = 64, DOS_1980 = 1 << 5 | 1 };
 
-/* What precedes the values in a .npy file: its length, a multiple of 64, or 0 when the type's name is too long. */
-static size_t npy_header(const struct npz_array *array, char header[HEADER]) {
+size_t npy_header(const struct npz_array *array, char header[NPY_HEADER]) {
   char shape[64] = "";
   static const char magic[] = "\x93NUMPY\x01"; /* and the 0 of its end: version 1.0 */
   const size_t prefix = sizeof magic + 2;
   if (array->rank == 1) snprintf(shape, sizeof shape, "%" PRId64 ",", array->shape[0]);
   if (array->rank == 2) snprintf(shape, sizeof shape, "%" PRId64 ", %" PRId64, array->shape[0], array->shape[1]);
-  const int wrote = snprintf(header + prefix, HEADER - prefix,
+  const int wrote = snprintf(header + prefix, NPY_HEADER - prefix,
                              "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }", array->descr, shape);
-  if (wrote < 0 || (size_t)wrote + 1 > HEADER - prefix) return 0;
+  if (wrote < 0 || (size_t)wrote + 1 > NPY_HEADER - prefix) return 0;
   const size_t used = prefix + (size_t)wrote + 1, length = (used + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
   memset(header + prefix + wrote, ' ', length - prefix - (size_t)wrote);
   header[length - 1] = '\n';
@@ -36,7 +35,8 @@ static descent_status zip_failed(const char *path, zip_error_t *error) {
 }
 
 /* Neither clock nor time zone leave a trace: every entry is of 1980-01-01. */
-static descent_status add_array(const char *path, zip_t *archive, const struct npz_array *array, char header[HEADER]) {
+static descent_status add_array(const char *path, zip_t *archive, const struct npz_array *array,
+                                char header[NPY_HEADER]) {
   const size_t length = npy_header(array, header);
   zip_buffer_fragment_t parts[] = {
       {.data = (zip_uint8_t *)header, .length = length},
@@ -82,7 +82,7 @@ descent_status npz_save(const char *path, const struct npz_array *arrays, int64_
   zip_error_t error;
   zip_t *archive = NULL;
   zip_source_t *memory = NULL;
-  char(*headers)[HEADER] = NULL; /* the archive points into them until it is closed */
+  char(*headers)[NPY_HEADER] = NULL; /* the archive points into them until it is closed */
   descent_status status = DESCENT_OK;
   zip_error_init(&error);
   headers = memory_allocate(n, sizeof *headers, "headers of arrays");

@@ -15,6 +15,11 @@ struct npz_array {
   int64_t bytes;
 };
 
+/* What precedes an array's values in a .npy file (format version 1.0): its length, a multiple of 64, or 0 when the
+ * type's name is too long. */
+enum { NPY_HEADER = 128 };
+size_t npy_header(const struct npz_array *array, char header[NPY_HEADER]);
+
 /* Writes the file through a temporary one beside it; equal arrays give equal bytes. Needs as much memory again as the
  * arrays take. ERROR_WRITE names the path and the reason. */
 descent_status npz_save(const char *path, const struct npz_array *arrays, int64_t n);

@@ -108,6 +108,14 @@ bool number_parse_integer(const char *text, int64_t *value) {
   return true;
 }
 
+/* With a point whatever the locale says; true when it reads back as the same number. */
+static bool format_digits(double number, int digits, char text[NUMBER_TEXT], double *back) {
+  snprintf(text, NUMBER_TEXT, "%.*g", digits, number);
+  for (char *p = text; *p; p++)
+    if (*p == ',') *p = '.';
+  return number_parse(text, strlen(text), back);
+}
+
 char *number_format(double number, char text[NUMBER_TEXT]) {
   if (number == trunc(number) && fabs(number) < 1e15) {
     snprintf(text, NUMBER_TEXT, "%" PRId64, (int64_t)number);
@@ -115,10 +123,20 @@ char *number_format(double number, char text[NUMBER_TEXT]) {
   }
   for (int digits = 1; digits <= 17; digits++) {
     double back;
-    snprintf(text, NUMBER_TEXT, "%.*g", digits, number);
-    for (char *p = text; *p; p++)
-      if (*p == ',') *p = '.'; /* whatever the locale says */
-    if (number_parse(text, strlen(text), &back) && back == number) break;
+    if (format_digits(number, digits, text, &back) && back == number) break;
+  }
+  return text;
+}
+
+char *number_format_float(float number, char text[NUMBER_TEXT]) {
+  if (number == truncf(number) && fabsf(number) < 0x1p24F && !(number == 0 && signbit(number))) {
+    snprintf(text, NUMBER_TEXT, "%" PRId32, (int32_t)number);
+    return text;
+  }
+  /* Fewer digits than 6 need not be tried: six decimal ones survive in a float, so "%g" then leaves zeros out. */
+  for (int digits = 6; digits <= 9; digits++) {
+    double back;
+    if (format_digits((double)number, digits, text, &back) && (float)back == number) break;
   }
   return text;
 }

@@ -18,5 +18,7 @@ bool number_parse_integer(const char *text, int64_t *value);
  */
 enum { NUMBER_TEXT = 40 };
 char *number_format(double number, char text[NUMBER_TEXT]);
+/* The same for a float: the text, read as a double, rounds to it. Not for NaN. */
+char *number_format_float(float number, char text[NUMBER_TEXT]);
 
 #endif

@@ -1,5 +1,5 @@
-/* Reading and writing the container of model files. A file is hostile until its header has been checked: no size in it
- * is believed before it has been held against the file's own. */
+/* Reading and writing the container of model and data files. A file is hostile until its header has been checked: no
+ * size in it is believed before it has been held against the file's own. */
 #include "core/safetensors.h"
 
 #include <errno.h>
@@ -23,11 +23,11 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && sizeof(float) == 4,
 
 enum { PREFIX = 8, ALIGNMENT = 64 };
 
-static const char checksum_key[] = "descent.xxh64";
-
-struct checksum {
-  char text[17];
-};
+static const char *const text_keys[SAFETENSORS_TEXTS] = {[SAFETENSORS_MODEL] = "descent",
+                                                         [SAFETENSORS_MODEL_SUM] = "descent.xxh64",
+                                                         [SAFETENSORS_DATA] = "descent.data",
+                                                         [SAFETENSORS_DATA_SUM] = "descent.data.xxh64",
+                                                         [SAFETENSORS_X_SUM] = "descent.data.X.xxh64"};
 
 /* Bytes of a value; 0 for a type that is not known. */
 static int64_t dtype_bytes(const char *dtype) {
@@ -67,26 +67,32 @@ static cJSON *describe(const struct safetensors_tensor *tensor, int64_t begin) {
   return NULL;
 }
 
+struct safetensors_sum safetensors_sum_text(uint64_t sum) {
+  struct safetensors_sum text;
+  snprintf(text.text, sizeof text.text, "%016" PRIx64, sum);
+  return text;
+}
+
 /* XXH64 of the metadata and of every tensor's values in the order of the list, as text: what tells an altered file from
  * the one that was saved. */
-static struct checksum checksum_of(const char *metadata, const struct safetensors_tensor *tensors, int64_t n) {
+static struct safetensors_sum checksum_of(const char *metadata, const struct safetensors_tensor *tensors, int64_t n) {
   XXH64_state_t state;
   XXH64_reset(&state, 0);
   XXH64_update(&state, metadata, strlen(metadata));
   for (int64_t i = 0; i < n; i++)
     XXH64_update(&state, tensors[i].data, (size_t)safetensors_count(&tensors[i]) * sizeof(float));
-  struct checksum sum;
-  snprintf(sum.text, sizeof sum.text, "%016" PRIx64, (uint64_t)XXH64_digest(&state));
-  return sum;
+  return safetensors_sum_text(XXH64_digest(&state));
 }
 
 /* The header as text, from malloc; NULL when memory ran out. */
-static char *compose_header(const char *metadata, const struct safetensors_tensor *tensors, int64_t n) {
+static char *compose_header(const char *const texts[SAFETENSORS_TEXTS], const struct safetensors_tensor *tensors,
+                            int64_t n) {
   char *text = NULL;
   cJSON *header = cJSON_CreateObject();
   cJSON *map = cJSON_AddObjectToObject(header, "__metadata__");
-  bool ok = cJSON_AddStringToObject(map, "format", "pt") && cJSON_AddStringToObject(map, "descent", metadata) &&
-            cJSON_AddStringToObject(map, checksum_key, checksum_of(metadata, tensors, n).text);
+  bool ok = cJSON_AddStringToObject(map, "format", "pt");
+  for (int k = 0; ok && k < SAFETENSORS_TEXTS; k++)
+    ok = !texts[k] || cJSON_AddStringToObject(map, text_keys[k], texts[k]);
   int64_t begin = 0;
   for (int64_t i = 0; ok && i < n; i++) {
     cJSON *entry = describe(&tensors[i], begin);
@@ -106,15 +112,36 @@ static descent_status check_values(const char *path, const struct safetensors_te
                     (double)tensor->data[i]);
 }
 
+/* Blanks behind the header's `length` bytes up to where the data starts. */
+static size_t padding_of(size_t length) { return (ALIGNMENT - (PREFIX + length) % ALIGNMENT) % ALIGNMENT; }
+
 static descent_status write_header(struct file_writer *writer, const char *header, size_t length) {
   static const char blanks[ALIGNMENT + 1] = "                                                                ";
-  const size_t padding = (ALIGNMENT - (PREFIX + length) % ALIGNMENT) % ALIGNMENT;
-  const uint64_t total = length + padding;
+  const uint64_t total = length + padding_of(length);
   descent_status status;
   TRY(file_write(writer, &total, PREFIX));
   TRY(file_write(writer, header, length));
-  TRY(file_write(writer, blanks, padding));
+  TRY(file_write(writer, blanks, padding_of(length)));
 done:
+  return status;
+}
+
+descent_status safetensors_write_header(struct file_writer *writer, const char *path,
+                                        const char *const texts[SAFETENSORS_TEXTS],
+                                        const struct safetensors_tensor *tensors, int64_t n) {
+  descent_status status = DESCENT_OK;
+  char *header = compose_header(texts, tensors, n);
+  if (!header) return status_set(DESCENT_ERROR_MEMORY, "%s: not written: out of memory for its header", path);
+  const size_t length = strlen(header);
+  if (json_check(path, PREFIX, header, length) != DESCENT_OK)
+    TRY(status_set(DESCENT_ERROR_WRITE, "%s (not written)", descent_last_error()));
+  for (int k = 0; k < SAFETENSORS_TEXTS; k++)
+    if (texts[k] && (k == SAFETENSORS_MODEL || k == SAFETENSORS_DATA) &&
+        json_check(path, 0, texts[k], strlen(texts[k])) != DESCENT_OK)
+      TRY(status_set(DESCENT_ERROR_WRITE, "%s (not written)", descent_last_error()));
+  TRY(write_header(writer, header, length));
+done:
+  cJSON_free(header);
   return status;
 }
 
@@ -122,27 +149,16 @@ descent_status safetensors_save(const char *path, const char *metadata, const st
                                 int64_t n) {
   struct file_writer writer = {0};
   descent_status status = DESCENT_OK;
-  char *header = NULL;
   for (int64_t i = 0; i < n; i++) TRY(check_values(path, &tensors[i]));
-  header = compose_header(metadata, tensors, n);
-  if (!header) {
-    status = status_set(DESCENT_ERROR_MEMORY, "%s: not written: out of memory for its header", path);
-    goto done;
-  }
-  const size_t length = strlen(header);
-  if (json_check(path, PREFIX, header, length) != DESCENT_OK ||
-      json_check(path, 0, metadata, strlen(metadata)) != DESCENT_OK) {
-    status = status_set(DESCENT_ERROR_WRITE, "%s (not written)", descent_last_error());
-    goto done;
-  }
+  const struct safetensors_sum sum = checksum_of(metadata, tensors, n);
+  const char *const texts[SAFETENSORS_TEXTS] = {[SAFETENSORS_MODEL] = metadata, [SAFETENSORS_MODEL_SUM] = sum.text};
   TRY(file_create(path, &writer));
-  TRY(write_header(&writer, header, length));
+  TRY(safetensors_write_header(&writer, path, texts, tensors, n));
   for (int64_t i = 0; i < n; i++)
     TRY(file_write(&writer, tensors[i].data, (size_t)safetensors_count(&tensors[i]) * sizeof(float)));
   status = file_commit(&writer);
 done:
   file_abandon(&writer);
-  cJSON_free(header);
   return status;
 }
 
@@ -152,18 +168,16 @@ static descent_status read_error(const char *path, int error) {
   return status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(error));
 }
 
-static descent_status open_regular(struct safetensors *file, int64_t *size) {
+static descent_status open_regular(struct safetensors *file) {
   int descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not make us wait */
   if (descriptor < 0) return read_error(file->path, errno);
-  struct stat info;
-  int error = fstat(descriptor, &info) ? errno : S_ISDIR(info.st_mode) ? EISDIR : 0;
-  if (!error && !S_ISREG(info.st_mode)) error = EINVAL;
+  int error = fstat(descriptor, &file->about) ? errno : S_ISDIR(file->about.st_mode) ? EISDIR : 0;
+  if (!error && !S_ISREG(file->about.st_mode)) error = EINVAL;
   if (!error && !(file->stream = fdopen(descriptor, "rb"))) error = errno;
   if (error) {
     close(descriptor);
     return read_error(file->path, error);
   }
-  *size = info.st_size;
   return DESCENT_OK;
 }
 
@@ -174,7 +188,8 @@ static descent_status read_bytes(struct safetensors *file, int64_t offset, void 
   return status_set(DESCENT_ERROR_READ, "%s: the file became shorter while it was read", file->path);
 }
 
-static descent_status read_header(struct safetensors *file, int64_t size) {
+static descent_status read_header(struct safetensors *file) {
+  const int64_t size = file->about.st_size;
   if (size < PREFIX)
     return status_set(DESCENT_ERROR_MODEL,
                       "%s: %" PRId64
@@ -191,7 +206,7 @@ static descent_status read_header(struct safetensors *file, int64_t size) {
                         file->path, length, JSON_MAX_BYTES, size);
     goto done;
   }
-  text = memory_allocate((int64_t)length, 1, "the header of a model file");
+  text = memory_allocate((int64_t)length, 1, "the header of a .safetensors file");
   if (!text) return DESCENT_ERROR_MEMORY;
   TRY(read_bytes(file, PREFIX, text, length));
   TRY(json_parse(file->path, PREFIX, text, length, &file->header));
@@ -203,17 +218,20 @@ done:
 }
 
 static descent_status parse_metadata(struct safetensors *file, const cJSON *map) {
-  if (file->metadata) return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__ twice", file->path);
+  if (file->described) return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__ twice", file->path);
+  file->described = true;
   if (!cJSON_IsObject(map)) return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__ is not an object", file->path);
   const cJSON *member;
   cJSON_ArrayForEach(member, map) {
     if (!cJSON_IsString(member))
       return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__: '%s' is not a string", file->path,
                         json_quote(member->string).text);
-    if (strcmp(member->string, checksum_key) == 0) file->checksum = member->valuestring;
-    if (strcmp(member->string, "descent") != 0) continue; /* other tools keep their own texts here */
-    if (file->metadata) return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__: 'descent' twice", file->path);
-    file->metadata = member->valuestring;
+    for (int k = 0; k < SAFETENSORS_TEXTS; k++) { /* other tools keep their own texts here */
+      if (strcmp(member->string, text_keys[k]) != 0) continue;
+      if (file->texts[k])
+        return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__: '%s' twice", file->path, text_keys[k]);
+      file->texts[k] = member->valuestring;
+    }
   }
   return DESCENT_OK;
 }
@@ -315,12 +333,6 @@ static descent_status parse_header(struct safetensors *file) {
     else
       TRY(parse_entry(file, member, &file->entries[file->n++]));
   }
-  if (!file->metadata && !file->any) {
-    status = status_set(DESCENT_ERROR_MODEL,
-                        "%s: no 'descent' text in __metadata__: a .safetensors file, but not a model of this program",
-                        file->path);
-    goto done;
-  }
   TRY(check_cover(file));
   TRY(check_names(file));
 done:
@@ -329,10 +341,9 @@ done:
 
 static descent_status open_file(const char *path, bool any, struct safetensors *file) {
   *file = (struct safetensors){.path = path, .any = any};
-  int64_t size = 0;
   descent_status status;
-  TRY(open_regular(file, &size));
-  TRY(read_header(file, size));
+  TRY(open_regular(file));
+  TRY(read_header(file));
   TRY(parse_header(file));
 done:
   if (status != DESCENT_OK) safetensors_close(file);
@@ -357,6 +368,10 @@ struct safetensors_entry *safetensors_find(const struct safetensors *file, const
   return bsearch(&key, file->entries, (size_t)file->n, sizeof key, by_name);
 }
 
+descent_status safetensors_read_bytes(struct safetensors *file, const struct safetensors_entry *entry, void *data) {
+  return read_bytes(file, file->data_start + entry->begin, data, (size_t)(entry->end - entry->begin));
+}
+
 static descent_status find_entry(const struct safetensors *file, const struct safetensors_tensor *tensor,
                                  struct safetensors_entry **found) {
   struct safetensors_entry *entry = safetensors_find(file, tensor->name);
@@ -374,12 +389,22 @@ static descent_status find_entry(const struct safetensors *file, const struct sa
   return DESCENT_OK;
 }
 
+descent_status safetensors_check_sum(const struct safetensors *file, enum safetensors_text key,
+                                     struct safetensors_sum sum) {
+  const char *kept = file->texts[key]; /* files made by other tools have none */
+  if (!kept || strcmp(kept, sum.text) == 0) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_MODEL,
+                    "%s: altered since it was saved: its checksum is %s, not '%s' (to accept deliberate changes, "
+                    "remove %s from its metadata)",
+                    file->path, sum.text, json_quote(kept).text, text_keys[key]);
+}
+
 static descent_status read_tensor(struct safetensors *file, const struct safetensors_tensor *tensor) {
   struct safetensors_entry *entry = NULL;
   const int64_t count = safetensors_count(tensor);
   descent_status status;
   TRY(find_entry(file, tensor, &entry));
-  TRY(read_bytes(file, file->data_start + entry->begin, tensor->data, (size_t)count * sizeof(float)));
+  TRY(safetensors_read_bytes(file, entry, tensor->data));
   const int64_t i = find_non_finite(tensor->data, count);
   if (i < count)
     status = status_set(DESCENT_ERROR_MODEL, "%s: byte %" PRId64 ": %s[%" PRId64 "] is %g", file->path,
@@ -395,13 +420,8 @@ descent_status safetensors_read(struct safetensors *file, const struct safetenso
     if (!file->entries[i].expected)
       return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' is not part of the network", file->path,
                         json_quote(file->entries[i].name).text);
-  /* Files made by other tools have none. */
-  if (file->checksum && strcmp(file->checksum, checksum_of(file->metadata, tensors, n).text) != 0)
-    status = status_set(DESCENT_ERROR_MODEL,
-                        "%s: altered since it was saved: its checksum is %s, not '%s' (to accept deliberate changes, "
-                        "remove %s from its metadata)",
-                        file->path, checksum_of(file->metadata, tensors, n).text, json_quote(file->checksum).text,
-                        checksum_key);
+  const struct safetensors_sum sum = checksum_of(file->texts[SAFETENSORS_MODEL], tensors, n);
+  status = safetensors_check_sum(file, SAFETENSORS_MODEL_SUM, sum);
 done:
   return status;
 }

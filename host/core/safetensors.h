@@ -1,7 +1,7 @@
-/* The container of model files: named float32 matrices and one text of metadata.
+/* The container of model and data files: named float32 matrices and texts of metadata.
  *
  *   8 bytes          N, little-endian: the length of the header
- *   N bytes          JSON {"__metadata__": {"format": "pt", "descent": TEXT, "descent.xxh64": HEX},
+ *   N bytes          JSON {"__metadata__": {"format": "pt", "descent": TEXT, "descent.xxh64": HEX, ..},
  *                    NAME: {"dtype": "F32", "shape": [..], "data_offsets": [begin, end]}, ..}, padded with blanks so
  *                    that the data starts at a multiple of 64
  *   the rest         the tensors' bytes, little-endian, row-major, without gaps; offsets count from here
@@ -13,8 +13,25 @@
 #include <cjson/cJSON.h>
 #include <descent/descent.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 enum { SAFETENSORS_MAX_RANK = 2 };
+
+/* The texts in __metadata__ that mean something to us: what a model is, or a dataset, each as JSON, and checksums. */
+enum safetensors_text {
+  SAFETENSORS_MODEL,
+  SAFETENSORS_MODEL_SUM, /* XXH64 of the text before and all tensors */
+  SAFETENSORS_DATA,
+  SAFETENSORS_DATA_SUM, /* of the text before, y and weights */
+  SAFETENSORS_X_SUM,    /* of X */
+  SAFETENSORS_TEXTS
+};
+
+/* 16 hexadecimal digits. */
+struct safetensors_sum {
+  char text[17];
+};
+struct safetensors_sum safetensors_sum_text(uint64_t sum);
 
 /* A tensor of ours: where its values come from or go to. */
 struct safetensors_tensor {
@@ -31,6 +48,13 @@ int64_t safetensors_count(const struct safetensors_tensor *tensor); /* values */
 descent_status safetensors_save(const char *path, const char *metadata, const struct safetensors_tensor *tensors,
                                 int64_t n);
 
+struct file_writer;
+/* The part before the data, for writers that bring the tensors' bytes themselves (their `data` is not looked at):
+ * always of the same length where the texts and shapes are. Of the texts, those that are NULL are left out. */
+descent_status safetensors_write_header(struct file_writer *writer, const char *path,
+                                        const char *const texts[SAFETENSORS_TEXTS],
+                                        const struct safetensors_tensor *tensors, int64_t n);
+
 /* A tensor as the header describes it. */
 struct safetensors_entry {
   const char *name;  /* borrowed from the file's header */
@@ -44,10 +68,11 @@ struct safetensors_entry {
 struct safetensors {
   const char *path; /* borrowed */
   FILE *stream;
+  struct stat about; /* when it was opened */
   cJSON *header;
-  const char *metadata;              /* borrowed from header */
-  const char *checksum;              /* of metadata and data, borrowed from header; NULL when the file has none */
-  struct safetensors_entry *entries; /* (n) sorted by name, which is unique */
+  bool described;                       /* it has __metadata__ */
+  const char *texts[SAFETENSORS_TEXTS]; /* borrowed from header; NULL where the file has none */
+  struct safetensors_entry *entries;    /* (n) sorted by name, which is unique */
   int64_t n;
   int64_t data_start, data_bytes;
   bool any; /* of any program */
@@ -56,13 +81,16 @@ struct safetensors {
 /* Opens a file and checks all of its header: the entries cover the data exactly, without gap or overlap.  ERROR_READ;
  * ERROR_MODEL with the byte offset or the tensor's name. On failure there is nothing to close. */
 descent_status safetensors_open(const char *path, struct safetensors *file);
-/* The same for files of other programs: no text of ours is needed (metadata is then NULL), and tensors may have any of
- * the types above. */
+/* The same for files of other programs, whose tensors may have any of the types above. */
 descent_status safetensors_open_any(const char *path, struct safetensors *file);
 void safetensors_close(struct safetensors *file);
 
+/* ERROR_MODEL when the file has a checksum of this name, and it is another one. */
+descent_status safetensors_check_sum(const struct safetensors *file, enum safetensors_text key,
+                                     struct safetensors_sum sum);
+
 /* Reads the n tensors, which must be all that the file holds, with the same shapes and finite values, into their data,
- * and holds them and the metadata against the file's checksum if it has one. ERROR_MODEL names the tensor. */
+ * and holds them and the metadata against the model's checksum if it has one. ERROR_MODEL names the tensor. */
 descent_status safetensors_read(struct safetensors *file, const struct safetensors_tensor *tensors, int64_t n);
 
 /* The entry of a name; NULL when there is none. */
@@ -70,5 +98,7 @@ struct safetensors_entry *safetensors_find(const struct safetensors *file, const
 /* Reads an entry's values as float32, rounded where its type is wider; finite, or ERROR_MODEL. values: as many as its
  * shape says. */
 descent_status safetensors_read_entry(struct safetensors *file, const struct safetensors_entry *entry, float *values);
+/* Reads its bytes as they lie there. ERROR_READ. */
+descent_status safetensors_read_bytes(struct safetensors *file, const struct safetensors_entry *entry, void *bytes);
 
 #endif

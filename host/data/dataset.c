@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/status.h"
 
@@ -13,6 +14,7 @@ void dataset_storage_release(struct dataset_storage *storage) {
   free(storage->owned_X);
   free(storage->owned_y);
   free(storage->owned_weights);
+  if (storage->mapping) munmap(storage->mapping, storage->mapped_bytes);
   free(storage);
 }
 
@@ -144,6 +146,15 @@ int64_t descent_dataset_column_missing(const descent_dataset *dataset, int64_t c
   for (int64_t r = 0; r < dataset->rows; r++)
     missing += isnan(s->X[dataset_source_row(dataset, r) * s->inputs + input]);
   return missing;
+}
+
+int64_t dataset_category(const struct feature *feature, const float *inputs) {
+  int64_t category = CATEGORY_NONE;
+  for (int64_t k = 0; k < feature->n_categories; k++) {
+    if (isnan(inputs[k])) return CATEGORY_MISSING;
+    if (inputs[k] == 1) category = k;
+  }
+  return category;
 }
 
 int64_t descent_dataset_dropped(const descent_dataset *dataset) { return dataset->storage->dropped; }

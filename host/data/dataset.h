@@ -19,6 +19,9 @@ struct dataset_storage {
   double rounding;                         /* the largest relative change among them */
   const char *note;                        /* static, or NULL; see descent_dataset_note */
   void *owned_X, *owned_y, *owned_weights; /* what free() releases; NULL when borrowed */
+  void *mapping;                           /* of the file that X lies in, and its length; see data/binary.h */
+  size_t mapped_bytes;
+  char X_sum[17]; /* XXH64 of X as the file has it, in hexadecimal; "" where nothing is known */
 };
 
 struct descent_dataset {
@@ -31,6 +34,10 @@ struct descent_dataset {
 static inline int64_t dataset_source_row(const descent_dataset *dataset, int64_t row) {
   return dataset->index ? dataset->index[row] : row;
 }
+
+/* Which category the inputs of a categorical feature in a row of X stand for. */
+enum { CATEGORY_MISSING = -1, CATEGORY_NONE = -2 /* unknown to the network that it was read for */ };
+int64_t dataset_category(const struct feature *feature, const float *inputs);
 
 /* What a reader must match, taken from a network. */
 struct expected {

@@ -23,11 +23,14 @@ static bool by_ending(const char *path, enum file_format *format) {
   static const struct {
     const char *ending;
     enum file_format format;
-  } endings[] = {{".csv", FORMAT_CSV},         {".tsv", FORMAT_CSV},      {".txt", FORMAT_CSV},
-                 {".data", FORMAT_CSV},        {".npy", FORMAT_NPY},      {".npz", FORMAT_NPZ},
-                 {".idx", FORMAT_IDX},         {".idx1", FORMAT_IDX},     {".idx3", FORMAT_IDX},
-                 {"-ubyte", FORMAT_IDX},       {".svm", FORMAT_SVMLIGHT}, {".svmlight", FORMAT_SVMLIGHT},
-                 {".libsvm", FORMAT_SVMLIGHT}, {".h5", FORMAT_HDF5},      {".hdf5", FORMAT_HDF5}};
+  } endings[] = {{".csv", FORMAT_CSV},         {".tsv", FORMAT_CSV},
+                 {".txt", FORMAT_CSV},         {".data", FORMAT_CSV},
+                 {".npy", FORMAT_NPY},         {".npz", FORMAT_NPZ},
+                 {".idx", FORMAT_IDX},         {".idx1", FORMAT_IDX},
+                 {".idx3", FORMAT_IDX},        {"-ubyte", FORMAT_IDX},
+                 {".svm", FORMAT_SVMLIGHT},    {".svmlight", FORMAT_SVMLIGHT},
+                 {".libsvm", FORMAT_SVMLIGHT}, {".h5", FORMAT_HDF5},
+                 {".hdf5", FORMAT_HDF5},       {".safetensors", FORMAT_SAFETENSORS}};
   size_t length = strlen(path);
   if (ends_in(path, length, ".gz")) length -= strlen(".gz");
   for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
@@ -50,7 +53,8 @@ static descent_status by_wish(const char *wanted, struct file_choice *choice) {
                {"svmlight", FORMAT_SVMLIGHT, -1},
                {"svmlight:0", FORMAT_SVMLIGHT, 0},
                {"svmlight:1", FORMAT_SVMLIGHT, 1},
-               {"hdf5", FORMAT_HDF5, -1}};
+               {"hdf5", FORMAT_HDF5, -1},
+               {"safetensors", FORMAT_SAFETENSORS, -1}};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strcmp(wanted, names[i].name) == 0) {
       choice->format = names[i].format;
@@ -60,7 +64,7 @@ static descent_status by_wish(const char *wanted, struct file_choice *choice) {
   return status_set(
       DESCENT_ERROR_ARGUMENT,
       "unknown format '%.40s': there are csv, npy, npz, idx, svmlight (svmlight:0 and svmlight:1 say what "
-      "its indices count from) and hdf5",
+      "its indices count from), hdf5 and safetensors",
       wanted);
 }
 
@@ -89,6 +93,7 @@ static enum file_format by_bytes(const char *bytes, size_t length) {
   if (length >= 4 && (memcmp(bytes, "PK\3\4", 4) == 0 || memcmp(bytes, "PK\5\6", 4) == 0)) return FORMAT_NPZ;
   if (length >= 8 && memcmp(bytes, "\x89HDF\r\n\x1a\n", 8) == 0) return FORMAT_HDF5;
   if (length >= 4 && !bytes[0] && !bytes[1] && bytes[2] >= 8 && bytes[2] <= 14 && bytes[3] > 0) return FORMAT_IDX;
+  if (length >= 10 && !memcmp(bytes + 4, "\0\0\0\0{\"", 6)) return FORMAT_SAFETENSORS;
   return looks_like_svmlight(bytes, length) ? FORMAT_SVMLIGHT : FORMAT_CSV;
 }
 

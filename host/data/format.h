@@ -4,7 +4,7 @@
 
 #include <descent/descent.h>
 
-enum file_format { FORMAT_CSV, FORMAT_NPY, FORMAT_NPZ, FORMAT_IDX, FORMAT_SVMLIGHT, FORMAT_HDF5 };
+enum file_format { FORMAT_CSV, FORMAT_NPY, FORMAT_NPZ, FORMAT_IDX, FORMAT_SVMLIGHT, FORMAT_HDF5, FORMAT_SAFETENSORS };
 
 struct file_choice {
   enum file_format format;

@@ -22,7 +22,10 @@ descent_status hdf5_open(const char *path, const char *part, struct matrix *matr
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "data/hdf5.h"
 #include "data/hdf5_file.h"
+
+pthread_mutex_t hdf5_library = PTHREAD_MUTEX_INITIALIZER;
 
 enum { BLOCK = 1 << 18 }; /* cells sent at a time */
 
@@ -137,16 +140,18 @@ static descent_status start(struct hdf5 *h, const char *part) {
   if (pipe2(ends, O_CLOEXEC) != 0)
     return status_set(DESCENT_ERROR_READ, "%s: cannot open a pipe: %s", h->path, strerror(errno));
   h->pipe = ends[0];
+  pthread_mutex_lock(&hdf5_library);
   h->process = fork();
+  const int failure = errno;
+  pthread_mutex_unlock(&hdf5_library);
   if (h->process == 0) {
     close(ends[0]);
     serve(h->path, part, ends[1]);
     _exit(0);
   }
-  const int reason = errno;
   close(ends[1]);
   if (h->process > 0) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_READ, "%s: cannot start a process to read it: %s", h->path, strerror(reason));
+  return status_set(DESCENT_ERROR_READ, "%s: cannot start a process to read it: %s", h->path, strerror(failure));
 }
 
 descent_status hdf5_open(const char *path, const char *part, struct matrix *matrix) {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "core/status.h"
+#include "data/binary.h"
 #include "data/format.h"
 #include "data/table.h"
 
@@ -50,7 +51,8 @@ static descent_status open_matrix(const struct file_choice *choice, const struct
     case FORMAT_IDX: return idx_open(choice->path, matrix);
     case FORMAT_SVMLIGHT: return svmlight_open(choice->path, choice->base, expected ? expected->features : 0, matrix);
     case FORMAT_HDF5: return hdf5_open(choice->path, choice->part, matrix);
-    case FORMAT_CSV: break; /* no matrix */
+    case FORMAT_CSV:
+    case FORMAT_SAFETENSORS: break; /* no matrix */
   }
   return status_set(DESCENT_ERROR_INTERNAL, "%s: no reader of format %d", choice->path, (int)choice->format);
 }
@@ -65,6 +67,8 @@ static descent_status read_file(const char *path, const descent_dataset_options 
   TRY(format_choose(path, options->format, &choice));
   if (choice.format == FORMAT_CSV) {
     TRY(csv_read(choice.path, options, expected, blocks, storage));
+  } else if (choice.format == FORMAT_SAFETENSORS) {
+    TRY(binary_read(choice.path, options, expected, blocks, storage));
   } else {
     TRY(open_matrix(&choice, expected, &matrix));
     TRY(matrix_into_table(&matrix, options, expected, blocks, storage));

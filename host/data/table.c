@@ -323,7 +323,15 @@ descent_status table_end_row(struct table *t) {
 
 /* ---- files of numbers ------------------------------------------------------------------------------------------- */
 
-static descent_status store_number_cell(struct table *t, int64_t column, double number, int64_t row) {
+descent_status table_first_numbers(struct table *t, int64_t n, char *const *names, int64_t targets, int64_t weights) {
+  descent_status status;
+  TRY(columns_assign(&t->columns, t->path, n, names, targets, weights, t->options, t->expected));
+  TRY(begin_columns(t, true));
+done:
+  return status;
+}
+
+descent_status table_number(struct table *t, int64_t column, double number, int64_t row) {
   const int64_t role = t->columns.roles[column];
   const char *problem = NULL;
   descent_status status = DESCENT_OK;
@@ -372,7 +380,7 @@ static descent_status store_numbers(struct table *t, const double *cells, int64_
     if (plain && (double)stored == cells[c] && isfinite(stored))
       *cell(t, c) = stored;
     else
-      TRY(store_number_cell(t, c, cells[c], row));
+      TRY(table_number(t, c, cells[c], row));
   }
   TRY(keep_row(t));
 done:
@@ -384,10 +392,8 @@ descent_status table_matrix(struct table *t, struct matrix *matrix) {
   const int64_t n = matrix->columns, at_a_time = n < CHUNK ? CHUNK / n : 1;
   double *cells = NULL;
   descent_status status;
-  TRY(columns_assign(&t->columns, t->path, n, matrix->names, matrix->targets, matrix->weights, t->options,
-                     t->expected));
+  TRY(table_first_numbers(t, n, matrix->names, matrix->targets, matrix->weights));
   if (!t->columns.note) t->columns.note = matrix->note;
-  TRY(begin_columns(t, true));
   cells = memory_allocate(at_a_time * n, sizeof *cells, "rows of numbers");
   if (!cells) return DESCENT_ERROR_MEMORY;
   const bool plain = all_numbers(t);

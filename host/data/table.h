@@ -52,6 +52,11 @@ descent_status table_first(struct table *table, struct text_list *first);
 /* A cell of the current row; columns beyond columns.n are ignored. */
 descent_status table_text(struct table *table, int64_t column, const char *text, size_t length, int64_t line);
 descent_status table_end_row(struct table *table);
+/* Files that say themselves what their columns are (columns_assign); a cell is a number then, or a text all the same.
+ */
+descent_status table_first_numbers(struct table *table, int64_t n, char *const *names, int64_t targets,
+                                   int64_t weights);
+descent_status table_number(struct table *table, int64_t column, double number, int64_t row);
 /* Files of numbers: all of it. */
 descent_status table_matrix(struct table *table, struct matrix *matrix);
 /* Decides what is still open and gives the rows since the last block as a storage; NULL where there are none and blocks

@@ -295,13 +295,25 @@ done:
   return status;
 }
 
+/* Is it a model? Data files look the same from outside. */
+static descent_status check_kind(const struct safetensors *file) {
+  if (file->texts[SAFETENSORS_MODEL]) return DESCENT_OK;
+  if (file->texts[SAFETENSORS_DATA])
+    return status_set(DESCENT_ERROR_DATA, "%s: holds data, not a model (the model comes first on the command line)",
+                      file->path);
+  return status_set(DESCENT_ERROR_MODEL,
+                    "%s: no 'descent' text in __metadata__: a .safetensors file, but not a model of this program",
+                    file->path);
+}
+
 descent_status descent_network_load(const char *path, descent_network **network) {
   struct safetensors file = {0};
   struct description described = {0};
   descent_network *loaded = NULL;
   descent_status status;
   TRY(safetensors_open(path, &file));
-  TRY(parse_description(path, file.metadata, &described));
+  TRY(check_kind(&file));
+  TRY(parse_description(path, file.texts[SAFETENSORS_MODEL], &described));
   TRY(check_size(&file, &described));
   status = descent_network_create(&described.options, &loaded);
   if (status == DESCENT_ERROR_ARGUMENT) status = status_set(DESCENT_ERROR_MODEL, "%s: %s", path, descent_last_error());

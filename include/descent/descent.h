@@ -269,6 +269,19 @@ DESCENT_API descent_status descent_dataset_read_blocks(const char *path, const d
                                                        int (*take)(void *user, const descent_dataset *block),
                                                        void *user);
 
+/* Writes the dataset, of a view its rows, in the format that the path's ending says; an existing file is replaced only
+ * when all is written. Numbers are exact: every format gives the same float32 back.
+ *   .csv .tsv      a header where there are names, categories and classes by name; weights and targets come last
+ *   .safetensors   the binary form, which descent_dataset_read maps: everything is kept
+ *   .npz .h5 .hdf5 X, y, weights, and arrays of names that readers of data do not look at
+ *   .npy .idx      X and the targets as last columns; IDX whole numbers from 0 to 255 only
+ *   .svm .svmlight .libsvm  one target, indices from 1, zeros left out
+ * All but the first two hold the inputs, so that categories are columns of 0 and 1, and a class by its name where all
+ * are whole numbers, else by its index. ERROR_ARGUMENT for another ending; ERROR_WRITE, also for what the format has no
+ * place for; ERROR_UNSUPPORTED for HDF5 where it is not built in; ERROR_DATA when mapped data no longer has the
+ * checksum that it was saved with. */
+DESCENT_API descent_status descent_dataset_save(const descent_dataset *dataset, const char *path);
+
 /* Wraps the caller's memory without copying: X (rows, inputs), y (rows, targets) or NULL, weights (rows) or NULL, all
  * borrowed until the dataset and every view split from it are freed. `task` must be binary, classes or regression: it
  * is not inferred here. `classes` is K for task classes (2 .. 2^24), 2 for binary, ignored for regression; `targets` is

@@ -1,0 +1,108 @@
+/* The binary form read like any other file: rows taken apart into the cells that they were made from, for a network
+ * whose columns differ, or for options that give the columns other roles. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+#include "data/binary.h"
+
+struct taking_apart {
+  const struct binary *b;
+  int64_t features, columns;
+  descent_dataset_options options;
+  const char **categorical; /* (options.categoricals) */
+  char (*places)[24];       /* (features) texts of those without names */
+  struct table table;
+};
+
+/* What table_first_numbers gets: the features' names and those of weight and targets; NULL where there are none. */
+static descent_status list_names(const struct taking_apart *t, char ***names) {
+  const struct schema *schema = &t->b->schema;
+  int64_t n = 0;
+  if (!schema->n_features || !schema->features[0].name) return DESCENT_OK;
+  *names = memory_allocate(t->columns, sizeof **names, "the column names");
+  if (!*names) return DESCENT_ERROR_MEMORY;
+  for (int64_t f = 0; f < t->features; f++) (*names)[n++] = schema->features[f].name;
+  if (t->b->weights) (*names)[n++] = "weights";
+  for (int64_t k = 0; k < t->b->targets; k++) (*names)[n++] = schema->target_names ? schema->target_names[k] : "y";
+  return DESCENT_OK;
+}
+
+/* The options, with the columns that are categories by the file itself, and nothing guessed. */
+static descent_status extend_options(struct taking_apart *t, const descent_dataset_options *options) {
+  const struct schema *schema = &t->b->schema;
+  t->options = *options;
+  t->options.strict = true;
+  t->categorical = memory_allocate(t->features + options->categoricals, sizeof *t->categorical, "the columns");
+  t->places = memory_allocate(t->features, sizeof *t->places, "the columns");
+  if (!t->categorical || !t->places) return DESCENT_ERROR_MEMORY;
+  int64_t n = 0;
+  for (int64_t k = 0; k < options->categoricals; k++) t->categorical[n++] = options->categorical[k];
+  for (int64_t f = 0; f < schema->n_features; f++) {
+    if (schema->features[f].indicator) t->options.indicators = true;
+    if (!schema->features[f].categories) continue;
+    snprintf(t->places[f], sizeof *t->places, "%" PRId64, f);
+    t->categorical[n++] = schema->features[f].name ? schema->features[f].name : t->places[f];
+  }
+  t->options.categorical = t->categorical;
+  t->options.categoricals = n;
+  return DESCENT_OK;
+}
+
+static descent_status give_category(struct taking_apart *t, const struct feature *feature, int64_t column,
+                                    const float *inputs, int64_t row) {
+  const int64_t category = dataset_category(feature, inputs);
+  if (category == CATEGORY_MISSING) return table_number(&t->table, column, (double)inputs[0], row);
+  if (category >= 0)
+    return table_text(&t->table, column, feature->categories[category], strlen(feature->categories[category]), row);
+  char name[80];
+  columns_describe(&t->table.columns, column, name, sizeof name);
+  return status_set(DESCENT_ERROR_DATA,
+                    "%s: row %" PRId64 ": %s has none of its categories (read it for the network that it was made for)",
+                    t->b->file.path, row, name);
+}
+
+static descent_status give_row(struct taking_apart *t, int64_t r) {
+  const struct binary *b = t->b;
+  const float *X = b->X + r * b->inputs;
+  int64_t column = 0;
+  descent_status status = DESCENT_OK;
+  for (; column < t->features; column++) {
+    const struct feature *feature = schema_feature(&b->schema, column);
+    TRY(feature && feature->categories ? give_category(t, feature, column, X, r + 1)
+                                       : table_number(&t->table, column, (double)*X, r + 1));
+    X += feature ? feature_inputs(feature) : 1;
+  }
+  if (b->weights) TRY(table_number(&t->table, column++, (double)b->weights[r], r + 1));
+  for (int64_t k = 0; k < b->targets; k++, column++) {
+    const float y = b->y[r * b->targets + k];
+    const char *name = b->schema.class_names ? b->schema.class_names[(int64_t)y] : NULL;
+    TRY(name ? table_text(&t->table, column, name, strlen(name), r + 1)
+             : table_number(&t->table, column, (double)y, r + 1));
+  }
+  TRY(table_end_row(&t->table));
+done:
+  return status;
+}
+
+descent_status binary_into_table(const struct binary *b, const descent_dataset_options *options,
+                                 const struct expected *expected, const struct table_blocks *blocks,
+                                 struct dataset_storage **storage) {
+  const int64_t features = b->schema.features ? b->schema.n_features : b->inputs;
+  struct taking_apart t = {.b = b, .features = features, .columns = features + (b->weights != NULL) + b->targets};
+  char **names = NULL;
+  descent_status status;
+  TRY(extend_options(&t, options));
+  TRY(list_names(&t, &names));
+  TRY(table_begin(&t.table, b->file.path, &t.options, expected, blocks));
+  TRY(table_first_numbers(&t.table, t.columns, names, b->targets, b->weights != NULL));
+  for (int64_t r = 0; r < b->rows; r++) TRY(give_row(&t, r));
+  TRY(table_finish(&t.table, storage));
+done:
+  table_clear(&t.table);
+  free(names);
+  free(t.categorical);
+  free(t.places);
+  return status;
+}

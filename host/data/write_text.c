@@ -1,0 +1,190 @@
+/* Datasets as text: CSV with the original categories and class names, and svmlight. Every number is the shortest that
+ * reads back as the same float32. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/file.h"
+#include "core/number.h"
+#include "core/status.h"
+#include "data/write.h"
+
+static descent_status write_text(struct file_writer *file, const char *text) {
+  return file_write(file, text, strlen(text));
+}
+
+/* ---- CSV -------------------------------------------------------------------------------------------------------- */
+
+struct csv_writer {
+  const descent_dataset *dataset;
+  const char *path;
+  char delimiter;
+  bool alone; /* one column: an empty cell would be a blank line */
+  struct file_writer file;
+};
+
+/* A text as a cell: in quotes where it has to be. */
+static descent_status write_cell(struct csv_writer *w, const char *text) {
+  const char special[] = {w->delimiter, '"', '\n', '\r', 0};
+  const size_t length = strlen(text);
+  const bool blanks = length && (strchr(" \t", text[0]) || strchr(" \t", text[length - 1]));
+  descent_status status;
+  if (!blanks && !text[strcspn(text, special)] && !(w->alone && !length)) return write_text(&w->file, text);
+  TRY(write_text(&w->file, "\""));
+  for (const char *quote; (quote = strchr(text, '"')); text = quote + 1) {
+    TRY(file_write(&w->file, text, (size_t)(quote + 1 - text)));
+    TRY(write_text(&w->file, "\""));
+  }
+  TRY(write_text(&w->file, text));
+  TRY(write_text(&w->file, "\""));
+done:
+  return status;
+}
+
+static descent_status write_number(struct csv_writer *w, float number) {
+  char text[NUMBER_TEXT];
+  return isnan(number) ? write_cell(w, "") : write_text(&w->file, number_format_float(number, text));
+}
+
+static descent_status separate(struct csv_writer *w, bool *first) {
+  const bool begins = *first;
+  *first = false;
+  return begins ? DESCENT_OK : file_write(&w->file, &w->delimiter, 1);
+}
+
+/* A name for a column that has none, and that no feature has. */
+static descent_status write_new_name(struct csv_writer *w, const char *wanted) {
+  const struct schema *schema = &w->dataset->storage->schema;
+  char name[64];
+  snprintf(name, sizeof name, "%s", wanted);
+  for (int64_t f = 0; f < schema->n_features; f++)
+    if (strcmp(schema->features[f].name, name) == 0 && strlen(name) + 2 < sizeof name) {
+      strcat(name, "_");
+      f = -1;
+    }
+  return write_cell(w, name);
+}
+
+static descent_status write_header(struct csv_writer *w) {
+  const struct dataset_storage *s = w->dataset->storage;
+  const struct schema *schema = &s->schema;
+  descent_status status = DESCENT_OK;
+  bool first = true;
+  if (!schema->n_features || !schema->features[0].name) return DESCENT_OK;
+  for (int64_t f = 0; f < schema->n_features; f++) {
+    TRY(separate(w, &first));
+    TRY(write_cell(w, schema->features[f].name));
+  }
+  if (s->weights) {
+    TRY(separate(w, &first));
+    TRY(write_new_name(w, "weight"));
+  }
+  for (int64_t k = 0; s->y && k < s->targets; k++) {
+    char numbered[32] = "target";
+    if (s->targets > 1) snprintf(numbered, sizeof numbered, "target %" PRId64, k);
+    TRY(separate(w, &first));
+    TRY(schema->target_names ? write_cell(w, schema->target_names[k]) : write_new_name(w, numbered));
+  }
+  TRY(write_text(&w->file, "\n"));
+done:
+  return status;
+}
+
+static descent_status write_category(struct csv_writer *w, const struct feature *feature, const float *inputs,
+                                     int64_t row) {
+  const int64_t category = dataset_category(feature, inputs);
+  if (category == CATEGORY_MISSING) return write_cell(w, "");
+  if (category >= 0) return write_cell(w, feature->categories[category]);
+  return status_set(DESCENT_ERROR_WRITE, "%s: not written: row %" PRId64 " has none of the categories of '%s'", w->path,
+                    row, feature->name ? feature->name : "a column");
+}
+
+static descent_status write_row(struct csv_writer *w, int64_t row) {
+  const struct dataset_storage *s = w->dataset->storage;
+  const int64_t at = dataset_source_row(w->dataset, row);
+  const float *X = write_X(w->dataset, row);
+  const int64_t features = s->schema.features ? s->schema.n_features : s->inputs;
+  descent_status status = DESCENT_OK;
+  bool first = true;
+  for (int64_t f = 0; f < features; f++) {
+    const struct feature *feature = schema_feature(&s->schema, f);
+    TRY(separate(w, &first));
+    TRY(feature && feature->categories ? write_category(w, feature, X, row) : write_number(w, *X));
+    X += feature ? feature_inputs(feature) : 1;
+  }
+  if (s->weights) {
+    TRY(separate(w, &first));
+    TRY(write_number(w, s->weights[at]));
+  }
+  for (int64_t k = 0; s->y && k < s->targets; k++) {
+    const float y = s->y[at * s->targets + k];
+    TRY(separate(w, &first));
+    TRY(s->schema.class_names ? write_cell(w, s->schema.class_names[(int64_t)y]) : write_number(w, y));
+  }
+  TRY(write_text(&w->file, "\n"));
+done:
+  return status;
+}
+
+descent_status write_csv(const descent_dataset *dataset, const char *path) {
+  const struct dataset_storage *s = dataset->storage;
+  const size_t length = strlen(path);
+  struct csv_writer w = {.dataset = dataset, .path = path, .delimiter = ','};
+  descent_status status;
+  if (strcasecmp(path + length - 4, ".tsv") == 0) w.delimiter = '\t';
+  w.alone = (s->schema.features ? s->schema.n_features : s->inputs) == 1 && !s->y && !s->weights;
+  TRY(file_create(path, &w.file));
+  TRY(write_header(&w));
+  for (int64_t r = 0; r < dataset->rows; r++) TRY(write_row(&w, r));
+  status = file_commit(&w.file);
+done:
+  file_abandon(&w.file);
+  return status;
+}
+
+/* ---- svmlight --------------------------------------------------------------------------------------------------- */
+
+/* Indices count from 1; zeros are left out, but the last column's of the first row, so that the number of columns can
+ * be told from the file. */
+static descent_status write_pairs(struct file_writer *file, const descent_dataset *dataset, int64_t row) {
+  const int64_t inputs = dataset->storage->inputs;
+  const float *X = write_X(dataset, row);
+  descent_status status = DESCENT_OK;
+  char number[NUMBER_TEXT], pair[NUMBER_TEXT + 32];
+  for (int64_t j = 0; j < inputs; j++) {
+    if (X[j] == 0 && !signbit(X[j]) && !(row == 0 && j == inputs - 1)) continue;
+    snprintf(pair, sizeof pair, " %" PRId64 ":%s", j + 1, isnan(X[j]) ? "nan" : number_format_float(X[j], number));
+    TRY(write_text(file, pair));
+  }
+  TRY(write_text(file, "\n"));
+done:
+  return status;
+}
+
+descent_status write_svmlight(const descent_dataset *dataset, const char *path) {
+  const struct dataset_storage *s = dataset->storage;
+  struct file_writer file = {0};
+  double *classes = NULL;
+  char label[NUMBER_TEXT];
+  descent_status status;
+  if (!s->y || s->targets != 1 || s->weights)
+    return status_set(DESCENT_ERROR_WRITE,
+                      "%s: not written: a row of svmlight has one target and no weight (choose npz, csv, hdf5 or "
+                      "safetensors)",
+                      path);
+  TRY(write_class_numbers(dataset, &classes));
+  TRY(file_create(path, &file));
+  for (int64_t r = 0; r < dataset->rows; r++) {
+    const double y = write_target(dataset, classes, r, 0);
+    TRY(write_text(&file, classes ? number_format(y, label) : number_format_float((float)y, label)));
+    TRY(write_pairs(&file, dataset, r));
+  }
+  status = file_commit(&file);
+done:
+  file_abandon(&file);
+  free(classes);
+  return status;
+}

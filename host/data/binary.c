@@ -35,8 +35,16 @@ static descent_status find_tensor(const struct binary *b, const char *name, int6
   return DESCENT_OK;
 }
 
+/* A description and its checksums come together: where one is missing, its name was altered. */
+static bool is_whole(const char *const *texts) {
+  return !texts[SAFETENSORS_DATA_SUM] == !texts[SAFETENSORS_X_SUM] &&
+         (texts[SAFETENSORS_DATA] || !texts[SAFETENSORS_X_SUM]);
+}
+
 static descent_status check_kind(const struct binary *b) {
   const char *path = b->file.path;
+  if (!is_whole(b->file.texts))
+    return status_set(DESCENT_ERROR_DATA, "%s: altered since it was saved: not all of its metadata is there", path);
   if (!b->file.texts[SAFETENSORS_DATA] && b->file.texts[SAFETENSORS_MODEL])
     return status_set(DESCENT_ERROR_DATA, "%s: holds a model, not data (the model comes first on the command line)",
                       path);

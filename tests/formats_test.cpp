@@ -445,13 +445,11 @@ TEST_F(Binary, AlteredOrCutOffNeverCrashesNorReadsOtherData) {
     EXPECT_NE(Read(Write("cut.safetensors", good.substr(0, length)), kDefaults), expected) << length;
   for (size_t i = 0; i < good.size(); i++) {
     if (i >= data && i < data + X) continue;  // not looked at here
-    for (int bit : {0x01, 0x20, 0x80}) {
-      std::string bad = good;
-      bad[i] = static_cast<char>(bad[i] ^ bit);
-      const std::string read = Read(Write("bad.safetensors", bad), kDefaults);
-      if (read.rfind("bad data: ", 0) != 0) {
-        EXPECT_EQ(read, expected) << "byte " << i;
-      }
+    std::string bad = good;
+    bad[i] = static_cast<char>(bad[i] ^ (1 << i % 8));
+    const std::string read = Read(Write("bad.safetensors", bad), kDefaults);
+    if (read.rfind("bad data: ", 0) != 0) {
+      EXPECT_EQ(read, expected) << "byte " << i;
     }
   }
   std::string bad = good;

@@ -337,7 +337,7 @@ TEST_F(Matrix, BecomesADatasetByEndingContentOrWish) {
   options.format = "xls";
   EXPECT_EQ(Read(Fixture("stored.npz"), options),
             "invalid argument: unknown format 'xls': there are csv, npy, npz, idx, svmlight (svmlight:0 and svmlight:1 "
-            "say what its indices count from) and hdf5");
+            "say what its indices count from), hdf5 and safetensors");
 }
 
 }  // namespace

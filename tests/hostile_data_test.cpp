@@ -47,6 +47,25 @@ class HostileData : public testing::Test {
     return false;
   }
 
+  bool SurvivesMapped(const std::string &bytes) {
+    EXPECT_EQ(ftruncate(descriptor_, 0), 0);
+    EXPECT_EQ(pwrite(descriptor_, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+    descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    descent_dataset *dataset = nullptr;
+    options.format = "safetensors";
+    const descent_status status = descent_dataset_read(path_.c_str(), &options, &dataset);
+    if (status == DESCENT_OK) {
+      std::vector<float> x(static_cast<size_t>(descent_dataset_inputs(dataset)));
+      for (int64_t row = 0; row < descent_dataset_rows(dataset); row++)
+        EXPECT_EQ(descent_dataset_row(dataset, row, x.data()), DESCENT_OK);
+    } else {
+      EXPECT_TRUE(status == DESCENT_ERROR_DATA || status == DESCENT_ERROR_MODEL) << descent_last_error();
+      EXPECT_EQ(std::string(descent_last_error()).rfind(path_, 0), 0U) << descent_last_error();
+    }
+    descent_dataset_free(dataset);
+    return status == DESCENT_OK;
+  }
+
   int descriptor_ = -1;
   std::string path_;
 };
@@ -81,6 +100,22 @@ TEST_F(HostileData, IsRefusedWithMoreBehindIt) {
     if (format != "npy" && (format != "idx" || name.find(".gz") != std::string::npos)) continue;
     for (const size_t more : {1, 4, 1000})
       EXPECT_FALSE(Survives(kind.format, Bytes(Fixture(name)) + std::string(more, '\0'))) << name;
+  }
+}
+
+// The binary form, which is mapped and not opened as a matrix: as Python wrote it, and as saved here with checksums.
+TEST_F(HostileData, IsReadOrRefusedWhereItIsMapped) {
+  for (const char *file : {"fixtures/data/plain.safetensors", "fuzz/corpus/safetensors/categories.safetensors"}) {
+    const std::string whole = Bytes(std::string(DESCENT_SOURCE_DIR "/tests/") + file);
+    ASSERT_TRUE(SurvivesMapped(whole)) << file;
+    for (size_t length = 0; length < whole.size(); length++)
+      EXPECT_FALSE(SurvivesMapped(whole.substr(0, length))) << file << " cut to " << length << " bytes";
+    for (size_t at = 0; at < whole.size(); at++)
+      for (const int value : {0, 1, 0x7f, 0x80, 0xff, whole[at] ^ 1, whole[at] ^ 16}) {
+        std::string changed = whole;
+        changed[at] = static_cast<char>(value);
+        SurvivesMapped(changed);
+      }
   }
 }
 

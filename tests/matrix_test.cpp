@@ -262,7 +262,7 @@ TEST_F(Matrix, RefusesArraysThatAreNoNumbersOrNotAllThere) {
   };
   for (const auto &c : cases) EXPECT_EQ(Plainly(ReadMatrix(Write("t.npy", c.bytes))), c.expected);
   EXPECT_EQ(Plainly(ReadMatrix(Path("none.npy"))), "cannot read: none.npy: cannot read: No such file or directory");
-  EXPECT_EQ(Plainly(ReadMatrix(Path("none.npz"))), "cannot read: none.npz: cannot read: No such file");
+  EXPECT_EQ(Plainly(ReadMatrix(Path("none.npz"))), "cannot read: none.npz: cannot read: No such file or directory");
   EXPECT_EQ(Plainly(ReadMatrix(Path("none.idx"))), "cannot read: none.idx: cannot read: No such file or directory");
 }
 

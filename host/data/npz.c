@@ -1,9 +1,11 @@
 /* NumPy's .npz: a zip file of .npy arrays. One of them, or several of as many rows side by side: the inputs, weights
  * and targets by the names that people give them. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <zip.h>
 
 #include "core/status.h"
@@ -223,6 +225,7 @@ descent_status npz_open(const char *path, const char *part, struct matrix *matri
   struct npz *npz = memory_allocate(1, sizeof *npz, "the reader");
   if (!npz) return DESCENT_ERROR_MEMORY;
   npz->path = path;
+  if (access(path, R_OK) != 0) TRY(status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(errno)));
   npz->zip = zip_open(path, ZIP_RDONLY, &code);
   if (!npz->zip) {
     zip_error_t error;

@@ -18,7 +18,7 @@
  *   device: two trainers on one device take turns. A callback must not use what the call that makes it is working on.
  * - The library keeps no state of its own but the thread-local error text, never prints, exits or aborts. One
  *   process-wide effect: opening a CPU device tells the BLAS library to use one thread, since the device runs
- *   products in parallel itself.
+ *   products in parallel itself. HDF5 files are read by a child process, made by fork(), while they are open.
  */
 #ifndef DESCENT_DESCENT_H
 #define DESCENT_DESCENT_H
@@ -213,7 +213,8 @@ typedef struct descent_network descent_network;
 
 typedef struct descent_dataset_options {
   size_t size;
-  const char *format; /* csv, npy, npz, idx, svmlight, hdf5 or safetensors; NULL: by the file's ending or content */
+  const char *format; /* csv, npy, npz, idx, svmlight (svmlight:0 and svmlight:1 say what its indices count from), hdf5
+                         or safetensors; NULL: by the file's ending or content */
   const char *target; /* column name, or 0-based index as text (negative: from the end); several for regression, with
                          commas between, unless one column has the whole text as its name; NULL: what the format itself
                          calls the target, else none */

@@ -49,7 +49,7 @@ TEST_F(CommandData, TrainsOnACensusWithTheTargetAlone) {
   expect_contains(trained.err, "4 columns to learn from, target income");
   expect_contains(trained.err, "categories  workclass 3, education 3: 8 inputs in all");
   expect_contains(trained.err, "missing     workclass ");
-  expect_contains(trained.err, "filled with the mean or the most frequent category");
+  expect_contains(trained.err, "cells, filled with the mean or the most frequent category\n");
   expect_contains(trained.err, "binary (inferred): <=50K 150, >50K 150");
 
   // Another order, a column more, missing cells.

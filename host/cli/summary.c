@@ -149,7 +149,7 @@ static void print_columns(FILE *stream, const struct summary *s) {
   if (missing) {
     fputs("missing     ", stream);
     print_counts(stream, s, descent_dataset_column_missing);
-    fprintf(stream, " cells, filled with the %s\n",
+    fprintf(stream, "\n            cells, filled with the %s\n",
             s->impute == DESCENT_IMPUTE_MOST_FREQUENT ? "most frequent value"
             : categorical == columns                  ? "most frequent category"
             : categorical ? s->impute == DESCENT_IMPUTE_MEAN ? "mean or the most frequent category"

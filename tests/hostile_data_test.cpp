@@ -29,8 +29,8 @@ class HostileData : public testing::Test {
   }
   void TearDown() override { close(descriptor_); }
 
-  // Opens and reads the bytes; false when that was refused, as it should be refused.
-  bool Survives(const char *format, const std::string &bytes) {
+  // Opens and reads the bytes; false when that was refused, as it should be refused. `read_as`: what they said.
+  bool Survives(const char *format, const std::string &bytes, std::string *read_as = nullptr) {
     EXPECT_EQ(ftruncate(descriptor_, 0), 0);
     EXPECT_EQ(pwrite(descriptor_, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
     const MatrixRead read = ReadMatrix(path_, format, 0, 1, 1000);
@@ -38,6 +38,7 @@ class HostileData : public testing::Test {
       EXPECT_GE(read.rows, 1);
       EXPECT_GE(read.columns, 1);
       EXPECT_LE(read.columns, MATRIX_MOST_COLUMNS);
+      if (read_as) *read_as = read.Describe();
       return true;
     }
     EXPECT_TRUE(read.status == DESCENT_ERROR_DATA || read.status == DESCENT_ERROR_MEMORY) << read.Describe();
@@ -91,6 +92,25 @@ TEST_F(HostileData, IsReadOrRefusedWithAnyByteChanged) {
         if (changed != whole) refused += !Survives(kind.format, changed);
       }
     EXPECT_GT(refused, 0) << kind.file;
+  }
+}
+
+TEST_F(HostileData, IsNeverReadAsOtherDataWhereThereIsAChecksum) {
+  const Kind sealed[] = {{"single.npz", "npz", true},
+                         {"labels.idx1-ubyte.gz", "idx", true},
+                         {"images-idx3-ubyte.gz", "idx", true},
+                         {"from_1.svm.gz", "svmlight", true}};
+  for (const Kind &kind : sealed) {
+    const std::string whole = Bytes(Fixture(kind.file));
+    std::string original;
+    ASSERT_TRUE(Survives(kind.format, whole, &original));
+    for (size_t at = 0; at < whole.size(); at++)
+      for (int bit = 0; bit < 8; bit++) {
+        std::string changed = whole, read_as;
+        changed[at] = static_cast<char>(changed[at] ^ 1 << bit);
+        if (!Survives(kind.format, changed, &read_as)) continue;
+        EXPECT_EQ(read_as, original) << kind.file << " byte " << at;
+      }
   }
 }
 

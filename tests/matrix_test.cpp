@@ -266,6 +266,29 @@ TEST_F(Matrix, RefusesArraysThatAreNoNumbersOrNotAllThere) {
   EXPECT_EQ(Plainly(ReadMatrix(Path("none.idx"))), "cannot read: none.idx: cannot read: No such file or directory");
 }
 
+// More rows than are held at a time: the value of a cell is its place.
+TEST_F(Matrix, ReadsArraysLargerThanItsWindowInEitherOrder) {
+  constexpr int64_t kRows = 400000, kColumns = 3;
+  for (const bool by_column : {false, true}) {
+    std::vector<double> values(kRows * kColumns);
+    for (int64_t r = 0; r < kRows; r++)
+      for (int64_t c = 0; c < kColumns; c++)
+        values[static_cast<size_t>(by_column ? c * kRows + r : r * kColumns + c)] =
+            static_cast<double>(r * kColumns + c);
+    const std::string bytes(reinterpret_cast<const char *>(values.data()), values.size() * sizeof values[0]);
+    const MatrixRead read =
+        ReadMatrix(Write("large.npy", Header(std::string("{'descr':'<f8','fortran_order':") +
+                                                 (by_column ? "True" : "False") + ",'shape':(400000,3)}",
+                                             bytes)),
+                   nullptr, 0, 777);
+    ASSERT_EQ(read.status, DESCENT_OK) << read.error;
+    int64_t wrong = 0;
+    for (size_t i = 0; i < read.cells.size(); i++) wrong += read.cells[i] != static_cast<double>(i);
+    EXPECT_EQ(wrong, 0);
+    EXPECT_EQ(read.cells.size(), values.size());
+  }
+}
+
 TEST_F(Matrix, RefusesEncryptedArrays) {
   const std::string path = Path("secret.npz"), bytes = Bytes(Fixture("c_order.npy"));
   int error = 0;

@@ -73,6 +73,7 @@ int data_choice_read_blocks(const char *command, const struct data_choice *choic
                             int (*take)(void *user, const descent_dataset *block), void *user);
 /* How columns were found where that is not by name, cells filled in, unseen categories, rows left out: a line of stderr
  * for each. */
+int64_t data_choice_missing(const descent_dataset *dataset); /* cells, in all columns */
 void data_choice_note(const char *command, const char *path, const descent_dataset *dataset);
 
 struct network_choice {

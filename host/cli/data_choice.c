@@ -118,12 +118,20 @@ static int reading_make(const char *command, const struct data_choice *choice, d
   return set_syntax(command, choice, o);
 }
 
+int64_t data_choice_missing(const descent_dataset *dataset) {
+  const int64_t columns = descent_dataset_columns(dataset);
+  int64_t *counts = calloc((size_t)columns, sizeof *counts), missing = 0;
+  if (counts) descent_dataset_missing(dataset, counts);
+  for (int64_t c = 0; counts && c < columns; c++) missing += counts[c];
+  free(counts);
+  return missing;
+}
+
 void data_choice_note(const char *command, const char *path, const descent_dataset *dataset) {
-  int64_t missing = 0;
+  const int64_t missing = data_choice_missing(dataset);
   char text[TEXT_SIZE];
   if (*descent_dataset_note(dataset))
     fprintf(stderr, "%s: note: %s: %s\n", command, path, descent_dataset_note(dataset));
-  for (int64_t c = 0; c < descent_dataset_columns(dataset); c++) missing += descent_dataset_column_missing(dataset, c);
   if (missing)
     fprintf(stderr, "%s: note: %s: %s missing cell%s filled in\n", command, path, text_count(missing, text),
             missing == 1 ? " is" : "s are");

@@ -130,7 +130,7 @@ static bool reserve(struct prediction *p, int64_t rows) {
 }
 
 static void note_block(struct prediction *p, const descent_dataset *block) {
-  for (int64_t c = 0; c < descent_dataset_columns(block); c++) p->missing += descent_dataset_column_missing(block, c);
+  p->missing += data_choice_missing(block);
   p->unseen += descent_dataset_unseen(block);
   if (p->rows == 0 && *descent_dataset_note(block))
     fprintf(stderr, "%s: note: %s: %s\n", command, p->data, descent_dataset_note(block));

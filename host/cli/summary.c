@@ -116,46 +116,56 @@ static void print_constant(FILE *stream, const descent_dataset *training) {
   free(constant);
 }
 
-/* "name count" of the columns for which `count` is not 0, the first ones. */
-static void print_counts(FILE *stream, const struct summary *s, int64_t (*count)(const descent_dataset *, int64_t)) {
+/* "name count" of the columns whose count is not 0, the first ones. */
+static void print_counts(FILE *stream, const char *title, const descent_dataset *data, const int64_t *counts) {
   char name[TEXT_SIZE], number[TEXT_SIZE];
   int shown = 0;
-  for (int64_t c = 0; c < descent_dataset_columns(s->data); c++) {
-    const int64_t n = count(s->data, c);
-    if (n == 0) continue;
+  fprintf(stream, "%-12s", title);
+  for (int64_t c = 0; c < descent_dataset_columns(data); c++) {
+    if (counts[c] == 0) continue;
     if (shown++ == NAMES_SHOWN) {
       fputs(", ...", stream);
       break;
     }
-    fprintf(stream, "%s%s %s", shown > 1 ? ", " : "", name_or_index(descent_dataset_column_name(s->data, c), c, name),
-            text_count(n, number));
+    fprintf(stream, "%s%s %s", shown > 1 ? ", " : "", name_or_index(descent_dataset_column_name(data, c), c, name),
+            text_count(counts[c], number));
   }
+}
+
+static int64_t sum(const int64_t *counts, int64_t n) {
+  int64_t total = 0;
+  for (int64_t i = 0; i < n; i++) total += counts[i];
+  return total;
+}
+
+/* What missing cells of `categorical` of so many columns are filled with. */
+static const char *filling(descent_impute impute, int64_t categorical, int64_t columns) {
+  static const char *const mixed[] = {"mean or the most frequent category", "median or the most frequent category"};
+  if (impute == DESCENT_IMPUTE_MOST_FREQUENT) return "most frequent value";
+  if (categorical == columns) return "most frequent category";
+  return categorical ? mixed[impute == DESCENT_IMPUTE_MEDIAN] : descent_impute_name(impute);
 }
 
 /* What reading made of the columns, where it is more than numbers as they stood there. */
 static void print_columns(FILE *stream, const struct summary *s) {
-  int64_t categorical = 0, missing = 0;
   const int64_t columns = descent_dataset_columns(s->data), dropped = descent_dataset_dropped(s->data);
+  int64_t *counts = calloc((size_t)columns, sizeof *counts), categorical = 0;
   char text[TEXT_SIZE];
+  if (!counts) return;
   for (int64_t c = 0; c < columns; c++) {
-    categorical += descent_dataset_column_categories(s->data, c) > 0;
-    missing += descent_dataset_column_missing(s->data, c);
+    counts[c] = descent_dataset_column_categories(s->data, c);
+    categorical += counts[c] > 0;
   }
   if (categorical) {
-    fputs("categories  ", stream);
-    print_counts(stream, s, descent_dataset_column_categories);
+    print_counts(stream, "categories", s->data, counts);
     fprintf(stream, ": %s inputs in all\n", text_count(descent_dataset_inputs(s->data), text));
   }
-  if (missing) {
-    fputs("missing     ", stream);
-    print_counts(stream, s, descent_dataset_column_missing);
-    fprintf(stream, "\n            cells, filled with the %s\n",
-            s->impute == DESCENT_IMPUTE_MOST_FREQUENT ? "most frequent value"
-            : categorical == columns                  ? "most frequent category"
-            : categorical ? s->impute == DESCENT_IMPUTE_MEAN ? "mean or the most frequent category"
-                                                             : "median or the most frequent category"
-                          : descent_impute_name(s->impute));
+  descent_dataset_missing(s->data, counts);
+  if (sum(counts, columns)) {
+    print_counts(stream, "missing", s->data, counts);
+    fprintf(stream, "\n            cells, filled with the %s\n", filling(s->impute, categorical, columns));
   }
+  free(counts);
   if (dropped)
     fprintf(stream, "dropped     %s row%s without a target\n", text_count(dropped, text), dropped == 1 ? "" : "s");
 }

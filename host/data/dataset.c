@@ -138,14 +138,23 @@ const char *descent_dataset_column_category(const descent_dataset *dataset, int6
   return feature ? name_at(feature->categories, feature->n_categories, category) : NULL;
 }
 
-int64_t descent_dataset_column_missing(const descent_dataset *dataset, int64_t column) {
+int64_t descent_dataset_column_inputs(const descent_dataset *dataset, int64_t column) {
+  const struct feature *feature = schema_feature(&dataset->storage->schema, column);
+  if (feature) return feature_inputs(feature);
+  return column >= 0 && column < descent_dataset_columns(dataset);
+}
+
+void descent_dataset_missing(const descent_dataset *dataset, int64_t *counts) {
   const struct dataset_storage *s = dataset->storage;
-  int64_t input = column, missing = 0;
-  if (column < 0 || column >= descent_dataset_columns(dataset)) return 0;
-  for (int64_t c = 0; s->schema.features && c < column; c++) input += feature_inputs(&s->schema.features[c]) - 1;
-  for (int64_t r = 0; r < dataset->rows; r++)
-    missing += isnan(s->X[dataset_source_row(dataset, r) * s->inputs + input]);
-  return missing;
+  const int64_t columns = descent_dataset_columns(dataset);
+  memset(counts, 0, (size_t)columns * sizeof *counts);
+  for (int64_t r = 0; r < dataset->rows; r++) {
+    const float *x = s->X + dataset_source_row(dataset, r) * s->inputs;
+    for (int64_t c = 0; c < columns; c++) {
+      counts[c] += isnan(*x);
+      x += s->schema.features ? feature_inputs(&s->schema.features[c]) : 1;
+    }
+  }
 }
 
 int64_t dataset_category(const struct feature *feature, const float *inputs) {

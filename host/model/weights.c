@@ -62,7 +62,8 @@ static descent_status find_layers(const struct safetensors *file, struct linear 
   for (int64_t i = 0; i < file->n; i++) {
     const char *name = file->entries[i].name;
     struct linear linear = {.weight = &file->entries[i]};
-    if (ends_in(name, ".bias") || (file->texts[SAFETENSORS_MODEL] && strncmp(name, "preprocessing.", 14) == 0)) continue;
+    if (ends_in(name, ".bias") || (file->texts[SAFETENSORS_MODEL] && strncmp(name, "preprocessing.", 14) == 0))
+      continue;
     if (!ends_in(name, ".weight") || !split_name(name, &linear.number, &prefix))
       TRY(name_error(file, name, "is no weight or bias of a numbered linear layer, as in 0.weight or model.2.bias"));
     if (first && (prefix != first_prefix || memcmp(name, first, prefix) != 0))

@@ -98,12 +98,13 @@ static struct range *find_ranges(const descent_dataset *data) {
 
 static void write_value(FILE *out, double value) { fprintf(out, "<td class=\"n\">%.4g</td>", value); }
 
-static void write_column(FILE *out, const descent_dataset *data, int64_t column, const struct range *range) {
+static void write_column(FILE *out, const descent_dataset *data, int64_t column, int64_t missing,
+                         const struct range *range) {
   char text[TEXT_SIZE];
   const int64_t categories = descent_dataset_column_categories(data, column);
   fputs("<tr><th>", out);
   write_name(out, descent_dataset_column_name(data, column), column);
-  fprintf(out, "</th><td class=\"n\">%s</td>", text_count(descent_dataset_column_missing(data, column), text));
+  fprintf(out, "</th><td class=\"n\">%s</td>", text_count(missing, text));
   if (categories) {
     fprintf(out, "<td colspan=\"4\">%s categories: ", text_count(categories, text));
     for (int64_t k = 0; k < categories && k < CATEGORIES_NAMED; k++) {
@@ -111,7 +112,7 @@ static void write_column(FILE *out, const descent_dataset *data, int64_t column,
       markup_label(out, descent_dataset_column_category(data, column, k), 24);
     }
     fputs(categories > CATEGORIES_NAMED ? ", &hellip;</td></tr>\n" : "</td></tr>\n", out);
-  } else if (range && range->n) {
+  } else if (range->n) {
     const double mean = range->sum / (double)range->n;
     write_value(out, mean);
     write_value(out, sqrt(fmax(0, range->squares / (double)range->n - mean * mean)));
@@ -123,24 +124,15 @@ static void write_column(FILE *out, const descent_dataset *data, int64_t column,
   }
 }
 
-/* How many inputs a column gives: one, or one per category, and where `indicators` one more if any cell is missing. */
-static int64_t inputs_of(const descent_dataset *whole, int64_t column, bool indicators) {
-  const int64_t categories = descent_dataset_column_categories(whole, column);
-  return (categories ? categories : 1) + (indicators && descent_dataset_column_missing(whole, column) > 0);
-}
-
-static int64_t inputs_in_all(const descent_dataset *whole, bool indicators) {
-  int64_t inputs = 0;
-  for (int64_t c = 0; c < descent_dataset_columns(whole); c++) inputs += inputs_of(whole, c, indicators);
-  return inputs;
-}
-
-/* Of the rows trained on; `whole` is what they were split from. */
-static bool write_columns(FILE *out, const descent_dataset *data, const descent_dataset *whole) {
-  const int64_t columns = descent_dataset_columns(data), inputs = descent_dataset_inputs(data);
-  const bool indicators = inputs_in_all(whole, false) < inputs, known = inputs_in_all(whole, indicators) == inputs;
-  struct range *ranges = known ? find_ranges(data) : NULL;
-  if (known && !ranges) return false;
+static bool write_columns(FILE *out, const descent_dataset *data) {
+  const int64_t columns = descent_dataset_columns(data);
+  int64_t *missing = calloc((size_t)columns, sizeof *missing);
+  struct range *ranges = missing ? find_ranges(data) : NULL;
+  if (!ranges) {
+    free(missing);
+    return false;
+  }
+  descent_dataset_missing(data, missing);
   fputs(
       "<h3>Columns</h3>\n<div class=\"card\"><table><thead><tr><th></th><th class=\"n\">missing</th>"
       "<th class=\"n\">mean</th><th class=\"n\">deviation</th><th class=\"n\">least</th><th "
@@ -148,11 +140,12 @@ static bool write_columns(FILE *out, const descent_dataset *data, const descent_
       "</thead><tbody>\n",
       out);
   for (int64_t c = 0, input = 0; c < columns && c < COLUMNS_LISTED; c++) {
-    write_column(out, data, c, ranges ? &ranges[input] : NULL);
-    input += inputs_of(whole, c, indicators);
+    write_column(out, data, c, missing[c], &ranges[input]);
+    input += descent_dataset_column_inputs(data, c);
   }
   fputs("</tbody></table>\n", out);
   free(ranges);
+  free(missing);
   if (columns > COLUMNS_LISTED)
     fprintf(out, "<p class=\"note\">and %" PRId64 " more columns</p>\n", columns - COLUMNS_LISTED);
   fputs("</div>\n<p class=\"note\">Over the rows trained on", out);
@@ -166,5 +159,5 @@ bool page_data(FILE *out, const struct page *p) {
   write_files(out, p);
   if (descent_dataset_classes(p->data)) write_classes(out, p->data);
   fputs("</div>\n", out);
-  return write_columns(out, p->training, p->data);
+  return write_columns(out, p->training);
 }

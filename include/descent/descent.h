@@ -318,8 +318,10 @@ DESCENT_API const char *descent_dataset_column_name(const descent_dataset *datas
 DESCENT_API int64_t descent_dataset_column_categories(const descent_dataset *dataset, int64_t column);
 DESCENT_API const char *descent_dataset_column_category(const descent_dataset *dataset, int64_t column,
                                                         int64_t category);
-/* Cells of a column that are missing, in this view. */
-DESCENT_API int64_t descent_dataset_column_missing(const descent_dataset *dataset, int64_t column);
+/* How many inputs a column gives; 0 out of range. */
+DESCENT_API int64_t descent_dataset_column_inputs(const descent_dataset *dataset, int64_t column);
+/* counts (columns) = the missing cells of each column in this view; looks at all of its rows. */
+DESCENT_API void descent_dataset_missing(const descent_dataset *dataset, int64_t *counts);
 /* Rows that were left out because their target is missing. */
 DESCENT_API int64_t descent_dataset_dropped(const descent_dataset *dataset);
 /* Cells with a category that the network does not know, which became zeros. */

@@ -73,7 +73,8 @@ TEST_F(Csv, FindsTheHeader) {
       {"told that it is one", "0,1\n1,2\n", nullptr, 1, "0,1 -> - auto: 1,2"},
       {"an unnamed column", ",b\n1,2\n", nullptr, -1, ",b -> - auto: 1,2"},
       {"equal names", "b,a,a,y\n9,1,2,x\n9,3,4,z\n", "y", -1,
-       "bad data: t.csv:1: several columns are named 'a' (rename them, or ignore them all)"},
+       "bad data: t.csv:1: several columns are named 'a' (rename them, ignore them all, or choose header no if this "
+       "row is data)"},
       {"no names", "b,,,y\n9,1,2,x\n9,3,4,z\n", "y", -1,
        "bad data: t.csv:1: several columns have no name, column 1 (from 0) among them (name them, or ignore them)"},
       {"told that there is none", "a,b\n1,2\n", nullptr, 0,
@@ -305,7 +306,7 @@ TEST_F(Csv, RefusesOptionsThatCannotBe) {
   options.ignored = 1;
   EXPECT_EQ(Read(path, options), "invalid argument: 1 ignored columns, but no list of them");
   options.ignore = ignore, options.ignored = 2;
-  EXPECT_EQ(Read(path, options), "invalid argument: ignored column 1 is NULL");
+  EXPECT_EQ(Read(path, options), "invalid argument: ignored columns: number 1 (from 0) is NULL");
   EXPECT_EQ(ReadText("a:b\n1:2\n", nullptr, DESCENT_TASK_AUTO, -1, ':'), "a,b -> - auto: 1,2");
   EXPECT_EQ(ReadText("a b\n1 2\n", nullptr, DESCENT_TASK_AUTO, -1, ' '), "a,b -> - auto: 1,2");
 }

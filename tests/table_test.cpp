@@ -46,6 +46,18 @@ TEST_F(Table, TellsNumbersCategoriesAndMissingCells) {
   for (const auto &c : cases) EXPECT_EQ(Read(Write("t.csv", c.text), options), c.expected) << c.name;
 }
 
+TEST_F(Table, RefusesListsWithHoles) {
+  const char *const holes[] = {"a", nullptr};
+  const std::string path = Write("t.csv", "a,b\n1,2\n");
+  options.categorical = holes;
+  options.categoricals = 2;
+  EXPECT_EQ(Read(path, options), "invalid argument: categorical columns: number 1 (from 0) is NULL");
+  options.categoricals = 1;
+  options.missing = holes;
+  options.missing_texts = 2;
+  EXPECT_EQ(Read(path, options), "invalid argument: texts of missing cells: number 1 (from 0) is NULL");
+}
+
 TEST_F(Table, RefusesFreeText) {
   std::string text = "a,name\n";
   for (int i = 0; i < 30; i++) text += "1,person " + std::to_string(i) + "\n";
@@ -177,6 +189,12 @@ TEST_F(Table, TakesTargetsFromAFileOfTheirOwn) {
   Write("labels.csv", "label\nno\n?\nyes\n");
   EXPECT_EQ(Read(Write("t.csv", "a,b\n1,2\n3,4\n"), options),
             "bad data: labels.csv: 1 targets are missing (fill them in, or leave out their rows in both files)");
+  EXPECT_EQ(Read(Write("t.csv", ",a\n0,2\n1,4\n"), options),
+            "bad data: labels.csv: 1 targets are missing (fill them in, or leave out their rows in both files)");
+  Write("labels.csv", ",label\n0,no\n1,yes\n");
+  EXPECT_EQ(Read(Path("t.csv"), options), "a -> label binary no,yes: 2>0 4>1") << "with row numbers, both";
+  Write("t.csv", "a,b\n1,2\n3,4\n");
+  EXPECT_EQ(Read(Path("t.csv"), options), "a,b -> label binary no,yes: 1,2>0 3,4>1") << "with row numbers";
   Write("labels.csv", "u,v\n1,2\n3,4.5\n");
   EXPECT_EQ(Read(Path("t.csv"), options), "a,b -> u regression: 1,2>1&2 3,4>3&4.5");
 }
@@ -187,7 +205,7 @@ class LikeANetwork : public Table {
  protected:
   void Fit(const std::string &text) {
     descent_dataset_options o = options;
-    o.target = "y";
+    o.target = o.header == 0 ? "-1" : "y";
     descent_dataset *read = nullptr;
     ASSERT_EQ(descent_dataset_read(Write("fit.csv", text).c_str(), &o, &read), DESCENT_OK) << descent_last_error();
     const Dataset dataset(read);
@@ -231,6 +249,23 @@ TEST_F(LikeANetwork, FindsColumnsAndCategoriesByName) {
        "bad data: t.csv:2: column 'y': 'maybe' is not one of the network's classes"},
   };
   for (const auto &c : cases) EXPECT_EQ(Read(Write("t.csv", c.text), options), c.expected) << c.name;
+}
+
+TEST_F(LikeANetwork, TakesTargetsFromTheirFileThoughTheDataHasThem) {
+  Fit("a,y\n1,no\n2,yes\n");
+  const std::string labels = Write("labels.csv", "label\nyes\nno\n");
+  options.target_file = labels.c_str();
+  EXPECT_EQ(Read(Write("t.csv", "a,y\n5,\n6,no\n"), options), "a -> label binary no,yes: 5>1 6>0");
+  EXPECT_EQ(Read(Write("t.csv", "5,\n6,no\n"), options), "- -> label binary no,yes: 5>1 6>0");
+}
+
+TEST_F(LikeANetwork, KnowsItsTextsFromAHeader) {
+  options.header = 0;
+  Fit("red,1,no\nblue,2,yes\n");
+  options.header = -1;
+  EXPECT_EQ(Read(Write("t.csv", "red,?\nblue,2\n"), options),
+            "column 0=blue,column 0=red,column 1 -> - binary: 0,1,nan 1,0,2");
+  EXPECT_EQ(Read(Write("t.csv", "colour,size\nblue,2\n"), options), "colour=blue,colour=red,size -> - binary: 1,0,2");
 }
 
 TEST_F(LikeANetwork, TakesUnseenCategoriesAsZerosWhereTold) {

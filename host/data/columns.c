@@ -83,13 +83,28 @@ static bool any_number(const struct text_list *record) {
   return false;
 }
 
-/* A row without any number cannot be data, as inputs are numbers; a row with numbers is a header when it holds the
- * names that are asked for. */
+/* Does a row hold what a network without names knows as categories, for half of the columns that have any? */
+static bool holds_categories(const struct columns *columns, char *const *cells, const struct schema *schema) {
+  int64_t categorical = 0, held = 0;
+  for (int64_t f = 0; f < schema->n_features; f++) {
+    const struct feature *feature = &schema->features[f];
+    bool found = false;
+    for (int64_t k = 0; k < feature->n_categories && !found; k++)
+      found = find_name(columns, cells, feature->categories[k]) != FOUND_NONE;
+    categorical += feature->categories != NULL;
+    held += found;
+  }
+  return held > 0 && 2 * held >= categorical;
+}
+
+/* A row without any number is a header, unless the network knows its texts as data; a row with numbers is one when it
+ * holds the names that are asked for. */
 static bool is_header(const struct columns *columns, const struct text_list *first,
                       const descent_dataset_options *options, const struct expected *expected) {
   int64_t index;
   if (options->header >= 0) return options->header > 0;
-  if (!any_number(first)) return true;
+  if (!any_number(first))
+    return !expected || has_names(expected) || !holds_categories(columns, first->items, expected->schema);
   if (options->target && !number_parse_integer(options->target, &index) &&
       find_name(columns, first->items, options->target) != FOUND_NONE)
     return true;
@@ -167,6 +182,17 @@ static descent_status add_target(struct columns *columns, const char *path, int6
   return DESCENT_OK;
 }
 
+/* The last `n` columns at once, where none is a target yet. */
+static descent_status add_last_targets(struct columns *columns, int64_t n) {
+  if (n == 0) return DESCENT_OK;
+  int64_t *grown = memory_resize(columns->target_at, columns->targets, n, sizeof *grown, "targets");
+  if (!grown) return DESCENT_ERROR_MEMORY;
+  columns->target_at = grown;
+  for (int64_t k = 0; k < n; k++) grown[k] = columns->n - n + k;
+  columns->targets = n;
+  return DESCENT_OK;
+}
+
 /* "a", or "a,b" where no column has that whole name. */
 static descent_status find_targets(struct columns *columns, const char *path, const char *wanted) {
   descent_status status = DESCENT_OK;
@@ -233,8 +259,7 @@ done:
 /* A first column without a name holds row numbers or row names, as pandas and R write them; pandas calls it
  * "Unnamed: 0" where it has read such a file before. */
 static bool is_index(const struct columns *columns) {
-  return columns->names && (!*columns->names[0] || strcmp(columns->names[0], "Unnamed: 0") == 0) &&
-         !is_target(columns, 0) && columns->weight != 0 && columns->roles[0] != COLUMN_IGNORED && columns->n > 2;
+  return columns->names && (!*columns->names[0] || strcmp(columns->names[0], "Unnamed: 0") == 0);
 }
 
 /* Every column that nothing else is known of is a feature, in order. */
@@ -251,10 +276,13 @@ static int64_t number_features(struct columns *columns) {
 }
 
 /* A model finds its columns by name, so that features have to differ from every other column. */
-static descent_status check_distinct(const struct columns *columns, const char *path) {
+static descent_status check_distinct(const struct columns *columns, const char *path,
+                                     const descent_dataset_options *options) {
+  const char *advice = options->header < 0 ? "rename them, ignore them all, or choose header no if this row is data"
+                                           : "rename them, or ignore them all";
   for (int64_t i = 0; columns->names && i < columns->n; i++) {
     if (columns->roles[i] < 0 || find_name(columns, columns->names, columns->names[i]) != FOUND_SEVERAL) continue;
-    if (*columns->names[i]) return ambiguous_error(columns, path, columns->names[i], "rename them, or ignore them all");
+    if (*columns->names[i]) return ambiguous_error(columns, path, columns->names[i], advice);
     return status_set(DESCENT_ERROR_DATA,
                       "%s:%" PRId64 ": several columns have no name, column %" PRId64
                       " (from 0) among them (name them, or ignore them)",
@@ -342,17 +370,19 @@ static descent_status assign_roles(struct columns *columns, const char *path, co
                                         : "the model has no column names: columns are taken by position";
     return match_by_position(columns, path, expected);
   }
-  if (is_index(columns)) {
+  columns->features = number_features(columns);
+  if (is_index(columns) && columns->roles[0] >= 0 && columns->features > 1 &&
+      (columns->n > 2 || options->target_file)) {
     columns->roles[0] = COLUMN_IGNORED;
     columns->note = "the first column has no name (row numbers?) and is left out";
+    columns->features = number_features(columns);
   }
-  columns->features = number_features(columns);
   if (columns->features == 0)
     TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s", path, columns->line,
                    columns->n == 1 ? "the target is the only column: there is none to learn from (is the delimiter one "
                                      "of , ; tab |?)"
                                    : "every column but the target is ignored: there is none to learn from"));
-  TRY(check_distinct(columns, path));
+  TRY(check_distinct(columns, path, options));
 done:
   return status;
 }
@@ -376,17 +406,20 @@ static descent_status copy_names(struct columns *columns, const char *path) {
   return copied ? DESCENT_OK : status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the column names", path);
 }
 
-/* The targets' columns are not to be read, whatever they hold. */
+/* The targets' columns are not to be read, whatever they hold: nobody asks for them, or they have a file of their own.
+ */
 static void leave_targets_out(struct columns *columns) {
   for (int64_t k = 0; k < columns->targets; k++) columns->roles[columns->target_at[k]] = COLUMN_IGNORED;
   columns->targets = 0;
 }
 
-/* The labels' file: every column is a target. */
-static descent_status all_targets(struct columns *columns, const char *path) {
-  descent_status status = DESCENT_OK;
+/* The labels' file: every column is a target, but for row numbers. */
+static descent_status all_targets(struct columns *columns) {
+  const int64_t first = columns->n > 1 && is_index(columns);
+  descent_status status;
   columns->targets = 0;
-  for (int64_t i = 0; i < columns->n; i++) TRY(add_target(columns, path, i));
+  if (first) columns->roles[0] = COLUMN_IGNORED;
+  TRY(add_last_targets(columns, columns->n - first));
   number_features(columns);
 done:
   return status;
@@ -395,9 +428,10 @@ done:
 static descent_status settle(struct columns *columns, const char *path, const descent_dataset_options *options,
                              const struct expected *expected) {
   descent_status status;
-  TRY(options->target_file == columns_are_targets ? all_targets(columns, path)
+  TRY(options->target_file == columns_are_targets ? all_targets(columns)
                                                   : assign_roles(columns, path, options, expected));
-  if (options->features_only) leave_targets_out(columns);
+  const bool elsewhere = options->target_file && options->target_file != columns_are_targets;
+  if (options->features_only || elsewhere) leave_targets_out(columns);
   TRY(copy_names(columns, path));
 done:
   return status;
@@ -438,7 +472,7 @@ descent_status columns_assign(struct columns *columns, const char *path, int64_t
         TRY(status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the column names", path));
     TRY(index_names(columns, columns->names));
   }
-  for (int64_t k = 0; k < targets; k++) TRY(add_target(columns, path, n - targets + k));
+  TRY(add_last_targets(columns, targets));
   if (weights) columns->weight = n - targets - 1;
   TRY(settle(columns, path, options, expected));
 done:

@@ -7,28 +7,32 @@
 #include "data/format.h"
 #include "data/table.h"
 
+static descent_status check_texts(const char *const *texts, int64_t n, const char *what) {
+  if (n < 0 || (n && !texts)) return status_set(DESCENT_ERROR_ARGUMENT, "%" PRId64 " %s, but no list of them", n, what);
+  for (int64_t k = 0; k < n; k++)
+    if (!texts[k]) return status_set(DESCENT_ERROR_ARGUMENT, "%s: number %" PRId64 " (from 0) is NULL", what, k);
+  return DESCENT_OK;
+}
+
 static descent_status check_options(const char *path, const descent_dataset_options *options) {
   if (!path) return status_set(DESCENT_ERROR_ARGUMENT, "a data file's path is missing");
   if (!options || options->size != sizeof *options)
     return status_set(DESCENT_ERROR_ARGUMENT, "dataset options must start from DESCENT_DATASET_OPTIONS_INIT");
   if ((unsigned)options->task > DESCENT_TASK_REGRESSION)
     return status_set(DESCENT_ERROR_ARGUMENT, "unknown task %d", (int)options->task);
-  if (options->ignored < 0 || (options->ignored && !options->ignore))
-    return status_set(DESCENT_ERROR_ARGUMENT, "%" PRId64 " ignored columns, but no list of them", options->ignored);
-  for (int64_t k = 0; k < options->ignored; k++)
-    if (!options->ignore[k]) return status_set(DESCENT_ERROR_ARGUMENT, "ignored column %" PRId64 " is NULL", k);
   if (options->target && options->target_file)
     return status_set(DESCENT_ERROR_ARGUMENT, "a target and a target file: choose one");
-  if (options->categoricals < 0 || (options->categoricals && !options->categorical))
-    return status_set(DESCENT_ERROR_ARGUMENT, "%" PRId64 " categorical columns, but no list of them",
-                      options->categoricals);
-  if (options->missing_texts < 0 || (options->missing_texts && !options->missing))
-    return status_set(DESCENT_ERROR_ARGUMENT, "%" PRId64 " texts of missing cells, but no list of them",
-                      options->missing_texts);
+  if ((unsigned)options->unseen > DESCENT_UNSEEN_ZEROS)
+    return status_set(DESCENT_ERROR_ARGUMENT, "unknown policy for unseen categories %d", (int)options->unseen);
   if (options->like && options->task != DESCENT_TASK_AUTO && options->task != descent_network_task(options->like))
     return status_set(DESCENT_ERROR_ARGUMENT, "task %s: the network's is %s", descent_task_name(options->task),
                       descent_task_name(descent_network_task(options->like)));
-  return DESCENT_OK;
+  descent_status status;
+  TRY(check_texts(options->ignore, options->ignored, "ignored columns"));
+  TRY(check_texts(options->categorical, options->categoricals, "categorical columns"));
+  TRY(check_texts(options->missing, options->missing_texts, "texts of missing cells"));
+done:
+  return status;
 }
 
 static struct expected expected_of(const descent_network *network) {

@@ -135,7 +135,7 @@ enum emulated_algorithm {
  */
 extern struct emulated_library {
   int offered[12], n_offered; /* at first three that must be rejected round the right one */
-  int unsupported;           /* the epilogue that the heuristic knows nothing for; 0: none */
+  int unsupported;            /* the epilogue that the heuristic knows nothing for; 0: none */
   int heuristics, checks, launches[EMULATED_ALGORITHMS], live; /* live: descriptors and handles not destroyed */
 } emulated_library;
 void emulated_library_reset(void);

@@ -36,6 +36,7 @@ const Golden goldens[] = {
     {"help_evaluate", "", {"evaluate", "--help"}},
     {"help_predict", "", {"predict", "--help"}},
     {"help_export", "", {"export", "--help"}},
+    {"help_convert", "", {"convert", "--help"}},
     {"help_plot", "", {"plot", "--help"}},
     {"help_info", "", {"info", "--help"}},
     {"help_verify", "", {"verify", "--help"}},

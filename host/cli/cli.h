@@ -16,6 +16,7 @@ int command_evaluate(int argc, char **argv);
 int command_predict(int argc, char **argv);
 int command_plot(int argc, char **argv);
 int command_export(int argc, char **argv);
+int command_convert(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_verify(int argc, char **argv);
 int command_bench(int argc, char **argv);
@@ -71,10 +72,15 @@ int data_choice_read(const char *command, const struct data_choice *choice, cons
 int data_choice_read_blocks(const char *command, const struct data_choice *choice, const char *path,
                             descent_dataset_options options, int64_t rows,
                             int (*take)(void *user, const descent_dataset *block), void *user);
+int data_choice_convert(const char *command, const struct data_choice *choice, const char *path,
+                        descent_dataset_options options, const char *to, descent_dataset **dataset);
 /* How columns were found where that is not by name, cells filled in, unseen categories, rows left out: a line of stderr
  * for each. */
 int64_t data_choice_missing(const descent_dataset *dataset); /* cells, in all columns */
 void data_choice_note(const char *command, const char *path, const descent_dataset *dataset);
+
+/* What a dataset in its binary form holds, for `descent info`: as text, or as one JSON object; the exit code. */
+int data_info_print(const char *command, const char *path, bool json);
 
 struct network_choice {
   const char *hidden; /* "64,32" or "none" */

@@ -172,3 +172,15 @@ int data_choice_read_blocks(const char *command, const struct data_choice *choic
   reading_clear(&r);
   return code;
 }
+
+int data_choice_convert(const char *command, const struct data_choice *choice, const char *path,
+                        descent_dataset_options options, const char *to, descent_dataset **dataset) {
+  struct reading r;
+  int code = reading_make(command, choice, options, &r);
+  if (code == EXIT_DONE) {
+    descent_status status = descent_dataset_convert(path, &r.options, to, dataset);
+    if (status != DESCENT_OK) code = fail_status(command, status);
+  }
+  reading_clear(&r);
+  return code;
+}

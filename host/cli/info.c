@@ -1,4 +1,4 @@
-/* `descent info MODEL`: what a model file holds. */
+/* `descent info MODEL`: what a model file, or a dataset's binary form, holds. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -200,7 +200,9 @@ int command_info(int argc, char **argv) {
   const struct command_syntax syntax = {
       .name = command,
       .arguments = "MODEL",
-      .about = "Show what the model file MODEL holds: its layers, the data it fits and how it was trained.",
+      .about =
+          "Show what the model file MODEL holds: its layers, the data it fits and how it was trained; or, of data that "
+          "descent convert wrote as .safetensors, its size, columns and classes.",
       .fewest = 1,
       .most = 1,
       .sets = sets,
@@ -213,6 +215,7 @@ int command_info(int argc, char **argv) {
   descent_network *network = NULL;
   struct stat file = {0};
   descent_status status = descent_network_load(path, &network);
+  if (status == DESCENT_ERROR_DATA) return data_info_print(command, path, values.json);
   if (status != DESCENT_OK) return fail_status(command, status);
   stat(path, &file);
   code = EXIT_DONE;

@@ -14,9 +14,10 @@ struct subcommand {
 };
 
 static const struct subcommand subcommands[] = {
-    {"descent train", command_train},   {"descent evaluate", command_evaluate}, {"descent predict", command_predict},
-    {"descent export", command_export}, {"descent info", command_info},         {"descent verify", command_verify},
-    {"descent bench", command_bench},   {"descent devices", command_devices},   {"descent plot", command_plot},
+    {"descent train", command_train},     {"descent evaluate", command_evaluate}, {"descent predict", command_predict},
+    {"descent export", command_export},   {"descent info", command_info},         {"descent verify", command_verify},
+    {"descent convert", command_convert}, {"descent bench", command_bench},       {"descent devices", command_devices},
+    {"descent plot", command_plot},
 };
 
 static const struct command_syntax syntax = {
@@ -28,8 +29,9 @@ static const struct command_syntax syntax = {
         "  evaluate MODEL DATA  measure a model on data with known answers\n"
         "  predict MODEL DATA   write a model's predictions as CSV\n"
         "  export MODEL         write a model as ONNX, C or NumPy arrays\n"
+        "  convert IN OUT       write a data file in another format\n"
         "  plot RUN...          draw the course of trainings\n"
-        "  info MODEL           what is in a model file\n"
+        "  info MODEL           what is in a model file, or in data that was converted\n"
         "  verify               compare every operation of a training on two devices\n"
         "  bench                time every operation against this machine's limits\n"
         "  devices              list the devices that can be used here\n\n"

@@ -48,7 +48,7 @@ descent_status binary_into_table(const struct binary *binary, const descent_data
 struct binary_writer {
   const char *path;
   const struct dataset_storage *like;
-  int64_t rows;
+  int64_t rows, written;
   const float *y, *weights; /* (rows, like->targets) or NULL; (rows) or NULL; borrowed until binary_end */
   char *description;
   struct file_writer file;

@@ -1,6 +1,7 @@
 /* Opening a data file: picks the reader and tells it what a given network expects. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/status.h"
 #include "data/binary.h"
@@ -130,6 +131,22 @@ done:
   return status;
 }
 
+/* All of a file but, with a survey, X. */
+static descent_status read_whole(const char *path, const descent_dataset_options *options,
+                                 const struct table_blocks *survey, struct dataset_storage **storage) {
+  struct expected expected;
+  const struct expected *like = NULL;
+  descent_status status;
+  if (options->like) {
+    expected = expected_of(options->like);
+    like = &expected;
+  }
+  TRY(read_file(path, options, like, survey, storage));
+  if (options->target_file && !options->features_only) TRY(add_target_file(options, like, *storage));
+done:
+  return status;
+}
+
 static descent_dataset *dataset_over(struct dataset_storage *storage) {
   descent_dataset *dataset = memory_allocate(1, sizeof *dataset, "the dataset");
   if (!dataset) return NULL;
@@ -140,15 +157,11 @@ static descent_dataset *dataset_over(struct dataset_storage *storage) {
 
 descent_status descent_dataset_read(const char *path, const descent_dataset_options *options,
                                     descent_dataset **dataset) {
-  struct expected expected;
   struct dataset_storage *storage = NULL;
   descent_dataset *created;
   descent_status status;
   TRY(check_options(path, options));
-  if (options->like) expected = expected_of(options->like);
-  TRY(read_file(path, options, options->like ? &expected : NULL, NULL, &storage));
-  if (options->target_file && !options->features_only)
-    TRY(add_target_file(options, options->like ? &expected : NULL, storage));
+  TRY(read_whole(path, options, NULL, &storage));
   created = dataset_over(storage);
   if (!created) TRY(DESCENT_ERROR_MEMORY);
   storage = NULL;
@@ -200,5 +213,67 @@ descent_status descent_dataset_read_blocks(const char *path, const descent_datas
   if (taker.stopped) status = DESCENT_OK;
 done:
   dataset_storage_release(rest);
+  return status;
+}
+
+/* ---- in two passes, into the binary form ------------------------------------------------------------------------ */
+
+static descent_status take_rows(void *user, struct dataset_storage *block) {
+  const descent_status status = binary_rows(user, block->X, block->rows);
+  dataset_storage_release(block);
+  return status;
+}
+
+/* The rows of a file about which everything but X is known. */
+static descent_status write_rows(const char *path, const descent_dataset_options *options,
+                                 const struct dataset_storage *known, struct binary_writer *writer) {
+  enum { BLOCK = 1 << 18 }; /* values */
+  const int64_t rows = known->inputs < BLOCK ? BLOCK / known->inputs : 1;
+  const struct table_blocks blocks = {rows, take_rows, writer};
+  const struct expected expected = {.schema = &known->schema,
+                                    .features = known->schema.features ? known->schema.n_features : known->inputs,
+                                    .inputs = known->inputs,
+                                    .targets = known->targets,
+                                    .classes = known->classes,
+                                    .task = known->task,
+                                    .imputes = true};
+  struct dataset_storage *rest = NULL;
+  descent_status status;
+  TRY(read_file(path, options, &expected, &blocks, &rest));
+  if (rest) {
+    status = take_rows(writer, rest);
+    rest = NULL;
+  }
+done:
+  return status;
+}
+
+descent_status descent_dataset_convert(const char *path, const descent_dataset_options *options, const char *to,
+                                       descent_dataset **dataset) {
+  const struct table_blocks survey = {0, NULL, NULL};
+  struct file_choice choice = {0};
+  struct dataset_storage *known = NULL;
+  struct binary_writer writer = {0};
+  descent_dataset_options mapped = DESCENT_DATASET_OPTIONS_INIT;
+  descent_status status;
+  TRY(check_options(path, options));
+  if (!to || options->like) TRY(status_set(DESCENT_ERROR_ARGUMENT, "a path to write to is needed, and no network"));
+  TRY(format_choose(path, options->format, &choice));
+  if (strcmp(path, "-") == 0 || choice.format == FORMAT_SAFETENSORS)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: cannot be read in two passes (read and save it)", path));
+  TRY(read_whole(path, options, &survey, &known));
+  TRY(binary_begin(&writer, to, known, known->rows, known->y, known->weights));
+  TRY(write_rows(path, options, known, &writer));
+  TRY(binary_end(&writer));
+  mapped.format = "safetensors";
+  TRY(descent_dataset_read(to, &mapped, dataset));
+  (*dataset)->storage->dropped = known->dropped;
+  (*dataset)->storage->rounded = known->rounded;
+  (*dataset)->storage->rounding = known->rounding;
+  (*dataset)->storage->note = known->note;
+done:
+  binary_abandon(&writer);
+  dataset_storage_release(known);
+  format_clear(&choice);
   return status;
 }

@@ -49,13 +49,17 @@ static descent_status resize(float **values, int64_t from, int64_t to, int64_t w
   return DESCENT_OK;
 }
 
+/* Are cells only looked at? */
+static bool is_survey(const struct table *t) { return t->blocks && t->blocks->rows == 0; }
+
 /* Half as much again, from 256 KiB on: large blocks are remapped rather than copied and use only the pages written. */
 static descent_status grow(struct table *t) {
   const int64_t features = t->columns.features, least = ((int64_t)1 << 16) / (features + 1) + 1;
   int64_t capacity = t->capacity ? t->capacity + t->capacity / 2 + 1 : least;
-  if (t->blocks) capacity = t->blocks->rows;
-  descent_status status;
-  TRY(resize(&t->values, t->capacity, capacity, features ? features : 1, t->path));
+  if (t->blocks && !is_survey(t)) capacity = t->blocks->rows;
+  descent_status status = DESCENT_OK;
+  if (!is_survey(t) || !t->values)
+    TRY(resize(&t->values, t->capacity, is_survey(t) ? 1 : capacity, features ? features : 1, t->path));
   if (t->columns.targets > 1) TRY(resize(&t->y, t->capacity, capacity, t->columns.targets, t->path));
   if (t->columns.weight >= 0) TRY(resize(&t->weights, t->capacity, capacity, 1, t->path));
   t->capacity = capacity;
@@ -153,7 +157,9 @@ static descent_status number_error(const struct table *t, int64_t column, double
   return cell_error(t, column, text, strlen(text), row, problem);
 }
 
-static float *cell(struct table *t, int64_t feature) { return &t->values[t->rows * t->columns.features + feature]; }
+static float *cell(struct table *t, int64_t feature) {
+  return &t->values[(is_survey(t) ? 0 : t->rows) * t->columns.features + feature];
+}
 
 static descent_status store_missing(struct table *t, int64_t feature, int64_t column, int64_t line) {
   if (t->expected && !t->expected->imputes)
@@ -236,7 +242,7 @@ static descent_status store_weight(struct table *t, int64_t column, const char *
   double value;
   if (!number_parse(text, length, &value) || !text_number_fits(value) || value < 0)
     return cell_error(t, column, text, length, line, "is no weight: a finite number of at least 0 (correct it)");
-  t->weights[t->rows] = (float)value;
+  t->weights[t->rows] = rounded(t, value);
   return DESCENT_OK;
 }
 
@@ -250,7 +256,7 @@ static descent_status store_target(struct table *t, int64_t target, int64_t colu
   } else if (t->columns.targets == 1) {
     status = targets_add(&t->targets, text, length, line, &problem);
   } else if (number_parse(text, length, &value) && text_number_fits(value)) {
-    t->y[t->rows * t->columns.targets + target] = (float)value;
+    t->y[t->rows * t->columns.targets + target] = rounded(t, value);
   } else {
     problem = "is not a finite number, which regression on several targets needs (correct it)";
   }
@@ -283,7 +289,7 @@ static descent_status keep_row(struct table *t) {
     return DESCENT_OK;
   }
   t->rows++;
-  if (t->rows == t->capacity) TRY(t->blocks ? give_block(t) : grow(t));
+  if (t->rows == t->capacity) TRY(t->blocks && !is_survey(t) ? give_block(t) : grow(t));
 done:
   return status;
 }
@@ -354,14 +360,14 @@ descent_status table_number(struct table *t, int64_t column, double number, int6
       *cell(t, role) = rounded(t, number);
   } else if (role == COLUMN_WEIGHT) {
     if (!text_number_fits(number) || number < 0) problem = "is no weight: a finite number of at least 0 (correct it)";
-    t->weights[t->rows] = (float)number;
+    t->weights[t->rows] = problem ? 0 : rounded(t, number);
   } else if (role <= COLUMN_TARGET && isnan(number)) {
     t->row_without_target = true;
   } else if (role <= COLUMN_TARGET && t->columns.targets == 1) {
     status = targets_add_number(&t->targets, number, row, &problem);
   } else if (role <= COLUMN_TARGET) {
     if (!text_number_fits(number)) problem = "is not a finite 32-bit number (correct it, or remove the row)";
-    t->y[t->rows * t->columns.targets + COLUMN_TARGET - role] = (float)number;
+    t->y[t->rows * t->columns.targets + COLUMN_TARGET - role] = problem ? 0 : rounded(t, number);
   }
   return problem ? number_error(t, column, number, row, problem) : status;
 }
@@ -453,7 +459,7 @@ static descent_status describe_feature(struct table *t, int64_t feature, struct 
   }
   descent_status status = sort_categories(from, to, &place_of);
   if (status != DESCENT_OK) return status;
-  replace_codes(t, feature, place_of);
+  if (!is_survey(t)) replace_codes(t, feature, place_of);
   free(place_of);
   return DESCENT_OK;
 }
@@ -518,13 +524,11 @@ static bool is_plain(const struct schema *schema) {
 
 static descent_status give_X(struct table *t, struct dataset_storage *storage) {
   descent_status status = DESCENT_OK;
-  if (!is_plain(&storage->schema)) {
-    TRY(expand(t, storage));
-  } else {
-    storage->inputs = t->columns.features;
-    storage->owned_X = hand_over(&t->values, t->rows, storage->inputs);
-    if (!storage->schema.input_names) schema_drop_features(&storage->schema); /* nameless numbers need no list */
-  }
+  const bool plain = is_plain(&storage->schema);
+  storage->inputs = schema_inputs(&storage->schema);
+  if (!is_survey(t) && plain) storage->owned_X = hand_over(&t->values, t->rows, storage->inputs);
+  if (!is_survey(t) && !plain) TRY(expand(t, storage));
+  if (plain && !storage->schema.input_names) schema_drop_features(&storage->schema); /* needs no list */
   storage->X = storage->owned_X;
 done:
   return status;
@@ -535,7 +539,12 @@ static descent_status give_targets(struct table *t, struct dataset_storage *stor
   if (t->columns.targets == 1) {
     char name[80];
     columns_describe(&t->columns, t->columns.target_at[0], name, sizeof name);
-    return targets_finish(&t->targets, t->path, name, storage);
+    const descent_status status = targets_finish(&t->targets, t->path, name, storage);
+    if (status == DESCENT_OK && storage->task == DESCENT_TASK_REGRESSION) {
+      storage->rounded += t->targets.rounded;
+      storage->rounding = fmax(storage->rounding, t->targets.rounding);
+    }
+    return status;
   }
   if (t->columns.targets > 1) {
     storage->task = DESCENT_TASK_REGRESSION;

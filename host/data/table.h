@@ -10,7 +10,8 @@
 
 /* Where full blocks of rows go; the storage is handed over, and the next block starts at row first + its rows. */
 struct table_blocks {
-  int64_t rows; /* of a block, at least 1 */
+  int64_t rows; /* of a block, at least 1; 0: no blocks, but X is not kept, so that everything else is learned of a file
+                   of any size: the storage at the end has its inputs, and X is NULL */
   descent_status (*take)(void *user, struct dataset_storage *block);
   void *user;
 };
@@ -34,7 +35,7 @@ struct table {
   struct targets targets;         /* of the one target */
   float *y;                       /* (capacity, columns.targets) of several targets */
   float *weights;                 /* (capacity) or NULL */
-  float *values;                  /* (capacity, columns.features) */
+  float *values;                  /* (capacity, columns.features); where X is not kept one row */
   int64_t rows, capacity, total;  /* total: of the blocks already taken */
   bool row_without_target, decided;
   int64_t dropped, rounded, unseen;

@@ -108,6 +108,10 @@ static descent_status add_value(struct targets *t, double number, const char *te
   int64_t index;
   descent_status status;
   TRY(reserve_row(t));
+  if ((double)(float)number != number && !isnan(number)) {
+    t->rounded++;
+    t->rounding = fmax(t->rounding, fabs((double)(float)number - number) / fabs(number));
+  }
   if (t->counting) {
     if (t->expected)
       TRY(add_expected_class(t, text, length, number, &index, problem));
@@ -263,6 +267,7 @@ descent_status targets_finish(struct targets *t, const char *path, const char *c
   storage->targets = 1;
   storage->task = t->task;
   t->y = NULL;
+  t->rows = t->capacity = 0; /* the next block's */
 done:
   return status;
 }

@@ -21,6 +21,9 @@ struct targets {
   bool counting;
   int64_t first_text;         /* index of the first distinct value that is no number; -1 without */
   struct dictionary distinct; /* with a network, its classes */
+  int64_t rounded;            /* numbers that float32 does not hold exactly, and their largest relative change; means
+                                 something where they are no classes */
+  double rounding;
 };
 
 /* `expected` may be NULL; borrowed until targets_clear. */

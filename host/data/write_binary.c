@@ -73,14 +73,23 @@ done:
   return status;
 }
 
+static descent_status wrong_rows(const struct binary_writer *writer) {
+  return status_set(DESCENT_ERROR_WRITE,
+                    "%s: not written: %" PRId64 " rows instead of %" PRId64 " (did the data change?)", writer->path,
+                    writer->written, writer->rows);
+}
+
 descent_status binary_rows(struct binary_writer *writer, const float *X, int64_t rows) {
   const size_t bytes = (size_t)rows * (size_t)writer->like->inputs * sizeof *X;
+  writer->written += rows;
+  if (writer->written > writer->rows) return wrong_rows(writer);
   XXH64_update(writer->sum, X, bytes);
   return file_write(&writer->file, X, bytes);
 }
 
 descent_status binary_end(struct binary_writer *writer) {
   descent_status status;
+  if (writer->written != writer->rows) TRY(wrong_rows(writer));
   if (writer->y) TRY(file_write(&writer->file, writer->y, y_bytes(writer)));
   if (writer->weights) TRY(file_write(&writer->file, writer->weights, weight_bytes(writer)));
   if (fseeko(writer->file.stream, 0, SEEK_SET) != 0)

@@ -283,6 +283,12 @@ DESCENT_API descent_status descent_dataset_read_blocks(const char *path, const d
  * checksum that it was saved with. */
 DESCENT_API descent_status descent_dataset_save(const descent_dataset *dataset, const char *path);
 
+/* Reads `path` twice, in memory for a block of rows, y and the weights, and writes the binary form to `to`: for files
+ * larger than memory, with the same result as descent_dataset_read and descent_dataset_save. `*dataset` is then the
+ * mapped file. options->like must be NULL; neither standard input nor the binary form can be read so. */
+DESCENT_API descent_status descent_dataset_convert(const char *path, const descent_dataset_options *options,
+                                                   const char *to, descent_dataset **dataset);
+
 /* Wraps the caller's memory without copying: X (rows, inputs), y (rows, targets) or NULL, weights (rows) or NULL, all
  * borrowed until the dataset and every view split from it are freed. `task` must be binary, classes or regression: it
  * is not inferred here. `classes` is K for task classes (2 .. 2^24), 2 for binary, ignored for regression; `targets` is
@@ -414,7 +420,8 @@ DESCENT_API descent_status descent_network_set_provenance(descent_network *netwo
 /* One .safetensors file: `layers.<l>.weight` (out, in) and `layers.<l>.bias` (l from 0, as PyTorch counts), float32;
  * everything else (activations, loss, normalisation, names, version) as JSON in its metadata. Saving writes a temporary
  * file beside `path` and renames it, so an existing file is wholly the old or wholly the new one. ERROR_WRITE;
- * ERROR_READ or ERROR_MODEL with byte offset and value; a checksum finds alterations. Saving and loading round-trips
+ * ERROR_READ or ERROR_MODEL with byte offset and value (ERROR_DATA for a file that holds a dataset); a checksum finds
+ * alterations. Saving and loading round-trips
  * bit for bit. */
 DESCENT_API descent_status descent_network_save(const descent_network *network, const char *path);
 DESCENT_API descent_status descent_network_load(const char *path, descent_network **network);

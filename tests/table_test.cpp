@@ -92,6 +92,18 @@ TEST_F(Table, TakesWhatItIsTold) {
        {},
        false,
        "a,b=10,b=9 -> - auto: 1,1,0 2,0,1 3,0,1"},
+      {"codes that look like numbers",
+       "a,b\n1,01\n2,1\n3,1e0\n4,+1.0\n5,-0\n6,0.0\n",
+       {second[0]},
+       {},
+       false,
+       "a,b=0,b=01,b=1,b=1e0 -> - auto: 1,0,1,0,0 2,0,0,1,0 3,0,0,0,1 4,0,0,1,0 5,1,0,0,0 6,1,0,0,0"},
+      {"codes beyond what a double tells apart",
+       "a,b\n1,90071992547409921\n2,90071992547409922\n",
+       {second[0]},
+       {},
+       false,
+       "a,b=90071992547409921,b=90071992547409922 -> - auto: 1,1,0 2,0,1"},
       {"a category that is not there",
        "a,b\n1,2\n",
        {unknown[0]},
@@ -121,6 +133,13 @@ TEST_F(Table, TakesWhatItIsTold) {
     o.indicators = c.indicators;
     EXPECT_EQ(Read(Write("t.csv", c.text), o), c.expected) << c.name;
   }
+}
+
+TEST_F(Table, TakesNumbersForMissingInFilesOfNumbers) {
+  const char *const texts[] = {"-999.0"};
+  options.missing = texts;
+  options.missing_texts = 1;
+  EXPECT_EQ(Read(Write("t.svm", "1 1:-999 2:3\n0 1:4 2:5\n-999 1:6\n"), options), "-,- -> - binary 0,1: nan,3>1 4,5>0");
 }
 
 TEST_F(Table, DropsRowsWithoutATarget) {
@@ -311,6 +330,38 @@ TEST_F(LikeANetwork, KeepsAllOfItInTheModelFile) {
   EXPECT_STREQ(descent_network_column_category(loaded, 1, 0), "blue");
   EXPECT_STREQ(descent_network_input_name(loaded, 1), "size missing");
   EXPECT_EQ(loaded->fill[0], 2);
+}
+
+TEST_F(LikeANetwork, RemembersWhatCountedAsMissing) {
+  const char *const texts[] = {"-999", " none "};
+  options.missing = texts;
+  options.missing_texts = 2;
+  Fit("a,b,y\n1,red,no\n-999,none,yes\n3,NA,no\n");
+  options.missing = nullptr;
+  options.missing_texts = 0;
+  const std::string path = Path("a.safetensors");
+  ASSERT_EQ(descent_network_save(network.get(), path.c_str()), DESCENT_OK) << descent_last_error();
+  descent_network *loaded = nullptr;
+  ASSERT_EQ(descent_network_load(path.c_str(), &loaded), DESCENT_OK) << descent_last_error();
+  network.reset(loaded);
+  options.like = loaded;
+  const std::string data = Write("t.csv", "a,b\n-999.0,NA\n5,none\n");
+  EXPECT_EQ(Read(data, options), "a,b=NA,b=red -> - binary: nan,1,0 5,nan,nan");
+  const char *const other[] = {"5"};
+  options.missing = other;
+  options.missing_texts = 1;
+  options.unseen = DESCENT_UNSEEN_ZEROS;
+  EXPECT_EQ(Read(data, options), "a,b=NA,b=red -> - binary: -999,1,0 nan,0,0");
+}
+
+TEST(Schema, RefusesColumnsOfWhichSomeHaveNames) {
+  const std::unique_ptr<cJSON, decltype(&cJSON_Delete)> json(
+      cJSON_Parse("{\"columns\": [\"a\", {\"categories\": [\"x\", \"y\"]}]}"), cJSON_Delete);
+  schema_members members = {};
+  members.columns = cJSON_GetObjectItem(json.get(), "columns");
+  schema read = {};
+  EXPECT_EQ(schema_read("m", &members, 3, 1, 0, &read), DESCENT_ERROR_MODEL);
+  EXPECT_STREQ(descent_last_error(), "m: 'columns': some have a name and some have none");
 }
 
 TEST_F(LikeANetwork, GivesBlocksInOrder) {

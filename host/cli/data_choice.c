@@ -12,10 +12,11 @@ const struct setting data_options[] = {
     ROW_TEXT("ignore", "NAME,...", AT(ignore),
              "Columns to leave out: names, or places from 0; a model that finds its columns by name asks for no others",
              0),
-    ROW_TEXT("missing", "TEXT,...", AT(missing),
-             "Cells that count as missing, nothing between commas for the empty cell (default: the empty cell, ?, NA, "
-             "N/A, NaN and null)",
-             0),
+    ROW_TEXT(
+        "missing", "TEXT,...", AT(missing),
+        "Cells that count as missing, nothing between commas for the empty cell (default: as in training, else the "
+        "empty cell, ?, NA, N/A, NaN and null)",
+        0),
     ROW_TERM("unseen", "NAME", AT(unseen),
              "A category that was not seen in training is an error, or zeros in all inputs of its column", 0, unseen),
     ROW_FLAG("strict", AT(strict),

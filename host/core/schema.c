@@ -87,6 +87,7 @@ void schema_clear(struct schema *schema) {
   schema_drop_features(schema);
   memory_free_texts(schema->target_names, schema->targets);
   memory_free_texts(schema->class_names, schema->classes);
+  memory_free_texts(schema->missing, schema->n_missing);
   *schema = (struct schema){0};
 }
 
@@ -116,8 +117,22 @@ static descent_status copy_feature(const struct feature *feature, struct feature
   return feature_copy_kind(feature, copy);
 }
 
+descent_status schema_copy_reading(const struct schema *schema, struct schema *copy) {
+  copy->unseen = schema->unseen;
+  return copy_texts(schema->missing, schema->n_missing, &copy->missing, &copy->n_missing);
+}
+
+descent_status schema_set_missing(struct schema *schema, const char *const *texts, int64_t n) {
+  schema->missing = memory_allocate(n, sizeof *schema->missing, "the texts of missing cells");
+  if (!schema->missing) return DESCENT_ERROR_MEMORY;
+  schema->n_missing = n;
+  for (int64_t i = 0; i < n; i++)
+    if (!(schema->missing[i] = strdup(texts[i]))) return out_of_memory();
+  return DESCENT_OK;
+}
+
 descent_status schema_copy(const struct schema *schema, struct schema *copy) {
-  struct schema made = {.unseen = schema->unseen};
+  struct schema made = {0};
   descent_status status = DESCENT_OK;
   if (schema->features) {
     made.features = memory_allocate(schema->n_features, sizeof *made.features, "the columns");
@@ -128,6 +143,7 @@ descent_status schema_copy(const struct schema *schema, struct schema *copy) {
   TRY(copy_texts(schema->input_names, schema->inputs, &made.input_names, &made.inputs));
   TRY(copy_texts(schema->target_names, schema->targets, &made.target_names, &made.targets));
   TRY(copy_texts(schema->class_names, schema->classes, &made.class_names, &made.classes));
+  TRY(schema_copy_reading(schema, &made));
 done:
   if (status != DESCENT_OK) schema_clear(&made);
   *copy = made;
@@ -212,6 +228,7 @@ descent_status schema_write(const char *where, const struct schema *schema, cJSO
   TRY(add_columns(where, schema, object));
   TRY(add_texts(where, object, "target_names", schema->target_names, schema->targets));
   TRY(add_texts(where, object, "class_names", schema->class_names, schema->classes));
+  TRY(add_texts(where, object, "missing", schema->missing, schema->n_missing));
 done:
   return status;
 }
@@ -244,6 +261,14 @@ static descent_status read_texts(const char *where, const cJSON *list, int64_t n
   cJSON_ArrayForEach(value, list) TRY(read_text(where, list->string, value, &(*texts)[i++]));
 done:
   return status;
+}
+
+/* The same of any length, 0 too. */
+static descent_status read_missing(const char *where, const cJSON *list, struct schema *schema) {
+  if (!list) return DESCENT_OK;
+  const int64_t n = cJSON_GetArraySize(list);
+  if (!cJSON_IsArray(list)) return bad_member(where, list->string, "a list of strings");
+  return n ? read_texts(where, list, n, &schema->missing, &schema->n_missing) : schema_set_missing(schema, NULL, 0);
 }
 
 static descent_status read_categories(const char *where, const cJSON *list, struct feature *feature) {
@@ -280,6 +305,9 @@ static descent_status read_columns(const char *where, const cJSON *columns, int6
   if (!schema->features) return DESCENT_ERROR_MEMORY;
   cJSON_ArrayForEach(column, columns)
       TRY(read_column(where, columns->string, column, &schema->features[schema->n_features++]));
+  for (int64_t c = 1; c < n; c++)
+    if (!schema->features[c].name != !schema->features[0].name)
+      TRY(status_set(DESCENT_ERROR_MODEL, "%s: '%s': some have a name and some have none", where, columns->string));
   if (schema_inputs(schema) != inputs)
     TRY(status_set(DESCENT_ERROR_MODEL, "%s: '%s' give %" PRId64 " inputs, not %" PRId64, where, columns->string,
                    schema_inputs(schema), inputs));
@@ -288,16 +316,17 @@ done:
   return status;
 }
 
-descent_status schema_read(const char *where, const cJSON *columns, const cJSON *unseen, const cJSON *target_names,
-                           const cJSON *class_names, int64_t inputs, int64_t targets, int64_t classes,
-                           struct schema *schema) {
+descent_status schema_read(const char *where, const struct schema_members *members, int64_t inputs, int64_t targets,
+                           int64_t classes, struct schema *schema) {
+  const cJSON *unseen = members->unseen;
   struct schema made = {0};
   descent_status status = DESCENT_OK;
-  if (columns) TRY(read_columns(where, columns, inputs, &made));
+  if (members->columns) TRY(read_columns(where, members->columns, inputs, &made));
   if (unseen && (!cJSON_IsString(unseen) || descent_unseen_parse(unseen->valuestring, &made.unseen) != DESCENT_OK))
     TRY(bad_member(where, "unseen", "error or zeros"));
-  TRY(read_texts(where, target_names, targets, &made.target_names, &made.targets));
-  TRY(read_texts(where, class_names, classes, &made.class_names, &made.classes));
+  TRY(read_texts(where, members->target_names, targets, &made.target_names, &made.targets));
+  TRY(read_texts(where, members->class_names, classes, &made.class_names, &made.classes));
+  TRY(read_missing(where, members->missing, &made));
   *schema = made;
   made = (struct schema){0};
 done:

@@ -26,6 +26,13 @@ struct schema {
   char **class_names; /* (classes) */
   int64_t classes;
   descent_unseen unseen; /* what a category that is not in the list counts as */
+  char **missing;        /* (n_missing) the texts that counted as missing cells, maybe none; NULL: the usual ones */
+  int64_t n_missing;
+};
+
+/* The members of a JSON object that describe a schema; NULL where absent. */
+struct schema_members {
+  const cJSON *columns, *unseen, *target_names, *class_names, *missing;
 };
 
 /* How many inputs a feature gives. */
@@ -42,18 +49,21 @@ descent_status schema_copy(const struct schema *schema, struct schema *copy);
 void schema_clear(struct schema *schema);
 void schema_drop_classes(struct schema *schema);
 void schema_drop_features(struct schema *schema);
+/* Copies what the reading was told: unseen and missing, which `copy` must not have yet. */
+descent_status schema_copy_reading(const struct schema *schema, struct schema *copy);
+/* The texts as `missing`, which must not be set yet. */
+descent_status schema_set_missing(struct schema *schema, const char *const *texts, int64_t n);
 /* Copies categories and indicator, not the name. */
 descent_status feature_copy_kind(const struct feature *feature, struct feature *copy);
 
-/* {"columns": [..], "unseen": "..", "target_names": [..], "class_names": [..]}: adds the members that the schema has to
- * `object`. A column is its name, or {"name": .., "categories": [..], "indicator": true} with the members that it has.
- * `where` leads the messages. ERROR_WRITE for a name that is not UTF-8. */
+/* {"columns": [..], "unseen": "..", "target_names": [..], "class_names": [..], "missing": [..]}: adds the members that
+ * the schema has to `object`. A column is its name, or {"name": .., "categories": [..], "indicator": true} with the
+ * members that it has. `where` leads the messages. ERROR_WRITE for a name that is not UTF-8. */
 descent_status schema_write(const char *where, const struct schema *schema, cJSON *object);
-/* The reverse, from the members found (each NULL where absent); all of it or nothing. `inputs` and `classes` are what
+/* The reverse, from the members found; all of it or nothing. `inputs` and `classes` are what
  * the rest of the file says: ERROR_MODEL when the columns or names do not add up to them. */
-descent_status schema_read(const char *where, const cJSON *columns, const cJSON *unseen, const cJSON *target_names,
-                           const cJSON *class_names, int64_t inputs, int64_t targets, int64_t classes,
-                           struct schema *schema);
+descent_status schema_read(const char *where, const struct schema_members *members, int64_t inputs, int64_t targets,
+                           int64_t classes, struct schema *schema);
 
 /* The network's, for whoever reads data that has to fit it; valid while the network lives and until its preprocessing
  * is fitted again. Defined by model/. */

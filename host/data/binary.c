@@ -17,9 +17,9 @@
 
 /* ---- what the file says ----------------------------------------------------------------------------------------- */
 
-enum { VERSION, TASK, CLASSES, COLUMNS, UNSEEN, TARGET_NAMES, CLASS_NAMES, FIELDS };
-static const char *const fields[FIELDS] = {"version", "task",         "classes",    "columns",
-                                           "unseen",  "target_names", "class_names"};
+enum { VERSION, TASK, CLASSES, COLUMNS, UNSEEN, TARGET_NAMES, CLASS_NAMES, MISSING, FIELDS };
+static const char *const fields[FIELDS] = {"version", "task",         "classes",     "columns",
+                                           "unseen",  "target_names", "class_names", "missing"};
 
 static descent_status find_tensor(const struct binary *b, const char *name, int64_t *columns,
                                   const struct safetensors_entry **found) {
@@ -90,8 +90,12 @@ static descent_status read_description(struct binary *b) {
     TRY(status_set(DESCENT_ERROR_DATA, "%s: no version 1: written by another version of this program?", where));
   TRY(json_fields(where, json, fields, FIELDS, found));
   if (b->targets) TRY(read_task(where, found, b));
-  TRY(schema_read(where, found[COLUMNS], found[UNSEEN], found[TARGET_NAMES], found[CLASS_NAMES], b->inputs, b->targets,
-                  b->classes, &b->schema));
+  const struct schema_members members = {.columns = found[COLUMNS],
+                                         .unseen = found[UNSEEN],
+                                         .target_names = found[TARGET_NAMES],
+                                         .class_names = found[CLASS_NAMES],
+                                         .missing = found[MISSING]};
+  TRY(schema_read(where, &members, b->inputs, b->targets, b->classes, &b->schema));
   b->described = true;
 done:
   cJSON_Delete(json);
@@ -250,10 +254,20 @@ static bool names_own_target(const struct binary *b, const char *wanted) {
   return b->schema.targets && !*wanted;
 }
 
+/* Are the missing cells that the file was made with those that are asked for? */
+static bool lists_missing(const struct binary *b, const descent_dataset_options *options) {
+  if (b->schema.n_missing != options->missing_texts) return false;
+  for (int64_t i = 0; i < options->missing_texts; i++)
+    if (strcmp(b->schema.missing[i], options->missing[i]) != 0) return false;
+  return true;
+}
+
 static bool fits(const struct binary *b, const descent_dataset_options *options, const struct expected *expected) {
   if (options->target || options->weight_column || options->ignored || options->categoricals || options->indicators)
     return false;
   if (options->target_file == columns_are_targets) return false;
+  /* Unless that has been done to the file: numbers may be among them. */
+  if (options->missing_texts && !lists_missing(b, options)) return false;
   if (b->y && b->described && options->task != DESCENT_TASK_AUTO && options->task != b->task) return false;
   /* Without values for missing cells each cell has to be looked at. */
   return !expected || (expected->imputes && same_columns(b, expected) && same_targets(b, expected));

@@ -21,8 +21,16 @@ void cell_trim(const char **text, size_t *length) {
   while (*length && is_blank(**text)) ++*text, --*length;
 }
 
-bool cell_is_missing(const descent_dataset_options *options, const char *text, size_t length) {
+bool cell_number_is_missing(const struct table *t, double number) {
+  for (int64_t i = 0; i < t->n_missing_numbers; i++)
+    if (t->missing_numbers[i] == number) return true;
+  return isnan(number);
+}
+
+bool cell_is_missing(const struct table *t, const char *text, size_t length) {
   static const char *const usual[] = {"?", "NA", "N/A", "NaN", "null"};
+  const descent_dataset_options *options = t->options;
+  double number;
   cell_trim(&text, &length);
   if (!options->missing && options->strict) return false;
   if (!options->missing) {
@@ -31,9 +39,14 @@ bool cell_is_missing(const descent_dataset_options *options, const char *text, s
       if (strlen(usual[i]) == length && strncasecmp(usual[i], text, length) == 0) return true;
     return false;
   }
-  for (int64_t i = 0; i < options->missing_texts; i++)
-    if (strlen(options->missing[i]) == length && memcmp(options->missing[i], text, length) == 0) return true;
-  return false;
+  for (int64_t i = 0; i < options->missing_texts; i++) {
+    const char *listed = options->missing[i];
+    size_t listed_length = strlen(listed);
+    cell_trim(&listed, &listed_length);
+    if (listed_length == length && memcmp(listed, text, length) == 0) return true;
+  }
+  return t->n_missing_numbers && number_parse(text, length, &number) && !isnan(number) &&
+         cell_number_is_missing(t, number);
 }
 
 static bool looks_like_decimal_comma(const char *text, size_t length) {
@@ -95,7 +108,7 @@ static descent_status survey_column(const struct table *t, int64_t column, struc
     double value;
     int64_t index;
     cell_trim(&text, &length);
-    if (cell_is_missing(t->options, text, length)) continue;
+    if (cell_is_missing(t, text, length)) continue;
     s->cells++;
     if (number_parse(text, length, &value)) {
       s->numbers++;

@@ -5,7 +5,9 @@
 #include "data/table.h"
 
 /* Is this one of the texts that stand for a missing cell, blanks around it aside? */
-bool cell_is_missing(const descent_dataset_options *options, const char *text, size_t length);
+bool cell_is_missing(const struct table *table, const char *text, size_t length);
+/* Is it one of the numbers that do, in a file of numbers? */
+bool cell_number_is_missing(const struct table *table, double number);
 /* Cuts the blanks from both ends. */
 void cell_trim(const char **text, size_t *length);
 /* What is wrong with a cell that should be a number, to follow the quoted cell in a message. */

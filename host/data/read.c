@@ -62,6 +62,17 @@ static descent_status open_matrix(const struct file_choice *choice, const struct
   return status_set(DESCENT_ERROR_INTERNAL, "%s: no reader of format %d", choice->path, (int)choice->format);
 }
 
+/* What the caller leaves open is as it was in training. */
+static descent_dataset_options complete_options(const descent_dataset_options *given) {
+  descent_dataset_options options = *given;
+  const struct schema *known = given->like ? network_schema(given->like) : NULL;
+  if (known && known->missing && !given->missing) {
+    options.missing = (const char *const *)known->missing;
+    options.missing_texts = known->n_missing;
+  }
+  return options;
+}
+
 /* By the file's format. */
 static descent_status read_file(const char *path, const descent_dataset_options *options,
                                 const struct expected *expected, const struct table_blocks *blocks,
@@ -159,9 +170,11 @@ descent_status descent_dataset_read(const char *path, const descent_dataset_opti
                                     descent_dataset **dataset) {
   struct dataset_storage *storage = NULL;
   descent_dataset *created;
+  descent_dataset_options complete;
   descent_status status;
   TRY(check_options(path, options));
-  TRY(read_whole(path, options, NULL, &storage));
+  complete = complete_options(options);
+  TRY(read_whole(path, &complete, NULL, &storage));
   created = dataset_over(storage);
   if (!created) TRY(DESCENT_ERROR_MEMORY);
   storage = NULL;
@@ -197,6 +210,7 @@ descent_status descent_dataset_read_blocks(const char *path, const descent_datas
   const struct table_blocks blocks = {rows, take_block, &taker};
   struct dataset_storage *rest = NULL;
   struct expected expected;
+  descent_dataset_options complete;
   descent_status status;
   TRY(check_options(path, options));
   if (!options->like || !options->features_only || rows < 1)
@@ -205,7 +219,8 @@ descent_status descent_dataset_read_blocks(const char *path, const descent_datas
                    "least 1 row",
                    rows));
   expected = expected_of(options->like);
-  status = read_file(path, options, &expected, &blocks, &rest);
+  complete = complete_options(options);
+  status = read_file(path, &complete, &expected, &blocks, &rest);
   if (status == DESCENT_OK && rest) {
     status = take_block(&taker, rest);
     rest = NULL;

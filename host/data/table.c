@@ -20,6 +20,14 @@ descent_status table_begin(struct table *t, const char *path, const descent_data
                            const struct expected *expected, const struct table_blocks *blocks) {
   *t = (struct table){.path = path, .options = options, .expected = expected, .blocks = blocks};
   t->columns.weight = -1;
+  if (!options->missing || !options->missing_texts) return DESCENT_OK;
+  t->missing_numbers = memory_allocate(options->missing_texts, sizeof *t->missing_numbers, "missing numbers");
+  if (!t->missing_numbers) return DESCENT_ERROR_MEMORY;
+  for (int64_t i = 0; i < options->missing_texts; i++) {
+    double number;
+    if (number_parse(options->missing[i], strlen(options->missing[i]), &number) && !isnan(number))
+      t->missing_numbers[t->n_missing_numbers++] = number;
+  }
   return DESCENT_OK;
 }
 
@@ -37,6 +45,7 @@ void table_clear(struct table *t) {
   free(t->y);
   free(t->weights);
   free(t->values);
+  free(t->missing_numbers);
   *t = (struct table){0};
 }
 
@@ -190,6 +199,19 @@ static descent_status unseen_category(struct table *t, int64_t feature, int64_t 
   return DESCENT_OK;
 }
 
+/* Is it a number whose value is all there is to it? 1 and 1.0 are one category, but 01, 1e2 and numbers that a double
+ * cannot tell apart are codes: a zip code, a part, a hash. */
+static bool is_plain_number(const char *text, size_t length, double *number) {
+  enum { EXACT_DIGITS = 15 };
+  size_t i = length && (*text == '-' || *text == '+'), digits = 0;
+  if (i + 1 < length && text[i] == '0' && text[i + 1] != '.') return false;
+  for (; i < length; i++) {
+    if (text[i] != '.' && (text[i] < '0' || text[i] > '9')) return false;
+    digits += text[i] != '.';
+  }
+  return digits <= EXACT_DIGITS && number_parse(text, length, number);
+}
+
 static descent_status store_category(struct table *t, int64_t feature, int64_t column, const char *text, size_t length,
                                      int64_t line) {
   struct table_feature *f = &t->features[feature];
@@ -197,7 +219,7 @@ static descent_status store_category(struct table *t, int64_t feature, int64_t c
   double number;
   size_t bad;
   int64_t code;
-  if (number_parse(text, length, &number) && isfinite(number)) { /* 1 and 1.0 are one category */
+  if (is_plain_number(text, length, &number)) {
     text = number_format(number, shortest);
     length = strlen(text);
   }
@@ -222,11 +244,11 @@ static descent_status store_number(struct table *t, int64_t feature, int64_t col
                                    int64_t line) {
   double value;
   const bool numeric = number_parse(text, length, &value);
-  if (numeric && text_number_fits(value) && !(t->options->missing && cell_is_missing(t->options, text, length))) {
+  if (numeric && text_number_fits(value) && !(t->options->missing && cell_is_missing(t, text, length))) {
     *cell(t, feature) = rounded(t, value);
     return DESCENT_OK;
   }
-  if (cell_is_missing(t->options, text, length)) return store_missing(t, feature, column, line);
+  if (cell_is_missing(t, text, length)) return store_missing(t, feature, column, line);
   return cell_error(t, column, text, length, line, cell_number_problem(t->options, text, length, numeric, value));
 }
 
@@ -234,7 +256,7 @@ static descent_status store_feature(struct table *t, int64_t feature, int64_t co
                                     int64_t line) {
   if (t->features[feature].kind == FEATURE_NUMBER) return store_number(t, feature, column, text, length, line);
   cell_trim(&text, &length);
-  if (!cell_is_missing(t->options, text, length)) return store_category(t, feature, column, text, length, line);
+  if (!cell_is_missing(t, text, length)) return store_category(t, feature, column, text, length, line);
   return store_missing(t, feature, column, line);
 }
 
@@ -251,7 +273,7 @@ static descent_status store_target(struct table *t, int64_t target, int64_t colu
   const char *problem = NULL;
   double value = 0;
   descent_status status = DESCENT_OK;
-  if (cell_is_missing(t->options, text, length)) {
+  if (cell_is_missing(t, text, length)) {
     t->row_without_target = true;
   } else if (t->columns.targets == 1) {
     status = targets_add(&t->targets, text, length, line, &problem);
@@ -341,9 +363,10 @@ descent_status table_number(struct table *t, int64_t column, double number, int6
   const int64_t role = t->columns.roles[column];
   const char *problem = NULL;
   descent_status status = DESCENT_OK;
+  const bool missing = cell_number_is_missing(t, number);
   if (role >= 0 && t->features[role].kind == FEATURE_CATEGORY) {
     char text[NUMBER_TEXT];
-    if (isnan(number))
+    if (missing)
       status = store_missing(t, role, column, row);
     else if (!isfinite(number))
       return number_error(t, column, number, row, "is no category (correct it)");
@@ -352,7 +375,7 @@ descent_status table_number(struct table *t, int64_t column, double number, int6
       return store_category(t, role, column, text, strlen(text), row);
     }
   } else if (role >= 0) {
-    if (isnan(number))
+    if (missing)
       status = store_missing(t, role, column, row);
     else if (!text_number_fits(number))
       problem = "is not a finite 32-bit number, at most 3.4e38 (correct it, or remove the row or the column)";
@@ -361,7 +384,7 @@ descent_status table_number(struct table *t, int64_t column, double number, int6
   } else if (role == COLUMN_WEIGHT) {
     if (!text_number_fits(number) || number < 0) problem = "is no weight: a finite number of at least 0 (correct it)";
     t->weights[t->rows] = problem ? 0 : rounded(t, number);
-  } else if (role <= COLUMN_TARGET && isnan(number)) {
+  } else if (role <= COLUMN_TARGET && missing) {
     t->row_without_target = true;
   } else if (role <= COLUMN_TARGET && t->columns.targets == 1) {
     status = targets_add_number(&t->targets, number, row, &problem);
@@ -402,7 +425,7 @@ descent_status table_matrix(struct table *t, struct matrix *matrix) {
   if (!t->columns.note) t->columns.note = matrix->note;
   cells = memory_allocate(at_a_time * n, sizeof *cells, "rows of numbers");
   if (!cells) return DESCENT_ERROR_MEMORY;
-  const bool plain = all_numbers(t);
+  const bool plain = all_numbers(t) && !t->n_missing_numbers;
   for (int64_t row = 0, rows; row < matrix->rows; row += rows) {
     rows = matrix->rows - row < at_a_time ? matrix->rows - row : at_a_time;
     TRY(matrix->read(matrix, rows, cells));
@@ -475,7 +498,11 @@ static descent_status give_schema(struct table *t, struct schema *schema) {
     else if (known->features)
       TRY(feature_copy_kind(&known->features[f], &schema->features[f]));
   }
-  schema->unseen = known ? known->unseen : t->options->unseen;
+  schema->unseen = t->options->unseen;
+  if (known)
+    TRY(schema_copy_reading(known, schema));
+  else if (t->options->missing || t->options->strict)
+    TRY(schema_set_missing(schema, t->options->missing, t->options->missing ? t->options->missing_texts : 0));
   TRY(schema_name_inputs(schema));
 done:
   return status;

@@ -42,6 +42,8 @@ struct table {
   double rounding;         /* the largest relative change of a cell by float32 */
   struct text_list sample; /* the first rows, (sample_rows, columns.n), until the kinds of columns are decided */
   int64_t sample_rows, sample_bytes;
+  double *missing_numbers; /* (n_missing_numbers) the values of those texts for missing cells that are numbers */
+  int64_t n_missing_numbers;
 };
 
 /* Text files: the first record, then cell by cell. `expected` and `blocks` may be NULL; all is borrowed until

@@ -2,9 +2,9 @@
  *
  *   {"version": 2, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
  *    "normalize": "..", "impute": "..", "columns": [..], "unseen": "..", "target_names": [..], "class_names": [..],
- *    "provenance": "..", "library": "0.1.0"}
+ *    "missing": [..], "provenance": "..", "library": "0.1.0"}
  *
- * Those from impute to provenance are there when the network has them; core/schema.h says what the four from columns on
+ * Those from impute to provenance are there when the network has them; core/schema.h says what the five from columns on
  * hold; library is the version that wrote the file. Version 1 had "input_names", a list, for columns and "target_name",
  * a text, for target_names. The preprocessing's numbers are tensors, so that they keep their bits: preprocessing.fill
  * (inputs) with impute, .shift and .scale (inputs) unless normalize is none, .target_shift and .target_scale (outputs)
@@ -32,6 +32,7 @@ enum {
   FIELD_UNSEEN,
   FIELD_TARGET_NAMES,
   FIELD_CLASS_NAMES,
+  FIELD_MISSING,
   FIELD_PROVENANCE,
   FIELD_LIBRARY,
   FIELD_INPUT_NAMES, /* of version 1 */
@@ -39,8 +40,8 @@ enum {
   FIELDS
 };
 static const char *const fields[FIELDS] = {
-    "version", "inputs",       "layers",      "loss",       "normalize", "impute",      "columns",
-    "unseen",  "target_names", "class_names", "provenance", "library",   "input_names", "target_name",
+    "version",      "inputs",      "layers",  "loss",       "normalize", "impute",      "columns",     "unseen",
+    "target_names", "class_names", "missing", "provenance", "library",   "input_names", "target_name",
 };
 
 /* ---- tensors ---------------------------------------------------------------------------------------------------- */
@@ -267,9 +268,12 @@ static descent_status fill_schema(const char *path, const struct description *d,
   snprintf(where, sizeof where, "%.400s: metadata", path);
   const bool first = d->version == 1;
   const int64_t targets = network->classes ? 1 : descent_network_outputs(network);
-  return schema_read(where, d->found[first ? FIELD_INPUT_NAMES : FIELD_COLUMNS], d->found[FIELD_UNSEEN],
-                     d->found[first ? FIELD_TARGET_NAME : FIELD_TARGET_NAMES], d->found[FIELD_CLASS_NAMES],
-                     network->inputs, targets, network->classes, &network->schema);
+  const struct schema_members members = {.columns = d->found[first ? FIELD_INPUT_NAMES : FIELD_COLUMNS],
+                                         .unseen = d->found[FIELD_UNSEEN],
+                                         .target_names = d->found[first ? FIELD_TARGET_NAME : FIELD_TARGET_NAMES],
+                                         .class_names = d->found[FIELD_CLASS_NAMES],
+                                         .missing = d->found[FIELD_MISSING]};
+  return schema_read(where, &members, network->inputs, targets, network->classes, &network->schema);
 }
 
 static descent_status fill(struct safetensors *file, const struct description *d, descent_network *network) {

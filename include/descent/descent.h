@@ -236,8 +236,9 @@ typedef struct descent_dataset_options {
   const char *const *categorical; /* (categoricals) columns whose cells are categories though they may be numbers; the
                                      others are by the cells of their first rows */
   int64_t categoricals;
-  const char *const *missing; /* (missing_texts) cells that count as missing, blanks around them aside; NULL: an empty
-                                 cell, ?, NA, N/A, NaN and null */
+  const char *const *missing; /* (missing_texts) cells that count as missing, blanks around them aside; a number means
+                                 every cell of its value, also in files of numbers. NULL: those of `like`; without one,
+                                 or if it was not told either, an empty cell, ?, NA, N/A, NaN and null */
   int64_t missing_texts;
   bool indicators;       /* one more input for each column with missing cells: 1 where the cell was missing, else 0 */
   descent_unseen unseen; /* kept for the network; with `like`: DESCENT_UNSEEN_ERROR leaves it to the network */

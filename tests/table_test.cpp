@@ -224,7 +224,7 @@ class LikeANetwork : public Table {
  protected:
   void Fit(const std::string &text) {
     descent_dataset_options o = options;
-    o.target = o.header == 0 ? "-1" : "y";
+    if (!o.target) o.target = o.header == 0 ? "-1" : "y";
     descent_dataset *read = nullptr;
     ASSERT_EQ(descent_dataset_read(Write("fit.csv", text).c_str(), &o, &read), DESCENT_OK) << descent_last_error();
     const Dataset dataset(read);
@@ -362,6 +362,55 @@ TEST(Schema, RefusesColumnsOfWhichSomeHaveNames) {
   schema read = {};
   EXPECT_EQ(schema_read("m", &members, 3, 1, 0, &read), DESCENT_ERROR_MODEL);
   EXPECT_STREQ(descent_last_error(), "m: 'columns': some have a name and some have none");
+}
+
+TEST_F(LikeANetwork, RemembersWhereTheColumnsLay) {
+  const char *const first[] = {"1"};
+  options.header = 0;
+  options.target = "2";
+  options.ignore = first;
+  options.ignored = 1;
+  options.weight_column = "4";
+  Fit("1,70,no,2,9\n3,71,yes,4,9\n");  // two features, the first and the fourth
+  options.target = options.weight_column = nullptr;
+  options.ignored = 0;
+  const std::string path = Path("a.safetensors");
+  ASSERT_EQ(descent_network_save(network.get(), path.c_str()), DESCENT_OK) << descent_last_error();
+  descent_network *loaded = nullptr;
+  ASSERT_EQ(descent_network_load(path.c_str(), &loaded), DESCENT_OK) << descent_last_error();
+  network.reset(loaded);
+  options.like = loaded;
+  const struct {
+    const char *name, *text, *ignore, *expected;
+  } cases[] = {
+      {"as trained", "5,70,yes,6,9\n", nullptr, "-,- -> - binary no,yes: 5,6>1"},
+      {"without the target", "5,70,6,9\n", nullptr, "-,- -> - binary: 5,6"},
+      {"the target, but nothing left out", "5,yes,6\n", nullptr, "-,- -> - binary no,yes: 5,6>1"},
+      {"features alone", "5,6\n", nullptr, "-,- -> - binary: 5,6"},
+      {"one more, ignored", "5,yes,6,0\n", "-1", "-,- -> - binary no,yes: 5,6>1"},
+      {"too many", "5,6,7,8,9,10\n", nullptr,
+       "bad data: t.csv:1: 6 columns, matched by position as the file has no names: the network needs 2, and one more "
+       "for a target"},
+  };
+  for (const auto &c : cases) {
+    options.ignore = &c.ignore;
+    options.ignored = c.ignore != nullptr;
+    EXPECT_EQ(Read(Write("t.csv", c.text), options), c.expected) << c.name;
+  }
+}
+
+TEST_F(LikeANetwork, AsksWhichColumnIsMissing) {
+  const char *const first[] = {"0"};
+  options.header = 0;
+  options.ignore = first;
+  options.ignored = 1;
+  Fit("70,1,2,no\n71,3,4,yes\n");
+  options.ignored = 0;
+  EXPECT_EQ(Read(Write("t.csv", "70,1,2\n"), options),
+            "bad data: t.csv:1: 3 columns, matched by position: 1 of them are the network's targets or what was left "
+            "out in training, but which? (ignore them)");
+  options.ignored = 1;
+  EXPECT_EQ(Read(Path("t.csv"), options), "-,- -> - binary: 1,2");
 }
 
 TEST_F(LikeANetwork, GivesBlocksInOrder) {

@@ -88,6 +88,8 @@ void schema_clear(struct schema *schema) {
   memory_free_texts(schema->target_names, schema->targets);
   memory_free_texts(schema->class_names, schema->classes);
   memory_free_texts(schema->missing, schema->n_missing);
+  free(schema->target_places);
+  free(schema->left_out);
   *schema = (struct schema){0};
 }
 
@@ -117,8 +119,22 @@ static descent_status copy_feature(const struct feature *feature, struct feature
   return feature_copy_kind(feature, copy);
 }
 
+static descent_status copy_places(const int64_t *places, int64_t n, int64_t **copy, int64_t *copied) {
+  if (!n) return DESCENT_OK;
+  *copy = memory_allocate(n, sizeof **copy, "the places of columns");
+  if (!*copy) return DESCENT_ERROR_MEMORY;
+  memcpy(*copy, places, (size_t)n * sizeof *places);
+  *copied = n;
+  return DESCENT_OK;
+}
+
 descent_status schema_copy_reading(const struct schema *schema, struct schema *copy) {
+  descent_status status;
   copy->unseen = schema->unseen;
+  TRY(copy_places(schema->target_places, schema->n_target_places, &copy->target_places, &copy->n_target_places));
+  TRY(copy_places(schema->left_out, schema->n_left_out, &copy->left_out, &copy->n_left_out));
+done:
+  if (status != DESCENT_OK) return status;
   return copy_texts(schema->missing, schema->n_missing, &copy->missing, &copy->n_missing);
 }
 
@@ -180,6 +196,18 @@ done:
   return status;
 }
 
+static descent_status add_places(const char *where, cJSON *object, const char *member, const int64_t *places,
+                                 int64_t n) {
+  cJSON *list = n ? cJSON_AddArrayToObject(object, member) : NULL;
+  if (n && !list) return no_memory(where);
+  for (int64_t i = 0; i < n; i++) {
+    cJSON *place = cJSON_CreateNumber((double)places[i]);
+    if (!place) return no_memory(where);
+    cJSON_AddItemToArray(list, place);
+  }
+  return DESCENT_OK;
+}
+
 enum { COLUMN_NAME, COLUMN_CATEGORIES, COLUMN_INDICATOR, COLUMN_FIELDS };
 static const char *const column_fields[COLUMN_FIELDS] = {"name", "categories", "indicator"};
 
@@ -229,6 +257,8 @@ descent_status schema_write(const char *where, const struct schema *schema, cJSO
   TRY(add_texts(where, object, "target_names", schema->target_names, schema->targets));
   TRY(add_texts(where, object, "class_names", schema->class_names, schema->classes));
   TRY(add_texts(where, object, "missing", schema->missing, schema->n_missing));
+  TRY(add_places(where, object, "target_places", schema->target_places, schema->n_target_places));
+  TRY(add_places(where, object, "left_out", schema->left_out, schema->n_left_out));
 done:
   return status;
 }
@@ -269,6 +299,36 @@ static descent_status read_missing(const char *where, const cJSON *list, struct 
   const int64_t n = cJSON_GetArraySize(list);
   if (!cJSON_IsArray(list)) return bad_member(where, list->string, "a list of strings");
   return n ? read_texts(where, list, n, &schema->missing, &schema->n_missing) : schema_set_missing(schema, NULL, 0);
+}
+
+static descent_status read_places(const char *where, const cJSON *list, int64_t **places, int64_t *n) {
+  const cJSON *value;
+  if (!list) return DESCENT_OK;
+  const int64_t length = cJSON_GetArraySize(list);
+  if (!cJSON_IsArray(list) || length == 0) return bad_member(where, list->string, "a list of places");
+  *places = memory_allocate(length, sizeof **places, "the places of columns");
+  if (!*places) return DESCENT_ERROR_MEMORY;
+  cJSON_ArrayForEach(value, list) if (!json_integer(value, &(*places)[(*n)++])) return bad_member(where, list->string,
+                                                                                                  "a list of places");
+  return DESCENT_OK;
+}
+
+/* Are these different columns of a file that has `features` more? */
+static descent_status check_places(const char *where, const struct schema *schema, int64_t features, int64_t targets) {
+  const int64_t n_targets = schema->n_target_places, n = features + n_targets + schema->n_left_out;
+  bool good = n_targets == 0 || n_targets == targets;
+  if (n == features) return DESCENT_OK;
+  bool *taken = memory_allocate(n, sizeof *taken, "the places of columns");
+  if (!taken) return DESCENT_ERROR_MEMORY;
+  for (int64_t k = 0; k < n - features && good; k++) {
+    const int64_t place = k < n_targets ? schema->target_places[k] : schema->left_out[k - n_targets];
+    good = place < n && !taken[place];
+    if (good) taken[place] = true;
+  }
+  free(taken);
+  if (good) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_MODEL, "%s: 'target_places' and 'left_out' are not %" PRId64 " different columns",
+                    where, n - features);
 }
 
 static descent_status read_categories(const char *where, const cJSON *list, struct feature *feature) {
@@ -327,6 +387,9 @@ descent_status schema_read(const char *where, const struct schema_members *membe
   TRY(read_texts(where, members->target_names, targets, &made.target_names, &made.targets));
   TRY(read_texts(where, members->class_names, classes, &made.class_names, &made.classes));
   TRY(read_missing(where, members->missing, &made));
+  TRY(read_places(where, members->target_places, &made.target_places, &made.n_target_places));
+  TRY(read_places(where, members->left_out, &made.left_out, &made.n_left_out));
+  TRY(check_places(where, &made, made.features ? made.n_features : inputs, targets));
   *schema = made;
   made = (struct schema){0};
 done:

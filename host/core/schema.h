@@ -28,11 +28,15 @@ struct schema {
   descent_unseen unseen; /* what a category that is not in the list counts as */
   char **missing;        /* (n_missing) the texts that counted as missing cells, maybe none; NULL: the usual ones */
   int64_t n_missing;
+  /* Where columns of the file lay that are no features, for files without names: its targets', and those left out,
+   * ascending. Both NULL: the targets came last and nothing was left out. */
+  int64_t *target_places, *left_out; /* (n_target_places), (n_left_out) */
+  int64_t n_target_places, n_left_out;
 };
 
 /* The members of a JSON object that describe a schema; NULL where absent. */
 struct schema_members {
-  const cJSON *columns, *unseen, *target_names, *class_names, *missing;
+  const cJSON *columns, *unseen, *target_names, *class_names, *missing, *target_places, *left_out;
 };
 
 /* How many inputs a feature gives. */
@@ -49,14 +53,15 @@ descent_status schema_copy(const struct schema *schema, struct schema *copy);
 void schema_clear(struct schema *schema);
 void schema_drop_classes(struct schema *schema);
 void schema_drop_features(struct schema *schema);
-/* Copies what the reading was told: unseen and missing, which `copy` must not have yet. */
+/* Copies what the reading was told: unseen, missing and the places, which `copy` must not have yet. */
 descent_status schema_copy_reading(const struct schema *schema, struct schema *copy);
 /* The texts as `missing`, which must not be set yet. */
 descent_status schema_set_missing(struct schema *schema, const char *const *texts, int64_t n);
 /* Copies categories and indicator, not the name. */
 descent_status feature_copy_kind(const struct feature *feature, struct feature *copy);
 
-/* {"columns": [..], "unseen": "..", "target_names": [..], "class_names": [..], "missing": [..]}: adds the members that
+/* {"columns": [..], "unseen": "..", "target_names": [..], "class_names": [..], "missing": [..],
+ * "target_places": [..], "left_out": [..]}: adds the members that
  * the schema has to `object`. A column is its name, or {"name": .., "categories": [..], "indicator": true} with the
  * members that it has. `where` leads the messages. ERROR_WRITE for a name that is not UTF-8. */
 descent_status schema_write(const char *where, const struct schema *schema, cJSON *object);

@@ -17,9 +17,9 @@
 
 /* ---- what the file says ----------------------------------------------------------------------------------------- */
 
-enum { VERSION, TASK, CLASSES, COLUMNS, UNSEEN, TARGET_NAMES, CLASS_NAMES, MISSING, FIELDS };
-static const char *const fields[FIELDS] = {"version", "task",         "classes",     "columns",
-                                           "unseen",  "target_names", "class_names", "missing"};
+enum { VERSION, TASK, CLASSES, COLUMNS, UNSEEN, TARGET_NAMES, CLASS_NAMES, MISSING, TARGET_PLACES, LEFT_OUT, FIELDS };
+static const char *const fields[FIELDS] = {"version",      "task",        "classes", "columns",       "unseen",
+                                           "target_names", "class_names", "missing", "target_places", "left_out"};
 
 static descent_status find_tensor(const struct binary *b, const char *name, int64_t *columns,
                                   const struct safetensors_entry **found) {
@@ -94,7 +94,9 @@ static descent_status read_description(struct binary *b) {
                                          .unseen = found[UNSEEN],
                                          .target_names = found[TARGET_NAMES],
                                          .class_names = found[CLASS_NAMES],
-                                         .missing = found[MISSING]};
+                                         .missing = found[MISSING],
+                                         .target_places = found[TARGET_PLACES],
+                                         .left_out = found[LEFT_OUT]};
   TRY(schema_read(where, &members, b->inputs, b->targets, b->classes, &b->schema));
   b->described = true;
 done:

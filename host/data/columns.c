@@ -324,13 +324,65 @@ static descent_status match_by_name(struct columns *columns, const char *path, c
                     n_missing > n_listed ? ", ..." : "");
 }
 
+/* Gives the columns the roles that they had in training, of which the file has the features and, where said, the
+ * targets and the columns that were left out. */
+static descent_status repeat_roles(struct columns *columns, const char *path, const struct expected *expected,
+                                   bool targets, bool left_out) {
+  enum { FEATURE, TARGET, LEFT_OUT };
+  const struct schema *known = expected->schema;
+  const int64_t n = expected->features + known->n_target_places + known->n_left_out;
+  descent_status status = DESCENT_ERROR_MEMORY;
+  char *kinds = memory_allocate(n, 1, "the columns");
+  int64_t *at = memory_allocate(n, sizeof *at, "the columns"), place = 0;
+  if (!kinds || !at) goto done;
+  for (int64_t k = 0; k < known->n_target_places; k++) kinds[known->target_places[k]] = TARGET;
+  for (int64_t k = 0; k < known->n_left_out; k++) kinds[known->left_out[k]] = LEFT_OUT;
+  for (int64_t i = 0; i < columns->n; i++) {
+    if (columns->roles[i] == COLUMN_IGNORED || (i == columns->weight && !left_out)) continue;
+    while ((kinds[place] == TARGET && !targets) || (kinds[place] == LEFT_OUT && !left_out)) place++;
+    if (kinds[place] == LEFT_OUT) columns->roles[i] = COLUMN_IGNORED;
+    at[place++] = i;
+  }
+  status = DESCENT_OK;
+  for (int64_t k = 0; targets && k < known->n_target_places; k++)
+    TRY(add_target(columns, path, at[known->target_places[k]]));
+done:
+  free(kinds);
+  free(at);
+  return status;
+}
+
+/* The same where the number of columns says which of them the file has; `*done` then. `kept`: neither ignored nor the
+ * weight. */
+static descent_status match_places(struct columns *columns, const char *path, const descent_dataset_options *options,
+                                   const struct expected *expected, int64_t kept, bool *done) {
+  const int64_t features = expected->features, targets = expected->schema->n_target_places;
+  const int64_t left_out = expected->schema->n_left_out;
+  const bool all = !options->ignored && columns->n == features + targets + left_out;
+  const bool some = !options->ignored && kept == features + left_out;
+  *done = all || kept == features + targets || some;
+  if (!*done || kept == features || targets + left_out == 0 || columns->targets) {
+    *done = false;
+    return DESCENT_OK;
+  }
+  if (!all && some && targets == left_out)
+    return status_set(DESCENT_ERROR_DATA,
+                      "%s:%" PRId64 ": %" PRId64 " columns, matched by position: %" PRId64
+                      " of them are the network's targets or what was left out in training, but which? (ignore them)",
+                      path, columns->line, columns->n, targets);
+  return repeat_roles(columns, path, expected, all || kept == features + targets, all || kept != features + targets);
+}
+
 /* Where there are no names to go by: as many columns more as the network has targets are these, the last ones. */
-static descent_status match_by_position(struct columns *columns, const char *path, const struct expected *expected) {
-  descent_status status = DESCENT_OK;
+static descent_status match_by_position(struct columns *columns, const char *path,
+                                        const descent_dataset_options *options, const struct expected *expected) {
+  descent_status status;
   int64_t kept = 0;
+  bool done;
   for (int64_t i = 0; i < columns->n; i++) kept += columns->roles[i] != COLUMN_IGNORED && i != columns->weight;
   const int64_t targets = expected->classes ? 1 : expected->targets;
-  if (columns->targets == 0 && kept - targets == expected->features)
+  TRY(match_places(columns, path, options, expected, kept, &done));
+  if (!done && columns->targets == 0 && kept - targets == expected->features)
     for (int64_t i = 0, seen = 0; i < columns->n; i++) {
       if (columns->roles[i] == COLUMN_IGNORED || i == columns->weight) continue;
       if (seen++ >= expected->features) TRY(add_target(columns, path, i));
@@ -368,7 +420,7 @@ static descent_status assign_roles(struct columns *columns, const char *path, co
     columns->features = expected->features;
     columns->note = has_names(expected) ? "no header: columns are taken by position"
                                         : "the model has no column names: columns are taken by position";
-    return match_by_position(columns, path, expected);
+    return match_by_position(columns, path, options, expected);
   }
   columns->features = number_features(columns);
   if (is_index(columns) && columns->roles[0] >= 0 && columns->features > 1 &&
@@ -406,6 +458,27 @@ static descent_status copy_names(struct columns *columns, const char *path) {
   return copied ? DESCENT_OK : status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the column names", path);
 }
 
+/* Notes for the network where the columns lay that are no features, unless the targets are the last and the only. */
+static descent_status note_places(struct columns *columns) {
+  struct schema *schema = &columns->schema;
+  int64_t left_out = 0;
+  bool usual = true;
+  for (int64_t i = 0; i < columns->n; i++)
+    left_out += columns->roles[i] == COLUMN_IGNORED || columns->roles[i] == COLUMN_WEIGHT;
+  for (int64_t k = 0; k < columns->targets; k++)
+    usual = usual && columns->target_at[k] == columns->n - columns->targets + k;
+  if (usual && !left_out) return DESCENT_OK;
+  schema->target_places = memory_allocate(columns->targets, sizeof *schema->target_places, "the targets' places");
+  schema->left_out = memory_allocate(left_out, sizeof *schema->left_out, "the places of columns");
+  if (!schema->target_places || !schema->left_out) return DESCENT_ERROR_MEMORY;
+  for (int64_t k = 0; k < columns->targets; k++)
+    schema->target_places[schema->n_target_places++] = columns->target_at[k];
+  for (int64_t i = 0; i < columns->n; i++)
+    if (columns->roles[i] == COLUMN_IGNORED || columns->roles[i] == COLUMN_WEIGHT)
+      schema->left_out[schema->n_left_out++] = i;
+  return DESCENT_OK;
+}
+
 /* The targets' columns are not to be read, whatever they hold: nobody asks for them, or they have a file of their own.
  */
 static void leave_targets_out(struct columns *columns) {
@@ -433,6 +506,7 @@ static descent_status settle(struct columns *columns, const char *path, const de
   const bool elsewhere = options->target_file && options->target_file != columns_are_targets;
   if (options->features_only || elsewhere) leave_targets_out(columns);
   TRY(copy_names(columns, path));
+  if (!expected && options->target_file != columns_are_targets) TRY(note_places(columns));
 done:
   return status;
 }

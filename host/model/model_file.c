@@ -2,13 +2,14 @@
  *
  *   {"version": 2, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
  *    "normalize": "..", "impute": "..", "columns": [..], "unseen": "..", "target_names": [..], "class_names": [..],
- *    "missing": [..], "provenance": "..", "library": "0.1.0"}
+ *    "missing": [..], "target_places": [..], "left_out": [..], "provenance": "..", "library": "0.1.0"}
  *
- * Those from impute to provenance are there when the network has them; core/schema.h says what the five from columns on
- * hold; library is the version that wrote the file. Version 1 had "input_names", a list, for columns and "target_name",
- * a text, for target_names. The preprocessing's numbers are tensors, so that they keep their bits: preprocessing.fill
- * (inputs) with impute, .shift and .scale (inputs) unless normalize is none, .target_shift and .target_scale (outputs)
- * for regression. Members and tensors beyond these are refused: a file is read whole or not at all. */
+ * Those from impute to provenance are there when the network has them; core/schema.h says what the seven from columns
+ * on hold; library is the version that wrote the file. Version 1 had "input_names", a list, for columns and
+ * "target_name", a text, for target_names. The preprocessing's numbers are tensors, so that they keep their bits:
+ * preprocessing.fill (inputs) with impute, .shift and .scale (inputs) unless normalize is none, .target_shift and
+ * .target_scale (outputs) for regression. Members and tensors beyond these are refused: a file is read whole or not at
+ * all. */
 #include "model/model_file.h"
 
 #include <inttypes.h>
@@ -33,6 +34,8 @@ enum {
   FIELD_TARGET_NAMES,
   FIELD_CLASS_NAMES,
   FIELD_MISSING,
+  FIELD_TARGET_PLACES,
+  FIELD_LEFT_OUT,
   FIELD_PROVENANCE,
   FIELD_LIBRARY,
   FIELD_INPUT_NAMES, /* of version 1 */
@@ -40,8 +43,9 @@ enum {
   FIELDS
 };
 static const char *const fields[FIELDS] = {
-    "version",      "inputs",      "layers",  "loss",       "normalize", "impute",      "columns",     "unseen",
-    "target_names", "class_names", "missing", "provenance", "library",   "input_names", "target_name",
+    "version",  "inputs",     "layers",       "loss",        "normalize",   "impute",
+    "columns",  "unseen",     "target_names", "class_names", "missing",     "target_places",
+    "left_out", "provenance", "library",      "input_names", "target_name",
 };
 
 /* ---- tensors ---------------------------------------------------------------------------------------------------- */
@@ -272,7 +276,9 @@ static descent_status fill_schema(const char *path, const struct description *d,
                                          .unseen = d->found[FIELD_UNSEEN],
                                          .target_names = d->found[first ? FIELD_TARGET_NAME : FIELD_TARGET_NAMES],
                                          .class_names = d->found[FIELD_CLASS_NAMES],
-                                         .missing = d->found[FIELD_MISSING]};
+                                         .missing = d->found[FIELD_MISSING],
+                                         .target_places = d->found[FIELD_TARGET_PLACES],
+                                         .left_out = d->found[FIELD_LEFT_OUT]};
   return schema_read(where, &members, network->inputs, targets, network->classes, &network->schema);
 }
 

@@ -40,7 +40,7 @@ void onnx_set_texts(struct onnx_graph *graph, const char *name, ProtobufCBinaryD
 void onnx_input(struct onnx_graph *graph, char *name, int type, int64_t n, const char *note);
 void onnx_output(struct onnx_graph *graph, char *name, int type, int64_t n);
 /* A line of the model's metadata; there is room for ONNX_PROPERTIES. */
-enum { ONNX_PROPERTIES = 8 };
+enum { ONNX_PROPERTIES = 10 };
 void onnx_property(struct onnx_graph *graph, const char *key, char *value);
 
 /* Writes the file through a temporary one beside it. ERROR_WRITE; ERROR_UNSUPPORTED beyond the 2 GiB that a message of

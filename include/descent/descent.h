@@ -228,7 +228,8 @@ typedef struct descent_dataset_options {
   /* Take the columns, their order, their categories and the class names from this network: columns are matched by name
    * when the network and the file have names, otherwise by position. A missing column is ERROR_DATA naming it. Unknown
    * columns are ignored. With `target` NULL the network's own target column is used if the file has it, or by position
-   * a last column beyond the features. `task` is the network's or auto. Borrowed for the call. */
+   * where it was in training, with or without the columns that were left out then. `task` is the network's or auto.
+   * Borrowed for the call. */
   const descent_network *like;
   const char *const *ignore; /* (ignored) columns to leave out: names, or indices as for `target`; borrowed for the
                                 call. Nothing is asked of them where columns are matched by name */

@@ -150,6 +150,9 @@ TEST_F(Table, DropsRowsWithoutATarget) {
   EXPECT_EQ(Describe(read), "a -> y binary no,yes: 1>0 3>1");
   EXPECT_EQ(descent_dataset_dropped(read), 2);
   EXPECT_EQ(Read(Write("t.csv", "a,y\n1,?\n"), options), "bad data: t.csv: the target is missing in every row (1)");
+  options.indicators = true;
+  EXPECT_EQ(Read(Write("t.csv", "a,b,y\n1,?,no\n?,2,?\n3,4,yes\n"), options),
+            "a,b,b missing -> y binary no,yes: 1,nan,1>0 3,4,0>1");
 }
 
 TEST_F(Table, ReadsWeightsAndSeveralTargets) {

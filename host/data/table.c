@@ -303,9 +303,19 @@ static descent_status give_block(struct table *t) {
   return status == DESCENT_OK ? t->blocks->take(t->blocks->user, block) : status;
 }
 
+/* What was counted of the current row's cells is no part of the dataset. */
+static void forget_row(struct table *t) {
+  for (int64_t f = 0; f < t->columns.features; f++) {
+    const float value = *cell(t, f);
+    t->features[f].missing -= isnan(value);
+    t->unseen -= t->features[f].kind == FEATURE_CATEGORY && value < 0;
+  }
+}
+
 static descent_status keep_row(struct table *t) {
   descent_status status = DESCENT_OK;
   if (t->row_without_target) {
+    forget_row(t);
     t->dropped++;
     t->row_without_target = false;
     return DESCENT_OK;

@@ -148,8 +148,6 @@ static struct safetensors_sum sum_of(const struct binary *b) {
 
 /* ---- X ---------------------------------------------------------------------------------------------------------- */
 
-/* No advice to the system: it reads ahead by itself, and stops doing so where accesses turn out to be scattered, which
- * is right both for the passes in order and for shuffled batches of more than memory holds. */
 static descent_status map_X(struct binary *b, const struct safetensors_entry *entry) {
   const int64_t offset = b->file.data_start + entry->begin;
   struct stat now;

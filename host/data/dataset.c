@@ -18,6 +18,11 @@ void dataset_storage_release(struct dataset_storage *storage) {
   free(storage);
 }
 
+void dataset_expect_shuffled(const descent_dataset *dataset, bool shuffled) {
+  const struct dataset_storage *storage = dataset->storage;
+  if (storage->mapping) madvise(storage->mapping, storage->mapped_bytes, shuffled ? MADV_RANDOM : MADV_NORMAL);
+}
+
 void descent_dataset_free(descent_dataset *dataset) {
   if (!dataset) return;
   dataset_storage_release(dataset->storage);

@@ -50,6 +50,10 @@ struct expected {
 
 void dataset_storage_release(struct dataset_storage *storage);
 
+/* Tells the system in which order rows that are mapped will be read: shuffled, or (as at first) one after the other.
+ * Where more is mapped than memory holds, what it reads ahead of scattered rows is many times what they are. */
+void dataset_expect_shuffled(const descent_dataset *dataset, bool shuffled);
+
 /* Per input: fill, what a missing cell (NaN) counts as, and shift and scale such that (x - shift) * scale is normalised
  * once missing cells are filled; a constant feature gets scale 1, and without normalisation shift and scale stay as
  * they are. Accumulated in double (Welford). fill, shift, scale: (inputs). ERROR_DATA for an input without any cell. */

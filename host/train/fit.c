@@ -139,6 +139,7 @@ static descent_status run_epoch(struct fit *f) {
   const struct permutation order =
       permutation_create(f->options->seed, RNG_SHUFFLE, (uint64_t)f->epoch, (uint64_t)f->rows);
   descent_status status;
+  dataset_expect_shuffled(f->training, true);
   TRY(program_bind(program, f->training));
   TRY(evaluate_reset(program));
   const double started = now();
@@ -160,6 +161,7 @@ static descent_status run_epoch(struct fit *f) {
   snprintf(f->placement, sizeof f->placement, "%s", program->backend->placement(program->compiled));
   TRY(evaluate_mean_loss(program, &f->result.train_loss));
 done:
+  dataset_expect_shuffled(f->training, false);
   f->result.steps = f->trainer->steps;
   return status;
 }

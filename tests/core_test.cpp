@@ -160,6 +160,64 @@ TEST(Number, is_read_whole_exactly_and_without_the_locale) {
   EXPECT_TRUE(std::isnan(nan));
 }
 
+// Every way that a number can be taken: few digits, 19 of them, more, powers of ten within and beyond 27, ties between
+// two doubles, leading zeros.
+TEST(Number, is_rounded_as_the_c_library_rounds_it) {
+  uint64_t state = 1;
+  const auto draw = [&state](uint64_t n) {
+    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+    return state % n;
+  };
+  const auto digits = [&draw](uint64_t most) {
+    std::string text;
+    for (uint64_t n = draw(most) + 1; text.size() < n;) text += static_cast<char>('0' + draw(10));
+    return text;
+  };
+  for (int i = 0; i < 200000; i++) {
+    std::string text = draw(2) ? "-" : "";
+    if (draw(4) == 0)
+      text += std::to_string((UINT64_C(1) << 53) + 2 * draw(1000) + 1);  // a tie
+    else
+      text += digits(20);
+    if (draw(2)) text += "." + std::string(draw(4), '0') + digits(18);
+    if (draw(2)) text += "e" + std::to_string(static_cast<int>(draw(80)) - 40);
+    double value = 0;
+    ASSERT_TRUE(number_parse(text.c_str(), text.size(), &value)) << text;
+    ASSERT_EQ(value, strtod(text.c_str(), nullptr)) << text;
+  }
+}
+
+// Floats as text: as short as they can be, and the same bits back.
+TEST(Number, of_a_float_is_its_shortest_text) {
+  struct {
+    float number;
+    const char *text;
+  } const cases[] = {{0.1F, "0.1"},
+                     {0, "0"},
+                     {-0.0F, "-0"},
+                     {16777215, "16777215"},
+                     {16777216, "16777216"},
+                     {-3, "-3"},
+                     {1.0F / 3, "0.33333334"},
+                     {1e-45F, "1e-45"},
+                     {3.4028235e38F, "3.4028235e+38"},
+                     {1e10F, "1e+10"},
+                     {0.3F, "0.3"}};
+  char text[NUMBER_TEXT];
+  for (const auto &c : cases) EXPECT_STREQ(number_format_float(c.number, text), c.text);
+  for (uint32_t i = 0; i < 300000; i++) {
+    const uint32_t bits = i * 14321U;
+    float number;
+    memcpy(&number, &bits, sizeof number);
+    if (!std::isfinite(number)) continue;
+    double back = 0;
+    number_format_float(number, text);
+    ASSERT_TRUE(number_parse(text, strlen(text), &back)) << text;
+    const float again = static_cast<float>(back);
+    ASSERT_EQ(memcmp(&again, &number, sizeof number), 0) << text;
+  }
+}
+
 TEST(Terms, come_back_from_their_names) {
 #define TERM_LISTED(NAME, text) text,
 #define ROUND_TRIP(type, PREFIX, MAP)                                   \

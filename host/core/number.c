@@ -1,5 +1,5 @@
-/* Decimal text to double without the locale: one operation on exact operands where that suffices, strtod in the C
- * locale otherwise. */
+/* Decimal text to double without the locale: one operation on exact operands where that suffices, whole numbers of 128
+ * bits for most others, strtod in the C locale for the rest. */
 #include "core/number.h"
 
 #include <errno.h>
@@ -32,19 +32,112 @@ static bool parse_slowly(const char *text, size_t length, double *value) {
   return end == copy + length;
 }
 
-/* mantissa * 10^exponent where `long double` holds both exactly: the result is off by at most half a unit of its own,
- * so if a few units more and a few units less round to the same double, that is the nearest. 17 digits, as programs
- * write them, are too many for a double but not for this. False when undecided. */
-static bool parse_extended(uint64_t mantissa, int exponent, double *value) {
-  static const long double powers[] = {1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,  1e7L,  1e8L,  1e9L,
-                                       1e10L, 1e11L, 1e12L, 1e13L, 1e14L, 1e15L, 1e16L, 1e17L, 1e18L, 1e19L,
-                                       1e20L, 1e21L, 1e22L, 1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
-  const long double slack = 4 * LDBL_EPSILON;
-  if (LDBL_MANT_DIG < 64 || exponent < -27 || exponent > 27) return false;
-  const long double near =
-      exponent < 0 ? (long double)mantissa / powers[-exponent] : (long double)mantissa * powers[exponent];
-  *value = (double)(near * (1 - slack));
-  return *value == (double)(near * (1 + slack));
+enum { MOST_TENS = 27 }; /* 5^27 is the last power below 2^63 */
+
+/* bits * 2^exponent, with something beyond the last bit where `more`, rounded to nearest, ties to even; the highest of
+ * the 64 bits is 1, and the result no denormal. */
+static double round_bits(uint64_t bits, bool more, int exponent) {
+  const uint64_t rest = bits & 0x7ff;
+  uint64_t kept = bits >> 11, scale = (uint64_t)(exponent + 11 + 1023) << 52;
+  double power;
+  if (rest > 0x400 || (rest == 0x400 && (more || (kept & 1)))) kept++;
+  memcpy(&power, &scale, sizeof power);
+  return (double)kept * power; /* both exact, and so is the product */
+}
+
+/* mantissa * 10^exponent, exactly in integers before it is rounded once: a product or a quotient of 128 bits. mantissa
+ * above 0, exponent within MOST_TENS. 17 digits, as programs write them, are too many for one operation on doubles. */
+static double parse_integers(uint64_t mantissa, int exponent) {
+  static const uint64_t fives[MOST_TENS + 1] = {1,
+                                                5,
+                                                25,
+                                                125,
+                                                625,
+                                                3125,
+                                                15625,
+                                                78125,
+                                                390625,
+                                                1953125,
+                                                9765625,
+                                                48828125,
+                                                244140625,
+                                                1220703125,
+                                                6103515625U,
+                                                30517578125U,
+                                                152587890625U,
+                                                762939453125U,
+                                                3814697265625U,
+                                                19073486328125U,
+                                                95367431640625U,
+                                                476837158203125U,
+                                                2384185791015625U,
+                                                11920928955078125U,
+                                                59604644775390625U,
+                                                298023223876953125U,
+                                                1490116119384765625U,
+                                                7450580596923828125U};
+  __extension__ typedef unsigned __int128 wide;
+  const int shift = __builtin_clzll(mantissa);
+  const uint64_t m = mantissa << shift;
+  if (exponent >= 0) {
+    wide product = (wide)m * fives[exponent];
+    const int more = (uint64_t)(product >> 64) ? __builtin_clzll((uint64_t)(product >> 64)) : 64;
+    product <<= more; /* 64: times 1, and the highest bit of m is 1 */
+    return round_bits((uint64_t)(product >> 64), (uint64_t)product != 0, exponent - shift + 64 - more);
+  }
+  const int up = __builtin_clzll(fives[-exponent]);
+  const uint64_t divisor = fives[-exponent] << up;
+  const wide dividend = (wide)m << 63; /* below divisor << 64, so that the quotient takes 63 or 64 bits */
+  const uint64_t quotient = (uint64_t)(dividend / divisor), rest = (uint64_t)(dividend - (wide)quotient * divisor);
+  const int more = __builtin_clzll(quotient);
+  return round_bits(quotient << more, rest != 0, up - 63 - shift + exponent - more);
+}
+
+/* The value of eight digits, the first of which is the lowest byte: neighbours are joined to pairs, fours and all. */
+static uint64_t eight_digits(uint64_t bytes) {
+  bytes -= UINT64_C(0x3030303030303030);
+  bytes = (bytes * 10 + (bytes >> 8)) & UINT64_C(0x00ff00ff00ff00ff);
+  bytes = (bytes * 100 + (bytes >> 16)) & UINT64_C(0x0000ffff0000ffff);
+  return (bytes * 10000 + (bytes >> 32)) & UINT64_C(0xffffffff);
+}
+
+/* How many of the eight bytes are digits before the first that is none. Above '9' the sum, below '0' the difference
+ * sets a byte's highest bit; what carries over from there only reaches later bytes. */
+static int count_digits(uint64_t bytes) {
+  const uint64_t none =
+      ((bytes + UINT64_C(0x4646464646464646)) | (bytes - UINT64_C(0x3030303030303030))) & UINT64_C(0x8080808080808080);
+  return none ? __builtin_ctzll(none) / 8 : 8;
+}
+
+/* The significant digits of a number so far: mantissa holds the first 19 of them. */
+struct digits {
+  uint64_t mantissa;
+  int n;
+};
+
+/* Digits from p on up to the first byte that is none, eight at a time. `text` is where the number begins: its bytes
+ * before p may be loaded too. */
+static const char *parse_digits(const char *text, const char *p, const char *end, struct digits *digits) {
+  static const uint64_t tens[9] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
+  if (digits->n == 0)
+    while (p < end && *p == '0') p++;
+  while (digits->n <= 11 && p < end && end - text >= 8) {
+    uint64_t bytes;
+    const int past = end - p < 8 ? 8 - (int)(end - p) : 0;
+    memcpy(&bytes, p - past, sizeof bytes);
+    bytes >>= 8 * past; /* zeros behind the end, which are no digits */
+    const int n = count_digits(bytes);
+    if (n == 0) return p;
+    /* To the end of the eight, behind as many '0'. */
+    if (n < 8) bytes = bytes << (64 - 8 * n) | UINT64_C(0x3030303030303030) >> 8 * n;
+    digits->mantissa = digits->mantissa * tens[n] + eight_digits(bytes);
+    digits->n += n;
+    p += n;
+    if (n < 8) return p;
+  }
+  for (; p < end && is_digit(*p); p++, digits->n++)
+    if (digits->n < 19) digits->mantissa = digits->mantissa * 10 + (uint64_t)(*p - '0');
+  return p;
 }
 
 bool number_parse(const char *text, size_t length, double *value) {
@@ -66,14 +159,17 @@ bool number_parse(const char *text, size_t length, double *value) {
   }
   if (end - p > 1 && p[0] == '0' && (p[1] == 'x' || p[1] == 'X')) return false;
 
-  uint64_t mantissa = 0;
-  int digits = 0, exponent = 0;
-  bool any = false;
-  for (; p < end && is_digit(*p); p++, any = true)
-    if (mantissa || *p != '0') mantissa = digits < 19 ? mantissa * 10 + (uint64_t)(*p - '0') : mantissa, digits++;
-  if (p < end && *p == '.')
-    for (p++; p < end && is_digit(*p); p++, any = true, exponent--)
-      if (mantissa || *p != '0') mantissa = digits < 19 ? mantissa * 10 + (uint64_t)(*p - '0') : mantissa, digits++;
+  struct digits digits = {0, 0};
+  const char *begin = p;
+  int exponent = 0;
+  p = parse_digits(text, p, end, &digits);
+  bool any = p > begin;
+  if (p < end && *p == '.') {
+    begin = ++p;
+    p = parse_digits(text, p, end, &digits);
+    any = any || p > begin;
+    exponent = (int)(begin - p);
+  }
   if (!any) return false;
   if (p < end && (*p == 'e' || *p == 'E')) {
     p++;
@@ -86,17 +182,20 @@ bool number_parse(const char *text, size_t length, double *value) {
     exponent += minus ? -written : written;
   }
   if (p != end) return false;
-  /* Mantissa and power both exact in double: one correctly rounded operation (Clinger 1990). */
-  if (digits <= 19 && mantissa < UINT64_C(1) << 53 && exponent >= -22 && exponent <= 22) {
-    double magnitude = exponent < 0 ? (double)mantissa / powers[-exponent] : (double)mantissa * powers[exponent];
-    *value = negative ? -magnitude : magnitude;
-    return true;
-  }
-  if (digits <= 19 && parse_extended(mantissa, exponent, value)) {
-    if (negative) *value = -*value;
-    return true;
-  }
-  return parse_slowly(text, length, value);
+  if (digits.n > 19) return parse_slowly(text, length, value);
+  double magnitude;
+  const uint64_t mantissa = digits.mantissa;
+  if (mantissa == 0)
+    magnitude = 0;
+  else if (mantissa < UINT64_C(1) << 53 && exponent >= -22 && exponent <= 22)
+    /* Mantissa and power both exact in double: one correctly rounded operation (Clinger 1990). */
+    magnitude = exponent < 0 ? (double)mantissa / powers[-exponent] : (double)mantissa * powers[exponent];
+  else if (exponent >= -MOST_TENS && exponent <= MOST_TENS)
+    magnitude = parse_integers(mantissa, exponent);
+  else
+    return parse_slowly(text, length, value);
+  *value = negative ? -magnitude : magnitude;
+  return true;
 }
 
 bool number_parse_integer(const char *text, int64_t *value) {
@@ -133,8 +232,8 @@ char *number_format_float(float number, char text[NUMBER_TEXT]) {
     snprintf(text, NUMBER_TEXT, "%" PRId32, (int32_t)number);
     return text;
   }
-  /* Fewer digits than 6 need not be tried: six decimal ones survive in a float, so "%g" then leaves zeros out. */
-  for (int digits = 6; digits <= 9; digits++) {
+  /* Six digits survive in a float that is no denormal, so that fewer need not be tried: "%g" leaves zeros out. */
+  for (int digits = fabsf(number) < FLT_MIN ? 1 : 6; digits <= 9; digits++) {
     double back;
     if (format_digits((double)number, digits, text, &back) && (float)back == number) break;
   }

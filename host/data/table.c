@@ -182,9 +182,9 @@ static descent_status store_missing(struct table *t, int64_t feature, int64_t co
 static float rounded(struct table *t, double number) {
   const float stored = (float)number;
   if ((double)stored != number) {
-    const double change = fabs((double)stored - number) / fabs(number);
+    const double change = fabs((double)stored - number);
     t->rounded++;
-    if (change > t->rounding) t->rounding = change;
+    if (change > t->rounding * fabs(number)) t->rounding = change / fabs(number); /* a division only now and then */
   }
   return stored;
 }
@@ -405,19 +405,16 @@ descent_status table_number(struct table *t, int64_t column, double number, int6
   return problem ? number_error(t, column, number, row, problem) : status;
 }
 
-/* All columns of a row are features that are numbers, in order: the common case of a matrix beside its labels. */
-static bool all_numbers(const struct table *t) {
-  for (int64_t c = 0; c < t->columns.n; c++)
-    if (t->columns.roles[c] != c || t->features[c].kind != FEATURE_NUMBER) return false;
-  return true;
-}
-
-static descent_status store_numbers(struct table *t, const double *cells, int64_t row, bool plain) {
+/* Most cells of a matrix are numbers of features that float32 holds. */
+static descent_status store_numbers(struct table *t, const double *cells, int64_t row) {
+  float *const values = cell(t, 0);
   descent_status status = DESCENT_OK;
   for (int64_t c = 0; c < t->columns.n; c++) {
+    const int64_t role = t->columns.roles[c];
     const float stored = (float)cells[c];
-    if (plain && (double)stored == cells[c] && isfinite(stored))
-      *cell(t, c) = stored;
+    if (role >= 0 && t->features[role].kind == FEATURE_NUMBER && (double)stored == cells[c] && isfinite(stored) &&
+        !t->n_missing_numbers)
+      values[role] = stored;
     else
       TRY(table_number(t, c, cells[c], row));
   }
@@ -435,11 +432,10 @@ descent_status table_matrix(struct table *t, struct matrix *matrix) {
   if (!t->columns.note) t->columns.note = matrix->note;
   cells = memory_allocate(at_a_time * n, sizeof *cells, "rows of numbers");
   if (!cells) return DESCENT_ERROR_MEMORY;
-  const bool plain = all_numbers(t) && !t->n_missing_numbers;
   for (int64_t row = 0, rows; row < matrix->rows; row += rows) {
     rows = matrix->rows - row < at_a_time ? matrix->rows - row : at_a_time;
     TRY(matrix->read(matrix, rows, cells));
-    for (int64_t r = 0; r < rows; r++) TRY(store_numbers(t, cells + r * n, row + r + 1, plain));
+    for (int64_t r = 0; r < rows; r++) TRY(store_numbers(t, cells + r * n, row + r + 1));
   }
   t->rounded += matrix->inexact;
 done:

@@ -1,7 +1,6 @@
 /* Cells kept as text, and text made safe for one line of a message. */
 #include "data/text.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,6 +84,3 @@ bool text_append_quoted(char *line, size_t size, const char *text) {
   line[used] = 0;
   return false;
 }
-
-/* FLT_MAX and what still rounds to it. */
-bool text_number_fits(double value) { return fabs(value) < 0x1.ffffffp127; }

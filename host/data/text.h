@@ -26,7 +26,7 @@ void text_escape(const char *text, size_t length, char *shown, size_t size);
  * with nothing appended, when there is no room. */
 bool text_append_quoted(char *line, size_t size, const char *text);
 
-/* Can this number be stored as a finite float32? */
-bool text_number_fits(double value);
+/* Can this number be stored as a finite float32, FLT_MAX or what still rounds to it at most? Not NaN. */
+static inline bool text_number_fits(double value) { return value > -0x1.ffffffp127 && value < 0x1.ffffffp127; }
 
 #endif

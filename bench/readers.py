@@ -179,7 +179,9 @@ def main():
     print("| format | MB | Descent, MB/s | others, MB/s (and how many times Descent's time) |\n| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         program = build(arguments, folder)
-        for name, (path, target) in write_files(folder, arguments).items():
+        files = write_files(folder, arguments)
+        os.sync()  # or the first readers share the machine with the writing
+        for name, (path, target) in files.items():
             if not name.startswith(arguments.formats):
                 continue
             row = measure(name, path, target, program, arguments)

@@ -124,6 +124,17 @@ TEST_F(Binary, TakesColumnsOtherRolesWhenAsked) {
   options = kDefaults;
   options.features_only = true;
   EXPECT_EQ(Read(path, options), "a,b -> - auto: 1,0 2,1 3,0 4,1");
+  // A category stays one though it looks like a missing cell.
+  const char *const dash[] = {"-"};
+  options = kDefaults;
+  options.missing = dash;
+  options.missing_texts = 1;
+  const Dataset d = Open(Write("c.csv", "a,c\n1,NA\n2,-\n3,x\n"), options);
+  ASSERT_EQ(Save(d.get(), "c.safetensors"), "");
+  options = kDefaults;
+  options.ignore = a;
+  options.ignored = 1;
+  EXPECT_EQ(Read(Path("c.safetensors"), options), "c=NA,c=x -> - auto: 1,0 nan,nan 0,1");
 }
 
 TEST_F(Binary, MadeByHandHasItsTaskInferred) {
@@ -248,6 +259,11 @@ TEST_F(Binary, IsMadeInTwoPassesOfEveryFormat) {
   const std::string numbers = Headless(examples + "optdigits_test.csv", "numbers.csv");
   const std::string labels = Write("labels.csv", "y\n0.1\n2.5\n3.25\n4\n");
   const Dataset digits = OpenTarget(numbers, "-1", 0);
+  std::string rows;  // several blocks
+  for (int r = 0; r < 70000; r++) {
+    for (int c = 0; c < 8; c++) rows += std::to_string(r * c % 1000) + ",";
+    rows += r % 3 ? "no\n" : "yes\n";
+  }
   for (const char *name : {"d.npy", "d.npz", "d.svm"}) ASSERT_EQ(Save(digits.get(), name), "");
   const char *const ignored[] = {"n"};
   const struct {
@@ -258,6 +274,7 @@ TEST_F(Binary, IsMadeInTwoPassesOfEveryFormat) {
   } cases[] = {
       {examples + "breast_cancer.csv", "diagnosis", nullptr, nullptr, false, 0},
       {numbers, "-1", nullptr, nullptr, false, 0},
+      {Write("many.csv", rows), "-1", nullptr, nullptr, false, 0},
       {Path("d.npy"), "-1", nullptr, nullptr, false, 0},
       {Path("d.npz"), nullptr, nullptr, nullptr, false, 0},
       {Path("d.svm"), nullptr, nullptr, nullptr, false, 0},

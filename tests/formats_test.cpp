@@ -114,6 +114,14 @@ TEST_F(Formats, RefuseWhatTheyHaveNoPlaceFor) {
   for (const auto &c : cases) EXPECT_EQ(Save(c.dataset, c.name), c.expected);
 }
 
+// What is left out of a sparse row is 0, and nothing else.
+TEST_F(Formats, OfSparseTextKeepLastColumnsMissingCellsAndSigns) {
+  const Dataset d = OpenTarget(Write("z.csv", "0,1,0,0.5\n0,-0,0,1.5\n0,?,0,2.5\n"), "-1", 0);
+  ASSERT_EQ(Save(d.get(), "z.svm"), "");
+  EXPECT_EQ(Bytes(Path("z.svm")), "0.5 2:1 3:0\n1.5 2:-0\n2.5 2:nan\n");
+  ExpectSame(d.get(), Open(Path("z.svm")).get(), "z.svm");
+}
+
 TEST_F(Formats, HoldTheRowsOfAView) {
   const Dataset d = OpenTarget(DESCENT_SOURCE_DIR "/examples/breast_cancer.csv", "-1");
   descent_dataset *kept = nullptr, *held = nullptr;

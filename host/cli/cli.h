@@ -30,6 +30,8 @@ int fail_status(const char *command, descent_status status);
 
 /* Copies a text of the library's, cut to `size`, with the names of its options as the command line spells them. */
 void option_words(const char *text, char *out, size_t size);
+/* The library's name for an option of `length` characters without dashes, in `out`: "lr" is learning_rate. */
+void option_library_word(const char *name, size_t length, char *out, size_t size);
 
 /* ---- groups of options, each with the struct that its values go into ------------------------------------------- */
 

@@ -3,17 +3,17 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/records.h"
 #include "cli/summary.h"
 #include "report/diagnosis.h"
 #include "report/page.h"
 #include "report/progress.h"
-#include "report/run_log.h"
-#include "report/tensorboard.h"
 #include "report/text.h"
 
 static const char command[] = "descent train";
@@ -28,19 +28,14 @@ struct training {
   double *class_weights;
   descent_network *network;
   descent_device *device;
-  FILE *log;
-  struct tensorboard *tensorboard;
-  bool record_failed;     /* the log or TensorBoard's file could not be written */
-  struct history history; /* for the report */
-  cJSON *warnings;        /* likewise */
+  struct records records;
   struct progress progress;
+  int64_t step;     /* of the last checkpoint */
+  bool tell_saving; /* SIGUSR1 came: say when the checkpoint is there */
 };
 
 static void training_clear(struct training *t) {
-  if (t->log) fclose(t->log);
-  tensorboard_close(t->tensorboard);
-  history_free(&t->history);
-  cJSON_Delete(t->warnings);
+  records_close(&t->records);
   descent_device_close(t->device);
   descent_network_free(t->network);
   free(t->class_weights);
@@ -122,13 +117,6 @@ static int cannot_write(const char *path) {
   return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
 }
 
-static int open_records(struct training *t) {
-  const struct train_values *v = &t->values;
-  if (v->tensorboard && !(t->tensorboard = tensorboard_open(v->tensorboard))) return cannot_write(v->tensorboard);
-  if (v->log && !(t->log = fopen(v->log, "w"))) return cannot_write(v->log);
-  return EXIT_DONE;
-}
-
 static int prepare(struct training *t) {
   int code = read_data(t);
   if (code == EXIT_DONE) code = create_network(t);
@@ -139,48 +127,28 @@ static int prepare(struct training *t) {
   code = train_class_weights(&t->values, t->data, t->class_weights, &t->values.training.train);
   if (code == EXIT_DONE) code = device_choice_open(command, &t->values.device, &t->device);
   if (code == EXIT_DONE) code = check_options(t);
-  return code == EXIT_DONE ? open_records(t) : code;
+  if (code != EXIT_DONE) return code;
+  t->records = (struct records){.values = &t->values, .command = command};
+  if (!t->values.checkpoint) records_begin(&t->records, NULL, 0); /* else when it is known where the training begins */
+  return t->records.failed ? EXIT_RUN : EXIT_DONE;
+}
+
+/* A line between those of the progress. */
+static void say(struct training *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct training *t, const char *format, ...) {
+  char text[1400];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  progress_close(&t->progress);
+  fail(command, EXIT_DONE, "%s", text);
 }
 
 static int on_step(void *user, const descent_step_info *info) {
   struct training *t = user;
   progress_step(&t->progress, t->values.training.train.epochs, info);
   return interrupt_signal();
-}
-
-/* Keeps an epoch for the report, and its warning where it says something new; false when memory ran out. */
-static bool keep_epoch(struct training *t, const cJSON *line, const descent_epoch_info *info) {
-  enum { WARNINGS_MOST = 20 };
-  if (history_add(&t->history, line)) return false;
-  if (!t->warnings && !(t->warnings = cJSON_CreateArray())) return false;
-  const int kept = cJSON_GetArraySize(t->warnings);
-  const cJSON *last = kept ? cJSON_GetObjectItem(cJSON_GetArrayItem(t->warnings, kept - 1), "text") : NULL;
-  if (!*info->warning || kept == WARNINGS_MOST || text_same_words(info->warning, last ? last->valuestring : ""))
-    return true;
-  cJSON *warning = cJSON_CreateObject();
-  return cJSON_AddItemToArray(t->warnings, warning) && cJSON_AddNumberToObject(warning, "epoch", (double)info->epoch) &&
-         cJSON_AddStringToObject(warning, "text", info->warning);
-}
-
-/* Where an epoch is written to; on failure the training ends, so that what it has learned is saved while there is room
- * left. */
-static void record_epoch(struct training *t, const descent_epoch_info *info) {
-  cJSON *line = run_log_line(descent_network_task(t->network), info);
-  const struct train_values *v = &t->values;
-  const char *failed = NULL;
-  if (!line || (v->report && !keep_epoch(t, line, info)))
-    failed = v->report ? v->report : v->log ? v->log : v->tensorboard, errno = ENOMEM;
-  else if (t->log && !run_log_write(t->log, line))
-    failed = t->values.log;
-  else if (t->tensorboard && !tensorboard_epoch(t->tensorboard, line, t->network, info))
-    failed = tensorboard_path(t->tensorboard);
-  const int error = errno;
-  cJSON_Delete(line);
-  if (!failed) return;
-  progress_close(&t->progress);
-  errno = error;
-  cannot_write(failed);
-  t->record_failed = true;
 }
 
 static int on_epoch(void *user, const descent_epoch_info *info) {
@@ -190,8 +158,44 @@ static int on_epoch(void *user, const descent_epoch_info *info) {
   option_words(info->warning, warning, sizeof warning);
   said.warning = warning;
   progress_epoch(&t->progress, descent_network_task(t->network), &said);
-  if (t->log || t->tensorboard || t->values.report) record_epoch(t, &said);
-  return t->record_failed || interrupt_signal();
+  records_epoch(&t->records, t->network, &said);
+  return t->records.failed || interrupt_signal();
+}
+
+static descent_request on_pause(void *user) {
+  struct training *t = user;
+  if (t->records.failed || interrupt_signal()) return DESCENT_STOP;
+  if (!interrupt_save_asked()) return DESCENT_GO_ON;
+  t->tell_saving = t->values.checkpoint != NULL;
+  if (!t->tell_saving) say(t, "SIGUSR1: there is nothing to save without --checkpoint");
+  return DESCENT_SAVE;
+}
+
+static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
+  struct training *t = user;
+  char words[1200];
+  const struct train_values *v = &t->values;
+  option_words(info->message, words, sizeof words);
+  t->step = info->step;
+  switch (info->event) {
+    case DESCENT_CHECKPOINT_STARTED: records_begin(&t->records, v->checkpoint, 0); break;
+    case DESCENT_CHECKPOINT_DAMAGED: say(t, "%s; passed over", words); break;
+    case DESCENT_CHECKPOINT_FAILED: say(t, "%s; the training goes on", words); break;
+    case DESCENT_CHECKPOINT_RESUMED:
+      if (!v->quiet)
+        fprintf(stderr, "resumed     %s: step %" PRId64 ", %" PRId64 " epoch%s done\n", info->path, info->step,
+                info->epochs, info->epochs == 1 ? "" : "s");
+      records_begin(&t->records, v->resume, info->step);
+      break;
+    case DESCENT_CHECKPOINT_SAVED:
+      if (t->tell_saving) say(t, "checkpoint of step %" PRId64 " saved to %s", info->step, info->path);
+      t->tell_saving = false;
+      break;
+    case DESCENT_CHECKPOINT_ROLLED_BACK:
+      say(t, "%s; went back to step %" PRId64 ", with %g of the learning rate", words, info->step, info->rate_factor);
+      records_begin(&t->records, v->checkpoint, info->step);
+      break;
+  }
 }
 
 /* Does an epoch take long enough that people want to see it move, and to be able to stop within it? Counted in
@@ -204,6 +208,8 @@ static descent_status fit(struct training *t, descent_fit_result *result) {
   descent_train_options *options = &t->values.training.train;
   options->on_epoch = on_epoch;
   options->on_step = epoch_is_long(t) ? on_step : NULL;
+  options->on_pause = on_pause;
+  options->on_checkpoint = on_checkpoint;
   options->user = t;
   progress_open(&t->progress, t->values.quiet ? NULL : stderr, descent_dataset_rows(t->rows));
   interrupt_watch();
@@ -308,9 +314,9 @@ static int write_report(const struct training *t, const descent_fit_result *resu
                             .validation = t->validation,
                             .train = &v->training.train,
                             .options = cJSON_GetObjectItem(provenance, "options"),
-                            .warnings = t->warnings,
+                            .warnings = t->records.warnings,
                             .failure = failure,
-                            .history = &t->history,
+                            .history = &t->records.history,
                             .result = result,
                             .columns = m->columns,
                             .n_columns = m->n,
@@ -329,6 +335,31 @@ static void print_end(const struct training *t, const descent_fit_result *r) {
   if (t->validation && r->best_epoch)
     printf("best epoch %" PRId64 ", validation loss %s\n", r->best_epoch, text_loss(r->best_loss, text));
   printf("model saved to %s\n", t->values.out);
+  if (interrupt_signal() && t->values.checkpoint)
+    printf("the same command with --resume %s goes on from step %" PRId64 "\n", t->values.checkpoint, t->step);
+}
+
+/* After a training that was not stopped by a signal, which wants an end soon. */
+static int measure_and_print(const struct training *t, struct measured *measured) {
+  const int code = measure(t, measured);
+  if (code != EXIT_DONE) return code;
+  report_metrics_print(stdout, t->network, measured->columns, measured->n);
+  report_metrics_print_confusion(stdout, t->network, &measured->columns[measured->n - 1]);
+  return EXIT_DONE;
+}
+
+static int finish(struct training *t, const descent_fit_result *result) {
+  struct measured measured = {0};
+  int code = EXIT_DONE;
+  if (!interrupt_signal()) code = measure_and_print(t, &measured);
+  print_end(t, result);
+  const int reported = interrupt_signal() ? EXIT_DONE : write_report(t, result, &measured, NULL);
+  measured_clear(&measured);
+  if (code == EXIT_DONE) code = reported;
+  if (result->checkpoint_failures)
+    code = fail(command, EXIT_RUN, "%s: %" PRId64 " checkpoint%s could not be written", t->values.checkpoint,
+                result->checkpoint_failures, result->checkpoint_failures == 1 ? "" : "s");
+  return t->records.failed ? EXIT_RUN : code;
 }
 
 static int train(struct training *t) {
@@ -347,29 +378,20 @@ static int train(struct training *t) {
                                             .device = t->device,
                                             .train = &t->values.training.train});
   descent_fit_result result = {0};
-  struct measured measured = {0};
-  descent_status fitted = fit(t, &result);
+  const descent_status fitted = fit(t, &result);
   char failure[1024];
   option_words(descent_last_error(), failure, sizeof failure);
   if (fitted != DESCENT_OK) code = fail_status(command, fitted);
   if (fitted != DESCENT_OK && fitted != DESCENT_ERROR_DIVERGED) return code;
-  descent_status saved = save(t, &result);
+  const descent_status saved = save(t, &result);
   if (saved != DESCENT_OK) return fail_status(command, saved);
   if (fitted == DESCENT_ERROR_DIVERGED) {
+    const struct measured nothing = {0};
     printf("last good weights saved to %s\n", t->values.out);
-    write_report(t, &result, &measured, failure);
+    write_report(t, &result, &nothing, failure);
     return code;
   }
-  code = measure(t, &measured);
-  if (code == EXIT_DONE) {
-    report_metrics_print(stdout, t->network, measured.columns, measured.n);
-    report_metrics_print_confusion(stdout, t->network, &measured.columns[measured.n - 1]);
-  }
-  print_end(t, &result);
-  const int reported = write_report(t, &result, &measured, NULL);
-  measured_clear(&measured);
-  if (code == EXIT_DONE) code = reported;
-  if (t->record_failed) code = EXIT_RUN;
+  code = finish(t, &result);
   return interrupt_signal() ? EXIT_SIGNAL + interrupt_signal() : code;
 }
 

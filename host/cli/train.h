@@ -17,12 +17,17 @@ struct train_values {
   const char *class_weight; /* or NULL */
   struct device_choice device;
   const char *out, *log, *tensorboard, *report, *config;
+  const char *checkpoint, *resume;              /* folders, or NULL; with resume there is always a checkpoint */
+  const char *checkpoint_every, *on_divergence; /* texts */
+  const char *resume_with;                      /* option names, or NULL */
+  int64_t keep;
   bool quiet;
   /* Worked out from the above: */
   const char *data_path;
   const char *validation_path; /* or NULL */
   double validation_fraction;  /* 0 with a path */
   bool validation_given;       /* false: the fraction is the default */
+  char may_change[512];        /* resume_with in the library's names */
 };
 
 /* The command line into `values`, with --config, every text that can be checked before the data is read, and
@@ -30,6 +35,9 @@ struct train_values {
  * `values` live as long as argv and `config`. */
 int train_options_read(int argc, char **argv, struct train_values *values, struct option_config *config,
                        cJSON **record);
+
+/* checkpoint_choice.c: the texts about checkpoints into the training's options; EXIT_DONE or the exit code. */
+int checkpoint_choice_resolve(const char *command, struct train_values *values);
 
 /* --class-weight for these classes into `weights` (classes) and the options; EXIT_DONE or the exit code. */
 int train_class_weights(const struct train_values *values, const descent_dataset *data, double *weights,

@@ -53,6 +53,32 @@ static const struct setting training_rows[] = {
              OPTION_OPEN_HIGH, 0, 1),
     ROW_END,
 };
+static const struct setting checkpoint_rows[] = {
+    ROW_HEADING("Checkpoints:"),
+    ROW_TEXT("checkpoint", "DIR", AT(checkpoint),
+             "Keep checkpoints in this folder, from which the training can go on as if it had never stopped",
+             OPTION_UNRECORDED),
+    ROW_TEXT(
+        "checkpoint-every", "N UNIT", AT(checkpoint_every),
+        "How often: '100 steps', '2 epochs', 60s, 10m or 1h; also before the first step, at the end and when stopped",
+        OPTION_UNRECORDED),
+    ROW_INTEGER("keep", "N", AT(keep), "Checkpoints to keep: the newest N", OPTION_UNRECORDED, 1, 1e9),
+    ROW_TEXT(
+        "resume", "DIR", AT(resume),
+        "Go on from the newest checkpoint in this folder that is whole, and keep checkpoints there too; without one, "
+        "begin",
+        OPTION_UNRECORDED),
+    ROW_TEXT(
+        "resume-with", "NAME,...", AT(resume_with),
+        "Options that may differ from those of the training that is resumed, like epochs,lr; also validation, device, "
+        "and library (its version)",
+        OPTION_UNRECORDED),
+    ROW_TEXT("on-divergence", "WHAT", AT(on_divergence),
+             "stop, or rollback[:TIMES[:DIVISOR]]: go back to the newest checkpoint, at most TIMES times (3), with the "
+             "learning rate divided by DIVISOR (10)",
+             OPTION_UNRECORDED),
+    ROW_END,
+};
 static const struct setting output_rows[] = {
     ROW_HEADING("Output:"),
     ROW_TEXT("out", "FILE", AT(out), "Where the model goes; an existing file is replaced", OPTION_UNRECORDED),
@@ -120,6 +146,9 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
                                   .network = NETWORK_CHOICE_INIT,
                                   .training = TRAINING_CHOICE_INIT,
                                   .device = DEVICE_CHOICE_INIT,
+                                  .checkpoint_every = "60s",
+                                  .keep = 2,
+                                  .on_divergence = "stop",
                                   .out = "model.safetensors"};
   const struct setting_set sets[] = {
       {data_rows, values},
@@ -131,6 +160,7 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
       {optimizer_options, &values->training},
       {device_options, &values->device},
       {tuning_options, &values->training},
+      {checkpoint_rows, values},
       {output_rows, values},
   };
   const struct command_syntax syntax = {
@@ -139,9 +169,11 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
       .about =
           "Train a network on the file DATA and save it as a model. --target alone is enough: everything else "
           "is inferred from the data, said before the training begins, and can be set."
-          "\vWith validation rows the model is the one of the best epoch. SIGINT and SIGTERM end the training "
-          "early and save what there is; a second one ends at once. If training diverges, the last good weights "
-          "are saved. Names of options can be shortened as long as they stay clear.",
+          "\vWith validation rows the model is the one of the best epoch. SIGINT, SIGTERM and SIGHUP end the "
+          "training after the step that is running and save the model and a checkpoint; a second one ends at once. "
+          "SIGUSR1 saves a checkpoint and goes on. If training diverges, the last good weights are saved. The same "
+          "command with --resume DIR serves a training from its first start to its end, however often it is stopped. "
+          "Names of options can be shortened as long as they stay clear.",
       .fewest = 1,
       .most = 1,
       .sets = sets,
@@ -150,6 +182,7 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
   int code = parse(&syntax, argc, argv, values, config);
   if (code != OPTIONS_GO_ON) return code;
   if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
+      (code = checkpoint_choice_resolve(command, values)) != EXIT_DONE ||
       (code = check_validation(values)) != EXIT_DONE ||
       (code = check_output(values, "out", values->out, true)) != EXIT_DONE ||
       (code = check_output(values, "log", values->log, false)) != EXIT_DONE ||

@@ -21,6 +21,9 @@ static const struct {
     {"schedule_minimum", "--schedule's minimum"},
     {"schedule_gamma", "--schedule's factor"},
     {"schedule_every", "--schedule's epochs"},
+    {"resume_with", "--resume-with"},
+    {"checkpoint", "--checkpoint"},
+    {"rollbacks", "--on-divergence rollback"},
 };
 
 static bool within_word(char c) { return isalnum((unsigned char)c) || c == '_' || c == '-' || c == '.' || c == '/'; }
@@ -43,4 +46,15 @@ void option_words(const char *text, char *out, size_t size) {
     }
   }
   out[used] = '\0';
+}
+
+void option_library_word(const char *name, size_t length, char *out, size_t size) {
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+    if (strlen(words[i].command) == length + 2 && strncmp(words[i].command + 2, name, length) == 0) {
+      snprintf(out, size, "%s", words[i].library);
+      return;
+    }
+  snprintf(out, size, "%.*s", (int)length, name);
+  for (char *c = out; *c; c++)
+    if (*c == '-') *c = '_';
 }

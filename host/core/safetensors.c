@@ -27,7 +27,10 @@ static const char *const text_keys[SAFETENSORS_TEXTS] = {[SAFETENSORS_MODEL] = "
                                                          [SAFETENSORS_MODEL_SUM] = "descent.xxh64",
                                                          [SAFETENSORS_DATA] = "descent.data",
                                                          [SAFETENSORS_DATA_SUM] = "descent.data.xxh64",
-                                                         [SAFETENSORS_X_SUM] = "descent.data.X.xxh64"};
+                                                         [SAFETENSORS_X_SUM] = "descent.data.X.xxh64",
+                                                         [SAFETENSORS_CHECKPOINT] = "descent.checkpoint",
+                                                         [SAFETENSORS_HEADER_SUM] = "descent.header.xxh64"};
+static const char no_sum[] = "0000000000000000";
 
 /* Bytes of a value; 0 for a type that is not known. */
 static int64_t dtype_bytes(const char *dtype) {
@@ -73,9 +76,11 @@ struct safetensors_sum safetensors_sum_text(uint64_t sum) {
   return text;
 }
 
-/* XXH64 of the metadata and of every tensor's values in the order of the list, as text: what tells an altered file from
- * the one that was saved. */
-static struct safetensors_sum checksum_of(const char *metadata, const struct safetensors_tensor *tensors, int64_t n) {
+struct safetensors_sum safetensors_sum_of(const void *data, size_t bytes) {
+  return safetensors_sum_text(XXH64(data, bytes, 0));
+}
+
+struct safetensors_sum safetensors_sum_model(const char *metadata, const struct safetensors_tensor *tensors, int64_t n) {
   XXH64_state_t state;
   XXH64_reset(&state, 0);
   XXH64_update(&state, metadata, strlen(metadata));
@@ -92,7 +97,7 @@ static char *compose_header(const char *const texts[SAFETENSORS_TEXTS], const st
   cJSON *map = cJSON_AddObjectToObject(header, "__metadata__");
   bool ok = cJSON_AddStringToObject(map, "format", "pt");
   for (int k = 0; ok && k < SAFETENSORS_TEXTS; k++)
-    ok = !texts[k] || cJSON_AddStringToObject(map, text_keys[k], texts[k]);
+    ok = !texts[k] || cJSON_AddStringToObject(map, text_keys[k], k == SAFETENSORS_HEADER_SUM ? no_sum : texts[k]);
   int64_t begin = 0;
   for (int64_t i = 0; ok && i < n; i++) {
     cJSON *entry = describe(&tensors[i], begin);
@@ -115,14 +120,29 @@ static descent_status check_values(const char *path, const struct safetensors_te
 /* Blanks behind the header's `length` bytes up to where the data starts. */
 static size_t padding_of(size_t length) { return (ALIGNMENT - (PREFIX + length) % ALIGNMENT) % ALIGNMENT; }
 
-static descent_status write_header(struct file_writer *writer, const char *header, size_t length) {
-  static const char blanks[ALIGNMENT + 1] = "                                                                ";
-  const uint64_t total = length + padding_of(length);
-  descent_status status;
-  TRY(file_write(writer, &total, PREFIX));
-  TRY(file_write(writer, header, length));
-  TRY(file_write(writer, blanks, padding_of(length)));
-done:
+/* The 16 digits of the header's own sum in the bytes before the data, or NULL. No text within the JSON can hold what is
+ * looked for: quotes are escaped there. */
+static char *find_header_sum(char *bytes, size_t length) {
+  char key[64];
+  const int n = snprintf(key, sizeof key, "\"%s\":\"", text_keys[SAFETENSORS_HEADER_SUM]);
+  char *found = memmem(bytes, length, key, (size_t)n);
+  const bool whole = found && (size_t)(bytes + length - found) > (size_t)n + strlen(no_sum);
+  return whole && found[(size_t)n + strlen(no_sum)] == '"' ? found + n : NULL;
+}
+
+/* The length, the header and its blanks in one. */
+static descent_status write_header(struct file_writer *writer, const char *path, const char *header, bool summed) {
+  const size_t length = strlen(header), padding = padding_of(length);
+  const uint64_t total = length + padding;
+  char *bytes = malloc(PREFIX + total);
+  if (!bytes) return status_set(DESCENT_ERROR_MEMORY, "%s: not written: out of memory for its header", path);
+  memcpy(bytes, &total, PREFIX);
+  memcpy(bytes + PREFIX, header, length);
+  memset(bytes + PREFIX + length, ' ', padding);
+  char *sum = summed ? find_header_sum(bytes, PREFIX + total) : NULL;
+  if (sum) memcpy(sum, safetensors_sum_of(bytes, PREFIX + total).text, strlen(no_sum));
+  const descent_status status = file_write(writer, bytes, PREFIX + total);
+  free(bytes);
   return status;
 }
 
@@ -132,14 +152,13 @@ descent_status safetensors_write_header(struct file_writer *writer, const char *
   descent_status status = DESCENT_OK;
   char *header = compose_header(texts, tensors, n);
   if (!header) return status_set(DESCENT_ERROR_MEMORY, "%s: not written: out of memory for its header", path);
-  const size_t length = strlen(header);
-  if (json_check(path, PREFIX, header, length) != DESCENT_OK)
+  if (json_check(path, PREFIX, header, strlen(header)) != DESCENT_OK)
     TRY(status_set(DESCENT_ERROR_WRITE, "%s (not written)", descent_last_error()));
   for (int k = 0; k < SAFETENSORS_TEXTS; k++)
     if (texts[k] && (k == SAFETENSORS_MODEL || k == SAFETENSORS_DATA) &&
         json_check(path, 0, texts[k], strlen(texts[k])) != DESCENT_OK)
       TRY(status_set(DESCENT_ERROR_WRITE, "%s (not written)", descent_last_error()));
-  TRY(write_header(writer, header, length));
+  TRY(write_header(writer, path, header, texts[SAFETENSORS_HEADER_SUM] != NULL));
 done:
   cJSON_free(header);
   return status;
@@ -150,7 +169,7 @@ descent_status safetensors_save(const char *path, const char *metadata, const st
   struct file_writer writer = {0};
   descent_status status = DESCENT_OK;
   for (int64_t i = 0; i < n; i++) TRY(check_values(path, &tensors[i]));
-  const struct safetensors_sum sum = checksum_of(metadata, tensors, n);
+  const struct safetensors_sum sum = safetensors_sum_model(metadata, tensors, n);
   const char *const texts[SAFETENSORS_TEXTS] = {[SAFETENSORS_MODEL] = metadata, [SAFETENSORS_MODEL_SUM] = sum.text};
   TRY(file_create(path, &writer));
   TRY(safetensors_write_header(&writer, path, texts, tensors, n));
@@ -206,10 +225,15 @@ static descent_status read_header(struct safetensors *file) {
                         file->path, length, JSON_MAX_BYTES, size);
     goto done;
   }
-  text = memory_allocate((int64_t)length, 1, "the header of a .safetensors file");
+  text = memory_allocate(PREFIX + (int64_t)length, 1, "the header of a .safetensors file");
   if (!text) return DESCENT_ERROR_MEMORY;
-  TRY(read_bytes(file, PREFIX, text, length));
-  TRY(json_parse(file->path, PREFIX, text, length, &file->header));
+  TRY(read_bytes(file, 0, text, PREFIX + length));
+  TRY(json_parse(file->path, PREFIX, text + PREFIX, length, &file->header));
+  char *sum = find_header_sum(text, PREFIX + length);
+  if (sum) {
+    memcpy(sum, no_sum, strlen(no_sum));
+    file->header_sum = safetensors_sum_of(text, PREFIX + length);
+  }
   file->data_start = PREFIX + (int64_t)length;
   file->data_bytes = size - file->data_start;
 done:
@@ -345,6 +369,7 @@ static descent_status open_file(const char *path, bool any, struct safetensors *
   TRY(open_regular(file));
   TRY(read_header(file));
   TRY(parse_header(file));
+  TRY(safetensors_check_sum(file, SAFETENSORS_HEADER_SUM, file->header_sum));
 done:
   if (status != DESCENT_OK) safetensors_close(file);
   return status;
@@ -372,8 +397,25 @@ descent_status safetensors_read_bytes(struct safetensors *file, const struct saf
   return read_bytes(file, file->data_start + entry->begin, data, (size_t)(entry->end - entry->begin));
 }
 
-static descent_status find_entry(const struct safetensors *file, const struct safetensors_tensor *tensor,
-                                 struct safetensors_entry **found) {
+descent_status safetensors_sum_entry(struct safetensors *file, const struct safetensors_entry *entry,
+                                     struct safetensors_sum *sum) {
+  enum { CHUNK = 64 << 10 };
+  char bytes[CHUNK];
+  XXH64_state_t state;
+  descent_status status = DESCENT_OK;
+  XXH64_reset(&state, 0);
+  for (int64_t at = entry->begin, n; at < entry->end; at += n) {
+    n = entry->end - at < CHUNK ? entry->end - at : CHUNK;
+    TRY(read_bytes(file, file->data_start + at, bytes, (size_t)n));
+    XXH64_update(&state, bytes, (size_t)n);
+  }
+  *sum = safetensors_sum_text(XXH64_digest(&state));
+done:
+  return status;
+}
+
+descent_status safetensors_expect(const struct safetensors *file, const struct safetensors_tensor *tensor,
+                                  struct safetensors_entry **found) {
   struct safetensors_entry *entry = safetensors_find(file, tensor->name);
   if (!entry) return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' is missing", file->path, tensor->name);
   bool same = entry->rank == tensor->rank;
@@ -403,7 +445,7 @@ static descent_status read_tensor(struct safetensors *file, const struct safeten
   struct safetensors_entry *entry = NULL;
   const int64_t count = safetensors_count(tensor);
   descent_status status;
-  TRY(find_entry(file, tensor, &entry));
+  TRY(safetensors_expect(file, tensor, &entry));
   TRY(safetensors_read_bytes(file, entry, tensor->data));
   const int64_t i = find_non_finite(tensor->data, count);
   if (i < count)
@@ -413,14 +455,19 @@ done:
   return status;
 }
 
+static bool of_checkpoint(const struct safetensors *file, const struct safetensors_entry *entry) {
+  static const char prefix[] = SAFETENSORS_CHECKPOINT_PREFIX;
+  return file->texts[SAFETENSORS_CHECKPOINT] && strncmp(entry->name, prefix, sizeof prefix - 1) == 0;
+}
+
 descent_status safetensors_read(struct safetensors *file, const struct safetensors_tensor *tensors, int64_t n) {
   descent_status status = DESCENT_OK;
   for (int64_t i = 0; i < n; i++) TRY(read_tensor(file, &tensors[i]));
   for (int64_t i = 0; i < file->n; i++)
-    if (!file->entries[i].expected)
+    if (!file->entries[i].expected && !of_checkpoint(file, &file->entries[i]))
       return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' is not part of the network", file->path,
                         json_quote(file->entries[i].name).text);
-  const struct safetensors_sum sum = checksum_of(file->texts[SAFETENSORS_MODEL], tensors, n);
+  const struct safetensors_sum sum = safetensors_sum_model(file->texts[SAFETENSORS_MODEL], tensors, n);
   status = safetensors_check_sum(file, SAFETENSORS_MODEL_SUM, sum);
 done:
   return status;

@@ -22,16 +22,26 @@ enum safetensors_text {
   SAFETENSORS_MODEL,
   SAFETENSORS_MODEL_SUM, /* XXH64 of the text before and all tensors */
   SAFETENSORS_DATA,
-  SAFETENSORS_DATA_SUM, /* of the text before, y and weights */
-  SAFETENSORS_X_SUM,    /* of X */
+  SAFETENSORS_DATA_SUM,   /* of the text before, y and weights */
+  SAFETENSORS_X_SUM,      /* of X */
+  SAFETENSORS_CHECKPOINT, /* what a training has come to, JSON; see train/checkpoint.h */
+  SAFETENSORS_HEADER_SUM, /* of everything before the data, with zeros in the place of its 16 digits */
   SAFETENSORS_TEXTS
 };
+
+/* Tensors of a checkpoint that are not the model's begin with this. */
+#define SAFETENSORS_CHECKPOINT_PREFIX "checkpoint."
 
 /* 16 hexadecimal digits. */
 struct safetensors_sum {
   char text[17];
 };
 struct safetensors_sum safetensors_sum_text(uint64_t sum);
+/* Of `bytes` bytes at once. */
+struct safetensors_sum safetensors_sum_of(const void *data, size_t bytes);
+struct safetensors_tensor;
+/* A model's: of its text and of every tensor's values in the order of the list. */
+struct safetensors_sum safetensors_sum_model(const char *metadata, const struct safetensors_tensor *tensors, int64_t n);
 
 /* A tensor of ours: where its values come from or go to. */
 struct safetensors_tensor {
@@ -50,7 +60,8 @@ descent_status safetensors_save(const char *path, const char *metadata, const st
 
 struct file_writer;
 /* The part before the data, for writers that bring the tensors' bytes themselves (their `data` is not looked at):
- * always of the same length where the texts and shapes are. Of the texts, those that are NULL are left out. */
+ * always of the same length where the texts and shapes are. Of the texts, those that are NULL are left out. The
+ * header's own sum is put in where texts[SAFETENSORS_HEADER_SUM] is not NULL, whatever that is. */
 descent_status safetensors_write_header(struct file_writer *writer, const char *path,
                                         const char *const texts[SAFETENSORS_TEXTS],
                                         const struct safetensors_tensor *tensors, int64_t n);
@@ -75,10 +86,12 @@ struct safetensors {
   struct safetensors_entry *entries;    /* (n) sorted by name, which is unique */
   int64_t n;
   int64_t data_start, data_bytes;
-  bool any; /* of any program */
+  struct safetensors_sum header_sum; /* "" where the header does not say what it should be */
+  bool any;                          /* of any program */
 };
 
-/* Opens a file and checks all of its header: the entries cover the data exactly, without gap or overlap.  ERROR_READ;
+/* Opens a file and checks all of its header: the entries cover the data exactly, without gap or overlap, and its own
+ * checksum is right where it has one. ERROR_READ;
  * ERROR_MODEL with the byte offset or the tensor's name. On failure there is nothing to close. */
 descent_status safetensors_open(const char *path, struct safetensors *file);
 /* The same for files of other programs, whose tensors may have any of the types above. */
@@ -89,16 +102,23 @@ void safetensors_close(struct safetensors *file);
 descent_status safetensors_check_sum(const struct safetensors *file, enum safetensors_text key,
                                      struct safetensors_sum sum);
 
-/* Reads the n tensors, which must be all that the file holds, with the same shapes and finite values, into their data,
- * and holds them and the metadata against the model's checksum if it has one. ERROR_MODEL names the tensor. */
+/* Reads the n tensors, which must be all that the file holds (but for what a checkpoint adds), with the same shapes and
+ * finite values, into their data, and holds them and the metadata against the model's checksum if it has one.
+ * ERROR_MODEL names the tensor. */
 descent_status safetensors_read(struct safetensors *file, const struct safetensors_tensor *tensors, int64_t n);
 
 /* The entry of a name; NULL when there is none. */
 struct safetensors_entry *safetensors_find(const struct safetensors *file, const char *name);
+/* The same, which must have the shape of `tensor`; ERROR_MODEL. Marks it as expected. */
+descent_status safetensors_expect(const struct safetensors *file, const struct safetensors_tensor *tensor,
+                                  struct safetensors_entry **found);
 /* Reads an entry's values as float32, rounded where its type is wider; finite, or ERROR_MODEL. values: as many as its
  * shape says. */
 descent_status safetensors_read_entry(struct safetensors *file, const struct safetensors_entry *entry, float *values);
 /* Reads its bytes as they lie there. ERROR_READ. */
 descent_status safetensors_read_bytes(struct safetensors *file, const struct safetensors_entry *entry, void *bytes);
+/* The checksum of its bytes. ERROR_READ. */
+descent_status safetensors_sum_entry(struct safetensors *file, const struct safetensors_entry *entry,
+                                     struct safetensors_sum *sum);
 
 #endif

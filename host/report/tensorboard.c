@@ -198,6 +198,17 @@ failed:;
   return NULL;
 }
 
+bool tensorboard_restart(struct tensorboard *t, int64_t step) {
+  Tensorboard__SessionLog session = TENSORBOARD__SESSION_LOG__INIT;
+  Tensorboard__Event event = TENSORBOARD__EVENT__INIT;
+  session.status = 1;
+  event.wall_time = wall_time();
+  event.step = step + 1;
+  event.what_case = TENSORBOARD__EVENT__WHAT_SESSION_LOG;
+  event.session_log = &session;
+  return write_event(t, &event) && fflush(t->file) == 0;
+}
+
 const char *tensorboard_path(const struct tensorboard *t) { return t->path; }
 
 bool tensorboard_epoch(struct tensorboard *t, const cJSON *line, const descent_network *network,

@@ -19,6 +19,8 @@ const char *tensorboard_path(const struct tensorboard *tensorboard);
  * `info`. On disk when it returns; false with errno set. */
 bool tensorboard_epoch(struct tensorboard *tensorboard, const cJSON *line, const descent_network *network,
                        const descent_epoch_info *info);
+/* Says that the training goes on from `step`: what was written of later ones, in any file of the folder, is void. */
+bool tensorboard_restart(struct tensorboard *tensorboard, int64_t step);
 void tensorboard_close(struct tensorboard *tensorboard);
 
 #endif

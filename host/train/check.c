@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "core/status.h"
+#include "train/recovery.h"
 
 static descent_status require(bool holds, const char *option, double value, const char *range) {
   return holds ? DESCENT_OK : status_set(DESCENT_ERROR_ARGUMENT, "%s %.10g: must be %s", option, value, range);
@@ -91,6 +92,7 @@ descent_status check_train_options(const descent_network *network, const descent
   TRY(check_rates(options));
   TRY(check_counts(options));
   TRY(check_classifier_options(network, options));
+  TRY(recovery_check_options(options));
   if (options->nesterov && !(options->optimizer == DESCENT_OPTIMIZER_SGD && options->momentum > 0))
     status = status_set(DESCENT_ERROR_ARGUMENT, "nesterov: needs optimizer sgd and momentum above 0, not %s and %g",
                         descent_optimizer_name(options->optimizer), options->momentum);

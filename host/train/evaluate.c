@@ -9,10 +9,10 @@
 #include "train/check.h"
 #include "train/metrics.h"
 
-descent_status evaluate_reset(struct program *program) {
-  static const double zeros[2] = {0, 0};
+descent_status evaluate_begin(struct program *program, double loss, double weight) {
+  const double totals[2] = {loss, weight};
   _Static_assert(SCALAR_TOTAL_WEIGHT == SCALAR_TOTAL_LOSS + 1, "both totals are written at once");
-  return program_write(program, program->at.scalars, SCALAR_TOTAL_LOSS, 2, PLAN_F64, zeros);
+  return program_write(program, program->at.scalars, SCALAR_TOTAL_LOSS, 2, PLAN_F64, totals);
 }
 
 descent_status evaluate_mean_loss(const struct program *program, double *loss) {
@@ -49,7 +49,7 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
   if (!P) TRY(DESCENT_ERROR_MEMORY);
   TRY(metrics_create(network, dataset->rows, top_k, &sums));
   TRY(program_bind(program, dataset));
-  TRY(evaluate_reset(program));
+  TRY(evaluate_begin(program, 0, 0));
   for (int64_t first = 0; first < dataset->rows; first += block) {
     const int64_t rows = block_rows(program, dataset->rows - first);
     TRY(run_block(program, program->plan->evaluate, first, rows, program->at.P, outputs, P));

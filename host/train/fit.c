@@ -1,5 +1,7 @@
 /* Training over epochs: shuffled batches, validation, early stopping, schedules and reports. While it runs, the
  * network's own parameters hold the ones to keep (the best, or the last that were finite); the device's move on. */
+#include "train/fit.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,31 +12,11 @@
 #include "train/check.h"
 #include "train/evaluate.h"
 #include "train/health.h"
-#include "train/schedule.h"
-#include "train/trainer.h"
+#include "train/recovery.h"
 
 enum { STEPS_PER_RUN = 256, WARNING_SIZE = 256 };
 
-struct fit {
-  descent_trainer *trainer;
-  const descent_train_options *options;
-  const descent_dataset *training, *validation;
-  int64_t rows, batch;
-  int64_t epoch_steps, total_steps, probe; /* probe: the epoch's step, from 0, whose layer statistics are kept */
-  struct schedule_plateau plateau;
-  bool keep_best;
-  double *statistics; /* (layers, LAYER_SLOTS) */
-  descent_layer_health *health;
-  int64_t epoch;
-  char placement[160];
-  double started, train_seconds, learning_rate;
-  int64_t bad_epochs; /* since the last improvement */
-  int64_t kept_epoch; /* whose parameters the network has; 0: the initial ones */
-  bool stopped;       /* result.stop says why */
-  descent_fit_result result;
-};
-
-static double now(void) {
+double fit_now(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
@@ -94,8 +76,10 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   int64_t block = f->validation ? program_evaluation_block(network, f->validation->rows) : 0;
   TRY(trainer_create(network, device, f->options, f->batch, block, class_weights, &f->trainer));
   f->keep_best = f->validation && f->options->restore_best;
-  f->plateau = schedule_plateau_begin(f->options);
-  f->result.best_loss = INFINITY;
+  f->pace = 1;
+  f->at = (struct fit_state){
+      .epoch = 1, .plateau_rate = f->options->learning_rate, .rate_factor = 1, .best_loss = INFINITY};
+  TRY(recovery_open(f));
 done:
   free(class_weights);
   return status;
@@ -103,15 +87,21 @@ done:
 
 /* ---- one epoch -------------------------------------------------------------------------------------------------- */
 
-static void fill_steps(const struct fit *f, const struct permutation *order, int64_t first, int64_t count,
-                       struct plan_step *steps) {
+static void stop(struct fit *f, descent_stop reason) {
+  f->stopped = true;
+  f->stop = reason;
+}
+
+static void fill_steps(const struct fit *f, const struct permutation *order, int64_t count, struct plan_step *steps) {
+  const struct schedule_plateau plateau = {f->at.plateau_rate, f->at.plateau_bad_epochs};
   for (int64_t i = 0; i < count; i++) {
-    const int64_t number = (f->epoch - 1) * f->epoch_steps + first + i + 1, first_row = (first + i) * f->batch;
+    const int64_t number = fit_steps(f) + i + 1, first_row = (f->at.done + i) * f->batch;
     steps[i] = (struct plan_step){
         .number = number,
         .first_row = first_row,
         .rows = f->rows - first_row < f->batch ? f->rows - first_row : f->batch,
-        .learning_rate = schedule_learning_rate(f->options, &f->plateau, number, f->epoch, f->total_steps),
+        .learning_rate =
+            f->at.rate_factor * schedule_learning_rate(f->options, &plateau, number, f->at.epoch, f->total_steps),
         .order = f->epoch_steps > 1 ? order : NULL, /* one batch of all rows has nothing to shuffle */
     };
   }
@@ -119,50 +109,77 @@ static void fill_steps(const struct fit *f, const struct permutation *order, int
 
 static void report_step(struct fit *f, const struct plan_step *step, const double *scalars) {
   const descent_step_info info = {
-      .epoch = f->epoch,
+      .epoch = f->at.epoch,
       .step = step->number,
       .rows = step->rows,
       .loss = scalars[SCALAR_LOSS],
       .gradient_norm = scalars[SCALAR_GRADIENT_NORM],
       .learning_rate = step->learning_rate,
   };
-  if (f->options->on_step(f->options->user, &info) == 0) return;
-  f->stopped = true;
-  f->result.stop = DESCENT_STOP_CALLBACK;
+  if (f->options->on_step(f->options->user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
 }
 
-/* Runs the epoch's steps, many at a time; alone runs the probed one, and each where every step is reported. */
-static descent_status run_epoch(struct fit *f) {
+/* How many of the epoch's steps to run at once: alone runs the probed one, and each where every step is reported. */
+static int64_t count_next(const struct fit *f) {
+  int64_t count = f->at.done < f->probe ? f->probe - f->at.done : 1; /* at most one step follows the probed one */
+  if (count > f->pace) count = f->pace;
+  if (f->options->on_step) count = 1;
+  return recovery_limit(f, count);
+}
+
+/* Longer runs while they take little time, shorter ones when nobody could get a word in. */
+static void adapt_pace(struct fit *f, double seconds) {
+  static const double little = 0.025, much = 0.1;
+  if (seconds < little && f->pace < STEPS_PER_RUN) f->pace *= 2;
+  if (seconds > much && f->pace > 1) f->pace /= 2;
+}
+
+static descent_status pause_between_steps(struct fit *f) {
+  const descent_request request = f->options->on_pause ? f->options->on_pause(f->options->user) : DESCENT_GO_ON;
+  if (request == DESCENT_STOP && !f->stopped) stop(f, DESCENT_STOP_CALLBACK);
+  return recovery_pause(f, request == DESCENT_SAVE);
+}
+
+static descent_status run_steps(struct fit *f, const struct permutation *order, int64_t count) {
   struct program *program = &f->trainer->program;
   struct plan_step steps[STEPS_PER_RUN];
   double scalars[SCALAR_SLOTS];
+  const bool probed = f->at.done == f->probe;
+  descent_status status;
+  fill_steps(f, order, count, steps);
+  TRY(program_run(program, probed ? program->plan->train_probed : program->plan->train, steps, count));
+  TRY(trainer_check(f->trainer, steps, count, f->at.epoch, scalars));
+  f->at.done += count;
+  f->at.learning_rate = steps[count - 1].learning_rate;
+  if (probed)
+    TRY(program_read(program, program->at.layer_statistics, 0, (int64_t)program->plan->layers * LAYER_SLOTS, PLAN_F64,
+                     f->statistics));
+  if (f->options->on_step) report_step(f, steps, scalars);
+done:
+  return status;
+}
+
+/* Runs the steps of the epoch that are not done yet, many at a time. */
+static descent_status run_epoch(struct fit *f) {
+  struct program *program = &f->trainer->program;
   const struct permutation order =
-      permutation_create(f->options->seed, RNG_SHUFFLE, (uint64_t)f->epoch, (uint64_t)f->rows);
+      permutation_create(f->options->seed, RNG_SHUFFLE, (uint64_t)f->at.epoch, (uint64_t)f->rows);
   descent_status status;
   dataset_expect_shuffled(f->training, true);
   TRY(program_bind(program, f->training));
-  TRY(evaluate_reset(program));
-  const double started = now();
-  for (int64_t done = 0, count; done < f->epoch_steps && !f->stopped; done += count) {
-    const bool probed = done == f->probe;
-    count = done < f->probe ? f->probe - done : 1; /* at most one step follows the probed one */
-    if (count > STEPS_PER_RUN) count = STEPS_PER_RUN;
-    if (f->options->on_step) count = 1;
-    fill_steps(f, &order, done, count, steps);
-    TRY(program_run(program, probed ? program->plan->train_probed : program->plan->train, steps, count));
-    TRY(trainer_check(f->trainer, steps, count, f->epoch, scalars));
-    f->learning_rate = steps[count - 1].learning_rate;
-    if (probed)
-      TRY(program_read(program, program->at.layer_statistics, 0, (int64_t)program->plan->layers * LAYER_SLOTS, PLAN_F64,
-                       f->statistics));
-    if (f->options->on_step) report_step(f, steps, scalars);
+  TRY(evaluate_begin(program, f->at.total_loss, f->at.total_weight));
+  while (f->at.done < f->epoch_steps && !f->stopped) {
+    const double started = fit_now();
+    TRY(run_steps(f, &order, count_next(f)));
+    const double seconds = fit_now() - started;
+    f->at.train_seconds += seconds;
+    adapt_pace(f, seconds);
+    if (f->at.done < f->epoch_steps) TRY(pause_between_steps(f));
   }
-  f->train_seconds = now() - started;
   snprintf(f->placement, sizeof f->placement, "%s", program->backend->placement(program->compiled));
-  TRY(evaluate_mean_loss(program, &f->result.train_loss));
+  TRY(evaluate_mean_loss(program, &f->at.train_loss));
 done:
   dataset_expect_shuffled(f->training, false);
-  f->result.steps = f->trainer->steps;
   return status;
 }
 
@@ -170,17 +187,23 @@ done:
 
 /* Notes an improvement and keeps what it came from. */
 static descent_status judge(struct fit *f, const descent_metrics *validation, bool *improved) {
-  const double loss = validation ? validation->loss : f->result.train_loss;
+  struct fit_state *at = &f->at;
+  const double loss = validation ? validation->loss : at->train_loss;
   descent_status status = DESCENT_OK;
-  *improved = loss < f->result.best_loss - f->options->min_delta;
-  f->bad_epochs = *improved ? 0 : f->bad_epochs + 1;
-  if (*improved) f->result.best_loss = loss;
+  *improved = loss < at->best_loss - f->options->min_delta;
+  at->bad_epochs = *improved ? 0 : at->bad_epochs + 1;
+  if (*improved) at->best_loss = loss;
   if (*improved || !f->keep_best) {
     TRY(descent_trainer_sync(f->trainer));
-    f->kept_epoch = f->epoch;
+    at->kept_epoch = at->epoch;
   }
-  if (*improved) f->result.best_epoch = f->epoch;
-  if (f->options->schedule == DESCENT_SCHEDULE_PLATEAU) schedule_plateau_advance(f->options, &f->plateau, *improved);
+  if (*improved) at->best_epoch = at->epoch;
+  if (f->options->schedule == DESCENT_SCHEDULE_PLATEAU) {
+    struct schedule_plateau plateau = {at->plateau_rate, at->plateau_bad_epochs};
+    schedule_plateau_advance(f->options, &plateau, *improved);
+    at->plateau_rate = plateau.rate;
+    at->plateau_bad_epochs = plateau.bad_epochs;
+  }
 done:
   return status;
 }
@@ -191,14 +214,14 @@ static void report_epoch(struct fit *f, const descent_metrics *validation, bool 
   health_from_statistics(network, f->statistics, f->health);
   health_warning(network, f->options, f->statistics, f->health, f->batch, warning, sizeof warning);
   const descent_epoch_info info = {
-      .epoch = f->epoch,
+      .epoch = f->at.epoch,
       .epochs = f->options->epochs,
       .step = f->trainer->steps,
-      .train_loss = f->result.train_loss,
+      .train_loss = f->at.train_loss,
       .validation = validation,
-      .learning_rate = f->learning_rate,
-      .rows_per_second = f->train_seconds > 0 ? (double)f->rows / f->train_seconds : 0,
-      .seconds = now() - f->started,
+      .learning_rate = f->at.learning_rate,
+      .rows_per_second = f->at.train_seconds > 0 ? (double)f->rows / f->at.train_seconds : 0,
+      .seconds = f->at.seconds + fit_now() - f->started,
       .best = improved,
       .layers = network->n_layers,
       .health = f->health,
@@ -206,32 +229,46 @@ static void report_epoch(struct fit *f, const descent_metrics *validation, bool 
       .placement = f->placement,
       .trainer = f->trainer,
   };
-  if (f->options->on_epoch(f->options->user, &info) == 0) return;
-  f->stopped = true;
-  f->result.stop = DESCENT_STOP_CALLBACK;
+  if (f->options->on_epoch(f->options->user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
 }
 
+static bool out_of_patience(const struct fit *f) {
+  return f->options->patience && f->at.bad_epochs >= f->options->patience;
+}
+
+/* What follows an epoch's last step, and on to the next one. */
 static descent_status finish_epoch(struct fit *f) {
   descent_metrics metrics = {0};
   bool improved;
   descent_status status;
-  f->result.epochs = f->epoch;
   if (f->validation) TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, &metrics));
   TRY(judge(f, f->validation ? &metrics : NULL, &improved));
-  if (f->options->patience && f->bad_epochs >= f->options->patience) {
-    f->stopped = true;
-    f->result.stop = DESCENT_STOP_EARLY;
-  }
+  if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY);
   if (f->options->on_epoch) report_epoch(f, f->validation ? &metrics : NULL, improved);
+  f->at.epoch++;
+  f->at.done = 0;
+  f->at.total_loss = f->at.total_weight = f->at.train_seconds = 0;
+  if (!f->stopped && f->at.epoch <= f->options->epochs) TRY(pause_between_steps(f));
 done:
   descent_metrics_clear(&metrics);
+  return status;
+}
+
+static descent_status run_epochs(struct fit *f) {
+  descent_status status = DESCENT_OK;
+  if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY); /* resumed when it was over */
+  while (f->at.epoch <= f->options->epochs && !f->stopped) {
+    TRY(run_epoch(f));
+    if (!f->stopped) TRY(finish_epoch(f));
+  }
+done:
   return status;
 }
 
 /* Brings the network's parameters to what the training leaves behind: the best epoch's, where they are kept, else the
  * device's. */
 static descent_status leave_parameters(struct fit *f) {
-  if (f->keep_best && f->result.best_epoch) return DESCENT_OK; /* there already */
+  if (f->keep_best && f->at.best_epoch) return DESCENT_OK; /* there already */
   return descent_trainer_sync(f->trainer);
 }
 
@@ -243,32 +280,45 @@ static descent_status leave_after_divergence(struct fit *f) {
   descent_status status;
   snprintf(text, sizeof text, "%s", descent_last_error());
   TRY(diverge_find(program, program->at.parameters, 0, f->trainer->network->n_parameters, &position));
-  if (position < 0 && !(f->keep_best && f->result.best_epoch)) {
+  if (position < 0 && !(f->keep_best && f->at.best_epoch)) {
     TRY(descent_trainer_sync(f->trainer));
     snprintf(kept, sizeof kept, "the weights before that step are kept");
-  } else if (f->kept_epoch) {
-    snprintf(kept, sizeof kept, "the weights of epoch %lld are kept", (long long)f->kept_epoch);
+  } else if (f->at.kept_epoch) {
+    snprintf(kept, sizeof kept, "the weights of epoch %lld are kept", (long long)f->at.kept_epoch);
   }
   status = status_set(DESCENT_ERROR_DIVERGED, "%s; %s", text, kept);
 done:
   return status;
 }
 
+static void fill_result(const struct fit *f, descent_fit_result *result) {
+  *result = (descent_fit_result){
+      .stop = f->stop,
+      .epochs = f->at.epoch - 1,
+      .steps = fit_steps(f),
+      .best_epoch = f->at.best_epoch,
+      .best_loss = f->at.best_loss,
+      .train_loss = f->at.train_loss,
+      .seconds = f->at.seconds + fit_now() - f->started,
+  };
+}
+
 descent_status descent_fit(descent_network *network, descent_device *device, const descent_dataset *training,
                            const descent_dataset *validation, const descent_train_options *options,
                            descent_fit_result *result) {
-  struct fit f = {.options = options, .training = training, .validation = validation, .started = now()};
+  struct fit f = {.options = options, .training = training, .validation = validation, .started = fit_now()};
+  descent_fit_result reached = {0};
   descent_status status;
   TRY(set_up(&f, network, device));
-  for (f.epoch = 1; f.epoch <= options->epochs && !f.stopped; f.epoch++) {
-    TRY(run_epoch(&f));
-    if (!f.stopped) TRY(finish_epoch(&f));
-  }
-  TRY(leave_parameters(&f));
-  f.result.seconds = now() - f.started;
-  if (result) *result = f.result;
+  do status = run_epochs(&f);
+  while (status == DESCENT_ERROR_DIVERGED && (status = recovery_roll_back(&f)) == DESCENT_OK);
+  if (status == DESCENT_OK) TRY(leave_parameters(&f));
+  if (status == DESCENT_OK) TRY(recovery_finish(&f));
+  fill_result(&f, &reached);
 done:
-  if (status == DESCENT_ERROR_DIVERGED) status = leave_after_divergence(&f);
+  if (status == DESCENT_ERROR_DIVERGED && f.trainer) status = leave_after_divergence(&f);
+  recovery_close(&f, &reached.checkpoint_failures);
+  if (status == DESCENT_OK && result) *result = reached;
   descent_trainer_free(f.trainer);
   free(f.statistics);
   free(f.health);

@@ -542,6 +542,30 @@ typedef struct descent_epoch_info {
   const descent_trainer *trainer; /* whose weights descent_trainer_get_layer gives, during the call */
 } descent_epoch_info;
 
+/* What descent_train_options.on_pause asks for. */
+typedef enum descent_request {
+  DESCENT_GO_ON,
+  DESCENT_SAVE, /* a checkpoint now, and go on */
+  DESCENT_STOP  /* end the training here, as a success, with a last checkpoint */
+} descent_request;
+
+typedef enum descent_checkpoint_event {
+  DESCENT_CHECKPOINT_STARTED,    /* the training begins at its first step; checkpoints can be written */
+  DESCENT_CHECKPOINT_DAMAGED,    /* one was passed over: message says why */
+  DESCENT_CHECKPOINT_RESUMED,    /* the training goes on from it */
+  DESCENT_CHECKPOINT_SAVED,      /* it is complete and on disk */
+  DESCENT_CHECKPOINT_FAILED,     /* it could not be written: message says why; the training goes on */
+  DESCENT_CHECKPOINT_ROLLED_BACK /* after a divergence, told by message, the training goes on from it */
+} descent_checkpoint_event;
+
+typedef struct descent_checkpoint_info {
+  descent_checkpoint_event event;
+  const char *path;     /* of its file; the folder where the training starts */
+  int64_t step, epochs; /* done at it: steps in all, whole epochs */
+  double rate_factor;   /* of every learning rate from here on: 1 until a rollback */
+  const char *message;  /* one line, or "" */
+} descent_checkpoint_info;
+
 typedef struct descent_train_options {
   size_t size;
   descent_optimizer optimizer;
@@ -578,12 +602,37 @@ typedef struct descent_train_options {
   int (*on_step)(void *user, const descent_step_info *info);
   int (*on_epoch)(void *user, const descent_epoch_info *info);
   void *user;
+  /* Called between steps when not NULL, about every 0.1 seconds, or after each step that takes longer; not while the
+   * validation data are measured. */
+  descent_request (*on_pause)(void *user);
+
+  /* Checkpoints (descent_fit only). A checkpoint is a file in the folder `checkpoint`, wholly written or not there at
+   * all, with everything that the training needs to go on as if it had never stopped: on the same build and processor
+   * an interrupted and resumed training ends with the same bits. It is a model file too, of the weights at its step.
+   * One is written before the first step, after the last, when the training is stopped, and between as below, by a
+   * thread of its own while the training goes on; four times the parameters of memory at most. */
+  const char *checkpoint;    /* folder, made if it is not there, used by one training at a time; NULL: none */
+  int64_t checkpoint_steps;  /* one every so many steps; 0: not by steps */
+  int64_t checkpoint_epochs; /* one every so many epochs; 0: not by epochs */
+  double checkpoint_seconds; /* one when so many have gone by since the last; 0: not by time */
+  int64_t checkpoints_kept;  /* the newest so many stay, >= 1 */
+  const char *resume;        /* go on from the newest checkpoint in this folder that is not damaged; if it has none, or
+                                is not there, the training begins at its first step. NULL: begin, and refuse a `checkpoint`
+                                folder that has some */
+  const char *resume_with;   /* names, with commas between, of what may differ from the training that is resumed:
+                                options by their names here, and validation (the data), device, library (the version).
+                                Never network, data, optimizer, batch_size. Others are refused with the differences.
+                                May be NULL */
+  int64_t rollbacks;         /* after a divergence, go back to the newest checkpoint at most so many times; 0: end */
+  double rollback_factor;    /* and multiply every learning rate from there on by this; in (0, 1) */
+  /* Called on the thread of descent_fit when not NULL. */
+  void (*on_checkpoint)(void *user, const descent_checkpoint_info *info);
 } descent_train_options;
 #define DESCENT_TRAIN_OPTIONS_INIT                                                                                  \
   {                                                                                                                 \
     sizeof(descent_train_options), DESCENT_OPTIMIZER_ADAM, 1e-3, 0.0, false, 0.9, 0.999, 0.99, 1e-8, 0.0, 0.0, 0.0, \
         0.0, 0.0, NULL, false, DESCENT_SCHEDULE_CONSTANT, 0.1, 10, 0.0, 0, 32, 100, 0, 0.0, true, 0,                \
-        DESCENT_PRECISION_FP32, true, NULL, NULL, NULL                                                              \
+        DESCENT_PRECISION_FP32, true, NULL, NULL, NULL, NULL, NULL, 0, 0, 60.0, 2, NULL, NULL, 0, 0.1, NULL         \
   }
 
 /* Whether the options lie in their ranges and fit the network, and the device can train so: ERROR_ARGUMENT names the
@@ -595,7 +644,7 @@ DESCENT_API descent_status descent_train_options_check(const descent_train_optio
 typedef enum descent_stop {
   DESCENT_STOP_EPOCHS,  /* all epochs done */
   DESCENT_STOP_EARLY,   /* patience ran out */
-  DESCENT_STOP_CALLBACK /* a callback asked for it */
+  DESCENT_STOP_CALLBACK /* on_step, on_epoch or on_pause asked for it */
 } descent_stop;
 
 typedef struct descent_fit_result {
@@ -603,8 +652,9 @@ typedef struct descent_fit_result {
   int64_t epochs, steps; /* done */
   int64_t best_epoch;    /* whose weights the network now has if best weights were restored; 0 if none improved */
   double best_loss;
-  double train_loss; /* of the last epoch */
-  double seconds;
+  double train_loss;           /* of the last epoch */
+  double seconds;              /* of training, before it was resumed too */
+  int64_t checkpoint_failures; /* checkpoints that could not be written */
 } descent_fit_result;
 
 /* A trainer holds the network's parameters, optimizer state and step counter on a device. `network` and `device` are
@@ -640,7 +690,9 @@ DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trai
  * the data set that does not fit the network; ERROR_UNSUPPORTED what the device lacks; the network is then as it was.
  * ERROR_DIVERGED at the first step whose loss or gradient is not finite: the
  * error names step, layer and likely cause, and the network keeps the weights before that step (with restore_best and
- * an earlier best epoch: that epoch's). */
+ * an earlier best epoch: that epoch's). With checkpoints also ERROR_WRITE, when the first one cannot be written or
+ * another training uses the folder; ERROR_ARGUMENT, with the differences, when the one to resume from is of another
+ * configuration; ERROR_MODEL when there are checkpoints but all are damaged. */
 DESCENT_API descent_status descent_fit(descent_network *network, descent_device *device,
                                        const descent_dataset *training, const descent_dataset *validation,
                                        const descent_train_options *options, descent_fit_result *result);

@@ -1,0 +1,105 @@
+/* --checkpoint and what goes with it: texts into the training's options. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/train.h"
+
+/* "100 steps", "2 epochs", "30s": a number, blanks, a unit. False for anything else. */
+static bool read_interval(const char *text, descent_train_options *train) {
+  static const struct {
+    const char *unit;
+    enum { STEPS, EPOCHS, SECONDS } kind;
+    double factor;
+  } units[] = {{"step", STEPS, 1}, {"steps", STEPS, 1}, {"epoch", EPOCHS, 1}, {"epochs", EPOCHS, 1},
+               {"s", SECONDS, 1},  {"m", SECONDS, 60},  {"h", SECONDS, 3600}};
+  char number[32];
+  double value;
+  const size_t digits = strspn(text, "0123456789.");
+  if (digits == 0 || digits >= sizeof number) return false;
+  memcpy(number, text, digits);
+  number[digits] = '\0';
+  const char *unit = text + digits + strspn(text + digits, " ");
+  if (!option_real(number, &value) || !(value > 0) || value > 1e15) return false;
+  for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+    if (strcmp(unit, units[i].unit) != 0) continue;
+    if (units[i].kind != SECONDS && value != floor(value)) return false;
+    train->checkpoint_steps = units[i].kind == STEPS ? (int64_t)value : 0;
+    train->checkpoint_epochs = units[i].kind == EPOCHS ? (int64_t)value : 0;
+    train->checkpoint_seconds = units[i].kind == SECONDS ? value * units[i].factor : 0;
+    return true;
+  }
+  return false;
+}
+
+/* "stop" or "rollback[:TIMES[:DIVISOR]]" */
+static bool read_divergence(const char *text, descent_train_options *train) {
+  static const char rollback[] = "rollback";
+  const size_t length = sizeof rollback - 1;
+  char times[32];
+  double divisor = 10;
+  train->rollbacks = 0;
+  if (strcmp(text, "stop") == 0) return true;
+  if (strncmp(text, rollback, length) != 0) return false;
+  train->rollbacks = 3;
+  const char *at = text + length;
+  if (*at == ':') {
+    const size_t n = strcspn(++at, ":");
+    if (n == 0 || n >= sizeof times) return false;
+    memcpy(times, at, n);
+    times[n] = '\0';
+    if (!option_integer(times, &train->rollbacks) || train->rollbacks < 1) return false;
+    at += n;
+    if (*at == ':' && !(option_real(++at, &divisor) && divisor > 1)) return false;
+    at += strlen(at);
+  }
+  train->rollback_factor = 1 / divisor;
+  return *at == '\0';
+}
+
+/* The names as the library calls them. */
+static bool read_names(const char *text, char *out, size_t size) {
+  size_t used = 0;
+  *out = '\0';
+  for (const char *c = text; c && *c;) {
+    const size_t length = strcspn(c, ",");
+    char word[64];
+    if (length == 0 || length >= sizeof word) return false;
+    option_library_word(c, length, word, sizeof word);
+    const int n = snprintf(out + used, size - used, "%s%s", used ? "," : "", word);
+    if ((size_t)n >= size - used) return false;
+    used += (size_t)n;
+    c += length + (c[length] == ',');
+  }
+  return true;
+}
+
+int checkpoint_choice_resolve(const char *command, struct train_values *v) {
+  descent_train_options *train = &v->training.train;
+  if ((v->checkpoint && !*v->checkpoint) || (v->resume && !*v->resume))
+    return fail(command, EXIT_USAGE, "--%s '': must name a folder", v->checkpoint ? "checkpoint" : "resume");
+  if (!v->checkpoint) v->checkpoint = v->resume;
+  if (!read_interval(v->checkpoint_every, train))
+    return fail(
+        command, EXIT_USAGE,
+        "--checkpoint-every '%s': must be a number above 0 and steps, epochs, s, m or h, like '100 steps' or 10m",
+        v->checkpoint_every);
+  if (!read_divergence(v->on_divergence, train))
+    return fail(
+        command, EXIT_USAGE,
+        "--on-divergence '%s': must be stop or rollback[:TIMES[:DIVISOR]], with TIMES of at least 1 and DIVISOR "
+        "above 1",
+        v->on_divergence);
+  if (train->rollbacks && !v->checkpoint)
+    return fail(command, EXIT_USAGE, "--on-divergence '%s': needs --checkpoint, to go back to", v->on_divergence);
+  if (v->resume_with && !v->resume)
+    return fail(command, EXIT_USAGE, "--resume-with '%s': needs --resume", v->resume_with);
+  if (!read_names(v->resume_with, v->may_change, sizeof v->may_change))
+    return fail(command, EXIT_USAGE, "--resume-with '%s': must be names of options with commas between",
+                v->resume_with);
+  train->checkpoint = v->checkpoint;
+  train->resume = v->resume;
+  train->resume_with = v->may_change;
+  train->checkpoints_kept = v->keep;
+  return EXIT_DONE;
+}

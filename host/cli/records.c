@@ -1,0 +1,150 @@
+/* The records of a training: opened, continued, written. */
+#include "cli/records.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/output.h"
+#include "report/run_log.h"
+#include "report/text.h"
+
+static const char log_name[] = "log.jsonl";
+
+static bool wanted(const struct train_values *v) { return v->log || v->tensorboard || v->report || v->checkpoint; }
+
+static void cannot_write(struct records *r, const char *path) {
+  fail(r->command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
+  r->failed = true;
+}
+
+static char *log_path(const char *folder) {
+  char *path;
+  return asprintf(&path, "%s/%s", folder, log_name) < 0 ? NULL : path;
+}
+
+/* ---- one epoch -------------------------------------------------------------------------------------------------- */
+
+/* Keeps a warning where it says something new; false when memory ran out. */
+static bool keep_warning(struct records *r, double epoch, const char *text) {
+  enum { WARNINGS_MOST = 20 };
+  if (!r->warnings && !(r->warnings = cJSON_CreateArray())) return false;
+  const int kept = cJSON_GetArraySize(r->warnings);
+  const cJSON *last = kept ? cJSON_GetObjectItem(cJSON_GetArrayItem(r->warnings, kept - 1), "text") : NULL;
+  if (!*text || kept == WARNINGS_MOST || text_same_words(text, last ? last->valuestring : "")) return true;
+  cJSON *warning = cJSON_CreateObject();
+  return cJSON_AddItemToArray(r->warnings, warning) && cJSON_AddNumberToObject(warning, "epoch", epoch) &&
+         cJSON_AddStringToObject(warning, "text", text);
+}
+
+/* For the report. */
+static bool keep_line(struct records *r, const cJSON *line) {
+  const char *warning = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(line, "warning"));
+  const cJSON *epoch = cJSON_GetObjectItemCaseSensitive(line, "epoch");
+  return !history_add(&r->history, line) && keep_warning(r, cJSON_GetNumberValue(epoch), warning ? warning : "");
+}
+
+void records_epoch(struct records *r, const descent_network *network, const descent_epoch_info *info) {
+  const struct train_values *v = r->values;
+  if (!wanted(v) || r->failed) return;
+  cJSON *line = run_log_line(descent_network_task(network), info);
+  if (!line || (v->report && !keep_line(r, line))) {
+    errno = ENOMEM;
+    cannot_write(r, v->report ? v->report : v->log ? v->log : v->tensorboard ? v->tensorboard : v->checkpoint);
+  } else if (r->kept && !run_log_write(r->kept, line)) {
+    cannot_write(r, v->checkpoint);
+  } else if (r->log && !run_log_write(r->log, line)) {
+    cannot_write(r, v->log);
+  } else if (r->tensorboard && !tensorboard_epoch(r->tensorboard, line, network, info)) {
+    cannot_write(r, tensorboard_path(r->tensorboard));
+  }
+  cJSON_Delete(line);
+}
+
+/* ---- beginning and going back ----------------------------------------------------------------------------------- */
+
+static void close_files(struct records *r) {
+  if (r->log) fclose(r->log);
+  if (r->kept) fclose(r->kept);
+  r->log = r->kept = NULL;
+  history_free(&r->history);
+  cJSON_Delete(r->warnings);
+  r->warnings = NULL;
+}
+
+void records_close(struct records *r) {
+  close_files(r);
+  tensorboard_close(r->tensorboard);
+  r->tensorboard = NULL;
+}
+
+/* One line that was kept: into the files that are open and the history. */
+static bool replay(struct records *r, FILE *kept, const cJSON *line) {
+  if (kept && !run_log_write(kept, line)) return false;
+  if (r->log && !run_log_write(r->log, line)) return false;
+  return !r->values->report || keep_line(r, line);
+}
+
+/* The lines of the checkpoints' log up to a step, in order; a line that is damaged ends them. `*epochs`: their number.
+ */
+static bool replay_log(struct records *r, FILE *from, FILE *kept, int64_t step, int64_t *epochs) {
+  char *text = NULL;
+  size_t capacity = 0;
+  ssize_t length;
+  bool written = true, sound = true;
+  *epochs = 0;
+  while (written && sound && (length = getline(&text, &capacity, from)) > 0) {
+    cJSON *line = text[length - 1] == '\n' ? cJSON_ParseWithLength(text, (size_t)length) : NULL;
+    const cJSON *at = cJSON_GetObjectItemCaseSensitive(line, "step");
+    const cJSON *epoch = cJSON_GetObjectItemCaseSensitive(line, "epoch");
+    sound = cJSON_IsNumber(at) && at->valuedouble <= (double)step && cJSON_IsNumber(epoch) &&
+            epoch->valuedouble == (double)*epochs + 1;
+    if (sound) written = replay(r, kept, line);
+    *epochs += sound;
+    cJSON_Delete(line);
+  }
+  free(text);
+  return written;
+}
+
+/* Copies what was logged up to the step into a new log beside the checkpoints, and takes that for the old one. */
+static bool continue_log(struct records *r, const char *folder, int64_t step) {
+  const char *own = r->values->checkpoint;
+  char *from = log_path(folder), *to = own ? log_path(own) : NULL;
+  struct output output = {0};
+  int64_t epochs = 0;
+  bool done = from && (to || !own);
+  errno = ENOMEM;
+  FILE *old = done ? fopen(from, "r") : NULL;
+  if (done && !old && errno != ENOENT) done = false;
+  if (done && to) done = output_open(&output, to);
+  if (done && old) done = replay_log(r, old, output.stream, step, &epochs);
+  if (done && to) done = output_commit(&output) && (r->kept = fopen(to, "a"));
+  const int error = errno;
+  if (old) fclose(old);
+  output_abandon(&output);
+  free(from);
+  free(to);
+  errno = error;
+  return done;
+}
+
+static bool begin_log(struct records *r, const char *folder, int64_t step) {
+  if (!r->values->checkpoint && step == 0) return true;
+  return continue_log(r, folder, step);
+}
+
+void records_begin(struct records *r, const char *folder, int64_t step) {
+  const struct train_values *v = r->values;
+  close_files(r);
+  if (v->log && !(r->log = fopen(v->log, "w"))) {
+    cannot_write(r, v->log);
+  } else if (!begin_log(r, folder, step)) {
+    cannot_write(r, v->checkpoint ? v->checkpoint : v->log ? v->log : folder);
+  } else if (v->tensorboard && !r->tensorboard && !(r->tensorboard = tensorboard_open(v->tensorboard))) {
+    cannot_write(r, v->tensorboard);
+  } else if (r->tensorboard && step && !tensorboard_restart(r->tensorboard, step)) {
+    cannot_write(r, tensorboard_path(r->tensorboard));
+  }
+}

@@ -1,0 +1,30 @@
+/* What is written down of a training while it runs: the log, TensorBoard's event file and, for the report, its course
+ * and warnings. With checkpoints a log of their own lies beside them, so that all of it can go back to where the
+ * training goes on from. */
+#ifndef DESCENT_CLI_RECORDS_H
+#define DESCENT_CLI_RECORDS_H
+
+#include "cli/train.h"
+#include "report/history.h"
+#include "report/tensorboard.h"
+
+struct records {
+  const struct train_values *values; /* borrowed: where everything goes */
+  const char *command;
+  FILE *log, *kept; /* of --log, and the one beside the checkpoints; NULL: none */
+  struct tensorboard *tensorboard;
+  struct history history; /* for the report */
+  cJSON *warnings;        /* likewise */
+  bool failed;            /* something could not be written, which has been told */
+};
+
+/* Begins anew, or with what was recorded up to a step (0: nothing), which is read from `folder`'s log. What was open
+ * before is closed. */
+void records_begin(struct records *records, const char *folder, int64_t step);
+void records_close(struct records *records);
+
+/* An epoch. What cannot be written is told and ends the training (`failed`), so that what it has learned is saved while
+ * there is room left. */
+void records_epoch(struct records *records, const descent_network *network, const descent_epoch_info *info);
+
+#endif

@@ -1,0 +1,191 @@
+/* The folder of checkpoints: names, lock, and what is to be kept. */
+#include "train/checkpoint_folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/status.h"
+
+enum { DIGITS = 15 }; /* 2^48 steps at most */
+static const char prefix[] = "step-", suffix[] = ".safetensors";
+enum { NAME_LENGTH = sizeof prefix - 1 + DIGITS + sizeof suffix - 1 };
+
+static descent_status folder_error(descent_status status, const char *path, int error) {
+  return status_set(status, "%s: cannot %s: %s", path, status == DESCENT_ERROR_READ ? "read" : "keep checkpoints here",
+                    strerror(error));
+}
+
+/* The step that a file's name says, or -1; `*rest` is what follows such a name. */
+static int64_t step_of(const char *name, const char **rest) {
+  int64_t step = 0;
+  if (strncmp(name, prefix, sizeof prefix - 1) != 0) return -1;
+  const char *digits = name + sizeof prefix - 1;
+  if (strspn(digits, "0123456789") != DIGITS || strncmp(digits + DIGITS, suffix, sizeof suffix - 1) != 0) return -1;
+  for (int i = 0; i < DIGITS; i++) step = 10 * step + (digits[i] - '0');
+  *rest = name + NAME_LENGTH;
+  return step;
+}
+
+/* ---- the lock --------------------------------------------------------------------------------------------------- */
+
+/* Makes the folder, and the entry in the one above it last. */
+static int make_folder(const char *path) {
+  if (mkdir(path, 0777) == 0) {
+    char *copy = strdup(path);
+    const int above = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (above >= 0) {
+      fsync(above); /* where it cannot be done, the folder is there all the same */
+      close(above);
+    }
+    free(copy);
+    return 0;
+  }
+  return errno == EEXIST ? 0 : -1;
+}
+
+static int make_folders(const char *path) {
+  char *copy = strdup(path);
+  if (!copy) return -1;
+  int failed = 0;
+  for (char *c = copy + 1; *copy && *c && !failed; c++) {
+    if (*c != '/') continue;
+    *c = '\0';
+    failed = make_folder(copy);
+    *c = '/';
+  }
+  if (!failed) failed = make_folder(copy);
+  const int error = errno;
+  free(copy);
+  errno = error;
+  return failed;
+}
+
+static descent_status take_lock(const char *path, int *lock) {
+  char *file = NULL;
+  if (asprintf(&file, "%s/lock", path) < 0)
+    return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the file name", path);
+  descent_status status = DESCENT_OK;
+  *lock = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (*lock < 0) {
+    status = folder_error(DESCENT_ERROR_WRITE, path, errno);
+    goto done;
+  }
+  int failed;
+  do failed = flock(*lock, LOCK_EX | LOCK_NB);
+  while (failed && errno == EINTR);
+  if (failed && errno == EWOULDBLOCK)
+    status = status_set(DESCENT_ERROR_WRITE, "%s: another training that is running keeps its checkpoints here", path);
+  else if (failed)
+    status = folder_error(DESCENT_ERROR_WRITE, path, errno);
+done:
+  if (status != DESCENT_OK && *lock >= 0) close(*lock);
+  free(file);
+  return status;
+}
+
+/* ---- the files -------------------------------------------------------------------------------------------------- */
+
+static void remove_file(const char *folder, const char *name) {
+  char *path = NULL;
+  if (asprintf(&path, "%s/%s", folder, name) < 0) return;
+  unlink(path);
+  free(path);
+}
+
+/* Temporary files of whoever had the lock before. */
+static void remove_unfinished(const char *path) {
+  DIR *directory = opendir(path);
+  if (!directory) return;
+  const struct dirent *entry;
+  const char *rest;
+  while ((entry = readdir(directory)))
+    if (step_of(entry->d_name, &rest) >= 0 && *rest == '.') remove_file(path, entry->d_name);
+  closedir(directory);
+}
+
+descent_status checkpoint_folder_open(const char *path, struct checkpoint_folder *folder) {
+  struct checkpoint_folder made = {.path = strdup(path)};
+  descent_status status = DESCENT_OK;
+  if (!made.path) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the file name", path);
+  if (make_folders(path)) TRY(folder_error(DESCENT_ERROR_WRITE, path, errno));
+  TRY(take_lock(path, &made.lock));
+  remove_unfinished(path);
+  *folder = made;
+  made.path = NULL;
+done:
+  free(made.path);
+  return status;
+}
+
+void checkpoint_folder_close(struct checkpoint_folder *folder) {
+  if (folder->path) close(folder->lock);
+  free(folder->path);
+  *folder = (struct checkpoint_folder){0};
+}
+
+descent_status checkpoint_folder_file(const char *folder, int64_t step, char **path) {
+  if (asprintf(path, "%s/%s%0*" PRId64 "%s", folder, prefix, DIGITS, step, suffix) >= 0) return DESCENT_OK;
+  *path = NULL;
+  return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the file name", folder);
+}
+
+static int ascending(const void *a, const void *b) {
+  const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+  return (x > y) - (x < y);
+}
+
+descent_status checkpoint_folder_list(const char *folder, int64_t **steps, int64_t *n) {
+  int64_t *found = NULL, count = 0, capacity = 0;
+  const struct dirent *entry;
+  const char *rest;
+  descent_status status = DESCENT_OK;
+  *steps = NULL;
+  *n = 0;
+  DIR *directory = opendir(folder);
+  if (!directory) return errno == ENOENT ? DESCENT_OK : folder_error(DESCENT_ERROR_READ, folder, errno);
+  while (errno = 0, (entry = readdir(directory))) {
+    const int64_t step = step_of(entry->d_name, &rest);
+    if (step < 0 || *rest) continue;
+    if (count == capacity) {
+      const int64_t more = capacity ? 2 * capacity : 16;
+      int64_t *grown = memory_resize(found, capacity, more, sizeof *found, "the list of checkpoints");
+      if (!grown) TRY(DESCENT_ERROR_MEMORY);
+      found = grown;
+      capacity = more;
+    }
+    found[count++] = step;
+  }
+  if (errno) TRY(folder_error(DESCENT_ERROR_READ, folder, errno));
+  if (count) qsort(found, (size_t)count, sizeof *found, ascending);
+  *steps = found;
+  *n = count;
+  found = NULL;
+done:
+  free(found);
+  closedir(directory);
+  return status;
+}
+
+void checkpoint_folder_prune(const struct checkpoint_folder *folder, int64_t step, int64_t keep) {
+  int64_t *steps, n;
+  if (checkpoint_folder_list(folder->path, &steps, &n) != DESCENT_OK) return;
+  int64_t upto = 0; /* files of steps up to this one */
+  while (upto < n && steps[upto] <= step) upto++;
+  for (int64_t i = 0; i < n; i++) {
+    char *path;
+    if (i < upto && i >= upto - keep) continue;
+    if (checkpoint_folder_file(folder->path, steps[i], &path) != DESCENT_OK) break;
+    unlink(path);
+    free(path);
+  }
+  free(steps);
+}

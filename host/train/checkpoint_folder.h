@@ -1,0 +1,28 @@
+/* The folder that a training keeps its checkpoints in: step-<15 digits>.safetensors, the newest by name the newest of
+ * the training, and `lock`, held by the process that writes. */
+#ifndef DESCENT_TRAIN_CHECKPOINT_FOLDER_H
+#define DESCENT_TRAIN_CHECKPOINT_FOLDER_H
+
+#include <descent/descent.h>
+
+struct checkpoint_folder {
+  char *path;
+  int lock; /* descriptor; the lock goes with the process, however it ends */
+};
+
+/* Makes the folder and those above it where they are missing, takes the lock, and removes what a process that was
+ * killed left unfinished. ERROR_WRITE, also when another process has the lock. */
+descent_status checkpoint_folder_open(const char *path, struct checkpoint_folder *folder);
+/* Does nothing on a zeroed folder. */
+void checkpoint_folder_close(struct checkpoint_folder *folder);
+
+/* The path of a step's file, from malloc. */
+descent_status checkpoint_folder_file(const char *folder, int64_t step, char **path);
+/* The steps that there are files of, ascending, from malloc; none of a folder that is not there. ERROR_READ. */
+descent_status checkpoint_folder_list(const char *folder, int64_t **steps, int64_t *n);
+
+/* After the file of `step` was written: removes all but the `keep` newest of those up to it, and those of later steps,
+ * which are of a course that was given up. What cannot be removed stays. */
+void checkpoint_folder_prune(const struct checkpoint_folder *folder, int64_t step, int64_t keep);
+
+#endif

@@ -1,0 +1,32 @@
+/* A training over epochs, while it runs: what fit.c and recovery.c share. */
+#ifndef DESCENT_TRAIN_FIT_H
+#define DESCENT_TRAIN_FIT_H
+
+#include "train/snapshot.h"
+#include "train/trainer.h"
+
+struct recovery;
+
+struct fit {
+  descent_trainer *trainer;
+  const descent_train_options *options;
+  const descent_dataset *training, *validation;
+  int64_t rows, batch;
+  int64_t epoch_steps, total_steps, probe; /* probe: the epoch's step, from 0, whose layer statistics are kept */
+  bool keep_best;
+  double *statistics; /* (layers, LAYER_SLOTS) */
+  descent_layer_health *health;
+  char placement[160];
+  struct fit_state at; /* where the training is; seconds: those before `started` */
+  double started;
+  int64_t pace; /* steps to run at once, so that pauses come often enough */
+  bool stopped; /* `stop` says why */
+  descent_stop stop;
+  struct recovery *recovery; /* NULL without checkpoints */
+};
+
+double fit_now(void); /* seconds, of a clock that only goes forward */
+
+static inline int64_t fit_steps(const struct fit *f) { return (f->at.epoch - 1) * f->epoch_steps + f->at.done; }
+
+#endif

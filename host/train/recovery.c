@@ -1,0 +1,307 @@
+/* Checkpoints in the course of a training. */
+#include "train/recovery.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+#include "train/checkpoint_writer.h"
+
+struct recovery {
+  struct checkpoint_folder folder; /* zeroed: none are written */
+  struct configuration configuration;
+  struct snapshot snapshot;
+  struct checkpoint_writer *writer;
+  struct fit_state saved; /* what the last checkpoint was taken of; epoch 0: none yet */
+  double saved_at;
+  int64_t failures;
+};
+
+static descent_status require(bool holds, const char *option, double value, const char *range) {
+  return holds ? DESCENT_OK : status_set(DESCENT_ERROR_ARGUMENT, "%s %.10g: must be %s", option, value, range);
+}
+
+descent_status recovery_check_options(const descent_train_options *o) {
+  descent_status status;
+  TRY(require(o->checkpoint_steps >= 0, "checkpoint_steps", (double)o->checkpoint_steps, "at least 1, or 0 for none"));
+  TRY(require(o->checkpoint_epochs >= 0, "checkpoint_epochs", (double)o->checkpoint_epochs,
+              "at least 1, or 0 for none"));
+  TRY(require(o->checkpoint_seconds >= 0, "checkpoint_seconds", o->checkpoint_seconds, "a number of at least 0"));
+  TRY(require(o->checkpoints_kept >= 1, "checkpoints_kept", (double)o->checkpoints_kept, "at least 1"));
+  TRY(require(o->rollbacks >= 0, "rollbacks", (double)o->rollbacks, "at least 0"));
+  TRY(require(o->rollback_factor > 0 && o->rollback_factor < 1, "rollback_factor", o->rollback_factor, "in (0, 1)"));
+  if (o->rollbacks && !o->checkpoint)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "rollbacks %lld: needs a checkpoint folder to go back to",
+                   (long long)o->rollbacks));
+  TRY(configuration_check_names(o->resume_with));
+done:
+  return status;
+}
+
+static void report(const struct fit *f, descent_checkpoint_event event, const char *path, int64_t step,
+                   const char *message) {
+  if (!f->options->on_checkpoint) return;
+  const descent_checkpoint_info info = {
+      .event = event,
+      .path = path,
+      .step = step,
+      .epochs = step / f->epoch_steps,
+      .rate_factor = f->at.rate_factor,
+      .message = message,
+  };
+  f->options->on_checkpoint(f->options->user, &info);
+}
+
+/* ---- saving ----------------------------------------------------------------------------------------------------- */
+
+static void take_outcome(struct fit *f, bool wait) {
+  struct recovery *r = f->recovery;
+  struct checkpoint_outcome outcome;
+  if (!checkpoint_writer_outcome(r->writer, wait, &outcome)) return;
+  if (outcome.status != DESCENT_OK) {
+    r->failures++;
+    r->saved.epoch = 0;
+  }
+  report(f, outcome.status == DESCENT_OK ? DESCENT_CHECKPOINT_SAVED : DESCENT_CHECKPOINT_FAILED, outcome.path,
+         outcome.step, outcome.message);
+}
+
+/* Fills the snapshot, once the writer is done with it. */
+static descent_status take_snapshot(struct fit *f, bool *usable) {
+  struct recovery *r = f->recovery;
+  struct snapshot *s = &r->snapshot;
+  const descent_network *network = f->trainer->network;
+  descent_status status;
+  take_outcome(f, true);
+  s->state = f->at;
+  s->state.seconds += fit_now() - f->started;
+  s->step = fit_steps(f);
+  memcpy(s->statistics, f->statistics, (size_t)s->n_statistics * sizeof *s->statistics);
+  s->has_best = f->keep_best && f->at.best_epoch > 0;
+  if (s->has_best) memcpy(s->best, network->parameters, (size_t)s->n_parameters * sizeof *s->best);
+  TRY(snapshot_take(&f->trainer->program, s, usable));
+done:
+  return status;
+}
+
+/* Begins a checkpoint of where the training is. Weights that are not finite are not worth one: the step that comes next
+ * will find that out. */
+static descent_status save(struct fit *f) {
+  struct recovery *r = f->recovery;
+  bool usable;
+  descent_status status = take_snapshot(f, &usable);
+  if (status != DESCENT_OK) return status;
+  r->saved = f->at;
+  r->saved_at = fit_now();
+  if (usable) checkpoint_writer_write(r->writer);
+  return DESCENT_OK;
+}
+
+/* The same, waited for, and a failure is one of the training. */
+static descent_status save_now(struct fit *f) {
+  struct checkpoint_outcome outcome;
+  descent_status status;
+  TRY(save(f));
+  if (!checkpoint_writer_outcome(f->recovery->writer, true, &outcome)) goto done;
+  if (outcome.status != DESCENT_OK) TRY(status_set(outcome.status, "%s", outcome.message));
+  report(f, DESCENT_CHECKPOINT_SAVED, outcome.path, outcome.step, "");
+done:
+  return status;
+}
+
+static bool saved_here(const struct fit *f) {
+  const struct fit_state *saved = &f->recovery->saved;
+  return saved->epoch == f->at.epoch && saved->done == f->at.done;
+}
+
+static bool due(const struct fit *f) {
+  const descent_train_options *o = f->options;
+  if (o->checkpoint_steps && fit_steps(f) % o->checkpoint_steps == 0) return true;
+  if (o->checkpoint_epochs && f->at.done == 0 && (f->at.epoch - 1) % o->checkpoint_epochs == 0) return true;
+  return o->checkpoint_seconds > 0 && fit_now() - f->recovery->saved_at >= o->checkpoint_seconds;
+}
+
+int64_t recovery_limit(const struct fit *f, int64_t count) {
+  const int64_t every = f->options->checkpoint_steps;
+  if (!f->recovery || !f->recovery->writer || !every) return count;
+  const int64_t left = every - fit_steps(f) % every;
+  return count < left ? count : left;
+}
+
+descent_status recovery_pause(struct fit *f, bool asked) {
+  if (!f->recovery || !f->recovery->writer) return DESCENT_OK;
+  take_outcome(f, false);
+  return (asked || due(f)) && !saved_here(f) ? save(f) : DESCENT_OK;
+}
+
+descent_status recovery_finish(struct fit *f) {
+  if (!f->recovery || !f->recovery->writer) return DESCENT_OK;
+  descent_status status = DESCENT_OK;
+  take_outcome(f, true);
+  if (!saved_here(f)) TRY(save(f));
+  take_outcome(f, true);
+done:
+  return status;
+}
+
+/* ---- going on from one ------------------------------------------------------------------------------------------ */
+
+static descent_status check_state(const struct fit *f, const char *path) {
+  const struct snapshot *s = &f->recovery->snapshot;
+  const struct fit_state *at = &s->state;
+  int64_t before;
+  const bool sound = at->epoch >= 1 && at->done >= 0 && at->done <= f->epoch_steps &&
+                     size_product(at->epoch - 1, f->epoch_steps, &before) && s->step - before == at->done &&
+                     at->rate_factor > 0 && at->rate_factor <= 1 && at->plateau_rate > 0 && isfinite(at->plateau_rate);
+  return sound ? DESCENT_OK : status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: its state makes no sense", path);
+}
+
+static void forget(struct fit *f) {
+  const struct snapshot *s = &f->recovery->snapshot;
+  if (s->new_rate) { /* a rate that was asked for counts, not what became of the old one */
+    f->at.plateau_rate = f->options->learning_rate;
+    f->at.rate_factor = 1;
+    f->at.rollbacks = 0;
+  }
+  if (s->new_validation) { /* losses on other data cannot be compared */
+    f->at.best_loss = INFINITY;
+    f->at.bad_epochs = f->at.plateau_bad_epochs = 0;
+  }
+}
+
+static descent_status restore(struct fit *f) {
+  const struct snapshot *s = &f->recovery->snapshot;
+  descent_network *network = f->trainer->network;
+  descent_status status;
+  TRY(snapshot_restore(&f->trainer->program, s));
+  memcpy(network->parameters, s->has_best ? s->best : s->parameters,
+         (size_t)s->n_parameters * sizeof *network->parameters);
+  memcpy(f->statistics, s->statistics, (size_t)s->n_statistics * sizeof *f->statistics);
+  f->at = s->state;
+  f->started = fit_now();
+  f->trainer->steps = fit_steps(f);
+  f->recovery->saved = f->at;
+  f->recovery->saved_at = f->started;
+done:
+  return status;
+}
+
+/* Reads the newest file of the folder that can be read; `*found` false when it has none at all. Damaged ones are
+ * reported and passed over. `path` is the caller's to free. */
+static descent_status read_newest(struct fit *f, const char *folder, const char *may_change, bool *found, char **path) {
+  struct recovery *r = f->recovery;
+  int64_t *steps = NULL, n = 0;
+  descent_status status;
+  *found = false;
+  *path = NULL;
+  TRY(checkpoint_folder_list(folder, &steps, &n));
+  for (int64_t i = n; i-- > 0 && !*found;) {
+    free(*path);
+    TRY(checkpoint_folder_file(folder, steps[i], path));
+    status = checkpoint_read(*path, f->trainer->network, &r->configuration, may_change, &r->snapshot);
+    if (status == DESCENT_OK) status = check_state(f, *path);
+    if (status != DESCENT_OK && status != DESCENT_ERROR_MODEL && status != DESCENT_ERROR_READ) goto done;
+    *found = status == DESCENT_OK;
+    if (!*found) report(f, DESCENT_CHECKPOINT_DAMAGED, *path, steps[i], descent_last_error());
+  }
+  status = DESCENT_OK;
+  if (n && !*found)
+    status = status_set(DESCENT_ERROR_MODEL,
+                        "%s: none of its %lld checkpoints can be used; move them away to begin at the first step",
+                        folder, (long long)n);
+done:
+  free(steps);
+  return status;
+}
+
+static descent_status refuse_used_folder(const char *folder) {
+  int64_t *steps, n;
+  const descent_status status = checkpoint_folder_list(folder, &steps, &n);
+  if (status != DESCENT_OK) return status;
+  const int64_t newest = n ? steps[n - 1] : 0;
+  free(steps);
+  if (!n) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_ARGUMENT,
+                    "checkpoint '%s': holds checkpoints of a training, the newest of step %lld; resume it, or name "
+                    "another folder",
+                    folder, (long long)newest);
+}
+
+static descent_status resume(struct fit *f, bool *resumed) {
+  const descent_train_options *o = f->options;
+  char *path = NULL;
+  descent_status status;
+  TRY(read_newest(f, o->resume, o->resume_with, resumed, &path));
+  if (!*resumed) goto done;
+  TRY(restore(f));
+  forget(f);
+  report(f, DESCENT_CHECKPOINT_RESUMED, path, fit_steps(f), "");
+done:
+  free(path);
+  return status;
+}
+
+descent_status recovery_open(struct fit *f) {
+  const descent_train_options *o = f->options;
+  const descent_network *network = f->trainer->network;
+  struct recovery *r;
+  bool resumed = false;
+  descent_status status = DESCENT_OK;
+  if (!o->checkpoint && !o->resume) return DESCENT_OK;
+  f->recovery = r = memory_allocate(1, sizeof *r, "the checkpoints of a training");
+  if (!r) return DESCENT_ERROR_MEMORY;
+  const char *device = f->trainer->program.backend->name;
+  TRY(configuration_create(network, device, f->training, f->validation, o, &r->configuration));
+  TRY(snapshot_create(network, &f->trainer->program, f->keep_best, &r->snapshot));
+  if (o->checkpoint) TRY(checkpoint_folder_open(o->checkpoint, &r->folder));
+  if (o->checkpoint && !o->resume) TRY(refuse_used_folder(o->checkpoint));
+  if (o->resume) TRY(resume(f, &resumed));
+  if (!o->checkpoint) goto done;
+  TRY(checkpoint_writer_start(&r->folder, o->checkpoints_kept, network, &r->configuration, &r->snapshot, &r->writer));
+  if (!resumed || strcmp(o->checkpoint, o->resume) != 0) TRY(save_now(f));
+done:
+  if (status == DESCENT_OK && !resumed)
+    report(f, DESCENT_CHECKPOINT_STARTED, o->checkpoint ? o->checkpoint : "", 0, "");
+  return status;
+}
+
+void recovery_close(struct fit *f, int64_t *failures) {
+  struct recovery *r = f->recovery;
+  *failures = 0;
+  if (!r) return;
+  if (r->writer) take_outcome(f, true);
+  checkpoint_writer_stop(r->writer);
+  checkpoint_folder_close(&r->folder);
+  configuration_clear(&r->configuration);
+  snapshot_clear(&r->snapshot);
+  *failures = r->failures;
+  free(r);
+  f->recovery = NULL;
+}
+
+/* ---- going back to one ------------------------------------------------------------------------------------------ */
+
+descent_status recovery_roll_back(struct fit *f) {
+  struct recovery *r = f->recovery;
+  char divergence[1024], *path = NULL;
+  bool found;
+  const int64_t rollbacks = f->at.rollbacks + 1;
+  const double factor = f->at.rate_factor * f->options->rollback_factor;
+  descent_status status;
+  if (!r || !r->writer || rollbacks > f->options->rollbacks) return DESCENT_ERROR_DIVERGED;
+  snprintf(divergence, sizeof divergence, "%s", descent_last_error());
+  take_outcome(f, true);
+  TRY(read_newest(f, r->folder.path, f->options->resume_with, &found, &path));
+  if (!found) TRY(status_set(DESCENT_ERROR_DIVERGED, "%s", divergence));
+  TRY(restore(f));
+  forget(f);
+  f->at.rollbacks = rollbacks;
+  f->at.rate_factor = factor;
+  report(f, DESCENT_CHECKPOINT_ROLLED_BACK, path, fit_steps(f), divergence);
+  TRY(save_now(f)); /* so that whoever resumes goes on with the lower rate too */
+done:
+  free(path);
+  return status;
+}

@@ -16,6 +16,8 @@ extern "C" {
 #include "data/table.h"
 #include "model/network.h"
 #include "train/check.h"
+#include "train/checkpoint.h"
+#include "train/checkpoint_folder.h"
 #include "train/health.h"
 #include "train/metrics.h"
 #include "train/plan.h"

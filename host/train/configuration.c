@@ -255,7 +255,8 @@ descent_status configuration_compare(const char *path, const struct configuratio
     used += (size_t)n < sizeof differences - used ? (size_t)n : sizeof differences - used - 1;
   }
   if (!used) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_ARGUMENT, "%s: belongs to a training of another configuration: %s; %s", path, differences,
+  return status_set(DESCENT_ERROR_ARGUMENT, "%s: belongs to a training of another configuration: %s; %s", path,
+                    differences,
                     forbidden ? "such a training cannot be gone on with"
                               : "to go on all the same, name what may change in resume_with");
 }

@@ -69,7 +69,7 @@ static void take_outcome(struct fit *f, bool wait) {
 }
 
 /* Fills the snapshot, once the writer is done with it. */
-static descent_status take_snapshot(struct fit *f, bool *usable) {
+static descent_status take_snapshot(struct fit *f, bool tried, bool *usable) {
   struct recovery *r = f->recovery;
   struct snapshot *s = &r->snapshot;
   const descent_network *network = f->trainer->network;
@@ -77,21 +77,23 @@ static descent_status take_snapshot(struct fit *f, bool *usable) {
   take_outcome(f, true);
   s->state = f->at;
   s->state.seconds += fit_now() - f->started;
+  s->state.tried = tried;
   s->step = fit_steps(f);
   memcpy(s->statistics, f->statistics, (size_t)s->n_statistics * sizeof *s->statistics);
   s->has_best = f->keep_best && f->at.best_epoch > 0;
   if (s->has_best) memcpy(s->best, network->parameters, (size_t)s->n_parameters * sizeof *s->best);
   TRY(snapshot_take(&f->trainer->program, s, usable));
+  if (f->at.done == 0) s->state.total_loss = s->state.total_weight = 0; /* the device's are the validation's */
 done:
   return status;
 }
 
-/* Begins a checkpoint of where the training is. Weights that are not finite are not worth one: the step that comes next
- * will find that out. */
-static descent_status save(struct fit *f) {
+/* Begins a checkpoint of where the training is; `tried`: it has just gone back to there. Weights that are not finite
+ * are not worth one: the step that comes next will find that out. */
+static descent_status save(struct fit *f, bool tried) {
   struct recovery *r = f->recovery;
   bool usable;
-  descent_status status = take_snapshot(f, &usable);
+  descent_status status = take_snapshot(f, tried, &usable);
   if (status != DESCENT_OK) return status;
   r->saved = f->at;
   r->saved_at = fit_now();
@@ -100,10 +102,10 @@ static descent_status save(struct fit *f) {
 }
 
 /* The same, waited for, and a failure is one of the training. */
-static descent_status save_now(struct fit *f) {
+static descent_status save_now(struct fit *f, bool tried) {
   struct checkpoint_outcome outcome;
   descent_status status;
-  TRY(save(f));
+  TRY(save(f, tried));
   if (!checkpoint_writer_outcome(f->recovery->writer, true, &outcome)) goto done;
   if (outcome.status != DESCENT_OK) TRY(status_set(outcome.status, "%s", outcome.message));
   report(f, DESCENT_CHECKPOINT_SAVED, outcome.path, outcome.step, "");
@@ -133,14 +135,14 @@ int64_t recovery_limit(const struct fit *f, int64_t count) {
 descent_status recovery_pause(struct fit *f, bool asked) {
   if (!f->recovery || !f->recovery->writer) return DESCENT_OK;
   take_outcome(f, false);
-  return (asked || due(f)) && !saved_here(f) ? save(f) : DESCENT_OK;
+  return (asked || due(f)) && !saved_here(f) ? save(f, false) : DESCENT_OK;
 }
 
 descent_status recovery_finish(struct fit *f) {
   if (!f->recovery || !f->recovery->writer) return DESCENT_OK;
   descent_status status = DESCENT_OK;
   take_outcome(f, true);
-  if (!saved_here(f)) TRY(save(f));
+  if (!saved_here(f)) TRY(save(f, false));
   take_outcome(f, true);
 done:
   return status;
@@ -189,8 +191,9 @@ done:
 }
 
 /* Reads the newest file of the folder that can be read; `*found` false when it has none at all. Damaged ones are
- * reported and passed over. `path` is the caller's to free. */
-static descent_status read_newest(struct fit *f, const char *folder, const char *may_change, bool *found, char **path) {
+ * reported and passed over; with `untried` also those that the training has gone back to in vain, where there are older
+ * ones. `path` is the caller's to free. */
+static descent_status read_newest(struct fit *f, const char *folder, bool untried, bool *found, char **path) {
   struct recovery *r = f->recovery;
   int64_t *steps = NULL, n = 0;
   descent_status status;
@@ -200,9 +203,10 @@ static descent_status read_newest(struct fit *f, const char *folder, const char 
   for (int64_t i = n; i-- > 0 && !*found;) {
     free(*path);
     TRY(checkpoint_folder_file(folder, steps[i], path));
-    status = checkpoint_read(*path, f->trainer->network, &r->configuration, may_change, &r->snapshot);
+    status = checkpoint_read(*path, f->trainer->network, &r->configuration, f->options->resume_with, &r->snapshot);
     if (status == DESCENT_OK) status = check_state(f, *path);
     if (status != DESCENT_OK && status != DESCENT_ERROR_MODEL && status != DESCENT_ERROR_READ) goto done;
+    if (status == DESCENT_OK && untried && i > 0 && r->snapshot.state.tried) continue;
     *found = status == DESCENT_OK;
     if (!*found) report(f, DESCENT_CHECKPOINT_DAMAGED, *path, steps[i], descent_last_error());
   }
@@ -233,7 +237,7 @@ static descent_status resume(struct fit *f, bool *resumed) {
   const descent_train_options *o = f->options;
   char *path = NULL;
   descent_status status;
-  TRY(read_newest(f, o->resume, o->resume_with, resumed, &path));
+  TRY(read_newest(f, o->resume, false, resumed, &path));
   if (!*resumed) goto done;
   TRY(restore(f));
   forget(f);
@@ -260,7 +264,7 @@ descent_status recovery_open(struct fit *f) {
   if (o->resume) TRY(resume(f, &resumed));
   if (!o->checkpoint) goto done;
   TRY(checkpoint_writer_start(&r->folder, o->checkpoints_kept, network, &r->configuration, &r->snapshot, &r->writer));
-  if (!resumed || strcmp(o->checkpoint, o->resume) != 0) TRY(save_now(f));
+  if (!resumed || strcmp(o->checkpoint, o->resume) != 0) TRY(save_now(f, false));
 done:
   if (status == DESCENT_OK && !resumed)
     report(f, DESCENT_CHECKPOINT_STARTED, o->checkpoint ? o->checkpoint : "", 0, "");
@@ -293,14 +297,14 @@ descent_status recovery_roll_back(struct fit *f) {
   if (!r || !r->writer || rollbacks > f->options->rollbacks) return DESCENT_ERROR_DIVERGED;
   snprintf(divergence, sizeof divergence, "%s", descent_last_error());
   take_outcome(f, true);
-  TRY(read_newest(f, r->folder.path, f->options->resume_with, &found, &path));
+  TRY(read_newest(f, r->folder.path, true, &found, &path));
   if (!found) TRY(status_set(DESCENT_ERROR_DIVERGED, "%s", divergence));
   TRY(restore(f));
   forget(f);
   f->at.rollbacks = rollbacks;
   f->at.rate_factor = factor;
   report(f, DESCENT_CHECKPOINT_ROLLED_BACK, path, fit_steps(f), divergence);
-  TRY(save_now(f)); /* so that whoever resumes goes on with the lower rate too */
+  TRY(save_now(f, true)); /* so that whoever resumes goes on with the lower rate too */
 done:
   free(path);
   return status;

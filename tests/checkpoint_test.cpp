@@ -1,0 +1,478 @@
+/* The files and folders of checkpoints: nothing damaged is believed, nothing that fits is lost. */
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <csignal>
+
+#include "checkpoints.h"
+
+static Job small_job() {
+  Job job;
+  job.options.batch_size = 20;
+  job.options.epochs = 3;
+  job.options.dropout = 0.2;
+  return job;
+}
+
+/* Reads a file as resuming does; its network is the job's. */
+class Reader {
+ public:
+  explicit Reader(const Job &job)
+      : network_(make_network(job.widths, job.hidden, job.loss, 7)),
+        training_(job.rows.dataset()),
+        validation_(job.held_out.dataset()) {
+    EXPECT_EQ(configuration_create(network_.get(), job.device, training_.get(), validation_.get(), &job.options,
+                                   &configuration_),
+              DESCENT_OK);
+    const size_t n = static_cast<size_t>(network_->n_parameters);
+    for (std::vector<float> *buffer : {&parameters_, &moment1_, &moment2_, &best_}) buffer->resize(n);
+    statistics_.resize(static_cast<size_t>(network_->n_layers) * LAYER_SLOTS);
+    snapshot_.n_parameters = network_->n_parameters;
+    snapshot_.parameters = parameters_.data();
+    snapshot_.moment1 = moment1_.data();
+    snapshot_.moment2 = moment2_.data();
+    snapshot_.best = best_.data();
+    snapshot_.n_statistics = static_cast<int64_t>(statistics_.size());
+    snapshot_.statistics = statistics_.data();
+  }
+  ~Reader() { configuration_clear(&configuration_); }
+
+  descent_status read(const std::string &path) {
+    return checkpoint_read(path.c_str(), network_.get(), &configuration_, nullptr, &snapshot_);
+  }
+
+ private:
+  Network network_;
+  Dataset training_, validation_;
+  configuration configuration_{};
+  snapshot snapshot_{};
+  std::vector<float> parameters_, moment1_, moment2_, best_;
+  std::vector<double> statistics_;
+};
+
+/* One checkpoint's bytes, and a place to put altered ones. */
+class DamagedCheckpoint : public testing::Test {
+ protected:
+  void SetUp() override {
+    const Job::Outcome outcome = job_.run_keeping_all(scratch_ / "kept");
+    ASSERT_EQ(outcome.status, DESCENT_OK) << outcome.error;
+    bytes_ = bytes_of(scratch_ / ("kept/" + checkpoint_name(6)));
+    ASSERT_GT(bytes_.size(), 4096u);
+  }
+  std::string place() const { return scratch_ / "altered.safetensors"; }
+
+  Job job_ = small_job();
+  Scratch scratch_;
+  std::string bytes_;
+};
+
+TEST_F(DamagedCheckpoint, CutAtAnyLengthIsRefused) {
+  Reader reader(job_);
+  write_bytes(place(), bytes_);
+  ASSERT_EQ(reader.read(place()), DESCENT_OK) << descent_last_error();
+  for (size_t length = bytes_.size(); length-- > 0;) {
+    ASSERT_EQ(truncate(place().c_str(), static_cast<off_t>(length)), 0);
+    ASSERT_EQ(reader.read(place()), DESCENT_ERROR_MODEL) << length;
+  }
+  write_bytes(place(), bytes_ + std::string(1, '\0'));
+  EXPECT_EQ(reader.read(place()), DESCENT_ERROR_MODEL);
+}
+
+TEST_F(DamagedCheckpoint, EveryFlippedBitIsFound) {
+  Reader reader(job_);
+  write_bytes(place(), bytes_);
+  FILE *file = fopen(place().c_str(), "r+b");
+  ASSERT_NE(file, nullptr);
+  for (size_t i = 0; i < bytes_.size(); i++)
+    for (int bit = 0; bit < 8; bit++) {
+      fseek(file, static_cast<long>(i), SEEK_SET);
+      fputc(static_cast<unsigned char>(bytes_[i]) ^ 1 << bit, file);
+      fflush(file);
+      const descent_status status = reader.read(place());
+      ASSERT_EQ(status, DESCENT_ERROR_MODEL) << "byte " << i << ", bit " << bit << ": " << descent_last_error();
+      if (bit < 7) continue;
+      fseek(file, static_cast<long>(i), SEEK_SET);
+      fputc(bytes_[i], file);
+      fflush(file);
+    }
+  fclose(file);
+}
+
+TEST_F(DamagedCheckpoint, IsNamedAndPassedOver) {
+  const Job::Outcome whole = job_.run();
+  for (const std::string &damage : {std::string(), bytes_.substr(0, 4000), std::string(9000, 'x')}) {
+    Scratch scratch;
+    std::filesystem::create_directory(scratch / "c");
+    write_bytes(scratch / ("c/" + checkpoint_name(6)), bytes_);
+    write_bytes(scratch / ("c/" + checkpoint_name(9)), damage);
+    write_bytes(scratch / "c/step-10.safetensors", "not one of ours");
+    const Job::Outcome resumed = job_.resume(scratch / "c");
+    expect_same_end(whole, resumed);
+    ASSERT_EQ(resumed.of(DESCENT_CHECKPOINT_DAMAGED).size(), 1u);
+    EXPECT_NE(resumed.of(DESCENT_CHECKPOINT_DAMAGED)[0].message.find(checkpoint_name(9)), std::string::npos);
+    EXPECT_EQ(resumed.of(DESCENT_CHECKPOINT_RESUMED)[0].step, 6);
+  }
+}
+
+TEST_F(DamagedCheckpoint, WhereAllAreNothingIsBegunAnew) {
+  Scratch scratch;
+  std::filesystem::create_directory(scratch / "c");
+  write_bytes(scratch / ("c/" + checkpoint_name(6)), bytes_.substr(0, 4000));
+  const Job::Outcome resumed = job_.resume(scratch / "c");
+  EXPECT_EQ(resumed.status, DESCENT_ERROR_MODEL);
+  EXPECT_NE(resumed.error.find("none of its 1 checkpoints can be used"), std::string::npos) << resumed.error;
+}
+
+TEST_F(DamagedCheckpoint, OnesOfLaterStepsGoWhenTheTrainingHasPassedThem) {
+  Scratch scratch;
+  const std::string folder = scratch / "c";
+  std::filesystem::create_directory(folder);
+  write_bytes(folder + "/" + checkpoint_name(6), bytes_);
+  write_bytes(folder + "/" + checkpoint_name(999), "damaged");
+  Job job = job_;
+  job.options.checkpoint = folder.c_str();
+  job.options.checkpoints_kept = 1;
+  const Job::Outcome resumed = job.resume(folder);
+  ASSERT_EQ(resumed.status, DESCENT_OK) << resumed.error;
+  EXPECT_EQ(steps_in(folder), std::vector<int64_t>{12});
+}
+
+/* It is a model too: of the weights at its step. */
+TEST_F(DamagedCheckpoint, AWholeOneIsAModel) {
+  Job six = job_;
+  six.options.restore_best = false;
+  six.options.on_step = [](void *, const descent_step_info *info) { return static_cast<int>(info->step == 6); };
+  const Job::Outcome stopped = six.run();
+  write_bytes(place(), bytes_);
+  descent_network *loaded = nullptr;
+  ASSERT_EQ(descent_network_load(place().c_str(), &loaded), DESCENT_OK) << descent_last_error();
+  const Network network(loaded, descent_network_free);
+  EXPECT_EQ(parameters_of(network), stopped.parameters);
+}
+
+/* ---- configurations ---------------------------------------------------------------------------------------------- */
+
+struct Difference {
+  const char *name; /* as the message has it */
+  void (*change)(Job &job);
+  bool may_change;
+};
+
+class OtherConfiguration : public testing::TestWithParam<Difference> {};
+
+TEST_P(OtherConfiguration, IsRefusedUnlessItMayDiffer) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c";
+  Job job = small_job();
+  ASSERT_EQ(job.run_keeping_all(folder).status, DESCENT_OK);
+  const Difference &difference = GetParam();
+  difference.change(job);
+  const Job::Outcome refused = job.resume(folder), other = job.resume(folder, "momentum"),
+                     allowed = job.resume(folder, difference.name);
+  for (const Job::Outcome *outcome : {&refused, &other}) {
+    EXPECT_EQ(outcome->status, DESCENT_ERROR_ARGUMENT);
+    EXPECT_NE(outcome->error.find(std::string(difference.name) + " was "), std::string::npos) << outcome->error;
+  }
+  EXPECT_EQ(allowed.status, difference.may_change ? DESCENT_OK : DESCENT_ERROR_ARGUMENT) << allowed.error;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, OtherConfiguration,
+    testing::Values(Difference{"learning_rate", [](Job &job) { job.options.learning_rate = 0.5; }, true},
+                    Difference{"epochs", [](Job &job) { job.options.epochs = 4; }, true},
+                    Difference{"dropout", [](Job &job) { job.options.dropout = 0; }, true},
+                    Difference{"seed", [](Job &job) { job.options.seed = 99; }, true},
+                    Difference{"beta2", [](Job &job) { job.options.beta2 = 0.99; }, true},
+                    Difference{"clip_norm", [](Job &job) { job.options.clip_norm = 1; }, true},
+                    Difference{"l2", [](Job &job) { job.options.l2 = 1e-9; }, true},
+                    Difference{"patience", [](Job &job) { job.options.patience = 5; }, true},
+                    Difference{"restore_best", [](Job &job) { job.options.restore_best = false; }, true},
+                    Difference{"class_weights", [](Job &job) { job.options.balance_classes = true; }, true},
+                    Difference{"label_smoothing", [](Job &job) { job.options.label_smoothing = 0.1; }, true},
+                    Difference{"warmup_steps", [](Job &job) { job.options.warmup_steps = 3; }, true},
+                    Difference{"schedule", [](Job &job) { job.options.schedule = DESCENT_SCHEDULE_COSINE; }, true},
+                    Difference{"validation", [](Job &job) { job.held_out.y[0] = 2 - job.held_out.y[0]; }, true},
+                    Difference{"device", [](Job &job) { job.device = "reference"; }, true},
+                    Difference{"batch_size", [](Job &job) { job.options.batch_size = 10; }, false},
+                    Difference{"optimizer", [](Job &job) { job.options.optimizer = DESCENT_OPTIMIZER_ADAMW; }, false},
+                    Difference{"data", [](Job &job) { job.rows.X[17] += 1; }, false},
+                    Difference{"network", [](Job &job) { job.hidden = DESCENT_ACTIVATION_RELU; }, false}),
+    [](const auto &each) { return each.param.name; });
+
+TEST(ResumeWith, KnowsItsNames) {
+  const Scratch scratch;
+  Job job = small_job();
+  for (const char *names : {"colour", "epochs,colour", "epochs,,seed"}) {
+    const Job::Outcome outcome = job.resume(scratch / "none", names);
+    EXPECT_EQ(outcome.status, DESCENT_ERROR_ARGUMENT) << names;
+    EXPECT_NE(outcome.error.find("not the name"), std::string::npos) << outcome.error;
+  }
+}
+
+TEST(ResumeWith, MoreEpochsEndWhereALongerTrainingDoes) {
+  const Scratch scratch;
+  Job job = small_job();
+  ASSERT_EQ(job.run_keeping_all(scratch / "c").status, DESCENT_OK);
+  job.options.epochs = 5;
+  expect_same_end(job.run(), job.resume(scratch / "c", "epochs"));
+}
+
+/* ---- folders ----------------------------------------------------------------------------------------------------- */
+
+TEST(Folder, KeepsTheNewest) {
+  for (int64_t keep : {1, 2, 5}) {
+    const Scratch scratch;
+    const std::string folder = scratch / "a/b/c"; /* made with those above it */
+    Job job = small_job();
+    job.options.checkpoint = folder.c_str();
+    job.options.checkpoint_epochs = 1;
+    job.options.checkpoints_kept = keep;
+    ASSERT_EQ(job.run().status, DESCENT_OK);
+    std::vector<int64_t> expected{0, 4, 8, 12};
+    if (keep < 4) expected.erase(expected.begin(), expected.end() - keep);
+    EXPECT_EQ(steps_in(folder), expected);
+  }
+}
+
+TEST(Folder, OfAnEarlierTrainingIsRefusedWithoutResume) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c";
+  Job job = small_job();
+  job.options.checkpoint = folder.c_str();
+  ASSERT_EQ(job.run().status, DESCENT_OK);
+  const Job::Outcome again = job.run();
+  EXPECT_EQ(again.status, DESCENT_ERROR_ARGUMENT);
+  EXPECT_NE(again.error.find("the newest of step 12"), std::string::npos) << again.error;
+}
+
+TEST(Folder, IsUsedByOneTrainingAtATime) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c";
+  checkpoint_folder held{};
+  ASSERT_EQ(checkpoint_folder_open(folder.c_str(), &held), DESCENT_OK);
+  Job job = small_job();
+  job.options.checkpoint = folder.c_str();
+  const Job::Outcome second = job.run();
+  EXPECT_EQ(second.status, DESCENT_ERROR_WRITE);
+  EXPECT_NE(second.error.find("another training that is running"), std::string::npos) << second.error;
+  checkpoint_folder_close(&held);
+  EXPECT_EQ(job.run().status, DESCENT_OK);
+}
+
+TEST(Folder, LosesWhatAKilledProcessLeftUnfinished) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c";
+  std::filesystem::create_directory(folder);
+  const std::string left = folder + "/" + checkpoint_name(5) + ".abcdefgh", foreign = folder + "/notes.txt";
+  write_bytes(left, "half");
+  write_bytes(foreign, "mine");
+  Job job = small_job();
+  job.options.checkpoint = folder.c_str();
+  ASSERT_EQ(job.run().status, DESCENT_OK);
+  EXPECT_FALSE(std::filesystem::exists(left));
+  EXPECT_TRUE(std::filesystem::exists(foreign));
+}
+
+TEST(Folder, ThatCannotBeMadeEndsTheTrainingBeforeItBegins) {
+  const Scratch scratch;
+  write_bytes(scratch / "file", "");
+  const std::string folder = scratch / "file/c";
+  Job job = small_job();
+  job.options.checkpoint = folder.c_str();
+  const Job::Outcome outcome = job.run();
+  EXPECT_EQ(outcome.status, DESCENT_ERROR_WRITE);
+  EXPECT_NE(outcome.error.find("Not a directory"), std::string::npos) << outcome.error;
+}
+
+/* ---- while training ---------------------------------------------------------------------------------------------- */
+
+/* The folder goes away under the training, and comes back. */
+TEST(Saving, ThatFailsIsToldAndTheTrainingGoesOn) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c", away = scratch / "away";
+  Job job = small_job();
+  const Job::Outcome whole = job.run();
+  struct Watch {
+    std::string folder, away;
+    std::vector<Event> events;
+    int64_t steps = 0;
+  } watch{folder, away, {}, 0};
+  job.options.checkpoint = folder.c_str();
+  job.options.checkpoint_steps = 1;
+  job.options.user = &watch;
+  job.options.on_step = [](void *user, const descent_step_info *info) {
+    Watch *w = static_cast<Watch *>(user);
+    if (info->step == 4) std::filesystem::rename(w->folder, w->away);
+    if (info->step == 8) std::filesystem::rename(w->away, w->folder);
+    return 0;
+  };
+  job.options.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
+    static_cast<Watch *>(user)->events.push_back({info->event, info->path, info->message, info->step, 1});
+  };
+  const Job::Outcome outcome = job.run();
+  expect_same_end(whole, outcome);
+  EXPECT_GE(outcome.result.checkpoint_failures, 3);
+  EXPECT_LE(outcome.result.checkpoint_failures, 5);
+  int64_t failures = 0;
+  for (const Event &event : watch.events)
+    if (event.event == DESCENT_CHECKPOINT_FAILED) {
+      failures++;
+      EXPECT_NE(event.message.find("No such file"), std::string::npos) << event.message;
+    }
+  EXPECT_EQ(failures, outcome.result.checkpoint_failures);
+  EXPECT_EQ(steps_in(folder).back(), 12);
+  EXPECT_EQ(job.resume(folder).status, DESCENT_OK);
+}
+
+/* A file that hits the limit on its size. */
+TEST(Saving, OfTheFirstCheckpointMustSucceed) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c";
+  Job job = small_job();
+  job.options.checkpoint = folder.c_str();
+  rlimit before{}, small{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  small = before;
+  small.rlim_cur = 2000;
+  void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+  setrlimit(RLIMIT_FSIZE, &small);
+  const Job::Outcome outcome = job.run();
+  setrlimit(RLIMIT_FSIZE, &before);
+  signal(SIGXFSZ, handler);
+  EXPECT_EQ(outcome.status, DESCENT_ERROR_WRITE);
+  EXPECT_NE(outcome.error.find("File too large"), std::string::npos) << outcome.error;
+  EXPECT_TRUE(steps_in(folder).empty());
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1); /* the lock */
+}
+
+TEST(Pause, SavesAndStopsWhenAsked) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c";
+  Job job = small_job();
+  const Job::Outcome whole = job.run();
+  struct Asked {
+    int pauses = 0;
+    std::vector<int64_t> saved;
+  } asked;
+  job.options.checkpoint = folder.c_str();
+  job.options.checkpoint_seconds = 0;
+  job.options.user = &asked;
+  job.options.on_pause = [](void *user) {
+    const int n = ++static_cast<Asked *>(user)->pauses;
+    return n == 1 ? DESCENT_SAVE : n == 3 ? DESCENT_STOP : DESCENT_GO_ON;
+  };
+  job.options.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
+    if (info->event == DESCENT_CHECKPOINT_SAVED) static_cast<Asked *>(user)->saved.push_back(info->step);
+  };
+  const Job::Outcome stopped = job.run();
+  ASSERT_EQ(stopped.status, DESCENT_OK) << stopped.error;
+  EXPECT_EQ(stopped.result.stop, DESCENT_STOP_CALLBACK);
+  ASSERT_EQ(asked.saved.size(), 3u); /* the first, the one asked for, the one at the end */
+  EXPECT_EQ(asked.saved[0], 0);
+  EXPECT_LT(asked.saved[1], asked.saved[2]);
+  EXPECT_EQ(asked.saved[2], stopped.result.steps);
+  job.options.on_pause = nullptr;
+  expect_same_end(whole, job.resume(folder));
+}
+
+/* ---- divergence -------------------------------------------------------------------------------------------------- */
+
+static Job exploding_job(const std::string &folder) {
+  Job job = small_job();
+  job.options.optimizer = DESCENT_OPTIMIZER_GD;
+  job.options.learning_rate = 1e30;
+  job.options.dropout = 0;
+  job.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  job.hidden = DESCENT_ACTIVATION_IDENTITY;
+  job.widths = {4, 6, 2};
+  job.rows = make_rows(80, 4, 2, 0, 1);
+  job.held_out = make_rows(20, 4, 2, 0, 2);
+  job.options.checkpoint = folder.c_str();
+  return job;
+}
+
+TEST(Rollback, GoesBackWithALowerRateAsOftenAsAllowed) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c", again = scratch / "d";
+  Job job = exploding_job(folder);
+  job.options.rollbacks = 4;
+  job.options.rollback_factor = 1e-8;
+  const Job::Outcome outcome = job.run();
+  ASSERT_EQ(outcome.status, DESCENT_OK) << outcome.error;
+  const std::vector<Event> back = outcome.of(DESCENT_CHECKPOINT_ROLLED_BACK);
+  ASSERT_EQ(back.size(), 4u);
+  double factor = 1;
+  for (const Event &event : back) {
+    factor *= 1e-8;
+    EXPECT_DOUBLE_EQ(event.rate_factor, factor);
+    EXPECT_NE(event.message.find("training diverged at step"), std::string::npos) << event.message;
+  }
+  job.options.checkpoint = again.c_str();
+  expect_same_end(outcome, job.run()); /* and always the same way */
+  expect_same_end(outcome, job.resume(folder));
+}
+
+/* The first goes back to the newest, which is as bad; the next one further. */
+TEST(Rollback, GoesFurtherBackWhereTheNewestIsNoGood) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c";
+  Job job = exploding_job(folder);
+  job.options.checkpoint_steps = 1;
+  job.options.checkpoints_kept = 9;
+  job.options.rollbacks = 9;
+  job.options.rollback_factor = 1e-16;
+  const Job::Outcome outcome = job.run();
+  ASSERT_EQ(outcome.status, DESCENT_OK) << outcome.error;
+  std::vector<int64_t> to;
+  for (const Event &event : outcome.of(DESCENT_CHECKPOINT_ROLLED_BACK)) to.push_back(event.step);
+  EXPECT_EQ(to, (std::vector<int64_t>{1, 0}));
+}
+
+TEST(Rollback, GivesUpAndKeepsTheLastGoodState) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c";
+  Job job = exploding_job(folder);
+  job.options.rollbacks = 2;
+  job.options.rollback_factor = 0.5;
+  const Job::Outcome outcome = job.run();
+  EXPECT_EQ(outcome.status, DESCENT_ERROR_DIVERGED);
+  EXPECT_EQ(outcome.of(DESCENT_CHECKPOINT_ROLLED_BACK).size(), 2u);
+  for (float value : outcome.parameters) EXPECT_TRUE(std::isfinite(value));
+  for (int64_t step : steps_in(folder)) {
+    descent_network *loaded = nullptr;
+    ASSERT_EQ(descent_network_load((folder + "/" + checkpoint_name(step)).c_str(), &loaded), DESCENT_OK);
+    for (float value : parameters_of(Network(loaded, descent_network_free))) EXPECT_TRUE(std::isfinite(value));
+  }
+}
+
+TEST(Rollback, IsNoChangeOfConfiguration) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c";
+  Job job = exploding_job(folder);
+  EXPECT_EQ(job.run().status, DESCENT_ERROR_DIVERGED);
+  job.options.rollbacks = 9;
+  job.options.rollback_factor = 1e-8;
+  EXPECT_EQ(job.resume(folder).status, DESCENT_OK);
+}
+
+TEST(Options, AreChecked) {
+  const struct {
+    const char *name;
+    void (*change)(descent_train_options &o);
+  } cases[] = {
+      {"checkpoint_steps -1", [](descent_train_options &o) { o.checkpoint_steps = -1; }},
+      {"checkpoint_epochs -1", [](descent_train_options &o) { o.checkpoint_epochs = -1; }},
+      {"checkpoint_seconds", [](descent_train_options &o) { o.checkpoint_seconds = NAN; }},
+      {"checkpoints_kept 0", [](descent_train_options &o) { o.checkpoints_kept = 0; }},
+      {"rollbacks -1", [](descent_train_options &o) { o.rollbacks = -1; }},
+      {"rollback_factor 1", [](descent_train_options &o) { o.rollback_factor = 1; }},
+      {"rollbacks 1: needs a checkpoint", [](descent_train_options &o) { o.rollbacks = 1; }},
+  };
+  for (const auto &c : cases) {
+    Job job = small_job();
+    c.change(job.options);
+    const Job::Outcome outcome = job.run();
+    EXPECT_EQ(outcome.status, DESCENT_ERROR_ARGUMENT) << c.name;
+    EXPECT_NE(outcome.error.find(c.name), std::string::npos) << outcome.error;
+  }
+}

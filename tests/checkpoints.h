@@ -1,0 +1,172 @@
+/* Folders of checkpoints and trainings that use them: what the tests of checkpoints share. */
+#ifndef DESCENT_TESTS_CHECKPOINTS_H
+#define DESCENT_TESTS_CHECKPOINTS_H
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "training.h"
+
+/* A folder that is removed with the object. */
+class Scratch {
+ public:
+  Scratch() {
+    char name[] = "/tmp/descent_checkpoint_XXXXXX";
+    path_ = mkdtemp(name);
+  }
+  ~Scratch() { std::filesystem::remove_all(path_); }
+  Scratch(const Scratch &) = delete;
+  Scratch &operator=(const Scratch &) = delete;
+  std::string operator/(const std::string &name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+inline std::string bytes_of(const std::string &path) {
+  std::ifstream stream(path, std::ios::binary);
+  std::ostringstream text;
+  text << stream.rdbuf();
+  return text.str();
+}
+
+inline void write_bytes(const std::string &path, const std::string &bytes) {
+  std::ofstream(path, std::ios::binary) << bytes;
+}
+
+inline std::string checkpoint_name(int64_t step) {
+  char name[64];
+  std::snprintf(name, sizeof name, "step-%015lld.safetensors", static_cast<long long>(step));
+  return name;
+}
+
+/* The steps that a folder has files of. */
+inline std::vector<int64_t> steps_in(const std::string &folder) {
+  int64_t *steps = nullptr, n = 0;
+  EXPECT_EQ(checkpoint_folder_list(folder.c_str(), &steps, &n), DESCENT_OK);
+  std::vector<int64_t> list(steps, steps + n);
+  free(steps);
+  return list;
+}
+
+/* What an epoch reported, but for what time tells. */
+struct Epoch {
+  int64_t epoch, step;
+  double train_loss, validation_loss, learning_rate;
+  bool best;
+  std::vector<double> health;
+  std::string warning;
+
+  bool operator==(const Epoch &other) const {
+    return epoch == other.epoch && step == other.step && train_loss == other.train_loss &&
+           validation_loss == other.validation_loss && learning_rate == other.learning_rate && best == other.best &&
+           health == other.health && warning == other.warning;
+  }
+};
+
+struct Event {
+  descent_checkpoint_event event;
+  std::string path, message;
+  int64_t step;
+  double rate_factor;
+};
+
+/* A training that can be run again and again from the same beginning. */
+struct Job {
+  std::vector<int64_t> widths{4, 6, 5, 3};
+  descent_activation hidden = DESCENT_ACTIVATION_TANH;
+  descent_loss loss = DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY;
+  Rows rows = make_rows(80, 4, 1, 3, 1), held_out = make_rows(20, 4, 1, 3, 2);
+  bool validate = true;
+  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  const char *device = "cpu";
+  int threads = 1;
+
+  struct Outcome {
+    descent_status status;
+    std::string error;
+    std::vector<float> parameters;
+    descent_fit_result result;
+    std::vector<Event> events;
+    std::vector<Epoch> epochs;
+
+    std::vector<Event> of(descent_checkpoint_event kind) const {
+      std::vector<Event> some;
+      for (const Event &event : events)
+        if (event.event == kind) some.push_back(event);
+      return some;
+    }
+  };
+
+  static void record(void *user, const descent_checkpoint_info *info) {
+    static_cast<Outcome *>(user)->events.push_back(
+        {info->event, info->path, info->message, info->step, info->rate_factor});
+  }
+
+  static int record_epoch(void *user, const descent_epoch_info *info) {
+    Epoch epoch{
+        info->epoch, info->step, info->train_loss, info->validation ? info->validation->loss : 0, info->learning_rate,
+        info->best,  {},         info->warning};
+    for (int32_t l = 0; l < info->layers; l++) {
+      const descent_layer_health &h = info->health[l];
+      for (double value : {h.gradient_norm, h.update_ratio, h.activation_mean, h.activation_std, h.dead_fraction})
+        epoch.health.push_back(value);
+    }
+    static_cast<Outcome *>(user)->epochs.push_back(epoch);
+    return 0;
+  }
+
+  Outcome run() const {
+    const Network network = make_network(widths, hidden, loss, 7);
+    const Dataset training = rows.dataset(), validation = held_out.dataset();
+    const Device opened = open_device(device, threads);
+    Outcome outcome{};
+    descent_train_options with = options;
+    if (!with.on_step && !with.on_epoch && !with.on_pause) {
+      with.user = &outcome;
+      with.on_checkpoint = record;
+      with.on_epoch = record_epoch;
+    }
+    outcome.status = descent_fit(network.get(), opened.get(), training.get(), validate ? validation.get() : nullptr,
+                                 &with, &outcome.result);
+    if (outcome.status != DESCENT_OK) outcome.error = descent_last_error();
+    outcome.parameters = parameters_of(network);
+    return outcome;
+  }
+
+  /* Keeps every step's checkpoint in `folder`. */
+  Outcome run_keeping_all(const std::string &folder) const {
+    Job every = *this;
+    every.options.checkpoint = folder.c_str();
+    every.options.checkpoint_steps = 1;
+    every.options.checkpoint_seconds = 0;
+    every.options.checkpoints_kept = 1000;
+    return every.run();
+  }
+
+  Outcome resume(const std::string &folder, const char *with = nullptr) const {
+    Job resumed = *this;
+    resumed.options.resume = folder.c_str();
+    resumed.options.resume_with = with;
+    return resumed.run();
+  }
+};
+
+inline void expect_same_end(const Job::Outcome &a, const Job::Outcome &b) {
+  ASSERT_EQ(a.status, DESCENT_OK) << a.error;
+  ASSERT_EQ(b.status, DESCENT_OK) << b.error;
+  EXPECT_EQ(a.parameters, b.parameters);
+  EXPECT_EQ(a.result.stop, b.result.stop);
+  EXPECT_EQ(a.result.epochs, b.result.epochs);
+  EXPECT_EQ(a.result.steps, b.result.steps);
+  EXPECT_EQ(a.result.best_epoch, b.result.best_epoch);
+  EXPECT_EQ(a.result.best_loss, b.result.best_loss);
+  EXPECT_EQ(a.result.train_loss, b.result.train_loss);
+  ASSERT_GE(a.epochs.size(), b.epochs.size()); /* b: those from where it was resumed, or none that were looked at */
+  for (size_t i = 0; i < b.epochs.size(); i++)
+    EXPECT_TRUE(a.epochs[a.epochs.size() - b.epochs.size() + i] == b.epochs[i]) << "epoch " << b.epochs[i].epoch;
+}
+
+#endif

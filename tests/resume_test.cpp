@@ -114,7 +114,18 @@ INSTANTIATE_TEST_SUITE_P(All, ResumeVariant,
                                                    job.options.label_smoothing = 0;
                                                  }},
                                          Variant{"balanced_classes",
-                                                 [](Job &job) { job.options.balance_classes = true; }}),
+                                                 [](Job &job) { job.options.balance_classes = true; }},
+                                         Variant{"gpu_fp32", [](Job &job) { job.device = "cuda"; }},
+                                         Variant{"gpu_tf32",
+                                                 [](Job &job) {
+                                                   job.device = "cuda";
+                                                   job.options.precision = DESCENT_PRECISION_TF32;
+                                                 }},
+                                         Variant{"gpu_bf16",
+                                                 [](Job &job) {
+                                                   job.device = "cuda";
+                                                   job.options.precision = DESCENT_PRECISION_BF16;
+                                                 }}),
                          [](const auto &each) { return each.param.name; });
 
 /* Stopped again and again, each time after a few steps, with everything kept in one folder. */

@@ -66,6 +66,7 @@ static void occupy_standard_descriptors(void) {
 int main(int argc, char **argv) {
   occupy_standard_descriptors();
   signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write like any other, told by the check below */
+  signal(SIGXFSZ, SIG_IGN); /* so is a file that may not grow further */
   int code = dispatch(argc, argv);
   errno = 0;
   bool failed = fflush(stdout) != 0 || ferror(stdout);

@@ -5,8 +5,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "cli/output.h"
 #include "report/run_log.h"
 #include "report/text.h"
 
@@ -17,6 +17,16 @@ static bool wanted(const struct train_values *v) { return v->log || v->tensorboa
 static void cannot_write(struct records *r, const char *path) {
   fail(r->command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
   r->failed = true;
+}
+
+/* The log beside the checkpoints is a convenience of whoever resumes: as where a checkpoint cannot be written, the
+ * training goes on. */
+static void lose_kept(struct records *r) {
+  fail(r->command, EXIT_RUN, "%s/%s: cannot write: %s; the training goes on", r->values->checkpoint, log_name,
+       strerror(errno));
+  fclose(r->kept);
+  r->kept = NULL;
+  r->lost = true;
 }
 
 static char *log_path(const char *folder) {
@@ -52,13 +62,12 @@ void records_epoch(struct records *r, const descent_network *network, const desc
   if (!line || (v->report && !keep_line(r, line))) {
     errno = ENOMEM;
     cannot_write(r, v->report ? v->report : v->log ? v->log : v->tensorboard ? v->tensorboard : v->checkpoint);
-  } else if (r->kept && !run_log_write(r->kept, line)) {
-    cannot_write(r, v->checkpoint);
   } else if (r->log && !run_log_write(r->log, line)) {
     cannot_write(r, v->log);
   } else if (r->tensorboard && !tensorboard_epoch(r->tensorboard, line, network, info)) {
     cannot_write(r, tensorboard_path(r->tensorboard));
   }
+  if (line && r->kept && !run_log_write(r->kept, line)) lose_kept(r);
   cJSON_Delete(line);
 }
 
@@ -81,7 +90,7 @@ void records_close(struct records *r) {
 
 /* One line that was kept: into the files that are open and the history. */
 static bool replay(struct records *r, FILE *kept, const cJSON *line) {
-  if (kept && !run_log_write(kept, line)) return false;
+  if (!run_log_write(kept, line)) return false;
   if (r->log && !run_log_write(r->log, line)) return false;
   return !r->values->report || keep_line(r, line);
 }
@@ -108,31 +117,38 @@ static bool replay_log(struct records *r, FILE *from, FILE *kept, int64_t step, 
   return written;
 }
 
-/* Copies what was logged up to the step into a new log beside the checkpoints, and takes that for the old one. */
-static bool continue_log(struct records *r, const char *folder, int64_t step) {
-  const char *own = r->values->checkpoint;
-  char *from = log_path(folder), *to = own ? log_path(own) : NULL;
-  struct output output = {0};
+/* Writes what was logged up to the step into a new log beside the checkpoints and puts it in the place of the old one.
+ * The folder is locked: the new one may have a name that whoever is killed leaves behind for the next. */
+static bool rewrite_log(struct records *r, FILE *old, const char *path, int64_t step) {
+  char *fresh = NULL;
   int64_t epochs = 0;
-  bool done = from && (to || !own);
   errno = ENOMEM;
-  FILE *old = done ? fopen(from, "r") : NULL;
-  if (done && !old && errno != ENOENT) done = false;
-  if (done && to) done = output_open(&output, to);
-  if (done && old) done = replay_log(r, old, output.stream, step, &epochs);
-  if (done && to) done = output_commit(&output) && (r->kept = fopen(to, "a"));
-  const int error = errno;
-  if (old) fclose(old);
-  output_abandon(&output);
-  free(from);
-  free(to);
+  if (asprintf(&fresh, "%s.new", path) < 0) return false;
+  FILE *file = fopen(fresh, "w");
+  bool done =
+      file && (!old || replay_log(r, old, file, step, &epochs)) && fflush(file) == 0 && fsync(fileno(file)) == 0;
+  int error = errno;
+  if (file && fclose(file) != 0 && done) done = false, error = errno;
+  errno = error;
+  if (done) done = rename(fresh, path) == 0 && (r->kept = fopen(path, "a"));
+  error = errno;
+  free(fresh);
   errno = error;
   return done;
 }
 
-static bool begin_log(struct records *r, const char *folder, int64_t step) {
-  if (!r->values->checkpoint && step == 0) return true;
-  return continue_log(r, folder, step);
+static bool continue_log(struct records *r, const char *folder, int64_t step) {
+  const char *own = r->values->checkpoint;
+  char *from = log_path(folder), *to = log_path(own);
+  errno = ENOMEM;
+  FILE *old = from ? fopen(from, "r") : NULL;
+  const bool done = to && (old || errno == ENOENT) && rewrite_log(r, old, to, step);
+  const int error = errno;
+  if (old) fclose(old);
+  free(from);
+  free(to);
+  errno = error;
+  return done;
 }
 
 void records_begin(struct records *r, const char *folder, int64_t step) {
@@ -140,8 +156,8 @@ void records_begin(struct records *r, const char *folder, int64_t step) {
   close_files(r);
   if (v->log && !(r->log = fopen(v->log, "w"))) {
     cannot_write(r, v->log);
-  } else if (!begin_log(r, folder, step)) {
-    cannot_write(r, v->checkpoint ? v->checkpoint : v->log ? v->log : folder);
+  } else if (v->checkpoint && !continue_log(r, folder, step)) {
+    cannot_write(r, v->checkpoint);
   } else if (v->tensorboard && !r->tensorboard && !(r->tensorboard = tensorboard_open(v->tensorboard))) {
     cannot_write(r, v->tensorboard);
   } else if (r->tensorboard && step && !tensorboard_restart(r->tensorboard, step)) {

@@ -16,10 +16,11 @@ struct records {
   struct history history; /* for the report */
   cJSON *warnings;        /* likewise */
   bool failed;            /* something could not be written, which has been told */
+  bool lost;              /* the same of the log beside the checkpoints; the training need not end for it */
 };
 
-/* Begins anew, or with what was recorded up to a step (0: nothing), which is read from `folder`'s log. What was open
- * before is closed. */
+/* Begins anew, or with what was recorded up to a step (0: nothing), which is read from the log in the folder of
+ * checkpoints, NULL without them. What was open before is closed. */
 void records_begin(struct records *records, const char *folder, int64_t step);
 void records_close(struct records *records);
 

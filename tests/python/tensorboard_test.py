@@ -3,6 +3,8 @@ same training."""
 
 import json
 import math
+import os
+import shutil
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -61,6 +63,26 @@ class TensorBoard(Folder):
                 for tag, values in expected.items():
                     read = [(e.step, e.value) for e in events.Scalars(tag)]
                     np.testing.assert_array_equal(read, [(s, np.float32(v)) for s, v in values], tag)
+
+    def test_a_resumed_training_shows_each_epoch_once(self):
+        # As if it had died in the third epoch, after which it had gone on to the end.
+        keeping = ("--checkpoint-every", "5 steps", "--batch-size", 16)
+        whole, _ = self.train(2, "whole", "--checkpoint", "kept", "--keep", 99, *keeping)
+        steps = sorted(os.listdir(self.path("kept")))
+        steps = [name for name in steps if name.startswith("step-")]
+        self.assertEqual(len(steps), 6)
+        for name in steps[4:]:
+            os.remove(self.path(f"kept/{name}"))
+        shutil.copytree(self.path("whole"), self.path("runs"))
+        events, expected = self.train(2, "runs", "--resume", "kept", *keeping)
+        self.assertEqual([line[1] for line in expected["epoch"]], [1, 2, 3, 4])
+        for tag, values in expected.items():
+            read = [(e.step, e.value) for e in events.Scalars(tag)]
+            if tag not in ("seconds", "rows_per_second"):
+                np.testing.assert_array_equal(read, [(e.step, e.value) for e in whole.Scalars(tag)], tag)
+            self.assertEqual(len(read), len(values))
+        for tag in whole.Tags()["histograms"]:
+            self.assertEqual([e.step for e in events.Histograms(tag)], [e.step for e in whole.Histograms(tag)])
 
     def test_histograms_are_those_of_the_weights(self):
         # Without held-out rows the model is that of the last epoch, whose histograms it then explains.

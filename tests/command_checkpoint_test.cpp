@@ -1,0 +1,251 @@
+/* Checkpoints on the command line: one restartable command, signals, what is recorded, and what is said of faults. */
+#include <chrono>
+#include <regex>
+#include <thread>
+
+#include "command.h"
+
+namespace {
+
+const Arguments job = quick + Arguments{"--dropout", "0.1", "--threads", "1", "--device", "cpu", "--quiet"};
+const Arguments restartable = job + Arguments{"--resume", "kept"};
+
+std::vector<std::string> checkpoints(const Folder &folder, const std::string &name = "kept") {
+  std::vector<std::string> names;
+  for (const auto &entry : std::filesystem::directory_iterator(folder / name))
+    if (entry.path().filename().string().rfind("step-", 0) == 0) names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/* The lines of a log without what time decides. */
+std::vector<std::string> timeless(const std::string &log) {
+  std::vector<std::string> kept;
+  for (const std::string &line : lines(log))
+    kept.push_back(std::regex_replace(line, std::regex("\"(rows_per_second|seconds)\":[^,}]*"), ""));
+  return kept;
+}
+
+/* A training that ends by a signal only, with its folder. */
+class Running {
+ public:
+  Running() {
+    folder.write("data.csv", make_data("binary", 200));
+    child_ = folder.start({"train", "data.csv", "--target", "answer", "--epochs", "100000000", "--checkpoint", "kept",
+                           "--checkpoint-every", "1000000 epochs", "--log", "log", "--quiet"},
+                          folder / "out");
+  }
+  ~Running() {
+    if (child_ > 0) end(SIGKILL);
+  }
+  bool wait_for(const std::string &file, const std::string &text) const {
+    for (int i = 0; i < 2000; i++) {
+      if (folder.read(file).find(text) != std::string::npos) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return false;
+  }
+  void send(int number) const { kill(child_, number); }
+  int end(int number) {
+    int status = 0;
+    send(number);
+    waitpid(child_, &status, 0);
+    child_ = 0;
+    return exit_code(status);
+  }
+  Folder folder;
+
+ private:
+  pid_t child_;
+};
+
+TEST(Checkpoints, OneCommandServesFromTheFirstStartToTheEnd) {
+  Folder whole, stopped;
+  for (const Folder *folder : {&whole, &stopped}) folder->write("data.csv", make_data("binary", 60));
+  const Arguments recorded = {"--log", "log", "--report", "report.html"};
+  ASSERT_EQ(whole.run(job + recorded).code, 0);
+  const std::string model = whole.read("model.safetensors");
+
+  const Arguments often = {"--checkpoint-every", "3 steps", "--keep", "99"};
+  ASSERT_EQ(stopped.run(restartable + recorded + often).code, 0); /* there is nothing to resume from */
+  EXPECT_EQ(stopped.read("model.safetensors"), model);
+  const std::vector<std::string> names = checkpoints(stopped);
+  ASSERT_EQ(names.size(), 8u);              /* 0, 3, .. 18 and the last, 20 */
+  while (checkpoints(stopped).size() > 1) { /* as if it had died after ever fewer steps */
+    std::filesystem::remove(stopped / ("kept/" + checkpoints(stopped).back()));
+    std::filesystem::remove(stopped / "model.safetensors");
+    std::filesystem::copy(stopped / "kept", stopped / "again");
+    std::filesystem::remove(stopped / "log"); /* is made again from the one beside the checkpoints */
+    const Result result = stopped.run(job + recorded + Arguments{"--resume", "again"});
+    ASSERT_EQ(result.code, 0) << result.err;
+    EXPECT_EQ(stopped.read("model.safetensors"), model);
+    EXPECT_EQ(timeless(stopped.read("log")), timeless(whole.read("log")));
+    EXPECT_EQ(timeless(stopped.read("again/log.jsonl")), timeless(whole.read("log")));
+    EXPECT_EQ(count(stopped.read("report.html"), "<path"), count(whole.read("report.html"), "<path"));
+    std::filesystem::remove_all(stopped / "again");
+  }
+}
+
+TEST(Checkpoints, SignalsSaveAndStop) {
+  for (int number : {SIGINT, SIGTERM, SIGHUP}) {
+    Running running;
+    ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
+    const auto sent = std::chrono::steady_clock::now();
+    EXPECT_EQ(running.end(number), 128 + number);
+    EXPECT_LT(std::chrono::steady_clock::now() - sent, std::chrono::seconds(5));
+    const std::string out = running.folder.read("out");
+    std::smatch step;
+    ASSERT_TRUE(std::regex_search(out, step, std::regex("--resume kept goes on from step ([0-9]+)"))) << out;
+    const std::string newest = checkpoints(running.folder).back();
+    EXPECT_EQ(std::stoll(newest.substr(5)), std::stoll(step[1]));
+    EXPECT_EQ(running.folder.run({"evaluate", "kept/" + newest, "data.csv"}).code, 0);
+    EXPECT_EQ(running.folder.run({"evaluate", "model.safetensors", "data.csv"}).code, 0);
+  }
+}
+
+TEST(Checkpoints, Usr1SavesAndGoesOn) {
+  Running running;
+  ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
+  ASSERT_EQ(checkpoints(running.folder).size(), 1u);
+  running.send(SIGUSR1);
+  ASSERT_TRUE(running.wait_for(".err", "saved to kept/step-")) << running.folder.read(".err");
+  EXPECT_EQ(checkpoints(running.folder).size(), 2u);
+  const size_t epochs = lines(running.folder.read("log")).size();
+  ASSERT_TRUE(running.wait_for("log", "\"epoch\":" + std::to_string(epochs + 3) + ","));
+  EXPECT_EQ(running.end(SIGTERM), 128 + SIGTERM);
+}
+
+TEST(Checkpoints, AFolderServesOneTrainingAtATime) {
+  Running running;
+  ASSERT_TRUE(running.wait_for("log", "\"epoch\":1,"));
+  const Result second = running.folder.run(restartable);
+  EXPECT_EQ(second.code, 1);
+  expect_one_line(second.err);
+  expect_contains(second.err, "kept: another training that is running keeps its checkpoints here");
+  EXPECT_EQ(running.end(SIGKILL), 128 + SIGKILL);
+  running.folder.write("data.csv", make_data("binary", 60)); /* the lock went with the process; this is another one */
+  const Result third = running.folder.run(restartable);
+  EXPECT_EQ(third.code, 2);
+  expect_one_line(third.err);
+  expect_contains(third.err, "data was 160 rows");
+  EXPECT_FALSE(running.folder.has("model.safetensors"));
+}
+
+TEST(Checkpoints, AnotherConfigurationIsShown) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  ASSERT_EQ(folder.run(restartable + Arguments{"--log", "log"}).code, 0);
+  const std::string log = folder.read("log");
+  const Result refused = folder.run(restartable + Arguments{"--log", "log", "--lr", "0.5", "--epochs", "20"});
+  EXPECT_EQ(refused.code, 2);
+  expect_one_line(refused.err);
+  expect_contains(refused.err, "--lr was 0.03 and is 0.5, epochs was 10 and is 20");
+  expect_contains(refused.err, "name what may change in --resume-with");
+  EXPECT_EQ(folder.read("log"), log); /* nothing is lost */
+  const Result allowed = folder.run(
+      restartable + Arguments{"--log", "log", "--lr", "0.5", "--epochs", "20", "--resume-with", "lr,epochs"});
+  EXPECT_EQ(allowed.code, 0) << allowed.err;
+  EXPECT_EQ(lines(folder.read("log")).size(), 20u);
+}
+
+TEST(Checkpoints, OfAnEarlierTrainingAreNotOverwritten) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  ASSERT_EQ(folder.run(job + Arguments{"--checkpoint", "kept"}).code, 0);
+  const std::vector<std::string> before = checkpoints(folder);
+  const Result again = folder.run(job + Arguments{"--checkpoint", "kept"});
+  EXPECT_EQ(again.code, 2);
+  expect_one_line(again.err);
+  expect_contains(again.err, "the newest of step 20");
+  EXPECT_EQ(checkpoints(folder), before);
+}
+
+TEST(Checkpoints, DamagedOnesAreNamed) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  ASSERT_EQ(folder.run(restartable).code, 0);
+  const std::string model = folder.read("model.safetensors"), newest = checkpoints(folder).back();
+  std::string bytes = folder.read("kept/" + newest);
+  bytes[bytes.size() / 2] ^= 1;
+  folder.write("kept/" + newest, bytes);
+  const Result resumed = folder.run(restartable);
+  EXPECT_EQ(resumed.code, 0) << resumed.err;
+  expect_one_line(resumed.err);
+  expect_contains(resumed.err, newest);
+  expect_contains(resumed.err, "passed over");
+  EXPECT_EQ(folder.read("model.safetensors"), model);
+  for (const std::string &name : checkpoints(folder)) folder.write("kept/" + name, "damaged");
+  const Result none = folder.run(restartable);
+  EXPECT_EQ(none.code, 3);
+  expect_contains(none.err, "none of its 2 checkpoints can be used");
+}
+
+/* Room for the model, not for checkpoints, which hold three times as much. */
+TEST(Checkpoints, ThatCannotBeWrittenAreToldAtTheEndToo) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  ASSERT_EQ(folder.run(restartable + Arguments{"--hidden", "64", "--epochs", "1", "--keep", "9"}).code, 0);
+  const Arguments longer = {"--hidden", "64", "--checkpoint-every", "1 epochs", "--resume-with", "epochs"};
+  const size_t room = std::filesystem::file_size(folder / "model.safetensors") + 100;
+  Result result{};
+  {
+    SmallFiles small(room);
+    result = folder.run(restartable + longer);
+  }
+  EXPECT_EQ(result.code, 1);
+  expect_contains(result.err, "File too large; the training goes on");
+  expect_contains(result.err, "kept: 9 checkpoints could not be written");
+  expect_contains(result.err, "kept/log.jsonl: cannot write: File too large; the training goes on");
+  const Result again = folder.run(restartable + longer);
+  EXPECT_EQ(again.code, 0) << again.err;
+}
+
+TEST(Checkpoints, ADivergenceGoesBack) {
+  Folder folder;
+  folder.write("data.csv", make_data("regression", 60));
+  const Arguments wild = job + Arguments{"--optimizer", "gd",           "--lr", "1e6",   "--activation",
+                                         "identity",    "--checkpoint", "kept", "--log", "log"};
+  const Result stopped = folder.run(wild);
+  EXPECT_EQ(stopped.code, 5);
+  std::filesystem::remove_all(folder / "kept");
+  const Result result = folder.run(wild + Arguments{"--on-divergence", "rollback:5:1000"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  expect_contains(result.err, "training diverged at step");
+  expect_contains(result.err, "; went back to step 0, with 0.001 of the learning rate");
+  EXPECT_EQ(lines(folder.read("log")).size(), 10u);
+}
+
+TEST(Checkpoints, OptionsAreChecked) {
+  const struct {
+    Arguments arguments;
+    const char *says;
+  } cases[] = {
+      {{"--checkpoint-every", "5"}, "--checkpoint-every '5': must be"},
+      {{"--checkpoint-every", "0 steps"}, "--checkpoint-every '0 steps': must be"},
+      {{"--checkpoint-every", "1.5 epochs"}, "--checkpoint-every '1.5 epochs': must be"},
+      {{"--checkpoint-every", "5 years"}, "--checkpoint-every '5 years': must be"},
+      {{"--keep", "0"}, "--keep"},
+      {{"--checkpoint", ""}, "must name a folder"},
+      {{"--resume", ""}, "must name a folder"},
+      {{"--resume-with", "lr"}, "needs --resume"},
+      {{"--resume", "kept", "--resume-with", "colour"}, "--resume-with 'colour': not the name"},
+      {{"--resume", "kept", "--resume-with", "batch-size"}, "cannot change within a training"},
+      {{"--on-divergence", "explode"}, "--on-divergence 'explode': must be stop or rollback"},
+      {{"--on-divergence", "rollback"}, "needs --checkpoint"},
+      {{"--checkpoint", "kept", "--on-divergence", "rollback:0"}, "must be stop or rollback"},
+      {{"--checkpoint", "kept", "--on-divergence", "rollback:3:1"}, "must be stop or rollback"},
+      {{"--checkpoint", "kept", "--on-divergence", "rollback:3:2:1"}, "must be stop or rollback"},
+      {{"--checkpoint", "data.csv/kept"}, "Not a directory"},
+  };
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  for (const auto &c : cases) {
+    const Result result = folder.run(job + c.arguments);
+    EXPECT_TRUE(result.code == 2 || result.code == 1) << result.code;
+    expect_one_line(result.err);
+    expect_contains(result.err, c.says);
+    EXPECT_FALSE(folder.has("model.safetensors"));
+  }
+}
+
+}  // namespace

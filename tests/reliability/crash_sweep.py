@@ -1,0 +1,87 @@
+"""Every system call that a checkpoint is made of fails in turn, once and from then on, and the process is killed at
+each; then no file may grow beyond some size, for every size, so that writes end halfway. After every one the same command
+goes on to the same model. Needs strace."""
+
+import os
+import re
+import resource
+import shutil
+import sys
+
+from job import Job, arguments, check, main
+
+CALLS = ("openat", "write", "fsync", "rename", "unlink", "close", "flock", "mkdir")
+ERRORS = ("ENOSPC", "EIO", "EINTR")
+EXITS = (0, 1, 3, 127)  # done, could not write, could not read; the loader found no library
+
+
+def injections(job, count):
+    """(call, fault) for every call that a training makes, as strace counts them: for each thread by itself."""
+    for call in CALLS:
+        for k in range(1, count[call] + 1):
+            yield call, f"signal=KILL:when={k}"
+            for error in ERRORS:
+                yield call, f"error={error}:when={k}"
+                yield call, f"error={error}:when={k}+"
+
+
+def count_calls(job):
+    """The most calls of each kind that one of the threads makes."""
+    folder = job.folder("count")
+    traced = job.run(folder, ["strace", "-ff", "-o", os.path.join(folder, "trace"), "-e", "trace=" + ",".join(CALLS)])
+    check(traced.returncode == 0, f"strace: {traced.stderr.strip()}")
+    count = dict.fromkeys(CALLS, 0)
+    for name in os.listdir(folder):
+        if not name.startswith("trace."):
+            continue
+        with open(os.path.join(folder, name)) as file:
+            calls = re.findall(r"^(\w+)\(", file.read(), re.MULTILINE)
+        for call in CALLS:
+            count[call] = max(count[call], calls.count(call))
+    check(count["fsync"] > 10, "the training makes no checkpoints")
+    return count
+
+
+def limit_sizes(job, sizes):
+    """Real short writes: up to the limit, and then the error; how many trainings met it."""
+    hit = 0
+    for size in sizes:
+        folder = job.folder(f"size{size}")
+        code = job.run(folder, [], preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))).returncode
+        check(code in (0, 1), f"files of at most {size} bytes: exit code {code}")
+        hit += code
+        job.finish(folder, f"files of at most {size} bytes")
+        shutil.rmtree(folder)
+    return hit
+
+
+def run():
+    options = arguments(__doc__)
+    job = Job(options.descent)
+    faults = list(injections(job, count_calls(job)))
+    chosen = faults if options.full else faults[options.seed % 16 :: 16]
+    killed = failed = 0
+    for number, (call, fault) in enumerate(chosen):
+        folder = job.folder(f"fault{number}")
+        context = f"{call} {fault}"
+        code = job.run(folder, ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                                f"inject={call}:{fault}"]).returncode
+        if "KILL" in fault:
+            check(code in EXITS + (137, -9), f"{context}: exit code {code}")
+            killed += code not in EXITS
+        else:
+            check(code in EXITS, f"{context}: exit code {code}")
+            failed += code != 0
+            if code == 0:
+                check(job.hash(folder) == job.expected, f"{context}: exit code 0 and another model")
+        job.finish(folder, context)
+        shutil.rmtree(folder)
+    check(killed > 0 and failed > 0, "no fault had an effect")
+    sizes = range(0, 9000, 50 if options.full else 1000)
+    hit = limit_sizes(job, sizes)
+    check(0 < hit < len(sizes), f"{hit} of {len(sizes)} limits on the size of a file were met")
+    return (f"{len(chosen)} of {len(faults)} faults: {killed} killed the training, {failed} made it exit with an error; "
+            f"{hit} of {len(sizes)} limits on the size of files did too; every one went on to the same model")
+
+
+sys.exit(main(run))

@@ -1,0 +1,85 @@
+"""A short training that the scripts here disturb: its data, its command line, and how it ends when nobody does."""
+
+import argparse
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+
+class Failure(Exception):
+    pass
+
+
+def check(holds, what):
+    if not holds:
+        raise Failure(what)
+
+
+def arguments(about):
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("descent", type=os.path.abspath, help="the command")
+    parser.add_argument("--full", action="store_true", help="everything, not the part that a test run takes")
+    parser.add_argument("--seed", type=int, default=1, help="of what is drawn at random")
+    return parser.parse_args()
+
+
+class Job:
+    """Runs in a folder of its own, which goes with it. `epochs` of 6 steps each."""
+
+    def __init__(self, descent, epochs=4, every="4 steps", hidden="6"):
+        self.descent, self.epochs, self.every, self.hidden = descent, epochs, every, hidden
+        self.scratch = tempfile.TemporaryDirectory(prefix="descent_reliability_")
+        self.data = os.path.join(self.scratch.name, "data.csv")
+        draw = random.Random(7)
+        with open(self.data, "w") as file:
+            file.write("a,b,c,answer\n")
+            for _ in range(60):
+                row = [draw.gauss(0, 1) for _ in range(3)]
+                answer = "yes" if row[0] - row[1] + 0.3 * draw.gauss(0, 1) > 0 else "no"
+                file.write(",".join(f"{x:.6f}" for x in row) + f",{answer}\n")
+        whole = self.folder("whole")
+        started = time.monotonic()
+        undisturbed = self.run(whole, [])
+        self.seconds = time.monotonic() - started
+        check(undisturbed.returncode == 0, f"undisturbed: exit code {undisturbed.returncode}: {undisturbed.stderr}")
+        self.expected = self.hash(whole)
+
+    def folder(self, name):
+        path = os.path.join(self.scratch.name, name)
+        os.makedirs(path)
+        return path
+
+    def command(self):
+        """The restartable command line."""
+        return [self.descent, "train", self.data, "--target", "answer", "--epochs", str(self.epochs), "--batch-size",
+                "8", "--hidden", self.hidden, "--dropout", "0.2", "--threads", "1", "--checkpoint-every", self.every,
+                "--resume", "kept", "--quiet", "--device", "cpu"]
+
+    def run(self, folder, prefix, **options):
+        """Runs it, through `prefix`; the finished process."""
+        return subprocess.run(prefix + self.command(), cwd=folder, capture_output=True, text=True, **options)
+
+    def hash(self, folder):
+        with open(os.path.join(folder, "model.safetensors"), "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+
+    def finish(self, folder, context):
+        """Goes on from whatever is there: to the end, with the same bytes, nothing damaged on the way."""
+        end = self.run(folder, [])
+        check(end.returncode == 0, f"{context}: resuming ended with {end.returncode}: {end.stderr.strip()}")
+        check("passed over" not in end.stderr, f"{context}: {end.stderr.strip()}")
+        check(self.hash(folder) == self.expected, f"{context}: the model is another one")
+
+
+def main(run):
+    """Runs it and says in one line how it went; the exit code."""
+    try:
+        print(run())
+        return 0
+    except Failure as failure:
+        print(f"failed: {failure}", file=sys.stderr)
+        return 1

@@ -1,0 +1,147 @@
+"""A machine that loses power: what a training wrote is replayed up to some moment, and of what was not synced by then
+any part may have reached the disk, in any order. The same command goes on from each such disk to the same model. With
+the syncs left out of the replay it must not, or the simulation shows nothing. Needs strace."""
+
+import os
+import random
+import re
+import shutil
+import sys
+
+from job import Failure, Job, arguments, check, main
+
+BLOCK = 512  # bytes that reach the disk together
+
+
+def unescape(text):
+    return bytes.fromhex(text.replace("\\x", ""))
+
+
+class File:
+    """Data that is on disk for certain, and the writes since then, as (offset, bytes)."""
+
+    def __init__(self):
+        self.synced, self.pending, self.length = b"", [], 0
+
+    def write(self, data):
+        self.pending.append((self.length, data))
+        self.length += len(data)
+
+    def sync(self):
+        self.synced, self.pending = self.after(self.pending), []
+
+    def after(self, writes):
+        content = bytearray(self.synced)
+        for offset, data in writes:
+            content.extend(b"\0" * (offset + len(data) - len(content)))
+            content[offset : offset + len(data)] = data
+        return bytes(content)
+
+    def after_loss(self, draw):
+        """What may be on disk: any of the blocks that were not synced, and a length up to the file's."""
+        blocks = []
+        for offset, data in self.pending:
+            for at in range(0, len(data), BLOCK):
+                if draw.random() < 0.5:
+                    blocks.append((offset + at, data[at : at + BLOCK]))
+        return self.after(blocks)
+
+
+class Disk:
+    """A folder's names: those on disk for certain, and the changes since then, as (name, file or None)."""
+
+    def __init__(self):
+        self.synced, self.pending = {}, []
+
+    def after_loss(self, draw):
+        names = dict(self.synced)
+        for name, file in self.pending:
+            if draw.random() < 0.5:
+                names[name] = file
+        return {name: file.after_loss(draw) for name, file in names.items() if file}
+
+
+def operations(trace):
+    """What the thread that writes checkpoints did, in order."""
+    text = r'"((?:\\x[0-9a-f]{2})*)"'
+    patterns = [("open", re.compile(r"openat\(AT_FDCWD, " + text + r", (\S+?)(?:, \d+)?\) += (\d+)")),
+                ("write", re.compile(r"write\((\d+), " + text + r", \d+\) += (\d+)")),
+                ("sync", re.compile(r"fsync\((\d+)\) += 0")),
+                ("rename", re.compile(r"rename\(" + text + r", " + text + r"\) += 0")),
+                ("unlink", re.compile(r"unlink\(" + text + r"\) += 0"))]
+    with open(trace) as file:
+        for line in file:
+            for kind, pattern in patterns:
+                match = pattern.match(line)
+                if match:
+                    yield kind, match.groups()
+
+
+def replay(steps, moment, honour_syncs):
+    """The disk after the first `moment` operations."""
+    disk, open_files, names = Disk(), {}, {}
+    for kind, fields in steps[:moment]:
+        if kind == "open":
+            path, flags, number = unescape(fields[0]).decode(), fields[1], fields[2]
+            open_files[number] = disk
+            if "O_CREAT" in flags:
+                open_files[number] = names[os.path.basename(path)] = File()
+                disk.pending.append((os.path.basename(path), names[os.path.basename(path)]))
+        elif kind == "write" and isinstance(open_files.get(fields[0]), File):
+            open_files[fields[0]].write(unescape(fields[1])[: int(fields[2])])
+        elif kind == "sync" and honour_syncs:
+            target = open_files.get(fields[0])
+            if isinstance(target, File):
+                target.sync()
+            elif target is disk:
+                for name, file in disk.pending:
+                    disk.synced[name] = file
+                disk.pending = []
+        elif kind == "rename":
+            old, new = (os.path.basename(unescape(field).decode()) for field in fields)
+            names[new] = names.pop(old)
+            disk.pending += [(new, names[new]), (old, None)]
+        elif kind == "unlink":
+            name = os.path.basename(unescape(fields[0]).decode())
+            names.pop(name, None)
+            disk.pending.append((name, None))
+    return disk
+
+
+def survive(job, steps, draws, draw, honour_syncs):
+    """Goes on from `draws` disks at each moment; their number. Raises Failure at the first that is not gone on with."""
+    tried = 0
+    for moment in range(len(steps) + 1):
+        disk = replay(steps, moment, honour_syncs)
+        for _ in range(draws):
+            folder = job.folder(f"loss{honour_syncs}{tried}")
+            os.mkdir(os.path.join(folder, "kept"))
+            for name, content in disk.after_loss(draw).items():
+                with open(os.path.join(folder, "kept", name), "wb") as file:
+                    file.write(content)
+            job.finish(folder, f"power lost after operation {moment} of {len(steps)}")
+            shutil.rmtree(folder)
+            tried += 1
+    return tried
+
+
+def run():
+    options = arguments(__doc__)
+    draw = random.Random(options.seed)
+    job = Job(options.descent)
+    folder = job.folder("traced")
+    traced = job.run(folder, ["strace", "-ff", "-o", os.path.join(folder, "trace"), "-xx", "-s", "10000000", "-e",
+                              "trace=openat,write,fsync,rename,unlink"])
+    check(traced.returncode == 0, f"strace: {traced.stderr.strip()}")
+    threads = [list(operations(os.path.join(folder, name))) for name in os.listdir(folder) if name.startswith("trace.")]
+    steps = max(threads, key=lambda thread: sum(kind == "unlink" for kind, _ in thread))
+    check(sum(kind == "rename" for kind, _ in steps) > 5, "the training makes no checkpoints")
+    tried = survive(job, steps, 20 if options.full else 2, draw, True)
+    try:
+        survive(job, steps, 2, draw, False)
+    except Failure as failure:
+        return f"{tried} losses of power: every one went on to the same model (without syncs: {str(failure)[:90]})"
+    raise Failure("without its syncs the training survives as well: the simulation shows nothing")
+
+
+sys.exit(main(run))

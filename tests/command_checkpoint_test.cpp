@@ -215,6 +215,44 @@ TEST(Checkpoints, ADivergenceGoesBack) {
   EXPECT_EQ(lines(folder.read("log")).size(), 10u);
 }
 
+/* Data in their binary form are used where they lie. What is written into the file during a training is found before
+ * the next checkpoint; what is cut off of it, at the first touch. Data of the other formats are in memory by then. */
+TEST(Checkpoints, OfDataThatChangeUnderTheTrainingAreNotMade) {
+  for (const char *kind : {"written", "cut", "csv"}) {
+    SCOPED_TRACE(kind);
+    Folder folder;
+    folder.write("data.csv", make_data("binary", 20000));
+    ASSERT_EQ(folder.run({"convert", "data.csv", "data.safetensors", "--target", "answer"}).code, 0);
+    const bool csv = kind == std::string("csv");
+    const std::string data = csv ? "data.csv" : "data.safetensors";
+    const pid_t child =
+        folder.start({"train", data, "--target", "answer", "--epochs", "100000000", "--checkpoint", "kept",
+                      "--checkpoint-every", "20 steps", "--log", "log", "--quiet", "--threads", "1"},
+                     folder / "out");
+    for (int i = 0; i < 2000 && folder.read("log").find("\"epoch\":3,") == std::string::npos; i++)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    if (kind == std::string("written")) {
+      std::fstream file(folder / data, std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(-4, std::ios::end);
+      file.write("\0\0\0\0", 4);
+    } else {
+      std::filesystem::resize_file(folder / data, 4096);
+    }
+    int status = 0;
+    if (csv) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      kill(child, SIGTERM);
+    }
+    waitpid(child, &status, 0);
+    EXPECT_EQ(exit_code(status), csv ? 128 + SIGTERM : 3);
+    if (!csv) {
+      expect_one_line(folder.read(".err"));
+      expect_contains(folder.read(".err"), kind == std::string("cut") ? "was " : "was written to meanwhile");
+    }
+    for (const std::string &name : checkpoints(folder)) EXPECT_EQ(folder.run({"info", "kept/" + name}).code, 0) << name;
+  }
+}
+
 TEST(Checkpoints, OptionsAreChecked) {
   const struct {
     Arguments arguments;

@@ -63,9 +63,17 @@ static void occupy_standard_descriptors(void) {
     if (fcntl(descriptor, F_GETFD) < 0 && open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY) < 0) return;
 }
 
+/* Data in their binary form are used where they lie in the file: pages that someone cut off are missed here only. */
+static void on_bus_error(int number) {
+  static const char text[] = "descent: a data file was cut off while it was read\n";
+  (void)number;
+  _exit(write(STDERR_FILENO, text, sizeof text - 1) < 0 ? EXIT_RUN : EXIT_DATA);
+}
+
 int main(int argc, char **argv) {
   occupy_standard_descriptors();
   signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write like any other, told by the check below */
+  signal(SIGBUS, on_bus_error);
   signal(SIGXFSZ, SIG_IGN); /* so is a file that may not grow further */
   int code = dispatch(argc, argv);
   errno = 0;

@@ -30,6 +30,7 @@ struct training {
   descent_device *device;
   struct records records;
   struct progress progress;
+  bool learned;     /* an epoch is over */
   int64_t step;     /* of the last checkpoint */
   bool tell_saving; /* SIGUSR1 came: say when the checkpoint is there */
 };
@@ -159,6 +160,7 @@ static int on_epoch(void *user, const descent_epoch_info *info) {
   said.warning = warning;
   progress_epoch(&t->progress, descent_network_task(t->network), &said);
   records_epoch(&t->records, t->network, &said);
+  t->learned = true;
   return t->records.failed || interrupt_signal();
 }
 
@@ -382,10 +384,12 @@ static int train(struct training *t) {
   char failure[1024];
   option_words(descent_last_error(), failure, sizeof failure);
   if (fitted != DESCENT_OK) code = fail_status(command, fitted);
-  if (fitted != DESCENT_OK && fitted != DESCENT_ERROR_DIVERGED) return code;
+  /* Data that changed under the training leave the weights of the epoch before, as a divergence does. */
+  const bool kept = fitted == DESCENT_ERROR_DIVERGED || (fitted == DESCENT_ERROR_READ && t->learned);
+  if (fitted != DESCENT_OK && !kept) return code;
   const descent_status saved = save(t, &result);
   if (saved != DESCENT_OK) return fail_status(command, saved);
-  if (fitted == DESCENT_ERROR_DIVERGED) {
+  if (kept) {
     const struct measured nothing = {0};
     printf("last good weights saved to %s\n", t->values.out);
     write_report(t, &result, &nothing, failure);

@@ -80,7 +80,8 @@ struct safetensors_sum safetensors_sum_of(const void *data, size_t bytes) {
   return safetensors_sum_text(XXH64(data, bytes, 0));
 }
 
-struct safetensors_sum safetensors_sum_model(const char *metadata, const struct safetensors_tensor *tensors, int64_t n) {
+struct safetensors_sum safetensors_sum_model(const char *metadata, const struct safetensors_tensor *tensors,
+                                             int64_t n) {
   XXH64_state_t state;
   XXH64_reset(&state, 0);
   XXH64_update(&state, metadata, strlen(metadata));

@@ -2,6 +2,7 @@
 #include "data/binary.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -335,6 +336,9 @@ static descent_status give_storage(struct binary *b, const descent_dataset_optio
   if (expected && has_names(&s->schema) != has_names(expected->schema))
     s->note = has_names(expected->schema) ? "the file has no column names: columns are taken by position"
                                           : "the model has no column names: columns are taken by position";
+  if (b->mapping && (s->mapped_file = fcntl(fileno(b->file.stream), F_DUPFD_CLOEXEC, 0)) < 0)
+    TRY(status_set(DESCENT_ERROR_READ, "%s: cannot be kept open: %s", b->file.path, strerror(errno)));
+  s->mapped_time = b->file.about.st_mtim;
   s->X = b->X;
   s->owned_X = b->owned_X;
   s->mapping = b->mapping;

@@ -10,9 +10,10 @@
  * Opening reads header, y and weights, which are copied and checked, since class indices address memory; X is only
  * mapped, shared and read-only, and its pages come and go as they are used: neither values nor checksum are looked at
  * before descent_dataset_save does. While the dataset lives the file must stay as it is. A file that is replaced (as
- * every writer of ours does, by renaming) leaves the mapping of the old one whole; one that is overwritten in place
- * changes X under the training; one that is cut off ends the process with SIGBUS at the first touch of a page that is
- * gone. A change of size or time between opening and mapping is found, later ones are not. */
+ * every writer of ours does, by renaming) leaves the mapping of the old one whole. One that is overwritten in place
+ * changes X under the training, which looks at the file's size and time before each checkpoint and after each epoch and
+ * then ends. One that is cut off ends the process with SIGBUS at the first touch of a page that is gone.
+ */
 #ifndef DESCENT_DATA_BINARY_H
 #define DESCENT_DATA_BINARY_H
 

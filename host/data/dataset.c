@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "core/status.h"
 
@@ -14,8 +16,23 @@ void dataset_storage_release(struct dataset_storage *storage) {
   free(storage->owned_X);
   free(storage->owned_y);
   free(storage->owned_weights);
-  if (storage->mapping) munmap(storage->mapping, storage->mapped_bytes);
+  if (storage->mapping) {
+    munmap(storage->mapping, storage->mapped_bytes);
+    close(storage->mapped_file);
+  }
   free(storage);
+}
+
+descent_status dataset_check_unchanged(const descent_dataset *dataset) {
+  const struct dataset_storage *s = dataset->storage;
+  struct stat now;
+  if (!s->mapping) return DESCENT_OK;
+  if (fstat(s->mapped_file, &now) == 0 && (size_t)now.st_size == s->mapped_bytes &&
+      now.st_mtim.tv_sec == s->mapped_time.tv_sec && now.st_mtim.tv_nsec == s->mapped_time.tv_nsec)
+    return DESCENT_OK;
+  return status_set(DESCENT_ERROR_READ,
+                    "the file that the rows are read from was written to meanwhile; what has been "
+                    "learned since may be of either");
 }
 
 void dataset_expect_shuffled(const descent_dataset *dataset, bool shuffled) {

@@ -2,6 +2,8 @@
 #ifndef DESCENT_DATA_DATASET_H
 #define DESCENT_DATA_DATASET_H
 
+#include <time.h>
+
 #include "core/schema.h"
 
 /* Shared by a dataset and the views split from it; freed with the last of them. */
@@ -21,6 +23,9 @@ struct dataset_storage {
   void *owned_X, *owned_y, *owned_weights; /* what free() releases; NULL when borrowed */
   void *mapping;                           /* of the file that X lies in, and its length; see data/binary.h */
   size_t mapped_bytes;
+  int mapped_file; /* with a mapping: its descriptor, and the time of the last change, to see whether it stays as it is
+                    */
+  struct timespec mapped_time;
   char X_sum[17]; /* XXH64 of X as the file has it, in hexadecimal; "" where nothing is known */
 };
 
@@ -53,6 +58,9 @@ void dataset_storage_release(struct dataset_storage *storage);
 /* Tells the system in which order rows that are mapped will be read: shuffled, or (as at first) one after the other.
  * Where more is mapped than memory holds, what it reads ahead of scattered rows is many times what they are. */
 void dataset_expect_shuffled(const descent_dataset *dataset, bool shuffled);
+
+/* ERROR_READ when rows that are mapped lie in a file that was written to since it was opened. */
+descent_status dataset_check_unchanged(const descent_dataset *dataset);
 
 /* Per input: fill, what a missing cell (NaN) counts as, and shift and scale such that (x - shift) * scale is normalised
  * once missing cells are filled; a constant feature gets scale 1, and without normalisation shift and scale stay as

@@ -241,6 +241,7 @@ static descent_status finish_epoch(struct fit *f) {
   descent_metrics metrics = {0};
   bool improved;
   descent_status status;
+  TRY(dataset_check_unchanged(f->training));
   if (f->validation) TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, &metrics));
   TRY(judge(f, f->validation ? &metrics : NULL, &improved));
   if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY);

@@ -74,6 +74,7 @@ static descent_status take_snapshot(struct fit *f, bool tried, bool *usable) {
   struct snapshot *s = &r->snapshot;
   const descent_network *network = f->trainer->network;
   descent_status status;
+  TRY(dataset_check_unchanged(f->training));
   take_outcome(f, true);
   s->state = f->at;
   s->state.seconds += fit_now() - f->started;

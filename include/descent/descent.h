@@ -690,7 +690,9 @@ DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trai
  * the data set that does not fit the network; ERROR_UNSUPPORTED what the device lacks; the network is then as it was.
  * ERROR_DIVERGED at the first step whose loss or gradient is not finite: the
  * error names step, layer and likely cause, and the network keeps the weights before that step (with restore_best and
- * an earlier best epoch: that epoch's). With checkpoints also ERROR_WRITE, when the first one cannot be written or
+ * an earlier best epoch: that epoch's). ERROR_READ when the file of a dataset in its binary form was written to during
+ * the training: the network keeps the weights of the last epoch before that was seen. With checkpoints also
+ * ERROR_WRITE, when the first one cannot be written or
  * another training uses the folder; ERROR_ARGUMENT, with the differences, when the one to resume from is of another
  * configuration; ERROR_MODEL when there are checkpoints but all are damaged. */
 DESCENT_API descent_status descent_fit(descent_network *network, descent_device *device,

@@ -28,7 +28,7 @@ TEST(Divergence, FitNamesStepLayerAndCauseAndKeepsFiniteWeights) {
     std::vector<const char *> parts;
   } cases[] = {
       {"rate", &tame, 1e12, {"at step ", "(epoch ", "layer ", "learning rate 1e+12 is too high", "try 1e+11"}},
-      {"inputs", &wild, 0.1, {"at step ", "(epoch 1)", "layer ", "inputs of up to ", "are not normalised"}},
+      {"inputs", &wild, 0.1, {"at step ", "(epoch 1, ", "layer ", "inputs of up to ", "are not normalised"}},
   };
   const Device device = open_device("cpu");
   for (const auto &c : cases) {
@@ -46,6 +46,32 @@ TEST(Divergence, FitNamesStepLayerAndCauseAndKeepsFiniteWeights) {
     EXPECT_EQ(untouched.steps, -7);
     for (const char *part : c.parts) EXPECT_TRUE(says(part)) << part << " is missing in: " << descent_last_error();
     EXPECT_TRUE(all_finite(parameters_of(network)));
+  }
+}
+
+/* One row of the file is absurd: it is named as the file has it, whatever the order and the split. */
+TEST(Divergence, NamesTheRowOfTheData) {
+  for (int64_t bad : {0, 17, 63}) {
+    Rows rows = make_rows(64, 4, 1, 2, 1);
+    rows.X[static_cast<size_t>(bad) * 4 + 2] = 3e38F;
+    const std::string expected = ", row " + std::to_string(bad) + "): layer 1's activations";
+    const Device device = open_device("cpu");
+    const Dataset whole = rows.dataset();
+    descent_dataset *kept = nullptr, *held_out = nullptr;
+    ASSERT_EQ(descent_dataset_split(whole.get(), 0.5, 3, &kept, &held_out), DESCENT_OK);
+    const Dataset first(kept, descent_dataset_free), second(held_out, descent_dataset_free);
+    int named = 0;
+    for (const descent_dataset *data : {whole.get(), first.get(), second.get()}) {
+      const Network network = make_network({4, 6, 1}, DESCENT_ACTIVATION_IDENTITY, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+      for (int64_t i = 0; i < network->n_parameters; i++) network->parameters[i] *= 10;
+      descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+      options.batch_size = 8;
+      options.epochs = 1;
+      if (descent_fit(network.get(), device.get(), data, nullptr, &options, nullptr) == DESCENT_OK) continue;
+      EXPECT_TRUE(says(expected.c_str())) << descent_last_error();
+      named++;
+    }
+    EXPECT_EQ(named, 2); /* all rows, and the half with that one */
   }
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/rng.h"
 #include "core/status.h"
 #include "train/advice.h"
 #include "train/trainer.h"
@@ -30,7 +31,8 @@ descent_status diverge_find(const struct program *program, int buffer, int64_t o
 /* Where the first bad value was. */
 struct finding {
   enum { FOUND_NOTHING, FOUND_INPUT, FOUND_TARGET, FOUND_WEIGHT, FOUND_ACTIVATION, FOUND_GRADIENT } what;
-  int64_t at; /* layer, or column of an input or target */
+  int64_t at;  /* layer, or column of an input or target */
+  int64_t row; /* of the step, where there is one row; else -1 */
 };
 
 static descent_status look_at_layers(const struct program *program, enum plan_op_kind kind, int64_t rows,
@@ -44,10 +46,10 @@ static descent_status look_at_layers(const struct program *program, enum plan_op
     if (op->kind != kind) continue;
     if (kind == OP_DENSE_FORWARD) {
       TRY(diverge_find(program, op->forward.A, 0, rows * op->forward.n_out, &position));
-      if (position >= 0) *finding = (struct finding){FOUND_ACTIVATION, op->layer};
+      if (position >= 0) *finding = (struct finding){FOUND_ACTIVATION, op->layer, position / op->forward.n_out};
     } else {
       TRY(diverge_find(program, op->weights.gradients, segment->begin, segment->end - segment->begin, &position));
-      if (position >= 0) *finding = (struct finding){FOUND_GRADIENT, op->layer};
+      if (position >= 0) *finding = (struct finding){FOUND_GRADIENT, op->layer, -1};
     }
     if (position >= 0) goto done;
   }
@@ -60,22 +62,22 @@ static descent_status look(const struct program *program, int64_t rows, struct f
   const int64_t n_x = plan->buffers[program->at.X].cols, n_y = plan->buffers[program->at.y].cols;
   int64_t position;
   descent_status status;
-  *finding = (struct finding){FOUND_NOTHING, 0};
+  *finding = (struct finding){FOUND_NOTHING, 0, -1};
   TRY(diverge_find(program, program->at.X, 0, rows * n_x, &position));
   if (position >= 0) {
-    *finding = (struct finding){FOUND_INPUT, position % n_x};
+    *finding = (struct finding){FOUND_INPUT, position % n_x, position / n_x};
     goto done;
   }
   TRY(diverge_find(program, program->at.y, 0, rows * n_y, &position));
   if (position >= 0) {
-    *finding = (struct finding){FOUND_TARGET, position % n_y};
+    *finding = (struct finding){FOUND_TARGET, position % n_y, position / n_y};
     goto done;
   }
   for (int l = 1; l <= plan->layers; l++) {
     const struct plan_segment *segment = &plan->segments[l - 1];
     TRY(diverge_find(program, program->at.parameters, segment->begin, segment->end - segment->begin, &position));
     if (position >= 0) {
-      *finding = (struct finding){FOUND_WEIGHT, l};
+      *finding = (struct finding){FOUND_WEIGHT, l, -1};
       goto done;
     }
   }
@@ -113,6 +115,28 @@ static void describe(const struct finding *finding, double loss, char *text, siz
   }
 }
 
+/* Which row of the data the step's row `row` is, from 0; by hand: of what the caller gave. */
+static int64_t data_row(const descent_trainer *trainer, const struct plan_step *step, int64_t row) {
+  int64_t t = step->first_row + row;
+  if (!trainer->data) return row;
+  if (step->order) t = (int64_t)permutation_index(step->order, (uint64_t)t);
+  return dataset_source_row(trainer->data, t);
+}
+
+/* "row 17", or "32 rows: 17, 203, 5, .." */
+static void name_rows(const descent_trainer *trainer, const struct plan_step *step, const struct finding *finding,
+                      char *text, size_t size) {
+  enum { SHOWN = 4 };
+  if (finding->row >= 0) {
+    snprintf(text, size, "row %lld", (long long)data_row(trainer, step, finding->row));
+    return;
+  }
+  size_t used = (size_t)snprintf(text, size, "%lld rows: ", (long long)step->rows);
+  for (int64_t r = 0; r < step->rows && r < SHOWN; r++)
+    used += (size_t)snprintf(text + used, size - used, "%s%lld", r ? ", " : "", (long long)data_row(trainer, step, r));
+  if (step->rows > SHOWN) snprintf(text + used, size - used, ", ..");
+}
+
 void diverge_blame_rate(const descent_trainer *trainer, double learning_rate, char *cause, size_t size) {
   char lower[32];
   snprintf(lower, sizeof lower, "%g", learning_rate / 10);
@@ -144,7 +168,8 @@ descent_status diverge_explain(const descent_trainer *trainer, const struct plan
   descent_status status;
   TRY(look(&trainer->program, step->rows, &finding));
   TRY(largest_input(&trainer->program, step->rows, &largest));
-  char where[96], cause[256];
+  char where[96], cause[256], rows[160];
+  name_rows(trainer, step, &finding, rows, sizeof rows);
   describe(&finding, scalars[SCALAR_LOSS], where, sizeof where);
   if (finding.what == FOUND_INPUT || finding.what == FOUND_TARGET)
     snprintf(cause, sizeof cause, "the data hold NaN, infinite or absurdly large values; clean them");
@@ -154,8 +179,8 @@ descent_status diverge_explain(const descent_trainer *trainer, const struct plan
     TRY(blame_beginning(trainer->network, cause, sizeof cause));
   else
     diverge_blame_rate(trainer, step->learning_rate, cause, sizeof cause);
-  status = status_set(DESCENT_ERROR_DIVERGED, "training diverged at step %lld (epoch %lld): %s; likely cause: %s",
-                      (long long)step->number, (long long)epoch, where, cause);
+  status = status_set(DESCENT_ERROR_DIVERGED, "training diverged at step %lld (epoch %lld, %s): %s; likely cause: %s",
+                      (long long)step->number, (long long)epoch, rows, where, cause);
 done:
   return status;
 }

@@ -2,14 +2,16 @@
 #ifndef DESCENT_TRAIN_TRAINER_H
 #define DESCENT_TRAIN_TRAINER_H
 
+#include "data/dataset.h"
 #include "train/program.h"
 
 struct descent_trainer {
   descent_network *network;      /* borrowed */
   descent_train_options options; /* class_weights NULL: they are in the program */
   struct program program;
-  int64_t steps;        /* done */
-  double learning_rate; /* of steps by hand, before the warm-up */
+  const descent_dataset *data; /* borrowed: what its steps' rows are of; NULL when stepped by hand */
+  int64_t steps;               /* done */
+  double learning_rate;        /* of steps by hand, before the warm-up */
 };
 
 /* Checked options; `batch` and `most_rows` as in program_create; `class_weights` (classes) as floats or NULL. */

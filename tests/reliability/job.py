@@ -28,19 +28,24 @@ def arguments(about):
 
 
 class Job:
-    """Runs in a folder of its own, which goes with it. `epochs` of 6 steps each."""
+    """Runs in a folder of its own, which goes with it: `epochs` of 6 steps each, of more with more rows. Without
+    `undisturbed` it is not known how it ends."""
 
-    def __init__(self, descent, epochs=4, every="4 steps", hidden="6"):
+    def __init__(self, descent, epochs=4, every="4 steps", hidden="6", rows=60, undisturbed=True):
         self.descent, self.epochs, self.every, self.hidden = descent, epochs, every, hidden
         self.scratch = tempfile.TemporaryDirectory(prefix="descent_reliability_")
         self.data = os.path.join(self.scratch.name, "data.csv")
         draw = random.Random(7)
         with open(self.data, "w") as file:
             file.write("a,b,c,answer\n")
-            for _ in range(60):
+            for _ in range(rows):
                 row = [draw.gauss(0, 1) for _ in range(3)]
                 answer = "yes" if row[0] - row[1] + 0.3 * draw.gauss(0, 1) > 0 else "no"
                 file.write(",".join(f"{x:.6f}" for x in row) + f",{answer}\n")
+        if undisturbed:
+            self.run_undisturbed()
+
+    def run_undisturbed(self):
         whole = self.folder("whole")
         started = time.monotonic()
         undisturbed = self.run(whole, [])

@@ -1,0 +1,55 @@
+"""A training at full speed for an hour (--full; else some seconds) with everything on that is written while it runs: its
+memory must stay within 1 % of what it was once warm, and its open files the same number."""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+from job import Job, arguments, check, main
+
+SAMPLES = 60
+
+
+def resident(process):
+    """Bytes of memory that is the process's own, as against pages of files."""
+    with open(f"/proc/{process}/status") as status:
+        return 1024 * sum(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+
+
+def run():
+    options = arguments(__doc__)
+    seconds = 3600 if options.full else 6
+    job = Job(options.descent, epochs=1000000000, every="0.5s", hidden="64,64", rows=20000, undisturbed=False)
+    folder = job.folder("soak")
+    command = job.command() + ["--log", "log", "--tensorboard", "runs", "--keep", "3"]
+    with open(os.path.join(folder, "errors"), "w") as errors:
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=errors)
+    memory, files = [], []
+    try:
+        time.sleep(min(2, seconds / 6))  # until it is warm
+        for _ in range(SAMPLES):
+            time.sleep(seconds / SAMPLES)
+            check(process.poll() is None, f"ended with {process.returncode}")
+            memory.append(resident(process.pid))
+            files.append(len(os.listdir(f"/proc/{process.pid}/fd")))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait()
+    check(code == 128 + signal.SIGTERM, f"exit code {code}")
+    with open(os.path.join(folder, "log")) as log:
+        steps = json.loads(log.readlines()[-1])["step"]
+    third = SAMPLES // 3
+    before, after = statistics.median(memory[:third]), statistics.median(memory[-third:])
+    growth = after / before - 1
+    check(abs(growth) <= 0.01, f"memory went from {before} to {after} bytes")
+    # A checkpoint that is being written has a file open, and the folder that it is in.
+    check(max(files) - min(files) <= 2 and min(files[:third]) == min(files[-third:]), f"open files: {sorted(set(files))}")
+    return (f"{steps:,} steps in {seconds} s: memory {before / 1e6:.2f} MB, {100 * growth:+.2f} % from the first third to the "
+            f"last; {min(files)} files open")
+
+
+sys.exit(main(run))

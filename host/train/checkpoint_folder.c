@@ -79,9 +79,7 @@ static descent_status take_lock(const char *path, int *lock) {
     status = folder_error(DESCENT_ERROR_WRITE, path, errno);
     goto done;
   }
-  int failed;
-  do failed = flock(*lock, LOCK_EX | LOCK_NB);
-  while (failed && errno == EINTR);
+  const int failed = flock(*lock, LOCK_EX | LOCK_NB);
   if (failed && errno == EWOULDBLOCK)
     status = status_set(DESCENT_ERROR_WRITE, "%s: another training that is running keeps its checkpoints here", path);
   else if (failed)

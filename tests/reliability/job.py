@@ -66,7 +66,11 @@ class Job:
 
     def run(self, folder, prefix, **options):
         """Runs it, through `prefix`; the finished process."""
-        return subprocess.run(prefix + self.command(), cwd=folder, capture_output=True, text=True, **options)
+        try:
+            return subprocess.run(prefix + self.command(), cwd=folder, capture_output=True, text=True, timeout=120,
+                                  **options)
+        except subprocess.TimeoutExpired:
+            raise Failure(f"hangs: {' '.join(prefix)}") from None
 
     def hash(self, folder):
         with open(os.path.join(folder, "model.safetensors"), "rb") as file:

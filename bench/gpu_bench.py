@@ -68,8 +68,8 @@ def time_descent(workload, options, seconds, limit):
                "--batch-size", str(workload["batch"]), "--optimizer", "adam", "--lr", str(LEARNING_RATE),
                "--seconds", str(seconds)]
     environment = dict(os.environ)
-    if options.library_path:
-        environment["LD_LIBRARY_PATH"] = options.library_path
+    if options.search_path:
+        environment["LD_LIBRARY_PATH"] = options.search_path
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment)
     except subprocess.TimeoutExpired:
@@ -266,7 +266,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workloads", nargs="*", help=f"of {', '.join(WORKLOADS)} (default: all)")
     parser.add_argument("--descent", default=os.path.join(root, "build", "bin", "descent"), help="the command")
-    parser.add_argument("--library-path", help="LD_LIBRARY_PATH for the command alone: PyTorch brings its own libraries")
+    parser.add_argument("--search-path", help="LD_LIBRARY_PATH for the command alone: PyTorch brings its own libraries")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has PyTorch")
     parser.add_argument("--peers", default=",".join(PEERS), type=lambda text: [p for p in text.split(",") if p])

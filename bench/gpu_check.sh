@@ -66,17 +66,17 @@ find_cublas() {
 for folder in sys.path:
   for file in glob.glob(folder + "/nvidia/*/lib/" + sys.argv[1]): print(file)' "$1" 2>/dev/null
 }
-library_path=$build/lib
+search_path=$build/lib
 cublas=$(ldd "$module" 2>/dev/null | sed -n 's/^\s*\(libcublasLt\S*\) => not found.*/\1/p' || true)
 if [ -n "$cublas" ]; then
   files=$(find_cublas "$cublas" || true)
   [ -n "$files" ] || fail 4 "$cublas, which the module was built with, is not installed"
   files=${files%%$'\n'*}
-  library_path=$library_path:${files%/*}
+  search_path=$search_path:${files%/*}
 fi
-library_path=$library_path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+search_path=$search_path${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 # For our programs alone: PyTorch brings libraries of its own, and must find them.
-ours=(env "LD_LIBRARY_PATH=$library_path" "DESCENT_TEST_MODULE=$module" "DESCENT_BACKEND_PATH=${module%/*}"
+ours=(env "LD_LIBRARY_PATH=$search_path" "DESCENT_TEST_MODULE=$module" "DESCENT_BACKEND_PATH=${module%/*}"
   "DESCENT_TEST_SOURCE=$root")
 export XDG_CACHE_HOME=$scratch/cache # what was chosen on another day is not trusted
 
@@ -279,7 +279,7 @@ if wanted bench; then
   else
     read -ra more <<<"${GPU_CHECK_BENCH_ARGUMENTS:-}"
     limited $((budget + 15)) env "DESCENT_BACKEND_PATH=${module%/*}" python3 bench/gpu_bench.py \
-      --descent "$build/bin/descent" --library-path "$library_path" --json "$out/bench.json" \
+      --descent "$build/bin/descent" --search-path "$search_path" --json "$out/bench.json" \
       --seconds-in-all $budget "${more[@]}" || code=$?
     sed 's/^/  /' "$scratch/output" >>"$table"
     [ $code = 0 ] || result="FAILED with exit code $code"

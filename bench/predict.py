@@ -93,7 +93,7 @@ class Library:
 
 
 def predict_descent(name, rows, arguments, folder):
-    library = Library(arguments.library)
+    library = Library(arguments.shared)
     network, device, X = ctypes.c_void_p(), ctypes.c_void_p(), rows_of(name, rows)
     classes = WORKLOADS[name][2]
     library.call("descent_network_load", os.path.join(folder, f"{name}.safetensors").encode(), ctypes.byref(network))
@@ -150,7 +150,7 @@ def serve(arguments):
 def start(peer, arguments, folder):
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
     command = [sys.executable, os.path.abspath(__file__), "--serve", peer, "--folder", folder, "--threads",
-               str(arguments.threads), "--library", arguments.library]
+               str(arguments.threads), "--library", arguments.shared]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
@@ -186,13 +186,13 @@ def machine(arguments):
 
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
     return {"date": time.strftime("%Y-%m-%d"), "cpu": cpu or platform.machine(), "threads": arguments.threads,
-            "descent": Library(arguments.library).c.descent_version().decode(),
+            "descent": Library(arguments.shared).c.descent_version().decode(),
             "onnxruntime": onnxruntime.__version__, "load": os.getloadavg()[0]}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--library", default="build/lib/libdescent.so")
+    parser.add_argument("--library", dest="shared", default="build/lib/libdescent.so")
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="some of them, by name")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=5)
@@ -201,13 +201,13 @@ def main():
     parser.add_argument("--serve", choices=PEERS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    arguments.library = os.path.abspath(arguments.library)
+    arguments.shared = os.path.abspath(arguments.shared)
     if arguments.serve:
         return serve(arguments)
     results = {"machine": machine(arguments), "rows": []}
     print("| network | rows per call | Descent, rows/s | ONNX Runtime, rows/s | ratio |\n| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
-        library = Library(arguments.library)
+        library = Library(arguments.shared)
         names = arguments.workloads.split(",")
         for name in names:
             library.make(name, os.path.join(folder, f"{name}.safetensors"), os.path.join(folder, f"{name}.onnx"))

@@ -124,7 +124,7 @@ def peers_of(name):
 
 def build(arguments, folder):
     program = os.path.join(folder, "read_time")
-    library = os.path.dirname(os.path.abspath(arguments.library))
+    library = os.path.dirname(os.path.abspath(arguments.shared))
     subprocess.run(["cc", "-O2", os.path.join(HERE, "read_time.c"), "-I", os.path.join(HERE, "..", "include"),
                     "-o", program, "-L", library, "-ldescent", f"-Wl,-rpath,{library}"], check=True)
     return program
@@ -168,7 +168,7 @@ def machine():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--library", default="build/lib/libdescent.so")
+    parser.add_argument("--library", dest="shared", default="build/lib/libdescent.so")
     parser.add_argument("--rows", type=int, default=200000)
     parser.add_argument("--columns", type=int, default=28)
     parser.add_argument("--rounds", type=int, default=5)

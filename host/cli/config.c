@@ -85,7 +85,8 @@ int options_config_read(const struct command_syntax *syntax, const char *path, i
   int code = EXIT_DONE;
   cJSON *root = NULL;
   char *text = read_text(path);
-  if (!text) return fail(syntax->name, EXIT_DATA, "%s: cannot read: %s", path, strerror(errno));
+  if (!text)
+    return fail(syntax->name, errno == ENOMEM ? EXIT_RUN : EXIT_DATA, "%s: cannot read: %s", path, strerror(errno));
   root = cJSON_ParseWithOpts(text, &end, true);
   if (!root) {
     code = fail(syntax->name, EXIT_USAGE, "%s:%d: not valid JSON", path, line_of(text, end));

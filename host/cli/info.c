@@ -1,4 +1,5 @@
 /* `descent info MODEL`: what a model file, or a dataset's binary form, holds. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,36 +40,41 @@ static bool is_plain(const cJSON *value) {
          (cJSON_IsString(value) && strcmp(value->valuestring, "auto") == 0);
 }
 
-static void print_options(const cJSON *options) {
+/* False when memory ran out. */
+static bool print_options(const cJSON *options) {
   const cJSON *item;
   char name[TEXT_SIZE], text[TEXT_SIZE];
   puts("options       (those that are 0, false or auto are left out)");
   cJSON_ArrayForEach(item, options) {
     if (is_plain(item)) continue;
     char *value = cJSON_IsString(item) ? NULL : cJSON_PrintUnformatted(item);
+    if (!value && !cJSON_IsString(item)) return false;
     printf("  %-18s%s\n", text_label(item->string, NAME_COLUMNS, name),
-           text_label(value                  ? value
-                      : cJSON_IsString(item) ? item->valuestring
-                                             : "",
-                      VALUE_COLUMNS, text));
+           text_label(value ? value : item->valuestring, VALUE_COLUMNS, text));
     cJSON_free(value);
   }
+  return true;
 }
 
-static void print_provenance(const descent_network *network) {
+/* False when memory ran out. */
+static bool print_provenance(const descent_network *network) {
   const char *provenance = descent_network_provenance(network);
   char text[TEXT_SIZE];
-  if (!*provenance) return;
+  if (!*provenance) return true;
+  errno = 0;
   cJSON *root = cJSON_Parse(provenance);
+  if (!root && errno == ENOMEM) return false;
+  bool printed = true;
   const cJSON *options = root ? cJSON_GetObjectItemCaseSensitive(root, "options") : NULL;
   if (cJSON_IsObject(options)) {
     const cJSON *data = cJSON_GetObjectItemCaseSensitive(root, "data");
     if (cJSON_IsString(data)) printf("%-14s%s\n", "trained on", text_label(data->valuestring, VALUE_COLUMNS, text));
-    print_options(options);
+    printed = print_options(options);
   } else {
     printf("%-14s%s\n", "provenance", text_label(provenance, VALUE_COLUMNS, text));
   }
   cJSON_Delete(root);
+  return printed;
 }
 
 /* How many targets have names. */
@@ -94,7 +100,7 @@ static void print_categories(const descent_network *network) {
   }
 }
 
-static void print_text(const char *path, const descent_network *network, int64_t bytes) {
+static int print_text(const char *path, const descent_network *network, int64_t bytes) {
   char text[TEXT_SIZE], other[TEXT_SIZE];
   int32_t layers = descent_network_layers(network);
   printf("%-14s%s, %s bytes\n", "file", path, text_count(bytes, text));
@@ -117,7 +123,7 @@ static void print_text(const char *path, const descent_network *network, int64_t
   print_categories(network);
   print_names("target", network, descent_network_target_name, count_targets(network));
   print_names("classes", network, descent_network_class_name, descent_network_classes(network));
-  print_provenance(network);
+  return print_provenance(network) ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");
 }
 
 static bool add_names(cJSON *root, const char *key, const descent_network *network, name_of name, int64_t count) {
@@ -162,9 +168,12 @@ static bool add_columns(cJSON *root, const descent_network *network) {
 static bool add_provenance(cJSON *root, const descent_network *network) {
   const char *text = descent_network_provenance(network);
   if (!*text) return true;
+  errno = 0;
   cJSON *parsed = cJSON_Parse(text);
-  if (!parsed) parsed = cJSON_CreateString(text);
-  return cJSON_AddItemToObject(root, "provenance", parsed);
+  if (!parsed && errno != ENOMEM) parsed = cJSON_CreateString(text);
+  if (cJSON_AddItemToObject(root, "provenance", parsed)) return true;
+  cJSON_Delete(parsed);
+  return false;
 }
 
 static int print_json(const char *path, const descent_network *network, int64_t bytes) {
@@ -218,11 +227,7 @@ int command_info(int argc, char **argv) {
   if (status == DESCENT_ERROR_DATA) return data_info_print(command, path, values.json);
   if (status != DESCENT_OK) return fail_status(command, status);
   stat(path, &file);
-  code = EXIT_DONE;
-  if (values.json)
-    code = print_json(path, network, file.st_size);
-  else
-    print_text(path, network, file.st_size);
+  code = values.json ? print_json(path, network, file.st_size) : print_text(path, network, file.st_size);
   descent_network_free(network);
   return code;
 }

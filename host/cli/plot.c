@@ -40,7 +40,8 @@ static int read_run(const char *path, struct history *history) {
   const int64_t line = file ? history_read(file, history, &wrong) : -1;
   const int error = errno;
   if (file) fclose(file);
-  if (line < 0) return fail(command, EXIT_DATA, "%s: cannot read: %s", path, strerror(error));
+  if (line < 0)
+    return fail(command, error == ENOMEM ? EXIT_RUN : EXIT_DATA, "%s: cannot read: %s", path, strerror(error));
   if (line > 0) return fail(command, EXIT_DATA, "%s:%lld: %s", path, (long long)line, wrong);
   if (history->epochs == 0) return fail(command, EXIT_DATA, "%s: holds no finished epoch", path);
   return EXIT_DONE;

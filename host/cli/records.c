@@ -109,6 +109,7 @@ static bool replay_log(struct records *r, FILE *from, FILE *kept, int64_t step, 
     const cJSON *epoch = cJSON_GetObjectItemCaseSensitive(line, "epoch");
     sound = cJSON_IsNumber(at) && at->valuedouble <= (double)step && cJSON_IsNumber(epoch) &&
             epoch->valuedouble == (double)*epochs + 1;
+    errno = ENOMEM; /* what nobody else says */
     if (sound) written = replay(r, kept, line);
     *epochs += sound;
     cJSON_Delete(line);
@@ -141,8 +142,8 @@ static bool continue_log(struct records *r, const char *folder, int64_t step) {
   const char *own = r->values->checkpoint;
   char *from = log_path(folder), *to = log_path(own);
   errno = ENOMEM;
-  FILE *old = from ? fopen(from, "r") : NULL;
-  const bool done = to && (old || errno == ENOENT) && rewrite_log(r, old, to, step);
+  FILE *old = from && to ? fopen(from, "r") : NULL;
+  const bool done = (old || errno == ENOENT) && rewrite_log(r, old, to, step);
   const int error = errno;
   if (old) fclose(old);
   free(from);

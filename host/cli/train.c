@@ -228,8 +228,8 @@ static descent_status save(struct training *t, const descent_fit_result *result)
   if (root && cJSON_AddStringToObject(root, "data", t->values.data_path) &&
       cJSON_AddStringToObject(root, "device", descent_device_name(t->device)) &&
       cJSON_AddNumberToObject(root, "epochs", (double)result->epochs) &&
-      cJSON_AddNumberToObject(root, "best_epoch", (double)result->best_epoch)) {
-    cJSON_AddItemToObject(root, "options", t->record);
+      cJSON_AddNumberToObject(root, "best_epoch", (double)result->best_epoch) &&
+      cJSON_AddItemToObject(root, "options", t->record)) {
     t->record = NULL;
     text = cJSON_PrintUnformatted(root);
   }
@@ -276,11 +276,15 @@ static int diagnose(const struct training *t, const struct measured *m, struct f
   if (!m->last) return EXIT_DONE;
   const descent_status status = predictions_make(t->network, t->device, m->last, &predictions);
   if (status != DESCENT_OK) return fail_status(command, status);
-  for (int kind = 0; kind < DIAGNOSES; kind++) /* what cannot be drawn is left out */
-    if (diagnosis_applies((enum diagnosis)kind, descent_network_task(t->network)))
-      diagnosis_add(figure, (enum diagnosis)kind, &predictions, &m->metrics[m->n - 1]);
+  bool fits = true;
+  for (int kind = 0; kind < DIAGNOSES; kind++) { /* what cannot be drawn is left out */
+    errno = 0;
+    if (diagnosis_applies((enum diagnosis)kind, descent_network_task(t->network)) &&
+        diagnosis_add(figure, (enum diagnosis)kind, &predictions, &m->metrics[m->n - 1]) && errno == ENOMEM)
+      fits = false;
+  }
   predictions_clear(&predictions);
-  return EXIT_DONE;
+  return fits ? EXIT_DONE : fail(command, EXIT_RUN, "%s: not written: out of memory", t->values.report);
 }
 
 static int write_page(const char *path, const struct page *page) {

@@ -6,7 +6,7 @@
 #include "cli/cli.h"
 
 static const struct {
-  const char *library, *command;
+  const char *member, *command;
 } words[] = {
     {"clip_norm", "--clip-norm"},
     {"learning_rate", "--lr"},
@@ -34,8 +34,8 @@ void option_words(const char *text, char *out, size_t size) {
     const char *word = NULL;
     size_t length = 0;
     for (size_t i = 0; i < sizeof words / sizeof *words && !word && (c == text || !within_word(c[-1])); i++) {
-      length = strlen(words[i].library);
-      if (strncmp(c, words[i].library, length) == 0 && !within_word(c[length])) word = words[i].command;
+      length = strlen(words[i].member);
+      if (strncmp(c, words[i].member, length) == 0 && !within_word(c[length])) word = words[i].command;
     }
     if (word) {
       const int wrote = snprintf(out + used, size - used, "%s", word);
@@ -51,7 +51,7 @@ void option_words(const char *text, char *out, size_t size) {
 void option_library_word(const char *name, size_t length, char *out, size_t size) {
   for (size_t i = 0; i < sizeof words / sizeof *words; i++)
     if (strlen(words[i].command) == length + 2 && strncmp(words[i].command + 2, name, length) == 0) {
-      snprintf(out, size, "%s", words[i].library);
+      snprintf(out, size, "%s", words[i].member);
       return;
     }
   snprintf(out, size, "%.*s", (int)length, name);

@@ -1,6 +1,7 @@
 /* A scan that bounds what the text can cost, then cJSON, then strict access to what came out. */
 #include "core/json.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -59,7 +60,10 @@ descent_status json_parse(const char *where, int64_t base, const char *text, siz
   descent_status status = json_check(where, base, text, length);
   if (status != DESCENT_OK) return status;
   const char *end = text;
+  errno = 0; /* what cJSON tells of a failed allocation is what malloc does */
   cJSON *parsed = cJSON_ParseWithLengthOpts(text, length, &end, false);
+  if (!parsed && errno == ENOMEM)
+    return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for %zu bytes of JSON", where, length);
   if (!parsed)
     return status_set(DESCENT_ERROR_MODEL, "%s: byte %" PRId64 ": not JSON", where, base + (int64_t)(end - text));
   while (end < text + length && strchr(" \t\r\n", *end)) end++; /* no NUL: json_check refuses it */

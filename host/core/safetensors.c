@@ -184,19 +184,15 @@ done:
 
 /* ---- the header of a file --------------------------------------------------------------------------------------- */
 
-static descent_status read_error(const char *path, int error) {
-  return status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(error));
-}
-
 static descent_status open_regular(struct safetensors *file) {
   int descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not make us wait */
-  if (descriptor < 0) return read_error(file->path, errno);
+  if (descriptor < 0) return status_cannot_read(file->path, errno);
   int error = fstat(descriptor, &file->about) ? errno : S_ISDIR(file->about.st_mode) ? EISDIR : 0;
   if (!error && !S_ISREG(file->about.st_mode)) error = EINVAL;
   if (!error && !(file->stream = fdopen(descriptor, "rb"))) error = errno;
   if (error) {
     close(descriptor);
-    return read_error(file->path, error);
+    return status_cannot_read(file->path, error);
   }
   return DESCENT_OK;
 }
@@ -204,7 +200,7 @@ static descent_status open_regular(struct safetensors *file) {
 static descent_status read_bytes(struct safetensors *file, int64_t offset, void *data, size_t bytes) {
   errno = 0;
   if (fseeko(file->stream, offset, SEEK_SET) == 0 && fread(data, 1, bytes, file->stream) == bytes) return DESCENT_OK;
-  if (errno) return read_error(file->path, errno);
+  if (errno) return status_cannot_read(file->path, errno);
   return status_set(DESCENT_ERROR_READ, "%s: the file became shorter while it was read", file->path);
 }
 

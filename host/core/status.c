@@ -1,6 +1,7 @@
 /* Status codes, the thread-local error text, and allocation that reports what it asked for. */
 #include "core/status.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,11 @@ descent_status status_set(descent_status status, const char *format, ...) {
   va_end(arguments);
   memcpy(last_error, text, sizeof text);
   return status;
+}
+
+descent_status status_cannot_read(const char *path, int error) {
+  return status_set(error == ENOMEM ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_READ, "%s: cannot read: %s", path,
+                    strerror(error));
 }
 
 const char *descent_last_error(void) { return last_error; }

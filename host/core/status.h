@@ -8,6 +8,9 @@
  * "...")`. */
 descent_status status_set(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* "<path>: cannot read: <reason>" for an errno: ERROR_READ, or ERROR_MEMORY where that was the reason. */
+descent_status status_cannot_read(const char *path, int error);
+
 /* Evaluates to the failure and leaves the function through its `done` label; `status` is the local that holds it. */
 #define TRY(expression)                  \
   do {                                   \

@@ -160,7 +160,8 @@ static descent_status map_X(struct binary *b, const struct safetensors_entry *en
   const size_t bytes = (size_t)b->file.about.st_size;
   void *mapping = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fileno(b->file.stream), 0);
   if (mapping == MAP_FAILED)
-    return status_set(DESCENT_ERROR_READ, "%s: cannot be mapped into memory: %s", b->file.path, strerror(errno));
+    return status_set(errno == ENOMEM ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_READ,
+                      "%s: cannot be mapped into memory (%zu bytes): %s", b->file.path, bytes, strerror(errno));
   b->mapping = mapping;
   b->mapped_bytes = bytes;
   b->X = (const float *)((const char *)mapping + offset);

@@ -269,7 +269,7 @@ descent_status hdf5_file_open(const char *path, const char *part, struct hdf5_sh
   if (!h) return DESCENT_ERROR_MEMORY;
   h->path = path;
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-  if (access(path, R_OK) != 0) TRY(status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(errno)));
+  if (access(path, R_OK) != 0) TRY(status_cannot_read(path, errno));
   h->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
   if (h->file <= 0)
     TRY(status_set(DESCENT_ERROR_DATA, "%s: not an HDF5 file, damaged, or open elsewhere for writing", path));

@@ -49,8 +49,7 @@ descent_status npy_open(const char *path, struct matrix *matrix) {
   if (!npy) return DESCENT_ERROR_MEMORY;
   npy->path = path;
   npy->file = open(path, O_RDONLY | O_CLOEXEC);
-  if (npy->file < 0 || fstat(npy->file, &about) != 0)
-    TRY(status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(errno)));
+  if (npy->file < 0 || fstat(npy->file, &about) != 0) TRY(status_cannot_read(path, errno));
   if (!S_ISREG(about.st_mode))
     TRY(status_set(DESCENT_ERROR_READ, "%s: not a regular file, which .npy has to be", path));
   TRY(array_open(path, (struct array_source){(int64_t)about.st_size, false, read_at, npy}, &npy->array));

@@ -225,7 +225,7 @@ descent_status npz_open(const char *path, const char *part, struct matrix *matri
   struct npz *npz = memory_allocate(1, sizeof *npz, "the reader");
   if (!npz) return DESCENT_ERROR_MEMORY;
   npz->path = path;
-  if (access(path, R_OK) != 0) TRY(status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(errno)));
+  if (access(path, R_OK) != 0) TRY(status_cannot_read(path, errno));
   npz->zip = zip_open(path, ZIP_RDONLY, &code);
   if (!npz->zip) {
     zip_error_t error;

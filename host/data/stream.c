@@ -20,7 +20,7 @@ descent_status stream_open(const char *path, struct stream *stream) {
   if (file < 0 || fstat(file, &about) != 0 || (S_ISDIR(about.st_mode) && (errno = EISDIR))) {
     const int reason = errno;
     if (file >= 0) close(file);
-    return status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", stream->path, strerror(reason));
+    return status_cannot_read(stream->path, reason);
   }
   if (S_ISREG(about.st_mode)) stream->size = (int64_t)about.st_size;
   stream->file = gzdopen(file, "r");
@@ -36,7 +36,7 @@ static descent_status read_error(const struct stream *stream) {
   int error;
   const int reason = errno;
   const char *text = gzerror(stream->file, &error);
-  if (error == Z_ERRNO) return status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", stream->path, strerror(reason));
+  if (error == Z_ERRNO) return status_cannot_read(stream->path, reason);
   if (error == Z_MEM_ERROR) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for unpacking", stream->path);
   if (error == Z_BUF_ERROR) text = "the file is cut off";
   return status_set(DESCENT_ERROR_DATA, "%s: gzip, at byte %" PRId64 " of what is packed: %s (copy the file anew)",

@@ -45,9 +45,7 @@ const struct onnx_value *onnx_model_value(const struct onnx_model *model, const 
 
 /* ---- opening ---------------------------------------------------------------------------------------------------- */
 
-static descent_status read_error(const char *path, int error) {
-  return status_set(DESCENT_ERROR_READ, "%s: cannot read: %s", path, strerror(error));
-}
+static descent_status read_error(const char *path, int error) { return status_cannot_read(path, error); }
 
 static descent_status read_file(const char *path, uint8_t **bytes, int64_t *size) {
   struct stat info;

@@ -38,7 +38,10 @@ struct chart *figure_add(struct figure *figure, const char *title, const char *x
   struct chart *chart = &charts[figure->n++];
   *chart = (struct chart){.title = strdup(title), .x_label = strdup(x_label), .y_label = strdup(y_label)};
   chart->x_low = chart->x_high = chart->y_low = chart->y_high = NAN;
-  return chart->title && chart->x_label && chart->y_label ? chart : NULL;
+  if (chart->title && chart->x_label && chart->y_label) return chart;
+  chart_clear(chart);
+  figure->n--;
+  return NULL;
 }
 
 struct chart_series *chart_add(struct chart *chart, const char *name, int color, enum chart_style style, int64_t n) {
@@ -49,7 +52,10 @@ struct chart_series *chart_add(struct chart *chart, const char *name, int color,
   *series = (struct chart_series){.name = name ? strdup(name) : NULL, .n = n, .color = color, .style = style};
   series->x = calloc((size_t)n + 1, sizeof *series->x);
   series->y = calloc((size_t)n + 1, sizeof *series->y);
-  return (series->name || !name) && series->x && series->y ? series : NULL;
+  if ((series->name || !name) && series->x && series->y) return series;
+  series_clear(series);
+  chart->n_series--;
+  return NULL;
 }
 
 bool chart_add_matrix(struct chart *chart, int64_t classes, const int64_t *counts) {

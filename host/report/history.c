@@ -98,12 +98,13 @@ int64_t history_read(FILE *file, struct history *history, const char **wrong) {
   while (!*wrong && read_text_line(file, &text, &capacity, &length, &ended)) {
     line++;
     if (blank(text, length)) continue;
+    errno = 0;
     cJSON *object = cJSON_ParseWithLength(text, length);
-    if (object)
-      *wrong = history_add(history, object);
-    else if (ended || !feof(file)) /* without its end: still being written */
+    if (object && (*wrong = history_add(history, object)) && errno == ENOMEM) *wrong = NULL;
+    if (!object && errno != ENOMEM && (ended || !feof(file))) /* without its end: still being written */
       *wrong = "is no JSON object: is this a run log, as descent train --log writes it?";
     cJSON_Delete(object);
+    if (errno == ENOMEM) break;
   }
   const bool failed = ferror(file) || errno == ENOMEM;
   free(text);

@@ -19,9 +19,8 @@ enum { DIGITS = 15 }; /* 2^48 steps at most */
 static const char prefix[] = "step-", suffix[] = ".safetensors";
 enum { NAME_LENGTH = sizeof prefix - 1 + DIGITS + sizeof suffix - 1 };
 
-static descent_status folder_error(descent_status status, const char *path, int error) {
-  return status_set(status, "%s: cannot %s: %s", path, status == DESCENT_ERROR_READ ? "read" : "keep checkpoints here",
-                    strerror(error));
+static descent_status cannot_keep(const char *path, int error) {
+  return status_set(DESCENT_ERROR_WRITE, "%s: cannot keep checkpoints here: %s", path, strerror(error));
 }
 
 /* The step that a file's name says, or -1; `*rest` is what follows such a name. */
@@ -76,14 +75,14 @@ static descent_status take_lock(const char *path, int *lock) {
   descent_status status = DESCENT_OK;
   *lock = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (*lock < 0) {
-    status = folder_error(DESCENT_ERROR_WRITE, path, errno);
+    status = cannot_keep(path, errno);
     goto done;
   }
   const int failed = flock(*lock, LOCK_EX | LOCK_NB);
   if (failed && errno == EWOULDBLOCK)
     status = status_set(DESCENT_ERROR_WRITE, "%s: another training that is running keeps its checkpoints here", path);
   else if (failed)
-    status = folder_error(DESCENT_ERROR_WRITE, path, errno);
+    status = cannot_keep(path, errno);
 done:
   if (status != DESCENT_OK && *lock >= 0) close(*lock);
   free(file);
@@ -114,7 +113,7 @@ descent_status checkpoint_folder_open(const char *path, struct checkpoint_folder
   struct checkpoint_folder made = {.path = strdup(path)};
   descent_status status = DESCENT_OK;
   if (!made.path) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the file name", path);
-  if (make_folders(path)) TRY(folder_error(DESCENT_ERROR_WRITE, path, errno));
+  if (make_folders(path)) TRY(cannot_keep(path, errno));
   TRY(take_lock(path, &made.lock));
   remove_unfinished(path);
   *folder = made;
@@ -149,7 +148,7 @@ descent_status checkpoint_folder_list(const char *folder, int64_t **steps, int64
   *steps = NULL;
   *n = 0;
   DIR *directory = opendir(folder);
-  if (!directory) return errno == ENOENT ? DESCENT_OK : folder_error(DESCENT_ERROR_READ, folder, errno);
+  if (!directory) return errno == ENOENT ? DESCENT_OK : status_cannot_read(folder, errno);
   while (errno = 0, (entry = readdir(directory))) {
     const int64_t step = step_of(entry->d_name, &rest);
     if (step < 0 || *rest) continue;
@@ -162,7 +161,7 @@ descent_status checkpoint_folder_list(const char *folder, int64_t **steps, int64
     }
     found[count++] = step;
   }
-  if (errno) TRY(folder_error(DESCENT_ERROR_READ, folder, errno));
+  if (errno) TRY(status_cannot_read(folder, errno));
   if (count) qsort(found, (size_t)count, sizeof *found, ascending);
   *steps = found;
   *n = count;

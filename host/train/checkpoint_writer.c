@@ -83,7 +83,8 @@ descent_status checkpoint_writer_start(const struct checkpoint_folder *folder, i
     pthread_cond_destroy(&made->changed);
     pthread_mutex_destroy(&made->mutex);
     free(made);
-    return status_set(DESCENT_ERROR_MEMORY, "cannot start a thread to write checkpoints: %s", strerror(failed));
+    return status_set(DESCENT_ERROR_MEMORY, "out of memory: cannot start a thread to write checkpoints: %s",
+                      strerror(failed));
   }
   *writer = made;
   return DESCENT_OK;

@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "backend/backend.h"
+#include "core/cgroup.h"
+#include "core/file.h"
 #include "core/status.h"
 
 enum { MAX_THREADS = 256, PATH_SIZE = 4096 };
@@ -16,43 +18,24 @@ static const char module_name[] = "libdescent_cuda.so";
 
 /* ---- how many threads ---- */
 
-/* Cores' worth of time that the control group at `path` (under the cgroup v2 mount) grants; 0 when it sets no limit. */
-static int group_quota(const char *path) {
-  char file[PATH_SIZE];
-  if (snprintf(file, sizeof file, "/sys/fs/cgroup%s/cpu.max", path) >= (int)sizeof file) return 0;
-  FILE *stream = fopen(file, "re");
-  if (!stream) return 0;
+/* Lowers a number of cores to what the control group in `folder` (version 2) grants the time of. */
+static void lower_to_quota(void *user, const char *folder) {
+  int *limit = user;
+  char path[3 * PATH_SIZE], text[64];
   long long quota = 0, period = 0;
-  int read = fscanf(stream, "%lld %lld", &quota, &period); /* "max 100000" reads nothing: no limit */
-  fclose(stream);
-  if (read != 2 || quota <= 0 || period <= 0) return 0;
-  long long cores = (quota - 1) / period + 1;
-  return cores < MAX_THREADS ? (int)cores : MAX_THREADS;
-}
-
-/* The smallest quota of this process's control group and its ancestors; MAX_THREADS when none is set. */
-static int cgroup_limit(void) {
-  int limit = MAX_THREADS;
-  char line[PATH_SIZE], *path = NULL;
-  FILE *stream = fopen("/proc/self/cgroup", "re");
-  if (!stream) return limit;
-  while (!path && fgets(line, sizeof line, stream))
-    if (strncmp(line, "0::/", 4) == 0) path = line + 3;
-  fclose(stream);
-  if (!path) return limit;
-  path[strcspn(path, "\n")] = 0;
-  for (char *slash; (slash = strrchr(path, '/')); *slash = 0) {
-    int quota = group_quota(path);
-    if (quota && quota < limit) limit = quota;
-  }
-  int quota = group_quota(""); /* the mount's own root: what a container sees */
-  return quota && quota < limit ? quota : limit;
+  if (snprintf(path, sizeof path, "%s/cpu.max", folder) >= (int)sizeof path) return;
+  /* "max 100000" reads nothing: no limit */
+  if (!file_read_text(path, text, sizeof text) || sscanf(text, "%lld %lld", &quota, &period) != 2) return;
+  if (quota <= 0 || period <= 0) return;
+  const long long cores = (quota - 1) / period + 1;
+  if (cores < *limit) *limit = (int)cores;
 }
 
 static int usable_cores(void) {
   cpu_set_t set;
   long cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
-  int limit = cgroup_limit();
+  int limit = MAX_THREADS;
+  cgroup_each("", NULL, lower_to_quota, &limit);
   if (cores < 1) cores = 1;
   return cores < limit ? (int)cores : limit;
 }

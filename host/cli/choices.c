@@ -8,15 +8,14 @@
 #include "cli/cli.h"
 
 int fail(const char *command, int code, const char *format, ...) {
-  char *text = NULL;
+  char text[16384]; /* three paths; no memory is asked for, which may be what is told of */
   va_list arguments;
   va_start(arguments, format);
-  if (vasprintf(&text, format, arguments) < 0) text = NULL;
+  vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  for (char *c = text; c && *c; c++)
+  for (char *c = text; *c; c++)
     if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?'; /* names from files: no line breaks, no terminal codes */
-  fprintf(stderr, "%s: %s\n", command, text ? text : "out of memory");
-  free(text);
+  fprintf(stderr, "%s: %s\n", command, text);
   return code;
 }
 

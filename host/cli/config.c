@@ -87,7 +87,12 @@ int options_config_read(const struct command_syntax *syntax, const char *path, i
   char *text = read_text(path);
   if (!text)
     return fail(syntax->name, errno == ENOMEM ? EXIT_RUN : EXIT_DATA, "%s: cannot read: %s", path, strerror(errno));
+  errno = 0; /* malloc sets it; cJSON does not tell one failure from the other */
   root = cJSON_ParseWithOpts(text, &end, true);
+  if (!root && errno == ENOMEM) {
+    code = fail(syntax->name, EXIT_RUN, "%s: out of memory", path);
+    goto done;
+  }
   if (!root) {
     code = fail(syntax->name, EXIT_USAGE, "%s:%d: not valid JSON", path, line_of(text, end));
     goto done;
@@ -111,7 +116,12 @@ int options_config_read(const struct command_syntax *syntax, const char *path, i
       goto done;
     }
     bool skip;
+    errno = 0;
     char *argument = argument_of(item, o, &skip);
+    if (!argument && errno == ENOMEM) {
+      code = fail(syntax->name, EXIT_RUN, "%s: out of memory", path);
+      goto done;
+    }
     if (!argument && !skip) {
       code = fail(syntax->name, EXIT_USAGE, "%s: key '%s': must be %s", path, item->string,
                   o->kind == OPTION_FLAG ? "true or false" : "a string, a number or an array of them");

@@ -199,6 +199,11 @@ static error_t parse_key(int key, char *text, struct argp_state *state) {
   }
 }
 
+static void table_free(struct argp_option *table, int count) {
+  for (int i = 0; table && i < count; i++) free((char *)(uintptr_t)table[i].doc);
+  free(table);
+}
+
 /* argp's rows for the sets and for the three options that every command has. Texts are allocated: NULL when memory ran
  * out. */
 static struct argp_option *table_create(const struct command_syntax *syntax, int *count) {
@@ -221,21 +226,19 @@ static struct argp_option *table_create(const struct command_syntax *syntax, int
       char fallback[80], *doc = NULL;
       if (o->kind == OPTION_HEADING) {
         table[row] = (struct argp_option){.doc = strdup(o->name), .group = ++group};
-        continue;
+      } else {
+        describe_default(o, (const char *)syntax->sets[s].values + o->offset, fallback, sizeof fallback);
+        if (asprintf(&doc, "%s%s", o->help, fallback) < 0) doc = NULL;
+        table[row] = (struct argp_option){
+            .name = o->name, .key = o->letter ? o->letter : key, .arg = o->value, .doc = doc, .group = group};
       }
-      describe_default(o, (const char *)syntax->sets[s].values + o->offset, fallback, sizeof fallback);
-      if (asprintf(&doc, "%s%s", o->help, fallback) < 0) doc = NULL;
-      table[row] = (struct argp_option){
-          .name = o->name, .key = o->letter ? o->letter : key, .arg = o->value, .doc = doc, .group = group};
+      if (table[row].doc) continue;
+      table_free(table, row);
+      return NULL;
     }
   memcpy(table + n, last, sizeof last);
   *count = n;
   return table;
-}
-
-static void table_free(struct argp_option *table, int count) {
-  for (int i = 0; table && i < count; i++) free((char *)(uintptr_t)table[i].doc);
-  free(table);
 }
 
 int options_parse(const struct command_syntax *syntax, int argc, char **argv, const char *config_path, int n_config,

@@ -21,12 +21,16 @@ static void cannot_write(struct records *r, const char *path) {
 
 /* The log beside the checkpoints is a convenience of whoever resumes: as where a checkpoint cannot be written, the
  * training goes on. */
-static void lose_kept(struct records *r) {
+static void tell_lost(struct records *r) {
   fail(r->command, EXIT_RUN, "%s/%s: cannot write: %s; the training goes on", r->values->checkpoint, log_name,
        strerror(errno));
+  r->lost = true;
+}
+
+static void lose_kept(struct records *r) {
+  tell_lost(r);
   fclose(r->kept);
   r->kept = NULL;
-  r->lost = true;
 }
 
 static char *log_path(const char *folder) {
@@ -74,9 +78,11 @@ void records_epoch(struct records *r, const descent_network *network, const desc
 /* ---- beginning and going back ----------------------------------------------------------------------------------- */
 
 static void close_files(struct records *r) {
-  if (r->log) fclose(r->log);
-  if (r->kept) fclose(r->kept);
-  r->log = r->kept = NULL;
+  FILE *log = r->log;
+  r->log = NULL;
+  if (log && fclose(log) != 0 && !r->failed) cannot_write(r, r->values->log);
+  if (r->kept && fclose(r->kept) != 0) tell_lost(r);
+  r->kept = NULL;
   history_free(&r->history);
   cJSON_Delete(r->warnings);
   r->warnings = NULL;
@@ -84,7 +90,7 @@ static void close_files(struct records *r) {
 
 void records_close(struct records *r) {
   close_files(r);
-  tensorboard_close(r->tensorboard);
+  if (!tensorboard_close(r->tensorboard) && !r->failed) cannot_write(r, r->values->tensorboard);
   r->tensorboard = NULL;
 }
 
@@ -103,8 +109,10 @@ static bool replay_log(struct records *r, FILE *from, FILE *kept, int64_t step, 
   ssize_t length;
   bool written = true, sound = true;
   *epochs = 0;
-  while (written && sound && (length = getline(&text, &capacity, from)) > 0) {
+  bool lacking = false; /* memory: a beginning of the log is not to replace all of it then */
+  while (written && sound && (errno = 0, length = getline(&text, &capacity, from)) > 0) {
     cJSON *line = text[length - 1] == '\n' ? cJSON_ParseWithLength(text, (size_t)length) : NULL;
+    lacking = !line && errno == ENOMEM;
     const cJSON *at = cJSON_GetObjectItemCaseSensitive(line, "step");
     const cJSON *epoch = cJSON_GetObjectItemCaseSensitive(line, "epoch");
     sound = cJSON_IsNumber(at) && at->valuedouble <= (double)step && cJSON_IsNumber(epoch) &&
@@ -114,8 +122,10 @@ static bool replay_log(struct records *r, FILE *from, FILE *kept, int64_t step, 
     *epochs += sound;
     cJSON_Delete(line);
   }
+  lacking = lacking || (written && sound && errno == ENOMEM);
   free(text);
-  return written;
+  if (lacking) errno = ENOMEM;
+  return written && !lacking && !ferror(from);
 }
 
 /* Writes what was logged up to the step into a new log beside the checkpoints and puts it in the place of the old one.

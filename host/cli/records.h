@@ -22,6 +22,7 @@ struct records {
 /* Begins anew, or with what was recorded up to a step (0: nothing), which is read from the log in the folder of
  * checkpoints, NULL without them. What was open before is closed. */
 void records_begin(struct records *records, const char *folder, int64_t step);
+/* A file that cannot be closed counts as not written (`failed`, `lost`). */
 void records_close(struct records *records);
 
 /* An epoch. What cannot be written is told and ends the training (`failed`), so that what it has learned is saved while

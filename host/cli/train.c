@@ -365,6 +365,7 @@ static int finish(struct training *t, const descent_fit_result *result) {
   if (result->checkpoint_failures)
     code = fail(command, EXIT_RUN, "%s: %" PRId64 " checkpoint%s could not be written", t->values.checkpoint,
                 result->checkpoint_failures, result->checkpoint_failures == 1 ? "" : "s");
+  records_close(&t->records);
   return t->records.failed || t->records.lost ? EXIT_RUN : code;
 }
 

@@ -13,7 +13,21 @@
 #include "core/status.h"
 
 static descent_status write_error(const char *path, int error) {
-  return status_set(DESCENT_ERROR_WRITE, "%s: cannot write: %s", path, strerror(error));
+  return status_set(error == ENOMEM ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_WRITE, "%s: cannot write: %s", path,
+                    strerror(error));
+}
+
+bool file_read_text(const char *path, char *text, size_t size) {
+  size_t length = 0;
+  ssize_t got = 0;
+  const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return false;
+  while (length < size - 1 &&
+         ((got = read(descriptor, text + length, size - 1 - length)) > 0 || (got < 0 && errno == EINTR)))
+    if (got > 0) length += (size_t)got;
+  close(descriptor);
+  text[length] = '\0';
+  return got >= 0;
 }
 
 /* Opens a new file of a name that nobody can foresee; its mode is what the umask leaves of 0666, as for any file. -1

@@ -3,6 +3,7 @@
 #define DESCENT_CORE_FILE_H
 
 #include <descent/descent.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 /* A file being written: goes to a temporary name in the same directory until file_commit renames it over `path`. */
@@ -21,5 +22,10 @@ descent_status file_commit(struct file_writer *writer);
 void file_abandon(struct file_writer *writer);
 /* fwrite that reports. */
 descent_status file_write(struct file_writer *writer, const void *data, size_t bytes);
+
+/* The beginning of a small text, up to size - 1 bytes of it, ended by a NUL; takes no memory. False if it cannot be
+ * read.
+ */
+bool file_read_text(const char *path, char *text, size_t size);
 
 #endif

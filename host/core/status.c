@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
+
 static _Thread_local char last_error[1024];
 
 /* The file comes first and the reason last: of a text that is too long the middle goes. Without memory, the end. */
@@ -55,22 +57,9 @@ bool size_product(int64_t a, int64_t b, int64_t *product) {
   return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, product);
 }
 
-/* What the kernel says it can still give, or INT64_MAX when it does not say. Allocation itself often succeeds far
- * beyond that and the process is killed on first touch. */
-static int64_t memory_available(void) {
-  FILE *file = fopen("/proc/meminfo", "r");
-  if (!file) return INT64_MAX;
-  char line[128];
-  long long kilobytes = -1;
-  while (kilobytes < 0 && fgets(line, sizeof line, file))
-    if (sscanf(line, "MemAvailable: %lld kB", &kilobytes) != 1) kilobytes = -1;
-  fclose(file);
-  return kilobytes < 0 ? INT64_MAX : (int64_t)kilobytes * 1024;
-}
+enum { ASK_ABOVE = 1 << 20 }; /* asking takes longer than filling less */
 
-enum { ASK_ABOVE = 64 << 20 }; /* asking takes longer than a smaller allocation */
-
-static bool too_much(int64_t bytes) { return bytes > ASK_ABOVE && bytes > memory_available(); }
+static bool too_much(int64_t bytes) { return bytes > ASK_ABOVE && bytes > memory_available(""); }
 
 static void *allocation_failed(int64_t bytes, const char *what) {
   status_set(DESCENT_ERROR_MEMORY, "cannot allocate %.3g GB for %s", (double)bytes * 1e-9, what);

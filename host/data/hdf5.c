@@ -138,7 +138,8 @@ static void close_hdf5(void *state) {
 static descent_status start(struct hdf5 *h, const char *part) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0)
-    return status_set(DESCENT_ERROR_READ, "%s: cannot open a pipe: %s", h->path, strerror(errno));
+    return status_set(errno == ENOMEM ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_READ, "%s: cannot open a pipe: %s",
+                      h->path, strerror(errno));
   h->pipe = ends[0];
   pthread_mutex_lock(&hdf5_library);
   h->process = fork();
@@ -151,7 +152,8 @@ static descent_status start(struct hdf5 *h, const char *part) {
   }
   close(ends[1]);
   if (h->process > 0) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_READ, "%s: cannot start a process to read it: %s", h->path, strerror(failure));
+  return status_set(failure == ENOMEM ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_READ,
+                    "%s: cannot start a process to read it: %s", h->path, strerror(failure));
 }
 
 descent_status hdf5_open(const char *path, const char *part, struct matrix *matrix) {

@@ -193,7 +193,7 @@ struct tensorboard *tensorboard_open(const char *folder) {
   if (write_event(t, &event) && fflush(t->file) == 0) return t;
 failed:;
   const int error = errno;
-  tensorboard_close(t);
+  (void)tensorboard_close(t);
   errno = error;
   return NULL;
 }
@@ -216,9 +216,12 @@ bool tensorboard_epoch(struct tensorboard *t, const cJSON *line, const descent_n
   return write_scalars(t, info->step, line) && write_parameters(t, network, info) && fflush(t->file) == 0;
 }
 
-void tensorboard_close(struct tensorboard *t) {
-  if (!t) return;
-  if (t->file) fclose(t->file);
+bool tensorboard_close(struct tensorboard *t) {
+  if (!t) return true;
+  const bool closed = !t->file || fclose(t->file) == 0;
+  const int error = errno;
   free(t->path);
   free(t);
+  errno = error;
+  return closed;
 }

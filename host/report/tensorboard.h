@@ -21,6 +21,7 @@ bool tensorboard_epoch(struct tensorboard *tensorboard, const cJSON *line, const
                        const descent_epoch_info *info);
 /* Says that the training goes on from `step`: what was written of later ones, in any file of the folder, is void. */
 bool tensorboard_restart(struct tensorboard *tensorboard, int64_t step);
-void tensorboard_close(struct tensorboard *tensorboard);
+/* False with errno set where closing failed, as network file systems may. */
+bool tensorboard_close(struct tensorboard *tensorboard);
 
 #endif

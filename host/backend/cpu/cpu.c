@@ -10,6 +10,7 @@
 
 #include "backend/check.h"
 #include "backend/cpu/gemm.h"
+#include "core/file.h"
 #include "core/status.h"
 
 /* ---- device --------------------------------------------------------------------------------------------------------
@@ -33,17 +34,13 @@ static const struct kernels *choose_kernels(void) {
 static void processor_name(char *name, size_t size) {
   struct utsname machine;
   snprintf(name, size, "%s", uname(&machine) == 0 ? machine.machine : "unknown");
-  FILE *file = fopen("/proc/cpuinfo", "r");
-  if (!file) return;
-  char line[256];
-  while (fgets(line, sizeof line, file)) {
-    const char *colon = strchr(line, ':');
-    if (strncmp(line, "model name", 10) != 0 || !colon) continue;
-    line[strcspn(line, "\n")] = 0;
-    snprintf(name, size, "%s", colon + 1 + (colon[1] == ' '));
-    break;
-  }
-  fclose(file);
+  char text[4096];
+  if (!file_read_text("/proc/cpuinfo", text, sizeof text)) return;
+  const char *line = strstr(text, "model name"), *end = line ? strchr(line, '\n') : NULL;
+  const char *colon = end ? memchr(line, ':', (size_t)(end - line)) : NULL;
+  if (!colon) return;
+  colon += colon[1] == ' ';
+  snprintf(name, size, "%.*s", (int)(end - colon - 1), colon + 1);
 }
 
 static void device_close(struct backend_device *device) {

@@ -239,3 +239,13 @@ char *number_format_float(float number, char text[NUMBER_TEXT]) {
   }
   return text;
 }
+
+double number_of_half(uint16_t half) {
+  const int exponent = half >> 10 & 31, fraction = half & 1023;
+  double value = ldexp(fraction, -24);
+  if (exponent == 31)
+    value = fraction ? (double)NAN : (double)INFINITY;
+  else if (exponent)
+    value = ldexp(fraction + 1024, exponent - 25);
+  return half & 0x8000 ? -value : value;
+}

@@ -14,6 +14,9 @@ bool number_parse(const char *text, size_t length, double *value);
 /* Parses all of `text` as a decimal integer. */
 bool number_parse_integer(const char *text, int64_t *value);
 
+/* The value of an IEEE 754 binary16: sign, 5 bits of exponent, 10 of fraction. */
+double number_of_half(uint16_t half);
+
 /* The shortest decimal text that reads back as the same double; plain digits for integers below 1e15. Returns `text`.
  */
 enum { NUMBER_TEXT = 40 };

@@ -16,6 +16,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/number.h"
 #include "core/status.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && sizeof(float) == 4,
@@ -472,19 +473,6 @@ done:
 
 /* ---- other types ------------------------------------------------------------------------------------------------ */
 
-/* IEEE half precision: sign, 5 bits of exponent, 10 of fraction. */
-static float half_value(uint16_t bits) {
-  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-  float magnitude;
-  if (exponent == 31)
-    magnitude = fraction ? (float)NAN : INFINITY;
-  else if (exponent == 0)
-    magnitude = ldexpf((float)fraction, -24);
-  else
-    magnitude = ldexpf((float)(fraction + 1024), exponent - 25);
-  return bits >> 15 ? -magnitude : magnitude;
-}
-
 static float bf16_value(uint16_t bits) {
   const uint32_t wide = (uint32_t)bits << 16;
   float value;
@@ -505,7 +493,7 @@ static float convert(const char *dtype, const unsigned char *bytes) {
     return value;
   }
   memcpy(&half, bytes, sizeof half);
-  return strcmp(dtype, "F16") == 0 ? half_value(half) : bf16_value(half);
+  return strcmp(dtype, "F16") == 0 ? (float)number_of_half(half) : bf16_value(half);
 }
 
 descent_status safetensors_read_entry(struct safetensors *file, const struct safetensors_entry *entry, float *values) {

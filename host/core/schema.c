@@ -26,6 +26,23 @@ const struct feature *schema_feature(const struct schema *schema, int64_t column
   return column >= 0 && column < schema->n_features ? &schema->features[column] : NULL;
 }
 
+const char *schema_text(char *const *texts, int64_t n, int64_t i) { return texts && i >= 0 && i < n ? texts[i] : NULL; }
+
+const char *schema_column_name(const struct schema *schema, int64_t column) {
+  const struct feature *feature = schema_feature(schema, column);
+  return feature ? feature->name : NULL;
+}
+
+int64_t schema_column_categories(const struct schema *schema, int64_t column) {
+  const struct feature *feature = schema_feature(schema, column);
+  return feature ? feature->n_categories : 0;
+}
+
+const char *schema_column_category(const struct schema *schema, int64_t column, int64_t category) {
+  const struct feature *feature = schema_feature(schema, column);
+  return feature ? schema_text(feature->categories, feature->n_categories, category) : NULL;
+}
+
 /* ---- names of inputs -------------------------------------------------------------------------------------------- */
 
 static bool name_feature(const struct feature *feature, int64_t place, char **names) {

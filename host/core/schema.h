@@ -43,6 +43,12 @@ struct schema_members {
 int64_t feature_inputs(const struct feature *feature);
 /* How many all of them give; 0 without features. */
 int64_t schema_inputs(const struct schema *schema);
+/* Text i of a list of n; NULL where there is no list or the index is out of range. */
+const char *schema_text(char *const *texts, int64_t n, int64_t i);
+/* What there is to say of a column; NULL and 0 where there are no features or the index is out of range. */
+const char *schema_column_name(const struct schema *schema, int64_t column);
+int64_t schema_column_categories(const struct schema *schema, int64_t column);
+const char *schema_column_category(const struct schema *schema, int64_t column, int64_t category);
 /* The feature of a column; NULL where there are none or the index is out of range. */
 const struct feature *schema_feature(const struct schema *schema, int64_t column);
 /* Makes input_names of the features' names; call it when all features are known. A nameless feature that gives several

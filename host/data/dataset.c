@@ -124,20 +124,16 @@ int64_t descent_dataset_targets(const descent_dataset *dataset) {
 descent_task descent_dataset_task(const descent_dataset *dataset) { return dataset->storage->task; }
 int64_t descent_dataset_classes(const descent_dataset *dataset) { return dataset->storage->classes; }
 
-static const char *name_at(char *const *names, int64_t n, int64_t i) {
-  return names && i >= 0 && i < n ? names[i] : NULL;
-}
-
 const char *descent_dataset_input_name(const descent_dataset *dataset, int64_t input) {
-  return name_at(dataset->storage->schema.input_names, dataset->storage->schema.inputs, input);
+  return schema_text(dataset->storage->schema.input_names, dataset->storage->schema.inputs, input);
 }
 
 const char *descent_dataset_target_name(const descent_dataset *dataset, int64_t target) {
-  return name_at(dataset->storage->schema.target_names, dataset->storage->schema.targets, target);
+  return schema_text(dataset->storage->schema.target_names, dataset->storage->schema.targets, target);
 }
 
 const char *descent_dataset_class_name(const descent_dataset *dataset, int64_t class_index) {
-  return name_at(dataset->storage->schema.class_names, dataset->storage->schema.classes, class_index);
+  return schema_text(dataset->storage->schema.class_names, dataset->storage->schema.classes, class_index);
 }
 
 int64_t descent_dataset_columns(const descent_dataset *dataset) {
@@ -146,18 +142,15 @@ int64_t descent_dataset_columns(const descent_dataset *dataset) {
 }
 
 const char *descent_dataset_column_name(const descent_dataset *dataset, int64_t column) {
-  const struct feature *feature = schema_feature(&dataset->storage->schema, column);
-  return feature ? feature->name : NULL;
+  return schema_column_name(&dataset->storage->schema, column);
 }
 
 int64_t descent_dataset_column_categories(const descent_dataset *dataset, int64_t column) {
-  const struct feature *feature = schema_feature(&dataset->storage->schema, column);
-  return feature ? feature->n_categories : 0;
+  return schema_column_categories(&dataset->storage->schema, column);
 }
 
 const char *descent_dataset_column_category(const descent_dataset *dataset, int64_t column, int64_t category) {
-  const struct feature *feature = schema_feature(&dataset->storage->schema, column);
-  return feature ? name_at(feature->categories, feature->n_categories, category) : NULL;
+  return schema_column_category(&dataset->storage->schema, column, category);
 }
 
 int64_t descent_dataset_column_inputs(const descent_dataset *dataset, int64_t column) {

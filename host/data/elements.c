@@ -1,6 +1,8 @@
 /* One loop per type; the byte order is decided outside of it. */
 #include "data/elements.h"
 
+#include "core/number.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -9,17 +11,6 @@ bool element_known(struct element element) {
   if (element.kind == ELEMENT_BOOL) return s == 1;
   if (element.kind == ELEMENT_FLOAT) return s == 2 || s == 4 || s == 8;
   return s == 1 || s == 2 || s == 4 || s == 8;
-}
-
-/* Sign, 5 bits of exponent, 10 of fraction (IEEE 754 binary16). */
-static double half_to_double(uint16_t half) {
-  const int exponent = half >> 10 & 31, fraction = half & 1023;
-  double value = ldexp(fraction, -24);
-  if (exponent == 31)
-    value = fraction ? (double)NAN : (double)INFINITY;
-  else if (exponent)
-    value = ldexp(fraction + 1024, exponent - 25);
-  return half & 0x8000 ? -value : value;
 }
 
 static double single_to_double(uint32_t raw) {
@@ -80,7 +71,7 @@ DEFINE_CONVERSION(convert_i1, 8, (double)(int8_t)raw)
 DEFINE_CONVERSION(convert_i2, 16, (double)(int16_t)raw)
 DEFINE_CONVERSION(convert_i4, 32, (double)(int32_t)raw)
 DEFINE_CONVERSION(convert_i8, 64, signed_to_double((int64_t)raw, &inexact))
-DEFINE_CONVERSION(convert_f2, 16, half_to_double(raw))
+DEFINE_CONVERSION(convert_f2, 16, number_of_half(raw))
 DEFINE_CONVERSION(convert_f4, 32, single_to_double(raw))
 DEFINE_CONVERSION(convert_f8, 64, double_of(raw))
 

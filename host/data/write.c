@@ -30,6 +30,22 @@ descent_status write_class_numbers(const descent_dataset *dataset, double **numb
   return DESCENT_OK;
 }
 
+descent_status write_labels(const descent_dataset *dataset, int64_t **labels) {
+  double *numbers = NULL;
+  int64_t *made = NULL;
+  descent_status status;
+  *labels = NULL;
+  TRY(write_class_numbers(dataset, &numbers));
+  if (!numbers) goto done;
+  made = memory_allocate(dataset->rows, sizeof *made, "the targets");
+  if (!made) TRY(DESCENT_ERROR_MEMORY);
+  for (int64_t r = 0; r < dataset->rows; r++) made[r] = (int64_t)write_target(dataset, numbers, r, 0);
+  *labels = made;
+done:
+  free(numbers);
+  return status;
+}
+
 double write_target(const descent_dataset *dataset, const double *class_numbers, int64_t row, int64_t k) {
   const struct dataset_storage *s = dataset->storage;
   const float y = s->y[dataset_source_row(dataset, row) * s->targets + k];

@@ -21,6 +21,8 @@ static inline const float *write_X(const descent_dataset *dataset, int64_t row) 
 /* (classes) What stands for each class in formats of numbers: its name where all of them are whole numbers, as the
  * readers name classes that were numbers, else its index. `*numbers` NULL without classes; the caller frees it. */
 descent_status write_class_numbers(const descent_dataset *dataset, double **numbers);
+/* (rows) The same for each row of the view, for formats that have whole numbers; NULL without classes. */
+descent_status write_labels(const descent_dataset *dataset, int64_t **labels);
 /* Target k of a row as such a number. */
 double write_target(const descent_dataset *dataset, const double *class_numbers, int64_t row, int64_t k);
 /* (rows, targets) of the view in float32 as the storage has them, and (rows); NULL without. The caller frees. */

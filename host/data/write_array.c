@@ -123,16 +123,13 @@ static descent_status add_X(struct npz_parts *parts, const descent_dataset *data
 static descent_status add_y_and_weights(struct npz_parts *parts, const descent_dataset *dataset) {
   const struct dataset_storage *s = dataset->storage;
   float *y = NULL, *weights = NULL;
-  double *classes = NULL;
   int64_t *labels = NULL;
   descent_status status;
-  TRY(write_class_numbers(dataset, &classes));
+  TRY(write_labels(dataset, &labels));
   TRY(write_gather(dataset, &y, &weights));
-  if (classes) {
-    labels = memory_allocate(dataset->rows, sizeof *labels, "the targets");
-    if (!labels) TRY(DESCENT_ERROR_MEMORY);
-    for (int64_t r = 0; r < dataset->rows; r++) labels[r] = (int64_t)classes[(int64_t)y[r]];
+  if (labels) {
     add_array(parts, "y", "<i8", 1, dataset->rows, 1, labels, sizeof *labels);
+    labels = NULL;
   } else if (y) {
     add_array(parts, "y", "<f4", s->targets == 1 ? 1 : 2, dataset->rows, s->targets, y, sizeof *y);
     y = NULL;
@@ -140,7 +137,7 @@ static descent_status add_y_and_weights(struct npz_parts *parts, const descent_d
   if (weights) add_array(parts, "weights", "<f4", 1, dataset->rows, 1, weights, sizeof *weights);
   weights = NULL;
 done:
-  free(classes);
+  free(labels);
   free(y);
   free(weights);
   return status;

@@ -84,15 +84,11 @@ static descent_status write_rows(hid_t file, const descent_dataset *dataset, boo
 static descent_status write_targets(hid_t file, const descent_dataset *dataset, bool *written) {
   const struct dataset_storage *s = dataset->storage;
   float *y = NULL, *weights = NULL;
-  double *classes = NULL;
   int64_t *labels = NULL;
   descent_status status;
-  TRY(write_class_numbers(dataset, &classes));
+  TRY(write_labels(dataset, &labels));
   TRY(write_gather(dataset, &y, &weights));
-  if (classes) {
-    labels = memory_allocate(dataset->rows, sizeof *labels, "the targets");
-    if (!labels) TRY(DESCENT_ERROR_MEMORY);
-    for (int64_t r = 0; r < dataset->rows; r++) labels[r] = (int64_t)classes[(int64_t)y[r]];
+  if (labels) {
     *written = write_array(file, "y", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, dataset->rows, 1, labels);
   } else if (y) {
     *written =
@@ -102,7 +98,6 @@ static descent_status write_targets(hid_t file, const descent_dataset *dataset, 
     *written = write_array(file, "weights", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 1, dataset->rows, 1, weights);
 done:
   free(labels);
-  free(classes);
   free(y);
   free(weights);
   return status;

@@ -249,16 +249,12 @@ descent_normalize descent_network_normalize(const descent_network *network) { re
 
 const struct schema *network_schema(const descent_network *network) { return &network->schema; }
 
-static const char *name_at(char *const *names, int64_t n, int64_t i) {
-  return names && i >= 0 && i < n ? names[i] : NULL;
-}
-
 const char *descent_network_input_name(const descent_network *network, int64_t input) {
-  return name_at(network->schema.input_names, network->schema.inputs, input);
+  return schema_text(network->schema.input_names, network->schema.inputs, input);
 }
 
 const char *descent_network_target_name(const descent_network *network, int64_t target) {
-  return name_at(network->schema.target_names, network->schema.targets, target);
+  return schema_text(network->schema.target_names, network->schema.targets, target);
 }
 
 int64_t descent_network_columns(const descent_network *network) {
@@ -266,22 +262,19 @@ int64_t descent_network_columns(const descent_network *network) {
 }
 
 const char *descent_network_column_name(const descent_network *network, int64_t column) {
-  const struct feature *feature = schema_feature(&network->schema, column);
-  return feature ? feature->name : NULL;
+  return schema_column_name(&network->schema, column);
 }
 
 int64_t descent_network_column_categories(const descent_network *network, int64_t column) {
-  const struct feature *feature = schema_feature(&network->schema, column);
-  return feature ? feature->n_categories : 0;
+  return schema_column_categories(&network->schema, column);
 }
 
 const char *descent_network_column_category(const descent_network *network, int64_t column, int64_t category) {
-  const struct feature *feature = schema_feature(&network->schema, column);
-  return feature ? name_at(feature->categories, feature->n_categories, category) : NULL;
+  return schema_column_category(&network->schema, column, category);
 }
 
 const char *descent_network_class_name(const descent_network *network, int64_t class_index) {
-  return name_at(network->schema.class_names, network->schema.classes, class_index);
+  return schema_text(network->schema.class_names, network->schema.classes, class_index);
 }
 
 const char *descent_network_library(const descent_network *network) { return network->library ? network->library : ""; }

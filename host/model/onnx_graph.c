@@ -192,11 +192,6 @@ void onnx_set_inputs(struct onnx_graph *graph, char **inputs, int64_t n) {
   last_node(graph)->message.n_input = (size_t)n;
 }
 
-void onnx_set_second_output(struct onnx_graph *graph, char *output) {
-  struct node *node = last_node(graph);
-  node->outputs[node->message.n_output++] = output;
-}
-
 void onnx_set_domain(struct onnx_graph *graph, const char *domain) {
   last_node(graph)->message.domain = borrowed(domain);
   if (graph->model.n_opset_import < OPSETS) add_opset(graph, domain, ONNX_ML_OPSET);

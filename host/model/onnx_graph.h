@@ -28,9 +28,8 @@ char *onnx_texts(struct onnx_graph *graph, char *name, int64_t n, ProtobufCBinar
 
 /* Node `op` with up to 3 inputs, ended by NULL, and one output named `output`, which is returned. */
 char *onnx_node(struct onnx_graph *graph, const char *op, char *output, char *a, char *b, char *c);
-/* The node made last: its inputs instead (borrowed), a second output, its domain, an attribute. */
+/* The node made last: its inputs instead (borrowed), its domain, an attribute. */
 void onnx_set_inputs(struct onnx_graph *graph, char **inputs, int64_t n);
-void onnx_set_second_output(struct onnx_graph *graph, char *output);
 void onnx_set_domain(struct onnx_graph *graph, const char *domain);
 void onnx_set_integer(struct onnx_graph *graph, const char *name, int64_t value);
 void onnx_set_real(struct onnx_graph *graph, const char *name, float value);

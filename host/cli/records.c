@@ -10,8 +10,6 @@
 #include "report/run_log.h"
 #include "report/text.h"
 
-static const char log_name[] = "log.jsonl";
-
 static bool wanted(const struct train_values *v) { return v->log || v->tensorboard || v->report || v->checkpoint; }
 
 static void cannot_write(struct records *r, const char *path) {
@@ -22,7 +20,7 @@ static void cannot_write(struct records *r, const char *path) {
 /* The log beside the checkpoints is a convenience of whoever resumes: as where a checkpoint cannot be written, the
  * training goes on. */
 static void tell_lost(struct records *r) {
-  fail(r->command, EXIT_RUN, "%s/%s: cannot write: %s; the training goes on", r->values->checkpoint, log_name,
+  fail(r->command, EXIT_RUN, "%s/%s: cannot write: %s; the training goes on", r->values->checkpoint, CHECKPOINT_LOG,
        strerror(errno));
   r->lost = true;
 }
@@ -35,7 +33,7 @@ static void lose_kept(struct records *r) {
 
 static char *log_path(const char *folder) {
   char *path;
-  return asprintf(&path, "%s/%s", folder, log_name) < 0 ? NULL : path;
+  return asprintf(&path, "%s/%s", folder, CHECKPOINT_LOG) < 0 ? NULL : path;
 }
 
 /* ---- one epoch -------------------------------------------------------------------------------------------------- */

@@ -206,6 +206,23 @@ static bool epoch_is_long(const struct training *t) {
   return 6.0 * (double)descent_network_parameters(t->network) * (double)descent_dataset_rows(t->rows) > 1e10;
 }
 
+/* Keeps with the network what made it: enough to make it again, nothing that differs between two equal runs. `result`
+ * NULL: of a training that is to begin, for its checkpoints. */
+static descent_status set_provenance(const struct training *t, const descent_fit_result *result) {
+  cJSON *root = cJSON_CreateObject();
+  char *text = NULL;
+  if (cJSON_AddStringToObject(root, "data", t->values.data_path) &&
+      cJSON_AddStringToObject(root, "device", descent_device_name(t->device)) &&
+      (!result || (cJSON_AddNumberToObject(root, "epochs", (double)result->epochs) &&
+                   cJSON_AddNumberToObject(root, "best_epoch", (double)result->best_epoch))) &&
+      cJSON_AddItemReferenceToObject(root, "options", t->record))
+    text = cJSON_PrintUnformatted(root);
+  const descent_status status = text ? descent_network_set_provenance(t->network, text) : DESCENT_ERROR_MEMORY;
+  cJSON_free(text);
+  cJSON_Delete(root);
+  return status;
+}
+
 static descent_status fit(struct training *t, descent_fit_result *result) {
   descent_train_options *options = &t->values.training.train;
   options->on_epoch = on_epoch;
@@ -213,31 +230,18 @@ static descent_status fit(struct training *t, descent_fit_result *result) {
   options->on_pause = on_pause;
   options->on_checkpoint = on_checkpoint;
   options->user = t;
+  descent_status status = set_provenance(t, NULL);
+  if (status != DESCENT_OK) return status;
   progress_open(&t->progress, t->values.quiet ? NULL : stderr, descent_dataset_rows(t->rows));
   interrupt_watch();
-  descent_status status = descent_fit(t->network, t->device, t->rows, t->validation, options, result);
+  status = descent_fit(t->network, t->device, t->rows, t->validation, options, result);
   progress_close(&t->progress);
   return status;
 }
 
-/* Keeps with the model what made it: enough to make it again, nothing that differs between two equal runs. */
-static descent_status save(struct training *t, const descent_fit_result *result) {
-  cJSON *root = cJSON_CreateObject();
-  char *text = NULL;
-  descent_status status = DESCENT_ERROR_MEMORY;
-  if (root && cJSON_AddStringToObject(root, "data", t->values.data_path) &&
-      cJSON_AddStringToObject(root, "device", descent_device_name(t->device)) &&
-      cJSON_AddNumberToObject(root, "epochs", (double)result->epochs) &&
-      cJSON_AddNumberToObject(root, "best_epoch", (double)result->best_epoch) &&
-      cJSON_AddItemToObject(root, "options", t->record)) {
-    t->record = NULL;
-    text = cJSON_PrintUnformatted(root);
-  }
-  if (text) status = descent_network_set_provenance(t->network, text);
-  if (status == DESCENT_OK) status = descent_network_save(t->network, t->values.out);
-  cJSON_free(text);
-  cJSON_Delete(root);
-  return status;
+static descent_status save(const struct training *t, const descent_fit_result *result) {
+  const descent_status status = set_provenance(t, result);
+  return status == DESCENT_OK ? descent_network_save(t->network, t->values.out) : status;
 }
 
 /* ---- what came of it -------------------------------------------------------------------------------------------- */
@@ -260,7 +264,7 @@ static int measure(const struct training *t, struct measured *m) {
   const descent_dataset *const data[MEASURED_MOST] = {t->rows, t->validation, t->test};
   static const char *const titles[MEASURED_MOST] = {"training", "validation", "test"};
   for (int i = 0; i < MEASURED_MOST; i++) {
-    if (!data[i]) continue;
+    if (!data[i] || interrupt_signal()) continue;
     const descent_status status = descent_evaluate(t->network, t->device, data[i], 0, &m->metrics[m->n]);
     if (status != DESCENT_OK) return fail_status(command, status);
     m->columns[m->n] = (struct metrics_column){titles[i], &m->metrics[m->n]};
@@ -348,7 +352,7 @@ static void print_end(const struct training *t, const descent_fit_result *r) {
 /* After a training that was not stopped by a signal, which wants an end soon. */
 static int measure_and_print(const struct training *t, struct measured *measured) {
   const int code = measure(t, measured);
-  if (code != EXIT_DONE) return code;
+  if (code != EXIT_DONE || interrupt_signal()) return code;
   report_metrics_print(stdout, t->network, measured->columns, measured->n);
   report_metrics_print_confusion(stdout, t->network, &measured->columns[measured->n - 1]);
   return EXIT_DONE;

@@ -4,6 +4,8 @@
 
 #include "cli/cli.h"
 
+#define CHECKPOINT_LOG "log.jsonl" /* in the folder of checkpoints */
+
 struct train_values {
   const char *target, *validation, *test;
   const char *validation_targets, *test_targets; /* or NULL */

@@ -138,6 +138,14 @@ static int check_output(const struct train_values *v, const char *option, const 
   return EXIT_DONE;
 }
 
+static bool is_checkpoint_log(const struct train_values *v) {
+  char *kept;
+  if (asprintf(&kept, "%s/%s", v->checkpoint, CHECKPOINT_LOG) < 0) return false;
+  const bool same = output_same_place(v->log, kept);
+  free(kept);
+  return same;
+}
+
 int train_options_read(int argc, char **argv, struct train_values *values, struct option_config *config,
                        cJSON **record) {
   *values = (struct train_values){.validation = default_validation,
@@ -196,6 +204,8 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
     return fail(command, EXIT_USAGE, "--report '%s': is where the model goes (see --out)", values->report);
   if (values->report && values->log && output_same_place(values->report, values->log))
     return fail(command, EXIT_USAGE, "--report '%s': is where the log goes (see --log)", values->report);
+  if (values->checkpoint && values->log && is_checkpoint_log(values))
+    return fail(command, EXIT_USAGE, "--log '%s': is where the log beside the checkpoints goes", values->log);
   *record = options_record(&syntax);
   return *record ? OPTIONS_GO_ON : fail(command, EXIT_RUN, "out of memory");
 }

@@ -79,6 +79,8 @@ static descent_status take_lock(const char *path, int *lock) {
     goto done;
   }
   const int failed = flock(*lock, LOCK_EX | LOCK_NB);
+  if (failed && (errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK))
+    goto done; /* such a file system has none */
   if (failed && errno == EWOULDBLOCK)
     status = status_set(DESCENT_ERROR_WRITE, "%s: another training that is running keeps its checkpoints here", path);
   else if (failed)

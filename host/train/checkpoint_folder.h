@@ -10,8 +10,8 @@ struct checkpoint_folder {
   int lock; /* descriptor; the lock goes with the process, however it ends */
 };
 
-/* Makes the folder and those above it where they are missing, takes the lock, and removes what a process that was
- * killed left unfinished. ERROR_WRITE, also when another process has the lock. */
+/* Makes the folder and those above it where they are missing, takes the lock where the file system has locks, and
+ * removes what a process that was killed left unfinished. ERROR_WRITE, also when another process has the lock. */
 descent_status checkpoint_folder_open(const char *path, struct checkpoint_folder *folder);
 /* Does nothing on a zeroed folder. */
 void checkpoint_folder_close(struct checkpoint_folder *folder);

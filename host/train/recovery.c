@@ -103,10 +103,10 @@ static descent_status save(struct fit *f, bool tried) {
 }
 
 /* The same, waited for, and a failure is one of the training. */
-static descent_status save_now(struct fit *f, bool tried) {
+static descent_status save_now(struct fit *f) {
   struct checkpoint_outcome outcome;
   descent_status status;
-  TRY(save(f, tried));
+  TRY(save(f, false));
   if (!checkpoint_writer_outcome(f->recovery->writer, true, &outcome)) goto done;
   if (outcome.status != DESCENT_OK) TRY(status_set(outcome.status, "%s", outcome.message));
   report(f, DESCENT_CHECKPOINT_SAVED, outcome.path, outcome.step, "");
@@ -265,7 +265,7 @@ descent_status recovery_open(struct fit *f) {
   if (o->resume) TRY(resume(f, &resumed));
   if (!o->checkpoint) goto done;
   TRY(checkpoint_writer_start(&r->folder, o->checkpoints_kept, network, &r->configuration, &r->snapshot, &r->writer));
-  if (!resumed || strcmp(o->checkpoint, o->resume) != 0) TRY(save_now(f, false));
+  if (!resumed || strcmp(o->checkpoint, o->resume) != 0) TRY(save_now(f));
 done:
   if (status == DESCENT_OK && !resumed)
     report(f, DESCENT_CHECKPOINT_STARTED, o->checkpoint ? o->checkpoint : "", 0, "");
@@ -298,14 +298,15 @@ descent_status recovery_roll_back(struct fit *f) {
   if (!r || !r->writer || rollbacks > f->options->rollbacks) return DESCENT_ERROR_DIVERGED;
   snprintf(divergence, sizeof divergence, "%s", descent_last_error());
   take_outcome(f, true);
-  TRY(read_newest(f, r->folder.path, true, &found, &path));
-  if (!found) TRY(status_set(DESCENT_ERROR_DIVERGED, "%s", divergence));
+  if (read_newest(f, r->folder.path, true, &found, &path) != DESCENT_OK || !found)
+    TRY(status_set(DESCENT_ERROR_DIVERGED, "%s", divergence));
   TRY(restore(f));
   forget(f);
   f->at.rollbacks = rollbacks;
   f->at.rate_factor = factor;
   report(f, DESCENT_CHECKPOINT_ROLLED_BACK, path, fit_steps(f), divergence);
-  TRY(save_now(f, true)); /* so that whoever resumes goes on with the lower rate too */
+  TRY(save(f, true)); /* so that whoever resumes goes on with the lower rate too */
+  take_outcome(f, true);
 done:
   free(path);
   return status;

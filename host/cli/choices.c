@@ -44,6 +44,9 @@ int fail_status(const char *command, descent_status status) {
     option_words(text, words, sizeof words);
     text = words;
   }
+  /* An allocation of the command's own leaves the library's text as it was. */
+  if (status == DESCENT_ERROR_MEMORY && !strstr(text, "memory") && !strstr(text, "allocate"))
+    text = descent_status_text(status);
   return fail(command, exit_of(status), "%s", *text ? text : descent_status_text(status));
 }
 

@@ -94,7 +94,10 @@ static int write_checked(const struct export_values *v, const descent_network *n
   if (!output_open(&output, v->out)) return fail(command, EXIT_RUN, "%s: cannot write: %s", v->out, strerror(errno));
   int code = EXIT_DONE;
   descent_status status = descent_network_export(network, format, output.temporary);
-  if (status != DESCENT_OK) code = fail_status(command, status);
+  if (status == DESCENT_ERROR_WRITE) /* of the temporary file */
+    code = fail(command, EXIT_RUN, "%s: not written: %s", v->out, descent_last_error());
+  else if (status != DESCENT_OK)
+    code = fail_status(command, status);
   if (code == EXIT_DONE && format == DESCENT_EXPORT_FORMAT_ONNX) code = check(v, network, output.temporary);
   if (code != EXIT_DONE) {
     output_abandon(&output);

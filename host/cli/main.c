@@ -77,7 +77,8 @@ int main(int argc, char **argv) {
   signal(SIGXFSZ, SIG_IGN); /* so is a file that may not grow further */
   int code = dispatch(argc, argv);
   errno = 0;
-  bool failed = fflush(stdout) != 0 || ferror(stdout);
+  bool failed = ferror(stdout);
+  failed = fclose(stdout) != 0 || failed; /* closing is where network file systems say what they could not write */
   if (!failed || code == EXIT_RUN) return code;
   if (errno != EPIPE) fail(syntax.name, EXIT_RUN, "standard output: cannot write: %s", strerror(errno ? errno : EIO));
   return code == EXIT_DONE ? EXIT_RUN : code;

@@ -1,6 +1,7 @@
 /* .npz through libzip, which builds the archive in memory; the file itself is written as every other is. */
 #include "core/npz.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,8 +31,16 @@ size_t npy_header(const struct npz_array *array, char header[NPY_HEADER]) {
   return length;
 }
 
+descent_status npz_status(const zip_error_t *error, descent_status otherwise) {
+  const int code = zip_error_code_zip(error);
+  const bool lacking = code == ZIP_ER_MEMORY || code == ZIP_ER_OK || zip_error_code_system(error) == ENOMEM;
+  return lacking ? DESCENT_ERROR_MEMORY : otherwise;
+}
+
 static descent_status zip_failed(const char *path, zip_error_t *error) {
-  return status_set(DESCENT_ERROR_WRITE, "%s: not written: %s", path, zip_error_strerror(error));
+  const descent_status status = npz_status(error, DESCENT_ERROR_WRITE);
+  return status_set(status, "%s: not written: %s", path,
+                    status == DESCENT_ERROR_MEMORY ? "out of memory" : zip_error_strerror(error));
 }
 
 /* Neither clock nor time zone leave a trace: every entry is of 1980-01-01. */

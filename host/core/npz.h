@@ -6,6 +6,8 @@
 
 enum { NPZ_MAX_RANK = 2 };
 
+struct zip_error; /* of <zip.h> */
+
 struct npz_array {
   const char *name;  /* as numpy.load(..)[name] has it */
   const char *descr; /* NumPy's type: "<f4", "<i8", "|S12" */
@@ -23,5 +25,8 @@ size_t npy_header(const struct npz_array *array, char header[NPY_HEADER]);
 /* Writes the file through a temporary one beside it; equal arrays give equal bytes. Needs as much memory again as the
  * arrays take. ERROR_WRITE names the path and the reason. */
 descent_status npz_save(const char *path, const struct npz_array *arrays, int64_t n);
+
+/* ERROR_MEMORY where that is what libzip failed for, which it may call no error at all; else `otherwise`. */
+descent_status npz_status(const struct zip_error *error, descent_status otherwise);
 
 #endif

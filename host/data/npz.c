@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <zip.h>
 
+#include "core/npz.h"
 #include "core/status.h"
 #include "data/array.h"
 #include "data/matrix.h"
@@ -36,6 +37,8 @@ static descent_status read_packed(void *state, int64_t offset, int64_t n, void *
     return status_set(DESCENT_ERROR_INTERNAL, "%s: read out of order, at byte %" PRId64, part->where, offset);
   while (n > 0) {
     const zip_int64_t got = zip_fread(part->file, to, (zip_uint64_t)n);
+    if (got < 0 && npz_status(zip_file_get_error(part->file), DESCENT_ERROR_DATA) == DESCENT_ERROR_MEMORY)
+      return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for unpacking", part->where);
     if (got <= 0)
       return status_set(DESCENT_ERROR_DATA, "%s: byte %" PRId64 ": cannot be unpacked: %s (copy the file anew)",
                         part->where, part->offset, got < 0 ? zip_file_strerror(part->file) : "it ends here");
@@ -112,6 +115,8 @@ static descent_status open_part(struct npz *npz, int64_t index, struct part *par
   }
   TRY(check_entry(part, &about));
   part->file = zip_fopen_index(npz->zip, (zip_uint64_t)index, 0);
+  if (!part->file && npz_status(zip_get_error(npz->zip), DESCENT_ERROR_DATA) == DESCENT_ERROR_MEMORY)
+    TRY(status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for unpacking", part->where));
   if (!part->file)
     TRY(status_set(DESCENT_ERROR_DATA, "%s: cannot be unpacked: %s", part->where, zip_strerror(npz->zip)));
   TRY(array_open(part->where, (struct array_source){(int64_t)about.size, true, read_packed, part}, &part->array));
@@ -230,9 +235,10 @@ descent_status npz_open(const char *path, const char *part, struct matrix *matri
   if (!npz->zip) {
     zip_error_t error;
     zip_error_init_with_code(&error, code);
-    status = status_set(
-        code == ZIP_ER_OPEN || code == ZIP_ER_NOENT || code == ZIP_ER_READ ? DESCENT_ERROR_READ : DESCENT_ERROR_DATA,
-        "%s: cannot read: %s", path, zip_error_strerror(&error));
+    const bool unread = code == ZIP_ER_OPEN || code == ZIP_ER_NOENT || code == ZIP_ER_READ;
+    status = npz_status(&error, unread ? DESCENT_ERROR_READ : DESCENT_ERROR_DATA);
+    status_set(status, "%s: cannot read: %s", path,
+               status == DESCENT_ERROR_MEMORY ? "out of memory" : zip_error_strerror(&error));
     zip_error_fini(&error);
     goto done;
   }

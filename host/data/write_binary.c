@@ -1,4 +1,5 @@
 /* Writing the binary form: rows of X are appended, and its checksum goes into a header that is written twice. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,7 +94,7 @@ descent_status binary_end(struct binary_writer *writer) {
   if (writer->y) TRY(file_write(&writer->file, writer->y, y_bytes(writer)));
   if (writer->weights) TRY(file_write(&writer->file, writer->weights, weight_bytes(writer)));
   if (fseeko(writer->file.stream, 0, SEEK_SET) != 0)
-    TRY(status_set(DESCENT_ERROR_WRITE, "%s: cannot write: its header", writer->path));
+    TRY(status_set(DESCENT_ERROR_WRITE, "%s: cannot write: %s", writer->path, strerror(errno)));
   TRY(write_header(writer));
   TRY(file_commit(&writer->file));
 done:

@@ -230,6 +230,7 @@ if wanted tests; then
   tested "conformance, three precisions" conformance_test '--gtest_filter=*cuda*' --gtest_brief=1
   tested "trajectories of 100 steps" trajectory_test --gtest_brief=1
   tested "graphs, streaming, fusion: the same bytes" cuda_module_test '--gtest_filter=*CudaModule*' --gtest_brief=1
+  tested "resumed from every step: the same bits" resume_test '--gtest_filter=*gpu*' --gtest_brief=1
   for name in notes pytorch divergence evaluate verify train; do
     tested "$name tests, on every device" "${name}_test" --gtest_brief=1
   done

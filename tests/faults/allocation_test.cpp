@@ -46,7 +46,7 @@ const Command commands[] = {
     {"verify", {"verify", "--inputs", "3", "--outputs", "1", "--hidden", "4", "--rows", "8", "--steps", "1"}, {}, {}},
 };
 
-class Allocation : public testing::TestWithParam<Command> {
+class AllocationCount : public testing::Test {
  protected:
   void SetUp() override {
     ASSERT_EQ(chdir((folder_ / ".").c_str()), 0);
@@ -108,6 +108,8 @@ class Allocation : public testing::TestWithParam<Command> {
   Folder folder_;
 };
 
+class Allocation : public AllocationCount, public testing::WithParamInterface<Command> {};
+
 TEST_P(Allocation, ThatFailsIsAnErrorOrHarmless) {
   const Command &command = GetParam();
   reset(command);
@@ -155,6 +157,21 @@ TEST_P(Allocation, ThatFailsIsAnErrorOrHarmless) {
   std::printf("%s: %ld allocations, %ld failures were errors, %ld harmless\n", command.name, allocations, refused,
               harmless);
   EXPECT_GT(refused, harmless);
+}
+
+/* Twelve times as many steps in as many epochs: what is allocated for a step shows in the number. */
+TEST_F(AllocationCount, IsTheSameHoweverManyStepsATrainingHas) {
+  for (const char *device : {"cpu", "reference"}) {
+    std::vector<long> counts;
+    for (const char *batch : {"24", "2"}) {
+      const Arguments steps = {"--device",  device, "--batch-size", batch, "--epochs",    "3",     "--dropout",   "0.1",
+                               "--threads", "2",    "--out",        "m",   "--optimizer", "adamw", "--clip-norm", "1"};
+      ASSERT_EQ(run(0, false, train + steps), 0) << said();
+      counts.push_back(std::stol(folder_.read(".count")));
+    }
+    EXPECT_GT(counts[0], 20);
+    EXPECT_EQ(counts[0], counts[1]) << device;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, Allocation, testing::ValuesIn(commands),

@@ -21,7 +21,7 @@ import time
 WORKLOADS = {
     # name: rows, inputs, hidden layers, rows of a step, epochs
     "short steps": (20000, 32, "64,32", 64, 12),
-    "steps above 1 ms": (40000, 64, "256,256", 512, 8),
+    "steps above 1 ms": (40000, 64, "512,512", 512, 6),
     "wide": (16384, 64, "1024,1024", 1024, 5),
 }
 

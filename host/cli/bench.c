@@ -154,15 +154,10 @@ static bool fill_object(cJSON *object, const struct bench *bench, const descent_
   return list != NULL;
 }
 
-static int print_object(const struct bench *bench, const descent_device *device, const struct rows *rows,
+static int print_result(const struct bench *bench, const descent_device *device, const struct rows *rows,
                         const descent_bench_result *result) {
   cJSON *object = cJSON_CreateObject();
-  char *text = object && fill_object(object, bench, device, rows, result) ? cJSON_Print(object) : NULL;
-  int code = text ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");
-  if (text) puts(text);
-  cJSON_free(text);
-  cJSON_Delete(object);
-  return code;
+  return print_object(command, object, object && fill_object(object, bench, device, rows, result), true);
 }
 
 /* ---- the command ---- */
@@ -179,7 +174,7 @@ static int measure(const struct bench *bench, const descent_network *network, de
   else if (rows.lost)
     code = fail(command, EXIT_RUN, "out of memory");
   else if (bench->choice.json)
-    code = print_object(bench, device, &rows, &result);
+    code = print_result(bench, device, &rows, &result);
   else
     print_table(bench, &rows, &result);
   rows_clear(&rows);

@@ -50,6 +50,16 @@ int fail_status(const char *command, descent_status status) {
   return fail(command, exit_of(status), "%s", *text ? text : descent_status_text(status));
 }
 
+int print_object(const char *command, cJSON *object, bool whole, bool indented) {
+  char *text = NULL;
+  if (object && whole) text = indented ? cJSON_Print(object) : cJSON_PrintUnformatted(object);
+  cJSON_Delete(object);
+  if (!text) return fail(command, EXIT_RUN, "out of memory");
+  puts(text);
+  cJSON_free(text);
+  return EXIT_DONE;
+}
+
 #define AT(member) offsetof(struct device_choice, member)
 const struct setting device_options[] = {
     ROW_HEADING("Device:"),

@@ -28,6 +28,10 @@ int fail(const char *command, int code, const char *format, ...) __attribute__((
 /* The same with the library's last error and the exit code that belongs to `status`. */
 int fail_status(const char *command, descent_status status);
 
+/* Prints a JSON object on a line of its own, or on several that are indented, and frees it; `whole` false, or no
+ * object: memory ran out while it was made, and it is told. Returns the exit code. */
+int print_object(const char *command, cJSON *object, bool whole, bool indented);
+
 /* Copies a text of the library's, cut to `size`, with the names of its options as the command line spells them. */
 void option_words(const char *text, char *out, size_t size);
 /* The library's name for an option of `length` characters without dashes, in `out`: "lr" is learning_rate. */

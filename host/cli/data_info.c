@@ -71,21 +71,16 @@ static bool add_names(cJSON *root, const char *key, const descent_dataset *data,
 static int print_json(const char *command, const char *path, const descent_dataset *data, int64_t bytes) {
   cJSON *root = cJSON_CreateObject();
   const int64_t targets = descent_dataset_targets(data);
-  char *text = NULL;
-  if (root && cJSON_AddStringToObject(root, "file", path) && cJSON_AddNumberToObject(root, "bytes", (double)bytes) &&
+  const bool whole =
+      root && cJSON_AddStringToObject(root, "file", path) && cJSON_AddNumberToObject(root, "bytes", (double)bytes) &&
       cJSON_AddNumberToObject(root, "rows", (double)descent_dataset_rows(data)) &&
       cJSON_AddNumberToObject(root, "inputs", (double)descent_dataset_inputs(data)) &&
       (!targets || cJSON_AddStringToObject(root, "task", descent_task_name(descent_dataset_task(data)))) &&
       add_names(root, "columns", data, descent_dataset_column_name, descent_dataset_columns(data)) &&
       add_names(root, "input_names", data, descent_dataset_input_name, descent_dataset_inputs(data)) &&
       add_names(root, "targets", data, descent_dataset_target_name, targets) &&
-      add_names(root, "classes", data, descent_dataset_class_name, descent_dataset_classes(data)))
-    text = cJSON_PrintUnformatted(root);
-  cJSON_Delete(root);
-  if (!text) return fail(command, EXIT_RUN, "out of memory");
-  puts(text);
-  cJSON_free(text);
-  return EXIT_DONE;
+      add_names(root, "classes", data, descent_dataset_class_name, descent_dataset_classes(data));
+  return print_object(command, root, whole, false);
 }
 
 int data_info_print(const char *command, const char *path, bool json) {

@@ -73,13 +73,6 @@ int command_devices(int argc, char **argv) {
   if (code != OPTIONS_GO_ON) return code;
   cJSON *object = listing.json ? cJSON_CreateObject() : NULL;
   cJSON *list = object ? cJSON_AddArrayToObject(object, "devices") : NULL;
-  char *text = NULL;
-  code = EXIT_DONE;
-  if ((listing.json && !list) || !list_devices(list) || (list && !(text = cJSON_Print(object))))
-    code = fail(syntax.name, EXIT_RUN, "out of memory");
-  else if (text)
-    puts(text);
-  cJSON_free(text);
-  cJSON_Delete(object);
-  return code;
+  const bool whole = (!listing.json || list) && list_devices(list);
+  return listing.json ? print_object(syntax.name, object, whole, true) : EXIT_DONE;
 }

@@ -46,16 +46,11 @@ static bool add_classes(cJSON *root, const descent_network *network) {
 static int print_json(const descent_network *network, const descent_metrics *m) {
   descent_task task = descent_network_task(network);
   cJSON *root = cJSON_CreateObject();
-  char *text = NULL;
-  if (root && cJSON_AddNumberToObject(root, "rows", (double)m->rows) && report_metrics_add(root, "", task, m) &&
-      (task != DESCENT_TASK_CLASSES || cJSON_AddNumberToObject(root, "top_k", (double)m->top_k)) &&
-      add_classes(root, network) && report_metrics_add_confusion(root, m))
-    text = cJSON_PrintUnformatted(root);
-  cJSON_Delete(root);
-  if (!text) return fail(command, EXIT_RUN, "out of memory");
-  puts(text);
-  cJSON_free(text);
-  return EXIT_DONE;
+  const bool whole = root && cJSON_AddNumberToObject(root, "rows", (double)m->rows) &&
+                     report_metrics_add(root, "", task, m) &&
+                     (task != DESCENT_TASK_CLASSES || cJSON_AddNumberToObject(root, "top_k", (double)m->top_k)) &&
+                     add_classes(root, network) && report_metrics_add_confusion(root, m);
+  return print_object(command, root, whole, false);
 }
 
 static int evaluate(const struct evaluate_values *v, const char *model, const char *data) {

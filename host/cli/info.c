@@ -178,8 +178,8 @@ static bool add_provenance(cJSON *root, const descent_network *network) {
 
 static int print_json(const char *path, const descent_network *network, int64_t bytes) {
   cJSON *root = cJSON_CreateObject();
-  char *text = NULL;
-  if (root && cJSON_AddStringToObject(root, "file", path) && cJSON_AddNumberToObject(root, "bytes", (double)bytes) &&
+  const bool whole =
+      root && cJSON_AddStringToObject(root, "file", path) && cJSON_AddNumberToObject(root, "bytes", (double)bytes) &&
       (!*descent_network_library(network) ||
        cJSON_AddStringToObject(root, "library", descent_network_library(network))) &&
       cJSON_AddStringToObject(root, "task", descent_task_name(descent_network_task(network))) &&
@@ -194,13 +194,8 @@ static int print_json(const char *path, const descent_network *network, int64_t 
       add_names(root, "input_names", network, descent_network_input_name, descent_network_inputs(network)) &&
       add_names(root, "targets", network, descent_network_target_name, count_targets(network)) &&
       add_names(root, "classes", network, descent_network_class_name, descent_network_classes(network)) &&
-      add_provenance(root, network))
-    text = cJSON_PrintUnformatted(root);
-  cJSON_Delete(root);
-  if (!text) return fail(command, EXIT_RUN, "out of memory");
-  puts(text);
-  cJSON_free(text);
-  return EXIT_DONE;
+      add_provenance(root, network);
+  return print_object(command, root, whole, false);
 }
 
 int command_info(int argc, char **argv) {

@@ -157,8 +157,9 @@ class MatchedFile : public DataFiles {
     options.target = target;
     options.header = header;
     dataset_storage *storage = nullptr;
-    const descent_status status =
-        csv_read(Write("t.csv", text).c_str(), &options, Expected(schema).get(), nullptr, &storage);
+    const Expected expected(schema);
+    const reading how = {&options, expected.get(), false};
+    const descent_status status = csv_read(Write("t.csv", text).c_str(), &how, nullptr, &storage);
     if (status != DESCENT_OK) return Plain(std::string(descent_status_text(status)) + ": " + descent_last_error());
     descent_dataset dataset = {storage, nullptr, storage->rows};
     const std::string description = Describe(&dataset);
@@ -326,9 +327,9 @@ TEST_F(MatchedFile, LeavesTheTargetUnreadWhereOnlyFeaturesAreWanted) {
     options.ignore = c.ignore.data();
     options.ignored = static_cast<int64_t>(c.ignore.size());
     dataset_storage *storage = nullptr;
-    ASSERT_EQ(csv_read(Write("t.csv", c.text).c_str(), &options, c.schema ? Expected(*c.schema).get() : nullptr,
-                       nullptr, &storage),
-              DESCENT_OK)
+    const Expected expected(c.schema ? *c.schema : Known{});
+    const reading how = {&options, c.schema ? expected.get() : nullptr, false};
+    ASSERT_EQ(csv_read(Write("t.csv", c.text).c_str(), &how, nullptr, &storage), DESCENT_OK)
         << c.name << ": " << descent_last_error();
     descent_dataset dataset = {storage, nullptr, storage->rows};
     EXPECT_EQ(Describe(&dataset), c.expected) << c.name;

@@ -264,10 +264,12 @@ static bool lists_missing(const struct binary *b, const descent_dataset_options 
   return true;
 }
 
-static bool fits(const struct binary *b, const descent_dataset_options *options, const struct expected *expected) {
+static bool fits(const struct binary *b, const struct reading *reading) {
+  const descent_dataset_options *options = reading->options;
+  const struct expected *expected = reading->expected;
   if (options->target || options->weight_column || options->ignored || options->categoricals || options->indicators)
     return false;
-  if (options->target_file == columns_are_targets) return false;
+  if (reading->all_targets) return false;
   /* Unless that has been done to the file: numbers may be among them. */
   if (options->missing_texts && !lists_missing(b, options)) return false;
   if (b->y && b->described && options->task != DESCENT_TASK_AUTO && options->task != b->task) return false;
@@ -377,19 +379,20 @@ static descent_status give_block(const struct dataset_storage *whole, int64_t fi
   return status;
 }
 
-descent_status binary_read(const char *path, const descent_dataset_options *options, const struct expected *expected,
-                           const struct table_blocks *blocks, struct dataset_storage **storage) {
+descent_status binary_read(const char *path, const struct reading *reading, const struct table_blocks *blocks,
+                           struct dataset_storage **storage) {
   struct binary binary;
-  descent_dataset_options asked = *options;
+  descent_dataset_options options = *reading->options;
+  const struct reading asked = {&options, reading->expected, reading->all_targets};
   struct dataset_storage *whole = NULL;
   descent_status status;
   TRY(open_binary(path, &binary));
-  if (asked.target && names_own_target(&binary, asked.target)) asked.target = NULL;
-  if (!fits(&binary, &asked, expected)) {
-    TRY(binary_into_table(&binary, &asked, expected, blocks, storage));
+  if (options.target && names_own_target(&binary, options.target)) options.target = NULL;
+  if (!fits(&binary, &asked)) {
+    TRY(binary_into_table(&binary, &asked, blocks, storage));
     goto done;
   }
-  TRY(give_storage(&binary, &asked, expected, &whole));
+  TRY(give_storage(&binary, &options, asked.expected, &whole));
   for (int64_t first = 0; blocks && first < whole->rows; first += blocks->rows) TRY(give_block(whole, first, blocks));
   *storage = blocks ? NULL : whole;
   if (!blocks) whole = NULL;

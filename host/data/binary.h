@@ -35,14 +35,13 @@ struct binary {
   float *owned_X, *y, *weights; /* y, weights: NULL without */
 };
 
-/* The reader. `expected` and `blocks` may be NULL. A file whose columns are just what is asked for is mapped as it is;
+/* The reader. `blocks` may be NULL. A file whose columns are just what is asked for is mapped as it is;
  * otherwise its rows are read into memory, as those of any other file. `*storage` NULL after whole blocks. */
-descent_status binary_read(const char *path, const descent_dataset_options *options, const struct expected *expected,
-                           const struct table_blocks *blocks, struct dataset_storage **storage);
+descent_status binary_read(const char *path, const struct reading *reading, const struct table_blocks *blocks,
+                           struct dataset_storage **storage);
 /* The rows as cells of the columns that they were made from, into a table. */
-descent_status binary_into_table(const struct binary *binary, const descent_dataset_options *options,
-                                 const struct expected *expected, const struct table_blocks *blocks,
-                                 struct dataset_storage **storage);
+descent_status binary_into_table(const struct binary *binary, const struct reading *reading,
+                                 const struct table_blocks *blocks, struct dataset_storage **storage);
 
 /* Writing one, rows in order. `like` gives task, classes, schema and sizes, y and weights (rows, not a view's); its X
  * is not looked at. */

@@ -86,16 +86,17 @@ done:
   return status;
 }
 
-descent_status binary_into_table(const struct binary *b, const descent_dataset_options *options,
-                                 const struct expected *expected, const struct table_blocks *blocks,
-                                 struct dataset_storage **storage) {
+descent_status binary_into_table(const struct binary *b, const struct reading *reading,
+                                 const struct table_blocks *blocks, struct dataset_storage **storage) {
   const int64_t features = b->schema.features ? b->schema.n_features : b->inputs;
   struct taking_apart t = {.b = b, .features = features, .columns = features + (b->weights != NULL) + b->targets};
   char **names = NULL;
   descent_status status;
-  TRY(extend_options(&t, options));
+  struct reading strictly = *reading;
+  TRY(extend_options(&t, reading->options));
+  strictly.options = &t.options;
   TRY(list_names(&t, &names));
-  TRY(table_begin(&t.table, b->file.path, &t.options, expected, blocks));
+  TRY(table_begin(&t.table, b->file.path, &strictly, blocks));
   TRY(table_first_numbers(&t.table, t.columns, names, b->targets, b->weights != NULL));
   for (int64_t r = 0; r < b->rows; r++) TRY(give_row(&t, r));
   TRY(table_finish(&t.table, storage));

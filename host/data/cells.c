@@ -29,7 +29,7 @@ bool cell_number_is_missing(const struct table *t, double number) {
 
 bool cell_is_missing(const struct table *t, const char *text, size_t length) {
   static const char *const usual[] = {"?", "NA", "N/A", "NaN", "null"};
-  const descent_dataset_options *options = t->options;
+  const descent_dataset_options *options = t->reading.options;
   double number;
   cell_trim(&text, &length);
   if (!options->missing && options->strict) return false;
@@ -150,7 +150,7 @@ static descent_status decide_column(const struct table *t, int64_t column, enum 
         "numbers)"));
   if (2 * s.numbers >= s.cells) {
     const char *text = t->sample.items[s.first_text * t->columns.n + column];
-    TRY(text_error(t, column, s.first_text, cell_number_problem(t->options, text, strlen(text), false, 0)));
+    TRY(text_error(t, column, s.first_text, cell_number_problem(t->reading.options, text, strlen(text), false, 0)));
   }
   if (is_free_text(&s)) {
     char name[80];

@@ -22,16 +22,13 @@ struct columns {
   int64_t table_size;
 };
 
-/* As the options' target_file: the file itself holds targets, in all of its columns. */
-extern const char columns_are_targets[];
-
 /* Takes over the names in the first record of a text file, if it is a header, and gives every column its role. */
 descent_status columns_resolve(struct columns *columns, const char *path, struct text_list *first,
-                               const descent_dataset_options *options, const struct expected *expected);
+                               const struct reading *reading);
 /* The same for a file that says itself how many columns it has, what they are called (names (n) or NULL, copied), and
  * which are targets (the last `targets`) and weights (`weights` of them, 0 or 1, before those). */
 descent_status columns_assign(struct columns *columns, const char *path, int64_t n, char *const *names, int64_t targets,
-                              int64_t weights, const descent_dataset_options *options, const struct expected *expected);
+                              int64_t weights, const struct reading *reading);
 /* The column of a name or of an index in text; ERROR_DATA lists what there is. */
 descent_status columns_find(const struct columns *columns, const char *path, const char *wanted, int64_t *column);
 /* "column 'age'", or "column 3 (from 0)" without a name. */

@@ -212,7 +212,8 @@ static descent_status begin_text(struct reader *r, const char **text, size_t *le
   if (*length >= 2 && (memcmp(*text, utf16_le, 2) == 0 || memcmp(*text, utf16_be, 2) == 0))
     return line_error(r, 1, "this is UTF-16 text (save the file as UTF-8)");
   if (*length >= 3 && memcmp(*text, utf8, 3) == 0) *text += 3, *length -= 3;
-  r->delimiter = r->table.options->delimiter ? r->table.options->delimiter : detect_delimiter(*text, *length);
+  r->delimiter =
+      r->table.reading.options->delimiter ? r->table.reading.options->delimiter : detect_delimiter(*text, *length);
   csv_set_delim(&r->parser, (unsigned char)r->delimiter);
   return DESCENT_OK;
 }
@@ -249,18 +250,18 @@ static descent_status check_delimiter(char delimiter) {
                     (unsigned char)delimiter);
 }
 
-descent_status csv_read(const char *path, const descent_dataset_options *options, const struct expected *expected,
-                        const struct table_blocks *blocks, struct dataset_storage **storage) {
+descent_status csv_read(const char *path, const struct reading *reading, const struct table_blocks *blocks,
+                        struct dataset_storage **storage) {
   struct reader r = {.path = path, .line = 1, .between = true};
   struct stream file = {0};
-  descent_status status = check_delimiter(options->delimiter);
+  descent_status status = check_delimiter(reading->options->delimiter);
   if (status != DESCENT_OK) return status;
   if (csv_init(&r.parser, CSV_STRICT | CSV_STRICT_FINI | CSV_REPALL_NL))
     return status_set(DESCENT_ERROR_INTERNAL, "%s: cannot start the CSV parser", path);
   csv_set_blk_size(&r.parser, 1 << 12);
   TRY(stream_open(path, &file));
   r.path = file.path;
-  TRY(table_begin(&r.table, file.path, options, expected, blocks));
+  TRY(table_begin(&r.table, file.path, reading, blocks));
   TRY(read_text(&r, &file));
   TRY(table_finish(&r.table, storage));
 done:

@@ -53,6 +53,13 @@ struct expected {
   bool imputes; /* it knows what a missing cell counts as */
 };
 
+/* How a file is to be read; all is borrowed. */
+struct reading {
+  const descent_dataset_options *options;
+  const struct expected *expected; /* or NULL: it fits no network yet */
+  bool all_targets;                /* the targets' own file: each column is one, but for row numbers */
+};
+
 void dataset_storage_release(struct dataset_storage *storage);
 
 /* Tells the system in which order rows that are mapped will be read: shuffled, or (as at first) one after the other.

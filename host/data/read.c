@@ -74,20 +74,19 @@ static descent_dataset_options complete_options(const descent_dataset_options *g
 }
 
 /* By the file's format. */
-static descent_status read_file(const char *path, const descent_dataset_options *options,
-                                const struct expected *expected, const struct table_blocks *blocks,
+static descent_status read_file(const char *path, const struct reading *reading, const struct table_blocks *blocks,
                                 struct dataset_storage **storage) {
   struct file_choice choice = {0};
   struct matrix matrix = {0};
   descent_status status;
-  TRY(format_choose(path, options->format, &choice));
+  TRY(format_choose(path, reading->options->format, &choice));
   if (choice.format == FORMAT_CSV) {
-    TRY(csv_read(choice.path, options, expected, blocks, storage));
+    TRY(csv_read(choice.path, reading, blocks, storage));
   } else if (choice.format == FORMAT_SAFETENSORS) {
-    TRY(binary_read(choice.path, options, expected, blocks, storage));
+    TRY(binary_read(choice.path, reading, blocks, storage));
   } else {
-    TRY(open_matrix(&choice, expected, &matrix));
-    TRY(matrix_into_table(&matrix, options, expected, blocks, storage));
+    TRY(open_matrix(&choice, reading->expected, &matrix));
+    TRY(matrix_into_table(&matrix, reading, blocks, storage));
   }
 done:
   matrix_close(&matrix);
@@ -96,17 +95,17 @@ done:
 }
 
 /* Reads the targets' own file and gives its targets to `storage`. */
-static descent_status add_target_file(const descent_dataset_options *options, const struct expected *expected,
-                                      struct dataset_storage *storage) {
-  const char *path = options->target_file;
-  descent_dataset_options only = *options;
+static descent_status add_target_file(const struct reading *reading, struct dataset_storage *storage) {
+  const char *path = reading->options->target_file;
+  const struct expected *expected = reading->expected;
+  descent_dataset_options only = *reading->options;
   struct expected classes = {0};
   struct dataset_storage *targets = NULL;
   struct schema schema = {0};
   descent_status status;
   only.format = NULL; /* by its own name */
   only.target = NULL;
-  only.target_file = columns_are_targets;
+  only.target_file = NULL;
   only.weight_column = NULL;
   only.like = NULL;
   only.ignored = only.categoricals = 0;
@@ -117,7 +116,8 @@ static descent_status add_target_file(const descent_dataset_options *options, co
     classes.schema = &schema;
     classes.features = 0;
   }
-  TRY(read_file(path, &only, expected ? &classes : NULL, NULL, &targets));
+  const struct reading all = {&only, expected ? &classes : NULL, true};
+  TRY(read_file(path, &all, NULL, &targets));
   if (targets->dropped)
     TRY(status_set(DESCENT_ERROR_DATA,
                    "%s: %" PRId64 " targets are missing (fill them in, or leave out their rows in "
@@ -146,14 +146,14 @@ done:
 static descent_status read_whole(const char *path, const descent_dataset_options *options,
                                  const struct table_blocks *survey, struct dataset_storage **storage) {
   struct expected expected;
-  const struct expected *like = NULL;
+  struct reading reading = {.options = options};
   descent_status status;
   if (options->like) {
     expected = expected_of(options->like);
-    like = &expected;
+    reading.expected = &expected;
   }
-  TRY(read_file(path, options, like, survey, storage));
-  if (options->target_file && !options->features_only) TRY(add_target_file(options, like, *storage));
+  TRY(read_file(path, &reading, survey, storage));
+  if (options->target_file && !options->features_only) TRY(add_target_file(&reading, *storage));
 done:
   return status;
 }
@@ -220,7 +220,7 @@ descent_status descent_dataset_read_blocks(const char *path, const descent_datas
                    rows));
   expected = expected_of(options->like);
   complete = complete_options(options);
-  status = read_file(path, &complete, &expected, &blocks, &rest);
+  status = read_file(path, &(struct reading){&complete, &expected, false}, &blocks, &rest);
   if (status == DESCENT_OK && rest) {
     status = take_block(&taker, rest);
     rest = NULL;
@@ -254,7 +254,7 @@ static descent_status write_rows(const char *path, const descent_dataset_options
                                     .imputes = true};
   struct dataset_storage *rest = NULL;
   descent_status status;
-  TRY(read_file(path, options, &expected, &blocks, &rest));
+  TRY(read_file(path, &(struct reading){options, &expected, false}, &blocks, &rest));
   if (rest) {
     status = take_rows(writer, rest);
     rest = NULL;

@@ -27,8 +27,7 @@ struct table_feature {
 
 struct table {
   const char *path;
-  const descent_dataset_options *options;
-  const struct expected *expected;   /* or NULL */
+  struct reading reading;
   const struct table_blocks *blocks; /* or NULL: all rows in one storage */
   struct columns columns;
   struct table_feature *features; /* (columns.features) */
@@ -46,10 +45,10 @@ struct table {
   int64_t n_missing_numbers;
 };
 
-/* Text files: the first record, then cell by cell. `expected` and `blocks` may be NULL; all is borrowed until
+/* Text files: the first record, then cell by cell. `blocks` may be NULL; all is borrowed until
  * table_clear. A function that fails has set the error and the table is only good for table_clear. */
-descent_status table_begin(struct table *table, const char *path, const descent_dataset_options *options,
-                           const struct expected *expected, const struct table_blocks *blocks);
+descent_status table_begin(struct table *table, const char *path, const struct reading *reading,
+                           const struct table_blocks *blocks);
 /* Settles the columns by the first record, which is data itself where table->columns.names is NULL afterwards. */
 descent_status table_first(struct table *table, struct text_list *first);
 /* A cell of the current row; columns beyond columns.n are ignored. */
@@ -65,15 +64,18 @@ descent_status table_matrix(struct table *table, struct matrix *matrix);
 /* Decides what is still open and gives the rows since the last block as a storage; NULL where there are none and blocks
  * were taken. */
 descent_status table_finish(struct table *table, struct dataset_storage **storage);
+/* Moves the rows so far into a storage; the table has room for none then. */
+descent_status table_take(struct table *table, struct dataset_storage **storage);
+/* Are cells only looked at? */
+static inline bool table_is_survey(const struct table *table) { return table->blocks && table->blocks->rows == 0; }
 void table_clear(struct table *table);
 
-/* The CSV reader. `expected` and `blocks` may be NULL; `*storage` is fresh (references 1), or NULL after whole blocks.
+/* The CSV reader. `blocks` may be NULL; `*storage` is fresh (references 1), or NULL after whole blocks.
  */
-descent_status csv_read(const char *path, const descent_dataset_options *options, const struct expected *expected,
-                        const struct table_blocks *blocks, struct dataset_storage **storage);
+descent_status csv_read(const char *path, const struct reading *reading, const struct table_blocks *blocks,
+                        struct dataset_storage **storage);
 /* An open matrix into a storage in the same way. */
-descent_status matrix_into_table(struct matrix *matrix, const descent_dataset_options *options,
-                                 const struct expected *expected, const struct table_blocks *blocks,
-                                 struct dataset_storage **storage);
+descent_status matrix_into_table(struct matrix *matrix, const struct reading *reading,
+                                 const struct table_blocks *blocks, struct dataset_storage **storage);
 
 #endif

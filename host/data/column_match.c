@@ -1,0 +1,113 @@
+/* Columns like a network's: by their names, or by their places in the file that it was trained on. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+#include "data/column_roles.h"
+
+descent_status columns_match_names(struct columns *columns, const char *path, const struct expected *expected) {
+  char missing[400] = "";
+  int64_t n_missing = 0, n_listed = 0;
+  for (int64_t i = 0; i < columns->n; i++) columns->roles[i] = COLUMN_IGNORED;
+  for (int64_t k = 0; k < columns->targets; k++) columns->roles[columns->target_at[k]] = COLUMN_TARGET - k;
+  if (columns->weight >= 0) columns->roles[columns->weight] = COLUMN_WEIGHT;
+  for (int64_t j = 0; j < expected->features; j++) {
+    const char *name = expected->schema->features[j].name;
+    const int64_t column = columns_find_name(columns, columns->names, name);
+    if (column == FOUND_SEVERAL)
+      return columns_ambiguous(columns, path, name, "it is an input of the network: rename or remove the others");
+    if (column == FOUND_NONE) {
+      if (n_missing++ == n_listed && n_listed < 5) n_listed += text_append_quoted(missing, sizeof missing, name);
+      continue;
+    }
+    if (columns->roles[column] != COLUMN_IGNORED) {
+      char shown[48];
+      text_escape(name, strlen(name), shown, sizeof shown);
+      return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": column '%s' cannot be %s", path, columns->line, shown,
+                        columns->roles[column] >= 0 ? "two inputs of the network, whose input names are not distinct"
+                        : column == columns->weight
+                            ? "the weight: it is an input of the network (choose another column)"
+                            : "the target: it is an input of the network (choose another target)");
+    }
+    columns->roles[column] = j;
+  }
+  if (n_missing == 0) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_DATA,
+                    "%s:%" PRId64 ": %" PRId64 " of the %" PRId64 " columns that the network needs %s missing: %s%s",
+                    path, columns->line, n_missing, expected->features, n_missing == 1 ? "is" : "are", missing,
+                    n_missing > n_listed ? ", ..." : "");
+}
+
+/* Gives the columns the roles that they had in training, of which the file has the features and, where said, the
+ * targets and the columns that were left out. */
+static descent_status repeat_roles(struct columns *columns, const char *path, const struct expected *expected,
+                                   bool targets, bool left_out) {
+  enum { FEATURE, TARGET, LEFT_OUT };
+  const struct schema *known = expected->schema;
+  const int64_t n = expected->features + known->n_target_places + known->n_left_out;
+  descent_status status = DESCENT_ERROR_MEMORY;
+  char *kinds = memory_allocate(n, 1, "the columns");
+  int64_t *at = memory_allocate(n, sizeof *at, "the columns"), place = 0;
+  if (!kinds || !at) goto done;
+  for (int64_t k = 0; k < known->n_target_places; k++) kinds[known->target_places[k]] = TARGET;
+  for (int64_t k = 0; k < known->n_left_out; k++) kinds[known->left_out[k]] = LEFT_OUT;
+  for (int64_t i = 0; i < columns->n; i++) {
+    if (columns->roles[i] == COLUMN_IGNORED || (i == columns->weight && !left_out)) continue;
+    while ((kinds[place] == TARGET && !targets) || (kinds[place] == LEFT_OUT && !left_out)) place++;
+    if (kinds[place] == LEFT_OUT) columns->roles[i] = COLUMN_IGNORED;
+    at[place++] = i;
+  }
+  status = DESCENT_OK;
+  for (int64_t k = 0; targets && k < known->n_target_places; k++)
+    TRY(columns_add_target(columns, path, at[known->target_places[k]]));
+done:
+  free(kinds);
+  free(at);
+  return status;
+}
+
+/* The same where the number of columns says which of them the file has; `*done` then. `kept`: neither ignored nor the
+ * weight. */
+static descent_status match_places(struct columns *columns, const char *path, const descent_dataset_options *options,
+                                   const struct expected *expected, int64_t kept, bool *done) {
+  const int64_t features = expected->features, targets = expected->schema->n_target_places;
+  const int64_t left_out = expected->schema->n_left_out;
+  const bool all = !options->ignored && columns->n == features + targets + left_out;
+  const bool some = !options->ignored && kept == features + left_out;
+  *done = all || kept == features + targets || some;
+  if (!*done || kept == features || targets + left_out == 0 || columns->targets) {
+    *done = false;
+    return DESCENT_OK;
+  }
+  if (!all && some && targets == left_out)
+    return status_set(DESCENT_ERROR_DATA,
+                      "%s:%" PRId64 ": %" PRId64 " columns, matched by position: %" PRId64
+                      " of them are the network's targets or what was left out in training, but which? (ignore them)",
+                      path, columns->line, columns->n, targets);
+  return repeat_roles(columns, path, expected, all || kept == features + targets, all || kept != features + targets);
+}
+
+descent_status columns_match_places(struct columns *columns, const char *path, const descent_dataset_options *options,
+                                    const struct expected *expected) {
+  descent_status status;
+  int64_t kept = 0;
+  bool done;
+  for (int64_t i = 0; i < columns->n; i++) kept += columns->roles[i] != COLUMN_IGNORED && i != columns->weight;
+  const int64_t targets = expected->classes ? 1 : expected->targets;
+  TRY(match_places(columns, path, options, expected, kept, &done));
+  if (!done && columns->targets == 0 && kept - targets == expected->features)
+    for (int64_t i = 0, seen = 0; i < columns->n; i++) {
+      if (columns->roles[i] == COLUMN_IGNORED || i == columns->weight) continue;
+      if (seen++ >= expected->features) TRY(columns_add_target(columns, path, i));
+    }
+  if (columns_number_features(columns) != expected->features)
+    TRY(status_set(DESCENT_ERROR_DATA,
+                   "%s:%" PRId64 ": %" PRId64
+                   " columns%s, matched by position as the %s has no names: the network needs %" PRId64
+                   ", and %s for a target",
+                   path, columns->line, kept, columns->targets ? " with the target" : "",
+                   columns->names ? "network" : "file", expected->features, targets == 1 ? "one more" : "some more"));
+done:
+  return status;
+}

@@ -1,0 +1,298 @@
+/* What each column is: is there a header, which column is which feature or target. */
+#include "data/column_roles.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/number.h"
+#include "core/status.h"
+#include "core/utf8.h"
+
+/* ---- the header ------------------------------------------------------------------------------------------------- */
+
+static bool any_number(const struct text_list *record) {
+  double value;
+  for (int64_t i = 0; i < record->n; i++)
+    if (number_parse(record->items[i], strlen(record->items[i]), &value)) return true;
+  return false;
+}
+
+/* Does a row hold what a network without names knows as categories, for half of the columns that have any? */
+static bool holds_categories(const struct columns *columns, char *const *cells, const struct schema *schema) {
+  int64_t categorical = 0, held = 0;
+  for (int64_t f = 0; f < schema->n_features; f++) {
+    const struct feature *feature = &schema->features[f];
+    bool found = false;
+    for (int64_t k = 0; k < feature->n_categories && !found; k++)
+      found = columns_find_name(columns, cells, feature->categories[k]) != FOUND_NONE;
+    categorical += feature->categories != NULL;
+    held += found;
+  }
+  return held > 0 && 2 * held >= categorical;
+}
+
+/* A row without any number is a header, unless the network knows its texts as data; a row with numbers is one when it
+ * holds the names that are asked for. */
+static bool is_header(const struct columns *columns, const struct text_list *first,
+                      const descent_dataset_options *options, const struct expected *expected) {
+  int64_t index;
+  if (options->header >= 0) return options->header > 0;
+  if (!any_number(first))
+    return !expected || columns_are_named(expected) || !holds_categories(columns, first->items, expected->schema);
+  if (options->target && !number_parse_integer(options->target, &index) &&
+      columns_find_name(columns, first->items, options->target) != FOUND_NONE)
+    return true;
+  if (!expected || !columns_are_named(expected)) return false;
+  for (int64_t j = 0; j < expected->features; j++)
+    if (columns_find_name(columns, first->items, expected->schema->features[j].name) == FOUND_NONE) return false;
+  return true;
+}
+
+static descent_status check_names(const struct columns *columns, const char *path, const int64_t *lines) {
+  size_t bad;
+  for (int64_t i = 0; i < columns->n; i++)
+    if (!utf8_valid(columns->names[i], strlen(columns->names[i]), &bad)) {
+      char name[80];
+      columns_describe(columns, i, name, sizeof name);
+      return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s: the name is not UTF-8 text (save the file as UTF-8)",
+                        path, lines[i], name);
+    }
+  return DESCENT_OK;
+}
+
+/* ---- roles ------------------------------------------------------------------------------------------------------ */
+
+/* "a", or "a,b" where no column has that whole name. */
+static descent_status find_targets(struct columns *columns, const char *path, const char *wanted) {
+  descent_status status = DESCENT_OK;
+  char *copy = NULL;
+  int64_t column;
+  if (!strchr(wanted, ',') || (columns->names && columns_find_name(columns, columns->names, wanted) != FOUND_NONE)) {
+    TRY(columns_find(columns, path, wanted, &column));
+    return columns_add_target(columns, path, column);
+  }
+  copy = strdup(wanted);
+  if (!copy) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the targets", path);
+  for (char *rest = copy, *item; (item = strsep(&rest, ","));) {
+    TRY(columns_find(columns, path, item, &column));
+    TRY(columns_add_target(columns, path, column));
+  }
+done:
+  free(copy);
+  return status;
+}
+
+/* Without a wish, the columns that the network was trained on, if they are there. */
+static descent_status find_known_targets(struct columns *columns, const char *path, const struct schema *schema) {
+  descent_status status = DESCENT_OK;
+  for (int64_t k = 0; k < schema->targets; k++) {
+    const int64_t column = columns_find_name(columns, columns->names, schema->target_names[k]);
+    if (column == FOUND_SEVERAL)
+      TRY(columns_ambiguous(columns, path, schema->target_names[k],
+                            "it is the network's target: rename or remove the others"));
+    if (column >= 0) TRY(columns_add_target(columns, path, column));
+  }
+  if (columns->targets < schema->targets) columns->targets = 0;
+done:
+  return status;
+}
+
+/* Marks the columns to leave out; of a name that several have, all of them. */
+static descent_status mark_ignored(struct columns *columns, const char *path, const descent_dataset_options *options) {
+  descent_status status = DESCENT_OK;
+  for (int64_t k = 0; k < options->ignored; k++) {
+    int64_t column;
+    const char *wanted = options->ignore[k];
+    TRY(columns_find_any(columns, path, wanted, &column));
+    for (int64_t i = 0; column == FOUND_SEVERAL && i < columns->n; i++)
+      if (strcmp(columns->names[i], wanted) == 0) columns->roles[i] = COLUMN_IGNORED;
+    if (column >= 0) columns->roles[column] = COLUMN_IGNORED;
+    for (int64_t i = 0; i < columns->n; i++) {
+      if (columns->roles[i] != COLUMN_IGNORED || (!columns_is_target(columns, i) && i != columns->weight)) continue;
+      char shown[48];
+      text_escape(wanted, strlen(wanted), shown, sizeof shown);
+      TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": column '%s' cannot be both the %s and ignored", path,
+                     columns->line, shown, i == columns->weight ? "weight" : "target"));
+    }
+  }
+done:
+  return status;
+}
+
+/* A first column without a name holds row numbers or row names, as pandas and R write them; pandas calls it
+ * "Unnamed: 0" where it has read such a file before. */
+static bool is_index(const struct columns *columns) {
+  return columns->names && (!*columns->names[0] || strcmp(columns->names[0], "Unnamed: 0") == 0);
+}
+
+/* A model finds its columns by name, so that features have to differ from every other column. */
+static descent_status check_distinct(const struct columns *columns, const char *path,
+                                     const descent_dataset_options *options) {
+  const char *advice = options->header < 0 ? "rename them, ignore them all, or choose header no if this row is data"
+                                           : "rename them, or ignore them all";
+  for (int64_t i = 0; columns->names && i < columns->n; i++) {
+    if (columns->roles[i] < 0 || columns_find_name(columns, columns->names, columns->names[i]) != FOUND_SEVERAL)
+      continue;
+    if (*columns->names[i]) return columns_ambiguous(columns, path, columns->names[i], advice);
+    return status_set(DESCENT_ERROR_DATA,
+                      "%s:%" PRId64 ": several columns have no name, column %" PRId64
+                      " (from 0) among them (name them, or ignore them)",
+                      path, columns->line, i);
+  }
+  return DESCENT_OK;
+}
+
+static descent_status assign_roles(struct columns *columns, const char *path, const descent_dataset_options *options,
+                                   const struct expected *expected) {
+  descent_status status = DESCENT_OK;
+  if (options->weight_column) TRY(columns_find(columns, path, options->weight_column, &columns->weight));
+  if (options->target && columns->targets)
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: the file itself says what its targets are (leave the target out)", path));
+  if (options->target)
+    TRY(find_targets(columns, path, options->target));
+  else if (columns->targets == 0 && expected && columns->names)
+    TRY(find_known_targets(columns, path, expected->schema));
+  if (columns->weight >= 0 && columns_is_target(columns, columns->weight))
+    TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": a column cannot be both the target and the weight", path,
+                   columns->line));
+  if (expected && columns->names && columns_are_named(expected)) {
+    columns->features = expected->features;
+    return columns_match_names(columns, path, expected);
+  }
+  TRY(mark_ignored(columns, path, options));
+  if (expected) {
+    columns->features = expected->features;
+    columns->note = columns_are_named(expected) ? "no header: columns are taken by position"
+                                                : "the model has no column names: columns are taken by position";
+    return columns_match_places(columns, path, options, expected);
+  }
+  columns->features = columns_number_features(columns);
+  if (is_index(columns) && columns->roles[0] >= 0 && columns->features > 1 &&
+      (columns->n > 2 || options->target_file)) {
+    columns->roles[0] = COLUMN_IGNORED;
+    columns->note = "the first column has no name (row numbers?) and is left out";
+    columns->features = columns_number_features(columns);
+  }
+  if (columns->features == 0)
+    TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s", path, columns->line,
+                   columns->n == 1 ? "the target is the only column: there is none to learn from (is the delimiter one "
+                                     "of , ; tab |?)"
+                                   : "every column but the target is ignored: there is none to learn from"));
+  TRY(check_distinct(columns, path, options));
+done:
+  return status;
+}
+
+static descent_status copy_names(struct columns *columns, const char *path) {
+  struct schema *schema = &columns->schema;
+  bool copied = true;
+  schema->features = memory_allocate(columns->features, sizeof *schema->features, "the column names");
+  if (!schema->features) return DESCENT_ERROR_MEMORY;
+  schema->n_features = columns->features;
+  for (int64_t i = 0; columns->names && i < columns->n; i++)
+    if (columns->roles[i] >= 0)
+      copied = (schema->features[columns->roles[i]].name = strdup(columns->names[i])) && copied;
+  if (columns->names && columns->targets) {
+    schema->target_names = memory_allocate(columns->targets, sizeof *schema->target_names, "the targets' names");
+    if (!schema->target_names) return DESCENT_ERROR_MEMORY;
+    schema->targets = columns->targets;
+    for (int64_t k = 0; k < columns->targets; k++)
+      copied = (schema->target_names[k] = strdup(columns->names[columns->target_at[k]])) && copied;
+  }
+  return copied ? DESCENT_OK : status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the column names", path);
+}
+
+/* Notes for the network where the columns lay that are no features, unless the targets are the last and the only. */
+static descent_status note_places(struct columns *columns) {
+  struct schema *schema = &columns->schema;
+  int64_t left_out = 0;
+  bool usual = true;
+  for (int64_t i = 0; i < columns->n; i++)
+    left_out += columns->roles[i] == COLUMN_IGNORED || columns->roles[i] == COLUMN_WEIGHT;
+  for (int64_t k = 0; k < columns->targets; k++)
+    usual = usual && columns->target_at[k] == columns->n - columns->targets + k;
+  if (usual && !left_out) return DESCENT_OK;
+  schema->target_places = memory_allocate(columns->targets, sizeof *schema->target_places, "the targets' places");
+  schema->left_out = memory_allocate(left_out, sizeof *schema->left_out, "the places of columns");
+  if (!schema->target_places || !schema->left_out) return DESCENT_ERROR_MEMORY;
+  for (int64_t k = 0; k < columns->targets; k++)
+    schema->target_places[schema->n_target_places++] = columns->target_at[k];
+  for (int64_t i = 0; i < columns->n; i++)
+    if (columns->roles[i] == COLUMN_IGNORED || columns->roles[i] == COLUMN_WEIGHT)
+      schema->left_out[schema->n_left_out++] = i;
+  return DESCENT_OK;
+}
+
+/* The targets' columns are not to be read, whatever they hold: nobody asks for them, or they have a file of their own.
+ */
+static void leave_targets_out(struct columns *columns) {
+  for (int64_t k = 0; k < columns->targets; k++) columns->roles[columns->target_at[k]] = COLUMN_IGNORED;
+  columns->targets = 0;
+}
+
+/* The labels' file: every column is a target, but for row numbers. */
+static descent_status all_targets(struct columns *columns) {
+  const int64_t first = columns->n > 1 && is_index(columns);
+  descent_status status;
+  columns->targets = 0;
+  if (first) columns->roles[0] = COLUMN_IGNORED;
+  TRY(columns_add_last_targets(columns, columns->n - first));
+  columns_number_features(columns);
+done:
+  return status;
+}
+
+static descent_status settle(struct columns *columns, const char *path, const struct reading *reading) {
+  const descent_dataset_options *options = reading->options;
+  const struct expected *expected = reading->expected;
+  descent_status status;
+  TRY(reading->all_targets ? all_targets(columns) : assign_roles(columns, path, options, expected));
+  if (options->features_only || options->target_file) leave_targets_out(columns);
+  TRY(copy_names(columns, path));
+  if (!expected && !reading->all_targets) TRY(note_places(columns));
+done:
+  return status;
+}
+
+descent_status columns_resolve(struct columns *columns, const char *path, struct text_list *first,
+                               const struct reading *reading) {
+  descent_status status;
+  columns->n = first->n;
+  columns->line = first->lines[0];
+  columns->roles = memory_allocate(columns->n, sizeof *columns->roles, "the columns");
+  if (!columns->roles) return DESCENT_ERROR_MEMORY;
+  TRY(columns_index(columns, first->items));
+  if (is_header(columns, first, reading->options, reading->expected)) {
+    columns->names = first->items;
+    first->items = NULL;
+    first->n = 0;
+    TRY(check_names(columns, path, first->lines));
+  }
+  TRY(settle(columns, path, reading));
+done:
+  return status;
+}
+
+descent_status columns_assign(struct columns *columns, const char *path, int64_t n, char *const *names, int64_t targets,
+                              int64_t weights, const struct reading *reading) {
+  descent_status status;
+  columns->n = n;
+  columns->line = 1;
+  columns->roles = memory_allocate(n, sizeof *columns->roles, "the columns");
+  if (!columns->roles) return DESCENT_ERROR_MEMORY;
+  if (names) {
+    columns->names = memory_allocate(n, sizeof *columns->names, "the column names");
+    if (!columns->names) return DESCENT_ERROR_MEMORY;
+    for (int64_t i = 0; i < n; i++)
+      if (!(columns->names[i] = strdup(names[i])))
+        TRY(status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the column names", path));
+    TRY(columns_index(columns, columns->names));
+  }
+  TRY(columns_add_last_targets(columns, targets));
+  if (weights) columns->weight = n - targets - 1;
+  TRY(settle(columns, path, reading));
+done:
+  return status;
+}

@@ -1,0 +1,180 @@
+/* The dataset that comes out of a table: categories sorted, codes made inputs, and all of it handed over. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+#include "data/table.h"
+
+/* Sorts a feature's categories into the schema, whose places replace the codes in the order that is returned. */
+static descent_status sort_categories(const struct table_feature *from, struct feature *to, int32_t **place_of) {
+  const int64_t n = from->categories.n;
+  descent_status status = DESCENT_OK;
+  int32_t *order = memory_allocate(2 * n, sizeof *order, "the categories");
+  to->categories = memory_allocate(n, sizeof *to->categories, "the categories");
+  if (!order || !to->categories) TRY(DESCENT_ERROR_MEMORY);
+  to->n_categories = n;
+  dictionary_sort(&from->categories, true, order);
+  for (int32_t k = 0; k < n; k++) {
+    order[n + order[k]] = k;
+    to->categories[k] = strdup(from->categories.values[order[k]].text);
+    if (!to->categories[k]) TRY(status_set(DESCENT_ERROR_MEMORY, "out of memory for the categories"));
+  }
+  memmove(order, order + n, (size_t)n * sizeof *order);
+  *place_of = order;
+  order = NULL;
+done:
+  free(order);
+  return status;
+}
+
+static void replace_codes(struct table *t, int64_t feature, const int32_t *place_of) {
+  for (int64_t r = 0; r < t->rows; r++) {
+    float *code = &t->values[r * t->columns.features + feature];
+    if (*code >= 0) *code = (float)place_of[(int64_t)*code];
+  }
+}
+
+/* What the cells of a feature were. */
+static descent_status describe_feature(struct table *t, int64_t feature, struct feature *to) {
+  struct table_feature *from = &t->features[feature];
+  int32_t *place_of;
+  to->indicator = t->reading.options->indicators && from->missing > 0;
+  if (from->kind != FEATURE_CATEGORY) return DESCENT_OK;
+  if (from->categories.n == 0) {
+    char name[80] = "";
+    for (int64_t c = 0; c < t->columns.n; c++)
+      if (t->columns.roles[c] == feature) columns_describe(&t->columns, c, name, sizeof name);
+    return status_set(DESCENT_ERROR_DATA, "%s: %s: every cell is missing (ignore the column)", t->path, name);
+  }
+  descent_status status = sort_categories(from, to, &place_of);
+  if (status != DESCENT_OK) return status;
+  if (!table_is_survey(t)) replace_codes(t, feature, place_of);
+  free(place_of);
+  return DESCENT_OK;
+}
+
+/* The names are the file's, all else is the network's where there is one. */
+static descent_status give_schema(struct table *t, struct schema *schema) {
+  const struct schema *known = t->reading.expected ? t->reading.expected->schema : NULL;
+  descent_status status;
+  TRY(schema_copy(&t->columns.schema, schema));
+  for (int64_t f = 0; f < schema->n_features; f++) {
+    if (!t->reading.expected)
+      TRY(describe_feature(t, f, &schema->features[f]));
+    else if (known->features)
+      TRY(feature_copy_kind(&known->features[f], &schema->features[f]));
+  }
+  schema->unseen = t->reading.options->unseen;
+  if (known)
+    TRY(schema_copy_reading(known, schema));
+  else if (t->reading.options->missing || t->reading.options->strict)
+    TRY(schema_set_missing(schema, t->reading.options->missing,
+                           t->reading.options->missing ? t->reading.options->missing_texts : 0));
+  TRY(schema_name_inputs(schema));
+done:
+  return status;
+}
+
+/* One row of inputs from one of features. */
+static void expand_row(const struct schema *schema, const float *values, float *X) {
+  for (int64_t f = 0; f < schema->n_features; f++) {
+    const struct feature *feature = &schema->features[f];
+    const float value = values[f];
+    if (!feature->categories) *X++ = value;
+    for (int64_t k = 0; k < feature->n_categories; k++) *X++ = isnan(value) ? NAN : value == (float)k ? 1.0F : 0.0F;
+    if (feature->indicator) *X++ = isnan(value) ? 1.0F : 0.0F;
+  }
+}
+
+static descent_status expand(struct table *t, struct dataset_storage *storage) {
+  const int64_t inputs = schema_inputs(&storage->schema);
+  int64_t cells;
+  if (!size_product(t->rows, inputs, &cells))
+    return status_set(DESCENT_ERROR_MEMORY, "%s: %" PRId64 " rows of %" PRId64 " inputs are too many", t->path, t->rows,
+                      inputs);
+  float *X = memory_allocate(cells, sizeof *X, "the inputs");
+  if (!X) return DESCENT_ERROR_MEMORY;
+  for (int64_t r = 0; r < t->rows; r++)
+    expand_row(&storage->schema, t->values + r * t->columns.features, X + r * inputs);
+  storage->owned_X = X;
+  storage->inputs = inputs;
+  return DESCENT_OK;
+}
+
+/* Gives an array (rows, width) away, cut to its rows; NULL where there is none. */
+static float *hand_over(float **values, int64_t rows, int64_t width) {
+  float *given = *values ? realloc(*values, (size_t)(rows * width + 1) * sizeof **values) : NULL;
+  if (!given) given = *values;
+  *values = NULL;
+  return given;
+}
+
+/* Is every input a number? Then the rows are the inputs already. */
+static bool is_plain(const struct schema *schema) {
+  for (int64_t f = 0; f < schema->n_features; f++)
+    if (schema->features[f].categories || schema->features[f].indicator) return false;
+  return true;
+}
+
+static descent_status give_X(struct table *t, struct dataset_storage *storage) {
+  descent_status status = DESCENT_OK;
+  const bool plain = is_plain(&storage->schema);
+  storage->inputs = schema_inputs(&storage->schema);
+  if (!table_is_survey(t) && plain) storage->owned_X = hand_over(&t->values, t->rows, storage->inputs);
+  if (!table_is_survey(t) && !plain) TRY(expand(t, storage));
+  if (plain && !storage->schema.input_names) schema_drop_features(&storage->schema); /* needs no list */
+  storage->X = storage->owned_X;
+done:
+  return status;
+}
+
+static descent_status give_targets(struct table *t, struct dataset_storage *storage) {
+  storage->task = t->reading.expected ? t->reading.expected->task : t->reading.options->task;
+  if (t->columns.targets == 1) {
+    char name[80];
+    columns_describe(&t->columns, t->columns.target_at[0], name, sizeof name);
+    const descent_status status = targets_finish(&t->targets, t->path, name, storage);
+    if (status == DESCENT_OK && storage->task == DESCENT_TASK_REGRESSION) {
+      storage->rounded += t->targets.rounded;
+      storage->rounding = fmax(storage->rounding, t->targets.rounding);
+    }
+    return status;
+  }
+  if (t->columns.targets > 1) {
+    storage->task = DESCENT_TASK_REGRESSION;
+    storage->targets = t->columns.targets;
+    storage->owned_y = hand_over(&t->y, t->rows, t->columns.targets);
+    storage->y = storage->owned_y;
+  }
+  return DESCENT_OK;
+}
+
+descent_status table_take(struct table *t, struct dataset_storage **out) {
+  descent_status status;
+  struct dataset_storage *storage = memory_allocate(1, sizeof *storage, "the dataset");
+  if (!storage) return DESCENT_ERROR_MEMORY;
+  *storage = (struct dataset_storage){.references = 1,
+                                      .rows = t->rows,
+                                      .dropped = t->dropped,
+                                      .unseen = t->unseen,
+                                      .rounded = t->rounded,
+                                      .rounding = t->rounding,
+                                      .note = t->columns.note};
+  TRY(give_schema(t, &storage->schema));
+  TRY(give_X(t, storage));
+  TRY(give_targets(t, storage));
+  storage->owned_weights = hand_over(&t->weights, t->rows, 1);
+  storage->weights = storage->owned_weights;
+  t->total += t->rows;
+  t->rows = t->capacity = t->dropped = t->unseen = t->rounded = 0;
+  free(t->values);
+  t->values = NULL;
+  *out = storage;
+  storage = NULL;
+done:
+  dataset_storage_release(storage);
+  return status;
+}

@@ -1,0 +1,182 @@
+/* A training on the CUDA backend, cut into calls as a test likes, and all that it leaves. */
+#ifndef DESCENT_TESTS_CUDA_TRAINING_H
+#define DESCENT_TESTS_CUDA_TRAINING_H
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+#include "command.h"
+#include "cuda_module.h"
+#include "training.h"
+
+struct Case {
+  const char *name;
+  std::vector<int64_t> widths;
+  descent_activation hidden;
+  descent_loss loss;
+  double dropout;
+  descent_precision precision;
+};
+inline const Case cases[] = {
+    {"fp32_relu_classes",
+     {7, 24, 17, 5},
+     DESCENT_ACTIVATION_RELU,
+     DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
+     0.25,
+     DESCENT_PRECISION_FP32},
+    {"fp32_tanh_binary",
+     {28, 30, 30, 1},
+     DESCENT_ACTIVATION_TANH,
+     DESCENT_LOSS_BINARY_CROSS_ENTROPY,
+     0,
+     DESCENT_PRECISION_FP32},
+    {"tf32_gelu_regression",
+     {8, 15, 3},
+     DESCENT_ACTIVATION_GELU,
+     DESCENT_LOSS_MEAN_SQUARED_ERROR,
+     0.5,
+     DESCENT_PRECISION_TF32},
+    {"bf16_relu_classes",
+     {8, 16, 16, 3},
+     DESCENT_ACTIVATION_RELU,
+     DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
+     0,
+     DESCENT_PRECISION_BF16},
+    {"bf16_silu_binary",
+     {5, 33, 19, 1},
+     DESCENT_ACTIVATION_SILU,
+     DESCENT_LOSS_BINARY_CROSS_ENTROPY,
+     0.25,
+     DESCENT_PRECISION_BF16},
+};
+
+enum { ROWS = 101, BATCH = 32, STEPS = 23 };
+
+/* A network, its data and its steps. */
+class Training {
+ public:
+  explicit Training(const Case &c, int64_t rows = ROWS, int64_t batch_size = BATCH)
+      : batch(batch_size), rows_(rows), data_(nullptr, nullptr), network_(make_network(c.widths, c.hidden, c.loss)) {
+    const int64_t outputs = c.widths.back();
+    const bool regression = c.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
+    given_ = make_rows(rows, c.widths[0], regression ? outputs : 1, regression ? 0 : outputs == 1 ? 2 : outputs, 3);
+    for (int64_t r = 0; r < rows; r++) given_.weights.push_back(0.5F + static_cast<float>(r % 7));
+    data_ = given_.dataset();
+    EXPECT_EQ(descent_network_fit_preprocessing(network_.get(), data_.get(), DESCENT_NORMALIZE_STANDARD,
+                                                DESCENT_IMPUTE_MEAN, regression),
+              DESCENT_OK);
+    options = DESCENT_TRAIN_OPTIONS_INIT;
+    options.dropout = c.dropout;
+    options.precision = c.precision;
+    options.clip_norm = 1;
+    options.autotune = false;
+  }
+  ~Training() { close(); }
+
+  /* Small whole numbers throughout, weights that sum to a power of two. */
+  void make_whole() {
+    std::mt19937 random(5);
+    const auto draw = [&](float most) {
+      return std::floor(static_cast<float>(random() % 1000) / 1000 * (2 * most + 1)) - most;
+    };
+    for (float &x : given_.X) x = draw(3);
+    for (float &y : given_.y) y = draw(8);
+    given_.weights.assign(given_.weights.size(), 1);
+    for (int64_t i = 0; i < network_->n_parameters; i++)
+      if (network_->parameters[i] != 0) network_->parameters[i] = draw(2);
+    for (int64_t j = 0; j < network_->inputs; j++) network_->shift[j] = 0, network_->scale[j] = 1;
+    for (int64_t k = 0; k < network_->layers[network_->n_layers - 1].n_out; k++)
+      network_->y_shift[k] = 0, network_->y_scale[k] = 1;
+  }
+  Training(const Training &) = delete;
+  Training &operator=(const Training &) = delete;
+
+  descent_status open(const char *device = "cuda") {
+    const descent_status status = compile(device);
+    return status == DESCENT_OK ? bind() : status;
+  }
+  descent_status bind() { return program_bind(&program, data_.get()); }
+  descent_status compile(const char *device = "cuda") {
+    const descent_status status = descent_device_open(device, 2, &device_);
+    return status == DESCENT_OK ? program_create(network_.get(), device_, &options, batch, 0, nullptr, &program)
+                                : status;
+  }
+  bool has_device() const { return device_ != nullptr; }
+  void close() {
+    program_clear(&program);
+    if (device_) descent_device_close(device_);
+    device_ = nullptr;
+  }
+
+  std::vector<plan_step> steps(int64_t count) {
+    const int64_t epoch_steps = (rows_ - 1) / batch + 1;
+    orders_.clear();
+    for (int64_t epoch = 0; epoch * epoch_steps < count; epoch++)
+      orders_.push_back(permutation_create(7, RNG_SHUFFLE, static_cast<uint64_t>(epoch), static_cast<uint64_t>(rows_)));
+    std::vector<plan_step> made;
+    for (int64_t t = 0; t < count; t++) {
+      const int64_t first = t % epoch_steps * batch;
+      made.push_back({t + 1, first, std::min(batch, rows_ - first), 0.01 / (1 + 0.1 * static_cast<double>(t)),
+                      &orders_[static_cast<size_t>(t / epoch_steps)]});
+    }
+    return made;
+  }
+
+  /* Everything that lasts from step to step. */
+  std::vector<std::vector<double>> state() {
+    std::vector<std::vector<double>> now;
+    EXPECT_EQ(program.backend->synchronise(program.compiled), DESCENT_OK) << descent_last_error();
+    for (int b = 0; b < program.plan->n_buffers; b++) {
+      const plan_buffer &buffer = program.plan->buffers[b];
+      if (buffer.storage != PLAN_STATE || buffer.type == PLAN_I64) continue;
+      now.emplace_back(static_cast<size_t>(buffer.rows * buffer.cols));
+      EXPECT_EQ(program_read(&program, b, 0, buffer.rows * buffer.cols, PLAN_F64, now.back().data()), DESCENT_OK)
+          << descent_last_error();
+    }
+    return now;
+  }
+
+  int64_t batch;
+  descent_train_options options;
+  struct program program {};
+
+ private:
+  int64_t rows_;
+  Rows given_;
+  Dataset data_;
+  Network network_;
+  descent_device *device_ = nullptr;
+  std::vector<permutation> orders_;
+};
+
+using Bytes = std::vector<std::vector<double>>;
+
+inline void expect_same(const Bytes &a, const Bytes &b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); i++) {
+    ASSERT_EQ(a[i].size(), b[i].size());
+    for (size_t j = 0; j < a[i].size(); j++)
+      ASSERT_EQ(std::memcmp(&a[i][j], &b[i][j], sizeof(double)), 0)
+          << "state " << i << "[" << j << "]: " << a[i][j] << " and " << b[i][j];
+  }
+}
+
+inline Bytes trained(const Case &c, const std::function<void(Training &)> &run) {
+  Training training(c);
+  EXPECT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+  if (testing::Test::HasFailure()) return {};
+  run(training);
+  return training.state();
+}
+
+inline void all_at_once(Training &training) {
+  const std::vector<plan_step> steps = training.steps(STEPS);
+  EXPECT_EQ(program_run(&training.program, training.program.plan->train, steps.data(), STEPS), DESCENT_OK)
+      << descent_last_error();
+}
+
+#endif

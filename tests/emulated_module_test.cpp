@@ -1,0 +1,223 @@
+/* The CUDA backend as a whole where the emulation can choose what happens: in whatever order things run, a training's
+ * bytes are the same; whatever fails is reported with its place and leaves nothing behind. */
+#include <dlfcn.h>
+
+#include <regex>
+
+#include "cuda_training.h"
+
+namespace {
+
+/* The emulation's controls, inside its module. */
+struct Emulation {
+  Emulation() {
+    void *module = dlopen(DESCENT_EMULATED_MODULE, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    EXPECT_NE(module, nullptr) << dlerror();
+    find(module, "emulate_configure", &configure);
+    find(module, "emulate_live", &live);
+    find(module, "emulate_failed", &failed);
+    find(module, "cudaGetLastError", &last_error);
+    find(module, "cudaMemGetInfo", &memory);
+  }
+  void (*configure)(const char *);
+  long long (*live)();
+  int (*failed)();
+  int (*last_error)();
+  int (*memory)(size_t *free_bytes, size_t *total);
+
+ private:
+  template <typename Function>
+  void find(void *module, const char *name, Function *function) {
+    void *symbol = module ? dlsym(module, name) : nullptr;
+    EXPECT_NE(symbol, nullptr) << name;
+    std::memcpy(function, &symbol, sizeof symbol);
+  }
+};
+
+class EmulatedModule : public testing::Test {
+ protected:
+  void SetUp() override {
+    use_cuda_module(DESCENT_EMULATED_MODULE);
+    emulation.configure("");
+  }
+  void TearDown() override {
+    EXPECT_EQ(emulation.live(), 0) << "left behind";
+    emulation.configure("");
+  }
+  Emulation emulation;
+};
+
+TEST_F(EmulatedModule, GivesTheSameBytesInWhateverOrderBlocksAndStreamsRun) {
+  for (const Case &c : cases) {
+    SCOPED_TRACE(c.name);
+    const Bytes expected = trained(c, all_at_once);
+    for (const char *how : {"seed=2", "seed=3,late=1", "late=1"}) {
+      SCOPED_TRACE(how);
+      emulation.configure(how);
+      expect_same(trained(c, all_at_once), expected);
+    }
+    emulation.configure("");
+  }
+}
+
+TEST_F(EmulatedModule, SaysWhatItIs) {
+  const Device device = open_device("cuda");
+  expect_contains(descent_device_description(device.get()), "emulated GPU");
+  EXPECT_STREQ(descent_device_name(device.get()), "cuda:0");
+}
+
+TEST_F(EmulatedModule, WithoutADeviceSaysWhyAndAutoTakesTheCpu) {
+  const struct {
+    const char *settings, *device, *reason;
+  } absences[] = {
+      {"devices=0", "cuda", "no NVIDIA GPU"},
+      {"driver=0", "cuda", "no NVIDIA driver"},
+      {"driver=11080", "cuda", "the NVIDIA driver is too old: it knows CUDA 11.8, this needs 13.0"},
+      {"devices=2", "cuda:2", "cuda:2"},
+  };
+  for (const auto &absence : absences) {
+    SCOPED_TRACE(absence.settings);
+    emulation.configure(absence.settings);
+    descent_device *device = nullptr;
+    EXPECT_EQ(descent_device_open(absence.device, 1, &device), DESCENT_ERROR_DEVICE);
+    expect_contains(descent_last_error(), absence.reason);
+    EXPECT_EQ(emulation.last_error(), 0) << "the error is cleared";
+    if (std::string(absence.device) != "cuda") continue;
+    const Device other = open_device("auto");
+    EXPECT_STREQ(descent_device_name(other.get()), "cpu");
+    expect_contains(descent_device_note(other.get()), absence.reason);
+  }
+}
+
+TEST_F(EmulatedModule, WithoutMemoryNamesTheBatchThatFits) {
+  const Case c = {"", {4000, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY, 0, DESCENT_PRECISION_FP32};
+  Training training(c, 10, 12000); /* 192 MB of X */
+  emulation.configure("memory=200000000");
+  ASSERT_EQ(training.compile(), DESCENT_ERROR_MEMORY);
+  const std::string said = descent_last_error();
+  std::smatch found;
+  ASSERT_TRUE(std::regex_search(
+      said, found, std::regex("batch size 12000 needs ([0-9.]+) MB, ([0-9.]+) MB are free; a batch size of ([0-9]+)")))
+      << said;
+  EXPECT_GT(std::stod(found[1]), std::stod(found[2]));
+  EXPECT_GT(std::stod(found[1]), 12000 * 4000 * 4e-6);
+  training.close();
+  training.batch = std::stoll(found[3]);
+  EXPECT_GT(training.batch, 1000);
+  ASSERT_EQ(training.compile(), DESCENT_OK) << said << "; then: " << descent_last_error();
+  training.close();
+  EXPECT_EQ(emulation.last_error(), 0) << "the error is cleared";
+}
+
+/* Trains, reads, closes, with the n-th call of a kind failing, n = 1, 2, ... until there are no more. A training that
+ * finds a way round the failure must come to the same result. */
+void sweep(Emulation &emulation, const Case &c, const std::string &kind, descent_status expected, const char *place) {
+  Bytes result;
+  for (int n = 0;; n++) {
+    SCOPED_TRACE(kind + "=" + std::to_string(n));
+    Training training(c);
+    emulation.configure((kind + "=" + std::to_string(n)).c_str());
+    descent_status status = training.open();
+    const std::vector<plan_step> steps = training.steps(5);
+    if (status == DESCENT_OK) status = program_run(&training.program, training.program.plan->train, steps.data(), 5);
+    if (status == DESCENT_OK) status = training.program.backend->synchronise(training.program.compiled);
+    const std::string said = descent_last_error();
+    const bool failed = emulation.failed();
+    if (status == DESCENT_OK) {
+      if (n == 0) result = training.state();
+      expect_same(training.state(), result);
+    } else {
+      EXPECT_TRUE(failed) << said;
+      EXPECT_EQ(status, training.has_device() ? expected : DESCENT_ERROR_DEVICE) << said;
+      EXPECT_TRUE(std::regex_search(said, std::regex(place))) << said;
+      EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 0) << said;
+      EXPECT_TRUE(kind == "fault" || emulation.last_error() == 0) << "not cleared: " << said;
+    }
+    training.close();
+    EXPECT_EQ(emulation.live(), 0) << said;
+    if (testing::Test::HasFailure()) return;
+    if (n > 0 && !failed) {
+      EXPECT_GT(n, 5);
+      return;
+    }
+  }
+}
+
+TEST_F(EmulatedModule, EveryAllocationMayFail) {
+  for (const Case &c : {cases[0], cases[4]})
+    sweep(emulation, c, "allocation", DESCENT_ERROR_MEMORY, "memory|cannot allocate .* on the GPU for");
+}
+
+TEST_F(EmulatedModule, EveryLaunchMayFailAndSaysWhere) {
+  for (const Case &c : {cases[0], cases[4]})
+    sweep(emulation, c, "launch", DESCENT_ERROR_DEVICE, "too many resources requested for launch.*[a-z_]+\\.c:[0-9]+");
+}
+
+TEST_F(EmulatedModule, EveryKernelMayFaultAndTheErrorArrives) {
+  for (const Case &c : {cases[0], cases[4]})
+    sweep(emulation, c, "fault", DESCENT_ERROR_DEVICE, "illegal memory access.*[a-z_]+\\.c:[0-9]+");
+}
+
+/* Memory for the program but not for the data: then rows come in windows, with the same result. */
+TEST_F(EmulatedModule, StreamedDataGivesTheBytesOfResidentData) {
+  enum { STREAM_ROWS = 3001, STREAM_STEPS = 250 };
+  for (const Case &c : cases) {
+    SCOPED_TRACE(c.name);
+    Bytes resident;
+    std::string memory;
+    for (const char *how : {"", ",seed=2", ",late=1", ",late=2", ",late=2,seed=3", ",late=2,seed=4"}) {
+      SCOPED_TRACE(how);
+      emulation.configure(memory.empty() ? "" : (memory + how).c_str());
+      Training training(c, STREAM_ROWS);
+      ASSERT_EQ(training.compile(), DESCENT_OK) << descent_last_error();
+      if (memory.empty()) {
+        size_t left, total;
+        ASSERT_EQ(emulation.memory(&left, &total), 0);
+        const size_t data = STREAM_ROWS * static_cast<size_t>(c.widths[0] + 2) * sizeof(float);
+        memory = "memory=" + std::to_string((total - left + data / 2) * 16 / 15); /* a sixteenth is left free */
+      }
+      ASSERT_EQ(training.bind(), DESCENT_OK) << descent_last_error();
+      const std::vector<plan_step> steps = training.steps(STREAM_STEPS);
+      ASSERT_EQ(program_run(&training.program, training.program.plan->train, steps.data(), STREAM_STEPS), DESCENT_OK)
+          << descent_last_error();
+      expect_contains(training.program.backend->placement(training.program.compiled),
+                      resident.empty() ? "in GPU memory" : "streamed");
+      if (resident.empty()) resident = training.state();
+      expect_same(training.state(), resident);
+    }
+  }
+}
+
+/* With small whole numbers every sum is exact, so whichever algorithms and epilogues the times favour, what a step
+ * writes has the same bytes; in float32 those of the reference. */
+TEST_F(EmulatedModule, WhateverIsChosenByTimeIsRight) {
+  const Case c = {"", {8, 16, 16, 4},        DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR,
+                  0,  DESCENT_PRECISION_FP32};
+  for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
+    SCOPED_TRACE(descent_precision_name(precision));
+    Bytes expected;
+    for (int seed = 0; seed <= 12; seed++) {
+      SCOPED_TRACE(seed);
+      const Folder cache;
+      setenv("XDG_CACHE_HOME", (cache / "").c_str(), 1);
+      emulation.configure(seed ? ("guess=1,seed=" + std::to_string(seed)).c_str() : "");
+      Training training(c, BATCH);
+      training.make_whole();
+      training.options.precision = precision;
+      training.options.optimizer = DESCENT_OPTIMIZER_GD;
+      training.options.autotune = seed > 0;
+      ASSERT_EQ(training.open(seed == 0 && precision == DESCENT_PRECISION_FP32 ? "reference" : "cuda"), DESCENT_OK)
+          << descent_last_error();
+      const plan_step step = training.steps(1)[0];
+      const plan_range train = training.program.plan->train;
+      const plan_range range = {train.first, train.count - 3}; /* without norm, update and metrics */
+      ASSERT_EQ(training.program.plan->ops[train.first + range.count].kind, OP_GRADIENT_NORM);
+      ASSERT_EQ(program_run(&training.program, range, &step, 1), DESCENT_OK) << descent_last_error();
+      if (seed == 0) expected = training.state();
+      expect_same(training.state(), expected);
+    }
+  }
+  setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.c_str(), 1);
+}
+
+}  // namespace

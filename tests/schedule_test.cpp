@@ -51,7 +51,7 @@ TEST(Schedule, MatchesPyTorch) {
   };
   for (const auto &c : cases) {
     SCOPED_TRACE(c.name);
-    const schedule_plateau plateau = schedule_plateau_begin(&c.options);
+    const schedule_plateau plateau = {c.options.learning_rate, 0};
     for (size_t i = 0; i < c.rates.size(); i++) {
       const int64_t at = static_cast<int64_t>(i) + 1;
       expect_rate(schedule_learning_rate(&c.options, &plateau, at, c.per_step ? 1 : at, 10), c.rates[i], c.rates.size(),
@@ -69,7 +69,7 @@ TEST(Schedule, ReduceOnPlateauMatchesPyTorch) {
   const double losses[] = {1, 0.9, 0.9, 0.95, 0.85, 0.85, 0.85, 0.85, 0.84, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9};
   const double rates[] = {0.1,  0.1,  0.1,  0.1,   0.1,   0.1,   0.1,    0.1,
                           0.01, 0.01, 0.01, 0.001, 0.001, 0.001, 0.0005, 0.0005};
-  schedule_plateau plateau = schedule_plateau_begin(&options);
+  schedule_plateau plateau = {options.learning_rate, 0};
   double best = INFINITY;
   for (size_t i = 0; i < std::size(losses); i++) {
     const int64_t at = static_cast<int64_t>(i) + 1;
@@ -84,7 +84,7 @@ TEST(Schedule, PlateauLeavesOutChangesTooSmallToMatter) {
   descent_train_options options = with(DESCENT_SCHEDULE_PLATEAU, 1.5e-8);
   options.schedule_gamma = 0.5;
   options.schedule_every = 1;
-  schedule_plateau plateau = schedule_plateau_begin(&options);
+  schedule_plateau plateau = {options.learning_rate, 0};
   for (int i = 0; i < 10; i++) schedule_plateau_advance(&options, &plateau, false);
   EXPECT_EQ(plateau.rate, 1.5e-8);
 }
@@ -95,7 +95,7 @@ TEST(Schedule, WarmUpRisesLinearlyToTheBaseRate) {
     SCOPED_TRACE(descent_schedule_name(schedule));
     descent_train_options options = with(schedule, 0.5);
     options.warmup_steps = 4;
-    const schedule_plateau plateau = schedule_plateau_begin(&options);
+    const schedule_plateau plateau = {options.learning_rate, 0};
     const double expected[] = {0.125, 0.25, 0.375, 0.5, 0.5}; /* exact in binary */
     for (int64_t step = 1; step <= 5; step++)
       EXPECT_EQ(schedule_learning_rate(&options, &plateau, step, 1, 100), expected[step - 1]) << "step " << step;
@@ -105,7 +105,7 @@ TEST(Schedule, WarmUpRisesLinearlyToTheBaseRate) {
 TEST(Schedule, CosineRunsOverTheStepsAfterTheWarmUp) {
   descent_train_options late = with(DESCENT_SCHEDULE_COSINE, 0.1), plain = late;
   late.warmup_steps = 7;
-  const schedule_plateau plateau = schedule_plateau_begin(&plain);
+  const schedule_plateau plateau = {plain.learning_rate, 0};
   for (int64_t step = 1; step <= 20; step++)
     EXPECT_EQ(schedule_learning_rate(&late, &plateau, step + 7, 1, 27),
               schedule_learning_rate(&plain, &plateau, step, 1, 20));

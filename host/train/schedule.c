@@ -29,10 +29,6 @@ double schedule_learning_rate(const descent_train_options *options, const struct
   return rate;
 }
 
-struct schedule_plateau schedule_plateau_begin(const descent_train_options *options) {
-  return (struct schedule_plateau){.rate = options->learning_rate};
-}
-
 void schedule_plateau_advance(const descent_train_options *options, struct schedule_plateau *plateau, bool improved) {
   static const double least_change = 1e-8;
   if (improved) {

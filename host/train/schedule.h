@@ -16,7 +16,7 @@
 
 #include <descent/descent.h>
 
-/* What plateau remembers. */
+/* What plateau remembers; at first the learning rate and 0. */
 struct schedule_plateau {
   double rate;
   int64_t bad_epochs;
@@ -26,7 +26,6 @@ struct schedule_plateau {
 double schedule_learning_rate(const descent_train_options *options, const struct schedule_plateau *plateau,
                               int64_t step, int64_t epoch, int64_t total_steps);
 
-struct schedule_plateau schedule_plateau_begin(const descent_train_options *options);
 /* After an epoch; `improved` as in descent_epoch_info.best. */
 void schedule_plateau_advance(const descent_train_options *options, struct schedule_plateau *plateau, bool improved);
 

@@ -120,7 +120,7 @@ bool tune_path(const char *gpu, size_t version, char *path, size_t size) {
   if (!given && (!home || home[0] != '/')) return false;
   char name[64];
   size_t length = 0;
-  for (; gpu[length] && length < sizeof name - 1; length++)
+  for (; length < sizeof name - 1 && gpu[length]; length++)
     name[length] = isalnum((unsigned char)gpu[length]) ? gpu[length] : '-';
   name[length] = 0;
   const int written = snprintf(path, size, "%s%s/descent/products-%s-%zu.txt", given ? cache : home,

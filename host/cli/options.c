@@ -137,7 +137,7 @@ static void report_refused(struct parsing *parsing, const struct argp_state *sta
   if (strncmp(refused, "--", 2) == 0) {
     size_t length = strcspn(refused + 2, "=");
     for (const struct argp_option *o = parsing->table; o->name || o->doc; o++) {
-      if (!o->name || strncmp(o->name, refused + 2, length)) continue;
+      if (!o->name || strncmp(o->name, refused + 2, length) != 0) continue;
       match = o;
       if (!o->name[length]) {
         matches = 1;
@@ -218,14 +218,15 @@ static struct argp_option *table_create(const struct command_syntax *syntax, int
   int n = 0;
   for (int s = 0; s < syntax->n_sets; s++)
     for (const struct setting *o = syntax->sets[s].options; o->kind != OPTION_END; o++) n++;
-  struct argp_option *table = calloc((size_t)(n + n_last), sizeof *table);
+  struct argp_option *table = calloc((size_t)n + (size_t)n_last, sizeof *table);
   if (!table) return NULL;
   int row = 0, key = KEY_FIRST, group = 0;
   for (int s = 0; s < syntax->n_sets; s++)
     for (const struct setting *o = syntax->sets[s].options; o->kind != OPTION_END; o++, row++, key++) {
       char fallback[80], *doc = NULL;
       if (o->kind == OPTION_HEADING) {
-        table[row] = (struct argp_option){.doc = strdup(o->name), .group = ++group};
+        group++;
+        table[row] = (struct argp_option){.doc = strdup(o->name), .group = group};
       } else {
         describe_default(o, (const char *)syntax->sets[s].values + o->offset, fallback, sizeof fallback);
         if (asprintf(&doc, "%s%s", o->help, fallback) < 0) doc = NULL;

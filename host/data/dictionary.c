@@ -15,7 +15,7 @@ static bool same_value(const struct dictionary_value *value, double number, cons
 }
 
 static uint64_t hash_value(double number, const char *text, size_t length) {
-  if (number == 0) number = 0; /* -0 and 0 are one value */
+  if (number == 0) number = fabs(number); /* -0 and 0 are one value */
   return isnan(number) ? text_hash(text, length) : text_hash(&number, sizeof number);
 }
 

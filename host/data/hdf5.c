@@ -87,25 +87,37 @@ static void serve(const char *path, const char *part, int pipe) {
 
 /* ---- this side -------------------------------------------------------------------------------------------------- */
 
+static descent_status broken(const struct hdf5 *h) {
+  return status_set(DESCENT_ERROR_DATA, "%s: the HDF5 library broke down while it read this file: it is damaged",
+                    h->path);
+}
+
 static descent_status receive(struct hdf5 *h, void *to, size_t n) {
   while (n > 0) {
     const ssize_t got = read(h->pipe, to, n);
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0)
-      return status_set(DESCENT_ERROR_DATA, "%s: the HDF5 library broke down while it read this file: it is damaged",
-                        h->path);
+    if (got <= 0) return broken(h);
     to = (char *)to + got;
     n -= (size_t)got;
   }
   return DESCENT_OK;
 }
 
+/* What comes is believed as little as the file: the library in the other process may have written over its memory. */
 static descent_status receive_message(struct hdf5 *h, struct message *message) {
   descent_status status;
   TRY(receive(h, message, sizeof *message));
+  const int said = (int)message->status;
+  if (said < DESCENT_OK || said > DESCENT_ERROR_INTERNAL || message->inexact < 0) TRY(broken(h));
+  message->error[sizeof message->error - 1] = 0;
   if (message->status != DESCENT_OK) TRY(status_set(message->status, "%s", message->error));
 done:
   return status;
+}
+
+static bool is_shape(const struct hdf5_shape *s) {
+  return s->rows > 0 && s->columns > 0 && s->columns <= MATRIX_MOST_COLUMNS && s->weights >= 0 && s->weights <= 1 &&
+         s->targets >= 0 && s->targets <= s->columns - s->weights;
 }
 
 static descent_status read_rows(struct matrix *matrix, int64_t rows, double *cells) {
@@ -115,6 +127,7 @@ static descent_status read_rows(struct matrix *matrix, int64_t rows, double *cel
     if (h->left == 0) {
       struct message message;
       TRY(receive_message(h, &message));
+      if (message.rows < 1) TRY(broken(h));
       h->left = message.rows;
       matrix->inexact += message.inexact;
     }
@@ -165,6 +178,7 @@ descent_status hdf5_open(const char *path, const char *part, struct matrix *matr
   h->pipe = -1;
   TRY(start(h, part));
   TRY(receive_message(h, &message));
+  if (!is_shape(&message.shape)) TRY(broken(h));
   *matrix = (struct matrix){.path = path,
                             .rows = message.shape.rows,
                             .columns = message.shape.columns,

@@ -121,7 +121,8 @@ static double nice_step(double range) {
 /* "250k", "1.5M" */
 static void write_scaled(double value, char text[CHART_TICK_SIZE]) {
   const char *suffix = "kMGT";
-  for (value /= 1000; fabs(value) >= 999.5; value /= 1000) suffix++;
+  value /= 1000;
+  while (fabs(value) >= 999.5) value /= 1000, suffix++;
   snprintf(text, CHART_TICK_SIZE, "%.4g%c", value, *suffix);
 }
 
@@ -132,7 +133,7 @@ static void add_tick(struct chart_axis *axis, double value, int decimals) {
   if (size < 1e-12 * fmax(fabs(axis->low), fabs(axis->high))) value = 0; /* what subtraction left of it */
   if (value == 0 && decimals > 4)
     snprintf(text, CHART_TICK_SIZE, "0");
-  else if (size >= 1e4 && size < 1e15)
+  else if (size >= 1e4 && size < 9.995e14)
     write_scaled(value, text);
   else if (value != 0 && (size >= 1e15 || size < 1e-4))
     snprintf(text, CHART_TICK_SIZE, "%.3g", value);
@@ -156,8 +157,8 @@ static void linear_axis(struct chart_axis *axis, bool round_out, bool whole) {
   const int decimals = (int)fmax(0, fmin(12, -floor(log10(step) + 1e-9)));
   const double slack = 1e-9 * step;
   axis->low -= slack, axis->high += slack;
-  for (double k = ceil(axis->low / step); k * step <= axis->high && axis->n < CHART_TICKS; k++)
-    add_tick(axis, k * step, decimals);
+  double k = ceil(axis->low / step);
+  while (k * step <= axis->high && axis->n < CHART_TICKS) add_tick(axis, k++ * step, decimals);
   axis->low += slack, axis->high -= slack;
 }
 

@@ -183,7 +183,7 @@ static bool write_chart(FILE *out, const struct chart *chart, const struct termi
     if ((int)strlen(y.texts[i]) > margin) margin = (int)strlen(y.texts[i]);
   const int room = look->columns - margin - 2;
   struct canvas canvas = {room < 4 ? 4 : room, look->unicode ? 2 : 1, look->unicode ? 4 : 1, NULL};
-  canvas.cells = calloc((size_t)(canvas.width * ROWS), sizeof *canvas.cells);
+  canvas.cells = calloc((size_t)canvas.width * ROWS, sizeof *canvas.cells);
   if (!canvas.cells) return false;
   for (int i = 0; i < canvas.width * ROWS; i++) canvas.cells[i].series = NOBODY;
   for (int s = 0; s < chart->n_series; s++) set_series(&canvas, chart, s, &x, &y, look);

@@ -42,7 +42,7 @@ static int make_folder(const char *path) {
     char *copy = strdup(path);
     const int above = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (above >= 0) {
-      fsync(above); /* where it cannot be done, the folder is there all the same */
+      (void)fsync(above); /* where it cannot be done, the folder is there all the same */
       close(above);
     }
     free(copy);

@@ -313,7 +313,7 @@ static descent_status allocate(struct layout *s) {
 }
 
 static struct plan_handles no_handles(void) {
-  struct plan_handles none;
+  struct plan_handles none = {0};
   int *const handles = (int *)&none;
   for (size_t i = 0; i < sizeof none / sizeof *handles; i++) handles[i] = PLAN_NONE;
   return none;

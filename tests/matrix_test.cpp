@@ -176,7 +176,8 @@ TEST_F(Matrix, ReadsHdf5) {
       {"several.h5:scalar",
        "bad data: several.h5: dataset 'scalar' is no array of numbers of at most 64 bits (name another one)"},
       {"several.h5:q",
-       "bad data: several.h5: dataset 'q' is not there, or it cannot be opened (h5ls -r lists what there is)"},
+       "bad data: several.h5: dataset 'q' is not there, lies in another file, or cannot be opened (h5ls -r lists what "
+       "there is)"},
   };
   if (std::string(descent_version()).find("HDF5: not built") != std::string::npos) {
     EXPECT_EQ(Plainly(ReadMatrix(Fixture("contiguous.h5"))),

@@ -119,13 +119,28 @@ static descent_status prepare_window(struct part *part, hid_t properties) {
   return part->window ? DESCENT_OK : DESCENT_ERROR_MEMORY;
 }
 
+/* Called before a link to another file is followed. */
+static herr_t refuse_link(const char *from, const char *group, const char *to, const char *name, unsigned *flags,
+                          hid_t access, void *user) {
+  (void)from, (void)group, (void)to, (void)name, (void)flags, (void)access, (void)user;
+  return -1;
+}
+
+static hid_t open_inside(const struct hdf5_file *h, const char *name) {
+  const hid_t access = H5Pcreate(H5P_DATASET_ACCESS);
+  const bool guarded = access > 0 && H5Pset_elink_cb(access, refuse_link, NULL) >= 0;
+  const hid_t dataset = guarded ? H5Dopen2(h->file, name, access) : -1;
+  if (access > 0) H5Pclose(access);
+  return dataset;
+}
+
 static descent_status open_part(struct hdf5_file *h, const char *name, struct part *part) {
   hid_t properties = -1;
   descent_status status;
-  part->dataset = H5Dopen2(h->file, name, H5P_DEFAULT);
+  part->dataset = open_inside(h, name);
   if (part->dataset <= 0) {
     part->dataset = 0;
-    TRY(part_error(h, name, "is not there, or it cannot be opened (h5ls -r lists what there is)"));
+    TRY(part_error(h, name, "is not there, lies in another file, or cannot be opened (h5ls -r lists what there is)"));
   }
   properties = H5Dget_create_plist(part->dataset);
   if (properties < 0) TRY(part_error(h, name, "cannot be opened"));

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# What of host/ the tests run: builds it for gcov in build-coverage/ (-O0, as delivered without asserts), runs the tests
+# and prints the lines and branches that were taken for each folder; with FILE given, those that were not of each source
+# whose path holds it.
+#   tests/coverage.sh                    build, test, print; the whole report is build-coverage/coverage.json
+#   tests/coverage.sh --report [FILE]    print again what the last run left
+# Left out: tests that only build something, and those whose system calls a sanitizer or gcov itself would add to.
+set -euo pipefail
+cd -P "$(dirname "$0")/.."
+build=build-coverage
+report=$build/coverage.json
+gcovr=$build/python/bin/gcovr
+mkdir -p "$build"
+
+measure() {
+  [ -x "$gcovr" ] || { python3 -m venv "$build/python" && "$build/python/bin/pip" install -q gcovr==8.8; }
+  ! command -v ninja >/dev/null || export CMAKE_GENERATOR=${CMAKE_GENERATOR:-Ninja}
+  cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DDESCENT_CUDA=OFF -DDESCENT_TEST_PYTHON="$PWD/build/python/bin/python" \
+    -DCMAKE_C_FLAGS="--coverage -fprofile-update=atomic -include $PWD/tests/coverage/exit.h" \
+    -DCMAKE_C_FLAGS_RELWITHDEBINFO="-O0 -g -DNDEBUG" -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 \
+    -DCMAKE_EXE_LINKER_FLAGS=--coverage -DCMAKE_SHARED_LINKER_FLAGS=--coverage \
+    -DCMAKE_MODULE_LINKER_FLAGS=--coverage "$@" >"$build/configure.log"
+  cmake --build "$build" --parallel "$(nproc)" >"$build/build.log" || { tail -n 50 "$build/build.log"; return 1; }
+  find "$build" -name '*.gcda' -delete
+  ctest --test-dir "$build" --output-on-failure --parallel "$(nproc)" -E '^(package|reliability|gpu_check)\.' >"$build/test.log" ||
+    { grep -A 1000 'tests passed' "$build/test.log"; return 1; }
+  find "$build" -path '*/CompilerId*' -name '*.gcno' -delete # CMake's own
+  "$gcovr" --root . --object-directory "$build" --filter 'host/' -j "$(nproc)" \
+    --exclude-unreachable-branches --exclude-throw-branches --merge-mode-functions separate --json "$report" >"$build/gcovr.log" 2>&1
+}
+[ "${1:-}" = --report ] && shift || { measure "${@}"; set --; }
+python3 tests/coverage/table.py "$report" "$@"

@@ -1,0 +1,133 @@
+// HDF5 files that are what h5py seldom writes: links and datasets that lead elsewhere, shapes that fit no table, types
+// that are no numbers. Each is refused for its reason, and nothing outside the file is touched.
+#include <gtest/gtest.h>
+#ifdef DESCENT_HDF5_BUILT
+#include <hdf5.h>
+#include <sys/stat.h>
+
+#include "data_files.h"
+#include "matrix_files.h"
+
+namespace {
+
+using Shape = std::vector<hsize_t>;
+
+// A file being written; identifiers are closed with it.
+class Made {
+ public:
+  explicit Made(const std::string &path)
+      : file_(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT)), made_(H5Pcreate(H5P_DATASET_CREATE)) {}
+  ~Made() {
+    H5Pclose(made_);
+    H5Fclose(file_);
+  }
+  Made(const Made &) = delete;
+  Made &operator=(const Made &) = delete;
+
+  // A dataset of the type, with 0, 1, 2 .. in it where it is to be filled.
+  void Add(const char *name, const Shape &shape, bool filled = true, hid_t type = H5T_NATIVE_DOUBLE) const {
+    size_t n = 1;
+    for (hsize_t d : shape) n *= d;
+    const hid_t space =
+        shape.empty() ? H5Screate(H5S_NULL) : H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr);
+    const hid_t dataset = H5Dcreate2(file_, name, type, space, H5P_DEFAULT, made_, H5P_DEFAULT);
+    std::vector<double> values(filled ? n : 0);
+    for (size_t i = 0; i < values.size(); i++) values[i] = static_cast<double>(i);
+    if (filled) {
+      EXPECT_GE(H5Dwrite(dataset, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0);
+    }
+    H5Dclose(dataset);
+    H5Sclose(space);
+  }
+  void Link(const char *to, const char *name) const {
+    EXPECT_GE(H5Lcreate_external(to, "/X", file_, name, H5P_DEFAULT, H5P_DEFAULT), 0);
+  }
+  void StoreIn(const std::string &path) const { EXPECT_GE(H5Pset_external(made_, path.c_str(), 0, H5F_UNLIMITED), 0); }
+  void View(const std::string &path, const Shape &shape) const {
+    const hid_t space = H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr);
+    EXPECT_GE(H5Pset_virtual(made_, space, path.c_str(), "/X", space), 0);
+    H5Sclose(space);
+  }
+
+ private:
+  hid_t file_, made_;
+};
+
+class Hdf5 : public DataFiles {};
+
+constexpr char kNotInside[] =
+    "bad data: x.h5: dataset 'X' is not there, lies in another file, or cannot be opened (h5ls -r lists what there is)";
+
+// The other file is a pipe: whoever opened it would wait for ever.
+TEST_F(Hdf5, FollowsNoLinkOutOfTheFile) {
+  ASSERT_EQ(mkfifo(Path("pipe").c_str(), 0600), 0);
+  Made(Path("other.h5")).Add("X", {2, 2});
+  for (const char *to : {"other.h5", "pipe"}) {
+    Made(Path("x.h5")).Link(to, "X");
+    EXPECT_EQ(Plain(ReadMatrix(Path("x.h5:X")).Describe()), kNotInside) << to;
+    EXPECT_EQ(Plain(ReadMatrix(Path("x.h5")).Describe()), "bad data: x.h5: there is no dataset of numbers in it") << to;
+  }
+}
+
+TEST_F(Hdf5, ReadsNoDatasetThatLiesElsewhere) {
+  const std::string expected =
+      "bad data: x.h5: dataset 'X' lies in other files, which are not followed (copy it into one: h5copy)";
+  Made(Path("other.h5")).Add("X", {2, 2});
+  std::ofstream(Path("raw"), std::ios::binary) << std::string(32, '\0');
+  {
+    Made made(Path("x.h5"));
+    made.StoreIn(Path("raw"));
+    made.Add("X", {2, 2}, false);
+  }
+  EXPECT_EQ(Plain(ReadMatrix(Path("x.h5")).Describe()), expected);
+  {
+    Made made(Path("x.h5"));
+    made.View(Path("other.h5"), {2, 2});
+    made.Add("X", {2, 2}, false);
+  }
+  EXPECT_EQ(Plain(ReadMatrix(Path("x.h5")).Describe()), expected);
+}
+
+TEST_F(Hdf5, RefusesShapesThatFitNoTable) {
+  struct Part {
+    const char *name;
+    Shape shape;
+    bool filled;
+  };
+  const struct {
+    std::vector<Part> parts;
+    const char *expected;
+  } cases[] = {
+      {{{"X", {0, 3}, false}}, "dataset 'X' has no elements"},
+      {{{"X", {1, (1 << 22) + 1}, false}}, "dataset 'X' has more columns than a table may, 4194304"},
+      {{{"X", {1 << 30, 8}, false}}, "dataset 'X' has next to nothing stored for its size (was it written?)"},
+      {{{"X", {1ULL << 62, 8}, false}}, "dataset 'X' is too large"},
+      {{{"X", {3, 2}, true}, {"y", {2}, true}}, "the targets have 2 rows, but the inputs have 3"},
+      {{{"X", {3, 2}, true}, {"weights", {4}, true}}, "the weights have 4 rows, but the inputs have 3"},
+      {{{"X", {3, 2}, true}, {"w", {3, 2}, true}}, "the weights have 2 columns: a row has one weight"},
+      {{{"X", {1, 1 << 22}, true}, {"y", {1}, true}},
+       "4194305 columns are more than the 4194304 that a table may have"},
+      {{{"X", {}, false}}, "there is no dataset of numbers in it"},
+  };
+  for (const auto &c : cases) {
+    {
+      const Made made(Path("x.h5"));
+      for (const Part &part : c.parts) made.Add(part.name, part.shape, part.filled);
+    }
+    EXPECT_EQ(Plain(ReadMatrix(Path("x.h5")).Describe()), std::string("bad data: x.h5: ") + c.expected);
+  }
+}
+
+TEST_F(Hdf5, TakesInputsWeightsAndTargetsByTheirNames) {
+  {
+    const Made made(Path("x.h5"));
+    made.Add("data", {2, 2}, true, H5T_NATIVE_FLOAT);
+    made.Add("sample_weight", {2}, true, H5T_NATIVE_UINT8);
+    made.Add("labels", {2}, true, H5T_STD_I16BE);
+  }
+  for (int64_t rows : {1, 2})
+    EXPECT_EQ(ReadMatrix(Path("x.h5"), nullptr, 0, rows).Describe(), "2 x 4, 1 targets, a weight: 0 1 0 0 | 2 3 1 1");
+}
+
+}  // namespace
+#endif

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Static analysis of host/, kernels/ and include/: cppcheck and clang-tidy 14 over what BUILD_DIR was configured to
+# compile. Fails on any finding. What is not looked for, and why: .clang-tidy and tests/lint.cppcheck.
+#   tests/lint.sh BUILD_DIR
+set -euo pipefail
+cd -P "$(dirname "$0")/.."
+build=${1:?usage: tests/lint.sh BUILD_DIR}
+failed=0
+
+cppcheck --project="$build/compile_commands.json" --file-filter="$PWD/host/*.c" --file-filter="$PWD/kernels/*.c" \
+  -j "$(nproc)" --enable=warning,style,performance,portability --suppressions-list=tests/lint.cppcheck --quiet \
+  --template='{file}:{line}: {severity}: {message} [{id}]' --error-exitcode=1 || failed=1
+
+# The same loops are compiled for several instruction sets: one is enough.
+python3 - "$build" "$PWD" <<'LIST' | xargs -0 -n 4 -P "$(nproc)" clang-tidy-14 --quiet -p "$build" 2>/dev/null || failed=1
+import json, re, sys
+files = {entry["file"] for entry in json.load(open(f"{sys.argv[1]}/compile_commands.json"))}
+ours = [f for f in files if re.match(rf"{re.escape(sys.argv[2])}/(host|kernels)/.*\.c$", f) and "/kernels_v" not in f]
+assert len(ours) > 100, f"{sys.argv[1]} does not compile host/"
+print("\0".join(sorted(ours)), end="")
+LIST
+[ "$failed" = 0 ] || { echo "lint: correct what is above, or say in .clang-tidy or tests/lint.cppcheck why not" >&2; exit 1; }
+echo "lint: nothing found by cppcheck and clang-tidy"

@@ -37,7 +37,7 @@ def calls_of(cases, case):
             # A folder is also opened to be synced, and, not waiting, to be listed: no output then.
             writes = call != "openat" or re.search(r"O_WRONLY|O_RDWR|O_RDONLY\|O_CLOEXEC\|O_DIRECTORY", line)
             if writes and (folder in line or re.match(r"\d+ +(write|close)\(1<", line) or call == "rename"
-                           or (call == "openat" and "AT_FDCWD" in line and not re.search(r'"/(dev|proc|sys|etc)/', line))):
+                           or (call == "openat" and "AT_FDCWD" in line and not re.search(r'"/(dev|proc|sys|etc)/|\.gcda"', line))):
                 found.append((call, numbers[call]))
     shutil.rmtree(folder)
     return found

@@ -387,7 +387,7 @@ TEST_P(PyTorch, HasTheSameLearningRates) {
   const int64_t steps = static_cast<int64_t>(case_.batches.size());
   const int64_t rows = static_cast<int64_t>(Data("weights").size());
   const double slack = (4 * static_cast<double>(steps) + 8) * 0x1p-53 * options.learning_rate;
-  schedule_plateau plateau = schedule_plateau_begin(&options);
+  schedule_plateau plateau{options.learning_rate, 0};
   double best = INFINITY, epoch_loss = 0;
   for (int64_t step = 1, epoch = 1, done = 0; step <= steps; step++) {
     const size_t s = static_cast<size_t>(step - 1);

@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -70,7 +72,19 @@ static void on_bus_error(int number) {
   _exit(write(STDERR_FILENO, text, sizeof text - 1) < 0 ? EXIT_RUN : EXIT_DATA);
 }
 
+/* Where addresses are limited (ulimit -v), OpenBLAS's own threads, which nothing here uses, ask for 128 MB each when
+ * the program is loaded, for ever where there is none, and its end waits for theirs: begin anew without them. */
+static void begin_without_blas_threads(char **argv) {
+  static const char variable[] = "OPENBLAS_NUM_THREADS";
+  const char *threads = getenv(variable);
+  struct rlimit limit;
+  if (threads && strcmp(threads, "1") == 0) return;
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
+  if (setenv(variable, "1", true) == 0) execv("/proc/self/exe", argv); /* goes on as it is where that fails */
+}
+
 int main(int argc, char **argv) {
+  begin_without_blas_threads(argv);
   occupy_standard_descriptors();
   signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write like any other, told by the check below */
   signal(SIGBUS, on_bus_error);

@@ -125,7 +125,7 @@ class Cases:
                 file.write(OLD)
         try:
             done = subprocess.run([*prefix, self.descent, *case.arguments], cwd=folder, stdout=stdout,
-                                  stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=120, env=self.environment,
+                                  stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60, env=self.environment,
                                   **options)
         except subprocess.TimeoutExpired:
             raise Failure(f"{case.name}: hangs") from None

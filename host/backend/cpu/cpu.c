@@ -61,6 +61,9 @@ static descent_status device_open(int ordinal, int threads, struct backend_devic
   device->kernels = choose_kernels();
   TRY(pool_create(threads, &device->pool));
   gemm_use_one_thread();
+  if (!gemm_reserve(threads))
+    TRY(status_set(DESCENT_ERROR_MEMORY, "cannot allocate 0.13 GB for products in each of %d thread%s (see ulimit -v)",
+                   threads, threads == 1 ? "" : "s"));
   char processor[96], blas[96];
   processor_name(processor, sizeof processor);
   gemm_describe(blas, sizeof blas);

@@ -5,10 +5,14 @@
 #include <cblas.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 
 __attribute__((weak)) void openblas_set_num_threads(int threads);
 __attribute__((weak)) char *openblas_get_config(void);
 __attribute__((weak)) char *openblas_get_corename(void);
+__attribute__((weak)) void *blas_memory_alloc(int position); /* OpenBLAS's, likewise */
+__attribute__((weak)) void blas_memory_free(void *buffer);
 __attribute__((weak)) void bli_thread_set_num_threads(long threads);
 __attribute__((weak)) void MKL_Set_Num_Threads(int threads);
 
@@ -16,6 +20,25 @@ void gemm_use_one_thread(void) {
   if (openblas_set_num_threads) openblas_set_num_threads(1);
   if (bli_thread_set_num_threads) bli_thread_set_num_threads(1);
   if (MKL_Set_Num_Threads) MKL_Set_Num_Threads(1);
+}
+
+/* Is there address space for one more of OpenBLAS's buffers, 128 MB on x86-64 and less elsewhere? */
+static bool buffer_fits(void) {
+  const size_t bytes = (size_t)129 << 20;
+  void *probe = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return probe != MAP_FAILED && munmap(probe, bytes) == 0;
+}
+
+bool gemm_reserve(int threads) {
+  enum { MOST = 256 };
+  struct rlimit limit;
+  void *taken[MOST];
+  int n = 0;
+  if (!blas_memory_alloc || !blas_memory_free) return true;
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return true;
+  while (n < threads && n < MOST && buffer_fits()) taken[n++] = blas_memory_alloc(0);
+  for (int i = 0; i < n; i++) blas_memory_free(taken[i]); /* which keeps them for the products */
+  return n == threads;
 }
 
 void gemm_describe(char *text, size_t size) {

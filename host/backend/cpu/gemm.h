@@ -9,6 +9,10 @@
 /* Tells whichever BLAS is linked to use one thread per call; the pool is what runs calls in parallel. */
 void gemm_use_one_thread(void);
 
+/* Takes what so many products at a time will need, where the address space is limited (ulimit -v): OpenBLAS asks for it
+ * again and again where there is none, for ever. False when there is none. threads <= 256. */
+bool gemm_reserve(int threads);
+
 /* "OpenBLAS 0.3.21 (SkylakeX kernels)" into text. */
 void gemm_describe(char *text, size_t size);
 

@@ -1,0 +1,349 @@
+/* What the command refuses: one line that names what was given and what to do, the documented exit code, and no result
+ * left behind. And the ways to train that no other test of the command takes. */
+#include "command.h"
+
+namespace {
+
+/* Words with blanks between. */
+Arguments words(const std::string &text) {
+  Arguments result;
+  std::istringstream stream(text);
+  for (std::string word; stream >> word;) result.push_back(word);
+  return result;
+}
+
+std::string table(int rows) {
+  std::ostringstream text;
+  text << "width,colour,none,answer\n";
+  for (int i = 0; i < rows; i++)
+    text << 20 * (i % 2) + i * 0.125 << ','
+         << (i % 3 == 0   ? "red"
+             : i % 3 == 1 ? "green"
+                          : "blue")
+         << ",1," << (i % 2 ? "yes" : "no") << '\n';
+  return text.str();
+}
+
+/* A folder with data and models that every case reads and none may change. */
+class Refusals : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new Folder;
+    folder_->write("m.csv", table(60));
+    folder_->write("unseen.csv", "width,colour,none,answer\n1,purple,1,no\n");
+    std::string numbers = "a,b,y1,y2\n";
+    for (int i = 0; i < 40; i++)
+      numbers += std::to_string(i) + "," + std::to_string(i * i % 11) + "," + std::to_string(i) + ",-1\n";
+    folder_->write("r.csv", numbers);
+    folder_->write("words.json", "{\"epochs\": \"many\"}");
+    folder_->write("list.json", "[1, 2]");
+    folder_->write("flag.json", "{\"epochs\": {\"a\": 1}}");
+    folder_->write("unknown.json", "{\"epoch\": 1}");
+    folder_->write("itself.json", "{\"config\": \"x\"}");
+    folder_->write("large.json", std::string((1 << 20) + 1, ' '));
+    Arguments quiet = words("--hidden 4 --epochs 1 --quiet --out");
+    ASSERT_EQ(folder_->run(words("train m.csv --target answer") + quiet + Arguments{"m"}).code, 0);
+    ASSERT_EQ(folder_->run(words("train r.csv --target y1,y2") + quiet + Arguments{"r"}).code, 0);
+    ASSERT_EQ(folder_->run(words("convert m.csv m.safetensors --target answer")).code, 0);
+    names_ = folder_->list();
+  }
+  static void TearDownTestSuite() {
+    delete folder_;
+    folder_ = nullptr;
+  }
+
+  struct Case {
+    const char *arguments;
+    int code;
+    const char *says;
+  };
+  template <size_t n>
+  void expect_refused(const Case (&cases)[n], const std::string &before = "") const {
+    for (const Case &c : cases) {
+      SCOPED_TRACE(before + c.arguments);
+      const Result result = folder_->run(words(before + c.arguments));
+      EXPECT_EQ(result.code, c.code);
+      expect_contains(result.err, c.says);
+      expect_one_line(result.err);
+      EXPECT_EQ(result.out, "");
+      EXPECT_EQ(folder_->list(), names_);
+    }
+  }
+
+  static Folder *folder_;
+  static std::vector<std::string> names_;
+};
+Folder *Refusals::folder_;
+std::vector<std::string> Refusals::names_;
+
+constexpr char kSchedule[] = "must be constant, step:EVERY[:GAMMA], exponential:GAMMA, cosine[:MIN] or plateau";
+constexpr char kEvery[] = "must be a number above 0 and steps, epochs, s, m or h";
+constexpr char kRollback[] = "must be stop or rollback[:TIMES[:DIVISOR]]";
+constexpr char kHidden[] = "must be none or up to 9999 whole numbers from 1 to 10000000";
+constexpr char kWeights[] = "must be balanced, 2 numbers above 0, or CLASS=NUMBER with classes of the data";
+
+TEST_F(Refusals, OptionsOfTrain) {
+  const Case cases[] = {
+      {"--schedule step", 2, kSchedule},
+      {"--schedule step:0", 2, kSchedule},
+      {"--schedule step:2:0", 2, kSchedule},
+      {"--schedule step:2:", 2, kSchedule},
+      {"--schedule step:2:0.5:1", 2, kSchedule},
+      {"--schedule exponential", 2, kSchedule},
+      {"--schedule exponential:2", 2, kSchedule},
+      {"--schedule exponential:0.9:1", 2, kSchedule},
+      {"--schedule cosine:-1", 2, kSchedule},
+      {"--schedule cosine:1:2", 2, kSchedule},
+      {"--schedule plateau:0", 2, kSchedule},
+      {"--schedule plateau:3:2", 2, kSchedule},
+      {"--schedule plateau:3:0.5:1", 2, kSchedule},
+      {"--schedule constant:1", 2, kSchedule},
+      {"--schedule nosuch", 2, kSchedule},
+      {"--schedule averyverylongnameofaschedule", 2, kSchedule},
+      {"--schedule step:11111111111111111111111111111111111111111111111111111111111111111111111111111111", 2,
+       kSchedule},
+      {"--checkpoint k --checkpoint-every 0", 2, kEvery},
+      {"--checkpoint k --checkpoint-every 3", 2, kEvery},
+      {"--checkpoint k --checkpoint-every 5x", 2, kEvery},
+      {"--checkpoint k --checkpoint-every s", 2, kEvery},
+      {"--checkpoint k --checkpoint-every 1.2.3s", 2, kEvery},
+      {"--checkpoint k --checkpoint-every 2e15s", 2, kEvery},
+      {"--checkpoint k --checkpoint-every 1111111111111111111111111111111111111111111111111111s", 2, kEvery},
+      {"--checkpoint k --on-divergence nosuch", 2, kRollback},
+      {"--checkpoint k --on-divergence rollback:", 2, kRollback},
+      {"--checkpoint k --on-divergence rollback:0", 2, kRollback},
+      {"--checkpoint k --on-divergence rollback:2:1", 2, kRollback},
+      {"--checkpoint k --on-divergence rollback:2:x", 2, kRollback},
+      {"--on-divergence rollback", 2, "needs --checkpoint, to go back to"},
+      {"--resume k --resume-with ,lr", 2, "must be names of options with commas between"},
+      {"--resume k --resume-with nosuch", 2, "--resume-with 'nosuch': not the name of something that may change"},
+      {"--resume-with lr", 2, "needs --resume"},
+      {"--checkpoint m.csv", 1, "m.csv: cannot keep checkpoints here: Not a directory"},
+      {"--hidden 0", 2, kHidden},
+      {"--hidden 4,,4", 2, kHidden},
+      {"--hidden x", 2, kHidden},
+      {"--hidden 99999999999999999999999999", 2, kHidden},
+      {"--validation 2", 2, "must be a file, a number of at least 0 and below 1, or below 100%"},
+      {"--validation 120%", 2, "must be a file, a number of at least 0 and below 1, or below 100%"},
+      {"--validation nosuch.csv", 3, "nosuch.csv: cannot read: No such file or directory"},
+      {"--test nosuch.csv", 3, "nosuch.csv: cannot read: No such file or directory"},
+      {"--class-weight 1", 2, kWeights},
+      {"--class-weight 1,-2", 2, kWeights},
+      {"--class-weight 1,2,3", 2, kWeights},
+      {"--class-weight maybe=1,no=2", 2, kWeights},
+      {"--lr 1e99", 2, "--lr 1e+99: must be a number above 0"},
+      {"--lr x", 2, "--lr 'x': must be a number above 0"},
+      {"--batch-size 0", 2, "must be a whole number of at least 1, or all"},
+      {"--nesterov", 2, "nesterov: needs optimizer sgd and momentum above 0, not adam and 0"},
+      {"--output-activation tanh", 2, "activation must be identity, not tanh"},
+      {"--task regression", 3, "m.csv:2: column 'answer': 'no' is not a number, which regression needs (correct it)"},
+      {"--precision bf16 --device cpu", 4, "the cpu computes in fp32 (use --precision fp32)"},
+      {"--device nosuch", 2, "unknown device 'nosuch' (known: auto, cpu, reference, cuda, cuda:<i>)"},
+      {"--device cuda:1000", 2, "unknown device 'cuda:1000'"},
+      {"--device cuda:01", 2, "unknown device 'cuda:01'"},
+      {"--device cuda:x", 2, "unknown device 'cuda:x'"},
+      {"--weights nosuch", 3, "nosuch: cannot read: No such file or directory"},
+      {"--weights r", 3, "r: 2 linear layers, but the network has 3"},
+      {"--weights r --hidden 4", 3, "r: "},
+      {"--ignore nosuch", 3, "no column 'nosuch'; there are 'width', 'colour', 'none', 'answer'"},
+      {"--ignore answer", 3, "column 'answer' cannot be both the target and ignored"},
+      {"--ignore width,colour,none", 3, "every column but the target is ignored: there is none to learn from"},
+      {"--categorical nosuch", 3, "no column 'nosuch'"},
+      {"--categorical answer", 3, "column 'answer' is no feature, so it cannot be categorical"},
+      {"--weight-column nosuch", 3, "no column 'nosuch'"},
+      {"--weight-column colour", 3, "'red' is no weight: a finite number of at least 0 (correct it)"},
+      {"--weight-column answer", 3, "a column cannot be both the target and the weight"},
+      {"--target-file r.csv", 2, "a target and a target file: choose one"},
+      {"--strict", 3, "m.csv:2: column 'colour': 'red' is not a number"},
+      {"--header no", 3, "no column 'answer': there is no header, so give the column's index, 0 to 3"},
+      {"--header maybe", 2, "must be yes, no or auto"},
+      {"--delimiter xx", 2, "must be auto, one of , ; | or tab"},
+      {"--delimiter ;", 3, "no column 'answer'; there are 'width,colour,none,answer'"},
+      {"--format npy", 3, "m.csv: byte 0: not a .npy file (choose another format)"},
+      {"--format nosuch", 2, "unknown format 'nosuch': there are csv, npy"},
+      {"--config nosuch", 3, "nosuch: cannot read: No such file or directory"},
+      {"--config m.csv", 2, "m.csv:1: not valid JSON"},
+      {"--config list.json", 2, "list.json: must hold one JSON object of option names and values"},
+      {"--config words.json", 2, "--epochs 'many': must be a whole number"},
+      {"--config flag.json", 2, "key 'epochs': must be a string, a number or an array of them"},
+      {"--config unknown.json", 2, "key 'epoch'"},
+      {"--config itself.json", 2, "key 'config'"},
+      {"--config large.json", 3, "large.json: cannot read: File too large"},
+      {"--out m.csv", 2, "--out 'm.csv': is the file that is read from"},
+      {"--out nosuch/z", 1, "nosuch/z: cannot write: No such file or directory"},
+      {"--out .", 1, ".: cannot write: Is a directory"},
+      {"--log nosuch/x", 1, "nosuch/x: cannot write: No such file or directory"},
+      {"--log m.csv", 2, "--log 'm.csv': is the file that is read from"},
+      {"--report nosuch/x", 1, "nosuch/x: cannot write: No such file or directory"},
+      {"--report m.csv", 2, "--report 'm.csv': is the file that is read from"},
+      {"--report z", 2, "--report 'z': is where the model goes (see --out)"},
+      {"--tensorboard /dev/null", 1, "/dev/null: cannot write: Not a directory"},
+      {"--missing", 2, "option '--missing' needs a value, TEXT,... (see descent train --help)"},
+      {"--nosuch", 2, "unknown option '--nosuch' (see descent train --help)"},
+      {"--h 3", 2, "option '--h' is ambiguous (see descent train --help)"},
+      {"-x", 2, "unknown option '-x' (see descent train --help)"},
+      {"extra", 2, "one argument too many: 'extra' (see descent train --help)"},
+  };
+  expect_refused(cases, "train m.csv --target answer --epochs 1 --quiet --out z ");
+}
+
+TEST_F(Refusals, NumbersOutOfRange) {
+  const char *const below_one[] = {"dropout", "beta1", "beta2", "rho", "label-smoothing"};
+  for (const char *name : below_one)
+    for (const char *value : {"1", "-0.5", "nan", "x"}) {
+      const std::string arguments = "train m.csv --" + std::string(name) + " " + value;
+      const Result result = folder_->run(words(arguments));
+      EXPECT_EQ(result.code, 2) << arguments;
+      expect_contains(result.err, "must be a number of at least 0 and below 1");
+    }
+  for (const char *name : {"weight-decay", "l2", "clip-norm", "min-delta"})
+    for (const char *value : {"-1", "inf", ""}) {
+      const Result result = folder_->run({"train", "m.csv", std::string("--") + name + "=" + value});
+      EXPECT_EQ(result.code, 2) << name << value;
+      expect_contains(result.err, "must be a number of at least 0");
+    }
+  for (const char *name : {"epochs", "warmup", "patience", "seed", "threads", "keep"})
+    for (const char *value : {"-1", "1.5", "99999999999999999999", "x"}) {
+      const Result result = folder_->run({"train", "m.csv", std::string("--") + name + "=" + value});
+      EXPECT_EQ(result.code, 2) << name << value;
+      expect_contains(result.err, "must be a whole number of at least");
+    }
+  for (const char *name : {"optimizer", "normalize", "impute", "task", "precision", "init", "activation", "unseen"}) {
+    const Result result = folder_->run({"train", "m.csv", std::string("--") + name, "nosuch"});
+    EXPECT_EQ(result.code, 2) << name;
+    expect_contains(result.err, "'nosuch' (known: ");
+  }
+}
+
+TEST_F(Refusals, OfTheOtherCommands) {
+  const Case cases[] = {
+      {"", 2, "descent: a command is needed (see descent --help)"},
+      {"frobnicate", 2, "descent: unknown command 'frobnicate' (see descent --help)"},
+      {"train", 2, "needs DATA (see descent train --help)"},
+      {"train nosuch.csv", 3, "nosuch.csv: cannot read: No such file or directory"},
+      {"predict r r.csv --output classes", 2, "--output classes: the model predicts values, not classes"},
+      {"predict r r.csv --output probabilities", 2, "the model predicts values, not classes"},
+      {"predict r r.csv --threshold 0.3", 2, "--threshold: is for models of two classes"},
+      {"predict m m.csv --threshold 2", 2, "must be a number of at least 0 and at most 1"},
+      {"predict m m.csv --out m.csv", 2, "--out 'm.csv': is a file that is read from"},
+      {"predict m m.csv --out m", 2, "--out 'm': is a file that is read from"},
+      {"predict m m.csv --out nosuch/x", 1, "nosuch/x: cannot write: No such file or directory"},
+      {"predict m unseen.csv", 3,
+       "unseen.csv:2: column 'colour': 'purple' is a category that the network has not seen in training"},
+      {"predict m r.csv", 3, "r.csv:1: 3 of the 3 columns that the network needs are missing"},
+      {"evaluate m m.csv --target nosuch", 3, "no column 'nosuch'"},
+      {"evaluate m unseen.csv --target colour", 3, "unseen.csv"},
+      {"evaluate m m.csv --plot x.txt", 2, "which diagram? its name must begin with, or follow, roc, confusion"},
+      {"evaluate m m.csv --plot roc.txt", 2, "must end in .svg or .png"},
+      {"evaluate r r.csv --plot roc.svg", 2, "roc"},
+      {"evaluate m m.csv --device nosuch", 2, "unknown device 'nosuch'"},
+      {"evaluate m m.csv --delimiter tab", 3, "3 of the 3 columns that the network needs are missing"},
+      {"evaluate m", 2, "needs"},
+      {"export m", 2, "--out FILE is needed (see descent export --help)"},
+      {"export m --out x.zip", 2, "--out 'x.zip': ends in no known format: add --format onnx, c or npz"},
+      {"export m --out -", 2, "--out '-': ends in no known format"},
+      {"export m --out - --format c", 1, "cannot write: not a regular file"},
+      {"export m --out /dev/null --format c", 1, "/dev/null: cannot write: not a regular file"},
+      {"export m --out m --format c", 2, "--out 'm': is a file that is read from"},
+      {"export m --out nosuch/x.c", 1, "nosuch/x.c: cannot write: No such file or directory"},
+      {"export m --out x.onnx --check-data nosuch", 2, "unknown option '--check-data'"},
+      {"export m.csv --out x.c", 3, "m.csv: not a .safetensors file"},
+      {"convert m.csv m.csv", 2, "'m.csv': is a file that is read from"},
+      {"convert m.csv ./m.csv", 2, "'./m.csv': is a file that is read from"},
+      {"convert m.csv /dev/null", 1, "/dev/null: cannot write: not a regular file"},
+      {"convert m.csv x.npz --two-passes", 2, "--two-passes: only from a file of another format into one that ends in"},
+      {"convert m.csv x.npz --target-file m.csv", 3, "'red' is not a finite number, which regression on several"},
+      {"convert m.csv nosuch/x.safetensors --two-passes", 1, "No such file or directory"},
+      {"convert nosuch x.csv", 3, "nosuch: cannot read: No such file or directory"},
+      {"info", 2, "needs MODEL (see descent info --help)"},
+      {"info nosuch", 3, "nosuch: cannot read: No such file or directory"},
+      {"info .", 3, ".: cannot read: Is a directory"},
+      {"info /dev/null", 3, "/dev/null: cannot read: Invalid argument"},
+      {"info m.csv", 3, "m.csv: not a .safetensors file, or a truncated one"},
+      {"info m r", 2, "one argument too many: 'r' (see descent info --help)"},
+      {"plot", 2, "needs RUN... (see descent plot --help)"},
+      {"plot nosuch", 3, "nosuch: cannot read: No such file or directory"},
+      {"plot m.csv", 3, "m.csv:1: is no JSON object: is this a run log, as descent train --log writes it?"},
+      {"plot m.csv -o x.txt", 2, "--out 'x.txt': must end in .svg or .png"},
+      {"verify m --all", 2, "--all makes its own networks: leave m out"},
+      {"verify m --hidden 3", 2, "m has a network of its own: leave the network's options out"},
+      {"verify --inputs 0", 2, "must be a whole number of at least 1"},
+      {"verify --inputs 3 --outputs 2 --loss binary_cross_entropy", 2, "binary_cross_entropy needs 1 output, not 2"},
+      {"bench --batch-size all", 2, "--batch-size all: there is no data here to take all of; give a number"},
+      {"bench nosuch", 3, "nosuch: cannot read: No such file or directory"},
+      {"bench --loss nosuch", 2, "nosuch"},
+      {"bench --device nosuch", 2, "unknown device 'nosuch'"},
+      {"devices extra", 2, "one argument too many: 'extra' (see descent devices --help)"},
+      {"devices --nosuch", 2, "unknown option '--nosuch' (see descent devices --help)"},
+  };
+  expect_refused(cases);
+}
+
+TEST_F(Refusals, DatasetsThatCannotBeWrittenAsAsked) {
+  const struct {
+    const char *arguments;
+    int code;
+    const char *says;
+  } cases[] = {
+      {"convert m.csv x.unknown", 2, "x.unknown: ends in none of .csv, .tsv, .npy"},
+      {"convert r.csv x.svm --target y1,y2", 1, "a row of svmlight has one target and no weight"},
+      {"convert m.csv x.idx --target answer", 1, "IDX is written for whole numbers from 0 to 255 only (choose npy)"},
+      {"convert m.csv x.safetensors --target colour --task binary", 3, "is a third class, but task binary has two"},
+  };
+  for (const auto &c : cases) {
+    const Result result = folder_->run(words(c.arguments));
+    EXPECT_EQ(result.code, c.code) << c.arguments;
+    expect_contains(result.err, c.says);
+    EXPECT_EQ(folder_->list(), names_) << c.arguments;
+  }
+}
+
+TEST_F(Refusals, NothingThatIsRight) {
+  for (const char *more : {"--schedule step:2:0.5",
+                           "--schedule step:1",
+                           "--schedule exponential:0.9",
+                           "--schedule cosine:0.0001",
+                           "--schedule cosine",
+                           "--schedule plateau",
+                           "--schedule plateau:1:0.5",
+                           "--class-weight balanced",
+                           "--class-weight no=2,yes=1",
+                           "--class-weight 1,2",
+                           "--validation 20%",
+                           "--validation m.csv",
+                           "--test m.csv",
+                           "--hidden none",
+                           "--batch-size all",
+                           "--missing red",
+                           "--weight-column width",
+                           "--task classes",
+                           "--indicators",
+                           "--delimiter ,",
+                           "--header yes",
+                           "--impute most_frequent",
+                           "--impute median --normalize minmax",
+                           "--optimizer sgd --momentum 0.9 --nesterov",
+                           "--optimizer rmsprop --momentum 0.5 --l2 0.1",
+                           "--optimizer adamw --weight-decay 0.1 --clip-norm 1 --warmup 2",
+                           "--optimizer gd --dropout 0.3",
+                           "--init he_normal --activation gelu",
+                           "--init lecun_uniform --activation silu --patience 1",
+                           "--label-smoothing 0.1",
+                           "--categorical none",
+                           "--ignore none",
+                           "--epochs 0",
+                           "--validation 0",
+                           "--device reference",
+                           "--unseen zeros"}) {
+    const Result result =
+        folder_->run(words(std::string("train m.csv --target answer --epochs 2 --hidden 4,3 --out z ") + more));
+    EXPECT_EQ(result.code, 0) << more << result.err;
+    expect_contains(result.out, "model saved to z");
+    const Result shown = folder_->run({"info", "z"});
+    EXPECT_EQ(shown.code, 0) << more << shown.err;
+    std::filesystem::remove(*folder_ / "z");
+    EXPECT_EQ(folder_->list(), names_) << more;
+  }
+}
+
+}  // namespace

@@ -1,0 +1,218 @@
+/* The commands that say something of machine, model or data: devices, bench, verify, info, convert. */
+#include "command.h"
+
+namespace {
+
+/* The command finds the emulated GPU while one of these lives. */
+class EmulatedGpus {
+ public:
+  explicit EmulatedGpus(const char *how) {
+    setenv("DESCENT_BACKEND_PATH", std::filesystem::path(DESCENT_EMULATED_MODULE).parent_path().c_str(), 1);
+    setenv("DESCENT_EMULATE", how, 1);
+  }
+  ~EmulatedGpus() {
+    unsetenv("DESCENT_BACKEND_PATH");
+    unsetenv("DESCENT_EMULATE");
+  }
+  EmulatedGpus(const EmulatedGpus &) = delete;
+  EmulatedGpus &operator=(const EmulatedGpus &) = delete;
+};
+
+TEST(Devices, ListsWhatCanBeUsedAndWhyNot) {
+  const Folder folder;
+  const EmulatedGpus gpus("devices=2");
+  const Result text = folder.run({"devices"}), json = folder.run({"devices", "--json"});
+  ASSERT_EQ(text.code, 0) << text.err;
+  ASSERT_EQ(json.code, 0) << json.err;
+  const std::vector<std::string> listed = lines(text.out);
+  const Json object = parse(json.out);
+  const cJSON *list = cJSON_GetObjectItem(object.get(), "devices");
+  const char *const names[] = {"cpu", "reference", "cuda:0", "cuda:1"};
+  ASSERT_EQ(listed.size(), 5U) << text.out;
+  ASSERT_EQ(cJSON_GetArraySize(list), 4);
+  for (int i = 0; i < 4; i++) {
+    const cJSON *item = cJSON_GetArrayItem(list, i);
+    EXPECT_STREQ(cJSON_GetStringValue(cJSON_GetObjectItem(item, "name")), names[i]);
+    EXPECT_TRUE(cJSON_IsTrue(cJSON_GetObjectItem(item, "usable")));
+    expect_contains(listed[static_cast<size_t>(i) + 1], cJSON_GetStringValue(cJSON_GetObjectItem(item, "description")));
+  }
+}
+
+TEST(Devices, SaysWhyAGpuCannotBeUsed) {
+  const Folder folder;
+  const EmulatedGpus gpus("devices=0");
+  const Result text = folder.run({"devices"}), json = folder.run({"devices", "--json"});
+  EXPECT_EQ(text.code, 0);
+  expect_contains(text.out, "cuda:0      no   ");
+  const Json object = parse(json.out);
+  const cJSON *item = cJSON_GetArrayItem(cJSON_GetObjectItem(object.get(), "devices"), 2);
+  EXPECT_TRUE(cJSON_IsFalse(cJSON_GetObjectItem(item, "usable")));
+  expect_contains(text.out, cJSON_GetStringValue(cJSON_GetObjectItem(item, "reason")));
+}
+
+const Arguments small_bench = {"bench",        "--inputs", "3",         "--outputs", "2",         "--hidden", "4",
+                               "--batch-size", "8",        "--seconds", "0.01",      "--threads", "1"};
+
+TEST(Bench, TimesEveryOperationAndTheStep) {
+  const Folder folder;
+  for (const char *device : {"cpu", "reference"}) {
+    const Result text = folder.run(small_bench + Arguments{"--device", device});
+    ASSERT_EQ(text.code, 0) << text.err;
+    for (const char *part : {"operation ", "\ngather ", "\ndense_forward layer 1 ", "\nloss ", "\nupdate ", "\nstep ",
+                             "8 rows per step, ", "ceilings here: ", "memory of the plan: "})
+      expect_contains(text.out, part);
+  }
+  const Result json = folder.run(small_bench + Arguments{"--device", "cpu", "--json"});
+  ASSERT_EQ(json.code, 0) << json.err;
+  const Json object = parse(json.out);
+  EXPECT_EQ(number(object, "batch_size"), 8);
+  EXPECT_GT(number(object, "step_seconds"), 0);
+  EXPECT_GE(number(object, "step_seconds_max"), number(object, "step_seconds_min"));
+  const cJSON *row, *rows = cJSON_GetObjectItem(object.get(), "operations");
+  ASSERT_GE(cJSON_GetArraySize(rows), 10);
+  cJSON_ArrayForEach(row, rows) EXPECT_GT(cJSON_GetNumberValue(cJSON_GetObjectItem(row, "seconds")), 0);
+}
+
+TEST_F(Trained, BenchTakesAModelsNetwork) {
+  train("classes");
+  const Result result = folder.run({"bench",
+                                    "model.safetensors",
+                                    "--seconds",
+                                    "0.01",
+                                    "--batch-size",
+                                    "4",
+                                    "--dropout",
+                                    "0.5",
+                                    "--optimizer",
+                                    "sgd",
+                                    "--momentum",
+                                    "0.9",
+                                    "--nesterov",
+                                    "--l2",
+                                    "0.1",
+                                    "--weight-decay",
+                                    "0.1",
+                                    "--clip-norm",
+                                    "1",
+                                    "--json"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  expect_contains(result.out, "dense_backward_weights layer 2");
+}
+
+TEST(Verify, ComparesAllCombinationsAndModels) {
+  const Folder folder;
+  const Result result =
+      folder.run({"verify", "--all", "--rows", "6", "--steps", "1", "--inputs", "3", "--hidden", "2"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_EQ(count(result.out, " pass\n"), 7U * 3 * 5) << result.out;
+  EXPECT_EQ(count(result.out, "FAIL"), 0U);
+}
+
+TEST_F(Trained, VerifyTakesAModelsNetwork) {
+  train("regression");
+  const Result result = folder.run({"verify", "model.safetensors", "--rows", "6", "--steps", "2", "--nesterov",
+                                    "--optimizer", "sgd", "--momentum", "0.9"});
+  EXPECT_EQ(result.code, 0) << result.err;
+  expect_contains(result.out, "pass");
+}
+
+/* A table of every kind of column; as many classes and categories as are not all shown. */
+std::string wide_table() {
+  std::ostringstream text;
+  for (int c = 0; c < 30; c++) text << "column" << c << ',';
+  text << "kind,when,class\n";
+  for (int i = 0; i < 150; i++) {
+    for (int c = 0; c < 30; c++) text << (c == 3 && i % 10 == 0 ? "NA" : std::to_string(i * (c + 1) % 17)) << ',';
+    text << "kind" << i % 25 << ",1,class" << i % 30 << '\n';
+  }
+  return text.str();
+}
+
+TEST(Info, ShowsLongListsInPart) {
+  const Folder folder;
+  folder.write("wide.csv", wide_table());
+  const Result trained = folder.run(
+      {"train", "wide.csv", "--target", "class", "--hidden", "2,2,2,2,2,2,2,2,2,2,2,2", "--epochs", "1", "--out", "m"});
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  expect_contains(trained.out + trained.err, "constant");
+  expect_contains(trained.out + trained.err, "...");
+  const Result model = folder.run({"info", "m"}), json = folder.run({"info", "m", "--json"});
+  ASSERT_EQ(model.code, 0) << model.err;
+  expect_contains(model.out, ", ... (32 in all)");
+  expect_contains(model.out, ", ... (30 in all)");
+  expect_contains(model.out, ", ... (25)");
+  const Json object = parse(json.out);
+  EXPECT_EQ(cJSON_GetArraySize(cJSON_GetObjectItem(object.get(), "classes")), 30);
+  EXPECT_EQ(cJSON_GetArraySize(cJSON_GetObjectItem(object.get(), "columns")), 32);
+  ASSERT_EQ(folder.run({"convert", "wide.csv", "d.safetensors", "--target", "class"}).code, 0);
+  const Result data = folder.run({"info", "d.safetensors"}),
+               data_json = folder.run({"info", "d.safetensors", "--json"});
+  ASSERT_EQ(data.code, 0) << data.err;
+  expect_contains(data.out, ", ... (32 in all)");
+  expect_contains(data.out, ", ... (30 in all)");
+  EXPECT_EQ(number(parse(data_json.out), "rows"), 150);
+  const Result predicted = folder.run({"predict", "m", "wide.csv", "--output", "raw", "--out", "p.csv"});
+  EXPECT_EQ(predicted.code, 0) << predicted.err;
+  expect_contains(predicted.err, "filled in");
+}
+
+TEST(Info, ShowsDataWithoutNamesOrTargets) {
+  const Folder folder;
+  folder.write("plain.csv", "1,2,3\n4,5,6\n");
+  ASSERT_EQ(folder.run({"convert", "plain.csv", "d.safetensors"}).code, 0);
+  const Result data = folder.run({"info", "d.safetensors"}), json = folder.run({"info", "d.safetensors", "--json"});
+  expect_contains(data.out, "2 rows of 3 inputs");
+  EXPECT_EQ(number(parse(json.out), "inputs"), 3);
+  EXPECT_EQ(cJSON_GetObjectItem(parse(json.out).get(), "task"), nullptr);
+  folder.write("targets.csv", "a,b,c\n1,2,3.5\n4,5,6\n");
+  ASSERT_EQ(folder.run({"convert", "targets.csv", "e.safetensors", "--target", "b,c"}).code, 0);
+  expect_contains(folder.run({"info", "e.safetensors"}).out, "target        b\ntarget        c\n");
+}
+
+/* To and fro between the formats the numbers stay the same; what a format cannot hold is said. */
+TEST(Convert, SaysWhatAFormatDoesNotHold) {
+  const Folder folder;
+  std::string text = "colour,number,answer,weight\n";
+  for (int i = 0; i < 20; i++)
+    text += std::string(i % 3 ? "red" : "blue") + "," + std::to_string(i) + "," + (i % 2 ? "yes" : "no") + ",2\n";
+  folder.write("a.csv", text);
+  const struct {
+    const char *to, *says;
+  } cases[] = {
+      {"a.npz", "1 column of categories became inputs of 0 and 1: 3 inputs in all"},
+      {"a.npz", "classes are numbers there: 0 is no, 1 is yes"},
+      {"a.npz", "columns have no names there but in an array beside them, which is not read back"},
+      {"a.tsv", "wrote     a.tsv: 20 rows"},
+      {"a.safetensors", "exact     every number is the same in float32"},
+  };
+  for (const auto &c : cases) {
+    const Result result = folder.run({"convert", "a.csv", c.to, "--target", "answer", "--weight-column", "weight"});
+    EXPECT_EQ(result.code, 0) << result.err;
+    expect_contains(result.out, c.says);
+  }
+  for (const char *from : {"a.tsv", "a.safetensors"}) {
+    ASSERT_EQ(folder.run({"convert", from, "back.csv"}).code, 0) << from;
+    const std::string back = folder.read("back.csv");
+    EXPECT_EQ(count(back, "\n"), 21U) << back;
+    EXPECT_EQ(count(back, "red"), 13U) << back;
+    EXPECT_EQ(count(back, "yes"), 10U) << back;
+  }
+  ASSERT_EQ(folder
+                .run({"convert", "a.csv", "two.safetensors", "--target", "answer", "--weight-column", "weight",
+                      "--two-passes"})
+                .code,
+            0);
+  EXPECT_EQ(folder.read("two.safetensors"), folder.read("a.safetensors"));
+}
+
+TEST(Convert, LeavesRowsWithoutATargetOut) {
+  const Folder folder;
+  folder.write("a.csv", "x,y\n1,0\n2,\n3,1\n4,NA\n");
+  for (const char *to : {"a.npz", "a.svm", "a.npy", "a.csv2.csv"}) {
+    const Result result = folder.run({"convert", "a.csv", to, "--target", "y"});
+    EXPECT_EQ(result.code, 0) << result.err;
+    expect_contains(result.out, "2 rows without a target left out");
+  }
+}
+
+}  // namespace

@@ -38,7 +38,11 @@ static descent_status read_error(const struct stream *stream) {
   const char *text = gzerror(stream->file, &error);
   if (error == Z_ERRNO) return status_cannot_read(stream->path, reason);
   if (error == Z_MEM_ERROR) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for unpacking", stream->path);
-  if (error == Z_BUF_ERROR) text = "the file is cut off";
+  const char *const named = strstr(text, ">: "); /* "<fd:3>: ..": zlib was given no name */
+  if (error == Z_BUF_ERROR)
+    text = "the file is cut off";
+  else if (named)
+    text = named + 3;
   return status_set(DESCENT_ERROR_DATA, "%s: gzip, at byte %" PRId64 " of what is packed: %s (copy the file anew)",
                     stream->path, stream->offset, text);
 }

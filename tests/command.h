@@ -5,6 +5,7 @@
 #include <cjson/cJSON.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pty.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -98,6 +99,31 @@ class Folder {
  private:
   std::string path_;
 };
+
+/* Runs the command on a terminal so many columns wide, which is its standard input, output and error; `prepare` is
+ * called in its process before. `out` is all that the terminal was sent. */
+template <typename Prepare>
+Result run_on_terminal(const Folder &folder, const std::vector<std::string> &arguments, unsigned short columns,
+                       const Prepare &prepare) {
+  winsize size{};
+  size.ws_row = 24;
+  size.ws_col = columns;
+  int master = -1;
+  const pid_t child = forkpty(&master, nullptr, nullptr, &size);
+  if (child == 0) {
+    setenv("TERM", "xterm", 1);
+    prepare();
+    folder.execute(arguments);
+  }
+  Result result{0, "", ""};
+  char buffer[4096];
+  for (ssize_t n; (n = read(master, buffer, sizeof buffer)) > 0;) result.out.append(buffer, static_cast<size_t>(n));
+  close(master);
+  int status = 0;
+  waitpid(child, &status, 0);
+  result.code = exit_code(status);
+  return result;
+}
 
 /* Data that a small network learns without a mistake in a few epochs, so that what is predicted depends on no rounding:
  * `rows` rows of two columns in groups far apart, and which group it is or, for "regression", a weighted sum. The other

@@ -2,7 +2,6 @@
  * agree, signals and terminals. */
 #include "command.h"
 
-#include <pty.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 
@@ -428,23 +427,10 @@ int columns(const std::string &text) {
 TEST_P(Terminal, ShowsOneLiveLineThatFitsTheWindow) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));
-  winsize size{};
-  size.ws_row = 24;
-  size.ws_col = GetParam().columns;
-  int master = -1;
-  pid_t child = forkpty(&master, nullptr, nullptr, &size);
-  if (child == 0) {
-    setenv("TERM", "xterm", 1);
-    setenv("LC_ALL", GetParam().locale, 1);
-    folder.execute(quick + Arguments{"--epochs", "200", "--lr", "1e-4"});
-  }
-  std::string text;
-  char buffer[4096];
-  for (ssize_t n; (n = read(master, buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<size_t>(n));
-  close(master);
-  int status = 0;
-  waitpid(child, &status, 0);
-  EXPECT_EQ(exit_code(status), 0);
+  const Result result = run_on_terminal(folder, quick + Arguments{"--epochs", "200", "--lr", "1e-4"},
+                                        GetParam().columns, [] { setenv("LC_ALL", GetParam().locale, 1); });
+  const std::string &text = result.out;
+  EXPECT_EQ(result.code, 0);
 
   std::regex drawn("\r([^\r\n\x1b]*)\x1b\\[K");
   std::string last;

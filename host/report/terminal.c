@@ -118,12 +118,15 @@ static void write_cell(FILE *out, const struct chart *chart, const struct cell *
   reset_color(out, look);
 }
 
-/* A name as the terminal can show it. */
+/* A name as the terminal can show it: each character that is not ASCII may be a '?'. */
 static const char *label(const char *name, const struct terminal_look *look, char text[TEXT_SIZE]) {
   const int room = look->columns - 4;
   text_label(name, room < NAME_COLUMNS ? room : NAME_COLUMNS, text);
-  for (char *c = text; !look->unicode && *c; c++)
-    if (*c & 0x80) *c = '?';
+  if (look->unicode) return text;
+  char *end = text;
+  for (const char *c = text; *c; c++)
+    if ((*c & 0xc0) != 0x80) *end++ = *c & 0x80 ? '?' : *c;
+  *end = 0;
   return text;
 }
 
@@ -188,8 +191,11 @@ static bool write_chart(FILE *out, const struct chart *chart, const struct termi
   for (int i = 0; i < canvas.width * ROWS; i++) canvas.cells[i].series = NOBODY;
   for (int s = 0; s < chart->n_series; s++) set_series(&canvas, chart, s, &x, &y, look);
   char text[TEXT_SIZE];
-  fprintf(out, "%s%s%s%s\n", look->colors ? "\033[1m" : "", label(chart->title, look, text),
-          look->colors ? "\033[0m" : "", y.log ? " (log)" : "");
+  static const char log_text[] = " (log)";
+  struct terminal_look for_title = *look;
+  if (y.log) for_title.columns -= (int)strlen(log_text);
+  fprintf(out, "%s%s%s%s\n", look->colors ? "\033[1m" : "", label(chart->title, &for_title, text),
+          look->colors ? "\033[0m" : "", y.log ? log_text : "");
   write_legend(out, chart, look);
   for (int row = 0; row < ROWS; row++) {
     const char *tick = tick_of_row(&y, row);

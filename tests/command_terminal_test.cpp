@@ -1,0 +1,104 @@
+/* What the command does where it finds a terminal: colours, lines that change, and all of it within the window. */
+#include "command.h"
+
+namespace {
+
+/* The columns that the widest line takes, escape sequences aside. */
+size_t widest(const std::string &text) {
+  size_t most = 0, now = 0;
+  for (size_t i = 0; i < text.size(); i++) {
+    if (text[i] == '\033') {
+      while (i + 1 < text.size() && !isalpha(static_cast<unsigned char>(text[i]))) i++;
+    } else if (text[i] == '\n' || text[i] == '\r') {
+      now = 0;
+    } else if ((text[i] & 0xc0) != 0x80) {
+      most = std::max(most, ++now);
+    }
+  }
+  return most;
+}
+
+std::string log_of(int epochs, int layers, double first) {
+  std::ostringstream text;
+  for (int e = 1; e <= epochs; e++) {
+    text << "{\"epoch\":" << e << ",\"train_loss\":" << first / e
+         << ",\"validation_loss\":" << (e == 2 ? "null" : std::to_string(first / e))
+         << ",\"learning_rate\":0.01,\"layers\":[";
+    for (int l = 0; l < layers; l++) text << (l ? "," : "") << "{\"gradient_norm\":" << 1e-5 * first / (l + 1) << "}";
+    text << "]}\n";
+  }
+  return text.str();
+}
+
+TEST(OnATerminal, PlotsAreColouredUnlessThatIsRefused) {
+  const Folder folder;
+  folder.write("a.jsonl", log_of(40, 2, 3e5));
+  folder.write("b-\u00e4\u00f6\u00fc.jsonl", log_of(30, 12, 0.5));
+  const struct {
+    const char *locale, *terminal, *refused;
+    bool coloured;
+  } cases[] = {{"C.UTF-8", "xterm", nullptr, true},  {"C.UTF-8", "xterm", "", true},
+               {"C.UTF-8", "xterm", "1", false},     {"C.UTF-8", "dumb", nullptr, false},
+               {"C.UTF-8", nullptr, nullptr, false}, {"C", "xterm", nullptr, true}};
+  for (const auto &c : cases)
+    for (unsigned short columns : {0, 1, 24, 60, 200}) {
+      const Result result = run_on_terminal(folder, {"plot", "a.jsonl", "b-\u00e4\u00f6\u00fc.jsonl"}, columns, [&] {
+        setenv("LC_ALL", c.locale, 1);
+        unsetenv("NO_COLOR");
+        if (c.refused) setenv("NO_COLOR", c.refused, 1);
+        c.terminal ? setenv("TERM", c.terminal, 1) : unsetenv("TERM");
+      });
+      EXPECT_EQ(result.code, 0) << result.out;
+      EXPECT_EQ(result.out.find("\033[38;5;") != std::string::npos, c.coloured) << columns;
+      if (columns >= 24) {
+        EXPECT_LE(widest(result.out), columns) << result.out;
+      }
+      for (char byte : result.out) EXPECT_TRUE(c.locale[1] || !(byte & 0x80));
+    }
+}
+
+TEST(OnATerminal, LongPredictionsIntoAFileSayHowFarTheyAre) {
+  const Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  ASSERT_EQ(folder.run(quick).code, 0);
+  folder.write("many.csv", make_data("binary", 1 << 17));
+  const Arguments predict = {"predict", "model.safetensors", "many.csv", "--out", "p.csv"};
+  const Result shown = run_on_terminal(folder, predict, 80, [] {});
+  EXPECT_EQ(shown.code, 0) << shown.out;
+  expect_contains(shown.out, "\r");
+  expect_contains(shown.out, "rows");
+  const Result silent = folder.run(predict);
+  EXPECT_EQ(silent.err, "");
+}
+
+TEST(OnATerminal, WarningsStandOnLinesOfTheirOwn) {
+  const Folder folder;
+  folder.write("data.csv", make_data("binary", 600));
+  const Result result =
+      run_on_terminal(folder,
+                      {"train", "data.csv", "--target", "answer", "--hidden", "8,8,8,8,8,8,8,8", "--activation",
+                       "sigmoid", "--init", "lecun_uniform", "--epochs", "300", "--batch-size", "4"},
+                      60, [] {});
+  EXPECT_EQ(result.code, 0) << result.out;
+  const size_t at = result.out.find("warning: epoch ");
+  ASSERT_NE(at, std::string::npos) << result.out;
+  EXPECT_TRUE(result.out[at - 1] == '\n' || result.out.substr(at - 4, 4) == "\r\033[K") << result.out;
+}
+
+TEST(OnATerminal, LongTimesAreGivenInTheirUnits) {
+  const Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  ASSERT_EQ(folder.run(quick).code, 0);
+  const Result result = run_on_terminal(
+      folder, quick + Arguments{"--epochs", "1000000000", "--batch-size", "1", "--checkpoint", "kept"}, 100, [] {
+        if (fork() == 0) { /* the parent becomes the command */
+          sleep(2);
+          kill(getppid(), SIGTERM);
+          _exit(0);
+        }
+      });
+  EXPECT_EQ(result.code, 128 + SIGTERM);
+  expect_contains(result.out, "h left");
+}
+
+}  // namespace

@@ -161,6 +161,38 @@ TEST(Report, SumsUpEachColumnWhateverInputsItGives) {
   }
 }
 
+/* More of everything than a page lists: columns, categories, classes, layers; rows without a target. */
+TEST(Report, ListsLargeTrainingsInPart) {
+  Folder folder;
+  std::string text;
+  for (int c = 0; c < 70; c++) text += "column" + std::to_string(c) + ",";
+  text += "answer\n";
+  for (int i = 0; i < 700; i++) {
+    for (int c = 0; c < 70; c++) text += (c == 2 ? "kind" : "") + std::to_string(i * (c + 1) % 17) + ",";
+    text += i % 50 == 7 ? "\n" : "class" + std::to_string(i % 70) + "\n";
+  }
+  folder.write("data.csv", text);
+  std::string hidden = "2";
+  for (int l = 1; l < 45; l++) hidden += ",2";
+  const Result trained = folder.run({"train", "data.csv", "--target", "answer", "--hidden", hidden, "--epochs", "1",
+                                     "--report", "r.html", "--quiet"});
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  const std::string html = folder.read("r.html");
+  expect_well_formed(html);
+  expect_alone(html);
+  for (const char *part : {"rows left out, without target", "17 categories: ", "&hellip;"}) expect_part(html, part);
+  EXPECT_EQ(html.find(">column65<"), std::string::npos);
+}
+
+TEST(Report, OfManyRowsLooksAtSome) {
+  Folder folder;
+  folder.write("data.csv", make_data("regression", 150000));
+  const Result result = folder.run({"train", "data.csv", "--target", "answer", "--hidden", "2", "--epochs", "1",
+                                    "--batch-size", "1000", "--report", "r.html", "--quiet"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  expect_part(folder.read("r.html"), "of which some 100,000 are looked at");
+}
+
 TEST(Report, TellsWhyATrainingDiverged) {
   Folder folder;
   folder.write("data.csv", make_data("regression", 60));

@@ -3,8 +3,8 @@
 # compile. Fails on any finding. What is not looked for, and why: .clang-tidy and tests/lint.cppcheck.
 #   tests/lint.sh BUILD_DIR
 set -euo pipefail
+build=$(cd -P "${1:?usage: tests/lint.sh BUILD_DIR}" && pwd) # absolute: given a relative one, cppcheck filters relative names
 cd -P "$(dirname "$0")/.."
-build=${1:?usage: tests/lint.sh BUILD_DIR}
 failed=0
 
 cppcheck --project="$build/compile_commands.json" --file-filter="$PWD/host/*.c" --file-filter="$PWD/kernels/*.c" \

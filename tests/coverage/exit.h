@@ -1,9 +1,20 @@
-// Included before every source of the coverage build: a process that leaves through _exit, as the reader of HDF5 does,
-// leaves its counts behind too.
+// Included before every source of the coverage build, so that processes leave their counts behind: those that leave
+// through _exit, and those that are about to leave when they are killed, as the reader of HDF5 is.
 #ifndef DESCENT_TESTS_COVERAGE_EXIT_H
 #define DESCENT_TESTS_COVERAGE_EXIT_H
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 void __gcov_dump(void);
+
+static inline int coverage_kill(pid_t process, int number) {
+  siginfo_t about = {.si_pid = 0};
+  for (int i = 0; i < 200 && !about.si_pid && !waitid(P_PID, (id_t)process, &about, WEXITED | WNOHANG | WNOWAIT); i++)
+    usleep(1000);
+  return kill(process, number);
+}
+
 #define _exit(code) (__gcov_dump(), _exit(code))
+#define kill(process, number) coverage_kill(process, number)
 #endif

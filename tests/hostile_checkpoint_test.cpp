@@ -1,0 +1,108 @@
+/* Checkpoints whose checksums are right and whose content is not: as somebody makes them who means harm, or a version
+ * of this program that went wrong. None is gone on from, and each is named with its reason. */
+#include <cstring>
+
+#include "checkpoints.h"
+extern "C" {
+#include "core/safetensors.h"
+}
+
+namespace {
+
+class HostileCheckpoint : public testing::Test {
+ protected:
+  void SetUp() override {
+    job_.options.batch_size = 20;
+    job_.options.epochs = 3;
+    const Job::Outcome outcome = job_.run_keeping_all(scratch_ / "kept");
+    ASSERT_EQ(outcome.status, DESCENT_OK) << outcome.error;
+    const std::string bytes = bytes_of(scratch_ / ("kept/" + checkpoint_name(6)));
+    uint64_t length;
+    memcpy(&length, bytes.data(), sizeof length);
+    header_ = bytes.substr(8, length);
+    data_ = bytes.substr(8 + length);
+  }
+
+  /* The file with another header, sealed with its right sum. */
+  std::string seal(std::string header, const std::string &data) const {
+    static const char key[] = "\"descent.header.xxh64\":\"";
+    const size_t sum = header.find(key) + strlen(key);
+    header.replace(sum, 16, 16, '0');
+    const uint64_t length = header.size();
+    std::string bytes(reinterpret_cast<const char *>(&length), 8);
+    bytes += header;
+    bytes.replace(8 + sum, 16, safetensors_sum_of(bytes.data(), bytes.size()).text);
+    return bytes + data;
+  }
+
+  /* What resuming from this checkpoint alone says of it. */
+  std::string refusal(const std::string &bytes) const {
+    const std::string folder = scratch_ / "one";
+    std::filesystem::remove_all(folder);
+    std::filesystem::create_directory(folder);
+    write_bytes(folder + "/" + checkpoint_name(6), bytes);
+    const Job::Outcome outcome = job_.resume(folder);
+    const std::vector<Event> damaged = outcome.of(DESCENT_CHECKPOINT_DAMAGED);
+    if (outcome.status == DESCENT_OK) return "taken";
+    std::string text = damaged.empty() ? outcome.error : damaged[0].message;
+    for (size_t at; (at = text.find(folder + "/")) != std::string::npos;) text.erase(at, folder.size() + 1);
+    return text;
+  }
+
+  Job job_;
+  Scratch scratch_;
+  std::string header_, data_;
+};
+
+TEST_F(HostileCheckpoint, WithRightChecksumsIsRefusedForWhatItSays) {
+  ASSERT_EQ(refusal(seal(header_, data_)), "taken");
+  const struct {
+    const char *from, *to, *expected;
+  } cases[] = {
+      {R"(\"version\":1)", R"(\"version\":2)", "checkpoint: of a version that this program does not read"},
+      {R"(\"version\":1)", R"(\"version\":\"1\")", "checkpoint: of a version that this program does not read"},
+      {R"(\"version\":1,)", R"(\"version\":1,\"more\":1,)", "unknown member 'more'"},
+      {R"(\"version\":1,)", R"(\"version\":1,\"version\":1,)", "member 'version' twice"},
+      {R"(\"step\":6)", R"(\"step\":-6)", "checkpoint: has no step"},
+      {R"(\"step\":6)", R"(\"step\":6.5)", "checkpoint: has no step"},
+      {R"(\"step\":6)", R"(\"step\":7)", "checkpoint: its state makes no sense"},
+      {R"(\"step\":6)", R"(\"step\":9007199254740992)", "checkpoint: its state makes no sense"},
+      {R"(\"epoch\":2)", R"(\"epoch\":0)", "checkpoint: its state makes no sense"},
+      {R"(\"epoch\":2)", R"(\"epoch\":9007199254740992)", "checkpoint: its state makes no sense"},
+      {R"(\"epoch\":2)", R"(\"epoch\":\"2\")", "checkpoint: its state lacks a number"},
+      {R"(\"epoch\":2,)", "", "checkpoint: its state lacks a number"},
+      {R"(\"done\":2)", R"(\"done\":99)", "checkpoint: its state makes no sense"},
+      {R"(\"rate_factor\":\"3ff0000000000000\")", R"(\"rate_factor\":\"0000000000000000\")",
+       "checkpoint: its state makes no sense"},
+      {R"(\"rate_factor\":\"3ff0000000000000\")", R"(\"rate_factor\":\"7ff8000000000000\")",
+       "checkpoint: its state makes no sense"},
+      {R"(\"rate_factor\":\"3ff0000000000000\")", R"(\"rate_factor\":\"4000000000000000\")",
+       "checkpoint: its state makes no sense"},
+      {R"(\"rate_factor\":\"3ff0000000000000\")", R"(\"rate_factor\":\"1\")", "checkpoint: its state lacks a number"},
+      {R"(\"rate_factor\":\"3ff0000000000000\")", R"(\"rate_factor\":\"+ff0000000000000\")",
+       "checkpoint: its state lacks a number"},
+      {R"(\"rate_factor\":\"3ff0000000000000\")", R"(\"rate_factor\":1)", "checkpoint: its state lacks a number"},
+      {R"(\"statistics\":[)", R"(\"statistics\":[\"0000000000000000\",)",
+       "checkpoint: its statistics are of another network"},
+      {R"(\"statistics\":[)", R"(\"statistics\":[1,)", "checkpoint: its statistics are of another network"},
+      {R"(\"statistics\":[)", R"(\"statistics\":1,\"sums\":[)", "member 'sums' twice"},
+      {R"(\"layers.1.weight\":\")", R"(\"another\":\")", "tensor 'layers.1.weight' was altered since it was saved"},
+      {R"(\"layers.1.weight\":\")", R"(\"more\":\"\",\"layers.1.weight\":\")",
+       "checkpoint: does not have a checksum for each of its tensors"},
+      {R"(\"configuration\":{)", R"(\"configuration\":{},\"state\":{)", "member 'state' twice"},
+      {R"("descent.checkpoint":"{)", R"("descent.checkpoint":"x{)", "byte 0: not JSON"},
+      {R"("descent.checkpoint":"{)", R"("descent.checkpoint":"[)", "not JSON"},
+      {R"("descent.checkpoint":)", R"("another":)", "checkpoint: not one, or an altered one"},
+  };
+  for (const auto &c : cases) {
+    std::string header = header_;
+    const size_t at = header.find(c.from);
+    ASSERT_NE(at, std::string::npos) << c.from << " is not in " << header;
+    header.replace(at, strlen(c.from), c.to);
+    const std::string said = refusal(seal(header, data_));
+    EXPECT_NE(said.find(c.expected), std::string::npos) << c.from << " -> " << c.to << ": " << said;
+    EXPECT_EQ(said.find(checkpoint_name(6)), 0u) << said;
+  }
+}
+
+}  // namespace

@@ -1,12 +1,19 @@
-// Included before every source of the coverage build, so that processes leave their counts behind: those that leave
-// through _exit, and those that are about to leave when they are killed, as the reader of HDF5 is.
+// Included before every source of the coverage build, so that processes leave whole counts behind: those that leave
+// through _exit, those that are about to leave when they are killed, as the reader of HDF5 is, and those whose files
+// may not grow.
 #ifndef DESCENT_TESTS_COVERAGE_EXIT_H
 #define DESCENT_TESTS_COVERAGE_EXIT_H
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 void __gcov_dump(void);
+
+/* Before gcov's own, which has the last priority of all. */
+__attribute__((destructor)) static void coverage_let_files_grow(void) {
+  setrlimit(RLIMIT_FSIZE, &(struct rlimit){RLIM_INFINITY, RLIM_INFINITY});
+}
 
 static inline int coverage_kill(pid_t process, int number) {
   siginfo_t about = {.si_pid = 0};
@@ -15,6 +22,6 @@ static inline int coverage_kill(pid_t process, int number) {
   return kill(process, number);
 }
 
-#define _exit(code) (__gcov_dump(), _exit(code))
+#define _exit(code) (coverage_let_files_grow(), __gcov_dump(), _exit(code))
 #define kill(process, number) coverage_kill(process, number)
 #endif

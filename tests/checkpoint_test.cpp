@@ -217,6 +217,25 @@ TEST(ResumeWith, MoreEpochsEndWhereALongerTrainingDoes) {
   expect_same_end(job.run(), job.resume(scratch / "c", "epochs"));
 }
 
+/* The best epoch of before was not kept: what is left behind is the best of those that follow. */
+TEST(ResumeWith, RestoreBestCountsFromThere) {
+  const Scratch scratch;
+  Job job = small_job();
+  job.options.restore_best = false;
+  job.options.learning_rate = 0.05;
+  const Job::Outcome whole = job.run_keeping_all(scratch / "c");
+  ASSERT_EQ(whole.result.best_epoch, 1);
+  job.options.restore_best = true;
+  const Job::Outcome over = job.resume(scratch / "c", "restore_best"); /* all steps are done */
+  EXPECT_EQ(over.result.best_epoch, 0);
+  EXPECT_EQ(over.parameters, whole.parameters);
+  std::filesystem::remove(scratch / ("c/" + checkpoint_name(12)));
+  const Job::Outcome resumed = job.resume(scratch / "c", "restore_best");
+  EXPECT_EQ(resumed.of(DESCENT_CHECKPOINT_RESUMED)[0].step, 11);
+  EXPECT_EQ(resumed.result.best_epoch, 3);
+  EXPECT_EQ(resumed.parameters, whole.parameters);
+}
+
 /* ---- folders ----------------------------------------------------------------------------------------------------- */
 
 TEST(Folder, KeepsTheNewest) {
@@ -243,6 +262,22 @@ TEST(Folder, OfAnEarlierTrainingIsRefusedWithoutResume) {
   const Job::Outcome again = job.run();
   EXPECT_EQ(again.status, DESCENT_ERROR_ARGUMENT);
   EXPECT_NE(again.error.find("the newest of step 12"), std::string::npos) << again.error;
+}
+
+TEST(Folder, OfAnotherTrainingIsNoPlaceToGoOnIn) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c", other = scratch / "d", same = scratch / "./c";
+  Job job = small_job();
+  for (const std::string *each : {&folder, &other}) {
+    job.options.checkpoint = each->c_str();
+    ASSERT_EQ(job.run().status, DESCENT_OK);
+  }
+  const Job::Outcome mixed = job.resume(folder); /* into the other */
+  EXPECT_EQ(mixed.status, DESCENT_ERROR_ARGUMENT);
+  EXPECT_NE(mixed.error.find("d': holds checkpoints of a training, the newest of step 12"), std::string::npos)
+      << mixed.error;
+  job.options.checkpoint = same.c_str(); /* by another name */
+  EXPECT_EQ(job.resume(folder).status, DESCENT_OK);
 }
 
 TEST(Folder, IsUsedByOneTrainingAtATime) {
@@ -409,6 +444,7 @@ TEST(Rollback, GoesBackWithALowerRateAsOftenAsAllowed) {
   }
   job.options.checkpoint = again.c_str();
   expect_same_end(outcome, job.run()); /* and always the same way */
+  job.options.checkpoint = folder.c_str();
   expect_same_end(outcome, job.resume(folder));
 }
 
@@ -426,6 +462,44 @@ TEST(Rollback, GoesFurtherBackWhereTheNewestIsNoGood) {
   std::vector<int64_t> to;
   for (const Event &event : outcome.of(DESCENT_CHECKPOINT_ROLLED_BACK)) to.push_back(event.step);
   EXPECT_EQ(to, (std::vector<int64_t>{1, 0}));
+}
+
+/* What is in the folder whenever its files change is what a training that is killed there goes on from: to the same
+ * end.
+ */
+TEST(Rollback, ThatIsCutOffIsGoneOnWith) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c";
+  struct Copies {
+    const Scratch *scratch;
+    int n = 0;
+  } copies{&scratch};
+  Job job = exploding_job(folder);
+  job.options.checkpoint_steps = 1;
+  job.options.checkpoints_kept = 9;
+  job.options.rollbacks = 9;
+  job.options.rollback_factor = 1e-16;
+  const Job::Outcome whole = job.run();
+  ASSERT_EQ(whole.status, DESCENT_OK) << whole.error;
+  std::filesystem::remove_all(folder);
+  job.options.user = &copies;
+  job.options.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
+    Copies *c = static_cast<Copies *>(user);
+    if (info->event == DESCENT_CHECKPOINT_ROLLED_BACK) { /* those given up are gone before one is marked as tried */
+      EXPECT_EQ(steps_in(*c->scratch / "c").back(), info->step);
+    }
+    std::filesystem::copy(*c->scratch / "c", *c->scratch / ("copy" + std::to_string(c->n++)));
+  };
+  job.options.on_step = [](void *, const descent_step_info *) { return 0; };
+  expect_same_end(whole, job.run());
+  ASSERT_GT(copies.n, 5);
+  job.options.on_checkpoint = nullptr;
+  for (int i = 0; i < copies.n; i++) {
+    SCOPED_TRACE(i);
+    const std::string copy = scratch / ("copy" + std::to_string(i));
+    job.options.checkpoint = copy.c_str();
+    expect_same_end(whole, job.resume(copy));
+  }
 }
 
 TEST(Rollback, GivesUpAndKeepsTheLastGoodState) {

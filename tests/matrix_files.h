@@ -20,6 +20,12 @@ inline std::string Bytes(const std::string &path) {
   return text.str();
 }
 
+// Where the library was not there, HDF5 is refused, and this is what is said of a file.
+inline bool ReadsHdf5() { return std::string(descent_version()).find("HDF5: not built") == std::string::npos; }
+inline std::string WithoutHdf5(const std::string &file) {
+  return "not supported: " + file + ": this build reads no HDF5 (install libhdf5-dev and build with -DDESCENT_HDF5=ON)";
+}
+
 inline descent_status OpenMatrix(const file_choice &choice, int64_t features, matrix *m) {
   switch (choice.format) {
     case FORMAT_NPY: return npy_open(choice.path, m);

@@ -166,13 +166,10 @@ done:
   return status;
 }
 
-descent_status safetensors_save(const char *path, const char *metadata, const struct safetensors_tensor *tensors,
-                                int64_t n) {
+descent_status safetensors_write(const char *path, const char *const texts[SAFETENSORS_TEXTS],
+                                 const struct safetensors_tensor *tensors, int64_t n) {
   struct file_writer writer = {0};
-  descent_status status = DESCENT_OK;
-  for (int64_t i = 0; i < n; i++) TRY(check_values(path, &tensors[i]));
-  const struct safetensors_sum sum = safetensors_sum_model(metadata, tensors, n);
-  const char *const texts[SAFETENSORS_TEXTS] = {[SAFETENSORS_MODEL] = metadata, [SAFETENSORS_MODEL_SUM] = sum.text};
+  descent_status status;
   TRY(file_create(path, &writer));
   TRY(safetensors_write_header(&writer, path, texts, tensors, n));
   for (int64_t i = 0; i < n; i++)
@@ -180,6 +177,17 @@ descent_status safetensors_save(const char *path, const char *metadata, const st
   status = file_commit(&writer);
 done:
   file_abandon(&writer);
+  return status;
+}
+
+descent_status safetensors_save(const char *path, const char *metadata, const struct safetensors_tensor *tensors,
+                                int64_t n) {
+  descent_status status = DESCENT_OK;
+  for (int64_t i = 0; i < n; i++) TRY(check_values(path, &tensors[i]));
+  const struct safetensors_sum sum = safetensors_sum_model(metadata, tensors, n);
+  const char *const texts[SAFETENSORS_TEXTS] = {[SAFETENSORS_MODEL] = metadata, [SAFETENSORS_MODEL_SUM] = sum.text};
+  status = safetensors_write(path, texts, tensors, n);
+done:
   return status;
 }
 

@@ -58,10 +58,13 @@ int64_t safetensors_count(const struct safetensors_tensor *tensor); /* values */
 descent_status safetensors_save(const char *path, const char *metadata, const struct safetensors_tensor *tensors,
                                 int64_t n);
 
+/* Writes texts and tensors as they are. Of the texts, those that are NULL are left out; the header's own sum is put in
+ * where texts[SAFETENSORS_HEADER_SUM] is not NULL, whatever that is. ERROR_WRITE, ERROR_MEMORY. */
+descent_status safetensors_write(const char *path, const char *const texts[SAFETENSORS_TEXTS],
+                                 const struct safetensors_tensor *tensors, int64_t n);
 struct file_writer;
-/* The part before the data, for writers that bring the tensors' bytes themselves (their `data` is not looked at):
- * always of the same length where the texts and shapes are. Of the texts, those that are NULL are left out. The
- * header's own sum is put in where texts[SAFETENSORS_HEADER_SUM] is not NULL, whatever that is. */
+/* The part of it before the data, for writers that bring the tensors' bytes themselves (their `data` is not looked at):
+ * always of the same length where the texts and shapes are. */
 descent_status safetensors_write_header(struct file_writer *writer, const char *path,
                                         const char *const texts[SAFETENSORS_TEXTS],
                                         const struct safetensors_tensor *tensors, int64_t n);

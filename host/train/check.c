@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "core/status.h"
-#include "train/recovery.h"
+#include "train/configuration.h"
 
 static descent_status require(bool holds, const char *option, double value, const char *range) {
   return holds ? DESCENT_OK : status_set(DESCENT_ERROR_ARGUMENT, "%s %.10g: must be %s", option, value, range);
@@ -14,7 +14,7 @@ static descent_status require(bool holds, const char *option, double value, cons
 /* Usable in float32, as which the backends work. */
 static bool is_float(double value) { return isfinite((float)value); }
 
-static descent_status check_rates(const descent_train_options *o) {
+static descent_status check_reals(const descent_train_options *o) {
   static const char share[] = "in [0, 1)", positive[] = "a number of at least 0";
   const struct {
     const char *name;
@@ -38,6 +38,8 @@ static descent_status check_rates(const descent_train_options *o) {
       {"schedule_minimum", o->schedule_minimum, o->schedule_minimum >= 0 && o->schedule_minimum <= o->learning_rate,
        "between 0 and the learning rate"},
       {"min_delta", o->min_delta, o->min_delta >= 0 && isfinite(o->min_delta), positive},
+      {"checkpoint_seconds", o->checkpoint_seconds, o->checkpoint_seconds >= 0, positive},
+      {"rollback_factor", o->rollback_factor, o->rollback_factor > 0 && o->rollback_factor < 1, "in (0, 1)"},
   };
   descent_status status = DESCENT_OK;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -57,6 +59,10 @@ static descent_status check_counts(const descent_train_options *o) {
       {"patience", o->patience, 0, "at least 1, or 0 to never stop early"},
       {"schedule_every", o->schedule_every, 1, "at least 1"},
       {"warmup_steps", o->warmup_steps, 0, "at least 0"},
+      {"checkpoint_steps", o->checkpoint_steps, 0, "at least 1, or 0 for none"},
+      {"checkpoint_epochs", o->checkpoint_epochs, 0, "at least 1, or 0 for none"},
+      {"checkpoints_kept", o->checkpoints_kept, 1, "at least 1"},
+      {"rollbacks", o->rollbacks, 0, "at least 0"},
   };
   descent_status status = DESCENT_OK;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -89,10 +95,13 @@ descent_status check_train_options(const descent_network *network, const descent
   descent_status status;
   if (!options || options->size != sizeof *options)
     return status_set(DESCENT_ERROR_ARGUMENT, "train options must start from DESCENT_TRAIN_OPTIONS_INIT");
-  TRY(check_rates(options));
+  TRY(check_reals(options));
   TRY(check_counts(options));
   TRY(check_classifier_options(network, options));
-  TRY(recovery_check_options(options));
+  TRY(configuration_check_names(options->resume_with));
+  if (options->rollbacks && !options->checkpoint)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "rollbacks %lld: needs a checkpoint folder to go back to",
+                   (long long)options->rollbacks));
   if (options->nesterov && !(options->optimizer == DESCENT_OPTIMIZER_SGD && options->momentum > 0))
     status = status_set(DESCENT_ERROR_ARGUMENT, "nesterov: needs optimizer sgd and momentum above 0, not %s and %g",
                         descent_optimizer_name(options->optimizer), options->momentum);

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/file.h"
 #include "core/json.h"
 #include "core/status.h"
 #include "model/model_file.h"
@@ -130,7 +129,6 @@ static char *describe(const struct configuration *configuration, const struct sn
 
 descent_status checkpoint_write(const char *path, const descent_network *network,
                                 const struct configuration *configuration, const struct snapshot *snapshot) {
-  struct file_writer writer = {0};
   struct safetensors_tensor *tensors = NULL;
   char *model = NULL, *text = NULL;
   int64_t n_model, n;
@@ -144,13 +142,8 @@ descent_status checkpoint_write(const char *path, const descent_network *network
                                                 [SAFETENSORS_MODEL_SUM] = sum.text,
                                                 [SAFETENSORS_CHECKPOINT] = text,
                                                 [SAFETENSORS_HEADER_SUM] = ""};
-  TRY(file_create(path, &writer));
-  TRY(safetensors_write_header(&writer, path, texts, tensors, n));
-  for (int64_t i = 0; i < n; i++)
-    TRY(file_write(&writer, tensors[i].data, (size_t)safetensors_count(&tensors[i]) * sizeof(float)));
-  status = file_commit(&writer);
+  status = safetensors_write(path, texts, tensors, n);
 done:
-  file_abandon(&writer);
   cJSON_free(text);
   cJSON_free(model);
   free(tensors);
@@ -219,7 +212,7 @@ static descent_status read_tensors(struct safetensors *file, const descent_netwo
   snapshot->has_best = best && snapshot->best; /* a training that keeps none any more may do without */
   TRY(list_tensors(network, snapshot, &tensors, &n_model, &n));
   if (n + (best && !snapshot->best) != file->n)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: lacks the moments that the optimizer's options ask for now",
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: has other moments than the optimizer's options ask for now",
                    file->path));
   for (int64_t i = 0; i < n; i++) {
     TRY(safetensors_expect(file, &tensors[i], &entry));

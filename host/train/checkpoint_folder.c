@@ -174,17 +174,31 @@ done:
   return status;
 }
 
-void checkpoint_folder_prune(const struct checkpoint_folder *folder, int64_t step, int64_t keep) {
+bool checkpoint_folder_same(const char *a, const char *b) {
+  struct stat of_a, of_b;
+  return stat(a, &of_a) == 0 && stat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+}
+
+static void remove_step(const struct checkpoint_folder *folder, int64_t step) {
+  char *path;
+  if (checkpoint_folder_file(folder->path, step, &path) != DESCENT_OK) return;
+  unlink(path);
+  free(path);
+}
+
+/* Those after `step` and, where `keep` is not 0, all but so many of the others. */
+static void remove_files(const struct checkpoint_folder *folder, int64_t step, int64_t keep) {
   int64_t *steps, n;
   if (checkpoint_folder_list(folder->path, &steps, &n) != DESCENT_OK) return;
-  int64_t upto = 0; /* files of steps up to this one */
-  while (upto < n && steps[upto] <= step) upto++;
-  for (int64_t i = 0; i < n; i++) {
-    char *path;
-    if (i < upto && i >= upto - keep) continue;
-    if (checkpoint_folder_file(folder->path, steps[i], &path) != DESCENT_OK) break;
-    unlink(path);
-    free(path);
-  }
+  while (n > 0 && steps[n - 1] > step) remove_step(folder, steps[--n]);
+  for (int64_t i = 0; keep && i < n - keep; i++) remove_step(folder, steps[i]);
   free(steps);
+}
+
+void checkpoint_folder_remove_after(const struct checkpoint_folder *folder, int64_t step) {
+  remove_files(folder, step, 0);
+}
+
+void checkpoint_folder_prune(const struct checkpoint_folder *folder, int64_t step, int64_t keep) {
+  remove_files(folder, step, keep);
 }

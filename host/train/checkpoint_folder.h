@@ -4,6 +4,7 @@
 #define DESCENT_TRAIN_CHECKPOINT_FOLDER_H
 
 #include <descent/descent.h>
+#include <stdbool.h>
 
 struct checkpoint_folder {
   char *path;
@@ -21,8 +22,13 @@ descent_status checkpoint_folder_file(const char *folder, int64_t step, char **p
 /* The steps that there are files of, ascending, from malloc; none of a folder that is not there. ERROR_READ. */
 descent_status checkpoint_folder_list(const char *folder, int64_t **steps, int64_t *n);
 
-/* After the file of `step` was written: removes all but the `keep` newest of those up to it, and those of later steps,
- * which are of a course that was given up. What cannot be removed stays. */
+/* Do both names lead to the same folder? */
+bool checkpoint_folder_same(const char *a, const char *b);
+
+/* Removes the files of steps after this one, the newest first: they are of a course that is given up. What cannot be
+ * removed stays. */
+void checkpoint_folder_remove_after(const struct checkpoint_folder *folder, int64_t step);
+/* The same after the file of `step` was written, and all but the `keep` newest of those up to it. */
 void checkpoint_folder_prune(const struct checkpoint_folder *folder, int64_t step, int64_t keep);
 
 #endif

@@ -14,14 +14,30 @@
 #include "core/safetensors.h"
 #include "core/status.h"
 
+/* X(option): those that go in as they are, by the kind of their text. */
+#define REAL_OPTIONS(X) \
+  X(learning_rate)      \
+  X(momentum)           \
+  X(beta1)              \
+  X(beta2)              \
+  X(rho)                \
+  X(epsilon)            \
+  X(weight_decay)       \
+  X(l2)                 \
+  X(clip_norm)          \
+  X(dropout)            \
+  X(label_smoothing)    \
+  X(min_delta)
+#define INTEGER_OPTIONS(X) X(warmup_steps) X(epochs) X(patience)
+#define FLAG_OPTIONS(X) X(nesterov) X(restore_best) X(autotune)
+
 /* Without these the rest of a checkpoint would mean nothing. */
 static const char *const fixed[] = {"network", "optimizer", "batch_size", "data"};
+#define NAME(option) #option,
 static const char *const changeable[] = {
-    "learning_rate", "momentum",   "nesterov",  "beta1",     "beta2",         "rho",      "epsilon",
-    "weight_decay",  "l2",         "clip_norm", "dropout",   "class_weights", "schedule", "label_smoothing",
-    "warmup_steps",  "epochs",     "patience",  "min_delta", "restore_best",  "seed",     "precision",
-    "autotune",      "validation", "device",    "library",
-};
+    "class_weights", "schedule", "seed",    "precision",
+    "validation",    "device",   "library", REAL_OPTIONS(NAME) INTEGER_OPTIONS(NAME) FLAG_OPTIONS(NAME)};
+#undef NAME
 enum { FIXED = sizeof fixed / sizeof *fixed, CHANGEABLE = sizeof changeable / sizeof *changeable };
 
 /* ---- collecting ------------------------------------------------------------------------------------------------- */
@@ -45,8 +61,6 @@ static void add_real(struct collector *c, const char *name, double value) {
   char text[NUMBER_TEXT];
   add_text(c, name, number_format(value, text));
 }
-
-static void add_flag(struct collector *c, const char *name, bool value) { add_text(c, name, value ? "yes" : "no"); }
 
 static void add_format(struct collector *c, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -96,29 +110,20 @@ static void add_schedule(struct collector *c, const descent_train_options *o) {
 
 static void add_options(struct collector *c, const descent_network *network, const descent_train_options *o) {
   add_text(c, "optimizer", descent_optimizer_name(o->optimizer));
-  add_real(c, "learning_rate", o->learning_rate);
-  add_real(c, "momentum", o->momentum);
-  add_flag(c, "nesterov", o->nesterov);
-  add_real(c, "beta1", o->beta1);
-  add_real(c, "beta2", o->beta2);
-  add_real(c, "rho", o->rho);
-  add_real(c, "epsilon", o->epsilon);
-  add_real(c, "weight_decay", o->weight_decay);
-  add_real(c, "l2", o->l2);
-  add_real(c, "clip_norm", o->clip_norm);
-  add_real(c, "dropout", o->dropout);
-  add_real(c, "label_smoothing", o->label_smoothing);
+  add_integer(c, "batch_size", o->batch_size);
+#define REAL(option) add_real(c, #option, o->option);
+#define INTEGER(option) add_integer(c, #option, o->option);
+#define FLAG(option) add_text(c, #option, o->option ? "yes" : "no");
+  REAL_OPTIONS(REAL)
+  INTEGER_OPTIONS(INTEGER)
+  FLAG_OPTIONS(FLAG)
+#undef REAL
+#undef INTEGER
+#undef FLAG
   add_class_weights(c, network, o);
   add_schedule(c, o);
-  add_integer(c, "warmup_steps", o->warmup_steps);
-  add_integer(c, "batch_size", o->batch_size);
-  add_integer(c, "epochs", o->epochs);
-  add_integer(c, "patience", o->patience);
-  add_real(c, "min_delta", o->min_delta);
-  add_flag(c, "restore_best", o->restore_best);
   add_format(c, "seed", "%" PRIu64, o->seed);
   add_text(c, "precision", descent_precision_name(o->precision));
-  add_flag(c, "autotune", o->autotune);
 }
 
 /* Shape in words, and a sum over what words would be too long for. */

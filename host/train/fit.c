@@ -196,7 +196,7 @@ static descent_status judge(struct fit *f, const descent_metrics *validation, bo
   if (*improved) at->best_loss = loss;
   if (*improved || !f->keep_best) {
     TRY(descent_trainer_sync(f->trainer));
-    at->kept_epoch = at->epoch;
+    f->kept_step = fit_steps(f);
   }
   if (*improved) at->best_epoch = at->epoch;
   if (f->options->schedule == DESCENT_SCHEDULE_PLATEAU) {
@@ -285,8 +285,10 @@ static descent_status leave_after_divergence(struct fit *f) {
   if (position < 0 && !(f->keep_best && f->at.best_epoch)) {
     TRY(descent_trainer_sync(f->trainer));
     snprintf(kept, sizeof kept, "the weights before that step are kept");
-  } else if (f->at.kept_epoch) {
-    snprintf(kept, sizeof kept, "the weights of epoch %lld are kept", (long long)f->at.kept_epoch);
+  } else if (f->kept_step) {
+    const bool whole = f->kept_step % f->epoch_steps == 0;
+    snprintf(kept, sizeof kept, "the weights of %s %lld are kept", whole ? "epoch" : "step",
+             (long long)(whole ? f->kept_step / f->epoch_steps : f->kept_step));
   }
   status = status_set(DESCENT_ERROR_DIVERGED, "%s; %s", text, kept);
 done:

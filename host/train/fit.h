@@ -14,6 +14,7 @@ struct fit {
   int64_t rows, batch;
   int64_t epoch_steps, total_steps, probe; /* probe: the epoch's step, from 0, whose layer statistics are kept */
   bool keep_best;
+  int64_t kept_step;  /* after which the network's parameters were the training's; 0: the initial ones */
   double *statistics; /* (layers, LAYER_SLOTS) */
   descent_layer_health *health;
   char placement[160];

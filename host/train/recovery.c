@@ -14,31 +14,10 @@ struct recovery {
   struct configuration configuration;
   struct snapshot snapshot;
   struct checkpoint_writer *writer;
-  struct fit_state saved; /* what the last checkpoint was taken of; epoch 0: none yet */
+  int64_t saved_epoch, saved_done; /* where the last checkpoint was taken, as in fit_state; epoch 0: none yet */
   double saved_at;
   int64_t failures;
 };
-
-static descent_status require(bool holds, const char *option, double value, const char *range) {
-  return holds ? DESCENT_OK : status_set(DESCENT_ERROR_ARGUMENT, "%s %.10g: must be %s", option, value, range);
-}
-
-descent_status recovery_check_options(const descent_train_options *o) {
-  descent_status status;
-  TRY(require(o->checkpoint_steps >= 0, "checkpoint_steps", (double)o->checkpoint_steps, "at least 1, or 0 for none"));
-  TRY(require(o->checkpoint_epochs >= 0, "checkpoint_epochs", (double)o->checkpoint_epochs,
-              "at least 1, or 0 for none"));
-  TRY(require(o->checkpoint_seconds >= 0, "checkpoint_seconds", o->checkpoint_seconds, "a number of at least 0"));
-  TRY(require(o->checkpoints_kept >= 1, "checkpoints_kept", (double)o->checkpoints_kept, "at least 1"));
-  TRY(require(o->rollbacks >= 0, "rollbacks", (double)o->rollbacks, "at least 0"));
-  TRY(require(o->rollback_factor > 0 && o->rollback_factor < 1, "rollback_factor", o->rollback_factor, "in (0, 1)"));
-  if (o->rollbacks && !o->checkpoint)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "rollbacks %lld: needs a checkpoint folder to go back to",
-                   (long long)o->rollbacks));
-  TRY(configuration_check_names(o->resume_with));
-done:
-  return status;
-}
 
 static void report(const struct fit *f, descent_checkpoint_event event, const char *path, int64_t step,
                    const char *message) {
@@ -54,6 +33,21 @@ static void report(const struct fit *f, descent_checkpoint_event event, const ch
   f->options->on_checkpoint(f->options->user, &info);
 }
 
+/* Does this training write checkpoints? */
+static bool writes(const struct fit *f) { return f->recovery && f->recovery->writer; }
+
+/* The training is where a checkpoint is, or will be soon. */
+static void note_saved(struct fit *f) {
+  struct recovery *r = f->recovery;
+  r->saved_epoch = f->at.epoch;
+  r->saved_done = f->at.done;
+  r->saved_at = fit_now();
+}
+
+static bool saved_here(const struct fit *f) {
+  return f->recovery->saved_epoch == f->at.epoch && f->recovery->saved_done == f->at.done;
+}
+
 /* ---- saving ----------------------------------------------------------------------------------------------------- */
 
 static void take_outcome(struct fit *f, bool wait) {
@@ -62,7 +56,7 @@ static void take_outcome(struct fit *f, bool wait) {
   if (!checkpoint_writer_outcome(r->writer, wait, &outcome)) return;
   if (outcome.status != DESCENT_OK) {
     r->failures++;
-    r->saved.epoch = 0;
+    r->saved_epoch = 0;
   }
   report(f, outcome.status == DESCENT_OK ? DESCENT_CHECKPOINT_SAVED : DESCENT_CHECKPOINT_FAILED, outcome.path,
          outcome.step, outcome.message);
@@ -92,14 +86,13 @@ done:
 /* Begins a checkpoint of where the training is; `tried`: it has just gone back to there. Weights that are not finite
  * are not worth one: the step that comes next will find that out. */
 static descent_status save(struct fit *f, bool tried) {
-  struct recovery *r = f->recovery;
   bool usable;
-  descent_status status = take_snapshot(f, tried, &usable);
-  if (status != DESCENT_OK) return status;
-  r->saved = f->at;
-  r->saved_at = fit_now();
-  if (usable) checkpoint_writer_write(r->writer);
-  return DESCENT_OK;
+  descent_status status;
+  TRY(take_snapshot(f, tried, &usable));
+  note_saved(f);
+  if (usable) checkpoint_writer_write(f->recovery->writer);
+done:
+  return status;
 }
 
 /* The same, waited for, and a failure is one of the training. */
@@ -114,11 +107,6 @@ done:
   return status;
 }
 
-static bool saved_here(const struct fit *f) {
-  const struct fit_state *saved = &f->recovery->saved;
-  return saved->epoch == f->at.epoch && saved->done == f->at.done;
-}
-
 static bool due(const struct fit *f) {
   const descent_train_options *o = f->options;
   if (o->checkpoint_steps && fit_steps(f) % o->checkpoint_steps == 0) return true;
@@ -128,19 +116,19 @@ static bool due(const struct fit *f) {
 
 int64_t recovery_limit(const struct fit *f, int64_t count) {
   const int64_t every = f->options->checkpoint_steps;
-  if (!f->recovery || !f->recovery->writer || !every) return count;
+  if (!writes(f) || !every) return count;
   const int64_t left = every - fit_steps(f) % every;
   return count < left ? count : left;
 }
 
 descent_status recovery_pause(struct fit *f, bool asked) {
-  if (!f->recovery || !f->recovery->writer) return DESCENT_OK;
+  if (!writes(f)) return DESCENT_OK;
   take_outcome(f, false);
   return (asked || due(f)) && !saved_here(f) ? save(f, false) : DESCENT_OK;
 }
 
 descent_status recovery_finish(struct fit *f) {
-  if (!f->recovery || !f->recovery->writer) return DESCENT_OK;
+  if (!writes(f)) return DESCENT_OK;
   descent_status status = DESCENT_OK;
   take_outcome(f, true);
   if (!saved_here(f)) TRY(save(f, false));
@@ -172,6 +160,10 @@ static void forget(struct fit *f) {
     f->at.best_loss = INFINITY;
     f->at.bad_epochs = f->at.plateau_bad_epochs = 0;
   }
+  if (f->keep_best && !s->has_best) { /* the best epoch's parameters were not kept */
+    f->at.best_loss = INFINITY;
+    f->at.best_epoch = 0;
+  }
 }
 
 static descent_status restore(struct fit *f) {
@@ -184,9 +176,9 @@ static descent_status restore(struct fit *f) {
   memcpy(f->statistics, s->statistics, (size_t)s->n_statistics * sizeof *f->statistics);
   f->at = s->state;
   f->started = fit_now();
-  f->trainer->steps = fit_steps(f);
-  f->recovery->saved = f->at;
-  f->recovery->saved_at = f->started;
+  f->trainer->steps = s->step;
+  f->kept_step = s->has_best ? f->at.best_epoch * f->epoch_steps : s->step;
+  note_saved(f);
 done:
   return status;
 }
@@ -261,11 +253,12 @@ descent_status recovery_open(struct fit *f) {
   TRY(configuration_create(network, device, f->training, f->validation, o, &r->configuration));
   TRY(snapshot_create(network, &f->trainer->program, f->keep_best, &r->snapshot));
   if (o->checkpoint) TRY(checkpoint_folder_open(o->checkpoint, &r->folder));
-  if (o->checkpoint && !o->resume) TRY(refuse_used_folder(o->checkpoint));
+  const bool same = o->checkpoint && o->resume && checkpoint_folder_same(o->checkpoint, o->resume);
+  if (o->checkpoint && !same) TRY(refuse_used_folder(o->checkpoint));
   if (o->resume) TRY(resume(f, &resumed));
   if (!o->checkpoint) goto done;
   TRY(checkpoint_writer_start(&r->folder, o->checkpoints_kept, network, &r->configuration, &r->snapshot, &r->writer));
-  if (!resumed || strcmp(o->checkpoint, o->resume) != 0) TRY(save_now(f));
+  if (!resumed || !same) TRY(save_now(f));
 done:
   if (status == DESCENT_OK && !resumed)
     report(f, DESCENT_CHECKPOINT_STARTED, o->checkpoint ? o->checkpoint : "", 0, "");
@@ -295,13 +288,15 @@ descent_status recovery_roll_back(struct fit *f) {
   const int64_t rollbacks = f->at.rollbacks + 1;
   const double factor = f->at.rate_factor * f->options->rollback_factor;
   descent_status status;
-  if (!r || !r->writer || rollbacks > f->options->rollbacks) return DESCENT_ERROR_DIVERGED;
+  if (!writes(f) || rollbacks > f->options->rollbacks) return DESCENT_ERROR_DIVERGED;
   snprintf(divergence, sizeof divergence, "%s", descent_last_error());
   take_outcome(f, true);
   if (read_newest(f, r->folder.path, true, &found, &path) != DESCENT_OK || !found)
     TRY(status_set(DESCENT_ERROR_DIVERGED, "%s", divergence));
   TRY(restore(f));
   forget(f);
+  /* Before the one of here is replaced: whoever is killed in between goes on from a state that there has been. */
+  checkpoint_folder_remove_after(&r->folder, fit_steps(f));
   f->at.rollbacks = rollbacks;
   f->at.rate_factor = factor;
   report(f, DESCENT_CHECKPOINT_ROLLED_BACK, path, fit_steps(f), divergence);

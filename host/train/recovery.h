@@ -4,9 +4,6 @@
 
 #include "train/fit.h"
 
-/* Ranges of the options and whether they fit together; part of checking the options. */
-descent_status recovery_check_options(const descent_train_options *options);
-
 /* With options->checkpoint or ->resume: takes the folder, goes on from the newest checkpoint where that is asked for,
  * else writes the first one. Without them it does nothing. */
 descent_status recovery_open(struct fit *f);

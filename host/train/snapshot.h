@@ -12,7 +12,6 @@
   X(plateau_bad_epochs)                                                                              \
   X(bad_epochs) /* since the last improvement */                                                     \
   X(best_epoch) /* 0: none yet */                                                                    \
-  X(kept_epoch) /* whose parameters the network has; 0: the initial ones */                          \
   X(rollbacks)  /* that there were */                                                                \
   X(tried)      /* 1: the training has gone back to here; once more would be in vain */
 #define FIT_STATE_REALS(X)                                                          \

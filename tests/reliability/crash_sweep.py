@@ -1,6 +1,7 @@
 """Every system call that a checkpoint is made of fails in turn, once and from then on, and the process is killed at
-each; then no file may grow beyond some size, for every size, so that writes end halfway. After every one the same command
-goes on to the same model. Needs strace."""
+each; then no file may grow beyond some size, for every size, so that writes end halfway. A training that diverges and
+goes back, further and further, is killed at each too. After every one the same command goes on to the same model. Needs
+strace."""
 
 import os
 import re
@@ -15,12 +16,17 @@ ERRORS = ("ENOSPC", "EIO", "EINTR")
 EXITS = (0, 1, 3, 127)  # done, could not write, could not read; the loader found no library
 
 
-def injections(job, count):
+# Six times; the steps that it goes back to are 3, 2, 4, 3, 7 and 6.
+DIVERGING = ("--hidden", "6,5", "--activation", "identity", "--optimizer", "gd", "--lr", "1e4", "--warmup", "20",
+             "--keep", "9", "--on-divergence", "rollback:50:1000")
+
+
+def injections(count, errors):
     """(call, fault) for every call that a training makes, as strace counts them: for each thread by itself."""
     for call in CALLS:
         for k in range(1, count[call] + 1):
             yield call, f"signal=KILL:when={k}"
-            for error in ERRORS:
+            for error in errors:
                 yield call, f"error={error}:when={k}"
                 yield call, f"error={error}:when={k}+"
 
@@ -55,10 +61,9 @@ def limit_sizes(job, sizes):
     return hit
 
 
-def run():
-    options = arguments(__doc__)
-    job = Job(options.descent)
-    faults = list(injections(job, count_calls(job)))
+def inject(job, errors, options):
+    """How many faults there are, how many of them were tried, killed the training, and made it exit with an error."""
+    faults = list(injections(count_calls(job), errors))
     chosen = faults if options.full else faults[options.seed % 16 :: 16]
     killed = failed = 0
     for number, (call, fault) in enumerate(chosen):
@@ -76,12 +81,21 @@ def run():
                 check(job.hash(folder) == job.expected, f"{context}: exit code 0 and another model")
         job.finish(folder, context)
         shutil.rmtree(folder)
-    check(killed > 0 and failed > 0, "no fault had an effect")
+    check(killed > 0 and (failed > 0 or not errors), "no fault had an effect")
+    return len(faults), len(chosen), killed, failed
+
+
+def run():
+    options = arguments(__doc__)
+    job = Job(options.descent)
+    faults, chosen, killed, failed = inject(job, ERRORS, options)
+    kills, chosen_kills, killed_back, _ = inject(Job(options.descent, every="1 steps", more=DIVERGING), (), options)
     sizes = range(0, 9000, 50 if options.full else 1000)
     hit = limit_sizes(job, sizes)
     check(0 < hit < len(sizes), f"{hit} of {len(sizes)} limits on the size of a file were met")
-    return (f"{len(chosen)} of {len(faults)} faults: {killed} killed the training, {failed} made it exit with an error; "
-            f"{hit} of {len(sizes)} limits on the size of files did too; every one went on to the same model")
+    return (f"{chosen} of {faults} faults: {killed} killed the training, {failed} made it exit with an error; "
+            f"{hit} of {len(sizes)} limits on the size of files did too; {chosen_kills} of {kills} kills, {killed_back} "
+            "of them before its end, of one that went back; every one went on to the same model")
 
 
 sys.exit(main(run))

@@ -28,11 +28,11 @@ def arguments(about):
 
 
 class Job:
-    """Runs in a folder of its own, which goes with it: `epochs` of 6 steps each, of more with more rows. Without
-    `undisturbed` it is not known how it ends."""
+    """Runs in a folder of its own, which goes with it: `epochs` of 6 steps each, of more with more rows. `more` is
+    added to its command line. Without `undisturbed` it is not known how it ends."""
 
-    def __init__(self, descent, epochs=4, every="4 steps", hidden="6", rows=60, undisturbed=True):
-        self.descent, self.epochs, self.every, self.hidden = descent, epochs, every, hidden
+    def __init__(self, descent, epochs=4, every="4 steps", hidden="6", rows=60, more=(), undisturbed=True):
+        self.descent, self.epochs, self.every, self.hidden, self.more = descent, epochs, every, hidden, list(more)
         self.scratch = tempfile.TemporaryDirectory(prefix="descent_reliability_")
         self.data = os.path.join(self.scratch.name, "data.csv")
         draw = random.Random(7)
@@ -62,7 +62,7 @@ class Job:
         """The restartable command line."""
         return [self.descent, "train", self.data, "--target", "answer", "--epochs", str(self.epochs), "--batch-size",
                 "8", "--hidden", self.hidden, "--dropout", "0.2", "--threads", "1", "--checkpoint-every", self.every,
-                "--resume", "kept", "--quiet", "--device", "cpu"]
+                "--resume", "kept", "--quiet", "--device", "cpu"] + self.more
 
     def run(self, folder, prefix, **options):
         """Runs it, through `prefix`; the finished process."""

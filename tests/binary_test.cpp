@@ -233,7 +233,7 @@ TEST_F(Binary, SaysHowManyNumbersWereRounded) {
 TEST_F(Binary, AlteredOrCutOffNeverCrashesNorReadsOtherData) {
   const Dataset original = Mixed(Write("m.csv", kMixed), true);
   ASSERT_EQ(Save(original.get(), "d.safetensors"), "");
-  const std::string good = Bytes(Path("d.safetensors")), expected = Read(Path("d.safetensors"), kDefaults);
+  const std::string good = read_file(Path("d.safetensors")), expected = Read(Path("d.safetensors"), kDefaults);
   const size_t X = 4 * 7 * sizeof(float), rest = 8 * sizeof(float), data = good.size() - X - rest;
   for (size_t length = 0; length < good.size(); length++)
     EXPECT_NE(Read(Write("cut.safetensors", good.substr(0, length)), kDefaults), expected) << length;
@@ -298,7 +298,7 @@ TEST_F(Binary, IsMadeInTwoPassesOfEveryFormat) {
     ASSERT_EQ(descent_dataset_convert(c.path.c_str(), &options, Path("twice.safetensors").c_str(), &made), DESCENT_OK)
         << descent_last_error();
     const Dataset twice(made);
-    EXPECT_TRUE(Bytes(Path("twice.safetensors")) == Bytes(Path("once.safetensors"))) << c.path;
+    EXPECT_TRUE(read_file(Path("twice.safetensors")) == read_file(Path("once.safetensors"))) << c.path;
     ExpectSame(once.get(), twice.get(), c.path);
     double change = -1, expected = -1;
     EXPECT_EQ(descent_dataset_rounded(twice.get(), &change), descent_dataset_rounded(once.get(), &expected)) << c.path;

@@ -56,7 +56,7 @@ class DamagedCheckpoint : public testing::Test {
   void SetUp() override {
     const Job::Outcome outcome = job_.run_keeping_all(scratch_ / "kept");
     ASSERT_EQ(outcome.status, DESCENT_OK) << outcome.error;
-    bytes_ = bytes_of(scratch_ / ("kept/" + checkpoint_name(6)));
+    bytes_ = read_file(scratch_ / ("kept/" + checkpoint_name(6)));
     ASSERT_GT(bytes_.size(), 4096u);
   }
   std::string place() const { return scratch_ / "altered.safetensors"; }
@@ -68,19 +68,19 @@ class DamagedCheckpoint : public testing::Test {
 
 TEST_F(DamagedCheckpoint, CutAtAnyLengthIsRefused) {
   Reader reader(job_);
-  write_bytes(place(), bytes_);
+  write_file(place(), bytes_);
   ASSERT_EQ(reader.read(place()), DESCENT_OK) << descent_last_error();
   for (size_t length = bytes_.size(); length-- > 0;) {
     ASSERT_EQ(truncate(place().c_str(), static_cast<off_t>(length)), 0);
     ASSERT_EQ(reader.read(place()), DESCENT_ERROR_MODEL) << length;
   }
-  write_bytes(place(), bytes_ + std::string(1, '\0'));
+  write_file(place(), bytes_ + std::string(1, '\0'));
   EXPECT_EQ(reader.read(place()), DESCENT_ERROR_MODEL);
 }
 
 TEST_F(DamagedCheckpoint, EveryFlippedBitIsFound) {
   Reader reader(job_);
-  write_bytes(place(), bytes_);
+  write_file(place(), bytes_);
   FILE *file = fopen(place().c_str(), "r+b");
   ASSERT_NE(file, nullptr);
   for (size_t i = 0; i < bytes_.size(); i++)
@@ -103,9 +103,9 @@ TEST_F(DamagedCheckpoint, IsNamedAndPassedOver) {
   for (const std::string &damage : {std::string(), bytes_.substr(0, 4000), std::string(9000, 'x')}) {
     Scratch scratch;
     std::filesystem::create_directory(scratch / "c");
-    write_bytes(scratch / ("c/" + checkpoint_name(6)), bytes_);
-    write_bytes(scratch / ("c/" + checkpoint_name(9)), damage);
-    write_bytes(scratch / "c/step-10.safetensors", "not one of ours");
+    write_file(scratch / ("c/" + checkpoint_name(6)), bytes_);
+    write_file(scratch / ("c/" + checkpoint_name(9)), damage);
+    write_file(scratch / "c/step-10.safetensors", "not one of ours");
     const Job::Outcome resumed = job_.resume(scratch / "c");
     expect_same_end(whole, resumed);
     ASSERT_EQ(resumed.of(DESCENT_CHECKPOINT_DAMAGED).size(), 1u);
@@ -117,7 +117,7 @@ TEST_F(DamagedCheckpoint, IsNamedAndPassedOver) {
 TEST_F(DamagedCheckpoint, WhereAllAreNothingIsBegunAnew) {
   Scratch scratch;
   std::filesystem::create_directory(scratch / "c");
-  write_bytes(scratch / ("c/" + checkpoint_name(6)), bytes_.substr(0, 4000));
+  write_file(scratch / ("c/" + checkpoint_name(6)), bytes_.substr(0, 4000));
   const Job::Outcome resumed = job_.resume(scratch / "c");
   EXPECT_EQ(resumed.status, DESCENT_ERROR_MODEL);
   EXPECT_NE(resumed.error.find("none of its 1 checkpoints can be used"), std::string::npos) << resumed.error;
@@ -127,8 +127,8 @@ TEST_F(DamagedCheckpoint, OnesOfLaterStepsGoWhenTheTrainingHasPassedThem) {
   Scratch scratch;
   const std::string folder = scratch / "c";
   std::filesystem::create_directory(folder);
-  write_bytes(folder + "/" + checkpoint_name(6), bytes_);
-  write_bytes(folder + "/" + checkpoint_name(999), "damaged");
+  write_file(folder + "/" + checkpoint_name(6), bytes_);
+  write_file(folder + "/" + checkpoint_name(999), "damaged");
   Job job = job_;
   job.options.checkpoint = folder.c_str();
   job.options.checkpoints_kept = 1;
@@ -143,7 +143,7 @@ TEST_F(DamagedCheckpoint, AWholeOneIsAModel) {
   six.options.restore_best = false;
   six.options.on_step = [](void *, const descent_step_info *info) { return static_cast<int>(info->step == 6); };
   const Job::Outcome stopped = six.run();
-  write_bytes(place(), bytes_);
+  write_file(place(), bytes_);
   descent_network *loaded = nullptr;
   ASSERT_EQ(descent_network_load(place().c_str(), &loaded), DESCENT_OK) << descent_last_error();
   const Network network(loaded, descent_network_free);
@@ -299,8 +299,8 @@ TEST(Folder, LosesWhatAKilledProcessLeftUnfinished) {
   const std::string folder = scratch / "c";
   std::filesystem::create_directory(folder);
   const std::string left = folder + "/" + checkpoint_name(5) + ".abcdefgh", foreign = folder + "/notes.txt";
-  write_bytes(left, "half");
-  write_bytes(foreign, "mine");
+  write_file(left, "half");
+  write_file(foreign, "mine");
   Job job = small_job();
   job.options.checkpoint = folder.c_str();
   ASSERT_EQ(job.run().status, DESCENT_OK);
@@ -310,7 +310,7 @@ TEST(Folder, LosesWhatAKilledProcessLeftUnfinished) {
 
 TEST(Folder, ThatCannotBeMadeEndsTheTrainingBeforeItBegins) {
   const Scratch scratch;
-  write_bytes(scratch / "file", "");
+  write_file(scratch / "file", "");
   const std::string folder = scratch / "file/c";
   Job job = small_job();
   job.options.checkpoint = folder.c_str();

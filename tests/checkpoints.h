@@ -2,39 +2,8 @@
 #ifndef DESCENT_TESTS_CHECKPOINTS_H
 #define DESCENT_TESTS_CHECKPOINTS_H
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
-
+#include "scratch.h"
 #include "training.h"
-
-/* A folder that is removed with the object. */
-class Scratch {
- public:
-  Scratch() {
-    char name[] = "/tmp/descent_checkpoint_XXXXXX";
-    path_ = mkdtemp(name);
-  }
-  ~Scratch() { std::filesystem::remove_all(path_); }
-  Scratch(const Scratch &) = delete;
-  Scratch &operator=(const Scratch &) = delete;
-  std::string operator/(const std::string &name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
-
-inline std::string bytes_of(const std::string &path) {
-  std::ifstream stream(path, std::ios::binary);
-  std::ostringstream text;
-  text << stream.rdbuf();
-  return text.str();
-}
-
-inline void write_bytes(const std::string &path, const std::string &bytes) {
-  std::ofstream(path, std::ios::binary) << bytes;
-}
 
 inline std::string checkpoint_name(int64_t step) {
   char name[64];

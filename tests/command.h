@@ -15,48 +15,29 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <sstream>
 #include <string>
 #include <vector>
+
+#include "scratch.h"
 
 struct Result {
   int code; /* 128 + n when signal n killed it */
   std::string out, err;
 };
 
-inline std::string read_file(const std::string &path) {
-  std::ifstream stream(path, std::ios::binary);
-  std::ostringstream text;
-  text << stream.rdbuf();
-  return text.str();
-}
-
-inline void write_file(const std::string &path, const std::string &text) {
-  std::ofstream(path, std::ios::binary) << text;
-}
-
 inline int exit_code(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
 
-/* A folder that lasts as long as the object; the command runs in it, so that file names in messages are short. */
-class Folder {
+/* The command runs in it, so that file names in messages are short. */
+class Folder : public Scratch {
  public:
-  Folder() {
-    char name[] = "/tmp/descent_command_XXXXXX";
-    path_ = mkdtemp(name);
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder &) = delete;
-  Folder &operator=(const Folder &) = delete;
-
-  std::string operator/(const std::string &name) const { return path_ + "/" + name; }
   void write(const std::string &name, const std::string &text) const { write_file(*this / name, text); }
   std::string read(const std::string &name) const { return read_file(*this / name); }
   bool has(const std::string &name) const { return std::filesystem::exists(*this / name); }
   std::vector<std::string> list() const {
     std::vector<std::string> names;
-    for (const auto &entry : std::filesystem::directory_iterator(path_)) names.push_back(entry.path().filename());
+    for (const auto &entry : std::filesystem::directory_iterator(path())) names.push_back(entry.path().filename());
     std::sort(names.begin(), names.end());
     return names;
   }
@@ -66,7 +47,7 @@ class Folder {
     std::vector<char *> argv{const_cast<char *>("descent")};
     for (const std::string &argument : arguments) argv.push_back(const_cast<char *>(argument.c_str()));
     argv.push_back(nullptr);
-    if (chdir(path_.c_str()) == 0) execv(DESCENT_COMMAND, argv.data());
+    if (chdir(path().c_str()) == 0) execv(DESCENT_COMMAND, argv.data());
     _exit(127);
   }
 
@@ -95,9 +76,6 @@ class Folder {
     std::filesystem::remove(*this / ".err");
     return result;
   }
-
- private:
-  std::string path_;
 };
 
 /* Runs the command on a terminal so many columns wide, which is its standard input, output and error; `prepare` is

@@ -5,13 +5,12 @@
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <set>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "internal.h"
+#include "scratch.h"
 
 namespace {
 
@@ -241,28 +240,14 @@ TEST(Terms, come_back_from_their_names) {
 
 class File : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "descent-file-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-    path_ = folder_ / "model";
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  std::string content() const {
-    std::ifstream stream(path_);
-    std::stringstream text;
-    text << stream.rdbuf();
-    return text.str();
-  }
-  size_t files() const {
-    return static_cast<size_t>(
-        std::distance(std::filesystem::directory_iterator(folder_), std::filesystem::directory_iterator()));
-  }
-  std::filesystem::path folder_, path_;
+  std::string content() const { return read_file(path_); }
+  size_t files() const { return scratch_.files(); }
+  Scratch scratch_;
+  const std::string path_ = scratch_ / "model";
 };
 
 TEST_F(File, is_wholly_the_old_one_until_the_commit) {
-  std::ofstream(path_) << "old";
+  write_file(path_, "old");
   file_writer writer;
   ASSERT_EQ(file_create(path_.c_str(), &writer), DESCENT_OK);
   ASSERT_EQ(file_write(&writer, "new", 3), DESCENT_OK);
@@ -273,7 +258,7 @@ TEST_F(File, is_wholly_the_old_one_until_the_commit) {
 }
 
 TEST_F(File, leaves_nothing_behind_when_abandoned) {
-  std::ofstream(path_) << "old";
+  write_file(path_, "old");
   file_writer writer;
   ASSERT_EQ(file_create(path_.c_str(), &writer), DESCENT_OK);
   ASSERT_EQ(file_write(&writer, "new", 3), DESCENT_OK);
@@ -294,7 +279,7 @@ TEST_F(File, has_the_mode_that_the_umask_asks_for) {
 }
 
 TEST_F(File, keeps_the_permissions_of_the_one_it_replaces) {
-  std::ofstream(path_) << "old";
+  write_file(path_, "old");
   ASSERT_EQ(chmod(path_.c_str(), 0600), 0);
   file_writer writer;
   ASSERT_EQ(file_create(path_.c_str(), &writer), DESCENT_OK);
@@ -305,18 +290,18 @@ TEST_F(File, keeps_the_permissions_of_the_one_it_replaces) {
 }
 
 TEST_F(File, is_written_through_a_symbolic_link) {
-  std::ofstream(path_) << "old";
-  std::filesystem::create_symlink(path_, folder_ / "link");
+  write_file(path_, "old");
+  std::filesystem::create_symlink(path_, scratch_ / "link");
   file_writer writer;
-  ASSERT_EQ(file_create((folder_ / "link").c_str(), &writer), DESCENT_OK);
+  ASSERT_EQ(file_create((scratch_ / "link").c_str(), &writer), DESCENT_OK);
   ASSERT_EQ(file_write(&writer, "new", 3), DESCENT_OK);
   ASSERT_EQ(file_commit(&writer), DESCENT_OK);
-  EXPECT_TRUE(std::filesystem::is_symlink(folder_ / "link"));
+  EXPECT_TRUE(std::filesystem::is_symlink(scratch_ / "link"));
   EXPECT_EQ(content(), "new");
 }
 
 TEST_F(File, stays_the_old_one_when_the_commit_fails) {
-  std::ofstream(path_) << "old";
+  write_file(path_, "old");
   file_writer writer;
   ASSERT_EQ(file_create(path_.c_str(), &writer), DESCENT_OK);
   ASSERT_EQ(file_write(&writer, "new", 3), DESCENT_OK);
@@ -342,12 +327,12 @@ TEST_F(File, has_as_many_writers_as_ask_each_with_a_name_of_its_own) {
 
 TEST_F(File, is_refused_where_it_cannot_be) {
   file_writer writer;
-  EXPECT_EQ(file_create(folder_.c_str(), &writer), DESCENT_ERROR_WRITE);
+  EXPECT_EQ(file_create(scratch_.path().c_str(), &writer), DESCENT_ERROR_WRITE);
   EXPECT_EQ(file_create("", &writer), DESCENT_ERROR_WRITE);
   ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
   EXPECT_EQ(file_create(path_.c_str(), &writer), DESCENT_ERROR_WRITE);
   ASSERT_EQ(unlink(path_.c_str()), 0);
-  EXPECT_EQ(file_create((folder_ / "none" / "model").c_str(), &writer), DESCENT_ERROR_WRITE);
+  EXPECT_EQ(file_create((scratch_ / "none/model").c_str(), &writer), DESCENT_ERROR_WRITE);
   EXPECT_NE(std::string(descent_last_error()).find("No such file or directory"), std::string::npos);
   EXPECT_EQ(files(), 0u);
 }

@@ -216,7 +216,7 @@ TEST_F(Csv, NamesTheLineAcrossChunks) {
 }
 
 TEST_F(Csv, RefusesFilesThatCannotBeRead) {
-  std::filesystem::create_directory(folder / "folder.csv");
+  std::filesystem::create_directory(Path("folder.csv"));
   const descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
   EXPECT_EQ(Read(Path("none.csv"), options), "cannot read: none.csv: cannot read: No such file or directory");
   EXPECT_EQ(Read(Path("folder.csv"), options), "cannot read: folder.csv: cannot read: Is a directory");

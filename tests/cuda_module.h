@@ -6,10 +6,10 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <string>
 
 #include "internal.h"
+#include "scratch.h"
 
 inline std::string cuda_module_path() {
   const char *given = std::getenv("DESCENT_TEST_MODULE");
@@ -23,12 +23,9 @@ inline void use_cuda_module(const std::string &path) {
 struct CudaModuleAtStart {
   CudaModuleAtStart() {
     use_cuda_module(cuda_module_path());
-    char name[] = "/tmp/descent_cache_XXXXXX";
-    cache = mkdtemp(name);
-    setenv("XDG_CACHE_HOME", name, 1);
+    setenv("XDG_CACHE_HOME", cache.path().c_str(), 1);
   }
-  ~CudaModuleAtStart() { std::filesystem::remove_all(cache); }
-  std::string cache;
+  Scratch cache;
 };
 inline const CudaModuleAtStart cuda_module_at_start;
 

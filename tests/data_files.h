@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "internal.h"
+#include "scratch.h"
 
 struct FreeDataset {
   void operator()(descent_dataset *dataset) const { descent_dataset_free(dataset); }
@@ -48,24 +49,12 @@ inline std::string Describe(const descent_dataset *d) {
 
 class DataFiles : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "descent-data-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder); }
-
-  std::string Path(const std::string &name) const { return (folder / name).string(); }
+  std::string Path(const std::string &name) const { return scratch / name; }
   std::string Write(const std::string &name, const std::string &text) const {
-    std::ofstream(Path(name), std::ios::binary) << text;
+    write_file(Path(name), text);
     return Path(name);
   }
-  // The text with this test's folder taken out, so that a file is called by its name alone.
-  std::string Plain(std::string text) const {
-    const std::string prefix = folder.string() + "/";
-    for (size_t at; (at = text.find(prefix)) != std::string::npos;) text.erase(at, prefix.size());
-    return text;
-  }
+  std::string Plain(const std::string &text) const { return scratch.plain(text); }
 
   // Describes what was read from the file, or says status and error.
   std::string Read(const std::string &path, const descent_dataset_options &options) const {
@@ -87,7 +76,7 @@ class DataFiles : public testing::Test {
     return Read(Write("t.csv", text), options);
   }
 
-  std::filesystem::path folder;
+  Scratch scratch;
 };
 
 #endif

@@ -65,8 +65,8 @@ TEST_F(DatasetRefusals, KnowTheFormatByTheContentWhereTheNameDoesNotSay) {
        "bad data: data: byte 6: version 32.32 of the .npy format is not known (1.0 to 3.0 are)"},
       {std::string("\x89HDF\r\n\x1a\n"), "bad data: data: not an HDF5 file, damaged, or open elsewhere for writing"},
       {std::string("\2\0\0\0\0\0\0\0{\"", 10), "bad data: data: byte 9: not JSON"},
-      {Bytes(Fixture("contiguous.h5")), "-,-,- -> - binary 0,1: 0.5,-1,2>0 3,0,0.00100000005>1 -7.25,8,65504>1"},
-      {Bytes(Fixture("single.npz")), "-,-,- -> - auto: 0.5,-1,2 3,0,0.00100000005 -7.25,8,65504"},
+      {read_file(Fixture("contiguous.h5")), "-,-,- -> - binary 0,1: 0.5,-1,2>0 3,0,0.00100000005>1 -7.25,8,65504>1"},
+      {read_file(Fixture("single.npz")), "-,-,- -> - auto: 0.5,-1,2 3,0,0.00100000005 -7.25,8,65504"},
   };
   for (const auto &c : cases) {
     const bool refused = !ReadsHdf5() && c.bytes.compare(0, 4, "\x89HDF") == 0;

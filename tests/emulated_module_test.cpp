@@ -217,7 +217,7 @@ TEST_F(EmulatedModule, WhateverIsChosenByTimeIsRight) {
       expect_same(training.state(), expected);
     }
   }
-  setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.c_str(), 1);
+  setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.path().c_str(), 1);
 }
 
 }  // namespace

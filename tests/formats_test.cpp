@@ -39,9 +39,9 @@ TEST_F(Formats, OfTheSameDataTrainToTheSameModel) {
       const Dataset again = OpenTarget(Path(format.name), format.target);
       ExpectSame(original.get(), again.get(), what);
       EXPECT_TRUE(Train(again.get()) == model) << what;
-      const std::string bytes = Bytes(Path(format.name));
+      const std::string bytes = read_file(Path(format.name));
       ASSERT_EQ(Save(again.get(), format.name), "") << what;  // over itself, also where it is mapped
-      EXPECT_TRUE(Bytes(Path(format.name)) == bytes) << what;
+      EXPECT_TRUE(read_file(Path(format.name)) == bytes) << what;
     }
   }
 }
@@ -118,7 +118,7 @@ TEST_F(Formats, RefuseWhatTheyHaveNoPlaceFor) {
 TEST_F(Formats, OfSparseTextKeepLastColumnsMissingCellsAndSigns) {
   const Dataset d = OpenTarget(Write("z.csv", "0,1,0,0.5\n0,-0,0,1.5\n0,?,0,2.5\n"), "-1", 0);
   ASSERT_EQ(Save(d.get(), "z.svm"), "");
-  EXPECT_EQ(Bytes(Path("z.svm")), "0.5 2:1 3:0\n1.5 2:-0\n2.5 2:nan\n");
+  EXPECT_EQ(read_file(Path("z.svm")), "0.5 2:1 3:0\n1.5 2:-0\n2.5 2:nan\n");
   ExpectSame(d.get(), Open(Path("z.svm")).get(), "z.svm");
 }
 

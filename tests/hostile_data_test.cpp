@@ -73,7 +73,7 @@ class HostileData : public testing::Test {
 
 TEST_F(HostileData, IsRefusedAtEveryLengthThatIsTooShort) {
   for (const Kind &kind : kinds) {
-    const std::string whole = Bytes(Fixture(kind.file));
+    const std::string whole = read_file(Fixture(kind.file));
     ASSERT_TRUE(Survives(kind.format, whole)) << kind.file;
     for (size_t length = 0; length < whole.size(); length++)
       EXPECT_FALSE(Survives(kind.format, whole.substr(0, length)) && kind.knows_its_length)
@@ -83,7 +83,7 @@ TEST_F(HostileData, IsRefusedAtEveryLengthThatIsTooShort) {
 
 TEST_F(HostileData, IsReadOrRefusedWithAnyByteChanged) {
   for (const Kind &kind : kinds) {
-    const std::string whole = Bytes(Fixture(kind.file));
+    const std::string whole = read_file(Fixture(kind.file));
     int refused = 0;
     for (size_t at = 0; at < whole.size(); at++)
       for (const int value : {0, 1, 0x7f, 0x80, 0xff, whole[at] ^ 1, whole[at] ^ 16, int{'9'}, int{'\n'}}) {
@@ -101,7 +101,7 @@ TEST_F(HostileData, IsNeverReadAsOtherDataWhereThereIsAChecksum) {
                          {"images-idx3-ubyte.gz", "idx", true},
                          {"from_1.svm.gz", "svmlight", true}};
   for (const Kind &kind : sealed) {
-    const std::string whole = Bytes(Fixture(kind.file));
+    const std::string whole = read_file(Fixture(kind.file));
     std::string original;
     ASSERT_TRUE(Survives(kind.format, whole, &original));
     for (size_t at = 0; at < whole.size(); at++)
@@ -119,14 +119,14 @@ TEST_F(HostileData, IsRefusedWithMoreBehindIt) {
     const std::string name = kind.file, format = kind.format;
     if (format != "npy" && (format != "idx" || name.find(".gz") != std::string::npos)) continue;
     for (const size_t more : {1, 4, 1000})
-      EXPECT_FALSE(Survives(kind.format, Bytes(Fixture(name)) + std::string(more, '\0'))) << name;
+      EXPECT_FALSE(Survives(kind.format, read_file(Fixture(name)) + std::string(more, '\0'))) << name;
   }
 }
 
 // The binary form, which is mapped and not opened as a matrix: as Python wrote it, and as saved here with checksums.
 TEST_F(HostileData, IsReadOrRefusedWhereItIsMapped) {
   for (const char *file : {"fixtures/data/plain.safetensors", "fuzz/corpus/safetensors/categories.safetensors"}) {
-    const std::string whole = Bytes(std::string(DESCENT_SOURCE_DIR "/tests/") + file);
+    const std::string whole = read_file(std::string(DESCENT_SOURCE_DIR "/tests/") + file);
     ASSERT_TRUE(SurvivesMapped(whole)) << file;
     for (size_t length = 0; length < whole.size(); length++)
       EXPECT_FALSE(SurvivesMapped(whole.substr(0, length))) << file << " cut to " << length << " bytes";
@@ -154,7 +154,7 @@ TEST_F(HostileData, IsReadOrRefusedInHdf5WithAnyByteChanged) {
   constexpr size_t kStep = 1;
 #endif
   for (const char *file : {"contiguous.h5", "packed.h5"}) {
-    const std::string whole = Bytes(Fixture(file));
+    const std::string whole = read_file(Fixture(file));
     int refused = 0, tried = 0;
     for (size_t at = 0; at < whole.size(); at++)
       for (const int value : {0, 0xff, whole[at] ^ 1}) {

@@ -4,36 +4,27 @@
 
 #include <cmath>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "internal.h"
+#include "scratch.h"
 
 namespace {
 
 class HostileModelFile : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "descent-hostile-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    directory_ = pattern;
-    path_ = (directory_ / "m").string();
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-
   // Loads a file of these bytes; the network, if any, is the caller's.
   descent_status Load(const std::string &bytes, descent_network **network) const {
-    std::ofstream(path_, std::ios::binary) << bytes;
+    write_file(path_, bytes);
     *network = nullptr;
     descent_status status = descent_network_load(path_.c_str(), network);
     EXPECT_EQ(status == DESCENT_OK, *network != nullptr);
     return status;
   }
 
-  std::filesystem::path directory_;
-  std::string path_;
+  Scratch scratch_;
+  const std::string path_ = scratch_ / "m";
 };
 
 std::string Prefix(uint64_t length) {

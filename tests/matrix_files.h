@@ -9,15 +9,10 @@
 #include <vector>
 
 #include "internal.h"
+#include "scratch.h"
 
 inline std::string Fixture(const std::string &name) {
   return std::string(DESCENT_SOURCE_DIR "/tests/fixtures/data/") + name;
-}
-
-inline std::string Bytes(const std::string &path) {
-  std::ostringstream text;
-  text << std::ifstream(path, std::ios::binary).rdbuf();
-  return text.str();
 }
 
 // Where the library was not there, HDF5 is refused, and this is what is said of a file.

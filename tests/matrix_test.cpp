@@ -289,7 +289,7 @@ TEST_F(Matrix, ReadsArraysLargerThanItsWindowInEitherOrder) {
 }
 
 TEST_F(Matrix, RefusesEncryptedArrays) {
-  const std::string path = Path("secret.npz"), bytes = Bytes(Fixture("c_order.npy"));
+  const std::string path = Path("secret.npz"), bytes = read_file(Fixture("c_order.npy"));
   int error = 0;
   zip_t *zip = zip_open(path.c_str(), ZIP_CREATE, &error);
   ASSERT_NE(zip, nullptr);
@@ -327,7 +327,7 @@ TEST_F(Matrix, RefusesIdxThatIsNotAllThere) {
 
 TEST_F(Matrix, BecomesADatasetByEndingContentOrWish) {
   constexpr char binary[] = "-,-,- -> - binary 0,1: 0.5,-1,2>0 3,0,0.00100000005>1 -7.25,8,65504>1";
-  const auto copy = [this](const char *fixture, const char *name) { return Write(name, Bytes(Fixture(fixture))); };
+  const auto copy = [this](const char *fixture, const char *name) { return Write(name, read_file(Fixture(fixture))); };
   const struct {
     std::string path;
     const char *format, *target_file;

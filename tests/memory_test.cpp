@@ -1,14 +1,12 @@
 /* How much memory there is to take: of the machine, and of control groups, as shown by files of our own. */
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 
 #include <cstdint>
-#include <cstdlib>
-#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "scratch.h"
 extern "C" {
 #include "core/memory.h"
 }
@@ -17,15 +15,14 @@ namespace {
 
 using Files = std::vector<std::pair<std::string, std::string>>;
 
-std::string made_root(const Files &files) {
-  std::string root = testing::TempDir() + "memory_XXXXXX";
-  EXPECT_NE(mkdtemp(root.data()), nullptr);
+int64_t available(const Files &files) {
+  const Scratch root;
   for (const auto &[name, text] : files) {
-    for (size_t slash = 0; (slash = name.find('/', slash + 1)) != std::string::npos;)
-      mkdir((root + name.substr(0, slash)).c_str(), 0777);
-    std::ofstream(root + name) << text;
+    const std::string path = root.path() + name;
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    write_file(path, text);
   }
-  return root;
+  return memory_available(root.path().c_str());
 }
 
 const std::pair<std::string, std::string> machine = {"/proc/meminfo",
@@ -83,7 +80,7 @@ TEST(Memory, IsTheLeastOfWhatMachineAndControlGroupsLeave) {
        {machine, {"/proc/self/cgroup", "nonsense\n\n:\n0:\n"}, {v2 + "/memory.max", "1"}},
        5000 * 1024},
   };
-  for (const auto &c : cases) EXPECT_EQ(memory_available(made_root(c.files).c_str()), c.available) << c.what;
+  for (const auto &c : cases) EXPECT_EQ(available(c.files), c.available) << c.what;
 }
 
 TEST(Memory, IsAskedForOnThisMachine) { EXPECT_GT(memory_available(""), 1 << 20); }

@@ -11,13 +11,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "internal.h"
+#include "scratch.h"
 
 namespace {
 
@@ -168,27 +168,7 @@ void ExpectSame(const descent_network &a, const descent_network &b) {
 
 class ModelFile : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (std::filesystem::temp_directory_path() / "descent-model-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    directory_ = pattern;
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-
-  std::string Path(const std::string &name) const { return (directory_ / name).string(); }
-
-  static std::string Read(const std::string &path) {
-    std::ifstream stream(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(stream), {}};
-  }
-  static void Write(const std::string &path, const std::string &bytes) {
-    std::ofstream stream(path, std::ios::binary);
-    stream << bytes;
-    ASSERT_TRUE(stream.flush());
-  }
-  size_t Files() const {
-    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(directory_), {}));
-  }
+  std::string Path(const std::string &name) const { return scratch_ / name; }
 
   static std::pair<descent_status, Network> Load(const std::string &path) {
     descent_network *network = nullptr;
@@ -197,7 +177,7 @@ class ModelFile : public ::testing::Test {
     return {status, Network(network)};
   }
 
-  std::filesystem::path directory_;
+  Scratch scratch_;
 };
 
 TEST_F(ModelFile, RoundTripsBitForBitAndTheSameNetworkGivesTheSameBytes) {
@@ -209,7 +189,7 @@ TEST_F(ModelFile, RoundTripsBitForBitAndTheSameNetworkGivesTheSameBytes) {
     ASSERT_EQ(status, DESCENT_OK) << descent_last_error();
     ExpectSame(*network, *loaded);
     ASSERT_EQ(descent_network_save(loaded.get(), Path("b").c_str()), DESCENT_OK);
-    EXPECT_EQ(Read(Path("a")), Read(Path("b")));
+    EXPECT_EQ(read_file(Path("a")), read_file(Path("b")));
   }
 }
 
@@ -224,7 +204,7 @@ TEST_F(ModelFile, IsTheSafetensorsFormatByteForByte) {
   network->shift[0] = 4;
   network->scale[0] = 0.25f;
   ASSERT_EQ(descent_network_save(network.get(), Path("m").c_str()), DESCENT_OK) << descent_last_error();
-  const std::string bytes = Read(Path("m"));
+  const std::string bytes = read_file(Path("m"));
 
   std::string header =
       R"({"__metadata__":{"format":"pt","descent":"{\"version\":2,\"inputs\":1,\"layers\":[{\"width\":2,)"
@@ -265,7 +245,7 @@ TEST_F(ModelFile, CutAtAnyLengthIsRefused) {
 TEST_F(ModelFile, WithAnyByteAlteredIsRefusedOrLoadsTheSame) {
   const Network network = MakeNetwork(kShapes[2]);
   ASSERT_EQ(descent_network_save(network.get(), Path("m").c_str()), DESCENT_OK);
-  const std::string bytes = Read(Path("m"));
+  const std::string bytes = read_file(Path("m"));
   std::unique_ptr<FILE, int (*)(FILE *)> file(fopen(Path("m").c_str(), "r+b"), fclose);
   ASSERT_NE(file, nullptr);
   const auto put = [&](size_t at, char byte) {
@@ -321,7 +301,7 @@ TEST_F(ModelFile, SaysWhyAPathCannotBeWrittenAndLeavesNothingBehind) {
     EXPECT_EQ(descent_network_save(network.get(), path.c_str()), DESCENT_ERROR_WRITE) << path;
     EXPECT_EQ(std::string(descent_last_error()).rfind(path + ": ", 0), 0u) << descent_last_error();
   }
-  EXPECT_EQ(Files(), 1u);
+  EXPECT_EQ(scratch_.files(), 1u);
 }
 
 TEST_F(ModelFile, KeepsAnExistingFileWhenTheNetworkCannotBeSaved) {
@@ -339,13 +319,13 @@ TEST_F(ModelFile, KeepsAnExistingFileWhenTheNetworkCannotBeSaved) {
   };
   for (const auto &c : cases) {
     SCOPED_TRACE(c.name);
-    Write(Path("m"), "precious");
+    write_file(Path("m"), "precious");
     const Network network = MakeNetwork(kShapes[0]);
     c.spoil(network.get());
     EXPECT_EQ(descent_network_save(network.get(), Path("m").c_str()), DESCENT_ERROR_WRITE);
     EXPECT_NE(std::string(descent_last_error()).find(c.says), std::string::npos) << descent_last_error();
-    EXPECT_EQ(Read(Path("m")), "precious");
-    EXPECT_EQ(Files(), 1u);
+    EXPECT_EQ(read_file(Path("m")), "precious");
+    EXPECT_EQ(scratch_.files(), 1u);
   }
 }
 
@@ -353,7 +333,7 @@ TEST_F(ModelFile, KeepsAnExistingFileWhenTheDiskIsFull) {
   Shape large = kShapes[1];
   large.widths = {200000};
   const Network network = MakeNetwork(large);
-  Write(Path("m"), "precious");
+  write_file(Path("m"), "precious");
   struct rlimit old, small;
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &old), 0);
   small = old;
@@ -364,8 +344,8 @@ TEST_F(ModelFile, KeepsAnExistingFileWhenTheDiskIsFull) {
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &old), 0);
   signal(SIGXFSZ, handler);
   EXPECT_EQ(status, DESCENT_ERROR_WRITE);
-  EXPECT_EQ(Read(Path("m")), "precious");
-  EXPECT_EQ(Files(), 1u);
+  EXPECT_EQ(read_file(Path("m")), "precious");
+  EXPECT_EQ(scratch_.files(), 1u);
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ class SavedData : public DataFiles {
   }
   // Without its first line and with classes as numbers: no names, as in the formats that have none.
   std::string Headless(const std::string &source, const std::string &name) const {
-    std::string text = Bytes(source);
+    std::string text = read_file(source);
     text.erase(0, text.find('\n') + 1);
     for (const auto &[word, number] : {std::pair("benign", "0"), std::pair("malignant", "1")})
       for (size_t at; (at = text.find(word)) != std::string::npos;) text.replace(at, strlen(word), number);
@@ -62,7 +62,7 @@ class SavedData : public DataFiles {
     EXPECT_EQ(descent_fit(network, device, d, nullptr, &options, nullptr), DESCENT_OK) << descent_last_error();
     descent_device_close(device);
     EXPECT_EQ(descent_network_save(network, Path("model.safetensors").c_str()), DESCENT_OK);
-    return Bytes(Path("model.safetensors"));
+    return read_file(Path("model.safetensors"));
   }
 };
 

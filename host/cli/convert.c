@@ -122,15 +122,17 @@ static void print_left_out(const char *path, const descent_dataset *dataset) {
                : "");
 }
 
-static void print_written(const char *path, const descent_dataset *dataset) {
+static int print_written(const char *path, const descent_dataset *dataset) {
   char rows[TEXT_SIZE], columns[TEXT_SIZE], bytes[TEXT_SIZE];
-  struct stat file = {0};
-  stat(path, &file);
+  int64_t size;
+  const int code = output_size(command, path, &size);
+  if (code != EXIT_DONE) return code;
   const bool texts = ends_in(path, ".csv") || ends_in(path, ".tsv");
   printf("%-10s%s: %s rows, %s %s, %s bytes\n", "wrote", path, text_count(descent_dataset_rows(dataset), rows),
          text_count(texts ? descent_dataset_columns(dataset) : descent_dataset_inputs(dataset), columns),
-         texts ? "columns" : "inputs", text_count(file.st_size, bytes));
+         texts ? "columns" : "inputs", text_count(size, bytes));
   if (!holds_texts(path)) print_left_out(path, dataset);
+  return EXIT_DONE;
 }
 
 /* ---- converting ------------------------------------------------------------------------------------------------- */
@@ -163,9 +165,9 @@ static int convert(const struct convert_values *v, const char *from, const char 
       return fail_status(command, status);
     }
   }
-  print_written(to, dataset);
+  const int code = print_written(to, dataset);
   descent_dataset_free(dataset);
-  return EXIT_DONE;
+  return code;
 }
 
 int command_convert(int argc, char **argv) {

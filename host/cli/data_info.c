@@ -2,9 +2,9 @@
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
 #include "cli/cli.h"
+#include "cli/output.h"
 #include "report/text.h"
 
 enum { NAMES_SHOWN = 8, NAME_COLUMNS = 28 };
@@ -85,15 +85,14 @@ static int print_json(const char *command, const char *path, const descent_datas
 
 int data_info_print(const char *command, const char *path, bool json) {
   descent_dataset *data = NULL;
-  struct stat file = {0};
-  int code = EXIT_DONE;
+  int64_t size;
   const descent_status status = read_data(path, &data);
   if (status != DESCENT_OK) return fail_status(command, status);
-  stat(path, &file);
-  if (json)
-    code = print_json(command, path, data, file.st_size);
-  else
-    print_text(path, data, file.st_size);
+  int code = output_size(command, path, &size);
+  if (code == EXIT_DONE && json)
+    code = print_json(command, path, data, size);
+  else if (code == EXIT_DONE)
+    print_text(path, data, size);
   descent_dataset_free(data);
   return code;
 }

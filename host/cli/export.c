@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cli/cli.h"
 #include "cli/output.h"
@@ -41,12 +40,14 @@ static int choose_format(const struct export_values *v, descent_export_format *f
   return fail(command, EXIT_USAGE, "--out '%s': ends in no known format: add --format onnx, c or npz", v->out);
 }
 
-static void print_written(const char *path, descent_export_format format) {
+static int print_written(const char *path, descent_export_format format) {
   static const char *const kinds[] = {"ONNX graph (IR 8, opset 17)", "C99 source", "NumPy arrays"};
   char text[TEXT_SIZE];
-  struct stat file = {0};
-  stat(path, &file);
-  printf("%-10s%s: %s, %s bytes\n", "wrote", path, kinds[format], text_count(file.st_size, text));
+  int64_t size;
+  const int code = output_size(command, path, &size);
+  if (code != EXIT_DONE) return code;
+  printf("%-10s%s: %s, %s bytes\n", "wrote", path, kinds[format], text_count(size, text));
+  return EXIT_DONE;
 }
 
 static bool has_categories(const descent_network *network) {
@@ -104,10 +105,10 @@ static int write_checked(const struct export_values *v, const descent_network *n
     return code;
   }
   if (!output_commit(&output)) return fail(command, EXIT_RUN, "%s: cannot write: %s", v->out, strerror(errno));
-  print_written(v->out, format);
-  if (format != DESCENT_EXPORT_FORMAT_NPZ && has_categories(network))
+  code = print_written(v->out, format);
+  if (code == EXIT_DONE && format != DESCENT_EXPORT_FORMAT_NPZ && has_categories(network))
     printf("%-10sa category that the model does not know counts as none of them there\n", "note");
-  return EXIT_DONE;
+  return code;
 }
 
 static int export_model(const struct export_values *v, const char *model) {

@@ -3,9 +3,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cli/cli.h"
+#include "cli/output.h"
 #include "report/text.h"
 
 static const char command[] = "descent info";
@@ -217,12 +217,12 @@ int command_info(int argc, char **argv) {
   if (code != OPTIONS_GO_ON) return code;
   const char *path = arguments.values[0];
   descent_network *network = NULL;
-  struct stat file = {0};
+  int64_t size;
   descent_status status = descent_network_load(path, &network);
   if (status == DESCENT_ERROR_DATA) return data_info_print(command, path, values.json);
   if (status != DESCENT_OK) return fail_status(command, status);
-  stat(path, &file);
-  code = values.json ? print_json(path, network, file.st_size) : print_text(path, network, file.st_size);
+  code = output_size(command, path, &size);
+  if (code == EXIT_DONE) code = values.json ? print_json(path, network, size) : print_text(path, network, size);
   descent_network_free(network);
   return code;
 }

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli/cli.h"
+
 /* The temporary file lies beside the file itself where `path` is a symbolic link to one, so that the link stays, and
  * has the permissions of what it replaces. */
 static bool open_beside(struct output *output, const struct stat *existing) {
@@ -83,6 +85,13 @@ bool output_possible(const char *path) {
 bool output_is_special(const char *path) {
   struct stat existing;
   return stat(path, &existing) == 0 && !S_ISREG(existing.st_mode) && !S_ISDIR(existing.st_mode);
+}
+
+int output_size(const char *command, const char *path, int64_t *bytes) {
+  struct stat file;
+  if (stat(path, &file) != 0) return fail(command, EXIT_RUN, "%s: cannot read: %s", path, strerror(errno));
+  *bytes = file.st_size;
+  return EXIT_DONE;
 }
 
 bool output_same_file(const char *a, const char *b) {

@@ -4,6 +4,7 @@
 #define DESCENT_CLI_OUTPUT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 struct output {
@@ -24,6 +25,9 @@ bool output_possible(const char *path);
 /* Is there something at `path` that is neither file nor folder? The library replaces files, which must not happen to a
  * device. */
 bool output_is_special(const char *path);
+
+/* How long the file is; else the exit code, after saying why it cannot be told. */
+int output_size(const char *command, const char *path, int64_t *bytes);
 
 /* Are both paths one existing file? */
 bool output_same_file(const char *a, const char *b);

@@ -45,8 +45,8 @@ static descent_status part_error(const struct hdf5_file *h, const char *name, co
 }
 
 /* What an element is read as: integers as 64 bits, so that those beyond 2^53 are noticed; floats as double; h5py's
- * bool, an enumeration of one byte, as it lies. */
-static bool choose_type(hid_t type, struct part *part) {
+ * bool, an enumeration of one byte, as it lies. The answer is is_numeric's. */
+static int choose_type(hid_t type, struct part *part) {
   const H5T_class_t class = H5Tget_class(type);
   const size_t size = H5Tget_size(type);
   if (class == H5T_FLOAT && size <= 8) {
@@ -61,15 +61,20 @@ static bool choose_type(hid_t type, struct part *part) {
     part->type = H5Tcopy(type);
     part->element = (struct element){ELEMENT_BOOL, 1, false};
   }
-  return part->type > 0;
+  return part->type < 0 ? -1 : part->type > 0;
 }
 
-/* Does the dataset hold numbers of at least one dimension? Fills what it says of itself. */
-static bool is_numeric(hid_t dataset, struct part *part) {
+/* Does the dataset hold numbers of at least one dimension? 1 or 0; -1 where it cannot be told. Fills what it says of
+ * itself. */
+static int is_numeric(hid_t dataset, struct part *part) {
   const hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
-  const bool numeric = type > 0 && space > 0 && H5Sget_simple_extent_type(space) == H5S_SIMPLE &&
-                       (part->rank = H5Sget_simple_extent_ndims(space)) >= 1 && choose_type(type, part) &&
-                       H5Sget_simple_extent_dims(space, part->shape, NULL) == part->rank;
+  int numeric = type > 0 && space > 0 ? H5Sget_simple_extent_type(space) == H5S_SIMPLE : -1;
+  if (numeric == 1) {
+    part->rank = H5Sget_simple_extent_ndims(space);
+    numeric = part->rank < 0 ? -1 : part->rank > 0;
+  }
+  if (numeric == 1) numeric = choose_type(type, part);
+  if (numeric == 1 && H5Sget_simple_extent_dims(space, part->shape, NULL) != part->rank) numeric = -1;
   if (space > 0) H5Sclose(space);
   if (type > 0) H5Tclose(type);
   return numeric;
@@ -146,8 +151,9 @@ static descent_status open_part(struct hdf5_file *h, const char *name, struct pa
   if (properties < 0) TRY(part_error(h, name, "cannot be opened"));
   if (lies_elsewhere(h, part, properties))
     TRY(part_error(h, name, "lies in other files, which are not followed (copy it into one: h5copy)"));
-  if (!is_numeric(part->dataset, part))
-    TRY(part_error(h, name, "is no array of numbers of at most 64 bits (name another one)"));
+  const int numeric = is_numeric(part->dataset, part);
+  if (numeric < 0) TRY(part_error(h, name, "cannot be looked at: it is damaged (copy the file anew)"));
+  if (!numeric) TRY(part_error(h, name, "is no array of numbers of at most 64 bits (name another one)"));
   TRY(check_shape(h, name, part));
   TRY(prepare_window(part, properties));
 done:
@@ -180,7 +186,7 @@ static descent_status fill_window(const struct hdf5_file *h, struct part *part) 
 
 /* The names of all numeric datasets, as far as they fit, and how many there are. */
 struct listing {
-  char names[400], only[256];
+  char names[400], only[256], damaged[256]; /* damaged: one that cannot be looked at */
   int64_t n, listed;
 };
 
@@ -189,16 +195,16 @@ static herr_t list_dataset(hid_t root, const char *name, const H5O_info_t *about
   struct listing *listing = user;
   struct part part = {0};
   if (about->type != H5O_TYPE_DATASET) return 0;
-  const hid_t dataset = H5Dopen2(root, name, H5P_DEFAULT);
-  if (dataset <= 0) return 0;
-  if (is_numeric(dataset, &part)) {
+  part.dataset = H5Dopen2(root, name, H5P_DEFAULT);
+  const int numeric = part.dataset > 0 ? is_numeric(part.dataset, &part) : -1;
+  if (numeric < 0) snprintf(listing->damaged, sizeof listing->damaged, "%s", name);
+  if (numeric > 0) {
     if (listing->n++ == 0) snprintf(listing->only, sizeof listing->only, "%s", name);
     if (listing->n == listing->listed + 1)
       listing->listed += text_append_quoted(listing->names, sizeof listing->names, name);
   }
-  part.dataset = dataset;
   close_part(&part);
-  return listing->n > MOST_LISTED;
+  return numeric < 0 || listing->n > MOST_LISTED;
 }
 
 /* The first of the names that the root has, or NULL. */
@@ -215,6 +221,8 @@ static descent_status open_usual(struct hdf5_file *h) {
   struct listing listing = {0};
   descent_status status = DESCENT_OK;
   H5Ovisit(h->file, H5_INDEX_NAME, H5_ITER_NATIVE, list_dataset, &listing);
+  if (*listing.damaged)
+    return part_error(h, listing.damaged, "cannot be looked at: it is damaged (copy the file anew)");
   if (listing.n == 0) return status_set(DESCENT_ERROR_DATA, "%s: there is no dataset of numbers in it", h->path);
   if (listing.n == 1) return open_part(h, listing.only, &h->parts[X]);
   if (!find_one_of(h, names[X]))

@@ -181,7 +181,7 @@ static void read_complaint(FILE *complaints, char *text, size_t size) {
 }
 
 bool gnuplot_figure(FILE *png, const struct figure *figure, char *error, size_t size) {
-  int ends[2] = {-1, -1}, status = 0, failed = 0;
+  int ends[2] = {-1, -1}, status = 0, failed = 0, untold = 0;
   pid_t child = -1;
   char complaint[200];
   FILE *complaints = tmpfile(), *script = NULL;
@@ -193,7 +193,8 @@ bool gnuplot_figure(FILE *png, const struct figure *figure, char *error, size_t 
   if (!failed) script = fdopen(ends[1], "w");
   if (script) {
     write_script(script, figure);
-    fclose(script); /* a gnuplot that has gone away has said why */
+    const bool told = !ferror(script);
+    if (fclose(script) != 0 || !told) untold = errno ? errno : EIO;
   } else if (ends[1] >= 0) {
     close(ends[1]);
   }
@@ -205,6 +206,8 @@ bool gnuplot_figure(FILE *png, const struct figure *figure, char *error, size_t 
     snprintf(error, size, "gnuplot cannot be started: %s", strerror(failed ? failed : errno));
   else if (read_complaint(complaints, complaint, sizeof complaint), WIFSIGNALED(status) || WEXITSTATUS(status))
     snprintf(error, size, "gnuplot failed: %s", *complaint ? complaint : "without a word");
+  else if (untold) /* one that has gone away has said why, above */
+    snprintf(error, size, "gnuplot could not be told all of it: %s", strerror(untold));
   else
     *error = '\0';
   if (complaints) fclose(complaints);

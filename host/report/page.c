@@ -65,6 +65,22 @@ static void write_head(FILE *out, const struct page *p) {
   fprintf(out, " - training report</title>\n<style>%s%s</style>\n</head>\n<body>\n<main>\n", style, svg_style);
 }
 
+/* "price, size from ": by name, else by place; nothing where the file itself says what its targets are. */
+static void write_targets(FILE *out, const struct page *p) {
+  enum { SHOWN = 4 };
+  const int64_t targets = descent_dataset_targets(p->data);
+  const bool named = descent_dataset_target_name(p->data, 0) != NULL;
+  if (!named && !p->target) return;
+  if (!named) fputs("column ", out);
+  markup_label(out, named ? descent_dataset_target_name(p->data, 0) : p->target, 60);
+  for (int64_t k = 1; named && k < targets && k < SHOWN; k++) {
+    fputs(", ", out);
+    markup_label(out, descent_dataset_target_name(p->data, k), 60);
+  }
+  if (named && targets > SHOWN) fputs(", ...", out);
+  fputs(" from ", out);
+}
+
 static void write_header(FILE *out, const struct page *p) {
   char when[64] = "", count[TEXT_SIZE];
   const time_t now = time(NULL);
@@ -74,9 +90,7 @@ static void write_header(FILE *out, const struct page *p) {
   markup_label(out, basename(p->model_path), 60);
   fputs("</h1><p>", out);
   fputs(descent_network_task(p->network) == DESCENT_TASK_REGRESSION ? "regression of " : "classification of ", out);
-  if (!descent_dataset_target_name(p->data, 0)) fputs("column ", out);
-  markup_label(out, p->target, 60);
-  fputs(" from ", out);
+  write_targets(out, p);
   markup_label(out, basename(p->data_path), 60);
   fprintf(out, " &middot; %s parameters &middot; %s</p></header>\n",
           text_count(descent_network_parameters(p->network), count), when);

@@ -12,7 +12,7 @@
 
 struct page {
   const char *model_path, *data_path, *validation_path, *test_path; /* the last two NULL where there is no such file */
-  const char *target;                                               /* as the user named it */
+  const char *target;                                               /* as the user named it; NULL: the file says it */
   const char *shape;                                                /* the network in one line */
   const descent_network *network;
   const descent_device *device;

@@ -1,0 +1,24 @@
+/* Calls that fail on request, in this process and those that it forks. */
+#ifndef DESCENT_TESTS_FAULTS_H
+#define DESCENT_TESTS_FAULTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum fault_kind { FAULT_ALLOCATION, FAULT_CALL, FAULT_KINDS };
+
+/* From here on the k-th call of that kind fails (0: none does), and with `persistent` all that follow it. */
+void fault_choose(enum fault_kind kind, long k, bool persistent);
+/* Calls of a kind since then. */
+long fault_count(enum fault_kind kind);
+/* For libraries that take an allocator of their user. */
+void *fault_malloc(size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -137,6 +137,28 @@ TEST_F(DamagedCheckpoint, OnesOfLaterStepsGoWhenTheTrainingHasPassedThem) {
   EXPECT_EQ(steps_in(folder), std::vector<int64_t>{12});
 }
 
+TEST_F(DamagedCheckpoint, IsNotCountedAmongThoseKept) {
+  Scratch scratch;
+  const std::string folder = scratch / "c";
+  std::filesystem::create_directory(folder);
+  write_file(folder + "/" + checkpoint_name(6), bytes_);
+  write_file(folder + "/" + checkpoint_name(7), "damaged");
+  Job job = job_;
+  job.options.checkpoint = job.options.resume = folder.c_str();
+  job.options.checkpoint_steps = 4;
+  job.options.checkpoints_kept = 2;
+  job.options.user = &scratch;
+  job.options.on_step = [](void *, const descent_step_info *) { return 0; };
+  job.options.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
+    const std::string place = *static_cast<Scratch *>(user) / "c";
+    if (info->event == DESCENT_CHECKPOINT_SAVED && info->step == 8) {
+      EXPECT_EQ(steps_in(place), (std::vector<int64_t>{6, 8}));
+    }
+  };
+  ASSERT_EQ(job.run().status, DESCENT_OK);
+  EXPECT_EQ(steps_in(folder), (std::vector<int64_t>{8, 12}));
+}
+
 /* It is a model too: of the weights at its step. */
 TEST_F(DamagedCheckpoint, AWholeOneIsAModel) {
   Job six = job_;
@@ -298,14 +320,16 @@ TEST(Folder, LosesWhatAKilledProcessLeftUnfinished) {
   const Scratch scratch;
   const std::string folder = scratch / "c";
   std::filesystem::create_directory(folder);
-  const std::string left = folder + "/" + checkpoint_name(5) + ".abcdefgh", foreign = folder + "/notes.txt";
+  const std::string left = folder + "/" + checkpoint_name(5) + ".abcdefgh";
+  const std::string foreign[] = {"notes.txt", checkpoint_name(5) + ".bak", checkpoint_name(5) + ".abcdefghi",
+                                 checkpoint_name(5) + ".ABCDEFGH"};
   write_file(left, "half");
-  write_file(foreign, "mine");
+  for (const std::string &name : foreign) write_file(folder + "/" + name, "mine");
   Job job = small_job();
   job.options.checkpoint = folder.c_str();
   ASSERT_EQ(job.run().status, DESCENT_OK);
   EXPECT_FALSE(std::filesystem::exists(left));
-  EXPECT_TRUE(std::filesystem::exists(foreign));
+  for (const std::string &name : foreign) EXPECT_TRUE(std::filesystem::exists(folder + "/" + name)) << name;
 }
 
 TEST(Folder, ThatCannotBeMadeEndsTheTrainingBeforeItBegins) {
@@ -408,6 +432,37 @@ TEST(Pause, SavesAndStopsWhenAsked) {
   EXPECT_EQ(asked.saved[2], stopped.result.steps);
   job.options.on_pause = nullptr;
   expect_same_end(whole, job.resume(folder));
+}
+
+/* At every moment at which it asks, also between blocks of validation rows. */
+TEST(Pause, MayStopATrainingWhileValidationIsMeasured) {
+  Job job = small_job();
+  job.held_out = make_rows(9000, 4, 1, 3, 2);
+  job.options.schedule = DESCENT_SCHEDULE_PLATEAU;
+  const Job::Outcome whole = job.run();
+  ASSERT_EQ(whole.status, DESCENT_OK) << whole.error;
+  int64_t pauses = 0, with_an_epoch_left = 0;
+  for (bool stopped = true; stopped; pauses++) {
+    SCOPED_TRACE(pauses);
+    const Scratch scratch;
+    const std::string folder = scratch / "c";
+    int64_t left = pauses;
+    Job once = job;
+    once.options.checkpoint = folder.c_str();
+    once.options.user = &left;
+    once.options.on_pause = [](void *user) {
+      return --*static_cast<int64_t *>(user) < 0 ? DESCENT_STOP : DESCENT_GO_ON;
+    };
+    const Job::Outcome outcome = once.run();
+    stopped = outcome.result.stop == DESCENT_STOP_CALLBACK;
+    if (!stopped) break;
+    with_an_epoch_left += outcome.result.steps == (outcome.result.epochs + 1) * 4;
+    once.options.on_pause = nullptr;
+    const Job::Outcome resumed = once.resume(folder);
+    expect_same_end(whole, resumed);
+    EXPECT_EQ(resumed.of(DESCENT_CHECKPOINT_RESUMED)[0].step, outcome.result.steps);
+  }
+  EXPECT_EQ(with_an_epoch_left, 6); /* three epochs with two moments between their three blocks */
 }
 
 /* ---- divergence -------------------------------------------------------------------------------------------------- */
@@ -517,6 +572,48 @@ TEST(Rollback, GivesUpAndKeepsTheLastGoodState) {
     ASSERT_EQ(descent_network_load((folder + "/" + checkpoint_name(step)).c_str(), &loaded), DESCENT_OK);
     for (float value : parameters_of(Network(loaded, descent_network_free))) EXPECT_TRUE(std::isfinite(value));
   }
+}
+
+/* Stopped right after the update that spoilt the weights, with a best epoch to leave behind: there is nothing to save,
+ * which is told. */
+TEST(Saving, OfSpoiltWeightsAtTheEndIsToldToFail) {
+  int64_t told = 0;
+  for (int64_t last = 1; last <= 12; last++) {
+    SCOPED_TRACE(last);
+    const Scratch scratch;
+    const std::string folder = scratch / "c";
+    struct Watch {
+      int64_t last, saved = -1, failed = -1;
+    } watch{last};
+    Job job = small_job();
+    job.widths = {4, 1}; /* a decay that makes the weights grow a million times each step, and inputs that are small */
+    job.loss = DESCENT_LOSS_BINARY_CROSS_ENTROPY;
+    job.rows = make_rows(80, 4, 1, 2, 1);
+    for (float &x : job.rows.X) x *= 1e-3F;
+    job.held_out = job.rows;
+    job.options.optimizer = DESCENT_OPTIMIZER_ADAMW;
+    job.options.learning_rate = 1;
+    job.options.weight_decay = 1e6;
+    job.options.dropout = 0;
+    job.options.batch_size = 0;
+    job.options.epochs = 50;
+    job.options.checkpoint = folder.c_str();
+    job.options.user = &watch;
+    job.options.on_step = [](void *user, const descent_step_info *info) {
+      return static_cast<int>(info->step == static_cast<Watch *>(user)->last);
+    };
+    job.options.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
+      Watch *w = static_cast<Watch *>(user);
+      if (info->event == DESCENT_CHECKPOINT_SAVED) w->saved = info->step;
+      if (info->event == DESCENT_CHECKPOINT_FAILED) w->failed = info->step;
+    };
+    const Job::Outcome outcome = job.run();
+    if (outcome.status != DESCENT_OK) break;
+    EXPECT_EQ(watch.saved == last, watch.failed == -1);
+    EXPECT_EQ(outcome.result.checkpoint_failures, watch.failed == last);
+    told += watch.failed == last;
+  }
+  EXPECT_GT(told, 0);
 }
 
 TEST(Rollback, IsNoChangeOfConfiguration) {

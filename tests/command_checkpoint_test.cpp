@@ -86,6 +86,28 @@ TEST(Checkpoints, OneCommandServesFromTheFirstStartToTheEnd) {
   }
 }
 
+/* Lines that the log lacks, because a disk was full say, are told; none of the others is lost, then or later. */
+TEST(Checkpoints, ALogWithGapsKeepsWhatItHas) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  ASSERT_EQ(folder.run(restartable).code, 0);
+  std::vector<std::string> logged = lines(folder.read("kept/log.jsonl"));
+  ASSERT_EQ(logged.size(), 10u);
+  logged.erase(logged.begin() + 6);
+  logged[3] = logged[3].substr(0, 30); /* cut off */
+  std::string text;
+  for (const std::string &line : logged) text += line + "\n";
+  folder.write("kept/log.jsonl", text);
+  const Arguments longer = restartable + Arguments{"--epochs", "12", "--resume-with", "epochs"};
+  const Result result = folder.run(longer);
+  EXPECT_EQ(result.code, 0);
+  EXPECT_EQ(result.err, "descent train: kept/log.jsonl: lacks 2 of the 10 epochs before step 20\n");
+  const std::string whole = folder.read("kept/log.jsonl");
+  EXPECT_EQ(lines(whole).size(), 10u); /* 8, and 2 more */
+  EXPECT_EQ(folder.run(longer).code, 0);
+  EXPECT_EQ(folder.read("kept/log.jsonl"), whole);
+}
+
 TEST(Checkpoints, SignalsSaveAndStop) {
   for (int number : {SIGINT, SIGTERM, SIGHUP}) {
     Running running;

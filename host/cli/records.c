@@ -99,43 +99,49 @@ static bool replay(struct records *r, FILE *kept, const cJSON *line) {
   return !r->values->report || keep_line(r, line);
 }
 
-/* The lines of the checkpoints' log up to a step, in order; a line that is damaged ends them. `*epochs`: their number.
- */
+/* The epoch of a line of the checkpoints' log, where it is one that follows `last` and the step; else 0. */
+static int64_t epoch_of(const cJSON *line, int64_t last, int64_t step) {
+  const cJSON *at = cJSON_GetObjectItemCaseSensitive(line, "step");
+  const cJSON *epoch = cJSON_GetObjectItemCaseSensitive(line, "epoch");
+  const bool sound = cJSON_IsNumber(at) && at->valuedouble <= (double)step && cJSON_IsNumber(epoch) &&
+                     epoch->valuedouble > (double)last && epoch->valuedouble <= (double)step;
+  return sound ? (int64_t)epoch->valuedouble : 0;
+}
+
+/* The lines of the checkpoints' log up to a step, in order; damaged ones are left out. `*epochs`: their number. False
+ * with errno set where memory is short, as a part of the log is not to replace all of it then. */
 static bool replay_log(struct records *r, FILE *from, FILE *kept, int64_t step, int64_t *epochs) {
   char *text = NULL;
   size_t capacity = 0;
   ssize_t length;
-  bool written = true, sound = true;
-  *epochs = 0;
-  bool lacking = false; /* memory: a beginning of the log is not to replace all of it then */
-  while (written && sound && (errno = 0, length = getline(&text, &capacity, from)) > 0) {
-    cJSON *line = text[length - 1] == '\n' ? cJSON_ParseWithLength(text, (size_t)length) : NULL;
-    lacking = !line && errno == ENOMEM;
-    const cJSON *at = cJSON_GetObjectItemCaseSensitive(line, "step");
-    const cJSON *epoch = cJSON_GetObjectItemCaseSensitive(line, "epoch");
-    sound = cJSON_IsNumber(at) && at->valuedouble <= (double)step && cJSON_IsNumber(epoch) &&
-            epoch->valuedouble == (double)*epochs + 1;
+  int64_t last = 0;
+  bool written = true;
+  while (written && (errno = 0, length = getline(&text, &capacity, from)) > 0) {
+    cJSON *line = cJSON_ParseWithLength(text, (size_t)length);
+    written = line || errno != ENOMEM;
+    const int64_t epoch = epoch_of(line, last, step);
     errno = ENOMEM; /* what nobody else says */
-    if (sound) written = replay(r, kept, line);
-    *epochs += sound;
+    if (epoch) written = replay(r, kept, line);
+    if (epoch) last = epoch;
+    *epochs += epoch > 0;
     cJSON_Delete(line);
   }
-  lacking = lacking || (written && sound && errno == ENOMEM);
+  if (written && (ferror(from) || errno == ENOMEM)) written = false;
+  const int error = errno;
   free(text);
-  if (lacking) errno = ENOMEM;
-  return written && !lacking && !ferror(from);
+  errno = error;
+  return written;
 }
 
 /* Writes what was logged up to the step into a new log beside the checkpoints and puts it in the place of the old one.
- * The folder is locked: the new one may have a name that whoever is killed leaves behind for the next. */
-static bool rewrite_log(struct records *r, FILE *old, const char *path, int64_t step) {
+ * The folder is locked: the new one may have a name that whoever is killed leaves behind for the next. What is beside
+ * checkpoints is synced by whoever writes them. */
+static bool rewrite_log(struct records *r, FILE *old, const char *path, int64_t step, int64_t *epochs) {
   char *fresh = NULL;
-  int64_t epochs = 0;
   errno = ENOMEM;
   if (asprintf(&fresh, "%s.new", path) < 0) return false;
   FILE *file = fopen(fresh, "w");
-  bool done =
-      file && (!old || replay_log(r, old, file, step, &epochs)) && fflush(file) == 0 && fsync(fileno(file)) == 0;
+  bool done = file && (!old || replay_log(r, old, file, step, epochs)) && fflush(file) == 0 && fsync(fileno(file)) == 0;
   int error = errno;
   if (file && fclose(file) != 0 && done) done = false, error = errno;
   errno = error;
@@ -146,13 +152,17 @@ static bool rewrite_log(struct records *r, FILE *old, const char *path, int64_t 
   return done;
 }
 
-static bool continue_log(struct records *r, const char *folder, int64_t step) {
+static bool continue_log(struct records *r, const char *folder, int64_t step, int64_t epochs) {
+  int64_t logged = 0;
   const char *own = r->values->checkpoint;
   char *from = log_path(folder), *to = log_path(own);
   errno = ENOMEM;
   FILE *old = from && to ? fopen(from, "r") : NULL;
-  const bool done = (old || errno == ENOENT) && rewrite_log(r, old, to, step);
+  const bool done = (old || errno == ENOENT) && rewrite_log(r, old, to, step, &logged);
   const int error = errno;
+  if (done && logged != epochs)
+    fail(r->command, EXIT_DONE, "%s/%s: lacks %" PRId64 " of the %" PRId64 " epochs before step %" PRId64, folder,
+         CHECKPOINT_LOG, epochs - logged, epochs, step);
   if (old) fclose(old);
   free(from);
   free(to);
@@ -160,12 +170,12 @@ static bool continue_log(struct records *r, const char *folder, int64_t step) {
   return done;
 }
 
-void records_begin(struct records *r, const char *folder, int64_t step) {
+void records_begin(struct records *r, const char *folder, int64_t step, int64_t epochs) {
   const struct train_values *v = r->values;
   close_files(r);
   if (v->log && !(r->log = fopen(v->log, "w"))) {
     cannot_write(r, v->log);
-  } else if (v->checkpoint && !continue_log(r, folder, step)) {
+  } else if (v->checkpoint && !continue_log(r, folder, step, epochs)) {
     cannot_write(r, v->checkpoint);
   } else if (v->tensorboard && !r->tensorboard && !(r->tensorboard = tensorboard_open(v->tensorboard))) {
     cannot_write(r, v->tensorboard);

@@ -19,9 +19,9 @@ struct records {
   bool lost;              /* the same of the log beside the checkpoints; the training need not end for it */
 };
 
-/* Begins anew, or with what was recorded up to a step (0: nothing), which is read from the log in the folder of
- * checkpoints, NULL without them. What was open before is closed. */
-void records_begin(struct records *records, const char *folder, int64_t step);
+/* Begins anew, or with what was recorded up to a step (0: nothing), after so many epochs, which is read from the log in
+ * the folder of checkpoints, NULL without them; what that lacks is told. What was open before is closed. */
+void records_begin(struct records *records, const char *folder, int64_t step, int64_t epochs);
 /* A file that cannot be closed counts as not written (`failed`, `lost`). */
 void records_close(struct records *records);
 

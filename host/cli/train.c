@@ -130,7 +130,8 @@ static int prepare(struct training *t) {
   if (code == EXIT_DONE) code = check_options(t);
   if (code != EXIT_DONE) return code;
   t->records = (struct records){.values = &t->values, .command = command};
-  if (!t->values.checkpoint) records_begin(&t->records, NULL, 0); /* else when it is known where the training begins */
+  if (!t->values.checkpoint)
+    records_begin(&t->records, NULL, 0, 0); /* else when it is known where the training begins */
   return t->records.failed ? EXIT_RUN : EXIT_DONE;
 }
 
@@ -180,14 +181,14 @@ static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
   option_words(info->message, words, sizeof words);
   t->step = info->step;
   switch (info->event) {
-    case DESCENT_CHECKPOINT_STARTED: records_begin(&t->records, v->checkpoint, 0); break;
+    case DESCENT_CHECKPOINT_STARTED: records_begin(&t->records, v->checkpoint, 0, 0); break;
     case DESCENT_CHECKPOINT_DAMAGED: say(t, "%s; passed over", words); break;
     case DESCENT_CHECKPOINT_FAILED: say(t, "%s; the training goes on", words); break;
     case DESCENT_CHECKPOINT_RESUMED:
       if (!v->quiet)
         fprintf(stderr, "resumed     %s: step %" PRId64 ", %" PRId64 " epoch%s done\n", info->path, info->step,
                 info->epochs, info->epochs == 1 ? "" : "s");
-      records_begin(&t->records, v->resume, info->step);
+      records_begin(&t->records, v->resume, info->step, info->epochs);
       break;
     case DESCENT_CHECKPOINT_SAVED:
       if (t->tell_saving) say(t, "checkpoint of step %" PRId64 " saved to %s", info->step, info->path);
@@ -195,7 +196,7 @@ static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
       break;
     case DESCENT_CHECKPOINT_ROLLED_BACK:
       say(t, "%s; went back to step %" PRId64 ", with %g of the learning rate", words, info->step, info->rate_factor);
-      records_begin(&t->records, v->checkpoint, info->step);
+      records_begin(&t->records, v->checkpoint, info->step, info->epochs);
       break;
   }
 }

@@ -63,11 +63,10 @@ static const struct setting checkpoint_rows[] = {
         "How often: '100 steps', '2 epochs', 60s, 10m or 1h; also before the first step, at the end and when stopped",
         OPTION_UNRECORDED),
     ROW_INTEGER("keep", "N", AT(keep), "Checkpoints to keep: the newest N", OPTION_UNRECORDED, 1, 1e9),
-    ROW_TEXT(
-        "resume", "DIR", AT(resume),
-        "Go on from the newest checkpoint in this folder that is whole, and keep checkpoints there too; without one, "
-        "begin",
-        OPTION_UNRECORDED),
+    ROW_TEXT("resume", "DIR", AT(resume),
+             "Go on from the newest checkpoint in this folder that is whole, and keep checkpoints there too (unless "
+             "--checkpoint names another, that has none yet); without one, begin",
+             OPTION_UNRECORDED),
     ROW_TEXT(
         "resume-with", "NAME,...", AT(resume_with),
         "Options that may differ from those of the training that is resumed, like epochs,lr; also validation, device, "
@@ -242,7 +241,8 @@ int train_class_weights(const struct train_values *values, const descent_dataset
   }
   for (int64_t k = 0; k < classes; k++) weights[k] = 1;
   char *copy = strdup(text), *rest = copy, *item;
-  bool valid = copy != NULL, named = strchr(text, '=') != NULL;
+  if (!copy) return fail(command, EXIT_RUN, "out of memory");
+  bool valid = true, named = strchr(text, '=') != NULL;
   int64_t items = 0;
   while (valid && (item = strsep(&rest, ",")))
     valid = (strchr(item, '=') != NULL) == named && read_weight(data, item, items++, weights);

@@ -30,16 +30,25 @@ bool file_read_text(const char *path, char *text, size_t size) {
   return got >= 0;
 }
 
+/* What a temporary file's name has behind the file's: a dot and so many characters of the alphabet. */
+enum { RANDOM = 8 };
+static const char suffix_form[] = ".--------";
+static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz012345"; /* 32: every byte gives one without bias */
+_Static_assert(sizeof suffix_form == RANDOM + 2, "one dash for each");
+
+bool file_is_temporary(const char *suffix) {
+  return suffix[0] == '.' && strspn(suffix + 1, alphabet) == RANDOM && suffix[1 + RANDOM] == '\0';
+}
+
 /* Opens a new file of a name that nobody can foresee; its mode is what the umask leaves of 0666, as for any file. -1
- * with errno set. `name` ends in as many characters as `suffix`, which are filled in. */
-static int open_unique(char *name, size_t suffix) {
-  static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz012345"; /* 32: every byte gives one without bias */
+ * with errno set. The dashes that `name` ends in are filled in. */
+static int open_unique(char *name) {
   enum { ATTEMPTS = 100 };
   char *end = name + strlen(name);
   for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-    unsigned char random[16];
-    if (suffix > sizeof random || getentropy(random, suffix)) return -1;
-    for (size_t i = 0; i < suffix; i++) end[(ptrdiff_t)i - (ptrdiff_t)suffix] = alphabet[random[i] % 32];
+    unsigned char random[RANDOM];
+    if (getentropy(random, sizeof random)) return -1;
+    for (int i = 0; i < RANDOM; i++) end[i - RANDOM] = alphabet[random[i] % 32];
     int descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (descriptor >= 0 || errno != EEXIST) return descriptor;
   }
@@ -65,8 +74,6 @@ static char *resolved(const char *path) {
 }
 
 descent_status file_create(const char *path, struct file_writer *writer) {
-  enum { RANDOM = 8 };
-  static const char suffix[] = ".--------";
   struct file_writer made = {0};
   struct stat existing;
   bool exists;
@@ -75,13 +82,13 @@ descent_status file_create(const char *path, struct file_writer *writer) {
   *writer = made;
   TRY(check_target(path, &existing, &exists));
   made.path = resolved(path);
-  if (made.path) made.temporary = malloc(strlen(made.path) + sizeof suffix);
+  if (made.path) made.temporary = malloc(strlen(made.path) + sizeof suffix_form);
   if (!made.temporary) {
     status = status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the file name", path);
     goto done;
   }
-  strcat(strcpy(made.temporary, made.path), suffix);
-  descriptor = open_unique(made.temporary, RANDOM);
+  strcat(strcpy(made.temporary, made.path), suffix_form);
+  descriptor = open_unique(made.temporary);
   if (descriptor < 0) {
     status = write_error(path, errno);
     free(made.temporary); /* there is nothing to remove */
@@ -106,17 +113,18 @@ descent_status file_write(struct file_writer *writer, const void *data, size_t b
   return DESCENT_OK;
 }
 
-static int sync_directory(const char *path) {
+bool file_sync_folder(const char *path) {
   char *copy = strdup(path);
-  if (!copy) return -1;
+  if (!copy) return false;
   int descriptor = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   free(copy);
-  if (descriptor < 0) return errno == EACCES ? 0 : -1; /* a directory may be writable but not readable */
-  int failed = fsync(descriptor);
-  /* Some file systems cannot sync a directory; the rename itself has happened. */
-  if (failed && (errno == EINVAL || errno == EROFS)) failed = 0;
+  if (descriptor < 0) return errno == EACCES; /* a directory may be writable but not readable */
+  /* Some file systems cannot sync a directory; the change itself has happened. */
+  const bool synced = fsync(descriptor) == 0 || errno == EINVAL || errno == EROFS;
+  const int error = errno;
   close(descriptor);
-  return failed;
+  errno = error;
+  return synced;
 }
 
 descent_status file_commit(struct file_writer *writer) {
@@ -131,7 +139,7 @@ descent_status file_commit(struct file_writer *writer) {
   else {
     free(writer->temporary); /* renamed: nothing left to remove */
     writer->temporary = NULL;
-    if (sync_directory(writer->path)) status = write_error(writer->path, errno);
+    if (!file_sync_folder(writer->path)) status = write_error(writer->path, errno);
   }
   file_abandon(writer);
   return status;

@@ -20,6 +20,10 @@ descent_status file_create(const char *path, struct file_writer *writer);
 descent_status file_commit(struct file_writer *writer);
 /* Removes the temporary file and ends the writer; does nothing on a zeroed writer. */
 void file_abandon(struct file_writer *writer);
+/* Is `suffix` what such a temporary name has behind the file's own? */
+bool file_is_temporary(const char *suffix);
+/* Makes sure that what was created, renamed or removed at `path` is so on disk; false with errno set. */
+bool file_sync_folder(const char *path);
 /* fwrite that reports. */
 descent_status file_write(struct file_writer *writer, const void *data, size_t bytes);
 

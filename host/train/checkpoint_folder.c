@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +12,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/file.h"
 #include "core/status.h"
 
 enum { DIGITS = 15 }; /* 2^48 steps at most */
-static const char prefix[] = "step-", suffix[] = ".safetensors";
+static const char prefix[] = "step-", suffix[] = ".safetensors", lock_name[] = "lock";
 enum { NAME_LENGTH = sizeof prefix - 1 + DIGITS + sizeof suffix - 1 };
 
 static descent_status cannot_keep(const char *path, int error) {
@@ -38,16 +38,7 @@ static int64_t step_of(const char *name, const char **rest) {
 
 /* Makes the folder, and the entry in the one above it last. */
 static int make_folder(const char *path) {
-  if (mkdir(path, 0777) == 0) {
-    char *copy = strdup(path);
-    const int above = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (above >= 0) {
-      (void)fsync(above); /* where it cannot be done, the folder is there all the same */
-      close(above);
-    }
-    free(copy);
-    return 0;
-  }
+  if (mkdir(path, 0777) == 0) return file_sync_folder(path) ? 0 : -1;
   return errno == EEXIST ? 0 : -1;
 }
 
@@ -70,7 +61,7 @@ static int make_folders(const char *path) {
 
 static descent_status take_lock(const char *path, int *lock) {
   char *file = NULL;
-  if (asprintf(&file, "%s/lock", path) < 0)
+  if (asprintf(&file, "%s/%s", path, lock_name) < 0)
     return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the file name", path);
   descent_status status = DESCENT_OK;
   *lock = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
@@ -107,7 +98,7 @@ static void remove_unfinished(const char *path) {
   const struct dirent *entry;
   const char *rest;
   while ((entry = readdir(directory)))
-    if (step_of(entry->d_name, &rest) >= 0 && *rest == '.') remove_file(path, entry->d_name);
+    if (step_of(entry->d_name, &rest) >= 0 && file_is_temporary(rest)) remove_file(path, entry->d_name);
   closedir(directory);
 }
 
@@ -174,9 +165,15 @@ done:
   return status;
 }
 
-bool checkpoint_folder_same(const char *a, const char *b) {
+descent_status checkpoint_folder_same(const char *a, const char *b, bool *same) {
   struct stat of_a, of_b;
-  return stat(a, &of_a) == 0 && stat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+  *same = strcmp(a, b) == 0;
+  if (*same) return DESCENT_OK;
+  if (stat(a, &of_a) != 0) return status_cannot_read(a, errno);
+  const bool there = stat(b, &of_b) == 0;
+  if (!there && errno != ENOENT) return status_cannot_read(b, errno);
+  *same = there && of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+  return DESCENT_OK;
 }
 
 static void remove_step(const struct checkpoint_folder *folder, int64_t step) {
@@ -186,19 +183,49 @@ static void remove_step(const struct checkpoint_folder *folder, int64_t step) {
   free(path);
 }
 
-/* Those after `step` and, where `keep` is not 0, all but so many of the others. */
-static void remove_files(const struct checkpoint_folder *folder, int64_t step, int64_t keep) {
+void checkpoint_folder_remove_after(const struct checkpoint_folder *folder, int64_t step, int64_t but) {
   int64_t *steps, n;
   if (checkpoint_folder_list(folder->path, &steps, &n) != DESCENT_OK) return;
-  while (n > 0 && steps[n - 1] > step) remove_step(folder, steps[--n]);
-  for (int64_t i = 0; keep && i < n - keep; i++) remove_step(folder, steps[i]);
+  while (n-- > 0 && steps[n] > step)
+    if (steps[n] != but) remove_step(folder, steps[n]);
   free(steps);
 }
 
-void checkpoint_folder_remove_after(const struct checkpoint_folder *folder, int64_t step) {
-  remove_files(folder, step, 0);
+void checkpoint_folder_prune(const struct checkpoint_folder *folder, int64_t keep) {
+  int64_t *steps, n;
+  if (checkpoint_folder_list(folder->path, &steps, &n) != DESCENT_OK) return;
+  for (int64_t i = 0; i < n - keep; i++) remove_step(folder, steps[i]);
+  free(steps);
 }
 
-void checkpoint_folder_prune(const struct checkpoint_folder *folder, int64_t step, int64_t keep) {
-  remove_files(folder, step, keep);
+/* ---- what lies beside them -------------------------------------------------------------------------------------- */
+
+/* A file that cannot be opened is none of this process's. */
+static bool sync_file(int folder, const char *name, bool *found) {
+  struct stat about;
+  const int file = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+  if (file < 0) return true;
+  const bool regular = fstat(file, &about) == 0 && S_ISREG(about.st_mode);
+  const bool synced = !regular || fsync(file) == 0 || errno == EINVAL || errno == EROFS;
+  const int error = errno;
+  close(file);
+  errno = error;
+  *found = *found || regular;
+  return synced;
+}
+
+descent_status checkpoint_folder_sync_others(const struct checkpoint_folder *folder) {
+  const struct dirent *entry;
+  const char *rest;
+  bool found = false, synced = true;
+  DIR *directory = opendir(folder->path);
+  if (!directory) return cannot_keep(folder->path, errno);
+  while (synced && (errno = 0, (entry = readdir(directory))))
+    if (step_of(entry->d_name, &rest) < 0 && strcmp(entry->d_name, lock_name) != 0 && entry->d_name[0] != '.')
+      synced = sync_file(dirfd(directory), entry->d_name, &found);
+  if (synced && !entry && errno) synced = false;
+  if (synced && found) synced = fsync(dirfd(directory)) == 0 || errno == EINVAL || errno == EROFS;
+  const int error = errno;
+  closedir(directory);
+  return synced ? DESCENT_OK : cannot_keep(folder->path, error);
 }

@@ -22,13 +22,17 @@ descent_status checkpoint_folder_file(const char *folder, int64_t step, char **p
 /* The steps that there are files of, ascending, from malloc; none of a folder that is not there. ERROR_READ. */
 descent_status checkpoint_folder_list(const char *folder, int64_t **steps, int64_t *n);
 
-/* Do both names lead to the same folder? */
-bool checkpoint_folder_same(const char *a, const char *b);
+/* Do both names lead to the same folder? `a` is one that is there. ERROR_READ. */
+descent_status checkpoint_folder_same(const char *a, const char *b, bool *same);
 
-/* Removes the files of steps after this one, the newest first: they are of a course that is given up. What cannot be
- * removed stays. */
-void checkpoint_folder_remove_after(const struct checkpoint_folder *folder, int64_t step);
-/* The same after the file of `step` was written, and all but the `keep` newest of those up to it. */
-void checkpoint_folder_prune(const struct checkpoint_folder *folder, int64_t step, int64_t keep);
+/* Removes the files of steps after this one but for that of `but`, the newest first: they are of a course that is given
+ * up, or damaged. What cannot be removed stays, here and below. */
+void checkpoint_folder_remove_after(const struct checkpoint_folder *folder, int64_t step, int64_t but);
+/* Removes all but the `keep` newest. */
+void checkpoint_folder_prune(const struct checkpoint_folder *folder, int64_t keep);
+
+/* Brings all else that lies there to disk, a log of the training say: so no checkpoint that is written after it can be
+ * newer than what was written beside it before. ERROR_WRITE. */
+descent_status checkpoint_folder_sync_others(const struct checkpoint_folder *folder);
 
 #endif

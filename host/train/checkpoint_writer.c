@@ -15,6 +15,7 @@ struct checkpoint_writer {
   const descent_network *network;
   const struct configuration *configuration;
   const struct snapshot *snapshot;
+  int64_t last; /* the step of the newest file that is whole */
   pthread_t thread;
   pthread_mutex_t mutex; /* guards what follows */
   pthread_cond_t changed;
@@ -22,15 +23,18 @@ struct checkpoint_writer {
   struct checkpoint_outcome outcome;
 };
 
-static void write_snapshot(const struct checkpoint_writer *writer, struct checkpoint_outcome *outcome) {
+static void write_snapshot(struct checkpoint_writer *writer, struct checkpoint_outcome *outcome) {
   const int64_t step = writer->snapshot->step;
   char *path = NULL;
   descent_status status;
   *outcome = (struct checkpoint_outcome){.step = step};
   TRY(checkpoint_folder_file(writer->folder->path, step, &path));
   snprintf(outcome->path, sizeof outcome->path, "%s", path);
+  TRY(checkpoint_folder_sync_others(writer->folder));
   TRY(checkpoint_write(path, writer->network, writer->configuration, writer->snapshot));
-  checkpoint_folder_prune(writer->folder, step, writer->keep);
+  checkpoint_folder_remove_after(writer->folder, step < writer->last ? step : writer->last, step);
+  checkpoint_folder_prune(writer->folder, writer->keep);
+  writer->last = step;
 done:
   outcome->status = status;
   if (status != DESCENT_OK) snprintf(outcome->message, sizeof outcome->message, "%s", descent_last_error());
@@ -66,13 +70,14 @@ static int create_thread(struct checkpoint_writer *writer) {
   return failed;
 }
 
-descent_status checkpoint_writer_start(const struct checkpoint_folder *folder, int64_t keep,
+descent_status checkpoint_writer_start(const struct checkpoint_folder *folder, int64_t keep, int64_t last,
                                        const descent_network *network, const struct configuration *configuration,
                                        const struct snapshot *snapshot, struct checkpoint_writer **writer) {
   struct checkpoint_writer *made = memory_allocate(1, sizeof *made, "the writer of checkpoints");
   if (!made) return DESCENT_ERROR_MEMORY;
   made->folder = folder;
   made->keep = keep;
+  made->last = last;
   made->network = network;
   made->configuration = configuration;
   made->snapshot = snapshot;

@@ -8,8 +8,9 @@
 struct checkpoint_writer;
 
 /* `snapshot` is what it writes: whoever starts the writer may fill it while nothing is being written. All borrowed
- * until the writer is stopped; `keep` files stay in the folder. ERROR_MEMORY. */
-descent_status checkpoint_writer_start(const struct checkpoint_folder *folder, int64_t keep,
+ * until the writer is stopped; `keep` files stay in the folder, and of those after step `last`, the newest that is
+ * whole (0: none is there), only what the writer writes. ERROR_MEMORY. */
+descent_status checkpoint_writer_start(const struct checkpoint_folder *folder, int64_t keep, int64_t last,
                                        const descent_network *network, const struct configuration *configuration,
                                        const struct snapshot *snapshot, struct checkpoint_writer **writer);
 /* Waits for what is being written and ends the thread. */

@@ -15,8 +15,7 @@ descent_status evaluate_begin(struct program *program, double loss, double weigh
   return program_write(program, program->at.scalars, SCALAR_TOTAL_LOSS, 2, PLAN_F64, totals);
 }
 
-descent_status evaluate_mean_loss(const struct program *program, double *loss) {
-  double totals[2];
+descent_status evaluate_mean_loss(const struct program *program, double totals[2], double *loss) {
   descent_status status = program_read(program, program->at.scalars, SCALAR_TOTAL_LOSS, 2, PLAN_F64, totals);
   if (status == DESCENT_OK) *loss = totals[1] > 0 ? totals[0] / totals[1] : NAN;
   return status;
@@ -38,12 +37,12 @@ static int64_t block_rows(const struct program *program, int64_t left) {
 }
 
 descent_status evaluate_dataset(struct program *program, const descent_network *network, const descent_dataset *dataset,
-                                int64_t top_k, descent_metrics *metrics) {
+                                int64_t top_k, bool (*stop)(void *user), void *user, descent_metrics *metrics) {
   const struct dataset_storage *storage = dataset->storage;
   const int64_t outputs = network->layers[network->n_layers - 1].n_out;
   const int64_t block = block_rows(program, dataset->rows);
   struct metrics_sums *sums = NULL;
-  double loss;
+  double totals[2], loss;
   descent_status status = DESCENT_OK;
   float *P = memory_allocate(block * outputs, sizeof *P, "predictions");
   if (!P) TRY(DESCENT_ERROR_MEMORY);
@@ -52,11 +51,12 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
   TRY(evaluate_begin(program, 0, 0));
   for (int64_t first = 0; first < dataset->rows; first += block) {
     const int64_t rows = block_rows(program, dataset->rows - first);
+    if (first && stop && stop(user)) goto done;
     TRY(run_block(program, program->plan->evaluate, first, rows, program->at.P, outputs, P));
     for (int64_t r = 0; r < rows; r++)
       metrics_add(sums, P + r * outputs, storage->y + dataset_source_row(dataset, first + r) * storage->targets);
   }
-  TRY(evaluate_mean_loss(program, &loss));
+  TRY(evaluate_mean_loss(program, totals, &loss));
   TRY(metrics_finish(sums, loss, metrics));
 done:
   metrics_free(sums);
@@ -70,7 +70,7 @@ descent_status descent_evaluate(const descent_network *network, descent_device *
   descent_status status;
   TRY(check_dataset(network, dataset, true, "the dataset"));
   TRY(program_create(network, device, NULL, program_evaluation_block(network, dataset->rows), 0, NULL, &program));
-  TRY(evaluate_dataset(&program, network, dataset, top_k, metrics));
+  TRY(evaluate_dataset(&program, network, dataset, top_k, NULL, NULL, metrics));
 done:
   program_clear(&program);
   return status;

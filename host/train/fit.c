@@ -135,10 +135,20 @@ static void adapt_pace(struct fit *f, double seconds) {
   if (seconds > much && f->pace > 1) f->pace /= 2;
 }
 
-static descent_status pause_between_steps(struct fit *f) {
+/* Asks what is to be done; true to stop. */
+static bool ask(void *user) {
+  struct fit *f = user;
   const descent_request request = f->options->on_pause ? f->options->on_pause(f->options->user) : DESCENT_GO_ON;
   if (request == DESCENT_STOP && !f->stopped) stop(f, DESCENT_STOP_CALLBACK);
-  return recovery_pause(f, request == DESCENT_SAVE);
+  if (request == DESCENT_SAVE) f->save_asked = true;
+  return f->stopped;
+}
+
+static descent_status pause_between_steps(struct fit *f) {
+  ask(f);
+  const bool asked = f->save_asked;
+  f->save_asked = false;
+  return recovery_pause(f, asked);
 }
 
 static descent_status run_steps(struct fit *f, const struct permutation *order, int64_t count) {
@@ -165,6 +175,7 @@ static descent_status run_epoch(struct fit *f) {
   struct program *program = &f->trainer->program;
   const struct permutation order =
       permutation_create(f->options->seed, RNG_SHUFFLE, (uint64_t)f->at.epoch, (uint64_t)f->rows);
+  double totals[2];
   descent_status status;
   dataset_expect_shuffled(f->training, true);
   TRY(program_bind(program, f->training));
@@ -178,7 +189,9 @@ static descent_status run_epoch(struct fit *f) {
     if (f->at.done < f->epoch_steps) TRY(pause_between_steps(f));
   }
   snprintf(f->placement, sizeof f->placement, "%s", program->backend->placement(program->compiled));
-  TRY(evaluate_mean_loss(program, &f->at.train_loss));
+  TRY(evaluate_mean_loss(program, totals, &f->at.train_loss));
+  f->at.total_loss = totals[0];
+  f->at.total_weight = totals[1];
 done:
   dataset_expect_shuffled(f->training, false);
   return status;
@@ -243,7 +256,9 @@ static descent_status finish_epoch(struct fit *f) {
   bool improved;
   descent_status status;
   TRY(dataset_check_unchanged(f->training));
-  if (f->validation) TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, &metrics));
+  if (f->validation)
+    TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, ask, f, &metrics));
+  if (f->stopped) goto done; /* while validation was measured: that is done again by whoever goes on */
   TRY(judge(f, f->validation ? &metrics : NULL, &improved));
   if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY);
   if (f->options->on_epoch) report_epoch(f, f->validation ? &metrics : NULL, improved);

@@ -22,6 +22,7 @@ struct fit {
   double started;
   int64_t pace; /* steps to run at once, so that pauses come often enough */
   bool stopped; /* `stop` says why */
+  bool save_asked;
   descent_stop stop;
   struct recovery *recovery; /* NULL without checkpoints */
 };

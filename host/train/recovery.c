@@ -26,7 +26,7 @@ static void report(const struct fit *f, descent_checkpoint_event event, const ch
       .event = event,
       .path = path,
       .step = step,
-      .epochs = step / f->epoch_steps,
+      .epochs = step == fit_steps(f) ? f->at.epoch - 1 : step / f->epoch_steps,
       .rate_factor = f->at.rate_factor,
       .message = message,
   };
@@ -78,19 +78,21 @@ static descent_status take_snapshot(struct fit *f, bool tried, bool *usable) {
   s->has_best = f->keep_best && f->at.best_epoch > 0;
   if (s->has_best) memcpy(s->best, network->parameters, (size_t)s->n_parameters * sizeof *s->best);
   TRY(snapshot_take(&f->trainer->program, s, usable));
-  if (f->at.done == 0) s->state.total_loss = s->state.total_weight = 0; /* the device's are the validation's */
+  if (f->at.done == 0 || f->at.done == f->epoch_steps) { /* the device's may be the validation's */
+    s->state.total_loss = f->at.total_loss;
+    s->state.total_weight = f->at.total_weight;
+  }
 done:
   return status;
 }
 
 /* Begins a checkpoint of where the training is; `tried`: it has just gone back to there. Weights that are not finite
- * are not worth one: the step that comes next will find that out. */
-static descent_status save(struct fit *f, bool tried) {
-  bool usable;
+ * are not worth one, and `*usable` false: where a step comes next, it will find that out. */
+static descent_status save(struct fit *f, bool tried, bool *usable) {
   descent_status status;
-  TRY(take_snapshot(f, tried, &usable));
+  TRY(take_snapshot(f, tried, usable));
   note_saved(f);
-  if (usable) checkpoint_writer_write(f->recovery->writer);
+  if (*usable) checkpoint_writer_write(f->recovery->writer);
 done:
   return status;
 }
@@ -98,8 +100,9 @@ done:
 /* The same, waited for, and a failure is one of the training. */
 static descent_status save_now(struct fit *f) {
   struct checkpoint_outcome outcome;
+  bool usable;
   descent_status status;
-  TRY(save(f, false));
+  TRY(save(f, false, &usable));
   if (!checkpoint_writer_outcome(f->recovery->writer, true, &outcome)) goto done;
   if (outcome.status != DESCENT_OK) TRY(status_set(outcome.status, "%s", outcome.message));
   report(f, DESCENT_CHECKPOINT_SAVED, outcome.path, outcome.step, "");
@@ -123,16 +126,22 @@ int64_t recovery_limit(const struct fit *f, int64_t count) {
 
 descent_status recovery_pause(struct fit *f, bool asked) {
   if (!writes(f)) return DESCENT_OK;
+  bool usable;
   take_outcome(f, false);
-  return (asked || due(f)) && !saved_here(f) ? save(f, false) : DESCENT_OK;
+  return (asked || due(f)) && !saved_here(f) ? save(f, false, &usable) : DESCENT_OK;
 }
 
 descent_status recovery_finish(struct fit *f) {
   if (!writes(f)) return DESCENT_OK;
+  bool usable = true;
   descent_status status = DESCENT_OK;
   take_outcome(f, true);
-  if (!saved_here(f)) TRY(save(f, false));
+  if (!saved_here(f)) TRY(save(f, false, &usable));
   take_outcome(f, true);
+  if (usable) goto done;
+  f->recovery->failures++;
+  report(f, DESCENT_CHECKPOINT_FAILED, f->options->checkpoint, fit_steps(f),
+         "the last checkpoint is not written: the weights are not finite any more");
 done:
   return status;
 }
@@ -156,11 +165,9 @@ static void forget(struct fit *f) {
     f->at.rate_factor = 1;
     f->at.rollbacks = 0;
   }
-  if (s->new_validation) { /* losses on other data cannot be compared */
-    f->at.best_loss = INFINITY;
-    f->at.bad_epochs = f->at.plateau_bad_epochs = 0;
-  }
-  if (f->keep_best && !s->has_best) { /* the best epoch's parameters were not kept */
+  if (s->new_validation) f->at.bad_epochs = f->at.plateau_bad_epochs = 0;
+  /* Losses on other data cannot be compared, and a best epoch whose parameters were not kept is none. */
+  if (s->new_validation || (f->keep_best && !s->has_best)) {
     f->at.best_loss = INFINITY;
     f->at.best_epoch = 0;
   }
@@ -244,7 +251,7 @@ descent_status recovery_open(struct fit *f) {
   const descent_train_options *o = f->options;
   const descent_network *network = f->trainer->network;
   struct recovery *r;
-  bool resumed = false;
+  bool resumed = false, same = false; /* same: it is resumed from where it goes on to write */
   descent_status status = DESCENT_OK;
   if (!o->checkpoint && !o->resume) return DESCENT_OK;
   f->recovery = r = memory_allocate(1, sizeof *r, "the checkpoints of a training");
@@ -253,11 +260,12 @@ descent_status recovery_open(struct fit *f) {
   TRY(configuration_create(network, device, f->training, f->validation, o, &r->configuration));
   TRY(snapshot_create(network, &f->trainer->program, f->keep_best, &r->snapshot));
   if (o->checkpoint) TRY(checkpoint_folder_open(o->checkpoint, &r->folder));
-  const bool same = o->checkpoint && o->resume && checkpoint_folder_same(o->checkpoint, o->resume);
+  if (o->checkpoint && o->resume) TRY(checkpoint_folder_same(o->checkpoint, o->resume, &same));
   if (o->checkpoint && !same) TRY(refuse_used_folder(o->checkpoint));
   if (o->resume) TRY(resume(f, &resumed));
   if (!o->checkpoint) goto done;
-  TRY(checkpoint_writer_start(&r->folder, o->checkpoints_kept, network, &r->configuration, &r->snapshot, &r->writer));
+  TRY(checkpoint_writer_start(&r->folder, o->checkpoints_kept, same ? fit_steps(f) : 0, network, &r->configuration,
+                              &r->snapshot, &r->writer));
   if (!resumed || !same) TRY(save_now(f));
 done:
   if (status == DESCENT_OK && !resumed)
@@ -284,7 +292,7 @@ void recovery_close(struct fit *f, int64_t *failures) {
 descent_status recovery_roll_back(struct fit *f) {
   struct recovery *r = f->recovery;
   char divergence[1024], *path = NULL;
-  bool found;
+  bool found, usable;
   const int64_t rollbacks = f->at.rollbacks + 1;
   const double factor = f->at.rate_factor * f->options->rollback_factor;
   descent_status status;
@@ -296,11 +304,11 @@ descent_status recovery_roll_back(struct fit *f) {
   TRY(restore(f));
   forget(f);
   /* Before the one of here is replaced: whoever is killed in between goes on from a state that there has been. */
-  checkpoint_folder_remove_after(&r->folder, fit_steps(f));
+  checkpoint_folder_remove_after(&r->folder, fit_steps(f), -1);
   f->at.rollbacks = rollbacks;
   f->at.rate_factor = factor;
   report(f, DESCENT_CHECKPOINT_ROLLED_BACK, path, fit_steps(f), divergence);
-  TRY(save(f, true)); /* so that whoever resumes goes on with the lower rate too */
+  TRY(save(f, true, &usable)); /* so that whoever resumes goes on with the lower rate too */
   take_outcome(f, true);
 done:
   free(path);

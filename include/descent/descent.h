@@ -561,7 +561,7 @@ typedef enum descent_checkpoint_event {
 typedef struct descent_checkpoint_info {
   descent_checkpoint_event event;
   const char *path;     /* of its file; the folder where the training starts */
-  int64_t step, epochs; /* done at it: steps in all, whole epochs */
+  int64_t step, epochs; /* done at it: steps in all, whole epochs with their validation */
   double rate_factor;   /* of every learning rate from here on: 1 until a rollback */
   const char *message;  /* one line, or "" */
 } descent_checkpoint_info;
@@ -602,19 +602,23 @@ typedef struct descent_train_options {
   int (*on_step)(void *user, const descent_step_info *info);
   int (*on_epoch)(void *user, const descent_epoch_info *info);
   void *user;
-  /* Called between steps when not NULL, about every 0.1 seconds, or after each step that takes longer; not while the
-   * validation data are measured. */
+  /* Called between steps when not NULL, about every 0.1 seconds, or after each step that takes longer, and between
+   * blocks of the validation rows (at most 4,096) while those are measured: to stop there leaves the epoch without its
+   * end, which is made up for when the training is resumed. */
   descent_request (*on_pause)(void *user);
 
   /* Checkpoints (descent_fit only). A checkpoint is a file in the folder `checkpoint`, wholly written or not there at
    * all, with everything that the training needs to go on as if it had never stopped: on the same build and processor
    * an interrupted and resumed training ends with the same bits. It is a model file too, of the weights at its step.
    * One is written before the first step, after the last, when the training is stopped, and between as below, by a
-   * thread of its own while the training goes on; four times the parameters of memory at most. */
+   * thread of its own while the training goes on; four times the parameters of memory at most. Other files in the
+   * folder are synced before each, so that a log kept there is never older than the checkpoint. (After ERROR_DIVERGED
+   * the network of a resumed training may hold weights of a later step than that of an uninterrupted one.) */
   const char *checkpoint;    /* folder, made if it is not there, used by one training at a time; NULL: none */
   int64_t checkpoint_steps;  /* one every so many steps; 0: not by steps */
   int64_t checkpoint_epochs; /* one every so many epochs; 0: not by epochs */
-  double checkpoint_seconds; /* one when so many have gone by since the last; 0: not by time */
+  double checkpoint_seconds; /* one when so many have gone by since the last (60 unless set otherwise, also beside the
+                              * others); 0: not by time */
   int64_t checkpoints_kept;  /* the newest so many stay, >= 1 */
   const char *resume;        /* go on from the newest checkpoint in this folder that is not damaged; if it has none, or
                                 is not there, the training begins at its first step. NULL: begin, and refuse a `checkpoint`

@@ -56,7 +56,7 @@ def limit_sizes(job, sizes):
         code = job.run(folder, [], preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))).returncode
         check(code in (0, 1), f"files of at most {size} bytes: exit code {code}")
         hit += code
-        job.finish(folder, f"files of at most {size} bytes")
+        job.finish(folder, f"files of at most {size} bytes", log=False)
         shutil.rmtree(folder)
     return hit
 
@@ -79,7 +79,7 @@ def inject(job, errors, options):
             failed += code != 0
             if code == 0:
                 check(job.hash(folder) == job.expected, f"{context}: exit code 0 and another model")
-        job.finish(folder, context)
+        job.finish(folder, context, log="KILL" in fault)  # what could not be written is told, and missing
         shutil.rmtree(folder)
     check(killed > 0 and (failed > 0 or not errors), "no fault had an effect")
     return len(faults), len(chosen), killed, failed

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -51,7 +52,7 @@ class Job:
         undisturbed = self.run(whole, [])
         self.seconds = time.monotonic() - started
         check(undisturbed.returncode == 0, f"undisturbed: exit code {undisturbed.returncode}: {undisturbed.stderr}")
-        self.expected = self.hash(whole)
+        self.expected, self.expected_log = self.hash(whole), self.log(whole)
 
     def folder(self, name):
         path = os.path.join(self.scratch.name, name)
@@ -76,12 +77,20 @@ class Job:
         with open(os.path.join(folder, "model.safetensors"), "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
 
-    def finish(self, folder, context):
-        """Goes on from whatever is there: to the end, with the same bytes, nothing damaged on the way."""
+    def log(self, folder):
+        """What was logged beside the checkpoints, but for what time tells."""
+        with open(os.path.join(folder, "kept", "log.jsonl")) as file:
+            lines = [json.loads(line) for line in file]
+        return [{name: line[name] for name in line if name not in ("seconds", "rows_per_second")} for line in lines]
+
+    def finish(self, folder, context, log=True):
+        """Goes on from whatever is there: to the end, with the same bytes, nothing damaged on the way, and where `log`
+        holds nothing missing in what was logged."""
         end = self.run(folder, [])
         check(end.returncode == 0, f"{context}: resuming ended with {end.returncode}: {end.stderr.strip()}")
         check("passed over" not in end.stderr, f"{context}: {end.stderr.strip()}")
         check(self.hash(folder) == self.expected, f"{context}: the model is another one")
+        check(not log or self.log(folder) == self.expected_log, f"{context}: the log is another one")
 
 
 def main(run):

@@ -61,20 +61,23 @@ class Disk:
         return {name: file.after_loss(draw) for name, file in names.items() if file}
 
 
-def operations(trace):
-    """What the thread that writes checkpoints did, in order."""
+def operations(traces):
+    """What the threads that write checkpoints and the log beside them did, in the order in which they began to."""
     text = r'"((?:\\x[0-9a-f]{2})*)"'
-    patterns = [("open", re.compile(r"openat\(AT_FDCWD, " + text + r", (\S+?)(?:, \d+)?\) += (\d+)")),
+    patterns = [("open", re.compile(r"openat\((AT_FDCWD|\d+), " + text + r", (\S+?)(?:, \d+)?\) += (\d+)")),
                 ("write", re.compile(r"write\((\d+), " + text + r", \d+\) += (\d+)")),
                 ("sync", re.compile(r"fsync\((\d+)\) += 0")),
                 ("rename", re.compile(r"rename\(" + text + r", " + text + r"\) += 0")),
                 ("unlink", re.compile(r"unlink\(" + text + r"\) += 0"))]
-    with open(trace) as file:
-        for line in file:
-            for kind, pattern in patterns:
-                match = pattern.match(line)
-                if match:
-                    yield kind, match.groups()
+    lines = []
+    for trace in traces:
+        with open(trace) as file:
+            lines += [line.rstrip().split(" ", 1) for line in file]
+    for _, line in sorted(lines, key=lambda line: float(line[0])):
+        for kind, pattern in patterns:
+            match = pattern.match(line)
+            if match and (kind not in ("rename", "unlink") or unescape(match.group(1)).startswith(b"kept/")):
+                yield kind, match.groups()
 
 
 def replay(steps, moment, honour_syncs):
@@ -82,11 +85,15 @@ def replay(steps, moment, honour_syncs):
     disk, open_files, names = Disk(), {}, {}
     for kind, fields in steps[:moment]:
         if kind == "open":
-            path, flags, number = unescape(fields[0]).decode(), fields[1], fields[2]
-            open_files[number] = disk
-            if "O_CREAT" in flags:
-                open_files[number] = names[os.path.basename(path)] = File()
-                disk.pending.append((os.path.basename(path), names[os.path.basename(path)]))
+            path, flags, number = unescape(fields[1]).decode(), fields[2], fields[3]
+            name = os.path.basename(path)
+            open_files[number] = None
+            if fields[0] == "AT_FDCWD" and not path.startswith("kept"):
+                continue  # elsewhere; what the folder's own are opened from is the folder
+            if "O_CREAT" in flags and (name not in names or "O_TRUNC" in flags):
+                names[name] = File()
+                disk.pending.append((name, names[name]))
+            open_files[number] = names.get(name, disk)
         elif kind == "write" and isinstance(open_files.get(fields[0]), File):
             open_files[fields[0]].write(unescape(fields[1])[: int(fields[2])])
         elif kind == "sync" and honour_syncs:
@@ -130,11 +137,10 @@ def run():
     draw = random.Random(options.seed)
     job = Job(options.descent)
     folder = job.folder("traced")
-    traced = job.run(folder, ["strace", "-ff", "-o", os.path.join(folder, "trace"), "-xx", "-s", "10000000", "-e",
+    traced = job.run(folder, ["strace", "-ff", "-o", os.path.join(folder, "trace"), "-ttt", "-xx", "-s", "10000000", "-e",
                               "trace=openat,write,fsync,rename,unlink"])
     check(traced.returncode == 0, f"strace: {traced.stderr.strip()}")
-    threads = [list(operations(os.path.join(folder, name))) for name in os.listdir(folder) if name.startswith("trace.")]
-    steps = max(threads, key=lambda thread: sum(kind == "unlink" for kind, _ in thread))
+    steps = list(operations(os.path.join(folder, name) for name in os.listdir(folder) if name.startswith("trace.")))
     check(sum(kind == "rename" for kind, _ in steps) > 5, "the training makes no checkpoints")
     tried = survive(job, steps, 20 if options.full else 2, draw, True)
     try:

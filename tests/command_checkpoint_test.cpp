@@ -125,6 +125,54 @@ TEST(Checkpoints, SignalsSaveAndStop) {
   }
 }
 
+/* The last checkpoint cannot be written: where it goes on from is the one before. */
+TEST(Checkpoints, ASignalPromisesNoMoreThanThereIs) {
+  Running running;
+  ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
+  std::filesystem::rename(running.folder / "kept", running.folder / "away");
+  EXPECT_EQ(running.end(SIGTERM), 128 + SIGTERM);
+  expect_contains(running.folder.read("out"), "the same command with --resume kept goes on from step 0\n");
+  expect_contains(running.folder.read(".err"), "kept: 1 checkpoint could not be written\n");
+  EXPECT_EQ(running.folder.read(".err").find("the training goes on"), std::string::npos);
+}
+
+TEST(Checkpoints, AreModelsForEveryCommandThatTakesOne) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  ASSERT_EQ(folder.run(restartable).code, 0);
+  const std::string newest = "kept/" + checkpoints(folder).back();
+  for (const Arguments &command : {Arguments{"evaluate", newest, "data.csv"},
+                                   {"predict", newest, "data.csv"},
+                                   {"info", newest},
+                                   {"export", newest, "--out", "m.onnx"},
+                                   job + Arguments{"--weights", newest, "--out", "m"}}) {
+    const Result result = folder.run(command);
+    EXPECT_EQ(result.code, 0) << command[0] << ": " << result.err;
+  }
+}
+
+TEST(Checkpoints, OptionsForThemNeedAFolder) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  for (const Arguments &option : {Arguments{"--keep", "3"}, {"--checkpoint-every", "5 steps"}, {"--resume-with", ""}}) {
+    const Result result = folder.run(job + option);
+    EXPECT_EQ(result.code, 2) << option[0];
+    expect_one_line(result.err);
+  }
+}
+
+TEST(Checkpoints, ALogThatCannotBeWrittenIsToldAndTheTrainingGoesOn) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  ASSERT_EQ(folder.run(restartable).code, 0);
+  std::filesystem::remove(folder / "kept/log.jsonl");
+  std::filesystem::create_directory(folder / "kept/log.jsonl");
+  const Result result = folder.run(restartable + Arguments{"--epochs", "12", "--resume-with", "epochs"});
+  EXPECT_EQ(result.code, 1);
+  expect_contains(result.err, "descent train: kept/log.jsonl: cannot write: Is a directory; the training goes on\n");
+  expect_contains(result.out, "trained 12 epochs");
+}
+
 TEST(Checkpoints, Usr1SavesAndGoesOn) {
   Running running;
   ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));

@@ -90,11 +90,13 @@ int checkpoint_choice_resolve(const char *command, struct train_values *v) {
         "--on-divergence '%s': must be stop or rollback[:TIMES[:DIVISOR]], with TIMES of at least 1 and DIVISOR "
         "above 1",
         v->on_divergence);
+  if (!v->checkpoint && (strcmp(v->checkpoint_every, CHECKPOINT_EVERY) != 0 || v->keep != CHECKPOINTS_KEPT))
+    return fail(command, EXIT_USAGE, "--checkpoint-every and --keep: need --checkpoint or --resume");
   if (train->rollbacks && !v->checkpoint)
     return fail(command, EXIT_USAGE, "--on-divergence '%s': needs --checkpoint, to go back to", v->on_divergence);
   if (v->resume_with && !v->resume)
     return fail(command, EXIT_USAGE, "--resume-with '%s': needs --resume", v->resume_with);
-  if (!read_names(v->resume_with, v->may_change, sizeof v->may_change))
+  if ((v->resume_with && !*v->resume_with) || !read_names(v->resume_with, v->may_change, sizeof v->may_change))
     return fail(command, EXIT_USAGE, "--resume-with '%s': must be names of options with commas between",
                 v->resume_with);
   train->checkpoint = v->checkpoint;

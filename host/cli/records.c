@@ -147,6 +147,7 @@ static bool rewrite_log(struct records *r, FILE *old, const char *path, int64_t 
   errno = error;
   if (done) done = rename(fresh, path) == 0 && (r->kept = fopen(path, "a"));
   error = errno;
+  if (!done) unlink(fresh);
   free(fresh);
   errno = error;
   return done;
@@ -175,9 +176,10 @@ void records_begin(struct records *r, const char *folder, int64_t step, int64_t 
   close_files(r);
   if (v->log && !(r->log = fopen(v->log, "w"))) {
     cannot_write(r, v->log);
-  } else if (v->checkpoint && !continue_log(r, folder, step, epochs)) {
-    cannot_write(r, v->checkpoint);
-  } else if (v->tensorboard && !r->tensorboard && !(r->tensorboard = tensorboard_open(v->tensorboard))) {
+    return;
+  }
+  if (v->checkpoint && !continue_log(r, folder, step, epochs)) tell_lost(r);
+  if (v->tensorboard && !r->tensorboard && !(r->tensorboard = tensorboard_open(v->tensorboard))) {
     cannot_write(r, v->tensorboard);
   } else if (r->tensorboard && step && !tensorboard_restart(r->tensorboard, step)) {
     cannot_write(r, tensorboard_path(r->tensorboard));

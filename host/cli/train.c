@@ -147,6 +147,8 @@ static void say(struct training *t, const char *format, ...) {
   fail(command, EXIT_DONE, "%s", text);
 }
 
+static bool stopping(const struct training *t) { return t->records.failed || interrupt_signal(); }
+
 static int on_step(void *user, const descent_step_info *info) {
   struct training *t = user;
   progress_step(&t->progress, t->values.training.train.epochs, info);
@@ -162,12 +164,12 @@ static int on_epoch(void *user, const descent_epoch_info *info) {
   progress_epoch(&t->progress, descent_network_task(t->network), &said);
   records_epoch(&t->records, t->network, &said);
   t->learned = true;
-  return t->records.failed || interrupt_signal();
+  return stopping(t);
 }
 
 static descent_request on_pause(void *user) {
   struct training *t = user;
-  if (t->records.failed || interrupt_signal()) return DESCENT_STOP;
+  if (stopping(t)) return DESCENT_STOP;
   if (!interrupt_save_asked()) return DESCENT_GO_ON;
   t->tell_saving = t->values.checkpoint != NULL;
   if (!t->tell_saving) say(t, "SIGUSR1: there is nothing to save without --checkpoint");
@@ -179,11 +181,14 @@ static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
   char words[1200];
   const struct train_values *v = &t->values;
   option_words(info->message, words, sizeof words);
-  t->step = info->step;
+  if (info->event != DESCENT_CHECKPOINT_FAILED && info->event != DESCENT_CHECKPOINT_DAMAGED) t->step = info->step;
   switch (info->event) {
-    case DESCENT_CHECKPOINT_STARTED: records_begin(&t->records, v->checkpoint, 0, 0); break;
+    case DESCENT_CHECKPOINT_STARTED:
+      if (v->resume && !v->quiet) fprintf(stderr, "begun       %s: no checkpoint there yet\n", v->resume);
+      records_begin(&t->records, v->checkpoint, 0, 0);
+      break;
     case DESCENT_CHECKPOINT_DAMAGED: say(t, "%s; passed over", words); break;
-    case DESCENT_CHECKPOINT_FAILED: say(t, "%s; the training goes on", words); break;
+    case DESCENT_CHECKPOINT_FAILED: say(t, "%s%s", words, stopping(t) ? "" : "; the training goes on"); break;
     case DESCENT_CHECKPOINT_RESUMED:
       if (!v->quiet)
         fprintf(stderr, "resumed     %s: step %" PRId64 ", %" PRId64 " epoch%s done\n", info->path, info->step,
@@ -338,16 +343,22 @@ static int write_report(const struct training *t, const descent_fit_result *resu
   return code;
 }
 
+/* How to go on after a training that ended before its time. */
+static void print_way_on(FILE *out, const struct training *t) {
+  if (t->values.checkpoint)
+    fprintf(out, "the same command with --resume %s goes on from step %" PRId64 "\n", t->values.checkpoint, t->step);
+}
+
 static void print_end(const struct training *t, const descent_fit_result *r) {
   static const char *const ends[] = {"", ", stopped early", ", stopped on request"};
+  const char *const end = t->records.failed ? ", stopped since it could not be recorded" : ends[r->stop];
   char epochs[TEXT_SIZE], steps[TEXT_SIZE], text[TEXT_SIZE];
   printf("\ntrained %s epoch%s (%s step%s) in %s%s\n", text_count(r->epochs, epochs), r->epochs == 1 ? "" : "s",
-         text_count(r->steps, steps), r->steps == 1 ? "" : "s", text_duration(r->seconds, text), ends[r->stop]);
+         text_count(r->steps, steps), r->steps == 1 ? "" : "s", text_duration(r->seconds, text), end);
   if (t->validation && r->best_epoch)
     printf("best epoch %" PRId64 ", validation loss %s\n", r->best_epoch, text_loss(r->best_loss, text));
   printf("model saved to %s\n", t->values.out);
-  if (interrupt_signal() && t->values.checkpoint)
-    printf("the same command with --resume %s goes on from step %" PRId64 "\n", t->values.checkpoint, t->step);
+  if (stopping(t)) print_way_on(stdout, t);
 }
 
 /* After a training that was not stopped by a signal, which wants an end soon. */
@@ -398,7 +409,11 @@ static int train(struct training *t) {
   const bool kept = fitted == DESCENT_ERROR_DIVERGED || (fitted == DESCENT_ERROR_READ && t->learned);
   if (fitted != DESCENT_OK && !kept) return code;
   const descent_status saved = save(t, &result);
-  if (saved != DESCENT_OK) return fail_status(command, saved);
+  if (saved != DESCENT_OK) {
+    code = fail_status(command, saved);
+    print_way_on(stderr, t);
+    return code;
+  }
   if (kept) {
     const struct measured nothing = {0};
     printf("last good weights saved to %s\n", t->values.out);

@@ -6,6 +6,10 @@
 
 #define CHECKPOINT_LOG "log.jsonl" /* in the folder of checkpoints */
 
+/* Unless something else is asked for. */
+#define CHECKPOINT_EVERY "60s"
+enum { CHECKPOINTS_KEPT = 2 };
+
 struct train_values {
   const char *target, *validation, *test;
   const char *validation_targets, *test_targets; /* or NULL */

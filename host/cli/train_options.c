@@ -153,8 +153,8 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
                                   .network = NETWORK_CHOICE_INIT,
                                   .training = TRAINING_CHOICE_INIT,
                                   .device = DEVICE_CHOICE_INIT,
-                                  .checkpoint_every = "60s",
-                                  .keep = 2,
+                                  .checkpoint_every = CHECKPOINT_EVERY,
+                                  .keep = CHECKPOINTS_KEPT,
                                   .on_divergence = "stop",
                                   .out = "model.safetensors"};
   const struct setting_set sets[] = {

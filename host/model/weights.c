@@ -53,6 +53,13 @@ static int by_number(const void *a, const void *b) {
   return (x->number > y->number) - (x->number < y->number);
 }
 
+/* Is it one of the tensors that a model file, or a checkpoint, holds beside its layers? */
+static bool is_beside_layers(const char *name) {
+  static const char preprocessing[] = "preprocessing.", checkpoint[] = SAFETENSORS_CHECKPOINT_PREFIX;
+  return strncmp(name, preprocessing, sizeof preprocessing - 1) == 0 ||
+         strncmp(name, checkpoint, sizeof checkpoint - 1) == 0;
+}
+
 /* The file's layers in the order of their numbers. What a model file holds beside its layers is passed over; anything
  * else is refused, since it would be lost. `layers` has room for all tensors. */
 static descent_status find_layers(const struct safetensors *file, struct linear *layers, int64_t *count) {
@@ -62,8 +69,7 @@ static descent_status find_layers(const struct safetensors *file, struct linear 
   for (int64_t i = 0; i < file->n; i++) {
     const char *name = file->entries[i].name;
     struct linear linear = {.weight = &file->entries[i]};
-    if (ends_in(name, ".bias") || (file->texts[SAFETENSORS_MODEL] && strncmp(name, "preprocessing.", 14) == 0))
-      continue;
+    if (ends_in(name, ".bias") || (file->texts[SAFETENSORS_MODEL] && is_beside_layers(name))) continue;
     if (!ends_in(name, ".weight") || !split_name(name, &linear.number, &prefix))
       TRY(name_error(file, name, "is no weight or bias of a numbered linear layer, as in 0.weight or model.2.bias"));
     if (first && (prefix != first_prefix || memcmp(name, first, prefix) != 0))

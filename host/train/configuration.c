@@ -150,9 +150,9 @@ static void add_network(struct collector *c, const descent_network *network) {
                 {network->y_scale, outputs}};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
     if (arrays[i].values) XXH64_update(&state, arrays[i].values, (size_t)arrays[i].n * sizeof(float));
-  add_format(c, "network", "%s%s %s, normalize %s (%s)", shape, network->n_layers > SHOWN ? "-.." : "",
-             descent_loss_name(network->loss), descent_normalize_name(network->normalize),
-             safetensors_sum_text(XXH64_digest(&state)).text);
+  add_format(c, "network", "%s%s %s %s, normalize %s (%s)", shape, network->n_layers > SHOWN ? "-.." : "",
+             descent_activation_name(network->layers[0].activation), descent_loss_name(network->loss),
+             descent_normalize_name(network->normalize), safetensors_sum_text(XXH64_digest(&state)).text);
 }
 
 /* Rows and a sum: of all targets and weights, and of all of X, or of rows at equal distances where X is large (it may
@@ -183,10 +183,10 @@ descent_status configuration_create(const descent_network *network, const char *
                                     const descent_dataset *validation, const descent_train_options *options,
                                     struct configuration *configuration) {
   struct collector c = {.values = cJSON_CreateObject()};
+  add_options(&c, network, options); /* first, since they may be why the others differ */
   add_network(&c, network);
   add_data(&c, "data", training);
   add_data(&c, "validation", validation);
-  add_options(&c, network, options);
   add_text(&c, "device", device);
   add_text(&c, "library", DESCENT_VERSION);
   if (c.failed) {
@@ -221,9 +221,12 @@ descent_status configuration_check_names(const char *may_change) {
       return status_set(DESCENT_ERROR_ARGUMENT,
                         "resume_with '%.*s': cannot change within a training; to train the weights on, start from them",
                         (int)length, c);
-    if (!among(changeable, CHANGEABLE, c, length))
-      return status_set(DESCENT_ERROR_ARGUMENT, "resume_with '%.*s': not the name of something that may change",
-                        (int)(length < 60 ? length : 60), c);
+    if (!among(changeable, CHANGEABLE, c, length)) {
+      char known[400] = "";
+      for (int i = 0; i < CHANGEABLE; i++) strcat(strcat(known, i ? ", " : ""), changeable[i]);
+      return status_set(DESCENT_ERROR_ARGUMENT, "resume_with '%.*s': not the name of something that may change: %s",
+                        (int)(length < 60 ? length : 60), c, known);
+    }
     c += length + (c[length] == ',');
   }
   return DESCENT_OK;
@@ -262,6 +265,6 @@ descent_status configuration_compare(const char *path, const struct configuratio
   if (!used) return DESCENT_OK;
   return status_set(DESCENT_ERROR_ARGUMENT, "%s: belongs to a training of another configuration: %s; %s", path,
                     differences,
-                    forbidden ? "such a training cannot be gone on with"
+                    forbidden ? "such a training cannot be gone on with: undo the difference, or name another folder"
                               : "to go on all the same, name what may change in resume_with");
 }

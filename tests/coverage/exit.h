@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 void __gcov_dump(void);
+void fault_suspend(void) __attribute__((weak)); /* of tests/faults: the counts are to be written */
 
 /* Before gcov's own, which has the last priority of all. */
 __attribute__((destructor)) static void coverage_let_files_grow(void) {
@@ -17,11 +18,12 @@ __attribute__((destructor)) static void coverage_let_files_grow(void) {
 
 static inline int coverage_kill(pid_t process, int number) {
   siginfo_t about = {.si_pid = 0};
-  for (int i = 0; i < 200 && !about.si_pid && !waitid(P_PID, (id_t)process, &about, WEXITED | WNOHANG | WNOWAIT); i++)
+  for (int i = 0; i < 20 && !about.si_pid && !waitid(P_PID, (id_t)process, &about, WEXITED | WNOHANG | WNOWAIT); i++)
     usleep(1000);
   return kill(process, number);
 }
 
-#define _exit(code) (coverage_let_files_grow(), __gcov_dump(), _exit(code))
+#define _exit(code) \
+  ((fault_suspend ? fault_suspend() : (void)0), coverage_let_files_grow(), __gcov_dump(), _exit(code))
 #define kill(process, number) coverage_kill(process, number)
 #endif

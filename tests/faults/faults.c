@@ -41,6 +41,8 @@ void fault_choose(enum fault_kind kind, long k, bool persistent) {
   for (int each = 0; each < FAULT_KINDS; each++) counts[each] = 0;
 }
 
+void fault_suspend(void) { chosen.first = 0; }
+
 long fault_count(enum fault_kind kind) { return counts[kind]; }
 
 static bool fails(enum fault_kind kind, int error) {

@@ -13,7 +13,9 @@ enum fault_kind { FAULT_ALLOCATION, FAULT_CALL, FAULT_KINDS };
 
 /* From here on the k-th call of that kind fails (0: none does), and with `persistent` all that follow it. */
 void fault_choose(enum fault_kind kind, long k, bool persistent);
-/* Calls of a kind since then. */
+/* Nothing fails in this process any more. */
+void fault_suspend(void);
+/* Calls of a kind since the choice. */
 long fault_count(enum fault_kind kind);
 /* For libraries that take an allocator of their user. */
 void *fault_malloc(size_t size);

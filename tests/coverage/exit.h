@@ -23,7 +23,6 @@ static inline int coverage_kill(pid_t process, int number) {
   return kill(process, number);
 }
 
-#define _exit(code) \
-  ((fault_suspend ? fault_suspend() : (void)0), coverage_let_files_grow(), __gcov_dump(), _exit(code))
+#define _exit(code) ((fault_suspend ? fault_suspend() : (void)0), coverage_let_files_grow(), __gcov_dump(), _exit(code))
 #define kill(process, number) coverage_kill(process, number)
 #endif

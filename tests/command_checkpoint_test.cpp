@@ -18,6 +18,12 @@ std::vector<std::string> checkpoints(const Folder &folder, const std::string &na
   return names;
 }
 
+std::string checkpoint_of(int step) {
+  char name[64];
+  std::snprintf(name, sizeof name, "step-%015d.safetensors", step);
+  return name;
+}
+
 /* The lines of a log without what time decides. */
 std::vector<std::string> timeless(const std::string &log) {
   std::vector<std::string> kept;
@@ -244,6 +250,9 @@ TEST(Checkpoints, DamagedOnesAreNamed) {
   expect_contains(resumed.err, newest);
   expect_contains(resumed.err, "passed over");
   EXPECT_EQ(folder.read("model.safetensors"), model);
+  std::filesystem::copy(folder / "model.safetensors", folder / ("kept/" + checkpoint_of(99)));
+  expect_contains(folder.run(restartable).err, checkpoint_of(99) + ": checkpoint: not one, or an altered one; passed");
+  std::filesystem::remove(folder / ("kept/" + checkpoint_of(99)));
   for (const std::string &name : checkpoints(folder)) folder.write("kept/" + name, "damaged");
   const Result none = folder.run(restartable);
   EXPECT_EQ(none.code, 3);

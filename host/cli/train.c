@@ -178,7 +178,7 @@ static descent_request on_pause(void *user) {
 
 static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
   struct training *t = user;
-  char words[1200];
+  char words[1200]; /* of a divergence, which gives advice; the others name no options */
   const struct train_values *v = &t->values;
   option_words(info->message, words, sizeof words);
   if (info->event != DESCENT_CHECKPOINT_FAILED && info->event != DESCENT_CHECKPOINT_DAMAGED) t->step = info->step;
@@ -187,8 +187,8 @@ static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
       if (v->resume && !v->quiet) fprintf(stderr, "begun       %s: no checkpoint there yet\n", v->resume);
       records_begin(&t->records, v->checkpoint, 0, 0);
       break;
-    case DESCENT_CHECKPOINT_DAMAGED: say(t, "%s; passed over", words); break;
-    case DESCENT_CHECKPOINT_FAILED: say(t, "%s%s", words, stopping(t) ? "" : "; the training goes on"); break;
+    case DESCENT_CHECKPOINT_DAMAGED: say(t, "%s; passed over", info->message); break;
+    case DESCENT_CHECKPOINT_FAILED: say(t, "%s%s", info->message, stopping(t) ? "" : "; the training goes on"); break;
     case DESCENT_CHECKPOINT_RESUMED:
       if (!v->quiet)
         fprintf(stderr, "resumed     %s: step %" PRId64 ", %" PRId64 " epoch%s done\n", info->path, info->step,

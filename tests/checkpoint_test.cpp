@@ -302,6 +302,22 @@ TEST(Folder, OfAnotherTrainingIsNoPlaceToGoOnIn) {
   EXPECT_EQ(job.resume(folder).status, DESCENT_OK);
 }
 
+/* The first checkpoint there is that of where the training goes on from, in the middle of an epoch. */
+TEST(Folder, CanBeAnotherOneFromNowOn) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c", other = scratch / "d";
+  Job job = small_job();
+  const Job::Outcome whole = job.run_keeping_all(folder);
+  for (int64_t step : steps_in(folder))
+    if (step != 6) std::filesystem::remove(folder + "/" + checkpoint_name(step));
+  job.options.checkpoint = other.c_str();
+  job.options.checkpoints_kept = 9;
+  expect_same_end(whole, job.resume(folder));
+  ASSERT_EQ(steps_in(other), (std::vector<int64_t>{6, 12}));
+  std::filesystem::remove(other + "/" + checkpoint_name(12));
+  expect_same_end(whole, job.resume(other));
+}
+
 TEST(Folder, IsUsedByOneTrainingAtATime) {
   const Scratch scratch;
   const std::string folder = scratch / "c";

@@ -78,7 +78,9 @@ static descent_status take_snapshot(struct fit *f, bool tried, bool *usable) {
   s->has_best = f->keep_best && f->at.best_epoch > 0;
   if (s->has_best) memcpy(s->best, network->parameters, (size_t)s->n_parameters * sizeof *s->best);
   TRY(snapshot_take(&f->trainer->program, s, usable));
-  if (f->at.done == 0 || f->at.done == f->epoch_steps) { /* the device's may be the validation's */
+  /* Between epochs the device's may be the validation's, and where the training has just gone on from those of before.
+   */
+  if (f->at.done == 0 || f->at.done == f->epoch_steps || saved_here(f)) {
     s->state.total_loss = f->at.total_loss;
     s->state.total_weight = f->at.total_weight;
   }

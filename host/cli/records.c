@@ -121,9 +121,11 @@ static bool replay_log(struct records *r, FILE *from, FILE *kept, int64_t step, 
     written = line || errno != ENOMEM;
     const int64_t epoch = epoch_of(line, last, step);
     errno = ENOMEM; /* what nobody else says */
-    if (epoch) written = replay(r, kept, line);
-    if (epoch) last = epoch;
-    *epochs += epoch > 0;
+    if (epoch) {
+      written = replay(r, kept, line);
+      last = epoch;
+      ++*epochs;
+    }
     cJSON_Delete(line);
   }
   if (written && (ferror(from) || errno == ENOMEM)) written = false;

@@ -118,6 +118,12 @@ const Command commands[] = {
     {"info", {"info", "model", "--json"}, {}, {}},
     {"info_text", {"info", "rich_model"}, {}, {}},
     {"info_data", {"info", "rich.safetensors"}, {}, {}},
+    {"info_data_json", {"info", "rich.safetensors", "--json"}, {}, {}},
+    {"info_json_columns", {"info", "rich_model", "--json"}, {}, {}},
+    {"evaluate_json_columns",
+     Arguments{"evaluate", "nameless_model", "numbers.csv", "--target", "y", "--json"} + device,
+     {},
+     {}},
     {"plot", {"plot", "run.jsonl", "-o", "c.svg"}, {"c.svg"}, {}},
     {"plot_in_the_terminal", {"plot", "run.jsonl"}, {}, {}},
 #ifdef DESCENT_TEST_GNUPLOT

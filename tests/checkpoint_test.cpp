@@ -60,6 +60,15 @@ class DamagedCheckpoint : public testing::Test {
     ASSERT_GT(bytes_.size(), 4096u);
   }
   std::string place() const { return scratch_ / "altered.safetensors"; }
+  /* A folder with this checkpoint, of step 6, and what is left of one of another step. */
+  std::string folder_with(int64_t step, const std::string &left) const {
+    const std::string folder = scratch_ / "c";
+    std::filesystem::remove_all(folder);
+    std::filesystem::create_directory(folder);
+    write_file(folder + "/" + checkpoint_name(6), bytes_);
+    write_file(folder + "/" + checkpoint_name(step), left);
+    return folder;
+  }
 
   Job job_ = small_job();
   Scratch scratch_;
@@ -101,12 +110,9 @@ TEST_F(DamagedCheckpoint, EveryFlippedBitIsFound) {
 TEST_F(DamagedCheckpoint, IsNamedAndPassedOver) {
   const Job::Outcome whole = job_.run();
   for (const std::string &damage : {std::string(), bytes_.substr(0, 4000), std::string(9000, 'x')}) {
-    Scratch scratch;
-    std::filesystem::create_directory(scratch / "c");
-    write_file(scratch / ("c/" + checkpoint_name(6)), bytes_);
-    write_file(scratch / ("c/" + checkpoint_name(9)), damage);
-    write_file(scratch / "c/step-10.safetensors", "not one of ours");
-    const Job::Outcome resumed = job_.resume(scratch / "c");
+    const std::string folder = folder_with(9, damage);
+    write_file(folder + "/step-10.safetensors", "not one of ours");
+    const Job::Outcome resumed = job_.resume(folder);
     expect_same_end(whole, resumed);
     ASSERT_EQ(resumed.of(DESCENT_CHECKPOINT_DAMAGED).size(), 1u);
     EXPECT_NE(resumed.of(DESCENT_CHECKPOINT_DAMAGED)[0].message.find(checkpoint_name(9)), std::string::npos);
@@ -124,11 +130,7 @@ TEST_F(DamagedCheckpoint, WhereAllAreNothingIsBegunAnew) {
 }
 
 TEST_F(DamagedCheckpoint, OnesOfLaterStepsGoWhenTheTrainingHasPassedThem) {
-  Scratch scratch;
-  const std::string folder = scratch / "c";
-  std::filesystem::create_directory(folder);
-  write_file(folder + "/" + checkpoint_name(6), bytes_);
-  write_file(folder + "/" + checkpoint_name(999), "damaged");
+  const std::string folder = folder_with(999, "damaged");
   Job job = job_;
   job.options.checkpoint = folder.c_str();
   job.options.checkpoints_kept = 1;
@@ -138,16 +140,12 @@ TEST_F(DamagedCheckpoint, OnesOfLaterStepsGoWhenTheTrainingHasPassedThem) {
 }
 
 TEST_F(DamagedCheckpoint, IsNotCountedAmongThoseKept) {
-  Scratch scratch;
-  const std::string folder = scratch / "c";
-  std::filesystem::create_directory(folder);
-  write_file(folder + "/" + checkpoint_name(6), bytes_);
-  write_file(folder + "/" + checkpoint_name(7), "damaged");
+  const std::string folder = folder_with(7, "damaged");
   Job job = job_;
   job.options.checkpoint = job.options.resume = folder.c_str();
   job.options.checkpoint_steps = 4;
   job.options.checkpoints_kept = 2;
-  job.options.user = &scratch;
+  job.options.user = &scratch_;
   job.options.on_step = [](void *, const descent_step_info *) { return 0; };
   job.options.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
     const std::string place = *static_cast<Scratch *>(user) / "c";

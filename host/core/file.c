@@ -113,14 +113,15 @@ descent_status file_write(struct file_writer *writer, const void *data, size_t b
   return DESCENT_OK;
 }
 
+bool file_sync_where_possible(int descriptor) { return fsync(descriptor) == 0 || errno == EINVAL || errno == EROFS; }
+
 bool file_sync_folder(const char *path) {
   char *copy = strdup(path);
   if (!copy) return false;
   int descriptor = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   free(copy);
   if (descriptor < 0) return errno == EACCES; /* a directory may be writable but not readable */
-  /* Some file systems cannot sync a directory; the change itself has happened. */
-  const bool synced = fsync(descriptor) == 0 || errno == EINVAL || errno == EROFS;
+  const bool synced = file_sync_where_possible(descriptor);
   const int error = errno;
   close(descriptor);
   errno = error;

@@ -22,6 +22,8 @@ descent_status file_commit(struct file_writer *writer);
 void file_abandon(struct file_writer *writer);
 /* Is `suffix` what such a temporary name has behind the file's own? */
 bool file_is_temporary(const char *suffix);
+/* fsync, but that a file system which cannot do it to such a thing (a directory, mostly) is no failure. */
+bool file_sync_where_possible(int descriptor);
 /* Makes sure that what was created, renamed or removed at `path` is so on disk; false with errno set. */
 bool file_sync_folder(const char *path);
 /* fwrite that reports. */

@@ -206,7 +206,7 @@ static bool sync_file(int folder, const char *name, bool *found) {
   const int file = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
   if (file < 0) return true;
   const bool regular = fstat(file, &about) == 0 && S_ISREG(about.st_mode);
-  const bool synced = !regular || fsync(file) == 0 || errno == EINVAL || errno == EROFS;
+  const bool synced = !regular || file_sync_where_possible(file);
   const int error = errno;
   close(file);
   errno = error;
@@ -224,7 +224,7 @@ descent_status checkpoint_folder_sync_others(const struct checkpoint_folder *fol
     if (step_of(entry->d_name, &rest) < 0 && strcmp(entry->d_name, lock_name) != 0 && entry->d_name[0] != '.')
       synced = sync_file(dirfd(directory), entry->d_name, &found);
   if (synced && !entry && errno) synced = false;
-  if (synced && found) synced = fsync(dirfd(directory)) == 0 || errno == EINVAL || errno == EROFS;
+  if (synced && found) synced = file_sync_where_possible(dirfd(directory));
   const int error = errno;
   closedir(directory);
   return synced ? DESCENT_OK : cannot_keep(folder->path, error);

@@ -182,6 +182,7 @@ class Faults : public testing::Test {
   /* The command in a child of this process whose k-th call of a kind fails; the exit code. `.count` gets how many there
    * were. */
   int run(fault_kind kind, long k, bool persistent, const Arguments &arguments) const {
+    std::fflush(nullptr); /* or the child would print it again */
     const pid_t child = fork();
     if (child == 0) {
       alarm(120);

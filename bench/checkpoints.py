@@ -21,8 +21,10 @@ import time
 WORKLOADS = {
     # name: rows, inputs, hidden layers, rows of a step, epochs
     "short steps": (20000, 32, "64,32", 64, 12),
-    "steps above 1 ms": (40000, 64, "512,512", 512, 6),
-    "wide": (16384, 64, "1024,1024", 1024, 5),
+    "512 wide": (40000, 64, "512,512", 512, 6),
+    "512 wide, more rows": (200000, 64, "512,512", 512, 4),
+    "1024 wide": (16384, 64, "1024,1024", 1024, 5),
+    "1024 wide, more rows": (81920, 64, "1024,1024", 1024, 4),
 }
 
 
@@ -83,8 +85,9 @@ def main():
     for name in WORKLOADS:
         results[name] = found = measure(os.path.abspath(arguments.descent), name, arguments.rounds)
         spread = sorted(found["ratios"])
-        print(f"{name:18} step {found['step_ms']:6.2f} ms  epoch {found['epoch_ms']:7.1f} ms  checkpoint "
-              f"{found['checkpoint_bytes'] / 1e6:6.2f} MB  with / without {found['ratio']:.3f} "
+        print(f"{name:20} step {found['step_ms']:6.2f} ms  epoch {found['epoch_ms']:7.1f} ms  checkpoint "
+              f"{found['checkpoint_bytes'] / 1e6:6.2f} MB, {(found['ratio'] - 1) * found['epoch_ms']:5.1f} ms each  "
+              f"with / without {found['ratio']:.3f} "
               f"({spread[len(spread) // 4]:.3f} .. {spread[-1 - len(spread) // 4]:.3f})  without / without "
               f"{found['noise']:.3f}", flush=True)
     if arguments.json:

@@ -6,14 +6,6 @@
 
 #include "checkpoints.h"
 
-static Job small_job() {
-  Job job;
-  job.options.batch_size = 20;
-  job.options.epochs = 3;
-  job.options.dropout = 0.2;
-  return job;
-}
-
 /* Reads a file as resuming does; its network is the job's. */
 class Reader {
  public:
@@ -480,20 +472,6 @@ TEST(Pause, MayStopATrainingWhileValidationIsMeasured) {
 }
 
 /* ---- divergence -------------------------------------------------------------------------------------------------- */
-
-static Job exploding_job(const std::string &folder) {
-  Job job = small_job();
-  job.options.optimizer = DESCENT_OPTIMIZER_GD;
-  job.options.learning_rate = 1e30;
-  job.options.dropout = 0;
-  job.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
-  job.hidden = DESCENT_ACTIVATION_IDENTITY;
-  job.widths = {4, 6, 2};
-  job.rows = make_rows(80, 4, 2, 0, 1);
-  job.held_out = make_rows(20, 4, 2, 0, 2);
-  job.options.checkpoint = folder.c_str();
-  return job;
-}
 
 TEST(Rollback, GoesBackWithALowerRateAsOftenAsAllowed) {
   const Scratch scratch;

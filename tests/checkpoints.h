@@ -52,6 +52,7 @@ struct Job {
   descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
   const char *device = "cpu";
   int threads = 1;
+  const backend *through = nullptr; /* the table by which the device is called, if not its own */
 
   struct Outcome {
     descent_status status;
@@ -91,6 +92,7 @@ struct Job {
     const Network network = make_network(widths, hidden, loss, 7);
     const Dataset training = rows.dataset(), validation = held_out.dataset();
     const Device opened = open_device(device, threads);
+    if (through) opened->backend = through;
     Outcome outcome{};
     descent_train_options with = options;
     if (!with.on_step && !with.on_epoch && !with.on_pause) {
@@ -122,6 +124,30 @@ struct Job {
     return resumed.run();
   }
 };
+
+/* 4 steps an epoch. */
+inline Job small_job() {
+  Job job;
+  job.options.batch_size = 20;
+  job.options.epochs = 3;
+  job.options.dropout = 0.2;
+  return job;
+}
+
+/* Its rate is far too high. */
+inline Job exploding_job(const std::string &folder) {
+  Job job = small_job();
+  job.options.optimizer = DESCENT_OPTIMIZER_GD;
+  job.options.learning_rate = 1e30;
+  job.options.dropout = 0;
+  job.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  job.hidden = DESCENT_ACTIVATION_IDENTITY;
+  job.widths = {4, 6, 2};
+  job.rows = make_rows(80, 4, 2, 0, 1);
+  job.held_out = make_rows(20, 4, 2, 0, 2);
+  job.options.checkpoint = folder.c_str();
+  return job;
+}
 
 inline void expect_same_end(const Job::Outcome &a, const Job::Outcome &b) {
   ASSERT_EQ(a.status, DESCENT_OK) << a.error;

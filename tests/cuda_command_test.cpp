@@ -1,6 +1,9 @@
 /* The command on a GPU and where there is none. */
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <regex>
+
 #include "command.h"
 #include "cuda_module.h"
 
@@ -26,6 +29,47 @@ TEST(CudaCommand, FailsWithExitCodeFourAndTheReason) {
     expect_contains(result.err, failure.reason);
     unsetenv("DESCENT_EMULATE");
   }
+}
+
+TEST(CudaCommand, KeepsWhatItHasLearnedWhereTheDeviceFails) {
+  use_cuda_module(DESCENT_EMULATED_MODULE);
+  Folder folder;
+  folder.write("data.csv", make_data("classes", 200));
+  const Arguments train = quick + Arguments{"--device", "cuda", "--quiet", "--validation", "0", "--epochs"};
+  const Arguments keeping = {"5", "--checkpoint", "kept", "--checkpoint-every", "1 epoch", "--keep", "9"};
+  ASSERT_EQ(folder.run(train + Arguments{"5", "--out", "whole"}).code, 0);
+  int kept = 0;
+  for (int launch = 10;; launch += 10) {
+    SCOPED_TRACE(launch);
+    std::filesystem::remove_all(folder / "kept");
+    std::filesystem::remove(folder / "broken");
+    setenv("DESCENT_EMULATE", ("fault=" + std::to_string(launch)).c_str(), 1);
+    Result result = folder.run(train + keeping + Arguments{"--out", "broken"});
+    unsetenv("DESCENT_EMULATE");
+    if (result.code == 0) break;
+    ASSERT_EQ(result.code, 4) << result.err;
+    if (result.out.find("model saved to broken") != std::string::npos) { /* it failed when measuring the model */
+      EXPECT_EQ(folder.read("broken"), folder.read("whole"));
+      continue;
+    }
+    std::smatch epoch;
+    const bool learned = std::regex_search(result.err, epoch, std::regex("the weights of epoch ([0-9]) are kept"));
+    EXPECT_EQ(folder.has("broken"), learned) << result.err;
+    if (learned) {
+      kept++;
+      expect_contains(result.out, "last good weights saved to broken");
+      expect_contains(result.err, "--resume kept goes on from step");
+      ASSERT_EQ(folder.run(train + Arguments{epoch[1], "--out", "shorter"}).code, 0);
+      const Result same = folder.run({"predict", "broken", "data.csv"});
+      EXPECT_EQ(same.out, folder.run({"predict", "shorter", "data.csv"}).out);
+      EXPECT_FALSE(same.out.empty());
+    }
+    result = folder.run(train + keeping + Arguments{"--resume", "kept", "--out", "resumed"});
+    ASSERT_EQ(result.code, 0) << result.err;
+    EXPECT_EQ(folder.read("resumed"), folder.read("whole"));
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(kept, 2);
 }
 
 TEST(CudaCommand, TrainsOnTheCpuWhereThereIsNoGpuAndSaysWhy) {

@@ -30,7 +30,7 @@ struct training {
   descent_device *device;
   struct records records;
   struct progress progress;
-  bool learned;     /* an epoch is over */
+  bool learned;     /* an epoch is over, or the training is resumed */
   int64_t step;     /* of the last checkpoint */
   bool tell_saving; /* SIGUSR1 came: say when the checkpoint is there */
 };
@@ -193,6 +193,7 @@ static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
       if (!v->quiet)
         fprintf(stderr, "resumed     %s: step %" PRId64 ", %" PRId64 " epoch%s done\n", info->path, info->step,
                 info->epochs, info->epochs == 1 ? "" : "s");
+      t->learned = info->step > 0;
       records_begin(&t->records, v->resume, info->step, info->epochs);
       break;
     case DESCENT_CHECKPOINT_SAVED:
@@ -405,8 +406,11 @@ static int train(struct training *t) {
   char failure[1024];
   option_words(descent_last_error(), failure, sizeof failure);
   if (fitted != DESCENT_OK) code = fail_status(command, fitted);
-  /* Data that changed under the training leave the weights of the epoch before, as a divergence does. */
-  const bool kept = fitted == DESCENT_ERROR_DIVERGED || (fitted == DESCENT_ERROR_READ && t->learned);
+  /* Data that changed under the training and a device that failed leave the weights of an epoch before, as a divergence
+   * does. */
+  const bool broken_off = fitted == DESCENT_ERROR_READ || fitted == DESCENT_ERROR_DEVICE;
+  const bool kept = fitted == DESCENT_ERROR_DIVERGED || (broken_off && t->learned);
+  if (broken_off && t->step) print_way_on(stderr, t);
   if (fitted != DESCENT_OK && !kept) return code;
   const descent_status saved = save(t, &result);
   if (saved != DESCENT_OK) {

@@ -240,6 +240,17 @@ char *number_format_float(float number, char text[NUMBER_TEXT]) {
   return text;
 }
 
+int64_t number_find_non_finite(const float *values, int64_t n) {
+  enum { BLOCK = 256 }; /* without a way out inside, so that it is compiled to vectors */
+  int64_t i = 0;
+  for (int bad = 0; i + BLOCK <= n; i += BLOCK) {
+    for (int k = 0; k < BLOCK; k++) bad |= !(fabsf(values[i + k]) <= FLT_MAX);
+    if (bad) break;
+  }
+  while (i < n && isfinite(values[i])) i++;
+  return i;
+}
+
 double number_of_half(uint16_t half) {
   const int exponent = half >> 10 & 31, fraction = half & 1023;
   double value = ldexp(fraction, -24);

@@ -1,4 +1,4 @@
-/* Numbers as text, independent of the locale. */
+/* Numbers as text, independent of the locale, and what kind of number they are. */
 #ifndef DESCENT_CORE_NUMBER_H
 #define DESCENT_CORE_NUMBER_H
 
@@ -13,6 +13,9 @@ bool number_parse(const char *text, size_t length, double *value);
 
 /* Parses all of `text` as a decimal integer. */
 bool number_parse_integer(const char *text, int64_t *value);
+
+/* The first of n values that is NaN or infinite; n when there is none. */
+int64_t number_find_non_finite(const float *values, int64_t n);
 
 /* The value of an IEEE 754 binary16: sign, 5 bits of exponent, 10 of fraction. */
 double number_of_half(uint16_t half);

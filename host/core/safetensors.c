@@ -48,13 +48,6 @@ int64_t safetensors_count(const struct safetensors_tensor *tensor) {
   return tensor->shape[0] * (tensor->rank == 2 ? tensor->shape[1] : 1);
 }
 
-/* The first value that is not finite, or n. */
-static int64_t find_non_finite(const float *values, int64_t n) {
-  int64_t i = 0;
-  while (i < n && isfinite(values[i])) i++;
-  return i;
-}
-
 /* ---- writing ---------------------------------------------------------------------------------------------------- */
 
 static cJSON *describe(const struct safetensors_tensor *tensor, int64_t begin) {
@@ -113,7 +106,7 @@ static char *compose_header(const char *const texts[SAFETENSORS_TEXTS], const st
 }
 
 static descent_status check_values(const char *path, const struct safetensors_tensor *tensor) {
-  const int64_t count = safetensors_count(tensor), i = find_non_finite(tensor->data, count);
+  const int64_t count = safetensors_count(tensor), i = number_find_non_finite(tensor->data, count);
   if (i == count) return DESCENT_OK;
   return status_set(DESCENT_ERROR_WRITE, "%s: not written: %s[%" PRId64 "] is %g", path, tensor->name, i,
                     (double)tensor->data[i]);
@@ -453,7 +446,7 @@ static descent_status read_tensor(struct safetensors *file, const struct safeten
   descent_status status;
   TRY(safetensors_expect(file, tensor, &entry));
   TRY(safetensors_read_bytes(file, entry, tensor->data));
-  const int64_t i = find_non_finite(tensor->data, count);
+  const int64_t i = number_find_non_finite(tensor->data, count);
   if (i < count)
     status = status_set(DESCENT_ERROR_MODEL, "%s: byte %" PRId64 ": %s[%" PRId64 "] is %g", file->path,
                         file->data_start + entry->begin + 4 * i, tensor->name, i, (double)tensor->data[i]);

@@ -3,11 +3,11 @@
 #include "model/network.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/number.h"
 #include "core/status.h"
 #include "core/utf8.h"
 
@@ -185,11 +185,10 @@ descent_status descent_network_get_layer(const descent_network *network, int32_t
 }
 
 static descent_status check_finite(int32_t layer, const char *what, const float *values, int64_t n) {
-  for (int64_t i = 0; values && i < n; i++)
-    if (!isfinite(values[i]))
-      return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": %s[%" PRId64 "] is %g: parameters must be finite",
-                        layer, what, i, (double)values[i]);
-  return DESCENT_OK;
+  const int64_t i = values ? number_find_non_finite(values, n) : n;
+  if (i == n) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": %s[%" PRId64 "] is %g: parameters must be finite", layer,
+                    what, i, (double)values[i]);
 }
 
 descent_status descent_network_set_layer(descent_network *network, int32_t layer, const float *W, const float *b) {

@@ -289,25 +289,28 @@ static descent_status leave_parameters(struct fit *f) {
   return descent_trainer_sync(f->trainer);
 }
 
-/* After a divergence: the same, but weights that are themselves not finite give way to the last ones kept. */
-static descent_status leave_after_divergence(struct fit *f) {
-  const struct program *program = &f->trainer->program;
-  char text[512], kept[64] = "the initial weights are kept";
-  int64_t position;
-  descent_status status;
-  snprintf(text, sizeof text, "%s", descent_last_error());
-  TRY(diverge_find(program, program->at.parameters, 0, f->trainer->network->n_parameters, &position));
-  if (position < 0 && !(f->keep_best && f->at.best_epoch)) {
-    TRY(descent_trainer_sync(f->trainer));
-    snprintf(kept, sizeof kept, "the weights before that step are kept");
-  } else if (f->kept_step) {
-    const bool whole = f->kept_step % f->epoch_steps == 0;
-    snprintf(kept, sizeof kept, "the weights of %s %lld are kept", whole ? "epoch" : "step",
+/* "the weights of epoch 3 are kept": those that the network has. */
+static void name_kept(const struct fit *f, char *text, size_t size) {
+  const bool whole = f->kept_step % f->epoch_steps == 0;
+  if (f->kept_step)
+    snprintf(text, size, "the weights of %s %lld are kept", whole ? "epoch" : "step",
              (long long)(whole ? f->kept_step / f->epoch_steps : f->kept_step));
+  else
+    snprintf(text, size, "the initial weights are kept");
+}
+
+/* The same after a divergence, where weights that are themselves not finite give way to the last ones kept, and after a
+ * failure of the device, which is asked for nothing more. Says in the error what the network has. */
+static descent_status leave_after_failure(struct fit *f, descent_status failure) {
+  char text[768], kept[64];
+  snprintf(text, sizeof text, "%s", descent_last_error());
+  name_kept(f, kept, sizeof kept);
+  if (failure == DESCENT_ERROR_DIVERGED && !(f->keep_best && f->at.best_epoch)) {
+    const descent_status status = descent_trainer_sync(f->trainer);
+    if (status == DESCENT_OK) snprintf(kept, sizeof kept, "the weights before that step are kept");
+    if (status == DESCENT_ERROR_DEVICE) return status;
   }
-  status = status_set(DESCENT_ERROR_DIVERGED, "%s; %s", text, kept);
-done:
-  return status;
+  return status_set(failure, "%s; %s", text, kept);
 }
 
 static void fill_result(const struct fit *f, descent_fit_result *result) {
@@ -335,7 +338,8 @@ descent_status descent_fit(descent_network *network, descent_device *device, con
   if (status == DESCENT_OK) TRY(recovery_finish(&f));
   fill_result(&f, &reached);
 done:
-  if (status == DESCENT_ERROR_DIVERGED && f.trainer) status = leave_after_divergence(&f);
+  if (f.trainer && (status == DESCENT_ERROR_DIVERGED || status == DESCENT_ERROR_DEVICE))
+    status = leave_after_failure(&f, status);
   recovery_close(&f, &reached.checkpoint_failures);
   if (status == DESCENT_OK && result) *result = reached;
   descent_trainer_free(f.trainer);

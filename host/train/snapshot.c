@@ -1,9 +1,9 @@
 /* Copying a training's state off the device and back onto it. */
 #include "train/snapshot.h"
 
-#include <math.h>
 #include <stdlib.h>
 
+#include "core/number.h"
 #include "core/status.h"
 
 _Static_assert(SCALAR_TOTAL_WEIGHT == SCALAR_TOTAL_LOSS + 1, "both totals are read and written at once");
@@ -44,12 +44,6 @@ void snapshot_clear(struct snapshot *snapshot) {
   *snapshot = (struct snapshot){0};
 }
 
-static bool all_finite(const float *values, int64_t n) {
-  for (int64_t i = 0; i < n; i++)
-    if (!isfinite(values[i])) return false;
-  return true;
-}
-
 descent_status snapshot_take(const struct program *program, struct snapshot *snapshot, bool *finite) {
   const struct plan_handles *at = &program->at;
   const int64_t n = snapshot->n_parameters;
@@ -61,7 +55,7 @@ descent_status snapshot_take(const struct program *program, struct snapshot *sna
   TRY(program_read(program, at->scalars, SCALAR_TOTAL_LOSS, 2, PLAN_F64, totals));
   snapshot->state.total_loss = totals[0];
   snapshot->state.total_weight = totals[1];
-  *finite = all_finite(snapshot->parameters, n);
+  *finite = number_find_non_finite(snapshot->parameters, n) == n;
 done:
   return status;
 }

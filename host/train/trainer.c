@@ -3,7 +3,9 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "core/number.h"
 #include "core/status.h"
 #include "train/check.h"
 
@@ -25,13 +27,16 @@ descent_status trainer_create(descent_network *network, descent_device *device, 
   made->options = *options;
   made->options.class_weights = NULL;
   made->learning_rate = options->learning_rate;
-  descent_status status = program_create(network, device, options, batch, most_rows, class_weights, &made->program);
-  if (status != DESCENT_OK) {
-    free(made);
-    return status;
-  }
+  descent_status status;
+  made->parameters = memory_allocate(network->n_parameters, sizeof *made->parameters, "parameters from the device");
+  if (!made->parameters) TRY(DESCENT_ERROR_MEMORY);
+  TRY(program_create(network, device, options, batch, most_rows, class_weights, &made->program));
   *trainer = made;
   return DESCENT_OK;
+done:
+  free(made->parameters);
+  free(made);
+  return status;
 }
 
 descent_status descent_trainer_create(descent_network *network, descent_device *device,
@@ -60,6 +65,7 @@ done:
 void descent_trainer_free(descent_trainer *trainer) {
   if (!trainer) return;
   program_clear(&trainer->program);
+  free(trainer->parameters);
   free(trainer);
 }
 
@@ -147,11 +153,12 @@ done:
 descent_status descent_trainer_sync(descent_trainer *trainer) {
   const struct program *program = &trainer->program;
   const struct plan *plan = program->plan;
-  int64_t position;
+  const int64_t n = trainer->network->n_parameters;
   int layer = 1;
   descent_status status;
-  TRY(diverge_find(program, program->at.parameters, 0, trainer->network->n_parameters, &position));
-  if (position >= 0) {
+  TRY(program_read(program, program->at.parameters, 0, n, PLAN_F32, trainer->parameters));
+  const int64_t position = number_find_non_finite(trainer->parameters, n);
+  if (position < n) {
     while (layer < plan->layers && plan->segments[layer - 1].end <= position) layer++;
     char cause[256];
     diverge_blame_rate(trainer, trainer->learning_rate, cause, sizeof cause);
@@ -160,8 +167,7 @@ descent_status descent_trainer_sync(descent_trainer *trainer) {
         "training diverged at step %lld: its update took layer %d's weights beyond float32; likely cause: %s",
         (long long)trainer->steps, layer, cause));
   }
-  TRY(program_read(program, program->at.parameters, 0, trainer->network->n_parameters, PLAN_F32,
-                   trainer->network->parameters));
+  memcpy(trainer->network->parameters, trainer->parameters, (size_t)n * sizeof *trainer->parameters);
 done:
   return status;
 }

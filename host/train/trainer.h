@@ -9,6 +9,7 @@ struct descent_trainer {
   descent_network *network;      /* borrowed */
   descent_train_options options; /* class_weights NULL: they are in the program */
   struct program program;
+  float *parameters;           /* read from the device to here first: the network gets all of them or none */
   const descent_dataset *data; /* borrowed: what its steps' rows are of; NULL when stepped by hand */
   int64_t steps;               /* done */
   double learning_rate;        /* of steps by hand, before the warm-up */

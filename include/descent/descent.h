@@ -695,10 +695,11 @@ DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trai
  * ERROR_DIVERGED at the first step whose loss or gradient is not finite: the
  * error names step, layer and likely cause, and the network keeps the weights before that step (with restore_best and
  * an earlier best epoch: that epoch's). ERROR_READ when the file of a dataset in its binary form was written to during
- * the training: the network keeps the weights of the last epoch before that was seen. With checkpoints also
- * ERROR_WRITE, when the first one cannot be written or
- * another training uses the folder; ERROR_ARGUMENT, with the differences, when the one to resume from is of another
- * configuration; ERROR_MODEL when there are checkpoints but all are damaged. */
+ * the training: the network keeps the weights of the last epoch before that was seen. ERROR_DEVICE when the device
+ * fails: the error names the epoch whose weights the network keeps, the best so far with restore_best, else the last.
+ * With checkpoints also ERROR_WRITE, when the first one cannot be written or another training uses the folder;
+ * ERROR_ARGUMENT, with the differences, when the one to resume from is of another configuration; ERROR_MODEL when there
+ * are checkpoints but all are damaged. */
 DESCENT_API descent_status descent_fit(descent_network *network, descent_device *device,
                                        const descent_dataset *training, const descent_dataset *validation,
                                        const descent_train_options *options, descent_fit_result *result);

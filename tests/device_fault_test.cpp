@@ -1,0 +1,312 @@
+/* Every call of a device fails in turn, once and from then on, as where a GPU falls off its bus: whatever was asked for
+ * ends with the device's error, frees what it had, and leaves the network with weights of an epoch that it names; a
+ * training with checkpoints goes on to where it would have come. */
+#include <cmath>
+#include <functional>
+#include <regex>
+#include <set>
+
+#include "checkpoints.h"
+
+namespace {
+
+/* ---- the device: the CPU's, where it does not fail ---- */
+
+struct {
+  int64_t calls, at; /* at 0: never */
+  bool stays;
+} fault;
+
+bool happened() { return fault.at && fault.calls >= fault.at; }
+
+template <typename Call>
+descent_status fragile(Call call) {
+  fault.calls++;
+  if (happened() && (fault.stays || fault.calls == fault.at))
+    return status_set(DESCENT_ERROR_DEVICE, "the device is gone");
+  return call();
+}
+
+const backend &table() {
+  static const backend made = [] {
+    static const backend &cpu = backend_cpu;
+    backend b = cpu;
+    b.compile = [](backend_device *device, const plan *of, backend_program **p) {
+      return fragile([&] { return cpu.compile(device, of, p); });
+    };
+    b.bind = [](backend_program *p, int buffer, const void *data, int64_t rows, bool constant) {
+      return fragile([&] { return cpu.bind(p, buffer, data, rows, constant); });
+    };
+    b.run = [](backend_program *p, plan_range range, const plan_step *steps, int64_t n) {
+      return fragile([&] { return cpu.run(p, range, steps, n); });
+    };
+    b.run_product = [](backend_program *p, int op, int64_t rows, int repeat) {
+      return fragile([&] { return cpu.run_product(p, op, rows, repeat); });
+    };
+    b.read = [](backend_program *p, int buffer, int64_t offset, int64_t count, plan_type type, void *data) {
+      memset(data, 0xff, static_cast<size_t>(count) * (type == PLAN_F64 ? 8 : 4)); /* half a copy */
+      return fragile([&] { return cpu.read(p, buffer, offset, count, type, data); });
+    };
+    b.write = [](backend_program *p, int buffer, int64_t offset, int64_t count, plan_type type, const void *data) {
+      return fragile([&] { return cpu.write(p, buffer, offset, count, type, data); });
+    };
+    b.synchronise = [](backend_program *p) { return fragile([&] { return cpu.synchronise(p); }); };
+    b.measure = [](backend_device *, descent_precision, double *flops, double *bandwidth) {
+      return fragile([&] {
+        *flops = *bandwidth = 1e10; /* at once: how fast the machine is does not matter here */
+        return DESCENT_OK;
+      });
+    };
+    return b;
+  }();
+  return made;
+}
+
+Device open_fragile() {
+  Device device = open_device("cpu", 1);
+  device->backend = &table();
+  return device;
+}
+
+/* Runs `work` with each of its calls of the device failing in turn; `judge` gets what came of it. The first time
+ * nothing fails. Where what time it is decides on the number of calls, only some: `step` the further apart they are. */
+void sweep(const std::function<descent_status()> &work, const std::function<void(descent_status)> &judge,
+           double spread = 0) {
+  fault = {};
+  ASSERT_EQ(work(), DESCENT_OK) << descent_last_error();
+  ASSERT_GT(fault.calls, 2);
+  for (const bool stays : {false, true})
+    for (int64_t at = 1;; at += 1 + static_cast<int64_t>(spread * static_cast<double>(at))) {
+      SCOPED_TRACE("call " + std::to_string(at) + (stays ? " and all that follow" : ""));
+      fault = {0, at, stays};
+      const descent_status status = work();
+      if (!happened()) break;
+      judge(status);
+      if (testing::Test::HasFailure()) return;
+    }
+  fault = {};
+}
+
+void expect_gone(descent_status status) {
+  EXPECT_EQ(status, DESCENT_ERROR_DEVICE) << descent_last_error();
+  EXPECT_EQ(std::string(descent_last_error()).find("the device is gone"), 0U) << descent_last_error();
+}
+
+/* ---- trainings ---- */
+
+/* What the network may have after a failure, and how the error calls it: a training of so many epochs leaves it. */
+std::vector<std::vector<float>> after_each_epoch(const Job &job) {
+  std::vector<std::vector<float>> states;
+  for (int64_t epochs = 0; epochs <= job.options.epochs; epochs++) {
+    Job shorter = job;
+    shorter.options.epochs = epochs;
+    shorter.options.restore_best = false;
+    shorter.options.checkpoint = shorter.options.resume = nullptr;
+    shorter.through = nullptr;
+    const Job::Outcome outcome = shorter.run();
+    EXPECT_EQ(outcome.status, DESCENT_OK) << outcome.error;
+    states.push_back(outcome.parameters);
+  }
+  return states;
+}
+
+void expect_named_weights(const Job::Outcome &outcome, const std::vector<std::vector<float>> &states) {
+  std::smatch found;
+  ASSERT_TRUE(
+      std::regex_match(outcome.error, found,
+                       std::regex("the device is gone(; the (?:initial weights|weights of epoch ([0-9]+)) are kept)?")))
+      << outcome.error;
+  const size_t epoch = found[2].matched ? std::stoul(found[2]) : 0;
+  ASSERT_LT(epoch, states.size());
+  EXPECT_EQ(outcome.parameters, states[epoch]) << outcome.error;
+}
+
+Job rich_job() {
+  Job job = small_job();
+  job.options.optimizer = DESCENT_OPTIMIZER_ADAMW;
+  job.options.clip_norm = 1;
+  job.options.balance_classes = true;
+  job.options.learning_rate = 0.3; /* so that the last epoch is not always the best */
+  job.options.epochs = 5;
+  job.through = &table();
+  return job;
+}
+
+TEST(DeviceFault, ATrainingKeepsTheWeightsThatItNames) {
+  Job rich = rich_job(), plain = small_job();
+  plain.through = &table();
+  plain.validate = false;
+  plain.options.optimizer = DESCENT_OPTIMIZER_SGD;
+  plain.options.momentum = 0.5;
+  for (const Job &job : {rich, plain}) {
+    const std::vector<std::vector<float>> states = after_each_epoch(job);
+    Job::Outcome outcome;
+    std::set<std::string> said;
+    sweep(
+        [&] {
+          outcome = job.run();
+          return outcome.status;
+        },
+        [&](descent_status status) {
+          expect_gone(status);
+          expect_named_weights(outcome, states);
+          said.insert(outcome.error);
+        });
+    EXPECT_GT(said.size(), 2U) << "weights of different epochs";
+  }
+}
+
+/* From its first step, and where it is itself resumed. */
+TEST(DeviceFault, ATrainingGoesOnFromItsCheckpoints) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c", before = scratch / "before";
+  Job job = rich_job();
+  const std::vector<std::vector<float>> states = after_each_epoch(job);
+  const Job::Outcome whole = job.run();
+  job.options.checkpoint = before.c_str();
+  job.options.checkpoint_epochs = 1;
+  job.options.checkpoints_kept = 9;
+  ASSERT_EQ(job.run().status, DESCENT_OK) << descent_last_error();
+  for (const int64_t step : steps_in(before))
+    if (step > 8) std::filesystem::remove(before + "/" + checkpoint_name(step)); /* two epochs */
+  job.options.checkpoint = job.options.resume = folder.c_str();
+  Job healthy = job;
+  healthy.through = nullptr;
+  for (const bool resumed : {false, true}) {
+    Job::Outcome outcome;
+    sweep(
+        [&] {
+          std::filesystem::remove_all(folder);
+          if (resumed) std::filesystem::copy(before, folder);
+          outcome = job.run();
+          return outcome.status;
+        },
+        [&](descent_status status) {
+          expect_gone(status);
+          expect_named_weights(outcome, states);
+          expect_same_end(whole, healthy.run());
+        });
+  }
+}
+
+TEST(DeviceFault, ATrainingThatDivergesGoesBackAllTheSame) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c";
+  Job job = exploding_job(folder);
+  job.options.checkpoint_steps = 1;
+  job.options.checkpoints_kept = 9;
+  job.options.rollbacks = 9;
+  job.options.rollback_factor = 1e-16;
+  job.options.resume = folder.c_str();
+  const Job::Outcome whole = job.run();
+  ASSERT_EQ(whole.status, DESCENT_OK) << whole.error;
+  const Job healthy = job;
+  job.through = &table();
+  Job::Outcome outcome;
+  sweep(
+      [&] {
+        std::filesystem::remove_all(folder);
+        outcome = job.run();
+        return outcome.status;
+      },
+      [&](descent_status status) {
+        expect_gone(status);
+        expect_same_end(whole, healthy.run());
+      });
+}
+
+/* Then the divergence is the error, or that the device failed when it was asked about it. */
+TEST(DeviceFault, ATrainingThatDivergesIsReported) {
+  Job job = exploding_job("");
+  job.options.checkpoint = nullptr;
+  job.through = &table();
+  Job::Outcome outcome;
+  sweep(
+      [&] {
+        outcome = job.run();
+        return outcome.status == DESCENT_ERROR_DIVERGED && !happened() ? DESCENT_OK : outcome.status;
+      },
+      [&](descent_status status) {
+        expect_gone(status);
+        for (const float p : outcome.parameters) EXPECT_TRUE(std::isfinite(p));
+      });
+}
+
+TEST(DeviceFault, StepsByHand) {
+  const Device device = open_fragile();
+  const Rows rows = make_rows(20, 4, 1, 3, 1);
+  const Network network = make_network({4, 6, 3}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+  const std::vector<float> initial = parameters_of(network);
+  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  options.clip_norm = 1;
+  const std::vector<float> bad(rows.X.size(), NAN);
+  const auto work = [&]() -> descent_status {
+    memcpy(network->parameters, initial.data(), initial.size() * sizeof(float));
+    descent_trainer *made = nullptr;
+    descent_status status = descent_trainer_create(network.get(), device.get(), &options, 20, &made);
+    const Trainer trainer(made, descent_trainer_free);
+    std::vector<float> W(24), b(6);
+    for (int step = 0; step < 3 && status == DESCENT_OK; step++) {
+      status = descent_trainer_step(made, rows.X.data(), rows.y.data(), nullptr, 20, nullptr);
+      if (status == DESCENT_OK) status = descent_trainer_step(made, bad.data(), rows.y.data(), nullptr, 20, nullptr);
+      if (status == DESCENT_ERROR_DIVERGED) status = descent_trainer_get_layer(made, 1, W.data(), b.data());
+    }
+    return status == DESCENT_OK ? descent_trainer_sync(made) : status;
+  };
+  sweep(work, [&](descent_status status) {
+    expect_gone(status);
+    EXPECT_EQ(parameters_of(network), initial);
+  });
+}
+
+/* ---- the rest ---- */
+
+class DeviceFaultAfterwards : public testing::Test {
+ protected:
+  void gone(const std::function<descent_status()> &work, double spread = 0) { sweep(work, expect_gone, spread); }
+
+  Device device_ = open_fragile();
+  Network network_ = make_network({4, 6, 3}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+  Rows data_ = make_rows(20, 4, 1, 3, 1);
+  Dataset rows_ = data_.dataset();
+  descent_train_options options_ = DESCENT_TRAIN_OPTIONS_INIT;
+};
+
+TEST_F(DeviceFaultAfterwards, Evaluation) {
+  descent_metrics metrics{};
+  gone([&] { return descent_evaluate(network_.get(), device_.get(), rows_.get(), 0, &metrics); });
+  descent_metrics_clear(&metrics);
+}
+
+TEST_F(DeviceFaultAfterwards, Prediction) {
+  std::vector<float> outputs(60);
+  gone([&] { return descent_predict(network_.get(), device_.get(), rows_.get(), outputs.data()); });
+  gone([&] { return descent_predict_raw(network_.get(), device_.get(), rows_.get(), outputs.data()); });
+}
+
+TEST_F(DeviceFaultAfterwards, CheckingAnExport) {
+  const Scratch scratch;
+  descent_export_difference difference;
+  ASSERT_EQ(descent_network_export(network_.get(), DESCENT_EXPORT_FORMAT_ONNX, (scratch / "e.onnx").c_str()), DESCENT_OK);
+  gone([&] {
+    return descent_export_check(network_.get(), device_.get(), (scratch / "e.onnx").c_str(), rows_.get(), &difference);
+  });
+}
+
+TEST_F(DeviceFaultAfterwards, Bench) {
+  descent_bench_result result;
+  gone([&] { return descent_bench(network_.get(), device_.get(), &options_, 1e-3, nullptr, nullptr, &result); }, 0.1);
+}
+
+TEST_F(DeviceFaultAfterwards, VerifyingEitherOfTwo) {
+  const Device other = open_device("reference");
+  bool passed;
+  gone([&] {
+    return descent_verify(network_.get(), device_.get(), other.get(), &options_, 8, 2, nullptr, nullptr, &passed);
+  });
+  gone([&] {
+    return descent_verify(network_.get(), other.get(), device_.get(), &options_, 8, 2, nullptr, nullptr, &passed);
+  });
+}
+
+}  // namespace

@@ -211,6 +211,63 @@ INSTANTIATE_TEST_SUITE_P(
                     Difference{"network", [](Job &job) { job.hidden = DESCENT_ACTIVATION_RELU; }, false}),
     [](const auto &each) { return each.param.name; });
 
+/* Few class weights are shown as they are, of many the first and a sum. */
+TEST(OtherClassWeights, AreRefusedAndTheSameAreNot) {
+  for (const int64_t classes : {3, 6}) {
+    const Scratch scratch;
+    Job job = small_job();
+    job.widths.back() = classes;
+    job.rows = make_rows(80, 4, 1, classes, 1);
+    job.held_out = make_rows(20, 4, 1, classes, 2);
+    std::vector<double> weights(static_cast<size_t>(classes), 0.5);
+    job.options.class_weights = weights.data();
+    const Job::Outcome whole = job.run_keeping_all(scratch / "c");
+    ASSERT_EQ(whole.status, DESCENT_OK) << whole.error;
+    expect_same_end(whole, job.resume(scratch / "c"));
+    weights.back() = 2;
+    const Job::Outcome refused = job.resume(scratch / "c");
+    EXPECT_EQ(refused.status, DESCENT_ERROR_ARGUMENT);
+    const char *expected =
+        classes == 3 ? "class_weights was 0.5,0.5,0.5 and is 0.5,0.5,2" : "class_weights was 0.5,0.5,0.5,0.5,.. (";
+    EXPECT_NE(refused.error.find(expected), std::string::npos) << refused.error;
+    EXPECT_EQ(job.resume(scratch / "c", "class_weights").status, DESCENT_OK);
+  }
+}
+
+/* All of the targets and weights, and of a large X rows at equal distances. */
+TEST(OtherData, IsSeenInWeightsAndInRowsOfALargeX) {
+  enum { ROWS = 17000, INPUTS = 1000 }; /* 68 MB: every fourth row */
+  const Scratch scratch;
+  Job job = small_job();
+  job.validate = false;
+  job.widths = {INPUTS, 2, 3};
+  job.rows = Rows{ROWS, INPUTS, 1, 3, {}, {}, std::vector<float>(ROWS, 1)};
+  for (int i = 0; i < ROWS * INPUTS; i++) job.rows.X.push_back(static_cast<float>(i % 1009) / 1009 - 0.5F);
+  for (int r = 0; r < ROWS; r++) job.rows.y.push_back(static_cast<float>(r % 3));
+  job.options.batch_size = 8000;
+  job.options.epochs = 1;
+  const Job::Outcome whole = job.run_keeping_all(scratch / "c");
+  ASSERT_EQ(whole.status, DESCENT_OK) << whole.error;
+  const struct {
+    float *value;
+    bool seen;
+  } changes[] = {{&job.rows.X[8 * INPUTS], true},
+                 {&job.rows.X[7 * INPUTS], false},
+                 {&job.rows.weights[7], true},
+                 {&job.rows.y[7], true}};
+  for (const auto &change : changes) {
+    const float before = *change.value;
+    *change.value = before == 1 ? 2 : 1;
+    const Job::Outcome outcome = job.resume(scratch / "c");
+    EXPECT_EQ(outcome.status, change.seen ? DESCENT_ERROR_ARGUMENT : DESCENT_OK) << outcome.error;
+    if (change.seen) {
+      EXPECT_NE(outcome.error.find("data was 17000 rows ("), std::string::npos) << outcome.error;
+    }
+    *change.value = before;
+  }
+  expect_same_end(whole, job.resume(scratch / "c"));
+}
+
 TEST(ResumeWith, KnowsItsNames) {
   const Scratch scratch;
   Job job = small_job();

@@ -327,6 +327,24 @@ TEST(Gnuplot, DrawsNamesThatLookLikeCommands) {
   EXPECT_EQ(folder.read("run.png").substr(0, 8), "\x89PNG\r\n\x1a\n");
   EXPECT_EQ(folder.list().size(), names.size() + 1);
 }
+
+TEST_F(EvaluatePlot, DrawsEveryKindByGnuplot) {
+  const struct {
+    const char *task, *plot;
+    Arguments files;
+  } cases[] = {
+      {"binary", "roc.png,confusion.png,calibration.png", {"roc.png", "confusion.png", "calibration.png"}},
+      {"classes", "confusion.png", {"confusion.png"}},
+      {"regression", "residuals.png,fit.png", {"residuals.png", "fit.png"}},
+  };
+  for (const auto &c : cases) {
+    train(c.task);
+    const Result result = folder.run({"evaluate", "model.safetensors", "data.csv", "--plot", c.plot});
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_EQ(result.err, "");
+    for (const std::string &file : c.files) EXPECT_GT(folder.read(file).size(), 3000U) << file;
+  }
+}
 #endif
 
 }  // namespace

@@ -1,4 +1,6 @@
 /* What the command does where it finds a terminal: colours, lines that change, and all of it within the window. */
+#include <regex>
+
 #include "command.h"
 
 namespace {
@@ -69,6 +71,25 @@ TEST(OnATerminal, LongPredictionsIntoAFileSayHowFarTheyAre) {
   expect_contains(shown.out, "rows");
   const Result silent = folder.run(predict);
   EXPECT_EQ(silent.err, "");
+}
+
+TEST(OnATerminal, EpochsThatTakeLongAreSeenToMove) {
+  const Folder folder;
+  folder.write("data.csv", make_data("binary", 2500));
+  const Arguments train = {"train", "data.csv", "--target", "answer", "--hidden", "1000,1000", "--epochs", "2"};
+  const struct {
+    unsigned short columns;
+    const char *line;
+  } cases[] = {{90, "\\repoch 1/2 [^\\r]* loss [0-9.e-]+ [^\\r]* left\033\\[K"}, {24, "\\r1/2 loss [0-9.e-]+\033\\[K"}};
+  for (const auto &c : cases) {
+    const Result result = run_on_terminal(folder, train, c.columns, [] {});
+    EXPECT_EQ(result.code, 0) << result.out;
+    const std::regex line(c.line);
+    int drawn = 0;
+    for (std::sregex_iterator i(result.out.begin(), result.out.end(), line), end; i != end; ++i, drawn++)
+      EXPECT_LE(widest(i->str()), c.columns);
+    EXPECT_GT(drawn, 1) << result.out; /* the last is that of the whole epoch */
+  }
 }
 
 TEST(OnATerminal, WarningsStandOnLinesOfTheirOwn) {

@@ -287,7 +287,8 @@ TEST_F(DeviceFaultAfterwards, Prediction) {
 TEST_F(DeviceFaultAfterwards, CheckingAnExport) {
   const Scratch scratch;
   descent_export_difference difference;
-  ASSERT_EQ(descent_network_export(network_.get(), DESCENT_EXPORT_FORMAT_ONNX, (scratch / "e.onnx").c_str()), DESCENT_OK);
+  ASSERT_EQ(descent_network_export(network_.get(), DESCENT_EXPORT_FORMAT_ONNX, (scratch / "e.onnx").c_str()),
+            DESCENT_OK);
   gone([&] {
     return descent_export_check(network_.get(), device_.get(), (scratch / "e.onnx").c_str(), rows_.get(), &difference);
   });

@@ -38,44 +38,45 @@ static int line_of(const char *text, const char *at) {
   return line;
 }
 
-/* Appends the text of one string or number; false for anything else. */
+static bool is_scalar(const cJSON *value) { return cJSON_IsString(value) || cJSON_IsNumber(value); }
+
+/* Can the option have this value? */
+static bool fits(const struct setting *o, const cJSON *value) {
+  const cJSON *element;
+  if (o->kind == OPTION_FLAG) return cJSON_IsBool(value);
+  if (!cJSON_IsArray(value)) return is_scalar(value);
+  cJSON_ArrayForEach(element, value) if (!is_scalar(element)) return false;
+  return true;
+}
+
+/* False when memory ran out. */
 static bool append_scalar(FILE *out, const cJSON *value) {
   if (cJSON_IsString(value)) return fputs(value->valuestring, out) >= 0;
-  if (!cJSON_IsNumber(value)) return false;
   char *number = cJSON_PrintUnformatted(value);
-  bool written = number && fputs(number, out) >= 0;
+  const bool written = number && fputs(number, out) >= 0;
   cJSON_free(number);
   return written;
 }
 
-/* "--lr=0.01" for a key and its value; NULL when the value is of no fitting kind. `*skip`: false, so nothing. */
-static char *argument_of(const cJSON *item, const struct setting *o, bool *skip) {
-  *skip = o->kind == OPTION_FLAG && cJSON_IsFalse(item);
-  if (*skip) return NULL;
+/* "--lr=0.01" for a key and a value that fits; NULL when memory ran out. */
+static char *argument_of(const struct setting *o, const cJSON *value) {
+  const cJSON *element;
   char *text = NULL;
   size_t size;
   FILE *out = open_memstream(&text, &size);
   if (!out) return NULL;
-  fprintf(out, "--%s", o->name);
-  bool valid = true;
-  if (o->kind == OPTION_FLAG) {
-    valid = cJSON_IsTrue(item);
-  } else if (cJSON_IsArray(item)) {
-    const cJSON *element;
-    fputc('=', out);
-    cJSON_ArrayForEach(element, item) {
-      if (element != item->child) fputc(',', out);
-      valid = valid && append_scalar(out, element);
+  bool written = fprintf(out, "--%s%s", o->name, o->kind == OPTION_FLAG ? "" : "=") > 0;
+  if (cJSON_IsArray(value)) {
+    cJSON_ArrayForEach(element, value) {
+      if (element != value->child && fputc(',', out) == EOF) written = false;
+      written = written && append_scalar(out, element);
     }
-  } else {
-    fputc('=', out);
-    valid = append_scalar(out, item);
+  } else if (o->kind != OPTION_FLAG) {
+    written = written && append_scalar(out, value);
   }
-  if (fclose(out) || !valid) {
-    free(text);
-    return NULL;
-  }
-  return text;
+  if (fclose(out) == 0 && written) return text;
+  free(text);
+  return NULL;
 }
 
 int options_config_read(const struct command_syntax *syntax, const char *path, int argc, char **argv,
@@ -115,19 +116,18 @@ int options_config_read(const struct command_syntax *syntax, const char *path, i
                   item->string, syntax->name);
       goto done;
     }
-    bool skip;
-    errno = 0;
-    char *argument = argument_of(item, o, &skip);
-    if (!argument && errno == ENOMEM) {
-      code = fail(syntax->name, EXIT_RUN, "%s: out of memory", path);
-      goto done;
-    }
-    if (!argument && !skip) {
+    if (!fits(o, item)) {
       code = fail(syntax->name, EXIT_USAGE, "%s: key '%s': must be %s", path, item->string,
                   o->kind == OPTION_FLAG ? "true or false" : "a string, a number or an array of them");
       goto done;
     }
-    if (argument) config->argv[config->argc++] = argument;
+    if (o->kind == OPTION_FLAG && cJSON_IsFalse(item)) continue;
+    char *argument = argument_of(o, item);
+    if (!argument) {
+      code = fail(syntax->name, EXIT_RUN, "%s: out of memory", path);
+      goto done;
+    }
+    config->argv[config->argc++] = argument;
   }
   config->n_config = config->argc - 1;
   for (int i = 1; i < argc; i++) config->argv[config->argc++] = argv[i];

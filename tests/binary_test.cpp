@@ -28,6 +28,12 @@ class Binary : public SavedData {
         DESCENT_OK);
     return Network(network);
   }
+  // The text as a string of JSON.
+  static std::string Quoted(const std::string &text) {
+    std::string quoted = "\"";
+    for (const char c : text) quoted += c == '"' ? "\\\"" : c == '\\' ? "\\\\" : std::string(1, c);
+    return quoted + "\"";
+  }
   std::string Convert(const std::string &csv, const char *target, const std::string &name) const {
     EXPECT_EQ(Save(OpenTarget(csv, target).get(), name), "");
     return Path(name);
@@ -181,6 +187,19 @@ TEST_F(Binary, ThatCannotBeUsedIsRefused) {
       {"{" + X + R"(,"y":{"dtype":"F32","shape":[3],"data_offsets":[8,20]}})",
        {1, 2, 0, 1, 1},
        "tensor 'y' has 1 dimensions, [3, 0], but X has 2 rows"},
+      {"{" + X + R"(,"weights":{"dtype":"F32","shape":[2,2],"data_offsets":[8,24]}})",
+       {1, 2, 1, 1, 1, 1},
+       "tensor 'weights': a row has one weight"},
+      {"{" + X + R"(,"y":{"dtype":"F32","shape":[2,0],"data_offsets":[8,8]}})",
+       {1, 2},
+       "tensor 'y' has 2 dimensions, [2, 0], but X has 2 rows"},
+      {"{" + X + R"(,"y":{"dtype":"F32","shape":[],"data_offsets":[8,12]}})",
+       {1, 2, 3},
+       "tensor 'y' has 0 dimensions, [0, 0], but X has 2 rows"},
+      {R"({"X":{"dtype":"F32","shape":[2,0],"data_offsets":[0,0]}})",
+       {},
+       "tensor 'X' has no rows and inputs: 2 dimensions, [2, 0]"},
+      {"{" + X + "," + w + "}", {1, 2, 0, nan}, "byte 140: weights[1] is nan, not a finite weight of at least 0"},
       {described(R"({\"version\":2})") + X + "}",
        {1, 2},
        "metadata: no version 1: written by another version of this program?"},
@@ -208,6 +227,76 @@ TEST_F(Binary, ThatCannotBeUsedIsRefused) {
   EXPECT_EQ(descent_network_load(Path("d.safetensors").c_str(), &network), DESCENT_ERROR_DATA);
   EXPECT_EQ(Plain(descent_last_error()),
             "d.safetensors: holds data, not a model (the model comes first on the command line)");
+}
+
+// Two rows of three inputs and, where `y` is not empty, targets of that shape.
+TEST_F(Binary, WithADescriptionThatMakesNoSenseIsRefused) {
+  const std::string one = "[2]", two = "[2,2]", none;
+  const struct {
+    const std::string &y;
+    const char *data, *expected;
+  } cases[] = {
+      {none, R"({})", "no version 1: written by another version of this program?"},
+      {none, R"({"version":"1"})", "no version 1: written by another version of this program?"},
+      {none, R"({"version":1,"colour":1})", "unknown member 'colour'"},
+      {none, R"({"version":1,"task":"binary","task":"binary"})", "member 'task' twice"},
+      {one, R"({"version":1,"task":1})", "'task' is not binary, classes or regression"},
+      {one, R"({"version":1,"task":"auto"})", "'task' is not binary, classes or regression"},
+      {one, R"({"version":1,"task":"bi\nary"})", "'task' is not binary, classes or regression"},
+      {one, R"({"version":1,"task":"binary"})", "'classes' is not as many as the task has"},
+      {one, R"({"version":1,"task":"binary","classes":"2"})", "'classes' is not a number"},
+      {one, R"({"version":1,"task":"binary","classes":2.5})", "'classes' is not a number"},
+      {one, R"({"version":1,"task":"binary","classes":3})", "'task' is not what the classes and targets are of"},
+      {one, R"({"version":1,"task":"classes","classes":1})", "'classes' is not as many as the task has"},
+      {two, R"({"version":1,"task":"classes","classes":3})", "'task' is not what the classes and targets are of"},
+      {one, R"({"version":1,"task":"regression","classes":2})", "'classes' is not as many as the task has"},
+      {none, R"({"version":1,"columns":{}})", "'columns' is not a list of columns"},
+      {none, R"({"version":1,"columns":[]})", "'columns' is not a list of columns"},
+      {none, R"({"version":1,"columns":["a","b","c","d"]})", "'columns' is not a list of columns"},
+      {none, R"({"version":1,"columns":["a","b"]})", "'columns' give 2 inputs, not 3"},
+      {none, R"({"version":1,"columns":["a","b",3]})", "'columns' is not"},
+      {none, R"({"version":1,"columns":["a","b",{}]})", "'columns': some have a name and some have none"},
+      {none, R"({"version":1,"columns":[{},"b","c"]})", "'columns': some have a name and some have none"},
+      {none, R"({"version":1,"columns":["a","b",{"name":7}]})", "'name' is not"},
+      {none, R"({"version":1,"columns":["a",{"name":"b","indicator":1}]})", "'indicator' is not true or false"},
+      {none, R"({"version":1,"columns":["a",{"name":"b","categories":["y","x"]}]})",
+       "'categories' is not in ascending order"},
+      {none, R"({"version":1,"columns":["a",{"name":"b","categories":["x","x"]}]})",
+       "'categories' is not in ascending order"},
+      {none, R"({"version":1,"columns":["a",{"name":"b","categories":[]}]})", "'categories' is not a list of 0 names"},
+      {none, R"({"version":1,"columns":["a",{"name":"b","categories":["x",1]}]})", "'categories' is not"},
+      {none, R"({"version":1,"columns":["a",{"name":"b","more":1}]})", "unknown member 'more'"},
+      {none, R"({"version":1,"unseen":1})", "'unseen' is not error or zeros"},
+      {none, R"({"version":1,"unseen":"ones"})", "'unseen' is not error or zeros"},
+      {none, R"({"version":1,"target_names":"t"})", "'target_names' is not a list of 0 names"},
+      {two, R"({"version":1,"task":"regression","target_names":["t"]})", "'target_names' is not a list of 2 names"},
+      {two, R"({"version":1,"task":"regression","target_names":"t"})", "'target_names' is not a list of 2 names"},
+      {one, R"({"version":1,"task":"binary","classes":2,"class_names":["a"]})", "'class_names' is not a list of 2"},
+      {none, R"({"version":1,"missing":"?"})", "'missing' is not a list of strings"},
+      {none, R"({"version":1,"missing":[1]})", "'missing' is not"},
+      {none, R"({"version":1,"left_out":3})", "'left_out' is not a list of places"},
+      {none, R"({"version":1,"left_out":[]})", "'left_out' is not a list of places"},
+      {none, R"({"version":1,"left_out":[-1]})", "'left_out' is not a list of places"},
+      {none, R"({"version":1,"left_out":[0,"1"]})", "'left_out' is not a list of places"},
+      {none, R"({"version":1,"left_out":[4]})", "'target_places' and 'left_out' are not 1 different columns"},
+      {none, R"({"version":1,"left_out":[1,1]})", "'target_places' and 'left_out' are not 2 different columns"},
+      {one, R"({"version":1,"task":"regression","target_places":[0],"left_out":[0]})",
+       "'target_places' and 'left_out' are not 2 different columns"},
+      {one, R"({"version":1,"task":"regression","target_places":[0,1]})",
+       "'target_places' and 'left_out' are not 2 different columns"},
+  };
+  for (const auto &c : cases) {
+    const size_t targets = c.y.empty() ? 0 : c.y == one ? 1 : 2;
+    std::string header = R"({"__metadata__":{"descent.data":)" + Quoted(c.data) +
+                         R"(},"X":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]})";
+    if (targets)
+      header +=
+          R"(,"y":{"dtype":"F32","shape":)" + c.y + R"(,"data_offsets":[24,)" + std::to_string(24 + 8 * targets) + "]}";
+    const std::string said =
+        Read(ByHand("h.safetensors", header + "}", std::vector<float>(6 + 2 * targets)), kDefaults);
+    EXPECT_EQ(said.find(std::string("bad data: h.safetensors: metadata: ") + c.expected), 0U)
+        << c.data << " gives: " << said;
+  }
 }
 
 // Numbers that float32 does not hold are counted, wherever they stand.

@@ -76,8 +76,6 @@ static bool read_names(const char *text, char *out, size_t size) {
 
 int checkpoint_choice_resolve(const char *command, struct train_values *v) {
   descent_train_options *train = &v->training.train;
-  if (v->checkpoint && !*v->checkpoint) return fail(command, EXIT_USAGE, "--checkpoint '': must name a folder");
-  if (v->resume && !*v->resume) return fail(command, EXIT_USAGE, "--resume '': must name a folder");
   if (!v->checkpoint) v->checkpoint = v->resume;
   if (!read_interval(v->checkpoint_every, train))
     return fail(

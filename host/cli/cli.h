@@ -37,6 +37,10 @@ void option_words(const char *text, char *out, size_t size);
 /* The library's name for an option of `length` characters without dashes, in `out`: "lr" is learning_rate. */
 void option_library_word(const char *name, size_t length, char *out, size_t size);
 
+/* May `word`, of `length` characters, be `known` misspelt? At most two characters added, left out, replaced or swapped
+ * with the next, and at least half of them right. `*edits`: how many. */
+bool word_resembles(const char *word, size_t length, const char *known, int *edits);
+
 /* ---- groups of options, each with the struct that its values go into ------------------------------------------- */
 
 struct device_choice {

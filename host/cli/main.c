@@ -1,6 +1,7 @@
 /* The command `descent`: finds the subcommand and makes sure that what was printed has really been written. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,8 +54,19 @@ static int dispatch(int argc, char **argv) {
     char *only[] = {argv[0], argv[1], NULL};
     return options_parse(&syntax, 2, only, NULL, 0, &arguments);
   }
-  for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++)
-    if (strcmp(argv[1], subcommands[i].name + prefix) == 0) return subcommands[i].run(argc - 1, argv + 1);
+  const char *meant = NULL;
+  int fewest = INT_MAX;
+  for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++) {
+    const char *name = subcommands[i].name + prefix;
+    int edits;
+    if (strcmp(argv[1], name) == 0) return subcommands[i].run(argc - 1, argv + 1);
+    if (word_resembles(argv[1], strlen(argv[1]), name, &edits) && edits < fewest) {
+      fewest = edits;
+      meant = name;
+    }
+  }
+  if (meant)
+    return fail(syntax.name, EXIT_USAGE, "unknown command '%s': did you mean %s? (see descent --help)", argv[1], meant);
   return fail(syntax.name, EXIT_USAGE, "unknown command '%s' (see descent --help)", argv[1]);
 }
 

@@ -6,6 +6,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,6 +108,9 @@ static error_t set_value(struct parsing *parsing, const struct argp_state *state
   if (o->kind == OPTION_FLAG) {
     *(bool *)value = true;
   } else if (o->kind == OPTION_TEXT) {
+    const bool file = strncmp(o->value, "FILE", 4) == 0, folder = strcmp(o->value, "DIR") == 0;
+    if (!*text && (file || folder))
+      return bad_value(parsing, state, o, text, file ? "must name a file" : "must name a folder");
     *(const char **)value = text;
   } else if (o->kind == OPTION_TERM) {
     if (o->term->parse(text, value) != DESCENT_OK) return bad_value(parsing, state, o, text, descent_last_error());
@@ -126,6 +130,30 @@ static error_t set_value(struct parsing *parsing, const struct argp_state *state
   return 0;
 }
 
+/* "--lr or --l2": the options that begin with the word, or else those that resemble it most, or the one that the
+ * library calls so; "" when there is none. */
+static void list_meant(const struct parsing *parsing, const char *word, size_t length, bool begun, char *out,
+                       size_t size) {
+  size_t used = 0;
+  int fewest = INT_MAX;
+  *out = '\0';
+  for (const struct argp_option *o = parsing->table; o->name || o->doc; o++) {
+    int edits = 0;
+    if (!o->name) continue;
+    if (begun ? strncmp(o->name, word, length) != 0 : !word_resembles(word, length, o->name, &edits)) continue;
+    if (edits > fewest) continue;
+    if (edits < fewest) used = 0;
+    fewest = edits;
+    const int n = snprintf(out + used, size - used, "%s--%s", used ? " or " : "", o->name);
+    used += (size_t)n < size - used ? (size_t)n : 0;
+  }
+  if (used) return;
+  char member[40];
+  option_library_word(word, length, member, sizeof member);
+  option_words(member, out, size);
+  if (strncmp(out, "--", 2) != 0) *out = '\0';
+}
+
 /* Says what is wrong with an argument that getopt refused: getopt itself only says that it did. */
 static void report_refused(struct parsing *parsing, const struct argp_state *state) {
   const char *next = state->next < state->argc ? state->argv[state->next] : "";
@@ -133,6 +161,7 @@ static void report_refused(struct parsing *parsing, const struct argp_state *sta
   const char *refused = next[0] == '-' && next[1] && next[1] != '-' ? next : state->argv[state->next - 1];
   const char *command = parsing->syntax->name;
   int matches = 0;
+  char meant[400] = "";
   const struct argp_option *match = NULL;
   if (strncmp(refused, "--", 2) == 0) {
     size_t length = strcspn(refused + 2, "=");
@@ -145,14 +174,19 @@ static void report_refused(struct parsing *parsing, const struct argp_state *sta
       }
       matches++;
     }
+    if (matches != 1) list_meant(parsing, refused + 2, length, matches > 1, meant, sizeof meant);
   } else {
     for (const struct argp_option *o = parsing->table; o->name || o->doc; o++)
       if (o->name && o->arg && o->key == refused[1] && !refused[2]) match = o, matches = 1;
   }
-  if (matches == 0)
+  if (matches > 1)
+    parsing->exit_code =
+        fail(command, EXIT_USAGE, "option '%s' is ambiguous: %s (see %s --help)", refused, meant, command);
+  else if (matches == 0 && *meant)
+    parsing->exit_code =
+        fail(command, EXIT_USAGE, "unknown option '%s': did you mean %s? (see %s --help)", refused, meant, command);
+  else if (matches == 0)
     parsing->exit_code = fail(command, EXIT_USAGE, "unknown option '%s' (see %s --help)", refused, command);
-  else if (matches > 1)
-    parsing->exit_code = fail(command, EXIT_USAGE, "option '%s' is ambiguous (see %s --help)", refused, command);
   else if (match->arg)
     parsing->exit_code =
         fail(command, EXIT_USAGE, "option '--%s' needs a value, %s (see %s --help)", match->name, match->arg, command);

@@ -39,7 +39,7 @@ enum option_mark {
 struct setting {
   enum option_kind kind;
   const char *name;  /* long name without dashes; of a heading, its text */
-  const char *value; /* placeholder in --help; NULL for a flag */
+  const char *value; /* placeholder in --help, NULL for a flag; what takes a FILE or a DIR is not empty */
   size_t offset;     /* of the value in the table's struct */
   const char *help;
   unsigned marks;

@@ -127,7 +127,6 @@ static int check_validation(struct train_values *v) {
 static int check_output(const struct train_values *v, const char *option, const char *path, bool must_be_regular) {
   const char *const read[] = {v->data_path, v->validation_path, v->test, v->config, v->weights, v->data.target_file};
   if (!path) return EXIT_DONE;
-  if (!*path) return fail(command, EXIT_USAGE, "--%s '': must name a file", option);
   for (size_t i = 0; i < sizeof read / sizeof *read; i++)
     if (read[i] && output_same_file(path, read[i]))
       return fail(command, EXIT_USAGE, "--%s '%s': is the file that is read from", option, path);
@@ -195,8 +194,6 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
       (code = check_output(values, "log", values->log, false)) != EXIT_DONE ||
       (code = check_output(values, "report", values->report, false)) != EXIT_DONE)
     return code;
-  if (values->tensorboard && !*values->tensorboard)
-    return fail(command, EXIT_USAGE, "--tensorboard '': must name a folder");
   if (values->log && output_same_place(values->log, values->out))
     return fail(command, EXIT_USAGE, "--log '%s': is where the model goes (see --out)", values->log);
   if (values->report && output_same_place(values->report, values->out))

@@ -58,3 +58,25 @@ void option_library_word(const char *name, size_t length, char *out, size_t size
   for (char *c = out; *c; c++)
     if (*c == '-') *c = '_';
 }
+
+enum { WORD_LONGEST = 31, EDITS_MOST = 2 };
+
+static int least(int a, int b) { return a < b ? a : b; }
+
+/* Edits of a prefix into another, by the last of each: optimal string alignment. */
+bool word_resembles(const char *word, size_t length, const char *known, int *edits) {
+  const size_t n = strlen(known);
+  int cost[WORD_LONGEST + 1][WORD_LONGEST + 1];
+  if (length > WORD_LONGEST || n > WORD_LONGEST) return false;
+  for (size_t i = 0; i <= length; i++) cost[i][0] = (int)i;
+  for (size_t j = 0; j <= n; j++) cost[0][j] = (int)j;
+  for (size_t i = 1; i <= length; i++)
+    for (size_t j = 1; j <= n; j++) {
+      const int changed = cost[i - 1][j - 1] + (word[i - 1] != known[j - 1]);
+      cost[i][j] = least(changed, 1 + least(cost[i - 1][j], cost[i][j - 1]));
+      if (i > 1 && j > 1 && word[i - 1] == known[j - 2] && word[i - 2] == known[j - 1])
+        cost[i][j] = least(cost[i][j], cost[i - 2][j - 2] + 1);
+    }
+  *edits = cost[length][n];
+  return *edits <= EDITS_MOST && 2 * (size_t)*edits <= length;
+}

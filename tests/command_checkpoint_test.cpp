@@ -155,6 +155,11 @@ TEST(Checkpoints, AreModelsForEveryCommandThatTakesOne) {
     const Result result = folder.run(command);
     EXPECT_EQ(result.code, 0) << command[0] << ": " << result.err;
   }
+  const Result shown = folder.run({"info", newest}), json = folder.run({"info", newest, "--json"});
+  const int64_t step = std::stoll(newest.substr(newest.find('-') + 1));
+  expect_contains(shown.out, "checkpoint    of step " + std::to_string(step) + " of a training\n");
+  EXPECT_EQ(number(parse(json.out), "checkpoint_step"), static_cast<double>(step));
+  EXPECT_EQ(folder.run({"info", "m"}).out.find("checkpoint"), std::string::npos);
 }
 
 TEST(Checkpoints, OptionsForThemNeedAFolder) {

@@ -103,4 +103,30 @@ TEST_F(HostileCheckpoint, WithRightChecksumsIsRefusedForWhatItSays) {
   }
 }
 
+/* As a model it has to know its step, nothing more. */
+TEST_F(HostileCheckpoint, IsAModelOfAStep) {
+  const struct {
+    const char *from, *to, *expected;
+  } cases[] = {
+      {"", "", nullptr},
+      {R"(\"statistics\":[)", R"(\"statistics\":[1,)", nullptr},
+      {R"(\"step\":6)", R"(\"step\":-6)", "checkpoint: has no step"},
+      {R"("descent.checkpoint":"{)", R"("descent.checkpoint":"x{)", "not JSON"},
+  };
+  const std::string path = scratch_ / checkpoint_name(6);
+  for (const auto &c : cases) {
+    std::string header = header_;
+    header.replace(header.find(c.from), strlen(c.from), c.to);
+    write_file(path, seal(header, data_));
+    descent_network *loaded = nullptr;
+    EXPECT_EQ(descent_network_load(path.c_str(), &loaded), c.expected ? DESCENT_ERROR_MODEL : DESCENT_OK) << c.to;
+    if (loaded) {
+      EXPECT_EQ(descent_network_checkpoint_step(loaded), 6);
+    } else {
+      EXPECT_NE(std::string(descent_last_error()).find(c.expected), std::string::npos) << descent_last_error();
+    }
+    descent_network_free(loaded);
+  }
+}
+
 }  // namespace

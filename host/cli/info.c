@@ -56,6 +56,16 @@ static bool print_options(const cJSON *options) {
   return true;
 }
 
+/* How many there were, and the best: where the training has ended. */
+static void print_epochs(const cJSON *provenance) {
+  const cJSON *epochs = cJSON_GetObjectItemCaseSensitive(provenance, "epochs"),
+              *best = cJSON_GetObjectItemCaseSensitive(provenance, "best_epoch");
+  if (!cJSON_IsNumber(epochs) || !cJSON_IsNumber(best)) return;
+  printf("%-14s%.0f", "epochs", epochs->valuedouble);
+  if (best->valuedouble > 0) printf(", best %.0f", best->valuedouble);
+  putchar('\n');
+}
+
 /* False when memory ran out. */
 static bool print_provenance(const descent_network *network) {
   const char *provenance = descent_network_provenance(network);
@@ -69,6 +79,7 @@ static bool print_provenance(const descent_network *network) {
   if (cJSON_IsObject(options)) {
     const cJSON *data = cJSON_GetObjectItemCaseSensitive(root, "data");
     if (cJSON_IsString(data)) printf("%-14s%s\n", "trained on", text_label(data->valuestring, VALUE_COLUMNS, text));
+    print_epochs(root);
     printed = print_options(options);
   } else {
     printf("%-14s%s\n", "provenance", text_label(provenance, VALUE_COLUMNS, text));
@@ -102,9 +113,11 @@ static void print_categories(const descent_network *network) {
 
 static int print_text(const char *path, const descent_network *network, int64_t bytes) {
   char text[TEXT_SIZE], other[TEXT_SIZE];
-  int32_t layers = descent_network_layers(network);
+  const int32_t layers = descent_network_layers(network);
+  const int64_t step = descent_network_checkpoint_step(network);
   printf("%-14s%s, %s bytes\n", "file", path, text_count(bytes, text));
   if (*descent_network_library(network)) printf("%-14sdescent %s\n", "written by", descent_network_library(network));
+  if (step >= 0) printf("%-14sof step %s of a training\n", "checkpoint", text_count(step, text));
   printf("%-14s%s, loss %s\n", "task", descent_task_name(descent_network_task(network)),
          descent_loss_name(descent_network_loss(network)));
   printf("%-14s%s\n", "parameters", text_count(descent_network_parameters(network), text));
@@ -182,6 +195,8 @@ static int print_json(const char *path, const descent_network *network, int64_t 
       root && cJSON_AddStringToObject(root, "file", path) && cJSON_AddNumberToObject(root, "bytes", (double)bytes) &&
       (!*descent_network_library(network) ||
        cJSON_AddStringToObject(root, "library", descent_network_library(network))) &&
+      (descent_network_checkpoint_step(network) < 0 ||
+       cJSON_AddNumberToObject(root, "checkpoint_step", (double)descent_network_checkpoint_step(network))) &&
       cJSON_AddStringToObject(root, "task", descent_task_name(descent_network_task(network))) &&
       cJSON_AddStringToObject(root, "loss", descent_loss_name(descent_network_loss(network))) &&
       cJSON_AddNumberToObject(root, "parameters", (double)descent_network_parameters(network)) &&

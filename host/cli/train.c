@@ -410,7 +410,7 @@ static int train(struct training *t) {
    * does. */
   const bool broken_off = fitted == DESCENT_ERROR_READ || fitted == DESCENT_ERROR_DEVICE;
   const bool kept = fitted == DESCENT_ERROR_DIVERGED || (broken_off && t->learned);
-  if (broken_off && t->step) print_way_on(stderr, t);
+  if (fitted == DESCENT_ERROR_DEVICE && t->step) print_way_on(stdout, t);
   if (fitted != DESCENT_OK && !kept) return code;
   const descent_status saved = save(t, &result);
   if (saved != DESCENT_OK) {

@@ -305,6 +305,20 @@ done:
   return status;
 }
 
+/* The one thing in a checkpoint that is of interest in a model; see train/checkpoint.h for the rest. */
+static descent_status read_step(const struct safetensors *file, descent_network *network) {
+  const char *text = file->texts[SAFETENSORS_CHECKPOINT];
+  cJSON *json = NULL;
+  descent_status status = DESCENT_OK;
+  if (!text) return DESCENT_OK;
+  TRY(json_parse(file->path, 0, text, strlen(text), &json));
+  if (!json_integer(cJSON_GetObjectItemCaseSensitive(json, "step"), &network->checkpoint_step))
+    TRY(status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: has no step", file->path));
+done:
+  cJSON_Delete(json);
+  return status;
+}
+
 /* Is it a model? Data files look the same from outside. */
 static descent_status check_kind(const struct safetensors *file) {
   if (file->texts[SAFETENSORS_MODEL]) return DESCENT_OK;
@@ -329,6 +343,7 @@ descent_status descent_network_load(const char *path, descent_network **network)
   if (status == DESCENT_ERROR_ARGUMENT) status = status_set(DESCENT_ERROR_MODEL, "%s: %s", path, descent_last_error());
   if (status != DESCENT_OK) goto done;
   TRY(fill(&file, &described, loaded));
+  TRY(read_step(&file, loaded));
   *network = loaded;
   loaded = NULL;
 done:

@@ -141,6 +141,7 @@ descent_status descent_network_create(const descent_network_options *options, de
   created->inputs = options->inputs;
   created->loss = options->loss;
   created->normalize = DESCENT_NORMALIZE_NONE;
+  created->checkpoint_step = -1;
   created->classes = count_classes(options->loss, options->widths[options->layers - 1]);
   TRY(create_layers(options, created));
   TRY(create_parameters(created));
@@ -187,8 +188,8 @@ descent_status descent_network_get_layer(const descent_network *network, int32_t
 static descent_status check_finite(int32_t layer, const char *what, const float *values, int64_t n) {
   const int64_t i = values ? number_find_non_finite(values, n) : n;
   if (i == n) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": %s[%" PRId64 "] is %g: parameters must be finite", layer,
-                    what, i, (double)values[i]);
+  return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": %s[%" PRId64 "] is %g: parameters must be finite",
+                    layer, what, i, (double)values[i]);
 }
 
 descent_status descent_network_set_layer(descent_network *network, int32_t layer, const float *W, const float *b) {
@@ -277,6 +278,8 @@ const char *descent_network_class_name(const descent_network *network, int64_t c
 }
 
 const char *descent_network_library(const descent_network *network) { return network->library ? network->library : ""; }
+
+int64_t descent_network_checkpoint_step(const descent_network *network) { return network->checkpoint_step; }
 
 const char *descent_network_provenance(const descent_network *network) {
   return network->provenance ? network->provenance : "";

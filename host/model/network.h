@@ -29,6 +29,7 @@ struct descent_network {
   int64_t classes;          /* 2, K, or 0 for regression */
   char *provenance;         /* or NULL */
   char *library;            /* or NULL: the version that wrote its file */
+  int64_t checkpoint_step;  /* of the checkpoint that its file is, or -1 */
 };
 
 /* What DESCENT_INIT_AUTO means before this activation. */

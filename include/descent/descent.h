@@ -417,6 +417,8 @@ DESCENT_API const char *descent_network_class_name(const descent_network *networ
 DESCENT_API const char *descent_network_provenance(const descent_network *network);
 /* The version of the library that wrote the file this network was loaded from; "" where that is not known. */
 DESCENT_API const char *descent_network_library(const descent_network *network);
+/* The step of the training at which that file was made as a checkpoint; -1 when it is none. */
+DESCENT_API int64_t descent_network_checkpoint_step(const descent_network *network);
 DESCENT_API descent_status descent_network_set_provenance(descent_network *network, const char *text);
 
 /* One .safetensors file: `layers.<l>.weight` (out, in) and `layers.<l>.bias` (l from 0, as PyTorch counts), float32;

@@ -69,12 +69,13 @@ Device open_fragile() {
 }
 
 /* Runs `work` with each of its calls of the device failing in turn; `judge` gets what came of it. The first time
- * nothing fails. Where what time it is decides on the number of calls, only some: `step` the further apart they are. */
+ * nothing fails. Where time decides on how many calls there are, only some, the later the further apart. */
 void sweep(const std::function<descent_status()> &work, const std::function<void(descent_status)> &judge,
            double spread = 0) {
   fault = {};
   ASSERT_EQ(work(), DESCENT_OK) << descent_last_error();
   ASSERT_GT(fault.calls, 2);
+  int failures = 0;
   for (const bool stays : {false, true})
     for (int64_t at = 1;; at += 1 + static_cast<int64_t>(spread * static_cast<double>(at))) {
       SCOPED_TRACE("call " + std::to_string(at) + (stays ? " and all that follow" : ""));
@@ -82,9 +83,11 @@ void sweep(const std::function<descent_status()> &work, const std::function<void
       const descent_status status = work();
       if (!happened()) break;
       judge(status);
+      failures++;
       if (testing::Test::HasFailure()) return;
     }
   fault = {};
+  std::printf("%d failures\n", failures);
 }
 
 void expect_gone(descent_status status) {

@@ -200,6 +200,7 @@ TEST(Train, ExitsWith5WhenItDivergesAndSavesTheLastGoodWeights) {
   expect_contains(result.err, "step");
   expect_contains(result.err, "layer");
   EXPECT_EQ(result.out, "last good weights saved to model.safetensors\n");
+  EXPECT_EQ(folder.run({"info", "model.safetensors"}).out.find("\nepochs  "), std::string::npos) << "it has no end";
   EXPECT_EQ(folder.run({"info", "model.safetensors"}).code, 0);
 }
 

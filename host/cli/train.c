@@ -214,7 +214,7 @@ static bool epoch_is_long(const struct training *t) {
 }
 
 /* Keeps with the network what made it: enough to make it again, nothing that differs between two equal runs. `result`
- * NULL: of a training that is to begin, for its checkpoints. */
+ * NULL: of a training that has not come to its end. */
 static descent_status set_provenance(const struct training *t, const descent_fit_result *result) {
   cJSON *root = cJSON_CreateObject();
   char *text = NULL;
@@ -412,7 +412,7 @@ static int train(struct training *t) {
   const bool kept = fitted == DESCENT_ERROR_DIVERGED || (broken_off && t->learned);
   if (fitted == DESCENT_ERROR_DEVICE && t->step) print_way_on(stdout, t);
   if (fitted != DESCENT_OK && !kept) return code;
-  const descent_status saved = save(t, &result);
+  const descent_status saved = save(t, kept ? NULL : &result);
   if (saved != DESCENT_OK) {
     code = fail_status(command, saved);
     print_way_on(stderr, t);

@@ -218,7 +218,7 @@ TEST_F(EvaluatePlot, RefusesWhatItCannotDo) {
     int code;
     const char *says;
   } cases[] = {
-      {"", 2, "--plot '': which diagram?"},
+      {"", 2, "--plot '': must name a file"},
       {"roc", 2, "--plot 'roc': must end in .svg or .png"},
       {"curve.svg", 2, "--plot 'curve.svg': which diagram?"},
       {"roc.svg,", 2, "--plot '': which diagram?"},

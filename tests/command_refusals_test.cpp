@@ -77,7 +77,7 @@ Folder *Refusals::folder_;
 std::vector<std::string> Refusals::names_;
 
 constexpr char kSchedule[] = "must be constant, step:EVERY[:GAMMA], exponential:GAMMA, cosine[:MIN] or plateau";
-constexpr char kEvery[] = "must be a number above 0 and steps, epochs, s, m or h";
+constexpr char kEvery[] = "must be a whole number of steps or epochs or any of s, m or h";
 constexpr char kRollback[] = "must be stop or rollback[:TIMES[:DIVISOR]]";
 constexpr char kHidden[] = "must be none or up to 9999 whole numbers from 1 to 10000000";
 constexpr char kWeights[] = "must be balanced, 2 numbers above 0, or CLASS=NUMBER with classes of the data";

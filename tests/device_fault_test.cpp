@@ -276,9 +276,12 @@ class DeviceFaultAfterwards : public testing::Test {
 };
 
 TEST_F(DeviceFaultAfterwards, Evaluation) {
-  descent_metrics metrics{};
-  gone([&] { return descent_evaluate(network_.get(), device_.get(), rows_.get(), 0, &metrics); });
-  descent_metrics_clear(&metrics);
+  gone([&] {
+    descent_metrics metrics{};
+    const descent_status status = descent_evaluate(network_.get(), device_.get(), rows_.get(), 0, &metrics);
+    descent_metrics_clear(&metrics);
+    return status;
+  });
 }
 
 TEST_F(DeviceFaultAfterwards, Prediction) {

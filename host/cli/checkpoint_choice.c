@@ -79,9 +79,8 @@ int checkpoint_choice_resolve(const char *command, struct train_values *v) {
   if (!v->checkpoint) v->checkpoint = v->resume;
   if (!read_interval(v->checkpoint_every, train))
     return fail(command, EXIT_USAGE,
-                "--checkpoint-every '%s': must be a whole number of steps or epochs or any of s, m or h, above 0, like "
-                "'100 steps' or "
-                "10m",
+                "--checkpoint-every '%s': must be a whole number of steps or epochs or any of s, m or h, above 0, "
+                "like '100 steps' or 10m",
                 v->checkpoint_every);
   if (!read_divergence(v->on_divergence, train))
     return fail(

@@ -202,6 +202,7 @@ static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
       break;
     case DESCENT_CHECKPOINT_ROLLED_BACK:
       say(t, "%s; went back to step %" PRId64 ", with %g of the learning rate", words, info->step, info->rate_factor);
+      t->learned = info->step > 0;
       records_begin(&t->records, v->checkpoint, info->step, info->epochs);
       break;
   }

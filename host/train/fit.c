@@ -207,7 +207,7 @@ static descent_status judge(struct fit *f, const descent_metrics *validation, bo
   *improved = loss < at->best_loss - f->options->min_delta;
   at->bad_epochs = *improved ? 0 : at->bad_epochs + 1;
   if (*improved) at->best_loss = loss;
-  if (*improved || !f->keep_best) {
+  if (*improved || !f->keep_best || !f->at.best_epoch) {
     TRY(descent_trainer_sync(f->trainer));
     f->kept_step = fit_steps(f);
   }
@@ -286,7 +286,9 @@ done:
  * device's. */
 static descent_status leave_parameters(struct fit *f) {
   if (f->keep_best && f->at.best_epoch) return DESCENT_OK; /* there already */
-  return descent_trainer_sync(f->trainer);
+  const descent_status status = descent_trainer_sync(f->trainer);
+  if (status == DESCENT_OK) f->kept_step = fit_steps(f);
+  return status;
 }
 
 /* "the weights of epoch 3 are kept": those that the network has. */

@@ -556,11 +556,7 @@ TEST(Rollback, GoesBackWithALowerRateAsOftenAsAllowed) {
 TEST(Rollback, GoesFurtherBackWhereTheNewestIsNoGood) {
   const Scratch scratch;
   const std::string folder = scratch / "c";
-  Job job = exploding_job(folder);
-  job.options.checkpoint_steps = 1;
-  job.options.checkpoints_kept = 9;
-  job.options.rollbacks = 9;
-  job.options.rollback_factor = 1e-16;
+  Job job = returning_job(folder);
   const Job::Outcome outcome = job.run();
   ASSERT_EQ(outcome.status, DESCENT_OK) << outcome.error;
   std::vector<int64_t> to;
@@ -578,11 +574,7 @@ TEST(Rollback, ThatIsCutOffIsGoneOnWith) {
     const Scratch *scratch;
     int n = 0;
   } copies{&scratch};
-  Job job = exploding_job(folder);
-  job.options.checkpoint_steps = 1;
-  job.options.checkpoints_kept = 9;
-  job.options.rollbacks = 9;
-  job.options.rollback_factor = 1e-16;
+  Job job = returning_job(folder);
   const Job::Outcome whole = job.run();
   ASSERT_EQ(whole.status, DESCENT_OK) << whole.error;
   std::filesystem::remove_all(folder);

@@ -149,6 +149,16 @@ inline Job exploding_job(const std::string &folder) {
   return job;
 }
 
+/* The same, which goes back as often as it takes, to ever older checkpoints. */
+inline Job returning_job(const std::string &folder) {
+  Job job = exploding_job(folder);
+  job.options.checkpoint_steps = 1;
+  job.options.checkpoints_kept = 9;
+  job.options.rollbacks = 9;
+  job.options.rollback_factor = 1e-16;
+  return job;
+}
+
 inline void expect_same_end(const Job::Outcome &a, const Job::Outcome &b) {
   ASSERT_EQ(a.status, DESCENT_OK) << a.error;
   ASSERT_EQ(b.status, DESCENT_OK) << b.error;

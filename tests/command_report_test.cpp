@@ -201,7 +201,7 @@ TEST(Report, TellsWhyATrainingDiverged) {
   const std::string html = folder.read("r.html");
   expect_well_formed(html);
   expect_alone(html);
-  expect_part(html, "<b>The training diverged.</b> training diverged at ");
+  expect_part(html, "<b>The training broke off.</b> training diverged at ");
   EXPECT_TRUE(folder.has("model.safetensors"));
 }
 

@@ -195,11 +195,7 @@ TEST(DeviceFault, ATrainingGoesOnFromItsCheckpoints) {
 TEST(DeviceFault, ATrainingThatDivergesGoesBackAllTheSame) {
   const Scratch scratch;
   const std::string folder = scratch / "c";
-  Job job = exploding_job(folder);
-  job.options.checkpoint_steps = 1;
-  job.options.checkpoints_kept = 9;
-  job.options.rollbacks = 9;
-  job.options.rollback_factor = 1e-16;
+  Job job = returning_job(folder);
   job.options.resume = folder.c_str();
   const Job::Outcome whole = job.run();
   ASSERT_EQ(whole.status, DESCENT_OK) << whole.error;
@@ -218,21 +214,78 @@ TEST(DeviceFault, ATrainingThatDivergesGoesBackAllTheSame) {
       });
 }
 
-/* Then the divergence is the error, or that the device failed when it was asked about it. */
+/* The divergence is the error, or that the device failed before it was found or while its cause was looked for; what is
+ * kept is named with either. The network has what it came with: this one diverges in its first epoch. */
 TEST(DeviceFault, ATrainingThatDivergesIsReported) {
   Job job = exploding_job("");
   job.options.checkpoint = nullptr;
+  job.options.epochs = 0;
+  const std::vector<float> initial = job.run().parameters;
+  job.options.epochs = 3;
+  const Job::Outcome healthy = job.run();
+  ASSERT_EQ(healthy.status, DESCENT_ERROR_DIVERGED);
+  const std::string cause = healthy.error.substr(0, healthy.error.rfind(';'));
   job.through = &table();
   Job::Outcome outcome;
+  bool both = false;
   sweep(
       [&] {
         outcome = job.run();
         return outcome.status == DESCENT_ERROR_DIVERGED && !happened() ? DESCENT_OK : outcome.status;
       },
       [&](descent_status status) {
-        expect_gone(status);
-        for (const float p : outcome.parameters) EXPECT_TRUE(std::isfinite(p));
+        if (status == DESCENT_ERROR_DIVERGED) {
+          both = true;
+          EXPECT_EQ(outcome.error, cause + "; the initial weights are kept");
+        } else {
+          expect_gone(status);
+        }
+        EXPECT_EQ(outcome.parameters, initial) << outcome.error;
       });
+  EXPECT_TRUE(both);
+}
+
+/* Within an epoch, where the last checkpoint and what is left behind are of a step. */
+TEST(DeviceFault, ATrainingThatIsStoppedKeepsTheWeightsThatItNames) {
+  const Scratch scratch;
+  const std::string folder = scratch / "c";
+  for (const bool validate : {false, true})
+    for (const int64_t step : {2, 6}) {
+      Job job = small_job();
+      job.validate = validate;
+      job.options.restore_best = false;
+      job.options.checkpoint = folder.c_str();
+      job.options.user = const_cast<int64_t *>(&step);
+      job.options.on_step = [](void *user, const descent_step_info *info) {
+        return static_cast<int>(info->step == *static_cast<int64_t *>(user));
+      };
+      const std::vector<float> stopped = job.run().parameters;
+      Job whole_epochs = job;
+      whole_epochs.options.on_step = nullptr;
+      whole_epochs.options.user = nullptr;
+      const std::vector<std::vector<float>> states = after_each_epoch(whole_epochs);
+      job.through = &table();
+      Job::Outcome outcome;
+      bool of_step = false;
+      sweep(
+          [&] {
+            std::filesystem::remove_all(folder);
+            outcome = job.run();
+            return outcome.status;
+          },
+          [&](descent_status status) {
+            expect_gone(status);
+            const std::string named = "the weights of step " + std::to_string(step) + " are kept";
+            if (outcome.error == "the device is gone; " + named) {
+              of_step = true;
+              EXPECT_EQ(outcome.parameters, stopped);
+            } else {
+              expect_named_weights(outcome, states);
+            }
+          });
+      EXPECT_TRUE(of_step);
+      std::filesystem::remove_all(folder);
+    }
 }
 
 TEST(DeviceFault, StepsByHand) {

@@ -146,6 +146,7 @@ static void list_meant(const struct parsing *parsing, const char *word, size_t l
     fewest = edits;
     const int n = snprintf(out + used, size - used, "%s--%s", used ? " or " : "", o->name);
     used += (size_t)n < size - used ? (size_t)n : 0;
+    out[used] = '\0'; /* no half of a name */
   }
   if (used) return;
   char member[40];

@@ -30,9 +30,10 @@ struct training {
   descent_device *device;
   struct records records;
   struct progress progress;
-  bool learned;     /* an epoch is over, or the training is resumed */
-  int64_t step;     /* of the last checkpoint */
-  bool tell_saving; /* SIGUSR1 came: say when the checkpoint is there */
+  bool learned;       /* the network has weights of the training: an epoch is over, or it goes on from a checkpoint */
+  int64_t step;       /* of the last checkpoint */
+  const char *folder; /* that has it; NULL before there is one */
+  bool tell_saving;   /* SIGUSR1 came: say when the checkpoint is there */
 };
 
 static void training_clear(struct training *t) {
@@ -193,10 +194,12 @@ static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
       if (!v->quiet)
         fprintf(stderr, "resumed     %s: step %" PRId64 ", %" PRId64 " epoch%s done\n", info->path, info->step,
                 info->epochs, info->epochs == 1 ? "" : "s");
+      t->folder = v->resume;
       t->learned = info->step > 0;
       records_begin(&t->records, v->resume, info->step, info->epochs);
       break;
     case DESCENT_CHECKPOINT_SAVED:
+      t->folder = v->checkpoint;
       if (t->tell_saving) say(t, "checkpoint of step %" PRId64 " saved to %s", info->step, info->path);
       t->tell_saving = false;
       break;
@@ -309,7 +312,7 @@ static int write_page(const char *path, const struct page *page) {
   return output_commit(&output) ? EXIT_DONE : cannot_write(path);
 }
 
-/* `failure`: why the training diverged, or NULL. */
+/* `failure`: why the training broke off, or NULL. */
 static int write_report(const struct training *t, const descent_fit_result *result, const struct measured *m,
                         const char *failure) {
   const struct train_values *v = &t->values;
@@ -347,8 +350,7 @@ static int write_report(const struct training *t, const descent_fit_result *resu
 
 /* How to go on after a training that ended before its time. */
 static void print_way_on(FILE *out, const struct training *t) {
-  if (t->values.checkpoint)
-    fprintf(out, "the same command with --resume %s goes on from step %" PRId64 "\n", t->values.checkpoint, t->step);
+  if (t->folder) fprintf(out, "the same command with --resume %s goes on from step %" PRId64 "\n", t->folder, t->step);
 }
 
 static void print_end(const struct training *t, const descent_fit_result *r) {
@@ -411,20 +413,21 @@ static int train(struct training *t) {
    * does. */
   const bool broken_off = fitted == DESCENT_ERROR_READ || fitted == DESCENT_ERROR_DEVICE;
   const bool kept = fitted == DESCENT_ERROR_DIVERGED || (broken_off && t->learned);
-  if (fitted == DESCENT_ERROR_DEVICE && t->step) print_way_on(stdout, t);
-  if (fitted != DESCENT_OK && !kept) return code;
-  const descent_status saved = save(t, kept ? NULL : &result);
-  if (saved != DESCENT_OK) {
-    code = fail_status(command, saved);
-    print_way_on(stderr, t);
-    return code;
+  if (fitted == DESCENT_OK || kept) {
+    const descent_status saved = save(t, kept ? NULL : &result);
+    if (saved != DESCENT_OK) {
+      const int unsaved = fail_status(command, saved);
+      print_way_on(stderr, t);
+      return kept ? code : unsaved;
+    }
   }
   if (kept) {
     const struct measured nothing = {0};
     printf("last good weights saved to %s\n", t->values.out);
     write_report(t, &result, &nothing, failure);
-    return code;
   }
+  if (fitted == DESCENT_ERROR_DEVICE) print_way_on(stdout, t);
+  if (fitted != DESCENT_OK) return code;
   code = finish(t, &result);
   return interrupt_signal() ? EXIT_SIGNAL + interrupt_signal() : code;
 }

@@ -95,7 +95,7 @@ static void write_header(FILE *out, const struct page *p) {
   fprintf(out, " &middot; %s parameters &middot; %s</p></header>\n",
           text_count(descent_network_parameters(p->network), count), when);
   if (!p->failure) return;
-  fputs("<div class=\"alert bad\"><b>The training diverged.</b> ", out);
+  fputs("<div class=\"alert bad\"><b>The training broke off.</b> ", out);
   markup_text(out, p->failure);
   fputs("</div>\n", out);
 }

@@ -22,7 +22,7 @@ struct page {
   const descent_train_options *train;
   const cJSON *options;  /* the configuration by option names, or NULL */
   const cJSON *warnings; /* [{"epoch": 3, "text": ".."}], or NULL */
-  const char *failure;   /* why the training diverged, or NULL */
+  const char *failure;   /* why the training broke off, or NULL */
   const struct history *history;
   const descent_fit_result *result;
   const struct metrics_column *columns; /* (n_columns) measured at the end; the last is what the page is headed by */

@@ -199,6 +199,16 @@ done:
 
 /* ---- between epochs --------------------------------------------------------------------------------------------- */
 
+/* Brings the network's parameters to the device's. */
+static descent_status keep_parameters(struct fit *f) {
+  const descent_status status = descent_trainer_sync(f->trainer);
+  if (status == DESCENT_OK) f->kept_step = fit_steps(f);
+  return status;
+}
+
+/* Has the network a best epoch's parameters, to be left as they are? */
+static bool has_best(const struct fit *f) { return f->keep_best && f->at.best_epoch; }
+
 /* Notes an improvement and keeps what it came from. */
 static descent_status judge(struct fit *f, const descent_metrics *validation, bool *improved) {
   struct fit_state *at = &f->at;
@@ -207,10 +217,7 @@ static descent_status judge(struct fit *f, const descent_metrics *validation, bo
   *improved = loss < at->best_loss - f->options->min_delta;
   at->bad_epochs = *improved ? 0 : at->bad_epochs + 1;
   if (*improved) at->best_loss = loss;
-  if (*improved || !f->keep_best || !f->at.best_epoch) {
-    TRY(descent_trainer_sync(f->trainer));
-    f->kept_step = fit_steps(f);
-  }
+  if (*improved || !has_best(f)) TRY(keep_parameters(f));
   if (*improved) at->best_epoch = at->epoch;
   if (f->options->schedule == DESCENT_SCHEDULE_PLATEAU) {
     struct schedule_plateau plateau = {at->plateau_rate, at->plateau_bad_epochs};
@@ -282,15 +289,6 @@ done:
   return status;
 }
 
-/* Brings the network's parameters to what the training leaves behind: the best epoch's, where they are kept, else the
- * device's. */
-static descent_status leave_parameters(struct fit *f) {
-  if (f->keep_best && f->at.best_epoch) return DESCENT_OK; /* there already */
-  const descent_status status = descent_trainer_sync(f->trainer);
-  if (status == DESCENT_OK) f->kept_step = fit_steps(f);
-  return status;
-}
-
 /* "the weights of epoch 3 are kept": those that the network has. */
 static void name_kept(const struct fit *f, char *text, size_t size) {
   const bool whole = f->kept_step % f->epoch_steps == 0;
@@ -301,17 +299,15 @@ static void name_kept(const struct fit *f, char *text, size_t size) {
     snprintf(text, size, "the initial weights are kept");
 }
 
-/* The same after a divergence, where weights that are themselves not finite give way to the last ones kept, and after a
- * failure of the device, which is asked for nothing more. Says in the error what the network has. */
+/* Says in the error what the network has: after a divergence the weights before that step, unless there is a best
+ * epoch, or they are themselves not finite, or the device has failed too; then, as after a failure of the device, which
+ * is asked for nothing more, the last ones kept. */
 static descent_status leave_after_failure(struct fit *f, descent_status failure) {
   char text[768], kept[64];
   snprintf(text, sizeof text, "%s", descent_last_error());
   name_kept(f, kept, sizeof kept);
-  if (failure == DESCENT_ERROR_DIVERGED && !(f->keep_best && f->at.best_epoch)) {
-    const descent_status status = descent_trainer_sync(f->trainer);
-    if (status == DESCENT_OK) snprintf(kept, sizeof kept, "the weights before that step are kept");
-    if (status == DESCENT_ERROR_DEVICE) return status;
-  }
+  if (failure == DESCENT_ERROR_DIVERGED && !has_best(f) && keep_parameters(f) == DESCENT_OK)
+    snprintf(kept, sizeof kept, "the weights before that step are kept");
   return status_set(failure, "%s; %s", text, kept);
 }
 
@@ -336,7 +332,7 @@ descent_status descent_fit(descent_network *network, descent_device *device, con
   TRY(set_up(&f, network, device));
   do status = run_epochs(&f);
   while (status == DESCENT_ERROR_DIVERGED && (status = recovery_roll_back(&f)) == DESCENT_OK);
-  if (status == DESCENT_OK) TRY(leave_parameters(&f));
+  if (status == DESCENT_OK && !has_best(&f)) TRY(keep_parameters(&f));
   if (status == DESCENT_OK) TRY(recovery_finish(&f));
   fill_result(&f, &reached);
 done:

@@ -684,7 +684,7 @@ DESCENT_API descent_status descent_trainer_step(descent_trainer *trainer, const 
 DESCENT_API descent_status descent_trainer_set_learning_rate(descent_trainer *trainer, double learning_rate);
 
 /* Copies the parameters from the device into the network. ERROR_DIVERGED, and the network stays as it is, when one of
- * them is not finite. */
+ * them is not finite, or ERROR_DEVICE in the middle of the copy. */
 DESCENT_API descent_status descent_trainer_sync(descent_trainer *trainer);
 
 /* Copies a layer's parameters as they are on the device now, finite or not, without touching the network: layer, W and
@@ -692,14 +692,16 @@ DESCENT_API descent_status descent_trainer_sync(descent_trainer *trainer);
 DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trainer, int32_t layer, float *W, float *b);
 
 /* Trains for the options' epochs on `training`, measuring on `validation` (may be NULL) after each, and leaves the
- * result in `network`. `result` may be NULL. ERROR_ARGUMENT names the option, or
- * the data set that does not fit the network; ERROR_UNSUPPORTED what the device lacks; the network is then as it was.
- * ERROR_DIVERGED at the first step whose loss or gradient is not finite: the
- * error names step, layer and likely cause, and the network keeps the weights before that step (with restore_best and
- * an earlier best epoch: that epoch's). ERROR_READ when the file of a dataset in its binary form was written to during
- * the training: the network keeps the weights of the last epoch before that was seen. ERROR_DEVICE when the device
- * fails: the error names the epoch whose weights the network keeps, the best so far with restore_best, else the last.
- * With checkpoints also ERROR_WRITE, when the first one cannot be written or another training uses the folder;
+ * result in `network`. `result` may be NULL; it is filled after a failure too, once the training was set up, and else
+ * as it was. ERROR_ARGUMENT names the option, or the data set that does not fit the network; ERROR_UNSUPPORTED what the
+ * device lacks; the network is then as it was. ERROR_DIVERGED at the first step whose loss or gradient is not finite:
+ * the error names step, layer and likely cause, and the network keeps the weights before that step (with restore_best
+ * and an earlier best epoch: that epoch's). ERROR_READ when the file of a dataset in its binary form was written to
+ * during the training: the network keeps the weights of the last epoch before that was seen. ERROR_DEVICE when the
+ * device fails: the error names the epoch whose weights the network keeps, the best so far (with restore_best and
+ * validation data), else the last; a step where the training was stopped or resumed within an epoch, or the initial
+ * weights. It names none where the device failed before there was a trainer: the network is then as it was. With
+ * checkpoints also ERROR_WRITE, when the first one cannot be written or another training uses the folder;
  * ERROR_ARGUMENT, with the differences, when the one to resume from is of another configuration; ERROR_MODEL when there
  * are checkpoints but all are damaged. */
 DESCENT_API descent_status descent_fit(descent_network *network, descent_device *device,

@@ -52,7 +52,7 @@ descent_status product_library_open(int ordinal, struct product_library **result
       properties.major >= 9 ? 32 << 20 : 8 << 20; /* what NVIDIA advises, and twice that before Hopper */
   CUDA_TRY(cudaMalloc(&library->workspace, (size_t)bytes));
   library->workspace_bytes = bytes;
-  if (tune_path(properties.name, cublasLtGetVersion(), library->path, sizeof library->path))
+  if (tune_path(&properties, cublasLtGetVersion(), library->path, sizeof library->path))
     tune_read(library->path, &library->remembered);
   else
     library->path[0] = 0;

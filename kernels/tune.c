@@ -114,17 +114,17 @@ void tune_release(struct tune_table *table) {
 
 /* ---- the file ---- */
 
-bool tune_path(const char *gpu, size_t version, char *path, size_t size) {
+bool tune_path(const struct cudaDeviceProp *gpu, size_t version, char *path, size_t size) {
   const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
   const bool given = cache && cache[0] == '/';
   if (!given && (!home || home[0] != '/')) return false;
   char name[64];
   size_t length = 0;
-  for (; length < sizeof name - 1 && gpu[length]; length++)
-    name[length] = isalnum((unsigned char)gpu[length]) ? gpu[length] : '-';
+  for (; length < sizeof name - 1 && gpu->name[length]; length++)
+    name[length] = isalnum((unsigned char)gpu->name[length]) ? gpu->name[length] : '-';
   name[length] = 0;
-  const int written = snprintf(path, size, "%s%s/descent/products-%s-%zu.txt", given ? cache : home,
-                               given ? "" : "/.cache", name, version);
+  const int written = snprintf(path, size, "%s%s/descent/products-%s-sm%d%d-%d-%zu.txt", given ? cache : home,
+                               given ? "" : "/.cache", name, gpu->major, gpu->minor, gpu->multiProcessorCount, version);
   return written > 0 && (size_t)written < size;
 }
 

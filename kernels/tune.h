@@ -25,9 +25,10 @@ void tune_key(const struct product_shape *shape, int64_t workspace, int64_t alig
 void tune_format(const struct tune_entry *entry, char line[TUNE_LINE]);
 bool tune_parse(const char *line, size_t length, struct tune_entry *entry);
 
-/* $XDG_CACHE_HOME/descent/products-<gpu>-<version>.txt, $HOME/.cache where the former is not an absolute path; false
- * when there is neither or it does not fit. */
-bool tune_path(const char *gpu, size_t version, char *path, size_t size);
+/* $XDG_CACHE_HOME/descent/products-<gpu>-sm<capability>-<multiprocessors>-<version>.txt, $HOME/.cache where the former
+ * is not an absolute path; false when there is neither or it does not fit. Parts of a GPU and cut-down ones may share a
+ * name, but the fastest algorithm depends on how many multiprocessors there are. */
+bool tune_path(const struct cudaDeviceProp *gpu, size_t version, char *path, size_t size);
 
 const struct tune_entry *tune_find(const struct tune_table *table, const char *key); /* NULL: not there */
 /* Replaces the entry of the same key; drops the oldest of a full table. False without memory. */

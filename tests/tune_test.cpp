@@ -186,22 +186,26 @@ TEST_F(Choices, AreKeptWhereCachesBelong) {
   const struct {
     const char *cache, *home, *path;
   } cases[] = {
-      {"/c", "/h", "/c/descent/products-NVIDIA-H200--x--130100.txt"},
-      {"", "/h", "/h/.cache/descent/products-NVIDIA-H200--x--130100.txt"},
-      {"relative", "/h", "/h/.cache/descent/products-NVIDIA-H200--x--130100.txt"},
+      {"/c", "/h", "/c/descent/products-NVIDIA-H200--x--sm90-132-130100.txt"},
+      {"", "/h", "/h/.cache/descent/products-NVIDIA-H200--x--sm90-132-130100.txt"},
+      {"relative", "/h", "/h/.cache/descent/products-NVIDIA-H200--x--sm90-132-130100.txt"},
       {"relative", "also", nullptr},
   };
+  cudaDeviceProp gpu = {};
+  snprintf(gpu.name, sizeof gpu.name, "NVIDIA H200/\"x\"");
+  gpu.major = 9;
+  gpu.multiProcessorCount = 132;
   const char *const home = getenv("HOME");
   const std::string kept = home ? home : "";
   for (const auto &each : cases) {
     setenv("XDG_CACHE_HOME", each.cache, 1);
     setenv("HOME", each.home, 1);
     char path[256];
-    ASSERT_EQ(tune_path("NVIDIA H200/\"x\"", 130100, path, sizeof path), each.path != nullptr);
+    ASSERT_EQ(tune_path(&gpu, 130100, path, sizeof path), each.path != nullptr);
     if (each.path) {
       EXPECT_STREQ(path, each.path);
     }
-    EXPECT_FALSE(tune_path("NVIDIA H200", 130100, path, 20));
+    EXPECT_FALSE(tune_path(&gpu, 130100, path, 20));
   }
   if (home) setenv("HOME", kept.c_str(), 1);
 }

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cublas.h"
+#include "nvml.h"
 #include "program.h"
 
 /* ---- errors ----------------------------------------------------------------------------------------------------- */
@@ -51,46 +53,99 @@ static void version_text(int version, char *text, size_t size) {
   snprintf(text, size, "%d.%d", version / 1000, version % 1000 / 10);
 }
 
-/* Why there is no device `ordinal`, in words that say what to do. */
-static descent_status check_presence(int ordinal) {
-  int driver = 0, runtime = 0, count = 0;
-  char has[16], needs[16];
-  if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
-  if (cudaRuntimeGetVersion(&runtime) != cudaSuccess) runtime = 0;
+/* How many devices there are, at least one, and the CUDA version that the driver knows; or why there is none, in words
+ * that say what to do. */
+static descent_status count_devices(int *count, int *driver) {
+  const char *const visible = getenv("CUDA_VISIBLE_DEVICES");
+  char has[16];
+  if (cudaDriverGetVersion(driver) != cudaSuccess) *driver = 0;
   (void)cudaGetLastError();
-  if (driver == 0) return module_status(DESCENT_ERROR_DEVICE, "no CUDA: no NVIDIA driver is installed");
-  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (*driver == 0) return module_status(DESCENT_ERROR_DEVICE, "no CUDA: no NVIDIA driver is installed");
+  const cudaError_t error = cudaGetDeviceCount(count);
   (void)cudaGetLastError();
-  version_text(driver, has, sizeof has);
-  version_text(runtime, needs, sizeof needs);
+  version_text(*driver, has, sizeof has);
   if (error == cudaErrorInsufficientDriver)
     return module_status(DESCENT_ERROR_DEVICE,
-                         "no CUDA: the NVIDIA driver is too old: it knows CUDA %s, this needs %s (update the driver)",
-                         has, needs);
-  if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0))
-    return module_status(DESCENT_ERROR_DEVICE, "no CUDA: the driver finds no NVIDIA GPU (CUDA_VISIBLE_DEVICES?)");
+                         "no CUDA: the NVIDIA driver is too old: it knows CUDA %s, this build is of CUDA %d.%d and "
+                         "needs driver %s or newer (update it, or build with an older toolkit, from 12.4 on)",
+                         has, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10,
+                         module_driver_for(CUDART_VERSION / 1000));
+  if (error == cudaErrorNoDevice || (error == cudaSuccess && *count == 0))
+    return module_status(DESCENT_ERROR_DEVICE, "no CUDA: the driver finds no NVIDIA GPU%s%.100s%s",
+                         visible ? " (CUDA_VISIBLE_DEVICES is '" : "", visible ? visible : "", visible ? "')" : "");
   if (error != cudaSuccess)
     return module_status(DESCENT_ERROR_DEVICE, "no CUDA: %s (%s)", cudaGetErrorString(error), cudaGetErrorName(error));
-  if (ordinal >= count)
-    return module_status(DESCENT_ERROR_DEVICE, "no CUDA: there is no cuda:%d, the machine has %d GPU%s", ordinal, count,
-                         count == 1 ? "" : "s");
   return DESCENT_OK;
+}
+
+/* Whether there is a device `ordinal`, and all that products on it need. */
+static descent_status check_presence(int ordinal) {
+  int count = 0, driver = 0;
+  descent_status status = count_devices(&count, &driver);
+  if (status != DESCENT_OK) return status;
+  if (ordinal >= count && count == 1)
+    return module_status(DESCENT_ERROR_DEVICE, "no CUDA: there is no cuda:%d, only cuda:0", ordinal);
+  if (ordinal >= count)
+    return module_status(DESCENT_ERROR_DEVICE, "no CUDA: there is no cuda:%d, only cuda:0 to cuda:%d", ordinal,
+                         count - 1);
+  return cublas_load(driver);
+}
+
+static void cublas_text(char *text, size_t size) {
+  const size_t version = cublasLtGetVersion();
+  snprintf(text, size, "%zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
 }
 
 static void describe(struct backend_device *device, const struct cudaDeviceProp *properties) {
   int driver = 0, runtime = 0;
-  char driver_text[16], runtime_text[16];
+  char driver_text[16], runtime_text[16], cublas[32];
   (void)cudaDriverGetVersion(&driver);
   (void)cudaRuntimeGetVersion(&runtime);
   version_text(driver, driver_text, sizeof driver_text);
   version_text(runtime, runtime_text, sizeof runtime_text);
-  const size_t cublas = cublasLtGetVersion();
-  snprintf(
-      device->description, sizeof device->description,
-      "cuda:%d: %.100s, sm_%d%d, %d multiprocessors, %.1f GB, driver for CUDA %s, runtime %s, cuBLASLt %zu.%zu.%zu",
-      device->ordinal, properties->name, properties->major, properties->minor, properties->multiProcessorCount,
-      1e-9 * (double)properties->totalGlobalMem, driver_text, runtime_text, cublas / 10000, cublas / 100 % 100,
-      cublas % 100);
+  cublas_text(cublas, sizeof cublas);
+  snprintf(device->description, sizeof device->description,
+           "cuda:%d: %.100s, sm_%d%d, %d multiprocessors, %.1f GB, driver for CUDA %s, runtime %s, cuBLASLt %s",
+           device->ordinal, properties->name, properties->major, properties->minor, properties->multiProcessorCount,
+           1e-9 * (double)properties->totalGlobalMem, driver_text, runtime_text, cublas);
+}
+
+/* "GPU-" or, for a part of a GPU, "MIG-" and 16 bytes as NVIDIA writes them. For a part the runtime gives the part's
+ * own UUID; that it is one shows in its name alone ("NVIDIA H200 MIG 1g.18gb"). */
+static void uuid_text(const struct cudaDeviceProp *properties, char *text, size_t size) {
+  size_t length = (size_t)snprintf(text, size, "%s", strstr(properties->name, " MIG ") ? "MIG-" : "GPU-");
+  for (int i = 0; i < 16; i++)
+    length += (size_t)snprintf(text + length, size - length, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
+                               (unsigned)(unsigned char)properties->uuid.bytes[i]);
+}
+
+static descent_status device_list(struct backend_gpu gpus[BACKEND_MOST_GPUS], int *count) {
+  int n = 0, driver = 0, runtime = 0;
+  descent_status status = count_devices(&n, &driver);
+  if (status != DESCENT_OK) return status;
+  if (cudaRuntimeGetVersion(&runtime) != cudaSuccess) runtime = 0;
+  const bool products = cublas_load(driver) == DESCENT_OK;
+  *count = n < BACKEND_MOST_GPUS ? n : BACKEND_MOST_GPUS;
+  for (int i = 0; i < *count; i++) {
+    struct backend_gpu *const gpu = &gpus[i];
+    struct cudaDeviceProp properties = {0};
+    *gpu = (struct backend_gpu){.memory_free = -1};
+    CUDA_TRY(cudaGetDeviceProperties(&properties, i)); /* makes no context */
+    snprintf(gpu->model, sizeof gpu->model, "%.127s", properties.name);
+    uuid_text(&properties, gpu->uuid, sizeof gpu->uuid);
+    snprintf(gpu->pci, sizeof gpu->pci, "%04x:%02x:%02x.0", (unsigned)properties.pciDomainID,
+             (unsigned)properties.pciBusID, (unsigned)properties.pciDeviceID);
+    version_text(driver, gpu->cuda_driver, sizeof gpu->cuda_driver);
+    version_text(runtime, gpu->cuda_runtime, sizeof gpu->cuda_runtime);
+    if (products) cublas_text(gpu->cublas, sizeof gpu->cublas);
+    gpu->compute_major = properties.major;
+    gpu->compute_minor = properties.minor;
+    gpu->multiprocessors = properties.multiProcessorCount;
+    gpu->memory_total = (int64_t)properties.totalGlobalMem;
+  }
+  nvml_fill(gpus, *count);
+done:
+  return status;
 }
 
 /* Bytes per second at two transfers a clock; 0 when the driver does not say. */
@@ -279,6 +334,7 @@ static pthread_once_t table_made = PTHREAD_ONCE_INIT; /* other threads' devices 
 static void make_table(void) {
   table = backend_cuda_program;
   table.name = "cuda";
+  table.list = device_list;
   table.open = device_open;
   table.close = device_close;
   table.describe = device_describe;

@@ -36,6 +36,9 @@ descent_status module_cublas_failed(cublasStatus_t error, const char *call, cons
     }                                                                          \
   } while (0)
 
+/* "580" of 13: the oldest NVIDIA driver whose CUDA runs programs made with that major version. */
+static inline const char *module_driver_for(int major) { return major >= 13 ? "580" : "525"; }
+
 /* calloc of host memory, at least one element; NULL with the error set. */
 void *module_allocate(int64_t count, size_t size, const char *what);
 

@@ -20,7 +20,7 @@ class EmulatedGpus {
 
 TEST(Devices, ListsWhatCanBeUsedAndWhyNot) {
   const Folder folder;
-  const EmulatedGpus gpus("devices=2");
+  const EmulatedGpus gpus("devices=2,busy=2");
   const Result text = folder.run({"devices"}), json = folder.run({"devices", "--json"});
   ASSERT_EQ(text.code, 0) << text.err;
   ASSERT_EQ(json.code, 0) << json.err;
@@ -28,14 +28,34 @@ TEST(Devices, ListsWhatCanBeUsedAndWhyNot) {
   const Json object = parse(json.out);
   const cJSON *list = cJSON_GetObjectItem(object.get(), "devices");
   const char *const names[] = {"cpu", "reference", "cuda:0", "cuda:1"};
-  ASSERT_EQ(listed.size(), 5U) << text.out;
+  ASSERT_EQ(listed.size(), 7U) << text.out;
   ASSERT_EQ(cJSON_GetArraySize(list), 4);
   for (int i = 0; i < 4; i++) {
     const cJSON *item = cJSON_GetArrayItem(list, i);
     EXPECT_STREQ(cJSON_GetStringValue(cJSON_GetObjectItem(item, "name")), names[i]);
     EXPECT_TRUE(cJSON_IsTrue(cJSON_GetObjectItem(item, "usable")));
-    expect_contains(listed[static_cast<size_t>(i) + 1], cJSON_GetStringValue(cJSON_GetObjectItem(item, "description")));
+    const size_t line = static_cast<size_t>(i < 3 ? i + 1 : 5); /* a GPU has two */
+    expect_contains(listed[line], cJSON_GetStringValue(cJSON_GetObjectItem(item, "description")));
+    if (i < 2) continue;
+    for (const char *fact : {"uuid", "pci", "compute_capability", "driver"})
+      expect_contains(listed[line + 1], cJSON_GetStringValue(cJSON_GetObjectItem(item, fact)));
+    for (const char *fact : {"model", "cuda_driver", "cuda_runtime", "cublas"})
+      expect_contains(listed[line], cJSON_GetStringValue(cJSON_GetObjectItem(item, fact)));
+    EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(item, "memory_free")), i < 3 ? 8589934592 : 4294967296);
+    EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(item, "memory_total")), 8589934592);
+    expect_contains(listed[line + 1], i < 3 ? "8.6 of 8.6 GB free" : "4.3 of 8.6 GB free");
   }
+}
+
+TEST(Devices, PartsOfAGpuAreFoundByTheirNames) {
+  const Folder folder;
+  const EmulatedGpus gpus("mig=3");
+  const Arguments on = {"bench", "--inputs", "2", "--outputs", "2", "--hidden", "2", "--seconds", "0.01", "--json"};
+  expect_contains(folder.run({"devices"}).out, "MIG-e0ffeeee-");
+  EXPECT_EQ(folder.run(on + Arguments{"--device", "cuda:MIG-e2ffeeee-eeee-eeee-eeee-eeeeeeeeeeee"}).code, 0);
+  const Result unknown = folder.run(on + Arguments{"--device", "cuda:MIG-e3ffeeee-eeee-eeee-eeee-eeeeeeeeeeee"});
+  EXPECT_EQ(unknown.code, 4);
+  expect_contains(unknown.err, "no NVIDIA GPU (CUDA_VISIBLE_DEVICES is 'MIG-e3ff");
 }
 
 TEST(Devices, SaysWhyAGpuCannotBeUsed) {

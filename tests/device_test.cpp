@@ -45,7 +45,9 @@ TEST(Device, KnownNamesOpenAndOthersAreRefused) {
       {"cuda", DESCENT_OK, "cuda:0", "fake GPU 0"},
       {"cuda:0", DESCENT_OK, "cuda:0", "fake GPU 0"},
       {"cuda:17", DESCENT_OK, "cuda:17", "fake GPU 17"},
-      {"auto", DESCENT_OK, "cuda:0", "fake GPU 0"},
+      {"cuda:GPU-aa11", DESCENT_OK, "cuda:1", "fake GPU 1"},
+      {"cuda:GPU-aa0", DESCENT_OK, "cuda:0", "fake GPU 0"},
+      {"cuda:MIG-", DESCENT_OK, "cuda:2", "fake GPU 2"},
       {"", DESCENT_ERROR_ARGUMENT, "", ""},
       {"CPU", DESCENT_ERROR_ARGUMENT, "", ""},
       {"cpu ", DESCENT_ERROR_ARGUMENT, "", ""},
@@ -63,19 +65,40 @@ TEST(Device, KnownNamesOpenAndOthersAreRefused) {
       {"cuda:1000", DESCENT_ERROR_ARGUMENT, "", ""},
       {"cuda:99999999999999999999", DESCENT_ERROR_ARGUMENT, "", ""},
       {"cuda0", DESCENT_ERROR_ARGUMENT, "", ""},
+      {"cuda:aa11", DESCENT_ERROR_ARGUMENT, "", ""},
+      {"GPU-aa11", DESCENT_ERROR_ARGUMENT, "", ""},
+      {"cuda:GPU-aa", DESCENT_ERROR_DEVICE, "", "there are GPU-aa00, GPU-aa11, MIG-bb22"},
+      {"cuda:GPU-aa111", DESCENT_ERROR_DEVICE, "", "there are GPU-aa00, GPU-aa11, MIG-bb22"},
+      {"cuda:MIG-aa11", DESCENT_ERROR_DEVICE, "", "CUDA_VISIBLE_DEVICES"},
   };
   for (const auto &c : cases) {
     SCOPED_TRACE(c.asked);
     Device device;
     ASSERT_EQ(open(c.asked, 1, device), c.status) << descent_last_error();
     if (c.status != DESCENT_OK) {
+      const std::string error = descent_last_error(), asked = c.asked;
+      const bool is_uuid = c.status == DESCENT_ERROR_DEVICE;
       EXPECT_EQ(device, nullptr);
-      EXPECT_NE(std::string(descent_last_error()).find("'" + std::string(c.asked) + "'"), std::string::npos)
-          << descent_last_error();
+      EXPECT_NE(error.find("'" + (is_uuid ? asked.substr(5) : asked) + "'"), std::string::npos) << error;
+      EXPECT_NE(error.find(c.description), std::string::npos) << error;
       continue;
     }
     EXPECT_STREQ(descent_device_name(device.get()), c.name);
     EXPECT_EQ(std::string(descent_device_description(device.get())).find(c.description), 0u);
+    EXPECT_STREQ(descent_device_note(device.get()), "");
+  }
+}
+
+TEST(Device, AutoTakesTheGpuWithTheMostFreeMemoryThatOpens) {
+  const struct {
+    const char *module, *name;
+  } cases[] = {{"/works", "cuda:1"}, {"/busy", "cuda:2"}, {"/silent", "cuda:0"}};
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.module);
+    const ModulePath path(kModules + c.module);
+    Device device;
+    ASSERT_EQ(open("auto", 1, device), DESCENT_OK) << descent_last_error();
+    EXPECT_STREQ(descent_device_name(device.get()), c.name);
     EXPECT_STREQ(descent_device_note(device.get()), "");
   }
 }
@@ -115,6 +138,7 @@ TEST(Device, NullIsRefusedAndClosingNullDoesNothing) {
   descent_device *device = nullptr;
   EXPECT_EQ(descent_device_open(nullptr, 0, &device), DESCENT_ERROR_ARGUMENT);
   EXPECT_EQ(descent_device_open("cpu", 0, nullptr), DESCENT_ERROR_ARGUMENT);
+  EXPECT_EQ(descent_device_list(nullptr, nullptr), DESCENT_ERROR_ARGUMENT);
   descent_device_close(nullptr);
 }
 

@@ -66,14 +66,58 @@ TEST_F(EmulatedModule, SaysWhatItIs) {
   EXPECT_STREQ(descent_device_name(device.get()), "cuda:0");
 }
 
+TEST_F(EmulatedModule, AutoTakesTheGpuOfWhichOthersUseLeast) {
+  const struct {
+    const char *settings, *asked, *name;
+  } cases[] = {{"devices=3,busy=1", "auto", "cuda:1"},       {"devices=3,busy=3", "auto", "cuda:2"},
+               {"devices=3,busy=7", "auto", "cuda:0"},       {"devices=3,busy=1,nvml=0", "auto", "cuda:0"},
+               {"devices=3,busy=1", "cuda", "cuda:0"},       {"devices=3", "cuda:GPU-e1", "cuda:1"},
+               {"devices=3", "cuda:GPU-e2ffeeee", "cuda:2"}, {"mig=2", "cuda:MIG-e0ffe", "cuda:0"}};
+  for (const auto &c : cases) {
+    SCOPED_TRACE(std::string(c.settings) + " " + c.asked);
+    emulation.configure(c.settings);
+    const Device device = open_device(c.asked);
+    EXPECT_STREQ(descent_device_name(device.get()), c.name);
+  }
+}
+
+TEST_F(EmulatedModule, ListsDevicesAndLeavesNothingOnThem) {
+  emulation.configure("devices=2,busy=2");
+  std::vector<std::string> seen;
+  const auto note = [](void *user, const descent_device_info *info) {
+    auto *list = static_cast<std::vector<std::string> *>(user);
+    list->push_back(std::string(info->name) + " " + info->model + " " + info->uuid + " " + info->pci + " " +
+                    info->driver + " " + info->cuda_driver + " " + info->cuda_runtime + " " + info->cublas + " " +
+                    std::to_string(info->compute_major) + std::to_string(info->compute_minor) + " " +
+                    std::to_string(info->multiprocessors) + " " + std::to_string(info->memory_free) + " " +
+                    std::to_string(info->memory_total));
+  };
+  ASSERT_EQ(descent_device_list(note, &seen), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(seen, (std::vector<std::string>{
+                      "cuda:0 emulated GPU GPU-e0ffeeee-eeee-eeee-eeee-eeeeeeeeeeee 0000:3b:00.0 580.0 13.0 13.0 "
+                      "13.1.0 90 2 8589934592 8589934592",
+                      "cuda:1 emulated GPU GPU-e1ffeeee-eeee-eeee-eeee-eeeeeeeeeeee 0000:3c:00.0 580.0 13.0 13.0 "
+                      "13.1.0 90 2 4294967296 8589934592"}));
+  EXPECT_EQ(emulation.live(), 0);
+  emulation.configure("devices=0");
+  EXPECT_EQ(descent_device_list(note, &seen), DESCENT_ERROR_DEVICE);
+  expect_contains(descent_last_error(), "no NVIDIA GPU");
+  EXPECT_EQ(seen.size(), 2U);
+}
+
 TEST_F(EmulatedModule, WithoutADeviceSaysWhyAndAutoTakesTheCpu) {
   const struct {
     const char *settings, *device, *reason;
   } absences[] = {
       {"devices=0", "cuda", "no NVIDIA GPU"},
       {"driver=0", "cuda", "no NVIDIA driver"},
-      {"driver=11080", "cuda", "the NVIDIA driver is too old: it knows CUDA 11.8, this needs 13.0"},
-      {"devices=2", "cuda:2", "cuda:2"},
+      {"driver=11080", "cuda", "it knows CUDA 11.8, this build is of CUDA 13.0 and needs driver 580 or newer"},
+      {"driver=12080", "cuda", "update it, or build with an older toolkit, from 12.4 on"},
+      {"cublas=0", "cuda", "no emulated cuBLASLt"},
+      {"devices=2", "cuda:2", "there is no cuda:2, only cuda:0 to cuda:1"},
+      {"devices=1", "cuda:1", "there is no cuda:1, only cuda:0"},
+      {"devices=2", "cuda:GPU-e2", "(there are GPU-e0ffeeee-eeee-eeee-eeee-eeeeeeeeeeee, GPU-e1ffeeee-"},
+      {"mig=2", "cuda:MIG-e1", "CUDA_VISIBLE_DEVICES"},
   };
   for (const auto &absence : absences) {
     SCOPED_TRACE(absence.settings);

@@ -5,11 +5,25 @@
 
 #include "backend/plan.h"
 
+/* What a backend knows of a device that it has not opened. Texts are "" where a machine does not say. */
+struct backend_gpu {
+  char model[128], uuid[48], pci[32]; /* "NVIDIA H200", "GPU-..." or "MIG-...", "0000:3b:00.0" */
+  char driver[32];                    /* "580.95.05" */
+  char cuda_driver[16], cuda_runtime[16], cublas[32];
+  int compute_major, compute_minor, multiprocessors;
+  int64_t memory_free, memory_total; /* bytes; free: -1 where it is not known */
+};
+enum { BACKEND_MOST_GPUS = 64 };
+
 struct backend_device;  /* an opened device */
 struct backend_program; /* a compiled plan: every buffer allocated, every algorithm chosen */
 
 struct backend {
   const char *name; /* "cpu" */
+
+  /* Every device by ordinal, usable or not, at most BACKEND_MOST_GPUS. Leaves nothing on them: no context, which would
+   * take memory of each for the process's life. NULL in a backend of one device. */
+  descent_status (*list)(struct backend_gpu gpus[BACKEND_MOST_GPUS], int *count);
 
   /* Opens device `ordinal` with at most `threads` threads (0: one per usable core). */
   descent_status (*open)(int ordinal, int threads, struct backend_device **device);
@@ -63,7 +77,7 @@ extern const struct backend backend_cpu;
  * It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled with, so that a module left
  * over from another build is refused, and reports its failures through host->status_set (the library's own error text
  * is not visible to it). `host` stays valid. */
-enum { BACKEND_INTERFACE = 3 }; /* raise it with every change of this header or of plan.h */
+enum { BACKEND_INTERFACE = 4 }; /* raise it with every change of this header or of plan.h */
 struct backend_host {
   int interface;
   descent_status (*status_set)(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -146,11 +146,65 @@ static bool parse_cuda(const char *name, int *ordinal) {
   return true;
 }
 
-static descent_status open_cuda(struct descent_device *device, int ordinal, int threads) {
-  descent_status status = find_cuda(&device->backend);
-  if (status == DESCENT_OK) status = device->backend->open(ordinal, threads, &device->device);
+static descent_status open_gpu(struct descent_device *device, int ordinal, int threads) {
+  const descent_status status = device->backend->open(ordinal, threads, &device->device);
   if (status == DESCENT_OK) snprintf(device->name, sizeof device->name, "cuda:%d", ordinal);
   return status;
+}
+
+static descent_status list_gpus(const struct backend **backend, struct backend_gpu gpus[BACKEND_MOST_GPUS], int *n) {
+  descent_status status = find_cuda(backend);
+  if (status == DESCENT_OK) status = (*backend)->list(gpus, n);
+  return status;
+}
+
+/* ERROR_DEVICE, with the UUIDs that there are. */
+static descent_status no_such_uuid(const char *what, const char *uuid, const struct backend_gpu *gpus, int n) {
+  enum { SHOWN = 8, TEXT = SHOWN * (sizeof gpus->uuid + 2) + 8 };
+  char known[TEXT] = "";
+  const bool is_part = strncmp(uuid, "MIG-", 4) == 0;
+  for (int i = 0, length = 0; i < n && i <= SHOWN; i++)
+    length += snprintf(known + length, sizeof known - (size_t)length, "%s%s", i ? ", " : "",
+                       i < SHOWN ? gpus[i].uuid : "...");
+  return status_set(
+      DESCENT_ERROR_DEVICE, "no CUDA: %s '%s' (there %s %s)%s", what, uuid, n == 1 ? "is" : "are", known,
+      is_part ? "; a process sees the parts that CUDA_VISIBLE_DEVICES names: set it to the whole MIG UUID" : "");
+}
+
+/* A GPU by its UUID or by as much of its beginning as no other one shares. */
+static descent_status open_uuid(struct descent_device *device, const char *uuid, int threads) {
+  struct backend_gpu gpus[BACKEND_MOST_GPUS];
+  int n = 0, found = 0, ordinal = 0;
+  const descent_status status = list_gpus(&device->backend, gpus, &n);
+  if (status != DESCENT_OK) return status;
+  for (int i = 0; i < n; i++) {
+    if (strncmp(gpus[i].uuid, uuid, strlen(uuid)) != 0) continue;
+    ordinal = i;
+    found++;
+  }
+  if (found == 0) return no_such_uuid("no GPU has the UUID", uuid, gpus, n);
+  if (found > 1) return no_such_uuid("more than one GPU's UUID begins with", uuid, gpus, n);
+  return open_gpu(device, ordinal, threads);
+}
+
+/* The GPU with the most free memory that can be opened, of two with the same the first; on failure the reason is that
+ * of the one which would have been taken. */
+static descent_status open_freest(struct descent_device *device, int threads) {
+  struct backend_gpu gpus[BACKEND_MOST_GPUS];
+  bool tried[BACKEND_MOST_GPUS] = {false};
+  char reason[sizeof device->note] = "";
+  int n = 0;
+  descent_status status = list_gpus(&device->backend, gpus, &n);
+  for (int attempts = 0; attempts < n; attempts++) {
+    int best = -1;
+    for (int i = 0; i < n; i++)
+      if (!tried[i] && (best < 0 || gpus[i].memory_free > gpus[best].memory_free)) best = i;
+    tried[best] = true;
+    status = open_gpu(device, best, threads);
+    if (status == DESCENT_OK) return DESCENT_OK;
+    if (!*reason) snprintf(reason, sizeof reason, "%s", descent_last_error());
+  }
+  return *reason ? status_set(status, "%s", reason) : status;
 }
 
 static descent_status open_builtin(struct descent_device *device, const struct backend *backend, int threads) {
@@ -163,13 +217,21 @@ static descent_status open_named(struct descent_device *device, const char *name
   int ordinal;
   if (strcmp(name, "cpu") == 0) return open_builtin(device, &backend_cpu, threads);
   if (strcmp(name, "reference") == 0) return open_builtin(device, &backend_reference, threads);
-  if (parse_cuda(name, &ordinal)) return open_cuda(device, ordinal, threads);
+  if (parse_cuda(name, &ordinal)) {
+    const descent_status status = find_cuda(&device->backend);
+    return status == DESCENT_OK ? open_gpu(device, ordinal, threads) : status;
+  }
+  if (strncmp(name, "cuda:GPU-", 9) == 0 || strncmp(name, "cuda:MIG-", 9) == 0)
+    return open_uuid(device, name + strlen("cuda:"), threads);
   if (strcmp(name, "auto") == 0) {
-    if (open_cuda(device, 0, threads) == DESCENT_OK) return DESCENT_OK;
+    if (open_freest(device, threads) == DESCENT_OK) return DESCENT_OK;
     snprintf(device->note, sizeof device->note, "%s", descent_last_error());
     return open_builtin(device, &backend_cpu, threads);
   }
-  return status_set(DESCENT_ERROR_ARGUMENT, "unknown device '%s' (known: auto, cpu, reference, cuda, cuda:<i>)", name);
+  return status_set(DESCENT_ERROR_ARGUMENT,
+                    "unknown device '%s' (known: auto, cpu, reference, cuda, cuda:<i>, cuda:GPU-<uuid>, "
+                    "cuda:MIG-<uuid>)",
+                    name);
 }
 
 /* ---- public ---- */
@@ -203,3 +265,31 @@ const char *descent_device_description(const descent_device *device) {
 const char *descent_device_name(const descent_device *device) { return device->name; }
 
 const char *descent_device_note(const descent_device *device) { return device->note; }
+
+descent_status descent_device_list(void (*on_device)(void *user, const descent_device_info *info), void *user) {
+  struct backend_gpu gpus[BACKEND_MOST_GPUS];
+  const struct backend *backend;
+  int n = 0;
+  if (!on_device) return status_set(DESCENT_ERROR_ARGUMENT, "descent_device_list: NULL argument");
+  const descent_status status = list_gpus(&backend, gpus, &n);
+  for (int i = 0; status == DESCENT_OK && i < n; i++) {
+    const struct backend_gpu *const gpu = &gpus[i];
+    char name[16];
+    snprintf(name, sizeof name, "cuda:%d", i);
+    const descent_device_info info = {.name = name,
+                                      .model = gpu->model,
+                                      .uuid = gpu->uuid,
+                                      .pci = gpu->pci,
+                                      .driver = gpu->driver,
+                                      .cuda_driver = gpu->cuda_driver,
+                                      .cuda_runtime = gpu->cuda_runtime,
+                                      .cublas = gpu->cublas,
+                                      .compute_major = gpu->compute_major,
+                                      .compute_minor = gpu->compute_minor,
+                                      .multiprocessors = gpu->multiprocessors,
+                                      .memory_free = gpu->memory_free,
+                                      .memory_total = gpu->memory_total};
+    on_device(user, &info);
+  }
+  return status;
+}

@@ -63,14 +63,22 @@ int print_object(const char *command, cJSON *object, bool whole, bool indented) 
 #define AT(member) offsetof(struct device_choice, member)
 const struct setting device_options[] = {
     ROW_HEADING("Device:"),
-    ROW_TEXT("device", "NAME", AT(device), "auto (a GPU when one can be used), cpu, reference, cuda or cuda:I", 0),
+    ROW_TEXT("device", "NAME", AT(device),
+             "auto (a GPU when one can be used), cpu, reference, cuda, cuda:I or cuda:UUID", 0),
     ROW_INTEGER("threads", "N", AT(threads), "CPU threads, 0 for one per core", OPTION_UNRECORDED, 0, 256),
     ROW_TERM("precision", "NAME", AT(precision), "fp32, tf32 or bf16", 0, precision),
     ROW_END,
 };
 #undef AT
 
+/* CUDA shows a process one part of a GPU that is divided (MIG): that which the environment names when CUDA starts. */
+static void show_part(const char *device) {
+  if (strncmp(device, "cuda:MIG-", strlen("cuda:MIG-")) == 0)
+    (void)setenv("CUDA_VISIBLE_DEVICES", device + strlen("cuda:"), false);
+}
+
 int device_choice_open(const char *command, const struct device_choice *choice, descent_device **device) {
+  show_part(choice->device);
   descent_status status = descent_device_open(choice->device, (int)choice->threads, device);
   if (status == DESCENT_OK) return EXIT_DONE;
   return fail(command, exit_of(status), "--device '%s': %s", choice->device, descent_last_error());

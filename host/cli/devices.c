@@ -15,46 +15,82 @@ static const struct setting listing_options[] = {
 };
 #undef AT
 
-/* One device that was tried; `text` describes it, or says why it cannot be used. */
-static bool add_json(cJSON *list, const char *name, bool usable, const char *text) {
+/* What a GPU says of itself, as members of a JSON object; what is not known is left out. */
+static bool add_facts(cJSON *item, const descent_device_info *info) {
+  const struct {
+    const char *name, *value;
+  } texts[] = {{"model", info->model},
+               {"uuid", info->uuid},
+               {"pci", info->pci},
+               {"driver", info->driver},
+               {"cuda_driver", info->cuda_driver},
+               {"cuda_runtime", info->cuda_runtime},
+               {"cublas", info->cublas}};
+  char capability[32];
+  snprintf(capability, sizeof capability, "%d.%d", info->compute_major, info->compute_minor);
+  bool added = cJSON_AddStringToObject(item, "compute_capability", capability) &&
+               cJSON_AddNumberToObject(item, "multiprocessors", info->multiprocessors) &&
+               cJSON_AddNumberToObject(item, "memory_total", (double)info->memory_total);
+  if (info->memory_free >= 0) added = added && cJSON_AddNumberToObject(item, "memory_free", (double)info->memory_free);
+  for (size_t i = 0; added && i < sizeof texts / sizeof *texts; i++)
+    if (*texts[i].value) added = cJSON_AddStringToObject(item, texts[i].name, texts[i].value);
+  return added;
+}
+
+/* One device that was tried; `text` describes it, or says why it cannot be used. `info`: NULL where it is no GPU. */
+static bool add_json(cJSON *list, const char *name, bool usable, const char *text, const descent_device_info *info) {
   cJSON *item = cJSON_CreateObject();
   if (!item) return false;
-  bool added = cJSON_AddStringToObject(item, "name", name) && cJSON_AddBoolToObject(item, "usable", usable) &&
-               cJSON_AddStringToObject(item, usable ? "description" : "reason", text);
+  const bool added = cJSON_AddStringToObject(item, "name", name) && cJSON_AddBoolToObject(item, "usable", usable) &&
+                     cJSON_AddStringToObject(item, usable ? "description" : "reason", text) &&
+                     (!info || add_facts(item, info));
   if (added) return cJSON_AddItemToArray(list, item);
   cJSON_Delete(item);
   return false;
 }
 
-/* Tries one device and lists it, in `list` or as a line; `*usable` tells how it went. False when memory ran out. */
-static bool try_device(const char *name, cJSON *list, bool *usable) {
+static void print_facts(const descent_device_info *info) {
+  printf("%17s%s, PCI %s, compute capability %d.%d, ", "", info->uuid, info->pci, info->compute_major,
+         info->compute_minor);
+  if (info->memory_free >= 0) printf("%.1f of ", 1e-9 * (double)info->memory_free);
+  printf("%.1f GB %s", 1e-9 * (double)info->memory_total, info->memory_free >= 0 ? "free" : "(free: not known)");
+  if (*info->driver) printf(", driver %s", info->driver);
+  printf("\n");
+}
+
+/* Tries one device and lists it, in `list` or as lines. False when memory ran out. */
+static bool try_device(const char *name, cJSON *list, const descent_device_info *info) {
   descent_device *device = NULL;
-  *usable = descent_device_open(name, 0, &device) == DESCENT_OK;
-  const char *text = *usable ? descent_device_description(device) : descent_last_error();
+  const bool usable = descent_device_open(name, 0, &device) == DESCENT_OK;
+  const char *text = usable ? descent_device_description(device) : descent_last_error();
   bool listed = true;
-  if (list)
-    listed = add_json(list, name, *usable, text);
-  else
-    printf("%-10s  %-3s  %s\n", name, *usable ? "yes" : "no", text);
+  if (list) {
+    listed = add_json(list, name, usable, text, info);
+  } else {
+    printf("%-10s  %-3s  %s\n", name, usable ? "yes" : "no", text);
+    if (info) print_facts(info);
+  }
   descent_device_close(device);
   return listed;
 }
 
+struct gpus {
+  cJSON *list;
+  bool whole;
+};
+
+/* All are asked for what they have before one is opened, which takes of its memory until the command ends. */
+static void show_gpu(void *user, const descent_device_info *info) {
+  struct gpus *const gpus = user;
+  gpus->whole = gpus->whole && try_device(info->name, gpus->list, info);
+}
+
 static bool list_devices(cJSON *list) {
-  enum { MOST_GPUS = 64 };
-  bool usable;
+  struct gpus gpus = {list, true};
   if (!list) printf("%-10s  %-3s  %s\n", "device", "use", "what it is, or why not");
-  if (!try_device("cpu", list, &usable) || !try_device("reference", list, &usable)) return false;
-  if (!try_device("cuda:0", list, &usable)) return false;
-  for (int i = 1; usable && i < MOST_GPUS; i++) { /* the first that is not there ends the list, unlisted */
-    char name[24];
-    snprintf(name, sizeof name, "cuda:%d", i);
-    descent_device *device = NULL;
-    if (descent_device_open(name, 0, &device) != DESCENT_OK) break;
-    descent_device_close(device);
-    if (!try_device(name, list, &usable)) return false;
-  }
-  return true;
+  if (!try_device("cpu", list, NULL) || !try_device("reference", list, NULL)) return false;
+  if (descent_device_list(show_gpu, &gpus) != DESCENT_OK) return try_device("cuda:0", list, NULL); /* says why not */
+  return gpus.whole;
 }
 
 int command_devices(int argc, char **argv) {
@@ -63,8 +99,11 @@ int command_devices(int argc, char **argv) {
   const struct command_syntax syntax = {
       .name = "descent devices",
       .about =
-          "List the devices that --device takes and whether they can be used on this machine."
-          "\vJSON: {\"devices\": [{\"name\", \"usable\", \"description\" or \"reason\"}]}.",
+          "List the devices that --device takes and whether they can be used on this machine. A GPU's second line has "
+          "its UUID, which --device takes too, or as much of it as is unique."
+          "\vJSON: {\"devices\": [{\"name\", \"usable\", \"description\" or \"reason\"}]}; of GPUs also "
+          "compute_capability, multiprocessors, memory_total and memory_free in bytes, model, uuid, pci, driver, "
+          "cuda_driver, cuda_runtime and cublas (versions), but for what is not known.",
       .sets = sets,
       .n_sets = 1,
   };

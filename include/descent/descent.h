@@ -190,9 +190,12 @@ DESCENT_TERM_MAP(DESCENT_DECLARE_TERM)
 typedef struct descent_device descent_device;
 
 /* Opens a device: "cpu" (float32, the embedded default), "reference" (float64, naive: the oracle of the tests),
- * "cuda" or "cuda:<i>" (a GPU), "auto" (a GPU when one can be used, otherwise the CPU). `threads` (0 = one per core
- * this process may run on, at most 256) applies to the CPU. ERROR_ARGUMENT for an unknown name, a NULL pointer or a
- * number of threads out of range, ERROR_DEVICE when the device cannot be used. */
+ * "cuda" or "cuda:<i>" (a GPU), "cuda:GPU-<uuid>" or "cuda:MIG-<uuid>" (the same by its UUID, or by as much of its
+ * beginning as no other GPU here shares), "auto" (of the GPUs that can be used the one with the most free memory,
+ * otherwise the CPU). `threads` (0 = one per core this process may run on, at most 256) applies to the CPU.
+ * ERROR_ARGUMENT for an unknown name, a NULL pointer or a number of threads out of range, ERROR_DEVICE when the device
+ * cannot be used or there is none of that number or UUID: what there is, is named. CUDA shows a process one part of a
+ * GPU that is divided (MIG), the first or the one that CUDA_VISIBLE_DEVICES names before CUDA is first used. */
 DESCENT_API descent_status descent_device_open(const char *name, int threads, descent_device **device);
 DESCENT_API void descent_device_close(descent_device *device);
 
@@ -203,6 +206,25 @@ DESCENT_API const char *descent_device_name(const descent_device *device);
 /* One line on why "auto" did not take a GPU, or "" when it did or was not asked to. Valid until the device is closed.
  */
 DESCENT_API const char *descent_device_note(const descent_device *device);
+
+/* What is known of a GPU without opening it; the texts are valid during the call that shows it. Later versions of this
+ * header add members at the end. */
+typedef struct descent_device_info {
+  const char *name;         /* "cuda:0" */
+  const char *model;        /* "NVIDIA H200" */
+  const char *uuid;         /* "GPU-..." or, for a part of a GPU, "MIG-..." */
+  const char *pci;          /* "0000:3b:00.0": domain, bus, device */
+  const char *driver;       /* NVIDIA's driver, "580.95.05"; "" where the management library (NVML) is not there */
+  const char *cuda_driver;  /* the newest CUDA that the driver knows, "13.0" */
+  const char *cuda_runtime; /* the CUDA that the backend was built with */
+  const char *cublas;       /* cuBLASLt as it was loaded, "13.1.0"; "" where it cannot be */
+  int compute_major, compute_minor, multiprocessors;
+  int64_t memory_free, memory_total; /* bytes; free: -1 without NVML */
+} descent_device_info;
+/* Shows every GPU of this machine in the order of their numbers, whether it can be used or not. No context is made, so
+ * nothing of their memory is taken. ERROR_DEVICE with the reason when there is none or no CUDA backend. */
+DESCENT_API descent_status descent_device_list(void (*on_device)(void *user, const descent_device_info *info),
+                                               void *user);
 
 /* ---- datasets ----------------------------------------------------------------------------------------------------
  * Rows of float32 features X (rows, inputs), targets y (rows, targets) and optionally weights (rows). For the tasks

@@ -36,7 +36,10 @@ struct emulated_preference {
   uint32_t schemes, alignment[4];
 };
 
-size_t cublasLtGetVersion(void) { return 130100; }
+#ifndef EMULATED_CUBLAS_VERSION
+#define EMULATED_CUBLAS_VERSION 130100
+#endif
+size_t cublasLtGetVersion(void) { return EMULATED_CUBLAS_VERSION; }
 #define STATUS_NAME(name) "CUBLAS_STATUS_" #name,
 const char *cublasLtGetStatusName(cublasStatus_t status) {
   static const char *const names[] = {EMULATED_STATUSES(STATUS_NAME)};

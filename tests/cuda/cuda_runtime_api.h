@@ -39,10 +39,15 @@ cudaError_t cudaGetLastError(void);
 
 /* ---- devices ---- */
 
+typedef struct CUuuid_st {
+  char bytes[16];
+} cudaUUID_t;
 struct cudaDeviceProp {
   char name[256];
+  cudaUUID_t uuid; /* e0ffeeee-...: the second digit is the ordinal */
   size_t totalGlobalMem;
   int major, minor, multiProcessorCount;
+  int pciDomainID, pciBusID, pciDeviceID;
 };
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int device);
@@ -102,12 +107,16 @@ cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *cont
 
 /* Starts counting anew and sets what is to go wrong, "name=value,...": memory (bytes of the device), allocation (the
  * number of the one that fails, from 1), launch (of the one refused), fault (of the kernel that hits a bad address),
- * devices, driver (its version), late (1: every stream created from now on, 2: each with a chance of one half), guess
- * (1: events measure times drawn at random, so that whatever might be chosen by time is), seed (of all that is drawn,
- * such as the order in which blocks and threads run). Before the first use: the environment's DESCENT_EMULATE. */
+ * devices, driver (its version), busy (a bit for each device of whose memory other programs hold half), mig (one GPU
+ * in so many parts, CUDA_VISIBLE_DEVICES names the one to be seen), nvml and cublas (0: that library is not there),
+ * late (1: every stream created from now on, 2: each with a chance of one half), guess (1: events measure times drawn
+ * at random, so that whatever might be chosen by time is), seed (of all that is drawn, such as the order in which
+ * blocks and threads run). Before the first use: the environment's DESCENT_EMULATE. */
 void emulate_configure(const char *settings);
-int emulate_failed(void);     /* has that allocation, launch or kernel gone wrong since? */
-long long emulate_live(void); /* allocations, streams, events and graphs that exist */
+int emulate_failed(void);           /* has that allocation, launch or kernel gone wrong since? */
+long long emulate_live(void);       /* allocations, streams, events and graphs that exist */
+long long emulate_free(int ordinal); /* bytes, as the management library tells; -1: there is none */
+int emulate_cublas(void);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #if EMULATED_ASAN
@@ -45,7 +46,7 @@ std::recursive_mutex device; /* one call at a time */
 
 struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
-  unsigned long long late = 0, guess = 0, seed = 1;
+  unsigned long long late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1;
 } settings;
 struct {
   unsigned long long allocations, launches, kernels;
@@ -56,6 +57,7 @@ struct {
 } now;
 long long live;
 size_t device_bytes;
+thread_local int current;                          /* device */
 std::map<uintptr_t, size_t> on_device, pinned;     /* sizes by address */
 std::vector<std::unique_ptr<CUstream_st>> streams; /* also those destroyed: events may know them */
 
@@ -158,6 +160,18 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
   return fail(now.sticky);
 }
 
+/* What other programs leave of a device's memory. */
+size_t available(int ordinal) { return settings.busy >> ordinal & 1 ? settings.memory / 2 : settings.memory; }
+
+unsigned long long first_part; /* the second digit of the first device's UUID */
+
+/* Of a GPU in parts CUDA shows a process the first one, or the one that it was asked for. */
+void show_part(const char *name) {
+  settings.devices = 0;
+  for (first_part = 0; first_part < settings.mig && !settings.devices; first_part += !settings.devices)
+    settings.devices = !name || strncmp(name, ("MIG-e" + std::to_string(first_part)).c_str(), 6) == 0;
+}
+
 bool inside(const std::map<uintptr_t, size_t> &blocks, const void *at, size_t bytes) {
   const uintptr_t address = (uintptr_t)at;
   auto block = blocks.upper_bound(address);
@@ -170,7 +184,8 @@ cudaError_t allocate(void **memory, size_t bytes, std::map<uintptr_t, size_t> &b
   BEGIN(true);
   const bool is_device = &blocks == &on_device;
   REFUSE(goes_wrong(&now.allocations, settings.allocation), cudaErrorMemoryAllocation);
-  REFUSE(is_device && (bytes > settings.memory || device_bytes > settings.memory - bytes), cudaErrorMemoryAllocation);
+  const size_t most = available(current);
+  REFUSE(is_device && (bytes > most || device_bytes > most - bytes), cudaErrorMemoryAllocation);
   REFUSE(posix_memalign(memory, 256, bytes ? bytes : 1) != 0, cudaErrorMemoryAllocation);
   memset(*memory, EMULATED_NAN, bytes < small ? bytes : small);
   if (is_device) device_bytes += bytes;
@@ -202,9 +217,13 @@ void emulate_configure(const char *text) {
   const struct {
     const char *name;
     unsigned long long *value;
-  } known[] = {{"memory", &settings.memory}, {"allocation", &settings.allocation}, {"launch", &settings.launch},
-               {"fault", &settings.fault},   {"devices", &settings.devices},       {"driver", &settings.driver},
-               {"late", &settings.late},     {"guess", &settings.guess},           {"seed", &settings.seed}};
+  } known[] = {{"memory", &settings.memory},   {"allocation", &settings.allocation},
+               {"launch", &settings.launch},   {"fault", &settings.fault},
+               {"devices", &settings.devices}, {"driver", &settings.driver},
+               {"late", &settings.late},       {"guess", &settings.guess},
+               {"seed", &settings.seed},       {"busy", &settings.busy},
+               {"mig", &settings.mig},         {"nvml", &settings.nvml},
+               {"cublas", &settings.cublas}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -222,6 +241,7 @@ void emulate_configure(const char *text) {
     *found = value;
     at += length;
   }
+  if (settings.mig) show_part(getenv("CUDA_VISIBLE_DEVICES"));
   emulate_random = 2 * settings.seed + 1;
   for (int i = 0; i < 4; i++) emulate_random *= 0x9e3779b97f4a7c15U;
 }
@@ -229,6 +249,18 @@ void emulate_configure(const char *text) {
 long long emulate_live(void) {
   LOCK;
   return live;
+}
+
+long long emulate_free(int ordinal) {
+  LOCK;
+  configure_once();
+  return settings.nvml ? (long long)available(ordinal) : -1;
+}
+
+int emulate_cublas(void) {
+  LOCK;
+  configure_once();
+  return settings.cublas != 0;
 }
 
 int emulate_failed(void) {
@@ -286,13 +318,19 @@ cudaError_t cudaGetDeviceCount(int *count) {
 }
 cudaError_t cudaSetDevice(int ordinal) {
   BEGIN(false);
-  return fail(ordinal < 0 || ordinal >= (int)settings.devices ? cudaErrorInvalidDevice : cudaSuccess);
+  REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
+  current = ordinal;
+  return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordinal) {
   BEGIN(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
   *properties = cudaDeviceProp();
-  snprintf(properties->name, sizeof properties->name, "emulated GPU");
+  snprintf(properties->name, sizeof properties->name, "emulated GPU%s", settings.mig ? " MIG 1g.8gb" : "");
+  memset(properties->uuid.bytes, 0xee, sizeof properties->uuid.bytes);
+  properties->uuid.bytes[0] = (char)(0xe0 | (settings.mig ? first_part : (unsigned)ordinal));
+  properties->uuid.bytes[1] = (char)0xff;
+  properties->pciBusID = 0x3b + ordinal;
   properties->totalGlobalMem = settings.memory;
   properties->major = 9;
   properties->multiProcessorCount = 2;
@@ -328,7 +366,7 @@ cudaError_t cudaMallocHost(void **memory, size_t bytes) { return allocate(memory
 cudaError_t cudaFreeHost(void *memory) { return release(memory, pinned); }
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
   BEGIN(false);
-  *free_bytes = settings.memory - device_bytes;
+  *free_bytes = device_bytes < available(current) ? available(current) - device_bytes : 0;
   *total = settings.memory;
   return cudaSuccess;
 }

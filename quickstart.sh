@@ -3,16 +3,25 @@
 #   ./quickstart.sh train    train the example network and say how well it does
 #   ./quickstart.sh test     build and run every test
 #   ./quickstart.sh setup    only install what `test` needs
-# With DESCENT_WERROR=1 in the environment warnings are errors; with DESCENT_PYTHON_TESTS=OFF the tests that need Python's
-# packages are left out. Running it again repeats nothing that is done.
+# In the environment:
+#   DESCENT_CUDA=OFF          leave the GPU's backend out; AUTO, the default, builds it where nvcc is; ON stops without it
+#   DESCENT_PYTHON_TESTS=OFF  leave out the tests that need Python's packages
+#   DESCENT_WERROR=1          warnings are errors
+# Running it again repeats nothing that is done.
 set -eu
 
-usage() { sed -n 's/^#   /  /p' "$0"; }
+usage() { sed -n 's/^#   /  /p; s/^# \(In the environment:\)/\1/p' "$0"; }
 
 case "$#:${1:-}" in
   1:train | 1:test | 1:setup) goal=$1 ;;
   1:-h | 1:--help) echo "usage:" && usage && exit 0 ;;
   *) { echo "usage:" && usage; } >&2 && exit 2 ;;
+esac
+
+cuda=${DESCENT_CUDA:-AUTO}
+case $cuda in
+  AUTO | ON | OFF) ;;
+  *) echo "quickstart: DESCENT_CUDA is '$cuda': it must be AUTO, ON or OFF" >&2 && exit 2 ;;
 esac
 
 cd -P "$(dirname "$0")"
@@ -29,19 +38,52 @@ if ! mkdir -p build 2>/dev/null || ! (: >>"$log") 2>/dev/null; then
 fi
 : >"$log"
 
-# step TEXT COMMAND...: one line of progress; what the command says goes to the log, shown where it fails.
-step() {
+# attempt TEXT COMMAND...: one line of progress, left open; what the command says goes to the log.
+attempt() {
   text=$1
   shift
   printf '%s ... ' "$text"
   printf '\n== %s: %s\n' "$text" "$*" >>"$log"
-  if "$@" >>"$log" 2>&1 </dev/null; then
-    echo "done"
-  else
-    echo "failed"
-    tail -n 30 "$log" >&2
-    fail "$text failed; all of it is in $PWD/$log"
-  fi
+  "$@" >>"$log" 2>&1 </dev/null
+}
+
+give_up() {
+  echo "failed"
+  tail -n 30 "$log" >&2
+  fail "$text failed; all of it is in $PWD/$log"
+}
+
+# The same, and nothing more after a failure.
+step() {
+  attempt "$@" || give_up
+  echo "done"
+}
+
+# ---- what there is for a GPU ----
+
+nvcc=
+if [ "$cuda" != OFF ]; then
+  for nvcc in "${CUDACXX:-nvcc}" "${CUDA_PATH:-}/bin/nvcc" "${CUDA_HOME:-}/bin/nvcc" /usr/local/cuda/bin/nvcc \
+    /opt/cuda/bin/nvcc ''; do
+    ! command -v "$nvcc" >/dev/null || break
+  done
+fi
+
+has_driver() { [ -e /proc/driver/nvidia/version ] || [ -e /dev/nvidiactl ] || nvidia-smi -L; }
+
+# The GPUs here as CMake names them, "90a-real;80-real"; nothing where there is none that can be used, or no telling.
+architectures() {
+  nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sort -u |
+    sed -n 's/^9\.0$/90a-real/p; t; s/^\([89]\|1[0-9]\)\.\([0-9]\)$/\1\2-real/p' | paste -sd ';' -
+}
+
+# What to install where there is a driver and no compiler: a toolkit that the driver runs.
+advise_toolkit() {
+  major=$(nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\)\..*/\1/p')
+  package="cuda-toolkit-13-0"
+  [ "${major:-13}" -ge 13 ] || package="cuda-toolkit-12-8"
+  echo "to train on the GPU: install NVIDIA's CUDA toolkit, 12.4 or later for this driver ($package of its repository, see
+  https://developer.nvidia.com/cuda-downloads), and run this again"
 }
 
 # ---- what is missing ----
@@ -81,6 +123,8 @@ find_missing() {
   need protobuf-c-compiler command -v protoc-c
   need libzip-dev links c zip.h -lzip
   need zlib1g-dev links c zlib.h -lz
+  # nvcc compiles with g++; without it the backend is left out
+  [ -z "$nvcc" ] || [ "$goal" != train ] || ! may_install || need g++ links c++ string -lstdc++
   [ "$goal" = train ] && return
   need g++ links c++ string -lstdc++
   need libgtest-dev links c++ gtest/gtest.h -lgtest -lstdc++
@@ -157,6 +201,9 @@ configure() {
     command -v ninja && set -- "$@" -G Ninja
     [ "$goal" = train ] && set -- "$@" -DDESCENT_BUILD_TESTS=OFF
   fi
+  set -- "$@" "-DDESCENT_CUDA=$cuda"
+  gpus=$(architectures)
+  [ -z "$gpus" ] || set -- "$@" "-DCMAKE_CUDA_ARCHITECTURES=$gpus"
   [ "$goal" = test ] && set -- "$@" -DDESCENT_BUILD_TESTS=ON "-DDESCENT_TEST_PYTHON=$test_python"
   case ${DESCENT_WERROR:-} in
     "") ;;
@@ -166,25 +213,71 @@ configure() {
   cmake "$@"
 }
 
+# The GPU's backend may fail to build: then the CPU trains.
+build_module() {
+  began=$(date +%s)
+  if attempt "$1" cmake --build build --parallel "$cores" --target descent_cuda; then
+    echo "done, $(($(date +%s) - began)) s"
+  elif [ "$cuda" = ON ]; then
+    give_up
+  else
+    rm -f build/lib/libdescent_cuda.so
+    module=failed
+    echo "failed, left out (why: $PWD/$log)"
+  fi
+}
+
 cores=$(nproc)
 step "configuring" configure
-if [ "$goal" = train ]; then
-  step "building the command" cmake --build build --parallel "$cores" --target descent
-else
-  step "building everything" cmake --build build --parallel "$cores"
-fi
 sed -n 's/^-- \(CUDA backend: .*\|Python test.*not registered.*\)/\1/p' "$log"
+if [ "$goal" = test ]; then
+  step "building everything" cmake --build build --parallel "$cores"
+else
+  step "building the command" cmake --build build --parallel "$cores" --target descent
+fi
 
 # ---- run ----
 
 if [ "$goal" = test ]; then
   exec ctest --test-dir build --output-on-failure --parallel "$cores"
 fi
+# Where there is no GPU the module is built last, so that the training does not wait for it.
+module=no device=auto
+if ! grep -q '^-- CUDA backend: built' "$log"; then
+  rm -f build/lib/libdescent_cuda.so # of a build that had it
+elif has_driver >/dev/null 2>&1; then
+  build_module "building the CUDA backend for $(sed -n 's/^CMAKE_CUDA_ARCHITECTURES:[^=]*=//p' build/CMakeCache.txt)"
+else
+  module=later device=cpu
+fi
 model=build/breast_cancer.safetensors
 echo "training a network of layers 30-16-8-1 on examples/breast_cancer.csv; a quarter of the rows is held out:"
 build/bin/descent train examples/breast_cancer.csv --target diagnosis --validation 0.25 \
-  --hidden 16,8 --activation sigmoid --out "$model"
+  --hidden 16,8 --activation sigmoid --device "$device" --out "$model"
+
+# Which device it was stands in the model; why it was no GPU, in the list of devices or where the build was configured.
+device=$(build/bin/descent info "$model" --json | sed -n 's/.*"provenance":{[^{}]*"device":"\([^"]*\)".*/\1/p')
+listed() { build/bin/descent devices | sed -n "s/^$1 *$2 *\(no CUDA: \)*//p"; }
+if [ "$module" = later ]; then
+  why="there is no NVIDIA driver and so no GPU to use"
+elif [ "$module" = failed ]; then
+  why="the CUDA backend failed to build"
+elif [ -e build/lib/libdescent_cuda.so ]; then
+  why=$(listed cuda:0 no)
+else
+  why="the $(sed -n 's/^-- \(CUDA backend\): /\1 is /p' "$log")"
+fi
+echo
+case $device in
+  cuda:*) echo "trained on the GPU: $(listed "$device" yes)" ;;
+  *) echo "trained on the CPU: $why" ;;
+esac
+if [ -z "$nvcc" ] && [ "$cuda" != OFF ] && has_driver >/dev/null 2>&1; then advise_toolkit; fi
 echo "
 the model is $model; next, for example:
   build/bin/descent predict $model examples/breast_cancer.csv
   build/bin/descent train --help"
+if [ "$module" = later ]; then
+  echo
+  build_module "building the CUDA backend too, for a machine with a GPU (DESCENT_CUDA=OFF leaves it out)"
+fi

@@ -113,8 +113,8 @@ cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *cont
  * at random, so that whatever might be chosen by time is), seed (of all that is drawn, such as the order in which
  * blocks and threads run). Before the first use: the environment's DESCENT_EMULATE. */
 void emulate_configure(const char *settings);
-int emulate_failed(void);           /* has that allocation, launch or kernel gone wrong since? */
-long long emulate_live(void);       /* allocations, streams, events and graphs that exist */
+int emulate_failed(void);            /* has that allocation, launch or kernel gone wrong since? */
+long long emulate_live(void);        /* allocations, streams, events and graphs that exist */
 long long emulate_free(int ordinal); /* bytes, as the management library tells; -1: there is none */
 int emulate_cublas(void);
 

@@ -238,6 +238,11 @@ cudaError_t launch_fill(struct matrix m, int64_t rows, int64_t n, bool ones, uin
 cudaError_t launch_compare(struct matrix a, struct matrix b, int64_t rows, int64_t n, float expected,
                            unsigned long long *differing, unsigned long long *off, cudaStream_t stream);
 
+/* ---- this build (code.cu) ---- */
+
+/* cudaErrorNoKernelImageForDevice where it has no code for the current device. */
+cudaError_t code_check(void);
+
 #ifdef __cplusplus
 }
 #endif

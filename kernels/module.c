@@ -180,6 +180,22 @@ static descent_status no_memory(const char *name) {
                        1e-6 * (double)left, 1e-6 * (double)total);
 }
 
+/* A build for one GPU is quick and small, and does not run on others. */
+static descent_status check_code(const struct cudaDeviceProp *properties) {
+  const cudaError_t error = code_check();
+  descent_status status = DESCENT_OK;
+  if (error == cudaErrorNoKernelImageForDevice) {
+    (void)cudaGetLastError();
+    return module_status(DESCENT_ERROR_DEVICE,
+                         "no CUDA: this build has no code for %s, of compute capability %d.%d (configure it with "
+                         "-DCMAKE_CUDA_ARCHITECTURES=%d%d-real)",
+                         properties->name, properties->major, properties->minor, properties->major, properties->minor);
+  }
+  CUDA_TRY(error);
+done:
+  return status;
+}
+
 static descent_status device_open(int ordinal, int threads, struct backend_device **result) {
   struct backend_device *device = NULL;
   struct cudaDeviceProp properties = {0};
@@ -191,6 +207,7 @@ static descent_status device_open(int ordinal, int threads, struct backend_devic
                       "no CUDA: %s has compute capability %d.%d, this needs 8.0 or later (Ampere, 2020)",
                       properties.name, properties.major, properties.minor));
   CUDA_TRY(cudaSetDevice(ordinal));
+  TRY(check_code(&properties));
   device = module_allocate(1, sizeof *device, "the cuda device");
   if (!device) return DESCENT_ERROR_MEMORY;
   device->ordinal = ordinal;

@@ -113,6 +113,7 @@ TEST_F(EmulatedModule, WithoutADeviceSaysWhyAndAutoTakesTheCpu) {
       {"driver=0", "cuda", "no NVIDIA driver"},
       {"driver=11080", "cuda", "it knows CUDA 11.8, this build is of CUDA 13.0 and needs driver 580 or newer"},
       {"driver=12080", "cuda", "update it, or build with an older toolkit, from 12.4 on"},
+      {"code=0", "cuda", "this build has no code for emulated GPU, of compute capability 9.0 (configure it with -DCM"},
       {"cublas=0", "cuda", "no emulated cuBLASLt"},
       {"devices=2", "cuda:2", "there is no cuda:2, only cuda:0 to cuda:1"},
       {"devices=1", "cuda:1", "there is no cuda:1, only cuda:0"},

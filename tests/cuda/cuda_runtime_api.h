@@ -24,6 +24,7 @@ extern "C" {
   X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version") \
   X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                    \
   X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                           \
+  X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available on the device")              \
   X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                  \
   X(cudaErrorNotReady, 600, "device not ready")                                                      \
   X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                        \
@@ -54,6 +55,10 @@ cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device);
 enum cudaDeviceAttr { cudaDevAttrMemoryClockRate = 36, cudaDevAttrGlobalMemoryBusWidth = 37 };
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device);
+struct cudaFuncAttributes {
+  int numRegs;
+};
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel);
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaRuntimeGetVersion(int *version);
 cudaError_t cudaDeviceSynchronize(void);
@@ -109,9 +114,10 @@ cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *cont
  * number of the one that fails, from 1), launch (of the one refused), fault (of the kernel that hits a bad address),
  * devices, driver (its version), busy (a bit for each device of whose memory other programs hold half), mig (one GPU
  * in so many parts, CUDA_VISIBLE_DEVICES names the one to be seen), nvml and cublas (0: that library is not there),
- * late (1: every stream created from now on, 2: each with a chance of one half), guess (1: events measure times drawn
- * at random, so that whatever might be chosen by time is), seed (of all that is drawn, such as the order in which
- * blocks and threads run). Before the first use: the environment's DESCENT_EMULATE. */
+ * code (0: of kernels, for this device), late (1: every stream created from now on, 2: each with a chance of one half),
+ * guess (1: events measure times drawn at random, so that whatever might be chosen by time is), seed (of all that is
+ * drawn, such as the order in which blocks and threads run). Before the first use: the environment's DESCENT_EMULATE.
+ */
 void emulate_configure(const char *settings);
 int emulate_failed(void);            /* has that allocation, launch or kernel gone wrong since? */
 long long emulate_live(void);        /* allocations, streams, events and graphs that exist */

@@ -46,7 +46,7 @@ std::recursive_mutex device; /* one call at a time */
 
 struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
-  unsigned long long late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1;
+  unsigned long long late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1, code = 1;
 } settings;
 struct {
   unsigned long long allocations, launches, kernels;
@@ -223,7 +223,7 @@ void emulate_configure(const char *text) {
                {"late", &settings.late},       {"guess", &settings.guess},
                {"seed", &settings.seed},       {"busy", &settings.busy},
                {"mig", &settings.mig},         {"nvml", &settings.nvml},
-               {"cublas", &settings.cublas}};
+               {"cublas", &settings.cublas},   {"code", &settings.code}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -341,6 +341,11 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
   *value = attribute == cudaDevAttrMemoryClockRate ? 1000000 : 64; /* kHz, bits */
   return cudaSuccess;
+}
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *) {
+  BEGIN(false);
+  *attributes = {};
+  return fail(settings.code ? cudaSuccess : cudaErrorNoKernelImageForDevice);
 }
 cudaError_t cudaDriverGetVersion(int *version) {
   LOCK;

@@ -84,9 +84,15 @@ static descent_status choose(struct backend_program *program, struct product_sha
   TRY(find_product(program, shape, &plain));
   if (!with && !plain) return DESCENT_ERROR_UNSUPPORTED; /* the last error names the shape */
   const bool measured = with && plain && product_seconds(with) > 0 && product_seconds(plain) > 0;
-  const bool better = measured ? product_seconds(with) < product_seconds(plain) + otherwise : otherwise > 0;
+  const struct product_library *const library = program->device->products;
+  const bool better = product_library_draws(library) ? product_library_draw(library, shape, "fused")
+                      : measured                     ? product_seconds(with) < product_seconds(plain) + otherwise
+                                                     : otherwise > 0;
   choice->fused = with && (better || !plain);
   choice->product = choice->fused ? with : plain;
+  product_library_note(library, shape, "taken=%s fused_seconds=%.4g plain_seconds=%.4g pass_seconds=%.4g",
+                       choice->fused ? "fused" : "plain", with ? product_seconds(with) : 0,
+                       plain ? product_seconds(plain) : 0, otherwise);
 done:
   return status;
 }
@@ -198,12 +204,18 @@ static int weights_behind(const struct plan *plan, int index) {
   return -1;
 }
 
+/* Of a product in the program's list. */
+static const struct product_shape *shape_of(const struct backend_program *program, const struct product *product) {
+  int i = 0;
+  while (program->products[i].product != product) i++;
+  return &program->products[i].shape;
+}
+
 /* The product of a choice made before, with another epilogue; NULL when the library has none. */
 static descent_status with_epilogue(struct backend_program *program, const struct product *like, enum epilogue epilogue,
                                     int64_t mask_ld, struct product **product) {
   struct product_shape shape;
-  for (int i = 0; i < program->n_products; i++)
-    if (program->products[i].product == like) memcpy(&shape, &program->products[i].shape, sizeof shape);
+  memcpy(&shape, shape_of(program, like), sizeof shape); /* with its padding, for memcmp */
   shape.epilogue = epilogue;
   shape.mask_ld = mask_ld;
   return find_product(program, &shape, product);
@@ -215,6 +227,9 @@ static descent_status choose_masked(struct backend_program *program, int index) 
   const struct plan *plan = program->plan;
   const struct plan_dense_backward_input *op = &plan->ops[index].input;
   const int forward = forward_of(plan, index), weights = weights_behind(plan, index);
+  const struct product_library *const library = program->device->products;
+  const bool draws = product_library_draws(library);
+  if (!plan->autotune && !draws) return DESCENT_OK; /* nothing is measured */
   if (op->activation != DESCENT_ACTIVATION_RELU || op->dropout > 0 || op->Z != PLAN_NONE || forward < 0 || weights < 0)
     return DESCENT_OK;
   const struct dense_choice *F = &program->choices[forward][0], *I = &program->choices[index][0],
@@ -227,16 +242,22 @@ static descent_status choose_masked(struct backend_program *program, int index) 
   TRY(with_epilogue(program, W->product, EPILOGUE_NONE, 0, &plain));
   if (program->plan->precision != DESCENT_PRECISION_TF32)
     TRY(with_epilogue(program, W->product, EPILOGUE_COLUMN_SUMS_A, 0, &summing));
-  if (!F->fused || !masking || !masked || !plain || product_seconds(masked) <= 0) goto done; /* or nothing measured */
+  if (!masking || !masked || !plain) goto done;
+  if (!draws && (!F->fused || product_seconds(masked) <= 0)) goto done;
+  const struct product_shape *const shape = shape_of(program, masked);
   const int64_t rows = captured_rows(plan, index);
   const double unit = (double)rows * (double)op->n_in * element_bytes(matrix_of(program, op->D_in, 0).element);
   const double summed_apart = product_seconds(plain) + pass_seconds(program->device, unit);
-  const bool fused = summing && product_seconds(summing) < summed_apart;
+  const bool fused =
+      summing && (draws ? product_library_draw(library, shape, "sums") : product_seconds(summing) < summed_apart);
   const double by_mask =
       product_seconds(masking) + product_seconds(masked) + (fused ? product_seconds(summing) : summed_apart);
   const double by_pass = product_seconds(F->product) + product_seconds(I->product) +
                          pass_seconds(program->device, 3 * unit) + product_seconds(W->product);
-  if (by_mask >= by_pass) goto done;
+  const bool taken = draws ? product_library_draw(library, shape, "mask") : by_mask < by_pass;
+  product_library_note(library, shape, "taken=%s mask_seconds=%.4g pass_seconds=%.4g", taken ? "mask" : "pass", by_mask,
+                       by_pass);
+  if (!taken) goto done;
   program->masked[forward] = (struct masked_choice){masking, index, NULL, rows * mask_ld / 8, true};
   program->masked[index] = (struct masked_choice){masked, forward, NULL, 0, false};
   program->masked[weights] = (struct masked_choice){fused ? summing : plain, forward, NULL, 0, fused};

@@ -230,13 +230,52 @@ struct statistics_launch {
 size_t statistics_scratch(int64_t rows, int64_t n);
 cudaError_t launch_statistics(const struct statistics_launch *launch, cudaStream_t stream);
 
-/* ---- random values for timing (random.cu) ---- */
+/* ---- random values for trials of products (random.cu) ---- */
 
 /* Fills with values uniform in (-1, 1), or all ones. */
 cudaError_t launch_fill(struct matrix m, int64_t rows, int64_t n, bool ones, uint64_t seed, cudaStream_t stream);
+/* The same matrix, of F32, filled with random bits. */
+cudaError_t launch_fill_bits(struct matrix m, int64_t rows, int64_t n, uint64_t seed, cudaStream_t stream);
 /* *differing = how many elements of the two differ in their bits; *off = how many of `a` are not `expected` exactly. */
 cudaError_t launch_compare(struct matrix a, struct matrix b, int64_t rows, int64_t n, float expected,
                            unsigned long long *differing, unsigned long long *off, cudaStream_t stream);
+
+/* ---- what a product's trial has written (check.cu) ---- */
+
+/* C (rows, n) = epilogue(P) of a product P: P + bias[j] where there is a bias; max(0, that) for relu, whose mask says
+ * where it was positive (mask_written); P where the mask's bit is set and else 0, where a mask is read. Bit j of row i
+ * is bit (i mask_ld + j) % 8 of byte (i mask_ld + j) / 8. */
+struct trial_result {
+  struct matrix C;
+  int64_t rows, n;
+  const void *bias; /* (n); NULL: none */
+  enum element bias_element;
+  bool relu, mask_written;
+  const unsigned char *mask; /* NULL: none */
+  int64_t mask_ld;
+};
+/* *wrong = how many elements are not what the epilogue makes of a P of `value` throughout (any P where that is NaN), or
+ * contradict their bit of the mask. */
+cudaError_t launch_check(const struct trial_result *result, float value, unsigned long long *wrong,
+                         cudaStream_t stream);
+/* *wrong = how many sums are not exactly those of C's columns. */
+cudaError_t launch_check_sums(struct matrix C, int64_t rows, int64_t n, const float *sums, unsigned long long *wrong,
+                              cudaStream_t stream);
+
+/* P = op(A) op(B) as stored; what lies before `k_begin` along K is zero. */
+struct trial_factors {
+  struct matrix A, B;
+  bool transpose_a, transpose_b;
+  int64_t k_begin, k_end;
+  const float *A_sums; /* (rows) the sums of op(A)'s rows that the epilogue wrote; NULL: none */
+  double unit;         /* what an addition loses at most, relative to its result */
+  double cut;          /* what reading the operands may change of a factor's product, relative to it */
+};
+/* *wrong = how many of about ERROR_SAMPLES elements of C, and of the sums beside them, are further from the exact
+ * values than float32 sums of so many terms can be. */
+enum { ERROR_SAMPLES = 1024 };
+cudaError_t launch_check_errors(const struct trial_result *result, const struct trial_factors *factors,
+                                unsigned long long *wrong, cudaStream_t stream);
 
 /* ---- this build (code.cu) ---- */
 

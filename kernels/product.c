@@ -2,7 +2,10 @@
  * that it adds up in one order and at the precision asked for, and when its trials agree. */
 #include "product.h"
 
+#include <errno.h>
 #include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,12 +13,16 @@
 #include "trial.h"
 #include "tune.h"
 
-enum { CANDIDATES = 8, MOST_CANDIDATES = 32, ALIGNMENT = 16 /* bytes, of every pointer */ };
+enum { CANDIDATES = 8, ALIGNMENT = 16 /* bytes, of every pointer */ };
 
 struct product_library {
   cublasLtHandle_t handle;
   void *workspace;
-  int64_t workspace_bytes;
+  int64_t workspace_bytes, cache; /* cache: bytes of the device's L2; 0: unknown */
+  struct trace trace;
+  bool draws; /* choices are drawn from the seed */
+  uint64_t seed;
+  bool doubts;         /* some algorithm is in use whose flags do not say that it may be */
   char path[PATH_MAX]; /* of the remembered choices; "": there is none */
   struct tune_table remembered;
 };
@@ -36,7 +43,28 @@ void product_library_close(struct product_library *library) {
   if (library->workspace) (void)cudaFree(library->workspace);
   if (library->handle) (void)cublasLtDestroy(library->handle);
   tune_release(&library->remembered);
+  trace_close(&library->trace);
   free(library);
+}
+
+static descent_status read_seed(struct product_library *library) {
+  const char *text = getenv("DESCENT_CUDA_CHOOSE");
+  char *end;
+  if (!text) return DESCENT_OK;
+  errno = 0;
+  library->seed = strtoull(text, &end, 10);
+  library->draws = true;
+  if (*text < '0' || *text > '9' || *end || errno)
+    return module_status(DESCENT_ERROR_ARGUMENT,
+                         "DESCENT_CUDA_CHOOSE: '%s' is not a seed (give a whole number below 2^64, or unset it)", text);
+  return DESCENT_OK;
+}
+
+static int64_t cache_bytes(int ordinal) {
+  int bytes = 0;
+  if (cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, ordinal) == cudaSuccess) return bytes;
+  (void)cudaGetLastError();
+  return 0;
 }
 
 descent_status product_library_open(int ordinal, struct product_library **result) {
@@ -47,6 +75,9 @@ descent_status product_library_open(int ordinal, struct product_library **result
   CUDA_TRY(cudaGetDeviceProperties(&properties, ordinal));
   library = module_allocate(1, sizeof *library, "the products of a device");
   if (!library) return DESCENT_ERROR_MEMORY;
+  TRY(trace_open(&library->trace));
+  TRY(read_seed(library));
+  library->cache = cache_bytes(ordinal);
   CUBLAS_TRY(cublasLtCreate(&library->handle));
   const int64_t bytes =
       properties.major >= 9 ? 32 << 20 : 8 << 20; /* what NVIDIA advises, and twice that before Hopper */
@@ -64,6 +95,41 @@ done:
 }
 
 int64_t product_library_bytes(const struct product_library *library) { return library->workspace_bytes; }
+bool product_library_doubts(const struct product_library *library) { return library->doubts; }
+bool product_library_draws(const struct product_library *library) { return library->draws; }
+
+/* ---- draws and notes ---- */
+
+/* Of `n`, by seed, shape and the name of the question. */
+static int draw(const struct product_library *library, const char *key, const char *what, int n) {
+  const char *const texts[] = {key, what};
+  uint64_t hash = library->seed;
+  for (int t = 0; t < 2; t++)
+    for (const char *at = texts[t]; *at; at++) { /* splitmix64's steps between the characters */
+      hash = (hash ^ (unsigned char)*at) + UINT64_C(0x9e3779b97f4a7c15);
+      hash = (hash ^ hash >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+      hash = (hash ^ hash >> 27) * UINT64_C(0x94d049bb133111eb);
+      hash ^= hash >> 31;
+    }
+  return (int)(hash % (uint64_t)n);
+}
+
+bool product_library_draw(const struct product_library *library, const struct product_shape *shape, const char *what) {
+  char key[TUNE_KEY];
+  tune_key(shape, library->workspace_bytes, ALIGNMENT, key);
+  return draw(library, key, what, 2) == 1;
+}
+
+void product_library_note(const struct product_library *library, const struct product_shape *shape, const char *format,
+                          ...) {
+  char key[TUNE_KEY], text[TRACE_LINE - TUNE_KEY];
+  va_list arguments;
+  tune_key(shape, library->workspace_bytes, ALIGNMENT, key);
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  trace_line(&library->trace, "choice %s %s", key, text);
+}
 
 /* ---- descriptors ---- */
 
@@ -158,49 +224,23 @@ done:
 
 /* ---- choosing ---- */
 
-/* Reductions in a separate step add up in one order. In place the order is that in which parts happen to finish.
- * Partial sums in the output's type are as good as others only when that is float32. NONE is 0 and always allowed. */
-static uint32_t allowed_schemes(const struct product_shape *shape) {
-  return CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE |
-         (shape->result == ELEMENT_F32 ? (uint32_t)CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE : 0);
-}
-
-/* Whether the algorithm adds up in one order and at the precision asked for, by what it says of itself. The environment
- * can make the library answer a request for float32 with tf32 or with sums of bf16 products: such are refused here. */
-static bool is_admissible(const struct product_shape *shape, const cublasLtMatmulAlgo_t *algorithm) {
-  uint32_t scheme;
-  uint64_t numerics, inputs;
-  size_t written;
-  if (cublasLtMatmulAlgoConfigGetAttribute(algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof scheme,
-                                           &written) != CUBLAS_STATUS_SUCCESS ||
-      cublasLtMatmulAlgoCapGetAttribute(algorithm, CUBLASLT_ALGO_CAP_NUMERICAL_IMPL_FLAGS, &numerics, sizeof numerics,
-                                        &written) != CUBLAS_STATUS_SUCCESS)
-    return false;
-  inputs = shape->operands == ELEMENT_BF16 ? CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_16BF
-           : shape->tf32 ? CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32 | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_32F
-                         : CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_32F;
-  const bool ieee = shape->operands == ELEMENT_F32 && !shape->tf32;
-  return !(scheme & ~allowed_schemes(shape)) && !(numerics & CUBLASLT_NUMERICAL_IMPL_FLAGS_ACCUMULATOR_16F) &&
-         !(numerics & CUBLASLT_NUMERICAL_IMPL_FLAGS_OP_INPUT_TYPE_MASK & ~inputs) &&
-         !(ieee && numerics & CUBLASLT_NUMERICAL_IMPL_FLAGS_TENSOR_OP_MASK);
-}
-
 #define PREFER(attribute, value) \
   CUBLAS_TRY(                    \
       cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_##attribute, &(value), sizeof(value)))
 
-/* The heuristic's admissible candidates, best guess first. `last`: more of them, none of which splits K, as those that
- * do share their faults; ERROR_UNSUPPORTED when there are none of these. */
-static descent_status ask(const struct product *product, const char *key, bool last,
-                          struct candidate candidates[MOST_CANDIDATES], int *n) {
+/* What the heuristic offers, best guess first; *n may be 0. `last`: more of them, none of which splits K, as those that
+ * do share their faults. */
+static descent_status ask(const struct product *product, bool last, struct candidate candidates[MOST_CANDIDATES],
+                          int *n, cublasStatus_t *answer) {
   const struct product_library *const library = product->library;
   const uint64_t workspace = (uint64_t)library->workspace_bytes;
   const uint32_t alignment = ALIGNMENT;
-  const uint32_t schemes = last ? (uint32_t)CUBLASLT_REDUCTION_SCHEME_NONE : allowed_schemes(&product->shape);
+  const uint32_t schemes = last ? (uint32_t)CUBLASLT_REDUCTION_SCHEME_NONE : facts_allowed_schemes(&product->shape);
   cublasLtMatmulHeuristicResult_t results[MOST_CANDIDATES];
   cublasLtMatmulPreference_t preference = NULL;
   int found = 0;
   descent_status status = DESCENT_OK;
+  *n = 0;
   CUBLAS_TRY(cublasLtMatmulPreferenceCreate(&preference));
   PREFER(MAX_WORKSPACE_BYTES, workspace);
   PREFER(REDUCTION_SCHEME_MASK, schemes);
@@ -208,23 +248,15 @@ static descent_status ask(const struct product *product, const char *key, bool l
   PREFER(MIN_ALIGNMENT_B_BYTES, alignment);
   PREFER(MIN_ALIGNMENT_C_BYTES, alignment);
   PREFER(MIN_ALIGNMENT_D_BYTES, alignment);
-  const cublasStatus_t answer =
+  *answer =
       cublasLtMatmulAlgoGetHeuristic(library->handle, product->operation, product->x, product->y, product->d,
                                      product->d, preference, last ? MOST_CANDIDATES : CANDIDATES, results, &found);
-  *n = 0;
-  for (int i = 0; answer == CUBLAS_STATUS_SUCCESS && i < found; i++)
-    if (results[i].state == CUBLAS_STATUS_SUCCESS && results[i].workspaceSize <= workspace &&
-        is_admissible(&product->shape, &results[i].algo))
-      candidates[(*n)++] = (struct candidate){.algorithm = results[i].algo};
-  if (*n == 0 && last && found > 0 && answer == CUBLAS_STATUS_SUCCESS)
-    TRY(module_status(
-        DESCENT_ERROR_UNSUPPORTED,
-        "cuBLASLt offers %d algorithms, none of them reproducible and of the precision asked for, for the "
-        "product %s (NVIDIA_TF32_OVERRIDE and CUBLAS_EMULATE_SINGLE_PRECISION should not be set)",
-        found, key));
-  if (*n == 0 && last)
-    TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "cuBLASLt has no algorithm for the product %s (%s)", key,
-                      cublasLtGetStatusName(answer)));
+  for (int i = 0; *answer == CUBLAS_STATUS_SUCCESS && i < found; i++)
+    if (results[i].state == CUBLAS_STATUS_SUCCESS && results[i].workspaceSize <= workspace)
+      candidates[(*n)++] = (struct candidate){.algorithm = results[i].algo,
+                                              .workspace = results[i].workspaceSize,
+                                              .waves = results[i].wavesCount,
+                                              .trust = facts_trust(&product->shape, &results[i].algo)};
 done:
   if (preference) (void)cublasLtMatmulPreferenceDestroy(preference);
   return status;
@@ -236,13 +268,14 @@ static int recall(const struct product *product, const char *key, struct candida
   const struct tune_entry *const entry = tune_find(&library->remembered, key);
   cublasLtMatmulHeuristicResult_t result;
   if (!entry) return 0;
+  *candidate = (struct candidate){0};
   _Static_assert(sizeof candidate->algorithm == sizeof entry->algorithm, "the words that are remembered");
   memcpy(&candidate->algorithm, entry->algorithm, sizeof entry->algorithm);
   candidate->seconds = 1e-9 * (double)entry->nanoseconds;
+  candidate->trust = facts_trust(&product->shape, &candidate->algorithm);
   return cublasLtMatmulAlgoCheck(library->handle, product->operation, product->x, product->y, product->d, product->d,
                                  &candidate->algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
-         result.workspaceSize <= (size_t)library->workspace_bytes &&
-         is_admissible(&product->shape, &candidate->algorithm);
+         result.workspaceSize <= (size_t)library->workspace_bytes && candidate->trust != TRUST_NONE;
 }
 
 /* The product takes its time as it is remembered, so that what is chosen by it now is chosen again by later ones. */
@@ -256,40 +289,107 @@ static void remember(struct product *product, const char *key) {
   if (library->path[0]) tune_remember(library->path, &entry);
 }
 
-/* Takes the first candidate that is exact; with `race`, the fastest of those that are steady too. */
-static descent_status take(struct product *product, struct trial *trial, struct candidate candidates[], int n,
-                           bool race, bool *found) {
-  descent_status status = DESCENT_OK;
-  if (n > 0) TRY(trial_open(trial));
-  if (race) TRY(trial_race(trial, candidates, &n));
-  for (int i = 0; i < n && !*found; i++) {
-    TRY(trial_exact(trial, &candidates[i].algorithm, found));
-    product->algorithm = candidates[i].algorithm;
-    product->seconds = candidates[i].seconds;
+/* Keeps the candidates of this trust and traces the others. */
+static int sift(const struct product *product, const char *key, enum trust trust, struct candidate candidates[],
+                int n) {
+  int kept = 0;
+  for (int i = 0; i < n; i++) {
+    if (candidates[i].trust == trust)
+      candidates[kept++] = candidates[i];
+    else
+      facts_trace(&product->library->trace, key, &candidates[i], "refused_by_flags");
   }
+  return kept;
+}
+
+/* Keeps the candidates that pass their trials, or with `one` the first of them, and traces the others. */
+static descent_status judge(const struct product *product, const char *key, struct trial *trial,
+                            struct candidate candidates[], int *n, bool one) {
+  int kept = 0;
+  descent_status status = DESCENT_OK;
+  if (*n > 0) TRY(trial_open(trial));
+  for (int i = 0; i < *n && !(one && kept); i++) {
+    TRY(trial_judge(trial, &candidates[i]));
+    if (candidates[i].verdict)
+      facts_trace(&product->library->trace, key, &candidates[i], candidates[i].verdict);
+    else
+      candidates[kept++] = candidates[i];
+  }
+  *n = kept;
+done:
+  return status;
+}
+
+enum how { HOW_FIRST, HOW_FASTEST, HOW_DRAWN };
+
+/* Takes one of the candidates, if any passes. */
+static descent_status take(struct product *product, const char *key, struct trial *trial, struct candidate candidates[],
+                           int n, enum how how, bool *found) {
+  struct product_library *const library = product->library;
+  descent_status status;
+  TRY(judge(product, key, trial, candidates, &n, how == HOW_FIRST));
+  if (n > 0 && how == HOW_FASTEST) TRY(trial_race(trial, candidates, n));
+  const int taken = n > 0 && how == HOW_DRAWN ? draw(library, key, "algorithm", n) : 0;
+  for (int i = 0; i < n; i++)
+    facts_trace(&library->trace, key, &candidates[i],
+                candidates[i].verdict ? candidates[i].verdict
+                : i == taken          ? "taken"
+                                      : "passed");
+  if (n == 0 || candidates[taken].verdict) goto done;
+  product->algorithm = candidates[taken].algorithm;
+  product->seconds = candidates[taken].seconds;
+  if (candidates[taken].trust == TRUST_TESTS) library->doubts = true;
+  *found = true;
+done:
+  return status;
+}
+
+/* By one of the algorithms that the library offers. Where their flags refuse them all, what may be trusted by its tests
+ * alone is tried. */
+static descent_status choose_offered(struct product *product, const char *key, struct trial *trial, enum how how) {
+  struct candidate candidates[MOST_CANDIDATES];
+  cublasStatus_t answer = CUBLAS_STATUS_SUCCESS;
+  int offered = 0, trusted = 0;
+  bool found = false;
+  descent_status status = DESCENT_OK;
+  for (enum trust trust = TRUST_FLAGS; trust <= TRUST_TESTS && !found && !trusted; trust++)
+    for (int last = 0; last <= 1 && !found; last++) {
+      int n;
+      TRY(ask(product, last, candidates, &n, &answer));
+      offered += n;
+      n = sift(product, key, trust, candidates, n);
+      trusted += n;
+      TRY(take(product, key, trial, candidates, n, how, &found));
+    }
+  if (!offered)
+    TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "cuBLASLt has no algorithm for the product %s (%s)", key,
+                      cublasLtGetStatusName(answer)));
+  if (!trusted)
+    TRY(module_status(
+        DESCENT_ERROR_UNSUPPORTED,
+        "none of cuBLASLt's algorithms is reproducible and of the precision asked for, for the product %s "
+        "(NVIDIA_TF32_OVERRIDE and CUBLAS_EMULATE_SINGLE_PRECISION should not be set)",
+        key));
+  if (!found)
+    TRY(module_status(DESCENT_ERROR_UNSUPPORTED,
+                      "none of cuBLASLt's algorithms is reproducible and exact for the product %s", key));
 done:
   return status;
 }
 
 static descent_status choose(struct product *product, bool tune, cudaStream_t stream) {
-  struct trial trial = {.product = product, .shape = &product->shape, .stream = stream};
-  struct candidate candidates[MOST_CANDIDATES];
+  struct product_library *const library = product->library;
+  struct trial trial = {.product = product, .shape = &product->shape, .stream = stream, .cache = library->cache};
+  struct candidate remembered;
   char key[TUNE_KEY];
   bool found = false;
-  descent_status status;
-  tune_key(&product->shape, product->library->workspace_bytes, ALIGNMENT, key);
-  TRY(take(product, &trial, candidates, tune ? recall(product, key, candidates) : 0, false, &found));
-  if (!found) {
-    for (int last = 0; last <= 1 && !found; last++) {
-      int n = 0;
-      TRY(ask(product, key, last, candidates, &n));
-      TRY(take(product, &trial, candidates, n, tune, &found));
-    }
-    if (!found)
-      TRY(module_status(DESCENT_ERROR_UNSUPPORTED,
-                        "none of cuBLASLt's algorithms is reproducible and exact for the product %s", key));
-    if (tune) remember(product, key);
-  }
+  descent_status status = DESCENT_OK;
+  tune_key(&product->shape, library->workspace_bytes, ALIGNMENT, key);
+  tune = tune && !library->draws;
+  if (tune) TRY(take(product, key, &trial, &remembered, recall(product, key, &remembered), HOW_FIRST, &found));
+  if (found) goto done;
+  TRY(choose_offered(product, key, &trial, library->draws ? HOW_DRAWN : tune ? HOW_FASTEST : HOW_FIRST));
+  if (tune) remember(product, key);
 done:
   trial_close(&trial);
   return status;

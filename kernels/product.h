@@ -51,12 +51,22 @@ struct product_library;
 descent_status product_library_open(int ordinal, struct product_library **library);
 void product_library_close(struct product_library *library);
 int64_t product_library_bytes(const struct product_library *library); /* device memory held */
+/* Is there an algorithm in use that was taken by its tests alone, as the flags of all were not as they should be? */
+bool product_library_doubts(const struct product_library *library);
+
+/* DESCENT_CUDA_CHOOSE=seed: instead of the fastest, algorithms and what choose.c decides are drawn from seed and shape,
+ * and nothing is remembered, so that tests meet choices that no clock would make. */
+bool product_library_draws(const struct product_library *library);
+bool product_library_draw(const struct product_library *library, const struct product_shape *shape, const char *what);
+/* A line of the trace (trace.h) about a choice for the shape. */
+void product_library_note(const struct product_library *library, const struct product_shape *shape, const char *format,
+                          ...) __attribute__((format(printf, 3, 4)));
 
 /* `tune`: the algorithm remembered for the shape, else the fastest of several, timed and then remembered; false: the
- * heuristic's first. Always one that says it is reproducible and whose product of ones is exact; a timed one has also
- * given the same bits twice. Allocates scratch of the operands' sizes and runs candidates on `stream`; the scratch is
- * freed before it returns. ERROR_UNSUPPORTED (with the shape) when the library has no such algorithm for the shape with
- * this epilogue. */
+ * heuristic's first. Always one that says it is reproducible and of the precision asked for (or, where all say
+ * something else, may be) and that passes its trials (trial.h). Allocates scratch of the operands' sizes and runs
+ * candidates on `stream`; the scratch is freed before it returns. ERROR_UNSUPPORTED (with the shape) when the library
+ * has no such algorithm for the shape with this epilogue. */
 descent_status product_create(struct product_library *library, const struct product_shape *shape, bool tune,
                               cudaStream_t stream, struct product **product);
 void product_free(struct product *product);

@@ -1,4 +1,4 @@
-// Matrices to time products on: filled with random values or ones, and compared bit by bit.
+// Matrices to try products on: filled with random values, ones or random bits, and compared bit by bit.
 #include "common.cuh"
 
 // In (-1, 1) and exact in the element: odd multiples of 2^-23, of 2^-8 for bf16.
@@ -8,25 +8,31 @@ static __device__ inline float centred(uint32_t word) {
   return ((float)(word >> 24) + 0.5f) * 0x1p-7f - 1.0f;
 }
 
+enum filling { FILL_RANDOM, FILL_ONES, FILL_BITS };
+
 // Grid and block of all kernels here: struct tiling.
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK)
-    fill_kernel(struct matrix m, int64_t rows, int64_t n, bool ones, uint64_t seed, struct tiling t) {
+    fill_kernel(struct matrix m, int64_t rows, int64_t n, enum filling filling, uint64_t seed, struct tiling t) {
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, n, COUNT);
   for (int64_t r = at.row; r < rows && !at.idle; r += at.step) {
     const int64_t index = r * n + at.column;  // a multiple of COUNT
     const philox4x32_ctr_t words = rng_block(seed, RNG_SYNTHETIC, 0, 0, (uint64_t)index / 4);
+    uint32_t drawn[COUNT];
     float values[COUNT];
     if constexpr (COUNT == 1) {
       const uint32_t even = index & 2 ? words.v[2] : words.v[0], odd = index & 2 ? words.v[3] : words.v[1];
-      values[0] = centred<ELEMENT>(index & 1 ? odd : even);
+      drawn[0] = index & 1 ? odd : even;
     } else {
 #pragma unroll
-      for (int i = 0; i < COUNT; i++) values[i] = centred<ELEMENT>(words.v[i]);
+      for (int i = 0; i < COUNT; i++) drawn[i] = words.v[i];
     }
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) values[i] = ones ? 1.0f : values[i];
+    for (int i = 0; i < COUNT; i++)
+      values[i] = filling == FILL_ONES   ? 1.0f
+                  : filling == FILL_BITS ? formula_from_bits(drawn[i])
+                                         : centred<ELEMENT>(drawn[i]);
     store_values<ELEMENT, COUNT>((type *)m.data + r * m.ld + at.column, values);
   }
 }
@@ -55,14 +61,23 @@ static __global__ void __launch_bounds__(BLOCK)
   if (wrong) atomicAdd(off, (unsigned long long)wrong);
 }
 
-cudaError_t launch_fill(struct matrix m, int64_t rows, int64_t n, bool ones, uint64_t seed, cudaStream_t stream) {
+static cudaError_t fill(struct matrix m, int64_t rows, int64_t n, enum filling filling, uint64_t seed,
+                        cudaStream_t stream) {
   const bool wide = n % 4 == 0 && is_aligned(m, 4);
   const struct tiling t = tiling_of(rows, n, wide ? 4 : 1, 4);
-  if (m.element == ELEMENT_F32)
-    return wide ? LAUNCH((fill_kernel<ELEMENT_F32, 4>), t.blocks, BLOCK, stream, m, rows, n, ones, seed, t)
-                : LAUNCH((fill_kernel<ELEMENT_F32, 1>), t.blocks, BLOCK, stream, m, rows, n, ones, seed, t);
-  return wide ? LAUNCH((fill_kernel<ELEMENT_BF16, 4>), t.blocks, BLOCK, stream, m, rows, n, ones, seed, t)
-              : LAUNCH((fill_kernel<ELEMENT_BF16, 1>), t.blocks, BLOCK, stream, m, rows, n, ones, seed, t);
+#define FILL(ELEMENT, COUNT) \
+  LAUNCH((fill_kernel<ELEMENT, COUNT>), t.blocks, BLOCK, stream, m, rows, n, filling, seed, t)
+  if (m.element == ELEMENT_F32) return wide ? FILL(ELEMENT_F32, 4) : FILL(ELEMENT_F32, 1);
+  return wide ? FILL(ELEMENT_BF16, 4) : FILL(ELEMENT_BF16, 1);
+#undef FILL
+}
+
+cudaError_t launch_fill(struct matrix m, int64_t rows, int64_t n, bool ones, uint64_t seed, cudaStream_t stream) {
+  return fill(m, rows, n, ones ? FILL_ONES : FILL_RANDOM, seed, stream);
+}
+
+cudaError_t launch_fill_bits(struct matrix m, int64_t rows, int64_t n, uint64_t seed, cudaStream_t stream) {
+  return m.element == ELEMENT_F32 ? fill(m, rows, n, FILL_BITS, seed, stream) : cudaErrorInvalidValue;
 }
 
 cudaError_t launch_compare(struct matrix a, struct matrix b, int64_t rows, int64_t n, float expected,

@@ -165,6 +165,13 @@ static void describe_placement(struct source_set *set, bool constant) {
              1e-6 * (double)bytes, 1e-6 * (double)(room > 0 ? room : 0));
 }
 
+/* Behind the placement, which is the line that a device may show when a training begins. */
+static void note_doubts(struct source_set *set) {
+  const size_t length = strlen(set->placement);
+  snprintf(set->placement + length, sizeof set->placement - length,
+           "%scuBLASLt's flags are unknown: its algorithms are taken by tests", length ? "; " : "");
+}
+
 descent_status source_bind(struct backend_program *program, int buffer, const void *data, int64_t rows, bool constant) {
   struct source_set *set = &program->sources;
   const struct plan *plan = program->plan;
@@ -211,6 +218,7 @@ descent_status source_ready(struct backend_program *program, bool *streaming) {
       cudaMemcpyAsync(program->table, &set->shown, sizeof set->shown, cudaMemcpyHostToDevice, program->device->stream));
   CUDA_TRY(cudaStreamSynchronize(program->device->stream)); /* shown may change with the next bind */
   describe_placement(set, constant);
+  if (product_library_doubts(program->device->products)) note_doubts(set);
   set->stale = false;
 done:
   *streaming = set->streaming;

@@ -1,6 +1,8 @@
-/* Trials: scratch, random operands and clocks for the race, ones for the proof. */
+/* Trials: scratch, and the questions put to one candidate. */
 #include "trial.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "module.h"
@@ -44,131 +46,159 @@ descent_status trial_open(struct trial *trial) {
   CUDA_TRY(cudaMalloc((void **)&trial->memory, total));
   trial->part[0] = trial->memory;
   for (int i = 1; i < PARTS; i++) trial->part[i] = trial->part[i - 1] + bytes[i - 1];
-  CUDA_TRY(cudaMemsetAsync(trial->part[BIAS], 0, bytes[BIAS], trial->stream));
-  CUDA_TRY(cudaMemsetAsync(trial->part[MASK], 0xff, bytes[MASK], trial->stream)); /* lets everything through */
-  CUDA_TRY(cudaEventCreate(&trial->start));
-  CUDA_TRY(cudaEventCreate(&trial->stop));
 done:
   return status;
 }
 
 void trial_close(struct trial *trial) {
-  if (trial->start) (void)cudaEventDestroy(trial->start);
-  if (trial->stop) (void)cudaEventDestroy(trial->stop);
   if (trial->memory) (void)cudaFree(trial->memory);
 }
 
-static struct matrix trial_matrix(const struct trial *trial, enum part part, int64_t ld, enum element element) {
+/* ---- operands ---- */
+
+static struct matrix part_matrix(const struct trial *trial, enum part part, int64_t ld, enum element element) {
   return (struct matrix){trial->part[part], ld, element};
 }
 
-/* Both operands with random values, or B alone with ones. */
-static descent_status fill(const struct trial *trial, bool ones) {
-  const struct product_shape *const shape = trial->shape;
-  const struct matrix A = trial_matrix(trial, OPERAND_A, shape->lda, shape->operands);
-  const struct matrix B = trial_matrix(trial, OPERAND_B, shape->ldb, shape->operands);
+/* Random bits beside ones; beside random values all are set, so that all of these are seen. */
+static descent_status fill_mask(const struct trial *trial, bool random) {
+  const int64_t words = trial->shape->mask_ld / 32;
   descent_status status = DESCENT_OK;
-  if (!ones) CUDA_TRY(launch_fill(A, trial->A_rows, trial->A_cols, false, 1, trial->stream));
+  if (words == 0) return DESCENT_OK;
+  if (!random)
+    CUDA_TRY(cudaMemsetAsync(trial->part[MASK], 0xff, trial->bytes[MASK], trial->stream));
+  else
+    CUDA_TRY(launch_fill_bits(part_matrix(trial, MASK, words, ELEMENT_F32), trial->shape->m, words, 4, trial->stream));
+done:
+  return status;
+}
+
+static descent_status fill_B(const struct trial *trial, bool ones) {
+  const struct matrix B = part_matrix(trial, OPERAND_B, trial->shape->ldb, trial->shape->operands);
+  descent_status status = DESCENT_OK;
   CUDA_TRY(launch_fill(B, trial->B_rows, trial->B_cols, ones, 2, trial->stream));
 done:
   return status;
 }
 
-/* One product into result and sums number `again`. */
-static descent_status try_once(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, int again, bool *ran) {
+/* A, zeros but for the last of K, from `from` on: random values or ones. And the mask, anew. */
+static descent_status fill_A(const struct trial *trial, int64_t from, bool ones) {
+  const struct product_shape *const shape = trial->shape;
+  struct matrix A = part_matrix(trial, OPERAND_A, shape->lda, shape->operands);
+  const int64_t rows = trial->A_rows - (shape->transpose_a ? from : 0);
+  const int64_t cols = trial->A_cols - (shape->transpose_a ? 0 : from);
+  descent_status status = DESCENT_OK;
+  A.data = (char *)A.data + from * (shape->transpose_a ? shape->lda : 1) * element_size(shape->operands);
+  if (from > 0) CUDA_TRY(cudaMemsetAsync(trial->part[OPERAND_A], 0, trial->bytes[OPERAND_A], trial->stream));
+  CUDA_TRY(launch_fill(A, rows, cols, ones, 1, trial->stream));
+  TRY(fill_mask(trial, ones));
+done:
+  return status;
+}
+
+/* Each element one of the choices, at random. */
+static descent_status fill_bias(const struct trial *trial, const float choices[4]) {
+  const size_t size = (size_t)element_size(trial->shape->bias_element), n = (size_t)trial->shape->n;
+  descent_status status = DESCENT_OK;
+  char *bias = NULL;
+  if (!product_has_bias(trial->shape)) return DESCENT_OK;
+  bias = module_allocate((int64_t)n, size, "a bias");
+  if (!bias) return DESCENT_ERROR_MEMORY;
+  uint32_t random = 1;
+  for (size_t j = 0; j < n; j++) {
+    random = random * 1664525u + 1013904223u; /* Knuth's and Lewis's; its upper bits are used */
+    const char *const value = (const char *)&choices[random >> 30];
+    memcpy(bias + j * size, value + sizeof *choices - size, size); /* bf16: the upper half */
+  }
+  CUDA_TRY(cudaMemcpyAsync(trial->part[BIAS], bias, n * size, cudaMemcpyHostToDevice, trial->stream));
+  CUDA_TRY(cudaStreamSynchronize(trial->stream));
+done:
+  free(bias);
+  return status;
+}
+
+/* What is not written is not right either: NaN. */
+static descent_status spoil(const struct trial *trial) {
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(cudaMemsetAsync(trial->part[RESULT], 0xff, trial->bytes[RESULT], trial->stream));
+  CUDA_TRY(cudaMemsetAsync(trial->part[SUMS], 0xff, trial->bytes[SUMS], trial->stream));
+done:
+  return status;
+}
+
+descent_status trial_launch(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool again,
+                            ptrdiff_t shift, bool *ran) {
   const bool bias = product_has_bias(trial->shape);
-  const struct product_operands operands = {.A = trial->part[OPERAND_A],
-                                            .B = trial->part[OPERAND_B],
-                                            .C = trial->part[RESULT + again],
-                                            .bias = bias ? trial->part[BIAS] : NULL,
-                                            .bias_gradient = bias ? NULL : (float *)(void *)trial->part[SUMS + again],
-                                            .mask = trial->part[MASK]};
+  char *const *const part = trial->part;
+  const struct product_operands operands = {
+      .A = part[OPERAND_A] + shift,
+      .B = part[OPERAND_B] + shift,
+      .C = part[again ? RESULT_AGAIN : RESULT] + shift,
+      .bias = bias ? part[BIAS] + shift : NULL,
+      .bias_gradient = bias ? NULL : (float *)(void *)(part[again ? SUMS_AGAIN : SUMS] + shift),
+      .mask = part[MASK] + shift};
   return product_try(trial->product, algorithm, &operands, trial->stream, ran);
 }
 
-/* found: how many elements differ in their bits; how many of `a` are not `expected`. */
-static descent_status compare(const struct trial *trial, struct matrix a, struct matrix b, int64_t rows, int64_t n,
-                              float expected, unsigned long long found[2]) {
-  unsigned long long *const counts = (unsigned long long *)(void *)trial->part[COUNTS];
+/* ---- answers ---- */
+
+static unsigned long long *counts_of(const struct trial *trial) {
+  return (unsigned long long *)(void *)trial->part[COUNTS];
+}
+
+static descent_status fetch(const struct trial *trial, unsigned long long found[2]) {
   descent_status status = DESCENT_OK;
-  CUDA_TRY(launch_compare(a, b, rows, n, expected, counts, counts + 1, trial->stream));
-  CUDA_TRY(cudaMemcpyAsync(found, counts, 2 * sizeof *counts, cudaMemcpyDeviceToHost, trial->stream));
+  CUDA_TRY(cudaMemcpyAsync(found, counts_of(trial), 2 * sizeof *found, cudaMemcpyDeviceToHost, trial->stream));
   CUDA_TRY(cudaStreamSynchronize(trial->stream));
 done:
   return status;
 }
 
-/* Whether two runs on the same random values give the same bits. */
-static descent_status is_steady(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool *steady) {
+/* found: how many elements differ in their bits; how many of `a` are not `expected`. */
+static descent_status compare(const struct trial *trial, struct matrix a, struct matrix b, int64_t rows, int64_t n,
+                              float expected, unsigned long long found[2]) {
+  unsigned long long *const counts = counts_of(trial);
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(launch_compare(a, b, rows, n, expected, counts, counts + 1, trial->stream));
+  TRY(fetch(trial, found));
+done:
+  return status;
+}
+
+static struct trial_result result_of(const struct trial *trial) {
   const struct product_shape *const shape = trial->shape;
-  const int64_t sums = product_sum_count(shape);
-  unsigned long long found[2] = {0}, found_sums[2] = {0};
+  return (struct trial_result){
+      .C = part_matrix(trial, RESULT, shape->ldc, shape->result),
+      .rows = shape->m,
+      .n = shape->n,
+      .bias = product_has_bias(shape) ? trial->part[BIAS] : NULL,
+      .bias_element = shape->bias_element,
+      .relu = shape->epilogue == EPILOGUE_RELU_BIAS || shape->epilogue == EPILOGUE_RELU_MASK_BIAS,
+      .mask_written = shape->epilogue == EPILOGUE_RELU_MASK_BIAS,
+      .mask = product_has_mask(shape) ? (const unsigned char *)trial->part[MASK] : NULL,
+      .mask_ld = shape->mask_ld,
+  };
+}
+
+/* Do result and mask agree, and with products of `value` throughout (any where that is NaN)? */
+static descent_status check(const struct trial *trial, float value, bool *right) {
+  const struct trial_result result = result_of(trial);
+  unsigned long long found[2];
   descent_status status = DESCENT_OK;
-  *steady = true;
-  for (int again = 0; again < 2 && *steady; again++) TRY(try_once(trial, algorithm, again, steady));
-  if (!*steady) goto done;
-  TRY(compare(trial, trial_matrix(trial, RESULT, shape->ldc, shape->result),
-              trial_matrix(trial, RESULT_AGAIN, shape->ldc, shape->result), shape->m, shape->n, 0, found));
-  if (sums)
-    TRY(compare(trial, trial_matrix(trial, SUMS, sums, ELEMENT_F32), trial_matrix(trial, SUMS_AGAIN, sums, ELEMENT_F32),
-                1, sums, 0, found_sums));
-  *steady = found[0] == 0 && found_sums[0] == 0;
+  CUDA_TRY(launch_check(&result, value, counts_of(trial), trial->stream));
+  TRY(fetch(trial, found));
+  *right = found[0] == 0;
 done:
   return status;
 }
 
-/* Seconds of one launch: the median of samples that last about half a millisecond each. */
-static descent_status measure(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, double *seconds) {
-  enum { SAMPLES = 5, MOST = 20 };
-  double samples[SAMPLES];
-  int launches = 1;
-  descent_status status = DESCENT_OK;
-  for (int sample = -1; sample < SAMPLES; sample++) { /* -1: to learn how many launches a sample needs */
-    float milliseconds;
-    CUDA_TRY(cudaEventRecord(trial->start, trial->stream));
-    for (int i = 0; i < launches; i++) {
-      bool ran;
-      TRY(try_once(trial, algorithm, 0, &ran));
-    }
-    CUDA_TRY(cudaEventRecord(trial->stop, trial->stream));
-    CUDA_TRY(cudaEventSynchronize(trial->stop));
-    CUDA_TRY(cudaEventElapsedTime(&milliseconds, trial->start, trial->stop));
-    if (sample < 0) launches = milliseconds * MOST < 0.5f ? MOST : milliseconds < 0.5f ? (int)(0.5f / milliseconds) : 1;
-    int at = sample; /* insert in order */
-    for (; at > 0 && samples[at - 1] > (double)milliseconds; at--) samples[at] = samples[at - 1];
-    if (sample >= 0) samples[at] = (double)milliseconds;
-  }
-  *seconds = 1e-3 * samples[SAMPLES / 2] / launches;
-done:
-  return status;
-}
-
-descent_status trial_race(const struct trial *trial, struct candidate candidates[], int *n) {
-  int kept = 0;
-  descent_status status;
-  TRY(fill(trial, false));
-  for (int i = 0; i < *n; i++) {
-    struct candidate candidate = candidates[i];
-    bool steady;
-    TRY(is_steady(trial, &candidate.algorithm, &steady));
-    if (!steady) continue;
-    TRY(measure(trial, &candidate.algorithm, &candidate.seconds));
-    int at = kept++; /* before those that are slower */
-    for (; at > 0 && candidates[at - 1].seconds > candidate.seconds; at--) candidates[at] = candidates[at - 1];
-    candidates[at] = candidate;
-  }
-  *n = kept;
-done:
-  return status;
-}
-
-/* ---- exactness ---- */
+/* ---- whole numbers, exactly ---- */
 
 enum { EXACT_INTEGERS = 1 << 24, WINDOW = 128 }; /* float32 holds all integers up to here; bf16 up to 256 */
 
-/* What `count` ones add up to when stored. */
-static float stored(int64_t count, enum element element) {
-  float value = (float)count;
+/* A whole number as it is stored. */
+static float stored(int64_t number, enum element element) {
+  float value = (float)number;
   uint32_t bits;
   memcpy(&bits, &value, sizeof bits);
   if (element == ELEMENT_BF16) bits = (bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u;
@@ -176,51 +206,136 @@ static float stored(int64_t count, enum element element) {
   return value;
 }
 
-/* Whether the sums that the epilogue writes of `rows` times `count` are exact in any order, and what they are. */
-static bool expected_sums(const struct product_shape *shape, int64_t count, float *expected) {
-  if (shape->epilogue == EPILOGUE_COLUMN_SUMS_A) *expected = (float)count;
-  if (shape->epilogue != EPILOGUE_MASKED_COLUMN_SUMS) return product_sum_count(shape) > 0;
-  *expected = (float)count * (float)shape->m;
-  const int64_t odd = count / (count & -count); /* multiples of a power of 2 are as exact as those of 1 */
-  return stored(count, shape->result) == (float)count && shape->m <= EXACT_INTEGERS / odd;
+/* So that relu meets numbers above zero, below it and, where the element holds `count`, zero itself. */
+static descent_status fill_whole_bias(const struct trial *trial, int64_t count) {
+  const float near = stored(count, trial->shape->bias_element), choices[] = {1, -1, -near, -2 * near};
+  return fill_bias(trial, choices);
 }
 
-/* Whether ones from `from` on along K, zeros before, give exactly their number. */
-static descent_status count_ones(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, int64_t from,
-                                 bool *exact) {
+/* Whether the sums that the epilogue writes are those of products of `count`, as far as any order of summation must
+ * give them exactly. */
+static descent_status check_sums(const struct trial *trial, int64_t count, bool *right) {
   const struct product_shape *const shape = trial->shape;
-  const int64_t count = shape->k - from, sums = product_sum_count(shape);
-  const struct matrix result = trial_matrix(trial, RESULT, shape->ldc, shape->result);
-  const struct matrix sum = trial_matrix(trial, SUMS, sums, ELEMENT_F32);
-  struct matrix A = trial_matrix(trial, OPERAND_A, shape->lda, shape->operands);
-  unsigned long long found[2] = {0}, found_sums[2] = {0};
-  float expected = 0;
+  const int64_t n = product_sum_count(shape);
+  const struct matrix sums = part_matrix(trial, SUMS, n, ELEMENT_F32);
+  const int64_t odd = count / (count & -count); /* multiples of a power of 2 are as exact as those of 1 */
+  unsigned long long found[2] = {0};
   descent_status status = DESCENT_OK;
-  A.data = (char *)A.data + from * (shape->transpose_a ? shape->lda : 1) * element_size(shape->operands);
-  CUDA_TRY(cudaMemsetAsync(trial->part[OPERAND_A], 0, trial->bytes[OPERAND_A], trial->stream));
-  CUDA_TRY(launch_fill(A, trial->A_rows - (shape->transpose_a ? from : 0),
-                       trial->A_cols - (shape->transpose_a ? 0 : from), true, 0, trial->stream));
-  /* NaN, so that what is not written is not right either */
-  CUDA_TRY(cudaMemsetAsync(trial->part[RESULT], 0xff, trial->bytes[RESULT], trial->stream));
-  CUDA_TRY(cudaMemsetAsync(trial->part[SUMS], 0xff, trial->bytes[SUMS], trial->stream));
-  TRY(try_once(trial, algorithm, 0, exact));
-  if (!*exact) goto done;
-  TRY(compare(trial, result, result, shape->m, shape->n, stored(count, shape->result), found));
-  if (expected_sums(shape, count, &expected)) TRY(compare(trial, sum, sum, 1, sums, expected, found_sums));
-  *exact = found[1] == 0 && found_sums[1] == 0;
+  if (shape->epilogue == EPILOGUE_COLUMN_SUMS_A) TRY(compare(trial, sums, sums, 1, n, (float)count, found));
+  *right = found[1] == 0;
+  if (shape->epilogue != EPILOGUE_MASKED_COLUMN_SUMS || stored(count, shape->result) != (float)count ||
+      shape->m > EXACT_INTEGERS / odd)
+    goto done;
+  CUDA_TRY(launch_check_sums(part_matrix(trial, RESULT, shape->ldc, shape->result), shape->m, n, sums.data,
+                             counts_of(trial), trial->stream));
+  TRY(fetch(trial, found));
+  *right = found[0] == 0;
 done:
   return status;
 }
 
-/* Products of ones: all of K, where that number is exact in float32, and K's last few, whose number is exact in bf16 as
- * well: what a kernel leaves out when K is no multiple of its tile. */
-descent_status trial_exact(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool *exact) {
-  const int64_t k = trial->shape->k, tail = (k - 1) / WINDOW * WINDOW;
+/* Whether ones from `from` on along K, zeros before, give exactly their number, and what the epilogue makes of it. */
+static descent_status count_ones(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, int64_t from,
+                                 bool *ran, bool *exact) {
+  const int64_t count = trial->shape->k - from;
   descent_status status;
-  *exact = true;
-  TRY(fill(trial, true));
-  if (k <= EXACT_INTEGERS) TRY(count_ones(trial, algorithm, 0, exact));
-  if (*exact && tail > 0) TRY(count_ones(trial, algorithm, tail, exact));
+  TRY(fill_A(trial, from, true));
+  TRY(fill_whole_bias(trial, count));
+  TRY(spoil(trial));
+  TRY(trial_launch(trial, algorithm, false, 0, ran));
+  *exact = *ran;
+  if (*exact) TRY(check(trial, (float)count, exact));
+  if (*exact) TRY(check_sums(trial, count, exact));
+done:
+  return status;
+}
+
+/* What a kernel leaves out when K is no multiple of its tile is found in K's last few. */
+static int64_t window_of(const struct product_shape *shape) { return (shape->k - 1) / WINDOW * WINDOW; }
+
+/* Products of ones: all of K, where that number is exact in float32, and K's last few, whose number is exact in bf16 as
+ * well. */
+static descent_status is_exact(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool *ran,
+                               bool *exact) {
+  const int64_t k = trial->shape->k, window = window_of(trial->shape);
+  descent_status status;
+  *ran = *exact = true;
+  TRY(fill_B(trial, true));
+  if (k < EXACT_INTEGERS) TRY(count_ones(trial, algorithm, 0, ran, exact));
+  if (*exact && window > 0) TRY(count_ones(trial, algorithm, window, ran, exact));
+done:
+  return status;
+}
+
+/* ---- the same bits twice ---- */
+
+static descent_status is_steady(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool *steady) {
+  const struct product_shape *const shape = trial->shape;
+  const int64_t sums = product_sum_count(shape);
+  unsigned long long found[2] = {0}, found_sums[2] = {0};
+  const float bias[] = {7.625f, 8.375f, 9.125f, 6.875f}; /* so large that relu leaves most to be seen; exact in bf16 */
+  bool ran = true;
+  descent_status status;
+  TRY(fill_A(trial, 0, false));
+  TRY(fill_B(trial, false));
+  TRY(fill_bias(trial, bias));
+  for (int again = 0; again < 2 && ran; again++) TRY(trial_launch(trial, algorithm, again == 1, 0, &ran));
+  TRY(compare(trial, part_matrix(trial, RESULT, shape->ldc, shape->result),
+              part_matrix(trial, RESULT_AGAIN, shape->ldc, shape->result), shape->m, shape->n, 0, found));
+  if (sums)
+    TRY(compare(trial, part_matrix(trial, SUMS, sums, ELEMENT_F32), part_matrix(trial, SUMS_AGAIN, sums, ELEMENT_F32),
+                1, sums, 0, found_sums));
+  *steady = ran && found[0] == 0 && found_sums[0] == 0;
+done:
+  return status;
+}
+
+/* ---- random values, nearly ---- */
+
+/* With what is_steady left of the operands. Float32 sums on tensor cores may truncate (their unit is 2^-23); tf32 may
+ * cut either factor off after 11 bits. Only the last few of K are not zero, so that the bound stays so small that a
+ * coarser arithmetic shows. */
+static descent_status is_precise(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool *precise) {
+  const struct product_shape *const shape = trial->shape;
+  const int64_t window = window_of(shape);
+  const bool tf32 = shape->operands == ELEMENT_F32 && shape->tf32;
+  const struct trial_result result = result_of(trial);
+  const struct trial_factors factors = {
+      .A = part_matrix(trial, OPERAND_A, shape->lda, shape->operands),
+      .B = part_matrix(trial, OPERAND_B, shape->ldb, shape->operands),
+      .transpose_a = shape->transpose_a,
+      .transpose_b = shape->transpose_b,
+      .k_begin = window,
+      .k_end = shape->k,
+      .A_sums = shape->epilogue == EPILOGUE_COLUMN_SUMS_A ? (const float *)(void *)trial->part[SUMS] : NULL,
+      .unit = shape->operands == ELEMENT_F32 && !tf32 ? 0x1p-24 : 0x1p-23,
+      .cut = tf32 ? 0x1p-9 + 0x1p-20 : 0, /* (1 + 2^-10)^2 - 1 */
+  };
+  unsigned long long found[2];
+  descent_status status;
+  if (window > 0) TRY(fill_A(trial, window, false));
+  TRY(spoil(trial));
+  TRY(trial_launch(trial, algorithm, false, 0, precise));
+  if (*precise && product_has_mask(shape)) TRY(check(trial, NAN, precise));
+  if (!*precise) goto done;
+  CUDA_TRY(launch_check_errors(&result, &factors, counts_of(trial), trial->stream));
+  TRY(fetch(trial, found));
+  *precise = found[0] == 0;
+done:
+  return status;
+}
+
+descent_status trial_judge(const struct trial *trial, struct candidate *candidate) {
+  bool ran = false, steady = false, exact = false, precise = false;
+  descent_status status;
+  TRY(is_exact(trial, &candidate->algorithm, &ran, &exact));
+  if (exact) TRY(is_steady(trial, &candidate->algorithm, &steady));
+  if (steady) TRY(is_precise(trial, &candidate->algorithm, &precise));
+  candidate->verdict = !ran       ? "not_launched"
+                       : !exact   ? "inexact"
+                       : !steady  ? "unsteady"
+                       : !precise ? "imprecise"
+                                  : NULL;
 done:
   return status;
 }

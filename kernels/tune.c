@@ -27,7 +27,7 @@ void tune_key(const struct product_shape *shape, int64_t workspace, int64_t alig
   snprintf(key, TUNE_KEY,
            "m=%" PRId64 " n=%" PRId64 " k=%" PRId64 " transposed=%d%d lda=%" PRId64 " ldb=%" PRId64 " ldc=%" PRId64
            " operands=%s result=%s tf32=%d epilogue=%s bias=%s mask=%" PRId64 " workspace=%" PRId64
-           " alignment=%" PRId64,
+           " alignment=%" PRId64 " timed=captured",
            shape->m, shape->n, shape->k, shape->transpose_a, shape->transpose_b, shape->lda, shape->ldb, shape->ldc,
            elements[shape->operands], elements[shape->result], shape->tf32, epilogues[shape->epilogue],
            elements[shape->bias_element], shape->mask_ld, workspace, alignment);

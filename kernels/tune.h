@@ -19,7 +19,8 @@ struct tune_table { /* at most TUNE_ENTRIES, no key twice, the oldest first */
   int64_t n;
 };
 
-/* Everything that the choice depends on besides GPU and library version, as text without line ends. */
+/* Everything that the choice depends on besides GPU and library version, and how it is timed, as text without line
+ * ends. */
 void tune_key(const struct product_shape *shape, int64_t workspace, int64_t alignment, char key[TUNE_KEY]);
 /* One line without its end, and back; false, and the entry unspecified, for anything that tune_format did not write. */
 void tune_format(const struct tune_entry *entry, char line[TUNE_LINE]);

@@ -135,9 +135,9 @@ TEST_F(EmulatedModule, WithoutADeviceSaysWhyAndAutoTakesTheCpu) {
 }
 
 TEST_F(EmulatedModule, WithoutMemoryNamesTheBatchThatFits) {
-  const Case c = {"", {4000, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY, 0, DESCENT_PRECISION_FP32};
-  Training training(c, 10, 12000); /* 192 MB of X */
-  emulation.configure("memory=200000000");
+  const Case c = {"", {2000, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY, 0, DESCENT_PRECISION_FP32};
+  Training training(c, 10, 12000); /* 96 MB of X */
+  emulation.configure("memory=115000000");
   ASSERT_EQ(training.compile(), DESCENT_ERROR_MEMORY);
   const std::string said = descent_last_error();
   std::smatch found;
@@ -145,7 +145,7 @@ TEST_F(EmulatedModule, WithoutMemoryNamesTheBatchThatFits) {
       said, found, std::regex("batch size 12000 needs ([0-9.]+) MB, ([0-9.]+) MB are free; a batch size of ([0-9]+)")))
       << said;
   EXPECT_GT(std::stod(found[1]), std::stod(found[2]));
-  EXPECT_GT(std::stod(found[1]), 12000 * 4000 * 4e-6);
+  EXPECT_GT(std::stod(found[1]), 12000 * 2000 * 4e-6);
   training.close();
   training.batch = std::stoll(found[3]);
   EXPECT_GT(training.batch, 1000);

@@ -84,20 +84,113 @@ TEST_F(Product, IsOrderedByItsStreamAndCanBeCaptured) {
 
 /* ---- which algorithm ---- */
 
-TEST_F(Product, RefusesWhatSaysThatItIsNotReproducible) {
-  for (const bool tune : {false, true}) {
-    offer({EMULATED_IN_PLACE, EMULATED_RIGHT});
-    EXPECT_EQ(chosen(shape_of(4, 5, 40 + tune), tune), EMULATED_RIGHT);
-    EXPECT_EQ(emulated_library.launches[EMULATED_IN_PLACE], 0);
+/* The flaws of an algorithm, where they show, and what becomes of it. */
+struct Flaw {
+  int kind;
+  element type;
+  epilogue ends;
+  const char *verdict; /* in the trace, beside a right one */
+  bool alone;          /* taken where there is no other */
+};
+const Flaw flaws[] = {
+    /* by what it says of itself */
+    {EMULATED_IN_PLACE, ELEMENT_BF16, EPILOGUE_NONE, "refused_by_flags", false},
+    {EMULATED_TENSOR, ELEMENT_F32, EPILOGUE_NONE, "refused_by_flags", false},
+    {EMULATED_NO_FLAGS, ELEMENT_F32, EPILOGUE_NONE, "refused_by_flags", false},
+    {EMULATED_NO_FLAGS, ELEMENT_BF16, EPILOGUE_NONE, "refused_by_flags", true},
+    {EMULATED_NO_SCHEME, ELEMENT_F32, EPILOGUE_BIAS, "refused_by_flags", true},
+    {EMULATED_ODD_FLAGS, ELEMENT_F32, EPILOGUE_RELU_BIAS, "refused_by_flags", true},
+    {EMULATED_ODD_FLAGS, ELEMENT_BF16, EPILOGUE_RELU_MASK_BIAS, "refused_by_flags", true},
+    {EMULATED_HALF_FLAGS, ELEMENT_BF16, EPILOGUE_MASKED, "refused_by_flags", true},
+    /* by its trials */
+    {EMULATED_REFUSES, ELEMENT_F32, EPILOGUE_NONE, "not_launched", false},
+    {EMULATED_UNSTEADY, ELEMENT_F32, EPILOGUE_NONE, "unsteady", false},
+    {EMULATED_UNSTEADY, ELEMENT_BF16, EPILOGUE_MASKED, "unsteady", false},
+    {EMULATED_UNSTEADY, ELEMENT_F32, EPILOGUE_RELU_MASK_BIAS, "unsteady", false},
+    {EMULATED_UNSTEADY, ELEMENT_F32, EPILOGUE_MASKED_COLUMN_SUMS, "unsteady", false},
+    {EMULATED_UNSTEADY, ELEMENT_F32, EPILOGUE_COLUMN_SUMS_A, "unsteady", false},
+    {EMULATED_DROPS_HALF, ELEMENT_BF16, EPILOGUE_NONE, "inexact", false},
+    {EMULATED_DROPS_SUM, ELEMENT_F32, EPILOGUE_MASKED_COLUMN_SUMS, "inexact", false},
+    {EMULATED_DROPS_SUM, ELEMENT_F32, EPILOGUE_COLUMN_SUMS_A, "inexact", false},
+    {EMULATED_BIAS_SHIFTED, ELEMENT_F32, EPILOGUE_BIAS, "inexact", false},
+    {EMULATED_BIAS_SHIFTED, ELEMENT_BF16, EPILOGUE_RELU_MASK_BIAS, "inexact", false},
+    {EMULATED_NO_BIAS, ELEMENT_F32, EPILOGUE_RELU_BIAS, "inexact", false},
+    {EMULATED_NO_BIAS, ELEMENT_BF16, EPILOGUE_BIAS, "inexact", false},
+    {EMULATED_MASK_REVERSED, ELEMENT_F32, EPILOGUE_RELU_MASK_BIAS, "inexact", false},
+    {EMULATED_MASK_REVERSED, ELEMENT_BF16, EPILOGUE_MASKED, "inexact", false},
+    {EMULATED_MASK_REVERSED, ELEMENT_F32, EPILOGUE_MASKED_COLUMN_SUMS, "inexact", false},
+    {EMULATED_MASK_DENSE, ELEMENT_BF16, EPILOGUE_RELU_MASK_BIAS, "inexact", false},
+    {EMULATED_MASK_DENSE, ELEMENT_F32, EPILOGUE_MASKED, "inexact", false},
+    {EMULATED_MASK_ALL, ELEMENT_F32, EPILOGUE_RELU_MASK_BIAS, "inexact", false},
+    {EMULATED_MASK_ALL, ELEMENT_F32, EPILOGUE_MASKED, "inexact", false},
+    {EMULATED_MASK_AT_ZERO, ELEMENT_F32, EPILOGUE_RELU_MASK_BIAS, "inexact", false},
+    {EMULATED_CUTS, ELEMENT_F32, EPILOGUE_NONE, "imprecise", false},
+    {EMULATED_COARSE, ELEMENT_F32, EPILOGUE_RELU_BIAS, "imprecise", false},
+    {EMULATED_COARSE, ELEMENT_BF16, EPILOGUE_NONE, "imprecise", false},
+    {EMULATED_COARSE, ELEMENT_BF16, EPILOGUE_MASKED, "imprecise", false},
+};
+
+TEST_F(Product, FindsOutWhatIsNotToBeTrusted) {
+  const Traced traced(cache_);
+  reopen();
+  for (const Flaw &flaw : flaws)
+    for (const bool tune : {false, true}) {
+      const bool sums = flaw.ends == EPILOGUE_COLUMN_SUMS_A;
+      const product_shape shape =
+          shape_of(9, 21, 40 + tune, flaw.type, flaw.type, flaw.ends, sums, flaw.type == ELEMENT_BF16);
+      SCOPED_TRACE(testing::Message() << "kind " << flaw.kind << ": " << name_of(shape));
+      offer({flaw.kind, EMULATED_RIGHT});
+      traced.forget();
+      fs::remove_all(cache_ / "descent");
+      reopen_keeping();
+      EXPECT_EQ(chosen(shape, tune), EMULATED_RIGHT);
+      EXPECT_EQ(traced.verdict(flaw.kind), flaw.verdict);
+      EXPECT_EQ(traced.verdict(EMULATED_RIGHT), "taken");
+      EXPECT_FALSE(product_library_doubts(library_));
+      offer({flaw.kind});
+      traced.forget();
+      fs::remove_all(cache_ / "descent");
+      reopen_keeping();
+      product *product = nullptr;
+      const descent_status status = create(shape, tune, &product);
+      EXPECT_EQ(status, flaw.alone ? DESCENT_OK : DESCENT_ERROR_UNSUPPORTED);
+      EXPECT_EQ(traced.verdict(flaw.kind), flaw.alone ? "taken" : flaw.verdict);
+      EXPECT_EQ(product_library_doubts(library_), flaw.alone);
+      if (product) check(product, Problem(shape));
+      product_free(product);
+      if (flaw.alone && tune) { /* remembered as any other, and no less doubtful then */
+        reopen_keeping();
+        emulated_library.heuristics = 0;
+        EXPECT_EQ(chosen(shape, true), flaw.kind);
+        EXPECT_EQ(emulated_library.heuristics, 0);
+        EXPECT_TRUE(product_library_doubts(library_));
+      }
+    }
+}
+
+TEST_F(Product, IsTakenByItsTestsOnlyWhereFlagsRefuseAll) {
+  const product_shape shape = shape_of(9, 21, 40, ELEMENT_BF16, ELEMENT_BF16, EPILOGUE_BIAS);
+  const struct {
+    std::initializer_list<int> offered;
+    int taken; /* -1: none */
+  } cases[] = {
+      {{EMULATED_ODD_FLAGS, EMULATED_NO_FLAGS}, EMULATED_ODD_FLAGS},
+      {{EMULATED_IN_PLACE, EMULATED_NO_FLAGS}, EMULATED_NO_FLAGS},
+      {{EMULATED_ODD_FLAGS, EMULATED_COARSE}, -1}, /* one says that it is right: not refused by flags alone */
+      {{EMULATED_ODD_FLAGS, EMULATED_REFUSES, EMULATED_RIGHT}, EMULATED_RIGHT},
+  };
+  for (const auto &each : cases) {
+    offer(each.offered);
+    product *product = nullptr;
+    EXPECT_EQ(create(shape, false, &product), each.taken < 0 ? DESCENT_ERROR_UNSUPPORTED : DESCENT_OK);
+    if (product) {
+      EXPECT_EQ(launched(product, Problem(shape)), each.taken);
+    }
+    product_free(product);
   }
 }
 
-TEST_F(Product, RefusesTensorCoresForFloat32) {
-  for (const bool tune : {false, true}) {
-    offer({EMULATED_TENSOR, EMULATED_RIGHT});
-    EXPECT_EQ(chosen(shape_of(4, 5, 6), tune), EMULATED_RIGHT);
-    EXPECT_EQ(emulated_library.launches[EMULATED_TENSOR], 0);
-  }
+TEST_F(Product, NamesTheEnvironmentThatMayHaveLedToTensorCores) {
   product_shape shape = shape_of(4, 5, 7);
   offer({EMULATED_TENSOR});
   product *product = nullptr;
@@ -105,14 +198,6 @@ TEST_F(Product, RefusesTensorCoresForFloat32) {
   EXPECT_NE(strstr(descent_last_error(), "NVIDIA_TF32_OVERRIDE"), nullptr) << descent_last_error();
   shape.tf32 = true;
   EXPECT_EQ(chosen(shape, true), EMULATED_TENSOR);
-}
-
-TEST_F(Product, RefusesWhatGivesOtherBitsTheSecondTime) {
-  for (int e = EPILOGUE_NONE; e <= EPILOGUE_COLUMN_SUMS_A; e++) {
-    offer({EMULATED_UNSTEADY, EMULATED_RIGHT});
-    EXPECT_EQ(chosen(shape_of(4, 5, 6, ELEMENT_F32, ELEMENT_F32, (epilogue)e), true), EMULATED_RIGHT);
-    EXPECT_EQ(emulated_library.launches[EMULATED_UNSTEADY], 2);
-  }
 }
 
 TEST_F(Product, RefusesWhatLeavesOutTheTailOfK) {
@@ -128,17 +213,6 @@ TEST_F(Product, RefusesWhatLeavesOutTheTailOfK) {
         }
 }
 
-TEST_F(Product, RefusesWhatLeavesOutOtherParts) {
-  for (const bool tune : {false, true}) {
-    offer({EMULATED_DROPS_HALF, EMULATED_RIGHT});
-    EXPECT_EQ(chosen(shape_of(4, 5, 1000, ELEMENT_BF16, ELEMENT_BF16), tune), EMULATED_RIGHT);
-    for (const epilogue each : {EPILOGUE_MASKED_COLUMN_SUMS, EPILOGUE_COLUMN_SUMS_A}) {
-      offer({EMULATED_DROPS_SUM, EMULATED_RIGHT});
-      EXPECT_EQ(chosen(shape_of(4, 5, 6, ELEMENT_F32, ELEMENT_F32, each), tune), EMULATED_RIGHT) << each;
-    }
-  }
-}
-
 TEST_F(Product, AsksForMoreWhereAllOfTheFirstAreWrong) {
   for (const bool tune : {false, true}) {
     enum { DROPS = EMULATED_DROPS_TAIL };
@@ -152,16 +226,17 @@ TEST_F(Product, FindsTheTailOfAKThatFloat32CannotCount) {
   offer({EMULATED_DROPS_TAIL, EMULATED_RIGHT});
   product *product = nullptr;
   ASSERT_EQ(create(shape_of(1, 1, (1 << 24) + 1, ELEMENT_BF16), false, &product), DESCENT_OK) << descent_last_error();
-  EXPECT_EQ(emulated_library.launches[EMULATED_DROPS_TAIL], 1);
-  EXPECT_EQ(emulated_library.launches[EMULATED_RIGHT], 1);
+  EXPECT_EQ(emulated_library.launches[EMULATED_DROPS_TAIL], 1); /* on the last few ones */
+  EXPECT_EQ(emulated_library.launches[EMULATED_RIGHT], 4); /* and twice on all, once on the last few random values */
   product_free(product);
 }
 
-TEST_F(Product, PassesOverWhatTheLibraryRefusesToLaunch) {
-  for (const bool tune : {false, true}) {
-    offer({EMULATED_REFUSES, EMULATED_RIGHT});
-    EXPECT_EQ(chosen(shape_of(4, 5, 6), tune), EMULATED_RIGHT);
-  }
+TEST_F(Product, IsNotTunedToWhatCannotBeCaptured) {
+  offer({EMULATED_NO_CAPTURE, EMULATED_RIGHT});
+  EXPECT_EQ(chosen(shape_of(4, 5, 6), true), EMULATED_RIGHT);
+  offer({EMULATED_NO_CAPTURE});
+  product *product = nullptr;
+  EXPECT_EQ(create(shape_of(4, 5, 7), true, &product), DESCENT_ERROR_UNSUPPORTED);
 }
 
 TEST_F(Product, TakesTheFastestWhenTunedAndTheFirstWhenNot) {
@@ -175,6 +250,80 @@ TEST_F(Product, TakesTheFastestWhenTunedAndTheFirstWhenNot) {
   EXPECT_GT(seconds, 0);
   offer({EMULATED_RIGHT, EMULATED_SLOW});
   EXPECT_EQ(chosen(shape_of(4, 5, 7), true), EMULATED_RIGHT);
+}
+
+/* With a seed any algorithm that passes is taken, the same one each time; nothing is timed or remembered. */
+TEST_F(Product, IsDrawnFromASeed) {
+  const product_shape shape = shape_of(4, 5, 6);
+  const auto drawn = [&](const char *seed) {
+    setenv("DESCENT_CUDA_CHOOSE", seed, 1);
+    reopen();
+    offer({EMULATED_DROPS_HALF, EMULATED_SLOW, EMULATED_ODD_FLAGS, EMULATED_RIGHT});
+    double seconds = -1;
+    const int kind = chosen(shape, true, &seconds);
+    EXPECT_EQ(seconds, 0);
+    unsetenv("DESCENT_CUDA_CHOOSE");
+    return kind;
+  };
+  int taken[EMULATED_ALGORITHMS] = {};
+  for (int seed = 0; seed < 12; seed++) {
+    const int kind = drawn(std::to_string(seed).c_str());
+    EXPECT_EQ(drawn(std::to_string(seed).c_str()), kind);
+    taken[kind]++;
+  }
+  EXPECT_GT(taken[EMULATED_SLOW], 0);
+  EXPECT_GT(taken[EMULATED_RIGHT], 0);
+  EXPECT_EQ(taken[EMULATED_SLOW] + taken[EMULATED_RIGHT], 12);
+  EXPECT_TRUE(files().empty());
+}
+
+TEST_F(Product, RefusesVariablesThatItCannotRead) {
+  const struct {
+    const char *name, *value;
+    descent_status status;
+  } cases[] = {
+      {"DESCENT_CUDA_CHOOSE", "", DESCENT_ERROR_ARGUMENT},
+      {"DESCENT_CUDA_CHOOSE", "-1", DESCENT_ERROR_ARGUMENT},
+      {"DESCENT_CUDA_CHOOSE", "7x", DESCENT_ERROR_ARGUMENT},
+      {"DESCENT_CUDA_CHOOSE", "18446744073709551616", DESCENT_ERROR_ARGUMENT},
+      {"DESCENT_CUDA_CHOOSE", "18446744073709551615", DESCENT_OK},
+      {"DESCENT_CUDA_TRACE", "", DESCENT_ERROR_WRITE},
+      {"DESCENT_CUDA_TRACE", "/no/such/folder/trace", DESCENT_ERROR_WRITE},
+      {"DESCENT_CUDA_TRACE", "/dev/null", DESCENT_OK},
+  };
+  for (const auto &each : cases) {
+    SCOPED_TRACE(testing::Message() << each.name << "=" << each.value);
+    setenv(each.name, each.value, 1);
+    product_library *library = nullptr;
+    EXPECT_EQ(product_library_open(0, &library), each.status);
+    if (each.status != DESCENT_OK) {
+      EXPECT_EQ(library, nullptr);
+      EXPECT_NE(strstr(descent_last_error(), each.name), nullptr) << descent_last_error();
+      EXPECT_NE(strstr(descent_last_error(), ("'" + std::string(each.value) + "'").c_str()), nullptr);
+    }
+    product_library_close(library);
+    unsetenv(each.name);
+  }
+}
+
+TEST_F(Product, TracesWhatIsKnownOfEachCandidate) {
+  const Traced traced(cache_);
+  reopen();
+  offer({EMULATED_NO_FLAGS, EMULATED_SLOW, EMULATED_RIGHT});
+  EXPECT_EQ(chosen(shape_of(4, 5, 6), true), EMULATED_RIGHT);
+  const std::string lines = traced.text();
+  const std::string facts = " tile=20 stages=3 split_k=1 scheme=0 swizzling=0 custom=0 inner=? cluster=2 ";
+  EXPECT_NE(lines.find("candidate m=4 n=5 k=6 "), std::string::npos) << lines;
+  EXPECT_NE(lines.find("id=" + std::to_string(EMULATED_NO_FLAGS) + facts + "flags=? needs=1024 waves=0.5 trust=none "),
+            std::string::npos)
+      << lines;
+  EXPECT_NE(lines.find("id=" + std::to_string(EMULATED_RIGHT) + facts +
+                       "flags=0x80201 needs=1024 waves=0.5 "
+                       "trust=flags verdict=taken seconds="),
+            std::string::npos)
+      << lines;
+  EXPECT_EQ(traced.verdict(EMULATED_SLOW), "passed");
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 3) << lines;
 }
 
 TEST_F(Product, SaysWhichShapeIsUnsupported) {

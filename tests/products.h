@@ -101,13 +101,20 @@ class OnDevice {
 
 }  // namespace
 
-/* Stand-ins for the two passes that trials need; they have tests of their own. */
+/* Fast stand-ins for the passes of random.cu, which has tests of its own. */
 extern "C" cudaError_t launch_fill(matrix m, int64_t rows, int64_t n, bool ones, uint64_t seed, cudaStream_t stream) {
   return enqueue(stream, [=] {
     std::mt19937 random((unsigned)seed);
     for (int64_t i = 0; i < rows; i++)
       for (int64_t j = 0; j < n; j++)
         store(m.data, i * m.ld + j, m.element, ones ? 1.0f : (float)random() * 0x1p-31f - 1);
+  });
+}
+extern "C" cudaError_t launch_fill_bits(matrix m, int64_t rows, int64_t n, uint64_t seed, cudaStream_t stream) {
+  return enqueue(stream, [=] {
+    std::mt19937 random((unsigned)seed);
+    for (int64_t i = 0; i < rows; i++)
+      for (int64_t j = 0; j < n; j++) store(m.data, i * m.ld + j, ELEMENT_F32, as_float((uint32_t)random()));
   });
 }
 extern "C" cudaError_t launch_compare(matrix a, matrix b, int64_t rows, int64_t n, float expected,
@@ -206,6 +213,35 @@ inline std::string name_of(const product_shape &shape) {
   return key;
 }
 
+/* The trace of libraries that are opened while this lives. */
+class Traced {
+ public:
+  explicit Traced(const fs::path &folder) : path_(folder.string() + ".trace") {
+    forget();
+    setenv("DESCENT_CUDA_TRACE", path_.c_str(), 1);
+  }
+  ~Traced() {
+    unsetenv("DESCENT_CUDA_TRACE");
+    forget();
+  }
+  void forget() const { fs::remove(path_); }
+  std::string text() const {
+    std::ifstream stream(path_, std::ios::binary);
+    return {std::istreambuf_iterator<char>(stream), {}};
+  }
+  /* The last one of the algorithm. */
+  std::string verdict(int kind) const {
+    const std::string lines = text(), id = " id=" + std::to_string(kind) + " ", name = " verdict=";
+    const size_t line = lines.rfind(id);
+    if (line == std::string::npos) return "";
+    const size_t at = lines.find(name, line) + name.size();
+    return lines.substr(at, lines.find(' ', at) - at);
+  }
+
+ private:
+  const fs::path path_;
+};
+
 class ProductTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -226,9 +262,12 @@ class ProductTest : public testing::Test {
     fs::remove_all(cache_);
   }
   void open() { ASSERT_EQ(product_library_open(0, &library_), DESCENT_OK) << descent_last_error(); }
-  void reopen() {
+  void reopen_keeping() {
     product_library_close(library_);
     open();
+  }
+  void reopen() {
+    reopen_keeping();
     emulated_library_reset();
   }
   void offer(std::initializer_list<int> kinds) {

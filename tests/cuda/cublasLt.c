@@ -120,7 +120,10 @@ static uint64_t numerics(const struct emulated_operation *operation, cudaDataTyp
   const uint64_t inputs = type == CUDA_R_16BF ? CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_16BF
                           : tf32              ? CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32
                                               : CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_32F;
-  return inputs | CUBLASLT_NUMERICAL_IMPL_FLAGS_ACCUMULATOR_32F |
+  const uint64_t odd = kind == EMULATED_ODD_FLAGS    ? UINT64_C(0x40) << 16
+                       : kind == EMULATED_HALF_FLAGS ? CUBLASLT_NUMERICAL_IMPL_FLAGS_ACCUMULATOR_16F
+                                                     : 0;
+  return inputs | odd | CUBLASLT_NUMERICAL_IMPL_FLAGS_ACCUMULATOR_32F |
          (type == CUDA_R_32F && !tf32 ? CUBLASLT_NUMERICAL_IMPL_FLAGS_FMA : CUBLASLT_NUMERICAL_IMPL_FLAGS_HMMA);
 }
 
@@ -159,7 +162,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < emulated_library.n_offered && i < most; i++) {
     const int kind = emulated_library.offered[i];
     const cublasLtMatmulAlgo_t algorithm = {{MAGIC, (uint64_t)kind, numerics(operation, A->type, kind)}};
-    results[(*count)++] = (cublasLtMatmulHeuristicResult_t){algorithm, WORKSPACE, CUBLAS_STATUS_SUCCESS};
+    results[(*count)++] = (cublasLtMatmulHeuristicResult_t){algorithm, WORKSPACE, CUBLAS_STATUS_SUCCESS, 0.5f};
   }
   return status;
 }
@@ -172,24 +175,34 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
   const uint64_t *data = algorithm->data;
   if (data[0] != MAGIC || data[1] >= EMULATED_ALGORITHMS || data[2] != numerics(operation, A->type, (int)data[1]))
     return CUBLAS_STATUS_INVALID_VALUE;
-  *result = (cublasLtMatmulHeuristicResult_t){*algorithm, WORKSPACE, CUBLAS_STATUS_SUCCESS};
+  *result = (cublasLtMatmulHeuristicResult_t){*algorithm, WORKSPACE, CUBLAS_STATUS_SUCCESS, 0.5f};
   return check(operation, A, B, C, D);
 }
 cublasStatus_t cublasLtMatmulAlgoCapGetAttribute(const cublasLtMatmulAlgo_t *algorithm,
                                                  cublasLtMatmulAlgoCapAttributes_t attribute, void *value, size_t bytes,
                                                  size_t *written) {
   (void)attribute;
+  if (algorithm->data[1] == EMULATED_NO_FLAGS) return CUBLAS_STATUS_NOT_SUPPORTED;
   *written = bytes;
   return set(value, sizeof(uint64_t), &algorithm->data[2], bytes);
 }
 cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *algorithm,
                                                     cublasLtMatmulAlgoConfigAttributes_t attribute, void *value,
                                                     size_t bytes, size_t *written) {
-  (void)attribute;
-  const bool in_place = algorithm->data[1] == EMULATED_IN_PLACE;
-  const uint32_t scheme = in_place ? CUBLASLT_REDUCTION_SCHEME_INPLACE : CUBLASLT_REDUCTION_SCHEME_NONE;
+  const uint64_t kind = algorithm->data[1];
+  const uint32_t in_place = CUBLASLT_REDUCTION_SCHEME_INPLACE;
+  const uint32_t values[] = {[CUBLASLT_ALGO_CONFIG_ID] = (uint32_t)kind,
+                             [CUBLASLT_ALGO_CONFIG_TILE_ID] = 20,
+                             [CUBLASLT_ALGO_CONFIG_SPLITK_NUM] = 1,
+                             [CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME] = kind == EMULATED_IN_PLACE ? in_place : 0,
+                             [CUBLASLT_ALGO_CONFIG_STAGES_ID] = 3};
+  const uint16_t shape = 2;
   *written = bytes;
-  return set(value, sizeof scheme, &scheme, bytes);
+  if (attribute == CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME && kind == EMULATED_NO_SCHEME)
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (attribute == CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID) return set(value, sizeof shape, &shape, bytes);
+  if (attribute > CUBLASLT_ALGO_CONFIG_STAGES_ID) return CUBLAS_STATUS_NOT_SUPPORTED;
+  return set(value, sizeof values[0], &values[attribute], bytes);
 }
 
 /* ---- products ---- */
@@ -236,13 +249,39 @@ static float *unpack(const void *data, const struct emulated_layout *layout, boo
 /* What becomes of element (i, j) of the product before it is stored. */
 static float finish(const struct call *call, int64_t i, int64_t j, float x) {
   const struct emulated_operation *operation = &call->operation;
-  unsigned char *byte = (unsigned char *)operation->aux + (i + j * operation->aux_ld) / 8;
-  const unsigned bit = 1u << (i % 8);
-  if (operation->epilogue & 4) x += load(operation->bias, i, operation->bias_type);
+  const int64_t rows = call->D_layout.rows;
+  const int64_t aux_ld = call->kind == EMULATED_MASK_DENSE ? (rows + 7) / 8 * 8 : operation->aux_ld;
+  unsigned char *byte = (unsigned char *)operation->aux + (i + j * aux_ld) / 8;
+  const unsigned bit = 1u << (call->kind == EMULATED_MASK_REVERSED ? 7 - i % 8 : i % 8);
+  const bool all = call->kind == EMULATED_MASK_ALL, shifted = call->kind == EMULATED_BIAS_SHIFTED;
+  if (operation->epilogue & 4 && call->kind != EMULATED_NO_BIAS)
+    x += load(operation->bias, shifted ? (i + 1) % rows : i, operation->bias_type);
+  const bool set = all || x > 0 || (x == 0 && call->kind == EMULATED_MASK_AT_ZERO);
   if (operation->epilogue & 2) x = x > 0 ? x : 0; /* NaN too becomes 0 */
-  if ((operation->epilogue & (2 | 128)) == (2 | 128)) *byte = (unsigned char)(x > 0 ? *byte | bit : *byte & ~bit);
-  if (operation->epilogue & 8) x = *byte & bit ? x : 0;
+  if ((operation->epilogue & (2 | 128)) == (2 | 128)) *byte = (unsigned char)(set ? *byte | bit : *byte & ~bit);
+  if (operation->epilogue & 8) x = all || *byte & bit ? x : 0;
   return x;
+}
+
+static float rounded_to_bf16(float x) {
+  uint16_t stored;
+  store(&stored, 0, CUDA_R_16BF, x);
+  return load(&stored, 0, CUDA_R_16BF);
+}
+
+/* One bit of the first sum or, where there are none, element that is no whole number. */
+static void disturb(const struct call *call, int64_t n_sums) {
+  const cudaDataType_t type = n_sums ? call->operation.bias_type : call->D_layout.type;
+  unsigned char *const result = n_sums ? call->operation.bias : call->D;
+  const int64_t rows = n_sums ? n_sums : call->D_layout.rows, cols = n_sums ? 1 : call->D_layout.cols;
+  for (int64_t j = 0; j < cols; j++)
+    for (int64_t i = 0; i < rows; i++) {
+      const int64_t at = i + j * call->D_layout.ld;
+      const float x = load(result, at, type);
+      if (x == (float)(int)x) continue;
+      result[at * (type == CUDA_R_32F ? 4 : 2)] ^= 1;
+      return;
+    }
 }
 
 static void run(void *context) {
@@ -250,8 +289,8 @@ static void run(void *context) {
   const struct emulated_operation *operation = &call->operation;
   const bool ta = operation->transpose_a == CUBLAS_OP_T, tb = operation->transpose_b == CUBLAS_OP_T;
   const int64_t m = call->D_layout.rows, n = call->D_layout.cols, k = ta ? call->A_layout.rows : call->A_layout.cols;
-  const bool tf32 = call->A_layout.type == CUDA_R_32F &&
-                    (operation->compute == CUBLAS_COMPUTE_32F_FAST_TF32 || call->kind == EMULATED_TENSOR);
+  const bool tf32 = call->A_layout.type == CUDA_R_32F && (operation->compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
+                                                          call->kind == EMULATED_TENSOR || call->kind == EMULATED_CUTS);
   float *const A = unpack(call->A, &call->A_layout, ta, tf32), *const B = unpack(call->B, &call->B_layout, !tb, tf32);
   const int64_t tail = k <= 32 ? k > 1 : k % 32 ? k % 32 : 32, forgotten = call->kind == EMULATED_DROPS_SUM;
   const int64_t first = call->kind == EMULATED_DROPS_HALF ? k / 2 : 0;
@@ -263,7 +302,10 @@ static void run(void *context) {
   for (int64_t j = 0; j < n; j++)
     for (int64_t i = 0; i < m; i++) {
       float x = 0;
-      for (int64_t p = first; p < last; p++) x += A[i * k + p] * B[j * k + p];
+      for (int64_t p = first; p < last; p++) {
+        x += A[i * k + p] * B[j * k + p];
+        if (call->kind == EMULATED_COARSE) x = rounded_to_bf16(x);
+      }
       x = finish(call, i, j, x);
       if (of_D && j >= forgotten) sums[i] += x;
       store(call->D, i + j * call->D_layout.ld, call->D_layout.type, x);
@@ -271,7 +313,7 @@ static void run(void *context) {
   for (int64_t i = 0; of_B && i < n * k; i++)
     if (i % k >= forgotten) sums[i / k] += B[i];
   for (int64_t i = 0; i < n_sums; i++) store(operation->bias, i, operation->bias_type, sums[i]);
-  if (call->kind == EMULATED_UNSTEADY && call->launch % 2) *(unsigned char *)(n_sums ? operation->bias : call->D) ^= 1;
+  if (call->kind == EMULATED_UNSTEADY && call->launch % 2) disturb(call, n_sums);
   free(A);
   free(B);
   free(sums);
@@ -293,7 +335,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
       *(const float *)beta != 0)
     return CUBLAS_STATUS_INVALID_VALUE;
   const int kind = (int)algorithm->data[1], launch = emulated_library.launches[kind]++;
-  if (kind == EMULATED_REFUSES) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (kind == EMULATED_REFUSES || (kind == EMULATED_NO_CAPTURE && emulate_is_capturing(stream)))
+    return CUBLAS_STATUS_NOT_SUPPORTED;
   struct call *call = malloc(sizeof *call);
   if (!call) return CUBLAS_STATUS_ALLOC_FAILED;
   *call = (struct call){*operation, *A_layout, *B_layout, *D_layout, A, B, D, kind, launch};

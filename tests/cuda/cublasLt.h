@@ -54,6 +54,7 @@ typedef struct {
   cublasLtMatmulAlgo_t algo;
   size_t workspaceSize;
   cublasStatus_t state;
+  float wavesCount;
 } cublasLtMatmulHeuristicResult_t;
 typedef enum {
   CUBLASLT_MATMUL_DESC_TRANSA,
@@ -73,7 +74,17 @@ typedef enum {
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES
 } cublasLtMatmulPreferenceAttributes_t;
 typedef enum { CUBLASLT_ALGO_CAP_NUMERICAL_IMPL_FLAGS } cublasLtMatmulAlgoCapAttributes_t;
-typedef enum { CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME } cublasLtMatmulAlgoConfigAttributes_t;
+typedef enum {
+  CUBLASLT_ALGO_CONFIG_ID,
+  CUBLASLT_ALGO_CONFIG_TILE_ID,
+  CUBLASLT_ALGO_CONFIG_SPLITK_NUM,
+  CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME,
+  CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING,
+  CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION,
+  CUBLASLT_ALGO_CONFIG_STAGES_ID,
+  CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID,
+  CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID
+} cublasLtMatmulAlgoConfigAttributes_t;
 
 size_t cublasLtGetVersion(void);
 const char *cublasLtGetStatusName(cublasStatus_t status);
@@ -120,14 +131,30 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
 
 /* What the heuristic may offer, in the order of `offered`. */
 enum emulated_algorithm {
+  /* those that say what they are not to be: */
   EMULATED_IN_PLACE,   /* says that it is not reproducible */
   EMULATED_TENSOR,     /* says that it rounds float32 operands to tf32, whatever was asked for; and does */
-  EMULATED_DROPS_TAIL, /* leaves out the last k % 32 (else 32) of K, but never all of it */
-  EMULATED_DROPS_HALF, /* leaves out the first half of K */
-  EMULATED_DROPS_SUM,  /* of the sums that an epilogue writes leaves out one summand */
-  EMULATED_UNSTEADY,   /* every second run differs in one bit, of a sum where the epilogue writes sums */
-  EMULATED_REFUSES,    /* cannot be launched */
-  EMULATED_SLOW,       /* right, and takes its time */
+  EMULATED_HALF_FLAGS, /* right, but says that it adds up in float16 */
+  EMULATED_ODD_FLAGS,  /* right, but says that it reads FP8 as well */
+  EMULATED_NO_FLAGS,   /* right, but does not answer what its flags are */
+  EMULATED_NO_SCHEME,  /* right, but does not answer how it adds up */
+  /* those that must be found out: */
+  EMULATED_DROPS_TAIL,    /* leaves out the last k % 32 (else 32) of K, but never all of it */
+  EMULATED_DROPS_HALF,    /* leaves out the first half of K */
+  EMULATED_DROPS_SUM,     /* of the sums that an epilogue writes leaves out one summand */
+  EMULATED_UNSTEADY,      /* every second run differs in one bit, of a sum where the epilogue writes sums; not in
+                             whole numbers, which are right in any order */
+  EMULATED_REFUSES,       /* cannot be launched */
+  EMULATED_NO_CAPTURE,    /* cannot be captured */
+  EMULATED_CUTS,          /* rounds float32 operands to tf32 and says that it does not */
+  EMULATED_COARSE,        /* rounds its sums to bf16 and says that it does not */
+  EMULATED_BIAS_SHIFTED,  /* adds the neighbour's bias */
+  EMULATED_NO_BIAS,       /* adds none */
+  EMULATED_MASK_REVERSED, /* takes the bits of a byte from the other end */
+  EMULATED_MASK_DENSE,    /* takes the mask's rows to be as long as C's are */
+  EMULATED_MASK_ALL,      /* reads or writes ones throughout */
+  EMULATED_MASK_AT_ZERO,  /* sets bits for results of zero */
+  EMULATED_SLOW,          /* right, and takes its time */
   EMULATED_RIGHT,
   EMULATED_ALGORITHMS
 };

@@ -53,7 +53,11 @@ struct cudaDeviceProp {
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device);
-enum cudaDeviceAttr { cudaDevAttrMemoryClockRate = 36, cudaDevAttrGlobalMemoryBusWidth = 37 };
+enum cudaDeviceAttr {
+  cudaDevAttrMemoryClockRate = 36,
+  cudaDevAttrGlobalMemoryBusWidth = 37,
+  cudaDevAttrL2CacheSize = 38
+};
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device);
 struct cudaFuncAttributes {
   int numRegs;
@@ -109,6 +113,8 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 
 /* Enqueues run(context) as a kernel would be: recorded while the stream captures. release(context) once, in the end. */
 cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *context, void (*release)(void *));
+
+int emulate_is_capturing(cudaStream_t stream);
 
 /* Starts counting anew and sets what is to go wrong, "name=value,...": memory (bytes of the device), allocation (the
  * number of the one that fails, from 1), launch (of the one refused), fault (of the kernel that hits a bad address),

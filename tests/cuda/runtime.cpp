@@ -268,6 +268,11 @@ int emulate_failed(void) {
   return now.failed;
 }
 
+int emulate_is_capturing(cudaStream_t stream) {
+  LOCK;
+  return stream && stream->graph;
+}
+
 cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *context, void (*release)(void *)) {
   const std::shared_ptr<void> owned(context, release); /* released also when refused */
   BEGIN(false);
@@ -339,7 +344,9 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordin
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int ordinal) {
   BEGIN(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
-  *value = attribute == cudaDevAttrMemoryClockRate ? 1000000 : 64; /* kHz, bits */
+  *value = attribute == cudaDevAttrMemoryClockRate ? 1000000 /* kHz */
+           : attribute == cudaDevAttrL2CacheSize   ? 1 << 16 /* bytes */
+                                                   : 64;       /* bits */
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *) {

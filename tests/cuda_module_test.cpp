@@ -1,5 +1,6 @@
 /* The CUDA backend as a whole, on whichever module is under test: however a training is cut into calls, captured or
  * streamed, its bytes are the same. */
+#include "conformance.h"
 #include "cuda_training.h"
 
 namespace {
@@ -81,6 +82,73 @@ TEST(CudaModule, ManyStepsAreAsFew) {
     results[call == MANY] = training.state();
   }
   expect_same(results[0], results[1]);
+}
+
+TEST(CudaModule, GivesTheSameBitsOfWholeNumbersWhateverIsDrawn) {
+  use_cuda_module(cuda_module_path());
+  for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
+    Ways ways;
+    expect_whole_steps_to_agree(precision, &ways);
+    expect_all(ways);
+  }
+}
+
+/* One step up to its gradients, in one range, so that relu's mask is taken where it is drawn; then each operation is
+ * held against the exact result from the inputs that it had. */
+void expect_step_within_bounds(Training &training) {
+  const struct program &program = training.program;
+  const plan_range train = program.plan->train, range = {train.first, train.count - 3};
+  ASSERT_EQ(program.plan->ops[train.first + range.count].kind, OP_GRADIENT_NORM);
+  const plan_step step = training.steps(1)[0];
+  ASSERT_EQ(program_run(&training.program, range, &step, 1), DESCENT_OK) << descent_last_error();
+  std::vector<std::vector<double>> values;
+  for (int b = 0; b < program.plan->n_buffers; b++) {
+    const plan_buffer &buffer = program.plan->buffers[b];
+    values.emplace_back(static_cast<size_t>(buffer.storage == PLAN_SOURCE ? 0 : buffer.rows * buffer.cols));
+    if (buffer.type != PLAN_I64 && !values.back().empty()) {
+      ASSERT_EQ(program_read(&program, b, 0, buffer.rows * buffer.cols, PLAN_F64, values.back().data()), DESCENT_OK);
+    }
+  }
+  backend_device *device = nullptr;
+  backend_program *exact = nullptr;
+  ASSERT_EQ(backend_reference.open(0, 1, &device), DESCENT_OK);
+  ASSERT_EQ(backend_reference.compile(device, program.plan, &exact), DESCENT_OK);
+  for (int op = range.first + 1; op < range.first + range.count; op++) { /* but for the gather */
+    for (int b = 0; b < program.plan->n_buffers; b++)
+      if (program.plan->buffers[b].type != PLAN_I64 && !values[static_cast<size_t>(b)].empty()) {
+        const std::vector<double> &now = values[static_cast<size_t>(b)];
+        ASSERT_EQ(backend_reference.write(exact, b, 0, static_cast<int64_t>(now.size()), PLAN_F64, now.data()),
+                  DESCENT_OK);
+      }
+    bounds within{};
+    ASSERT_EQ(bounds_run(exact, program.plan, op, &step, &within), DESCENT_OK) << descent_last_error();
+    for (int i = 0; i < within.n; i++) {
+      const int buffer = within.outputs[i].buffer;
+      conformance::expect_within(within.outputs[i], program.plan->buffers[buffer].name,
+                                 values[static_cast<size_t>(buffer)]);
+    }
+    bounds_clear(&within);
+  }
+  backend_reference.release(exact);
+  backend_reference.close(device);
+}
+
+TEST(CudaModule, KeepsTheBoundsWhateverIsDrawn) {
+  use_cuda_module(cuda_module_path());
+  for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
+    const Case c = {"", {8, 33, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 0, precision};
+    Ways ways;
+    for (int seed = 1; seed <= SEEDS; seed++) {
+      SCOPED_TRACE(testing::Message() << descent_precision_name(precision) << ", DESCENT_CUDA_CHOOSE=" << seed);
+      const Drawn drawn(seed);
+      Training training(c, BATCH);
+      ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+      expect_step_within_bounds(training);
+      if (HasFatalFailure()) return;
+      ways.add(drawn);
+    }
+    expect_all(ways);
+  }
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <memory>
 
 #include "command.h"
 #include "cuda_module.h"
@@ -153,6 +154,57 @@ class Training {
   std::vector<permutation> orders_;
 };
 
+/* While it lives, devices that are opened draw their choices from the seed and trace them. */
+class Drawn {
+ public:
+  explicit Drawn(int seed) {
+    setenv("DESCENT_CUDA_CHOOSE", std::to_string(seed).c_str(), 1);
+    setenv("DESCENT_CUDA_TRACE", (folder_ / "trace").c_str(), 1);
+  }
+  ~Drawn() {
+    unsetenv("DESCENT_CUDA_CHOOSE");
+    unsetenv("DESCENT_CUDA_TRACE");
+  }
+  Drawn(const Drawn &) = delete;
+  Drawn &operator=(const Drawn &) = delete;
+
+  /* The lines that have all of these. */
+  int lines(std::initializer_list<const char *> words) const {
+    std::istringstream trace(folder_.read("trace"));
+    int found = 0;
+    for (std::string line; std::getline(trace, line);)
+      found += std::all_of(words.begin(), words.end(), [&](const char *word) {
+        return (line + " ").find(word + std::string(" ")) != std::string::npos;
+      });
+    return found;
+  }
+
+ private:
+  Folder folder_;
+};
+
+/* How often each way was taken. */
+struct Ways {
+  int fused = 0, plain = 0, mask = 0, pass = 0;
+  bool masks = false; /* has the library products that write and read masks? */
+  void add(const Drawn &drawn) {
+    fused += drawn.lines({"taken=fused"});
+    plain += drawn.lines({"taken=plain"});
+    mask += drawn.lines({"taken=mask"});
+    pass += drawn.lines({"taken=pass"});
+    masks |=
+        drawn.lines({"epilogue=masked", "verdict=taken"}) && drawn.lines({"epilogue=relu_mask_bias", "verdict=taken"});
+  }
+};
+/* Every way, or those without masks where each algorithm with a mask is refused, which the trace shows. */
+inline void expect_all(const Ways &ways) {
+  EXPECT_GT(ways.fused, 0);
+  EXPECT_GT(ways.plain, 0);
+  if (!ways.masks) return;
+  EXPECT_GT(ways.mask, 0);
+  EXPECT_GT(ways.pass, 0);
+}
+
 using Bytes = std::vector<std::vector<double>>;
 
 inline void expect_same(const Bytes &a, const Bytes &b) {
@@ -177,6 +229,28 @@ inline void all_at_once(Training &training) {
   const std::vector<plan_step> steps = training.steps(STEPS);
   EXPECT_EQ(program_run(&training.program, training.program.plan->train, steps.data(), STEPS), DESCENT_OK)
       << descent_last_error();
+}
+
+enum { SEEDS = 12 };
+
+/* With small whole numbers every sum is exact, so that a whole step leaves the same bytes whatever computes it. */
+inline void expect_whole_steps_to_agree(descent_precision precision, Ways *ways) {
+  const Case c = {"", {8, 16, 16, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, precision};
+  Bytes expected;
+  for (int seed = 0; seed <= SEEDS; seed++) {
+    SCOPED_TRACE(testing::Message() << descent_precision_name(precision) << ", DESCENT_CUDA_CHOOSE=" << seed);
+    const auto drawn = seed ? std::make_unique<Drawn>(seed) : nullptr;
+    Training training(c, BATCH);
+    training.make_whole();
+    ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+    const plan_step step = training.steps(1)[0];
+    ASSERT_EQ(program_run(&training.program, training.program.plan->train, &step, 1), DESCENT_OK)
+        << descent_last_error();
+    if (!seed) expected = training.state();
+    expect_same(training.state(), expected);
+    if (testing::Test::HasFatalFailure()) return;
+    if (drawn) ways->add(*drawn);
+  }
 }
 
 #endif

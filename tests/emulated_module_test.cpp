@@ -4,6 +4,7 @@
 
 #include <regex>
 
+#include "cuda/cublasLt.h"
 #include "cuda_training.h"
 
 namespace {
@@ -18,12 +19,16 @@ struct Emulation {
     find(module, "emulate_failed", &failed);
     find(module, "cudaGetLastError", &last_error);
     find(module, "cudaMemGetInfo", &memory);
+    find(module, "emulated_library", &library);
+    find(module, "emulated_library_reset", &library_reset);
   }
   void (*configure)(const char *);
   long long (*live)();
   int (*failed)();
   int (*last_error)();
   int (*memory)(size_t *free_bytes, size_t *total);
+  struct emulated_library *library;
+  void (*library_reset)();
 
  private:
   template <typename Function>
@@ -43,6 +48,11 @@ class EmulatedModule : public testing::Test {
   void TearDown() override {
     EXPECT_EQ(emulation.live(), 0) << "left behind";
     emulation.configure("");
+    emulation.library_reset();
+  }
+  void offer(std::initializer_list<int> kinds) {
+    emulation.library->n_offered = 0;
+    for (const int kind : kinds) emulation.library->offered[emulation.library->n_offered++] = kind;
   }
   Emulation emulation;
 };
@@ -263,6 +273,33 @@ TEST_F(EmulatedModule, WhateverIsChosenByTimeIsRight) {
     }
   }
   setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.path().c_str(), 1);
+}
+
+/* Of algorithms that add up in different orders; with masks throughout. */
+TEST_F(EmulatedModule, GivesTheSameBitsOfWholeNumbersInWhateverOrderTheyAreAdded) {
+  for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
+    offer({EMULATED_BACKWARDS, EMULATED_DROPS_TAIL, EMULATED_RIGHT});
+    Ways ways;
+    expect_whole_steps_to_agree(precision, &ways);
+    EXPECT_TRUE(ways.masks);
+    expect_all(ways);
+    EXPECT_GT(emulation.library->turns, 0);
+  }
+}
+
+/* A device whose algorithms are taken by tests alone says so where a training shows its device's notes. */
+TEST_F(EmulatedModule, SaysThatFlagsWereNotBelieved) {
+  for (const bool doubtful : {false, true}) {
+    Training training(cases[3]);
+    offer({doubtful ? EMULATED_ODD_FLAGS : EMULATED_RIGHT});
+    ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+    all_at_once(training);
+    const std::string said = training.program.backend->placement(training.program.compiled);
+    expect_contains(said, "data in GPU memory");
+    EXPECT_EQ(said.find("; cuBLASLt's flags are unknown: its algorithms are taken by tests") != std::string::npos,
+              doubtful)
+        << said;
+  }
 }
 
 }  // namespace

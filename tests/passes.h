@@ -27,6 +27,9 @@ class Buffer {
     EXPECT_EQ(cudaMemcpy(host.data(), data, host.size() * sizeof(T), cudaMemcpyDeviceToHost), cudaSuccess);
     return host;
   }
+  void store() {
+    EXPECT_EQ(cudaMemcpy(data, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice), cudaSuccess);
+  }
   T *data = nullptr;
   std::vector<T> host;
 };
@@ -48,6 +51,7 @@ struct Matrix {
     return {element == ELEMENT_F32 ? static_cast<void *>(floats.data) : halves.data, ld, element};
   }
   void fetch() { floats.fetch(), halves.fetch(); }
+  void store() { floats.store(), halves.store(); }
   float at(int64_t row, int64_t column) const {
     const size_t i = static_cast<size_t>(row * ld + column);
     return element == ELEMENT_F32 ? floats.host[i] : bf16_value(halves.host[i]);

@@ -215,6 +215,133 @@ INSTANTIATE_TEST_SUITE_P(Passes, Fill,
                          testing::Values(FillCase{100, 33, 33, ELEMENT_F32}, FillCase{70, 64, 68, ELEMENT_F32},
                                          FillCase{9, 300, 304, ELEMENT_BF16}, FillCase{64, 31, 32, ELEMENT_BF16}));
 
+TEST(FillBits, SetsHalfOfThem) {
+  Buffer<float> words(64 * 8, 0);
+  ASSERT_EQ(launch_fill_bits({words.data, 8, ELEMENT_F32}, 64, 8, 5, nullptr), cudaSuccess);
+  int set[32] = {};
+  for (const float word : words.fetch()) {
+    uint32_t bits;
+    memcpy(&bits, &word, sizeof bits);
+    for (int i = 0; i < 32; i++) set[i] += bits >> i & 1;
+  }
+  for (const int count : set) EXPECT_NEAR(count, 256, 6 * std::sqrt(512 / 4.0));
+}
+
+/* ---- what trials hold a result against ---- */
+
+/* Products of 6 with a bias of 1, -6 or -9 in turn, relu and its mask; or a mask that is read. */
+TEST(Check, CountsWhatAnEpilogueDidNotMakeOfWholeNumbers) {
+  enum { ROWS = 37, N = 150, LD = 152, MASK_LD = 256 };
+  for (const bool written : {true, false})
+    for (const enum element element : {ELEMENT_F32, ELEMENT_BF16}) {
+      const float biases[] = {1, -6, -9};
+      std::vector<float> bias(N);
+      for (size_t j = 0; j < N; j++) bias[j] = biases[j % 3];
+      std::vector<unsigned char> mask(ROWS * MASK_LD / 8, 0x55);
+      Matrix C(ROWS, LD, element);
+      for (size_t i = 0; i < ROWS; i++)
+        for (size_t j = 0; j < N; j++) {
+          const float z = written ? std::fmax(0.0f, 6 + bias[j]) : j % 2 == 0 ? 6.0f : 0.0f;
+          C.floats.host[i * LD + j] = z;
+          C.halves.host[i * LD + j] = static_cast<uint16_t>(z == 7 ? 0x40e0 : z == 6 ? 0x40c0 : 0);
+          unsigned char &byte = mask[(i * MASK_LD + j) / 8];
+          const int bit = 1 << j % 8;
+          if (written) byte = static_cast<unsigned char>(z > 0 ? byte | bit : byte & ~bit);
+        }
+      C.store();
+      Buffer<float> b(bias);
+      Buffer<unsigned char> m(mask);
+      Buffer<unsigned long long> wrong(1, 99);
+      struct trial_result result = {};
+      result.C = C.matrix(), result.rows = ROWS, result.n = N;
+      result.bias = written ? b.data : nullptr, result.bias_element = ELEMENT_F32;
+      result.relu = result.mask_written = written, result.mask = m.data, result.mask_ld = MASK_LD;
+      const auto expect = [&](float value, unsigned long long count) {
+        ASSERT_EQ(launch_check(&result, value, wrong.data, nullptr), cudaSuccess);
+        EXPECT_EQ(wrong.fetch()[0], count) << written << element << value;
+      };
+      expect(6, 0);
+      expect(NAN, 0); /* any product: the mask alone */
+      expect(5, written ? ROWS * 50 : ROWS * 75);
+      m.host[5 * MASK_LD / 8 + 149 / 8] ^= 1 << 149 % 8 | 1 << 148 % 8; /* row 5, columns 148 and 149 */
+      m.store();
+      expect(6, 2);
+      expect(NAN, written ? 2 : 1); /* what is not 0 where the bit is not set */
+    }
+}
+
+TEST(Check, CountsSumsThatAreNotTheColumns) {
+  Matrix C(300, 12, ELEMENT_F32);
+  for (size_t i = 0; i < 300; i++)
+    for (size_t j = 0; j < 10; j++) C.floats.host[i * 12 + j] = static_cast<float>((i + j) % 2);
+  C.store();
+  Buffer<float> sums(10, 150);
+  Buffer<unsigned long long> wrong(1, 99);
+  for (const unsigned long long expected : {0u, 1u}) {
+    ASSERT_EQ(launch_check_sums(C.matrix(), 300, 10, sums.data, wrong.data, nullptr), cudaSuccess);
+    EXPECT_EQ(wrong.fetch()[0], expected);
+    sums.host[9] = 151;
+    sums.store();
+  }
+}
+
+/* Results that are off by a factor are right within the bound of sums of 40 terms and wrong beyond it. */
+TEST(Check, CountsWhatIsFurtherFromFloat64ThanItsPrecisionAllows) {
+  enum { ROWS = 20, N = 30, K = 70, FROM = 30 };
+  const struct {
+    enum element element;
+    double unit, cut, off;
+    bool right;
+  } cases[] = {{ELEMENT_F32, 0x1p-24, 0, 0, true},
+               {ELEMENT_F32, 0x1p-24, 0, 0x1p-13, false},
+               {ELEMENT_F32, 0x1p-23, 0x1p-9, 0x1p-13, true},
+               {ELEMENT_F32, 0x1p-23, 0x1p-9, 0x1p-6, false},
+               {ELEMENT_BF16, 0x1p-23, 0, 0, true},
+               {ELEMENT_BF16, 0x1p-23, 0, 0x1p-5, false}};
+  for (const bool transposed : {false, true})
+    for (const auto &each : cases) {
+      Matrix A(K, K, ELEMENT_F32), B(K, K, ELEMENT_F32), C(ROWS, N, each.element);
+      std::vector<float> sums(ROWS);
+      const auto a = [](int i, int p) { return 1 + static_cast<float>((7 * i + 3 * p) % 11) / 16; };
+      const auto b = [](int p, int j) { return 1 + static_cast<float>((5 * p + j) % 13) / 16; };
+      for (int i = 0; i < ROWS; i++)
+        for (int p = FROM; p < K; p++) A.floats.host[static_cast<size_t>(transposed ? p * K + i : i * K + p)] = a(i, p);
+      for (int p = FROM; p < K; p++)
+        for (int j = 0; j < N; j++) B.floats.host[static_cast<size_t>(transposed ? j * K + p : p * K + j)] = b(p, j);
+      for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < N; j++) {
+          double exact = 0;
+          for (int p = FROM; p < K; p++) exact += static_cast<double>(a(i, p)) * static_cast<double>(b(p, j));
+          const float c = static_cast<float>(exact * (1 + each.off));
+          uint32_t bits;
+          memcpy(&bits, &c, sizeof bits);
+          C.floats.host[static_cast<size_t>(i * N + j)] = c;
+          C.halves.host[static_cast<size_t>(i * N + j)] =
+              static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+        }
+      A.store(), B.store(), C.store();
+      for (int i = 0; i < ROWS; i++)
+        for (int p = FROM; p < K; p++) sums[static_cast<size_t>(i)] += a(i, p);
+      Buffer<float> A_sums(sums);
+      Buffer<unsigned long long> wrong(1, 99);
+      struct trial_result result = {};
+      result.C = C.matrix(), result.rows = ROWS, result.n = N;
+      struct trial_factors factors = {};
+      factors.A = A.matrix(), factors.B = B.matrix();
+      factors.transpose_a = factors.transpose_b = transposed;
+      factors.k_begin = FROM, factors.k_end = K;
+      factors.A_sums = A_sums.data, factors.unit = each.unit, factors.cut = each.cut;
+      const auto expect = [&](unsigned long long count) {
+        ASSERT_EQ(launch_check_errors(&result, &factors, wrong.data, nullptr), cudaSuccess);
+        EXPECT_EQ(wrong.fetch()[0], count) << transposed << each.off;
+      };
+      expect(each.right ? 0 : ROWS * N);
+      A_sums.host[3] *= 1.25f;
+      A_sums.store();
+      expect(each.right ? N : ROWS * N);
+    }
+}
+
 /* ---- scratch ---- */
 
 /* It is allocated for the plan's rows; operations by themselves run on a step's own rows, which may be fewer. */

@@ -231,6 +231,26 @@ TEST_F(Product, FindsTheTailOfAKThatFloat32CannotCount) {
   product_free(product);
 }
 
+/* So that neither the clock nor a cache favours one: the launches of all take turns, and they with operands. */
+TEST_F(Product, IsTimedInTurnsOnOperandsThatTakeTurns) {
+  const product_shape shape = shape_of(64, 64, 64);
+  const auto timed = [&](const char *settings) {
+    emulate_configure(settings);
+    fs::remove_all(cache_);
+    reopen();
+    offer({EMULATED_RIGHT, EMULATED_BACKWARDS});
+    product *product = nullptr;
+    EXPECT_EQ(create(shape, true, &product), DESCENT_OK) << descent_last_error();
+    EXPECT_GT(product_seconds(product), 0);
+    product_free(product);
+    return emulated_library.places;
+  };
+  const int places = timed("guess=1,seed=5");
+  EXPECT_GT(emulated_library.turns, 2 * 3); /* rounds; fewer were they timed one after the other */
+  EXPECT_GT(places, 1);
+  EXPECT_EQ(timed(("guess=1,seed=5,memory=" + std::to_string(product_library_bytes(library_) + 150000)).c_str()), 1);
+}
+
 TEST_F(Product, IsNotTunedToWhatCannotBeCaptured) {
   offer({EMULATED_NO_CAPTURE, EMULATED_RIGHT});
   EXPECT_EQ(chosen(shape_of(4, 5, 6), true), EMULATED_RIGHT);

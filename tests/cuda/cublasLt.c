@@ -284,8 +284,18 @@ static void disturb(const struct call *call, int64_t n_sums) {
     }
 }
 
+static void note(const struct call *call) {
+  struct emulated_library *const library = &emulated_library;
+  library->turns += library->last != call->kind;
+  library->last = call->kind;
+  int place = 0;
+  while (place < library->places && library->place[place] != call->A) place++;
+  if (place == library->places && place < 64) library->place[library->places++] = call->A;
+}
+
 static void run(void *context) {
   const struct call *call = context;
+  note(call);
   const struct emulated_operation *operation = &call->operation;
   const bool ta = operation->transpose_a == CUBLAS_OP_T, tb = operation->transpose_b == CUBLAS_OP_T;
   const int64_t m = call->D_layout.rows, n = call->D_layout.cols, k = ta ? call->A_layout.rows : call->A_layout.cols;
@@ -302,7 +312,8 @@ static void run(void *context) {
   for (int64_t j = 0; j < n; j++)
     for (int64_t i = 0; i < m; i++) {
       float x = 0;
-      for (int64_t p = first; p < last; p++) {
+      for (int64_t at = first; at < last; at++) {
+        const int64_t p = call->kind == EMULATED_BACKWARDS ? last - 1 - (at - first) : at;
         x += A[i * k + p] * B[j * k + p];
         if (call->kind == EMULATED_COARSE) x = rounded_to_bf16(x);
       }

@@ -155,6 +155,7 @@ enum emulated_algorithm {
   EMULATED_MASK_ALL,      /* reads or writes ones throughout */
   EMULATED_MASK_AT_ZERO,  /* sets bits for results of zero */
   EMULATED_SLOW,          /* right, and takes its time */
+  EMULATED_BACKWARDS,     /* right, but adds up from the end of K, so that other bits are rounded off */
   EMULATED_RIGHT,
   EMULATED_ALGORITHMS
 };
@@ -164,6 +165,8 @@ extern struct emulated_library {
   int offered[12], n_offered; /* at first three that must be rejected round the right one */
   int unsupported;            /* the epilogue that the heuristic knows nothing for; 0: none */
   int heuristics, checks, launches[EMULATED_ALGORITHMS], live; /* live: descriptors and handles not destroyed */
+  int last, turns, places; /* of the products that ran: the algorithm, how often it changed, different places of A */
+  const void *place[64];
 } emulated_library;
 void emulated_library_reset(void);
 #pragma GCC visibility pop

@@ -23,7 +23,7 @@ static __device__ inline void count_wrong(unsigned wrong, unsigned long long *to
 static __global__ void __launch_bounds__(BLOCK)
     check_kernel(struct trial_result r, float value, unsigned long long *total, struct tiling t) {
   const struct cells at = cells_of(t, r.n, 1);
-  unsigned wrong = 0;
+  unsigned off = 0, contradicting = 0;
   for (int64_t i = at.row; i < r.rows && !at.idle; i += at.step) {
     const float c = value_at(r.C.data, i * r.C.ld + at.column, r.C.element);
     const bool bit = r.mask && bit_at(r, i, at.column);
@@ -31,11 +31,11 @@ static __global__ void __launch_bounds__(BLOCK)
     if (r.bias) z += value_at(r.bias, at.column, r.bias_element);
     if (r.relu) z = z > 0 ? z : 0;
     if (r.mask && !r.mask_written) z = bit ? z : 0;
-    const bool off = value == value && !(c == as_stored(z, r.C.element));
-    const bool contradicts = r.mask && (r.mask_written ? bit != (c > 0) : !bit && c != 0);
-    wrong += off || contradicts;
+    off += value == value && !(c == as_stored(z, r.C.element));
+    contradicting += r.mask && (r.mask_written ? bit != (c > 0) : !bit && c != 0);
   }
-  count_wrong(wrong, total);
+  count_wrong(off, &total[0]);
+  count_wrong(contradicting, &total[1]);
 }
 
 // A block to a column, at most GRID of them at a time.
@@ -90,10 +90,10 @@ static __global__ void __launch_bounds__(BLOCK)
   count_wrong(wrong, total);
 }
 
-cudaError_t launch_check(const struct trial_result *result, float value, unsigned long long *wrong,
+cudaError_t launch_check(const struct trial_result *result, float value, unsigned long long wrong[2],
                          cudaStream_t stream) {
   const struct tiling t = tiling_of(result->rows, result->n, 1, 4);
-  const cudaError_t error = cudaMemsetAsync(wrong, 0, sizeof *wrong, stream);
+  const cudaError_t error = cudaMemsetAsync(wrong, 0, 2 * sizeof *wrong, stream);
   return error != cudaSuccess ? error : LAUNCH(check_kernel, t.blocks, BLOCK, stream, *result, value, wrong, t);
 }
 

@@ -254,9 +254,9 @@ struct trial_result {
   const unsigned char *mask; /* NULL: none */
   int64_t mask_ld;
 };
-/* *wrong = how many elements are not what the epilogue makes of a P of `value` throughout (any P where that is NaN), or
- * contradict their bit of the mask. */
-cudaError_t launch_check(const struct trial_result *result, float value, unsigned long long *wrong,
+/* wrong[0] = how many elements are not what the epilogue makes of a P of `value` throughout (of any P where that is
+ * NaN); wrong[1] = how many contradict their bit of the mask. */
+cudaError_t launch_check(const struct trial_result *result, float value, unsigned long long wrong[2],
                          cudaStream_t stream);
 /* *wrong = how many sums are not exactly those of C's columns. */
 cudaError_t launch_check_sums(struct matrix C, int64_t rows, int64_t n, const float *sums, unsigned long long *wrong,

@@ -7,11 +7,11 @@
 #include "module.h"
 #include "trial.h"
 
-enum { ROUNDS = 7, FEW_ROUNDS = 3, MOST_LAUNCHES = 64, MOST_WARM = 100 /* launches of a graph */ };
+enum { ROUNDS = 7, FEW_ROUNDS = 3, LEAST_LAUNCHES = 4, MOST_LAUNCHES = 64, MOST_WARM = 100 /* launches of a graph */ };
 static const int64_t most_copied = INT64_C(256) << 20; /* bytes */
 static const double sample_seconds = 250e-6;           /* of one graph: events resolve half a microsecond */
 static const double warm_seconds = 2e-3;               /* of work, after which the clock is up */
-static const double long_seconds = 2.5e-3;             /* of a launch that is timed fewer times */
+static const double most_seconds = 20e-3; /* of all samples of a candidate, but for FEW_ROUNDS of a long launch */
 
 struct race {
   const struct trial *trial;
@@ -47,7 +47,9 @@ static descent_status plan_samples(struct race *race, const struct candidate *fi
   race->launches = seconds * MOST_LAUNCHES < sample_seconds ? MOST_LAUNCHES
                    : seconds < sample_seconds               ? (int)(sample_seconds / seconds)
                                                             : 1;
-  *rounds = seconds > long_seconds ? FEW_ROUNDS : ROUNDS;
+  if (race->launches < LEAST_LAUNCHES && LEAST_LAUNCHES * (ROUNDS + 1) * seconds < most_seconds)
+    race->launches = LEAST_LAUNCHES; /* so that operands can take turns */
+  *rounds = (ROUNDS + 1) * seconds < most_seconds ? ROUNDS : FEW_ROUNDS;
 done:
   return status;
 }

@@ -180,14 +180,15 @@ static struct trial_result result_of(const struct trial *trial) {
   };
 }
 
-/* Do result and mask agree, and with products of `value` throughout (any where that is NaN)? */
-static descent_status check(const struct trial *trial, float value, bool *right) {
+/* Are the results those of products of `value` throughout (any are where that is NaN), and does the mask agree? NULL,
+ * or the verdict. */
+static descent_status check(const struct trial *trial, float value, const char **verdict) {
   const struct trial_result result = result_of(trial);
   unsigned long long found[2];
   descent_status status = DESCENT_OK;
   CUDA_TRY(launch_check(&result, value, counts_of(trial), trial->stream));
   TRY(fetch(trial, found));
-  *right = found[0] == 0;
+  *verdict = found[0] ? "inexact" : found[1] ? "mask_differs" : NULL;
 done:
   return status;
 }
@@ -236,16 +237,19 @@ done:
 
 /* Whether ones from `from` on along K, zeros before, give exactly their number, and what the epilogue makes of it. */
 static descent_status count_ones(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, int64_t from,
-                                 bool *ran, bool *exact) {
+                                 const char **verdict) {
   const int64_t count = trial->shape->k - from;
+  bool ran, right = true;
   descent_status status;
   TRY(fill_A(trial, from, true));
   TRY(fill_whole_bias(trial, count));
   TRY(spoil(trial));
-  TRY(trial_launch(trial, algorithm, false, 0, ran));
-  *exact = *ran;
-  if (*exact) TRY(check(trial, (float)count, exact));
-  if (*exact) TRY(check_sums(trial, count, exact));
+  TRY(trial_launch(trial, algorithm, false, 0, &ran));
+  *verdict = "not_launched";
+  if (!ran) goto done;
+  TRY(check(trial, (float)count, verdict));
+  TRY(check_sums(trial, count, &right));
+  if (!right) *verdict = "inexact";
 done:
   return status;
 }
@@ -255,21 +259,21 @@ static int64_t window_of(const struct product_shape *shape) { return (shape->k -
 
 /* Products of ones: all of K, where that number is exact in float32, and K's last few, whose number is exact in bf16 as
  * well. */
-static descent_status is_exact(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool *ran,
-                               bool *exact) {
+static descent_status try_whole(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm,
+                                const char **verdict) {
   const int64_t k = trial->shape->k, window = window_of(trial->shape);
   descent_status status;
-  *ran = *exact = true;
   TRY(fill_B(trial, true));
-  if (k < EXACT_INTEGERS) TRY(count_ones(trial, algorithm, 0, ran, exact));
-  if (*exact && window > 0) TRY(count_ones(trial, algorithm, window, ran, exact));
+  if (k < EXACT_INTEGERS) TRY(count_ones(trial, algorithm, 0, verdict));
+  if (!*verdict && window > 0) TRY(count_ones(trial, algorithm, window, verdict));
 done:
   return status;
 }
 
 /* ---- the same bits twice ---- */
 
-static descent_status is_steady(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool *steady) {
+static descent_status try_twice(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm,
+                                const char **verdict) {
   const struct product_shape *const shape = trial->shape;
   const int64_t sums = product_sum_count(shape);
   unsigned long long found[2] = {0}, found_sums[2] = {0};
@@ -285,17 +289,18 @@ static descent_status is_steady(const struct trial *trial, const cublasLtMatmulA
   if (sums)
     TRY(compare(trial, part_matrix(trial, SUMS, sums, ELEMENT_F32), part_matrix(trial, SUMS_AGAIN, sums, ELEMENT_F32),
                 1, sums, 0, found_sums));
-  *steady = ran && found[0] == 0 && found_sums[0] == 0;
+  if (!ran || found[0] || found_sums[0]) *verdict = "unsteady";
 done:
   return status;
 }
 
 /* ---- random values, nearly ---- */
 
-/* With what is_steady left of the operands. Float32 sums on tensor cores may truncate (their unit is 2^-23); tf32 may
+/* With what try_twice left of the operands. Float32 sums on tensor cores may truncate (their unit is 2^-23); tf32 may
  * cut either factor off after 11 bits. Only the last few of K are not zero, so that the bound stays so small that a
  * coarser arithmetic shows. */
-static descent_status is_precise(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool *precise) {
+static descent_status try_random(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm,
+                                 const char **verdict) {
   const struct product_shape *const shape = trial->shape;
   const int64_t window = window_of(shape);
   const bool tf32 = shape->operands == ELEMENT_F32 && shape->tf32;
@@ -312,30 +317,26 @@ static descent_status is_precise(const struct trial *trial, const cublasLtMatmul
       .cut = tf32 ? 0x1p-9 + 0x1p-20 : 0, /* (1 + 2^-10)^2 - 1 */
   };
   unsigned long long found[2];
-  descent_status status;
+  bool ran;
+  descent_status status = DESCENT_OK;
   if (window > 0) TRY(fill_A(trial, window, false));
   TRY(spoil(trial));
-  TRY(trial_launch(trial, algorithm, false, 0, precise));
-  if (*precise && product_has_mask(shape)) TRY(check(trial, NAN, precise));
-  if (!*precise) goto done;
+  TRY(trial_launch(trial, algorithm, false, 0, &ran));
+  if (product_has_mask(shape)) TRY(check(trial, NAN, verdict));
+  if (*verdict) goto done;
   CUDA_TRY(launch_check_errors(&result, &factors, counts_of(trial), trial->stream));
   TRY(fetch(trial, found));
-  *precise = found[0] == 0;
+  if (!ran || found[0]) *verdict = "imprecise";
 done:
   return status;
 }
 
 descent_status trial_judge(const struct trial *trial, struct candidate *candidate) {
-  bool ran = false, steady = false, exact = false, precise = false;
   descent_status status;
-  TRY(is_exact(trial, &candidate->algorithm, &ran, &exact));
-  if (exact) TRY(is_steady(trial, &candidate->algorithm, &steady));
-  if (steady) TRY(is_precise(trial, &candidate->algorithm, &precise));
-  candidate->verdict = !ran       ? "not_launched"
-                       : !exact   ? "inexact"
-                       : !steady  ? "unsteady"
-                       : !precise ? "imprecise"
-                                  : NULL;
+  candidate->verdict = NULL;
+  TRY(try_whole(trial, &candidate->algorithm, &candidate->verdict));
+  if (!candidate->verdict) TRY(try_twice(trial, &candidate->algorithm, &candidate->verdict));
+  if (!candidate->verdict) TRY(try_random(trial, &candidate->algorithm, &candidate->verdict));
 done:
   return status;
 }

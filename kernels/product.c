@@ -170,6 +170,9 @@ done:
   return status;
 }
 
+/* The library takes from the pointers how well they will be aligned. */
+static const void *const promised = (const void *)ALIGNMENT;
+
 static descent_status describe(struct product *product) {
   const struct product_shape *const shape = &product->shape;
   const struct product_mapping map = product_map(shape);
@@ -186,8 +189,7 @@ static descent_status describe(struct product *product) {
   SET(EPILOGUE, map.epilogue);
   if (product_has_bias(shape) || product_sum_count(shape)) SET(BIAS_DATA_TYPE, vector);
   if (product_has_mask(shape)) SET(EPILOGUE_AUX_LD, shape->mask_ld);
-  /* The heuristic takes from the pointers how well they will be aligned. */
-  TRY(set_pointers(product, (const void *)ALIGNMENT, (const void *)ALIGNMENT));
+  TRY(set_pointers(product, promised, promised));
   CUBLAS_TRY(cublasLtMatrixLayoutCreate(&product->x, operands, (uint64_t)map.x_rows, (uint64_t)map.x_cols, map.x_ld));
   CUBLAS_TRY(cublasLtMatrixLayoutCreate(&product->y, operands, (uint64_t)map.y_rows, (uint64_t)map.y_cols, map.y_ld));
   CUBLAS_TRY(cublasLtMatrixLayoutCreate(&product->d, result, (uint64_t)map.m, (uint64_t)map.n, map.d_ld));
@@ -241,6 +243,8 @@ static descent_status ask(const struct product *product, bool last, struct candi
   int found = 0;
   descent_status status = DESCENT_OK;
   *n = 0;
+  /* Trials leave the pointers to their scratch. */
+  TRY(set_pointers(product, promised, promised));
   CUBLAS_TRY(cublasLtMatmulPreferenceCreate(&preference));
   PREFER(MAX_WORKSPACE_BYTES, workspace);
   PREFER(REDUCTION_SCHEME_MASK, schemes);

@@ -171,7 +171,7 @@ TEST_F(Product, FindsOutWhatIsNotToBeTrusted) {
 TEST_F(Product, IsTakenByItsTestsOnlyWhereFlagsRefuseAll) {
   const product_shape shape = shape_of(9, 21, 40, ELEMENT_BF16, ELEMENT_BF16, EPILOGUE_BIAS);
   const struct {
-    std::initializer_list<int> offered;
+    std::vector<int> offered;
     int taken; /* -1: none */
   } cases[] = {
       {{EMULATED_ODD_FLAGS, EMULATED_NO_FLAGS}, EMULATED_ODD_FLAGS},
@@ -217,7 +217,7 @@ TEST_F(Product, AsksForMoreWhereAllOfTheFirstAreWrong) {
   for (const bool tune : {false, true}) {
     enum { DROPS = EMULATED_DROPS_TAIL };
     offer({DROPS, DROPS, DROPS, DROPS, DROPS, DROPS, DROPS, DROPS, EMULATED_RIGHT});
-    EXPECT_EQ(chosen(shape_of(4, 5, 300, ELEMENT_BF16, ELEMENT_BF16), tune), EMULATED_RIGHT) << tune;
+    EXPECT_EQ(chosen(shape_of(4, 5, 300, ELEMENT_BF16, ELEMENT_BF16, EPILOGUE_BIAS), tune), EMULATED_RIGHT) << tune;
     EXPECT_EQ(emulated_library.heuristics, 2);
   }
 }

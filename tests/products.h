@@ -270,7 +270,7 @@ class ProductTest : public testing::Test {
     reopen_keeping();
     emulated_library_reset();
   }
-  void offer(std::initializer_list<int> kinds) {
+  void offer(const std::vector<int> &kinds) {
     emulated_library_reset();
     emulated_library.n_offered = 0;
     for (const int kind : kinds) emulated_library.offered[emulated_library.n_offered++] = kind;

@@ -23,7 +23,7 @@ static __device__ inline void count_wrong(unsigned wrong, unsigned long long *to
 static __global__ void __launch_bounds__(BLOCK)
     check_kernel(struct trial_result r, float value, unsigned long long *total, struct tiling t) {
   const struct cells at = cells_of(t, r.n, 1);
-  unsigned off = 0, contradicting = 0;
+  uint64_t off = 0, contradicting = 0;  // less than 2^32 each in a block
   for (int64_t i = at.row; i < r.rows && !at.idle; i += at.step) {
     const float c = value_at(r.C.data, i * r.C.ld + at.column, r.C.element);
     const bool bit = r.mask && bit_at(r, i, at.column);
@@ -34,8 +34,10 @@ static __global__ void __launch_bounds__(BLOCK)
     off += value == value && !(c == as_stored(z, r.C.element));
     contradicting += r.mask && (r.mask_written ? bit != (c > 0) : !bit && c != 0);
   }
-  count_wrong(off, &total[0]);
-  count_wrong(contradicting, &total[1]);
+  const uint64_t both = block_sum(off | contradicting << 32);
+  if (threadIdx.x != 0) return;
+  if (both & 0xffffffffu) atomicAdd(&total[0], (unsigned long long)(both & 0xffffffffu));
+  if (both >> 32) atomicAdd(&total[1], (unsigned long long)(both >> 32));
 }
 
 // A block to a column, at most GRID of them at a time.

@@ -33,6 +33,13 @@ int64_t captured_rows(const struct plan *plan, int op) {
   return training && plan->train_rows ? plan->train_rows : plan->batch;
 }
 
+/* Of a product in the program's list. */
+static const struct product_shape *shape_of(const struct backend_program *program, const struct product *product) {
+  int i = 0;
+  while (program->products[i].product != product) i++;
+  return &program->products[i].shape;
+}
+
 /* The program's product of this shape, made when it is asked for first; *product is NULL when the library has none. */
 static descent_status find_product(struct backend_program *program, const struct product_shape *shape,
                                    struct product **product) {
@@ -176,6 +183,8 @@ descent_status choice_for(struct backend_program *program, int index, int64_t ro
       TRY(choose_weights(program, &op->weights, rows, &made));
     else
       TRY(choose_input(program, &op->input, rows, &made));
+    product_library_note(program->device->products, shape_of(program, made.product), "op=%d layer=%d took=%s", index,
+                         op->layer, made.fused ? "fused" : "plain");
     *choice = made;
   }
   *result = choice;
@@ -202,13 +211,6 @@ static int weights_behind(const struct plan *plan, int index) {
     if (plan->ops[i].kind == OP_DENSE_BACKWARD_WEIGHTS && plan->ops[i].weights.D == plan->ops[index].input.D_in)
       return i;
   return -1;
-}
-
-/* Of a product in the program's list. */
-static const struct product_shape *shape_of(const struct backend_program *program, const struct product *product) {
-  int i = 0;
-  while (program->products[i].product != product) i++;
-  return &program->products[i].shape;
 }
 
 /* The product of a choice made before, with another epilogue; NULL when the library has none. */
@@ -255,8 +257,8 @@ static descent_status choose_masked(struct backend_program *program, int index) 
   const double by_pass = product_seconds(F->product) + product_seconds(I->product) +
                          pass_seconds(program->device, 3 * unit) + product_seconds(W->product);
   const bool taken = draws ? product_library_draw(library, shape, "mask") : by_mask < by_pass;
-  product_library_note(library, shape, "taken=%s mask_seconds=%.4g pass_seconds=%.4g", taken ? "mask" : "pass", by_mask,
-                       by_pass);
+  product_library_note(library, shape, "op=%d layer=%d taken=%s mask_seconds=%.4g pass_seconds=%.4g", index,
+                       plan->ops[index].layer, taken ? "mask" : "pass", by_mask, by_pass);
   if (!taken) goto done;
   program->masked[forward] = (struct masked_choice){masking, index, NULL, rows * mask_ld / 8, true};
   program->masked[index] = (struct masked_choice){masked, forward, NULL, 0, false};

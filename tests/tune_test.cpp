@@ -115,6 +115,19 @@ TEST_F(Choices, AreTrustedNoMoreThanAnyOtherAlgorithm) {
   EXPECT_DOUBLE_EQ(seconds, 12345e-9);
 }
 
+TEST_F(Choices, AreNotTakenFromTimesOfAnotherKind) {
+  const product_shape shape = shape_of(4, 5, 40);
+  EXPECT_EQ(chosen(shape, true), EMULATED_RIGHT);
+  tune_entry entry = entry_of(shape, EMULATED_SLOW, product_library_bytes(library_));
+  char *const kind = strstr(entry.key, " timed=");
+  ASSERT_NE(kind, nullptr);
+  *kind = 0; /* as before launches were captured */
+  write(file(), line_of(entry) + "\n");
+  reopen();
+  EXPECT_EQ(chosen(shape, true), EMULATED_RIGHT);
+  EXPECT_EQ(emulated_library.heuristics, 1);
+}
+
 TEST_F(Choices, AreReadLineByLineAndDamageIgnored) {
   const product_shape shape = shape_of(4, 5, 40);
   EXPECT_EQ(chosen(shape, true), EMULATED_RIGHT);

@@ -22,7 +22,7 @@ extern "C" {
 namespace conformance {
 
 const uint64_t seed = 20261123; /* of every input; printed with every failure */
-enum { GUARD = 16, PAD = 3 };   /* elements around flat buffers; columns more than an operand needs */
+enum { GUARD = 16 };            /* elements around flat buffers */
 
 inline double sentinel(size_t i) { return -1000.0 - static_cast<double>(i % 97); }
 
@@ -64,13 +64,11 @@ class OneOp {
     plan.seed = seed;
   }
 
-  /* An operand (rows, n) in a buffer PAD columns wider. The rows beyond the step's are NaN: nothing may come of them.
-   */
+  /* An operand (rows, n). The rows beyond the step's are NaN: nothing may come of them. */
   int batch(const char *name, int64_t n, const std::vector<double> &values) {
-    std::vector<double> content(static_cast<size_t>(plan.batch * (n + PAD)), NAN);
-    for (size_t i = 0; i < values.size(); i++) content[i] = values[i];
-    for (size_t i = static_cast<size_t>(plan.batch * n); i < content.size(); i++) content[i] = sentinel(i);
-    return add(name, PLAN_BATCH, PLAN_F32, plan.batch, n + PAD, content);
+    std::vector<double> content(static_cast<size_t>(plan.batch * n), NAN);
+    std::copy(values.begin(), values.end(), content.begin());
+    return add(name, PLAN_BATCH, PLAN_F32, plan.batch, n, content);
   }
   /* An operand that the op is to write: NaN. */
   int output(const char *name, int64_t n) { return batch(name, n, {}); }
@@ -106,6 +104,16 @@ class OneOp {
     ops_.back().kind = kind;
     ops_.back().layer = layer;
     return ops_.back();
+  }
+  /* Makes the operands' buffers this many columns wider than the operands, which lie dense at their start. */
+  void widen(int64_t columns) {
+    wider_ = columns;
+    for (size_t b = 0; b < buffers_.size(); b++) {
+      if (buffers_[b].storage != PLAN_BATCH) continue;
+      buffers_[b].cols += columns;
+      for (size_t i = contents_[b].size(); i < static_cast<size_t>(plan.batch * buffers_[b].cols); i++)
+        contents_[b].push_back(sentinel(i));
+    }
   }
   void segment(const plan_segment &at) { segments_.push_back(at); }
   void prepend(const std::vector<plan_op> &ops) { ops_.insert(ops_.begin(), ops.begin(), ops.end()); }
@@ -155,6 +163,7 @@ class OneOp {
 
   const std::vector<std::vector<double>> &contents() const { return contents_; }
   const plan_buffer &buffer(size_t i) const { return buffers_[i]; }
+  int64_t wider() const { return wider_; }
 
   struct plan plan {};
   plan_step step{};
@@ -182,6 +191,7 @@ class OneOp {
   std::vector<std::vector<int64_t>> integers_;
   std::vector<plan_op> ops_;
   std::vector<plan_segment> segments_;
+  int64_t wider_ = 0;
 };
 
 /* A backend to be judged, in each of its precisions; another joins by a row of candidates(). */
@@ -265,7 +275,7 @@ inline void expect_untouched(const OneOp &one, const bounds &within, const std::
       const bounds_output &output = within.outputs[i];
       if (static_cast<size_t>(output.buffer) != b) continue;
       int64_t end = output.offset + output.count;
-      if (one.buffer(b).storage == PLAN_BATCH) end = one.plan.batch * (one.buffer(b).cols - PAD);
+      if (one.buffer(b).storage == PLAN_BATCH) end = one.plan.batch * (one.buffer(b).cols - one.wider());
       for (int64_t j = output.offset; j < end; j++) free[static_cast<size_t>(j)] = true;
     }
     for (size_t j = 0; j < now[b].size(); j++)

@@ -73,6 +73,9 @@ static __device__ inline float coarse_tanh(float z) {
 #endif
 }
 
+static __device__ inline bool is_finite(double x) { return x - x == 0.0; }
+static __device__ inline bool is_finite(float x) { return x - x == 0.0f; }
+
 // ---- elements ----
 
 template <enum element ELEMENT>
@@ -177,7 +180,7 @@ static __device__ inline T warp_sum(T x) {
   return x;
 }
 
-// The sum over a block of BLOCK threads, in every thread; all take part. May be called again at once.
+// The sum over a block of BLOCK threads, in the threads of its first warp; all take part. May be called again at once.
 template <typename T>
 static __device__ inline T block_sum(T x) {
   __shared__ T sums[BLOCK / WARP];
@@ -185,6 +188,7 @@ static __device__ inline T block_sum(T x) {
   __syncthreads();  // sums may still be read from the call before
   if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = x;
   __syncthreads();
+  if (threadIdx.x >= WARP) return x;
   T total = sums[0];
 #pragma unroll
   for (int i = 1; i < BLOCK / WARP; i++) total += sums[i];
@@ -208,8 +212,8 @@ static __device__ inline bool is_last_block(unsigned *counter) {
   return is_last_of(counter, gridDim.x * gridDim.y * gridDim.z);
 }
 
-// The sum over the grid, in every thread of its last block, for which this is true. All threads of blocks of BLOCK take
-// part; `partials` has a T for each block.
+// The sum over the grid, in the first warp of its last block, for which this is true. All threads of blocks of BLOCK
+// take part; `partials` has a T for each block.
 template <typename T>
 static __device__ inline bool grid_sum(T x, struct scratch scratch, T *sum) {
   const unsigned blocks = gridDim.x * gridDim.y, block = blockIdx.y * gridDim.x + blockIdx.x;

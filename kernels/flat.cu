@@ -1,11 +1,12 @@
 // The flat buffers: the gradient's norms with the sentinel, the update rules, the working copy in bf16. Memory is all
 // that these passes cost; everything is read once and written once, 16 bytes at a time, 8 floats per thread and turn.
 //
-// A block works on a piece. Sums are taken in double: thread, block, then the grid's last block adds up the blocks of
-// each layer, and the layers, always in the same order.
-#include "common.cuh"
+// A block works on a piece. A thread's sums are sums.cuh's; those of the block's threads are added in double, then by
+// the grid's last block those of each layer's blocks, and the layers', always in the same order.
+#include "sums.cuh"
 
 static_assert(FLAT_TURN == 8 * BLOCK, "8 floats of each thread");
+static_assert(FLAT_PIECE / FLAT_TURN <= 64, "chunks of a thread: see PRECISE_TERMS");
 
 // ---- sums by layer ----
 
@@ -62,9 +63,6 @@ static __device__ inline void add_pieces(const struct layer_sums<COUNT> &s, int 
 
 // ---- norm ----
 
-static __device__ inline bool is_finite(double x) { return x - x == 0.0; }
-static __device__ inline bool is_finite(float x) { return x - x == 0.0f; }
-
 // Once per step, by one thread.
 static __device__ inline void conclude_norm(const struct norm_launch &l, double squares) {
   const double norm = sqrt(squares);
@@ -77,25 +75,24 @@ static __device__ inline void conclude_norm(const struct norm_launch &l, double 
 static __global__ void __launch_bounds__(BLOCK) norm_kernel(struct norm_launch l) {
   const struct layer_sums<1> s = layer_sums_at<1>(l.scratch.partials, l.n_pieces, l.layers);
   const struct flat_piece piece = l.pieces[blockIdx.x];
-  double squares[1] = {0};
-#pragma unroll 4
+  struct precise_sum sum = {};
+#pragma unroll 2
   for (int64_t at = piece.begin + 8 * threadIdx.x; at < piece.end; at += FLAT_TURN) {
     float g[8];
     load_values<ELEMENT_F32, 8>(l.gradients + at, g);
-#pragma unroll
-    for (int i = 0; i < 8; i++) squares[0] += (double)g[i] * (double)g[i];
+    add_squares(sum, g, piece.terms < PRECISE_TERMS);
   }
-  squares[0] = block_sum(squares[0]);
+  const double squares[1] = {block_sum(total(sum))};
   if (threadIdx.x == 0) store_piece(s, squares, l.pieces, l.n_pieces, l.layers);
   if (!is_last_block(l.scratch.counters)) return;
   add_pieces(s, l.layers);
-  double total = 0;
+  double all = 0;
   for (int layer = (int)threadIdx.x; layer < l.layers; layer += BLOCK) {
     if (l.layer_statistics) l.layer_statistics[layer * LAYER_SLOTS + LAYER_GRADIENT] = sqrt(s.layers[layer]);
-    total += s.layers[layer];
+    all += s.layers[layer];
   }
-  total = block_sum(total);
-  if (threadIdx.x == 0) conclude_norm(l, total);
+  all = block_sum(all);
+  if (threadIdx.x == 0) conclude_norm(l, all);
 }
 
 size_t norm_scratch(int n_pieces, int layers) { return layer_sums_bytes<1>(n_pieces, layers); }
@@ -146,43 +143,43 @@ static __device__ inline float updated(const struct update_launch &l, const stru
   return decayed - rates.alpha * v;
 }
 
+// The measured steps, one an epoch, take registers for the sums.
 template <enum rule RULE, bool MEASURE>
-static __global__ void __launch_bounds__(BLOCK, 4) update_kernel(struct update_launch l) {
+static __global__ void __launch_bounds__(BLOCK, MEASURE ? 3 : 4) update_kernel(struct update_launch l) {
   const bool has_moment1 = RULE != PLAIN && RULE != RMSPROP, has_moment2 = RULE != PLAIN && RULE != MOMENTUM;
   if (l.scalars[SCALAR_BAD_STEP] != 0) return;
   const struct device_step &step = l.state->current;
   const struct rates rates = {(float)l.scalars[SCALAR_CLIP], step.alpha, l.decay ? step.decay : 0.0f, step.adam_rate,
                               step.adam_root};
   const struct flat_piece piece = l.pieces[blockIdx.x];
-  double sums[2] = {0, 0};  // squares of the change, and of the parameters before it
+  struct precise_sum change = {}, before = {};
   bool is_bad = false;
   for (int64_t at = piece.begin + 8 * threadIdx.x; at < piece.end; at += FLAT_TURN) {
-    float w[8], g[8], v[8] = {}, s[8] = {};
+    float w[8], after[8], g[8], v[8] = {}, s[8] = {};
     load_values<ELEMENT_F32, 8>(l.parameters + at, w);
     load_values<ELEMENT_F32, 8>(l.gradients + at, g);
     if (has_moment1) load_values<ELEMENT_F32, 8>(l.moment1 + at, v);
     if (has_moment2) load_values<ELEMENT_F32, 8>(l.moment2 + at, s);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-      const float after = updated<RULE>(l, rates, w[i], g[i], v[i], s[i]);
-      if (MEASURE) {
-        const double change = (double)after - (double)w[i];
-        sums[0] += change * change;
-        sums[1] += (double)w[i] * (double)w[i];
-      }
-      is_bad |= !is_finite(after);
-      w[i] = after;
+      after[i] = updated<RULE>(l, rates, w[i], g[i], v[i], s[i]);
+      is_bad |= !is_finite(after[i]);
     }
-    store_values<ELEMENT_F32, 8>(l.parameters + at, w);
+    store_values<ELEMENT_F32, 8>(l.parameters + at, after);
     if (has_moment1) store_values<ELEMENT_F32, 8>(l.moment1 + at, v);
     if (has_moment2) store_values<ELEMENT_F32, 8>(l.moment2 + at, s);
-    if (l.working) store_values<ELEMENT_BF16, 8>((uint16_t *)l.working + at, w);
+    if (l.working) store_values<ELEMENT_BF16, 8>((uint16_t *)l.working + at, after);
+    if (MEASURE) {
+      const bool in_double = piece.terms < PRECISE_TERMS;
+      add_squared_distances(change, after, w, in_double);
+      add_squares(before, w, in_double);
+    }
   }
   if (is_bad) *l.bad_parameters = 1;
   if (!MEASURE) return;
 
   const struct layer_sums<2> layers = layer_sums_at<2>(l.scratch.partials, l.n_pieces, l.layers);
-  for (int i = 0; i < 2; i++) sums[i] = block_sum(sums[i]);
+  const double sums[2] = {block_sum(total(change)), block_sum(total(before))};
   if (threadIdx.x == 0) store_piece(layers, sums, l.pieces, l.n_pieces, l.layers);
   if (!is_last_block(l.scratch.counters)) return;
   add_pieces(layers, l.layers);

@@ -166,6 +166,7 @@ cudaError_t launch_metrics(double *scalars, cudaStream_t stream);
 struct flat_piece {
   int64_t begin, end;
   int32_t layer; /* from 1 */
+  int32_t terms; /* parameters of the layer, or the largest int32_t: how exact their sums have to be */
 };
 /* Floats of a piece: FLAT_TURN, what a block's threads do in one turn, while that makes no more than FLAT_PIECES of the
  * network's n floats; else twice as many, and so on up to FLAT_PIECE. */

@@ -1,7 +1,8 @@
 // The losses with their gradients, from logits in the stable form; what predict returns; the running totals.
 //
 // LANES threads, one or a whole warp, work on a row, COUNT neighbouring columns at a time; the row is read again for
-// each pass over it (maximum, sum, gradient), from the caches. Rows are summed in double: by thread, block, grid.
+// each pass over it (maximum, sum, gradient), from the caches. A row's loss is computed in float32 and rows are summed
+// in double: by thread, block, grid.
 #include "common.cuh"
 
 enum { NARROW = 16 };  // outputs, at most, of a row that one thread works on
@@ -25,8 +26,8 @@ static __device__ inline int64_t first_column(int count) {
 }
 
 // Over the threads of a row.
-template <int LANES, typename T>
-static __device__ inline T row_sum(T x) {
+template <int LANES>
+static __device__ inline float row_sum(float x) {
   if constexpr (LANES == 1) return x;
   return warp_sum(x);
 }
@@ -82,32 +83,48 @@ static __device__ inline struct exponentials exponentials_of(const typename Elem
   return e;
 }
 
-// ---- the losses of one row: L, and D = dL/dZ times a factor ----
+// ---- the losses of one row: D = dL/dZ times a factor, and what the thread adds to the sum of w L ----
+
+// w / sum w, rounded three times: the sum, its inverse, the product. Powers of two keep all of them in float32's range.
+struct share {
+  float scale, inverse;
+};
+
+static __device__ inline struct share share_of(double weight_sum) {
+  if (weight_sum == 0) return {0.0f, 0.0f};
+  const float size = fabsf((float)weight_sum), scale = size > 0x1p96f ? 0x1p-64f : size < 0x1p-96f ? 0x1p64f : 1.0f;
+  return {scale, 1.0f / (float)(weight_sum * (double)scale)};
+}
+static __device__ inline float factor_of(const struct share &share, float w) { return w * share.scale * share.inverse; }
 
 // L = max(z, 0) - t z + log(1 + exp(-|z|)) with z's factor written so that nothing cancels.
 template <enum element ELEMENT>
-static __device__ inline double binary_loss(const struct loss_launch &l, int64_t row, double per_weight) {
-  const double s = (double)l.smoothing, t = (double)l.y[row] * (1.0 - s) + 0.5 * s;
+static __device__ inline double binary_loss(const struct loss_launch &l, int64_t row, const struct share &share) {
+  const float s = l.smoothing, t = l.y[row] * (1.0f - s) + 0.5f * s, w = l.w[row];
   const float z = Element<ELEMENT>::load((const typename Element<ELEMENT>::type *)l.A.data + row * l.A.ld);
   if (l.D.data) {
-    const float D[1] = {(formula_sigmoid(z) - (float)t) * (float)((double)l.w[row] * per_weight)};
+    const float D[1] = {(formula_sigmoid(z) - t) * factor_of(share, w)};
     store_cells(l.D, row, 0, D);
   }
-  return (z > 0.0f ? 1.0 - t : -t) * (double)z + (double)formula_softplus_tail(z);
+  return (double)w * (double)((z > 0.0f ? 1.0f - t : -t) * z + formula_softplus_tail(z));
 }
 
 // With targets q = (1 - s) [k = y] + s / n:
 // L = log sum exp(z) - sum q z = log(sum) + (1 - s) (max - z_y) + s mean(max - z), every term >= 0.
+template <typename T>
+static __device__ inline T smoothed_loss(const struct exponentials &e, float z_y, float s, int64_t n) {
+  return (T)formula_log(e.sum) + ((T)1 - (T)s) * ((T)e.max - (T)z_y) + (T)s * (T)(e.distances / (float)n);
+}
+
 template <int LANES, int COUNT, enum element ELEMENT>
-static __device__ inline double softmax_loss(const struct loss_launch &l, int64_t row, double per_weight) {
+static __device__ inline double softmax_loss(const struct loss_launch &l, int64_t row, const struct share &share) {
   typedef typename Element<ELEMENT>::type type;
   const type *z = (const type *)l.A.data + row * l.A.ld;
-  const float s = l.smoothing, y = l.y[row];
+  const float s = l.smoothing, y = l.y[row], w = l.w[row];
   const int64_t label = y >= 0.0f && y < (float)l.n ? (int64_t)y : 0;
   const struct exponentials e = exponentials_of<LANES, COUNT, ELEMENT>(z, l.n, s > 0.0f);
   if (l.D.data) {
-    const float miss = s / (float)l.n, hit = 1.0f - s + miss, inverse = 1.0f / e.sum;
-    const float factor = (float)((double)l.w[row] * per_weight);
+    const float miss = s / (float)l.n, hit = 1.0f - s + miss, inverse = 1.0f / e.sum, factor = factor_of(share, w);
     for (int64_t k = first_column<LANES>(COUNT); k < l.n; k += LANES * COUNT) {
       float values[COUNT];
       load_values<ELEMENT, COUNT>(z + k, values);
@@ -117,29 +134,37 @@ static __device__ inline double softmax_loss(const struct loss_launch &l, int64_
       store_cells(l.D, row, k, values);
     }
   }
-  const double to_label = (double)e.max - (double)Element<ELEMENT>::load(z + label);
-  return (double)formula_log(e.sum) + (1.0 - (double)s) * to_label + (double)s * ((double)e.distances / (double)l.n);
+  if (threadIdx.x % LANES != 0) return 0;
+  const float z_y = Element<ELEMENT>::load(z + label), L = smoothed_loss<float>(e, z_y, s, l.n);
+  return (double)w * (is_finite(L) ? (double)L : smoothed_loss<double>(e, z_y, s, l.n));  // max - z_y may overflow
 }
 
-// L = mean_k (a_k - y_k)^2; SLOPED: the output's activation is another than the identity.
+// n L = sum_k (a_k - y_k)^2; SLOPED: the output's activation is another than the identity.
 template <int LANES, int COUNT, enum element ELEMENT, bool SLOPED>
-static __device__ inline double squared_loss(const struct loss_launch &l, int64_t row, double per_weight) {
+static __device__ inline double squared_loss(const struct loss_launch &l, int64_t row, const struct share &share) {
   typedef typename Element<ELEMENT>::type type;
   const type *a = (const type *)l.A.data + row * l.A.ld, *z = (const type *)l.Z.data + row * l.Z.ld;
   const float *y = l.y + row * l.n;
-  const float factor = (float)(2.0 * (double)l.w[row] * per_weight / (double)l.n);
+  const float w = l.w[row], factor = factor_of(share, w) * (2.0f / (float)l.n);
   const bool from_z = slope_is_from_z(l.activation);
-  double sum = 0;
+  float sum = 0.0f;
+  double outside = 0;  // the squares whose sum float32's range may not hold
 #pragma unroll 2
   for (int64_t k = first_column<LANES>(COUNT); k < l.n; k += LANES * COUNT) {
-    float values[COUNT], targets[COUNT], D[COUNT];
+    float values[COUNT], targets[COUNT], errors[COUNT], D[COUNT], squares = 0.0f;
     load_values<ELEMENT, COUNT>(a + k, values);
     load_values<ELEMENT_F32, COUNT>(y + k, targets);
 #pragma unroll
     for (int i = 0; i < COUNT; i++) {
-      const float error = values[i] - targets[i];
-      sum += (double)error * (double)error;
-      D[i] = error * factor;
+      errors[i] = values[i] - targets[i];
+      squares = fmaf(errors[i], errors[i], squares);
+      D[i] = errors[i] * factor;
+    }
+    if (squares <= 0x1p96f) {
+      sum += squares;
+    } else {
+#pragma unroll
+      for (int i = 0; i < COUNT; i++) outside += (double)errors[i] * (double)errors[i];
     }
     if (!l.D.data) continue;
     if (SLOPED && from_z) load_values<ELEMENT, COUNT>(z + k, values);
@@ -147,7 +172,7 @@ static __device__ inline double squared_loss(const struct loss_launch &l, int64_
     for (int i = 0; SLOPED && i < COUNT; i++) D[i] *= slope(l.activation, values[i]);
     store_cells(l.D, row, k, D);
   }
-  return row_sum<LANES>(sum) / (double)l.n;
+  return (double)w * ((double)sum + outside);
 }
 
 // ---- all rows ----
@@ -163,7 +188,8 @@ static __device__ inline void clear_row(struct matrix D, int64_t row, int64_t n)
 // Blocks of BLOCK, grid stride over rows.
 template <int LOSS, int LANES, int COUNT, enum element ELEMENT>
 static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launch l) {
-  const double weight_sum = l.scalars[SCALAR_WEIGHT_SUM], per_weight = weight_sum == 0 ? 0 : 1 / weight_sum;
+  const double weight_sum = l.scalars[SCALAR_WEIGHT_SUM];
+  const struct share share = share_of(weight_sum);
   const int64_t valid = l.state->current.rows;
   double total = 0;
   for (int64_t row = first_row<LANES>(); row < l.rows; row += row_stride<LANES>()) {
@@ -171,17 +197,17 @@ static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launc
       if (l.D.data) clear_row<LANES, COUNT>(l.D, row, l.n);
       continue;
     }
-    double L;
     if constexpr (LOSS == BINARY)
-      L = binary_loss<ELEMENT>(l, row, per_weight);
+      total += binary_loss<ELEMENT>(l, row, share);
     else if constexpr (LOSS == SOFTMAX)
-      L = softmax_loss<LANES, COUNT, ELEMENT>(l, row, per_weight);
+      total += softmax_loss<LANES, COUNT, ELEMENT>(l, row, share);
     else
-      L = squared_loss<LANES, COUNT, ELEMENT, LOSS == SQUARED_SLOPED>(l, row, per_weight);
-    if (threadIdx.x % LANES == 0) total += (double)l.w[row] * L;
+      total += squared_loss<LANES, COUNT, ELEMENT, LOSS == SQUARED_SLOPED>(l, row, share);
   }
   double sum;
-  if (grid_sum(total, l.scratch, &sum) && threadIdx.x == 0) l.scalars[SCALAR_LOSS] = sum * per_weight;
+  if (!grid_sum(total, l.scratch, &sum) || threadIdx.x != 0) return;
+  if (LOSS == SQUARED || LOSS == SQUARED_SLOPED) sum /= (double)l.n;
+  l.scalars[SCALAR_LOSS] = weight_sum == 0 ? 0 : sum / weight_sum;
 }
 
 size_t loss_scratch(int64_t rows, int64_t n) { return row_blocks(rows, n) * sizeof(double); }

@@ -106,8 +106,14 @@ static descent_status take_pieces(struct backend_program *program) {
   for (int l = 0; l < plan->layers; l++) {
     int64_t begin = flat_position(&program->flat, plan->segments[l].begin);
     const int64_t end = flat_position(&program->flat, plan->segments[l].end);
+    const int64_t terms = plan->segments[l].end - plan->segments[l].begin;
     for (; begin < end; begin += each)
-      pieces[program->n_pieces++] = (struct flat_piece){begin, end - begin < each ? end : begin + each, l + 1};
+      pieces[program->n_pieces++] = (struct flat_piece){
+          .begin = begin,
+          .end = end - begin < each ? end : begin + each,
+          .layer = l + 1,
+          .terms = (int32_t)(terms < INT32_MAX ? terms : INT32_MAX),
+      };
   }
   TRY(program_take(program, n * (int64_t)sizeof *pieces, "the pieces of the flat buffers", (void **)&program->pieces));
   CUDA_TRY(cudaMemcpyAsync(program->pieces, pieces, (size_t)n * sizeof *pieces, cudaMemcpyHostToDevice,

@@ -1,6 +1,6 @@
 // What a layer's activations look like: their mean in a first pass; in a second one their deviation about that mean and
-// the units through which no gradient could pass. Sums are in double.
-#include "common.cuh"
+// the units through which no gradient could pass. A thread's sums are sums.cuh's, the rest is added in double.
+#include "sums.cuh"
 
 enum { ROWS_EACH = 8 };  // of a thread, at least, where there are enough
 
@@ -25,23 +25,29 @@ static __device__ inline int64_t valid_rows(const struct statistics_launch &l) {
   return rows < l.rows ? rows : l.rows;
 }
 
+// At least 193 threads of a block have work, so that none has more than 1/64 of the terms.
+static __device__ inline bool is_in_double(const struct statistics_launch &l, int64_t rows) {
+  return rows * l.n < PRECISE_TERMS;
+}
+
 // Grid and block of both kernels: struct tiling.
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK) mean_kernel(struct statistics_launch l, struct tiling t) {
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, l.n, COUNT);
   const int64_t rows = valid_rows(l);
-  double total = 0, sum;
+  struct precise_sum values = {};
   for (int64_t r = at.row; r < rows && !at.idle; r += at.step) {
     float a[COUNT];
     load_values<ELEMENT, COUNT>((const type *)l.A.data + r * l.A.ld + at.column, a);
-#pragma unroll
-    for (int i = 0; i < COUNT; i++) total += (double)a[i];
+    add_values(values, a, is_in_double(l, rows));
   }
   uint32_t *alive = marks_of(l);
   const int64_t thread = ((int64_t)blockIdx.y * gridDim.x + blockIdx.x) * BLOCK + threadIdx.x;
   for (int64_t j = thread; j < l.n; j += (int64_t)gridDim.x * gridDim.y * BLOCK) alive[j] = 0;
-  if (grid_sum(total, l.scratch, &sum) && threadIdx.x == 0) l.layer[LAYER_MEAN] = sum / ((double)rows * (double)l.n);
+  double sum;
+  if (!grid_sum(total(values), l.scratch, &sum) || threadIdx.x != 0) return;
+  l.layer[LAYER_MEAN] = sum / ((double)rows * (double)l.n);
 }
 
 // Could a gradient pass? What dropout removed says nothing of its unit.
@@ -51,21 +57,25 @@ static __device__ inline bool is_alive(const struct statistics_launch &l, int64_
                                   (uint64_t)(row * l.n + column), l.threshold);
 }
 
+// The squares are of distances from the float32 nearest to the mean. No value, a float32 itself, is nearer to the mean,
+// so the mean square is at most twice the variance, and subtracting what it is larger costs one bit.
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statistics_launch l, struct tiling t) {
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, l.n, COUNT);
   const int64_t rows = valid_rows(l);
-  const double mean = l.layer[LAYER_MEAN];
+  const float mean = (float)l.layer[LAYER_MEAN];
+  float means[COUNT];
+#pragma unroll
+  for (int i = 0; i < COUNT; i++) means[i] = mean;
   const bool from_z = slope_is_from_z(l.activation);
   const float share = l.threshold && !from_z ? l.keep_share : 1.0f;
   bool alive[COUNT] = {};
-  double total = 0, sum;
+  struct precise_sum squares = {};
   for (int64_t r = at.row; r < rows && !at.idle; r += at.step) {
     float x[COUNT];
     load_values<ELEMENT, COUNT>((const type *)l.A.data + r * l.A.ld + at.column, x);
-#pragma unroll
-    for (int i = 0; i < COUNT; i++) total += ((double)x[i] - mean) * ((double)x[i] - mean);
+    add_squared_distances(squares, x, means, is_in_double(l, rows));
     if (from_z) load_values<ELEMENT, COUNT>((const type *)l.Z.data + r * l.Z.ld + at.column, x);
 #pragma unroll
     for (int i = 0; i < COUNT; i++) alive[i] = alive[i] || is_alive(l, r, at.column + i, x[i] * share);
@@ -74,12 +84,14 @@ static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statisti
 #pragma unroll
   for (int i = 0; i < COUNT; i++)
     if (alive[i]) marks[at.column + i] = 1;  // whoever writes writes this
-  if (!grid_sum(total, l.scratch, &sum)) return;
+  double sum;
+  if (!grid_sum(total(squares), l.scratch, &sum)) return;
   uint32_t dead = 0;
   for (int64_t j = threadIdx.x; j < l.n; j += BLOCK) dead += !marks[j];
   dead = block_sum(dead);
   if (threadIdx.x != 0) return;
-  l.layer[LAYER_STD] = sqrt(sum / ((double)rows * (double)l.n));
+  const double off = l.layer[LAYER_MEAN] - (double)mean, variance = sum / ((double)rows * (double)l.n) - off * off;
+  l.layer[LAYER_STD] = sqrt(variance < 0 ? 0 : variance);
   l.layer[LAYER_DEAD] = (double)dead / (double)l.n;
 }
 

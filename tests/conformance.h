@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -67,7 +68,8 @@ class OneOp {
   /* An operand (rows, n). The rows beyond the step's are NaN: nothing may come of them. */
   int batch(const char *name, int64_t n, const std::vector<double> &values) {
     std::vector<double> content(static_cast<size_t>(plan.batch * n), NAN);
-    std::copy(values.begin(), values.end(), content.begin());
+    EXPECT_LE(values.size(), content.size()) << name;
+    std::copy_n(values.begin(), std::min(values.size(), content.size()), content.begin());
     return add(name, PLAN_BATCH, PLAN_F32, plan.batch, n, content);
   }
   /* An operand that the op is to write: NaN. */

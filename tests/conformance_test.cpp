@@ -136,14 +136,18 @@ struct LossCase {
   descent_activation activation;
   int64_t rows, batch, n;
   double smoothing, range; /* logits in (-range, range) */
-  bool gradient, zero_weights;
+  bool gradient;
+  double weight; /* of a row, on average */
 };
 
 std::string loss_name(const LossCase &c) {
   return std::string(descent_loss_name(c.loss)) + "_" + descent_activation_name(c.activation) + "_" +
          std::to_string(c.rows) + "of" + std::to_string(c.batch) + "x" + std::to_string(c.n) + "_smoothing" +
          text(c.smoothing) + "_range" + text(c.range) + (c.gradient ? "" : "_without_gradient") +
-         (c.zero_weights ? "_weights_zero" : "");
+         (c.weight == 0  ? "_weights_zero"
+          : c.weight < 1 ? "_weights_tiny"
+          : c.weight > 1 ? "_weights_huge"
+                         : "");
 }
 
 OneOp loss(const LossCase &c) {
@@ -151,17 +155,17 @@ OneOp loss(const LossCase &c) {
   Random random;
   OneOp one(c.rows, c.batch);
   const std::vector<double> Z =
-      c.range < 10 ? pre_activations(random, c.rows * c.n) : random.uniform(c.rows * c.n, -c.range, c.range);
+      c.range == 1 ? pre_activations(random, c.rows * c.n) : random.uniform(c.rows * c.n, -c.range, c.range);
   std::vector<double> w = random.uniform(c.rows, 0, 2);
   for (size_t i = 0; i < w.size(); i += 3) w[i] = i % 2 ? 0 : 1; /* rows that do not count among them */
-  if (c.zero_weights) std::fill(w.begin(), w.end(), 0.0);
+  for (double &weight : w) weight = static_cast<float>(weight * c.weight);
   double sum = 0;
   for (double weight : w) sum += weight;
   plan_loss l{};
   l.A = one.batch("A", c.n, activated(one, c.activation, 0, 1, Z));
   l.Z = needs_Z(c.activation) ? one.batch("Z", c.n, Z) : static_cast<int>(PLAN_NONE);
   const int64_t classes = c.n == 1 ? 2 : c.n;
-  l.y = squared ? one.batch("y", c.n, random.uniform(c.rows * c.n, -2, 2))
+  l.y = squared ? one.batch("y", c.n, random.uniform(c.rows * c.n, -std::fmin(2, c.range), std::fmin(2, c.range)))
                 : one.batch("y", 1, random.integers(c.rows, classes));
   l.w = one.batch("w", 1, w);
   l.scalars = one.scalars({{SCALAR_WEIGHT_SUM, sum}, {SCALAR_LOSS, NAN}});
@@ -179,18 +183,24 @@ void add_losses(std::vector<Case> &cases) {
     for (double range : {1.0, 1000.0, 1e30})
       for (bool gradient : {true, false}) {
         for (int64_t rows : {1, 100, 1000})
-          losses.push_back(
-              {DESCENT_LOSS_BINARY_CROSS_ENTROPY, none, rows, rows + 5, 1, smoothing, range, gradient, false});
+          losses.push_back({DESCENT_LOSS_BINARY_CROSS_ENTROPY, none, rows, rows + 5, 1, smoothing, range, gradient, 1});
         for (int64_t n : {2, 3, 10, 64, 65, 301})
-          losses.push_back({DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, none, 37, 40, n, smoothing, range, gradient, false});
+          losses.push_back({DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, none, 37, 40, n, smoothing, range, gradient, 1});
       }
   for (descent_activation g : activations)
-    for (int64_t n : {1, 7, 20, 33})
-      losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, g, 61, 64, n, 0, 1, true, false});
-  losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, none, 300, 300, 1, 0, 1e15, false, false});
-  losses.push_back({DESCENT_LOSS_BINARY_CROSS_ENTROPY, none, 19, 19, 1, 0, 1, true, true});
-  losses.push_back({DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, none, 19, 19, 3, 0.1, 1, true, true});
-  losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, DESCENT_ACTIVATION_TANH, 19, 19, 3, 0, 1, true, true});
+    for (int64_t n : {1, 7, 20, 33}) losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, g, 61, 64, n, 0, 1, true, 1});
+  losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, none, 300, 300, 1, 0, 1e15, false, 1});
+  losses.push_back({DESCENT_LOSS_BINARY_CROSS_ENTROPY, none, 19, 19, 1, 0, 1, true, 0});
+  losses.push_back({DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, none, 19, 19, 3, 0.1, 1, true, 0});
+  losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, DESCENT_ACTIVATION_TANH, 19, 19, 3, 0, 1, true, 0});
+  losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, none, 30, 30, 40, 0, 1e-20, false, 1}); /* subnormal squares */
+  for (int64_t n : {7, 40}) /* squares near the largest float32, and sums of them beyond it */
+    losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, none, 30, 30, n, 0, 1.8e19, false, 1});
+  for (double weight : {0x1p-135, 0x1p122}) { /* whose sum has no inverse */
+    losses.push_back({DESCENT_LOSS_BINARY_CROSS_ENTROPY, none, 100, 100, 1, 0.1, 1, true, weight});
+    losses.push_back({DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, none, 100, 100, 20, 0.1, 1, true, weight});
+    losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, none, 100, 100, 20, 0, 1, true, weight});
+  }
   for (const LossCase &c : losses)
     cases.push_back({"loss_" + loss_name(c), [=] { return loss(c); }, 0, c.gradient && c.range == 1});
 }
@@ -368,6 +378,8 @@ void add_whole_network_ops(std::vector<Case> &cases) {
     cases.push_back({"gradient_norm_clip" + text(clip), [=] { return gradient_norm(clip, -10, 2, 0.7, 0); }, 0});
   cases.push_back({"gradient_norm_tiny", [] { return gradient_norm(1, -149, -120, 0.7, 0); }, 0});
   cases.push_back({"gradient_norm_huge", [] { return gradient_norm(1, 100, 127, 0.7, 0); }, 0});
+  cases.push_back({"gradient_norm_of_all_sizes", [] { return gradient_norm(1, -149, 127, 0.7, 0); }, 0});
+  cases.push_back({"gradient_norm_of_subnormal_squares", [] { return gradient_norm(1, -74, -66, 0.7, 0); }, 0});
   cases.push_back({"gradient_norm_after_a_bad_step", [] { return gradient_norm(1, -10, 2, 0.7, 2); }, 0});
   for (const UpdateCase &c : updates)
     for (const Magnitude &m : magnitudes)
@@ -471,8 +483,8 @@ TEST_P(Divergence, marks_the_step_and_leaves_the_parameters_alone) {
         ops[0].kind = OP_LOSS, ops[0].layer = 1;
         plan_loss &l = ops[0].loss;
         l.A = one.batch("A", n, A), l.Z = PLAN_NONE;
-        l.y = one.batch("y", kind == DESCENT_LOSS_MEAN_SQUARED_ERROR ? n : 1,
-                        std::vector<double>(static_cast<size_t>(6 * n), 0));
+        const int64_t n_y = kind == DESCENT_LOSS_MEAN_SQUARED_ERROR ? n : 1;
+        l.y = one.batch("y", n_y, std::vector<double>(static_cast<size_t>(6 * n_y), 0));
         l.w = one.batch("w", 1, std::vector<double>(6, 1));
         l.scalars = u.scalars, l.D = one.output("D", n), l.n = n, l.loss = kind;
         ops[1].kind = OP_GRADIENT_NORM;

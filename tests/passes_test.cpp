@@ -2,7 +2,9 @@
  * beyond the step's, columns beyond the matrix, and the random matrices that algorithms are timed on. */
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -171,6 +173,116 @@ INSTANTIATE_TEST_SUITE_P(Passes, Loss,
                                          LossCase{DESCENT_LOSS_MEAN_SQUARED_ERROR, 5, 8, ELEMENT_BF16},
                                          LossCase{DESCENT_LOSS_MEAN_SQUARED_ERROR, 40, 44, ELEMENT_F32},
                                          LossCase{DESCENT_LOSS_MEAN_SQUARED_ERROR, 19, 24, ELEMENT_BF16}));
+
+/* The difference of two logits may be beyond the largest float32; the loss is not. */
+TEST(Loss, IsFiniteForFiniteLogits) {
+  const Buffer<float> A({3e38F, -3e38F, 0}), y({1}), w({1});
+  step_state now{};
+  now.current.rows = 1;
+  const Buffer<step_state> state({now});
+  std::vector<double> values(SCALAR_SLOTS, 0);
+  values[SCALAR_WEIGHT_SUM] = 1;
+  Buffer<double> scalars(values);
+  Buffer<unsigned> counters(COUNTERS, 0);
+  loss_launch launch{};
+  launch.state = state.data, launch.A = {A.data, 3, ELEMENT_F32}, launch.y = y.data, launch.w = w.data;
+  launch.scalars = scalars.data, launch.rows = 1, launch.n = 3, launch.loss = DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY;
+  launch.scratch = {nullptr, counters.data};
+  ASSERT_EQ(launch_loss(&launch, nullptr), cudaSuccess);
+  EXPECT_NEAR(scalars.fetch()[SCALAR_LOSS], 6e38, 6e38 * 0x1p-22);
+}
+
+/* ---- sums that are taken in float32 ---- */
+
+const long double kUnit = 0x1p-53L; /* of float64 */
+
+std::vector<float> random_floats(std::mt19937 &random, int64_t count, float low, float high) {
+  std::uniform_real_distribution<float> exponent(low, high);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float &x : values) x = std::exp2(exponent(random)) * (random() % 2 ? 1.0F : -1.0F);
+  return values;
+}
+
+/* Of n squares float64 is off by at most n units, their norm by half of it and one more. */
+TEST(Norm, OfALayerIsAsExactAsInFloat64) {
+  std::mt19937 random(1);
+  for (int64_t n : {2, 3, 16, 100, 4095, 5000, 40000}) {
+    const int layers = n < 1000 ? 100 : 3;
+    const int64_t each = (n + 7) / 8 * 8;
+    std::vector<float> gradients;
+    std::vector<flat_piece> pieces;
+    for (int l = 0; l < layers; l++) {
+      std::vector<float> values = random_floats(random, n, l % 2 ? -1 : -20, 0);
+      values.resize(static_cast<size_t>(each), 0);
+      gradients.insert(gradients.end(), values.begin(), values.end());
+      for (int64_t at = 0; at < each; at += FLAT_PIECE)
+        pieces.push_back(
+            {l * each + at, l * each + std::min<int64_t>(each, at + FLAT_PIECE), l + 1, static_cast<int32_t>(n)});
+    }
+    const Buffer<float> on_device(gradients);
+    const Buffer<flat_piece> cut(pieces);
+    const Buffer<step_state> state(1, step_state{});
+    Buffer<double> scalars(SCALAR_SLOTS, 0), norms(layers * LAYER_SLOTS, 0);
+    const int count = static_cast<int>(pieces.size());
+    Buffer<char> scratch(static_cast<int64_t>(norm_scratch(count, layers)), 0);
+    Buffer<unsigned> counters(COUNTERS, 0);
+    const Buffer<int> bad(1, 0);
+    norm_launch launch{};
+    launch.state = state.data, launch.gradients = on_device.data, launch.pieces = cut.data, launch.n_pieces = count;
+    launch.layers = layers, launch.scalars = scalars.data, launch.layer_statistics = norms.data;
+    launch.bad_parameters = bad.data, launch.scratch = {scratch.data, counters.data};
+    ASSERT_EQ(launch_norm(&launch, nullptr), cudaSuccess);
+    norms.fetch();
+    for (int l = 0; l < layers; l++) {
+      long double squares = 0;
+      for (int64_t i = 0; i < n; i++) {
+        const long double g = gradients[static_cast<size_t>(l * each + i)];
+        squares += g * g;
+      }
+      const long double exact = std::sqrt(squares),
+                        norm = norms.host[static_cast<size_t>(l * LAYER_SLOTS + LAYER_GRADIENT)];
+      ASSERT_LE(std::fabs(norm - exact), (static_cast<long double>(n) / 2 + 1) * kUnit * exact) << n << ", layer " << l;
+    }
+  }
+}
+
+struct Spread {
+  const char *name;
+  float low, high, offset;
+};
+
+TEST(Statistics, AreAsExactAsInFloat64) {
+  std::mt19937 random(2);
+  for (const Spread &spread : {Spread{"wide", -14, 4, 0}, Spread{"nearly alike", -24, -21, 3}})
+    for (int tries = 0; tries < 20; tries++)
+      for (const auto &shape : {std::pair<int64_t, int64_t>{2, 2}, {3, 4}, {1, 12}, {9, 8}, {70, 61}, {300, 20}}) {
+        const int64_t rows = shape.first, n = shape.second, count = rows * n;
+        std::vector<float> values = random_floats(random, count, spread.low, spread.high);
+        long double mean = 0, absolute = 0, squares = 0;
+        for (float &x : values) x += spread.offset, mean += x, absolute += std::fabs(x);
+        mean /= static_cast<long double>(count), absolute /= static_cast<long double>(count);
+        for (const float x : values) squares += (x - mean) * (x - mean);
+        const long double deviation = std::sqrt(squares / static_cast<long double>(count));
+        const Buffer<float> A(values);
+        step_state now{};
+        now.current.rows = rows;
+        const Buffer<step_state> state({now});
+        Buffer<double> layer(LAYER_SLOTS, 0);
+        Buffer<char> scratch(static_cast<int64_t>(statistics_scratch(rows, n)), 0);
+        Buffer<unsigned> counters(COUNTERS, 0);
+        statistics_launch launch{};
+        launch.state = state.data, launch.A = {A.data, n, ELEMENT_F32}, launch.layer = layer.data;
+        launch.rows = rows, launch.n = n, launch.activation = DESCENT_ACTIVATION_IDENTITY;
+        launch.scratch = {scratch.data, counters.data};
+        ASSERT_EQ(launch_statistics(&launch, nullptr), cudaSuccess);
+        layer.fetch();
+        const long double off = static_cast<long double>(count) * kUnit * absolute;
+        SCOPED_TRACE(std::string(spread.name) + ", " + std::to_string(rows) + " x " + std::to_string(n));
+        ASSERT_LE(std::fabs(layer.host[LAYER_MEAN] - mean), off);
+        ASSERT_LE(std::fabs(layer.host[LAYER_STD] - deviation),
+                  off + static_cast<long double>(count + 4) * kUnit * deviation);
+      }
+}
 
 /* ---- matrices to time products on ---- */
 

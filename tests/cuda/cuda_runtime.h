@@ -5,6 +5,7 @@
 #ifndef DESCENT_TESTS_CUDA_RUNTIME_H
 #define DESCENT_TESTS_CUDA_RUNTIME_H
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -50,6 +51,11 @@ extern dim3 blockDim, gridDim;
 
 /* Where in the source a call is: the default arguments of a function are evaluated where it is called. */
 #define EMULATED_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+/* Rounded by themselves: nothing here may be contracted to a multiply-add (-ffp-contract=off). */
+static inline float __fadd_rn(float a, float b) { return a + b; }
+static inline float __fsub_rn(float a, float b) { return a - b; }
+static inline float __fmul_rn(float a, float b) { return a * b; }
 
 void __syncthreads(EMULATED_PLACE);
 /* Waits for the lanes of `mask`; then what lane `source` brought. */

@@ -69,8 +69,8 @@ static __device__ inline void add_values(struct precise_sum &s, const float (&x)
   }
 }
 
-// Adds COUNT squares high + low; a chunk that float32 may not hold, in double, of exact(i). Below 2^-80 low would be too
-// small for a float32; zeros, which are common, end there too and are skipped.
+// Adds COUNT squares high + low; a chunk that float32 may not hold, in double, of exact(i). Below 2^-80 low would be
+// too small for a float32; zeros, which are common, end there too and are skipped.
 template <int COUNT, typename Exact>
 static __device__ inline void add_squares_of(struct precise_sum &s, float (&high)[COUNT], float (&low)[COUNT],
                                              bool in_double, Exact exact) {

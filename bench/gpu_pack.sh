@@ -1,21 +1,28 @@
 #!/usr/bin/env bash
-# Packs what bench/gpu_check.sh needs of a build folder into one file, for a machine where nothing can be built or
-# installed: the programs, the CUDA backend and the shared libraries they need, but for the C library's and NVIDIA's.
+# Packs what bench/gpu_check.sh needs of a build folder into one file, for a machine where nothing can be installed: the
+# programs that it runs, the CUDA backend, the shared libraries they need but for the C library's and NVIDIA's, and the
+# backend's sources with Random123's headers, so that it can be built there alone.
 #
-#   bench/gpu_pack.sh BUILD-FOLDER FILE.tar.gz
+#   bench/gpu_pack.sh BUILD-FOLDER FILE.tar.xz [GLIBC]
 #
-# Build for the one GPU to keep it small: -DCMAKE_CUDA_ARCHITECTURES=90a-real for an H100 or H200. The other machine's C
-# library must be as new as this one's. There: bench/gpu_check.sh --build FILE.tar.gz
+# GLIBC is the version of the other machine's C library (default 2.35): a file that needs a newer one is refused. Build for
+# the one GPU to keep it small: -DCMAKE_CUDA_ARCHITECTURES=90a-real for an H100 or H200.
 set -euo pipefail
-[ $# = 2 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" | sed '$d' >&2; exit 2; }
-build=$1 file=$2
-for needed in bin/descent bin/conformance_test lib/libdescent_cuda.so; do
-  [ -f "$build/$needed" ] || { echo "gpu_pack: $build/$needed is missing: build the tests and the CUDA backend" >&2; exit 1; }
+[ $# -ge 2 ] && [ $# -le 3 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" | sed '$d' >&2; exit 2; }
+build=$1 file=$2 glibc=${3:-2.35} root=$(cd "$(dirname "$0")/.." && pwd)
+fail() { echo "gpu_pack: $1" >&2; exit 1; }
+programs=(descent)
+for name in conformance trajectory cuda_module resume notes pytorch divergence evaluate verify train; do
+  programs+=("${name}_test")
 done
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
-mkdir "$stage/bin" "$stage/lib"
-find "$build/bin" -maxdepth 1 -type f -perm -u+x -exec cp -t "$stage/bin" {} +
+mkdir -p "$stage"/{bin,lib,source/third}
+for program in "${programs[@]}"; do
+  [ -f "$build/bin/$program" ] || fail "$build/bin/$program is missing: build it"
+  cp "$build/bin/$program" "$stage/bin"
+done
+[ -f "$build/lib/libdescent_cuda.so" ] || fail "$build/lib/libdescent_cuda.so is missing: build the CUDA backend"
 cp "$build/lib/libdescent_cuda.so" "$stage/lib"
 for program in "$stage"/bin/* "$stage"/lib/*; do ldd "$program"; done |
   awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | sort -u | while read -r name path; do
@@ -25,6 +32,18 @@ for program in "$stage"/bin/* "$stage"/lib/*; do ldd "$program"; done |
   esac
 done
 strip --strip-unneeded "$stage"/bin/* "$stage"/lib/*
-git -C "$(dirname "$0")" describe --always --dirty >"$stage/commit" 2>/dev/null || rm "$stage/commit"
-tar czf "$file" -C "$stage" .
-echo "$file: $(du -h "$file" | cut -f 1)"
+
+# What each file asks of the C library, the newest last.
+needs=$(for each in "$stage"/bin/* "$stage"/lib/*; do
+  objdump -T "$each" | sed -n "s|.*GLIBC_\([0-9.]*\).*|\1 ${each##*/}|p"
+done | sort -uV | tail -n 1)
+[ "$(printf '%s\n' "${needs% *}" "$glibc" | sort -V | tail -n 1)" = "$glibc" ] ||
+  fail "${needs#* } needs glibc ${needs% *}, newer than $glibc: build on an older system, or name the other machine's"
+
+(cd "$root" && cp -r --parents kernels include host/backend host/core "$stage/source")
+random123=$(sed -n 's/^RANDOM123_INCLUDE_DIR:PATH=//p' "$build/CMakeCache.txt")
+cp -r "$random123/Random123" "$stage/source/third"
+git -C "$root" describe --always --dirty >"$stage/commit" 2>/dev/null || rm "$stage/commit"
+git -C "$root" log -1 --format=%H -- kernels >"$stage/kernels_commit" 2>/dev/null || rm "$stage/kernels_commit"
+tar c -C "$stage" . | xz -9e -T0 >"$file"
+echo "$file: $(du -h "$file" | cut -f 1), needs glibc ${needs% *}"

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""One PyTorch peer of bench/gpu_bench.py: times whole training steps of one workload, a process for each way of writing
-them. What all share is what Descent does too: rows drawn through a random permutation from float32 data on the device,
+"""The PyTorch peers of the GPU benchmark: times whole training steps of several workloads in one process. What all ways of
+writing the step share is what Descent does too: rows drawn through a random permutation from float32 data on the device,
 parameters, moments, logits' loss and update in float32, Adam.
 
   eager     as one would write it; the update fused (fused=True), gradients dropped between steps
@@ -12,9 +12,11 @@ parameters, moments, logits' loss and update in float32, Adam.
 bf16 is autocast, PyTorch's own way of mixing: products in bf16, weights cast in every step, the loss in float32. tf32 is
 set_float32_matmul_precision("high"); in fp32 it is "highest".
 
-Speaks JSON, one object a line: first "ready" with the version, or "missing" with the reason; then, for each line
-`<seconds>` on stdin, "step" with the median seconds of a step.
+Reads one JSON object from stdin: device, seconds (of each measurement) and runs, a list of workload, kind and shape.
+Prints one line of JSON when PyTorch is there, then one for each run as it ends: the median seconds of a step, or why it
+is missing. With "wait" true it prints "ready" after each run's preparation and measures once a line comes in.
 """
+import gc
 import json
 import os
 import statistics
@@ -128,30 +130,44 @@ def measure(step, clock, seconds):
     return statistics.median(samples)
 
 
+def run_one(torch, run, job, say):
+    """Prepares and measures one run; its tensors end with this call."""
+    step, clock = make_step(torch, run["kind"], run["shape"], job["device"]), make_clock(torch, job["device"])
+    measure(step, clock, min(0.2, job["seconds"]))
+    if job.get("wait"):
+        say({"ready": run["workload"]})
+        sys.stdin.readline()
+    return measure(step, clock, job["seconds"])
+
+
 def main():
-    kind, workload, device = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
     reply = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints goes to stderr
+    os.dup2(2, 1)  # what a library prints goes to stderr
 
     def say(answer):
         print(json.dumps(answer), file=reply, flush=True)
 
+    job = json.loads(sys.stdin.readline())
     try:
         import torch
-        if device == "cuda" and not torch.cuda.is_available():
+        if job["device"] == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("PyTorch finds no GPU")
-        step, clock = make_step(torch, kind, workload, device), make_clock(torch, device)
-        measure(step, clock, 0.2)
-    except Exception as why:  # no package, no GPU, a compiler that fails: the peer is left out, and why is said
+    except Exception as why:  # no package, no GPU
         say({"missing": f"{type(why).__name__}: {why}".splitlines()[0][:300]})
-        return
-    say({"ready": f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}"})
-    for line in sys.stdin:
+        return 1
+    say({"version": f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}"})
+    for run in job["runs"]:
+        answer = {"workload": run["workload"], "kind": run["kind"]}
         try:
-            say({"step": measure(step, clock, float(line))})
-        except RuntimeError as why:
-            say({"missing": str(why).splitlines()[0][:300]})
+            answer["step_seconds"] = run_one(torch, run, job, say)
+        except Exception as why:  # out of memory, a compiler that fails: this run alone is missing, and says why
+            answer["missing"] = f"{type(why).__name__}: {why}".splitlines()[0][:300]
+        say(answer)
+        gc.collect()
+        if job["device"] == "cuda":
+            torch.cuda.empty_cache()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

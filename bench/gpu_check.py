@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Everything that only a GPU can show, in two stages, each with a clock of its own.
+
+  bench/gpu_check.sh --stage 1 --out FOLDER [--build BUILD]
+  bench/gpu_check.sh --stage 2 --out FOLDER [--build BUILD] [--retry results.jsonl]
+
+Stage 1 (360 s): a first training, cuBLASLt's candidates, all tests, sanitizer tools, the benchmark, time and traffic per
+kernel, PyTorch beside it. Stage 2 (250 s): what stage 1 left open, then compiled peers, streaming, an epoch of 11 million
+rows, resuming, checkpoints. Each part ends by its own time, and time that it does not need goes to those after it.
+
+BUILD is a build folder, or the file that bench/gpu_pack.sh made of one. FOLDER must be empty; at most 8 files of at most
+16 MiB come into it, each written through as it grows, so that a stop at any moment leaves what was done:
+
+  table.txt       a line per check, as printed       log.txt.gz    the commands' output
+  results.jsonl   every figure, an object a line     trace.txt.gz  cuBLASLt's candidates
+  clocks.csv      clocks, power and throttling       ncu.csv.gz    time and DRAM traffic of each kernel
+
+bench/gpu_report.py makes the committed results of them. The machine needs NVIDIA's driver, libcublasLt (the toolkit's or
+PyTorch's) and Python 3.9; what else is missing costs its own checks only. No network is used, and no setting of the GPU
+is changed. Exit code 0: every check passed, 1: not, 2: wrong arguments, 4: no GPU can be used.
+"""
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import tarfile
+import tempfile
+import time
+import traceback
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from gpu_machine import Machine
+from gpu_parts import STAGES
+from gpu_session import Output, Session, Stop
+
+
+class Stopped(Exception):
+    """A signal asks this program to end."""
+
+
+def stop(number, _):
+    raise Stopped(f"signal {signal.Signals(number).name}")
+
+
+def retry_choice(text):
+    """name -> whether that check of stage 1 is repeated: those named with commas between, or all that its results.jsonl
+    does not show as passed."""
+    if not text or not text.endswith(".jsonl"):
+        names = set((text or "").split(","))
+        return lambda name: name in names
+    with open(text) as file:
+        rows = [json.loads(line) for line in file if line.endswith("}\n")]
+    passed = {row["name"] for row in rows if row["kind"] == "check" and row["result"] == "passed"}
+    return lambda name: name not in passed
+
+
+def run_parts(session, machine, parts, scale):
+    """Every part, whatever happened to the one before it; Stop ends the stage."""
+    for part in parts:
+        session.part = part.name
+        session.say(f"{part.name}: until {part.end * scale:.0f} s")
+        begun = session.seconds()
+        try:
+            part.run(session, machine, session.begun + part.end * scale)
+        except Stop as why:
+            session.check(part.name, f"FAILED: {why}")
+            session.say(f"STOPPED: {why}; the rest of this stage did not run")
+            session.record("stopped", why=str(why))
+            return
+        except Exception as why:  # a part that fails must not take the others' results with it
+            session.output.append_text("log.txt.gz", f"== {part.name}\n{traceback.format_exc()}\n")
+            session.check(part.name, f"FAILED: {type(why).__name__}: {str(why)[:200]}")
+        session.record("part", name=part.name, seconds=round(session.seconds() - begun, 2))
+
+
+def finish(session, finished):
+    session.record("end", finished=finished, passed=session.passed, not_passed=session.failed,
+                   seconds=round(session.seconds(), 2))
+    session.say(f"{session.passed} checks passed, {len(session.failed)} did not, in {session.seconds():.0f} s")
+
+
+def run_stage(options, scratch):
+    output = Output(options.out)
+    session = Session(output, scratch)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    code = 1
+    try:
+        machine = Machine(options, scratch)
+        machine.describe(session)
+        machine.retries = retry_choice(options.retry)
+        run_parts(session, machine, STAGES[options.stage], options.scale)
+        finish(session, True)
+        code = 0 if not session.failed else machine.exit_code
+    except Stopped as why:
+        session.say(f"STOPPED by {why} after {session.seconds():.0f} s: what is not listed above did not run")
+        finish(session, False)
+    return code
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", type=int, choices=(1, 2), required=True)
+    parser.add_argument("--out", required=True, help="an empty folder, or none yet")
+    parser.add_argument("--build", default="build", help="a build folder or a pack of one (default build)")
+    parser.add_argument("--retry", help="stage 2: stage 1's results.jsonl, or names of checks with commas between")
+    parser.add_argument("--small", action="store_true", help="tiny shapes and few tests, to try this without a GPU")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiply every part's time (default 1)")
+    options = parser.parse_args()
+    if options.retry and options.stage == 1:
+        parser.error("--retry belongs to stage 2")
+    if not os.path.exists(options.build):
+        parser.error(f"--build {options.build}: no such file or folder")
+    scratch = tempfile.mkdtemp(prefix="gpu_check.")
+    try:
+        if not os.path.isdir(options.build):
+            with tarfile.open(options.build) as pack:
+                pack.extractall(os.path.join(scratch, "build"))
+            options.build = os.path.join(scratch, "build")
+        return run_stage(options, scratch)
+    except (OSError, ValueError, tarfile.TarError) as why:
+        print(f"gpu_check: {why}", file=sys.stderr)
+        return 2
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The machine on which bench/gpu_check.py runs: its build, its tools, and the module, rebuilt from its sources where that is
+needed."""
+import glob
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+from gpu_session import Job, shortened
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CUBLAS = ("libcublasLt.so.13", "libcublasLt.so.12")
+
+
+def find(pattern_list):
+    for pattern in pattern_list:
+        found = sorted(glob.glob(pattern))
+        if found:
+            return found[-1]
+    return None
+
+
+def find_tool(name):
+    return shutil.which(name) or find([f"/usr/local/cuda*/bin/{name}", f"/usr/local/cuda*/*/{name}",
+                                       f"/opt/nvidia/nsight-compute/*/{name}"])
+
+
+def find_cublas():
+    """The folder of the library of matrix products: the toolkit's, or the one that comes with PyTorch."""
+    for name in CUBLAS:
+        file = find([f"/usr/local/cuda*/lib64/{name}", f"/usr/local/cuda*/targets/*/lib/{name}"] +
+                    [f"{folder}/nvidia/*/lib/{name}" for folder in sys.path if folder])
+        if file:
+            return os.path.dirname(file)
+    return None
+
+
+def hash_of_kernels(folder):
+    """Of the module's sources: a build whose own differ from the tree's is rebuilt."""
+    sums = hashlib.sha256()
+    for path in sorted(glob.glob(os.path.join(folder, "kernels", "*"))):
+        with open(path, "rb") as file:
+            sums.update(os.path.basename(path).encode() + b"\0" + file.read() + b"\0")
+    return sums.hexdigest()[:16]
+
+
+def read_line(path):
+    try:
+        with open(path) as file:
+            return file.readline().strip()
+    except OSError:
+        return ""
+
+
+class Machine:
+    def __init__(self, options, scratch):
+        self.small, self.scratch = options.small, scratch
+        self.build = os.path.abspath(options.build)
+        self.module = os.environ.get("DESCENT_TEST_MODULE") or os.path.join(self.build, "lib", "libdescent_cuda.so")
+        self.descent = os.path.join(self.build, "bin", "descent")
+        self.sources = ROOT if os.path.isdir(os.path.join(ROOT, "kernels")) else os.path.join(self.build, "source")
+        self.retries, self.is_rebuilt, self.exit_code, self.device = None, False, 1, ""
+        self.shrink = 64 if self.small else 1
+        self.sanitizer, self.ncu, self.smi, self.nvcc = map(find_tool, ("compute-sanitizer", "ncu", "nvidia-smi", "nvcc"))
+        self.cache = os.path.join(scratch, "cache")
+        self.commit = read_line(os.path.join(self.build, "commit")) or self.git("describe", "--always", "--dirty")
+        self.kernels_commit = (read_line(os.path.join(self.build, "kernels_commit")) or
+                               self.git("log", "-1", "--format=%H", "--", "kernels"))
+
+    @staticmethod
+    def git(*arguments):
+        done = subprocess.run(["git", "-C", ROOT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                              check=False) if shutil.which("git") else None
+        return done.stdout.strip() if done and done.returncode == 0 else ""
+
+    def environment(self, cache=None):
+        """For our programs alone: PyTorch brings libraries of its own and must find them."""
+        folders = [os.path.join(self.build, "lib"), find_cublas(), os.environ.get("LD_LIBRARY_PATH")]
+        return {"LD_LIBRARY_PATH": ":".join(folder for folder in folders if folder), "DESCENT_TEST_MODULE": self.module,
+                "DESCENT_BACKEND_PATH": os.path.dirname(self.module), "DESCENT_TEST_SOURCE": ROOT,
+                "XDG_CACHE_HOME": cache or self.cache}
+
+    def ours(self, name, program, arguments, **options):
+        """A job of one of our programs."""
+        environment = {**self.environment(), **options.pop("environment", {})}
+        return Job(name, [os.path.join(self.build, "bin", program), *arguments], environment=environment, **options)
+
+    def describe(self, session):
+        session.record("environment", commit=self.commit, kernels_commit=self.kernels_commit,
+                       kernels=hash_of_kernels(self.sources), date=time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
+                       tools={"compute-sanitizer": self.sanitizer, "ncu": self.ncu, "nvidia-smi": self.smi,
+                              "nvcc": self.nvcc}, cores=os.cpu_count())
+        session.say(f"commit  {self.commit or 'not known'}, kernels {self.kernels_commit[:12] or 'not known'}")
+
+    def has_changed_kernels(self):
+        packed = os.path.join(self.build, "source")
+        return os.path.isdir(packed) and hash_of_kernels(packed) != hash_of_kernels(self.sources)
+
+    # ---- the module from its sources ----
+
+    def architecture(self):
+        """What nvcc calls this GPU."""
+        asked = [self.smi or "nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+        try:
+            text = subprocess.run(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=10,
+                                  check=False).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            text = ""
+        major, _, minor = (text.split() or ["9.0"])[0].partition(".")
+        return f"sm_{major}{minor}" + ("a" if major in ("9", "10") else "")
+
+    def rebuild(self, session, end):
+        """Builds the module alone, with nvcc and the host's compiler; True where it took the old one's place."""
+        if not self.nvcc:
+            session.check("the module rebuilt", "NOT RUN: nvcc is not installed")
+            return False
+        folder = os.path.join(self.scratch, "module")
+        os.makedirs(folder, exist_ok=True)
+        third = os.path.join(self.build, "source", "third")
+        includes = [f"-I{self.sources}/{name}" for name in ("include", "host", "kernels")] + [f"-I{third}"]
+        files = sorted(glob.glob(os.path.join(self.sources, "kernels", "*.c*")))
+        files = [file for file in files if file.endswith((".c", ".cu"))]
+        objects = [os.path.join(folder, os.path.basename(file) + ".o") for file in files]
+        flags = {".c": ["-Xcompiler", "-fPIC,-fvisibility=hidden,-std=gnu17", "-D_GNU_SOURCE"],
+                 ".cu": ["-std=c++17", f"-arch={self.architecture()}", "-Xcompiler", "-fPIC,-fvisibility=hidden"]}
+        jobs = [Job(f"compile {os.path.basename(file)}", [self.nvcc, "-c", file, "-o", target, "-O3", "-DNDEBUG",
+                                                          *flags[os.path.splitext(file)[1]], *includes])
+                for file, target in zip(files, objects)]
+        begun = time.monotonic()
+        failed = [done for done in session.run(jobs, end, os.cpu_count()) if done.result != "passed"]
+        module = os.path.join(folder, "libdescent_cuda.so")
+        if not failed:
+            cublas = find_cublas()
+            library = [find([os.path.join(cublas, name) for name in CUBLAS])] if cublas else []
+            link = Job("link", [self.nvcc, "-shared", "-cudart", "static", "-o", module, *objects, "-Xlinker",
+                                "--as-needed", *library, "-lpthread", "-lm", "-ldl"])
+            failed = [done for done in session.run([link], end) if done.result != "passed"]
+        for done in failed[:3]:
+            session.say(f"      {done.job.name}: {done.result}: {shortened(done.output, 600)}")
+        session.check("the module rebuilt", "passed" if not failed else failed[0].result, time.monotonic() - begun)
+        if not failed:
+            self.module, self.is_rebuilt = module, True
+            self.kernels_commit = self.git("describe", "--always", "--dirty") or f"{self.kernels_commit}+"
+        return not failed
+
+    def find_device(self, session, end):
+        """What `descent devices` says of the first GPU; empty where none can be used."""
+        job = self.ours("descent devices", "descent", ["devices"], seconds=30)
+        for done in session.run([job], end):
+            session.record("devices", text=done.output[:4000])
+            found = re.search(r"^cuda:0\s+yes\s+(.*)$", done.output, re.M)
+            self.device = found.group(1).strip() if found else ""
+            if not self.device:
+                session.say(f"      {shortened(done.output.strip() or done.result, 1500)}")
+        return self.device

@@ -45,25 +45,25 @@ def stop(number, _):
 
 
 def retry_choice(text):
-    """name -> whether that check of stage 1 is repeated: those named with commas between, or all that its results.jsonl
-    does not show as passed."""
+    """name -> whether that check of stage 1 is repeated: those that begin with one of some names with commas between, or
+    all that its results.jsonl does not show as passed."""
     if not text or not text.endswith(".jsonl"):
-        names = set((text or "").split(","))
-        return lambda name: name in names
+        names = tuple(name for name in (text or "").split(",") if name)
+        return lambda name: name.startswith(names)
     with open(text) as file:
         rows = [json.loads(line) for line in file if line.endswith("}\n")]
     passed = {row["name"] for row in rows if row["kind"] == "check" and row["result"] == "passed"}
     return lambda name: name not in passed
 
 
-def run_parts(session, machine, parts, scale):
+def run_parts(session, machine, parts):
     """Every part, whatever happened to the one before it; Stop ends the stage."""
     for part in parts:
         session.part = part.name
-        session.say(f"{part.name}: until {part.end * scale:.0f} s")
+        session.say(f"{part.name}: until {part.end} s")
         begun = session.seconds()
         try:
-            part.run(session, machine, session.begun + part.end * scale)
+            part.run(session, machine, session.begun + part.end)
         except Stop as why:
             session.check(part.name, f"FAILED: {why}")
             session.say(f"STOPPED: {why}; the rest of this stage did not run")
@@ -91,7 +91,10 @@ def run_stage(options, scratch):
         machine = Machine(options, scratch)
         machine.describe(session)
         machine.retries = retry_choice(options.retry)
-        run_parts(session, machine, STAGES[options.stage], options.scale)
+        parts = STAGES[options.stage]
+        if options.only:
+            parts = [part for part in parts if part.name in ("first", *options.only)]
+        run_parts(session, machine, parts)
         finish(session, True)
         code = 0 if not session.failed else machine.exit_code
     except Stopped as why:
@@ -105,12 +108,17 @@ def main():
     parser.add_argument("--stage", type=int, choices=(1, 2), required=True)
     parser.add_argument("--out", required=True, help="an empty folder, or none yet")
     parser.add_argument("--build", default="build", help="a build folder or a pack of one (default build)")
-    parser.add_argument("--retry", help="stage 2: stage 1's results.jsonl, or names of checks with commas between")
+    parser.add_argument("--retry", help="stage 2: stage 1's results.jsonl, or beginnings of checks' names")
+    parser.add_argument("--only", type=lambda text: text.split(","), help="these parts, after the first: "
+                        + "; ".join(f"stage {stage}: {', '.join(part.name for part in parts[1:])}"
+                                    for stage, parts in STAGES.items()))
     parser.add_argument("--small", action="store_true", help="tiny shapes and few tests, to try this without a GPU")
-    parser.add_argument("--scale", type=float, default=1.0, help="multiply every part's time (default 1)")
     options = parser.parse_args()
     if options.retry and options.stage == 1:
         parser.error("--retry belongs to stage 2")
+    for name in options.only or []:
+        if name not in [part.name for part in STAGES[options.stage]]:
+            parser.error(f"--only '{name}': stage {options.stage} has no such part")
     if not os.path.exists(options.build):
         parser.error(f"--build {options.build}: no such file or folder")
     scratch = tempfile.mkdtemp(prefix="gpu_check.")

@@ -89,8 +89,9 @@ class Machine:
         return Job(name, [os.path.join(self.build, "bin", program), *arguments], environment=environment, **options)
 
     def describe(self, session):
+        packed = os.path.join(self.build, "source")
         session.record("environment", commit=self.commit, kernels_commit=self.kernels_commit,
-                       kernels=hash_of_kernels(self.sources), date=time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
+                       kernels=hash_of_kernels(packed if os.path.isdir(packed) else self.sources), date=time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
                        tools={"compute-sanitizer": self.sanitizer, "ncu": self.ncu, "nvidia-smi": self.smi,
                               "nvcc": self.nvcc}, cores=os.cpu_count())
         session.say(f"commit  {self.commit or 'not known'}, kernels {self.kernels_commit[:12] or 'not known'}")
@@ -134,16 +135,17 @@ class Machine:
         module = os.path.join(folder, "libdescent_cuda.so")
         if not failed:
             cublas = find_cublas()
-            library = [find([os.path.join(cublas, name) for name in CUBLAS])] if cublas else []
-            link = Job("link", [self.nvcc, "-shared", "-cudart", "static", "-o", module, *objects, "-Xlinker",
-                                "--as-needed", *library, "-lpthread", "-lm", "-ldl"])
+            library = find([os.path.join(cublas, name) for name in CUBLAS]) if cublas else None
+            link = Job("link", [self.nvcc, "-shared", "-cudart", "static", "-o", module, *objects,
+                                *(["-Xlinker", "--as-needed", "-Xlinker", library] if library else []), "-lpthread", "-ldl"])
             failed = [done for done in session.run([link], end) if done.result != "passed"]
         for done in failed[:3]:
             session.say(f"      {done.job.name}: {done.result}: {shortened(done.output, 600)}")
         session.check("the module rebuilt", "passed" if not failed else failed[0].result, time.monotonic() - begun)
         if not failed:
             self.module, self.is_rebuilt = module, True
-            self.kernels_commit = self.git("describe", "--always", "--dirty") or f"{self.kernels_commit}+"
+            self.kernels_commit = self.git("log", "-1", "--format=%H", "--", "kernels") or f"{self.kernels_commit}+"
+            session.record("rebuilt", kernels_commit=self.kernels_commit, kernels=hash_of_kernels(self.sources))
         return not failed
 
     def find_device(self, session, end):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Packs what bench/gpu_check.sh needs of a build folder into one file, for a machine where nothing can be installed: the
-# programs that it runs, the CUDA backend, the shared libraries they need but for the C library's and NVIDIA's, and the
+# programs that it runs, the CUDA backend, the shared libraries they need but for the compiler's, the C library's and NVIDIA's, and the
 # backend's sources with Random123's headers, so that it can be built there alone.
 #
 #   bench/gpu_pack.sh BUILD-FOLDER FILE.tar.xz [GLIBC]
@@ -28,6 +28,7 @@ for program in "$stage"/bin/* "$stage"/lib/*; do ldd "$program"; done |
   awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 }' | sort -u | while read -r name path; do
   case $name in
     libc.so* | libm.so* | libdl.so* | libpthread.so* | librt.so* | ld-linux* | libcublas* | libcuda* | libnv*) ;;
+    libstdc++.so* | libgcc_s.so*) ;; # the compilers there bring theirs; ours would need the newest C library of all
     *) cp -L "$path" "$stage/lib/$name" ;;
   esac
 done

@@ -32,7 +32,7 @@ def share(end, left):
 
 def describe(session, machine):
     """What each tool says of itself, side by side."""
-    commands = {"driver": [machine.smi or "nvidia-smi", "-q"], "system": ["uname", "-a"], "C library": ["ldd", "--version"],
+    commands = {"driver": [machine.smi or "nvidia-smi", "-q"], "C library": ["ldd", "--version"],
                 "compiler": [machine.nvcc or "nvcc", "--version"], "profiler": [machine.ncu or "ncu", "--version"],
                 "sanitizer": [machine.sanitizer or "compute-sanitizer", "--version"],
                 "PyTorch": [sys.executable, "-c", "import importlib.metadata as m; print(m.version('torch'))"],
@@ -40,7 +40,7 @@ def describe(session, machine):
     jobs = [Job(name, command, seconds=8) for name, command in commands.items()]
     said = {}
     for done in session.run(jobs, time.monotonic() + 10, len(jobs)):
-        said[done.job.name] = done.output.strip().splitlines()[-1][:300] if done.output.strip() else done.result
+        said[done.job.name] = " | ".join(done.output.split("\n"))[:600] or done.result
         found = re.search(r"Driver Version\s*: (\S+)", done.output)
         if done.job.name == "driver":
             said["driver"] = found.group(1) if found else f"not known ({said['driver'][:80]})"

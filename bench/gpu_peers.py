@@ -33,8 +33,7 @@ class Peer:
     def answer(self, end):
         """The next line's object; None where none comes by `end` or the process has ended."""
         while b"\n" not in self.pending:
-            left = end - time.monotonic()
-            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+            if not select.select([self.process.stdout], [], [], max(end - time.monotonic(), 0))[0]:
                 return None
             data = os.read(self.process.stdout.fileno(), 65536)
             if not data:
@@ -121,7 +120,7 @@ def run_compiled_peers(session, machine, end):
                 ready.append((run, peer, version))
             else:
                 why = f"FAILED: {answer['missing']}" if answer and "missing" in answer else \
-                    "NOT FINISHED in time" if peer.process.poll() is None else "FAILED: the process ended"
+                    "NOT FINISHED in time" if time.monotonic() >= last else "FAILED: the process ended"
                 session.check(check_name(run), why, time.monotonic() - begun)
                 peer.process.kill()
         for run, peer, version in ready:

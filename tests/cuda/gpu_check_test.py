@@ -1,0 +1,391 @@
+#!/usr/bin/env python3
+"""bench/gpu_check.py on programs and tools that are scripts: every part of both stages fails, hangs and stops in turn, and
+what the others give comes back.
+
+  gpu_check_test.py BENCH-FOLDER                            the table of cases below
+  gpu_check_test.py BENCH-FOLDER BUILD-FOLDER MODULE        both stages on real programs and the emulated module
+"""
+import concurrent.futures
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+BENCH = os.path.abspath(sys.argv[1])
+
+# One script under every program's name. $FAKE lists what is broken: what=fail, what=hang, what=empty, what=skipped.
+PROGRAM = r"""#!/bin/sh
+name=${0##*/} what=${0##*/} out= log= kept=
+if [ "$name" = descent ]; then
+  what=$1
+  case " $* " in
+    *" --seconds 0.001 "*) what=candidates ;;
+    *" --hidden 30,30 "*) what=large ;;
+    *" --hidden 40,30 "*) what=resumed ;;
+    *" --hidden 8,8 "*) what=checkpoints ;;
+    *" --hidden 8 "*) what=same ;;
+  esac
+fi
+case " $FAKE " in
+  *" $what=fail "*) echo "error: $what is broken"; exit 3 ;;
+  *" $what=hang "*) exec sleep 60 ;;
+  *" $what=empty "*) echo "[==========] 0 tests from 0 test suites ran."; echo "[  PASSED  ] 0 tests."; exit 0 ;;
+  *" $what=skipped "*) echo "[  SKIPPED ] Some.Test"; echo "[  PASSED  ] 2 tests."; exit 0 ;;
+esac
+case $name in
+  *_test) echo "[  PASSED  ] 3 tests."; exit 0 ;;
+esac
+[ -z "$DESCENT_CUDA_TRACE" ] || echo "candidate of $what" >>"$DESCENT_CUDA_TRACE"
+case $1 in
+  devices) echo "cuda:0      yes  cuda:0: fake GPU, sm_90" ;;
+  verify) echo "3 operations on cuda:0 against reference: 0 failed" ;;
+  bench) echo '{"device": "fake", "step_seconds": 1e-3, "gemm_seconds": 5e-4, "peak_flops": 1e12, "peak_bandwidth": 1e12,
+    "operations": [{"floor_seconds": 1e-4}, {"floor_seconds": 1}]}' ;;
+  train)
+    while [ $# -gt 0 ]; do
+      case $1 in --out) out=$2 ;; --log) log=$2 ;; --checkpoint) kept=$2 ;; esac
+      shift
+    done
+    case " $FAKE " in *" $what=differs "*) date +%N >"$out" ;; *) echo model >"$out" ;; esac
+    [ -z "$log" ] || printf '{"seconds": 1}\n{"seconds": 2}\n' >"$log"
+    [ -z "$kept" ] || { mkdir -p "$kept"; echo 12345 >"$kept/step"; } ;;
+esac
+"""
+TOOLS = {
+    "nvidia-smi": r"""case "$*" in
+  -q) echo "Driver Version : 580.1" ;;
+  *-lms*) echo "timestamp, clocks"; while sleep 0.05; do echo "now, 1980 MHz"; done ;;
+  *) echo 9.0 ;;
+esac""",
+    "compute-sanitizer": r"""[ "$1" = --tool ] || exit 0
+case " $FAKE " in *" $2=fail "*) exit 9 ;; *" $2=hang "*) exec sleep 60 ;; *" $2=silent "*) quiet=1 ;; esac
+while [ "$1" != "${1%_test}" ] || [ "${1#--}" != "$1" ] || [ ! -x "$1" ]; do
+  case $1 in *_test) break ;; esac
+  shift
+done
+"$@" || exit 9
+[ -n "$quiet" ] || echo "========= ERROR SUMMARY: 0 errors" """,
+    "ncu": r"""case " $FAKE " in *" ncu=fail "*) exit 1 ;; *" ncu=hang "*) exec sleep 60 ;; esac
+while [ $# -gt 0 ] && [ "$1" != --log-file ]; do shift; done
+case " $FAKE " in *" ncu=refused "*) echo "==ERROR== LibraryNotLoaded" >"$2"; exit 1 ;; esac
+[ -n "$2" ] || exit 0
+cat >"$2" <<'END'
+==PROF== Connected
+"ID","Kernel Name","dram__bytes_read.sum","dram__bytes_write.sum","gpu__time_duration.sum"
+"","","byte","byte","ns"
+"0","rows_kernel(gather_launch)","1,000","20","3000"
+"1","gemm","1","2","3"
+"2","update_kernel(update_launch)","7","8","9000"
+"3","rows_kernel(gather_launch)","1,000","20","3000"
+"4","update_kernel(update_launch)","7","8","9000"
+"5","rows_kernel(gather_launch)","1,000","20","3000"
+END""",
+    "nvcc": r"""case " $FAKE " in *" nvcc=fail "*) exit 1 ;; esac
+while [ $# -gt 0 ]; do case $1 in -o) echo built >"$2" ;; esac; shift; done""",
+}
+PEER = r"""
+import json, os, sys, time
+job = json.loads(sys.stdin.readline())
+fake = os.environ.get("FAKE", "").split()
+if "peer=missing" in fake:
+    print(json.dumps({"missing": "no such package"}), flush=True); sys.exit(1)
+if "peer=dead" in fake: sys.exit(1)
+print(json.dumps({"version": "PyTorch of none"}), flush=True)
+for run in job["runs"]:
+    if "peer=dies" in fake and run["workload"] == "higgs": os._exit(1)
+    if "peer=hang" in fake and run["workload"] == "higgs": time.sleep(60)
+    if job["wait"]:
+        print(json.dumps({"ready": run["workload"]}), flush=True)
+        sys.stdin.readline()
+    print(json.dumps({"workload": run["workload"], "kind": run["kind"], "step_seconds": 2e-3}), flush=True)
+"""
+# gpu_check.py with the peers' script replaced; where $FAKE asks for it, a part fails by itself or has 4 s.
+CHILD = """
+import os, sys, time
+sys.path.insert(0, sys.argv.pop(1))
+import gpu_check, gpu_parts, gpu_peers
+gpu_peers.SCRIPT = sys.argv.pop(1) or gpu_peers.SCRIPT
+def fail(*_): raise KeyError("a mistake")
+fake = os.environ.get("FAKE", "").split()
+for stage, parts in gpu_parts.STAGES.items():
+    for i, part in enumerate(parts):
+        name, run = part.name.replace(" ", "-"), part.run
+        if f"{name}=raises" in fake: parts = (*parts[:i], part._replace(run=fail), *parts[i + 1:])
+        if f"{name}=short" in fake:
+            short = lambda session, machine, end, run=run: run(session, machine, min(end, time.monotonic() + 4))
+            parts = (*parts[:i], part._replace(run=short), *parts[i + 1:])
+    gpu_check.STAGES[stage] = parts
+sys.exit(gpu_check.main())
+"""
+PARTS = {1: ["first", "candidates", "tests", "sanitizers", "bench", "kernels", "peers"],
+         2: ["first", "retry", "large", "resumed", "other sanitizers", "compiled peers"]}
+
+# name, stage, what is broken, the checks that must not pass (by their beginning), what their results hold.
+CASES = [
+    ("all is well", 1, "", [], ""),
+    ("all is well", 2, "", [], ""),
+    ("candidates fail", 1, "candidates=fail", ["candidates of"], "exit code 3"),
+    ("candidates hang", 1, "candidates=hang candidates=short", ["candidates of"], "NOT "),
+    ("a test fails", 1, "conformance_test=fail", ["conformance", "memcheck", "racecheck"], "exit code"),
+    ("a test hangs", 1, "resume_test=hang tests=short", ["resumed from"], "NOT FINISHED"),
+    ("no test is run", 1, "notes_test=empty", ["notes"], "fits no test"),
+    ("a test is skipped", 1, "notes_test=skipped", ["notes"], "skipped"),
+    ("models differ", 1, "same=differs", ["the same bytes"], "exit code"),
+    ("a sanitizer fails", 1, "memcheck=fail", ["memcheck"], "exit code 9"),
+    ("a sanitizer hangs", 1, "racecheck=hang sanitizers=short", ["racecheck"], "NOT FINISHED"),
+    ("a sanitizer says nothing", 1, "memcheck=silent", ["memcheck"], "no clean summary"),
+    ("the benchmark fails", 1, "bench=fail", ["bench "], "exit code 3"),
+    ("the benchmark hangs", 1, "bench=hang bench=short", ["bench "], "NOT "),
+    ("the profiler fails", 1, "ncu=fail", ["kernels of"], "no whole step"),
+    ("the profiler hangs", 1, "ncu=hang kernels=short", ["kernels of"], ""),
+    ("the profiler is refused", 1, "ncu=refused", ["kernels of"], "NOT RUN: ncu cannot read"),
+    ("no PyTorch", 1, "peer=missing", ["PyTorch "], "NOT RUN: no such package"),
+    ("a peer does not start", 1, "peer=dead", ["PyTorch "], "NOT RUN"),
+    ("a peer dies", 1, "peer=dies", ["PyTorch higgs"], "the process ended"),
+    ("a peer hangs", 1, "peer=hang peers=short", ["PyTorch "], "NOT RUN: no time left"),
+    *((f"the part '{part}' raises", 1, f"{part.replace(' ', '-')}=raises", [part], "KeyError") for part in ("tests", "kernels")),
+    ("streaming fails", 2, "large=fail", ["an epoch", "resident", "streamed"], "exit code 3"),
+    ("streaming hangs", 2, "large=hang large=short", ["an epoch", "resident", "streamed"], "NOT "),
+    ("streaming gives another model", 2, "large=differs", ["resident and streamed"], "the models differ"),
+    ("resuming gives another model", 2, "resumed=differs", ["resumed: "], "exit code"),
+    ("checkpoints fail", 2, "checkpoints=fail", ["checkpoints of"], "exit code 3"),
+    ("another sanitizer fails", 2, "synccheck=fail", ["synccheck"], "exit code 9"),
+    ("a compiled peer dies", 2, "peer=dies", ["PyTorch higgs"], "the process ended"),
+    ("a compiled peer hangs", 2, "peer=hang compiled-peers=short", ["PyTorch higgs"], "NOT FINISHED"),
+    *((f"the part '{part}' raises", 2, f"{part.replace(' ', '-')}=raises", [part], "KeyError") for part in ("retry", "other sanitizers")),
+]
+
+
+def write(path, text, mode=0o755):
+    with open(path, "w") as file:
+        file.write(text)
+    os.chmod(path, mode)
+
+
+def make_world(folder):
+    """A build of scripts and a folder of tools."""
+    for name in ("bin", "lib", "tools"):
+        os.makedirs(os.path.join(folder, name))
+    write(os.path.join(folder, "bin", "descent"), PROGRAM)
+    for name in ("conformance", "trajectory", "cuda_module", "resume", "notes", "pytorch", "divergence", "evaluate", "verify",
+                 "train"):
+        write(os.path.join(folder, "bin", f"{name}_test"), PROGRAM)
+    write(os.path.join(folder, "lib", "libdescent_cuda.so"), "")
+    for name, text in TOOLS.items():
+        write(os.path.join(folder, "tools", name), f"#!/bin/sh\n{text}\n")
+    write(os.path.join(folder, "peer.py"), PEER)
+
+
+def start(world, out, stage, fake, *more, build=None, module=None):
+    environment = {**os.environ, "FAKE": fake, "PATH": f"{world}/tools:{os.environ['PATH']}"}
+    environment.pop("DESCENT_TEST_MODULE", None)
+    if module:
+        environment["DESCENT_TEST_MODULE"] = module
+    return subprocess.Popen([sys.executable, "-c", CHILD, BENCH, f"{world}/peer.py", "--small", "--build", build or world,
+                             "--out", out, "--stage", str(stage), *more], env=environment, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)
+
+
+def results(out):
+    with open(os.path.join(out, "results.jsonl")) as file:
+        return [json.loads(line) for line in file]
+
+
+def problems_of(out, stage, broken, holds):
+    """What is not as it should be in a folder of results."""
+    rows = results(out)
+    checks = [row for row in rows if row["kind"] == "check"]
+    problems = []
+    for row in checks:
+        if row["result"] != "passed" and not row["name"].startswith(tuple(broken)):
+            problems.append(f"{row['name']}: {row['result']}: must pass")
+    for begin in broken:
+        if not any(row["name"].startswith(begin) and row["result"] != "passed" and holds in row["result"] for row in checks):
+            problems.append(f"no result of '{begin}' holds '{holds}'")
+    parts = [row["name"] for row in rows if row["kind"] == "part"]
+    if parts != PARTS[stage]:
+        problems.append(f"parts: {parts}")
+    sizes = [os.path.getsize(os.path.join(out, name)) for name in os.listdir(out)]
+    if len(sizes) > 8 or max(sizes) > 16 << 20:
+        problems.append(f"files: {os.listdir(out)}, sizes {sizes}")
+    for name in os.listdir(out):
+        if name.endswith(".gz"):
+            gzip.open(os.path.join(out, name)).read()
+    return problems
+
+
+class Failures:
+    def __init__(self):
+        self.count = 0
+
+    def show(self, name, problems, output):
+        print(f"{'FAILED' if problems else 'passed'}  {name}", flush=True)
+        if problems:
+            self.count += 1
+            print("\n".join(f"  {problem}" for problem in problems), output[-3000:], sep="\n", flush=True)
+
+
+def run_case(world, case):
+    name, stage, fake, broken, holds = case
+    out = os.path.join(tempfile.mkdtemp(dir=world), "out")
+    retry = ["--retry", "notes tests, every device,bench higgs"] if stage == 2 else []
+    process = start(world, out, stage, fake, *retry)
+    output, _ = process.communicate(timeout=120)
+    problems = problems_of(out, stage, broken, holds)
+    if process.returncode != (1 if broken else 0):
+        problems.append(f"exit code {process.returncode}")
+    return f"stage {stage}: {name}", problems, output
+
+
+def first_fails(world):
+    """What fails at first is traced, and ends the stage: the time is for the repair."""
+    out = os.path.join(world, "first")
+    output, _ = start(world, out, 1, "verify=fail").communicate(timeout=60)
+    rows, log = results(out), gzip.open(os.path.join(out, "log.txt.gz"), "rt").read()
+    problems = [f"'{text}' is not in the log" for text in ("trace of verify", "memcheck of verify") if text not in log]
+    if "candidate of" in log or [row["name"] for row in rows if row["kind"] == "part"]:
+        problems.append("the stage went on")
+    return "stage 1: the first verification fails", problems, output
+
+
+def no_gpu(world):
+    """Without a device the module is built anew, once, and the stage ends with code 4."""
+    out = os.path.join(world, "no-gpu")
+    process = start(world, out, 1, "devices=fail")
+    output, _ = process.communicate(timeout=60)
+    problems = [] if process.returncode == 4 else [f"exit code {process.returncode}"]
+    if not any(row["kind"] == "check" and row["name"] == "the module rebuilt" and row["result"] == "passed"
+               for row in results(out)):
+        problems.append("the module was not rebuilt")
+    return "stage 1: no GPU", problems, output
+
+
+def stopped(world, number):
+    """Stopped in the middle of the benchmark, the folder has all that came before, and no program is left running."""
+    out = os.path.join(world, f"stopped-{number}")
+    process = start(world, out, 1, "bench=hang bench=short")
+    table, until = os.path.join(out, "table.txt"), time.monotonic() + 60
+    while time.monotonic() < until and not (os.path.exists(table) and "\nbench: until" in open(table).read()):
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(process.pid, number)
+    output, _ = process.communicate(timeout=60)
+    passed = {row["name"] for row in results(out) if row["kind"] == "check" and row["result"] == "passed"}
+    problems = [f"'{name}' is not there" for name in ("notes tests, every device", "racecheck") if name not in passed]
+    for name in ("log.txt.gz", "trace.txt.gz"):
+        gzip.open(os.path.join(out, name)).read()
+    left = subprocess.run(["pgrep", "-f", f"{world}/bin/descent bench"], stdout=subprocess.PIPE, text=True).stdout.split()
+    if number != signal.SIGKILL and left:
+        problems.append(f"still running: {left}")
+    return f"stage 1: stopped by {signal.Signals(number).name}", problems, output
+
+
+def only_failed_are_repeated(world):
+    """Stage 2 repeats what stage 1's file does not show as passed, and nothing else."""
+    first, second = os.path.join(world, "one"), os.path.join(world, "two")
+    start(world, first, 1, "memcheck=fail").communicate(timeout=60)
+    output, _ = start(world, second, 2, "", "--retry", os.path.join(first, "results.jsonl")).communicate(timeout=60)
+    repeated = [row["name"] for row in results(second) if row["kind"] == "check" and row["part"] == "retry"]
+    return "stage 2: what failed is repeated", [] if repeated == ["memcheck"] else [f"repeated: {repeated}"], output
+
+
+def report(folder, *arguments):
+    done = subprocess.run([sys.executable, os.path.join(folder, "bench", "gpu_report.py"), *arguments],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return done.returncode, done.stdout
+
+
+def results_are_committed(world):
+    """gpu_report.py makes results and tables of two stages' folders; --check sees a table that was altered, a result of
+    kernels that are in no history, and one of these kernels."""
+    folder, problems = os.path.join(world, "house"), []
+    for name in ("bench/results", "kernels"):
+        os.makedirs(os.path.join(folder, name))
+    for name in os.listdir(BENCH):
+        if name.endswith(".py"):
+            shutil.copy(os.path.join(BENCH, name), os.path.join(folder, "bench"))
+    markers = "<!-- GPU {0} -->\n<!-- end of GPU {0} -->\n"
+    page = os.path.join(folder, "bench", "results", "README.md")
+    write(page, "before\n" + markers.format("questions") + markers.format("figures") + "after\n")
+    write(os.path.join(folder, "README.md"), markers.format("figures"))
+    outs = [os.path.join(world, "committed1"), os.path.join(world, "committed2")]
+    start(world, outs[0], 1, "memcheck=fail").communicate(timeout=60)
+    start(world, outs[1], 2, "").communicate(timeout=60)
+    code, output = report(folder, *outs)
+    if code:
+        return "gpu_report.py", [f"exit code {code}"], output
+    text = open(page).read()
+    for wanted in ("| 1.000 ms | 0.50 | 0.10 | 2.00 x | 2.00 x | 2.00 x | derived floor >= 0.6: 0.27, missed; best peer",
+                   "graph >= 2.0: 2.00, met", "fake-gpu: passed (16)", "1 of 2 passed; memcheck: FAILED"):
+        if wanted not in text:
+            problems.append(f"the page has no '{wanted}'")
+    if "| open |" in text or not text.startswith("before\n") or not text.endswith("after\n"):
+        problems.append(f"page: {text}")
+    path = os.path.join(folder, "bench", "results", "fake-gpu", "results.json")
+    with open(path) as file:
+        made = json.load(file)
+    git = ["git", "-C", folder, "-c", "user.name=x", "-c", "user.email=x@x"]
+    write(os.path.join(folder, "kernels", "a.cu"), "one")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *command], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], stdout=subprocess.PIPE, text=True).stdout.strip()
+    sys.path.insert(0, BENCH)
+    from gpu_machine import hash_of_kernels
+    one = hash_of_kernels(folder)
+    for kernels, kernels_commit, alter, code, says in (
+            (one, commit, "", 0, "of these kernels"), ("other", commit, "", 0, "kernels/ has 0 commits since"),
+            (one, commit, "two", 0, "kernels/ has 1 commits since"), ("other", "f" * 40, "", 1, "is no commit"),
+            (one, commit, "page", 1, "'GPU questions' is not what the results give")):
+        write(path, json.dumps({**made, "kernels": kernels, "kernels_commit": kernels_commit}))
+        report(folder)
+        if alter == "two":
+            write(os.path.join(folder, "kernels", "a.cu"), "two")
+            subprocess.run([*git, "commit", "-qam", "two"], check=True)
+        elif alter == "page":
+            write(page, open(page).read().replace("fake-gpu: passed (16)", "fake-gpu: passed (17)"))
+        got, output = report(folder, "--check")
+        if got != code or says not in output:
+            problems.append(f"--check: exit code {got}, not {code}, or no '{says}': {output}")
+    return "gpu_report.py", problems, output
+
+
+def with_scripts():
+    failures = Failures()
+    with tempfile.TemporaryDirectory() as world:
+        make_world(world)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            runs = [pool.submit(run_case, world, case) for case in CASES]
+            runs += [pool.submit(run, world) for run in (first_fails, no_gpu, only_failed_are_repeated, results_are_committed)]
+            runs += [pool.submit(stopped, world, number) for number in (signal.SIGKILL, signal.SIGTERM)]
+            for run in runs:
+                failures.show(*run.result())
+    return failures.count
+
+
+def with_the_emulated_module(build, module):
+    """Every program is the real one; the tools of NVIDIA and PyTorch are scripts."""
+    failures = Failures()
+    with tempfile.TemporaryDirectory() as world:
+        make_world(world)
+        for stage in (1, 2):
+            out = os.path.join(world, f"out{stage}")
+            more = ["--retry", "notes tests, every device"] if stage == 2 else []
+            process = start(world, out, stage, "", *more, build=build, module=module)
+            output, _ = process.communicate()
+            problems = problems_of(out, stage, [], "")
+            if process.returncode:
+                problems.append(f"exit code {process.returncode}")
+            if stage == 1 and {row["workload"] for row in results(out) if row["kind"] == "bench"} != {
+                    "4096x5", "1024x5", "higgs", "256x5", "64x5", "mnist", "4096x5-tf32", "4096x5-fp32"}:
+                problems.append("a workload has no figures")
+            failures.show(f"stage {stage} on the emulated module", problems, output)
+    return failures.count
+
+
+
+sys.exit(1 if (with_scripts() if len(sys.argv) == 2 else with_the_emulated_module(*sys.argv[2:])) else 0)

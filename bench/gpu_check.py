@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""Everything that only a GPU can show, in two stages, each with a clock of its own.
+"""Everything that only a GPU can show, in two stages, each within its own time.
 
   bench/gpu_check.sh --stage 1 --out FOLDER [--build BUILD]
   bench/gpu_check.sh --stage 2 --out FOLDER [--build BUILD] [--retry results.jsonl]
 
-Stage 1 (360 s): a first training, cuBLASLt's candidates, all tests, sanitizer tools, the benchmark, time and traffic per
-kernel, PyTorch beside it. Stage 2 (250 s): what stage 1 left open, then compiled peers, streaming, an epoch of 11 million
-rows, resuming, checkpoints. Each part ends by its own time, and time that it does not need goes to those after it.
+Stage 1 (360 s): a first training, cuBLASLt's candidates, all tests, sanitizer tools, the benchmark, time and traffic
+of each kernel, PyTorch beside it. Stage 2 (250 s): what stage 1 left open, streaming, an epoch of 11 million rows,
+resuming, checkpoints, compiled peers. Each part has its own end, and the parts after it get the time it leaves.
 
-BUILD is a build folder, or the file that bench/gpu_pack.sh made of one. FOLDER must be empty; at most 8 files of at most
-16 MiB come into it, each written through as it grows, so that a stop at any moment leaves what was done:
+BUILD is a build folder, or the file that bench/gpu_pack.sh made of one. FOLDER must be empty; at most 8 files of at
+most 16 MiB are written there, each to the disk as it grows, so that a stop at any moment leaves what was done:
 
   table.txt       a line per check, as printed       log.txt.gz    the commands' output
   results.jsonl   every figure, an object a line     trace.txt.gz  cuBLASLt's candidates
   clocks.csv      clocks, power and throttling       ncu.csv.gz    time and DRAM traffic of each kernel
 
-bench/gpu_report.py makes the committed results of them. The machine needs NVIDIA's driver, libcublasLt (the toolkit's or
-PyTorch's) and Python 3.9; what else is missing costs its own checks only. No network is used, and no setting of the GPU
-is changed. Exit code 0: every check passed, 1: not, 2: wrong arguments, 4: no GPU can be used.
+bench/gpu_report.py makes the committed results of them. The machine needs NVIDIA's driver, libcublasLt (the toolkit's
+or PyTorch's) and Python 3.9; anything else that is missing costs its own checks only. No network is used, and no
+setting of the GPU is changed. Exit code 0: every check passed, 1: not, 2: wrong arguments, 4: no GPU can be used.
 """
 import argparse
 import json
@@ -45,8 +45,8 @@ def stop(number, _):
 
 
 def retry_choice(text):
-    """name -> whether that check of stage 1 is repeated: those that begin with one of some names with commas between, or
-    all that its results.jsonl does not show as passed."""
+    """name -> whether that check of stage 1 is repeated: its name begins with one of those given with commas between,
+    or the results.jsonl given does not show it as passed."""
     if not text or not text.endswith(".jsonl"):
         names = tuple(name for name in (text or "").split(",") if name)
         return lambda name: name.startswith(names)
@@ -61,9 +61,9 @@ def run_parts(session, machine, parts):
     for part in parts:
         session.part = part.name
         session.say(f"{part.name}: until {part.end} s")
-        begun = session.seconds()
+        started = session.seconds()
         try:
-            part.run(session, machine, session.begun + part.end)
+            part.run(session, machine, session.started + part.end)
         except Stop as why:
             session.check(part.name, f"FAILED: {why}")
             session.say(f"STOPPED: {why}; the rest of this stage did not run")
@@ -72,7 +72,7 @@ def run_parts(session, machine, parts):
         except Exception as why:  # a part that fails must not take the others' results with it
             session.output.append_text("log.txt.gz", f"== {part.name}\n{traceback.format_exc()}\n")
             session.check(part.name, f"FAILED: {type(why).__name__}: {str(why)[:200]}")
-        session.record("part", name=part.name, seconds=round(session.seconds() - begun, 2))
+        session.record("part", name=part.name, seconds=round(session.seconds() - started, 2))
 
 
 def finish(session, finished):
@@ -125,7 +125,8 @@ def main():
     try:
         if not os.path.isdir(options.build):
             with tarfile.open(options.build) as pack:
-                pack.extractall(os.path.join(scratch, "build"))
+                trusted = {"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}
+                pack.extractall(os.path.join(scratch, "build"), **trusted)
             options.build = os.path.join(scratch, "build")
         return run_stage(options, scratch)
     except (OSError, ValueError, tarfile.TarError) as why:

@@ -1,5 +1,5 @@
-"""The machine on which bench/gpu_check.py runs: its build, its tools, and the module, rebuilt from its sources where that is
-needed."""
+"""The machine on which bench/gpu_check.py runs: the build, the tools, and the module, rebuilt from its sources where
+that is needed."""
 import glob
 import hashlib
 import os
@@ -64,7 +64,8 @@ class Machine:
         self.sources = ROOT if os.path.isdir(os.path.join(ROOT, "kernels")) else os.path.join(self.build, "source")
         self.retries, self.is_rebuilt, self.exit_code, self.device = None, False, 1, ""
         self.shrink = 64 if self.small else 1
-        self.sanitizer, self.ncu, self.smi, self.nvcc = map(find_tool, ("compute-sanitizer", "ncu", "nvidia-smi", "nvcc"))
+        self.sanitizer, self.ncu = find_tool("compute-sanitizer"), find_tool("ncu")
+        self.smi, self.nvcc = find_tool("nvidia-smi"), find_tool("nvcc")
         self.cache = os.path.join(scratch, "cache")
         self.commit = read_line(os.path.join(self.build, "commit")) or self.git("describe", "--always", "--dirty")
         self.kernels_commit = (read_line(os.path.join(self.build, "kernels_commit")) or
@@ -72,9 +73,13 @@ class Machine:
 
     @staticmethod
     def git(*arguments):
-        done = subprocess.run(["git", "-C", ROOT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                              check=False) if shutil.which("git") else None
-        return done.stdout.strip() if done and done.returncode == 0 else ""
+        """What git says of the tree; empty where there is no git, or no history."""
+        try:
+            done = subprocess.run(["git", "-C", ROOT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  text=True, check=False)
+        except OSError:
+            return ""
+        return done.stdout.strip() if done.returncode == 0 else ""
 
     def environment(self, cache=None):
         """For our programs alone: PyTorch brings libraries of its own and must find them."""
@@ -91,9 +96,10 @@ class Machine:
     def describe(self, session):
         packed = os.path.join(self.build, "source")
         session.record("environment", commit=self.commit, kernels_commit=self.kernels_commit,
-                       kernels=hash_of_kernels(packed if os.path.isdir(packed) else self.sources), date=time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
+                       kernels=hash_of_kernels(packed if os.path.isdir(packed) else self.sources),
+                       date=time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()), cores=os.cpu_count(),
                        tools={"compute-sanitizer": self.sanitizer, "ncu": self.ncu, "nvidia-smi": self.smi,
-                              "nvcc": self.nvcc}, cores=os.cpu_count())
+                              "nvcc": self.nvcc})
         session.say(f"commit  {self.commit or 'not known'}, kernels {self.kernels_commit[:12] or 'not known'}")
 
     def has_changed_kernels(self):
@@ -130,18 +136,19 @@ class Machine:
         jobs = [Job(f"compile {os.path.basename(file)}", [self.nvcc, "-c", file, "-o", target, "-O3", "-DNDEBUG",
                                                           *flags[os.path.splitext(file)[1]], *includes])
                 for file, target in zip(files, objects)]
-        begun = time.monotonic()
+        start = time.monotonic()
         failed = [done for done in session.run(jobs, end, os.cpu_count()) if done.result != "passed"]
         module = os.path.join(folder, "libdescent_cuda.so")
         if not failed:
             cublas = find_cublas()
             library = find([os.path.join(cublas, name) for name in CUBLAS]) if cublas else None
-            link = Job("link", [self.nvcc, "-shared", "-cudart", "static", "-o", module, *objects,
-                                *(["-Xlinker", "--as-needed", "-Xlinker", library] if library else []), "-lpthread", "-ldl"])
+            product = ["-Xlinker", "--as-needed", "-Xlinker", library] if library else []
+            link = Job("link", [self.nvcc, "-shared", "-cudart", "static", "-o", module, *objects, *product, "-lpthread",
+                                "-ldl"])
             failed = [done for done in session.run([link], end) if done.result != "passed"]
         for done in failed[:3]:
             session.say(f"      {done.job.name}: {done.result}: {shortened(done.output, 600)}")
-        session.check("the module rebuilt", "passed" if not failed else failed[0].result, time.monotonic() - begun)
+        session.check("the module rebuilt", "passed" if not failed else failed[0].result, time.monotonic() - start)
         if not failed:
             self.module, self.is_rebuilt = module, True
             self.kernels_commit = self.git("log", "-1", "--format=%H", "--", "kernels") or f"{self.kernels_commit}+"

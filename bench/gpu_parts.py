@@ -13,8 +13,8 @@ from signal import SIGINT
 
 from gpu_machine import ROOT
 from gpu_peers import run_peers, run_compiled_peers
-from gpu_session import Job, Stop, ends_well, exit_text, shortened, tests_pass
-from gpu_workloads import (PROBES, PROFILED, WORKLOADS, bench_arguments, shares, text_seconds, workload)
+from gpu_session import Job, Stop, die_with_parent, exit_text, shortened, tests_pass
+from gpu_workloads import PROBES, PROFILED, WORKLOADS, bench_arguments, shares, text_seconds, workload
 
 Part = namedtuple("Part", "name end run")  # end: seconds from the stage's beginning
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -52,10 +52,11 @@ def first_jobs(machine):
     jobs = [machine.ours("verify, the default network", "descent", ["verify", "--device", "cuda"], seconds=30,
                          accept=verified)]
     for precision in PRECISIONS:  # 20 steps: 3823 rows
+        out = os.path.join(machine.scratch, f"first-{precision}")
         jobs.append(machine.ours(f"20 steps of training, {precision}", "descent", [
-            "train", DIGITS, "--target", "digit", "--epochs", "1", "--batch-size", "192", "--validation", "0", "--device", "cuda",
-            "--precision", precision, "--quiet", "--out", os.path.join(machine.scratch, f"first-{precision}.safetensors")],
-                                 seconds=30, environment={"XDG_CACHE_HOME": os.path.join(machine.scratch, precision)}))
+            "train", DIGITS, "--target", "digit", "--epochs", "1", "--batch-size", "192", "--validation", "0", "--device",
+            "cuda", "--precision", precision, "--quiet", "--out", out], seconds=30,
+                                 environment={"XDG_CACHE_HOME": out + ".cache"}))
     return jobs
 
 
@@ -67,7 +68,7 @@ def verified(code, output):
 
 
 def trace_failures(session, machine, jobs, end):
-    """The commands that failed once more: with cuBLASLt's candidates traced, launches one by one, and under memcheck."""
+    """The commands that failed once more: candidates traced and launches one by one, then under memcheck."""
     again = []
     for i, job in enumerate(jobs):
         trace = os.path.join(machine.scratch, f"failed-{i}")
@@ -113,10 +114,11 @@ def traced(machine, name):
 
 
 def run_probe(session, machine, end):
-    """Each workload compiled once, every candidate of its products traced; what is chosen is remembered for the rest."""
+    """Each workload compiled once, every candidate of its products traced; the choices are remembered for the rest."""
     for name in ("higgs", *PROBES, "mnist", "256x5", "64x5", "1024x5", "4096x5", "4096x5-tf32", "4096x5-fp32"):
         arguments = bench_arguments(workload(name, machine.shrink), 1e-3)
-        job = machine.ours(f"candidates of {name}", "descent", arguments, environment={"DESCENT_CUDA_TRACE": traced(machine, name)})
+        job = machine.ours(f"candidates of {name}", "descent", arguments,
+                           environment={"DESCENT_CUDA_TRACE": traced(machine, name)})
         session.check_all([job], end)
         session.keep("trace.txt.gz", traced(machine, name), name)
         if os.path.exists(traced(machine, name)):
@@ -143,11 +145,11 @@ def test_jobs(machine):
     shards = 2 if machine.small else 10
     which = "*cuda*gather_plain:*cuda*dense_forward_relu_3of8*" if machine.small else "*cuda*"
     jobs = [machine.ours(f"conformance, shard {i + 1} of {shards}", "conformance_test",
-                         [f"--gtest_filter={which}", "--gtest_brief=1"], accept=tests_pass,
+                         [f"--gtest_filter={which}"], accept=tests_pass,
                          environment={"GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(i)})
             for i in range(shards)]
-    jobs += [machine.ours(name, program, [f"--gtest_filter={quick if machine.small else all_of_them}", "--gtest_brief=1"],
-                          accept=tests_pass) for name, program, all_of_them, quick in TESTS]
+    jobs += [machine.ours(name, program, [f"--gtest_filter={quick if machine.small else usual}"], accept=tests_pass)
+             for name, program, usual, quick in TESTS]
     for precision in PRECISIONS:
         shape = ["--hidden", "9,5", "--rows", "40"] if machine.small else ["--all"]
         jobs.append(machine.ours(f"verify --all, {precision}", "descent",
@@ -160,7 +162,7 @@ def test_jobs(machine):
     return jobs
 
 
-# "$@" is the training, $D a folder of its own.
+# "$@" is the training; $D is a folder that only this check uses.
 SAME_BYTES = """"$@" --out $D/a; "$@" --out $D/b; DESCENT_GPU_DATA_MB=0 "$@" --out $D/c; cmp $D/a $D/b; cmp $D/a $D/c"""
 
 
@@ -183,9 +185,11 @@ def run_tests(session, machine, end):
 # A few shapes of every kernel: the tools are a hundred times slower than the kernels.
 SANITIZED = ("*cuda_bf16__gather_shuffled:*cuda_bf16__gather_of_a_view:*cuda_fp32__gather_missing_of_fours:"
              "*cuda_fp32__gather_wide:*cuda_bf16__dense_forward_*_17of32*dropout0_3_uniform:"
-             "*cuda_fp32__dense_backward_input_*_17of32*dropout0_3_uniform:*cuda_bf16__dense_backward_input_relu_17of32*:"
+             "*cuda_fp32__dense_backward_input_*_17of32*dropout0_3_uniform:"
+             "*cuda_bf16__dense_backward_input_relu_17of32*:"
              "*cuda_bf16__loss_*_37of40x65_smoothing0_1_range1_0:*cuda_fp32__loss_*_61of64x7_*_range1_0:"
-             "*cuda_bf16__update_adam_first_step:*cuda_fp32__update_sgd_momentum_clipped:*cuda_fp32__gradient_norm_tiny:"
+             "*cuda_bf16__update_adam_first_step:*cuda_fp32__update_sgd_momentum_clipped:"
+             "*cuda_fp32__gradient_norm_tiny:"
              "*cuda_bf16__statistics_relu_5of8*:*cuda_fp32__output_softmax_301_range4_0:*cuda_fp32__metrics*")
 # cuBLAS's own kernels are not ours to check, and take most of the time.
 NOT_OURS = "regex=cublas|cutlass|xmma|nvjet|gemm|gemv|splitK|ampere|hopper|sm80|sm90"
@@ -204,7 +208,7 @@ def check_with(session, machine, end, tools):
     which = SANITIZED if not machine.small else "*cuda_fp32__gather_plain"
     jobs = []
     for tool in tools:
-        job = machine.ours(tool, "conformance_test", [f"--gtest_filter={which}", "--gtest_brief=1"], accept=sanitized)
+        job = machine.ours(tool, "conformance_test", [f"--gtest_filter={which}"], accept=sanitized)
         job.command = [machine.sanitizer, "--tool", tool, "--error-exitcode", "9", "--kernel-name-exclude", NOT_OURS,
                        *job.command]
         jobs.append(job)
@@ -235,7 +239,7 @@ def sample_clocks(session, machine):
     session.output.append("clocks.csv", b"")
     with open(session.output.path("clocks.csv"), "ab") as file:
         return subprocess.Popen([machine.smi, f"--query-gpu={query}", "--format=csv", "-lms", "200"], stdout=file,
-                                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+                                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
 
 
 def benched(code, output):
@@ -256,7 +260,8 @@ def run_bench(session, machine, end):
             each = share(end, len(names) - i)
             seconds = 0.01 if machine.small else max(0.5, each - 4)
             job = machine.ours(f"bench {name}", "descent", bench_arguments(workload(name, machine.shrink), seconds),
-                               seconds=1.7 * each, accept=benched, environment={"DESCENT_CUDA_TRACE": traced(machine, name)})
+                               seconds=1.7 * each, accept=benched,
+                               environment={"DESCENT_CUDA_TRACE": traced(machine, name)})
             for done in session.run([job], end):
                 figures = done.facts.pop("bench", None)
                 session.check(done.job.name, done.result, done.seconds)
@@ -264,8 +269,9 @@ def run_bench(session, machine, end):
                     session.record("bench", workload=name, figures=figures,
                                    began=time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(time.time() - done.seconds)))
                     products, floor = shares(figures)
-                    session.say(f"      {text_seconds(figures['step_seconds'])}, products {products:.2f}, floor {floor:.2f}, "
-                                f"{figures['peak_flops'] * 1e-12:.1f} TFLOP/s, {figures['peak_bandwidth'] * 1e-12:.2f} TB/s")
+                    session.say(f"      {text_seconds(figures['step_seconds'])}, products {products:.2f}, floor "
+                                f"{floor:.2f}, {figures['peak_flops'] * 1e-12:.1f} TFLOP/s, "
+                                f"{figures['peak_bandwidth'] * 1e-12:.2f} TB/s")
                 else:
                     session.say(f"      {shortened(done.output.strip(), 300)}")
             session.keep("trace.txt.gz", traced(machine, name), f"{name}, while it was timed")
@@ -287,8 +293,8 @@ def kernels_of_last_step(text):
     lines = [line for line in text.splitlines() if line.startswith('"')]
     rows = [row for row in csv.DictReader(io.StringIO("\n".join(lines))) if row.get("ID")]  # not the row of units
     number = lambda row, metric: float((row.get(metric) or "0").replace(",", "") or 0)
-    kernels = [[row.get("Kernel Name", "?").split("(")[0][:120], number(row, METRICS[0]) * 1e-9, number(row, METRICS[1]),
-                number(row, METRICS[2])] for row in rows]
+    kernels = [[row.get("Kernel Name", "?").split("(")[0][:120], number(row, METRICS[0]) * 1e-9,
+                number(row, METRICS[1]), number(row, METRICS[2])] for row in rows]
     begins = [i for i, kernel in enumerate(kernels) if "rows_kernel" in kernel[0]]
     steps = [kernels[a:b] for a, b in zip(begins, begins[1:] + [len(kernels)])]
     whole = [step for step in steps if any("update_kernel" in kernel[0] for kernel in step)]
@@ -307,8 +313,9 @@ def run_kernels(session, machine, end):
         job = machine.ours(f"kernels of {name}", "descent", bench_arguments(workload(name, machine.shrink), 1e-3),
                            seconds=20, interrupt=SIGINT)
         job.command = [machine.ncu, "--clock-control", "none", "--cache-control", "none", "--graph-profiling", "node",
-                       "--target-processes", "all", "--metrics", ",".join(METRICS), "--csv", "--page", "raw", "--print-units",
-                       "base", "--launch-count", str(PROFILED_LAUNCHES), "--kill", "yes", "--log-file", path, *job.command]
+                       "--target-processes", "all", "--metrics", ",".join(METRICS), "--csv", "--page", "raw",
+                       "--print-units", "base", "--launch-count", str(PROFILED_LAUNCHES), "--kill", "yes", "--log-file",
+                       path, *job.command]
         for done in session.run([job], end):
             session.keep("ncu.csv.gz", path, name)
             text = open(path, errors="replace").read() if os.path.exists(path) else ""
@@ -326,7 +333,7 @@ def run_kernels(session, machine, end):
 
 
 def run_retry(session, machine, end):
-    """Every check of stage 1 that did not pass, each in its part; conformance and benchmark too where kernels changed."""
+    """Every check of stage 1 that did not pass, in its part; where kernels changed, conformance and benchmark too."""
     anew = ("conformance", "bench") if machine.is_rebuilt else ()
     session.only = lambda name: machine.retries(name) or name.startswith(anew)
     try:
@@ -338,8 +345,8 @@ def run_retry(session, machine, end):
 
 def write_rows(session, machine, end, name, rows):
     path = os.path.join(machine.scratch, name)
-    job = Job(f"write {rows} rows", [sys.executable, os.path.join(os.path.dirname(os.path.abspath(__file__)), "large_rows.py"),
-                                     path, str(rows), "28"], 60)
+    writer = os.path.join(ROOT, "bench", "large_rows.py")
+    job = Job(f"write {rows} rows", [sys.executable, writer, path, str(rows), "28"], 60)
     for done in session.run([job], end):
         if done.result != "passed":
             raise OSError(f"the rows were not written: {done.result}: {shortened(done.output, 200)}")
@@ -356,8 +363,8 @@ def epoch_seconds(path):
 
 def train_command(machine, data, epochs, *more):
     hidden = "30,30" if machine.small else "300,300,300,300"
-    return ["train", data, "--hidden", hidden, "--activation", "tanh", "--batch-size", "64" if machine.small else "65536",
-            "--precision", "bf16", "--validation", "0", "--device", "cuda", "--epochs", str(epochs), "--quiet", *more]
+    batch = "64" if machine.small else "65536"
+    return ["train", data, "--hidden", hidden, "--activation", "tanh", "--batch-size", batch, "--precision", "bf16", "--validation", "0", "--device", "cuda", "--epochs", str(epochs), "--quiet", *more]
 
 
 def run_large(session, machine, end):
@@ -365,11 +372,12 @@ def run_large(session, machine, end):
     rows = 1000 if machine.small else 11_000_000
     data = write_rows(session, machine, end, "large.safetensors", rows)
     out = lambda name: os.path.join(machine.scratch, name)
-    job = machine.ours(f"an epoch of {rows} x 28 rows", "descent", train_command(machine, data, 1, "--out", out("epoch")))
+    job = machine.ours(f"an epoch of {rows} x 28 rows", "descent",
+                       train_command(machine, data, 1, "--out", out("epoch")))
     for name, done in session.check_all([job], end).items():
         session.record("epoch", rows=rows, seconds=done.seconds)
-    jobs = [machine.ours(f"{name}, 3 epochs", "descent",
-                         train_command(machine, data, 3, "--out", out(name), "--log", out(f"{name}.log")), environment=more)
+    command = lambda name: train_command(machine, data, 3, "--out", out(name), "--log", out(f"{name}.log"))
+    jobs = [machine.ours(f"{name}, 3 epochs", "descent", command(name), environment=more)
             for name, more in (("resident", {}), ("streamed", {"DESCENT_GPU_DATA_MB": "0"}))]
     if len(session.check_all(jobs, end)) == 2:
         resident, streamed = (epoch_seconds(out(f"{name}.log"))[0] for name in ("resident", "streamed"))
@@ -388,16 +396,17 @@ RESUMED = """"$@" --epochs 4 --out $D/whole; "$@" --epochs 2 --checkpoint $D/kep
 def run_resumed(session, machine, end):
     """A training that stops after half and is resumed, beside one that was not; and what checkpoints cost."""
     data = write_rows(session, machine, end, "rows.safetensors", 1000 if machine.small else 1_000_000)
+    batch = "100" if machine.small else "8192"
     jobs = [script(machine, f"resumed: the same bits, {precision}", RESUMED,
-                   ["train", data, "--hidden", "40,30", "--dropout", "0.1", "--batch-size", "100" if machine.small else "8192",
-                    "--validation", "0", "--device", "cuda", "--precision", precision, "--quiet"]) for precision in PRECISIONS]
+                   ["train", data, "--hidden", "40,30", "--dropout", "0.1", "--batch-size", batch, "--validation", "0",
+                    "--device", "cuda", "--precision", precision, "--quiet"]) for precision in PRECISIONS]
     session.check_all(jobs, end, 3)
     for hidden in ("8,8",) if machine.small else ("1024,1024", "4096,4096"):
-        measure_checkpoints(session, machine, end, data, hidden)
+        measure_checkpoints(session, machine, end, data, hidden, batch)
     os.unlink(data)
 
 
-def measure_checkpoints(session, machine, end, data, hidden):
+def measure_checkpoints(session, machine, end, data, hidden, batch):
     """Trainings with and without a checkpoint after each epoch, in turn."""
     seconds, size = {"none": [], "each": []}, 0
     folder = os.path.join(machine.scratch, "kept")
@@ -407,8 +416,7 @@ def measure_checkpoints(session, machine, end, data, hidden):
             log = os.path.join(machine.scratch, "checkpoint.log")
             more = ["--checkpoint", folder, "--checkpoint-every", "1 epochs"] if side == "each" else []
             job = machine.ours(f"training, checkpoints {side}, {hidden}", "descent", [
-                "train", data, "--hidden", hidden, "--batch-size", "100" if machine.small else "8192", "--precision", "bf16",
-                "--validation", "0", "--device", "cuda", "--epochs", "4", "--quiet", "--log", log, "--out",
+                "train", data, "--hidden", hidden, "--batch-size", batch, "--precision", "bf16", "--validation", "0", "--device", "cuda", "--epochs", "4", "--quiet", "--log", log, "--out",
                 os.path.join(machine.scratch, "model"), *more])
             for done in session.run([job], end):
                 if done.result != "passed":

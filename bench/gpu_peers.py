@@ -16,7 +16,7 @@ LEAST_SECONDS = 8.0  # below which a process is not started: importing PyTorch t
 
 class Peer:
     def __init__(self, machine, runs, seconds, wait=False):
-        self.log = open(os.path.join(machine.scratch, "peer.log"), "w+b")
+        self.log = open(os.path.join(machine.scratch, f"peer-{id(self)}.log"), "w+b")
         self.process = subprocess.Popen([sys.executable, SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=self.log, preexec_fn=die_with_parent)
         self.pending = b""
@@ -80,7 +80,7 @@ def run_peers(session, machine, end):
     runs = [run for run in runs if session.wants(check_name(run))]
     seconds = 0.01 if machine.small else 0.8
     while runs and end - time.monotonic() > (0 if machine.small else LEAST_SECONDS):
-        peer, begun, version, none = Peer(machine, runs, seconds), time.monotonic(), "", None
+        peer, started, version, none = Peer(machine, runs, seconds), time.monotonic(), "", None
         answer = peer.answer(end)
         while answer and runs:
             if "version" in answer:
@@ -89,8 +89,8 @@ def run_peers(session, machine, end):
                 none = answer["missing"]
                 break
             else:
-                take(session, runs.pop(0), answer, time.monotonic() - begun, version)
-            begun = time.monotonic()
+                take(session, runs.pop(0), answer, time.monotonic() - started, version)
+            started = time.monotonic()
             answer = peer.answer(end) if runs else None
         text = peer.close()
         session.output.append_text("log.txt.gz", f"== peers\n{shortened(text)}\n")
@@ -107,10 +107,10 @@ def run_peers(session, machine, end):
 def run_compiled_peers(session, machine, end):
     """Compiled side by side, a process each, then measured one after the other with the GPU to itself."""
     seconds = 0.01 if machine.small else 1.0
-    peers = [({"workload": name, "kind": "compile", "shape": workload(name, machine.shrink)}, name) for name in COMPILED]
-    peers = [(run, Peer(machine, [run], seconds, wait=True)) for run, _ in peers]
-    begun, ready = time.monotonic(), []
-    last = end - len(peers) * 3 * seconds
+    runs = [{"workload": name, "kind": "compile", "shape": workload(name, machine.shrink)} for name in COMPILED]
+    peers = [(run, Peer(machine, [run], seconds, wait=True)) for run in runs]
+    started, ready = time.monotonic(), []
+    last = end - len(peers) * max(3 * seconds, 0.5)
     try:
         for run, peer in peers:
             answer, version = peer.answer(last), ""
@@ -121,12 +121,12 @@ def run_compiled_peers(session, machine, end):
             else:
                 why = f"FAILED: {answer['missing']}" if answer and "missing" in answer else \
                     "NOT FINISHED in time" if time.monotonic() >= last else "FAILED: the process ended"
-                session.check(check_name(run), why, time.monotonic() - begun)
+                session.check(check_name(run), why, time.monotonic() - started)
                 peer.process.kill()
         for run, peer, version in ready:
             peer.send("")
             answer = peer.answer(end)
-            take(session, run, answer or {"missing": "no answer"}, time.monotonic() - begun, version)
+            take(session, run, answer or {"missing": "no answer"}, time.monotonic() - started, version)
     finally:
         for run, peer in peers:
             session.output.append_text("log.txt.gz", f"== {check_name(run)}\n{shortened(peer.close())}\n")

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes the committed results of what bench/gpu_check.sh brought back, and says how far they lag behind.
 
-  bench/gpu_report.py FOLDER...   bench/results/<gpu>/ from the folders of one GPU's stages, a later check in the place of
-                                  an earlier one of that name; then the tables in README.md and bench/results/README.md
+  bench/gpu_report.py FOLDER...   bench/results/<gpu>/ from the folders of one GPU's stages, where a later check replaces
+                                  an earlier one of its name; then the tables in README.md and bench/results/README.md
   bench/gpu_report.py --check     how many commits of kernels/ each result lacks; exit code 1 where a table is not what
                                   the results give, or a result names no commit of this repository
 
@@ -29,9 +29,10 @@ RAW_BYTES = 1 << 20                                  # of each: a repository is 
 QUESTIONS = (
     ("Does it start, verify the default network and train in three precisions?", ("verify, the default", "20 steps"),
      "--stage 1 --only first"),
-    ("Which algorithms does cuBLASLt offer each product, and does a width of 304 get others than 300?", ("candidates of",),
-     "--stage 1 --only candidates"),
-    ("Conformance in fp32, tf32, bf16: every value within its bound", ("conformance", "verify --all"), "--stage 1 --only tests"),
+    ("Which algorithms does cuBLASLt offer each product, and does a width of 304 get others than 300?",
+     ("candidates of",), "--stage 1 --only candidates"),
+    ("Conformance in fp32, tf32, bf16: every value within its bound", ("conformance", "verify --all"),
+     "--stage 1 --only tests"),
     ("Trajectories of 100 steps, PyTorch's recorded trainings, divergence, evaluation",
      ("trajectories", "PyTorch's recorded", "divergence", "evaluate", "notes", "train tests", "verify tests"),
      "--stage 1 --only tests"),
@@ -42,13 +43,13 @@ QUESTIONS = (
     ("initcheck and synccheck find nothing", ("initcheck", "synccheck"), '--stage 2 --only "other sanitizers"'),
     ("The step of eight workloads beside its floors", ("bench ",), "--stage 1 --only bench"),
     ("Time and DRAM traffic of each kernel in a step", ("kernels of",), "--stage 1 --only kernels"),
-    ("PyTorch, eager and captured", tuple(f"PyTorch {name}, {kind}" for name in WORKLOADS for kind in ("eager", "graph")),
-     "--stage 1 --only peers"),
+    ("PyTorch, eager and captured",
+     tuple(f"PyTorch {name}, {kind}" for name in WORKLOADS for kind in ("eager", "graph")), "--stage 1 --only peers"),
     ("PyTorch, compiled", tuple(f"PyTorch {name}, compile" for name in WORKLOADS), '--stage 2 --only "compiled peers"'),
     ("An epoch of 11 million x 28 rows; streamed within 10 % of resident", ("an epoch", "resident", "streamed"),
      "--stage 2 --only large"),
-    ("Resumed after half: the same bits; a checkpoint for each epoch of a second costs < 2 %", ("resumed: ", "checkpoints of"),
-     "--stage 2 --only resumed"),
+    ("Resumed after half: the same bits; a checkpoint for each epoch of a second costs < 2 %",
+     ("resumed: ", "checkpoints of"), "--stage 2 --only resumed"),
 )
 
 
@@ -139,8 +140,9 @@ def committed():
 
 def speed_table(results):
     """The benchmark's figures of one GPU."""
-    lines = [f"{results['device'].split(': ')[-1].split(',')[0]}, driver {results.get('driver')}, {results['date'][:10]}, "
-             f"kernels/ at {results['kernels_commit'][:10]}:", "",
+    gpu = results["device"].split(": ")[-1].split(",")[0]
+    lines = [f"{gpu}, driver {results.get('driver')}, {results['date'][:10]}, kernels/ at "
+             f"{results['kernels_commit'][:10]}:", "",
              "| workload | step | products | floor by its own ceilings | eager | captured | compiled | aims |",
              "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     for name in WORKLOADS:
@@ -166,13 +168,15 @@ def answer(begins, everything):
         if checks and not failed:
             answers.append(f"{gpu}: passed ({len(checks)})")
         elif checks:
-            answers.append(f"{gpu}: {len(checks) - len(failed)} of {len(checks)} passed; {failed[0].replace('|', '/')[:100]}")
+            first = failed[0].replace("|", "/")[:100]
+            answers.append(f"{gpu}: {len(checks) - len(failed)} of {len(checks)} passed; {first}")
     return "<br>".join(answers) or "open"
 
 
 def question_table(everything):
     return ["| question | `bench/gpu_check.sh --build gpu.tar.xz --out FOLDER` with | answer |", "| --- | --- | --- |",
-            *(f"| {question} | `{command}` | {answer(begins, everything)} |" for question, begins, command in QUESTIONS)]
+            *(f"| {question} | `{command}` | {answer(begins, everything)} |"
+              for question, begins, command in QUESTIONS)]
 
 
 def tables():
@@ -201,8 +205,8 @@ def place(path, marker, lines):
 
 def git(*arguments):
     try:
-        done = subprocess.run(["git", "-C", ROOT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                              check=False)
+        done = subprocess.run(["git", "-C", ROOT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                              text=True, check=False)
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -215,7 +219,7 @@ def lag(gpu, results):
         return f"{gpu}: of these kernels ({commit[:10]})", False
     if git("rev-parse", "--is-shallow-repository") != "false":
         return f"{gpu}: of other kernels, at {commit[:10]}; there is no whole history here to count commits in", False
-    newer = git("rev-list", "--count", f"{commit[:40]}..HEAD", "--", "kernels") if re.match(r"[0-9a-f]{40}", commit) else None
+    newer = git("rev-list", "--count", f"{commit[:40]}..HEAD", "--", "kernels") if len(commit) >= 40 else None
     if newer is None:
         return f"{gpu}: '{commit}' is no commit of this repository", True
     return f"{gpu}: kernels/ has {newer} commits since {commit[:10]}: measure again", False

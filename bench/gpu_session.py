@@ -1,5 +1,5 @@
-"""What bench/gpu_check.py stands on: a folder of results that is whole at every moment, and commands that run side by side
-and end when their time does."""
+"""What bench/gpu_check.py stands on: a folder of results that is whole at every moment, and commands that run side by
+side and end when their time does."""
 import ctypes
 import gzip
 import json
@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 MOST_FILES, MOST_BYTES = 8, 16 << 20  # of the folder that comes back; of each file in it
-LOG_BYTES = 200_000                   # of each command's output: its beginning and its end
+LOG_BYTES = 1_000_000                 # of each command's output: its beginning and its end
 PATIENCE = 3.0                        # seconds between asking a command to end and ending it
 
 
@@ -20,7 +20,7 @@ class Stop(Exception):
 
 
 class Output:
-    """At most eight files that only grow, each written through to the disk: what ends this program leaves them whole."""
+    """At most eight files that only grow, each write synced to the disk: any end of this program leaves them whole."""
 
     def __init__(self, folder):
         os.makedirs(folder, exist_ok=True)
@@ -84,7 +84,7 @@ def ends_well(code, output):
 def tests_pass(code, output):
     """A GoogleTest program: every test ran and passed, and there was one."""
     passed = re.search(r"^\[  PASSED  \] (\d+) test", output, re.M)
-    facts = {"tests": int(passed.group(1)) if passed else 0}
+    facts = {"tests": int(passed.group(1)) if passed else len(re.findall(r"^\[       OK \]", output, re.M))}
     if code:
         failed = sorted(set(re.findall(r"^\[  FAILED  \] ([^\s,]+\.[^\s,]+)", output, re.M)))
         return exit_text(code), {**facts, "failed": failed[:50]}
@@ -101,8 +101,8 @@ def die_with_parent():
 
 class Running:
     def __init__(self, job, limit, scratch, number):
-        self.job, self.begun = job, time.monotonic()
-        self.end, self.asked = self.begun + limit, False
+        self.job, self.started = job, time.monotonic()
+        self.end, self.asked = self.started + limit, False
         self.limit = limit
         self.file = open(os.path.join(scratch, f"job-{number}"), "w+b")
         self.process = subprocess.Popen(job.command, stdin=subprocess.DEVNULL, stdout=self.file,
@@ -135,7 +135,7 @@ class Running:
         result, facts = (self.job.accept or ends_well)(code, output)
         if self.asked:
             result = f"NOT FINISHED within {self.limit:.0f} s"
-        return Done(self.job, result, time.monotonic() - self.begun, output, facts)
+        return Done(self.job, result, time.monotonic() - self.started, output, facts)
 
     def close(self):
         self.file.close()
@@ -149,11 +149,11 @@ class Session:
     def __init__(self, output, scratch):
         self.output, self.scratch = output, scratch
         self.only = None  # name -> whether that check is run; None: all are
-        self.begun, self.part, self.number = time.monotonic(), "", 0
+        self.started, self.part, self.number = time.monotonic(), "", 0
         self.passed, self.failed = 0, []
 
     def seconds(self):
-        return time.monotonic() - self.begun
+        return time.monotonic() - self.started
 
     def wants(self, name):
         return self.only is None or self.only(name)
@@ -219,8 +219,8 @@ class Session:
                 passed[done.job.name] = done
             elif done.output.strip():
                 lines = done.output.strip().splitlines()
-                telling = [line for line in lines if re.search(r"FAIL|ailure|rror|cannot|not found", line)] or lines[-3:]
-                for line in telling[:5]:
+                telling = [line for line in lines if re.search(r"FAIL|ailure|rror|cannot|not found", line)]
+                for line in (telling or lines[-3:])[:5]:
                     self.say(f"      {line.strip()[:150]}")
         return passed
 

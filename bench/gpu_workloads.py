@@ -1,5 +1,5 @@
-"""The benchmark's eight workloads on a GPU: their shapes, their aims, how Descent is asked to time one, and what a figure
-says about an aim."""
+"""The benchmark's eight workloads on a GPU: their shapes, their aims, the command that times one, and whether a figure
+meets an aim."""
 
 LEARNING_RATE = 1e-3
 
@@ -28,7 +28,8 @@ def workload(name, shrink=1):
     inputs, hidden, outputs, activation, batch, precision, _ = {**WORKLOADS, **PROBES}[name]
     less = lambda n: max(2, n // shrink) if n > 1 else n
     if shrink > 1:
-        inputs, hidden, outputs, batch = less(inputs), [less(n) for n in hidden], less(outputs), max(8, batch // shrink**2)
+        inputs, hidden, outputs = less(inputs), [less(n) for n in hidden], less(outputs)
+        batch = max(8, batch // shrink**2)
     # As many rows to draw from as `descent bench` has: batches that are not in the cache from the last time.
     batches = min(16, max(2, (256 << 20) // (4 * inputs * batch)))
     return {"inputs": inputs, "hidden": hidden, "outputs": outputs, "activation": activation, "batch": batch,

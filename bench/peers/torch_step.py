@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The PyTorch peers of the GPU benchmark: times whole training steps of several workloads in one process. What all ways of
-writing the step share is what Descent does too: rows drawn through a random permutation from float32 data on the device,
-parameters, moments, logits' loss and update in float32, Adam.
+"""The PyTorch peers of the GPU benchmark: times whole training steps of several workloads in one process. What all ways
+of writing the step share is what Descent does too: rows drawn through a random permutation from float32 data on the
+device, parameters, moments, logits' loss and update in float32, Adam.
 
   eager     as one would write it; the update fused (fused=True), gradients dropped between steps
   graph     the same step captured once as a CUDA graph, from gather to update (capturable Adam); per step one copy of
@@ -9,8 +9,8 @@ parameters, moments, logits' loss and update in float32, Adam.
   compile   gather, forward and loss in one function under torch.compile(mode="max-autotune"), which uses CUDA graphs
             itself; backward by the same compiler, the update fused
 
-bf16 is autocast, PyTorch's own way of mixing: products in bf16, weights cast in every step, the loss in float32. tf32 is
-set_float32_matmul_precision("high"); in fp32 it is "highest".
+bf16 is autocast, PyTorch's own way of mixing: products in bf16, weights cast in every step, the loss in float32. tf32
+is set_float32_matmul_precision("high"); in fp32 it is "highest".
 
 Reads one JSON object from stdin: device, seconds (of each measurement) and runs, a list of workload, kind and shape.
 Prints one line of JSON when PyTorch is there, then one for each run as it ends: the median seconds of a step, or why it

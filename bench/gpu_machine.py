@@ -82,7 +82,7 @@ class Machine:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     def environment(self, cache=None):
-        """For our programs alone: PyTorch brings libraries of its own and must find them."""
+        """For the build's programs only: PyTorch needs the libraries that it brings."""
         folders = [os.path.join(self.build, "lib"), find_cublas(), os.environ.get("LD_LIBRARY_PATH")]
         return {"LD_LIBRARY_PATH": ":".join(folder for folder in folders if folder), "DESCENT_TEST_MODULE": self.module,
                 "DESCENT_BACKEND_PATH": os.path.dirname(self.module), "DESCENT_TEST_SOURCE": ROOT,
@@ -143,8 +143,8 @@ class Machine:
             cublas = find_cublas()
             library = find([os.path.join(cublas, name) for name in CUBLAS]) if cublas else None
             product = ["-Xlinker", "--as-needed", "-Xlinker", library] if library else []
-            link = Job("link", [self.nvcc, "-shared", "-cudart", "static", "-o", module, *objects, *product, "-lpthread",
-                                "-ldl"])
+            link = Job("link", [self.nvcc, "-shared", "-cudart", "static", "-o", module, *objects, *product,
+                                "-lpthread", "-ldl"])
             failed = [done for done in session.run([link], end) if done.result != "passed"]
         for done in failed[:3]:
             session.say(f"      {done.job.name}: {done.result}: {shortened(done.output, 600)}")

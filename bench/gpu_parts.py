@@ -54,8 +54,8 @@ def first_jobs(machine):
     for precision in PRECISIONS:  # 20 steps: 3823 rows
         out = os.path.join(machine.scratch, f"first-{precision}")
         jobs.append(machine.ours(f"20 steps of training, {precision}", "descent", [
-            "train", DIGITS, "--target", "digit", "--epochs", "1", "--batch-size", "192", "--validation", "0", "--device",
-            "cuda", "--precision", precision, "--quiet", "--out", out], seconds=30,
+            "train", DIGITS, "--target", "digit", "--epochs", "1", "--batch-size", "192", "--validation", "0",
+            "--device", "cuda", "--precision", precision, "--quiet", "--out", out], seconds=30,
                                  environment={"XDG_CACHE_HOME": out + ".cache"}))
     return jobs
 
@@ -364,7 +364,8 @@ def epoch_seconds(path):
 def train_command(machine, data, epochs, *more):
     hidden = "30,30" if machine.small else "300,300,300,300"
     batch = "64" if machine.small else "65536"
-    return ["train", data, "--hidden", hidden, "--activation", "tanh", "--batch-size", batch, "--precision", "bf16", "--validation", "0", "--device", "cuda", "--epochs", str(epochs), "--quiet", *more]
+    return ["train", data, "--hidden", hidden, "--activation", "tanh", "--batch-size", batch, "--precision", "bf16",
+            "--validation", "0", "--device", "cuda", "--epochs", str(epochs), "--quiet", *more]
 
 
 def run_large(session, machine, end):
@@ -416,7 +417,8 @@ def measure_checkpoints(session, machine, end, data, hidden, batch):
             log = os.path.join(machine.scratch, "checkpoint.log")
             more = ["--checkpoint", folder, "--checkpoint-every", "1 epochs"] if side == "each" else []
             job = machine.ours(f"training, checkpoints {side}, {hidden}", "descent", [
-                "train", data, "--hidden", hidden, "--batch-size", batch, "--precision", "bf16", "--validation", "0", "--device", "cuda", "--epochs", "4", "--quiet", "--log", log, "--out",
+                "train", data, "--hidden", hidden, "--batch-size", batch, "--precision", "bf16", "--validation", "0",
+                "--device", "cuda", "--epochs", "4", "--quiet", "--log", log, "--out",
                 os.path.join(machine.scratch, "model"), *more])
             for done in session.run([job], end):
                 if done.result != "passed":

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Makes the committed results of what bench/gpu_check.sh brought back, and says how far they lag behind.
 
-  bench/gpu_report.py FOLDER...   bench/results/<gpu>/ from the folders of one GPU's stages, where a later check replaces
-                                  an earlier one of its name; then the tables in README.md and bench/results/README.md
+  bench/gpu_report.py FOLDER...   bench/results/<gpu>/ from the folders of one GPU's stages, where a later check
+                                  replaces an earlier one of its name; then the tables in README.md and
+                                  bench/results/README.md
   bench/gpu_report.py --check     how many commits of kernels/ each result lacks; exit code 1 where a table is not what
                                   the results give, or a result names no commit of this repository
 

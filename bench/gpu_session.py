@@ -43,7 +43,7 @@ class Output:
         return True
 
     def append_text(self, name, text):
-        """To a .txt.gz, as a member of its own: the members before it stay readable whatever happens."""
+        """To a .txt.gz, as one more member: those before it stay readable if this one is cut off."""
         return self.append(name, gzip.compress(text.encode("utf-8", "replace"), 6))
 
 
@@ -55,7 +55,7 @@ def shortened(text, most=LOG_BYTES):
 
 @dataclass
 class Job:
-    """A command with its limit. `accept` returns (result, facts) of one that ended by itself: "passed", or why not."""
+    """A command with its limit. `accept` returns (result, facts) of its exit code and output."""
     name: str
     command: list
     seconds: float = 600.0

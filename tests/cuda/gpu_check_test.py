@@ -307,6 +307,24 @@ def only_failed_are_repeated(world):
     return "stage 2: what failed is repeated", [] if repeated == ["memcheck"] else [f"repeated: {repeated}"], output
 
 
+def folder_has_limits(world):
+    """At most eight files of 16 MiB, and none in a folder that has others."""
+    sys.path.insert(0, BENCH)
+    from gpu_session import MOST_BYTES, Output
+    folder, problems = os.path.join(world, "limits"), []
+    output = Output(folder)
+    for data, fits in ((b"x" * (MOST_BYTES - 1), True), (b"xx", False), (b"x", True), (b"x", False)):
+        if output.append("0", data) != fits:
+            problems.append(f"{len(data)} bytes: {'refused' if fits else 'taken'}")
+    if [output.append(str(i), b"x") for i in range(1, 9)] != [True] * 7 + [False] or len(os.listdir(folder)) != 8:
+        problems.append(f"files: {os.listdir(folder)}")
+    process = start(world, folder, 1, "")
+    text, _ = process.communicate(timeout=60)
+    if process.returncode != 2 or "is not empty" not in text:
+        problems.append(f"exit code {process.returncode}")
+    return "the folder's limits", problems, text
+
+
 def report(folder, *arguments):
     done = subprocess.run([sys.executable, os.path.join(folder, "bench", "gpu_report.py"), *arguments],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -374,7 +392,8 @@ def with_scripts():
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             runs = [pool.submit(run_case, world, case) for case in CASES]
             runs += [pool.submit(run, world)
-                     for run in (first_fails, no_gpu, only_failed_are_repeated, results_are_committed)]
+                     for run in (first_fails, no_gpu, only_failed_are_repeated, results_are_committed,
+                                 folder_has_limits)]
             runs += [pool.submit(stopped, world, number) for number in (signal.SIGKILL, signal.SIGTERM)]
             for run in runs:
                 failures.show(*run.result())

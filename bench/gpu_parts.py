@@ -293,8 +293,9 @@ def kernels_of_last_step(text):
     lines = [line for line in text.splitlines() if line.startswith('"')]
     rows = [row for row in csv.DictReader(io.StringIO("\n".join(lines))) if row.get("ID")]  # not the row of units
     number = lambda row, metric: float((row.get(metric) or "0").replace(",", "") or 0)
-    kernels = [[row.get("Kernel Name", "?").split("(")[0][:120], number(row, METRICS[0]) * 1e-9,
-                number(row, METRICS[1]), number(row, METRICS[2])] for row in rows]
+    name = lambda row: row.get("Kernel Name", "?").replace("(anonymous namespace)::", "").split("(")[0][:120]
+    kernels = [[name(row), number(row, METRICS[0]) * 1e-9, number(row, METRICS[1]), number(row, METRICS[2])]
+               for row in rows]
     begins = [i for i, kernel in enumerate(kernels) if "rows_kernel" in kernel[0]]
     steps = [kernels[a:b] for a, b in zip(begins, begins[1:] + [len(kernels)])]
     whole = [step for step in steps if any("update_kernel" in kernel[0] for kernel in step)]

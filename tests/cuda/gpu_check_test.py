@@ -81,7 +81,7 @@ cat >"$2" <<'END'
 "0","rows_kernel(gather_launch)","1,000","20","3000"
 "1","gemm","1","2","3"
 "2","update_kernel(update_launch)","7","8","9000"
-"3","rows_kernel(gather_launch)","1,000","20","3000"
+"3","(anonymous namespace)::rows_kernel(gather_launch)","1,000","20","3000"
 "4","update_kernel(update_launch)","7","8","9000"
 "5","rows_kernel(gather_launch)","1,000","20","3000"
 END""",
@@ -208,6 +208,12 @@ def problems_of(out, stage, broken, holds):
         results_of = [row["result"] for row in checks if row["name"].startswith(begin) and row["result"] != "passed"]
         if not any(holds in result for result in results_of):
             problems.append(f"no result of '{begin}' holds '{holds}'")
+    step = [["rows_kernel", 3e-6, 1000, 20], ["update_kernel", 9e-6, 7, 8]]
+    for row in rows:
+        if row["kind"] != "kernels":
+            continue
+        if [[kernel[0], round(kernel[1], 9), *kernel[2:]] for kernel in row["kernels"]] != step:
+            problems.append(f"kernels of {row['workload']}: {row['kernels']}")
     parts = [row["name"] for row in rows if row["kind"] == "part"]
     if parts != PARTS[stage]:
         problems.append(f"parts: {parts}")

@@ -73,8 +73,10 @@ static bool take(void *handle, const char *name, char problem[TEXT]) {
   for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
     void *const symbol = dlsym(handle, functions[i].name);
     if (symbol && dladdr(symbol, &file) && file.dli_fname) name = file.dli_fname;
-    if (!symbol) snprintf(problem, TEXT, "%.256s has no %s, cuBLAS 12.4 or newer is needed", name, functions[i].name);
-    if (!symbol) return false;
+    if (!symbol) {
+      snprintf(problem, TEXT, "%.256s has no %s, cuBLAS 12.4 or newer is needed", name, functions[i].name);
+      return false;
+    }
     memcpy(functions[i].at, &symbol, sizeof symbol);
   }
   const size_t version = library.cublasLtGetVersion();

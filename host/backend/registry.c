@@ -196,9 +196,10 @@ static descent_status open_freest(struct descent_device *device, int threads) {
   int n = 0;
   descent_status status = list_gpus(&device->backend, gpus, &n);
   for (int attempts = 0; attempts < n; attempts++) {
-    int best = -1;
-    for (int i = 0; i < n; i++)
-      if (!tried[i] && (best < 0 || gpus[i].memory_free > gpus[best].memory_free)) best = i;
+    int best = 0;
+    while (best < n - 1 && tried[best]) best++;
+    for (int i = best + 1; i < n; i++)
+      if (!tried[i] && gpus[i].memory_free > gpus[best].memory_free) best = i;
     tried[best] = true;
     status = open_gpu(device, best, threads);
     if (status == DESCENT_OK) return DESCENT_OK;

@@ -222,19 +222,20 @@ descent_status layout_plan(struct backend_program *program) {
 
 void layout_release(struct backend_program *program) { free(program->flat.regions); }
 
-int64_t layout_run(const struct backend_program *program, int buffer, int64_t offset, int64_t count, int64_t *device) {
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+struct device_block layout_block(const struct backend_program *program, int buffer, int64_t offset, int64_t count) {
   const struct device_buffer *b = &program->buffers[buffer];
-  const int64_t cols = program->plan->buffers[buffer].cols;
-  int64_t left = count;
-  if (b->layout == LAYOUT_LINEAR) {
-    *device = offset;
-  } else if (b->layout == LAYOUT_PADDED) {
-    *device = offset / cols * b->ld + offset % cols;
-    if (b->ld != cols) left = cols - offset % cols;
-  } else {
-    const struct flat_region *r = region_of(&program->flat, offset);
-    *device = flat_position(&program->flat, offset);
-    left = r->cols - (offset - r->host) % r->cols;
+  const struct plan_buffer *asked = &program->plan->buffers[buffer];
+  struct flat_region whole = {.rows = 1, .cols = asked->rows * asked->cols, .ld = asked->rows * asked->cols};
+  if (b->layout == LAYOUT_PADDED) whole = (struct flat_region){.rows = asked->rows, .cols = asked->cols, .ld = b->ld};
+  if (b->layout == LAYOUT_FLAT) whole = *region_of(&program->flat, offset);
+  const int64_t at = offset - whole.host, row = at / whole.cols, col = at % whole.cols;
+  const int64_t device = whole.device + row * whole.ld + col;
+  if (whole.ld == whole.cols) {
+    const int64_t n = least(whole.rows * whole.cols - at, count);
+    return (struct device_block){device, 1, n, n};
   }
-  return left < count ? left : count;
+  if (col || count < whole.cols) return (struct device_block){device, 1, least(whole.cols - col, count), whole.ld};
+  return (struct device_block){device, least(whole.rows - row, count / whole.cols), whole.cols, whole.ld};
 }

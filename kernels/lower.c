@@ -14,6 +14,13 @@ static uint32_t threshold_of(double dropout) { return dropout > 0 ? rng_drop_thr
 
 /* ---- dense operations ---- */
 
+static descent_status run_product(struct backend_program *program, int index, const struct product *product,
+                                  const struct product_operands *operands) {
+  const struct lower_watch *watch = program->watch;
+  const descent_status status = product_run(product, operands, program->device->stream);
+  return status == DESCENT_OK && watch && watch->after_product ? watch->after_product(program, index) : status;
+}
+
 static struct product_operands forward_operands(const struct backend_program *program,
                                                 const struct plan_dense_forward *op, struct matrix out) {
   const int64_t b = flat_position(&program->flat, op->b);
@@ -36,11 +43,11 @@ static descent_status lower_forward(struct backend_program *program, struct plan
   descent_status status;
   if (masked) {
     operands.mask = masked->mask;
-    return product_run(masked->product, &operands, program->device->stream);
+    return run_product(program, index, masked->product, &operands);
   }
   TRY(choice_for(program, index, rows, &choice));
   if (!choice->fused) operands.bias = NULL;
-  TRY(product_run(choice->product, &operands, program->device->stream));
+  TRY(run_product(program, index, choice->product, &operands));
   const bool done_by_epilogue =
       o->dropout <= 0 && o->Z == PLAN_NONE &&
       (o->activation == DESCENT_ACTIVATION_IDENTITY || o->activation == DESCENT_ACTIVATION_RELU);
@@ -78,7 +85,7 @@ static descent_status lower_weights(struct backend_program *program, struct plan
   TRY(choice_for(program, index, rows, &choice));
   const bool fused = masked ? masked->fused : choice->fused;
   if (!fused) operands.bias_gradient = NULL;
-  TRY(product_run(masked ? masked->product : choice->product, &operands, program->device->stream));
+  TRY(run_product(program, index, masked ? masked->product : choice->product, &operands));
   if (!fused && !has_sums)
     CUDA_TRY(launch_column_sums(D, rows, o->n_out, sums, program->scratch, program->device->stream));
 done:
@@ -98,10 +105,10 @@ static descent_status lower_input(struct backend_program *program, struct plan_r
   descent_status status;
   if (masked) {
     operands.mask = masked->mask;
-    return product_run(masked->product, &operands, program->device->stream);
+    return run_product(program, index, masked->product, &operands);
   }
   TRY(choice_for(program, index, rows, &choice));
-  TRY(product_run(choice->product, &operands, program->device->stream));
+  TRY(run_product(program, index, choice->product, &operands));
   if (o->activation == DESCENT_ACTIVATION_IDENTITY && o->dropout <= 0 && !sums) goto done;
   const struct backward_launch launch = {
       .state = program->state,
@@ -272,10 +279,13 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
   const struct plan *plan = program->plan;
   const cudaStream_t stream = program->device->stream;
   const double *bad_step = program_bad_step(program, range);
+  const struct lower_watch *watch = program->watch;
   int summed = -1; /* the weights' op whose column sums are there already */
   descent_status status = DESCENT_OK;
+  if (watch && watch->before) TRY(watch->before(program));
   for (int i = range.first; i < range.first + range.count; i++) {
     const struct plan_op *op = &plan->ops[i];
+    module_operation = op;
     switch (op->kind) {
       case OP_GATHER: CUDA_TRY(lower_gather(program, &op->gather, rows, queued, bad_step)); break;
       case OP_DENSE_FORWARD: TRY(lower_forward(program, range, i, rows)); break;
@@ -296,10 +306,12 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
       case OP_STATISTICS: CUDA_TRY(lower_statistics(program, op, rows)); break;
       case OP_METRICS: CUDA_TRY(launch_metrics(data_of(program, op->metrics.scalars), stream)); break;
       case OP_OUTPUT: CUDA_TRY(lower_output(program, &op->output, rows)); break;
-      case OP_KINDS: return module_status(DESCENT_ERROR_INTERNAL, "operation %d is not one", (int)op->kind);
+      case OP_KINDS: TRY(module_status(DESCENT_ERROR_INTERNAL, "operation %d is not one", (int)op->kind));
     }
+    if (watch) TRY(watch->after(program, i));
   }
 done:
+  module_operation = NULL;
   return status;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/op_name.h"
 #include "cublas.h"
 #include "nvml.h"
 #include "program.h"
@@ -21,20 +22,33 @@ static const char *file_name(const char *path) {
   return slash ? slash + 1 : path;
 }
 
+_Thread_local const struct plan_op *module_operation;
+
+/* "dense_forward layer 2: ", or nothing where no operation is launched. */
+static const char *operation_prefix(char *text, size_t size) {
+  text[0] = 0;
+  if (!module_operation) return text;
+  plan_op_name(module_operation, text, size);
+  snprintf(text + strlen(text), size - strlen(text), ": ");
+  return text;
+}
+
 descent_status module_cuda_failed(cudaError_t error, const char *call, const char *file, int line) {
+  char operation[64];
   (void)cudaGetLastError(); /* clears it, where it can be cleared */
   const int length = (int)strcspn(call, "(");
   return module_status(error == cudaErrorMemoryAllocation ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_DEVICE,
-                       "cuda: %.*s failed: %s (%s, %s:%d)", length, call, cudaGetErrorString(error),
-                       cudaGetErrorName(error), file_name(file), line);
+                       "cuda: %s%.*s failed: %s (%s, %s:%d)", operation_prefix(operation, sizeof operation), length,
+                       call, cudaGetErrorString(error), cudaGetErrorName(error), file_name(file), line);
 }
 
 descent_status module_cublas_failed(cublasStatus_t error, const char *call, const char *file, int line) {
+  char operation[64];
   (void)cudaGetLastError();
   const int length = (int)strcspn(call, "(");
   return module_status(error == CUBLAS_STATUS_ALLOC_FAILED ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_DEVICE,
-                       "cuda: %.*s failed: %s (%s:%d)", length, call, cublasLtGetStatusString(error), file_name(file),
-                       line);
+                       "cuda: %s%.*s failed: %s (%s:%d)", operation_prefix(operation, sizeof operation), length, call,
+                       cublasLtGetStatusString(error), file_name(file), line);
 }
 
 void *module_allocate(int64_t count, size_t size, const char *what) {

@@ -18,6 +18,9 @@ const struct backend_host *module_library(void);
 descent_status module_cuda_failed(cudaError_t error, const char *call, const char *file, int line);
 descent_status module_cublas_failed(cublasStatus_t error, const char *call, const char *file, int line);
 
+/* The operation that this thread launches: errors begin with its name. NULL: none. */
+extern _Thread_local const struct plan_op *module_operation;
+
 /* As TRY, for calls of CUDA and of cuBLASLt. */
 #define CUDA_TRY(call)                                                     \
   do {                                                                     \

@@ -87,6 +87,19 @@ done:
   return status;
 }
 
+descent_status program_zero(struct backend_program *program) {
+  const cudaStream_t stream = program->device->stream;
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < program->plan->n_buffers; i++) {
+    const struct device_buffer *b = &program->buffers[i];
+    if (b->owned && b->bytes) CUDA_TRY(cudaMemsetAsync(b->data, 0, (size_t)b->bytes, stream));
+  }
+  if (program->working) CUDA_TRY(cudaMemsetAsync(program->working, 0, 2 * (size_t)program->flat.device_count, stream));
+  CUDA_TRY(cudaMemsetAsync(program->bad_parameters, 0, sizeof *program->bad_parameters, stream));
+done:
+  return status;
+}
+
 /* Cuts each layer's part of the flat buffers into pieces of one block's work. */
 static descent_status take_pieces(struct backend_program *program) {
   const struct plan *plan = program->plan;
@@ -162,6 +175,13 @@ done:
   return status;
 }
 
+static void release_staging(struct staging *staging) {
+  for (int i = 0; i < 2; i++) {
+    if (staging->memory[i]) (void)cudaFreeHost(staging->memory[i]);
+    if (staging->copied[i]) (void)cudaEventDestroy(staging->copied[i]);
+  }
+}
+
 static void give(void *memory) {
   if (memory) (void)cudaFree(memory);
 }
@@ -176,6 +196,8 @@ static void program_release(struct backend_program *program) {
   source_release(program);
   for (int i = 0; program->buffers && i < program->plan->n_buffers; i++)
     if (program->buffers[i].owned) give(program->buffers[i].data);
+  for (int i = 0; program->saved && i < program->plan->n_buffers; i++) give(program->saved[i]);
+  release_staging(&program->staging_area);
   give(program->working);
   give(program->pieces);
   give(program->scratch.partials);
@@ -184,6 +206,7 @@ static void program_release(struct backend_program *program) {
   give(program->bad_parameters);
   layout_release(program);
   free(program->buffers);
+  free(program->saved);
   (void)cudaGetLastError();
   free(program);
 }
@@ -199,7 +222,8 @@ static descent_status device_compile(struct backend_device *device, const struct
   program->device = device;
   program->plan = plan;
   program->buffers = module_allocate(plan->n_buffers, sizeof *program->buffers, "the plan's buffers");
-  if (!program->buffers) TRY(DESCENT_ERROR_MEMORY);
+  program->saved = module_allocate(plan->n_buffers, sizeof *program->saved, "the plan's buffers");
+  if (!program->buffers || !program->saved) TRY(DESCENT_ERROR_MEMORY);
   CUDA_TRY(cudaSetDevice(device->ordinal));
   CUDA_TRY(cudaMemGetInfo(&free_before, &total));
   TRY(layout_plan(program));
@@ -221,7 +245,7 @@ done:
 
 /* ---- values in and out ------------------------------------------------------------------------------------------ */
 
-enum { CHUNK = 1 << 22 }; /* elements of a staging buffer */
+enum { STAGING_BYTES = 4 << 20 }; /* of each of two pinned buffers, that take turns */
 
 static size_t device_size(const struct backend_program *program, int buffer) {
   if (program->plan->buffers[buffer].type != PLAN_F32) return 8;
@@ -242,49 +266,49 @@ static uint16_t to_bf16(float x) {
   return x != x ? 0x7fff : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/* One element of the device's kind from or to one of the host's; integers and equal types bit for bit. */
-static void load_element(const char *from, size_t size, enum plan_type device, enum plan_type type, void *to,
-                         int64_t i) {
-  if (type == PLAN_I64 || (type == PLAN_F64 && device == PLAN_F64)) {
-    memcpy((char *)to + 8 * i, from, 8);
+/* `count` elements of the device's kind (`size` bytes) to the host's; integers and equal types bit for bit. */
+static void load_elements(const char *from, size_t size, enum plan_type device, enum plan_type type, void *to,
+                          int64_t count) {
+  if ((type == PLAN_F32 && size == 4) || (type != PLAN_F32 && device != PLAN_F32)) {
+    memcpy(to, from, (size_t)count * size);
     return;
   }
-  if (type == PLAN_F32 && size == 4) {
-    memcpy((char *)to + 4 * i, from, 4);
-    return;
+  for (int64_t i = 0; i < count; i++) {
+    double wide;
+    float narrow;
+    uint16_t half;
+    if (size == 8) {
+      memcpy(&wide, from + 8 * i, 8);
+    } else if (size == 4) {
+      memcpy(&narrow, from + 4 * i, 4);
+      wide = (double)narrow;
+    } else {
+      memcpy(&half, from + 2 * i, 2);
+      wide = (double)from_bf16(half);
+    }
+    if (type == PLAN_F32)
+      ((float *)to)[i] = (float)wide;
+    else
+      ((double *)to)[i] = wide;
   }
-  double wide;
-  float narrow;
-  uint16_t half;
-  if (size == 8) {
-    memcpy(&wide, from, 8);
-  } else if (size == 4) {
-    memcpy(&narrow, from, 4);
-    wide = (double)narrow;
-  } else {
-    memcpy(&half, from, 2);
-    wide = (double)from_bf16(half);
-  }
-  if (type == PLAN_F32)
-    ((float *)to)[i] = (float)wide;
-  else
-    ((double *)to)[i] = wide;
 }
 
-static void store_element(char *to, size_t size, enum plan_type device, enum plan_type type, const void *from,
-                          int64_t i) {
-  if (type == PLAN_I64 || (type == PLAN_F64 && device == PLAN_F64)) {
-    memcpy(to, (const char *)from + 8 * i, 8);
+static void store_elements(char *to, size_t size, enum plan_type device, enum plan_type type, const void *from,
+                           int64_t count) {
+  if ((type == PLAN_F32 && size == 4) || (type != PLAN_F32 && device != PLAN_F32)) {
+    memcpy(to, from, (size_t)count * size);
     return;
   }
-  if (type == PLAN_F32 && size == 4) {
-    memcpy(to, (const char *)from + 4 * i, 4);
-    return;
+  for (int64_t i = 0; i < count; i++) {
+    const double wide = type == PLAN_F32 ? (double)((const float *)from)[i] : ((const double *)from)[i];
+    const float narrow = (float)wide;
+    const uint16_t half = to_bf16(narrow);
+    memcpy(to + size * (size_t)i,
+           size == 8   ? (const void *)&wide
+           : size == 4 ? (const void *)&narrow
+                       : (const void *)&half,
+           size);
   }
-  const double wide = type == PLAN_F32 ? (double)((const float *)from)[i] : ((const double *)from)[i];
-  const float narrow = (float)wide;
-  const uint16_t half = to_bf16(narrow);
-  memcpy(to, size == 8 ? (const void *)&wide : size == 4 ? (const void *)&narrow : (const void *)&half, size);
 }
 
 /* May elements offset .. of this buffer be copied as `type`? */
@@ -302,84 +326,154 @@ static descent_status check_copy(const struct backend_program *program, int buff
   return DESCENT_OK;
 }
 
-/* A stretch of the plan's elements whose images lie within CHUNK elements of the device: [first, first + span). */
-static int64_t stretch(const struct backend_program *program, int buffer, int64_t offset, int64_t count, int64_t *first,
-                       int64_t *span) {
-  int64_t done = 0, device;
-  *span = 0;
-  while (done < count) {
-    int64_t run = layout_run(program, buffer, offset + done, count - done, &device);
-    if (done == 0) *first = device;
-    if (device + run - *first > CHUNK) run = CHUNK - (device - *first);
-    if (run <= 0) break;
-    done += run;
-    *span = device + run - *first;
-  }
-  return done;
-}
-
-/* Copies in or out by way of `staging` (CHUNK elements). Writing reads first, so that what lies between rows stays. */
-static descent_status move_values(struct backend_program *program, int buffer, int64_t offset, int64_t count,
-                                  enum plan_type type, void *values, bool writing, char *staging) {
-  const enum plan_type kind = program->plan->buffers[buffer].type;
+/* Copies the first of the elements from `offset` on between the device and `staging`, where they lie side by side;
+ * *copied: as many as it has room for. */
+static descent_status copy_piece(struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                                 bool writing, char *staging, int64_t *copied) {
   const size_t size = device_size(program, buffer);
-  const size_t host_size = type == PLAN_F32 ? 4 : 8;
   const cudaStream_t stream = program->device->stream;
   descent_status status = DESCENT_OK;
-  for (int64_t done = 0, part; done < count; done += part) {
-    int64_t first, span;
-    part = stretch(program, buffer, offset + done, count - done, &first, &span);
-    char *device = (char *)program->buffers[buffer].data + (size_t)first * size;
-    const size_t bytes = (size_t)span * size;
-    if (!writing || span != part) CUDA_TRY(cudaMemcpyAsync(staging, device, bytes, cudaMemcpyDeviceToHost, stream));
-    CUDA_TRY(cudaStreamSynchronize(stream));
-    for (int64_t i = 0, run, at; i < part; i += run) {
-      run = layout_run(program, buffer, offset + done + i, part - i, &at);
-      char *image = staging + (size_t)(at - first) * size;
-      char *host = (char *)values + (size_t)(done + i) * host_size;
-      for (int64_t k = 0; k < run; k++) {
-        if (writing)
-          store_element(image + (size_t)k * size, size, kind, type, host, k);
-        else
-          load_element(image + (size_t)k * size, size, kind, type, host, k);
-      }
-    }
-    if (!writing) continue;
-    CUDA_TRY(cudaMemcpyAsync(device, staging, bytes, cudaMemcpyHostToDevice, stream));
-    CUDA_TRY(cudaStreamSynchronize(stream));
+  if (count > STAGING_BYTES / (int64_t)size) count = STAGING_BYTES / (int64_t)size;
+  for (int64_t done = 0; done < count;) {
+    const struct device_block block = layout_block(program, buffer, offset + done, count - done);
+    char *device = (char *)program->buffers[buffer].data + (size_t)block.device * size;
+    char *host = staging + (size_t)done * size;
+    const size_t width = (size_t)block.cols * size, pitch = (size_t)block.ld * size, rows = (size_t)block.rows;
+    const enum cudaMemcpyKind kind = writing ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
+    if (rows == 1)
+      CUDA_TRY(cudaMemcpyAsync(writing ? device : host, writing ? host : device, width, kind, stream));
+    else if (writing)
+      CUDA_TRY(cudaMemcpy2DAsync(device, pitch, host, width, width, rows, kind, stream));
+    else
+      CUDA_TRY(cudaMemcpy2DAsync(host, width, device, pitch, width, rows, kind, stream));
+    done += block.rows * block.cols;
+  }
+  *copied = count;
+done:
+  return status;
+}
+
+static descent_status take_staging(struct backend_program *program) {
+  struct staging *staging = &program->staging_area;
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < 2; i++) {
+    if (!staging->memory[i]) CUDA_TRY(cudaMallocHost((void **)&staging->memory[i], STAGING_BYTES));
+    if (!staging->copied[i]) CUDA_TRY(cudaEventCreateWithFlags(&staging->copied[i], cudaEventDisableTiming));
   }
 done:
   return status;
 }
 
-static descent_status copy_values(struct backend_program *program, int buffer, int64_t offset, int64_t count,
-                                  enum plan_type type, void *values, bool writing) {
-  descent_status status;
-  char *staging = NULL;
-  TRY(check_copy(program, buffer, offset, count, type));
-  CUDA_TRY(cudaSetDevice(program->device->ordinal));
-  const int64_t all = program->buffers[buffer].bytes / (int64_t)device_size(program, buffer);
-  staging = module_allocate(all < CHUNK ? all : CHUNK, device_size(program, buffer), "a copy from or to the GPU");
-  if (!staging) TRY(DESCENT_ERROR_MEMORY);
-  TRY(move_values(program, buffer, offset, count, type, values, writing, staging));
-  if (writing && buffer == program->parameters)
-    CUDA_TRY(cudaMemsetAsync(program->bad_parameters, 0, sizeof(int), program->device->stream));
-  if (writing && program->working && buffer == program->parameters)
-    CUDA_TRY(launch_cast(program->buffers[buffer].data, program->working, program->flat.device_count,
-                         program->device->stream));
+/* Piece by piece: while one is copied from the device, the host unpacks the one before. */
+static descent_status read_values(struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                                  enum plan_type type, char *values) {
+  const struct staging *staging = &program->staging_area;
+  const enum plan_type kind = program->plan->buffers[buffer].type;
+  const size_t size = device_size(program, buffer), host_size = type == PLAN_F32 ? 4 : 8;
+  int64_t part[2] = {0, 0};
+  descent_status status = DESCENT_OK;
+  for (int64_t asked = 0, unpacked = 0, turn = 0; unpacked < count; turn = 1 - turn) {
+    part[turn] = 0;
+    if (asked < count) {
+      TRY(copy_piece(program, buffer, offset + asked, count - asked, false, staging->memory[turn], &part[turn]));
+      CUDA_TRY(cudaEventRecord(staging->copied[turn], program->device->stream));
+      asked += part[turn];
+    }
+    const int64_t before = 1 - turn;
+    if (part[before] == 0) continue;
+    CUDA_TRY(cudaEventSynchronize(staging->copied[before]));
+    load_elements(staging->memory[before], size, kind, type, values + (size_t)unpacked * host_size, part[before]);
+    unpacked += part[before];
+  }
 done:
-  free(staging);
+  return status;
+}
+
+/* While one piece is copied to the device, the host packs the next. */
+static descent_status write_values(struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                                   enum plan_type type, const char *values) {
+  const struct staging *staging = &program->staging_area;
+  const enum plan_type kind = program->plan->buffers[buffer].type;
+  const size_t size = device_size(program, buffer), host_size = type == PLAN_F32 ? 4 : 8;
+  const int64_t room = STAGING_BYTES / (int64_t)size;
+  descent_status status = DESCENT_OK;
+  for (int64_t done = 0, turn = 0, part; done < count; done += part, turn = 1 - turn) {
+    part = count - done < room ? count - done : room;
+    CUDA_TRY(cudaEventSynchronize(staging->copied[turn])); /* never recorded: at once */
+    store_elements(staging->memory[turn], size, kind, type, values + (size_t)done * host_size, part);
+    TRY(copy_piece(program, buffer, offset + done, part, true, staging->memory[turn], &part));
+    CUDA_TRY(cudaEventRecord(staging->copied[turn], program->device->stream));
+  }
+  CUDA_TRY(cudaStreamSynchronize(program->device->stream));
+done:
+  return status;
+}
+
+/* What follows the parameters, once they have other values. */
+static descent_status parameters_changed(struct backend_program *program) {
+  const cudaStream_t stream = program->device->stream;
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(cudaMemsetAsync(program->bad_parameters, 0, sizeof(int), stream));
+  if (program->working)
+    CUDA_TRY(
+        launch_cast(program->buffers[program->parameters].data, program->working, program->flat.device_count, stream));
+done:
   return status;
 }
 
 static descent_status program_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                    enum plan_type type, void *data) {
-  return copy_values(program, buffer, offset, count, type, data, false);
+  descent_status status;
+  TRY(check_copy(program, buffer, offset, count, type));
+  CUDA_TRY(cudaSetDevice(program->device->ordinal));
+  TRY(take_staging(program));
+  TRY(read_values(program, buffer, offset, count, type, data));
+done:
+  return status;
 }
 
 static descent_status program_write(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                     enum plan_type type, const void *data) {
-  return copy_values(program, buffer, offset, count, type, (void *)data, true); /* only read */
+  descent_status status;
+  TRY(check_copy(program, buffer, offset, count, type));
+  CUDA_TRY(cudaSetDevice(program->device->ordinal));
+  TRY(take_staging(program));
+  TRY(write_values(program, buffer, offset, count, type, data));
+  if (buffer == program->parameters) TRY(parameters_changed(program));
+done:
+  return status;
+}
+
+static descent_status copy_on_device(struct backend_program *program, void *to, const void *from, int64_t bytes) {
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(cudaMemcpyAsync(to, from, (size_t)bytes, cudaMemcpyDeviceToDevice, program->device->stream));
+done:
+  return status;
+}
+
+static descent_status program_save(struct backend_program *program, int buffer) {
+  const struct plan_buffer *b = &program->plan->buffers[buffer];
+  const int64_t bytes = program->buffers[buffer].bytes;
+  void **saved = &program->saved[buffer];
+  descent_status status;
+  TRY(check_copy(program, buffer, 0, 0, b->type));
+  CUDA_TRY(cudaSetDevice(program->device->ordinal));
+  if (!*saved) TRY(program_take(program, bytes, "a copy of the state", saved));
+  TRY(copy_on_device(program, *saved, program->buffers[buffer].data, bytes));
+done:
+  return status;
+}
+
+static descent_status program_restore(struct backend_program *program, int buffer) {
+  descent_status status;
+  TRY(check_copy(program, buffer, 0, 0, program->plan->buffers[buffer].type));
+  if (!program->saved[buffer])
+    return module_status(DESCENT_ERROR_ARGUMENT, "buffer %s has not been saved", program->plan->buffers[buffer].name);
+  CUDA_TRY(cudaSetDevice(program->device->ordinal));
+  TRY(copy_on_device(program, program->buffers[buffer].data, program->saved[buffer], program->buffers[buffer].bytes));
+  if (buffer == program->parameters) TRY(parameters_changed(program));
+done:
+  return status;
 }
 
 static descent_status program_synchronise(struct backend_program *program) {
@@ -416,4 +510,7 @@ const struct backend backend_cuda_program = {
     .write = program_write,
     .synchronise = program_synchronise,
     .memory = program_memory,
+    .save = program_save,
+    .restore = program_restore,
+    .time = clock_steps,
 };

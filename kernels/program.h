@@ -47,8 +47,12 @@ void layout_release(struct backend_program *program);
 int64_t flat_position(const struct flat_map *map, int64_t host);
 /* From row to row on the device of the W that begins at `host` and has `n` columns. */
 int64_t flat_ld(const struct flat_map *map, int64_t host, int64_t n);
-/* The elements from `offset` on, at most `count`, that lie side by side on the device: their number, and where. */
-int64_t layout_run(const struct backend_program *program, int buffer, int64_t offset, int64_t count, int64_t *device);
+/* Rows of `cols` adjacent elements that begin at element `device` and are `ld` apart. */
+struct device_block {
+  int64_t device, rows, cols, ld;
+};
+/* The first of the elements from `offset` on, at most `count` (> 0), that lie on the device as one block. */
+struct device_block layout_block(const struct backend_program *program, int buffer, int64_t offset, int64_t count);
 
 /* ---- sources (source.c) ---- */
 
@@ -149,6 +153,14 @@ struct matrix weights_of(const struct backend_program *program, int parameters, 
 
 /* ---- operations (lower.c) ---- */
 
+/* Called while a range is lowered, where program->watch is set: before the first operation, after each one, and after
+ * its matrix product. */
+struct lower_watch {
+  descent_status (*before)(struct backend_program *program); /* NULL: not called; after_product too */
+  descent_status (*after)(struct backend_program *program, int op);
+  descent_status (*after_product)(struct backend_program *program, int op);
+};
+
 /* Enqueues the range once on `rows` rows. `queued`: a gather fetches its step from the queue (the range is captured).
  */
 descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued);
@@ -163,6 +175,12 @@ struct step_graph {
   struct plan_range range;
   cudaGraphExec_t one, many;
   int64_t steps; /* of `many`; 0: there is none */
+};
+
+/* Pinned memory through which values come and go. */
+struct staging {
+  char *memory[2]; /* NULL: not needed so far */
+  cudaEvent_t copied[2];
 };
 
 struct backend_program {
@@ -191,16 +209,37 @@ struct backend_program {
   struct shape_product *products;
   int n_products, room_products;
   struct step_graph graphs[GRAPHS];
-  int64_t bytes; /* of device memory */
+  struct staging staging_area;
+  void **saved;                    /* (n_buffers) copies on the device; NULL: none */
+  struct range_clock *clock;       /* while the range is captured with it */
+  const struct lower_watch *watch; /* NULL: none */
+  int64_t bytes;                   /* of device memory */
 };
 
 /* cudaMalloc that keeps account and zeroes. ERROR_MEMORY says what it was for. */
 descent_status program_take(struct backend_program *program, int64_t bytes, const char *what, void **memory);
 
+/* Zeroes the plan's buffers and what is kept beside the parameters. */
+descent_status program_zero(struct backend_program *program);
+
 descent_status run_prepare(struct backend_program *program); /* queue, state, graphs */
 void run_release(struct backend_program *program);
 descent_status run_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                          int64_t n_steps);
+
+/* Captures the range on its captured rows, so many steps in a row, as program->watch sees it. */
+descent_status run_capture(struct backend_program *program, struct plan_range range, int64_t steps,
+                           cudaGraphExec_t *result);
+/* Launches n steps of the range, which are in the queue; *stopped: no more are to follow. */
+typedef descent_status launch_steps(struct backend_program *program, struct plan_range range,
+                                    const struct plan_step *steps, int64_t n, bool *stopped, void *context);
+/* Brings the rows of the steps and queues them, as many at a time as fit, for `launch`. */
+descent_status run_queued(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                          int64_t n_steps, launch_steps *launch, void *context);
+
+/* Operations timed inside a step (clock.c). */
+descent_status clock_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                           int64_t n_steps, double *op_seconds, double *product_seconds);
 
 /* The flag of the range's gradient_norm or update, or NULL. */
 const double *program_bad_step(const struct backend_program *program, struct plan_range range);

@@ -61,8 +61,8 @@ done:
 
 /* ---- graphs ---- */
 
-static descent_status capture(struct backend_program *program, struct plan_range range, int64_t steps,
-                              cudaGraphExec_t *result) {
+descent_status run_capture(struct backend_program *program, struct plan_range range, int64_t steps,
+                           cudaGraphExec_t *result) {
   const cudaStream_t stream = program->device->stream;
   cudaGraph_t graph = NULL;
   bool capturing = false;
@@ -82,26 +82,61 @@ done:
   return status;
 }
 
+static void list_ranges(const struct plan *plan, struct plan_range ranges[GRAPHS]) {
+  ranges[0] = plan->train;
+  ranges[1] = plan->train_probed;
+  ranges[2] = plan->evaluate;
+  ranges[3] = plan->predict;
+}
+
+static descent_status wait_for_operation(struct backend_program *program, int op) {
+  (void)op;
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(cudaStreamSynchronize(program->device->stream));
+done:
+  return status;
+}
+
+/* Runs each range once, operation by operation, before it is captured: kernels are loaded outside of a capture, and
+ * what cannot run is reported by its name. The queue holds zeros, hence a step of no rows, whose sources are not read.
+ * What was written is zeroed again. */
+static descent_status run_uncaptured(struct backend_program *program) {
+  static const struct lower_watch wait = {.after = wait_for_operation};
+  const struct plan *plan = program->plan;
+  struct plan_range ranges[GRAPHS];
+  descent_status status = DESCENT_OK;
+  list_ranges(plan, ranges);
+  program->watch = &wait;
+  for (int i = 0; i < GRAPHS; i++)
+    if (ranges[i].count) TRY(lower_range(program, ranges[i], captured_rows(plan, ranges[i].first), true));
+  TRY(program_zero(program));
+  CUDA_TRY(cudaMemsetAsync(program->state, 0, sizeof *program->state, program->device->stream));
+done:
+  program->watch = NULL;
+  return status;
+}
+
 static descent_status capture_ranges(struct backend_program *program) {
   const struct plan *plan = program->plan;
-  const struct plan_range ranges[GRAPHS] = {plan->train, plan->train_probed, plan->evaluate, plan->predict};
+  struct plan_range ranges[GRAPHS];
   descent_status status = DESCENT_OK;
+  list_ranges(plan, ranges);
   for (int i = 0; i < GRAPHS; i++) {
     struct step_graph *g = &program->graphs[i];
     if (ranges[i].count == 0) continue;
     g->range = ranges[i];
-    TRY(capture(program, g->range, 1, &g->one));
+    TRY(run_capture(program, g->range, 1, &g->one));
     if (i > 0) continue; /* the others come one at a time */
     g->steps = MOST_NODES / g->range.count < MANY ? MOST_NODES / g->range.count : MANY;
-    if (g->steps > 1) TRY(capture(program, g->range, g->steps, &g->many));
+    if (g->steps > 1) TRY(run_capture(program, g->range, g->steps, &g->many));
   }
 done:
   return status;
 }
 
-static const struct step_graph *find_graph(const struct backend_program *program, struct plan_range range) {
+static struct step_graph *find_graph(struct backend_program *program, struct plan_range range) {
   for (int i = 0; i < GRAPHS; i++) {
-    const struct step_graph *g = &program->graphs[i];
+    struct step_graph *g = &program->graphs[i];
     if (g->one && g->range.first == range.first && g->range.count == range.count) return g;
   }
   return NULL;
@@ -118,6 +153,7 @@ descent_status run_prepare(struct backend_program *program) {
     CUDA_TRY(cudaMallocHost((void **)&program->staged[i], QUEUE_STEPS * sizeof *program->staged[i]));
     CUDA_TRY(cudaEventCreateWithFlags(&program->uploaded[i], cudaEventDisableTiming));
   }
+  TRY(run_uncaptured(program));
   TRY(capture_ranges(program));
 done:
   return status;
@@ -139,7 +175,10 @@ void run_release(struct backend_program *program) {
 
 /* ---- steps ---- */
 
-static descent_status launch_graphs(struct backend_program *program, const struct step_graph *graph, int64_t n) {
+static descent_status launch_graphs(struct backend_program *program, struct plan_range range,
+                                    const struct plan_step *steps, int64_t n, bool *stopped, void *context) {
+  const struct step_graph *graph = context;
+  (void)range, (void)steps, (void)stopped;
   descent_status status = DESCENT_OK;
   for (int64_t done = 0; done < n;) {
     const bool many = graph->many && n - done >= graph->steps;
@@ -150,18 +189,19 @@ done:
   return status;
 }
 
-/* Operation by operation, on the step's own rows; ends after a step that was marked as bad. `last`: no more steps
- * follow these, so that nobody needs to know of the last one. */
+/* Operation by operation, on the step's own rows; ends after a step that was marked as bad. The flag of the last step
+ * is not needed. */
 static descent_status launch_operations(struct backend_program *program, struct plan_range range,
-                                        const struct plan_step *steps, int64_t n, bool last, bool *stopped) {
+                                        const struct plan_step *steps, int64_t n, bool *stopped, void *context) {
   const double *bad_step = program_bad_step(program, range);
   const cudaStream_t stream = program->device->stream;
+  int64_t *left = context; /* steps, with these */
   descent_status status = DESCENT_OK;
   for (int64_t s = 0; s < n && !*stopped; s++) {
     double bad = 0;
     CUDA_TRY(launch_fetch(program->state, program->queue, stream));
     TRY(lower_range(program, range, steps[s].rows, false));
-    if (!bad_step || (last && s + 1 == n)) continue;
+    if (--*left == 0 || !bad_step) continue;
     CUDA_TRY(cudaMemcpyAsync(&bad, bad_step, sizeof bad, cudaMemcpyDeviceToHost, stream));
     CUDA_TRY(cudaStreamSynchronize(stream));
     *stopped = bad != 0;
@@ -184,13 +224,11 @@ static descent_status check_steps(int64_t most, const struct plan_step *steps, i
   return DESCENT_OK;
 }
 
-descent_status run_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
-                         int64_t n_steps) {
-  const struct step_graph *graph = find_graph(program, range);
+descent_status run_queued(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                          int64_t n_steps, launch_steps *launch, void *context) {
   const struct plan_gather *gather = gather_of(program->plan, range);
   bool streaming = false, stopped = false;
   descent_status status;
-  TRY(check_steps(graph ? captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps));
   CUDA_TRY(cudaSetDevice(program->device->ordinal));
   if (gather) TRY(source_ready(program, &streaming));
   for (int64_t done = 0, taken; done < n_steps && !stopped; done += taken) {
@@ -201,12 +239,19 @@ descent_status run_steps(struct backend_program *program, struct plan_range rang
       now = program->placed;
     }
     TRY(upload(program, range, now, taken));
-    if (graph)
-      TRY(launch_graphs(program, graph, taken));
-    else
-      TRY(launch_operations(program, range, now, taken, done + taken == n_steps, &stopped));
+    TRY(launch(program, range, now, taken, &stopped, context));
     if (streaming) TRY(source_consumed(program));
   }
 done:
   return status;
+}
+
+descent_status run_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                         int64_t n_steps) {
+  struct step_graph *graph = find_graph(program, range);
+  const descent_status status =
+      check_steps(graph ? captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps);
+  if (status != DESCENT_OK) return status;
+  if (graph) return run_queued(program, range, steps, n_steps, launch_graphs, graph);
+  return run_queued(program, range, steps, n_steps, launch_operations, &n_steps);
 }

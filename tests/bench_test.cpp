@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda_module.h"
 #include "internal.h"
 
 namespace {
@@ -18,11 +19,12 @@ struct Closer {
 using Device = std::unique_ptr<descent_device, Closer>;
 using Network = std::unique_ptr<descent_network, Closer>;
 
-Device open_cpu() {
+Device open_device(const char *name) {
   descent_device *device = nullptr;
-  EXPECT_EQ(descent_device_open("cpu", 2, &device), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(descent_device_open(name, 2, &device), DESCENT_OK) << descent_last_error();
   return Device(device);
 }
+Device open_cpu() { return open_device("cpu"); }
 
 /* 9 - 16 - 1, sigmoid, regression. */
 Network make_network() {
@@ -50,15 +52,19 @@ void take_row(void *user, const descent_bench_row *row) {
 
 bool has_product(const std::string &operation) { return operation.find("dense_") == 0; }
 
-TEST(Bench, OneRowPerOperationAndOneForTheStepThatHoldsTheirSum) {
-  const Device cpu = open_cpu();
+class BenchOn : public testing::TestWithParam<const char *> {};
+INSTANTIATE_TEST_SUITE_P(Devices, BenchOn, testing::Values("cpu", "cuda"),
+                         [](const testing::TestParamInfo<const char *> &device) { return std::string(device.param); });
+
+TEST_P(BenchOn, OneRowPerOperationAndOneForTheStepThatHoldsTheirSum) {
+  const Device device = open_device(GetParam());
   const Network network = make_network();
   const std::vector<float> before(network->parameters, network->parameters + network->n_parameters);
   descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
   options.batch_size = 21;
   std::vector<Row> rows;
   descent_bench_result result;
-  ASSERT_EQ(descent_bench(network.get(), cpu.get(), &options, 0.05, take_row, &rows, &result), DESCENT_OK)
+  ASSERT_EQ(descent_bench(network.get(), device.get(), &options, 0.05, take_row, &rows, &result), DESCENT_OK)
       << descent_last_error();
   EXPECT_EQ(before, std::vector<float>(network->parameters, network->parameters + network->n_parameters));
 
@@ -104,8 +110,8 @@ TEST(Bench, OneRowPerOperationAndOneForTheStepThatHoldsTheirSum) {
   EXPECT_GE(result.memory, 4 * network->n_parameters * static_cast<int64_t>(sizeof(float)));
 }
 
-TEST(Bench, OptimizersWithNoneOrOneMomentCanBeTimed) {
-  const Device cpu = open_cpu();
+TEST_P(BenchOn, OptimizersWithNoneOrOneMomentCanBeTimed) {
+  const Device device = open_device(GetParam());
   const Network network = make_network();
   for (descent_optimizer optimizer : {DESCENT_OPTIMIZER_GD, DESCENT_OPTIMIZER_SGD}) {
     descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
@@ -113,19 +119,20 @@ TEST(Bench, OptimizersWithNoneOrOneMomentCanBeTimed) {
     options.momentum = 0.5;
     options.dropout = 0.25;
     descent_bench_result result;
-    EXPECT_EQ(descent_bench(network.get(), cpu.get(), &options, 0.01, nullptr, nullptr, &result), DESCENT_OK)
+    EXPECT_EQ(descent_bench(network.get(), device.get(), &options, 0.01, nullptr, nullptr, &result), DESCENT_OK)
         << descent_optimizer_name(options.optimizer) << ": " << descent_last_error();
   }
 }
 
-TEST(Bench, TrainingThatDivergesIsNotTimed) {
-  const Device cpu = open_cpu();
+TEST_P(BenchOn, TrainingThatDivergesIsNotTimed) {
+  const Device device = open_device(GetParam());
   const Network network = make_network();
   descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
   options.optimizer = DESCENT_OPTIMIZER_GD;
   options.learning_rate = 1e30;
   descent_bench_result result;
-  EXPECT_EQ(descent_bench(network.get(), cpu.get(), &options, 0.01, nullptr, nullptr, &result), DESCENT_ERROR_DIVERGED);
+  EXPECT_EQ(descent_bench(network.get(), device.get(), &options, 0.01, nullptr, nullptr, &result),
+            DESCENT_ERROR_DIVERGED);
   EXPECT_NE(std::string(descent_last_error()).find("learning rate"), std::string::npos) << descent_last_error();
 }
 

@@ -311,6 +311,46 @@ TEST_F(Emulation, EventsMeasureTime) {
   ASSERT_EQ(cudaEventDestroy(end), cudaSuccess);
 }
 
+TEST_F(Emulation, AnExternalEventIsRecordedWhenItsGraphRuns) {
+  const Stream s;
+  cudaEvent_t events[2];
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  float milliseconds = -1;
+  for (cudaEvent_t &event : events) ASSERT_EQ(cudaEventCreate(&event), cudaSuccess);
+  ASSERT_EQ(cudaStreamBeginCapture(s.stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  for (cudaEvent_t event : events)
+    ASSERT_EQ(cudaEventRecordWithFlags(event, s.stream, cudaEventRecordExternal), cudaSuccess);
+  ASSERT_EQ(cudaStreamEndCapture(s.stream, &graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
+  EXPECT_EQ(cudaEventElapsedTime(&milliseconds, events[0], events[1]), cudaErrorNotReady);
+  for (int round = 0; round < 2; round++) {
+    ASSERT_EQ(cudaGraphLaunch(exec, s.stream), cudaSuccess);
+    ASSERT_EQ(cudaStreamSynchronize(s.stream), cudaSuccess);
+    EXPECT_EQ(cudaEventElapsedTime(&milliseconds, events[0], events[1]), cudaSuccess);
+    EXPECT_GE(milliseconds, 0);
+  }
+  ASSERT_EQ(cudaGraphExecDestroy(exec), cudaSuccess);
+  ASSERT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  for (cudaEvent_t event : events) ASSERT_EQ(cudaEventDestroy(event), cudaSuccess);
+}
+
+TEST_F(Emulation, CopiesOfRowsKeepToTheirPitch) {
+  const Stream s;
+  const OnDevice<float> x(8);
+  const float rows[4] = {1, 2, 3, 4};
+  float host[8] = {};
+  enum { F = sizeof(float) };
+  ASSERT_EQ(cudaMemsetAsync(x.get(), 0, 8 * F, s.stream), cudaSuccess);
+  EXPECT_EQ(cudaMemcpy2DAsync(x.get(), 4 * F, rows, 2 * F, 3 * F, 2, cudaMemcpyHostToDevice, s.stream),
+            cudaErrorInvalidPitchValue);
+  EXPECT_EQ(cudaMemcpy2DAsync(x.get(), 7 * F, rows, 2 * F, 2 * F, 2, cudaMemcpyHostToDevice, s.stream),
+            cudaErrorInvalidValue);
+  EXPECT_EQ(cudaMemcpy2DAsync(x.get(), 4 * F, rows, 2 * F, 2 * F, 2, cudaMemcpyHostToDevice, s.stream), cudaSuccess);
+  EXPECT_EQ(cudaMemcpy(host, x.get(), sizeof host, cudaMemcpyDeviceToHost), cudaSuccess);
+  EXPECT_EQ(std::vector<float>(host, host + 8), (std::vector<float>{1, 2, 0, 0, 3, 4, 0, 0}));
+}
+
 TEST_F(Emulation, CopiesOutsideAnAllocationAreRefused) {
   const OnDevice<float> x(8);
   float host[9] = {};

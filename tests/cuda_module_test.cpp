@@ -50,6 +50,89 @@ TEST_P(CudaModule, GivesTheSameBytesForStreamedData) {
   unsetenv("DESCENT_GPU_DATA_MB");
 }
 
+/* The operations are timed in one training and their products in another. */
+TEST_P(CudaModule, TrainsWhileItTimesWhatIsInsideTheSteps) {
+  Bytes results[2];
+  for (bool timed : {false, true}) {
+    Training training(GetParam(), 3 * BATCH);
+    ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+    const plan_range range = training.program.plan->train;
+    const std::vector<plan_step> steps = training.steps(STEPS);
+    const size_t count = static_cast<size_t>(range.count);
+    std::vector<double> ops(count, -1), products(count, -1);
+    if (timed) {
+      ASSERT_EQ(training.program.backend->time(training.program.compiled, range, steps.data(), STEPS, ops.data(),
+                                               products.data()),
+                DESCENT_OK)
+          << descent_last_error();
+      for (size_t i = 0; i < count; i++) {
+        const plan_op_kind kind = training.program.plan->ops[range.first + static_cast<int>(i)].kind;
+        EXPECT_GT(ops[i], 0) << i;
+        EXPECT_EQ(products[i] > 0,
+                  kind == OP_DENSE_FORWARD || kind == OP_DENSE_BACKWARD_WEIGHTS || kind == OP_DENSE_BACKWARD_INPUT)
+            << i;
+        EXPECT_GE(products[i], 0) << i;
+      }
+    } else {
+      for (int pass = 0; pass < 2; pass++) all_at_once(training);
+    }
+    results[timed] = training.state();
+  }
+  expect_same(results[0], results[1]);
+}
+
+TEST_P(CudaModule, BringsBackTheStateThatItSaved) {
+  Training training(GetParam());
+  ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+  const backend &table = *training.program.backend;
+  backend_program *const program = training.program.compiled;
+  const std::vector<int> buffers = {training.program.at.parameters, training.program.at.moment1,
+                                    training.program.at.moment2};
+  EXPECT_EQ(table.restore(program, buffers[0]), DESCENT_ERROR_ARGUMENT) << "nothing was saved";
+  Bytes results[2];
+  for (Bytes &result : results) {
+    for (int buffer : buffers)
+      ASSERT_EQ(&result == results ? table.save(program, buffer) : table.restore(program, buffer), DESCENT_OK);
+    const double zeros[2] = {0, 0};
+    ASSERT_EQ(program_write(&training.program, training.program.at.scalars, SCALAR_TOTAL_LOSS, 2, PLAN_F64, zeros),
+              DESCENT_OK);
+    all_at_once(training);
+    result = training.state();
+  }
+  expect_same(results[0], results[1]);
+}
+
+/* Of every length and at every place, in and between the rows and layers of what the device pads; what lies around
+ * stays as it was. */
+TEST_P(CudaModule, WritesAndReadsAnyPartOfABuffer) {
+  Training training(GetParam());
+  ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+  std::mt19937 random(1);
+  for (int b : {training.program.at.parameters, training.program.at.A, training.program.at.moment1}) {
+    const plan_buffer &buffer = training.program.plan->buffers[b];
+    const int64_t size = buffer.rows * buffer.cols;
+    std::vector<float> expected(static_cast<size_t>(size)), found(expected.size());
+    ASSERT_EQ(program_read(&training.program, b, 0, size, PLAN_F32, expected.data()), DESCENT_OK);
+    for (int n = 0; n < 60; n++) {
+      const int64_t offset = static_cast<int64_t>(random() % static_cast<uint64_t>(size));
+      const int64_t count = static_cast<int64_t>(random() % static_cast<uint64_t>(size - offset + 1));
+      std::vector<double> part(static_cast<size_t>(count));
+      for (int64_t i = 0; i < count; i++) {
+        part[static_cast<size_t>(i)] = static_cast<double>(random() % 256); /* exact in bf16 */
+        expected[static_cast<size_t>(offset + i)] = static_cast<float>(part[static_cast<size_t>(i)]);
+      }
+      ASSERT_EQ(program_write(&training.program, b, offset, count, n % 2 ? PLAN_F64 : PLAN_F32,
+                              n % 2 ? static_cast<const void *>(part.data()) : expected.data() + offset),
+                DESCENT_OK);
+      ASSERT_EQ(program_read(&training.program, b, 0, size, PLAN_F32, found.data()), DESCENT_OK);
+      ASSERT_EQ(found, expected) << buffer.name << ": " << count << " from " << offset;
+      ASSERT_EQ(program_read(&training.program, b, offset, count, PLAN_F64, part.data()), DESCENT_OK);
+      for (int64_t i = 0; i < count; i++)
+        ASSERT_EQ(part[static_cast<size_t>(i)], expected[static_cast<size_t>(offset + i)]);
+    }
+  }
+}
+
 TEST_P(CudaModule, TrainsSoThatTheLossFalls) {
   Training training(GetParam());
   ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
@@ -64,6 +147,25 @@ TEST_P(CudaModule, TrainsSoThatTheLossFalls) {
 
 INSTANTIATE_TEST_SUITE_P(Cases, CudaModule, testing::ValuesIn(cases),
                          [](const testing::TestParamInfo<Case> &row) { return std::string(row.param.name); });
+
+/* More than one staging buffer holds, with and without padding, in both types of the host. */
+TEST(CudaModule, LargeBuffersGoAndComeInPieces) {
+  const Case c = {"", {1001, 2003, 1},       DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY,
+                  0,  DESCENT_PRECISION_FP32};
+  Training training(c, 8, 4);
+  ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+  const int b = training.program.at.parameters;
+  const int64_t size = training.program.plan->buffers[b].cols;
+  ASSERT_GT(size, 2 * (4 << 20) / 4 - 100000);
+  std::vector<float> values(static_cast<size_t>(size)), found(values.size());
+  std::vector<double> wide(values.size());
+  for (size_t i = 0; i < values.size(); i++) values[i] = static_cast<float>(i);
+  ASSERT_EQ(program_write(&training.program, b, 0, size, PLAN_F32, values.data()), DESCENT_OK);
+  ASSERT_EQ(program_read(&training.program, b, 0, size, PLAN_F32, found.data()), DESCENT_OK);
+  ASSERT_TRUE(found == values);
+  ASSERT_EQ(program_read(&training.program, b, 0, size, PLAN_F64, wide.data()), DESCENT_OK);
+  ASSERT_TRUE(std::equal(wide.begin(), wide.end(), values.begin()));
+}
 
 /* More steps than any queue holds, the last of each epoch of one row. */
 TEST(CudaModule, ManyStepsAreAsFew) {

@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <regex>
+#include <set>
 
 #include "cuda/cublasLt.h"
 #include "cuda_training.h"
@@ -206,6 +207,50 @@ TEST_F(EmulatedModule, EveryAllocationMayFail) {
 TEST_F(EmulatedModule, EveryLaunchMayFailAndSaysWhere) {
   for (const Case &c : {cases[0], cases[4]})
     sweep(emulation, c, "launch", DESCENT_ERROR_DEVICE, "too many resources requested for launch.*[a-z_]+\\.c:[0-9]+");
+}
+
+/* Compiling runs every range once, operation by operation; `late` work fails when the operation is waited for. */
+TEST_F(EmulatedModule, CompilingNamesTheOperationThatCannotRun) {
+  for (const std::string kind : {"launch=", "late=1,fault="}) {
+    SCOPED_TRACE(kind);
+    std::set<std::string> named;
+    for (int n = 1;; n++) {
+      Training training(cases[0]);
+      emulation.configure((kind + std::to_string(n)).c_str());
+      const descent_status status = training.compile();
+      if (status == DESCENT_OK) break;
+      ASSERT_EQ(status, DESCENT_ERROR_DEVICE);
+      const std::string said = descent_last_error();
+      std::smatch found;
+      if (std::regex_search(said, found, std::regex("^cuda: ([^:]*): \\w+ failed: "))) named.insert(found[1]);
+    }
+    for (const char *name : {"gather", "dense_forward layer 1", "loss", "dense_backward_input layer 2", "gradient_norm",
+                             "update", "statistics layer 1", "metrics", "output"})
+      EXPECT_EQ(named.count(name), 1) << name;
+  }
+}
+
+TEST_F(EmulatedModule, CompilingLeavesEveryBufferZero) {
+  for (const Case &c : cases) {
+    SCOPED_TRACE(c.name);
+    const Network network = make_network(c.widths, c.hidden, c.loss);
+    const Device device = open_device("cuda");
+    Training training(c);
+    struct plan *plan;
+    struct plan_handles handles;
+    struct backend_program *program;
+    ASSERT_EQ(plan_build(network.get(), &training.options, BATCH, &plan, &handles), DESCENT_OK);
+    ASSERT_EQ(device->backend->compile(device->device, plan, &program), DESCENT_OK) << descent_last_error();
+    for (int b = 0; b < plan->n_buffers; b++) {
+      const plan_buffer &buffer = plan->buffers[b];
+      if (buffer.storage == PLAN_SOURCE || buffer.type == PLAN_I64) continue;
+      std::vector<double> values(static_cast<size_t>(buffer.rows * buffer.cols), 1);
+      ASSERT_EQ(device->backend->read(program, b, 0, buffer.rows * buffer.cols, PLAN_F64, values.data()), DESCENT_OK);
+      EXPECT_EQ(values, std::vector<double>(values.size())) << buffer.name;
+    }
+    device->backend->release(program);
+    plan_free(plan);
+  }
 }
 
 TEST_F(EmulatedModule, EveryKernelMayFaultAndTheErrorArrives) {

@@ -67,6 +67,16 @@ struct backend {
    * large copy (read plus written). */
   descent_status (*measure)(struct backend_device *device, descent_precision precision, double *flops,
                             double *bandwidth);
+
+  /* Keep a copy of a buffer beside it on the device, and bring it back, for what runs again and again from one state.
+   * restore: ERROR_ARGUMENT before save. NULL: read and write serve as well. */
+  descent_status (*save)(struct backend_program *program, int buffer);
+  descent_status (*restore)(struct backend_program *program, int buffer);
+
+  /* Runs the range once for each of the whole batches that the steps are, and measures what each operation takes inside
+   * the step, and its matrix product (else 0): seconds a step, range.count of each. NULL: run and run_product serve. */
+  descent_status (*time)(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                         int64_t n_steps, double *op_seconds, double *product_seconds);
 };
 
 extern const struct backend backend_reference;

@@ -1,11 +1,13 @@
-/* Times the network's real training plan: the whole step, each operation alone, and the matrix products alone, against
- * ceilings measured in the same run. Everything is timed in turn, round after round, and reported as the median, so
- * that a disturbance of the machine falls on all alike; the state is put back before each timing, so that repetition
- * neither trains the network to death nor lets its moments decay into slow denormal numbers. */
+/* Times the network's real training plan: the whole step, each operation, and the matrix products, alone or, where the
+ * backend can, inside a step, against ceilings measured in the same run. Everything is timed in turn, round after
+ * round, and reported as the median, so that a disturbance of the machine falls on all alike; the state is put back
+ * before each timing, so that repetition neither trains the network to death nor lets its moments decay into slow
+ * denormal numbers. */
 #include <math.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "backend/op_name.h"
 #include "core/rng.h"
 #include "core/status.h"
 #include "train/check.h"
@@ -39,9 +41,11 @@ struct bench {
   struct synthetic data;
   struct permutation order;
   struct plan_step *steps;  /* (MAX_STEPS) */
-  float *state[3];          /* copies of parameters, moment1, moment2 as they were after warming up */
+  float *state[3];          /* parameters, moment1, moment2 after warming up, where the device keeps no copy */
   struct subject *subjects; /* (n_subjects) the step, every op, then the products */
   int n_subjects, rounds;
+  double *inside;       /* (2 train.count) seconds of the operations and of their products, from backend->time */
+  int64_t inside_steps; /* per timing; 0: operations are timed alone */
 };
 
 static double now(void) {
@@ -63,12 +67,17 @@ static void state_buffers(const struct bench *b, int buffers[3]) {
 }
 
 static descent_status save_state(struct bench *b) {
+  const struct backend *backend = b->program.backend;
   descent_status status = DESCENT_OK;
   int buffers[3];
   state_buffers(b, buffers);
   for (int i = 0; i < 3; i++) {
     if (buffers[i] == PLAN_NONE) continue;
-    int64_t count = b->plan->buffers[buffers[i]].cols;
+    const int64_t count = b->plan->buffers[buffers[i]].cols;
+    if (backend->save) {
+      TRY(backend->save(b->program.compiled, buffers[i]));
+      continue;
+    }
     b->state[i] = memory_allocate(count, sizeof *b->state[i], "a copy of the parameters");
     if (!b->state[i]) return DESCENT_ERROR_MEMORY;
     TRY(program_read(&b->program, buffers[i], 0, count, PLAN_F32, b->state[i]));
@@ -78,12 +87,17 @@ done:
 }
 
 static descent_status restore_state(struct bench *b) {
+  const struct backend *backend = b->program.backend;
   descent_status status = DESCENT_OK;
   int buffers[3];
   state_buffers(b, buffers);
-  for (int i = 0; i < 3; i++)
-    if (b->state[i])
+  for (int i = 0; i < 3; i++) {
+    if (buffers[i] == PLAN_NONE) continue;
+    if (backend->restore)
+      TRY(backend->restore(b->program.compiled, buffers[i]));
+    else
       TRY(program_write(&b->program, buffers[i], 0, b->plan->buffers[buffers[i]].cols, PLAN_F32, b->state[i]));
+  }
 done:
   return status;
 }
@@ -115,6 +129,21 @@ done:
   return status;
 }
 
+/* Operations where the backend can time them inside a step: one sample of each, and of each product. */
+static descent_status time_inside(struct bench *b) {
+  const int count = b->plan->train.count;
+  struct subject *product = &b->subjects[1 + count];
+  descent_status status = DESCENT_OK;
+  TRY(b->program.backend->time(b->program.compiled, b->plan->train, b->steps, b->inside_steps, b->inside,
+                               b->inside + count));
+  for (int i = 0; i < count; i++) {
+    b->subjects[1 + i].samples[b->rounds] = b->inside[i];
+    if (has_product(&b->plan->ops[b->plan->train.first + i])) (product++)->samples[b->rounds] = b->inside[count + i];
+  }
+done:
+  return status;
+}
+
 static int64_t most_repeats(const struct bench *b, const struct subject *subject) {
   if (subject->product) return MAX_REPEAT;
   return subject->op >= 0 && b->plan->ops[subject->op].kind == OP_UPDATE ? MAX_UPDATES : MAX_STEPS;
@@ -135,6 +164,20 @@ done:
   return status;
 }
 
+/* As many steps, operations and products timed in turn, as fit into `budget` seconds. */
+static descent_status calibrate_inside(struct bench *b, double budget) {
+  enum { MOST = 64 };
+  descent_status status;
+  b->inside_steps = 1;
+  TRY(restore_state(b));
+  const double start = now();
+  TRY(time_inside(b));
+  const double fit = budget / (now() - start);
+  b->inside_steps = fit < 1 ? 1 : fit > MOST ? MOST : (int64_t)fit;
+done:
+  return status;
+}
+
 /* The step trains and an update alone repeats itself: what follows either starts from the saved state. */
 static descent_status prepare(struct bench *b, int subject) {
   const bool moves = subject == 0 || b->plan->ops[b->subjects[subject].op].kind == OP_UPDATE;
@@ -151,9 +194,13 @@ static descent_status put_right(struct bench *b) {
 static descent_status run_round(struct bench *b) {
   descent_status status = DESCENT_OK;
   TRY(put_right(b));
-  for (int i = 0; i < b->n_subjects; i++) {
+  for (int i = 0; i < (b->inside_steps ? 1 : b->n_subjects); i++) {
     TRY(prepare(b, i));
     TRY(run_subject(b, &b->subjects[i], b->subjects[i].repeat, &b->subjects[i].samples[b->rounds]));
+  }
+  if (b->inside_steps) {
+    TRY(restore_state(b));
+    TRY(time_inside(b));
   }
   TRY(check_divergence(b));
   b->rounds++;
@@ -212,7 +259,9 @@ static descent_status list_subjects(struct bench *b) {
   for (int op = first; op < end; op++) b->subjects[b->n_subjects++] = (struct subject){.op = op};
   for (int op = first; op < end; op++)
     if (has_product(&b->plan->ops[op])) b->subjects[b->n_subjects++] = (struct subject){.op = op, .product = true};
-  return DESCENT_OK;
+  if (b->program.backend->time)
+    b->inside = memory_allocate(2 * (int64_t)b->plan->train.count, sizeof *b->inside, "the timings");
+  return b->program.backend->time && !b->inside ? DESCENT_ERROR_MEMORY : DESCENT_OK;
 }
 
 /* The ceilings are the best of several measurements through the run: a disturbance only ever lowers them. */
@@ -232,10 +281,11 @@ static descent_status time_all(struct bench *b, const descent_device *device, de
   descent_status status = DESCENT_OK;
   const double round = seconds / ROUNDS, op_budget = round * (1 - step_share) / (b->n_subjects - 1);
   const double start = now();
-  for (int i = 0; i < b->n_subjects; i++) {
+  for (int i = 0; i < (b->inside ? 1 : b->n_subjects); i++) {
     TRY(prepare(b, i));
     TRY(calibrate(b, &b->subjects[i], i == 0 ? round * step_share : op_budget));
   }
+  if (b->inside) TRY(calibrate_inside(b, round * (1 - step_share)));
   while (b->rounds < MIN_ROUNDS || (b->rounds < MAX_ROUNDS && now() - start < seconds)) {
     if (b->rounds % ROUNDS_BETWEEN_CEILINGS == 0) TRY(measure(device, precision, result));
     TRY(run_round(b));
@@ -308,5 +358,6 @@ done:
   synthetic_clear(&b.data);
   free(b.steps);
   free(b.subjects);
+  free(b.inside);
   return status;
 }

@@ -1,27 +1,6 @@
-/* What the plan's operations are called and the least that each must do: the floors that bench measures against. */
-#include <stdio.h>
-
+/* The least that each of the plan's operations must do: the floors that bench measures against. */
 #include "backend/operand.h"
 #include "train/plan.h"
-
-void plan_op_name(const struct plan_op *op, char *text, size_t size) {
-  static const char *const names[OP_KINDS] = {
-      [OP_GATHER] = "gather",
-      [OP_DENSE_FORWARD] = "dense_forward",
-      [OP_LOSS] = "loss",
-      [OP_DENSE_BACKWARD_WEIGHTS] = "dense_backward_weights",
-      [OP_DENSE_BACKWARD_INPUT] = "dense_backward_input",
-      [OP_GRADIENT_NORM] = "gradient_norm",
-      [OP_UPDATE] = "update",
-      [OP_STATISTICS] = "statistics",
-      [OP_METRICS] = "metrics",
-      [OP_OUTPUT] = "output",
-  };
-  if (op->layer && op->kind != OP_LOSS)
-    snprintf(text, size, "%s layer %d", names[op->kind], op->layer);
-  else
-    snprintf(text, size, "%s", names[op->kind]);
-}
 
 /* Counted per value: one operation for each addition, multiplication, division, comparison or elementary function that
  * the formula in plan.h cannot do without. */

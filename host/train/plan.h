@@ -24,9 +24,6 @@ descent_status plan_build(const descent_network *network, const descent_train_op
                           struct plan **plan, struct plan_handles *handles);
 void plan_free(struct plan *plan);
 
-/* "dense_forward layer 2"; into text. */
-void plan_op_name(const struct plan_op *op, char *text, size_t size);
-
 /* Least work of an op on `rows` rows: floating-point operations and bytes moved (float32: each input read once, each
  * output written once). */
 void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t rows, double *flops, double *bytes);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "backend/bounds.h"
+#include "backend/op_name.h"
 #include "core/rng.h"
 #include "core/status.h"
 #include "train/check.h"

@@ -21,6 +21,7 @@ extern "C" {
   X(cudaErrorInvalidValue, 1, "invalid argument")                                                    \
   X(cudaErrorMemoryAllocation, 2, "out of memory")                                                   \
   X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                              \
+  X(cudaErrorInvalidPitchValue, 12, "invalid pitch argument")                                        \
   X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version") \
   X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                    \
   X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                           \
@@ -78,6 +79,8 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total);
 typedef struct CUstream_st *cudaStream_t;
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
+                              enum cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream);
 
 /* ---- streams, events, graphs ---- */
@@ -100,6 +103,8 @@ cudaError_t cudaEventCreate(cudaEvent_t *event);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+enum { cudaEventRecordDefault = 0, cudaEventRecordExternal = 1 }; /* external: a node of the graph that is captured */
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode);

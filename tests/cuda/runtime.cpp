@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include <chrono>
+#include <cmath>
 #include <deque>
 #include <map>
 #include <memory>
@@ -17,11 +18,15 @@
 
 using Work = std::function<void()>;
 
+using Time = std::shared_ptr<double>; /* milliseconds; NaN: not yet recorded */
+
 struct CUgraph_st {
   std::vector<Work> nodes;
+  std::vector<Time> records; /* of event nodes */
 };
 struct CUgraphExec_st {
   std::shared_ptr<const std::vector<Work>> nodes;
+  std::vector<Time> records;
 };
 struct CUstream_st {
   bool blocking = true; /* waits for the default stream, and it for this one */
@@ -35,7 +40,7 @@ struct CUevent_st {
   bool timed = true;
   cudaStream_t stream = nullptr;
   uint64_t ticket = 0; /* complete when so much of the stream is done */
-  std::shared_ptr<double> milliseconds;
+  Time milliseconds;
   cudaGraph_t graph = nullptr; /* recorded while captured */
 };
 
@@ -384,15 +389,25 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
 }
 
 /* A copy between pageable host memory and the device is over when the call returns. */
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t rows,
+                              enum cudaMemcpyKind kind, cudaStream_t stream) {
   BEGIN(false);
+  REFUSE(to_pitch < width || from_pitch < width, cudaErrorInvalidPitchValue);
+  const size_t to_bytes = rows ? (rows - 1) * to_pitch + width : 0;
+  const size_t from_bytes = rows ? (rows - 1) * from_pitch + width : 0;
   const bool to_device = kind != cudaMemcpyDeviceToHost, from_device = kind != cudaMemcpyHostToDevice;
-  REFUSE(to_device != inside(on_device, to, bytes), cudaErrorInvalidValue);
-  REFUSE(from_device != inside(on_device, from, bytes), cudaErrorInvalidValue);
-  const bool pageable = !(to_device || inside(pinned, to, bytes)) || !(from_device || inside(pinned, from, bytes));
-  const cudaError_t error = enqueue(stream, [=] { memcpy(to, from, bytes); });
+  REFUSE(to_device != inside(on_device, to, to_bytes), cudaErrorInvalidValue);
+  REFUSE(from_device != inside(on_device, from, from_bytes), cudaErrorInvalidValue);
+  const bool pageable =
+      !(to_device || inside(pinned, to, to_bytes)) || !(from_device || inside(pinned, from, from_bytes));
+  const cudaError_t error = enqueue(stream, [=] {
+    for (size_t r = 0; r < rows; r++) memcpy((char *)to + r * to_pitch, (const char *)from + r * from_pitch, width);
+  });
   if (stream && pageable && !stream->graph) drain(stream, stream->enqueued);
   return error != cudaSuccess ? error : fail(now.sticky);
+}
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
+  return cudaMemcpy2DAsync(to, bytes, from, bytes, bytes, 1, kind, stream);
 }
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind) {
   BEGIN(true);
@@ -445,16 +460,23 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   live--;
   return lost;
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
   BEGIN(false);
-  event->graph = stream ? stream->graph : nullptr;
+  REFUSE(flags > cudaEventRecordExternal, cudaErrorInvalidValue);
+  cudaGraph_t const graph = stream ? stream->graph : nullptr;
+  const bool is_node = graph && flags == cudaEventRecordExternal;
+  event->graph = is_node ? nullptr : graph;
   if (event->graph) return cudaSuccess; /* a graph's nodes run in the order in which they were recorded */
-  const auto milliseconds = std::make_shared<double>();
+  const Time milliseconds = std::make_shared<double>(NAN);
+  if (is_node) graph->records.push_back(milliseconds);
   const cudaError_t error = enqueue(stream, [milliseconds] { *milliseconds = read_clock(); });
   event->milliseconds = milliseconds;
   event->stream = stream ? stream : default_stream();
-  event->ticket = event->stream->enqueued;
+  event->ticket = is_node ? 0 : event->stream->enqueued;
   return error;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  return cudaEventRecordWithFlags(event, stream, cudaEventRecordDefault);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
   BEGIN(false);
@@ -473,6 +495,7 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEve
   REFUSE(!start->timed || !end->timed || !start->stream || !end->stream, cudaErrorInvalidResourceHandle);
   REFUSE(start->stream->done < start->ticket || end->stream->done < end->ticket, cudaErrorNotReady);
   *milliseconds = (float)(*end->milliseconds - *start->milliseconds);
+  REFUSE(std::isnan(*milliseconds), cudaErrorNotReady);
   return cudaSuccess;
 }
 
@@ -512,7 +535,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
   BEGIN(false);
-  *exec = new CUgraphExec_st{std::make_shared<std::vector<Work>>(graph->nodes)};
+  *exec = new CUgraphExec_st{std::make_shared<std::vector<Work>>(graph->nodes), graph->records};
   live++;
   return cudaSuccess;
 }
@@ -525,6 +548,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   BEGIN(false);
   REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
+  for (const Time &record : exec->records) *record = NAN;
   return enqueue(stream, [nodes = exec->nodes] {
     for (const Work &node : *nodes)
       if (now.sticky == cudaSuccess) node();

@@ -513,4 +513,6 @@ const struct backend backend_cuda_program = {
     .save = program_save,
     .restore = program_restore,
     .time = clock_steps,
+    .evaluation_bytes = 64 << 20, /* products that fill the device, and few launches and copies */
+    .evaluation_rows = 1 << 16,
 };

@@ -76,7 +76,7 @@ enum { MOST_RESIDENTS = 16 };
 
 /* Two slots of rows that take turns: while one is computed on, the other is filled. Slot s begins at row s * rows. */
 struct window {
-  int64_t rows, steps;   /* of a slot */
+  int64_t rows;          /* of a slot: at least a step of the plan's batch */
   int64_t row_bytes;     /* of all sources together */
   char *host[SOURCES];   /* pinned */
   char *device[SOURCES]; /* NULL: not part of it */
@@ -101,7 +101,7 @@ void source_release(struct backend_program *program);
 descent_status source_bind(struct backend_program *program, int buffer, const void *data, int64_t rows, bool constant);
 /* Before a run with a gather: the table on the device is right; *streaming: rows must be brought step by step. */
 descent_status source_ready(struct backend_program *program, bool *streaming);
-/* Fills the next slot with the rows of up to window.steps of these steps and orders the compute stream behind it.
+/* Fills the next slot with the rows of as many of these steps as fit and orders the compute stream behind it.
  * placed (n): the same steps, addressing the slot. Sets *taken. After their launches source_consumed(). */
 descent_status source_fill(struct backend_program *program, bool shuffle, const struct plan_step *steps, int64_t n,
                            struct plan_step *placed, int64_t *taken);

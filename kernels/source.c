@@ -128,10 +128,10 @@ static descent_status take_window(struct backend_program *program) {
   descent_status status = DESCENT_OK;
   TRY(free_room(&room));
   window->row_bytes = bound_row_bytes(set);
-  window->steps = (room / 4 < window_bytes ? room / 4 : window_bytes) / (batch * window->row_bytes);
-  if (window->steps < 1) window->steps = 1;
-  if (window->steps > QUEUE_STEPS) window->steps = QUEUE_STEPS;
-  window->rows = window->steps * batch;
+  int64_t steps = (room / 4 < window_bytes ? room / 4 : window_bytes) / (batch * window->row_bytes);
+  if (steps < 1) steps = 1;
+  if (steps > QUEUE_STEPS) steps = QUEUE_STEPS;
+  window->rows = steps * batch;
   for (int k = SOURCE_X; k < SOURCE_INDEX; k++) {
     const int64_t bytes = 2 * window->rows * set->at[k].row_bytes;
     if (set->at[k].buffer == PLAN_NONE) continue;
@@ -281,12 +281,12 @@ static void collect_all(const struct collection *all, int threads) {
     if (running[i]) pthread_join(started[i], NULL);
 }
 
-/* How many of the steps the slot takes: whole batches of rows, lying one behind the other. */
+/* How many of the steps the slot takes, their rows one behind the other: of a training, more than of an evaluation. */
 static int64_t place_steps(const struct window *window, int64_t slot_row, const struct plan_step *steps, int64_t n,
                            struct plan_step *placed, int64_t *first) {
   int64_t taken = 0;
   first[0] = 0;
-  while (taken < n && taken < window->steps) {
+  while (taken < n && first[taken] + steps[taken].rows <= window->rows) {
     placed[taken] = steps[taken];
     placed[taken].first_row = slot_row + first[taken];
     placed[taken].order = NULL;

@@ -111,6 +111,34 @@ TEST(Evaluate, RowsComeOutInTheirOrderAcrossBlocksAndViews) {
   expect_rows(second);
 }
 
+/* Higgs' network: activations of 4 MB on the CPU, of 64 MB on the GPU. */
+TEST(Evaluate, TheBlockIsOfTheDevicesSize) {
+  const Network network =
+      make_network({28, 300, 300, 300, 300, 300, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+  const Device cpu = open_device("cpu"), cuda = open_device("cuda");
+  const int64_t row_bytes = (28 + 5 * 300 + 1) * 4;
+  EXPECT_EQ(program_evaluation_block(network.get(), cpu.get(), 500000), (4 << 20) / row_bytes);
+  EXPECT_EQ(program_evaluation_block(network.get(), cuda.get(), 500000), (64 << 20) / row_bytes);
+  EXPECT_EQ(program_evaluation_block(network.get(), cuda.get(), 10000), 10000);
+  const Network small = make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+  EXPECT_EQ(program_evaluation_block(small.get(), cpu.get(), 500000), 4096);
+  EXPECT_EQ(program_evaluation_block(small.get(), cuda.get(), 500000), 65536);
+}
+
+TEST(Evaluate, MetricsAreThoseOfAllBlocks) {
+  const Rows rows = make_rows(70000, 2, 1, 2, 4); /* two blocks of the GPU's, 18 of the CPU's */
+  const Network network = linear({1, -1}, {0.5F}, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+  descent_metrics metrics[2];
+  for (int i = 0; i < 2; i++) {
+    const Device device = open_device(i ? "cuda" : "cpu");
+    ASSERT_EQ(descent_evaluate(network.get(), device.get(), rows.dataset().get(), 0, &metrics[i]), DESCENT_OK)
+        << descent_last_error();
+  }
+  EXPECT_NEAR(metrics[1].loss, metrics[0].loss, close);
+  EXPECT_EQ(metrics[1].accuracy, metrics[0].accuracy);
+  for (descent_metrics &m : metrics) descent_metrics_clear(&m);
+}
+
 TEST(Preprocessing, FitsTheTrainingRowsOnly) {
   const Rows rows{4, 2, 1, 2, {0, 5, 2, 5, 4, 5, 1000, 5}, {0, 1, 0, 1}, {}};
   const Dataset data = rows.dataset();

@@ -77,6 +77,10 @@ struct backend {
    * the step, and its matrix product (else 0): seconds a step, range.count of each. NULL: run and run_product serve. */
   descent_status (*time)(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                          int64_t n_steps, double *op_seconds, double *product_seconds);
+
+  /* A block of evaluated rows: bytes of its activations, and rows at most. Constants, since the order in which losses
+   * are summed depends on the block. */
+  int64_t evaluation_bytes, evaluation_rows;
 };
 
 extern const struct backend backend_reference;

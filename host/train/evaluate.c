@@ -21,19 +21,14 @@ descent_status evaluate_mean_loss(const struct program *program, double totals[2
   return status;
 }
 
-/* Runs `range` on the rows from `first`, at most a block of them, and reads `buffer` (rows, outputs) into P. */
-static descent_status run_block(struct program *program, struct plan_range range, int64_t first, int64_t rows,
-                                int buffer, int64_t outputs, float *P) {
-  const struct plan_step step = {.number = 1, .first_row = first, .rows = rows};
-  descent_status status;
-  TRY(program_run(program, range, &step, 1));
-  TRY(program_read(program, buffer, 0, rows * outputs, PLAN_F32, P));
-done:
-  return status;
-}
-
 static int64_t block_rows(const struct program *program, int64_t left) {
   return left < program->plan->batch ? left : program->plan->batch;
+}
+
+/* Starts `range` on the rows from `first`, at most a block of them. */
+static descent_status run_block(struct program *program, struct plan_range range, int64_t first, int64_t rows) {
+  const struct plan_step step = {.number = 1, .first_row = first, .rows = block_rows(program, rows - first)};
+  return program_run(program, range, &step, 1);
 }
 
 descent_status evaluate_dataset(struct program *program, const descent_network *network, const descent_dataset *dataset,
@@ -49,10 +44,14 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
   TRY(metrics_create(network, dataset->rows, top_k, &sums));
   TRY(program_bind(program, dataset));
   TRY(evaluate_begin(program, 0, 0));
+  TRY(run_block(program, program->plan->evaluate, 0, dataset->rows));
   for (int64_t first = 0; first < dataset->rows; first += block) {
-    const int64_t rows = block_rows(program, dataset->rows - first);
-    if (first && stop && stop(user)) goto done;
-    TRY(run_block(program, program->plan->evaluate, first, rows, program->at.P, outputs, P));
+    const int64_t rows = block_rows(program, dataset->rows - first), next = first + rows;
+    TRY(program_read(program, program->at.P, 0, rows * outputs, PLAN_F32, P));
+    if (next < dataset->rows) { /* a device with a queue computes it while these rows are counted */
+      if (stop && stop(user)) goto done;
+      TRY(run_block(program, program->plan->evaluate, next, dataset->rows));
+    }
     for (int64_t r = 0; r < rows; r++)
       metrics_add(sums, P + r * outputs, storage->y + dataset_source_row(dataset, first + r) * storage->targets);
   }
@@ -69,7 +68,8 @@ descent_status descent_evaluate(const descent_network *network, descent_device *
   struct program program = {0};
   descent_status status;
   TRY(check_dataset(network, dataset, true, "the dataset"));
-  TRY(program_create(network, device, NULL, program_evaluation_block(network, dataset->rows), 0, NULL, &program));
+  TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
+                     &program));
   TRY(evaluate_dataset(&program, network, dataset, top_k, NULL, NULL, metrics));
 done:
   program_clear(&program);
@@ -82,12 +82,13 @@ static descent_status predict(const descent_network *network, descent_device *de
   struct program program = {0};
   descent_status status;
   TRY(check_dataset(network, dataset, false, "the dataset"));
-  TRY(program_create(network, device, NULL, program_evaluation_block(network, dataset->rows), 0, NULL, &program));
+  TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
+                     &program));
   TRY(program_bind(&program, dataset));
   for (int64_t first = 0; first < dataset->rows; first += program.plan->batch) {
     const int64_t rows = block_rows(&program, dataset->rows - first);
-    TRY(run_block(&program, program.plan->predict, first, rows, raw ? program.at.A : program.at.P, n_out,
-                  outputs + first * n_out));
+    TRY(run_block(&program, program.plan->predict, first, dataset->rows));
+    TRY(program_read(&program, raw ? program.at.A : program.at.P, 0, rows * n_out, PLAN_F32, outputs + first * n_out));
   }
 done:
   program_clear(&program);

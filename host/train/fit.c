@@ -73,7 +73,7 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
     TRY(balanced_weights(network, f->training, &class_weights));
   else
     TRY(trainer_class_weights(network, f->options, &class_weights));
-  int64_t block = f->validation ? program_evaluation_block(network, f->validation->rows) : 0;
+  int64_t block = f->validation ? program_evaluation_block(network, device, f->validation->rows) : 0;
   TRY(trainer_create(network, device, f->options, f->batch, block, class_weights, &f->trainer));
   f->trainer->data = f->training;
   f->keep_best = f->validation && f->options->restore_best;

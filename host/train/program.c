@@ -98,12 +98,12 @@ done:
   return status;
 }
 
-int64_t program_evaluation_block(const descent_network *network, int64_t rows) {
-  /* Enough rows for efficient matrix products, few enough for the activations to stay near the cores. */
-  enum { LEAST = 64, MOST = 4096, BYTES = 4 << 20 };
+int64_t program_evaluation_block(const descent_network *network, const descent_device *device, int64_t rows) {
+  enum { LEAST = 64 }; /* for efficient matrix products */
+  const struct backend *backend = device->backend;
   double row_bytes = (double)network->inputs * sizeof(float);
   for (int l = 0; l < network->n_layers; l++) row_bytes += (double)network->layers[l].n_out * sizeof(float);
-  double fit = BYTES / row_bytes;
-  int64_t block = fit < LEAST ? LEAST : fit > MOST ? MOST : (int64_t)fit;
+  const double fit = (double)backend->evaluation_bytes / row_bytes, most = (double)backend->evaluation_rows;
+  const int64_t block = fit < LEAST ? LEAST : fit > most ? backend->evaluation_rows : (int64_t)fit;
   return block < rows ? block : rows;
 }

@@ -30,7 +30,7 @@ descent_status program_read(const struct program *program, int buffer, int64_t o
 descent_status program_write(struct program *program, int buffer, int64_t offset, int64_t count, enum plan_type type,
                              const void *data);
 
-/* Rows at a time that make an evaluation efficient without holding much memory, at most `rows`. */
-int64_t program_evaluation_block(const descent_network *network, int64_t rows);
+/* Rows at a time that make an evaluation on the device efficient without holding much memory, at most `rows`. */
+int64_t program_evaluation_block(const descent_network *network, const descent_device *device, int64_t rows);
 
 #endif

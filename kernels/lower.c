@@ -4,6 +4,8 @@
  * seen: column sums of D are taken while D is written when the operation that wants them comes in the same range (in
  * the same order either way), and relu's derivative may come from a mask that the forward product of the same range
  * left. */
+#include "backend/op_name.h"
+#include "profile.h"
 #include "program.h"
 
 static float *flat_at(const struct backend_program *program, int buffer, int64_t offset) {
@@ -275,6 +277,18 @@ static int reader_of_sums(const struct plan *plan, struct plan_range range, int 
   return -1;
 }
 
+static void enter(const struct plan_op *op) {
+  char name[64];
+  plan_op_name(op, name, sizeof name);
+  module_operation = op;
+  profile_begin(name);
+}
+
+static void leave(void) {
+  if (module_operation) profile_end();
+  module_operation = NULL;
+}
+
 descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued) {
   const struct plan *plan = program->plan;
   const cudaStream_t stream = program->device->stream;
@@ -285,7 +299,7 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
   if (watch && watch->before) TRY(watch->before(program));
   for (int i = range.first; i < range.first + range.count; i++) {
     const struct plan_op *op = &plan->ops[i];
-    module_operation = op;
+    enter(op);
     switch (op->kind) {
       case OP_GATHER: CUDA_TRY(lower_gather(program, &op->gather, rows, queued, bad_step)); break;
       case OP_DENSE_FORWARD: TRY(lower_forward(program, range, i, rows)); break;
@@ -309,9 +323,10 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
       case OP_KINDS: TRY(module_status(DESCENT_ERROR_INTERNAL, "operation %d is not one", (int)op->kind));
     }
     if (watch) TRY(watch->after(program, i));
+    leave();
   }
 done:
-  module_operation = NULL;
+  leave();
   return status;
 }
 

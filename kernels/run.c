@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "profile.h"
 #include "program.h"
 
 enum { MANY = 16, MOST_NODES = 1024 }; /* steps of a graph; operations in it, about */
@@ -81,6 +82,8 @@ done:
   if (graph) (void)cudaGraphDestroy(graph);
   return status;
 }
+
+static const char *const range_names[GRAPHS] = {"train", "train, probed", "evaluate", "predict"};
 
 static void list_ranges(const struct plan *plan, struct plan_range ranges[GRAPHS]) {
   ranges[0] = plan->train;
@@ -249,9 +252,14 @@ done:
 descent_status run_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                          int64_t n_steps) {
   struct step_graph *graph = find_graph(program, range);
-  const descent_status status =
+  descent_status status =
       check_steps(graph ? captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps);
   if (status != DESCENT_OK) return status;
-  if (graph) return run_queued(program, range, steps, n_steps, launch_graphs, graph);
-  return run_queued(program, range, steps, n_steps, launch_operations, &n_steps);
+  profile_begin(graph ? range_names[graph - program->graphs] : "operations");
+  if (graph)
+    status = run_queued(program, range, steps, n_steps, launch_graphs, graph);
+  else
+    status = run_queued(program, range, steps, n_steps, launch_operations, &n_steps);
+  profile_end();
+  return status;
 }

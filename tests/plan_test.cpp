@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/op_name.h"
 #include "internal.h"
 
 extern "C" {

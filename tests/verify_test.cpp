@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/op_name.h"
 #include "cuda_module.h"
 #include "internal.h"
 #include "simulated.h"

@@ -6,24 +6,29 @@
 
 #include "backend/plan.h"
 
+static inline const char *plan_op_kind_name(enum plan_op_kind kind) {
+  switch (kind) {
+    case OP_GATHER: return "gather";
+    case OP_DENSE_FORWARD: return "dense_forward";
+    case OP_LOSS: return "loss";
+    case OP_DENSE_BACKWARD_WEIGHTS: return "dense_backward_weights";
+    case OP_DENSE_BACKWARD_INPUT: return "dense_backward_input";
+    case OP_GRADIENT_NORM: return "gradient_norm";
+    case OP_UPDATE: return "update";
+    case OP_STATISTICS: return "statistics";
+    case OP_METRICS: return "metrics";
+    case OP_OUTPUT: return "output";
+    case OP_KINDS: break;
+  }
+  return "unknown operation";
+}
+
 /* "dense_forward layer 2"; into text. */
 static inline void plan_op_name(const struct plan_op *op, char *text, size_t size) {
-  static const char *const names[OP_KINDS] = {
-      [OP_GATHER] = "gather",
-      [OP_DENSE_FORWARD] = "dense_forward",
-      [OP_LOSS] = "loss",
-      [OP_DENSE_BACKWARD_WEIGHTS] = "dense_backward_weights",
-      [OP_DENSE_BACKWARD_INPUT] = "dense_backward_input",
-      [OP_GRADIENT_NORM] = "gradient_norm",
-      [OP_UPDATE] = "update",
-      [OP_STATISTICS] = "statistics",
-      [OP_METRICS] = "metrics",
-      [OP_OUTPUT] = "output",
-  };
   if (op->layer && op->kind != OP_LOSS)
-    snprintf(text, size, "%s layer %d", names[op->kind], op->layer);
+    snprintf(text, size, "%s layer %d", plan_op_kind_name(op->kind), op->layer);
   else
-    snprintf(text, size, "%s", names[op->kind]);
+    snprintf(text, size, "%s", plan_op_kind_name(op->kind));
 }
 
 #endif

@@ -91,7 +91,7 @@ extern const struct backend backend_cpu;
  * It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled with, so that a module left
  * over from another build is refused, and reports its failures through host->status_set (the library's own error text
  * is not visible to it). `host` stays valid. */
-enum { BACKEND_INTERFACE = 4 }; /* raise it with every change of this header or of plan.h */
+enum { BACKEND_INTERFACE = 5 }; /* raise it with every change of this header or of plan.h */
 struct backend_host {
   int interface;
   descent_status (*status_set)(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -245,7 +245,7 @@ done:
 
 /* ---- values in and out ------------------------------------------------------------------------------------------ */
 
-enum { STAGING_BYTES = 4 << 20 }; /* of each of two pinned buffers, that take turns */
+enum { STAGING_BYTES = 2 << 20 }; /* of each of two pinned buffers, that take turns */
 
 static size_t device_size(const struct backend_program *program, int buffer) {
   if (program->plan->buffers[buffer].type != PLAN_F32) return 8;

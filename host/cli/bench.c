@@ -212,7 +212,7 @@ int command_bench(int argc, char **argv) {
       .arguments = "[MODEL]",
       .about =
           "Time the training step of a network, MODEL's or one of the given shape, on synthetic rows: the whole step, "
-          "every operation alone and its matrix product alone (GEMM)."
+          "every operation and its matrix product (GEMM), each alone or, on a GPU, inside a step."
           "\vThe floor is the larger of the operation's arithmetic at this machine's speed in a large matrix product "
           "and its least traffic at the speed of a large copy, both measured in the same run. Above 100 % of the "
           "floor: the data stayed in the cache.\n\nJSON: device, precision, batch_size, step_seconds (median), "

@@ -22,7 +22,7 @@ static const char *file_name(const char *path) {
   return slash ? slash + 1 : path;
 }
 
-_Thread_local const struct plan_op *module_operation;
+__thread const struct plan_op *module_operation;
 
 /* "dense_forward layer 2: ", or nothing where no operation is launched. */
 static const char *operation_prefix(char *text, size_t size) {

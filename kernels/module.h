@@ -19,7 +19,7 @@ descent_status module_cuda_failed(cudaError_t error, const char *call, const cha
 descent_status module_cublas_failed(cublasStatus_t error, const char *call, const char *file, int line);
 
 /* The operation that this thread launches: errors begin with its name. NULL: none. */
-extern _Thread_local const struct plan_op *module_operation;
+extern __thread const struct plan_op *module_operation;
 
 /* As TRY, for calls of CUDA and of cuBLASLt. */
 #define CUDA_TRY(call)                                                     \

@@ -72,8 +72,9 @@ __global__ void sum_blocks(const T *x, T *sums, T *warps) {
   const T value = x[blockIdx.x * BLOCK + threadIdx.x] + OFFSET;
   const T warp = warp_sum(value), block = block_sum(value), again = block_sum(value);
   warps[blockIdx.x * BLOCK + threadIdx.x] = warp;
+  if (threadIdx.x >= WARP) return;  // the sum is the first warp's
   if (block != again) sums[blockIdx.x] = -1;
-  if (threadIdx.x == BLOCK - 1 && block == again) sums[blockIdx.x] = block;
+  if (threadIdx.x == WARP - 1 && block == again) sums[blockIdx.x] = block;
 }
 
 template <typename T>

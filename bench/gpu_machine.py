@@ -140,11 +140,7 @@ class Machine:
         failed = [done for done in session.run(jobs, end, os.cpu_count()) if done.result != "passed"]
         module = os.path.join(folder, "libdescent_cuda.so")
         if not failed:
-            cublas = find_cublas()
-            library = find([os.path.join(cublas, name) for name in CUBLAS]) if cublas else None
-            product = ["-Xlinker", "--as-needed", "-Xlinker", library] if library else []
-            link = Job("link", [self.nvcc, "-shared", "-cudart", "static", "-o", module, *objects, *product,
-                                "-lpthread", "-ldl"])
+            link = Job("link", [self.nvcc, "-shared", "-cudart", "static", "-o", module, *objects, "-lpthread", "-ldl"])
             failed = [done for done in session.run([link], end) if done.result != "passed"]
         for done in failed[:3]:
             session.say(f"      {done.job.name}: {done.result}: {shortened(done.output, 600)}")

@@ -124,7 +124,7 @@ def run_probe(session, machine, end):
         if os.path.exists(traced(machine, name)):
             os.unlink(traced(machine, name))  # the benchmark's is another
         elif passed:
-            session.say("      the module wrote no trace")
+            session.check(f"trace of {name}", "FAILED: the module wrote none")
 
 
 # ---- tests -----------------------------------------------------------------------------------------------------------

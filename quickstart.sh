@@ -69,6 +69,9 @@ if [ "$cuda" != OFF ]; then
   done
 fi
 
+[ "$cuda" != ON ] || [ -n "$nvcc" ] ||
+  fail "DESCENT_CUDA=ON needs NVIDIA's compiler, and no nvcc was found (AUTO trains on the CPU then)"
+
 has_driver() { [ -e /proc/driver/nvidia/version ] || [ -e /dev/nvidiactl ] || nvidia-smi -L; }
 
 # The GPUs here as CMake names them, "90a-real;80-real"; nothing where there is none that can be used, or no telling.
@@ -80,9 +83,9 @@ architectures() {
 # What to install where there is a driver and no compiler: a toolkit that the driver runs.
 advise_toolkit() {
   major=$(nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\)\..*/\1/p')
-  package="cuda-toolkit-13-0"
-  [ "${major:-13}" -ge 13 ] || package="cuda-toolkit-12-8"
-  echo "to train on the GPU: install NVIDIA's CUDA toolkit, 12.4 or later for this driver ($package of its repository, see
+  package="cuda-toolkit-13-0" versions="12.4 or later"
+  [ "${major:-13}" -ge 13 ] || package="cuda-toolkit-12-8" versions="12.4 to 12.9"
+  echo "to train on the GPU: install NVIDIA's CUDA toolkit, $versions for this driver ($package of its repository, see
   https://developer.nvidia.com/cuda-downloads), and run this again"
 }
 
@@ -229,7 +232,8 @@ build_module() {
 
 cores=$(nproc)
 step "configuring" configure
-sed -n 's/^-- \(CUDA backend: .*\|Python test.*not registered.*\)/\1/p' "$log"
+sed -n 's/^-- \(CUDA backend: .*\)/\1/p' "$log"
+[ "$goal" = train ] || sed -n 's/^-- \(Python test.*not registered.*\)/\1/p' "$log"
 if [ "$goal" = test ]; then
   step "building everything" cmake --build build --parallel "$cores"
 else

@@ -104,7 +104,7 @@ def run_stage(options, scratch):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="gpu_check.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", type=int, choices=(1, 2), required=True)
     parser.add_argument("--out", required=True, help="an empty folder, or none yet")
     parser.add_argument("--build", default="build", help="a build folder or a pack of one (default build)")
@@ -120,7 +120,7 @@ def main():
         if name not in [part.name for part in STAGES[options.stage]]:
             parser.error(f"--only '{name}': stage {options.stage} has no such part")
     if not os.path.exists(options.build):
-        parser.error(f"--build {options.build}: no such file or folder")
+        parser.error(f"--build {options.build}: there is none (./quickstart.sh test makes a build)")
     scratch = tempfile.mkdtemp(prefix="gpu_check.")
     try:
         if not os.path.isdir(options.build):
@@ -128,8 +128,14 @@ def main():
                 trusted = {"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}
                 pack.extractall(os.path.join(scratch, "build"), **trusted)
             options.build = os.path.join(scratch, "build")
+        if not os.access(os.path.join(options.build, "bin", "descent"), os.X_OK):
+            raise ValueError("--build: there is no bin/descent in it (./quickstart.sh test makes one)")
         return run_stage(options, scratch)
-    except (OSError, ValueError, tarfile.TarError) as why:
+    except tarfile.TarError:
+        print(f"gpu_check: --build {options.build}: neither a build folder nor a pack of one (bench/gpu_pack.sh makes it)",
+              file=sys.stderr)
+        return 2
+    except (OSError, ValueError) as why:
         print(f"gpu_check: {why}", file=sys.stderr)
         return 2
     finally:

@@ -62,7 +62,7 @@ class Machine:
         self.module = os.environ.get("DESCENT_TEST_MODULE") or os.path.join(self.build, "lib", "libdescent_cuda.so")
         self.descent = os.path.join(self.build, "bin", "descent")
         self.sources = ROOT if os.path.isdir(os.path.join(ROOT, "kernels")) else os.path.join(self.build, "source")
-        self.retries, self.is_rebuilt, self.exit_code, self.device = None, False, 1, ""
+        self.retries, self.is_rebuilt, self.exit_code, self.device, self.said = None, False, 1, "", ""
         self.shrink = 64 if self.small else 1
         self.sanitizer, self.ncu = find_tool("compute-sanitizer"), find_tool("ncu")
         self.smi, self.nvcc = find_tool("nvidia-smi"), find_tool("nvcc")
@@ -156,6 +156,7 @@ class Machine:
         job = self.ours("descent devices", "descent", ["devices"], seconds=30)
         for done in session.run([job], end):
             session.record("devices", text=done.output[:4000])
+            self.said = done.output
             found = re.search(r"^cuda:0\s+yes\s+(.*)$", done.output, re.M)
             self.device = found.group(1).strip() if found else ""
             if not self.device:

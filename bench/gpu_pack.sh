@@ -8,7 +8,7 @@
 # GLIBC is the version of the other machine's C library (default 2.35): a file that needs a newer one is refused. Build
 # for the one GPU to keep it small: -DCMAKE_CUDA_ARCHITECTURES=90a-real for an H100 or H200.
 set -euo pipefail
-[ $# -ge 2 ] && [ $# -le 3 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" | sed '$d' >&2; exit 2; }
+[ $# -ge 2 ] && [ $# -le 3 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 build=$1 file=$2 glibc=${3:-2.35} root=$(cd "$(dirname "$0")/.." && pwd)
 fail() { echo "gpu_pack: $1" >&2; exit 1; }
 programs=(descent)

@@ -88,10 +88,11 @@ def run_first(session, machine, end):
     # The module that does not load or is not of these sources: nothing after this is worth its time without it.
     late = end + 90
     changed = machine.has_changed_kernels()
+    found = machine.find_device(session, end + 30)
+    absent = not found and re.search("no NVIDIA driver is installed|driver finds no NVIDIA GPU", machine.said)
     if changed:
         session.say("  kernels/ differs from the build's: the module is built anew")
-        machine.rebuild(session, late)
-    if not machine.find_device(session, end + 30) and not changed and machine.rebuild(session, late):
+    if (changed or not found) and not absent and machine.rebuild(session, late):
         machine.find_device(session, late)
     if not machine.device:
         machine.exit_code = 4

@@ -98,10 +98,9 @@ static descent_status check_presence(int ordinal) {
   descent_status status = count_devices(&count, &driver);
   if (status != DESCENT_OK) return status;
   if (ordinal >= count && count == 1)
-    return module_status(DESCENT_ERROR_DEVICE, "no CUDA: there is no cuda:%d, only cuda:0", ordinal);
+    return module_status(DESCENT_ERROR_DEVICE, "there is no cuda:%d, only cuda:0", ordinal);
   if (ordinal >= count)
-    return module_status(DESCENT_ERROR_DEVICE, "no CUDA: there is no cuda:%d, only cuda:0 to cuda:%d", ordinal,
-                         count - 1);
+    return module_status(DESCENT_ERROR_DEVICE, "there is no cuda:%d, only cuda:0 to cuda:%d", ordinal, count - 1);
   return cublas_load(driver);
 }
 
@@ -189,8 +188,8 @@ static descent_status no_memory(const char *name) {
   const cudaError_t error = cudaMemGetInfo(&left, &total);
   (void)cudaGetLastError();
   if (error != cudaSuccess)
-    return module_status(DESCENT_ERROR_DEVICE, "no CUDA: out of memory on %s, whose memory others hold", name);
-  return module_status(DESCENT_ERROR_DEVICE, "no CUDA: out of memory on %s: %.1f of its %.1f MB are free", name,
+    return module_status(DESCENT_ERROR_DEVICE, "out of memory on %s, whose memory others hold", name);
+  return module_status(DESCENT_ERROR_DEVICE, "out of memory on %s: %.1f of its %.1f MB are free", name,
                        1e-6 * (double)left, 1e-6 * (double)total);
 }
 

@@ -74,8 +74,13 @@ done:
 static descent_status budget(const struct source_set *set, int64_t *bytes) {
   const char *limit = getenv("DESCENT_GPU_DATA_MB");
   const descent_status status = free_room(bytes);
-  if (status == DESCENT_OK && limit && *limit >= '0' && *limit <= '9') {
-    int64_t most = (int64_t)fmin(strtod(limit, NULL), 1e9) * 1000000;
+  if (status == DESCENT_OK && limit) {
+    char *end = NULL;
+    const double megabytes = *limit >= '0' && *limit <= '9' ? strtod(limit, &end) : -1;
+    if (!end || *end || !(megabytes <= 1e9))
+      return module_status(DESCENT_ERROR_ARGUMENT,
+                           "DESCENT_GPU_DATA_MB: '%s' is not a number of megabytes (give one, or unset it)", limit);
+    int64_t most = (int64_t)(megabytes * 1e6);
     for (int i = 0; i < set->n_residents; i++) most -= set->residents[i].bytes;
     if (most < *bytes) *bytes = most;
   }

@@ -237,6 +237,7 @@ TEST_F(Refusals, OfTheOtherCommands) {
       {"predict r r.csv --output classes", 2, "--output classes: the model predicts values, not classes"},
       {"predict r r.csv --output probabilities", 2, "the model predicts values, not classes"},
       {"predict r r.csv --threshold 0.3", 2, "--threshold: is for models of two classes"},
+      {"evaluate m m.csv --batch-size 8", 2, "unknown option '--batch-size' (see descent evaluate --help)"},
       {"predict m m.csv --threshold 2", 2, "must be a number of at least 0 and at most 1"},
       {"predict m m.csv --out m.csv", 2, "--out 'm.csv': is a file that is read from"},
       {"predict m m.csv --out m", 2, "--out 'm': is a file that is read from"},

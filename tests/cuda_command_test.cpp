@@ -85,6 +85,35 @@ TEST(CudaCommand, TrainsOnTheCpuWhereThereIsNoGpuAndSaysWhy) {
   EXPECT_TRUE(folder.has("model.safetensors"));
 }
 
+/* Not even --device auto may pass over a setting: the CPU would train, or the GPU without the limit. */
+TEST(CudaCommand, RefusesAWrongSetting) {
+  use_cuda_module(DESCENT_EMULATED_MODULE);
+  const struct {
+    const char *name, *value;
+    int code;
+    const char *reason;
+  } cases[] = {
+      {"DESCENT_GPU_DATA_MB", "2GB", 2, "DESCENT_GPU_DATA_MB: '2GB' is not a number of megabytes"},
+      {"DESCENT_GPU_DATA_MB", "-1", 2, "'-1' is not a number of megabytes"},
+      {"DESCENT_GPU_DATA_MB", "", 2, "'' is not a number of megabytes"},
+      {"DESCENT_GPU_DATA_MB", "1e300", 2, "'1e300' is not a number of megabytes"},
+      {"DESCENT_GPU_DATA_MB", "0.5", 0, ""},
+      {"DESCENT_CUDA_CHOOSE", "abc", 2, "DESCENT_CUDA_CHOOSE: 'abc' is not a seed"},
+      {"DESCENT_CUDA_TRACE", "/nosuch/trace", 1, "DESCENT_CUDA_TRACE: cannot append to '/nosuch/trace'"},
+  };
+  Folder folder;
+  folder.write("data.csv", make_data("classes", 200));
+  for (const auto &c : cases)
+    for (const char *device : {"auto", "cuda"}) {
+      SCOPED_TRACE(std::string(c.name) + "=" + c.value + ", " + device);
+      setenv(c.name, c.value, 1);
+      const Result result = folder.run(quick + Arguments{"--device", device, "--quiet"});
+      unsetenv(c.name);
+      EXPECT_EQ(result.code, c.code) << result.err;
+      expect_contains(result.err, c.reason);
+    }
+}
+
 TEST(CudaCommand, TrainsVerifiesAndPredictsInEveryPrecision) {
   use_cuda_module(cuda_module_path());
   Folder folder;

@@ -167,8 +167,8 @@ static descent_status no_such_uuid(const char *what, const char *uuid, const str
     length += snprintf(known + length, sizeof known - (size_t)length, "%s%s", i ? ", " : "",
                        i < SHOWN ? gpus[i].uuid : "...");
   return status_set(
-      DESCENT_ERROR_DEVICE, "no CUDA: %s '%s' (there %s %s)%s", what, uuid, n == 1 ? "is" : "are", known,
-      is_part ? "; a process sees the parts that CUDA_VISIBLE_DEVICES names: set it to the whole MIG UUID" : "");
+      DESCENT_ERROR_DEVICE, "%s '%s' (there %s %s)%s", what, uuid, n == 1 ? "is" : "are", known,
+      is_part ? "; to use a part of a GPU set CUDA_VISIBLE_DEVICES to its whole UUID, which nvidia-smi -L lists" : "");
 }
 
 /* A GPU by its UUID or by as much of its beginning as no other one shares. */
@@ -225,7 +225,8 @@ static descent_status open_named(struct descent_device *device, const char *name
   if (strncmp(name, "cuda:GPU-", 9) == 0 || strncmp(name, "cuda:MIG-", 9) == 0)
     return open_uuid(device, name + strlen("cuda:"), threads);
   if (strcmp(name, "auto") == 0) {
-    if (open_freest(device, threads) == DESCENT_OK) return DESCENT_OK;
+    const descent_status status = open_freest(device, threads);
+    if (status != DESCENT_ERROR_DEVICE) return status; /* a wrong setting is no reason to take another device */
     snprintf(device->note, sizeof device->note, "%s", descent_last_error());
     return open_builtin(device, &backend_cpu, threads);
   }

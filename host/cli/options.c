@@ -152,7 +152,9 @@ static void list_meant(const struct parsing *parsing, const char *word, size_t l
   char member[40];
   option_library_word(word, length, member, sizeof member);
   option_words(member, out, size);
-  if (strncmp(out, "--", 2) != 0) *out = '\0';
+  const struct argp_option *o = parsing->table;
+  while ((o->name || o->doc) && !(o->name && strncmp(out, "--", 2) == 0 && strcmp(out + 2, o->name) == 0)) o++;
+  if (!o->name) *out = '\0'; /* of another command */
 }
 
 /* Says what is wrong with an argument that getopt refused: getopt itself only says that it did. */

@@ -25,8 +25,13 @@ END
 # fake NAME VERSION SCRIPT: an nvcc that says it is of that version and then does as the script says.
 fake() {
   mkdir -p "$folder/$1"
-  printf '#!/bin/sh\ncase "$*" in *--version*) echo "Cuda compilation tools, release %s, V%s.1"; exit ;; esac\n%s\n' \
-    "$2" "$2" "$3" >"$folder/$1/nvcc"
+  mkdir -p "$folder/$1/nvvm/libdevice"
+  { echo '#!/bin/sh'
+    echo 'case "$*" in'
+    echo "*--version*) echo 'nvcc: NVIDIA (R) Cuda compiler driver'; echo 'Cuda compilation tools, release $2, V$2.1'; exit ;;"
+    echo "*__cmake_determine_cuda*) echo '#\$ TOP=$folder/$1'; exit ;;"
+    echo esac
+    echo "$3"; } >"$folder/$1/nvcc"
   chmod +x "$folder/$1/nvcc"
 }
 fake old 12.3 'exit 0'

@@ -74,10 +74,16 @@ fi
 
 has_driver() { [ -e /proc/driver/nvidia/version ] || [ -e /dev/nvidiactl ] || nvidia-smi -L; }
 
-# The GPUs here as CMake names them, "90a-real;80-real"; nothing where there is none that can be used, or no telling.
+# The GPUs here as CMake names them, "90a-real;80-real"; nothing where there is none that can be used, no telling, or one
+# that nvcc does not know: the default's code is for that one too.
 architectures() {
-  nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sort -u |
-    sed -n 's/^9\.0$/90a-real/p; t; s/^\([89]\|1[0-9]\)\.\([0-9]\)$/\1\2-real/p' | paste -sd ';' -
+  known=$("$nvcc" --list-gpu-code 2>/dev/null) || return 0
+  for number in $(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sort -u |
+    sed -n 's/^\([89]\|1[0-9]\)\.\([0-9]\)$/\1\2/p'); do
+    echo "$known" | grep -qx "sm_$number" || return 0
+    found="${found:+$found;}$number$([ "$number" != 90 ] || echo a)-real"
+  done
+  echo "${found:-}"
 }
 
 # What to install where there is a driver and no compiler: a toolkit that the driver runs.

@@ -24,15 +24,17 @@ static __global__ void __launch_bounds__(BLOCK)
     check_kernel(struct trial_result r, float value, unsigned long long *total, struct tiling t) {
   const struct cells at = cells_of(t, r.n, 1);
   uint64_t off = 0, contradicting = 0;  // less than 2^32 each in a block
+#pragma unroll 1                        // more at once would take more predicates than there are
   for (int64_t i = at.row; i < r.rows && !at.idle; i += at.step) {
     const float c = value_at(r.C.data, i * r.C.ld + at.column, r.C.element);
     const bool bit = r.mask && bit_at(r, i, at.column);
     float z = value;
     if (r.bias) z += value_at(r.bias, at.column, r.bias_element);
+    const bool either = r.zero_may_be_marked && z == 0;
     if (r.relu) z = z > 0 ? z : 0;
     if (r.mask && !r.mask_written) z = bit ? z : 0;
     off += value == value && !(c == as_stored(z, r.C.element));
-    contradicting += r.mask && (r.mask_written ? bit != (c > 0) : !bit && c != 0);
+    contradicting += r.mask && !either && (r.mask_written ? bit != (c > 0) : !bit && c != 0);
   }
   const uint64_t both = block_sum(off | contradicting << 32);
   if (threadIdx.x != 0) return;

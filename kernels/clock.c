@@ -80,6 +80,7 @@ descent_status clock_steps(struct backend_program *program, struct plan_range ra
   const int n_events = 1 + 2 * range.count;
   struct range_clock clock = {.range = range};
   descent_status status = DESCENT_OK;
+  if (n_steps < 1) return module_status(DESCENT_ERROR_ARGUMENT, "time: %lld steps", (long long)n_steps);
   CUDA_TRY(cudaSetDevice(program->device->ordinal));
   clock.events = module_allocate(n_events, sizeof *clock.events, "the times of the operations");
   if (!clock.events) TRY(DESCENT_ERROR_MEMORY);

@@ -252,6 +252,7 @@ struct trial_result {
   const void *bias; /* (n); NULL: none */
   enum element bias_element;
   bool relu, mask_written;
+  bool zero_may_be_marked;   /* where P + bias is 0, any bit is right */
   const unsigned char *mask; /* NULL: none */
   int64_t mask_ld;
 };

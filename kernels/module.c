@@ -197,7 +197,7 @@ static descent_status no_memory(const char *name) {
 static descent_status check_code(const struct cudaDeviceProp *properties) {
   const cudaError_t error = code_check();
   descent_status status = DESCENT_OK;
-  if (error == cudaErrorNoKernelImageForDevice) {
+  if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
     (void)cudaGetLastError();
     return module_status(DESCENT_ERROR_DEVICE,
                          "no CUDA: this build has no code for %s, of compute capability %d.%d (configure it with "

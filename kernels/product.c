@@ -282,15 +282,32 @@ static int recall(const struct product *product, const char *key, struct candida
          result.workspaceSize <= (size_t)library->workspace_bytes && candidate->trust != TRUST_NONE;
 }
 
+static void put(struct product_library *library, const struct tune_entry *entry) {
+  tune_put(&library->remembered, entry);
+  if (library->path[0]) tune_remember(library->path, entry);
+}
+
 /* The product takes its time as it is remembered, so that what is chosen by it now is chosen again by later ones. */
 static void remember(struct product *product, const char *key) {
-  struct product_library *const library = product->library;
   struct tune_entry entry = {.nanoseconds = (int64_t)(1e9 * product->seconds + 0.5)};
   product->seconds = 1e-9 * (double)entry.nanoseconds;
   strcpy(entry.key, key);
   memcpy(entry.algorithm, &product->algorithm, sizeof entry.algorithm);
-  tune_put(&library->remembered, &entry);
-  if (library->path[0]) tune_remember(library->path, &entry);
+  put(product->library, &entry);
+}
+
+/* That no algorithm passes its trials is remembered as one of zeros, so that later compilations do not try them all
+ * again. */
+static void remember_refusal(struct product_library *library, const char *key) {
+  struct tune_entry entry = {0};
+  strcpy(entry.key, key);
+  put(library, &entry);
+}
+
+static bool is_refused(const struct product_library *library, const char *key) {
+  static const struct tune_entry refusal;
+  const struct tune_entry *const entry = tune_find(&library->remembered, key);
+  return entry && memcmp(entry->algorithm, refusal.algorithm, sizeof refusal.algorithm) == 0;
 }
 
 /* Keeps the candidates of this trust and traces the others. */
@@ -374,6 +391,7 @@ static descent_status choose_offered(struct product *product, const char *key, s
         "none of cuBLASLt's algorithms is reproducible and of the precision asked for, for the product %s "
         "(NVIDIA_TF32_OVERRIDE and CUBLAS_EMULATE_SINGLE_PRECISION should not be set)",
         key));
+  if (!found && how == HOW_FASTEST) remember_refusal(product->library, key);
   if (!found)
     TRY(module_status(DESCENT_ERROR_UNSUPPORTED,
                       "none of cuBLASLt's algorithms is reproducible and exact for the product %s", key));
@@ -390,6 +408,12 @@ static descent_status choose(struct product *product, bool tune, cudaStream_t st
   descent_status status = DESCENT_OK;
   tune_key(&product->shape, library->workspace_bytes, ALIGNMENT, key);
   tune = tune && !library->draws;
+  if (tune && is_refused(library, key))
+    TRY(module_status(
+        DESCENT_ERROR_UNSUPPORTED,
+        "none of cuBLASLt's algorithms is reproducible and exact for the product %s (as remembered in %s: "
+        "delete that file to try them again)",
+        key, library->path[0] ? library->path : "this process"));
   if (tune) TRY(take(product, key, &trial, &remembered, recall(product, key, &remembered), HOW_FIRST, &found));
   if (found) goto done;
   TRY(choose_offered(product, key, &trial, library->draws ? HOW_DRAWN : tune ? HOW_FASTEST : HOW_FIRST));

@@ -311,11 +311,17 @@ static void store_elements(char *to, size_t size, enum plan_type device, enum pl
   }
 }
 
+static descent_status check_buffer(const struct backend_program *program, int buffer) {
+  if (buffer < 0 || buffer >= program->plan->n_buffers || program->plan->buffers[buffer].storage == PLAN_SOURCE)
+    return module_status(DESCENT_ERROR_ARGUMENT, "buffer %d cannot be read or written", buffer);
+  return DESCENT_OK;
+}
+
 /* May elements offset .. of this buffer be copied as `type`? */
 static descent_status check_copy(const struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                  enum plan_type type) {
-  if (buffer < 0 || buffer >= program->plan->n_buffers || program->plan->buffers[buffer].storage == PLAN_SOURCE)
-    return module_status(DESCENT_ERROR_ARGUMENT, "buffer %d cannot be read or written", buffer);
+  const descent_status status = check_buffer(program, buffer);
+  if (status != DESCENT_OK) return status;
   const struct plan_buffer *b = &program->plan->buffers[buffer];
   const int64_t size = b->rows * b->cols;
   if (offset < 0 || count < 0 || offset > size || count > size - offset)
@@ -452,11 +458,10 @@ done:
 }
 
 static descent_status program_save(struct backend_program *program, int buffer) {
-  const struct plan_buffer *b = &program->plan->buffers[buffer];
+  descent_status status;
+  TRY(check_buffer(program, buffer));
   const int64_t bytes = program->buffers[buffer].bytes;
   void **saved = &program->saved[buffer];
-  descent_status status;
-  TRY(check_copy(program, buffer, 0, 0, b->type));
   CUDA_TRY(cudaSetDevice(program->device->ordinal));
   if (!*saved) TRY(program_take(program, bytes, "a copy of the state", saved));
   TRY(copy_on_device(program, *saved, program->buffers[buffer].data, bytes));
@@ -466,7 +471,7 @@ done:
 
 static descent_status program_restore(struct backend_program *program, int buffer) {
   descent_status status;
-  TRY(check_copy(program, buffer, 0, 0, program->plan->buffers[buffer].type));
+  TRY(check_buffer(program, buffer));
   if (!program->saved[buffer])
     return module_status(DESCENT_ERROR_ARGUMENT, "buffer %s has not been saved", program->plan->buffers[buffer].name);
   CUDA_TRY(cudaSetDevice(program->device->ordinal));

@@ -103,6 +103,7 @@ static descent_status capture(const struct race *race, const struct candidate *c
   }
   CUDA_TRY(ended);
   CUDA_TRY(cudaGraphInstantiate(result, graph, 0));
+  CUDA_TRY(cudaGraphUpload(*result, trial->stream)); /* or its first launch would take the time of it */
 done:
   if (graph) (void)cudaGraphDestroy(graph);
   return status;
@@ -180,7 +181,7 @@ static descent_status run_all(struct race *race, struct candidate candidates[], 
   }
   if (race->n_running == 0) goto done;
   TRY(warm_up(race, race->graphs[race->running[0]]));
-  TRY(run_round(race, 0)); /* in which graphs are uploaded, too */
+  TRY(run_round(race, 0));
   leave_behind(race, candidates);
   for (int round = 0; round < rounds; round++) TRY(run_round(race, round));
   for (int r = 0; r < race->n_running; r++) {

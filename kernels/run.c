@@ -230,8 +230,10 @@ static descent_status check_steps(int64_t most, const struct plan_step *steps, i
 descent_status run_queued(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                           int64_t n_steps, launch_steps *launch, void *context) {
   const struct plan_gather *gather = gather_of(program->plan, range);
+  const bool captured = find_graph(program, range) != NULL;
   bool streaming = false, stopped = false;
   descent_status status;
+  TRY(check_steps(captured ? captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps));
   CUDA_TRY(cudaSetDevice(program->device->ordinal));
   if (gather) TRY(source_ready(program, &streaming));
   for (int64_t done = 0, taken; done < n_steps && !stopped; done += taken) {
@@ -252,9 +254,7 @@ done:
 descent_status run_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                          int64_t n_steps) {
   struct step_graph *graph = find_graph(program, range);
-  descent_status status =
-      check_steps(graph ? captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps);
-  if (status != DESCENT_OK) return status;
+  descent_status status;
   profile_begin(graph ? range_names[graph - program->graphs] : "operations");
   if (graph)
     status = run_queued(program, range, steps, n_steps, launch_graphs, graph);

@@ -117,11 +117,17 @@ done:
   return status;
 }
 
-/* What is not written is not right either: NaN. */
+/* What is not written is not right either: NaN, and another one where the same is written again. */
 static descent_status spoil(const struct trial *trial) {
+  static const struct {
+    enum part part;
+    int byte;
+  } written[] = {{RESULT, 0xff}, {SUMS, 0xff}, {RESULT_AGAIN, 0xfe}, {SUMS_AGAIN, 0xfe}};
   descent_status status = DESCENT_OK;
-  CUDA_TRY(cudaMemsetAsync(trial->part[RESULT], 0xff, trial->bytes[RESULT], trial->stream));
-  CUDA_TRY(cudaMemsetAsync(trial->part[SUMS], 0xff, trial->bytes[SUMS], trial->stream));
+  for (size_t i = 0; i < sizeof written / sizeof *written; i++) {
+    const enum part part = written[i].part;
+    CUDA_TRY(cudaMemsetAsync(trial->part[part], written[i].byte, trial->bytes[part], trial->stream));
+  }
 done:
   return status;
 }
@@ -183,12 +189,17 @@ static struct trial_result result_of(const struct trial *trial) {
 /* Are the results those of products of `value` throughout (any are where that is NaN), and does the mask agree? NULL,
  * or the verdict. */
 static descent_status check(const struct trial *trial, float value, const char **verdict) {
-  const struct trial_result result = result_of(trial);
+  struct trial_result result = result_of(trial);
   unsigned long long found[2];
   descent_status status = DESCENT_OK;
   CUDA_TRY(launch_check(&result, value, counts_of(trial), trial->stream));
   TRY(fetch(trial, found));
   *verdict = found[0] ? "inexact" : found[1] ? "mask_differs" : NULL;
+  if (found[0] || !found[1] || !result.mask_written) goto done;
+  result.zero_may_be_marked = true; /* said apart, for the trace; the derivative at 0 is 0 here */
+  CUDA_TRY(launch_check(&result, value, counts_of(trial), trial->stream));
+  TRY(fetch(trial, found));
+  if (!found[1]) *verdict = "mask_at_zero";
 done:
   return status;
 }
@@ -283,6 +294,7 @@ static descent_status try_twice(const struct trial *trial, const cublasLtMatmulA
   TRY(fill_A(trial, 0, false));
   TRY(fill_B(trial, false));
   TRY(fill_bias(trial, bias));
+  TRY(spoil(trial));
   for (int again = 0; again < 2 && ran; again++) TRY(trial_launch(trial, algorithm, again == 1, 0, &ran));
   TRY(compare(trial, part_matrix(trial, RESULT, shape->ldc, shape->result),
               part_matrix(trial, RESULT_AGAIN, shape->ldc, shape->result), shape->m, shape->n, 0, found));

@@ -28,7 +28,8 @@ struct trial {
 descent_status trial_open(struct trial *trial);
 void trial_close(struct trial *trial);
 
-/* Sets the verdict: "not_launched", "inexact", "mask_differs" (from an exact result), "unsteady", "imprecise"; or NULL.
+/* Sets the verdict: "not_launched", "inexact", "mask_differs" (from an exact result), "mask_at_zero" (and only
+ * where that is of 0), "unsteady", "imprecise"; or NULL.
  */
 descent_status trial_judge(const struct trial *trial, struct candidate *candidate);
 /* One product into RESULT and SUMS, or into those AGAIN, of the operands' copy that is `shift` bytes on. */

@@ -123,7 +123,7 @@ const Flaw flaws[] = {
     {EMULATED_MASK_DENSE, ELEMENT_F32, EPILOGUE_MASKED, "inexact", false},
     {EMULATED_MASK_ALL, ELEMENT_F32, EPILOGUE_RELU_MASK_BIAS, "mask_differs", false},
     {EMULATED_MASK_ALL, ELEMENT_F32, EPILOGUE_MASKED, "inexact", false},
-    {EMULATED_MASK_AT_ZERO, ELEMENT_F32, EPILOGUE_RELU_MASK_BIAS, "mask_differs", false},
+    {EMULATED_MASK_AT_ZERO, ELEMENT_F32, EPILOGUE_RELU_MASK_BIAS, "mask_at_zero", false},
     {EMULATED_CUTS, ELEMENT_F32, EPILOGUE_NONE, "imprecise", false},
     {EMULATED_COARSE, ELEMENT_F32, EPILOGUE_RELU_BIAS, "imprecise", false},
     {EMULATED_COARSE, ELEMENT_BF16, EPILOGUE_NONE, "imprecise", false},
@@ -362,12 +362,30 @@ TEST_F(Product, SaysWhichShapeIsUnsupported) {
     refused(shape_of(11, 12, 13), tune);
     offer({EMULATED_IN_PLACE});
     refused(shape_of(11, 12, 13), tune);
+    EXPECT_TRUE(files().empty());
     offer({EMULATED_DROPS_TAIL, EMULATED_REFUSES});
     refused(shape_of(11, 12, 13), tune);
   }
+}
+
+/* Trials that every algorithm has failed are not repeated. A refusal by flags alone is not remembered: the environment
+ * may have caused it. */
+TEST_F(Product, RemembersThatNoAlgorithmPasses) {
+  const product_shape shape = shape_of(11, 12, 13);
+  product *product = nullptr;
+  offer({EMULATED_IN_PLACE});
+  EXPECT_EQ(create(shape, true, &product), DESCENT_ERROR_UNSUPPORTED);
   offer({EMULATED_UNSTEADY});
-  refused(shape_of(11, 12, 13), true);
-  EXPECT_TRUE(files().empty());
+  EXPECT_EQ(create(shape, true, &product), DESCENT_ERROR_UNSUPPORTED);
+  ASSERT_EQ(files().size(), 1U);
+  reopen_keeping();
+  offer({EMULATED_RIGHT});
+  EXPECT_EQ(create(shape, true, &product), DESCENT_ERROR_UNSUPPORTED);
+  EXPECT_NE(strstr(descent_last_error(), "remembered in"), nullptr) << descent_last_error();
+  EXPECT_EQ(emulated_library.launches[EMULATED_RIGHT], 0);
+  reopen(); /* without the file */
+  ASSERT_EQ(create(shape, true, &product), DESCENT_OK) << descent_last_error();
+  product_free(product);
 }
 
 TEST_F(Product, RefusesShapesThatMakeNoSense) {

@@ -25,6 +25,7 @@ extern "C" {
   X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version") \
   X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                    \
   X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                           \
+  X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                                   \
   X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available on the device")              \
   X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                  \
   X(cudaErrorNotReady, 600, "device not ready")                                                      \
@@ -112,6 +113,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 
 /* ---- not of CUDA ---- */

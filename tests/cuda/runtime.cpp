@@ -545,6 +545,10 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
   live--;
   return lost;
 }
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { /* nothing is sent anywhere */
+  BEGIN(false);
+  return cudaSuccess;
+}
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   BEGIN(false);
   REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);

@@ -7,7 +7,7 @@ rm -rf "$folder"
 mkdir -p "$folder/tools" "$folder/nvidia" "$folder/cuda"
 
 tool() { printf '#!/bin/sh\n%s\n' "$2" >"$folder/$1" && chmod +x "$folder/$1"; }
-tool cuda/nvcc 'exit 0'
+tool cuda/nvcc '[ "$*" != --list-gpu-code ] || printf "sm_%s\\n" 75 80 86 90 100 120'
 tool tools/cc 'exit 0'
 tool tools/protoc-c 'exit 0'
 tool tools/dpkg-query 'echo installed'
@@ -83,6 +83,9 @@ run 0 "${with_gpu[@]}" "CASE_CAPABILITY=8.6
 12.0" "${with_nvcc[@]}"
 expect "several GPUs, one too old" "-DCMAKE_CUDA_ARCHITECTURES=120-real;86-real" "--target descent_cuda"
 
+run 0 "${with_gpu[@]}" "CASE_CAPABILITY=9.0
+12.1" "${with_nvcc[@]}"
+! grep -q CMAKE_CUDA_ARCHITECTURES "$folder/tree/calls" || { echo "a GPU that nvcc does not know was named"; failures=1; }
 run 0 "${with_gpu[@]}" "${with_nvcc[@]}" CASE_MODULE=false
 expect "a module that does not build" "building the CUDA backend for 90a-real ... failed, left out (why: " \
   "trained on the CPU: the CUDA backend failed to build"

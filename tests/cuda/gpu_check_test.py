@@ -56,36 +56,70 @@ case $1 in
     [ -z "$kept" ] || { mkdir -p "$kept"; echo 12345 >"$kept/step"; } ;;
 esac
 """
-TOOLS = {
-    "nvidia-smi": r"""case "$*" in
-  -q) echo "Driver Version : 580.1" ;;
-  *-lms*) echo "timestamp, clocks"; while sleep 0.05; do echo "now, 1980 MHz"; done ;;
-  *) echo 9.0 ;;
-esac""",
-    "compute-sanitizer": r"""[ "$1" = --tool ] || exit 0
-case " $FAKE " in *" $2=fail "*) exit 9 ;; *" $2=hang "*) exec sleep 60 ;; *" $2=silent "*) quiet=1 ;; esac
-while [ "$1" != "${1%_test}" ] || [ "${1#--}" != "$1" ] || [ ! -x "$1" ]; do
-  case $1 in *_test) break ;; esac
-  shift
+# The tools' options that their manuals have, without a value and with one; a tool ends with code 2 at any other.
+OPTIONS = {
+    "nvidia-smi": ("-q -L --query-gpu=* --format=* --loop-ms=*", "-i -lms"),
+    "compute-sanitizer": ("--version --require-cuda-init=* --racecheck-detect-level=*",
+                          "--tool --error-exitcode --kernel-name --kernel-name-exclude --launch-timeout --launch-skip "
+                          "--launch-count --log-file --target-processes --print-limit --leak-check"),
+    "ncu": ("--version --csv", "--clock-control --cache-control --graph-profiling --target-processes --metrics "
+            "--section --page --print-units --kernel-name --launch-skip --launch-count --profile-from-start --kill "
+            "--log-file --replay-mode"),
+}
+# Before each of them: the options are taken off, and $tool, $log and $asked kept of them.
+TAKE_OPTIONS = r"""name={name} tool=memcheck log= asked=
+while [ $# -gt 0 ]; do
+  case $1 in
+    {without}) asked="$asked $1"; shift ;;
+    {with_value})
+      case $1 in --tool) tool=$2 ;; --log-file) log=$2 ;; esac
+      asked="$asked $1"
+      shift 2 || exit 2 ;;
+    -*) echo "$name: unknown option $1"; exit 2 ;;
+    *) break ;;
+  esac
 done
+case $asked in *--version*) echo "$name of none"; exit 0 ;; esac
+"""
+TOOLS = {
+    "nvidia-smi": r"""case "$asked" in
+  " -q") echo "Driver Version : 580.1" ;;
+  *-lms*) echo "timestamp, clocks"; while sleep 0.05; do echo "now, 1980 MHz"; done ;;
+  *) echo 7.5 ;;
+esac""",
+    "compute-sanitizer": r"""case " $FAKE " in
+  *" $tool=fail "*) exit 9 ;; *" $tool=hang "*) exec sleep 60 ;; *" $tool=silent "*) quiet=1 ;;
+esac
 "$@" || exit 9
 [ -n "$quiet" ] || echo "========= ERROR SUMMARY: 0 errors" """,
-    "ncu": r"""case " $FAKE " in *" ncu=fail "*) exit 1 ;; *" ncu=hang "*) exec sleep 60 ;; esac
-while [ $# -gt 0 ] && [ "$1" != --log-file ]; do shift; done
-case " $FAKE " in *" ncu=refused "*) echo "==ERROR== LibraryNotLoaded" >"$2"; exit 1 ;; esac
-[ -n "$2" ] || exit 0
-cat >"$2" <<'END'
+    "ncu": r"""case " $FAKE " in
+  *" ncu=fail "*) exit 1 ;;
+  *" ncu=hang "*) exec sleep 60 ;;
+  *" ncu=refused "*) echo "==ERROR== LibraryNotLoaded" >"$log"; exit 1 ;;
+esac
+# What the module runs before it captures: a step on no rows, one with statistics, an evaluation.
+cat >"$log" <<'END'
 ==PROF== Connected
 "ID","Kernel Name","dram__bytes_read.sum","dram__bytes_write.sum","gpu__time_duration.sum"
 "","","byte","byte","ns"
-"0","rows_kernel(gather_launch)","1,000","20","3000"
+"0","rows_kernel(gather_launch)","0","1","1000"
 "1","gemm","1","2","3"
-"2","update_kernel(update_launch)","7","8","9000"
-"3","(anonymous namespace)::rows_kernel(gather_launch)","1,000","20","3000"
-"4","update_kernel(update_launch)","7","8","9000"
-"5","rows_kernel(gather_launch)","1,000","20","3000"
+"2","update_kernel(update_launch)","1","1","1000"
+"3","rows_kernel(gather_launch)","0","1","1000"
+"4","deviation_kernel(statistics_launch, tiling)","0","1","1000"
+"5","update_kernel(update_launch)","1","1","1000"
+"6","rows_kernel(gather_launch)","0","1","1000"
+END
+case " $FAKE " in *" ncu=early "*) exit 0 ;; esac
+cat >>"$log" <<'END'
+"7","(anonymous namespace)::rows_kernel(gather_launch)","1,000","20","3000"
+"8","update_kernel(update_launch)","7","8","9000"
+"9","rows_kernel(gather_launch)","1,000","20","3000"
 END""",
     "nvcc": r"""case " $FAKE " in *" nvcc=fail "*) exit 1 ;; esac
+case "$*" in
+  *.cu\ -o*) case "$*" in *-arch=sm_75\ *) ;; *) echo "nvcc: not this GPU's architecture"; exit 2 ;; esac ;;
+esac
 while [ $# -gt 0 ]; do case $1 in -o) echo built >"$2" ;; esac; shift; done""",
 }
 PEER = r"""
@@ -143,6 +177,7 @@ CASES = [
     ("the benchmark hangs", 1, "bench=hang bench=short", ["bench "], "NOT "),
     ("the profiler fails", 1, "ncu=fail", ["kernels of"], "no whole step"),
     ("the profiler hangs", 1, "ncu=hang kernels=short", ["kernels of"], ""),
+    ("the profiler ends before a step with rows", 1, "ncu=early", ["kernels of"], "but the first"),
     ("the profiler is refused", 1, "ncu=refused", ["kernels of"], "NOT RUN: ncu cannot read"),
     ("no PyTorch", 1, "peer=missing", ["PyTorch "], "NOT RUN: no such package"),
     ("a peer does not start", 1, "peer=dead", ["PyTorch "], "NOT RUN"),
@@ -177,7 +212,9 @@ def make_world(folder):
         write(os.path.join(folder, "bin", f"{name}_test"), PROGRAM)
     write(os.path.join(folder, "lib", "libdescent_cuda.so"), "")
     for name, text in TOOLS.items():
-        write(os.path.join(folder, "tools", name), f"#!/bin/sh\n{text}\n")
+        without, with_value = (options.replace(" ", "|") for options in OPTIONS.get(name, ("", "")))
+        begin = TAKE_OPTIONS.format(name=name, without=without, with_value=with_value) if without else ""
+        write(os.path.join(folder, "tools", name), f"#!/bin/sh\n{begin}{text}\n")
     write(os.path.join(folder, "peer.py"), PEER)
 
 
@@ -221,8 +258,9 @@ def problems_of(out, stage, broken, holds):
     if len(sizes) > 8 or max(sizes) > 16 << 20:
         problems.append(f"files: {os.listdir(out)}, sizes {sizes}")
     for name in os.listdir(out):
-        if name.endswith(".gz"):
-            gzip.open(os.path.join(out, name)).read()
+        with (gzip.open if name.endswith(".gz") else open)(os.path.join(out, name), "rt") as file:
+            if "unknown option" in file.read():
+                problems.append(f"{name}: an option that a tool does not have")
     return problems
 
 
@@ -270,6 +308,17 @@ def no_gpu(world):
                for row in results(out)):
         problems.append("the module was not rebuilt")
     return "stage 1: no GPU", problems, output
+
+
+def tools_refuse(world):
+    """The stand-ins know what the tools do not have."""
+    problems = []
+    for name in OPTIONS:
+        done = subprocess.run([os.path.join(world, "tools", name), "--no-such-option", "true"], check=False,
+                              stdout=subprocess.DEVNULL)
+        if done.returncode != 2:
+            problems.append(f"{name}: exit code {done.returncode}")
+    return "tools refuse unknown options", problems, ""
 
 
 def is_running(pid):
@@ -395,6 +444,7 @@ def with_scripts():
     failures = Failures()
     with tempfile.TemporaryDirectory() as world:
         make_world(world)
+        failures.show(*tools_refuse(world))
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             runs = [pool.submit(run_case, world, case) for case in CASES]
             runs += [pool.submit(run, world)

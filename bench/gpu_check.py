@@ -70,7 +70,7 @@ def run_parts(session, machine, parts):
             session.record("stopped", why=str(why))
             return
         except Exception as why:  # a part that fails must not take the others' results with it
-            session.output.append_text("log.txt.gz", f"== {part.name}\n{traceback.format_exc()}\n")
+            session.log_text(part.name, f"== {part.name}\n{traceback.format_exc()}\n")
             session.check(part.name, f"FAILED: {type(why).__name__}: {str(why)[:200]}")
         session.record("part", name=part.name, seconds=round(session.seconds() - started, 2))
 
@@ -78,7 +78,8 @@ def run_parts(session, machine, parts):
 def finish(session, finished):
     session.record("end", finished=finished, passed=session.passed, not_passed=session.failed,
                    seconds=round(session.seconds(), 2))
-    session.say(f"{session.passed} checks passed, {len(session.failed)} did not, in {session.seconds():.0f} s")
+    checks = "check" if session.passed == 1 else "checks"
+    session.say(f"{session.passed} {checks} passed, {len(session.failed)} did not, in {session.seconds():.0f} s")
 
 
 def run_stage(options, scratch):

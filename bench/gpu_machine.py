@@ -108,14 +108,11 @@ class Machine:
 
     # ---- the module from its sources ----
 
-    def architecture(self):
+    def architecture(self, session, end):
         """What nvcc calls this GPU."""
-        asked = [self.smi or "nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
-        try:
-            text = subprocess.run(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=10,
-                                  check=False).stdout
-        except (OSError, subprocess.TimeoutExpired):
-            text = ""
+        job = Job("compute capability", [self.smi or "nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],
+                  seconds=10)
+        text = "".join(done.output for done in session.run([job], end) if done.result == "passed")
         major, _, minor = (text.split() or ["9.0"])[0].partition(".")
         return f"sm_{major}{minor}" + ("a" if major in ("9", "10") else "")
 
@@ -132,7 +129,8 @@ class Machine:
         files = [file for file in files if file.endswith((".c", ".cu"))]
         objects = [os.path.join(folder, os.path.basename(file) + ".o") for file in files]
         flags = {".c": ["-Xcompiler", "-fPIC,-fvisibility=hidden,-std=gnu17", "-D_GNU_SOURCE"],
-                 ".cu": ["-std=c++17", f"-arch={self.architecture()}", "-Xcompiler", "-fPIC,-fvisibility=hidden"]}
+                 ".cu": ["-std=c++17", f"-arch={self.architecture(session, end)}", "-Xcompiler",
+                         "-fPIC,-fvisibility=hidden"]}
         jobs = [Job(f"compile {os.path.basename(file)}", [self.nvcc, "-c", file, "-o", target, "-O3", "-DNDEBUG",
                                                           *flags[os.path.splitext(file)[1]], *includes])
                 for file, target in zip(files, objects)]

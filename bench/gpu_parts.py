@@ -13,7 +13,7 @@ from signal import SIGINT
 
 from gpu_machine import ROOT
 from gpu_peers import run_peers, run_compiled_peers
-from gpu_session import Job, Stop, die_with_parent, exit_text, shortened, tests_pass
+from gpu_session import STUCK, Job, Stop, die_with_parent, exit_text, reap, shortened, tests_pass
 from gpu_workloads import PROBES, PROFILED, WORKLOADS, bench_arguments, shares, text_seconds, workload
 
 Part = namedtuple("Part", "name end run")  # end: seconds from the stage's beginning
@@ -283,7 +283,8 @@ def run_bench(session, machine, end):
     finally:
         if clocks:
             clocks.terminate()
-            clocks.wait()
+            if reap(clocks) is None:
+                clocks.kill()
 
 
 # ---- time and traffic of each kernel ---------------------------------------------------------------------------------
@@ -334,7 +335,7 @@ def run_kernels(session, machine, end):
             found = re.search(NO_PROFILER, text + done.output)
             if found and not kernels:
                 why = f"NOT RUN: ncu cannot read the counters here ({found.group(0)})"
-            ended = done.result if done.result.startswith("NOT RUN") else none
+            ended = done.result if done.result.startswith(("NOT RUN", STUCK)) else none
             session.check(done.job.name, "passed" if kernels else why or ended, done.seconds)
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from gpu_session import die_with_parent, shortened
+from gpu_session import STUCK, die_with_parent, reap, shortened, signal_group
 from gpu_workloads import COMPILED, WORKLOADS, text_seconds, workload
 
 SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers", "torch_step.py")
@@ -44,17 +44,14 @@ class Peer:
 
     def close(self):
         """What it printed."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.process.wait()
+        signal_group(self.process, signal.SIGKILL)
+        code = reap(self.process)
         self.process.stdin.close()
         self.process.stdout.close()
         self.log.seek(0)
         text = self.log.read().decode("utf-8", "replace")
         self.log.close()
-        return text
+        return text if code is not None else f"{text}{STUCK}\n"
 
 
 def check_name(run):
@@ -93,7 +90,7 @@ def run_peers(session, machine, end):
             started = time.monotonic()
             answer = peer.answer(end) if runs else None
         text = peer.close()
-        session.output.append_text("log.txt.gz", f"== peers\n{shortened(text)}\n")
+        session.log_text("peers", f"== peers\n{shortened(text)}\n")
         if none or not version:
             for run in runs:
                 session.check(check_name(run), f"NOT RUN: {none or 'PyTorch did not start'}")
@@ -129,4 +126,4 @@ def run_compiled_peers(session, machine, end):
             take(session, run, answer or {"missing": "no answer"}, time.monotonic() - started, version)
     finally:
         for run, peer in peers:
-            session.output.append_text("log.txt.gz", f"== {check_name(run)}\n{shortened(peer.close())}\n")
+            session.log_text(check_name(run), f"== {check_name(run)}\n{shortened(peer.close())}\n")

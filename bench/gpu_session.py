@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 MOST_FILES, MOST_BYTES = 8, 16 << 20  # of the folder that comes back; of each file in it
 LOG_BYTES = 1_000_000                 # of each command's output: its beginning and its end
 PATIENCE = 3.0                        # seconds between asking a command to end and ending it
+KILLED = 2.0                          # seconds a killed process has to be gone: one that waits in the driver stays
+STUCK = "NOT FINISHED, cannot be killed"
 
 
 class Stop(Exception):
@@ -99,6 +101,22 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+def signal_group(process, number):
+    """To a process and what it started."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def reap(process):
+    """The exit code of a process that was killed; None where it is still there."""
+    try:
+        return process.wait(timeout=KILLED)
+    except subprocess.TimeoutExpired:
+        return None
+
+
 class Running:
     def __init__(self, job, limit, scratch, number):
         self.job, self.started = job, time.monotonic()
@@ -109,29 +127,29 @@ class Running:
                                         stderr=subprocess.STDOUT, env={**os.environ, **job.environment},
                                         preexec_fn=die_with_parent)
 
-    def signal(self, number):
-        try:
-            os.killpg(self.process.pid, number)
-        except ProcessLookupError:
-            pass
-
     def poll(self):
         """Done once it has ended, None before. Past its end it is asked, then made to."""
         code, now = self.process.poll(), time.monotonic()
         if code is None and now > self.end:
             if not self.asked:
-                self.signal(self.job.interrupt)
+                signal_group(self.process, self.job.interrupt)
                 self.asked, self.end = True, now + PATIENCE
             else:
-                self.signal(signal.SIGKILL)
-                code = self.process.wait()
+                return self.killed()
         return None if code is None else self.finished(code)
 
+    def killed(self):
+        signal_group(self.process, signal.SIGKILL)
+        return self.finished(reap(self.process))
+
     def finished(self, code):
-        self.signal(signal.SIGKILL)  # what it started
+        """code: None where it cannot be killed."""
+        signal_group(self.process, signal.SIGKILL)  # what it started
         self.file.seek(0)
         output = self.file.read().decode("utf-8", "replace")
         self.close()
+        if code is None:
+            return Done(self.job, STUCK, time.monotonic() - self.started, output)
         result, facts = (self.job.accept or ends_well)(code, output)
         if self.asked:
             result = f"NOT FINISHED within {self.limit:.0f} s"
@@ -151,6 +169,7 @@ class Session:
         self.only = None  # name -> whether that check is run; None: all are
         self.started, self.part, self.number = time.monotonic(), "", 0
         self.passed, self.failed = 0, []
+        self.log_is_full = False
 
     def seconds(self):
         return time.monotonic() - self.started
@@ -179,7 +198,12 @@ class Session:
     def log(self, done):
         text = f"== {self.part}: {done.job.name}: {done.result}, {done.seconds:.1f} s\n$ " \
                f"{' '.join(map(str, done.job.command))}\n{shortened(done.output)}\n"
-        self.output.append_text("log.txt.gz", text)
+        self.log_text(done.job.name, text)
+
+    def log_text(self, title, text):
+        if not self.output.append_text("log.txt.gz", text) and not self.log_is_full:
+            self.log_is_full = True
+            self.say(f"      {title}: no room in log.txt.gz for {len(text)} characters; more output may be left out")
 
     def run(self, jobs, end, workers=1):
         """Yields each job's Done in the order in which they end; those without time left are done as NOT RUN."""
@@ -206,9 +230,9 @@ class Session:
                     time.sleep(0.02)
         finally:
             for process in running:
-                process.signal(signal.SIGKILL)
-                process.process.wait()
-                self.log(process.finished(-signal.SIGKILL))
+                signal_group(process.process, signal.SIGKILL)
+            for process in running:
+                self.log(process.killed())
 
     def check_all(self, jobs, end, workers=1):
         """Runs those wanted and records each; returns what passed by name."""

@@ -380,6 +380,65 @@ def folder_has_limits(world):
     return "the folder's limits", problems, text
 
 
+def what_cannot_be_killed(world):
+    """A process that stays after SIGKILL costs its own check alone: a job at its end, a job when the others are given
+    up, a peer. Signals are not sent here, so that a sleep stays."""
+    sys.path.insert(0, BENCH)
+    import gpu_peers
+    import gpu_session
+    gpu_session.KILLED = gpu_session.PATIENCE = 0.2
+    gpu_session.signal_group = gpu_peers.signal_group = lambda process, number: None
+    folder = os.path.join(world, "stuck")
+    write(os.path.join(world, "stuck.py"), "import os, time\nprint(os.getpid())\ntime.sleep(15)\n")
+    session, said, processes, started = gpu_session.Session(gpu_session.Output(folder), world), [], [], time.monotonic()
+    session.say, make = said.append, subprocess.Popen
+    gpu_session.subprocess.Popen = lambda *a, **options: processes.append(make(*a, **options)) or processes[-1]
+    try:
+        stuck = lambda name, seconds: gpu_session.Job(name, ["sleep", "15"], seconds, accept=gpu_session.tests_pass)
+        session.check_all([stuck("at its end", 0.5)], started + 30)
+        jobs = session.run([gpu_session.Job("short", ["true"]), stuck("given up", 15)], started + 30, 2)
+        next(jobs)
+        jobs.close()
+        gpu_peers.SCRIPT = os.path.join(world, "stuck.py")
+        session.log_text("peer", gpu_peers.Peer(Small(world), [], 1).close())
+    finally:
+        gpu_session.subprocess.Popen = make
+    seconds = time.monotonic() - started
+    for process in processes:
+        process.kill()
+        process.wait()
+    log = gzip.open(os.path.join(folder, "log.txt.gz"), "rt").read()
+    problems = [] if seconds < 10 else [f"waited {seconds:.0f} s"]
+    if log.count(gpu_session.STUCK) != 3 or session.failed != ["at its end"]:
+        problems.append(f"not recorded: {session.failed}, {log}")
+    return "what cannot be killed", problems, "\n".join(said)
+
+
+class Small:
+    small = True
+
+    def __init__(self, scratch):
+        self.scratch = scratch
+
+
+def log_is_full(world):
+    """Said once; and what a stage says at its end of one check."""
+    sys.path.insert(0, BENCH)
+    import gpu_check
+    import gpu_session
+    output, said = gpu_session.Output(os.path.join(world, "full")), []
+    session = gpu_session.Session(output, world)
+    session.say = said.append
+    output.sizes["log.txt.gz"] = gpu_session.MOST_BYTES
+    for name in ("one", "two"):
+        session.log(gpu_session.Done(gpu_session.Job(name, ["true"]), "passed", 0.0))
+    session.passed = 1
+    gpu_check.finish(session, True)
+    expected = ["one: no room in log.txt.gz", "1 check passed, 0 did not"]
+    fits = len(said) == 2 and all(text.strip().startswith(begin) for text, begin in zip(said, expected))
+    return "the log is full", [] if fits else [f"said {said}"], ""
+
+
 def report(folder, *arguments):
     done = subprocess.run([sys.executable, os.path.join(folder, "bench", "gpu_report.py"), *arguments],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -444,7 +503,8 @@ def with_scripts():
     failures = Failures()
     with tempfile.TemporaryDirectory() as world:
         make_world(world)
-        failures.show(*tools_refuse(world))
+        for run in (tools_refuse, log_is_full):
+            failures.show(*run(world))
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             runs = [pool.submit(run_case, world, case) for case in CASES]
             runs += [pool.submit(run, world)
@@ -453,6 +513,7 @@ def with_scripts():
             runs += [pool.submit(stopped, world, number) for number in (signal.SIGKILL, signal.SIGTERM)]
             for run in runs:
                 failures.show(*run.result())
+        failures.show(*what_cannot_be_killed(world))  # alone: it takes signals and processes away from the others
     return failures.count
 
 

@@ -36,11 +36,13 @@ from gpu_parts import STAGES
 from gpu_session import Output, Session, Stop
 
 
-class Stopped(Exception):
-    """A signal asks this program to end."""
+class Stopped(BaseException):
+    """A signal asks this program to end; the parts, which catch every Exception, do not catch it."""
 
 
 def stop(number, _):
+    for other in (signal.SIGTERM, signal.SIGINT):  # the first one counts: a second must not cut off the record of it
+        signal.signal(other, signal.SIG_IGN)
     raise Stopped(f"signal {signal.Signals(number).name}")
 
 

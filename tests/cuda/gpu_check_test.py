@@ -330,7 +330,8 @@ def is_running(pid):
 
 
 def stopped(world, number):
-    """Stopped in the middle of the benchmark, the folder has all that came before, and no program is left running."""
+    """Stopped in the middle of the benchmark, the folder has all that came before, and no program is left running. A
+    signal that can be caught leaves the record of it, though others follow."""
     out = os.path.join(world, f"stopped-{number}")
     process = start(world, out, 1, "bench=hang bench=short")
     table, until = os.path.join(out, "table.txt"), time.monotonic() + 60
@@ -340,11 +341,20 @@ def stopped(world, number):
     with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
         children = file.read().split()
     os.kill(process.pid, number)
+    while number != signal.SIGKILL and process.poll() is None:
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.0002)
     output, _ = process.communicate(timeout=60)
     passed = {row["name"] for row in results(out) if row["kind"] == "check" and row["result"] == "passed"}
     problems = [f"'{name}' is not there" for name in ("notes tests, every device", "racecheck") if name not in passed]
     for name in ("log.txt.gz", "trace.txt.gz"):
         gzip.open(os.path.join(out, name)).read()
+    if number != signal.SIGKILL:
+        parts, end = [row["name"] for row in results(out) if row["kind"] == "part"], results(out)[-1]
+        if parts != PARTS[1][:PARTS[1].index("bench")]:
+            problems.append(f"parts: {parts}")
+        if "STOPPED by" not in open(table).read() or end["kind"] != "end" or end["finished"]:
+            problems.append(f"not recorded as stopped; the last row: {end}")
     until = time.monotonic() + 5
     while any(map(is_running, children)) and time.monotonic() < until:
         time.sleep(0.05)

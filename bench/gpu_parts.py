@@ -92,18 +92,20 @@ def run_first(session, machine, end):
     absent = not found and re.search("no NVIDIA driver is installed|driver finds no NVIDIA GPU", machine.said)
     if changed:
         session.say("  kernels/ differs from the build's: the module is built anew")
-    if (changed or not found) and not absent and machine.rebuild(session, late):
-        machine.find_device(session, late)
+    rebuilt = (changed or not found) and not absent and machine.rebuild(session, late)
+    ready = max(end, time.monotonic())  # what follows a rebuild has its own time, however long that took
+    if rebuilt:
+        machine.find_device(session, ready + 30)
     if not machine.device:
         machine.exit_code = 4
         raise Stop("no GPU can be used")
     session.record("device", text=machine.device)
     session.say(f"device  {machine.device}")
     jobs = first_jobs(machine)
-    passed = session.check_all(jobs, end + 30, len(jobs))
+    passed = session.check_all(jobs, ready + 30, len(jobs))
     failed = [job for job in jobs if session.wants(job.name) and job.name not in passed]
     if failed:
-        trace_failures(session, machine, failed, end + 60)
+        trace_failures(session, machine, failed, ready + 60)
         raise Stop("the first training or verification failed")
 
 

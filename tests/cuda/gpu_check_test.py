@@ -118,6 +118,7 @@ cat >>"$log" <<'END'
 END""",
     "nvcc": r"""case " $FAKE " in *" nvcc=fail "*) exit 1 ;; esac
 case "$*" in
+  *-shared*) case " $FAKE " in *" nvcc=slow "*) sleep 3 ;; esac ;;
   *.cu\ -o*) case "$*" in *-arch=sm_75\ *) ;; *) echo "nvcc: not this GPU's architecture"; exit 2 ;; esac ;;
 esac
 while [ $# -gt 0 ]; do case $1 in -o) echo built >"$2" ;; esac; shift; done""",
@@ -138,7 +139,8 @@ for run in job["runs"]:
         sys.stdin.readline()
     print(json.dumps({"workload": run["workload"], "kind": run["kind"], "step_seconds": 2e-3}), flush=True)
 """
-# gpu_check.py with the peers' script replaced; where $FAKE asks for it, a part fails by itself or has 10 s.
+# gpu_check.py with the peers' script replaced; where $FAKE asks for it, a part fails by itself, has 10 s, or begins
+# 28 s after its end.
 CHILD = """
 import os, sys, time
 sys.path.insert(0, sys.argv.pop(1))
@@ -153,6 +155,9 @@ for stage, parts in gpu_parts.STAGES.items():
         if f"{name}=short" in fake:
             short = lambda session, machine, end, run=run: run(session, machine, min(end, time.monotonic() + 10))
             parts = (*parts[:i], part._replace(run=short), *parts[i + 1:])
+        if f"{name}=late" in fake:
+            late = lambda session, machine, end, run=run: run(session, machine, time.monotonic() - 28)
+            parts = (*parts[:i], part._replace(run=late), *parts[i + 1:])
     gpu_check.STAGES[stage] = parts
 sys.exit(gpu_check.main())
 """
@@ -308,6 +313,22 @@ def no_gpu(world):
                for row in results(out)):
         problems.append("the module was not rebuilt")
     return "stage 1: no GPU", problems, output
+
+
+def slow_rebuild(world):
+    """A rebuild that ends long after the part's time does not take the time of what follows it."""
+    world = os.path.join(world, "slow")
+    make_world(world)
+    os.makedirs(os.path.join(world, "source", "kernels"))
+    write(os.path.join(world, "source", "kernels", "a.cu"), "other sources")
+    out = os.path.join(world, "out")
+    process = start(world, out, 1, "nvcc=slow first=late", "--only", "first")
+    output, _ = process.communicate(timeout=60)
+    checks = {row["name"]: row["result"] for row in results(out) if row["kind"] == "check"}
+    problems = [] if process.returncode == 0 and len(checks) == 5 else [f"exit code {process.returncode}: {checks}"]
+    if checks.get("the module rebuilt") != "passed":
+        problems.append("the module was not rebuilt")
+    return "stage 1: the rebuild takes long", problems, output
 
 
 def tools_refuse(world):
@@ -519,7 +540,7 @@ def with_scripts():
             runs = [pool.submit(run_case, world, case) for case in CASES]
             runs += [pool.submit(run, world)
                      for run in (first_fails, no_gpu, only_failed_are_repeated, results_are_committed,
-                                 folder_has_limits)]
+                                 folder_has_limits, slow_rebuild)]
             runs += [pool.submit(stopped, world, number) for number in (signal.SIGKILL, signal.SIGTERM)]
             for run in runs:
                 failures.show(*run.result())

@@ -383,7 +383,8 @@ TEST_F(Product, RemembersThatNoAlgorithmPasses) {
   EXPECT_EQ(create(shape, true, &product), DESCENT_ERROR_UNSUPPORTED);
   EXPECT_NE(strstr(descent_last_error(), "remembered in"), nullptr) << descent_last_error();
   EXPECT_EQ(emulated_library.launches[EMULATED_RIGHT], 0);
-  reopen(); /* without the file */
+  std::filesystem::remove(files()[0]);
+  reopen_keeping();
   ASSERT_EQ(create(shape, true, &product), DESCENT_OK) << descent_last_error();
   product_free(product);
 }

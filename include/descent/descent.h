@@ -194,8 +194,10 @@ typedef struct descent_device descent_device;
  * beginning as no other GPU here shares), "auto" (of the GPUs that can be used the one with the most free memory,
  * otherwise the CPU). `threads` (0 = one per core this process may run on, at most 256) applies to the CPU.
  * ERROR_ARGUMENT for an unknown name, a NULL pointer or a number of threads out of range, ERROR_DEVICE when the device
- * cannot be used or there is none of that number or UUID: what there is, is named. CUDA shows a process one part of a
- * GPU that is divided (MIG), the first or the one that CUDA_VISIBLE_DEVICES names before CUDA is first used. */
+ * cannot be used or there is none of that number or UUID: the existing ones are named. With a GPU, "auto" included, a
+ * wrong setting in the environment is an error too: ERROR_ARGUMENT (DESCENT_CUDA_CHOOSE), ERROR_WRITE
+ * (DESCENT_CUDA_TRACE). CUDA shows a process one part of a GPU that is divided (MIG): the first, or the one that
+ * CUDA_VISIBLE_DEVICES names before CUDA is first used. */
 DESCENT_API descent_status descent_device_open(const char *name, int threads, descent_device **device);
 DESCENT_API void descent_device_close(descent_device *device);
 

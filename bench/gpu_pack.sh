@@ -41,7 +41,7 @@ done | sort -uV | tail -n 1)
 [ "$(printf '%s\n' "${needs% *}" "$glibc" | sort -V | tail -n 1)" = "$glibc" ] ||
   fail "${needs#* } needs glibc ${needs% *}, newer than $glibc: build on an older system, or name the other machine's"
 
-(cd "$root" && cp -r --parents kernels include host/backend host/core "$stage/source")
+(cd "$root" && cp -r --parents kernels include host/plan host/backend host/core "$stage/source")
 random123=$(sed -n 's/^RANDOM123_INCLUDE_DIR:PATH=//p' "$build/CMakeCache.txt")
 cp -r "$random123/Random123" "$stage/source/third"
 git -C "$root" describe --always --dirty >"$stage/commit" 2>/dev/null || rm "$stage/commit"

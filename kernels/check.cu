@@ -44,7 +44,7 @@ static __global__ void __launch_bounds__(BLOCK)
 
 // A block to a column, at most GRID of them at a time.
 static __global__ void __launch_bounds__(BLOCK)
-    check_sums_kernel(struct matrix C, int64_t rows, int64_t n, const float *sums, unsigned long long *total) {
+    check_sums_kernel(struct device_matrix C, int64_t rows, int64_t n, const float *sums, unsigned long long *total) {
   for (int64_t j = blockIdx.x; j < n; j += gridDim.x) {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < rows; i += BLOCK) sum += (double)value_at(C.data, i * C.ld + j, C.element);
@@ -101,8 +101,8 @@ cudaError_t launch_check(const struct trial_result *result, float value, unsigne
   return error != cudaSuccess ? error : LAUNCH(check_kernel, t.blocks, BLOCK, stream, *result, value, wrong, t);
 }
 
-cudaError_t launch_check_sums(struct matrix C, int64_t rows, int64_t n, const float *sums, unsigned long long *wrong,
-                              cudaStream_t stream) {
+cudaError_t launch_check_sums(struct device_matrix C, int64_t rows, int64_t n, const float *sums,
+                              unsigned long long *wrong, cudaStream_t stream) {
   enum { GRID = 4096 };
   const cudaError_t error = cudaMemsetAsync(wrong, 0, sizeof *wrong, stream);
   const dim3 blocks(block_count(n, 1, GRID));

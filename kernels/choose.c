@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plan/operations.h"
 #include "program.h"
 
 /* ---- buffers as matrices ---- */
@@ -11,25 +12,25 @@ void *data_of(const struct backend_program *program, int buffer) {
   return buffer == PLAN_NONE ? NULL : program->buffers[buffer].data;
 }
 
-struct matrix matrix_of(const struct backend_program *program, int buffer, int64_t n) {
-  if (buffer == PLAN_NONE) return (struct matrix){NULL, 0, ELEMENT_F32};
+struct device_matrix matrix_of(const struct backend_program *program, int buffer, int64_t n) {
+  if (buffer == PLAN_NONE) return (struct device_matrix){NULL, 0, ELEMENT_F32};
   const struct device_buffer *b = &program->buffers[buffer];
-  return (struct matrix){b->data, b->layout == LAYOUT_PADDED ? b->ld : n, b->element};
+  return (struct device_matrix){b->data, b->layout == LAYOUT_PADDED ? b->ld : n, b->element};
 }
 
-struct matrix weights_of(const struct backend_program *program, int parameters, int64_t W, int64_t n_in) {
+struct device_matrix weights_of(const struct backend_program *program, int parameters, int64_t W, int64_t n_in) {
   const int64_t at = flat_position(&program->flat, W), ld = flat_ld(&program->flat, W, n_in);
   const bool bf16 = program->plan->precision == DESCENT_PRECISION_BF16;
   char *data = bf16 ? program->working : program->buffers[parameters].data; /* NULL while products are chosen */
-  return (struct matrix){data ? data + at * (bf16 ? 2 : 4) : NULL, ld, bf16 ? ELEMENT_BF16 : ELEMENT_F32};
+  return (struct device_matrix){data ? data + at * (bf16 ? 2 : 4) : NULL, ld, bf16 ? ELEMENT_BF16 : ELEMENT_F32};
 }
 
 /* ---- choosing ---- */
 
 int64_t captured_rows(const struct plan *plan, int op) {
-  const struct plan_range train = plan->train, probed = plan->train_probed;
-  const bool training =
-      (op >= train.first && op < train.first + train.count) || (op >= probed.first && op < probed.first + probed.count);
+  const struct plan_range train = plan->train, with_statistics = plan->train_with_statistics;
+  const bool training = (op >= train.first && op < train.first + train.count) ||
+                        (op >= with_statistics.first && op < with_statistics.first + with_statistics.count);
   return training && plan->train_rows ? plan->train_rows : plan->batch;
 }
 
@@ -119,9 +120,9 @@ static void set_shape(struct product_shape *shape, const struct backend_program 
 /* forward: (bias, and relu where nothing else follows) in the epilogue, or bias in the pass. */
 static descent_status choose_forward(struct backend_program *program, const struct plan_dense_forward *op, int64_t rows,
                                      struct dense_choice *choice) {
-  const struct matrix A_in = matrix_of(program, op->A_in, op->n_in);
-  const struct matrix W = weights_of(program, op->parameters, op->W, op->n_in);
-  const struct matrix out = matrix_of(program, op->Z != PLAN_NONE ? op->Z : op->A, op->n_out);
+  const struct device_matrix A_in = matrix_of(program, op->A_in, op->n_in);
+  const struct device_matrix W = weights_of(program, op->parameters, op->W, op->n_in);
+  const struct device_matrix out = matrix_of(program, op->Z != PLAN_NONE ? op->Z : op->A, op->n_out);
   struct product_shape shape;
   set_shape(&shape, program, rows, op->n_out, op->n_in);
   shape.transpose_b = true;
@@ -134,11 +135,11 @@ static descent_status choose_forward(struct backend_program *program, const stru
                 passes ? 0 : pass_seconds(program->device, 2 * values * element_bytes(out.element)), choice);
 }
 
-/* Is D written by a pass, which can sum its columns on the way? */
-static bool is_passed(const struct plan *plan, int D) {
+/* Is dZ written by a pass, which can sum its columns on the way? */
+static bool is_passed(const struct plan *plan, int dZ) {
   for (int i = 0; i < plan->n_ops; i++) {
     const struct plan_op *op = &plan->ops[i];
-    if (op->kind == OP_DENSE_BACKWARD_INPUT && op->input.D_in == D)
+    if (op->kind == OP_DENSE_BACKWARD_INPUT && op->input.dZ_below == dZ)
       return op->input.activation != DESCENT_ACTIVATION_IDENTITY || op->input.dropout > 0;
   }
   return false;
@@ -146,26 +147,27 @@ static bool is_passed(const struct plan *plan, int D) {
 
 static descent_status choose_weights(struct backend_program *program, const struct plan_dense_backward_weights *op,
                                      int64_t rows, struct dense_choice *choice) {
-  const struct matrix D = matrix_of(program, op->D, op->n_out), A_in = matrix_of(program, op->A_in, op->n_in);
+  const struct device_matrix dZ = matrix_of(program, op->dZ, op->n_out), A_in = matrix_of(program, op->A_in, op->n_in);
   struct product_shape shape;
   set_shape(&shape, program, op->n_out, op->n_in, rows);
   shape.transpose_a = true;
-  shape.lda = D.ld, shape.ldb = A_in.ld, shape.ldc = flat_ld(&program->flat, op->W, op->n_in);
-  shape.operands = D.element, shape.result = ELEMENT_F32, shape.bias_element = ELEMENT_F32;
-  const double bytes = (double)rows * (double)op->n_out * element_bytes(D.element);
+  shape.lda = dZ.ld, shape.ldb = A_in.ld, shape.ldc = flat_ld(&program->flat, op->W, op->n_in);
+  shape.operands = dZ.element, shape.result = ELEMENT_F32, shape.bias_element = ELEMENT_F32;
+  const double bytes = (double)rows * (double)op->n_out * element_bytes(dZ.element);
   /* Not of tf32: the epilogue may sum the operands as the product reads them, cut off after 11 bits. */
   return choose(program, &shape, shape.tf32 ? EPILOGUE_NONE : EPILOGUE_COLUMN_SUMS_A,
-                is_passed(program->plan, op->D) ? 0 : pass_seconds(program->device, bytes), choice);
+                is_passed(program->plan, op->dZ) ? 0 : pass_seconds(program->device, bytes), choice);
 }
 
 static descent_status choose_input(struct backend_program *program, const struct plan_dense_backward_input *op,
                                    int64_t rows, struct dense_choice *choice) {
-  const struct matrix D = matrix_of(program, op->D, op->n_out), D_in = matrix_of(program, op->D_in, op->n_in);
-  const struct matrix W = weights_of(program, op->parameters, op->W, op->n_in);
+  const struct device_matrix dZ = matrix_of(program, op->dZ, op->n_out),
+                             dZ_below = matrix_of(program, op->dZ_below, op->n_in);
+  const struct device_matrix W = weights_of(program, op->parameters, op->W, op->n_in);
   struct product_shape shape;
   set_shape(&shape, program, rows, op->n_in, op->n_out);
-  shape.lda = D.ld, shape.ldb = W.ld, shape.ldc = D_in.ld;
-  shape.operands = D.element, shape.result = D_in.element;
+  shape.lda = dZ.ld, shape.ldb = W.ld, shape.ldc = dZ_below.ld;
+  shape.operands = dZ.element, shape.result = dZ_below.element;
   return choose(program, &shape, EPILOGUE_NONE, 0, choice);
 }
 
@@ -192,10 +194,6 @@ done:
   return status;
 }
 
-bool has_product(const struct plan_op *op) {
-  return op->kind == OP_DENSE_FORWARD || op->kind == OP_DENSE_BACKWARD_WEIGHTS || op->kind == OP_DENSE_BACKWARD_INPUT;
-}
-
 /* ---- relu by a mask ---- */
 
 /* The op before `index`, back to the range's gather, that wrote relu's A for this backward_input; -1: none. */
@@ -205,10 +203,10 @@ static int forward_of(const struct plan *plan, int index) {
   return -1;
 }
 
-/* The op behind `index` that takes this D's weight gradients; -1: none. */
+/* The op behind `index` that takes this dZ's weight gradients; -1: none. */
 static int weights_behind(const struct plan *plan, int index) {
   for (int i = index + 1; i < plan->n_ops && plan->ops[i].kind != OP_DENSE_BACKWARD_INPUT; i++)
-    if (plan->ops[i].kind == OP_DENSE_BACKWARD_WEIGHTS && plan->ops[i].weights.D == plan->ops[index].input.D_in)
+    if (plan->ops[i].kind == OP_DENSE_BACKWARD_WEIGHTS && plan->ops[i].weights.dZ == plan->ops[index].input.dZ_below)
       return i;
   return -1;
 }
@@ -223,7 +221,7 @@ static descent_status with_epilogue(struct backend_program *program, const struc
   return find_product(program, &shape, product);
 }
 
-/* The masked way saves the pass over D (two reads, one write) and costs the mask; the column sums, which that pass
+/* The masked way saves the pass over dZ (two reads, one write) and costs the mask; the column sums, which that pass
  * would take on its way, then need the weights' epilogue or a pass of their own. */
 static descent_status choose_masked(struct backend_program *program, int index) {
   const struct plan *plan = program->plan;
@@ -248,7 +246,7 @@ static descent_status choose_masked(struct backend_program *program, int index) 
   if (!draws && (!F->fused || product_seconds(masked) <= 0)) goto done;
   const struct product_shape *const shape = shape_of(program, masked);
   const int64_t rows = captured_rows(plan, index);
-  const double unit = (double)rows * (double)op->n_in * element_bytes(matrix_of(program, op->D_in, 0).element);
+  const double unit = (double)rows * (double)op->n_in * element_bytes(matrix_of(program, op->dZ_below, 0).element);
   const double summed_apart = product_seconds(plain) + pass_seconds(program->device, unit);
   const bool fused =
       summing && (draws ? product_library_draw(library, shape, "sums") : product_seconds(summing) < summed_apart);
@@ -286,7 +284,7 @@ descent_status choose_prepare(struct backend_program *program) {
   program->masked = module_allocate(plan->n_ops, sizeof *program->masked, "the choice of algorithms");
   if (!program->choices || !program->masked) return DESCENT_ERROR_MEMORY;
   for (int i = 0; i < plan->n_ops; i++)
-    if (has_product(&plan->ops[i])) TRY(choice_for(program, i, captured_rows(plan, i), &choice));
+    if (plan_has_product(&plan->ops[i])) TRY(choice_for(program, i, captured_rows(plan, i), &choice));
   for (int i = 0; i < plan->n_ops; i++)
     if (plan->ops[i].kind == OP_DENSE_BACKWARD_INPUT) TRY(choose_masked(program, i));
 done:

@@ -4,6 +4,7 @@
  * part of the operation before it. */
 #include <stdlib.h>
 
+#include "plan/operations.h"
 #include "program.h"
 
 struct range_clock {
@@ -52,7 +53,7 @@ static descent_status add_times(struct backend_program *program, struct range_cl
   for (int i = 0; i < clock->range.count; i++) {
     const int op = clock->range.first + i, event = operation_event(clock, op);
     float milliseconds;
-    if (clock->products && !has_product(&program->plan->ops[op])) continue;
+    if (clock->products && !plan_has_product(&program->plan->ops[op])) continue;
     CUDA_TRY(cudaEventElapsedTime(&milliseconds, clock->events[event - 1],
                                   clock->events[clock->products ? product_event(clock, op) : event]));
     clock->seconds[i] += 1e-3 * (double)milliseconds;

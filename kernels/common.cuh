@@ -148,7 +148,7 @@ static __device__ inline void store_values(typename Element<ELEMENT>::type *p, c
 }
 
 // Does each row of the matrix begin where `count` columns can be accessed together?
-static inline bool is_aligned(struct matrix m, int count) { return !m.data || m.ld % count == 0; }
+static inline bool is_aligned(struct device_matrix m, int count) { return !m.data || m.ld % count == 0; }
 
 // ---- derivatives ----
 

@@ -3,7 +3,7 @@
 #ifndef DESCENT_KERNELS_CUBLAS_H
 #define DESCENT_KERNELS_CUBLAS_H
 
-#include "backend/plan.h"
+#include "plan/plan.h"
 
 /* Loads libcublasLt once per process: that of the CUDA version this module was built with, else another that is known.
  * `driver` is the CUDA version that the driver knows (13000 is 13.0). ERROR_DEVICE says what is missing or too old. No

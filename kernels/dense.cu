@@ -9,7 +9,7 @@
 
 // ---- who works on what ----
 
-struct layout {
+struct pass_grid {
   int columns;             // of a thread: as many as fit 16 bytes, or 4, or 1, so that they divide n
   int across, down;        // threads; across * down <= BLOCK, the rest is idle
   unsigned stripes, runs;  // blocks
@@ -18,9 +18,9 @@ struct layout {
 
 static int64_t parts(int64_t n, int64_t each) { return (n + each - 1) / each; }
 
-// The most runs for so many rows or fewer. layout_of may come to less, and to more again for fewer rows: runs are as
+// The most runs for so many rows or fewer. pass_grid_of may come to less, and to more again for fewer rows: runs are as
 // long as a multiple of `down`.
-static int64_t most_runs(const struct layout &t, int64_t rows, bool sums) {
+static int64_t most_runs(const struct pass_grid &t, int64_t rows, bool sums) {
   enum { BLOCKS = 1024 };  // wanted
   const int64_t least_rows = sums ? 8 : 4, most = sums ? 256 : BLOCKS;
   int64_t runs = BLOCKS / (int64_t)t.stripes;
@@ -30,9 +30,9 @@ static int64_t most_runs(const struct layout &t, int64_t rows, bool sums) {
 }
 
 // `sums`: columns will be summed, so that each thread had better have several rows and each column few partial sums.
-static struct layout layout_of(int64_t rows, int64_t n, enum element element, bool sums) {
+static struct pass_grid pass_grid_of(int64_t rows, int64_t n, enum element element, bool sums) {
   const int size = element == ELEMENT_F32 ? 4 : 2, wide = 16 / size;
-  struct layout t;
+  struct pass_grid t;
   t.columns = n % wide == 0 ? wide : n % 4 == 0 ? 4 : 1;
   const int64_t groups = n / t.columns, most = (n * size < 2048 ? 128 : 256) / (t.columns * size);
   t.across = (int)parts(groups, parts(groups, most));
@@ -46,10 +46,10 @@ static struct layout layout_of(int64_t rows, int64_t n, enum element element, bo
 struct place {
   int down;             // this thread's row among the block's
   int64_t row, column;  // its first
-  int rows;             // it has, `layout.down` apart; 0 for a thread without columns
+  int rows;             // it has, `pass_grid.down` apart; 0 for a thread without columns
 };
 
-static __device__ inline struct place place_of(const struct layout &t, int64_t rows, int64_t n) {
+static __device__ inline struct place place_of(const struct pass_grid &t, int64_t rows, int64_t n) {
   struct place at;
   const int64_t begin = blockIdx.y * t.run, end = begin + t.run < rows ? begin + t.run : rows;
   at.down = (int)threadIdx.x / t.across;
@@ -171,7 +171,7 @@ static __device__ inline void load_bias(const struct forward_launch &l, int64_t 
 
 template <enum element ELEMENT, int COUNT, int ACTIVATION, bool DROPOUT>
 static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
-    forward_kernel(struct forward_launch l, struct layout t) {
+    forward_kernel(struct forward_launch l, struct pass_grid t) {
   typedef pack<ELEMENT, COUNT, ACTIVATION != ANY> row_pack;
   typedef typename row_pack::type type;
   enum { ROWS = DROPOUT ? 2 : 4 };  // loads under way
@@ -217,7 +217,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
 
 // Adds up what the threads of each column hold; the sums are the first row's of threads.
 template <int COUNT>
-static __device__ inline void add_rows(const struct layout &t, const struct place &at, float (&sums)[COUNT]) {
+static __device__ inline void add_rows(const struct pass_grid &t, const struct place &at, float (&sums)[COUNT]) {
   __shared__ float shared[COUNT][BLOCK];
   for (int left = t.down; left > 1;) {
     const int half = (left + 1) / 2;
@@ -235,7 +235,7 @@ static __device__ inline void add_rows(const struct layout &t, const struct plac
 // From the sums of each thread's rows those of all rows: over the block, then the runs of rows by the stripe's last
 // block.
 template <int COUNT>
-static __device__ inline void finish_sums(const struct backward_launch &l, const struct layout &t,
+static __device__ inline void finish_sums(const struct backward_launch &l, const struct pass_grid &t,
                                           const struct place &at, float (&sums)[COUNT]) {
   const bool writes = at.down == 0 && at.column < l.n;
   add_rows(t, at, sums);
@@ -260,24 +260,24 @@ static __device__ inline void finish_sums(const struct backward_launch &l, const
     for (int i = 0; i < COUNT; i++) l.bias_gradient[at.column + i] = sums[i];
 }
 
-// ---- backward: D *= g' and dropout's factor ----
+// ---- backward: dZ *= g' and dropout's factor ----
 
 template <enum element ELEMENT, int COUNT, int ACTIVATION, bool DROPOUT>
 static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
-    backward_kernel(struct backward_launch l, struct layout t) {
+    backward_kernel(struct backward_launch l, struct pass_grid t) {
   typedef pack<ELEMENT, COUNT, ACTIVATION != ANY> row_pack;
   typedef typename row_pack::type type;
-  enum { ROWS = DROPOUT || ACTIVATION == DESCENT_ACTIVATION_GELU ? 2 : 4 };  // of D and of A or Z: loads under way
+  enum { ROWS = DROPOUT || ACTIVATION == DESCENT_ACTIVATION_GELU ? 2 : 4 };  // of dZ and of A or Z: loads under way
   const descent_activation activation = ACTIVATION == ANY ? l.activation : (descent_activation)ACTIVATION;
   const bool linear = activation == DESCENT_ACTIVATION_IDENTITY;
   const bool masks = DROPOUT && (ACTIVATION != ANY || (l.threshold && !slope_drops(activation)));
   const struct dropout dropout = {l.seed, masks ? (uint64_t)l.state->current.number : 0, l.layer, l.threshold, l.kept};
   const bool drops = slope_drops(activation) && l.threshold;
   const float factor = drops ? l.kept : 1.0f, share = masks || drops ? l.keep_share : 1.0f;
-  const struct matrix from = slope_is_from_z(activation) ? l.Z : l.A;
+  const struct device_matrix from = slope_is_from_z(activation) ? l.Z : l.A;
   const struct place at = place_of(t, l.rows, l.n);
   const type *X = linear ? NULL : (const type *)from.data + at.row * from.ld + at.column;
-  type *D = (type *)l.D.data + at.row * l.D.ld + at.column;
+  type *dZ = (type *)l.dZ.data + at.row * l.dZ.ld + at.column;
   int64_t index = at.row * l.n + at.column;
   float sums[COUNT] = {};
   for (int left = at.rows; left > 0; left -= ROWS) {
@@ -285,7 +285,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
 #pragma unroll
     for (int i = 0; i < ROWS; i++)
       if (i < left) {
-        d[i].load(D + i * t.down * l.D.ld);
+        d[i].load(dZ + i * t.down * l.dZ.ld);
         if (!linear) x[i].load(X + i * t.down * from.ld);
       }
     if (!linear) X += ROWS * t.down * from.ld;
@@ -300,11 +300,11 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
       if (masks) drop(dropout, index, values);
       if (!linear || masks) {
         d[i].set(values);
-        d[i].store(D);
+        d[i].store(dZ);
       }
 #pragma unroll
       for (int j = 0; j < COUNT; j++) sums[j] += d[i].value(j);
-      D += t.down * l.D.ld;
+      dZ += t.down * l.dZ.ld;
       index += t.down * l.n;
     }
   }
@@ -323,7 +323,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
 #define KERNEL forward_kernel
 #define MASKS(activation) true
 template <enum element ELEMENT, int COUNT>
-static cudaError_t forward(const struct forward_launch *l, struct layout t, bool packed, cudaStream_t stream) {
+static cudaError_t forward(const struct forward_launch *l, struct pass_grid t, bool packed, cudaStream_t stream) {
   const dim3 blocks(t.stripes, t.runs);
   const bool masks = l->threshold != 0;
   if (!packed || COUNT == 1) return LAUNCH((forward_kernel<ELEMENT, COUNT, ANY, true>), blocks, BLOCK, stream, *l, t);
@@ -338,7 +338,7 @@ static cudaError_t forward(const struct forward_launch *l, struct layout t, bool
 #define KERNEL backward_kernel
 #define MASKS(activation) (!slope_drops(activation))
 template <enum element ELEMENT, int COUNT>
-static cudaError_t backward(const struct backward_launch *l, struct layout t, bool packed, cudaStream_t stream) {
+static cudaError_t backward(const struct backward_launch *l, struct pass_grid t, bool packed, cudaStream_t stream) {
   const dim3 blocks(t.stripes, t.runs);
   const bool masks = l->threshold != 0 && !slope_drops(l->activation);
   if (!packed || COUNT == 1) return LAUNCH((backward_kernel<ELEMENT, COUNT, ANY, true>), blocks, BLOCK, stream, *l, t);
@@ -359,7 +359,7 @@ cudaError_t launch_forward(const struct forward_launch *l, cudaStream_t stream) 
   if (l->Z.data == l->product.data && !l->bias) launch.Z.data = NULL;  // there already
   const bool is_copy = l->activation == DESCENT_ACTIVATION_IDENTITY && !l->threshold && !l->bias;
   if (is_copy && !launch.Z.data && l->A.data == l->product.data) return cudaSuccess;
-  const struct layout t = layout_of(l->rows, l->n, element, false);
+  const struct pass_grid t = pass_grid_of(l->rows, l->n, element, false);
   const bool packed = is_aligned(l->product, t.columns) && is_aligned(l->Z, t.columns) && is_aligned(l->A, t.columns);
   if (element == ELEMENT_F32)
     return t.columns == 4 ? forward<ELEMENT_F32, 4>(&launch, t, packed, stream)
@@ -370,13 +370,15 @@ cudaError_t launch_forward(const struct forward_launch *l, cudaStream_t stream) 
 }
 
 cudaError_t launch_backward(const struct backward_launch *l, cudaStream_t stream) {
-  const enum element element = l->D.element;
+  const enum element element = l->dZ.element;
   const bool linear = l->activation == DESCENT_ACTIVATION_IDENTITY;
-  const struct matrix none = {NULL, 0, element}, from = linear ? none : slope_is_from_z(l->activation) ? l->Z : l->A;
+  const struct device_matrix none = {NULL, 0, element}, from = linear                           ? none
+                                                               : slope_is_from_z(l->activation) ? l->Z
+                                                                                                : l->A;
   if (from.element != element) return cudaErrorInvalidValue;
   if (linear && !l->threshold && !l->bias_gradient) return cudaSuccess;
-  const struct layout t = layout_of(l->rows, l->n, element, l->bias_gradient != NULL);
-  const bool packed = is_aligned(l->D, t.columns) && is_aligned(from, t.columns);
+  const struct pass_grid t = pass_grid_of(l->rows, l->n, element, l->bias_gradient != NULL);
+  const bool packed = is_aligned(l->dZ, t.columns) && is_aligned(from, t.columns);
   if (element == ELEMENT_F32)
     return t.columns == 4 ? backward<ELEMENT_F32, 4>(l, t, packed, stream)
                           : backward<ELEMENT_F32, 1>(l, t, packed, stream);
@@ -386,10 +388,10 @@ cudaError_t launch_backward(const struct backward_launch *l, cudaStream_t stream
 }
 
 // Nothing but the sums is left of a backward pass whose derivative is 1.
-cudaError_t launch_column_sums(struct matrix D, int64_t rows, int64_t n, float *sums, struct scratch scratch,
+cudaError_t launch_column_sums(struct device_matrix dZ, int64_t rows, int64_t n, float *sums, struct scratch scratch,
                                cudaStream_t stream) {
   struct backward_launch l = {};
-  l.D = D;
+  l.dZ = dZ;
   l.rows = rows, l.n = n;
   l.activation = DESCENT_ACTIVATION_IDENTITY;
   l.bias_gradient = sums;
@@ -398,7 +400,7 @@ cudaError_t launch_column_sums(struct matrix D, int64_t rows, int64_t n, float *
 }
 
 size_t column_sums_scratch(int64_t rows, int64_t n) {
-  const int64_t f32 = most_runs(layout_of(rows, n, ELEMENT_F32, true), rows, true);
-  const int64_t bf16 = most_runs(layout_of(rows, n, ELEMENT_BF16, true), rows, true);
+  const int64_t f32 = most_runs(pass_grid_of(rows, n, ELEMENT_F32, true), rows, true);
+  const int64_t bf16 = most_runs(pass_grid_of(rows, n, ELEMENT_BF16, true), rows, true);
   return (size_t)(f32 > bf16 ? f32 : bf16) * (size_t)n * sizeof(float);
 }

@@ -89,7 +89,7 @@ size_t gather_scratch(int64_t rows) { return rows_blocks(rows) * sizeof(double);
 struct copy {
   bool targets;                       // sources->y instead of sources->X
   const float *fill, *shift, *scale;  // (n); NULL: not there
-  struct matrix to;                   // (rows, n)
+  struct device_matrix to;            // (rows, n)
   int64_t n;
 };
 
@@ -151,7 +151,7 @@ static cudaError_t launch_copy(const struct gather_launch *l, struct copy copy, 
 cudaError_t launch_gather(const struct gather_launch *l, cudaStream_t stream) {
   cudaError_t error = LAUNCH(rows_kernel, rows_blocks(l->rows), BLOCK, stream, *l);
   if (error == cudaSuccess && l->y && l->n_y > 1) {
-    const struct matrix y = {l->y, l->n_y, ELEMENT_F32};
+    const struct device_matrix y = {l->y, l->n_y, ELEMENT_F32};
     const struct copy targets = {true, NULL, l->y_shift, l->y_scale, y, l->n_y};
     error = launch_copy(l, targets, stream);
   }

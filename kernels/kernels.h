@@ -7,7 +7,7 @@
  *
  * `rows` of a launch is what the grid covers: the plan's batch inside a captured graph, the step's own rows otherwise.
  * A step's valid rows are step->rows <= rows. Inside a graph the rows beyond the valid ones are computed and must be
- * harmless: gather fills X with 0 there, loss fills D with 0, and sums over rows leave them out or add zeros.
+ * harmless: gather fills X with 0 there, loss fills dZ with 0, and sums over rows leave them out or add zeros.
  *
  * Every sum has a fixed order that depends on shapes alone. Sums over blocks: each block writes its partial sum, the
  * last one to finish (an integer counter, reset by it) adds them up in order; no floating-point atomics. */
@@ -19,8 +19,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "backend/plan.h"
 #include "core/rng.h"
+#include "plan/plan.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -28,7 +28,7 @@ extern "C" {
 
 enum element { ELEMENT_F32, ELEMENT_BF16 }; /* bf16: the upper half of a float32, rounded to nearest even */
 
-struct matrix {
+struct device_matrix {
   void *data; /* NULL: there is none */
   int64_t ld;
   enum element element;
@@ -75,7 +75,7 @@ struct gather_launch {
   const double *bad_step;
   const struct source_table *sources;
   const float *fill, *shift, *scale, *y_shift, *y_scale, *class_weight; /* NULL: not there */
-  struct matrix X;
+  struct device_matrix X;
   float *y, *w;       /* (rows, n_y), (rows), dense; NULL: neither they nor the sum are written */
   double *weight_sum; /* &scalars[SCALAR_WEIGHT_SUM] */
   int64_t classes;    /* entries of class_weight; the weight of a class beyond them is NaN */
@@ -94,11 +94,11 @@ cudaError_t launch_fetch(struct step_state *state, const struct device_step *que
 
 struct forward_launch {
   const struct step_state *state;
-  struct matrix product; /* A_in W^T, with b added already when bias is NULL; may be Z's or A's own memory */
-  const void *bias;      /* (n), of element bias_element; NULL: none to add */
+  struct device_matrix product; /* A_in W^T, with b added already when bias is NULL; may be Z's or A's own memory */
+  const void *bias;             /* (n), of element bias_element; NULL: none to add */
   enum element bias_element;
-  struct matrix Z; /* written when data is not NULL */
-  struct matrix A;
+  struct device_matrix Z; /* written when data is not NULL */
+  struct device_matrix A;
   int64_t rows, n;
   descent_activation activation;
   /* dropout: keep is rng_keep(seed, layer, number, r * n + j, threshold), kept values times `kept`; threshold 0: none.
@@ -111,31 +111,31 @@ cudaError_t launch_forward(const struct forward_launch *launch, cudaStream_t str
 
 struct backward_launch {
   const struct step_state *state;
-  struct matrix D; /* in: (D W); out: times g' and the dropout factor; in place */
-  struct matrix A, Z;
+  struct device_matrix dZ; /* in: (dZ W); out: times g' and the dropout factor; in place */
+  struct device_matrix A, Z;
   int64_t rows, n;
   descent_activation activation;
   uint64_t seed;
   uint32_t layer, threshold;
   float kept, keep_share; /* 1 / (1 - p), 1 - p */
-  float *bias_gradient;   /* (n): the column sums of D as written (rounded to its element); NULL: not asked for */
+  float *bias_gradient;   /* (n): the column sums of dZ as written (rounded to its element); NULL: not asked for */
   struct scratch scratch; /* for the column sums */
 };
 /* Also serves for column sums alone (launch_column_sums), with the same order of summation: the fused sums and the
  * separate ones are the same bits. The scratch serves fewer rows as well. */
 size_t column_sums_scratch(int64_t rows, int64_t n);
 cudaError_t launch_backward(const struct backward_launch *launch, cudaStream_t stream);
-cudaError_t launch_column_sums(struct matrix D, int64_t rows, int64_t n, float *sums, struct scratch scratch,
+cudaError_t launch_column_sums(struct device_matrix dZ, int64_t rows, int64_t n, float *sums, struct scratch scratch,
                                cudaStream_t stream);
 
 /* ---- loss, output (loss.cu) ---- */
 
 struct loss_launch {
   const struct step_state *state;
-  struct matrix A, Z; /* of the output layer; A of either element */
-  const float *y, *w; /* dense */
-  double *scalars;    /* reads SCALAR_WEIGHT_SUM, writes SCALAR_LOSS */
-  struct matrix D;    /* data NULL: not asked for; rows beyond the step's: 0 */
+  struct device_matrix A, Z; /* of the output layer; A of either element */
+  const float *y, *w;        /* dense */
+  double *scalars;           /* reads SCALAR_WEIGHT_SUM, writes SCALAR_LOSS */
+  struct device_matrix dZ;   /* data NULL: not asked for; rows beyond the step's: 0 */
   int64_t rows, n;
   descent_loss loss;
   descent_activation activation;
@@ -147,7 +147,7 @@ cudaError_t launch_loss(const struct loss_launch *launch, cudaStream_t stream);
 
 struct output_launch {
   const struct step_state *state;
-  struct matrix A;
+  struct device_matrix A;
   const float *y_shift, *y_scale; /* NULL: not there */
   float *P;                       /* (rows, n) dense */
   int64_t rows, n;
@@ -219,7 +219,7 @@ cudaError_t launch_cast(const float *from, void *to, int64_t n, cudaStream_t str
 
 struct statistics_launch {
   const struct step_state *state;
-  struct matrix A, Z;
+  struct device_matrix A, Z;
   double *layer; /* the layer's row of layer_statistics: LAYER_MEAN, LAYER_STD, LAYER_DEAD */
   int64_t rows, n;
   descent_activation activation;
@@ -234,11 +234,11 @@ cudaError_t launch_statistics(const struct statistics_launch *launch, cudaStream
 /* ---- random values for trials of products (random.cu) ---- */
 
 /* Fills with values uniform in (-1, 1), or all ones. */
-cudaError_t launch_fill(struct matrix m, int64_t rows, int64_t n, bool ones, uint64_t seed, cudaStream_t stream);
+cudaError_t launch_fill(struct device_matrix m, int64_t rows, int64_t n, bool ones, uint64_t seed, cudaStream_t stream);
 /* The same matrix, of F32, filled with random bits. */
-cudaError_t launch_fill_bits(struct matrix m, int64_t rows, int64_t n, uint64_t seed, cudaStream_t stream);
+cudaError_t launch_fill_bits(struct device_matrix m, int64_t rows, int64_t n, uint64_t seed, cudaStream_t stream);
 /* *differing = how many elements of the two differ in their bits; *off = how many of `a` are not `expected` exactly. */
-cudaError_t launch_compare(struct matrix a, struct matrix b, int64_t rows, int64_t n, float expected,
+cudaError_t launch_compare(struct device_matrix a, struct device_matrix b, int64_t rows, int64_t n, float expected,
                            unsigned long long *differing, unsigned long long *off, cudaStream_t stream);
 
 /* ---- what a product's trial has written (check.cu) ---- */
@@ -247,7 +247,7 @@ cudaError_t launch_compare(struct matrix a, struct matrix b, int64_t rows, int64
  * where it was positive (mask_written); P where the mask's bit is set and else 0, where a mask is read. Bit j of row i
  * is bit (i mask_ld + j) % 8 of byte (i mask_ld + j) / 8. */
 struct trial_result {
-  struct matrix C;
+  struct device_matrix C;
   int64_t rows, n;
   const void *bias; /* (n); NULL: none */
   enum element bias_element;
@@ -261,12 +261,12 @@ struct trial_result {
 cudaError_t launch_check(const struct trial_result *result, float value, unsigned long long wrong[2],
                          cudaStream_t stream);
 /* *wrong = how many sums are not exactly those of C's columns. */
-cudaError_t launch_check_sums(struct matrix C, int64_t rows, int64_t n, const float *sums, unsigned long long *wrong,
-                              cudaStream_t stream);
+cudaError_t launch_check_sums(struct device_matrix C, int64_t rows, int64_t n, const float *sums,
+                              unsigned long long *wrong, cudaStream_t stream);
 
 /* P = op(A) op(B) as stored; what lies before `k_begin` along K is zero. */
 struct trial_factors {
-  struct matrix A, B;
+  struct device_matrix A, B;
   bool transpose_a, transpose_b;
   int64_t k_begin, k_end;
   const float *A_sums; /* (rows) the sums of op(A)'s rows that the epilogue wrote; NULL: none */

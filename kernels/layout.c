@@ -2,10 +2,10 @@
  * flat buffers, everything else as the plan has it. Nobody outside the module sees the padding. */
 #include <stdlib.h>
 
-#include "backend/operand.h"
+#include "plan/operations.h"
 #include "program.h"
 
-enum { FLAT_ALIGN = PLAN_ALIGN };
+enum { FLAT_ALIGN = PARAMETER_ALIGN };
 
 static int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -13,71 +13,21 @@ static int64_t unit_of(enum element element) { return element == ELEMENT_BF16 ? 
 
 /* ---- which buffer is what ---- */
 
-/* Calls `visit` for each matrix of an operation with the width that the operation gives it. */
-static void visit_matrices(struct backend_program *program, const struct plan_op *op,
-                           void (*visit)(struct backend_program *program, int buffer, int64_t n)) {
-  switch (op->kind) {
-    case OP_GATHER: visit(program, op->gather.X, op->gather.n_x); break;
-    case OP_DENSE_FORWARD:
-      visit(program, op->forward.A_in, op->forward.n_in);
-      visit(program, op->forward.Z, op->forward.n_out);
-      visit(program, op->forward.A, op->forward.n_out);
-      break;
-    case OP_LOSS:
-      visit(program, op->loss.A, op->loss.n);
-      visit(program, op->loss.Z, op->loss.n);
-      visit(program, op->loss.D, op->loss.n);
-      break;
-    case OP_DENSE_BACKWARD_WEIGHTS:
-      visit(program, op->weights.D, op->weights.n_out);
-      visit(program, op->weights.A_in, op->weights.n_in);
-      break;
-    case OP_DENSE_BACKWARD_INPUT:
-      visit(program, op->input.D, op->input.n_out);
-      visit(program, op->input.A, op->input.n_in);
-      visit(program, op->input.Z, op->input.n_in);
-      visit(program, op->input.D_in, op->input.n_in);
-      break;
-    case OP_STATISTICS:
-      visit(program, op->statistics.A, op->statistics.n);
-      visit(program, op->statistics.Z, op->statistics.n);
-      break;
-    case OP_OUTPUT: visit(program, op->output.A, op->output.n); break;
-    case OP_GRADIENT_NORM:
-    case OP_UPDATE:
-    case OP_METRICS:
-    case OP_KINDS: break;
-  }
-}
-
-static void mark_matrix(struct backend_program *program, int buffer, int64_t n) {
-  (void)n;
-  if (buffer == PLAN_NONE) return;
-  struct device_buffer *b = &program->buffers[buffer];
-  b->layout = LAYOUT_PADDED;
-  if (program->plan->precision == DESCENT_PRECISION_BF16 && plan_is_operand(program->plan, buffer))
-    b->element = ELEMENT_BF16;
-}
-
-/* An operand narrower than its buffer lies dense at the buffer's start, so the buffer has no padding. */
-static void mark_narrower(struct backend_program *program, int buffer, int64_t n) {
-  if (buffer != PLAN_NONE && n != program->plan->buffers[buffer].cols) program->buffers[buffer].layout = LAYOUT_LINEAR;
-}
-
-static void mark_flat(struct backend_program *program, int buffer) {
-  if (buffer != PLAN_NONE) program->buffers[buffer].layout = LAYOUT_FLAT;
-}
-
-static void mark_flat_buffers(struct backend_program *program, const struct plan_op *op) {
-  if (op->kind == OP_DENSE_FORWARD) mark_flat(program, op->forward.parameters);
-  if (op->kind == OP_DENSE_BACKWARD_WEIGHTS) mark_flat(program, op->weights.gradients);
-  if (op->kind == OP_DENSE_BACKWARD_INPUT) mark_flat(program, op->input.parameters);
-  if (op->kind == OP_GRADIENT_NORM) mark_flat(program, op->norm.gradients);
-  if (op->kind == OP_UPDATE) {
-    mark_flat(program, op->update.parameters);
-    mark_flat(program, op->update.gradients);
-    mark_flat(program, op->update.moment1);
-    mark_flat(program, op->update.moment2);
+/* Operands of products get padded rows, flat buffers a layout of their own. An operand narrower than its buffer is
+ * dense at the buffer's start, so the buffer has no padding; `narrower`: look for those, once all others are marked. */
+static void mark_buffers(struct backend_program *program, const struct plan_op *op, bool narrower) {
+  struct plan_use uses[PLAN_MOST_USES];
+  for (int n = plan_uses(op, uses); n-- > 0;) {
+    const struct plan_use *use = &uses[n];
+    struct device_buffer *b = &program->buffers[use->buffer];
+    if (use->role == PLAN_FLAT) b->layout = LAYOUT_FLAT;
+    if (use->role != PLAN_ACTIVATION) continue;
+    if (!narrower)
+      b->layout = LAYOUT_PADDED;
+    else if (use->width != program->plan->buffers[use->buffer].cols)
+      b->layout = LAYOUT_LINEAR;
+    if (program->plan->precision == DESCENT_PRECISION_BF16 && plan_is_operand(program->plan, use->buffer))
+      b->element = ELEMENT_BF16;
   }
 }
 
@@ -198,11 +148,8 @@ static int64_t bytes_of(const struct backend_program *program, int buffer) {
 descent_status layout_plan(struct backend_program *program) {
   const struct plan *plan = program->plan;
   int64_t flat_count = 0;
-  for (int i = 0; i < plan->n_ops; i++) {
-    visit_matrices(program, &plan->ops[i], mark_matrix);
-    mark_flat_buffers(program, &plan->ops[i]);
-  }
-  for (int i = 0; i < plan->n_ops; i++) visit_matrices(program, &plan->ops[i], mark_narrower);
+  for (int pass = 0; pass < 2; pass++)
+    for (int i = 0; i < plan->n_ops; i++) mark_buffers(program, &plan->ops[i], pass == 1);
   for (int i = 0; i < plan->n_buffers; i++) {
     struct device_buffer *b = &program->buffers[i];
     if (b->layout == LAYOUT_PADDED) b->ld = round_up(plan->buffers[i].cols, unit_of(b->element));

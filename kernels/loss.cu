@@ -43,7 +43,8 @@ static __device__ inline float row_max(float x) {
 
 // To columns of a row of the matrix, rounded to its element.
 template <int COUNT>
-static __device__ inline void store_cells(struct matrix m, int64_t row, int64_t column, const float (&values)[COUNT]) {
+static __device__ inline void store_cells(struct device_matrix m, int64_t row, int64_t column,
+                                          const float (&values)[COUNT]) {
   if (m.element == ELEMENT_F32)
     store_values<ELEMENT_F32, COUNT>((float *)m.data + row * m.ld + column, values);
   else
@@ -83,7 +84,7 @@ static __device__ inline struct exponentials exponentials_of(const typename Elem
   return e;
 }
 
-// ---- the losses of one row: D = dL/dZ times a factor, and what the thread adds to the sum of w L ----
+// ---- the losses of one row: dZ = dL/dZ times a factor, and what the thread adds to the sum of w L ----
 
 // w / sum w, rounded three times: the sum, its inverse, the product. Powers of two keep all of them in float32's range.
 struct share {
@@ -102,9 +103,9 @@ template <enum element ELEMENT>
 static __device__ inline double binary_loss(const struct loss_launch &l, int64_t row, const struct share &share) {
   const float s = l.smoothing, t = l.y[row] * (1.0f - s) + 0.5f * s, w = l.w[row];
   const float z = Element<ELEMENT>::load((const typename Element<ELEMENT>::type *)l.A.data + row * l.A.ld);
-  if (l.D.data) {
-    const float D[1] = {(formula_sigmoid(z) - t) * factor_of(share, w)};
-    store_cells(l.D, row, 0, D);
+  if (l.dZ.data) {
+    const float dZ[1] = {(formula_sigmoid(z) - t) * factor_of(share, w)};
+    store_cells(l.dZ, row, 0, dZ);
   }
   return (double)w * (double)((z > 0.0f ? 1.0f - t : -t) * z + formula_softplus_tail(z));
 }
@@ -123,7 +124,7 @@ static __device__ inline double softmax_loss(const struct loss_launch &l, int64_
   const float s = l.smoothing, y = l.y[row], w = l.w[row];
   const int64_t label = y >= 0.0f && y < (float)l.n ? (int64_t)y : 0;
   const struct exponentials e = exponentials_of<LANES, COUNT, ELEMENT>(z, l.n, s > 0.0f);
-  if (l.D.data) {
+  if (l.dZ.data) {
     const float miss = s / (float)l.n, hit = 1.0f - s + miss, inverse = 1.0f / e.sum, factor = factor_of(share, w);
     for (int64_t k = first_column<LANES>(COUNT); k < l.n; k += LANES * COUNT) {
       float values[COUNT];
@@ -131,7 +132,7 @@ static __device__ inline double softmax_loss(const struct loss_launch &l, int64_
 #pragma unroll
       for (int i = 0; i < COUNT; i++)
         values[i] = (formula_exp(values[i] - e.max) * inverse - (k + i == label ? hit : miss)) * factor;
-      store_cells(l.D, row, k, values);
+      store_cells(l.dZ, row, k, values);
     }
   }
   if (threadIdx.x % LANES != 0) return 0;
@@ -151,14 +152,14 @@ static __device__ inline double squared_loss(const struct loss_launch &l, int64_
   double outside = 0;  // the squares whose sum float32's range may not hold
 #pragma unroll 2
   for (int64_t k = first_column<LANES>(COUNT); k < l.n; k += LANES * COUNT) {
-    float values[COUNT], targets[COUNT], errors[COUNT], D[COUNT], squares = 0.0f;
+    float values[COUNT], targets[COUNT], errors[COUNT], dZ[COUNT], squares = 0.0f;
     load_values<ELEMENT, COUNT>(a + k, values);
     load_values<ELEMENT_F32, COUNT>(y + k, targets);
 #pragma unroll
     for (int i = 0; i < COUNT; i++) {
       errors[i] = values[i] - targets[i];
       squares = fmaf(errors[i], errors[i], squares);
-      D[i] = errors[i] * factor;
+      dZ[i] = errors[i] * factor;
     }
     if (squares <= 0x1p96f) {
       sum += squares;
@@ -166,11 +167,11 @@ static __device__ inline double squared_loss(const struct loss_launch &l, int64_
 #pragma unroll
       for (int i = 0; i < COUNT; i++) outside += (double)errors[i] * (double)errors[i];
     }
-    if (!l.D.data) continue;
+    if (!l.dZ.data) continue;
     if (SLOPED && from_z) load_values<ELEMENT, COUNT>(z + k, values);
 #pragma unroll
-    for (int i = 0; SLOPED && i < COUNT; i++) D[i] *= slope(l.activation, values[i]);
-    store_cells(l.D, row, k, D);
+    for (int i = 0; SLOPED && i < COUNT; i++) dZ[i] *= slope(l.activation, values[i]);
+    store_cells(l.dZ, row, k, dZ);
   }
   return (double)w * ((double)sum + outside);
 }
@@ -180,9 +181,9 @@ static __device__ inline double squared_loss(const struct loss_launch &l, int64_
 enum { BINARY, SOFTMAX, SQUARED, SQUARED_SLOPED };
 
 template <int LANES, int COUNT>
-static __device__ inline void clear_row(struct matrix D, int64_t row, int64_t n) {
+static __device__ inline void clear_row(struct device_matrix dZ, int64_t row, int64_t n) {
   const float zeros[COUNT] = {};
-  for (int64_t k = first_column<LANES>(COUNT); k < n; k += LANES * COUNT) store_cells(D, row, k, zeros);
+  for (int64_t k = first_column<LANES>(COUNT); k < n; k += LANES * COUNT) store_cells(dZ, row, k, zeros);
 }
 
 // Blocks of BLOCK, grid stride over rows.
@@ -194,7 +195,7 @@ static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launc
   double total = 0;
   for (int64_t row = first_row<LANES>(); row < l.rows; row += row_stride<LANES>()) {
     if (row >= valid) {
-      if (l.D.data) clear_row<LANES, COUNT>(l.D, row, l.n);
+      if (l.dZ.data) clear_row<LANES, COUNT>(l.dZ, row, l.n);
       continue;
     }
     if constexpr (LOSS == BINARY)
@@ -222,7 +223,7 @@ size_t loss_scratch(int64_t rows, int64_t n) { return row_blocks(rows, n) * size
 
 template <enum element ELEMENT>
 static cudaError_t launch_loss_of(const struct loss_launch *l, cudaStream_t stream) {
-  const bool wide = l->n % 4 == 0 && is_aligned(l->A, 4) && is_aligned(l->Z, 4) && is_aligned(l->D, 4);
+  const bool wide = l->n % 4 == 0 && is_aligned(l->A, 4) && is_aligned(l->Z, 4) && is_aligned(l->dZ, 4);
   switch (l->loss) {
     case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return SINGLE(loss_kernel, BINARY, l);
     case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return ROWS(loss_kernel, SOFTMAX, wide, l);

@@ -1,10 +1,10 @@
 /* From operations to launches.
  *
  * What a range's operations do is the same whether they run together or one by one, with two exceptions that cannot be
- * seen: column sums of D are taken while D is written when the operation that wants them comes in the same range (in
+ * seen: column sums of dZ are taken while dZ is written when the operation that wants them comes in the same range (in
  * the same order either way), and relu's derivative may come from a mask that the forward product of the same range
  * left. */
-#include "backend/op_name.h"
+#include "plan/operations.h"
 #include "profile.h"
 #include "program.h"
 
@@ -24,7 +24,7 @@ static descent_status run_product(struct backend_program *program, int index, co
 }
 
 static struct product_operands forward_operands(const struct backend_program *program,
-                                                const struct plan_dense_forward *op, struct matrix out) {
+                                                const struct plan_dense_forward *op, struct device_matrix out) {
   const int64_t b = flat_position(&program->flat, op->b);
   const void *bias = out.element == ELEMENT_BF16 ? (const void *)((const uint16_t *)program->working + b)
                                                  : (const void *)flat_at(program, op->parameters, op->b);
@@ -37,7 +37,7 @@ static struct product_operands forward_operands(const struct backend_program *pr
 static descent_status lower_forward(struct backend_program *program, struct plan_range range, int index, int64_t rows) {
   const struct plan_op *op = &program->plan->ops[index];
   const struct plan_dense_forward *o = &op->forward;
-  const struct matrix out = matrix_of(program, o->Z != PLAN_NONE ? o->Z : o->A, o->n_out);
+  const struct device_matrix out = matrix_of(program, o->Z != PLAN_NONE ? o->Z : o->A, o->n_out);
   struct product_operands operands = forward_operands(program, o, out);
   const void *bias = operands.bias;
   const struct masked_choice *masked = masked_for(program, range, index, rows);
@@ -77,10 +77,10 @@ done:
 static descent_status lower_weights(struct backend_program *program, struct plan_range range, int index, int64_t rows,
                                     bool has_sums) {
   const struct plan_dense_backward_weights *o = &program->plan->ops[index].weights;
-  const struct matrix D = matrix_of(program, o->D, o->n_out);
+  const struct device_matrix dZ = matrix_of(program, o->dZ, o->n_out);
   float *sums = flat_at(program, o->gradients, o->b);
   struct product_operands operands = {
-      .A = D.data, .B = data_of(program, o->A_in), .C = flat_at(program, o->gradients, o->W), .bias_gradient = sums};
+      .A = dZ.data, .B = data_of(program, o->A_in), .C = flat_at(program, o->gradients, o->W), .bias_gradient = sums};
   const struct masked_choice *masked = masked_for(program, range, index, rows);
   const struct dense_choice *choice;
   descent_status status;
@@ -89,19 +89,19 @@ static descent_status lower_weights(struct backend_program *program, struct plan
   if (!fused) operands.bias_gradient = NULL;
   TRY(run_product(program, index, masked ? masked->product : choice->product, &operands));
   if (!fused && !has_sums)
-    CUDA_TRY(launch_column_sums(D, rows, o->n_out, sums, program->scratch, program->device->stream));
+    CUDA_TRY(launch_column_sums(dZ, rows, o->n_out, sums, program->scratch, program->device->stream));
 done:
   return status;
 }
 
-/* `sums`: where the column sums of D_in go; NULL: nobody asks. */
+/* `sums`: where the column sums of dZ_below go; NULL: nobody asks. */
 static descent_status lower_input(struct backend_program *program, struct plan_range range, int index, int64_t rows,
                                   float *sums) {
   const struct plan_op *op = &program->plan->ops[index];
   const struct plan_dense_backward_input *o = &op->input;
-  struct product_operands operands = {.A = data_of(program, o->D),
+  struct product_operands operands = {.A = data_of(program, o->dZ),
                                       .B = weights_of(program, o->parameters, o->W, o->n_in).data,
-                                      .C = data_of(program, o->D_in)};
+                                      .C = data_of(program, o->dZ_below)};
   const struct masked_choice *masked = masked_for(program, range, index, rows);
   const struct dense_choice *choice;
   descent_status status;
@@ -114,7 +114,7 @@ static descent_status lower_input(struct backend_program *program, struct plan_r
   if (o->activation == DESCENT_ACTIVATION_IDENTITY && o->dropout <= 0 && !sums) goto done;
   const struct backward_launch launch = {
       .state = program->state,
-      .D = matrix_of(program, o->D_in, o->n_in),
+      .dZ = matrix_of(program, o->dZ_below, o->n_in),
       .A = matrix_of(program, o->A, o->n_in),
       .Z = matrix_of(program, o->Z, o->n_in),
       .rows = rows,
@@ -173,7 +173,7 @@ static cudaError_t lower_loss(struct backend_program *program, const struct plan
       .y = data_of(program, o->y),
       .w = data_of(program, o->w),
       .scalars = data_of(program, o->scalars),
-      .D = matrix_of(program, o->D, o->n),
+      .dZ = matrix_of(program, o->dZ, o->n),
       .rows = rows,
       .n = o->n,
       .loss = o->loss,
@@ -271,7 +271,7 @@ static cudaError_t lower_output(struct backend_program *program, const struct pl
 static int reader_of_sums(const struct plan *plan, struct plan_range range, int index) {
   for (int i = index + 1; i < range.first + range.count; i++) {
     const struct plan_op *op = &plan->ops[i];
-    if (op->kind == OP_DENSE_BACKWARD_WEIGHTS && op->weights.D == plan->ops[index].input.D_in) return i;
+    if (op->kind == OP_DENSE_BACKWARD_WEIGHTS && op->weights.dZ == plan->ops[index].input.dZ_below) return i;
     if (op->kind == OP_DENSE_BACKWARD_INPUT) return -1; /* may write to the same memory */
   }
   return -1;
@@ -331,7 +331,7 @@ done:
 }
 
 descent_status lower_product(struct backend_program *program, int index, int64_t rows) {
-  if (index < 0 || index >= program->plan->n_ops || !has_product(&program->plan->ops[index]))
+  if (index < 0 || index >= program->plan->n_ops || !plan_has_product(&program->plan->ops[index]))
     return module_status(DESCENT_ERROR_ARGUMENT, "operation %d has no matrix product", index);
   const struct plan_op *op = &program->plan->ops[index];
   const struct plan_range all = {0, program->plan->n_ops};
@@ -345,15 +345,15 @@ descent_status lower_product(struct backend_program *program, int index, int64_t
     operands = forward_operands(program, o, matrix_of(program, o->Z != PLAN_NONE ? o->Z : o->A, o->n_out));
   } else if (op->kind == OP_DENSE_BACKWARD_WEIGHTS) {
     const struct plan_dense_backward_weights *o = &op->weights;
-    operands = (struct product_operands){.A = data_of(program, o->D),
+    operands = (struct product_operands){.A = data_of(program, o->dZ),
                                          .B = data_of(program, o->A_in),
                                          .C = flat_at(program, o->gradients, o->W),
                                          .bias_gradient = flat_at(program, o->gradients, o->b)};
   } else {
     const struct plan_dense_backward_input *o = &op->input;
-    operands = (struct product_operands){.A = data_of(program, o->D),
+    operands = (struct product_operands){.A = data_of(program, o->dZ),
                                          .B = weights_of(program, o->parameters, o->W, o->n_in).data,
-                                         .C = data_of(program, o->D_in)};
+                                         .C = data_of(program, o->dZ_below)};
   }
   if (masked) operands.mask = masked->mask;
   if (!(masked ? masked->fused : choice->fused)) operands.bias = operands.bias_gradient = NULL;

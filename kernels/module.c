@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/op_name.h"
 #include "cublas.h"
 #include "nvml.h"
+#include "plan/operations.h"
 #include "program.h"
 
 /* ---- errors ----------------------------------------------------------------------------------------------------- */
@@ -334,7 +334,8 @@ static descent_status measure_product(struct backend_device *device, descent_pre
   TRY(product_create(device->products, &shape, true, device->stream, &product));
   CUDA_TRY(cudaMalloc((void **)&memory, 3 * bytes));
   for (size_t i = 0; i < 2; i++) /* random: products of constants draw less power and run faster */
-    CUDA_TRY(launch_fill((struct matrix){memory + i * bytes, side, element}, side, side, false, i, device->stream));
+    CUDA_TRY(
+        launch_fill((struct device_matrix){memory + i * bytes, side, element}, side, side, false, i, device->stream));
   struct square square = {product, {.A = memory, .B = memory + bytes, .C = memory + 2 * bytes}, device->stream};
   TRY(shortest(device->stream, run_square, &square, &seconds));
   *flops = 2 * (double)side * (double)side * (double)side / seconds;

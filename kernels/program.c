@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plan/operations.h"
+
 /* ---- what can be compiled --------------------------------------------------------------------------------------- */
 
 static bool device_supports(const struct backend_device *device, const struct plan *plan, const struct plan_op *op) {
@@ -311,25 +313,12 @@ static void store_elements(char *to, size_t size, enum plan_type device, enum pl
   }
 }
 
-static descent_status check_buffer(const struct backend_program *program, int buffer) {
-  if (buffer < 0 || buffer >= program->plan->n_buffers || program->plan->buffers[buffer].storage == PLAN_SOURCE)
-    return module_status(DESCENT_ERROR_ARGUMENT, "buffer %d cannot be read or written", buffer);
-  return DESCENT_OK;
-}
-
 /* May elements offset .. of this buffer be copied as `type`? */
 static descent_status check_copy(const struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                  enum plan_type type) {
-  const descent_status status = check_buffer(program, buffer);
-  if (status != DESCENT_OK) return status;
-  const struct plan_buffer *b = &program->plan->buffers[buffer];
-  const int64_t size = b->rows * b->cols;
-  if (offset < 0 || count < 0 || offset > size || count > size - offset)
-    return module_status(DESCENT_ERROR_ARGUMENT, "buffer %s: %lld elements from %lld, but it has %lld", b->name,
-                         (long long)count, (long long)offset, (long long)size);
-  if ((b->type == PLAN_I64) != (type == PLAN_I64))
-    return module_status(DESCENT_ERROR_ARGUMENT, "buffer %s: integers convert to no other type", b->name);
-  return DESCENT_OK;
+  char reason[128];
+  if (plan_can_copy(program->plan, buffer, offset, count, type, reason, sizeof reason)) return DESCENT_OK;
+  return module_status(DESCENT_ERROR_ARGUMENT, "%s", reason);
 }
 
 /* Copies the first of the elements from `offset` on between the device and `staging`, where they lie side by side;
@@ -459,7 +448,7 @@ done:
 
 static descent_status program_save(struct backend_program *program, int buffer) {
   descent_status status;
-  TRY(check_buffer(program, buffer));
+  TRY(check_copy(program, buffer, 0, 0, PLAN_F32));
   const int64_t bytes = program->buffers[buffer].bytes;
   void **saved = &program->saved[buffer];
   CUDA_TRY(cudaSetDevice(program->device->ordinal));
@@ -471,7 +460,7 @@ done:
 
 static descent_status program_restore(struct backend_program *program, int buffer) {
   descent_status status;
-  TRY(check_buffer(program, buffer));
+  TRY(check_copy(program, buffer, 0, 0, PLAN_F32));
   if (!program->saved[buffer])
     return module_status(DESCENT_ERROR_ARGUMENT, "buffer %s has not been saved", program->plan->buffers[buffer].name);
   CUDA_TRY(cudaSetDevice(program->device->ordinal));

@@ -123,7 +123,7 @@ struct shape_product {
 };
 
 /* relu's derivative from bits that the forward product leaves, for a pair of operations in one range: an entry at the
- * forward and at the backward_input operation each, and one at the weights' operation of the same D. */
+ * forward and at the backward_input operation each, and one at the weights' operation of the same dZ. */
 struct masked_choice {
   struct product *product; /* NULL: not chosen */
   int partner;             /* forward: its backward_input; the others: the forward operation */
@@ -137,7 +137,6 @@ struct masked_choice {
 descent_status choose_prepare(struct backend_program *program);
 descent_status choose_take(struct backend_program *program);
 void choose_release(struct backend_program *program);
-bool has_product(const struct plan_op *op);
 /* The rows that the captured range of this op computes. */
 int64_t captured_rows(const struct plan *plan, int op);
 /* The choice for this dense op on so many rows. */
@@ -147,9 +146,9 @@ const struct masked_choice *masked_for(const struct backend_program *program, st
                                        int64_t rows);
 
 void *data_of(const struct backend_program *program, int buffer); /* NULL for PLAN_NONE */
-struct matrix matrix_of(const struct backend_program *program, int buffer, int64_t n);
+struct device_matrix matrix_of(const struct backend_program *program, int buffer, int64_t n);
 /* W (n_out, n_in) of the parameters as the products read it. */
-struct matrix weights_of(const struct backend_program *program, int parameters, int64_t W, int64_t n_in);
+struct device_matrix weights_of(const struct backend_program *program, int parameters, int64_t W, int64_t n_in);
 
 /* ---- operations (lower.c) ---- */
 

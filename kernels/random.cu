@@ -13,7 +13,7 @@ enum filling { FILL_RANDOM, FILL_ONES, FILL_BITS };
 // Grid and block of all kernels here: struct tiling.
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK)
-    fill_kernel(struct matrix m, int64_t rows, int64_t n, enum filling filling, uint64_t seed, struct tiling t) {
+    fill_kernel(struct device_matrix m, int64_t rows, int64_t n, enum filling filling, uint64_t seed, struct tiling t) {
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, n, COUNT);
   for (int64_t r = at.row; r < rows && !at.idle; r += at.step) {
@@ -39,7 +39,7 @@ static __global__ void __launch_bounds__(BLOCK)
 
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK)
-    compare_kernel(struct matrix a, struct matrix b, int64_t rows, int64_t n, float expected,
+    compare_kernel(struct device_matrix a, struct device_matrix b, int64_t rows, int64_t n, float expected,
                    unsigned long long *differing, unsigned long long *off, struct tiling t) {
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, n, COUNT);
@@ -61,7 +61,7 @@ static __global__ void __launch_bounds__(BLOCK)
   if (wrong) atomicAdd(off, (unsigned long long)wrong);
 }
 
-static cudaError_t fill(struct matrix m, int64_t rows, int64_t n, enum filling filling, uint64_t seed,
+static cudaError_t fill(struct device_matrix m, int64_t rows, int64_t n, enum filling filling, uint64_t seed,
                         cudaStream_t stream) {
   const bool wide = n % 4 == 0 && is_aligned(m, 4);
   const struct tiling t = tiling_of(rows, n, wide ? 4 : 1, 4);
@@ -72,15 +72,16 @@ static cudaError_t fill(struct matrix m, int64_t rows, int64_t n, enum filling f
 #undef FILL
 }
 
-cudaError_t launch_fill(struct matrix m, int64_t rows, int64_t n, bool ones, uint64_t seed, cudaStream_t stream) {
+cudaError_t launch_fill(struct device_matrix m, int64_t rows, int64_t n, bool ones, uint64_t seed,
+                        cudaStream_t stream) {
   return fill(m, rows, n, ones ? FILL_ONES : FILL_RANDOM, seed, stream);
 }
 
-cudaError_t launch_fill_bits(struct matrix m, int64_t rows, int64_t n, uint64_t seed, cudaStream_t stream) {
+cudaError_t launch_fill_bits(struct device_matrix m, int64_t rows, int64_t n, uint64_t seed, cudaStream_t stream) {
   return m.element == ELEMENT_F32 ? fill(m, rows, n, FILL_BITS, seed, stream) : cudaErrorInvalidValue;
 }
 
-cudaError_t launch_compare(struct matrix a, struct matrix b, int64_t rows, int64_t n, float expected,
+cudaError_t launch_compare(struct device_matrix a, struct device_matrix b, int64_t rows, int64_t n, float expected,
                            unsigned long long *differing, unsigned long long *off, cudaStream_t stream) {
   if (a.element != b.element) return cudaErrorInvalidValue;
   const bool wide = n % 4 == 0 && is_aligned(a, 4) && is_aligned(b, 4);

@@ -83,11 +83,11 @@ done:
   return status;
 }
 
-static const char *const range_names[GRAPHS] = {"train", "train, probed", "evaluate", "predict"};
+static const char *const range_names[GRAPHS] = {"train", "train with statistics", "evaluate", "predict"};
 
 static void list_ranges(const struct plan *plan, struct plan_range ranges[GRAPHS]) {
   ranges[0] = plan->train;
-  ranges[1] = plan->train_probed;
+  ranges[1] = plan->train_with_statistics;
   ranges[2] = plan->evaluate;
   ranges[3] = plan->predict;
 }

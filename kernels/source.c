@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plan/operations.h"
 #include "program.h"
 
 static const int64_t window_bytes = INT64_C(64) << 20; /* of a slot, at most, unless one step needs more */
@@ -182,9 +183,9 @@ descent_status source_bind(struct backend_program *program, int buffer, const vo
   const struct plan *plan = program->plan;
   int64_t bytes;
   descent_status status = DESCENT_OK;
-  if (buffer < 0 || buffer >= plan->n_buffers || plan->buffers[buffer].storage != PLAN_SOURCE || (data && rows < 1))
-    return module_status(DESCENT_ERROR_ARGUMENT, "bind: buffer %d with %lld rows is not a source", buffer,
-                         (long long)rows);
+  char reason[96];
+  if (!plan_can_bind(plan, buffer, data, rows, reason, sizeof reason))
+    return module_status(DESCENT_ERROR_ARGUMENT, "%s", reason);
   for (int k = 0; k < SOURCES; k++) {
     struct bound_source *source = &set->at[k];
     if (source->buffer != buffer) continue;

@@ -56,8 +56,8 @@ void trial_close(struct trial *trial) {
 
 /* ---- operands ---- */
 
-static struct matrix part_matrix(const struct trial *trial, enum part part, int64_t ld, enum element element) {
-  return (struct matrix){trial->part[part], ld, element};
+static struct device_matrix part_matrix(const struct trial *trial, enum part part, int64_t ld, enum element element) {
+  return (struct device_matrix){trial->part[part], ld, element};
 }
 
 /* Random bits beside ones; beside random values all are set, so that all of these are seen. */
@@ -74,7 +74,7 @@ done:
 }
 
 static descent_status fill_B(const struct trial *trial, bool ones) {
-  const struct matrix B = part_matrix(trial, OPERAND_B, trial->shape->ldb, trial->shape->operands);
+  const struct device_matrix B = part_matrix(trial, OPERAND_B, trial->shape->ldb, trial->shape->operands);
   descent_status status = DESCENT_OK;
   CUDA_TRY(launch_fill(B, trial->B_rows, trial->B_cols, ones, 2, trial->stream));
 done:
@@ -84,7 +84,7 @@ done:
 /* A, zeros but for the last of K, from `from` on: random values or ones. And the mask, anew. */
 static descent_status fill_A(const struct trial *trial, int64_t from, bool ones) {
   const struct product_shape *const shape = trial->shape;
-  struct matrix A = part_matrix(trial, OPERAND_A, shape->lda, shape->operands);
+  struct device_matrix A = part_matrix(trial, OPERAND_A, shape->lda, shape->operands);
   const int64_t rows = trial->A_rows - (shape->transpose_a ? from : 0);
   const int64_t cols = trial->A_cols - (shape->transpose_a ? 0 : from);
   descent_status status = DESCENT_OK;
@@ -161,8 +161,8 @@ done:
 }
 
 /* found: how many elements differ in their bits; how many of `a` are not `expected`. */
-static descent_status compare(const struct trial *trial, struct matrix a, struct matrix b, int64_t rows, int64_t n,
-                              float expected, unsigned long long found[2]) {
+static descent_status compare(const struct trial *trial, struct device_matrix a, struct device_matrix b, int64_t rows,
+                              int64_t n, float expected, unsigned long long found[2]) {
   unsigned long long *const counts = counts_of(trial);
   descent_status status = DESCENT_OK;
   CUDA_TRY(launch_compare(a, b, rows, n, expected, counts, counts + 1, trial->stream));
@@ -229,7 +229,7 @@ static descent_status fill_whole_bias(const struct trial *trial, int64_t count) 
 static descent_status check_sums(const struct trial *trial, int64_t count, bool *right) {
   const struct product_shape *const shape = trial->shape;
   const int64_t n = product_sum_count(shape);
-  const struct matrix sums = part_matrix(trial, SUMS, n, ELEMENT_F32);
+  const struct device_matrix sums = part_matrix(trial, SUMS, n, ELEMENT_F32);
   const int64_t odd = count / (count & -count); /* multiples of a power of 2 are as exact as those of 1 */
   unsigned long long found[2] = {0};
   descent_status status = DESCENT_OK;

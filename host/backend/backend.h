@@ -3,7 +3,7 @@
 #ifndef DESCENT_BACKEND_BACKEND_H
 #define DESCENT_BACKEND_BACKEND_H
 
-#include "backend/plan.h"
+#include "plan/plan.h"
 
 /* What a backend knows of a device that it has not opened. Texts are "" where a machine does not say. */
 struct backend_gpu {

@@ -9,36 +9,14 @@
 #include <unistd.h>
 
 #include "backend/backend.h"
-#include "core/cgroup.h"
-#include "core/file.h"
+#include "core/memory.h"
 #include "core/status.h"
+#include "core/system.h"
 
 enum { MAX_THREADS = 256, PATH_SIZE = 4096 };
 static const char module_name[] = "libdescent_cuda.so";
 
 /* ---- how many threads ---- */
-
-/* Lowers a number of cores to what the control group in `folder` (version 2) grants the time of. */
-static void lower_to_quota(void *user, const char *folder) {
-  int *limit = user;
-  char path[3 * PATH_SIZE], text[64];
-  long long quota = 0, period = 0;
-  if (snprintf(path, sizeof path, "%s/cpu.max", folder) >= (int)sizeof path) return;
-  /* "max 100000" reads nothing: no limit */
-  if (!file_read_text(path, text, sizeof text) || sscanf(text, "%lld %lld", &quota, &period) != 2) return;
-  if (quota <= 0 || period <= 0) return;
-  const long long cores = (quota - 1) / period + 1;
-  if (cores < *limit) *limit = (int)cores;
-}
-
-static int usable_cores(void) {
-  cpu_set_t set;
-  long cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
-  int limit = MAX_THREADS;
-  cgroup_each("", NULL, lower_to_quota, &limit);
-  if (cores < 1) cores = 1;
-  return cores < limit ? (int)cores : limit;
-}
 
 /* ---- the module of the GPU ---- */
 
@@ -245,7 +223,8 @@ descent_status descent_device_open(const char *name, int threads, descent_device
                       MAX_THREADS);
   struct descent_device *opened = memory_allocate(1, sizeof *opened, "the device");
   if (!opened) return DESCENT_ERROR_MEMORY;
-  descent_status status = open_named(opened, name, threads ? threads : usable_cores());
+  const int cores = system_cores_usable();
+  descent_status status = open_named(opened, name, threads ? threads : cores < MAX_THREADS ? cores : MAX_THREADS);
   if (status != DESCENT_OK) {
     free(opened);
     return status;

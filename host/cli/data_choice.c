@@ -107,7 +107,7 @@ static int reading_make(const char *command, const struct data_choice *choice, d
   o->ignored = r->ignore.n;
   o->missing = r->missing.names;
   o->missing_texts = r->missing.n;
-  if (!o->like) {
+  if (!o->network) {
     o->categorical = r->categorical.names;
     o->categoricals = r->categorical.n;
     o->indicators = choice->indicators;
@@ -154,7 +154,7 @@ int data_choice_read(const char *command, const struct data_choice *choice, cons
     descent_status status = descent_dataset_read(path, &r.options, dataset);
     if (status != DESCENT_OK)
       code = fail_status(command, status);
-    else if (r.options.like)
+    else if (r.options.network)
       data_choice_note(command, path, *dataset);
   }
   reading_clear(&r);

@@ -71,7 +71,7 @@ static int evaluate(const struct evaluate_values *v, const char *model, const ch
   descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
   source.target = v->target;
   source.target_file = v->data.target_file;
-  source.like = network;
+  source.network = network;
   code = data_choice_read(command, &v->data, data, source, &dataset);
   if (code != EXIT_DONE) goto done;
   if (descent_dataset_targets(dataset) == 0) {

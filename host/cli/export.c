@@ -65,7 +65,7 @@ static int check(const struct export_values *v, const descent_network *network, 
   int code = EXIT_DONE;
   if (v->rows) {
     descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
-    source.like = network;
+    source.network = network;
     source.features_only = true;
     code = data_choice_read(command, &v->data, v->rows, source, &dataset);
     if (code != EXIT_DONE) return code;

@@ -50,14 +50,14 @@ static void training_clear(struct training *t) {
   options_config_free(&t->config);
 }
 
-/* Reads a file by the options; `like` NULL: the training data themselves. */
-static int read_file(const struct training *t, const char *path, const char *target_file, const descent_network *like,
-                     descent_dataset **dataset) {
+/* Reads a file by the options; `network` NULL: the training data themselves. */
+static int read_file(const struct training *t, const char *path, const char *target_file,
+                     const descent_network *network, descent_dataset **dataset) {
   descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
   source.target = t->values.target;
   source.target_file = target_file;
   source.task = t->values.task;
-  source.like = like;
+  source.network = network;
   return data_choice_read(command, &t->values.data, path, source, dataset);
 }
 

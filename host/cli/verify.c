@@ -9,7 +9,7 @@
 static const char command[] = "descent verify";
 
 struct verify_choice {
-  const char *witness;
+  const char *reference;
   int64_t rows, steps;
   bool all;
 };
@@ -17,7 +17,7 @@ struct verify_choice {
 #define AT(member) offsetof(struct verify_choice, member)
 static const struct setting verify_options[] = {
     ROW_HEADING("Comparison:"),
-    ROW_TEXT("witness", "NAME", AT(witness), "The device to compare with", 0),
+    ROW_TEXT("reference", "NAME", AT(reference), "The device to compare with", 0),
     ROW_INTEGER("rows", "N", AT(rows), "Synthetic rows, in batches of --batch-size and a rest", 0, 1, 1e9),
     ROW_INTEGER("steps", "N", AT(steps), "Training steps", 0, 1, 1e6),
     ROW_FLAG("all", AT(all),
@@ -34,7 +34,7 @@ struct verify {
   struct device_choice device;
   struct training_choice training;
   struct verify_choice choice;
-  descent_device *candidate, *witness;
+  descent_device *candidate, *reference;
 };
 
 /* What on_row gathers. */
@@ -68,7 +68,7 @@ static void take_row(void *user, const descent_verify_row *row) {
 static int compare(const struct verify *v, const char *who, const descent_network *network,
                    const descent_train_options *options, struct tally *tally) {
   bool passed;
-  descent_status status = descent_verify(network, v->candidate, v->witness, options, v->choice.rows, v->choice.steps,
+  descent_status status = descent_verify(network, v->candidate, v->reference, options, v->choice.rows, v->choice.steps,
                                          take_row, tally, &passed);
   if (status != DESCENT_OK) return fail_status(who, status);
   return passed ? EXIT_DONE : EXIT_RUN;
@@ -79,7 +79,7 @@ static int verify_one(const struct verify *v, const descent_network *network) {
   int code = compare(v, command, network, &v->training.train, &tally);
   if (tally.compared)
     printf("%" PRId64 " operations on %s against %s: %" PRId64 " failed\n", tally.compared,
-           descent_device_name(v->candidate), descent_device_name(v->witness), tally.failed);
+           descent_device_name(v->candidate), descent_device_name(v->reference), tally.failed);
   return code;
 }
 
@@ -128,17 +128,17 @@ static int verify_all(const struct verify *v) {
     if (code != EXIT_DONE && code != EXIT_RUN) return code;
   }
   printf("%d combinations on %s against %s: %d failed\n", COMBINATIONS, descent_device_name(v->candidate),
-         descent_device_name(v->witness), failed);
+         descent_device_name(v->reference), failed);
   return failed ? EXIT_RUN : EXIT_DONE;
 }
 
 static int open_devices(struct verify *v) {
   int code = device_choice_open(command, &v->device, &v->candidate);
   if (code != EXIT_DONE) return code;
-  descent_status status = descent_device_open(v->choice.witness, (int)v->device.threads, &v->witness);
+  descent_status status = descent_device_open(v->choice.reference, (int)v->device.threads, &v->reference);
   if (status != DESCENT_OK) return fail_status(command, status);
-  fprintf(stderr, "candidate: %s\nwitness:   %s\n", descent_device_description(v->candidate),
-          descent_device_description(v->witness));
+  fprintf(stderr, "candidate: %s\nreference:   %s\n", descent_device_description(v->candidate),
+          descent_device_description(v->reference));
   return EXIT_DONE;
 }
 
@@ -151,7 +151,7 @@ static int run(struct verify *v, const struct arguments *arguments, const struct
     code = subject_open(command, arguments, &v->subject, defaults, v->training.train.seed, &network);
   if (code == EXIT_DONE) code = open_devices(v);
   if (code == EXIT_DONE) code = network ? verify_one(v, network) : verify_all(v);
-  descent_device_close(v->witness);
+  descent_device_close(v->reference);
   descent_device_close(v->candidate);
   descent_network_free(network);
   return code;
@@ -162,7 +162,7 @@ int command_verify(int argc, char **argv) {
   struct verify v = {.subject = defaults,
                      .device = DEVICE_CHOICE_INIT,
                      .training = TRAINING_CHOICE_INIT,
-                     .choice = {.witness = "reference", .rows = 100, .steps = 3}};
+                     .choice = {.reference = "reference", .rows = 100, .steps = 3}};
   const struct setting_set sets[] = {{verify_options, &v.choice},           {subject_options, &v.subject.shape},
                                      {network_options, &v.subject.network}, {optimizer_options, &v.training},
                                      {device_options, &v.device},           {tuning_options, &v.training}};
@@ -174,7 +174,8 @@ int command_verify(int argc, char **argv) {
           "compare all values that it writes. The network is MODEL's, or one of the given shape."
           "\vA bound is what rounding in the chosen precision can do to that value, from the length of its sums and "
           "the "
-          "unit round-off; an error above it is a fault of the device. With a witness other than reference a value may "
+          "unit round-off; an error above it is a fault of the device. With a reference other than reference a value "
+          "may "
           "differ by two bounds. Exit code 1 when anything fails.",
       .most = 1,
       .sets = sets,

@@ -17,19 +17,6 @@ static descent_status write_error(const char *path, int error) {
                     strerror(error));
 }
 
-bool file_read_text(const char *path, char *text, size_t size) {
-  size_t length = 0;
-  ssize_t got = 0;
-  const int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return false;
-  while (length < size - 1 &&
-         ((got = read(descriptor, text + length, size - 1 - length)) > 0 || (got < 0 && errno == EINTR)))
-    if (got > 0) length += (size_t)got;
-  close(descriptor);
-  text[length] = '\0';
-  return got >= 0;
-}
-
 /* What a temporary file's name has behind the file's: a dot and so many characters of the alphabet. */
 enum { RANDOM = 8 };
 static const char suffix_form[] = ".--------";

@@ -29,9 +29,4 @@ bool file_sync_folder(const char *path);
 /* fwrite that reports. */
 descent_status file_write(struct file_writer *writer, const void *data, size_t bytes);
 
-/* The beginning of a small text, up to size - 1 bytes of it, ended by a NUL; takes no memory. False if it cannot be
- * read.
- */
-bool file_read_text(const char *path, char *text, size_t size);
-
 #endif

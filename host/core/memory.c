@@ -1,68 +1,52 @@
-/* Allocation itself often succeeds far beyond what there is, and the process is killed on first touch: so one asks. */
+/* Allocation often succeeds far beyond what there is, and the process is killed on first touch. So what is available is
+ * looked up before a large block is taken. */
 #include "core/memory.h"
 
-#include <inttypes.h>
-#include <stdbool.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "core/cgroup.h"
-#include "core/file.h"
+#include "core/status.h"
+#include "core/system.h"
 
-enum { PATH_SIZE = 8500, TEXT_SIZE = 8192 };
-
-/* The number that follows `key`, which stands at the beginning of a line; -1 if there is none. */
-static int64_t number_after(const char *text, const char *key) {
-  const size_t length = strlen(key);
-  for (; text; text = strchr(text, '\n'), text += text != NULL) {
-    int64_t number;
-    if (strncmp(text, key, length) == 0) return sscanf(text + length, " %" SCNd64, &number) == 1 ? number : -1;
-  }
-  return -1;
+bool size_product(int64_t a, int64_t b, int64_t *product) {
+  return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, product);
 }
 
-static bool read_in(const char *folder, const char *name, char text[TEXT_SIZE]) {
-  char path[PATH_SIZE];
-  return snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path && file_read_text(path, text, TEXT_SIZE);
+enum { LOOK_ABOVE = 1 << 20 }; /* looking takes longer than filling less */
+
+static bool too_much(int64_t bytes) { return bytes > LOOK_ABOVE && bytes > system_memory_available(""); }
+
+static void *allocation_failed(int64_t bytes, const char *what) {
+  status_set(DESCENT_ERROR_MEMORY, "cannot allocate %.3g GB for %s", (double)bytes * 1e-9, what);
+  return NULL;
 }
 
-static int64_t number_in(const char *folder, const char *name) {
-  char text[TEXT_SIZE];
-  return read_in(folder, name, text) ? number_after(text, "") : -1; /* "max": none */
+static bool byte_count(int64_t count, size_t size, const char *what, int64_t *bytes) {
+  if (size_product(count, (int64_t)size, bytes) && *bytes <= INT64_MAX - 64) return true;
+  status_set(DESCENT_ERROR_MEMORY, "cannot allocate %lld x %zu bytes for %s", (long long)count, size, what);
+  return false;
 }
 
-/* What the group in `folder` leaves, by the names of one version's files. */
-static void lower(int64_t *least, const char *folder, const char *limit, const char *usage, const char *stat_prefix) {
-  static const char *const of_files[] = {"inactive_file ", "active_file "};
-  char text[TEXT_SIZE], key[64];
-  const int64_t most = number_in(folder, limit);
-  int64_t used = number_in(folder, usage);
-  if (most < 0 || used < 0) return;
-  if (read_in(folder, "memory.stat", text))
-    for (int i = 0; i < 2; i++) {
-      snprintf(key, sizeof key, "%s%s", stat_prefix, of_files[i]);
-      const int64_t pages = number_after(text, key);
-      if (pages > 0) used -= pages < used ? pages : used;
-    }
-  const int64_t left = most > used ? most - used : 0;
-  if (left < *least) *least = left;
+void *memory_allocate(int64_t count, size_t size, const char *what) {
+  int64_t bytes;
+  if (count == 0) count = 1;
+  if (!byte_count(count, size, what, &bytes)) return NULL;
+  size_t rounded = ((size_t)bytes + 63) / 64 * 64;
+  void *memory = too_much(bytes) ? NULL : aligned_alloc(64, rounded);
+  if (!memory) return allocation_failed(bytes, what);
+  memset(memory, 0, rounded);
+  return memory;
 }
 
-static void lower_version1(void *least, const char *folder) {
-  lower(least, folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_");
+void *memory_resize(void *memory, int64_t from, int64_t to, size_t size, const char *what) {
+  int64_t bytes;
+  if (to == 0) to = 1;
+  if (!byte_count(to, size, what, &bytes)) return NULL;
+  void *resized = to > from && too_much((to - from) * (int64_t)size) ? NULL : realloc(memory, (size_t)bytes);
+  return resized ? resized : allocation_failed(bytes, what);
 }
 
-static void lower_version2(void *least, const char *folder) {
-  lower(least, folder, "memory.max", "memory.current", "");
-}
-
-int64_t memory_available(const char *root) {
-  char folder[PATH_SIZE], text[TEXT_SIZE];
-  int64_t least = INT64_MAX;
-  snprintf(folder, sizeof folder, "%s/proc", root);
-  const int64_t kilobytes = read_in(folder, "meminfo", text) ? number_after(text, "MemAvailable:") : -1;
-  if (kilobytes >= 0 && kilobytes < INT64_MAX / 1024) least = kilobytes * 1024;
-  cgroup_each(root, NULL, lower_version2, &least);
-  cgroup_each(root, "memory", lower_version1, &least);
-  return least;
+void memory_free_texts(char **texts, int64_t n) {
+  for (int64_t i = 0; texts && i < n; i++) free(texts[i]);
+  free(texts);
 }

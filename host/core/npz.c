@@ -9,6 +9,7 @@
 #include <zip.h>
 
 #include "core/file.h"
+#include "core/memory.h"
 #include "core/status.h"
 
 enum { ALIGNMENT = 64, DOS_1980 = 1 << 5 | 1 };

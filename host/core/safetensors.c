@@ -16,6 +16,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/memory.h"
 #include "core/number.h"
 #include "core/status.h"
 

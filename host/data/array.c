@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 #include "data/matrix.h"
 #include "data/text.h"
@@ -223,12 +224,12 @@ static descent_status check_shape(struct array *array) {
 static descent_status place_columns(struct array *a) {
   int64_t index[ARRAY_MOST_RANK] = {0};
   if (a->rank < 3) return DESCENT_OK;
-  a->places = memory_allocate(a->columns, sizeof *a->places, "the columns");
-  if (!a->places) return DESCENT_ERROR_MEMORY;
+  a->positions = memory_allocate(a->columns, sizeof *a->positions, "the columns");
+  if (!a->positions) return DESCENT_ERROR_MEMORY;
   for (int64_t c = 0; c < a->columns; c++) {
     int64_t place = 0;
     for (int d = 1; d < a->rank; d++) place = place * a->shape[d] + index[d];
-    a->places[c] = (int32_t)place;
+    a->positions[c] = (int32_t)place;
     for (int d = 1; d < a->rank && ++index[d] == a->shape[d]; d++) index[d] = 0;
   }
   return DESCENT_OK;
@@ -305,7 +306,7 @@ descent_status array_read(struct array *a, int64_t rows, double *cells, int64_t 
       *inexact += elements_to_double(a->element, a->window + skipped * a->columns * size, n, a->columns, cells, pitch);
     for (int64_t c = 0; a->by_column && c < a->columns; c++)
       *inexact += elements_to_double(a->element, a->window + (c * a->held + skipped) * size, n, 1,
-                                     cells + (a->places ? a->places[c] : c), pitch);
+                                     cells + (a->positions ? a->positions[c] : c), pitch);
   }
 done:
   return status;
@@ -314,7 +315,7 @@ done:
 void array_close(struct array *array) {
   free(array->window);
   free(array->whole);
-  free(array->places);
+  free(array->positions);
   array->window = array->whole = NULL;
-  array->places = NULL;
+  array->positions = NULL;
 }

@@ -30,8 +30,8 @@ struct array {
   int64_t next;  /* row */
   char *window;  /* raw rows [first, first + held), by row or by column */
   int64_t capacity, first, held;
-  int32_t *places; /* (columns) of a row of more than one dimension that lies by column: where each column belongs */
-  char *whole;     /* all the data, of a source in order that lies by column */
+  int32_t *positions; /* (columns) of a row of more than one dimension that lies by column: where each column belongs */
+  char *whole;        /* all the data, of a source in order that lies by column */
 };
 
 /* Reads and checks the header. ERROR_DATA with the byte offset. On failure there is nothing to close. */

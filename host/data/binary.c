@@ -14,11 +14,24 @@
 #include <xxhash.h>
 
 #include "core/json.h"
+#include "core/memory.h"
 #include "core/status.h"
 
 /* ---- what the file says ----------------------------------------------------------------------------------------- */
 
-enum { VERSION, TASK, CLASSES, COLUMNS, UNSEEN, TARGET_NAMES, CLASS_NAMES, MISSING, TARGET_PLACES, LEFT_OUT, FIELDS };
+enum {
+  VERSION,
+  TASK,
+  CLASSES,
+  COLUMNS,
+  UNSEEN,
+  TARGET_NAMES,
+  CLASS_NAMES,
+  MISSING,
+  TARGET_POSITIONS,
+  LEFT_OUT,
+  FIELDS
+};
 static const char *const fields[FIELDS] = {"version",      "task",        "classes", "columns",       "unseen",
                                            "target_names", "class_names", "missing", "target_places", "left_out"};
 
@@ -96,7 +109,7 @@ static descent_status read_description(struct binary *b) {
                                          .target_names = found[TARGET_NAMES],
                                          .class_names = found[CLASS_NAMES],
                                          .missing = found[MISSING],
-                                         .target_places = found[TARGET_PLACES],
+                                         .target_positions = found[TARGET_POSITIONS],
                                          .left_out = found[LEFT_OUT]};
   TRY(schema_read(where, &members, b->inputs, b->targets, b->classes, &b->schema));
   b->described = true;

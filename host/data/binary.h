@@ -43,18 +43,18 @@ descent_status binary_read(const char *path, const struct reading *reading, cons
 descent_status binary_into_table(const struct binary *binary, const struct reading *reading,
                                  const struct table_blocks *blocks, struct dataset_storage **storage);
 
-/* Writing one, rows in order. `like` gives task, classes, schema and sizes, y and weights (rows, not a view's); its X
+/* Writing one, rows in order. `form` gives task, classes, schema and sizes, y and weights (rows, not a view's); its X
  * is not looked at. */
 struct binary_writer {
   const char *path;
-  const struct dataset_storage *like;
+  const struct dataset_storage *form;
   int64_t rows, written;
-  const float *y, *weights; /* (rows, like->targets) or NULL; (rows) or NULL; borrowed until binary_end */
+  const float *y, *weights; /* (rows, form->targets) or NULL; (rows) or NULL; borrowed until binary_end */
   char *description;
   struct file_writer file;
   void *sum; /* of X so far */
 };
-descent_status binary_begin(struct binary_writer *writer, const char *path, const struct dataset_storage *like,
+descent_status binary_begin(struct binary_writer *writer, const char *path, const struct dataset_storage *form,
                             int64_t rows, const float *y, const float *weights);
 descent_status binary_rows(struct binary_writer *writer, const float *X, int64_t rows);
 descent_status binary_end(struct binary_writer *writer);

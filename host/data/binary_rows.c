@@ -4,20 +4,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 #include "data/binary.h"
 
-struct taking_apart {
+struct row_decoder {
   const struct binary *b;
   int64_t features, columns;
   descent_dataset_options options;
   const char **categorical; /* (options.categoricals) */
-  char (*places)[24];       /* (features) texts of those without names */
+  char (*positions)[24];    /* (features) texts of those without names */
   struct table table;
 };
 
 /* What table_first_numbers gets: the features' names and those of weight and targets; NULL where there are none. */
-static descent_status list_names(const struct taking_apart *t, char ***names) {
+static descent_status list_names(const struct row_decoder *t, char ***names) {
   const struct schema *schema = &t->b->schema;
   int64_t n = 0;
   if (!schema->n_features || !schema->features[0].name) return DESCENT_OK;
@@ -30,27 +31,27 @@ static descent_status list_names(const struct taking_apart *t, char ***names) {
 }
 
 /* The options, with the columns that are categories by the file itself, and nothing guessed. */
-static descent_status extend_options(struct taking_apart *t, const descent_dataset_options *options) {
+static descent_status extend_options(struct row_decoder *t, const descent_dataset_options *options) {
   const struct schema *schema = &t->b->schema;
   t->options = *options;
   t->options.strict = true;
   t->categorical = memory_allocate(t->features + options->categoricals, sizeof *t->categorical, "the columns");
-  t->places = memory_allocate(t->features, sizeof *t->places, "the columns");
-  if (!t->categorical || !t->places) return DESCENT_ERROR_MEMORY;
+  t->positions = memory_allocate(t->features, sizeof *t->positions, "the columns");
+  if (!t->categorical || !t->positions) return DESCENT_ERROR_MEMORY;
   int64_t n = 0;
   for (int64_t k = 0; k < options->categoricals; k++) t->categorical[n++] = options->categorical[k];
   for (int64_t f = 0; f < schema->n_features; f++) {
     if (schema->features[f].indicator) t->options.indicators = true;
     if (!schema->features[f].categories) continue;
-    snprintf(t->places[f], sizeof *t->places, "%" PRId64, f);
-    t->categorical[n++] = schema->features[f].name ? schema->features[f].name : t->places[f];
+    snprintf(t->positions[f], sizeof *t->positions, "%" PRId64, f);
+    t->categorical[n++] = schema->features[f].name ? schema->features[f].name : t->positions[f];
   }
   t->options.categorical = t->categorical;
   t->options.categoricals = n;
   return DESCENT_OK;
 }
 
-static descent_status give_category(struct taking_apart *t, const struct feature *feature, int64_t column,
+static descent_status give_category(struct row_decoder *t, const struct feature *feature, int64_t column,
                                     const float *inputs, int64_t row) {
   const int64_t category = dataset_category(feature, inputs);
   if (category == CATEGORY_MISSING) return table_number(&t->table, column, (double)inputs[0], row);
@@ -63,7 +64,7 @@ static descent_status give_category(struct taking_apart *t, const struct feature
                     t->b->file.path, row, name);
 }
 
-static descent_status give_row(struct taking_apart *t, int64_t r) {
+static descent_status give_row(struct row_decoder *t, int64_t r) {
   const struct binary *b = t->b;
   const float *X = b->X + r * b->inputs;
   int64_t column = 0;
@@ -89,7 +90,7 @@ done:
 descent_status binary_into_table(const struct binary *b, const struct reading *reading,
                                  const struct table_blocks *blocks, struct dataset_storage **storage) {
   const int64_t features = b->schema.features ? b->schema.n_features : b->inputs;
-  struct taking_apart t = {.b = b, .features = features, .columns = features + (b->weights != NULL) + b->targets};
+  struct row_decoder t = {.b = b, .features = features, .columns = features + (b->weights != NULL) + b->targets};
   char **names = NULL;
   descent_status status;
   struct reading strictly = *reading;
@@ -104,6 +105,6 @@ done:
   table_clear(&t.table);
   free(names);
   free(t.categorical);
-  free(t.places);
+  free(t.positions);
   return status;
 }

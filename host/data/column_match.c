@@ -1,8 +1,9 @@
-/* Columns like a network's: by their names, or by their places in the file that it was trained on. */
+/* Columns like a network's: by their names, or by their positions in the file that it was trained on. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 #include "data/column_roles.h"
 
@@ -45,12 +46,12 @@ static descent_status repeat_roles(struct columns *columns, const char *path, co
                                    bool targets, bool left_out) {
   enum { FEATURE, TARGET, LEFT_OUT };
   const struct schema *known = expected->schema;
-  const int64_t n = expected->features + known->n_target_places + known->n_left_out;
+  const int64_t n = expected->features + known->n_target_positions + known->n_left_out;
   descent_status status = DESCENT_ERROR_MEMORY;
   char *kinds = memory_allocate(n, 1, "the columns");
   int64_t *at = memory_allocate(n, sizeof *at, "the columns"), place = 0;
   if (!kinds || !at) goto done;
-  for (int64_t k = 0; k < known->n_target_places; k++) kinds[known->target_places[k]] = TARGET;
+  for (int64_t k = 0; k < known->n_target_positions; k++) kinds[known->target_positions[k]] = TARGET;
   for (int64_t k = 0; k < known->n_left_out; k++) kinds[known->left_out[k]] = LEFT_OUT;
   for (int64_t i = 0; i < columns->n; i++) {
     if (columns->roles[i] == COLUMN_IGNORED || (i == columns->weight && !left_out)) continue;
@@ -59,8 +60,8 @@ static descent_status repeat_roles(struct columns *columns, const char *path, co
     at[place++] = i;
   }
   status = DESCENT_OK;
-  for (int64_t k = 0; targets && k < known->n_target_places; k++)
-    TRY(columns_add_target(columns, path, at[known->target_places[k]]));
+  for (int64_t k = 0; targets && k < known->n_target_positions; k++)
+    TRY(columns_add_target(columns, path, at[known->target_positions[k]]));
 done:
   free(kinds);
   free(at);
@@ -69,9 +70,9 @@ done:
 
 /* The same where the number of columns says which of them the file has; `*done` then. `kept`: neither ignored nor the
  * weight. */
-static descent_status match_places(struct columns *columns, const char *path, const descent_dataset_options *options,
-                                   const struct expected *expected, int64_t kept, bool *done) {
-  const int64_t features = expected->features, targets = expected->schema->n_target_places;
+static descent_status match_positions(struct columns *columns, const char *path, const descent_dataset_options *options,
+                                      const struct expected *expected, int64_t kept, bool *done) {
+  const int64_t features = expected->features, targets = expected->schema->n_target_positions;
   const int64_t left_out = expected->schema->n_left_out;
   const bool all = !options->ignored && columns->n == features + targets + left_out;
   const bool some = !options->ignored && kept == features + left_out;
@@ -88,14 +89,14 @@ static descent_status match_places(struct columns *columns, const char *path, co
   return repeat_roles(columns, path, expected, all || kept == features + targets, all || kept != features + targets);
 }
 
-descent_status columns_match_places(struct columns *columns, const char *path, const descent_dataset_options *options,
-                                    const struct expected *expected) {
+descent_status columns_match_positions(struct columns *columns, const char *path,
+                                       const descent_dataset_options *options, const struct expected *expected) {
   descent_status status;
   int64_t kept = 0;
   bool done;
   for (int64_t i = 0; i < columns->n; i++) kept += columns->roles[i] != COLUMN_IGNORED && i != columns->weight;
   const int64_t targets = expected->classes ? 1 : expected->targets;
-  TRY(match_places(columns, path, options, expected, kept, &done));
+  TRY(match_positions(columns, path, options, expected, kept, &done));
   if (!done && columns->targets == 0 && kept - targets == expected->features)
     for (int64_t i = 0, seen = 0; i < columns->n; i++) {
       if (columns->roles[i] == COLUMN_IGNORED || i == columns->weight) continue;

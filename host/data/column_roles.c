@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/number.h"
 #include "core/status.h"
 #include "core/utf8.h"
@@ -166,7 +167,7 @@ static descent_status assign_roles(struct columns *columns, const char *path, co
     columns->features = expected->features;
     columns->note = columns_are_named(expected) ? "no header: columns are taken by position"
                                                 : "the model has no column names: columns are taken by position";
-    return columns_match_places(columns, path, options, expected);
+    return columns_match_positions(columns, path, options, expected);
   }
   columns->features = columns_number_features(columns);
   if (is_index(columns) && columns->roles[0] >= 0 && columns->features > 1 &&
@@ -205,7 +206,7 @@ static descent_status copy_names(struct columns *columns, const char *path) {
 }
 
 /* Notes for the network where the columns lay that are no features, unless the targets are the last and the only. */
-static descent_status note_places(struct columns *columns) {
+static descent_status note_positions(struct columns *columns) {
   struct schema *schema = &columns->schema;
   int64_t left_out = 0;
   bool usual = true;
@@ -214,11 +215,11 @@ static descent_status note_places(struct columns *columns) {
   for (int64_t k = 0; k < columns->targets; k++)
     usual = usual && columns->target_at[k] == columns->n - columns->targets + k;
   if (usual && !left_out) return DESCENT_OK;
-  schema->target_places = memory_allocate(columns->targets, sizeof *schema->target_places, "the targets' places");
+  schema->target_positions = memory_allocate(columns->targets, sizeof *schema->target_positions, "the targets' places");
   schema->left_out = memory_allocate(left_out, sizeof *schema->left_out, "the places of columns");
-  if (!schema->target_places || !schema->left_out) return DESCENT_ERROR_MEMORY;
+  if (!schema->target_positions || !schema->left_out) return DESCENT_ERROR_MEMORY;
   for (int64_t k = 0; k < columns->targets; k++)
-    schema->target_places[schema->n_target_places++] = columns->target_at[k];
+    schema->target_positions[schema->n_target_positions++] = columns->target_at[k];
   for (int64_t i = 0; i < columns->n; i++)
     if (columns->roles[i] == COLUMN_IGNORED || columns->roles[i] == COLUMN_WEIGHT)
       schema->left_out[schema->n_left_out++] = i;
@@ -251,7 +252,7 @@ static descent_status settle(struct columns *columns, const char *path, const st
   TRY(reading->all_targets ? all_targets(columns) : assign_roles(columns, path, options, expected));
   if (options->features_only || options->target_file) leave_targets_out(columns);
   TRY(copy_names(columns, path));
-  if (!expected && !reading->all_targets) TRY(note_places(columns));
+  if (!expected && !reading->all_targets) TRY(note_positions(columns));
 done:
   return status;
 }

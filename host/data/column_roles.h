@@ -33,7 +33,7 @@ static inline bool columns_are_named(const struct expected *expected) {
 descent_status columns_match_names(struct columns *columns, const char *path, const struct expected *expected);
 /* Where there are no names to go by: the columns lie as they did in training, with or without the targets and what was
  * left out, which their number tells; or as many more as the network has targets are these, the last ones. */
-descent_status columns_match_places(struct columns *columns, const char *path, const descent_dataset_options *options,
-                                    const struct expected *expected);
+descent_status columns_match_positions(struct columns *columns, const char *path,
+                                       const descent_dataset_options *options, const struct expected *expected);
 
 #endif

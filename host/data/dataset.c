@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 
 void dataset_storage_release(struct dataset_storage *storage) {

@@ -4,7 +4,7 @@
 
 #include <time.h>
 
-#include "core/schema.h"
+#include "model/schema.h"
 
 /* Shared by a dataset and the views split from it; freed with the last of them. */
 struct dataset_storage {

@@ -1,5 +1,6 @@
 /* HDF5 files are read in a process of their own, which sends the rows through a pipe: the library crashes with some
  * damaged files, and that must not end a program that only wanted to know whether it can read one. */
+#include "core/memory.h"
 #include "core/status.h"
 #include "data/matrix.h"
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 #include "data/elements.h"
 #include "data/matrix.h"

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 #include "data/elements.h"
 #include "data/matrix.h"

@@ -1,6 +1,7 @@
 /* What every reader of matrices shares: how it ends. */
 #include "data/matrix.h"
 
+#include "core/memory.h"
 #include "core/status.h"
 
 void matrix_close(struct matrix *matrix) {

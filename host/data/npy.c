@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 #include "data/array.h"
 #include "data/matrix.h"

@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include <zip.h>
 
+#include "core/memory.h"
 #include "core/npz.h"
 #include "core/status.h"
 #include "data/array.h"

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 #include "data/binary.h"
 #include "data/format.h"
@@ -25,9 +26,9 @@ static descent_status check_options(const char *path, const descent_dataset_opti
     return status_set(DESCENT_ERROR_ARGUMENT, "a target and a target file: choose one");
   if ((unsigned)options->unseen > DESCENT_UNSEEN_ZEROS)
     return status_set(DESCENT_ERROR_ARGUMENT, "unknown policy for unseen categories %d", (int)options->unseen);
-  if (options->like && options->task != DESCENT_TASK_AUTO && options->task != descent_network_task(options->like))
+  if (options->network && options->task != DESCENT_TASK_AUTO && options->task != descent_network_task(options->network))
     return status_set(DESCENT_ERROR_ARGUMENT, "task %s: the network's is %s", descent_task_name(options->task),
-                      descent_task_name(descent_network_task(options->like)));
+                      descent_task_name(descent_network_task(options->network)));
   descent_status status;
   TRY(check_texts(options->ignore, options->ignored, "ignored columns"));
   TRY(check_texts(options->categorical, options->categoricals, "categorical columns"));
@@ -65,7 +66,7 @@ static descent_status open_matrix(const struct file_choice *choice, const struct
 /* What the caller leaves open is as it was in training. */
 static descent_dataset_options complete_options(const descent_dataset_options *given) {
   descent_dataset_options options = *given;
-  const struct schema *known = given->like ? network_schema(given->like) : NULL;
+  const struct schema *known = given->network ? network_schema(given->network) : NULL;
   if (known && known->missing && !given->missing) {
     options.missing = (const char *const *)known->missing;
     options.missing_texts = known->n_missing;
@@ -107,7 +108,7 @@ static descent_status add_target_file(const struct reading *reading, struct data
   only.target = NULL;
   only.target_file = NULL;
   only.weight_column = NULL;
-  only.like = NULL;
+  only.network = NULL;
   only.ignored = only.categoricals = 0;
   if (expected) { /* of the network, only what it says of the target */
     classes = *expected;
@@ -148,8 +149,8 @@ static descent_status read_whole(const char *path, const descent_dataset_options
   struct expected expected;
   struct reading reading = {.options = options};
   descent_status status;
-  if (options->like) {
-    expected = expected_of(options->like);
+  if (options->network) {
+    expected = expected_of(options->network);
     reading.expected = &expected;
   }
   TRY(read_file(path, &reading, survey, storage));
@@ -213,12 +214,12 @@ descent_status descent_dataset_read_blocks(const char *path, const descent_datas
   descent_dataset_options complete;
   descent_status status;
   TRY(check_options(path, options));
-  if (!options->like || !options->features_only || rows < 1)
+  if (!options->network || !options->features_only || rows < 1)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "blocks of %" PRId64 " rows need a network to fit, features only, and at "
                    "least 1 row",
                    rows));
-  expected = expected_of(options->like);
+  expected = expected_of(options->network);
   complete = complete_options(options);
   status = read_file(path, &(struct reading){&complete, &expected, false}, &blocks, &rest);
   if (status == DESCENT_OK && rest) {
@@ -272,7 +273,7 @@ descent_status descent_dataset_convert(const char *path, const descent_dataset_o
   descent_dataset_options mapped = DESCENT_DATASET_OPTIONS_INIT;
   descent_status status;
   TRY(check_options(path, options));
-  if (!to || options->like) TRY(status_set(DESCENT_ERROR_ARGUMENT, "a path to write to is needed, and no network"));
+  if (!to || options->network) TRY(status_set(DESCENT_ERROR_ARGUMENT, "a path to write to is needed, and no network"));
   TRY(format_choose(path, options->format, &choice));
   if (strcmp(path, "-") == 0 || choice.format == FORMAT_SAFETENSORS)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: cannot be read in two passes (read and save it)", path));

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/memory.h"
 #include "core/rng.h"
 #include "core/status.h"
 #include "data/dataset.h"

@@ -10,6 +10,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "core/memory.h"
 #include "core/number.h"
 #include "core/safetensors.h"
 #include "core/status.h"

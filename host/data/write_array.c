@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "core/memory.h"
 #include "core/npz.h"
 #include "core/number.h"
 #include "core/status.h"

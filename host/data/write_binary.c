@@ -7,6 +7,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 #include "data/binary.h"
 #include "data/write.h"
@@ -16,14 +17,14 @@ static descent_status out_of_memory(const char *path) {
 }
 
 static descent_status describe(struct binary_writer *w) {
-  const struct dataset_storage *like = w->like;
+  const struct dataset_storage *form = w->form;
   descent_status status = DESCENT_OK;
   cJSON *object = cJSON_CreateObject();
   bool ok = cJSON_AddNumberToObject(object, "version", 1) != NULL;
-  if (ok && w->y) ok = cJSON_AddStringToObject(object, "task", descent_task_name(like->task)) != NULL;
-  if (ok && w->y && like->classes) ok = cJSON_AddNumberToObject(object, "classes", (double)like->classes) != NULL;
+  if (ok && w->y) ok = cJSON_AddStringToObject(object, "task", descent_task_name(form->task)) != NULL;
+  if (ok && w->y && form->classes) ok = cJSON_AddNumberToObject(object, "classes", (double)form->classes) != NULL;
   if (!ok) TRY(out_of_memory(w->path));
-  TRY(schema_write(w->path, &like->schema, object));
+  TRY(schema_write(w->path, &form->schema, object));
   w->description = cJSON_PrintUnformatted(object);
   if (!w->description) TRY(out_of_memory(w->path));
 done:
@@ -32,7 +33,7 @@ done:
 }
 
 static size_t y_bytes(const struct binary_writer *w) {
-  return w->y ? (size_t)w->rows * (size_t)w->like->targets * sizeof *w->y : 0;
+  return w->y ? (size_t)w->rows * (size_t)w->form->targets * sizeof *w->y : 0;
 }
 
 static size_t weight_bytes(const struct binary_writer *w) {
@@ -40,12 +41,12 @@ static size_t weight_bytes(const struct binary_writer *w) {
 }
 
 static descent_status write_header(struct binary_writer *w) {
-  const struct dataset_storage *like = w->like;
-  struct safetensors_tensor tensors[3] = {{.name = "X", .rank = 2, .shape = {w->rows, like->inputs}}};
+  const struct dataset_storage *form = w->form;
+  struct safetensors_tensor tensors[3] = {{.name = "X", .rank = 2, .shape = {w->rows, form->inputs}}};
   int64_t n = 1;
   if (w->y)
     tensors[n++] =
-        (struct safetensors_tensor){.name = "y", .rank = like->targets == 1 ? 1 : 2, .shape = {w->rows, like->targets}};
+        (struct safetensors_tensor){.name = "y", .rank = form->targets == 1 ? 1 : 2, .shape = {w->rows, form->targets}};
   if (w->weights) tensors[n++] = (struct safetensors_tensor){.name = "weights", .rank = 1, .shape = {w->rows, 0}};
   XXH64_state_t state;
   XXH64_reset(&state, 0);
@@ -59,9 +60,9 @@ static descent_status write_header(struct binary_writer *w) {
   return safetensors_write_header(&w->file, w->path, texts, tensors, n);
 }
 
-descent_status binary_begin(struct binary_writer *writer, const char *path, const struct dataset_storage *like,
+descent_status binary_begin(struct binary_writer *writer, const char *path, const struct dataset_storage *form,
                             int64_t rows, const float *y, const float *weights) {
-  *writer = (struct binary_writer){.path = path, .like = like, .rows = rows, .y = y, .weights = weights};
+  *writer = (struct binary_writer){.path = path, .form = form, .rows = rows, .y = y, .weights = weights};
   descent_status status;
   writer->sum = memory_allocate(1, sizeof(XXH64_state_t), "a checksum");
   if (!writer->sum) return DESCENT_ERROR_MEMORY;
@@ -81,7 +82,7 @@ static descent_status wrong_rows(const struct binary_writer *writer) {
 }
 
 descent_status binary_rows(struct binary_writer *writer, const float *X, int64_t rows) {
-  const size_t bytes = (size_t)rows * (size_t)writer->like->inputs * sizeof *X;
+  const size_t bytes = (size_t)rows * (size_t)writer->form->inputs * sizeof *X;
   writer->written += rows;
   if (writer->written > writer->rows) return wrong_rows(writer);
   XXH64_update(writer->sum, X, bytes);

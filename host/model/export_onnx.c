@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 #include "model/export.h"
 #include "model/onnx_graph.h"
@@ -18,7 +19,7 @@ enum {
   INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
   STRING = ONNX__TENSOR_PROTO__DATA_TYPE__STRING
 };
-enum { LAYER_NODES = 6, FEATURE_NODES = 8, OTHER = 16 }; /* the most of each */
+enum { NODES_PER_LAYER = 6, NODES_PER_FEATURE = 8, OTHER = 16 }; /* the most of each */
 
 static const float half = 0.5f, one = 1, root_half = 0x1.6a09e6p-1f;
 static const int64_t axis = 1;
@@ -305,7 +306,7 @@ done:
 
 static descent_status begin(struct exporter *e) {
   const struct schema *schema = &e->network->schema;
-  const int64_t features = schema->n_features, nodes = LAYER_NODES * (int64_t)e->network->n_layers;
+  const int64_t features = schema->n_features, nodes = NODES_PER_LAYER * (int64_t)e->network->n_layers;
   int64_t texts = schema->classes;
   for (int64_t c = 0; c < features; c++) texts += schema->features[c].n_categories + 1;
   descent_status status;
@@ -313,8 +314,8 @@ static descent_status begin(struct exporter *e) {
   e->pieces = memory_allocate(2 * features, sizeof *e->pieces, "columns");
   e->texts = memory_allocate(texts, sizeof *e->texts, "categories");
   if (!e->columns || !e->pieces || !e->texts) return DESCENT_ERROR_MEMORY;
-  TRY(onnx_graph_create((struct onnx_room){.nodes = nodes + FEATURE_NODES * features + OTHER,
-                                           .constants = nodes + FEATURE_NODES * features + OTHER,
+  TRY(onnx_graph_create((struct onnx_room){.nodes = nodes + NODES_PER_FEATURE * features + OTHER,
+                                           .constants = nodes + NODES_PER_FEATURE * features + OTHER,
                                            .values = features + OTHER},
                         &e->graph));
 done:

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "core/memory.h"
 #include "core/status.h"
 #include "core/utf8.h"
 
@@ -34,7 +35,7 @@ enum {
   FIELD_TARGET_NAMES,
   FIELD_CLASS_NAMES,
   FIELD_MISSING,
-  FIELD_TARGET_PLACES,
+  FIELD_TARGET_POSITIONS,
   FIELD_LEFT_OUT,
   FIELD_PROVENANCE,
   FIELD_LIBRARY,
@@ -179,12 +180,12 @@ static const char *term_text(const cJSON *value, struct json_quoted *quoted) {
 }
 
 static descent_status parse_layer(const char *path, const cJSON *object, int32_t layer, struct description *d) {
-  enum { WIDTH, ACTIVATION, LAYER_FIELDS };
-  static const char *const layer_fields[LAYER_FIELDS] = {"width", "activation"};
-  const cJSON *found[LAYER_FIELDS];
+  enum { WIDTH, ACTIVATION, LAYER_MEMBERS };
+  static const char *const layer_fields[LAYER_MEMBERS] = {"width", "activation"};
+  const cJSON *found[LAYER_MEMBERS];
   struct json_quoted quoted;
   descent_status status;
-  TRY(json_fields(path, object, layer_fields, LAYER_FIELDS, found));
+  TRY(json_fields(path, object, layer_fields, LAYER_MEMBERS, found));
   if (!json_integer(found[WIDTH], &d->widths[layer]) || d->widths[layer] < 1)
     return status_set(DESCENT_ERROR_MODEL, "%s: metadata: width of layer %" PRId32 " is not a size", path, layer + 1);
   if (descent_activation_parse(term_text(found[ACTIVATION], &quoted), &d->activations[layer]) != DESCENT_OK)
@@ -277,7 +278,7 @@ static descent_status fill_schema(const char *path, const struct description *d,
                                          .target_names = d->found[first ? FIELD_TARGET_NAME : FIELD_TARGET_NAMES],
                                          .class_names = d->found[FIELD_CLASS_NAMES],
                                          .missing = d->found[FIELD_MISSING],
-                                         .target_places = d->found[FIELD_TARGET_PLACES],
+                                         .target_positions = d->found[FIELD_TARGET_POSITIONS],
                                          .left_out = d->found[FIELD_LEFT_OUT]};
   return schema_read(where, &members, network->inputs, targets, network->classes, &network->schema);
 }

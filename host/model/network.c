@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/number.h"
 #include "core/status.h"
 #include "core/utf8.h"
@@ -63,18 +64,18 @@ static descent_status check_options(const descent_network_options *options) {
   return check_output(options);
 }
 
-/* Rounds up to a whole number of PLAN_ALIGN floats; false when that overflows. */
+/* Rounds up to a whole number of PARAMETER_ALIGN floats; false when that overflows. */
 static bool align_up(int64_t n, int64_t *aligned) {
-  if (__builtin_add_overflow(n, PLAN_ALIGN - 1, aligned)) return false;
-  *aligned -= *aligned % PLAN_ALIGN;
+  if (__builtin_add_overflow(n, PARAMETER_ALIGN - 1, aligned)) return false;
+  *aligned -= *aligned % PARAMETER_ALIGN;
   return true;
 }
 
 /* Places W and b behind `begin`; false when the offsets overflow. */
 static bool place_layer(struct network_layer *layer, int64_t begin) {
-  struct plan_segment *at = &layer->at;
+  struct parameter_segment *at = &layer->at;
   int64_t weights, end;
-  *at = (struct plan_segment){.W = begin, .begin = begin};
+  *at = (struct parameter_segment){.W = begin, .begin = begin};
   return size_product(layer->n_in, layer->n_out, &weights) && !__builtin_add_overflow(begin, weights, &end) &&
          align_up(end, &at->b) && !__builtin_add_overflow(at->b, layer->n_out, &end) && align_up(end, &at->end);
 }
@@ -101,7 +102,7 @@ static descent_status create_layers(const descent_network_options *options, desc
 static descent_status create_parameters(descent_network *network) {
   int32_t largest = 1; /* named when memory does not suffice */
   for (int32_t l = 2; l <= network->n_layers; l++) {
-    const struct plan_segment *at = &network->layers[l - 1].at, *most = &network->layers[largest - 1].at;
+    const struct parameter_segment *at = &network->layers[l - 1].at, *most = &network->layers[largest - 1].at;
     if (at->end - at->begin > most->end - most->begin) largest = l;
   }
   const struct network_layer *layer = &network->layers[largest - 1];

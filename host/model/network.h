@@ -2,15 +2,15 @@
 #ifndef DESCENT_MODEL_NETWORK_H
 #define DESCENT_MODEL_NETWORK_H
 
-#include "backend/plan.h"
-#include "core/schema.h"
+#include "core/parameters.h"
+#include "model/schema.h"
 
 enum { NETWORK_MAX_LAYERS = 10000 };
 
 struct network_layer {
   int64_t n_in, n_out;
   descent_activation activation;
-  struct plan_segment at; /* where W and b lie in `parameters` */
+  struct parameter_segment at; /* where W and b lie in `parameters` */
 };
 
 struct descent_network {
@@ -18,7 +18,7 @@ struct descent_network {
   int32_t n_layers;
   struct network_layer *layers; /* (n_layers); layers[l-1] is layer l of the mathematics */
   descent_loss loss;
-  float *parameters;    /* (n_parameters) flat, gaps zero; see plan_segment */
+  float *parameters;    /* (n_parameters) flat, gaps zero; see parameter_segment */
   int64_t n_parameters; /* gaps included */
   descent_normalize normalize;
   descent_impute impute;    /* how `fill` was fitted */

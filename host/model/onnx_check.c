@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 #include "model/onnx_graph.h"
 #include "model/onnx_ops.h"

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "core/memory.h"
 #include "core/status.h"
 
 enum { NAME = 48, INPUTS = 3, OUTPUTS = 2, ATTRIBUTES = 2, OPSETS = 2 };

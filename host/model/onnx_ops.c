@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 
 struct call {

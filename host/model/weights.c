@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "core/memory.h"
 #include "core/number.h"
 #include "core/safetensors.h"
 #include "core/status.h"

@@ -27,14 +27,14 @@ descent_status predictions_make(const descent_network *network, descent_device *
                             .rows = descent_dataset_rows(dataset),
                             .outputs = descent_network_outputs(network),
                             .targets = descent_dataset_targets(dataset)};
-  size_t said, known;
-  if (!__builtin_mul_overflow((size_t)p->rows * sizeof(float), (size_t)p->outputs, &said) &&
+  size_t bytes, known;
+  if (!__builtin_mul_overflow((size_t)p->rows * sizeof(float), (size_t)p->outputs, &bytes) &&
       !__builtin_mul_overflow((size_t)p->rows * sizeof(float), (size_t)p->targets, &known)) {
-    p->said = malloc(said);
+    p->predicted = malloc(bytes);
     p->truth = malloc(known);
   }
-  descent_status status = p->said && p->truth ? DESCENT_OK : DESCENT_ERROR_MEMORY;
-  if (status == DESCENT_OK) status = descent_predict(network, device, dataset, p->said);
+  descent_status status = p->predicted && p->truth ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+  if (status == DESCENT_OK) status = descent_predict(network, device, dataset, p->predicted);
   for (int64_t i = 0; i < p->rows && status == DESCENT_OK; i++)
     status = descent_dataset_target(dataset, i, p->truth + i * p->targets);
   if (status != DESCENT_OK) predictions_clear(p);
@@ -42,7 +42,7 @@ descent_status predictions_make(const descent_network *network, descent_device *
 }
 
 void predictions_clear(struct predictions *p) {
-  free(p->said);
+  free(p->predicted);
   free(p->truth);
   *p = (struct predictions){0};
 }
@@ -104,7 +104,7 @@ static const char *add_roc(struct figure *figure, const struct predictions *p) {
   struct scored *rows = malloc((size_t)p->rows * sizeof *rows);
   double x[ROOM], y[ROOM], area;
   if (!rows) return out_of_memory;
-  for (int64_t i = 0; i < p->rows; i++) rows[i] = (struct scored){p->said[i], p->truth[i] > 0.5F};
+  for (int64_t i = 0; i < p->rows; i++) rows[i] = (struct scored){p->predicted[i], p->truth[i] > 0.5F};
   const int64_t n = roc_points(rows, p->rows, x, y, &area);
   free(rows);
   if (n == 0) return "one of the two classes has no rows";
@@ -122,16 +122,16 @@ static const char *add_roc(struct figure *figure, const struct predictions *p) {
 
 /* The probability of class 1 and whether it is so, or of the likeliest of more classes. */
 static double stated(const struct predictions *p, int64_t row, bool *so) {
-  const float *said = p->said + row * p->outputs;
+  const float *predicted = p->predicted + row * p->outputs;
   if (p->outputs == 1) {
     *so = p->truth[row] > 0.5F;
-    return (double)said[0];
+    return (double)predicted[0];
   }
   int64_t best = 0;
   for (int64_t k = 1; k < p->outputs; k++)
-    if (said[k] > said[best]) best = k;
+    if (predicted[k] > predicted[best]) best = k;
   *so = (int64_t)p->truth[row] == best;
-  return (double)said[best];
+  return (double)predicted[best];
 }
 
 static const char *add_calibration(struct figure *figure, const struct predictions *p) {
@@ -146,12 +146,12 @@ static const char *add_calibration(struct figure *figure, const struct predictio
   char name[64];
   snprintf(name, sizeof name, "model, expected error %.4f", error);
   const char *positive = descent_network_class_name(p->network, 1);
-  char said[200];
-  snprintf(said, sizeof said, "probability of %.150s",
+  char predicted[200];
+  snprintf(predicted, sizeof predicted, "probability of %.150s",
            p->outputs > 1 ? "the prediction"
            : positive     ? positive
                           : "class 1");
-  struct chart *chart = add_unit_chart(figure, "Calibration", said, "how often it is so");
+  struct chart *chart = add_unit_chart(figure, "Calibration", predicted, "how often it is so");
   struct chart_series *bars = chart ? chart_add(chart, "share of rows", 5, CHART_BARS, BINS) : NULL;
   for (int b = 0; bars && b < BINS; b++) bars->x[b] = (b + 0.5) / BINS, bars->y[b] = total[b] / (double)p->rows;
   struct chart_series *line = bars ? chart_add(chart, name, 0, CHART_LINE_POINTS, BINS) : NULL;
@@ -188,11 +188,11 @@ static bool add_points(struct chart *chart, const struct predictions *p, int64_t
   struct chart_series *points = chart_add(chart, every == 1 ? NULL : name, 0, CHART_POINTS, n);
   if (!points) return false;
   for (int64_t i = 0; i < n; i++) {
-    const double said = (double)p->said[i * every * p->outputs + target];
+    const double predicted = (double)p->predicted[i * every * p->outputs + target];
     const double known = (double)p->truth[i * every * p->targets + target];
-    points->x[i] = said;
-    points->y[i] = residuals ? known - said : known;
-    low = fmin(low, said), high = fmax(high, said);
+    points->x[i] = predicted;
+    points->y[i] = residuals ? known - predicted : known;
+    low = fmin(low, predicted), high = fmax(high, predicted);
   }
   return add_reference(chart, low, residuals ? 0 : low, high, residuals ? 0 : high);
 }

@@ -7,9 +7,9 @@
 #include "report/chart.h"
 
 /* X(NAME, "name"). roc: for two classes, the share of true positives over that of false ones at every threshold.
- * confusion: true class by predicted class. calibration: how often what is said with some probability is so (DeGroot
- * and Fienberg 1983); of more than two classes, the likeliest one's. residuals: true value less predicted value, by the
- * latter. fit: true value by predicted value. */
+ * confusion: true class by predicted class. calibration: how often what is predicted with some probability is so
+ * (DeGroot and Fienberg 1983); of more than two classes, the likeliest one's. residuals: true value less predicted
+ * value, by the latter. fit: true value by predicted value. */
 #define DIAGNOSIS_MAP(X)        \
   X(ROC, "roc")                 \
   X(CONFUSION, "confusion")     \
@@ -26,8 +26,8 @@ bool diagnosis_applies(enum diagnosis kind, descent_task task);
 struct predictions {
   const descent_network *network; /* borrowed */
   int64_t rows, outputs, targets;
-  float *said;  /* (rows, outputs) as descent_predict gives them */
-  float *truth; /* (rows, targets) */
+  float *predicted; /* (rows, outputs) as descent_predict gives them */
+  float *truth;     /* (rows, targets) */
 };
 descent_status predictions_make(const descent_network *network, descent_device *device, const descent_dataset *dataset,
                                 struct predictions *predictions);

@@ -7,9 +7,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "report/terminal.h"
 #include "report/text.h"
 
@@ -17,12 +17,6 @@ enum { BAR_LEAST = 8, BAR_MOST = 30, LINE_SIZE = 512 };
 static const double REDRAW_SECONDS = 0.05;
 
 enum piece { EPOCH, BAR, LOSS, VALIDATION, METRIC, RATE, TIME, PIECES };
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* The pieces but for the bar; "" for what is unknown. */
 static void write_pieces(const struct progress_view *v, bool brief, char pieces[PIECES][64]) {
@@ -96,11 +90,11 @@ static void draw(struct progress *progress) {
   fprintf(progress->stream, "\r%s\033[K", text);
   fflush(progress->stream);
   progress->shown = true;
-  progress->drawn_at = now();
+  progress->drawn_at = clock_seconds();
 }
 
 void progress_open(struct progress *progress, FILE *stream, int64_t rows) {
-  *progress = (struct progress){.stream = stream, .rows = rows, .started = now()};
+  *progress = (struct progress){.stream = stream, .rows = rows, .started = clock_seconds()};
   progress->view.loss = progress->view.validation_loss = NAN;
   progress->view.seconds_left = -1;
   if (!stream) return;
@@ -117,13 +111,13 @@ void progress_step(struct progress *progress, int64_t epochs, const descent_step
   view->epoch = info->epoch;
   view->epochs = epochs;
   view->share = ((double)(info->epoch - 1) + (double)progress->rows_done / (double)progress->rows) / (double)epochs;
-  const double elapsed = now() - progress->started;
+  const double elapsed = clock_seconds() - progress->started;
   view->seconds_left = elapsed / view->share - elapsed;
   if (info->epoch == 1) { /* later ones show what the epoch before them came to */
     view->loss = info->loss;
     view->rows_per_second = (double)progress->rows_done / elapsed;
   }
-  if (now() - progress->drawn_at >= REDRAW_SECONDS) draw(progress);
+  if (clock_seconds() - progress->drawn_at >= REDRAW_SECONDS) draw(progress);
 }
 
 /* Takes the live line off the screen, for a line that stays. */
@@ -168,7 +162,7 @@ void progress_epoch(struct progress *progress, descent_task task, const descent_
     char text[LINE_SIZE];
     progress_line(view, LINE_SIZE, false, false, text, sizeof text);
     fprintf(progress->stream, "%s\n", text);
-  } else if (now() - progress->drawn_at >= REDRAW_SECONDS) {
+  } else if (clock_seconds() - progress->drawn_at >= REDRAW_SECONDS) {
     draw(progress);
   }
 }

@@ -4,8 +4,9 @@
 #include <float.h>
 #include <math.h>
 
+#include "backend/program.h"
+#include "checkpoint/configuration.h"
 #include "core/status.h"
-#include "train/configuration.h"
 
 static descent_status require(bool holds, const char *option, double value, const char *range) {
   return holds ? DESCENT_OK : status_set(DESCENT_ERROR_ARGUMENT, "%s %.10g: must be %s", option, value, range);
@@ -129,4 +130,17 @@ descent_status check_dataset(const descent_network *network, const descent_datas
     return status_set(DESCENT_ERROR_ARGUMENT, "%s: %lld classes, but the network knows %lld", role,
                       (long long)storage->classes, (long long)network->classes);
   return DESCENT_OK;
+}
+
+descent_status descent_train_options_check(const descent_train_options *options, const descent_network *network,
+                                           const descent_device *device) {
+  struct plan *plan = NULL;
+  struct plan_handles handles;
+  descent_status status;
+  TRY(check_train_options(network, options));
+  TRY(plan_build(network, options, 1, &plan, &handles));
+  TRY(program_check_support(device, plan));
+done:
+  plan_free(plan);
+  return status;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/memory.h"
 #include "core/number.h"
 #include "core/rng.h"
 #include "core/status.h"
@@ -42,7 +43,7 @@ static descent_status look_at_layers(const struct program *program, enum plan_op
   descent_status status = DESCENT_OK;
   for (int i = plan->train.first; i < plan->train.first + plan->train.count; i++) {
     const struct plan_op *op = &plan->ops[i];
-    const struct plan_segment *segment = &plan->segments[op->layer ? op->layer - 1 : 0];
+    const struct parameter_segment *segment = &plan->segments[op->layer ? op->layer - 1 : 0];
     if (op->kind != kind) continue;
     if (kind == OP_DENSE_FORWARD) {
       TRY(diverge_find(program, op->forward.A, 0, rows * op->forward.n_out, &position));
@@ -74,7 +75,7 @@ static descent_status look(const struct program *program, int64_t rows, struct f
     goto done;
   }
   for (int l = 1; l <= plan->layers; l++) {
-    const struct plan_segment *segment = &plan->segments[l - 1];
+    const struct parameter_segment *segment = &plan->segments[l - 1];
     TRY(diverge_find(program, program->at.parameters, segment->begin, segment->end - segment->begin, &position));
     if (position >= 0) {
       *finding = (struct finding){FOUND_WEIGHT, l, -1};

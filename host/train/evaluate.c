@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 #include "data/dataset.h"
 #include "train/check.h"

@@ -2,7 +2,7 @@
 #ifndef DESCENT_TRAIN_EVALUATE_H
 #define DESCENT_TRAIN_EVALUATE_H
 
-#include "train/program.h"
+#include "backend/program.h"
 
 /* Binds the dataset to the program (and leaves it bound), runs its evaluate range over all rows and measures. `stop`,
  * where not NULL, is asked between blocks of rows: true ends it there, with the metrics as they were. */

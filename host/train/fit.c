@@ -5,22 +5,18 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "core/clock.h"
+#include "core/memory.h"
 #include "core/rng.h"
 #include "core/status.h"
 #include "train/check.h"
 #include "train/evaluate.h"
 #include "train/health.h"
 #include "train/recovery.h"
+#include "train/schedule.h"
 
-enum { STEPS_PER_RUN = 256, WARNING_SIZE = 256 };
-
-double fit_now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
+enum { MOST_STEPS_PER_RUN = 256, WARNING_SIZE = 256 };
 
 /* ---- set-up ----------------------------------------------------------------------------------------------------- */
 
@@ -77,7 +73,7 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   TRY(trainer_create(network, device, f->options, f->batch, block, class_weights, &f->trainer));
   f->trainer->data = f->training;
   f->keep_best = f->validation && f->options->restore_best;
-  f->pace = 1;
+  f->steps_per_run = 1;
   f->at = (struct fit_state){
       .epoch = 1, .plateau_rate = f->options->learning_rate, .rate_factor = 1, .best_loss = INFINITY};
   TRY(recovery_open(f));
@@ -120,19 +116,20 @@ static void report_step(struct fit *f, const struct plan_step *step, const doubl
   if (f->options->on_step(f->options->user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
 }
 
-/* How many of the epoch's steps to run at once: alone runs the probed one, and each where every step is reported. */
+/* How many of the epoch's steps to run at once. The step that leaves statistics runs alone, and so does each step when
+ * every step is reported. */
 static int64_t count_next(const struct fit *f) {
-  int64_t count = f->at.done < f->probe ? f->probe - f->at.done : 1; /* at most one step follows the probed one */
-  if (count > f->pace) count = f->pace;
+  int64_t count = f->at.done < f->probe ? f->probe - f->at.done : 1; /* at most one step follows the probe */
+  if (count > f->steps_per_run) count = f->steps_per_run;
   if (f->options->on_step) count = 1;
   return recovery_limit(f, count);
 }
 
 /* Longer runs while they take little time, shorter ones when nobody could get a word in. */
-static void adapt_pace(struct fit *f, double seconds) {
+static void adapt_steps_per_run(struct fit *f, double seconds) {
   static const double little = 0.025, much = 0.1;
-  if (seconds < little && f->pace < STEPS_PER_RUN) f->pace *= 2;
-  if (seconds > much && f->pace > 1) f->pace /= 2;
+  if (seconds < little && f->steps_per_run < MOST_STEPS_PER_RUN) f->steps_per_run *= 2;
+  if (seconds > much && f->steps_per_run > 1) f->steps_per_run /= 2;
 }
 
 /* Asks what is to be done; true to stop. */
@@ -153,16 +150,17 @@ static descent_status pause_between_steps(struct fit *f) {
 
 static descent_status run_steps(struct fit *f, const struct permutation *order, int64_t count) {
   struct program *program = &f->trainer->program;
-  struct plan_step steps[STEPS_PER_RUN];
+  struct plan_step steps[MOST_STEPS_PER_RUN];
   double scalars[SCALAR_SLOTS];
-  const bool probed = f->at.done == f->probe;
+  const bool with_statistics = f->at.done == f->probe;
   descent_status status;
   fill_steps(f, order, count, steps);
-  TRY(program_run(program, probed ? program->plan->train_probed : program->plan->train, steps, count));
+  TRY(program_run(program, with_statistics ? program->plan->train_with_statistics : program->plan->train, steps,
+                  count));
   TRY(trainer_check(f->trainer, steps, count, f->at.epoch, scalars));
   f->at.done += count;
   f->at.learning_rate = steps[count - 1].learning_rate;
-  if (probed)
+  if (with_statistics)
     TRY(program_read(program, program->at.layer_statistics, 0, (int64_t)program->plan->layers * LAYER_SLOTS, PLAN_F64,
                      f->statistics));
   if (f->options->on_step) report_step(f, steps, scalars);
@@ -181,11 +179,11 @@ static descent_status run_epoch(struct fit *f) {
   TRY(program_bind(program, f->training));
   TRY(evaluate_begin(program, f->at.total_loss, f->at.total_weight));
   while (f->at.done < f->epoch_steps && !f->stopped) {
-    const double started = fit_now();
+    const double started = clock_seconds();
     TRY(run_steps(f, &order, count_next(f)));
-    const double seconds = fit_now() - started;
+    const double seconds = clock_seconds() - started;
     f->at.train_seconds += seconds;
-    adapt_pace(f, seconds);
+    adapt_steps_per_run(f, seconds);
     if (f->at.done < f->epoch_steps) TRY(pause_between_steps(f));
   }
   snprintf(f->placement, sizeof f->placement, "%s", program->backend->placement(program->compiled));
@@ -210,7 +208,7 @@ static descent_status keep_parameters(struct fit *f) {
 static bool has_best(const struct fit *f) { return f->keep_best && f->at.best_epoch; }
 
 /* Notes an improvement and keeps what it came from. */
-static descent_status judge(struct fit *f, const descent_metrics *validation, bool *improved) {
+static descent_status update_best(struct fit *f, const descent_metrics *validation, bool *improved) {
   struct fit_state *at = &f->at;
   const double loss = validation ? validation->loss : at->train_loss;
   descent_status status = DESCENT_OK;
@@ -242,7 +240,7 @@ static void report_epoch(struct fit *f, const descent_metrics *validation, bool 
       .validation = validation,
       .learning_rate = f->at.learning_rate,
       .rows_per_second = f->at.train_seconds > 0 ? (double)f->rows / f->at.train_seconds : 0,
-      .seconds = f->at.seconds + fit_now() - f->started,
+      .seconds = f->at.seconds + clock_seconds() - f->started,
       .best = improved,
       .layers = network->n_layers,
       .health = f->health,
@@ -266,7 +264,7 @@ static descent_status finish_epoch(struct fit *f) {
   if (f->validation)
     TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, ask, f, &metrics));
   if (f->stopped) goto done; /* while validation was measured: that is done again by whoever goes on */
-  TRY(judge(f, f->validation ? &metrics : NULL, &improved));
+  TRY(update_best(f, f->validation ? &metrics : NULL, &improved));
   if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY);
   if (f->options->on_epoch) report_epoch(f, f->validation ? &metrics : NULL, improved);
   f->at.epoch++;
@@ -319,14 +317,14 @@ static void fill_result(const struct fit *f, descent_fit_result *result) {
       .best_epoch = f->at.best_epoch,
       .best_loss = f->at.best_loss,
       .train_loss = f->at.train_loss,
-      .seconds = f->at.seconds + fit_now() - f->started,
+      .seconds = f->at.seconds + clock_seconds() - f->started,
   };
 }
 
 descent_status descent_fit(descent_network *network, descent_device *device, const descent_dataset *training,
                            const descent_dataset *validation, const descent_train_options *options,
                            descent_fit_result *result) {
-  struct fit f = {.options = options, .training = training, .validation = validation, .started = fit_now()};
+  struct fit f = {.options = options, .training = training, .validation = validation, .started = clock_seconds()};
   descent_fit_result reached = {0};
   descent_status status;
   TRY(set_up(&f, network, device));

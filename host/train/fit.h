@@ -2,7 +2,7 @@
 #ifndef DESCENT_TRAIN_FIT_H
 #define DESCENT_TRAIN_FIT_H
 
-#include "train/snapshot.h"
+#include "checkpoint/snapshot.h"
 #include "train/trainer.h"
 
 struct recovery;
@@ -20,14 +20,12 @@ struct fit {
   char placement[160];
   struct fit_state at; /* where the training is; seconds: those before `started` */
   double started;
-  int64_t pace; /* steps to run at once, so that pauses come often enough */
-  bool stopped; /* `stop` says why */
+  int64_t steps_per_run; /* steps to run at once, so that pauses come often enough */
+  bool stopped;          /* `stop` says why */
   bool save_asked;
   descent_stop stop;
   struct recovery *recovery; /* NULL without checkpoints */
 };
-
-double fit_now(void); /* seconds, of a clock that only goes forward */
 
 static inline int64_t fit_steps(const struct fit *f) { return (f->at.epoch - 1) * f->epoch_steps + f->at.done; }
 

@@ -32,7 +32,7 @@ static double gradient_size(const descent_network *network, const descent_layer_
 }
 
 /* What there is to look at. */
-struct patient {
+struct health_input {
   const descent_network *network;
   const descent_train_options *options;
   const double *statistics;
@@ -40,11 +40,11 @@ struct patient {
   int64_t rows;
 };
 
-static const char *initialisation(const struct patient *p, int sign) {
+static const char *initialisation(const struct health_input *p, int sign) {
   return advice_initialisation(p->network, p->statistics + LAYER_PARAMETERS, LAYER_SLOTS, sign);
 }
 
-static bool warn_exploding(const struct patient *p, char *text, size_t size) {
+static bool warn_exploding(const struct health_input *p, char *text, size_t size) {
   const descent_layer_health *health = p->health;
   const int L = p->network->n_layers;
   for (int l = 1; l <= L; l++)
@@ -71,7 +71,7 @@ static bool warn_exploding(const struct patient *p, char *text, size_t size) {
   return false;
 }
 
-static bool warn_dead(const struct patient *p, char *text, size_t size) {
+static bool warn_dead(const struct health_input *p, char *text, size_t size) {
   for (int l = 1; l < p->network->n_layers && p->rows >= ROWS_TO_CALL_DEAD; l++)
     if (p->health[l - 1].dead_fraction > most_dead) {
       const bool relu = p->network->layers[l - 1].activation == DESCENT_ACTIVATION_RELU;
@@ -85,7 +85,7 @@ static bool warn_dead(const struct patient *p, char *text, size_t size) {
 }
 
 /* A gradient that is nothing at all comes from dead units further up, which have their own warning: `even_none`. */
-static bool warn_vanishing(const struct patient *p, bool even_none, char *text, size_t size) {
+static bool warn_vanishing(const struct health_input *p, bool even_none, char *text, size_t size) {
   const descent_layer_health *health = p->health;
   const int L = p->network->n_layers;
   const double first = gradient_size(p->network, health, 1), last = gradient_size(p->network, health, L);
@@ -108,10 +108,10 @@ static bool warn_vanishing(const struct patient *p, bool even_none, char *text, 
 
 void health_warning(const descent_network *network, const descent_train_options *options, const double *statistics,
                     const descent_layer_health *health, int64_t rows, char *text, size_t size) {
-  const struct patient patient = {network, options, statistics, health, rows};
+  const struct health_input input = {network, options, statistics, health, rows};
   if (size) *text = 0;
-  if (warn_exploding(&patient, text, size)) return;
-  if (warn_vanishing(&patient, false, text, size)) return;
-  if (warn_dead(&patient, text, size)) return;
-  warn_vanishing(&patient, true, text, size);
+  if (warn_exploding(&input, text, size)) return;
+  if (warn_vanishing(&input, false, text, size)) return;
+  if (warn_dead(&input, text, size)) return;
+  warn_vanishing(&input, true, text, size);
 }

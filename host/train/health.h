@@ -3,6 +3,7 @@
 #define DESCENT_TRAIN_HEALTH_H
 
 #include "model/network.h"
+#include "plan/plan.h"
 
 /* statistics: the layer_statistics buffer (layers, LAYER_SLOTS). health: (layers). */
 void health_from_statistics(const descent_network *network, const double *statistics, descent_layer_health *health);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 
 /* Of one regression target: Welford's running mean and sum of squared deviations, and the sum of squared residuals. */

@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/writer.h"
+#include "core/clock.h"
+#include "core/memory.h"
 #include "core/status.h"
-#include "train/checkpoint_writer.h"
 
 struct recovery {
   struct checkpoint_folder folder; /* zeroed: none are written */
@@ -41,7 +43,7 @@ static void note_saved(struct fit *f) {
   struct recovery *r = f->recovery;
   r->saved_epoch = f->at.epoch;
   r->saved_done = f->at.done;
-  r->saved_at = fit_now();
+  r->saved_at = clock_seconds();
 }
 
 static bool saved_here(const struct fit *f) {
@@ -71,7 +73,7 @@ static descent_status take_snapshot(struct fit *f, bool tried, bool *usable) {
   TRY(dataset_check_unchanged(f->training));
   take_outcome(f, true);
   s->state = f->at;
-  s->state.seconds += fit_now() - f->started;
+  s->state.seconds += clock_seconds() - f->started;
   s->state.tried = tried;
   s->step = fit_steps(f);
   memcpy(s->statistics, f->statistics, (size_t)s->n_statistics * sizeof *s->statistics);
@@ -116,7 +118,7 @@ static bool due(const struct fit *f) {
   const descent_train_options *o = f->options;
   if (o->checkpoint_steps && fit_steps(f) % o->checkpoint_steps == 0) return true;
   if (o->checkpoint_epochs && f->at.done == 0 && (f->at.epoch - 1) % o->checkpoint_epochs == 0) return true;
-  return o->checkpoint_seconds > 0 && fit_now() - f->recovery->saved_at >= o->checkpoint_seconds;
+  return o->checkpoint_seconds > 0 && clock_seconds() - f->recovery->saved_at >= o->checkpoint_seconds;
 }
 
 int64_t recovery_limit(const struct fit *f, int64_t count) {
@@ -184,7 +186,7 @@ static descent_status restore(struct fit *f) {
          (size_t)s->n_parameters * sizeof *network->parameters);
   memcpy(f->statistics, s->statistics, (size_t)s->n_statistics * sizeof *f->statistics);
   f->at = s->state;
-  f->started = fit_now();
+  f->started = clock_seconds();
   f->trainer->steps = s->step;
   f->kept_step = s->has_best ? f->at.best_epoch * f->epoch_steps : s->step;
   note_saved(f);

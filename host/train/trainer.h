@@ -2,8 +2,8 @@
 #ifndef DESCENT_TRAIN_TRAINER_H
 #define DESCENT_TRAIN_TRAINER_H
 
+#include "backend/program.h"
 #include "data/dataset.h"
-#include "train/program.h"
 
 struct descent_trainer {
   descent_network *network;      /* borrowed */

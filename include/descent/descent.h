@@ -254,7 +254,7 @@ typedef struct descent_dataset_options {
    * columns are ignored. With `target` NULL the network's own target column is used if the file has it, or by position
    * where it was in training, with or without the columns that were left out then. `task` is the network's or auto.
    * Borrowed for the call. */
-  const descent_network *like;
+  const descent_network *network;
   const char *const *ignore; /* (ignored) columns to leave out: names, or indices as for `target`; borrowed for the
                                 call. Nothing is asked of them where columns are matched by name */
   int64_t ignored;
@@ -289,7 +289,7 @@ DESCENT_API descent_status descent_dataset_read(const char *path, const descent_
                                                 descent_dataset **dataset);
 
 /* Reads the same files `rows` rows at a time, in order and in memory for one block, for predictions on more than fits:
- * options->like and features_only must be set. `take` gets each block, which is valid during the call; a non-zero
+ * options->network and features_only must be set. `take` gets each block, which is valid during the call; a non-zero
  * return ends the reading there, as a success. Errors as above; the blocks before one have then been taken. */
 DESCENT_API descent_status descent_dataset_read_blocks(const char *path, const descent_dataset_options *options,
                                                        int64_t rows,
@@ -311,7 +311,7 @@ DESCENT_API descent_status descent_dataset_save(const descent_dataset *dataset, 
 
 /* Reads `path` twice, in memory for a block of rows, y and the weights, and writes the binary form to `to`: for files
  * larger than memory, with the same result as descent_dataset_read and descent_dataset_save. `*dataset` is then the
- * mapped file. options->like must be NULL; neither standard input nor the binary form can be read so. */
+ * mapped file. options->network must be NULL; neither standard input nor the binary form can be read so. */
 DESCENT_API descent_status descent_dataset_convert(const char *path, const descent_dataset_options *options,
                                                    const char *to, descent_dataset **dataset);
 
@@ -737,9 +737,9 @@ DESCENT_API descent_status descent_fit(descent_network *network, descent_device 
 typedef struct descent_verify_row {
   const char *operation; /* e.g. "dense_forward layer 2" */
   int64_t values;        /* compared */
-  double largest_error;  /* largest |candidate - witness| over all values */
+  double largest_error;  /* largest |candidate - reference| over all values */
   double bound;          /* the bound of that value; derived from dot length and unit round-off */
-  double error_to_bound; /* largest |candidate - witness| / bound over all values; NaN fails */
+  double error_to_bound; /* largest |candidate - reference| / bound over all values; NaN fails */
   bool pass;
 } descent_verify_row;
 
@@ -749,11 +749,11 @@ typedef struct descent_verify_row {
  * statistics, then evaluation and prediction. `on_row` (may be NULL) gets one comparison per operation, the worst over
  * its steps, valid during the call; `*passed` is the conjunction. `rows` and `steps` are at least 1. A value that fails
  * is replaced by the exact one before the next operation, so that each operation is judged alone. The bounds are those
- * of options->precision against exact arithmetic, and come from the reference device whatever the witness: with another
- * witness a value may differ by two bounds. ERROR_DIVERGED when the exact values themselves leave the range of float32,
- * ERROR_UNSUPPORTED when one of the devices lacks the precision. Neither network nor files change. */
+ * of options->precision against exact arithmetic, and come from the reference device whatever the reference: with
+ * another reference a value may differ by two bounds. ERROR_DIVERGED when the exact values themselves leave the range
+ * of float32, ERROR_UNSUPPORTED when one of the devices lacks the precision. Neither network nor files change. */
 DESCENT_API descent_status descent_verify(const descent_network *network, descent_device *candidate,
-                                          descent_device *witness, const descent_train_options *options, int64_t rows,
+                                          descent_device *reference, const descent_train_options *options, int64_t rows,
                                           int64_t steps, void (*on_row)(void *user, const descent_verify_row *row),
                                           void *user, bool *passed);
 

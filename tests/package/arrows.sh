@@ -7,11 +7,14 @@ cd "$1/host"
 allowed() {
   case $1 in
     core) echo "public core/*" ;;
-    data) echo "public data/* core/*" ;;
-    model) echo "public model/* core/* backend/plan.h" ;;
-    backend) echo "public backend/* core/*" ;;
-    train) echo "public train/* model/* data/* backend/* core/*" ;;
-    report) echo "public report/*" ;;
+    model) echo "public model/* core/*" ;;
+    data) echo "public data/* model/schema.h core/*" ;;
+    plan) echo "public plan/* model/* core/*" ;;
+    backend) echo "public backend/* plan/* model/* data/dataset.h core/*" ;;
+    checkpoint) echo "public checkpoint/* backend/* plan/* data/* model/* core/*" ;;
+    train) echo "public train/* checkpoint/* backend/* plan/* data/* model/* core/*" ;;
+    verify) echo "public verify/* train/* backend/* plan/* data/* model/* core/*" ;;
+    report) echo "public report/* core/clock.h" ;;
     cli) echo "public cli/* report/*" ;;
     *) echo "" ;;
   esac

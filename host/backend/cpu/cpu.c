@@ -6,12 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
-#include <time.h>
 
-#include "backend/check.h"
 #include "backend/cpu/gemm.h"
-#include "core/file.h"
+#include "core/clock.h"
+#include "core/memory.h"
 #include "core/status.h"
+#include "core/system.h"
+#include "plan/operations.h"
 
 /* ---- device --------------------------------------------------------------------------------------------------------
  */
@@ -35,7 +36,7 @@ static void processor_name(char *name, size_t size) {
   struct utsname machine;
   snprintf(name, size, "%s", uname(&machine) == 0 ? machine.machine : "unknown");
   char text[4096];
-  if (!file_read_text("/proc/cpuinfo", text, sizeof text)) return;
+  if (!system_read_text("/proc/cpuinfo", text, sizeof text)) return;
   const char *line = strstr(text, "model name"), *end = line ? strchr(line, '\n') : NULL;
   const char *colon = end ? memchr(line, ':', (size_t)(end - line)) : NULL;
   if (!colon) return;
@@ -53,7 +54,7 @@ static descent_status device_open(int ordinal, int threads, struct backend_devic
   if (ordinal != 0) return status_set(DESCENT_ERROR_DEVICE, "there is no cpu:%d, only cpu", ordinal);
   if (threads < 0 || threads > MOST_THREADS)
     return status_set(DESCENT_ERROR_ARGUMENT, "threads %d: must be 0 (one per core) to %d", threads, MOST_THREADS);
-  if (threads == 0) threads = pool_usable_cores();
+  if (threads == 0) threads = system_cores_allowed();
   if (threads > MOST_THREADS) threads = MOST_THREADS;
   struct backend_device *device = memory_allocate(1, sizeof *device, "the cpu device");
   if (!device) return DESCENT_ERROR_MEMORY;
@@ -274,8 +275,9 @@ static descent_status program_run_product(struct backend_program *program, int o
 static descent_status program_bind(struct backend_program *program, int buffer, const void *data, int64_t rows,
                                    bool constant) {
   (void)constant; /* the caller's memory is read in place */
-  descent_status status = plan_check_bind(program->plan, buffer, data, rows);
-  if (status != DESCENT_OK) return status;
+  char reason[96];
+  if (!plan_can_bind(program->plan, buffer, data, rows, reason, sizeof reason))
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s", reason);
   program->buffers[buffer] = (struct cpu_buffer){(void *)data, data ? rows : 0}; /* const: sources are only read */
   return DESCENT_OK;
 }
@@ -297,7 +299,7 @@ static void store(void *data, enum plan_type type, int64_t i, double value) {
     ((double *)data)[i] = value;
 }
 
-/* Equal types are copied bit for bit; I64 meets no other, see plan_check_copy. */
+/* Equal types are copied bit for bit; I64 meets no other, see plan_can_copy. */
 static void convert(void *to, enum plan_type to_type, const void *from, enum plan_type from_type, int64_t count) {
   if (to_type == from_type) {
     memcpy(to, from, (size_t)count * element_size(to_type));
@@ -312,18 +314,20 @@ static char *element(const struct backend_program *program, int buffer, int64_t 
 
 static descent_status program_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                    enum plan_type type, void *data) {
-  descent_status status = plan_check_copy(program->plan, buffer, offset, count, type);
-  if (status == DESCENT_OK)
-    convert(data, type, element(program, buffer, offset), program->plan->buffers[buffer].type, count);
-  return status;
+  char reason[128];
+  if (!plan_can_copy(program->plan, buffer, offset, count, type, reason, sizeof reason))
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s", reason);
+  convert(data, type, element(program, buffer, offset), program->plan->buffers[buffer].type, count);
+  return DESCENT_OK;
 }
 
 static descent_status program_write(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                     enum plan_type type, const void *data) {
-  descent_status status = plan_check_copy(program->plan, buffer, offset, count, type);
-  if (status == DESCENT_OK)
-    convert(element(program, buffer, offset), program->plan->buffers[buffer].type, data, type, count);
-  return status;
+  char reason[128];
+  if (!plan_can_copy(program->plan, buffer, offset, count, type, reason, sizeof reason))
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s", reason);
+  convert(element(program, buffer, offset), program->plan->buffers[buffer].type, data, type, count);
+  return DESCENT_OK;
 }
 
 static descent_status program_synchronise(struct backend_program *program) {
@@ -355,19 +359,13 @@ static void copy_tile(void *context, int64_t tile) {
   memcpy(c->to + tile * COPY_BYTES, c->from + tile * COPY_BYTES, COPY_BYTES);
 }
 
-static double seconds_now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* The shortest of a few rounds after one to warm up. */
 static double shortest_round(struct pool *pool, pool_task *task, struct ceiling *ceiling, int64_t tiles) {
   double best = 0;
   for (int round = 0; round <= ROUNDS; round++) {
-    const double start = seconds_now();
+    const double start = clock_seconds();
     pool_run(pool, task, ceiling, tiles);
-    const double seconds = seconds_now() - start;
+    const double seconds = clock_seconds() - start;
     if (round == 1 || (round > 1 && seconds < best)) best = seconds;
   }
   return best;

@@ -62,7 +62,7 @@ struct dense {
   const struct kernels *kernels;
   struct tiling tiling;
   bool product_only;
-  const float *A_in, *D, *W, *b; /* inputs; unused ones NULL */
+  const float *A_in, *dZ, *W, *b; /* inputs; unused ones NULL */
   const float *A_below, *Z_below;
   float *C, *A, *Z; /* C receives the product */
   int64_t n_in, n_out;
@@ -164,7 +164,8 @@ void cpu_dense_forward(struct backend_program *program, const struct plan_op *op
   pool_run(program->device->pool, forward_tile, &d, d.tiling.count);
 }
 
-/* ---- backward input: D_in = (D W) * g' ------------------------------------------------------------------------------
+/* ---- backward input: dZ_below = (dZ W) * g'
+ * ------------------------------------------------------------------------------
  */
 
 static void slope_span(const struct dense *d, int64_t begin, int64_t count) {
@@ -177,7 +178,7 @@ static void slope_span(const struct dense *d, int64_t begin, int64_t count) {
 }
 
 static void input_block(const struct dense *d, struct tile t) {
-  gemm(false, false, t.m, t.n, d->n_out, d->D + t.m0 * d->n_out, d->n_out, d->W + t.n0, d->n_in,
+  gemm(false, false, t.m, t.n, d->n_out, d->dZ + t.m0 * d->n_out, d->n_out, d->W + t.n0, d->n_in,
        d->C + t.m0 * d->n_in + t.n0, d->n_in);
   if (d->product_only) return;
   if (t.n == d->n_in)
@@ -196,11 +197,11 @@ static struct dense input_prepare(const struct backend_program *program, const s
   return (struct dense){
       .kernels = program->device->kernels,
       .tiling = tiling_choose(rows, o->n_in, o->n_out),
-      .D = cpu_floats(program, o->D),
+      .dZ = cpu_floats(program, o->dZ),
       .W = cpu_floats(program, o->parameters) + o->W,
       .A_below = cpu_floats(program, o->A),
       .Z_below = cpu_floats(program, o->Z),
-      .C = cpu_floats(program, o->D_in),
+      .C = cpu_floats(program, o->dZ_below),
       .n_in = o->n_in,
       .n_out = o->n_out,
       .activation = o->activation,
@@ -214,7 +215,7 @@ void cpu_dense_backward_input(struct backend_program *program, const struct plan
   pool_run(program->device->pool, input_tile, &d, d.tiling.count);
 }
 
-/* ---- backward weights: dW = D^T A_in, db = column sums of D
+/* ---- backward weights: dW = dZ^T A_in, db = column sums of dZ
  * ---------------------------------------------------------- */
 
 /* dW is cut into tiles, or, where it is small and the batch long, the batch into slices whose partial products are
@@ -223,7 +224,7 @@ struct weights {
   const struct kernels *kernels;
   struct tiling tiling;
   bool product_only;
-  const float *D, *A_in;
+  const float *dZ, *A_in;
   float *dW, *db, *workspace;
   int64_t rows, n_in, n_out;
   int64_t slices, slice_rows;
@@ -236,38 +237,38 @@ static int64_t slices_choose(int64_t rows, int64_t n_in, int64_t n_out) {
   return rows / SLICE_ROWS < MOST_SLICES ? rows / SLICE_ROWS : MOST_SLICES;
 }
 
-/* db[j] = column sum j. A narrow D is summed as if several of its rows were one, then folded. */
-static void column_sums(const struct kernels *kernels, const float *D, int64_t rows, int64_t stride, float *db,
+/* db[j] = column sum j. A narrow dZ is summed as if several of its rows were one, then folded. */
+static void column_sums(const struct kernels *kernels, const float *dZ, int64_t rows, int64_t stride, float *db,
                         int64_t n) {
   enum { WIDE = 64 };
   memset(db, 0, (size_t)n * sizeof *db);
   if (n < stride || n > WIDE / 2 || rows < WIDE) {
-    kernels->column_sums(D, rows, stride, db, n);
+    kernels->column_sums(dZ, rows, stride, db, n);
     return;
   }
   float folded[WIDE] = {0};
   const int64_t fold = WIDE / n, long_rows = rows / fold;
-  kernels->column_sums(D, long_rows, fold * n, folded, fold * n);
+  kernels->column_sums(dZ, long_rows, fold * n, folded, fold * n);
   kernels->column_sums(folded, fold, n, db, n);
-  kernels->column_sums(D + long_rows * fold * n, rows - long_rows * fold, n, db, n);
+  kernels->column_sums(dZ + long_rows * fold * n, rows - long_rows * fold, n, db, n);
 }
 
 static void weights_tile(void *context, int64_t number) {
   const struct weights *w = context;
   const struct tile t = tiling_tile(&w->tiling, number);
-  gemm(true, false, t.m, t.n, w->rows, w->D + t.m0, w->n_out, w->A_in + t.n0, w->n_in, w->dW + t.m0 * w->n_in + t.n0,
+  gemm(true, false, t.m, t.n, w->rows, w->dZ + t.m0, w->n_out, w->A_in + t.n0, w->n_in, w->dW + t.m0 * w->n_in + t.n0,
        w->n_in);
-  if (t.n0 == 0 && !w->product_only) column_sums(w->kernels, w->D + t.m0, w->rows, w->n_out, w->db + t.m0, t.m);
+  if (t.n0 == 0 && !w->product_only) column_sums(w->kernels, w->dZ + t.m0, w->rows, w->n_out, w->db + t.m0, t.m);
 }
 
 static void weights_slice(void *context, int64_t slice) {
   const struct weights *w = context;
   const int64_t r0 = slice * w->slice_rows, left = w->rows - r0, rows = left < w->slice_rows ? left : w->slice_rows;
   float *dW = w->workspace + slice * (w->n_in + 1) * w->n_out;
-  gemm(true, false, w->n_out, w->n_in, rows, w->D + r0 * w->n_out, w->n_out, w->A_in + r0 * w->n_in, w->n_in, dW,
+  gemm(true, false, w->n_out, w->n_in, rows, w->dZ + r0 * w->n_out, w->n_out, w->A_in + r0 * w->n_in, w->n_in, dW,
        w->n_in);
   if (!w->product_only)
-    column_sums(w->kernels, w->D + r0 * w->n_out, rows, w->n_out, dW + w->n_in * w->n_out, w->n_out);
+    column_sums(w->kernels, w->dZ + r0 * w->n_out, rows, w->n_out, dW + w->n_in * w->n_out, w->n_out);
 }
 
 static void add_slices(const struct weights *w) {
@@ -286,7 +287,7 @@ static struct weights weights_prepare(const struct backend_program *program, con
   struct weights w = {
       .kernels = program->device->kernels,
       .tiling = tiling_choose(o->n_out, o->n_in, rows),
-      .D = cpu_floats(program, o->D),
+      .dZ = cpu_floats(program, o->dZ),
       .A_in = cpu_floats(program, o->A_in),
       .dW = gradients + o->W,
       .db = gradients + o->b,

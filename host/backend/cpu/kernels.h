@@ -3,7 +3,7 @@
 #ifndef DESCENT_BACKEND_CPU_KERNELS_H
 #define DESCENT_BACKEND_CPU_KERNELS_H
 
-#include "backend/plan.h"
+#include "plan/plan.h"
 
 struct permutation;
 
@@ -23,10 +23,10 @@ struct kernel_update {
   float adam_rate, adam_root; /* rate / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
 };
 
-/* What the loss of some rows needs: A, D (rows, n), D NULL when only the sum is wanted. */
+/* What the loss of some rows needs: A, dZ (rows, n), dZ NULL when only the sum is wanted. */
 struct kernel_loss {
   const float *A, *Z, *y, *w; /* y (rows, 1) class index or (rows, n) values; w (rows) */
-  float *D;
+  float *dZ;
   int64_t rows, n;
   double per_weight; /* 1 / sum w of the step */
   float label_smoothing;
@@ -38,8 +38,8 @@ struct kernels {
 
   /* z = Z[j] + bias[j], A[j] = g(z); Z keeps z unless it is A itself. */
   void (*forward)(descent_activation activation, const float *bias, float *Z, float *A, int64_t n);
-  /* D[j] *= g', from Z for gelu and silu, else from a = A[j] * scale. */
-  void (*backward)(descent_activation activation, const float *A, const float *Z, float scale, float *D, int64_t n);
+  /* dZ[j] *= g', from Z for gelu and silu, else from a = A[j] * scale. */
+  void (*backward)(descent_activation activation, const float *A, const float *Z, float scale, float *dZ, int64_t n);
   /* values[j] = keep(first + j) ? values[j] * factor : 0. */
   void (*dropout)(const struct kernel_dropout *dropout, int64_t first, float *values, int64_t n);
 
@@ -49,8 +49,8 @@ struct kernels {
   void (*normalise)(const float *x, const float *shift, const float *scale, float *out, int64_t n);
   /* The same where a NaN in x stands for fill[j]. */
   void (*impute)(const float *x, const float *fill, const float *shift, const float *scale, float *out, int64_t n);
-  /* out[j] += sum over rows of D[r * stride + j], j < n. */
-  void (*column_sums)(const float *D, int64_t rows, int64_t stride, float *out, int64_t n);
+  /* out[j] += sum over rows of dZ[r * stride + j], j < n. */
+  void (*column_sums)(const float *dZ, int64_t rows, int64_t stride, float *out, int64_t n);
   /* out[j] += x[j]. */
   void (*add)(const float *x, float *out, int64_t n);
 
@@ -64,7 +64,7 @@ struct kernels {
   void (*update)(const struct kernel_update *rule, float *w, const float *gradient, float *moment1, float *moment2,
                  int64_t n);
 
-  /* Each returns sum over rows of w L and writes D = dJ/dZ. */
+  /* Each returns sum over rows of w L and writes dZ = dJ/dZ. */
   double (*loss_binary)(const struct kernel_loss *loss);
   double (*loss_softmax)(const struct kernel_loss *loss);
   double (*loss_squared)(const struct kernel_loss *loss);

@@ -70,12 +70,12 @@ static void kernel_add(const float *restrict x, float *restrict out, int64_t n) 
   for (int64_t j = 0; j < n; j++) out[j] += x[j];
 }
 
-static void kernel_column_sums(const float *restrict D, int64_t rows, int64_t stride, float *restrict out, int64_t n) {
+static void kernel_column_sums(const float *restrict dZ, int64_t rows, int64_t stride, float *restrict out, int64_t n) {
   int64_t r = 0;
-  for (; r + 4 <= rows; r += 4, D += 4 * stride)
-    for (int64_t j = 0; j < n; j++) out[j] += (D[j] + D[stride + j]) + (D[2 * stride + j] + D[3 * stride + j]);
-  for (; r < rows; r++, D += stride)
-    for (int64_t j = 0; j < n; j++) out[j] += D[j];
+  for (; r + 4 <= rows; r += 4, dZ += 4 * stride)
+    for (int64_t j = 0; j < n; j++) out[j] += (dZ[j] + dZ[stride + j]) + (dZ[2 * stride + j] + dZ[3 * stride + j]);
+  for (; r < rows; r++, dZ += stride)
+    for (int64_t j = 0; j < n; j++) out[j] += dZ[j];
 }
 
 /* ---- activations ------------------------------------------------------------------------------------------------- */
@@ -126,16 +126,16 @@ static void kernel_forward(descent_activation activation, const float *bias, flo
 }
 
 static void kernel_backward(descent_activation activation, const float *restrict A, const float *restrict Z,
-                            float scale, float *restrict D, int64_t n) {
+                            float scale, float *restrict dZ, int64_t n) {
   switch (activation) {
     case DESCENT_ACTIVATION_IDENTITY: break;
-#define FROM_A(NAME, slope)                                                \
-  case DESCENT_ACTIVATION_##NAME:                                          \
-    for (int64_t j = 0; j < n; j++) D[j] *= formula_##slope(A[j] * scale); \
+#define FROM_A(NAME, slope)                                                 \
+  case DESCENT_ACTIVATION_##NAME:                                           \
+    for (int64_t j = 0; j < n; j++) dZ[j] *= formula_##slope(A[j] * scale); \
     break;
-#define FROM_Z(NAME, slope)                                        \
-  case DESCENT_ACTIVATION_##NAME:                                  \
-    for (int64_t j = 0; j < n; j++) D[j] *= formula_##slope(Z[j]); \
+#define FROM_Z(NAME, slope)                                         \
+  case DESCENT_ACTIVATION_##NAME:                                   \
+    for (int64_t j = 0; j < n; j++) dZ[j] *= formula_##slope(Z[j]); \
     break;
       FROM_A(SIGMOID, sigmoid_slope)
       FROM_A(TANH, tanh_slope)

@@ -27,9 +27,9 @@ static double kernel_loss_binary(const struct kernel_loss *loss) {
       L[r] = (double)w[r] * (factor * (double)z[r] + (double)tail[r]);
     }
     total += sum_doubles(L, n);
-    if (!loss->D) continue;
-    float *restrict D = loss->D + begin;
-    for (int64_t r = 0; r < n; r++) D[r] = (formula_sigmoid(z[r]) - target[r]) * (float)((double)w[r] * per_weight);
+    if (!loss->dZ) continue;
+    float *restrict dZ = loss->dZ + begin;
+    for (int64_t r = 0; r < n; r++) dZ[r] = (formula_sigmoid(z[r]) - target[r]) * (float)((double)w[r] * per_weight);
   }
   return total;
 }
@@ -92,7 +92,7 @@ static double row_sum_exp(const float *restrict z, float max, float *e, int64_t 
   return sum;
 }
 
-/* D = (p - q) f for one row, q = (1 - s) [k = y] + s / n; e holds exp(z - max). e and D may be the same row. */
+/* dZ = (p - q) f for one row, q = (1 - s) [k = y] + s / n; e holds exp(z - max). e and dZ may be the same row. */
 static inline float softmax_slope(float e, float inverse, bool target, float hit, float miss, float f) {
   return (e * inverse - (target ? hit : miss)) * f;
 }
@@ -114,7 +114,7 @@ static double softmax_loss_narrow(const struct kernel_loss *loss) {
       const double mean = s > 0 ? kernel_sum(z + r * n, n) / (double)n : 0;
       total += (double)w[r] * softmax_row_loss(side.max[r], (double)log_sum[r], side.z_y[r], mean, (double)s);
     }
-    if (!loss->D) continue;
+    if (!loss->dZ) continue;
     float f[SIDE], inverse[SIDE];
     for (int r = 0; r < SIDE; r++) {
       f[r] = (float)((double)w[r] * loss->per_weight);
@@ -124,7 +124,7 @@ static double softmax_loss_narrow(const struct kernel_loss *loss) {
       for (int r = 0; r < SIDE; r++)
         side.p[k][r] = softmax_slope(side.p[k][r], inverse[r], label[r] == (float)k, hit, miss, f[r]);
     for (int64_t r = 0; r < count; r++)
-      for (int64_t k = 0; k < n; k++) loss->D[(begin + r) * n + k] = side.p[k][r];
+      for (int64_t k = 0; k < n; k++) loss->dZ[(begin + r) * n + k] = side.p[k][r];
   }
   return total;
 }
@@ -136,17 +136,17 @@ static double softmax_loss_wide(const struct kernel_loss *loss) {
   double total = 0;
   for (int64_t r = 0; r < loss->rows; r++) {
     const float *restrict z = loss->A + r * n;
-    float *D = loss->D ? loss->D + r * n : NULL;
+    float *dZ = loss->dZ ? loss->dZ + r * n : NULL;
     const float max = row_max(z, n);
-    const double sum = row_sum_exp(z, max, D, n);
+    const double sum = row_sum_exp(z, max, dZ, n);
     const int64_t label = loss->y[r] >= 0 && loss->y[r] < (float)n ? (int64_t)loss->y[r] : 0;
     const double mean = s > 0 ? kernel_sum(z, n) / (double)n : 0;
     total += (double)loss->w[r] * softmax_row_loss(max, log(sum), z[label], mean, (double)s);
-    if (!D) continue;
+    if (!dZ) continue;
     const float f = (float)((double)loss->w[r] * loss->per_weight), inverse = (float)(1.0 / sum);
-    const float e = D[label];
-    for (int64_t k = 0; k < n; k++) D[k] = softmax_slope(D[k], inverse, false, hit, miss, f);
-    D[label] = softmax_slope(e, inverse, true, hit, miss, f);
+    const float e = dZ[label];
+    for (int64_t k = 0; k < n; k++) dZ[k] = softmax_slope(dZ[k], inverse, false, hit, miss, f);
+    dZ[label] = softmax_slope(e, inverse, true, hit, miss, f);
   }
   return total;
 }
@@ -163,12 +163,12 @@ static double kernel_loss_squared(const struct kernel_loss *loss) {
     const float *restrict a = loss->A + r * n, *restrict y = loss->y + r * n;
     const double sum = kernel_sum_squared_differences(a, y, n);
     total += (double)loss->w[r] * sum / (double)n;
-    if (!loss->D) continue;
-    float *restrict D = loss->D + r * n;
+    if (!loss->dZ) continue;
+    float *restrict dZ = loss->dZ + r * n;
     const float f = (float)(2.0 * (double)loss->w[r] * loss->per_weight / (double)n);
-    for (int64_t k = 0; k < n; k++) D[k] = (a[k] - y[k]) * f;
+    for (int64_t k = 0; k < n; k++) dZ[k] = (a[k] - y[k]) * f;
   }
-  if (loss->D) kernel_backward(loss->activation, loss->A, loss->Z, 1.0f, loss->D, loss->rows * n);
+  if (loss->dZ) kernel_backward(loss->activation, loss->A, loss->Z, 1.0f, loss->dZ, loss->rows * n);
   return total;
 }
 

@@ -17,7 +17,7 @@ static void loss_tile(void *context, int64_t tile) {
   part.rows = left < CPU_ROWS ? left : CPU_ROWS;
   part.A += begin * n;
   if (part.Z) part.Z += begin * n;
-  if (part.D) part.D += begin * n;
+  if (part.dZ) part.dZ += begin * n;
   part.y += begin * l->n_y;
   part.w += begin;
   l->sums[tile] = l->rows(&part);
@@ -44,7 +44,7 @@ void cpu_loss(struct backend_program *program, const struct plan_op *op, const s
               .Z = cpu_floats(program, o->Z),
               .y = cpu_floats(program, o->y),
               .w = cpu_floats(program, o->w),
-              .D = cpu_floats(program, o->D),
+              .dZ = cpu_floats(program, o->dZ),
               .rows = step->rows,
               .n = o->n,
               .per_weight = per_weight,

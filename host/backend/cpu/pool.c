@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/status.h"
+#include "core/system.h"
 
 #if defined(__x86_64__) || defined(__i386__)
 #define SPIN_PAUSE() __builtin_ia32_pause()
@@ -139,11 +141,6 @@ void pool_run(struct pool *pool, pool_task *task, void *context, int64_t tiles) 
       sched_yield();
 }
 
-int pool_usable_cores(void) {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-}
-
 int pool_threads(const struct pool *pool) { return pool->threads; }
 
 /* Workers leave signals to the host's own threads. */
@@ -169,7 +166,7 @@ descent_status pool_create(int threads, struct pool **result) {
   if (!pool) return DESCENT_ERROR_MEMORY;
   pool->threads = 1;
   pool->ranges = threads;
-  pool->spins = threads <= pool_usable_cores() ? SPINS : 0;
+  pool->spins = threads <= system_cores_allowed() ? SPINS : 0;
   pthread_mutex_init(&pool->mutex, NULL);
   pthread_cond_init(&pool->opened, NULL);
   descent_status status = DESCENT_ERROR_MEMORY;

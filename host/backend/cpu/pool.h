@@ -10,8 +10,6 @@ typedef void pool_task(void *context, int64_t tile);
 /* `threads` >= 1 counts the caller. ERROR_DEVICE when a thread cannot be started. */
 descent_status pool_create(int threads, struct pool **pool);
 void pool_free(struct pool *pool);
-/* Cores that this process may run on. */
-int pool_usable_cores(void);
 int pool_threads(const struct pool *pool);
 
 /* Calls task(context, t) once for each t in 0 .. tiles-1, in any order and on any thread, and returns when all are

@@ -7,10 +7,10 @@
 /* log(1 + exp(z)) without overflow. */
 static double softplus(double z) { return fmax(z, 0) + log1p(exp(-fabs(z))); }
 
-/* L of one row; D (1) = dL/dz unless NULL. Smoothing moves the target s / 2 towards the other class. */
-static double binary_cross_entropy(double z, double y, double s, double *D) {
+/* L of one row; dZ (1) = dL/dz unless NULL. Smoothing moves the target s / 2 towards the other class. */
+static double binary_cross_entropy(double z, double y, double s, double *dZ) {
   const double t = y * (1 - s) + s / 2;
-  if (D) *D = reference_sigmoid(z) - t;
+  if (dZ) *dZ = reference_sigmoid(z) - t;
   return softplus(z) - t * z;
 }
 
@@ -20,30 +20,30 @@ static double class_target(int64_t k, double y, int64_t n, double s) {
 }
 
 /* L = logsumexp(z) - sum_k q_k z_k, as a sum of terms >= 0 since sum_k q_k = 1. */
-static double softmax_cross_entropy(const double *z, double y, int64_t n, double s, double *D) {
+static double softmax_cross_entropy(const double *z, double y, int64_t n, double s, double *dZ) {
   double max = z[0], sum = 0, L = 0;
   for (int64_t k = 1; k < n; k++) max = fmax(max, z[k]);
   for (int64_t k = 0; k < n; k++) sum += exp(z[k] - max);
   for (int64_t k = 0; k < n; k++) L += class_target(k, y, n, s) * (max - z[k]);
-  for (int64_t k = 0; D && k < n; k++) D[k] = exp(z[k] - max) / sum - class_target(k, y, n, s);
+  for (int64_t k = 0; dZ && k < n; k++) dZ[k] = exp(z[k] - max) / sum - class_target(k, y, n, s);
   return log(sum) + L;
 }
 
 static double mean_squared_error(const double *a, const double *z, const double *y, int64_t n, descent_activation g,
-                                 double *D) {
+                                 double *dZ) {
   double L = 0;
   for (int64_t k = 0; k < n; k++) {
     L += (a[k] - y[k]) * (a[k] - y[k]) / (double)n;
-    if (D) D[k] = 2 * (a[k] - y[k]) / (double)n * reference_slope(g, a[k], z ? z[k] : 0);
+    if (dZ) dZ[k] = 2 * (a[k] - y[k]) / (double)n * reference_slope(g, a[k], z ? z[k] : 0);
   }
   return L;
 }
 
-static double row_loss(const struct plan_loss *op, const double *a, const double *z, const double *y, double *D) {
+static double row_loss(const struct plan_loss *op, const double *a, const double *z, const double *y, double *dZ) {
   switch (op->loss) {
-    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return binary_cross_entropy(a[0], y[0], op->label_smoothing, D);
-    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return softmax_cross_entropy(a, y[0], op->n, op->label_smoothing, D);
-    case DESCENT_LOSS_MEAN_SQUARED_ERROR: return mean_squared_error(a, z, y, op->n, op->activation, D);
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return binary_cross_entropy(a[0], y[0], op->label_smoothing, dZ);
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return softmax_cross_entropy(a, y[0], op->n, op->label_smoothing, dZ);
+    case DESCENT_LOSS_MEAN_SQUARED_ERROR: return mean_squared_error(a, z, y, op->n, op->activation, dZ);
   }
   return NAN;
 }
@@ -54,17 +54,17 @@ void reference_loss(struct backend_program *program, const struct plan_loss *op,
   const double *Z = reference_values(program, op->Z); /* (rows, n) or NULL */
   const double *y = reference_values(program, op->y); /* (rows, n_y) */
   const double *w = reference_values(program, op->w); /* (rows) */
-  double *D = reference_values(program, op->D);       /* (rows, n) or NULL */
+  double *dZ = reference_values(program, op->dZ);     /* (rows, n) or NULL */
   double *scalars = reference_values(program, op->scalars);
   const double weight_sum = scalars[SCALAR_WEIGHT_SUM];
   const double per_weight = weight_sum == 0 ? 0 : 1 / weight_sum;
 
   double J = 0;
   for (int64_t r = 0; r < step->rows; r++) {
-    double *D_row = D ? D + r * op->n : NULL;
+    double *D_row = dZ ? dZ + r * op->n : NULL;
     const double weight = w[r] * per_weight;
     J += weight * row_loss(op, A + r * op->n, Z ? Z + r * op->n : NULL, y + r * n_y, D_row);
-    for (int64_t k = 0; D && k < op->n; k++) D_row[k] *= weight;
+    for (int64_t k = 0; dZ && k < op->n; k++) D_row[k] *= weight;
   }
   scalars[SCALAR_LOSS] = J;
 }

@@ -3,10 +3,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "backend/check.h"
+#include "core/clock.h"
+#include "core/memory.h"
 #include "core/status.h"
+#include "plan/operations.h"
 
 struct backend_device {
   char unused; /* a device has no state, but must have an address */
@@ -90,8 +91,9 @@ done:
 static descent_status program_bind(struct backend_program *program, int buffer, const void *data, int64_t rows,
                                    bool constant) {
   (void)constant; /* the caller's memory is read in place */
-  descent_status status = plan_check_bind(program->plan, buffer, data, rows);
-  if (status != DESCENT_OK) return status;
+  char reason[96];
+  if (!plan_can_bind(program->plan, buffer, data, rows, reason, sizeof reason))
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s", reason);
   program->buffers[buffer].source = data;
   program->buffers[buffer].rows = data ? rows : 0;
   return DESCENT_OK;
@@ -104,8 +106,9 @@ static const char *program_placement(const struct backend_program *program) {
 
 static descent_status program_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                    enum plan_type type, void *data) {
-  descent_status status = plan_check_copy(program->plan, buffer, offset, count, type);
-  if (status != DESCENT_OK) return status;
+  char reason[128];
+  if (!plan_can_copy(program->plan, buffer, offset, count, type, reason, sizeof reason))
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s", reason);
   const struct reference_buffer *b = &program->buffers[buffer];
   for (int64_t i = 0; i < count; i++) switch (type) {
       case PLAN_F32: ((float *)data)[i] = (float)b->values[offset + i]; break;
@@ -117,8 +120,9 @@ static descent_status program_read(struct backend_program *program, int buffer, 
 
 static descent_status program_write(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                     enum plan_type type, const void *data) {
-  descent_status status = plan_check_copy(program->plan, buffer, offset, count, type);
-  if (status != DESCENT_OK) return status;
+  char reason[128];
+  if (!plan_can_copy(program->plan, buffer, offset, count, type, reason, sizeof reason))
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s", reason);
   struct reference_buffer *b = &program->buffers[buffer];
   for (int64_t i = 0; i < count; i++) switch (type) {
       case PLAN_F32: b->values[offset + i] = (double)((const float *)data)[i]; break;
@@ -191,12 +195,6 @@ done:
 
 /* ---- ceilings ---------------------------------------------------------------------------------------------------- */
 
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static descent_status device_measure(struct backend_device *device, descent_precision precision, double *flops,
                                      double *bandwidth) {
   enum { SIDE = 192, VALUES = 4 << 20 };
@@ -206,17 +204,17 @@ static descent_status device_measure(struct backend_device *device, descent_prec
   double *to = memory_allocate(VALUES, sizeof *to, "the copy that is measured");
   descent_status status = from && to ? DESCENT_OK : DESCENT_ERROR_MEMORY;
   if (status != DESCENT_OK) goto done;
-  double begin = now();
+  double begin = clock_seconds();
   memcpy(to, from, VALUES * sizeof *to);
-  *bandwidth = 2.0 * VALUES * sizeof *to / (now() - begin);
-  begin = now();
+  *bandwidth = 2.0 * VALUES * sizeof *to / (clock_seconds() - begin);
+  begin = clock_seconds();
   for (int r = 0; r < SIDE; r++)
     for (int j = 0; j < SIDE; j++) {
       double z = 0;
       for (int i = 0; i < SIDE; i++) z += from[r * SIDE + i] * from[(SIDE + j) * SIDE + i];
       to[r * SIDE + j] = z;
     }
-  *flops = 2.0 * SIDE * SIDE * SIDE / (now() - begin);
+  *flops = 2.0 * SIDE * SIDE * SIDE / (clock_seconds() - begin);
 done:
   free(from);
   free(to);

@@ -1,7 +1,7 @@
 /* The reference backend: double precision, naive loops, one thread. It is the specification of every operation in code
  * and the oracle of the tests; one file per family of operations, reading as the mathematics does. */
-#ifndef DESCENT_BACKEND_REFERENCE_H
-#define DESCENT_BACKEND_REFERENCE_H
+#ifndef DESCENT_BACKEND_REFERENCE_REFERENCE_H
+#define DESCENT_BACKEND_REFERENCE_REFERENCE_H
 
 #include "backend/backend.h"
 

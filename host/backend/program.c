@@ -1,0 +1,95 @@
+/* Compiling a plan and filling it with what the network holds. */
+#include "backend/program.h"
+
+#include <stdlib.h>
+
+#include "core/status.h"
+#include "data/dataset.h"
+
+descent_status program_read(const struct program *program, int buffer, int64_t offset, int64_t count,
+                            enum plan_type type, void *data) {
+  return program->backend->read(program->compiled, buffer, offset, count, type, data);
+}
+
+descent_status program_write(struct program *program, int buffer, int64_t offset, int64_t count, enum plan_type type,
+                             const void *data) {
+  return program->backend->write(program->compiled, buffer, offset, count, type, data);
+}
+
+descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,
+                           int64_t n_steps) {
+  return program->backend->run(program->compiled, range, steps, n_steps);
+}
+
+/* Writes a whole float constant that the plan may have no use for. */
+static descent_status write_constant(struct program *program, int buffer, const float *values, int64_t count) {
+  return buffer == PLAN_NONE ? DESCENT_OK : program_write(program, buffer, 0, count, PLAN_F32, values);
+}
+
+static descent_status write_class_weights(struct program *program, const float *class_weights, int64_t classes) {
+  if (class_weights) return write_constant(program, program->at.class_weight, class_weights, classes);
+  const float one = 1;
+  descent_status status = DESCENT_OK;
+  for (int64_t k = 0; k < classes && program->at.class_weight != PLAN_NONE; k++)
+    TRY(program_write(program, program->at.class_weight, k, 1, PLAN_F32, &one));
+done:
+  return status;
+}
+
+descent_status program_check_support(const descent_device *device, const struct plan *plan) {
+  for (int i = 0; i < plan->n_ops; i++) /* supports sets the reason */
+    if (!device->backend->supports(device->device, plan, &plan->ops[i])) return DESCENT_ERROR_UNSUPPORTED;
+  return DESCENT_OK;
+}
+
+descent_status program_create(const descent_network *network, descent_device *device,
+                              const descent_train_options *options, int64_t batch, int64_t most_rows,
+                              const float *class_weights, struct program *program) {
+  const int64_t outputs = network->layers[network->n_layers - 1].n_out;
+  struct program made = {.backend = device->backend};
+  descent_status status;
+  TRY(plan_build(network, options, most_rows > batch ? most_rows : batch, &made.plan, &made.at));
+  made.plan->train_rows = batch;
+  TRY(program_check_support(device, made.plan));
+  TRY(made.backend->compile(device->device, made.plan, &made.compiled));
+  TRY(write_constant(&made, made.at.parameters, network->parameters, network->n_parameters));
+  TRY(write_constant(&made, made.at.fill, network->fill, network->inputs));
+  TRY(write_constant(&made, made.at.shift, network->shift, network->inputs));
+  TRY(write_constant(&made, made.at.scale, network->scale, network->inputs));
+  TRY(write_constant(&made, made.at.y_shift, network->y_shift, outputs));
+  TRY(write_constant(&made, made.at.y_scale, network->y_scale, outputs));
+  TRY(write_class_weights(&made, class_weights, network->classes));
+done:
+  if (status != DESCENT_OK) program_clear(&made);
+  *program = made;
+  return status;
+}
+
+void program_clear(struct program *program) {
+  if (program->compiled) program->backend->release(program->compiled);
+  plan_free(program->plan);
+  *program = (struct program){0};
+}
+
+descent_status program_bind(struct program *program, const descent_dataset *dataset) {
+  const struct dataset_storage *storage = dataset->storage;
+  const struct plan_handles *at = &program->at;
+  descent_status (*bind)(struct backend_program *, int, const void *, int64_t, bool) = program->backend->bind;
+  descent_status status;
+  TRY(bind(program->compiled, at->source_X, storage->X, storage->rows, true));
+  TRY(bind(program->compiled, at->source_y, storage->y, storage->y ? storage->rows : 0, true));
+  TRY(bind(program->compiled, at->source_w, storage->weights, storage->weights ? storage->rows : 0, true));
+  TRY(bind(program->compiled, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, true));
+done:
+  return status;
+}
+
+int64_t program_evaluation_block(const descent_network *network, const descent_device *device, int64_t rows) {
+  enum { LEAST = 64 }; /* for efficient matrix products */
+  const struct backend *backend = device->backend;
+  double row_bytes = (double)network->inputs * sizeof(float);
+  for (int l = 0; l < network->n_layers; l++) row_bytes += (double)network->layers[l].n_out * sizeof(float);
+  const double fit = (double)backend->evaluation_bytes / row_bytes, most = (double)backend->evaluation_rows;
+  const int64_t block = fit < LEAST ? LEAST : fit > most ? backend->evaluation_rows : (int64_t)fit;
+  return block < rows ? block : rows;
+}

@@ -1,0 +1,270 @@
+/* A training's configuration, and what differs between two of them. */
+#include "checkpoint/configuration.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "core/number.h"
+#include "core/safetensors.h"
+#include "core/status.h"
+
+/* X(option): those that go in as they are, by the kind of their text. */
+#define REAL_OPTIONS(X) \
+  X(learning_rate)      \
+  X(momentum)           \
+  X(beta1)              \
+  X(beta2)              \
+  X(rho)                \
+  X(epsilon)            \
+  X(weight_decay)       \
+  X(l2)                 \
+  X(clip_norm)          \
+  X(dropout)            \
+  X(label_smoothing)    \
+  X(min_delta)
+#define INTEGER_OPTIONS(X) X(warmup_steps) X(epochs) X(patience)
+#define FLAG_OPTIONS(X) X(nesterov) X(restore_best) X(autotune)
+
+/* Without these the rest of a checkpoint would mean nothing. */
+static const char *const fixed[] = {"network", "optimizer", "batch_size", "data"};
+#define NAME(option) #option,
+static const char *const changeable[] = {
+    "class_weights", "schedule", "seed",    "precision",
+    "validation",    "device",   "library", REAL_OPTIONS(NAME) INTEGER_OPTIONS(NAME) FLAG_OPTIONS(NAME)};
+#undef NAME
+enum { FIXED = sizeof fixed / sizeof *fixed, CHANGEABLE = sizeof changeable / sizeof *changeable };
+
+/* ---- collecting ------------------------------------------------------------------------------------------------- */
+
+struct collector {
+  cJSON *values;
+  bool failed;
+};
+
+static void add_text(struct collector *c, const char *name, const char *text) {
+  if (!cJSON_AddStringToObject(c->values, name, text)) c->failed = true;
+}
+
+static void add_integer(struct collector *c, const char *name, int64_t value) {
+  char text[32];
+  snprintf(text, sizeof text, "%" PRId64, value);
+  add_text(c, name, text);
+}
+
+static void add_real(struct collector *c, const char *name, double value) {
+  char text[NUMBER_TEXT];
+  add_text(c, name, number_format(value, text));
+}
+
+static void add_format(struct collector *c, const char *name, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static void add_format(struct collector *c, const char *name, const char *format, ...) {
+  char text[256];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  add_text(c, name, text);
+}
+
+static void add_class_weights(struct collector *c, const descent_network *network, const descent_train_options *o) {
+  static const char name[] = "class_weights";
+  enum { SHOWN = 4 };
+  char numbers[SHOWN][NUMBER_TEXT];
+  if (o->balance_classes || !o->class_weights) {
+    add_text(c, name, o->balance_classes ? "balanced" : "none");
+    return;
+  }
+  const int64_t shown = network->classes < SHOWN ? network->classes : SHOWN;
+  const size_t bytes = (size_t)network->classes * sizeof *o->class_weights;
+  char text[SHOWN * NUMBER_TEXT] = "";
+  for (int64_t k = 0; k < shown; k++)
+    strcat(strcat(text, k ? "," : ""), number_format(o->class_weights[k], numbers[k]));
+  if (shown == network->classes)
+    add_text(c, name, text);
+  else
+    add_format(c, name, "%s,.. (%s)", text, safetensors_sum_of(o->class_weights, bytes).text);
+}
+
+static void add_schedule(struct collector *c, const descent_train_options *o) {
+  char gamma[NUMBER_TEXT], minimum[NUMBER_TEXT];
+  const char *name = descent_schedule_name(o->schedule);
+  number_format(o->schedule_gamma, gamma);
+  number_format(o->schedule_minimum, minimum);
+  switch (o->schedule) {
+    case DESCENT_SCHEDULE_CONSTANT: add_text(c, "schedule", name); break;
+    case DESCENT_SCHEDULE_EXPONENTIAL: add_format(c, "schedule", "%s:%s", name, gamma); break;
+    case DESCENT_SCHEDULE_COSINE: add_format(c, "schedule", "%s:%s", name, minimum); break;
+    case DESCENT_SCHEDULE_STEP: add_format(c, "schedule", "%s:%" PRId64 ":%s", name, o->schedule_every, gamma); break;
+    case DESCENT_SCHEDULE_PLATEAU:
+      add_format(c, "schedule", "%s:%" PRId64 ":%s:%s", name, o->schedule_every, gamma, minimum);
+      break;
+  }
+}
+
+static void add_options(struct collector *c, const descent_network *network, const descent_train_options *o) {
+  add_text(c, "optimizer", descent_optimizer_name(o->optimizer));
+  add_integer(c, "batch_size", o->batch_size);
+#define REAL(option) add_real(c, #option, o->option);
+#define INTEGER(option) add_integer(c, #option, o->option);
+#define FLAG(option) add_text(c, #option, o->option ? "yes" : "no");
+  REAL_OPTIONS(REAL)
+  INTEGER_OPTIONS(INTEGER)
+  FLAG_OPTIONS(FLAG)
+#undef REAL
+#undef INTEGER
+#undef FLAG
+  add_class_weights(c, network, o);
+  add_schedule(c, o);
+  add_format(c, "seed", "%" PRIu64, o->seed);
+  add_text(c, "precision", descent_precision_name(o->precision));
+}
+
+/* Shape in words, and a sum over what words would be too long for. */
+static void add_network(struct collector *c, const descent_network *network) {
+  enum { SHOWN = 6 };
+  XXH64_state_t state;
+  char shape[160];
+  int used = snprintf(shape, sizeof shape, "%" PRId64, network->inputs);
+  XXH64_reset(&state, 0);
+  for (int32_t l = 0; l < network->n_layers; l++) {
+    const struct network_layer *layer = &network->layers[l];
+    XXH64_update(&state, &layer->n_out, sizeof layer->n_out);
+    XXH64_update(&state, &layer->activation, sizeof layer->activation);
+    if (l < SHOWN) used += snprintf(shape + used, sizeof shape - (size_t)used, "-%" PRId64, layer->n_out);
+  }
+  const int64_t outputs = descent_network_outputs(network);
+  const struct {
+    const float *values;
+    int64_t n;
+  } arrays[] = {{network->fill, network->inputs},
+                {network->shift, network->inputs},
+                {network->scale, network->inputs},
+                {network->y_shift, outputs},
+                {network->y_scale, outputs}};
+  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+    if (arrays[i].values) XXH64_update(&state, arrays[i].values, (size_t)arrays[i].n * sizeof(float));
+  add_format(c, "network", "%s%s %s %s, normalize %s (%s)", shape, network->n_layers > SHOWN ? "-.." : "",
+             descent_activation_name(network->layers[0].activation), descent_loss_name(network->loss),
+             descent_normalize_name(network->normalize), safetensors_sum_text(XXH64_digest(&state)).text);
+}
+
+/* Rows and a sum: of all targets and weights, and of all of X, or of rows at equal distances where X is large (it may
+ * be a mapped file, of which each row is a page to be read). */
+static void add_data(struct collector *c, const char *name, const descent_dataset *dataset) {
+  enum { SOME_ROWS = 4096 };
+  static const int64_t large = INT64_C(64) << 20;
+  if (!dataset) {
+    add_text(c, name, "none");
+    return;
+  }
+  const struct dataset_storage *s = dataset->storage;
+  const size_t row_bytes = (size_t)s->inputs * sizeof(float);
+  const bool all = dataset->rows <= SOME_ROWS || (double)dataset->rows * (double)row_bytes <= (double)large;
+  const int64_t stride = all ? 1 : dataset->rows / SOME_ROWS;
+  XXH64_state_t state;
+  XXH64_reset(&state, 0);
+  for (int64_t r = 0; r < dataset->rows; r++) {
+    const int64_t row = dataset_source_row(dataset, r);
+    if (r % stride == 0) XXH64_update(&state, s->X + row * s->inputs, row_bytes);
+    XXH64_update(&state, s->y + row * s->targets, (size_t)s->targets * sizeof(float));
+    if (s->weights) XXH64_update(&state, &s->weights[row], sizeof(float));
+  }
+  add_format(c, name, "%" PRId64 " rows (%s)", dataset->rows, safetensors_sum_text(XXH64_digest(&state)).text);
+}
+
+descent_status configuration_create(const descent_network *network, const char *device, const descent_dataset *training,
+                                    const descent_dataset *validation, const descent_train_options *options,
+                                    struct configuration *configuration) {
+  struct collector c = {.values = cJSON_CreateObject()};
+  add_options(&c, network, options); /* first, since they may be why the others differ */
+  add_network(&c, network);
+  add_data(&c, "data", training);
+  add_data(&c, "validation", validation);
+  add_text(&c, "device", device);
+  add_text(&c, "library", DESCENT_VERSION);
+  if (c.failed) {
+    cJSON_Delete(c.values);
+    return status_set(DESCENT_ERROR_MEMORY, "out of memory for the configuration of a training");
+  }
+  configuration->values = c.values;
+  return DESCENT_OK;
+}
+
+void configuration_clear(struct configuration *configuration) {
+  cJSON_Delete(configuration->values);
+  configuration->values = NULL;
+}
+
+bool configuration_write(const struct configuration *configuration, cJSON *object, const char *member) {
+  return cJSON_AddItemReferenceToObject(object, member, configuration->values);
+}
+
+/* ---- comparing -------------------------------------------------------------------------------------------------- */
+
+static bool among(const char *const *names, int n, const char *name, size_t length) {
+  for (int i = 0; i < n; i++)
+    if (strlen(names[i]) == length && strncmp(names[i], name, length) == 0) return true;
+  return false;
+}
+
+descent_status configuration_check_names(const char *may_change) {
+  for (const char *c = may_change; c && *c;) {
+    const size_t length = strcspn(c, ",");
+    if (among(fixed, FIXED, c, length))
+      return status_set(DESCENT_ERROR_ARGUMENT,
+                        "resume_with '%.*s': cannot change within a training; to train the weights on, start from them",
+                        (int)length, c);
+    if (!among(changeable, CHANGEABLE, c, length)) {
+      char known[400] = "";
+      for (int i = 0; i < CHANGEABLE; i++) strcat(strcat(known, i ? ", " : ""), changeable[i]);
+      return status_set(DESCENT_ERROR_ARGUMENT, "resume_with '%.*s': not the name of something that may change: %s",
+                        (int)(length < 60 ? length : 60), c, known);
+    }
+    c += length + (c[length] == ',');
+  }
+  return DESCENT_OK;
+}
+
+static bool listed(const char *may_change, const char *name) {
+  const size_t wanted = strlen(name);
+  for (const char *c = may_change; c && *c;) {
+    const size_t length = strcspn(c, ",");
+    if (length == wanted && strncmp(c, name, length) == 0) return true;
+    c += length + (c[length] == ',');
+  }
+  return false;
+}
+
+bool configuration_differs(const struct configuration *configuration, const cJSON *kept, const char *name) {
+  const char *was = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(kept, name));
+  return !was || strcmp(was, cJSON_GetObjectItemCaseSensitive(configuration->values, name)->valuestring) != 0;
+}
+
+descent_status configuration_compare(const char *path, const struct configuration *configuration, const cJSON *kept,
+                                     const char *may_change) {
+  char differences[600] = "";
+  size_t used = 0;
+  bool forbidden = false;
+  const cJSON *item;
+  if (!cJSON_IsObject(kept)) return status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: has no configuration", path);
+  cJSON_ArrayForEach(item, configuration->values) {
+    if (!configuration_differs(configuration, kept, item->string) || listed(may_change, item->string)) continue;
+    const char *was = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(kept, item->string));
+    if (among(fixed, FIXED, item->string, strlen(item->string))) forbidden = true;
+    const int n = snprintf(differences + used, sizeof differences - used, "%s%s was %s and is %s", used ? ", " : "",
+                           item->string, was ? was : "not known", item->valuestring);
+    used += (size_t)n < sizeof differences - used ? (size_t)n : sizeof differences - used - 1;
+  }
+  if (!used) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_ARGUMENT, "%s: belongs to a training of another configuration: %s; %s", path,
+                    differences,
+                    forbidden ? "such a training cannot be gone on with: undo the difference, or name another folder"
+                              : "to go on all the same, name what may change in resume_with");
+}

@@ -1,0 +1,126 @@
+/* The writing thread: it sleeps until a snapshot is handed over, writes it, removes old ones, and says how it went. */
+#include "checkpoint/writer.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+#include "core/status.h"
+
+struct checkpoint_writer {
+  const struct checkpoint_folder *folder;
+  int64_t keep;
+  const descent_network *network;
+  const struct configuration *configuration;
+  const struct snapshot *snapshot;
+  int64_t last; /* the step of the newest file that is whole */
+  pthread_t thread;
+  pthread_mutex_t mutex; /* guards what follows */
+  pthread_cond_t changed;
+  bool writing, stopping, fresh; /* fresh: `outcome` has not been given yet */
+  struct checkpoint_outcome outcome;
+};
+
+static void write_snapshot(struct checkpoint_writer *writer, struct checkpoint_outcome *outcome) {
+  const int64_t step = writer->snapshot->step;
+  char *path = NULL;
+  descent_status status;
+  *outcome = (struct checkpoint_outcome){.step = step};
+  TRY(checkpoint_folder_file(writer->folder->path, step, &path));
+  snprintf(outcome->path, sizeof outcome->path, "%s", path);
+  TRY(checkpoint_folder_sync_others(writer->folder));
+  TRY(checkpoint_write(path, writer->network, writer->configuration, writer->snapshot));
+  checkpoint_folder_remove_after(writer->folder, step < writer->last ? step : writer->last, step);
+  checkpoint_folder_prune(writer->folder, writer->keep);
+  writer->last = step;
+done:
+  outcome->status = status;
+  if (status != DESCENT_OK) snprintf(outcome->message, sizeof outcome->message, "%s", descent_last_error());
+  free(path);
+}
+
+static void *work(void *argument) {
+  struct checkpoint_writer *writer = argument;
+  struct checkpoint_outcome outcome;
+  pthread_mutex_lock(&writer->mutex);
+  for (;;) {
+    while (!writer->writing && !writer->stopping) pthread_cond_wait(&writer->changed, &writer->mutex);
+    if (!writer->writing) break;
+    pthread_mutex_unlock(&writer->mutex);
+    write_snapshot(writer, &outcome);
+    pthread_mutex_lock(&writer->mutex);
+    writer->outcome = outcome;
+    writer->fresh = true;
+    writer->writing = false;
+    pthread_cond_broadcast(&writer->changed);
+  }
+  pthread_mutex_unlock(&writer->mutex);
+  return NULL;
+}
+
+/* Signals are for the threads that the caller knows of. */
+static int create_thread(struct checkpoint_writer *writer) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int failed = pthread_create(&writer->thread, NULL, work, writer);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return failed;
+}
+
+descent_status checkpoint_writer_start(const struct checkpoint_folder *folder, int64_t keep, int64_t last,
+                                       const descent_network *network, const struct configuration *configuration,
+                                       const struct snapshot *snapshot, struct checkpoint_writer **writer) {
+  struct checkpoint_writer *made = memory_allocate(1, sizeof *made, "the writer of checkpoints");
+  if (!made) return DESCENT_ERROR_MEMORY;
+  made->folder = folder;
+  made->keep = keep;
+  made->last = last;
+  made->network = network;
+  made->configuration = configuration;
+  made->snapshot = snapshot;
+  pthread_mutex_init(&made->mutex, NULL);
+  pthread_cond_init(&made->changed, NULL);
+  const int failed = create_thread(made);
+  if (failed) {
+    pthread_cond_destroy(&made->changed);
+    pthread_mutex_destroy(&made->mutex);
+    free(made);
+    return status_set(DESCENT_ERROR_MEMORY, "out of memory: cannot start a thread to write checkpoints: %s",
+                      strerror(failed));
+  }
+  *writer = made;
+  return DESCENT_OK;
+}
+
+void checkpoint_writer_stop(struct checkpoint_writer *writer) {
+  if (!writer) return;
+  pthread_mutex_lock(&writer->mutex);
+  writer->stopping = true;
+  pthread_cond_broadcast(&writer->changed);
+  pthread_mutex_unlock(&writer->mutex);
+  pthread_join(writer->thread, NULL);
+  pthread_cond_destroy(&writer->changed);
+  pthread_mutex_destroy(&writer->mutex);
+  free(writer);
+}
+
+bool checkpoint_writer_outcome(struct checkpoint_writer *writer, bool wait, struct checkpoint_outcome *outcome) {
+  pthread_mutex_lock(&writer->mutex);
+  while (wait && writer->writing) pthread_cond_wait(&writer->changed, &writer->mutex);
+  const bool fresh = writer->fresh;
+  if (fresh) *outcome = writer->outcome;
+  writer->fresh = false;
+  pthread_mutex_unlock(&writer->mutex);
+  return fresh;
+}
+
+void checkpoint_writer_write(struct checkpoint_writer *writer) {
+  pthread_mutex_lock(&writer->mutex);
+  writer->writing = true;
+  pthread_cond_broadcast(&writer->changed);
+  pthread_mutex_unlock(&writer->mutex);
+}

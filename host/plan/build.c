@@ -1,0 +1,362 @@
+/* From a network and its training options to the plan: which buffers exist, and in which order the operations run.
+ * Invariant: within a range every buffer is written before it is read, but for state, sources and constants. */
+#include "plan/build.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/memory.h"
+#include "core/status.h"
+
+/* What the ranges are built from: the buffers' numbers by layer. */
+struct builder {
+  const descent_network *network;
+  const descent_train_options *options; /* NULL: no training part */
+  struct plan *plan;
+  struct plan_handles at;
+  int *A, *Z, *dZ; /* (layers + 1); A[0] = X */
+  int64_t n_y;     /* columns of y: the class index, or one per output */
+  int64_t n_out;   /* outputs K */
+};
+
+static bool needs_Z(descent_activation activation) {
+  return activation == DESCENT_ACTIVATION_GELU || activation == DESCENT_ACTIVATION_SILU;
+}
+
+static bool is_classifier(const descent_network *network) { return network->loss != DESCENT_LOSS_MEAN_SQUARED_ERROR; }
+
+/* ---- buffers ---------------------------------------------------------------------------------------------------- */
+
+/* Appends "name" (or "name[index]" for index >= 0); the caller made room. */
+static descent_status add_buffer(struct plan *plan, enum plan_storage storage, enum plan_type type, int64_t rows,
+                                 int64_t cols, const char *name, int index, int *number) {
+  int64_t count, bytes;
+  if (!size_product(rows, cols, &count) || !size_product(count, (int64_t)sizeof(double), &bytes))
+    return status_set(DESCENT_ERROR_MEMORY, "buffer %s needs %lld x %lld values, more than can be addressed", name,
+                      (long long)rows, (long long)cols);
+  struct plan_buffer *buffer = &plan->buffers[plan->n_buffers];
+  *buffer = (struct plan_buffer){.storage = storage, .type = type, .rows = rows, .cols = cols};
+  if (index < 0)
+    snprintf(buffer->name, sizeof buffer->name, "%s", name);
+  else
+    snprintf(buffer->name, sizeof buffer->name, "%s[%d]", name, index);
+  *number = plan->n_buffers++;
+  return DESCENT_OK;
+}
+
+static descent_status add_sources(struct builder *s) {
+  descent_status status;
+  struct plan_handles *at = &s->at;
+  TRY(add_buffer(s->plan, PLAN_SOURCE, PLAN_F32, 0, s->network->inputs, "source_X", -1, &at->source_X));
+  TRY(add_buffer(s->plan, PLAN_SOURCE, PLAN_F32, 0, s->n_y, "source_y", -1, &at->source_y));
+  TRY(add_buffer(s->plan, PLAN_SOURCE, PLAN_F32, 0, 1, "source_w", -1, &at->source_w));
+  TRY(add_buffer(s->plan, PLAN_SOURCE, PLAN_I64, 0, 1, "source_index", -1, &at->source_index));
+done:
+  return status;
+}
+
+static descent_status add_state(struct builder *s) {
+  const descent_network *network = s->network;
+  const descent_train_options *options = s->options;
+  const int64_t n = network->n_parameters;
+  struct plan *plan = s->plan;
+  struct plan_handles *at = &s->at;
+  descent_status status = DESCENT_OK;
+  if (network->fill) TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, network->inputs, "fill", -1, &at->fill));
+  if (network->normalize != DESCENT_NORMALIZE_NONE) {
+    TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, network->inputs, "shift", -1, &at->shift));
+    TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, network->inputs, "scale", -1, &at->scale));
+  }
+  if (!is_classifier(network)) {
+    TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, s->n_y, "y_shift", -1, &at->y_shift));
+    TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, s->n_y, "y_scale", -1, &at->y_scale));
+  }
+  TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "parameters", -1, &at->parameters));
+  TRY(add_buffer(plan, PLAN_STATE, PLAN_F64, 1, SCALAR_SLOTS, "scalars", -1, &at->scalars));
+  if (!options) goto done;
+  if (is_classifier(network) && (options->class_weights || options->balance_classes))
+    TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, network->classes, "class_weight", -1, &at->class_weight));
+  TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "gradients", -1, &at->gradients));
+  bool adam = options->optimizer == DESCENT_OPTIMIZER_ADAM || options->optimizer == DESCENT_OPTIMIZER_ADAMW;
+  bool rmsprop = options->optimizer == DESCENT_OPTIMIZER_RMSPROP;
+  bool momentum = (options->optimizer == DESCENT_OPTIMIZER_SGD || rmsprop) && options->momentum > 0;
+  if (adam || momentum) TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "moment1", -1, &at->moment1));
+  if (adam || rmsprop) TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "moment2", -1, &at->moment2));
+  TRY(add_buffer(plan, PLAN_STATE, PLAN_F64, network->n_layers, LAYER_SLOTS, "layer_statistics", -1,
+                 &at->layer_statistics));
+done:
+  return status;
+}
+
+static descent_status add_batch(struct builder *s) {
+  const descent_network *network = s->network;
+  struct plan *plan = s->plan;
+  const int64_t batch = plan->batch;
+  descent_status status;
+  TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, network->inputs, "X", -1, &s->at.X));
+  TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, s->n_y, "y", -1, &s->at.y));
+  TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, 1, "w", -1, &s->at.w));
+  s->A[0] = s->at.X;
+  for (int l = 1; l <= network->n_layers; l++) {
+    const struct network_layer *layer = &network->layers[l - 1];
+    TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "A", l, &s->A[l]));
+    if (needs_Z(layer->activation)) TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "Z", l, &s->Z[l]));
+    if (!s->options) continue;
+    TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "dZ", l, &s->dZ[l]));
+    plan->buffers[s->dZ[l]].slot = 1 + l % 2; /* only two are alive at a time */
+  }
+  s->at.A = s->A[network->n_layers];
+  TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, s->n_out, "P", -1, &s->at.P));
+done:
+  return status;
+}
+
+/* ---- operations ------------------------------------------------------------------------------------------------- */
+
+static struct plan_op *append(struct plan *plan, enum plan_op_kind kind, int layer) {
+  struct plan_op *op = &plan->ops[plan->n_ops++];
+  *op = (struct plan_op){.kind = kind, .layer = layer};
+  return op;
+}
+
+static void append_gather(const struct builder *s, bool targets, bool training) {
+  const struct plan_handles *at = &s->at;
+  append(s->plan, OP_GATHER, 0)->gather = (struct plan_gather){
+      .source_X = at->source_X,
+      .source_y = targets ? at->source_y : PLAN_NONE,
+      .source_w = targets ? at->source_w : PLAN_NONE,
+      .source_index = at->source_index,
+      .fill = at->fill,
+      .shift = at->shift,
+      .scale = at->scale,
+      .y_shift = targets ? at->y_shift : PLAN_NONE,
+      .y_scale = targets ? at->y_scale : PLAN_NONE,
+      .class_weight = training ? at->class_weight : PLAN_NONE,
+      .X = at->X,
+      .y = targets ? at->y : PLAN_NONE,
+      .w = targets ? at->w : PLAN_NONE,
+      .scalars = targets ? at->scalars : PLAN_NONE,
+      .n_x = s->network->inputs,
+      .n_y = s->n_y,
+      .shuffle = training,
+  };
+}
+
+/* Dropout acts on hidden layers in training only. */
+static double layer_dropout(const struct builder *s, int layer) {
+  return s->options && layer >= 1 && layer < s->network->n_layers ? s->options->dropout : 0;
+}
+
+static void append_forward(const struct builder *s, bool training) {
+  for (int l = 1; l <= s->network->n_layers; l++) {
+    const struct network_layer *layer = &s->network->layers[l - 1];
+    append(s->plan, OP_DENSE_FORWARD, l)->forward = (struct plan_dense_forward){
+        .A_in = s->A[l - 1],
+        .parameters = s->at.parameters,
+        .Z = s->Z[l],
+        .A = s->A[l],
+        .W = layer->at.W,
+        .b = layer->at.b,
+        .n_in = layer->n_in,
+        .n_out = layer->n_out,
+        .activation = layer->activation,
+        .dropout = training ? layer_dropout(s, l) : 0,
+    };
+  }
+}
+
+static void append_statistics(const struct builder *s) {
+  for (int l = 1; l <= s->network->n_layers; l++) {
+    const struct network_layer *layer = &s->network->layers[l - 1];
+    append(s->plan, OP_STATISTICS, l)->statistics = (struct plan_statistics){
+        .A = s->A[l],
+        .Z = s->Z[l],
+        .layer_statistics = s->at.layer_statistics,
+        .n = layer->n_out,
+        .activation = layer->activation,
+        .dropout = layer_dropout(s, l),
+    };
+  }
+}
+
+static void append_loss(const struct builder *s, bool training) {
+  const int L = s->network->n_layers;
+  append(s->plan, OP_LOSS, L)->loss = (struct plan_loss){
+      .A = s->A[L],
+      .Z = s->Z[L],
+      .y = s->at.y,
+      .w = s->at.w,
+      .scalars = s->at.scalars,
+      .dZ = training ? s->dZ[L] : PLAN_NONE,
+      .n = s->n_out,
+      .loss = s->network->loss,
+      .activation = s->network->layers[L - 1].activation,
+      .label_smoothing = training && is_classifier(s->network) ? s->options->label_smoothing : 0,
+  };
+}
+
+static void append_backward(const struct builder *s) {
+  for (int l = s->network->n_layers; l >= 1; l--) {
+    const struct network_layer *layer = &s->network->layers[l - 1];
+    append(s->plan, OP_DENSE_BACKWARD_WEIGHTS, l)->weights = (struct plan_dense_backward_weights){
+        .dZ = s->dZ[l],
+        .A_in = s->A[l - 1],
+        .gradients = s->at.gradients,
+        .W = layer->at.W,
+        .b = layer->at.b,
+        .n_in = layer->n_in,
+        .n_out = layer->n_out,
+    };
+    if (l == 1) break; /* nobody asks for dJ/dX */
+    append(s->plan, OP_DENSE_BACKWARD_INPUT, l)->input = (struct plan_dense_backward_input){
+        .dZ = s->dZ[l],
+        .parameters = s->at.parameters,
+        .A = s->A[l - 1],
+        .Z = s->Z[l - 1],
+        .dZ_below = s->dZ[l - 1],
+        .W = layer->at.W,
+        .n_in = layer->n_in,
+        .n_out = layer->n_out,
+        .activation = s->network->layers[l - 2].activation,
+        .dropout = layer_dropout(s, l - 1),
+    };
+  }
+}
+
+static void append_update(const struct builder *s, bool measure) {
+  const descent_train_options *o = s->options;
+  const struct plan_handles *at = &s->at;
+  append(s->plan, OP_GRADIENT_NORM, 0)->norm = (struct plan_gradient_norm){
+      .gradients = at->gradients,
+      .scalars = at->scalars,
+      .layer_statistics = at->layer_statistics,
+      .clip = o->clip_norm,
+  };
+  append(s->plan, OP_UPDATE, 0)->update = (struct plan_update){
+      .parameters = at->parameters,
+      .gradients = at->gradients,
+      .moment1 = at->moment1,
+      .moment2 = at->moment2,
+      .scalars = at->scalars,
+      .layer_statistics = at->layer_statistics,
+      .n = s->network->n_parameters,
+      .optimizer = o->optimizer,
+      .momentum = o->momentum,
+      .beta1 = o->beta1,
+      .beta2 = o->beta2,
+      .rho = o->rho,
+      .epsilon = o->epsilon,
+      .weight_decay = o->weight_decay,
+      .l2 = o->l2,
+      .nesterov = o->nesterov,
+      .measure = measure,
+  };
+}
+
+static void append_metrics(const struct builder *s) {
+  append(s->plan, OP_METRICS, 0)->metrics = (struct plan_metrics){.scalars = s->at.scalars};
+}
+
+static void append_output(const struct builder *s) {
+  append(s->plan, OP_OUTPUT, 0)->output = (struct plan_output){
+      .A = s->A[s->network->n_layers],
+      .y_shift = s->at.y_shift,
+      .y_scale = s->at.y_scale,
+      .P = s->at.P,
+      .n = s->n_out,
+      .loss = s->network->loss,
+  };
+}
+
+static struct plan_range append_train(const struct builder *s, bool with_statistics) {
+  struct plan_range range = {.first = s->plan->n_ops};
+  append_gather(s, true, true);
+  append_forward(s, true);
+  if (with_statistics) append_statistics(s);
+  append_loss(s, true);
+  append_backward(s);
+  append_update(s, with_statistics);
+  append_metrics(s);
+  range.count = s->plan->n_ops - range.first;
+  return range;
+}
+
+static struct plan_range append_evaluate(const struct builder *s, bool targets) {
+  struct plan_range range = {.first = s->plan->n_ops};
+  append_gather(s, targets, false);
+  append_forward(s, false);
+  if (targets) {
+    append_loss(s, false);
+    append_metrics(s);
+  }
+  append_output(s);
+  range.count = s->plan->n_ops - range.first;
+  return range;
+}
+
+/* ---- the whole -------------------------------------------------------------------------------------------------- */
+
+static descent_status allocate(struct builder *s) {
+  const int64_t layers = s->network->n_layers;
+  enum { FIXED_BUFFERS = 24, OPS_PER_LAYER = 9, FIXED_OPS = 24 };
+  struct plan *plan = memory_allocate(1, sizeof *plan, "the plan");
+  if (!plan) return DESCENT_ERROR_MEMORY;
+  s->plan = plan;
+  plan->buffers = memory_allocate(FIXED_BUFFERS + 3 * layers, sizeof *plan->buffers, "the plan's buffers");
+  plan->ops = memory_allocate(FIXED_OPS + OPS_PER_LAYER * layers, sizeof *plan->ops, "the plan's operations");
+  plan->segments = memory_allocate(layers, sizeof *plan->segments, "the plan's segments");
+  s->A = memory_allocate(3 * (layers + 1), sizeof *s->A, "the plan's layout");
+  if (!plan->buffers || !plan->ops || !plan->segments || !s->A) return DESCENT_ERROR_MEMORY;
+  s->Z = s->A + layers + 1;
+  s->dZ = s->Z + layers + 1;
+  for (int64_t l = 0; l <= layers; l++) s->A[l] = s->Z[l] = s->dZ[l] = PLAN_NONE;
+  return DESCENT_OK;
+}
+
+static struct plan_handles no_handles(void) {
+  struct plan_handles none = {0};
+  int *const handles = (int *)&none;
+  for (size_t i = 0; i < sizeof none / sizeof *handles; i++) handles[i] = PLAN_NONE;
+  return none;
+}
+
+descent_status plan_build(const descent_network *network, const descent_train_options *options, int64_t batch,
+                          struct plan **plan, struct plan_handles *handles) {
+  if (batch < 1)
+    return status_set(DESCENT_ERROR_ARGUMENT, "a step of %lld rows: the batch must have at least 1", (long long)batch);
+  struct builder s = {.network = network, .options = options, .at = no_handles()};
+  s.n_out = network->layers[network->n_layers - 1].n_out;
+  s.n_y = is_classifier(network) ? 1 : s.n_out;
+  descent_status status;
+  TRY(allocate(&s));
+  s.plan->layers = network->n_layers;
+  s.plan->batch = s.plan->train_rows = batch;
+  s.plan->seed = options ? options->seed : 0;
+  s.plan->autotune = options && options->autotune; /* predictions are over before a race pays */
+  s.plan->precision = options ? options->precision : DESCENT_PRECISION_FP32;
+  for (int l = 0; l < network->n_layers; l++) s.plan->segments[l] = network->layers[l].at;
+  TRY(add_sources(&s));
+  TRY(add_state(&s));
+  TRY(add_batch(&s));
+  if (options) {
+    s.plan->train = append_train(&s, false);
+    s.plan->train_with_statistics = append_train(&s, true);
+  }
+  s.plan->evaluate = append_evaluate(&s, true);
+  s.plan->predict = append_evaluate(&s, false);
+  *plan = s.plan;
+  *handles = s.at;
+  s.plan = NULL;
+done:
+  plan_free(s.plan);
+  free(s.A);
+  return status;
+}
+
+void plan_free(struct plan *plan) {
+  if (!plan) return;
+  free(plan->buffers);
+  free(plan->ops);
+  free(plan->segments);
+  free(plan);
+}

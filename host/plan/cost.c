@@ -1,0 +1,124 @@
+/* The least that each of the plan's operations must do: the floors that bench measures against. */
+#include "plan/build.h"
+#include "plan/operations.h"
+
+/* Counted per value: one operation for each addition, multiplication, division, comparison or elementary function that
+ * the formula in plan.h cannot do without. */
+struct cost {
+  double flops, bytes;
+};
+
+enum { FLOAT = sizeof(float), BF16 = 2 }; /* bytes */
+
+/* Bytes of a value of the buffer; 0 where there is none. */
+static double width(const struct plan *plan, int buffer) {
+  if (buffer == PLAN_NONE) return 0;
+  return plan->precision == DESCENT_PRECISION_BF16 && plan_is_operand(plan, buffer) ? BF16 : FLOAT;
+}
+
+/* Bytes of a weight as products read it: in bf16 from the working copy. */
+static double weight_width(const struct plan *plan) { return plan->precision == DESCENT_PRECISION_BF16 ? BF16 : FLOAT; }
+
+static struct cost gather_cost(const struct plan *plan, const struct plan_gather *op, double m) {
+  const double x = (double)op->n_x, y = (double)op->n_y;
+  struct cost cost = {.bytes = m * x * (FLOAT + width(plan, op->X))};
+  if (op->scale != PLAN_NONE) cost.flops += 2 * m * x, cost.bytes += 2 * x * FLOAT;
+  if (op->fill != PLAN_NONE) cost.bytes += x * FLOAT;
+  if (op->source_index != PLAN_NONE) cost.bytes += m * (double)sizeof(int64_t);
+  if (op->source_y == PLAN_NONE) return cost;
+  cost.bytes += (2 * m * y + m * (op->source_w != PLAN_NONE ? 2 : 1)) * FLOAT;
+  cost.flops += m; /* the sum of the weights */
+  if (op->y_scale != PLAN_NONE) cost.flops += 2 * m * y, cost.bytes += 2 * y * FLOAT;
+  if (op->class_weight != PLAN_NONE) cost.flops += m;
+  return cost;
+}
+
+static struct cost forward_cost(const struct plan *plan, const struct plan_dense_forward *op, double m) {
+  const double in = (double)op->n_in, out = (double)op->n_out;
+  struct cost cost = {.flops = 2 * m * in * out + m * out};
+  cost.bytes = m * in * width(plan, op->A_in) + in * out * weight_width(plan) + m * out * width(plan, op->A);
+  cost.bytes += out * width(plan, op->A); /* b, which may be as narrow as what it is added to */
+  cost.bytes += m * out * width(plan, op->Z);
+  if (op->activation != DESCENT_ACTIVATION_IDENTITY) cost.flops += m * out;
+  if (op->dropout > 0) cost.flops += m * out;
+  return cost;
+}
+
+static struct cost loss_cost(const struct plan *plan, const struct plan_loss *op, double m) {
+  const double n = (double)op->n;
+  /* exp, sum and difference per logit, or difference, square and sum per output; then one product for dZ */
+  struct cost cost = {.flops = 3 * m * n, .bytes = (m * n + m) * FLOAT};
+  cost.bytes += (op->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? m * n : m) * FLOAT;
+  if (op->dZ == PLAN_NONE) return cost;
+  cost.flops += m * n;
+  cost.bytes += m * n * (width(plan, op->dZ) + width(plan, op->Z));
+  return cost;
+}
+
+static struct cost weights_cost(const struct plan *plan, const struct plan_dense_backward_weights *op, double m) {
+  const double in = (double)op->n_in, out = (double)op->n_out;
+  return (struct cost){
+      .flops = 2 * m * in * out + m * out,
+      .bytes = m * out * width(plan, op->dZ) + m * in * width(plan, op->A_in) + (in * out + out) * FLOAT,
+  };
+}
+
+static struct cost input_cost(const struct plan *plan, const struct plan_dense_backward_input *op, double m) {
+  const double in = (double)op->n_in, out = (double)op->n_out;
+  struct cost cost = {.flops = 2 * m * in * out};
+  cost.bytes = m * out * width(plan, op->dZ) + in * out * weight_width(plan) + m * in * width(plan, op->dZ_below);
+  if (op->activation == DESCENT_ACTIVATION_IDENTITY && op->dropout <= 0) return cost;
+  cost.flops += 2 * m * in;
+  cost.bytes += m * in * width(plan, op->A); /* or Z, as wide, in its place */
+  if (op->Z != PLAN_NONE && op->dropout > 0) cost.flops += m * in;
+  return cost;
+}
+
+static struct cost update_cost(const struct plan *plan, const struct plan_update *op) {
+  static const double flops[] = {
+      [DESCENT_OPTIMIZER_GD] = 2,    [DESCENT_OPTIMIZER_SGD] = 2,    [DESCENT_OPTIMIZER_RMSPROP] = 9,
+      [DESCENT_OPTIMIZER_ADAM] = 12, [DESCENT_OPTIMIZER_ADAMW] = 12,
+  };
+  const double n = (double)op->n;
+  struct cost cost = {.flops = (flops[op->optimizer] + 1) * n, .bytes = 3 * n * FLOAT}; /* + 1: the clipping factor */
+  if (op->moment1 != PLAN_NONE) cost.bytes += 2 * n * FLOAT;
+  if (op->moment2 != PLAN_NONE) cost.bytes += 2 * n * FLOAT;
+  if (plan->precision == DESCENT_PRECISION_BF16) cost.bytes += n * BF16; /* the working copy */
+  if (op->moment1 != PLAN_NONE && op->optimizer <= DESCENT_OPTIMIZER_RMSPROP)
+    cost.flops += (op->nesterov ? 4 : 2) * n; /* the velocity */
+  if (op->l2 > 0) cost.flops += 2 * n;
+  if (op->weight_decay > 0) cost.flops += n;
+  return cost;
+}
+
+void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t rows, double *flops, double *bytes) {
+  const double m = (double)rows;
+  struct cost cost = {0, 0};
+  switch (op->kind) {
+    case OP_GATHER: cost = gather_cost(plan, &op->gather, m); break;
+    case OP_DENSE_FORWARD: cost = forward_cost(plan, &op->forward, m); break;
+    case OP_LOSS: cost = loss_cost(plan, &op->loss, m); break;
+    case OP_DENSE_BACKWARD_WEIGHTS: cost = weights_cost(plan, &op->weights, m); break;
+    case OP_DENSE_BACKWARD_INPUT: cost = input_cost(plan, &op->input, m); break;
+    case OP_GRADIENT_NORM:
+      cost.bytes = (double)plan->buffers[op->norm.gradients].cols * FLOAT;
+      cost.flops = 2 * (double)plan->buffers[op->norm.gradients].cols;
+      break;
+    case OP_UPDATE: cost = update_cost(plan, &op->update); break;
+    case OP_STATISTICS: /* sum and sum of squares, and the threshold on g' */
+      cost.bytes = m * (double)op->statistics.n * (width(plan, op->statistics.A) + width(plan, op->statistics.Z));
+      cost.flops = 4 * m * (double)op->statistics.n;
+      break;
+    case OP_METRICS: /* four doubles read, two written */
+      cost.bytes = 6 * (double)sizeof(double);
+      cost.flops = 3;
+      break;
+    case OP_OUTPUT:
+      cost.bytes = 2 * m * (double)op->output.n * FLOAT;
+      cost.flops = 2 * m * (double)op->output.n;
+      break;
+    case OP_KINDS: break;
+  }
+  *flops = cost.flops;
+  *bytes = cost.bytes;
+}

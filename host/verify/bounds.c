@@ -1,0 +1,196 @@
+/* Derived bounds: the exact outputs from the reference program, and around each the interval that the precision's
+ * arithmetic cannot leave. Here the parts that need no more than a line of derivation each. */
+#include "verify/bounds.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+#include "core/status.h"
+#include "plan/operations.h"
+#include "verify/bounds_internal.h"
+
+bool bounds_is_bf16(const struct plan *plan, int buffer) {
+  return plan->precision == DESCENT_PRECISION_BF16 && plan_is_operand(plan, buffer);
+}
+
+descent_status bounds_add(struct bounds *bounds, const struct backend_program *reference, int buffer, int64_t offset,
+                          int64_t count, double **bound) {
+  struct bounds_output *output = &bounds->outputs[bounds->n++];
+  *output = (struct bounds_output){.buffer = buffer, .offset = offset, .count = count};
+  output->exact = memory_allocate(count, sizeof *output->exact, "exact values");
+  output->bound = memory_allocate(count, sizeof *output->bound, "bounds");
+  if (!output->exact || !output->bound) return DESCENT_ERROR_MEMORY;
+  memcpy(output->exact, reference_values(reference, buffer) + offset, (size_t)count * sizeof *output->exact);
+  *bound = output->bound;
+  return DESCENT_OK;
+}
+
+void bounds_clear(struct bounds *bounds) {
+  for (int i = 0; i < bounds->n; i++) {
+    free(bounds->outputs[i].exact);
+    free(bounds->outputs[i].bound);
+  }
+  *bounds = (struct bounds){0};
+}
+
+/* (x - shift) * scale, whichever x is: one subtraction, one product, both relative to the result; a copy without them.
+ */
+static descent_status normalised(const struct backend_program *reference, int buffer, bool is_copy, int64_t count,
+                                 struct bounds *bounds) {
+  double *bound;
+  descent_status status = bounds_add(bounds, reference, buffer, 0, count, &bound);
+  const double *values = reference_values(reference, buffer);
+  const bool reduced = bounds_is_bf16(reference->plan, buffer);
+  for (int64_t i = 0; status == DESCENT_OK && i < count; i++) {
+    const struct interval x = is_copy ? interval_exact(values[i]) : interval_rounded(interval_exact(values[i]), 2);
+    bound[i] = interval_bound(reduced ? interval_to_bf16(x) : x, values[i]);
+  }
+  return status;
+}
+
+static descent_status bounds_gather(const struct backend_program *reference, const struct plan_op *op,
+                                    const struct plan_step *step, struct bounds *bounds) {
+  const struct plan_gather *o = &op->gather;
+  const bool copies_X = o->shift == PLAN_NONE && o->scale == PLAN_NONE;
+  const bool copies_y = o->y_shift == PLAN_NONE && o->y_scale == PLAN_NONE;
+  double *w_bound, *sum_bound;
+  descent_status status;
+  TRY(normalised(reference, o->X, copies_X, step->rows * o->n_x, bounds));
+  if (o->y == PLAN_NONE || !reference_source(reference, o->source_y)) goto done;
+  TRY(normalised(reference, o->y, copies_y, step->rows * o->n_y, bounds));
+  TRY(bounds_add(bounds, reference, o->w, 0, step->rows, &w_bound));
+  TRY(bounds_add(bounds, reference, o->scalars, SCALAR_WEIGHT_SUM, 1, &sum_bound));
+  const double *w = reference_values(reference, o->w);
+  double errors = 0, sum = 0;
+  for (int64_t r = 0; r < step->rows; r++) {
+    if (o->class_weight != PLAN_NONE) w_bound[r] = interval_bound(interval_rounded(interval_exact(w[r]), 1), w[r]);
+    errors += w_bound[r];
+    sum += fabs(w[r]);
+  }
+  *sum_bound = errors + 2 * interval_gamma64((double)step->rows) * sum; /* summed in double on both sides */
+done:
+  return status;
+}
+
+/* sqrt of a sum of squares in double: half the relative error of the sum, and the root's, on both sides. */
+static double norm_bound(double norm, int64_t terms) { return interval_gamma64((double)terms + 4) * norm; }
+
+static descent_status bounds_gradient_norm(const struct backend_program *reference, const struct plan_op *op,
+                                           const struct plan_step *step, struct bounds *bounds) {
+  (void)step;
+  const struct plan_gradient_norm *o = &op->norm;
+  const struct plan *plan = reference->plan;
+  const double *scalars = reference_values(reference, o->scalars);
+  const double *layers = reference_values(reference, o->layer_statistics);
+  double *bound, *unchanged;
+  int64_t terms = 0;
+  descent_status status = DESCENT_OK;
+  for (int l = 0; l < plan->layers; l++) terms += plan->segments[l].end - plan->segments[l].begin;
+  TRY(bounds_add(bounds, reference, o->scalars, SCALAR_GRADIENT_NORM, 2, &bound));
+  const double norm = scalars[SCALAR_GRADIENT_NORM], error = norm_bound(norm, terms);
+  bound[0] = error;
+  /* clip / (norm + 1e-6), whose slope is below its value / norm; min(1, x) changes no distance to the worse. */
+  const double unclipped = o->clip / (norm + 1e-6);
+  if (o->clip > 0 && unclipped < 1 + 1e-9) bound[1] = unclipped * (error / (norm + 1e-6) + 4 * INTERVAL_U64);
+  TRY(bounds_add(bounds, reference, o->scalars, SCALAR_BAD_STEP, 1, &unchanged)); /* a yes or no, exact */
+  if (!layers) goto done;
+  TRY(bounds_add(bounds, reference, o->layer_statistics, 0, (int64_t)plan->layers * LAYER_SLOTS, &bound));
+  for (int l = 0; l < plan->layers; l++) {
+    const int64_t at = (int64_t)l * LAYER_SLOTS + LAYER_GRADIENT;
+    bound[at] = norm_bound(layers[at], plan->segments[l].end - plan->segments[l].begin);
+  }
+done:
+  return status;
+}
+
+/* Units that float32 might call dead as well as alive: no row is surely alive, some row's |g'| comes near 1e-6. */
+static int64_t doubtful_units(const struct backend_program *reference, const struct plan_op *op,
+                              const struct plan_step *step) {
+  const struct plan_statistics *o = &op->statistics;
+  const double *A = reference_values(reference, o->A), *Z = reference_values(reference, o->Z);
+  const struct interval threshold = interval_constant(1e-6);
+  int64_t doubtful = 0;
+  for (int64_t j = 0; j < o->n; j++) {
+    bool alive = false, doubt = false;
+    for (int64_t r = 0; r < step->rows; r++) {
+      const int64_t rj = r * o->n + j;
+      if (reference_dropout(reference->plan, step, op->layer, o->dropout, rj) == 0) continue;
+      const struct interval kept = interval_exact(A[rj] * (1 - o->dropout));
+      const struct interval a = o->dropout > 0 ? interval_rounded(kept, 3) : kept;
+      const struct interval slope = bounds_slope(o->activation, a, Z ? Z[rj] : 0);
+      if (slope.lo >= threshold.hi || slope.hi <= -threshold.hi) alive = true;
+      if (slope.hi >= threshold.lo || slope.lo <= -threshold.lo) doubt = true;
+    }
+    doubtful += doubt && !alive;
+  }
+  return doubtful;
+}
+
+/* Mean and two-pass deviation in double, on both sides: the mean is off by gamma times the mean of |A|; about a mean
+ * that is off by d the deviation is at most d larger. */
+static descent_status bounds_statistics(const struct backend_program *reference, const struct plan_op *op,
+                                        const struct plan_step *step, struct bounds *bounds) {
+  const struct plan_statistics *o = &op->statistics;
+  const double *A = reference_values(reference, o->A);
+  const int64_t first = (int64_t)(op->layer - 1) * LAYER_SLOTS, count = step->rows * o->n;
+  const double *layer = reference_values(reference, o->layer_statistics) + first;
+  double *bound, absolute = 0;
+  descent_status status = bounds_add(bounds, reference, o->layer_statistics, first, LAYER_SLOTS, &bound);
+  if (status != DESCENT_OK) return status;
+  for (int64_t i = 0; i < count; i++) absolute += fabs(A[i]) / (double)count;
+  const double rounding = 2 * interval_gamma64((double)count + 4);
+  bound[LAYER_MEAN] = rounding * absolute;
+  bound[LAYER_STD] = bound[LAYER_MEAN] + rounding * layer[LAYER_STD];
+  bound[LAYER_DEAD] = (double)doubtful_units(reference, op, step) / (double)o->n + INTERVAL_U64;
+  return DESCENT_OK;
+}
+
+/* One product and one addition in double, on both sides. */
+static descent_status bounds_metrics(const struct backend_program *reference, const struct plan_op *op,
+                                     const struct plan_step *step, struct bounds *bounds) {
+  (void)step;
+  const double *scalars = reference_values(reference, op->metrics.scalars);
+  double *bound;
+  descent_status status = bounds_add(bounds, reference, op->metrics.scalars, SCALAR_TOTAL_LOSS, 2, &bound);
+  if (status != DESCENT_OK || scalars[SCALAR_BAD_STEP] != 0) return status;
+  const double loss = fabs(scalars[SCALAR_LOSS] * scalars[SCALAR_WEIGHT_SUM]);
+  bound[0] = 2 * INTERVAL_U64 * (fabs(scalars[SCALAR_TOTAL_LOSS]) + loss);
+  bound[1] = 2 * INTERVAL_U64 * fabs(scalars[SCALAR_TOTAL_WEIGHT]);
+  return DESCENT_OK;
+}
+
+static descent_status derive(const struct backend_program *reference, const struct plan_op *op,
+                             const struct plan_step *step, const double *inputs, struct bounds *bounds) {
+  switch (op->kind) {
+    case OP_GATHER: return bounds_gather(reference, op, step, bounds);
+    case OP_DENSE_FORWARD: return bounds_dense_forward(reference, op, step, bounds);
+    case OP_LOSS: return bounds_loss(reference, op, step, bounds);
+    case OP_DENSE_BACKWARD_WEIGHTS: return bounds_dense_backward_weights(reference, op, step, bounds);
+    case OP_DENSE_BACKWARD_INPUT: return bounds_dense_backward_input(reference, op, step, bounds);
+    case OP_GRADIENT_NORM: return bounds_gradient_norm(reference, op, step, bounds);
+    case OP_UPDATE: return bounds_update(reference, op, step, inputs, bounds);
+    case OP_STATISTICS: return bounds_statistics(reference, op, step, bounds);
+    case OP_METRICS: return bounds_metrics(reference, op, step, bounds);
+    case OP_OUTPUT: return bounds_output_op(reference, op, step, bounds);
+    case OP_KINDS: break;
+  }
+  return status_set(DESCENT_ERROR_INTERNAL, "operation %d has no bounds", (int)op->kind);
+}
+
+descent_status bounds_run(struct backend_program *reference, const struct plan *plan, int op,
+                          const struct plan_step *step, struct bounds *bounds) {
+  const struct plan_op *o = &plan->ops[op];
+  struct bounds made = {0};
+  double *inputs = NULL;
+  descent_status status = DESCENT_ERROR_MEMORY;
+  if (o->kind == OP_UPDATE && !(inputs = bounds_update_inputs(reference, o))) goto done;
+  TRY(backend_reference.run(reference, (struct plan_range){op, 1}, step, 1));
+  TRY(derive(reference, o, step, inputs, &made));
+  *bounds = made;
+  made = (struct bounds){0};
+done:
+  bounds_clear(&made);
+  free(inputs);
+  return status;
+}

@@ -1,0 +1,174 @@
+/* Bounds of the losses, their gradients, and of what predict returns. Every loss is a sum of terms >= 0, in which
+ * errors are relative; sums over rows are made in double. */
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "core/memory.h"
+#include "core/status.h"
+#include "verify/bounds_internal.h"
+
+/* One row of the loss: its L and, unless NULL, dL/dZ (n); e (n) is scratch. */
+struct row {
+  const double *a, *z, *y;
+  struct interval *e, *dZ;
+};
+
+/* The target t = y (1 - s) + s / 2. */
+static struct interval binary_target(double y, double s) {
+  if (s == 0) return interval_exact(y);
+  const struct interval rest = interval_sub(interval_exact(1), interval_constant(s));
+  return interval_add(interval_mul(interval_exact(y), rest), interval_constant(s / 2));
+}
+
+/* L = c |z| + log(1 + exp(-|z|)) with c = 1 - t or t, whichever is wrong about the sign of z. */
+static struct interval binary_loss(const struct row *row, double s) {
+  const struct interval t = binary_target(row->y[0], s), z = interval_exact(row->a[0]);
+  if (row->dZ) row->dZ[0] = interval_sub(bounds_activation(DESCENT_ACTIVATION_SIGMOID, z), t);
+  const struct interval c = z.lo > 0 ? interval_sub(interval_exact(1), t) : t;
+  return interval_add(interval_mul(c, interval_exact(fabs(z.lo))), bounds_softplus_tail(z.lo));
+}
+
+/* q_k = (1 - s) [k = y] + s / n. */
+static struct interval class_target(bool hit, int64_t n, double s) {
+  if (s == 0) return interval_exact(hit ? 1 : 0);
+  const struct interval miss = interval_rounded(interval_exact(s / (double)n), 2);
+  if (!hit) return miss;
+  return interval_add(interval_sub(interval_exact(1), interval_constant(s)), miss);
+}
+
+/* The mean of max - z_k over the classes: n differences, n - 1 additions, a division; or, from the mean of z in double,
+ * the rounding of that mean. */
+static struct interval mean_distance(const double *z, int64_t n, double max) {
+  double mean = 0, largest = fabs(max);
+  for (int64_t k = 0; k < n; k++) {
+    mean += (max - z[k]) / (double)n;
+    largest = fmax(largest, fabs(z[k]));
+  }
+  const struct interval in_float = interval_widened(interval_exact(mean), interval_gamma((double)n + 1), 0);
+  const double in_double = 2 * interval_gamma64((double)n + 2) * largest;
+  return (struct interval){in_float.lo - in_double, in_float.hi + in_double};
+}
+
+/* L = log sum exp(z - max) + (1 - s) (max - z_y) + s (max - mean z). */
+static struct interval softmax_loss(const struct row *row, int64_t n, double s) {
+  const double *z = row->a;
+  const struct interval sum = bounds_exponentials(z, n, row->e);
+  double max = z[0];
+  for (int64_t k = 1; k < n; k++) max = fmax(max, z[k]);
+  const int64_t y = row->y[0] >= 0 && row->y[0] < (double)n ? (int64_t)row->y[0] : 0;
+  for (int64_t k = 0; row->dZ && k < n; k++) {
+    const struct interval p = interval_rounded(interval_over(row->e[k], sum), 2); /* 1 / sum and the product */
+    row->dZ[k] = interval_sub(p, class_target(k == y, n, s));
+  }
+  const struct interval distance = interval_rounded(interval_exact(max - z[y]), 1);
+  if (s == 0) return interval_add(bounds_log(sum), distance);
+  const struct interval rest = interval_sub(interval_exact(1), interval_constant(s));
+  const struct interval smoothed = interval_mul(interval_constant(s), mean_distance(z, n, max));
+  return interval_add(interval_add(bounds_log(sum), interval_mul(rest, distance)), smoothed);
+}
+
+/* L = mean_k (a_k - y_k)^2: a difference, a square, n - 1 additions and a division. */
+static struct interval squared_loss(const struct row *row, int64_t n, descent_activation g) {
+  struct interval sum = {0, 0};
+  for (int64_t k = 0; k < n; k++) {
+    const struct interval a = interval_exact(row->a[k]);
+    const struct interval error = interval_sub(a, interval_exact(row->y[k])), square = interval_mul(error, error);
+    sum.lo += square.lo;
+    sum.hi += square.hi;
+    if (!row->dZ) continue;
+    const struct interval twice = interval_rounded(interval_times(error, interval_exact(2 / (double)n)), 2);
+    row->dZ[k] =
+        g == DESCENT_ACTIVATION_IDENTITY ? twice : interval_mul(twice, bounds_slope(g, a, row->z ? row->z[k] : 0));
+  }
+  return interval_widened((struct interval){sum.lo / (double)n, sum.hi / (double)n}, interval_gamma((double)n), 1);
+}
+
+static struct interval row_loss(const struct plan_loss *op, const struct row *row) {
+  switch (op->loss) {
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return binary_loss(row, op->label_smoothing);
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return softmax_loss(row, op->n, op->label_smoothing);
+    case DESCENT_LOSS_MEAN_SQUARED_ERROR: return squared_loss(row, op->n, op->activation);
+  }
+  return (struct interval){-INFINITY, INFINITY};
+}
+
+/* J sums rows in double, after one rounding of w L at most; each side's summation adds its own error. */
+static double loss_bound(double sum_lo, double sum_hi, double J, int64_t rows) {
+  const struct interval sum = interval_rounded((struct interval){sum_lo, sum_hi}, 1);
+  return interval_bound(sum, J) + 2 * interval_gamma64((double)rows + 4) * J;
+}
+
+descent_status bounds_loss(const struct backend_program *reference, const struct plan_op *op,
+                           const struct plan_step *step, struct bounds *bounds) {
+  const struct plan_loss *o = &op->loss;
+  const int64_t n = o->n, n_y = o->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? n : 1;
+  const double *A = reference_values(reference, o->A), *Z = reference_values(reference, o->Z);
+  const double *y = reference_values(reference, o->y), *w = reference_values(reference, o->w);
+  const double *dZ = reference_values(reference, o->dZ), *scalars = reference_values(reference, o->scalars);
+  const double weight_sum = scalars[SCALAR_WEIGHT_SUM], per_weight = weight_sum == 0 ? 0 : 1 / weight_sum;
+  const bool reduced = bounds_is_bf16(reference->plan, o->dZ);
+  double *J_bound, *D_bound = NULL, lo = 0, hi = 0;
+  struct interval *scratch = memory_allocate(2 * n, sizeof *scratch, "a row's bounds");
+  descent_status status = scratch ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+  if (status != DESCENT_OK) goto done;
+  TRY(bounds_add(bounds, reference, o->scalars, SCALAR_LOSS, 1, &J_bound));
+  if (dZ) TRY(bounds_add(bounds, reference, o->dZ, 0, step->rows * n, &D_bound));
+
+  for (int64_t r = 0; r < step->rows; r++) {
+    const struct row row = {A + r * n, Z ? Z + r * n : NULL, y + r * n_y, scratch, dZ ? scratch + n : NULL};
+    const struct interval L = row_loss(o, &row), weight = interval_exact(w[r] * per_weight);
+    const struct interval weighted = interval_times(L, weight);
+    lo += weighted.lo;
+    hi += weighted.hi;
+    /* w / sum w: the sum, its inverse and the product may be rounded; then the product with dL/dZ. */
+    const struct interval factor = interval_rounded(weight, 3);
+    for (int64_t k = 0; dZ && k < n; k++) {
+      const struct interval d = interval_mul(row.dZ[k], factor);
+      D_bound[r * n + k] = interval_bound(reduced ? interval_to_bf16(d) : d, dZ[r * n + k]);
+    }
+  }
+  *J_bound = loss_bound(lo, hi, scalars[SCALAR_LOSS], step->rows);
+done:
+  free(scratch);
+  return status;
+}
+
+/* a / y_scale + y_shift, or by way of 1 / y_scale. */
+static struct interval denormalised(double a, const double *scale, const double *shift) {
+  struct interval p = interval_exact(a);
+  if (scale) p = interval_rounded(interval_over(p, interval_exact(*scale)), 2);
+  return shift ? interval_add(p, interval_exact(*shift)) : p;
+}
+
+descent_status bounds_output_op(const struct backend_program *reference, const struct plan_op *op,
+                                const struct plan_step *step, struct bounds *bounds) {
+  const struct plan_output *o = &op->output;
+  const int64_t n = o->n;
+  const double *shift = reference_values(reference, o->y_shift), *scale = reference_values(reference, o->y_scale);
+  double *bound;
+  struct interval *e = memory_allocate(n, sizeof *e, "a row's bounds");
+  descent_status status = e ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+  if (status != DESCENT_OK) goto done;
+  TRY(bounds_add(bounds, reference, o->P, 0, step->rows * n, &bound));
+  for (int64_t r = 0; r < step->rows; r++) {
+    const double *a = reference_values(reference, o->A) + r * n, *P = reference_values(reference, o->P) + r * n;
+    struct interval sum = {0, 0};
+    if (o->loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY) sum = bounds_exponentials(a, n, e);
+    for (int64_t k = 0; k < n; k++) {
+      struct interval p = {0, 0};
+      switch (o->loss) {
+        case DESCENT_LOSS_BINARY_CROSS_ENTROPY:
+          p = bounds_activation(DESCENT_ACTIVATION_SIGMOID, interval_exact(a[k]));
+          break;
+        case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: p = interval_rounded(interval_over(e[k], sum), 2); break;
+        case DESCENT_LOSS_MEAN_SQUARED_ERROR:
+          p = denormalised(a[k], scale ? scale + k : NULL, shift ? shift + k : NULL);
+          break;
+      }
+      bound[r * n + k] = interval_bound(p, P[k]);
+    }
+  }
+done:
+  free(e);
+  return status;
+}

@@ -1,0 +1,152 @@
+/* Bounds of the update rules, element by element in interval arithmetic: every rounded constant, product, sum, root and
+ * quotient of the rule in turn. Near s = 0 the quotient by sqrt(s) + epsilon keeps the range that s may have. */
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+#include "core/status.h"
+#include "verify/bounds_internal.h"
+
+double *bounds_update_inputs(const struct backend_program *reference, const struct plan_op *op) {
+  const struct plan_update *o = &op->update;
+  const int buffers[3] = {o->parameters, o->moment1, o->moment2};
+  int64_t count;
+  if (!size_product(3, o->n, &count)) count = INT64_MAX; /* memory_allocate refuses it */
+  double *inputs = memory_allocate(count, sizeof *inputs, "the values before the update");
+  for (int i = 0; inputs && i < 3; i++)
+    if (buffers[i] != PLAN_NONE)
+      memcpy(inputs + i * o->n, reference_values(reference, buffers[i]), (size_t)o->n * sizeof *inputs);
+  return inputs;
+}
+
+/* The moments and the parameter of one element after the step. */
+struct element {
+  struct interval w, v, s;
+};
+
+/* clip * gradient + l2 * w: each factor a rounded constant. */
+static struct interval clipped(const struct plan_update *o, double w, double gradient, double clip) {
+  const struct interval g = interval_mul(interval_constant(clip), interval_exact(gradient));
+  const struct interval scaled = clip == 1 ? interval_exact(gradient) : g;
+  if (o->l2 == 0) return scaled;
+  return interval_add(scaled, interval_mul(interval_constant(o->l2), interval_exact(w)));
+}
+
+/* w - alpha weight_decay w - step. Without decay one subtraction. With it 1 - alpha weight_decay is a rounded constant
+ * and its product another rounding, or the three terms are summed in any order, with alpha a common factor. */
+static struct interval moved(const struct plan_update *o, double rate, double w, struct interval step) {
+  if (o->weight_decay == 0) return interval_sub(interval_exact(w), step);
+  const double decay = rate * o->weight_decay * w, error = interval_gamma(4) * (fabs(w) + fabs(decay));
+  return interval_sub(interval_around(w - decay, error + 4 * INTERVAL_ETA), interval_rounded(step, 1));
+}
+
+/* factor * moment + rest * value, with two rounded constants. */
+static struct interval blended(double factor, double moment, double rest, struct interval value) {
+  return interval_add(interval_mul(interval_constant(factor), interval_exact(moment)),
+                      interval_mul(interval_constant(rest), value));
+}
+
+static struct interval square(struct interval x) {
+  const double a = x.lo * x.lo, b = x.hi * x.hi;
+  const bool spans_zero = x.lo < 0 && x.hi > 0;
+  return interval_rounded((struct interval){spans_zero ? 0 : fmin(a, b), fmax(a, b)}, 1);
+}
+
+static struct element updated_sgd(const struct plan_update *o, double rate, double w, double v, struct interval g) {
+  const struct interval alpha = interval_constant(rate), momentum = interval_constant(o->momentum);
+  struct element e = {.v = interval_exact(v)};
+  if (o->moment1 == PLAN_NONE || o->optimizer == DESCENT_OPTIMIZER_GD) {
+    e.w = moved(o, rate, w, interval_mul(alpha, g));
+    return e;
+  }
+  e.v = interval_add(interval_mul(momentum, interval_exact(v)), g);
+  const struct interval step = o->nesterov ? interval_add(g, interval_mul(momentum, e.v)) : e.v;
+  e.w = moved(o, rate, w, interval_mul(alpha, step));
+  return e;
+}
+
+static struct element updated_rmsprop(const struct plan_update *o, double rate, double w, double v, double s,
+                                      struct interval g) {
+  struct element e = {.v = interval_exact(v), .s = blended(o->rho, s, 1 - o->rho, square(g))};
+  struct interval step = interval_div(g, interval_add(interval_sqrt(e.s), interval_constant(o->epsilon)));
+  if (o->moment1 != PLAN_NONE)
+    step = e.v = interval_add(interval_mul(interval_constant(o->momentum), interval_exact(v)), step);
+  e.w = moved(o, rate, w, interval_mul(interval_constant(rate), step));
+  return e;
+}
+
+/* A constant with 1 - beta^t in it: beside its own rounding that of the power in double, on which 1 - beta^t depends
+ * all the more the closer beta^t is to 1; a root halves it. */
+static struct interval corrected(double x, double power) {
+  return interval_widened(interval_exact(x), INTERVAL_U + 4 * INTERVAL_U64 / (1 - power), 1);
+}
+
+static struct element updated_adam(const struct plan_update *o, const struct plan_step *step, double w, double m,
+                                   double s, struct interval g) {
+  const double t = (double)step->number, power1 = pow(o->beta1, t), power2 = pow(o->beta2, t);
+  struct element e = {.v = blended(o->beta1, m, 1 - o->beta1, g), .s = blended(o->beta2, s, 1 - o->beta2, square(g))};
+  const struct interval root = interval_mul(interval_sqrt(e.s), corrected(1 / sqrt(1 - power2), power2));
+  const struct interval divisor = interval_add(root, interval_constant(o->epsilon));
+  const struct interval rate = corrected(step->learning_rate / (1 - power1), power1);
+  e.w = moved(o, step->learning_rate, w, interval_mul(rate, interval_div(e.v, divisor)));
+  return e;
+}
+
+static struct element updated(const struct plan_update *o, const struct plan_step *step, double w, double v, double s,
+                              struct interval g) {
+  switch (o->optimizer) {
+    case DESCENT_OPTIMIZER_GD:
+    case DESCENT_OPTIMIZER_SGD: return updated_sgd(o, step->learning_rate, w, v, g);
+    case DESCENT_OPTIMIZER_RMSPROP: return updated_rmsprop(o, step->learning_rate, w, v, s, g);
+    case DESCENT_OPTIMIZER_ADAM:
+    case DESCENT_OPTIMIZER_ADAMW: return updated_adam(o, step, w, v, s, g);
+  }
+  return (struct element){{-INFINITY, INFINITY}, {-INFINITY, INFINITY}, {-INFINITY, INFINITY}};
+}
+
+/* || w' - w || of float32 parameters is off by at most the norm of the parameters' bounds (triangle inequality),
+ * besides the summation in double on each side; || w || by the summation alone. */
+static void norm_bounds(const struct plan *plan, const double *w_bound, const double *layers, double *layer_bounds) {
+  for (int l = 0; l < plan->layers; l++) {
+    const struct parameter_segment *at = &plan->segments[l];
+    const double rounding = interval_gamma64((double)(at->end - at->begin) + 4);
+    double squares = 0;
+    for (int64_t i = at->begin; i < at->end; i++) squares += w_bound[i] * w_bound[i];
+    const int64_t update = (int64_t)l * LAYER_SLOTS + LAYER_UPDATE, norm = (int64_t)l * LAYER_SLOTS + LAYER_PARAMETERS;
+    layer_bounds[update] = sqrt(squares) * (1 + rounding) + rounding * layers[update];
+    layer_bounds[norm] = rounding * layers[norm];
+  }
+}
+
+descent_status bounds_update(const struct backend_program *reference, const struct plan_op *op,
+                             const struct plan_step *step, const double *inputs, struct bounds *bounds) {
+  const struct plan_update *o = &op->update;
+  const struct plan *plan = reference->plan;
+  const double *gradients = reference_values(reference, o->gradients),
+               *scalars = reference_values(reference, o->scalars);
+  const double *w = reference_values(reference, o->parameters),
+               *layers = reference_values(reference, o->layer_statistics);
+  const double *v = reference_values(reference, o->moment1), *s = reference_values(reference, o->moment2);
+  double *w_bound, *v_bound = NULL, *s_bound = NULL, *layer_bounds = NULL;
+  descent_status status;
+  TRY(bounds_add(bounds, reference, o->parameters, 0, o->n, &w_bound));
+  if (v) TRY(bounds_add(bounds, reference, o->moment1, 0, o->n, &v_bound));
+  if (s) TRY(bounds_add(bounds, reference, o->moment2, 0, o->n, &s_bound));
+  if (o->measure)
+    TRY(bounds_add(bounds, reference, o->layer_statistics, 0, (int64_t)plan->layers * LAYER_SLOTS, &layer_bounds));
+  if (scalars[SCALAR_BAD_STEP] != 0) goto done; /* nothing may change */
+
+  for (int64_t i = 0; i < o->n; i++) {
+    const double w0 = inputs[i], v0 = inputs[o->n + i], s0 = inputs[2 * o->n + i];
+    if (w0 == 0 && v0 == 0 && s0 == 0 && gradients[i] == 0) continue; /* the gaps: zeros stay zeros */
+    const struct interval g = clipped(o, w0, gradients[i], scalars[SCALAR_CLIP]);
+    const struct element e = updated(o, step, w0, v0, s0, g);
+    w_bound[i] = interval_bound(e.w, w[i]);
+    if (v) v_bound[i] = interval_bound(e.v, v[i]);
+    if (s) s_bound[i] = interval_bound(e.s, s[i]);
+  }
+  if (o->measure) norm_bounds(plan, w_bound, layers, layer_bounds);
+done:
+  return status;
+}

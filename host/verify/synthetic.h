@@ -1,0 +1,22 @@
+/* Made-up rows that fit a network: what verify checks and bench times the engine with. */
+#ifndef DESCENT_VERIFY_SYNTHETIC_H
+#define DESCENT_VERIFY_SYNTHETIC_H
+
+#include "data/dataset.h"
+#include "model/network.h"
+
+struct synthetic {
+  float *X;             /* (rows, inputs): mean 0 and variance 1 after the network's normalisation */
+  float *y;             /* (rows, targets): uniform classes, or values as X */
+  float *weights;       /* (rows): uniform in (0.5, 1.5) */
+  float *class_weights; /* (classes): distinct positive numbers; NULL for regression */
+  int64_t *index;       /* (rows): the rows in descending order */
+  struct dataset_storage storage;
+  descent_dataset dataset; /* of the above; points into this struct, which therefore must stay where it is */
+};
+
+/* Equal seeds give equal rows. `rows` >= 1. */
+descent_status synthetic_create(const descent_network *network, int64_t rows, uint64_t seed, struct synthetic *data);
+void synthetic_clear(struct synthetic *data);
+
+#endif

@@ -1,0 +1,282 @@
+/* Checks a device op by op: before each operation of the network's own plan the exact backend gets the candidate's
+ * inputs, both run the operation, and everything it wrote must lie within the bounds derived for the precision. A value
+ * that does not is replaced by the exact one, so that each operation answers for itself alone. */
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "backend/program.h"
+#include "core/memory.h"
+#include "core/rng.h"
+#include "core/status.h"
+#include "plan/operations.h"
+#include "train/check.h"
+#include "verify/bounds.h"
+#include "verify/synthetic.h"
+
+enum phase { PHASE_TRAIN, PHASE_EVALUATE, PHASE_PREDICT, PHASES };
+
+/* The comparison of one operation, worst over the steps. */
+struct row {
+  int64_t values;
+  double largest_error, bound, ratio;
+  bool failed;
+};
+
+struct verification {
+  struct synthetic data;
+  int64_t batch, batches;
+  uint64_t seed;
+  double learning_rate;
+  struct program candidate, exact;
+  struct program reference; /* compiled NULL: the exact one is the reference */
+  const struct plan *plan;  /* the candidate's; the others' are equal */
+  struct row *rows;         /* (PHASES, OP_KINDS, layers + 1) */
+  double *values, *others;  /* (largest buffer) */
+};
+
+/* ---- inputs and outputs of an operation ---- */
+
+/* Gives `to` what the candidate has in every buffer that the op reads or writes, sources aside. */
+static descent_status copy_inputs(struct verification *v, const struct plan_op *op, struct program *to) {
+  descent_status status = DESCENT_OK;
+  struct plan_use uses[PLAN_MOST_USES];
+  const int n = plan_uses(op, uses);
+  for (int i = 0; i < n; i++) {
+    const int buffer = uses[i].buffer;
+    if (uses[i].role == PLAN_ROWS_OF_SOURCE) continue;
+    int64_t offset = 0, count = v->plan->buffers[buffer].rows * v->plan->buffers[buffer].cols;
+    if (op->layer > 0 && uses[i].role == PLAN_FLAT) {
+      const struct parameter_segment *segment = &v->plan->segments[op->layer - 1];
+      offset = segment->begin, count = segment->end - segment->begin;
+    }
+    TRY(program_read(&v->candidate, buffer, offset, count, PLAN_F64, v->values));
+    TRY(program_write(to, buffer, offset, count, PLAN_F64, v->values));
+  }
+done:
+  return status;
+}
+
+/* Is the buffer one that the op only writes? */
+static bool only_written(const struct plan_op *op, int buffer) {
+  struct plan_use uses[PLAN_MOST_USES];
+  bool written = true;
+  for (int n = plan_uses(op, uses); n-- > 0;)
+    if (uses[n].buffer == buffer && uses[n].access != PLAN_WRITE) written = false;
+  return written;
+}
+
+/* Fills what the op is about to write with NaN, so that a value left out is seen. What it also reads must stay. */
+static descent_status poison_outputs(struct verification *v, const struct plan_op *op, const struct bounds *bounds) {
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < bounds->n; i++) {
+    const struct bounds_output *output = &bounds->outputs[i];
+    if (v->plan->buffers[output->buffer].type != PLAN_F32 || !only_written(op, output->buffer)) continue;
+    for (int64_t k = 0; k < output->count; k++) v->values[k] = NAN;
+    TRY(program_write(&v->candidate, output->buffer, output->offset, output->count, PLAN_F64, v->values));
+  }
+done:
+  return status;
+}
+
+/* ---- comparing ---- */
+
+static bool is_worse(double a, double b) { return isnan(a) ? !isnan(b) : a > b; }
+
+/* slack: how many bounds the two sides may be apart. */
+static bool compare(struct row *row, const double *values, const double *expected, const double *bounds, double slack,
+                    int64_t count) {
+  bool all = true;
+  for (int64_t i = 0; i < count; i++) {
+    double error = fabs(values[i] - expected[i]), bound = slack * bounds[i];
+    double ratio = error == 0 && bound == 0 ? 0 : error / bound;
+    if (!(error <= bound) || !isfinite(values[i])) all = false;
+    if (is_worse(ratio, row->ratio)) row->ratio = ratio;
+    if (is_worse(error, row->largest_error) || (row->values == 0 && i == 0)) {
+      row->largest_error = error;
+      row->bound = bound;
+    }
+  }
+  row->values += count;
+  if (!all) row->failed = true;
+  return all;
+}
+
+/* Where exact arithmetic leaves float32's range the training itself has gone astray, whatever the device does. */
+static descent_status check_range_of_exact(const struct verification *v, const struct plan_op *op,
+                                           const struct bounds *bounds, int64_t step) {
+  for (int i = 0; i < bounds->n; i++) {
+    const struct bounds_output *output = &bounds->outputs[i];
+    const double limit = v->plan->buffers[output->buffer].type == PLAN_F32 ? (double)FLT_MAX : DBL_MAX;
+    for (int64_t k = 0; k < output->count; k++) {
+      if (fabs(output->exact[k]) <= limit) continue;
+      char name[64];
+      plan_op_name(op, name, sizeof name);
+      return status_set(DESCENT_ERROR_DIVERGED,
+                        "%s at step %lld: %g in exact arithmetic, so training diverged: lower the learning rate", name,
+                        (long long)step, output->exact[k]);
+    }
+  }
+  return DESCENT_OK;
+}
+
+static descent_status compare_outputs(struct verification *v, struct row *row, const struct bounds *bounds) {
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < bounds->n; i++) {
+    const struct bounds_output *output = &bounds->outputs[i];
+    const double *expected = output->exact;
+    TRY(program_read(&v->candidate, output->buffer, output->offset, output->count, PLAN_F64, v->values));
+    if (v->reference.compiled) {
+      TRY(program_read(&v->reference, output->buffer, output->offset, output->count, PLAN_F64, v->others));
+      expected = v->others;
+    }
+    double slack = v->reference.compiled ? 2 : 1; /* each side may be one bound away from the exact value */
+    if (!compare(row, v->values, expected, output->bound, slack, output->count))
+      TRY(program_write(&v->candidate, output->buffer, output->offset, output->count, PLAN_F64, output->exact));
+  }
+done:
+  return status;
+}
+
+static struct row *row_of(struct verification *v, enum phase phase, const struct plan_op *op) {
+  return &v->rows[((int)phase * OP_KINDS + (int)op->kind) * (v->plan->layers + 1) + op->layer];
+}
+
+static descent_status check_op(struct verification *v, enum phase phase, int index, const struct plan_step *step) {
+  const struct plan_op *op = &v->plan->ops[index];
+  const struct plan_range range = {index, 1};
+  struct bounds bounds = {0};
+  descent_status status = DESCENT_OK;
+  TRY(copy_inputs(v, op, &v->exact));
+  if (v->reference.compiled) TRY(copy_inputs(v, op, &v->reference));
+  TRY(bounds_run(v->exact.compiled, v->exact.plan, index, step, &bounds));
+  TRY(check_range_of_exact(v, op, &bounds, step->number));
+  if (v->reference.compiled) TRY(program_run(&v->reference, range, step, 1));
+  TRY(poison_outputs(v, op, &bounds));
+  TRY(program_run(&v->candidate, range, step, 1));
+  TRY(compare_outputs(v, row_of(v, phase, op), &bounds));
+done:
+  bounds_clear(&bounds);
+  return status;
+}
+
+/* Step `number` walks the rows in batches, epoch after epoch, the last batch being what is left over. */
+static descent_status check_range(struct verification *v, enum phase phase, struct plan_range range, int64_t number) {
+  descent_status status = DESCENT_OK;
+  int64_t first = (number - 1) % v->batches * v->batch, left = v->data.dataset.rows - first;
+  struct permutation order = permutation_create(v->seed, RNG_SHUFFLE, (uint64_t)((number - 1) / v->batches + 1),
+                                                (uint64_t)v->data.dataset.rows);
+  struct plan_step step = {.number = number,
+                           .first_row = first,
+                           .rows = left < v->batch ? left : v->batch,
+                           .learning_rate = v->learning_rate,
+                           .order = &order};
+  for (int i = 0; i < range.count; i++) TRY(check_op(v, phase, range.first + i, &step));
+done:
+  return status;
+}
+
+/* ---- setting up ---- */
+
+static descent_status compile(struct verification *v, const descent_network *network, descent_device *device,
+                              const descent_train_options *options, struct program *program) {
+  descent_status status = program_create(network, device, options, v->batch, 0, v->data.class_weights, program);
+  return status == DESCENT_OK ? program_bind(program, &v->data.dataset) : status;
+}
+
+/* A device that lacks the precision cannot be asked what it would compute. */
+static descent_status compile_reference(struct verification *v, const descent_network *network,
+                                        descent_device *reference, const descent_train_options *options) {
+  const descent_status status = compile(v, network, reference, options, &v->reference);
+  if (status != DESCENT_ERROR_UNSUPPORTED) return status;
+  char reason[192];
+  snprintf(reason, sizeof reason, "%s", descent_last_error());
+  return status_set(status, "reference %s: %s; the reference reference serves for all that can be trained",
+                    reference->name, reason);
+}
+
+static descent_status prepare(struct verification *v, const descent_network *network, descent_device *candidate,
+                              const descent_train_options *options, int64_t rows) {
+  descent_status status;
+  v->batch = options->batch_size > 0 && options->batch_size < rows ? options->batch_size : rows;
+  v->batches = (rows - 1) / v->batch + 1;
+  v->seed = options->seed;
+  v->learning_rate = options->learning_rate;
+  TRY(check_train_options(network, options));
+  TRY(synthetic_create(network, rows, v->seed, &v->data));
+  TRY(compile(v, network, candidate, options, &v->candidate));
+  v->plan = v->candidate.plan;
+  int64_t largest = 0;
+  for (int i = 0; i < v->plan->n_buffers; i++) {
+    int64_t count = v->plan->buffers[i].rows * v->plan->buffers[i].cols;
+    if (count > largest) largest = count;
+  }
+  v->rows = memory_allocate((int64_t)PHASES * OP_KINDS * (v->plan->layers + 1), sizeof *v->rows, "the comparisons");
+  v->values = memory_allocate(largest, sizeof *v->values, "a buffer's values");
+  v->others = memory_allocate(largest, sizeof *v->others, "a buffer's values");
+  if (!v->rows || !v->values || !v->others) return DESCENT_ERROR_MEMORY;
+done:
+  return status;
+}
+
+static void report(struct verification *v, enum phase phase, struct plan_range range,
+                   void (*on_row)(void *user, const descent_verify_row *row), void *user, bool *passed) {
+  static const char *const prefixes[PHASES] = {"", "evaluate: ", "predict: "};
+  for (int i = range.first; i < range.first + range.count; i++) {
+    const struct row *row = row_of(v, phase, &v->plan->ops[i]);
+    char name[64], text[96];
+    plan_op_name(&v->plan->ops[i], name, sizeof name);
+    snprintf(text, sizeof text, "%s%s", prefixes[phase], name);
+    if (row->failed) *passed = false;
+    const descent_verify_row public_row = {text, row->values, row->largest_error, row->bound, row->ratio, !row->failed};
+    if (on_row) on_row(user, &public_row);
+  }
+}
+
+static descent_status check_all(struct verification *v, int64_t steps) {
+  descent_status status = DESCENT_OK;
+  for (int64_t number = 1; number <= steps; number++) TRY(check_range(v, PHASE_TRAIN, v->plan->train, number));
+  TRY(check_range(v, PHASE_TRAIN, v->plan->train_with_statistics, steps + 1));
+  for (int64_t number = 1; number <= v->batches; number += v->batches > 1 ? v->batches - 1 : 1) {
+    TRY(check_range(v, PHASE_EVALUATE, v->plan->evaluate, number));
+    TRY(check_range(v, PHASE_PREDICT, v->plan->predict, number));
+  }
+done:
+  return status;
+}
+
+descent_status descent_verify(const descent_network *network, descent_device *candidate, descent_device *reference,
+                              const descent_train_options *options, int64_t rows, int64_t steps,
+                              void (*on_row)(void *user, const descent_verify_row *row), void *user, bool *passed) {
+  if (!network || !candidate || !reference || !options || !passed)
+    return status_set(DESCENT_ERROR_ARGUMENT, "descent_verify: NULL argument");
+  if (rows < 1 || steps < 1)
+    return status_set(DESCENT_ERROR_ARGUMENT, "descent_verify: rows %lld and steps %lld must be at least 1",
+                      (long long)rows, (long long)steps);
+  struct verification v = {0};
+  descent_device exact = {.backend = &backend_reference};
+  descent_status status = DESCENT_OK;
+  bool own_exact = reference->backend != &backend_reference;
+  TRY(prepare(&v, network, candidate, options, rows));
+  if (own_exact) {
+    TRY(backend_reference.open(0, 1, &exact.device));
+    TRY(compile_reference(&v, network, reference, options));
+  }
+  TRY(compile(&v, network, own_exact ? &exact : reference, options, &v.exact));
+  TRY(check_all(&v, steps));
+  *passed = true;
+  report(&v, PHASE_TRAIN, v.plan->train_with_statistics, on_row, user, passed);
+  report(&v, PHASE_EVALUATE, v.plan->evaluate, on_row, user, passed);
+  report(&v, PHASE_PREDICT, v.plan->predict, on_row, user, passed);
+done:
+  program_clear(&v.candidate);
+  program_clear(&v.reference);
+  program_clear(&v.exact);
+  if (exact.device) backend_reference.close(exact.device);
+  synthetic_clear(&v.data);
+  free(v.rows);
+  free(v.values);
+  free(v.others);
+  return status;
+}

@@ -1,0 +1,499 @@
+/* The plan as data: which operations each range holds, that every one of them has the buffers it needs in the sizes it
+ * needs, and that none reads what the step has not written. */
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "internal.h"
+#include "plan/operations.h"
+
+extern "C" {}
+
+namespace {
+
+struct Shape {
+  const char *name;
+  std::vector<int64_t> widths; /* n_0 .. n_L */
+  descent_activation hidden, output;
+  descent_loss loss;
+};
+
+const Shape shapes[] = {
+    {"one_layer", {3, 1}, DESCENT_ACTIVATION_RELU, DESCENT_ACTIVATION_IDENTITY, DESCENT_LOSS_BINARY_CROSS_ENTROPY},
+    {"notes",
+     {30, 16, 8, 1},
+     DESCENT_ACTIVATION_SIGMOID,
+     DESCENT_ACTIVATION_IDENTITY,
+     DESCENT_LOSS_BINARY_CROSS_ENTROPY},
+    {"digits",
+     {64, 32, 48, 10},
+     DESCENT_ACTIVATION_RELU,
+     DESCENT_ACTIVATION_IDENTITY,
+     DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY},
+    {"smooth", {5, 7, 6, 5, 4}, DESCENT_ACTIVATION_GELU, DESCENT_ACTIVATION_SILU, DESCENT_LOSS_MEAN_SQUARED_ERROR},
+};
+
+std::unique_ptr<descent_network, void (*)(descent_network *)> make_network(const Shape &shape) {
+  std::vector<descent_activation> activations(shape.widths.size() - 1, shape.hidden);
+  activations.back() = shape.output;
+  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  options.inputs = shape.widths[0];
+  options.layers = static_cast<int32_t>(activations.size());
+  options.widths = shape.widths.data() + 1;
+  options.activations = activations.data();
+  options.loss = shape.loss;
+  descent_network *network = nullptr;
+  EXPECT_EQ(descent_network_create(&options, &network), DESCENT_OK) << descent_last_error();
+  return {network, descent_network_free};
+}
+
+struct Plan {
+  struct plan *plan = nullptr;
+  struct plan_handles at {};
+  ~Plan() { plan_free(plan); }
+  Plan() = default;
+  Plan(const Plan &) = delete;
+  Plan &operator=(const Plan &) = delete;
+};
+
+/* An operand: which buffer, and how many values of a row (batch buffers) or in all (state) it takes. */
+struct Operand {
+  int buffer;
+  int64_t cols;
+  bool required = true;
+};
+struct Access {
+  std::vector<Operand> reads, writes;
+};
+
+Access access_of(const plan_op &op, const plan &plan, int64_t n_parameters, int64_t classes) {
+  const int64_t layers = plan.layers;
+  switch (op.kind) {
+    case OP_GATHER: {
+      const plan_gather &g = op.gather;
+      const bool targets = g.source_y != PLAN_NONE;
+      return {{{g.source_X, g.n_x},
+               {g.source_index, 1},
+               {g.source_y, g.n_y, targets},
+               {g.source_w, 1, targets},
+               {g.fill, g.n_x, false},
+               {g.shift, g.n_x, false},
+               {g.scale, g.n_x, false},
+               {g.y_shift, g.n_y, false},
+               {g.y_scale, g.n_y, false},
+               {g.class_weight, classes, false}},
+              {{g.X, g.n_x}, {g.y, g.n_y, targets}, {g.w, 1, targets}, {g.scalars, SCALAR_SLOTS, targets}}};
+    }
+    case OP_DENSE_FORWARD: {
+      const plan_dense_forward &f = op.forward;
+      const bool Z = f.activation == DESCENT_ACTIVATION_GELU || f.activation == DESCENT_ACTIVATION_SILU;
+      EXPECT_EQ(f.Z != PLAN_NONE, Z);
+      return {{{f.A_in, f.n_in}, {f.parameters, n_parameters}}, {{f.A, f.n_out}, {f.Z, f.n_out, Z}}};
+    }
+    case OP_LOSS: {
+      const plan_loss &l = op.loss;
+      const int64_t n_y = l.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? l.n : 1;
+      return {{{l.A, l.n}, {l.Z, l.n, false}, {l.y, n_y}, {l.w, 1}, {l.scalars, SCALAR_SLOTS}},
+              {{l.dZ, l.n, false}, {l.scalars, SCALAR_SLOTS}}};
+    }
+    case OP_DENSE_BACKWARD_WEIGHTS: {
+      const plan_dense_backward_weights &b = op.weights;
+      return {{{b.dZ, b.n_out}, {b.A_in, b.n_in}}, {{b.gradients, n_parameters}}};
+    }
+    case OP_DENSE_BACKWARD_INPUT: {
+      const plan_dense_backward_input &b = op.input;
+      return {{{b.dZ, b.n_out}, {b.parameters, n_parameters}, {b.A, b.n_in}, {b.Z, b.n_in, false}},
+              {{b.dZ_below, b.n_in}}};
+    }
+    case OP_GRADIENT_NORM:
+      return {{{op.norm.gradients, n_parameters}, {op.norm.scalars, SCALAR_SLOTS}},
+              {{op.norm.scalars, SCALAR_SLOTS}, {op.norm.layer_statistics, layers * LAYER_SLOTS}}};
+    case OP_UPDATE: {
+      const plan_update &u = op.update;
+      EXPECT_EQ(u.n, n_parameters);
+      return {{{u.parameters, n_parameters},
+               {u.gradients, n_parameters},
+               {u.scalars, SCALAR_SLOTS},
+               {u.moment1, n_parameters, false},
+               {u.moment2, n_parameters, false}},
+              {{u.parameters, n_parameters},
+               {u.moment1, n_parameters, false},
+               {u.moment2, n_parameters, false},
+               {u.layer_statistics, layers * LAYER_SLOTS}}};
+    }
+    case OP_STATISTICS:
+      return {{{op.statistics.A, op.statistics.n}, {op.statistics.Z, op.statistics.n, false}},
+              {{op.statistics.layer_statistics, layers * LAYER_SLOTS}}};
+    case OP_METRICS: return {{{op.metrics.scalars, SCALAR_SLOTS}}, {{op.metrics.scalars, SCALAR_SLOTS}}};
+    case OP_OUTPUT:
+      return {{{op.output.A, op.output.n},
+               {op.output.y_shift, op.output.n, false},
+               {op.output.y_scale, op.output.n, false}},
+              {{op.output.P, op.output.n}}};
+    case OP_KINDS: break;
+  }
+  ADD_FAILURE() << "operation of unknown kind " << op.kind;
+  return {};
+}
+
+/* Optimizer by optimizer, with every option that changes the plan in use. */
+std::vector<descent_train_options> option_table() {
+  std::vector<descent_train_options> table;
+  for (descent_optimizer optimizer : {DESCENT_OPTIMIZER_GD, DESCENT_OPTIMIZER_SGD, DESCENT_OPTIMIZER_RMSPROP,
+                                      DESCENT_OPTIMIZER_ADAM, DESCENT_OPTIMIZER_ADAMW})
+    for (double momentum : {0.0, 0.9}) {
+      descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+      options.optimizer = optimizer;
+      options.momentum = momentum;
+      options.dropout = momentum > 0 ? 0.25 : 0;
+      options.label_smoothing = momentum > 0 ? 0.1 : 0;
+      options.balance_classes = momentum > 0;
+      table.push_back(options);
+    }
+  return table;
+}
+
+std::string kinds_of(const plan &plan, plan_range range) {
+  static const char letters[] = "gflwinusmo";
+  std::string text;
+  for (int i = range.first; i < range.first + range.count; i++) text += letters[plan.ops[i].kind];
+  return text;
+}
+
+std::string repeat(const char *text, int n) {
+  std::string all;
+  for (int i = 0; i < n; i++) all += text;
+  return all;
+}
+
+/* plan_uses gives the same buffers with the same access, and the same width where the width is of a row. */
+void check_uses(const plan_op &op, const plan &plan, const Access &access) {
+  std::map<int, int> expected, given;
+  std::map<int, int64_t> widths;
+  for (const Operand &read : access.reads)
+    if (read.buffer != PLAN_NONE) expected[read.buffer] |= PLAN_READ, widths[read.buffer] = read.cols;
+  for (const Operand &write : access.writes)
+    if (write.buffer != PLAN_NONE) expected[write.buffer] |= PLAN_WRITE, widths[write.buffer] = write.cols;
+  plan_use uses[PLAN_MOST_USES];
+  const int n = plan_uses(&op, uses);
+  for (int i = 0; i < n; i++) {
+    const plan_use &use = uses[i];
+    given[use.buffer] |= use.access;
+    const plan_buffer &buffer = plan.buffers[use.buffer];
+    EXPECT_EQ(buffer.storage == PLAN_SOURCE, use.role == PLAN_ROWS_OF_SOURCE) << buffer.name;
+    EXPECT_EQ(buffer.storage == PLAN_BATCH, use.role == PLAN_ACTIVATION || use.role == PLAN_ROWS) << buffer.name;
+    EXPECT_EQ(buffer.type == PLAN_F64, use.role == PLAN_STATISTIC) << buffer.name;
+    if (buffer.storage == PLAN_BATCH || use.role == PLAN_ROWS_OF_SOURCE) {
+      EXPECT_EQ(use.width, widths[use.buffer]) << buffer.name;
+    }
+  }
+  EXPECT_EQ(given, expected);
+}
+
+/* What must hold before the range's first operation is state or bound; the rest has to be written on the way. */
+void check_dataflow(const plan &plan, plan_range range, const descent_network &network) {
+  std::set<int> written;
+  for (int i = range.first; i < range.first + range.count; i++) {
+    const plan_op &op = plan.ops[i];
+    char name[64];
+    plan_op_name(&op, name, sizeof name);
+    SCOPED_TRACE(name);
+    const Access access = access_of(op, plan, network.n_parameters, network.classes);
+    check_uses(op, plan, access);
+    for (const auto *operands : {&access.reads, &access.writes})
+      for (const Operand &operand : *operands) {
+        if (operand.buffer == PLAN_NONE) {
+          EXPECT_FALSE(operand.required);
+          continue;
+        }
+        ASSERT_GE(operand.buffer, 0);
+        ASSERT_LT(operand.buffer, plan.n_buffers);
+        const plan_buffer &buffer = plan.buffers[operand.buffer];
+        if (buffer.storage == PLAN_BATCH) {
+          EXPECT_GE(buffer.cols, operand.cols) << buffer.name;
+          EXPECT_EQ(buffer.rows, plan.batch) << buffer.name;
+        } else if (buffer.storage == PLAN_STATE) {
+          EXPECT_EQ(buffer.rows * buffer.cols, operand.cols) << buffer.name;
+        } else {
+          EXPECT_EQ(buffer.cols, operand.cols) << buffer.name;
+          EXPECT_EQ(buffer.rows, 0) << buffer.name;
+        }
+      }
+    for (const Operand &read : access.reads)
+      if (read.buffer != PLAN_NONE && plan.buffers[read.buffer].storage == PLAN_BATCH) {
+        EXPECT_TRUE(written.count(read.buffer)) << plan.buffers[read.buffer].name << " is read before it is written";
+      }
+
+    for (const Operand &write : access.writes) {
+      if (write.buffer == PLAN_NONE) continue;
+      EXPECT_NE(plan.buffers[write.buffer].storage, PLAN_SOURCE);
+      for (const Operand &read : access.reads) {
+        EXPECT_FALSE(plan.buffers[write.buffer].storage == PLAN_BATCH && read.buffer == write.buffer)
+            << plan.buffers[write.buffer].name << " is overwritten while read";
+      }
+      written.insert(write.buffer);
+    }
+  }
+}
+
+TEST(Plan, EveryOperationHasItsBuffersAndReadsOnlyWhatIsThere) {
+  for (const Shape &shape : shapes)
+    for (descent_train_options options : option_table()) {
+      SCOPED_TRACE(std::string(shape.name) + " " + descent_optimizer_name(options.optimizer));
+      auto network = make_network(shape);
+      network->normalize = DESCENT_NORMALIZE_STANDARD;
+      Plan p;
+      ASSERT_EQ(plan_build(network.get(), &options, 17, &p.plan, &p.at), DESCENT_OK) << descent_last_error();
+      for (plan_range range : {p.plan->train, p.plan->train_with_statistics, p.plan->evaluate, p.plan->predict})
+        check_dataflow(*p.plan, range, *network);
+    }
+}
+
+TEST(Plan, RangesHoldTheStepInTheNotesOrder) {
+  for (const Shape &shape : shapes) {
+    SCOPED_TRACE(shape.name);
+    auto network = make_network(shape);
+    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    Plan p;
+    ASSERT_EQ(plan_build(network.get(), &options, 8, &p.plan, &p.at), DESCENT_OK);
+    const int L = network->n_layers;
+    const std::string forward = "g" + repeat("f", L), backward = "l" + repeat("wi", L - 1) + "wnum";
+    EXPECT_EQ(kinds_of(*p.plan, p.plan->train), forward + backward);
+    EXPECT_EQ(kinds_of(*p.plan, p.plan->train_with_statistics), forward + repeat("s", L) + backward);
+    EXPECT_EQ(kinds_of(*p.plan, p.plan->evaluate), forward + "lmo");
+    EXPECT_EQ(kinds_of(*p.plan, p.plan->predict), forward + "o");
+  }
+}
+
+TEST(Plan, DropoutSmoothingWeightsAndShuffleActInTrainingOnly) {
+  auto network = make_network(shapes[2]);
+  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  options.dropout = 0.5;
+  options.label_smoothing = 0.1;
+  options.balance_classes = true;
+  Plan p;
+  ASSERT_EQ(plan_build(network.get(), &options, 8, &p.plan, &p.at), DESCENT_OK);
+  const struct {
+    plan_range range;
+    bool training;
+  } cases[] = {{p.plan->train, true},
+               {p.plan->train_with_statistics, true},
+               {p.plan->evaluate, false},
+               {p.plan->predict, false}};
+  for (const auto &c : cases)
+    for (int i = c.range.first; i < c.range.first + c.range.count; i++) {
+      const plan_op &op = p.plan->ops[i];
+      const bool hidden = op.layer < network->n_layers;
+      if (op.kind == OP_GATHER) {
+        EXPECT_EQ(op.gather.shuffle, c.training);
+        EXPECT_EQ(op.gather.class_weight != PLAN_NONE, c.training);
+      }
+      if (op.kind == OP_DENSE_FORWARD) {
+        EXPECT_EQ(op.forward.dropout, c.training && hidden ? 0.5 : 0);
+      }
+
+      if (op.kind == OP_DENSE_BACKWARD_INPUT) {
+        EXPECT_EQ(op.input.dropout, 0.5);
+      }
+
+      if (op.kind == OP_STATISTICS) {
+        EXPECT_EQ(op.statistics.dropout, hidden ? 0.5 : 0);
+      }
+
+      if (op.kind == OP_LOSS) {
+        EXPECT_EQ(op.loss.label_smoothing, c.training ? 0.1 : 0);
+        EXPECT_EQ(op.loss.dZ != PLAN_NONE, c.training);
+      }
+    }
+}
+
+TEST(Plan, OnlyTheProbedStepMeasuresTheUpdate) {
+  auto network = make_network(shapes[1]);
+  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  Plan p;
+  ASSERT_EQ(plan_build(network.get(), &options, 8, &p.plan, &p.at), DESCENT_OK);
+  for (plan_range range : {p.plan->train, p.plan->train_with_statistics})
+    for (int i = range.first; i < range.first + range.count; i++)
+      if (p.plan->ops[i].kind == OP_UPDATE) {
+        EXPECT_EQ(p.plan->ops[i].update.measure, range.first == p.plan->train_with_statistics.first);
+      }
+}
+
+TEST(Plan, HoldsOnlyTheMomentsThatTheOptimizerUses) {
+  const struct {
+    descent_optimizer optimizer;
+    double momentum;
+    bool moment1, moment2;
+  } cases[] = {
+      {DESCENT_OPTIMIZER_GD, 0.9, false, false},    {DESCENT_OPTIMIZER_SGD, 0, false, false},
+      {DESCENT_OPTIMIZER_SGD, 0.9, true, false},    {DESCENT_OPTIMIZER_RMSPROP, 0, false, true},
+      {DESCENT_OPTIMIZER_RMSPROP, 0.9, true, true}, {DESCENT_OPTIMIZER_ADAM, 0, true, true},
+      {DESCENT_OPTIMIZER_ADAMW, 0, true, true},
+  };
+  auto network = make_network(shapes[1]);
+  for (const auto &c : cases) {
+    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    options.optimizer = c.optimizer;
+    options.momentum = c.momentum;
+    Plan p;
+    ASSERT_EQ(plan_build(network.get(), &options, 8, &p.plan, &p.at), DESCENT_OK);
+    EXPECT_EQ(p.at.moment1 != PLAN_NONE, c.moment1) << descent_optimizer_name(c.optimizer) << c.momentum;
+    EXPECT_EQ(p.at.moment2 != PLAN_NONE, c.moment2) << descent_optimizer_name(c.optimizer) << c.momentum;
+  }
+}
+
+TEST(Plan, WithoutTrainingHoldsNeitherGradientsNorTrainingSteps) {
+  auto network = make_network(shapes[1]);
+  Plan p;
+  ASSERT_EQ(plan_build(network.get(), nullptr, 8, &p.plan, &p.at), DESCENT_OK);
+  EXPECT_EQ(p.plan->train.count, 0);
+  EXPECT_EQ(p.plan->train_with_statistics.count, 0);
+  EXPECT_GT(p.plan->evaluate.count, 0);
+  for (int i = 0; i < p.plan->n_buffers; i++) {
+    const std::string name = p.plan->buffers[i].name;
+    EXPECT_TRUE(name != "gradients" && name.rfind("moment", 0) != 0 && name.rfind("dZ[", 0) != 0) << name;
+  }
+  EXPECT_EQ(p.at.gradients, PLAN_NONE);
+  EXPECT_EQ(p.at.layer_statistics, PLAN_NONE);
+}
+
+TEST(Plan, AllDTakeTurnsInTwoSlots) {
+  auto network = make_network(shapes[2]); /* widths 32, 48, 10 */
+  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  Plan p;
+  ASSERT_EQ(plan_build(network.get(), &options, 8, &p.plan, &p.at), DESCENT_OK);
+  std::map<std::string, std::pair<int64_t, int>> dZ; /* width and slot */
+  for (int i = 0; i < p.plan->n_buffers; i++) {
+    const plan_buffer &buffer = p.plan->buffers[i];
+    if (buffer.name[0] == 'd')
+      dZ[buffer.name] = {buffer.cols, buffer.slot};
+    else
+      EXPECT_EQ(buffer.slot, 0) << buffer.name;
+  }
+  EXPECT_EQ(
+      dZ, (std::map<std::string, std::pair<int64_t, int>>{{"dZ[1]", {32, 2}}, {"dZ[2]", {48, 1}}, {"dZ[3]", {10, 2}}}));
+}
+
+TEST(Plan, ProductsOfAStepCountTheNotesFlops) {
+  for (const Shape &shape : shapes) {
+    SCOPED_TRACE(shape.name);
+    auto network = make_network(shape);
+    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    Plan p;
+    ASSERT_EQ(plan_build(network.get(), &options, 100, &p.plan, &p.at), DESCENT_OK);
+    const double m = 96;
+    double products = -2 * static_cast<double>(shape.widths[0] * shape.widths[1]);
+    for (size_t l = 1; l < shape.widths.size(); l++)
+      products += 6 * static_cast<double>(shape.widths[l - 1] * shape.widths[l]);
+    double counted = 0, rest = 0;
+    for (int i = 0; i < p.plan->train.count; i++) {
+      const plan_op &op = p.plan->ops[p.plan->train.first + i];
+      double flops, bytes;
+      plan_op_cost(p.plan, &op, 96, &flops, &bytes);
+      EXPECT_GT(bytes, 0);
+      EXPECT_GE(flops, 0);
+      if (op.kind == OP_DENSE_FORWARD) {
+        rest = static_cast<double>(op.forward.n_out) * (op.forward.activation == DESCENT_ACTIVATION_IDENTITY ? 1 : 2);
+        counted += flops - m * rest;
+      }
+      if (op.kind == OP_DENSE_BACKWARD_WEIGHTS) counted += flops - m * static_cast<double>(op.weights.n_out);
+      if (op.kind == OP_DENSE_BACKWARD_INPUT)
+        counted += flops - m * static_cast<double>(op.input.n_in) *
+                               (op.input.activation == DESCENT_ACTIVATION_IDENTITY ? 0 : 2);
+    }
+    EXPECT_DOUBLE_EQ(counted, m * products);
+  }
+}
+
+TEST(Plan, BytesAreEveryInputOnceAndEveryOutputOnceAsWideAsThePrecisionStoresThem) {
+  const double in = 64, h1 = 32, h2 = 48, out = 10; /* of shapes[2] */
+  auto network = make_network(shapes[2]);
+  const double n = static_cast<double>(network->n_parameters);
+  for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
+    SCOPED_TRACE(descent_precision_name(precision));
+    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    options.precision = precision;
+    Plan p;
+    ASSERT_EQ(plan_build(network.get(), &options, 100, &p.plan, &p.at), DESCENT_OK);
+    const bool bf16 = precision == DESCENT_PRECISION_BF16;
+    const double o = bf16 ? 2 : 4; /* bytes of an operand of a product */
+    const std::map<std::string, double> expected = {
+        /* name -> bytes moved for 10 rows */
+        {"gather", 10 * (in * 4 + in * o + 2 * 4 + 4 + 4 + 8)}, /* X, y and w in and out, an index of 8 bytes */
+        {"dense_forward layer 1", 10 * (in + h1) * o + in * h1 * o + h1 * o},
+        {"dense_forward layer 3", 10 * (h2 * o + out * 4) + h2 * out * o + out * 4},
+        {"loss", 10 * (out * 4 + 4 + 4 + out * o)},
+        {"dense_backward_weights layer 3", 10 * (out + h2) * o + (h2 * out + out) * 4},
+        {"dense_backward_input layer 3", 10 * (out + h2 + h2) * o + h2 * out * o},
+        {"gradient_norm", n * 4},
+        {"update", 7 * n * 4 + (bf16 ? n * 2 : 0)}, /* and the working copy */
+    };
+    size_t met = 0;
+    for (int i = 0; i < p.plan->train.count; i++) {
+      const plan_op &op = p.plan->ops[p.plan->train.first + i];
+      char name[64];
+      double flops, bytes;
+      plan_op_name(&op, name, sizeof name);
+      plan_op_cost(p.plan, &op, 10, &flops, &bytes);
+      auto row = expected.find(name);
+      if (row == expected.end()) continue;
+      met++;
+      EXPECT_DOUBLE_EQ(bytes, row->second) << name;
+    }
+    EXPECT_EQ(met, expected.size());
+  }
+}
+
+TEST(Plan, LetsNothingOutsideABufferBeCopied) {
+  auto network = make_network(shapes[1]);
+  Plan p;
+  ASSERT_EQ(plan_build(network.get(), nullptr, 4, &p.plan, &p.at), DESCENT_OK);
+  const int64_t size = 4 * network->inputs;
+  const struct {
+    int buffer;
+    int64_t offset, count;
+    plan_type type;
+    const char *says; /* "": fine */
+  } cases[] = {
+      {p.at.X, 0, size, PLAN_F32, ""},
+      {p.at.X, size, 0, PLAN_F64, ""},
+      {p.at.X, size, 1, PLAN_F64, "buffer X: 1 elements from 120, but it has 120"},
+      {p.at.X, -1, 1, PLAN_F64, "buffer X: 1 elements from -1, but it has 120"},
+      {p.at.X, 0, -1, PLAN_F64, "buffer X: -1 elements from 0, but it has 120"},
+      {p.at.X, INT64_MAX, INT64_MAX, PLAN_F64,
+       "buffer X: 9223372036854775807 elements from 9223372036854775807, but it has 120"},
+      {p.at.X, 0, 1, PLAN_I64, "buffer X: integers convert to no other type"},
+      {p.at.source_X, 0, 1, PLAN_F32, "buffer 0 cannot be read or written"},
+      {PLAN_NONE, 0, 1, PLAN_F32, "buffer -1 cannot be read or written"},
+      {p.plan->n_buffers, 0, 0, PLAN_F32, "cannot be read or written"},
+  };
+  ASSERT_EQ(size, 120);
+  for (const auto &c : cases) {
+    char reason[128] = "";
+    EXPECT_EQ(plan_can_copy(p.plan, c.buffer, c.offset, c.count, c.type, reason, sizeof reason), !*c.says);
+    EXPECT_NE(std::string(reason).find(c.says), std::string::npos) << reason;
+  }
+}
+
+TEST(Plan, RefusesBatchesThatCannotBeAddressed) {
+  auto network = make_network(shapes[1]);
+  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  const struct {
+    int64_t batch;
+    descent_status status;
+  } cases[] = {{0, DESCENT_ERROR_ARGUMENT},
+               {-5, DESCENT_ERROR_ARGUMENT},
+               {INT64_MAX, DESCENT_ERROR_MEMORY},
+               {INT64_MAX / 16, DESCENT_ERROR_MEMORY}};
+  for (const auto &c : cases) {
+    Plan p;
+    EXPECT_EQ(plan_build(network.get(), &options, c.batch, &p.plan, &p.at), c.status) << c.batch;
+    EXPECT_EQ(p.plan, nullptr);
+  }
+}
+
+}  // namespace

@@ -1,0 +1,257 @@
+/* The bounds of the element-wise functions hold over all of float32, those of reduced precisions for every manner of
+ * rounding that they allow; and they are not loose: what is right comes close to them somewhere, what is wrong leaves
+ * them. */
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "dense_ops.h"
+#include "internal.h"
+#include "simulated.h"
+
+extern "C" {
+#include "backend/formulas.h"
+#include "verify/bounds_internal.h"
+}
+
+namespace {
+
+struct Function {
+  descent_activation activation;
+  float (*value)(float z);
+  float (*slope)(float a, float z);
+};
+
+float identity(float z) { return z; }
+float one(float, float) { return 1; }
+
+/* The slopes as every backend takes them: from a where that is possible. */
+const Function functions[] = {
+    {DESCENT_ACTIVATION_IDENTITY, identity, one},
+    {DESCENT_ACTIVATION_SIGMOID, formula_sigmoid, [](float a, float) { return formula_sigmoid_slope(a); }},
+    {DESCENT_ACTIVATION_TANH, formula_tanh, [](float a, float) { return formula_tanh_slope(a); }},
+    {DESCENT_ACTIVATION_RELU, formula_relu, [](float a, float) { return formula_relu_slope(a); }},
+    {DESCENT_ACTIVATION_LEAKY_RELU, formula_leaky_relu, [](float a, float) { return formula_leaky_relu_slope(a); }},
+    {DESCENT_ACTIVATION_GELU, formula_gelu, [](float, float z) { return formula_gelu_slope(z); }},
+    {DESCENT_ACTIVATION_SILU, formula_silu, [](float, float z) { return formula_silu_slope(z); }},
+};
+
+class Bounds : public testing::TestWithParam<Function> {};
+
+/* Largest |value - exact| / bound seen where a bound is relative, far above the subnormal floats. */
+struct Worst {
+  double ratio = 0;
+  void see(float z, double value, double exact, interval range) {
+    const double error = std::fabs(value - exact), bound = interval_bound(range, exact);
+    ASSERT_LE(error, bound) << "z = " << z << ": " << value << " instead of " << exact;
+    if (bound > 0 && std::fabs(exact) > 0x1p-100) ratio = std::fmax(ratio, error / bound);
+  }
+};
+
+TEST_P(Bounds, hold_for_every_float_and_are_nearly_reached) {
+  const Function &f = GetParam();
+  Worst value, slope;
+  /* A prime stride through all bit patterns visits every exponent and all kinds of mantissas. */
+  for (uint64_t bits = 0; bits <= 0xffffffff; bits += 4093) {
+    const float z = formula_from_bits(static_cast<uint32_t>(bits));
+    if (!std::isfinite(z)) continue;
+    const double exact = reference_activate(f.activation, static_cast<double>(z));
+    value.see(z, static_cast<double>(f.value(z)), exact, bounds_activation(f.activation, interval_exact(z)));
+    const float a = static_cast<float>(exact);
+    slope.see(z, static_cast<double>(f.slope(a, z)), reference_slope(f.activation, static_cast<double>(a), z),
+              bounds_slope(f.activation, interval_exact(a), z));
+    if (HasFatalFailure()) return;
+  }
+  const bool rounds = f.activation != DESCENT_ACTIVATION_IDENTITY && f.activation != DESCENT_ACTIVATION_RELU;
+  EXPECT_GE(value.ratio, rounds ? 0.25 : 0);
+  EXPECT_GE(slope.ratio, rounds ? 0.25 : 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Formulas, Bounds, testing::ValuesIn(functions),
+                         [](const testing::TestParamInfo<Function> &item) {
+                           return std::string(descent_activation_name(item.param.activation));
+                         });
+
+/* Every rounding of a chain of float operations stays inside the intervals of the same chain. */
+TEST(Interval, holds_what_float_arithmetic_gives) {
+  double widest = 0;
+  for (uint64_t i = 0; i < 200000; i++) {
+    const auto draw = [&](uint32_t stream) {
+      const double u = rng_uniform(1, RNG_SYNTHETIC, stream, 0, 2 * i),
+                   v = rng_uniform(1, RNG_SYNTHETIC, stream, 0, 2 * i + 1);
+      return static_cast<float>((v < 0.5 ? -1 : 1) * std::exp2(140 * u - 80));
+    };
+    const float x = draw(1), y = draw(2), z = draw(3);
+    const volatile float product = x * y, sum = product + z, root = std::sqrt(std::fabs(sum)),
+                         quotient = z / (root + 1e-30f);
+    const interval p = interval_mul(interval_exact(x), interval_exact(y)), s = interval_add(p, interval_exact(z));
+    const interval magnitude = s.lo >= 0 ? s : s.hi <= 0 ? interval_negated(s) : interval{0, std::fmax(-s.lo, s.hi)};
+    const interval r = interval_sqrt(magnitude);
+    const interval q = interval_div(interval_exact(z), interval_add(r, interval_constant(1e-30)));
+    ASSERT_TRUE(p.lo <= product && product <= p.hi) << x << " * " << y;
+    ASSERT_TRUE(s.lo <= sum && sum <= s.hi) << x << " * " << y << " + " << z;
+    ASSERT_TRUE(r.lo <= root && root <= r.hi) << "sqrt " << sum;
+    ASSERT_TRUE(q.lo <= quotient && quotient <= q.hi) << z << " / " << root;
+    if (std::fabs(product) > 0x1p-100) widest = std::fmax(widest, (p.hi - p.lo) / std::fabs(double(x) * double(y)));
+  }
+  EXPECT_LT(widest, 2.001 * 0x1p-24); /* one rounding either way, and no more */
+}
+
+/* ---- reduced precisions ------------------------------------------------------------------------------------------ */
+
+TEST(Interval, rounds_to_bf16_and_tf32_as_the_bits_say) {
+  for (uint64_t bits = 0; bits <= 0xffffffff; bits += 257) { /* prime, so that all low halves come */
+    const float x = formula_from_bits(static_cast<uint32_t>(bits));
+    if (std::isnan(x)) continue;
+    ASSERT_TRUE(conformance::same(interval_bf16(x), simulated::to_bf16(x))) << x;
+    if (!(std::fabs(x) < 0x1p127F)) continue; /* the nearest may be infinite */
+    const double error = std::fabs(static_cast<double>(x) - static_cast<double>(simulated::cut(x, 13)));
+    ASSERT_EQ(interval_tf32_error(x), error) << x;
+    ASSERT_LE(std::fabs(static_cast<double>(x) - static_cast<double>(simulated::nearest(x, 13))),
+              error == 0 ? 0 : std::fmax(error, 0x1p-136 - error))
+        << x;
+  }
+}
+
+using conformance::OneOp;
+using conformance::Random;
+using simulated::Manner;
+
+OneOp gather() {
+  Random random;
+  OneOp one(9, 9);
+  plan_gather g{};
+  g.source_X = one.source("source_X", 4, random.exponents(9 * 4, -10, 10));
+  g.fill = g.source_y = g.source_w = g.source_index = g.y_shift = g.y_scale = g.class_weight = PLAN_NONE;
+  g.shift = one.state("shift", PLAN_F32, random.uniform(4, -3, 3));
+  g.scale = one.state("scale", PLAN_F32, random.exponents(4, -5, 5));
+  g.X = one.output("X", 4), g.y = g.w = g.scalars = PLAN_NONE;
+  g.n_x = 4, g.n_y = 1;
+  one.op(OP_GATHER, 0).gather = g;
+  return one;
+}
+
+OneOp loss() {
+  Random random;
+  OneOp one(9, 9);
+  plan_loss l{};
+  l.A = one.batch("A", 4, random.uniform(9 * 4, -3, 3)), l.Z = PLAN_NONE;
+  l.y = one.batch("y", 1, random.integers(9, 4)), l.w = one.batch("w", 1, random.uniform(9, 0, 2));
+  l.scalars = one.scalars({{SCALAR_WEIGHT_SUM, 7}}), l.dZ = one.output("dZ", 4);
+  l.n = 4, l.loss = DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY;
+  one.op(OP_LOSS, 1).loss = l;
+  one.segment(parameter_segment{0, 0, 0, 0});
+  return one;
+}
+
+enum Op { FORWARD, OUTPUT, WEIGHTS, INPUT, GATHER, LOSS };
+const char *const op_names[] = {
+    "dense_forward", "dense_forward of the output layer", "dense_backward_weights", "dense_backward_input", "gather",
+    "loss"};
+
+OneOp build(Op op, descent_precision precision, descent_activation g, conformance::Law law) {
+  const conformance::Shape shape{29, 32, 23, 5}, transposed{29, 32, 5, 23}; /* sums of 23, of 29 rows */
+  OneOp one = op == FORWARD   ? dense_forward(shape, g, 0.25, law)
+              : op == OUTPUT  ? dense_forward(shape, g, 0, law, true)
+              : op == WEIGHTS ? dense_backward_weights(shape, law)
+              : op == INPUT   ? dense_backward_input(transposed, g, 0.25, law)
+              : op == GATHER  ? gather()
+                              : loss();
+  one.plan.precision = precision;
+  return one;
+}
+
+/* Largest error / bound of what the simulated backend writes in this manner; infinite where a value is NaN. */
+double worst_ratio(OneOp &one, const Manner &manner) {
+  simulated::manner = manner;
+  conformance::Session tried({"simulated", &simulated::table(), 1, {}}, one),
+      exact({"reference", &backend_reference, 1, {}}, one);
+  one.fill(exact.backend, exact.program, one.read(tried.backend, tried.program));
+  bounds within{};
+  EXPECT_EQ(bounds_run(exact.program, &one.plan, 0, &one.step, &within), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(tried.backend.run(tried.program, plan_range{0, 1}, &one.step, 1), DESCENT_OK);
+  const auto now = one.read(tried.backend, tried.program);
+  double worst = 0;
+  for (int i = 0; i < within.n; i++) {
+    const bounds_output &output = within.outputs[i];
+    for (int64_t j = 0; j < output.count; j++) {
+      const double value = now[static_cast<size_t>(output.buffer)][static_cast<size_t>(output.offset + j)];
+      const double error = std::fabs(value - output.exact[j]);
+      EXPECT_TRUE(std::isfinite(output.bound[j]));
+      if (!(error <= output.bound[j])) worst = std::fmax(worst, std::isnan(error) ? INFINITY : error / output.bound[j]);
+      if (error > 0 && error <= output.bound[j]) worst = std::fmax(worst, error / output.bound[j]);
+    }
+  }
+  bounds_clear(&within);
+  simulated::manner = Manner{};
+  return worst;
+}
+
+std::vector<Manner> right_manners(descent_precision precision) {
+  std::vector<Manner> manners;
+  const bool bf16 = precision == DESCENT_PRECISION_BF16;
+  for (bool truncates : {false, true})
+    for (bool backwards : {false, true}) {
+      if (!bf16)
+        for (bool nearest : {false, true})
+          manners.push_back({truncates, backwards, nearest, false, simulated::TOGETHER, 0, simulated::RIGHT});
+      for (int way = simulated::TOGETHER; bf16 && way <= simulated::APART; way++)
+        for (int tanh = -1; tanh <= 1; tanh++)
+          manners.push_back({truncates, backwards, false, (way + tanh) % 2 != 0, static_cast<simulated::Way>(way), tanh,
+                             simulated::RIGHT});
+    }
+  return manners;
+}
+
+TEST(ReducedPrecision, every_manner_of_rounding_that_is_allowed_stays_within_the_bounds_and_some_come_near) {
+  for (descent_precision precision : {DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16})
+    for (Op op : {FORWARD, OUTPUT, WEIGHTS, INPUT}) {
+      double nearest = 0;
+      for (int law = 0; law < conformance::LAWS; law++)
+        for (descent_activation g : {DESCENT_ACTIVATION_IDENTITY, DESCENT_ACTIVATION_TANH, DESCENT_ACTIVATION_SILU,
+                                     DESCENT_ACTIVATION_LEAKY_RELU}) {
+          if (op == WEIGHTS && g != DESCENT_ACTIVATION_IDENTITY) continue;
+          OneOp one = build(op, precision, g, static_cast<conformance::Law>(law));
+          for (const Manner &manner : right_manners(precision)) {
+            const double ratio = worst_ratio(one, manner);
+            ASSERT_LE(ratio, 1) << op_names[op] << " in " << descent_precision_name(precision) << ", "
+                                << descent_activation_name(g) << ", " << conformance::law_names[law] << ", truncates "
+                                << manner.truncates << ", backwards " << manner.backwards << ", way " << manner.way
+                                << ", tanh " << manner.tanh;
+            nearest = std::fmax(nearest, ratio);
+          }
+        }
+      EXPECT_GE(nearest, 0.25) << op_names[op] << " in " << descent_precision_name(precision);
+    }
+}
+
+TEST(ReducedPrecision, a_wrong_manner_leaves_the_bounds) {
+  const descent_precision tf32 = DESCENT_PRECISION_TF32, bf16 = DESCENT_PRECISION_BF16;
+  const struct {
+    simulated::Fault fault;
+    const char *name;
+    std::vector<descent_precision> precisions;
+    std::vector<Op> ops;
+  } faults[] = {
+      {simulated::LOSES_THE_TAIL, "loses the tail", {tf32, bf16}, {FORWARD, OUTPUT, WEIGHTS, INPUT}},
+      {simulated::SUMS_IN_BF16, "sums in bf16", {tf32, bf16}, {FORWARD, OUTPUT, WEIGHTS, INPUT}},
+      {simulated::STORES_7_BITS, "stores 7 bits", {bf16}, {FORWARD, INPUT, GATHER, LOSS}},
+      {simulated::STORES_CUT, "stores what is cut", {bf16}, {FORWARD, INPUT, GATHER, LOSS}},
+      {simulated::READS_8_BITS, "reads 8 bits", {tf32}, {FORWARD, OUTPUT, WEIGHTS, INPUT}},
+      {simulated::SUMS_STORED_CUT, "stores sums as bf16", {tf32, bf16}, {OUTPUT, WEIGHTS}},
+  };
+  for (const auto &f : faults)
+    for (descent_precision precision : f.precisions)
+      for (Op op : f.ops)
+        for (descent_activation g : {DESCENT_ACTIVATION_IDENTITY, DESCENT_ACTIVATION_SIGMOID}) {
+          OneOp one = build(op, precision, g, conformance::UNIFORM);
+          Manner manner{};
+          manner.fault = f.fault;
+          EXPECT_GT(worst_ratio(one, manner), 1)
+              << f.name << ": " << op_names[op] << " in " << descent_precision_name(precision) << ", "
+              << descent_activation_name(g);
+        }
+}
+
+}  // namespace

@@ -1,0 +1,444 @@
+/* descent_verify: passes a right device for whatever can be trained, and names the one operation that a wrong device
+ * gets wrong. */
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cuda_module.h"
+#include "internal.h"
+#include "plan/operations.h"
+#include "simulated.h"
+
+namespace {
+
+struct Closer {
+  void operator()(descent_device *device) const { descent_device_close(device); }
+  void operator()(descent_network *network) const { descent_network_free(network); }
+};
+using Device = std::unique_ptr<descent_device, Closer>;
+using Network = std::unique_ptr<descent_network, Closer>;
+
+Device open(const char *name, int threads) {
+  descent_device *device = nullptr;
+  EXPECT_EQ(descent_device_open(name, threads, &device), DESCENT_OK) << descent_last_error();
+  return Device(device);
+}
+
+/* 5 inputs, hidden layers of 7 and 4, outputs as the loss wants them. */
+Network make_network(descent_activation activation, descent_loss loss) {
+  const int64_t widths[] = {7, 4, loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY ? 1 : 3};
+  const descent_activation output = loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? activation : DESCENT_ACTIVATION_IDENTITY;
+  const descent_activation activations[] = {activation, activation, output};
+  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  options.inputs = 5;
+  options.layers = 3;
+  options.widths = widths;
+  options.activations = activations;
+  options.loss = loss;
+  descent_network *network = nullptr;
+  EXPECT_EQ(descent_network_create(&options, &network), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(descent_network_initialise(network, DESCENT_INIT_AUTO, 7), DESCENT_OK) << descent_last_error();
+  return Network(network);
+}
+
+/* Two batches of 8 rows and one of 7. */
+constexpr int64_t kRows = 23, kSteps = 4;
+descent_train_options train_options(descent_optimizer optimizer) {
+  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  options.optimizer = optimizer;
+  options.batch_size = 8;
+  options.seed = 11;
+  return options;
+}
+
+struct Row {
+  std::string operation;
+  descent_verify_row values;
+};
+struct Result {
+  descent_status status;
+  bool passed = false;
+  std::vector<Row> rows;
+  std::vector<std::string> failed;
+};
+
+void take_row(void *user, const descent_verify_row *row) {
+  auto *result = static_cast<Result *>(user);
+  result->rows.push_back({row->operation, *row});
+  if (!row->pass) result->failed.push_back(row->operation);
+}
+
+Result verify(const descent_network *network, descent_device *candidate, descent_device *reference,
+              const descent_train_options &options) {
+  Result result;
+  result.status =
+      descent_verify(network, candidate, reference, &options, kRows, kSteps, take_row, &result, &result.passed);
+  return result;
+}
+
+std::string failures(const Result &result) {
+  std::string text;
+  for (const Row &row : result.rows)
+    if (!row.values.pass)
+      text += row.operation + ": error " + std::to_string(row.values.largest_error) + " of bound " +
+              std::to_string(row.values.bound) + ", " + std::to_string(row.values.error_to_bound) + "\n";
+  return text;
+}
+
+/* A device and a precision that it computes in. */
+struct Candidate {
+  const char *device;
+  descent_precision precision;
+};
+
+class VerifyDevice : public testing::TestWithParam<Candidate> {};
+
+INSTANTIATE_TEST_SUITE_P(Devices, VerifyDevice,
+                         testing::Values(Candidate{"cpu", DESCENT_PRECISION_FP32},
+                                         Candidate{"cuda", DESCENT_PRECISION_FP32},
+                                         Candidate{"cuda", DESCENT_PRECISION_TF32},
+                                         Candidate{"cuda", DESCENT_PRECISION_BF16}),
+                         [](const testing::TestParamInfo<Candidate> &row) {
+                           return std::string(row.param.device) + "_" + descent_precision_name(row.param.precision);
+                         });
+
+TEST_P(VerifyDevice, PassesForEveryActivationLossOptimizerAndOption) {
+  const struct {
+    const char *name;
+    void (*set)(descent_train_options *options, descent_loss loss);
+  } variants[] = {
+      {"plain", [](descent_train_options *, descent_loss) {}},
+      {"everything on",
+       [](descent_train_options *o, descent_loss loss) {
+         o->dropout = 0.3;
+         o->clip_norm = 0.05;
+         o->l2 = 0.01;
+         o->weight_decay = 0.1;
+         o->momentum = 0.9;
+         o->nesterov = o->optimizer == DESCENT_OPTIMIZER_SGD;
+         if (loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) return;
+         o->label_smoothing = 0.1;
+         o->balance_classes = true;
+       }},
+  };
+  const Device device = open(GetParam().device, 2), reference = open("reference", 1);
+  for (int a = DESCENT_ACTIVATION_IDENTITY; a <= DESCENT_ACTIVATION_SILU; a++)
+    for (int l = DESCENT_LOSS_BINARY_CROSS_ENTROPY; l <= DESCENT_LOSS_MEAN_SQUARED_ERROR; l++)
+      for (int o = DESCENT_OPTIMIZER_GD; o <= DESCENT_OPTIMIZER_ADAMW; o++)
+        for (const auto &variant : variants) {
+          const auto activation = static_cast<descent_activation>(a);
+          const auto loss = static_cast<descent_loss>(l);
+          const auto optimizer = static_cast<descent_optimizer>(o);
+          SCOPED_TRACE(std::string(descent_activation_name(activation)) + " " + descent_loss_name(loss) + " " +
+                       descent_optimizer_name(optimizer) + " " + variant.name);
+          const Network network = make_network(activation, loss);
+          descent_train_options options = train_options(optimizer);
+          options.precision = GetParam().precision;
+          variant.set(&options, loss);
+          const Result result = verify(network.get(), device.get(), reference.get(), options);
+          ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
+          EXPECT_TRUE(result.passed) << failures(result);
+        }
+}
+
+TEST(Verify, EveryOperationHasOneRowThatComparedValues) {
+  const Device cpu = open("cpu", 1), reference = open("reference", 1);
+  const Network network = make_network(DESCENT_ACTIVATION_GELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+  const Result result = verify(network.get(), cpu.get(), reference.get(), train_options(DESCENT_OPTIMIZER_ADAM));
+  ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
+  const char *const expected[] = {"gather",
+                                  "dense_forward layer 1",
+                                  "dense_forward layer 2",
+                                  "dense_forward layer 3",
+                                  "statistics layer 1",
+                                  "statistics layer 2",
+                                  "statistics layer 3",
+                                  "loss",
+                                  "dense_backward_weights layer 3",
+                                  "dense_backward_input layer 3",
+                                  "dense_backward_weights layer 2",
+                                  "dense_backward_input layer 2",
+                                  "dense_backward_weights layer 1",
+                                  "gradient_norm",
+                                  "update",
+                                  "metrics",
+                                  "evaluate: gather",
+                                  "evaluate: dense_forward layer 1",
+                                  "evaluate: dense_forward layer 2",
+                                  "evaluate: dense_forward layer 3",
+                                  "evaluate: loss",
+                                  "evaluate: metrics",
+                                  "evaluate: output",
+                                  "predict: gather",
+                                  "predict: dense_forward layer 1",
+                                  "predict: dense_forward layer 2",
+                                  "predict: dense_forward layer 3",
+                                  "predict: output"};
+  ASSERT_EQ(result.rows.size(), std::size(expected));
+  for (size_t i = 0; i < result.rows.size(); i++) {
+    const descent_verify_row &row = result.rows[i].values;
+    EXPECT_EQ(result.rows[i].operation, expected[i]);
+    EXPECT_GT(row.values, 0) << expected[i];
+    EXPECT_LE(row.error_to_bound, 1) << expected[i];
+    EXPECT_LE(row.largest_error, row.bound) << expected[i];
+  }
+}
+
+TEST(Verify, NeitherTheNetworkNorTheResultDependsOnHavingVerified) {
+  const Device cpu = open("cpu", 1), reference = open("reference", 1);
+  const Network network = make_network(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  const std::vector<float> before(network->parameters, network->parameters + network->n_parameters);
+  const descent_train_options options = train_options(DESCENT_OPTIMIZER_SGD);
+  const Result first = verify(network.get(), cpu.get(), reference.get(), options);
+  const Result second = verify(network.get(), cpu.get(), reference.get(), options);
+  EXPECT_EQ(before, std::vector<float>(network->parameters, network->parameters + network->n_parameters));
+  ASSERT_EQ(first.rows.size(), second.rows.size());
+  for (size_t i = 0; i < first.rows.size(); i++) {
+    EXPECT_EQ(first.rows[i].values.largest_error, second.rows[i].values.largest_error) << first.rows[i].operation;
+    EXPECT_EQ(first.rows[i].values.values, second.rows[i].values.values) << first.rows[i].operation;
+  }
+}
+
+/* ---- a device that is wrong in one place ---- */
+
+enum Fault { ADDS, GIVES_NAN, GIVES_INFINITY, LEAVES_OUT, ROUNDS_OTHERWISE };
+
+/* What the wrong device does: a table of functions has no room for it. */
+struct {
+  const plan *its_plan;
+  int op; /* at which it is wrong */
+  Fault fault;
+} wrong;
+
+descent_status wrong_compile(backend_device *device, const plan *p, backend_program **program) {
+  wrong.its_plan = p;
+  return backend_cpu.compile(device, p, program);
+}
+
+/* One value that the op writes. */
+void output_of(const plan *p, const plan_op &op, int *buffer, int64_t *offset) {
+  *offset = 0;
+  switch (op.kind) {
+    case OP_GATHER: *buffer = op.gather.X; break;
+    case OP_DENSE_FORWARD: *buffer = op.forward.A; break;
+    case OP_LOSS: *buffer = op.loss.scalars, *offset = SCALAR_LOSS; break;
+    case OP_DENSE_BACKWARD_WEIGHTS: *buffer = op.weights.gradients, *offset = op.weights.b; break;
+    case OP_DENSE_BACKWARD_INPUT: *buffer = op.input.dZ_below; break;
+    case OP_GRADIENT_NORM: *buffer = op.norm.scalars, *offset = SCALAR_GRADIENT_NORM; break;
+    case OP_UPDATE: *buffer = op.update.parameters, *offset = p->segments[1].W; break;
+    case OP_STATISTICS:
+      *buffer = op.statistics.layer_statistics, *offset = (op.layer - 1) * LAYER_SLOTS + LAYER_STD;
+      break;
+    case OP_METRICS: *buffer = op.metrics.scalars, *offset = SCALAR_TOTAL_LOSS; break;
+    case OP_OUTPUT: *buffer = op.output.P; break;
+    case OP_KINDS: FAIL();
+  }
+}
+
+descent_status wrong_run(backend_program *program, plan_range range, const plan_step *steps, int64_t n_steps) {
+  if (range.first != wrong.op) return backend_cpu.run(program, range, steps, n_steps);
+  if (wrong.fault == LEAVES_OUT) return DESCENT_OK;
+  descent_status status = backend_cpu.run(program, range, steps, n_steps);
+  int buffer = PLAN_NONE;
+  int64_t offset = 0;
+  output_of(wrong.its_plan, wrong.its_plan->ops[range.first], &buffer, &offset);
+  double value = 0;
+  if (status == DESCENT_OK) status = backend_cpu.read(program, buffer, offset, 1, PLAN_F64, &value);
+  if (wrong.fault == GIVES_NAN) value = std::nan("");
+  if (wrong.fault == GIVES_INFINITY) value = std::numeric_limits<double>::infinity();
+  if (wrong.fault == ROUNDS_OTHERWISE) value = static_cast<double>(std::nextafterf(static_cast<float>(value), 1e9f));
+  if (wrong.fault == ADDS) value += 1e-3 * (1 + std::fabs(value)); /* over 1000 times what any bound allows here */
+  if (status == DESCENT_OK) status = backend_cpu.write(program, buffer, offset, 1, PLAN_F64, &value);
+  return status;
+}
+
+bool inside(int op, plan_range range) { return op >= range.first && op < range.first + range.count; }
+
+TEST(Verify, AWrongValueFailsTheOperationThatWroteItAndNoOther) {
+  backend table = backend_cpu;
+  table.compile = wrong_compile;
+  table.run = wrong_run;
+  const Device cpu = open("cpu", 1), reference = open("reference", 1);
+  descent_device candidate = *cpu;
+  candidate.backend = &table;
+  const Network network = make_network(DESCENT_ACTIVATION_SILU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+  const descent_train_options options = train_options(DESCENT_OPTIMIZER_ADAM);
+  plan *p = nullptr;
+  plan_handles handles;
+  ASSERT_EQ(plan_build(network.get(), &options, options.batch_size, &p, &handles), DESCENT_OK);
+  const std::unique_ptr<plan, void (*)(plan *)> owner(p, plan_free);
+  for (wrong.op = 0; wrong.op < p->n_ops; wrong.op++)
+    for (Fault fault : {ADDS, GIVES_NAN, GIVES_INFINITY, LEAVES_OUT})
+      for (const Device *against : {&reference, &cpu}) {
+        wrong.fault = fault;
+        char name[64];
+        plan_op_name(&p->ops[wrong.op], name, sizeof name);
+        const char *prefix = inside(wrong.op, p->evaluate)  ? "evaluate: "
+                             : inside(wrong.op, p->predict) ? "predict: "
+                                                            : "";
+        const std::string expected = std::string(prefix) + name;
+        SCOPED_TRACE(expected + " (operation " + std::to_string(wrong.op) + "), fault " + std::to_string(fault));
+        const Result result = verify(network.get(), &candidate, against->get(), options);
+        ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
+        EXPECT_FALSE(result.passed);
+        EXPECT_EQ(result.failed, std::vector<std::string>{expected});
+      }
+}
+
+TEST(Verify, ADeviceThatRoundsOtherwisePasses) {
+  backend table = backend_cpu;
+  table.compile = wrong_compile;
+  table.run = wrong_run;
+  const Device cpu = open("cpu", 1), reference = open("reference", 1);
+  descent_device candidate = *cpu;
+  candidate.backend = &table;
+  const Network network = make_network(DESCENT_ACTIVATION_SILU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+  wrong.op = 1; /* the first layer's output, whose bound spans several units in the last place */
+  wrong.fault = ROUNDS_OTHERWISE;
+  for (const Device *against : {&reference, &cpu}) {
+    const Result result = verify(network.get(), &candidate, against->get(), train_options(DESCENT_OPTIMIZER_ADAM));
+    ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
+    EXPECT_TRUE(result.passed) << failures(result);
+    EXPECT_GT(result.rows[1].values.largest_error, 0);
+  }
+}
+
+TEST(Verify, TrainingThatDivergesInExactArithmeticIsNotHeldAgainstTheDevice) {
+  const Device cpu = open("cpu", 1), reference = open("reference", 1);
+  const Network network = make_network(DESCENT_ACTIVATION_IDENTITY, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  descent_train_options options = train_options(DESCENT_OPTIMIZER_GD);
+  options.learning_rate = 1e20;
+  const Result result = verify(network.get(), cpu.get(), reference.get(), options);
+  EXPECT_EQ(result.status, DESCENT_ERROR_DIVERGED);
+  EXPECT_TRUE(result.rows.empty());
+  EXPECT_NE(std::string(descent_last_error()).find("learning rate"), std::string::npos) << descent_last_error();
+}
+
+TEST(Verify, ADeviceMayBeComparedWithAnyOther) {
+  const Device one = open("cpu", 1), two = open("cpu", 2);
+  const Network network = make_network(DESCENT_ACTIVATION_SIGMOID, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+  const Result result = verify(network.get(), one.get(), two.get(), train_options(DESCENT_OPTIMIZER_RMSPROP));
+  ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
+  EXPECT_TRUE(result.passed) << failures(result);
+}
+
+/* ---- reduced precisions ---- */
+
+TEST(Verify, ADeviceThatRoundsAsAPrecisionAllowsPassesInIt) {
+  const Device reference = open("reference", 1);
+  descent_device candidate = *reference;
+  candidate.backend = &simulated::table();
+  for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16})
+    for (int a = DESCENT_ACTIVATION_IDENTITY; a <= DESCENT_ACTIVATION_SILU; a++)
+      for (int l = DESCENT_LOSS_BINARY_CROSS_ENTROPY; l <= DESCENT_LOSS_MEAN_SQUARED_ERROR; l++)
+        for (simulated::Way way : {simulated::TOGETHER, simulated::APART})
+          for (descent_device *against : {reference.get(), &candidate}) {
+            const auto activation = static_cast<descent_activation>(a);
+            const auto loss = static_cast<descent_loss>(l);
+            SCOPED_TRACE(std::string(descent_precision_name(precision)) + " " + descent_activation_name(activation) +
+                         " " + descent_loss_name(loss) + ", way " + std::to_string(way));
+            const Network network = make_network(activation, loss);
+            descent_train_options options = train_options(DESCENT_OPTIMIZER_ADAM);
+            options.precision = precision;
+            options.dropout = 0.3;
+            simulated::manner = {true, false, false, true, way, 1, simulated::RIGHT};
+            const Result result = verify(network.get(), &candidate, against, options);
+            simulated::manner = {};
+            ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
+            EXPECT_TRUE(result.passed) << failures(result);
+          }
+}
+
+TEST(Verify, ADeviceThatRoundsMoreThanItsPrecisionAllowsFailsWhereItDoes) {
+  const Device reference = open("reference", 1);
+  descent_device candidate = *reference;
+  candidate.backend = &simulated::table();
+  const struct {
+    simulated::Fault fault;
+    descent_precision precision;
+    const char *operation; /* one of those that fail */
+  } cases[] = {
+      {simulated::RIGHT, DESCENT_PRECISION_BF16, nullptr},
+      {simulated::STORES_7_BITS, DESCENT_PRECISION_BF16, "gather"},
+      {simulated::STORES_CUT, DESCENT_PRECISION_BF16, "loss"},
+      {simulated::SUMS_IN_BF16, DESCENT_PRECISION_BF16, "dense_backward_weights layer 1"},
+      {simulated::LOSES_THE_TAIL, DESCENT_PRECISION_BF16, "dense_forward layer 2"},
+      {simulated::READS_8_BITS, DESCENT_PRECISION_TF32, "dense_backward_input layer 2"},
+      {simulated::LOSES_THE_TAIL, DESCENT_PRECISION_TF32, "evaluate: dense_forward layer 3"},
+  };
+  const Network network = make_network(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+  for (const auto &c : cases) {
+    descent_train_options options = train_options(DESCENT_OPTIMIZER_ADAM);
+    options.precision = c.precision;
+    simulated::manner.fault = c.fault;
+    const Result result = verify(network.get(), &candidate, reference.get(), options);
+    simulated::manner = {};
+    ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
+    EXPECT_EQ(result.passed, c.operation == nullptr);
+    for (const std::string &operation : result.failed) /* what involves neither product nor operand is right */
+      EXPECT_TRUE(operation.find("dense_") != std::string::npos || operation.find("gather") != std::string::npos ||
+                  operation == "loss")
+          << operation << ", fault " << c.fault;
+    if (!c.operation) continue;
+    EXPECT_NE(std::find(result.failed.begin(), result.failed.end(), c.operation), result.failed.end())
+        << c.operation << ", fault " << c.fault;
+  }
+}
+
+TEST(Verify, ADeviceWithoutThePrecisionIsNamedWhetherCandidateOrWitness) {
+  const Device cpu = open("cpu", 1), reference = open("reference", 1);
+  const Network network = make_network(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  descent_train_options options = train_options(DESCENT_OPTIMIZER_SGD);
+  options.precision = DESCENT_PRECISION_BF16;
+  const struct {
+    descent_device *candidate, *reference;
+    std::vector<const char *> said;
+  } cases[] = {
+      {cpu.get(), reference.get(), {"bf16", "the cpu computes in fp32", "--precision fp32"}},
+      {reference.get(), cpu.get(), {"reference cpu", "bf16", "the cpu computes in fp32", "reference reference"}}};
+  for (const auto &c : cases) {
+    const Result result = verify(network.get(), c.candidate, c.reference, options);
+    EXPECT_EQ(result.status, DESCENT_ERROR_UNSUPPORTED);
+    EXPECT_TRUE(result.rows.empty());
+    for (const char *said : c.said)
+      EXPECT_NE(std::string(descent_last_error()).find(said), std::string::npos) << descent_last_error();
+  }
+}
+
+TEST(Verify, WhatCannotBeVerifiedIsRefused) {
+  const Device cpu = open("cpu", 1), reference = open("reference", 1);
+  const Network network = make_network(DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  const descent_train_options good = train_options(DESCENT_OPTIMIZER_SGD);
+  descent_train_options bad = good;
+  bad.nesterov = true; /* without momentum */
+  const struct {
+    const char *name;
+    const descent_network *network;
+    descent_device *candidate, *reference;
+    const descent_train_options *options;
+    int64_t rows, steps;
+  } cases[] = {
+      {"no network", nullptr, cpu.get(), reference.get(), &good, 1, 1},
+      {"no candidate", network.get(), nullptr, reference.get(), &good, 1, 1},
+      {"no reference", network.get(), cpu.get(), nullptr, &good, 1, 1},
+      {"no options", network.get(), cpu.get(), reference.get(), nullptr, 1, 1},
+      {"no rows", network.get(), cpu.get(), reference.get(), &good, 0, 1},
+      {"no steps", network.get(), cpu.get(), reference.get(), &good, 1, 0},
+      {"options that contradict", network.get(), cpu.get(), reference.get(), &bad, 1, 1},
+  };
+  for (const auto &c : cases) {
+    bool passed = true;
+    EXPECT_EQ(
+        descent_verify(c.network, c.candidate, c.reference, c.options, c.rows, c.steps, nullptr, nullptr, &passed),
+        DESCENT_ERROR_ARGUMENT)
+        << c.name;
+    EXPECT_TRUE(passed) << c.name << ": outputs are left untouched";
+  }
+}
+
+}  // namespace

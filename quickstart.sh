@@ -1,13 +1,13 @@
 #!/bin/sh
-# From nothing to a trained network, or to passed tests: installs what is missing, builds into build/, runs.
-#   ./quickstart.sh train    train the example network and say how well it does
+# Installs missing packages, builds into build/, then trains the example network or runs the tests.
+#   ./quickstart.sh train    train the example network and print its measures
 #   ./quickstart.sh test     build and run every test
 #   ./quickstart.sh setup    only install what `test` needs
 # In the environment:
-#   DESCENT_CUDA=OFF          leave the GPU's backend out; AUTO, the default, builds it where nvcc is; ON stops without it
-#   DESCENT_PYTHON_TESTS=OFF  leave out the tests that need Python's packages
+#   DESCENT_CUDA=OFF          leave out the CUDA backend; AUTO (default): build it if nvcc is found; ON: stop without it
+#   DESCENT_PYTHON_TESTS=OFF  leave out the tests that need Python packages
 #   DESCENT_WERROR=1          warnings are errors
-# Running it again repeats nothing that is done.
+# A second run does not repeat finished steps.
 set -eu
 
 usage() { sed -n 's/^#   /  /p; s/^# \(In the environment:\)/\1/p' "$0"; }
@@ -38,7 +38,7 @@ if ! mkdir -p build 2>/dev/null || ! (: >>"$log") 2>/dev/null; then
 fi
 : >"$log"
 
-# attempt TEXT COMMAND...: one line of progress, left open; what the command says goes to the log.
+# attempt TEXT COMMAND...: prints TEXT without a newline; the command's output goes to the log.
 attempt() {
   text=$1
   shift
@@ -53,13 +53,13 @@ give_up() {
   fail "$text failed; all of it is in $PWD/$log"
 }
 
-# The same, and nothing more after a failure.
+# The same; stops at a failure.
 step() {
   attempt "$@" || give_up
   echo "done"
 }
 
-# ---- what there is for a GPU ----
+# ---- CUDA compiler and GPUs ----
 
 nvcc=
 if [ "$cuda" != OFF ]; then
@@ -74,8 +74,8 @@ fi
 
 has_driver() { [ -e /proc/driver/nvidia/version ] || [ -e /dev/nvidiactl ] || nvidia-smi -L; }
 
-# The GPUs here as CMake names them, "90a-real;80-real"; nothing where there is none that can be used, no telling, or one
-# that nvcc does not know: the default's code is for that one too.
+# The GPUs of this machine as CMake names them, "90a-real;80-real"; empty if none can be used, if they cannot be listed,
+# or if nvcc does not know one: the default's code runs on that one too.
 architectures() {
   known=$("$nvcc" --list-gpu-code 2>/dev/null) || return 0
   for number in $(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sort -u |
@@ -86,7 +86,7 @@ architectures() {
   echo "${found:-}"
 }
 
-# What to install where there is a driver and no compiler: a toolkit that the driver runs.
+# Advice for a machine with a driver and no compiler: a toolkit whose programs the driver runs.
 advise_toolkit() {
   major=$(nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\)\..*/\1/p')
   package="cuda-toolkit-13-0" versions="12.4 or later"
@@ -95,9 +95,9 @@ advise_toolkit() {
   https://developer.nvidia.com/cuda-downloads), and run this again"
 }
 
-# ---- what is missing ----
+# ---- missing packages ----
 
-# links LANGUAGE HEADER FLAG...: can a program use it?
+# links LANGUAGE HEADER FLAG...: does a program with this header compile and link?
 links() {
   language=$1 header=$2
   shift 2
@@ -108,7 +108,7 @@ links() {
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
 missing=
-# need PACKAGE CHECK...: notes a package (by its name in Debian) that neither passes the check nor is installed.
+# need PACKAGE CHECK...: adds a package (Debian's name) to $missing if the check fails and it is not installed.
 need() {
   package=$1
   shift
@@ -132,7 +132,7 @@ find_missing() {
   need protobuf-c-compiler command -v protoc-c
   need libzip-dev links c zip.h -lzip
   need zlib1g-dev links c zlib.h -lz
-  # nvcc compiles with g++; without it the backend is left out
+  # nvcc needs g++; without it the backend is left out
   [ -z "$nvcc" ] || [ "$goal" != train ] || ! may_install || need g++ links c++ string -lstdc++
   [ "$goal" = train ] && return
   need g++ links c++ string -lstdc++
@@ -144,7 +144,7 @@ find_missing() {
   [ -z "$python_tests" ] || ! may_install || need python3-venv python3 -c 'import ensurepip, venv'
 }
 
-# Sets as_root to what lets apt-get install; false where nothing does.
+# Sets as_root to the prefix with which apt-get can install; false if there is none.
 may_install() {
   if ! command -v apt-get >/dev/null; then
     return 1
@@ -175,9 +175,9 @@ case "$goal:${DESCENT_PYTHON_TESTS:-}" in train:* | *:0 | *:OFF) python_tests= t
 find_missing
 [ -z "$missing" ] || install_missing
 
-# ---- Python's packages, for the tests that read and run what Descent writes ----
+# ---- Python packages, for the tests that read and run what Descent writes ----
 
-# An environment of its own in build/python; the packages that are there already are left alone.
+# A virtual environment in build/python; packages outside it are not touched.
 make_environment() {
   python3 -m venv build/python &&
     build/python/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 \
@@ -204,7 +204,7 @@ at_least "$cmake_version" 3.25 || fail "cmake $cmake_version is too old, 3.25 is
 
 configure() {
   set -- -S . -B build
-  # Nothing configured here yet, or configured before the folder was moved.
+  # Not configured yet, or configured before the folder was moved.
   if ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" build/CMakeCache.txt; then
     rm -rf build/CMakeCache.txt build/CMakeFiles build/.ninja_deps build/.ninja_log
     command -v ninja && set -- "$@" -G Ninja
@@ -222,7 +222,7 @@ configure() {
   cmake "$@"
 }
 
-# The GPU's backend may fail to build: then the CPU trains.
+# If the CUDA backend fails to build, the CPU trains.
 build_module() {
   began=$(date +%s)
   if attempt "$1" cmake --build build --parallel "$cores" --target descent_cuda; then
@@ -251,10 +251,10 @@ fi
 if [ "$goal" = test ]; then
   exec ctest --test-dir build --output-on-failure --parallel "$cores"
 fi
-# Where there is no GPU the module is built last, so that the training does not wait for it.
+# Without a GPU the module is built last, so that the training does not wait for it.
 module=no device=auto
 if ! grep -q '^-- CUDA backend: built' "$log"; then
-  rm -f build/lib/libdescent_cuda.so # of a build that had it
+  rm -f build/lib/libdescent_cuda.so # from an earlier build
 elif has_driver >/dev/null 2>&1; then
   build_module "building the CUDA backend for $(sed -n 's/^CMAKE_CUDA_ARCHITECTURES:[^=]*=//p' build/CMakeCache.txt)"
 else
@@ -265,7 +265,7 @@ echo "training a network of layers 30-16-8-1 on examples/breast_cancer.csv; a qu
 build/bin/descent train examples/breast_cancer.csv --target diagnosis --validation 0.25 \
   --hidden 16,8 --activation sigmoid --device "$device" --out "$model"
 
-# Which device it was stands in the model; why it was no GPU, in the list of devices or where the build was configured.
+# The model records the device. Why it is not a GPU: see the list of devices, or the configuration of the build.
 device=$(build/bin/descent info "$model" --json | sed -n 's/.*"provenance":{[^{}]*"device":"\([^"]*\)".*/\1/p')
 listed() { build/bin/descent devices | sed -n "s/^$1 *$2 *\(no CUDA: \)*//p"; }
 if [ "$module" = later ]; then

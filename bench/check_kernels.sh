@@ -1,9 +1,9 @@
 #!/bin/sh
-# Compiles every kernel for each GPU architecture with warnings as errors, prints the registers that each takes, and
-# fails where a kernel spills registers or keeps a stack frame: both live in the GPU's slow memory.
+# Compiles every kernel for each GPU architecture with warnings as errors, prints the registers of each, and fails if a
+# kernel spills registers or keeps a stack frame: both are in the GPU's slow memory.
 #   bench/check_kernels.sh [file.cu ...]     default: all of kernels/
-# NVCC names the compiler (default: nvcc of PATH or of /usr/local/cuda), NVCC_FLAGS adds to its arguments, JOBS is how
-# many run at once (default: one per core). Without a compiler it says that nothing was checked and exits 0.
+# Environment: NVCC is the compiler (default: nvcc in PATH or /usr/local/cuda), NVCC_FLAGS adds arguments, JOBS is the
+# number of parallel compilations (default: one per core). Without a compiler it prints "not checked" and exits with 0.
 set -eu
 
 root=$(cd -P "$(dirname "$0")/.." && pwd)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Packs what bench/gpu_check.sh needs of a build folder into one file, for a machine where nothing can be installed: the
-# programs that it runs, the CUDA backend, the shared libraries they need but for the compiler's, the C library's and
-# NVIDIA's, and the backend's sources with Random123's headers, so that it can be built there alone.
+# Packs the parts of a build folder that bench/gpu_check.sh needs into one file, for a machine where nothing can be
+# installed: the programs that it runs, the CUDA backend, their shared libraries except those of the compiler, the C
+# library and NVIDIA, and the backend's sources with Random123's headers, so that the backend can be rebuilt there.
 #
 #   bench/gpu_pack.sh BUILD-FOLDER FILE.tar.xz [GLIBC]
 #
-# GLIBC is the version of the other machine's C library (default 2.35): a file that needs a newer one is refused. Build
-# for the one GPU to keep it small: -DCMAKE_CUDA_ARCHITECTURES=90a-real for an H100 or H200.
+# GLIBC is the version of the other machine's C library (default 2.35): a program that needs a newer one is refused. To
+# keep the file small, build for one GPU: -DCMAKE_CUDA_ARCHITECTURES=90a-real for an H100 or H200.
 set -euo pipefail
 [ $# -ge 2 ] && [ $# -le 3 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 build=$1 file=$2 glibc=${3:-2.35} root=$(cd "$(dirname "$0")/.." && pwd)

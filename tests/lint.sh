@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Static analysis of host/, kernels/ and include/: cppcheck and clang-tidy 14 over what BUILD_DIR was configured to
-# compile. Fails on any finding. What is not looked for, and why: .clang-tidy and tests/lint.cppcheck.
+# Static analysis of host/, kernels/ and include/: cppcheck and clang-tidy 14 over the files that BUILD_DIR compiles.
+# Fails on any finding. Excluded checks and the reasons: .clang-tidy and tests/lint.cppcheck.
 #   tests/lint.sh BUILD_DIR
 set -euo pipefail
 build=$(cd -P "${1:?usage: tests/lint.sh BUILD_DIR}" && pwd) # absolute: given a relative one, cppcheck filters relative names

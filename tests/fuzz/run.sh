@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# run.sh [SECONDS] [TARGET...]: runs every fuzz target, or those named (csv, npy, ..), for SECONDS (default 60) each from
-# its corpus, with clang's libFuzzer, AddressSanitizer and UndefinedBehaviorSanitizer. What it finds lies in
-# build-fuzz/found/; corpus/ itself does not change.
+# run.sh [SECONDS] [TARGET...]: runs every fuzz target, or those named (csv, npy, ..), from its corpus for SECONDS each
+# (default 60), with clang's libFuzzer, AddressSanitizer and UndefinedBehaviorSanitizer. Findings are written to
+# build-fuzz/found/; corpus/ does not change.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-60}

@@ -1,7 +1,7 @@
 #!/bin/sh
-# cuda.sh CMAKE SOURCE FOLDER C-COMPILER RANDOM123: with DESCENT_CUDA=AUTO nothing that is wrong with CUDA stops a
-# configuration, and with ON it stops with the reason. Compilers that fail are scripts; the one that works is this
-# machine's nvcc, where there is one.
+# cuda.sh CMAKE SOURCE FOLDER C-COMPILER RANDOM123: with DESCENT_CUDA=AUTO no fault of CUDA stops a configuration, and
+# with ON it stops with the reason. The compilers that fail are scripts; the one that works is this machine's nvcc, if
+# it has one.
 set -eu
 cmake=$1 source=$2 folder=$3 compiler=$4 random123=$5
 rm -rf "$folder"

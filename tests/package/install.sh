@@ -1,5 +1,5 @@
 #!/bin/sh
-# install.sh CMAKE BUILD PREFIX: installs into an empty PREFIX; everything that the package promises must be there.
+# install.sh CMAKE BUILD PREFIX: installs into an empty PREFIX and checks that every file of the package is there.
 set -eu
 rm -rf "$3"
 "$1" --install "$2" --prefix "$3" >/dev/null

@@ -1,6 +1,6 @@
 #!/bin/sh
 # outside.sh cmake|pkg_config shared|static PREFIX FOLDER CMAKE COMPILER FLAGS: builds outside.c in FOLDER against the
-# library installed in PREFIX, as a stranger would, and runs it.
+# library installed in PREFIX, as a user's project does, and runs it.
 set -eu
 how=$1 kind=$2 prefix=$3 folder=$4 cmake=$5 compiler=$6 flags=$7
 source=$(cd "$(dirname "$0")/outside" && pwd)
@@ -20,7 +20,7 @@ else
   cflags=$(pkg-config --cflags descent)
   if [ "$kind" = shared ]; then
     libs=$(pkg-config --libs descent)
-  else # both kinds lie in one folder: name the archive, so that the linker does not prefer the shared one
+  else # both libraries are in one folder: name the archive, because the linker prefers the shared one
     libs=$(pkg-config --static --libs descent | sed 's/-ldescent/-l:libdescent.a/')
   fi
   # A prefix with blanks comes out of pkg-config with backslashes, which eval undoes.

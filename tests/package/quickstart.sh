@@ -1,6 +1,6 @@
 #!/bin/bash
-# quickstart.sh SOURCE FOLDER: what `quickstart.sh train` does for a GPU, on machines with and without one. The script is
-# the real one; compilers, cmake, NVIDIA's tools and the command it builds are stand-ins that note how they are called.
+# quickstart.sh SOURCE FOLDER: how `quickstart.sh train` handles GPUs, on machines with and without one. The script is
+# the real one; compilers, cmake, NVIDIA's tools and the command that it builds are stand-ins that record their calls.
 set -eu
 source=$1 folder=$2
 rm -rf "$folder"
@@ -12,7 +12,7 @@ tool tools/cc 'exit 0'
 tool tools/protoc-c 'exit 0'
 tool tools/dpkg-query 'echo installed'
 tool tools/nvidia-smi 'exit 9'
-# A configuration says what CASE_BACKEND holds; of the module CASE_MODULE tells whether it builds.
+# A configuration prints CASE_BACKEND; CASE_MODULE is whether the module builds.
 # shellcheck disable=SC2016 # the stand-ins expand
 tool tools/cmake 'echo "cmake $*" >>calls
 case "$*" in
@@ -38,7 +38,7 @@ case "$*" in
 esac'
 
 failures=0
-# expect NAME TEXT...: the lines of what was said and of the calls of cmake hold the texts, in this order.
+# expect NAME TEXT...: the output and the calls of cmake contain the texts, in this order.
 expect() {
   local name=$1 rest
   rest=$(cat "$folder/said" "$folder/tree/calls")
@@ -50,13 +50,13 @@ expect() {
     esac
   done
 }
-# run CODE ASSIGNMENT...: the script in a tree of its own.
+# run CODE ASSIGNMENT...: runs the script in a fresh tree and expects the exit code.
 run() {
   local code=0 expected=$1
   shift
   rm -rf "$folder/tree"
   mkdir "$folder/tree"
-  # This machine's driver and toolkit, if it has them, are not to be seen.
+  # Hides this machine's driver and toolkit.
   sed "s,/proc/driver/nvidia/version,$folder/none,; s,/dev/nvidiactl,$folder/none,; s,/usr/local/cuda/bin,$folder/none,
     s,/opt/cuda/bin,$folder/none," "$source/quickstart.sh" >"$folder/tree/quickstart.sh"
   env -u CUDA_PATH -u CUDA_HOME -u DESCENT_CUDA CC=cc CUDACXX=none "CASE_FOLDER=$folder" CASE_GPU= CASE_CAPABILITY= CASE_MODULE=true \

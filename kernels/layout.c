@@ -26,8 +26,7 @@ static void mark_buffers(struct backend_program *program, const struct plan_op *
       b->layout = LAYOUT_PADDED;
     else if (use->width != program->plan->buffers[use->buffer].cols)
       b->layout = LAYOUT_LINEAR;
-    if (program->plan->precision == DESCENT_PRECISION_BF16 && plan_is_operand(program->plan, use->buffer))
-      b->element = ELEMENT_BF16;
+    if (plan_is_bf16(program->plan, use->buffer)) b->element = ELEMENT_BF16;
   }
 }
 

@@ -132,7 +132,7 @@ inline void dense_forward(backend_program *program, const plan_op &op, const pla
   const double *A_in = reference_values(program, f.A_in), *W = reference_values(program, f.parameters) + f.W;
   const double *bias = reference_values(program, f.parameters) + f.b;
   double *A = reference_values(program, f.A), *Z = reference_values(program, f.Z);
-  const bool reduced = p.precision == DESCENT_PRECISION_BF16 && plan_is_operand(&p, f.A);
+  const bool reduced = plan_is_bf16(&p, f.A);
   for (int64_t r = 0; r < step.rows; r++)
     for (int64_t j = 0; j < f.n_out; j++) {
       float b = static_cast<float>(bias[j]);
@@ -191,7 +191,7 @@ inline void round_buffers(backend_program *program) {
   for (int b = 0; b < p.n_buffers; b++) {
     double *values = reference_values(program, b);
     if (!values || p.buffers[b].type != PLAN_F32) continue;
-    const bool reduced = p.precision == DESCENT_PRECISION_BF16 && plan_is_operand(&p, b);
+    const bool reduced = plan_is_bf16(&p, b);
     for (int64_t i = 0; i < p.buffers[b].rows * p.buffers[b].cols; i++) {
       const float x = static_cast<float>(values[i]);
       values[i] = static_cast<double>(reduced ? stored(x) : x);

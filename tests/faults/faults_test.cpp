@@ -93,7 +93,7 @@ const Command commands[] = {
     {"predict_columns", Arguments{"predict", "rich_model", "rich.csv", "--output", "classes"} + device, {}, {}},
     {"predict_mapped", Arguments{"predict", "rich_model", "rich.safetensors"} + device, {}, {}},
     {"export_onnx", {"export", "model", "--out", "e.onnx"}, {"e.onnx"}, {}},
-    {"export_onnx_columns", {"export", "rich_model", "--out", "e.onnx", "--data", "rich.csv"}, {"e.onnx"}, {}},
+    {"export_onnx_columns", {"export", "rich_model", "--out", "e.onnx"}, {"e.onnx"}, {}},
     {"export_c", {"export", "rich_model", "--out", "e.c"}, {"e.c"}, {}},
     {"export_npz", {"export", "rich_model", "--out", "e.npz"}, {"e.npz"}, {}},
     {"convert", {"convert", "data.csv", "d.safetensors", "--target", "answer"}, {"d.safetensors"}, {}},

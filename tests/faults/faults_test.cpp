@@ -131,13 +131,6 @@ const Command commands[] = {
      {}},
     {"plot", {"plot", "run.jsonl", "-o", "c.svg"}, {"c.svg"}, {}},
     {"plot_in_the_terminal", {"plot", "run.jsonl"}, {}, {}},
-#ifdef DESCENT_TEST_GNUPLOT
-    {"evaluate_by_gnuplot",
-     Arguments{"evaluate", "model", "data.csv", "--plot", "confusion.png"} + device,
-     {"confusion.png"},
-     {}},
-    {"plot_by_gnuplot", {"plot", "run.jsonl", "-o", "c.png"}, {"c.png"}, {}},
-#endif
     {"verify", {"verify", "--inputs", "3", "--outputs", "1", "--hidden", "4", "--rows", "8", "--steps", "1"}, {}, {}},
     {"bench",
      Arguments{"bench", "--inputs", "3", "--outputs", "1", "--hidden", "4", "--batch-size", "8", "--seconds", "0.001",

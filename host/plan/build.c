@@ -230,7 +230,7 @@ static void append_update(const struct builder *s, bool measure) {
       .gradients = at->gradients,
       .scalars = at->scalars,
       .layer_statistics = at->layer_statistics,
-      .clip = o->clip_norm,
+      .clip_norm = o->clip_norm,
   };
   append(s->plan, OP_UPDATE, 0)->update = (struct plan_update){
       .parameters = at->parameters,

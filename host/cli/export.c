@@ -64,7 +64,7 @@ static int check(const struct export_values *v, const descent_network *network, 
   char text[TEXT_SIZE];
   int code = EXIT_DONE;
   if (v->rows) {
-    descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
+    descent_dataset_options source = descent_dataset_options_default();
     source.network = network;
     source.features_only = true;
     code = data_choice_read(command, &v->data, v->rows, source, &dataset);

@@ -46,7 +46,7 @@ Network Make(descent_activation activation, descent_loss loss, descent_normalize
   const bool regression = loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
   const descent_activation activations[] = {activation, activation,
                                             regression ? activation : DESCENT_ACTIVATION_IDENTITY};
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = 5;
   options.layers = 3;
   options.widths = widths;
@@ -130,7 +130,7 @@ TEST_F(Export, TheCheckFindsAFileThatSaysSomethingElse) {
 TEST_F(Export, TheCheckIsNoBlunterForWideNetworks) {
   const Device device = OpenCpu();
   const int64_t widths[] = {512, 512, 512, 3};
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = 20;
   options.layers = 4;
   options.widths = widths;
@@ -154,7 +154,7 @@ TEST_F(Export, TheCheckIsNoBlunterForWideNetworks) {
 
 // A table of numbers and categories, some of them missing, named as values inside the graph are.
 Dataset ReadTable(const std::string &path) {
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
   options.target = "answer";
   options.indicators = true;
   descent_dataset *dataset = nullptr;
@@ -175,7 +175,7 @@ std::string TableText() {
 // Fitted to the table, with drawn weights.
 Network MakeForTable(const descent_dataset *dataset) {
   const int64_t widths[] = {6, 1};
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = descent_dataset_inputs(dataset);
   options.layers = 2;
   options.widths = widths;
@@ -364,7 +364,7 @@ TEST_F(Export, CategoriesGoIntoCSourceAsNumbers) {
 TEST_F(Export, CSourceKeepsEveryBit) {
   const float values[] = {0.0f, -0.0f, 1.0f, -1.5f, 0x1.fffffep127f, -0x1p-126f, 0x1p-149f, 0x1.fffffcp-127f, 0.1f};
   const int64_t n = sizeof values / sizeof *values, widths[] = {n};
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = 1;
   options.layers = 1;
   options.widths = widths;
@@ -389,7 +389,7 @@ TEST_F(Export, CSourceKeepsEveryBit) {
 TEST_F(Export, HostileNamesStayInTheirComment) {
   std::string csv = "a*/ int x; /*,\"b?\?/\nc\",d\xe2\x80\xae,\"e\\\",/,target\n";
   for (int i = 0; i < 12; i++) csv += "1,2,3,4," + std::to_string(i) + (i % 2 ? ",\"*/\n#error\"\n" : ",\"/*?\?/\"\n");
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
   options.target = "target";
   descent_dataset *dataset = nullptr;
   ASSERT_EQ(descent_dataset_read(Write("t.csv", csv).c_str(), &options, &dataset), DESCENT_OK) << descent_last_error();

@@ -280,11 +280,6 @@ static descent_status program_bind(struct backend_program *program, int buffer, 
   return DESCENT_OK;
 }
 
-static const char *program_placement(const struct backend_program *program) {
-  (void)program;
-  return ""; /* in the caller's memory */
-}
-
 static double load(const void *data, enum plan_type type, int64_t i) {
   if (type == PLAN_F32) return (double)((const float *)data)[i];
   return ((const double *)data)[i];
@@ -324,11 +319,6 @@ static descent_status program_write(struct backend_program *program, int buffer,
   if (status == DESCENT_OK)
     convert(element(program, buffer, offset), program->plan->buffers[buffer].type, data, type, count);
   return status;
-}
-
-static descent_status program_synchronise(struct backend_program *program) {
-  (void)program;
-  return DESCENT_OK;
 }
 
 static int64_t program_memory(const struct backend_program *program) { return program->bytes; }
@@ -403,12 +393,10 @@ const struct backend backend_cpu = {
     .compile = device_compile,
     .release = program_release,
     .bind = program_bind,
-    .placement = program_placement,
     .run = program_run,
     .run_product = program_run_product,
     .read = program_read,
     .write = program_write,
-    .synchronise = program_synchronise,
     .memory = program_memory,
     .measure = device_measure,
     .evaluation_bytes = 4 << 20, /* the activations stay near the cores */

@@ -154,8 +154,9 @@ static descent_status choose_input(struct product_choices *choices, const struct
   return choose(choices, &shape, EPILOGUE_NONE, 0, choice);
 }
 
-descent_status choose_dense(struct product_choices *choices, int index, int64_t rows,
-                            const struct dense_choice **result) {
+/* The choice without a mask, made at its first use. */
+static descent_status choose_dense(struct product_choices *choices, int index, int64_t rows,
+                                   const struct dense_choice **result) {
   const struct plan_op *op = &choices->plan->ops[index];
   struct dense_choice *choice = &choices->dense[index][rows == choose_captured_rows(choices->plan, index) ? 0 : 1];
   descent_status status = DESCENT_OK;
@@ -205,7 +206,7 @@ static descent_status with_epilogue(struct product_choices *choices, const struc
 
 /* A mask saves the pass over dZ (two reads, one write) and costs its own memory traffic; the column sums, which that
  * pass takes too, then need the weights' epilogue or a pass of their own. */
-static descent_status choose_with_mask(struct product_choices *choices, int index) {
+static descent_status choose_mask(struct product_choices *choices, int index) {
   const struct plan *plan = choices->plan;
   const struct plan_dense_backward_input *op = &plan->ops[index].input;
   const int forward = forward_of(plan, index), weights = weights_behind(plan, index);
@@ -248,13 +249,29 @@ done:
   return status;
 }
 
-const struct masked_choice *choose_masked(const struct product_choices *choices, struct plan_range range, int op,
-                                          int64_t rows) {
+/* The choice with a mask, where it was made and the range has all of its operations; else NULL. */
+static const struct masked_choice *find_masked(const struct product_choices *choices, struct plan_range range, int op,
+                                               int64_t rows) {
   const struct masked_choice *choice = &choices->masked[op];
   const int end = range.first + range.count;
   if (!choice->product || rows != choose_captured_rows(choices->plan, op)) return NULL;
   const int forward = choice->bytes ? op : choice->partner, input = choices->masked[forward].partner;
   return forward >= range.first && input < end ? choice : NULL;
+}
+
+descent_status choose_product(struct product_choices *choices, struct plan_range range, int op, int64_t rows,
+                              struct product_choice *choice) {
+  const struct masked_choice *masked = find_masked(choices, range, op, rows);
+  const struct dense_choice *dense;
+  descent_status status = DESCENT_OK;
+  if (masked) {
+    *choice = (struct product_choice){masked->product, masked->fused, masked->mask};
+  } else {
+    TRY(choose_dense(choices, op, rows, &dense));
+    *choice = (struct product_choice){dense->product, dense->fused, NULL};
+  }
+done:
+  return status;
 }
 
 /* ---- the whole ---- */
@@ -273,7 +290,7 @@ descent_status choose_prepare(struct product_choices *choices, const struct back
   for (int i = 0; i < plan->n_ops; i++)
     if (plan_has_product(&plan->ops[i])) TRY(choose_dense(choices, i, choose_captured_rows(plan, i), &choice));
   for (int i = 0; i < plan->n_ops; i++)
-    if (plan->ops[i].kind == OP_DENSE_BACKWARD_INPUT) TRY(choose_with_mask(choices, i));
+    if (plan->ops[i].kind == OP_DENSE_BACKWARD_INPUT) TRY(choose_mask(choices, i));
 done:
   return status;
 }

@@ -23,6 +23,13 @@ struct masked_choice {
   bool fused;              /* weights: the bias gradient too */
 };
 
+/* The one that a range uses. */
+struct product_choice {
+  const struct product *product;
+  bool fused; /* as above */
+  void *mask; /* written at the forward operation, read at the backward_input operation; NULL: no mask */
+};
+
 struct shape_product {
   struct product_shape shape;
   struct product *product; /* NULL: the library has none */
@@ -46,10 +53,8 @@ descent_status choose_take(struct product_choices *choices, struct device_memory
 void choose_release(struct product_choices *choices);
 /* The rows that the captured range of this op computes. */
 int64_t choose_captured_rows(const struct plan *plan, int op);
-/* The choice for this dense op on so many rows. */
-descent_status choose_dense(struct product_choices *choices, int op, int64_t rows, const struct dense_choice **choice);
-/* The choice with a mask for this op, where it was made and the range has all of its operations; else NULL. */
-const struct masked_choice *choose_masked(const struct product_choices *choices, struct plan_range range, int op,
-                                          int64_t rows);
+/* How this dense op computes its product on so many rows, in a run of the range. */
+descent_status choose_product(struct product_choices *choices, struct plan_range range, int op, int64_t rows,
+                              struct product_choice *choice);
 
 #endif

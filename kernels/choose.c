@@ -7,7 +7,7 @@
 
 #include "plan/operations.h"
 
-/* ---- choosing ---- */
+/* ---- product and epilogue ---- */
 
 int64_t choose_captured_rows(const struct plan *plan, int op) {
   const struct plan_range train = plan->train, with_statistics = plan->train_with_statistics;
@@ -48,7 +48,8 @@ static descent_status find_product(struct product_choices *choices, const struct
   const descent_status status =
       product_create(choices->device->products, shape, tune, choices->device->stream, product);
   if (status != DESCENT_OK && status != DESCENT_ERROR_UNSUPPORTED) return status;
-  memcpy(&choices->products[choices->n_products].shape, shape, sizeof *shape); /* with its padding, for memcmp */
+  memcpy(&choices->products[choices->n_products].shape, shape,
+         sizeof *shape); /* with its padding, which memcmp reads */
   choices->products[choices->n_products++].product = *product;
   return DESCENT_OK;
 }
@@ -89,7 +90,7 @@ done:
 
 static double element_bytes(enum element element) { return element == ELEMENT_BF16 ? 2 : 4; }
 
-/* The shape zeroed with its padding, since shapes are compared as bytes. */
+/* Zeroes the padding too, since shapes are compared as bytes. */
 static void set_shape(struct product_shape *shape, const struct product_choices *choices, int64_t m, int64_t n,
                       int64_t k) {
   memset(shape, 0, sizeof *shape);
@@ -99,7 +100,7 @@ static void set_shape(struct product_shape *shape, const struct product_choices 
   shape->tf32 = choices->plan->precision == DESCENT_PRECISION_TF32;
 }
 
-/* forward: (bias, and relu where nothing else follows) in the epilogue, or bias in the pass. */
+/* The epilogue adds the bias and applies relu where nothing else follows; else the pass adds the bias. */
 static descent_status choose_forward(struct product_choices *choices, const struct plan_dense_forward *op, int64_t rows,
                                      struct dense_choice *choice) {
   const struct device_matrix A_in = layout_matrix(choices->buffers, op->A_in, op->n_in);
@@ -177,9 +178,9 @@ done:
   return status;
 }
 
-/* ---- relu by a mask ---- */
+/* ---- relu with a mask ---- */
 
-/* The op before `index`, back to the range's gather, that wrote relu's A for this backward_input; -1: none. */
+/* The op between the range's gather and `index` that writes relu's A for this backward_input; -1: none. */
 static int forward_of(const struct plan *plan, int index) {
   for (int i = index - 1; i >= 0 && plan->ops[i].kind != OP_GATHER; i--)
     if (plan->ops[i].kind == OP_DENSE_FORWARD && plan->ops[i].forward.A == plan->ops[index].input.A) return i;
@@ -198,7 +199,7 @@ static int weights_behind(const struct plan *plan, int index) {
 static descent_status with_epilogue(struct product_choices *choices, const struct product *base, enum epilogue epilogue,
                                     int64_t mask_ld, struct product **product) {
   struct product_shape shape;
-  memcpy(&shape, shape_of(choices, base), sizeof shape); /* with its padding, for memcmp */
+  memcpy(&shape, shape_of(choices, base), sizeof shape); /* with its padding, which memcmp reads */
   shape.epilogue = epilogue;
   shape.mask_ld = mask_ld;
   return find_product(choices, &shape, product);

@@ -26,8 +26,7 @@ static void mark_buffers(struct device_buffers *buffers, const struct plan_op *o
       b->layout = LAYOUT_PADDED;
     else if (use->width != buffers->plan->buffers[use->buffer].cols)
       b->layout = LAYOUT_LINEAR;
-    if (buffers->plan->precision == DESCENT_PRECISION_BF16 && plan_is_operand(buffers->plan, use->buffer))
-      b->element = ELEMENT_BF16;
+    if (plan_is_bf16(buffers->plan, use->buffer)) b->element = ELEMENT_BF16;
   }
 }
 

@@ -13,7 +13,7 @@ enum { FLOAT = sizeof(float), BF16 = 2 }; /* bytes */
 /* Bytes of a value of the buffer; 0 where there is none. */
 static double width(const struct plan *plan, int buffer) {
   if (buffer == PLAN_NONE) return 0;
-  return plan->precision == DESCENT_PRECISION_BF16 && plan_is_operand(plan, buffer) ? BF16 : FLOAT;
+  return plan_is_bf16(plan, buffer) ? BF16 : FLOAT;
 }
 
 /* Bytes of a weight as products read it: in bf16 from the working copy. */

@@ -158,12 +158,12 @@ static inline int plan_uses(const struct plan_op *op, struct plan_use uses[PLAN_
   return n;
 }
 
-/* Is the buffer kept in the reduced type of a bf16 plan: an operand of a product, or on the way to one (X, a hidden
- * layer's A or Z, dZ)? What the loss or the output reads, the output layer's A and Z, stays float32, as does everything
- * else. One rule for the backends that store them and for the bounds that allow for it. */
-static inline bool plan_is_operand(const struct plan *plan, int buffer) {
+/* Is the buffer stored in bf16: in a bf16 plan an operand of a product, or on the way to one (X, a hidden layer's A or
+ * Z, dZ)? What the loss or the output reads, the output layer's A and Z, stays float32, as does everything else. One
+ * rule for the backends that store them and for the bounds that allow for it. */
+static inline bool plan_is_bf16(const struct plan *plan, int buffer) {
   bool operand = false;
-  for (int i = 0; buffer != PLAN_NONE && i < plan->n_ops; i++) {
+  for (int i = 0; plan->precision == DESCENT_PRECISION_BF16 && i < plan->n_ops; i++) {
     const struct plan_op *op = &plan->ops[i];
     struct plan_use uses[PLAN_MOST_USES];
     for (int n = plan_uses(op, uses); n-- > 0;) {

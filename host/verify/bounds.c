@@ -10,30 +10,6 @@
 #include "plan/operations.h"
 #include "verify/bounds_internal.h"
 
-bool bounds_is_bf16(const struct plan *plan, int buffer) {
-  return plan->precision == DESCENT_PRECISION_BF16 && plan_is_operand(plan, buffer);
-}
-
-descent_status bounds_add(struct bounds *bounds, const struct backend_program *reference, int buffer, int64_t offset,
-                          int64_t count, double **bound) {
-  struct bounds_output *output = &bounds->outputs[bounds->n++];
-  *output = (struct bounds_output){.buffer = buffer, .offset = offset, .count = count};
-  output->exact = memory_allocate(count, sizeof *output->exact, "exact values");
-  output->bound = memory_allocate(count, sizeof *output->bound, "bounds");
-  if (!output->exact || !output->bound) return DESCENT_ERROR_MEMORY;
-  memcpy(output->exact, reference_values(reference, buffer) + offset, (size_t)count * sizeof *output->exact);
-  *bound = output->bound;
-  return DESCENT_OK;
-}
-
-void bounds_clear(struct bounds *bounds) {
-  for (int i = 0; i < bounds->n; i++) {
-    free(bounds->outputs[i].exact);
-    free(bounds->outputs[i].bound);
-  }
-  *bounds = (struct bounds){0};
-}
-
 /* (x - shift) * scale, whichever x is: one subtraction, one product, both relative to the result; a copy without them.
  */
 static descent_status normalised(const struct backend_program *reference, int buffer, bool is_copy, int64_t count,
@@ -41,7 +17,7 @@ static descent_status normalised(const struct backend_program *reference, int bu
   double *bound;
   descent_status status = bounds_add(bounds, reference, buffer, 0, count, &bound);
   const double *values = reference_values(reference, buffer);
-  const bool reduced = bounds_is_bf16(reference->plan, buffer);
+  const bool reduced = plan_is_bf16(reference->plan, buffer);
   for (int64_t i = 0; status == DESCENT_OK && i < count; i++) {
     const struct interval x = is_copy ? interval_exact(values[i]) : interval_rounded(interval_exact(values[i]), 2);
     bound[i] = interval_bound(reduced ? interval_to_bf16(x) : x, values[i]);

@@ -8,7 +8,7 @@
  *   fp32  every operation rounds once to float32.
  *   tf32  a matrix product may read either operand cut off after 11 significant bits, and its sums may truncate rather
  *         than round: their unit is 2 u. The rest is fp32.
- *   bf16  sums as in tf32, over operands that are bf16: those of plan_is_operand() because what an op writes there is
+ *   bf16  sums as in tf32, over operands that are bf16: those of plan_is_bf16() because what an op writes there is
  *         rounded once more, to the nearest bf16; W because products read the nearest bf16 of it. A result stored as
  *         bf16 may be rounded so before a separate pass adds b (read as it is or as bf16), and may take its tanh within
  *         a relative 2^-11, as hardware does. The rest is fp32. */

@@ -83,7 +83,7 @@ descent_status bounds_dense_forward(const struct backend_program *reference, con
                *b = reference_values(reference, o->parameters) + o->b;
   const double *A = reference_values(reference, o->A), *Z = reference_values(reference, o->Z);
   const descent_precision precision = reference->plan->precision;
-  const bool reduced = bounds_is_bf16(reference->plan, o->A); /* and Z as A */
+  const bool reduced = plan_is_bf16(reference->plan, o->A); /* and Z as A */
   const int64_t count = step->rows * o->n_out;
   double *A_bound, *Z_bound = NULL;
   descent_status status = bounds_add(bounds, reference, o->A, 0, count, &A_bound);
@@ -135,7 +135,7 @@ descent_status bounds_dense_backward_input(const struct backend_program *referen
   const double *A = reference_values(reference, o->A), *Z = reference_values(reference, o->Z);
   const double *dZ_below = reference_values(reference, o->dZ_below);
   const descent_precision precision = reference->plan->precision;
-  const bool reduced = bounds_is_bf16(reference->plan, o->dZ_below);
+  const bool reduced = plan_is_bf16(reference->plan, o->dZ_below);
   double *bound;
   descent_status status = bounds_add(bounds, reference, o->dZ_below, 0, step->rows * o->n_in, &bound);
   if (status != DESCENT_OK) return status;

@@ -3,17 +3,14 @@
 #define DESCENT_VERIFY_BOUNDS_INTERNAL_H
 
 #include "backend/reference/reference.h"
+#include "plan/operations.h"
 #include "verify/bounds.h"
 #include "verify/interval.h"
 
 /* Adds `count` elements of a buffer with the reference's present values; *bound (count) is zeroed, for the caller to
- * fill.
- */
+ * fill. */
 descent_status bounds_add(struct bounds *bounds, const struct backend_program *reference, int buffer, int64_t offset,
                           int64_t count, double **bound);
-
-/* Is the buffer stored as bf16? */
-bool bounds_is_bf16(const struct plan *plan, int buffer);
 
 /* g(z) and g'(z) as float32 computes them from any of these z; g' from a where it comes from a, else from z alone. */
 struct interval bounds_activation(descent_activation activation, struct interval z);

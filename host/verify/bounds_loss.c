@@ -106,7 +106,7 @@ descent_status bounds_loss(const struct backend_program *reference, const struct
   const double *y = reference_values(reference, o->y), *w = reference_values(reference, o->w);
   const double *dZ = reference_values(reference, o->dZ), *scalars = reference_values(reference, o->scalars);
   const double weight_sum = scalars[SCALAR_WEIGHT_SUM], per_weight = weight_sum == 0 ? 0 : 1 / weight_sum;
-  const bool reduced = bounds_is_bf16(reference->plan, o->dZ);
+  const bool reduced = plan_is_bf16(reference->plan, o->dZ);
   double *J_bound, *D_bound = NULL, lo = 0, hi = 0;
   struct interval *scratch = memory_allocate(2 * n, sizeof *scratch, "a row's bounds");
   descent_status status = scratch ? DESCENT_OK : DESCENT_ERROR_MEMORY;

@@ -231,8 +231,7 @@ inline bool same(double a, double b) { return (std::isnan(a) && std::isnan(b)) |
 /* What was written is there to the bit, but for operands in bf16: theirs is the nearest. */
 inline void expect_stored(const OneOp &one, const std::vector<std::vector<double>> &before) {
   for (size_t b = 0; b < before.size(); b++) {
-    const bool reduced =
-        one.plan.precision == DESCENT_PRECISION_BF16 && plan_is_operand(&one.plan, static_cast<int>(b));
+    const bool reduced = plan_is_bf16(&one.plan, static_cast<int>(b));
     for (size_t j = 0; j < before[b].size(); j++) {
       const double written = one.contents()[b][j];
       ASSERT_TRUE(same(before[b][j], reduced ? interval_bf16(written) : written))

@@ -132,7 +132,7 @@ inline void dense_forward(backend_program *program, const plan_op &op, const pla
   const double *A_in = reference_values(program, f.A_in), *W = reference_values(program, f.parameters) + f.W;
   const double *bias = reference_values(program, f.parameters) + f.b;
   double *A = reference_values(program, f.A), *Z = reference_values(program, f.Z);
-  const bool reduced = p.precision == DESCENT_PRECISION_BF16 && plan_is_operand(&p, f.A);
+  const bool reduced = plan_is_bf16(&p, f.A);
   for (int64_t r = 0; r < step.rows; r++)
     for (int64_t j = 0; j < f.n_out; j++) {
       float b = static_cast<float>(bias[j]);
@@ -171,14 +171,15 @@ inline void dense_backward_input(backend_program *program, const plan_op &op, co
   const double *dZ = reference_values(program, d.dZ), *W = reference_values(program, d.parameters) + d.W;
   const double *A = reference_values(program, d.A), *Z = reference_values(program, d.Z);
   double *dZ_below = reference_values(program, d.dZ_below);
-  const float keep_share = static_cast<float>(1 - d.dropout);
+  const float keep_probability = static_cast<float>(1 - d.dropout);
   for (int64_t r = 0; r < step.rows; r++)
     for (int64_t i = 0; i < d.n_in; i++) {
       float product = dot(p, dZ + r * d.n_out, 1, W + i, d.n_in, d.n_out, 0);
       if (p.precision == DESCENT_PRECISION_BF16 && manner.way != TOGETHER) product = to_bf16(product);
       const int64_t ri = r * d.n_in + i;
       const float factor = static_cast<float>(reference_dropout(&p, &step, op.layer - 1, d.dropout, ri));
-      const float g = slope(d.activation, static_cast<float>(A[ri]) * keep_share, static_cast<float>(Z ? Z[ri] : 0));
+      const float g =
+          slope(d.activation, static_cast<float>(A[ri]) * keep_probability, static_cast<float>(Z ? Z[ri] : 0));
       dZ_below[ri] = factor == 0 ? 0 : product * g * factor;
     }
 }
@@ -191,7 +192,7 @@ inline void round_buffers(backend_program *program) {
   for (int b = 0; b < p.n_buffers; b++) {
     double *values = reference_values(program, b);
     if (!values || p.buffers[b].type != PLAN_F32) continue;
-    const bool reduced = p.precision == DESCENT_PRECISION_BF16 && plan_is_operand(&p, b);
+    const bool reduced = plan_is_bf16(&p, b);
     for (int64_t i = 0; i < p.buffers[b].rows * p.buffers[b].cols; i++) {
       const float x = static_cast<float>(values[i]);
       values[i] = static_cast<double>(reduced ? stored(x) : x);

@@ -213,14 +213,6 @@ done:
 /* ---- run -----------------------------------------------------------------------------------------------------------
  */
 
-void cpu_spread(const struct backend_program *program, int64_t values, pool_task *task, void *context, int64_t tiles) {
-  if (values >= CPU_SMALL) {
-    pool_run(program->device->pool, task, context, tiles);
-    return;
-  }
-  for (int64_t tile = 0; tile < tiles; tile++) task(context, tile);
-}
-
 static descent_status run_op(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   switch (op->kind) {
     case OP_GATHER: return cpu_gather(program, op, step);

@@ -53,11 +53,18 @@ static inline double *cpu_doubles(const struct backend_program *program, int buf
 static inline int64_t cpu_tiles(int64_t n, int64_t tile) { return (n + tile - 1) / tile; }
 
 /* Runs `task` over the tiles: on the pool, or for less than CPU_SMALL values on the calling thread, in order. */
-void cpu_spread(const struct backend_program *program, int64_t values, pool_task *task, void *context, int64_t tiles);
+static inline void cpu_spread(const struct backend_program *program, int64_t values, pool_task *task, void *context,
+                              int64_t tiles) {
+  if (values >= CPU_SMALL) {
+    pool_run(program->device->pool, task, context, tiles);
+    return;
+  }
+  for (int64_t tile = 0; tile < tiles; tile++) task(context, tile);
+}
 
-/* The dropout mask of a layer's activations at this step; threshold 0 when p is 0. */
+/* The dropout mask of a layer's activations at this step; threshold 0 when `dropout`, the probability p, is 0. */
 struct kernel_dropout cpu_dropout(const struct backend_program *program, int layer, const struct plan_step *step,
-                                  double p);
+                                  double dropout);
 
 /* Each executes one op for one step. */
 descent_status cpu_gather(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);

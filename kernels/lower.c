@@ -240,7 +240,7 @@ static cudaError_t lower_norm(struct backend_program *program, const struct plan
       .layers = program->plan->layers,
       .scalars = data_of(program, o->scalars),
       .layer_statistics = data_of(program, o->layer_statistics),
-      .clip = o->clip,
+      .clip_norm = o->clip_norm,
       .bad_parameters = program->work.bad_parameters,
       .scratch = program->work.scratch,
   };

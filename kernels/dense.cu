@@ -111,18 +111,11 @@ enum {
 
 #define ACTIVATIONS(X) X(IDENTITY) X(SIGMOID) X(TANH) X(RELU) X(LEAKY_RELU) X(GELU) X(SILU)
 
+// Hardware's tanh where what follows rounds more.
 template <enum element ELEMENT>
 static __device__ inline float activate(descent_activation activation, float z) {
-  switch (activation) {
-    case DESCENT_ACTIVATION_IDENTITY: break;
-    case DESCENT_ACTIVATION_SIGMOID: return formula_sigmoid(z);
-    case DESCENT_ACTIVATION_TANH: return ELEMENT == ELEMENT_BF16 ? coarse_tanh(z) : formula_tanh(z);
-    case DESCENT_ACTIVATION_RELU: return formula_relu(z);
-    case DESCENT_ACTIVATION_LEAKY_RELU: return formula_leaky_relu(z);
-    case DESCENT_ACTIVATION_GELU: return formula_gelu(z);
-    case DESCENT_ACTIVATION_SILU: return formula_silu(z);
-  }
-  return z;
+  if (ELEMENT == ELEMENT_BF16 && activation == DESCENT_ACTIVATION_TANH) return coarse_tanh(z);
+  return formula_activate(activation, z);
 }
 
 // Where g' is 0 at a = 0, what was dropped needs no mask to be recognised.
@@ -136,11 +129,11 @@ static constexpr int residents(int activation, bool dropout) { return activation
 struct dropout {
   uint64_t seed, step;
   uint32_t layer, threshold;
-  float kept;
+  float dropout_scale;
 };
 
-// Values of the elements from `index` on: kept ones times `kept`, dropped ones 0. COUNT is 1, or it and `index` are
-// multiples of 4, a block's words.
+// Values of the elements from `index` on: kept ones times dropout_scale, dropped ones 0. COUNT is 1, or it and `index`
+// are multiples of 4, a block's words.
 template <int COUNT>
 static __device__ inline void drop(const struct dropout &d, int64_t index, float (&values)[COUNT]) {
 #pragma unroll
@@ -149,11 +142,11 @@ static __device__ inline void drop(const struct dropout &d, int64_t index, float
     const uint32_t words[4] = {block.v[0], block.v[1], block.v[2], block.v[3]};
     if (COUNT == 1) {
       const uint32_t even = index & 2 ? words[2] : words[0], odd = index & 2 ? words[3] : words[1];
-      values[0] = (index & 1 ? odd : even) >= d.threshold ? values[0] * d.kept : 0.0f;
+      values[0] = formula_dropout(values[0], index & 1 ? odd : even, d.threshold, d.dropout_scale);
     } else {
 #pragma unroll
       for (int k = 0; k < 4; k++)
-        values[(i + k) % COUNT] = words[k] >= d.threshold ? values[(i + k) % COUNT] * d.kept : 0.0f;
+        values[(i + k) % COUNT] = formula_dropout(values[(i + k) % COUNT], words[k], d.threshold, d.dropout_scale);
     }
   }
 }
@@ -177,7 +170,8 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
   enum { ROWS = DROPOUT ? 2 : 4 };  // loads under way
   const descent_activation activation = ACTIVATION == ANY ? l.activation : (descent_activation)ACTIVATION;
   const bool masks = DROPOUT && (ACTIVATION != ANY || l.threshold);
-  const struct dropout dropout = {l.seed, masks ? (uint64_t)l.state->current.number : 0, l.layer, l.threshold, l.kept};
+  const struct dropout dropout = {l.seed, masks ? (uint64_t)l.state->current.number : 0, l.layer, l.threshold,
+                                  l.dropout_scale};
   const struct place at = place_of(t, l.rows, l.n);
   const type *product = (const type *)l.product.data + at.row * l.product.ld + at.column;
   type *A = (type *)l.A.data + at.row * l.A.ld + at.column;
@@ -269,12 +263,14 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
   typedef typename row_pack::type type;
   enum { ROWS = DROPOUT || ACTIVATION == DESCENT_ACTIVATION_GELU ? 2 : 4 };  // of dZ and of A or Z: loads under way
   const descent_activation activation = ACTIVATION == ANY ? l.activation : (descent_activation)ACTIVATION;
-  const bool linear = activation == DESCENT_ACTIVATION_IDENTITY;
+  const bool linear = activation == DESCENT_ACTIVATION_IDENTITY, from_z = formula_slope_is_from_z(activation);
   const bool masks = DROPOUT && (ACTIVATION != ANY || (l.threshold && !slope_drops(activation)));
-  const struct dropout dropout = {l.seed, masks ? (uint64_t)l.state->current.number : 0, l.layer, l.threshold, l.kept};
+  const struct dropout dropout = {l.seed, masks ? (uint64_t)l.state->current.number : 0, l.layer, l.threshold,
+                                  l.dropout_scale};
   const bool drops = slope_drops(activation) && l.threshold;
-  const float factor = drops ? l.kept : 1.0f, share = masks || drops ? l.keep_share : 1.0f;
-  const struct device_matrix from = slope_is_from_z(activation) ? l.Z : l.A;
+  const float dropout_scale = drops ? l.dropout_scale : 1.0f;
+  const float keep_probability = masks || drops ? l.keep_probability : 1.0f;
+  const struct device_matrix from = from_z ? l.Z : l.A;
   const struct place at = place_of(t, l.rows, l.n);
   const type *X = linear ? NULL : (const type *)from.data + at.row * from.ld + at.column;
   type *dZ = (type *)l.dZ.data + at.row * l.dZ.ld + at.column;
@@ -296,7 +292,8 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
 #pragma unroll
       for (int j = 0; j < COUNT; j++)
         values[j] = d[i].value(j) *
-                    (slope(activation, slope_is_from_z(activation) ? x[i].value(j) : x[i].value(j) * share) * factor);
+                    formula_slope(activation, from_z ? x[i].value(j) : x[i].value(j) * keep_probability) *
+                    dropout_scale;
       if (masks) drop(dropout, index, values);
       if (!linear || masks) {
         d[i].set(values);
@@ -372,9 +369,9 @@ cudaError_t launch_forward(const struct forward_launch *l, cudaStream_t stream) 
 cudaError_t launch_backward(const struct backward_launch *l, cudaStream_t stream) {
   const enum element element = l->dZ.element;
   const bool linear = l->activation == DESCENT_ACTIVATION_IDENTITY;
-  const struct device_matrix none = {NULL, 0, element}, from = linear                           ? none
-                                                               : slope_is_from_z(l->activation) ? l->Z
-                                                                                                : l->A;
+  const struct device_matrix none = {NULL, 0, element}, from = linear                                   ? none
+                                                               : formula_slope_is_from_z(l->activation) ? l->Z
+                                                                                                        : l->A;
   if (from.element != element) return cudaErrorInvalidValue;
   if (linear && !l->threshold && !l->bias_gradient) return cudaSuccess;
   const struct pass_grid t = pass_grid_of(l->rows, l->n, element, l->bias_gradient != NULL);

@@ -67,7 +67,7 @@ static descent_status lower_forward(struct backend_program *program, struct plan
       .seed = program->plan->seed,
       .layer = (uint32_t)op->layer,
       .threshold = threshold_of(o->dropout),
-      .kept = (float)(1 / (1 - o->dropout)),
+      .dropout_scale = (float)formula_dropout_scale(o->dropout),
   };
   CUDA_TRY(launch_forward(&launch, program->device->stream));
 done:
@@ -123,8 +123,8 @@ static descent_status lower_input(struct backend_program *program, struct plan_r
       .seed = program->plan->seed,
       .layer = (uint32_t)(op->layer - 1),
       .threshold = threshold_of(o->dropout),
-      .kept = (float)(1 / (1 - o->dropout)),
-      .keep_share = (float)(1 - o->dropout),
+      .dropout_scale = (float)formula_dropout_scale(o->dropout),
+      .keep_probability = (float)formula_keep_probability(o->dropout),
       .bias_gradient = sums,
       .scratch = program->scratch,
   };
@@ -178,7 +178,7 @@ static cudaError_t lower_loss(struct backend_program *program, const struct plan
       .n = o->n,
       .loss = o->loss,
       .activation = o->activation,
-      .smoothing = (float)o->label_smoothing,
+      .label_smoothing = (float)o->label_smoothing,
       .scratch = program->scratch,
   };
   return launch_loss(&launch, program->device->stream);
@@ -213,18 +213,8 @@ static cudaError_t lower_update(struct backend_program *program, const struct pl
       .layers = program->plan->layers,
       .scalars = data_of(program, o->scalars),
       .layer_statistics = data_of(program, o->layer_statistics),
-      .optimizer = o->optimizer,
-      .momentum = (float)o->momentum,
-      .beta1 = (float)o->beta1,
-      .one_minus_beta1 = (float)(1 - o->beta1),
-      .beta2 = (float)o->beta2,
-      .one_minus_beta2 = (float)(1 - o->beta2),
-      .rho = (float)o->rho,
-      .one_minus_rho = (float)(1 - o->rho),
-      .epsilon = (float)o->epsilon,
-      .l2 = (float)o->l2,
-      .nesterov = o->nesterov,
-      .decay = o->weight_decay > 0,
+      .rule = update_rule_of(o),
+      .coefficients = update_coefficients_of_f32(o),
       .measure = o->measure,
       .bad_parameters = program->bad_parameters,
       .scratch = program->scratch,
@@ -238,14 +228,14 @@ static cudaError_t lower_statistics(struct backend_program *program, const struc
       .state = program->state,
       .A = matrix_of(program, o->A, o->n),
       .Z = matrix_of(program, o->Z, o->n),
-      .layer = (double *)data_of(program, o->layer_statistics) + (size_t)(op->layer - 1) * LAYER_SLOTS,
+      .layer_statistics = (double *)data_of(program, o->layer_statistics) + (size_t)(op->layer - 1) * LAYER_SLOTS,
       .rows = rows,
       .n = o->n,
       .activation = o->activation,
       .seed = program->plan->seed,
-      .layer_number = (uint32_t)op->layer,
+      .layer = (uint32_t)op->layer,
       .threshold = threshold_of(o->dropout),
-      .keep_share = (float)(1 - o->dropout),
+      .keep_probability = (float)formula_keep_probability(o->dropout),
       .scratch = program->scratch,
   };
   return launch_statistics(&launch, program->device->stream);

@@ -1,7 +1,6 @@
 /* Running: steps are queued in device memory, the plan's ranges are graphs captured once, and a step's first kernel
  * fetches its entry of the queue. Between the upload of the queue and the read that somebody asks for, the host only
  * launches graphs. Other ranges (of verify, bench, tests) are launched operation by operation. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,19 +25,13 @@ static const struct plan_update *update_of(const struct plan *plan, struct plan_
   return NULL;
 }
 
-/* The step as the device knows it; the update's scalars in double, rounded once. */
 static void describe_step(const struct plan_step *step, const struct plan_update *update, struct device_step *made) {
   memset(made, 0, sizeof *made);
   made->number = step->number;
   made->first_row = step->first_row;
   made->rows = step->rows;
   if (step->order) made->order = *step->order;
-  if (!update) return;
-  const double t = (double)step->number;
-  made->alpha = (float)step->learning_rate;
-  made->decay = (float)(step->learning_rate * update->weight_decay);
-  made->adam_rate = (float)(step->learning_rate / (1 - pow(update->beta1, t)));
-  made->adam_root = (float)(1 / sqrt(1 - pow(update->beta2, t)));
+  if (update) made->update = update_factors_of_f32(update, step);
 }
 
 /* Uploads up to QUEUE_STEPS steps behind whatever the stream still has to do with the queue. */

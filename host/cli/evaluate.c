@@ -29,7 +29,7 @@ static const struct setting evaluate_rows[] = {
     ROW_TEXT(
         "plot", "FILE,...", AT(plot),
         "Draw what the files' names begin with: roc.svg, confusion.svg, calibration.svg, residuals.svg or fit.svg; "
-        "or say it, as in roc:test.svg. Names in .png are drawn by gnuplot",
+        "or say it, as in roc:test.svg",
         0),
     ROW_END,
 };

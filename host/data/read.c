@@ -100,17 +100,17 @@ done:
 static descent_status add_target_file(const struct read_request *request, struct dataset_storage *storage) {
   const char *path = request->options->target_file;
   const struct expected_data *expected = request->expected;
-  descent_dataset_options only = *request->options;
+  descent_dataset_options target_options = *request->options;
   struct expected_data classes = {0};
   struct dataset_storage *targets = NULL;
   struct schema schema = {0};
   descent_status status;
-  only.format = NULL; /* determined by its own name */
-  only.target = NULL;
-  only.target_file = NULL;
-  only.weight_column = NULL;
-  only.network = NULL;
-  only.ignored = only.categoricals = 0;
+  target_options.format = NULL; /* determined by its own name */
+  target_options.target = NULL;
+  target_options.target_file = NULL;
+  target_options.weight_column = NULL;
+  target_options.network = NULL;
+  target_options.ignored = target_options.categoricals = 0;
   if (expected) { /* only the part about targets */
     classes = *expected;
     schema.class_names = expected->schema->class_names;
@@ -118,8 +118,8 @@ static descent_status add_target_file(const struct read_request *request, struct
     classes.schema = &schema;
     classes.features = 0;
   }
-  const struct read_request all = {&only, expected ? &classes : NULL, true};
-  TRY(read_file(path, &all, NULL, &targets));
+  const struct read_request target_request = {&target_options, expected ? &classes : NULL, true};
+  TRY(read_file(path, &target_request, NULL, &targets));
   if (targets->dropped)
     TRY(status_set(DESCENT_ERROR_DATA,
                    "%s: %" PRId64 " targets are missing (fill them in, or remove their rows from both files)", path,
@@ -193,7 +193,7 @@ struct block_callback {
   bool stopped;
 };
 
-static descent_status take_block(void *user, struct dataset_storage *storage) {
+static descent_status call_with_block(void *user, struct dataset_storage *storage) {
   struct block_callback *callback = user;
   descent_dataset *block = wrap_storage(storage);
   if (!block) {
@@ -208,7 +208,7 @@ static descent_status take_block(void *user, struct dataset_storage *storage) {
 descent_status descent_dataset_read_blocks(const char *path, const descent_dataset_options *options, int64_t rows,
                                            int (*take)(void *user, const descent_dataset *block), void *user) {
   struct block_callback callback = {take, user, false};
-  const struct table_blocks blocks = {rows, take_block, &callback};
+  const struct table_blocks blocks = {rows, call_with_block, &callback};
   struct dataset_storage *rest = NULL;
   struct expected_data expected;
   descent_dataset_options complete;
@@ -222,7 +222,7 @@ descent_status descent_dataset_read_blocks(const char *path, const descent_datas
   complete = complete_options(options);
   status = read_file(path, &(struct read_request){&complete, &expected, false}, &blocks, &rest);
   if (status == DESCENT_OK && rest) {
-    status = take_block(&callback, rest);
+    status = call_with_block(&callback, rest);
     rest = NULL;
   }
   if (callback.stopped) status = DESCENT_OK;
@@ -241,17 +241,18 @@ static descent_status append_rows(void *user, struct dataset_storage *block) {
 
 /* Second pass: writes the rows of a file about which the first pass learned everything but X. */
 static descent_status write_rows(const char *path, const descent_dataset_options *options,
-                                 const struct dataset_storage *known, struct binary_writer *writer) {
+                                 const struct dataset_storage *surveyed, struct binary_writer *writer) {
   enum { BLOCK = 1 << 18 }; /* values */
-  const int64_t rows = known->inputs < BLOCK ? BLOCK / known->inputs : 1;
+  const int64_t rows = surveyed->inputs < BLOCK ? BLOCK / surveyed->inputs : 1;
   const struct table_blocks blocks = {rows, append_rows, writer};
-  const struct expected_data expected = {.schema = &known->schema,
-                                         .features = known->schema.features ? known->schema.n_features : known->inputs,
-                                         .inputs = known->inputs,
-                                         .targets = known->targets,
-                                         .classes = known->classes,
-                                         .task = known->task,
-                                         .imputes = true};
+  const struct expected_data expected = {
+      .schema = &surveyed->schema,
+      .features = surveyed->schema.features ? surveyed->schema.n_features : surveyed->inputs,
+      .inputs = surveyed->inputs,
+      .targets = surveyed->targets,
+      .classes = surveyed->classes,
+      .task = surveyed->task,
+      .imputes = true};
   struct dataset_storage *rest = NULL;
   descent_status status;
   TRY(read_file(path, &(struct read_request){options, &expected, false}, &blocks, &rest));
@@ -267,7 +268,7 @@ descent_status descent_dataset_convert(const char *path, const descent_dataset_o
                                        descent_dataset **dataset) {
   const struct table_blocks survey = {0, NULL, NULL};
   struct file_choice choice = {0};
-  struct dataset_storage *known = NULL;
+  struct dataset_storage *surveyed = NULL;
   struct binary_writer writer = {0};
   descent_dataset_options mapped = DESCENT_DATASET_OPTIONS_INIT;
   descent_status status;
@@ -277,19 +278,19 @@ descent_status descent_dataset_convert(const char *path, const descent_dataset_o
   TRY(format_choose(path, options->format, &choice));
   if (strcmp(path, "-") == 0 || choice.format == FORMAT_SAFETENSORS)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: cannot be read in two passes (read and save it)", path));
-  TRY(read_whole(path, options, &survey, &known));
-  TRY(binary_begin(&writer, to, known, known->rows, known->y, known->weights));
-  TRY(write_rows(path, options, known, &writer));
+  TRY(read_whole(path, options, &survey, &surveyed));
+  TRY(binary_begin(&writer, to, surveyed, surveyed->rows, surveyed->y, surveyed->weights));
+  TRY(write_rows(path, options, surveyed, &writer));
   TRY(binary_end(&writer));
   mapped.format = "safetensors";
   TRY(descent_dataset_read(to, &mapped, dataset));
-  (*dataset)->storage->dropped = known->dropped;
-  (*dataset)->storage->rounded = known->rounded;
-  (*dataset)->storage->rounding = known->rounding;
-  (*dataset)->storage->note = known->note;
+  (*dataset)->storage->dropped = surveyed->dropped;
+  (*dataset)->storage->rounded = surveyed->rounded;
+  (*dataset)->storage->rounding = surveyed->rounding;
+  (*dataset)->storage->note = surveyed->note;
 done:
   binary_abandon(&writer);
-  dataset_storage_release(known);
+  dataset_storage_release(surveyed);
   format_clear(&choice);
   return status;
 }

@@ -8,11 +8,6 @@ descent_status export_onnx(const descent_network *network, const char *path);
 descent_status export_c(const descent_network *network, const char *path);
 descent_status export_npz(const descent_network *network, const char *path);
 
-/* The text for a missing cell of a categorical column: empty, unless that is a category. */
-static inline const char *export_missing_text(const struct feature *feature) {
-  return *feature->categories[0] ? "" : "\x7f"; /* categories are in ascending order */
-}
-
 /* Whether every column is one plain input, so that the graph's input is the matrix X. */
 static inline bool export_is_matrix(const descent_network *network) {
   return !network->schema.features || network->schema.n_features == network->inputs;

@@ -97,13 +97,18 @@ static char *one_hot(struct exporter *e, const char *encoded, const char *squeez
   return onnx_node(e->graph, "Squeeze", numbered(e, squeezed, c), raw, literal("preprocessing.axis"), NULL);
 }
 
+/* The text for a missing cell of a categorical column: empty, unless that is a category. */
+static const char *missing_text(const struct feature *feature) {
+  return *feature->categories[0] ? "" : "\x7f"; /* categories are in ascending order */
+}
+
 /* Encodes a column of categories, with its indicator if it has one. `fill` (categories) replaces a missing cell; or
  * NULL. */
 static void add_categories(struct exporter *e, const struct feature *feature, int64_t c, const float *fill,
                            ProtobufCBinaryData *texts, int64_t *pieces) {
   const int64_t n = feature->n_categories;
   for (int64_t k = 0; k < n; k++) texts[k] = text_bytes(feature->categories[k]);
-  texts[n] = text_bytes(export_missing_text(feature));
+  texts[n] = text_bytes(missing_text(feature));
   onnx_input(e->graph, e->columns[c], STRING, 1,
              texts[n].len ? "categories; any other text is none of them"
                           : "categories; an empty text counts as missing, any other is none of them");

@@ -135,15 +135,19 @@ struct plan_gradient_norm {
   double clip;
 };
 
-/* For each parameter w with gradient g = SCALAR_CLIP * gradient + l2 * w, learning rate a = step.learning_rate, t =
- * step.number, first w -= a weight_decay w (all rules), then
- *   gd       w -= a g
- *   sgd      v = momentum v + g (at t = 1: v = g, the same since v starts at 0);  w -= a (nesterov ? g + momentum v :
- * v) rmsprop  s = rho s + (1 - rho) g^2;  d = g / (sqrt(s) + epsilon);  momentum > 0: v = momentum v + d, d = v;  w -=
- * a d adam(w)  m = beta1 m + (1 - beta1) g;  s = beta2 s + (1 - beta2) g^2; w -= a / (1 - beta1^t) * m / (sqrt(s) /
- * sqrt(1 - beta2^t) + epsilon) moment1 holds v or m, moment2 holds s; PLAN_NONE where unused. The learning rate, decay
- * factors and bias corrections are computed in double and rounded once to the working type. Does nothing while
- * SCALAR_BAD_STEP is set. */
+/* For each parameter w, with gradient g = SCALAR_CLIP * gradient + l2 w, learning rate a = step.learning_rate and
+ * t = step.number:
+ *
+ *   all rules          w -= a weight_decay w, before the step below
+ *   gd                 w -= a g
+ *   sgd                v = momentum v + g  (v starts at 0);  w -= a (nesterov ? g + momentum v : v)
+ *   rmsprop            s = rho s + (1 - rho) g^2;  d = g / (sqrt(s) + epsilon);
+ *                      momentum > 0: v = momentum v + d, d = v;  w -= a d
+ *   adam, adamw        m = beta1 m + (1 - beta1) g;  s = beta2 s + (1 - beta2) g^2;
+ *                      w -= a / (1 - beta1^t) * m / (sqrt(s) / sqrt(1 - beta2^t) + epsilon)
+ *
+ * moment1 holds v or m, moment2 holds s; PLAN_NONE where unused. The learning rate, the decay factor and the bias
+ * corrections are computed in double and rounded once to the working type. Does nothing while SCALAR_BAD_STEP is set. */
 struct plan_update {
   int parameters, gradients, moment1, moment2, scalars, layer_statistics;
   int64_t n; /* floats of the flat buffers, gaps included */

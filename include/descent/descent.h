@@ -507,23 +507,6 @@ DESCENT_API descent_status descent_evaluate(const descent_network *network, desc
 DESCENT_API descent_status descent_predict(const descent_network *network, descent_device *device,
                                            const descent_dataset *dataset, float *outputs);
 
-/* How far an exported file's results are from the network's. */
-typedef struct descent_export_difference {
-  int64_t rows;         /* compared */
-  double largest;       /* largest |file's output - network's| */
-  double ratio;         /* largest of the same over its bound: 64 times what independent rounding errors in float32 add
-                           up to on the way of this row through the network; NaN fails */
-  int64_t wrong_labels; /* rows with a label that no evaluation in float32 arrives at */
-  bool pass;            /* ratio <= 1 and no wrong label */
-} descent_export_difference;
-
-/* Reads an exported ONNX file back, runs the dataset's rows (NULL: 256 rows drawn from the network's normalisation)
- * through its graph in float32 and through the network on `device`, and compares. ERROR_READ; ERROR_MODEL when the file
- * cannot be run; ERROR_ARGUMENT when the shapes do not fit. */
-DESCENT_API descent_status descent_export_check(const descent_network *network, descent_device *device,
-                                                const char *path, const descent_dataset *dataset,
-                                                descent_export_difference *difference);
-
 /* The same before the last function: logits (rows, K) of classifiers, and what the network itself gives for regression,
  * which is in units of the standardised targets where they were standardised. */
 DESCENT_API descent_status descent_predict_raw(const descent_network *network, descent_device *device,

@@ -343,16 +343,6 @@ TEST_F(DeviceFaultAfterwards, Prediction) {
   gone([&] { return descent_predict_raw(network_.get(), device_.get(), rows_.get(), outputs.data()); });
 }
 
-TEST_F(DeviceFaultAfterwards, CheckingAnExport) {
-  const Scratch scratch;
-  descent_export_difference difference;
-  ASSERT_EQ(descent_network_export(network_.get(), DESCENT_EXPORT_FORMAT_ONNX, (scratch / "e.onnx").c_str()),
-            DESCENT_OK);
-  gone([&] {
-    return descent_export_check(network_.get(), device_.get(), (scratch / "e.onnx").c_str(), rows_.get(), &difference);
-  });
-}
-
 TEST_F(DeviceFaultAfterwards, Bench) {
   descent_bench_result result;
   gone([&] { return descent_bench(network_.get(), device_.get(), &options_, 1e-3, nullptr, nullptr, &result); }, 0.1);

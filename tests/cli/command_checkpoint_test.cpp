@@ -331,7 +331,7 @@ TEST(Checkpoints, OfDataThatChangeUnderTheTrainingAreNotMade) {
     EXPECT_EQ(exit_code(status), csv ? 128 + SIGTERM : 3);
     if (!csv) {
       expect_one_line(folder.read(".err"));
-      expect_contains(folder.read(".err"), kind == std::string("cut") ? "was " : "was written to meanwhile");
+      expect_contains(folder.read(".err"), kind == std::string("cut") ? "was " : "was modified while it was mapped");
     }
     for (const std::string &name : checkpoints(folder)) EXPECT_EQ(folder.run({"info", "kept/" + name}).code, 0) << name;
   }

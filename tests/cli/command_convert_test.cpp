@@ -68,7 +68,7 @@ const Step steps[] = {
      1,
      "read      d.safetensors: 4 rows, 2 columns, target kind of 2 classes\n"
      "exact     every number is the same in float32\n",
-     "descent convert: d.npy: not written: npy has no place for weights (choose npz, csv, hdf5 or safetensors)\n"},
+     "descent convert: d.npy: not written: npy cannot store weights (choose npz, csv, hdf5 or safetensors)\n"},
     {{"convert", "data.csv", "data.csv"}, 2, "", "descent convert: 'data.csv': is also an input file\n"},
     {{"convert", "data.csv", "./data.csv"}, 2, "", "descent convert: './data.csv': is also an input file\n"},
     {{"convert", "none.csv", "d.npz"}, 3, "", "descent convert: none.csv: cannot read: No such file or directory\n"},

@@ -138,7 +138,7 @@ TEST(Predict, SaysWhenItTakesColumnsByPosition) {
   Result named = folder.run({"predict", "model.safetensors", "data.csv"});
   Result unnamed = folder.run({"predict", "model.safetensors", "rows.csv"});
   EXPECT_EQ(named.err, "");
-  EXPECT_EQ(unnamed.err, "descent predict: note: rows.csv: no header: columns are taken by position\n");
+  EXPECT_EQ(unnamed.err, "descent predict: note: rows.csv: no header: columns are matched by position\n");
   EXPECT_EQ(unnamed.out, named.out);
 }
 

@@ -1,5 +1,5 @@
-/* Bounds of the update rules, element by element in interval arithmetic: every rounded constant, product, sum, root and
- * quotient of the rule in turn. Near s = 0 the quotient by sqrt(s) + epsilon keeps the range that s may have. */
+/* Bounds of the update rules, element by element in interval arithmetic: each constant, product, sum, root and quotient
+ * of the rule is rounded in turn. Near s = 0, the quotient by sqrt(s) + epsilon covers the whole range of s. */
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@ double *bounds_update_inputs(const struct backend_program *reference, const stru
   const struct plan_update *o = &op->update;
   const int buffers[3] = {o->parameters, o->moment1, o->moment2};
   int64_t count;
-  if (!size_product(3, o->n, &count)) count = INT64_MAX; /* memory_allocate refuses it */
+  if (!size_product(3, o->n, &count)) count = INT64_MAX; /* memory_allocate fails */
   double *inputs = memory_allocate(count, sizeof *inputs, "the values before the update");
   for (int i = 0; inputs && i < 3; i++)
     if (buffers[i] != PLAN_NONE)
@@ -20,12 +20,12 @@ double *bounds_update_inputs(const struct backend_program *reference, const stru
   return inputs;
 }
 
-/* The moments and the parameter of one element after the step. */
+/* One parameter w with its moments v (moment1) and s (moment2), after the update. */
 struct element {
   struct interval w, v, s;
 };
 
-/* clip * gradient + l2 * w: each factor a rounded constant. */
+/* clip * gradient + l2 * w, with clip and l2 rounded constants. */
 static struct interval clipped(const struct plan_update *o, double w, double gradient, double clip) {
   const struct interval g = interval_mul(interval_constant(clip), interval_exact(gradient));
   const struct interval scaled = clip == 1 ? interval_exact(gradient) : g;
@@ -33,15 +33,16 @@ static struct interval clipped(const struct plan_update *o, double w, double gra
   return interval_add(scaled, interval_mul(interval_constant(o->l2), interval_exact(w)));
 }
 
-/* w - alpha weight_decay w - step. Without decay one subtraction. With it 1 - alpha weight_decay is a rounded constant
- * and its product another rounding, or the three terms are summed in any order, with alpha a common factor. */
+/* w - learning_rate weight_decay w - step. Without weight decay this is one subtraction. With it, either
+ * 1 - learning_rate weight_decay is a rounded constant and its product with w is rounded, or the three terms are summed
+ * in any order, possibly with learning_rate as a common factor. */
 static struct interval moved(const struct plan_update *o, double rate, double w, struct interval step) {
   if (o->weight_decay == 0) return interval_sub(interval_exact(w), step);
   const double decay = rate * o->weight_decay * w, error = interval_gamma(4) * (fabs(w) + fabs(decay));
   return interval_sub(interval_around(w - decay, error + 4 * INTERVAL_ETA), interval_rounded(step, 1));
 }
 
-/* factor * moment + rest * value, with two rounded constants. */
+/* factor * moment + rest * value, with factor and rest rounded constants. */
 static struct interval blended(double factor, double moment, double rest, struct interval value) {
   return interval_add(interval_mul(interval_constant(factor), interval_exact(moment)),
                       interval_mul(interval_constant(rest), value));
@@ -54,15 +55,15 @@ static struct interval square(struct interval x) {
 }
 
 static struct element updated_sgd(const struct plan_update *o, double rate, double w, double v, struct interval g) {
-  const struct interval alpha = interval_constant(rate), momentum = interval_constant(o->momentum);
+  const struct interval a = interval_constant(rate), momentum = interval_constant(o->momentum);
   struct element e = {.v = interval_exact(v)};
   if (o->moment1 == PLAN_NONE || o->optimizer == DESCENT_OPTIMIZER_GD) {
-    e.w = moved(o, rate, w, interval_mul(alpha, g));
+    e.w = moved(o, rate, w, interval_mul(a, g));
     return e;
   }
   e.v = interval_add(interval_mul(momentum, interval_exact(v)), g);
   const struct interval step = o->nesterov ? interval_add(g, interval_mul(momentum, e.v)) : e.v;
-  e.w = moved(o, rate, w, interval_mul(alpha, step));
+  e.w = moved(o, rate, w, interval_mul(a, step));
   return e;
 }
 
@@ -76,8 +77,8 @@ static struct element updated_rmsprop(const struct plan_update *o, double rate, 
   return e;
 }
 
-/* A constant with 1 - beta^t in it: beside its own rounding that of the power in double, on which 1 - beta^t depends
- * all the more the closer beta^t is to 1; a root halves it. */
+/* A constant that contains 1 - beta^t: its own rounding, plus that of beta^t in double, whose relative effect grows as
+ * beta^t approaches 1. (With a square root it is half of that.) */
 static struct interval corrected(double x, double power) {
   return interval_widened(interval_exact(x), INTERVAL_U + 4 * INTERVAL_U64 / (1 - power), 1);
 }
@@ -105,8 +106,8 @@ static struct element updated(const struct plan_update *o, const struct plan_ste
   return (struct element){{-INFINITY, INFINITY}, {-INFINITY, INFINITY}, {-INFINITY, INFINITY}};
 }
 
-/* || w' - w || of float32 parameters is off by at most the norm of the parameters' bounds (triangle inequality),
- * besides the summation in double on each side; || w || by the summation alone. */
+/* The error of || w' - w || is at most the norm of the parameters' bounds (triangle inequality) plus the summation in
+ * double on both sides; that of || w || is the summation alone. */
 static void norm_bounds(const struct plan *plan, const double *w_bound, const double *layers, double *layer_bounds) {
   for (int l = 0; l < plan->layers; l++) {
     const struct parameter_segment *at = &plan->segments[l];
@@ -135,11 +136,11 @@ descent_status bounds_update(const struct backend_program *reference, const stru
   if (s) TRY(bounds_add(bounds, reference, o->moment2, 0, o->n, &s_bound));
   if (o->measure)
     TRY(bounds_add(bounds, reference, o->layer_statistics, 0, (int64_t)plan->layers * LAYER_SLOTS, &layer_bounds));
-  if (scalars[SCALAR_BAD_STEP] != 0) goto done; /* nothing may change */
+  if (scalars[SCALAR_BAD_STEP] != 0) goto done; /* all bounds are 0: nothing may change */
 
   for (int64_t i = 0; i < o->n; i++) {
     const double w0 = inputs[i], v0 = inputs[o->n + i], s0 = inputs[2 * o->n + i];
-    if (w0 == 0 && v0 == 0 && s0 == 0 && gradients[i] == 0) continue; /* the gaps: zeros stay zeros */
+    if (w0 == 0 && v0 == 0 && s0 == 0 && gradients[i] == 0) continue; /* the gaps stay 0 */
     const struct interval g = clipped(o, w0, gradients[i], scalars[SCALAR_CLIP]);
     const struct element e = updated(o, step, w0, v0, s0, g);
     w_bound[i] = interval_bound(e.w, w[i]);

@@ -40,8 +40,8 @@ struct snapshot {
   int64_t n_parameters;                         /* with gaps */
   float *parameters, *moment1, *moment2, *best; /* (n_parameters); NULL if the training has none */
   bool has_best;                                /* best is filled */
-  bool new_rate, new_validation;                /* read from a file that differs in learning rate or schedule, in the
-                                                 * validation rows */
+  bool new_rate, new_validation;                /* the file read has another learning rate or schedule; other validation
+                                                 * rows */
   int64_t n_statistics;
   double *statistics; /* (n_statistics): layer statistics of the epoch's step with statistics */
 };

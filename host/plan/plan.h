@@ -39,8 +39,8 @@ enum plan_scalar {
   SCALAR_CLIP,          /* gradient_norm: factor to apply to every gradient, 1 without clipping */
   SCALAR_TOTAL_LOSS,    /* metrics: += J * sum w; reset by the host */
   SCALAR_TOTAL_WEIGHT,  /* metrics: += sum w */
-  SCALAR_BAD_STEP, /* gradient_norm: 0, or the number of the first step with a non-finite loss or norm. It stays set:
-                         * until it is reset, update and metrics do nothing; run returns after that step */
+  SCALAR_BAD_STEP,      /* gradient_norm: 0, or the number of the first step with a non-finite loss or norm. While it
+                         * is set, update and metrics do nothing, and run returns after that step; the host resets it */
   SCALAR_SLOTS
 };
 
@@ -210,8 +210,8 @@ struct plan {
   int64_t train_rows; /* most rows of a training step, at most batch; evaluation may use more */
   uint64_t seed;      /* of the dropout masks */
   descent_precision precision;
-  bool autotune;           /* time the available algorithms and use the fastest; false: use the first that works */
-  struct plan_range train; /* gather .. update, metrics */
+  bool autotune;                           /* use the fastest algorithm by timing; false: the first that works */
+  struct plan_range train;                 /* gather .. update, metrics */
   struct plan_range train_with_statistics; /* the same step; also writes the layer statistics */
   struct plan_range evaluate; /* gather without shuffle, forward without dropout, loss without dZ, metrics, output */
   struct plan_range predict;  /* gather X only, forward, output */

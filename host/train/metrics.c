@@ -32,7 +32,7 @@ struct metrics_sums {
 descent_status metrics_create(const descent_network *network, int64_t rows, int64_t top_k, struct metrics_sums **sums) {
   const int64_t classes = network->classes;
   if (top_k < 0 || (network->loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY && top_k > classes))
-    return status_set(DESCENT_ERROR_ARGUMENT, "top_k %lld: must be between 0 (automatic) and the %lld classes",
+    return status_set(DESCENT_ERROR_ARGUMENT, "top_k %lld: must be in 0 .. %lld, the number of classes (0: automatic)",
                       (long long)top_k, (long long)classes);
   struct metrics_sums *made = memory_allocate(1, sizeof *made, "metrics");
   if (!made) return DESCENT_ERROR_MEMORY;

@@ -23,7 +23,7 @@ enum {
   /* Updates alone, with the same gradient, between two restorations of the state. A moment may halve with each, and
    * 2^-64 of a gradient is still far from the denormal numbers. */
   MAX_UPDATES = 64,
-  BATCHES = 16 /* rows of the data in batches, so that gather reads memory that is not cached */
+  BATCHES = 16 /* the rows of the data, in batches: enough that gather reads memory that is not cached */
 };
 static const int64_t max_source_bytes = INT64_C(256) << 20; /* fewer rows if BATCHES batches exceed it */
 static const double step_share = 1.0 / 3;                   /* of the time of a round, for the whole step */

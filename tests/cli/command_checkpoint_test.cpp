@@ -202,7 +202,7 @@ TEST(Checkpoints, AFolderServesOneTrainingAtATime) {
   const Result second = running.folder.run(restartable);
   EXPECT_EQ(second.code, 1);
   expect_one_line(second.err);
-  expect_contains(second.err, "kept: another training that is running keeps its checkpoints here");
+  expect_contains(second.err, "kept: in use by another running training");
   EXPECT_EQ(running.end(SIGKILL), 128 + SIGKILL);
   running.folder.write("data.csv", make_data("binary", 60)); /* the lock went with the process; this is another one */
   const Result third = running.folder.run(restartable);
@@ -221,7 +221,7 @@ TEST(Checkpoints, AnotherConfigurationIsShown) {
   EXPECT_EQ(refused.code, 2);
   expect_one_line(refused.err);
   expect_contains(refused.err, "learning_rate was 0.03 and is 0.5, epochs was 10 and is 20");
-  expect_contains(refused.err, "name what may change in resume_with");
+  expect_contains(refused.err, "list the changes that are allowed in resume_with");
   EXPECT_EQ(folder.read("log"), log); /* nothing is lost */
   const Result allowed = folder.run(
       restartable + Arguments{"--log", "log", "--lr", "0.5", "--epochs", "20", "--resume-with", "lr,epochs"});
@@ -237,7 +237,7 @@ TEST(Checkpoints, OfAnEarlierTrainingAreNotOverwritten) {
   const Result again = folder.run(job + Arguments{"--checkpoint", "kept"});
   EXPECT_EQ(again.code, 2);
   expect_one_line(again.err);
-  expect_contains(again.err, "the newest of step 20");
+  expect_contains(again.err, "(newest: step 20)");
   EXPECT_EQ(checkpoints(folder), before);
 }
 
@@ -256,12 +256,12 @@ TEST(Checkpoints, DamagedOnesAreNamed) {
   expect_contains(resumed.err, "; skipped");
   EXPECT_EQ(folder.read("model.safetensors"), model);
   std::filesystem::copy(folder / "model.safetensors", folder / ("kept/" + checkpoint_of(99)));
-  expect_contains(folder.run(restartable).err, checkpoint_of(99) + ": checkpoint: not one, or an altered one; skipped");
+  expect_contains(folder.run(restartable).err, checkpoint_of(99) + ": checkpoint: header missing or altered; skipped");
   std::filesystem::remove(folder / ("kept/" + checkpoint_of(99)));
   for (const std::string &name : checkpoints(folder)) folder.write("kept/" + name, "damaged");
   const Result none = folder.run(restartable);
   EXPECT_EQ(none.code, 3);
-  expect_contains(none.err, "none of its 2 checkpoints can be used");
+  expect_contains(none.err, "none of the 2 checkpoints can be read");
 }
 
 /* Room for the model, not for checkpoints, which hold three times as much. */
@@ -350,8 +350,8 @@ TEST(Checkpoints, OptionsAreChecked) {
       {{"--checkpoint", ""}, "must name a folder"},
       {{"--resume", ""}, "must name a folder"},
       {{"--resume-with", "lr"}, "needs --resume"},
-      {{"--resume", "kept", "--resume-with", "colour"}, "resume_with 'colour': not the name"},
-      {{"--resume", "kept", "--resume-with", "batch-size"}, "cannot change within a training"},
+      {{"--resume", "kept", "--resume-with", "colour"}, "resume_with 'colour': unknown name"},
+      {{"--resume", "kept", "--resume-with", "batch-size"}, "cannot change on resume"},
       {{"--on-divergence", "explode"}, "--on-divergence 'explode': must be stop or rollback"},
       {{"--on-divergence", "rollback"}, "needs --checkpoint"},
       {{"--checkpoint", "kept", "--on-divergence", "rollback:0"}, "must be stop or rollback"},

@@ -1,5 +1,5 @@
-/* The device's passes: everything of a step that is not a matrix product. Plain C on the outside, so that program.c and
- * run.c know nothing of CUDA C++; each launcher enqueues its kernels on a stream and returns the launch's error.
+/* The device's passes: everything of a step that is not a matrix product. Plain C on the outside, so that the C files
+ * know nothing of CUDA C++; each launcher enqueues its kernels on a stream and returns the launch's error.
  *
  * Matrices are (rows, n), row-major, `ld` elements from row to row; what lies between column n and ld is never read nor
  * written. Base addresses are 256-byte aligned. When ld is a multiple of 16 bytes' worth of elements accesses are 16

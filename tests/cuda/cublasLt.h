@@ -1,4 +1,4 @@
-/* A stand-in for cuBLASLt, for tests only: what kernels/product.c uses of it, under NVIDIA's names. Products are
+/* A stand-in for cuBLASLt, for tests only: what kernels/ uses of it, under NVIDIA's names. Products are
  * computed by naive loops from the descriptors alone, so that a wrong descriptor gives wrong numbers. */
 #ifndef DESCENT_TESTS_CUDA_CUBLASLT_H
 #define DESCENT_TESTS_CUDA_CUBLASLT_H

@@ -138,7 +138,6 @@ find_missing() {
   need g++ links c++ string -lstdc++
   need libgtest-dev links c++ gtest/gtest.h -lgtest -lstdc++
   need pkg-config command -v pkg-config
-  need gnuplot-nox command -v gnuplot
   need strace command -v strace
   need python3 command -v python3
   [ -z "$python_tests" ] || ! may_install || need python3-venv python3 -c 'import ensurepip, venv'

@@ -150,26 +150,6 @@ static __device__ inline void store_values(typename Element<ELEMENT>::type *p, c
 // Does each row of the matrix begin where `count` columns can be accessed together?
 static inline bool is_aligned(struct device_matrix m, int count) { return !m.data || m.ld % count == 0; }
 
-// ---- derivatives ----
-
-static __host__ __device__ inline bool slope_is_from_z(descent_activation activation) {
-  return activation == DESCENT_ACTIVATION_GELU || activation == DESCENT_ACTIVATION_SILU;
-}
-
-// g' from a, or from z where it is from z.
-static __device__ inline float slope(descent_activation activation, float x) {
-  switch (activation) {
-    case DESCENT_ACTIVATION_IDENTITY: break;
-    case DESCENT_ACTIVATION_SIGMOID: return formula_sigmoid_slope(x);
-    case DESCENT_ACTIVATION_TANH: return formula_tanh_slope(x);
-    case DESCENT_ACTIVATION_RELU: return formula_relu_slope(x);
-    case DESCENT_ACTIVATION_LEAKY_RELU: return formula_leaky_relu_slope(x);
-    case DESCENT_ACTIVATION_GELU: return formula_gelu_slope(x);
-    case DESCENT_ACTIVATION_SILU: return formula_silu_slope(x);
-  }
-  return 1.0f;
-}
-
 // ---- sums in a fixed order ----
 
 // The sum over the warp's lanes, in every lane; all 32 take part.

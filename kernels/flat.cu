@@ -67,7 +67,7 @@ static __device__ inline void add_pieces(const struct layer_sums<COUNT> &s, int 
 static __device__ inline void conclude_norm(const struct norm_launch &l, double squares) {
   const double norm = sqrt(squares);
   l.scalars[SCALAR_GRADIENT_NORM] = norm;
-  l.scalars[SCALAR_CLIP] = l.clip > 0 && l.clip < norm + 1e-6 ? l.clip / (norm + 1e-6) : 1;
+  l.scalars[SCALAR_CLIP] = formula_clip_factor(l.clip_norm, norm);
   const bool is_bad = !is_finite(norm) || !is_finite(l.scalars[SCALAR_LOSS]) || *l.bad_parameters;
   if (is_bad && l.scalars[SCALAR_BAD_STEP] == 0) l.scalars[SCALAR_BAD_STEP] = (double)l.state->current.number;
 }
@@ -101,56 +101,17 @@ cudaError_t launch_norm(const struct norm_launch *l, cudaStream_t stream) {
   return LAUNCH(norm_kernel, (unsigned)l->n_pieces, BLOCK, stream, *l);
 }
 
-// ---- update: Polyak 1964, Nesterov 1983, Hinton 2012, Kingma and Ba 2015, Loshchilov and Hutter 2019 ----
-
-enum rule { PLAIN, MOMENTUM, RMSPROP, RMSPROP_MOMENTUM, ADAM };
-
-static enum rule rule_of(const struct update_launch *l) {
-  switch (l->optimizer) {
-    case DESCENT_OPTIMIZER_GD: break;
-    case DESCENT_OPTIMIZER_SGD: return l->moment1 ? MOMENTUM : PLAIN;
-    case DESCENT_OPTIMIZER_RMSPROP: return l->moment1 ? RMSPROP_MOMENTUM : RMSPROP;
-    case DESCENT_OPTIMIZER_ADAM:
-    case DESCENT_OPTIMIZER_ADAMW: return ADAM;
-  }
-  return PLAIN;
-}
-
-// What is the same for all parameters of a step.
-struct rates {
-  float clip, alpha, decay, adam_rate, adam_root;
-};
-
-// The parameter after the step; v and s are its moments. The formulas are plan.h's; zeros stay zeros.
-template <enum rule RULE>
-static __device__ inline float updated(const struct update_launch &l, const struct rates &rates, float w,
-                                       float gradient, float &v, float &s) {
-  const float g = rates.clip * gradient + l.l2 * w, decayed = w - rates.decay * w;
-  if (RULE == PLAIN) return decayed - rates.alpha * g;
-  if (RULE == MOMENTUM) {
-    v = l.momentum * v + g;
-    return decayed - rates.alpha * (l.nesterov ? g + l.momentum * v : v);
-  }
-  if (RULE == ADAM) {
-    v = l.beta1 * v + l.one_minus_beta1 * g;
-    s = l.beta2 * s + l.one_minus_beta2 * (g * g);
-    return decayed - rates.adam_rate * (v / (sqrtf(s) * rates.adam_root + l.epsilon));
-  }
-  s = l.rho * s + l.one_minus_rho * (g * g);
-  const float d = g / (sqrtf(s) + l.epsilon);
-  if (RULE == RMSPROP) return decayed - rates.alpha * d;
-  v = l.momentum * v + d;
-  return decayed - rates.alpha * v;
-}
+// ---- update ----
 
 // The measured steps, one an epoch, take registers for the sums.
-template <enum rule RULE, bool MEASURE>
+template <enum update_rule RULE, bool MEASURE>
 static __global__ void __launch_bounds__(BLOCK, MEASURE ? 3 : 4) update_kernel(struct update_launch l) {
-  const bool has_moment1 = RULE != PLAIN && RULE != RMSPROP, has_moment2 = RULE != PLAIN && RULE != MOMENTUM;
+  const bool has_moment1 = RULE != UPDATE_GD && RULE != UPDATE_RMSPROP;
+  const bool has_moment2 = RULE == UPDATE_RMSPROP || RULE == UPDATE_RMSPROP_MOMENTUM || RULE == UPDATE_ADAM;
   if (l.scalars[SCALAR_BAD_STEP] != 0) return;
-  const struct device_step &step = l.state->current;
-  const struct rates rates = {(float)l.scalars[SCALAR_CLIP], step.alpha, l.decay ? step.decay : 0.0f, step.adam_rate,
-                              step.adam_root};
+  struct update_coefficients_f32 coefficients = l.coefficients;
+  coefficients.clip_factor = (float)l.scalars[SCALAR_CLIP];
+  coefficients.step = l.state->current.update;
   const struct flat_piece piece = l.pieces[blockIdx.x];
   struct precise_sum change = {}, before = {};
   bool is_bad = false;
@@ -162,7 +123,7 @@ static __global__ void __launch_bounds__(BLOCK, MEASURE ? 3 : 4) update_kernel(s
     if (has_moment2) load_values<ELEMENT_F32, 8>(l.moment2 + at, s);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-      after[i] = updated<RULE>(l, rates, w[i], g[i], v[i], s[i]);
+      after[i] = formula_update_f32(RULE, &coefficients, w[i], g[i], &v[i], &s[i]);
       is_bad |= !is_finite(after[i]);
     }
     store_values<ELEMENT_F32, 8>(l.parameters + at, after);
@@ -193,16 +154,17 @@ size_t update_scratch(int n_pieces, int layers) { return layer_sums_bytes<2>(n_p
 
 cudaError_t launch_update(const struct update_launch *l, cudaStream_t stream) {
   const unsigned blocks = (unsigned)l->n_pieces;
-  switch (rule_of(l)) {
+  switch (l->rule) {
 #define CASE(RULE)                                                                     \
   case RULE:                                                                           \
     return l->measure ? LAUNCH((update_kernel<RULE, true>), blocks, BLOCK, stream, *l) \
                       : LAUNCH((update_kernel<RULE, false>), blocks, BLOCK, stream, *l)
-    CASE(PLAIN);
-    CASE(MOMENTUM);
-    CASE(RMSPROP);
-    CASE(RMSPROP_MOMENTUM);
-    CASE(ADAM);
+    CASE(UPDATE_GD);
+    CASE(UPDATE_MOMENTUM);
+    CASE(UPDATE_NESTEROV);
+    CASE(UPDATE_RMSPROP);
+    CASE(UPDATE_RMSPROP_MOMENTUM);
+    CASE(UPDATE_ADAM);
 #undef CASE
   }
   return cudaErrorInvalidValue;

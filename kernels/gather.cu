@@ -45,12 +45,9 @@ static __device__ inline int64_t source_row(const struct gather_launch &l, const
   return index ? index[t] : t;
 }
 
-// A class outside the table cannot come from a checked dataset; its weight would be NaN rather than a stray read.
 static __device__ inline float row_weight(const struct gather_launch &l, int64_t s, float y) {
-  float w = l.sources->w ? l.sources->w[s] : 1.0f;
-  if (l.class_weight)
-    w *= y >= 0.0f && y < (float)l.classes ? l.class_weight[(int64_t)y] : formula_from_bits(0x7fc00000u);
-  return w;
+  const float w = l.sources->w ? l.sources->w[s] : 1.0f;
+  return l.class_weight ? formula_class_weighted(w, l.class_weight, l.classes, y) : w;
 }
 
 // A thread per row, grid stride; blocks of BLOCK. One block serves for few rows, so that no sum has to meet.
@@ -71,7 +68,7 @@ static __global__ void __launch_bounds__(BLOCK) rows_kernel(struct gather_launch
     if (!y) continue;
     const float target = valid ? y[s * l.n_y] : 0.0f, w = valid ? row_weight(l, s, target) : 0.0f;
     const float shift = l.y_shift ? *l.y_shift : 0.0f, scale = l.y_scale ? *l.y_scale : 1.0f;
-    if (l.n_y == 1) l.y[r] = valid ? (target - shift) * scale : 0.0f;
+    if (l.n_y == 1) l.y[r] = valid ? formula_normalise(target, shift, scale) : 0.0f;
     l.w[r] = w;
     weights += (double)w;
   }
@@ -130,8 +127,8 @@ static __global__ void __launch_bounds__(BLOCK) copy_kernel(struct gather_launch
       if (r >= l.rows) break;
 #pragma unroll
       for (int j = 0; j < COUNT; j++) {
-        const float x = values[i][j] == values[i][j] ? values[i][j] : fill[j];
-        values[i][j] = source[i] >= 0 ? (x - shift[j]) * scale[j] : 0.0f;
+        const float x = formula_impute(values[i][j], fill[j]);
+        values[i][j] = source[i] >= 0 ? formula_normalise(x, shift[j], scale[j]) : 0.0f;
       }
       store_values<ELEMENT, COUNT>(to + r * copy.to.ld, values[i]);
     }

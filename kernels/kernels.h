@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/formulas.h"
 #include "core/rng.h"
 #include "plan/plan.h"
 
@@ -34,15 +35,11 @@ struct device_matrix {
   enum element element;
 };
 
-/* One step as the device knows it: plan_step, and the update's scalars, computed by the host in double and rounded
- * once. */
+/* One step as the device knows it: plan_step, and what the update multiplies by. */
 struct device_step {
   int64_t number, first_row, rows;
   struct permutation order; /* n = 0: rows in their own order */
-  float alpha;              /* learning rate */
-  float decay;              /* learning_rate * weight_decay */
-  float adam_rate;          /* learning_rate / (1 - beta1^t) */
-  float adam_root;          /* 1 / sqrt(1 - beta2^t) */
+  struct update_factors_f32 update;
 };
 
 /* In device memory, one per program. */
@@ -101,11 +98,11 @@ struct forward_launch {
   struct device_matrix A;
   int64_t rows, n;
   descent_activation activation;
-  /* dropout: keep is rng_keep(seed, layer, number, r * n + j, threshold), kept values times `kept`; threshold 0: none.
-   */
+  /* dropout: keep is rng_keep(seed, layer, number, r * n + j, threshold), kept values times dropout_scale; threshold 0:
+   * none. */
   uint64_t seed;
   uint32_t layer, threshold;
-  float kept; /* 1 / (1 - p) */
+  float dropout_scale; /* 1 / (1 - p) */
 };
 cudaError_t launch_forward(const struct forward_launch *launch, cudaStream_t stream);
 
@@ -117,7 +114,7 @@ struct backward_launch {
   descent_activation activation;
   uint64_t seed;
   uint32_t layer, threshold;
-  float kept, keep_share; /* 1 / (1 - p), 1 - p */
+  float dropout_scale, keep_probability; /* 1 / (1 - p), 1 - p */
   float *bias_gradient;   /* (n): the column sums of dZ as written (rounded to its element); NULL: not asked for */
   struct scratch scratch; /* for the column sums */
 };
@@ -139,7 +136,7 @@ struct loss_launch {
   int64_t rows, n;
   descent_loss loss;
   descent_activation activation;
-  float smoothing;
+  float label_smoothing;
   struct scratch scratch;
 };
 size_t loss_scratch(int64_t rows, int64_t n);
@@ -184,7 +181,7 @@ struct norm_launch {
   int n_pieces, layers;
   double *scalars; /* reads SCALAR_LOSS; writes SCALAR_GRADIENT_NORM, SCALAR_CLIP; SCALAR_BAD_STEP if it is 0 */
   double *layer_statistics; /* (layers, LAYER_SLOTS), writes LAYER_GRADIENT; NULL: not there */
-  double clip;
+  double clip_norm;
   /* Set by an update that left a parameter that is not finite: the next norm marks its step as bad, since an epilogue
    * that clamps with max(0, x) may turn the NaNs it causes into zeros. */
   const int *bad_parameters;
@@ -203,9 +200,10 @@ struct update_launch {
   int n_pieces, layers;
   const double *scalars;    /* reads SCALAR_CLIP, SCALAR_BAD_STEP: not 0, nothing is done */
   double *layer_statistics; /* with `measure`: LAYER_UPDATE, LAYER_PARAMETERS */
-  descent_optimizer optimizer;
-  float momentum, beta1, one_minus_beta1, beta2, one_minus_beta2, rho, one_minus_rho, epsilon, l2;
-  bool nesterov, decay, measure; /* decay: weight_decay > 0 */
+  enum update_rule rule;
+  struct update_coefficients_f32
+      coefficients; /* its clip_factor and step are not looked at: scalars and state have them */
+  bool measure;
   int *bad_parameters;
   struct scratch scratch;
 };
@@ -220,12 +218,12 @@ cudaError_t launch_cast(const float *from, void *to, int64_t n, cudaStream_t str
 struct statistics_launch {
   const struct step_state *state;
   struct device_matrix A, Z;
-  double *layer; /* the layer's row of layer_statistics: LAYER_MEAN, LAYER_STD, LAYER_DEAD */
+  double *layer_statistics; /* (LAYER_SLOTS) of this layer: writes LAYER_MEAN, LAYER_STD, LAYER_DEAD */
   int64_t rows, n;
   descent_activation activation;
   uint64_t seed;
-  uint32_t layer_number, threshold;
-  float keep_share;
+  uint32_t layer, threshold;
+  float keep_probability;
   struct scratch scratch;
 };
 size_t statistics_scratch(int64_t rows, int64_t n);

@@ -86,68 +86,76 @@ static __device__ inline struct exponentials exponentials_of(const typename Elem
 
 // ---- the losses of one row: dZ = dL/dZ times a factor, and what the thread adds to the sum of w L ----
 
-// w / sum w, rounded three times: the sum, its inverse, the product. Powers of two keep all of them in float32's range.
-struct share {
+// 1 / sum w without double's product for every row, which kernels_loss.h takes. w / sum w is rounded three times: the
+// sum, its inverse, the product. Powers of two keep all of them in float32's range.
+struct inverse_weight_sum {
   float scale, inverse;
 };
 
-static __device__ inline struct share share_of(double weight_sum) {
+static __device__ inline struct inverse_weight_sum inverse_of(double weight_sum) {
   if (weight_sum == 0) return {0.0f, 0.0f};
   const float size = fabsf((float)weight_sum), scale = size > 0x1p96f ? 0x1p-64f : size < 0x1p-96f ? 0x1p64f : 1.0f;
   return {scale, 1.0f / (float)(weight_sum * (double)scale)};
 }
-static __device__ inline float factor_of(const struct share &share, float w) { return w * share.scale * share.inverse; }
-
-// L = max(z, 0) - t z + log(1 + exp(-|z|)) with z's factor written so that nothing cancels.
-template <enum element ELEMENT>
-static __device__ inline double binary_loss(const struct loss_launch &l, int64_t row, const struct share &share) {
-  const float s = l.smoothing, t = l.y[row] * (1.0f - s) + 0.5f * s, w = l.w[row];
-  const float z = Element<ELEMENT>::load((const typename Element<ELEMENT>::type *)l.A.data + row * l.A.ld);
-  if (l.dZ.data) {
-    const float dZ[1] = {(formula_sigmoid(z) - t) * factor_of(share, w)};
-    store_cells(l.dZ, row, 0, dZ);
-  }
-  return (double)w * (double)((z > 0.0f ? 1.0f - t : -t) * z + formula_softplus_tail(z));
+static __device__ inline float weight_share(const struct inverse_weight_sum &inverse_weight_sum, float w) {
+  return w * inverse_weight_sum.scale * inverse_weight_sum.inverse;
 }
 
-// With targets q = (1 - s) [k = y] + s / n:
-// L = log sum exp(z) - sum q z = log(sum) + (1 - s) (max - z_y) + s mean(max - z), every term >= 0.
-template <typename T>
-static __device__ inline T smoothed_loss(const struct exponentials &e, float z_y, float s, int64_t n) {
-  return (T)formula_log(e.sum) + ((T)1 - (T)s) * ((T)e.max - (T)z_y) + (T)s * (T)(e.distances / (float)n);
+template <enum element ELEMENT>
+static __device__ inline double binary_loss(const struct loss_launch &l, int64_t row,
+                                            const struct inverse_weight_sum &inverse_weight_sum) {
+  const float t = formula_binary_target_f32(l.y[row], l.label_smoothing), w = l.w[row];
+  const float z = Element<ELEMENT>::load((const typename Element<ELEMENT>::type *)l.A.data + row * l.A.ld);
+  if (l.dZ.data) {
+    const float dZ[1] = {formula_cross_entropy_slope(formula_sigmoid(z), t, weight_share(inverse_weight_sum, w))};
+    store_cells(l.dZ, row, 0, dZ);
+  }
+  return (double)w * (double)formula_binary_loss_f32(z, t, formula_softplus_tail(z));
+}
+
+static __device__ inline double softmax_row_loss(const struct exponentials &e, float z_y, float s, int64_t n) {
+  const float log_sum = formula_log(e.sum), mean_distance = e.distances / (float)n;
+  const float L = formula_softmax_loss_f32(log_sum, e.max - z_y, mean_distance, s);
+  if (is_finite(L)) return (double)L;
+  const double distance = (double)e.max - (double)z_y;  // which may not be a float32
+  return formula_softmax_loss_f64((double)log_sum, distance, (double)mean_distance, (double)s);
 }
 
 template <int LANES, int COUNT, enum element ELEMENT>
-static __device__ inline double softmax_loss(const struct loss_launch &l, int64_t row, const struct share &share) {
+static __device__ inline double softmax_loss(const struct loss_launch &l, int64_t row,
+                                             const struct inverse_weight_sum &inverse_weight_sum) {
   typedef typename Element<ELEMENT>::type type;
   const type *z = (const type *)l.A.data + row * l.A.ld;
-  const float s = l.smoothing, y = l.y[row], w = l.w[row];
+  const float s = l.label_smoothing, y = l.y[row], w = l.w[row];
   const int64_t label = y >= 0.0f && y < (float)l.n ? (int64_t)y : 0;
   const struct exponentials e = exponentials_of<LANES, COUNT, ELEMENT>(z, l.n, s > 0.0f);
   if (l.dZ.data) {
-    const float miss = s / (float)l.n, hit = 1.0f - s + miss, inverse = 1.0f / e.sum, factor = factor_of(share, w);
+    const float q_label = formula_class_target_f32(true, s, (float)l.n);
+    const float q_other = formula_class_target_f32(false, s, (float)l.n);
+    const float inverse = 1.0f / e.sum, f = weight_share(inverse_weight_sum, w);
     for (int64_t k = first_column<LANES>(COUNT); k < l.n; k += LANES * COUNT) {
       float values[COUNT];
       load_values<ELEMENT, COUNT>(z + k, values);
 #pragma unroll
       for (int i = 0; i < COUNT; i++)
-        values[i] = (formula_exp(values[i] - e.max) * inverse - (k + i == label ? hit : miss)) * factor;
+        values[i] = formula_cross_entropy_slope(formula_exp(values[i] - e.max) * inverse,
+                                                k + i == label ? q_label : q_other, f);
       store_cells(l.dZ, row, k, values);
     }
   }
   if (threadIdx.x % LANES != 0) return 0;
-  const float z_y = Element<ELEMENT>::load(z + label), L = smoothed_loss<float>(e, z_y, s, l.n);
-  return (double)w * (is_finite(L) ? (double)L : smoothed_loss<double>(e, z_y, s, l.n));  // max - z_y may overflow
+  return (double)w * softmax_row_loss(e, Element<ELEMENT>::load(z + label), s, l.n);
 }
 
 // n L = sum_k (a_k - y_k)^2; SLOPED: the output's activation is another than the identity.
 template <int LANES, int COUNT, enum element ELEMENT, bool SLOPED>
-static __device__ inline double squared_loss(const struct loss_launch &l, int64_t row, const struct share &share) {
+static __device__ inline double squared_loss(const struct loss_launch &l, int64_t row,
+                                             const struct inverse_weight_sum &inverse_weight_sum) {
   typedef typename Element<ELEMENT>::type type;
   const type *a = (const type *)l.A.data + row * l.A.ld, *z = (const type *)l.Z.data + row * l.Z.ld;
   const float *y = l.y + row * l.n;
-  const float w = l.w[row], factor = factor_of(share, w) * (2.0f / (float)l.n);
-  const bool from_z = slope_is_from_z(l.activation);
+  const float w = l.w[row], f = weight_share(inverse_weight_sum, w) * (2.0f / (float)l.n);
+  const bool from_z = formula_slope_is_from_z(l.activation);
   float sum = 0.0f;
   double outside = 0;  // the squares whose sum float32's range may not hold
 #pragma unroll 2
@@ -159,7 +167,7 @@ static __device__ inline double squared_loss(const struct loss_launch &l, int64_
     for (int i = 0; i < COUNT; i++) {
       errors[i] = values[i] - targets[i];
       squares = fmaf(errors[i], errors[i], squares);
-      dZ[i] = errors[i] * factor;
+      dZ[i] = errors[i] * f;
     }
     if (squares <= 0x1p96f) {
       sum += squares;
@@ -170,7 +178,7 @@ static __device__ inline double squared_loss(const struct loss_launch &l, int64_
     if (!l.dZ.data) continue;
     if (SLOPED && from_z) load_values<ELEMENT, COUNT>(z + k, values);
 #pragma unroll
-    for (int i = 0; SLOPED && i < COUNT; i++) dZ[i] *= slope(l.activation, values[i]);
+    for (int i = 0; SLOPED && i < COUNT; i++) dZ[i] *= formula_slope(l.activation, values[i]);
     store_cells(l.dZ, row, k, dZ);
   }
   return (double)w * ((double)sum + outside);
@@ -190,7 +198,7 @@ static __device__ inline void clear_row(struct device_matrix dZ, int64_t row, in
 template <int LOSS, int LANES, int COUNT, enum element ELEMENT>
 static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launch l) {
   const double weight_sum = l.scalars[SCALAR_WEIGHT_SUM];
-  const struct share share = share_of(weight_sum);
+  const struct inverse_weight_sum inverse_weight_sum = inverse_of(weight_sum);
   const int64_t valid = l.state->current.rows;
   double total = 0;
   for (int64_t row = first_row<LANES>(); row < l.rows; row += row_stride<LANES>()) {
@@ -199,11 +207,11 @@ static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launc
       continue;
     }
     if constexpr (LOSS == BINARY)
-      total += binary_loss<ELEMENT>(l, row, share);
+      total += binary_loss<ELEMENT>(l, row, inverse_weight_sum);
     else if constexpr (LOSS == SOFTMAX)
-      total += softmax_loss<LANES, COUNT, ELEMENT>(l, row, share);
+      total += softmax_loss<LANES, COUNT, ELEMENT>(l, row, inverse_weight_sum);
     else
-      total += squared_loss<LANES, COUNT, ELEMENT, LOSS == SQUARED_SLOPED>(l, row, share);
+      total += squared_loss<LANES, COUNT, ELEMENT, LOSS == SQUARED_SLOPED>(l, row, inverse_weight_sum);
   }
   double sum;
   if (!grid_sum(total, l.scratch, &sum) || threadIdx.x != 0) return;
@@ -255,8 +263,9 @@ static __global__ void __launch_bounds__(BLOCK, 4) output_kernel(struct output_l
       for (int i = 0; i < COUNT; i++) {
         if (LOSS == BINARY) values[i] = formula_sigmoid(values[i]);
         if (LOSS == SOFTMAX) values[i] = formula_exp(values[i] - e.max) / e.sum;
-        if (LOSS == SQUARED && l.y_scale) values[i] /= l.y_scale[k + i];
-        if (LOSS == SQUARED && l.y_shift) values[i] += l.y_shift[k + i];
+        if (LOSS == SQUARED)
+          values[i] =
+              formula_denormalise(values[i], l.y_shift ? l.y_shift[k + i] : 0.0f, l.y_scale ? l.y_scale[k + i] : 1.0f);
       }
       store_values<ELEMENT_F32, COUNT>(l.P + row * l.n + k, values);
     }

@@ -47,14 +47,14 @@ static __global__ void __launch_bounds__(BLOCK) mean_kernel(struct statistics_la
   for (int64_t j = thread; j < l.n; j += (int64_t)gridDim.x * gridDim.y * BLOCK) alive[j] = 0;
   double sum;
   if (!grid_sum(total(values), l.scratch, &sum) || threadIdx.x != 0) return;
-  l.layer[LAYER_MEAN] = sum / ((double)rows * (double)l.n);
+  l.layer_statistics[LAYER_MEAN] = sum / ((double)rows * (double)l.n);
 }
 
 // Could a gradient pass? What dropout removed says nothing of its unit.
 static __device__ inline bool is_alive(const struct statistics_launch &l, int64_t row, int64_t column, float x) {
-  if (fabsf(slope(l.activation, x)) < 1e-6f) return false;
-  return !l.threshold || rng_keep(l.seed, l.layer_number, (uint64_t)l.state->current.number,
-                                  (uint64_t)(row * l.n + column), l.threshold);
+  if (fabsf(formula_slope(l.activation, x)) < 1e-6f) return false;
+  return !l.threshold ||
+         rng_keep(l.seed, l.layer, (uint64_t)l.state->current.number, (uint64_t)(row * l.n + column), l.threshold);
 }
 
 // The squares are of distances from the float32 nearest to the mean. No value, a float32 itself, is nearer to the mean,
@@ -64,12 +64,12 @@ static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statisti
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, l.n, COUNT);
   const int64_t rows = valid_rows(l);
-  const float mean = (float)l.layer[LAYER_MEAN];
+  const float mean = (float)l.layer_statistics[LAYER_MEAN];
   float means[COUNT];
 #pragma unroll
   for (int i = 0; i < COUNT; i++) means[i] = mean;
-  const bool from_z = slope_is_from_z(l.activation);
-  const float share = l.threshold && !from_z ? l.keep_share : 1.0f;
+  const bool from_z = formula_slope_is_from_z(l.activation);
+  const float keep_probability = l.threshold && !from_z ? l.keep_probability : 1.0f;
   bool alive[COUNT] = {};
   struct precise_sum squares = {};
   for (int64_t r = at.row; r < rows && !at.idle; r += at.step) {
@@ -78,7 +78,7 @@ static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statisti
     add_squared_distances(squares, x, means, is_in_double(l, rows));
     if (from_z) load_values<ELEMENT, COUNT>((const type *)l.Z.data + r * l.Z.ld + at.column, x);
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) alive[i] = alive[i] || is_alive(l, r, at.column + i, x[i] * share);
+    for (int i = 0; i < COUNT; i++) alive[i] = alive[i] || is_alive(l, r, at.column + i, x[i] * keep_probability);
   }
   uint32_t *marks = marks_of(l);
 #pragma unroll
@@ -90,9 +90,10 @@ static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statisti
   for (int64_t j = threadIdx.x; j < l.n; j += BLOCK) dead += !marks[j];
   dead = block_sum(dead);
   if (threadIdx.x != 0) return;
-  const double off = l.layer[LAYER_MEAN] - (double)mean, variance = sum / ((double)rows * (double)l.n) - off * off;
-  l.layer[LAYER_STD] = sqrt(variance < 0 ? 0 : variance);
-  l.layer[LAYER_DEAD] = (double)dead / (double)l.n;
+  const double off = l.layer_statistics[LAYER_MEAN] - (double)mean,
+               variance = sum / ((double)rows * (double)l.n) - off * off;
+  l.layer_statistics[LAYER_STD] = sqrt(variance < 0 ? 0 : variance);
+  l.layer_statistics[LAYER_DEAD] = (double)dead / (double)l.n;
 }
 
 template <enum element ELEMENT, int COUNT>

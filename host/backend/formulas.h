@@ -1,5 +1,6 @@
-/* The element-wise formulas, once for every backend that computes in float32: activations, their derivatives, softplus.
- * Branch-free over one float so that compilers vectorise loops over them; plain C that CUDA compiles too.
+/* The element-wise formulas, once for every backend that computes in float32: activations and their derivatives,
+ * dropout, normalisation, the terms of the losses, the update rules. Branch-free over one float so that compilers
+ * vectorise loops over them; plain C that CUDA compiles too.
  *
  * Every formula keeps NaN, has the right limits at infinity and overflows for no finite argument. They need no fused
  * multiply-add but gain from it. Errors below are the largest found over a stride through all floats
@@ -10,8 +11,11 @@
 #define DESCENT_BACKEND_FORMULAS_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "plan/plan.h"
 
 #ifdef __CUDACC__
 #define FORMULA static inline __host__ __device__
@@ -137,8 +141,8 @@ FORMULA float formula_log(float x) {
   p = p * s2 + 0x1.1ec9f2p-2f;
   p = p * s2 + 0x1.99d118p-2f;
   p = p * s2 + 0x1.555504p-1f;
-  const float kept = x - x; /* 0, or NaN where x is not finite */
-  return n * 0x1.62e4p-1f + (2.0f * s + (n * 0x1.7f7d1cp-20f + (p * (s2 * s) + kept)));
+  const float not_finite = x - x; /* 0, or NaN where x is not finite */
+  return n * 0x1.62e4p-1f + (2.0f * s + (n * 0x1.7f7d1cp-20f + (p * (s2 * s) + not_finite)));
 }
 
 /* log(1 + exp(z)) - max(z, 0), in (0, log 2]. */
@@ -170,5 +174,116 @@ FORMULA float formula_silu_slope(float z) {
   z = z > 120.0f ? 120.0f : z;
   return a * (1.0f + z * rest);
 }
+
+/* g(z). `activation` is a constant wherever this is in a loop. */
+FORMULA float formula_activate(descent_activation activation, float z) {
+  switch (activation) {
+    case DESCENT_ACTIVATION_IDENTITY: break;
+    case DESCENT_ACTIVATION_SIGMOID: return formula_sigmoid(z);
+    case DESCENT_ACTIVATION_TANH: return formula_tanh(z);
+    case DESCENT_ACTIVATION_RELU: return formula_relu(z);
+    case DESCENT_ACTIVATION_LEAKY_RELU: return formula_leaky_relu(z);
+    case DESCENT_ACTIVATION_GELU: return formula_gelu(z);
+    case DESCENT_ACTIVATION_SILU: return formula_silu(z);
+  }
+  return z;
+}
+
+/* Does g' come from z instead of from a? */
+FORMULA bool formula_slope_is_from_z(descent_activation activation) {
+  return activation == DESCENT_ACTIVATION_GELU || activation == DESCENT_ACTIVATION_SILU;
+}
+
+/* g' from x, which is z where formula_slope_is_from_z, else a = g(z). */
+FORMULA float formula_slope(descent_activation activation, float x) {
+  switch (activation) {
+    case DESCENT_ACTIVATION_IDENTITY: break;
+    case DESCENT_ACTIVATION_SIGMOID: return formula_sigmoid_slope(x);
+    case DESCENT_ACTIVATION_TANH: return formula_tanh_slope(x);
+    case DESCENT_ACTIVATION_RELU: return formula_relu_slope(x);
+    case DESCENT_ACTIVATION_LEAKY_RELU: return formula_leaky_relu_slope(x);
+    case DESCENT_ACTIVATION_GELU: return formula_gelu_slope(x);
+    case DESCENT_ACTIVATION_SILU: return formula_silu_slope(x);
+  }
+  return 1.0f;
+}
+
+/* ---- dropout: Srivastava et al. (2014), with the scaling in training instead of in prediction ---- */
+
+/* 1 - p: the probability that a unit is kept, and what turns its A back into g(z). */
+static inline double formula_keep_probability(double dropout) { return 1 - dropout; }
+
+/* What kept values are multiplied by. */
+static inline double formula_dropout_scale(double dropout) { return 1 / (1 - dropout); }
+
+/* x after dropout: `word` is the element's of rng.h, `threshold` rng_drop_threshold(p). */
+FORMULA float formula_dropout(float x, uint32_t word, uint32_t threshold, float dropout_scale) {
+  return word >= threshold ? x * dropout_scale : 0.0f;
+}
+
+/* ---- inputs and targets ---- */
+
+/* A missing cell, NaN, is `fill`. */
+FORMULA float formula_impute(float x, float fill) { return x == x ? x : fill; }
+FORMULA float formula_normalise(float x, float shift, float scale) { return (x - shift) * scale; }
+FORMULA float formula_denormalise(float a, float shift, float scale) { return a / scale + shift; }
+
+/* An example's weight with that of its class y. A class outside the table cannot come from a checked dataset; its
+ * weight is NaN rather than a stray read. */
+FORMULA float formula_class_weighted(float w, const float *class_weight, int64_t classes, float y) {
+  return w * (y >= 0.0f && y < (float)classes ? class_weight[(int64_t)y] : formula_from_bits(0x7fc00000u));
+}
+
+/* ---- clipping: Pascanu et al. (2013), with PyTorch's 1e-6 ---- */
+
+/* What gradients of this global norm are multiplied by; clip_norm 0: no clipping. */
+FORMULA double formula_clip_factor(double clip_norm, double norm) {
+  return clip_norm > 0 && clip_norm < norm + 1e-6 ? clip_norm / (norm + 1e-6) : 1;
+}
+
+/* ---- gradients of the losses, dL/dz times f = w / sum w ---- */
+
+/* (p - q) f: of the probability p and the target q, for sigmoid and softmax. */
+FORMULA float formula_cross_entropy_slope(float p, float q, float f) { return (p - q) * f; }
+
+/* ---- what exists in float32 and float64 ---- */
+
+enum update_rule {
+  UPDATE_GD,
+  UPDATE_MOMENTUM,
+  UPDATE_NESTEROV,
+  UPDATE_RMSPROP,
+  UPDATE_RMSPROP_MOMENTUM,
+  UPDATE_ADAM,
+};
+
+/* The moments that the plan keeps tell whether there is momentum. */
+static inline enum update_rule update_rule_of(const struct plan_update *update) {
+  const bool has_momentum = update->moment1 != PLAN_NONE;
+  switch (update->optimizer) {
+    case DESCENT_OPTIMIZER_GD: break;
+    case DESCENT_OPTIMIZER_SGD: return !has_momentum ? UPDATE_GD : update->nesterov ? UPDATE_NESTEROV : UPDATE_MOMENTUM;
+    case DESCENT_OPTIMIZER_RMSPROP: return has_momentum ? UPDATE_RMSPROP_MOMENTUM : UPDATE_RMSPROP;
+    case DESCENT_OPTIMIZER_ADAM:
+    case DESCENT_OPTIMIZER_ADAMW: return UPDATE_ADAM;
+  }
+  return UPDATE_GD;
+}
+
+#define REAL float
+#define REAL_SQRT sqrtf
+#define TYPED(name) name##_f32
+#include "backend/formulas_real.h"
+#undef REAL
+#undef REAL_SQRT
+#undef TYPED
+
+#define REAL double
+#define REAL_SQRT sqrt
+#define TYPED(name) name##_f64
+#include "backend/formulas_real.h"
+#undef REAL
+#undef REAL_SQRT
+#undef TYPED
 
 #endif

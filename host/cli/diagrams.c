@@ -32,7 +32,8 @@ static int parse_one(const char *command, const char *item, struct diagrams *d) 
         "--plot '%s': which diagram? its name must begin with, or follow, roc, confusion, calibration, residuals "
         "or fit, like roc.svg or roc:test.svg",
         item);
-  if (!picture_named(path)) return fail(command, EXIT_USAGE, "--plot '%s': must end in .svg or .png", item);
+  if (!picture_named(path))
+    return fail(command, EXIT_USAGE, "--plot '%s': charts are SVG: the name must end in .svg", item);
   if (!output_possible(path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
   d->list[d->n++].path = path;
   return EXIT_DONE;

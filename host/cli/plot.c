@@ -20,8 +20,7 @@ struct plot_values {
 #define AT(member) offsetof(struct plot_values, member)
 static const struct setting plot_rows[] = {
     ROW_HEADING("Plot:"),
-    ROW_SHORT_TEXT('o', "out", "FILE", AT(out),
-                   "Where the picture goes, .svg or .png (which gnuplot draws); an existing file is replaced", 0),
+    ROW_SHORT_TEXT('o', "out", "FILE", AT(out), "Where the picture goes, an .svg; an existing file is replaced", 0),
     ROW_FLAG("terminal", AT(terminal), "Draw in the terminal, as without --out", 0),
     ROW_END,
 };
@@ -74,7 +73,7 @@ static int draw(const struct plot_values *v, const struct arguments *arguments, 
 
 static int plot(const struct plot_values *v, const struct arguments *arguments) {
   if (v->out && !picture_named(v->out))
-    return fail(command, EXIT_USAGE, "--out '%s': must end in .svg or .png", v->out);
+    return fail(command, EXIT_USAGE, "--out '%s': charts are SVG: the name must end in .svg", v->out);
   for (int i = 0; v->out && i < arguments->count; i++)
     if (output_same_file(v->out, arguments->values[i]))
       return fail(command, EXIT_USAGE, "--out '%s': is a file that is read from", v->out);

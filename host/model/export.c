@@ -7,10 +7,6 @@ bool export_is_matrix(const descent_network *network) {
   return !network->schema.features || network->schema.n_features == network->inputs;
 }
 
-const char *export_missing_text(const struct feature *feature) {
-  return *feature->categories[0] ? "" : "\x7f"; /* categories are in ascending order */
-}
-
 descent_status descent_network_export(const descent_network *network, descent_export_format format, const char *path) {
   switch (format) {
     case DESCENT_EXPORT_FORMAT_ONNX: return export_onnx(network, path);

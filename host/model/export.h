@@ -8,9 +8,6 @@ descent_status export_onnx(const descent_network *network, const char *path);
 descent_status export_c(const descent_network *network, const char *path);
 descent_status export_npz(const descent_network *network, const char *path);
 
-/* The text that stands for a missing cell of categories: the empty one, unless that is a category. */
-const char *export_missing_text(const struct feature *feature);
-
 /* Does every column give one number, so that rows of inputs are rows of the table? */
 bool export_is_matrix(const descent_network *network);
 

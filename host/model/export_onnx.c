@@ -96,12 +96,17 @@ static char *one_hot(struct exporter *e, const char *encoded, const char *squeez
   return onnx_node(e->graph, "Squeeze", numbered(e, squeezed, c), raw, fixed("preprocessing.axis"), NULL);
 }
 
+/* The text that stands for a missing cell of categories: the empty one, unless that is a category. */
+static const char *missing_text(const struct feature *feature) {
+  return *feature->categories[0] ? "" : "\x7f"; /* categories are in ascending order */
+}
+
 /* A column of categories, `fill` (categories) being what a missing one counts as; to its indicator, if it has one. */
 static void add_categories(struct exporter *e, const struct feature *feature, int64_t c, const float *fill,
                            ProtobufCBinaryData *texts, int64_t *pieces) {
   const int64_t n = feature->n_categories;
   for (int64_t k = 0; k < n; k++) texts[k] = text_bytes(feature->categories[k]);
-  texts[n] = text_bytes(export_missing_text(feature));
+  texts[n] = text_bytes(missing_text(feature));
   onnx_input(e->graph, e->columns[c], STRING, 1,
              texts[n].len ? "categories; any other text is none of them"
                           : "categories; an empty text counts as missing, any other is none of them");

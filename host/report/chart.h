@@ -1,4 +1,4 @@
-/* A chart as data, for whoever draws it: SVG, gnuplot or the terminal. Here are its parts, where its axes begin and
+/* A chart as data, drawn as SVG or in the terminal. Here are its parts, where its axes begin and
  * end, and which values they name. */
 #ifndef DESCENT_REPORT_CHART_H
 #define DESCENT_REPORT_CHART_H

@@ -105,7 +105,7 @@ descent_status bounds_loss(const struct backend_program *reference, const struct
   const double *A = reference_values(reference, o->A), *Z = reference_values(reference, o->Z);
   const double *y = reference_values(reference, o->y), *w = reference_values(reference, o->w);
   const double *dZ = reference_values(reference, o->dZ), *scalars = reference_values(reference, o->scalars);
-  const double weight_sum = scalars[SCALAR_WEIGHT_SUM], per_weight = weight_sum == 0 ? 0 : 1 / weight_sum;
+  const double weight_sum = scalars[SCALAR_WEIGHT_SUM], inverse_weight_sum = weight_sum == 0 ? 0 : 1 / weight_sum;
   const bool reduced = plan_is_bf16(reference->plan, o->dZ);
   double *J_bound, *dZ_bound = NULL, lo = 0, hi = 0;
   struct interval *scratch = memory_allocate(2 * n, sizeof *scratch, "a row's bounds");
@@ -116,7 +116,7 @@ descent_status bounds_loss(const struct backend_program *reference, const struct
 
   for (int64_t r = 0; r < step->rows; r++) {
     const struct loss_row row = {A + r * n, Z ? Z + r * n : NULL, y + r * n_y, scratch, dZ ? scratch + n : NULL};
-    const struct interval L = row_loss(o, &row), weight = interval_exact(w[r] * per_weight);
+    const struct interval L = row_loss(o, &row), weight = interval_exact(w[r] * inverse_weight_sum);
     const struct interval weighted = interval_times(L, weight);
     lo += weighted.lo;
     hi += weighted.hi;

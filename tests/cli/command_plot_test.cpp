@@ -1,4 +1,4 @@
-/* Pictures: `descent plot`, evaluate --plot, and gnuplot where it draws them. */
+/* Pictures: `descent plot` and evaluate --plot. */
 #include "command.h"
 
 namespace {
@@ -141,8 +141,9 @@ TEST(Plot, RefusesWhatItCannotDo) {
   } cases[] = {
       {{"plot"}, 2, "needs RUN..."},
       {{"plot", "run.svg", "-o"}, 2, "option '--out' needs a value"},
-      {{"plot", "run.svg", "-o", "x.pdf"}, 2, "--out 'x.pdf': must end in .svg or .png"},
-      {{"plot", "run.svg", "-o", ".svg"}, 2, "--out '.svg': must end"},
+      {{"plot", "run.svg", "-o", "x.png"}, 2, "--out 'x.png': charts are SVG: the name must end in .svg"},
+      {{"plot", "run.svg", "-o", "x.pdf"}, 2, "--out 'x.pdf': charts are SVG: the name must end in .svg"},
+      {{"plot", "run.svg", "-o", ".svg"}, 2, "--out '.svg': charts are SVG"},
       {{"plot", "run.svg", "-o", "./run.svg"}, 2, "--out './run.svg': is a file that is read from"},
       {{"plot", "run.svg", "-o", "none/x.svg"}, 1, "none/x.svg: cannot write: No such file"},
       {{"plot", "none.jsonl"}, 3, "none.jsonl: cannot read: No such file"},
@@ -219,7 +220,8 @@ TEST_F(EvaluatePlot, RefusesWhatItCannotDo) {
     const char *says;
   } cases[] = {
       {"", 2, "--plot '': must name a file"},
-      {"roc", 2, "--plot 'roc': must end in .svg or .png"},
+      {"roc", 2, "--plot 'roc': charts are SVG: the name must end in .svg"},
+      {"roc.png", 2, "--plot 'roc.png': charts are SVG: the name must end in .svg"},
       {"curve.svg", 2, "--plot 'curve.svg': which diagram?"},
       {"roc.svg,", 2, "--plot '': which diagram?"},
       {"residuals.svg", 2, "--plot 'residuals.svg': residuals says nothing about a model for binary"},
@@ -247,104 +249,5 @@ TEST_F(EvaluatePlot, KeepsTheTableWhenThereIsNothingToDraw) {
   expect_contains(result.out, "accuracy");
   EXPECT_EQ(result.err, "descent evaluate: roc.svg: not drawn: one of the two classes has no rows\n");
 }
-
-/* ---- gnuplot ---------------------------------------------------------------------------------------------------- */
-
-/* PATH with only what the folder holds, a program called gnuplot or none. */
-class OnlyOnPath {
- public:
-  explicit OnlyOnPath(const Folder &folder) : old_(getenv("PATH")) { setenv("PATH", (folder / "bin").c_str(), 1); }
-  ~OnlyOnPath() { setenv("PATH", old_.c_str(), 1); }
-  OnlyOnPath(const OnlyOnPath &) = delete;
-  OnlyOnPath &operator=(const OnlyOnPath &) = delete;
-
- private:
-  std::string old_;
-};
-
-void install_gnuplot(const Folder &folder, const std::string &script) {
-  std::filesystem::create_directory(folder / "bin");
-  folder.write("bin/gnuplot", "#!/bin/sh\n" + script);
-  chmod((folder / "bin/gnuplot").c_str(), 0700);
-}
-
-TEST(Gnuplot, IsMissedInOneLine) {
-  Folder folder;
-  folder.write("run.jsonl", make_log(3, 0.5));
-  OnlyOnPath path(folder);
-  const Result result = folder.run({"plot", "run.jsonl", "-o", "run.png"});
-  EXPECT_EQ(result.code, 1);
-  EXPECT_EQ(result.err,
-            "descent plot: run.png: gnuplot is not here: install it (Debian: gnuplot-nox), or write an .svg, "
-            "which needs none\n");
-  EXPECT_EQ(folder.list(), Arguments{"run.jsonl"});
-}
-
-TEST(Gnuplot, GetsTheScriptAndItsOutputIsTheFile) {
-  Folder folder;
-  folder.write("it's `one`.jsonl", make_log(3, 0.5));
-  folder.write("two.jsonl", make_log(3, 0.5));
-  install_gnuplot(folder, "[ \"$*\" = -d ] || exit 9\nwhile read -r line; do echo \"$line\"; done\n");
-  OnlyOnPath path(folder);
-  const Result result = folder.run({"plot", "it's `one`.jsonl", "two.jsonl", "-o", "run.png"});
-  EXPECT_EQ(result.code, 0) << result.err;
-  const std::string script = folder.read("run.png");
-  expect_contains(script, "set title 'Loss'\n");
-  expect_contains(script, "title 'it\xe2\x80\x99s `one`.jsonl training'");
-  EXPECT_EQ(script.find("run.png"), std::string::npos);
-  EXPECT_EQ(count(script, "<< END\n"), count(script, "\nEND\n"));
-}
-
-TEST(Gnuplot, FailsInOneLine) {
-  Folder folder;
-  folder.write("run.jsonl", make_log(300, 0.99)); /* more than a pipe holds, unread */
-  const struct {
-    const char *script, *says;
-  } cases[] = {
-      {"echo >&2; echo '      ^' >&2; echo 'line 7: no such terminal' >&2; exit 1",
-       "gnuplot failed: line 7: no such terminal"},
-      {"exit 1", "gnuplot failed: without a word"},
-      {"kill -9 $$", "gnuplot failed: without a word"},
-  };
-  for (const auto &c : cases) {
-    install_gnuplot(folder, c.script);
-    OnlyOnPath path(folder);
-    const Result result = folder.run({"plot", "run.jsonl", "-o", "run.png"});
-    EXPECT_EQ(result.code, 1);
-    EXPECT_EQ(result.err, std::string("descent plot: run.png: ") + c.says + "\n");
-    EXPECT_FALSE(folder.has("run.png"));
-  }
-}
-
-#ifdef DESCENT_TEST_GNUPLOT
-TEST(Gnuplot, DrawsNamesThatLookLikeCommands) {
-  Folder folder;
-  const Arguments names = {"`touch pwned`.jsonl", "'; system('touch pwned') #.jsonl", "\"`touch pwned`\".jsonl",
-                           "@pwned $pwned {x}_^2\\n.jsonl", "\xff\xfe\xf0\x9f\x94\xa5.jsonl"};
-  for (const std::string &name : names) folder.write(name, make_log(3, 0.5));
-  const Result result = folder.run(Arguments{"plot"} + names + Arguments{"-o", "run.png"});
-  EXPECT_EQ(result.code, 0) << result.err;
-  EXPECT_EQ(folder.read("run.png").substr(0, 8), "\x89PNG\r\n\x1a\n");
-  EXPECT_EQ(folder.list().size(), names.size() + 1);
-}
-
-TEST_F(EvaluatePlot, DrawsEveryKindByGnuplot) {
-  const struct {
-    const char *task, *plot;
-    Arguments files;
-  } cases[] = {
-      {"binary", "roc.png,confusion.png,calibration.png", {"roc.png", "confusion.png", "calibration.png"}},
-      {"classes", "confusion.png", {"confusion.png"}},
-      {"regression", "residuals.png,fit.png", {"residuals.png", "fit.png"}},
-  };
-  for (const auto &c : cases) {
-    train(c.task);
-    const Result result = folder.run({"evaluate", "model.safetensors", "data.csv", "--plot", c.plot});
-    EXPECT_EQ(result.code, 0) << result.err;
-    EXPECT_EQ(result.err, "");
-    for (const std::string &file : c.files) EXPECT_GT(folder.read(file).size(), 3000U) << file;
-  }
-}
-#endif
 
 }  // namespace

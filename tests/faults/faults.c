@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <spawn.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -148,13 +147,6 @@ int __wrap_open(const char *path, int flags, ...) {
 
 CALLS(int, pipe2, (int ends[2], int flags), (ends, flags), -1)
 CALLS(pid_t, fork, (void), (), -1)
-CALLS(int, posix_spawnattr_init, (posix_spawnattr_t * attributes), (attributes), EIO)
-CALLS(int, posix_spawn_file_actions_adddup2, (posix_spawn_file_actions_t * actions, int from, int to),
-      (actions, from, to), EIO)
-CALLS(int, posix_spawnp,
-      (pid_t * child, const char *file, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attributes,
-       char *const argv[], char *const environment[]),
-      (child, file, actions, attributes, argv, environment), EIO)
 
 /* ---- zip archives ----------------------------------------------------------------------------------------------- */
 

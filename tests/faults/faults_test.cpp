@@ -93,7 +93,7 @@ const Command commands[] = {
     {"predict_columns", Arguments{"predict", "rich_model", "rich.csv", "--output", "classes"} + device, {}, {}},
     {"predict_mapped", Arguments{"predict", "rich_model", "rich.safetensors"} + device, {}, {}},
     {"export_onnx", {"export", "model", "--out", "e.onnx"}, {"e.onnx"}, {}},
-    {"export_onnx_columns", {"export", "rich_model", "--out", "e.onnx", "--data", "rich.csv"}, {"e.onnx"}, {}},
+    {"export_onnx_columns", {"export", "rich_model", "--out", "e.onnx"}, {"e.onnx"}, {}},
     {"export_c", {"export", "rich_model", "--out", "e.c"}, {"e.c"}, {}},
     {"export_npz", {"export", "rich_model", "--out", "e.npz"}, {"e.npz"}, {}},
     {"convert", {"convert", "data.csv", "d.safetensors", "--target", "answer"}, {"d.safetensors"}, {}},
@@ -131,13 +131,6 @@ const Command commands[] = {
      {}},
     {"plot", {"plot", "run.jsonl", "-o", "c.svg"}, {"c.svg"}, {}},
     {"plot_in_the_terminal", {"plot", "run.jsonl"}, {}, {}},
-#ifdef DESCENT_TEST_GNUPLOT
-    {"evaluate_by_gnuplot",
-     Arguments{"evaluate", "model", "data.csv", "--plot", "confusion.png"} + device,
-     {"confusion.png"},
-     {}},
-    {"plot_by_gnuplot", {"plot", "run.jsonl", "-o", "c.png"}, {"c.png"}, {}},
-#endif
     {"verify", {"verify", "--inputs", "3", "--outputs", "1", "--hidden", "4", "--rows", "8", "--steps", "1"}, {}, {}},
     {"bench",
      Arguments{"bench", "--inputs", "3", "--outputs", "1", "--hidden", "4", "--batch-size", "8", "--seconds", "0.001",

@@ -56,7 +56,7 @@ TEST_P(Dense, ForwardIsTheSameHoweverRowsLie) {
     launch.product = product.matrix(), launch.Z = Z.back()->matrix(), launch.A = A.back()->matrix();
     launch.bias = bias.data, launch.bias_element = ELEMENT_F32;
     launch.rows = c.rows, launch.n = c.n, launch.activation = c.activation;
-    launch.seed = 7, launch.layer = 2, launch.threshold = threshold(c), launch.kept = c.drops ? 1 / 0.75f : 1;
+    launch.seed = 7, launch.layer = 2, launch.threshold = threshold(c), launch.dropout_scale = c.drops ? 1 / 0.75f : 1;
     ASSERT_EQ(launch_forward(&launch, nullptr), cudaSuccess);
     Z.back()->fetch(), A.back()->fetch();
     expect_untouched(*Z.back(), c), expect_untouched(*A.back(), c);
@@ -86,7 +86,7 @@ TEST_P(Dense, ColumnSumsAreTheSameBitsFusedAndAlone) {
     launch.dZ = dZ.back()->matrix(), launch.A = launch.Z = A.matrix();
     launch.rows = c.rows, launch.n = c.n, launch.activation = c.activation;
     launch.seed = 7, launch.layer = 2, launch.threshold = threshold(c);
-    launch.kept = c.drops ? 1 / 0.75f : 1, launch.keep_share = c.drops ? 0.75f : 1;
+    launch.dropout_scale = c.drops ? 1 / 0.75f : 1, launch.keep_probability = c.drops ? 0.75f : 1;
     launch.bias_gradient = fused.data;
     launch.scratch = {partials.data, counters.data};
     ASSERT_EQ(launch_backward(&launch, nullptr), cudaSuccess);

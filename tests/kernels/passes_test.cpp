@@ -38,7 +38,7 @@ TEST_P(Gather, FollowsTheQueueAndStopsAfterABadStep) {
     steps[i].number = static_cast<int64_t>(i) + 1;
     steps[i].first_row = static_cast<int64_t>(i) * c.rows;
     steps[i].rows = i == 1 ? c.rows / 2 + 1 : c.rows;
-    steps[i].alpha = static_cast<float>(i) / 2;
+    steps[i].update.learning_rate = static_cast<float>(i) / 2;
   }
   const Buffer<device_step> queue(steps);
   Buffer<step_state> state(1, step_state{});
@@ -97,7 +97,8 @@ INSTANTIATE_TEST_SUITE_P(Passes, Gather,
 
 TEST(Passes, FetchTakesTheQueuesNextStep) {
   std::vector<device_step> steps(2);
-  for (int i : {0, 1}) steps[static_cast<size_t>(i)].number = i + 5, steps[static_cast<size_t>(i)].adam_root = 0.5f;
+  for (int i : {0, 1})
+    steps[static_cast<size_t>(i)].number = i + 5, steps[static_cast<size_t>(i)].update.root_bias_correction = 0.5f;
   const Buffer<device_step> queue(steps);
   Buffer<step_state> state(1, step_state{});
   for (size_t i = 0; i < 2; i++) {
@@ -271,7 +272,7 @@ TEST(Statistics, AreAsExactAsInFloat64) {
         Buffer<char> scratch(static_cast<int64_t>(statistics_scratch(rows, n)), 0);
         Buffer<unsigned> counters(COUNTERS, 0);
         statistics_launch launch{};
-        launch.state = state.data, launch.A = {A.data, n, ELEMENT_F32}, launch.layer = layer.data;
+        launch.state = state.data, launch.A = {A.data, n, ELEMENT_F32}, launch.layer_statistics = layer.data;
         launch.rows = rows, launch.n = n, launch.activation = DESCENT_ACTIVATION_IDENTITY;
         launch.scratch = {scratch.data, counters.data};
         ASSERT_EQ(launch_statistics(&launch, nullptr), cudaSuccess);

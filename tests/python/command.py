@@ -30,9 +30,9 @@ class Folder(unittest.TestCase):
         self.assertEqual(done.returncode, 0, f"descent {' '.join(map(str, arguments))}: {done.stderr}")
         return done.stdout
 
-    def predictions(self, model, data):
+    def predictions(self, model, data, *options):
         """What `descent predict` says: the header and the rows, as texts."""
-        rows = list(csv.reader(self.descent("predict", model, data, "--device", "cpu").splitlines()))
+        rows = list(csv.reader(self.descent("predict", model, data, "--device", "cpu", *options).splitlines()))
         return rows[0], rows[1:]
 
     def write_csv(self, name, header, rows):

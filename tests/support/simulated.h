@@ -171,14 +171,15 @@ inline void dense_backward_input(backend_program *program, const plan_op &op, co
   const double *dZ = reference_values(program, d.dZ), *W = reference_values(program, d.parameters) + d.W;
   const double *A = reference_values(program, d.A), *Z = reference_values(program, d.Z);
   double *dZ_below = reference_values(program, d.dZ_below);
-  const float keep_share = static_cast<float>(1 - d.dropout);
+  const float keep_probability = static_cast<float>(1 - d.dropout);
   for (int64_t r = 0; r < step.rows; r++)
     for (int64_t i = 0; i < d.n_in; i++) {
       float product = dot(p, dZ + r * d.n_out, 1, W + i, d.n_in, d.n_out, 0);
       if (p.precision == DESCENT_PRECISION_BF16 && manner.way != TOGETHER) product = to_bf16(product);
       const int64_t ri = r * d.n_in + i;
       const float factor = static_cast<float>(reference_dropout(&p, &step, op.layer - 1, d.dropout, ri));
-      const float g = slope(d.activation, static_cast<float>(A[ri]) * keep_share, static_cast<float>(Z ? Z[ri] : 0));
+      const float g =
+          slope(d.activation, static_cast<float>(A[ri]) * keep_probability, static_cast<float>(Z ? Z[ri] : 0));
       dZ_below[ri] = factor == 0 ? 0 : product * g * factor;
     }
 }

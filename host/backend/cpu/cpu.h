@@ -62,9 +62,9 @@ static inline void cpu_spread(const struct backend_program *program, int64_t val
   for (int64_t tile = 0; tile < tiles; tile++) task(context, tile);
 }
 
-/* The dropout mask of a layer's activations at this step; threshold 0 when p is 0. */
+/* The dropout mask of a layer's activations at this step; threshold 0 when `dropout`, the probability p, is 0. */
 struct kernel_dropout cpu_dropout(const struct backend_program *program, int layer, const struct plan_step *step,
-                                  double p);
+                                  double dropout);
 
 /* Each executes one op for one step. */
 descent_status cpu_gather(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);

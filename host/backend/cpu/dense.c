@@ -68,17 +68,17 @@ struct dense {
   int64_t n_in, n_out;
   descent_activation activation;
   struct kernel_dropout dropout; /* threshold 0: none */
-  float kept;                    /* 1 - p of the layer below, which turns its A back into g(z) */
+  float keep_probability;        /* 1 - p of the layer below, which turns its A back into g(z) */
 };
 
 struct kernel_dropout cpu_dropout(const struct backend_program *program, int layer, const struct plan_step *step,
-                                  double p) {
+                                  double dropout) {
   return (struct kernel_dropout){
       .seed = program->plan->seed,
       .step = (uint64_t)step->number,
       .layer = (uint32_t)layer,
-      .threshold = rng_drop_threshold(p),
-      .factor = (float)(1.0 / (1.0 - p)),
+      .threshold = rng_drop_threshold(dropout),
+      .dropout_scale = (float)formula_dropout_scale(dropout),
   };
 }
 
@@ -172,7 +172,7 @@ static void slope_span(const struct dense *d, int64_t begin, int64_t count) {
   for (int64_t at = begin; at < begin + count; at += FLAT) {
     const int64_t left = begin + count - at, n = left < FLAT ? left : FLAT;
     const float *Z = d->Z_below ? d->Z_below + at : NULL;
-    d->kernels->backward(d->activation, d->A_below + at, Z, d->kept, d->C + at, n);
+    d->kernels->backward(d->activation, d->A_below + at, Z, d->keep_probability, d->C + at, n);
     if (d->dropout.threshold) d->kernels->dropout(&d->dropout, at, d->C + at, n);
   }
 }
@@ -211,7 +211,7 @@ static struct dense input_prepare(const struct backend_program *program, const s
 void cpu_dense_backward_input(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   struct dense d = input_prepare(program, op, step->rows);
   d.dropout = cpu_dropout(program, op->layer - 1, step, op->input.dropout);
-  d.kept = (float)(1 - op->input.dropout);
+  d.keep_probability = (float)formula_keep_probability(op->input.dropout);
   pool_run(program->device->pool, input_tile, &d, d.tiling.count);
 }
 

@@ -56,11 +56,9 @@ static void copy_inputs(const struct gather *g, const float *from, float *to) {
     copy_row(g, from, g->shift, g->scale, to, g->op->n_x);
 }
 
-/* A class outside the table cannot come from a checked dataset; its weight would be NaN rather than a stray read. */
 static float row_weight(const struct gather *g, int64_t s, float y) {
-  float w = g->source_w ? g->source_w[s] : 1.0f;
-  if (g->class_weight) w *= y >= 0 && y < (float)g->classes ? g->class_weight[(int64_t)y] : __builtin_nanf("");
-  return w;
+  const float w = g->source_w ? g->source_w[s] : 1.0f;
+  return g->class_weight ? formula_class_weighted(w, g->class_weight, g->classes, y) : w;
 }
 
 /* Rows lie anywhere in memory, which hardware cannot foresee: each is asked for some time before it is read. */

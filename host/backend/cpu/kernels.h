@@ -3,24 +3,16 @@
 #ifndef DESCENT_BACKEND_CPU_KERNELS_H
 #define DESCENT_BACKEND_CPU_KERNELS_H
 
+#include "backend/formulas.h"
 #include "plan/plan.h"
 
 struct permutation;
 
-/* One dropout mask: rng_keep(seed, layer, step, index, threshold); kept values are multiplied by `factor`. */
+/* One dropout mask: rng_keep(seed, layer, step, index, threshold); kept values are multiplied by `dropout_scale`. */
 struct kernel_dropout {
   uint64_t seed, step;
   uint32_t layer, threshold;
-  float factor;
-};
-
-/* The update rules with everything that is constant over a step rounded to float. */
-struct kernel_update {
-  descent_optimizer optimizer;
-  bool nesterov;
-  float clip, l2, rate, decay; /* decay = 1 - rate * weight_decay */
-  float momentum, rho, rho_rest, beta1, beta1_rest, beta2, beta2_rest, epsilon;
-  float adam_rate, adam_root; /* rate / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
+  float dropout_scale; /* 1 / (1 - p) */
 };
 
 /* What the loss of some rows needs: A, dZ (rows, n), dZ NULL when only the sum is wanted. */
@@ -28,7 +20,7 @@ struct kernel_loss {
   const float *A, *Z, *y, *w; /* y (rows, 1) class index or (rows, n) values; w (rows) */
   float *dZ;
   int64_t rows, n;
-  double per_weight; /* 1 / sum w of the step */
+  double inverse_weight_sum; /* of the step's w; 0 where that is 0 */
   float label_smoothing;
   descent_activation activation;
 };
@@ -38,9 +30,10 @@ struct kernels {
 
   /* z = Z[j] + bias[j], A[j] = g(z); Z keeps z unless it is A itself. */
   void (*forward)(descent_activation activation, const float *bias, float *Z, float *A, int64_t n);
-  /* dZ[j] *= g', from Z for gelu and silu, else from a = A[j] * scale. */
-  void (*backward)(descent_activation activation, const float *A, const float *Z, float scale, float *dZ, int64_t n);
-  /* values[j] = keep(first + j) ? values[j] * factor : 0. */
+  /* dZ[j] *= g', from Z for gelu and silu, else from a = A[j] * keep_probability. */
+  void (*backward)(descent_activation activation, const float *A, const float *Z, float keep_probability, float *dZ,
+                   int64_t n);
+  /* values[j] = keep(first + j) ? values[j] * dropout_scale : 0. */
   void (*dropout)(const struct kernel_dropout *dropout, int64_t first, float *values, int64_t n);
 
   /* rows[j] = permutation_index(order, first + j). */
@@ -61,8 +54,8 @@ struct kernels {
   double (*sum_squared_differences)(const float *x, const float *y, int64_t n);
 
   /* One step of the rule; moments that it does not keep are NULL. */
-  void (*update)(const struct kernel_update *rule, float *w, const float *gradient, float *moment1, float *moment2,
-                 int64_t n);
+  void (*update)(enum update_rule rule, const struct update_coefficients_f32 *coefficients, float *w,
+                 const float *gradient, float *moment1, float *moment2, int64_t n);
 
   /* Each returns sum over rows of w L and writes dZ = dJ/dZ. */
   double (*loss_binary)(const struct kernel_loss *loss);

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "backend/cpu/kernels.h"
-#include "backend/formulas.h"
 #include "core/rng.h"
 
 enum { CHUNK = 256 };
@@ -80,22 +79,14 @@ static void kernel_column_sums(const float *restrict dZ, int64_t rows, int64_t s
 
 /* ---- activations ------------------------------------------------------------------------------------------------- */
 
-static inline float identity(float z) { return z; }
-
-#define ACTIVATIONS(X)              \
-  X(IDENTITY, identity)             \
-  X(SIGMOID, formula_sigmoid)       \
-  X(TANH, formula_tanh)             \
-  X(RELU, formula_relu)             \
-  X(LEAKY_RELU, formula_leaky_relu) \
-  X(GELU, formula_gelu)             \
-  X(SILU, formula_silu)
+/* A loop for each, in which the activation is a constant. */
+#define ACTIVATIONS(X) X(IDENTITY) X(SIGMOID) X(TANH) X(RELU) X(LEAKY_RELU) X(GELU) X(SILU)
 
 static void forward_in_place(descent_activation activation, const float *restrict bias, float *restrict A, int64_t n) {
   switch (activation) {
-#define CASE(NAME, g)                                         \
-  case DESCENT_ACTIVATION_##NAME:                             \
-    for (int64_t j = 0; j < n; j++) A[j] = g(A[j] + bias[j]); \
+#define CASE(NAME)                                                                                      \
+  case DESCENT_ACTIVATION_##NAME:                                                                       \
+    for (int64_t j = 0; j < n; j++) A[j] = formula_activate(DESCENT_ACTIVATION_##NAME, A[j] + bias[j]); \
     break;
     ACTIVATIONS(CASE)
 #undef CASE
@@ -105,13 +96,13 @@ static void forward_in_place(descent_activation activation, const float *restric
 static void forward_keeping(descent_activation activation, const float *restrict bias, float *restrict Z,
                             float *restrict A, int64_t n) {
   switch (activation) {
-#define CASE(NAME, g)                 \
-  case DESCENT_ACTIVATION_##NAME:     \
-    for (int64_t j = 0; j < n; j++) { \
-      const float z = Z[j] + bias[j]; \
-      Z[j] = z;                       \
-      A[j] = g(z);                    \
-    }                                 \
+#define CASE(NAME)                                           \
+  case DESCENT_ACTIVATION_##NAME:                            \
+    for (int64_t j = 0; j < n; j++) {                        \
+      const float z = Z[j] + bias[j];                        \
+      Z[j] = z;                                              \
+      A[j] = formula_activate(DESCENT_ACTIVATION_##NAME, z); \
+    }                                                        \
     break;
     ACTIVATIONS(CASE)
 #undef CASE
@@ -126,25 +117,18 @@ static void kernel_forward(descent_activation activation, const float *bias, flo
 }
 
 static void kernel_backward(descent_activation activation, const float *restrict A, const float *restrict Z,
-                            float scale, float *restrict dZ, int64_t n) {
+                            float keep_probability, float *restrict dZ, int64_t n) {
+  if (activation == DESCENT_ACTIVATION_IDENTITY) return;
   switch (activation) {
-    case DESCENT_ACTIVATION_IDENTITY: break;
-#define FROM_A(NAME, slope)                                                 \
-  case DESCENT_ACTIVATION_##NAME:                                           \
-    for (int64_t j = 0; j < n; j++) dZ[j] *= formula_##slope(A[j] * scale); \
+#define CASE(NAME)                                                                                                \
+  case DESCENT_ACTIVATION_##NAME:                                                                                 \
+    if (formula_slope_is_from_z(DESCENT_ACTIVATION_##NAME))                                                       \
+      for (int64_t j = 0; j < n; j++) dZ[j] *= formula_slope(DESCENT_ACTIVATION_##NAME, Z[j]);                    \
+    else                                                                                                          \
+      for (int64_t j = 0; j < n; j++) dZ[j] *= formula_slope(DESCENT_ACTIVATION_##NAME, A[j] * keep_probability); \
     break;
-#define FROM_Z(NAME, slope)                                         \
-  case DESCENT_ACTIVATION_##NAME:                                   \
-    for (int64_t j = 0; j < n; j++) dZ[j] *= formula_##slope(Z[j]); \
-    break;
-      FROM_A(SIGMOID, sigmoid_slope)
-      FROM_A(TANH, tanh_slope)
-      FROM_A(RELU, relu_slope)
-      FROM_A(LEAKY_RELU, leaky_relu_slope)
-      FROM_Z(GELU, gelu_slope)
-      FROM_Z(SILU, silu_slope)
-#undef FROM_A
-#undef FROM_Z
+    ACTIVATIONS(CASE)
+#undef CASE
   }
 }
 
@@ -196,14 +180,15 @@ static void philox_words(const struct kernel_dropout *dropout, uint64_t block, u
 
 static void kernel_dropout(const struct kernel_dropout *dropout, int64_t first, float *restrict values, int64_t n) {
   const uint32_t threshold = dropout->threshold;
-  const float factor = dropout->factor;
+  const float dropout_scale = dropout->dropout_scale;
   for (int64_t j = 0; j < n;) {
     uint32_t words[WORDS];
     const int64_t skipped = (first + j) % 4; /* words of the first block that belong to earlier values */
     philox_words(dropout, (uint64_t)(first + j) / 4, words);
     int64_t count = WORDS - skipped;
     if (count > n - j) count = n - j;
-    for (int64_t i = 0; i < count; i++) values[j + i] = words[skipped + i] >= threshold ? values[j + i] * factor : 0.0f;
+    for (int64_t i = 0; i < count; i++)
+      values[j + i] = formula_dropout(values[j + i], words[skipped + i], threshold, dropout_scale);
     j += count;
   }
 }
@@ -248,104 +233,38 @@ static void kernel_permute(const struct permutation *order, int64_t first, int64
 
 static void kernel_normalise(const float *restrict x, const float *restrict shift, const float *restrict scale,
                              float *restrict out, int64_t n) {
-  for (int64_t j = 0; j < n; j++) out[j] = (x[j] - (shift ? shift[j] : 0.0f)) * (scale ? scale[j] : 1.0f);
+  for (int64_t j = 0; j < n; j++) out[j] = formula_normalise(x[j], shift ? shift[j] : 0.0f, scale ? scale[j] : 1.0f);
 }
 
 static void kernel_impute(const float *restrict x, const float *restrict fill, const float *restrict shift,
                           const float *restrict scale, float *restrict out, int64_t n) {
-  for (int64_t j = 0; j < n; j++) {
-    const float value = x[j] == x[j] ? x[j] : fill[j];
-    out[j] = (value - (shift ? shift[j] : 0.0f)) * (scale ? scale[j] : 1.0f);
-  }
+  for (int64_t j = 0; j < n; j++)
+    out[j] = formula_normalise(formula_impute(x[j], fill[j]), shift ? shift[j] : 0.0f, scale ? scale[j] : 1.0f);
 }
 
 static void kernel_denormalise(const float *restrict a, const float *restrict shift, const float *restrict scale,
                                float *restrict out, int64_t n) {
-  for (int64_t j = 0; j < n; j++) out[j] = a[j] / (scale ? scale[j] : 1.0f) + (shift ? shift[j] : 0.0f);
+  for (int64_t j = 0; j < n; j++) out[j] = formula_denormalise(a[j], shift ? shift[j] : 0.0f, scale ? scale[j] : 1.0f);
 }
 
-/* ---- update: Polyak 1964, Nesterov 1983, Hinton 2012, Kingma and Ba 2015, Loshchilov and Hutter 2019 ----------------
- */
+/* ---- update ------------------------------------------------------------------------------------------------------ */
 
-static void update_gd(const struct kernel_update *u, float *restrict w, const float *restrict gradient, int64_t n) {
-  const float clip = u->clip, l2 = u->l2, rate = u->rate, decay = u->decay;
-  for (int64_t j = 0; j < n; j++) {
-    const float g = clip * gradient[j] + l2 * w[j];
-    w[j] = decay * w[j] - rate * g;
-  }
-}
-
-static void update_momentum(const struct kernel_update *u, float *restrict w, const float *restrict gradient,
-                            float *restrict velocity, int64_t n) {
-  const float clip = u->clip, l2 = u->l2, rate = u->rate, decay = u->decay, momentum = u->momentum;
-  const bool nesterov = u->nesterov;
-  for (int64_t j = 0; j < n; j++) {
-    const float g = clip * gradient[j] + l2 * w[j];
-    const float v = momentum * velocity[j] + g;
-    velocity[j] = v;
-    w[j] = decay * w[j] - rate * (nesterov ? g + momentum * v : v);
-  }
-}
-
-static void update_rmsprop(const struct kernel_update *u, float *restrict w, const float *restrict gradient,
-                           float *restrict square, int64_t n) {
-  const float clip = u->clip, l2 = u->l2, rate = u->rate, decay = u->decay;
-  const float rho = u->rho, rest = u->rho_rest, epsilon = u->epsilon;
-  for (int64_t j = 0; j < n; j++) {
-    const float g = clip * gradient[j] + l2 * w[j];
-    const float s = rho * square[j] + rest * (g * g);
-    square[j] = s;
-    w[j] = decay * w[j] - rate * (g / (sqrtf(s) + epsilon));
-  }
-}
-
-static void update_rmsprop_momentum(const struct kernel_update *u, float *restrict w, const float *restrict gradient,
-                                    float *restrict velocity, float *restrict square, int64_t n) {
-  const float clip = u->clip, l2 = u->l2, rate = u->rate, decay = u->decay, momentum = u->momentum;
-  const float rho = u->rho, rest = u->rho_rest, epsilon = u->epsilon;
-  for (int64_t j = 0; j < n; j++) {
-    const float g = clip * gradient[j] + l2 * w[j];
-    const float s = rho * square[j] + rest * (g * g);
-    const float v = momentum * velocity[j] + g / (sqrtf(s) + epsilon);
-    square[j] = s;
-    velocity[j] = v;
-    w[j] = decay * w[j] - rate * v;
-  }
-}
-
-static void update_adam(const struct kernel_update *u, float *restrict w, const float *restrict gradient,
-                        float *restrict mean, float *restrict square, int64_t n) {
-  const float clip = u->clip, l2 = u->l2, rate = u->adam_rate, root = u->adam_root, decay = u->decay;
-  const float beta1 = u->beta1, rest1 = u->beta1_rest, beta2 = u->beta2, rest2 = u->beta2_rest, epsilon = u->epsilon;
-  for (int64_t j = 0; j < n; j++) {
-    const float g = clip * gradient[j] + l2 * w[j];
-    const float m = beta1 * mean[j] + rest1 * g;
-    const float s = beta2 * square[j] + rest2 * (g * g);
-    mean[j] = m;
-    square[j] = s;
-    w[j] = decay * w[j] - rate * (m / (sqrtf(s) * root + epsilon));
-  }
-}
-
-static void kernel_update(const struct kernel_update *u, float *w, const float *gradient, float *moment1,
-                          float *moment2, int64_t n) {
-  switch (u->optimizer) {
-    case DESCENT_OPTIMIZER_GD: update_gd(u, w, gradient, n); break;
-    case DESCENT_OPTIMIZER_SGD:
-      if (moment1)
-        update_momentum(u, w, gradient, moment1, n);
-      else
-        update_gd(u, w, gradient, n);
+static void kernel_update(enum update_rule rule, const struct update_coefficients_f32 *coefficients, float *restrict w,
+                          const float *restrict gradient, float *restrict moment1, float *restrict moment2, int64_t n) {
+  const struct update_coefficients_f32 c = *coefficients; /* a copy, which no store changes */
+#define LOOP(updated) \
+  for (int64_t j = 0; j < n; j++) w[j] = updated
+  switch (rule) {
+    case UPDATE_GD: LOOP(formula_gd_f32(&c, w[j], gradient[j])); break;
+    case UPDATE_MOMENTUM: LOOP(formula_momentum_f32(&c, w[j], gradient[j], &moment1[j])); break;
+    case UPDATE_NESTEROV: LOOP(formula_nesterov_f32(&c, w[j], gradient[j], &moment1[j])); break;
+    case UPDATE_RMSPROP: LOOP(formula_rmsprop_f32(&c, w[j], gradient[j], &moment2[j])); break;
+    case UPDATE_RMSPROP_MOMENTUM:
+      LOOP(formula_rmsprop_momentum_f32(&c, w[j], gradient[j], &moment1[j], &moment2[j]));
       break;
-    case DESCENT_OPTIMIZER_RMSPROP:
-      if (moment1)
-        update_rmsprop_momentum(u, w, gradient, moment1, moment2, n);
-      else
-        update_rmsprop(u, w, gradient, moment2, n);
-      break;
-    case DESCENT_OPTIMIZER_ADAM:
-    case DESCENT_OPTIMIZER_ADAMW: update_adam(u, w, gradient, moment1, moment2, n); break;
+    case UPDATE_ADAM: LOOP(formula_adam_f32(&c, w[j], gradient[j], &moment1[j], &moment2[j])); break;
   }
+#undef LOOP
 }
 
 #include "backend/cpu/kernels_loss.h"

@@ -11,9 +11,13 @@ static double sum_doubles(const double *x, int64_t n) {
 #undef SINGLE
 }
 
-/* L = max(z, 0) - y z + log(1 + exp(-|z|)) with z's factor written so that nothing cancels. */
+/* w / sum w, in double, of which a CPU's row costs little; loss.cu has its own in float32. */
+static inline float weight_share(const struct kernel_loss *loss, float w) {
+  return (float)((double)w * loss->inverse_weight_sum);
+}
+
 static double kernel_loss_binary(const struct kernel_loss *loss) {
-  const double smooth = (double)loss->label_smoothing, per_weight = loss->per_weight;
+  const double label_smoothing = (double)loss->label_smoothing;
   double total = 0, L[CHUNK];
   float tail[CHUNK], target[CHUNK];
   for (int64_t begin = 0; begin < loss->rows; begin += CHUNK) {
@@ -21,25 +25,24 @@ static double kernel_loss_binary(const struct kernel_loss *loss) {
     const float *restrict z = loss->A + begin, *restrict y = loss->y + begin, *restrict w = loss->w + begin;
     for (int64_t r = 0; r < n; r++) tail[r] = formula_softplus_tail(z[r]);
     for (int64_t r = 0; r < n; r++) {
-      const double q = (double)y[r] * (1.0 - smooth) + 0.5 * smooth;
-      const double factor = z[r] > 0 ? 1.0 - q : -q;
-      target[r] = (float)q;
-      L[r] = (double)w[r] * (factor * (double)z[r] + (double)tail[r]);
+      const double t = formula_binary_target_f64((double)y[r], label_smoothing);
+      target[r] = (float)t;
+      L[r] = (double)w[r] * formula_binary_loss_f64((double)z[r], t, (double)tail[r]);
     }
     total += sum_doubles(L, n);
     if (!loss->dZ) continue;
     float *restrict dZ = loss->dZ + begin;
-    for (int64_t r = 0; r < n; r++) dZ[r] = (formula_sigmoid(z[r]) - target[r]) * (float)((double)w[r] * per_weight);
+    for (int64_t r = 0; r < n; r++)
+      dZ[r] = formula_cross_entropy_slope(formula_sigmoid(z[r]), target[r], weight_share(loss, w[r]));
   }
   return total;
 }
 
-/* One row's L from its maximum m, log sum exp(z - m), target logit and (with smoothing) mean logit: with targets q,
- * L = log sum exp(z) - sum q z = log(sum) + (1 - s) (m - z_y) + s (m - mean z), every term >= 0. */
-static inline double softmax_row_loss(float m, double log_sum, float z_y, double mean, double s) {
-  double L = log_sum + (1.0 - s) * ((double)m - (double)z_y);
-  if (s > 0) L += s * ((double)m - mean);
-  return L;
+/* One row's L from its logits z (n), their maximum, log sum exp(z - max) and the label's logit. */
+static inline double softmax_row_loss(const float *z, int64_t n, float max, double log_sum, float z_y,
+                                      double label_smoothing) {
+  const double mean_distance = label_smoothing > 0 ? (double)max - kernel_sum(z, n) / (double)n : 0;
+  return formula_softmax_loss_f64(log_sum, (double)max - (double)z_y, mean_distance, label_smoothing);
 }
 
 /* `count` <= SIDE rows side by side. Rows beyond count repeat the last. */
@@ -92,14 +95,11 @@ static double row_sum_exp(const float *restrict z, float max, float *e, int64_t 
   return sum;
 }
 
-/* dZ = (p - q) f for one row, q = (1 - s) [k = y] + s / n; e holds exp(z - max). e and dZ may be the same row. */
-static inline float softmax_slope(float e, float inverse, bool target, float hit, float miss, float f) {
-  return (e * inverse - (target ? hit : miss)) * f;
-}
-
 static double softmax_loss_narrow(const struct kernel_loss *loss) {
   const int64_t n = loss->n;
-  const float s = loss->label_smoothing, miss = s / (float)n, hit = 1.0f - s + miss;
+  const float s = loss->label_smoothing;
+  const float q_label = formula_class_target_f32(true, s, (float)n),
+              q_other = formula_class_target_f32(false, s, (float)n);
   double total = 0;
   struct side side;
   for (int64_t begin = 0; begin < loss->rows; begin += SIDE) {
@@ -110,19 +110,19 @@ static double softmax_loss_narrow(const struct kernel_loss *loss) {
     memcpy(w, loss->w + begin, (size_t)count * sizeof *w);
     softmax_side(z, count, n, label, &side);
     for (int r = 0; r < SIDE; r++) log_sum[r] = formula_log(side.sum[r]);
-    for (int64_t r = 0; r < count; r++) {
-      const double mean = s > 0 ? kernel_sum(z + r * n, n) / (double)n : 0;
-      total += (double)w[r] * softmax_row_loss(side.max[r], (double)log_sum[r], side.z_y[r], mean, (double)s);
-    }
+    for (int64_t r = 0; r < count; r++)
+      total += (double)w[r] * softmax_row_loss(z + r * n, n, side.max[r], (double)log_sum[r], side.z_y[r], (double)s);
     if (!loss->dZ) continue;
     float f[SIDE], inverse[SIDE];
     for (int r = 0; r < SIDE; r++) {
-      f[r] = (float)((double)w[r] * loss->per_weight);
+      f[r] = weight_share(loss, w[r]);
       inverse[r] = 1.0f / side.sum[r];
     }
     for (int64_t k = 0; k < n; k++)
-      for (int r = 0; r < SIDE; r++)
-        side.p[k][r] = softmax_slope(side.p[k][r], inverse[r], label[r] == (float)k, hit, miss, f[r]);
+      for (int r = 0; r < SIDE; r++) {
+        const float p = side.p[k][r] * inverse[r], q = label[r] == (float)k ? q_label : q_other;
+        side.p[k][r] = formula_cross_entropy_slope(p, q, f[r]);
+      }
     for (int64_t r = 0; r < count; r++)
       for (int64_t k = 0; k < n; k++) loss->dZ[(begin + r) * n + k] = side.p[k][r];
   }
@@ -132,7 +132,8 @@ static double softmax_loss_narrow(const struct kernel_loss *loss) {
 static double softmax_loss_wide(const struct kernel_loss *loss) {
   const int64_t n = loss->n;
   const float s = loss->label_smoothing;
-  const float miss = s / (float)n, hit = 1.0f - s + miss;
+  const float q_label = formula_class_target_f32(true, s, (float)n),
+              q_other = formula_class_target_f32(false, s, (float)n);
   double total = 0;
   for (int64_t r = 0; r < loss->rows; r++) {
     const float *restrict z = loss->A + r * n;
@@ -140,13 +141,12 @@ static double softmax_loss_wide(const struct kernel_loss *loss) {
     const float max = row_max(z, n);
     const double sum = row_sum_exp(z, max, dZ, n);
     const int64_t label = loss->y[r] >= 0 && loss->y[r] < (float)n ? (int64_t)loss->y[r] : 0;
-    const double mean = s > 0 ? kernel_sum(z, n) / (double)n : 0;
-    total += (double)loss->w[r] * softmax_row_loss(max, log(sum), z[label], mean, (double)s);
+    total += (double)loss->w[r] * softmax_row_loss(z, n, max, log(sum), z[label], (double)s);
     if (!dZ) continue;
-    const float f = (float)((double)loss->w[r] * loss->per_weight), inverse = (float)(1.0 / sum);
-    const float e = dZ[label];
-    for (int64_t k = 0; k < n; k++) dZ[k] = softmax_slope(dZ[k], inverse, false, hit, miss, f);
-    dZ[label] = softmax_slope(e, inverse, true, hit, miss, f);
+    const float f = weight_share(loss, loss->w[r]), inverse = (float)(1.0 / sum);
+    const float e = dZ[label]; /* exp(z - max), as all of dZ */
+    for (int64_t k = 0; k < n; k++) dZ[k] = formula_cross_entropy_slope(dZ[k] * inverse, q_other, f);
+    dZ[label] = formula_cross_entropy_slope(e * inverse, q_label, f);
   }
   return total;
 }
@@ -165,7 +165,7 @@ static double kernel_loss_squared(const struct kernel_loss *loss) {
     total += (double)loss->w[r] * sum / (double)n;
     if (!loss->dZ) continue;
     float *restrict dZ = loss->dZ + r * n;
-    const float f = (float)(2.0 * (double)loss->w[r] * loss->per_weight / (double)n);
+    const float f = (float)(2.0 * (double)loss->w[r] * loss->inverse_weight_sum / (double)n);
     for (int64_t k = 0; k < n; k++) dZ[k] = (a[k] - y[k]) * f;
   }
   if (loss->dZ) kernel_backward(loss->activation, loss->A, loss->Z, 1.0f, loss->dZ, loss->rows * n);

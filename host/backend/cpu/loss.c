@@ -35,7 +35,7 @@ static double (*loss_kernel(const struct kernels *kernels, descent_loss loss))(c
 void cpu_loss(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   const struct plan_loss *o = &op->loss;
   double *scalars = cpu_doubles(program, o->scalars);
-  const double weight_sum = scalars[SCALAR_WEIGHT_SUM], per_weight = weight_sum == 0 ? 0 : 1 / weight_sum;
+  const double weight_sum = scalars[SCALAR_WEIGHT_SUM], inverse_weight_sum = weight_sum == 0 ? 0 : 1 / weight_sum;
   struct loss l = {
       .rows = loss_kernel(program->device->kernels, o->loss),
       .all =
@@ -47,7 +47,7 @@ void cpu_loss(struct backend_program *program, const struct plan_op *op, const s
               .dZ = cpu_floats(program, o->dZ),
               .rows = step->rows,
               .n = o->n,
-              .per_weight = per_weight,
+              .inverse_weight_sum = inverse_weight_sum,
               .label_smoothing = (float)o->label_smoothing,
               .activation = o->activation,
           },
@@ -58,7 +58,7 @@ void cpu_loss(struct backend_program *program, const struct plan_op *op, const s
   cpu_spread(program, step->rows * o->n, loss_tile, &l, tiles);
   double sum = 0;
   for (int64_t tile = 0; tile < tiles; tile++) sum += program->slots[tile];
-  scalars[SCALAR_LOSS] = sum * per_weight;
+  scalars[SCALAR_LOSS] = sum * inverse_weight_sum;
 }
 
 /* ---- output -------------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ void cpu_loss(struct backend_program *program, const struct plan_op *op, const s
 struct output {
   const struct kernels *kernels;
   const struct plan_output *op;
-  const float *A, *shift, *scale;
+  const float *A, *y_shift, *y_scale;
   float *P;
   int64_t rows;
 };
@@ -82,7 +82,7 @@ static void output_tile(void *context, int64_t tile) {
     case DESCENT_LOSS_BINARY_CROSS_ENTROPY: o->kernels->sigmoid(A, P, rows * n); break;
     case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: o->kernels->softmax(A, P, rows, n); break;
     case DESCENT_LOSS_MEAN_SQUARED_ERROR:
-      for (int64_t r = 0; r < rows; r++) o->kernels->denormalise(A + r * n, o->shift, o->scale, P + r * n, n);
+      for (int64_t r = 0; r < rows; r++) o->kernels->denormalise(A + r * n, o->y_shift, o->y_scale, P + r * n, n);
       break;
   }
 }
@@ -92,8 +92,8 @@ void cpu_output(struct backend_program *program, const struct plan_op *op, const
       .kernels = program->device->kernels,
       .op = &op->output,
       .A = cpu_floats(program, op->output.A),
-      .shift = cpu_floats(program, op->output.y_shift),
-      .scale = cpu_floats(program, op->output.y_scale),
+      .y_shift = cpu_floats(program, op->output.y_shift),
+      .y_scale = cpu_floats(program, op->output.y_scale),
       .P = cpu_floats(program, op->output.P),
       .rows = step->rows,
   };

@@ -38,7 +38,7 @@ void cpu_gradient_norm(struct backend_program *program, const struct plan_op *op
   }
   const double length = sqrt(total);
   scalars[SCALAR_GRADIENT_NORM] = length;
-  scalars[SCALAR_CLIP] = o->clip > 0 && o->clip < length + 1e-6 ? o->clip / (length + 1e-6) : 1;
+  scalars[SCALAR_CLIP] = formula_clip_factor(o->clip_norm, length);
   if (scalars[SCALAR_BAD_STEP] == 0 && (!isfinite(length) || !isfinite(scalars[SCALAR_LOSS])))
     scalars[SCALAR_BAD_STEP] = (double)step->number;
 }
@@ -48,36 +48,15 @@ void cpu_gradient_norm(struct backend_program *program, const struct plan_op *op
 
 struct update {
   const struct backend_program *program;
-  struct kernel_update rule;
+  enum update_rule rule;
+  struct update_coefficients_f32 coefficients;
   float *parameters, *moment1, *moment2;
   const float *gradients;
   int64_t n;
 };
 
-static struct kernel_update update_rule(const struct plan_update *o, const struct plan_step *step, double clip) {
-  const double rate = step->learning_rate, t = (double)step->number;
-  return (struct kernel_update){
-      .optimizer = o->optimizer,
-      .nesterov = o->nesterov,
-      .clip = (float)clip,
-      .l2 = (float)o->l2,
-      .rate = (float)rate,
-      .decay = (float)(1 - rate * o->weight_decay),
-      .momentum = (float)o->momentum,
-      .rho = (float)o->rho,
-      .rho_rest = (float)(1 - o->rho),
-      .beta1 = (float)o->beta1,
-      .beta1_rest = (float)(1 - o->beta1),
-      .beta2 = (float)o->beta2,
-      .beta2_rest = (float)(1 - o->beta2),
-      .epsilon = (float)o->epsilon,
-      .adam_rate = (float)(rate / (1 - pow(o->beta1, t))),
-      .adam_root = (float)(1 / sqrt(1 - pow(o->beta2, t))),
-  };
-}
-
 static void update_span(const struct update *u, int64_t begin, int64_t n) {
-  u->program->device->kernels->update(&u->rule, u->parameters + begin, u->gradients + begin,
+  u->program->device->kernels->update(u->rule, &u->coefficients, u->parameters + begin, u->gradients + begin,
                                       u->moment1 ? u->moment1 + begin : NULL, u->moment2 ? u->moment2 + begin : NULL,
                                       n);
 }
@@ -126,13 +105,16 @@ void cpu_update(struct backend_program *program, const struct plan_op *op, const
   if (scalars[SCALAR_BAD_STEP] != 0) return;
   struct update u = {
       .program = program,
-      .rule = update_rule(o, step, scalars[SCALAR_CLIP]),
+      .rule = update_rule_of(o),
+      .coefficients = update_coefficients_of_f32(o),
       .parameters = cpu_floats(program, o->parameters),
       .moment1 = cpu_floats(program, o->moment1),
       .moment2 = cpu_floats(program, o->moment2),
       .gradients = cpu_floats(program, o->gradients),
       .n = o->n,
   };
+  u.coefficients.clip_factor = (float)scalars[SCALAR_CLIP];
+  u.coefficients.step = update_factors_of_f32(o, step);
   if (o->measure) {
     cpu_spread(program, o->n, measured_piece, &u, program->n_pieces);
     measured_layers(program, cpu_doubles(program, o->layer_statistics));
@@ -154,7 +136,8 @@ static void mark_alive(const struct backend_program *program, const struct plan_
   for (int64_t begin = 0; begin < o->n; begin += SPAN) {
     const int64_t left = o->n - begin, n = left < SPAN ? left : SPAN;
     for (int64_t j = 0; j < n; j++) slope[j] = 1;
-    kernels->backward(o->activation, A + begin, Z ? Z + at + begin : NULL, (float)(1 - o->dropout), slope, n);
+    kernels->backward(o->activation, A + begin, Z ? Z + at + begin : NULL, (float)formula_keep_probability(o->dropout),
+                      slope, n);
     if (dropout->threshold) kernels->dropout(dropout, at + begin, slope, n);
     for (int64_t j = 0; j < n; j++) program->alive[begin + j] |= !(fabsf(slope[j]) < 1e-6f);
   }
@@ -167,7 +150,7 @@ void cpu_statistics(struct backend_program *program, const struct plan_op *op, c
   const int64_t n = step->rows * o->n;
   const double mean = kernels->sum(A, n) / (double)n;
   struct kernel_dropout dropout = cpu_dropout(program, op->layer, step, o->dropout);
-  dropout.factor = 1;
+  dropout.dropout_scale = 1;
   memset(program->alive, 0, (size_t)o->n);
   for (int64_t r = 0; r < step->rows; r++) mark_alive(program, o, &dropout, r * o->n);
   int64_t dead = 0;

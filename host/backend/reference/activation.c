@@ -49,9 +49,10 @@ void reference_softmax(const double *z, double *p, int64_t n) {
   for (int64_t k = 0; k < n; k++) p[k] /= sum;
 }
 
-double reference_dropout(const struct plan *plan, const struct plan_step *step, int layer, double p, int64_t index) {
-  if (p == 0) return 1;
-  return rng_keep(plan->seed, (uint32_t)layer, (uint64_t)step->number, (uint64_t)index, rng_drop_threshold(p))
-             ? 1 / (1 - p)
+double reference_dropout(const struct plan *plan, const struct plan_step *step, int layer, double dropout,
+                         int64_t index) {
+  if (dropout == 0) return 1;
+  return rng_keep(plan->seed, (uint32_t)layer, (uint64_t)step->number, (uint64_t)index, rng_drop_threshold(dropout))
+             ? 1 / (1 - dropout)
              : 0;
 }

@@ -57,14 +57,14 @@ void reference_loss(struct backend_program *program, const struct plan_loss *op,
   double *dZ = reference_values(program, op->dZ);     /* (rows, n) or NULL */
   double *scalars = reference_values(program, op->scalars);
   const double weight_sum = scalars[SCALAR_WEIGHT_SUM];
-  const double per_weight = weight_sum == 0 ? 0 : 1 / weight_sum;
+  const double inverse_weight_sum = weight_sum == 0 ? 0 : 1 / weight_sum;
 
   double J = 0;
   for (int64_t r = 0; r < step->rows; r++) {
-    double *D_row = dZ ? dZ + r * op->n : NULL;
-    const double weight = w[r] * per_weight;
-    J += weight * row_loss(op, A + r * op->n, Z ? Z + r * op->n : NULL, y + r * n_y, D_row);
-    for (int64_t k = 0; dZ && k < op->n; k++) D_row[k] *= weight;
+    double *dZ_row = dZ ? dZ + r * op->n : NULL;
+    const double weight = w[r] * inverse_weight_sum;
+    J += weight * row_loss(op, A + r * op->n, Z ? Z + r * op->n : NULL, y + r * n_y, dZ_row);
+    for (int64_t k = 0; dZ && k < op->n; k++) dZ_row[k] *= weight;
   }
   scalars[SCALAR_LOSS] = J;
 }

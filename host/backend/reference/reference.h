@@ -36,8 +36,10 @@ double reference_sigmoid(double z);
 /* p (n) = softmax of z (n). */
 void reference_softmax(const double *z, double *p, int64_t n);
 
-/* What dropout multiplies element `index` of a layer by: 0, or 1 / (1 - p) where it is kept. */
-double reference_dropout(const struct plan *plan, const struct plan_step *step, int layer, double p, int64_t index);
+/* What dropout with probability p = `dropout` multiplies element `index` of a layer by: 0, or 1 / (1 - p) where it is
+ * kept. */
+double reference_dropout(const struct plan *plan, const struct plan_step *step, int layer, double dropout,
+                         int64_t index);
 
 descent_status reference_gather(struct backend_program *program, const struct plan_gather *op,
                                 const struct plan_step *step);

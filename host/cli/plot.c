@@ -62,7 +62,7 @@ static int draw(const struct plot_values *v, const struct arguments *arguments, 
   }
   if (!curves_add_loss(&p->figure, p->runs, p->n) || !curves_add_measures(&p->figure, p->runs, p->n) ||
       !curves_add_learning_rate(&p->figure, p->runs, p->n) ||
-      !curves_add_layers(&p->figure, p->runs, p->n, LAYER_GRADIENT_NORM))
+      !curves_add_layers(&p->figure, p->runs, p->n, HISTORY_LAYER_GRADIENT_NORM))
     return fail(command, EXIT_RUN, "out of memory");
   if (p->figure.n == 0) return fail(command, EXIT_DATA, "%s: holds nothing to draw", arguments->values[0]);
   if (v->out) code = picture_save(command, v->out, &p->figure);

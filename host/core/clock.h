@@ -1,10 +1,10 @@
-/* The monotonic clock, and how many cores this process may use: one definition for the library and the command. */
+/* The monotonic clock of the library and the command. */
 #ifndef DESCENT_CORE_CLOCK_H
 #define DESCENT_CORE_CLOCK_H
 
 #include <time.h>
 
-/* Seconds since an arbitrary start; never goes back. */
+/* Seconds since an arbitrary start; never decreases. */
 static inline double clock_seconds(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);

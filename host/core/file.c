@@ -17,18 +17,19 @@ static descent_status write_error(const char *path, int error) {
                     strerror(error));
 }
 
-/* What a temporary file's name has behind the file's: a dot and so many characters of the alphabet. */
+/* The suffix of a temporary name: a dot and RANDOM characters of the alphabet. */
 enum { RANDOM = 8 };
 static const char suffix_form[] = ".--------";
-static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz012345"; /* 32: every byte gives one without bias */
-_Static_assert(sizeof suffix_form == RANDOM + 2, "one dash for each");
+static const char alphabet[] =
+    "abcdefghijklmnopqrstuvwxyz012345"; /* 32 divides 256: a random byte picks without bias */
+_Static_assert(sizeof suffix_form == RANDOM + 2, "one dash for each random character");
 
 bool file_is_temporary(const char *suffix) {
   return suffix[0] == '.' && strspn(suffix + 1, alphabet) == RANDOM && suffix[1 + RANDOM] == '\0';
 }
 
-/* Opens a new file of a name that nobody can foresee; its mode is what the umask leaves of 0666, as for any file. -1
- * with errno set. The dashes that `name` ends in are filled in. */
+/* Opens a new file under an unpredictable name, with mode 0666 less the umask; -1 with errno set. Replaces the dashes
+ * that `name` ends in. */
 static int open_unique(char *name) {
   enum { ATTEMPTS = 100 };
   char *end = name + strlen(name);
@@ -42,18 +43,18 @@ static int open_unique(char *name) {
   return -1;
 }
 
-/* Whether the file can be made or replaced at all; `exists` when it is there. */
+/* Checks that `path` can be created or replaced. Fills in `existing` when it exists. */
 static descent_status check_target(const char *path, struct stat *existing, bool *exists) {
   if (!*path) return write_error(path, ENOENT);
   *exists = stat(path, existing) == 0;
   if (*exists && S_ISDIR(existing->st_mode)) return write_error(path, EISDIR);
-  /* The rename would put a file in the place of a device or a pipe. */
+  /* The rename would replace a device or a pipe by a file. */
   if (*exists && !S_ISREG(existing->st_mode))
     return status_set(DESCENT_ERROR_WRITE, "%s: cannot write: not a regular file", path);
   return DESCENT_OK;
 }
 
-/* The file itself where `path` is a symbolic link to one, so that the link stays. */
+/* The target of a symbolic link to a file, otherwise `path`, so that the link is not replaced. From malloc. */
 static char *resolved(const char *path) {
   struct stat link;
   return lstat(path, &link) == 0 && S_ISLNK(link.st_mode) && access(path, F_OK) == 0 ? realpath(path, NULL)
@@ -78,11 +79,11 @@ descent_status file_create(const char *path, struct file_writer *writer) {
   descriptor = open_unique(made.temporary);
   if (descriptor < 0) {
     status = write_error(path, errno);
-    free(made.temporary); /* there is nothing to remove */
+    free(made.temporary); /* not created: nothing to remove */
     made.temporary = NULL;
     goto done;
   }
-  /* A file that is replaced keeps its permissions: what was private stays so. */
+  /* Keep the permissions of the replaced file. */
   if ((exists && fchmod(descriptor, existing.st_mode & 0777)) || !(made.stream = fdopen(descriptor, "wb"))) {
     status = write_error(path, errno);
     close(descriptor);

@@ -1,4 +1,4 @@
-/* A scan that bounds what the text can cost, then cJSON, then strict access to what came out. */
+/* A scan that bounds the cost of parsing, then cJSON, then strict access to its members. */
 #include "core/json.h"
 
 #include <errno.h>
@@ -11,10 +11,10 @@
 struct scan {
   bool in_string;
   int depth;
-  int64_t values; /* at least as many as the text has */
+  int64_t values; /* an upper bound */
 };
 
-/* One character; NULL or the reason to refuse the text. */
+/* Scans one character; returns NULL, or why the text is rejected. */
 static const char *scan_character(struct scan *scan, char c) {
   if (c == '"') {
     scan->in_string = !scan->in_string;
@@ -25,7 +25,7 @@ static const char *scan_character(struct scan *scan, char c) {
   if (c == '[' || c == '{') scan->depth++;
   if (c == ']' || c == '}') scan->depth--;
   if (strchr("[{,:", c)) scan->values++;
-  if (scan->depth > JSON_MAX_DEPTH) return "nested too deep";
+  if (scan->depth > JSON_MAX_DEPTH) return "nested too deeply";
   return scan->values > JSON_MAX_VALUES ? "too many values" : NULL;
 }
 
@@ -45,7 +45,7 @@ descent_status json_check(const char *where, int64_t base, const char *text, siz
           reason = "\\u0000 in a string";
           break;
         }
-        at++; /* whatever is escaped does not end the string; cJSON judges it */
+        at++; /* an escaped character does not end the string; cJSON checks it */
         continue;
       }
       reason = scan_character(&scan, text[at]);
@@ -60,13 +60,13 @@ descent_status json_parse(const char *where, int64_t base, const char *text, siz
   descent_status status = json_check(where, base, text, length);
   if (status != DESCENT_OK) return status;
   const char *end = text;
-  errno = 0; /* what cJSON tells of a failed allocation is what malloc does */
+  errno = 0; /* cJSON reports a failed allocation only through malloc's errno */
   cJSON *parsed = cJSON_ParseWithLengthOpts(text, length, &end, false);
   if (!parsed && errno == ENOMEM)
     return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for %zu bytes of JSON", where, length);
   if (!parsed)
-    return status_set(DESCENT_ERROR_MODEL, "%s: byte %" PRId64 ": not JSON", where, base + (int64_t)(end - text));
-  while (end < text + length && strchr(" \t\r\n", *end)) end++; /* no NUL: json_check refuses it */
+    return status_set(DESCENT_ERROR_MODEL, "%s: byte %" PRId64 ": invalid JSON", where, base + (int64_t)(end - text));
+  while (end < text + length && strchr(" \t\r\n", *end)) end++; /* NUL was rejected by json_check */
   if (end < text + length) {
     cJSON_Delete(parsed);
     return status_set(DESCENT_ERROR_MODEL, "%s: byte %" PRId64 ": text after the JSON value", where,
@@ -86,7 +86,7 @@ descent_status json_fields(const char *where, const cJSON *object, const char *c
     while (i < n && strcmp(member->string, fields[i]) != 0) i++;
     if (i == n)
       return status_set(DESCENT_ERROR_MODEL, "%s: unknown member '%s'", where, json_quote(member->string).text);
-    if (found[i]) return status_set(DESCENT_ERROR_MODEL, "%s: member '%s' twice", where, fields[i]);
+    if (found[i]) return status_set(DESCENT_ERROR_MODEL, "%s: duplicate member '%s'", where, fields[i]);
     found[i] = member;
   }
   return DESCENT_OK;

@@ -1,5 +1,5 @@
-/* Allocation often succeeds far beyond what there is, and the process is killed on first touch. So what is available is
- * looked up before a large block is taken. */
+/* Linux grants allocations beyond the available memory and kills the process on first touch, so the available memory is
+ * checked before a large allocation. */
 #include "core/memory.h"
 
 #include <stdlib.h>
@@ -12,9 +12,9 @@ bool size_product(int64_t a, int64_t b, int64_t *product) {
   return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, product);
 }
 
-enum { LOOK_ABOVE = 1 << 20 }; /* looking takes longer than filling less */
+enum { CHECK_ABOVE = 1 << 20 }; /* bytes: checking takes longer than filling a smaller block */
 
-static bool too_much(int64_t bytes) { return bytes > LOOK_ABOVE && bytes > system_memory_available(""); }
+static bool exceeds_available(int64_t bytes) { return bytes > CHECK_ABOVE && bytes > system_memory_available(""); }
 
 static void *allocation_failed(int64_t bytes, const char *what) {
   status_set(DESCENT_ERROR_MEMORY, "cannot allocate %.3g GB for %s", (double)bytes * 1e-9, what);
@@ -32,7 +32,7 @@ void *memory_allocate(int64_t count, size_t size, const char *what) {
   if (count == 0) count = 1;
   if (!byte_count(count, size, what, &bytes)) return NULL;
   size_t rounded = ((size_t)bytes + 63) / 64 * 64;
-  void *memory = too_much(bytes) ? NULL : aligned_alloc(64, rounded);
+  void *memory = exceeds_available(bytes) ? NULL : aligned_alloc(64, rounded);
   if (!memory) return allocation_failed(bytes, what);
   memset(memory, 0, rounded);
   return memory;
@@ -42,7 +42,7 @@ void *memory_resize(void *memory, int64_t from, int64_t to, size_t size, const c
   int64_t bytes;
   if (to == 0) to = 1;
   if (!byte_count(to, size, what, &bytes)) return NULL;
-  void *resized = to > from && too_much((to - from) * (int64_t)size) ? NULL : realloc(memory, (size_t)bytes);
+  void *resized = to > from && exceeds_available((to - from) * (int64_t)size) ? NULL : realloc(memory, (size_t)bytes);
   return resized ? resized : allocation_failed(bytes, what);
 }
 

@@ -1,4 +1,4 @@
-/* .npz through libzip, which builds the archive in memory; the file itself is written as every other is. */
+/* libzip builds the archive in memory; file_writer then writes it. */
 #include "core/npz.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@ enum { ALIGNMENT = 64, DOS_1980 = 1 << 5 | 1 };
 
 size_t npy_header(const struct npz_array *array, char header[NPY_HEADER]) {
   char shape[64] = "";
-  static const char magic[] = "\x93NUMPY\x01"; /* and the 0 of its end: version 1.0 */
+  static const char magic[] = "\x93NUMPY\x01"; /* with its terminating 0: version 1.0 */
   const size_t prefix = sizeof magic + 2;
   if (array->rank == 1) snprintf(shape, sizeof shape, "%" PRId64 ",", array->shape[0]);
   if (array->rank == 2) snprintf(shape, sizeof shape, "%" PRId64 ", %" PRId64, array->shape[0], array->shape[1]);
@@ -44,7 +44,7 @@ static descent_status zip_failed(const char *path, zip_error_t *error) {
                     status == DESCENT_ERROR_MEMORY ? "out of memory" : zip_error_strerror(error));
 }
 
-/* Neither clock nor time zone leave a trace: every entry is of 1980-01-01. */
+/* Every entry is dated 1980-01-01, so that the file depends neither on the clock nor on the time zone. */
 static descent_status add_array(const char *path, zip_t *archive, const struct npz_array *array,
                                 char header[NPY_HEADER]) {
   const size_t length = npy_header(array, header);
@@ -53,7 +53,9 @@ static descent_status add_array(const char *path, zip_t *archive, const struct n
       {.data = (zip_uint8_t *)(uintptr_t)array->data, .length = (zip_uint64_t)array->bytes}};
   char name[80];
   snprintf(name, sizeof name, "%s.npy", array->name);
-  if (!length) return status_set(DESCENT_ERROR_INTERNAL, "%s: not written: the type of %s", path, array->name);
+  if (!length)
+    return status_set(DESCENT_ERROR_INTERNAL, "%s: not written: the type name of array '%s' is too long", path,
+                      array->name);
   zip_source_t *source = zip_source_buffer_fragment(archive, parts, 2, 0);
   if (!source) return zip_failed(path, zip_get_error(archive));
   const zip_int64_t index = zip_file_add(archive, name, source, ZIP_FL_ENC_UTF_8);
@@ -67,7 +69,7 @@ static descent_status add_array(const char *path, zip_t *archive, const struct n
   return DESCENT_OK;
 }
 
-/* The finished archive, from memory into the file. */
+/* Copies the finished archive from memory to the file. */
 static descent_status copy_out(const char *path, zip_source_t *source) {
   struct file_writer writer = {0};
   char *block = NULL;
@@ -101,7 +103,7 @@ descent_status npz_save(const char *path, const struct npz_array *arrays, int64_
   if (!memory) TRY(zip_failed(path, &error));
   archive = zip_open_from_source(memory, ZIP_TRUNCATE, &error);
   if (!archive) TRY(zip_failed(path, &error));
-  zip_source_keep(memory); /* closing the archive lets go of it */
+  zip_source_keep(memory); /* closing the archive drops its reference */
   for (int64_t i = 0; i < n; i++) TRY(add_array(path, archive, &arrays[i], headers[i]));
   if (zip_close(archive)) TRY(zip_failed(path, zip_get_error(archive)));
   archive = NULL;

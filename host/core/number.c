@@ -1,5 +1,5 @@
-/* Decimal text to double without the locale: one operation on exact operands where that suffices, whole numbers of 128
- * bits for most others, strtod in the C locale for the rest. */
+/* Decimal text to double, independent of the locale: one operation on exact operands where that suffices, 128-bit
+ * integers for most other numbers, strtod in the C locale for the rest. */
 #include "core/number.h"
 
 #include <errno.h>
@@ -19,11 +19,11 @@ static locale_t c_locale;
 static pthread_once_t c_locale_once = PTHREAD_ONCE_INIT;
 static void make_c_locale(void) { c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0); }
 
-/* Longer than any decimal expansion that people or programs write, and short enough to count in an int. */
-enum { LONGEST = 511 };
+/* Longer than any decimal expansion in practice. */
+enum { MAX_LENGTH = 511 };
 
 static bool parse_slowly(const char *text, size_t length, double *value) {
-  char copy[LONGEST + 1];
+  char copy[MAX_LENGTH + 1];
   memcpy(copy, text, length);
   copy[length] = 0;
   pthread_once(&c_locale_once, make_c_locale);
@@ -32,10 +32,10 @@ static bool parse_slowly(const char *text, size_t length, double *value) {
   return end == copy + length;
 }
 
-enum { MOST_TENS = 27 }; /* 5^27 is the last power below 2^63 */
+enum { MAX_EXPONENT = 27 }; /* 5^27 is the last power below 2^63 */
 
-/* bits * 2^exponent, with something beyond the last bit where `more`, rounded to nearest, ties to even; the highest of
- * the 64 bits is 1, and the result no denormal. */
+/* bits * 2^exponent, plus less than one last bit when `more`, rounded to nearest, ties to even. The highest of the 64
+ * bits is 1 and the result is not subnormal. */
 static double round_bits(uint64_t bits, bool more, int exponent) {
   const uint64_t rest = bits & 0x7ff;
   uint64_t kept = bits >> 11, scale = (uint64_t)(exponent + 11 + 1023) << 52;
@@ -45,37 +45,37 @@ static double round_bits(uint64_t bits, bool more, int exponent) {
   return (double)kept * power; /* both exact, and so is the product */
 }
 
-/* mantissa * 10^exponent, exactly in integers before it is rounded once: a product or a quotient of 128 bits. mantissa
- * above 0, exponent within MOST_TENS. 17 digits, as programs write them, are too many for one operation on doubles. */
+/* mantissa * 10^exponent from an exact 128-bit product or quotient, rounded once. mantissa > 0, |exponent| <=
+ * MAX_EXPONENT. Needed for 17 digits, as programs write them, which exceed the 53 bits of a double. */
 static double parse_integers(uint64_t mantissa, int exponent) {
-  static const uint64_t fives[MOST_TENS + 1] = {1,
-                                                5,
-                                                25,
-                                                125,
-                                                625,
-                                                3125,
-                                                15625,
-                                                78125,
-                                                390625,
-                                                1953125,
-                                                9765625,
-                                                48828125,
-                                                244140625,
-                                                1220703125,
-                                                6103515625U,
-                                                30517578125U,
-                                                152587890625U,
-                                                762939453125U,
-                                                3814697265625U,
-                                                19073486328125U,
-                                                95367431640625U,
-                                                476837158203125U,
-                                                2384185791015625U,
-                                                11920928955078125U,
-                                                59604644775390625U,
-                                                298023223876953125U,
-                                                1490116119384765625U,
-                                                7450580596923828125U};
+  static const uint64_t fives[MAX_EXPONENT + 1] = {1,
+                                                   5,
+                                                   25,
+                                                   125,
+                                                   625,
+                                                   3125,
+                                                   15625,
+                                                   78125,
+                                                   390625,
+                                                   1953125,
+                                                   9765625,
+                                                   48828125,
+                                                   244140625,
+                                                   1220703125,
+                                                   6103515625U,
+                                                   30517578125U,
+                                                   152587890625U,
+                                                   762939453125U,
+                                                   3814697265625U,
+                                                   19073486328125U,
+                                                   95367431640625U,
+                                                   476837158203125U,
+                                                   2384185791015625U,
+                                                   11920928955078125U,
+                                                   59604644775390625U,
+                                                   298023223876953125U,
+                                                   1490116119384765625U,
+                                                   7450580596923828125U};
   __extension__ typedef unsigned __int128 wide;
   const int shift = __builtin_clzll(mantissa);
   const uint64_t m = mantissa << shift;
@@ -93,7 +93,8 @@ static double parse_integers(uint64_t mantissa, int exponent) {
   return round_bits(quotient << more, rest != 0, up - 63 - shift + exponent - more);
 }
 
-/* The value of eight digits, the first of which is the lowest byte: neighbours are joined to pairs, fours and all. */
+/* The value of eight ASCII digits, the first in the lowest byte: adjacent digits are combined into pairs, then fours,
+ * then all eight. */
 static uint64_t eight_digits(uint64_t bytes) {
   bytes -= UINT64_C(0x3030303030303030);
   bytes = (bytes * 10 + (bytes >> 8)) & UINT64_C(0x00ff00ff00ff00ff);
@@ -101,22 +102,22 @@ static uint64_t eight_digits(uint64_t bytes) {
   return (bytes * 10000 + (bytes >> 32)) & UINT64_C(0xffffffff);
 }
 
-/* How many of the eight bytes are digits before the first that is none. Above '9' the sum, below '0' the difference
- * sets a byte's highest bit; what carries over from there only reaches later bytes. */
+/* The number of leading digits among eight bytes. The sum sets a byte's highest bit above '9', the difference below
+ * '0'; carries reach later bytes only. */
 static int count_digits(uint64_t bytes) {
   const uint64_t none =
       ((bytes + UINT64_C(0x4646464646464646)) | (bytes - UINT64_C(0x3030303030303030))) & UINT64_C(0x8080808080808080);
   return none ? __builtin_ctzll(none) / 8 : 8;
 }
 
-/* The significant digits of a number so far: mantissa holds the first 19 of them. */
+/* The n significant digits of a number so far; mantissa holds the first 19. */
 struct digits {
   uint64_t mantissa;
   int n;
 };
 
-/* Digits from p on up to the first byte that is none, eight at a time. `text` is where the number begins: its bytes
- * before p may be loaded too. */
+/* Parses digits from p, eight at a time; returns the first byte that is not a digit. `text` is the start of the number:
+ * bytes between it and p may be loaded too. */
 static const char *parse_digits(const char *text, const char *p, const char *end, struct digits *digits) {
   static const uint64_t tens[9] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000};
   if (digits->n == 0)
@@ -125,10 +126,10 @@ static const char *parse_digits(const char *text, const char *p, const char *end
     uint64_t bytes;
     const int past = end - p < 8 ? 8 - (int)(end - p) : 0;
     memcpy(&bytes, p - past, sizeof bytes);
-    bytes >>= 8 * past; /* zeros behind the end, which are no digits */
+    bytes >>= 8 * past; /* zero bytes after the end are not digits */
     const int n = count_digits(bytes);
     if (n == 0) return p;
-    /* To the end of the eight, behind as many '0'. */
+    /* Shift the digits to the end of the eight bytes and put '0' before them. */
     if (n < 8) bytes = bytes << (64 - 8 * n) | UINT64_C(0x3030303030303030) >> 8 * n;
     digits->mantissa = digits->mantissa * tens[n] + eight_digits(bytes);
     digits->n += n;
@@ -145,12 +146,12 @@ bool number_parse(const char *text, size_t length, double *value) {
                                   1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
   while (length && is_blank(*text)) text++, length--;
   while (length && is_blank(text[length - 1])) length--;
-  if (length > LONGEST) return false;
+  if (length > MAX_LENGTH) return false;
   const char *p = text, *end = text + length;
   bool negative = p < end && *p == '-';
   if (p < end && (*p == '-' || *p == '+')) p++;
   if (p == end) return false;
-  if (!is_digit(*p) && *p != '.') { /* only the special words may begin otherwise */
+  if (!is_digit(*p) && *p != '.') { /* only nan, inf and infinity start differently */
     size_t rest = (size_t)(end - p);
     if (!((rest == 3 && (!strncasecmp(p, "nan", 3) || !strncasecmp(p, "inf", 3))) ||
           (rest == 8 && !strncasecmp(p, "infinity", 8))))
@@ -188,9 +189,9 @@ bool number_parse(const char *text, size_t length, double *value) {
   if (mantissa == 0)
     magnitude = 0;
   else if (mantissa < UINT64_C(1) << 53 && exponent >= -22 && exponent <= 22)
-    /* Mantissa and power both exact in double: one correctly rounded operation (Clinger 1990). */
+    /* Mantissa and power are exact in double: one correctly rounded operation (Clinger 1990). */
     magnitude = exponent < 0 ? (double)mantissa / powers[-exponent] : (double)mantissa * powers[exponent];
-  else if (exponent >= -MOST_TENS && exponent <= MOST_TENS)
+  else if (exponent >= -MAX_EXPONENT && exponent <= MAX_EXPONENT)
     magnitude = parse_integers(mantissa, exponent);
   else
     return parse_slowly(text, length, value);
@@ -207,7 +208,7 @@ bool number_parse_integer(const char *text, int64_t *value) {
   return true;
 }
 
-/* With a point whatever the locale says; true when it reads back as the same number. */
+/* Formats with a decimal point in any locale and parses the text into *back; false when that fails. */
 static bool format_digits(double number, int digits, char text[NUMBER_TEXT], double *back) {
   snprintf(text, NUMBER_TEXT, "%.*g", digits, number);
   for (char *p = text; *p; p++)
@@ -232,7 +233,7 @@ char *number_format_float(float number, char text[NUMBER_TEXT]) {
     snprintf(text, NUMBER_TEXT, "%" PRId32, (int32_t)number);
     return text;
   }
-  /* Six digits survive in a float that is no denormal, so that fewer need not be tried: "%g" leaves zeros out. */
+  /* A normal float preserves six decimal digits, so start there: "%g" removes trailing zeros. */
   for (int digits = fabsf(number) < FLT_MIN ? 1 : 6; digits <= 9; digits++) {
     double back;
     if (format_digits((double)number, digits, text, &back) && (float)back == number) break;
@@ -241,7 +242,7 @@ char *number_format_float(float number, char text[NUMBER_TEXT]) {
 }
 
 int64_t number_find_non_finite(const float *values, int64_t n) {
-  enum { BLOCK = 256 }; /* without a way out inside, so that it is compiled to vectors */
+  enum { BLOCK = 256 }; /* the inner loop has no exit, so that it is vectorised */
   int64_t i = 0;
   for (int bad = 0; i + BLOCK <= n; i += BLOCK) {
     for (int k = 0; k < BLOCK; k++) bad |= !(fabsf(values[i + k]) <= FLT_MAX);

@@ -1,4 +1,4 @@
-/* The flat parameter buffer: every layer's W and b, one after another, as networks, plans and backends lay them out. */
+/* Layout of the flat parameter buffer that networks, plans and backends share: W and b of each layer in turn. */
 #ifndef DESCENT_CORE_PARAMETERS_H
 #define DESCENT_CORE_PARAMETERS_H
 

@@ -1,5 +1,5 @@
-/* Randomness as a function of (seed, purpose, index): Philox 4x32-10 (Salmon et al. 2011, Random123). No state, so the
- * same bits come out on every backend and thread count. */
+/* Random numbers as a function of (seed, purpose, index): Philox 4x32-10 (Salmon et al. 2011, Random123). Without
+ * state, so every backend and thread count gives the same bits. */
 #ifndef DESCENT_CORE_RNG_H
 #define DESCENT_CORE_RNG_H
 
@@ -25,7 +25,7 @@ RNG_FUNCTION philox4x32_ctr_t rng_block(uint64_t seed, enum rng_purpose purpose,
   return philox4x32(counter, key);
 }
 
-/* Word `index` of the stream: lane index % 4 of block index / 4. */
+/* Word `index` of the stream: word index % 4 of block index / 4. */
 RNG_FUNCTION uint32_t rng_word(uint64_t seed, enum rng_purpose purpose, uint32_t stream, uint64_t step,
                                uint64_t index) {
   return rng_block(seed, purpose, stream, step, index / 4).v[index % 4];
@@ -37,16 +37,16 @@ RNG_FUNCTION double rng_uniform(uint64_t seed, enum rng_purpose purpose, uint32_
   return (rng_word(seed, purpose, stream, step, index) + 0.5) * 0x1p-32;
 }
 
-/* Dropout: words below this are dropped, so that a share p (to within 2^-32) is. 0 <= p < 1. */
+/* Dropout with probability p, 0 <= p < 1, to within 2^-32: words below this threshold are dropped. */
 RNG_FUNCTION uint32_t rng_drop_threshold(double p) { return (uint32_t)(p * 0x1p32); }
 
-/* Is element `index` (row * n + column, row counted within the step's batch) of layer `layer` kept at this step? */
+/* Whether dropout keeps element `index` (row * n + column, rows counted within the batch) of `layer` at this step. */
 RNG_FUNCTION bool rng_keep(uint64_t seed, uint32_t layer, uint64_t step, uint64_t index, uint32_t threshold) {
   return rng_word(seed, RNG_DROPOUT, layer, step, index) >= threshold;
 }
 
-/* A keyed permutation of 0 .. n-1 computed per index, no index array: an 8-round Feistel network on the smallest
- * even-bit domain that holds n, round keys from Philox, cycle-walking back into range. */
+/* A keyed permutation of 0 .. n-1, computed per index without an index array: an 8-round Feistel network on the
+ * smallest domain of an even number of bits that holds n, with round keys from Philox and cycle walking. */
 enum { PERMUTATION_ROUNDS = 8 };
 struct permutation {
   uint64_t n;
@@ -54,11 +54,11 @@ struct permutation {
   uint32_t keys[PERMUTATION_ROUNDS];
 };
 
-/* 1 <= n <= 2^62. `epoch` selects the order: one per epoch for shuffles. */
+/* 1 <= n <= 2^62. `epoch` selects the order, one per epoch for shuffles. */
 struct permutation permutation_create(uint64_t seed, enum rng_purpose purpose, uint64_t epoch, uint64_t n);
 
 RNG_FUNCTION uint32_t permutation_mix(uint32_t x) {
-  x ^= x >> 16; /* the 32-bit finaliser with the constants of Wellons' hash prospector */
+  x ^= x >> 16; /* a 32-bit integer hash, constants from Wellons' hash prospector */
   x *= 0x7feb352dU;
   x ^= x >> 15;
   x *= 0x846ca68bU;
@@ -66,7 +66,7 @@ RNG_FUNCTION uint32_t permutation_mix(uint32_t x) {
   return x;
 }
 
-/* Where index `i` (< n) goes; < n. */
+/* The image of index `i` < n; < n. */
 RNG_FUNCTION uint64_t permutation_index(const struct permutation *p, uint64_t i) {
   const uint32_t mask = (uint32_t)((UINT64_C(1) << p->half_bits) - 1);
   do {

@@ -1,5 +1,5 @@
-/* Reading and writing the container of model and data files. A file is hostile until its header has been checked: no
- * size in it is believed before it has been held against the file's own. */
+/* Reading and writing the container of model and data files. Files are untrusted: every size in the header is checked
+ * against the size of the file before it is used. */
 #include "core/safetensors.h"
 
 #include <errno.h>
@@ -21,7 +21,7 @@
 #include "core/status.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && sizeof(float) == 4,
-               "tensors are little-endian float32 and are read and written as they lie in memory");
+               "tensors are little-endian float32, read and written without conversion");
 
 enum { PREFIX = 8, ALIGNMENT = 64 };
 
@@ -34,7 +34,7 @@ static const char *const text_keys[SAFETENSORS_TEXTS] = {[SAFETENSORS_MODEL] = "
                                                          [SAFETENSORS_HEADER_SUM] = "descent.header.xxh64"};
 static const char no_sum[] = "0000000000000000";
 
-/* Bytes of a value; 0 for a type that is not known. */
+/* Bytes per value; 0 for an unknown type. */
 static int64_t dtype_bytes(const char *dtype) {
   static const struct {
     const char *name;
@@ -85,7 +85,7 @@ struct safetensors_sum safetensors_sum_model(const char *metadata, const struct 
   return safetensors_sum_text(XXH64_digest(&state));
 }
 
-/* The header as text, from malloc; NULL when memory ran out. */
+/* The header as text, freed by cJSON_free; NULL when out of memory. */
 static char *compose_header(const char *const texts[SAFETENSORS_TEXTS], const struct safetensors_tensor *tensors,
                             int64_t n) {
   char *text = NULL;
@@ -113,11 +113,11 @@ static descent_status check_values(const char *path, const struct safetensors_te
                     (double)tensor->data[i]);
 }
 
-/* Blanks behind the header's `length` bytes up to where the data starts. */
+/* Number of blanks between the header's `length` bytes and the data. */
 static size_t padding_of(size_t length) { return (ALIGNMENT - (PREFIX + length) % ALIGNMENT) % ALIGNMENT; }
 
-/* The 16 digits of the header's own sum in the bytes before the data, or NULL. No text within the JSON can hold what is
- * looked for: quotes are escaped there. */
+/* The 16 digits of the header's checksum in the bytes before the data, or NULL. No JSON string can contain the pattern,
+ * since quotes are escaped. */
 static char *find_header_sum(char *bytes, size_t length) {
   char key[64];
   const int n = snprintf(key, sizeof key, "\"%s\":\"", text_keys[SAFETENSORS_HEADER_SUM]);
@@ -126,7 +126,7 @@ static char *find_header_sum(char *bytes, size_t length) {
   return whole && found[(size_t)n + strlen(no_sum)] == '"' ? found + n : NULL;
 }
 
-/* The length, the header and its blanks in one. */
+/* Writes length, header and blanks at once. */
 static descent_status write_header(struct file_writer *writer, const char *path, const char *header, bool summed) {
   const size_t length = strlen(header), padding = padding_of(length);
   const uint64_t total = length + padding;
@@ -188,7 +188,7 @@ done:
 /* ---- the header of a file --------------------------------------------------------------------------------------- */
 
 static descent_status open_regular(struct safetensors *file) {
-  int descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not make us wait */
+  int descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* do not wait for the writer of a pipe */
   if (descriptor < 0) return status_cannot_read(file->path, errno);
   int error = fstat(descriptor, &file->about) ? errno : S_ISDIR(file->about.st_mode) ? EISDIR : 0;
   if (!error && !S_ISREG(file->about.st_mode)) error = EINVAL;
@@ -204,15 +204,14 @@ static descent_status read_bytes(struct safetensors *file, int64_t offset, void 
   errno = 0;
   if (fseeko(file->stream, offset, SEEK_SET) == 0 && fread(data, 1, bytes, file->stream) == bytes) return DESCENT_OK;
   if (errno) return status_cannot_read(file->path, errno);
-  return status_set(DESCENT_ERROR_READ, "%s: the file became shorter while it was read", file->path);
+  return status_set(DESCENT_ERROR_READ, "%s: the file was truncated while it was read", file->path);
 }
 
 static descent_status read_header(struct safetensors *file) {
   const int64_t size = file->about.st_size;
   if (size < PREFIX)
     return status_set(DESCENT_ERROR_MODEL,
-                      "%s: %" PRId64
-                      " bytes are too few: a .safetensors file starts with 8 that give its header's length",
+                      "%s: %" PRId64 " bytes: too short for a .safetensors file, which starts with an 8-byte length",
                       file->path, size);
   descent_status status;
   char *text = NULL;
@@ -220,8 +219,8 @@ static descent_status read_header(struct safetensors *file) {
   TRY(read_bytes(file, 0, &length, PREFIX));
   if (length > (uint64_t)(size - PREFIX) || length > JSON_MAX_BYTES) {
     status = status_set(DESCENT_ERROR_MODEL,
-                        "%s: not a .safetensors file, or a truncated one: byte 0 announces a header of %" PRIu64
-                        " bytes (at most %d) and the file has %" PRId64,
+                        "%s: not a .safetensors file, or truncated: byte 0 states a header of %" PRIu64
+                        " bytes (at most %d), but the file has %" PRId64,
                         file->path, length, JSON_MAX_BYTES, size);
     goto done;
   }
@@ -242,7 +241,7 @@ done:
 }
 
 static descent_status parse_metadata(struct safetensors *file, const cJSON *map) {
-  if (file->described) return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__ twice", file->path);
+  if (file->described) return status_set(DESCENT_ERROR_MODEL, "%s: duplicate __metadata__", file->path);
   file->described = true;
   if (!cJSON_IsObject(map)) return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__ is not an object", file->path);
   const cJSON *member;
@@ -250,35 +249,35 @@ static descent_status parse_metadata(struct safetensors *file, const cJSON *map)
     if (!cJSON_IsString(member))
       return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__: '%s' is not a string", file->path,
                         json_quote(member->string).text);
-    for (int k = 0; k < SAFETENSORS_TEXTS; k++) { /* other tools keep their own texts here */
+    for (int k = 0; k < SAFETENSORS_TEXTS; k++) { /* entries of other programs are ignored */
       if (strcmp(member->string, text_keys[k]) != 0) continue;
       if (file->texts[k])
-        return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__: '%s' twice", file->path, text_keys[k]);
+        return status_set(DESCENT_ERROR_MODEL, "%s: __metadata__: duplicate '%s'", file->path, text_keys[k]);
       file->texts[k] = member->valuestring;
     }
   }
   return DESCENT_OK;
 }
 
-/* shape [..] and data_offsets [begin, end] of one entry, held against each other and the file. */
+/* Parses shape [..] and data_offsets [begin, end] of an entry and checks them against each other and the file. */
 static descent_status parse_extent(const struct safetensors *file, const char *where, const cJSON *shape,
                                    const cJSON *offsets, struct safetensors_entry *entry) {
   int64_t count = 1, bytes;
   const cJSON *value;
-  if (!cJSON_IsArray(shape)) return status_set(DESCENT_ERROR_MODEL, "%s: no shape", where);
+  if (!cJSON_IsArray(shape)) return status_set(DESCENT_ERROR_MODEL, "%s: missing shape", where);
   cJSON_ArrayForEach(value, shape) {
     if (entry->rank == SAFETENSORS_MAX_RANK)
       return status_set(DESCENT_ERROR_MODEL, "%s: more than %d dimensions", where, SAFETENSORS_MAX_RANK);
     if (!json_integer(value, &entry->shape[entry->rank]) || !size_product(count, entry->shape[entry->rank], &count))
-      return status_set(DESCENT_ERROR_MODEL, "%s: dimension %d is not a size", where, entry->rank);
+      return status_set(DESCENT_ERROR_MODEL, "%s: dimension %d is not a valid size", where, entry->rank);
     entry->rank++;
   }
   if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 || !json_integer(offsets->child, &entry->begin) ||
       !json_integer(offsets->child->next, &entry->end))
-    return status_set(DESCENT_ERROR_MODEL, "%s: data_offsets are not two offsets", where);
+    return status_set(DESCENT_ERROR_MODEL, "%s: data_offsets must be two offsets", where);
   if (entry->begin > entry->end || entry->end > file->data_bytes)
     return status_set(DESCENT_ERROR_MODEL,
-                      "%s: data_offsets [%" PRId64 ", %" PRId64 "] are not within the file's %" PRId64
+                      "%s: data_offsets [%" PRId64 ", %" PRId64 "] are outside the file's %" PRId64
                       " bytes of data: truncated or altered",
                       where, entry->begin, entry->end, file->data_bytes);
   if (!size_product(count, dtype_bytes(entry->dtype), &bytes) || bytes != entry->end - entry->begin)
@@ -318,7 +317,7 @@ static int by_name(const void *a, const void *b) {
   return strcmp(x->name, y->name);
 }
 
-/* Every byte of the data belongs to exactly one tensor. */
+/* Checks that every byte of the data belongs to exactly one tensor. */
 static descent_status check_cover(struct safetensors *file) {
   qsort(file->entries, (size_t)file->n, sizeof *file->entries, by_offset);
   int64_t covered = 0;
@@ -327,7 +326,7 @@ static descent_status check_cover(struct safetensors *file) {
     if (entry->begin != covered)
       return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' begins at offset %" PRId64 ", not at %" PRId64 ": %s",
                         file->path, json_quote(entry->name).text, entry->begin, covered,
-                        entry->begin < covered ? "tensors overlap" : "a gap");
+                        entry->begin < covered ? "tensors overlap" : "gap between tensors");
     covered = entry->end;
   }
   if (covered == file->data_bytes) return DESCENT_OK;
@@ -339,7 +338,7 @@ static descent_status check_names(struct safetensors *file) {
   qsort(file->entries, (size_t)file->n, sizeof *file->entries, by_name);
   for (int64_t i = 1; i < file->n; i++)
     if (by_name(&file->entries[i - 1], &file->entries[i]) == 0)
-      return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' twice", file->path,
+      return status_set(DESCENT_ERROR_MODEL, "%s: duplicate tensor '%s'", file->path,
                         json_quote(file->entries[i].name).text);
   return DESCENT_OK;
 }
@@ -422,8 +421,8 @@ descent_status safetensors_expect(const struct safetensors *file, const struct s
   for (int i = 0; same && i < tensor->rank; i++) same = entry->shape[i] == tensor->shape[i];
   if (!same)
     return status_set(DESCENT_ERROR_MODEL,
-                      "%s: tensor '%s' has %d dimensions, [%" PRId64 ", %" PRId64 "], the network needs %d, [%" PRId64
-                      ", %" PRId64 "]",
+                      "%s: tensor '%s' has %d dimensions, [%" PRId64 ", %" PRId64
+                      "], but the network needs %d, [%" PRId64 ", %" PRId64 "]",
                       file->path, tensor->name, entry->rank, entry->shape[0], entry->shape[1], tensor->rank,
                       tensor->shape[0], tensor->shape[1]);
   entry->expected = true;
@@ -433,12 +432,12 @@ descent_status safetensors_expect(const struct safetensors *file, const struct s
 
 descent_status safetensors_check_sum(const struct safetensors *file, enum safetensors_text key,
                                      struct safetensors_sum sum) {
-  const char *kept = file->texts[key]; /* files made by other tools have none */
-  if (!kept || strcmp(kept, sum.text) == 0) return DESCENT_OK;
+  const char *stated = file->texts[key]; /* NULL in files of other programs */
+  if (!stated || strcmp(stated, sum.text) == 0) return DESCENT_OK;
   return status_set(DESCENT_ERROR_MODEL,
                     "%s: altered since it was saved: its checksum is %s, not '%s' (to accept deliberate changes, "
                     "remove %s from its metadata)",
-                    file->path, sum.text, json_quote(kept).text, text_keys[key]);
+                    file->path, sum.text, json_quote(stated).text, text_keys[key]);
 }
 
 static descent_status read_tensor(struct safetensors *file, const struct safetensors_tensor *tensor) {
@@ -455,7 +454,7 @@ done:
   return status;
 }
 
-static bool of_checkpoint(const struct safetensors *file, const struct safetensors_entry *entry) {
+static bool belongs_to_checkpoint(const struct safetensors *file, const struct safetensors_entry *entry) {
   static const char prefix[] = SAFETENSORS_CHECKPOINT_PREFIX;
   return file->texts[SAFETENSORS_CHECKPOINT] && strncmp(entry->name, prefix, sizeof prefix - 1) == 0;
 }
@@ -464,7 +463,7 @@ descent_status safetensors_read(struct safetensors *file, const struct safetenso
   descent_status status = DESCENT_OK;
   for (int64_t i = 0; i < n; i++) TRY(read_tensor(file, &tensors[i]));
   for (int64_t i = 0; i < file->n; i++)
-    if (!file->entries[i].expected && !of_checkpoint(file, &file->entries[i]))
+    if (!file->entries[i].expected && !belongs_to_checkpoint(file, &file->entries[i]))
       return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' is not part of the network", file->path,
                         json_quote(file->entries[i].name).text);
   const struct safetensors_sum sum = safetensors_sum_model(file->texts[SAFETENSORS_MODEL], tensors, n);

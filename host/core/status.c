@@ -9,8 +9,9 @@
 
 static _Thread_local char last_error[1024];
 
-/* The file comes first and the reason last: of a text that is too long the middle goes. Without memory, the end. */
-static void cut_middle(char text[static sizeof last_error], size_t length, const char *format, va_list arguments) {
+/* Removes the middle of an overlong text, since the file comes first and the reason last. Out of memory, the end is cut
+ * off instead. */
+static void elide_middle(char text[static sizeof last_error], size_t length, const char *format, va_list arguments) {
   static const char gap[] = " ... ";
   char *whole = malloc(length + 1);
   if (!whole) return;
@@ -22,13 +23,13 @@ static void cut_middle(char text[static sizeof last_error], size_t length, const
 }
 
 descent_status status_set(descent_status status, const char *format, ...) {
-  /* An argument may be the old text itself: format aside first. */
+  /* An argument may be last_error itself, so format into a buffer first. */
   char text[sizeof last_error];
   va_list arguments, again;
   va_start(arguments, format);
   va_copy(again, arguments);
   int length = vsnprintf(text, sizeof text, format, arguments);
-  if (length >= (int)sizeof text) cut_middle(text, (size_t)length, format, again);
+  if (length >= (int)sizeof text) elide_middle(text, (size_t)length, format, again);
   va_end(again);
   va_end(arguments);
   memcpy(last_error, text, sizeof text);

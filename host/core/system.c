@@ -1,5 +1,4 @@
-/* What the kernel says about limits, from /proc and /sys/fs/cgroup. Takes no memory: the answers decide whether more is
- * allocated. */
+/* Limits read from /proc and /sys/fs/cgroup. Allocates nothing, since memory.c calls it before an allocation. */
 #include "core/system.h"
 
 #include <errno.h>
@@ -25,10 +24,10 @@ bool system_read_text(const char *path, char *text, size_t size) {
   return got >= 0;
 }
 
-/* ---- control groups: "0::/path" or "4:memory:/path" a line of /proc/self/cgroup, to folders of /sys/fs/cgroup ---- */
+/* ---- control groups: lines "0::/path" or "4:memory:/path" of /proc/self/cgroup name folders of /sys/fs/cgroup ---- */
 
-/* Is `name` one of those between commas? */
-static bool listed(const char *list, const char *name) {
+/* Whether `name` is in a list separated by commas. */
+static bool list_contains(const char *list, const char *name) {
   for (const size_t length = strlen(name); *list; list += *list == ',') {
     const size_t item = strcspn(list, ",");
     if (item == length && strncmp(list, name, length) == 0) return true;
@@ -37,25 +36,25 @@ static bool listed(const char *list, const char *name) {
   return false;
 }
 
-/* The path in a line without its end, if it is of the controller. */
-static const char *path_of(char *line, const char *controller) {
+/* The path in a line for this controller, or NULL. Modifies the line. */
+static const char *group_path(char *line, const char *controller) {
   char *controllers = strchr(line, ':');
   char *path = controllers ? strchr(controllers + 1, ':') : NULL;
   if (!path) return NULL;
   *path++ = '\0';
   controllers++;
-  return (controller ? listed(controllers, controller) : !*controllers) && *path == '/' ? path : NULL;
+  return (controller ? list_contains(controllers, controller) : !*controllers) && *path == '/' ? path : NULL;
 }
 
-/* Calls `visit` with the folder of this process's group and of each that holds it, up to the mount's own root, which is
- * what a container sees. `controller` is that of version 1, "memory" say; NULL: version 2. */
-static void each_group(const char *root, const char *controller, void (*visit)(void *user, const char *folder),
-                       void *user) {
+/* Calls `visit` with the folder of this process's group and of each of its parents up to the root of the mount, which
+ * is all that a container sees. `controller` names a controller of version 1, such as "memory"; NULL: version 2. */
+static void for_each_group(const char *root, const char *controller, void (*visit)(void *user, const char *folder),
+                           void *user) {
   char text[FOLDER_SIZE], folder[FOLDER_SIZE], *rest = text;
   const char *path = NULL;
   snprintf(folder, sizeof folder, "%s/proc/self/cgroup", root);
   if (!system_read_text(folder, text, sizeof text)) return;
-  for (char *line; !path && (line = strsep(&rest, "\n"));) path = path_of(line, controller);
+  for (char *line; !path && (line = strsep(&rest, "\n"));) path = group_path(line, controller);
   if (!path) return;
   const int mount = snprintf(folder, sizeof folder, "%s/sys/fs/cgroup%s%s", root, controller ? "/" : "",
                              controller ? controller : "");
@@ -68,7 +67,7 @@ static void each_group(const char *root, const char *controller, void (*visit)(v
 
 /* ---- memory ---- */
 
-/* The number that follows `key`, which stands at the beginning of a line; -1 if there is none. */
+/* The number after `key` at the start of a line; -1 if there is none. */
 static int64_t number_after(const char *text, const char *key) {
   const size_t length = strlen(key);
   for (; text; text = strchr(text, '\n'), text += text != NULL) {
@@ -89,8 +88,9 @@ static int64_t number_in(const char *folder, const char *name) {
   return read_in(folder, name, text) ? number_after(text, "") : -1; /* "max": none */
 }
 
-/* What the group in `folder` leaves, by the names of one version's files. */
-static void lower(int64_t *least, const char *folder, const char *limit, const char *usage, const char *stat_prefix) {
+/* Lowers *least to the headroom of the group in `folder`; file names differ between the versions. */
+static void lower_to_headroom(int64_t *least, const char *folder, const char *limit, const char *usage,
+                              const char *stat_prefix) {
   static const char *const of_files[] = {"inactive_file ", "active_file "};
   char text[FOLDER_SIZE], key[64];
   const int64_t most = number_in(folder, limit);
@@ -106,12 +106,12 @@ static void lower(int64_t *least, const char *folder, const char *limit, const c
   if (left < *least) *least = left;
 }
 
-static void lower_version1(void *least, const char *folder) {
-  lower(least, folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_");
+static void lower_to_headroom_1(void *least, const char *folder) {
+  lower_to_headroom(least, folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_");
 }
 
-static void lower_version2(void *least, const char *folder) {
-  lower(least, folder, "memory.max", "memory.current", "");
+static void lower_to_headroom_2(void *least, const char *folder) {
+  lower_to_headroom(least, folder, "memory.max", "memory.current", "");
 }
 
 int64_t system_memory_available(const char *root) {
@@ -120,20 +120,20 @@ int64_t system_memory_available(const char *root) {
   snprintf(folder, sizeof folder, "%s/proc", root);
   const int64_t kilobytes = read_in(folder, "meminfo", text) ? number_after(text, "MemAvailable:") : -1;
   if (kilobytes >= 0 && kilobytes < INT64_MAX / 1024) least = kilobytes * 1024;
-  each_group(root, NULL, lower_version2, &least);
-  each_group(root, "memory", lower_version1, &least);
+  for_each_group(root, NULL, lower_to_headroom_2, &least);
+  for_each_group(root, "memory", lower_to_headroom_1, &least);
   return least;
 }
 
 /* ---- cores ---- */
 
-/* Lowers a number of cores to what the control group in `folder` (version 2) grants the time of. */
+/* Lowers a number of cores to the CPU quota of the group in `folder` (version 2), rounded up. */
 static void lower_to_quota(void *user, const char *folder) {
   int *limit = user;
   char path[FOLDER_SIZE + NAME_SIZE], text[64];
   long long quota = 0, period = 0;
   if (snprintf(path, sizeof path, "%s/cpu.max", folder) >= (int)sizeof path) return;
-  /* "max 100000" reads nothing: no limit */
+  /* "max 100000" does not match: no limit */
   if (!system_read_text(path, text, sizeof text) || sscanf(text, "%lld %lld", &quota, &period) != 2) return;
   if (quota <= 0 || period <= 0) return;
   const long long cores = (quota - 1) / period + 1;
@@ -148,6 +148,6 @@ int system_cores_allowed(void) {
 
 int system_cores_usable(void) {
   int cores = system_cores_allowed();
-  each_group("", NULL, lower_to_quota, &cores);
+  for_each_group("", NULL, lower_to_quota, &cores);
   return cores;
 }

@@ -1,4 +1,4 @@
-/* Names of the field's terms and back: one table each, from the public header's maps. */
+/* Names of the public enums and their parsers, from the maps in the public header. */
 #include "core/status.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* What this build is: version, compiler and the libraries in it, the last as they are found at run time. */
+/* The version of this build, of its compiler, and of the libraries loaded at run time. */
 #include <cjson/cJSON.h>
 #include <csv.h>
 #include <protobuf-c/protobuf-c.h>
@@ -13,7 +13,7 @@
 
 #include "descent/descent.h"
 
-/* Weak, so that a CBLAS of another vendor links too. */
+/* Weak, so that another CBLAS links too. */
 __attribute__((weak)) char *openblas_get_config(void);
 
 #ifdef __clang__
@@ -38,7 +38,7 @@ static void write_hdf5(char *text, size_t size) {
 #endif
 }
 
-static char version[384]; /* constant once written, by the first who asks */
+static char version[384]; /* written once, by the first call */
 
 static void write_version(void) {
   const char *blas = openblas_get_config ? openblas_get_config() : DESCENT_BLAS;

@@ -1,5 +1,5 @@
-/* The header of an .npy is the text of a Python dictionary: parsed strictly, and no size in it is believed before it
- * has been held against the number of bytes that are there. */
+/* The header of an .npy file is a Python dictionary literal. It is parsed strictly, and its sizes are checked against
+ * the size of the file before they are used. */
 #include "data/array.h"
 
 #include <inttypes.h>
@@ -12,7 +12,7 @@
 #include "data/text.h"
 
 /* Magic, version, and the header's length in two bytes (version 1) or four. */
-enum { SHORT_PREFIX = 10, LONG_PREFIX = 12, MOST_HEADER = 1 << 16, WINDOW = 4 << 20 };
+enum { SHORT_PREFIX = 10, LONG_PREFIX = 12, MAX_HEADER = 1 << 16, WINDOW = 4 << 20 };
 
 /* ---- the header's text ------------------------------------------------------------------------------------------ */
 
@@ -26,7 +26,7 @@ static descent_status header_error(const struct parser *p, const char *problem) 
   char shown[48];
   const size_t left = (size_t)(p->end - p->at);
   text_escape(p->at, left < 16 ? left : 16, shown, sizeof shown);
-  return status_set(DESCENT_ERROR_DATA, "%s: byte %" PRId64 ": %s at '%s' (write the file anew with numpy.save)",
+  return status_set(DESCENT_ERROR_DATA, "%s: byte %" PRId64 ": %s at '%s' (save the file again with numpy.save)",
                     p->where, p->base + (p->at - p->text), problem, shown);
 }
 
@@ -34,15 +34,15 @@ static void skip_blanks(struct parser *p) {
   while (p->at < p->end && (*p->at == ' ' || *p->at == '\n' || *p->at == '\t')) p->at++;
 }
 
-/* Takes the character, blanks before it aside. */
-static bool take(struct parser *p, char c) {
+/* Skips blanks and consumes the character if it is next. */
+static bool accept(struct parser *p, char c) {
   skip_blanks(p);
   if (p->at == p->end || *p->at != c) return false;
   p->at++;
   return true;
 }
 
-static bool take_word(struct parser *p, const char *word) {
+static bool accept_word(struct parser *p, const char *word) {
   const size_t length = strlen(word);
   skip_blanks(p);
   if ((size_t)(p->end - p->at) < length || memcmp(p->at, word, length) != 0) return false;
@@ -51,97 +51,97 @@ static bool take_word(struct parser *p, const char *word) {
 }
 
 /* 'text' or "text", without escapes. */
-static descent_status take_text(struct parser *p, char *text, size_t size) {
+static descent_status parse_text(struct parser *p, char *text, size_t size) {
   skip_blanks(p);
-  if (p->at == p->end || (*p->at != '\'' && *p->at != '"')) return header_error(p, "a text in quotes is expected");
+  if (p->at == p->end || (*p->at != '\'' && *p->at != '"')) return header_error(p, "expected a quoted string");
   const char *const begin = p->at + 1;
   const char *const close = memchr(begin, *p->at, (size_t)(p->end - begin));
   if (!close || (size_t)(close - begin) >= size || memchr(begin, '\\', (size_t)(close - begin)))
-    return header_error(p, "this is no text that NumPy writes here,");
+    return header_error(p, "invalid string");
   memcpy(text, begin, (size_t)(close - begin));
   text[close - begin] = 0;
   p->at = close + 1;
   return DESCENT_OK;
 }
 
-static descent_status take_size(struct parser *p, int64_t *size) {
+static descent_status parse_size(struct parser *p, int64_t *size) {
   skip_blanks(p);
   const char *const begin = p->at;
   for (*size = 0; p->at < p->end && *p->at >= '0' && *p->at <= '9'; p->at++)
     if (!size_product(*size, 10, size) || __builtin_add_overflow(*size, *p->at - '0', size))
-      return header_error(p, "a dimension is out of range");
-  if (p->at == begin) return header_error(p, "a dimension is expected");
+      return header_error(p, "dimension out of range");
+  if (p->at == begin) return header_error(p, "expected a dimension");
   if (p->at < p->end && *p->at == 'L') p->at++; /* Python 2's long integers */
   return DESCENT_OK;
 }
 
 /* (), (5,), (3, 4), (3, 4,) */
-static descent_status take_shape(struct parser *p, struct array *array) {
+static descent_status parse_shape(struct parser *p, struct array *array) {
   descent_status status = DESCENT_OK;
   bool comma = true;
-  if (!take(p, '(')) return header_error(p, "a shape is expected");
-  while (!take(p, ')')) {
-    if (!comma || array->rank == ARRAY_MOST_RANK) return header_error(p, "this shape does not end");
-    TRY(take_size(p, &array->shape[array->rank++]));
-    comma = take(p, ',');
+  if (!accept(p, '(')) return header_error(p, "expected a shape");
+  while (!accept(p, ')')) {
+    if (!comma) return header_error(p, "expected ',' or ')'");
+    if (array->rank == ARRAY_MAX_RANK) return header_error(p, "more than 64 dimensions");
+    TRY(parse_size(p, &array->shape[array->rank++]));
+    comma = accept(p, ',');
   }
-  if (array->rank == 1 && !comma) return header_error(p, "a shape of one dimension ends in a comma,");
+  if (array->rank == 1 && !comma) return header_error(p, "expected ',' after a single dimension");
 done:
   return status;
 }
 
 /* '<f4': byte order, kind, bytes. */
-static descent_status take_type(struct parser *p, struct element *element) {
+static descent_status parse_type(struct parser *p, struct element_type *element) {
   char text[32];
   descent_status status = DESCENT_OK;
   skip_blanks(p);
   if (p->at < p->end && *p->at == '[')
     return status_set(DESCENT_ERROR_DATA,
-                      "%s: a structured array, whose elements have fields (save its columns as one array of numbers)",
-                      p->where);
-  TRY(take_text(p, text, sizeof text));
+                      "%s: structured arrays are not supported (save the fields as one array of numbers)", p->where);
+  TRY(parse_text(p, text, sizeof text));
   static const char kinds[] = {
       [ELEMENT_BOOL] = 'b', [ELEMENT_UNSIGNED] = 'u', [ELEMENT_SIGNED] = 'i', [ELEMENT_FLOAT] = 'f'};
   const char *const kind = text[0] && text[1] ? memchr(kinds, text[1], sizeof kinds) : NULL;
   if (text[0] && strchr("<>|=", text[0]) && kind && strlen(text) == 3) {
     const bool native_is_big = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
-    *element = (struct element){.kind = (enum element_kind)(kind - kinds),
-                                .size = text[2] - '0',
-                                .big_endian = text[0] == '>' || (text[0] == '=' && native_is_big)};
-    if (element_known(*element) && (element->size == 1 || text[0] != '|')) return DESCENT_OK;
+    *element = (struct element_type){.kind = (enum element_kind)(kind - kinds),
+                                     .size = text[2] - '0',
+                                     .big_endian = text[0] == '>' || (text[0] == '=' && native_is_big)};
+    if (element_is_supported(*element) && (element->size == 1 || text[0] != '|')) return DESCENT_OK;
   }
   char shown[48];
   text_escape(text, strlen(text), shown, sizeof shown);
   const char kind_name = text[0] ? text[1] : 0;
-  return status_set(DESCENT_ERROR_DATA, "%s: elements of type '%s'%s are not read (save it as numbers, with .astype)",
-                    p->where, shown,
-                    kind_name == 'O'                       ? ", Python objects,"
-                    : kind_name == 'c'                     ? ", complex numbers,"
-                    : kind_name == 'S' || kind_name == 'U' ? ", texts,"
-                    : kind_name == 'M' || kind_name == 'm' ? ", dates,"
+  return status_set(DESCENT_ERROR_DATA,
+                    "%s: unsupported element type '%s'%s (convert the array to numbers with .astype)", p->where, shown,
+                    kind_name == 'O'                       ? ", Python objects"
+                    : kind_name == 'c'                     ? ", complex numbers"
+                    : kind_name == 'S' || kind_name == 'U' ? ", text"
+                    : kind_name == 'M' || kind_name == 'm' ? ", dates"
                                                            : "");
 done:
   return status;
 }
 
-static descent_status take_member(struct parser *p, struct array *array, unsigned *seen) {
+static descent_status parse_member(struct parser *p, struct array *array, unsigned *seen) {
   static const char *const names[] = {"descr", "fortran_order", "shape"};
   char name[32];
   unsigned member = 0;
   descent_status status;
   const char *const at = p->at;
-  TRY(take_text(p, name, sizeof name));
+  TRY(parse_text(p, name, sizeof name));
   while (member < 3 && strcmp(name, names[member]) != 0) member++;
   if (member == 3 || *seen & 1U << member) {
     p->at = at;
-    return header_error(p, member == 3 ? "an unknown name" : "a name that was there before");
+    return header_error(p, member == 3 ? "unknown name" : "duplicate name");
   }
   *seen |= 1U << member;
-  if (!take(p, ':')) return header_error(p, "':' is expected");
-  if (member == 0) return take_type(p, &array->element);
-  if (member == 2) return take_shape(p, array);
-  array->by_column = take_word(p, "True");
-  if (!array->by_column && !take_word(p, "False")) return header_error(p, "True or False is expected");
+  if (!accept(p, ':')) return header_error(p, "expected ':'");
+  if (member == 0) return parse_type(p, &array->element);
+  if (member == 2) return parse_shape(p, array);
+  array->by_column = accept_word(p, "True");
+  if (!array->by_column && !accept_word(p, "False")) return header_error(p, "expected True or False");
 done:
   return status;
 }
@@ -150,15 +150,15 @@ static descent_status parse_header(struct parser *p, struct array *array) {
   unsigned seen = 0;
   descent_status status = DESCENT_OK;
   bool comma = true;
-  if (!take(p, '{')) return header_error(p, "'{' is expected");
-  while (!take(p, '}')) {
-    if (!comma) return header_error(p, "',' or '}' is expected");
-    TRY(take_member(p, array, &seen));
-    comma = take(p, ',');
+  if (!accept(p, '{')) return header_error(p, "expected '{'");
+  while (!accept(p, '}')) {
+    if (!comma) return header_error(p, "expected ',' or '}'");
+    TRY(parse_member(p, array, &seen));
+    comma = accept(p, ',');
   }
   if (seen != 7) return header_error(p, "descr, fortran_order or shape is missing");
   skip_blanks(p);
-  if (p->at < p->end) return header_error(p, "there is something behind the header,");
+  if (p->at < p->end) return header_error(p, "unexpected text after the header");
 done:
   return status;
 }
@@ -171,26 +171,27 @@ static descent_status read_prefix(struct array *array, int64_t *length) {
   const int64_t size = array->source.size;
   descent_status status;
   if (size < SHORT_PREFIX)
-    TRY(status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " bytes are no .npy file (is it cut off?)", array->where, size));
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " bytes: too short for a .npy file (is it truncated?)",
+                   array->where, size));
   TRY(array->source.read(array->source.state, 0, SHORT_PREFIX, prefix));
   if (memcmp(prefix, "\x93NUMPY", 6) != 0)
     TRY(status_set(DESCENT_ERROR_DATA, "%s: byte 0: not a .npy file (choose another format)", array->where));
   if (prefix[6] < 1 || prefix[6] > 3 || prefix[7] != 0)
-    TRY(status_set(DESCENT_ERROR_DATA, "%s: byte 6: version %d.%d of the .npy format is not known (1.0 to 3.0 are)",
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: byte 6: unsupported .npy version %d.%d (1.0 to 3.0 are supported)",
                    array->where, prefix[6], prefix[7]));
   array->start = prefix[6] == 1 ? SHORT_PREFIX : LONG_PREFIX;
   if (prefix[6] > 1 && size >= LONG_PREFIX)
     TRY(array->source.read(array->source.state, SHORT_PREFIX, LONG_PREFIX - SHORT_PREFIX, prefix + SHORT_PREFIX));
   *length = prefix[8] | prefix[9] << 8 | (int64_t)prefix[10] << 16 | (int64_t)prefix[11] << 24;
-  if (*length > MOST_HEADER || *length > size - array->start)
+  if (*length > MAX_HEADER || *length > size - array->start)
     TRY(status_set(DESCENT_ERROR_DATA,
-                   "%s: byte 8: a header of %" PRId64 " bytes in a file of %" PRId64 " (is it cut off?)", array->where,
-                   *length, size));
+                   "%s: byte 8: a header of %" PRId64 " bytes in a file of %" PRId64 " (is it truncated?)",
+                   array->where, *length, size));
 done:
   return status;
 }
 
-/* The first dimension is the rows, the others are the columns. */
+/* Rows are the first dimension, columns the product of the others. */
 static descent_status check_shape(struct array *array) {
   const int64_t left = array->source.size - array->start;
   int64_t bytes;
@@ -200,48 +201,48 @@ static descent_status check_shape(struct array *array) {
   array->rows = array->shape[0];
   array->columns = 1;
   for (int d = 1; d < array->rank; d++)
-    if (!size_product(array->columns, array->shape[d], &array->columns)) array->columns = INT64_MAX; /* told below */
+    if (!size_product(array->columns, array->shape[d], &array->columns))
+      array->columns = INT64_MAX; /* rejected below */
   if (array->rows == 0 || array->columns == 0)
     return status_set(DESCENT_ERROR_DATA, "%s: the array has no elements", array->where);
-  if (array->columns > MATRIX_MOST_COLUMNS)
-    return status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " columns are more than the %d that a table may have",
-                      array->where, array->columns, MATRIX_MOST_COLUMNS);
+  if (array->columns > MATRIX_MAX_COLUMNS)
+    return status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " columns exceed the maximum of %d", array->where,
+                      array->columns, MATRIX_MAX_COLUMNS);
   if (!size_product(array->rows, array->columns, &bytes) || !size_product(bytes, array->element.size, &bytes) ||
       bytes > left)
     return status_set(DESCENT_ERROR_DATA,
                       "%s: byte %" PRId64 ": %" PRId64 " x %" PRId64
-                      " elements of %d bytes do not fit into the %" PRId64
-                      " bytes that are left (is the file cut off?)",
+                      " elements of %d bytes do not fit in the remaining %" PRId64 " bytes (is the file truncated?)",
                       array->where, array->start, array->rows, array->columns, array->element.size, left);
   if (bytes < left)
     return status_set(DESCENT_ERROR_DATA,
-                      "%s: byte %" PRId64 ": %" PRId64 " bytes behind the array (write the file anew)", array->where,
+                      "%s: byte %" PRId64 ": %" PRId64 " bytes after the array (save the file again)", array->where,
                       array->start + bytes, left - bytes);
   return DESCENT_OK;
 }
 
-/* A row's columns as they follow each other in Fortran's order, the first dimension fastest. */
+/* Maps the columns of a row from Fortran order, the first dimension fastest, to C order. */
 static descent_status place_columns(struct array *a) {
-  int64_t index[ARRAY_MOST_RANK] = {0};
+  int64_t index[ARRAY_MAX_RANK] = {0};
   if (a->rank < 3) return DESCENT_OK;
   a->positions = memory_allocate(a->columns, sizeof *a->positions, "the columns");
   if (!a->positions) return DESCENT_ERROR_MEMORY;
   for (int64_t c = 0; c < a->columns; c++) {
-    int64_t place = 0;
-    for (int d = 1; d < a->rank; d++) place = place * a->shape[d] + index[d];
-    a->positions[c] = (int32_t)place;
+    int64_t position = 0;
+    for (int d = 1; d < a->rank; d++) position = position * a->shape[d] + index[d];
+    a->positions[c] = (int32_t)position;
     for (int d = 1; d < a->rank && ++index[d] == a->shape[d]; d++) index[d] = 0;
   }
   return DESCENT_OK;
 }
 
-/* Space for some rows, or for all of them where the source cannot go back. */
+/* Allocates a window of rows, or reads all rows in Fortran order from a source that is not seekable. */
 static descent_status prepare_window(struct array *a) {
   const int64_t row_bytes = a->columns * a->element.size, fitting = WINDOW / row_bytes;
   a->capacity = fitting < 1 ? 1 : fitting < a->rows ? fitting : a->rows;
   a->window = memory_allocate(a->capacity * row_bytes, 1, a->where);
   if (!a->window) return DESCENT_ERROR_MEMORY;
-  if (a->columns == 1) a->by_column = false; /* the same */
+  if (a->columns == 1) a->by_column = false; /* both orders are the same */
   if (a->by_column && place_columns(a) != DESCENT_OK) return DESCENT_ERROR_MEMORY;
   if (!a->by_column || !a->source.in_order) return DESCENT_OK;
   a->whole = memory_allocate(a->rows * row_bytes, 1, a->where);
@@ -269,7 +270,7 @@ done:
   return status;
 }
 
-/* Rows a->next .. + n of every column, one column after the other. */
+/* Reads rows [a->next, a->next + n) of every column in turn. */
 static descent_status fill_by_column(struct array *a, int64_t n) {
   const int64_t size = a->element.size;
   descent_status status = DESCENT_OK;

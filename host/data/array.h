@@ -1,4 +1,4 @@
-/* An array in NumPy's .npy format, wherever its bytes lie: in a file of its own or inside an .npz.
+/* An array in NumPy's .npy format, in its own file or inside an .npz.
  * https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html */
 #ifndef DESCENT_DATA_ARRAY_H
 #define DESCENT_DATA_ARRAY_H
@@ -7,36 +7,38 @@
 
 #include "data/elements.h"
 
-enum { ARRAY_MOST_RANK = 64 }; /* NumPy's */
+enum { ARRAY_MAX_RANK = 64 }; /* NumPy's limit */
 
 /* The bytes of the .npy. */
 struct array_source {
   int64_t size;
-  bool in_order; /* they come in order only: an array that lies otherwise is held in memory */
-  /* Bytes offset .. offset + n, which are there. ERROR_READ, ERROR_DATA. */
+  bool in_order; /* not seekable: an array in Fortran order is then read into memory */
+  /* Reads bytes [offset, offset + n), which are within `size`. ERROR_READ, ERROR_DATA. */
   descent_status (*read)(void *state, int64_t offset, int64_t n, void *to);
   void *state; /* borrowed */
 };
 
 struct array {
-  const char *where; /* of messages, borrowed: "x.npy", "x.npz: array 'X'" */
+  const char *where; /* for messages: "x.npy", "x.npz: array 'X'"; borrowed */
   struct array_source source;
-  struct element element;
-  bool by_column;        /* Fortran's order */
-  int64_t rows, columns; /* (n) is n rows of one column; further dimensions are columns, the last one fastest */
+  struct element_type element;
+  bool by_column;        /* Fortran order */
+  int64_t rows, columns; /* rows: the first dimension; columns: the product of the others, the last one fastest */
   int rank;
-  int64_t shape[ARRAY_MOST_RANK];
-  int64_t start; /* of the data */
-  int64_t next;  /* row */
-  char *window;  /* raw rows [first, first + held), by row or by column */
+  int64_t shape[ARRAY_MAX_RANK];
+  int64_t start; /* offset of the data */
+  int64_t next;  /* row to read next */
+  char *window;  /* raw rows [first, first + held), in the array's order */
   int64_t capacity, first, held;
-  int32_t *positions; /* (columns) of a row of more than one dimension that lies by column: where each column belongs */
-  char *whole;        /* all the data, of a source in order that lies by column */
+  int32_t
+      *positions; /* (columns) Fortran order of rank 3 or more: the column of the table for each column of the file */
+  char *whole;    /* all the data, for Fortran order from a source that is not seekable */
 };
 
 /* Reads and checks the header. ERROR_DATA with the byte offset. On failure there is nothing to close. */
 descent_status array_open(const char *where, struct array_source source, struct array *array);
-/* The next rows, (rows, columns), into `cells` whose rows start `pitch` apart; counts what is not exact. */
+/* Reads the next rows into `cells` (rows, columns), whose rows start `pitch` apart. Adds to *inexact the cells that a
+ * double does not hold exactly. */
 descent_status array_read(struct array *array, int64_t rows, double *cells, int64_t pitch, int64_t *inexact);
 void array_close(struct array *array);
 

@@ -1,4 +1,4 @@
-/* Opening the binary form: everything but X is read and checked, X is mapped. */
+/* Opening the binary form: X is mapped, everything else is read and checked. */
 #include "data/binary.h"
 
 #include <errno.h>
@@ -17,7 +17,7 @@
 #include "core/memory.h"
 #include "core/status.h"
 
-/* ---- what the file says ----------------------------------------------------------------------------------------- */
+/* ---- the description -------------------------------------------------------------------------------------------- */
 
 enum {
   VERSION,
@@ -49,27 +49,28 @@ static descent_status find_tensor(const struct binary *b, const char *name, int6
   return DESCENT_OK;
 }
 
-/* A description and its checksums come together: where one is missing, its name was altered. */
-static bool is_whole(const char *const *texts) {
+/* A description always comes with both checksums; when one is missing, the metadata was altered. */
+static bool has_all_checksums(const char *const *texts) {
   return !texts[SAFETENSORS_DATA_SUM] == !texts[SAFETENSORS_X_SUM] &&
          (texts[SAFETENSORS_DATA] || !texts[SAFETENSORS_X_SUM]);
 }
 
 static descent_status check_kind(const struct binary *b) {
   const char *path = b->file.path;
-  if (!is_whole(b->file.texts))
-    return status_set(DESCENT_ERROR_DATA, "%s: altered since it was saved: not all of its metadata is there", path);
+  if (!has_all_checksums(b->file.texts))
+    return status_set(DESCENT_ERROR_DATA, "%s: altered since it was saved: part of its metadata is missing", path);
   if (!b->file.texts[SAFETENSORS_DATA] && b->file.texts[SAFETENSORS_MODEL])
     return status_set(DESCENT_ERROR_DATA, "%s: holds a model, not data (the model comes first on the command line)",
                       path);
   const struct safetensors_entry *X = safetensors_find(&b->file, "X");
   if (!X)
-    return status_set(DESCENT_ERROR_DATA, "%s: no tensor 'X' (rows, inputs): a .safetensors file, but no dataset",
+    return status_set(DESCENT_ERROR_DATA, "%s: not a dataset: a .safetensors file without a tensor 'X' (rows, inputs)",
                       path);
   if (X->rank != 2 || X->shape[0] < 1 || X->shape[1] < 1)
     return status_set(DESCENT_ERROR_DATA,
-                      "%s: tensor 'X' has no rows and inputs: %d dimensions, [%" PRId64 ", %" PRId64 "]", path, X->rank,
-                      X->shape[0], X->shape[1]);
+                      "%s: tensor 'X' must be (rows, inputs), at least 1 each, but has %d dimensions, [%" PRId64
+                      ", %" PRId64 "]",
+                      path, X->rank, X->shape[0], X->shape[1]);
   return DESCENT_OK;
 }
 
@@ -83,10 +84,10 @@ static descent_status read_task(const char *where, const cJSON *const *found, st
     return bad_field(where, TASK, "binary, classes or regression");
   const bool classes = b->task != DESCENT_TASK_REGRESSION;
   if (found[CLASSES] && !json_integer(found[CLASSES], &b->classes)) return bad_field(where, CLASSES, "a number");
-  if (classes ? b->classes < 2 || b->classes > TARGETS_MOST_CLASSES : b->classes != 0)
-    return bad_field(where, CLASSES, "as many as the task has");
+  if (classes ? b->classes < 2 || b->classes > TARGETS_MAX_CLASSES : b->classes != 0)
+    return bad_field(where, CLASSES, "a valid number of classes for the task");
   if ((b->task == DESCENT_TASK_BINARY && b->classes != 2) || (classes && b->targets != 1))
-    return bad_field(where, TASK, "what the classes and targets are of");
+    return bad_field(where, TASK, "consistent with the classes and targets");
   return DESCENT_OK;
 }
 
@@ -101,7 +102,8 @@ static descent_status read_description(struct binary *b) {
   snprintf(where, sizeof where, "%.400s: metadata", b->file.path);
   TRY(json_parse(where, 0, text, strlen(text), &json));
   if (!json_integer(cJSON_GetObjectItemCaseSensitive(json, fields[VERSION]), &version) || version != 1)
-    TRY(status_set(DESCENT_ERROR_DATA, "%s: no version 1: written by another version of this program?", where));
+    TRY(status_set(DESCENT_ERROR_DATA,
+                   "%s: unsupported version (expected 1): written by another version of this program?", where));
   TRY(json_fields(where, json, fields, FIELDS, found));
   if (b->targets) TRY(read_task(where, found, b));
   const struct schema_members members = {.columns = found[COLUMNS],
@@ -131,7 +133,7 @@ static descent_status check_y(const struct binary *b, const struct safetensors_e
     const float value = b->y[i];
     if (!isfinite(value)) return bad_value(b, entry, i, value, "a finite number");
     if (b->classes && !(value >= 0 && value < (float)b->classes && value == truncf(value)))
-      return bad_value(b, entry, i, value, "an index of a class");
+      return bad_value(b, entry, i, value, "a class index");
   }
   return DESCENT_OK;
 }
@@ -139,7 +141,7 @@ static descent_status check_y(const struct binary *b, const struct safetensors_e
 static descent_status check_weights(const struct binary *b, const struct safetensors_entry *entry) {
   for (int64_t i = 0; i < b->rows; i++)
     if (!(isfinite(b->weights[i]) && b->weights[i] >= 0))
-      return bad_value(b, entry, i, b->weights[i], "a finite weight of at least 0");
+      return bad_value(b, entry, i, b->weights[i], "a finite weight >= 0");
   return DESCENT_OK;
 }
 
@@ -165,7 +167,7 @@ static struct safetensors_sum sum_of(const struct binary *b) {
 static descent_status map_X(struct binary *b, const struct safetensors_entry *entry) {
   const int64_t offset = b->file.data_start + entry->begin;
   struct stat now;
-  if (offset % (int64_t)sizeof(float)) { /* a header of any length is allowed */
+  if (offset % (int64_t)sizeof(float)) { /* a header may have any length */
     b->owned_X = memory_allocate(b->rows * b->inputs, sizeof *b->owned_X, "X");
     b->X = b->owned_X;
     return b->owned_X ? safetensors_read_bytes(&b->file, entry, b->owned_X) : DESCENT_ERROR_MEMORY;
@@ -174,7 +176,7 @@ static descent_status map_X(struct binary *b, const struct safetensors_entry *en
   void *mapping = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fileno(b->file.stream), 0);
   if (mapping == MAP_FAILED)
     return status_set(errno == ENOMEM ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_READ,
-                      "%s: cannot be mapped into memory (%zu bytes): %s", b->file.path, bytes, strerror(errno));
+                      "%s: cannot map %zu bytes into memory: %s", b->file.path, bytes, strerror(errno));
   b->mapping = mapping;
   b->mapped_bytes = bytes;
   b->X = (const float *)((const char *)mapping + offset);
@@ -208,7 +210,8 @@ static descent_status open_binary(const char *path, struct binary *b) {
   b->rows = X->shape[0];
   TRY(find_tensor(b, "y", &b->targets, &y));
   TRY(find_tensor(b, "weights", &columns, &weights));
-  if (columns > 1) TRY(status_set(DESCENT_ERROR_DATA, "%s: tensor 'weights': a row has one weight", path));
+  if (columns > 1)
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: tensor 'weights' has %" PRId64 " columns, not 1", path, columns));
   TRY(read_description(b));
   TRY(read_values(b, y, &b->y));
   TRY(read_values(b, weights, &b->weights));
@@ -217,12 +220,12 @@ static descent_status open_binary(const char *path, struct binary *b) {
   if (b->described) TRY(safetensors_check_sum(&b->file, SAFETENSORS_DATA_SUM, sum_of(b)));
   TRY(map_X(b, X));
 done:
-  /* What is wrong with a model in the container's own functions is wrong with data here. */
+  /* safetensors.c reports format errors as ERROR_MODEL. */
   if (status == DESCENT_ERROR_MODEL) status = status_set(DESCENT_ERROR_DATA, "%s", descent_last_error());
   return status;
 }
 
-/* ---- does it fit as it is? -------------------------------------------------------------------------------------- */
+/* ---- can the file be mapped? ------------------------------------------------------------------------------------ */
 
 static bool same_text(const char *a, const char *b) { return a && b ? strcmp(a, b) == 0 : !a && !b; }
 
@@ -235,8 +238,8 @@ static bool same_texts(char *const *a, int64_t n_a, char *const *b, int64_t n_b)
 
 static bool has_names(const struct schema *schema) { return schema->n_features && schema->features[0].name; }
 
-/* Are the file's inputs the network's? Where one of them has no names, those at the same places. */
-static bool same_columns(const struct binary *b, const struct expected *expected) {
+/* Whether the file's inputs are the network's, compared by position when either has no names. */
+static bool same_columns(const struct binary *b, const struct expected_data *expected) {
   const struct schema *ours = &b->schema, *theirs = expected->schema;
   if (b->inputs != expected->inputs) return false;
   if (!ours->features || !theirs->features) return true;
@@ -251,14 +254,14 @@ static bool same_columns(const struct binary *b, const struct expected *expected
   return true;
 }
 
-static bool same_targets(const struct binary *b, const struct expected *expected) {
-  if (!b->y || !b->described) return true; /* none, or brought into the network's classes by the caller */
+static bool same_targets(const struct binary *b, const struct expected_data *expected) {
+  if (!b->y || !b->described) return true; /* no targets, or infer_targets maps them to the network's classes */
   if (b->task != expected->task || b->classes != expected->classes) return false;
   if (!b->classes) return b->targets == expected->targets;
   return same_texts(b->schema.class_names, b->schema.classes, expected->schema->class_names, expected->schema->classes);
 }
 
-/* Is the target that is asked for the one that the file says it has? */
+/* Whether `wanted` names the file's own targets. */
 static bool names_own_target(const struct binary *b, const char *wanted) {
   for (int64_t k = 0; k < b->schema.targets; k++) {
     const size_t length = strlen(b->schema.target_names[k]);
@@ -269,39 +272,39 @@ static bool names_own_target(const struct binary *b, const char *wanted) {
   return b->schema.targets && !*wanted;
 }
 
-/* Are the missing cells that the file was made with those that are asked for? */
-static bool lists_missing(const struct binary *b, const descent_dataset_options *options) {
+/* Whether the file was converted with the requested texts for missing cells. */
+static bool same_missing(const struct binary *b, const descent_dataset_options *options) {
   if (b->schema.n_missing != options->missing_texts) return false;
   for (int64_t i = 0; i < options->missing_texts; i++)
     if (strcmp(b->schema.missing[i], options->missing[i]) != 0) return false;
   return true;
 }
 
-static bool fits(const struct binary *b, const struct reading *reading) {
-  const descent_dataset_options *options = reading->options;
-  const struct expected *expected = reading->expected;
+static bool can_be_mapped(const struct binary *b, const struct read_request *request) {
+  const descent_dataset_options *options = request->options;
+  const struct expected_data *expected = request->expected;
   if (options->target || options->weight_column || options->ignored || options->categoricals || options->indicators)
     return false;
-  if (reading->all_targets) return false;
-  /* Unless that has been done to the file: numbers may be among them. */
-  if (options->missing_texts && !lists_missing(b, options)) return false;
+  if (request->all_targets) return false;
+  /* The texts may be numbers, which the file may hold unless it was converted with these texts. */
+  if (options->missing_texts && !same_missing(b, options)) return false;
   if (b->y && b->described && options->task != DESCENT_TASK_AUTO && options->task != b->task) return false;
-  /* Without values for missing cells each cell has to be looked at. */
+  /* A network without replacements for missing cells needs every cell checked. */
   return !expected || (expected->imputes && same_columns(b, expected) && same_targets(b, expected));
 }
 
 /* ---- the dataset ------------------------------------------------------------------------------------------------ */
 
-/* y of a file without a description, as any other target that consists of numbers. */
+/* Sets task, targets and classes; infers them from y for a file without a description. */
 static descent_status infer_targets(const struct binary *b, const descent_dataset_options *options,
-                                    const struct expected *expected, struct dataset_storage *storage) {
+                                    const struct expected_data *expected, struct dataset_storage *storage) {
   struct targets targets = {0};
   const char *problem = NULL;
   const descent_task task = expected ? expected->task : options->task;
   descent_status status;
   if (b->targets > 1 || b->described) {
     if (!b->described && task != DESCENT_TASK_AUTO && task != DESCENT_TASK_REGRESSION)
-      return status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " targets, but task %s has one (choose task regression)",
+      return status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " targets, but task %s takes one (choose task regression)",
                         b->file.path, b->targets, descent_task_name(task));
     storage->task = b->described ? b->task : DESCENT_TASK_REGRESSION;
     storage->targets = b->targets;
@@ -328,9 +331,9 @@ static void drop_targets(struct schema *schema) {
   schema_drop_classes(schema);
 }
 
-/* Hands everything over to a storage. */
-static descent_status give_storage(struct binary *b, const descent_dataset_options *options,
-                                   const struct expected *expected, struct dataset_storage **out) {
+/* Moves everything to a new storage. */
+static descent_status make_storage(struct binary *b, const descent_dataset_options *options,
+                                   const struct expected_data *expected, struct dataset_storage **out) {
   descent_status status = DESCENT_OK;
   struct dataset_storage *s = memory_allocate(1, sizeof *s, "the dataset");
   if (!s) return DESCENT_ERROR_MEMORY;
@@ -350,10 +353,10 @@ static descent_status give_storage(struct binary *b, const descent_dataset_optio
   s->weights = s->owned_weights = b->weights;
   b->weights = NULL;
   if (expected && has_names(&s->schema) != has_names(expected->schema))
-    s->note = has_names(expected->schema) ? "the file has no column names: columns are taken by position"
-                                          : "the model has no column names: columns are taken by position";
+    s->note = has_names(expected->schema) ? "the file has no column names: columns are matched by position"
+                                          : "the model has no column names: columns are matched by position";
   if (b->mapping && (s->mapped_file = fcntl(fileno(b->file.stream), F_DUPFD_CLOEXEC, 0)) < 0)
-    TRY(status_set(DESCENT_ERROR_READ, "%s: cannot be kept open: %s", b->file.path, strerror(errno)));
+    TRY(status_set(DESCENT_ERROR_READ, "%s: cannot duplicate its file descriptor: %s", b->file.path, strerror(errno)));
   s->mapped_time = b->file.about.st_mtim;
   s->X = b->X;
   s->owned_X = b->owned_X;
@@ -370,8 +373,8 @@ done:
   return status;
 }
 
-/* Rows first .. of a storage that outlives the block. */
-static descent_status give_block(const struct dataset_storage *whole, int64_t first,
+/* Passes on the block of rows from `first`, which borrows from `whole`. */
+static descent_status pass_block(const struct dataset_storage *whole, int64_t first,
                                  const struct table_blocks *blocks) {
   const int64_t left = whole->rows - first, rows = left < blocks->rows ? left : blocks->rows;
   struct dataset_storage *block = memory_allocate(1, sizeof *block, "a block of rows");
@@ -387,26 +390,26 @@ static descent_status give_block(const struct dataset_storage *whole, int64_t fi
                                     .task = whole->task,
                                     .note = whole->note};
   const descent_status status = schema_copy(&whole->schema, &block->schema);
-  if (status == DESCENT_OK) return blocks->take(blocks->user, block);
+  if (status == DESCENT_OK) return blocks->consume(blocks->user, block);
   dataset_storage_release(block);
   return status;
 }
 
-descent_status binary_read(const char *path, const struct reading *reading, const struct table_blocks *blocks,
+descent_status binary_read(const char *path, const struct read_request *request, const struct table_blocks *blocks,
                            struct dataset_storage **storage) {
   struct binary binary;
-  descent_dataset_options options = *reading->options;
-  const struct reading asked = {&options, reading->expected, reading->all_targets};
+  descent_dataset_options options = *request->options;
+  const struct read_request adjusted = {&options, request->expected, request->all_targets};
   struct dataset_storage *whole = NULL;
   descent_status status;
   TRY(open_binary(path, &binary));
   if (options.target && names_own_target(&binary, options.target)) options.target = NULL;
-  if (!fits(&binary, &asked)) {
-    TRY(binary_into_table(&binary, &asked, blocks, storage));
+  if (!can_be_mapped(&binary, &adjusted)) {
+    TRY(binary_read_as_table(&binary, &adjusted, blocks, storage));
     goto done;
   }
-  TRY(give_storage(&binary, &options, asked.expected, &whole));
-  for (int64_t first = 0; blocks && first < whole->rows; first += blocks->rows) TRY(give_block(whole, first, blocks));
+  TRY(make_storage(&binary, &options, adjusted.expected, &whole));
+  for (int64_t first = 0; blocks && first < whole->rows; first += blocks->rows) TRY(pass_block(whole, first, blocks));
   *storage = blocks ? NULL : whole;
   if (!blocks) whole = NULL;
 done:

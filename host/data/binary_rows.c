@@ -1,5 +1,5 @@
-/* The binary form read like any other file: rows taken apart into the cells that they were made from, for a network
- * whose columns differ, or for options that give the columns other roles. */
+/* The binary form read through a table: rows are decoded into cells of the original columns, for a network with other
+ * columns, or for options that assign other roles. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +13,11 @@ struct row_decoder {
   int64_t features, columns;
   descent_dataset_options options;
   const char **categorical; /* (options.categoricals) */
-  char (*positions)[24];    /* (features) texts of those without names */
+  char (*positions)[24];    /* (features) indices as text, for features without names */
   struct table table;
 };
 
-/* What table_first_numbers gets: the features' names and those of weight and targets; NULL where there are none. */
+/* Lists the names of features, weight and targets for table_set_columns; NULL when features have no names. */
 static descent_status list_names(const struct row_decoder *t, char ***names) {
   const struct schema *schema = &t->b->schema;
   int64_t n = 0;
@@ -30,7 +30,7 @@ static descent_status list_names(const struct row_decoder *t, char ***names) {
   return DESCENT_OK;
 }
 
-/* The options, with the columns that are categories by the file itself, and nothing guessed. */
+/* Copies the options, adds the file's categorical columns and disables inference. */
 static descent_status extend_options(struct row_decoder *t, const descent_dataset_options *options) {
   const struct schema *schema = &t->b->schema;
   t->options = *options;
@@ -51,55 +51,55 @@ static descent_status extend_options(struct row_decoder *t, const descent_datase
   return DESCENT_OK;
 }
 
-static descent_status give_category(struct row_decoder *t, const struct feature *feature, int64_t column,
-                                    const float *inputs, int64_t row) {
+static descent_status decode_category(struct row_decoder *t, const struct feature *feature, int64_t column,
+                                      const float *inputs, int64_t row) {
   const int64_t category = dataset_category(feature, inputs);
-  if (category == CATEGORY_MISSING) return table_number(&t->table, column, (double)inputs[0], row);
+  if (category == CATEGORY_MISSING) return table_add_number(&t->table, column, (double)inputs[0], row);
   if (category >= 0)
-    return table_text(&t->table, column, feature->categories[category], strlen(feature->categories[category]), row);
+    return table_add_text(&t->table, column, feature->categories[category], strlen(feature->categories[category]), row);
   char name[80];
   columns_describe(&t->table.columns, column, name, sizeof name);
   return status_set(DESCENT_ERROR_DATA,
-                    "%s: row %" PRId64 ": %s has none of its categories (read it for the network that it was made for)",
+                    "%s: row %" PRId64 ": %s has none of its categories (use the network that the file was made for)",
                     t->b->file.path, row, name);
 }
 
-static descent_status give_row(struct row_decoder *t, int64_t r) {
+static descent_status decode_row(struct row_decoder *t, int64_t r) {
   const struct binary *b = t->b;
   const float *X = b->X + r * b->inputs;
   int64_t column = 0;
   descent_status status = DESCENT_OK;
   for (; column < t->features; column++) {
     const struct feature *feature = schema_feature(&b->schema, column);
-    TRY(feature && feature->categories ? give_category(t, feature, column, X, r + 1)
-                                       : table_number(&t->table, column, (double)*X, r + 1));
+    TRY(feature && feature->categories ? decode_category(t, feature, column, X, r + 1)
+                                       : table_add_number(&t->table, column, (double)*X, r + 1));
     X += feature ? feature_inputs(feature) : 1;
   }
-  if (b->weights) TRY(table_number(&t->table, column++, (double)b->weights[r], r + 1));
+  if (b->weights) TRY(table_add_number(&t->table, column++, (double)b->weights[r], r + 1));
   for (int64_t k = 0; k < b->targets; k++, column++) {
     const float y = b->y[r * b->targets + k];
     const char *name = b->schema.class_names ? b->schema.class_names[(int64_t)y] : NULL;
-    TRY(name ? table_text(&t->table, column, name, strlen(name), r + 1)
-             : table_number(&t->table, column, (double)y, r + 1));
+    TRY(name ? table_add_text(&t->table, column, name, strlen(name), r + 1)
+             : table_add_number(&t->table, column, (double)y, r + 1));
   }
   TRY(table_end_row(&t->table));
 done:
   return status;
 }
 
-descent_status binary_into_table(const struct binary *b, const struct reading *reading,
-                                 const struct table_blocks *blocks, struct dataset_storage **storage) {
+descent_status binary_read_as_table(const struct binary *b, const struct read_request *request,
+                                    const struct table_blocks *blocks, struct dataset_storage **storage) {
   const int64_t features = b->schema.features ? b->schema.n_features : b->inputs;
   struct row_decoder t = {.b = b, .features = features, .columns = features + (b->weights != NULL) + b->targets};
   char **names = NULL;
   descent_status status;
-  struct reading strictly = *reading;
-  TRY(extend_options(&t, reading->options));
-  strictly.options = &t.options;
+  struct read_request adjusted = *request;
+  TRY(extend_options(&t, request->options));
+  adjusted.options = &t.options;
   TRY(list_names(&t, &names));
-  TRY(table_begin(&t.table, b->file.path, &strictly, blocks));
-  TRY(table_first_numbers(&t.table, t.columns, names, b->targets, b->weights != NULL));
-  for (int64_t r = 0; r < b->rows; r++) TRY(give_row(&t, r));
+  TRY(table_begin(&t.table, b->file.path, &adjusted, blocks));
+  TRY(table_set_columns(&t.table, t.columns, names, b->targets, b->weights != NULL));
+  for (int64_t r = 0; r < b->rows; r++) TRY(decode_row(&t, r));
   TRY(table_finish(&t.table, storage));
 done:
   table_clear(&t.table);

@@ -1,4 +1,4 @@
-/* Telling numbers, categories, missing cells, dates and free text apart. */
+/* Distinguishing numbers, categories, missing cells, dates and free text. */
 #include "data/cells.h"
 
 #include <ctype.h>
@@ -29,7 +29,7 @@ bool cell_number_is_missing(const struct table *t, double number) {
 
 bool cell_is_missing(const struct table *t, const char *text, size_t length) {
   static const char *const usual[] = {"?", "NA", "N/A", "NaN", "null"};
-  const descent_dataset_options *options = t->reading.options;
+  const descent_dataset_options *options = t->request.options;
   double number;
   cell_trim(&text, &length);
   if (!options->missing && options->strict) return false;
@@ -63,15 +63,14 @@ static bool looks_like_decimal_comma(const char *text, size_t length) {
 const char *cell_number_problem(const descent_dataset_options *options, const char *text, size_t length, bool numeric,
                                 double value) {
   if (length == 0) return "is empty (fill in a number, or remove the row or the column)";
-  if (!numeric && looks_like_decimal_comma(text, length)) return "is not a number (write the decimals after a point)";
+  if (!numeric && looks_like_decimal_comma(text, length)) return "is not a number (use a decimal point)";
   if (!numeric && options->strict) return "is not a number (correct it, or remove the row or the column)";
   if (!numeric) return "is not a number (correct it, list it as missing, or make the column categorical)";
   if (isnan(value)) return "is not a number (fill one in, or remove the row or the column)";
   return "is not a finite 32-bit number, at most 3.4e38 (correct it, or remove the row or the column)";
 }
 
-/* 2024-03-01, 1/3/24, 01.03.2024, 12:30, 2024-03-01T12:30:05Z: digits in groups between the marks of dates and times.
- */
+/* 2024-03-01, 1/3/24, 01.03.2024, 12:30, 2024-03-01T12:30:05Z: groups of digits separated by - / . and :. */
 static bool looks_like_date(const char *text, size_t length) {
   int groups = 0, marks = 0;
   bool in_group = false;
@@ -93,13 +92,13 @@ static bool looks_like_date(const char *text, size_t length) {
 
 /* ---- a column --------------------------------------------------------------------------------------------------- */
 
-struct survey {
-  int64_t cells, numbers, dates; /* cells: not missing */
-  int64_t first_text;            /* row of the sample, or -1 */
-  struct dictionary distinct;    /* of the texts */
+struct column_summary {
+  int64_t cells, numbers, dates; /* cells: those not missing */
+  int64_t first_text;            /* its row in the sample, or -1 */
+  struct dictionary distinct;    /* texts */
 };
 
-static descent_status survey_column(const struct table *t, int64_t column, struct survey *s) {
+static descent_status summarize_column(const struct table *t, int64_t column, struct column_summary *s) {
   descent_status status = DESCENT_OK;
   s->first_text = -1;
   for (int64_t r = 0; r < t->sample_rows; r++) {
@@ -131,26 +130,25 @@ static descent_status text_error(const struct table *t, int64_t column, int64_t 
                     problem);
 }
 
-/* Free text hardly repeats. Few rows cannot show that. */
-static bool is_free_text(const struct survey *s) {
+/* Free text hardly repeats, which only shows in enough rows. */
+static bool is_free_text(const struct column_summary *s) {
   enum { FEW = 20 };
   return s->cells >= FEW && s->distinct.n > s->cells / 2;
 }
 
-static descent_status decide_column(const struct table *t, int64_t column, enum feature_kind *kind) {
-  struct survey s = {0};
+static descent_status infer_kind(const struct table *t, int64_t column, enum feature_kind *kind) {
+  struct column_summary s = {0};
   descent_status status;
   *kind = FEATURE_NUMBER;
-  TRY(survey_column(t, column, &s));
+  TRY(summarize_column(t, column, &s));
   if (s.first_text < 0) goto done;
   if (s.dates == s.cells - s.numbers)
     TRY(text_error(
         t, column, s.first_text,
-        "looks like a date or a time, which has no meaning as a category (ignore the column, or replace it by "
-        "numbers)"));
+        "looks like a date or time, which cannot be a category (ignore the column, or replace it with numbers)"));
   if (2 * s.numbers >= s.cells) {
     const char *text = t->sample.items[s.first_text * t->columns.n + column];
-    TRY(text_error(t, column, s.first_text, cell_number_problem(t->reading.options, text, strlen(text), false, 0)));
+    TRY(text_error(t, column, s.first_text, cell_number_problem(t->request.options, text, strlen(text), false, 0)));
   }
   if (is_free_text(&s)) {
     char name[80];
@@ -166,11 +164,11 @@ done:
   return status;
 }
 
-descent_status cells_decide(struct table *t) {
+descent_status cells_infer_kinds(struct table *t) {
   descent_status status = DESCENT_OK;
   for (int64_t c = 0; c < t->columns.n; c++) {
     const int64_t role = t->columns.roles[c];
-    if (role >= 0 && t->features[role].kind == FEATURE_UNKNOWN) TRY(decide_column(t, c, &t->features[role].kind));
+    if (role >= 0 && t->features[role].kind == FEATURE_UNKNOWN) TRY(infer_kind(t, c, &t->features[role].kind));
   }
 done:
   return status;

@@ -1,20 +1,21 @@
-/* What a cell of text may be: missing, a number, a category, or something to refuse. */
+/* Kinds of text cells: missing, number, category, or invalid. */
 #ifndef DESCENT_DATA_CELLS_H
 #define DESCENT_DATA_CELLS_H
 
 #include "data/table.h"
 
-/* Is this one of the texts that stand for a missing cell, blanks around it aside? */
+/* Whether this text, without surrounding blanks, stands for a missing cell. */
 bool cell_is_missing(const struct table *table, const char *text, size_t length);
-/* Is it one of the numbers that do, in a file of numbers? */
+/* The same for a number in a file of numbers. */
 bool cell_number_is_missing(const struct table *table, double number);
-/* Cuts the blanks from both ends. */
+/* Removes blanks from both ends. */
 void cell_trim(const char **text, size_t *length);
-/* What is wrong with a cell that should be a number, to follow the quoted cell in a message. */
+/* Why a cell is not a valid number: a predicate that follows the quoted cell in a message. `numeric`: it parsed as
+ * `value`. */
 const char *cell_number_problem(const descent_dataset_options *options, const char *text, size_t length, bool numeric,
                                 double value);
-/* Gives every feature of unknown kind one, by its cells in table->sample: numbers where all are, categories where they
- * are texts. ERROR_DATA, naming the column, for a slip among numbers, and for dates and free text. */
-descent_status cells_decide(struct table *table);
+/* Infers every unknown feature kind from the cells in table->sample: numbers when all are, else categories. ERROR_DATA,
+ * naming the column, for text among mostly numbers, for dates and for free text. */
+descent_status cells_infer_kinds(struct table *table);
 
 #endif

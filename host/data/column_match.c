@@ -1,4 +1,4 @@
-/* Columns like a network's: by their names, or by their positions in the file that it was trained on. */
+/* Matching columns to a network: by name, or by their positions in the training file. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 #include "core/status.h"
 #include "data/column_roles.h"
 
-descent_status columns_match_names(struct columns *columns, const char *path, const struct expected *expected) {
+descent_status columns_match_names(struct columns *columns, const char *path, const struct expected_data *expected) {
   char missing[400] = "";
   int64_t n_missing = 0, n_listed = 0;
   for (int64_t i = 0; i < columns->n; i++) columns->roles[i] = COLUMN_IGNORED;
@@ -26,7 +26,7 @@ descent_status columns_match_names(struct columns *columns, const char *path, co
       char shown[48];
       text_escape(name, strlen(name), shown, sizeof shown);
       return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": column '%s' cannot be %s", path, columns->line, shown,
-                        columns->roles[column] >= 0 ? "two inputs of the network, whose input names are not distinct"
+                        columns->roles[column] >= 0 ? "two inputs of the network: its input names are not distinct"
                         : column == columns->weight
                             ? "the weight: it is an input of the network (choose another column)"
                             : "the target: it is an input of the network (choose another target)");
@@ -40,24 +40,24 @@ descent_status columns_match_names(struct columns *columns, const char *path, co
                     n_missing > n_listed ? ", ..." : "");
 }
 
-/* Gives the columns the roles that they had in training, of which the file has the features and, where said, the
- * targets and the columns that were left out. */
-static descent_status repeat_roles(struct columns *columns, const char *path, const struct expected *expected,
+/* Assigns the roles that columns had in training. The file has the features and, as stated, the targets and the columns
+ * left out. */
+static descent_status repeat_roles(struct columns *columns, const char *path, const struct expected_data *expected,
                                    bool targets, bool left_out) {
   enum { FEATURE, TARGET, LEFT_OUT };
   const struct schema *known = expected->schema;
   const int64_t n = expected->features + known->n_target_positions + known->n_left_out;
   descent_status status = DESCENT_ERROR_MEMORY;
   char *kinds = memory_allocate(n, 1, "the columns");
-  int64_t *at = memory_allocate(n, sizeof *at, "the columns"), place = 0;
+  int64_t *at = memory_allocate(n, sizeof *at, "the columns"), position = 0;
   if (!kinds || !at) goto done;
   for (int64_t k = 0; k < known->n_target_positions; k++) kinds[known->target_positions[k]] = TARGET;
   for (int64_t k = 0; k < known->n_left_out; k++) kinds[known->left_out[k]] = LEFT_OUT;
   for (int64_t i = 0; i < columns->n; i++) {
     if (columns->roles[i] == COLUMN_IGNORED || (i == columns->weight && !left_out)) continue;
-    while ((kinds[place] == TARGET && !targets) || (kinds[place] == LEFT_OUT && !left_out)) place++;
-    if (kinds[place] == LEFT_OUT) columns->roles[i] = COLUMN_IGNORED;
-    at[place++] = i;
+    while ((kinds[position] == TARGET && !targets) || (kinds[position] == LEFT_OUT && !left_out)) position++;
+    if (kinds[position] == LEFT_OUT) columns->roles[i] = COLUMN_IGNORED;
+    at[position++] = i;
   }
   status = DESCENT_OK;
   for (int64_t k = 0; targets && k < known->n_target_positions; k++)
@@ -68,10 +68,10 @@ done:
   return status;
 }
 
-/* The same where the number of columns says which of them the file has; `*done` then. `kept`: neither ignored nor the
- * weight. */
+/* Infers from the number of columns which of them the file has, then repeats their roles and sets *done. `kept`: number
+ * of columns that are neither ignored nor the weight. */
 static descent_status match_positions(struct columns *columns, const char *path, const descent_dataset_options *options,
-                                      const struct expected *expected, int64_t kept, bool *done) {
+                                      const struct expected_data *expected, int64_t kept, bool *done) {
   const int64_t features = expected->features, targets = expected->schema->n_target_positions;
   const int64_t left_out = expected->schema->n_left_out;
   const bool all = !options->ignored && columns->n == features + targets + left_out;
@@ -83,14 +83,14 @@ static descent_status match_positions(struct columns *columns, const char *path,
   }
   if (!all && some && targets == left_out)
     return status_set(DESCENT_ERROR_DATA,
-                      "%s:%" PRId64 ": %" PRId64 " columns, matched by position: %" PRId64
-                      " of them are the network's targets or what was left out in training, but which? (ignore them)",
+                      "%s:%" PRId64 ": %" PRId64 " columns, matched by position, are ambiguous: %" PRId64
+                      " of them are the network's targets or columns left out in training (ignore them)",
                       path, columns->line, columns->n, targets);
   return repeat_roles(columns, path, expected, all || kept == features + targets, all || kept != features + targets);
 }
 
 descent_status columns_match_positions(struct columns *columns, const char *path,
-                                       const descent_dataset_options *options, const struct expected *expected) {
+                                       const descent_dataset_options *options, const struct expected_data *expected) {
   descent_status status;
   int64_t kept = 0;
   bool done;
@@ -103,12 +103,12 @@ descent_status columns_match_positions(struct columns *columns, const char *path
       if (seen++ >= expected->features) TRY(columns_add_target(columns, path, i));
     }
   if (columns_number_features(columns) != expected->features)
-    TRY(status_set(DESCENT_ERROR_DATA,
-                   "%s:%" PRId64 ": %" PRId64
-                   " columns%s, matched by position as the %s has no names: the network needs %" PRId64
-                   ", and %s for a target",
-                   path, columns->line, kept, columns->targets ? " with the target" : "",
-                   columns->names ? "network" : "file", expected->features, targets == 1 ? "one more" : "some more"));
+    TRY(status_set(
+        DESCENT_ERROR_DATA,
+        "%s:%" PRId64 ": %" PRId64
+        " column%s%s, matched by position because the %s has no names: the network needs %" PRId64 ", plus one %s",
+        path, columns->line, kept, kept == 1 ? "" : "s", columns->targets ? " with the target" : "",
+        columns->names ? "network" : "file", expected->features, targets == 1 ? "for the target" : "per target"));
 done:
   return status;
 }

@@ -1,4 +1,4 @@
-/* What each column is: is there a header, which column is which feature or target. */
+/* Assigning roles: whether there is a header, and which columns are features, targets and weight. */
 #include "data/column_roles.h"
 
 #include <inttypes.h>
@@ -20,7 +20,7 @@ static bool any_number(const struct text_list *record) {
   return false;
 }
 
-/* Does a row hold what a network without names knows as categories, for half of the columns that have any? */
+/* Whether a row contains categories of the network, for at least half of its categorical columns. */
 static bool holds_categories(const struct columns *columns, char *const *cells, const struct schema *schema) {
   int64_t categorical = 0, held = 0;
   for (int64_t f = 0; f < schema->n_features; f++) {
@@ -34,10 +34,10 @@ static bool holds_categories(const struct columns *columns, char *const *cells, 
   return held > 0 && 2 * held >= categorical;
 }
 
-/* A row without any number is a header, unless the network knows its texts as data; a row with numbers is one when it
- * holds the names that are asked for. */
+/* A row without numbers is a header, unless it contains categories of a network without names. A row with numbers is
+ * one when it contains the requested names. */
 static bool is_header(const struct columns *columns, const struct text_list *first,
-                      const descent_dataset_options *options, const struct expected *expected) {
+                      const descent_dataset_options *options, const struct expected_data *expected) {
   int64_t index;
   if (options->header >= 0) return options->header > 0;
   if (!any_number(first))
@@ -65,7 +65,7 @@ static descent_status check_names(const struct columns *columns, const char *pat
 
 /* ---- roles ------------------------------------------------------------------------------------------------------ */
 
-/* "a", or "a,b" where no column has that whole name. */
+/* `wanted` is "a", or "a,b" when no column has that whole name. */
 static descent_status find_targets(struct columns *columns, const char *path, const char *wanted) {
   descent_status status = DESCENT_OK;
   char *copy = NULL;
@@ -85,7 +85,7 @@ done:
   return status;
 }
 
-/* Without a wish, the columns that the network was trained on, if they are there. */
+/* Without a requested target: the columns that were targets in training, if all exist. */
 static descent_status find_known_targets(struct columns *columns, const char *path, const struct schema *schema) {
   descent_status status = DESCENT_OK;
   for (int64_t k = 0; k < schema->targets; k++) {
@@ -100,7 +100,7 @@ done:
   return status;
 }
 
-/* Marks the columns to leave out; of a name that several have, all of them. */
+/* Marks the ignored columns; a name that several columns have marks all of them. */
 static descent_status mark_ignored(struct columns *columns, const char *path, const descent_dataset_options *options) {
   descent_status status = DESCENT_OK;
   for (int64_t k = 0; k < options->ignored; k++) {
@@ -122,13 +122,13 @@ done:
   return status;
 }
 
-/* A first column without a name holds row numbers or row names, as pandas and R write them; pandas calls it
- * "Unnamed: 0" where it has read such a file before. */
-static bool is_index(const struct columns *columns) {
+/* Whether the first column holds row numbers or names: it has no name, as pandas and R write it, or is "Unnamed: 0", as
+ * pandas writes it after reading such a file. */
+static bool has_index_column(const struct columns *columns) {
   return columns->names && (!*columns->names[0] || strcmp(columns->names[0], "Unnamed: 0") == 0);
 }
 
-/* A model finds its columns by name, so that features have to differ from every other column. */
+/* A model finds its columns by name, so the name of a feature must be unique in the file. */
 static descent_status check_distinct(const struct columns *columns, const char *path,
                                      const descent_dataset_options *options) {
   const char *advice = options->header < 0 ? "rename them, ignore them all, or choose header no if this row is data"
@@ -138,19 +138,19 @@ static descent_status check_distinct(const struct columns *columns, const char *
       continue;
     if (*columns->names[i]) return columns_ambiguous(columns, path, columns->names[i], advice);
     return status_set(DESCENT_ERROR_DATA,
-                      "%s:%" PRId64 ": several columns have no name, column %" PRId64
-                      " (from 0) among them (name them, or ignore them)",
+                      "%s:%" PRId64 ": several columns have no name, including column %" PRId64
+                      " (from 0) (name them, or ignore them)",
                       path, columns->line, i);
   }
   return DESCENT_OK;
 }
 
 static descent_status assign_roles(struct columns *columns, const char *path, const descent_dataset_options *options,
-                                   const struct expected *expected) {
+                                   const struct expected_data *expected) {
   descent_status status = DESCENT_OK;
   if (options->weight_column) TRY(columns_find(columns, path, options->weight_column, &columns->weight));
   if (options->target && columns->targets)
-    TRY(status_set(DESCENT_ERROR_DATA, "%s: the file itself says what its targets are (leave the target out)", path));
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: the file defines its targets (omit the target)", path));
   if (options->target)
     TRY(find_targets(columns, path, options->target));
   else if (columns->targets == 0 && expected && columns->names)
@@ -165,12 +165,12 @@ static descent_status assign_roles(struct columns *columns, const char *path, co
   TRY(mark_ignored(columns, path, options));
   if (expected) {
     columns->features = expected->features;
-    columns->note = columns_are_named(expected) ? "no header: columns are taken by position"
-                                                : "the model has no column names: columns are taken by position";
+    columns->note = columns_are_named(expected) ? "no header: columns are matched by position"
+                                                : "the model has no column names: columns are matched by position";
     return columns_match_positions(columns, path, options, expected);
   }
   columns->features = columns_number_features(columns);
-  if (is_index(columns) && columns->roles[0] >= 0 && columns->features > 1 &&
+  if (has_index_column(columns) && columns->roles[0] >= 0 && columns->features > 1 &&
       (columns->n > 2 || options->target_file)) {
     columns->roles[0] = COLUMN_IGNORED;
     columns->note = "the first column has no name (row numbers?) and is left out";
@@ -178,9 +178,9 @@ static descent_status assign_roles(struct columns *columns, const char *path, co
   }
   if (columns->features == 0)
     TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s", path, columns->line,
-                   columns->n == 1 ? "the target is the only column: there is none to learn from (is the delimiter one "
-                                     "of , ; tab |?)"
-                                   : "every column but the target is ignored: there is none to learn from"));
+                   columns->n == 1 ? "the target is the only column: nothing to learn from (check the delimiter: , ; "
+                                     "tab or |)"
+                                   : "every column but the target is ignored: nothing to learn from"));
   TRY(check_distinct(columns, path, options));
 done:
   return status;
@@ -205,8 +205,8 @@ static descent_status copy_names(struct columns *columns, const char *path) {
   return copied ? DESCENT_OK : status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the column names", path);
 }
 
-/* Notes for the network where the columns lay that are no features, unless the targets are the last and the only. */
-static descent_status note_positions(struct columns *columns) {
+/* Records the positions of the columns that are not features, unless these are only targets at the end. */
+static descent_status record_positions(struct columns *columns) {
   struct schema *schema = &columns->schema;
   int64_t left_out = 0;
   bool usual = true;
@@ -215,8 +215,9 @@ static descent_status note_positions(struct columns *columns) {
   for (int64_t k = 0; k < columns->targets; k++)
     usual = usual && columns->target_at[k] == columns->n - columns->targets + k;
   if (usual && !left_out) return DESCENT_OK;
-  schema->target_positions = memory_allocate(columns->targets, sizeof *schema->target_positions, "the targets' places");
-  schema->left_out = memory_allocate(left_out, sizeof *schema->left_out, "the places of columns");
+  schema->target_positions =
+      memory_allocate(columns->targets, sizeof *schema->target_positions, "the positions of targets");
+  schema->left_out = memory_allocate(left_out, sizeof *schema->left_out, "the positions of columns");
   if (!schema->target_positions || !schema->left_out) return DESCENT_ERROR_MEMORY;
   for (int64_t k = 0; k < columns->targets; k++)
     schema->target_positions[schema->n_target_positions++] = columns->target_at[k];
@@ -226,16 +227,15 @@ static descent_status note_positions(struct columns *columns) {
   return DESCENT_OK;
 }
 
-/* The targets' columns are not to be read, whatever they hold: nobody asks for them, or they have a file of their own.
- */
-static void leave_targets_out(struct columns *columns) {
+/* Ignores the target columns: targets are not wanted, or are read from a separate file. */
+static void ignore_targets(struct columns *columns) {
   for (int64_t k = 0; k < columns->targets; k++) columns->roles[columns->target_at[k]] = COLUMN_IGNORED;
   columns->targets = 0;
 }
 
-/* The labels' file: every column is a target, but for row numbers. */
+/* For a target file: every column is a target, except row numbers. */
 static descent_status all_targets(struct columns *columns) {
-  const int64_t first = columns->n > 1 && is_index(columns);
+  const int64_t first = columns->n > 1 && has_index_column(columns);
   descent_status status;
   columns->targets = 0;
   if (first) columns->roles[0] = COLUMN_IGNORED;
@@ -245,39 +245,39 @@ done:
   return status;
 }
 
-static descent_status settle(struct columns *columns, const char *path, const struct reading *reading) {
-  const descent_dataset_options *options = reading->options;
-  const struct expected *expected = reading->expected;
+static descent_status resolve_roles(struct columns *columns, const char *path, const struct read_request *request) {
+  const descent_dataset_options *options = request->options;
+  const struct expected_data *expected = request->expected;
   descent_status status;
-  TRY(reading->all_targets ? all_targets(columns) : assign_roles(columns, path, options, expected));
-  if (options->features_only || options->target_file) leave_targets_out(columns);
+  TRY(request->all_targets ? all_targets(columns) : assign_roles(columns, path, options, expected));
+  if (options->features_only || options->target_file) ignore_targets(columns);
   TRY(copy_names(columns, path));
-  if (!expected && !reading->all_targets) TRY(note_positions(columns));
+  if (!expected && !request->all_targets) TRY(record_positions(columns));
 done:
   return status;
 }
 
 descent_status columns_resolve(struct columns *columns, const char *path, struct text_list *first,
-                               const struct reading *reading) {
+                               const struct read_request *request) {
   descent_status status;
   columns->n = first->n;
   columns->line = first->lines[0];
   columns->roles = memory_allocate(columns->n, sizeof *columns->roles, "the columns");
   if (!columns->roles) return DESCENT_ERROR_MEMORY;
   TRY(columns_index(columns, first->items));
-  if (is_header(columns, first, reading->options, reading->expected)) {
+  if (is_header(columns, first, request->options, request->expected)) {
     columns->names = first->items;
     first->items = NULL;
     first->n = 0;
     TRY(check_names(columns, path, first->lines));
   }
-  TRY(settle(columns, path, reading));
+  TRY(resolve_roles(columns, path, request));
 done:
   return status;
 }
 
 descent_status columns_assign(struct columns *columns, const char *path, int64_t n, char *const *names, int64_t targets,
-                              int64_t weights, const struct reading *reading) {
+                              int64_t weights, const struct read_request *request) {
   descent_status status;
   columns->n = n;
   columns->line = 1;
@@ -293,7 +293,7 @@ descent_status columns_assign(struct columns *columns, const char *path, int64_t
   }
   TRY(columns_add_last_targets(columns, targets));
   if (weights) columns->weight = n - targets - 1;
-  TRY(settle(columns, path, reading));
+  TRY(resolve_roles(columns, path, request));
 done:
   return status;
 }

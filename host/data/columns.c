@@ -1,4 +1,4 @@
-/* The columns of a table by name or index, and the roles that are given to them one by one. */
+/* Finding the columns of a table by name or index, and assigning single roles. */
 #include "data/columns.h"
 
 #include <inttypes.h>
@@ -32,7 +32,7 @@ void columns_clear(struct columns *columns) {
 
 /* ---- names ------------------------------------------------------------------------------------------------------ */
 
-/* The table's entry of a name, or the free one where it belongs. */
+/* The hash table's entry of a name, or the free entry for it. */
 static int32_t *find_entry(const struct columns *columns, char *const *names, const char *name) {
   const uint64_t mask = (uint64_t)columns->table_size - 1;
   uint64_t slot = text_hash(name, strlen(name)) & mask;
@@ -70,11 +70,11 @@ static descent_status unknown_column(const struct columns *columns, const char *
   text_escape(wanted, strlen(wanted), shown, sizeof shown);
   if (!columns->names)
     return status_set(DESCENT_ERROR_DATA,
-                      "%s:%" PRId64 ": no column '%s': there is no header, so give the column's index, 0 to %" PRId64,
-                      path, columns->line, shown, columns->n - 1);
+                      "%s:%" PRId64 ": no column '%s': the file has no header, use an index from 0 to %" PRId64, path,
+                      columns->line, shown, columns->n - 1);
   int64_t listed = 0;
   while (listed < columns->n && text_append_quoted(known, sizeof known, columns->names[listed])) listed++;
-  return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": no column '%s'; there are %s%s", path, columns->line, shown,
+  return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": no column '%s' (known: %s%s)", path, columns->line, shown,
                     known, listed < columns->n ? ", ..." : "");
 }
 
@@ -85,7 +85,7 @@ descent_status columns_find_any(const struct columns *columns, const char *path,
   if (!number_parse_integer(wanted, &index)) return unknown_column(columns, path, wanted);
   if (index < -columns->n || index >= columns->n)
     return status_set(DESCENT_ERROR_DATA,
-                      "%s:%" PRId64 ": no column %" PRId64 ": the indices are 0 to %" PRId64 ", or -1 to -%" PRId64
+                      "%s:%" PRId64 ": no column %" PRId64 ": indices are 0 to %" PRId64 ", or -1 to -%" PRId64
                       " from the end",
                       path, columns->line, index, columns->n - 1, columns->n);
   *column = index < 0 ? columns->n + index : index;
@@ -95,7 +95,7 @@ descent_status columns_find_any(const struct columns *columns, const char *path,
 descent_status columns_find(const struct columns *columns, const char *path, const char *wanted, int64_t *column) {
   descent_status status = columns_find_any(columns, path, wanted, column);
   if (status == DESCENT_OK && *column == FOUND_SEVERAL)
-    return columns_ambiguous(columns, path, wanted, "rename one, or give its index, which counts from 0");
+    return columns_ambiguous(columns, path, wanted, "rename one, or use its index, counted from 0");
   return status;
 }
 
@@ -104,8 +104,8 @@ descent_status columns_find(const struct columns *columns, const char *path, con
 descent_status columns_add_target(struct columns *columns, const char *path, int64_t column) {
   for (int64_t k = 0; k < columns->targets; k++)
     if (columns->target_at[k] == column)
-      return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": column %" PRId64 " (from 0) is the target twice", path,
-                        columns->line, column);
+      return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": column %" PRId64 " (from 0) is listed twice as a target",
+                        path, columns->line, column);
   int64_t *grown = memory_resize(columns->target_at, columns->targets, columns->targets + 1, sizeof *grown, "targets");
   if (!grown) return DESCENT_ERROR_MEMORY;
   columns->target_at = grown;

@@ -1,5 +1,5 @@
-/* The CSV reader: one pass through libcsv, a line at a time so that every error knows its line, cells straight into the
- * float matrix. A file is refused at the first cell that cannot be used; nothing is half-loaded. */
+/* The CSV reader: one pass, a line at a time so that every error has its line number, with libcsv for lines that
+ * contain quotes. The first invalid cell fails the whole file. */
 #include <csv.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,35 +12,35 @@
 #include "data/table.h"
 
 enum {
-  CHUNK = 1 << 18,        /* bytes read at a time */
-  MOST_COLUMNS = 1 << 22, /* a first record beyond that is no table */
-  LONGEST_CELL = 1 << 20  /* bytes; an unclosed quote would swallow the rest of the file */
+  CHUNK = 1 << 18, /* bytes read at a time */
+  MAX_COLUMNS = 1 << 22,
+  MAX_CELL = 1 << 20 /* bytes; an unclosed quote would swallow the rest of the file */
 };
 
 struct reader {
   const char *path;
   struct csv_parser parser;
   char delimiter;
-  /* The first failure. The record it is in is still read to its end: the count of its cells may explain it better. */
+  /* The first failure. Its record is still read to the end, since a wrong number of cells explains it better. */
   descent_status status;
 
-  int64_t line;        /* being read, from 1 */
-  int64_t record_line; /* on which the record starts */
-  int64_t cell_line;   /* on which the next cell starts */
+  int64_t line;        /* current line, from 1 */
+  int64_t record_line; /* where the current record starts */
+  int64_t cell_line;   /* where the next cell starts */
   int64_t column;      /* of the next cell */
   bool between;        /* between two records */
-  bool after_cr;       /* a LF right now still belongs to the line before */
+  bool after_cr;       /* the last chunk ended in CR, so a LF now belongs to the same line end */
 
-  struct text_list first; /* the first record, until the columns are known */
-  bool ready;             /* they are */
-  int64_t records;        /* of data */
+  struct text_list first; /* the first record, until the columns are resolved */
+  bool ready;             /* the columns are resolved */
+  int64_t records;        /* number of data records */
   struct table table;
 };
 
 /* ---- cells and records ------------------------------------------------------------------------------------------ */
 
-static void accept_cell(struct reader *r, const char *text, size_t length) {
-  r->status = table_text(&r->table, r->column, text, length, r->cell_line);
+static void add_cell(struct reader *r, const char *text, size_t length) {
+  r->status = table_add_text(&r->table, r->column, text, length, r->cell_line);
 }
 
 static void end_record(struct reader *r) {
@@ -56,23 +56,23 @@ static void end_record(struct reader *r) {
   if (r->status == DESCENT_OK) r->status = table_end_row(&r->table);
 }
 
-/* Learns the columns from the first record, which is data itself unless it is a header. */
-static void settle(struct reader *r) {
-  r->status = table_first(&r->table, &r->first);
+/* Resolves the columns from the first record, which is data unless it is a header. */
+static void resolve_columns(struct reader *r) {
+  r->status = table_resolve_columns(&r->table, &r->first);
   r->ready = true;
   if (r->status == DESCENT_OK && !r->table.columns.names) {
     for (r->column = 0; r->status == DESCENT_OK && r->column < r->first.n; r->column++) {
       r->cell_line = r->first.lines[r->column];
-      accept_cell(r, r->first.items[r->column], strlen(r->first.items[r->column]));
+      add_cell(r, r->first.items[r->column], strlen(r->first.items[r->column]));
     }
     if (r->status == DESCENT_OK) end_record(r);
   }
   text_list_clear(&r->first);
 }
 
-static void hold_cell(struct reader *r, const char *text, size_t length) {
-  if (r->column >= MOST_COLUMNS)
-    r->status = status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": more than %d columns", r->path, r->line, MOST_COLUMNS);
+static void buffer_cell(struct reader *r, const char *text, size_t length) {
+  if (r->column >= MAX_COLUMNS)
+    r->status = status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": more than %d columns", r->path, r->line, MAX_COLUMNS);
   else if (!text_list_add(&r->first, text, length, r->cell_line))
     r->status = status_set(DESCENT_ERROR_MEMORY, "%s:%" PRId64 ": out of memory for the first row", r->path, r->line);
 }
@@ -81,9 +81,9 @@ static void on_cell(void *text, size_t length, void *user) {
   struct reader *r = user;
   if (r->status == DESCENT_OK) {
     if (r->ready)
-      accept_cell(r, text, length);
+      add_cell(r, text, length);
     else
-      hold_cell(r, text, length);
+      buffer_cell(r, text, length);
   }
   r->column++;
   r->cell_line = r->line;
@@ -96,7 +96,7 @@ static void on_record(int terminator, void *user) {
     if (r->ready)
       end_record(r);
     else if (r->status == DESCENT_OK)
-      settle(r);
+      resolve_columns(r);
   }
   r->column = 0;
   r->between = true;
@@ -110,20 +110,20 @@ static descent_status line_error(const struct reader *r, int64_t line, const cha
 
 static bool is_blank(const struct reader *r, char c) { return (c == ' ' || c == '\t') && c != r->delimiter; }
 
-/* The next delimiter, or `end`; eight bytes at a time, since cells are short. */
+/* The next delimiter, or `end`. Searches eight bytes at a time, which is faster than memchr for short cells. */
 static const char *cell_end(const struct reader *r, const char *text, const char *end) {
   const uint64_t ones = UINT64_C(0x0101010101010101), wanted = ones * (unsigned char)r->delimiter;
   for (uint64_t bytes; end - text >= 8; text += 8) {
     memcpy(&bytes, text, sizeof bytes);
     bytes ^= wanted;
-    const uint64_t zeros = (bytes - ones) & ~bytes & ones << 7; /* its lowest set bit is in the first byte that is 0 */
+    const uint64_t zeros = (bytes - ones) & ~bytes & ones << 7; /* lowest set bit: in the first zero byte */
     if (zeros) return text + __builtin_ctzll(zeros) / 8;
   }
   while (text < end && *text != r->delimiter) text++;
   return text;
 }
 
-/* A whole record on a line without quotes, cut as libcsv would, which takes several times as long. */
+/* Splits a record on a line without quotes, as libcsv does, but several times faster. */
 static void split_line(struct reader *r, const char *text, size_t length) {
   const char *end = text + length;
   while (end > text && (end[-1] == '\n' || end[-1] == '\r')) end--;
@@ -139,7 +139,7 @@ static void split_line(struct reader *r, const char *text, size_t length) {
   on_record('\n', r);
 }
 
-/* Text that lies on one line; `whole`: up to its end. */
+/* Parses text within one line; `whole`: it reaches the end of the line. */
 static descent_status parse_piece(struct reader *r, const char *text, size_t length, bool whole) {
   if (memchr(text, 0, length))
     return line_error(r, r->line, "a NUL byte: this is not text, or it is UTF-16 (save the file as UTF-8)");
@@ -158,21 +158,22 @@ static descent_status parse_piece(struct reader *r, const char *text, size_t len
                       csv_strerror(csv_error(&r->parser)));
   if (r->status != DESCENT_OK && (r->between || parsed != length)) return r->status;
   if (parsed != length)
-    return line_error(r, r->line, "a quote inside a cell (put the whole cell in quotes, and double those inside)");
-  if (r->parser.entry_pos > LONGEST_CELL)
+    return line_error(r, r->line,
+                      "a quote inside an unquoted cell (quote the whole cell, and double the quotes inside)");
+  if (r->parser.entry_pos > MAX_CELL)
     return line_error(r, r->cell_line, "a cell of over 1 MiB starts here (is its closing quote missing?)");
   return DESCENT_OK;
 }
 
-/* Lines end in LF, CR LF or CR, inside quotes too. The next LF and CR are remembered: a file may have only one kind,
- * and looking for the other anew on each line would take a whole chunk each time. */
+/* Lines end in LF, CR LF or CR, also inside quotes. The next LF and CR are cached: in a file with one kind only,
+ * searching for the other on each line would scan the whole chunk each time. */
 static descent_status parse_chunk(struct reader *r, const char *text, size_t length) {
   const char *const end = text + length, *lf = NULL, *cr = NULL;
   descent_status status = DESCENT_OK;
   while (text < end) {
     if ((!lf || lf < text) && !(lf = memchr(text, '\n', (size_t)(end - text)))) lf = end;
     if ((!cr || cr < text) && !(cr = memchr(text, '\r', (size_t)(end - text)))) cr = end;
-    const bool ends_before = r->after_cr && lf == text; /* CR and LF came in two chunks */
+    const bool ends_before = r->after_cr && lf == text; /* CR and LF are in two chunks */
     const char *last = cr < lf ? cr : lf;
     if (last == cr && lf < end && cr + 1 == lf) last = lf;
     const bool whole = last < end;
@@ -189,7 +190,7 @@ done:
 
 /* ---- the file --------------------------------------------------------------------------------------------------- */
 
-/* The delimiter that occurs most in the first line that is not blank, quoted text aside; a comma when none does. */
+/* The most frequent delimiter in the first line that is not blank, outside quotes; a comma when there is none. */
 static char detect_delimiter(const char *text, size_t length) {
   static const char candidates[] = {',', ';', '\t', '|'};
   size_t counts[sizeof candidates] = {0}, best = 0;
@@ -207,14 +208,14 @@ static char detect_delimiter(const char *text, size_t length) {
   return candidates[best];
 }
 
-/* Skips the byte-order mark and settles the delimiter. */
+/* Skips the byte-order mark and determines the delimiter. */
 static descent_status begin_text(struct reader *r, const char **text, size_t *length) {
   static const char utf8[] = "\xef\xbb\xbf", utf16_le[] = "\xff\xfe", utf16_be[] = "\xfe\xff";
   if (*length >= 2 && (memcmp(*text, utf16_le, 2) == 0 || memcmp(*text, utf16_be, 2) == 0))
     return line_error(r, 1, "this is UTF-16 text (save the file as UTF-8)");
   if (*length >= 3 && memcmp(*text, utf8, 3) == 0) *text += 3, *length -= 3;
   r->delimiter =
-      r->table.reading.options->delimiter ? r->table.reading.options->delimiter : detect_delimiter(*text, *length);
+      r->table.request.options->delimiter ? r->table.request.options->delimiter : detect_delimiter(*text, *length);
   csv_set_delim(&r->parser, (unsigned char)r->delimiter);
   return DESCENT_OK;
 }
@@ -233,7 +234,7 @@ static descent_status read_text(struct reader *r, struct stream *file) {
     TRY(parse_chunk(r, text, length));
   }
   if (csv_fini(&r->parser, on_cell, on_record, r) != 0 && r->status == DESCENT_OK)
-    TRY(line_error(r, r->cell_line, "a quote opens here and never closes (close it)"));
+    TRY(line_error(r, r->cell_line, "a quote opens here and is never closed (close it)"));
   TRY(r->status);
   if (r->records == 0)
     status = r->ready ? line_error(r, r->table.columns.line, "a header without rows below it (add rows)")
@@ -247,22 +248,22 @@ static descent_status check_delimiter(char delimiter) {
   static const char impossible[] = "0123456789+-.eE\"\r\n";
   if (delimiter >= 0 && delimiter < 0x7f && (!delimiter || !strchr(impossible, delimiter))) return DESCENT_OK;
   return status_set(DESCENT_ERROR_ARGUMENT,
-                    "delimiter 0x%02x: must be , ; tab or |, or another character that is no part of a number",
+                    "invalid delimiter 0x%02x: must be , ; tab or |, or another character that is not part of a number",
                     (unsigned char)delimiter);
 }
 
-descent_status csv_read(const char *path, const struct reading *reading, const struct table_blocks *blocks,
+descent_status csv_read(const char *path, const struct read_request *request, const struct table_blocks *blocks,
                         struct dataset_storage **storage) {
   struct reader r = {.path = path, .line = 1, .between = true};
   struct stream file = {0};
-  descent_status status = check_delimiter(reading->options->delimiter);
+  descent_status status = check_delimiter(request->options->delimiter);
   if (status != DESCENT_OK) return status;
   if (csv_init(&r.parser, CSV_STRICT | CSV_STRICT_FINI | CSV_REPALL_NL))
     return status_set(DESCENT_ERROR_INTERNAL, "%s: cannot start the CSV parser", path);
   csv_set_blk_size(&r.parser, 1 << 12);
   TRY(stream_open(path, &file));
   r.path = file.path;
-  TRY(table_begin(&r.table, file.path, reading, blocks));
+  TRY(table_begin(&r.table, file.path, request, blocks));
   TRY(read_text(&r, &file));
   TRY(table_finish(&r.table, storage));
 done:

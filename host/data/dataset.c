@@ -1,4 +1,4 @@
-/* Datasets over shared storage: wrapping memory, views, getters. */
+/* Datasets over shared storage: creation from memory, and getters. */
 #include "data/dataset.h"
 
 #include <math.h>
@@ -32,8 +32,7 @@ descent_status dataset_check_unchanged(const descent_dataset *dataset) {
       now.st_mtim.tv_sec == s->mapped_time.tv_sec && now.st_mtim.tv_nsec == s->mapped_time.tv_nsec)
     return DESCENT_OK;
   return status_set(DESCENT_ERROR_READ,
-                    "the file that the rows are read from was written to meanwhile; what has been "
-                    "learned since may be of either");
+                    "the data file was modified while it was mapped: results since then may mix old and new rows");
 }
 
 void dataset_expect_shuffled(const descent_dataset *dataset, bool shuffled) {
@@ -62,7 +61,7 @@ static descent_status check_values(const struct dataset_storage *s) {
                           s->classes ? "class index below the number of classes" : "finite number");
     }
     if (s->weights && !(isfinite(s->weights[r]) && s->weights[r] >= 0))
-      return status_set(DESCENT_ERROR_ARGUMENT, "weights: row %lld: %g is not a finite weight of at least 0",
+      return status_set(DESCENT_ERROR_ARGUMENT, "weights: row %lld: invalid weight %g: must be finite and >= 0",
                         (long long)r, (double)s->weights[r]);
   }
   return DESCENT_OK;
@@ -71,22 +70,26 @@ static descent_status check_values(const struct dataset_storage *s) {
 descent_status descent_dataset_create(const float *X, const float *y, const float *weights, int64_t rows,
                                       int64_t inputs, int64_t targets, descent_task task, int64_t classes,
                                       descent_dataset **dataset) {
-  enum { MOST_CLASSES = 1 << 24 }; /* a class index must be exact as a float */
+  enum { MAX_CLASSES = 1 << 24 }; /* class indices must be exact as floats */
   int64_t cells, bytes;
   if (!X || rows < 1 || inputs < 1 || !size_product(rows, inputs, &cells) || !size_product(cells, 4, &bytes))
-    return status_set(DESCENT_ERROR_ARGUMENT, "%lld rows of %lld inputs: X must be given and both be at least 1",
-                      (long long)rows, (long long)inputs);
+    return status_set(DESCENT_ERROR_ARGUMENT,
+                      "%lld rows of %lld inputs: both must be at least 1, and X must not be NULL", (long long)rows,
+                      (long long)inputs);
   if (y) {
     if (task != DESCENT_TASK_BINARY && task != DESCENT_TASK_CLASSES && task != DESCENT_TASK_REGRESSION)
-      return status_set(DESCENT_ERROR_ARGUMENT, "task: a dataset from memory needs binary, classes or regression");
+      return status_set(DESCENT_ERROR_ARGUMENT,
+                        "invalid task: a dataset in memory needs binary, classes or regression");
     if (task == DESCENT_TASK_REGRESSION) classes = 0;
     if (targets < 1 || !size_product(rows, targets, &cells) || !size_product(cells, 4, &bytes) ||
         (task != DESCENT_TASK_REGRESSION && targets != 1))
-      return status_set(DESCENT_ERROR_ARGUMENT, "targets: %lld (1, or more for regression)", (long long)targets);
+      return status_set(DESCENT_ERROR_ARGUMENT,
+                        "invalid number of targets %lld: must be 1, or at least 1 for regression", (long long)targets);
     if ((task == DESCENT_TASK_BINARY && classes != 2) ||
-        (task == DESCENT_TASK_CLASSES && (classes < 2 || classes > MOST_CLASSES)))
-      return status_set(DESCENT_ERROR_ARGUMENT, "classes: %lld (binary: 2; classes: 2 to %d)", (long long)classes,
-                        MOST_CLASSES);
+        (task == DESCENT_TASK_CLASSES && (classes < 2 || classes > MAX_CLASSES)))
+      return status_set(DESCENT_ERROR_ARGUMENT,
+                        "invalid number of classes %lld: must be 2 for task binary, 2 to %d for task classes",
+                        (long long)classes, MAX_CLASSES);
   } else {
     targets = 0;
     classes = 0;
@@ -205,7 +208,8 @@ int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t clas
 
 static descent_status check_row(const descent_dataset *dataset, int64_t row) {
   if (row >= 0 && row < dataset->rows) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_ARGUMENT, "row %lld of %lld", (long long)row, (long long)dataset->rows);
+  return status_set(DESCENT_ERROR_ARGUMENT, "row %lld is out of range: the dataset has %lld rows", (long long)row,
+                    (long long)dataset->rows);
 }
 
 descent_status descent_dataset_row(const descent_dataset *dataset, int64_t row, float *X) {

@@ -1,4 +1,4 @@
-/* Distinct values, found by an open hash table of their indices. */
+/* Distinct values with an open-addressing hash table of their indices. */
 #include "data/dictionary.h"
 
 #include <math.h>
@@ -35,7 +35,7 @@ static bool rehash(struct dictionary *d) {
   return true;
 }
 
-/* The index of a value, or -1 - the free slot of the table where it belongs. */
+/* The index of a value, or -1 - slot, the free slot for it. */
 static int64_t locate(const struct dictionary *d, double number, const char *text, size_t length) {
   uint64_t slot = hash_value(number, text, length) & (uint64_t)(d->table_size - 1);
   for (; d->table[slot]; slot = (slot + 1) & (uint64_t)(d->table_size - 1))

@@ -1,4 +1,4 @@
-/* One loop per type; the byte order is decided outside of it. */
+/* One loop per type and byte order. */
 #include "data/elements.h"
 
 #include "core/number.h"
@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-bool element_known(struct element element) {
+bool element_is_supported(struct element_type element) {
   const int s = element.size;
   if (element.kind == ELEMENT_BOOL) return s == 1;
   if (element.kind == ELEMENT_FLOAT) return s == 2 || s == 4 || s == 8;
@@ -25,7 +25,7 @@ static double double_of(uint64_t raw) {
   return value;
 }
 
-/* Integers of up to 53 bits are exact; others are where their last bits are zeros. */
+/* Integers of up to 53 significant bits are exact. */
 static double signed_to_double(int64_t integer, int64_t *inexact) {
   const double value = (double)integer;
   *inexact += value == 0x1p63 || (int64_t)value != integer;
@@ -51,7 +51,7 @@ static uint64_t swap_64(uint64_t raw) { return __builtin_bswap64(raw); }
       raw = loaded;                                                          \
       values[c] = expression;                                                \
     }
-/* The expression gives the double of `raw`, an unsigned integer of that many bits. */
+/* `expression` converts `raw`, an unsigned integer of `bits` bits, to double. */
 #define DEFINE_CONVERSION(name, bits, expression)                                                              \
   static int64_t name(const unsigned char *bytes, bool swapped, int64_t rows, int64_t columns, double *values, \
                       int64_t pitch) {                                                                         \
@@ -75,8 +75,8 @@ DEFINE_CONVERSION(convert_f2, 16, number_of_half(raw))
 DEFINE_CONVERSION(convert_f4, 32, single_to_double(raw))
 DEFINE_CONVERSION(convert_f8, 64, double_of(raw))
 
-int64_t elements_to_double(struct element element, const void *bytes, int64_t rows, int64_t columns, double *values,
-                           int64_t pitch) {
+int64_t elements_to_double(struct element_type element, const void *bytes, int64_t rows, int64_t columns,
+                           double *values, int64_t pitch) {
   /* [kind][log2 of the size] */
   static int64_t (*const conversions[4][4])(const unsigned char *, bool, int64_t, int64_t, double *, int64_t) = {
       [ELEMENT_BOOL] = {convert_bool},

@@ -1,4 +1,4 @@
-/* The name decides where it can; the content is looked at only where it says nothing. */
+/* The file name determines the format; the content is read only when the name does not. */
 #include "data/format.h"
 
 #include <ctype.h>
@@ -12,14 +12,14 @@
 #include "core/status.h"
 #include "data/stream.h"
 
-static bool ends_in(const char *path, size_t length, const char *ending) {
+static bool has_suffix(const char *path, size_t length, const char *ending) {
   const size_t n = strlen(ending);
   return length > n && strncasecmp(path + length - n, ending, n) == 0;
 }
 
 /* ---- by name ---------------------------------------------------------------------------------------------------- */
 
-static bool by_ending(const char *path, enum file_format *format) {
+static bool from_extension(const char *path, enum file_format *format) {
   static const struct {
     const char *ending;
     enum file_format format;
@@ -32,16 +32,16 @@ static bool by_ending(const char *path, enum file_format *format) {
                  {".libsvm", FORMAT_SVMLIGHT}, {".h5", FORMAT_HDF5},
                  {".hdf5", FORMAT_HDF5},       {".safetensors", FORMAT_SAFETENSORS}};
   size_t length = strlen(path);
-  if (ends_in(path, length, ".gz")) length -= strlen(".gz");
+  if (has_suffix(path, length, ".gz")) length -= strlen(".gz");
   for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
-    if (ends_in(path, length, endings[i].ending)) {
+    if (has_suffix(path, length, endings[i].ending)) {
       *format = endings[i].format;
       return true;
     }
   return false;
 }
 
-static descent_status by_wish(const char *wanted, struct file_choice *choice) {
+static descent_status parse_format(const char *wanted, struct file_choice *choice) {
   static const struct {
     const char *name;
     enum file_format format;
@@ -63,14 +63,14 @@ static descent_status by_wish(const char *wanted, struct file_choice *choice) {
     }
   return status_set(
       DESCENT_ERROR_ARGUMENT,
-      "unknown format '%.40s': there are csv, npy, npz, idx, svmlight (svmlight:0 and svmlight:1 say what "
-      "its indices count from), hdf5 and safetensors",
+      "unknown format '%.40s' (known: csv, npy, npz, idx, svmlight, hdf5, safetensors; svmlight:0 and svmlight:1 state "
+      "the first index)",
       wanted);
 }
 
 /* ---- by content ------------------------------------------------------------------------------------------------- */
 
-/* A line that begins with a number and a pair of an index and something: "1 3:0.5". */
+/* Whether the first line starts with a number and index:value: "1 3:0.5". */
 static bool looks_like_svmlight(const char *text, size_t length) {
   const char *const end = text + length;
   double label;
@@ -88,7 +88,7 @@ static bool looks_like_svmlight(const char *text, size_t length) {
   return p > blank && p < end && *p == ':';
 }
 
-static enum file_format by_bytes(const char *bytes, size_t length) {
+static enum file_format from_bytes(const char *bytes, size_t length) {
   if (length >= 6 && memcmp(bytes, "\x93NUMPY", 6) == 0) return FORMAT_NPY;
   if (length >= 4 && (memcmp(bytes, "PK\3\4", 4) == 0 || memcmp(bytes, "PK\5\6", 4) == 0)) return FORMAT_NPZ;
   if (length >= 8 && memcmp(bytes, "\x89HDF\r\n\x1a\n", 8) == 0) return FORMAT_HDF5;
@@ -97,8 +97,8 @@ static enum file_format by_bytes(const char *bytes, size_t length) {
   return looks_like_svmlight(bytes, length) ? FORMAT_SVMLIGHT : FORMAT_CSV;
 }
 
-/* CSV where the file cannot be opened, or read twice: its reader tells what is wrong. */
-static enum file_format by_content(const char *path) {
+/* CSV when the file cannot be opened or read twice: the CSV reader then reports the error. */
+static enum file_format from_content(const char *path) {
   struct stat about;
   struct stream stream = {0};
   char bytes[4096];
@@ -106,14 +106,14 @@ static enum file_format by_content(const char *path) {
   enum file_format format = FORMAT_CSV;
   if (stat(path, &about) != 0 || !S_ISREG(about.st_mode)) return format;
   if (stream_open(path, &stream) == DESCENT_OK && stream_read(&stream, bytes, sizeof bytes, &got) == DESCENT_OK)
-    format = by_bytes(bytes, (size_t)got);
+    format = from_bytes(bytes, (size_t)got);
   stream_close(&stream);
   return format;
 }
 
 /* ---- parts ------------------------------------------------------------------------------------------------------ */
 
-/* Cuts the part off: what follows the first colon before which there is the name of a file. */
+/* Cuts off and returns the part: the text after the first colon that follows the name of an existing file. */
 static const char *split_part(char *path) {
   if (access(path, F_OK) == 0) return NULL;
   for (char *colon = strchr(path, ':'); colon; colon = strchr(colon + 1, ':')) {
@@ -130,11 +130,11 @@ descent_status format_choose(const char *path, const char *wanted, struct file_c
   if (!choice->path) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory", path);
   if (strcmp(path, "-") != 0) choice->part = split_part(choice->path);
   if (wanted)
-    TRY(by_wish(wanted, choice));
-  else if (!by_ending(choice->path, &choice->format))
-    choice->format = by_content(choice->path);
+    TRY(parse_format(wanted, choice));
+  else if (!from_extension(choice->path, &choice->format))
+    choice->format = from_content(choice->path);
   if (choice->part && choice->format != FORMAT_NPZ && choice->format != FORMAT_HDF5)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: a part '%.40s' is asked for, but only npz and HDF5 files have parts",
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: cannot select part '%.40s': only npz and HDF5 files have parts",
                    choice->path, choice->part));
 done:
   if (status != DESCENT_OK) format_clear(choice);

@@ -1,4 +1,4 @@
-/* Which format a data file has, and which part of it is meant. */
+/* The format of a data file, and the part of it to read. */
 #ifndef DESCENT_DATA_FORMAT_H
 #define DESCENT_DATA_FORMAT_H
 
@@ -9,13 +9,13 @@ enum file_format { FORMAT_CSV, FORMAT_NPY, FORMAT_NPZ, FORMAT_IDX, FORMAT_SVMLIG
 struct file_choice {
   enum file_format format;
   char *path;       /* without the part */
-  const char *part; /* in path's memory; NULL: what the file itself offers */
-  int base;         /* of svmlight's indices; -1: detected */
+  const char *part; /* within path's memory; NULL: the default */
+  int base;         /* of svmlight indices; -1: detect */
 };
 
-/* `wanted` NULL: by the ending of the name, or by the first bytes where that says nothing. "data.npz:X" is part X of
- * data.npz, unless a file has that whole name. ERROR_ARGUMENT for an unknown format, or a part of a file without parts;
- * that the file cannot be opened is left to its reader. */
+/* `wanted` names the format; NULL: by the extension of the file, or by its first bytes if that is unknown. "data.npz:X"
+ * is part X of data.npz, unless a file has that whole name. ERROR_ARGUMENT for an unknown format, or for a part of a
+ * format without parts. A file that cannot be opened is reported by its reader. */
 descent_status format_choose(const char *path, const char *wanted, struct file_choice *choice);
 void format_clear(struct file_choice *choice);
 

@@ -1,5 +1,5 @@
-/* HDF5 files are read in a process of their own, which sends the rows through a pipe: the library crashes with some
- * damaged files, and that must not end a program that only wanted to know whether it can read one. */
+/* HDF5 files are read in a child process that sends the rows through a pipe: the library crashes on some damaged files,
+ * which must not crash this process. */
 #include "core/memory.h"
 #include "core/status.h"
 #include "data/matrix.h"
@@ -9,7 +9,7 @@
 descent_status hdf5_open(const char *path, const char *part, struct matrix *matrix) {
   (void)part, (void)matrix;
   return status_set(DESCENT_ERROR_UNSUPPORTED,
-                    "%s: this build reads no HDF5 (install libhdf5-dev and build with -DDESCENT_HDF5=ON)", path);
+                    "%s: this build does not read HDF5 (install libhdf5-dev and build with -DDESCENT_HDF5=ON)", path);
 }
 
 #else
@@ -30,11 +30,11 @@ pthread_mutex_t hdf5_library = PTHREAD_MUTEX_INITIALIZER;
 
 enum { BLOCK = 1 << 18 }; /* cells sent at a time */
 
-/* What leads a block of rows, and, with the shape, the answer to the opening. */
+/* Precedes each block of rows. The first message has the shape and no rows. */
 struct message {
   descent_status status;
   struct hdf5_shape shape;
-  int64_t rows, inexact; /* of the block: rows x columns doubles follow */
+  int64_t rows, inexact; /* of the block; rows x columns doubles follow */
   char error[1024];
 };
 
@@ -42,10 +42,10 @@ struct hdf5 {
   const char *path;
   pid_t process;
   int pipe;
-  int64_t left; /* rows of the block that are still in the pipe */
+  int64_t left; /* rows of the block still in the pipe */
 };
 
-/* ---- the process ------------------------------------------------------------------------------------------------ */
+/* ---- child process ---------------------------------------------------------------------------------------------- */
 
 static bool send_bytes(int pipe, const void *bytes, size_t n) {
   while (n > 0) {
@@ -63,8 +63,8 @@ static bool send_message(int pipe, struct message *message) {
   return send_bytes(pipe, message, sizeof *message) && message->status == DESCENT_OK;
 }
 
-/* Opens, answers, sends all rows. Whatever happens to this process, it happens without a word or a core file. */
-static void serve(const char *path, const char *part, int pipe) {
+/* Opens the file, sends its shape and all rows. A crash leaves neither output nor a core file. */
+static void run_reader(const char *path, const char *part, int pipe) {
   static const int crashes[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGPIPE};
   struct hdf5_file *file = NULL;
   struct message message = {DESCENT_OK};
@@ -86,30 +86,29 @@ static void serve(const char *path, const char *part, int pipe) {
   }
 }
 
-/* ---- this side -------------------------------------------------------------------------------------------------- */
+/* ---- parent process --------------------------------------------------------------------------------------------- */
 
-static descent_status broken(const struct hdf5 *h) {
-  return status_set(DESCENT_ERROR_DATA, "%s: the HDF5 library broke down while it read this file: it is damaged",
-                    h->path);
+static descent_status crashed(const struct hdf5 *h) {
+  return status_set(DESCENT_ERROR_DATA, "%s: the HDF5 library crashed while reading this file: it is damaged", h->path);
 }
 
 static descent_status receive(struct hdf5 *h, void *to, size_t n) {
   while (n > 0) {
     const ssize_t got = read(h->pipe, to, n);
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return broken(h);
+    if (got <= 0) return crashed(h);
     to = (char *)to + got;
     n -= (size_t)got;
   }
   return DESCENT_OK;
 }
 
-/* What comes is believed as little as the file: the library in the other process may have written over its memory. */
+/* Messages are untrusted like the file: the library may have corrupted the child's memory. */
 static descent_status receive_message(struct hdf5 *h, struct message *message) {
   descent_status status;
   TRY(receive(h, message, sizeof *message));
-  const int said = (int)message->status;
-  if (said < DESCENT_OK || said > DESCENT_ERROR_INTERNAL || message->inexact < 0) TRY(broken(h));
+  const int code = (int)message->status;
+  if (code < DESCENT_OK || code > DESCENT_ERROR_INTERNAL || message->inexact < 0) TRY(crashed(h));
   message->error[sizeof message->error - 1] = 0;
   if (message->status != DESCENT_OK) TRY(status_set(message->status, "%s", message->error));
 done:
@@ -117,7 +116,7 @@ done:
 }
 
 static bool is_shape(const struct hdf5_shape *s) {
-  return s->rows > 0 && s->columns > 0 && s->columns <= MATRIX_MOST_COLUMNS && s->weights >= 0 && s->weights <= 1 &&
+  return s->rows > 0 && s->columns > 0 && s->columns <= MATRIX_MAX_COLUMNS && s->weights >= 0 && s->weights <= 1 &&
          s->targets >= 0 && s->targets <= s->columns - s->weights;
 }
 
@@ -128,7 +127,7 @@ static descent_status read_rows(struct matrix *matrix, int64_t rows, double *cel
     if (h->left == 0) {
       struct message message;
       TRY(receive_message(h, &message));
-      if (message.rows < 1) TRY(broken(h));
+      if (message.rows < 1) TRY(crashed(h));
       h->left = message.rows;
       matrix->inexact += message.inexact;
     }
@@ -161,13 +160,13 @@ static descent_status start(struct hdf5 *h, const char *part) {
   pthread_mutex_unlock(&hdf5_library);
   if (h->process == 0) {
     close(ends[0]);
-    serve(h->path, part, ends[1]);
+    run_reader(h->path, part, ends[1]);
     _exit(0);
   }
   close(ends[1]);
   if (h->process > 0) return DESCENT_OK;
   return status_set(failure == ENOMEM ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_READ,
-                    "%s: cannot start a process to read it: %s", h->path, strerror(failure));
+                    "%s: cannot start a process to read the file: %s", h->path, strerror(failure));
 }
 
 descent_status hdf5_open(const char *path, const char *part, struct matrix *matrix) {
@@ -179,7 +178,7 @@ descent_status hdf5_open(const char *path, const char *part, struct matrix *matr
   h->pipe = -1;
   TRY(start(h, part));
   TRY(receive_message(h, &message));
-  if (!is_shape(&message.shape)) TRY(broken(h));
+  if (!is_shape(&message.shape)) TRY(crashed(h));
   *matrix = (struct matrix){.path = path,
                             .rows = message.shape.rows,
                             .columns = message.shape.columns,

@@ -1,5 +1,5 @@
-/* One lock round writing HDF5, whose library may be built without threads in mind, and round the start of a process
- * that reads it: what that process finds of the library must not be half-way through something. */
+/* Serialises HDF5 writes, since the library may not be thread-safe, and forks of the reading process, which must not
+ * copy the library in an inconsistent state. */
 #ifndef DESCENT_DATA_HDF5_H
 #define DESCENT_DATA_HDF5_H
 

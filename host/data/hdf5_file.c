@@ -1,4 +1,4 @@
-/* Datasets are read in blocks of rows that follow their chunks; what points at other files is refused. */
+/* Datasets are read in blocks of rows that are whole chunks. References to other files are rejected. */
 #ifdef DESCENT_HDF5_BUILT
 #include "data/hdf5_file.h"
 
@@ -17,12 +17,12 @@
 #include "data/text.h"
 
 enum { X, WEIGHTS, TARGETS, PARTS };
-enum { WINDOW = 4 << 20, LARGEST_WINDOW = 64 << 20 }; /* bytes of rows held */
+enum { WINDOW = 4 << 20, MAX_WINDOW = 64 << 20 }; /* bytes of rows held */
 
-struct part {
-  hid_t dataset; /* 0: not there */
-  hid_t type;    /* of the elements in memory */
-  struct element element;
+struct hdf5_part {
+  hid_t dataset; /* 0: absent */
+  hid_t type;    /* of elements in memory */
+  struct element_type element;
   int rank;
   hsize_t shape[H5S_MAX_RANK];
   int64_t rows, columns;
@@ -33,8 +33,8 @@ struct part {
 struct hdf5_file {
   const char *path; /* borrowed */
   hid_t file;
-  struct part parts[PARTS];
-  int64_t next; /* row */
+  struct hdf5_part parts[PARTS];
+  int64_t next; /* row to read next */
 };
 
 /* ---- one dataset ------------------------------------------------------------------------------------------------ */
@@ -45,29 +45,28 @@ static descent_status part_error(const struct hdf5_file *h, const char *name, co
   return status_set(DESCENT_ERROR_DATA, "%s: dataset '%s' %s", h->path, shown, problem);
 }
 
-/* What an element is read as: integers as 64 bits, so that those beyond 2^53 are noticed; floats as double; h5py's
- * bool, an enumeration of one byte, as it lies. The answer is is_numeric's. */
-static int choose_type(hid_t type, struct part *part) {
+/* Chooses the type in memory: 64 bits for integers, so that those beyond 2^53 are detected; double for floats; one byte
+ * for h5py's bool, an enumeration. Returns as is_numeric does. */
+static int choose_type(hid_t type, struct hdf5_part *part) {
   const H5T_class_t class = H5Tget_class(type);
   const size_t size = H5Tget_size(type);
   if (class == H5T_FLOAT && size <= 8) {
     part->type = H5Tcopy(H5T_NATIVE_DOUBLE);
-    part->element = (struct element){ELEMENT_FLOAT, 8, __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__};
+    part->element = (struct element_type){ELEMENT_FLOAT, 8, __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__};
   } else if (class == H5T_INTEGER && size <= 8) {
     const bool is_signed = H5Tget_sign(type) != H5T_SGN_NONE;
     part->type = H5Tcopy(is_signed ? H5T_NATIVE_INT64 : H5T_NATIVE_UINT64);
     part->element =
-        (struct element){is_signed ? ELEMENT_SIGNED : ELEMENT_UNSIGNED, 8, __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__};
+        (struct element_type){is_signed ? ELEMENT_SIGNED : ELEMENT_UNSIGNED, 8, __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__};
   } else if (class == H5T_ENUM && size == 1) {
     part->type = H5Tcopy(type);
-    part->element = (struct element){ELEMENT_BOOL, 1, false};
+    part->element = (struct element_type){ELEMENT_BOOL, 1, false};
   }
   return part->type < 0 ? -1 : part->type > 0;
 }
 
-/* Does the dataset hold numbers of at least one dimension? 1 or 0; -1 where it cannot be told. Fills what it says of
- * itself. */
-static int is_numeric(hid_t dataset, struct part *part) {
+/* Whether the dataset holds numbers of rank 1 or more: 1 or 0, or -1 on an error. Fills in rank, shape and types. */
+static int is_numeric(hid_t dataset, struct hdf5_part *part) {
   const hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
   int numeric = type > 0 && space > 0 ? H5Sget_simple_extent_type(space) == H5S_SIMPLE : -1;
   if (numeric == 1) {
@@ -81,23 +80,24 @@ static int is_numeric(hid_t dataset, struct part *part) {
   return numeric;
 }
 
-static void close_part(struct part *part) {
+static void close_part(struct hdf5_part *part) {
   if (part->type > 0) H5Tclose(part->type);
   if (part->dataset > 0) H5Dclose(part->dataset);
   free(part->window);
-  *part = (struct part){0};
+  *part = (struct hdf5_part){0};
 }
 
-/* A file that nobody vouches for may point at others: data outside of it, or a view of other files' datasets. */
-static bool lies_elsewhere(const struct hdf5_file *h, const struct part *part, hid_t properties) {
+/* Whether the data are in another file: external storage, a virtual dataset, or a link. An untrusted file must not read
+ * other files. */
+static bool is_external(const struct hdf5_file *h, const struct hdf5_part *part, hid_t properties) {
   H5O_info_t file, dataset;
   return H5Pget_external_count(properties) != 0 || H5Pget_layout(properties) == H5D_VIRTUAL ||
          H5Oget_info(h->file, &file) < 0 || H5Oget_info(part->dataset, &dataset) < 0 || file.fileno != dataset.fileno;
 }
 
-static descent_status check_shape(const struct hdf5_file *h, const char *name, struct part *part) {
-  /* More than packing can do: the zeros of a dataset that was never written are no data. */
-  enum { MOST_PACKED = 1 << 14 };
+static descent_status check_shape(const struct hdf5_file *h, const char *name, struct hdf5_part *part) {
+  /* Cells per stored byte beyond what compression achieves: a dataset that was never written reads as zeros. */
+  enum { MAX_RATIO = 1 << 14 };
   int64_t cells;
   bool fits = part->shape[0] <= INT64_MAX;
   part->columns = 1;
@@ -106,26 +106,26 @@ static descent_status check_shape(const struct hdf5_file *h, const char *name, s
     fits = fits && part->shape[d] <= INT64_MAX && size_product(part->columns, (int64_t)part->shape[d], &part->columns);
   if (!fits || !size_product(part->rows, part->columns, &cells)) return part_error(h, name, "is too large");
   if (cells == 0) return part_error(h, name, "has no elements");
-  if (part->columns > MATRIX_MOST_COLUMNS) return part_error(h, name, "has more columns than a table may, 4194304");
-  if ((uint64_t)cells / MOST_PACKED > H5Dget_storage_size(part->dataset))
-    return part_error(h, name, "has next to nothing stored for its size (was it written?)");
+  if (part->columns > MATRIX_MAX_COLUMNS) return part_error(h, name, "has more than 4194304 columns");
+  if ((uint64_t)cells / MAX_RATIO > H5Dget_storage_size(part->dataset))
+    return part_error(h, name, "stores almost no data for its size (was it written?)");
   return DESCENT_OK;
 }
 
-/* Rows of whole chunks, so that none is unpacked twice, where they are of a reasonable size. */
-static descent_status prepare_window(struct part *part, hid_t properties) {
+/* Whole chunks, unless they are too large, so that none is decompressed twice. */
+static descent_status prepare_window(struct hdf5_part *part, hid_t properties) {
   const int64_t row_bytes = part->columns * part->element.size;
   hsize_t chunk[H5S_MAX_RANK] = {1};
   int64_t rows = WINDOW / row_bytes;
   if (H5Pget_layout(properties) == H5D_CHUNKED) H5Pget_chunk(properties, part->rank, chunk);
-  if (chunk[0] > 1 && chunk[0] <= (hsize_t)(LARGEST_WINDOW / row_bytes))
+  if (chunk[0] > 1 && chunk[0] <= (hsize_t)(MAX_WINDOW / row_bytes))
     rows = (rows / (int64_t)chunk[0] + 1) * (int64_t)chunk[0];
   part->capacity = rows < 1 ? 1 : rows < part->rows ? rows : part->rows;
   part->window = memory_allocate(part->capacity * row_bytes, 1, "rows");
   return part->window ? DESCENT_OK : DESCENT_ERROR_MEMORY;
 }
 
-/* Called before a link to another file is followed. */
+/* Callback before HDF5 follows a link to another file. */
 static herr_t refuse_link(const char *from, const char *group, const char *to, const char *name, unsigned *flags,
                           hid_t access, void *user) {
   (void)from, (void)group, (void)to, (void)name, (void)flags, (void)access, (void)user;
@@ -140,21 +140,22 @@ static hid_t open_inside(const struct hdf5_file *h, const char *name) {
   return dataset;
 }
 
-static descent_status open_part(struct hdf5_file *h, const char *name, struct part *part) {
+static descent_status open_part(struct hdf5_file *h, const char *name, struct hdf5_part *part) {
   hid_t properties = -1;
   descent_status status;
   part->dataset = open_inside(h, name);
   if (part->dataset <= 0) {
     part->dataset = 0;
-    TRY(part_error(h, name, "is not there, lies in another file, or cannot be opened (h5ls -r lists what there is)"));
+    TRY(part_error(h, name,
+                   "does not exist, is in another file, or cannot be opened (list the datasets with h5ls -r)"));
   }
   properties = H5Dget_create_plist(part->dataset);
   if (properties < 0) TRY(part_error(h, name, "cannot be opened"));
-  if (lies_elsewhere(h, part, properties))
-    TRY(part_error(h, name, "lies in other files, which are not followed (copy it into one: h5copy)"));
+  if (is_external(h, part, properties))
+    TRY(part_error(h, name, "is in another file, which is not followed (copy it into this file with h5copy)"));
   const int numeric = is_numeric(part->dataset, part);
-  if (numeric < 0) TRY(part_error(h, name, "cannot be looked at: it is damaged (copy the file anew)"));
-  if (!numeric) TRY(part_error(h, name, "is no array of numbers of at most 64 bits (name another one)"));
+  if (numeric < 0) TRY(part_error(h, name, "cannot be inspected: it is damaged (copy the file again)"));
+  if (!numeric) TRY(part_error(h, name, "is not an array of numbers of at most 64 bits (name another dataset)"));
   TRY(check_shape(h, name, part));
   TRY(prepare_window(part, properties));
 done:
@@ -162,7 +163,7 @@ done:
   return status;
 }
 
-static descent_status fill_window(const struct hdf5_file *h, struct part *part) {
+static descent_status fill_window(const struct hdf5_file *h, struct hdf5_part *part) {
   hsize_t start[H5S_MAX_RANK] = {(hsize_t)h->next}, count[H5S_MAX_RANK];
   const int64_t left = part->rows - h->next, n = left < part->capacity ? left : part->capacity;
   memcpy(count, part->shape, sizeof count);
@@ -178,23 +179,23 @@ static descent_status fill_window(const struct hdf5_file *h, struct part *part) 
   if (read) return DESCENT_OK;
   return status_set(DESCENT_ERROR_DATA,
                     "%s: rows %" PRId64 " to %" PRId64
-                    " (from 0) cannot be read: a damaged part, or a packing that this "
-                    "machine's HDF5 lacks (copy the file anew, or h5repack -f NONE)",
+                    " (from 0) cannot be read: damaged, or compressed by a filter that this HDF5 library lacks (copy "
+                    "the file again, or run h5repack -f NONE)",
                     h->path, h->next, h->next + n - 1);
 }
 
-/* ---- which of them ---------------------------------------------------------------------------------------------- */
+/* ---- choice of datasets ----------------------------------------------------------------------------------------- */
 
-/* The names of all numeric datasets, as far as they fit, and how many there are. */
-struct listing {
-  char names[400], only[256], damaged[256]; /* damaged: one that cannot be looked at */
+/* The number of numeric datasets, and their names as far as they fit. */
+struct dataset_list {
+  char names[400], only[256], damaged[256]; /* damaged: one that cannot be inspected */
   int64_t n, listed;
 };
 
 static herr_t list_dataset(hid_t root, const char *name, const H5O_info_t *about, void *user) {
-  enum { MOST_LISTED = 1000 };
-  struct listing *listing = user;
-  struct part part = {0};
+  enum { MAX_LISTED = 1000 };
+  struct dataset_list *listing = user;
+  struct hdf5_part part = {0};
   if (about->type != H5O_TYPE_DATASET) return 0;
   part.dataset = H5Dopen2(root, name, H5P_DEFAULT);
   const int numeric = part.dataset > 0 ? is_numeric(part.dataset, &part) : -1;
@@ -205,33 +206,33 @@ static herr_t list_dataset(hid_t root, const char *name, const H5O_info_t *about
       listing->listed += text_append_quoted(listing->names, sizeof listing->names, name);
   }
   close_part(&part);
-  return numeric < 0 || listing->n > MOST_LISTED;
+  return numeric < 0 || listing->n > MAX_LISTED;
 }
 
-/* The first of the names that the root has, or NULL. */
-static const char *find_one_of(const struct hdf5_file *h, const char *const *names) {
+/* The first of the names that exists in the root group, or NULL. */
+static const char *find_first_of(const struct hdf5_file *h, const char *const *names) {
   for (; *names; names++)
     if (H5Lexists(h->file, *names, H5P_DEFAULT) > 0) return *names;
   return NULL;
 }
 
-static descent_status open_usual(struct hdf5_file *h) {
+static descent_status open_default(struct hdf5_file *h) {
   static const char *const names[PARTS][5] = {[X] = {"X", "x", "data"},
                                               [WEIGHTS] = {"weights", "sample_weight", "w"},
                                               [TARGETS] = {"y", "labels", "target", "targets"}};
-  struct listing listing = {0};
+  struct dataset_list listing = {0};
   descent_status status = DESCENT_OK;
   H5Ovisit(h->file, H5_INDEX_NAME, H5_ITER_NATIVE, list_dataset, &listing);
   if (*listing.damaged)
-    return part_error(h, listing.damaged, "cannot be looked at: it is damaged (copy the file anew)");
-  if (listing.n == 0) return status_set(DESCENT_ERROR_DATA, "%s: there is no dataset of numbers in it", h->path);
+    return part_error(h, listing.damaged, "cannot be inspected: it is damaged (copy the file again)");
+  if (listing.n == 0) return status_set(DESCENT_ERROR_DATA, "%s: the file has no dataset of numbers", h->path);
   if (listing.n == 1) return open_part(h, listing.only, &h->parts[X]);
-  if (!find_one_of(h, names[X]))
+  if (!find_first_of(h, names[X]))
     return status_set(DESCENT_ERROR_DATA,
-                      "%s: several datasets, and none is called X, x or data; there are %s%s (name one: %s:NAME)",
-                      h->path, listing.names, listing.listed < listing.n ? ", ..." : "", h->path);
+                      "%s: several datasets, none named X, x or data: %s%s (select one with %s:NAME)", h->path,
+                      listing.names, listing.listed < listing.n ? ", ..." : "", h->path);
   for (int k = 0; k < PARTS; k++) {
-    const char *name = find_one_of(h, names[k]);
+    const char *name = find_first_of(h, names[k]);
     if (name) TRY(open_part(h, name, &h->parts[k]));
   }
 done:
@@ -240,12 +241,12 @@ done:
 
 /* ---- rows ------------------------------------------------------------------------------------------------------- */
 
-/* As many of the rows as lie in the windows of all parts. */
+/* Reads the rows that are in the windows of all parts. */
 descent_status hdf5_file_read(struct hdf5_file *h, int64_t most, double *cells, int64_t *rows, int64_t *inexact) {
   int64_t n = most, columns = 0;
   descent_status status = DESCENT_OK;
   for (int k = 0; k < PARTS; k++) {
-    struct part *part = &h->parts[k];
+    struct hdf5_part *part = &h->parts[k];
     if (!part->dataset) continue;
     if (h->next >= part->first + part->held) TRY(fill_window(h, part));
     const int64_t left = part->first + part->held - h->next;
@@ -253,7 +254,7 @@ descent_status hdf5_file_read(struct hdf5_file *h, int64_t most, double *cells, 
     columns += part->columns;
   }
   for (int k = 0; k < PARTS; k++) {
-    const struct part *part = &h->parts[k];
+    const struct hdf5_part *part = &h->parts[k];
     if (!part->dataset) continue;
     const char *raw = part->window + (h->next - part->first) * part->columns * part->element.size;
     *inexact += elements_to_double(part->element, raw, n, part->columns, cells, columns);
@@ -268,7 +269,7 @@ done:
 /* ---- opening ---------------------------------------------------------------------------------------------------- */
 
 static descent_status describe(const struct hdf5_file *h, struct hdf5_shape *shape) {
-  const struct part *parts = h->parts;
+  const struct hdf5_part *parts = h->parts;
   *shape =
       (struct hdf5_shape){.rows = parts[X].rows, .weights = parts[WEIGHTS].columns, .targets = parts[TARGETS].columns};
   for (int k = 0; k < PARTS; k++) {
@@ -279,11 +280,10 @@ static descent_status describe(const struct hdf5_file *h, struct hdf5_shape *sha
                         k == WEIGHTS ? "weights" : "targets", parts[k].rows, shape->rows);
   }
   if (shape->weights > 1)
-    return status_set(DESCENT_ERROR_DATA, "%s: the weights have %" PRId64 " columns: a row has one weight", h->path,
-                      shape->weights);
-  if (shape->columns > MATRIX_MOST_COLUMNS)
-    return status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " columns are more than the %d that a table may have", h->path,
-                      shape->columns, MATRIX_MOST_COLUMNS);
+    return status_set(DESCENT_ERROR_DATA, "%s: the weights have %" PRId64 " columns, not 1", h->path, shape->weights);
+  if (shape->columns > MATRIX_MAX_COLUMNS)
+    return status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " columns exceed the maximum of %d", h->path, shape->columns,
+                      MATRIX_MAX_COLUMNS);
   return DESCENT_OK;
 }
 
@@ -296,8 +296,8 @@ descent_status hdf5_file_open(const char *path, const char *part, struct hdf5_sh
   if (access(path, R_OK) != 0) TRY(status_cannot_read(path, errno));
   h->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
   if (h->file <= 0)
-    TRY(status_set(DESCENT_ERROR_DATA, "%s: not an HDF5 file, damaged, or open elsewhere for writing", path));
-  TRY(part ? open_part(h, part, &h->parts[X]) : open_usual(h));
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: not an HDF5 file, damaged, or open for writing elsewhere", path));
+  TRY(part ? open_part(h, part, &h->parts[X]) : open_default(h));
   TRY(describe(h, shape));
   *file = h;
   h = NULL;

@@ -1,5 +1,5 @@
-/* IDX, the format of MNIST: two zeros, a type, the number of dimensions, the dimensions (32 bits each), then the
- * elements, all big-endian; packed by gzip or not. http://yann.lecun.com/exdb/mnist */
+/* IDX, the format of MNIST: two zero bytes, type, number of dimensions, dimensions (32 bits each), elements; all
+ * big-endian, optionally compressed by gzip. http://yann.lecun.com/exdb/mnist */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -13,13 +13,13 @@ enum { BUFFER = 1 << 20 };
 
 struct idx {
   struct stream stream;
-  struct element element;
-  int64_t left; /* rows */
+  struct element_type element;
+  int64_t left; /* rows not read yet */
   char *buffer; /* (rows_at_a_time) rows */
   int64_t rows_at_a_time;
 };
 
-/* The bytes that must be there. */
+/* Reads `bytes` bytes or fails. */
 static descent_status read_exactly(struct idx *idx, void *to, int64_t bytes) {
   int64_t got;
   const int64_t offset = idx->stream.offset;
@@ -27,39 +27,39 @@ static descent_status read_exactly(struct idx *idx, void *to, int64_t bytes) {
   TRY(stream_read(&idx->stream, to, bytes, &got));
   if (got < bytes)
     TRY(status_set(DESCENT_ERROR_DATA,
-                   "%s: byte %" PRId64 ": the file ends here, %" PRId64 " bytes too early (is it cut off?)",
+                   "%s: byte %" PRId64 ": the file ends here, %" PRId64 " bytes too early (is it truncated?)",
                    idx->stream.path, offset + got, bytes - got));
 done:
   return status;
 }
 
-static bool element_of(unsigned char code, struct element *element) {
+static bool element_of(unsigned char code, struct element_type *element) {
   switch (code) {
-    case 0x08: *element = (struct element){ELEMENT_UNSIGNED, 1, true}; return true;
-    case 0x09: *element = (struct element){ELEMENT_SIGNED, 1, true}; return true;
-    case 0x0B: *element = (struct element){ELEMENT_SIGNED, 2, true}; return true;
-    case 0x0C: *element = (struct element){ELEMENT_SIGNED, 4, true}; return true;
-    case 0x0D: *element = (struct element){ELEMENT_FLOAT, 4, true}; return true;
-    case 0x0E: *element = (struct element){ELEMENT_FLOAT, 8, true}; return true;
+    case 0x08: *element = (struct element_type){ELEMENT_UNSIGNED, 1, true}; return true;
+    case 0x09: *element = (struct element_type){ELEMENT_SIGNED, 1, true}; return true;
+    case 0x0B: *element = (struct element_type){ELEMENT_SIGNED, 2, true}; return true;
+    case 0x0C: *element = (struct element_type){ELEMENT_SIGNED, 4, true}; return true;
+    case 0x0D: *element = (struct element_type){ELEMENT_FLOAT, 4, true}; return true;
+    case 0x0E: *element = (struct element_type){ELEMENT_FLOAT, 8, true}; return true;
     default: return false;
   }
 }
 
-/* A file that is not packed must be as long as its header says. */
+/* An uncompressed file must have the length that its header states. */
 static descent_status check_size(struct idx *idx, int64_t rows, int64_t columns) {
   int64_t bytes;
   if (rows == 0 || columns == 0)
-    return status_set(DESCENT_ERROR_DATA, "%s: the dimensions leave no elements", idx->stream.path);
-  if (columns > MATRIX_MOST_COLUMNS)
-    return status_set(DESCENT_ERROR_DATA, "%s: byte 8: %" PRId64 " columns are more than the %d that a table may have",
-                      idx->stream.path, columns, MATRIX_MOST_COLUMNS);
+    return status_set(DESCENT_ERROR_DATA, "%s: the array has no elements", idx->stream.path);
+  if (columns > MATRIX_MAX_COLUMNS)
+    return status_set(DESCENT_ERROR_DATA, "%s: byte 8: %" PRId64 " columns exceed the maximum of %d", idx->stream.path,
+                      columns, MATRIX_MAX_COLUMNS);
   if (!size_product(rows, columns * idx->element.size, &bytes))
     return status_set(DESCENT_ERROR_DATA, "%s: byte 4: the dimensions are out of range", idx->stream.path);
-  if (idx->stream.size < 0 || stream_is_packed(&idx->stream) || bytes == idx->stream.size - idx->stream.offset)
+  if (idx->stream.size < 0 || stream_is_compressed(&idx->stream) || bytes == idx->stream.size - idx->stream.offset)
     return DESCENT_OK;
   return status_set(DESCENT_ERROR_DATA,
-                    "%s: byte %" PRId64 ": %" PRId64 " x %" PRId64 " elements of %d bytes should follow, but %" PRId64
-                    " bytes do (is it cut off?)",
+                    "%s: byte %" PRId64 ": expected %" PRId64 " x %" PRId64 " elements of %d bytes, but %" PRId64
+                    " bytes follow (is it truncated?)",
                     idx->stream.path, idx->stream.offset, rows, columns, idx->element.size,
                     idx->stream.size - idx->stream.offset);
 }
@@ -70,7 +70,7 @@ static descent_status read_header(struct idx *idx, int64_t *rows, int64_t *colum
   TRY(read_exactly(idx, bytes, 4));
   const int rank = bytes[3];
   if (bytes[0] || bytes[1] || !element_of(bytes[2], &idx->element))
-    TRY(status_set(DESCENT_ERROR_DATA, "%s: byte 0: %02x %02x %02x begins no IDX file (choose another format)",
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: byte 0: %02x %02x %02x: not an IDX file (choose another format)",
                    idx->stream.path, bytes[0], bytes[1], bytes[2]));
   if (rank == 0) TRY(status_set(DESCENT_ERROR_DATA, "%s: byte 3: no dimensions", idx->stream.path));
   *rows = *columns = 1;
@@ -79,15 +79,15 @@ static descent_status read_header(struct idx *idx, int64_t *rows, int64_t *colum
     const int64_t size = (int64_t)bytes[0] << 24 | bytes[1] << 16 | bytes[2] << 8 | bytes[3];
     if (d == 0)
       *rows = size;
-    else if (!size_product(*columns, size, columns) || *columns > MATRIX_MOST_COLUMNS)
-      *columns = (int64_t)MATRIX_MOST_COLUMNS + 1; /* told below */
+    else if (!size_product(*columns, size, columns) || *columns > MATRIX_MAX_COLUMNS)
+      *columns = (int64_t)MATRIX_MAX_COLUMNS + 1; /* rejected below */
   }
   TRY(check_size(idx, *rows, *columns));
 done:
   return status;
 }
 
-/* Behind the last row there is nothing; gzip's checksum is looked at here too. */
+/* Checks that nothing follows the last row; reading to the end also verifies gzip's checksum. */
 static descent_status check_end(struct idx *idx) {
   char more;
   int64_t got;
@@ -95,7 +95,7 @@ static descent_status check_end(struct idx *idx) {
   descent_status status;
   TRY(stream_read(&idx->stream, &more, 1, &got));
   if (got)
-    TRY(status_set(DESCENT_ERROR_DATA, "%s: byte %" PRId64 ": there are more bytes than the dimensions say",
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: byte %" PRId64 ": the file is longer than its dimensions state",
                    idx->stream.path, offset));
 done:
   return status;

@@ -1,4 +1,4 @@
-/* What every reader of matrices shares: how it ends. */
+/* Shared by all matrix readers. */
 #include "data/matrix.h"
 
 #include "core/memory.h"

@@ -1,42 +1,40 @@
-/* Data files whose cells are numbers: every format but CSV opens as a matrix that gives its rows one after the other.
- */
+/* Data files whose cells are numbers: every such format opens as a matrix that is read row by row. */
 #ifndef DESCENT_DATA_MATRIX_H
 #define DESCENT_DATA_MATRIX_H
 
 #include <descent/descent.h>
 
-enum { MATRIX_MOST_COLUMNS = 1 << 22 }; /* beyond that a file is no table */
+enum { MATRIX_MAX_COLUMNS = 1 << 22 };
 
-/* An open file. Rows come in the file's order; a cell that float32 cannot hold exactly is given as it is, in double. */
+/* An open file. Rows are read in the file's order, cells as double. */
 struct matrix {
   const char *path; /* as given, for messages; borrowed */
   int64_t rows;     /* at least 1 */
-  int64_t columns;  /* at least 1; of a row, targets and weights included */
+  int64_t columns;  /* at least 1; includes targets and weights */
   char **names;     /* (columns) or NULL; freed by matrix_close */
-  int64_t targets;  /* this many last columns are targets by the format itself (svmlight's label, y of an npz); 0 */
-  int64_t weights;  /* 1: the column before those is the rows' weight by the format itself; 0 */
-  const char *note; /* one line about what was decided and could surprise ("index base 1 detected"), or NULL; static */
-  /* Writes the next `rows` rows (rows, columns), of the `rows` that are left, into `cells`. ERROR_READ, ERROR_DATA with
-   * the byte offset or line. NaN and infinities are given as they are. */
+  int64_t targets;  /* number of last columns that the format defines as targets (svmlight's label, y of an npz) */
+  int64_t weights;  /* 1 when the column before those holds row weights by definition of the format, else 0 */
+  const char *note; /* one line about a decision that the user should know, or NULL; static */
+  /* Reads the next `rows` rows into `cells` (rows, columns); the caller never reads beyond the last row. ERROR_READ,
+   * ERROR_DATA with the byte offset or line. NaN and infinities are passed through. */
   descent_status (*read)(struct matrix *matrix, int64_t rows, double *cells);
-  /* Cells that a double could not hold exactly (integers beyond 2^53), so far. */
+  /* Number of cells so far that a double does not hold exactly (integers beyond 2^53). */
   int64_t inexact;
-  void (*close)(void *state); /* of `state`; NULL: nothing to do */
+  void (*close)(void *state); /* frees `state`; NULL: nothing to do */
   void *state;
 };
 
-/* One per format. On failure there is nothing to close. `part` names what to read inside the file (an array of an npz,
- * a dataset of an HDF5 file), NULL: the only one, or X with y and weights where they are called so. */
+/* One per format. On failure there is nothing to close. `part` names an array of an npz or a dataset of an HDF5 file;
+ * NULL: the only one, or those named X, y and weights. */
 descent_status npy_open(const char *path, struct matrix *matrix);
 descent_status npz_open(const char *path, const char *part, struct matrix *matrix);
 descent_status idx_open(const char *path, struct matrix *matrix);
-/* `base`: what the indices count from, 0 or 1; -1: 0 if one of them is 0, else 1. `features`: how many columns before
- * the label, where that is known (an index beyond is ERROR_DATA); 0: the most in any row. The file is read twice, so it
- * cannot be a pipe. */
+/* `base`: the first index, 0 or 1; -1: 0 if any index is 0, else 1. `features`: the number of columns before the label
+ * (an index beyond is ERROR_DATA); 0: the largest of any row. The file is read twice, so it cannot be a pipe. */
 descent_status svmlight_open(const char *path, int base, int64_t features, struct matrix *matrix);
 descent_status hdf5_open(const char *path, const char *part, struct matrix *matrix);
 
-/* Frees the names and closes; does nothing on a zeroed matrix. */
+/* Closes and frees the names. No-op on a zeroed matrix. */
 void matrix_close(struct matrix *matrix);
 
 #endif

@@ -1,4 +1,4 @@
-/* NumPy's .npy files: one array, read in place. */
+/* NumPy's .npy files: one array, read with pread. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -25,7 +25,7 @@ static descent_status read_at(void *state, int64_t offset, int64_t n, void *to) 
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0)
       return status_set(DESCENT_ERROR_READ, "%s: byte %" PRId64 ": cannot read: %s", npy->path, offset + done,
-                        got < 0 ? strerror(errno) : "the file became shorter while it was read");
+                        got < 0 ? strerror(errno) : "the file was truncated while it was read");
     done += got;
   }
   return DESCENT_OK;
@@ -51,8 +51,7 @@ descent_status npy_open(const char *path, struct matrix *matrix) {
   npy->path = path;
   npy->file = open(path, O_RDONLY | O_CLOEXEC);
   if (npy->file < 0 || fstat(npy->file, &about) != 0) TRY(status_cannot_read(path, errno));
-  if (!S_ISREG(about.st_mode))
-    TRY(status_set(DESCENT_ERROR_READ, "%s: not a regular file, which .npy has to be", path));
+  if (!S_ISREG(about.st_mode)) TRY(status_set(DESCENT_ERROR_READ, "%s: not a regular file, which .npy requires", path));
   TRY(array_open(path, (struct array_source){(int64_t)about.st_size, false, read_at, npy}, &npy->array));
   *matrix = (struct matrix){.path = path,
                             .rows = npy->array.rows,

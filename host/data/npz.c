@@ -1,5 +1,5 @@
-/* NumPy's .npz: a zip file of .npy arrays. One of them, or several of as many rows side by side: the inputs, weights
- * and targets by the names that people give them. */
+/* NumPy's .npz: a zip file of .npy arrays. Reads one array, or inputs, weights and targets side by side, found by their
+ * usual names. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@
 
 enum { X, WEIGHTS, TARGETS, PARTS };
 
-struct part {
+struct npz_part {
   struct array array;
   zip_file_t *file;
   int64_t offset; /* of the next byte of the .npy */
@@ -27,22 +27,22 @@ struct part {
 struct npz {
   const char *path;
   zip_t *zip;
-  struct part parts[PARTS]; /* where `where` is set */
+  struct npz_part parts[PARTS]; /* present when `where` is set */
 };
 
 /* ---- the bytes of one array ------------------------------------------------------------------------------------- */
 
-static descent_status read_packed(void *state, int64_t offset, int64_t n, void *to) {
-  struct part *part = state;
+static descent_status read_compressed(void *state, int64_t offset, int64_t n, void *to) {
+  struct npz_part *part = state;
   if (offset != part->offset)
     return status_set(DESCENT_ERROR_INTERNAL, "%s: read out of order, at byte %" PRId64, part->where, offset);
   while (n > 0) {
     const zip_int64_t got = zip_fread(part->file, to, (zip_uint64_t)n);
     if (got < 0 && npz_status(zip_file_get_error(part->file), DESCENT_ERROR_DATA) == DESCENT_ERROR_MEMORY)
-      return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for unpacking", part->where);
+      return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory while decompressing", part->where);
     if (got <= 0)
-      return status_set(DESCENT_ERROR_DATA, "%s: byte %" PRId64 ": cannot be unpacked: %s (copy the file anew)",
-                        part->where, part->offset, got < 0 ? zip_file_strerror(part->file) : "it ends here");
+      return status_set(DESCENT_ERROR_DATA, "%s: byte %" PRId64 ": cannot decompress: %s (copy the file again)",
+                        part->where, part->offset, got < 0 ? zip_file_strerror(part->file) : "unexpected end");
     part->offset += got;
     to = (char *)to + got;
     n -= got;
@@ -50,16 +50,16 @@ static descent_status read_packed(void *state, int64_t offset, int64_t n, void *
   return DESCENT_OK;
 }
 
-/* The checksum is looked at when the end is reached. */
-static descent_status check_end(struct part *part) {
+/* Checks that nothing follows the array; libzip verifies the checksum at the end. */
+static descent_status check_end(struct npz_part *part) {
   char more;
   const zip_int64_t got = zip_fread(part->file, &more, 1);
   if (got == 0) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_DATA, "%s: byte %" PRId64 ": %s (copy the file anew)", part->where, part->offset,
-                    got < 0 ? zip_file_strerror(part->file) : "more bytes than the zip file's directory says");
+  return status_set(DESCENT_ERROR_DATA, "%s: byte %" PRId64 ": %s (copy the file again)", part->where, part->offset,
+                    got < 0 ? zip_file_strerror(part->file) : "more bytes than the zip file's directory states");
 }
 
-static descent_status read_part(struct part *part, int64_t rows, double *cells, int64_t pitch, int64_t *inexact) {
+static descent_status read_part(struct npz_part *part, int64_t rows, double *cells, int64_t pitch, int64_t *inexact) {
   descent_status status;
   TRY(array_read(&part->array, rows, cells, pitch, inexact));
   if (part->array.next == part->array.rows) TRY(check_end(part));
@@ -74,7 +74,7 @@ static bool has_name(const char *entry, const char *name) {
   return strncmp(entry, name, length) == 0 && (strcmp(entry + length, ".npy") == 0 || !entry[length]);
 }
 
-/* The first entry of this name (with or without its ".npy"), or -1. */
+/* Index of the first entry of this name, with or without ".npy"; -1 when there is none. */
 static int64_t find_array(const struct npz *npz, const char *name) {
   const int64_t n = zip_get_num_entries(npz->zip, 0);
   for (int64_t i = 0; i < n; i++) {
@@ -84,23 +84,23 @@ static int64_t find_array(const struct npz *npz, const char *name) {
   return -1;
 }
 
-static descent_status check_entry(const struct part *part, const zip_stat_t *about) {
-  enum { MOST_PACKED = 1032 }; /* times smaller is the least that deflate can do */
+static descent_status check_entry(const struct npz_part *part, const zip_stat_t *about) {
+  enum { MAX_RATIO = 1032 }; /* the maximum compression ratio of deflate */
   const zip_uint64_t needed = ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD;
   if ((about->valid & needed) != needed)
-    return status_set(DESCENT_ERROR_DATA, "%s: the zip file does not say how large it is", part->where);
+    return status_set(DESCENT_ERROR_DATA, "%s: the zip file does not state its size", part->where);
   if (about->valid & ZIP_STAT_ENCRYPTION_METHOD && about->encryption_method != ZIP_EM_NONE)
     return status_set(DESCENT_ERROR_DATA, "%s: it is encrypted (save it without a password)", part->where);
   if (about->comp_method != ZIP_CM_STORE && about->comp_method != ZIP_CM_DEFLATE)
-    return status_set(DESCENT_ERROR_DATA, "%s: packed by method %d (use numpy.savez or savez_compressed)", part->where,
-                      about->comp_method);
-  if (about->size > INT64_MAX || about->size / MOST_PACKED > about->comp_size)
-    return status_set(DESCENT_ERROR_DATA, "%s: %" PRIu64 " bytes cannot come out of %" PRIu64 " packed ones",
-                      part->where, about->size, about->comp_size);
+    return status_set(DESCENT_ERROR_DATA, "%s: unsupported compression method %d (use numpy.savez or savez_compressed)",
+                      part->where, about->comp_method);
+  if (about->size > INT64_MAX || about->size / MAX_RATIO > about->comp_size)
+    return status_set(DESCENT_ERROR_DATA, "%s: %" PRIu64 " compressed bytes cannot decompress to %" PRIu64, part->where,
+                      about->comp_size, about->size);
   return DESCENT_OK;
 }
 
-static descent_status open_part(struct npz *npz, int64_t index, struct part *part) {
+static descent_status open_part(struct npz *npz, int64_t index, struct npz_part *part) {
   zip_stat_t about;
   char shown[64];
   descent_status status = DESCENT_OK;
@@ -117,15 +117,15 @@ static descent_status open_part(struct npz *npz, int64_t index, struct part *par
   TRY(check_entry(part, &about));
   part->file = zip_fopen_index(npz->zip, (zip_uint64_t)index, 0);
   if (!part->file && npz_status(zip_get_error(npz->zip), DESCENT_ERROR_DATA) == DESCENT_ERROR_MEMORY)
-    TRY(status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for unpacking", part->where));
+    TRY(status_set(DESCENT_ERROR_MEMORY, "%s: out of memory while decompressing", part->where));
   if (!part->file)
-    TRY(status_set(DESCENT_ERROR_DATA, "%s: cannot be unpacked: %s", part->where, zip_strerror(npz->zip)));
-  TRY(array_open(part->where, (struct array_source){(int64_t)about.size, true, read_packed, part}, &part->array));
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: cannot decompress: %s", part->where, zip_strerror(npz->zip)));
+  TRY(array_open(part->where, (struct array_source){(int64_t)about.size, true, read_compressed, part}, &part->array));
 done:
   return status;
 }
 
-/* ---- which of them ---------------------------------------------------------------------------------------------- */
+/* ---- choice of arrays ------------------------------------------------------------------------------------------- */
 
 static descent_status choose_error(const struct npz *npz, const char *problem) {
   char known[400] = "";
@@ -140,24 +140,24 @@ static descent_status choose_error(const struct npz *npz, const char *problem) {
     if (!text_append_quoted(known, sizeof known, name)) break;
     listed++;
   }
-  return status_set(DESCENT_ERROR_DATA, "%s: %s; there are %s%s (name one: %s:NAME)", npz->path, problem,
+  return status_set(DESCENT_ERROR_DATA, "%s: %s: %s%s (select one with %s:NAME)", npz->path, problem,
                     n ? known : "none", listed < n ? ", ..." : "", npz->path);
 }
 
-static int64_t find_one_of(const struct npz *npz, const char *const *names) {
+static int64_t find_first_of(const struct npz *npz, const char *const *names) {
   int64_t found = -1;
   for (; found < 0 && *names; names++) found = find_array(npz, *names);
   return found;
 }
 
-static descent_status open_usual(struct npz *npz) {
+static descent_status open_default(struct npz *npz) {
   static const char *const names[PARTS][5] = {[X] = {"X", "x", "data"},
                                               [WEIGHTS] = {"weights", "sample_weight", "w"},
                                               [TARGETS] = {"y", "labels", "target", "targets"}};
   descent_status status = DESCENT_OK;
-  if (find_one_of(npz, names[X]) < 0) return choose_error(npz, "several arrays, and none is called X, x or data");
+  if (find_first_of(npz, names[X]) < 0) return choose_error(npz, "several arrays, none named X, x or data");
   for (int k = 0; k < PARTS; k++) {
-    const int64_t index = find_one_of(npz, names[k]);
+    const int64_t index = find_first_of(npz, names[k]);
     if (index >= 0) TRY(open_part(npz, index, &npz->parts[k]));
   }
 done:
@@ -167,12 +167,12 @@ done:
 static descent_status open_parts(struct npz *npz, const char *part) {
   const int64_t n = zip_get_num_entries(npz->zip, 0);
   if (n < 1) return status_set(DESCENT_ERROR_DATA, "%s: the zip file is empty", npz->path);
-  if (!part && n > 1) return open_usual(npz);
+  if (!part && n > 1) return open_default(npz);
   const int64_t index = part ? find_array(npz, part) : 0;
   if (index >= 0) return open_part(npz, index, &npz->parts[X]);
   char problem[100], shown[64];
   text_escape(part, strlen(part), shown, sizeof shown);
-  snprintf(problem, sizeof problem, "no array '%s'", shown);
+  snprintf(problem, sizeof problem, "unknown array '%s', known", shown);
   return choose_error(npz, problem);
 }
 
@@ -182,7 +182,7 @@ static descent_status read_rows(struct matrix *matrix, int64_t rows, double *cel
   struct npz *npz = matrix->state;
   descent_status status = DESCENT_OK;
   for (int k = 0; k < PARTS; k++) {
-    struct part *part = &npz->parts[k];
+    struct npz_part *part = &npz->parts[k];
     if (!part->where) continue;
     TRY(read_part(part, rows, cells, matrix->columns, &matrix->inexact));
     cells += part->array.columns;
@@ -203,7 +203,7 @@ static void close_npz(void *state) {
 }
 
 static descent_status describe(struct npz *npz, struct matrix *matrix) {
-  const struct part *parts = npz->parts;
+  const struct npz_part *parts = npz->parts;
   *matrix = (struct matrix){.path = npz->path, .rows = parts[X].array.rows, .read = read_rows, .close = close_npz};
   for (int k = 0; k < PARTS; k++) {
     if (!parts[k].where) continue;
@@ -215,11 +215,10 @@ static descent_status describe(struct npz *npz, struct matrix *matrix) {
   matrix->weights = parts[WEIGHTS].where ? parts[WEIGHTS].array.columns : 0;
   matrix->targets = parts[TARGETS].where ? parts[TARGETS].array.columns : 0;
   if (matrix->weights > 1)
-    return status_set(DESCENT_ERROR_DATA, "%s has %" PRId64 " columns: a row has one weight", parts[WEIGHTS].where,
-                      matrix->weights);
-  if (matrix->columns > MATRIX_MOST_COLUMNS)
-    return status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " columns are more than the %d that a table may have",
-                      npz->path, matrix->columns, MATRIX_MOST_COLUMNS);
+    return status_set(DESCENT_ERROR_DATA, "%s has %" PRId64 " columns, not 1", parts[WEIGHTS].where, matrix->weights);
+  if (matrix->columns > MATRIX_MAX_COLUMNS)
+    return status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " columns exceed the maximum of %d", npz->path,
+                      matrix->columns, MATRIX_MAX_COLUMNS);
   matrix->state = npz;
   return DESCENT_OK;
 }

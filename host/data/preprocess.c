@@ -1,4 +1,4 @@
-/* Fitting fill, shift and scale to the training rows, column by column, in double. */
+/* Fitting fill, shift and scale to the training rows, per column, in double. */
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
@@ -10,11 +10,11 @@
 #include "data/dataset.h"
 
 struct moments {
-  int64_t cells;                  /* that are not missing */
+  int64_t cells;                  /* not missing */
   double mean, squares, min, max; /* squares: sum of squared deviations from the mean */
 };
 
-/* Welford's update (1962): no cancellation for features far from 0. */
+/* Welford's update (1962), without cancellation for features far from 0. */
 static void add_cell(struct moments *m, double x) {
   const double delta = x - m->mean;
   m->cells++;
@@ -24,7 +24,7 @@ static void add_cell(struct moments *m, double x) {
   if (m->cells == 1 || x > m->max) m->max = x;
 }
 
-/* Of every column over the dataset's rows; from memory_allocate. */
+/* Moments of every column over the dataset's rows; from memory_allocate. */
 static struct moments *find_moments(const descent_dataset *dataset, const float *values, int64_t columns) {
   struct moments *m = memory_allocate(columns, sizeof *m, "the normalisation");
   if (!m) return NULL;
@@ -36,7 +36,7 @@ static struct moments *find_moments(const descent_dataset *dataset, const float 
   return m;
 }
 
-/* What the moments become when the missing cells hold `fill` (Chan, Golub and LeVeque 1979: joining two samples). */
+/* Updates the moments for missing cells replaced by `fill` (Chan, Golub and LeVeque 1979: merging two samples). */
 static void add_filled(struct moments *m, double fill, int64_t rows) {
   const int64_t missing = rows - m->cells;
   if (missing == 0) return;
@@ -52,7 +52,7 @@ static void scale_column(const struct moments *m, descent_normalize kind, float 
   double spread = 0, from = 0;
   if (kind == DESCENT_NORMALIZE_STANDARD) from = m->mean, spread = sqrt(m->squares / (double)m->cells);
   if (kind == DESCENT_NORMALIZE_MINMAX) from = m->min, spread = m->max - m->min;
-  const bool constant = !(1 / spread <= (double)FLT_MAX); /* or so nearly that float32 has no such scale */
+  const bool constant = !(1 / spread <= (double)FLT_MAX); /* or 1 / spread overflows float32 */
   *shift = (float)from;
   *scale = constant ? 1.0f : (float)(1 / spread);
 }
@@ -64,7 +64,7 @@ static int by_value(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* The smallest of the values that occur most; `sorted` (n) ascending. */
+/* The most frequent value, the smallest of several; `sorted` (n) is ascending. */
 static double most_frequent(const float *sorted, int64_t n) {
   int64_t best = 0, most = 0;
   for (int64_t begin = 0, end; begin < n; begin = end) {
@@ -74,7 +74,7 @@ static double most_frequent(const float *sorted, int64_t n) {
   return (double)sorted[best];
 }
 
-/* The median or most frequent value of input j; `cells` has room for all rows. */
+/* The median or most frequent value of input j; `cells` (rows) is scratch. */
 static double order_statistic(const descent_dataset *dataset, int64_t j, descent_impute impute, float *cells) {
   const struct dataset_storage *s = dataset->storage;
   int64_t n = 0;
@@ -87,7 +87,7 @@ static double order_statistic(const descent_dataset *dataset, int64_t j, descent
   return ((double)cells[(n - 1) / 2] + (double)cells[n / 2]) / 2;
 }
 
-/* A category's share is its column's mean: the most frequent one is filled with 1, the others with 0. */
+/* Fills with the most frequent category: 1 for the one-hot input with the largest mean, 0 for the others. */
 static void fill_categories(const struct moments *m, int64_t n, float *fill) {
   int64_t best = 0;
   for (int64_t k = 1; k < n; k++)
@@ -101,9 +101,8 @@ static descent_status check_cells(const descent_dataset *dataset, const struct m
     if (m[j].cells > 0) continue;
     const char *name = descent_dataset_input_name(dataset, j);
     return status_set(DESCENT_ERROR_DATA,
-                      "input %" PRId64 " (from 0)%s%s: missing in all %" PRId64
-                      " rows to train on, so there is nothing to learn from (ignore its column)",
-                      j, name ? ", " : "", name ? name : "", dataset->rows);
+                      "input %" PRId64 " (from 0)%s%s: missing in all %" PRId64 " training rows (ignore its column)", j,
+                      name ? ", " : "", name ? name : "", dataset->rows);
   }
   return DESCENT_OK;
 }
@@ -132,7 +131,7 @@ static descent_status fit_fill(const descent_dataset *dataset, const struct mome
   return DESCENT_OK;
 }
 
-/* ---- both ------------------------------------------------------------------------------------------------------- */
+/* ---- fitting ---------------------------------------------------------------------------------------------------- */
 
 descent_status preprocess_fit_inputs(const descent_dataset *dataset, descent_impute impute, descent_normalize kind,
                                      float *fill, float *shift, float *scale) {

@@ -1,4 +1,4 @@
-/* Opening a data file: picks the reader and tells it what a given network expects. */
+/* Opening a data file: chooses the reader and describes the network that the data must fit. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +11,10 @@
 #include "data/table.h"
 
 static descent_status check_texts(const char *const *texts, int64_t n, const char *what) {
-  if (n < 0 || (n && !texts)) return status_set(DESCENT_ERROR_ARGUMENT, "%" PRId64 " %s, but no list of them", n, what);
+  if (n < 0 || (n && !texts))
+    return status_set(DESCENT_ERROR_ARGUMENT, "%" PRId64 " %s, but the list is NULL", n, what);
   for (int64_t k = 0; k < n; k++)
-    if (!texts[k]) return status_set(DESCENT_ERROR_ARGUMENT, "%s: number %" PRId64 " (from 0) is NULL", what, k);
+    if (!texts[k]) return status_set(DESCENT_ERROR_ARGUMENT, "%s: entry %" PRId64 " (from 0) is NULL", what, k);
   return DESCENT_OK;
 }
 
@@ -21,12 +22,12 @@ static descent_status check_options(const descent_dataset_options *options) {
   if ((unsigned)options->task > DESCENT_TASK_REGRESSION)
     return status_set(DESCENT_ERROR_ARGUMENT, "unknown task %d", (int)options->task);
   if (options->target && options->target_file)
-    return status_set(DESCENT_ERROR_ARGUMENT, "a target and a target file: choose one");
+    return status_set(DESCENT_ERROR_ARGUMENT, "both a target and a target file are given: choose one");
   if ((unsigned)options->unseen > DESCENT_UNSEEN_ZEROS)
     return status_set(DESCENT_ERROR_ARGUMENT, "unknown policy for unseen categories %d", (int)options->unseen);
   if (options->network && options->task != DESCENT_TASK_AUTO && options->task != descent_network_task(options->network))
-    return status_set(DESCENT_ERROR_ARGUMENT, "task %s: the network's is %s", descent_task_name(options->task),
-                      descent_task_name(descent_network_task(options->network)));
+    return status_set(DESCENT_ERROR_ARGUMENT, "task %s does not match the network's task %s",
+                      descent_task_name(options->task), descent_task_name(descent_network_task(options->network)));
   descent_status status;
   TRY(check_texts(options->ignore, options->ignored, "ignored columns"));
   TRY(check_texts(options->categorical, options->categoricals, "categorical columns"));
@@ -35,19 +36,19 @@ done:
   return status;
 }
 
-static struct expected expected_of(const descent_network *network) {
+static struct expected_data expected_from_network(const descent_network *network) {
   const struct schema *schema = network_schema(network);
   const int64_t inputs = descent_network_inputs(network);
-  return (struct expected){.schema = schema,
-                           .features = schema->features ? schema->n_features : inputs,
-                           .inputs = inputs,
-                           .targets = descent_network_outputs(network),
-                           .classes = descent_network_classes(network),
-                           .task = descent_network_task(network),
-                           .imputes = descent_network_imputes(network)};
+  return (struct expected_data){.schema = schema,
+                                .features = schema->features ? schema->n_features : inputs,
+                                .inputs = inputs,
+                                .targets = descent_network_outputs(network),
+                                .classes = descent_network_classes(network),
+                                .task = descent_network_task(network),
+                                .imputes = descent_network_imputes(network)};
 }
 
-static descent_status open_matrix(const struct file_choice *choice, const struct expected *expected,
+static descent_status open_matrix(const struct file_choice *choice, const struct expected_data *expected,
                                   struct matrix *matrix) {
   switch (choice->format) {
     case FORMAT_NPY: return npy_open(choice->path, matrix);
@@ -56,12 +57,12 @@ static descent_status open_matrix(const struct file_choice *choice, const struct
     case FORMAT_SVMLIGHT: return svmlight_open(choice->path, choice->base, expected ? expected->features : 0, matrix);
     case FORMAT_HDF5: return hdf5_open(choice->path, choice->part, matrix);
     case FORMAT_CSV:
-    case FORMAT_SAFETENSORS: break; /* no matrix */
+    case FORMAT_SAFETENSORS: break; /* not read as a matrix */
   }
   return status_set(DESCENT_ERROR_INTERNAL, "%s: no reader of format %d", choice->path, (int)choice->format);
 }
 
-/* The options complete and checked. What the caller leaves open is as it was in training. */
+/* The options complete and checked. What the caller leaves open is taken from the network. */
 static descent_status resolve_options(const char *path, const descent_dataset_options *given,
                                       descent_dataset_options *options) {
   descent_status status;
@@ -77,20 +78,20 @@ done:
   return status;
 }
 
-/* By the file's format. */
-static descent_status read_file(const char *path, const struct reading *reading, const struct table_blocks *blocks,
+/* Reads a file with the reader of its format. */
+static descent_status read_file(const char *path, const struct read_request *request, const struct table_blocks *blocks,
                                 struct dataset_storage **storage) {
   struct file_choice choice = {0};
   struct matrix matrix = {0};
   descent_status status;
-  TRY(format_choose(path, reading->options->format, &choice));
+  TRY(format_choose(path, request->options->format, &choice));
   if (choice.format == FORMAT_CSV) {
-    TRY(csv_read(choice.path, reading, blocks, storage));
+    TRY(csv_read(choice.path, request, blocks, storage));
   } else if (choice.format == FORMAT_SAFETENSORS) {
-    TRY(binary_read(choice.path, reading, blocks, storage));
+    TRY(binary_read(choice.path, request, blocks, storage));
   } else {
-    TRY(open_matrix(&choice, reading->expected, &matrix));
-    TRY(matrix_into_table(&matrix, reading, blocks, storage));
+    TRY(open_matrix(&choice, request->expected, &matrix));
+    TRY(matrix_read_as_table(&matrix, request, blocks, storage));
   }
 done:
   matrix_close(&matrix);
@@ -98,35 +99,34 @@ done:
   return status;
 }
 
-/* Reads the targets' own file and gives its targets to `storage`. */
-static descent_status add_target_file(const struct reading *reading, struct dataset_storage *storage) {
-  const char *path = reading->options->target_file;
-  const struct expected *expected = reading->expected;
-  descent_dataset_options only = *reading->options;
-  struct expected classes = {0};
+/* Reads the target file and moves its targets to `storage`. */
+static descent_status add_target_file(const struct read_request *request, struct dataset_storage *storage) {
+  const char *path = request->options->target_file;
+  const struct expected_data *expected = request->expected;
+  descent_dataset_options target_options = *request->options;
+  struct expected_data classes = {0};
   struct dataset_storage *targets = NULL;
   struct schema schema = {0};
   descent_status status;
-  only.format = NULL; /* by its own name */
-  only.target = NULL;
-  only.target_file = NULL;
-  only.weight_column = NULL;
-  only.network = NULL;
-  only.ignored = only.categoricals = 0;
-  if (expected) { /* of the network, only what it says of the target */
+  target_options.format = NULL; /* determined by its own name */
+  target_options.target = NULL;
+  target_options.target_file = NULL;
+  target_options.weight_column = NULL;
+  target_options.network = NULL;
+  target_options.ignored = target_options.categoricals = 0;
+  if (expected) { /* only the part about targets */
     classes = *expected;
     schema.class_names = expected->schema->class_names;
     schema.classes = expected->schema->classes;
     classes.schema = &schema;
     classes.features = 0;
   }
-  const struct reading all = {&only, expected ? &classes : NULL, true};
-  TRY(read_file(path, &all, NULL, &targets));
+  const struct read_request target_request = {&target_options, expected ? &classes : NULL, true};
+  TRY(read_file(path, &target_request, NULL, &targets));
   if (targets->dropped)
     TRY(status_set(DESCENT_ERROR_DATA,
-                   "%s: %" PRId64 " targets are missing (fill them in, or leave out their rows in "
-                   "both files)",
-                   path, targets->dropped));
+                   "%s: %" PRId64 " targets are missing (fill them in, or remove their rows from both files)", path,
+                   targets->dropped));
   if (targets->rows != storage->rows)
     TRY(status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " targets for %" PRId64 " rows of data", path, targets->rows,
                    storage->rows));
@@ -146,23 +146,23 @@ done:
   return status;
 }
 
-/* All of a file but, with a survey, X. */
+/* Reads all of a file, without X in a survey. */
 static descent_status read_whole(const char *path, const descent_dataset_options *options,
                                  const struct table_blocks *survey, struct dataset_storage **storage) {
-  struct expected expected;
-  struct reading reading = {.options = options};
+  struct expected_data expected;
+  struct read_request request = {.options = options};
   descent_status status;
   if (options->network) {
-    expected = expected_of(options->network);
-    reading.expected = &expected;
+    expected = expected_from_network(options->network);
+    request.expected = &expected;
   }
-  TRY(read_file(path, &reading, survey, storage));
-  if (options->target_file && !options->features_only) TRY(add_target_file(&reading, *storage));
+  TRY(read_file(path, &request, survey, storage));
+  if (options->target_file && !options->features_only) TRY(add_target_file(&request, *storage));
 done:
   return status;
 }
 
-static descent_dataset *dataset_over(struct dataset_storage *storage) {
+static descent_dataset *wrap_storage(struct dataset_storage *storage) {
   descent_dataset *dataset = memory_allocate(1, sizeof *dataset, "the dataset");
   if (!dataset) return NULL;
   dataset->storage = storage;
@@ -178,7 +178,7 @@ descent_status descent_dataset_read(const char *path, const descent_dataset_opti
   descent_status status;
   TRY(resolve_options(path, options, &complete));
   TRY(read_whole(path, &complete, NULL, &storage));
-  created = dataset_over(storage);
+  created = wrap_storage(storage);
   if (!created) TRY(DESCENT_ERROR_MEMORY);
   storage = NULL;
   *dataset = created;
@@ -189,76 +189,76 @@ done:
 
 /* ---- block by block --------------------------------------------------------------------------------------------- */
 
-struct taker {
-  int (*take)(void *user, const descent_dataset *block);
+struct block_callback {
+  int (*call)(void *user, const descent_dataset *block);
   void *user;
   bool stopped;
 };
 
-static descent_status take_block(void *user, struct dataset_storage *storage) {
-  struct taker *taker = user;
-  descent_dataset *block = dataset_over(storage);
+static descent_status call_with_block(void *user, struct dataset_storage *storage) {
+  struct block_callback *callback = user;
+  descent_dataset *block = wrap_storage(storage);
   if (!block) {
     dataset_storage_release(storage);
     return DESCENT_ERROR_MEMORY;
   }
-  taker->stopped = taker->take(taker->user, block) != 0;
+  callback->stopped = callback->call(callback->user, block) != 0;
   descent_dataset_free(block);
-  return taker->stopped ? DESCENT_ERROR_INTERNAL : DESCENT_OK;
+  return callback->stopped ? DESCENT_ERROR_INTERNAL : DESCENT_OK;
 }
 
 descent_status descent_dataset_read_blocks(const char *path, const descent_dataset_options *options, int64_t rows,
                                            int (*take)(void *user, const descent_dataset *block), void *user) {
-  struct taker taker = {take, user, false};
-  const struct table_blocks blocks = {rows, take_block, &taker};
+  struct block_callback callback = {take, user, false};
+  const struct table_blocks blocks = {rows, call_with_block, &callback};
   struct dataset_storage *rest = NULL;
-  struct expected expected;
+  struct expected_data expected;
   descent_dataset_options complete;
   descent_status status;
   TRY(resolve_options(path, options, &complete));
   if (!complete.network || !complete.features_only || rows < 1)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
-                   "blocks of %" PRId64 " rows need a network to fit, features only, and at "
-                   "least 1 row",
+                   "blocks of %" PRId64 " rows: reading blocks needs a network, features_only and at least 1 row",
                    rows));
-  expected = expected_of(complete.network);
-  status = read_file(path, &(struct reading){&complete, &expected, false}, &blocks, &rest);
+  expected = expected_from_network(complete.network);
+  status = read_file(path, &(struct read_request){&complete, &expected, false}, &blocks, &rest);
   if (status == DESCENT_OK && rest) {
-    status = take_block(&taker, rest);
+    status = call_with_block(&callback, rest);
     rest = NULL;
   }
-  if (taker.stopped) status = DESCENT_OK;
+  if (callback.stopped) status = DESCENT_OK;
 done:
   dataset_storage_release(rest);
   return status;
 }
 
-/* ---- in two passes, into the binary form ------------------------------------------------------------------------ */
+/* ---- conversion to the binary form in two passes ---------------------------------------------------------------- */
 
-static descent_status take_rows(void *user, struct dataset_storage *block) {
+static descent_status append_rows(void *user, struct dataset_storage *block) {
   const descent_status status = binary_rows(user, block->X, block->rows);
   dataset_storage_release(block);
   return status;
 }
 
-/* The rows of a file about which everything but X is known. */
+/* Second pass: writes the rows of a file about which the first pass learned everything but X. */
 static descent_status write_rows(const char *path, const descent_dataset_options *options,
-                                 const struct dataset_storage *known, struct binary_writer *writer) {
+                                 const struct dataset_storage *surveyed, struct binary_writer *writer) {
   enum { BLOCK = 1 << 18 }; /* values */
-  const int64_t rows = known->inputs < BLOCK ? BLOCK / known->inputs : 1;
-  const struct table_blocks blocks = {rows, take_rows, writer};
-  const struct expected expected = {.schema = &known->schema,
-                                    .features = known->schema.features ? known->schema.n_features : known->inputs,
-                                    .inputs = known->inputs,
-                                    .targets = known->targets,
-                                    .classes = known->classes,
-                                    .task = known->task,
-                                    .imputes = true};
+  const int64_t rows = surveyed->inputs < BLOCK ? BLOCK / surveyed->inputs : 1;
+  const struct table_blocks blocks = {rows, append_rows, writer};
+  const struct expected_data expected = {
+      .schema = &surveyed->schema,
+      .features = surveyed->schema.features ? surveyed->schema.n_features : surveyed->inputs,
+      .inputs = surveyed->inputs,
+      .targets = surveyed->targets,
+      .classes = surveyed->classes,
+      .task = surveyed->task,
+      .imputes = true};
   struct dataset_storage *rest = NULL;
   descent_status status;
-  TRY(read_file(path, &(struct reading){options, &expected, false}, &blocks, &rest));
+  TRY(read_file(path, &(struct read_request){options, &expected, false}, &blocks, &rest));
   if (rest) {
-    status = take_rows(writer, rest);
+    status = append_rows(writer, rest);
     rest = NULL;
   }
 done:
@@ -269,29 +269,30 @@ descent_status descent_dataset_convert(const char *path, const descent_dataset_o
                                        descent_dataset **dataset) {
   const struct table_blocks survey = {0, NULL, NULL};
   struct file_choice choice = {0};
-  struct dataset_storage *known = NULL;
+  struct dataset_storage *surveyed = NULL;
   struct binary_writer writer = {0};
   descent_dataset_options mapped = descent_dataset_options_default(), complete;
   descent_status status;
   TRY(resolve_options(path, options, &complete));
   options = &complete;
-  if (!to || options->network) TRY(status_set(DESCENT_ERROR_ARGUMENT, "a path to write to is needed, and no network"));
+  if (!to || options->network)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "a conversion needs an output path and no network"));
   TRY(format_choose(path, options->format, &choice));
   if (strcmp(path, "-") == 0 || choice.format == FORMAT_SAFETENSORS)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: cannot be read in two passes (read and save it)", path));
-  TRY(read_whole(path, options, &survey, &known));
-  TRY(binary_begin(&writer, to, known, known->rows, known->y, known->weights));
-  TRY(write_rows(path, options, known, &writer));
+  TRY(read_whole(path, options, &survey, &surveyed));
+  TRY(binary_begin(&writer, to, surveyed, surveyed->rows, surveyed->y, surveyed->weights));
+  TRY(write_rows(path, options, surveyed, &writer));
   TRY(binary_end(&writer));
   mapped.format = "safetensors";
   TRY(descent_dataset_read(to, &mapped, dataset));
-  (*dataset)->storage->dropped = known->dropped;
-  (*dataset)->storage->rounded = known->rounded;
-  (*dataset)->storage->rounding = known->rounding;
-  (*dataset)->storage->note = known->note;
+  (*dataset)->storage->dropped = surveyed->dropped;
+  (*dataset)->storage->rounded = surveyed->rounded;
+  (*dataset)->storage->rounding = surveyed->rounding;
+  (*dataset)->storage->note = surveyed->note;
 done:
   binary_abandon(&writer);
-  dataset_storage_release(known);
+  dataset_storage_release(surveyed);
   format_clear(&choice);
   return status;
 }

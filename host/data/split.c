@@ -1,4 +1,4 @@
-/* Splitting a dataset at random into two views, class by class where there are classes. */
+/* Random split of a dataset into two views, stratified by class. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -8,33 +8,33 @@
 #include "core/status.h"
 #include "data/dataset.h"
 
-/* One class, or all rows where there are none. */
-struct share {
+/* One class, or all rows without classes. `held`: rows to hold out. */
+struct class_share {
   int64_t class_index, rows, held;
   double exact; /* fraction * rows */
 };
 
 static int by_remainder(const void *a, const void *b) {
-  const struct share *x = a, *y = b;
+  const struct class_share *x = a, *y = b;
   const double x_left = x->exact - (double)x->held, y_left = y->exact - (double)y->held;
   if (x_left != y_left) return x_left < y_left ? 1 : -1;
   return (x->class_index > y->class_index) - (x->class_index < y->class_index);
 }
 
 static int by_class(const void *a, const void *b) {
-  const struct share *x = a, *y = b;
+  const struct class_share *x = a, *y = b;
   return (x->class_index > y->class_index) - (x->class_index < y->class_index);
 }
 
-/* Classes that are still bare on one side take a row from others that stay within one row of their share by it. `sign`
- * is 1 to fill the held-out side, -1 to fill the kept one. */
-static void fill_bare(struct share *shares, int64_t n, int sign) {
+/* Each class of two or more rows with none on one side takes a row from a class that stays within one row of its share.
+ * `sign` is 1 to fill the held-out side, -1 to fill the kept side. */
+static void fill_empty_side(struct class_share *shares, int64_t n, int sign) {
   int64_t donor = 0;
   for (int64_t k = 0; k < n; k++) {
-    struct share *s = &shares[k];
+    struct class_share *s = &shares[k];
     if (s->rows < 2 || s->held != (sign > 0 ? 0 : s->rows)) continue;
     for (; donor < n; donor++) {
-      const struct share *d = &shares[donor];
+      const struct class_share *d = &shares[donor];
       const int64_t side = sign > 0 ? d->held : d->rows - d->held;
       if (side >= 2 && sign * ((double)d->held - d->exact) >= 0) break;
     }
@@ -44,12 +44,12 @@ static void fill_bare(struct share *shares, int64_t n, int sign) {
   }
 }
 
-/* How many rows of each class to hold out: largest remainders, so that the total is exact and each class is within one
- * row of its share; as far as that allows, a class of two or more rows has one on each side. */
-static void set_shares(struct share *shares, int64_t n, double fraction, int64_t total) {
+/* Sets the number of rows to hold out of each class, by largest remainders: the total is exact and each class is within
+ * one row of its share. As far as possible, a class of two or more rows has one on each side. */
+static void set_shares(struct class_share *shares, int64_t n, double fraction, int64_t total) {
   int64_t left = total;
   for (int64_t k = 0; k < n; k++) {
-    struct share *s = &shares[k];
+    struct class_share *s = &shares[k];
     s->exact = fraction * (double)s->rows;
     s->held = (int64_t)s->exact;
     left -= s->held;
@@ -58,8 +58,8 @@ static void set_shares(struct share *shares, int64_t n, double fraction, int64_t
   for (int64_t k = 0; k < n && left > 0; k++)
     if (shares[k].held < shares[k].rows) shares[k].held++, left--;
   qsort(shares, (size_t)n, sizeof *shares, by_class);
-  fill_bare(shares, n, 1);
-  fill_bare(shares, n, -1);
+  fill_empty_side(shares, n, 1);
+  fill_empty_side(shares, n, -1);
 }
 
 static int64_t class_of(const descent_dataset *dataset, int64_t row) {
@@ -67,7 +67,7 @@ static int64_t class_of(const descent_dataset *dataset, int64_t row) {
   return s->classes && s->y ? (int64_t)s->y[dataset_source_row(dataset, row)] : 0;
 }
 
-/* Allows for `rows` rows and shares the parent's storage. */
+/* A view with room for `rows` rows that shares the parent's storage. */
 static descent_dataset *make_view(const descent_dataset *parent, int64_t rows) {
   descent_dataset *view = memory_allocate(1, sizeof *view, "the split");
   int64_t *index = memory_allocate(rows, sizeof *index, "the split");
@@ -95,7 +95,7 @@ descent_status descent_dataset_split(const descent_dataset *dataset, double frac
                       fraction, rows, rows == 1 ? "" : "s");
   descent_status status = DESCENT_ERROR_MEMORY;
   descent_dataset *first = NULL, *second = NULL;
-  struct share *shares = memory_allocate(classes, sizeof *shares, "the split");
+  struct class_share *shares = memory_allocate(classes, sizeof *shares, "the split");
   struct permutation *orders = memory_allocate(classes, sizeof *orders, "the split");
   if (!shares || !orders) goto done;
   for (int64_t k = 0; k < classes; k++) shares[k].class_index = k;
@@ -105,16 +105,16 @@ descent_status descent_dataset_split(const descent_dataset *dataset, double frac
   for (int64_t k = 0; k < classes; k++) {
     n_held += shares[k].held;
     if (shares[k].rows) orders[k] = permutation_create(seed, RNG_SPLIT, (uint64_t)k, (uint64_t)shares[k].rows);
-    shares[k].rows = 0; /* counts them again below */
+    shares[k].rows = 0; /* recounted below */
   }
   first = make_view(dataset, rows - n_held);
   second = make_view(dataset, n_held);
   if (!first || !second) goto done;
-  /* Each class's rows in an order of their own: the first ones are held out. */
+  /* Each class is shuffled on its own; the first of its rows are held out. */
   for (int64_t r = 0; r < rows; r++) {
     const int64_t k = class_of(dataset, r);
-    const uint64_t place = permutation_index(&orders[k], (uint64_t)shares[k].rows++);
-    descent_dataset *side = (int64_t)place < shares[k].held ? second : first;
+    const uint64_t position = permutation_index(&orders[k], (uint64_t)shares[k].rows++);
+    descent_dataset *side = (int64_t)position < shares[k].held ? second : first;
     side->index[side->rows++] = dataset_source_row(dataset, r);
   }
   *kept = first;

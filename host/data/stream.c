@@ -1,4 +1,4 @@
-/* zlib's file functions, which give files that are not gzip as they are, with errors that say where. */
+/* zlib's file functions, which pass other files through unchanged, with errors that name the position. */
 #include "data/stream.h"
 
 #include <errno.h>
@@ -37,13 +37,14 @@ static descent_status read_error(const struct stream *stream) {
   const int reason = errno;
   const char *text = gzerror(stream->file, &error);
   if (error == Z_ERRNO) return status_cannot_read(stream->path, reason);
-  if (error == Z_MEM_ERROR) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for unpacking", stream->path);
-  const char *const named = strstr(text, ">: "); /* "<fd:3>: ..": zlib was given no name */
+  if (error == Z_MEM_ERROR)
+    return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory while decompressing", stream->path);
+  const char *const named = strstr(text, ">: "); /* strip zlib's "<fd:3>: " */
   if (error == Z_BUF_ERROR)
-    text = "the file is cut off";
+    text = "the file is truncated";
   else if (named)
     text = named + 3;
-  return status_set(DESCENT_ERROR_DATA, "%s: gzip, at byte %" PRId64 " of what is packed: %s (copy the file anew)",
+  return status_set(DESCENT_ERROR_DATA, "%s: gzip, at decompressed byte %" PRId64 ": %s (copy the file again)",
                     stream->path, stream->offset, text);
 }
 
@@ -61,13 +62,13 @@ descent_status stream_read(struct stream *stream, void *to, int64_t bytes, int64
 
 descent_status stream_rewind(struct stream *stream) {
   if (gzrewind(stream->file) != 0)
-    return status_set(DESCENT_ERROR_READ, "%s: has to be read twice, which a pipe does not allow (save it as a file)",
+    return status_set(DESCENT_ERROR_READ, "%s: must be read twice, which a pipe does not allow (save it as a file)",
                       stream->path);
   stream->offset = 0;
   return DESCENT_OK;
 }
 
-bool stream_is_packed(struct stream *stream) { return !gzdirect(stream->file); }
+bool stream_is_compressed(struct stream *stream) { return !gzdirect(stream->file); }
 
 void stream_close(struct stream *stream) {
   if (stream->file) gzclose(stream->file);

@@ -1,5 +1,5 @@
-/* svmlight and LIBSVM text: "label index:value index:value # comment" a line, with what is not listed being 0. Read
- * twice: first to learn how many rows and columns there are, and whether indices count from 0 or 1. */
+/* svmlight and LIBSVM text: lines "label index:value index:value # comment"; unlisted values are 0. Read twice: first
+ * to count rows and columns and to detect whether indices start at 0 or 1. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -13,32 +13,32 @@
 #include "data/stream.h"
 #include "data/text.h"
 
-enum { CHUNK = 1 << 18, LONGEST_LINE = 1 << 28 };
+enum { CHUNK = 1 << 18, MAX_LINE = 1 << 28 };
 
 struct svmlight {
   const char *path;
   struct stream stream;
-  int64_t line; /* being read, from 1 */
+  int64_t line; /* current line, from 1 */
   char *text;   /* bytes [begin, end) of the file */
   int64_t begin, end, capacity;
   bool at_end;         /* of the file */
-  int64_t base;        /* of the indices; -1: not known yet */
-  int64_t columns;     /* of features; 0: not known yet */
-  int64_t least, most; /* indices so far */
-  bool queries;        /* there is a "qid:" */
+  int64_t base;        /* first index; -1: not known yet */
+  int64_t columns;     /* number of features; 0: not known yet */
+  int64_t least, most; /* smallest and largest index so far */
+  bool queries;        /* a "qid:" was found */
 };
 
 /* ---- lines ------------------------------------------------------------------------------------------------------ */
 
-static descent_status more_text(struct svmlight *s) {
+static descent_status read_more(struct svmlight *s) {
   descent_status status;
   int64_t got;
   memmove(s->text, s->text + s->begin, (size_t)(s->end - s->begin));
   s->end -= s->begin;
   s->begin = 0;
   if (s->end == s->capacity) {
-    if (s->capacity >= LONGEST_LINE)
-      TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": a line of over 256 MiB (is this a text file?)", s->path,
+    if (s->capacity >= MAX_LINE)
+      TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": a line exceeds 256 MiB (is this a text file?)", s->path,
                      s->line));
     char *grown = memory_resize(s->text, s->capacity, 2 * s->capacity, 1, "a line");
     if (!grown) TRY(DESCENT_ERROR_MEMORY);
@@ -59,7 +59,7 @@ static descent_status next_line(struct svmlight *s, const char **line, const cha
   for (int64_t seen = 0; !newline && !s->at_end;) {
     newline = memchr(s->text + s->begin + seen, '\n', (size_t)(s->end - s->begin - seen));
     seen = s->end - s->begin;
-    if (!newline) TRY(more_text(s));
+    if (!newline) TRY(read_more(s));
   }
   *line = s->begin == s->end ? NULL : s->text + s->begin;
   *end = newline ? newline : s->text + s->end;
@@ -98,10 +98,11 @@ static bool next_token(const char **at, const char *end, const char **token, siz
 static descent_status parse_label(const struct svmlight *s, const char *token, size_t length, double *label) {
   if (number_parse(token, length, label) && isfinite(*label)) return DESCENT_OK;
   if (memchr(token, ':', length))
-    return token_error(s, token, length, "where the label should be (put 0 in front where it is not known)");
+    return token_error(s, token, length, "is in the place of the label (if it is unknown, insert 0)");
   if (memchr(token, ',', length))
-    return token_error(s, token, length, "are several labels: a row has one (write one column per label, as a CSV)");
-  return token_error(s, token, length, "is no label: a finite number (number the classes)");
+    return token_error(s, token, length,
+                       "is a list of labels: a row has one (use a CSV file with one column per label)");
+  return token_error(s, token, length, "is not a valid label: must be a finite number (number the classes)");
 }
 
 /* "7:0.5" */
@@ -111,15 +112,16 @@ static descent_status parse_pair(const struct svmlight *s, const char *token, si
   if (!colon) return token_error(s, token, length, "is not of the form index:value");
   *index = 0;
   for (const char *p = token; p < colon; p++) {
-    if (*p < '0' || *p > '9') return token_error(s, token, length, "has no index that is a whole number of at least 0");
+    if (*p < '0' || *p > '9') return token_error(s, token, length, "has an invalid index: must be an integer >= 0");
     *index = *index * 10 + (*p - '0');
-    if (*index > MATRIX_MOST_COLUMNS)
-      return token_error(s, token, length, "has an index above 4194304, which is the most columns that a table has");
+    if (*index > MATRIX_MAX_COLUMNS)
+      return token_error(s, token, length, "has an index above 4194304, the maximum number of columns");
   }
   if (colon == token) return token_error(s, token, length, "has no index");
-  if (*index < s->base) return token_error(s, token, length, "has index 0, but they are said to count from 1");
+  if (*index < s->base)
+    return token_error(s, token, length, "has index 0, but indices count from 1 in format svmlight:1");
   if (number_parse(colon + 1, length - (size_t)(colon + 1 - token), value)) return DESCENT_OK;
-  return token_error(s, token, length, "has no value that is a number");
+  return token_error(s, token, length, "has an invalid value: must be a number");
 }
 
 /* The column of an index, once the base is known. */
@@ -128,12 +130,12 @@ static descent_status column_of(const struct svmlight *s, const char *token, siz
   char problem[120];
   *column = index - s->base;
   if (*column >= 0 && *column < s->columns) return DESCENT_OK;
-  snprintf(problem, sizeof problem, "is beyond the %" PRId64 " columns that are expected, counted from %" PRId64,
-           s->columns, s->base);
+  snprintf(problem, sizeof problem, "is beyond the expected %" PRId64 " columns, counted from %" PRId64, s->columns,
+           s->base);
   return token_error(s, token, length, problem);
 }
 
-/* `cells`: the row's, zeroed, with the label behind the features; NULL while counting. *empty: a line without a row. */
+/* `cells`: of the row, zeroed, the label after the features; NULL while counting. *empty: the line holds no row. */
 static descent_status parse_line(struct svmlight *s, const char *at, const char *end, double *cells, bool *empty) {
   const char *token;
   size_t length;
@@ -151,7 +153,7 @@ static descent_status parse_line(struct svmlight *s, const char *at, const char 
     }
     TRY(parse_pair(s, token, length, &index, &value));
     if (index <= last)
-      TRY(token_error(s, token, length, "does not ascend: a row lists its indices in order, each once"));
+      TRY(token_error(s, token, length, "is out of order: the indices of a row must ascend, without duplicates"));
     last = index;
     if (index < s->least) s->least = index;
     if (index > s->most) s->most = index;
@@ -187,23 +189,21 @@ static descent_status read_rows(struct matrix *matrix, int64_t rows, double *cel
     bool end;
     TRY(next_row(s, cells + r * matrix->columns, &end));
     if (end)
-      TRY(status_set(DESCENT_ERROR_READ, "%s:%" PRId64 ": the file became shorter while it was read", s->path,
-                     s->line));
+      TRY(status_set(DESCENT_ERROR_READ, "%s:%" PRId64 ": the file was truncated while it was read", s->path, s->line));
   }
 done:
   return status;
 }
 
-/* How many rows there are, and where the indices begin and end. */
+/* First pass: counts the rows and determines base and number of columns. */
 static descent_status survey(struct svmlight *s, int64_t *rows) {
   descent_status status = DESCENT_OK;
   bool end = false;
   for (*rows = -1; !end; ++*rows) TRY(next_row(s, NULL, &end));
-  if (*rows == 0) TRY(status_set(DESCENT_ERROR_DATA, "%s: there are no rows", s->path));
+  if (*rows == 0) TRY(status_set(DESCENT_ERROR_DATA, "%s: the file has no rows", s->path));
   if (s->base < 0) s->base = s->least == 0 ? 0 : 1;
   if (s->columns == 0) s->columns = s->most - s->base + 1;
-  if (s->columns < 1)
-    TRY(status_set(DESCENT_ERROR_DATA, "%s: no row lists a feature: there is none to learn from", s->path));
+  if (s->columns < 1) TRY(status_set(DESCENT_ERROR_DATA, "%s: no row lists a feature: nothing to learn from", s->path));
   TRY(restart(s));
 done:
   return status;

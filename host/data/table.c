@@ -1,4 +1,4 @@
-/* The table while it grows: cells by role, rows, blocks. */
+/* The growing table: cells by role, rows, blocks. */
 #include "data/table.h"
 
 #include <inttypes.h>
@@ -13,15 +13,15 @@
 #include "core/utf8.h"
 #include "data/cells.h"
 
-enum { MOST_CATEGORIES = 1000 };
+enum { MAX_CATEGORIES = 1000 };
 
-/* ---- beginning and ending --------------------------------------------------------------------------------------- */
+/* ---- set-up and clean-up ---------------------------------------------------------------------------------------- */
 
-descent_status table_begin(struct table *t, const char *path, const struct reading *reading,
+descent_status table_begin(struct table *t, const char *path, const struct read_request *request,
                            const struct table_blocks *blocks) {
-  *t = (struct table){.path = path, .reading = *reading, .blocks = blocks};
+  *t = (struct table){.path = path, .request = *request, .blocks = blocks};
   t->columns.weight = -1;
-  const descent_dataset_options *options = reading->options;
+  const descent_dataset_options *options = request->options;
   if (!options->missing || !options->missing_texts) return DESCENT_OK;
   t->missing_numbers = memory_allocate(options->missing_texts, sizeof *t->missing_numbers, "missing numbers");
   if (!t->missing_numbers) return DESCENT_ERROR_MEMORY;
@@ -60,7 +60,7 @@ static descent_status resize(float **values, int64_t from, int64_t to, int64_t w
   return DESCENT_OK;
 }
 
-/* Half as much again, from 256 KiB on: large blocks are remapped rather than copied and use only the pages written. */
+/* Grows by half, from 256 KiB on. Large blocks are remapped rather than copied, and only written pages take memory. */
 static descent_status grow(struct table *t) {
   const int64_t features = t->columns.features, least = ((int64_t)1 << 16) / (features + 1) + 1;
   int64_t capacity = t->capacity ? t->capacity + t->capacity / 2 + 1 : least;
@@ -77,8 +77,8 @@ done:
 
 /* ---- the columns ------------------------------------------------------------------------------------------------ */
 
-/* The network's categories come first, so that a code is a category's place. */
-static descent_status take_categories(const struct feature *known, struct table_feature *feature) {
+/* Enters the network's categories in order, so that a code is the index of a category. */
+static descent_status enter_categories(const struct feature *known, struct table_feature *feature) {
   descent_status status = DESCENT_OK;
   feature->kind = known->categories ? FEATURE_CATEGORY : FEATURE_NUMBER;
   for (int64_t k = 0; k < known->n_categories; k++) {
@@ -90,16 +90,16 @@ done:
   return status;
 }
 
-static descent_status force_categories(struct table *t) {
+static descent_status apply_categorical_option(struct table *t) {
   descent_status status = DESCENT_OK;
-  for (int64_t k = 0; k < t->reading.options->categoricals; k++) {
+  for (int64_t k = 0; k < t->request.options->categoricals; k++) {
     int64_t column;
-    const char *wanted = t->reading.options->categorical[k];
+    const char *wanted = t->request.options->categorical[k];
     TRY(columns_find(&t->columns, t->path, wanted, &column));
     if (t->columns.roles[column] < 0) {
       char name[80];
       columns_describe(&t->columns, column, name, sizeof name);
-      TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s is no feature, so it cannot be categorical", t->path,
+      TRY(status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s is not a feature and cannot be categorical", t->path,
                      t->columns.line, name));
     }
     t->features[t->columns.roles[column]].kind = FEATURE_CATEGORY;
@@ -109,35 +109,35 @@ done:
 }
 
 static descent_status check_targets(const struct table *t) {
-  const descent_task task = t->reading.expected ? t->reading.expected->task : t->reading.options->task;
+  const descent_task task = t->request.expected ? t->request.expected->task : t->request.options->task;
   if (t->columns.targets < 2 || task == DESCENT_TASK_AUTO || task == DESCENT_TASK_REGRESSION) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " targets, but task %s has one (choose task regression)",
+  return status_set(DESCENT_ERROR_DATA, "%s: %" PRId64 " targets, but task %s takes one (choose task regression)",
                     t->path, t->columns.targets, descent_task_name(task));
 }
 
-/* After the roles: what is known of every feature, and of the targets. */
+/* Called once the roles are known: sets the known feature kinds and starts the targets. */
 static descent_status begin_columns(struct table *t, bool numbers) {
-  const struct schema *known = t->reading.expected ? t->reading.expected->schema : NULL;
+  const struct schema *known = t->request.expected ? t->request.expected->schema : NULL;
   descent_status status;
   t->features = memory_allocate(t->columns.features, sizeof *t->features, "the columns");
   if (!t->features) return DESCENT_ERROR_MEMORY;
   TRY(check_targets(t));
   for (int64_t f = 0; f < t->columns.features; f++) {
-    if (numbers || t->reading.expected || t->reading.options->strict) t->features[f].kind = FEATURE_NUMBER;
-    if (known && known->features) TRY(take_categories(&known->features[f], &t->features[f]));
+    if (numbers || t->request.expected || t->request.options->strict) t->features[f].kind = FEATURE_NUMBER;
+    if (known && known->features) TRY(enter_categories(&known->features[f], &t->features[f]));
   }
-  if (!t->reading.expected) TRY(force_categories(t));
+  if (!t->request.expected) TRY(apply_categorical_option(t));
   t->decided = true;
   for (int64_t f = 0; f < t->columns.features; f++) t->decided = t->decided && t->features[f].kind != FEATURE_UNKNOWN;
-  if (t->columns.targets == 1) TRY(targets_begin(&t->targets, t->reading.options->task, t->reading.expected));
+  if (t->columns.targets == 1) TRY(targets_begin(&t->targets, t->request.options->task, t->request.expected));
   TRY(grow(t));
 done:
   return status;
 }
 
-descent_status table_first(struct table *t, struct text_list *first) {
+descent_status table_resolve_columns(struct table *t, struct text_list *first) {
   descent_status status;
-  TRY(columns_resolve(&t->columns, t->path, first, &t->reading));
+  TRY(columns_resolve(&t->columns, t->path, first, &t->request));
   TRY(begin_columns(t, false));
 done:
   return status;
@@ -154,7 +154,7 @@ static descent_status cell_error(const struct table *t, int64_t column, const ch
   return status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": %s: %s %s", t->path, line, name, value, problem);
 }
 
-/* The same for a number that a file holds as one. */
+/* The same for a cell of a file of numbers. */
 static descent_status number_error(const struct table *t, int64_t column, double number, int64_t row,
                                    const char *problem) {
   char text[NUMBER_TEXT];
@@ -170,36 +170,37 @@ static float *cell(struct table *t, int64_t feature) {
 }
 
 static descent_status store_missing(struct table *t, int64_t feature, int64_t column, int64_t line) {
-  if (t->reading.expected && !t->reading.expected->imputes)
-    return cell_error(t, column, "", 0, line, "is missing, and the network has no value for that (fill it in)");
+  if (t->request.expected && !t->request.expected->imputes)
+    return cell_error(t, column, "", 0, line,
+                      "is missing, and the network does not replace missing cells (fill it in)");
   *cell(t, feature) = NAN;
   t->features[feature].missing++;
   return DESCENT_OK;
 }
 
-/* Counts what float32 cannot hold exactly. */
+/* Rounds to float32 and counts inexact cells. */
 static float rounded(struct table *t, double number) {
   const float stored = (float)number;
   if ((double)stored != number) {
     const double change = fabs((double)stored - number);
     t->rounded++;
-    if (change > t->rounding * fabs(number)) t->rounding = change / fabs(number); /* a division only now and then */
+    if (change > t->rounding * fabs(number)) t->rounding = change / fabs(number); /* divides rarely */
   }
   return stored;
 }
 
 static descent_status unseen_category(struct table *t, int64_t feature, int64_t column, const char *text, size_t length,
                                       int64_t line) {
-  if (t->reading.expected->schema->unseen == DESCENT_UNSEEN_ERROR && t->reading.options->unseen == DESCENT_UNSEEN_ERROR)
+  if (t->request.expected->schema->unseen == DESCENT_UNSEEN_ERROR && t->request.options->unseen == DESCENT_UNSEEN_ERROR)
     return cell_error(t, column, text, length, line,
-                      "is a category that the network has not seen in training (correct it, or choose unseen zeros)");
+                      "is a category that the network did not see in training (correct it, or choose unseen zeros)");
   *cell(t, feature) = -1;
   t->unseen++;
   return DESCENT_OK;
 }
 
-/* Is it a number whose value is all there is to it? 1 and 1.0 are one category, but 01, 1e2 and numbers that a double
- * cannot tell apart are codes: a zip code, a part, a hash. */
+/* Whether the text is a number identified by its value, so that 1 and 1.0 are one category. 01, 1e2 and numbers of more
+ * digits than a double holds are codes, such as zip codes, part numbers or hashes, and compare as text. */
 static bool is_plain_number(const char *text, size_t length, double *number) {
   enum { EXACT_DIGITS = 15 };
   size_t i = length && (*text == '-' || *text == '+'), digits = 0;
@@ -222,7 +223,7 @@ static descent_status store_category(struct table *t, int64_t feature, int64_t c
     text = number_format(number, shortest);
     length = strlen(text);
   }
-  if (t->reading.expected) {
+  if (t->request.expected) {
     code = dictionary_find(&f->categories, (double)NAN, text, length);
     if (code < 0) return unseen_category(t, feature, column, text, length, line);
     *cell(t, feature) = (float)code;
@@ -232,7 +233,7 @@ static descent_status store_category(struct table *t, int64_t feature, int64_t c
     return cell_error(t, column, text, length, line, "is not UTF-8 text (save the file as UTF-8)");
   descent_status status = dictionary_add(&f->categories, (double)NAN, text, length, line, &code);
   if (status != DESCENT_OK) return status;
-  if (code >= MOST_CATEGORIES)
+  if (code >= MAX_CATEGORIES)
     return cell_error(t, column, text, length, line,
                       "is the 1001st category of its column (ignore the column, or group its categories)");
   *cell(t, feature) = (float)code;
@@ -243,13 +244,13 @@ static descent_status store_number(struct table *t, int64_t feature, int64_t col
                                    int64_t line) {
   double value;
   const bool numeric = number_parse(text, length, &value);
-  if (numeric && text_number_fits(value) && !(t->reading.options->missing && cell_is_missing(t, text, length))) {
+  if (numeric && text_number_fits(value) && !(t->request.options->missing && cell_is_missing(t, text, length))) {
     *cell(t, feature) = rounded(t, value);
     return DESCENT_OK;
   }
   if (cell_is_missing(t, text, length)) return store_missing(t, feature, column, line);
   return cell_error(t, column, text, length, line,
-                    cell_number_problem(t->reading.options, text, length, numeric, value));
+                    cell_number_problem(t->request.options, text, length, numeric, value));
 }
 
 static descent_status store_feature(struct table *t, int64_t feature, int64_t column, const char *text, size_t length,
@@ -263,7 +264,7 @@ static descent_status store_feature(struct table *t, int64_t feature, int64_t co
 static descent_status store_weight(struct table *t, int64_t column, const char *text, size_t length, int64_t line) {
   double value;
   if (!number_parse(text, length, &value) || !text_number_fits(value) || value < 0)
-    return cell_error(t, column, text, length, line, "is no weight: a finite number of at least 0 (correct it)");
+    return cell_error(t, column, text, length, line, "is not a valid weight: must be finite and >= 0");
   t->weights[t->rows] = rounded(t, value);
   return DESCENT_OK;
 }
@@ -295,20 +296,20 @@ static descent_status store_text(struct table *t, int64_t column, const char *te
 
 /* ---- rows ------------------------------------------------------------------------------------------------------- */
 
-static descent_status give_block(struct table *t) {
+static descent_status pass_block(struct table *t) {
   struct dataset_storage *block = NULL;
   descent_status status;
-  TRY(table_take(t, &block));
+  TRY(table_extract(t, &block));
   TRY(grow(t));
-  status = t->blocks->take(t->blocks->user, block);
+  status = t->blocks->consume(t->blocks->user, block);
   block = NULL;
 done:
   dataset_storage_release(block);
   return status;
 }
 
-/* What was counted of the current row's cells is no part of the dataset. */
-static void forget_row(struct table *t) {
+/* Undoes the counts of a dropped row's cells. */
+static void undo_counts(struct table *t) {
   for (int64_t f = 0; f < t->columns.features; f++) {
     const float value = *cell(t, f);
     t->features[f].missing -= isnan(value);
@@ -316,40 +317,40 @@ static void forget_row(struct table *t) {
   }
 }
 
-static descent_status keep_row(struct table *t) {
+static descent_status finish_row(struct table *t) {
   descent_status status = DESCENT_OK;
   if (t->row_without_target) {
-    forget_row(t);
+    undo_counts(t);
     t->dropped++;
     t->row_without_target = false;
     return DESCENT_OK;
   }
   t->rows++;
-  if (t->rows == t->capacity) TRY(t->blocks && !table_is_survey(t) ? give_block(t) : grow(t));
+  if (t->rows == t->capacity) TRY(t->blocks && !table_is_survey(t) ? pass_block(t) : grow(t));
 done:
   return status;
 }
 
-/* Decides the kinds by the rows held and stores them. */
-static descent_status settle_sample(struct table *t) {
+/* Infers the feature kinds from the sample and stores its rows. */
+static descent_status flush_sample(struct table *t) {
   descent_status status;
   const int64_t n = t->columns.n;
-  TRY(cells_decide(t));
+  TRY(cells_infer_kinds(t));
   t->decided = true;
   for (int64_t r = 0; r < t->sample_rows; r++) {
     for (int64_t c = 0; c < n; c++) {
       const char *text = t->sample.items[r * n + c];
       TRY(store_text(t, c, text, strlen(text), t->sample.lines[r * n + c]));
     }
-    TRY(keep_row(t));
+    TRY(finish_row(t));
   }
   text_list_clear(&t->sample);
 done:
   return status;
 }
 
-descent_status table_text(struct table *t, int64_t column, const char *text, size_t length, int64_t line) {
-  if (column >= t->columns.n) return DESCENT_OK; /* told when the record ends */
+descent_status table_add_text(struct table *t, int64_t column, const char *text, size_t length, int64_t line) {
+  if (column >= t->columns.n) return DESCENT_OK; /* reported at the end of the record */
   if (t->decided) return store_text(t, column, text, length, line);
   t->sample_bytes += (int64_t)length + 1;
   if (text_list_add(&t->sample, text, length, line)) return DESCENT_OK;
@@ -358,22 +359,22 @@ descent_status table_text(struct table *t, int64_t column, const char *text, siz
 
 descent_status table_end_row(struct table *t) {
   enum { SAMPLE_ROWS = 10000, SAMPLE_BYTES = 4 << 20 };
-  if (t->decided) return keep_row(t);
+  if (t->decided) return finish_row(t);
   t->sample_rows++;
-  return t->sample_rows < SAMPLE_ROWS && t->sample_bytes < SAMPLE_BYTES ? DESCENT_OK : settle_sample(t);
+  return t->sample_rows < SAMPLE_ROWS && t->sample_bytes < SAMPLE_BYTES ? DESCENT_OK : flush_sample(t);
 }
 
 /* ---- files of numbers ------------------------------------------------------------------------------------------- */
 
-descent_status table_first_numbers(struct table *t, int64_t n, char *const *names, int64_t targets, int64_t weights) {
+descent_status table_set_columns(struct table *t, int64_t n, char *const *names, int64_t targets, int64_t weights) {
   descent_status status;
-  TRY(columns_assign(&t->columns, t->path, n, names, targets, weights, &t->reading));
+  TRY(columns_assign(&t->columns, t->path, n, names, targets, weights, &t->request));
   TRY(begin_columns(t, true));
 done:
   return status;
 }
 
-descent_status table_number(struct table *t, int64_t column, double number, int64_t row) {
+descent_status table_add_number(struct table *t, int64_t column, double number, int64_t row) {
   const int64_t role = t->columns.roles[column];
   const char *problem = NULL;
   descent_status status = DESCENT_OK;
@@ -383,9 +384,9 @@ descent_status table_number(struct table *t, int64_t column, double number, int6
     if (missing)
       status = store_missing(t, role, column, row);
     else if (!isfinite(number))
-      return number_error(t, column, number, row, "is no category (correct it)");
+      return number_error(t, column, number, row, "is not a valid category (correct it)");
     else {
-      number_format(number, text); /* first: arguments are evaluated in any order */
+      number_format(number, text); /* not in the call: arguments are evaluated in any order */
       return store_category(t, role, column, text, strlen(text), row);
     }
   } else if (role >= 0) {
@@ -396,7 +397,7 @@ descent_status table_number(struct table *t, int64_t column, double number, int6
     else
       *cell(t, role) = rounded(t, number);
   } else if (role == COLUMN_WEIGHT) {
-    if (!text_number_fits(number) || number < 0) problem = "is no weight: a finite number of at least 0 (correct it)";
+    if (!text_number_fits(number) || number < 0) problem = "is not a valid weight: must be finite and >= 0";
     t->weights[t->rows] = problem ? 0 : rounded(t, number);
   } else if (role <= COLUMN_TARGET && missing) {
     t->row_without_target = true;
@@ -409,7 +410,7 @@ descent_status table_number(struct table *t, int64_t column, double number, int6
   return problem ? number_error(t, column, number, row, problem) : status;
 }
 
-/* Most cells of a matrix are numbers of features that float32 holds. */
+/* Stores a row, with a fast path for numeric features that float32 holds exactly. */
 static descent_status store_numbers(struct table *t, const double *cells, int64_t row) {
   float *const values = cell(t, 0);
   descent_status status = DESCENT_OK;
@@ -420,19 +421,19 @@ static descent_status store_numbers(struct table *t, const double *cells, int64_
         !t->n_missing_numbers)
       values[role] = stored;
     else
-      TRY(table_number(t, c, cells[c], row));
+      TRY(table_add_number(t, c, cells[c], row));
   }
-  TRY(keep_row(t));
+  TRY(finish_row(t));
 done:
   return status;
 }
 
-descent_status table_matrix(struct table *t, struct matrix *matrix) {
+descent_status table_read_matrix(struct table *t, struct matrix *matrix) {
   enum { CHUNK = 1 << 16 }; /* cells */
   const int64_t n = matrix->columns, at_a_time = n < CHUNK ? CHUNK / n : 1;
   double *cells = NULL;
   descent_status status;
-  TRY(table_first_numbers(t, n, matrix->names, matrix->targets, matrix->weights));
+  TRY(table_set_columns(t, n, matrix->names, matrix->targets, matrix->weights));
   if (!t->columns.note) t->columns.note = matrix->note;
   cells = memory_allocate(at_a_time * n, sizeof *cells, "rows of numbers");
   if (!cells) return DESCENT_ERROR_MEMORY;
@@ -452,20 +453,20 @@ done:
 descent_status table_finish(struct table *t, struct dataset_storage **storage) {
   descent_status status = DESCENT_OK;
   *storage = NULL;
-  if (!t->decided) TRY(settle_sample(t));
+  if (!t->decided) TRY(flush_sample(t));
   if (t->rows == 0 && t->total == 0)
     TRY(status_set(DESCENT_ERROR_DATA, "%s: the target is missing in every row (%" PRId64 ")", t->path, t->dropped));
-  if (t->rows > 0) TRY(table_take(t, storage));
+  if (t->rows > 0) TRY(table_extract(t, storage));
 done:
   return status;
 }
 
-descent_status matrix_into_table(struct matrix *matrix, const struct reading *reading,
-                                 const struct table_blocks *blocks, struct dataset_storage **storage) {
+descent_status matrix_read_as_table(struct matrix *matrix, const struct read_request *request,
+                                    const struct table_blocks *blocks, struct dataset_storage **storage) {
   struct table table;
   descent_status status;
-  TRY(table_begin(&table, matrix->path, reading, blocks));
-  TRY(table_matrix(&table, matrix));
+  TRY(table_begin(&table, matrix->path, request, blocks));
+  TRY(table_read_matrix(&table, matrix));
   TRY(table_finish(&table, storage));
 done:
   table_clear(&table);

@@ -1,5 +1,5 @@
-/* What every reader fills: rows of cells, texts or numbers, that become a dataset. Columns get their roles, categories
- * their codes, missing cells NaN; what cannot be used is refused with its place. */
+/* The table that every reader fills with rows of cells, and that becomes a dataset. Columns are assigned roles,
+ * categories become codes, missing cells NaN. Invalid cells are errors that name their line and column. */
 #ifndef DESCENT_DATA_TABLE_H
 #define DESCENT_DATA_TABLE_H
 
@@ -8,17 +8,17 @@
 #include "data/matrix.h"
 #include "data/targets.h"
 
-/* Where full blocks of rows go; the storage is handed over, and the next block starts at row first + its rows. */
+/* Consumer of blocks of rows. `consume` owns the block it receives. */
 struct table_blocks {
-  int64_t rows; /* of a block, at least 1; 0: no blocks, but X is not kept, so that everything else is learned of a file
-                   of any size: the storage at the end has its inputs, and X is NULL */
-  descent_status (*take)(void *user, struct dataset_storage *block);
+  int64_t rows; /* of a block, at least 1; 0: a survey, which learns everything but X of a file of any size: the storage
+                   at the end has the number of inputs and a NULL X */
+  descent_status (*consume)(void *user, struct dataset_storage *block);
   void *user;
 };
 
 enum feature_kind { FEATURE_UNKNOWN, FEATURE_NUMBER, FEATURE_CATEGORY };
 
-/* A feature column while it is read. In the row it is one float: a number, or a category's code; NaN where missing. */
+/* A feature column while reading. A cell is one float: a number or a category's code; NaN when missing. */
 struct table_feature {
   enum feature_kind kind;
   struct dictionary categories;
@@ -27,55 +27,51 @@ struct table_feature {
 
 struct table {
   const char *path;
-  struct reading reading;
-  const struct table_blocks *blocks; /* or NULL: all rows in one storage */
+  struct read_request request;
+  const struct table_blocks *blocks; /* or NULL: one storage for all rows */
   struct columns columns;
   struct table_feature *features; /* (columns.features) */
-  struct targets targets;         /* of the one target */
-  float *y;                       /* (capacity, columns.targets) of several targets */
+  struct targets targets;         /* with one target */
+  float *y;                       /* (capacity, columns.targets) with several targets */
   float *weights;                 /* (capacity) or NULL */
-  float *values;                  /* (capacity, columns.features); where X is not kept one row */
-  int64_t rows, capacity, total;  /* total: of the blocks already taken */
+  float *values;                  /* (capacity, columns.features); one row in a survey */
+  int64_t rows, capacity, total;  /* total: rows of earlier blocks */
   bool row_without_target, decided;
   int64_t dropped, rounded, unseen;
-  double rounding;         /* the largest relative change of a cell by float32 */
-  struct text_list sample; /* the first rows, (sample_rows, columns.n), until the kinds of columns are decided */
+  double rounding;         /* the largest relative change of a cell by rounding to float32 */
+  struct text_list sample; /* the first rows, (sample_rows, columns.n), until the kinds of columns are inferred */
   int64_t sample_rows, sample_bytes;
-  double *missing_numbers; /* (n_missing_numbers) the values of those texts for missing cells that are numbers */
+  double *missing_numbers; /* (n_missing_numbers) numeric values of the texts for missing cells */
   int64_t n_missing_numbers;
 };
 
-/* Text files: the first record, then cell by cell. `blocks` may be NULL; all is borrowed until
- * table_clear. A function that fails has set the error and the table is only good for table_clear. */
-descent_status table_begin(struct table *table, const char *path, const struct reading *reading,
+/* `blocks` may be NULL; everything is borrowed until table_clear. After a failure only table_clear may be called. */
+descent_status table_begin(struct table *table, const char *path, const struct read_request *request,
                            const struct table_blocks *blocks);
-/* Settles the columns by the first record, which is data itself where table->columns.names is NULL afterwards. */
-descent_status table_first(struct table *table, struct text_list *first);
-/* A cell of the current row; columns beyond columns.n are ignored. */
-descent_status table_text(struct table *table, int64_t column, const char *text, size_t length, int64_t line);
+/* Text files: resolves the columns from the first record, which is data if table->columns.names is NULL afterwards. */
+descent_status table_resolve_columns(struct table *table, struct text_list *first);
+/* Adds a cell of the current row; columns beyond columns.n are ignored. */
+descent_status table_add_text(struct table *table, int64_t column, const char *text, size_t length, int64_t line);
 descent_status table_end_row(struct table *table);
-/* Files that say themselves what their columns are (columns_assign); a cell is a number then, or a text all the same.
- */
-descent_status table_first_numbers(struct table *table, int64_t n, char *const *names, int64_t targets,
-                                   int64_t weights);
-descent_status table_number(struct table *table, int64_t column, double number, int64_t row);
-/* Files of numbers: all of it. */
-descent_status table_matrix(struct table *table, struct matrix *matrix);
-/* Decides what is still open and gives the rows since the last block as a storage; NULL where there are none and blocks
- * were taken. */
+/* Formats that state their columns (columns_assign); a cell is then a number or a text. */
+descent_status table_set_columns(struct table *table, int64_t n, char *const *names, int64_t targets, int64_t weights);
+descent_status table_add_number(struct table *table, int64_t column, double number, int64_t row);
+/* Reads a whole matrix. */
+descent_status table_read_matrix(struct table *table, struct matrix *matrix);
+/* Infers what is still undecided and returns the rows since the last block as a storage; NULL when there are none after
+ * earlier blocks. */
 descent_status table_finish(struct table *table, struct dataset_storage **storage);
-/* Moves the rows so far into a storage; the table has room for none then. */
-descent_status table_take(struct table *table, struct dataset_storage **storage);
-/* Are cells only looked at? */
+/* Moves the rows so far into a new storage and leaves the table without capacity. */
+descent_status table_extract(struct table *table, struct dataset_storage **storage);
+/* Whether X is not kept. */
 static inline bool table_is_survey(const struct table *table) { return table->blocks && table->blocks->rows == 0; }
 void table_clear(struct table *table);
 
-/* The CSV reader. `blocks` may be NULL; `*storage` is fresh (references 1), or NULL after whole blocks.
- */
-descent_status csv_read(const char *path, const struct reading *reading, const struct table_blocks *blocks,
+/* The CSV reader. `blocks` may be NULL; `*storage` is new (references 1), or NULL after whole blocks. */
+descent_status csv_read(const char *path, const struct read_request *request, const struct table_blocks *blocks,
                         struct dataset_storage **storage);
-/* An open matrix into a storage in the same way. */
-descent_status matrix_into_table(struct matrix *matrix, const struct reading *reading,
-                                 const struct table_blocks *blocks, struct dataset_storage **storage);
+/* The same for an open matrix. */
+descent_status matrix_read_as_table(struct matrix *matrix, const struct read_request *request,
+                                    const struct table_blocks *blocks, struct dataset_storage **storage);
 
 #endif

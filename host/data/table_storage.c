@@ -1,4 +1,4 @@
-/* The dataset that comes out of a table: categories sorted, codes made inputs, and all of it handed over. */
+/* Conversion of a table to a dataset: sorts categories, expands codes to inputs, and moves the arrays. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -9,8 +9,9 @@
 #include "core/status.h"
 #include "data/table.h"
 
-/* Sorts a feature's categories into the schema, whose places replace the codes in the order that is returned. */
-static descent_status sort_categories(const struct table_feature *from, struct feature *to, int32_t **place_of) {
+/* Copies a feature's categories, sorted, to the schema. *index_of_code (n) maps codes to sorted indices; the caller
+ * frees it. */
+static descent_status sort_categories(const struct table_feature *from, struct feature *to, int32_t **index_of_code) {
   const int64_t n = from->categories.n;
   descent_status status = DESCENT_OK;
   int32_t *order = memory_allocate(2 * n, sizeof *order, "the categories");
@@ -24,25 +25,25 @@ static descent_status sort_categories(const struct table_feature *from, struct f
     if (!to->categories[k]) TRY(status_set(DESCENT_ERROR_MEMORY, "out of memory for the categories"));
   }
   memmove(order, order + n, (size_t)n * sizeof *order);
-  *place_of = order;
+  *index_of_code = order;
   order = NULL;
 done:
   free(order);
   return status;
 }
 
-static void replace_codes(struct table *t, int64_t feature, const int32_t *place_of) {
+static void replace_codes(struct table *t, int64_t feature, const int32_t *index_of_code) {
   for (int64_t r = 0; r < t->rows; r++) {
     float *code = &t->values[r * t->columns.features + feature];
-    if (*code >= 0) *code = (float)place_of[(int64_t)*code];
+    if (*code >= 0) *code = (float)index_of_code[(int64_t)*code];
   }
 }
 
-/* What the cells of a feature were. */
+/* Fills in indicator and categories of a feature, and replaces its codes by sorted indices. */
 static descent_status describe_feature(struct table *t, int64_t feature, struct feature *to) {
   struct table_feature *from = &t->features[feature];
-  int32_t *place_of;
-  to->indicator = t->reading.options->indicators && from->missing > 0;
+  int32_t *index_of_code;
+  to->indicator = t->request.options->indicators && from->missing > 0;
   if (from->kind != FEATURE_CATEGORY) return DESCENT_OK;
   if (from->categories.n == 0) {
     char name[80] = "";
@@ -50,36 +51,36 @@ static descent_status describe_feature(struct table *t, int64_t feature, struct 
       if (t->columns.roles[c] == feature) columns_describe(&t->columns, c, name, sizeof name);
     return status_set(DESCENT_ERROR_DATA, "%s: %s: every cell is missing (ignore the column)", t->path, name);
   }
-  descent_status status = sort_categories(from, to, &place_of);
+  descent_status status = sort_categories(from, to, &index_of_code);
   if (status != DESCENT_OK) return status;
-  if (!table_is_survey(t)) replace_codes(t, feature, place_of);
-  free(place_of);
+  if (!table_is_survey(t)) replace_codes(t, feature, index_of_code);
+  free(index_of_code);
   return DESCENT_OK;
 }
 
-/* The names are the file's, all else is the network's where there is one. */
-static descent_status give_schema(struct table *t, struct schema *schema) {
-  const struct schema *known = t->reading.expected ? t->reading.expected->schema : NULL;
+/* Names are the file's; everything else is the network's if there is one. */
+static descent_status make_schema(struct table *t, struct schema *schema) {
+  const struct schema *known = t->request.expected ? t->request.expected->schema : NULL;
   descent_status status;
   TRY(schema_copy(&t->columns.schema, schema));
   for (int64_t f = 0; f < schema->n_features; f++) {
-    if (!t->reading.expected)
+    if (!t->request.expected)
       TRY(describe_feature(t, f, &schema->features[f]));
     else if (known->features)
       TRY(feature_copy_kind(&known->features[f], &schema->features[f]));
   }
-  schema->unseen = t->reading.options->unseen;
+  schema->unseen = t->request.options->unseen;
   if (known)
     TRY(schema_copy_reading(known, schema));
-  else if (t->reading.options->missing || t->reading.options->strict)
-    TRY(schema_set_missing(schema, t->reading.options->missing,
-                           t->reading.options->missing ? t->reading.options->missing_texts : 0));
+  else if (t->request.options->missing || t->request.options->strict)
+    TRY(schema_set_missing(schema, t->request.options->missing,
+                           t->request.options->missing ? t->request.options->missing_texts : 0));
   TRY(schema_name_inputs(schema));
 done:
   return status;
 }
 
-/* One row of inputs from one of features. */
+/* Expands a row of features to inputs. */
 static void expand_row(const struct schema *schema, const float *values, float *X) {
   for (int64_t f = 0; f < schema->n_features; f++) {
     const struct feature *feature = &schema->features[f];
@@ -105,35 +106,35 @@ static descent_status expand(struct table *t, struct dataset_storage *storage) {
   return DESCENT_OK;
 }
 
-/* Gives an array (rows, width) away, cut to its rows; NULL where there is none. */
-static float *hand_over(float **values, int64_t rows, int64_t width) {
+/* Moves an array out of the table, shrunk to (rows, width); NULL when there is none. */
+static float *move_array(float **values, int64_t rows, int64_t width) {
   float *given = *values ? realloc(*values, (size_t)(rows * width + 1) * sizeof **values) : NULL;
   if (!given) given = *values;
   *values = NULL;
   return given;
 }
 
-/* Is every input a number? Then the rows are the inputs already. */
+/* Whether every feature is a plain number, so that its values are the inputs. */
 static bool is_plain(const struct schema *schema) {
   for (int64_t f = 0; f < schema->n_features; f++)
     if (schema->features[f].categories || schema->features[f].indicator) return false;
   return true;
 }
 
-static descent_status give_X(struct table *t, struct dataset_storage *storage) {
+static descent_status move_X(struct table *t, struct dataset_storage *storage) {
   descent_status status = DESCENT_OK;
   const bool plain = is_plain(&storage->schema);
   storage->inputs = schema_inputs(&storage->schema);
-  if (!table_is_survey(t) && plain) storage->owned_X = hand_over(&t->values, t->rows, storage->inputs);
+  if (!table_is_survey(t) && plain) storage->owned_X = move_array(&t->values, t->rows, storage->inputs);
   if (!table_is_survey(t) && !plain) TRY(expand(t, storage));
-  if (plain && !storage->schema.input_names) schema_drop_features(&storage->schema); /* needs no list */
+  if (plain && !storage->schema.input_names) schema_drop_features(&storage->schema); /* carry no information */
   storage->X = storage->owned_X;
 done:
   return status;
 }
 
-static descent_status give_targets(struct table *t, struct dataset_storage *storage) {
-  storage->task = t->reading.expected ? t->reading.expected->task : t->reading.options->task;
+static descent_status move_targets(struct table *t, struct dataset_storage *storage) {
+  storage->task = t->request.expected ? t->request.expected->task : t->request.options->task;
   if (t->columns.targets == 1) {
     char name[80];
     columns_describe(&t->columns, t->columns.target_at[0], name, sizeof name);
@@ -147,13 +148,13 @@ static descent_status give_targets(struct table *t, struct dataset_storage *stor
   if (t->columns.targets > 1) {
     storage->task = DESCENT_TASK_REGRESSION;
     storage->targets = t->columns.targets;
-    storage->owned_y = hand_over(&t->y, t->rows, t->columns.targets);
+    storage->owned_y = move_array(&t->y, t->rows, t->columns.targets);
     storage->y = storage->owned_y;
   }
   return DESCENT_OK;
 }
 
-descent_status table_take(struct table *t, struct dataset_storage **out) {
+descent_status table_extract(struct table *t, struct dataset_storage **out) {
   descent_status status;
   struct dataset_storage *storage = memory_allocate(1, sizeof *storage, "the dataset");
   if (!storage) return DESCENT_ERROR_MEMORY;
@@ -164,10 +165,10 @@ descent_status table_take(struct table *t, struct dataset_storage **out) {
                                       .rounded = t->rounded,
                                       .rounding = t->rounding,
                                       .note = t->columns.note};
-  TRY(give_schema(t, &storage->schema));
-  TRY(give_X(t, storage));
-  TRY(give_targets(t, storage));
-  storage->owned_weights = hand_over(&t->weights, t->rows, 1);
+  TRY(make_schema(t, &storage->schema));
+  TRY(move_X(t, storage));
+  TRY(move_targets(t, storage));
+  storage->owned_weights = move_array(&t->weights, t->rows, 1);
   storage->weights = storage->owned_weights;
   t->total += t->rows;
   t->rows = t->capacity = t->dropped = t->unseen = t->rounded = 0;

@@ -1,5 +1,5 @@
-/* Classes or numbers? Distinct values are interned as they come, until the column turns out to hold numbers; what the
- * classes are gets decided when all of it has been seen. */
+/* Inference of classes or numbers: distinct values are indexed until the column proves to be numeric; the classes are
+ * determined when all rows have been read. */
 #include "data/targets.h"
 
 #include <inttypes.h>
@@ -14,12 +14,12 @@
 #include "core/utf8.h"
 #include "data/text.h"
 
-static bool classes_wanted(descent_task task) { return task == DESCENT_TASK_BINARY || task == DESCENT_TASK_CLASSES; }
+static bool is_classification(descent_task task) { return task == DESCENT_TASK_BINARY || task == DESCENT_TASK_CLASSES; }
 
 /* ---- adding ----------------------------------------------------------------------------------------------------- */
 
-/* The network's classes come first, so that an index into the values is a class. */
-static descent_status intern_expected(struct targets *t) {
+/* Enters the network's classes in order, so that the index of a value is its class. */
+static descent_status enter_expected_classes(struct targets *t) {
   descent_status status = DESCENT_OK;
   for (int64_t k = 0; k < t->expected->classes; k++) {
     const char *name = t->expected->schema->class_names[k];
@@ -38,10 +38,11 @@ done:
   return status;
 }
 
-descent_status targets_begin(struct targets *t, descent_task task, const struct expected *expected) {
+descent_status targets_begin(struct targets *t, descent_task task, const struct expected_data *expected) {
   *t = (struct targets){.task = expected ? expected->task : task, .expected = expected, .first_text = -1};
   t->counting = t->task != DESCENT_TASK_REGRESSION;
-  return expected && expected->schema->class_names && classes_wanted(t->task) ? intern_expected(t) : DESCENT_OK;
+  return expected && expected->schema->class_names && is_classification(t->task) ? enter_expected_classes(t)
+                                                                                 : DESCENT_OK;
 }
 
 static descent_status reserve_row(struct targets *t) {
@@ -54,7 +55,7 @@ static descent_status reserve_row(struct targets *t) {
   return DESCENT_OK;
 }
 
-/* What makes a cell no target whatever the other rows hold; NULL when nothing does. */
+/* Why a cell is not a valid target regardless of other rows; NULL when it is valid. */
 static const char *cell_problem(const struct targets *t, const char *text, size_t length, bool numeric, double number) {
   size_t bad;
   if (length == 0) return "is empty (fill in the target, or remove the row)";
@@ -77,12 +78,12 @@ static descent_status add_expected_class(struct targets *t, const char *text, si
         !isnan(number) && number >= 0 && number < (double)classes && number == trunc(number) ? (int64_t)number : -1;
   if (*index >= 0) return DESCENT_OK;
   *problem = t->expected->schema->class_names ? "is not one of the network's classes"
-                                              : "is not a class of the network, which are numbered from 0";
+                                              : "is not a class of the network: classes are numbered from 0";
   return DESCENT_ERROR_DATA;
 }
 
-/* The column holds numbers: what was counted becomes what it stood for. */
-static void stop_counting(struct targets *t) {
+/* The column is numeric: replaces indices by the numbers they stand for. */
+static void switch_to_numbers(struct targets *t) {
   for (int64_t r = 0; r < t->rows; r++) t->y[r] = (float)t->distinct.values[(int64_t)t->y[r]].number;
   t->counting = false;
   dictionary_clear(&t->distinct);
@@ -93,17 +94,17 @@ static descent_status add_distinct(struct targets *t, const char *text, size_t l
   descent_status status = dictionary_add(&t->distinct, number, text, length, line, index);
   if (status != DESCENT_OK) return status;
   if (isnan(number) && t->first_text < 0) t->first_text = *index;
-  if (t->distinct.n > TARGETS_MOST_CLASSES) {
-    *problem = t->first_text >= 0 ? "is the 65537th distinct value: more than there may be classes (is the column an "
-                                    "identifier or free text? choose another target)"
-                                  : "is the 65537th distinct value: more than there may be classes (choose task "
-                                    "regression)";
+  if (t->distinct.n > TARGETS_MAX_CLASSES) {
+    *problem = t->first_text >= 0 ? "is the 65537th distinct value, but at most 65536 classes are supported (is the "
+                                    "column an identifier or free text? choose another target)"
+                                  : "is the 65537th distinct value, but at most 65536 classes are supported (choose "
+                                    "task regression)";
     return DESCENT_ERROR_DATA;
   }
   return DESCENT_OK;
 }
 
-/* `text` NULL: the number's own. */
+/* `text` NULL: the shortest text of the number. */
 static descent_status add_value(struct targets *t, double number, const char *text, size_t length, int64_t line,
                                 const char **problem) {
   int64_t index;
@@ -121,7 +122,7 @@ static descent_status add_value(struct targets *t, double number, const char *te
     t->y[t->rows++] = (float)index;
     if (t->task == DESCENT_TASK_AUTO && t->first_text < 0 &&
         (number != trunc(number) || t->distinct.n > TARGETS_AUTO_CLASSES))
-      stop_counting(t);
+      switch_to_numbers(t);
   } else {
     t->y[t->rows++] = (float)number;
   }
@@ -142,9 +143,9 @@ descent_status targets_add_number(struct targets *t, double number, int64_t line
   return *problem ? DESCENT_ERROR_DATA : add_value(t, number, NULL, 0, line, problem);
 }
 
-/* ---- deciding --------------------------------------------------------------------------------------------------- */
+/* ---- inference -------------------------------------------------------------------------------------------------- */
 
-/* Sorts the distinct values into classes and turns their indices into those of the classes. */
+/* Sorts the distinct values into classes and replaces their indices by class indices. */
 static descent_status number_classes(struct targets *t, struct dataset_storage *storage) {
   const int64_t n = t->distinct.n;
   const bool texts = t->first_text >= 0;
@@ -175,8 +176,8 @@ done:
   return status;
 }
 
-static descent_status take_expected(const struct expected *expected, struct dataset_storage *storage) {
-  if (!classes_wanted(expected->task)) return DESCENT_OK;
+static descent_status copy_expected_classes(const struct expected_data *expected, struct dataset_storage *storage) {
+  if (!is_classification(expected->task)) return DESCENT_OK;
   storage->classes = expected->classes;
   if (!expected->schema->class_names) return DESCENT_OK;
   storage->schema.class_names = memory_allocate(expected->classes, sizeof(char *), "the class names");
@@ -188,7 +189,7 @@ static descent_status take_expected(const struct expected *expected, struct data
   return DESCENT_OK;
 }
 
-/* An error about value `index`, at its first line. */
+/* An error about distinct value `index`, at the line of its first appearance. */
 static descent_status value_error(const struct targets *t, const char *path, const char *column, int64_t index,
                                   const char *problem) {
   char shown[64];
@@ -197,7 +198,7 @@ static descent_status value_error(const struct targets *t, const char *path, con
                     shown, problem);
 }
 
-/* Texts among numbers that alone would be no classes: a slip rather than a class. */
+/* Rejects text among numbers that would not be classes: it is a typing error rather than a class. */
 static descent_status check_mixture(const struct targets *t, const char *path, const char *column) {
   int64_t numbers = 0;
   bool integers = true;
@@ -211,12 +212,12 @@ static descent_status check_mixture(const struct targets *t, const char *path, c
                      "is not a number, but the target's other values are (correct it, or choose task classes)");
 }
 
-/* Whole numbers are classes when they repeat: two values, or each in two rows on average. */
-static bool repeats(const struct targets *t) { return t->distinct.n <= 2 || t->distinct.n <= t->rows / 2; }
+/* Integers are classes when they repeat: two distinct values, or two rows per value on average. */
+static bool values_repeat(const struct targets *t) { return t->distinct.n <= 2 || t->distinct.n <= t->rows / 2; }
 
 static descent_status infer_task(struct targets *t, const char *path, const char *column) {
   descent_status status = DESCENT_OK;
-  if (t->counting && t->first_text < 0 && !repeats(t)) stop_counting(t);
+  if (t->counting && t->first_text < 0 && !values_repeat(t)) switch_to_numbers(t);
   if (!t->counting) {
     t->task = DESCENT_TASK_REGRESSION;
     return DESCENT_OK;
@@ -236,17 +237,17 @@ done:
 
 static descent_status check_classes(const struct targets *t, const char *path, const char *column) {
   char first[64];
-  if (!classes_wanted(t->task)) return DESCENT_OK;
+  if (!is_classification(t->task)) return DESCENT_OK;
   text_escape(t->distinct.values[0].text, strlen(t->distinct.values[0].text), first, sizeof first);
   if (t->distinct.n == 1)
     return status_set(DESCENT_ERROR_DATA,
-                      "%s: %s: one class only, '%s' in all %" PRId64
-                      " rows: nothing to tell apart (choose another "
-                      "target, or add rows of another class)",
+                      "%s: %s: only one class, '%s' in all %" PRId64
+                      " rows (choose another target, or add rows of another class)",
                       path, column, first, t->rows);
   for (int64_t i = 0; t->first_text < 0 && i < t->distinct.n; i++)
     if (t->distinct.values[i].number != trunc(t->distinct.values[i].number))
-      return value_error(t, path, column, i, "is neither an integer nor text, so no class (choose task regression)");
+      return value_error(t, path, column, i,
+                         "is neither an integer nor text, so it cannot be a class (choose task regression)");
   if (t->task == DESCENT_TASK_BINARY && t->distinct.n > 2)
     return value_error(t, path, column, 2, "is a third class, but task binary has two (choose task classes)");
   return DESCENT_OK;
@@ -256,19 +257,19 @@ descent_status targets_finish(struct targets *t, const char *path, const char *c
                               struct dataset_storage *storage) {
   descent_status status = DESCENT_OK;
   if (t->expected) {
-    TRY(take_expected(t->expected, storage));
+    TRY(copy_expected_classes(t->expected, storage));
   } else {
     if (t->task == DESCENT_TASK_AUTO) TRY(infer_task(t, path, column));
     TRY(check_classes(t, path, column));
-    if (classes_wanted(t->task)) TRY(number_classes(t, storage));
+    if (is_classification(t->task)) TRY(number_classes(t, storage));
   }
-  float *y = realloc(t->y, (size_t)t->rows * sizeof *y); /* gives the slack back */
+  float *y = realloc(t->y, (size_t)t->rows * sizeof *y); /* releases the slack */
   storage->owned_y = y ? y : t->y;
   storage->y = storage->owned_y;
   storage->targets = 1;
   storage->task = t->task;
   t->y = NULL;
-  t->rows = t->capacity = 0; /* the next block's */
+  t->rows = t->capacity = 0; /* for the next block */
 done:
   return status;
 }

@@ -1,4 +1,4 @@
-/* Cells kept as text, and text made safe for one line of a message. */
+/* Lists of cells, and escaping of text for messages. */
 #include "data/text.h"
 
 #include <stdio.h>
@@ -38,7 +38,7 @@ uint64_t text_hash(const void *data, size_t length) { /* FNV-1a */
   return hash;
 }
 
-/* Bytes of the printable character at `text`; 0 when it needs an escape. */
+/* Bytes of the printable character at `text`; 0 when it must be escaped. */
 static size_t printable_length(const char *text, size_t left) {
   const unsigned char lead = (unsigned char)text[0];
   size_t bad;

@@ -1,88 +1,21 @@
-/* Saving a dataset in the format that the file's ending names. */
+/* Saving a dataset in the format that the file's extension selects. */
 #include "data/write.h"
 
-#include <inttypes.h>
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
-#include "core/memory.h"
-#include "core/number.h"
 #include "core/safetensors.h"
 #include "core/status.h"
 
-descent_status write_class_numbers(const descent_dataset *dataset, double **numbers) {
-  const struct dataset_storage *s = dataset->storage;
-  bool named = s->schema.class_names != NULL;
-  *numbers = NULL;
-  if (!s->y || !s->classes) return DESCENT_OK;
-  double *made = memory_allocate(s->classes, sizeof *made, "the classes");
-  if (!made) return DESCENT_ERROR_MEMORY;
-  for (int64_t k = 0; named && k < s->classes; k++) {
-    const char *name = s->schema.class_names[k];
-    named = number_parse(name, strlen(name), &made[k]) && made[k] == trunc(made[k]) && fabs(made[k]) < 0x1p53;
-  }
-  for (int64_t k = 0; !named && k < s->classes; k++) made[k] = (double)k;
-  *numbers = made;
-  return DESCENT_OK;
-}
-
-descent_status write_labels(const descent_dataset *dataset, int64_t **labels) {
-  double *numbers = NULL;
-  int64_t *made = NULL;
-  descent_status status;
-  *labels = NULL;
-  TRY(write_class_numbers(dataset, &numbers));
-  if (!numbers) goto done;
-  made = memory_allocate(dataset->rows, sizeof *made, "the targets");
-  if (!made) TRY(DESCENT_ERROR_MEMORY);
-  for (int64_t r = 0; r < dataset->rows; r++) made[r] = (int64_t)write_target(dataset, numbers, r, 0);
-  *labels = made;
-done:
-  free(numbers);
-  return status;
-}
-
-double write_target(const descent_dataset *dataset, const double *class_numbers, int64_t row, int64_t k) {
-  const struct dataset_storage *s = dataset->storage;
-  const float y = s->y[dataset_source_row(dataset, row) * s->targets + k];
-  return class_numbers ? class_numbers[(int64_t)y] : (double)y;
-}
-
-static descent_status gather(const descent_dataset *dataset, const float *values, int64_t width, const char *what,
-                             float **gathered) {
-  *gathered = NULL;
-  if (!values) return DESCENT_OK;
-  float *made = memory_allocate(dataset->rows * width, sizeof *made, what);
-  if (!made) return DESCENT_ERROR_MEMORY;
-  for (int64_t r = 0; r < dataset->rows; r++)
-    memcpy(made + r * width, values + dataset_source_row(dataset, r) * width, (size_t)width * sizeof *made);
-  *gathered = made;
-  return DESCENT_OK;
-}
-
-descent_status write_gather(const descent_dataset *dataset, float **y, float **weights) {
-  const struct dataset_storage *s = dataset->storage;
-  *y = *weights = NULL;
-  descent_status status = gather(dataset, s->y, s->targets, "the targets", y);
-  if (status == DESCENT_OK) status = gather(dataset, s->weights, 1, "the weights", weights);
-  return status;
-}
-
-/* Whoever copies mapped data reads all of it anyway: the moment to find out whether it is what was once written. */
+/* Verifies the checksum of mapped data, which were not read when the file was opened: a copy reads all of them
+ * anyway. */
 static descent_status check_mapped(const struct dataset_storage *s, const char *path) {
   if (!*s->X_sum) return DESCENT_OK;
-  const struct safetensors_sum sum =
-      safetensors_sum_text(XXH64(s->X, (size_t)s->rows * (size_t)s->inputs * sizeof *s->X, 0));
+  const struct safetensors_sum sum = safetensors_sum_of(s->X, (size_t)s->rows * (size_t)s->inputs * sizeof *s->X);
   if (strcmp(sum.text, s->X_sum) == 0) return DESCENT_OK;
   return status_set(DESCENT_ERROR_DATA,
-                    "%s: not written: the data's X was altered since it was saved: its checksum is %s, "
-                    "not %s",
-                    path, sum.text, s->X_sum);
+                    "%s: not written: the mapped X was altered since it was saved: its checksum is %s, not %s", path,
+                    sum.text, s->X_sum);
 }
 
 descent_status descent_dataset_save(const descent_dataset *dataset, const char *path) {
@@ -93,7 +26,7 @@ descent_status descent_dataset_save(const descent_dataset *dataset, const char *
                  {".npz", write_npz},           {".idx", write_idx},           {".svm", write_svmlight},
                  {".svmlight", write_svmlight}, {".libsvm", write_svmlight},   {".h5", write_hdf5},
                  {".hdf5", write_hdf5},         {".safetensors", write_binary}};
-  if (!dataset || !path) return status_set(DESCENT_ERROR_ARGUMENT, "a dataset and the path of a file are needed");
+  if (!dataset || !path) return status_set(DESCENT_ERROR_ARGUMENT, "a dataset and an output path are needed");
   const size_t length = strlen(path);
   for (size_t i = 0; i < sizeof writers / sizeof *writers; i++) {
     const size_t n = strlen(writers[i].ending);
@@ -102,7 +35,7 @@ descent_status descent_dataset_save(const descent_dataset *dataset, const char *
     return status == DESCENT_OK ? writers[i].write(dataset, path) : status;
   }
   return status_set(DESCENT_ERROR_ARGUMENT,
-                    "%s: ends in none of .csv, .tsv, .npy, .npz, .idx, .svm, .svmlight, .libsvm, .h5, .hdf5 and "
-                    ".safetensors, which say the format",
+                    "%s: unknown extension (known: .csv, .tsv, .npy, .npz, .idx, .svm, .svmlight, .libsvm, .h5, .hdf5, "
+                    ".safetensors)",
                     path);
 }

@@ -1,4 +1,4 @@
-/* Datasets as NumPy's arrays and as IDX. */
+/* Writing datasets as NumPy arrays and as IDX. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -14,13 +14,12 @@
 
 static descent_status no_weights(const char *path, const char *format) {
   return status_set(DESCENT_ERROR_WRITE,
-                    "%s: not written: %s has no place for weights (choose npz, csv, hdf5 or safetensors)", path,
-                    format);
+                    "%s: not written: %s cannot store weights (choose npz, csv, hdf5 or safetensors)", path, format);
 }
 
-/* ---- npy: X, the targets as last columns ------------------------------------------------------------------------ */
+/* ---- npy: X with the targets as last columns -------------------------------------------------------------------- */
 
-/* Are all of them exact in float32? */
+/* Whether all numbers are exact in float32. */
 static bool are_floats(const double *numbers, int64_t n) {
   for (int64_t k = 0; numbers && k < n; k++)
     if ((double)(float)numbers[k] != numbers[k]) return false;
@@ -74,16 +73,16 @@ done:
 
 /* ---- npz -------------------------------------------------------------------------------------------------------- */
 
-enum { MOST_ARRAYS = 6 };
+enum { MAX_ARRAYS = 6 };
 
 struct npz_parts {
-  struct npz_array arrays[MOST_ARRAYS];
-  void *owned[MOST_ARRAYS];
-  char types[MOST_ARRAYS][24];
+  struct npz_array arrays[MAX_ARRAYS];
+  void *owned[MAX_ARRAYS];
+  char types[MAX_ARRAYS][24];
   int64_t n;
 };
 
-/* Takes over `data`. */
+/* Takes ownership of `data`. */
 static void add_array(struct npz_parts *parts, const char *name, const char *descr, int rank, int64_t rows,
                       int64_t columns, void *data, int64_t size) {
   parts->owned[parts->n] = data;
@@ -95,7 +94,7 @@ static void add_array(struct npz_parts *parts, const char *name, const char *des
                                                  .bytes = rows * columns * size};
 }
 
-/* Texts of fixed width, as NumPy has them; UTF-8. */
+/* Adds texts in NumPy's fixed-width type, as UTF-8. */
 static descent_status add_texts(struct npz_parts *parts, const char *name, char *const *texts, int64_t n) {
   size_t width = 1;
   int64_t bytes;
@@ -120,7 +119,7 @@ static descent_status add_X(struct npz_parts *parts, const descent_dataset *data
   return DESCENT_OK;
 }
 
-/* Classes as whole numbers, other targets as they are. */
+/* Adds classes as integers, other targets as float32. */
 static descent_status add_y_and_weights(struct npz_parts *parts, const descent_dataset *dataset) {
   const struct dataset_storage *s = dataset->storage;
   float *y = NULL, *weights = NULL;
@@ -159,7 +158,7 @@ done:
   return status;
 }
 
-/* ---- IDX: bytes, the target as last column ---------------------------------------------------------------------- */
+/* ---- IDX: bytes, with the targets as last columns --------------------------------------------------------------- */
 
 static descent_status write_idx_row(struct file_writer *file, const descent_dataset *dataset, const double *classes,
                                     int64_t row, unsigned char *bytes, int64_t columns) {
@@ -170,7 +169,7 @@ static descent_status write_idx_row(struct file_writer *file, const descent_data
     if (!(value >= 0 && value <= 255 && value == trunc(value)))
       return status_set(DESCENT_ERROR_WRITE,
                         "%s: not written: row %" PRId64 ", column %" PRId64
-                        " is %g, but IDX is written for whole numbers from 0 to 255 only (choose npy)",
+                        " is %g, but IDX files hold only integers from 0 to 255 (choose npy)",
                         file->path, row, c, value);
     bytes[c] = (unsigned char)value;
   }
@@ -186,7 +185,7 @@ descent_status write_idx(const descent_dataset *dataset, const char *path) {
   descent_status status;
   if (s->weights) return no_weights(path, "IDX");
   if (dataset->rows > UINT32_MAX || columns > UINT32_MAX)
-    return status_set(DESCENT_ERROR_WRITE, "%s: not written: %" PRId64 " x %" PRId64 " is more than IDX can hold", path,
+    return status_set(DESCENT_ERROR_WRITE, "%s: not written: %" PRId64 " x %" PRId64 " exceeds the limits of IDX", path,
                       dataset->rows, columns);
   for (int k = 0; k < 8; k++) header[4 + k] = (unsigned char)(sizes[k / 4] >> 8 * (3 - k % 4) & 0xff);
   TRY(write_class_numbers(dataset, &classes));

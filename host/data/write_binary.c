@@ -1,4 +1,5 @@
-/* Writing the binary form: rows of X are appended, and its checksum goes into a header that is written twice. */
+/* Writing the binary form: rows of X are appended. The header holds the checksum of X, so it is written again at the
+ * end. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -110,7 +111,7 @@ void binary_abandon(struct binary_writer *writer) {
   *writer = (struct binary_writer){0};
 }
 
-/* Runs of adjacent rows of a view in one piece. */
+/* Writes runs of adjacent rows of a view at once. */
 static descent_status write_view(struct binary_writer *w, const descent_dataset *dataset) {
   descent_status status = DESCENT_OK;
   for (int64_t r = 0, n; r < dataset->rows; r += n) {

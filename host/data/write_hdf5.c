@@ -1,4 +1,4 @@
-/* Datasets as HDF5: X, y and weights in the root, contiguous, and the names beside them. */
+/* Writing datasets as HDF5: X, y, weights and the names as contiguous datasets of the root group. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 descent_status write_hdf5(const descent_dataset *dataset, const char *path) {
   (void)dataset;
   return status_set(DESCENT_ERROR_UNSUPPORTED,
-                    "%s: this build writes no HDF5 (install libhdf5-dev and build with -DDESCENT_HDF5=ON)", path);
+                    "%s: this build does not write HDF5 (install libhdf5-dev and build with -DDESCENT_HDF5=ON)", path);
 }
 
 #else
@@ -21,7 +21,7 @@ descent_status write_hdf5(const descent_dataset *dataset, const char *path) {
 
 #include "data/hdf5.h"
 
-/* The next rows of an array into its dataset. */
+/* Writes rows [first, first + rows) of a dataset. */
 static bool write_block(hid_t dataset, hid_t type, int rank, int64_t first, int64_t rows, int64_t columns,
                         const void *values) {
   const hsize_t start[2] = {(hsize_t)first, 0}, count[2] = {(hsize_t)rows, (hsize_t)columns};
@@ -34,7 +34,7 @@ static bool write_block(hid_t dataset, hid_t type, int rank, int64_t first, int6
   return written;
 }
 
-/* No times, so that equal data give equal files. */
+/* Creates a dataset without timestamps, so that equal data give equal files. */
 static hid_t create(hid_t file, const char *name, hid_t type, int rank, int64_t rows, int64_t columns) {
   const hsize_t shape[2] = {(hsize_t)rows, (hsize_t)columns};
   const hid_t space = H5Screate_simple(rank, shape, NULL), properties = H5Pcreate(H5P_DATASET_CREATE);
@@ -81,7 +81,7 @@ static descent_status write_rows(hid_t file, const descent_dataset *dataset, boo
   return DESCENT_OK;
 }
 
-/* Classes as whole numbers, other targets as they are. */
+/* Writes classes as integers, other targets as float32. */
 static descent_status write_targets(hid_t file, const descent_dataset *dataset, bool *written) {
   const struct dataset_storage *s = dataset->storage;
   float *y = NULL, *weights = NULL;
@@ -104,7 +104,7 @@ done:
   return status;
 }
 
-/* Into the temporary file, which the library opens by its name. */
+/* Fills the temporary file, which the library opens by name. */
 static descent_status fill(const descent_dataset *dataset, const struct file_writer *writer) {
   const struct schema *schema = &dataset->storage->schema;
   bool written = false;
@@ -120,7 +120,7 @@ static descent_status fill(const descent_dataset *dataset, const struct file_wri
 done:
   if (file > 0 && H5Fclose(file) < 0) written = false;
   if (status == DESCENT_OK && !written)
-    status = status_set(DESCENT_ERROR_WRITE, "%s: cannot write: HDF5 failed (is there room?)", writer->path);
+    status = status_set(DESCENT_ERROR_WRITE, "%s: cannot write: HDF5 failed (is the disk full?)", writer->path);
   return status;
 }
 
@@ -132,7 +132,7 @@ descent_status write_hdf5(const descent_dataset *dataset, const char *path) {
   void *user;
   pthread_mutex_lock(&hdf5_library);
   H5Eget_auto2(H5E_DEFAULT, &print, &user);
-  H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* it prints its errors */
+  H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* the library prints errors by default */
   status = fill(dataset, &writer);
   H5Eset_auto2(H5E_DEFAULT, print, user);
   pthread_mutex_unlock(&hdf5_library);

@@ -1,5 +1,5 @@
-/* Datasets as text: CSV with the original categories and class names, and svmlight. Every number is the shortest that
- * reads back as the same float32. */
+/* Writing datasets as text: CSV with the original categories and class names, and svmlight. Every number is the
+ * shortest text that parses to the same float32. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -22,11 +22,11 @@ struct csv_writer {
   const descent_dataset *dataset;
   const char *path;
   char delimiter;
-  bool alone; /* one column: an empty cell would be a blank line */
+  bool alone; /* a single column, in which an empty cell must be quoted: a blank line is not a row */
   struct file_writer file;
 };
 
-/* A text as a cell: in quotes where it has to be. */
+/* Writes a text as a cell, quoted when necessary. */
 static descent_status write_cell(struct csv_writer *w, const char *text) {
   const char special[] = {w->delimiter, '"', '\n', '\r', 0};
   const size_t length = strlen(text);
@@ -55,7 +55,7 @@ static descent_status separate(struct csv_writer *w, bool *first) {
   return begins ? DESCENT_OK : file_write(&w->file, &w->delimiter, 1);
 }
 
-/* A name for a column that has none, and that no feature has. */
+/* Writes a name for a nameless column, made distinct from the features' names. */
 static descent_status write_new_name(struct csv_writer *w, const char *wanted) {
   const struct schema *schema = &w->dataset->storage->schema;
   char name[64];
@@ -147,8 +147,8 @@ done:
 
 /* ---- svmlight --------------------------------------------------------------------------------------------------- */
 
-/* Indices count from 1; zeros are left out, but the last column's of the first row, so that the number of columns can
- * be told from the file. */
+/* Indices count from 1. Zeros are omitted, except in the last column of the first row, so that the file shows the
+ * number of columns. */
 static descent_status write_pairs(struct file_writer *file, const descent_dataset *dataset, int64_t row) {
   const int64_t inputs = dataset->storage->inputs;
   const float *X = write_X(dataset, row);
@@ -172,7 +172,7 @@ descent_status write_svmlight(const descent_dataset *dataset, const char *path) 
   descent_status status;
   if (!s->y || s->targets != 1 || s->weights)
     return status_set(DESCENT_ERROR_WRITE,
-                      "%s: not written: a row of svmlight has one target and no weight (choose npz, csv, hdf5 or "
+                      "%s: not written: svmlight stores one target and no weight per row (choose npz, csv, hdf5 or "
                       "safetensors)",
                       path);
   TRY(write_class_numbers(dataset, &classes));

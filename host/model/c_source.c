@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Finite. printf's %a would write the locale's decimal point. */
+/* A finite float in hexadecimal. printf's %a would write the locale's decimal point. */
 static void write_float(FILE *stream, float value) {
   enum { FRACTION = 23, LOWEST = -126 };
   uint32_t bits;
@@ -28,7 +28,7 @@ void c_floats(FILE *stream, const char *name, const float *values, int64_t n) {
   fputs("};\n", stream);
 }
 
-/* Length of a character of UTF-8 that changes the direction in which text is shown; 0 for any other. */
+/* Length of a UTF-8 character that changes the direction of text; 0 for any other. */
 static size_t direction_mark(const unsigned char *c) {
   if (c[0] != 0xe2) return 0;
   if (c[1] == 0x80 && (c[2] == 0x8e || c[2] == 0x8f || (c[2] >= 0xaa && c[2] <= 0xae))) return 3;
@@ -46,7 +46,7 @@ void c_quoted(FILE *stream, const char *text) {
     else if (*c < ' ' || *c == 0x7f)
       fprintf(stream, "\\x%02x", *c);
     else
-      fprintf(stream, clash ? "%c\\" : "%c", *c); /* the backslash parts two characters that mean something together */
+      fprintf(stream, clash ? "%c\\" : "%c", *c); /* the backslash separates the pair */
   }
   fputc('\'', stream);
 }

@@ -1,11 +1,7 @@
-/* Exporting: which writer. */
+/* Selects the writer of an export format. */
 #include "model/export.h"
 
 #include "core/status.h"
-
-bool export_is_matrix(const descent_network *network) {
-  return !network->schema.features || network->schema.n_features == network->inputs;
-}
 
 descent_status descent_network_export(const descent_network *network, descent_export_format format, const char *path) {
   switch (format) {
@@ -13,5 +9,5 @@ descent_status descent_network_export(const descent_network *network, descent_ex
     case DESCENT_EXPORT_FORMAT_C: return export_c(network, path);
     case DESCENT_EXPORT_FORMAT_NPZ: return export_npz(network, path);
   }
-  return status_set(DESCENT_ERROR_ARGUMENT, "export format %d: not a descent_export_format", (int)format);
+  return status_set(DESCENT_ERROR_ARGUMENT, "unknown export format %d", (int)format);
 }

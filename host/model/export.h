@@ -1,4 +1,4 @@
-/* One writer per form in which a network leaves, each whole or not at all. */
+/* One writer per export format; each writes atomically. */
 #ifndef DESCENT_MODEL_EXPORT_H
 #define DESCENT_MODEL_EXPORT_H
 
@@ -8,7 +8,9 @@ descent_status export_onnx(const descent_network *network, const char *path);
 descent_status export_c(const descent_network *network, const char *path);
 descent_status export_npz(const descent_network *network, const char *path);
 
-/* Does every column give one number, so that rows of inputs are rows of the table? */
-bool export_is_matrix(const descent_network *network);
+/* Whether every column is one plain input, so that the graph's input is the matrix X. */
+static inline bool export_is_matrix(const descent_network *network) {
+  return !network->schema.features || network->schema.n_features == network->inputs;
+}
 
 #endif

@@ -1,4 +1,5 @@
-/* A network as one file of C99: constants, and one function from a row of the table to what descent_predict gives. */
+/* Exports a network as one C99 file: constants, and a function from a row of the table to the output of
+ * descent_predict. */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -8,7 +9,7 @@
 #include "model/c_source.h"
 #include "model/export.h"
 
-/* The activations' functions, applied to n values in place; the others are written where they are used. */
+/* Activation functions, applied to n values in place. Identity needs none. */
 static const struct {
   descent_activation activation;
   const char *name, *formula;
@@ -47,7 +48,7 @@ static void describe_column(FILE *out, const struct feature *feature, int64_t c)
     fputc(' ', out);
     c_quoted(out, feature->name);
   }
-  if (feature && feature->categories) fputs(", the number of its category, any other number being none of them:", out);
+  if (feature && feature->categories) fputs(", the number of its category (any other number: none of them):", out);
   fputc('\n', out);
   for (int64_t k = 0; feature && k < feature->n_categories; k++) {
     fprintf(out, " *     %" PRId64 " ", k);
@@ -81,18 +82,18 @@ static void write_comment(FILE *out, const descent_network *network) {
   for (int32_t l = 0; l < network->n_layers; l++) fprintf(out, "-%" PRId64, network->layers[l].n_out);
   fprintf(out,
           " units as C99, written by descent " DESCENT_VERSION
-          ". It needs the C library's mathematics (-lm) only,\n"
-          " * keeps nothing between calls and takes %" PRId64
+          ". It needs only the C math library\n"
+          " * (-lm), keeps no state and uses %" PRId64
           " bytes of stack.\n"
           " *\n"
-          " * predict(x, y): x has %" PRId64 " numbers, a row of the table as it is, not normalised%s:\n",
+          " * predict(x, y): x has %" PRId64 " numbers, an unnormalised row of the table%s:\n",
           2 * widest(network) * (int64_t)sizeof(float), columns(network),
           network->fill ? ", NAN where a cell is missing" : "");
   for (int64_t c = 0; c < columns(network); c++) describe_column(out, schema_feature(schema, c), c);
   fprintf(out, " *\n * y gets %" PRId64 ":\n", descent_network_outputs(network));
   for (int64_t k = 0; k < descent_network_outputs(network); k++) describe_output(out, network, k);
   if (network->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY && schema->class_names) {
-    fputs(" * From 0.5 on the class is 1, below it is 0, ", out);
+    fputs(" * The class is 1 if y[0] >= 0.5, else 0, ", out);
     c_quoted(out, schema->class_names[0]);
     fputs(".\n", out);
   }
@@ -126,7 +127,7 @@ static void write_constants(FILE *out, const descent_network *network) {
 
 static void write_encoding(FILE *out, const descent_network *network) {
   const struct schema *schema = &network->schema;
-  fprintf(out, "\n/* Categories per column, 0 for numbers; and whether one more input says that it is missing. */\n");
+  fprintf(out, "\n/* Categories per column, 0 for numbers; and whether one more input indicates a missing cell. */\n");
   fprintf(out, "static const int categories[%" PRId64 "] = {", schema->n_features);
   for (int64_t c = 0; c < schema->n_features; c++)
     fprintf(out, "%s%" PRId64, c ? ", " : "", schema->features[c].n_categories);
@@ -174,11 +175,11 @@ static void write_outputs(FILE *out, const descent_network *network, const char 
     case DESCENT_LOSS_BINARY_CROSS_ENTROPY: fprintf(out, "  y[0] = sigmoid(%s[0]);\n", a); break;
     case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY:
       fprintf(out,
-              "  float most = %s[0], sum = 0;\n"
+              "  float max = %s[0], sum = 0;\n"
               "  for (long k = 1; k < %" PRId64
-              "; k++) most = %s[k] > most ? %s[k] : most;\n"
+              "; k++) max = %s[k] > max ? %s[k] : max;\n"
               "  for (long k = 0; k < %" PRId64
-              "; k++) sum += y[k] = expf(%s[k] - most);\n"
+              "; k++) sum += y[k] = expf(%s[k] - max);\n"
               "  for (long k = 0; k < %" PRId64 "; k++) y[k] /= sum;\n",
               a, n, a, a, n, a, n);
       break;

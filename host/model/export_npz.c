@@ -1,4 +1,4 @@
-/* A network as NumPy arrays: every tensor of the model file by its name, and `metadata`, the same JSON as bytes. */
+/* Exports a network as NumPy arrays: every tensor of the model file by name, and `metadata`, its JSON as bytes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

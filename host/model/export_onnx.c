@@ -1,9 +1,10 @@
-/* A network as an ONNX graph: raw columns in, what descent_predict gives out.
+/* Exports a network as an ONNX graph from raw columns to the output of descent_predict.
  *
- * Where every column is a number the input is `X` (N, inputs); otherwise one input per column, named as it is: (N, 1)
- * floats, or (N, 1) texts for categories. Missing values are replaced and inputs normalised inside. The outputs are
- * `label` (N) and `probabilities` (N, K), or `prediction` (N, targets). Values inside are named after the model file's
- * tensors. Categories use ai.onnx.ml's OneHotEncoder, since ai.onnx compares no texts before opset 19. */
+ * When every column is a number the input is `X` (N, inputs); otherwise each column is an input of its name, (N, 1)
+ * floats, or strings for categories. The graph replaces missing values and normalises the inputs. Its outputs are
+ * `label` (N) and `probabilities` (N, K), or `prediction` (N, targets). Intermediate values are named after the tensors
+ * of the model file. Categories use OneHotEncoder of ai.onnx.ml, since ai.onnx cannot compare strings before opset
+ * 19. */
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ enum {
   INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
   STRING = ONNX__TENSOR_PROTO__DATA_TYPE__STRING
 };
-enum { NODES_PER_LAYER = 6, NODES_PER_FEATURE = 8, OTHER = 16 }; /* the most of each */
+enum { NODES_PER_LAYER = 6, NODES_PER_FEATURE = 8, OTHER = 16 }; /* upper bounds */
 
 static const float half = 0.5f, one = 1, root_half = 0x1.6a09e6p-1f;
 static const int64_t axis = 1;
@@ -28,20 +29,20 @@ struct exporter {
   const descent_network *network;
   struct onnx_graph *graph;
   char **columns;             /* (features) names of inputs, from malloc */
-  char **pieces;              /* (2 features) what the matrix of inputs is put together from */
-  ProtobufCBinaryData *texts; /* class names, then every column's categories and missing text */
+  char **pieces;              /* (2 features) values that are concatenated to the matrix of inputs */
+  ProtobufCBinaryData *texts; /* class names, then each column's categories and its text for missing cells */
   cJSON *schema;
   char *properties[ONNX_PROPERTIES]; /* from cJSON */
 };
 
-/* A name that is a constant text: graphs only read names. */
-static char *fixed(const char *name) { return (char *)(uintptr_t)name; }
+/* Casts away const for a literal name, which the graph only reads. */
+static char *literal(const char *name) { return (char *)(uintptr_t)name; }
 
 static char *numbered(struct exporter *e, const char *format, int64_t i) { return onnx_name(e->graph, format, i); }
 
 /* ---- columns ---------------------------------------------------------------------------------------------------- */
 
-/* Names that values inside have. */
+/* Whether the graph uses this name for another value. */
 static bool is_taken(const char *name) {
   static const char *const prefixes[] = {"layers.", "columns.", "preprocessing.", "output."};
   static const char *const outputs[] = {"label", "probabilities", "prediction"};
@@ -54,7 +55,7 @@ static bool is_taken(const char *name) {
 
 static int compare_names(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
-/* Each column's name, or "column_3"; with "_" behind it where a value inside is called so. */
+/* Names the inputs after their columns, or "column_3"; appends "_" to a name that is taken. */
 static descent_status name_columns(struct exporter *e, const char *path) {
   const struct schema *schema = &e->network->schema;
   const int64_t n = schema->n_features;
@@ -75,7 +76,7 @@ static descent_status name_columns(struct exporter *e, const char *path) {
   qsort(sorted, (size_t)n, sizeof *sorted, compare_names);
   for (int64_t c = 1; c < n; c++)
     if (strcmp(sorted[c - 1], sorted[c]) == 0)
-      TRY(status_set(DESCENT_ERROR_UNSUPPORTED, "%s: not written: two columns would be inputs of one name, '%s'", path,
+      TRY(status_set(DESCENT_ERROR_UNSUPPORTED, "%s: not written: two columns would become inputs named '%s'", path,
                      sorted[c]));
 done:
   free(sorted);
@@ -86,22 +87,23 @@ static ProtobufCBinaryData text_bytes(const char *text) {
   return (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
 }
 
-/* (N, n): 1 where the column's text is that of the `texts`, 0 for the others. */
+/* (N, n): the column one-hot encoded by `texts` (n). */
 static char *one_hot(struct exporter *e, const char *encoded, const char *squeezed, int64_t c,
                      ProtobufCBinaryData *texts, int64_t n) {
   char *raw = onnx_node(e->graph, "OneHotEncoder", numbered(e, encoded, c), e->columns[c], NULL, NULL); /* (N, 1, n) */
   onnx_set_domain(e->graph, ONNX_ML_DOMAIN);
   onnx_set_texts(e->graph, "cats_strings", texts, n);
   onnx_set_integer(e->graph, "zeros", 1);
-  return onnx_node(e->graph, "Squeeze", numbered(e, squeezed, c), raw, fixed("preprocessing.axis"), NULL);
+  return onnx_node(e->graph, "Squeeze", numbered(e, squeezed, c), raw, literal("preprocessing.axis"), NULL);
 }
 
-/* The text that stands for a missing cell of categories: the empty one, unless that is a category. */
+/* The text for a missing cell of a categorical column: empty, unless that is a category. */
 static const char *missing_text(const struct feature *feature) {
   return *feature->categories[0] ? "" : "\x7f"; /* categories are in ascending order */
 }
 
-/* A column of categories, `fill` (categories) being what a missing one counts as; to its indicator, if it has one. */
+/* Encodes a column of categories, with its indicator if it has one. `fill` (categories) replaces a missing cell; or
+ * NULL. */
 static void add_categories(struct exporter *e, const struct feature *feature, int64_t c, const float *fill,
                            ProtobufCBinaryData *texts, int64_t *pieces) {
   const int64_t n = feature->n_categories;
@@ -115,9 +117,9 @@ static void add_categories(struct exporter *e, const struct feature *feature, in
                       ? one_hot(e, "columns.%lld.encoded_missing", "columns.%lld.missing", c, texts + n, 1)
                       : NULL;
   if (fill) {
-    char *instead = onnx_floats(e->graph, numbered(e, "columns.%lld.fill", c), 1, 1, n, fill);
-    instead = onnx_node(e->graph, "Mul", numbered(e, "columns.%lld.instead", c), missing, instead, NULL);
-    hot = onnx_node(e->graph, "Add", numbered(e, "columns.%lld.filled", c), hot, instead, NULL);
+    char *replacement = onnx_floats(e->graph, numbered(e, "columns.%lld.fill", c), 1, 1, n, fill);
+    replacement = onnx_node(e->graph, "Mul", numbered(e, "columns.%lld.instead", c), missing, replacement, NULL);
+    hot = onnx_node(e->graph, "Add", numbered(e, "columns.%lld.filled", c), hot, replacement, NULL);
   }
   e->pieces[(*pieces)++] = hot;
   if (feature->indicator) e->pieces[(*pieces)++] = missing;
@@ -137,7 +139,7 @@ static char *add_columns(struct exporter *e, ProtobufCBinaryData *texts) {
   const struct schema *schema = &e->network->schema;
   const float *fill = e->network->fill;
   int64_t pieces = 0;
-  onnx_integers(e->graph, fixed("preprocessing.axis"), 1, &axis);
+  onnx_integers(e->graph, literal("preprocessing.axis"), 1, &axis);
   for (int64_t c = 0, j = 0; c < schema->n_features; j += feature_inputs(&schema->features[c++])) {
     const struct feature *feature = &schema->features[c];
     if (!feature->categories) {
@@ -147,7 +149,7 @@ static char *add_columns(struct exporter *e, ProtobufCBinaryData *texts) {
     add_categories(e, feature, c, fill ? fill + j : NULL, texts, &pieces);
     texts += feature->n_categories + 1;
   }
-  char *X = onnx_node(e->graph, "Concat", fixed("preprocessing.inputs"), NULL, NULL, NULL);
+  char *X = onnx_node(e->graph, "Concat", literal("preprocessing.inputs"), NULL, NULL, NULL);
   onnx_set_inputs(e->graph, e->pieces, pieces);
   onnx_set_integer(e->graph, "axis", 1);
   return X;
@@ -156,9 +158,9 @@ static char *add_columns(struct exporter *e, ProtobufCBinaryData *texts) {
 /* NaN is a missing number. */
 static char *replace_missing(struct exporter *e, char *X) {
   if (!e->network->fill) return X;
-  char *fill = onnx_floats(e->graph, fixed("preprocessing.fill"), 1, 1, e->network->inputs, e->network->fill);
-  char *missing = onnx_node(e->graph, "IsNaN", fixed("preprocessing.missing"), X, NULL, NULL);
-  return onnx_node(e->graph, "Where", fixed("preprocessing.filled"), missing, fill, X);
+  char *fill = onnx_floats(e->graph, literal("preprocessing.fill"), 1, 1, e->network->inputs, e->network->fill);
+  char *missing = onnx_node(e->graph, "IsNaN", literal("preprocessing.missing"), X, NULL, NULL);
+  return onnx_node(e->graph, "Where", literal("preprocessing.filled"), missing, fill, X);
 }
 
 /* ---- the network ------------------------------------------------------------------------------------------------ */
@@ -166,19 +168,19 @@ static char *replace_missing(struct exporter *e, char *X) {
 static char *normalise(struct exporter *e, char *X) {
   const descent_network *network = e->network;
   if (network->normalize == DESCENT_NORMALIZE_NONE) return X;
-  char *shift = onnx_floats(e->graph, fixed("preprocessing.shift"), 1, 1, network->inputs, network->shift);
-  char *scale = onnx_floats(e->graph, fixed("preprocessing.scale"), 1, 1, network->inputs, network->scale);
-  X = onnx_node(e->graph, "Sub", fixed("preprocessing.shifted"), X, shift, NULL);
-  return onnx_node(e->graph, "Mul", fixed("preprocessing.normalised"), X, scale, NULL);
+  char *shift = onnx_floats(e->graph, literal("preprocessing.shift"), 1, 1, network->inputs, network->shift);
+  char *scale = onnx_floats(e->graph, literal("preprocessing.scale"), 1, 1, network->inputs, network->scale);
+  X = onnx_node(e->graph, "Sub", literal("preprocessing.shifted"), X, shift, NULL);
+  return onnx_node(e->graph, "Mul", literal("preprocessing.normalised"), X, scale, NULL);
 }
 
 /* z Phi(z) = (z / 2) (1 + erf(z / sqrt 2)). */
 static char *gelu(struct exporter *e, int32_t l, char *z) {
   struct onnx_graph *g = e->graph;
-  char *t = onnx_node(g, "Mul", numbered(e, "layers.%lld.t", l), z, fixed("layers.root_half"), NULL);
+  char *t = onnx_node(g, "Mul", numbered(e, "layers.%lld.t", l), z, literal("layers.root_half"), NULL);
   char *erf = onnx_node(g, "Erf", numbered(e, "layers.%lld.erf", l), t, NULL, NULL);
-  char *twice = onnx_node(g, "Add", numbered(e, "layers.%lld.phi", l), erf, fixed("layers.one"), NULL);
-  char *halved = onnx_node(g, "Mul", numbered(e, "layers.%lld.half", l), z, fixed("layers.half"), NULL);
+  char *twice = onnx_node(g, "Add", numbered(e, "layers.%lld.phi", l), erf, literal("layers.one"), NULL);
+  char *halved = onnx_node(g, "Mul", numbered(e, "layers.%lld.half", l), z, literal("layers.half"), NULL);
   return onnx_node(g, "Mul", numbered(e, "layers.%lld.a", l), halved, twice, NULL);
 }
 
@@ -212,9 +214,9 @@ static char *add_layers(struct exporter *e, char *A) {
   struct onnx_graph *g = e->graph;
   const descent_network *network = e->network;
   if (has_gelu(network)) {
-    onnx_floats(g, fixed("layers.root_half"), 0, 1, 1, &root_half);
-    onnx_floats(g, fixed("layers.half"), 0, 1, 1, &half);
-    onnx_floats(g, fixed("layers.one"), 0, 1, 1, &one);
+    onnx_floats(g, literal("layers.root_half"), 0, 1, 1, &root_half);
+    onnx_floats(g, literal("layers.half"), 0, 1, 1, &half);
+    onnx_floats(g, literal("layers.one"), 0, 1, 1, &one);
   }
   for (int32_t l = 0; l < network->n_layers; l++) {
     const struct network_layer *layer = &network->layers[l];
@@ -234,36 +236,36 @@ static char *add_layers(struct exporter *e, char *A) {
 static void add_label(struct exporter *e, char *index, ProtobufCBinaryData *texts) {
   const struct schema *schema = &e->network->schema;
   if (!schema->class_names) {
-    onnx_node(e->graph, "Identity", fixed("label"), index, NULL, NULL);
-    onnx_output(e->graph, fixed("label"), INT64, 0);
+    onnx_node(e->graph, "Identity", literal("label"), index, NULL, NULL);
+    onnx_output(e->graph, literal("label"), INT64, 0);
     return;
   }
   for (int64_t k = 0; k < schema->classes; k++) texts[k] = text_bytes(schema->class_names[k]);
-  char *names = onnx_texts(e->graph, fixed("output.class_names"), schema->classes, texts);
-  onnx_node(e->graph, "Gather", fixed("label"), names, index, NULL);
-  onnx_output(e->graph, fixed("label"), STRING, 0);
+  char *names = onnx_texts(e->graph, literal("output.class_names"), schema->classes, texts);
+  onnx_node(e->graph, "Gather", literal("label"), names, index, NULL);
+  onnx_output(e->graph, literal("label"), STRING, 0);
 }
 
-/* Class 1 from a half on, as everywhere in this library; ArgMax would give a tie to class 0. */
+/* Class 1 for probabilities >= 1/2, as in the library; ArgMax would give a tie to class 0. */
 static char *binary_outputs(struct exporter *e, char *A) {
   struct onnx_graph *g = e->graph;
-  char *p = onnx_node(g, "Sigmoid", fixed("output.probability"), A, NULL, NULL); /* (N, 1) */
-  char *ones = onnx_floats(g, fixed("output.one"), 0, 1, 1, &one);
-  char *rest = onnx_node(g, "Sub", fixed("output.rest"), ones, p, NULL);
-  onnx_node(g, "Concat", fixed("probabilities"), rest, p, NULL);
+  char *p = onnx_node(g, "Sigmoid", literal("output.probability"), A, NULL, NULL); /* (N, 1) */
+  char *ones = onnx_floats(g, literal("output.one"), 0, 1, 1, &one);
+  char *rest = onnx_node(g, "Sub", literal("output.rest"), ones, p, NULL);
+  onnx_node(g, "Concat", literal("probabilities"), rest, p, NULL);
   onnx_set_integer(g, "axis", 1);
-  char *halves = onnx_floats(g, fixed("output.half"), 0, 1, 1, &half);
-  char *is_one = onnx_node(g, "GreaterOrEqual", fixed("output.is_one"), p, halves, NULL);
-  char *cast = onnx_node(g, "Cast", fixed("output.cast"), is_one, NULL, NULL);
+  char *halves = onnx_floats(g, literal("output.half"), 0, 1, 1, &half);
+  char *is_one = onnx_node(g, "GreaterOrEqual", literal("output.is_one"), p, halves, NULL);
+  char *cast = onnx_node(g, "Cast", literal("output.cast"), is_one, NULL, NULL);
   onnx_set_integer(g, "to", INT64);
-  char *axes = onnx_integers(g, fixed("output.axis"), 1, &axis);
-  return onnx_node(g, "Squeeze", fixed("output.index"), cast, axes, NULL);
+  char *axes = onnx_integers(g, literal("output.axis"), 1, &axis);
+  return onnx_node(g, "Squeeze", literal("output.index"), cast, axes, NULL);
 }
 
 static char *class_outputs(struct exporter *e, char *A) {
-  onnx_node(e->graph, "Softmax", fixed("probabilities"), A, NULL, NULL);
+  onnx_node(e->graph, "Softmax", literal("probabilities"), A, NULL, NULL);
   onnx_set_integer(e->graph, "axis", 1);
-  char *index = onnx_node(e->graph, "ArgMax", fixed("output.index"), fixed("probabilities"), NULL, NULL);
+  char *index = onnx_node(e->graph, "ArgMax", literal("output.index"), literal("probabilities"), NULL, NULL);
   onnx_set_integer(e->graph, "axis", 1);
   onnx_set_integer(e->graph, "keepdims", 0);
   return index;
@@ -271,11 +273,11 @@ static char *class_outputs(struct exporter *e, char *A) {
 
 static void regression_outputs(struct exporter *e, char *A) {
   const int64_t n = descent_network_outputs(e->network);
-  char *scale = onnx_floats(e->graph, fixed("preprocessing.target_scale"), 1, 1, n, e->network->y_scale);
-  char *shift = onnx_floats(e->graph, fixed("preprocessing.target_shift"), 1, 1, n, e->network->y_shift);
-  A = onnx_node(e->graph, "Div", fixed("output.scaled"), A, scale, NULL);
-  onnx_node(e->graph, "Add", fixed("prediction"), A, shift, NULL);
-  onnx_output(e->graph, fixed("prediction"), FLOAT, n);
+  char *scale = onnx_floats(e->graph, literal("preprocessing.target_scale"), 1, 1, n, e->network->y_scale);
+  char *shift = onnx_floats(e->graph, literal("preprocessing.target_shift"), 1, 1, n, e->network->y_shift);
+  A = onnx_node(e->graph, "Div", literal("output.scaled"), A, scale, NULL);
+  onnx_node(e->graph, "Add", literal("prediction"), A, shift, NULL);
+  onnx_output(e->graph, literal("prediction"), FLOAT, n);
 }
 
 static void add_outputs(struct exporter *e, char *A) {
@@ -286,15 +288,15 @@ static void add_outputs(struct exporter *e, char *A) {
     case DESCENT_LOSS_MEAN_SQUARED_ERROR: regression_outputs(e, A); return;
   }
   add_label(e, index, e->texts);
-  onnx_output(e->graph, fixed("probabilities"), FLOAT, e->network->classes);
+  onnx_output(e->graph, literal("probabilities"), FLOAT, e->network->classes);
 }
 
-/* What the graph cannot say, as JSON values: the names and categories of the model file, by the same keys. */
+/* Adds what the graph cannot express, names and categories, as JSON values by the keys of the model file. */
 static descent_status add_metadata(struct exporter *e, const char *path) {
   const cJSON *member;
   descent_status status;
   int n = 0;
-  onnx_property(e->graph, "task", fixed(descent_task_name(descent_network_task(e->network))));
+  onnx_property(e->graph, "task", literal(descent_task_name(descent_network_task(e->network))));
   e->schema = cJSON_CreateObject();
   if (!e->schema) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for its metadata", path);
   TRY(schema_write(path, &e->network->schema, e->schema));
@@ -307,7 +309,7 @@ done:
   return status;
 }
 
-/* ---- all of it -------------------------------------------------------------------------------------------------- */
+/* ---- export ----------------------------------------------------------------------------------------------------- */
 
 static descent_status begin(struct exporter *e) {
   const struct schema *schema = &e->network->schema;
@@ -339,7 +341,7 @@ static void end(struct exporter *e) {
 descent_status export_onnx(const descent_network *network, const char *path) {
   struct exporter e = {.network = network};
   descent_status status;
-  char *X = fixed("X");
+  char *X = literal("X");
   TRY(begin(&e));
   if (export_is_matrix(network)) {
     onnx_input(e.graph, X, FLOAT, network->inputs, NULL);

@@ -1,4 +1,4 @@
-/* Initial weights: each a function of (seed, layer, row-major index), drawn in double and rounded to float once. */
+/* Initial weights, each a function of (seed, layer, row-major index), computed in double and rounded once. */
 #include <math.h>
 #include <string.h>
 
@@ -36,8 +36,8 @@ static double variance(descent_init init, double fan_in, double fan_out) {
   return 2 / (fan_in + fan_out);
 }
 
-/* Four values of mean 0 and variance 1 from the four uniforms in (0, 1) of one block: uniform on +-sqrt(3), or normal
- * by Box and Muller (1958), two from each pair. */
+/* Four values of mean 0 and variance 1 from four uniforms in (0, 1): uniform on +-sqrt(3), or normal by Box and Muller
+ * (1958), two from each pair. */
 static void standardise(bool normal, const double uniform[4], double z[4]) {
   for (int pair = 0; pair < 4; pair += 2) {
     const double u = uniform[pair], v = uniform[pair + 1];

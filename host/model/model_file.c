@@ -1,15 +1,14 @@
-/* A network as a .safetensors file: which tensors hold it, and the JSON text that describes the rest.
+/* A network as a .safetensors file: tensors, and a JSON text that describes the rest.
  *
  *   {"version": 2, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
  *    "normalize": "..", "impute": "..", "columns": [..], "unseen": "..", "target_names": [..], "class_names": [..],
  *    "missing": [..], "target_places": [..], "left_out": [..], "provenance": "..", "library": "0.1.0"}
  *
- * Those from impute to provenance are there when the network has them; core/schema.h says what the seven from columns
- * on hold; library is the version that wrote the file. Version 1 had "input_names", a list, for columns and
- * "target_name", a text, for target_names. The preprocessing's numbers are tensors, so that they keep their bits:
- * preprocessing.fill (inputs) with impute, .shift and .scale (inputs) unless normalize is none, .target_shift and
- * .target_scale (outputs) for regression. Members and tensors beyond these are refused: a file is read whole or not at
- * all. */
+ * The members from impute to provenance are optional; schema.h describes those from columns to left_out; library is the
+ * version that wrote the file. Version 1 has "input_names", a list, for columns and "target_name", a text, for
+ * target_names. Preprocessing is stored exactly, as tensors: preprocessing.fill (inputs) with impute; .shift and .scale
+ * (inputs) unless normalize is none; .target_shift and .target_scale (outputs) for regression. Unknown members and
+ * tensors are errors. */
 #include "model/model_file.h"
 
 #include <inttypes.h>
@@ -39,7 +38,7 @@ enum {
   FIELD_LEFT_OUT,
   FIELD_PROVENANCE,
   FIELD_LIBRARY,
-  FIELD_INPUT_NAMES, /* of version 1 */
+  FIELD_INPUT_NAMES, /* version 1 */
   FIELD_TARGET_NAME,
   FIELDS
 };
@@ -93,7 +92,7 @@ static descent_status out_of_memory(const char *path) {
   return status_set(DESCENT_ERROR_MEMORY, "%s: not written: out of memory for its metadata", path);
 }
 
-/* Adds the member that `text` is, checked first: JSON holds UTF-8 only. NULL adds nothing. */
+/* Adds a text member, which must be UTF-8. NULL adds nothing. */
 static descent_status add_text(const char *path, cJSON *object, const char *member, const char *text) {
   size_t bad;
   if (!text) return DESCENT_OK;
@@ -153,7 +152,7 @@ done:
 
 /* ---- loading ---------------------------------------------------------------------------------------------------- */
 
-/* What the metadata says, before it is believed. */
+/* The parsed metadata, before it is checked against the tensors. */
 struct description {
   cJSON *json;
   int64_t version;
@@ -173,8 +172,8 @@ static descent_status bad_term(const char *path) {
   return status_set(DESCENT_ERROR_MODEL, "%s: metadata: %s", path, descent_last_error());
 }
 
-/* A string without line breaks and the like reaches the parsers' messages. */
-static const char *term_text(const cJSON *value, struct json_quoted *quoted) {
+/* A JSON string escaped for the error messages of the term parsers. */
+static const char *quote_text(const cJSON *value, struct json_quoted *quoted) {
   *quoted = json_quote(cJSON_IsString(value) ? value->valuestring : "");
   return quoted->text;
 }
@@ -187,8 +186,9 @@ static descent_status parse_layer(const char *path, const cJSON *object, int32_t
   descent_status status;
   TRY(json_fields(path, object, layer_fields, LAYER_MEMBERS, found));
   if (!json_integer(found[WIDTH], &d->widths[layer]) || d->widths[layer] < 1)
-    return status_set(DESCENT_ERROR_MODEL, "%s: metadata: width of layer %" PRId32 " is not a size", path, layer + 1);
-  if (descent_activation_parse(term_text(found[ACTIVATION], &quoted), &d->activations[layer]) != DESCENT_OK)
+    return status_set(DESCENT_ERROR_MODEL, "%s: metadata: the width of layer %" PRId32 " is not a positive integer",
+                      path, layer + 1);
+  if (descent_activation_parse(quote_text(found[ACTIVATION], &quoted), &d->activations[layer]) != DESCENT_OK)
     status = bad_term(path);
 done:
   return status;
@@ -218,23 +218,24 @@ static descent_status parse_description(const char *path, const char *text, stru
   TRY(json_parse(where, 0, text, strlen(text), &d->json));
   if (!json_integer(cJSON_GetObjectItemCaseSensitive(d->json, fields[FIELD_VERSION]), &d->version) || d->version < 1 ||
       d->version > VERSION)
-    return status_set(DESCENT_ERROR_MODEL, "%s: no version 1 to %d: written by another version of this program?", where,
+    return status_set(DESCENT_ERROR_MODEL,
+                      "%s: unsupported version (expected 1 to %d): written by another version of this program?", where,
                       VERSION);
   TRY(json_fields(where, d->json, fields, FIELDS, d->found));
   if (!json_integer(d->found[FIELD_INPUTS], &d->options.inputs) || d->options.inputs < 1)
-    return bad_field(path, FIELD_INPUTS, "a size");
+    return bad_field(path, FIELD_INPUTS, "a positive integer");
   TRY(parse_layers(path, d));
-  if (descent_loss_parse(term_text(d->found[FIELD_LOSS], &quoted), &d->options.loss) != DESCENT_OK ||
-      descent_normalize_parse(term_text(d->found[FIELD_NORMALIZE], &quoted), &d->normalize) != DESCENT_OK)
+  if (descent_loss_parse(quote_text(d->found[FIELD_LOSS], &quoted), &d->options.loss) != DESCENT_OK ||
+      descent_normalize_parse(quote_text(d->found[FIELD_NORMALIZE], &quoted), &d->normalize) != DESCENT_OK)
     status = bad_term(path);
   if (status == DESCENT_OK && d->found[FIELD_IMPUTE] &&
-      descent_impute_parse(term_text(d->found[FIELD_IMPUTE], &quoted), &d->impute) != DESCENT_OK)
+      descent_impute_parse(quote_text(d->found[FIELD_IMPUTE], &quoted), &d->impute) != DESCENT_OK)
     status = bad_term(path);
 done:
   return status;
 }
 
-/* Memory is asked for only after this: the layers described take no more than the file has. */
+/* Checks, before any large allocation, that the described layers do not exceed the data of the file. */
 static descent_status check_size(const struct safetensors *file, const struct description *d) {
   int64_t values = 0, n_in = d->options.inputs;
   const int64_t held = file->data_bytes / (int64_t)sizeof(float);
@@ -243,8 +244,7 @@ static descent_status check_size(const struct safetensors *file, const struct de
     int64_t weights;
     if (!size_product(n_in + 1, n_out, &weights) || weights > held - values)
       return status_set(DESCENT_ERROR_MODEL,
-                        "%s: layer %" PRId32 ", %" PRId64 " x %" PRId64 ", is larger than the file's %" PRId64
-                        " values allow",
+                        "%s: layer %" PRId32 ", %" PRId64 " x %" PRId64 ", exceeds the file's %" PRId64 " values",
                         file->path, l + 1, n_out, n_in, held);
     values += weights;
     n_in = n_out;
@@ -263,7 +263,7 @@ static descent_status copy_text(const char *path, const struct description *d, i
 static descent_status check_scales(const char *path, const char *name, const float *scale, int64_t n) {
   for (int64_t i = 0; i < n; i++)
     if (!(scale[i] > 0))
-      return status_set(DESCENT_ERROR_MODEL, "%s: preprocessing.%s[%" PRId64 "] is %g, not above 0", path, name, i,
+      return status_set(DESCENT_ERROR_MODEL, "%s: preprocessing.%s[%" PRId64 "] is %g, not > 0", path, name, i,
                         (double)scale[i]);
   return DESCENT_OK;
 }
@@ -283,7 +283,7 @@ static descent_status fill_schema(const char *path, const struct description *d,
   return schema_read(where, &members, network->inputs, targets, network->classes, &network->schema);
 }
 
-static descent_status fill(struct safetensors *file, const struct description *d, descent_network *network) {
+static descent_status fill_network(struct safetensors *file, const struct description *d, descent_network *network) {
   const char *path = file->path;
   struct safetensors_tensor *tensors = NULL;
   int64_t n;
@@ -306,7 +306,7 @@ done:
   return status;
 }
 
-/* The one thing in a checkpoint that is of interest in a model; see train/checkpoint.h for the rest. */
+/* Reads the step of a checkpoint; see checkpoint/checkpoint.h for the rest. */
 static descent_status read_step(const struct safetensors *file, descent_network *network) {
   const char *text = file->texts[SAFETENSORS_CHECKPOINT];
   cJSON *json = NULL;
@@ -314,20 +314,20 @@ static descent_status read_step(const struct safetensors *file, descent_network 
   if (!text) return DESCENT_OK;
   TRY(json_parse(file->path, 0, text, strlen(text), &json));
   if (!json_integer(cJSON_GetObjectItemCaseSensitive(json, "step"), &network->checkpoint_step))
-    TRY(status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: has no step", file->path));
+    TRY(status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: missing step", file->path));
 done:
   cJSON_Delete(json);
   return status;
 }
 
-/* Is it a model? Data files look the same from outside. */
+/* Rejects data files and files of other programs. */
 static descent_status check_kind(const struct safetensors *file) {
   if (file->texts[SAFETENSORS_MODEL]) return DESCENT_OK;
   if (file->texts[SAFETENSORS_DATA])
     return status_set(DESCENT_ERROR_DATA, "%s: holds data, not a model (the model comes first on the command line)",
                       file->path);
   return status_set(DESCENT_ERROR_MODEL,
-                    "%s: no 'descent' text in __metadata__: a .safetensors file, but not a model of this program",
+                    "%s: not a model of this program: a .safetensors file without 'descent' in its __metadata__",
                     file->path);
 }
 
@@ -343,7 +343,7 @@ descent_status descent_network_load(const char *path, descent_network **network)
   status = descent_network_create(&described.options, &loaded);
   if (status == DESCENT_ERROR_ARGUMENT) status = status_set(DESCENT_ERROR_MODEL, "%s: %s", path, descent_last_error());
   if (status != DESCENT_OK) goto done;
-  TRY(fill(&file, &described, loaded));
+  TRY(fill_network(&file, &described, loaded));
   TRY(read_step(&file, loaded));
   *network = loaded;
   loaded = NULL;

@@ -1,5 +1,5 @@
-/* The network in host memory: creation with every size checked before anything is allocated, its parameters in and
- * out. Invariant: the gaps between the layers' segments in the flat buffer are always 0. */
+/* The network in host memory: creation, with every size checked before allocation, access to parameters, and getters.
+ * Invariant: the gaps between the segments of the flat buffer are 0. */
 #include "model/network.h"
 
 #include <inttypes.h>
@@ -31,9 +31,8 @@ static descent_status check_output(const descent_network_options *options) {
   const char *loss = descent_loss_name(options->loss);
   if (options->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) return DESCENT_OK;
   if (activation != DESCENT_ACTIVATION_IDENTITY)
-    return status_set(DESCENT_ERROR_ARGUMENT,
-                      "layer %" PRId32 ": %s works on logits: activation must be identity, not %s", last, loss,
-                      descent_activation_name(activation));
+    return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": %s takes logits: activation must be identity, not %s",
+                      last, loss, descent_activation_name(activation));
   if (options->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY && outputs != 1)
     return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": %s needs 1 output, not %" PRId64, last, loss,
                       outputs);
@@ -63,14 +62,14 @@ static descent_status check_options(const descent_network_options *options) {
   return check_output(options);
 }
 
-/* Rounds up to a whole number of PARAMETER_ALIGN floats; false when that overflows. */
+/* Rounds up to a multiple of PARAMETER_ALIGN; false on overflow. */
 static bool align_up(int64_t n, int64_t *aligned) {
   if (__builtin_add_overflow(n, PARAMETER_ALIGN - 1, aligned)) return false;
   *aligned -= *aligned % PARAMETER_ALIGN;
   return true;
 }
 
-/* Places W and b behind `begin`; false when the offsets overflow. */
+/* Places W and b from `begin`; false when the offsets overflow. */
 static bool place_layer(struct network_layer *layer, int64_t begin) {
   struct parameter_segment *at = &layer->at;
   int64_t weights, end;
@@ -90,7 +89,7 @@ static descent_status create_layers(const descent_network_options *options, desc
         .n_in = n_in, .n_out = options->widths[l - 1], .activation = option_activation(options, l)};
     if (!place_layer(layer, network->n_parameters))
       return status_set(DESCENT_ERROR_MEMORY,
-                        "layer %" PRId32 ": %" PRId64 " x %" PRId64 " weights are more than can be addressed", l,
+                        "layer %" PRId32 ": %" PRId64 " x %" PRId64 " weights exceed the address space", l,
                         layer->n_out, layer->n_in);
     network->n_parameters = layer->at.end;
     n_in = layer->n_out;
@@ -99,7 +98,7 @@ static descent_status create_layers(const descent_network_options *options, desc
 }
 
 static descent_status create_parameters(descent_network *network) {
-  int32_t largest = 1; /* named when memory does not suffice */
+  int32_t largest = 1; /* named in the error message */
   for (int32_t l = 2; l <= network->n_layers; l++) {
     const struct parameter_segment *at = &network->layers[l - 1].at, *most = &network->layers[largest - 1].at;
     if (at->end - at->begin > most->end - most->begin) largest = l;
@@ -173,10 +172,11 @@ void descent_network_free(descent_network *network) {
 
 /* ---- parameters ------------------------------------------------------------------------------------------------- */
 
-/* NULL, with the error set, when there is no such layer. */
+/* Layer `layer`, from 1; NULL with the error set when there is none. */
 static const struct network_layer *find_layer(const descent_network *network, int32_t layer) {
   if (layer >= 1 && layer <= network->n_layers) return &network->layers[layer - 1];
-  status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 " is not one of 1 .. %" PRId32, layer, network->n_layers);
+  status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 " is out of range: the network has layers 1 to %" PRId32, layer,
+             network->n_layers);
   return NULL;
 }
 
@@ -207,7 +207,7 @@ done:
   return status;
 }
 
-/* ---- what it is ------------------------------------------------------------------------------------------------- */
+/* ---- getters ---------------------------------------------------------------------------------------------------- */
 
 int64_t descent_network_inputs(const descent_network *network) { return network->inputs; }
 

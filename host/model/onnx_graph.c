@@ -1,4 +1,4 @@
-/* Filling in ONNX's messages. Every list lives in a pool of its final size: messages point into each other. */
+/* Filling in ONNX's protobuf messages. Lists are allocated at their final size, since messages point to each other. */
 #include "model/onnx_graph.h"
 
 #include <assert.h>
@@ -48,13 +48,13 @@ struct onnx_graph {
   Onnx__ValueInfoProto **input_list, **output_list; /* (values) each */
 };
 
-/* Messages hold plain pointers to what they only read. */
-static char *borrowed(const char *text) { return (char *)(uintptr_t)text; }
+/* Casts away const for texts that messages only read. */
+static char *unconst(const char *text) { return (char *)(uintptr_t)text; }
 
 static void add_opset(struct onnx_graph *graph, const char *domain, int64_t version) {
   const size_t i = graph->model.n_opset_import++;
   onnx__operator_set_id_proto__init(&graph->opsets[i]);
-  graph->opsets[i].domain = borrowed(domain);
+  graph->opsets[i].domain = unconst(domain);
   graph->opsets[i].has_version = true;
   graph->opsets[i].version = version;
   graph->opset_list[i] = &graph->opsets[i];
@@ -65,12 +65,12 @@ static void begin(struct onnx_graph *graph) {
   onnx__graph_proto__init(&graph->graph);
   graph->model.has_ir_version = true;
   graph->model.ir_version = ONNX_IR;
-  graph->model.producer_name = borrowed("descent");
-  graph->model.producer_version = borrowed(DESCENT_VERSION);
+  graph->model.producer_name = unconst("descent");
+  graph->model.producer_version = unconst(DESCENT_VERSION);
   graph->model.graph = &graph->graph;
   graph->model.opset_import = graph->opset_list;
   graph->model.metadata_props = graph->property_list;
-  graph->graph.name = borrowed("network");
+  graph->graph.name = unconst("network");
   graph->graph.node = graph->node_list;
   graph->graph.initializer = graph->constant_list;
   graph->graph.input = graph->input_list;
@@ -180,7 +180,7 @@ char *onnx_node(struct onnx_graph *graph, const char *op, char *output, char *a,
   made->message.output = made->outputs;
   made->message.n_output = 1;
   made->message.name = output;
-  made->message.op_type = borrowed(op);
+  made->message.op_type = unconst(op);
   made->message.attribute = made->list;
   graph->node_list[i] = &made->message;
   return output;
@@ -194,7 +194,7 @@ void onnx_set_inputs(struct onnx_graph *graph, char **inputs, int64_t n) {
 }
 
 void onnx_set_domain(struct onnx_graph *graph, const char *domain) {
-  last_node(graph)->message.domain = borrowed(domain);
+  last_node(graph)->message.domain = unconst(domain);
   if (graph->model.n_opset_import < OPSETS) add_opset(graph, domain, ONNX_ML_OPSET);
 }
 
@@ -204,7 +204,7 @@ static Onnx__AttributeProto *add_attribute(struct onnx_graph *graph, const char 
   assert(node->message.n_attribute < ATTRIBUTES);
   Onnx__AttributeProto *attribute = &node->attributes[node->message.n_attribute];
   onnx__attribute_proto__init(attribute);
-  attribute->name = borrowed(name);
+  attribute->name = unconst(name);
   attribute->has_type = true;
   attribute->type = type;
   node->list[node->message.n_attribute++] = attribute;
@@ -242,7 +242,7 @@ static Onnx__ValueInfoProto *add_value(struct onnx_graph *graph, char *name, int
     onnx__tensor_shape_proto__dimension__init(&made->dims[d]);
     made->list[d] = &made->dims[d];
   }
-  made->dims[0].dim_param = borrowed("N");
+  made->dims[0].dim_param = unconst("N");
   made->dims[1].has_dim_value = true;
   made->dims[1].dim_value = n;
   made->shape.dim = made->list;
@@ -258,7 +258,7 @@ static Onnx__ValueInfoProto *add_value(struct onnx_graph *graph, char *name, int
 
 void onnx_input(struct onnx_graph *graph, char *name, int type, int64_t n, const char *note) {
   Onnx__ValueInfoProto *value = add_value(graph, name, type, n);
-  if (note) value->doc_string = borrowed(note);
+  if (note) value->doc_string = unconst(note);
   graph->input_list[graph->graph.n_input++] = value;
 }
 
@@ -270,16 +270,16 @@ void onnx_property(struct onnx_graph *graph, const char *key, char *value) {
   const size_t i = graph->model.n_metadata_props++;
   assert(i < ONNX_PROPERTIES);
   onnx__string_string_entry_proto__init(&graph->properties[i]);
-  graph->properties[i].key = borrowed(key);
+  graph->properties[i].key = unconst(key);
   graph->properties[i].value = value;
   graph->property_list[i] = &graph->properties[i];
 }
 
 /* ---- writing ---------------------------------------------------------------------------------------------------- */
 
-/* What protobuf-c packs into; the first failure is kept. */
+/* Output of protobuf-c; keeps the first failure. */
 struct sink {
-  ProtobufCBuffer buffer; /* first: protobuf-c hands this member back */
+  ProtobufCBuffer buffer; /* must be first: protobuf-c passes a pointer to it */
   struct file_writer *writer;
   descent_status status;
 };
@@ -295,8 +295,8 @@ descent_status onnx_graph_write(struct onnx_graph *graph, const char *path) {
   descent_status status;
   const size_t bytes = onnx__model_proto__get_packed_size(&graph->model);
   if (bytes > INT32_MAX)
-    return status_set(DESCENT_ERROR_UNSUPPORTED, "%s: not written: %zu bytes, and an ONNX file has 2 GiB at most", path,
-                      bytes);
+    return status_set(DESCENT_ERROR_UNSUPPORTED, "%s: not written: %zu bytes exceed the 2 GiB limit of ONNX files",
+                      path, bytes);
   TRY(file_create(path, &writer));
   onnx__model_proto__pack_to_buffer(&graph->model, &sink.buffer);
   TRY(sink.status);

@@ -1,4 +1,4 @@
-/* Schemas: counting and naming inputs, copying, and the JSON of model and data files. */
+/* Schemas: inputs and their names, copies, and the JSON of model and data files. */
 #include "model/schema.h"
 
 #include <inttypes.h>
@@ -46,9 +46,9 @@ const char *schema_column_category(const struct schema *schema, int64_t column, 
 
 /* ---- names of inputs -------------------------------------------------------------------------------------------- */
 
-static bool name_feature(const struct feature *feature, int64_t place, char **names) {
+static bool name_feature(const struct feature *feature, int64_t position, char **names) {
   char index[32];
-  snprintf(index, sizeof index, "column %" PRId64, place);
+  snprintf(index, sizeof index, "column %" PRId64, position);
   const char *name = feature->name ? feature->name : index;
   const int64_t n = feature->categories ? feature->n_categories : 1;
   for (int64_t k = 0; k < n; k++) {
@@ -63,7 +63,7 @@ static bool name_feature(const struct feature *feature, int64_t place, char **na
   return false;
 }
 
-/* Is there more to say of the inputs than that they are numbers? */
+/* Whether inputs have names: any feature has a name or several inputs. */
 static bool has_names(const struct schema *schema) {
   for (int64_t c = 0; c < schema->n_features; c++)
     if (schema->features[c].name || feature_inputs(&schema->features[c]) > 1) return true;
@@ -139,7 +139,7 @@ static descent_status copy_feature(const struct feature *feature, struct feature
 
 static descent_status copy_positions(const int64_t *positions, int64_t n, int64_t **copy, int64_t *copied) {
   if (!n) return DESCENT_OK;
-  *copy = memory_allocate(n, sizeof **copy, "the places of columns");
+  *copy = memory_allocate(n, sizeof **copy, "the positions of columns");
   if (!*copy) return DESCENT_ERROR_MEMORY;
   memcpy(*copy, positions, (size_t)n * sizeof *positions);
   *copied = n;
@@ -191,7 +191,7 @@ static descent_status no_memory(const char *where) {
   return status_set(DESCENT_ERROR_MEMORY, "%s: not written: out of memory for its metadata", where);
 }
 
-/* A JSON string, which has to be UTF-8. */
+/* Creates a JSON string; ERROR_WRITE for a text that is not UTF-8. */
 static descent_status text_value(const char *where, const char *member, int64_t i, const char *text, cJSON **value) {
   size_t bad;
   if (!utf8_valid(text, strlen(text), &bad))
@@ -220,9 +220,9 @@ static descent_status add_positions(const char *where, cJSON *object, const char
   cJSON *list = n ? cJSON_AddArrayToObject(object, member) : NULL;
   if (n && !list) return no_memory(where);
   for (int64_t i = 0; i < n; i++) {
-    cJSON *place = cJSON_CreateNumber((double)positions[i]);
-    if (!place) return no_memory(where);
-    cJSON_AddItemToArray(list, place);
+    cJSON *position = cJSON_CreateNumber((double)positions[i]);
+    if (!position) return no_memory(where);
+    cJSON_AddItemToArray(list, position);
   }
   return DESCENT_OK;
 }
@@ -294,7 +294,7 @@ static descent_status read_text(const char *where, const char *member, const cJS
   return *text ? DESCENT_OK : status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for '%s'", where, member);
 }
 
-/* A list of n texts, or of one the text itself; nothing where it is absent. */
+/* Reads a list of n texts; a list of one may be the text itself. `list` NULL reads nothing. */
 static descent_status read_texts(const char *where, const cJSON *list, int64_t n, char ***texts, int64_t *length) {
   const cJSON *value;
   descent_status status = DESCENT_OK;
@@ -312,7 +312,7 @@ done:
   return status;
 }
 
-/* The same of any length, 0 too. */
+/* Reads `missing`, a list of any length including 0. */
 static descent_status read_missing(const char *where, const cJSON *list, struct schema *schema) {
   if (!list) return DESCENT_OK;
   const int64_t n = cJSON_GetArraySize(list);
@@ -324,26 +324,26 @@ static descent_status read_positions(const char *where, const cJSON *list, int64
   const cJSON *value;
   if (!list) return DESCENT_OK;
   const int64_t length = cJSON_GetArraySize(list);
-  if (!cJSON_IsArray(list) || length == 0) return bad_member(where, list->string, "a list of places");
-  *positions = memory_allocate(length, sizeof **positions, "the places of columns");
+  if (!cJSON_IsArray(list) || length == 0) return bad_member(where, list->string, "a list of positions");
+  *positions = memory_allocate(length, sizeof **positions, "the positions of columns");
   if (!*positions) return DESCENT_ERROR_MEMORY;
   cJSON_ArrayForEach(value, list) if (!json_integer(value, &(*positions)[(*n)++])) return bad_member(
-      where, list->string, "a list of places");
+      where, list->string, "a list of positions");
   return DESCENT_OK;
 }
 
-/* Are these different columns of a file that has `features` more? */
+/* Checks that the positions are distinct columns of a file with `features` more columns. */
 static descent_status check_positions(const char *where, const struct schema *schema, int64_t features,
                                       int64_t targets) {
   const int64_t n_targets = schema->n_target_positions, n = features + n_targets + schema->n_left_out;
   bool good = n_targets == 0 || n_targets == targets;
   if (n == features) return DESCENT_OK;
-  bool *taken = memory_allocate(n, sizeof *taken, "the places of columns");
+  bool *taken = memory_allocate(n, sizeof *taken, "the positions of columns");
   if (!taken) return DESCENT_ERROR_MEMORY;
   for (int64_t k = 0; k < n - features && good; k++) {
-    const int64_t place = k < n_targets ? schema->target_positions[k] : schema->left_out[k - n_targets];
-    good = place < n && !taken[place];
-    if (good) taken[place] = true;
+    const int64_t position = k < n_targets ? schema->target_positions[k] : schema->left_out[k - n_targets];
+    good = position < n && !taken[position];
+    if (good) taken[position] = true;
   }
   free(taken);
   if (good) return DESCENT_OK;
@@ -387,9 +387,10 @@ static descent_status read_columns(const char *where, const cJSON *columns, int6
       TRY(read_column(where, columns->string, column, &schema->features[schema->n_features++]));
   for (int64_t c = 1; c < n; c++)
     if (!schema->features[c].name != !schema->features[0].name)
-      TRY(status_set(DESCENT_ERROR_MODEL, "%s: '%s': some have a name and some have none", where, columns->string));
+      TRY(status_set(DESCENT_ERROR_MODEL, "%s: '%s': either all columns must have a name or none", where,
+                     columns->string));
   if (schema_inputs(schema) != inputs)
-    TRY(status_set(DESCENT_ERROR_MODEL, "%s: '%s' give %" PRId64 " inputs, not %" PRId64, where, columns->string,
+    TRY(status_set(DESCENT_ERROR_MODEL, "%s: '%s' describes %" PRId64 " inputs, not %" PRId64, where, columns->string,
                    schema_inputs(schema), inputs));
   TRY(schema_name_inputs(schema));
 done:

@@ -1,5 +1,4 @@
-/* Weights from files of other programs: the linear layers of a PyTorch Sequential, or a model file's, into a network
- * that is described already. */
+/* Loading weights into an existing network: from the linear layers of a PyTorch Sequential, or from a model file. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +11,12 @@
 #include "model/network.h"
 
 /* A linear layer of the file: "<prefix><number>.weight" and "<prefix><number>.bias". */
-struct linear {
+struct linear_layer {
   int64_t number;
   struct safetensors_entry *weight, *bias;
 };
 
-static bool ends_in(const char *name, const char *ending) {
+static bool has_suffix(const char *name, const char *ending) {
   const size_t length = strlen(name), n = strlen(ending);
   return length > n && strcmp(name + length - n, ending) == 0;
 }
@@ -26,7 +25,7 @@ static descent_status name_error(const struct safetensors *file, const char *nam
   return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' %s", file->path, json_quote(name).text, problem);
 }
 
-/* The number before ".weight", and how long the prefix before it is. */
+/* Splits "<prefix><number>.weight": the number, and the length of the prefix. */
 static bool split_name(const char *name, int64_t *number, size_t *prefix) {
   const size_t end = strlen(name) - strlen(".weight");
   char digits[20];
@@ -39,42 +38,43 @@ static bool split_name(const char *name, int64_t *number, size_t *prefix) {
   return number_parse_integer(digits, number);
 }
 
-static descent_status find_bias(const struct safetensors *file, struct linear *linear) {
+static descent_status find_bias(const struct safetensors *file, struct linear_layer *linear) {
   const char *name = linear->weight->name;
   char *other = strdup(name);
   if (!other) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for its names", file->path);
   strcpy(other + strlen(name) - strlen("weight"), "bias");
   linear->bias = safetensors_find(file, other);
   free(other);
-  return linear->bias ? DESCENT_OK : name_error(file, name, "has no bias beside it");
+  return linear->bias ? DESCENT_OK : name_error(file, name, "has no matching bias");
 }
 
 static int by_number(const void *a, const void *b) {
-  const struct linear *x = a, *y = b;
+  const struct linear_layer *x = a, *y = b;
   return (x->number > y->number) - (x->number < y->number);
 }
 
-/* Is it one of the tensors that a model file, or a checkpoint, holds beside its layers? */
-static bool is_beside_layers(const char *name) {
+/* Whether it is one of the tensors that a model file or checkpoint has besides its layers. */
+static bool is_auxiliary(const char *name) {
   static const char preprocessing[] = "preprocessing.", checkpoint[] = SAFETENSORS_CHECKPOINT_PREFIX;
   return strncmp(name, preprocessing, sizeof preprocessing - 1) == 0 ||
          strncmp(name, checkpoint, sizeof checkpoint - 1) == 0;
 }
 
-/* The file's layers in the order of their numbers. What a model file holds beside its layers is passed over; anything
- * else is refused, since it would be lost. `layers` has room for all tensors. */
-static descent_status find_layers(const struct safetensors *file, struct linear *layers, int64_t *count) {
+/* Finds the file's layers, ordered by number. Other tensors of a model file are skipped; unknown tensors are errors,
+ * since they would be lost. `layers` has room for all tensors. */
+static descent_status find_layers(const struct safetensors *file, struct linear_layer *layers, int64_t *count) {
   const char *first = NULL;
   size_t first_prefix = 0, prefix = 0;
   descent_status status = DESCENT_OK;
   for (int64_t i = 0; i < file->n; i++) {
     const char *name = file->entries[i].name;
-    struct linear linear = {.weight = &file->entries[i]};
-    if (ends_in(name, ".bias") || (file->texts[SAFETENSORS_MODEL] && is_beside_layers(name))) continue;
-    if (!ends_in(name, ".weight") || !split_name(name, &linear.number, &prefix))
-      TRY(name_error(file, name, "is no weight or bias of a numbered linear layer, as in 0.weight or model.2.bias"));
+    struct linear_layer linear = {.weight = &file->entries[i]};
+    if (has_suffix(name, ".bias") || (file->texts[SAFETENSORS_MODEL] && is_auxiliary(name))) continue;
+    if (!has_suffix(name, ".weight") || !split_name(name, &linear.number, &prefix))
+      TRY(name_error(file, name,
+                     "is not the weight or bias of a numbered linear layer, such as 0.weight or model.2.bias"));
     if (first && (prefix != first_prefix || memcmp(name, first, prefix) != 0))
-      TRY(name_error(file, name, "belongs to another part than the first one: one sequence of layers is expected"));
+      TRY(name_error(file, name, "has another prefix than the first one: expected one sequence of layers"));
     first = name;
     first_prefix = prefix;
     TRY(find_bias(file, &linear));
@@ -99,12 +99,13 @@ static descent_status check_shape(const struct safetensors *file, const struct s
   char needs[64], has[64];
   shape_text(rank, n_out, n_in, needs, sizeof needs);
   shape_text(entry->rank, entry->shape[0], entry->shape[1], has, sizeof has);
-  return status_set(DESCENT_ERROR_MODEL, "%s: tensor '%s' is [%s], layer %" PRId32 " of the network needs [%s]",
-                    file->path, json_quote(entry->name).text, has, layer, needs);
+  return status_set(DESCENT_ERROR_MODEL,
+                    "%s: tensor '%s' has shape [%s], but layer %" PRId32 " of the network needs [%s]", file->path,
+                    json_quote(entry->name).text, has, layer, needs);
 }
 
-static descent_status read_layer(struct safetensors *file, const struct linear *linear, const descent_network *network,
-                                 int32_t layer, float *parameters) {
+static descent_status read_layer(struct safetensors *file, const struct linear_layer *linear,
+                                 const descent_network *network, int32_t layer, float *parameters) {
   const struct network_layer *at = &network->layers[layer - 1];
   descent_status status;
   TRY(check_shape(file, linear->weight, layer, at->n_out, at->n_in));
@@ -117,7 +118,7 @@ done:
 
 descent_status descent_network_load_weights(descent_network *network, const char *path) {
   struct safetensors file = {0};
-  struct linear *layers = NULL;
+  struct linear_layer *layers = NULL;
   float *parameters = NULL;
   int64_t n = 0;
   descent_status status;

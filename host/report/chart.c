@@ -1,4 +1,4 @@
-/* What charts are made of, and their axes. */
+/* Building charts, and their axes. */
 #include "report/chart.h"
 
 #include <math.h>
@@ -75,7 +75,7 @@ void chart_thin(struct chart_series *s, int64_t most) {
     const int64_t first = s->n * part / most, end = s->n * (part + 1) / most;
     int64_t low = first, high = first;
     for (int64_t i = first; i < end; i++) {
-      if (!(s->y[low] <= s->y[i])) low = i; /* also away from a NaN */
+      if (!(s->y[low] <= s->y[i])) low = i; /* also replaces a NaN */
       if (!(s->y[high] >= s->y[i])) high = i;
     }
     const int64_t chosen[2] = {low < high ? low : high, low < high ? high : low};
@@ -86,10 +86,10 @@ void chart_thin(struct chart_series *s, int64_t most) {
 
 /* ---- axes ------------------------------------------------------------------------------------------------------- */
 
-/* Beyond it nothing is drawn: the length of an axis must be a number too. */
-static const double LARGEST = 1e100;
+/* Larger values are not drawn, so that the length of an axis is finite. */
+static const double MAX_MAGNITUDE = 1e100;
 
-static bool shown(const struct chart *chart, double y) { return fabs(y) <= LARGEST && (!chart->log_y || y > 0); }
+static bool shown(const struct chart *chart, double y) { return fabs(y) <= MAX_MAGNITUDE && (!chart->log_y || y > 0); }
 
 static void find_range(const struct chart *chart, bool of_x, double *low, double *high) {
   *low = INFINITY, *high = -INFINITY;
@@ -105,13 +105,13 @@ static void find_range(const struct chart *chart, bool of_x, double *low, double
 }
 
 void chart_choose_scale(struct chart *chart) {
-  enum { RATIO = 100 }; /* below, a linear axis shows the small values too */
+  enum { RATIO = 100 }; /* below it a linear axis suffices */
   double low, high;
   find_range(chart, false, &low, &high);
   chart->log_y = low > 0 && high / low >= RATIO;
 }
 
-/* 1, 2 or 5 times a power of ten, so that some five steps make up the range. */
+/* 1, 2 or 5 times a power of ten, for about five steps over the range. */
 static double nice_step(double range) {
   const double rough = range / 5, power = pow(10, floor(log10(rough)));
   const double mantissa = rough / power;
@@ -130,7 +130,7 @@ static void add_tick(struct chart_axis *axis, double value, int decimals) {
   if (axis->n == CHART_TICKS || value < axis->low || value > axis->high) return;
   char *text = axis->texts[axis->n];
   const double size = fabs(value);
-  if (size < 1e-12 * fmax(fabs(axis->low), fabs(axis->high))) value = 0; /* what subtraction left of it */
+  if (size < 1e-12 * fmax(fabs(axis->low), fabs(axis->high))) value = 0; /* cancellation error */
   if (value == 0 && decimals > 4)
     snprintf(text, CHART_TICK_SIZE, "0");
   else if (size >= 1e4 && size < 9.995e14)
@@ -144,7 +144,7 @@ static void add_tick(struct chart_axis *axis, double value, int decimals) {
 
 static void linear_axis(struct chart_axis *axis, bool round_out, bool whole) {
   if (axis->low == 0 && axis->high == 0) axis->high = 1;
-  if (!(axis->high > axis->low)) { /* one value: some room around it */
+  if (!(axis->high > axis->low)) { /* a single value: add a margin */
     const double room = whole ? 1 : fabs(axis->low) * 0.1;
     axis->low -= room, axis->high += room;
   }
@@ -173,7 +173,7 @@ static void add_log_tick(struct chart_axis *axis, int factor, int power) {
   axis->ticks[axis->n++] = value;
 }
 
-/* Powers of ten, and 2 and 5 times them where there are few. */
+/* Ticks at powers of ten, and at 2 and 5 times them when there are few. */
 static void log_axis(struct chart_axis *axis, bool with_room) {
   if (with_room) {
     const double room = fmax(pow(axis->high / axis->low, 0.04), 1.2);
@@ -210,8 +210,8 @@ struct chart_axis chart_y_axis(const struct chart *chart) {
   return make_axis(chart, false);
 }
 
-double chart_place(const struct chart_axis *axis, double value) {
-  if (!(fabs(value) <= LARGEST) || (axis->log && value <= 0)) return NAN;
+double chart_position(const struct chart_axis *axis, double value) {
+  if (!(fabs(value) <= MAX_MAGNITUDE) || (axis->log && value <= 0)) return NAN;
   if (!axis->log) return (value - axis->low) / (axis->high - axis->low);
   return log(value / axis->low) / log(axis->high / axis->low);
 }
@@ -219,11 +219,11 @@ double chart_place(const struct chart_axis *axis, double value) {
 /* ---- colors ----------------------------------------------------------------------------------------------------- */
 
 uint32_t chart_color(int color) {
-  static const uint32_t apart[CHART_COLORS] = {0x2563c9, 0xc93c52, 0x128060, 0xb06000,
-                                               0x7a4cc8, 0x0c7c96, 0xa3336b, 0x6a6e14};
+  static const uint32_t distinct[CHART_COLORS] = {0x2563c9, 0xc93c52, 0x128060, 0xb06000,
+                                                  0x7a4cc8, 0x0c7c96, 0xa3336b, 0x6a6e14};
   static const unsigned char ramp[4][3] = {{63, 111, 216}, {31, 150, 130}, {196, 128, 18}, {214, 68, 94}};
   if (color == CHART_REFERENCE) return 0x8a8f98;
-  if (color < CHART_RAMP) return apart[color % CHART_COLORS];
+  if (color < CHART_RAMP) return distinct[color % CHART_COLORS];
   const double place = fmin(color - CHART_RAMP, CHART_RAMP_STEPS) * 3.0 / CHART_RAMP_STEPS;
   const int low = place >= 2 ? 2 : (int)place;
   uint32_t mixed = 0;

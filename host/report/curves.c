@@ -1,4 +1,4 @@
-/* Histories into charts. */
+/* Charts of training histories. */
 #include "report/curves.h"
 
 #include <inttypes.h>
@@ -6,7 +6,7 @@
 
 #include "report/text.h"
 
-enum { POINTS_MOST = 400, LAYERS_SHOWN = 12, NAME_COLUMNS = 24 };
+enum { MAX_POINTS = 400, LAYERS_SHOWN = 12, NAME_COLUMNS = 24 };
 
 typedef double (*value_at)(const struct history *history, int64_t epoch, int number, int32_t layer);
 
@@ -27,7 +27,7 @@ static bool add_series(struct chart *chart, const char *name, int color, enum ch
     series->x[e] = history_number(history, e, HISTORY_EPOCH);
     series->y[e] = value(history, e, number, layer);
   }
-  chart_thin(series, POINTS_MOST);
+  chart_thin(series, MAX_POINTS);
   return true;
 }
 
@@ -37,13 +37,14 @@ static struct chart *add_chart(struct figure *figure, const char *title, const c
   return chart;
 }
 
-/* What a chart shows of each run. */
+/* A line that a chart shows of each run. */
 struct line {
   enum history_number number;
-  const char *name; /* "training"; "" where the run's name says it all */
+  const char *name; /* "training"; "" when the run's name suffices */
 };
 
-/* A chart with these lines of every run: one run's differ by color, several runs' by style, a color being a run. */
+/* Adds a chart with these lines of every run. With one run, lines differ by color; with several, runs differ by color
+ * and lines by style. */
 static bool add_lines(struct figure *figure, const struct curves_run *runs, int n_runs, const char *title,
                       const char *y_label, const struct line *lines, int n_lines) {
   struct chart *chart = NULL;
@@ -98,14 +99,14 @@ static const struct layer_chart {
   const char *title, *y_label;
   bool log, from_zero;
 } layer_charts[] = {
-    [LAYER_GRADIENT_NORM] = {"Gradient norm", "norm", true, false},
-    [LAYER_UPDATE_RATIO] = {"Update against weights", "ratio of norms", true, false},
-    [LAYER_ACTIVATION_MEAN] = {"Mean activation", "mean", false, false},
-    [LAYER_ACTIVATION_STD] = {"Spread of activations", "standard deviation", false, true},
-    [LAYER_DEAD_FRACTION] = {"Dead units", "share of the layer", false, true},
+    [HISTORY_LAYER_GRADIENT_NORM] = {"Gradient norm", "norm", true, false},
+    [HISTORY_LAYER_UPDATE_RATIO] = {"Update / weights", "ratio of norms", true, false},
+    [HISTORY_LAYER_ACTIVATION_MEAN] = {"Mean activation", "mean", false, false},
+    [HISTORY_LAYER_ACTIVATION_STD] = {"Spread of activations", "standard deviation", false, true},
+    [HISTORY_LAYER_DEAD_FRACTION] = {"Dead units", "share of the layer", false, true},
 };
 
-/* An empty chart of one of them, "<title><more>". */
+/* Adds an empty chart for a layer statistic, titled "<title><more>". */
 static struct chart *add_layer_chart(struct figure *figure, enum history_layer number, const char *more) {
   const struct layer_chart *kind = &layer_charts[number];
   char title[96];
@@ -117,8 +118,8 @@ static struct chart *add_layer_chart(struct figure *figure, enum history_layer n
   return chart;
 }
 
-/* The i-th of `shown` layers spread over 1 .. layers. */
-static int32_t pick(int32_t layers, int32_t shown, int32_t i) {
+/* The i-th of `shown` layers evenly spread over 1 .. layers. */
+static int32_t spread(int32_t layers, int32_t shown, int32_t i) {
   return shown == 1 ? layers : 1 + (int32_t)((int64_t)i * (layers - 1) / (shown - 1));
 }
 
@@ -128,7 +129,7 @@ static bool add_layers_of_one(struct figure *figure, const struct curves_run *ru
   struct chart *chart = add_layer_chart(figure, number, " by layer");
   if (!chart) return false;
   for (int32_t i = 0; i < shown; i++) {
-    const int32_t layer = pick(layers, shown, i);
+    const int32_t layer = spread(layers, shown, i);
     snprintf(name, sizeof name, "layer %" PRId32, layer);
     const int color = CHART_RAMP + (shown > 1 ? (int)(i * CHART_RAMP_STEPS / (shown - 1)) : 0);
     if (!add_series(chart, name, color, CHART_LINE, run->history, layer_at, (int)number, layer)) return false;
@@ -157,6 +158,6 @@ bool curves_add_layers(struct figure *figure, const struct curves_run *runs, int
   if (n_runs == 1) return add_layers_of_one(figure, runs, number);
   const int32_t shown = layers < LAYERS_SHOWN ? layers : LAYERS_SHOWN;
   for (int32_t i = 0; i < shown; i++)
-    if (!add_layer_of_all(figure, runs, n_runs, number, pick(layers, shown, i))) return false;
+    if (!add_layer_of_all(figure, runs, n_runs, number, spread(layers, shown, i))) return false;
   return true;
 }

@@ -1,4 +1,4 @@
-/* The course of one training or several as charts over the epochs. */
+/* Learning curves: charts of one or more trainings over the epochs. */
 #ifndef DESCENT_REPORT_CURVES_H
 #define DESCENT_REPORT_CURVES_H
 
@@ -10,13 +10,12 @@ struct curves_run {
   const struct history *history;
 };
 
-/* Each adds to the figure what the runs have of it, and nothing where they have nothing; false when memory ran out.
- * Several runs share a chart. */
+/* Each adds charts of what the runs recorded, if anything; false when out of memory. Several runs share a chart. */
 bool curves_add_loss(struct figure *figure, const struct curves_run *runs, int n_runs);
 bool curves_add_measures(struct figure *figure, const struct curves_run *runs, int n_runs);
 bool curves_add_learning_rate(struct figure *figure, const struct curves_run *runs, int n_runs);
 bool curves_add_speed(struct figure *figure, const struct curves_run *runs, int n_runs);
-/* One run: a chart with a line per layer; several: a chart per layer. Of a deep network, some of its layers. */
+/* One run: a chart with a line per layer. Several runs: a chart per layer. Deep networks: a selection of layers. */
 bool curves_add_layers(struct figure *figure, const struct curves_run *runs, int n_runs, enum history_layer number);
 
 #endif

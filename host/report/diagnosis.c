@@ -1,4 +1,4 @@
-/* Predictions against the truth, as charts. */
+/* Charts of predictions against true values. */
 #include "report/diagnosis.h"
 
 #include <inttypes.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BINS = 10, CURVE_STEPS = 400, POINTS_MOST = 1500, CLASSES_DRAWN = 64, TARGETS_DRAWN = 6 };
+enum { BINS = 10, CURVE_STEPS = 400, MAX_POINTS = 1500, CLASSES_DRAWN = 64, TARGETS_DRAWN = 6 };
 static const char out_of_memory[] = "out of memory";
 
 const char *const diagnosis_names[DIAGNOSES] = {
@@ -54,18 +54,18 @@ struct scored {
   bool positive;
 };
 
-static int by_falling_score(const void *a, const void *b) {
+static int by_descending_score(const void *a, const void *b) {
   const float left = ((const struct scored *)a)->score, right = ((const struct scored *)b)->score;
   return (left < right) - (left > right);
 }
 
-/* The curve's points in x and y (room for 2 CURVE_STEPS + 3), their number returned, and the area under it. Rows of one
- * score pass the threshold together. A point is left out where it is close to the one before. */
+/* Computes the points of the curve, x and y (room for 2 CURVE_STEPS + 3), and the area under it; returns their number,
+ * 0 when a class is absent. Rows of equal score form one point. A point close to the previous one is omitted. */
 static int64_t roc_points(struct scored *rows, int64_t n, double *x, double *y, double *area) {
   int64_t positives = 0, kept = 1;
   for (int64_t i = 0; i < n; i++) positives += rows[i].positive;
   if (positives == 0 || positives == n) return 0;
-  qsort(rows, (size_t)n, sizeof *rows, by_falling_score);
+  qsort(rows, (size_t)n, sizeof *rows, by_descending_score);
   int64_t right = 0, wrong = 0;
   double before_x = 0, before_y = 0;
   x[0] = y[0] = *area = 0;
@@ -82,7 +82,7 @@ static int64_t roc_points(struct scored *rows, int64_t n, double *x, double *y, 
   return kept;
 }
 
-/* A line between two corners of the chart, to compare with. */
+/* Adds a dashed reference line from (x0, y0) to (x1, y1). */
 static bool add_reference(struct chart *chart, double x0, double y0, double x1, double y1) {
   struct chart_series *line = chart_add(chart, NULL, CHART_REFERENCE, CHART_DASHED, 2);
   if (!line) return false;
@@ -120,27 +120,27 @@ static const char *add_roc(struct figure *figure, const struct predictions *p) {
 
 /* ---- calibration ------------------------------------------------------------------------------------------------ */
 
-/* The probability of class 1 and whether it is so, or of the likeliest of more classes. */
-static double stated(const struct predictions *p, int64_t row, bool *so) {
+/* The probability of class 1, or of the most probable of more classes, and whether that is the true class. */
+static double predicted_probability(const struct predictions *p, int64_t row, bool *correct) {
   const float *predicted = p->predicted + row * p->outputs;
   if (p->outputs == 1) {
-    *so = p->truth[row] > 0.5F;
+    *correct = p->truth[row] > 0.5F;
     return (double)predicted[0];
   }
   int64_t best = 0;
   for (int64_t k = 1; k < p->outputs; k++)
     if (predicted[k] > predicted[best]) best = k;
-  *so = (int64_t)p->truth[row] == best;
+  *correct = (int64_t)p->truth[row] == best;
   return (double)predicted[best];
 }
 
 static const char *add_calibration(struct figure *figure, const struct predictions *p) {
   double total[BINS] = {0}, probability[BINS] = {0}, frequency[BINS] = {0}, error = 0;
   for (int64_t i = 0; i < p->rows; i++) {
-    bool so;
-    const double share = stated(p, i, &so);
+    bool correct;
+    const double share = predicted_probability(p, i, &correct);
     const int b = share >= 1 ? BINS - 1 : share > 0 ? (int)(share * BINS) : 0;
-    total[b]++, probability[b] += share, frequency[b] += so;
+    total[b]++, probability[b] += share, frequency[b] += correct;
   }
   for (int b = 0; b < BINS; b++) error += fabs(frequency[b] - probability[b]) / (double)p->rows;
   char name[64];
@@ -151,7 +151,7 @@ static const char *add_calibration(struct figure *figure, const struct predictio
            p->outputs > 1 ? "the prediction"
            : positive     ? positive
                           : "class 1");
-  struct chart *chart = add_unit_chart(figure, "Calibration", predicted, "how often it is so");
+  struct chart *chart = add_unit_chart(figure, "Calibration", predicted, "observed frequency");
   struct chart_series *bars = chart ? chart_add(chart, "share of rows", 5, CHART_BARS, BINS) : NULL;
   for (int b = 0; bars && b < BINS; b++) bars->x[b] = (b + 0.5) / BINS, bars->y[b] = total[b] / (double)p->rows;
   struct chart_series *line = bars ? chart_add(chart, name, 0, CHART_LINE_POINTS, BINS) : NULL;
@@ -168,7 +168,7 @@ static const char *add_calibration(struct figure *figure, const struct predictio
 /* ---- confusion -------------------------------------------------------------------------------------------------- */
 
 static const char *add_confusion(struct figure *figure, const descent_network *network, const descent_metrics *m) {
-  if (!m->confusion || m->classes > CLASSES_DRAWN) return "more than 64 classes are not drawn";
+  if (!m->confusion || m->classes > CLASSES_DRAWN) return "more than 64 classes cannot be drawn";
   struct chart *chart = figure_add(figure, "Confusion", "predicted class", "true class");
   if (!chart || !chart_add_matrix(chart, m->classes, m->confusion)) return out_of_memory;
   for (int64_t k = 0; k < m->classes; k++) {
@@ -181,7 +181,7 @@ static const char *add_confusion(struct figure *figure, const descent_network *n
 /* ---- regression ------------------------------------------------------------------------------------------------- */
 
 static bool add_points(struct chart *chart, const struct predictions *p, int64_t target, bool residuals) {
-  const int64_t every = (p->rows - 1) / POINTS_MOST + 1, n = (p->rows - 1) / every + 1;
+  const int64_t every = (p->rows - 1) / MAX_POINTS + 1, n = (p->rows - 1) / every + 1;
   char name[64];
   snprintf(name, sizeof name, "one row in %" PRId64, every);
   double low = INFINITY, high = -INFINITY;
@@ -201,9 +201,9 @@ static const char *add_values(struct figure *figure, const struct predictions *p
   for (int64_t k = 0; k < p->targets && k < TARGETS_DRAWN; k++) {
     const char *target = descent_network_target_name(p->network, k);
     char title[200];
-    snprintf(title, sizeof title, "%s%s%.150s", residuals ? "Residuals" : "True by predicted value", target ? ": " : "",
-             target ? target : "");
-    struct chart *chart = figure_add(figure, title, "predicted", residuals ? "true less predicted" : "true");
+    snprintf(title, sizeof title, "%s%s%.150s", residuals ? "Residuals" : "True over predicted value",
+             target ? ": " : "", target ? target : "");
+    struct chart *chart = figure_add(figure, title, "predicted", residuals ? "true - predicted" : "true");
     if (!chart || !add_points(chart, p, k, residuals)) return out_of_memory;
   }
   return NULL;

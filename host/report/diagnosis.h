@@ -1,4 +1,4 @@
-/* How good a model is, as charts: what it says of rows whose answers are known, against the answers. */
+/* Charts of a model's quality: predictions against true values. */
 #ifndef DESCENT_REPORT_DIAGNOSIS_H
 #define DESCENT_REPORT_DIAGNOSIS_H
 
@@ -6,10 +6,14 @@
 
 #include "report/chart.h"
 
-/* X(NAME, "name"). roc: for two classes, the share of true positives over that of false ones at every threshold.
- * confusion: true class by predicted class. calibration: how often what is predicted with some probability is so
- * (DeGroot and Fienberg 1983); of more than two classes, the likeliest one's. residuals: true value less predicted
- * value, by the latter. fit: true value by predicted value. */
+/* X(NAME, "name").
+ *
+ *   roc          two classes: true positive rate over false positive rate for every threshold
+ *   confusion    true class by predicted class
+ *   calibration  observed frequency over predicted probability (DeGroot and Fienberg 1983); with more than two classes,
+ *                of the most probable one
+ *   residuals    true value - predicted value, over predicted value
+ *   fit          true value over predicted value */
 #define DIAGNOSIS_MAP(X)        \
   X(ROC, "roc")                 \
   X(CONFUSION, "confusion")     \
@@ -22,18 +26,18 @@ extern const char *const diagnosis_names[DIAGNOSES];
 
 bool diagnosis_applies(enum diagnosis kind, descent_task task);
 
-/* What a model says of the rows of a dataset with targets, and what is true. */
+/* A model's predictions for a dataset with targets, and the true values. */
 struct predictions {
   const descent_network *network; /* borrowed */
   int64_t rows, outputs, targets;
-  float *predicted; /* (rows, outputs) as descent_predict gives them */
+  float *predicted; /* (rows, outputs) from descent_predict */
   float *truth;     /* (rows, targets) */
 };
 descent_status predictions_make(const descent_network *network, descent_device *device, const descent_dataset *dataset,
                                 struct predictions *predictions);
 void predictions_clear(struct predictions *predictions);
 
-/* Adds the chart, for several targets one each. NULL, or the reason why there is none: a static text. */
+/* Adds the chart, one per target. Returns NULL, or the reason why there is none as a static text. */
 const char *diagnosis_add(struct figure *figure, enum diagnosis kind, const struct predictions *predictions,
                           const descent_metrics *metrics);
 

@@ -1,4 +1,4 @@
-/* Epochs in one table of numbers. */
+/* The history as one table of numbers, and its parser. */
 #include "report/history.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@ static int64_t width_of(const struct history *h) {
   return HISTORY_NUMBERS + (int64_t)h->layers * HISTORY_LAYER_NUMBERS;
 }
 
-/* NaN for null and where there is none; false for anything else than a number. */
+/* Reads a number, NaN for null or an absent member; false for any other value. */
 static bool read_number(const cJSON *object, const char *key, double *number) {
   const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
   *number = cJSON_IsNumber(item) ? item->valuedouble : NAN;
@@ -24,36 +24,36 @@ static bool read_number(const cJSON *object, const char *key, double *number) {
 
 static const char *read_line(struct history *h, const cJSON *line, const cJSON *layers, double *row) {
   for (int i = 0; i < HISTORY_NUMBERS; i++)
-    if (!read_number(line, number_keys[i], row++)) return "holds something else than a number where one belongs";
+    if (!read_number(line, number_keys[i], row++)) return "has a value that must be a number but is not";
   const cJSON *layer;
   cJSON_ArrayForEach(layer, layers) for (int i = 0; i < HISTORY_LAYER_NUMBERS; i++) {
-    if (!read_number(layer, layer_keys[i], row++)) return "holds a layer with something else than numbers";
+    if (!read_number(layer, layer_keys[i], row++)) return "has a layer with a value that is not a number";
   }
   const double epoch = row[-width_of(h)];
-  if (!(epoch >= 1 && epoch <= 1e15)) return "has no epoch: each line of a run log does (see descent train --log)";
+  if (!(epoch >= 1 && epoch <= 1e15)) return "has no epoch (expected a run log of descent train --log)";
   if (h->epochs && epoch <= history_number(h, h->epochs - 1, HISTORY_EPOCH))
-    return "is of no later epoch than the line before: two runs in one file?";
+    return "does not have a later epoch than the line before (two runs in one file?)";
   return NULL;
 }
 
 const char *history_add(struct history *h, const cJSON *line) {
-  enum { LAYERS_MOST = 10000 };
-  if (!cJSON_IsObject(line)) return "is no JSON object: is this a run log, as descent train --log writes it?";
+  enum { MAX_LAYERS = 10000 };
+  if (!cJSON_IsObject(line)) return "is not a JSON object (expected a run log of descent train --log)";
   const cJSON *layers = cJSON_GetObjectItemCaseSensitive(line, "layers");
   const int count = cJSON_GetArraySize(layers);
-  if (layers && (!cJSON_IsArray(layers) || count > LAYERS_MOST)) return "holds 'layers' that are no list of layers";
+  if (layers && (!cJSON_IsArray(layers) || count > MAX_LAYERS)) return "has 'layers' that are not a list of layers";
   if (h->epochs == 0 && count != h->layers) {
     history_free(h);
     h->layers = count;
   }
-  if (count != h->layers) return "has another number of layers than the lines before";
+  if (count != h->layers) return "has a different number of layers than the lines before";
   if (h->epochs == h->capacity) {
     const int64_t capacity = h->capacity ? 2 * h->capacity : 64;
     size_t bytes;
     double *numbers;
     if (__builtin_mul_overflow((size_t)capacity, (size_t)width_of(h) * sizeof *numbers, &bytes) ||
         !(numbers = realloc(h->numbers, bytes)))
-      return "does not fit into memory";
+      return "does not fit in memory";
     h->numbers = numbers;
     h->capacity = capacity;
   }
@@ -62,13 +62,13 @@ const char *history_add(struct history *h, const cJSON *line) {
   return wrong;
 }
 
-/* One line without its end; a longer one than LINE_MOST is cut there. False at the end of the file; `*ended`: the line
- * has its end. */
+/* Reads a line without its newline, truncated to MAX_LINE. False at the end of the file. `*ended`: a newline was
+ * read. */
 static bool read_text_line(FILE *file, char **text, size_t *capacity, size_t *length, bool *ended) {
-  enum { LINE_MOST = 16 << 20 }; /* ten thousand layers take a tenth of it */
+  enum { MAX_LINE = 16 << 20 }; /* bytes: ten times a line of 10,000 layers */
   int c = EOF;
   *length = 0;
-  while (*length < LINE_MOST && (c = getc_unlocked(file)) != EOF && c != '\n') {
+  while (*length < MAX_LINE && (c = getc_unlocked(file)) != EOF && c != '\n') {
     if (*length == *capacity) {
       const size_t more = *capacity ? 2 * *capacity : 4096;
       char *grown = realloc(*text, more);
@@ -101,8 +101,8 @@ int64_t history_read(FILE *file, struct history *history, const char **wrong) {
     errno = 0;
     cJSON *object = cJSON_ParseWithLength(text, length);
     if (object && (*wrong = history_add(history, object)) && errno == ENOMEM) *wrong = NULL;
-    if (!object && errno != ENOMEM && (ended || !feof(file))) /* without its end: still being written */
-      *wrong = "is no JSON object: is this a run log, as descent train --log writes it?";
+    if (!object && errno != ENOMEM && (ended || !feof(file))) /* an unfinished last line is skipped */
+      *wrong = "is not a JSON object (expected a run log of descent train --log)";
     cJSON_Delete(object);
     if (errno == ENOMEM) break;
   }

@@ -1,4 +1,4 @@
-/* The course of a training: every number of every epoch, from the lines of the run log. */
+/* The history of a training: the numbers of every epoch, from the lines of its run log. */
 #ifndef DESCENT_REPORT_HISTORY_H
 #define DESCENT_REPORT_HISTORY_H
 
@@ -29,26 +29,26 @@
 
 #define HISTORY_ENUM_NUMBER(NAME, key) HISTORY_##NAME,
 enum history_number { HISTORY_NUMBER_MAP(HISTORY_ENUM_NUMBER) HISTORY_NUMBERS };
-#define HISTORY_ENUM_LAYER(NAME, key) LAYER_##NAME,
+#define HISTORY_ENUM_LAYER(NAME, key) HISTORY_LAYER_##NAME,
 enum history_layer { HISTORY_LAYER_MAP(HISTORY_ENUM_LAYER) HISTORY_LAYER_NUMBERS };
 
 struct history {
   int64_t epochs, capacity;
   int32_t layers;
-  double *numbers; /* (capacity, HISTORY_NUMBERS + layers * HISTORY_LAYER_NUMBERS); NaN: undefined or not there */
+  double *numbers; /* (capacity, HISTORY_NUMBERS + layers * HISTORY_LAYER_NUMBERS); NaN: undefined or absent */
 };
 
-/* Adds an epoch. NULL, or what is wrong with the line: a static text; the history is then as it was. */
+/* Adds an epoch. Returns NULL, or why the line is invalid as a static text, with the history unchanged. */
 const char *history_add(struct history *history, const cJSON *line);
-/* Adds every epoch of a run log; a last line without its end is left out, since it may still be being written. 0; the
- * number of the line that is wrong, `*wrong` saying how; or -1 with errno set. */
+/* Adds every epoch of a run log. A last line without a newline is skipped, since it may still be in writing. Returns 0;
+ * the number of an invalid line, with the reason in `*wrong`; or -1 with errno set. */
 int64_t history_read(FILE *file, struct history *history, const char **wrong);
 void history_free(struct history *history);
 
-/* epoch counts from 0 here, layer from 1. */
+/* `epoch` counts from 0, `layer` from 1. */
 double history_number(const struct history *history, int64_t epoch, enum history_number number);
 double history_layer(const struct history *history, int64_t epoch, int32_t layer, enum history_layer number);
-/* Does any epoch have it? */
+/* Whether any epoch has this number. */
 bool history_has(const struct history *history, enum history_number number);
 
 #endif

@@ -1,4 +1,4 @@
-/* Escaping, by whole characters: names come from files and may hold anything. */
+/* Escaping character by character: names come from untrusted files. */
 #include "report/markup.h"
 
 #include <limits.h>
@@ -9,8 +9,7 @@
 
 enum { REPLACEMENT = 0xFFFD };
 
-/* Decodes one character of UTF-8 (RFC 3629) and says how many bytes it took; REPLACEMENT for a byte that begins none.
- */
+/* Decodes one UTF-8 character (RFC 3629) and its length in bytes; REPLACEMENT, of length 1, for an invalid byte. */
 static uint32_t decode(const char *text, int *length) {
   static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
   const unsigned char first = (unsigned char)*text;

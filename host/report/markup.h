@@ -1,13 +1,13 @@
-/* Text into HTML and SVG. */
+/* Escaping of text for HTML and SVG. */
 #ifndef DESCENT_REPORT_MARKUP_H
 #define DESCENT_REPORT_MARKUP_H
 
 #include <stdio.h>
 
-/* Writes any text so that it means itself, in an element or in a quoted attribute: & < > and quotes become entities;
- * what is not UTF-8, control characters and those that turn the direction of the text around become U+FFFD. */
+/* Writes untrusted text for an element or a quoted attribute: & < > and quotes become entities; invalid UTF-8, control
+ * characters and bidirectional controls become U+FFFD. */
 void markup_text(FILE *out, const char *text);
-/* The same, cut to at most `columns` with an ellipsis. */
+/* The same, truncated to `columns` with an ellipsis. */
 void markup_label(FILE *out, const char *text, int columns);
 
 #endif

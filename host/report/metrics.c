@@ -1,4 +1,4 @@
-/* Which measures a task has, said once for the table, for evaluate's JSON and for the run log. */
+/* The metrics of each task, defined once for the table, the JSON of evaluate and the run log. */
 #include "report/metrics.h"
 
 #include <inttypes.h>
@@ -78,8 +78,8 @@ static int64_t f1_rows(const struct metrics_column *column) {
   return column->metrics->f1 && column->metrics->classes <= CLASSES_SHOWN ? column->metrics->classes : 0;
 }
 
-/* Among as many outputs as there are classes every row's class is found. */
-static bool top_k_tells(const struct metrics_column *column) {
+/* With k = number of classes, top-k accuracy is always 1. */
+static bool top_k_is_informative(const struct metrics_column *column) {
   return column->metrics->top_k && column->metrics->top_k < column->metrics->classes;
 }
 
@@ -92,7 +92,7 @@ void report_metrics_rows(const descent_network *network, const struct metrics_co
   for (int i = 0; i < MEASURES; i++) {
     if (!applies(&measures[i], task)) continue;
     bool top_k = measures[i].offset == offsetof(descent_metrics, top_k_accuracy);
-    if (top_k && !top_k_tells(columns)) continue;
+    if (top_k && !top_k_is_informative(columns)) continue;
     if (top_k)
       snprintf(name, sizeof name, "top-%" PRId64 " accuracy", columns[0].metrics->top_k);
     else
@@ -107,19 +107,19 @@ void report_metrics_rows(const descent_network *network, const struct metrics_co
   }
 }
 
-struct table {
+struct metrics_table {
   FILE *stream;
   int width; /* of the names */
 };
 
 static void widen(void *user, const char *name, const double *values, int n) {
-  struct table *table = user;
+  struct metrics_table *table = user;
   (void)values, (void)n;
   if (text_columns(name) > table->width) table->width = text_columns(name);
 }
 
 static void print_row(void *user, const char *name, const double *values, int n) {
-  const struct table *table = user;
+  const struct metrics_table *table = user;
   print_name(table->stream, name, table->width);
   for (int c = 0; c < n; c++) print_value(table->stream, values[c]);
   fputc('\n', table->stream);
@@ -127,9 +127,9 @@ static void print_row(void *user, const char *name, const double *values, int n)
 
 void report_metrics_print(FILE *stream, const descent_network *network, const struct metrics_column *columns,
                           int n_columns) {
-  enum { WIDTH_LEAST = 8 };
+  enum { MIN_WIDTH = 8 };
   char text[TEXT_SIZE];
-  struct table table = {stream, WIDTH_LEAST};
+  struct metrics_table table = {stream, MIN_WIDTH};
   report_metrics_rows(network, columns, n_columns, widen, &table);
   print_name(stream, "", table.width);
   for (int c = 0; c < n_columns; c++) fprintf(stream, "  %10s", columns[c].title);

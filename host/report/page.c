@@ -1,4 +1,4 @@
-/* The page from top to bottom. All that comes from files or options goes through markup_text. */
+/* The page from top to bottom. All text from files or options is written by markup_text. */
 #include "report/page.h"
 
 #include <inttypes.h>
@@ -15,8 +15,8 @@
 static const char style[] =
     ":root{color-scheme:light dark;--back:#f6f7f9;--card:#fff;--ink:#1b1f27;--soft:#5a6270;--line:#e1e4ea;"
     "--strong:#2563c9;--bad:#b3261e;--bad-back:#fdecea;--warn:#8a5a00;--warn-back:#fff4dc}"
-    "@media "
-    "(prefers-color-scheme:dark){:root{--back:#0f1319;--card:#171c24;--ink:#e8ebf0;--soft:#9aa3b2;--line:#2a303b;"
+    "@media (prefers-color-scheme:dark){"
+    ":root{--back:#0f1319;--card:#171c24;--ink:#e8ebf0;--soft:#9aa3b2;--line:#2a303b;"
     "--strong:#7aa9fa;--bad:#ffb4ab;--bad-back:#3b1715;--warn:#f2c56b;--warn-back:#33280f}}"
     "*{box-sizing:border-box}"
     "body{margin:0;background:var(--back);color:var(--ink);"
@@ -31,10 +31,10 @@ static const char style[] =
     ".tile{padding:12px 14px}.tile b{display:block;font-size:23px;line-height:1.3;font-weight:650}"
     ".tile.main b{color:var(--strong)}.tile span{color:var(--soft);font-size:13px}"
     ".card{padding:6px 16px 10px;overflow-x:auto}"
-    ".charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr));gap:12px;align-items:"
-    "start}"
-    ".charts>div{padding:4px 6px}.charts>.card{padding:6px 16px "
-    "10px}.charts+.charts,.card+.charts,.note+.charts{margin-top:12px}.charts svg{display:block;width:100%;height:auto}"
+    ".charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,440px),1fr));"
+    "gap:12px;align-items:start}"
+    ".charts>div{padding:4px 6px}.charts>.card{padding:6px 16px 10px}"
+    ".charts+.charts,.card+.charts,.note+.charts{margin-top:12px}.charts svg{display:block;width:100%;height:auto}"
     ".two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:12px;align-items:start}"
     "table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}"
     "th,td{padding:6px 14px 6px 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}"
@@ -44,9 +44,8 @@ static const char style[] =
     "td.n:last-child,th.n:last-child{padding-right:0}.pairs th{width:1%;color:var(--soft);font-weight:400}"
     "dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(190px,1fr));gap:10px 18px;margin:8px 0}"
     "dt{color:var(--soft);font-size:13px}dd{margin:0}.pairs th{white-space:nowrap}"
-    ".share{display:block;min-width:80px;height:8px;border-radius:4px;background:var(--line);overflow:hidden;margin-"
-    "top:"
-    "7px}"
+    ".share{display:block;min-width:80px;height:8px;border-radius:4px;background:var(--line);overflow:hidden;"
+    "margin-top:7px}"
     ".share i{display:block;height:100%;background:var(--strong)}"
     ".note{color:var(--soft);font-size:13px;margin:8px 0 0}"
     ".alert{border-radius:10px;padding:10px 16px;margin:16px 0 0}"
@@ -65,7 +64,7 @@ static void write_head(FILE *out, const struct page *p) {
   fprintf(out, " - training report</title>\n<style>%s%s</style>\n</head>\n<body>\n<main>\n", style, svg_style);
 }
 
-/* "price, size from ": by name, else by place; nothing where the file itself says what its targets are. */
+/* Writes "price, size from ", with names or else positions; nothing when the file defines its targets. */
 static void write_targets(FILE *out, const struct page *p) {
   enum { SHOWN = 4 };
   const int64_t targets = descent_dataset_targets(p->data);
@@ -95,7 +94,7 @@ static void write_header(FILE *out, const struct page *p) {
   fprintf(out, " &middot; %s parameters &middot; %s</p></header>\n",
           text_count(descent_network_parameters(p->network), count), when);
   if (!p->failure) return;
-  fputs("<div class=\"alert bad\"><b>The training broke off.</b> ", out);
+  fputs("<div class=\"alert bad\"><b>The training failed.</b> ", out);
   markup_text(out, p->failure);
   fputs("</div>\n", out);
 }
@@ -160,7 +159,7 @@ static void write_charts(FILE *out, const struct figure *figure, bool matrices) 
   fputs("</div>\n", out);
 }
 
-/* The table, a confusion matrix beside it, and the other charts below. */
+/* The table of metrics with the confusion matrix beside it, and the other charts below. */
 static void write_measures(FILE *out, const struct page *p) {
   fputs("<h2>Measures</h2>\n<div class=\"charts\">\n", out);
   page_measures(out, p);
@@ -186,10 +185,10 @@ static bool write_course(FILE *out, const struct page *p) {
 static bool write_layers(FILE *out, const struct page *p) {
   const struct curves_run run = {"", p->history};
   struct figure figure = {0};
-  const bool made = curves_add_layers(&figure, &run, 1, LAYER_GRADIENT_NORM) &&
-                    curves_add_layers(&figure, &run, 1, LAYER_UPDATE_RATIO) &&
-                    curves_add_layers(&figure, &run, 1, LAYER_ACTIVATION_STD) &&
-                    curves_add_layers(&figure, &run, 1, LAYER_DEAD_FRACTION);
+  const bool made = curves_add_layers(&figure, &run, 1, HISTORY_LAYER_GRADIENT_NORM) &&
+                    curves_add_layers(&figure, &run, 1, HISTORY_LAYER_UPDATE_RATIO) &&
+                    curves_add_layers(&figure, &run, 1, HISTORY_LAYER_ACTIVATION_STD) &&
+                    curves_add_layers(&figure, &run, 1, HISTORY_LAYER_DEAD_FRACTION);
   fputs("<h2>Layers</h2>\n", out);
   page_layers(out, p);
   if (made && p->history->epochs) write_charts(out, &figure, true);

@@ -1,4 +1,4 @@
-/* --report: a training on one page of HTML that needs nothing beside it, no network and no script. */
+/* --report: a training as one self-contained HTML page without scripts. */
 #ifndef DESCENT_REPORT_PAGE_H
 #define DESCENT_REPORT_PAGE_H
 
@@ -11,8 +11,8 @@
 #include "report/metrics.h"
 
 struct page {
-  const char *model_path, *data_path, *validation_path, *test_path; /* the last two NULL where there is no such file */
-  const char *target;                                               /* as the user named it; NULL: the file says it */
+  const char *model_path, *data_path, *validation_path, *test_path; /* the last two may be NULL */
+  const char *target;                                               /* as given; NULL: defined by the file */
   const char *shape;                                                /* the network in one line */
   const descent_network *network;
   const descent_device *device;
@@ -20,17 +20,17 @@ struct page {
   const descent_dataset *training;   /* the rows trained on */
   const descent_dataset *validation; /* or NULL */
   const descent_train_options *train;
-  const cJSON *options;  /* the configuration by option names, or NULL */
+  const cJSON *options;  /* the configuration by option name, or NULL */
   const cJSON *warnings; /* [{"epoch": 3, "text": ".."}], or NULL */
-  const char *failure;   /* why the training broke off, or NULL */
+  const char *failure;   /* why the training failed, or NULL */
   const struct history *history;
   const descent_fit_result *result;
-  const struct metrics_column *columns; /* (n_columns) measured at the end; the last is what the page is headed by */
+  const struct metrics_column *columns; /* (n_columns) final metrics; the last is shown at the top */
   int n_columns;
   const struct figure *diagnosis; /* of the last column's rows */
 };
 
-/* Failures are left in the stream, but for memory: false. */
+/* False when out of memory; write errors remain in the stream. */
 bool page_write(FILE *out, const struct page *page);
 
 #endif

@@ -1,4 +1,4 @@
-/* What is known of the data: files, split, classes, columns. */
+/* Tables about the data: files, split, classes, columns. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -16,18 +16,18 @@ static void write_files(FILE *out, const struct page *p) {
   page_pair(out, "file", p->data_path);
   page_pair(out, "rows", text_count(descent_dataset_rows(data), text));
   if (descent_dataset_dropped(data))
-    page_pair(out, "rows left out, without target", text_count(descent_dataset_dropped(data), text));
-  page_pair(out, "columns to learn from", text_count(descent_dataset_columns(data), text));
+    page_pair(out, "rows without target, left out", text_count(descent_dataset_dropped(data), text));
+  page_pair(out, "feature columns", text_count(descent_dataset_columns(data), text));
   if (descent_dataset_inputs(data) != descent_dataset_columns(data))
-    page_pair(out, "inputs made of them", text_count(descent_dataset_inputs(data), text));
-  page_pair(out, "trained on", text_count(descent_dataset_rows(p->training), text));
+    page_pair(out, "network inputs", text_count(descent_dataset_inputs(data), text));
+  page_pair(out, "training rows", text_count(descent_dataset_rows(p->training), text));
   if (p->validation && p->validation_path) {
-    snprintf(line, sizeof line, "%s rows of their own file", text_count(descent_dataset_rows(p->validation), text));
-    page_pair(out, "validated on", line);
+    snprintf(line, sizeof line, "%s from a separate file", text_count(descent_dataset_rows(p->validation), text));
+    page_pair(out, "validation rows", line);
     page_pair(out, "validation file", p->validation_path);
   } else if (p->validation) {
     snprintf(line, sizeof line, "%s held out", text_count(descent_dataset_rows(p->validation), text));
-    page_pair(out, "validated on", line);
+    page_pair(out, "validation rows", line);
   }
   if (p->test_path) page_pair(out, "test file", p->test_path);
   if (*descent_dataset_note(data)) page_pair(out, "note", descent_dataset_note(data));
@@ -54,9 +54,8 @@ static void write_classes(FILE *out, const descent_dataset *data) {
     fputs("<tr><th>", out);
     write_name(out, descent_dataset_class_name(data, k), k);
     fprintf(out,
-            "</th><td class=\"n\">%s</td><td class=\"n\">%.1f %%</td><td><span class=\"share\"><i "
-            "style=\"width:%.1f%%\"></i>"
-            "</span></td></tr>\n",
+            "</th><td class=\"n\">%s</td><td class=\"n\">%.1f %%</td>"
+            "<td><span class=\"share\"><i style=\"width:%.1f%%\"></i></span></td></tr>\n",
             text_count(descent_dataset_class_count(data, k), text), share, share);
   }
   fputs("</tbody></table>\n", out);
@@ -67,22 +66,22 @@ static void write_classes(FILE *out, const descent_dataset *data) {
 
 /* ---- columns ---------------------------------------------------------------------------------------------------- */
 
-struct range {
+struct input_range {
   double low, high, sum, squares;
   int64_t n;
 };
 
-/* Of each input, over at most ROWS_SEEN of the rows, evenly spread; NULL when memory ran out. */
-static struct range *find_ranges(const descent_dataset *data) {
+/* Range and sums of each input over at most ROWS_SEEN evenly spread rows; NULL when out of memory. */
+static struct input_range *find_ranges(const descent_dataset *data) {
   const int64_t inputs = descent_dataset_inputs(data), rows = descent_dataset_rows(data);
   const int64_t every = (rows - 1) / ROWS_SEEN + 1;
-  struct range *ranges = calloc((size_t)inputs, sizeof *ranges);
+  struct input_range *ranges = calloc((size_t)inputs, sizeof *ranges);
   float *row = malloc((size_t)inputs * sizeof *row);
   for (int64_t i = 0; ranges && row && i < rows; i += every) {
     if (descent_dataset_row(data, i, row) != DESCENT_OK) break;
     for (int64_t j = 0; j < inputs; j++) {
       const double x = (double)row[j];
-      struct range *r = &ranges[j];
+      struct input_range *r = &ranges[j];
       if (isnan(x)) continue;
       r->low = r->n ? fmin(r->low, x) : x, r->high = r->n ? fmax(r->high, x) : x;
       r->n++, r->sum += x, r->squares += x * x;
@@ -99,7 +98,7 @@ static struct range *find_ranges(const descent_dataset *data) {
 static void write_value(FILE *out, double value) { fprintf(out, "<td class=\"n\">%.4g</td>", value); }
 
 static void write_column(FILE *out, const descent_dataset *data, int64_t column, int64_t missing,
-                         const struct range *range) {
+                         const struct input_range *range) {
   char text[TEXT_SIZE];
   const int64_t categories = descent_dataset_column_categories(data, column);
   fputs("<tr><th>", out);
@@ -127,7 +126,7 @@ static void write_column(FILE *out, const descent_dataset *data, int64_t column,
 static bool write_columns(FILE *out, const descent_dataset *data) {
   const int64_t columns = descent_dataset_columns(data);
   int64_t *missing = calloc((size_t)columns, sizeof *missing);
-  struct range *ranges = missing ? find_ranges(data) : NULL;
+  struct input_range *ranges = missing ? find_ranges(data) : NULL;
   if (!ranges) {
     free(missing);
     return false;
@@ -135,9 +134,8 @@ static bool write_columns(FILE *out, const descent_dataset *data) {
   descent_dataset_missing(data, missing);
   fputs(
       "<h3>Columns</h3>\n<div class=\"card\"><table><thead><tr><th></th><th class=\"n\">missing</th>"
-      "<th class=\"n\">mean</th><th class=\"n\">deviation</th><th class=\"n\">least</th><th "
-      "class=\"n\">greatest</th></tr>"
-      "</thead><tbody>\n",
+      "<th class=\"n\">mean</th><th class=\"n\">deviation</th>"
+      "<th class=\"n\">minimum</th><th class=\"n\">maximum</th></tr></thead><tbody>\n",
       out);
   for (int64_t c = 0, input = 0; c < columns && c < COLUMNS_LISTED; c++) {
     write_column(out, data, c, missing[c], &ranges[input]);
@@ -148,8 +146,8 @@ static bool write_columns(FILE *out, const descent_dataset *data) {
   free(missing);
   if (columns > COLUMNS_LISTED)
     fprintf(out, "<p class=\"note\">and %" PRId64 " more columns</p>\n", columns - COLUMNS_LISTED);
-  fputs("</div>\n<p class=\"note\">Over the rows trained on", out);
-  if (descent_dataset_rows(data) > ROWS_SEEN) fputs(", of which some 100,000 are looked at", out);
+  fputs("</div>\n<p class=\"note\">Over the training rows", out);
+  if (descent_dataset_rows(data) > ROWS_SEEN) fputs(", of which about 100,000 are sampled", out);
   fputs(".</p>\n", out);
   return true;
 }

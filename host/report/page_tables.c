@@ -1,4 +1,4 @@
-/* What is known of the training itself: measures, layers, configuration, machine. */
+/* Tables about the training: metrics, layers, configuration, machine. */
 #include "report/page_tables.h"
 
 #include <inttypes.h>
@@ -90,9 +90,8 @@ void page_layers(FILE *out, const struct page *p) {
     write_layer(out, p, l);
   }
   fputs(
-      "</tbody></table></div>\n<p class=\"note\">Norms, activations and dead units as in the last full batch of the "
-      "last "
-      "epoch.</p>\n",
+      "</tbody></table></div>\n"
+      "<p class=\"note\">Norms, activations and dead units of the last full batch of the last epoch.</p>\n",
       out);
 }
 
@@ -125,8 +124,8 @@ void page_configuration(FILE *out, const struct page *p) {
   fputs("</dl></div>\n", out);
 }
 
-/* The mean over the epochs but the first, which also warms up. */
-static double usual_speed(const struct history *h) {
+/* Mean speed over all epochs but the first, which includes warm-up; NaN when unknown. */
+static double mean_speed(const struct history *h) {
   double sum = 0;
   const int64_t first = h->epochs > 1;
   for (int64_t e = first; e < h->epochs; e++) sum += 1 / history_number(h, e, HISTORY_ROWS_PER_SECOND);
@@ -139,7 +138,7 @@ void page_machine(FILE *out, const struct page *p) {
   page_pair(out, "device", descent_device_description(p->device));
   if (*descent_device_note(p->device)) page_pair(out, "", descent_device_note(p->device));
   page_pair(out, "precision", descent_precision_name(p->train->precision));
-  const double speed = usual_speed(p->history);
+  const double speed = mean_speed(p->history);
   if (speed > 0 && isfinite(speed)) {
     const double flops = 6 * speed * (double)descent_network_parameters(p->network);
     snprintf(line, sizeof line, "%s rows per second", text_scaled(speed, text));
@@ -148,7 +147,7 @@ void page_machine(FILE *out, const struct page *p) {
              text_scaled(flops, text));
     page_pair(out, "arithmetic", line);
   }
-  static const char *const ends[] = {"all epochs done", "early: no more improvement", "on request"};
+  static const char *const ends[] = {"all epochs completed", "early stopping: no further improvement", "on request"};
   page_pair(out, "steps", text_count(p->result->steps, text));
   if (!p->failure) {
     page_pair(out, "training time", text_duration(p->result->seconds, text));

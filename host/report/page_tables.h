@@ -1,4 +1,4 @@
-/* The tables of the report's page. */
+/* Tables of the report page. */
 #ifndef DESCENT_REPORT_PAGE_TABLES_H
 #define DESCENT_REPORT_PAGE_TABLES_H
 
@@ -6,11 +6,11 @@
 
 void page_warnings(FILE *out, const struct page *page);
 void page_measures(FILE *out, const struct page *page);
-/* What each layer is, and how it was at the last epoch's end. */
+/* Each layer with its statistics at the end of the last epoch. */
 void page_layers(FILE *out, const struct page *page);
 void page_configuration(FILE *out, const struct page *page);
 void page_machine(FILE *out, const struct page *page);
-/* Files, split, classes and columns; false when memory ran out. */
+/* Files, split, classes and columns; false when out of memory. */
 bool page_data(FILE *out, const struct page *page);
 
 /* "<tr><th>name</th><td>text</td></tr>" */

@@ -1,4 +1,4 @@
-/* The progress line. Composed anew at each drawing for the width that the window has then. */
+/* The progress line, composed for the current width of the window each time it is drawn. */
 #include "report/progress.h"
 
 #include <ctype.h>
@@ -13,12 +13,12 @@
 #include "report/terminal.h"
 #include "report/text.h"
 
-enum { BAR_LEAST = 8, BAR_MOST = 30, LINE_SIZE = 512 };
+enum { MIN_BAR = 8, MAX_BAR = 30, LINE_SIZE = 512 };
 static const double REDRAW_SECONDS = 0.05;
 
 enum piece { EPOCH, BAR, LOSS, VALIDATION, METRIC, RATE, TIME, PIECES };
 
-/* The pieces but for the bar; "" for what is unknown. */
+/* Formats all pieces except the bar; "" when unknown. */
 static void write_pieces(const struct progress_view *v, bool brief, char pieces[PIECES][64]) {
   char a[TEXT_SIZE];
   int digits = snprintf(NULL, 0, "%" PRId64, v->epochs);
@@ -53,12 +53,12 @@ static void append_bar(char *text, size_t size, int columns, double share, bool 
 }
 
 void progress_line(const struct progress_view *view, int columns, bool bar, bool unicode, char *text, size_t size) {
-  /* What a narrow window loses, first to last; with the bar goes the word "epoch". */
+  /* Pieces dropped in a narrow window, first to last; the word "epoch" goes with the bar. */
   static const enum piece drop[] = {VALIDATION, RATE, BAR, TIME, METRIC};
   char pieces[PIECES][64];
   const bool live = bar;
   write_pieces(view, false, pieces);
-  for (size_t i = 0; pieces_columns(pieces) + (bar ? BAR_LEAST + 1 : 0) > columns && i < sizeof drop / sizeof *drop;
+  for (size_t i = 0; pieces_columns(pieces) + (bar ? MIN_BAR + 1 : 0) > columns && i < sizeof drop / sizeof *drop;
        i++) {
     if (drop[i] == BAR) {
       bar = false;
@@ -68,24 +68,24 @@ void progress_line(const struct progress_view *view, int columns, bool bar, bool
     *pieces[drop[i]] = '\0';
   }
   if (pieces_columns(pieces) > columns) memmove(pieces[LOSS], pieces[LOSS] + strcspn(pieces[LOSS], "0123456789-"), 24);
-  if (pieces_columns(pieces) > columns) *pieces[LOSS] = '\0'; /* rather than cut: half a number is a wrong one */
+  if (pieces_columns(pieces) > columns) *pieces[LOSS] = '\0'; /* dropped, since a truncated number is wrong */
   int room = columns - pieces_columns(pieces) - 1;
   *text = '\0';
   for (int i = 0; i < PIECES; i++) {
     if (i == BAR ? !bar : !*pieces[i]) continue;
     if (*text) strncat(text, live ? " " : "  ", size - strlen(text) - 1);
     if (i == BAR)
-      append_bar(text, size, room < BAR_MOST ? room : BAR_MOST, view->share, unicode);
+      append_bar(text, size, room < MAX_BAR ? room : MAX_BAR, view->share, unicode);
     else
       strncat(text, pieces[i], size - strlen(text) - 1);
   }
-  /* Epochs in the millions can still be too wide; all that is left then is ASCII. */
+  /* Epochs in the millions can still be too wide; the remaining text is ASCII. */
   if (text_columns(text) > columns) text[columns] = '\0';
 }
 
 static void draw(struct progress *progress) {
   char text[LINE_SIZE];
-  /* The last column stays free: many terminals wrap once it is written. */
+  /* Leave the last column free: many terminals wrap when it is written. */
   progress_line(&progress->view, terminal_columns(progress->stream) - 1, true, progress->unicode, text, sizeof text);
   fprintf(progress->stream, "\r%s\033[K", text);
   fflush(progress->stream);
@@ -113,14 +113,14 @@ void progress_step(struct progress *progress, int64_t epochs, const descent_step
   view->share = ((double)(info->epoch - 1) + (double)progress->rows_done / (double)progress->rows) / (double)epochs;
   const double elapsed = clock_seconds() - progress->started;
   view->seconds_left = elapsed / view->share - elapsed;
-  if (info->epoch == 1) { /* later ones show what the epoch before them came to */
+  if (info->epoch == 1) { /* later epochs show the results of the epoch before */
     view->loss = info->loss;
     view->rows_per_second = (double)progress->rows_done / elapsed;
   }
   if (clock_seconds() - progress->drawn_at >= REDRAW_SECONDS) draw(progress);
 }
 
-/* Takes the live line off the screen, for a line that stays. */
+/* Clears the live line before a permanent line. */
 static void clear_line(struct progress *progress) {
   if (progress->shown) fputs("\r\033[K", progress->stream);
   progress->shown = false;

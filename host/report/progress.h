@@ -1,5 +1,5 @@
-/* How far a training is: on a terminal one live line, rewritten in place and never wider than the window; elsewhere one
- * plain line per epoch. Health warnings come on lines of their own when they appear or change. */
+/* Progress of a training: on a terminal a live line, redrawn in place and never wider than the window; otherwise one
+ * line per epoch. Health warnings are separate lines, printed when they appear or change. */
 #ifndef DESCENT_REPORT_PROGRESS_H
 #define DESCENT_REPORT_PROGRESS_H
 
@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* What a line shows. */
+/* Contents of a line. */
 struct progress_view {
   int64_t epoch, epochs;
   double share; /* of the whole training, 0 .. 1 */
@@ -16,7 +16,7 @@ struct progress_view {
   double metric_value;
   double rows_per_second; /* 0: unknown */
   double seconds, seconds_left;
-  bool finished; /* show the time taken instead of the time left */
+  bool finished; /* show the elapsed time instead of the time left */
 };
 
 struct progress {
@@ -29,14 +29,15 @@ struct progress {
   char warning[256]; /* the last one shown */
 };
 
-/* `rows` of training in an epoch. */
+/* `rows`: training rows per epoch. */
 void progress_open(struct progress *progress, FILE *stream, int64_t rows);
 void progress_step(struct progress *progress, int64_t epochs, const descent_step_info *info);
 void progress_epoch(struct progress *progress, descent_task task, const descent_epoch_info *info);
 /* Leaves the last state on the screen. */
 void progress_close(struct progress *progress);
 
-/* One line of at most `columns` (>= 10), as much as fits of the view in order of worth; a bar when `bar`. */
+/* Composes a line of at most `columns` (>= 10); parts that do not fit are dropped, least important first. `bar`: with a
+ * progress bar. */
 void progress_line(const struct progress_view *view, int columns, bool bar, bool unicode, char *text, size_t size);
 
 #endif

@@ -1,4 +1,4 @@
-/* The run log's line, built as JSON so that names and undefined numbers come out right (a NaN is null). */
+/* The run log's line as JSON. */
 #include "report/run_log.h"
 
 #include <cjson/cJSON.h>

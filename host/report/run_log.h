@@ -1,5 +1,5 @@
-/* An epoch as one JSON object: what --log writes, a line each, and what every other view of a training (TensorBoard,
- * curves, the report) is made from, so that they cannot disagree. */
+/* An epoch as a JSON object: a line of --log, and the source of TensorBoard events, curves and report, so that all
+ * agree. */
 #ifndef DESCENT_REPORT_RUN_LOG_H
 #define DESCENT_REPORT_RUN_LOG_H
 
@@ -8,12 +8,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* The epoch's object, an undefined number being null once it is printed; NULL when memory ran out. The caller deletes
- * it. */
+/* The object of an epoch; undefined numbers print as null. The caller deletes it. NULL when out of memory. */
 cJSON *run_log_line(descent_task task, const descent_epoch_info *info);
 
-/* Appends the line to `file` and flushes it, so that it is on disk as soon as the epoch is over; false with errno set
- * when that failed. */
+/* Appends the line to `file` and flushes; false with errno set. */
 bool run_log_write(FILE *file, const cJSON *line);
 
 #endif

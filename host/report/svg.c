@@ -1,4 +1,4 @@
-/* The SVG writer. A chart is drawn in units of a pixel of its natural size, WIDTH by chart_height. */
+/* The SVG writer. Units are pixels of a chart's natural size, WIDTH by chart_height. */
 #include "report/svg.h"
 
 #include <inttypes.h>
@@ -13,15 +13,15 @@ enum {
   HEIGHT = 300,
   TITLE = 30,
   LEGEND_ROW = 18,
-  LEGEND_MOST = 16, /* entries */
+  MAX_LEGEND = 16, /* entries */
   NAME_COLUMNS = 36,
   RIGHT = 16,
   BOTTOM = 42,
   GAP = 12
 };
-static const double CHARACTER = 6.3; /* width of one at 11 px, about */
+static const double CHARACTER = 6.3; /* approximate width at 11 px */
 
-/* Colors come through `color`, so that one rule serves lines, dots and areas. */
+/* Colors are set through `color`, so that one rule applies to lines, dots and areas. */
 const char svg_style[] =
     ".chart{font:11px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}"
     ".chart text{fill:#4a5160}"
@@ -43,7 +43,7 @@ const char svg_style[] =
     ".c0{color:#7aa9fa}.c1{color:#f28b99}.c2{color:#57cba3}.c3{color:#eeab5a}"
     ".c4{color:#bb9cf6}.c5{color:#57c4dc}.c6{color:#e687b8}.c7{color:#c3c75c}}";
 
-/* Where the axes of a chart lie. */
+/* Position of a chart's axes. */
 struct box {
   double left, top, right, bottom;
 };
@@ -86,7 +86,7 @@ static void write_sample(FILE *out, const struct chart_series *s, double x, doub
   fputs("</g>", out);
 }
 
-/* The names of the series in rows under the title; `out` NULL: only counts the rows. */
+/* Writes the legend in rows below the title and returns their number; `out` NULL: only counts. */
 static int legend(FILE *out, const struct chart *chart) {
   double x = GAP;
   int rows = 0, shown = 0, named = 0;
@@ -95,7 +95,7 @@ static int legend(FILE *out, const struct chart *chart) {
     const struct chart_series *s = &chart->series[i];
     if (!s->name) continue;
     char more[32];
-    const bool last = shown == LEGEND_MOST && named > LEGEND_MOST;
+    const bool last = shown == MAX_LEGEND && named > MAX_LEGEND;
     snprintf(more, sizeof more, "and %d more", named - shown);
     const double width = legend_width(last ? more : s->name);
     if (rows == 0 || x + width > WIDTH - RIGHT) rows++, x = GAP;
@@ -119,12 +119,12 @@ static int legend(FILE *out, const struct chart *chart) {
 static void write_axes(FILE *out, const struct chart *chart, const struct chart_axis *x, const struct chart_axis *y,
                        const struct box *box) {
   for (int i = 0; i < y->n; i++) {
-    const double at = box->bottom - chart_place(y, y->ticks[i]) * (box->bottom - box->top);
+    const double at = box->bottom - chart_position(y, y->ticks[i]) * (box->bottom - box->top);
     fprintf(out, "<path class=\"grid\" d=\"M%.1f %.1fH%.1f\"/>", box->left, at, box->right);
     write_text(out, box->left - 6, at + 4, "end", NULL, y->texts[i]);
   }
   for (int i = 0; i < x->n; i++) {
-    const double at = box->left + chart_place(x, x->ticks[i]) * (box->right - box->left);
+    const double at = box->left + chart_position(x, x->ticks[i]) * (box->right - box->left);
     fprintf(out, "<path class=\"axis\" d=\"M%.1f %.1fv4\"/>", at, box->bottom);
     write_text(out, at, box->bottom + 16, "middle", NULL, x->texts[i]);
   }
@@ -141,8 +141,8 @@ static double clamp(double place) { return fmin(fmax(place, -0.02), 1.02); }
 static void write_series(FILE *out, const struct chart_series *s, const struct chart_axis *x,
                          const struct chart_axis *y, const struct box *box) {
   const double width = box->right - box->left, height = box->bottom - box->top;
-  bool open = false; /* within a path's data, after a point of this stretch */
-  int64_t alone = 0; /* points of the stretch so far */
+  bool open = false; /* the previous point continues the line */
+  int64_t run = 0;   /* points of the line since the last gap */
   double at_x = 0, at_y = 0;
   fputs("<g", out);
   color_attribute(out, s->color);
@@ -151,24 +151,24 @@ static void write_series(FILE *out, const struct chart_series *s, const struct c
   const bool dots = s->style == CHART_POINTS || s->style == CHART_LINE_POINTS;
   if (lines) fprintf(out, "<path class=\"line%s\" d=\"", s->style == CHART_DASHED ? " dashed" : "");
   for (int64_t i = 0; lines && i <= s->n; i++) {
-    const double place = i < s->n ? chart_place(y, s->y[i]) : NAN;
+    const double place = i < s->n ? chart_position(y, s->y[i]) : NAN;
     if (isnan(place)) {
-      if (open && alone == 1) fputs("h.1", out); /* a point between gaps would be invisible */
+      if (open && run == 1) fputs("h.1", out); /* a single point between gaps would be invisible */
       open = false;
       continue;
     }
-    at_x = box->left + clamp(chart_place(x, s->x[i])) * width, at_y = box->bottom - clamp(place) * height;
+    at_x = box->left + clamp(chart_position(x, s->x[i])) * width, at_y = box->bottom - clamp(place) * height;
     fprintf(out, "%s%.1f %.1f", open ? " " : "M", at_x, at_y);
-    alone = open ? alone + 1 : 1;
+    run = open ? run + 1 : 1;
     open = true;
   }
   if (lines) fputs("\"/>", out);
   const double bar = s->n > 1 ? width * 0.86 * (s->x[1] - s->x[0]) / (x->high - x->low) : width * 0.5;
   const double radius = s->n > 300 ? 1.8 : 3;
   for (int64_t i = 0; !(lines && !dots) && i < s->n; i++) {
-    const double place = chart_place(y, s->y[i]);
+    const double place = chart_position(y, s->y[i]);
     if (isnan(place)) continue;
-    at_x = box->left + clamp(chart_place(x, s->x[i])) * width, at_y = box->bottom - clamp(place) * height;
+    at_x = box->left + clamp(chart_position(x, s->x[i])) * width, at_y = box->bottom - clamp(place) * height;
     if (dots)
       fprintf(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"/>", at_x, at_y, radius);
     else
@@ -205,9 +205,9 @@ static void write_class(FILE *out, const struct chart *chart, int64_t k) {
   markup_label(out, class_text(chart, k, index), MATRIX_NAME);
 }
 
-/* Where the cells lie; what is below them takes `below`. */
+/* Position of the cells; `below` is the height of the labels below them. */
 struct grid {
-  double left, top, width, height; /* of one cell: width and height */
+  double left, top, width, height; /* width and height of one cell */
   double bottom, below;
 };
 
@@ -225,7 +225,7 @@ static struct grid matrix_grid(const struct chart *chart) {
   return grid;
 }
 
-/* Rows by true class, each cell as strong as its share of the row. */
+/* Rows by true class; the opacity of a cell is its share of the row. */
 static void write_matrix(FILE *out, const struct chart *chart) {
   const int64_t n = chart->classes, every = (n + 23) / 24; /* names shown */
   const struct grid g = matrix_grid(chart);

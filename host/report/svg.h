@@ -1,4 +1,4 @@
-/* Charts as SVG: a file of their own, or inside a page. Light and dark as the reader's screen is. */
+/* Charts as SVG, as a file or inside an HTML page, in light or dark colors by the reader's preference. */
 #ifndef DESCENT_REPORT_SVG_H
 #define DESCENT_REPORT_SVG_H
 
@@ -6,13 +6,13 @@
 
 #include "report/chart.h"
 
-/* What the classes in the drawings look like: CSS, for the page that holds them. */
+/* CSS for the classes in the charts, for a page that contains them. */
 extern const char svg_style[];
 
-/* One chart as an <svg> element as wide as its place, for a page with svg_style. */
+/* Writes a chart as an <svg> element that fills its container, for a page with svg_style. */
 void svg_chart(FILE *out, const struct chart *chart);
 
-/* All charts of a figure in a file of its own, two beside each other. */
+/* Writes all charts of a figure as an SVG file, in two columns. */
 void svg_figure(FILE *out, const struct figure *figure);
 
 #endif

@@ -1,4 +1,4 @@
-/* Event files: epochs into protocol buffers into records. */
+/* Event files: epochs as protocol buffers in TFRecord framing. */
 #include "report/tensorboard.h"
 
 #include <errno.h>
@@ -14,7 +14,7 @@
 
 #include "report/tfrecord.h"
 
-enum { BUCKETS = 30, TAG_SIZE = 96 }; /* 30 is what TensorBoard draws */
+enum { BUCKETS = 30, TAG_SIZE = 96 }; /* TensorBoard draws 30 */
 
 struct tensorboard {
   FILE *file;
@@ -36,7 +36,7 @@ static bool write_event(struct tensorboard *t, const Tensorboard__Event *event) 
 }
 
 static bool write_value(struct tensorboard *t, int64_t step, const Tensorboard__Value *value) {
-  Tensorboard__Value *values[] = {(Tensorboard__Value *)(uintptr_t)value}; /* packing reads only */
+  Tensorboard__Value *values[] = {(Tensorboard__Value *)(uintptr_t)value}; /* packing only reads */
   Tensorboard__Summary summary = TENSORBOARD__SUMMARY__INIT;
   Tensorboard__Event event = TENSORBOARD__EVENT__INIT;
   summary.n_value = 1;
@@ -58,7 +58,7 @@ static bool write_scalar(struct tensorboard *t, int64_t step, char *tag, double 
 
 /* ---- histograms ------------------------------------------------------------------------------------------------- */
 
-/* Equal buckets between the smallest and the largest of the finite values; the others have no place on an axis. */
+/* Counts the finite values in equal buckets between the smallest and the largest. */
 static void count_values(const float *values, int64_t n, Tensorboard__Histogram *h) {
   h->min = INFINITY, h->max = -INFINITY;
   for (int64_t i = 0; i < n; i++) {
@@ -114,7 +114,7 @@ static bool write_parameters(struct tensorboard *t, const descent_network *netwo
 
 /* ---- scalars ---------------------------------------------------------------------------------------------------- */
 
-/* TensorBoard puts tags that agree up to the slash beside each other: "validation_loss" is "loss/validation". */
+/* TensorBoard groups tags by the text before the slash, so "validation_loss" becomes "loss/validation". */
 static void tag_of(const char *key, char tag[TAG_SIZE]) {
   static const char *const sides[] = {"train", "validation"};
   for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {
@@ -127,7 +127,7 @@ static void tag_of(const char *key, char tag[TAG_SIZE]) {
   snprintf(tag, TAG_SIZE, "%s", key);
 }
 
-/* The scalars of one layer, or of a list like F1 per class: "<key>/<what>_<number>". */
+/* Writes a scalar of a layer, or of a list such as F1 per class: "<key>/<what>_<number>". */
 static bool write_part(struct tensorboard *t, int64_t step, const char *key, const char *what, int number,
                        const cJSON *item) {
   char tag[TAG_SIZE + 32];
@@ -174,7 +174,7 @@ static bool make_folder(const char *folder) {
   return made;
 }
 
-/* Named as TensorBoard looks for it, with the time so that the newest comes last. */
+/* A name that TensorBoard recognises, with the time, so that the newest sorts last. */
 static char *file_path(const char *folder) {
   char host[65] = "", *path;
   gethostname(host, sizeof host - 1);

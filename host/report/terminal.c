@@ -1,4 +1,4 @@
-/* Charts made of characters. */
+/* Charts drawn in characters. */
 #include "report/terminal.h"
 
 #include <inttypes.h>
@@ -12,12 +12,12 @@
 
 #include "report/text.h"
 
-enum { COLUMNS_LEAST = 10, ROWS = 12, NAME_COLUMNS = 40, NOBODY = -1 };
+enum { MIN_COLUMNS = 10, ROWS = 12, NAME_COLUMNS = 40, NO_SERIES = -1 };
 
 int terminal_columns(FILE *stream) {
   struct winsize window;
   if (ioctl(fileno(stream), TIOCGWINSZ, &window) != 0 || window.ws_col == 0) return 80;
-  return window.ws_col > COLUMNS_LEAST ? window.ws_col : COLUMNS_LEAST;
+  return window.ws_col > MIN_COLUMNS ? window.ws_col : MIN_COLUMNS;
 }
 
 bool terminal_unicode(void) {
@@ -26,16 +26,16 @@ bool terminal_unicode(void) {
 }
 
 bool terminal_colors(FILE *stream) {
-  const char *terminal = getenv("TERM"), *refused = getenv("NO_COLOR"); /* https://no-color.org */
-  return isatty(fileno(stream)) && terminal && strcmp(terminal, "dumb") != 0 && !(refused && *refused);
+  const char *terminal = getenv("TERM"), *no_color = getenv("NO_COLOR"); /* https://no-color.org */
+  return isatty(fileno(stream)) && terminal && strcmp(terminal, "dumb") != 0 && !(no_color && *no_color);
 }
 
 /* ---- canvas ----------------------------------------------------------------------------------------------------- */
 
 struct cell {
   unsigned char dots; /* braille: bit i is dot i + 1 (Unicode 15, chapter 21.1) */
-  char mark;          /* an ASCII character in its place; 0: none */
-  int series;         /* the last to draw here, or NOBODY */
+  char mark;          /* an ASCII character instead; 0: none */
+  int series;         /* the last to draw here, or NO_SERIES */
 };
 
 struct canvas {
@@ -51,7 +51,7 @@ static struct cell *cell_at(const struct canvas *c, int x, int y) {
   return &c->cells[(ROWS - 1 - y / c->finer) * c->width + x / c->fine];
 }
 
-/* (x, y) in points from the lower left. */
+/* (x, y): points from the lower left. */
 static void set_point(const struct canvas *c, int x, int y, int series, bool unicode) {
   static const unsigned char bits[4][2] = {{0x40, 0x80}, {0x04, 0x20}, {0x02, 0x10}, {0x01, 0x08}}; /* from below */
   struct cell *cell = cell_at(c, x, y);
@@ -77,7 +77,7 @@ static void set_series(const struct canvas *c, const struct chart *chart, int se
   bool open = false;
   int last_x = 0, last_y = 0;
   for (int64_t i = 0; i < s->n; i++) {
-    const double px = chart_place(x_axis, s->x[i]), py = chart_place(y_axis, s->y[i]);
+    const double px = chart_position(x_axis, s->x[i]), py = chart_position(y_axis, s->y[i]);
     if (!(px >= -0.001 && px <= 1.001 && py >= -0.001 && py <= 1.001)) {
       open = false;
       continue;
@@ -92,7 +92,7 @@ static void set_series(const struct canvas *c, const struct chart *chart, int se
 
 /* ---- output ----------------------------------------------------------------------------------------------------- */
 
-/* The nearest of the 6 x 6 x 6 colors that terminals have. */
+/* Selects the nearest of the terminal's 6 x 6 x 6 colors. */
 static void set_color(FILE *out, const struct terminal_look *look, int color) {
   if (!look->colors) return;
   const uint32_t rgb = chart_color(color);
@@ -106,7 +106,7 @@ static void reset_color(FILE *out, const struct terminal_look *look) {
 
 static void write_cell(FILE *out, const struct chart *chart, const struct cell *cell,
                        const struct terminal_look *look) {
-  if (cell->series == NOBODY) {
+  if (cell->series == NO_SERIES) {
     fputc(' ', out);
     return;
   }
@@ -118,7 +118,7 @@ static void write_cell(FILE *out, const struct chart *chart, const struct cell *
   reset_color(out, look);
 }
 
-/* A name as the terminal can show it: each character that is not ASCII may be a '?'. */
+/* A name for the terminal: without Unicode, '?' for each character that is not ASCII. */
 static const char *label(const char *name, const struct terminal_look *look, char text[TEXT_SIZE]) {
   const int room = look->columns - 4;
   text_label(name, room < NAME_COLUMNS ? room : NAME_COLUMNS, text);
@@ -151,10 +151,10 @@ static void write_legend(FILE *out, const struct chart *chart, const struct term
   if (used) fputc('\n', out);
 }
 
-/* The text of the tick that belongs to this row, or "". */
+/* The label of the tick in this row, or "". */
 static const char *tick_of_row(const struct chart_axis *axis, int row) {
   for (int i = 0; i < axis->n; i++)
-    if ((int)lround(chart_place(axis, axis->ticks[i]) * (ROWS - 1)) == ROWS - 1 - row) return axis->texts[i];
+    if ((int)lround(chart_position(axis, axis->ticks[i]) * (ROWS - 1)) == ROWS - 1 - row) return axis->texts[i];
   return "";
 }
 
@@ -166,7 +166,7 @@ static void write_x_axis(FILE *out, const struct chart *chart, const struct char
   int used = 0;
   for (int i = 0; i < axis->n; i++) {
     const int length = (int)strlen(axis->texts[i]);
-    int at = (int)lround(chart_place(axis, axis->ticks[i]) * (width - 1)) - length / 2;
+    int at = (int)lround(chart_position(axis, axis->ticks[i]) * (width - 1)) - length / 2;
     if (at + length > width) at = width - length;
     if (at < 0) at = 0;
     if (used && at <= used) continue; /* no room */
@@ -188,7 +188,7 @@ static bool write_chart(FILE *out, const struct chart *chart, const struct termi
   struct canvas canvas = {room < 4 ? 4 : room, look->unicode ? 2 : 1, look->unicode ? 4 : 1, NULL};
   canvas.cells = calloc((size_t)canvas.width * ROWS, sizeof *canvas.cells);
   if (!canvas.cells) return false;
-  for (int i = 0; i < canvas.width * ROWS; i++) canvas.cells[i].series = NOBODY;
+  for (int i = 0; i < canvas.width * ROWS; i++) canvas.cells[i].series = NO_SERIES;
   for (int s = 0; s < chart->n_series; s++) set_series(&canvas, chart, s, &x, &y, look);
   char text[TEXT_SIZE];
   static const char log_text[] = " (log)";
@@ -201,7 +201,7 @@ static bool write_chart(FILE *out, const struct chart *chart, const struct termi
     const char *tick = tick_of_row(&y, row);
     fprintf(out, "%*s%s", margin, tick, !look->unicode ? "|" : *tick ? "\xe2\x94\xa4" : "\xe2\x94\x82");
     int end = canvas.width; /* no blanks at the end */
-    while (end > 0 && canvas.cells[row * canvas.width + end - 1].series == NOBODY) end--;
+    while (end > 0 && canvas.cells[row * canvas.width + end - 1].series == NO_SERIES) end--;
     for (int i = 0; i < end; i++) write_cell(out, chart, &canvas.cells[row * canvas.width + i], look);
     fputc('\n', out);
   }

@@ -1,4 +1,4 @@
-/* Text for people, in the C locale's numbers. */
+/* Text for people; numbers are formatted in the C locale. */
 #include "report/text.h"
 
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-/* Small pieces of text for people: names that cannot upset a terminal, counts, rates and durations. */
+/* Formatting for people: names made safe for a terminal, counts, rates and durations. */
 #ifndef DESCENT_REPORT_TEXT_H
 #define DESCENT_REPORT_TEXT_H
 
@@ -6,13 +6,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Room for any of the texts below. */
+/* Large enough for any of the texts below. */
 enum { TEXT_SIZE = 256 };
 
-/* Columns that UTF-8 text takes, one per code point. */
+/* Width of UTF-8 text in columns, one per code point. */
 int text_columns(const char *text);
 
-/* `text` with control characters replaced by '?', cut to at most `columns` (<= 60) with a '~' where it was cut. */
+/* `text` with control characters replaced by '?', truncated to `columns` (<= 60) with a final '~'. */
 const char *text_label(const char *text, int columns, char out[TEXT_SIZE]);
 
 const char *text_count(int64_t count, char out[TEXT_SIZE]);     /* "1,234,567" */
@@ -20,7 +20,7 @@ const char *text_scaled(double number, char out[TEXT_SIZE]);    /* "123", "45.6k
 const char *text_loss(double loss, char out[TEXT_SIZE]);        /* "0.0832", "8.32e-05" */
 const char *text_duration(double seconds, char out[TEXT_SIZE]); /* "420ms", "4.2s", "45s", "3m20s", "2h05m", "3d04h" */
 
-/* Are they the same, but for their numbers? */
+/* Whether the texts are equal apart from their numbers. */
 bool text_same_words(const char *a, const char *b);
 
 #endif

@@ -1,4 +1,4 @@
-/* Framing and checksum of event files. */
+/* Framing and checksums of event files. */
 #include "report/tfrecord.h"
 
 uint32_t tfrecord_crc32c(const void *data, size_t length) {

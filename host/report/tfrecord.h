@@ -11,7 +11,7 @@
 
 /* CRC-32C (Castagnoli): polynomial 0x1EDC6F41, reflected, initial value and final xor 0xFFFFFFFF (RFC 3720, B.4). */
 uint32_t tfrecord_crc32c(const void *data, size_t length);
-/* The form that is stored: rotated right by 15 bits, plus 0xA282EAD8 (tensorflow/core/lib/hash/crc32c.h). */
+/* The masked form: rotated right by 15 bits, plus 0xA282EAD8 (tensorflow/core/lib/hash/crc32c.h). */
 uint32_t tfrecord_mask(uint32_t crc);
 
 /* Appends one record; false with errno set. */

@@ -189,7 +189,8 @@ static descent_status run_epoch(struct fit *f) {
     adapt_steps_per_run(f, seconds);
     if (f->at.done < f->epoch_steps) TRY(pause_between_steps(f));
   }
-  snprintf(f->placement, sizeof f->placement, "%s", program->backend->placement(program->compiled));
+  if (program->backend->placement)
+    snprintf(f->placement, sizeof f->placement, "%s", program->backend->placement(program->compiled));
   TRY(evaluate_mean_loss(program, totals, &f->at.train_loss));
   f->at.total_loss = totals[0];
   f->at.total_weight = totals[1];

@@ -106,16 +106,21 @@ static descent_status check_divergence(struct bench *b) {
 
 /* ---- timing ---- */
 
+static descent_status synchronise(struct bench *b) {
+  const struct backend *backend = b->program.backend;
+  return backend->synchronise ? backend->synchronise(b->program.compiled) : DESCENT_OK;
+}
+
 static descent_status run_timing(struct bench *b, const struct timing *timing, int64_t repeat, double *seconds) {
   descent_status status = DESCENT_OK;
   struct plan_range range = timing->op < 0 ? b->plan->train : (struct plan_range){timing->op, 1};
-  TRY(b->program.backend->synchronise(b->program.compiled));
+  TRY(synchronise(b));
   double start = clock_seconds();
   if (timing->product)
     TRY(b->program.backend->run_product(b->program.compiled, timing->op, b->plan->batch, (int)repeat));
   else
     TRY(program_run(&b->program, range, b->steps, repeat));
-  TRY(b->program.backend->synchronise(b->program.compiled));
+  TRY(synchronise(b));
   *seconds = (clock_seconds() - start) / (double)repeat;
 done:
   return status;

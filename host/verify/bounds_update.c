@@ -1,8 +1,8 @@
 /* Bounds of the update rules, element by element in interval arithmetic: each constant, product, sum, root and quotient
  * of the rule is rounded in turn. Near s = 0, the quotient by sqrt(s) + epsilon covers the whole range of s.
  *
- * The rules are repeated here from the papers, independently of formulas_real.h, which all backends share. If the
- * reference is outside the intervals, one of the two is wrong. */
+ * The rules are written here a second time, from the papers and not from formulas_real.h, which all backends share: a
+ * reference outside of the intervals is an error in one of the two. */
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,8 +109,8 @@ static struct element updated(const struct plan_update *o, const struct plan_ste
   return (struct element){{-INFINITY, INFINITY}, {-INFINITY, INFINITY}, {-INFINITY, INFINITY}};
 }
 
-/* The largest distance of a value from the reference's. `*outside`: the reference is not in the interval; an exact value
- * below the range of float32 may be as far as eta from it. */
+/* The largest distance of a value from the reference's. `*outside`: the reference is not in the interval; an exact
+ * value below the range of float32 may be as far as eta from it. */
 static double bound_of(struct interval x, double exact, bool *outside) {
   *outside |= exact < x.lo - INTERVAL_ETA || exact > x.hi + INTERVAL_ETA;
   return interval_bound(x, exact);

@@ -60,7 +60,7 @@ TEST_F(HostileCheckpoint, WithRightChecksumsIsRefusedForWhatItSays) {
       {R"(\"version\":1)", R"(\"version\":2)", "checkpoint: unsupported version: must be 1"},
       {R"(\"version\":1)", R"(\"version\":\"1\")", "checkpoint: unsupported version: must be 1"},
       {R"(\"version\":1,)", R"(\"version\":1,\"more\":1,)", "unknown member 'more'"},
-      {R"(\"version\":1,)", R"(\"version\":1,\"version\":1,)", "member 'version' twice"},
+      {R"(\"version\":1,)", R"(\"version\":1,\"version\":1,)", "duplicate member 'version'"},
       {R"(\"step\":6)", R"(\"step\":-6)", "checkpoint: invalid step"},
       {R"(\"step\":6)", R"(\"step\":6.5)", "checkpoint: invalid step"},
       {R"(\"step\":6)", R"(\"step\":7)", "checkpoint: inconsistent training state"},
@@ -85,13 +85,13 @@ TEST_F(HostileCheckpoint, WithRightChecksumsIsRefusedForWhatItSays) {
       {R"(\"statistics\":[)", R"(\"statistics\":[\"0000000000000000\",)",
        "checkpoint: layer statistics do not match the network"},
       {R"(\"statistics\":[)", R"(\"statistics\":[1,)", "checkpoint: layer statistics do not match the network"},
-      {R"(\"statistics\":[)", R"(\"statistics\":1,\"sums\":[)", "member 'sums' twice"},
+      {R"(\"statistics\":[)", R"(\"statistics\":1,\"sums\":[)", "duplicate member 'sums'"},
       {R"(\"layers.1.weight\":\")", R"(\"another\":\")", "tensor 'layers.1.weight' was altered since it was saved"},
       {R"(\"layers.1.weight\":\")", R"(\"more\":\"\",\"layers.1.weight\":\")",
        "checkpoint: must have one checksum for each tensor"},
-      {R"(\"configuration\":{)", R"(\"configuration\":{},\"state\":{)", "member 'state' twice"},
-      {R"("descent.checkpoint":"{)", R"("descent.checkpoint":"x{)", "byte 0: not JSON"},
-      {R"("descent.checkpoint":"{)", R"("descent.checkpoint":"[)", "not JSON"},
+      {R"(\"configuration\":{)", R"(\"configuration\":{},\"state\":{)", "duplicate member 'state'"},
+      {R"("descent.checkpoint":"{)", R"("descent.checkpoint":"x{)", "byte 0: invalid JSON"},
+      {R"("descent.checkpoint":"{)", R"("descent.checkpoint":"[)", "invalid JSON"},
       {R"("descent.checkpoint":)", R"("another":)", "checkpoint: header missing or altered"},
   };
   for (const auto &c : cases) {
@@ -112,8 +112,8 @@ TEST_F(HostileCheckpoint, IsAModelOfAStep) {
   } cases[] = {
       {"", "", nullptr},
       {R"(\"statistics\":[)", R"(\"statistics\":[1,)", nullptr},
-      {R"(\"step\":6)", R"(\"step\":-6)", "checkpoint: has no step"},
-      {R"("descent.checkpoint":"{)", R"("descent.checkpoint":"x{)", "not JSON"},
+      {R"(\"step\":6)", R"(\"step\":-6)", "checkpoint: missing step"},
+      {R"("descent.checkpoint":"{)", R"("descent.checkpoint":"x{)", "invalid JSON"},
   };
   const std::string path = scratch_ / checkpoint_name(6);
   for (const auto &c : cases) {

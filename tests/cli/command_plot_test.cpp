@@ -91,21 +91,21 @@ TEST(Plot, NamesTheLineOfABadRunLog) {
   } cases[] = {
       {"empty", "", "run.jsonl: holds no finished epoch"},
       {"only the beginning of an epoch", "{\"epoch\":1,\"tr", "run.jsonl: holds no finished epoch"},
-      {"a table", "epoch,loss\n1,2\n", "run.jsonl:1: is no JSON object"},
-      {"a number", "17\n", "run.jsonl:1: is no JSON object"},
+      {"a table", "epoch,loss\n1,2\n", "run.jsonl:1: is not a JSON object"},
+      {"a number", "17\n", "run.jsonl:1: is not a JSON object"},
       {"a torn line in the middle", make_log(2, 0.5) + "{\"epoch\":3,\"tr\n" + "{\"epoch\":4}\n",
-       "run.jsonl:3: is no JSON object"},
+       "run.jsonl:3: is not a JSON object"},
       {"another JSON", "{\"name\":\"x\"}\n", "run.jsonl:1: has no epoch"},
-      {"an epoch that is none", "{\"epoch\":\"1\"}\n", "run.jsonl:1: holds something else than a number"},
+      {"an epoch that is none", "{\"epoch\":\"1\"}\n", "run.jsonl:1: has a value that must be a number but is not"},
       {"an epoch of 0", "{\"epoch\":0}\n", "run.jsonl:1: has no epoch"},
-      {"two runs", make_log(2, 0.5) + "\n" + make_log(1, 0.5), "run.jsonl:4: is of no later epoch"},
+      {"two runs", make_log(2, 0.5) + "\n" + make_log(1, 0.5), "run.jsonl:4: does not have a later epoch"},
       {"layers that come and go", make_log(1, 0.5) + "{\"epoch\":2,\"layers\":[]}\n",
-       "run.jsonl:2: has another number of layers"},
-      {"layers that are none", "{\"epoch\":1,\"layers\":{\"a\":1}}\n", "run.jsonl:1: holds 'layers'"},
-      {"a layer of texts", "{\"epoch\":1,\"layers\":[{\"gradient_norm\":\"x\"}]}\n", "run.jsonl:1: holds a layer"},
+       "run.jsonl:2: has a different number of layers"},
+      {"layers that are none", "{\"epoch\":1,\"layers\":{\"a\":1}}\n", "run.jsonl:1: has 'layers'"},
+      {"a layer of texts", "{\"epoch\":1,\"layers\":[{\"gradient_norm\":\"x\"}]}\n", "run.jsonl:1: has a layer"},
       {"nothing to draw", "{\"epoch\":1}\n", "run.jsonl: holds nothing to draw"},
-      {"deep", std::string(100000, '[') + "\n", "run.jsonl:1: is no JSON object"},
-      {"zeros", std::string(1000, '\0') + "\n", "run.jsonl:1: is no JSON object"},
+      {"deep", std::string(100000, '[') + "\n", "run.jsonl:1: is not a JSON object"},
+      {"zeros", std::string(1000, '\0') + "\n", "run.jsonl:1: is not a JSON object"},
   };
   Folder folder;
   for (const auto &c : cases) {
@@ -226,7 +226,7 @@ TEST_F(EvaluatePlot, RefusesWhatItCannotDo) {
       {"roc.svg,", 2, "--plot '': which diagram?"},
       {"residuals.svg", 2, "--plot 'residuals.svg': residuals says nothing about a model for binary"},
       {"roc:none/x.svg", 1, "none/x.svg: cannot write"},
-      {"roc:data.svg", 2, "--plot 'data.svg': is a file that is read from"},
+      {"roc:data.svg", 2, "--plot 'data.svg': is also an input file"},
       {"roc1.svg,roc2.svg,roc3.svg,roc4.svg,roc5.svg,roc6.svg,roc7.svg,roc8.svg,roc9.svg", 2, "at most 8"},
   };
   std::filesystem::rename(folder / "data.csv", folder / "data.svg");

@@ -76,7 +76,7 @@ TEST_F(Csv, FindsTheHeader) {
        "bad data: t.csv:1: several columns are named 'a' (rename them, ignore them all, or choose header no if this "
        "row is data)"},
       {"no names", "b,,,y\n9,1,2,x\n9,3,4,z\n", "y", -1,
-       "bad data: t.csv:1: several columns have no name, column 1 (from 0) among them (name them, or ignore them)"},
+       "bad data: t.csv:1: several columns have no name, including column 1 (from 0) (name them, or ignore them)"},
       {"told that there is none", "a,b\n1,2\n", nullptr, 0,
        "bad data: t.csv:1: column 0 (from 0): 'a' is not a number (correct it, or remove the row or the column)"},
       {"nothing below it", "a,b\n", nullptr, -1, "bad data: t.csv:1: a header without rows below it (add rows)"},
@@ -99,23 +99,21 @@ TEST_F(Csv, FindsTheTargetByNameOrIndex) {
       {"-1", "a,1 -> b regression: 1,2>3 4,5>6"},
       {"-3", "1,b -> a regression: 2,3>1 5,6>4"},
       {"1", "a,b -> 1 regression: 1,3>2 4,6>5"},
-      {"3", "bad data: t.csv:1: no column 3: the indices are 0 to 2, or -1 to -3 from the end"},
-      {"-4", "bad data: t.csv:1: no column -4: the indices are 0 to 2, or -1 to -3 from the end"},
-      {"age", "bad data: t.csv:1: no column 'age'; there are 'a', '1', 'b'"},
-      {"", "bad data: t.csv:1: no column ''; there are 'a', '1', 'b'"},
+      {"3", "bad data: t.csv:1: no column 3: indices are 0 to 2, or -1 to -3 from the end"},
+      {"-4", "bad data: t.csv:1: no column -4: indices are 0 to 2, or -1 to -3 from the end"},
+      {"age", "bad data: t.csv:1: no column 'age' (known: 'a', '1', 'b')"},
+      {"", "bad data: t.csv:1: no column '' (known: 'a', '1', 'b')"},
   };
   for (const auto &c : cases) EXPECT_EQ(ReadText(text, c.target, DESCENT_TASK_REGRESSION, 1), c.expected) << c.target;
   // A name wins over an index.
   EXPECT_EQ(ReadText("2,1,0\n1,2,3\n4,5,6\n", "0", DESCENT_TASK_REGRESSION, 1), "2,1 -> 0 regression: 1,2>3 4,5>6");
   EXPECT_EQ(ReadText("1,2\n3,4\n", "y", DESCENT_TASK_REGRESSION),
-            "bad data: t.csv:1: no column 'y': there is no header, so give the column's index, 0 to 1");
+            "bad data: t.csv:1: no column 'y': the file has no header, use an index from 0 to 1");
   EXPECT_EQ(ReadText("y,a,y\n1,2,3\n", "y"),
-            "bad data: t.csv:1: several columns are named 'y' (rename one, or give its index, which counts "
-            "from 0)");
+            "bad data: t.csv:1: several columns are named 'y' (rename one, or use its index, counted from 0)");
   EXPECT_EQ(
       ReadText("y\n1\n2\n", "y"),
-      "bad data: t.csv:1: the target is the only column: there is none to learn from (is the delimiter one of , ; "
-      "tab |?)");
+      "bad data: t.csv:1: the target is the only column: nothing to learn from (check the delimiter: , ; tab or |)");
 }
 
 TEST_F(Csv, NamesTheLineOfWhatItRefuses) {
@@ -147,7 +145,7 @@ TEST_F(Csv, NamesTheLineOfWhatItRefuses) {
        "2: column 'a': '-3.41e38' is not a finite 32-bit number, at most 3.4e38" + fix},
       {"hexadecimal", "a,b\n1,0x10\n", "2: column 'b': '0x10' is not a number" + fix},
       {"two numbers", "a,b\n1,2 3\n", "2: column 'b': '2 3' is not a number" + fix},
-      {"decimal comma", "a;b\n1;2,5\n", "2: column 'b': '2,5' is not a number (write the decimals after a point)"},
+      {"decimal comma", "a;b\n1;2,5\n", "2: column 'b': '2,5' is not a number (use a decimal point)"},
       {"unprintable", "a,b\n1,\"\x1b[2J\xff\t\"\n", "2: column 'b': '\\x1b[2J\\xff\\t' is not a number" + fix},
       {"long", "a,b\n1," + std::string(1000, 'x') + "\n",
        "2: column 'b': '" + std::string(60, 'x') + "...' is not a number" + fix},
@@ -163,16 +161,16 @@ TEST_F(Csv, NamesTheLineOfWhatItRefuses) {
        "2: 2 cells, but the header has 3 (add or remove cells; quote those that contain ',')"},
       {"ragged record over lines", "a,b\n1,2\n\"\n\n\",1,2\n4,5\n",
        "3: 3 cells, but the header has 2 (add or remove cells; quote those that contain ',')"},
-      {"open quote", "a,b\n1,2\n3,\"4\n5,6\n7,8\n", "3: a quote opens here and never closes (close it)"},
+      {"open quote", "a,b\n1,2\n3,\"4\n5,6\n7,8\n", "3: a quote opens here and is never closed (close it)"},
       {"open quote on a later line of the record", "a,b\n\"1\n\n\",\"2\n3,4\n",
        "2: column 'a': '1\\n\\n' is not a number" + fix},
-      {"open quote in the header", "a,\"b\n1,2\n", "1: a quote opens here and never closes (close it)"},
+      {"open quote in the header", "a,\"b\n1,2\n", "1: a quote opens here and is never closed (close it)"},
       {"quote inside a cell", "a,b\n1,2\n3,4\"5\n",
-       "3: a quote inside a cell (put the whole cell in quotes, and double those inside)"},
+       "3: a quote inside an unquoted cell (quote the whole cell, and double the quotes inside)"},
       {"text behind a quote", "a,b\n1,2\n\"3\"x,4\n",
-       "3: a quote inside a cell (put the whole cell in quotes, and double those inside)"},
+       "3: a quote inside an unquoted cell (quote the whole cell, and double the quotes inside)"},
       {"text behind a quoted line break", "a,b\n1,2\n\"3\n\"x,4\n",
-       "4: a quote inside a cell (put the whole cell in quotes, and double those inside)"},
+       "4: a quote inside an unquoted cell (quote the whole cell, and double the quotes inside)"},
       {"NUL", "a,b\n1,2\n3,\0004\n"s, "3: a NUL byte: this is not text, or it is UTF-16 (save the file as UTF-8)"},
       {"error before a NUL", "a,b\n1,x\n\0\n"s, "2: column 'b': 'x' is not a number" + fix},
       {"UTF-16, little-endian",
@@ -254,19 +252,19 @@ TEST_F(Csv, LeavesOutWhatIsIgnoredAndWhatOnlyCountsRows) {
        "a,b,y\n1,2,x\n",
        "y",
        {"a", "b"},
-       "bad data: t.csv:1: every column but the target is ignored: there is none to learn from",
+       "bad data: t.csv:1: every column but the target is ignored: nothing to learn from",
        ""},
       {"what is not there",
        "a,b,y\n1,2,x\n",
        "y",
        {"c"},
-       "bad data: t.csv:1: no column 'c'; there are 'a', 'b', 'y'",
+       "bad data: t.csv:1: no column 'c' (known: 'a', 'b', 'y')",
        ""},
       {"beyond the last",
        "a,b,y\n1,2,x\n",
        "y",
        {"3"},
-       "bad data: t.csv:1: no column 3: the indices are 0 to 2, or -1 to -3 from the end",
+       "bad data: t.csv:1: no column 3: indices are 0 to 2, or -1 to -3 from the end",
        ""},
   };
   for (const auto &c : cases) {
@@ -290,8 +288,8 @@ TEST_F(Csv, RefusesOptionsThatCannotBe) {
   descent_dataset_options options = descent_dataset_options_default();
   for (const char c : {'1', 'e', '.', '-', '"', '\n', '\x7f', '\xe9'}) {
     options.delimiter = c;
-    EXPECT_EQ(Read(path, options).substr(0, 34),
-              "invalid argument: delimiter 0x" +
+    EXPECT_EQ(Read(path, options).substr(0, 42),
+              "invalid argument: invalid delimiter 0x" +
                   std::string(1, "0123456789abcdef"[static_cast<unsigned char>(c) >> 4]) +
                   std::string(1, "0123456789abcdef"[c & 15]) + ": ");
   }
@@ -304,9 +302,9 @@ TEST_F(Csv, RefusesOptionsThatCannotBe) {
   EXPECT_EQ(descent_dataset_read(nullptr, &options, &dataset), DESCENT_ERROR_ARGUMENT);
   const char *ignore[] = {"a", nullptr};
   options.ignored = 1;
-  EXPECT_EQ(Read(path, options), "invalid argument: 1 ignored columns, but no list of them");
+  EXPECT_EQ(Read(path, options), "invalid argument: 1 ignored columns, but the list is NULL");
   options.ignore = ignore, options.ignored = 2;
-  EXPECT_EQ(Read(path, options), "invalid argument: ignored columns: number 1 (from 0) is NULL");
+  EXPECT_EQ(Read(path, options), "invalid argument: ignored columns: entry 1 (from 0) is NULL");
   EXPECT_EQ(ReadText("a:b\n1:2\n", nullptr, DESCENT_TASK_AUTO, -1, ':'), "a,b -> - auto: 1,2");
   EXPECT_EQ(ReadText("a b\n1 2\n", nullptr, DESCENT_TASK_AUTO, -1, ' '), "a,b -> - auto: 1,2");
 }
@@ -450,7 +448,8 @@ TEST_F(Csv, ObeysTheTaskThatIsAskedFor) {
       {"regression from few integers", "a,y\n1,1\n2,0\n", DESCENT_TASK_REGRESSION, "a -> y regression: 1>1 2>0"},
       {"regression from one value", "a,y\n1,3\n2,3\n", DESCENT_TASK_REGRESSION, "a -> y regression: 1>3 2>3"},
       {"classes from fractions", "a,y\n1,2\n2,0.5\n3,0.5\n", DESCENT_TASK_CLASSES,
-       "bad data: t.csv:3: column 'y': '0.5' is neither an integer nor text, so no class (choose task regression)"},
+       "bad data: t.csv:3: column 'y': '0.5' is neither an integer nor text, so it cannot be a class (choose task "
+       "regression)"},
       {"binary from three", "a,y\n1,u\n2,v\n3,u\n4,w\n", DESCENT_TASK_BINARY,
        "bad data: t.csv:5: column 'y': 'w' is a third class, but task binary has two (choose task classes)"},
       {"regression from text", "a,y\n1,2\n2,high\n", DESCENT_TASK_REGRESSION,
@@ -474,11 +473,9 @@ TEST_F(Csv, RefusesDoubtfulTargets) {
     std::string error;
   } cases[] = {
       {"one text", "a,y\n1,u\n2,u\n", DESCENT_TASK_AUTO,
-       ": column 'y': one class only, 'u' in all 2 rows: nothing to tell apart (choose another target, or add rows of "
-       "another class)"},
+       ": column 'y': only one class, 'u' in all 2 rows (choose another target, or add rows of another class)"},
       {"one number", "a,y\n1,1\n2,1.0\n", DESCENT_TASK_CLASSES,
-       ": column 'y': one class only, '1' in all 2 rows: nothing to tell apart (choose another target, or add rows of "
-       "another class)"},
+       ": column 'y': only one class, '1' in all 2 rows (choose another target, or add rows of another class)"},
       {"empty", "a,y\n1,u\n2,\n", DESCENT_TASK_AUTO,
        ":3: column 'y': the cell is empty (fill in the target, or remove the row)"},
       {"NaN", "a,y\n1,u\n2,nan\n", DESCENT_TASK_AUTO,
@@ -498,11 +495,11 @@ TEST_F(Csv, RefusesDoubtfulTargets) {
        ": column 'y': 1001 distinct texts in 1001 rows look like an identifier or free text (choose another target, or "
        "task classes)"},
       {"too many numbers", many, DESCENT_TASK_CLASSES,
-       ":65538: column 'y': '65536' is the 65537th distinct value: more than there may be classes (choose task "
-       "regression)"},
+       ":65538: column 'y': '65536' is the 65537th distinct value, but at most 65536 classes are supported (choose "
+       "task regression)"},
       {"too many texts", "a,y\n1,u\n" + many.substr(4), DESCENT_TASK_CLASSES,
-       ":65538: column 'y': '65535' is the 65537th distinct value: more than there may be classes (is the column an "
-       "identifier or free text? choose another target)"},
+       ":65538: column 'y': '65535' is the 65537th distinct value, but at most 65536 classes are supported (is the "
+       "column an identifier or free text? choose another target)"},
       {"not UTF-8", "a,y\n1,u\n2,\xe9t\xe9\n", DESCENT_TASK_AUTO,
        ":3: column 'y': '\\xe9t\\xe9' is not UTF-8 text (save the file as UTF-8)"},
   };

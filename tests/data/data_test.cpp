@@ -74,29 +74,31 @@ TEST(DatasetInMemory, RefusesWhatItCannotBeAndSaysWhy) {
     int64_t classes;
     std::string says;
   } cases[] = {
-      {"no X", nullptr, y.data(), nullptr, 2, 2, 1, kBinary, 2, "X must be given"},
+      {"no X", nullptr, y.data(), nullptr, 2, 2, 1, kBinary, 2, "X must not be NULL"},
       {"no rows", good.data(), y.data(), nullptr, 0, 2, 1, kBinary, 2, "0 rows"},
       {"negative inputs", good.data(), y.data(), nullptr, 2, -2, 1, kBinary, 2, "-2 inputs"},
       {"sizes that overflow", good.data(), y.data(), nullptr, INT64_MAX / 2, 4, 1, kBinary, 2,
        "4611686018427387903 rows"},
       {"bytes that overflow", good.data(), y.data(), nullptr, INT64_MAX / 2, 2, 1, kBinary, 2,
        "4611686018427387903 rows"},
-      {"no targets", good.data(), y.data(), nullptr, 2, 2, 0, kRegression, 0, "targets: 0"},
-      {"many targets", good.data(), y.data(), nullptr, 2, 2, INT64_MAX, kRegression, 0, "targets: 9223372036854775807"},
-      {"two targets of a class", good.data(), y.data(), nullptr, 2, 2, 2, kBinary, 2, "targets: 2"},
+      {"no targets", good.data(), y.data(), nullptr, 2, 2, 0, kRegression, 0, "targets 0: must"},
+      {"many targets", good.data(), y.data(), nullptr, 2, 2, INT64_MAX, kRegression, 0,
+       "targets 9223372036854775807: must"},
+      {"two targets of a class", good.data(), y.data(), nullptr, 2, 2, 2, kBinary, 2, "targets 2: must"},
       {"task auto", good.data(), y.data(), nullptr, 2, 2, 1, kAuto, 2, "task"},
-      {"binary of three", good.data(), y.data(), nullptr, 2, 2, 1, kBinary, 3, "classes: 3"},
-      {"one class", good.data(), y.data(), nullptr, 2, 2, 1, kClasses, 1, "classes: 1"},
+      {"binary of three", good.data(), y.data(), nullptr, 2, 2, 1, kBinary, 3, "classes 3: must"},
+      {"one class", good.data(), y.data(), nullptr, 2, 2, 1, kClasses, 1, "classes 1: must"},
       {"more classes than a float counts", good.data(), y.data(), nullptr, 2, 2, 1, kClasses, INT64_C(1) << 40,
-       "classes: 1099511627776"},
+       "classes 1099511627776: must"},
       {"infinite", infinite.data(), nullptr, nullptr, 2, 2, 1, kAuto, 0, "X: row 1, column 1"},
       {"class beyond the last", good.data(), two.data(), nullptr, 2, 2, 1, kBinary, 2, "y: row 1: 2"},
       {"half a class", good.data(), half.data(), nullptr, 2, 2, 1, kBinary, 2, "y: row 0: 0.5"},
       {"negative class", good.data(), below.data(), nullptr, 2, 2, 1, kClasses, 3, "y: row 0: -1"},
       {"NaN class", good.data(), nan_y.data(), nullptr, 2, 2, 1, kBinary, 2, "y: row 1: nan"},
       {"NaN target", good.data(), nan_y.data(), nullptr, 2, 2, 1, kRegression, 0, "y: row 1: nan"},
-      {"negative weight", good.data(), y.data(), minus.data(), 2, 2, 1, kBinary, 2, "weights: row 1: -0.5"},
-      {"NaN weight", good.data(), y.data(), nan_y.data(), 2, 2, 1, kBinary, 2, "weights: row 1: nan"},
+      {"negative weight", good.data(), y.data(), minus.data(), 2, 2, 1, kBinary, 2,
+       "weights: row 1: invalid weight -0.5"},
+      {"NaN weight", good.data(), y.data(), nan_y.data(), 2, 2, 1, kBinary, 2, "weights: row 1: invalid weight nan"},
   };
   for (const auto &c : cases) {
     descent_dataset *made = nullptr;
@@ -137,13 +139,13 @@ class Expected {
     expected_ = {&schema_, known.inputs, known.inputs, 1, known.classes, known.task, true};
   }
   Expected(const Expected &) = delete;
-  const expected *get() const { return &expected_; }
+  const expected_data *get() const { return &expected_; }
 
  private:
   std::vector<feature> features_;
   char *target_;
   struct schema schema_ = {};
-  struct expected expected_;
+  struct expected_data expected_;
 };
 
 class MatchedFile : public DataFiles {
@@ -158,7 +160,7 @@ class MatchedFile : public DataFiles {
     options.header = header;
     dataset_storage *storage = nullptr;
     const Expected expected(schema);
-    const reading how = {&options, expected.get(), false};
+    const read_request how = {&options, expected.get(), false};
     const descent_status status = csv_read(Write("t.csv", text).c_str(), &how, nullptr, &storage);
     if (status != DESCENT_OK) return Plain(std::string(descent_status_text(status)) + ": " + descent_last_error());
     descent_dataset dataset = {storage, nullptr, storage->rows};
@@ -209,7 +211,7 @@ TEST_F(MatchedFile, TakesColumnsByName) {
        "bad data: t.csv:1: several columns are named 'y' (it is the network's target: rename or remove the others)"},
       {"an input as target", &named, "a,b\n1,2\n", "b",
        "bad data: t.csv:1: column 'b' cannot be the target: it is an input of the network (choose another target)"},
-      {"a target that is not there", &named, "a,b\n1,2\n", "z", "bad data: t.csv:1: no column 'z'; there are 'a', 'b'"},
+      {"a target that is not there", &named, "a,b\n1,2\n", "z", "bad data: t.csv:1: no column 'z' (known: 'a', 'b')"},
   };
   for (const auto &c : cases) {
     std::string read = ReadFor(*c.schema, c.text, c.target);
@@ -231,19 +233,18 @@ TEST_F(MatchedFile, TakesColumnsByPositionWithoutNames) {
       {"network without names", &unnamed, "u,v,w\n1,2,0\n3,4,2\n", nullptr, "u,v -> w classes -,-,-: 1,2>0 3,4>2"},
       {"network without names, target by name", &unnamed, "u,v,w\n2,1,2\n", "u", "v,w -> u classes -,-,-: 1,2>2"},
       {"no class of that number", &unnamed, "1,2,3\n", nullptr,
-       "bad data: t.csv:1: column 2 (from 0): '3' is not a class of the network, which are numbered from 0"},
+       "bad data: t.csv:1: column 2 (from 0): '3' is not a class of the network: classes are numbered from 0"},
       {"no class of that name", &unnamed, "1,2,x\n", nullptr,
-       "bad data: t.csv:1: column 2 (from 0): 'x' is not a class of the network, which are numbered from 0"},
+       "bad data: t.csv:1: column 2 (from 0): 'x' is not a class of the network: classes are numbered from 0"},
       {"too few", &named, "1\n", nullptr,
-       "bad data: t.csv:1: 1 columns, matched by position as the file has no names: the network needs 2, and one more "
-       "for a target"},
+       "bad data: t.csv:1: 1 column, matched by position because the file has no names: the network needs 2, plus one "
+       "for the target"},
       {"too many", &unnamed, "u,v,w,x\n1,2,3,4\n", nullptr,
-       "bad data: t.csv:1: 4 columns, matched by position as the network has no names: the network needs 2, and one "
-       "more for a target"},
+       "bad data: t.csv:1: 4 columns, matched by position because the network has no names: the network needs 2, plus "
+       "one for the target"},
       {"target among the inputs", &named, "1,2\n", "1",
-       "bad data: t.csv:1: 2 columns with the target, matched by position as the file has no names: the network needs "
-       "2, "
-       "and one more for a target"},
+       "bad data: t.csv:1: 2 columns with the target, matched by position because the file has no names: the network "
+       "needs 2, plus one for the target"},
   };
   for (const auto &c : cases) EXPECT_EQ(ReadFor(*c.schema, c.text, c.target), c.expected) << c.name;
 }
@@ -271,7 +272,7 @@ TEST_F(MatchedFile, RefusesNetworksWhoseNamesAreNotDistinct) {
   EXPECT_EQ(ReadFor({2, kInputs, "y", kTwins, 2, kBinary}, "a,b,y\n1,2,1\n"),
             "bad model file: the network's classes 0 and 1 are both named '1.0'");
   EXPECT_EQ(ReadFor({2, kColumns, "y", kNames, 2, kBinary}, "a,b,y\n1,2,no\n"),
-            "bad data: t.csv:1: column 'a' cannot be two inputs of the network, whose input names are not distinct");
+            "bad data: t.csv:1: column 'a' cannot be two inputs of the network: its input names are not distinct");
 }
 
 TEST_F(MatchedFile, FollowsTheNetworkItIsReadLike) {
@@ -296,7 +297,7 @@ TEST_F(MatchedFile, FollowsTheNetworkItIsReadLike) {
   EXPECT_EQ(Read(Write("t.csv", "y,b\nyes,9\n"), options),
             "bad data: t.csv:1: 1 of the 2 columns that the network needs is missing: 'a'");
   options.task = kRegression;
-  EXPECT_EQ(Read(Path("t.csv"), options), "invalid argument: task regression: the network's is binary");
+  EXPECT_EQ(Read(Path("t.csv"), options), "invalid argument: task regression does not match the network's task binary");
   options.task = kBinary;
   EXPECT_EQ(Read(Write("t.csv", "b,a\n9,8\n"), options), "a,b -> - binary: 8,9");
 }
@@ -312,13 +313,13 @@ TEST_F(MatchedFile, LeavesTheTargetUnreadWhereOnlyFeaturesAreWanted) {
       {"empty", &named, "a,b,y\n1,2,\n3,4,\n", {}, "a,b -> - binary: 1,2 3,4", ""},
       {"of no known class", &named, "y,a,b\nmaybe,1,2\n", {}, "a,b -> - binary: 1,2", ""},
       {"no number", &amounts, "a,b,y\n1,2,?\n", {}, "a,b -> - regression: 1,2", ""},
-      {"by position", &named, "1,2,?\n", {}, "-,- -> - binary: 1,2", "no header: columns are taken by position"},
+      {"by position", &named, "1,2,?\n", {}, "-,- -> - binary: 1,2", "no header: columns are matched by position"},
       {"by position, some ignored",
        &unnamed,
        "k,a,b,c\nx,1,2,?\n",
        {"k"},
        "a,b -> - classes: 1,2",
-       "the model has no column names: columns are taken by position"},
+       "the model has no column names: columns are matched by position"},
       {"what is ignored is not asked for by name", &named, "a,b,k\n1,2,x\n", {"none"}, "a,b -> - binary: 1,2", ""},
   };
   for (const auto &c : cases) {
@@ -328,7 +329,7 @@ TEST_F(MatchedFile, LeavesTheTargetUnreadWhereOnlyFeaturesAreWanted) {
     options.ignored = static_cast<int64_t>(c.ignore.size());
     dataset_storage *storage = nullptr;
     const Expected expected(c.schema ? *c.schema : Known{});
-    const reading how = {&options, c.schema ? expected.get() : nullptr, false};
+    const read_request how = {&options, c.schema ? expected.get() : nullptr, false};
     ASSERT_EQ(csv_read(Write("t.csv", c.text).c_str(), &how, nullptr, &storage), DESCENT_OK)
         << c.name << ": " << descent_last_error();
     descent_dataset dataset = {storage, nullptr, storage->rows};
@@ -554,9 +555,7 @@ TEST(Preprocess, RefusesAColumnWithoutAnyCell) {
   float fill, shift, scale;
   EXPECT_EQ(preprocess_fit_inputs(data.get(), DESCENT_IMPUTE_MEAN, DESCENT_NORMALIZE_STANDARD, &fill, &shift, &scale),
             DESCENT_ERROR_DATA);
-  EXPECT_STREQ(descent_last_error(),
-               "input 0 (from 0): missing in all 2 rows to train on, so there is nothing to learn from (ignore its "
-               "column)");
+  EXPECT_STREQ(descent_last_error(), "input 0 (from 0): missing in all 2 training rows (ignore its column)");
 }
 
 TEST(Preprocess, FitsShiftAndScale) {

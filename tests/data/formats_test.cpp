@@ -32,7 +32,7 @@ TEST_F(Formats, OfTheSameDataTrainToTheSameModel) {
       const std::string problem = Save(original.get(), format.name);
       if (NotBuilt(problem)) continue;
       if (std::string(format.name) == "d.idx" && !source.bytes) {
-        EXPECT_NE(problem.find("IDX is written for whole numbers from 0 to 255 only"), std::string::npos) << problem;
+        EXPECT_NE(problem.find("IDX files hold only integers from 0 to 255"), std::string::npos) << problem;
         continue;
       }
       ASSERT_EQ(problem, "") << what;
@@ -94,21 +94,21 @@ TEST_F(Formats, RefuseWhatTheyHaveNoPlaceFor) {
     const char *name, *expected;
   } cases[] = {
       {weighted.get(), "w.npy",
-       "cannot write: w.npy: not written: npy has no place for weights (choose npz, csv, hdf5 or safetensors)"},
+       "cannot write: w.npy: not written: npy cannot store weights (choose npz, csv, hdf5 or safetensors)"},
       {weighted.get(), "w.idx",
-       "cannot write: w.idx: not written: IDX has no place for weights (choose npz, csv, hdf5 or safetensors)"},
+       "cannot write: w.idx: not written: IDX cannot store weights (choose npz, csv, hdf5 or safetensors)"},
       {two.get(), "t.svm",
-       "cannot write: t.svm: not written: a row of svmlight has one target and no weight (choose npz, csv, hdf5 or "
+       "cannot write: t.svm: not written: svmlight stores one target and no weight per row (choose npz, csv, hdf5 or "
        "safetensors)"},
       {two.get(), "t.idx",
-       "cannot write: t.idx: not written: row 0, column 1 is 2.5, but IDX is written for whole numbers from 0 to 255 "
-       "only (choose npy)"},
+       "cannot write: t.idx: not written: row 0, column 1 is 2.5, but IDX files hold only integers from 0 to 255 "
+       "(choose npy)"},
       {none.get(), "n.idx",
-       "cannot write: n.idx: not written: row 0, column 1 is 300, but IDX is written for whole numbers from 0 to 255 "
-       "only (choose npy)"},
+       "cannot write: n.idx: not written: row 0, column 1 is 300, but IDX files hold only integers from 0 to 255 "
+       "(choose npy)"},
       {none.get(), "n.parquet",
-       "invalid argument: n.parquet: ends in none of .csv, .tsv, .npy, .npz, .idx, .svm, .svmlight, .libsvm, .h5, "
-       ".hdf5 and .safetensors, which say the format"},
+       "invalid argument: n.parquet: unknown extension (known: .csv, .tsv, .npy, .npz, .idx, .svm, .svmlight, .libsvm, "
+       ".h5, .hdf5, .safetensors)"},
       {none.get(), "there/n.npy", "cannot write: there/n.npy: cannot write: No such file or directory"},
   };
   for (const auto &c : cases) EXPECT_EQ(Save(c.dataset, c.name), c.expected);

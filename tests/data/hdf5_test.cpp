@@ -56,7 +56,8 @@ class Made {
 class Hdf5 : public DataFiles {};
 
 constexpr char kNotInside[] =
-    "bad data: x.h5: dataset 'X' is not there, lies in another file, or cannot be opened (h5ls -r lists what there is)";
+    "bad data: x.h5: dataset 'X' does not exist, is in another file, or cannot be opened (list the datasets with h5ls "
+    "-r)";
 
 // The other file is a pipe: whoever opened it would wait for ever.
 TEST_F(Hdf5, FollowsNoLinkOutOfTheFile) {
@@ -65,13 +66,13 @@ TEST_F(Hdf5, FollowsNoLinkOutOfTheFile) {
   for (const char *to : {"other.h5", "pipe"}) {
     Made(Path("x.h5")).Link(to, "X");
     EXPECT_EQ(Plain(ReadMatrix(Path("x.h5:X")).Describe()), kNotInside) << to;
-    EXPECT_EQ(Plain(ReadMatrix(Path("x.h5")).Describe()), "bad data: x.h5: there is no dataset of numbers in it") << to;
+    EXPECT_EQ(Plain(ReadMatrix(Path("x.h5")).Describe()), "bad data: x.h5: the file has no dataset of numbers") << to;
   }
 }
 
 TEST_F(Hdf5, ReadsNoDatasetThatLiesElsewhere) {
   const std::string expected =
-      "bad data: x.h5: dataset 'X' lies in other files, which are not followed (copy it into one: h5copy)";
+      "bad data: x.h5: dataset 'X' is in another file, which is not followed (copy it into this file with h5copy)";
   Made(Path("other.h5")).Add("X", {2, 2});
   std::ofstream(Path("raw"), std::ios::binary) << std::string(32, '\0');
   {
@@ -99,15 +100,14 @@ TEST_F(Hdf5, RefusesShapesThatFitNoTable) {
     const char *expected;
   } cases[] = {
       {{{"X", {0, 3}, false}}, "dataset 'X' has no elements"},
-      {{{"X", {1, (1 << 22) + 1}, false}}, "dataset 'X' has more columns than a table may, 4194304"},
-      {{{"X", {1 << 30, 8}, false}}, "dataset 'X' has next to nothing stored for its size (was it written?)"},
+      {{{"X", {1, (1 << 22) + 1}, false}}, "dataset 'X' has more than 4194304 columns"},
+      {{{"X", {1 << 30, 8}, false}}, "dataset 'X' stores almost no data for its size (was it written?)"},
       {{{"X", {1ULL << 62, 8}, false}}, "dataset 'X' is too large"},
       {{{"X", {3, 2}, true}, {"y", {2}, true}}, "the targets have 2 rows, but the inputs have 3"},
       {{{"X", {3, 2}, true}, {"weights", {4}, true}}, "the weights have 4 rows, but the inputs have 3"},
-      {{{"X", {3, 2}, true}, {"w", {3, 2}, true}}, "the weights have 2 columns: a row has one weight"},
-      {{{"X", {1, 1 << 22}, true}, {"y", {1}, true}},
-       "4194305 columns are more than the 4194304 that a table may have"},
-      {{{"X", {}, false}}, "there is no dataset of numbers in it"},
+      {{{"X", {3, 2}, true}, {"w", {3, 2}, true}}, "the weights have 2 columns, not 1"},
+      {{{"X", {1, 1 << 22}, true}, {"y", {1}, true}}, "4194305 columns exceed the maximum of 4194304"},
+      {{{"X", {}, false}}, "the file has no dataset of numbers"},
   };
   for (const auto &c : cases) {
     {

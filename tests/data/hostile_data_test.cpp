@@ -37,7 +37,7 @@ class HostileData : public testing::Test {
     if (read.status == DESCENT_OK) {
       EXPECT_GE(read.rows, 1);
       EXPECT_GE(read.columns, 1);
-      EXPECT_LE(read.columns, MATRIX_MOST_COLUMNS);
+      EXPECT_LE(read.columns, MATRIX_MAX_COLUMNS);
       if (read_as) *read_as = read.Describe();
       return true;
     }
@@ -145,7 +145,7 @@ TEST_F(HostileData, IsReadOrRefusedInHdf5WithAnyByteChanged) {
   if (!ReadsHdf5()) {  // then all of it is refused
     const MatrixRead read = ReadMatrix(Fixture("contiguous.h5"), "hdf5");
     EXPECT_EQ(read.status, DESCENT_ERROR_UNSUPPORTED);
-    EXPECT_NE(read.error.find("this build reads no HDF5"), std::string::npos) << read.error;
+    EXPECT_NE(read.error.find("this build does not read HDF5"), std::string::npos) << read.error;
     return;
   }
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -63,12 +63,11 @@ TEST_F(Matrix, PutsTheArraysOfAnNpzSideBySide) {
       {"single.npz", "3 x 3: 0.5 -1 2 | 3 0 0.0010000000474974513 | -7.25 8 65504"},
       {"train_and_test.npz:x_test", "1 x 3: 0.5 -1 2"},
       {"train_and_test.npz",
-       "bad data: train_and_test.npz: several arrays, and none is called X, x or data; there are 'x_train', 'y_train', "
-       "'x_test' (name one: train_and_test.npz:NAME)"},
-      {"stored.npz:Z", "bad data: stored.npz: no array 'Z'; there are 'X', 'y' (name one: stored.npz:NAME)"},
+       "bad data: train_and_test.npz: several arrays, none named X, x or data: 'x_train', 'y_train', 'x_test' (select "
+       "one with train_and_test.npz:NAME)"},
+      {"stored.npz:Z", "bad data: stored.npz: unknown array 'Z', known: 'X', 'y' (select one with stored.npz:NAME)"},
       {"rows_differ.npz", "bad data: rows_differ.npz: array 'y' has 2 rows, but array X has 3"},
-      {"c_order.npy:X",
-       "invalid argument: c_order.npy: a part 'X' is asked for, but only npz and HDF5 files have parts"},
+      {"c_order.npy:X", "invalid argument: c_order.npy: cannot select part 'X': only npz and HDF5 files have parts"},
   };
   for (const auto &c : cases) EXPECT_EQ(Plainly(ReadMatrix(Fixture(c.file))), c.expected);
 }
@@ -112,29 +111,29 @@ TEST_F(Matrix, ReadsSvmlight) {
       {"1 1:5", "1 x 2, 1 targets: 5 1 [indices count from 1, as none is 0]"},
       {"1 1:5", "1 x 3, 1 targets: 0 5 1", "svmlight:0"},
       {"1 1:5", "1 x 4, 1 targets: 5 0 0 1 [indices count from 1, as none is 0]", nullptr, 3},
-      {"1 4:5", "bad data: t.svm:1: '4:5' is beyond the 3 columns that are expected, counted from 1", nullptr, 3},
-      {"1 0:1 3:5", "bad data: t.svm:1: '3:5' is beyond the 3 columns that are expected, counted from 0", nullptr, 3},
-      {"1 0:5", "bad data: t.svm:1: '0:5' has index 0, but they are said to count from 1", "svmlight:1"},
+      {"1 4:5", "bad data: t.svm:1: '4:5' is beyond the expected 3 columns, counted from 1", nullptr, 3},
+      {"1 0:1 3:5", "bad data: t.svm:1: '3:5' is beyond the expected 3 columns, counted from 0", nullptr, 3},
+      {"1 0:5", "bad data: t.svm:1: '0:5' has index 0, but indices count from 1 in format svmlight:1", "svmlight:1"},
       {"1 qid:3 1:nan", "1 x 2, 1 targets: nan 1 [indices count from 1, as none is 0; qid is left out]"},
-      {"", "bad data: t.svm: there are no rows"},
-      {"# only\n", "bad data: t.svm: there are no rows"},
-      {"1\n2\n", "bad data: t.svm: no row lists a feature: there is none to learn from"},
-      {"1 1:2 1:3", "bad data: t.svm:1: '1:3' does not ascend: a row lists its indices in order, each once"},
-      {"1 1:2\n\n0 3:2 2:3", "bad data: t.svm:3: '2:3' does not ascend: a row lists its indices in order, each once"},
-      {"1:2 2:3", "bad data: t.svm:1: '1:2' where the label should be (put 0 in front where it is not known)"},
-      {"1,2 2:3", "bad data: t.svm:1: '1,2' are several labels: a row has one (write one column per label, as a CSV)"},
-      {"cat 2:3", "bad data: t.svm:1: 'cat' is no label: a finite number (number the classes)"},
-      {"nan 2:3", "bad data: t.svm:1: 'nan' is no label: a finite number (number the classes)"},
+      {"", "bad data: t.svm: the file has no rows"},
+      {"# only\n", "bad data: t.svm: the file has no rows"},
+      {"1\n2\n", "bad data: t.svm: no row lists a feature: nothing to learn from"},
+      {"1 1:2 1:3", "bad data: t.svm:1: '1:3' is out of order: the indices of a row must ascend, without duplicates"},
+      {"1 1:2\n\n0 3:2 2:3",
+       "bad data: t.svm:3: '2:3' is out of order: the indices of a row must ascend, without duplicates"},
+      {"1:2 2:3", "bad data: t.svm:1: '1:2' is in the place of the label (if it is unknown, insert 0)"},
+      {"1,2 2:3",
+       "bad data: t.svm:1: '1,2' is a list of labels: a row has one (use a CSV file with one column per label)"},
+      {"cat 2:3", "bad data: t.svm:1: 'cat' is not a valid label: must be a finite number (number the classes)"},
+      {"nan 2:3", "bad data: t.svm:1: 'nan' is not a valid label: must be a finite number (number the classes)"},
       {"1 2", "bad data: t.svm:1: '2' is not of the form index:value"},
-      {"1 2:", "bad data: t.svm:1: '2:' has no value that is a number"},
+      {"1 2:", "bad data: t.svm:1: '2:' has an invalid value: must be a number"},
       {"1 :2", "bad data: t.svm:1: ':2' has no index"},
-      {"1 -1:2", "bad data: t.svm:1: '-1:2' has no index that is a whole number of at least 0"},
-      {"1 1:2 qid:3", "bad data: t.svm:1: 'qid:3' has no index that is a whole number of at least 0"},
-      {"1 4194305:2",
-       "bad data: t.svm:1: '4194305:2' has an index above 4194304, which is the most columns that a table has"},
+      {"1 -1:2", "bad data: t.svm:1: '-1:2' has an invalid index: must be an integer >= 0"},
+      {"1 1:2 qid:3", "bad data: t.svm:1: 'qid:3' has an invalid index: must be an integer >= 0"},
+      {"1 4194305:2", "bad data: t.svm:1: '4194305:2' has an index above 4194304, the maximum number of columns"},
       {"1 99999999999999999999:2",
-       "bad data: t.svm:1: '99999999999999999999:2' has an index above 4194304, which is the most columns that a table "
-       "has"},
+       "bad data: t.svm:1: '99999999999999999999:2' has an index above 4194304, the maximum number of columns"},
   };
   for (const auto &c : cases)
     EXPECT_EQ(Plainly(ReadMatrix(Write("t.svm", c.text), c.format, c.features)), c.expected) << c.text;
@@ -166,18 +165,18 @@ TEST_F(Matrix, ReadsHdf5) {
        "8 x 5: 0 1 2 3 4 | 5 6 7 8 9 | 10 11 12 13 14 | 15 16 17 18 19 | 20 21 22 23 24 | 25 26 27 28 29 | 30 31 32 "
        "33 34 | 35 36 37 38 39"},
       {"several.h5",
-       "bad data: several.h5: several datasets, and none is called X, x or data; there are 'a', 'b', 'c' (name one: "
+       "bad data: several.h5: several datasets, none named X, x or data: 'a', 'b', 'c' (select one with "
        "several.h5:NAME)"},
       {"several.h5:a", "2 x 6: 0 1 2 3 4 5 | 6 7 8 9 10 11"},
       {"several.h5:b", "2 x 1: 1 | 0"},
       {"several.h5:c", kLarge},
       {"several.h5:z",
-       "bad data: several.h5: dataset 'z' is no array of numbers of at most 64 bits (name another one)"},
+       "bad data: several.h5: dataset 'z' is not an array of numbers of at most 64 bits (name another dataset)"},
       {"several.h5:scalar",
-       "bad data: several.h5: dataset 'scalar' is no array of numbers of at most 64 bits (name another one)"},
+       "bad data: several.h5: dataset 'scalar' is not an array of numbers of at most 64 bits (name another dataset)"},
       {"several.h5:q",
-       "bad data: several.h5: dataset 'q' is not there, lies in another file, or cannot be opened (h5ls -r lists what "
-       "there is)"},
+       "bad data: several.h5: dataset 'q' does not exist, is in another file, or cannot be opened (list the datasets "
+       "with h5ls -r)"},
   };
   if (!ReadsHdf5()) {
     EXPECT_EQ(Plainly(ReadMatrix(Fixture("contiguous.h5"))), WithoutHdf5("contiguous.h5"));
@@ -197,15 +196,15 @@ std::string Header(const std::string &dictionary, const std::string &data = std:
 TEST_F(Matrix, RefusesArraysThatAreNoNumbersOrNotAllThere) {
   const Case fixtures[] = {
       {"objects.npy",
-       "bad data: objects.npy: elements of type '|O', Python objects, are not read (save it as numbers, with .astype)"},
+       "bad data: objects.npy: unsupported element type '|O', Python objects (convert the array to numbers with "
+       ".astype)"},
       {"complex.npy",
-       "bad data: complex.npy: elements of type '<c16', complex numbers, are not read (save it as numbers, with "
+       "bad data: complex.npy: unsupported element type '<c16', complex numbers (convert the array to numbers with "
        ".astype)"},
       {"texts.npy",
-       "bad data: texts.npy: elements of type '<U2', texts, are not read (save it as numbers, with .astype)"},
+       "bad data: texts.npy: unsupported element type '<U2', text (convert the array to numbers with .astype)"},
       {"structured.npy",
-       "bad data: structured.npy: a structured array, whose elements have fields (save its columns as one array of "
-       "numbers)"},
+       "bad data: structured.npy: structured arrays are not supported (save the fields as one array of numbers)"},
       {"scalar.npy", "bad data: scalar.npy: a single number, not an array of rows (give a 1-D or 2-D array)"},
       {"empty.npy", "bad data: empty.npy: the array has no elements"},
   };
@@ -219,44 +218,41 @@ TEST_F(Matrix, RefusesArraysThatAreNoNumbersOrNotAllThere) {
       {Header("{'descr':'<f4','fortran_order':False,'shape':(2,3)}"), six},
       {Header("{ \"shape\" : ( 2L , 3L , ) , 'fortran_order' : True , 'descr' : '=f4' , }  \n"), six},
       {Header("{'descr':'<f4','fortran_order':False,'shape':(2,3)}", "x"),
-       "bad data: t.npy: byte 61: 2 x 3 elements of 4 bytes do not fit into the 1 bytes that are left (is the file cut "
-       "off?)"},
+       "bad data: t.npy: byte 61: 2 x 3 elements of 4 bytes do not fit in the remaining 1 bytes (is the file "
+       "truncated?)"},
       {Header("{'descr':'<f4','fortran_order':False,'shape':(1,3)}"),
-       "bad data: t.npy: byte 73: 12 bytes behind the array (write the file anew)"},
+       "bad data: t.npy: byte 73: 12 bytes after the array (save the file again)"},
       {Header("{'descr':'<f4','fortran_order':False,'shape':(4611686018427387904,4)}"),
-       "bad data: t.npy: byte 79: 4611686018427387904 x 4 elements of 4 bytes do not fit into the 24 bytes that are "
-       "left (is the file cut off?)"},
+       "bad data: t.npy: byte 79: 4611686018427387904 x 4 elements of 4 bytes do not fit in the remaining 24 bytes (is "
+       "the file truncated?)"},
       {Header("{'descr':'<f4','fortran_order':False,'shape':(99999999999999999999,3)}"),
-       "bad data: t.npy: byte 74: a dimension is out of range at '99,3)}' (write the file anew with numpy.save)"},
+       "bad data: t.npy: byte 74: dimension out of range at '99,3)}' (save the file again with numpy.save)"},
       {Header("{'descr':'<f4','fortran_order':False,'shape':(2,3037000500,3037000500)}"),
-       "bad data: t.npy: 9223372036854775807 columns are more than the 4194304 that a table may have"},
+       "bad data: t.npy: 9223372036854775807 columns exceed the maximum of 4194304"},
       {Header("{'descr':'<f4','fortran_order':False,'shape':(-2,3)}"),
-       "bad data: t.npy: byte 56: a dimension is expected at '-2,3)}' (write the file anew with numpy.save)"},
+       "bad data: t.npy: byte 56: expected a dimension at '-2,3)}' (save the file again with numpy.save)"},
       {Header("{'descr':'<f4','fortran_order':False,'shape':(6)}"),
-       "bad data: t.npy: byte 58: a shape of one dimension ends in a comma, at '}' (write the file anew with "
-       "numpy.save)"},
+       "bad data: t.npy: byte 58: expected ',' after a single dimension at '}' (save the file again with numpy.save)"},
       {Header("{'descr':'<f4','fortran_order':False}"),
-       "bad data: t.npy: byte 47: descr, fortran_order or shape is missing at '' (write the file anew with "
+       "bad data: t.npy: byte 47: descr, fortran_order or shape is missing at '' (save the file again with "
        "numpy.save)"},
       {Header("{'descr':'<f4','descr':'<f4'}"),
-       "bad data: t.npy: byte 25: a name that was there before at ''descr':'<f4'}' (write the file anew with "
-       "numpy.save)"},
+       "bad data: t.npy: byte 25: duplicate name at ''descr':'<f4'}' (save the file again with numpy.save)"},
       {Header("{'descr':'<f4','more':1}"),
-       "bad data: t.npy: byte 25: an unknown name at ''more':1}' (write the file anew with numpy.save)"},
+       "bad data: t.npy: byte 25: unknown name at ''more':1}' (save the file again with numpy.save)"},
       {Header("{'descr':'<f4','fortran_order':0}"),
-       "bad data: t.npy: byte 41: True or False is expected at '0}' (write the file anew with numpy.save)"},
+       "bad data: t.npy: byte 41: expected True or False at '0}' (save the file again with numpy.save)"},
       {Header("{'descr':'<f3','fortran_order':False,'shape':(2,3)}"),
-       "bad data: t.npy: elements of type '<f3' are not read (save it as numbers, with .astype)"},
+       "bad data: t.npy: unsupported element type '<f3' (convert the array to numbers with .astype)"},
       {Header("{'descr':'|f4','fortran_order':False,'shape':(2,3)}"),
-       "bad data: t.npy: elements of type '|f4' are not read (save it as numbers, with .astype)"},
+       "bad data: t.npy: unsupported element type '|f4' (convert the array to numbers with .astype)"},
       {Header("{'descr':'<f\\x34','fortran_order':False,'shape':(2,3)}"),
-       "bad data: t.npy: byte 19: this is no text that NumPy writes here, at ''<f\\x34','fortra' (write the file anew "
-       "with numpy.save)"},
+       "bad data: t.npy: byte 19: invalid string at ''<f\\x34','fortra' (save the file again with numpy.save)"},
       {"\x93NUMPY\x04" + std::string(20, '\0'),
-       "bad data: t.npy: byte 6: version 4.0 of the .npy format is not known (1.0 to 3.0 are)"},
+       "bad data: t.npy: byte 6: unsupported .npy version 4.0 (1.0 to 3.0 are supported)"},
       {"\x93NUMPY\x02" + std::string(1, '\0') + "\xff\xff\xff\xff" + std::string(20, '\0'),
-       "bad data: t.npy: byte 8: a header of 4294967295 bytes in a file of 32 (is it cut off?)"},
-      {"PK", "bad data: t.npy: 2 bytes are no .npy file (is it cut off?)"},
+       "bad data: t.npy: byte 8: a header of 4294967295 bytes in a file of 32 (is it truncated?)"},
+      {"PK", "bad data: t.npy: 2 bytes: too short for a .npy file (is it truncated?)"},
       {"1,2,3,4,5,6", "bad data: t.npy: byte 0: not a .npy file (choose another format)"},
   };
   for (const auto &c : cases) EXPECT_EQ(Plainly(ReadMatrix(Write("t.npy", c.bytes))), c.expected);
@@ -306,19 +302,17 @@ TEST_F(Matrix, RefusesIdxThatIsNotAllThere) {
   } cases[] = {
       {std::string("\0\0\x08\x01\0\0\0\x02", 8) + "ab", "2 x 1: 97 | 98"},
       {std::string("\0\0\x08\x01\0\0\0\x02", 8) + "a",
-       "bad data: t.idx: byte 8: 2 x 1 elements of 1 bytes should follow, but 1 bytes do (is it cut off?)"},
+       "bad data: t.idx: byte 8: expected 2 x 1 elements of 1 bytes, but 1 bytes follow (is it truncated?)"},
       {std::string("\0\0\x08\x01\0\0\0\x02", 8) + "abc",
-       "bad data: t.idx: byte 8: 2 x 1 elements of 1 bytes should follow, but 3 bytes do (is it cut off?)"},
+       "bad data: t.idx: byte 8: expected 2 x 1 elements of 1 bytes, but 3 bytes follow (is it truncated?)"},
       {std::string("\0\0\x08\x01\0\0\0", 7),
-       "bad data: t.idx: byte 7: the file ends here, 1 bytes too early (is it cut "
-       "off?)"},
+       "bad data: t.idx: byte 7: the file ends here, 1 bytes too early (is it truncated?)"},
       {std::string("\0\0\x0a\x01\0\0\0\x02", 8),
-       "bad data: t.idx: byte 0: 00 00 0a begins no IDX file (choose another "
-       "format)"},
+       "bad data: t.idx: byte 0: 00 00 0a: not an IDX file (choose another format)"},
       {std::string("\0\0\x08\0\0\0\0\x02", 8), "bad data: t.idx: byte 3: no dimensions"},
-      {std::string("\0\0\x08\x01\0\0\0\0", 8), "bad data: t.idx: the dimensions leave no elements"},
+      {std::string("\0\0\x08\x01\0\0\0\0", 8), "bad data: t.idx: the array has no elements"},
       {std::string("\0\0\x08\x03\0\0\0\x01\xff\xff\xff\xff\xff\xff\xff\xff", 16),
-       "bad data: t.idx: byte 8: 4194305 columns are more than the 4194304 that a table may have"},
+       "bad data: t.idx: byte 8: 4194305 columns exceed the maximum of 4194304"},
   };
   for (const auto &c : cases) EXPECT_EQ(Plainly(ReadMatrix(Write("t.idx", c.bytes))), c.expected);
 }
@@ -358,8 +352,8 @@ TEST_F(Matrix, BecomesADatasetByEndingContentOrWish) {
             "-,-,-,- -> - classes 0,7,9: 250,251,252,253>1 254,255,0,1>0 2,3,4,5>2");
   options.format = "xls";
   EXPECT_EQ(Read(Fixture("stored.npz"), options),
-            "invalid argument: unknown format 'xls': there are csv, npy, npz, idx, svmlight (svmlight:0 and svmlight:1 "
-            "say what its indices count from), hdf5 and safetensors");
+            "invalid argument: unknown format 'xls' (known: csv, npy, npz, idx, svmlight, hdf5, safetensors; "
+            "svmlight:0 and svmlight:1 state the first index)");
 }
 
 }  // namespace

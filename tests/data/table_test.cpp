@@ -29,15 +29,14 @@ TEST_F(Table, TellsNumbersCategoriesAndMissingCells) {
        "categorical)"},
       {"numbers among texts", "a,b\n1,x\n2,7\n3,y\n", "a,b=7,b=x,b=y -> - auto: 1,0,1,0 2,1,0,0 3,0,0,1"},
       {"dates", "a,b\n1,2024-03-01\n2,2024-03-02\n",
-       "bad data: t.csv:2: column 'b': '2024-03-01' looks like a date or a time, which has no meaning as a category "
-       "(ignore the column, or replace it by numbers)"},
+       "bad data: t.csv:2: column 'b': '2024-03-01' looks like a date or time, which cannot be a category (ignore the "
+       "column, or replace it with numbers)"},
       {"times", "a,b\n1,12:30\n2,?\n",
-       "bad data: t.csv:2: column 'b': '12:30' looks like a date or a time, which has no meaning as a category (ignore "
-       "the column, or replace it by numbers)"},
+       "bad data: t.csv:2: column 'b': '12:30' looks like a date or time, which cannot be a category (ignore the "
+       "column, or replace it with numbers)"},
       {"days first", "a,b\n1,1.2.24\n2,31/12/1999\n",
-       "bad data: t.csv:2: column 'b': '1.2.24' looks like a date or a time, which has no meaning as a category "
-       "(ignore "
-       "the column, or replace it by numbers)"},
+       "bad data: t.csv:2: column 'b': '1.2.24' looks like a date or time, which cannot be a category (ignore the "
+       "column, or replace it with numbers)"},
       {"categories with digits", "a,b\n1,a-1\n2,b-2\n", "a,b=a-1,b=b-2 -> - auto: 1,1,0 2,0,1"},
       {"infinite", "a,b\n1,inf\n2,3\n",
        "bad data: t.csv:2: column 'b': 'inf' is not a finite 32-bit number, at most 3.4e38 (correct it, or remove the "
@@ -51,11 +50,11 @@ TEST_F(Table, RefusesListsWithHoles) {
   const std::string path = Write("t.csv", "a,b\n1,2\n");
   options.categorical = holes;
   options.categoricals = 2;
-  EXPECT_EQ(Read(path, options), "invalid argument: categorical columns: number 1 (from 0) is NULL");
+  EXPECT_EQ(Read(path, options), "invalid argument: categorical columns: entry 1 (from 0) is NULL");
   options.categoricals = 1;
   options.missing = holes;
   options.missing_texts = 2;
-  EXPECT_EQ(Read(path, options), "invalid argument: texts of missing cells: number 1 (from 0) is NULL");
+  EXPECT_EQ(Read(path, options), "invalid argument: texts of missing cells: entry 1 (from 0) is NULL");
 }
 
 TEST_F(Table, RefusesFreeText) {
@@ -109,7 +108,7 @@ TEST_F(Table, TakesWhatItIsTold) {
        {unknown[0]},
        {},
        false,
-       "bad data: t.csv:1: no column 'c'; there are 'a', 'b'"},
+       "bad data: t.csv:1: no column 'c' (known: 'a', 'b')"},
       {"texts for missing",
        "a,b\n1,-\n2,-9\n3,5\n",
        {},
@@ -168,17 +167,17 @@ TEST_F(Table, ReadsWeightsAndSeveralTargets) {
       {"a name with a comma", "a,\"y,z\"\n1,2\n3,4\n", "y,z", nullptr, DESCENT_TASK_REGRESSION,
        "a -> y,z regression: 1>2 3>4"},
       {"twice the same", "a,y\n1,2\n", "y,1", nullptr, DESCENT_TASK_AUTO,
-       "bad data: t.csv:1: column 1 (from 0) is the target twice"},
+       "bad data: t.csv:1: column 1 (from 0) is listed twice as a target"},
       {"classes have one target", "a,y,z\n1,2,3\n", "y,z", nullptr, DESCENT_TASK_CLASSES,
-       "bad data: t.csv: 2 targets, but task classes has one (choose task regression)"},
+       "bad data: t.csv: 2 targets, but task classes takes one (choose task regression)"},
       {"one of two is text", "a,y,z\n1,2,x\n", "y,z", nullptr, DESCENT_TASK_AUTO,
        "bad data: t.csv:2: column 'z': 'x' is not a finite number, which regression on several targets needs (correct "
        "it)"},
       {"a weight", "w,a,y\n0.5,1,0\n2,3,1\n", "y", "w", DESCENT_TASK_AUTO, "a -> y binary 0,1: 1>0 3>1"},
       {"a negative weight", "w,a,y\n-1,1,0\n2,3,1\n", "y", "w", DESCENT_TASK_AUTO,
-       "bad data: t.csv:2: column 'w': '-1' is no weight: a finite number of at least 0 (correct it)"},
+       "bad data: t.csv:2: column 'w': '-1' is not a valid weight: must be finite and >= 0"},
       {"a missing weight", "w,a,y\n,1,0\n2,3,1\n", "y", "w", DESCENT_TASK_AUTO,
-       "bad data: t.csv:2: column 'w': the cell is no weight: a finite number of at least 0 (correct it)"},
+       "bad data: t.csv:2: column 'w': the cell is not a valid weight: must be finite and >= 0"},
       {"weight and target", "w,a\n1,1\n", "w", "w", DESCENT_TASK_AUTO,
        "bad data: t.csv:1: a column cannot be both the target and the weight"},
   };
@@ -210,9 +209,9 @@ TEST_F(Table, TakesTargetsFromAFileOfTheirOwn) {
   EXPECT_EQ(Read(Write("t.csv", "a,b\n1,2\n"), options), "bad data: labels.csv: 2 targets for 1 rows of data");
   Write("labels.csv", "label\nno\n?\nyes\n");
   EXPECT_EQ(Read(Write("t.csv", "a,b\n1,2\n3,4\n"), options),
-            "bad data: labels.csv: 1 targets are missing (fill them in, or leave out their rows in both files)");
+            "bad data: labels.csv: 1 targets are missing (fill them in, or remove their rows from both files)");
   EXPECT_EQ(Read(Write("t.csv", ",a\n0,2\n1,4\n"), options),
-            "bad data: labels.csv: 1 targets are missing (fill them in, or leave out their rows in both files)");
+            "bad data: labels.csv: 1 targets are missing (fill them in, or remove their rows from both files)");
   Write("labels.csv", ",label\n0,no\n1,yes\n");
   EXPECT_EQ(Read(Path("t.csv"), options), "a -> label binary no,yes: 2>0 4>1") << "with row numbers, both";
   Write("t.csv", "a,b\n1,2\n3,4\n");
@@ -262,7 +261,7 @@ TEST_F(LikeANetwork, FindsColumnsAndCategoriesByName) {
       {"a column is missing", "colour,y\nblue,no\n",
        "bad data: t.csv:1: 1 of the 2 columns that the network needs is missing: 'size'"},
       {"a category never seen", "size,colour\n1,green\n",
-       "bad data: t.csv:2: column 'colour': 'green' is a category that the network has not seen in training (correct "
+       "bad data: t.csv:2: column 'colour': 'green' is a category that the network did not see in training (correct "
        "it, or choose unseen zeros)"},
       {"text for a number", "size,colour\nbig,red\n",
        "bad data: t.csv:2: column 'size': 'big' is not a number (correct it, list it as missing, or make the column "
@@ -311,7 +310,8 @@ TEST_F(LikeANetwork, FillsCategoriesWithTheMostFrequent) {
   EXPECT_EQ(network->fill[2], 1);
   network->fill = (free(network->fill), nullptr);
   EXPECT_EQ(Read(Write("t.csv", "a,b\n1,?\n"), options),
-            "bad data: t.csv:2: column 'b': the cell is missing, and the network has no value for that (fill it in)");
+            "bad data: t.csv:2: column 'b': the cell is missing, and the network does not replace missing cells (fill "
+            "it in)");
 }
 
 TEST_F(LikeANetwork, KeepsAllOfItInTheModelFile) {
@@ -364,7 +364,7 @@ TEST(Schema, RefusesColumnsOfWhichSomeHaveNames) {
   members.columns = cJSON_GetObjectItem(json.get(), "columns");
   schema read = {};
   EXPECT_EQ(schema_read("m", &members, 3, 1, 0, &read), DESCENT_ERROR_MODEL);
-  EXPECT_STREQ(descent_last_error(), "m: 'columns': some have a name and some have none");
+  EXPECT_STREQ(descent_last_error(), "m: 'columns': either all columns must have a name or none");
 }
 
 TEST_F(LikeANetwork, RemembersWhereTheColumnsLay) {
@@ -392,8 +392,8 @@ TEST_F(LikeANetwork, RemembersWhereTheColumnsLay) {
       {"features alone", "5,6\n", nullptr, "-,- -> - binary: 5,6"},
       {"one more, ignored", "5,yes,6,0\n", "-1", "-,- -> - binary no,yes: 5,6>1"},
       {"too many", "5,6,7,8,9,10\n", nullptr,
-       "bad data: t.csv:1: 6 columns, matched by position as the file has no names: the network needs 2, and one more "
-       "for a target"},
+       "bad data: t.csv:1: 6 columns, matched by position because the file has no names: the network needs 2, plus one "
+       "for the target"},
   };
   for (const auto &c : cases) {
     options.ignore = &c.ignore;
@@ -410,8 +410,8 @@ TEST_F(LikeANetwork, AsksWhichColumnIsMissing) {
   Fit("70,1,2,no\n71,3,4,yes\n");
   options.ignored = 0;
   EXPECT_EQ(Read(Write("t.csv", "70,1,2\n"), options),
-            "bad data: t.csv:1: 3 columns, matched by position: 1 of them are the network's targets or what was left "
-            "out in training, but which? (ignore them)");
+            "bad data: t.csv:1: 3 columns, matched by position, are ambiguous: 1 of them are the network's targets or "
+            "columns left out in training (ignore them)");
   options.ignored = 1;
   EXPECT_EQ(Read(Path("t.csv"), options), "-,- -> - binary: 1,2");
 }

@@ -142,8 +142,8 @@ TEST(Chart, NamesRoundValuesThatCoverTheData) {
     EXPECT_EQ(std::vector<std::string>(axis.texts, axis.texts + axis.n), c.ticks);
     for (double y : c.y)
       if (std::isfinite(y) && (!c.log || y > 0)) {
-        EXPECT_GE(chart_place(&axis, y), 0);
-        EXPECT_LE(chart_place(&axis, y), 1);
+        EXPECT_GE(chart_position(&axis, y), 0);
+        EXPECT_LE(chart_position(&axis, y), 1);
       }
     figure_clear(&figure);
   }

@@ -18,7 +18,8 @@ inline std::string Fixture(const std::string &name) {
 // Where the library was not there, HDF5 is refused, and this is what is said of a file.
 inline bool ReadsHdf5() { return std::string(descent_version()).find("HDF5: not built") == std::string::npos; }
 inline std::string WithoutHdf5(const std::string &file) {
-  return "not supported: " + file + ": this build reads no HDF5 (install libhdf5-dev and build with -DDESCENT_HDF5=ON)";
+  return "not supported: " + file +
+         ": this build does not read HDF5 (install libhdf5-dev and build with -DDESCENT_HDF5=ON)";
 }
 
 inline descent_status OpenMatrix(const file_choice &choice, int64_t features, matrix *m) {

@@ -4,7 +4,7 @@
 
 #include "train/fit.h"
 
-/* With options->checkpoint: opens and locks the folder. With options->resume: restores the newest intact checkpoint, if
+/* With checkpoint.folder: opens and locks the folder. With checkpoint.resume: restores the newest intact checkpoint, if
  * there is one. Writes the first checkpoint if the folder does not have the present state. Without both options it does
  * nothing. */
 descent_status recovery_open(struct fit *f);
@@ -20,8 +20,8 @@ descent_status recovery_finish(struct fit *f);
 void recovery_close(struct fit *f, int64_t *failures);
 
 /* Call after a divergence, while it is the last error: restores the newest checkpoint and lowers the learning rate.
- * Returns ERROR_DIVERGED, with the text of the divergence, without checkpoints, after options->rollbacks rollbacks, or
- * if no checkpoint can be read. */
+ * Returns ERROR_DIVERGED, with the text of the divergence, without checkpoints, after checkpoint.rollbacks rollbacks,
+ * or if no checkpoint can be read. */
 descent_status recovery_roll_back(struct fit *f);
 
 #endif

@@ -28,7 +28,7 @@ struct element {
   struct interval w, v, s;
 };
 
-/* clip_factor * gradient + l2 * w: each factor a rounded constant. */
+/* clip_factor * gradient + l2 * w, with clip_factor and l2 rounded constants. */
 static struct interval clipped(const struct plan_update *o, double w, double gradient, double clip_factor) {
   const struct interval g = interval_mul(interval_constant(clip_factor), interval_exact(gradient));
   const struct interval scaled = clip_factor == 1 ? interval_exact(gradient) : g;
@@ -36,15 +36,15 @@ static struct interval clipped(const struct plan_update *o, double w, double gra
   return interval_add(scaled, interval_mul(interval_constant(o->l2), interval_exact(w)));
 }
 
-/* (1 - learning_rate weight_decay) w - step, the factor a rounded constant. Where it is 1 the product is exact; a fused
- * multiply-add leaves out the rounding of one of the two products. */
+/* (1 - learning_rate weight_decay) w - step, with the factor a rounded constant. Without weight decay the product is
+ * exact; a fused multiply-add omits the rounding of one of the two products. */
 static struct interval moved(const struct plan_update *o, double learning_rate, double w, struct interval step) {
   const struct interval decay_factor = interval_constant(1 - learning_rate * o->weight_decay),
                         exact = interval_exact(w);
   return interval_sub(o->weight_decay == 0 ? exact : interval_mul(decay_factor, exact), step);
 }
 
-/* beta * moment + (1 - beta) * value, with two rounded constants. */
+/* beta * moment + (1 - beta) * value, with beta and 1 - beta rounded constants. */
 static struct interval blended(double beta, double moment, struct interval value) {
   return interval_add(interval_mul(interval_constant(beta), interval_exact(moment)),
                       interval_mul(interval_constant(1 - beta), value));
@@ -109,8 +109,8 @@ static struct element updated(const struct plan_update *o, const struct plan_ste
   return (struct element){{-INFINITY, INFINITY}, {-INFINITY, INFINITY}, {-INFINITY, INFINITY}};
 }
 
-/* How far a value may be from the reference's. An exact value below the range of float32 may be next to the interval.
- */
+/* The largest distance of a value from the reference's. `*outside`: the reference is not in the interval; an exact
+ * value below the range of float32 may be as far as eta from it. */
 static double bound_of(struct interval x, double exact, bool *outside) {
   *outside |= exact < x.lo - INTERVAL_ETA || exact > x.hi + INTERVAL_ETA;
   return interval_bound(x, exact);
@@ -157,7 +157,7 @@ descent_status bounds_update(const struct backend_program *reference, const stru
     w_bound[i] = bound_of(e.w, w[i], &outside);
     if (v) v_bound[i] = bound_of(e.v, v[i], &outside);
     if (s) s_bound[i] = bound_of(e.s, s[i], &outside);
-    /* Of a square below the range of float32 the intervals have 0, the reference has its root. */
+    /* A square below the range of float32 is 0 in the intervals, but not in the reference. */
     if (outside && !(s && s[i] < (double)FLT_MIN))
       TRY(status_set(DESCENT_ERROR_INTERNAL, "update: the reference is outside of the rule's bounds at parameter %lld",
                      (long long)i));

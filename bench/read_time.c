@@ -25,7 +25,7 @@ static double sum_up(const descent_dataset *dataset) {
 }
 
 int main(int argc, char **argv) {
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
   descent_dataset *dataset;
   struct rusage usage;
   if (argc < 2) return 2;

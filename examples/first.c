@@ -18,7 +18,7 @@ int main(int argc, char **argv) {
   descent_network *network = NULL;
   descent_metrics metrics = {0};
 
-  descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options source = descent_dataset_options_default();
   source.target = argv[2];
   descent_status status = descent_dataset_read(argv[1], &source, &data);
   if (!status) status = descent_dataset_split(data, 0.25, 1, &training, &validation);
@@ -27,7 +27,7 @@ int main(int argc, char **argv) {
   if (!status) {
     bool binary = descent_dataset_task(data) == DESCENT_TASK_BINARY;
     int64_t widths[] = {16, 8, binary ? 1 : descent_dataset_classes(data)};
-    descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
+    descent_network_options shape = descent_network_options_default();
     shape.inputs = descent_dataset_inputs(data);
     shape.layers = 3;
     shape.widths = widths;
@@ -39,9 +39,9 @@ int main(int argc, char **argv) {
     status =
         descent_network_fit_preprocessing(network, training, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, false);
 
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  descent_train_options options = descent_train_options_default();
   options.epochs = 50;
-  options.on_epoch = report;
+  options.callbacks.on_epoch = report;
   if (!status) status = descent_fit(network, device, training, validation, &options, NULL);
   if (!status) status = descent_evaluate(network, device, validation, 0, &metrics);
   if (!status) status = descent_network_save(network, argv[3]);

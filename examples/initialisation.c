@@ -33,7 +33,7 @@ static descent_status gradient_norms(descent_device *device, const descent_datas
   for (int l = 0; l < LAYERS; l++) widths[l] = WIDTH, activations[l] = activation;
   widths[LAYERS - 1] = 1;
   activations[LAYERS - 1] = DESCENT_ACTIVATION_IDENTITY;
-  descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options shape = descent_network_options_default();
   shape.inputs = INPUTS;
   shape.layers = LAYERS;
   shape.widths = widths;
@@ -49,13 +49,13 @@ static descent_status gradient_norms(descent_device *device, const descent_datas
     for (int i = 0; i < WIDTH * WIDTH; i++) W[i] = (float)(scheme->naive * normal());
     status = descent_network_set_layer(network, l, W, NULL);
   }
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-  options.optimizer = DESCENT_OPTIMIZER_GD;
-  options.learning_rate = 1e-12; /* one step whose gradients we look at */
+  descent_train_options options = descent_train_options_default();
+  options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+  options.optimizer.learning_rate = 1e-12; /* one step whose gradients we look at */
   options.batch_size = 0;
   options.epochs = 1;
-  options.on_epoch = keep_health;
-  options.user = norms;
+  options.callbacks.on_epoch = keep_health;
+  options.callbacks.user = norms;
   if (!status) status = descent_fit(network, device, data, NULL, &options, NULL);
   descent_network_free(network);
   return status;

@@ -19,17 +19,17 @@ static int record(void *user, const descent_epoch_info *info) {
 static descent_status train(descent_device *device, const descent_dataset *training, const descent_dataset *validation,
                             descent_normalize normalize, struct curve *curve) {
   descent_network *network = NULL;
-  descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options shape = descent_network_options_default();
   shape.inputs = descent_dataset_inputs(training);
   shape.layers = 3;
   shape.widths = (const int64_t[]){16, 8, 1};
   shape.activations =
       (const descent_activation[]){DESCENT_ACTIVATION_SIGMOID, DESCENT_ACTIVATION_SIGMOID, DESCENT_ACTIVATION_IDENTITY};
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-  options.learning_rate = 0.01;
+  descent_train_options options = descent_train_options_default();
+  options.optimizer.learning_rate = 0.01;
   options.epochs = EPOCHS;
-  options.on_epoch = record;
-  options.user = curve;
+  options.callbacks.on_epoch = record;
+  options.callbacks.user = curve;
   descent_status status = descent_network_create(&shape, &network);
   if (!status) status = descent_network_initialise(network, DESCENT_INIT_AUTO, 1);
   if (!status) status = descent_network_fit_preprocessing(network, training, normalize, DESCENT_IMPUTE_MEAN, false);
@@ -42,7 +42,7 @@ int main(int argc, char **argv) {
   static struct curve curves[3];
   descent_device *device = NULL;
   descent_dataset *data = NULL, *training = NULL, *validation = NULL;
-  descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options source = descent_dataset_options_default();
   source.target = "diagnosis";
   descent_status status = descent_dataset_read(argc > 1 ? argv[1] : "examples/breast_cancer.csv", &source, &data);
   if (!status) status = descent_dataset_split(data, 0.25, 1, &training, &validation);

@@ -97,16 +97,16 @@ int main(void) {
   descent_trainer *trainer = NULL;
   double worst = 0;
 
-  descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options shape = descent_network_options_default();
   shape.inputs = N0;
   shape.layers = 3;
   shape.widths = (const int64_t[]){N1, N2, 1};
   shape.activations = (const descent_activation[]){DESCENT_ACTIVATION_TANH, DESCENT_ACTIVATION_TANH,
                                                    DESCENT_ACTIVATION_IDENTITY}; /* logits; the loss has the sigmoid */
   shape.loss = DESCENT_LOSS_BINARY_CROSS_ENTROPY;
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-  options.optimizer = DESCENT_OPTIMIZER_GD;
-  options.learning_rate = alpha;
+  descent_train_options options = descent_train_options_default();
+  options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+  options.optimizer.learning_rate = alpha;
 
   descent_status status = descent_device_open("cpu", 1, &device);
   if (!status) status = descent_network_create(&shape, &network);

@@ -9,6 +9,7 @@
 
 // ---- who works on what ----
 
+// How a pass over a matrix (rows, n) is shared out.
 struct pass_grid {
   int columns;             // of a thread: as many as fit 16 bytes, or 4, or 1, so that they divide n
   int across, down;        // threads; across * down <= BLOCK, the rest is idle
@@ -20,27 +21,27 @@ static int64_t parts(int64_t n, int64_t each) { return (n + each - 1) / each; }
 
 // The most runs for so many rows or fewer. pass_grid_of may come to less, and to more again for fewer rows: runs are as
 // long as a multiple of `down`.
-static int64_t most_runs(const struct pass_grid &t, int64_t rows, bool sums) {
+static int64_t most_runs(const struct pass_grid &grid, int64_t rows, bool sums) {
   enum { BLOCKS = 1024 };  // wanted
   const int64_t least_rows = sums ? 8 : 4, most = sums ? 256 : BLOCKS;
-  int64_t runs = BLOCKS / (int64_t)t.stripes;
+  int64_t runs = BLOCKS / (int64_t)grid.stripes;
   if (runs > most) runs = most;
-  if (runs > parts(rows, least_rows * t.down)) runs = parts(rows, least_rows * t.down);
+  if (runs > parts(rows, least_rows * grid.down)) runs = parts(rows, least_rows * grid.down);
   return runs < 1 ? 1 : runs;
 }
 
 // `sums`: columns will be summed, so that each thread had better have several rows and each column few partial sums.
 static struct pass_grid pass_grid_of(int64_t rows, int64_t n, enum element element, bool sums) {
   const int size = element == ELEMENT_F32 ? 4 : 2, wide = 16 / size;
-  struct pass_grid t;
-  t.columns = n % wide == 0 ? wide : n % 4 == 0 ? 4 : 1;
-  const int64_t groups = n / t.columns, most = (n * size < 2048 ? 128 : 256) / (t.columns * size);
-  t.across = (int)parts(groups, parts(groups, most));
-  t.down = BLOCK / t.across;
-  t.stripes = (unsigned)parts(groups, t.across);
-  t.run = parts(parts(rows, most_runs(t, rows, sums)), t.down) * t.down;
-  t.runs = (unsigned)parts(rows, t.run);
-  return t;
+  struct pass_grid grid;
+  grid.columns = n % wide == 0 ? wide : n % 4 == 0 ? 4 : 1;
+  const int64_t groups = n / grid.columns, most = (n * size < 2048 ? 128 : 256) / (grid.columns * size);
+  grid.across = (int)parts(groups, parts(groups, most));
+  grid.down = BLOCK / grid.across;
+  grid.stripes = (unsigned)parts(groups, grid.across);
+  grid.run = parts(parts(rows, most_runs(grid, rows, sums)), grid.down) * grid.down;
+  grid.runs = (unsigned)parts(rows, grid.run);
+  return grid;
 }
 
 struct place {
@@ -49,14 +50,14 @@ struct place {
   int rows;             // it has, `pass_grid.down` apart; 0 for a thread without columns
 };
 
-static __device__ inline struct place place_of(const struct pass_grid &t, int64_t rows, int64_t n) {
+static __device__ inline struct place place_of(const struct pass_grid &grid, int64_t rows, int64_t n) {
   struct place at;
-  const int64_t begin = blockIdx.y * t.run, end = begin + t.run < rows ? begin + t.run : rows;
-  at.down = (int)threadIdx.x / t.across;
+  const int64_t begin = blockIdx.y * grid.run, end = begin + grid.run < rows ? begin + grid.run : rows;
+  at.down = (int)threadIdx.x / grid.across;
   at.row = begin + at.down;
-  at.column = ((int64_t)blockIdx.x * t.across + (int)threadIdx.x % t.across) * t.columns;
-  const bool idle = at.down >= t.down || at.column >= n || at.row >= end;
-  at.rows = idle ? 0 : (int)((end - at.row + t.down - 1) / t.down);
+  at.column = ((int64_t)blockIdx.x * grid.across + (int)threadIdx.x % grid.across) * grid.columns;
+  const bool idle = at.down >= grid.down || at.column >= n || at.row >= end;
+  at.rows = idle ? 0 : (int)((end - at.row + grid.down - 1) / grid.down);
   return at;
 }
 
@@ -105,9 +106,8 @@ struct pack {
 
 // ---- element-wise ----
 
-enum {
-  ANY = DESCENT_ACTIVATION_SILU + 1
-};  // an instance for every activation, and for matrices that are accessed one by one
+// An instance for every activation, and for matrices that are accessed one element at a time.
+enum { ANY = DESCENT_ACTIVATION_SILU + 1 };
 
 #define ACTIVATIONS(X) X(IDENTITY) X(SIGMOID) X(TANH) X(RELU) X(LEAKY_RELU) X(GELU) X(SILU)
 
@@ -164,7 +164,7 @@ static __device__ inline void load_bias(const struct forward_launch &l, int64_t 
 
 template <enum element ELEMENT, int COUNT, int ACTIVATION, bool DROPOUT>
 static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
-    forward_kernel(struct forward_launch l, struct pass_grid t) {
+    forward_kernel(struct forward_launch l, struct pass_grid grid) {
   typedef pack<ELEMENT, COUNT, ACTIVATION != ANY> row_pack;
   typedef typename row_pack::type type;
   enum { ROWS = DROPOUT ? 2 : 4 };  // loads under way
@@ -172,7 +172,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
   const bool masks = DROPOUT && (ACTIVATION != ANY || l.threshold);
   const struct dropout dropout = {l.seed, masks ? (uint64_t)l.state->current.number : 0, l.layer, l.threshold,
                                   l.dropout_scale};
-  const struct place at = place_of(t, l.rows, l.n);
+  const struct place at = place_of(grid, l.rows, l.n);
   const type *product = (const type *)l.product.data + at.row * l.product.ld + at.column;
   type *A = (type *)l.A.data + at.row * l.A.ld + at.column;
   type *Z = l.Z.data ? (type *)l.Z.data + at.row * l.Z.ld + at.column : NULL;
@@ -183,8 +183,8 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
     row_pack packs[ROWS] = {};
 #pragma unroll
     for (int i = 0; i < ROWS; i++)
-      if (i < left) packs[i].load(product + i * t.down * l.product.ld);
-    product += ROWS * t.down * l.product.ld;
+      if (i < left) packs[i].load(product + i * grid.down * l.product.ld);
+    product += ROWS * grid.down * l.product.ld;
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
       if (i >= left) break;
@@ -194,15 +194,15 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
       if (Z) {
         packs[i].set(values);
         packs[i].store(Z);
-        Z += t.down * l.Z.ld;
+        Z += grid.down * l.Z.ld;
       }
 #pragma unroll
       for (int j = 0; j < COUNT; j++) values[j] = activate<ELEMENT>(activation, values[j]);
       if (masks) drop(dropout, index, values);
       packs[i].set(values);
       packs[i].store(A);
-      A += t.down * l.A.ld;
-      index += t.down * l.n;
+      A += grid.down * l.A.ld;
+      index += grid.down * l.n;
     }
   }
 }
@@ -211,9 +211,9 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
 
 // Adds up what the threads of each column hold; the sums are the first row's of threads.
 template <int COUNT>
-static __device__ inline void add_rows(const struct pass_grid &t, const struct place &at, float (&sums)[COUNT]) {
+static __device__ inline void add_rows(const struct pass_grid &grid, const struct place &at, float (&sums)[COUNT]) {
   __shared__ float shared[COUNT][BLOCK];
-  for (int left = t.down; left > 1;) {
+  for (int left = grid.down; left > 1;) {
     const int half = (left + 1) / 2;
     if (at.down >= half && at.down < left)
 #pragma unroll
@@ -221,7 +221,7 @@ static __device__ inline void add_rows(const struct pass_grid &t, const struct p
     __syncthreads();
     if (at.down < left - half)
 #pragma unroll
-      for (int i = 0; i < COUNT; i++) sums[i] += shared[i][(int)threadIdx.x + half * t.across];
+      for (int i = 0; i < COUNT; i++) sums[i] += shared[i][(int)threadIdx.x + half * grid.across];
     left = half;
   }
 }
@@ -229,25 +229,25 @@ static __device__ inline void add_rows(const struct pass_grid &t, const struct p
 // From the sums of each thread's rows those of all rows: over the block, then the runs of rows by the stripe's last
 // block.
 template <int COUNT>
-static __device__ inline void finish_sums(const struct backward_launch &l, const struct pass_grid &t,
+static __device__ inline void finish_sums(const struct backward_launch &l, const struct pass_grid &grid,
                                           const struct place &at, float (&sums)[COUNT]) {
   const bool writes = at.down == 0 && at.column < l.n;
-  add_rows(t, at, sums);
-  if (t.runs > 1) {
+  add_rows(grid, at, sums);
+  if (grid.runs > 1) {
     float *partials = (float *)l.scratch.partials + at.column;  // (runs, n)
     if (writes) store_values<ELEMENT_F32, COUNT>(partials + blockIdx.y * l.n, sums);
-    if (!is_last_of(&l.scratch.counters[blockIdx.x], t.runs)) return;
+    if (!is_last_of(&l.scratch.counters[blockIdx.x], grid.runs)) return;
 #pragma unroll
     for (int i = 0; i < COUNT; i++) sums[i] = 0.0f;
-    const int64_t end = at.down < t.down && at.column < l.n ? (int64_t)t.runs : 0;
+    const int64_t end = at.down < grid.down && at.column < l.n ? (int64_t)grid.runs : 0;
 #pragma unroll 4
-    for (int64_t run = at.down; run < end; run += t.down) {
+    for (int64_t run = at.down; run < end; run += grid.down) {
       float partial[COUNT];
       load_values<ELEMENT_F32, COUNT>(partials + run * l.n, partial);
 #pragma unroll
       for (int i = 0; i < COUNT; i++) sums[i] += partial[i];
     }
-    add_rows(t, at, sums);
+    add_rows(grid, at, sums);
   }
   if (writes)
 #pragma unroll
@@ -258,7 +258,7 @@ static __device__ inline void finish_sums(const struct backward_launch &l, const
 
 template <enum element ELEMENT, int COUNT, int ACTIVATION, bool DROPOUT>
 static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
-    backward_kernel(struct backward_launch l, struct pass_grid t) {
+    backward_kernel(struct backward_launch l, struct pass_grid grid) {
   typedef pack<ELEMENT, COUNT, ACTIVATION != ANY> row_pack;
   typedef typename row_pack::type type;
   enum { ROWS = DROPOUT || ACTIVATION == DESCENT_ACTIVATION_GELU ? 2 : 4 };  // of dZ and of A or Z: loads under way
@@ -271,7 +271,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
   const float dropout_scale = drops ? l.dropout_scale : 1.0f;
   const float keep_probability = masks || drops ? l.keep_probability : 1.0f;
   const struct device_matrix from = from_z ? l.Z : l.A;
-  const struct place at = place_of(t, l.rows, l.n);
+  const struct place at = place_of(grid, l.rows, l.n);
   const type *X = linear ? NULL : (const type *)from.data + at.row * from.ld + at.column;
   type *dZ = (type *)l.dZ.data + at.row * l.dZ.ld + at.column;
   int64_t index = at.row * l.n + at.column;
@@ -281,10 +281,10 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
 #pragma unroll
     for (int i = 0; i < ROWS; i++)
       if (i < left) {
-        d[i].load(dZ + i * t.down * l.dZ.ld);
-        if (!linear) x[i].load(X + i * t.down * from.ld);
+        d[i].load(dZ + i * grid.down * l.dZ.ld);
+        if (!linear) x[i].load(X + i * grid.down * from.ld);
       }
-    if (!linear) X += ROWS * t.down * from.ld;
+    if (!linear) X += ROWS * grid.down * from.ld;
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
       if (i >= left) break;
@@ -301,29 +301,30 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
       }
 #pragma unroll
       for (int j = 0; j < COUNT; j++) sums[j] += d[i].value(j);
-      dZ += t.down * l.dZ.ld;
-      index += t.down * l.n;
+      dZ += grid.down * l.dZ.ld;
+      index += grid.down * l.n;
     }
   }
-  if (l.bias_gradient) finish_sums(l, t, at, sums);
+  if (l.bias_gradient) finish_sums(l, grid, at, sums);
 }
 
 // ---- launches ----
 
 // An instance for every activation, and one with dropout where the activation asks for its mask: MASKS(activation).
 #define INSTANCE(NAME, DROPS) (KERNEL<ELEMENT, COUNT, DESCENT_ACTIVATION_##NAME, DROPS>)
-#define CASE(NAME)                                                                                        \
-  case DESCENT_ACTIVATION_##NAME:                                                                         \
-    return masks ? LAUNCH(INSTANCE(NAME, MASKS(DESCENT_ACTIVATION_##NAME)), blocks, BLOCK, stream, *l, t) \
-                 : LAUNCH(INSTANCE(NAME, false), blocks, BLOCK, stream, *l, t);
+#define CASE(NAME)                                                                                           \
+  case DESCENT_ACTIVATION_##NAME:                                                                            \
+    return masks ? LAUNCH(INSTANCE(NAME, MASKS(DESCENT_ACTIVATION_##NAME)), blocks, BLOCK, stream, *l, grid) \
+                 : LAUNCH(INSTANCE(NAME, false), blocks, BLOCK, stream, *l, grid);
 
 #define KERNEL forward_kernel
 #define MASKS(activation) true
 template <enum element ELEMENT, int COUNT>
-static cudaError_t forward(const struct forward_launch *l, struct pass_grid t, bool packed, cudaStream_t stream) {
-  const dim3 blocks(t.stripes, t.runs);
+static cudaError_t forward(const struct forward_launch *l, struct pass_grid grid, bool packed, cudaStream_t stream) {
+  const dim3 blocks(grid.stripes, grid.runs);
   const bool masks = l->threshold != 0;
-  if (!packed || COUNT == 1) return LAUNCH((forward_kernel<ELEMENT, COUNT, ANY, true>), blocks, BLOCK, stream, *l, t);
+  if (!packed || COUNT == 1)
+    return LAUNCH((forward_kernel<ELEMENT, COUNT, ANY, true>), blocks, BLOCK, stream, *l, grid);
   if constexpr (COUNT > 1) switch (l->activation) {
       ACTIVATIONS(CASE)
     }
@@ -335,10 +336,11 @@ static cudaError_t forward(const struct forward_launch *l, struct pass_grid t, b
 #define KERNEL backward_kernel
 #define MASKS(activation) (!slope_drops(activation))
 template <enum element ELEMENT, int COUNT>
-static cudaError_t backward(const struct backward_launch *l, struct pass_grid t, bool packed, cudaStream_t stream) {
-  const dim3 blocks(t.stripes, t.runs);
+static cudaError_t backward(const struct backward_launch *l, struct pass_grid grid, bool packed, cudaStream_t stream) {
+  const dim3 blocks(grid.stripes, grid.runs);
   const bool masks = l->threshold != 0 && !slope_drops(l->activation);
-  if (!packed || COUNT == 1) return LAUNCH((backward_kernel<ELEMENT, COUNT, ANY, true>), blocks, BLOCK, stream, *l, t);
+  if (!packed || COUNT == 1)
+    return LAUNCH((backward_kernel<ELEMENT, COUNT, ANY, true>), blocks, BLOCK, stream, *l, grid);
   if constexpr (COUNT > 1) switch (l->activation) {
       ACTIVATIONS(CASE)
     }
@@ -356,14 +358,15 @@ cudaError_t launch_forward(const struct forward_launch *l, cudaStream_t stream) 
   if (l->Z.data == l->product.data && !l->bias) launch.Z.data = NULL;  // there already
   const bool is_copy = l->activation == DESCENT_ACTIVATION_IDENTITY && !l->threshold && !l->bias;
   if (is_copy && !launch.Z.data && l->A.data == l->product.data) return cudaSuccess;
-  const struct pass_grid t = pass_grid_of(l->rows, l->n, element, false);
-  const bool packed = is_aligned(l->product, t.columns) && is_aligned(l->Z, t.columns) && is_aligned(l->A, t.columns);
+  const struct pass_grid grid = pass_grid_of(l->rows, l->n, element, false);
+  const bool packed =
+      is_aligned(l->product, grid.columns) && is_aligned(l->Z, grid.columns) && is_aligned(l->A, grid.columns);
   if (element == ELEMENT_F32)
-    return t.columns == 4 ? forward<ELEMENT_F32, 4>(&launch, t, packed, stream)
-                          : forward<ELEMENT_F32, 1>(&launch, t, packed, stream);
-  return t.columns == 8   ? forward<ELEMENT_BF16, 8>(&launch, t, packed, stream)
-         : t.columns == 4 ? forward<ELEMENT_BF16, 4>(&launch, t, packed, stream)
-                          : forward<ELEMENT_BF16, 1>(&launch, t, packed, stream);
+    return grid.columns == 4 ? forward<ELEMENT_F32, 4>(&launch, grid, packed, stream)
+                             : forward<ELEMENT_F32, 1>(&launch, grid, packed, stream);
+  return grid.columns == 8   ? forward<ELEMENT_BF16, 8>(&launch, grid, packed, stream)
+         : grid.columns == 4 ? forward<ELEMENT_BF16, 4>(&launch, grid, packed, stream)
+                             : forward<ELEMENT_BF16, 1>(&launch, grid, packed, stream);
 }
 
 cudaError_t launch_backward(const struct backward_launch *l, cudaStream_t stream) {
@@ -374,14 +377,14 @@ cudaError_t launch_backward(const struct backward_launch *l, cudaStream_t stream
                                                                                                         : l->A;
   if (from.element != element) return cudaErrorInvalidValue;
   if (linear && !l->threshold && !l->bias_gradient) return cudaSuccess;
-  const struct pass_grid t = pass_grid_of(l->rows, l->n, element, l->bias_gradient != NULL);
-  const bool packed = is_aligned(l->dZ, t.columns) && is_aligned(from, t.columns);
+  const struct pass_grid grid = pass_grid_of(l->rows, l->n, element, l->bias_gradient != NULL);
+  const bool packed = is_aligned(l->dZ, grid.columns) && is_aligned(from, grid.columns);
   if (element == ELEMENT_F32)
-    return t.columns == 4 ? backward<ELEMENT_F32, 4>(l, t, packed, stream)
-                          : backward<ELEMENT_F32, 1>(l, t, packed, stream);
-  return t.columns == 8   ? backward<ELEMENT_BF16, 8>(l, t, packed, stream)
-         : t.columns == 4 ? backward<ELEMENT_BF16, 4>(l, t, packed, stream)
-                          : backward<ELEMENT_BF16, 1>(l, t, packed, stream);
+    return grid.columns == 4 ? backward<ELEMENT_F32, 4>(l, grid, packed, stream)
+                             : backward<ELEMENT_F32, 1>(l, grid, packed, stream);
+  return grid.columns == 8   ? backward<ELEMENT_BF16, 8>(l, grid, packed, stream)
+         : grid.columns == 4 ? backward<ELEMENT_BF16, 4>(l, grid, packed, stream)
+                             : backward<ELEMENT_BF16, 1>(l, grid, packed, stream);
 }
 
 // Nothing but the sums is left of a backward pass whose derivative is 1.

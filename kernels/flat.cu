@@ -67,7 +67,7 @@ static __device__ inline void add_pieces(const struct layer_sums<COUNT> &s, int 
 static __device__ inline void conclude_norm(const struct norm_launch &l, double squares) {
   const double norm = sqrt(squares);
   l.scalars[SCALAR_GRADIENT_NORM] = norm;
-  l.scalars[SCALAR_CLIP] = l.clip > 0 && l.clip < norm + 1e-6 ? l.clip / (norm + 1e-6) : 1;
+  l.scalars[SCALAR_CLIP] = formula_clip_factor(l.clip_norm, norm);
   const bool is_bad = !is_finite(norm) || !is_finite(l.scalars[SCALAR_LOSS]) || *l.bad_parameters;
   if (is_bad && l.scalars[SCALAR_BAD_STEP] == 0) l.scalars[SCALAR_BAD_STEP] = (double)l.state->current.number;
 }

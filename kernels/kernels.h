@@ -181,7 +181,7 @@ struct norm_launch {
   int n_pieces, layers;
   double *scalars; /* reads SCALAR_LOSS; writes SCALAR_GRADIENT_NORM, SCALAR_CLIP; SCALAR_BAD_STEP if it is 0 */
   double *layer_statistics; /* (layers, LAYER_SLOTS), writes LAYER_GRADIENT; NULL: not there */
-  double clip;
+  double clip_norm;
   /* Set by an update that left a parameter that is not finite: the next norm marks its step as bad, since an epilogue
    * that clamps with max(0, x) may turn the NaNs it causes into zeros. */
   const int *bad_parameters;

@@ -1,9 +1,9 @@
-/* How the plan's buffers lie on the device: operands in rows of whole 16-byte units, the rows of W likewise inside the
- * flat buffers, everything else as the plan has it. Nobody outside the module sees the padding. */
+/* The layout of the plan's buffers on the device, and their memory. */
+#include "layout.h"
+
 #include <stdlib.h>
 
 #include "plan/operations.h"
-#include "program.h"
 
 enum { FLAT_ALIGN = PARAMETER_ALIGN };
 
@@ -14,23 +14,23 @@ static int64_t unit_of(enum element element) { return element == ELEMENT_BF16 ? 
 /* ---- which buffer is what ---- */
 
 /* Operands of products get padded rows, flat buffers a layout of their own. An operand narrower than its buffer is
- * dense at the buffer's start, so the buffer has no padding; `narrower`: look for those, once all others are marked. */
-static void mark_buffers(struct backend_program *program, const struct plan_op *op, bool narrower) {
+ * dense at the buffer's start, so the buffer has no padding; `narrower` marks those, in a second pass. */
+static void mark_buffers(struct device_buffers *buffers, const struct plan_op *op, bool narrower) {
   struct plan_use uses[PLAN_MOST_USES];
   for (int n = plan_uses(op, uses); n-- > 0;) {
     const struct plan_use *use = &uses[n];
-    struct device_buffer *b = &program->buffers[use->buffer];
+    struct device_buffer *b = &buffers->at[use->buffer];
     if (use->role == PLAN_FLAT) b->layout = LAYOUT_FLAT;
     if (use->role != PLAN_ACTIVATION) continue;
     if (!narrower)
       b->layout = LAYOUT_PADDED;
-    else if (use->width != program->plan->buffers[use->buffer].cols)
+    else if (use->width != buffers->plan->buffers[use->buffer].cols)
       b->layout = LAYOUT_LINEAR;
-    if (plan_is_bf16(program->plan, use->buffer)) b->element = ELEMENT_BF16;
+    if (plan_is_bf16(buffers->plan, use->buffer)) b->element = ELEMENT_BF16;
   }
 }
 
-/* The buffer whose values the bf16 working copy rounds: what the products and the update call their parameters. */
+/* The buffer that the bf16 working copy rounds: the parameters of the products and of the update. */
 static int parameters_of(const struct plan *plan) {
   for (int i = 0; i < plan->n_ops; i++) {
     const struct plan_op *op = &plan->ops[i];
@@ -77,9 +77,9 @@ static void place_linear(struct flat_map *map, int64_t until) {
   if (count > 0) place(map, (struct flat_region){.host = map->host_count, .rows = 1, .cols = count, .ld = count});
 }
 
-static descent_status map_flat(struct backend_program *program, int64_t host_count) {
-  const struct plan *plan = program->plan;
-  struct flat_map *map = &program->flat;
+static descent_status map_flat(struct device_buffers *buffers, int64_t host_count) {
+  const struct plan *plan = buffers->plan;
+  struct flat_map *map = &buffers->flat;
   const int64_t unit = unit_of(plan->precision == DESCENT_PRECISION_BF16 ? ELEMENT_BF16 : ELEMENT_F32);
   struct flat_region *rectangles = module_allocate(plan->n_ops, sizeof *rectangles, "the layout of the parameters");
   map->regions = module_allocate(2 * (int64_t)plan->n_ops + 1, sizeof *map->regions, "the layout of the parameters");
@@ -136,46 +136,105 @@ static int owner_of(const struct plan *plan, int buffer) {
   return buffer;
 }
 
-static int64_t bytes_of(const struct backend_program *program, int buffer) {
-  const struct plan_buffer *asked = &program->plan->buffers[buffer];
-  const struct device_buffer *b = &program->buffers[buffer];
-  if (b->layout == LAYOUT_FLAT) return 4 * program->flat.device_count;
-  const int64_t size = asked->type != PLAN_F32 ? 8 : b->element == ELEMENT_BF16 ? 2 : 4;
-  return asked->rows * (b->layout == LAYOUT_PADDED ? b->ld : asked->cols) * size;
+static int64_t bytes_of(const struct device_buffers *buffers, int buffer) {
+  const struct plan_buffer *planned = &buffers->plan->buffers[buffer];
+  const struct device_buffer *b = &buffers->at[buffer];
+  if (b->layout == LAYOUT_FLAT) return 4 * buffers->flat.device_count;
+  const int64_t size = planned->type != PLAN_F32 ? 8 : b->element == ELEMENT_BF16 ? 2 : 4;
+  return planned->rows * (b->layout == LAYOUT_PADDED ? b->ld : planned->cols) * size;
 }
 
-descent_status layout_plan(struct backend_program *program) {
-  const struct plan *plan = program->plan;
+descent_status layout_plan(struct device_buffers *buffers, const struct plan *plan) {
   int64_t flat_count = 0;
+  buffers->plan = plan;
+  buffers->parameters = parameters_of(plan);
+  buffers->at = module_allocate(plan->n_buffers, sizeof *buffers->at, "the plan's buffers");
+  if (!buffers->at) return DESCENT_ERROR_MEMORY;
   for (int pass = 0; pass < 2; pass++)
-    for (int i = 0; i < plan->n_ops; i++) mark_buffers(program, &plan->ops[i], pass == 1);
+    for (int i = 0; i < plan->n_ops; i++) mark_buffers(buffers, &plan->ops[i], pass == 1);
   for (int i = 0; i < plan->n_buffers; i++) {
-    struct device_buffer *b = &program->buffers[i];
+    struct device_buffer *b = &buffers->at[i];
     if (b->layout == LAYOUT_PADDED) b->ld = round_up(plan->buffers[i].cols, unit_of(b->element));
     if (b->layout == LAYOUT_FLAT && plan->buffers[i].cols > flat_count) flat_count = plan->buffers[i].cols;
   }
-  const descent_status status = map_flat(program, flat_count);
+  const descent_status status = map_flat(buffers, flat_count);
   if (status != DESCENT_OK) return status;
-  program->parameters = parameters_of(plan);
   for (int i = 0; i < plan->n_buffers; i++) {
-    struct device_buffer *b = &program->buffers[i], *owner = &program->buffers[owner_of(plan, i)];
+    struct device_buffer *b = &buffers->at[i], *owner = &buffers->at[owner_of(plan, i)];
     b->owned = b == owner && plan->buffers[i].storage != PLAN_SOURCE;
-    b->bytes = bytes_of(program, i);
+    b->bytes = bytes_of(buffers, i);
     if (b->bytes > owner->bytes) owner->bytes = b->bytes;
   }
   return DESCENT_OK;
 }
 
-void layout_release(struct backend_program *program) { free(program->flat.regions); }
+descent_status layout_take(struct device_buffers *buffers, struct device_memory *memory) {
+  const struct plan *plan = buffers->plan;
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < plan->n_buffers; i++)
+    if (buffers->at[i].owned)
+      TRY(device_memory_take(memory, buffers->at[i].bytes, plan->buffers[i].name, &buffers->at[i].data));
+  for (int i = 0; i < plan->n_buffers; i++)
+    for (int j = 0; plan->buffers[i].slot && j < i && !buffers->at[i].data; j++)
+      if (plan->buffers[j].slot == plan->buffers[i].slot) buffers->at[i].data = buffers->at[j].data;
+  if (plan->precision == DESCENT_PRECISION_BF16 && buffers->parameters != PLAN_NONE)
+    TRY(device_memory_take(memory, 2 * buffers->flat.device_count, "the bf16 copy of the parameters",
+                           &buffers->working));
+done:
+  return status;
+}
+
+descent_status layout_zero(const struct device_buffers *buffers, cudaStream_t stream) {
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < buffers->plan->n_buffers; i++) {
+    const struct device_buffer *b = &buffers->at[i];
+    if (b->owned && b->bytes) CUDA_TRY(cudaMemsetAsync(b->data, 0, (size_t)b->bytes, stream));
+  }
+  if (buffers->working) CUDA_TRY(cudaMemsetAsync(buffers->working, 0, 2 * (size_t)buffers->flat.device_count, stream));
+done:
+  return status;
+}
+
+void layout_release(struct device_buffers *buffers) {
+  for (int i = 0; buffers->at && i < buffers->plan->n_buffers; i++)
+    if (buffers->at[i].owned) device_memory_free(buffers->at[i].data);
+  device_memory_free(buffers->working);
+  free(buffers->flat.regions);
+  free(buffers->at);
+}
+
+/* ---- where the values are ---- */
+
+void *layout_data(const struct device_buffers *buffers, int buffer) {
+  return buffer == PLAN_NONE ? NULL : buffers->at[buffer].data;
+}
+
+struct device_matrix layout_matrix(const struct device_buffers *buffers, int buffer, int64_t n) {
+  if (buffer == PLAN_NONE) return (struct device_matrix){NULL, 0, ELEMENT_F32};
+  const struct device_buffer *b = &buffers->at[buffer];
+  return (struct device_matrix){b->data, b->layout == LAYOUT_PADDED ? b->ld : n, b->element};
+}
+
+struct device_matrix layout_weights(const struct device_buffers *buffers, int parameters, int64_t W, int64_t n_in) {
+  const int64_t at = flat_position(&buffers->flat, W), ld = flat_ld(&buffers->flat, W, n_in);
+  const bool bf16 = buffers->plan->precision == DESCENT_PRECISION_BF16;
+  char *data = bf16 ? buffers->working : buffers->at[parameters].data; /* NULL before layout_take */
+  return (struct device_matrix){data ? data + at * (bf16 ? 2 : 4) : NULL, ld, bf16 ? ELEMENT_BF16 : ELEMENT_F32};
+}
+
+float *layout_flat(const struct device_buffers *buffers, int buffer, int64_t host) {
+  return (float *)buffers->at[buffer].data + flat_position(&buffers->flat, host);
+}
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-struct device_block layout_block(const struct backend_program *program, int buffer, int64_t offset, int64_t count) {
-  const struct device_buffer *b = &program->buffers[buffer];
-  const struct plan_buffer *asked = &program->plan->buffers[buffer];
-  struct flat_region whole = {.rows = 1, .cols = asked->rows * asked->cols, .ld = asked->rows * asked->cols};
-  if (b->layout == LAYOUT_PADDED) whole = (struct flat_region){.rows = asked->rows, .cols = asked->cols, .ld = b->ld};
-  if (b->layout == LAYOUT_FLAT) whole = *region_of(&program->flat, offset);
+struct device_block layout_block(const struct device_buffers *buffers, int buffer, int64_t offset, int64_t count) {
+  const struct device_buffer *b = &buffers->at[buffer];
+  const struct plan_buffer *planned = &buffers->plan->buffers[buffer];
+  struct flat_region whole = {.rows = 1, .cols = planned->rows * planned->cols, .ld = planned->rows * planned->cols};
+  if (b->layout == LAYOUT_PADDED)
+    whole = (struct flat_region){.rows = planned->rows, .cols = planned->cols, .ld = b->ld};
+  if (b->layout == LAYOUT_FLAT) whole = *region_of(&buffers->flat, offset);
   const int64_t at = offset - whole.host, row = at / whole.cols, col = at % whole.cols;
   const int64_t device = whole.device + row * whole.ld + col;
   if (whole.ld == whole.cols) {

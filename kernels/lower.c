@@ -1,32 +1,55 @@
 /* From operations to launches.
  *
- * What a range's operations do is the same whether they run together or one by one, with two exceptions that cannot be
- * seen: column sums of dZ are taken while dZ is written when the operation that wants them comes in the same range (in
- * the same order either way), and relu's derivative may come from a mask that the forward product of the same range
- * left. */
+ * A range's operations give the same results together and one by one, with two differences that do not show: the column
+ * sums of dZ are taken while dZ is written when the operation that needs them is in the same range (in the same order
+ * either way), and relu's derivative may come from a mask that the forward product of the same range left. */
+#include "lower.h"
+
+#include "compiled.h"
 #include "plan/operations.h"
 #include "profile.h"
-#include "program.h"
+
+static void *data_of(const struct backend_program *program, int buffer) {
+  return layout_data(&program->buffers, buffer);
+}
+
+static struct device_matrix matrix_of(const struct backend_program *program, int buffer, int64_t n) {
+  return layout_matrix(&program->buffers, buffer, n);
+}
+
+static struct device_matrix weights_of(const struct backend_program *program, int parameters, int64_t W, int64_t n_in) {
+  return layout_weights(&program->buffers, parameters, W, n_in);
+}
 
 static float *flat_at(const struct backend_program *program, int buffer, int64_t offset) {
-  return (float *)program->buffers[buffer].data + flat_position(&program->flat, offset);
+  return layout_flat(&program->buffers, buffer, offset);
 }
 
 static uint32_t threshold_of(double dropout) { return dropout > 0 ? rng_drop_threshold(dropout) : 0; }
 
 /* ---- dense operations ---- */
 
-static descent_status run_product(struct backend_program *program, int index, const struct product *product,
-                                  const struct product_operands *operands) {
-  const struct lower_watch *watch = program->watch;
-  const descent_status status = product_run(product, operands, program->device->stream);
-  return status == DESCENT_OK && watch && watch->after_product ? watch->after_product(program, index) : status;
+/* External: an event that a graph records and the host reads. */
+static descent_status record(const struct backend_program *program, cudaEvent_t event) {
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(cudaEventRecordWithFlags(event, program->device->stream, cudaEventRecordExternal));
+done:
+  return status;
+}
+
+static descent_status launch_product(const struct backend_program *program, int index, const struct product *product,
+                                     const struct product_operands *operands, const struct lower_marks *marks) {
+  descent_status status;
+  TRY(product_run(product, operands, program->device->stream));
+  if (marks && marks->products) TRY(record(program, marks->products[index - marks->first]));
+done:
+  return status;
 }
 
 static struct product_operands forward_operands(const struct backend_program *program,
                                                 const struct plan_dense_forward *op, struct device_matrix out) {
-  const int64_t b = flat_position(&program->flat, op->b);
-  const void *bias = out.element == ELEMENT_BF16 ? (const void *)((const uint16_t *)program->working + b)
+  const int64_t b = flat_position(&program->buffers.flat, op->b);
+  const void *bias = out.element == ELEMENT_BF16 ? (const void *)((const uint16_t *)program->buffers.working + b)
                                                  : (const void *)flat_at(program, op->parameters, op->b);
   return (struct product_operands){.A = data_of(program, op->A_in),
                                    .B = weights_of(program, op->parameters, op->W, op->n_in).data,
@@ -34,28 +57,29 @@ static struct product_operands forward_operands(const struct backend_program *pr
                                    .bias = bias};
 }
 
-static descent_status lower_forward(struct backend_program *program, struct plan_range range, int index, int64_t rows) {
+static descent_status lower_forward(struct backend_program *program, struct plan_range range, int index, int64_t rows,
+                                    const struct lower_marks *marks) {
   const struct plan_op *op = &program->plan->ops[index];
   const struct plan_dense_forward *o = &op->forward;
   const struct device_matrix out = matrix_of(program, o->Z != PLAN_NONE ? o->Z : o->A, o->n_out);
   struct product_operands operands = forward_operands(program, o, out);
   const void *bias = operands.bias;
-  const struct masked_choice *masked = masked_for(program, range, index, rows);
+  const struct masked_choice *masked = choose_masked(&program->choices, range, index, rows);
   const struct dense_choice *choice;
   descent_status status;
   if (masked) {
     operands.mask = masked->mask;
-    return run_product(program, index, masked->product, &operands);
+    return launch_product(program, index, masked->product, &operands, marks);
   }
-  TRY(choice_for(program, index, rows, &choice));
+  TRY(choose_dense(&program->choices, index, rows, &choice));
   if (!choice->fused) operands.bias = NULL;
-  TRY(run_product(program, index, choice->product, &operands));
+  TRY(launch_product(program, index, choice->product, &operands, marks));
   const bool done_by_epilogue =
       o->dropout <= 0 && o->Z == PLAN_NONE &&
       (o->activation == DESCENT_ACTIVATION_IDENTITY || o->activation == DESCENT_ACTIVATION_RELU);
   if (choice->fused && done_by_epilogue) goto done;
   const struct forward_launch launch = {
-      .state = program->state,
+      .state = program->queue.state,
       .product = out,
       .bias = choice->fused ? NULL : bias,
       .bias_element = out.element,
@@ -75,45 +99,45 @@ done:
 }
 
 static descent_status lower_weights(struct backend_program *program, struct plan_range range, int index, int64_t rows,
-                                    bool has_sums) {
+                                    bool has_sums, const struct lower_marks *marks) {
   const struct plan_dense_backward_weights *o = &program->plan->ops[index].weights;
   const struct device_matrix dZ = matrix_of(program, o->dZ, o->n_out);
   float *sums = flat_at(program, o->gradients, o->b);
   struct product_operands operands = {
       .A = dZ.data, .B = data_of(program, o->A_in), .C = flat_at(program, o->gradients, o->W), .bias_gradient = sums};
-  const struct masked_choice *masked = masked_for(program, range, index, rows);
+  const struct masked_choice *masked = choose_masked(&program->choices, range, index, rows);
   const struct dense_choice *choice;
   descent_status status;
-  TRY(choice_for(program, index, rows, &choice));
+  TRY(choose_dense(&program->choices, index, rows, &choice));
   const bool fused = masked ? masked->fused : choice->fused;
   if (!fused) operands.bias_gradient = NULL;
-  TRY(run_product(program, index, masked ? masked->product : choice->product, &operands));
+  TRY(launch_product(program, index, masked ? masked->product : choice->product, &operands, marks));
   if (!fused && !has_sums)
-    CUDA_TRY(launch_column_sums(dZ, rows, o->n_out, sums, program->scratch, program->device->stream));
+    CUDA_TRY(launch_column_sums(dZ, rows, o->n_out, sums, program->work.scratch, program->device->stream));
 done:
   return status;
 }
 
-/* `sums`: where the column sums of dZ_below go; NULL: nobody asks. */
+/* `sums`: where the column sums of dZ_below go; NULL: not needed. */
 static descent_status lower_input(struct backend_program *program, struct plan_range range, int index, int64_t rows,
-                                  float *sums) {
+                                  float *sums, const struct lower_marks *marks) {
   const struct plan_op *op = &program->plan->ops[index];
   const struct plan_dense_backward_input *o = &op->input;
   struct product_operands operands = {.A = data_of(program, o->dZ),
                                       .B = weights_of(program, o->parameters, o->W, o->n_in).data,
                                       .C = data_of(program, o->dZ_below)};
-  const struct masked_choice *masked = masked_for(program, range, index, rows);
+  const struct masked_choice *masked = choose_masked(&program->choices, range, index, rows);
   const struct dense_choice *choice;
   descent_status status;
   if (masked) {
     operands.mask = masked->mask;
-    return run_product(program, index, masked->product, &operands);
+    return launch_product(program, index, masked->product, &operands, marks);
   }
-  TRY(choice_for(program, index, rows, &choice));
-  TRY(run_product(program, index, choice->product, &operands));
+  TRY(choose_dense(&program->choices, index, rows, &choice));
+  TRY(launch_product(program, index, choice->product, &operands, marks));
   if (o->activation == DESCENT_ACTIVATION_IDENTITY && o->dropout <= 0 && !sums) goto done;
   const struct backward_launch launch = {
-      .state = program->state,
+      .state = program->queue.state,
       .dZ = matrix_of(program, o->dZ_below, o->n_in),
       .A = matrix_of(program, o->A, o->n_in),
       .Z = matrix_of(program, o->Z, o->n_in),
@@ -126,7 +150,7 @@ static descent_status lower_input(struct backend_program *program, struct plan_r
       .dropout_scale = (float)formula_dropout_scale(o->dropout),
       .keep_probability = (float)formula_keep_probability(o->dropout),
       .bias_gradient = sums,
-      .scratch = program->scratch,
+      .scratch = program->work.scratch,
   };
   CUDA_TRY(launch_backward(&launch, program->device->stream));
 done:
@@ -140,10 +164,10 @@ static cudaError_t lower_gather(struct backend_program *program, const struct pl
   const bool targets = o->source_y != PLAN_NONE;
   double *scalars = data_of(program, o->scalars);
   const struct gather_launch launch = {
-      .state = program->state,
-      .queue = queued ? program->queue : NULL,
+      .state = program->queue.state,
+      .queue = queued ? program->queue.steps : NULL,
       .bad_step = bad_step,
-      .sources = program->table,
+      .sources = program->sources.table,
       .fill = data_of(program, o->fill),
       .shift = data_of(program, o->shift),
       .scale = data_of(program, o->scale),
@@ -159,15 +183,15 @@ static cudaError_t lower_gather(struct backend_program *program, const struct pl
       .n_y = o->n_y,
       .rows = rows,
       .shuffle = o->shuffle,
-      .source = program->gathered,
-      .scratch = program->scratch,
+      .source = program->work.gathered,
+      .scratch = program->work.scratch,
   };
   return launch_gather(&launch, program->device->stream);
 }
 
 static cudaError_t lower_loss(struct backend_program *program, const struct plan_loss *o, int64_t rows) {
   const struct loss_launch launch = {
-      .state = program->state,
+      .state = program->queue.state,
       .A = matrix_of(program, o->A, o->n),
       .Z = matrix_of(program, o->Z, o->n),
       .y = data_of(program, o->y),
@@ -179,45 +203,45 @@ static cudaError_t lower_loss(struct backend_program *program, const struct plan
       .loss = o->loss,
       .activation = o->activation,
       .label_smoothing = (float)o->label_smoothing,
-      .scratch = program->scratch,
+      .scratch = program->work.scratch,
   };
   return launch_loss(&launch, program->device->stream);
 }
 
 static cudaError_t lower_norm(struct backend_program *program, const struct plan_gradient_norm *o) {
   const struct norm_launch launch = {
-      .state = program->state,
+      .state = program->queue.state,
       .gradients = data_of(program, o->gradients),
-      .pieces = program->pieces,
-      .n_pieces = program->n_pieces,
+      .pieces = program->work.pieces,
+      .n_pieces = program->work.n_pieces,
       .layers = program->plan->layers,
       .scalars = data_of(program, o->scalars),
       .layer_statistics = data_of(program, o->layer_statistics),
-      .clip = o->clip,
-      .bad_parameters = program->bad_parameters,
-      .scratch = program->scratch,
+      .clip_norm = o->clip_norm,
+      .bad_parameters = program->work.bad_parameters,
+      .scratch = program->work.scratch,
   };
   return launch_norm(&launch, program->device->stream);
 }
 
 static cudaError_t lower_update(struct backend_program *program, const struct plan_update *o) {
   const struct update_launch launch = {
-      .state = program->state,
+      .state = program->queue.state,
       .parameters = data_of(program, o->parameters),
-      .working = o->parameters == program->parameters ? program->working : NULL,
+      .working = o->parameters == program->buffers.parameters ? program->buffers.working : NULL,
       .gradients = data_of(program, o->gradients),
       .moment1 = data_of(program, o->moment1),
       .moment2 = data_of(program, o->moment2),
-      .pieces = program->pieces,
-      .n_pieces = program->n_pieces,
+      .pieces = program->work.pieces,
+      .n_pieces = program->work.n_pieces,
       .layers = program->plan->layers,
       .scalars = data_of(program, o->scalars),
       .layer_statistics = data_of(program, o->layer_statistics),
       .rule = update_rule_of(o),
       .coefficients = update_coefficients_of_f32(o),
       .measure = o->measure,
-      .bad_parameters = program->bad_parameters,
-      .scratch = program->scratch,
+      .bad_parameters = program->work.bad_parameters,
+      .scratch = program->work.scratch,
   };
   return launch_update(&launch, program->device->stream);
 }
@@ -225,7 +249,7 @@ static cudaError_t lower_update(struct backend_program *program, const struct pl
 static cudaError_t lower_statistics(struct backend_program *program, const struct plan_op *op, int64_t rows) {
   const struct plan_statistics *o = &op->statistics;
   const struct statistics_launch launch = {
-      .state = program->state,
+      .state = program->queue.state,
       .A = matrix_of(program, o->A, o->n),
       .Z = matrix_of(program, o->Z, o->n),
       .layer_statistics = (double *)data_of(program, o->layer_statistics) + (size_t)(op->layer - 1) * LAYER_SLOTS,
@@ -236,14 +260,14 @@ static cudaError_t lower_statistics(struct backend_program *program, const struc
       .layer = (uint32_t)op->layer,
       .threshold = threshold_of(o->dropout),
       .keep_probability = (float)formula_keep_probability(o->dropout),
-      .scratch = program->scratch,
+      .scratch = program->work.scratch,
   };
   return launch_statistics(&launch, program->device->stream);
 }
 
 static cudaError_t lower_output(struct backend_program *program, const struct plan_output *o, int64_t rows) {
   const struct output_launch launch = {
-      .state = program->state,
+      .state = program->queue.state,
       .A = matrix_of(program, o->A, o->n),
       .y_shift = data_of(program, o->y_shift),
       .y_scale = data_of(program, o->y_scale),
@@ -257,7 +281,7 @@ static cudaError_t lower_output(struct backend_program *program, const struct pl
 
 /* ---- ranges ---- */
 
-/* The op of the range behind `index` that sums the columns of what it writes: its weights' op, or -1. */
+/* The weights' op of the range after `index` that sums the columns of the dZ that `index` writes; -1: none. */
 static int reader_of_sums(const struct plan *plan, struct plan_range range, int index) {
   for (int i = index + 1; i < range.first + range.count; i++) {
     const struct plan_op *op = &plan->ops[i];
@@ -279,30 +303,38 @@ static void leave(void) {
   module_operation = NULL;
 }
 
-descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued) {
+const double *lower_bad_step(const struct backend_program *program, struct plan_range range) {
+  for (int i = range.first; i < range.first + range.count; i++) {
+    const struct plan_op *op = &program->plan->ops[i];
+    if (op->kind == OP_GRADIENT_NORM) return (const double *)data_of(program, op->norm.scalars) + SCALAR_BAD_STEP;
+  }
+  return NULL;
+}
+
+descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued,
+                           const struct lower_marks *marks) {
   const struct plan *plan = program->plan;
   const cudaStream_t stream = program->device->stream;
-  const double *bad_step = program_bad_step(program, range);
-  const struct lower_watch *watch = program->watch;
-  int summed = -1; /* the weights' op whose column sums are there already */
+  const double *bad_step = lower_bad_step(program, range);
+  int summed = -1; /* the weights' op whose column sums are already taken */
   descent_status status = DESCENT_OK;
-  if (watch && watch->before) TRY(watch->before(program));
+  if (marks && marks->begin) TRY(record(program, marks->begin));
   for (int i = range.first; i < range.first + range.count; i++) {
     const struct plan_op *op = &plan->ops[i];
     enter(op);
     switch (op->kind) {
       case OP_GATHER: CUDA_TRY(lower_gather(program, &op->gather, rows, queued, bad_step)); break;
-      case OP_DENSE_FORWARD: TRY(lower_forward(program, range, i, rows)); break;
+      case OP_DENSE_FORWARD: TRY(lower_forward(program, range, i, rows, marks)); break;
       case OP_LOSS: CUDA_TRY(lower_loss(program, &op->loss, rows)); break;
-      case OP_DENSE_BACKWARD_WEIGHTS: TRY(lower_weights(program, range, i, rows, summed == i)); break;
+      case OP_DENSE_BACKWARD_WEIGHTS: TRY(lower_weights(program, range, i, rows, summed == i, marks)); break;
       case OP_DENSE_BACKWARD_INPUT: {
-        const int reader = masked_for(program, range, i, rows) ? -1 : reader_of_sums(plan, range, i);
+        const int reader = choose_masked(&program->choices, range, i, rows) ? -1 : reader_of_sums(plan, range, i);
         const struct dense_choice *choice = NULL;
         float *sums = NULL;
-        if (reader >= 0) TRY(choice_for(program, reader, rows, &choice));
+        if (reader >= 0) TRY(choose_dense(&program->choices, reader, rows, &choice));
         if (choice && !choice->fused)
           sums = flat_at(program, plan->ops[reader].weights.gradients, plan->ops[reader].weights.b), summed = reader;
-        TRY(lower_input(program, range, i, rows, sums));
+        TRY(lower_input(program, range, i, rows, sums, marks));
         break;
       }
       case OP_GRADIENT_NORM: CUDA_TRY(lower_norm(program, &op->norm)); break;
@@ -312,7 +344,8 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
       case OP_OUTPUT: CUDA_TRY(lower_output(program, &op->output, rows)); break;
       case OP_KINDS: TRY(module_status(DESCENT_ERROR_INTERNAL, "operation %d is not one", (int)op->kind));
     }
-    if (watch) TRY(watch->after(program, i));
+    if (marks && marks->operations) TRY(record(program, marks->operations[i - marks->first]));
+    if (marks && marks->wait) CUDA_TRY(cudaStreamSynchronize(stream));
     leave();
   }
 done:
@@ -325,11 +358,11 @@ descent_status lower_product(struct backend_program *program, int index, int64_t
     return module_status(DESCENT_ERROR_ARGUMENT, "operation %d has no matrix product", index);
   const struct plan_op *op = &program->plan->ops[index];
   const struct plan_range all = {0, program->plan->n_ops};
-  const struct masked_choice *masked = masked_for(program, all, index, rows); /* as in a step */
+  const struct masked_choice *masked = choose_masked(&program->choices, all, index, rows); /* as in a step */
   struct product_operands operands;
   const struct dense_choice *choice;
   descent_status status;
-  TRY(choice_for(program, index, rows, &choice));
+  TRY(choose_dense(&program->choices, index, rows, &choice));
   if (op->kind == OP_DENSE_FORWARD) {
     const struct plan_dense_forward *o = &op->forward;
     operands = forward_operands(program, o, matrix_of(program, o->Z != PLAN_NONE ? o->Z : o->A, o->n_out));

@@ -1,5 +1,5 @@
-/* What the module's C files share: its errors. The module sees nothing of the library but headers and the one table
- * that it is given (struct backend_host); files, datasets and the command line are unknown here. */
+/* What every C file of the module uses: errors and host memory. Of the library the module sees headers and one table,
+ * struct backend_host; it knows nothing of files, datasets and the command line. */
 #ifndef DESCENT_KERNELS_MODULE_H
 #define DESCENT_KERNELS_MODULE_H
 
@@ -7,16 +7,19 @@
 #include <cuda_runtime_api.h>
 
 #include "backend/backend.h"
-#include "core/status.h" /* for TRY; its functions live in the library, beyond the module's sight */
+#include "core/status.h" /* for TRY; its functions are in the library, which the module does not link */
 
 /* Sets the library's last error and returns `status`. */
-#define module_status module_library()->status_set
-const struct backend_host *module_library(void);
+#define module_status module_host()->status_set
+const struct backend_host *module_host(void);
+/* Comes before everything else; every call sets the same table. */
+void module_set_host(const struct backend_host *host);
 
 /* The status of a failed call, its error cleared: ERROR_MEMORY for an allocation that did not fit, else ERROR_DEVICE
  * with the call, the reason in words and the place. */
 descent_status module_cuda_failed(cudaError_t error, const char *call, const char *file, int line);
-descent_status module_cublas_failed(cublasStatus_t error, const char *call, const char *file, int line);
+descent_status module_cublas_failed(cublasStatus_t error, const char *reason, const char *call, const char *file,
+                                    int line);
 
 /* The operation that this thread launches: errors begin with its name. NULL: none. */
 extern __thread const struct plan_op *module_operation;
@@ -30,16 +33,16 @@ extern __thread const struct plan_op *module_operation;
       goto done;                                                           \
     }                                                                      \
   } while (0)
-#define CUBLAS_TRY(call)                                                       \
-  do {                                                                         \
-    const cublasStatus_t cublas_error_ = (call);                               \
-    if (cublas_error_ != CUBLAS_STATUS_SUCCESS) {                              \
-      status = module_cublas_failed(cublas_error_, #call, __FILE__, __LINE__); \
-      goto done;                                                               \
-    }                                                                          \
+#define CUBLAS_TRY(call)                                                                                               \
+  do {                                                                                                                 \
+    const cublasStatus_t cublas_error_ = (call);                                                                       \
+    if (cublas_error_ != CUBLAS_STATUS_SUCCESS) {                                                                      \
+      status = module_cublas_failed(cublas_error_, cublasLtGetStatusString(cublas_error_), #call, __FILE__, __LINE__); \
+      goto done;                                                                                                       \
+    }                                                                                                                  \
   } while (0)
 
-/* "580" of 13: the oldest NVIDIA driver whose CUDA runs programs made with that major version. */
+/* "580" for 13: the oldest NVIDIA driver that runs programs built with that major version of CUDA. */
 static inline const char *module_driver_for(int major) { return major >= 13 ? "580" : "525"; }
 
 /* calloc of host memory, at least one element; NULL with the error set. */

@@ -1,5 +1,5 @@
-/* One product: its descriptors, the algorithm chosen for it, its launches. An algorithm is trusted when it says itself
- * that it adds up in one order and at the precision asked for, and when its trials agree. */
+/* The choice of a product's algorithm. An algorithm is used when its flags say that it adds up in one order and at the
+ * precision asked for, and when its trials agree. */
 #include "product.h"
 
 #include <errno.h>
@@ -10,28 +10,25 @@
 #include <string.h>
 
 #include "module.h"
-#include "trial.h"
+#include "race.h"
 #include "tune.h"
 
-enum { CANDIDATES = 8, ALIGNMENT = 16 /* bytes, of every pointer */ };
+enum { CANDIDATES = 8 };
 
 struct product_library {
-  cublasLtHandle_t handle;
-  void *workspace;
-  int64_t workspace_bytes, cache; /* cache: bytes of the device's L2; 0: unknown */
+  struct matmul_context context;
+  int64_t cache; /* bytes of the device's L2; 0: unknown */
   struct trace trace;
   bool draws; /* choices are drawn from the seed */
   uint64_t seed;
-  bool doubts;         /* some algorithm is in use whose flags do not say that it may be */
-  char path[PATH_MAX]; /* of the remembered choices; "": there is none */
+  bool doubts;         /* an algorithm is in use that only passed its tests */
+  char path[PATH_MAX]; /* of the remembered choices; "": none */
   struct tune_table remembered;
 };
 
 struct product {
   struct product_library *library;
-  struct product_shape shape;
-  cublasLtMatmulDesc_t operation;
-  cublasLtMatrixLayout_t x, y, d;
+  struct matmul matmul;
   cublasLtMatmulAlgo_t algorithm;
   double seconds;
 };
@@ -40,8 +37,8 @@ struct product {
 
 void product_library_close(struct product_library *library) {
   if (!library) return;
-  if (library->workspace) (void)cudaFree(library->workspace);
-  if (library->handle) (void)cublasLtDestroy(library->handle);
+  if (library->context.workspace) (void)cudaFree(library->context.workspace);
+  if (library->context.handle) (void)cublasLtDestroy(library->context.handle);
   tune_release(&library->remembered);
   trace_close(&library->trace);
   free(library);
@@ -78,11 +75,10 @@ descent_status product_library_open(int ordinal, struct product_library **result
   TRY(trace_open(&library->trace));
   TRY(read_seed(library));
   library->cache = cache_bytes(ordinal);
-  CUBLAS_TRY(cublasLtCreate(&library->handle));
-  const int64_t bytes =
-      properties.major >= 9 ? 32 << 20 : 8 << 20; /* what NVIDIA advises, and twice that before Hopper */
-  CUDA_TRY(cudaMalloc(&library->workspace, (size_t)bytes));
-  library->workspace_bytes = bytes;
+  CUBLAS_TRY(cublasLtCreate(&library->context.handle));
+  const int64_t bytes = properties.major >= 9 ? 32 << 20 : 8 << 20; /* NVIDIA's advice, and twice that before Hopper */
+  CUDA_TRY(cudaMalloc(&library->context.workspace, (size_t)bytes));
+  library->context.workspace_bytes = bytes;
   if (tune_path(&properties, cublasLtGetVersion(), library->path, sizeof library->path))
     tune_read(library->path, &library->remembered);
   else
@@ -94,13 +90,13 @@ done:
   return status;
 }
 
-int64_t product_library_bytes(const struct product_library *library) { return library->workspace_bytes; }
+int64_t product_library_bytes(const struct product_library *library) { return library->context.workspace_bytes; }
 bool product_library_doubts(const struct product_library *library) { return library->doubts; }
 bool product_library_draws(const struct product_library *library) { return library->draws; }
 
 /* ---- draws and notes ---- */
 
-/* Of `n`, by seed, shape and the name of the question. */
+/* One of `n`, by seed, shape and the name of the choice. */
 static int draw(const struct product_library *library, const char *key, const char *what, int n) {
   const char *const texts[] = {key, what};
   uint64_t hash = library->seed;
@@ -116,7 +112,7 @@ static int draw(const struct product_library *library, const char *key, const ch
 
 bool product_library_draw(const struct product_library *library, const struct product_shape *shape, const char *what) {
   char key[TUNE_KEY];
-  tune_key(shape, library->workspace_bytes, ALIGNMENT, key);
+  tune_key(shape, library->context.workspace_bytes, MATMUL_ALIGNMENT, key);
   return draw(library, key, what, 2) == 1;
 }
 
@@ -124,104 +120,11 @@ void product_library_note(const struct product_library *library, const struct pr
                           ...) {
   char key[TUNE_KEY], text[TRACE_LINE - TUNE_KEY];
   va_list arguments;
-  tune_key(shape, library->workspace_bytes, ALIGNMENT, key);
+  tune_key(shape, library->context.workspace_bytes, MATMUL_ALIGNMENT, key);
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
   trace_line(&library->trace, "choice %s %s", key, text);
-}
-
-/* ---- descriptors ---- */
-
-bool product_has_bias(const struct product_shape *shape) {
-  return shape->epilogue == EPILOGUE_BIAS || shape->epilogue == EPILOGUE_RELU_BIAS ||
-         shape->epilogue == EPILOGUE_RELU_MASK_BIAS;
-}
-
-bool product_has_mask(const struct product_shape *shape) {
-  return shape->epilogue == EPILOGUE_RELU_MASK_BIAS || shape->epilogue == EPILOGUE_MASKED ||
-         shape->epilogue == EPILOGUE_MASKED_COLUMN_SUMS;
-}
-
-int64_t product_sum_count(const struct product_shape *shape) {
-  return shape->epilogue == EPILOGUE_MASKED_COLUMN_SUMS ? shape->n
-         : shape->epilogue == EPILOGUE_COLUMN_SUMS_A    ? shape->m
-                                                        : 0;
-}
-
-static cudaDataType_t data_type(enum element element) { return element == ELEMENT_F32 ? CUDA_R_32F : CUDA_R_16BF; }
-
-static bool is_valid(const struct product_shape *s) {
-  return s->m > 0 && s->n > 0 && s->k > 0 && s->lda >= (s->transpose_a ? s->m : s->k) &&
-         s->ldb >= (s->transpose_b ? s->k : s->n) && s->ldc >= s->n &&
-         (product_has_mask(s) ? s->mask_ld >= s->n && s->mask_ld % 128 == 0 : s->mask_ld == 0);
-}
-
-#define SET(attribute, value) \
-  CUBLAS_TRY(                 \
-      cublasLtMatmulDescSetAttribute(product->operation, CUBLASLT_MATMUL_DESC_##attribute, &(value), sizeof(value)))
-
-/* The vector that the epilogue reads or writes and the mask are part of the operation. */
-static descent_status set_pointers(const struct product *product, const void *vector, const void *mask) {
-  descent_status status = DESCENT_OK;
-  if (product_has_bias(&product->shape) || product_sum_count(&product->shape)) SET(BIAS_POINTER, vector);
-  if (product_has_mask(&product->shape)) SET(EPILOGUE_AUX_POINTER, mask);
-done:
-  return status;
-}
-
-/* The library takes from the pointers how well they will be aligned. */
-static const void *const promised = (const void *)ALIGNMENT;
-
-static descent_status describe(struct product *product) {
-  const struct product_shape *const shape = &product->shape;
-  const struct product_mapping map = product_map(shape);
-  const bool tf32 = shape->operands == ELEMENT_F32 && shape->tf32;
-  const cublasComputeType_t compute = tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-  const cublasOperation_t transpose_x = map.transpose_x ? CUBLAS_OP_T : CUBLAS_OP_N;
-  const cublasOperation_t transpose_y = map.transpose_y ? CUBLAS_OP_T : CUBLAS_OP_N;
-  const cudaDataType_t operands = data_type(shape->operands), result = data_type(shape->result);
-  const cudaDataType_t vector = product_sum_count(shape) ? CUDA_R_32F : data_type(shape->bias_element);
-  descent_status status = DESCENT_OK;
-  CUBLAS_TRY(cublasLtMatmulDescCreate(&product->operation, compute, CUDA_R_32F));
-  SET(TRANSA, transpose_x);
-  SET(TRANSB, transpose_y);
-  SET(EPILOGUE, map.epilogue);
-  if (product_has_bias(shape) || product_sum_count(shape)) SET(BIAS_DATA_TYPE, vector);
-  if (product_has_mask(shape)) SET(EPILOGUE_AUX_LD, shape->mask_ld);
-  TRY(set_pointers(product, promised, promised));
-  CUBLAS_TRY(cublasLtMatrixLayoutCreate(&product->x, operands, (uint64_t)map.x_rows, (uint64_t)map.x_cols, map.x_ld));
-  CUBLAS_TRY(cublasLtMatrixLayoutCreate(&product->y, operands, (uint64_t)map.y_rows, (uint64_t)map.y_cols, map.y_ld));
-  CUBLAS_TRY(cublasLtMatrixLayoutCreate(&product->d, result, (uint64_t)map.m, (uint64_t)map.n, map.d_ld));
-done:
-  return status;
-}
-
-static cublasStatus_t matmul(const struct product *product, const cublasLtMatmulAlgo_t *algorithm,
-                             const struct product_operands *operands, cudaStream_t stream) {
-  static const float one = 1, zero = 0;
-  const struct product_library *const library = product->library;
-  return cublasLtMatmul(library->handle, product->operation, &one, operands->B, product->x, operands->A, product->y,
-                        &zero, operands->C, product->d, operands->C, product->d, algorithm, library->workspace,
-                        (size_t)library->workspace_bytes, stream);
-}
-
-descent_status product_try(const struct product *product, const cublasLtMatmulAlgo_t *algorithm,
-                           const struct product_operands *operands, cudaStream_t stream, bool *ran) {
-  descent_status status;
-  TRY(set_pointers(product, operands->bias ? operands->bias : operands->bias_gradient, operands->mask));
-  *ran = matmul(product, algorithm, operands, stream) == CUBLAS_STATUS_SUCCESS;
-done:
-  return status;
-}
-
-descent_status product_run(const struct product *product, const struct product_operands *operands,
-                           cudaStream_t stream) {
-  descent_status status;
-  TRY(set_pointers(product, operands->bias ? operands->bias : operands->bias_gradient, operands->mask));
-  CUBLAS_TRY(matmul(product, &product->algorithm, operands, stream));
-done:
-  return status;
 }
 
 /* ---- choosing ---- */
@@ -230,21 +133,22 @@ done:
   CUBLAS_TRY(                    \
       cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_##attribute, &(value), sizeof(value)))
 
-/* What the heuristic offers, best guess first; *n may be 0. `last`: more of them, none of which splits K, as those that
- * do share their faults. */
-static descent_status ask(const struct product *product, bool last, struct candidate candidates[MOST_CANDIDATES],
-                          int *n, cublasStatus_t *answer) {
+/* What the heuristic offers, best guess first; *n may be 0. `last`: more of them, none of which splits K, since
+ * algorithms that split K share their faults. */
+static descent_status query(const struct product *product, bool last, struct candidate candidates[MOST_CANDIDATES],
+                            int *n, cublasStatus_t *answer) {
   const struct product_library *const library = product->library;
-  const uint64_t workspace = (uint64_t)library->workspace_bytes;
-  const uint32_t alignment = ALIGNMENT;
-  const uint32_t schemes = last ? (uint32_t)CUBLASLT_REDUCTION_SCHEME_NONE : facts_allowed_schemes(&product->shape);
+  const struct matmul *const m = &product->matmul;
+  const uint64_t workspace = (uint64_t)library->context.workspace_bytes;
+  const uint32_t alignment = MATMUL_ALIGNMENT;
+  const uint32_t schemes =
+      last ? (uint32_t)CUBLASLT_REDUCTION_SCHEME_NONE : facts_allowed_schemes(&product->matmul.shape);
   cublasLtMatmulHeuristicResult_t results[MOST_CANDIDATES];
   cublasLtMatmulPreference_t preference = NULL;
   int found = 0;
   descent_status status = DESCENT_OK;
   *n = 0;
-  /* Trials leave the pointers to their scratch. */
-  TRY(set_pointers(product, promised, promised));
+  TRY(matmul_promise_alignment(m)); /* trials leave the pointers to their scratch */
   CUBLAS_TRY(cublasLtMatmulPreferenceCreate(&preference));
   PREFER(MAX_WORKSPACE_BYTES, workspace);
   PREFER(REDUCTION_SCHEME_MASK, schemes);
@@ -252,23 +156,23 @@ static descent_status ask(const struct product *product, bool last, struct candi
   PREFER(MIN_ALIGNMENT_B_BYTES, alignment);
   PREFER(MIN_ALIGNMENT_C_BYTES, alignment);
   PREFER(MIN_ALIGNMENT_D_BYTES, alignment);
-  *answer =
-      cublasLtMatmulAlgoGetHeuristic(library->handle, product->operation, product->x, product->y, product->d,
-                                     product->d, preference, last ? MOST_CANDIDATES : CANDIDATES, results, &found);
+  *answer = cublasLtMatmulAlgoGetHeuristic(library->context.handle, m->operation, m->x, m->y, m->d, m->d, preference,
+                                           last ? MOST_CANDIDATES : CANDIDATES, results, &found);
   for (int i = 0; *answer == CUBLAS_STATUS_SUCCESS && i < found; i++)
     if (results[i].state == CUBLAS_STATUS_SUCCESS && results[i].workspaceSize <= workspace)
       candidates[(*n)++] = (struct candidate){.algorithm = results[i].algo,
                                               .workspace = results[i].workspaceSize,
                                               .waves = results[i].wavesCount,
-                                              .trust = facts_trust(&product->shape, &results[i].algo)};
+                                              .trust = facts_trust(&product->matmul.shape, &results[i].algo)};
 done:
   if (preference) (void)cublasLtMatmulPreferenceDestroy(preference);
   return status;
 }
 
-/* The remembered candidate: 1, or 0 when there is none that would run. */
+/* The remembered candidate: 1, or 0 when none is remembered that runs. */
 static int recall(const struct product *product, const char *key, struct candidate *candidate) {
   const struct product_library *const library = product->library;
+  const struct matmul *const m = &product->matmul;
   const struct tune_entry *const entry = tune_find(&library->remembered, key);
   cublasLtMatmulHeuristicResult_t result;
   if (!entry) return 0;
@@ -276,10 +180,10 @@ static int recall(const struct product *product, const char *key, struct candida
   _Static_assert(sizeof candidate->algorithm == sizeof entry->algorithm, "the words that are remembered");
   memcpy(&candidate->algorithm, entry->algorithm, sizeof entry->algorithm);
   candidate->seconds = 1e-9 * (double)entry->nanoseconds;
-  candidate->trust = facts_trust(&product->shape, &candidate->algorithm);
-  return cublasLtMatmulAlgoCheck(library->handle, product->operation, product->x, product->y, product->d, product->d,
-                                 &candidate->algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
-         result.workspaceSize <= (size_t)library->workspace_bytes && candidate->trust != TRUST_NONE;
+  candidate->trust = facts_trust(&product->matmul.shape, &candidate->algorithm);
+  return cublasLtMatmulAlgoCheck(library->context.handle, m->operation, m->x, m->y, m->d, m->d, &candidate->algorithm,
+                                 &result) == CUBLAS_STATUS_SUCCESS &&
+         result.workspaceSize <= (size_t)library->context.workspace_bytes && candidate->trust != TRUST_NONE;
 }
 
 static void put(struct product_library *library, const struct tune_entry *entry) {
@@ -287,7 +191,7 @@ static void put(struct product_library *library, const struct tune_entry *entry)
   if (library->path[0]) tune_remember(library->path, entry);
 }
 
-/* The product takes its time as it is remembered, so that what is chosen by it now is chosen again by later ones. */
+/* The product keeps its time as it is rounded in the file, so that later processes choose by the same number. */
 static void remember(struct product *product, const char *key) {
   struct tune_entry entry = {.nanoseconds = (int64_t)(1e9 * product->seconds + 0.5)};
   product->seconds = 1e-9 * (double)entry.nanoseconds;
@@ -296,8 +200,8 @@ static void remember(struct product *product, const char *key) {
   put(product->library, &entry);
 }
 
-/* That no algorithm passes its trials is remembered as one of zeros, so that later compilations do not try them all
- * again. */
+/* A shape for which no algorithm passes is remembered with an algorithm of zeros, so that later compilations do not try
+ * them all again. */
 static void remember_refusal(struct product_library *library, const char *key) {
   struct tune_entry entry = {0};
   strcpy(entry.key, key);
@@ -311,8 +215,8 @@ static bool is_refused(const struct product_library *library, const char *key) {
 }
 
 /* Keeps the candidates of this trust and traces the others. */
-static int sift(const struct product *product, const char *key, enum trust trust, struct candidate candidates[],
-                int n) {
+static int keep_trusted(const struct product *product, const char *key, enum trust trust, struct candidate candidates[],
+                        int n) {
   int kept = 0;
   for (int i = 0; i < n; i++) {
     if (candidates[i].trust == trust)
@@ -324,13 +228,13 @@ static int sift(const struct product *product, const char *key, enum trust trust
 }
 
 /* Keeps the candidates that pass their trials, or with `one` the first of them, and traces the others. */
-static descent_status judge(const struct product *product, const char *key, struct trial *trial,
-                            struct candidate candidates[], int *n, bool one) {
+static descent_status keep_passing(const struct product *product, const char *key, struct trial *trial,
+                                   struct candidate candidates[], int *n, bool one) {
   int kept = 0;
   descent_status status = DESCENT_OK;
   if (*n > 0) TRY(trial_open(trial));
   for (int i = 0; i < *n && !(one && kept); i++) {
-    TRY(trial_judge(trial, &candidates[i]));
+    TRY(trial_run(trial, &candidates[i]));
     if (candidates[i].verdict)
       facts_trace(&product->library->trace, key, &candidates[i], candidates[i].verdict);
     else
@@ -341,16 +245,16 @@ done:
   return status;
 }
 
-enum how { HOW_FIRST, HOW_FASTEST, HOW_DRAWN };
+enum selection { SELECT_FIRST, SELECT_FASTEST, SELECT_DRAWN };
 
 /* Takes one of the candidates, if any passes. */
 static descent_status take(struct product *product, const char *key, struct trial *trial, struct candidate candidates[],
-                           int n, enum how how, bool *found) {
+                           int n, enum selection selection, bool *found) {
   struct product_library *const library = product->library;
   descent_status status;
-  TRY(judge(product, key, trial, candidates, &n, how == HOW_FIRST));
-  if (n > 0 && how == HOW_FASTEST) TRY(trial_race(trial, candidates, n));
-  const int taken = n > 0 && how == HOW_DRAWN ? draw(library, key, "algorithm", n) : 0;
+  TRY(keep_passing(product, key, trial, candidates, &n, selection == SELECT_FIRST));
+  if (n > 0 && selection == SELECT_FASTEST) TRY(race_run(trial, candidates, n));
+  const int taken = n > 0 && selection == SELECT_DRAWN ? draw(library, key, "algorithm", n) : 0;
   for (int i = 0; i < n; i++)
     facts_trace(&library->trace, key, &candidates[i],
                 candidates[i].verdict ? candidates[i].verdict
@@ -365,9 +269,10 @@ done:
   return status;
 }
 
-/* By one of the algorithms that the library offers. Where their flags refuse them all, what may be trusted by its tests
- * alone is tried. */
-static descent_status choose_offered(struct product *product, const char *key, struct trial *trial, enum how how) {
+/* One of the algorithms that the library offers. Where the flags rule out all, those that may be used by their tests
+ * alone are tried. */
+static descent_status choose_offered(struct product *product, const char *key, struct trial *trial,
+                                     enum selection selection) {
   struct candidate candidates[MOST_CANDIDATES];
   cublasStatus_t answer = CUBLAS_STATUS_SUCCESS;
   int offered = 0, trusted = 0;
@@ -376,11 +281,11 @@ static descent_status choose_offered(struct product *product, const char *key, s
   for (enum trust trust = TRUST_FLAGS; trust <= TRUST_TESTS && !found && !trusted; trust++)
     for (int last = 0; last <= 1 && !found; last++) {
       int n;
-      TRY(ask(product, last, candidates, &n, &answer));
+      TRY(query(product, last, candidates, &n, &answer));
       offered += n;
-      n = sift(product, key, trust, candidates, n);
+      n = keep_trusted(product, key, trust, candidates, n);
       trusted += n;
-      TRY(take(product, key, trial, candidates, n, how, &found));
+      TRY(take(product, key, trial, candidates, n, selection, &found));
     }
   if (!offered)
     TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "cuBLASLt has no algorithm for the product %s (%s)", key,
@@ -391,7 +296,7 @@ static descent_status choose_offered(struct product *product, const char *key, s
         "none of cuBLASLt's algorithms is reproducible and of the precision asked for, for the product %s "
         "(NVIDIA_TF32_OVERRIDE and CUBLAS_EMULATE_SINGLE_PRECISION should not be set)",
         key));
-  if (!found && how == HOW_FASTEST) remember_refusal(product->library, key);
+  if (!found && selection == SELECT_FASTEST) remember_refusal(product->library, key);
   if (!found)
     TRY(module_status(DESCENT_ERROR_UNSUPPORTED,
                       "none of cuBLASLt's algorithms is reproducible and exact for the product %s", key));
@@ -401,12 +306,12 @@ done:
 
 static descent_status choose(struct product *product, bool tune, cudaStream_t stream) {
   struct product_library *const library = product->library;
-  struct trial trial = {.product = product, .shape = &product->shape, .stream = stream, .cache = library->cache};
+  struct trial trial = {.matmul = &product->matmul, .stream = stream, .cache = library->cache};
   struct candidate remembered;
   char key[TUNE_KEY];
   bool found = false;
   descent_status status = DESCENT_OK;
-  tune_key(&product->shape, library->workspace_bytes, ALIGNMENT, key);
+  tune_key(&product->matmul.shape, library->context.workspace_bytes, MATMUL_ALIGNMENT, key);
   tune = tune && !library->draws;
   if (tune && is_refused(library, key))
     TRY(module_status(
@@ -414,9 +319,9 @@ static descent_status choose(struct product *product, bool tune, cudaStream_t st
         "none of cuBLASLt's algorithms is reproducible and exact for the product %s (as remembered in %s: "
         "delete that file to try them again)",
         key, library->path[0] ? library->path : "this process"));
-  if (tune) TRY(take(product, key, &trial, &remembered, recall(product, key, &remembered), HOW_FIRST, &found));
+  if (tune) TRY(take(product, key, &trial, &remembered, recall(product, key, &remembered), SELECT_FIRST, &found));
   if (found) goto done;
-  TRY(choose_offered(product, key, &trial, library->draws ? HOW_DRAWN : tune ? HOW_FASTEST : HOW_FIRST));
+  TRY(choose_offered(product, key, &trial, library->draws ? SELECT_DRAWN : tune ? SELECT_FASTEST : SELECT_FIRST));
   if (tune) remember(product, key);
 done:
   trial_close(&trial);
@@ -427,14 +332,13 @@ descent_status product_create(struct product_library *library, const struct prod
                               cudaStream_t stream, struct product **result) {
   struct product *product = NULL;
   descent_status status;
-  if (!is_valid(shape))
-    return module_status(DESCENT_ERROR_INTERNAL, "a product of (%lld, %lld) (%lld, %lld) makes no sense as described",
+  if (!product_is_valid(shape))
+    return module_status(DESCENT_ERROR_INTERNAL, "invalid description of a product of (%lld, %lld) (%lld, %lld)",
                          (long long)shape->m, (long long)shape->k, (long long)shape->k, (long long)shape->n);
   product = module_allocate(1, sizeof *product, "a product");
   if (!product) return DESCENT_ERROR_MEMORY;
   product->library = library;
-  product->shape = *shape;
-  TRY(describe(product));
+  TRY(matmul_create(&product->matmul, &library->context, shape));
   TRY(choose(product, tune, stream));
   *result = product;
   product = NULL;
@@ -445,11 +349,13 @@ done:
 
 void product_free(struct product *product) {
   if (!product) return;
-  if (product->operation) (void)cublasLtMatmulDescDestroy(product->operation);
-  if (product->x) (void)cublasLtMatrixLayoutDestroy(product->x);
-  if (product->y) (void)cublasLtMatrixLayoutDestroy(product->y);
-  if (product->d) (void)cublasLtMatrixLayoutDestroy(product->d);
+  matmul_release(&product->matmul);
   free(product);
 }
 
 double product_seconds(const struct product *product) { return product->seconds; }
+
+descent_status product_run(const struct product *product, const struct product_operands *operands,
+                           cudaStream_t stream) {
+  return matmul_run(&product->matmul, &product->algorithm, operands, stream);
+}

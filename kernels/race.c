@@ -1,16 +1,17 @@
-/* Timing candidates as a step runs them: their launches are captured into graphs, so that the host's launch rate does
- * not count; the launches of a graph take turns with copies of the operands, so that no cache holds more of them than
- * it would in a step; the graphs take turns, so that whatever the clock does, it does to all. */
+/* Timing candidates as a step runs them: launches are captured into graphs, so that the host's launch rate does not
+ * count; the launches of a graph take turns with copies of the operands, so that a cache holds no more of them than in
+ * a step; the graphs take turns, so that a change of the clock rate affects all. */
+#include "race.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "module.h"
-#include "trial.h"
 
 enum { ROUNDS = 7, FEW_ROUNDS = 3, LEAST_LAUNCHES = 4, MOST_LAUNCHES = 64, MOST_WARM = 100 /* launches of a graph */ };
 static const int64_t most_copied = INT64_C(256) << 20; /* bytes */
 static const double sample_seconds = 250e-6;           /* of one graph: events resolve half a microsecond */
-static const double warm_seconds = 2e-3;               /* of work, after which the clock is up */
+static const double warm_seconds = 2e-3;               /* of work, after which the clock rate is up */
 static const double most_seconds = 20e-3; /* of all samples of a candidate, but for FEW_ROUNDS of a long launch */
 
 struct race {
@@ -18,8 +19,8 @@ struct race {
   int launches, copies; /* of a graph; of the operands, the trial's own among them */
   char *memory;         /* the other copies */
   size_t copy_bytes;
-  cudaGraphExec_t graphs[MOST_CANDIDATES]; /* NULL: cannot be captured */
-  int running[MOST_CANDIDATES], n_running; /* candidates that are still worth timing */
+  cudaGraphExec_t graphs[MOST_CANDIDATES]; /* NULL: not captured */
+  int running[MOST_CANDIDATES], n_running; /* candidates still timed */
   cudaEvent_t events[MOST_CANDIDATES + 1];
   double samples[MOST_CANDIDATES][ROUNDS];
 };
@@ -54,8 +55,8 @@ done:
   return status;
 }
 
-/* Copies that together are twice the cache, as far as launches take turns with them and half of the free memory holds
- * them; none where there is no room after all. */
+/* Copies that together are twice the cache, but no more than there are launches and than half of the free memory
+ * holds; none where the allocation fails. */
 static descent_status take_copies(struct race *race) {
   const struct trial *const trial = race->trial;
   const int64_t bytes = trial->part[OPERAND_PARTS] - trial->part[0];
@@ -98,12 +99,12 @@ static descent_status capture(const struct race *race, const struct candidate *c
   }
   const cudaError_t ended = cudaStreamEndCapture(trial->stream, &graph);
   if (!ran || status != DESCENT_OK) {
-    (void)cudaGetLastError(); /* what a capture that was broken off leaves */
+    (void)cudaGetLastError(); /* of a capture that ended early */
     goto done;
   }
   CUDA_TRY(ended);
   CUDA_TRY(cudaGraphInstantiate(result, graph, 0));
-  CUDA_TRY(cudaGraphUpload(*result, trial->stream)); /* or its first launch would take the time of it */
+  CUDA_TRY(cudaGraphUpload(*result, trial->stream)); /* else the first launch includes the upload */
 done:
   if (graph) (void)cudaGraphDestroy(graph);
   return status;
@@ -124,8 +125,8 @@ done:
   return status;
 }
 
-/* Each graph once, an event between any two. The launch before them keeps the device busy until the host has enqueued
- * those that count. */
+/* Each graph once, an event between any two. The launch before the first event keeps the device busy until the host has
+ * enqueued the timed ones. */
 static descent_status run_round(struct race *race, int round) {
   const cudaStream_t stream = race->trial->stream;
   descent_status status = DESCENT_OK;
@@ -141,8 +142,8 @@ done:
   return status;
 }
 
-/* Leaves out those that take more than twice as long as the fastest; their one sample stands. */
-static void leave_behind(struct race *race, struct candidate candidates[]) {
+/* Times those that take more than twice as long as the fastest no further; they keep their one sample. */
+static void drop_slow(struct race *race, struct candidate candidates[]) {
   double best = race->samples[race->running[0]][0];
   int n = 0;
   for (int r = 1; r < race->n_running; r++)
@@ -182,7 +183,7 @@ static descent_status run_all(struct race *race, struct candidate candidates[], 
   if (race->n_running == 0) goto done;
   TRY(warm_up(race, race->graphs[race->running[0]]));
   TRY(run_round(race, 0));
-  leave_behind(race, candidates);
+  drop_slow(race, candidates);
   for (int round = 0; round < rounds; round++) TRY(run_round(race, round));
   for (int r = 0; r < race->n_running; r++) {
     const int i = race->running[r];
@@ -194,7 +195,7 @@ done:
   return status;
 }
 
-descent_status trial_race(const struct trial *trial, struct candidate candidates[], int n) {
+descent_status race_run(const struct trial *trial, struct candidate candidates[], int n) {
   struct race *race = module_allocate(1, sizeof *race, "the times of algorithms");
   if (!race) return DESCENT_ERROR_MEMORY;
   race->trial = trial;

@@ -1,21 +1,14 @@
-/* Running: steps are queued in device memory, the plan's ranges are graphs captured once, and a step's first kernel
- * fetches its entry of the queue. Between the upload of the queue and the read that somebody asks for, the host only
- * launches graphs. Other ranges (of verify, bench, tests) are launched operation by operation. */
-#include <stdlib.h>
+/* Steps are queued in device memory, the plan's ranges are graphs captured once, and a step's first kernel fetches its
+ * entry of the queue: between the upload of the queue and the next read of values the host only launches graphs. Other
+ * ranges (of verify, bench, tests) are launched operation by operation. */
+#include "run.h"
+
 #include <string.h>
 
+#include "compiled.h"
 #include "profile.h"
-#include "program.h"
 
 enum { MANY = 16, MOST_NODES = 1024 }; /* steps of a graph; operations in it, about */
-
-const double *program_bad_step(const struct backend_program *program, struct plan_range range) {
-  for (int i = range.first; i < range.first + range.count; i++) {
-    const struct plan_op *op = &program->plan->ops[i];
-    if (op->kind == OP_GRADIENT_NORM) return (const double *)program->buffers[op->norm.scalars].data + SCALAR_BAD_STEP;
-  }
-  return NULL;
-}
 
 /* ---- the queue ---- */
 
@@ -34,21 +27,22 @@ static void describe_step(const struct plan_step *step, const struct plan_update
   if (update) made->update = update_factors_of_f32(update, step);
 }
 
-/* Uploads up to QUEUE_STEPS steps behind whatever the stream still has to do with the queue. */
+/* Uploads up to QUEUE_STEPS steps, once the stream has done what is queued so far. */
 static descent_status upload(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                              int64_t n) {
+  struct step_queue *const queue = &program->queue;
   const struct plan_update *update = update_of(program->plan, range);
   const cudaStream_t stream = program->device->stream;
-  const int turn = program->turn;
+  const int turn = queue->turn;
   descent_status status = DESCENT_OK;
-  if (program->staging[turn]) CUDA_TRY(cudaEventSynchronize(program->uploaded[turn]));
-  for (int64_t i = 0; i < n; i++) describe_step(&steps[i], update, &program->staged[turn][i]);
-  CUDA_TRY(cudaMemcpyAsync(program->queue, program->staged[turn], (size_t)n * sizeof *program->queue,
-                           cudaMemcpyHostToDevice, stream));
-  CUDA_TRY(cudaMemsetAsync(&program->state->next, 0, sizeof program->state->next, stream));
-  CUDA_TRY(cudaEventRecord(program->uploaded[turn], stream));
-  program->staging[turn] = true;
-  program->turn = 1 - turn;
+  if (queue->in_use[turn]) CUDA_TRY(cudaEventSynchronize(queue->uploaded[turn]));
+  for (int64_t i = 0; i < n; i++) describe_step(&steps[i], update, &queue->staged[turn][i]);
+  CUDA_TRY(cudaMemcpyAsync(queue->steps, queue->staged[turn], (size_t)n * sizeof *queue->steps, cudaMemcpyHostToDevice,
+                           stream));
+  CUDA_TRY(cudaMemsetAsync(&queue->state->next, 0, sizeof queue->state->next, stream));
+  CUDA_TRY(cudaEventRecord(queue->uploaded[turn], stream));
+  queue->in_use[turn] = true;
+  queue->turn = 1 - turn;
 done:
   return status;
 }
@@ -56,14 +50,15 @@ done:
 /* ---- graphs ---- */
 
 descent_status run_capture(struct backend_program *program, struct plan_range range, int64_t steps,
-                           cudaGraphExec_t *result) {
+                           const struct lower_marks *marks, cudaGraphExec_t *result) {
+  const int64_t rows = choose_captured_rows(program->plan, range.first);
   const cudaStream_t stream = program->device->stream;
   cudaGraph_t graph = NULL;
   bool capturing = false;
   descent_status status = DESCENT_OK;
   CUDA_TRY(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   capturing = true;
-  for (int64_t s = 0; s < steps; s++) TRY(lower_range(program, range, captured_rows(program->plan, range.first), true));
+  for (int64_t s = 0; s < steps; s++) TRY(lower_range(program, range, rows, true, marks));
   capturing = false;
   CUDA_TRY(cudaStreamEndCapture(stream, &graph));
   CUDA_TRY(cudaGraphInstantiate(result, graph, 0));
@@ -85,30 +80,22 @@ static void list_ranges(const struct plan *plan, struct plan_range ranges[GRAPHS
   ranges[3] = plan->predict;
 }
 
-static descent_status wait_for_operation(struct backend_program *program, int op) {
-  (void)op;
-  descent_status status = DESCENT_OK;
-  CUDA_TRY(cudaStreamSynchronize(program->device->stream));
-done:
-  return status;
-}
-
-/* Runs each range once, operation by operation, before it is captured: kernels are loaded outside of a capture, and
- * what cannot run is reported by its name. The queue holds zeros, hence a step of no rows, whose sources are not read.
- * What was written is zeroed again. */
+/* Runs each range once, operation by operation, before it is captured: kernels are loaded outside of a capture, and an
+ * operation that fails is reported by its name. The queue holds zeros, hence steps of no rows, whose sources are not
+ * read. Then all buffers are zeroed again. */
 static descent_status run_uncaptured(struct backend_program *program) {
-  static const struct lower_watch wait = {.after = wait_for_operation};
+  static const struct lower_marks wait = {.wait = true};
+  const cudaStream_t stream = program->device->stream;
   const struct plan *plan = program->plan;
   struct plan_range ranges[GRAPHS];
   descent_status status = DESCENT_OK;
   list_ranges(plan, ranges);
-  program->watch = &wait;
   for (int i = 0; i < GRAPHS; i++)
-    if (ranges[i].count) TRY(lower_range(program, ranges[i], captured_rows(plan, ranges[i].first), true));
-  TRY(program_zero(program));
-  CUDA_TRY(cudaMemsetAsync(program->state, 0, sizeof *program->state, program->device->stream));
+    if (ranges[i].count) TRY(lower_range(program, ranges[i], choose_captured_rows(plan, ranges[i].first), true, &wait));
+  TRY(layout_zero(&program->buffers, stream));
+  TRY(work_clear_flag(&program->work, stream));
+  CUDA_TRY(cudaMemsetAsync(program->queue.state, 0, sizeof *program->queue.state, stream));
 done:
-  program->watch = NULL;
   return status;
 }
 
@@ -121,10 +108,10 @@ static descent_status capture_ranges(struct backend_program *program) {
     struct step_graph *g = &program->graphs[i];
     if (ranges[i].count == 0) continue;
     g->range = ranges[i];
-    TRY(run_capture(program, g->range, 1, &g->one));
-    if (i > 0) continue; /* the others come one at a time */
+    TRY(run_capture(program, g->range, 1, NULL, &g->one));
+    if (i > 0) continue; /* steps of the others come one at a time */
     g->steps = MOST_NODES / g->range.count < MANY ? MOST_NODES / g->range.count : MANY;
-    if (g->steps > 1) TRY(run_capture(program, g->range, g->steps, &g->many));
+    if (g->steps > 1) TRY(run_capture(program, g->range, g->steps, NULL, &g->many));
   }
 done:
   return status;
@@ -139,15 +126,14 @@ static struct step_graph *find_graph(struct backend_program *program, struct pla
 }
 
 descent_status run_prepare(struct backend_program *program) {
+  struct step_queue *const queue = &program->queue;
   descent_status status;
-  TRY(program_take(program, QUEUE_STEPS * (int64_t)sizeof *program->queue, "the queue of steps",
-                   (void **)&program->queue));
-  TRY(program_take(program, (int64_t)sizeof *program->state, "the current step", (void **)&program->state));
-  program->placed = module_allocate(QUEUE_STEPS, sizeof *program->placed, "the queue of steps");
-  if (!program->placed) TRY(DESCENT_ERROR_MEMORY);
+  TRY(device_memory_take(&program->memory, QUEUE_STEPS * (int64_t)sizeof *queue->steps, "the queue of steps",
+                         (void **)&queue->steps));
+  TRY(device_memory_take(&program->memory, (int64_t)sizeof *queue->state, "the current step", (void **)&queue->state));
   for (int i = 0; i < 2; i++) {
-    CUDA_TRY(cudaMallocHost((void **)&program->staged[i], QUEUE_STEPS * sizeof *program->staged[i]));
-    CUDA_TRY(cudaEventCreateWithFlags(&program->uploaded[i], cudaEventDisableTiming));
+    CUDA_TRY(cudaMallocHost((void **)&queue->staged[i], QUEUE_STEPS * sizeof *queue->staged[i]));
+    CUDA_TRY(cudaEventCreateWithFlags(&queue->uploaded[i], cudaEventDisableTiming));
   }
   TRY(run_uncaptured(program));
   TRY(capture_ranges(program));
@@ -156,17 +142,17 @@ done:
 }
 
 void run_release(struct backend_program *program) {
+  struct step_queue *const queue = &program->queue;
   for (int i = 0; i < GRAPHS; i++) {
     if (program->graphs[i].one) (void)cudaGraphExecDestroy(program->graphs[i].one);
     if (program->graphs[i].many) (void)cudaGraphExecDestroy(program->graphs[i].many);
   }
   for (int i = 0; i < 2; i++) {
-    if (program->staged[i]) (void)cudaFreeHost(program->staged[i]);
-    if (program->uploaded[i]) (void)cudaEventDestroy(program->uploaded[i]);
+    if (queue->staged[i]) (void)cudaFreeHost(queue->staged[i]);
+    if (queue->uploaded[i]) (void)cudaEventDestroy(queue->uploaded[i]);
   }
-  if (program->queue) (void)cudaFree(program->queue);
-  if (program->state) (void)cudaFree(program->state);
-  free(program->placed);
+  device_memory_free(queue->steps);
+  device_memory_free(queue->state);
 }
 
 /* ---- steps ---- */
@@ -185,18 +171,18 @@ done:
   return status;
 }
 
-/* Operation by operation, on the step's own rows; ends after a step that was marked as bad. The flag of the last step
+/* Operation by operation, on the step's own rows; stops after a step that is marked as bad. The flag of the last step
  * is not needed. */
 static descent_status launch_operations(struct backend_program *program, struct plan_range range,
                                         const struct plan_step *steps, int64_t n, bool *stopped, void *context) {
-  const double *bad_step = program_bad_step(program, range);
+  const double *bad_step = lower_bad_step(program, range);
   const cudaStream_t stream = program->device->stream;
-  int64_t *left = context; /* steps, with these */
+  int64_t *left = context; /* steps, including these */
   descent_status status = DESCENT_OK;
   for (int64_t s = 0; s < n && !*stopped; s++) {
     double bad = 0;
-    CUDA_TRY(launch_fetch(program->state, program->queue, stream));
-    TRY(lower_range(program, range, steps[s].rows, false));
+    CUDA_TRY(launch_fetch(program->queue.state, program->queue.steps, stream));
+    TRY(lower_range(program, range, steps[s].rows, false, NULL));
     if (--*left == 0 || !bad_step) continue;
     CUDA_TRY(cudaMemcpyAsync(&bad, bad_step, sizeof bad, cudaMemcpyDeviceToHost, stream));
     CUDA_TRY(cudaStreamSynchronize(stream));
@@ -226,19 +212,16 @@ descent_status run_queued(struct backend_program *program, struct plan_range ran
   const bool captured = find_graph(program, range) != NULL;
   bool streaming = false, stopped = false;
   descent_status status;
-  TRY(check_steps(captured ? captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps));
+  TRY(check_steps(captured ? choose_captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps));
   CUDA_TRY(cudaSetDevice(program->device->ordinal));
-  if (gather) TRY(source_ready(program, &streaming));
+  if (gather) TRY(source_ready(&program->sources, &streaming));
   for (int64_t done = 0, taken; done < n_steps && !stopped; done += taken) {
     const struct plan_step *now = steps + done;
     taken = n_steps - done < QUEUE_STEPS ? n_steps - done : QUEUE_STEPS;
-    if (streaming) {
-      TRY(source_fill(program, gather->shuffle, now, taken, program->placed, &taken));
-      now = program->placed;
-    }
+    if (streaming) TRY(source_fill(&program->sources, gather->shuffle, now, taken, &now, &taken));
     TRY(upload(program, range, now, taken));
     TRY(launch(program, range, now, taken, &stopped, context));
-    if (streaming) TRY(source_consumed(program));
+    if (streaming) TRY(source_consumed(&program->sources));
   }
 done:
   return status;
@@ -254,5 +237,13 @@ descent_status run_steps(struct backend_program *program, struct plan_range rang
   else
     status = run_queued(program, range, steps, n_steps, launch_operations, &n_steps);
   profile_end();
+  return status;
+}
+
+descent_status run_product(struct backend_program *program, int op, int64_t rows, int repeat) {
+  descent_status status = DESCENT_OK;
+  CUDA_TRY(cudaSetDevice(program->device->ordinal));
+  for (int i = 0; i < repeat; i++) TRY(lower_product(program, op, rows));
+done:
   return status;
 }

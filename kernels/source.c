@@ -1,6 +1,8 @@
-/* The data: bound sources that will not change are kept on the device when they fit; otherwise the host collects the
- * rows of the coming steps, in their order, into pinned windows that a second stream copies while the first computes.
- * The gather reads the same values either way, so the result does not depend on which it was. */
+/* Sources that do not change are kept on the device when they fit; otherwise the host collects the rows of the next
+ * steps, in their order, into pinned windows that a second stream copies while the first computes. The gather reads the
+ * same values either way, so the result does not depend on the placement. */
+#include "source.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -8,16 +10,17 @@
 #include <string.h>
 
 #include "plan/operations.h"
-#include "program.h"
 
 static const int64_t window_bytes = INT64_C(64) << 20; /* of a slot, at most, unless one step needs more */
 static const int64_t reserve = INT64_C(256) << 20;     /* device memory that data leaves free */
 
 /* ---- which sources there are ---- */
 
-descent_status source_prepare(struct backend_program *program) {
-  struct source_set *set = &program->sources;
-  const struct plan *plan = program->plan;
+descent_status source_prepare(struct source_set *set, const struct backend_device *device, const struct plan *plan,
+                              struct device_memory *memory) {
+  set->device = device;
+  set->plan = plan;
+  set->memory = memory;
   for (int k = 0; k < SOURCES; k++) set->at[k].buffer = PLAN_NONE;
   for (int i = 0; i < plan->n_ops; i++) {
     const struct plan_gather *g = &plan->ops[i].gather;
@@ -30,26 +33,26 @@ descent_status source_prepare(struct backend_program *program) {
     }
   }
   set->stale = true;
-  return program_take(program, (int64_t)sizeof *program->table, "the table of sources", (void **)&program->table);
+  return device_memory_take(memory, (int64_t)sizeof *set->table, "the table of sources", (void **)&set->table);
 }
 
 static void release_window(struct window *window) {
   for (int k = 0; k < SOURCES; k++) {
     if (window->host[k]) (void)cudaFreeHost(window->host[k]);
-    if (window->device[k]) (void)cudaFree(window->device[k]);
+    device_memory_free(window->device[k]);
   }
   for (int s = 0; s < 2; s++) {
     if (window->copied[s]) (void)cudaEventDestroy(window->copied[s]);
     if (window->consumed[s]) (void)cudaEventDestroy(window->consumed[s]);
   }
+  free(window->placed);
   memset(window, 0, sizeof *window);
 }
 
-void source_release(struct backend_program *program) {
-  struct source_set *set = &program->sources;
-  for (int i = 0; i < set->n_residents; i++) (void)cudaFree(set->residents[i].device);
+void source_release(struct source_set *set) {
+  for (int i = 0; i < set->n_residents; i++) device_memory_free(set->residents[i].device);
   release_window(&set->window);
-  if (program->table) (void)cudaFree(program->table);
+  device_memory_free(set->table);
 }
 
 /* ---- resident data ---- */
@@ -60,7 +63,7 @@ static const void *find_resident(const struct source_set *set, const void *host,
   return NULL;
 }
 
-/* Bytes of device memory that are free but for a reserve. */
+/* Free bytes of device memory, less a reserve. */
 static descent_status free_room(int64_t *bytes) {
   size_t free_bytes, total;
   descent_status status = DESCENT_OK;
@@ -71,7 +74,7 @@ done:
   return status;
 }
 
-/* What of them resident data may still take: no more than DESCENT_GPU_DATA_MB says, where the GPU is shared. */
+/* The part of them that resident data may still take; DESCENT_GPU_DATA_MB limits it where the GPU is shared. */
 static descent_status budget(const struct source_set *set, int64_t *bytes) {
   const char *limit = getenv("DESCENT_GPU_DATA_MB");
   const descent_status status = free_room(bytes);
@@ -89,8 +92,8 @@ static descent_status budget(const struct source_set *set, int64_t *bytes) {
 }
 
 /* Copies the source to the device if it fits; leaves source->resident NULL if it does not. */
-static descent_status make_resident(struct backend_program *program, struct bound_source *source) {
-  struct source_set *set = &program->sources;
+static descent_status make_resident(struct source_set *set, struct bound_source *source) {
+  const cudaStream_t stream = set->device->stream;
   const int64_t bytes = source->rows * source->row_bytes;
   int64_t room = 0;
   void *device = NULL;
@@ -99,20 +102,15 @@ static descent_status make_resident(struct backend_program *program, struct boun
   if (source->resident || set->n_residents == MOST_RESIDENTS) return DESCENT_OK;
   TRY(budget(set, &room));
   if (bytes > room) return DESCENT_OK;
-  const cudaError_t error = cudaMalloc(&device, (size_t)bytes);
-  if (error == cudaErrorMemoryAllocation) { /* the free memory was in pieces: stream */
-    (void)cudaGetLastError();
-    return DESCENT_OK;
-  }
-  CUDA_TRY(error);
-  CUDA_TRY(cudaMemcpyAsync(device, source->data, (size_t)bytes, cudaMemcpyHostToDevice, program->device->stream));
-  CUDA_TRY(cudaStreamSynchronize(program->device->stream));
+  TRY(device_memory_try(set->memory, bytes, &device));
+  if (!device) return DESCENT_OK; /* the free memory is fragmented: stream */
+  CUDA_TRY(cudaMemcpyAsync(device, source->data, (size_t)bytes, cudaMemcpyHostToDevice, stream));
+  CUDA_TRY(cudaStreamSynchronize(stream));
   set->residents[set->n_residents++] = (struct resident){source->data, bytes, device};
   source->resident = device;
-  program->bytes += bytes;
   device = NULL;
 done:
-  if (device) (void)cudaFree(device);
+  device_memory_free(device);
   return status;
 }
 
@@ -126,10 +124,9 @@ static int64_t bound_row_bytes(const struct source_set *set) {
 }
 
 /* Two slots for every source that the plan has, bound now or later. */
-static descent_status take_window(struct backend_program *program) {
-  struct source_set *set = &program->sources;
+static descent_status take_window(struct source_set *set) {
   struct window *window = &set->window;
-  const int64_t batch = program->plan->batch;
+  const int64_t batch = set->plan->batch;
   int64_t room = 0;
   descent_status status = DESCENT_OK;
   TRY(free_room(&room));
@@ -138,17 +135,19 @@ static descent_status take_window(struct backend_program *program) {
   if (steps < 1) steps = 1;
   if (steps > QUEUE_STEPS) steps = QUEUE_STEPS;
   window->rows = steps * batch;
+  window->placed = module_allocate(QUEUE_STEPS, sizeof *window->placed, "the steps of a window");
+  if (!window->placed) TRY(DESCENT_ERROR_MEMORY);
   for (int k = SOURCE_X; k < SOURCE_INDEX; k++) {
     const int64_t bytes = 2 * window->rows * set->at[k].row_bytes;
     if (set->at[k].buffer == PLAN_NONE) continue;
     CUDA_TRY(cudaMallocHost((void **)&window->host[k], (size_t)bytes));
-    TRY(program_take(program, bytes, "the windows of streamed data", (void **)&window->device[k]));
+    TRY(device_memory_take(set->memory, bytes, "the windows of streamed data", (void **)&window->device[k]));
   }
   for (int s = 0; s < 2; s++) {
     CUDA_TRY(cudaEventCreateWithFlags(&window->copied[s], cudaEventDisableTiming));
     CUDA_TRY(cudaEventCreateWithFlags(&window->consumed[s], cudaEventDisableTiming));
   }
-  CUDA_TRY(cudaStreamSynchronize(program->device->stream)); /* zeroed before the other stream writes */
+  CUDA_TRY(cudaStreamSynchronize(set->device->stream)); /* zeroed before the other stream writes */
 done:
   if (status != DESCENT_OK) release_window(window);
   return status;
@@ -171,20 +170,18 @@ static void describe_placement(struct source_set *set, bool constant) {
              1e-6 * (double)bytes, 1e-6 * (double)(room > 0 ? room : 0));
 }
 
-/* Behind the placement, which is the line that a device may show when a training begins. */
+/* Appended to the placement, the line that the device shows when a training starts. */
 static void note_doubts(struct source_set *set) {
   const size_t length = strlen(set->placement);
   snprintf(set->placement + length, sizeof set->placement - length,
            "%scuBLASLt's flags are unknown: its algorithms are taken by tests", length ? "; " : "");
 }
 
-descent_status source_bind(struct backend_program *program, int buffer, const void *data, int64_t rows, bool constant) {
-  struct source_set *set = &program->sources;
-  const struct plan *plan = program->plan;
+descent_status source_bind(struct source_set *set, int buffer, const void *data, int64_t rows, bool constant) {
   int64_t bytes;
   descent_status status = DESCENT_OK;
   char reason[96];
-  if (!plan_can_bind(plan, buffer, data, rows, reason, sizeof reason))
+  if (!plan_can_bind(set->plan, buffer, data, rows, reason, sizeof reason))
     return module_status(DESCENT_ERROR_ARGUMENT, "%s", reason);
   for (int k = 0; k < SOURCES; k++) {
     struct bound_source *source = &set->at[k];
@@ -197,16 +194,15 @@ descent_status source_bind(struct backend_program *program, int buffer, const vo
     source->constant = constant;
     source->resident = NULL;
     set->stale = true;
-    CUDA_TRY(cudaSetDevice(program->device->ordinal));
-    if (data && constant) TRY(make_resident(program, source));
-    if (data && !source->resident && k != SOURCE_INDEX && set->window.rows == 0) TRY(take_window(program));
+    CUDA_TRY(cudaSetDevice(set->device->ordinal));
+    if (data && constant) TRY(make_resident(set, source));
+    if (data && !source->resident && k != SOURCE_INDEX && set->window.rows == 0) TRY(take_window(set));
   }
 done:
   return status;
 }
 
-descent_status source_ready(struct backend_program *program, bool *streaming) {
-  struct source_set *set = &program->sources;
+descent_status source_ready(struct source_set *set, bool *streaming) {
   descent_status status = DESCENT_OK;
   if (!set->stale) goto done;
   bool constant = true;
@@ -215,16 +211,16 @@ descent_status source_ready(struct backend_program *program, bool *streaming) {
     if (set->at[k].data && !set->at[k].resident) set->streaming = true;
     if (set->at[k].data && !set->at[k].constant) constant = false;
   }
-  if (set->streaming && set->window.rows == 0) TRY(take_window(program)); /* only the index did not fit */
+  if (set->streaming && set->window.rows == 0) TRY(take_window(set)); /* only the index does not fit */
   const void *at[SOURCES] = {0};
   for (int k = 0; k < SOURCES; k++)
     if (set->at[k].data) at[k] = set->streaming ? set->window.device[k] : set->at[k].resident;
-  set->shown = (struct source_table){at[SOURCE_X], at[SOURCE_Y], at[SOURCE_W], at[SOURCE_INDEX]};
+  set->uploaded = (struct source_table){at[SOURCE_X], at[SOURCE_Y], at[SOURCE_W], at[SOURCE_INDEX]};
   CUDA_TRY(
-      cudaMemcpyAsync(program->table, &set->shown, sizeof set->shown, cudaMemcpyHostToDevice, program->device->stream));
-  CUDA_TRY(cudaStreamSynchronize(program->device->stream)); /* shown may change with the next bind */
+      cudaMemcpyAsync(set->table, &set->uploaded, sizeof set->uploaded, cudaMemcpyHostToDevice, set->device->stream));
+  CUDA_TRY(cudaStreamSynchronize(set->device->stream)); /* the next bind may change it */
   describe_placement(set, constant);
-  if (product_library_doubts(program->device->products)) note_doubts(set);
+  if (product_library_doubts(set->device->products)) note_doubts(set);
   set->stale = false;
 done:
   *streaming = set->streaming;
@@ -266,7 +262,7 @@ static void *collect_part(void *context) {
   return NULL;
 }
 
-/* The caller's thread does its share; a thread that cannot be started leaves its part to it. */
+/* The caller's thread collects the first part, and those of threads that cannot be started. */
 static void collect_all(const struct collection *all, int threads) {
   enum { MOST = 16, LEAST_BYTES = 1 << 20 };
   struct collection parts[MOST];
@@ -287,15 +283,15 @@ static void collect_all(const struct collection *all, int threads) {
     if (running[i]) pthread_join(started[i], NULL);
 }
 
-/* How many of the steps the slot takes, their rows one behind the other: of a training, more than of an evaluation. */
+/* Places as many of the steps as the slot holds, one behind the other, and returns their number. */
 static int64_t place_steps(const struct window *window, int64_t slot_row, const struct plan_step *steps, int64_t n,
-                           struct plan_step *placed, int64_t *first) {
+                           int64_t *first) {
   int64_t taken = 0;
   first[0] = 0;
   while (taken < n && first[taken] + steps[taken].rows <= window->rows) {
-    placed[taken] = steps[taken];
-    placed[taken].first_row = slot_row + first[taken];
-    placed[taken].order = NULL;
+    window->placed[taken] = steps[taken];
+    window->placed[taken].first_row = slot_row + first[taken];
+    window->placed[taken].order = NULL;
     first[taken + 1] = first[taken] + steps[taken].rows;
     taken++;
   }
@@ -311,39 +307,39 @@ static descent_status check_rows(const struct source_set *set, const struct plan
   return DESCENT_OK;
 }
 
-descent_status source_fill(struct backend_program *program, bool shuffle, const struct plan_step *steps, int64_t n,
-                           struct plan_step *placed, int64_t *taken) {
-  struct source_set *set = &program->sources;
+descent_status source_fill(struct source_set *set, bool shuffle, const struct plan_step *steps, int64_t n,
+                           const struct plan_step **placed, int64_t *taken) {
   struct window *window = &set->window;
   const int slot = window->next;
   const int64_t slot_row = slot * window->rows;
   int64_t first[QUEUE_STEPS + 1];
   descent_status status;
-  *taken = place_steps(window, slot_row, steps, n, placed, first);
+  *taken = place_steps(window, slot_row, steps, n, first);
+  *placed = window->placed;
   TRY(check_rows(set, steps, *taken));
   if (window->used[slot]) {
     CUDA_TRY(cudaEventSynchronize(window->copied[slot])); /* the pinned rows are free again */
-    CUDA_TRY(cudaStreamWaitEvent(program->device->copies, window->consumed[slot], 0));
+    CUDA_TRY(cudaStreamWaitEvent(set->device->copies, window->consumed[slot], 0));
   }
   const struct collection all = {set, steps, first, *taken, slot_row, 0, first[*taken], shuffle};
-  collect_all(&all, program->device->threads);
+  collect_all(&all, set->device->threads);
   for (int k = SOURCE_X; k < SOURCE_INDEX; k++) {
     const size_t bytes = (size_t)set->at[k].row_bytes;
     if (set->at[k].data)
       CUDA_TRY(cudaMemcpyAsync(window->device[k] + (size_t)slot_row * bytes, window->host[k] + (size_t)slot_row * bytes,
-                               (size_t)all.end * bytes, cudaMemcpyHostToDevice, program->device->copies));
+                               (size_t)all.end * bytes, cudaMemcpyHostToDevice, set->device->copies));
   }
-  CUDA_TRY(cudaEventRecord(window->copied[slot], program->device->copies));
-  CUDA_TRY(cudaStreamWaitEvent(program->device->stream, window->copied[slot], 0));
+  CUDA_TRY(cudaEventRecord(window->copied[slot], set->device->copies));
+  CUDA_TRY(cudaStreamWaitEvent(set->device->stream, window->copied[slot], 0));
   window->used[slot] = true;
 done:
   return status;
 }
 
-descent_status source_consumed(struct backend_program *program) {
-  struct window *window = &program->sources.window;
+descent_status source_consumed(struct source_set *set) {
+  struct window *window = &set->window;
   descent_status status = DESCENT_OK;
-  CUDA_TRY(cudaEventRecord(window->consumed[window->next], program->device->stream));
+  CUDA_TRY(cudaEventRecord(window->consumed[window->next], set->device->stream));
   window->next = 1 - window->next;
 done:
   return status;

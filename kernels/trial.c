@@ -1,4 +1,4 @@
-/* Trials: scratch, and the questions put to one candidate. */
+/* Trials: scratch memory, operands, and the tests of one candidate. */
 #include "trial.h"
 
 #include <math.h>
@@ -11,7 +11,7 @@ enum { SCRATCH_ALIGNMENT = 256 }; /* bytes */
 
 static int64_t element_size(enum element element) { return element == ELEMENT_F32 ? 4 : 2; }
 
-/* Bytes of (rows, ld), rounded up so that what follows is aligned as well; false when there are too many. */
+/* Bytes of (rows, ld), rounded up to keep the next part aligned; false on overflow. */
 static bool part_bytes(int64_t rows, int64_t ld, int64_t size, size_t *bytes) {
   int64_t product;
   if (__builtin_mul_overflow(rows, ld, &product) || __builtin_mul_overflow(product, size, &product) ||
@@ -22,7 +22,7 @@ static bool part_bytes(int64_t rows, int64_t ld, int64_t size, size_t *bytes) {
 }
 
 descent_status trial_open(struct trial *trial) {
-  const struct product_shape *const shape = trial->shape;
+  const struct product_shape *const shape = &trial->matmul->shape;
   const int64_t C_size = element_size(shape->result), size = element_size(shape->operands);
   size_t *const bytes = trial->bytes;
   size_t total = 0;
@@ -60,30 +60,31 @@ static struct device_matrix part_matrix(const struct trial *trial, enum part par
   return (struct device_matrix){trial->part[part], ld, element};
 }
 
-/* Random bits beside ones; beside random values all are set, so that all of these are seen. */
+/* Random bits beside ones; beside random values all bits are set, so that no value is hidden. */
 static descent_status fill_mask(const struct trial *trial, bool random) {
-  const int64_t words = trial->shape->mask_ld / 32;
+  const int64_t words = trial->matmul->shape.mask_ld / 32;
   descent_status status = DESCENT_OK;
   if (words == 0) return DESCENT_OK;
   if (!random)
     CUDA_TRY(cudaMemsetAsync(trial->part[MASK], 0xff, trial->bytes[MASK], trial->stream));
   else
-    CUDA_TRY(launch_fill_bits(part_matrix(trial, MASK, words, ELEMENT_F32), trial->shape->m, words, 4, trial->stream));
+    CUDA_TRY(launch_fill_bits(part_matrix(trial, MASK, words, ELEMENT_F32), trial->matmul->shape.m, words, 4,
+                              trial->stream));
 done:
   return status;
 }
 
 static descent_status fill_B(const struct trial *trial, bool ones) {
-  const struct device_matrix B = part_matrix(trial, OPERAND_B, trial->shape->ldb, trial->shape->operands);
+  const struct device_matrix B = part_matrix(trial, OPERAND_B, trial->matmul->shape.ldb, trial->matmul->shape.operands);
   descent_status status = DESCENT_OK;
   CUDA_TRY(launch_fill(B, trial->B_rows, trial->B_cols, ones, 2, trial->stream));
 done:
   return status;
 }
 
-/* A, zeros but for the last of K, from `from` on: random values or ones. And the mask, anew. */
+/* A: zeros before `from` along K, then random values or ones. Fills the mask too. */
 static descent_status fill_A(const struct trial *trial, int64_t from, bool ones) {
-  const struct product_shape *const shape = trial->shape;
+  const struct product_shape *const shape = &trial->matmul->shape;
   struct device_matrix A = part_matrix(trial, OPERAND_A, shape->lda, shape->operands);
   const int64_t rows = trial->A_rows - (shape->transpose_a ? from : 0);
   const int64_t cols = trial->A_cols - (shape->transpose_a ? 0 : from);
@@ -98,10 +99,10 @@ done:
 
 /* Each element one of the choices, at random. */
 static descent_status fill_bias(const struct trial *trial, const float choices[4]) {
-  const size_t size = (size_t)element_size(trial->shape->bias_element), n = (size_t)trial->shape->n;
+  const size_t size = (size_t)element_size(trial->matmul->shape.bias_element), n = (size_t)trial->matmul->shape.n;
   descent_status status = DESCENT_OK;
   char *bias = NULL;
-  if (!product_has_bias(trial->shape)) return DESCENT_OK;
+  if (!product_has_bias(&trial->matmul->shape)) return DESCENT_OK;
   bias = module_allocate((int64_t)n, size, "a bias");
   if (!bias) return DESCENT_ERROR_MEMORY;
   uint32_t random = 1;
@@ -117,8 +118,8 @@ done:
   return status;
 }
 
-/* What is not written is not right either: NaN, and another one where the same is written again. */
-static descent_status spoil(const struct trial *trial) {
+/* NaN in all results, so that an element that is not written is wrong; another NaN in those AGAIN. */
+static descent_status fill_with_nan(const struct trial *trial) {
   static const struct {
     enum part part;
     int byte;
@@ -134,7 +135,7 @@ done:
 
 descent_status trial_launch(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool again,
                             ptrdiff_t shift, bool *ran) {
-  const bool bias = product_has_bias(trial->shape);
+  const bool bias = product_has_bias(&trial->matmul->shape);
   char *const *const part = trial->part;
   const struct product_operands operands = {
       .A = part[OPERAND_A] + shift,
@@ -143,10 +144,10 @@ descent_status trial_launch(const struct trial *trial, const cublasLtMatmulAlgo_
       .bias = bias ? part[BIAS] + shift : NULL,
       .bias_gradient = bias ? NULL : (float *)(void *)(part[again ? SUMS_AGAIN : SUMS] + shift),
       .mask = part[MASK] + shift};
-  return product_try(trial->product, algorithm, &operands, trial->stream, ran);
+  return matmul_try(trial->matmul, algorithm, &operands, trial->stream, ran);
 }
 
-/* ---- answers ---- */
+/* ---- results ---- */
 
 static unsigned long long *counts_of(const struct trial *trial) {
   return (unsigned long long *)(void *)trial->part[COUNTS];
@@ -172,7 +173,7 @@ done:
 }
 
 static struct trial_result result_of(const struct trial *trial) {
-  const struct product_shape *const shape = trial->shape;
+  const struct product_shape *const shape = &trial->matmul->shape;
   return (struct trial_result){
       .C = part_matrix(trial, RESULT, shape->ldc, shape->result),
       .rows = shape->m,
@@ -186,8 +187,8 @@ static struct trial_result result_of(const struct trial *trial) {
   };
 }
 
-/* Are the results those of products of `value` throughout (any are where that is NaN), and does the mask agree? NULL,
- * or the verdict. */
+/* Sets the verdict where the results are not those of a product of `value` throughout (NaN: of any product) or where
+ * the mask contradicts them; else NULL. */
 static descent_status check(const struct trial *trial, float value, const char **verdict) {
   struct trial_result result = result_of(trial);
   unsigned long long found[2];
@@ -196,7 +197,7 @@ static descent_status check(const struct trial *trial, float value, const char *
   TRY(fetch(trial, found));
   *verdict = found[0] ? "inexact" : found[1] ? "mask_differs" : NULL;
   if (found[0] || !found[1] || !result.mask_written) goto done;
-  result.zero_may_be_marked = true; /* said apart, for the trace; the derivative at 0 is 0 here */
+  result.zero_may_be_marked = true; /* a verdict of its own, for the trace; the derivative at 0 is 0 here */
   CUDA_TRY(launch_check(&result, value, counts_of(trial), trial->stream));
   TRY(fetch(trial, found));
   if (!found[1]) *verdict = "mask_at_zero";
@@ -204,7 +205,7 @@ done:
   return status;
 }
 
-/* ---- whole numbers, exactly ---- */
+/* ---- whole numbers: exact ---- */
 
 enum { EXACT_INTEGERS = 1 << 24, WINDOW = 128 }; /* float32 holds all integers up to here; bf16 up to 256 */
 
@@ -218,16 +219,16 @@ static float stored(int64_t number, enum element element) {
   return value;
 }
 
-/* So that relu meets numbers above zero, below it and, where the element holds `count`, zero itself. */
+/* So that relu sees values above zero, below it and, where the element holds `count` exactly, zero. */
 static descent_status fill_whole_bias(const struct trial *trial, int64_t count) {
-  const float near = stored(count, trial->shape->bias_element), choices[] = {1, -1, -near, -2 * near};
+  const float near = stored(count, trial->matmul->shape.bias_element), choices[] = {1, -1, -near, -2 * near};
   return fill_bias(trial, choices);
 }
 
-/* Whether the sums that the epilogue writes are those of products of `count`, as far as any order of summation must
- * give them exactly. */
+/* Are the sums that the epilogue writes those of products of `count`? Only where every order of summation gives them
+ * exactly. */
 static descent_status check_sums(const struct trial *trial, int64_t count, bool *right) {
-  const struct product_shape *const shape = trial->shape;
+  const struct product_shape *const shape = &trial->matmul->shape;
   const int64_t n = product_sum_count(shape);
   const struct device_matrix sums = part_matrix(trial, SUMS, n, ELEMENT_F32);
   const int64_t odd = count / (count & -count); /* multiples of a power of 2 are as exact as those of 1 */
@@ -246,15 +247,15 @@ done:
   return status;
 }
 
-/* Whether ones from `from` on along K, zeros before, give exactly their number, and what the epilogue makes of it. */
+/* Zeros before `from` along K and ones from there must give exactly the number of ones, with the epilogue applied. */
 static descent_status count_ones(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, int64_t from,
                                  const char **verdict) {
-  const int64_t count = trial->shape->k - from;
+  const int64_t count = trial->matmul->shape.k - from;
   bool ran, right = true;
   descent_status status;
   TRY(fill_A(trial, from, true));
   TRY(fill_whole_bias(trial, count));
-  TRY(spoil(trial));
+  TRY(fill_with_nan(trial));
   TRY(trial_launch(trial, algorithm, false, 0, &ran));
   *verdict = "not_launched";
   if (!ran) goto done;
@@ -265,14 +266,13 @@ done:
   return status;
 }
 
-/* What a kernel leaves out when K is no multiple of its tile is found in K's last few. */
+/* Where K's last elements begin: what a kernel leaves out when K is not a multiple of its tile is among them. */
 static int64_t window_of(const struct product_shape *shape) { return (shape->k - 1) / WINDOW * WINDOW; }
 
-/* Products of ones: all of K, where that number is exact in float32, and K's last few, whose number is exact in bf16 as
- * well. */
+/* Products of ones: all of K, where K is exact in float32, and K's last elements, whose number is exact in bf16 too. */
 static descent_status try_whole(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm,
                                 const char **verdict) {
-  const int64_t k = trial->shape->k, window = window_of(trial->shape);
+  const int64_t k = trial->matmul->shape.k, window = window_of(&trial->matmul->shape);
   descent_status status;
   TRY(fill_B(trial, true));
   if (k < EXACT_INTEGERS) TRY(count_ones(trial, algorithm, 0, verdict));
@@ -285,16 +285,16 @@ done:
 
 static descent_status try_twice(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm,
                                 const char **verdict) {
-  const struct product_shape *const shape = trial->shape;
+  const struct product_shape *const shape = &trial->matmul->shape;
   const int64_t sums = product_sum_count(shape);
   unsigned long long found[2] = {0}, found_sums[2] = {0};
-  const float bias[] = {7.625f, 8.375f, 9.125f, 6.875f}; /* so large that relu leaves most to be seen; exact in bf16 */
+  const float bias[] = {7.625f, 8.375f, 9.125f, 6.875f}; /* so large that relu keeps most values; exact in bf16 */
   bool ran = true;
   descent_status status;
   TRY(fill_A(trial, 0, false));
   TRY(fill_B(trial, false));
   TRY(fill_bias(trial, bias));
-  TRY(spoil(trial));
+  TRY(fill_with_nan(trial));
   for (int again = 0; again < 2 && ran; again++) TRY(trial_launch(trial, algorithm, again == 1, 0, &ran));
   TRY(compare(trial, part_matrix(trial, RESULT, shape->ldc, shape->result),
               part_matrix(trial, RESULT_AGAIN, shape->ldc, shape->result), shape->m, shape->n, 0, found));
@@ -306,14 +306,14 @@ done:
   return status;
 }
 
-/* ---- random values, nearly ---- */
+/* ---- random values: within the bound ---- */
 
-/* With what try_twice left of the operands. Float32 sums on tensor cores may truncate (their unit is 2^-23); tf32 may
- * cut either factor off after 11 bits. Only the last few of K are not zero, so that the bound stays so small that a
- * coarser arithmetic shows. */
+/* On the operands of try_twice. Float32 sums on tensor cores may truncate (their unit is 2^-23); tf32 may truncate
+ * either factor to 11 bits. Only the last elements of K are not zero, so that the bound is small enough to show a
+ * coarser arithmetic. */
 static descent_status try_random(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm,
                                  const char **verdict) {
-  const struct product_shape *const shape = trial->shape;
+  const struct product_shape *const shape = &trial->matmul->shape;
   const int64_t window = window_of(shape);
   const bool tf32 = shape->operands == ELEMENT_F32 && shape->tf32;
   const struct trial_result result = result_of(trial);
@@ -332,7 +332,7 @@ static descent_status try_random(const struct trial *trial, const cublasLtMatmul
   bool ran;
   descent_status status = DESCENT_OK;
   if (window > 0) TRY(fill_A(trial, window, false));
-  TRY(spoil(trial));
+  TRY(fill_with_nan(trial));
   TRY(trial_launch(trial, algorithm, false, 0, &ran));
   if (product_has_mask(shape)) TRY(check(trial, NAN, verdict));
   if (*verdict) goto done;
@@ -343,7 +343,7 @@ done:
   return status;
 }
 
-descent_status trial_judge(const struct trial *trial, struct candidate *candidate) {
+descent_status trial_run(const struct trial *trial, struct candidate *candidate) {
   descent_status status;
   candidate->verdict = NULL;
   TRY(try_whole(trial, &candidate->algorithm, &candidate->verdict));

@@ -1,4 +1,4 @@
-/* The memory of measured choices: text to entry and back, the table, the file. */
+/* Measured choices: text to entry and back, the table, the file. */
 #include "tune.h"
 
 #include <ctype.h>

@@ -234,6 +234,13 @@ FORMULA float formula_class_weighted(float w, const float *class_weight, int64_t
   return w * (y >= 0.0f && y < (float)classes ? class_weight[(int64_t)y] : formula_from_bits(0x7fc00000u));
 }
 
+/* ---- clipping: Pascanu et al. (2013), with PyTorch's 1e-6 ---- */
+
+/* What gradients of this global norm are multiplied by; clip_norm 0: no clipping. */
+FORMULA double formula_clip_factor(double clip_norm, double norm) {
+  return clip_norm > 0 && clip_norm < norm + 1e-6 ? clip_norm / (norm + 1e-6) : 1;
+}
+
 /* ---- gradients of the losses, dL/dz times f = w / sum w ---- */
 
 /* (p - q) f: of the probability p and the target q, for sigmoid and softmax. */

@@ -36,7 +36,7 @@ static inline FACTORS TYPED(update_factors_of)(const struct plan_update *update,
   return f;
 }
 
-/* The same; clip_factor and step are the caller's to fill in. */
+/* Likewise; the caller fills in clip_factor and step. */
 static inline COEFFICIENTS TYPED(update_coefficients_of)(const struct plan_update *update) {
   COEFFICIENTS c;
   memset(&c, 0, sizeof c);
@@ -53,28 +53,28 @@ static inline COEFFICIENTS TYPED(update_coefficients_of)(const struct plan_updat
   return c;
 }
 
-/* g: the gradient of J + l2/2 |w|^2, with that of J scaled to the norm that is allowed. */
+/* g: the gradient of J, clipped, and of l2 / 2 |w|^2. */
 FORMULA REAL TYPED(formula_gradient)(const COEFFICIENTS *c, REAL w, REAL gradient) {
   return c->clip_factor * gradient + c->l2 * w;
 }
 
-/* The rules return w of the next step and leave in v (or m) and s the moments of this one. Weight decay is decoupled
- * from the gradient in all of them, as Loshchilov and Hutter (2019) write it. All of them leave zeros as they are.
- *
- * Gradient descent. */
+/* A rule returns the w that follows and updates the moments: v is the velocity, m and s are running means of g and g^2.
+ * In every rule weight decay is decoupled from the gradient, as in Loshchilov and Hutter (2019); zeros stay zeros. */
+
+/* Gradient descent. */
 FORMULA REAL TYPED(formula_gd)(const COEFFICIENTS *c, REAL w, REAL gradient) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
   return c->step.decay_factor * w - c->step.learning_rate * g;
 }
 
-/* Momentum: Polyak (1964), the heavy ball, with the learning rate outside of v. */
+/* Momentum: Polyak (1964), the heavy ball; v does not contain the learning rate. */
 FORMULA REAL TYPED(formula_momentum)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *v) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
   *v = c->momentum * *v + g;
   return c->step.decay_factor * w - c->step.learning_rate * *v;
 }
 
-/* Nesterov (1983), in the form of Sutskever et al. (2013) whose parameters are those one step ahead. */
+/* Nesterov (1983), as PyTorch writes it: w is where the gradient is taken, one step of momentum ahead. */
 FORMULA REAL TYPED(formula_nesterov)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *v) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
   *v = c->momentum * *v + g;
@@ -88,7 +88,7 @@ FORMULA REAL TYPED(formula_rmsprop)(const COEFFICIENTS *c, REAL w, REAL gradient
   return c->step.decay_factor * w - c->step.learning_rate * (g / (REAL_SQRT(*s) + c->epsilon));
 }
 
-/* The same with Polyak's momentum on the scaled gradient. */
+/* RMSProp with Polyak's momentum on the scaled gradient. */
 FORMULA REAL TYPED(formula_rmsprop_momentum)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *v, REAL *s) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
   *s = c->rho * *s + c->one_minus_rho * (g * g);
@@ -96,7 +96,7 @@ FORMULA REAL TYPED(formula_rmsprop_momentum)(const COEFFICIENTS *c, REAL w, REAL
   return c->step.decay_factor * w - c->step.learning_rate * *v;
 }
 
-/* Adam: Kingma and Ba (2015), algorithm 1; with decay_factor AdamW: Loshchilov and Hutter (2019), algorithm 2. */
+/* Adam: Kingma and Ba (2015), algorithm 1; with weight decay AdamW: Loshchilov and Hutter (2019), algorithm 2. */
 FORMULA REAL TYPED(formula_adam)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *m, REAL *s) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
   *m = c->beta1 * *m + c->one_minus_beta1 * g;
@@ -105,7 +105,7 @@ FORMULA REAL TYPED(formula_adam)(const COEFFICIENTS *c, REAL w, REAL gradient, R
   return c->step.decay_factor * w - c->step.corrected_learning_rate * (*m / (root + c->epsilon));
 }
 
-/* By the rule; moments that it does not keep are not looked at. */
+/* By the rule; a moment that it does not keep is not read and may be NULL. */
 FORMULA REAL TYPED(formula_update)(enum update_rule rule, const COEFFICIENTS *c, REAL w, REAL gradient, REAL *moment1,
                                    REAL *moment2) {
   switch (rule) {
@@ -119,7 +119,7 @@ FORMULA REAL TYPED(formula_update)(enum update_rule rule, const COEFFICIENTS *c,
   return TYPED(formula_gd)(c, w, gradient);
 }
 
-/* ---- terms of the losses: the cpu computes a row's L in double, CUDA in float32, where double is slow ---- */
+/* ---- terms of the losses: the cpu computes a row's L in double, CUDA in float32, because double is slow there ---- */
 
 /* The smoothed target t of the binary cross-entropy: smoothing moves it s / 2 towards the other class. */
 FORMULA REAL TYPED(formula_binary_target)(REAL y, REAL label_smoothing) {

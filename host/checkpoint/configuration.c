@@ -14,26 +14,27 @@
 #include "core/safetensors.h"
 #include "core/status.h"
 
-/* X(option): those that go in as they are, by the kind of their text. */
-#define REAL_OPTIONS(X) \
-  X(learning_rate)      \
-  X(momentum)           \
-  X(beta1)              \
-  X(beta2)              \
-  X(rho)                \
-  X(epsilon)            \
-  X(weight_decay)       \
-  X(l2)                 \
-  X(clip_norm)          \
-  X(dropout)            \
-  X(label_smoothing)    \
-  X(min_delta)
-#define INTEGER_OPTIONS(X) X(warmup_steps) X(epochs) X(patience)
-#define FLAG_OPTIONS(X) X(nesterov) X(restore_best) X(autotune)
+/* X(name, member): those that are recorded as they are, by the kind of their text. A name once recorded stays. */
+#define REAL_OPTIONS(X)                     \
+  X(learning_rate, optimizer.learning_rate) \
+  X(momentum, optimizer.momentum)           \
+  X(beta1, optimizer.beta1)                 \
+  X(beta2, optimizer.beta2)                 \
+  X(rho, optimizer.rho)                     \
+  X(epsilon, optimizer.epsilon)             \
+  X(weight_decay, optimizer.weight_decay)   \
+  X(l2, optimizer.l2)                       \
+  X(clip_norm, optimizer.clip_norm)         \
+  X(dropout, dropout)                       \
+  X(label_smoothing, label_smoothing)       \
+  X(min_delta, early_stopping.min_delta)
+#define INTEGER_OPTIONS(X) X(warmup_steps, schedule.warmup_steps) X(epochs, epochs) X(patience, early_stopping.patience)
+#define FLAG_OPTIONS(X) \
+  X(nesterov, optimizer.nesterov) X(restore_best, early_stopping.restore_best) X(autotune, autotune)
 
 /* Without these the rest of a checkpoint would mean nothing. */
 static const char *const fixed[] = {"network", "optimizer", "batch_size", "data"};
-#define NAME(option) #option,
+#define NAME(name, member) #name,
 static const char *const changeable[] = {
     "class_weights", "schedule", "seed",    "precision",
     "validation",    "device",   "library", REAL_OPTIONS(NAME) INTEGER_OPTIONS(NAME) FLAG_OPTIONS(NAME)};
@@ -94,26 +95,26 @@ static void add_class_weights(struct collector *c, const descent_network *networ
 
 static void add_schedule(struct collector *c, const descent_train_options *o) {
   char gamma[NUMBER_TEXT], minimum[NUMBER_TEXT];
-  const char *name = descent_schedule_name(o->schedule);
-  number_format(o->schedule_gamma, gamma);
-  number_format(o->schedule_minimum, minimum);
-  switch (o->schedule) {
+  const char *name = descent_schedule_name(o->schedule.kind);
+  number_format(o->schedule.gamma, gamma);
+  number_format(o->schedule.minimum, minimum);
+  switch (o->schedule.kind) {
     case DESCENT_SCHEDULE_CONSTANT: add_text(c, "schedule", name); break;
     case DESCENT_SCHEDULE_EXPONENTIAL: add_format(c, "schedule", "%s:%s", name, gamma); break;
     case DESCENT_SCHEDULE_COSINE: add_format(c, "schedule", "%s:%s", name, minimum); break;
-    case DESCENT_SCHEDULE_STEP: add_format(c, "schedule", "%s:%" PRId64 ":%s", name, o->schedule_every, gamma); break;
+    case DESCENT_SCHEDULE_STEP: add_format(c, "schedule", "%s:%" PRId64 ":%s", name, o->schedule.every, gamma); break;
     case DESCENT_SCHEDULE_PLATEAU:
-      add_format(c, "schedule", "%s:%" PRId64 ":%s:%s", name, o->schedule_every, gamma, minimum);
+      add_format(c, "schedule", "%s:%" PRId64 ":%s:%s", name, o->schedule.every, gamma, minimum);
       break;
   }
 }
 
 static void add_options(struct collector *c, const descent_network *network, const descent_train_options *o) {
-  add_text(c, "optimizer", descent_optimizer_name(o->optimizer));
+  add_text(c, "optimizer", descent_optimizer_name(o->optimizer.kind));
   add_integer(c, "batch_size", o->batch_size);
-#define REAL(option) add_real(c, #option, o->option);
-#define INTEGER(option) add_integer(c, #option, o->option);
-#define FLAG(option) add_text(c, #option, o->option ? "yes" : "no");
+#define REAL(name, member) add_real(c, #name, o->member);
+#define INTEGER(name, member) add_integer(c, #name, o->member);
+#define FLAG(name, member) add_text(c, #name, o->member ? "yes" : "no");
   REAL_OPTIONS(REAL)
   INTEGER_OPTIONS(INTEGER)
   FLAG_OPTIONS(FLAG)

@@ -24,9 +24,9 @@ static bool read_interval(const char *text, descent_train_options *train) {
   for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
     if (strcmp(unit, units[i].unit) != 0) continue;
     if (units[i].kind != SECONDS && value != floor(value)) return false;
-    train->checkpoint_steps = units[i].kind == STEPS ? (int64_t)value : 0;
-    train->checkpoint_epochs = units[i].kind == EPOCHS ? (int64_t)value : 0;
-    train->checkpoint_seconds = units[i].kind == SECONDS ? value * units[i].factor : 0;
+    train->checkpoint.steps = units[i].kind == STEPS ? (int64_t)value : 0;
+    train->checkpoint.epochs = units[i].kind == EPOCHS ? (int64_t)value : 0;
+    train->checkpoint.seconds = units[i].kind == SECONDS ? value * units[i].factor : 0;
     return true;
   }
   return false;
@@ -38,22 +38,22 @@ static bool read_divergence(const char *text, descent_train_options *train) {
   const size_t length = sizeof rollback - 1;
   char times[32];
   double divisor = 10;
-  train->rollbacks = 0;
+  train->checkpoint.rollbacks = 0;
   if (strcmp(text, "stop") == 0) return true;
   if (strncmp(text, rollback, length) != 0) return false;
-  train->rollbacks = 3;
+  train->checkpoint.rollbacks = 3;
   const char *at = text + length;
   if (*at == ':') {
     const size_t n = strcspn(++at, ":");
     if (n == 0 || n >= sizeof times) return false;
     memcpy(times, at, n);
     times[n] = '\0';
-    if (!option_integer(times, &train->rollbacks) || train->rollbacks < 1) return false;
+    if (!option_integer(times, &train->checkpoint.rollbacks) || train->checkpoint.rollbacks < 1) return false;
     at += n;
     if (*at == ':' && !(option_real(++at, &divisor) && divisor > 1)) return false;
     at += strlen(at);
   }
-  train->rollback_factor = 1 / divisor;
+  train->checkpoint.rollback_factor = 1 / divisor;
   return *at == '\0';
 }
 
@@ -90,16 +90,16 @@ int checkpoint_choice_resolve(const char *command, struct train_values *v) {
         v->on_divergence);
   if (!v->checkpoint && (strcmp(v->checkpoint_every, CHECKPOINT_EVERY) != 0 || v->keep != CHECKPOINTS_KEPT))
     return fail(command, EXIT_USAGE, "--checkpoint-every and --keep: need --checkpoint or --resume");
-  if (train->rollbacks && !v->checkpoint)
+  if (train->checkpoint.rollbacks && !v->checkpoint)
     return fail(command, EXIT_USAGE, "--on-divergence '%s': needs --checkpoint, to go back to", v->on_divergence);
   if (v->resume_with && !v->resume)
     return fail(command, EXIT_USAGE, "--resume-with '%s': needs --resume", v->resume_with);
   if ((v->resume_with && !*v->resume_with) || !read_names(v->resume_with, v->may_change, sizeof v->may_change))
     return fail(command, EXIT_USAGE, "--resume-with '%s': must be names of options with commas between",
                 v->resume_with);
-  train->checkpoint = v->checkpoint;
-  train->resume = v->resume;
-  train->resume_with = v->may_change;
-  train->checkpoints_kept = v->keep;
+  train->checkpoint.folder = v->checkpoint;
+  train->checkpoint.resume = v->resume;
+  train->checkpoint.resume_with = v->may_change;
+  train->checkpoint.keep = v->keep;
   return EXIT_DONE;
 }

@@ -130,7 +130,7 @@ int network_choice_create(const char *command, const struct network_choice *choi
   for (int i = 0; i < hidden; i++) activations[i] = choice->activation;
   widths[hidden] = outputs;
   activations[hidden] = choice->output_activation;
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = inputs;
   options.layers = hidden + 1;
   options.widths = widths;
@@ -153,23 +153,23 @@ int network_choice_create(const char *command, const struct network_choice *choi
 #define SHARE OPTION_OPEN_HIGH, 0, 1
 const struct setting optimizer_options[] = {
     ROW_HEADING("Optimizer:"),
-    ROW_TERM("optimizer", "NAME", AT(train.optimizer), "gd, sgd, rmsprop, adam or adamw", 0, optimizer),
-    ROW_REAL("lr", "X", AT(train.learning_rate), "Learning rate", ABOVE_0),
+    ROW_TERM("optimizer", "NAME", AT(train.optimizer.kind), "gd, sgd, rmsprop, adam or adamw", 0, optimizer),
+    ROW_REAL("lr", "X", AT(train.optimizer.learning_rate), "Learning rate", ABOVE_0),
     ROW_TEXT("schedule", "NAME[:...]", AT(schedule),
              "Learning rate over the epochs: constant, step:EVERY[:GAMMA], exponential:GAMMA, cosine[:MIN] or "
              "plateau[:PATIENCE[:FACTOR]]",
              0),
-    ROW_INTEGER("warmup", "N", AT(train.warmup_steps), "Steps of linear warm-up", 0, 0, 1e15),
-    ROW_REAL("momentum", "B", AT(train.momentum), "For sgd and rmsprop", SHARE),
-    ROW_FLAG("nesterov", AT(train.nesterov), "Nesterov's momentum, for sgd", 0),
-    ROW_REAL("beta1", "B", AT(train.beta1), "adam's and adamw's average of gradients", SHARE),
-    ROW_REAL("beta2", "B", AT(train.beta2), "adam's and adamw's average of squares", SHARE),
-    ROW_REAL("rho", "B", AT(train.rho), "rmsprop's average of squares", SHARE),
-    ROW_REAL("epsilon", "X", AT(train.epsilon), "Added to the divisor of rmsprop, adam and adamw", ABOVE_0),
-    ROW_REAL("weight-decay", "X", AT(train.weight_decay), "Decoupled weight decay", FROM_0),
-    ROW_REAL("l2", "X", AT(train.l2), "L2 penalty, added to the gradient", FROM_0),
+    ROW_INTEGER("warmup", "N", AT(train.schedule.warmup_steps), "Steps of linear warm-up", 0, 0, 1e15),
+    ROW_REAL("momentum", "B", AT(train.optimizer.momentum), "For sgd and rmsprop", SHARE),
+    ROW_FLAG("nesterov", AT(train.optimizer.nesterov), "Nesterov's momentum, for sgd", 0),
+    ROW_REAL("beta1", "B", AT(train.optimizer.beta1), "adam's and adamw's average of gradients", SHARE),
+    ROW_REAL("beta2", "B", AT(train.optimizer.beta2), "adam's and adamw's average of squares", SHARE),
+    ROW_REAL("rho", "B", AT(train.optimizer.rho), "rmsprop's average of squares", SHARE),
+    ROW_REAL("epsilon", "X", AT(train.optimizer.epsilon), "Added to the divisor of rmsprop, adam and adamw", ABOVE_0),
+    ROW_REAL("weight-decay", "X", AT(train.optimizer.weight_decay), "Decoupled weight decay", FROM_0),
+    ROW_REAL("l2", "X", AT(train.optimizer.l2), "L2 penalty, added to the gradient", FROM_0),
     ROW_REAL("dropout", "P", AT(train.dropout), "Share of hidden activations dropped in training", SHARE),
-    ROW_REAL("clip-norm", "X", AT(train.clip_norm), "Largest norm of the whole gradient, 0 for any", FROM_0),
+    ROW_REAL("clip-norm", "X", AT(train.optimizer.clip_norm), "Largest norm of the whole gradient, 0 for any", FROM_0),
     ROW_TEXT("batch-size", "N|all", AT(batch_size), "Rows per step", 0),
     ROW_INTEGER("seed", "N", AT(seed), "Of initial weights, splits, shuffles and dropout", 0, 0, 9e18),
     ROW_END,
@@ -213,21 +213,22 @@ static bool read_schedule(const char *text, descent_train_options *train) {
   if (length >= sizeof name) return false;
   memcpy(name, text, length);
   name[length] = '\0';
-  if (descent_schedule_parse(name, &train->schedule) != DESCENT_OK || !read_fields(text + length, &f)) return false;
-  switch (train->schedule) {
+  if (descent_schedule_parse(name, &train->schedule.kind) != DESCENT_OK || !read_fields(text + length, &f))
+    return false;
+  switch (train->schedule.kind) {
     case DESCENT_SCHEDULE_CONSTANT: return f.count == 0;
     case DESCENT_SCHEDULE_EXPONENTIAL:
-      train->schedule_gamma = f.values[0];
+      train->schedule.gamma = f.values[0];
       return f.count == 1 && is_factor(f.values[0]);
     case DESCENT_SCHEDULE_COSINE:
-      train->schedule_minimum = f.count ? f.values[0] : 0;
-      return f.count <= 1 && train->schedule_minimum >= 0;
+      train->schedule.minimum = f.count ? f.values[0] : 0;
+      return f.count <= 1 && train->schedule.minimum >= 0;
     case DESCENT_SCHEDULE_STEP:
     case DESCENT_SCHEDULE_PLATEAU:
-      if (train->schedule == DESCENT_SCHEDULE_STEP && f.count == 0) return false;
+      if (train->schedule.kind == DESCENT_SCHEDULE_STEP && f.count == 0) return false;
       if ((f.count > 0 && !is_count(f.values[0])) || (f.count > 1 && !is_factor(f.values[1]))) return false;
-      if (f.count > 0) train->schedule_every = (int64_t)f.values[0];
-      if (f.count > 1) train->schedule_gamma = f.values[1];
+      if (f.count > 0) train->schedule.every = (int64_t)f.values[0];
+      if (f.count > 1) train->schedule.gamma = f.values[1];
       return true;
   }
   return false;

@@ -114,7 +114,7 @@ struct training_choice {
   bool no_autotune;
 };
 #define TRAINING_CHOICE_INIT \
-  { DESCENT_TRAIN_OPTIONS_INIT, "32", "constant", 0, false }
+  { descent_train_options_default(), "32", "constant", 0, false }
 extern const struct setting optimizer_options[];
 extern const struct setting tuning_options[]; /* follows device_options, under their heading */
 

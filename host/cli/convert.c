@@ -141,7 +141,7 @@ static int convert(const struct convert_values *v, const char *from, const char 
   const bool binary = ends_in(to, ".safetensors"),
              can = binary && strcmp(from, "-") != 0 && !ends_in(from, ".safetensors");
   descent_dataset *dataset = NULL;
-  descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options source = descent_dataset_options_default();
   source.target = v->target;
   source.target_file = v->data.target_file;
   source.task = v->task;

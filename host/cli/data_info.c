@@ -10,7 +10,7 @@
 enum { NAMES_SHOWN = 8, NAME_COLUMNS = 28 };
 
 static descent_status read_data(const char *path, descent_dataset **data) {
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
   options.format = "safetensors";
   return descent_dataset_read(path, &options, data);
 }

@@ -68,7 +68,7 @@ static int evaluate(const struct evaluate_values *v, const char *model, const ch
     code = fail_status(command, status);
   if (code == EXIT_DONE) code = diagrams_check(command, &diagrams, descent_network_task(network));
   if (code != EXIT_DONE) goto done;
-  descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options source = descent_dataset_options_default();
   source.target = v->target;
   source.target_file = v->data.target_file;
   source.network = network;

@@ -173,7 +173,7 @@ static int stream(struct prediction *p) {
   const char *path = p->values->out;
   const int64_t inputs = descent_network_inputs(p->network);
   const int64_t fit = inputs < BLOCK_CELLS ? BLOCK_CELLS / inputs : 1;
-  descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options source = descent_dataset_options_default();
   source.network = p->network;
   source.features_only = true; /* what is to be predicted may stand there, but is often still unknown */
   if (!output_open(&p->output, path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));

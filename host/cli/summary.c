@@ -186,14 +186,15 @@ static void print_split(FILE *stream, const struct summary *s) {
 
 static void print_training(FILE *stream, const descent_train_options *t) {
   char count[TEXT_SIZE];
-  fprintf(stream, "training    %s, learning rate %g", descent_optimizer_name(t->optimizer), t->learning_rate);
-  if (t->schedule != DESCENT_SCHEDULE_CONSTANT) fprintf(stream, " (%s)", descent_schedule_name(t->schedule));
+  fprintf(stream, "training    %s, learning rate %g", descent_optimizer_name(t->optimizer.kind),
+          t->optimizer.learning_rate);
+  if (t->schedule.kind != DESCENT_SCHEDULE_CONSTANT) fprintf(stream, " (%s)", descent_schedule_name(t->schedule.kind));
   if (t->batch_size)
     fprintf(stream, ", batches of %s", text_count(t->batch_size, count));
   else
     fputs(", all rows in one batch", stream);
   fprintf(stream, ", at most %s epoch%s", text_count(t->epochs, count), t->epochs > 1 ? "s" : "");
-  if (t->patience) fprintf(stream, ", %" PRId64 " without improvement", t->patience);
+  if (t->early_stopping.patience) fprintf(stream, ", %" PRId64 " without improvement", t->early_stopping.patience);
   fputc('\n', stream);
 }
 

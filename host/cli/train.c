@@ -53,7 +53,7 @@ static void training_clear(struct training *t) {
 /* Reads a file by the options; `network` NULL: the training data themselves. */
 static int read_file(const struct training *t, const char *path, const char *target_file,
                      const descent_network *network, descent_dataset **dataset) {
-  descent_dataset_options source = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options source = descent_dataset_options_default();
   source.target = t->values.target;
   source.target_file = target_file;
   source.task = t->values.task;
@@ -236,11 +236,11 @@ static descent_status set_provenance(const struct training *t, const descent_fit
 
 static descent_status fit(struct training *t, descent_fit_result *result) {
   descent_train_options *options = &t->values.training.train;
-  options->on_epoch = on_epoch;
-  options->on_step = epoch_is_long(t) ? on_step : NULL;
-  options->on_pause = on_pause;
-  options->on_checkpoint = on_checkpoint;
-  options->user = t;
+  options->callbacks.on_epoch = on_epoch;
+  options->callbacks.on_step = epoch_is_long(t) ? on_step : NULL;
+  options->callbacks.on_pause = on_pause;
+  options->callbacks.on_checkpoint = on_checkpoint;
+  options->callbacks.user = t;
   descent_status status = set_provenance(t, NULL);
   if (status != DESCENT_OK) return status;
   progress_open(&t->progress, t->values.quiet ? NULL : stderr, descent_dataset_rows(t->rows));

@@ -87,8 +87,8 @@ static int verify_one(const struct verify *v, const descent_network *network) {
 static int verify_combination(const struct verify *v, descent_activation activation, descent_loss loss,
                               descent_optimizer optimizer) {
   descent_train_options options = v->training.train;
-  options.optimizer = optimizer;
-  if (optimizer != DESCENT_OPTIMIZER_SGD) options.nesterov = false;
+  options.optimizer.kind = optimizer;
+  if (optimizer != DESCENT_OPTIMIZER_SGD) options.optimizer.nesterov = false;
   struct network_choice choice = v->subject.network;
   choice.activation = activation;
   choice.output_activation = loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? activation : DESCENT_ACTIVATION_IDENTITY;

@@ -57,3 +57,5 @@ const char *descent_version(void) {
   pthread_once(&once, write_version);
   return version;
 }
+
+int descent_version_number(void) { return DESCENT_VERSION_NUMBER; }

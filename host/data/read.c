@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/options.h"
 #include "core/status.h"
 #include "data/binary.h"
 #include "data/format.h"
@@ -17,10 +18,7 @@ static descent_status check_texts(const char *const *texts, int64_t n, const cha
   return DESCENT_OK;
 }
 
-static descent_status check_options(const char *path, const descent_dataset_options *options) {
-  if (!path) return status_set(DESCENT_ERROR_ARGUMENT, "a data file's path is missing");
-  if (!options || options->size != sizeof *options)
-    return status_set(DESCENT_ERROR_ARGUMENT, "dataset options must start from DESCENT_DATASET_OPTIONS_INIT");
+static descent_status check_options(const descent_dataset_options *options) {
   if ((unsigned)options->task > DESCENT_TASK_REGRESSION)
     return status_set(DESCENT_ERROR_ARGUMENT, "unknown task %d", (int)options->task);
   if (options->target && options->target_file)
@@ -64,15 +62,20 @@ static descent_status open_matrix(const struct file_choice *choice, const struct
   return status_set(DESCENT_ERROR_INTERNAL, "%s: no reader of format %d", choice->path, (int)choice->format);
 }
 
-/* Completes the options with what the network was trained with. */
-static descent_dataset_options complete_options(const descent_dataset_options *given) {
-  descent_dataset_options options = *given;
-  const struct schema *known = given->network ? network_schema(given->network) : NULL;
-  if (known && known->missing && !given->missing) {
-    options.missing = (const char *const *)known->missing;
-    options.missing_texts = known->n_missing;
+/* Completes and checks the options. Those left open are as the network was trained with. */
+static descent_status resolve_options(const char *path, const descent_dataset_options *given,
+                                      descent_dataset_options *options) {
+  descent_status status;
+  if (!path) return status_set(DESCENT_ERROR_ARGUMENT, "a data file's path is missing");
+  TRY(complete_dataset_options(given, options));
+  TRY(check_options(options));
+  const struct schema *known = options->network ? network_schema(options->network) : NULL;
+  if (known && known->missing && !options->missing) {
+    options->missing = (const char *const *)known->missing;
+    options->missing_texts = known->n_missing;
   }
-  return options;
+done:
+  return status;
 }
 
 /* Reads a file with the reader of its format. */
@@ -173,8 +176,7 @@ descent_status descent_dataset_read(const char *path, const descent_dataset_opti
   descent_dataset *created;
   descent_dataset_options complete;
   descent_status status;
-  TRY(check_options(path, options));
-  complete = complete_options(options);
+  TRY(resolve_options(path, options, &complete));
   TRY(read_whole(path, &complete, NULL, &storage));
   created = wrap_storage(storage);
   if (!created) TRY(DESCENT_ERROR_MEMORY);
@@ -213,13 +215,12 @@ descent_status descent_dataset_read_blocks(const char *path, const descent_datas
   struct expected_data expected;
   descent_dataset_options complete;
   descent_status status;
-  TRY(check_options(path, options));
-  if (!options->network || !options->features_only || rows < 1)
+  TRY(resolve_options(path, options, &complete));
+  if (!complete.network || !complete.features_only || rows < 1)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "blocks of %" PRId64 " rows: reading blocks needs a network, features_only and at least 1 row",
                    rows));
-  expected = expected_from_network(options->network);
-  complete = complete_options(options);
+  expected = expected_from_network(complete.network);
   status = read_file(path, &(struct read_request){&complete, &expected, false}, &blocks, &rest);
   if (status == DESCENT_OK && rest) {
     status = call_with_block(&callback, rest);
@@ -270,9 +271,10 @@ descent_status descent_dataset_convert(const char *path, const descent_dataset_o
   struct file_choice choice = {0};
   struct dataset_storage *surveyed = NULL;
   struct binary_writer writer = {0};
-  descent_dataset_options mapped = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options mapped = descent_dataset_options_default(), complete;
   descent_status status;
-  TRY(check_options(path, options));
+  TRY(resolve_options(path, options, &complete));
+  options = &complete;
   if (!to || options->network)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "a conversion needs an output path and no network"));
   TRY(format_choose(path, options->format, &choice));

@@ -214,7 +214,7 @@ static descent_status parse_description(const char *path, const char *text, stru
   snprintf(where, sizeof where, "%.400s: metadata", path);
   struct json_quoted quoted;
   descent_status status;
-  d->options = (descent_network_options)DESCENT_NETWORK_OPTIONS_INIT;
+  d->options = descent_network_options_default();
   TRY(json_parse(where, 0, text, strlen(text), &d->json));
   if (!json_integer(cJSON_GetObjectItemCaseSensitive(d->json, fields[FIELD_VERSION]), &d->version) || d->version < 1 ||
       d->version > VERSION)

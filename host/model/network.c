@@ -9,6 +9,7 @@
 
 #include "core/memory.h"
 #include "core/number.h"
+#include "core/options.h"
 #include "core/status.h"
 #include "core/utf8.h"
 
@@ -42,8 +43,6 @@ static descent_status check_output(const descent_network_options *options) {
 }
 
 static descent_status check_options(const descent_network_options *options) {
-  if (!options || options->size != sizeof *options)
-    return status_set(DESCENT_ERROR_ARGUMENT, "network options must start from DESCENT_NETWORK_OPTIONS_INIT");
   if (options->inputs < 1)
     return status_set(DESCENT_ERROR_ARGUMENT, "a network needs at least 1 input, not %" PRId64, options->inputs);
   if (options->layers < 1 || options->layers > NETWORK_MAX_LAYERS)
@@ -134,7 +133,10 @@ static int64_t count_classes(descent_loss loss, int64_t outputs) {
 
 descent_status descent_network_create(const descent_network_options *options, descent_network **network) {
   descent_network *created = NULL;
+  descent_network_options complete;
   descent_status status;
+  TRY(complete_network_options(options, &complete));
+  options = &complete;
   TRY(check_options(options));
   created = memory_allocate(1, sizeof *created, "the network");
   if (!created) return DESCENT_ERROR_MEMORY;

@@ -77,9 +77,9 @@ static descent_status add_state(struct builder *s) {
   if (is_classifier(network) && (options->class_weights || options->balance_classes))
     TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, network->classes, "class_weight", -1, &at->class_weight));
   TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "gradients", -1, &at->gradients));
-  bool adam = options->optimizer == DESCENT_OPTIMIZER_ADAM || options->optimizer == DESCENT_OPTIMIZER_ADAMW;
-  bool rmsprop = options->optimizer == DESCENT_OPTIMIZER_RMSPROP;
-  bool momentum = (options->optimizer == DESCENT_OPTIMIZER_SGD || rmsprop) && options->momentum > 0;
+  bool adam = options->optimizer.kind == DESCENT_OPTIMIZER_ADAM || options->optimizer.kind == DESCENT_OPTIMIZER_ADAMW;
+  bool rmsprop = options->optimizer.kind == DESCENT_OPTIMIZER_RMSPROP;
+  bool momentum = (options->optimizer.kind == DESCENT_OPTIMIZER_SGD || rmsprop) && options->optimizer.momentum > 0;
   if (adam || momentum) TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "moment1", -1, &at->moment1));
   if (adam || rmsprop) TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "moment2", -1, &at->moment2));
   TRY(add_buffer(plan, PLAN_STATE, PLAN_F64, network->n_layers, LAYER_SLOTS, "layer_statistics", -1,
@@ -230,7 +230,7 @@ static void append_update(const struct builder *s, bool measure) {
       .gradients = at->gradients,
       .scalars = at->scalars,
       .layer_statistics = at->layer_statistics,
-      .clip = o->clip_norm,
+      .clip_norm = o->optimizer.clip_norm,
   };
   append(s->plan, OP_UPDATE, 0)->update = (struct plan_update){
       .parameters = at->parameters,
@@ -240,15 +240,15 @@ static void append_update(const struct builder *s, bool measure) {
       .scalars = at->scalars,
       .layer_statistics = at->layer_statistics,
       .n = s->network->n_parameters,
-      .optimizer = o->optimizer,
-      .momentum = o->momentum,
-      .beta1 = o->beta1,
-      .beta2 = o->beta2,
-      .rho = o->rho,
-      .epsilon = o->epsilon,
-      .weight_decay = o->weight_decay,
-      .l2 = o->l2,
-      .nesterov = o->nesterov,
+      .optimizer = o->optimizer.kind,
+      .momentum = o->optimizer.momentum,
+      .beta1 = o->optimizer.beta1,
+      .beta2 = o->optimizer.beta2,
+      .rho = o->optimizer.rho,
+      .epsilon = o->optimizer.epsilon,
+      .weight_decay = o->optimizer.weight_decay,
+      .l2 = o->optimizer.l2,
+      .nesterov = o->optimizer.nesterov,
       .measure = measure,
   };
 }

@@ -129,10 +129,10 @@ struct plan_dense_backward_input {
 };
 
 /* Norms of `gradients`, per layer and global, accumulated in double in an order that does not depend on threads.
- * SCALAR_CLIP = clip > 0 ? min(1, clip / (norm + 1e-6)) : 1 (PyTorch's clip_grad_norm_). */
+ * SCALAR_CLIP = clip_norm > 0 ? min(1, clip_norm / (norm + 1e-6)) : 1 (PyTorch's clip_grad_norm_). */
 struct plan_gradient_norm {
   int gradients, scalars, layer_statistics;
-  double clip;
+  double clip_norm;
 };
 
 /* For each parameter w, with gradient g = SCALAR_CLIP * gradient + l2 w, learning rate a = step.learning_rate and

@@ -18,11 +18,11 @@ void advice_append(char *text, size_t size, const char *const *items, int n) {
 }
 
 const char *advice_clipping(const descent_train_options *options) {
-  return options->clip_norm > 0 ? NULL : "clip_norm 1";
+  return options->optimizer.clip_norm > 0 ? NULL : "clip_norm 1";
 }
 
 const char *advice_warmup(const descent_train_options *options) {
-  return options->warmup_steps > 0 ? NULL : "a warm-up";
+  return options->schedule.warmup_steps > 0 ? NULL : "a warm-up";
 }
 
 const char *advice_normalisation(const descent_network *network) {

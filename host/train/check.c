@@ -6,6 +6,7 @@
 
 #include "backend/program.h"
 #include "checkpoint/configuration.h"
+#include "core/options.h"
 #include "core/status.h"
 
 static descent_status require(bool holds, const char *option, double value, const char *range) {
@@ -14,37 +15,45 @@ static descent_status require(bool holds, const char *option, double value, cons
 
 /* Usable in float32, as which the backends work. */
 static bool is_float(double value) { return isfinite((float)value); }
+static bool is_positive(double value) { return value > 0 && is_float(value); }
+static bool is_normal(double value) { return value >= (double)FLT_MIN && is_float(value); }
+static bool is_from_0(double value) { return value >= 0 && is_float(value); }
+static bool is_loss_difference(double value) { return value >= 0 && isfinite(value); }
+static bool is_time(double value) { return value >= 0; }
+static bool is_share(double value) { return value >= 0 && value < 1; }
+static bool is_factor(double value) { return value > 0 && value <= 1; }
+static bool is_reduction(double value) { return value > 0 && value < 1; }
 
 static descent_status check_reals(const descent_train_options *o) {
-  static const char share[] = "in [0, 1)", positive[] = "a number of at least 0";
+  static const char share[] = "in [0, 1)", from_0[] = "a number of at least 0";
   const struct {
     const char *name;
     double value;
-    bool holds;
+    bool (*holds)(double value);
     const char *range;
   } rows[] = {
-      {"learning_rate", o->learning_rate, o->learning_rate > 0 && is_float(o->learning_rate), "a number above 0"},
-      {"momentum", o->momentum, o->momentum >= 0 && o->momentum < 1, share},
-      {"beta1", o->beta1, o->beta1 >= 0 && o->beta1 < 1, share},
-      {"beta2", o->beta2, o->beta2 >= 0 && o->beta2 < 1, share},
-      {"rho", o->rho, o->rho >= 0 && o->rho < 1, share},
-      {"epsilon", o->epsilon, o->epsilon >= (double)FLT_MIN && is_float(o->epsilon),
-       "at least 1.2e-38, the smallest normal float32"},
-      {"weight_decay", o->weight_decay, o->weight_decay >= 0 && is_float(o->weight_decay), positive},
-      {"l2", o->l2, o->l2 >= 0 && is_float(o->l2), positive},
-      {"clip_norm", o->clip_norm, o->clip_norm >= 0 && is_float(o->clip_norm), "a number of at least 0 (0: off)"},
-      {"dropout", o->dropout, o->dropout >= 0 && o->dropout < 1, share},
-      {"label_smoothing", o->label_smoothing, o->label_smoothing >= 0 && o->label_smoothing < 1, share},
-      {"schedule_gamma", o->schedule_gamma, o->schedule_gamma > 0 && o->schedule_gamma <= 1, "in (0, 1]"},
-      {"schedule_minimum", o->schedule_minimum, o->schedule_minimum >= 0 && o->schedule_minimum <= o->learning_rate,
-       "between 0 and the learning rate"},
-      {"min_delta", o->min_delta, o->min_delta >= 0 && isfinite(o->min_delta), positive},
-      {"checkpoint_seconds", o->checkpoint_seconds, o->checkpoint_seconds >= 0, positive},
-      {"rollback_factor", o->rollback_factor, o->rollback_factor > 0 && o->rollback_factor < 1, "in (0, 1)"},
+      {"learning_rate", o->optimizer.learning_rate, is_positive, "a number above 0"},
+      {"momentum", o->optimizer.momentum, is_share, share},
+      {"beta1", o->optimizer.beta1, is_share, share},
+      {"beta2", o->optimizer.beta2, is_share, share},
+      {"rho", o->optimizer.rho, is_share, share},
+      {"epsilon", o->optimizer.epsilon, is_normal, "at least 1.2e-38, the smallest normal float32"},
+      {"weight_decay", o->optimizer.weight_decay, is_from_0, from_0},
+      {"l2", o->optimizer.l2, is_from_0, from_0},
+      {"clip_norm", o->optimizer.clip_norm, is_from_0, "a number of at least 0 (0: off)"},
+      {"dropout", o->dropout, is_share, share},
+      {"label_smoothing", o->label_smoothing, is_share, share},
+      {"schedule.gamma", o->schedule.gamma, is_factor, "in (0, 1]"},
+      {"min_delta", o->early_stopping.min_delta, is_loss_difference, from_0},
+      {"checkpoint.seconds", o->checkpoint.seconds, is_time, from_0},
+      {"rollback_factor", o->checkpoint.rollback_factor, is_reduction, "in (0, 1)"},
   };
-  descent_status status = DESCENT_OK;
+  const double minimum = o->schedule.minimum;
+  descent_status status;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-    TRY(require(rows[i].holds, rows[i].name, rows[i].value, rows[i].range));
+    TRY(require(rows[i].holds(rows[i].value), rows[i].name, rows[i].value, rows[i].range));
+  TRY(require(minimum >= 0 && minimum <= o->optimizer.learning_rate, "schedule.minimum", minimum,
+              "between 0 and the learning rate"));
 done:
   return status;
 }
@@ -57,19 +66,21 @@ static descent_status check_counts(const descent_train_options *o) {
   } rows[] = {
       {"batch_size", o->batch_size, 0, "at least 1, or 0 for all rows"},
       {"epochs", o->epochs, 0, "at least 0"},
-      {"patience", o->patience, 0, "at least 1, or 0 to never stop early"},
-      {"schedule_every", o->schedule_every, 1, "at least 1"},
-      {"warmup_steps", o->warmup_steps, 0, "at least 0"},
-      {"checkpoint_steps", o->checkpoint_steps, 0, "at least 1, or 0 for none"},
-      {"checkpoint_epochs", o->checkpoint_epochs, 0, "at least 1, or 0 for none"},
-      {"checkpoints_kept", o->checkpoints_kept, 1, "at least 1"},
-      {"rollbacks", o->rollbacks, 0, "at least 0"},
+      {"patience", o->early_stopping.patience, 0, "at least 1, or 0 to never stop early"},
+      {"schedule.every", o->schedule.every, 1, "at least 1"},
+      {"warmup_steps", o->schedule.warmup_steps, 0, "at least 0"},
+      {"checkpoint.steps", o->checkpoint.steps, 0, "at least 1, or 0 for none"},
+      {"checkpoint.epochs", o->checkpoint.epochs, 0, "at least 1, or 0 for none"},
+      {"checkpoint.keep", o->checkpoint.keep, 1, "at least 1"},
+      {"rollbacks", o->checkpoint.rollbacks, 0, "at least 0"},
   };
   descent_status status = DESCENT_OK;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     TRY(require(rows[i].value >= rows[i].least, rows[i].name, (double)rows[i].value, rows[i].range));
-  TRY(require((unsigned)o->optimizer <= DESCENT_OPTIMIZER_ADAMW, "optimizer", o->optimizer, "a descent_optimizer"));
-  TRY(require((unsigned)o->schedule <= DESCENT_SCHEDULE_PLATEAU, "schedule", o->schedule, "a descent_schedule"));
+  TRY(require((unsigned)o->optimizer.kind <= DESCENT_OPTIMIZER_ADAMW, "optimizer", o->optimizer.kind,
+              "a descent_optimizer"));
+  TRY(require((unsigned)o->schedule.kind <= DESCENT_SCHEDULE_PLATEAU, "schedule", o->schedule.kind,
+              "a descent_schedule"));
   TRY(require((unsigned)o->precision <= DESCENT_PRECISION_BF16, "precision", o->precision, "a descent_precision"));
 done:
   return status;
@@ -94,18 +105,17 @@ static descent_status check_classifier_options(const descent_network *network, c
 
 descent_status check_train_options(const descent_network *network, const descent_train_options *options) {
   descent_status status;
-  if (!options || options->size != sizeof *options)
-    return status_set(DESCENT_ERROR_ARGUMENT, "train options must start from DESCENT_TRAIN_OPTIONS_INIT");
   TRY(check_reals(options));
   TRY(check_counts(options));
   TRY(check_classifier_options(network, options));
-  TRY(configuration_check_names(options->resume_with));
-  if (options->rollbacks && !options->checkpoint)
+  TRY(configuration_check_names(options->checkpoint.resume_with));
+  if (options->checkpoint.rollbacks && !options->checkpoint.folder)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "rollbacks %lld: needs a checkpoint folder to go back to",
-                   (long long)options->rollbacks));
-  if (options->nesterov && !(options->optimizer == DESCENT_OPTIMIZER_SGD && options->momentum > 0))
+                   (long long)options->checkpoint.rollbacks));
+  if (options->optimizer.nesterov &&
+      !(options->optimizer.kind == DESCENT_OPTIMIZER_SGD && options->optimizer.momentum > 0))
     status = status_set(DESCENT_ERROR_ARGUMENT, "nesterov: needs optimizer sgd and momentum above 0, not %s and %g",
-                        descent_optimizer_name(options->optimizer), options->momentum);
+                        descent_optimizer_name(options->optimizer.kind), options->optimizer.momentum);
 done:
   return status;
 }
@@ -136,9 +146,11 @@ descent_status descent_train_options_check(const descent_train_options *options,
                                            const descent_device *device) {
   struct plan *plan = NULL;
   struct plan_handles handles;
+  descent_train_options complete;
   descent_status status;
-  TRY(check_train_options(network, options));
-  TRY(plan_build(network, options, 1, &plan, &handles));
+  TRY(complete_train_options(options, &complete));
+  TRY(check_train_options(network, &complete));
+  TRY(plan_build(network, &complete, 1, &plan, &handles));
   TRY(program_check_support(device, plan));
 done:
   plan_free(plan);

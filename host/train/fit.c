@@ -8,6 +8,7 @@
 
 #include "core/clock.h"
 #include "core/memory.h"
+#include "core/options.h"
 #include "core/rng.h"
 #include "core/status.h"
 #include "train/check.h"
@@ -72,10 +73,10 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   int64_t block = f->validation ? program_evaluation_block(network, device, f->validation->rows) : 0;
   TRY(trainer_create(network, device, f->options, f->batch, block, class_weights, &f->trainer));
   f->trainer->data = f->training;
-  f->keep_best = f->validation && f->options->restore_best;
+  f->keep_best = f->validation && f->options->early_stopping.restore_best;
   f->steps_per_run = 1;
   f->at = (struct fit_state){
-      .epoch = 1, .plateau_rate = f->options->learning_rate, .rate_factor = 1, .best_loss = INFINITY};
+      .epoch = 1, .plateau_rate = f->options->optimizer.learning_rate, .rate_factor = 1, .best_loss = INFINITY};
   TRY(recovery_open(f));
 done:
   free(class_weights);
@@ -113,7 +114,7 @@ static void report_step(struct fit *f, const struct plan_step *step, const doubl
       .gradient_norm = scalars[SCALAR_GRADIENT_NORM],
       .learning_rate = step->learning_rate,
   };
-  if (f->options->on_step(f->options->user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
+  if (f->options->callbacks.on_step(f->options->callbacks.user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
 }
 
 /* How many of the epoch's steps to run at once. The step that leaves statistics runs alone, and so does each step when
@@ -121,7 +122,7 @@ static void report_step(struct fit *f, const struct plan_step *step, const doubl
 static int64_t count_next(const struct fit *f) {
   int64_t count = f->at.done < f->probe ? f->probe - f->at.done : 1; /* at most one step follows the probe */
   if (count > f->steps_per_run) count = f->steps_per_run;
-  if (f->options->on_step) count = 1;
+  if (f->options->callbacks.on_step) count = 1;
   return recovery_limit(f, count);
 }
 
@@ -135,7 +136,8 @@ static void adapt_steps_per_run(struct fit *f, double seconds) {
 /* Asks what is to be done; true to stop. */
 static bool ask(void *user) {
   struct fit *f = user;
-  const descent_request request = f->options->on_pause ? f->options->on_pause(f->options->user) : DESCENT_GO_ON;
+  const descent_request request =
+      f->options->callbacks.on_pause ? f->options->callbacks.on_pause(f->options->callbacks.user) : DESCENT_GO_ON;
   if (request == DESCENT_STOP && !f->stopped) stop(f, DESCENT_STOP_CALLBACK);
   if (request == DESCENT_SAVE) f->save_asked = true;
   return f->stopped;
@@ -163,7 +165,7 @@ static descent_status run_steps(struct fit *f, const struct permutation *order, 
   if (with_statistics)
     TRY(program_read(program, program->at.layer_statistics, 0, (int64_t)program->plan->layers * LAYER_SLOTS, PLAN_F64,
                      f->statistics));
-  if (f->options->on_step) report_step(f, steps, scalars);
+  if (f->options->callbacks.on_step) report_step(f, steps, scalars);
 done:
   return status;
 }
@@ -212,12 +214,12 @@ static descent_status update_best(struct fit *f, const descent_metrics *validati
   struct fit_state *at = &f->at;
   const double loss = validation ? validation->loss : at->train_loss;
   descent_status status = DESCENT_OK;
-  *improved = loss < at->best_loss - f->options->min_delta;
+  *improved = loss < at->best_loss - f->options->early_stopping.min_delta;
   at->bad_epochs = *improved ? 0 : at->bad_epochs + 1;
   if (*improved) at->best_loss = loss;
   if (*improved || !has_best(f)) TRY(keep_parameters(f));
   if (*improved) at->best_epoch = at->epoch;
-  if (f->options->schedule == DESCENT_SCHEDULE_PLATEAU) {
+  if (f->options->schedule.kind == DESCENT_SCHEDULE_PLATEAU) {
     struct schedule_plateau plateau = {at->plateau_rate, at->plateau_bad_epochs};
     schedule_plateau_advance(f->options, &plateau, *improved);
     at->plateau_rate = plateau.rate;
@@ -248,11 +250,11 @@ static void report_epoch(struct fit *f, const descent_metrics *validation, bool 
       .placement = f->placement,
       .trainer = f->trainer,
   };
-  if (f->options->on_epoch(f->options->user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
+  if (f->options->callbacks.on_epoch(f->options->callbacks.user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
 }
 
 static bool out_of_patience(const struct fit *f) {
-  return f->options->patience && f->at.bad_epochs >= f->options->patience;
+  return f->options->early_stopping.patience && f->at.bad_epochs >= f->options->early_stopping.patience;
 }
 
 /* What follows an epoch's last step, and on to the next one. */
@@ -266,7 +268,7 @@ static descent_status finish_epoch(struct fit *f) {
   if (f->stopped) goto done; /* while validation was measured: that is done again by whoever goes on */
   TRY(update_best(f, f->validation ? &metrics : NULL, &improved));
   if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY);
-  if (f->options->on_epoch) report_epoch(f, f->validation ? &metrics : NULL, improved);
+  if (f->options->callbacks.on_epoch) report_epoch(f, f->validation ? &metrics : NULL, improved);
   f->at.epoch++;
   f->at.done = 0;
   f->at.total_loss = f->at.total_weight = f->at.train_seconds = 0;
@@ -324,9 +326,11 @@ static void fill_result(const struct fit *f, descent_fit_result *result) {
 descent_status descent_fit(descent_network *network, descent_device *device, const descent_dataset *training,
                            const descent_dataset *validation, const descent_train_options *options,
                            descent_fit_result *result) {
-  struct fit f = {.options = options, .training = training, .validation = validation, .started = clock_seconds()};
+  descent_train_options complete;
+  struct fit f = {.options = &complete, .training = training, .validation = validation, .started = clock_seconds()};
   descent_fit_result reached = {0};
   descent_status status;
+  TRY(complete_train_options(options, &complete));
   TRY(set_up(&f, network, device));
   do status = run_epochs(&f);
   while (status == DESCENT_ERROR_DIVERGED && (status = recovery_roll_back(&f)) == DESCENT_OK);

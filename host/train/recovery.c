@@ -23,7 +23,7 @@ struct recovery {
 
 static void report(const struct fit *f, descent_checkpoint_event event, const char *path, int64_t step,
                    const char *message) {
-  if (!f->options->on_checkpoint) return;
+  if (!f->options->callbacks.on_checkpoint) return;
   const descent_checkpoint_info info = {
       .event = event,
       .path = path,
@@ -32,7 +32,7 @@ static void report(const struct fit *f, descent_checkpoint_event event, const ch
       .rate_factor = f->at.rate_factor,
       .message = message,
   };
-  f->options->on_checkpoint(f->options->user, &info);
+  f->options->callbacks.on_checkpoint(f->options->callbacks.user, &info);
 }
 
 /* Does this training write checkpoints? */
@@ -116,13 +116,13 @@ done:
 
 static bool due(const struct fit *f) {
   const descent_train_options *o = f->options;
-  if (o->checkpoint_steps && fit_steps(f) % o->checkpoint_steps == 0) return true;
-  if (o->checkpoint_epochs && f->at.done == 0 && (f->at.epoch - 1) % o->checkpoint_epochs == 0) return true;
-  return o->checkpoint_seconds > 0 && clock_seconds() - f->recovery->saved_at >= o->checkpoint_seconds;
+  if (o->checkpoint.steps && fit_steps(f) % o->checkpoint.steps == 0) return true;
+  if (o->checkpoint.epochs && f->at.done == 0 && (f->at.epoch - 1) % o->checkpoint.epochs == 0) return true;
+  return o->checkpoint.seconds > 0 && clock_seconds() - f->recovery->saved_at >= o->checkpoint.seconds;
 }
 
 int64_t recovery_limit(const struct fit *f, int64_t count) {
-  const int64_t every = f->options->checkpoint_steps;
+  const int64_t every = f->options->checkpoint.steps;
   if (!writes(f) || !every) return count;
   const int64_t left = every - fit_steps(f) % every;
   return count < left ? count : left;
@@ -144,7 +144,7 @@ descent_status recovery_finish(struct fit *f) {
   take_outcome(f, true);
   if (usable) goto done;
   f->recovery->failures++;
-  report(f, DESCENT_CHECKPOINT_FAILED, f->options->checkpoint, fit_steps(f),
+  report(f, DESCENT_CHECKPOINT_FAILED, f->options->checkpoint.folder, fit_steps(f),
          "the last checkpoint is not written: the weights are not finite any more");
 done:
   return status;
@@ -165,7 +165,7 @@ static descent_status check_state(const struct fit *f, const char *path) {
 static void forget(struct fit *f) {
   const struct snapshot *s = &f->recovery->snapshot;
   if (s->new_rate) { /* a rate that was asked for counts, not what became of the old one */
-    f->at.plateau_rate = f->options->learning_rate;
+    f->at.plateau_rate = f->options->optimizer.learning_rate;
     f->at.rate_factor = 1;
     f->at.rollbacks = 0;
   }
@@ -207,7 +207,8 @@ static descent_status read_newest(struct fit *f, const char *folder, bool untrie
   for (int64_t i = n; i-- > 0 && !*found;) {
     free(*path);
     TRY(checkpoint_folder_file(folder, steps[i], path));
-    status = checkpoint_read(*path, f->trainer->network, &r->configuration, f->options->resume_with, &r->snapshot);
+    status = checkpoint_read(*path, f->trainer->network, &r->configuration, f->options->checkpoint.resume_with,
+                             &r->snapshot);
     if (status == DESCENT_OK) status = check_state(f, *path);
     if (status != DESCENT_OK && status != DESCENT_ERROR_MODEL && status != DESCENT_ERROR_READ) goto done;
     if (status == DESCENT_OK && untried && i > 0 && r->snapshot.state.tried) continue;
@@ -241,7 +242,7 @@ static descent_status resume(struct fit *f, bool *resumed) {
   const descent_train_options *o = f->options;
   char *path = NULL;
   descent_status status;
-  TRY(read_newest(f, o->resume, false, resumed, &path));
+  TRY(read_newest(f, o->checkpoint.resume, false, resumed, &path));
   if (!*resumed) goto done;
   TRY(restore(f));
   forget(f);
@@ -257,23 +258,24 @@ descent_status recovery_open(struct fit *f) {
   struct recovery *r;
   bool resumed = false, same = false; /* same: it is resumed from where it goes on to write */
   descent_status status = DESCENT_OK;
-  if (!o->checkpoint && !o->resume) return DESCENT_OK;
+  if (!o->checkpoint.folder && !o->checkpoint.resume) return DESCENT_OK;
   f->recovery = r = memory_allocate(1, sizeof *r, "the checkpoints of a training");
   if (!r) return DESCENT_ERROR_MEMORY;
   const char *device = f->trainer->program.backend->name;
   TRY(configuration_create(network, device, f->training, f->validation, o, &r->configuration));
   TRY(snapshot_create(network, &f->trainer->program, f->keep_best, &r->snapshot));
-  if (o->checkpoint) TRY(checkpoint_folder_open(o->checkpoint, &r->folder));
-  if (o->checkpoint && o->resume) TRY(checkpoint_folder_same(o->checkpoint, o->resume, &same));
-  if (o->checkpoint && !same) TRY(refuse_used_folder(o->checkpoint));
-  if (o->resume) TRY(resume(f, &resumed));
-  if (!o->checkpoint) goto done;
-  TRY(checkpoint_writer_start(&r->folder, o->checkpoints_kept, same ? fit_steps(f) : 0, network, &r->configuration,
+  if (o->checkpoint.folder) TRY(checkpoint_folder_open(o->checkpoint.folder, &r->folder));
+  if (o->checkpoint.folder && o->checkpoint.resume)
+    TRY(checkpoint_folder_same(o->checkpoint.folder, o->checkpoint.resume, &same));
+  if (o->checkpoint.folder && !same) TRY(refuse_used_folder(o->checkpoint.folder));
+  if (o->checkpoint.resume) TRY(resume(f, &resumed));
+  if (!o->checkpoint.folder) goto done;
+  TRY(checkpoint_writer_start(&r->folder, o->checkpoint.keep, same ? fit_steps(f) : 0, network, &r->configuration,
                               &r->snapshot, &r->writer));
   if (!resumed || !same) TRY(save_now(f));
 done:
   if (status == DESCENT_OK && !resumed)
-    report(f, DESCENT_CHECKPOINT_STARTED, o->checkpoint ? o->checkpoint : "", 0, "");
+    report(f, DESCENT_CHECKPOINT_STARTED, o->checkpoint.folder ? o->checkpoint.folder : "", 0, "");
   return status;
 }
 
@@ -298,9 +300,9 @@ descent_status recovery_roll_back(struct fit *f) {
   char divergence[1024], *path = NULL;
   bool found, usable;
   const int64_t rollbacks = f->at.rollbacks + 1;
-  const double factor = f->at.rate_factor * f->options->rollback_factor;
+  const double factor = f->at.rate_factor * f->options->checkpoint.rollback_factor;
   descent_status status;
-  if (!writes(f) || rollbacks > f->options->rollbacks) return DESCENT_ERROR_DIVERGED;
+  if (!writes(f) || rollbacks > f->options->checkpoint.rollbacks) return DESCENT_ERROR_DIVERGED;
   snprintf(divergence, sizeof divergence, "%s", descent_last_error());
   take_outcome(f, true);
   if (read_newest(f, r->folder.path, true, &found, &path) != DESCENT_OK || !found)

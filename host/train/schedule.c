@@ -4,28 +4,29 @@
 #include <math.h>
 
 static double cosine(const descent_train_options *o, int64_t step, int64_t total_steps) {
-  int64_t s = step - 1 - o->warmup_steps, S = total_steps - o->warmup_steps;
-  if (s <= 0 || S <= 0) return o->learning_rate;
-  return o->schedule_minimum + (o->learning_rate - o->schedule_minimum) * (1 + cos(M_PI * (double)s / (double)S)) / 2;
+  int64_t s = step - 1 - o->schedule.warmup_steps, S = total_steps - o->schedule.warmup_steps;
+  if (s <= 0 || S <= 0) return o->optimizer.learning_rate;
+  return o->schedule.minimum +
+         (o->optimizer.learning_rate - o->schedule.minimum) * (1 + cos(M_PI * (double)s / (double)S)) / 2;
 }
 
 static double base_rate(const descent_train_options *o, const struct schedule_plateau *plateau, int64_t step,
                         int64_t epoch, int64_t total_steps) {
-  switch (o->schedule) {
+  switch (o->schedule.kind) {
     case DESCENT_SCHEDULE_CONSTANT: break;
     case DESCENT_SCHEDULE_STEP:
-      return o->learning_rate * pow(o->schedule_gamma, (double)((epoch - 1) / o->schedule_every));
-    case DESCENT_SCHEDULE_EXPONENTIAL: return o->learning_rate * pow(o->schedule_gamma, (double)(epoch - 1));
+      return o->optimizer.learning_rate * pow(o->schedule.gamma, (double)((epoch - 1) / o->schedule.every));
+    case DESCENT_SCHEDULE_EXPONENTIAL: return o->optimizer.learning_rate * pow(o->schedule.gamma, (double)(epoch - 1));
     case DESCENT_SCHEDULE_COSINE: return cosine(o, step, total_steps);
     case DESCENT_SCHEDULE_PLATEAU: return plateau->rate;
   }
-  return o->learning_rate;
+  return o->optimizer.learning_rate;
 }
 
 double schedule_learning_rate(const descent_train_options *options, const struct schedule_plateau *plateau,
                               int64_t step, int64_t epoch, int64_t total_steps) {
   double rate = base_rate(options, plateau, step, epoch, total_steps);
-  if (step < options->warmup_steps) rate *= (double)step / (double)options->warmup_steps;
+  if (step < options->schedule.warmup_steps) rate *= (double)step / (double)options->schedule.warmup_steps;
   return rate;
 }
 
@@ -35,8 +36,8 @@ void schedule_plateau_advance(const descent_train_options *options, struct sched
     plateau->bad_epochs = 0;
     return;
   }
-  if (++plateau->bad_epochs <= options->schedule_every) return;
+  if (++plateau->bad_epochs <= options->schedule.every) return;
   plateau->bad_epochs = 0;
-  double rate = fmax(options->schedule_gamma * plateau->rate, options->schedule_minimum);
+  double rate = fmax(options->schedule.gamma * plateau->rate, options->schedule.minimum);
   if (plateau->rate - rate > least_change) plateau->rate = rate;
 }

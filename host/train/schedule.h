@@ -1,4 +1,4 @@
-/* The learning rate as a function of time. With a the option learning_rate, g schedule_gamma, N schedule_every, the
+/* The learning rate as a function of time. With a the option learning_rate, g schedule.gamma, N schedule.every, the
  * epoch e and the step t both counted from 1, w warm-up steps and T steps in all, the base rate is
  *
  *   constant     a

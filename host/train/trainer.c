@@ -7,6 +7,7 @@
 
 #include "core/memory.h"
 #include "core/number.h"
+#include "core/options.h"
 #include "core/status.h"
 #include "train/check.h"
 
@@ -27,7 +28,7 @@ descent_status trainer_create(descent_network *network, descent_device *device, 
   made->network = network;
   made->options = *options;
   made->options.class_weights = NULL;
-  made->learning_rate = options->learning_rate;
+  made->learning_rate = options->optimizer.learning_rate;
   descent_status status;
   made->parameters = memory_allocate(network->n_parameters, sizeof *made->parameters, "parameters from the device");
   if (!made->parameters) TRY(DESCENT_ERROR_MEMORY);
@@ -44,7 +45,10 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
                                       const descent_train_options *options, int64_t max_batch,
                                       descent_trainer **trainer) {
   float *class_weights = NULL;
+  descent_train_options complete;
   descent_status status;
+  TRY(complete_train_options(options, &complete));
+  options = &complete;
   TRY(check_train_options(network, options));
   const int64_t batch = max_batch ? max_batch : options->batch_size;
   if (batch < 1)
@@ -52,10 +56,10 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
                    "max_batch %lld: a step needs a largest number of rows, here or as batch_size", (long long)batch));
   if (options->balance_classes)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "balance_classes: steps by hand know no class counts; give class_weights"));
-  if (options->schedule != DESCENT_SCHEDULE_CONSTANT)
+  if (options->schedule.kind != DESCENT_SCHEDULE_CONSTANT)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "schedule %s: steps by hand know no epochs; use constant and descent_trainer_set_learning_rate",
-                   descent_schedule_name(options->schedule)));
+                   descent_schedule_name(options->schedule.kind)));
   TRY(trainer_class_weights(network, options, &class_weights));
   TRY(trainer_create(network, device, options, batch, 0, class_weights, trainer));
 done:
@@ -133,8 +137,8 @@ descent_status descent_trainer_step(descent_trainer *trainer, const float *X, co
   descent_status status;
   TRY(check_rows(trainer, y, weights, rows));
   struct plan_step step = {.number = trainer->steps + 1, .rows = rows, .learning_rate = trainer->learning_rate};
-  if (step.number < trainer->options.warmup_steps)
-    step.learning_rate *= (double)step.number / (double)trainer->options.warmup_steps;
+  if (step.number < trainer->options.schedule.warmup_steps)
+    step.learning_rate *= (double)step.number / (double)trainer->options.schedule.warmup_steps;
   TRY(bind_rows(program, X, y, weights, rows));
   TRY(program_run(program, program->plan->train, &step, 1));
   TRY(trainer_check(trainer, &step, 1, 1, scalars));

@@ -9,6 +9,7 @@
 #include "backend/program.h"
 #include "core/clock.h"
 #include "core/memory.h"
+#include "core/options.h"
 #include "core/rng.h"
 #include "core/status.h"
 #include "plan/operations.h"
@@ -242,7 +243,7 @@ static descent_status compile(struct bench *b, const descent_network *network, d
     b->steps[i] = (struct plan_step){.number = i + 1,
                                      .first_row = i * options->batch_size % rows,
                                      .rows = options->batch_size,
-                                     .learning_rate = options->learning_rate,
+                                     .learning_rate = options->optimizer.learning_rate,
                                      .order = &b->order};
 done:
   return status;
@@ -330,8 +331,12 @@ descent_status descent_bench(const descent_network *network, descent_device *dev
                              const descent_train_options *options, double seconds,
                              void (*on_row)(void *user, const descent_bench_row *row), void *user,
                              descent_bench_result *result) {
+  descent_train_options complete;
   if (!network || !device || !options || !result)
     return status_set(DESCENT_ERROR_ARGUMENT, "descent_bench: NULL argument");
+  descent_status status = complete_train_options(options, &complete);
+  if (status != DESCENT_OK) return status;
+  options = &complete;
   if (options->batch_size < 1)
     return status_set(DESCENT_ERROR_ARGUMENT,
                       "descent_bench: batch size %lld: must be at least 1 (there is no data set)",
@@ -340,7 +345,6 @@ descent_status descent_bench(const descent_network *network, descent_device *dev
     return status_set(DESCENT_ERROR_ARGUMENT, "descent_bench: %g seconds: must be more than 0", seconds);
   struct bench b = {0};
   descent_bench_result measured = {0};
-  descent_status status = DESCENT_OK;
   TRY(compile(&b, network, device, options));
   TRY(list_subjects(&b));
   TRY(program_run(&b.program, b.plan->train, b.steps, 2)); /* every buffer touched, moments no longer 0 */

@@ -66,9 +66,9 @@ static descent_status bounds_gradient_norm(const struct backend_program *referen
   TRY(bounds_add(bounds, reference, o->scalars, SCALAR_GRADIENT_NORM, 2, &bound));
   const double norm = scalars[SCALAR_GRADIENT_NORM], error = norm_bound(norm, terms);
   bound[0] = error;
-  /* clip / (norm + 1e-6), whose slope is below its value / norm; min(1, x) changes no distance to the worse. */
-  const double unclipped = o->clip / (norm + 1e-6);
-  if (o->clip > 0 && unclipped < 1 + 1e-9) bound[1] = unclipped * (error / (norm + 1e-6) + 4 * INTERVAL_U64);
+  /* clip_norm / (norm + 1e-6), whose slope is below its value / norm; min(1, x) changes no distance to the worse. */
+  const double unclipped = o->clip_norm / (norm + 1e-6);
+  if (o->clip_norm > 0 && unclipped < 1 + 1e-9) bound[1] = unclipped * (error / (norm + 1e-6) + 4 * INTERVAL_U64);
   TRY(bounds_add(bounds, reference, o->scalars, SCALAR_BAD_STEP, 1, &unchanged)); /* a yes or no, exact */
   if (!layers) goto done;
   TRY(bounds_add(bounds, reference, o->layer_statistics, 0, (int64_t)plan->layers * LAYER_SLOTS, &bound));
@@ -92,8 +92,8 @@ static int64_t doubtful_units(const struct backend_program *reference, const str
     for (int64_t r = 0; r < step->rows; r++) {
       const int64_t rj = r * o->n + j;
       if (reference_dropout(reference->plan, step, op->layer, o->dropout, rj) == 0) continue;
-      const struct interval kept = interval_exact(A[rj] * (1 - o->dropout));
-      const struct interval a = o->dropout > 0 ? interval_rounded(kept, 3) : kept;
+      const struct interval unscaled = interval_exact(A[rj] * (1 - o->dropout));
+      const struct interval a = o->dropout > 0 ? interval_rounded(unscaled, 3) : unscaled;
       const struct interval slope = bounds_slope(o->activation, a, Z ? Z[rj] : 0);
       if (slope.lo >= threshold.hi || slope.hi <= -threshold.hi) alive = true;
       if (slope.hi >= threshold.lo || slope.lo <= -threshold.lo) doubt = true;

@@ -145,8 +145,8 @@ descent_status bounds_dense_backward_input(const struct backend_program *referen
       const int64_t ri = r * o->n_in + i;
       const double factor = reference_dropout(reference->plan, step, op->layer - 1, o->dropout, ri);
       /* a = A (1 - p): the factor 1 - p may come from two roundings, the product is a third. */
-      const struct interval kept = interval_exact(A[ri] * (1 - o->dropout));
-      const struct interval a = o->dropout > 0 ? interval_rounded(kept, 3) : kept;
+      const struct interval unscaled = interval_exact(A[ri] * (1 - o->dropout));
+      const struct interval a = o->dropout > 0 ? interval_rounded(unscaled, 3) : unscaled;
       /* A product of a bf16 result may be bf16 before a separate pass takes it on. */
       const struct interval sum = summed(precision, dot(precision, dZ + r * o->n_out, 1, W + i, o->n_in, o->n_out));
       const struct interval product = reduced ? interval_hull(sum, interval_to_bf16(sum)) : sum;

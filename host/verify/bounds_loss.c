@@ -105,18 +105,18 @@ descent_status bounds_loss(const struct backend_program *reference, const struct
   const double *A = reference_values(reference, o->A), *Z = reference_values(reference, o->Z);
   const double *y = reference_values(reference, o->y), *w = reference_values(reference, o->w);
   const double *dZ = reference_values(reference, o->dZ), *scalars = reference_values(reference, o->scalars);
-  const double weight_sum = scalars[SCALAR_WEIGHT_SUM], per_weight = weight_sum == 0 ? 0 : 1 / weight_sum;
+  const double weight_sum = scalars[SCALAR_WEIGHT_SUM], inverse_weight_sum = weight_sum == 0 ? 0 : 1 / weight_sum;
   const bool reduced = plan_is_bf16(reference->plan, o->dZ);
-  double *J_bound, *D_bound = NULL, lo = 0, hi = 0;
+  double *J_bound, *dZ_bound = NULL, lo = 0, hi = 0;
   struct interval *scratch = memory_allocate(2 * n, sizeof *scratch, "a row's bounds");
   descent_status status = scratch ? DESCENT_OK : DESCENT_ERROR_MEMORY;
   if (status != DESCENT_OK) goto done;
   TRY(bounds_add(bounds, reference, o->scalars, SCALAR_LOSS, 1, &J_bound));
-  if (dZ) TRY(bounds_add(bounds, reference, o->dZ, 0, step->rows * n, &D_bound));
+  if (dZ) TRY(bounds_add(bounds, reference, o->dZ, 0, step->rows * n, &dZ_bound));
 
   for (int64_t r = 0; r < step->rows; r++) {
     const struct row row = {A + r * n, Z ? Z + r * n : NULL, y + r * n_y, scratch, dZ ? scratch + n : NULL};
-    const struct interval L = row_loss(o, &row), weight = interval_exact(w[r] * per_weight);
+    const struct interval L = row_loss(o, &row), weight = interval_exact(w[r] * inverse_weight_sum);
     const struct interval weighted = interval_times(L, weight);
     lo += weighted.lo;
     hi += weighted.hi;
@@ -124,7 +124,7 @@ descent_status bounds_loss(const struct backend_program *reference, const struct
     const struct interval factor = interval_rounded(weight, 3);
     for (int64_t k = 0; dZ && k < n; k++) {
       const struct interval d = interval_mul(row.dZ[k], factor);
-      D_bound[r * n + k] = interval_bound(reduced ? interval_to_bf16(d) : d, dZ[r * n + k]);
+      dZ_bound[r * n + k] = interval_bound(reduced ? interval_to_bf16(d) : d, dZ[r * n + k]);
     }
   }
   *J_bound = loss_bound(lo, hi, scalars[SCALAR_LOSS], step->rows);

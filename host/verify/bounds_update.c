@@ -1,5 +1,8 @@
 /* Bounds of the update rules, element by element in interval arithmetic: every rounded constant, product, sum, root and
- * quotient of the rule in turn. Near s = 0 the quotient by sqrt(s) + epsilon keeps the range that s may have. */
+ * quotient of the rule in turn. Near s = 0 the quotient by sqrt(s) + epsilon keeps the range that s may have.
+ *
+ * The rules are written here a second time, from the papers and not from formulas_real.h, which all backends share: a
+ * reference outside of the intervals is an error in one of the two. */
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,26 +28,26 @@ struct element {
   struct interval w, v, s;
 };
 
-/* clip * gradient + l2 * w: each factor a rounded constant. */
-static struct interval clipped(const struct plan_update *o, double w, double gradient, double clip) {
-  const struct interval g = interval_mul(interval_constant(clip), interval_exact(gradient));
-  const struct interval scaled = clip == 1 ? interval_exact(gradient) : g;
+/* clip_factor * gradient + l2 * w: each factor a rounded constant. */
+static struct interval clipped(const struct plan_update *o, double w, double gradient, double clip_factor) {
+  const struct interval g = interval_mul(interval_constant(clip_factor), interval_exact(gradient));
+  const struct interval scaled = clip_factor == 1 ? interval_exact(gradient) : g;
   if (o->l2 == 0) return scaled;
   return interval_add(scaled, interval_mul(interval_constant(o->l2), interval_exact(w)));
 }
 
-/* w - alpha weight_decay w - step. Without decay one subtraction. With it 1 - alpha weight_decay is a rounded constant
- * and its product another rounding, or the three terms are summed in any order, with alpha a common factor. */
-static struct interval moved(const struct plan_update *o, double rate, double w, struct interval step) {
-  if (o->weight_decay == 0) return interval_sub(interval_exact(w), step);
-  const double decay = rate * o->weight_decay * w, error = interval_gamma(4) * (fabs(w) + fabs(decay));
-  return interval_sub(interval_around(w - decay, error + 4 * INTERVAL_ETA), interval_rounded(step, 1));
+/* (1 - learning_rate weight_decay) w - step, the factor a rounded constant. Where it is 1 the product is exact; a fused
+ * multiply-add leaves out the rounding of one of the two products. */
+static struct interval moved(const struct plan_update *o, double learning_rate, double w, struct interval step) {
+  const struct interval decay_factor = interval_constant(1 - learning_rate * o->weight_decay),
+                        exact = interval_exact(w);
+  return interval_sub(o->weight_decay == 0 ? exact : interval_mul(decay_factor, exact), step);
 }
 
-/* factor * moment + rest * value, with two rounded constants. */
-static struct interval blended(double factor, double moment, double rest, struct interval value) {
-  return interval_add(interval_mul(interval_constant(factor), interval_exact(moment)),
-                      interval_mul(interval_constant(rest), value));
+/* beta * moment + (1 - beta) * value, with two rounded constants. */
+static struct interval blended(double beta, double moment, struct interval value) {
+  return interval_add(interval_mul(interval_constant(beta), interval_exact(moment)),
+                      interval_mul(interval_constant(1 - beta), value));
 }
 
 static struct interval square(struct interval x) {
@@ -53,26 +56,27 @@ static struct interval square(struct interval x) {
   return interval_rounded((struct interval){spans_zero ? 0 : fmin(a, b), fmax(a, b)}, 1);
 }
 
-static struct element updated_sgd(const struct plan_update *o, double rate, double w, double v, struct interval g) {
-  const struct interval alpha = interval_constant(rate), momentum = interval_constant(o->momentum);
+static struct element updated_sgd(const struct plan_update *o, double learning_rate, double w, double v,
+                                  struct interval g) {
+  const struct interval factor = interval_constant(learning_rate), momentum = interval_constant(o->momentum);
   struct element e = {.v = interval_exact(v)};
   if (o->moment1 == PLAN_NONE || o->optimizer == DESCENT_OPTIMIZER_GD) {
-    e.w = moved(o, rate, w, interval_mul(alpha, g));
+    e.w = moved(o, learning_rate, w, interval_mul(factor, g));
     return e;
   }
   e.v = interval_add(interval_mul(momentum, interval_exact(v)), g);
   const struct interval step = o->nesterov ? interval_add(g, interval_mul(momentum, e.v)) : e.v;
-  e.w = moved(o, rate, w, interval_mul(alpha, step));
+  e.w = moved(o, learning_rate, w, interval_mul(factor, step));
   return e;
 }
 
-static struct element updated_rmsprop(const struct plan_update *o, double rate, double w, double v, double s,
+static struct element updated_rmsprop(const struct plan_update *o, double learning_rate, double w, double v, double s,
                                       struct interval g) {
-  struct element e = {.v = interval_exact(v), .s = blended(o->rho, s, 1 - o->rho, square(g))};
+  struct element e = {.v = interval_exact(v), .s = blended(o->rho, s, square(g))};
   struct interval step = interval_div(g, interval_add(interval_sqrt(e.s), interval_constant(o->epsilon)));
   if (o->moment1 != PLAN_NONE)
     step = e.v = interval_add(interval_mul(interval_constant(o->momentum), interval_exact(v)), step);
-  e.w = moved(o, rate, w, interval_mul(interval_constant(rate), step));
+  e.w = moved(o, learning_rate, w, interval_mul(interval_constant(learning_rate), step));
   return e;
 }
 
@@ -85,11 +89,11 @@ static struct interval corrected(double x, double power) {
 static struct element updated_adam(const struct plan_update *o, const struct plan_step *step, double w, double m,
                                    double s, struct interval g) {
   const double t = (double)step->number, power1 = pow(o->beta1, t), power2 = pow(o->beta2, t);
-  struct element e = {.v = blended(o->beta1, m, 1 - o->beta1, g), .s = blended(o->beta2, s, 1 - o->beta2, square(g))};
+  struct element e = {.v = blended(o->beta1, m, g), .s = blended(o->beta2, s, square(g))};
   const struct interval root = interval_mul(interval_sqrt(e.s), corrected(1 / sqrt(1 - power2), power2));
   const struct interval divisor = interval_add(root, interval_constant(o->epsilon));
-  const struct interval rate = corrected(step->learning_rate / (1 - power1), power1);
-  e.w = moved(o, step->learning_rate, w, interval_mul(rate, interval_div(e.v, divisor)));
+  const struct interval factor = corrected(step->learning_rate / (1 - power1), power1);
+  e.w = moved(o, step->learning_rate, w, interval_mul(factor, interval_div(e.v, divisor)));
   return e;
 }
 
@@ -103,6 +107,13 @@ static struct element updated(const struct plan_update *o, const struct plan_ste
     case DESCENT_OPTIMIZER_ADAMW: return updated_adam(o, step, w, v, s, g);
   }
   return (struct element){{-INFINITY, INFINITY}, {-INFINITY, INFINITY}, {-INFINITY, INFINITY}};
+}
+
+/* How far a value may be from the reference's. An exact value below the range of float32 may be next to the interval.
+ */
+static double bound_of(struct interval x, double exact, bool *outside) {
+  *outside |= exact < x.lo - INTERVAL_ETA || exact > x.hi + INTERVAL_ETA;
+  return interval_bound(x, exact);
 }
 
 /* || w' - w || of float32 parameters is off by at most the norm of the parameters' bounds (triangle inequality),
@@ -142,9 +153,14 @@ descent_status bounds_update(const struct backend_program *reference, const stru
     if (w0 == 0 && v0 == 0 && s0 == 0 && gradients[i] == 0) continue; /* the gaps: zeros stay zeros */
     const struct interval g = clipped(o, w0, gradients[i], scalars[SCALAR_CLIP]);
     const struct element e = updated(o, step, w0, v0, s0, g);
-    w_bound[i] = interval_bound(e.w, w[i]);
-    if (v) v_bound[i] = interval_bound(e.v, v[i]);
-    if (s) s_bound[i] = interval_bound(e.s, s[i]);
+    bool outside = false;
+    w_bound[i] = bound_of(e.w, w[i], &outside);
+    if (v) v_bound[i] = bound_of(e.v, v[i], &outside);
+    if (s) s_bound[i] = bound_of(e.s, s[i], &outside);
+    /* Of a square below the range of float32 the intervals have 0, the reference has its root. */
+    if (outside && !(s && s[i] < (double)FLT_MIN))
+      TRY(status_set(DESCENT_ERROR_INTERNAL, "update: the reference is outside of the rule's bounds at parameter %lld",
+                     (long long)i));
   }
   if (o->measure) norm_bounds(plan, w_bound, layers, layer_bounds);
 done:

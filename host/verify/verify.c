@@ -8,6 +8,7 @@
 
 #include "backend/program.h"
 #include "core/memory.h"
+#include "core/options.h"
 #include "core/rng.h"
 #include "core/status.h"
 #include "plan/operations.h"
@@ -202,7 +203,7 @@ static descent_status prepare(struct verification *v, const descent_network *net
   v->batch = options->batch_size > 0 && options->batch_size < rows ? options->batch_size : rows;
   v->batches = (rows - 1) / v->batch + 1;
   v->seed = options->seed;
-  v->learning_rate = options->learning_rate;
+  v->learning_rate = options->optimizer.learning_rate;
   TRY(check_train_options(network, options));
   TRY(synthetic_create(network, rows, v->seed, &v->data));
   TRY(compile(v, network, candidate, options, &v->candidate));
@@ -255,9 +256,12 @@ descent_status descent_verify(const descent_network *network, descent_device *ca
     return status_set(DESCENT_ERROR_ARGUMENT, "descent_verify: rows %lld and steps %lld must be at least 1",
                       (long long)rows, (long long)steps);
   struct verification v = {0};
+  descent_train_options complete;
   descent_device exact = {.backend = &backend_reference};
   descent_status status = DESCENT_OK;
   bool own_exact = reference->backend != &backend_reference;
+  TRY(complete_train_options(options, &complete));
+  options = &complete;
   TRY(prepare(&v, network, candidate, options, rows));
   if (own_exact) {
     TRY(backend_reference.open(0, 1, &exact.device));

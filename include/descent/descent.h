@@ -1,24 +1,42 @@
-/* Descent: training of feed-forward (fully connected) networks.
+/* Descent: training of feed-forward (fully connected) networks. This is the only public header. In use, error texts and
+ * clean-up aside:
  *
- * This is the only public header. It reads from the simple to the advanced: status, names, devices, networks,
- * datasets, training, evaluation and prediction, then the tools that check and measure the engine itself.
+ *     descent_device *device = NULL;
+ *     descent_dataset *data = NULL;
+ *     descent_network *network = NULL;
+ *     descent_dataset_options source = descent_dataset_options_default();
+ *     descent_network_options shape = descent_network_options_default();
+ *     descent_train_options options = descent_train_options_default();
+ *     const int64_t widths[] = {16, 1};
+ *     float probability[569]; // one per row
+ *     source.target = "diagnosis";
+ *     shape.inputs = 30, shape.layers = 2, shape.widths = widths;
+ *     options.epochs = 20, options.optimizer.learning_rate = 0.01;
+ *     if (descent_device_open("auto", 0, &device) || descent_dataset_read("breast_cancer.csv", &source, &data) ||
+ *         descent_network_create(&shape, &network) || descent_network_initialise(network, DESCENT_INIT_AUTO, 1) ||
+ *         descent_network_fit_preprocessing(network, data, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, false) ||
+ *         descent_fit(network, device, data, NULL, &options, NULL) ||
+ *         descent_predict(network, device, data, probability) || descent_network_save(network, "model.safetensors"))
+ *       fprintf(stderr, "%s\n", descent_last_error());
+ *
+ * The header reads from the simple to the advanced: status, names, devices, networks, datasets, training, evaluation
+ * and prediction, then the tools that check and measure the engine itself.
  *
  * Conventions, true of every function unless its own comment says otherwise:
- * - A function that can fail returns `descent_status`; DESCENT_OK is 0. On failure outputs are left untouched and
- *   descent_last_error() describes what happened on this thread. Any that allocates may fail with ERROR_MEMORY.
- * - Matrices are row-major, one example per row. Sizes are counts of elements, never bytes.
+ * - A function that can fail returns `descent_status`; DESCENT_OK is 0. On failure outputs are unchanged and
+ *   descent_last_error() describes the error on this thread. Any function that allocates may return ERROR_MEMORY.
+ * - Matrices are row-major, one example per row. Sizes count elements, never bytes.
  * - A pointer may be NULL only where its comment says so. Arrays and texts passed in are copied, unless their comment
  *   says borrowed and until when.
- * - An option struct is filled by its ..._INIT macro first: its `size` tells the versions of this header apart, and one
- * of another size is ERROR_ARGUMENT.
+ * - An option struct starts from its ..._default() function; see "option structs" below.
  * - `create`, `open`, `read`, `load` and `split` return objects that the matching `free` or `close` releases;
  *   freeing NULL does nothing.
  * - Distinct objects may be used from distinct threads at the same time; one object from one thread at a time, though
  *   several threads may share what they pass as a pointer to const. A trainer counts as a use of its network and its
- *   device: two trainers on one device take turns. A callback must not use what the call that makes it is working on.
- * - The library keeps no state of its own but the thread-local error text, never prints, exits or aborts. One
- *   process-wide effect: opening a CPU device tells the BLAS library to use one thread, since the device runs
- *   products in parallel itself. HDF5 files are read by a child process, made by fork(), while they are open.
+ *   device: two trainers on one device take turns. A callback must not use the objects of the call that makes it.
+ * - The library keeps no global state except the thread-local error text. It never prints, exits or aborts. One
+ *   process-wide effect: opening a CPU device sets the BLAS library to one thread, since the device runs products in
+ *   parallel itself. HDF5 files are read by a child process, made by fork(), while they are open.
  */
 #ifndef DESCENT_DESCENT_H
 #define DESCENT_DESCENT_H
@@ -41,6 +59,8 @@ extern "C" {
 #define DESCENT_VERSION_MINOR 1
 #define DESCENT_VERSION_PATCH 0
 #define DESCENT_VERSION "0.1.0"
+/* 10000 major + 100 minor + patch: 100 for 0.1.0. */
+#define DESCENT_VERSION_NUMBER (DESCENT_VERSION_MAJOR * 10000 + DESCENT_VERSION_MINOR * 100 + DESCENT_VERSION_PATCH)
 
 /* ---- status ---------------------------------------------------------------------------------------------------- */
 
@@ -73,6 +93,28 @@ DESCENT_API const char *descent_last_error(void);
 
 /* The library's version and what was built in, e.g. "0.1.0 (cpu: OpenBLAS 0.3.21; cuda: not built; ...)". Static. */
 DESCENT_API const char *descent_version(void);
+/* The DESCENT_VERSION_NUMBER of the library, which may differ from that of the header. */
+DESCENT_API int descent_version_number(void);
+
+/* ---- option structs ---------------------------------------------------------------------------------------------
+ * An option struct starts from its defaults: `descent_train_options options = descent_train_options_default();`. Then
+ * set members by name. ..._default() calls ..._init(), which writes the library's defaults into the first `size` bytes,
+ * for languages that do not read this header too.
+ *
+ * Structs grow, so a program works with a library of another version of this header:
+ * - New members come at the end of a struct, or in a group's `reserved` space, so that no member moves. `size` says
+ *   which members a program knows.
+ * - A smaller size, of an older header, is accepted: the missing members take their defaults.
+ * - A larger size, of a newer header, is accepted as long as the members unknown to this library are 0, as ..._init()
+ *   leaves them. Otherwise it is ERROR_ARGUMENT, and so is a `reserved` that is not 0, or a size that is no struct's.
+ */
+#define DESCENT_DECLARE_OPTIONS(type)                       \
+  DESCENT_API void type##_init(type *options, size_t size); \
+  static inline type type##_default(void) {                 \
+    type options;                                           \
+    type##_init(&options, sizeof options);                  \
+    return options;                                         \
+  }
 
 /* ---- the terms of the field -------------------------------------------------------------------------------------
  * X(NAME, "name", ...) tables; ..._name() gives the lower-case name, ..._parse() reads it back
@@ -237,51 +279,47 @@ typedef struct descent_network descent_network;
 
 typedef struct descent_dataset_options {
   size_t size;
-  const char *format; /* csv, npy, npz, idx, svmlight (svmlight:0 and svmlight:1 say what its indices count from), hdf5
-                         or safetensors; NULL: by the file's ending or content */
-  const char *target; /* column name, or 0-based index as text (negative: from the end); several for regression, with
-                         commas between, unless one column has the whole text as its name; NULL: what the format itself
+  const char *format; /* csv, npy, npz, idx, svmlight (svmlight:0 and svmlight:1 set the base of its indices), hdf5 or
+                         safetensors; NULL: by the file's ending or content */
+  const char *target; /* column name, or 0-based index as text (negative: from the end). For regression several, with
+                         commas between, unless one column has the whole text as its name. NULL: what the format itself
                          calls the target, else none */
-  const char *target_file;   /* the targets are all of this file (npy, IDX, CSV), row by row; not with target */
-  const char *weight_column; /* named as the target is; its numbers, at least 0, become the rows' weights; or NULL */
+  const char *target_file;   /* all targets come from this file (npy, IDX, CSV), row by row; not with target */
+  const char *weight_column; /* named like the target; its numbers, at least 0, become the rows' weights; or NULL */
   descent_task task; /* auto: texts are classes, and so are whole numbers of at most 20 different values that repeat: 2
                         of them, or each in 2 rows on average (2 values: binary); else regression */
-  char delimiter;    /* 0: detected among , ; tab | in the first line */
   int header;        /* 1 yes, 0 no, -1 detected: a first row that has no numbers, or has the named target or all of
                         the network's column names, is a header */
-  /* Take the columns, their order, their categories and the class names from this network: columns are matched by name
-   * when the network and the file have names, otherwise by position. A missing column is ERROR_DATA naming it. Unknown
-   * columns are ignored. With `target` NULL the network's own target column is used if the file has it, or by position
-   * where it was in training, with or without the columns that were left out then. `task` is the network's or auto.
-   * Borrowed for the call. */
+  /* Take the columns, their order, their categories and the class names from this network. Columns are matched by name
+   * when both the network and the file have names, otherwise by position. A missing column is ERROR_DATA naming it.
+   * Unknown columns are ignored. With `target` NULL the network's own target column is used if the file has it, or by
+   * position where it was in training, with or without the columns that were left out then. `task` is the network's or
+   * auto. Borrowed for the call; NULL: none. */
   const descent_network *network;
   const char *const *ignore; /* (ignored) columns to leave out: names, or indices as for `target`; borrowed for the
-                                call. Nothing is asked of them where columns are matched by name */
+                                call. Where columns are matched by name, they need not exist */
   int64_t ignored;
-  const char *const *categorical; /* (categoricals) columns whose cells are categories though they may be numbers; the
-                                     others are by the cells of their first rows */
+  const char *const *categorical; /* (categoricals) columns whose cells are categories even if they look like numbers;
+                                     other columns are classified by the cells of their first rows */
   int64_t categoricals;
-  const char *const *missing; /* (missing_texts) cells that count as missing, blanks around them aside; a number means
-                                 every cell of its value, also in files of numbers. NULL: those of `like`; without one,
-                                 or if it was not told either, an empty cell, ?, NA, N/A, NaN and null */
+  const char *const *missing; /* (missing_texts) cells that count as missing, surrounding blanks ignored; a number
+                                 matches every cell of its value, also in files of numbers. NULL: those of `network`;
+                                 without it, or if it has none, an empty cell, ?, NA, N/A, NaN and null */
   int64_t missing_texts;
-  bool indicators;       /* one more input for each column with missing cells: 1 where the cell was missing, else 0 */
-  descent_unseen unseen; /* kept for the network; with `like`: DESCENT_UNSEEN_ERROR leaves it to the network */
-  bool strict;           /* guess nothing: columns hold numbers unless listed as categorical, cells are missing only if
+  descent_unseen unseen; /* kept for the network; with `network`: DESCENT_UNSEEN_ERROR means the network's own policy */
+  char delimiter;        /* 0: detected among , ; tab | in the first line */
+  bool indicators;       /* one more input for each column with missing cells: 1 where the cell is missing, else 0 */
+  bool strict;           /* infer nothing: columns hold numbers unless listed as categorical, cells are missing only if
                             listed as such */
   bool features_only;    /* leave the target's cells unread, whatever they hold; the dataset then has no target */
 } descent_dataset_options;
-#define DESCENT_DATASET_OPTIONS_INIT                                                                                 \
-  {                                                                                                                  \
-    sizeof(descent_dataset_options), NULL, NULL, NULL, NULL, DESCENT_TASK_AUTO, 0, -1, NULL, NULL, 0, NULL, 0, NULL, \
-        0, false, DESCENT_UNSEEN_ERROR, false, false                                                                 \
-  }
+DESCENT_DECLARE_OPTIONS(descent_dataset_options)
 
 /* Reads a file into memory: CSV (RFC 4180; comma, semicolon, tab or bar; quotes; CR LF; UTF-8 with or without
  * byte-order mark; "-" is standard input; gzip-compressed or not), NumPy .npy and .npz ("file.npz:name" picks an
  * array), IDX, svmlight, HDF5 ("file.h5:path"), or the binary form that descent_dataset_save writes, which is mapped
- * rather than read. No two columns that are features may have one name. A first column without a name (or "Unnamed: 0")
- * holds row numbers and is left out, unless it is the target or the only feature. A column of texts gives one input per
+ * rather than read. No two feature columns may have the same name. A first column without a name (or "Unnamed: 0")
+ * holds row numbers and is left out, unless it is the target or the only feature. A text column gives one input per
  * category (at most 1000 of them, sorted by bytes). A missing cell is NaN in every input of its column until a network
  * replaces it; rows without their target are dropped. Classes are sorted, numbers by value and texts by bytes; there
  * are 2 to 65536. ERROR_READ, ERROR_DATA with file:line, column and value, or ERROR_ARGUMENT for the options. */
@@ -378,13 +416,12 @@ typedef struct descent_network_options {
   size_t size;
   int64_t inputs;                        /* n_0 >= 1 */
   int32_t layers;                        /* dense layers, hidden ones and the output; 1 .. 10000 */
+  descent_loss loss;                     /* cross-entropies need identity as the output layer's activation */
   const int64_t *widths;                 /* (layers) n_1 .. n_layers, each >= 1; the last is the number of outputs: 1
                                             for binary_cross_entropy, >= 2 for softmax_cross_entropy; copied */
   const descent_activation *activations; /* (layers); NULL: relu, and identity for the output layer; copied */
-  descent_loss loss;                     /* cross-entropies need identity as the output layer's activation */
 } descent_network_options;
-#define DESCENT_NETWORK_OPTIONS_INIT \
-  { sizeof(descent_network_options), 0, 0, NULL, NULL, DESCENT_LOSS_BINARY_CROSS_ENTROPY }
+DESCENT_DECLARE_OPTIONS(descent_network_options)
 
 /* All parameters 0, no normalisation, no names. ERROR_ARGUMENT names the offending layer; ERROR_MEMORY states the size
  * that was asked for. */
@@ -575,78 +612,94 @@ typedef struct descent_checkpoint_info {
   const char *message;  /* one line, or "" */
 } descent_checkpoint_info;
 
+/* Members keep their names wherever options are written as text: in error texts, in checkpoint.resume_with and, with
+ * hyphens, on the command line. The two `kind`s are called optimizer and schedule there. */
 typedef struct descent_train_options {
   size_t size;
-  descent_optimizer optimizer;
-  double learning_rate;   /* > 0 */
-  double momentum;        /* sgd, rmsprop; [0, 1) */
-  bool nesterov;          /* sgd; needs momentum > 0 */
-  double beta1, beta2;    /* adam, adamw; [0, 1) */
-  double rho;             /* rmsprop's smoothing constant; [0, 1) */
-  double epsilon;         /* rmsprop, adam, adamw; > 0 */
-  double weight_decay;    /* decoupled: w -= learning_rate * weight_decay * w; all parameters; >= 0 */
-  double l2;              /* coupled: adds l2 * w to the gradient, as PyTorch's weight_decay; all parameters; >= 0 */
-  double clip_norm;       /* scales the gradient to at most this global 2-norm (PyTorch's clip_grad_norm_); 0: off */
-  double dropout;         /* share of hidden activations zeroed in training (inverted dropout); [0, 1) */
-  double label_smoothing; /* classifiers; y (1 - s) + s / K; [0, 1) */
+  int64_t epochs;              /* >= 0; 0 leaves the parameters as they are */
+  int64_t batch_size;          /* rows per step; 0: all rows (full batch) */
+  uint64_t seed;               /* of shuffles and dropout */
+  double dropout;              /* share of hidden activations zeroed in training (inverted dropout); [0, 1) */
+  double label_smoothing;      /* s of y (1 - s) + s / K; classifiers; [0, 1) */
   const double *class_weights; /* (classes) > 0, or NULL; multiply the examples' weights in training; borrowed for the
                                   call that takes the options */
-  bool balance_classes;        /* class weight = rows / (classes * rows of the class); not with class_weights */
-  descent_schedule schedule;
-  double schedule_gamma;   /* step, exponential, plateau: factor in (0, 1] */
-  int64_t schedule_every;  /* step: epochs between two factors; plateau: epochs without improvement before one */
-  double schedule_minimum; /* cosine, plateau: the smallest learning rate; >= 0 */
-  int64_t warmup_steps;    /* linear warm-up: learning_rate * t / warmup_steps at step t; 0: none */
-  int64_t batch_size;      /* rows per step; 0: all rows (full batch) */
-  int64_t epochs;          /* >= 0; 0 leaves the parameters as they are */
-  int64_t patience;        /* stop after this many epochs without improvement; 0: never */
-  double min_delta;        /* an improvement is a loss more than this below the best so far; >= 0 */
-  bool restore_best;       /* with validation data: end with the weights of the best epoch */
-  uint64_t seed;           /* shuffles and dropout */
   descent_precision precision;
-  bool autotune; /* on a GPU: time the algorithms of each matrix product once and remember the fastest; false: the first
-                  * that the library proposes */
-  /* Called after each step or epoch when not NULL; a non-zero return ends the training there, as a success. on_step
-   * makes the engine report every step and so costs speed. The structs are valid during the call. */
-  int (*on_step)(void *user, const descent_step_info *info);
-  int (*on_epoch)(void *user, const descent_epoch_info *info);
-  void *user;
-  /* Called between steps when not NULL, about every 0.1 seconds, or after each step that takes longer, and between
-   * blocks of the validation rows (at most 4,096) while those are measured: to stop there leaves the epoch without its
-   * end, which is made up for when the training is resumed. */
-  descent_request (*on_pause)(void *user);
+  bool balance_classes; /* class weight = rows / (classes * rows of the class); not with class_weights */
+  bool autotune;        /* GPU: time the algorithms of each matrix product once and remember the fastest;
+                           false: the first that cuBLASLt proposes */
 
-  /* Checkpoints (descent_fit only). A checkpoint is a file in the folder `checkpoint`, wholly written or not there at
-   * all, with everything that the training needs to go on as if it had never stopped: on the same build and processor
-   * an interrupted and resumed training ends with the same bits. It is a model file too, of the weights at its step.
-   * One is written before the first step, after the last, when the training is stopped, and between as below, by a
-   * thread of its own while the training goes on; four times the parameters of memory at most. Other files in the
-   * folder are synced before each, so that a log kept there is never older than the checkpoint. (After ERROR_DIVERGED
-   * the network of a resumed training may hold weights of a later step than that of an uninterrupted one.) */
-  const char *checkpoint;    /* folder, made if it is not there, used by one training at a time; NULL: none */
-  int64_t checkpoint_steps;  /* one every so many steps; 0: not by steps */
-  int64_t checkpoint_epochs; /* one every so many epochs; 0: not by epochs */
-  double checkpoint_seconds; /* one when so many have gone by since the last (60 unless set otherwise, also beside the
-                              * others); 0: not by time */
-  int64_t checkpoints_kept;  /* the newest so many stay, >= 1 */
-  const char *resume;        /* go on from the newest checkpoint in this folder that is not damaged; if it has none, or
-                                is not there, the training begins at its first step. NULL: begin, and refuse a `checkpoint`
-                                folder that has some */
-  const char *resume_with;   /* names, with commas between, of what may differ from the training that is resumed:
-                                options by their names here, and validation (the data), device, library (the version).
-                                Never network, data, optimizer, batch_size. Others are refused with the differences.
-                                May be NULL */
-  int64_t rollbacks;         /* after a divergence, go back to the newest checkpoint at most so many times; 0: end */
-  double rollback_factor;    /* and multiply every learning rate from there on by this; in (0, 1) */
-  /* Called on the thread of descent_fit when not NULL. */
-  void (*on_checkpoint)(void *user, const descent_checkpoint_info *info);
+  struct {
+    descent_optimizer kind;
+    bool nesterov;        /* sgd; needs momentum > 0 */
+    double learning_rate; /* > 0 */
+    double momentum;      /* sgd, rmsprop; [0, 1) */
+    double beta1, beta2;  /* adam, adamw: decay rates of the moment estimates; [0, 1) */
+    double rho;           /* rmsprop: decay rate of the squared-gradient average; [0, 1) */
+    double epsilon;       /* rmsprop, adam, adamw: added to the denominator; > 0 */
+    double weight_decay;  /* decoupled: w -= learning_rate * weight_decay * w; all parameters; >= 0 */
+    double l2;            /* coupled: adds l2 * w to the gradient, as PyTorch's weight_decay; all parameters; >= 0 */
+    double clip_norm;     /* scales the gradient to at most this global 2-norm (PyTorch's clip_grad_norm_); 0: off */
+    uint64_t reserved[6];
+  } optimizer;
+
+  struct {
+    descent_schedule kind;
+    int64_t every;        /* step: epochs between two factors; plateau: epochs without improvement before one */
+    double gamma;         /* step, exponential, plateau: factor in (0, 1] */
+    double minimum;       /* cosine, plateau: the smallest learning rate; >= 0 */
+    int64_t warmup_steps; /* linear warm-up: learning_rate * t / warmup_steps at step t; 0: none */
+    uint64_t reserved[3];
+  } schedule;
+
+  /* On the validation loss, without validation data on the training loss. */
+  struct {
+    int64_t patience;  /* stop after this many epochs without improvement; 0: never */
+    double min_delta;  /* an improvement is a loss more than this below the best so far; >= 0 */
+    bool restore_best; /* with validation data: end with the weights of the best epoch */
+    uint64_t reserved[5];
+  } early_stopping;
+
+  /* descent_fit only. A checkpoint is a file in `folder`, written as a whole or not at all, with the complete state of
+   * the training: on the same build and processor an interrupted and resumed training ends with the same bits as an
+   * uninterrupted one. It is also a model file, of the weights at its step. One is written before the first step, after
+   * the last, when the training is stopped, and in between as set below, by a thread of its own while the training
+   * continues; it takes at most four times the memory of the parameters. Other files in the folder are synced before
+   * each, so that a log kept there is never older than the checkpoint. (After ERROR_DIVERGED the network of a resumed
+   * training may hold weights of a later step than that of an uninterrupted one.) */
+  struct {
+    const char *folder;      /* created if missing, used by one training at a time; NULL: no checkpoints */
+    const char *resume;      /* continue from the newest undamaged checkpoint in this folder; if it has none, or does
+                                not exist, start at the first step. NULL: start, and refuse a `folder` that has some */
+    const char *resume_with; /* comma-separated names of what may differ from the resumed training: members of this
+                                struct, and validation (the data), device, library (the version). Never network, data,
+                                optimizer, batch_size. Other differences are refused and listed. May be NULL */
+    int64_t steps;           /* one every so many steps; 0: not by steps */
+    int64_t epochs;          /* one every so many epochs; 0: not by epochs */
+    double seconds;          /* one when so many seconds have passed since the last; default 60, also beside `steps` and
+                                `epochs`; 0: not by time */
+    int64_t keep;            /* the newest so many stay, >= 1 */
+    int64_t rollbacks;       /* after a divergence, return to the newest checkpoint at most so many times; 0: end */
+    double rollback_factor;  /* and multiply every learning rate from there on by this; in (0, 1) */
+    uint64_t reserved[7];
+  } checkpoint;
+
+  /* Each may be NULL and gets `user` first. The structs are valid during the call. */
+  struct {
+    /* After each step or epoch; a non-zero return ends the training there, as a success. on_step makes the engine
+     * report every step and so costs speed. */
+    int (*on_step)(void *user, const descent_step_info *info);
+    int (*on_epoch)(void *user, const descent_epoch_info *info);
+    /* Between steps, about every 0.1 seconds, or after each step that takes longer, and between blocks of the
+     * validation rows (at most 4,096) while those are measured: a stop there leaves the epoch unfinished; resuming
+     * completes it. */
+    descent_request (*on_pause)(void *user);
+    void (*on_checkpoint)(void *user, const descent_checkpoint_info *info); /* on the thread of descent_fit */
+    void *user;
+    uint64_t reserved[3];
+  } callbacks;
 } descent_train_options;
-#define DESCENT_TRAIN_OPTIONS_INIT                                                                                  \
-  {                                                                                                                 \
-    sizeof(descent_train_options), DESCENT_OPTIMIZER_ADAM, 1e-3, 0.0, false, 0.9, 0.999, 0.99, 1e-8, 0.0, 0.0, 0.0, \
-        0.0, 0.0, NULL, false, DESCENT_SCHEDULE_CONSTANT, 0.1, 10, 0.0, 0, 32, 100, 0, 0.0, true, 0,                \
-        DESCENT_PRECISION_FP32, true, NULL, NULL, NULL, NULL, NULL, 0, 0, 60.0, 2, NULL, NULL, 0, 0.1, NULL         \
-  }
+DESCENT_DECLARE_OPTIONS(descent_train_options)
+#undef DESCENT_DECLARE_OPTIONS
 
 /* Whether the options lie in their ranges and fit the network, and the device can train so: ERROR_ARGUMENT names the
  * option (NULL has none) and its value, ERROR_UNSUPPORTED what the device lacks. Everything that trains checks the same

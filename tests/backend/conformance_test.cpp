@@ -278,7 +278,7 @@ OneOp gradient_norm(double clip, double low, double high, double J, double bad_s
   g.scalars =
       one.scalars({{SCALAR_LOSS, J}, {SCALAR_GRADIENT_NORM, NAN}, {SCALAR_CLIP, NAN}, {SCALAR_BAD_STEP, bad_step}});
   g.layer_statistics = one.layer_statistics(static_cast<int>(layout.segments.size()));
-  g.clip = clip;
+  g.clip_norm = clip;
   one.op(OP_GRADIENT_NORM, 0).norm = g;
   for (const parameter_segment &at : layout.segments) one.segment(at);
   return one;

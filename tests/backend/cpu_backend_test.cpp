@@ -129,7 +129,7 @@ struct Session {
     const int64_t outputs = c.widths.back(), rows = 3 * c.batch + 1, n_y = squared ? outputs : 1;
     std::vector<descent_activation> activations(c.widths.size() - 1, c.activation);
     activations.back() = DESCENT_ACTIVATION_IDENTITY;
-    descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
+    descent_network_options shape = descent_network_options_default();
     shape.inputs = c.widths[0];
     shape.layers = (int32_t)c.widths.size() - 1;
     shape.widths = c.widths.data() + 1;
@@ -137,12 +137,12 @@ struct Session {
     shape.loss = c.loss;
     OK(descent_network_create(&shape, &network));
     OK(descent_network_initialise(network, DESCENT_INIT_AUTO, 5));
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-    options.optimizer = c.optimizer;
+    descent_train_options options = descent_train_options_default();
+    options.optimizer.kind = c.optimizer;
     options.dropout = c.dropout;
     options.label_smoothing = c.label_smoothing;
-    options.momentum = c.momentum;
-    options.clip_norm = c.clip_norm;
+    options.optimizer.momentum = c.momentum;
+    options.optimizer.clip_norm = c.clip_norm;
     options.seed = 9;
     OK(plan_build(network, &options, c.batch, &plan, &at));
     OK(backend_cpu.open(0, threads, &device));

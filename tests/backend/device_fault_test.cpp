@@ -103,8 +103,8 @@ std::vector<std::vector<float>> after_each_epoch(const Job &job) {
   for (int64_t epochs = 0; epochs <= job.options.epochs; epochs++) {
     Job shorter = job;
     shorter.options.epochs = epochs;
-    shorter.options.restore_best = false;
-    shorter.options.checkpoint = shorter.options.resume = nullptr;
+    shorter.options.early_stopping.restore_best = false;
+    shorter.options.checkpoint.folder = shorter.options.checkpoint.resume = nullptr;
     shorter.through = nullptr;
     const Job::Outcome outcome = shorter.run();
     EXPECT_EQ(outcome.status, DESCENT_OK) << outcome.error;
@@ -126,10 +126,10 @@ void expect_named_weights(const Job::Outcome &outcome, const std::vector<std::ve
 
 Job rich_job() {
   Job job = small_job();
-  job.options.optimizer = DESCENT_OPTIMIZER_ADAMW;
-  job.options.clip_norm = 1;
+  job.options.optimizer.kind = DESCENT_OPTIMIZER_ADAMW;
+  job.options.optimizer.clip_norm = 1;
   job.options.balance_classes = true;
-  job.options.learning_rate = 0.3; /* so that the last epoch is not always the best */
+  job.options.optimizer.learning_rate = 0.3; /* so that the last epoch is not always the best */
   job.options.epochs = 5;
   job.through = &table();
   return job;
@@ -139,8 +139,8 @@ TEST(DeviceFault, ATrainingKeepsTheWeightsThatItNames) {
   Job rich = rich_job(), plain = small_job();
   plain.through = &table();
   plain.validate = false;
-  plain.options.optimizer = DESCENT_OPTIMIZER_SGD;
-  plain.options.momentum = 0.5;
+  plain.options.optimizer.kind = DESCENT_OPTIMIZER_SGD;
+  plain.options.optimizer.momentum = 0.5;
   for (const Job &job : {rich, plain}) {
     const std::vector<std::vector<float>> states = after_each_epoch(job);
     Job::Outcome outcome;
@@ -166,13 +166,13 @@ TEST(DeviceFault, ATrainingGoesOnFromItsCheckpoints) {
   Job job = rich_job();
   const std::vector<std::vector<float>> states = after_each_epoch(job);
   const Job::Outcome whole = job.run();
-  job.options.checkpoint = before.c_str();
-  job.options.checkpoint_epochs = 1;
-  job.options.checkpoints_kept = 9;
+  job.options.checkpoint.folder = before.c_str();
+  job.options.checkpoint.epochs = 1;
+  job.options.checkpoint.keep = 9;
   ASSERT_EQ(job.run().status, DESCENT_OK) << descent_last_error();
   for (const int64_t step : steps_in(before))
     if (step > 8) std::filesystem::remove(before + "/" + checkpoint_name(step)); /* two epochs */
-  job.options.checkpoint = job.options.resume = folder.c_str();
+  job.options.checkpoint.folder = job.options.checkpoint.resume = folder.c_str();
   Job healthy = job;
   healthy.through = nullptr;
   for (const bool resumed : {false, true}) {
@@ -196,7 +196,7 @@ TEST(DeviceFault, ATrainingThatDivergesGoesBackAllTheSame) {
   const Scratch scratch;
   const std::string folder = scratch / "c";
   Job job = returning_job(folder);
-  job.options.resume = folder.c_str();
+  job.options.checkpoint.resume = folder.c_str();
   const Job::Outcome whole = job.run();
   ASSERT_EQ(whole.status, DESCENT_OK) << whole.error;
   const Job healthy = job;
@@ -218,7 +218,7 @@ TEST(DeviceFault, ATrainingThatDivergesGoesBackAllTheSame) {
  * kept is named with either. The network has what it came with: this one diverges in its first epoch. */
 TEST(DeviceFault, ATrainingThatDivergesIsReported) {
   Job job = exploding_job("");
-  job.options.checkpoint = nullptr;
+  job.options.checkpoint.folder = nullptr;
   job.options.epochs = 0;
   const std::vector<float> initial = job.run().parameters;
   job.options.epochs = 3;
@@ -253,16 +253,16 @@ TEST(DeviceFault, ATrainingThatIsStoppedKeepsTheWeightsThatItNames) {
     for (const int64_t step : {2, 6}) {
       Job job = small_job();
       job.validate = validate;
-      job.options.restore_best = false;
-      job.options.checkpoint = folder.c_str();
-      job.options.user = const_cast<int64_t *>(&step);
-      job.options.on_step = [](void *user, const descent_step_info *info) {
+      job.options.early_stopping.restore_best = false;
+      job.options.checkpoint.folder = folder.c_str();
+      job.options.callbacks.user = const_cast<int64_t *>(&step);
+      job.options.callbacks.on_step = [](void *user, const descent_step_info *info) {
         return static_cast<int>(info->step == *static_cast<int64_t *>(user));
       };
       const std::vector<float> stopped = job.run().parameters;
       Job whole_epochs = job;
-      whole_epochs.options.on_step = nullptr;
-      whole_epochs.options.user = nullptr;
+      whole_epochs.options.callbacks.on_step = nullptr;
+      whole_epochs.options.callbacks.user = nullptr;
       const std::vector<std::vector<float>> states = after_each_epoch(whole_epochs);
       job.through = &table();
       Job::Outcome outcome;
@@ -293,8 +293,8 @@ TEST(DeviceFault, StepsByHand) {
   const Rows rows = make_rows(20, 4, 1, 3, 1);
   const Network network = make_network({4, 6, 3}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
   const std::vector<float> initial = parameters_of(network);
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-  options.clip_norm = 1;
+  descent_train_options options = descent_train_options_default();
+  options.optimizer.clip_norm = 1;
   const std::vector<float> bad(rows.X.size(), NAN);
   const auto work = [&]() -> descent_status {
     memcpy(network->parameters, initial.data(), initial.size() * sizeof(float));
@@ -325,7 +325,7 @@ class DeviceFaultAfterwards : public testing::Test {
   Network network_ = make_network({4, 6, 3}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
   Rows data_ = make_rows(20, 4, 1, 3, 1);
   Dataset rows_ = data_.dataset();
-  descent_train_options options_ = DESCENT_TRAIN_OPTIONS_INIT;
+  descent_train_options options_ = descent_train_options_default();
 };
 
 TEST_F(DeviceFaultAfterwards, Evaluation) {

@@ -33,7 +33,7 @@ class Step {
     std::vector<int64_t> widths{5, 4, loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY ? 1 : 3};
     std::vector<descent_activation> activations{hidden, hidden, DESCENT_ACTIVATION_IDENTITY};
     if (loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) activations.back() = hidden;
-    descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
+    descent_network_options shape = descent_network_options_default();
     shape.inputs = 3;
     shape.layers = 3;
     shape.widths = widths.data();
@@ -45,7 +45,7 @@ class Step {
     for (int layer = 1; layer <= 3; layer++) check(descent_network_set_layer(network_, layer, nullptr, bias.data()));
     check(descent_device_open("reference", 0, &device_));
     check(synthetic_create(network_, rows, seed, &data_));
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     options.batch_size = rows;
     std::vector<double> class_weights;
     if (smoothed && loss != DESCENT_LOSS_MEAN_SQUARED_ERROR) {

@@ -124,8 +124,8 @@ TEST_F(DamagedCheckpoint, WhereAllAreNothingIsBegunAnew) {
 TEST_F(DamagedCheckpoint, OnesOfLaterStepsGoWhenTheTrainingHasPassedThem) {
   const std::string folder = folder_with(999, "damaged");
   Job job = job_;
-  job.options.checkpoint = folder.c_str();
-  job.options.checkpoints_kept = 1;
+  job.options.checkpoint.folder = folder.c_str();
+  job.options.checkpoint.keep = 1;
   const Job::Outcome resumed = job.resume(folder);
   ASSERT_EQ(resumed.status, DESCENT_OK) << resumed.error;
   EXPECT_EQ(steps_in(folder), std::vector<int64_t>{12});
@@ -134,12 +134,12 @@ TEST_F(DamagedCheckpoint, OnesOfLaterStepsGoWhenTheTrainingHasPassedThem) {
 TEST_F(DamagedCheckpoint, IsNotCountedAmongThoseKept) {
   const std::string folder = folder_with(7, "damaged");
   Job job = job_;
-  job.options.checkpoint = job.options.resume = folder.c_str();
-  job.options.checkpoint_steps = 4;
-  job.options.checkpoints_kept = 2;
-  job.options.user = &scratch_;
-  job.options.on_step = [](void *, const descent_step_info *) { return 0; };
-  job.options.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
+  job.options.checkpoint.folder = job.options.checkpoint.resume = folder.c_str();
+  job.options.checkpoint.steps = 4;
+  job.options.checkpoint.keep = 2;
+  job.options.callbacks.user = &scratch_;
+  job.options.callbacks.on_step = [](void *, const descent_step_info *) { return 0; };
+  job.options.callbacks.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
     const std::string place = *static_cast<Scratch *>(user) / "c";
     if (info->event == DESCENT_CHECKPOINT_SAVED && info->step == 8) {
       EXPECT_EQ(steps_in(place), (std::vector<int64_t>{6, 8}));
@@ -152,8 +152,10 @@ TEST_F(DamagedCheckpoint, IsNotCountedAmongThoseKept) {
 /* It is a model too: of the weights at its step. */
 TEST_F(DamagedCheckpoint, AWholeOneIsAModel) {
   Job six = job_;
-  six.options.restore_best = false;
-  six.options.on_step = [](void *, const descent_step_info *info) { return static_cast<int>(info->step == 6); };
+  six.options.early_stopping.restore_best = false;
+  six.options.callbacks.on_step = [](void *, const descent_step_info *info) {
+    return static_cast<int>(info->step == 6);
+  };
   const Job::Outcome stopped = six.run();
   write_file(place(), bytes_);
   descent_network *loaded = nullptr;
@@ -190,23 +192,24 @@ TEST_P(OtherConfiguration, IsRefusedUnlessItMayDiffer) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, OtherConfiguration,
-    testing::Values(Difference{"learning_rate", [](Job &job) { job.options.learning_rate = 0.5; }, true},
+    testing::Values(Difference{"learning_rate", [](Job &job) { job.options.optimizer.learning_rate = 0.5; }, true},
                     Difference{"epochs", [](Job &job) { job.options.epochs = 4; }, true},
                     Difference{"dropout", [](Job &job) { job.options.dropout = 0; }, true},
                     Difference{"seed", [](Job &job) { job.options.seed = 99; }, true},
-                    Difference{"beta2", [](Job &job) { job.options.beta2 = 0.99; }, true},
-                    Difference{"clip_norm", [](Job &job) { job.options.clip_norm = 1; }, true},
-                    Difference{"l2", [](Job &job) { job.options.l2 = 1e-9; }, true},
-                    Difference{"patience", [](Job &job) { job.options.patience = 5; }, true},
-                    Difference{"restore_best", [](Job &job) { job.options.restore_best = false; }, true},
+                    Difference{"beta2", [](Job &job) { job.options.optimizer.beta2 = 0.99; }, true},
+                    Difference{"clip_norm", [](Job &job) { job.options.optimizer.clip_norm = 1; }, true},
+                    Difference{"l2", [](Job &job) { job.options.optimizer.l2 = 1e-9; }, true},
+                    Difference{"patience", [](Job &job) { job.options.early_stopping.patience = 5; }, true},
+                    Difference{"restore_best", [](Job &job) { job.options.early_stopping.restore_best = false; }, true},
                     Difference{"class_weights", [](Job &job) { job.options.balance_classes = true; }, true},
                     Difference{"label_smoothing", [](Job &job) { job.options.label_smoothing = 0.1; }, true},
-                    Difference{"warmup_steps", [](Job &job) { job.options.warmup_steps = 3; }, true},
-                    Difference{"schedule", [](Job &job) { job.options.schedule = DESCENT_SCHEDULE_COSINE; }, true},
+                    Difference{"warmup_steps", [](Job &job) { job.options.schedule.warmup_steps = 3; }, true},
+                    Difference{"schedule", [](Job &job) { job.options.schedule.kind = DESCENT_SCHEDULE_COSINE; }, true},
                     Difference{"validation", [](Job &job) { job.held_out.y[0] = 2 - job.held_out.y[0]; }, true},
                     Difference{"device", [](Job &job) { job.device = "reference"; }, true},
                     Difference{"batch_size", [](Job &job) { job.options.batch_size = 10; }, false},
-                    Difference{"optimizer", [](Job &job) { job.options.optimizer = DESCENT_OPTIMIZER_ADAMW; }, false},
+                    Difference{"optimizer", [](Job &job) { job.options.optimizer.kind = DESCENT_OPTIMIZER_ADAMW; },
+                               false},
                     Difference{"data", [](Job &job) { job.rows.X[17] += 1; }, false},
                     Difference{"network", [](Job &job) { job.hidden = DESCENT_ACTIVATION_RELU; }, false}),
     [](const auto &each) { return each.param.name; });
@@ -290,11 +293,11 @@ TEST(ResumeWith, MoreEpochsEndWhereALongerTrainingDoes) {
 TEST(ResumeWith, RestoreBestCountsFromThere) {
   const Scratch scratch;
   Job job = small_job();
-  job.options.restore_best = false;
-  job.options.learning_rate = 0.05;
+  job.options.early_stopping.restore_best = false;
+  job.options.optimizer.learning_rate = 0.05;
   const Job::Outcome whole = job.run_keeping_all(scratch / "c");
   ASSERT_EQ(whole.result.best_epoch, 1);
-  job.options.restore_best = true;
+  job.options.early_stopping.restore_best = true;
   const Job::Outcome over = job.resume(scratch / "c", "restore_best"); /* all steps are done */
   EXPECT_EQ(over.result.best_epoch, 0);
   EXPECT_EQ(over.parameters, whole.parameters);
@@ -312,9 +315,9 @@ TEST(Folder, KeepsTheNewest) {
     const Scratch scratch;
     const std::string folder = scratch / "a/b/c"; /* made with those above it */
     Job job = small_job();
-    job.options.checkpoint = folder.c_str();
-    job.options.checkpoint_epochs = 1;
-    job.options.checkpoints_kept = keep;
+    job.options.checkpoint.folder = folder.c_str();
+    job.options.checkpoint.epochs = 1;
+    job.options.checkpoint.keep = keep;
     ASSERT_EQ(job.run().status, DESCENT_OK);
     std::vector<int64_t> expected{0, 4, 8, 12};
     if (keep < 4) expected.erase(expected.begin(), expected.end() - keep);
@@ -326,7 +329,7 @@ TEST(Folder, OfAnEarlierTrainingIsRefusedWithoutResume) {
   const Scratch scratch;
   const std::string folder = scratch / "c";
   Job job = small_job();
-  job.options.checkpoint = folder.c_str();
+  job.options.checkpoint.folder = folder.c_str();
   ASSERT_EQ(job.run().status, DESCENT_OK);
   const Job::Outcome again = job.run();
   EXPECT_EQ(again.status, DESCENT_ERROR_ARGUMENT);
@@ -338,14 +341,14 @@ TEST(Folder, OfAnotherTrainingIsNoPlaceToGoOnIn) {
   const std::string folder = scratch / "c", other = scratch / "d", same = scratch / "./c";
   Job job = small_job();
   for (const std::string *each : {&folder, &other}) {
-    job.options.checkpoint = each->c_str();
+    job.options.checkpoint.folder = each->c_str();
     ASSERT_EQ(job.run().status, DESCENT_OK);
   }
   const Job::Outcome mixed = job.resume(folder); /* into the other */
   EXPECT_EQ(mixed.status, DESCENT_ERROR_ARGUMENT);
   EXPECT_NE(mixed.error.find("d': holds checkpoints of a training, the newest of step 12"), std::string::npos)
       << mixed.error;
-  job.options.checkpoint = same.c_str(); /* by another name */
+  job.options.checkpoint.folder = same.c_str(); /* by another name */
   EXPECT_EQ(job.resume(folder).status, DESCENT_OK);
 }
 
@@ -357,8 +360,8 @@ TEST(Folder, CanBeAnotherOneFromNowOn) {
   const Job::Outcome whole = job.run_keeping_all(folder);
   for (int64_t step : steps_in(folder))
     if (step != 6) std::filesystem::remove(folder + "/" + checkpoint_name(step));
-  job.options.checkpoint = other.c_str();
-  job.options.checkpoints_kept = 9;
+  job.options.checkpoint.folder = other.c_str();
+  job.options.checkpoint.keep = 9;
   expect_same_end(whole, job.resume(folder));
   ASSERT_EQ(steps_in(other), (std::vector<int64_t>{6, 12}));
   std::filesystem::remove(other + "/" + checkpoint_name(12));
@@ -371,7 +374,7 @@ TEST(Folder, IsUsedByOneTrainingAtATime) {
   checkpoint_folder held{};
   ASSERT_EQ(checkpoint_folder_open(folder.c_str(), &held), DESCENT_OK);
   Job job = small_job();
-  job.options.checkpoint = folder.c_str();
+  job.options.checkpoint.folder = folder.c_str();
   const Job::Outcome second = job.run();
   EXPECT_EQ(second.status, DESCENT_ERROR_WRITE);
   EXPECT_NE(second.error.find("another training that is running"), std::string::npos) << second.error;
@@ -389,7 +392,7 @@ TEST(Folder, LosesWhatAKilledProcessLeftUnfinished) {
   write_file(left, "half");
   for (const std::string &name : foreign) write_file(folder + "/" + name, "mine");
   Job job = small_job();
-  job.options.checkpoint = folder.c_str();
+  job.options.checkpoint.folder = folder.c_str();
   ASSERT_EQ(job.run().status, DESCENT_OK);
   EXPECT_FALSE(std::filesystem::exists(left));
   for (const std::string &name : foreign) EXPECT_TRUE(std::filesystem::exists(folder + "/" + name)) << name;
@@ -400,7 +403,7 @@ TEST(Folder, ThatCannotBeMadeEndsTheTrainingBeforeItBegins) {
   write_file(scratch / "file", "");
   const std::string folder = scratch / "file/c";
   Job job = small_job();
-  job.options.checkpoint = folder.c_str();
+  job.options.checkpoint.folder = folder.c_str();
   const Job::Outcome outcome = job.run();
   EXPECT_EQ(outcome.status, DESCENT_ERROR_WRITE);
   EXPECT_NE(outcome.error.find("Not a directory"), std::string::npos) << outcome.error;
@@ -419,16 +422,16 @@ TEST(Saving, ThatFailsIsToldAndTheTrainingGoesOn) {
     std::vector<Event> events;
     int64_t steps = 0;
   } watch{folder, away, {}, 0};
-  job.options.checkpoint = folder.c_str();
-  job.options.checkpoint_steps = 1;
-  job.options.user = &watch;
-  job.options.on_step = [](void *user, const descent_step_info *info) {
+  job.options.checkpoint.folder = folder.c_str();
+  job.options.checkpoint.steps = 1;
+  job.options.callbacks.user = &watch;
+  job.options.callbacks.on_step = [](void *user, const descent_step_info *info) {
     Watch *w = static_cast<Watch *>(user);
     if (info->step == 4) std::filesystem::rename(w->folder, w->away);
     if (info->step == 8) std::filesystem::rename(w->away, w->folder);
     return 0;
   };
-  job.options.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
+  job.options.callbacks.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
     static_cast<Watch *>(user)->events.push_back({info->event, info->path, info->message, info->step, 1});
   };
   const Job::Outcome outcome = job.run();
@@ -451,7 +454,7 @@ TEST(Saving, OfTheFirstCheckpointMustSucceed) {
   const Scratch scratch;
   const std::string folder = scratch / "c";
   Job job = small_job();
-  job.options.checkpoint = folder.c_str();
+  job.options.checkpoint.folder = folder.c_str();
   rlimit before{}, small{};
   getrlimit(RLIMIT_FSIZE, &before);
   small = before;
@@ -476,14 +479,14 @@ TEST(Pause, SavesAndStopsWhenAsked) {
     int pauses = 0;
     std::vector<int64_t> saved;
   } asked;
-  job.options.checkpoint = folder.c_str();
-  job.options.checkpoint_seconds = 0;
-  job.options.user = &asked;
-  job.options.on_pause = [](void *user) {
+  job.options.checkpoint.folder = folder.c_str();
+  job.options.checkpoint.seconds = 0;
+  job.options.callbacks.user = &asked;
+  job.options.callbacks.on_pause = [](void *user) {
     const int n = ++static_cast<Asked *>(user)->pauses;
     return n == 1 ? DESCENT_SAVE : n == 3 ? DESCENT_STOP : DESCENT_GO_ON;
   };
-  job.options.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
+  job.options.callbacks.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
     if (info->event == DESCENT_CHECKPOINT_SAVED) static_cast<Asked *>(user)->saved.push_back(info->step);
   };
   const Job::Outcome stopped = job.run();
@@ -493,7 +496,7 @@ TEST(Pause, SavesAndStopsWhenAsked) {
   EXPECT_EQ(asked.saved[0], 0);
   EXPECT_LT(asked.saved[1], asked.saved[2]);
   EXPECT_EQ(asked.saved[2], stopped.result.steps);
-  job.options.on_pause = nullptr;
+  job.options.callbacks.on_pause = nullptr;
   expect_same_end(whole, job.resume(folder));
 }
 
@@ -501,7 +504,7 @@ TEST(Pause, SavesAndStopsWhenAsked) {
 TEST(Pause, MayStopATrainingWhileValidationIsMeasured) {
   Job job = small_job();
   job.held_out = make_rows(9000, 4, 1, 3, 2);
-  job.options.schedule = DESCENT_SCHEDULE_PLATEAU;
+  job.options.schedule.kind = DESCENT_SCHEDULE_PLATEAU;
   const Job::Outcome whole = job.run();
   ASSERT_EQ(whole.status, DESCENT_OK) << whole.error;
   int64_t pauses = 0, with_an_epoch_left = 0;
@@ -511,16 +514,16 @@ TEST(Pause, MayStopATrainingWhileValidationIsMeasured) {
     const std::string folder = scratch / "c";
     int64_t left = pauses;
     Job once = job;
-    once.options.checkpoint = folder.c_str();
-    once.options.user = &left;
-    once.options.on_pause = [](void *user) {
+    once.options.checkpoint.folder = folder.c_str();
+    once.options.callbacks.user = &left;
+    once.options.callbacks.on_pause = [](void *user) {
       return --*static_cast<int64_t *>(user) < 0 ? DESCENT_STOP : DESCENT_GO_ON;
     };
     const Job::Outcome outcome = once.run();
     stopped = outcome.result.stop == DESCENT_STOP_CALLBACK;
     if (!stopped) break;
     with_an_epoch_left += outcome.result.steps == (outcome.result.epochs + 1) * 4;
-    once.options.on_pause = nullptr;
+    once.options.callbacks.on_pause = nullptr;
     const Job::Outcome resumed = once.resume(folder);
     expect_same_end(whole, resumed);
     EXPECT_EQ(resumed.of(DESCENT_CHECKPOINT_RESUMED)[0].step, outcome.result.steps);
@@ -534,8 +537,8 @@ TEST(Rollback, GoesBackWithALowerRateAsOftenAsAllowed) {
   const Scratch scratch;
   const std::string folder = scratch / "c", again = scratch / "d";
   Job job = exploding_job(folder);
-  job.options.rollbacks = 4;
-  job.options.rollback_factor = 1e-8;
+  job.options.checkpoint.rollbacks = 4;
+  job.options.checkpoint.rollback_factor = 1e-8;
   const Job::Outcome outcome = job.run();
   ASSERT_EQ(outcome.status, DESCENT_OK) << outcome.error;
   const std::vector<Event> back = outcome.of(DESCENT_CHECKPOINT_ROLLED_BACK);
@@ -546,9 +549,9 @@ TEST(Rollback, GoesBackWithALowerRateAsOftenAsAllowed) {
     EXPECT_DOUBLE_EQ(event.rate_factor, factor);
     EXPECT_NE(event.message.find("training diverged at step"), std::string::npos) << event.message;
   }
-  job.options.checkpoint = again.c_str();
+  job.options.checkpoint.folder = again.c_str();
   expect_same_end(outcome, job.run()); /* and always the same way */
-  job.options.checkpoint = folder.c_str();
+  job.options.checkpoint.folder = folder.c_str();
   expect_same_end(outcome, job.resume(folder));
 }
 
@@ -578,22 +581,22 @@ TEST(Rollback, ThatIsCutOffIsGoneOnWith) {
   const Job::Outcome whole = job.run();
   ASSERT_EQ(whole.status, DESCENT_OK) << whole.error;
   std::filesystem::remove_all(folder);
-  job.options.user = &copies;
-  job.options.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
+  job.options.callbacks.user = &copies;
+  job.options.callbacks.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
     Copies *c = static_cast<Copies *>(user);
     if (info->event == DESCENT_CHECKPOINT_ROLLED_BACK) { /* those given up are gone before one is marked as tried */
       EXPECT_EQ(steps_in(*c->scratch / "c").back(), info->step);
     }
     std::filesystem::copy(*c->scratch / "c", *c->scratch / ("copy" + std::to_string(c->n++)));
   };
-  job.options.on_step = [](void *, const descent_step_info *) { return 0; };
+  job.options.callbacks.on_step = [](void *, const descent_step_info *) { return 0; };
   expect_same_end(whole, job.run());
   ASSERT_GT(copies.n, 5);
-  job.options.on_checkpoint = nullptr;
+  job.options.callbacks.on_checkpoint = nullptr;
   for (int i = 0; i < copies.n; i++) {
     SCOPED_TRACE(i);
     const std::string copy = scratch / ("copy" + std::to_string(i));
-    job.options.checkpoint = copy.c_str();
+    job.options.checkpoint.folder = copy.c_str();
     expect_same_end(whole, job.resume(copy));
   }
 }
@@ -602,8 +605,8 @@ TEST(Rollback, GivesUpAndKeepsTheLastGoodState) {
   const Scratch scratch;
   const std::string folder = scratch / "c";
   Job job = exploding_job(folder);
-  job.options.rollbacks = 2;
-  job.options.rollback_factor = 0.5;
+  job.options.checkpoint.rollbacks = 2;
+  job.options.checkpoint.rollback_factor = 0.5;
   const Job::Outcome outcome = job.run();
   EXPECT_EQ(outcome.status, DESCENT_ERROR_DIVERGED);
   EXPECT_EQ(outcome.of(DESCENT_CHECKPOINT_ROLLED_BACK).size(), 2u);
@@ -632,18 +635,18 @@ TEST(Saving, OfSpoiltWeightsAtTheEndIsToldToFail) {
     job.rows = make_rows(80, 4, 1, 2, 1);
     for (float &x : job.rows.X) x *= 1e-3F;
     job.held_out = job.rows;
-    job.options.optimizer = DESCENT_OPTIMIZER_ADAMW;
-    job.options.learning_rate = 1;
-    job.options.weight_decay = 1e6;
+    job.options.optimizer.kind = DESCENT_OPTIMIZER_ADAMW;
+    job.options.optimizer.learning_rate = 1;
+    job.options.optimizer.weight_decay = 1e6;
     job.options.dropout = 0;
     job.options.batch_size = 0;
     job.options.epochs = 50;
-    job.options.checkpoint = folder.c_str();
-    job.options.user = &watch;
-    job.options.on_step = [](void *user, const descent_step_info *info) {
+    job.options.checkpoint.folder = folder.c_str();
+    job.options.callbacks.user = &watch;
+    job.options.callbacks.on_step = [](void *user, const descent_step_info *info) {
       return static_cast<int>(info->step == static_cast<Watch *>(user)->last);
     };
-    job.options.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
+    job.options.callbacks.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
       Watch *w = static_cast<Watch *>(user);
       if (info->event == DESCENT_CHECKPOINT_SAVED) w->saved = info->step;
       if (info->event == DESCENT_CHECKPOINT_FAILED) w->failed = info->step;
@@ -662,8 +665,8 @@ TEST(Rollback, IsNoChangeOfConfiguration) {
   const std::string folder = scratch / "c";
   Job job = exploding_job(folder);
   EXPECT_EQ(job.run().status, DESCENT_ERROR_DIVERGED);
-  job.options.rollbacks = 9;
-  job.options.rollback_factor = 1e-8;
+  job.options.checkpoint.rollbacks = 9;
+  job.options.checkpoint.rollback_factor = 1e-8;
   EXPECT_EQ(job.resume(folder).status, DESCENT_OK);
 }
 
@@ -672,13 +675,13 @@ TEST(Options, AreChecked) {
     const char *name;
     void (*change)(descent_train_options &o);
   } cases[] = {
-      {"checkpoint_steps -1", [](descent_train_options &o) { o.checkpoint_steps = -1; }},
-      {"checkpoint_epochs -1", [](descent_train_options &o) { o.checkpoint_epochs = -1; }},
-      {"checkpoint_seconds", [](descent_train_options &o) { o.checkpoint_seconds = NAN; }},
-      {"checkpoints_kept 0", [](descent_train_options &o) { o.checkpoints_kept = 0; }},
-      {"rollbacks -1", [](descent_train_options &o) { o.rollbacks = -1; }},
-      {"rollback_factor 1", [](descent_train_options &o) { o.rollback_factor = 1; }},
-      {"rollbacks 1: needs a checkpoint", [](descent_train_options &o) { o.rollbacks = 1; }},
+      {"checkpoint.steps -1", [](descent_train_options &o) { o.checkpoint.steps = -1; }},
+      {"checkpoint.epochs -1", [](descent_train_options &o) { o.checkpoint.epochs = -1; }},
+      {"checkpoint.seconds", [](descent_train_options &o) { o.checkpoint.seconds = NAN; }},
+      {"checkpoint.keep 0", [](descent_train_options &o) { o.checkpoint.keep = 0; }},
+      {"rollbacks -1", [](descent_train_options &o) { o.checkpoint.rollbacks = -1; }},
+      {"rollback_factor 1", [](descent_train_options &o) { o.checkpoint.rollback_factor = 1; }},
+      {"rollbacks 1: needs a checkpoint", [](descent_train_options &o) { o.checkpoint.rollbacks = 1; }},
   };
   for (const auto &c : cases) {
     Job job = small_job();

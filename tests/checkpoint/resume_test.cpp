@@ -19,16 +19,18 @@ static Job job_of(const Case &c) {
   Job job;
   job.rows = make_rows(72, 4, 1, 3, 1);
   job.threads = c.threads;
-  job.options.optimizer = c.optimizer;
-  job.options.learning_rate = c.optimizer == DESCENT_OPTIMIZER_GD || c.optimizer == DESCENT_OPTIMIZER_SGD ? 0.3 : 0.02;
-  job.options.momentum = c.optimizer == DESCENT_OPTIMIZER_SGD || c.optimizer == DESCENT_OPTIMIZER_RMSPROP ? 0.9 : 0;
-  job.options.nesterov = c.optimizer == DESCENT_OPTIMIZER_SGD;
-  job.options.weight_decay = 0.01;
-  job.options.clip_norm = 1;
-  job.options.schedule = c.schedule;
-  job.options.schedule_gamma = 0.8;
-  job.options.schedule_every = 1;
-  job.options.warmup_steps = 7;
+  job.options.optimizer.kind = c.optimizer;
+  job.options.optimizer.learning_rate =
+      c.optimizer == DESCENT_OPTIMIZER_GD || c.optimizer == DESCENT_OPTIMIZER_SGD ? 0.3 : 0.02;
+  job.options.optimizer.momentum =
+      c.optimizer == DESCENT_OPTIMIZER_SGD || c.optimizer == DESCENT_OPTIMIZER_RMSPROP ? 0.9 : 0;
+  job.options.optimizer.nesterov = c.optimizer == DESCENT_OPTIMIZER_SGD;
+  job.options.optimizer.weight_decay = 0.01;
+  job.options.optimizer.clip_norm = 1;
+  job.options.schedule.kind = c.schedule;
+  job.options.schedule.gamma = 0.8;
+  job.options.schedule.every = 1;
+  job.options.schedule.warmup_steps = 7;
   job.options.dropout = c.dropout;
   job.options.label_smoothing = 0.05;
   job.options.batch_size = 16;
@@ -96,37 +98,37 @@ TEST_P(ResumeVariant, FromEveryStepEndsWithTheSameBits) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ResumeVariant,
-                         testing::Values(Variant{"without_validation", [](Job &job) { job.validate = false; }},
-                                         Variant{"without_best", [](Job &job) { job.options.restore_best = false; }},
-                                         Variant{"early_stopping",
-                                                 [](Job &job) {
-                                                   job.options.patience = 2;
-                                                   job.options.learning_rate = 0.5;
-                                                 }},
-                                         Variant{"full_batch", [](Job &job) { job.options.batch_size = 0; }},
-                                         Variant{"regression",
-                                                 [](Job &job) {
-                                                   job.widths = {4, 6, 2};
-                                                   job.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
-                                                   job.rows = make_rows(72, 4, 2, 0, 1);
-                                                   job.held_out = make_rows(20, 4, 2, 0, 2);
-                                                   job.options.label_smoothing = 0;
-                                                 }},
-                                         Variant{"balanced_classes",
-                                                 [](Job &job) { job.options.balance_classes = true; }},
-                                         Variant{"gpu_fp32", [](Job &job) { job.device = "cuda"; }},
-                                         Variant{"gpu_tf32",
-                                                 [](Job &job) {
-                                                   job.device = "cuda";
-                                                   job.options.precision = DESCENT_PRECISION_TF32;
-                                                 }},
-                                         Variant{"gpu_bf16",
-                                                 [](Job &job) {
-                                                   job.device = "cuda";
-                                                   job.options.precision = DESCENT_PRECISION_BF16;
-                                                 }}),
-                         [](const auto &each) { return each.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    All, ResumeVariant,
+    testing::Values(Variant{"without_validation", [](Job &job) { job.validate = false; }},
+                    Variant{"without_best", [](Job &job) { job.options.early_stopping.restore_best = false; }},
+                    Variant{"early_stopping",
+                            [](Job &job) {
+                              job.options.early_stopping.patience = 2;
+                              job.options.optimizer.learning_rate = 0.5;
+                            }},
+                    Variant{"full_batch", [](Job &job) { job.options.batch_size = 0; }},
+                    Variant{"regression",
+                            [](Job &job) {
+                              job.widths = {4, 6, 2};
+                              job.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
+                              job.rows = make_rows(72, 4, 2, 0, 1);
+                              job.held_out = make_rows(20, 4, 2, 0, 2);
+                              job.options.label_smoothing = 0;
+                            }},
+                    Variant{"balanced_classes", [](Job &job) { job.options.balance_classes = true; }},
+                    Variant{"gpu_fp32", [](Job &job) { job.device = "cuda"; }},
+                    Variant{"gpu_tf32",
+                            [](Job &job) {
+                              job.device = "cuda";
+                              job.options.precision = DESCENT_PRECISION_TF32;
+                            }},
+                    Variant{"gpu_bf16",
+                            [](Job &job) {
+                              job.device = "cuda";
+                              job.options.precision = DESCENT_PRECISION_BF16;
+                            }}),
+    [](const auto &each) { return each.param.name; });
 
 /* Stopped again and again, each time after a few steps, with everything kept in one folder. */
 TEST(Interrupted, AnyNumberOfTimesEndsWithTheSameBits) {
@@ -139,9 +141,9 @@ TEST(Interrupted, AnyNumberOfTimesEndsWithTheSameBits) {
     struct Stops {
       int every, steps;
     } stops{every, 0};
-    stopped.options.checkpoint = stopped.options.resume = folder.c_str();
-    stopped.options.user = &stops;
-    stopped.options.on_step = [](void *user, const descent_step_info *) {
+    stopped.options.checkpoint.folder = stopped.options.checkpoint.resume = folder.c_str();
+    stopped.options.callbacks.user = &stops;
+    stopped.options.callbacks.on_step = [](void *user, const descent_step_info *) {
       Stops *s = static_cast<Stops *>(user);
       return static_cast<int>(++s->steps % s->every == 0);
     };

@@ -81,7 +81,7 @@ const Shape kShapes[] = {
 };
 
 Network MakeNetwork(const Shape &shape) {
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = shape.inputs;
   options.layers = static_cast<int32_t>(shape.widths.size());
   options.widths = shape.widths.data();

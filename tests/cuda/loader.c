@@ -18,19 +18,6 @@ static descent_status say(descent_status status, const char *format, ...) {
   return status;
 }
 
-const struct backend_host *module_library(void) {
-  static const struct backend_host host = {BACKEND_INTERFACE, say};
-  return &host;
-}
-
-descent_status module_cublas_failed(cublasStatus_t error, const char *call, const char *file, int line) {
-  return say(DESCENT_ERROR_DEVICE, "%s:%d: %s: %s, %s", file, line, call, cublasLtGetStatusName(error),
-             cublasLtGetStatusString(error));
-}
-descent_status module_cuda_failed(cudaError_t error, const char *call, const char *file, int line) {
-  return say(DESCENT_ERROR_DEVICE, "%s:%d: %s: %s", file, line, call, cudaGetErrorName(error));
-}
-
 enum { M = 2, N = 3, K = 4 }; /* column-major */
 
 /* D = A^T B with A (K, M) = 1, 2, ... and B (K, N) = 1, 2, ... */
@@ -95,6 +82,8 @@ done:
 }
 
 int main(int argc, char **argv) {
+  static const struct backend_host host = {BACKEND_INTERFACE, say};
+  module_set_host(&host);
   if (argc < 2 || cublas_load(atoi(argv[1])) != DESCENT_OK) return EXIT_FAILURE;
   printf("cuBLAS %zu\n", cublasLtGetVersion());
   for (int i = 2; i < argc; i++) {

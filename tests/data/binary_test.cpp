@@ -15,7 +15,7 @@ class Binary : public SavedData {
     const Dataset d = OpenTarget(csv, target);
     const int64_t widths[] = {descent_dataset_task(d.get()) == DESCENT_TASK_CLASSES ? descent_dataset_classes(d.get())
                                                                                     : 1};
-    descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
+    descent_network_options shape = descent_network_options_default();
     shape.inputs = descent_dataset_inputs(d.get());
     shape.layers = 1;
     shape.widths = widths;

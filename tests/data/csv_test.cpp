@@ -215,7 +215,7 @@ TEST_F(Csv, NamesTheLineAcrossChunks) {
 
 TEST_F(Csv, RefusesFilesThatCannotBeRead) {
   std::filesystem::create_directory(Path("folder.csv"));
-  const descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  const descent_dataset_options options = descent_dataset_options_default();
   EXPECT_EQ(Read(Path("none.csv"), options), "cannot read: none.csv: cannot read: No such file or directory");
   EXPECT_EQ(Read(Path("folder.csv"), options), "cannot read: folder.csv: cannot read: Is a directory");
   EXPECT_EQ(Read(Write("empty.csv", ""), options), "bad data: empty.csv: the file is empty");
@@ -268,7 +268,7 @@ TEST_F(Csv, LeavesOutWhatIsIgnoredAndWhatOnlyCountsRows) {
        ""},
   };
   for (const auto &c : cases) {
-    descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    descent_dataset_options options = descent_dataset_options_default();
     options.target = c.target;
     options.ignore = c.ignore.data();
     options.ignored = static_cast<int64_t>(c.ignore.size());
@@ -285,7 +285,7 @@ TEST_F(Csv, LeavesOutWhatIsIgnoredAndWhatOnlyCountsRows) {
 
 TEST_F(Csv, RefusesOptionsThatCannotBe) {
   const std::string path = Write("t.csv", "a,b\n1,2\n");
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
   for (const char c : {'1', 'e', '.', '-', '"', '\n', '\x7f', '\xe9'}) {
     options.delimiter = c;
     EXPECT_EQ(Read(path, options).substr(0, 42),
@@ -293,12 +293,12 @@ TEST_F(Csv, RefusesOptionsThatCannotBe) {
                   std::string(1, "0123456789abcdef"[static_cast<unsigned char>(c) >> 4]) +
                   std::string(1, "0123456789abcdef"[c & 15]) + ": ");
   }
-  options = DESCENT_DATASET_OPTIONS_INIT;
+  options = descent_dataset_options_default();
   options.size = 3;
-  EXPECT_EQ(Read(path, options), "invalid argument: dataset options must start from DESCENT_DATASET_OPTIONS_INIT");
+  EXPECT_EQ(Read(path, options), "invalid argument: dataset options must start from descent_dataset_options_default()");
   descent_dataset *dataset = nullptr;
   EXPECT_EQ(descent_dataset_read(path.c_str(), nullptr, &dataset), DESCENT_ERROR_ARGUMENT);
-  options = DESCENT_DATASET_OPTIONS_INIT;
+  options = descent_dataset_options_default();
   EXPECT_EQ(descent_dataset_read(nullptr, &options, &dataset), DESCENT_ERROR_ARGUMENT);
   const char *ignore[] = {"a", nullptr};
   options.ignored = 1;
@@ -324,7 +324,7 @@ TEST_F(Csv, StopsAtCellsAndHeadersWithoutEnd) {
 TEST_F(Csv, ReadsWideAndLongTables) {
   std::string header = "y", row = "1";
   for (int j = 0; j < 20000; j++) header += ",x" + std::to_string(j), row += "," + std::to_string(j);
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
   options.target = "y";
   options.task = DESCENT_TASK_REGRESSION;
   descent_dataset *read = nullptr;
@@ -368,7 +368,7 @@ TEST_F(Csv, RoundsToTheNearestFloat) {
                          "8.589973e9",
                          "1234567890.1234567"};
   for (const char *text : texts) {
-    descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    descent_dataset_options options = descent_dataset_options_default();
     options.header = 0;
     descent_dataset *read = nullptr;
     ASSERT_EQ(descent_dataset_read(Write("t.csv", text).c_str(), &options, &read), DESCENT_OK) << text;
@@ -545,7 +545,7 @@ TEST_F(Csv, ReadsTheExamples) {
         {"9", 180}}},
   };
   for (const auto &c : cases) {
-    descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    descent_dataset_options options = descent_dataset_options_default();
     options.target = c.target;
     descent_dataset *read = nullptr;
     ASSERT_EQ(descent_dataset_read((DESCENT_SOURCE_DIR "/examples/"s + c.file).c_str(), &options, &read), DESCENT_OK)

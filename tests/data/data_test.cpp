@@ -154,7 +154,7 @@ class MatchedFile : public DataFiles {
 
   std::string ReadFor(const Known &schema, const std::string &text, const char *target = nullptr,
                       int header = -1) const {
-    descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    descent_dataset_options options = descent_dataset_options_default();
     options.strict = true;
     options.target = target;
     options.header = header;
@@ -276,12 +276,12 @@ TEST_F(MatchedFile, RefusesNetworksWhoseNamesAreNotDistinct) {
 }
 
 TEST_F(MatchedFile, FollowsTheNetworkItIsReadLike) {
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
   options.target = "y";
   descent_dataset *read = nullptr;
   ASSERT_EQ(descent_dataset_read(Write("train.csv", "a,b,y\n1,2,no\n3,4,yes\n").c_str(), &options, &read), DESCENT_OK);
   const Dataset training(read);
-  descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options shape = descent_network_options_default();
   const int64_t widths[] = {1};
   shape.inputs = 2, shape.layers = 1, shape.widths = widths;
   descent_network *made = nullptr;
@@ -323,7 +323,7 @@ TEST_F(MatchedFile, LeavesTheTargetUnreadWhereOnlyFeaturesAreWanted) {
       {"what is ignored is not asked for by name", &named, "a,b,k\n1,2,x\n", {"none"}, "a,b -> - binary: 1,2", ""},
   };
   for (const auto &c : cases) {
-    descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    descent_dataset_options options = descent_dataset_options_default();
     options.features_only = true;
     options.ignore = c.ignore.data();
     options.ignored = static_cast<int64_t>(c.ignore.size());
@@ -454,7 +454,7 @@ TEST(DatasetSplit, IsDrawnFromTheSeed) {
 }
 
 TEST_F(MatchedFile, ViewsOutliveTheirParents) {
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
   options.target = "y";
   std::string text = "a,y\n";
   for (int i = 0; i < 100; i++) text += std::to_string(i) + (i % 2 ? ",odd\n" : ",even\n");

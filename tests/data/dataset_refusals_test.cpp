@@ -22,7 +22,7 @@ class DatasetRefusals : public SavedData {
   // A trained network's file is not needed: the first layer says how many inputs, the data all else.
   Network Like(const std::string &csv, const char *target, descent_loss loss, int64_t outputs = 1) const {
     const Dataset d = OpenTarget(csv, target);
-    descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
+    descent_network_options shape = descent_network_options_default();
     shape.inputs = descent_dataset_inputs(d.get());
     shape.layers = 1;
     shape.widths = &outputs;
@@ -112,7 +112,7 @@ TEST_F(DatasetRefusals, OptionsThatMakeNoSense) {
       {[](Options *o) { o->unseen = static_cast<descent_unseen>(99); },
        "invalid argument: unknown policy for unseen categories 99"},
       {[](Options *o) { o->size = 1; },
-       "invalid argument: dataset options must start from DESCENT_DATASET_OPTIONS_INIT"},
+       "invalid argument: dataset options must start from descent_dataset_options_default()"},
       {[](Options *o) { o->target = "b", o->target_file = "t.csv"; },
        "invalid argument: both a target and a target file are given: choose one"},
       {[](Options *o) { o->ignored = -1; }, "invalid argument: -1 ignored columns, but the list is NULL"},

@@ -51,7 +51,7 @@ class HostileData : public testing::Test {
   bool SurvivesMapped(const std::string &bytes) {
     EXPECT_EQ(ftruncate(descriptor_, 0), 0);
     EXPECT_EQ(pwrite(descriptor_, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
-    descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    descent_dataset_options options = descent_dataset_options_default();
     descent_dataset *dataset = nullptr;
     options.format = "safetensors";
     const descent_status status = descent_dataset_read(path_.c_str(), &options, &dataset);

@@ -337,14 +337,14 @@ TEST_F(Matrix, BecomesADatasetByEndingContentOrWish) {
       {copy("from_1.libsvm", "t:1.SVM"), nullptr, nullptr},
   };
   for (const auto &c : cases) {
-    descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    descent_dataset_options options = descent_dataset_options_default();
     const std::string targets = c.target_file ? Fixture(c.target_file) : "";
     options.format = c.format;
     if (c.target_file) options.target_file = targets.c_str();
     options.task = DESCENT_TASK_BINARY;
     EXPECT_EQ(Read(c.path, options), binary) << c.path;
   }
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
   const std::string labels = Fixture("labels.idx1-ubyte.gz");
   options.target_file = labels.c_str();
   options.task = DESCENT_TASK_CLASSES;

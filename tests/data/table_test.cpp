@@ -10,7 +10,7 @@ namespace {
 
 class Table : public DataFiles {
  protected:
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
 };
 
 TEST_F(Table, TellsNumbersCategoriesAndMissingCells) {
@@ -231,7 +231,7 @@ class LikeANetwork : public Table {
     ASSERT_EQ(descent_dataset_read(Write("fit.csv", text).c_str(), &o, &read), DESCENT_OK) << descent_last_error();
     const Dataset dataset(read);
     const int64_t widths[] = {1};
-    descent_network_options made = DESCENT_NETWORK_OPTIONS_INIT;
+    descent_network_options made = descent_network_options_default();
     made.inputs = descent_dataset_inputs(read);
     made.layers = 1;
     made.widths = widths;

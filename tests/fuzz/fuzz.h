@@ -32,7 +32,7 @@ static inline void fuzz_file_free(struct fuzz_file *file) { close(file->descript
 /* Reads the bytes as that format, and if that works every row of what came out. `target` may be NULL. */
 static inline void fuzz_dataset(const uint8_t *data, size_t size, const char *format, const char *target) {
   struct fuzz_file file = fuzz_file_create(data, size);
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
   descent_dataset *dataset = NULL;
   options.format = format;
   options.target = target;

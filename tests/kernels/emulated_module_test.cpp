@@ -306,7 +306,7 @@ TEST_F(EmulatedModule, WhateverIsChosenByTimeIsRight) {
       Training training(c, BATCH);
       training.make_whole();
       training.options.precision = precision;
-      training.options.optimizer = DESCENT_OPTIMIZER_GD;
+      training.options.optimizer.kind = DESCENT_OPTIMIZER_GD;
       training.options.autotune = seed > 0;
       ASSERT_EQ(training.open(seed == 0 && precision == DESCENT_PRECISION_FP32 ? "reference" : "cuda"), DESCENT_OK)
           << descent_last_error();

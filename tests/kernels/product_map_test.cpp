@@ -6,7 +6,7 @@
 #include <vector>
 
 extern "C" {
-#include "product.h"
+#include "product_shape.h"
 }
 
 namespace {

@@ -43,7 +43,7 @@ Network Make(descent_activation activation, descent_loss loss, descent_normalize
   const bool regression = loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
   const descent_activation activations[] = {activation, activation,
                                             regression ? activation : DESCENT_ACTIVATION_IDENTITY};
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = 5;
   options.layers = 3;
   options.widths = widths;
@@ -74,10 +74,10 @@ class Export : public DataFiles {
 
 // A table of numbers and categories, some of them missing. With a network, that network's columns.
 Dataset ReadTable(const std::string &path, const descent_network *network) {
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
   options.target = "answer";
   options.indicators = !network;
-  options.like = network;
+  options.network = network;
   options.unseen = DESCENT_UNSEEN_ZEROS;
   descent_dataset *dataset = nullptr;
   EXPECT_EQ(descent_dataset_read(path.c_str(), &options, &dataset), DESCENT_OK) << descent_last_error();
@@ -98,7 +98,7 @@ std::string TableText(descent_loss loss, const char *green) {
 // Fitted to the table, with drawn weights.
 Network MakeForTable(const descent_dataset *dataset, descent_loss loss, descent_normalize normalize) {
   const int64_t widths[] = {6, loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY ? 3 : 1};
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = descent_dataset_inputs(dataset);
   options.layers = 2;
   options.widths = widths;
@@ -272,7 +272,7 @@ TEST_F(Export, CategoriesGoIntoCSourceAsNumbers) {
 TEST_F(Export, CSourceKeepsEveryBit) {
   const float values[] = {0.0f, -0.0f, 1.0f, -1.5f, 0x1.fffffep127f, -0x1p-126f, 0x1p-149f, 0x1.fffffcp-127f, 0.1f};
   const int64_t n = sizeof values / sizeof *values, widths[] = {n};
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = 1;
   options.layers = 1;
   options.widths = widths;
@@ -297,7 +297,7 @@ TEST_F(Export, CSourceKeepsEveryBit) {
 TEST_F(Export, HostileNamesStayInTheirComment) {
   std::string csv = "a*/ int x; /*,\"b?\?/\nc\",d\xe2\x80\xae,\"e\\\",/,target\n";
   for (int i = 0; i < 12; i++) csv += "1,2,3,4," + std::to_string(i) + (i % 2 ? ",\"*/\n#error\"\n" : ",\"/*?\?/\"\n");
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
   options.target = "target";
   descent_dataset *dataset = nullptr;
   ASSERT_EQ(descent_dataset_read(Write("t.csv", csv).c_str(), &options, &dataset), DESCENT_OK) << descent_last_error();

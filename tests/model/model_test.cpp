@@ -19,7 +19,7 @@ using Network = std::unique_ptr<descent_network, FreeNetwork>;
 
 descent_status TryCreate(int64_t inputs, const std::vector<int64_t> &widths,
                          const std::vector<descent_activation> &activations, descent_loss loss, Network *created) {
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = inputs;
   options.layers = static_cast<int32_t>(widths.size());
   options.widths = widths.data();

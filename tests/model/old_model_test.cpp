@@ -32,7 +32,7 @@ TEST_P(OldModels, PredictAsTheyDid) {
   descent_network *loaded = nullptr;
   ASSERT_EQ(descent_network_load((base + ".safetensors").c_str(), &loaded), DESCENT_OK) << descent_last_error();
   const Network network(loaded);
-  descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options options = descent_dataset_options_default();
   options.network = loaded;
   options.features_only = true;
   descent_dataset *read = nullptr;

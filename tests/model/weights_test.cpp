@@ -12,7 +12,7 @@ class Weights : public DataFiles {
   static Network Make(std::vector<int64_t> widths, int64_t inputs = 3) {
     std::vector<descent_activation> activations(widths.size(), DESCENT_ACTIVATION_TANH);
     activations.back() = DESCENT_ACTIVATION_IDENTITY;
-    descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+    descent_network_options options = descent_network_options_default();
     options.inputs = inputs;
     options.layers = static_cast<int32_t>(widths.size());
     options.widths = widths.data();

@@ -1,10 +1,11 @@
 #!/bin/sh
 # exports.sh COMPILER INCLUDE LIBRARY...: the functions that the public header declares and the symbols that a library,
-# shared or static, exports are the same set.
+# shared or static, exports are the same set. (The header's inline functions are the program's own.)
 set -eu
 compiler=$1 include=$2
 shift 2
-declared=$(echo '#include <descent/descent.h>' | "$compiler" -E -P -I"$include" - | grep -oE '\bdescent_[a-z0-9_]+\(' | tr -d '(' | sort -u)
+declared=$(echo '#include <descent/descent.h>' | "$compiler" -E -P -I"$include" - |
+  sed 's/static inline [a-z_]* [a-z_]*(/(/g' | grep -oE '\bdescent_[a-z0-9_]+\(' | tr -d '(' | sort -u)
 [ -n "$declared" ]
 bad=0
 for library in "$@"; do

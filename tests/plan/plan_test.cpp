@@ -40,7 +40,7 @@ const Shape shapes[] = {
 std::unique_ptr<descent_network, void (*)(descent_network *)> make_network(const Shape &shape) {
   std::vector<descent_activation> activations(shape.widths.size() - 1, shape.hidden);
   activations.back() = shape.output;
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = shape.widths[0];
   options.layers = static_cast<int32_t>(activations.size());
   options.widths = shape.widths.data() + 1;
@@ -146,9 +146,9 @@ std::vector<descent_train_options> option_table() {
   for (descent_optimizer optimizer : {DESCENT_OPTIMIZER_GD, DESCENT_OPTIMIZER_SGD, DESCENT_OPTIMIZER_RMSPROP,
                                       DESCENT_OPTIMIZER_ADAM, DESCENT_OPTIMIZER_ADAMW})
     for (double momentum : {0.0, 0.9}) {
-      descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-      options.optimizer = optimizer;
-      options.momentum = momentum;
+      descent_train_options options = descent_train_options_default();
+      options.optimizer.kind = optimizer;
+      options.optimizer.momentum = momentum;
       options.dropout = momentum > 0 ? 0.25 : 0;
       options.label_smoothing = momentum > 0 ? 0.1 : 0;
       options.balance_classes = momentum > 0;
@@ -243,7 +243,7 @@ void check_dataflow(const plan &plan, plan_range range, const descent_network &n
 TEST(Plan, EveryOperationHasItsBuffersAndReadsOnlyWhatIsThere) {
   for (const Shape &shape : shapes)
     for (descent_train_options options : option_table()) {
-      SCOPED_TRACE(std::string(shape.name) + " " + descent_optimizer_name(options.optimizer));
+      SCOPED_TRACE(std::string(shape.name) + " " + descent_optimizer_name(options.optimizer.kind));
       auto network = make_network(shape);
       network->normalize = DESCENT_NORMALIZE_STANDARD;
       Plan p;
@@ -257,7 +257,7 @@ TEST(Plan, RangesHoldTheStepInTheNotesOrder) {
   for (const Shape &shape : shapes) {
     SCOPED_TRACE(shape.name);
     auto network = make_network(shape);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     Plan p;
     ASSERT_EQ(plan_build(network.get(), &options, 8, &p.plan, &p.at), DESCENT_OK);
     const int L = network->n_layers;
@@ -271,7 +271,7 @@ TEST(Plan, RangesHoldTheStepInTheNotesOrder) {
 
 TEST(Plan, DropoutSmoothingWeightsAndShuffleActInTrainingOnly) {
   auto network = make_network(shapes[2]);
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  descent_train_options options = descent_train_options_default();
   options.dropout = 0.5;
   options.label_smoothing = 0.1;
   options.balance_classes = true;
@@ -313,7 +313,7 @@ TEST(Plan, DropoutSmoothingWeightsAndShuffleActInTrainingOnly) {
 
 TEST(Plan, OnlyTheProbedStepMeasuresTheUpdate) {
   auto network = make_network(shapes[1]);
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  descent_train_options options = descent_train_options_default();
   Plan p;
   ASSERT_EQ(plan_build(network.get(), &options, 8, &p.plan, &p.at), DESCENT_OK);
   for (plan_range range : {p.plan->train, p.plan->train_with_statistics})
@@ -336,9 +336,9 @@ TEST(Plan, HoldsOnlyTheMomentsThatTheOptimizerUses) {
   };
   auto network = make_network(shapes[1]);
   for (const auto &c : cases) {
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-    options.optimizer = c.optimizer;
-    options.momentum = c.momentum;
+    descent_train_options options = descent_train_options_default();
+    options.optimizer.kind = c.optimizer;
+    options.optimizer.momentum = c.momentum;
     Plan p;
     ASSERT_EQ(plan_build(network.get(), &options, 8, &p.plan, &p.at), DESCENT_OK);
     EXPECT_EQ(p.at.moment1 != PLAN_NONE, c.moment1) << descent_optimizer_name(c.optimizer) << c.momentum;
@@ -363,7 +363,7 @@ TEST(Plan, WithoutTrainingHoldsNeitherGradientsNorTrainingSteps) {
 
 TEST(Plan, AllDTakeTurnsInTwoSlots) {
   auto network = make_network(shapes[2]); /* widths 32, 48, 10 */
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  descent_train_options options = descent_train_options_default();
   Plan p;
   ASSERT_EQ(plan_build(network.get(), &options, 8, &p.plan, &p.at), DESCENT_OK);
   std::map<std::string, std::pair<int64_t, int>> dZ; /* width and slot */
@@ -382,7 +382,7 @@ TEST(Plan, ProductsOfAStepCountTheNotesFlops) {
   for (const Shape &shape : shapes) {
     SCOPED_TRACE(shape.name);
     auto network = make_network(shape);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     Plan p;
     ASSERT_EQ(plan_build(network.get(), &options, 100, &p.plan, &p.at), DESCENT_OK);
     const double m = 96;
@@ -415,7 +415,7 @@ TEST(Plan, BytesAreEveryInputOnceAndEveryOutputOnceAsWideAsThePrecisionStoresThe
   const double n = static_cast<double>(network->n_parameters);
   for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
     SCOPED_TRACE(descent_precision_name(precision));
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     options.precision = precision;
     Plan p;
     ASSERT_EQ(plan_build(network.get(), &options, 100, &p.plan, &p.at), DESCENT_OK);
@@ -481,7 +481,7 @@ TEST(Plan, LetsNothingOutsideABufferBeCopied) {
 
 TEST(Plan, RefusesBatchesThatCannotBeAddressed) {
   auto network = make_network(shapes[1]);
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  descent_train_options options = descent_train_options_default();
   const struct {
     int64_t batch;
     descent_status status;

@@ -49,7 +49,7 @@ struct Job {
   descent_loss loss = DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY;
   Rows rows = make_rows(80, 4, 1, 3, 1), held_out = make_rows(20, 4, 1, 3, 2);
   bool validate = true;
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  descent_train_options options = descent_train_options_default();
   const char *device = "cpu";
   int threads = 1;
   const backend *through = nullptr; /* the table by which the device is called, if not its own */
@@ -95,10 +95,10 @@ struct Job {
     if (through) opened->backend = through;
     Outcome outcome{};
     descent_train_options with = options;
-    if (!with.on_step && !with.on_epoch && !with.on_pause) {
-      with.user = &outcome;
-      with.on_checkpoint = record;
-      with.on_epoch = record_epoch;
+    if (!with.callbacks.on_step && !with.callbacks.on_epoch && !with.callbacks.on_pause) {
+      with.callbacks.user = &outcome;
+      with.callbacks.on_checkpoint = record;
+      with.callbacks.on_epoch = record_epoch;
     }
     outcome.status = descent_fit(network.get(), opened.get(), training.get(), validate ? validation.get() : nullptr,
                                  &with, &outcome.result);
@@ -110,17 +110,17 @@ struct Job {
   /* Keeps every step's checkpoint in `folder`. */
   Outcome run_keeping_all(const std::string &folder) const {
     Job every = *this;
-    every.options.checkpoint = folder.c_str();
-    every.options.checkpoint_steps = 1;
-    every.options.checkpoint_seconds = 0;
-    every.options.checkpoints_kept = 1000;
+    every.options.checkpoint.folder = folder.c_str();
+    every.options.checkpoint.steps = 1;
+    every.options.checkpoint.seconds = 0;
+    every.options.checkpoint.keep = 1000;
     return every.run();
   }
 
   Outcome resume(const std::string &folder, const char *with = nullptr) const {
     Job resumed = *this;
-    resumed.options.resume = folder.c_str();
-    resumed.options.resume_with = with;
+    resumed.options.checkpoint.resume = folder.c_str();
+    resumed.options.checkpoint.resume_with = with;
     return resumed.run();
   }
 };
@@ -137,25 +137,25 @@ inline Job small_job() {
 /* Its rate is far too high. */
 inline Job exploding_job(const std::string &folder) {
   Job job = small_job();
-  job.options.optimizer = DESCENT_OPTIMIZER_GD;
-  job.options.learning_rate = 1e30;
+  job.options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+  job.options.optimizer.learning_rate = 1e30;
   job.options.dropout = 0;
   job.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
   job.hidden = DESCENT_ACTIVATION_IDENTITY;
   job.widths = {4, 6, 2};
   job.rows = make_rows(80, 4, 2, 0, 1);
   job.held_out = make_rows(20, 4, 2, 0, 2);
-  job.options.checkpoint = folder.c_str();
+  job.options.checkpoint.folder = folder.c_str();
   return job;
 }
 
 /* The same, which goes back as often as it takes, to ever older checkpoints. */
 inline Job returning_job(const std::string &folder) {
   Job job = exploding_job(folder);
-  job.options.checkpoint_steps = 1;
-  job.options.checkpoints_kept = 9;
-  job.options.rollbacks = 9;
-  job.options.rollback_factor = 1e-16;
+  job.options.checkpoint.steps = 1;
+  job.options.checkpoint.keep = 9;
+  job.options.checkpoint.rollbacks = 9;
+  job.options.checkpoint.rollback_factor = 1e-16;
   return job;
 }
 

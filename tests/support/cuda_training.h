@@ -70,10 +70,10 @@ class Training {
     EXPECT_EQ(descent_network_fit_preprocessing(network_.get(), data_.get(), DESCENT_NORMALIZE_STANDARD,
                                                 DESCENT_IMPUTE_MEAN, regression),
               DESCENT_OK);
-    options = DESCENT_TRAIN_OPTIONS_INIT;
+    options = descent_train_options_default();
     options.dropout = c.dropout;
     options.precision = c.precision;
-    options.clip_norm = 1;
+    options.optimizer.clip_norm = 1;
     options.autotune = false;
   }
   ~Training() { close(); }

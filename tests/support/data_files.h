@@ -67,7 +67,7 @@ class DataFiles : public testing::Test {
   }
   std::string ReadText(const std::string &text, const char *target, descent_task task = DESCENT_TASK_AUTO,
                        int header = -1, char delimiter = 0) const {
-    descent_dataset_options options = DESCENT_DATASET_OPTIONS_INIT;
+    descent_dataset_options options = descent_dataset_options_default();
     options.strict = true;
     options.target = target;
     options.task = task;

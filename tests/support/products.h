@@ -1,5 +1,5 @@
 /* What tests of products share: problems with their exact answers, and a fixture with a library on the emulated device.
- * Defines what the module's other files provide, so it is included once per program. */
+ * Defines stand-ins for two passes, so it is included once per program. */
 #ifndef DESCENT_TESTS_PRODUCTS_H
 #define DESCENT_TESTS_PRODUCTS_H
 
@@ -15,30 +15,8 @@
 
 extern "C" {
 #include "module.h"
+#include "product.h"
 #include "tune.h"
-}
-
-/* ---- what the module's other files provide ---- */
-
-extern "C" {
-
-const backend_host *module_library(void) {
-  static const backend_host host = {BACKEND_INTERFACE, status_set};
-  return &host;
-}
-descent_status module_cuda_failed(cudaError_t error, const char *call, const char *file, int line) {
-  (void)cudaGetLastError();
-  const bool memory = error == cudaErrorMemoryAllocation;
-  return status_set(memory ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_DEVICE, "%s: %s (%s:%d)", call,
-                    cudaGetErrorString(error), file, line);
-}
-descent_status module_cublas_failed(cublasStatus_t error, const char *call, const char *file, int line) {
-  return status_set(DESCENT_ERROR_DEVICE, "%s: %s (%s:%d)", call, cublasLtGetStatusString(error), file, line);
-}
-void *module_allocate(int64_t count, size_t size, const char *what) {
-  (void)what;
-  return calloc((size_t)count, size);
-}
 }
 
 namespace {
@@ -246,6 +224,8 @@ class Traced {
 class ProductTest : public testing::Test {
  protected:
   void SetUp() override {
+    static const backend_host host = {BACKEND_INTERFACE, status_set};
+    module_set_host(&host);
     emulate_configure("");
     emulated_library_reset();
     live_ = emulate_live();

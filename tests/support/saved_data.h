@@ -8,7 +8,7 @@
 #include "data_files.h"
 #include "matrix_files.h"
 
-constexpr descent_dataset_options kDefaults = DESCENT_DATASET_OPTIONS_INIT;
+const descent_dataset_options kDefaults = descent_dataset_options_default();
 
 class SavedData : public DataFiles {
  protected:
@@ -42,7 +42,7 @@ class SavedData : public DataFiles {
     const descent_task task = descent_dataset_task(d);
     const int64_t outputs = task == DESCENT_TASK_CLASSES ? descent_dataset_classes(d) : descent_dataset_targets(d);
     const int64_t widths[] = {9, outputs};
-    descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
+    descent_network_options shape = descent_network_options_default();
     shape.inputs = descent_dataset_inputs(d);
     shape.layers = 2;
     shape.widths = widths;
@@ -57,7 +57,7 @@ class SavedData : public DataFiles {
     EXPECT_EQ(descent_network_initialise(network, DESCENT_INIT_AUTO, 3), DESCENT_OK);
     EXPECT_EQ(descent_network_fit_preprocessing(network, d, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, true),
               DESCENT_OK);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     options.epochs = 2;
     EXPECT_EQ(descent_fit(network, device, d, nullptr, &options, nullptr), DESCENT_OK) << descent_last_error();
     descent_device_close(device);

@@ -28,7 +28,7 @@ inline Network make_network(const std::vector<int64_t> &widths, descent_activati
                             uint64_t seed = 1) {
   std::vector<descent_activation> activations(widths.size() - 1, hidden);
   activations.back() = DESCENT_ACTIVATION_IDENTITY;
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = widths[0];
   options.layers = static_cast<int32_t>(activations.size());
   options.widths = widths.data() + 1;

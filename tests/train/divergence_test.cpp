@@ -35,9 +35,9 @@ TEST(Divergence, FitNamesStepLayerAndCauseAndKeepsFiniteWeights) {
     SCOPED_TRACE(c.name);
     const Dataset data = c.rows->dataset();
     const Network network = make_network({4, 8, 8, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-    options.optimizer = DESCENT_OPTIMIZER_GD;
-    options.learning_rate = c.learning_rate;
+    descent_train_options options = descent_train_options_default();
+    options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+    options.optimizer.learning_rate = c.learning_rate;
     options.epochs = 20;
     descent_fit_result untouched{};
     untouched.steps = -7;
@@ -64,7 +64,7 @@ TEST(Divergence, NamesTheRowOfTheData) {
     for (const descent_dataset *data : {whole.get(), first.get(), second.get()}) {
       const Network network = make_network({4, 6, 1}, DESCENT_ACTIVATION_IDENTITY, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
       for (int64_t i = 0; i < network->n_parameters; i++) network->parameters[i] *= 10;
-      descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+      descent_train_options options = descent_train_options_default();
       options.batch_size = 8;
       options.epochs = 1;
       if (descent_fit(network.get(), device.get(), data, nullptr, &options, nullptr) == DESCENT_OK) continue;
@@ -82,7 +82,7 @@ TEST(Divergence, StepLeavesTheWeightsOfBeforeAndCanGoOn) {
     const Device device = open_device(name);
     const Network network = make_network({4, 6, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
     const Network twin = make_network({4, 6, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     descent_trainer *made[2] = {nullptr, nullptr};
     ASSERT_EQ(descent_trainer_create(network.get(), device.get(), &options, 16, &made[0]), DESCENT_OK);
     const Trainer trainer{made[0], descent_trainer_free};
@@ -128,7 +128,7 @@ TEST(Divergence, NamesTheFirstBadLayerForwardAndTheLastBackward) {
       const std::vector<float> W(36, static_cast<float>(c.W[l - 1]));
       ASSERT_EQ(descent_network_set_layer(network.get(), l, W.data(), nullptr), DESCENT_OK) << descent_last_error();
     }
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     descent_trainer *made = nullptr;
     ASSERT_EQ(descent_trainer_create(network.get(), device.get(), &options, 8, &made), DESCENT_OK);
     const Trainer trainer{made, descent_trainer_free};
@@ -146,9 +146,9 @@ TEST(Divergence, AnUpdateBeyondFloat32IsNotASuccess) {
   const Network network = make_network({2, 1}, DESCENT_ACTIVATION_IDENTITY, DESCENT_LOSS_MEAN_SQUARED_ERROR);
   ASSERT_EQ(descent_network_set_layer(network.get(), 1, std::vector<float>{1e3F, 1e3F}.data(), nullptr), DESCENT_OK);
   const std::vector<float> before = parameters_of(network);
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-  options.optimizer = DESCENT_OPTIMIZER_GD;
-  options.learning_rate = 3e38;
+  descent_train_options options = descent_train_options_default();
+  options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+  options.optimizer.learning_rate = 3e38;
   options.epochs = 1;
   EXPECT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, nullptr), DESCENT_ERROR_DIVERGED);
   EXPECT_TRUE(says("at step 1") && says("layer 1's weights")) << descent_last_error();
@@ -160,10 +160,10 @@ TEST(Divergence, KeepsTheBestEpochWhereThereWasOne) {
   const Rows rows = make_rows(64, 4, 1, 0, 5);
   const Dataset data = rows.dataset();
   const Device device = open_device("cpu");
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-  options.optimizer = DESCENT_OPTIMIZER_GD;
-  options.learning_rate = 2e17; /* over 1e18 steps of warm-up: 0.2, 0.4, ... until it is too much */
-  options.warmup_steps = INT64_C(1000000000000000000);
+  descent_train_options options = descent_train_options_default();
+  options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+  options.optimizer.learning_rate = 2e17; /* over 1e18 steps of warm-up: 0.2, 0.4, ... until it is too much */
+  options.schedule.warmup_steps = INT64_C(1000000000000000000);
   options.batch_size = 0;
   options.epochs = 50;
   std::vector<std::vector<float>> after;
@@ -175,8 +175,8 @@ TEST(Divergence, KeepsTheBestEpochWhereThereWasOne) {
   };
   const Network network = make_network({4, 8, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR);
   Seen seen{&network, &after, &best};
-  options.user = &seen;
-  options.on_epoch = [](void *user, const descent_epoch_info *info) {
+  options.callbacks.user = &seen;
+  options.callbacks.on_epoch = [](void *user, const descent_epoch_info *info) {
     auto *s = static_cast<Seen *>(user);
     if (info->best) *s->best = info->epoch;
     s->after->push_back(parameters_of(*s->network));

@@ -161,7 +161,7 @@ TEST(Preprocessing, FitsTheTrainingRowsOnly) {
 }
 
 TEST(Preprocessing, TakesOverTheNames) {
-  descent_dataset_options read = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options read = descent_dataset_options_default();
   read.target = "diagnosis";
   descent_dataset *made = nullptr;
   ASSERT_EQ(descent_dataset_read(source_file("examples/breast_cancer.csv").c_str(), &read, &made), DESCENT_OK);
@@ -200,7 +200,7 @@ TEST(Refusals, DatasetsThatDoNotFitAreNamedWithBothSizes) {
   };
   for (const auto &c : cases) {
     SCOPED_TRACE(c.name);
-    const descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    const descent_train_options options = descent_train_options_default();
     const descent_dataset *data = c.data.get();
     descent_metrics metrics;
     EXPECT_EQ(descent_fit(c.network.get(), device.get(), data, nullptr, &options, nullptr), DESCENT_ERROR_ARGUMENT);
@@ -231,34 +231,34 @@ TEST(Refusals, EveryOptionOutOfRangeIsNamedWithItsValue) {
     const char *says;
     Change change;
   } cases[] = {
-      {"DESCENT_TRAIN_OPTIONS_INIT", [](descent_train_options *o) { o->size = 0; }},
-      {"learning_rate 0:", [](descent_train_options *o) { o->learning_rate = 0; }},
-      {"learning_rate -1:", [](descent_train_options *o) { o->learning_rate = -1; }},
-      {"learning_rate nan:", [](descent_train_options *o) { o->learning_rate = NAN; }},
-      {"learning_rate 1e+39:", [](descent_train_options *o) { o->learning_rate = 1e39; }},
-      {"momentum 1:", [](descent_train_options *o) { o->momentum = 1; }},
-      {"momentum -0.1:", [](descent_train_options *o) { o->momentum = -0.1; }},
-      {"beta1 1:", [](descent_train_options *o) { o->beta1 = 1; }},
-      {"beta2 nan:", [](descent_train_options *o) { o->beta2 = NAN; }},
-      {"rho -1:", [](descent_train_options *o) { o->rho = -1; }},
-      {"epsilon 0:", [](descent_train_options *o) { o->epsilon = 0; }},
-      {"epsilon 1e-50:", [](descent_train_options *o) { o->epsilon = 1e-50; }},
-      {"weight_decay -1:", [](descent_train_options *o) { o->weight_decay = -1; }},
-      {"l2 inf:", [](descent_train_options *o) { o->l2 = INFINITY; }},
-      {"clip_norm -2:", [](descent_train_options *o) { o->clip_norm = -2; }},
+      {"descent_train_options_default()", [](descent_train_options *o) { o->size = 0; }},
+      {"learning_rate 0:", [](descent_train_options *o) { o->optimizer.learning_rate = 0; }},
+      {"learning_rate -1:", [](descent_train_options *o) { o->optimizer.learning_rate = -1; }},
+      {"learning_rate nan:", [](descent_train_options *o) { o->optimizer.learning_rate = NAN; }},
+      {"learning_rate 1e+39:", [](descent_train_options *o) { o->optimizer.learning_rate = 1e39; }},
+      {"momentum 1:", [](descent_train_options *o) { o->optimizer.momentum = 1; }},
+      {"momentum -0.1:", [](descent_train_options *o) { o->optimizer.momentum = -0.1; }},
+      {"beta1 1:", [](descent_train_options *o) { o->optimizer.beta1 = 1; }},
+      {"beta2 nan:", [](descent_train_options *o) { o->optimizer.beta2 = NAN; }},
+      {"rho -1:", [](descent_train_options *o) { o->optimizer.rho = -1; }},
+      {"epsilon 0:", [](descent_train_options *o) { o->optimizer.epsilon = 0; }},
+      {"epsilon 1e-50:", [](descent_train_options *o) { o->optimizer.epsilon = 1e-50; }},
+      {"weight_decay -1:", [](descent_train_options *o) { o->optimizer.weight_decay = -1; }},
+      {"l2 inf:", [](descent_train_options *o) { o->optimizer.l2 = INFINITY; }},
+      {"clip_norm -2:", [](descent_train_options *o) { o->optimizer.clip_norm = -2; }},
       {"dropout 1:", [](descent_train_options *o) { o->dropout = 1; }},
       {"label_smoothing 1:", [](descent_train_options *o) { o->label_smoothing = 1; }},
-      {"schedule_gamma 0:", [](descent_train_options *o) { o->schedule_gamma = 0; }},
-      {"schedule_gamma 1.5:", [](descent_train_options *o) { o->schedule_gamma = 1.5; }},
-      {"schedule_minimum 1:", [](descent_train_options *o) { o->schedule_minimum = 1; }},
-      {"schedule_every 0:", [](descent_train_options *o) { o->schedule_every = 0; }},
-      {"min_delta -1:", [](descent_train_options *o) { o->min_delta = -1; }},
+      {"schedule.gamma 0:", [](descent_train_options *o) { o->schedule.gamma = 0; }},
+      {"schedule.gamma 1.5:", [](descent_train_options *o) { o->schedule.gamma = 1.5; }},
+      {"schedule.minimum 1:", [](descent_train_options *o) { o->schedule.minimum = 1; }},
+      {"schedule.every 0:", [](descent_train_options *o) { o->schedule.every = 0; }},
+      {"min_delta -1:", [](descent_train_options *o) { o->early_stopping.min_delta = -1; }},
       {"batch_size -1:", [](descent_train_options *o) { o->batch_size = -1; }},
       {"epochs -1:", [](descent_train_options *o) { o->epochs = -1; }},
       {"epochs 9223372036854775807 of", [](descent_train_options *o) { o->epochs = INT64_MAX; }},
-      {"patience -1:", [](descent_train_options *o) { o->patience = -1; }},
-      {"warmup_steps -1:", [](descent_train_options *o) { o->warmup_steps = -1; }},
-      {"nesterov", [](descent_train_options *o) { o->nesterov = true; }},
+      {"patience -1:", [](descent_train_options *o) { o->early_stopping.patience = -1; }},
+      {"warmup_steps -1:", [](descent_train_options *o) { o->schedule.warmup_steps = -1; }},
+      {"nesterov", [](descent_train_options *o) { o->optimizer.nesterov = true; }},
       {"class_weights[1] -2:", [](descent_train_options *o) { o->class_weights = weights; }},
       {"balance_classes",
        [](descent_train_options *o) {
@@ -273,7 +273,7 @@ TEST(Refusals, EveryOptionOutOfRangeIsNamedWithItsValue) {
     SCOPED_TRACE(c.says);
     const Network network = make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
     const std::vector<float> before = parameters_of(network);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     options.batch_size = 4;
     c.change(&options);
     EXPECT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, nullptr), DESCENT_ERROR_ARGUMENT);
@@ -291,7 +291,7 @@ TEST(Refusals, NoOptionsAtAll) {
   EXPECT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, nullptr, nullptr), DESCENT_ERROR_ARGUMENT);
   EXPECT_EQ(descent_trainer_create(network.get(), device.get(), nullptr, 4, &trainer), DESCENT_ERROR_ARGUMENT);
   EXPECT_EQ(descent_train_options_check(nullptr, network.get(), device.get()), DESCENT_ERROR_ARGUMENT);
-  EXPECT_TRUE(says("DESCENT_TRAIN_OPTIONS_INIT")) << descent_last_error();
+  EXPECT_TRUE(says("descent_train_options_default()")) << descent_last_error();
 }
 
 TEST(Refusals, RegressionHasNoClassesToWeightOrSmooth) {
@@ -300,7 +300,7 @@ TEST(Refusals, RegressionHasNoClassesToWeightOrSmooth) {
   const Device device = open_device("cpu");
   const Network network = make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR);
   for (bool balance : {true, false}) {
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     options.balance_classes = balance;
     options.label_smoothing = balance ? 0 : 0.1;
     EXPECT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, nullptr), DESCENT_ERROR_ARGUMENT);
@@ -313,7 +313,7 @@ TEST(Refusals, StepsByHandCheckTheirRows) {
   const Rows rows = make_rows(8, 2, 1, 3, 1);
   const Device device = open_device("cpu");
   const Network network = make_network({2, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  descent_train_options options = descent_train_options_default();
   descent_trainer *made = nullptr;
   ASSERT_EQ(descent_trainer_create(network.get(), device.get(), &options, 8, &made), DESCENT_OK);
   const Trainer trainer{made, descent_trainer_free};
@@ -349,9 +349,9 @@ TEST(Refusals, TrainersByHandWantABatchAndNoEpochs) {
                {"schedule cosine", 8, 0, DESCENT_SCHEDULE_COSINE, false},
                {"balance_classes", 8, 0, DESCENT_SCHEDULE_CONSTANT, true}};
   for (const auto &c : cases) {
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     options.batch_size = c.batch_size;
-    options.schedule = c.schedule;
+    options.schedule.kind = c.schedule;
     options.balance_classes = c.balance;
     descent_trainer *made = nullptr;
     EXPECT_EQ(descent_trainer_create(network.get(), device.get(), &options, c.max_batch, &made),
@@ -366,7 +366,7 @@ TEST(Refusals, TrainingRowsThatAllWeighNothing) {
   rows.weights.assign(8, 0);
   const Device device = open_device("cpu");
   const Network network = make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
-  const descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  const descent_train_options options = descent_train_options_default();
   EXPECT_EQ(descent_fit(network.get(), device.get(), rows.dataset().get(), nullptr, &options, nullptr),
             DESCENT_ERROR_ARGUMENT);
   EXPECT_TRUE(says("all 8 weights are 0")) << descent_last_error();

@@ -14,8 +14,8 @@ struct Seen {
 
 Seen watch(const Network &network, const Dataset &data, descent_train_options options) {
   Seen seen;
-  options.user = &seen;
-  options.on_epoch = [](void *user, const descent_epoch_info *info) {
+  options.callbacks.user = &seen;
+  options.callbacks.on_epoch = [](void *user, const descent_epoch_info *info) {
     auto *s = static_cast<Seen *>(user);
     s->warnings.push_back(info->warning);
     s->last.assign(info->health, info->health + info->layers);
@@ -67,8 +67,8 @@ TEST(Health, WarnsOfWhatTheNotesWarnOf) {
     SCOPED_TRACE(c.name);
     const Network network = make_network(deep(19, 32), c.activation, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
     if (c.naive > 0) draw_naively(network, c.naive);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-    options.learning_rate = c.learning_rate;
+    descent_train_options options = descent_train_options_default();
+    options.optimizer.learning_rate = c.learning_rate;
     options.epochs = 1;
     options.batch_size = 0;
     const Seen seen = watch(network, data, options);
@@ -114,9 +114,9 @@ TEST(Health, AdvisesWhatTheNetworkDoesNotHaveYet) {
                 DESCENT_OK);
     }
     if (c.naive > 0) draw_naively(network, c.naive);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-    options.learning_rate = c.learning_rate;
-    options.clip_norm = c.clip_norm;
+    descent_train_options options = descent_train_options_default();
+    options.optimizer.learning_rate = c.learning_rate;
+    options.optimizer.clip_norm = c.clip_norm;
     options.epochs = 1;
     options.batch_size = 0;
     const Seen seen = watch(network, data, options);
@@ -135,7 +135,7 @@ TEST(Health, NamesALayerWhoseUnitsAreDead) {
     std::vector<float> b(16, 1); /* 1 keeps the others from dying by themselves */
     for (size_t i = 0; i < static_cast<size_t>(16 * dead); i++) b[i] = -1000;
     ASSERT_EQ(descent_network_set_layer(network.get(), 2, nullptr, b.data()), DESCENT_OK);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     options.epochs = 1;
     Seen seen = watch(network, data, options);
     EXPECT_EQ(seen.last[1].dead_fraction, dead);
@@ -160,9 +160,9 @@ TEST(Health, ReportsWhatTheLastFullBatchShowed) {
   const Network network = make_network({1, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR);
   const float W = 2, b = 1;
   ASSERT_EQ(descent_network_set_layer(network.get(), 1, &W, &b), DESCENT_OK);
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-  options.optimizer = DESCENT_OPTIMIZER_GD;
-  options.learning_rate = 0.1;
+  descent_train_options options = descent_train_options_default();
+  options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+  options.optimizer.learning_rate = 0.1;
   options.epochs = 1;
   options.batch_size = 2;
   for (options.seed = 0;; options.seed++) { /* until the third row is the rest of the epoch */
@@ -194,11 +194,11 @@ TEST(Health, ShowsTheWeightsOfTheMoment) {
       std::vector<float> W, b;
       descent_status wrong_layer;
     } seen;
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-    options.learning_rate = 0.1;
+    descent_train_options options = descent_train_options_default();
+    options.optimizer.learning_rate = 0.1;
     options.epochs = 4;
-    options.user = &seen;
-    options.on_epoch = [](void *user, const descent_epoch_info *info) {
+    options.callbacks.user = &seen;
+    options.callbacks.on_epoch = [](void *user, const descent_epoch_info *info) {
       auto *s = static_cast<Moment *>(user);
       s->W.resize(15), s->b.resize(5);
       EXPECT_EQ(descent_trainer_get_layer(info->trainer, 1, s->W.data(), s->b.data()), DESCENT_OK);
@@ -208,7 +208,7 @@ TEST(Health, ShowsTheWeightsOfTheMoment) {
     const Network keeps = network(), moves = network();
     ASSERT_EQ(descent_fit(keeps.get(), device.get(), data.get(), opposite.get(), &options, nullptr), DESCENT_OK);
     EXPECT_EQ(seen.wrong_layer, DESCENT_ERROR_ARGUMENT);
-    options.on_epoch = nullptr;
+    options.callbacks.on_epoch = nullptr;
     ASSERT_EQ(descent_fit(moves.get(), device.get(), data.get(), nullptr, &options, nullptr), DESCENT_OK);
     std::vector<float> W(15), b(5);
     ASSERT_EQ(descent_network_get_layer(moves.get(), 1, W.data(), b.data()), DESCENT_OK);
@@ -233,7 +233,7 @@ TEST(Health, IsSilentOnTheExampleData) {
   };
   for (const auto &c : cases) {
     SCOPED_TRACE(std::string(c.file) + " " + descent_activation_name(c.activation));
-    descent_dataset_options read = DESCENT_DATASET_OPTIONS_INIT;
+    descent_dataset_options read = descent_dataset_options_default();
     read.target = c.target;
     descent_dataset *made = nullptr;
     ASSERT_EQ(descent_dataset_read((std::string(DESCENT_SOURCE_DIR "/examples/") + c.file).c_str(), &read, &made),
@@ -244,7 +244,7 @@ TEST(Health, IsSilentOnTheExampleData) {
     ASSERT_EQ(
         descent_network_fit_preprocessing(network.get(), made, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, false),
         DESCENT_OK);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     options.epochs = 30;
     for (const std::string &warning : watch(network, data, options).warnings) EXPECT_EQ(warning, "");
   }

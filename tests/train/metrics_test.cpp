@@ -13,7 +13,7 @@ namespace {
 using Network = std::unique_ptr<descent_network, void (*)(descent_network *)>;
 
 Network make_network(int64_t outputs, descent_loss loss) {
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = 1;
   options.layers = 1;
   options.widths = &outputs;

@@ -37,7 +37,7 @@ class Notes : public testing::TestWithParam<int> {
     const Expected &e = expected[GetParam()];
     const int64_t widths[] = {2, 2, 1};
     const descent_activation activations[] = {e.activation, e.activation, DESCENT_ACTIVATION_IDENTITY};
-    descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
+    descent_network_options shape = descent_network_options_default();
     shape.inputs = 2;
     shape.layers = 3;
     shape.widths = widths;
@@ -47,8 +47,8 @@ class Notes : public testing::TestWithParam<int> {
     for (int l = 0; l < 3; l++)
       check(descent_network_set_layer(network_, l + 1, W[static_cast<size_t>(l)].data(),
                                       b[static_cast<size_t>(l)].data()));
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-    options.optimizer = DESCENT_OPTIMIZER_GD;
+    descent_train_options options = descent_train_options_default();
+    options.optimizer.kind = DESCENT_OPTIMIZER_GD;
     options.batch_size = 2;
     check(descent_device_open("reference", 0, &device_));
     check(descent_dataset_create(X.data(), y.data(), nullptr, 2, 2, 1, DESCENT_TASK_BINARY, 2, &data_));
@@ -140,7 +140,7 @@ INSTANTIATE_TEST_SUITE_P(Activations, Notes, testing::Range(0, static_cast<int>(
 class Probe {
  public:
   Probe(const char *device, descent_activation activation, descent_loss loss, int64_t width) : width_(width) {
-    descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
+    descent_network_options shape = descent_network_options_default();
     shape.inputs = width;
     shape.layers = 1;
     shape.widths = &width;
@@ -150,9 +150,9 @@ class Probe {
     std::vector<float> identity(static_cast<size_t>(width * width));
     for (int64_t i = 0; i < width; i++) identity[static_cast<size_t>(i * width + i)] = 1;
     check(descent_network_set_layer(network_, 1, identity.data(), nullptr));
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-    options.optimizer = DESCENT_OPTIMIZER_GD;
-    options.learning_rate = 1e-30;
+    descent_train_options options = descent_train_options_default();
+    options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+    options.optimizer.learning_rate = 1e-30;
     check(descent_device_open(device, 1, &device_));
     check(descent_trainer_create(network_, device_, &options, 1, &trainer_));
   }
@@ -226,7 +226,7 @@ TEST(Initialisation, has_the_variance_of_its_scheme) {
   for (const auto &c : cases) {
     const int64_t widths[] = {n_out, 1};
     const descent_activation activations[] = {c.activation, DESCENT_ACTIVATION_IDENTITY};
-    descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
+    descent_network_options shape = descent_network_options_default();
     shape.inputs = n_in;
     shape.layers = 2;
     shape.widths = widths;

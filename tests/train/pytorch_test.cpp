@@ -61,32 +61,32 @@ std::vector<T> Numbers(const cJSON *list) {
 }
 
 descent_train_options ParseOptions(const cJSON *object) {
-  descent_train_options o = DESCENT_TRAIN_OPTIONS_INIT;
+  descent_train_options o = descent_train_options_default();
   const std::map<std::string, double *> numbers = {
-      {"learning_rate", &o.learning_rate},
-      {"momentum", &o.momentum},
-      {"beta1", &o.beta1},
-      {"beta2", &o.beta2},
-      {"rho", &o.rho},
-      {"weight_decay", &o.weight_decay},
-      {"l2", &o.l2},
-      {"clip_norm", &o.clip_norm},
+      {"learning_rate", &o.optimizer.learning_rate},
+      {"momentum", &o.optimizer.momentum},
+      {"beta1", &o.optimizer.beta1},
+      {"beta2", &o.optimizer.beta2},
+      {"rho", &o.optimizer.rho},
+      {"weight_decay", &o.optimizer.weight_decay},
+      {"l2", &o.optimizer.l2},
+      {"clip_norm", &o.optimizer.clip_norm},
       {"label_smoothing", &o.label_smoothing},
-      {"schedule_gamma", &o.schedule_gamma},
-      {"schedule_minimum", &o.schedule_minimum},
-      {"min_delta", &o.min_delta},
+      {"schedule_gamma", &o.schedule.gamma},
+      {"schedule_minimum", &o.schedule.minimum},
+      {"min_delta", &o.early_stopping.min_delta},
   };
-  const std::map<std::string, int64_t *> counts = {{"schedule_every", &o.schedule_every},
-                                                   {"warmup_steps", &o.warmup_steps}};
+  const std::map<std::string, int64_t *> counts = {{"schedule_every", &o.schedule.every},
+                                                   {"warmup_steps", &o.schedule.warmup_steps}};
   const cJSON *item;
   cJSON_ArrayForEach(item, object) {
     const std::string name = item->string;
     if (name == "optimizer")
-      EXPECT_EQ(descent_optimizer_parse(item->valuestring, &o.optimizer), DESCENT_OK);
+      EXPECT_EQ(descent_optimizer_parse(item->valuestring, &o.optimizer.kind), DESCENT_OK);
     else if (name == "schedule")
-      EXPECT_EQ(descent_schedule_parse(item->valuestring, &o.schedule), DESCENT_OK);
+      EXPECT_EQ(descent_schedule_parse(item->valuestring, &o.schedule.kind), DESCENT_OK);
     else if (name == "nesterov")
-      o.nesterov = cJSON_IsTrue(item);
+      o.optimizer.nesterov = cJSON_IsTrue(item);
     else if (counts.count(name))
       *counts.at(name) = static_cast<int64_t>(item->valuedouble);
     else
@@ -166,7 +166,7 @@ Device Open(const char *name) {
 
 // The network with the recorded initial parameters, which are float32 numbers.
 Network MakeNetwork(const Case &c) {
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = c.inputs;
   options.layers = static_cast<int32_t>(c.widths.size());
   options.widths = c.widths.data();
@@ -346,8 +346,8 @@ TEST_P(PyTorch, IsFollowedByTheTrainer) {
   const Device device = Open("reference");
   const Network network = MakeNetwork(case_);
   descent_train_options options = OptionsOf(case_);
-  options.schedule = DESCENT_SCHEDULE_CONSTANT; /* each step's rate is set from the recording */
-  options.warmup_steps = 0;
+  options.schedule.kind = DESCENT_SCHEDULE_CONSTANT; /* each step's rate is set from the recording */
+  options.schedule.warmup_steps = 0;
   descent_trainer *made = nullptr;
   const int64_t batch = *std::max_element(case_.batches.begin(), case_.batches.end());
   ASSERT_EQ(descent_trainer_create(network.get(), device.get(), &options, batch, &made), DESCENT_OK)
@@ -386,8 +386,8 @@ TEST_P(PyTorch, HasTheSameLearningRates) {
   const descent_train_options options = OptionsOf(case_);
   const int64_t steps = static_cast<int64_t>(case_.batches.size());
   const int64_t rows = static_cast<int64_t>(Data("weights").size());
-  const double slack = (4 * static_cast<double>(steps) + 8) * 0x1p-53 * options.learning_rate;
-  schedule_plateau plateau{options.learning_rate, 0};
+  const double slack = (4 * static_cast<double>(steps) + 8) * 0x1p-53 * options.optimizer.learning_rate;
+  schedule_plateau plateau{options.optimizer.learning_rate, 0};
   double best = INFINITY, epoch_loss = 0;
   for (int64_t step = 1, epoch = 1, done = 0; step <= steps; step++) {
     const size_t s = static_cast<size_t>(step - 1);
@@ -396,7 +396,7 @@ TEST_P(PyTorch, HasTheSameLearningRates) {
     epoch_loss += case_.losses[s] * static_cast<double>(case_.batches[s]) / static_cast<double>(rows);
     done += case_.batches[s];
     if (done < rows) continue;
-    const bool improved = epoch_loss < best - options.min_delta;
+    const bool improved = epoch_loss < best - options.early_stopping.min_delta;
     if (improved) best = epoch_loss;
     schedule_plateau_advance(&options, &plateau, improved);
     done = 0;

@@ -36,13 +36,13 @@ struct Callbacks {
   std::function<int(const descent_epoch_info &)> epoch;
 
   void attach(descent_train_options *options) {
-    options->user = this;
+    options->callbacks.user = this;
     if (step)
-      options->on_step = [](void *user, const descent_step_info *info) {
+      options->callbacks.on_step = [](void *user, const descent_step_info *info) {
         return static_cast<Callbacks *>(user)->step(*info);
       };
     if (epoch)
-      options->on_epoch = [](void *user, const descent_epoch_info *info) {
+      options->callbacks.on_epoch = [](void *user, const descent_epoch_info *info) {
         return static_cast<Callbacks *>(user)->epoch(*info);
       };
   }
@@ -63,8 +63,8 @@ TEST(Train, OverfitsXor) {
     const Device device = open_device(name);
     const Dataset data = xor_rows.dataset();
     const Network network = make_network({2, 8, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-    options.learning_rate = 0.05;
+    descent_train_options options = descent_train_options_default();
+    options.optimizer.learning_rate = 0.05;
     options.batch_size = 0;
     options.epochs = 400;
     const Fitted fitted = fit(network, device, data, nullptr, options);
@@ -141,13 +141,13 @@ TEST(Train, FullBatchIsTheNotesGradientDescent) {
   const Dataset data = rows.dataset();
   const Network network = make_network({5, 4, 3, 1}, DESCENT_ACTIVATION_SIGMOID, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
   Notes notes(network);
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-  options.optimizer = DESCENT_OPTIMIZER_GD;
-  options.learning_rate = 0.5;
+  descent_train_options options = descent_train_options_default();
+  options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+  options.optimizer.learning_rate = 0.5;
   options.batch_size = 0;
   options.epochs = 25;
   fit(network, device, data, nullptr, options);
-  for (int64_t i = 0; i < options.epochs; i++) notes.step(rows, options.learning_rate);
+  for (int64_t i = 0; i < options.epochs; i++) notes.step(rows, options.optimizer.learning_rate);
   for (size_t l = 0; l < notes.W.size(); l++) {
     std::vector<float> W(notes.W[l].size()), b(notes.b[l].size());
     ASSERT_EQ(descent_network_get_layer(network.get(), static_cast<int32_t>(l) + 1, W.data(), b.data()), DESCENT_OK);
@@ -161,11 +161,11 @@ TEST(Train, FullBatchIsTheNotesGradientDescent) {
 
 /* Options under which everything that depends on seeds and steps is in use. */
 descent_train_options busy_options() {
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-  options.learning_rate = 0.01;
+  descent_train_options options = descent_train_options_default();
+  options.optimizer.learning_rate = 0.01;
   options.dropout = 0.3;
-  options.weight_decay = 0.01;
-  options.clip_norm = 1;
+  options.optimizer.weight_decay = 0.01;
+  options.optimizer.clip_norm = 1;
   options.batch_size = 16;
   options.epochs = 3;
   options.seed = 42;
@@ -250,7 +250,7 @@ TEST(Train, EqualSeedsGiveEqualBytesAndOthersDoNot) {
       const Network network = make_network({6, 9, 7, 1}, DESCENT_ACTIVATION_SILU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
       descent_train_options options = busy_options();
       options.seed = seed;
-      options.restore_best = false;
+      options.early_stopping.restore_best = false;
       return fit(network, device, data, validate ? validation.get() : nullptr, options).parameters;
     };
     const std::vector<float> once = run(42, false);
@@ -277,11 +277,11 @@ TEST(Train, StopsEarlyAndRestoresTheBestEpoch) {
     const Device device = open_device(name);
     const auto run = [&](int64_t epochs, int64_t patience, bool restore, const descent_dataset *validation) {
       const Network network = make_network({4, 6, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
-      descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+      descent_train_options options = descent_train_options_default();
       options.batch_size = 16;
       options.epochs = epochs;
-      options.patience = patience;
-      options.restore_best = restore;
+      options.early_stopping.patience = patience;
+      options.early_stopping.restore_best = restore;
       return fit(network, device, data.training, validation, options);
     };
     const Fitted restored = run(50, 3, true, data.validation.get());
@@ -301,9 +301,9 @@ TEST(Train, MinimumChangeDecidesWhatAnImprovementIs) {
   const Dataset data = rows.dataset();
   const Device device = open_device("cpu");
   const Network network = make_network({4, 6, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-  options.patience = 2;
-  options.min_delta = 10; /* only the first epoch beats infinity by that much */
+  descent_train_options options = descent_train_options_default();
+  options.early_stopping.patience = 2;
+  options.early_stopping.min_delta = 10; /* only the first epoch beats infinity by that much */
   std::vector<bool> best;
   Callbacks callbacks;
   callbacks.epoch = [&](const descent_epoch_info &info) { return best.push_back(info.best), 0; };
@@ -320,10 +320,10 @@ TEST(Train, CallbacksSeeEveryStepAndEpochAndMayStop) {
   const Device device = open_device("cpu");
   const auto run = [&](int64_t stop_step, int64_t stop_epoch, std::string *log) {
     const Network network = make_network({4, 6, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     options.batch_size = 16;
     options.epochs = 3;
-    options.warmup_steps = 4;
+    options.schedule.warmup_steps = 4;
     Callbacks callbacks;
     if (stop_step)
       callbacks.step = [&](const descent_step_info &info) {
@@ -374,13 +374,13 @@ TEST(Train, ValidationDuringTrainingIsWhatEvaluateSays) {
   ASSERT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_STANDARD,
                                               DESCENT_IMPUTE_MEAN, false),
             DESCENT_OK);
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  descent_train_options options = descent_train_options_default();
   options.dropout = 0.5;
   options.label_smoothing = 0.2;
   options.balance_classes = true;
   options.batch_size = 8;
   options.epochs = 5;
-  options.restore_best = false;
+  options.early_stopping.restore_best = false;
   double loss = NAN, accuracy = NAN;
   Callbacks callbacks;
   callbacks.epoch = [&](const descent_epoch_info &info) {
@@ -402,8 +402,8 @@ TEST(Train, WeightsOfZeroTakeRowsOutOfTheTraining) {
   for (const char *name : devices) {
     SCOPED_TRACE(name);
     const Device device = open_device(name);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-    options.optimizer = DESCENT_OPTIMIZER_GD;
+    descent_train_options options = descent_train_options_default();
+    options.optimizer.kind = DESCENT_OPTIMIZER_GD;
     const Network network = make_network({4, 6, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
     const std::vector<float> before = parameters_of(network);
     const Trainer trainer = make_trainer(network, device, options, 24);
@@ -427,7 +427,7 @@ TEST(Train, BalancedClassWeightsAreRowsOverClassesTimesRowsOfTheClass) {
   std::vector<std::vector<float>> results;
   for (int kind = 0; kind < 3; kind++) {
     const Network network = make_network({4, 6, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     options.epochs = 3;
     options.balance_classes = kind == 0;
     if (kind == 1) options.class_weights = weights;
@@ -449,11 +449,11 @@ TEST(Train, PlateauAndStepSchedulesChangeTheRateBetweenEpochs) {
                {DESCENT_SCHEDULE_PLATEAU, {0.1, 0.1, 0.1, 0.1, 0.05, 0.05}}};
   for (const auto &c : cases) {
     const Network network = make_network({4, 6, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-    options.learning_rate = 0.1;
-    options.schedule = c.schedule;
-    options.schedule_gamma = 0.5;
-    options.schedule_every = 2;
+    descent_train_options options = descent_train_options_default();
+    options.optimizer.learning_rate = 0.1;
+    options.schedule.kind = c.schedule;
+    options.schedule.gamma = 0.5;
+    options.schedule.every = 2;
     options.epochs = 6;
     std::vector<double> rates;
     Callbacks callbacks;
@@ -467,7 +467,7 @@ TEST(Train, PlateauAndStepSchedulesChangeTheRateBetweenEpochs) {
 }
 
 TEST(Train, LearnsBreastCancerWithTheDefaults) {
-  descent_dataset_options read = DESCENT_DATASET_OPTIONS_INIT;
+  descent_dataset_options read = descent_dataset_options_default();
   read.target = "diagnosis";
   descent_dataset *whole = nullptr;
   ASSERT_EQ(descent_dataset_read(source_file("examples/breast_cancer.csv").c_str(), &read, &whole), DESCENT_OK)
@@ -486,7 +486,7 @@ TEST(Train, LearnsBreastCancerWithTheDefaults) {
     ASSERT_EQ(
         descent_network_fit_preprocessing(network.get(), kept, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, false),
         DESCENT_OK);
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     options.seed = seed;
     Callbacks callbacks;
     callbacks.epoch = [&](const descent_epoch_info &info) {

@@ -36,27 +36,27 @@ const Case cases[] = {
      DESCENT_ACTIVATION_SIGMOID,
      DESCENT_LOSS_BINARY_CROSS_ENTROPY,
      [](descent_train_options *o) {
-       o->optimizer = DESCENT_OPTIMIZER_GD;
-       o->learning_rate = 0.5;
+       o->optimizer.kind = DESCENT_OPTIMIZER_GD;
+       o->optimizer.learning_rate = 0.5;
      }},
     {"nesterov_tanh_classes",
      {8, 12, 12, 5},
      DESCENT_ACTIVATION_TANH,
      DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
      [](descent_train_options *o) {
-       o->optimizer = DESCENT_OPTIMIZER_SGD;
-       o->learning_rate = 0.05;
-       o->momentum = 0.9;
-       o->nesterov = true;
-       o->l2 = 0.01;
+       o->optimizer.kind = DESCENT_OPTIMIZER_SGD;
+       o->optimizer.learning_rate = 0.05;
+       o->optimizer.momentum = 0.9;
+       o->optimizer.nesterov = true;
+       o->optimizer.l2 = 0.01;
      }},
     {"rmsprop_silu_regression",
      {8, 15, 3},
      DESCENT_ACTIVATION_SILU,
      DESCENT_LOSS_MEAN_SQUARED_ERROR,
      [](descent_train_options *o) {
-       o->optimizer = DESCENT_OPTIMIZER_RMSPROP;
-       o->momentum = 0.5;
+       o->optimizer.kind = DESCENT_OPTIMIZER_RMSPROP;
+       o->optimizer.momentum = 0.5;
      }},
     {"adam_relu_classes_dropout",
      {8, 24, 17, 5},
@@ -65,15 +65,15 @@ const Case cases[] = {
      [](descent_train_options *o) {
        o->dropout = 0.25;
        o->label_smoothing = 0.1;
-       o->clip_norm = 0.5;
+       o->optimizer.clip_norm = 0.5;
      }},
     {"adamw_gelu_binary_dropout",
      {8, 16, 16, 16, 1},
      DESCENT_ACTIVATION_GELU,
      DESCENT_LOSS_BINARY_CROSS_ENTROPY,
      [](descent_train_options *o) {
-       o->optimizer = DESCENT_OPTIMIZER_ADAMW;
-       o->weight_decay = 0.01;
+       o->optimizer.kind = DESCENT_OPTIMIZER_ADAMW;
+       o->optimizer.weight_decay = 0.01;
        o->dropout = 0.5;
        o->balance_classes = true;
      }},
@@ -153,7 +153,7 @@ std::vector<Parameters> run(const Case &c, descent_precision precision, const co
   EXPECT_EQ(descent_network_fit_preprocessing(network.get(), data.get(), DESCENT_NORMALIZE_STANDARD,
                                               DESCENT_IMPUTE_MEAN, regression),
             DESCENT_OK);
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  descent_train_options options = descent_train_options_default();
   c.change(&options);
   options.precision = precision;
   EXPECT_EQ(descent_train_options_check(&options, network.get(), &device), DESCENT_OK) << descent_last_error();
@@ -175,7 +175,8 @@ std::vector<Parameters> run(const Case &c, descent_precision precision, const co
   for (int64_t t = 0; t < STEPS; t++) {
     const permutation order = permutation_create(7, RNG_SHUFFLE, static_cast<uint64_t>(t / epoch_steps), ROWS);
     const int64_t first = t % epoch_steps * BATCH;
-    const plan_step step = {t + 1, first, std::min<int64_t>(BATCH, ROWS - first), options.learning_rate, &order};
+    const plan_step step = {t + 1, first, std::min<int64_t>(BATCH, ROWS - first), options.optimizer.learning_rate,
+                            &order};
     if (machine.manner == EXACTLY) {
       EXPECT_EQ(program_run(&program, program.plan->train, &step, 1), DESCENT_OK) << descent_last_error();
     } else {

@@ -30,7 +30,7 @@ Device open_cpu() { return open_device("cpu"); }
 Network make_network() {
   const int64_t widths[] = {16, 1};
   const descent_activation activations[] = {DESCENT_ACTIVATION_SIGMOID, DESCENT_ACTIVATION_IDENTITY};
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = 9;
   options.layers = 2;
   options.widths = widths;
@@ -60,7 +60,7 @@ TEST_P(BenchOn, OneRowPerOperationAndOneForTheStepThatHoldsTheirSum) {
   const Device device = open_device(GetParam());
   const Network network = make_network();
   const std::vector<float> before(network->parameters, network->parameters + network->n_parameters);
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  descent_train_options options = descent_train_options_default();
   options.batch_size = 21;
   std::vector<Row> rows;
   descent_bench_result result;
@@ -114,22 +114,22 @@ TEST_P(BenchOn, OptimizersWithNoneOrOneMomentCanBeTimed) {
   const Device device = open_device(GetParam());
   const Network network = make_network();
   for (descent_optimizer optimizer : {DESCENT_OPTIMIZER_GD, DESCENT_OPTIMIZER_SGD}) {
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-    options.optimizer = optimizer;
-    options.momentum = 0.5;
+    descent_train_options options = descent_train_options_default();
+    options.optimizer.kind = optimizer;
+    options.optimizer.momentum = 0.5;
     options.dropout = 0.25;
     descent_bench_result result;
     EXPECT_EQ(descent_bench(network.get(), device.get(), &options, 0.01, nullptr, nullptr, &result), DESCENT_OK)
-        << descent_optimizer_name(options.optimizer) << ": " << descent_last_error();
+        << descent_optimizer_name(options.optimizer.kind) << ": " << descent_last_error();
   }
 }
 
 TEST_P(BenchOn, TrainingThatDivergesIsNotTimed) {
   const Device device = open_device(GetParam());
   const Network network = make_network();
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-  options.optimizer = DESCENT_OPTIMIZER_GD;
-  options.learning_rate = 1e30;
+  descent_train_options options = descent_train_options_default();
+  options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+  options.optimizer.learning_rate = 1e30;
   descent_bench_result result;
   EXPECT_EQ(descent_bench(network.get(), device.get(), &options, 0.01, nullptr, nullptr, &result),
             DESCENT_ERROR_DIVERGED);
@@ -147,7 +147,7 @@ TEST(Bench, WhatCannotBeTimedIsRefused) {
                {"negative time", 8, -1, 0},        {"time that is NaN", 8, NAN, 0}, {"endless time", 8, INFINITY, 0},
                {"an option out of range", 8, 1, 1}};
   for (const auto &c : cases) {
-    descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+    descent_train_options options = descent_train_options_default();
     options.batch_size = c.batch_size;
     options.dropout = c.dropout;
     descent_bench_result result;

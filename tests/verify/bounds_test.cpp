@@ -254,4 +254,48 @@ TEST(ReducedPrecision, a_wrong_manner_leaves_the_bounds) {
         }
 }
 
+/* ---- the update: backends and reference share its formulas, the bounds do not --------------------------------------
+ */
+
+OneOp update(descent_optimizer optimizer) {
+  Random random;
+  OneOp one(1, 1);
+  const int64_t n = 16;
+  plan_update u{};
+  u.parameters = one.state("parameters", PLAN_F32, random.uniform(n, -1, 1));
+  u.gradients = one.state("gradients", PLAN_F32, random.uniform(n, -1, 1));
+  const bool gd = optimizer == DESCENT_OPTIMIZER_GD, sgd = optimizer == DESCENT_OPTIMIZER_SGD;
+  u.moment1 = gd ? static_cast<int>(PLAN_NONE) : one.state("moment1", PLAN_F32, random.uniform(n, -1, 1));
+  u.moment2 = gd || sgd ? static_cast<int>(PLAN_NONE) : one.state("moment2", PLAN_F32, random.uniform(n, 0, 1));
+  u.scalars = one.scalars({{SCALAR_CLIP, 0.5}, {SCALAR_BAD_STEP, 0}});
+  u.layer_statistics = one.layer_statistics(1);
+  u.n = n, u.optimizer = optimizer;
+  u.momentum = 0.9, u.beta1 = 0.9, u.beta2 = 0.999, u.rho = 0.99, u.epsilon = 1e-8, u.weight_decay = 0.1, u.l2 = 0.01;
+  one.op(OP_UPDATE, 0).update = u;
+  one.step.number = 3;
+  one.segment(parameter_segment{0, n, 0, n});
+  return one;
+}
+
+TEST(Update, a_reference_that_breaks_the_rule_by_a_few_roundings_is_found) {
+  for (descent_optimizer optimizer : {DESCENT_OPTIMIZER_GD, DESCENT_OPTIMIZER_SGD, DESCENT_OPTIMIZER_RMSPROP,
+                                      DESCENT_OPTIMIZER_ADAM, DESCENT_OPTIMIZER_ADAMW})
+    for (double off : {0.0, 0x1p-18, -0x1p-18}) {
+      OneOp one = update(optimizer);
+      conformance::Session exact({"reference", &backend_reference, 1, {}}, one);
+      one.fill(exact.backend, exact.program, one.contents());
+      const plan_op &op = one.plan.ops[0];
+      double *inputs = bounds_update_inputs(exact.program, &op);
+      ASSERT_NE(inputs, nullptr);
+      ASSERT_EQ(backend_reference.run(exact.program, plan_range{0, 1}, &one.step, 1), DESCENT_OK);
+      for (int64_t i = 0; i < op.update.n; i++) reference_values(exact.program, op.update.parameters)[i] *= 1 + off;
+      bounds within{};
+      EXPECT_EQ(bounds_update(exact.program, &op, &one.step, inputs, &within),
+                off == 0 ? DESCENT_OK : DESCENT_ERROR_INTERNAL)
+          << descent_optimizer_name(optimizer) << " " << off;
+      bounds_clear(&within);
+      free(inputs);
+    }
+}
+
 }  // namespace

@@ -34,7 +34,7 @@ Network make_network(descent_activation activation, descent_loss loss) {
   const int64_t widths[] = {7, 4, loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY ? 1 : 3};
   const descent_activation output = loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? activation : DESCENT_ACTIVATION_IDENTITY;
   const descent_activation activations[] = {activation, activation, output};
-  descent_network_options options = DESCENT_NETWORK_OPTIONS_INIT;
+  descent_network_options options = descent_network_options_default();
   options.inputs = 5;
   options.layers = 3;
   options.widths = widths;
@@ -49,8 +49,8 @@ Network make_network(descent_activation activation, descent_loss loss) {
 /* Two batches of 8 rows and one of 7. */
 constexpr int64_t kRows = 23, kSteps = 4;
 descent_train_options train_options(descent_optimizer optimizer) {
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
-  options.optimizer = optimizer;
+  descent_train_options options = descent_train_options_default();
+  options.optimizer.kind = optimizer;
   options.batch_size = 8;
   options.seed = 11;
   return options;
@@ -116,11 +116,11 @@ TEST_P(VerifyDevice, PassesForEveryActivationLossOptimizerAndOption) {
       {"everything on",
        [](descent_train_options *o, descent_loss loss) {
          o->dropout = 0.3;
-         o->clip_norm = 0.05;
-         o->l2 = 0.01;
-         o->weight_decay = 0.1;
-         o->momentum = 0.9;
-         o->nesterov = o->optimizer == DESCENT_OPTIMIZER_SGD;
+         o->optimizer.clip_norm = 0.05;
+         o->optimizer.l2 = 0.01;
+         o->optimizer.weight_decay = 0.1;
+         o->optimizer.momentum = 0.9;
+         o->optimizer.nesterov = o->optimizer.kind == DESCENT_OPTIMIZER_SGD;
          if (loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) return;
          o->label_smoothing = 0.1;
          o->balance_classes = true;
@@ -312,7 +312,7 @@ TEST(Verify, TrainingThatDivergesInExactArithmeticIsNotHeldAgainstTheDevice) {
   const Device cpu = open("cpu", 1), reference = open("reference", 1);
   const Network network = make_network(DESCENT_ACTIVATION_IDENTITY, DESCENT_LOSS_MEAN_SQUARED_ERROR);
   descent_train_options options = train_options(DESCENT_OPTIMIZER_GD);
-  options.learning_rate = 1e20;
+  options.optimizer.learning_rate = 1e20;
   const Result result = verify(network.get(), cpu.get(), reference.get(), options);
   EXPECT_EQ(result.status, DESCENT_ERROR_DIVERGED);
   EXPECT_TRUE(result.rows.empty());
@@ -415,7 +415,7 @@ TEST(Verify, WhatCannotBeVerifiedIsRefused) {
   const Network network = make_network(DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR);
   const descent_train_options good = train_options(DESCENT_OPTIMIZER_SGD);
   descent_train_options bad = good;
-  bad.nesterov = true; /* without momentum */
+  bad.optimizer.nesterov = true; /* without momentum */
   const struct {
     const char *name;
     const descent_network *network;

@@ -67,7 +67,7 @@ void cpu_loss(struct backend_program *program, const struct plan_op *op, const s
 struct output {
   const struct kernels *kernels;
   const struct plan_output *op;
-  const float *A, *shift, *scale;
+  const float *A, *y_shift, *y_scale;
   float *P;
   int64_t rows;
 };
@@ -82,7 +82,7 @@ static void output_tile(void *context, int64_t tile) {
     case DESCENT_LOSS_BINARY_CROSS_ENTROPY: o->kernels->sigmoid(A, P, rows * n); break;
     case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: o->kernels->softmax(A, P, rows, n); break;
     case DESCENT_LOSS_MEAN_SQUARED_ERROR:
-      for (int64_t r = 0; r < rows; r++) o->kernels->denormalise(A + r * n, o->shift, o->scale, P + r * n, n);
+      for (int64_t r = 0; r < rows; r++) o->kernels->denormalise(A + r * n, o->y_shift, o->y_scale, P + r * n, n);
       break;
   }
 }
@@ -92,8 +92,8 @@ void cpu_output(struct backend_program *program, const struct plan_op *op, const
       .kernels = program->device->kernels,
       .op = &op->output,
       .A = cpu_floats(program, op->output.A),
-      .shift = cpu_floats(program, op->output.y_shift),
-      .scale = cpu_floats(program, op->output.y_scale),
+      .y_shift = cpu_floats(program, op->output.y_shift),
+      .y_scale = cpu_floats(program, op->output.y_scale),
       .P = cpu_floats(program, op->output.P),
       .rows = step->rows,
   };

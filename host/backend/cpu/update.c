@@ -38,7 +38,7 @@ void cpu_gradient_norm(struct backend_program *program, const struct plan_op *op
   }
   const double length = sqrt(total);
   scalars[SCALAR_GRADIENT_NORM] = length;
-  scalars[SCALAR_CLIP] = o->clip > 0 && o->clip < length + 1e-6 ? o->clip / (length + 1e-6) : 1;
+  scalars[SCALAR_CLIP] = formula_clip_factor(o->clip_norm, length);
   if (scalars[SCALAR_BAD_STEP] == 0 && (!isfinite(length) || !isfinite(scalars[SCALAR_LOSS])))
     scalars[SCALAR_BAD_STEP] = (double)step->number;
 }

@@ -22,7 +22,7 @@ void reference_gradient_norm(struct backend_program *program, const struct plan_
   }
   const double norm = sqrt(squares);
   scalars[SCALAR_GRADIENT_NORM] = norm;
-  scalars[SCALAR_CLIP] = op->clip > 0 ? fmin(1, op->clip / (norm + 1e-6)) : 1;
+  scalars[SCALAR_CLIP] = formula_clip_factor(op->clip_norm, norm);
   const bool bad = !isfinite(norm) || !isfinite(scalars[SCALAR_LOSS]);
   if (bad && scalars[SCALAR_BAD_STEP] == 0) scalars[SCALAR_BAD_STEP] = (double)step->number;
 }

@@ -16,10 +16,10 @@ int main(void) {
   descent_dataset *data = NULL;
   descent_network *network = NULL;
   descent_metrics metrics = {0};
-  descent_network_options shape = DESCENT_NETWORK_OPTIONS_INIT;
-  descent_train_options options = DESCENT_TRAIN_OPTIONS_INIT;
+  descent_network_options shape = descent_network_options_default();
+  descent_train_options options = descent_train_options_default();
   shape.inputs = 2, shape.layers = 2, shape.widths = widths;
-  options.learning_rate = 0.05;
+  options.optimizer.learning_rate = 0.05;
   if (descent_device_open("cpu", 1, &device) ||
       descent_dataset_create(X, y, NULL, 4, 2, 1, DESCENT_TASK_BINARY, 2, &data) ||
       descent_network_create(&shape, &network) || descent_network_initialise(network, DESCENT_INIT_AUTO, 1) ||

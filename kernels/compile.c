@@ -1,0 +1,98 @@
+/* Compiling: the buffers laid out, the algorithms chosen, the memory allocated, the ranges captured. */
+#include "compile.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "compiled.h"
+#include "plan/operations.h"
+
+bool compile_supports(const struct backend_device *device, const struct plan *plan, const struct plan_op *op) {
+  (void)device;
+  int64_t n_in = 0, n_out = 0;
+  if (op->kind == OP_DENSE_FORWARD) n_in = op->forward.n_in, n_out = op->forward.n_out;
+  if (plan->batch > INT32_MAX || n_in > INT32_MAX || n_out > INT32_MAX) {
+    module_status(DESCENT_ERROR_UNSUPPORTED, "layer %d of %lld x %lld at batch %lld: the GPU's products reach 2^31 - 1",
+                  op->layer, (long long)n_out, (long long)n_in, (long long)plan->batch);
+    return false;
+  }
+  return true;
+}
+
+/* Bytes that compile takes: those that grow with the batch, and the others. */
+static void count_bytes(const struct backend_program *program, double *per_row, double *fixed) {
+  const struct plan *plan = program->plan;
+  double batch = 8; /* gathered */
+  *fixed = plan->precision == DESCENT_PRECISION_BF16 ? 2.0 * (double)program->buffers.flat.device_count : 0;
+  for (int i = 0; i < plan->n_buffers; i++) {
+    if (!program->buffers.at[i].owned) continue;
+    if (plan->buffers[i].storage == PLAN_BATCH)
+      batch += (double)program->buffers.at[i].bytes / (double)plan->buffers[i].rows;
+    else
+      *fixed += (double)program->buffers.at[i].bytes;
+  }
+  for (int i = 0; i < plan->n_ops; i++) batch += (double)program->choices.masked[i].bytes / (double)plan->batch;
+  *per_row = batch;
+}
+
+/* Replaces the last error by one that gives the memory of all buffers and the batch that would fit; keeps it where they
+ * should have fitted. */
+static descent_status explain_memory(const struct backend_program *program, size_t free_before) {
+  double per_row, fixed;
+  enum { RESERVE = 64 << 20 }; /* for memory that is not counted: scratch, graphs */
+  count_bytes(program, &per_row, &fixed);
+  const double batch = (double)program->plan->batch, total = fixed + per_row * batch;
+  const double fit = ((double)free_before - fixed - RESERVE) / per_row;
+  char advice[96];
+  if (fit >= batch) return DESCENT_ERROR_MEMORY;
+  if (fit >= 1)
+    snprintf(advice, sizeof advice, "a batch size of %.0f would fit", fit);
+  else
+    snprintf(advice, sizeof advice, "the network itself does not fit: use a smaller one or a larger GPU");
+  return module_status(DESCENT_ERROR_MEMORY, "out of GPU memory: batch size %.0f needs %.1f MB, %.1f MB are free; %s",
+                       batch, 1e-6 * total, 1e-6 * (double)free_before, advice);
+}
+
+void compile_release(struct backend_program *program) {
+  if (!program) return;
+  (void)cudaSetDevice(program->device->ordinal);
+  (void)cudaStreamSynchronize(program->device->stream);
+  (void)cudaStreamSynchronize(program->device->copies);
+  run_release(program);
+  choose_release(&program->choices);
+  source_release(&program->sources);
+  transfer_release(&program->transfer, program->plan);
+  work_release(&program->work);
+  layout_release(&program->buffers);
+  (void)cudaGetLastError();
+  free(program);
+}
+
+descent_status compile_plan(struct backend_device *device, const struct plan *plan, struct backend_program **result) {
+  for (int i = 0; i < plan->n_ops; i++)
+    if (!compile_supports(device, plan, &plan->ops[i])) return DESCENT_ERROR_UNSUPPORTED;
+  struct backend_program *program = module_allocate(1, sizeof *program, "the compiled plan");
+  if (!program) return DESCENT_ERROR_MEMORY;
+  size_t free_before = 0, total = 0;
+  descent_status status = DESCENT_OK;
+  program->device = device;
+  program->plan = plan;
+  program->memory.stream = device->stream;
+  CUDA_TRY(cudaSetDevice(device->ordinal));
+  CUDA_TRY(cudaMemGetInfo(&free_before, &total));
+  TRY(layout_plan(&program->buffers, plan));
+  TRY(choose_prepare(&program->choices, device, &program->buffers));
+  TRY(layout_take(&program->buffers, &program->memory));
+  TRY(work_prepare(&program->work, &program->buffers, &program->memory));
+  TRY(choose_take(&program->choices, &program->memory));
+  TRY(source_prepare(&program->sources, device, plan, &program->memory));
+  TRY(transfer_prepare(&program->transfer, plan));
+  TRY(run_prepare(program));
+  CUDA_TRY(cudaStreamSynchronize(device->stream));
+  *result = program;
+  return DESCENT_OK;
+done:
+  if (status == DESCENT_ERROR_MEMORY && program->choices.masked) status = explain_memory(program, free_before);
+  compile_release(program);
+  return status;
+}

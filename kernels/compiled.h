@@ -1,0 +1,25 @@
+/* A compiled plan. Each part is written only by the file of the comment beside it; all others read it. */
+#ifndef DESCENT_KERNELS_COMPILED_H
+#define DESCENT_KERNELS_COMPILED_H
+
+#include "choose.h"
+#include "layout.h"
+#include "run.h"
+#include "source.h"
+#include "transfer.h"
+#include "work.h"
+
+struct backend_program {
+  const struct backend_device *device;
+  const struct plan *plan;
+  struct device_memory memory;      /* device_memory.c */
+  struct device_buffers buffers;    /* layout.c */
+  struct product_choices choices;   /* choose.c */
+  struct work_memory work;          /* work.c */
+  struct source_set sources;        /* source.c */
+  struct step_queue queue;          /* run.c */
+  struct step_graph graphs[GRAPHS]; /* run.c */
+  struct transfer transfer;         /* transfer.c */
+};
+
+#endif

@@ -1,0 +1,22 @@
+/* An opened GPU: what it reports, its streams, its matrix products. */
+#ifndef DESCENT_KERNELS_DEVICE_H
+#define DESCENT_KERNELS_DEVICE_H
+
+#include "module.h"
+#include "product.h"
+
+struct backend_device {
+  int ordinal, threads, multiprocessors;
+  double bandwidth; /* bytes per second by the memory's clock and width: for estimates only; 0: unknown */
+  cudaStream_t stream, copies;
+  struct product_library *products;
+  char description[512];
+};
+
+/* As struct backend specifies them. */
+descent_status device_list(struct backend_gpu gpus[BACKEND_MOST_GPUS], int *count);
+descent_status device_open(int ordinal, int threads, struct backend_device **device);
+void device_close(struct backend_device *device);
+const char *device_describe(const struct backend_device *device);
+
+#endif

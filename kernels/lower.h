@@ -1,0 +1,25 @@
+/* From operations to launches. */
+#ifndef DESCENT_KERNELS_LOWER_H
+#define DESCENT_KERNELS_LOWER_H
+
+#include "module.h"
+
+/* What is enqueued between the operations of a range: events that time them, or a wait. */
+struct lower_marks {
+  int first;               /* the operation of the first entry of both arrays */
+  cudaEvent_t begin;       /* recorded before the first operation; NULL: none */
+  cudaEvent_t *operations; /* recorded after each operation; NULL: none */
+  cudaEvent_t *products;   /* recorded after the matrix product of each dense operation; NULL: none */
+  bool wait;               /* for each operation, before the next is launched */
+};
+
+/* Enqueues the range once on `rows` rows. `queued`: a gather fetches its step from the queue (the range is captured).
+ * marks: NULL: none. */
+descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued,
+                           const struct lower_marks *marks);
+/* Enqueues the matrix product of a dense op, as in a step. */
+descent_status lower_product(struct backend_program *program, int op, int64_t rows);
+/* SCALAR_BAD_STEP of the range's gradient_norm, on the device; NULL: it has none. */
+const double *lower_bad_step(const struct backend_program *program, struct plan_range range);
+
+#endif

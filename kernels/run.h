@@ -1,0 +1,42 @@
+/* Steps: queued in device memory, their ranges captured as graphs or launched operation by operation. */
+#ifndef DESCENT_KERNELS_RUN_H
+#define DESCENT_KERNELS_RUN_H
+
+#include "lower.h"
+#include "source.h"
+
+struct step_queue {
+  struct step_state *state;      /* on the device */
+  struct device_step *steps;     /* (QUEUE_STEPS) on the device */
+  struct device_step *staged[2]; /* (QUEUE_STEPS) pinned; they take turns */
+  cudaEvent_t uploaded[2];
+  bool in_use[2]; /* until uploaded */
+  int turn;
+};
+
+/* One of the plan's ranges, captured: one step, and many in a row. */
+struct step_graph {
+  struct plan_range range;
+  cudaGraphExec_t one, many;
+  int64_t steps; /* of `many`; 0: none */
+};
+enum { GRAPHS = 4 };
+
+descent_status run_prepare(struct backend_program *program); /* queue, state, graphs */
+void run_release(struct backend_program *program);
+/* As struct backend specifies them. */
+descent_status run_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                         int64_t n_steps);
+descent_status run_product(struct backend_program *program, int op, int64_t rows, int repeat);
+
+/* Captures so many steps in a row of the range, on its captured rows. */
+descent_status run_capture(struct backend_program *program, struct plan_range range, int64_t steps,
+                           const struct lower_marks *marks, cudaGraphExec_t *result);
+/* Launches n steps of the range, which are in the queue; *stopped: no more are to follow. */
+typedef descent_status launch_steps(struct backend_program *program, struct plan_range range,
+                                    const struct plan_step *steps, int64_t n, bool *stopped, void *context);
+/* Brings the rows of the steps and queues them, as many at a time as fit, for `launch`. */
+descent_status run_queued(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                          int64_t n_steps, launch_steps *launch, void *context);
+
+#endif

@@ -1,0 +1,69 @@
+/* The bound data and how it reaches the device: resident there, or streamed through windows. */
+#ifndef DESCENT_KERNELS_SOURCE_H
+#define DESCENT_KERNELS_SOURCE_H
+
+#include "device.h"
+#include "device_memory.h"
+
+enum { QUEUE_STEPS = 1024 }; /* the most steps that are brought and queued at a time */
+
+enum source_kind { SOURCE_X, SOURCE_Y, SOURCE_W, SOURCE_INDEX, SOURCES };
+
+struct bound_source {
+  int buffer; /* of the plan; PLAN_NONE */
+  const void *data;
+  int64_t rows, row_bytes;
+  bool constant;
+  const void *resident; /* the device's copy; NULL: none */
+};
+
+/* A copy on the device that is kept from bind to bind. */
+struct resident {
+  const void *host;
+  int64_t bytes;
+  void *device;
+};
+enum { MOST_RESIDENTS = 16 };
+
+/* Two slots of rows that take turns: while a step computes on one, the other is filled. Slot s begins at row s * rows.
+ */
+struct window {
+  int64_t rows;             /* of a slot: at least a step of the plan's batch */
+  int64_t row_bytes;        /* of all sources together */
+  char *host[SOURCES];      /* pinned */
+  char *device[SOURCES];    /* NULL: not part of it */
+  struct plan_step *placed; /* (QUEUE_STEPS) the steps of the slot that was filled last, addressing it */
+  cudaEvent_t copied[2], consumed[2];
+  bool used[2];
+  int next;
+};
+
+struct source_set {
+  const struct backend_device *device;
+  const struct plan *plan;
+  struct device_memory *memory;
+  struct source_table *table; /* on the device */
+  struct bound_source at[SOURCES];
+  struct resident residents[MOST_RESIDENTS];
+  int n_residents;
+  struct window window;
+  struct source_table uploaded; /* the contents of the device's table */
+  bool stale;                   /* bound since the table was written */
+  bool streaming;
+  char placement[160];
+};
+
+descent_status source_prepare(struct source_set *set, const struct backend_device *device, const struct plan *plan,
+                              struct device_memory *memory);
+void source_release(struct source_set *set);
+descent_status source_bind(struct source_set *set, int buffer, const void *data, int64_t rows, bool constant);
+/* Before a run with a gather: makes the device's table current. *streaming: rows have to be brought step by step. */
+descent_status source_ready(struct source_set *set, bool *streaming);
+/* Fills the next slot with the rows of as many of these steps as fit, at most QUEUE_STEPS, and orders the compute
+ * stream behind it. *placed: the same *taken steps, addressing the slot, until the next call. After their launches
+ * source_consumed(). */
+descent_status source_fill(struct source_set *set, bool shuffle, const struct plan_step *steps, int64_t n,
+                           const struct plan_step **placed, int64_t *taken);
+descent_status source_consumed(struct source_set *set);
+
+#endif

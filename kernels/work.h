@@ -1,0 +1,21 @@
+/* Device memory that launches share besides the plan's buffers. */
+#ifndef DESCENT_KERNELS_WORK_H
+#define DESCENT_KERNELS_WORK_H
+
+#include "layout.h"
+
+struct work_memory {
+  struct scratch scratch;
+  int64_t *gathered;         /* (batch) rows of the source */
+  int *bad_parameters;       /* a flag of the update, as in kernels.h */
+  struct flat_piece *pieces; /* of the flat buffers, one block's work each */
+  int n_pieces;
+};
+
+descent_status work_prepare(struct work_memory *work, const struct device_buffers *buffers,
+                            struct device_memory *memory);
+void work_release(struct work_memory *work);
+/* Clears the flag, once the parameters have other values. */
+descent_status work_clear_flag(const struct work_memory *work, cudaStream_t stream);
+
+#endif

@@ -7,7 +7,7 @@
 
 #include "plan/operations.h"
 
-/* ---- choosing ---- */
+/* ---- product and epilogue ---- */
 
 int64_t choose_captured_rows(const struct plan *plan, int op) {
   const struct plan_range train = plan->train, with_statistics = plan->train_with_statistics;
@@ -48,7 +48,8 @@ static descent_status find_product(struct product_choices *choices, const struct
   const descent_status status =
       product_create(choices->device->products, shape, tune, choices->device->stream, product);
   if (status != DESCENT_OK && status != DESCENT_ERROR_UNSUPPORTED) return status;
-  memcpy(&choices->products[choices->n_products].shape, shape, sizeof *shape); /* with its padding, for memcmp */
+  memcpy(&choices->products[choices->n_products].shape, shape,
+         sizeof *shape); /* with its padding, which memcmp reads */
   choices->products[choices->n_products++].product = *product;
   return DESCENT_OK;
 }
@@ -89,7 +90,7 @@ done:
 
 static double element_bytes(enum element element) { return element == ELEMENT_BF16 ? 2 : 4; }
 
-/* The shape zeroed with its padding, since shapes are compared as bytes. */
+/* Zeroes the padding too, since shapes are compared as bytes. */
 static void set_shape(struct product_shape *shape, const struct product_choices *choices, int64_t m, int64_t n,
                       int64_t k) {
   memset(shape, 0, sizeof *shape);
@@ -99,7 +100,7 @@ static void set_shape(struct product_shape *shape, const struct product_choices 
   shape->tf32 = choices->plan->precision == DESCENT_PRECISION_TF32;
 }
 
-/* forward: (bias, and relu where nothing else follows) in the epilogue, or bias in the pass. */
+/* The epilogue adds the bias and applies relu where nothing else follows; else the pass adds the bias. */
 static descent_status choose_forward(struct product_choices *choices, const struct plan_dense_forward *op, int64_t rows,
                                      struct dense_choice *choice) {
   const struct device_matrix A_in = layout_matrix(choices->buffers, op->A_in, op->n_in);
@@ -154,8 +155,9 @@ static descent_status choose_input(struct product_choices *choices, const struct
   return choose(choices, &shape, EPILOGUE_NONE, 0, choice);
 }
 
-descent_status choose_dense(struct product_choices *choices, int index, int64_t rows,
-                            const struct dense_choice **result) {
+/* The choice without a mask, made at its first use. */
+static descent_status choose_dense(struct product_choices *choices, int index, int64_t rows,
+                                   const struct dense_choice **result) {
   const struct plan_op *op = &choices->plan->ops[index];
   struct dense_choice *choice = &choices->dense[index][rows == choose_captured_rows(choices->plan, index) ? 0 : 1];
   descent_status status = DESCENT_OK;
@@ -176,9 +178,9 @@ done:
   return status;
 }
 
-/* ---- relu by a mask ---- */
+/* ---- relu with a mask ---- */
 
-/* The op before `index`, back to the range's gather, that wrote relu's A for this backward_input; -1: none. */
+/* The op between the range's gather and `index` that writes relu's A for this backward_input; -1: none. */
 static int forward_of(const struct plan *plan, int index) {
   for (int i = index - 1; i >= 0 && plan->ops[i].kind != OP_GATHER; i--)
     if (plan->ops[i].kind == OP_DENSE_FORWARD && plan->ops[i].forward.A == plan->ops[index].input.A) return i;
@@ -197,7 +199,7 @@ static int weights_behind(const struct plan *plan, int index) {
 static descent_status with_epilogue(struct product_choices *choices, const struct product *base, enum epilogue epilogue,
                                     int64_t mask_ld, struct product **product) {
   struct product_shape shape;
-  memcpy(&shape, shape_of(choices, base), sizeof shape); /* with its padding, for memcmp */
+  memcpy(&shape, shape_of(choices, base), sizeof shape); /* with its padding, which memcmp reads */
   shape.epilogue = epilogue;
   shape.mask_ld = mask_ld;
   return find_product(choices, &shape, product);
@@ -205,7 +207,7 @@ static descent_status with_epilogue(struct product_choices *choices, const struc
 
 /* A mask saves the pass over dZ (two reads, one write) and costs its own memory traffic; the column sums, which that
  * pass takes too, then need the weights' epilogue or a pass of their own. */
-static descent_status choose_with_mask(struct product_choices *choices, int index) {
+static descent_status choose_mask(struct product_choices *choices, int index) {
   const struct plan *plan = choices->plan;
   const struct plan_dense_backward_input *op = &plan->ops[index].input;
   const int forward = forward_of(plan, index), weights = weights_behind(plan, index);
@@ -248,13 +250,29 @@ done:
   return status;
 }
 
-const struct masked_choice *choose_masked(const struct product_choices *choices, struct plan_range range, int op,
-                                          int64_t rows) {
+/* The choice with a mask, where it was made and the range has all of its operations; else NULL. */
+static const struct masked_choice *find_masked(const struct product_choices *choices, struct plan_range range, int op,
+                                               int64_t rows) {
   const struct masked_choice *choice = &choices->masked[op];
   const int end = range.first + range.count;
   if (!choice->product || rows != choose_captured_rows(choices->plan, op)) return NULL;
   const int forward = choice->bytes ? op : choice->partner, input = choices->masked[forward].partner;
   return forward >= range.first && input < end ? choice : NULL;
+}
+
+descent_status choose_product(struct product_choices *choices, struct plan_range range, int op, int64_t rows,
+                              struct product_choice *choice) {
+  const struct masked_choice *masked = find_masked(choices, range, op, rows);
+  const struct dense_choice *dense;
+  descent_status status = DESCENT_OK;
+  if (masked) {
+    *choice = (struct product_choice){masked->product, masked->fused, masked->mask};
+  } else {
+    TRY(choose_dense(choices, op, rows, &dense));
+    *choice = (struct product_choice){dense->product, dense->fused, NULL};
+  }
+done:
+  return status;
 }
 
 /* ---- the whole ---- */
@@ -273,7 +291,7 @@ descent_status choose_prepare(struct product_choices *choices, const struct back
   for (int i = 0; i < plan->n_ops; i++)
     if (plan_has_product(&plan->ops[i])) TRY(choose_dense(choices, i, choose_captured_rows(plan, i), &choice));
   for (int i = 0; i < plan->n_ops; i++)
-    if (plan->ops[i].kind == OP_DENSE_BACKWARD_INPUT) TRY(choose_with_mask(choices, i));
+    if (plan->ops[i].kind == OP_DENSE_BACKWARD_INPUT) TRY(choose_mask(choices, i));
 done:
   return status;
 }

@@ -9,18 +9,25 @@
 struct dense_choice {
   int64_t rows;            /* 0: not chosen yet */
   struct product *product; /* of product_choices */
-  bool fused;              /* the epilogue does it all; weights: the bias gradient too */
+  bool fused;              /* forward: the epilogue adds the bias; weights: it sums the bias gradient */
 };
 enum { CHOICES = 2 }; /* for the captured rows, and for one other number */
 
-/* relu's derivative from bits that the forward product leaves, for a pair of operations in one range: an entry at the
- * forward and at the backward_input operation each, and one at the weights' operation of the same dZ. */
+/* relu's derivative from a mask of bits that the forward product writes. Three operations of one range take part, each
+ * with an entry: forward, the backward_input that reads the mask, and the weights' operation of the same dZ. */
 struct masked_choice {
   struct product *product; /* NULL: not chosen */
   int partner;             /* forward: its backward_input; the others: the forward operation */
   void *mask;              /* (batch) rows of mask_ld bits */
   int64_t bytes;           /* of the mask, at the forward operation, which owns it; else 0 */
   bool fused;              /* weights: the bias gradient too */
+};
+
+/* The choice that applies to a run of a range. */
+struct product_choice {
+  const struct product *product;
+  bool fused; /* as above */
+  void *mask; /* written at the forward operation, read at the backward_input operation; NULL: no mask */
 };
 
 struct shape_product {
@@ -46,10 +53,8 @@ descent_status choose_take(struct product_choices *choices, struct device_memory
 void choose_release(struct product_choices *choices);
 /* The rows that the captured range of this op computes. */
 int64_t choose_captured_rows(const struct plan *plan, int op);
-/* The choice for this dense op on so many rows. */
-descent_status choose_dense(struct product_choices *choices, int op, int64_t rows, const struct dense_choice **choice);
-/* The choice with a mask for this op, where it was made and the range has all of its operations; else NULL. */
-const struct masked_choice *choose_masked(const struct product_choices *choices, struct plan_range range, int op,
-                                          int64_t rows);
+/* How this dense op of the range computes its product on `rows` rows. */
+descent_status choose_product(struct product_choices *choices, struct plan_range range, int op, int64_t rows,
+                              struct product_choice *choice);
 
 #endif

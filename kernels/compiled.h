@@ -1,4 +1,4 @@
-/* A compiled plan. Each part is written only by the file of the comment beside it; all others read it. */
+/* A compiled plan. Each part is written only by the file named beside it; all others read it. */
 #ifndef DESCENT_KERNELS_COMPILED_H
 #define DESCENT_KERNELS_COMPILED_H
 

@@ -1,11 +1,11 @@
-/* The functions of cuBLASLt that the module calls, each handed on to the library that was loaded.
+/* The functions of cuBLASLt that the module calls, each forwarded to the loaded library.
  *
- * One build works with the libraries of CUDA 12 (from 12.4) and of CUDA 13. Held against each other, cublasLt.h and
- * cublas_api.h of 12.4.5 and of 13.1.0 give all that is used here the same meaning: the prototypes below, the sizes of
- * cublasLtMatmulAlgo_t (64 bytes) and cublasLtMatmulHeuristicResult_t, and the values of the enumerations used
- * (cudaDataType_t, cublasComputeType_t, cublasOperation_t, cublasStatus_t, epilogues, reduction schemes, numerical
- * flags, the attributes of descriptors, layouts, preferences and algorithms). What 13 adds has values of its own, what
- * it drops (ATOMIC_SYNC) is not used; descriptors are made by the library, so their sizes do not matter. */
+ * One build works with the libraries of CUDA 12 (from 12.4) and of CUDA 13: cublasLt.h and cublas_api.h of 12.4.5 and
+ * of 13.1.0 agree on everything that is used here. That is the prototypes below, the sizes of cublasLtMatmulAlgo_t (64
+ * bytes) and cublasLtMatmulHeuristicResult_t, and the values of the enumerations (cudaDataType_t, cublasComputeType_t,
+ * cublasOperation_t, cublasStatus_t, epilogues, reduction schemes, numerical flags, the attributes of descriptors,
+ * layouts, preferences and algorithms). Values that 13 adds are new, the one it drops (ATOMIC_SYNC) is not used; the
+ * library allocates the descriptors, so their sizes do not matter. */
 #include "cublas.h"
 
 #include <dlfcn.h>
@@ -47,8 +47,8 @@ static struct {
 enum { LEAST_VERSION = 120400, OLDEST = 12, NEWEST = 13, BUILT = CUDART_VERSION / 1000 };
 enum { PLACE = 128, TEXT = 512 }; /* bytes of a path, of a problem */
 
-/* By the loader's rules (LD_LIBRARY_PATH, the module's run path, the system's folders), then where toolkits are
- * installed; %1$d is the major version. */
+/* By the loader's rules (LD_LIBRARY_PATH, the module's run path, the system's folders), then in the toolkits' folders;
+ * %1$d is the major version. */
 #ifndef CUBLAS_PLACES
 #define CUBLAS_PLACES                                                      \
   "libcublasLt.so.%1$d", "/usr/local/cuda-%1$d/lib64/libcublasLt.so.%1$d", \
@@ -59,7 +59,7 @@ static const char *const places[] = {CUBLAS_PLACES};
 static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
 static bool loaded;
 
-/* Takes the functions out of a library; false with the reason in `problem` when it is not one to use. */
+/* Finds the functions in a library; false, with the reason in `problem`, when it cannot be used. */
 static bool take(void *handle, const char *name, char problem[TEXT]) {
   const struct {
     const char *name;
@@ -86,8 +86,8 @@ static bool take(void *handle, const char *name, char problem[TEXT]) {
   return version >= LEAST_VERSION;
 }
 
-/* One place. `problem` is left alone when nothing is there. A library that was opened is never closed: those of CUDA
- * keep threads and exit handlers. */
+/* One place. `problem` is unchanged when no file is there. An opened library is never closed: CUDA's libraries keep
+ * threads and exit handlers. */
 static bool load_from(const char *path, int major, int driver, char problem[TEXT]) {
   if (strchr(path, '/') && access(path, F_OK) != 0) return false;
   void *const handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -95,12 +95,12 @@ static bool load_from(const char *path, int major, int driver, char problem[TEXT
   if (handle && major <= driver / 1000) return take(handle, path, problem);
   if (handle)
     snprintf(problem, TEXT, "%.256s needs an NVIDIA driver %s or newer", path, module_driver_for(major));
-  else if (strchr(path, '/') || !strstr(why, "cannot open shared object file")) /* there, but not to be loaded */
+  else if (strchr(path, '/') || !strstr(why, "cannot open shared object file")) /* found, but not loadable */
     snprintf(problem, TEXT, "%.400s", why);
   return false;
 }
 
-/* The first problem is the one of the version that is preferred. */
+/* Keeps the first problem, which is that of the preferred version. */
 static bool load_version(int major, int driver, char problem[TEXT]) {
   for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
     char path[PLACE], now[TEXT] = "";

@@ -39,7 +39,7 @@ static descent_status count_devices(int *count, int *driver) {
   return DESCENT_OK;
 }
 
-/* Device `ordinal` exists, and what its products need is there. */
+/* Device `ordinal` exists, and cuBLASLt is loaded. */
 static descent_status check_presence(int ordinal) {
   int count = 0, driver = 0;
   descent_status status = count_devices(&count, &driver);

@@ -7,7 +7,7 @@
 
 struct backend_device {
   int ordinal, threads, multiprocessors;
-  double bandwidth; /* bytes per second by the memory's clock and width: for estimates only; 0: unknown */
+  double bandwidth; /* bytes per second from the memory's clock and width, for estimates; 0: unknown */
   cudaStream_t stream, copies;
   struct product_library *products;
   char description[512];

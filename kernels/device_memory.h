@@ -9,7 +9,7 @@ struct device_memory {
   int64_t bytes;       /* taken so far */
 };
 
-/* cudaMalloc, zeroed. ERROR_MEMORY names what it was for. */
+/* cudaMalloc, zeroed. ERROR_MEMORY names `what`. */
 descent_status device_memory_take(struct device_memory *memory, int64_t bytes, const char *what, void **data);
 /* The same, not zeroed; *data is NULL where it does not fit. */
 descent_status device_memory_try(struct device_memory *memory, int64_t bytes, void **data);

@@ -11,7 +11,7 @@ static int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit 
 
 static int64_t unit_of(enum element element) { return element == ELEMENT_BF16 ? 8 : 4; }
 
-/* ---- which buffer is what ---- */
+/* ---- layouts ---- */
 
 /* Operands of products get padded rows, flat buffers a layout of their own. An operand narrower than its buffer is
  * dense at the buffer's start, so the buffer has no padding; `narrower` marks those, in a second pass. */
@@ -62,7 +62,7 @@ static int by_position(const void *a, const void *b) {
   return (x->host > y->host) - (x->host < y->host);
 }
 
-/* Places a region behind what is laid out, at a position with the plan's alignment. */
+/* Appends a region, at a position with the plan's alignment. */
 static void place(struct flat_map *map, struct flat_region region) {
   if (region.rows == 0 || region.cols == 0) return;
   const int64_t shift = (region.host - map->device_count) % FLAT_ALIGN;
@@ -128,7 +128,7 @@ int64_t flat_ld(const struct flat_map *map, int64_t host, int64_t n) {
   return r->host == host && r->cols == n ? r->ld : n;
 }
 
-/* ---- the whole ---- */
+/* ---- sizes and memory ---- */
 
 static int owner_of(const struct plan *plan, int buffer) {
   for (int i = 0; plan->buffers[buffer].slot && i < buffer; i++)
@@ -203,7 +203,7 @@ void layout_release(struct device_buffers *buffers) {
   free(buffers->at);
 }
 
-/* ---- where the values are ---- */
+/* ---- positions of values ---- */
 
 void *layout_data(const struct device_buffers *buffers, int buffer) {
   return buffer == PLAN_NONE ? NULL : buffers->at[buffer].data;

@@ -37,51 +37,72 @@ done:
   return status;
 }
 
-static descent_status launch_product(const struct backend_program *program, int index, const struct product *product,
-                                     const struct product_operands *operands, const struct lower_marks *marks) {
+/* What the product of a forward operation writes. */
+static struct device_matrix product_of(const struct backend_program *program, const struct plan_dense_forward *o) {
+  return matrix_of(program, o->Z != PLAN_NONE ? o->Z : o->A, o->n_out);
+}
+
+/* b, of the element of the matrix that it is added to. */
+static const void *bias_of(const struct backend_program *program, const struct plan_dense_forward *o,
+                           enum element element) {
+  const struct device_buffers *const buffers = &program->buffers;
+  if (element == ELEMENT_F32) return flat_at(program, o->parameters, o->b);
+  return (const uint16_t *)buffers->working + flat_position(&buffers->flat, o->b);
+}
+
+/* The operands of a dense op's product; a vector only where the epilogue takes it. */
+static struct product_operands operands_of(const struct backend_program *program, const struct plan_op *op,
+                                           const struct product_choice *choice) {
+  if (op->kind == OP_DENSE_FORWARD) {
+    const struct plan_dense_forward *o = &op->forward;
+    const struct device_matrix out = product_of(program, o);
+    return (struct product_operands){.A = data_of(program, o->A_in),
+                                     .B = weights_of(program, o->parameters, o->W, o->n_in).data,
+                                     .C = out.data,
+                                     .bias = choice->fused ? bias_of(program, o, out.element) : NULL,
+                                     .mask = choice->mask};
+  }
+  if (op->kind == OP_DENSE_BACKWARD_WEIGHTS) {
+    const struct plan_dense_backward_weights *o = &op->weights;
+    return (struct product_operands){.A = data_of(program, o->dZ),
+                                     .B = data_of(program, o->A_in),
+                                     .C = flat_at(program, o->gradients, o->W),
+                                     .bias_gradient = choice->fused ? flat_at(program, o->gradients, o->b) : NULL};
+  }
+  const struct plan_dense_backward_input *o = &op->input;
+  return (struct product_operands){.A = data_of(program, o->dZ),
+                                   .B = weights_of(program, o->parameters, o->W, o->n_in).data,
+                                   .C = data_of(program, o->dZ_below),
+                                   .mask = choice->mask};
+}
+
+static descent_status launch_product(struct backend_program *program, struct plan_range range, int index, int64_t rows,
+                                     const struct lower_marks *marks, struct product_choice *choice) {
   descent_status status;
-  TRY(product_run(product, operands, program->device->stream));
+  TRY(choose_product(&program->choices, range, index, rows, choice));
+  const struct product_operands operands = operands_of(program, &program->plan->ops[index], choice);
+  TRY(product_run(choice->product, &operands, program->device->stream));
   if (marks && marks->products) TRY(record(program, marks->products[index - marks->first]));
 done:
   return status;
-}
-
-static struct product_operands forward_operands(const struct backend_program *program,
-                                                const struct plan_dense_forward *op, struct device_matrix out) {
-  const int64_t b = flat_position(&program->buffers.flat, op->b);
-  const void *bias = out.element == ELEMENT_BF16 ? (const void *)((const uint16_t *)program->buffers.working + b)
-                                                 : (const void *)flat_at(program, op->parameters, op->b);
-  return (struct product_operands){.A = data_of(program, op->A_in),
-                                   .B = weights_of(program, op->parameters, op->W, op->n_in).data,
-                                   .C = out.data,
-                                   .bias = bias};
 }
 
 static descent_status lower_forward(struct backend_program *program, struct plan_range range, int index, int64_t rows,
                                     const struct lower_marks *marks) {
   const struct plan_op *op = &program->plan->ops[index];
   const struct plan_dense_forward *o = &op->forward;
-  const struct device_matrix out = matrix_of(program, o->Z != PLAN_NONE ? o->Z : o->A, o->n_out);
-  struct product_operands operands = forward_operands(program, o, out);
-  const void *bias = operands.bias;
-  const struct masked_choice *masked = choose_masked(&program->choices, range, index, rows);
-  const struct dense_choice *choice;
+  const struct device_matrix out = product_of(program, o);
+  struct product_choice choice;
   descent_status status;
-  if (masked) {
-    operands.mask = masked->mask;
-    return launch_product(program, index, masked->product, &operands, marks);
-  }
-  TRY(choose_dense(&program->choices, index, rows, &choice));
-  if (!choice->fused) operands.bias = NULL;
-  TRY(launch_product(program, index, choice->product, &operands, marks));
+  TRY(launch_product(program, range, index, rows, marks, &choice));
   const bool done_by_epilogue =
       o->dropout <= 0 && o->Z == PLAN_NONE &&
       (o->activation == DESCENT_ACTIVATION_IDENTITY || o->activation == DESCENT_ACTIVATION_RELU);
-  if (choice->fused && done_by_epilogue) goto done;
+  if (choice.mask || (choice.fused && done_by_epilogue)) goto done;
   const struct forward_launch launch = {
       .state = program->queue.state,
       .product = out,
-      .bias = choice->fused ? NULL : bias,
+      .bias = choice.fused ? NULL : bias_of(program, o, out.element),
       .bias_element = out.element,
       .Z = matrix_of(program, o->Z, o->n_out),
       .A = matrix_of(program, o->A, o->n_out),
@@ -101,40 +122,42 @@ done:
 static descent_status lower_weights(struct backend_program *program, struct plan_range range, int index, int64_t rows,
                                     bool has_sums, const struct lower_marks *marks) {
   const struct plan_dense_backward_weights *o = &program->plan->ops[index].weights;
-  const struct device_matrix dZ = matrix_of(program, o->dZ, o->n_out);
-  float *sums = flat_at(program, o->gradients, o->b);
-  struct product_operands operands = {
-      .A = dZ.data, .B = data_of(program, o->A_in), .C = flat_at(program, o->gradients, o->W), .bias_gradient = sums};
-  const struct masked_choice *masked = choose_masked(&program->choices, range, index, rows);
-  const struct dense_choice *choice;
+  struct product_choice choice;
   descent_status status;
-  TRY(choose_dense(&program->choices, index, rows, &choice));
-  const bool fused = masked ? masked->fused : choice->fused;
-  if (!fused) operands.bias_gradient = NULL;
-  TRY(launch_product(program, index, masked ? masked->product : choice->product, &operands, marks));
-  if (!fused && !has_sums)
-    CUDA_TRY(launch_column_sums(dZ, rows, o->n_out, sums, program->work.scratch, program->device->stream));
+  TRY(launch_product(program, range, index, rows, marks, &choice));
+  if (!choice.fused && !has_sums)
+    CUDA_TRY(launch_column_sums(matrix_of(program, o->dZ, o->n_out), rows, o->n_out,
+                                flat_at(program, o->gradients, o->b), program->work.scratch, program->device->stream));
 done:
   return status;
 }
 
-/* `sums`: where the column sums of dZ_below go; NULL: not needed. */
+/* The weights' op of the range after `index` that sums the columns of the dZ that `index` writes; -1: none. */
+static int reader_of_sums(const struct plan *plan, struct plan_range range, int index) {
+  for (int i = index + 1; i < range.first + range.count; i++) {
+    const struct plan_op *op = &plan->ops[i];
+    if (op->kind == OP_DENSE_BACKWARD_WEIGHTS && op->weights.dZ == plan->ops[index].input.dZ_below) return i;
+    if (op->kind == OP_DENSE_BACKWARD_INPUT) return -1; /* may write to the same memory */
+  }
+  return -1;
+}
+
+/* *summed: the weights' op whose column sums were taken; else left as it is. */
 static descent_status lower_input(struct backend_program *program, struct plan_range range, int index, int64_t rows,
-                                  float *sums, const struct lower_marks *marks) {
+                                  const struct lower_marks *marks, int *summed) {
   const struct plan_op *op = &program->plan->ops[index];
   const struct plan_dense_backward_input *o = &op->input;
-  struct product_operands operands = {.A = data_of(program, o->dZ),
-                                      .B = weights_of(program, o->parameters, o->W, o->n_in).data,
-                                      .C = data_of(program, o->dZ_below)};
-  const struct masked_choice *masked = choose_masked(&program->choices, range, index, rows);
-  const struct dense_choice *choice;
+  const int reader = reader_of_sums(program->plan, range, index);
+  struct product_choice choice;
+  float *sums = NULL;
   descent_status status;
-  if (masked) {
-    operands.mask = masked->mask;
-    return launch_product(program, index, masked->product, &operands, marks);
+  TRY(launch_product(program, range, index, rows, marks, &choice));
+  if (choice.mask) goto done;
+  if (reader >= 0) {
+    const struct plan_dense_backward_weights *weights = &program->plan->ops[reader].weights;
+    TRY(choose_product(&program->choices, range, reader, rows, &choice));
+    if (!choice.fused) sums = flat_at(program, weights->gradients, weights->b), *summed = reader;
   }
-  TRY(choose_dense(&program->choices, index, rows, &choice));
-  TRY(launch_product(program, index, choice->product, &operands, marks));
   if (o->activation == DESCENT_ACTIVATION_IDENTITY && o->dropout <= 0 && !sums) goto done;
   const struct backward_launch launch = {
       .state = program->queue.state,
@@ -281,16 +304,6 @@ static cudaError_t lower_output(struct backend_program *program, const struct pl
 
 /* ---- ranges ---- */
 
-/* The weights' op of the range after `index` that sums the columns of the dZ that `index` writes; -1: none. */
-static int reader_of_sums(const struct plan *plan, struct plan_range range, int index) {
-  for (int i = index + 1; i < range.first + range.count; i++) {
-    const struct plan_op *op = &plan->ops[i];
-    if (op->kind == OP_DENSE_BACKWARD_WEIGHTS && op->weights.dZ == plan->ops[index].input.dZ_below) return i;
-    if (op->kind == OP_DENSE_BACKWARD_INPUT) return -1; /* may write to the same memory */
-  }
-  return -1;
-}
-
 static void enter(const struct plan_op *op) {
   char name[64];
   plan_op_name(op, name, sizeof name);
@@ -327,16 +340,7 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
       case OP_DENSE_FORWARD: TRY(lower_forward(program, range, i, rows, marks)); break;
       case OP_LOSS: CUDA_TRY(lower_loss(program, &op->loss, rows)); break;
       case OP_DENSE_BACKWARD_WEIGHTS: TRY(lower_weights(program, range, i, rows, summed == i, marks)); break;
-      case OP_DENSE_BACKWARD_INPUT: {
-        const int reader = choose_masked(&program->choices, range, i, rows) ? -1 : reader_of_sums(plan, range, i);
-        const struct dense_choice *choice = NULL;
-        float *sums = NULL;
-        if (reader >= 0) TRY(choose_dense(&program->choices, reader, rows, &choice));
-        if (choice && !choice->fused)
-          sums = flat_at(program, plan->ops[reader].weights.gradients, plan->ops[reader].weights.b), summed = reader;
-        TRY(lower_input(program, range, i, rows, sums, marks));
-        break;
-      }
+      case OP_DENSE_BACKWARD_INPUT: TRY(lower_input(program, range, i, rows, marks, &summed)); break;
       case OP_GRADIENT_NORM: CUDA_TRY(lower_norm(program, &op->norm)); break;
       case OP_UPDATE: CUDA_TRY(lower_update(program, &op->update)); break;
       case OP_STATISTICS: CUDA_TRY(lower_statistics(program, op, rows)); break;
@@ -354,33 +358,9 @@ done:
 }
 
 descent_status lower_product(struct backend_program *program, int index, int64_t rows) {
+  const struct plan_range all = {0, program->plan->n_ops};
+  struct product_choice choice;
   if (index < 0 || index >= program->plan->n_ops || !plan_has_product(&program->plan->ops[index]))
     return module_status(DESCENT_ERROR_ARGUMENT, "operation %d has no matrix product", index);
-  const struct plan_op *op = &program->plan->ops[index];
-  const struct plan_range all = {0, program->plan->n_ops};
-  const struct masked_choice *masked = choose_masked(&program->choices, all, index, rows); /* as in a step */
-  struct product_operands operands;
-  const struct dense_choice *choice;
-  descent_status status;
-  TRY(choose_dense(&program->choices, index, rows, &choice));
-  if (op->kind == OP_DENSE_FORWARD) {
-    const struct plan_dense_forward *o = &op->forward;
-    operands = forward_operands(program, o, matrix_of(program, o->Z != PLAN_NONE ? o->Z : o->A, o->n_out));
-  } else if (op->kind == OP_DENSE_BACKWARD_WEIGHTS) {
-    const struct plan_dense_backward_weights *o = &op->weights;
-    operands = (struct product_operands){.A = data_of(program, o->dZ),
-                                         .B = data_of(program, o->A_in),
-                                         .C = flat_at(program, o->gradients, o->W),
-                                         .bias_gradient = flat_at(program, o->gradients, o->b)};
-  } else {
-    const struct plan_dense_backward_input *o = &op->input;
-    operands = (struct product_operands){.A = data_of(program, o->dZ),
-                                         .B = weights_of(program, o->parameters, o->W, o->n_in).data,
-                                         .C = data_of(program, o->dZ_below)};
-  }
-  if (masked) operands.mask = masked->mask;
-  if (!(masked ? masked->fused : choice->fused)) operands.bias = operands.bias_gradient = NULL;
-  TRY(product_run(masked ? masked->product : choice->product, &operands, program->device->stream));
-done:
-  return status;
+  return launch_product(program, all, index, rows, NULL, &choice);
 }

@@ -1,5 +1,5 @@
-/* NVML, loaded for one question and left again. Its header is not part of every toolkit; the four functions and the
- * struct used here have had this form since 2012 (nvml.h: nvmlMemory_t, nvmlDeviceGetMemoryInfo). */
+/* NVML, loaded for one query and closed again. Its header is not part of every toolkit; the functions and the struct
+ * used here have had this form since 2012 (nvml.h: nvmlMemory_t, nvmlDeviceGetMemoryInfo). */
 #include "nvml.h"
 
 #include <dlfcn.h>

@@ -21,7 +21,7 @@ struct product_library {
   struct trace trace;
   bool draws; /* choices are drawn from the seed */
   uint64_t seed;
-  bool doubts;         /* an algorithm is in use that only passed its tests */
+  bool untrusted;      /* an algorithm is in use that only passed its tests */
   char path[PATH_MAX]; /* of the remembered choices; "": none */
   struct tune_table remembered;
 };
@@ -91,7 +91,7 @@ done:
 }
 
 int64_t product_library_bytes(const struct product_library *library) { return library->context.workspace_bytes; }
-bool product_library_doubts(const struct product_library *library) { return library->doubts; }
+bool product_library_untrusted(const struct product_library *library) { return library->untrusted; }
 bool product_library_draws(const struct product_library *library) { return library->draws; }
 
 /* ---- draws and notes ---- */
@@ -263,7 +263,7 @@ static descent_status take(struct product *product, const char *key, struct tria
   if (n == 0 || candidates[taken].verdict) goto done;
   product->algorithm = candidates[taken].algorithm;
   product->seconds = candidates[taken].seconds;
-  if (candidates[taken].trust == TRUST_TESTS) library->doubts = true;
+  if (candidates[taken].trust == TRUST_TESTS) library->untrusted = true;
   *found = true;
 done:
   return status;

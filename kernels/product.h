@@ -14,7 +14,7 @@ descent_status product_library_open(int ordinal, struct product_library **librar
 void product_library_close(struct product_library *library);
 int64_t product_library_bytes(const struct product_library *library); /* device memory held */
 /* Is an algorithm in use that passed its tests only, since no candidate's flags are as they should be? */
-bool product_library_doubts(const struct product_library *library);
+bool product_library_untrusted(const struct product_library *library);
 
 /* DESCENT_CUDA_CHOOSE=seed: algorithms and the choices of choose.c are drawn from seed and shape instead of timed, and
  * nothing is remembered, so that tests cover choices that timings would not make. */

@@ -1,5 +1,5 @@
-/* Names for a profiler's timeline, by NVTX. The header loads what a profiler brings; without one a call is a test of a
- * pointer. Without the header, as under the emulation, there are no calls. */
+/* Names for a profiler's timeline, through NVTX. Its header loads the profiler's library at run time; without a
+ * profiler a call tests a pointer. Without the header, as in the emulation, the functions are empty. */
 #ifndef DESCENT_KERNELS_PROFILE_H
 #define DESCENT_KERNELS_PROFILE_H
 

@@ -8,7 +8,7 @@
 #include "compiled.h"
 #include "profile.h"
 
-enum { MANY = 16, MOST_NODES = 1024 }; /* steps of a graph; operations in it, about */
+enum { MANY = 16, MOST_NODES = 1024 }; /* steps and operations of a graph, at most */
 
 /* ---- the queue ---- */
 
@@ -27,7 +27,7 @@ static void describe_step(const struct plan_step *step, const struct plan_update
   if (update) made->update = update_factors_of_f32(update, step);
 }
 
-/* Uploads up to QUEUE_STEPS steps, once the stream has done what is queued so far. */
+/* Enqueues the upload of up to QUEUE_STEPS steps, behind the launches that read the queue. */
 static descent_status upload(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                              int64_t n) {
   struct step_queue *const queue = &program->queue;

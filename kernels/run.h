@@ -29,13 +29,13 @@ descent_status run_steps(struct backend_program *program, struct plan_range rang
                          int64_t n_steps);
 descent_status run_product(struct backend_program *program, int op, int64_t rows, int repeat);
 
-/* Captures so many steps in a row of the range, on its captured rows. */
+/* Captures `steps` steps of the range in a row, on its captured rows. */
 descent_status run_capture(struct backend_program *program, struct plan_range range, int64_t steps,
                            const struct lower_marks *marks, cudaGraphExec_t *result);
 /* Launches n steps of the range, which are in the queue; *stopped: no more are to follow. */
 typedef descent_status launch_steps(struct backend_program *program, struct plan_range range,
                                     const struct plan_step *steps, int64_t n, bool *stopped, void *context);
-/* Brings the rows of the steps and queues them, as many at a time as fit, for `launch`. */
+/* Brings the rows of the steps and queues them, as many at a time as fit, then calls `launch`. */
 descent_status run_queued(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                           int64_t n_steps, launch_steps *launch, void *context);
 

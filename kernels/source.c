@@ -11,10 +11,10 @@
 
 #include "plan/operations.h"
 
-static const int64_t window_bytes = INT64_C(64) << 20; /* of a slot, at most, unless one step needs more */
+static const int64_t window_bytes = INT64_C(64) << 20; /* of a slot, at most, unless one step is larger */
 static const int64_t reserve = INT64_C(256) << 20;     /* device memory that data leaves free */
 
-/* ---- which sources there are ---- */
+/* ---- the plan's sources ---- */
 
 descent_status source_prepare(struct source_set *set, const struct backend_device *device, const struct plan *plan,
                               struct device_memory *memory) {
@@ -171,7 +171,7 @@ static void describe_placement(struct source_set *set, bool constant) {
 }
 
 /* Appended to the placement, the line that the device shows when a training starts. */
-static void note_doubts(struct source_set *set) {
+static void note_untrusted(struct source_set *set) {
   const size_t length = strlen(set->placement);
   snprintf(set->placement + length, sizeof set->placement - length,
            "%scuBLASLt's flags are unknown: its algorithms are taken by tests", length ? "; " : "");
@@ -220,7 +220,7 @@ descent_status source_ready(struct source_set *set, bool *streaming) {
       cudaMemcpyAsync(set->table, &set->uploaded, sizeof set->uploaded, cudaMemcpyHostToDevice, set->device->stream));
   CUDA_TRY(cudaStreamSynchronize(set->device->stream)); /* the next bind may change it */
   describe_placement(set, constant);
-  if (product_library_doubts(set->device->products)) note_doubts(set);
+  if (product_library_untrusted(set->device->products)) note_untrusted(set);
   set->stale = false;
 done:
   *streaming = set->streaming;

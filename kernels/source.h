@@ -1,4 +1,4 @@
-/* The bound data and how it reaches the device: resident there, or streamed through windows. */
+/* The bound data on the device: resident, or streamed through windows. */
 #ifndef DESCENT_KERNELS_SOURCE_H
 #define DESCENT_KERNELS_SOURCE_H
 

@@ -1,4 +1,4 @@
-/* The trace: a file opened to append to, lines of one write. */
+/* The trace: a file opened for appending, one write per line. */
 #include "trace.h"
 
 #include <errno.h>

@@ -28,7 +28,7 @@ static uint16_t to_bf16(float x) {
   return x != x ? 0x7fff : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/* `count` elements of the device's kind (`size` bytes) to the host's; integers and equal types bit for bit. */
+/* Converts `count` elements of `size` bytes each to the host's type; integers and equal types bit for bit. */
 static void load_elements(const char *from, size_t size, enum plan_type device, enum plan_type type, void *to,
                           int64_t count) {
   if ((type == PLAN_F32 && size == 4) || (type != PLAN_F32 && device != PLAN_F32)) {
@@ -118,7 +118,7 @@ done:
   return status;
 }
 
-/* Piece by piece: while one is copied from the device, the host unpacks the one before. */
+/* While one piece is copied from the device, the host unpacks the one before. */
 static descent_status read_values(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                   enum plan_type type, char *values) {
   const struct transfer *transfer = &program->transfer;
@@ -153,7 +153,7 @@ static descent_status write_values(struct backend_program *program, int buffer, 
   descent_status status = DESCENT_OK;
   for (int64_t done = 0, turn = 0, part; done < count; done += part, turn = 1 - turn) {
     part = count - done < room ? count - done : room;
-    CUDA_TRY(cudaEventSynchronize(transfer->copied[turn])); /* never recorded: at once */
+    CUDA_TRY(cudaEventSynchronize(transfer->copied[turn])); /* returns at once if never recorded */
     store_elements(transfer->pinned[turn], size, kind, type, values + (size_t)done * host_size, part);
     TRY(copy_piece(program, buffer, offset + done, part, true, transfer->pinned[turn], &part));
     CUDA_TRY(cudaEventRecord(transfer->copied[turn], program->device->stream));
@@ -163,7 +163,7 @@ done:
   return status;
 }
 
-/* Renews what depends on the values of the parameters. */
+/* Updates what depends on the values of the parameters. */
 static descent_status parameters_changed(struct backend_program *program) {
   const cudaStream_t stream = program->device->stream;
   descent_status status = DESCENT_OK;

@@ -33,7 +33,7 @@ void tune_key(const struct product_shape *shape, int64_t workspace, int64_t alig
            elements[shape->bias_element], shape->mask_ld, workspace, alignment);
 }
 
-/* FNV-1a, against damage; not against malice. */
+/* FNV-1a, against damage, not against attacks. */
 static uint64_t checksum(const char *text, size_t length) {
   uint64_t hash = UINT64_C(0xcbf29ce484222325);
   for (size_t i = 0; i < length; i++) hash = (hash ^ (unsigned char)text[i]) * UINT64_C(0x100000001b3);
@@ -148,7 +148,7 @@ void tune_read(const char *path, struct tune_table *table) {
   for (const char *line = text, *next; line < end; line = next + 1) {
     struct tune_entry entry;
     next = memchr(line, '\n', (size_t)(end - line));
-    if (!next) break; /* cut off in the middle */
+    if (!next) break; /* truncated */
     if (tune_parse(line, (size_t)(next - line), &entry)) tune_put(table, &entry);
   }
   free(text);
@@ -158,7 +158,7 @@ static void make_directories(const char *path) {
   char part[PATH_MAX];
   for (const char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
     snprintf(part, sizeof part, "%.*s", (int)(slash - path), path);
-    (void)mkdir(part, 0700); /* there already, or the file cannot be created either */
+    (void)mkdir(part, 0700); /* it exists, or the file cannot be created either */
   }
 }
 

@@ -7,7 +7,7 @@
 struct work_memory {
   struct scratch scratch;
   int64_t *gathered;         /* (batch) rows of the source */
-  int *bad_parameters;       /* a flag of the update, as in kernels.h */
+  int *bad_parameters;       /* set by the update, as norm_launch describes it */
   struct flat_piece *pieces; /* of the flat buffers, one block's work each */
   int n_pieces;
 };
@@ -15,7 +15,7 @@ struct work_memory {
 descent_status work_prepare(struct work_memory *work, const struct device_buffers *buffers,
                             struct device_memory *memory);
 void work_release(struct work_memory *work);
-/* Clears the flag, once the parameters have other values. */
+/* Clears bad_parameters, after the parameters have changed. */
 descent_status work_clear_flag(const struct work_memory *work, cudaStream_t stream);
 
 #endif

@@ -42,7 +42,8 @@ struct backend {
    * `constant`: what is there will not change before release, so that a device may keep its copy from bind to bind. */
   descent_status (*bind)(struct backend_program *program, int buffer, const void *data, int64_t rows, bool constant);
 
-  /* One line on where the bound data is kept, "" where that goes without saying; valid until the next bind. */
+  /* One line on where the bound data is kept, "" where that goes without saying; valid until the next bind. NULL: in
+   * the caller's memory. */
   const char *(*placement)(const struct backend_program *program);
 
   /* Executes ops [range.first, range.first + range.count) once for each of the steps, in order. */
@@ -60,6 +61,7 @@ struct backend {
   descent_status (*write)(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                           enum plan_type type, const void *data);
 
+  /* Waits for what run and run_product have begun. NULL: they return when it is done. */
   descent_status (*synchronise)(struct backend_program *program);
   int64_t (*memory)(const struct backend_program *program); /* bytes held */
 
@@ -91,7 +93,7 @@ extern const struct backend backend_cpu;
  * It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled with, so that a module left
  * over from another build is refused, and reports its failures through host->status_set (the library's own error text
  * is not visible to it). `host` stays valid. */
-enum { BACKEND_INTERFACE = 5 }; /* raise it with every change of this header or of plan.h */
+enum { BACKEND_INTERFACE = 6 }; /* raise it with every change of this header or of plan.h */
 struct backend_host {
   int interface;
   descent_status (*status_set)(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));

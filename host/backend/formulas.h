@@ -145,11 +145,8 @@ FORMULA float formula_log(float x) {
   return n * 0x1.62e4p-1f + (2.0f * s + (n * 0x1.7f7d1cp-20f + (p * (s2 * s) + not_finite)));
 }
 
-/* log(1 + exp(z)) - max(z, 0), in (0, log 2]. */
+/* log(1 + exp(z)) - max(z, 0), in (0, log 2], within 3.5 u. */
 FORMULA float formula_softplus_tail(float z) { return formula_log1p(formula_exp(-fabsf(z))); }
-
-/* log(1 + exp(z)), within 3.5 u. */
-FORMULA float formula_softplus(float z) { return formula_relu(z) + formula_softplus_tail(z); }
 
 /* g' from a = g(z). */
 FORMULA float formula_sigmoid_slope(float a) { return a * (1.0f - a); }

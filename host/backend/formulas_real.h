@@ -105,7 +105,7 @@ FORMULA REAL TYPED(formula_adam)(const COEFFICIENTS *c, REAL w, REAL gradient, R
   return c->step.decay_factor * w - c->step.corrected_learning_rate * (*m / (root + c->epsilon));
 }
 
-/* By the rule; a moment that it does not keep is not read and may be NULL. */
+/* By the rule; a moment that it does not keep is neither read nor written. */
 FORMULA REAL TYPED(formula_update)(enum update_rule rule, const COEFFICIENTS *c, REAL w, REAL gradient, REAL *moment1,
                                    REAL *moment2) {
   switch (rule) {

@@ -1,4 +1,4 @@
-/* Snapshots into files and back. A file is believed only when every checksum in it is right. */
+/* Writes snapshots to files and reads them. A file is used only if all of its checksums match. */
 #include "checkpoint/checkpoint.h"
 
 #include <inttypes.h>
@@ -42,8 +42,8 @@ static void add_flat(struct safetensors_tensor *tensors, int64_t *n, const char 
   snprintf(tensor->name, sizeof tensor->name, SAFETENSORS_CHECKPOINT_PREFIX "%s", name);
 }
 
-/* The model's tensors, `*n_model` of them and with the snapshot's parameters, then the checkpoint's own. `list` is the
- * caller's to free. */
+/* Lists the `*n_model` tensors of the model, with the snapshot's parameters, then those of the checkpoint. The caller
+ * frees `*list`. */
 static descent_status list_tensors(const descent_network *network, const struct snapshot *snapshot,
                                    struct safetensors_tensor **list, int64_t *n_model, int64_t *n) {
   descent_network at_that_step = *network;
@@ -51,7 +51,7 @@ static descent_status list_tensors(const descent_network *network, const struct 
   descent_status status;
   at_that_step.parameters = snapshot->parameters;
   TRY(model_list_tensors(&at_that_step, &model, n_model));
-  all = memory_allocate(*n_model + EXTRA_TENSORS, sizeof *all, "the list of a checkpoint's tensors");
+  all = memory_allocate(*n_model + EXTRA_TENSORS, sizeof *all, "the tensors of a checkpoint");
   if (!all) TRY(DESCENT_ERROR_MEMORY);
   memcpy(all, model, (size_t)*n_model * sizeof *all);
   *n = *n_model;
@@ -64,7 +64,7 @@ done:
   return status;
 }
 
-/* ---- the text --------------------------------------------------------------------------------------------------- */
+/* ---- the header text -------------------------------------------------------------------------------------------- */
 
 static struct safetensors_sum real_text(double value) {
   uint64_t bits;
@@ -112,7 +112,7 @@ static bool add_sums(cJSON *root, const struct safetensors_tensor *tensors, int6
   return ok;
 }
 
-/* Freed by cJSON_free; NULL when memory ran out. */
+/* Freed by cJSON_free; NULL if out of memory. */
 static char *describe(const struct configuration *configuration, const struct snapshot *snapshot,
                       const struct safetensors_tensor *tensors, int64_t n) {
   cJSON *root = cJSON_CreateObject();
@@ -137,7 +137,7 @@ descent_status checkpoint_write(const char *path, const descent_network *network
   TRY(list_tensors(network, snapshot, &tensors, &n_model, &n));
   TRY(model_describe(path, network, &model));
   text = describe(configuration, snapshot, tensors, n);
-  if (!text) TRY(status_set(DESCENT_ERROR_MEMORY, "%s: not written: out of memory for its header", path));
+  if (!text) TRY(status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the header", path));
   const struct safetensors_sum sum = safetensors_sum_model(model, tensors, n_model);
   const char *const texts[SAFETENSORS_TEXTS] = {[SAFETENSORS_MODEL] = model,
                                                 [SAFETENSORS_MODEL_SUM] = sum.text,
@@ -157,6 +157,10 @@ static descent_status damaged(const char *path, const char *what) {
   return status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: %s", path, what);
 }
 
+static descent_status damaged_state(const char *path, const char *name) {
+  return status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: state '%s': missing or not a valid number", path, name);
+}
+
 static descent_status read_state(const char *path, const cJSON *object, struct fit_state *state) {
   const char *names[INTEGERS + REALS];
   const cJSON *found[INTEGERS + REALS];
@@ -166,10 +170,10 @@ static descent_status read_state(const char *path, const cJSON *object, struct f
   TRY(json_fields(path, object, names, INTEGERS + REALS, found));
   for (int i = 0; i < INTEGERS; i++)
     if (!json_integer(found[i], (int64_t *)(void *)((char *)state + integer_offsets[i])))
-      TRY(damaged(path, "its state lacks a number"));
+      TRY(damaged_state(path, names[i]));
   for (int i = 0; i < REALS; i++)
     if (!read_real(found[INTEGERS + i], (double *)(void *)((char *)state + real_offsets[i])))
-      TRY(damaged(path, "its state lacks a number"));
+      TRY(damaged_state(path, names[INTEGERS + i]));
 done:
   return status;
 }
@@ -178,31 +182,32 @@ static descent_status read_statistics(const char *path, const cJSON *list, struc
   const cJSON *item;
   int64_t n = 0;
   if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != snapshot->n_statistics)
-    return damaged(path, "its statistics are of another network");
+    return damaged(path, "layer statistics do not match the network");
   cJSON_ArrayForEach(item, list) if (!read_real(item, &snapshot->statistics[n++])) return damaged(
-      path, "its statistics lack a number");
+      path, "invalid number in the layer statistics");
   return DESCENT_OK;
 }
 
-/* Every tensor of the file against its sum, which every one has. */
+/* Every tensor of the file must have a checksum, and match it. */
 static descent_status check_sums(struct safetensors *file, const cJSON *sums) {
   descent_status status = DESCENT_OK;
   if (!cJSON_IsObject(sums) || cJSON_GetArraySize(sums) != file->n)
-    return damaged(file->path, "does not have a checksum for each of its tensors");
+    return damaged(file->path, "must have one checksum for each tensor");
   for (int64_t i = 0; i < file->n; i++) {
     struct safetensors_sum sum;
-    const char *kept = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(sums, file->entries[i].name));
+    const char *recorded = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(sums, file->entries[i].name));
     TRY(safetensors_sum_entry(file, &file->entries[i], &sum));
-    if (!kept || strcmp(kept, sum.text) != 0)
+    if (!recorded || strcmp(recorded, sum.text) != 0)
       TRY(status_set(DESCENT_ERROR_MODEL,
                      "%s: tensor '%s' was altered since it was saved: its checksum is %s, not '%s'", file->path,
-                     json_quote(file->entries[i].name).text, sum.text, json_quote(kept ? kept : "").text));
+                     json_quote(file->entries[i].name).text, sum.text, json_quote(recorded ? recorded : "").text));
   }
 done:
   return status;
 }
 
-/* The parameters and the checkpoint's own; the preprocessing is part of the configuration. */
+/* Reads the parameters and the tensors of the checkpoint. The preprocessing is not read; the configuration covers
+ * it. */
 static descent_status read_tensors(struct safetensors *file, const descent_network *network,
                                    struct snapshot *snapshot) {
   struct safetensors_tensor *tensors = NULL;
@@ -210,10 +215,11 @@ static descent_status read_tensors(struct safetensors *file, const descent_netwo
   int64_t n_model, n;
   descent_status status;
   const bool best = safetensors_find(file, SAFETENSORS_CHECKPOINT_PREFIX "best") != NULL;
-  snapshot->has_best = best && snapshot->best; /* a training that keeps none any more may do without */
+  snapshot->has_best = best && snapshot->best; /* not needed if restore_best is off now */
   TRY(list_tensors(network, snapshot, &tensors, &n_model, &n));
   if (n + (best && !snapshot->best) != file->n)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: has other moments than the optimizer's options ask for now",
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "%s: its optimizer moments do not match the options: restore momentum, or use another folder",
                    file->path));
   for (int64_t i = 0; i < n; i++) {
     TRY(safetensors_expect(file, &tensors[i], &entry));
@@ -234,17 +240,17 @@ descent_status checkpoint_read(const char *path, const descent_network *network,
   descent_status status;
   TRY(safetensors_open(path, &file));
   const char *text = file.texts[SAFETENSORS_CHECKPOINT];
-  if (!text || !file.texts[SAFETENSORS_HEADER_SUM]) TRY(damaged(path, "not one, or an altered one"));
+  if (!text || !file.texts[SAFETENSORS_HEADER_SUM]) TRY(damaged(path, "header missing or altered"));
   TRY(json_parse(path, 0, text, strlen(text), &root));
   if (!json_integer(cJSON_GetObjectItemCaseSensitive(root, fields[FIELD_VERSION]), &version) || version != VERSION)
-    TRY(damaged(path, "of a version that this program does not read"));
+    TRY(damaged(path, "unsupported version: must be 1"));
   TRY(json_fields(path, root, fields, FIELDS, found));
   TRY(check_sums(&file, found[FIELD_SUMS]));
   TRY(configuration_compare(path, configuration, found[FIELD_CONFIGURATION], may_change));
   snapshot->new_rate = configuration_differs(configuration, found[FIELD_CONFIGURATION], "learning_rate") ||
                        configuration_differs(configuration, found[FIELD_CONFIGURATION], "schedule");
   snapshot->new_validation = configuration_differs(configuration, found[FIELD_CONFIGURATION], "validation");
-  if (!json_integer(found[FIELD_STEP], &snapshot->step)) TRY(damaged(path, "has no step"));
+  if (!json_integer(found[FIELD_STEP], &snapshot->step)) TRY(damaged(path, "invalid step"));
   TRY(read_state(path, found[FIELD_STATE], &snapshot->state));
   TRY(read_statistics(path, found[FIELD_STATISTICS], snapshot));
   TRY(read_tensors(&file, network, snapshot));

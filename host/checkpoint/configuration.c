@@ -1,4 +1,4 @@
-/* A training's configuration, and what differs between two of them. */
+/* The configuration of a training, and the differences between two of them. */
 #include "checkpoint/configuration.h"
 
 #include <inttypes.h>
@@ -32,7 +32,7 @@
 #define FLAG_OPTIONS(X) \
   X(nesterov, optimizer.nesterov) X(restore_best, early_stopping.restore_best) X(autotune, autotune)
 
-/* Without these the rest of a checkpoint would mean nothing. */
+/* A checkpoint is not usable if one of these differs. */
 static const char *const fixed[] = {"network", "optimizer", "batch_size", "data"};
 #define NAME(name, member) #name,
 static const char *const changeable[] = {
@@ -41,7 +41,7 @@ static const char *const changeable[] = {
 #undef NAME
 enum { FIXED = sizeof fixed / sizeof *fixed, CHANGEABLE = sizeof changeable / sizeof *changeable };
 
-/* ---- collecting ------------------------------------------------------------------------------------------------- */
+/* ---- creating --------------------------------------------------------------------------------------------------- */
 
 struct collector {
   cJSON *values;
@@ -127,7 +127,7 @@ static void add_options(struct collector *c, const descent_network *network, con
   add_text(c, "precision", descent_precision_name(o->precision));
 }
 
-/* Shape in words, and a sum over what words would be too long for. */
+/* The shape as text, and a checksum of the widths, activations and preprocessing. */
 static void add_network(struct collector *c, const descent_network *network) {
   enum { SHOWN = 6 };
   XXH64_state_t state;
@@ -156,8 +156,8 @@ static void add_network(struct collector *c, const descent_network *network) {
              descent_normalize_name(network->normalize), safetensors_sum_text(XXH64_digest(&state)).text);
 }
 
-/* Rows and a sum: of all targets and weights, and of all of X, or of rows at equal distances where X is large (it may
- * be a mapped file, of which each row is a page to be read). */
+/* The number of rows and a checksum of all targets and weights, and of X. If X is large, only rows at equal distances
+ * are included, because X may be a mapped file and each row a page to read. */
 static void add_data(struct collector *c, const char *name, const descent_dataset *dataset) {
   enum { SOME_ROWS = 4096 };
   static const int64_t large = INT64_C(64) << 20;
@@ -184,7 +184,7 @@ descent_status configuration_create(const descent_network *network, const char *
                                     const descent_dataset *validation, const descent_train_options *options,
                                     struct configuration *configuration) {
   struct collector c = {.values = cJSON_CreateObject()};
-  add_options(&c, network, options); /* first, since they may be why the others differ */
+  add_options(&c, network, options); /* first, since they may be the reason for other differences */
   add_network(&c, network);
   add_data(&c, "data", training);
   add_data(&c, "validation", validation);
@@ -209,7 +209,7 @@ bool configuration_write(const struct configuration *configuration, cJSON *objec
 
 /* ---- comparing -------------------------------------------------------------------------------------------------- */
 
-static bool among(const char *const *names, int n, const char *name, size_t length) {
+static bool is_in_list(const char *const *names, int n, const char *name, size_t length) {
   for (int i = 0; i < n; i++)
     if (strlen(names[i]) == length && strncmp(names[i], name, length) == 0) return true;
   return false;
@@ -218,14 +218,14 @@ static bool among(const char *const *names, int n, const char *name, size_t leng
 descent_status configuration_check_names(const char *may_change) {
   for (const char *c = may_change; c && *c;) {
     const size_t length = strcspn(c, ",");
-    if (among(fixed, FIXED, c, length))
+    if (is_in_list(fixed, FIXED, c, length))
       return status_set(DESCENT_ERROR_ARGUMENT,
-                        "resume_with '%.*s': cannot change within a training; to train the weights on, start from them",
+                        "resume_with '%.*s': cannot change on resume; start a new training from the weights instead",
                         (int)length, c);
-    if (!among(changeable, CHANGEABLE, c, length)) {
+    if (!is_in_list(changeable, CHANGEABLE, c, length)) {
       char known[400] = "";
       for (int i = 0; i < CHANGEABLE; i++) strcat(strcat(known, i ? ", " : ""), changeable[i]);
-      return status_set(DESCENT_ERROR_ARGUMENT, "resume_with '%.*s': not the name of something that may change: %s",
+      return status_set(DESCENT_ERROR_ARGUMENT, "resume_with '%.*s': unknown name: must be one of %s",
                         (int)(length < 60 ? length : 60), c, known);
     }
     c += length + (c[length] == ',');
@@ -233,7 +233,7 @@ descent_status configuration_check_names(const char *may_change) {
   return DESCENT_OK;
 }
 
-static bool listed(const char *may_change, const char *name) {
+static bool is_listed(const char *may_change, const char *name) {
   const size_t wanted = strlen(name);
   for (const char *c = may_change; c && *c;) {
     const size_t length = strcspn(c, ",");
@@ -243,29 +243,28 @@ static bool listed(const char *may_change, const char *name) {
   return false;
 }
 
-bool configuration_differs(const struct configuration *configuration, const cJSON *kept, const char *name) {
-  const char *was = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(kept, name));
+bool configuration_differs(const struct configuration *configuration, const cJSON *recorded, const char *name) {
+  const char *was = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(recorded, name));
   return !was || strcmp(was, cJSON_GetObjectItemCaseSensitive(configuration->values, name)->valuestring) != 0;
 }
 
-descent_status configuration_compare(const char *path, const struct configuration *configuration, const cJSON *kept,
+descent_status configuration_compare(const char *path, const struct configuration *configuration, const cJSON *recorded,
                                      const char *may_change) {
   char differences[600] = "";
   size_t used = 0;
   bool forbidden = false;
   const cJSON *item;
-  if (!cJSON_IsObject(kept)) return status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: has no configuration", path);
+  if (!cJSON_IsObject(recorded)) return status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: configuration missing", path);
   cJSON_ArrayForEach(item, configuration->values) {
-    if (!configuration_differs(configuration, kept, item->string) || listed(may_change, item->string)) continue;
-    const char *was = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(kept, item->string));
-    if (among(fixed, FIXED, item->string, strlen(item->string))) forbidden = true;
+    if (!configuration_differs(configuration, recorded, item->string) || is_listed(may_change, item->string)) continue;
+    const char *was = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(recorded, item->string));
+    if (is_in_list(fixed, FIXED, item->string, strlen(item->string))) forbidden = true;
     const int n = snprintf(differences + used, sizeof differences - used, "%s%s was %s and is %s", used ? ", " : "",
-                           item->string, was ? was : "not known", item->valuestring);
+                           item->string, was ? was : "unknown", item->valuestring);
     used += (size_t)n < sizeof differences - used ? (size_t)n : sizeof differences - used - 1;
   }
   if (!used) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_ARGUMENT, "%s: belongs to a training of another configuration: %s; %s", path,
-                    differences,
-                    forbidden ? "such a training cannot be gone on with: undo the difference, or name another folder"
-                              : "to go on all the same, name what may change in resume_with");
+  return status_set(DESCENT_ERROR_ARGUMENT, "%s: the configuration differs: %s; %s", path, differences,
+                    forbidden ? "cannot resume with these changes: restore them, or use another folder"
+                              : "to resume anyway, list the changes that are allowed in resume_with");
 }

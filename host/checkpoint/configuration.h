@@ -1,5 +1,5 @@
-/* What a training's result depends on, as names and texts: the options, the network, the data, the device. Two
- * trainings of one configuration, by one build on one kind of processor, end with the same bits. */
+/* The configuration of a training: everything that its result depends on (options, network, data, device), as names and
+ * texts. Trainings with equal configurations, by the same build on the same kind of processor, give the same bits. */
 #ifndef DESCENT_CHECKPOINT_CONFIGURATION_H
 #define DESCENT_CHECKPOINT_CONFIGURATION_H
 
@@ -12,23 +12,24 @@ struct configuration {
   cJSON *values; /* {NAME: TEXT, ..} */
 };
 
-/* `device`: its name; `validation` may be NULL. Of X of more than 64 MB only some rows are looked at. ERROR_MEMORY. */
+/* `device`: its name; `validation` may be NULL. If X exceeds 64 MB, only some of its rows are included.
+ * ERROR_MEMORY. */
 descent_status configuration_create(const descent_network *network, const char *device, const descent_dataset *training,
                                     const descent_dataset *validation, const descent_train_options *options,
                                     struct configuration *configuration);
 void configuration_clear(struct configuration *configuration);
 
-/* Adds it to an object; false when memory ran out. */
+/* Adds it to an object as `member`, by reference; false if out of memory. */
 bool configuration_write(const struct configuration *configuration, cJSON *object, const char *member);
 
-/* ERROR_ARGUMENT, "<path>: <name> was <text>, is <text>; ..", when `kept` has other values under names that are not in
- * `may_change`, or under one that never may. ERROR_MODEL when `kept` is no configuration. */
-descent_status configuration_compare(const char *path, const struct configuration *configuration, const cJSON *kept,
+/* ERROR_ARGUMENT, with "<name> was <text> and is <text>, ..", if values in `recorded` differ whose names are not in
+ * `may_change`. ERROR_MODEL if `recorded` is not a configuration. `path` names the file in errors. */
+descent_status configuration_compare(const char *path, const struct configuration *configuration, const cJSON *recorded,
                                      const char *may_change);
 
-/* Is each name of the list one that may change? ERROR_ARGUMENT names the first that is not. NULL is an empty list. */
+/* ERROR_ARGUMENT if a name of the list is unknown or must not change. NULL is an empty list. */
 descent_status configuration_check_names(const char *may_change);
-/* Has `kept` another value under this name? */
-bool configuration_differs(const struct configuration *configuration, const cJSON *kept, const char *name);
+/* Does `recorded` have a different value, or none, for this name? */
+bool configuration_differs(const struct configuration *configuration, const cJSON *recorded, const char *name);
 
 #endif

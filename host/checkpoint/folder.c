@@ -1,4 +1,4 @@
-/* The folder of checkpoints: names, lock, and what is to be kept. */
+/* The checkpoint folder: file names, the lock, and which files to keep. */
 #include "checkpoint/folder.h"
 
 #include <dirent.h>
@@ -20,11 +20,11 @@ enum { DIGITS = 15 }; /* 2^48 steps at most */
 static const char prefix[] = "step-", suffix[] = ".safetensors", lock_name[] = "lock";
 enum { NAME_LENGTH = sizeof prefix - 1 + DIGITS + sizeof suffix - 1 };
 
-static descent_status cannot_keep(const char *path, int error) {
-  return status_set(DESCENT_ERROR_WRITE, "%s: cannot keep checkpoints here: %s", path, strerror(error));
+static descent_status cannot_write(const char *path, int error) {
+  return status_set(DESCENT_ERROR_WRITE, "%s: cannot write checkpoints here: %s", path, strerror(error));
 }
 
-/* The step that a file's name says, or -1; `*rest` is what follows such a name. */
+/* The step in the name of a checkpoint, or -1; `*rest` is the text after such a name. */
 static int64_t step_of(const char *name, const char **rest) {
   int64_t step = 0;
   if (strncmp(name, prefix, sizeof prefix - 1) != 0) return -1;
@@ -37,7 +37,7 @@ static int64_t step_of(const char *name, const char **rest) {
 
 /* ---- the lock --------------------------------------------------------------------------------------------------- */
 
-/* Makes the folder, and the entry in the one above it last. */
+/* Creates the folder and syncs its parent, so that it survives a crash. */
 static int make_folder(const char *path) {
   if (mkdir(path, 0777) == 0) return file_sync_folder(path) ? 0 : -1;
   return errno == EEXIST ? 0 : -1;
@@ -67,16 +67,16 @@ static descent_status take_lock(const char *path, int *lock) {
   descent_status status = DESCENT_OK;
   *lock = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (*lock < 0) {
-    status = cannot_keep(path, errno);
+    status = cannot_write(path, errno);
     goto done;
   }
   const int failed = flock(*lock, LOCK_EX | LOCK_NB);
   if (failed && (errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK))
-    goto done; /* such a file system has none */
+    goto done; /* the file system has no locks */
   if (failed && errno == EWOULDBLOCK)
-    status = status_set(DESCENT_ERROR_WRITE, "%s: another training that is running keeps its checkpoints here", path);
+    status = status_set(DESCENT_ERROR_WRITE, "%s: in use by another running training; use another folder", path);
   else if (failed)
-    status = cannot_keep(path, errno);
+    status = cannot_write(path, errno);
 done:
   if (status != DESCENT_OK && *lock >= 0) close(*lock);
   free(file);
@@ -92,7 +92,7 @@ static void remove_file(const char *folder, const char *name) {
   free(path);
 }
 
-/* Temporary files of whoever had the lock before. */
+/* Removes temporary files of an earlier holder of the lock. */
 static void remove_unfinished(const char *path) {
   DIR *directory = opendir(path);
   if (!directory) return;
@@ -107,7 +107,7 @@ descent_status checkpoint_folder_open(const char *path, struct checkpoint_folder
   struct checkpoint_folder made = {.path = strdup(path)};
   descent_status status = DESCENT_OK;
   if (!made.path) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the file name", path);
-  if (make_folders(path)) TRY(cannot_keep(path, errno));
+  if (make_folders(path)) TRY(cannot_write(path, errno));
   TRY(take_lock(path, &made.lock));
   remove_unfinished(path);
   *folder = made;
@@ -184,11 +184,11 @@ static void remove_step(const struct checkpoint_folder *folder, int64_t step) {
   free(path);
 }
 
-void checkpoint_folder_remove_after(const struct checkpoint_folder *folder, int64_t step, int64_t but) {
+void checkpoint_folder_remove_after(const struct checkpoint_folder *folder, int64_t step, int64_t except) {
   int64_t *steps, n;
   if (checkpoint_folder_list(folder->path, &steps, &n) != DESCENT_OK) return;
   while (n-- > 0 && steps[n] > step)
-    if (steps[n] != but) remove_step(folder, steps[n]);
+    if (steps[n] != except) remove_step(folder, steps[n]);
   free(steps);
 }
 
@@ -199,9 +199,9 @@ void checkpoint_folder_prune(const struct checkpoint_folder *folder, int64_t kee
   free(steps);
 }
 
-/* ---- what lies beside them -------------------------------------------------------------------------------------- */
+/* ---- other files in the folder ---------------------------------------------------------------------------------- */
 
-/* A file that cannot be opened is none of this process's. */
+/* A file that cannot be opened is skipped: this process did not write it. */
 static bool sync_file(int folder, const char *name, bool *found) {
   struct stat about;
   const int file = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
@@ -220,7 +220,7 @@ descent_status checkpoint_folder_sync_others(const struct checkpoint_folder *fol
   const char *rest;
   bool found = false, synced = true;
   DIR *directory = opendir(folder->path);
-  if (!directory) return cannot_keep(folder->path, errno);
+  if (!directory) return cannot_write(folder->path, errno);
   while (synced && (errno = 0, (entry = readdir(directory))))
     if (step_of(entry->d_name, &rest) < 0 && strcmp(entry->d_name, lock_name) != 0 && entry->d_name[0] != '.')
       synced = sync_file(dirfd(directory), entry->d_name, &found);
@@ -228,5 +228,5 @@ descent_status checkpoint_folder_sync_others(const struct checkpoint_folder *fol
   if (synced && found) synced = file_sync_where_possible(dirfd(directory));
   const int error = errno;
   closedir(directory);
-  return synced ? DESCENT_OK : cannot_keep(folder->path, error);
+  return synced ? DESCENT_OK : cannot_write(folder->path, error);
 }

@@ -1,5 +1,5 @@
-/* The folder that a training keeps its checkpoints in: step-<15 digits>.safetensors, the newest by name the newest of
- * the training, and `lock`, held by the process that writes. */
+/* The folder of a training's checkpoints: step-<15 digits>.safetensors, of which the highest number is the newest, and
+ * `lock`, which the writing process locks. */
 #ifndef DESCENT_CHECKPOINT_FOLDER_H
 #define DESCENT_CHECKPOINT_FOLDER_H
 
@@ -8,31 +8,32 @@
 
 struct checkpoint_folder {
   char *path;
-  int lock; /* descriptor; the lock goes with the process, however it ends */
+  int lock; /* file descriptor; the lock ends with the process */
 };
 
-/* Makes the folder and those above it where they are missing, takes the lock where the file system has locks, and
- * removes what a process that was killed left unfinished. ERROR_WRITE, also when another process has the lock. */
+/* Creates the folder and its parents if they are missing, takes the lock if the file system has locks, and removes
+ * temporary files of a killed process. ERROR_WRITE, also if another process has the lock. ERROR_MEMORY. */
 descent_status checkpoint_folder_open(const char *path, struct checkpoint_folder *folder);
 /* Does nothing on a zeroed folder. */
 void checkpoint_folder_close(struct checkpoint_folder *folder);
 
-/* The path of a step's file, from malloc. */
+/* The path of the file of a step, from malloc. ERROR_MEMORY. */
 descent_status checkpoint_folder_file(const char *folder, int64_t step, char **path);
-/* The steps that there are files of, ascending, from malloc; none of a folder that is not there. ERROR_READ. */
+/* The steps that have a file, ascending, from malloc; NULL and 0 if there are none or the folder does not exist.
+ * ERROR_READ, ERROR_MEMORY. */
 descent_status checkpoint_folder_list(const char *folder, int64_t **steps, int64_t *n);
 
-/* Do both names lead to the same folder? `a` is one that is there. ERROR_READ. */
+/* Are both paths the same folder? `a` must exist. ERROR_READ. */
 descent_status checkpoint_folder_same(const char *a, const char *b, bool *same);
 
-/* Removes the files of steps after this one but for that of `but`, the newest first: they are of a course that is given
- * up, or damaged. What cannot be removed stays, here and below. */
-void checkpoint_folder_remove_after(const struct checkpoint_folder *folder, int64_t step, int64_t but);
-/* Removes all but the `keep` newest. */
+/* Removes the files of the steps after `step`, newest first, except that of step `except` (-1: none): the training has
+ * rolled back to before them, or they are damaged. A file that cannot be removed stays, and is not reported. */
+void checkpoint_folder_remove_after(const struct checkpoint_folder *folder, int64_t step, int64_t except);
+/* Removes all but the `keep` newest files; one that cannot be removed stays, and is not reported. */
 void checkpoint_folder_prune(const struct checkpoint_folder *folder, int64_t keep);
 
-/* Brings all else that lies there to disk, a log of the training say: so no checkpoint that is written after it can be
- * newer than what was written beside it before. ERROR_WRITE. */
+/* Syncs the other files of the folder (the log, for example) to disk, so that a checkpoint written afterwards is never
+ * newer on disk than what was written to them before. ERROR_WRITE. */
 descent_status checkpoint_folder_sync_others(const struct checkpoint_folder *folder);
 
 #endif

@@ -1,4 +1,4 @@
-/* Copying a training's state off the device and back onto it. */
+/* Copies the state of a training from the device to the host and back. */
 #include "checkpoint/snapshot.h"
 
 #include <stdlib.h>

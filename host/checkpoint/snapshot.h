@@ -1,26 +1,27 @@
-/* A training between two of its steps: everything that the next one depends on, in host memory. */
+/* The state of a training between two steps, in host memory: everything that the next step depends on. */
 #ifndef DESCENT_CHECKPOINT_SNAPSHOT_H
 #define DESCENT_CHECKPOINT_SNAPSHOT_H
 
 #include "backend/program.h"
 
-/* X(field): what a training remembers beside its tensors. Everything else follows from the options and the data. */
-#define FIT_STATE_INTEGERS(X)                                                                        \
-  X(epoch) /* to go on with, from 1 */                                                               \
-  X(done)  /* its steps that are done; all of them when only what follows the last one is missing */ \
-  X(plateau_bad_epochs)                                                                              \
-  X(bad_epochs) /* since the last improvement */                                                     \
-  X(best_epoch) /* 0: none yet */                                                                    \
-  X(rollbacks)  /* that there were */                                                                \
-  X(tried)      /* 1: the training has gone back to here; once more would be in vain */
+/* X(field): the state of a training beside its tensors. The rest follows from the options and the data. The names are
+ * recorded in checkpoint files. */
+#define FIT_STATE_INTEGERS(X)                                                           \
+  X(epoch) /* to continue with, from 1 */                                               \
+  X(done)  /* its steps done; all of them if only validation and reports are missing */ \
+  X(plateau_bad_epochs)                                                                 \
+  X(bad_epochs) /* since the last improvement */                                        \
+  X(best_epoch) /* 0: none yet */                                                       \
+  X(rollbacks)  /* so far */                                                            \
+  X(tried)      /* 1: the training has already rolled back to here; a second time would repeat it */
 #define FIT_STATE_REALS(X)                                                          \
   X(plateau_rate)                                                                   \
   X(rate_factor)   /* of every learning rate; 1 before the first rollback */        \
   X(learning_rate) /* of the last step */                                           \
   X(best_loss)     /* infinite: none yet */                                         \
-  X(train_loss)    /* of the last whole epoch */                                    \
-  X(total_loss)    /* of the epoch's steps that are done: sum of J times weights */ \
-  X(total_weight)  /* likewise */                                                   \
+  X(train_loss)    /* of the last complete epoch */                                 \
+  X(total_loss)    /* over the epoch's steps done: sum of J times sum of weights */ \
+  X(total_weight)  /* over the same steps: sum of the weights */                    \
   X(train_seconds) /* of the epoch */                                               \
   X(seconds)       /* of the whole training */
 
@@ -35,25 +36,26 @@ struct fit_state {
 
 struct snapshot {
   struct fit_state state;
-  int64_t step;                                 /* done in all */
-  int64_t n_parameters;                         /* gaps included */
-  float *parameters, *moment1, *moment2, *best; /* (n_parameters); NULL where the training has none */
-  bool has_best;                                /* best holds something */
-  bool new_rate, new_validation;                /* read from a file: the configuration's differ from that file's */
+  int64_t step;                                 /* steps done in total */
+  int64_t n_parameters;                         /* with gaps */
+  float *parameters, *moment1, *moment2, *best; /* (n_parameters); NULL if the training has none */
+  bool has_best;                                /* best is filled */
+  bool new_rate, new_validation;                /* the file read has another learning rate or schedule; other validation
+                                                 * rows */
   int64_t n_statistics;
-  double *statistics; /* (n_statistics): the layer statistics of the epoch's probed step */
+  double *statistics; /* (n_statistics): layer statistics of the epoch's step with statistics */
 };
 
-/* Buffers for a training of this network by this program; `best`: it keeps the best epoch's parameters too.
+/* Allocates the buffers for a training of this network by this program; `best`: also for the best epoch's parameters.
  * ERROR_MEMORY. */
 descent_status snapshot_create(const descent_network *network, const struct program *program, bool best,
                                struct snapshot *snapshot);
 void snapshot_clear(struct snapshot *snapshot);
 
-/* The device's part of it, from the program. `*finite`: of the parameters; a snapshot of others is no place to go on
- * from. */
+/* Reads the parameters, the moments and the totals from the device. `*finite`: all parameters are finite; otherwise a
+ * training cannot continue from the snapshot. ERROR_DEVICE. */
 descent_status snapshot_take(const struct program *program, struct snapshot *snapshot, bool *finite);
-/* And back. */
+/* Writes the parameters and the moments to the device. ERROR_DEVICE. */
 descent_status snapshot_restore(struct program *program, const struct snapshot *snapshot);
 
 #endif

@@ -1,4 +1,4 @@
-/* The writing thread: it sleeps until a snapshot is handed over, writes it, removes old ones, and says how it went. */
+/* The writer thread: waits for a snapshot, writes it, removes old files and records the outcome. */
 #include "checkpoint/writer.h"
 
 #include <pthread.h>
@@ -16,11 +16,11 @@ struct checkpoint_writer {
   const descent_network *network;
   const struct configuration *configuration;
   const struct snapshot *snapshot;
-  int64_t last; /* the step of the newest file that is whole */
+  int64_t newest; /* step of the newest intact file */
   pthread_t thread;
   pthread_mutex_t mutex; /* guards what follows */
   pthread_cond_t changed;
-  bool writing, stopping, fresh; /* fresh: `outcome` has not been given yet */
+  bool writing, stopping, outcome_pending; /* outcome_pending: `outcome` has not been taken yet */
   struct checkpoint_outcome outcome;
 };
 
@@ -33,16 +33,16 @@ static void write_snapshot(struct checkpoint_writer *writer, struct checkpoint_o
   snprintf(outcome->path, sizeof outcome->path, "%s", path);
   TRY(checkpoint_folder_sync_others(writer->folder));
   TRY(checkpoint_write(path, writer->network, writer->configuration, writer->snapshot));
-  checkpoint_folder_remove_after(writer->folder, step < writer->last ? step : writer->last, step);
+  checkpoint_folder_remove_after(writer->folder, step < writer->newest ? step : writer->newest, step);
   checkpoint_folder_prune(writer->folder, writer->keep);
-  writer->last = step;
+  writer->newest = step;
 done:
   outcome->status = status;
   if (status != DESCENT_OK) snprintf(outcome->message, sizeof outcome->message, "%s", descent_last_error());
   free(path);
 }
 
-static void *work(void *argument) {
+static void *run_writer(void *argument) {
   struct checkpoint_writer *writer = argument;
   struct checkpoint_outcome outcome;
   pthread_mutex_lock(&writer->mutex);
@@ -53,7 +53,7 @@ static void *work(void *argument) {
     write_snapshot(writer, &outcome);
     pthread_mutex_lock(&writer->mutex);
     writer->outcome = outcome;
-    writer->fresh = true;
+    writer->outcome_pending = true;
     writer->writing = false;
     pthread_cond_broadcast(&writer->changed);
   }
@@ -61,24 +61,24 @@ static void *work(void *argument) {
   return NULL;
 }
 
-/* Signals are for the threads that the caller knows of. */
+/* The thread blocks all signals, so that they reach the caller's threads. */
 static int create_thread(struct checkpoint_writer *writer) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int failed = pthread_create(&writer->thread, NULL, work, writer);
+  const int failed = pthread_create(&writer->thread, NULL, run_writer, writer);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   return failed;
 }
 
-descent_status checkpoint_writer_start(const struct checkpoint_folder *folder, int64_t keep, int64_t last,
+descent_status checkpoint_writer_start(const struct checkpoint_folder *folder, int64_t keep, int64_t newest,
                                        const descent_network *network, const struct configuration *configuration,
                                        const struct snapshot *snapshot, struct checkpoint_writer **writer) {
-  struct checkpoint_writer *made = memory_allocate(1, sizeof *made, "the writer of checkpoints");
+  struct checkpoint_writer *made = memory_allocate(1, sizeof *made, "the checkpoint writer");
   if (!made) return DESCENT_ERROR_MEMORY;
   made->folder = folder;
   made->keep = keep;
-  made->last = last;
+  made->newest = newest;
   made->network = network;
   made->configuration = configuration;
   made->snapshot = snapshot;
@@ -111,11 +111,11 @@ void checkpoint_writer_stop(struct checkpoint_writer *writer) {
 bool checkpoint_writer_outcome(struct checkpoint_writer *writer, bool wait, struct checkpoint_outcome *outcome) {
   pthread_mutex_lock(&writer->mutex);
   while (wait && writer->writing) pthread_cond_wait(&writer->changed, &writer->mutex);
-  const bool fresh = writer->fresh;
-  if (fresh) *outcome = writer->outcome;
-  writer->fresh = false;
+  const bool pending = writer->outcome_pending;
+  if (pending) *outcome = writer->outcome;
+  writer->outcome_pending = false;
   pthread_mutex_unlock(&writer->mutex);
-  return fresh;
+  return pending;
 }
 
 void checkpoint_writer_write(struct checkpoint_writer *writer) {

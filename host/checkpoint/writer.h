@@ -1,4 +1,4 @@
-/* A thread that writes one snapshot at a time, while the training goes on. */
+/* A thread that writes one snapshot at a time while the training continues. */
 #ifndef DESCENT_CHECKPOINT_WRITER_H
 #define DESCENT_CHECKPOINT_WRITER_H
 
@@ -7,26 +7,26 @@
 
 struct checkpoint_writer;
 
-/* `snapshot` is what it writes: whoever starts the writer may fill it while nothing is being written. All borrowed
- * until the writer is stopped; `keep` files stay in the folder, and of those after step `last`, the newest that is
- * whole (0: none is there), only what the writer writes. ERROR_MEMORY. */
-descent_status checkpoint_writer_start(const struct checkpoint_folder *folder, int64_t keep, int64_t last,
+/* The writer writes `snapshot`, which the caller may change only while nothing is being written. All arguments are
+ * borrowed until the writer is stopped. Each write leaves at most `keep` files, none of a later step, and no damaged
+ * ones after the newest intact file; `newest` is the step of that file at the start (0: none). ERROR_MEMORY. */
+descent_status checkpoint_writer_start(const struct checkpoint_folder *folder, int64_t keep, int64_t newest,
                                        const descent_network *network, const struct configuration *configuration,
                                        const struct snapshot *snapshot, struct checkpoint_writer **writer);
-/* Waits for what is being written and ends the thread. */
+/* Waits for the present write and ends the thread. Does nothing on NULL. */
 void checkpoint_writer_stop(struct checkpoint_writer *writer);
 
-/* What became of a snapshot. */
+/* The outcome of writing a snapshot. */
 struct checkpoint_outcome {
   int64_t step;
   descent_status status;
-  char path[512], message[1024]; /* the file, cut to what fits; on failure what happened */
+  char path[512], message[1024]; /* the file, truncated to fit; the error, "" on success */
 };
 
-/* The outcome of the last snapshot, once: false when there is none yet or it has been given. With `wait`, not before
- * the writer has nothing more to do. */
+/* Takes the outcome of the last snapshot; false if there is none, or it has been taken. `wait`: first waits until the
+ * writer is idle. */
 bool checkpoint_writer_outcome(struct checkpoint_writer *writer, bool wait, struct checkpoint_outcome *outcome);
-/* The snapshot is complete: write it. Only when idle and the last outcome was taken. */
+/* Starts to write the snapshot. The writer must be idle and its last outcome taken. */
 void checkpoint_writer_write(struct checkpoint_writer *writer);
 
 #endif

@@ -1,4 +1,4 @@
-/* descent bench: where the time of a training step goes, against what this machine could do. */
+/* `descent bench`: where the time of a training step goes, against the limits of this machine. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,16 +16,14 @@ struct bench_choice {
 #define AT(member) offsetof(struct bench_choice, member)
 static const struct setting bench_options[] = {
     ROW_HEADING("Measurement:"),
-    ROW_REAL("seconds", "S", AT(seconds), "About how long to measure", OPTION_OPEN_LOW, 0, 86400),
+    ROW_REAL("seconds", "S", AT(seconds), "How long to measure, approximately", OPTION_OPEN_LOW, 0, 86400),
     ROW_FLAG("json", AT(json), "Print one JSON object (below)", OPTION_UNRECORDED),
     ROW_END,
 };
 #undef AT
 
 struct bench {
-  struct subject subject;
-  struct device_choice device;
-  struct training_choice training;
+  struct subject subject, defaults;
   struct bench_choice choice;
 };
 
@@ -96,11 +94,11 @@ static void print_table(const struct bench *bench, const struct rows *rows, cons
     print_row(&rows->items[i], width);
   }
   char least[TIME_SIZE], most[TIME_SIZE];
-  printf("\n%" PRId64 " rows per step, %.0f rows/s; step from %s to %s\n", bench->training.train.batch_size,
-         (double)bench->training.train.batch_size / result->step_seconds, time_text(result->step_seconds_min, least),
-         time_text(result->step_seconds_max, most));
+  printf("\n%" PRId64 " rows per step, %.0f rows/s; step from %s to %s\n", bench->subject.training.train.batch_size,
+         (double)bench->subject.training.train.batch_size / result->step_seconds,
+         time_text(result->step_seconds_min, least), time_text(result->step_seconds_max, most));
   printf("ceilings here: %.1f GFLOP/s in %s products, %.1f GB/s copied\n", result->peak_flops * 1e-9,
-         descent_precision_name(bench->training.train.precision), result->peak_bandwidth * 1e-9);
+         descent_precision_name(bench->subject.training.train.precision), result->peak_bandwidth * 1e-9);
   printf("memory of the plan: %.3f MB\n", (double)result->memory * 1e-6);
 }
 
@@ -134,7 +132,7 @@ static bool add_row(cJSON *list, const descent_bench_row *row) {
 
 static bool fill_object(cJSON *object, const struct bench *bench, const descent_device *device, const struct rows *rows,
                         const descent_bench_result *result) {
-  const double batch = (double)bench->training.train.batch_size;
+  const double batch = (double)bench->subject.training.train.batch_size;
   const struct number numbers[] = {{"batch_size", batch},
                                    {"step_seconds", result->step_seconds},
                                    {"step_seconds_min", result->step_seconds_min},
@@ -145,7 +143,7 @@ static bool fill_object(cJSON *object, const struct bench *bench, const descent_
                                    {"peak_bandwidth", result->peak_bandwidth},
                                    {"memory_bytes", (double)result->memory}};
   if (!cJSON_AddStringToObject(object, "device", descent_device_description(device)) ||
-      !cJSON_AddStringToObject(object, "precision", descent_precision_name(bench->training.train.precision)) ||
+      !cJSON_AddStringToObject(object, "precision", descent_precision_name(bench->subject.training.train.precision)) ||
       !add_numbers(object, numbers, sizeof numbers / sizeof *numbers))
     return false;
   cJSON *list = cJSON_AddArrayToObject(object, "operations");
@@ -167,7 +165,7 @@ static int measure(const struct bench *bench, const descent_network *network, de
   descent_bench_result result;
   fprintf(stderr, "device: %s\n", descent_device_description(device));
   descent_status status =
-      descent_bench(network, device, &bench->training.train, bench->choice.seconds, take_row, &rows, &result);
+      descent_bench(network, device, &bench->subject.training.train, bench->choice.seconds, take_row, &rows, &result);
   int code = EXIT_DONE;
   if (status != DESCENT_OK)
     code = fail_status(command, status);
@@ -181,15 +179,13 @@ static int measure(const struct bench *bench, const descent_network *network, de
   return code;
 }
 
-static int run(struct bench *bench, const struct arguments *arguments, const struct subject *defaults) {
+static int run(void *values, const struct arguments *arguments) {
+  struct bench *bench = values;
   descent_network *network = NULL;
   descent_device *device = NULL;
-  int code = training_choice_resolve(command, &bench->training, &bench->device);
-  if (code != EXIT_DONE) return code;
-  if (bench->training.train.batch_size == 0)
-    return fail(command, EXIT_USAGE, "--batch-size all: there is no data here to take all of; give a number");
-  code = subject_open(command, arguments, &bench->subject, defaults, bench->training.train.seed, &network);
-  if (code == EXIT_DONE) code = device_choice_open(command, &bench->device, &device);
+  if (strcmp(bench->subject.training.batch_size, "all") == 0)
+    return fail(command, EXIT_USAGE, "--batch-size all: there is no data here; give a number");
+  int code = subject_open(command, arguments, &bench->subject, &bench->defaults, &network, &device);
   if (code == EXIT_DONE) code = measure(bench, network, device);
   descent_device_close(device);
   descent_network_free(network);
@@ -197,25 +193,22 @@ static int run(struct bench *bench, const struct arguments *arguments, const str
 }
 
 int command_bench(int argc, char **argv) {
-  struct subject defaults = {{784, 10, "auto"}, NETWORK_CHOICE_INIT};
-  defaults.network.hidden = "128,64";
   struct bench bench = {
-      .subject = defaults, .device = DEVICE_CHOICE_INIT, .training = TRAINING_CHOICE_INIT, .choice = {.seconds = 5}};
-  const struct setting_set sets[] = {{bench_options, &bench.choice},
-                                     {subject_options, &bench.subject.shape},
-                                     {network_options, &bench.subject.network},
-                                     {optimizer_options, &bench.training},
-                                     {device_options, &bench.device},
-                                     {tuning_options, &bench.training}};
+      .defaults = {{784, 10, "auto"}, NETWORK_CHOICE_INIT, DEVICE_CHOICE_INIT, TRAINING_CHOICE_INIT},
+      .choice = {.seconds = 5},
+  };
+  bench.defaults.network.hidden = "128,64";
+  bench.subject = bench.defaults;
+  const struct setting_set sets[] = {{bench_options, &bench.choice}, SUBJECT_SETS(&bench.subject)};
   const struct command_syntax syntax = {
       .name = command,
       .arguments = "[MODEL]",
       .about =
           "Time the training step of a network, MODEL's or one of the given shape, on synthetic rows: the whole step, "
           "every operation and its matrix product (GEMM), each alone or, on a GPU, inside a step."
-          "\vThe floor is the larger of the operation's arithmetic at this machine's speed in a large matrix product "
-          "and its least traffic at the speed of a large copy, both measured in the same run. Above 100 % of the "
-          "floor: the data stayed in the cache.\n\nJSON: device, precision, batch_size, step_seconds (median), "
+          "\vThe floor is the larger of two times: the operation's arithmetic at the speed of a large matrix product, "
+          "and its least memory traffic at the speed of a large copy, both measured in the same run. Above 100 % of "
+          "the floor, the data stayed in the cache.\n\nJSON: device, precision, batch_size, step_seconds (median), "
           "step_seconds_min, step_seconds_max, gemm_seconds (the step's products alone), rows_per_second, peak_flops "
           "and peak_bandwidth (per second), memory_bytes, operations: a list of operation, seconds, flops, bytes, "
           "floor_seconds, gemm_seconds (0: no product), the last one being the whole step.",
@@ -223,7 +216,5 @@ int command_bench(int argc, char **argv) {
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,
   };
-  struct arguments arguments;
-  int code = options_parse(&syntax, argc, argv, NULL, 0, &arguments);
-  return code == OPTIONS_GO_ON ? run(&bench, &arguments, &defaults) : code;
+  return options_run(&syntax, argc, argv, run, &bench);
 }

@@ -57,15 +57,15 @@ static bool read_divergence(const char *text, descent_train_options *train) {
   return *at == '\0';
 }
 
-/* The names as the library calls them. */
+/* The names of the library's members. */
 static bool read_names(const char *text, char *out, size_t size) {
   size_t used = 0;
   *out = '\0';
   for (const char *c = text; c && *c;) {
     const size_t length = strcspn(c, ",");
-    char word[64];
+    char word[OPTION_NAME_SIZE];
     if (length == 0 || length >= sizeof word) return false;
-    option_library_word(c, length, word, sizeof word);
+    option_member(c, length, word);
     const int n = snprintf(out + used, size - used, "%s%s", used ? "," : "", word);
     if ((size_t)n >= size - used) return false;
     used += (size_t)n;
@@ -91,12 +91,11 @@ int checkpoint_choice_resolve(const char *command, struct train_values *v) {
   if (!v->checkpoint && (strcmp(v->checkpoint_every, CHECKPOINT_EVERY) != 0 || v->keep != CHECKPOINTS_KEPT))
     return fail(command, EXIT_USAGE, "--checkpoint-every and --keep: need --checkpoint or --resume");
   if (train->checkpoint.rollbacks && !v->checkpoint)
-    return fail(command, EXIT_USAGE, "--on-divergence '%s': needs --checkpoint, to go back to", v->on_divergence);
+    return fail(command, EXIT_USAGE, "--on-divergence '%s': needs --checkpoint, to return to", v->on_divergence);
   if (v->resume_with && !v->resume)
     return fail(command, EXIT_USAGE, "--resume-with '%s': needs --resume", v->resume_with);
   if ((v->resume_with && !*v->resume_with) || !read_names(v->resume_with, v->may_change, sizeof v->may_change))
-    return fail(command, EXIT_USAGE, "--resume-with '%s': must be names of options with commas between",
-                v->resume_with);
+    return fail(command, EXIT_USAGE, "--resume-with '%s': must be option names separated by commas", v->resume_with);
   train->checkpoint.folder = v->checkpoint;
   train->checkpoint.resume = v->resume;
   train->checkpoint.resume_with = v->may_change;

@@ -1,71 +1,17 @@
 /* The groups of options that several commands share, and what they stand for: a device, a network, a training. */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
 
-int fail(const char *command, int code, const char *format, ...) {
-  char text[16384]; /* three paths; no memory is asked for, which may be what is told of */
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(text, sizeof text, format, arguments);
-  va_end(arguments);
-  for (char *c = text; *c; c++)
-    if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?'; /* names from files: no line breaks, no terminal codes */
-  fprintf(stderr, "%s: %s\n", command, text);
-  return code;
-}
-
-static int exit_of(descent_status status) {
-  static const int codes[] = {
-      [DESCENT_OK] = EXIT_DONE,
-      [DESCENT_ERROR_MEMORY] = EXIT_RUN,
-      [DESCENT_ERROR_ARGUMENT] = EXIT_USAGE,
-      [DESCENT_ERROR_READ] = EXIT_DATA,
-      [DESCENT_ERROR_WRITE] = EXIT_RUN,
-      [DESCENT_ERROR_DATA] = EXIT_DATA,
-      [DESCENT_ERROR_MODEL] = EXIT_DATA,
-      [DESCENT_ERROR_DEVICE] = EXIT_DEVICE,
-      [DESCENT_ERROR_UNSUPPORTED] = EXIT_DEVICE,
-      [DESCENT_ERROR_DIVERGED] = EXIT_DIVERGED,
-      [DESCENT_ERROR_INTERNAL] = EXIT_RUN,
-  };
-  return codes[status];
-}
-
-int fail_status(const char *command, descent_status status) {
-  char words[1200];
-  const char *text = descent_last_error();
-  /* Not where files are named, which may be called anything. */
-  if (status == DESCENT_ERROR_ARGUMENT || status == DESCENT_ERROR_UNSUPPORTED || status == DESCENT_ERROR_DIVERGED) {
-    option_words(text, words, sizeof words);
-    text = words;
-  }
-  /* An allocation of the command's own leaves the library's text as it was. */
-  if (status == DESCENT_ERROR_MEMORY && !strstr(text, "memory") && !strstr(text, "allocate"))
-    text = descent_status_text(status);
-  return fail(command, exit_of(status), "%s", *text ? text : descent_status_text(status));
-}
-
-int print_object(const char *command, cJSON *object, bool whole, bool indented) {
-  char *text = NULL;
-  if (object && whole) text = indented ? cJSON_Print(object) : cJSON_PrintUnformatted(object);
-  cJSON_Delete(object);
-  if (!text) return fail(command, EXIT_RUN, "out of memory");
-  puts(text);
-  cJSON_free(text);
-  return EXIT_DONE;
-}
-
 #define AT(member) offsetof(struct device_choice, member)
 const struct setting device_options[] = {
     ROW_HEADING("Device:"),
-    ROW_TEXT("device", "NAME", AT(device),
-             "auto (a GPU when one can be used), cpu, reference, cuda, cuda:I or cuda:UUID", 0),
-    ROW_INTEGER("threads", "N", AT(threads), "CPU threads, 0 for one per core", OPTION_UNRECORDED, 0, 256),
+    ROW_TEXT("device", "NAME", AT(device), "auto (a GPU if one is usable), cpu, reference, cuda, cuda:I or cuda:UUID",
+             0),
+    ROW_INTEGER("threads", "N", AT(threads), "CPU threads (0: one per core)", OPTION_UNRECORDED, 0, 256),
     ROW_TERM("precision", "NAME", AT(precision), "fp32, tf32 or bf16", 0, precision),
     ROW_END,
 };
@@ -89,10 +35,11 @@ const struct setting network_options[] = {
     ROW_HEADING("Network:"),
     ROW_TEXT("hidden", "N,N,...", AT(hidden), "Widths of the hidden layers, or none", 0),
     ROW_TERM("activation", "NAME", AT(activation),
-             "Of the hidden layers: identity, sigmoid, tanh, relu, leaky_relu, gelu or silu", 0, activation),
-    ROW_TERM("output-activation", "NAME", AT(output_activation), "Of the output layer, for regression", 0, activation),
+             "Activation of the hidden layers: identity, sigmoid, tanh, relu, leaky_relu, gelu or silu", 0, activation),
+    ROW_TERM("output-activation", "NAME", AT(output_activation), "Activation of the output layer, for regression", 0,
+             activation),
     ROW_TERM("init", "NAME", AT(init),
-             "Initial weights: auto (by activation), xavier_uniform, xavier_normal, he_uniform, he_normal, "
+             "Initial weights: auto (depends on the activation), xavier_uniform, xavier_normal, he_uniform, he_normal, "
              "lecun_uniform or lecun_normal",
              0, init),
     ROW_END,
@@ -101,7 +48,7 @@ const struct setting network_options[] = {
 
 enum { WIDTHS_MOST = 9999, WIDTH_LARGEST = 10000000 };
 
-/* The widths of "64,32" (none for "none"): their number, or -1 for a text that is no such list. */
+/* The widths of "64,32" (none for "none"): their number, or -1 for any other text. */
 static int read_widths(const char *text, int64_t widths[static WIDTHS_MOST]) {
   if (strcmp(text, "none") == 0) return 0;
   int n = 0;
@@ -125,7 +72,7 @@ int network_choice_create(const char *command, const struct network_choice *choi
   int hidden = read_widths(choice->hidden, widths);
   if (hidden < 0)
     return fail(command, EXIT_USAGE,
-                "--hidden '%s': must be none or up to %d whole numbers from 1 to %d with commas between, like 64,32",
+                "--hidden '%s': must be none or up to %d whole numbers from 1 to %d separated by commas, like 64,32",
                 choice->hidden, WIDTHS_MOST, WIDTH_LARGEST);
   for (int i = 0; i < hidden; i++) activations[i] = choice->activation;
   widths[hidden] = outputs;
@@ -154,31 +101,31 @@ int network_choice_create(const char *command, const struct network_choice *choi
 const struct setting optimizer_options[] = {
     ROW_HEADING("Optimizer:"),
     ROW_TERM("optimizer", "NAME", AT(train.optimizer.kind), "gd, sgd, rmsprop, adam or adamw", 0, optimizer),
-    ROW_REAL("lr", "X", AT(train.optimizer.learning_rate), "Learning rate", ABOVE_0),
+    ROW_REAL("learning-rate", "X", AT(train.optimizer.learning_rate), "Learning rate", ABOVE_0),
     ROW_TEXT("schedule", "NAME[:...]", AT(schedule),
-             "Learning rate over the epochs: constant, step:EVERY[:GAMMA], exponential:GAMMA, cosine[:MIN] or "
+             "Learning-rate schedule: constant, step:EVERY[:GAMMA], exponential:GAMMA, cosine[:MIN] or "
              "plateau[:PATIENCE[:FACTOR]]",
              0),
-    ROW_INTEGER("warmup", "N", AT(train.schedule.warmup_steps), "Steps of linear warm-up", 0, 0, 1e15),
-    ROW_REAL("momentum", "B", AT(train.optimizer.momentum), "For sgd and rmsprop", SHARE),
-    ROW_FLAG("nesterov", AT(train.optimizer.nesterov), "Nesterov's momentum, for sgd", 0),
-    ROW_REAL("beta1", "B", AT(train.optimizer.beta1), "adam's and adamw's average of gradients", SHARE),
-    ROW_REAL("beta2", "B", AT(train.optimizer.beta2), "adam's and adamw's average of squares", SHARE),
-    ROW_REAL("rho", "B", AT(train.optimizer.rho), "rmsprop's average of squares", SHARE),
-    ROW_REAL("epsilon", "X", AT(train.optimizer.epsilon), "Added to the divisor of rmsprop, adam and adamw", ABOVE_0),
+    ROW_INTEGER("warmup-steps", "N", AT(train.schedule.warmup_steps), "Steps of linear warm-up", 0, 0, 1e15),
+    ROW_REAL("momentum", "B", AT(train.optimizer.momentum), "Momentum of sgd and rmsprop", SHARE),
+    ROW_FLAG("nesterov", AT(train.optimizer.nesterov), "Nesterov momentum, for sgd", 0),
+    ROW_REAL("beta1", "B", AT(train.optimizer.beta1), "Decay rate of the first-moment estimate (adam, adamw)", SHARE),
+    ROW_REAL("beta2", "B", AT(train.optimizer.beta2), "Decay rate of the second-moment estimate (adam, adamw)", SHARE),
+    ROW_REAL("rho", "B", AT(train.optimizer.rho), "Decay rate of the squared-gradient average (rmsprop)", SHARE),
+    ROW_REAL("epsilon", "X", AT(train.optimizer.epsilon), "Added to the denominator (rmsprop, adam, adamw)", ABOVE_0),
     ROW_REAL("weight-decay", "X", AT(train.optimizer.weight_decay), "Decoupled weight decay", FROM_0),
     ROW_REAL("l2", "X", AT(train.optimizer.l2), "L2 penalty, added to the gradient", FROM_0),
-    ROW_REAL("dropout", "P", AT(train.dropout), "Share of hidden activations dropped in training", SHARE),
-    ROW_REAL("clip-norm", "X", AT(train.optimizer.clip_norm), "Largest norm of the whole gradient, 0 for any", FROM_0),
+    ROW_REAL("dropout", "P", AT(train.dropout), "Fraction of the hidden activations dropped in training", SHARE),
+    ROW_REAL("clip-norm", "X", AT(train.optimizer.clip_norm), "Clip the global gradient norm to X (0: off)", FROM_0),
     ROW_TEXT("batch-size", "N|all", AT(batch_size), "Rows per step", 0),
-    ROW_INTEGER("seed", "N", AT(seed), "Of initial weights, splits, shuffles and dropout", 0, 0, 9e18),
+    ROW_INTEGER("seed", "N", AT(seed), "Seed of the initial weights, splits, shuffles and dropout", 0, 0, 9e18),
     ROW_END,
 };
 const struct setting tuning_options[] = {
-    ROW_FLAG("no-autotune", AT(no_autotune),
-             "On a GPU, take the first algorithm that the library proposes for each matrix product instead of timing "
-             "several; elsewhere without effect",
-             0),
+    ROW_FLAG(
+        "no-autotune", AT(no_autotune),
+        "On a GPU, use the first algorithm that cuBLASLt proposes for each matrix product instead of timing several",
+        0),
     ROW_END,
 };
 #undef AT

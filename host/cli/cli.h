@@ -1,14 +1,12 @@
-/* What the subcommands share: the exit codes, how a failure is told, and the groups of options that more than one of
- * them takes. The command uses the library through its public header only. */
+/* What the subcommands share: the groups of options that more than one of them takes. The command uses the library
+ * through its public header only. */
 #ifndef DESCENT_CLI_CLI_H
 #define DESCENT_CLI_CLI_H
 
 #include <descent/descent.h>
 
+#include "cli/messages.h"
 #include "cli/options.h"
-
-/* Documented in `descent --help`. 128 + n: stopped by signal n. */
-enum exit_code { EXIT_DONE, EXIT_RUN, EXIT_USAGE, EXIT_DATA, EXIT_DEVICE, EXIT_DIVERGED, EXIT_SIGNAL = 128 };
 
 /* One per subcommand; argv[0] is "descent train" and so on. Each returns the exit code. */
 int command_train(int argc, char **argv);
@@ -22,25 +20,6 @@ int command_verify(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_devices(int argc, char **argv);
 
-/* Says "descent train: <what happened>" on one line of stderr and returns `code`. */
-int fail(const char *command, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-/* The same with the library's last error and the exit code that belongs to `status`. */
-int fail_status(const char *command, descent_status status);
-
-/* Prints a JSON object on a line of its own, or on several that are indented, and frees it; `whole` false, or no
- * object: memory ran out while it was made, and it is told. Returns the exit code. */
-int print_object(const char *command, cJSON *object, bool whole, bool indented);
-
-/* Copies a text of the library's, cut to `size`, with the names of its options as the command line spells them. */
-void option_words(const char *text, char *out, size_t size);
-/* The library's name for an option of `length` characters without dashes, in `out`: "lr" is learning_rate. */
-void option_library_word(const char *name, size_t length, char *out, size_t size);
-
-/* May `word`, of `length` characters, be `known` misspelt? At most two characters added, left out, replaced or swapped
- * with the next, and at least half of them right. `*edits`: how many. */
-bool word_resembles(const char *word, size_t length, const char *known, int *edits);
-
 /* ---- groups of options, each with the struct that its values go into ------------------------------------------- */
 
 struct device_choice {
@@ -52,7 +31,7 @@ struct device_choice {
   { "auto", 0, DESCENT_PRECISION_FP32 }
 extern const struct setting device_options[];
 
-/* Opens the chosen device; on failure says so and returns the exit code, else EXIT_DONE. */
+/* Opens the chosen device; on failure prints the error and returns the exit code, else EXIT_DONE. */
 int device_choice_open(const char *command, const struct device_choice *choice, descent_device **device);
 
 struct data_choice {
@@ -69,24 +48,24 @@ struct data_choice {
 };
 #define DATA_CHOICE_INIT \
   { "auto", "auto", NULL, NULL, NULL, DESCENT_UNSEEN_ERROR, false, NULL, false, NULL, NULL }
-extern const struct setting data_options[];   /* whoever reads data */
-extern const struct setting column_options[]; /* of what is to be learned from */
-extern const struct setting answer_options[]; /* of what is to be predicted */
+extern const struct setting data_options[];   /* of every command that reads data */
+extern const struct setting column_options[]; /* of training data */
+extern const struct setting answer_options[]; /* of targets */
 
-/* Reads `path` by the choice and by what the caller has set in `options` (target, target_file, task, like,
- * features_only), and says what was done to data that has to fit a model (data_choice_note). On failure says so and
- * returns the exit code, else EXIT_DONE. */
+/* Reads `path` by the choice and by what the caller has set in `options` (target, target_file, task, network,
+ * features_only), and reports changes to data that has to fit a model (data_choice_note). On failure prints the error
+ * and returns the exit code, else EXIT_DONE. */
 int data_choice_read(const char *command, const struct data_choice *choice, const char *path,
                      descent_dataset_options options, descent_dataset **dataset);
-/* The same block by block; says nothing of what was done. */
+/* The same block by block; prints no notes. */
 int data_choice_read_blocks(const char *command, const struct data_choice *choice, const char *path,
                             descent_dataset_options options, int64_t rows,
                             int (*take)(void *user, const descent_dataset *block), void *user);
 int data_choice_convert(const char *command, const struct data_choice *choice, const char *path,
                         descent_dataset_options options, const char *to, descent_dataset **dataset);
-/* How columns were found where that is not by name, cells filled in, unseen categories, rows left out: a line of stderr
- * for each. */
-int64_t data_choice_missing(const descent_dataset *dataset); /* cells, in all columns */
+int64_t data_choice_missing(const descent_dataset *dataset); /* missing cells, in all columns */
+/* Columns matched otherwise than by name, cells filled in, unseen categories, rows dropped: a line of stderr for each.
+ */
 void data_choice_note(const char *command, const char *path, const descent_dataset *dataset);
 
 /* What a dataset in its binary form holds, for `descent info`: as text, or as one JSON object; the exit code. */
@@ -101,8 +80,8 @@ struct network_choice {
   { "64,32", DESCENT_ACTIVATION_RELU, DESCENT_ACTIVATION_IDENTITY, DESCENT_INIT_AUTO }
 extern const struct setting network_options[];
 
-/* Creates the chosen network between `inputs` and `outputs` and draws its weights from `seed`; on failure says so and
- * returns the exit code, else EXIT_DONE. */
+/* Creates the chosen network between `inputs` and `outputs` and draws its weights from `seed`; on failure prints the
+ * error and returns the exit code, else EXIT_DONE. */
 int network_choice_create(const char *command, const struct network_choice *choice, int64_t inputs, int64_t outputs,
                           descent_loss loss, uint64_t seed, descent_network **network);
 
@@ -119,7 +98,7 @@ extern const struct setting optimizer_options[];
 extern const struct setting tuning_options[]; /* follows device_options, under their heading */
 
 /* Reads the texts (batch size, schedule) into `train`, with `seed`, `no_autotune` and the device's precision; on
- * failure says so and returns the exit code, else EXIT_DONE. */
+ * failure prints the error and returns the exit code, else EXIT_DONE. */
 int training_choice_resolve(const char *command, struct training_choice *choice, const struct device_choice *device);
 
 #endif

@@ -5,14 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
-
-static const struct setting *option_named(const struct command_syntax *syntax, const char *name) {
-  for (int s = 0; s < syntax->n_sets; s++)
-    for (const struct setting *o = syntax->sets[s].options; o->kind != OPTION_END; o++)
-      if (o->kind != OPTION_HEADING && strcmp(o->name, name) == 0) return o;
-  return NULL;
-}
+#include "cli/options.h"
 
 /* The whole file, ended by a NUL; NULL with errno set. */
 static char *read_text(const char *path) {

@@ -23,15 +23,16 @@ struct convert_values {
 static const struct setting convert_rows[] = {
     ROW_HEADING("Data:"),
     ROW_TEXT("target", "NAME|INDEX", AT(target),
-             "Column to predict, which then comes last: its name, or its place from 0 (-1: the last); with commas "
-             "between, several for regression",
+             "Column to predict, written last: its name, or its index from 0 (-1: the last); for regression several, "
+             "separated by commas",
              0),
-    ROW_TERM("task", "NAME", AT(task),
-             "auto (text, or at most 20 different whole numbers that repeat, are classes), binary, classes or "
-             "regression",
-             0, task),
+    ROW_TERM(
+        "task", "NAME", AT(task),
+        "auto, binary, classes or regression; auto takes text, and at most 20 different whole numbers that repeat, "
+        "as classes",
+        0, task),
     ROW_FLAG("two-passes", AT(two_passes),
-             "Read IN twice rather than hold it in memory; OUT then ends in .safetensors (default: for files that are "
+             "Read IN twice instead of holding it in memory; OUT must end in .safetensors (default: for files that are "
              "large for this machine)",
              0),
     ROW_END,
@@ -43,7 +44,7 @@ static bool ends_in(const char *path, const char *ending) {
   return length > n && strcasecmp(path + length - n, ending) == 0;
 }
 
-/* Are names, categories and classes texts there? */
+/* Whether the format keeps names, categories and classes as texts. */
 static bool holds_texts(const char *path) {
   return ends_in(path, ".csv") || ends_in(path, ".tsv") || ends_in(path, ".safetensors");
 }
@@ -56,7 +57,7 @@ static bool is_large(const char *path) {
   return bytes > (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / 8;
 }
 
-/* ---- what is said ----------------------------------------------------------------------------------------------- */
+/* ---- messages ---------------------------------------------------------------------------------------------------- */
 
 static void print_target(const descent_dataset *dataset) {
   char text[TEXT_SIZE];
@@ -80,7 +81,7 @@ static void print_read(const char *path, const descent_dataset *dataset) {
   print_target(dataset);
   if (*descent_dataset_note(dataset)) printf("%-10s%s\n", "note", descent_dataset_note(dataset));
   if (descent_dataset_dropped(dataset))
-    printf("%-10s%s row%s without a target left out\n", "note", text_count(descent_dataset_dropped(dataset), text),
+    printf("%-10s%s row%s without a target dropped\n", "note", text_count(descent_dataset_dropped(dataset), text),
            descent_dataset_dropped(dataset) == 1 ? "" : "s");
   const int64_t rounded = descent_dataset_rounded(dataset, &change);
   if (rounded)
@@ -111,14 +112,14 @@ static void print_left_out(const char *path, const descent_dataset *dataset) {
            text_count(categorical, text), categorical == 1 ? "" : "s",
            text_count(descent_dataset_inputs(dataset), first));
   if (words)
-    printf("%-10sclasses are numbers there: 0 is %s, 1 is %s%s\n", "note",
+    printf("%-10sclasses are written as numbers: 0 is %s, 1 is %s%s\n", "note",
            text_label(descent_dataset_class_name(dataset, 0), 28, text),
            text_label(descent_dataset_class_name(dataset, 1), 28, first),
            descent_dataset_classes(dataset) > 2 ? ", and so on" : "");
   if (descent_dataset_column_name(dataset, 0))
-    printf("%-10scolumns have no names there%s\n", "note",
+    printf("%-10sthe format has no column names%s\n", "note",
            ends_in(path, ".npz") || ends_in(path, ".h5") || ends_in(path, ".hdf5")
-               ? " but in an array beside them, which is not read back"
+               ? "; they are in an array of their own, which is not read back"
                : "");
 }
 
@@ -137,7 +138,9 @@ static int print_written(const char *path, const descent_dataset *dataset) {
 
 /* ---- converting ------------------------------------------------------------------------------------------------- */
 
-static int convert(const struct convert_values *v, const char *from, const char *to) {
+static int convert(void *values, const struct arguments *arguments) {
+  const struct convert_values *v = values;
+  const char *from = arguments->values[0], *to = arguments->values[1];
   const bool binary = ends_in(to, ".safetensors"),
              can = binary && strcmp(from, "-") != 0 && !ends_in(from, ".safetensors");
   descent_dataset *dataset = NULL;
@@ -146,11 +149,10 @@ static int convert(const struct convert_values *v, const char *from, const char 
   source.target_file = v->data.target_file;
   source.task = v->task;
   if (output_same_place(to, from) || (v->data.target_file && output_same_place(to, v->data.target_file)))
-    return fail(command, EXIT_USAGE, "'%s': is a file that is read from", to);
+    return fail(command, EXIT_USAGE, "'%s': is also an input file", to);
   if (output_is_special(to)) return fail(command, EXIT_RUN, "%s: cannot write: not a regular file", to);
   if (v->two_passes && !can)
-    return fail(command, EXIT_USAGE,
-                "--two-passes: only from a file of another format into one that ends in .safetensors");
+    return fail(command, EXIT_USAGE, "--two-passes: only from a file of another format to .safetensors");
   if (v->two_passes || (can && is_large(from))) {
     const int code = data_choice_convert(command, &v->data, from, source, to, &dataset);
     if (code != EXIT_DONE) return code;
@@ -180,16 +182,13 @@ int command_convert(int argc, char **argv) {
       .name = command,
       .arguments = "IN OUT",
       .about =
-          "Write the data file IN as OUT, in the format that its ending says: .csv, .tsv, .npy, .npz, .idx, .svm, "
-          ".svmlight, .libsvm, .h5, .hdf5, or .safetensors, the binary form that trains without being read into "
-          "memory. "
-          "Numbers become float32, exactly or as is said.",
+          "Write the data file IN as OUT, in the format of its extension: .csv, .tsv, .npy, .npz, .idx, .svm, "
+          ".svmlight, .libsvm, .h5, .hdf5, or .safetensors, the binary form that a training maps instead of reading. "
+          "Numbers become float32; rounding is reported.",
       .fewest = 2,
       .most = 2,
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,
   };
-  struct arguments arguments;
-  int code = options_parse(&syntax, argc, argv, NULL, 0, &arguments);
-  return code == OPTIONS_GO_ON ? convert(&values, arguments.values[0], arguments.values[1]) : code;
+  return options_run(&syntax, argc, argv, convert, &values);
 }

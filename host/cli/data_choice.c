@@ -10,32 +10,33 @@
 #define AT(member) offsetof(struct data_choice, member)
 const struct setting data_options[] = {
     ROW_TEXT("ignore", "NAME,...", AT(ignore),
-             "Columns to leave out: names, or places from 0; a model that finds its columns by name asks for no others",
+             "Names, or indices from 0, of columns to leave out; not needed where a model finds its columns by name",
              0),
     ROW_TEXT(
         "missing", "TEXT,...", AT(missing),
-        "Cells that count as missing, nothing between commas for the empty cell (default: as in training, else the "
-        "empty cell, ?, NA, N/A, NaN and null)",
+        "Cells that count as missing; an empty item is the empty cell (default: as in training, else the empty cell, "
+        "?, NA, N/A, NaN and null)",
         0),
     ROW_TERM("unseen", "NAME", AT(unseen),
-             "A category that was not seen in training is an error, or zeros in all inputs of its column", 0, unseen),
+             "Treat a category not seen in training as an error, or as zeros in all inputs of its column", 0, unseen),
     ROW_FLAG("strict", AT(strict),
-             "Guess nothing: columns hold numbers unless listed as categorical, cells are missing only as listed", 0),
+             "Infer nothing: columns hold numbers unless listed as categorical, cells are missing only as listed", 0),
     ROW_TEXT("format", "NAME", AT(format),
-             "csv, npy, npz, idx, svmlight, hdf5 or safetensors (default: by the file's ending or content)", 0),
-    ROW_TEXT("delimiter", "C", AT(delimiter), "Between the cells: auto, one of , ; | or tab", 0),
-    ROW_TEXT("header", "yes|no", AT(header), "Whether the first row holds names, or auto", 0),
+             "csv, npy, npz, idx, svmlight, hdf5 or safetensors (default: by the file's extension or content)", 0),
+    ROW_TEXT("delimiter", "C", AT(delimiter), "Cell separator: auto, one of , ; | or tab", 0),
+    ROW_TEXT("header", "yes|no", AT(header), "Whether the first row holds names: yes, no or auto", 0),
     ROW_END,
 };
 const struct setting column_options[] = {
     ROW_TEXT("categorical", "NAME,...", AT(categorical),
-             "Columns of categories, even if they look like numbers; columns of texts are found", 0),
-    ROW_FLAG("indicators", AT(indicators), "One more input for each column with missing cells: whether it is", 0),
+             "Columns of categories, even if they look like numbers; text columns are detected", 0),
+    ROW_FLAG("indicators", AT(indicators),
+             "Add an input for each column with missing cells: 1 where the cell is missing", 0),
     ROW_END,
 };
 const struct setting answer_options[] = {
-    ROW_TEXT("target-file", "FILE", AT(target_file), "Targets in a file of their own, row by row", 0),
-    ROW_TEXT("weight-column", "NAME", AT(weight_column), "Column with the weights of the rows", 0),
+    ROW_TEXT("target-file", "FILE", AT(target_file), "Targets in a separate file, row by row", 0),
+    ROW_TEXT("weight-column", "NAME", AT(weight_column), "Column with the row weights", 0),
     ROW_END,
 };
 #undef AT

@@ -1,7 +1,9 @@
-/* descent devices: what can be used on this machine, and why not what cannot. */
+/* `descent devices`: the devices of this machine, and why one cannot be used. */
 #include <stdio.h>
 
 #include "cli/cli.h"
+
+static const char command[] = "descent devices";
 
 struct listing {
   bool json;
@@ -15,7 +17,7 @@ static const struct setting listing_options[] = {
 };
 #undef AT
 
-/* What a GPU says of itself, as members of a JSON object; what is not known is left out. */
+/* The properties of a GPU, as members of a JSON object; unknown ones are left out. */
 static bool add_facts(cJSON *item, const descent_device_info *info) {
   const struct {
     const char *name, *value;
@@ -53,7 +55,7 @@ static void print_facts(const descent_device_info *info) {
   printf("%17s%s, PCI %s, compute capability %d.%d, ", "", info->uuid, info->pci, info->compute_major,
          info->compute_minor);
   if (info->memory_free >= 0) printf("%.1f of ", 1e-9 * (double)info->memory_free);
-  printf("%.1f GB %s", 1e-9 * (double)info->memory_total, info->memory_free >= 0 ? "free" : "(free: not known)");
+  printf("%.1f GB %s", 1e-9 * (double)info->memory_total, info->memory_free >= 0 ? "free" : "(free: unknown)");
   if (*info->driver) printf(", driver %s", info->driver);
   printf("\n");
 }
@@ -79,7 +81,7 @@ struct gpus {
   bool whole;
 };
 
-/* All are asked for what they have before one is opened, which takes of its memory until the command ends. */
+/* Every GPU is queried before it is opened, which takes some of its memory until the command ends. */
 static void show_gpu(void *user, const descent_device_info *info) {
   struct gpus *const gpus = user;
   gpus->whole = gpus->whole && try_device(info->name, gpus->list, info);
@@ -93,25 +95,28 @@ static bool list_devices(cJSON *list) {
   return gpus.whole;
 }
 
+static int list_all(void *values, const struct arguments *arguments) {
+  (void)arguments;
+  const bool json = ((const struct listing *)values)->json;
+  cJSON *object = json ? cJSON_CreateObject() : NULL;
+  cJSON *list = object ? cJSON_AddArrayToObject(object, "devices") : NULL;
+  const bool whole = (!json || list) && list_devices(list);
+  return json ? print_object(command, object, whole, true) : EXIT_DONE;
+}
+
 int command_devices(int argc, char **argv) {
   struct listing listing = {false};
   const struct setting_set sets[] = {{listing_options, &listing}};
   const struct command_syntax syntax = {
-      .name = "descent devices",
+      .name = command,
       .about =
-          "List the devices that --device takes and whether they can be used on this machine. A GPU's second line has "
-          "its UUID, which --device takes too, or as much of it as is unique."
+          "List the devices that --device accepts and whether this machine can use them. A GPU's second line has its "
+          "UUID, which --device accepts too, or any unique beginning of it."
           "\vJSON: {\"devices\": [{\"name\", \"usable\", \"description\" or \"reason\"}]}; of GPUs also "
           "compute_capability, multiprocessors, memory_total and memory_free in bytes, model, uuid, pci, driver, "
-          "cuda_driver, cuda_runtime and cublas (versions), but for what is not known.",
+          "cuda_driver, cuda_runtime and cublas (versions), as far as known.",
       .sets = sets,
       .n_sets = 1,
   };
-  struct arguments arguments;
-  int code = options_parse(&syntax, argc, argv, NULL, 0, &arguments);
-  if (code != OPTIONS_GO_ON) return code;
-  cJSON *object = listing.json ? cJSON_CreateObject() : NULL;
-  cJSON *list = object ? cJSON_AddArrayToObject(object, "devices") : NULL;
-  const bool whole = (!listing.json || list) && list_devices(list);
-  return listing.json ? print_object(syntax.name, object, whole, true) : EXIT_DONE;
+  return options_run(&syntax, argc, argv, list_all, &listing);
 }

@@ -1,4 +1,4 @@
-/* `descent evaluate MODEL DATA`: a model measured on data with known answers. */
+/* `descent evaluate MODEL DATA`: a model measured on data with known targets. */
 #include <stdio.h>
 #include <string.h>
 
@@ -21,10 +21,10 @@ struct evaluate_values {
 #define AT(member) offsetof(struct evaluate_values, member)
 static const struct setting evaluate_rows[] = {
     ROW_HEADING("Evaluation:"),
-    ROW_TEXT("target", "NAME|INDEX", AT(target), "Column with the answers (default: the one the model was trained on)",
+    ROW_TEXT("target", "NAME|INDEX", AT(target), "Column with the true values (default: the target of the training)",
              0),
     ROW_INTEGER("top-k", "K", AT(top_k),
-                "Count a row as right when its class is among the K likeliest; 0: min(5, classes)", 0, 0, 1e9),
+                "Count a row as correct when its class is among the K most likely; 0: min(5, classes)", 0, 0, 1e9),
     ROW_FLAG("json", AT(json), "Print one JSON object", 0),
     ROW_TEXT(
         "plot", "FILE,...", AT(plot),
@@ -53,7 +53,9 @@ static int print_json(const descent_network *network, const descent_metrics *m) 
   return print_object(command, root, whole, false);
 }
 
-static int evaluate(const struct evaluate_values *v, const char *model, const char *data) {
+static int evaluate(void *values, const struct arguments *arguments) {
+  const struct evaluate_values *v = values;
+  const char *model = arguments->values[0], *data = arguments->values[1];
   descent_network *network = NULL;
   descent_dataset *dataset = NULL;
   descent_device *device = NULL;
@@ -63,7 +65,7 @@ static int evaluate(const struct evaluate_values *v, const char *model, const ch
   int code = diagrams_parse(command, v->plot, &diagrams);
   for (int i = 0; i < diagrams.n && code == EXIT_DONE; i++)
     if (output_same_file(diagrams.list[i].path, model) || output_same_file(diagrams.list[i].path, data))
-      code = fail(command, EXIT_USAGE, "--plot '%s': is a file that is read from", diagrams.list[i].path);
+      code = fail(command, EXIT_USAGE, "--plot '%s': is also an input file", diagrams.list[i].path);
   if (code == EXIT_DONE && (status = descent_network_load(model, &network)) != DESCENT_OK)
     code = fail_status(command, status);
   if (code == EXIT_DONE) code = diagrams_check(command, &diagrams, descent_network_task(network));
@@ -116,7 +118,5 @@ int command_evaluate(int argc, char **argv) {
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,
   };
-  struct arguments arguments;
-  int code = options_parse(&syntax, argc, argv, NULL, 0, &arguments);
-  return code == OPTIONS_GO_ON ? evaluate(&values, arguments.values[0], arguments.values[1]) : code;
+  return options_run(&syntax, argc, argv, evaluate, &values);
 }

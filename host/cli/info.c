@@ -34,7 +34,7 @@ static void print_names(const char *title, const descent_network *network, name_
   putchar('\n');
 }
 
-/* Is this option's value one that leaves things alone? */
+/* Whether this is the value of an option that is off. */
 static bool is_plain(const cJSON *value) {
   return cJSON_IsFalse(value) || (cJSON_IsNumber(value) && value->valuedouble == 0) ||
          (cJSON_IsString(value) && strcmp(value->valuestring, "auto") == 0);
@@ -56,7 +56,7 @@ static bool print_options(const cJSON *options) {
   return true;
 }
 
-/* How many there were, and the best: where the training has ended. */
+/* How many there were, and the best, of a training that has ended. */
 static void print_epochs(const cJSON *provenance) {
   const cJSON *epochs = cJSON_GetObjectItemCaseSensitive(provenance, "epochs"),
               *best = cJSON_GetObjectItemCaseSensitive(provenance, "best_epoch");
@@ -213,6 +213,20 @@ static int print_json(const char *path, const descent_network *network, int64_t 
   return print_object(command, root, whole, false);
 }
 
+static int info(void *values, const struct arguments *arguments) {
+  const bool json = ((const struct info_values *)values)->json;
+  const char *path = arguments->values[0];
+  descent_network *network = NULL;
+  int64_t size;
+  descent_status status = descent_network_load(path, &network);
+  if (status == DESCENT_ERROR_DATA) return data_info_print(command, path, json);
+  if (status != DESCENT_OK) return fail_status(command, status);
+  int code = output_size(command, path, &size);
+  if (code == EXIT_DONE) code = json ? print_json(path, network, size) : print_text(path, network, size);
+  descent_network_free(network);
+  return code;
+}
+
 int command_info(int argc, char **argv) {
   struct info_values values = {0};
   const struct setting_set sets[] = {{info_rows, &values}};
@@ -220,24 +234,12 @@ int command_info(int argc, char **argv) {
       .name = command,
       .arguments = "MODEL",
       .about =
-          "Show what the model file MODEL holds: its layers, the data it fits and how it was trained; or, of data that "
-          "descent convert wrote as .safetensors, its size, columns and classes.",
+          "Show the contents of the model file MODEL: layers, columns and how it was trained; or of data that descent "
+          "convert wrote as .safetensors: size, columns and classes.",
       .fewest = 1,
       .most = 1,
       .sets = sets,
       .n_sets = 1,
   };
-  struct arguments arguments;
-  int code = options_parse(&syntax, argc, argv, NULL, 0, &arguments);
-  if (code != OPTIONS_GO_ON) return code;
-  const char *path = arguments.values[0];
-  descent_network *network = NULL;
-  int64_t size;
-  descent_status status = descent_network_load(path, &network);
-  if (status == DESCENT_ERROR_DATA) return data_info_print(command, path, values.json);
-  if (status != DESCENT_OK) return fail_status(command, status);
-  code = output_size(command, path, &size);
-  if (code == EXIT_DONE) code = values.json ? print_json(path, network, size) : print_text(path, network, size);
-  descent_network_free(network);
-  return code;
+  return options_run(&syntax, argc, argv, info, &values);
 }

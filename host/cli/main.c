@@ -33,22 +33,21 @@ static const struct command_syntax syntax = {
         "  predict MODEL DATA   write a model's predictions as CSV\n"
         "  export MODEL         write a model as ONNX, C or NumPy arrays\n"
         "  convert IN OUT       write a data file in another format\n"
-        "  plot RUN...          draw the course of trainings\n"
-        "  info MODEL           what is in a model file, or in data that was converted\n"
+        "  plot RUN...          draw the curves of trainings\n"
+        "  info MODEL           show what is in a model file, or in converted data\n"
         "  verify               compare every operation of a training on two devices\n"
         "  bench                time every operation against this machine's limits\n"
-        "  devices              list the devices that can be used here\n\n"
-        "`descent COMMAND --help` says more about each."
-        "\vExit codes: 0 done; 1 failed at run time, also when a result cannot be written (without a word where its "
-        "reader "
-        "has gone, as with | head); 2 wrong usage; 3 bad data or model file; 4 the device cannot be used or cannot do "
-        "what was asked; 5 training diverged; 128+N stopped "
-        "by signal N after saving.",
+        "  devices              list the devices of this machine\n\n"
+        "See `descent COMMAND --help` for the options of each."
+        "\vExit codes: 0 done; 1 run-time failure, including a result that cannot be written (silent when its reader "
+        "is "
+        "gone, as with | head); 2 wrong usage; 3 bad data or model file; 4 device unusable or without the requested "
+        "feature; 5 training diverged; 128+N stopped by signal N after saving.",
 };
 
 static int dispatch(int argc, char **argv) {
   static const size_t prefix = sizeof "descent " - 1;
-  if (argc < 2) return fail(syntax.name, EXIT_USAGE, "a command is needed (see descent --help)");
+  if (argc < 2) return fail(syntax.name, EXIT_USAGE, "missing command (see descent --help)");
   if (argv[1][0] == '-') {
     struct arguments arguments;
     char *only[] = {argv[0], argv[1], NULL};
@@ -77,9 +76,9 @@ static void occupy_standard_descriptors(void) {
     if (fcntl(descriptor, F_GETFD) < 0 && open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY) < 0) return;
 }
 
-/* Data in their binary form are used where they lie in the file: pages that someone cut off are missed here only. */
+/* Mapped data files are read in place: a page that was truncated away is noticed only here. */
 static void on_bus_error(int number) {
-  static const char text[] = "descent: a data file was cut off while it was read\n";
+  static const char text[] = "descent: a data file was truncated while it was read\n";
   (void)number;
   _exit(write(STDERR_FILENO, text, sizeof text - 1) < 0 ? EXIT_RUN : EXIT_DATA);
 }

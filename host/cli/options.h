@@ -1,6 +1,7 @@
-/* Options as tables. One row says an option's name, where its value goes, what it may be and what --help prints; argp
+/* Options as tables. One row states an option's name, where its value goes, its range and what --help prints; argp
  * parses by it, --config reads by it, and the configuration kept in the model is written from it, so the three cannot
- * disagree. */
+ * disagree. An option that sets a member of the library's structs has the member's name, with hyphens or underscores.
+ */
 #ifndef DESCENT_CLI_OPTIONS_H
 #define DESCENT_CLI_OPTIONS_H
 
@@ -10,6 +11,8 @@
 #include <stdint.h>
 
 #include <descent/descent.h>
+
+#include "cli/messages.h"
 
 enum option_kind {
   OPTION_END, /* the zeroed row that ends a table */
@@ -33,13 +36,13 @@ DESCENT_TERM_MAP(DECLARE_OPTION_TERM)
 enum option_mark {
   OPTION_OPEN_LOW = 1,   /* `low` itself is not allowed */
   OPTION_OPEN_HIGH = 2,  /* `high` itself is not allowed */
-  OPTION_UNRECORDED = 4, /* says where or how, not what: no part of the recorded configuration */
+  OPTION_UNRECORDED = 4, /* does not affect the model: not part of the recorded configuration */
 };
 
 struct setting {
   enum option_kind kind;
   const char *name;  /* long name without dashes; of a heading, its text */
-  const char *value; /* placeholder in --help, NULL for a flag; what takes a FILE or a DIR is not empty */
+  const char *value; /* placeholder in --help, NULL for a flag; a FILE or a DIR must not be empty */
   size_t offset;     /* of the value in the table's struct */
   const char *help;
   unsigned marks;
@@ -77,7 +80,7 @@ struct command_syntax {
   const char *name;      /* "descent train" */
   const char *arguments; /* "MODEL DATA" */
   const char *about;     /* above the options; after a '\v', below them */
-  int fewest, most;      /* arguments that are no options; most <= ARGUMENTS_MOST */
+  int fewest, most;      /* positional arguments; most <= ARGUMENTS_MOST */
   const struct setting_set *sets;
   int n_sets;
 };
@@ -96,6 +99,10 @@ enum { OPTIONS_GO_ON = -1 };
 int options_parse(const struct command_syntax *syntax, int argc, char **argv, const char *config_path, int n_config,
                   struct arguments *arguments);
 
+/* A whole subcommand: parses argv and calls `run` with `values`. Returns the exit code. */
+int options_run(const struct command_syntax *syntax, int argc, char **argv,
+                int (*run)(void *values, const struct arguments *arguments), void *values);
+
 /* The arguments that a JSON object in `path` stands for, followed by those of argv; free with options_config_free.
  * EXIT_DONE or the exit code after one line about what is wrong. */
 struct option_config {
@@ -108,6 +115,17 @@ void options_config_free(struct option_config *config);
 
 /* Every recorded value that is set, by name; NULL when memory ran out. The caller deletes it. */
 cJSON *options_record(const struct command_syntax *syntax);
+
+/* The option of this name, in any spelling that the command line accepts; NULL when there is none. */
+const struct setting *option_named(const struct command_syntax *syntax, const char *name);
+
+/* The struct member of an option's name of `length` characters, in any spelling: "lr" gives learning_rate. */
+enum { OPTION_NAME_SIZE = 64 };
+void option_member(const char *name, size_t length, char member[static OPTION_NAME_SIZE]);
+
+/* Can `word`, of `length` characters, be `known` misspelt? At most two characters added, left out, replaced or swapped
+ * with the next, and at least half of them right. `*edits`: how many. */
+bool word_resembles(const char *word, size_t length, const char *known, int *edits);
 
 /* Number parsing for values with a syntax of their own: all of `text` is one number, no hexadecimal, finite. */
 bool option_integer(const char *text, int64_t *value);

@@ -24,12 +24,10 @@ struct predict_values {
 static const struct setting predict_rows[] = {
     ROW_HEADING("Prediction:"),
     ROW_TEXT("output", "KIND", AT(output),
-             "all (classes and probabilities), classes, probabilities, or raw: what the network gives before its last "
-             "function",
-             0),
-    ROW_REAL("threshold", "P", AT(threshold), "With two classes, the second one is predicted from this probability on",
-             0, 0, 1),
-    ROW_TEXT("out", "FILE", AT(out), "Where the CSV goes, - for standard output; an existing file is replaced", 0),
+             "all (classes and probabilities), classes, probabilities, or raw: values before the output function", 0),
+    ROW_REAL("threshold", "P", AT(threshold), "With two classes, predict the second one from this probability on", 0, 0,
+             1),
+    ROW_TEXT("out", "FILE", AT(out), "CSV file to write, - for standard output; an existing file is replaced", 0),
     ROW_END,
 };
 #undef AT
@@ -175,7 +173,7 @@ static int stream(struct prediction *p) {
   const int64_t fit = inputs < BLOCK_CELLS ? BLOCK_CELLS / inputs : 1;
   descent_dataset_options source = descent_dataset_options_default();
   source.network = p->network;
-  source.features_only = true; /* what is to be predicted may stand there, but is often still unknown */
+  source.features_only = true; /* the target may be there, but is often still unknown */
   if (!output_open(&p->output, path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
   p->open = true;
   int code = data_choice_read_blocks(command, &p->values->data, p->data, source, fit < MOST_ROWS ? fit : MOST_ROWS,
@@ -200,12 +198,14 @@ static int find_kind(const struct predict_values *v, enum kind *kind) {
   return fail(command, EXIT_USAGE, "--output '%s': must be all, classes, probabilities or raw", v->output);
 }
 
-static int predict(const struct predict_values *v, const char *model, const char *data) {
+static int predict(void *values, const struct arguments *arguments) {
+  const struct predict_values *v = values;
+  const char *model = arguments->values[0], *data = arguments->values[1];
   struct prediction p = {.values = v, .data = data};
   int code = find_kind(v, &p.kind);
   if (code != EXIT_DONE) return code;
   if (output_same_file(v->out, data) || output_same_file(v->out, model))
-    return fail(command, EXIT_USAGE, "--out '%s': is a file that is read from", v->out);
+    return fail(command, EXIT_USAGE, "--out '%s': is also an input file", v->out);
   if (!output_possible(v->out)) return fail(command, EXIT_RUN, "%s: cannot write: %s", v->out, strerror(errno));
   descent_status status = descent_network_load(model, &p.network);
   if (status != DESCENT_OK) return fail_status(command, status);
@@ -213,7 +213,7 @@ static int predict(const struct predict_values *v, const char *model, const char
   if (classes == 0 && (p.kind == KIND_CLASSES || p.kind == KIND_PROBABILITIES))
     code = fail(command, EXIT_USAGE, "--output %s: the model predicts values, not classes", v->output);
   else if (classes != 2 && v->threshold != 0.5)
-    code = fail(command, EXIT_USAGE, "--threshold: is for models of two classes");
+    code = fail(command, EXIT_USAGE, "--threshold: only for models with two classes");
   else if ((code = device_choice_open(command, &v->device, &p.device)) == EXIT_DONE)
     code = stream(&p);
   if (p.open && p.output.stream != stdout) output_abandon(&p.output);
@@ -233,14 +233,12 @@ int command_predict(int argc, char **argv) {
       .arguments = "MODEL DATA",
       .about =
           "Write what MODEL predicts for each row of the file DATA, whose columns are found by name: the "
-          "predicted class and the probability of every class, or the predicted value. DATA is read a block at a "
-          "time and may be larger than memory.",
+          "predicted class and the probability of every class, or the predicted value. DATA is read in blocks and "
+          "may be larger than memory.",
       .fewest = 2,
       .most = 2,
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,
   };
-  struct arguments arguments;
-  int code = options_parse(&syntax, argc, argv, NULL, 0, &arguments);
-  return code == OPTIONS_GO_ON ? predict(&values, arguments.values[0], arguments.values[1]) : code;
+  return options_run(&syntax, argc, argv, predict, &values);
 }

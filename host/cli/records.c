@@ -20,7 +20,7 @@ static void cannot_write(struct records *r, const char *path) {
 /* The log beside the checkpoints is a convenience of whoever resumes: as where a checkpoint cannot be written, the
  * training goes on. */
 static void tell_lost(struct records *r) {
-  fail(r->command, EXIT_RUN, "%s/%s: cannot write: %s; the training goes on", r->values->checkpoint, CHECKPOINT_LOG,
+  fail(r->command, EXIT_RUN, "%s/%s: cannot write: %s; the training continues", r->values->checkpoint, CHECKPOINT_LOG,
        strerror(errno));
   r->lost = true;
 }

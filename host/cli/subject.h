@@ -1,5 +1,5 @@
-/* The network that verify and bench work on: a model file's, or one made for the occasion by --inputs, --hidden,
- * --outputs and so on. */
+/* What verify and bench work on: a network, from a model file or from --inputs, --hidden, --outputs and so on, a device
+ * and the options of a training. */
 #ifndef DESCENT_CLI_SUBJECT_H
 #define DESCENT_CLI_SUBJECT_H
 
@@ -14,14 +14,21 @@ extern const struct setting subject_options[];
 struct subject {
   struct subject_choice shape;
   struct network_choice network;
+  struct device_choice device;
+  struct training_choice training;
 };
+/* The sets of its options. */
+#define SUBJECT_SET(options, values) \
+  { options, &(values) }
+#define SUBJECT_SETS(s)                                                                        \
+  SUBJECT_SET(subject_options, (s)->shape), SUBJECT_SET(network_options, (s)->network),        \
+      SUBJECT_SET(optimizer_options, (s)->training), SUBJECT_SET(device_options, (s)->device), \
+      SUBJECT_SET(tuning_options, (s)->training)
 
-/* The loss that --loss asks for; on failure says so and returns the exit code, else EXIT_DONE. */
-int subject_loss(const char *command, const struct subject_choice *shape, descent_loss *loss);
-
-/* Loads the model named first in `arguments`, or without one creates the chosen network. A model together with options
- * that would shape another network (`chosen` is no longer `defaults`) is refused. EXIT_DONE or the exit code. */
-int subject_open(const char *command, const struct arguments *arguments, const struct subject *chosen,
-                 const struct subject *defaults, uint64_t seed, descent_network **network);
+/* Resolves the options of the training and opens the device, after the network unless `network` is NULL: the model
+ * named first in `arguments`, or without one the chosen network. A model together with options that would shape another
+ * network (`chosen` differs from `defaults`) is refused. EXIT_DONE or the exit code. */
+int subject_open(const char *command, const struct arguments *arguments, struct subject *chosen,
+                 const struct subject *defaults, descent_network **network, descent_device **device);
 
 #endif

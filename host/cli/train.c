@@ -30,7 +30,7 @@ struct training {
   descent_device *device;
   struct records records;
   struct progress progress;
-  bool learned;       /* the network has weights of the training: an epoch is over, or it goes on from a checkpoint */
+  bool learned;       /* the network has weights of the training: an epoch is over, or it was resumed */
   int64_t step;       /* of the last checkpoint */
   const char *folder; /* that has it; NULL before there is one */
   bool tell_saving;   /* SIGUSR1 came: say when the checkpoint is there */
@@ -67,12 +67,12 @@ static int read_data(struct training *t) {
   int code = read_file(t, v->data_path, v->data.target_file, NULL, &t->data);
   if (code != EXIT_DONE) return code;
   if (descent_dataset_targets(t->data) == 0)
-    return fail(command, EXIT_USAGE, "--target is missing: which column of %s is to be predicted?", v->data_path);
+    return fail(command, EXIT_USAGE, "--target is missing: name the column of %s to predict", v->data_path);
   t->rows = t->data;
   if (v->validation_fraction == 0) return EXIT_DONE;
   descent_status status =
       descent_dataset_split(t->data, v->validation_fraction, v->training.train.seed, &t->kept, &t->held_out);
-  /* Too few rows for the share that nobody asked for: train on all of them. */
+  /* Too few rows for the default share: train on all of them. */
   if (status == DESCENT_ERROR_DATA && !v->validation_given) return EXIT_DONE;
   if (status != DESCENT_OK) return fail_status(command, status);
   t->rows = t->kept;
@@ -109,7 +109,7 @@ static int read_like_network(struct training *t) {
   return code;
 }
 
-/* Do the options fit together, and the device? Asked before anything is said. */
+/* Whether the options fit together and the device, before anything is printed. */
 static int check_options(const struct training *t) {
   descent_status status = descent_train_options_check(&t->values.training.train, t->network, t->device);
   return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
@@ -158,12 +158,8 @@ static int on_step(void *user, const descent_step_info *info) {
 
 static int on_epoch(void *user, const descent_epoch_info *info) {
   struct training *t = user;
-  char warning[400];
-  descent_epoch_info said = *info;
-  option_words(info->warning, warning, sizeof warning);
-  said.warning = warning;
-  progress_epoch(&t->progress, descent_network_task(t->network), &said);
-  records_epoch(&t->records, t->network, &said);
+  progress_epoch(&t->progress, descent_network_task(t->network), info);
+  records_epoch(&t->records, t->network, info);
   t->learned = true;
   return stopping(t);
 }
@@ -179,17 +175,15 @@ static descent_request on_pause(void *user) {
 
 static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
   struct training *t = user;
-  char words[1200]; /* of a divergence, which gives advice; the others name no options */
   const struct train_values *v = &t->values;
-  option_words(info->message, words, sizeof words);
   if (info->event != DESCENT_CHECKPOINT_FAILED && info->event != DESCENT_CHECKPOINT_DAMAGED) t->step = info->step;
   switch (info->event) {
     case DESCENT_CHECKPOINT_STARTED:
-      if (v->resume && !v->quiet) fprintf(stderr, "begun       %s: no checkpoint there yet\n", v->resume);
+      if (v->resume && !v->quiet) fprintf(stderr, "starting    %s: no checkpoint found\n", v->resume);
       records_begin(&t->records, v->checkpoint, 0, 0);
       break;
-    case DESCENT_CHECKPOINT_DAMAGED: say(t, "%s; passed over", info->message); break;
-    case DESCENT_CHECKPOINT_FAILED: say(t, "%s%s", info->message, stopping(t) ? "" : "; the training goes on"); break;
+    case DESCENT_CHECKPOINT_DAMAGED: say(t, "%s; skipped", info->message); break;
+    case DESCENT_CHECKPOINT_FAILED: say(t, "%s%s", info->message, stopping(t) ? "" : "; the training continues"); break;
     case DESCENT_CHECKPOINT_RESUMED:
       if (!v->quiet)
         fprintf(stderr, "resumed     %s: step %" PRId64 ", %" PRId64 " epoch%s done\n", info->path, info->step,
@@ -204,7 +198,8 @@ static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
       t->tell_saving = false;
       break;
     case DESCENT_CHECKPOINT_ROLLED_BACK:
-      say(t, "%s; went back to step %" PRId64 ", with %g of the learning rate", words, info->step, info->rate_factor);
+      say(t, "%s; returned to step %" PRId64 ", with %g of the learning rate", info->message, info->step,
+          info->rate_factor);
       t->learned = info->step > 0;
       records_begin(&t->records, v->checkpoint, info->step, info->epochs);
       break;
@@ -255,7 +250,7 @@ static descent_status save(const struct training *t, const descent_fit_result *r
   return status == DESCENT_OK ? descent_network_save(t->network, t->values.out) : status;
 }
 
-/* ---- what came of it -------------------------------------------------------------------------------------------- */
+/* ---- results ----------------------------------------------------------------------------------------------------- */
 
 enum { MEASURED_MOST = 3 };
 
@@ -348,14 +343,15 @@ static int write_report(const struct training *t, const descent_fit_result *resu
   return code;
 }
 
-/* How to go on after a training that ended before its time. */
+/* How to continue a training that ended early. */
 static void print_way_on(FILE *out, const struct training *t) {
-  if (t->folder) fprintf(out, "the same command with --resume %s goes on from step %" PRId64 "\n", t->folder, t->step);
+  if (t->folder)
+    fprintf(out, "the same command with --resume %s continues from step %" PRId64 "\n", t->folder, t->step);
 }
 
 static void print_end(const struct training *t, const descent_fit_result *r) {
   static const char *const ends[] = {"", ", stopped early", ", stopped on request"};
-  const char *const end = t->records.failed ? ", stopped since it could not be recorded" : ends[r->stop];
+  const char *const end = t->records.failed ? ", stopped because its record could not be written" : ends[r->stop];
   char epochs[TEXT_SIZE], steps[TEXT_SIZE], text[TEXT_SIZE];
   printf("\ntrained %s epoch%s (%s step%s) in %s%s\n", text_count(r->epochs, epochs), r->epochs == 1 ? "" : "s",
          text_count(r->steps, steps), r->steps == 1 ? "" : "s", text_duration(r->seconds, text), end);
@@ -407,7 +403,7 @@ static int train(struct training *t) {
   descent_fit_result result = {0};
   const descent_status fitted = fit(t, &result);
   char failure[1024];
-  option_words(descent_last_error(), failure, sizeof failure);
+  snprintf(failure, sizeof failure, "%s", descent_last_error());
   if (fitted != DESCENT_OK) code = fail_status(command, fitted);
   /* Data that changed under the training and a device that failed leave the weights of an epoch before, as a divergence
    * does. */

@@ -1,4 +1,4 @@
-/* What `descent train` was asked for: the options' values and the texts among them made sense of. */
+/* The options of `descent train`: their values, and what the texts among them stand for. */
 #ifndef DESCENT_CLI_TRAIN_H
 #define DESCENT_CLI_TRAIN_H
 
@@ -6,7 +6,7 @@
 
 #define CHECKPOINT_LOG "log.jsonl" /* in the folder of checkpoints */
 
-/* Unless something else is asked for. */
+/* Defaults. */
 #define CHECKPOINT_EVERY "60s"
 enum { CHECKPOINTS_KEPT = 2 };
 
@@ -19,8 +19,8 @@ struct train_values {
   struct data_choice data;
   struct network_choice network;
   struct training_choice training;
-  const char *weights;      /* or NULL */
-  const char *class_weight; /* or NULL */
+  const char *weights;       /* or NULL */
+  const char *class_weights; /* or NULL */
   struct device_choice device;
   const char *out, *log, *tensorboard, *report, *config;
   const char *checkpoint, *resume;              /* folders, or NULL; with resume there is always a checkpoint */
@@ -45,7 +45,7 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
 /* checkpoint_choice.c: the texts about checkpoints into the training's options; EXIT_DONE or the exit code. */
 int checkpoint_choice_resolve(const char *command, struct train_values *values);
 
-/* --class-weight for these classes into `weights` (classes) and the options; EXIT_DONE or the exit code. */
+/* --class-weights for these classes into `weights` (classes) and the options; EXIT_DONE or the exit code. */
 int train_class_weights(const struct train_values *values, const descent_dataset *data, double *weights,
                         descent_train_options *options);
 

@@ -15,79 +15,79 @@ static const struct setting data_rows[] = {
     ROW_HEADING("Data:"),
     ROW_TEXT(
         "target", "NAME|INDEX", AT(target),
-        "Column to predict: its name, or its place from 0 (-1: the last); with commas between, several for regression",
+        "Column to predict: its name, or its index from 0 (-1: the last); for regression several, separated by commas",
         0),
     ROW_TERM(
         "task", "NAME", AT(task),
-        "auto (text, or at most 20 different whole numbers that repeat, are classes), binary, classes or regression", 0,
-        task),
-    ROW_TEXT("validation", "FILE|SHARE", AT(validation),
-             "Rows to measure on after every epoch: a file, or this share of DATA (0.2 or 20%) held out at random; 0 "
-             "for none",
-             0),
-    ROW_TEXT("test", "FILE", AT(test), "Rows to measure on once, when all is done", 0),
-    ROW_TEXT("validation-target-file", "FILE", AT(validation_targets), "Targets of --validation's file", 0),
-    ROW_TEXT("test-target-file", "FILE", AT(test_targets), "Targets of --test's file", 0),
-    ROW_TERM("normalize", "NAME", AT(normalize), "Of each column, by the training rows: standard, minmax or none", 0,
+        "auto, binary, classes or regression; auto takes text, and at most 20 different whole numbers that repeat, as "
+        "classes",
+        0, task),
+    ROW_TEXT(
+        "validation", "FILE|SHARE", AT(validation),
+        "Rows to measure on after every epoch: a file, or a share of DATA (0.2 or 20%) held out at random; 0: none", 0),
+    ROW_TEXT("test", "FILE", AT(test), "File to measure on once, after the training", 0),
+    ROW_TEXT("validation-target-file", "FILE", AT(validation_targets), "Targets of the --validation file", 0),
+    ROW_TEXT("test-target-file", "FILE", AT(test_targets), "Targets of the --test file", 0),
+    ROW_TERM("normalize", "NAME", AT(normalize), "Scale each column, by the training rows: standard, minmax or none", 0,
              normalize),
     ROW_TERM(
         "impute", "NAME", AT(impute),
-        "What missing numbers count as, by the training rows: mean, median or most_frequent; a missing category is "
-        "always the most frequent",
+        "Replace missing numbers by a column's mean, median or most_frequent value in the training rows; a missing "
+        "category becomes the most frequent one",
         0, impute),
     ROW_END,
 };
 static const struct setting training_rows[] = {
     ROW_HEADING("Training:"),
     ROW_TEXT("weights", "FILE", AT(weights),
-             "Start from a model file's weights, or those of a PyTorch nn.Sequential saved as .safetensors", 0),
+             "Start from the weights of a model file, or of a PyTorch nn.Sequential saved as .safetensors", 0),
     ROW_INTEGER("epochs", "N", AT(training.train.epochs),
-                "Passes over the training rows, at most; 0 to only measure and save", 0, 0, 1e12),
+                "Largest number of passes over the training rows; 0: only measure and save", 0, 0, 1e12),
     ROW_INTEGER("patience", "N", AT(training.train.early_stopping.patience),
-                "Stop after N epochs without improvement, 0 for never", 0, 0, 1e12),
+                "Stop after N epochs without improvement (0: never)", 0, 0, 1e12),
     ROW_REAL("min-delta", "X", AT(training.train.early_stopping.min_delta),
-             "The least decrease of the loss that is an improvement", 0, 0, HUGE_VAL),
-    ROW_TEXT("class-weight", "WEIGHTS", AT(class_weight),
-             "balanced, one weight per class like 1,5, or by name like yes=5 (the others 1)", 0),
-    ROW_REAL("label-smoothing", "X", AT(training.train.label_smoothing), "Share of each label spread over all classes",
-             OPTION_OPEN_HIGH, 0, 1),
+             "Smallest decrease of the loss that counts as an improvement", 0, 0, HUGE_VAL),
+    ROW_TEXT("class-weights", "WEIGHTS", AT(class_weights),
+             "balanced, one weight per class like 1,5, or by name like yes=5 (others: 1)", 0),
+    ROW_REAL("label-smoothing", "X", AT(training.train.label_smoothing),
+             "Fraction of each label spread over all classes", OPTION_OPEN_HIGH, 0, 1),
     ROW_END,
 };
 static const struct setting checkpoint_rows[] = {
     ROW_HEADING("Checkpoints:"),
     ROW_TEXT("checkpoint", "DIR", AT(checkpoint),
-             "Keep checkpoints in this folder, from which the training can go on as if it had never stopped",
+             "Write checkpoints to this folder; a training that is resumed from one ends with the same model",
              OPTION_UNRECORDED),
     ROW_TEXT(
         "checkpoint-every", "N UNIT", AT(checkpoint_every),
-        "How often: '100 steps', '2 epochs', 60s, 10m or 1h; also before the first step, at the end and when stopped",
+        "How often: '100 steps', '2 epochs', 60s, 10m or 1h; always before the first step, at the end and when stopped",
         OPTION_UNRECORDED),
-    ROW_INTEGER("keep", "N", AT(keep), "Checkpoints to keep: the newest N", OPTION_UNRECORDED, 1, 1e9),
-    ROW_TEXT("resume", "DIR", AT(resume),
-             "Go on from the newest checkpoint in this folder that is whole, and keep checkpoints there too (unless "
-             "--checkpoint names another, that has none yet); without one, begin",
-             OPTION_UNRECORDED),
+    ROW_INTEGER("keep", "N", AT(keep), "Number of checkpoints to keep: the newest N", OPTION_UNRECORDED, 1, 1e9),
+    ROW_TEXT(
+        "resume", "DIR", AT(resume),
+        "Continue from the newest intact checkpoint in this folder, or start if there is none; write checkpoints there "
+        "too, unless --checkpoint names another folder",
+        OPTION_UNRECORDED),
     ROW_TEXT(
         "resume-with", "NAME,...", AT(resume_with),
-        "Options that may differ from those of the training that is resumed, like epochs,lr; also validation, device, "
-        "and library (its version)",
+        "Options that may differ from the resumed training, like epochs,learning-rate; also validation, device, and "
+        "library (its version)",
         OPTION_UNRECORDED),
     ROW_TEXT("on-divergence", "WHAT", AT(on_divergence),
-             "stop, or rollback[:TIMES[:DIVISOR]]: go back to the newest checkpoint, at most TIMES times (3), with the "
+             "stop, or rollback[:TIMES[:DIVISOR]]: return to the newest checkpoint, at most TIMES times (3), with the "
              "learning rate divided by DIVISOR (10)",
              OPTION_UNRECORDED),
     ROW_END,
 };
 static const struct setting output_rows[] = {
     ROW_HEADING("Output:"),
-    ROW_TEXT("out", "FILE", AT(out), "Where the model goes; an existing file is replaced", OPTION_UNRECORDED),
+    ROW_TEXT("out", "FILE", AT(out), "Model file to write; an existing file is replaced", OPTION_UNRECORDED),
     ROW_TEXT("log", "FILE", AT(log), "Write one JSON object per epoch", OPTION_UNRECORDED),
-    ROW_TEXT("tensorboard", "DIR", AT(tensorboard), "Write an event file for TensorBoard into this folder",
+    ROW_TEXT("tensorboard", "DIR", AT(tensorboard), "Write a TensorBoard event file to this folder", OPTION_UNRECORDED),
+    ROW_TEXT("report", "FILE", AT(report), "Write an HTML report of the training", OPTION_UNRECORDED),
+    ROW_TEXT("config", "FILE", AT(config), "JSON object of option names and values; the command line takes precedence",
              OPTION_UNRECORDED),
-    ROW_TEXT("report", "FILE", AT(report), "Write a page of HTML about the training, for a browser", OPTION_UNRECORDED),
-    ROW_TEXT("config", "FILE", AT(config), "JSON object of option names and values; the command line wins",
-             OPTION_UNRECORDED),
-    ROW_FLAG("quiet", AT(quiet), "Say nothing but results and errors", OPTION_UNRECORDED),
+    ROW_FLAG("quiet", AT(quiet), "Print only results and errors", OPTION_UNRECORDED),
     ROW_END,
 };
 #undef AT
@@ -129,7 +129,7 @@ static int check_output(const struct train_values *v, const char *option, const 
   if (!path) return EXIT_DONE;
   for (size_t i = 0; i < sizeof read / sizeof *read; i++)
     if (read[i] && output_same_file(path, read[i]))
-      return fail(command, EXIT_USAGE, "--%s '%s': is the file that is read from", option, path);
+      return fail(command, EXIT_USAGE, "--%s '%s': is also an input file", option, path);
   if (must_be_regular && output_is_special(path))
     return fail(command, EXIT_RUN, "%s: cannot write: not a regular file", path);
   if (!output_possible(path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
@@ -173,13 +173,13 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
       .name = command,
       .arguments = "DATA",
       .about =
-          "Train a network on the file DATA and save it as a model. --target alone is enough: everything else "
-          "is inferred from the data, said before the training begins, and can be set."
-          "\vWith validation rows the model is the one of the best epoch. SIGINT, SIGTERM and SIGHUP end the "
-          "training after the step that is running and save the model and a checkpoint; a second one ends at once. "
-          "SIGUSR1 saves a checkpoint and goes on. If training diverges, the last good weights are saved. The same "
-          "command with --resume DIR serves a training from its first start to its end, however often it is stopped. "
-          "Names of options can be shortened as long as they stay clear.",
+          "Train a network on the file DATA and save it as a model. --target alone is enough: everything else has a "
+          "default or is inferred from the data, and is printed before the training starts."
+          "\vWith validation rows, the model has the weights of the best epoch. SIGINT, SIGTERM and SIGHUP end the "
+          "training after the current step and save the model and a checkpoint; a second signal ends it at once. "
+          "SIGUSR1 saves a checkpoint and continues. If the training diverges, the last good weights are saved. The "
+          "same command with --resume DIR starts a training and continues it after every interruption. Option names "
+          "can be abbreviated while they are unambiguous, and may be spelled with _ for -.",
       .fewest = 1,
       .most = 1,
       .sets = sets,
@@ -195,13 +195,13 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
       (code = check_output(values, "report", values->report, false)) != EXIT_DONE)
     return code;
   if (values->log && output_same_place(values->log, values->out))
-    return fail(command, EXIT_USAGE, "--log '%s': is where the model goes (see --out)", values->log);
+    return fail(command, EXIT_USAGE, "--log '%s': is also the model file (--out)", values->log);
   if (values->report && output_same_place(values->report, values->out))
-    return fail(command, EXIT_USAGE, "--report '%s': is where the model goes (see --out)", values->report);
+    return fail(command, EXIT_USAGE, "--report '%s': is also the model file (--out)", values->report);
   if (values->report && values->log && output_same_place(values->report, values->log))
-    return fail(command, EXIT_USAGE, "--report '%s': is where the log goes (see --log)", values->report);
+    return fail(command, EXIT_USAGE, "--report '%s': is also the log file (--log)", values->report);
   if (values->checkpoint && values->log && is_checkpoint_log(values))
-    return fail(command, EXIT_USAGE, "--log '%s': is where the log beside the checkpoints goes", values->log);
+    return fail(command, EXIT_USAGE, "--log '%s': is also the log kept with the checkpoints", values->log);
   *record = options_record(&syntax);
   return *record ? OPTIONS_GO_ON : fail(command, EXIT_RUN, "out of memory");
 }
@@ -215,7 +215,7 @@ static int64_t find_class(const descent_dataset *data, const char *name, size_t 
   return -1;
 }
 
-/* One item, "5" or "name=5", as item `place`; false when it makes no sense. */
+/* One item, "5" or "name=5", as item `place`; false when it is invalid. */
 static bool read_weight(const descent_dataset *data, const char *item, int64_t place, double *weights) {
   const char *equals = strrchr(item, '=');
   int64_t k = equals ? find_class(data, item, (size_t)(equals - item)) : place;
@@ -228,10 +228,10 @@ static bool read_weight(const descent_dataset *data, const char *item, int64_t p
 
 int train_class_weights(const struct train_values *values, const descent_dataset *data, double *weights,
                         descent_train_options *options) {
-  const char *text = values->class_weight;
+  const char *text = values->class_weights;
   int64_t classes = descent_dataset_classes(data);
   if (!text) return EXIT_DONE;
-  if (classes == 0) return fail(command, EXIT_USAGE, "--class-weight '%s': the task is regression", text);
+  if (classes == 0) return fail(command, EXIT_USAGE, "--class-weights '%s': the task is regression", text);
   if (strcmp(text, "balanced") == 0) {
     options->balance_classes = true;
     return EXIT_DONE;
@@ -245,9 +245,10 @@ int train_class_weights(const struct train_values *values, const descent_dataset
     valid = (strchr(item, '=') != NULL) == named && read_weight(data, item, items++, weights);
   free(copy);
   if (!valid || (!named && items != classes))
-    return fail(command, EXIT_USAGE,
-                "--class-weight '%s': must be balanced, %lld numbers above 0, or CLASS=NUMBER with classes of the data",
-                text, (long long)classes);
+    return fail(
+        command, EXIT_USAGE,
+        "--class-weights '%s': must be balanced, %lld numbers above 0, or CLASS=NUMBER with classes of the data", text,
+        (long long)classes);
   options->class_weights = weights;
   return EXIT_DONE;
 }

@@ -1,4 +1,4 @@
-/* descent verify: every operation of a training on two devices, as a table of errors against their bounds. */
+/* `descent verify`: every operation of a training on two devices, as a table of errors against their bounds. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -17,27 +17,24 @@ struct verify_choice {
 #define AT(member) offsetof(struct verify_choice, member)
 static const struct setting verify_options[] = {
     ROW_HEADING("Comparison:"),
-    ROW_TEXT("reference", "NAME", AT(reference), "The device to compare with", 0),
-    ROW_INTEGER("rows", "N", AT(rows), "Synthetic rows, in batches of --batch-size and a rest", 0, 1, 1e9),
+    ROW_TEXT("reference", "NAME", AT(reference), "Device to compare with", 0),
+    ROW_INTEGER("rows", "N", AT(rows), "Synthetic rows, in batches of --batch-size and a remainder", 0, 1, 1e9),
     ROW_INTEGER("steps", "N", AT(steps), "Training steps", 0, 1, 1e6),
-    ROW_FLAG("all", AT(all),
-             "Every activation, loss and optimizer on this shape: a line for each (the output layer has the activation "
-             "too where the loss is mean_squared_error)",
-             0),
+    ROW_FLAG(
+        "all", AT(all),
+        "Check every activation, loss and optimizer on this shape, one line each (with mean_squared_error the output "
+        "layer has the activation too)",
+        0),
     ROW_END,
 };
 #undef AT
 
-/* Everything the command was asked for. */
 struct verify {
-  struct subject subject;
-  struct device_choice device;
-  struct training_choice training;
+  struct subject subject, defaults;
   struct verify_choice choice;
   descent_device *candidate, *reference;
 };
 
-/* What on_row gathers. */
 struct tally {
   bool quiet; /* of --all: keep the worst row instead of printing each */
   int64_t compared, failed;
@@ -64,7 +61,7 @@ static void take_row(void *user, const descent_verify_row *row) {
   print_row(row);
 }
 
-/* `who`: whom a failure is said of. */
+/* `who`: the subject of an error message. */
 static int compare(const struct verify *v, const char *who, const descent_network *network,
                    const descent_train_options *options, struct tally *tally) {
   bool passed;
@@ -76,17 +73,17 @@ static int compare(const struct verify *v, const char *who, const descent_networ
 
 static int verify_one(const struct verify *v, const descent_network *network) {
   struct tally tally = {0};
-  int code = compare(v, command, network, &v->training.train, &tally);
+  int code = compare(v, command, network, &v->subject.training.train, &tally);
   if (tally.compared)
     printf("%" PRId64 " operations on %s against %s: %" PRId64 " failed\n", tally.compared,
            descent_device_name(v->candidate), descent_device_name(v->reference), tally.failed);
   return code;
 }
 
-/* One line of --all; EXIT_DONE, EXIT_RUN where a comparison failed, or another code after saying what went wrong. */
+/* One line of --all; EXIT_DONE, EXIT_RUN where a comparison failed, or another code after an error message. */
 static int verify_combination(const struct verify *v, descent_activation activation, descent_loss loss,
                               descent_optimizer optimizer) {
-  descent_train_options options = v->training.train;
+  descent_train_options options = v->subject.training.train;
   options.optimizer.kind = optimizer;
   if (optimizer != DESCENT_OPTIMIZER_SGD) options.optimizer.nesterov = false;
   struct network_choice choice = v->subject.network;
@@ -132,24 +129,22 @@ static int verify_all(const struct verify *v) {
   return failed ? EXIT_RUN : EXIT_DONE;
 }
 
-static int open_devices(struct verify *v) {
-  int code = device_choice_open(command, &v->device, &v->candidate);
-  if (code != EXIT_DONE) return code;
-  descent_status status = descent_device_open(v->choice.reference, (int)v->device.threads, &v->reference);
+static int open_reference(struct verify *v) {
+  descent_status status = descent_device_open(v->choice.reference, (int)v->subject.device.threads, &v->reference);
   if (status != DESCENT_OK) return fail_status(command, status);
   fprintf(stderr, "candidate: %s\nreference:   %s\n", descent_device_description(v->candidate),
           descent_device_description(v->reference));
   return EXIT_DONE;
 }
 
-static int run(struct verify *v, const struct arguments *arguments, const struct subject *defaults) {
+static int run(void *values, const struct arguments *arguments) {
+  struct verify *v = values;
   descent_network *network = NULL;
   if (v->choice.all && arguments->count)
-    return fail(command, EXIT_USAGE, "--all makes its own networks: leave %s out", arguments->values[0]);
-  int code = training_choice_resolve(command, &v->training, &v->device);
-  if (code == EXIT_DONE && !v->choice.all)
-    code = subject_open(command, arguments, &v->subject, defaults, v->training.train.seed, &network);
-  if (code == EXIT_DONE) code = open_devices(v);
+    return fail(command, EXIT_USAGE, "--all creates its own networks: omit %s", arguments->values[0]);
+  int code =
+      subject_open(command, arguments, &v->subject, &v->defaults, v->choice.all ? NULL : &network, &v->candidate);
+  if (code == EXIT_DONE) code = open_reference(v);
   if (code == EXIT_DONE) code = network ? verify_one(v, network) : verify_all(v);
   descent_device_close(v->reference);
   descent_device_close(v->candidate);
@@ -158,30 +153,24 @@ static int run(struct verify *v, const struct arguments *arguments, const struct
 }
 
 int command_verify(int argc, char **argv) {
-  const struct subject defaults = {{30, 3, "auto"}, NETWORK_CHOICE_INIT};
-  struct verify v = {.subject = defaults,
-                     .device = DEVICE_CHOICE_INIT,
-                     .training = TRAINING_CHOICE_INIT,
-                     .choice = {.reference = "reference", .rows = 100, .steps = 3}};
-  const struct setting_set sets[] = {{verify_options, &v.choice},           {subject_options, &v.subject.shape},
-                                     {network_options, &v.subject.network}, {optimizer_options, &v.training},
-                                     {device_options, &v.device},           {tuning_options, &v.training}};
+  struct verify v = {
+      .defaults = {{30, 3, "auto"}, NETWORK_CHOICE_INIT, DEVICE_CHOICE_INIT, TRAINING_CHOICE_INIT},
+      .choice = {.reference = "reference", .rows = 100, .steps = 3},
+  };
+  v.subject = v.defaults;
+  const struct setting_set sets[] = {{verify_options, &v.choice}, SUBJECT_SETS(&v.subject)};
   const struct command_syntax syntax = {
       .name = command,
       .arguments = "[MODEL]",
       .about =
           "Run every operation of a training, an evaluation and a prediction on two devices from the same inputs, and "
           "compare all values that it writes. The network is MODEL's, or one of the given shape."
-          "\vA bound is what rounding in the chosen precision can do to that value, from the length of its sums and "
-          "the "
-          "unit round-off; an error above it is a fault of the device. With a reference other than reference a value "
-          "may "
-          "differ by two bounds. Exit code 1 when anything fails.",
+          "\vThe bound of a value is the largest error that rounding in the chosen precision can cause, derived from "
+          "the length of its sums and the unit round-off; a larger error is a fault of the device. With --reference "
+          "other than reference, a value may differ by two bounds. The exit code is 1 if any comparison fails.",
       .most = 1,
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,
   };
-  struct arguments arguments;
-  int code = options_parse(&syntax, argc, argv, NULL, 0, &arguments);
-  return code == OPTIONS_GO_ON ? run(&v, &arguments, &defaults) : code;
+  return options_run(&syntax, argc, argv, run, &v);
 }

@@ -1,5 +1,5 @@
-/* From a network and its training options to the plan: which buffers exist, and in which order the operations run.
- * Invariant: within a range every buffer is written before it is read, but for state, sources and constants. */
+/* Builds the plan of a network and its training options: which buffers exist and in which order the operations run.
+ * Invariant: within a range every buffer is written before it is read, except state, sources and constants. */
 #include "plan/build.h"
 
 #include <stdio.h>
@@ -8,10 +8,10 @@
 #include "core/memory.h"
 #include "core/status.h"
 
-/* What the ranges are built from: the buffers' numbers by layer. */
+/* Numbers of the buffers, by layer, from which the ranges are built. */
 struct builder {
   const descent_network *network;
-  const descent_train_options *options; /* NULL: no training part */
+  const descent_train_options *options; /* NULL: no train ranges */
   struct plan *plan;
   struct plan_handles at;
   int *A, *Z, *dZ; /* (layers + 1); A[0] = X */
@@ -27,12 +27,12 @@ static bool is_classifier(const descent_network *network) { return network->loss
 
 /* ---- buffers ---------------------------------------------------------------------------------------------------- */
 
-/* Appends "name" (or "name[index]" for index >= 0); the caller made room. */
+/* Appends the buffer "name", or "name[index]" for index >= 0. plan->buffers must have room for it. */
 static descent_status add_buffer(struct plan *plan, enum plan_storage storage, enum plan_type type, int64_t rows,
                                  int64_t cols, const char *name, int index, int *number) {
   int64_t count, bytes;
   if (!size_product(rows, cols, &count) || !size_product(count, (int64_t)sizeof(double), &bytes))
-    return status_set(DESCENT_ERROR_MEMORY, "buffer %s needs %lld x %lld values, more than can be addressed", name,
+    return status_set(DESCENT_ERROR_MEMORY, "buffer %s: %lld x %lld values exceed the address space", name,
                       (long long)rows, (long long)cols);
   struct plan_buffer *buffer = &plan->buffers[plan->n_buffers];
   *buffer = (struct plan_buffer){.storage = storage, .type = type, .rows = rows, .cols = cols};
@@ -103,7 +103,7 @@ static descent_status add_batch(struct builder *s) {
     if (needs_Z(layer->activation)) TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "Z", l, &s->Z[l]));
     if (!s->options) continue;
     TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "dZ", l, &s->dZ[l]));
-    plan->buffers[s->dZ[l]].slot = 1 + l % 2; /* only two are alive at a time */
+    plan->buffers[s->dZ[l]].slot = 1 + l % 2; /* only two adjacent ones are in use at a time */
   }
   s->at.A = s->A[network->n_layers];
   TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, s->n_out, "P", -1, &s->at.P));
@@ -142,7 +142,7 @@ static void append_gather(const struct builder *s, bool targets, bool training) 
   };
 }
 
-/* Dropout acts on hidden layers in training only. */
+/* Dropout applies to hidden layers, and only in training. */
 static double layer_dropout(const struct builder *s, int layer) {
   return s->options && layer >= 1 && layer < s->network->n_layers ? s->options->dropout : 0;
 }
@@ -207,7 +207,7 @@ static void append_backward(const struct builder *s) {
         .n_in = layer->n_in,
         .n_out = layer->n_out,
     };
-    if (l == 1) break; /* nobody asks for dJ/dX */
+    if (l == 1) break; /* dJ/dX is not needed */
     append(s->plan, OP_DENSE_BACKWARD_INPUT, l)->input = (struct plan_dense_backward_input){
         .dZ = s->dZ[l],
         .parameters = s->at.parameters,
@@ -294,7 +294,7 @@ static struct plan_range append_evaluate(const struct builder *s, bool targets) 
   return range;
 }
 
-/* ---- the whole -------------------------------------------------------------------------------------------------- */
+/* ---- building --------------------------------------------------------------------------------------------------- */
 
 static descent_status allocate(struct builder *s) {
   const int64_t layers = s->network->n_layers;
@@ -323,7 +323,7 @@ static struct plan_handles no_handles(void) {
 descent_status plan_build(const descent_network *network, const descent_train_options *options, int64_t batch,
                           struct plan **plan, struct plan_handles *handles) {
   if (batch < 1)
-    return status_set(DESCENT_ERROR_ARGUMENT, "a step of %lld rows: the batch must have at least 1", (long long)batch);
+    return status_set(DESCENT_ERROR_ARGUMENT, "batch of %lld rows: must have at least 1", (long long)batch);
   struct builder s = {.network = network, .options = options, .at = no_handles()};
   s.n_out = network->layers[network->n_layers - 1].n_out;
   s.n_y = is_classifier(network) ? 1 : s.n_out;
@@ -332,7 +332,7 @@ descent_status plan_build(const descent_network *network, const descent_train_op
   s.plan->layers = network->n_layers;
   s.plan->batch = s.plan->train_rows = batch;
   s.plan->seed = options ? options->seed : 0;
-  s.plan->autotune = options && options->autotune; /* predictions are over before a race pays */
+  s.plan->autotune = options && options->autotune; /* prediction is too short to repay the timing of algorithms */
   s.plan->precision = options ? options->precision : DESCENT_PRECISION_FP32;
   for (int l = 0; l < network->n_layers; l++) s.plan->segments[l] = network->layers[l].at;
   TRY(add_sources(&s));

@@ -1,22 +1,22 @@
-/* The least that each of the plan's operations must do: the floors that bench measures against. */
+/* The least work of each operation of the plan; bench derives its lower bounds on time from it. */
 #include "plan/build.h"
 #include "plan/operations.h"
 
-/* Counted per value: one operation for each addition, multiplication, division, comparison or elementary function that
- * the formula in plan.h cannot do without. */
+/* Flops count each addition, multiplication, division, comparison and elementary function that the formula in plan.h
+ * needs. */
 struct cost {
   double flops, bytes;
 };
 
 enum { FLOAT = sizeof(float), BF16 = 2 }; /* bytes */
 
-/* Bytes of a value of the buffer; 0 where there is none. */
+/* Bytes per value of the buffer; 0 for PLAN_NONE. */
 static double width(const struct plan *plan, int buffer) {
   if (buffer == PLAN_NONE) return 0;
   return plan_is_bf16(plan, buffer) ? BF16 : FLOAT;
 }
 
-/* Bytes of a weight as products read it: in bf16 from the working copy. */
+/* Bytes per weight as products read it; in bf16 they read the bf16 copy. */
 static double weight_width(const struct plan *plan) { return plan->precision == DESCENT_PRECISION_BF16 ? BF16 : FLOAT; }
 
 static struct cost gather_cost(const struct plan *plan, const struct plan_gather *op, double m) {
@@ -37,7 +37,7 @@ static struct cost forward_cost(const struct plan *plan, const struct plan_dense
   const double in = (double)op->n_in, out = (double)op->n_out;
   struct cost cost = {.flops = 2 * m * in * out + m * out};
   cost.bytes = m * in * width(plan, op->A_in) + in * out * weight_width(plan) + m * out * width(plan, op->A);
-  cost.bytes += out * width(plan, op->A); /* b, which may be as narrow as what it is added to */
+  cost.bytes += out * width(plan, op->A); /* b, which may be stored like A */
   cost.bytes += m * out * width(plan, op->Z);
   if (op->activation != DESCENT_ACTIVATION_IDENTITY) cost.flops += m * out;
   if (op->dropout > 0) cost.flops += m * out;
@@ -46,7 +46,7 @@ static struct cost forward_cost(const struct plan *plan, const struct plan_dense
 
 static struct cost loss_cost(const struct plan *plan, const struct plan_loss *op, double m) {
   const double n = (double)op->n;
-  /* exp, sum and difference per logit, or difference, square and sum per output; then one product for dZ */
+  /* per logit exp, sum and difference, or per output difference, square and sum; one product for dZ */
   struct cost cost = {.flops = 3 * m * n, .bytes = (m * n + m) * FLOAT};
   cost.bytes += (op->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? m * n : m) * FLOAT;
   if (op->dZ == PLAN_NONE) return cost;
@@ -69,7 +69,7 @@ static struct cost input_cost(const struct plan *plan, const struct plan_dense_b
   cost.bytes = m * out * width(plan, op->dZ) + in * out * weight_width(plan) + m * in * width(plan, op->dZ_below);
   if (op->activation == DESCENT_ACTIVATION_IDENTITY && op->dropout <= 0) return cost;
   cost.flops += 2 * m * in;
-  cost.bytes += m * in * width(plan, op->A); /* or Z, as wide, in its place */
+  cost.bytes += m * in * width(plan, op->A); /* or Z, which has the same size */
   if (op->Z != PLAN_NONE && op->dropout > 0) cost.flops += m * in;
   return cost;
 }
@@ -80,10 +80,10 @@ static struct cost update_cost(const struct plan *plan, const struct plan_update
       [DESCENT_OPTIMIZER_ADAM] = 12, [DESCENT_OPTIMIZER_ADAMW] = 12,
   };
   const double n = (double)op->n;
-  struct cost cost = {.flops = (flops[op->optimizer] + 1) * n, .bytes = 3 * n * FLOAT}; /* + 1: the clipping factor */
+  struct cost cost = {.flops = (flops[op->optimizer] + 1) * n, .bytes = 3 * n * FLOAT}; /* + 1: clipping */
   if (op->moment1 != PLAN_NONE) cost.bytes += 2 * n * FLOAT;
   if (op->moment2 != PLAN_NONE) cost.bytes += 2 * n * FLOAT;
-  if (plan->precision == DESCENT_PRECISION_BF16) cost.bytes += n * BF16; /* the working copy */
+  if (plan->precision == DESCENT_PRECISION_BF16) cost.bytes += n * BF16; /* the bf16 copy */
   if (op->moment1 != PLAN_NONE && op->optimizer <= DESCENT_OPTIMIZER_RMSPROP)
     cost.flops += (op->nesterov ? 4 : 2) * n; /* the velocity */
   if (op->l2 > 0) cost.flops += 2 * n;
@@ -105,7 +105,7 @@ void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t row
       cost.flops = 2 * (double)plan->buffers[op->norm.gradients].cols;
       break;
     case OP_UPDATE: cost = update_cost(plan, &op->update); break;
-    case OP_STATISTICS: /* sum and sum of squares, and the threshold on g' */
+    case OP_STATISTICS: /* sum, sum of squares and the threshold on g' */
       cost.bytes = m * (double)op->statistics.n * (width(plan, op->statistics.A) + width(plan, op->statistics.Z));
       cost.flops = 4 * m * (double)op->statistics.n;
       break;

@@ -1,10 +1,10 @@
-/* The plan: one network's training and evaluation as data. A flat list of operations over numbered buffers, built by
- * train/plan.c, executed by every backend, read by verify and bench. Nothing else computes.
+/* The plan: training and evaluation of one network as data. It is a flat list of operations over numbered buffers,
+ * built by plan/build.c, executed by the backends, read by verify and bench. All computation on a device is in it.
  *
- * Rows are examples. `batch` is the most rows of a step; a step with fewer works on its first `rows` rows only, and
- * what a PLAN_BATCH buffer holds beyond them is unspecified. An operand (rows, n) lies at the start of its buffer with
- * rows n values apart, also in a wider buffer. Every operation states what it reads and writes; operations run in order
- * and may overwrite nothing but their outputs, and buffers of the same slot. */
+ * Rows are examples. A step has at most `batch` rows. A shorter step uses the first `rows` rows of each buffer; the
+ * contents of a PLAN_BATCH buffer beyond them are unspecified. An operand (rows, n) starts at the start of its buffer
+ * and has a row stride of n values, even if the buffer is wider. Operations run in order. An operation writes only its
+ * outputs and may overwrite other buffers of the same slot. */
 #ifndef DESCENT_PLAN_PLAN_H
 #define DESCENT_PLAN_PLAN_H
 
@@ -12,14 +12,14 @@
 
 #include "core/parameters.h"
 
-enum { PLAN_NONE = -1 }; /* "no such buffer" */
+enum { PLAN_NONE = -1 }; /* no buffer */
 
-enum plan_type { PLAN_F32, PLAN_F64, PLAN_I64 }; /* logical type; the reference keeps F32 buffers in double */
+enum plan_type { PLAN_F32, PLAN_F64, PLAN_I64 }; /* logical type; the reference backend stores F32 as double */
 
 enum plan_storage {
-  PLAN_SOURCE, /* bound to the caller's memory, read only; rows unknown to the plan (rows = 0) */
+  PLAN_SOURCE, /* bound to the caller's memory, read only; the plan does not know its rows (rows = 0) */
   PLAN_STATE,  /* zeroed by compile, kept between runs: parameters, gradients, moments, statistics */
-  PLAN_BATCH,  /* meaningful within a step; (batch, cols) */
+  PLAN_BATCH,  /* (batch, cols); valid within a step */
 };
 
 struct plan_buffer {
@@ -27,8 +27,8 @@ struct plan_buffer {
   enum plan_storage storage;
   enum plan_type type;
   int64_t rows, cols; /* row-major */
-  int slot;           /* buffers of one slot other than 0 never hold values at the same time and may share memory;
-                       * of the same rows, type and storage */
+  int slot;           /* buffers of the same slot (not 0) never hold values at the same time, so they may share
+                       * memory; they have equal rows, type and storage */
 };
 
 /* Slots of the `scalars` buffer (F64, 1 x SCALAR_SLOTS). */
@@ -37,10 +37,10 @@ enum plan_scalar {
   SCALAR_LOSS,          /* loss: J of the step = sum w L / sum w; 0 when sum w is 0 */
   SCALAR_GRADIENT_NORM, /* gradient_norm: global 2-norm, before clipping */
   SCALAR_CLIP,          /* gradient_norm: factor to apply to every gradient, 1 without clipping */
-  SCALAR_TOTAL_LOSS,    /* metrics: += J * sum w; the host resets it */
+  SCALAR_TOTAL_LOSS,    /* metrics: += J * sum w; reset by the host */
   SCALAR_TOTAL_WEIGHT,  /* metrics: += sum w */
-  SCALAR_BAD_STEP,      /* gradient_norm: 0, or the first step whose loss or norm was not finite. Sticky: while it is
-                         non-zero update and metrics do nothing and run returns after that step */
+  SCALAR_BAD_STEP,      /* gradient_norm: 0, or the number of the first step with a non-finite loss or norm. While it
+                         * is set, update and metrics do nothing, and run returns after that step; the host resets it */
   SCALAR_SLOTS
 };
 
@@ -50,9 +50,9 @@ enum plan_layer_slot {
   LAYER_UPDATE,     /* update with `measure`: 2-norm of the change of (W, b) */
   LAYER_PARAMETERS, /* update with `measure`: 2-norm of (W, b) before the change */
   LAYER_MEAN,       /* statistics: mean of A over the step's rows and the units */
-  LAYER_STD,        /* statistics: standard deviation (of the population) of the same values */
-  LAYER_DEAD,       /* statistics: units with |g'(Z)| < 1e-6 for every row of the step in which dropout keeps them, as a
-                     * fraction */
+  LAYER_STD,        /* statistics: population standard deviation of the same values */
+  LAYER_DEAD,       /* statistics: fraction of units with |g'(Z)| < 1e-6 in every row of the step in which dropout keeps
+                     * them */
   LAYER_SLOTS
 };
 
@@ -73,13 +73,13 @@ enum plan_op_kind {
 /* Row r of the step (r = 0 .. rows-1) is row s of the source:
  *   t = first_row + r;  if (shuffle && step.order) t = permutation_index(step.order, t);
  *   s = source_index ? source_index[t] : t
- *   x       = source_X[s][j];  if (x is NaN) x = fill[j]   (a missing cell; without fill it stays NaN)
+ *   x       = source_X[s][j];  if (x is NaN) x = fill[j]   (missing cell; without fill it stays NaN)
  *   X[r][j] = (x - shift[j]) * scale[j]
  *   y[r][k] = (source_y[s][k] - y_shift[k]) * y_scale[k]
  *   w[r]    = (source_w ? source_w[s] : 1) * (class_weight ? class_weight[(int)source_y[s][0]] : 1)
- * and scalars[SCALAR_WEIGHT_SUM] = sum w. Any source but source_X, and any of the constants, may be PLAN_NONE; without
- * source_y neither y nor w nor the sum is written (they are PLAN_NONE in the predict range). An unbound optional source
- * counts as PLAN_NONE. */
+ * and scalars[SCALAR_WEIGHT_SUM] = sum w. All sources except source_X, and all constants, may be PLAN_NONE. Without
+ * source_y, neither y nor w nor the sum is written (they are PLAN_NONE in the predict range). An optional source that
+ * is not bound is treated as PLAN_NONE. */
 struct plan_gather {
   int source_X, source_y, source_w, source_index; /* F32, F32, F32, I64 */
   int fill, shift, scale, y_shift, y_scale;       /* F32 (1, n_x) and (1, n_y) */
@@ -101,7 +101,7 @@ struct plan_dense_forward {
 
 /* From the output layer's A (logits for the cross-entropies): scalars[SCALAR_LOSS] = J and, unless dZ is PLAN_NONE,
  * dZ = dJ/dZ (rows, n), which for mean_squared_error includes g'(Z) of the output activation (Z as in dense_forward).
- * Where scalars[SCALAR_WEIGHT_SUM] is 0 no example counts: J and dZ are 0 (a factor of 0 stands for 1 / sum w).
+ * If scalars[SCALAR_WEIGHT_SUM] is 0, then J and dZ are 0 (the factor 1 / sum w is taken as 0).
  * Label smoothing s replaces a class target y by y (1 - s) + s / K (binary: K = 2). */
 struct plan_loss {
   int A, Z, y, w, scalars, dZ;
@@ -119,8 +119,8 @@ struct plan_dense_backward_weights {
 
 /* dZ_below = (dZ W) * g'(Z) of the layer below (whose output is A, pre-activation Z or PLAN_NONE, width n_in), times
  * its dropout factor: dropped 0, kept 1 / (1 - p). g' comes from A where possible: sigmoid a (1 - a), tanh 1 - a^2,
- * relu 1{a > 0}, leaky_relu 1{a > 0} + 0.01 1{a <= 0}, with a = A (1 - p) for kept units; gelu and silu from Z. `layer`
- * of the op is the upper one (the owner of W and dZ); the dropout counter uses layer - 1. */
+ * relu 1{a > 0}, leaky_relu 1{a > 0} + 0.01 1{a <= 0}, with a = A (1 - p) for kept units; gelu and silu from Z. The
+ * op's `layer` is the upper layer, which has W and dZ; the dropout counter uses layer - 1. */
 struct plan_dense_backward_input {
   int dZ, parameters, A, Z, dZ_below;
   int64_t W, n_in, n_out;
@@ -128,7 +128,7 @@ struct plan_dense_backward_input {
   double dropout;
 };
 
-/* Norms of `gradients`, per layer and global, accumulated in double in an order that does not depend on threads.
+/* 2-norms of `gradients`, per layer and global, accumulated in double in an order independent of the thread count.
  * SCALAR_CLIP = clip_norm > 0 ? min(1, clip_norm / (norm + 1e-6)) : 1 (PyTorch's clip_grad_norm_). */
 struct plan_gradient_norm {
   int gradients, scalars, layer_statistics;
@@ -157,7 +157,7 @@ struct plan_update {
   bool measure; /* write LAYER_UPDATE and LAYER_PARAMETERS */
 };
 
-/* LAYER_MEAN, LAYER_STD and LAYER_DEAD of one layer (the op's `layer`). */
+/* LAYER_MEAN, LAYER_STD and LAYER_DEAD of the op's `layer`. */
 struct plan_statistics {
   int A, Z, layer_statistics;
   int64_t n;
@@ -165,12 +165,12 @@ struct plan_statistics {
   double dropout;
 };
 
-/* SCALAR_TOTAL_LOSS += J * weight sum, SCALAR_TOTAL_WEIGHT += weight sum. */
+/* SCALAR_TOTAL_LOSS += J * sum w, SCALAR_TOTAL_WEIGHT += sum w. */
 struct plan_metrics {
   int scalars;
 };
 
-/* P (rows, n) = what predict returns, in float32: sigmoid(A), softmax(A) row by row, or A / y_scale + y_shift. */
+/* P (rows, n), the predictions, in float32: sigmoid(A), softmax(A) over each row, or A / y_scale + y_shift. */
 struct plan_output {
   int A, y_shift, y_scale, P;
   int64_t n;
@@ -179,7 +179,7 @@ struct plan_output {
 
 struct plan_op {
   enum plan_op_kind kind;
-  int layer; /* 1 .. layers, 0 where an op belongs to none */
+  int layer; /* 1 .. layers; 0: not of one layer */
   union {
     struct plan_gather gather;
     struct plan_dense_forward forward;
@@ -194,7 +194,7 @@ struct plan_op {
   };
 };
 
-/* A run of consecutive operations. */
+/* Consecutive operations. */
 struct plan_range {
   int first, count;
 };
@@ -207,24 +207,25 @@ struct plan {
   struct parameter_segment *segments; /* (layers) */
   int layers;
   int64_t batch;      /* most rows of a step */
-  int64_t train_rows; /* most rows of a step of the train ranges; at most batch. Evaluation may take more at once */
+  int64_t train_rows; /* most rows of a training step, at most batch; evaluation may use more */
   uint64_t seed;      /* of the dropout masks */
   descent_precision precision;
-  bool autotune;                           /* time algorithms where there is a choice; false: the first that serves */
+  bool autotune;                           /* use the fastest algorithm by timing; false: the first that works */
   struct plan_range train;                 /* gather .. update, metrics */
-  struct plan_range train_with_statistics; /* the same step, also leaving the layer statistics */
+  struct plan_range train_with_statistics; /* the same step; also writes the layer statistics */
   struct plan_range evaluate; /* gather without shuffle, forward without dropout, loss without dZ, metrics, output */
   struct plan_range predict;  /* gather X only, forward, output */
 };
 
-/* What changes from step to step: one small array per run. */
 struct permutation; /* core/rng.h */
+
+/* The values that change from step to step. */
 struct plan_step {
-  int64_t number;    /* from 1, over the whole training: dropout counter and Adam's t */
+  int64_t number;    /* from 1, over the whole training; counter of the dropout masks and t of Adam */
   int64_t first_row; /* of the source, before the permutation */
   int64_t rows;      /* 1 .. batch */
   double learning_rate;
-  const struct permutation *order; /* of the source's rows, for gathers that shuffle; NULL: in their own order */
+  const struct permutation *order; /* of the source's rows, for a gather that shuffles; NULL: not shuffled */
 };
 
 #endif

@@ -1,4 +1,4 @@
-/* Advice that knows what is there. */
+/* Advice on what to change, given the network and the options. */
 #include "train/advice.h"
 
 #include <math.h>
@@ -38,13 +38,14 @@ const char *advice_activation(const descent_network *network) {
 }
 
 const char *advice_initialisation(const descent_network *network, const double *norms, int stride, int sign) {
-  static const double far = 2;
+  static const double largest_factor = 2;
   for (int l = 0; l + 1 < network->n_layers; l++) {
     const struct network_layer *layer = &network->layers[l];
     const double in = (double)layer->n_in, out = (double)layer->n_out;
     const bool he = init_auto(layer->activation) == DESCENT_INIT_HE_NORMAL;
     const double scale = norms[l * stride] / sqrt(in * out) / sqrt(he ? 2 / in : 2 / (in + out));
-    if (sign < 0 ? scale < 1 / far : scale > far) return he ? "he initialisation" : "xavier initialisation";
+    if (sign < 0 ? scale < 1 / largest_factor : scale > largest_factor)
+      return he ? "he initialisation" : "xavier initialisation";
   }
   return NULL;
 }

@@ -1,4 +1,4 @@
-/* Ranges of the training options and the fit between a dataset and a network. */
+/* Checks the ranges of the training options, and a dataset against a network. */
 #include "train/check.h"
 
 #include <float.h>
@@ -13,7 +13,7 @@ static descent_status require(bool holds, const char *option, double value, cons
   return holds ? DESCENT_OK : status_set(DESCENT_ERROR_ARGUMENT, "%s %.10g: must be %s", option, value, range);
 }
 
-/* Usable in float32, as which the backends work. */
+/* Finite in float32, in which the backends compute. */
 static bool is_float(double value) { return isfinite((float)value); }
 static bool is_positive(double value) { return value > 0 && is_float(value); }
 static bool is_normal(double value) { return value >= (double)FLT_MIN && is_float(value); }
@@ -89,11 +89,12 @@ done:
 static descent_status check_classifier_options(const descent_network *network, const descent_train_options *o) {
   if (network->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) {
     if (o->class_weights || o->balance_classes)
-      return status_set(DESCENT_ERROR_ARGUMENT, "class weights: regression has no classes to weight");
+      return status_set(DESCENT_ERROR_ARGUMENT, "class weights: not available for regression");
     return require(o->label_smoothing == 0, "label_smoothing", o->label_smoothing, "0 for regression");
   }
   if (o->class_weights && o->balance_classes)
-    return status_set(DESCENT_ERROR_ARGUMENT, "balance_classes: not together with class_weights; choose one");
+    return status_set(DESCENT_ERROR_ARGUMENT,
+                      "balance_classes: cannot be combined with class_weights; use one of them");
   for (int64_t k = 0; o->class_weights && k < network->classes; k++) {
     double weight = o->class_weights[k];
     if (!((float)weight > 0 && is_float(weight)))
@@ -110,7 +111,7 @@ descent_status check_train_options(const descent_network *network, const descent
   TRY(check_classifier_options(network, options));
   TRY(configuration_check_names(options->checkpoint.resume_with));
   if (options->checkpoint.rollbacks && !options->checkpoint.folder)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "rollbacks %lld: needs a checkpoint folder to go back to",
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "rollbacks %lld: needs a checkpoint folder",
                    (long long)options->checkpoint.rollbacks));
   if (options->optimizer.nesterov &&
       !(options->optimizer.kind == DESCENT_OPTIMIZER_SGD && options->optimizer.momentum > 0))
@@ -126,7 +127,7 @@ descent_status check_dataset(const descent_network *network, const descent_datas
   const bool regression = network->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
   const int64_t outputs = network->layers[network->n_layers - 1].n_out;
   if (storage->inputs != network->inputs)
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s: %lld input columns, but the network takes %lld", role,
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s: %lld input columns, but the network has %lld inputs", role,
                       (long long)storage->inputs, (long long)network->inputs);
   if (!targets) return DESCENT_OK;
   if (!storage->y) return status_set(DESCENT_ERROR_ARGUMENT, "%s: no target column", role);
@@ -137,7 +138,7 @@ descent_status check_dataset(const descent_network *network, const descent_datas
     return status_set(DESCENT_ERROR_ARGUMENT, "%s: %lld target columns, but the network has %lld outputs", role,
                       (long long)storage->targets, (long long)outputs);
   if (!regression && storage->classes > network->classes)
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s: %lld classes, but the network knows %lld", role,
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s: %lld classes, but the network has %lld", role,
                       (long long)storage->classes, (long long)network->classes);
   return DESCENT_OK;
 }

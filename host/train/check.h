@@ -1,14 +1,15 @@
-/* Whether what the caller hands over can be trained or evaluated at all; every refusal names what it refuses. */
+/* Checks the arguments of training and evaluation. Each error names the argument and its value. */
 #ifndef DESCENT_TRAIN_CHECK_H
 #define DESCENT_TRAIN_CHECK_H
 
 #include "data/dataset.h"
 #include "model/network.h"
 
-/* Every option within its range and fit for the network's loss. */
+/* Each option is within its range and applies to the network's loss. ERROR_ARGUMENT. */
 descent_status check_train_options(const descent_network *network, const descent_train_options *options);
 
-/* The dataset's columns fit the network; with `targets`, its targets too. `role`: "the training data". */
+/* The columns of the dataset match the network's inputs; with `targets`, its targets match the network's loss, outputs
+ * and classes too. `role` names the dataset in errors: "the training data". ERROR_ARGUMENT. */
 descent_status check_dataset(const descent_network *network, const descent_dataset *dataset, bool targets,
                              const char *role);
 

@@ -1,5 +1,5 @@
-/* Why a step was not finite: looks through the buffers that it left behind, in the order in which they were computed,
- * for the first value that is not a number, and says in one line where it was and what is likely to help. */
+/* Explains a step that was not finite: searches the buffers of the step, in the order in which they were computed, for
+ * the first value that is not finite. The error names its place, the likely cause and a remedy. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include "train/advice.h"
 #include "train/trainer.h"
 
-enum { CHUNK = 8192 }; /* a device's answer takes longer than it does to copy as many */
+enum { CHUNK = 8192 }; /* values per read: large enough that the latency of a device does not dominate */
 
 descent_status diverge_find(const struct program *program, int buffer, int64_t offset, int64_t count,
                             int64_t *position) {
@@ -29,14 +29,14 @@ descent_status diverge_find(const struct program *program, int buffer, int64_t o
   return DESCENT_OK;
 }
 
-/* Where the first bad value was. */
+/* The place of the first value that is not finite. */
 struct finding {
   enum { FOUND_NOTHING, FOUND_INPUT, FOUND_TARGET, FOUND_WEIGHT, FOUND_ACTIVATION, FOUND_GRADIENT } what;
-  int64_t at;  /* layer, or column of an input or target */
-  int64_t row; /* of the step, where there is one row; else -1 */
+  int64_t index; /* layer from 1, or column of an input or target from 0 */
+  int64_t row;   /* row of the step from 0; -1: unknown */
 };
 
-static descent_status look_at_layers(const struct program *program, enum plan_op_kind kind, int64_t rows,
+static descent_status find_in_layers(const struct program *program, enum plan_op_kind kind, int64_t rows,
                                      struct finding *finding) {
   const struct plan *plan = program->plan;
   int64_t position;
@@ -58,7 +58,7 @@ done:
   return status;
 }
 
-static descent_status look(const struct program *program, int64_t rows, struct finding *finding) {
+static descent_status find_first(const struct program *program, int64_t rows, struct finding *finding) {
   const struct plan *plan = program->plan;
   const int64_t n_x = plan->buffers[program->at.X].cols, n_y = plan->buffers[program->at.y].cols;
   int64_t position;
@@ -82,8 +82,8 @@ static descent_status look(const struct program *program, int64_t rows, struct f
       goto done;
     }
   }
-  TRY(look_at_layers(program, OP_DENSE_FORWARD, rows, finding));
-  if (finding->what == FOUND_NOTHING) TRY(look_at_layers(program, OP_DENSE_BACKWARD_WEIGHTS, rows, finding));
+  TRY(find_in_layers(program, OP_DENSE_FORWARD, rows, finding));
+  if (finding->what == FOUND_NOTHING) TRY(find_in_layers(program, OP_DENSE_BACKWARD_WEIGHTS, rows, finding));
 done:
   return status;
 }
@@ -103,20 +103,20 @@ static descent_status largest_input(const struct program *program, int64_t rows,
 }
 
 static void describe(const struct finding *finding, double loss, char *text, size_t size) {
-  const long long at = finding->at;
+  const long long index = finding->index;
   switch (finding->what) {
-    case FOUND_INPUT: snprintf(text, size, "input column %lld is not finite", at); break;
-    case FOUND_TARGET: snprintf(text, size, "target column %lld is not finite", at); break;
-    case FOUND_WEIGHT: snprintf(text, size, "layer %lld's weights are not finite", at); break;
-    case FOUND_ACTIVATION: snprintf(text, size, "layer %lld's activations are not finite", at); break;
-    case FOUND_GRADIENT: snprintf(text, size, "layer %lld's gradient is not finite", at); break;
+    case FOUND_INPUT: snprintf(text, size, "input column %lld is not finite", index); break;
+    case FOUND_TARGET: snprintf(text, size, "target column %lld is not finite", index); break;
+    case FOUND_WEIGHT: snprintf(text, size, "layer %lld's weights are not finite", index); break;
+    case FOUND_ACTIVATION: snprintf(text, size, "layer %lld's activations are not finite", index); break;
+    case FOUND_GRADIENT: snprintf(text, size, "layer %lld's gradient is not finite", index); break;
     case FOUND_NOTHING:
-      snprintf(text, size, isfinite(loss) ? "the gradients' norm is beyond float32" : "the loss is not finite");
+      snprintf(text, size, isfinite(loss) ? "the gradient norm exceeds float32" : "the loss is not finite");
       break;
   }
 }
 
-/* Which row of the data the step's row `row` is, from 0; by hand: of what the caller gave. */
+/* The row of the dataset, from 0, of row `row` of the step; for steps by hand, the row of the caller's arrays. */
 static int64_t data_row(const descent_trainer *trainer, const struct plan_step *step, int64_t row) {
   int64_t t = step->first_row + row;
   if (!trainer->data) return row;
@@ -124,7 +124,7 @@ static int64_t data_row(const descent_trainer *trainer, const struct plan_step *
   return dataset_source_row(trainer->data, t);
 }
 
-/* "row 17", or "32 rows: 17, 203, 5, .." */
+/* "row 17", or "32 rows: 17, 203, 5, .." if the row is unknown. */
 static void name_rows(const descent_trainer *trainer, const struct plan_step *step, const struct finding *finding,
                       char *text, size_t size) {
   enum { SHOWN = 4 };
@@ -138,15 +138,15 @@ static void name_rows(const descent_trainer *trainer, const struct plan_step *st
   if (step->rows > SHOWN) snprintf(text + used, size - used, ", ..");
 }
 
-void diverge_blame_rate(const descent_trainer *trainer, double learning_rate, char *cause, size_t size) {
+void diverge_rate_cause(const descent_trainer *trainer, double learning_rate, char *cause, size_t size) {
   char lower[32];
   snprintf(lower, sizeof lower, "%g", learning_rate / 10);
   snprintf(cause, size, "the learning rate %g is too high", learning_rate);
   ADVISE(cause, size, lower, advice_clipping(&trainer->options), advice_warmup(&trainer->options));
 }
 
-/* The weights are still those that the training began with. */
-static descent_status blame_beginning(const descent_network *network, char *cause, size_t size) {
+/* The likely cause at the first step, whose weights are the initial ones. */
+static descent_status initial_cause(const descent_network *network, char *cause, size_t size) {
   double *norms = memory_allocate(network->n_layers, sizeof *norms, "the norms of the weights");
   if (!norms) return DESCENT_ERROR_MEMORY;
   for (int l = 0; l < network->n_layers; l++) {
@@ -155,7 +155,7 @@ static descent_status blame_beginning(const descent_network *network, char *caus
     for (int64_t i = 0; i < layer->n_out * layer->n_in; i++) norms[l] += (double)W[i] * (double)W[i];
     norms[l] = sqrt(norms[l]);
   }
-  snprintf(cause, size, "no update has happened yet, so weights or inputs are too large");
+  snprintf(cause, size, "the weights or inputs are too large (no update has been made yet)");
   ADVISE(cause, size, advice_initialisation(network, norms, 1, 1), advice_normalisation(network));
   free(norms);
   return DESCENT_OK;
@@ -163,23 +163,23 @@ static descent_status blame_beginning(const descent_network *network, char *caus
 
 descent_status diverge_explain(const descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
                                const double scalars[SCALAR_SLOTS]) {
-  static const double large = 100; /* normalised inputs seldom pass 10 */
+  static const double large = 100; /* normalised inputs rarely exceed 10 */
   struct finding finding;
   double largest;
   descent_status status;
-  TRY(look(&trainer->program, step->rows, &finding));
+  TRY(find_first(&trainer->program, step->rows, &finding));
   TRY(largest_input(&trainer->program, step->rows, &largest));
   char where[96], cause[256], rows[160];
   name_rows(trainer, step, &finding, rows, sizeof rows);
   describe(&finding, scalars[SCALAR_LOSS], where, sizeof where);
   if (finding.what == FOUND_INPUT || finding.what == FOUND_TARGET)
-    snprintf(cause, sizeof cause, "the data hold NaN, infinite or absurdly large values; clean them");
+    snprintf(cause, sizeof cause, "the data contain NaN, infinite or extremely large values; remove them");
   else if (trainer->network->normalize == DESCENT_NORMALIZE_NONE && largest > large)
     snprintf(cause, sizeof cause, "inputs of up to %.3g are not normalised; try standard normalisation", largest);
   else if (step->number == 1)
-    TRY(blame_beginning(trainer->network, cause, sizeof cause));
+    TRY(initial_cause(trainer->network, cause, sizeof cause));
   else
-    diverge_blame_rate(trainer, step->learning_rate, cause, sizeof cause);
+    diverge_rate_cause(trainer, step->learning_rate, cause, sizeof cause);
   status = status_set(DESCENT_ERROR_DIVERGED, "training diverged at step %lld (epoch %lld, %s): %s; likely cause: %s",
                       (long long)step->number, (long long)epoch, rows, where, cause);
 done:

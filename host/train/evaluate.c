@@ -1,4 +1,4 @@
-/* Evaluation and prediction: the network over a dataset, a block of rows at a time. */
+/* Evaluation and prediction: runs the network over a dataset, one block of rows at a time. */
 #include "train/evaluate.h"
 
 #include <math.h>
@@ -26,7 +26,7 @@ static int64_t block_rows(const struct program *program, int64_t left) {
   return left < program->plan->batch ? left : program->plan->batch;
 }
 
-/* Starts `range` on the rows from `first`, at most a block of them. */
+/* Starts `range` on the block of rows that begins at `first`; `rows`: of the dataset. */
 static descent_status run_block(struct program *program, struct plan_range range, int64_t first, int64_t rows) {
   const struct plan_step step = {.number = 1, .first_row = first, .rows = block_rows(program, rows - first)};
   return program_run(program, range, &step, 1);
@@ -49,7 +49,7 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
   for (int64_t first = 0; first < dataset->rows; first += block) {
     const int64_t rows = block_rows(program, dataset->rows - first), next = first + rows;
     TRY(program_read(program, program->at.P, 0, rows * outputs, PLAN_F32, P));
-    if (next < dataset->rows) { /* a device with a queue computes it while these rows are counted */
+    if (next < dataset->rows) { /* a device with a queue computes this block while the host counts the last one */
       if (stop && stop(user)) goto done;
       TRY(run_block(program, program->plan->evaluate, next, dataset->rows));
     }

@@ -1,5 +1,6 @@
-/* Training over epochs: shuffled batches, validation, early stopping, schedules and reports. While it runs, the
- * network's own parameters hold the ones to keep (the best, or the last that were finite); the device's move on. */
+/* Training over epochs: shuffled batches, validation, early stopping, schedules and reports. During the training, the
+ * network holds the parameters to return (the best ones, or the last finite ones); those being trained are on the
+ * device. */
 #include "train/fit.h"
 
 #include <math.h>
@@ -17,7 +18,7 @@
 #include "train/recovery.h"
 #include "train/schedule.h"
 
-enum { MOST_STEPS_PER_RUN = 256, WARNING_SIZE = 256 };
+enum { MAX_STEPS_PER_RUN = 256, WARNING_SIZE = 256 };
 
 /* ---- set-up ----------------------------------------------------------------------------------------------------- */
 
@@ -29,7 +30,7 @@ static descent_status check_total_weight(const descent_dataset *dataset) {
   return status_set(DESCENT_ERROR_ARGUMENT, "the training data: all %lld weights are 0", (long long)dataset->rows);
 }
 
-/* rows / (classes * rows of the class); a class without rows never meets its weight. */
+/* The weight of a class is rows / (classes * rows of the class); 1, which is not used, for a class without rows. */
 static descent_status balanced_weights(const descent_network *network, const descent_dataset *dataset,
                                        float **weights) {
   *weights = memory_allocate(network->classes, sizeof **weights, "class weights");
@@ -47,11 +48,11 @@ static descent_status count_steps(struct fit *f) {
   f->batch = o->batch_size && o->batch_size < f->rows ? o->batch_size : f->rows;
   f->epoch_steps = (f->rows - 1) / f->batch + 1;
   if (!size_product(f->epoch_steps, o->epochs, &f->total_steps) || f->total_steps >= INT64_C(1) << 48)
-    return status_set(DESCENT_ERROR_ARGUMENT, "epochs %lld of %lld steps: must come to fewer than 2^48 steps",
+    return status_set(DESCENT_ERROR_ARGUMENT, "epochs %lld of %lld steps: must be fewer than 2^48 steps in total",
                       (long long)o->epochs, (long long)f->epoch_steps);
-  /* The last full batch: a short rest of an epoch would show chance, not health. */
-  f->probe = f->epoch_steps - 1;
-  if (f->probe > 0 && f->rows % f->batch) f->probe--;
+  /* The last full batch; the statistics of a smaller one would vary more from epoch to epoch. */
+  f->statistics_step = f->epoch_steps - 1;
+  if (f->statistics_step > 0 && f->rows % f->batch) f->statistics_step--;
   return DESCENT_OK;
 }
 
@@ -100,7 +101,7 @@ static void fill_steps(const struct fit *f, const struct permutation *order, int
         .rows = f->rows - first_row < f->batch ? f->rows - first_row : f->batch,
         .learning_rate =
             f->at.rate_factor * schedule_learning_rate(f->options, &plateau, number, f->at.epoch, f->total_steps),
-        .order = f->epoch_steps > 1 ? order : NULL, /* one batch of all rows has nothing to shuffle */
+        .order = f->epoch_steps > 1 ? order : NULL, /* one batch of all rows needs no shuffle */
     };
   }
 }
@@ -117,44 +118,44 @@ static void report_step(struct fit *f, const struct plan_step *step, const doubl
   if (f->options->callbacks.on_step(f->options->callbacks.user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
 }
 
-/* How many of the epoch's steps to run at once. The step that leaves statistics runs alone, and so does each step when
- * every step is reported. */
+/* The number of the epoch's steps to run at once. The step with statistics runs alone; with on_step, each step does. */
 static int64_t count_next(const struct fit *f) {
-  int64_t count = f->at.done < f->probe ? f->probe - f->at.done : 1; /* at most one step follows the probe */
+  /* At most one step follows the one with statistics. */
+  int64_t count = f->at.done < f->statistics_step ? f->statistics_step - f->at.done : 1;
   if (count > f->steps_per_run) count = f->steps_per_run;
   if (f->options->callbacks.on_step) count = 1;
   return recovery_limit(f, count);
 }
 
-/* Longer runs while they take little time, shorter ones when nobody could get a word in. */
+/* Runs more steps at once while a run is short, fewer when pauses would come too rarely. */
 static void adapt_steps_per_run(struct fit *f, double seconds) {
-  static const double little = 0.025, much = 0.1;
-  if (seconds < little && f->steps_per_run < MOST_STEPS_PER_RUN) f->steps_per_run *= 2;
-  if (seconds > much && f->steps_per_run > 1) f->steps_per_run /= 2;
+  static const double shortest = 0.025, longest = 0.1; /* seconds of a run */
+  if (seconds < shortest && f->steps_per_run < MAX_STEPS_PER_RUN) f->steps_per_run *= 2;
+  if (seconds > longest && f->steps_per_run > 1) f->steps_per_run /= 2;
 }
 
-/* Asks what is to be done; true to stop. */
-static bool ask(void *user) {
+/* Calls on_pause and notes its request; true: stop. */
+static bool poll_request(void *user) {
   struct fit *f = user;
   const descent_request request =
       f->options->callbacks.on_pause ? f->options->callbacks.on_pause(f->options->callbacks.user) : DESCENT_GO_ON;
   if (request == DESCENT_STOP && !f->stopped) stop(f, DESCENT_STOP_CALLBACK);
-  if (request == DESCENT_SAVE) f->save_asked = true;
+  if (request == DESCENT_SAVE) f->save_requested = true;
   return f->stopped;
 }
 
 static descent_status pause_between_steps(struct fit *f) {
-  ask(f);
-  const bool asked = f->save_asked;
-  f->save_asked = false;
-  return recovery_pause(f, asked);
+  poll_request(f);
+  const bool requested = f->save_requested;
+  f->save_requested = false;
+  return recovery_pause(f, requested);
 }
 
 static descent_status run_steps(struct fit *f, const struct permutation *order, int64_t count) {
   struct program *program = &f->trainer->program;
-  struct plan_step steps[MOST_STEPS_PER_RUN];
+  struct plan_step steps[MAX_STEPS_PER_RUN];
   double scalars[SCALAR_SLOTS];
-  const bool with_statistics = f->at.done == f->probe;
+  const bool with_statistics = f->at.done == f->statistics_step;
   descent_status status;
   fill_steps(f, order, count, steps);
   TRY(program_run(program, with_statistics ? program->plan->train_with_statistics : program->plan->train, steps,
@@ -170,7 +171,7 @@ done:
   return status;
 }
 
-/* Runs the steps of the epoch that are not done yet, many at a time. */
+/* Runs the remaining steps of the epoch. */
 static descent_status run_epoch(struct fit *f) {
   struct program *program = &f->trainer->program;
   const struct permutation order =
@@ -188,7 +189,8 @@ static descent_status run_epoch(struct fit *f) {
     adapt_steps_per_run(f, seconds);
     if (f->at.done < f->epoch_steps) TRY(pause_between_steps(f));
   }
-  snprintf(f->placement, sizeof f->placement, "%s", program->backend->placement(program->compiled));
+  if (program->backend->placement)
+    snprintf(f->placement, sizeof f->placement, "%s", program->backend->placement(program->compiled));
   TRY(evaluate_mean_loss(program, totals, &f->at.train_loss));
   f->at.total_loss = totals[0];
   f->at.total_weight = totals[1];
@@ -199,17 +201,17 @@ done:
 
 /* ---- between epochs --------------------------------------------------------------------------------------------- */
 
-/* Brings the network's parameters to the device's. */
+/* Copies the device's parameters to the network. ERROR_DIVERGED if they are not finite. */
 static descent_status keep_parameters(struct fit *f) {
   const descent_status status = descent_trainer_sync(f->trainer);
   if (status == DESCENT_OK) f->kept_step = fit_steps(f);
   return status;
 }
 
-/* Has the network a best epoch's parameters, to be left as they are? */
+/* Does the network hold the parameters of the best epoch, which must not be overwritten? */
 static bool has_best(const struct fit *f) { return f->keep_best && f->at.best_epoch; }
 
-/* Notes an improvement and keeps what it came from. */
+/* After an epoch: counts improvements, keeps the parameters of the best epoch and advances the plateau schedule. */
 static descent_status update_best(struct fit *f, const descent_metrics *validation, bool *improved) {
   struct fit_state *at = &f->at;
   const double loss = validation ? validation->loss : at->train_loss;
@@ -257,15 +259,15 @@ static bool out_of_patience(const struct fit *f) {
   return f->options->early_stopping.patience && f->at.bad_epochs >= f->options->early_stopping.patience;
 }
 
-/* What follows an epoch's last step, and on to the next one. */
+/* After the last step of an epoch: validates, reports, and moves to the next epoch. */
 static descent_status finish_epoch(struct fit *f) {
   descent_metrics metrics = {0};
   bool improved;
   descent_status status;
   TRY(dataset_check_unchanged(f->training));
   if (f->validation)
-    TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, ask, f, &metrics));
-  if (f->stopped) goto done; /* while validation was measured: that is done again by whoever goes on */
+    TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, poll_request, f, &metrics));
+  if (f->stopped) goto done; /* during validation, which a resumed training repeats */
   TRY(update_best(f, f->validation ? &metrics : NULL, &improved));
   if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY);
   if (f->options->callbacks.on_epoch) report_epoch(f, f->validation ? &metrics : NULL, improved);
@@ -280,7 +282,7 @@ done:
 
 static descent_status run_epochs(struct fit *f) {
   descent_status status = DESCENT_OK;
-  if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY); /* resumed when it was over */
+  if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY); /* resumed after it had ended */
   while (f->at.epoch <= f->options->epochs && !f->stopped) {
     TRY(run_epoch(f));
     if (!f->stopped) TRY(finish_epoch(f));
@@ -289,8 +291,8 @@ done:
   return status;
 }
 
-/* "the weights of epoch 3 are kept": those that the network has. */
-static void name_kept(const struct fit *f, char *text, size_t size) {
+/* "the weights of epoch 3 are kept": the weights that the network holds. */
+static void describe_kept(const struct fit *f, char *text, size_t size) {
   const bool whole = f->kept_step % f->epoch_steps == 0;
   if (f->kept_step)
     snprintf(text, size, "the weights of %s %lld are kept", whole ? "epoch" : "step",
@@ -299,13 +301,13 @@ static void name_kept(const struct fit *f, char *text, size_t size) {
     snprintf(text, size, "the initial weights are kept");
 }
 
-/* Says in the error what the network has: after a divergence the weights before that step, unless there is a best
- * epoch, or they are themselves not finite, or the device has failed too; then, as after a failure of the device, which
- * is asked for nothing more, the last ones kept. */
-static descent_status leave_after_failure(struct fit *f, descent_status failure) {
+/* Adds to the error which weights the network holds. After a divergence these are the weights before that step, which
+ * are read from the device here. They are the last kept ones if there is a best epoch, if the weights before that step
+ * cannot be read or are not finite, or if the device failed; a failed device is not used again. */
+static descent_status finish_failed(struct fit *f, descent_status failure) {
   char text[768], kept[64];
   snprintf(text, sizeof text, "%s", descent_last_error());
-  name_kept(f, kept, sizeof kept);
+  describe_kept(f, kept, sizeof kept);
   if (failure == DESCENT_ERROR_DIVERGED && !has_best(f) && keep_parameters(f) == DESCENT_OK)
     snprintf(kept, sizeof kept, "the weights before that step are kept");
   return status_set(failure, "%s; %s", text, kept);
@@ -339,7 +341,7 @@ descent_status descent_fit(descent_network *network, descent_device *device, con
   fill_result(&f, &reached);
 done:
   if (f.trainer && (status == DESCENT_ERROR_DIVERGED || status == DESCENT_ERROR_DEVICE))
-    status = leave_after_failure(&f, status);
+    status = finish_failed(&f, status);
   recovery_close(&f, &reached.checkpoint_failures);
   if (status == DESCENT_OK && result) *result = reached;
   descent_trainer_free(f.trainer);

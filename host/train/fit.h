@@ -1,4 +1,4 @@
-/* A training over epochs, while it runs: what fit.c and recovery.c share. */
+/* The state of a training over epochs, shared by fit.c and recovery.c. */
 #ifndef DESCENT_TRAIN_FIT_H
 #define DESCENT_TRAIN_FIT_H
 
@@ -12,21 +12,23 @@ struct fit {
   const descent_train_options *options;
   const descent_dataset *training, *validation;
   int64_t rows, batch;
-  int64_t epoch_steps, total_steps, probe; /* probe: the epoch's step, from 0, whose layer statistics are kept */
-  bool keep_best;
-  int64_t kept_step;  /* after which the network's parameters were the training's; 0: the initial ones */
-  double *statistics; /* (layers, LAYER_SLOTS) */
-  descent_layer_health *health;
+  int64_t epoch_steps, total_steps;
+  int64_t statistics_step;      /* the step of an epoch, from 0, whose layer statistics are recorded */
+  bool keep_best;               /* the network keeps the parameters of the best epoch */
+  int64_t kept_step;            /* the step of the parameters that the network holds; 0: the initial ones */
+  double *statistics;           /* (layers, LAYER_SLOTS) */
+  descent_layer_health *health; /* (layers) */
   char placement[160];
-  struct fit_state at; /* where the training is; seconds: those before `started` */
-  double started;
-  int64_t steps_per_run; /* steps to run at once, so that pauses come often enough */
-  bool stopped;          /* `stop` says why */
-  bool save_asked;
+  struct fit_state at;   /* the position of the training; `seconds` excludes the time since `started` */
+  double started;        /* clock_seconds() */
+  int64_t steps_per_run; /* most steps to run at once, adapted so that pauses are frequent enough */
+  bool stopped;          /* for the reason `stop` */
+  bool save_requested;   /* by on_pause */
   descent_stop stop;
   struct recovery *recovery; /* NULL without checkpoints */
 };
 
+/* Steps done in total. */
 static inline int64_t fit_steps(const struct fit *f) { return (f->at.epoch - 1) * f->epoch_steps + f->at.done; }
 
 #endif

@@ -1,4 +1,4 @@
-/* Accuracy, AUC, top-k, F1, confusion, RMSE and R2 from predictions and targets, in integers and double. */
+/* Accuracy, AUC, top-k accuracy, F1, confusion matrix, RMSE and R2 of predictions, computed in integers and double. */
 #include "train/metrics.h"
 
 #include <math.h>
@@ -8,31 +8,31 @@
 #include "core/memory.h"
 #include "core/status.h"
 
-/* Of one regression target: Welford's running mean and sum of squared deviations, and the sum of squared residuals. */
+/* Of one regression target: running mean and sum of squared deviations (Welford 1962), sum of squared residuals. */
 struct target_sums {
   double mean, deviation, residual;
 };
 
-/* Rows of one class: of it, predicted as it, and both. */
+/* Row counts of one class: labelled with it, predicted as it, and both. */
 struct class_sums {
-  int64_t present, predicted, hit;
+  int64_t labelled, predicted, correct;
 };
 
 struct metrics_sums {
   descent_loss loss;
   int64_t outputs, classes, top_k;
-  int64_t rows, correct, among_top;
-  uint32_t *scores; /* binary, one per row: the probability's bits above its label; see score_key */
+  int64_t rows, correct, in_top_k;
+  uint32_t *scores; /* binary classifiers, one per row: bits of the probability and the label; see score_key */
   bool scores_nan;
-  struct class_sums *of;       /* (classes), classifiers */
-  int64_t *confusion;          /* (classes, classes); NULL above DESCENT_CONFUSION_CLASSES */
-  struct target_sums *targets; /* (outputs), regression */
+  struct class_sums *per_class; /* (classes), classifiers */
+  int64_t *confusion;           /* (classes, classes); NULL above DESCENT_CONFUSION_CLASSES */
+  struct target_sums *targets;  /* (outputs), regression */
 };
 
 descent_status metrics_create(const descent_network *network, int64_t rows, int64_t top_k, struct metrics_sums **sums) {
   const int64_t classes = network->classes;
   if (top_k < 0 || (network->loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY && top_k > classes))
-    return status_set(DESCENT_ERROR_ARGUMENT, "top_k %lld: must be between 0 (automatic) and the %lld classes",
+    return status_set(DESCENT_ERROR_ARGUMENT, "top_k %lld: must be in 0 .. %lld, the number of classes (0: automatic)",
                       (long long)top_k, (long long)classes);
   struct metrics_sums *made = memory_allocate(1, sizeof *made, "metrics");
   if (!made) return DESCENT_ERROR_MEMORY;
@@ -45,10 +45,11 @@ descent_status metrics_create(const descent_network *network, int64_t rows, int6
     made->targets = memory_allocate(made->outputs, sizeof *made->targets, "metrics of the targets");
     failed = !made->targets;
   } else {
-    const bool confuses = classes <= DESCENT_CONFUSION_CLASSES;
-    made->of = memory_allocate(classes, sizeof *made->of, "metrics of the classes");
-    if (confuses) made->confusion = memory_allocate(classes * classes, sizeof *made->confusion, "the confusion matrix");
-    failed = !made->of || (confuses && !made->confusion);
+    const bool has_confusion = classes <= DESCENT_CONFUSION_CLASSES;
+    made->per_class = memory_allocate(classes, sizeof *made->per_class, "metrics of the classes");
+    if (has_confusion)
+      made->confusion = memory_allocate(classes * classes, sizeof *made->confusion, "the confusion matrix");
+    failed = !made->per_class || (has_confusion && !made->confusion);
   }
   if (!failed && network->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY) {
     made->scores = memory_allocate(rows, sizeof *made->scores, "the scores of the ROC curve");
@@ -65,13 +66,13 @@ descent_status metrics_create(const descent_network *network, int64_t rows, int6
 void metrics_free(struct metrics_sums *sums) {
   if (!sums) return;
   free(sums->scores);
-  free(sums->of);
+  free(sums->per_class);
   free(sums->confusion);
   free(sums->targets);
   free(sums);
 }
 
-/* Non-negative floats order as their bits do. The sign bit, set at most in -0, gives way to the label. */
+/* Non-negative floats have the order of their bits. The shift drops the sign bit, which only -0 sets. */
 static uint32_t score_key(float probability, bool positive) {
   uint32_t bits;
   memcpy(&bits, &probability, sizeof bits);
@@ -80,9 +81,9 @@ static uint32_t score_key(float probability, bool positive) {
 
 static void add_class(struct metrics_sums *sums, int64_t truth, int64_t predicted) {
   sums->correct += predicted == truth;
-  sums->of[truth].present++;
-  sums->of[predicted].predicted++;
-  if (predicted == truth) sums->of[truth].hit++;
+  sums->per_class[truth].labelled++;
+  sums->per_class[predicted].predicted++;
+  if (predicted == truth) sums->per_class[truth].correct++;
   if (sums->confusion) sums->confusion[truth * sums->classes + predicted]++;
 }
 
@@ -94,12 +95,12 @@ static void add_binary(struct metrics_sums *sums, float probability, int64_t tru
 }
 
 static void add_classes(struct metrics_sums *sums, const float *P, int64_t truth) {
-  int64_t predicted = 0, better = 0; /* better: classes that rank before the true one */
+  int64_t predicted = 0, better = 0; /* better: classes ranked before the true one */
   for (int64_t k = 0; k < sums->outputs; k++) {
     if (P[k] > P[predicted]) predicted = k;
     better += P[k] > P[truth] || (P[k] == P[truth] && k < truth);
   }
-  sums->among_top += better < sums->top_k && !isnan(P[truth]);
+  sums->in_top_k += better < sums->top_k && !isnan(P[truth]);
   add_class(sums, truth, predicted);
 }
 
@@ -122,7 +123,7 @@ void metrics_add(struct metrics_sums *sums, const float *P, const float *y) {
   sums->rows++;
 }
 
-/* Ascending, three passes of 11 bits. */
+/* Radix sort, ascending, in three passes of 11 bits. */
 static descent_status sort_keys(uint32_t *keys, int64_t n) {
   enum { BITS = 11, BUCKETS = 1 << BITS, PASSES = 3 };
   uint32_t *other = memory_allocate(n, sizeof *other, "sorting the scores");
@@ -138,12 +139,12 @@ static descent_status sort_keys(uint32_t *keys, int64_t n) {
     from = to;
     to = swap;
   }
-  memcpy(keys, from, (size_t)n * sizeof *keys); /* an odd number of passes ends in `other` */
+  memcpy(keys, from, (size_t)n * sizeof *keys); /* after an odd number of passes the result is in `other` */
   free(other);
   return DESCENT_OK;
 }
 
-/* The share of (positive, negative) pairs that the scores order rightly, ties counting half (Mann and Whitney 1947). */
+/* The fraction of (positive, negative) pairs in the right order, ties counted half (Mann and Whitney 1947). */
 static descent_status area_under_curve(struct metrics_sums *sums, double *area) {
   *area = NAN;
   if (sums->scores_nan) return DESCENT_OK;
@@ -164,10 +165,10 @@ static descent_status area_under_curve(struct metrics_sums *sums, double *area) 
 }
 
 /* 2 tp / (2 tp + fp + fn). */
-static void f1_scores(const struct class_sums *of, int64_t classes, double *f1) {
+static void f1_scores(const struct class_sums *counts, int64_t classes, double *f1) {
   for (int64_t k = 0; k < classes; k++) {
-    const int64_t sum = of[k].present + of[k].predicted;
-    f1[k] = sum ? 2 * (double)of[k].hit / (double)sum : 0;
+    const int64_t sum = counts[k].labelled + counts[k].predicted;
+    f1[k] = sum ? 2 * (double)counts[k].correct / (double)sum : 0;
   }
 }
 
@@ -197,12 +198,12 @@ descent_status metrics_finish(struct metrics_sums *sums, double loss, descent_me
   made.accuracy = (double)sums->correct / rows;
   if (sums->loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY) {
     made.top_k = sums->top_k;
-    made.top_k_accuracy = (double)sums->among_top / rows;
+    made.top_k_accuracy = (double)sums->in_top_k / rows;
   }
   made.classes = sums->classes;
   made.f1 = memory_allocate(sums->classes, sizeof *made.f1, "F1 scores");
   if (!made.f1) return DESCENT_ERROR_MEMORY;
-  f1_scores(sums->of, sums->classes, made.f1);
+  f1_scores(sums->per_class, sums->classes, made.f1);
   made.confusion = sums->confusion;
   sums->confusion = NULL;
   *metrics = made;

@@ -1,5 +1,5 @@
-/* Measures of a network's predictions, accumulated row by row on the host. Every row counts once: example weights enter
- * the loss, which the device computes, and nothing else. */
+/* Metrics of a network's predictions, accumulated row by row on the host. Every row counts once; example weights affect
+ * only the loss, which the device computes. */
 #ifndef DESCENT_TRAIN_METRICS_H
 #define DESCENT_TRAIN_METRICS_H
 
@@ -7,15 +7,15 @@
 
 struct metrics_sums;
 
-/* For at most `rows` rows of the network's outputs. `top_k` as in descent_evaluate. */
+/* For at most `rows` rows. `top_k` as in descent_evaluate. ERROR_ARGUMENT, ERROR_MEMORY. */
 descent_status metrics_create(const descent_network *network, int64_t rows, int64_t top_k, struct metrics_sums **sums);
 void metrics_free(struct metrics_sums *sums);
 
-/* P (K): a row of predict's outputs; y: its class index (1), or its targets (K) in their own units. */
+/* P (K): one row of predictions; y: its class index (1), or its targets (K) in their original units. */
 void metrics_add(struct metrics_sums *sums, const float *P, const float *y);
 
-/* Computes the measures of all rows added. Hands the sums' arrays over to `metrics`; the sums can only be freed then.
- */
+/* Computes the metrics of all rows added. `metrics` takes ownership of arrays of `sums`, which can then only be freed.
+ * ERROR_MEMORY. */
 descent_status metrics_finish(struct metrics_sums *sums, double loss, descent_metrics *metrics);
 
 #endif

@@ -1,5 +1,5 @@
-/* Fits a network's imputation and normalisation to its training rows and takes over their names, all of it or nothing.
- */
+/* Fits a network's imputation and normalisation to the training rows and copies their schema. On failure the network is
+ * unchanged. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,9 +18,9 @@ descent_status descent_network_fit_preprocessing(descent_network *network, const
   descent_status status;
   TRY(check_dataset(network, dataset, true, "the training data"));
   if ((unsigned)inputs > DESCENT_NORMALIZE_MINMAX)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "normalisation %d: not a descent_normalize", (int)inputs));
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "inputs %d: must be a descent_normalize", (int)inputs));
   if ((unsigned)impute > DESCENT_IMPUTE_MOST_FREQUENT)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "imputation %d: not a descent_impute", (int)impute));
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "impute %d: must be a descent_impute", (int)impute));
   fill = memory_allocate(n_x, sizeof *fill, "the values of missing cells");
   if (!fill) TRY(DESCENT_ERROR_MEMORY);
   constants = memory_allocate(2 * n_x + 2 * n_y, sizeof *constants, "the normalisation");
@@ -31,7 +31,7 @@ descent_status descent_network_fit_preprocessing(descent_network *network, const
   TRY(preprocess_fit_inputs(dataset, impute, inputs, fill, shift, scale));
   if (regression && standardise_targets) TRY(preprocess_fit_targets(dataset, y_shift, y_scale));
   TRY(schema_copy(&storage->schema, &schema));
-  /* Fewer classes than the network has: names for some only would mislead. */
+  /* With fewer classes than the network has, names would exist only for some of them. */
   if (storage->classes != network->classes) schema_drop_classes(&schema);
 
   network->normalize = inputs;

@@ -1,4 +1,4 @@
-/* Checkpoints in the course of a training. */
+/* Writes, resumes from and rolls back to checkpoints during a training. */
 #include "train/recovery.h"
 
 #include <math.h>
@@ -12,13 +12,13 @@
 #include "core/status.h"
 
 struct recovery {
-  struct checkpoint_folder folder; /* zeroed: none are written */
+  struct checkpoint_folder folder; /* zeroed: no checkpoints are written */
   struct configuration configuration;
   struct snapshot snapshot;
   struct checkpoint_writer *writer;
-  int64_t saved_epoch, saved_done; /* where the last checkpoint was taken, as in fit_state; epoch 0: none yet */
-  double saved_at;
-  int64_t failures;
+  int64_t saved_epoch, saved_done; /* position of the last checkpoint, as in fit_state; epoch 0: none */
+  double saved_at;                 /* clock_seconds() of it */
+  int64_t failures;                /* checkpoints that could not be written */
 };
 
 static void report(const struct fit *f, descent_checkpoint_event event, const char *path, int64_t step,
@@ -38,7 +38,7 @@ static void report(const struct fit *f, descent_checkpoint_event event, const ch
 /* Does this training write checkpoints? */
 static bool writes(const struct fit *f) { return f->recovery && f->recovery->writer; }
 
-/* The training is where a checkpoint is, or will be soon. */
+/* Records that a checkpoint exists, or is being written, at the present position. */
 static void note_saved(struct fit *f) {
   struct recovery *r = f->recovery;
   r->saved_epoch = f->at.epoch;
@@ -64,8 +64,8 @@ static void take_outcome(struct fit *f, bool wait) {
          outcome.step, outcome.message);
 }
 
-/* Fills the snapshot, once the writer is done with it. */
-static descent_status take_snapshot(struct fit *f, bool tried, bool *usable) {
+/* Waits for the writer, then fills the snapshot. `*usable` false: the weights are not finite. */
+static descent_status take_snapshot(struct fit *f, bool already_rolled_back, bool *usable) {
   struct recovery *r = f->recovery;
   struct snapshot *s = &r->snapshot;
   const descent_network *network = f->trainer->network;
@@ -74,14 +74,14 @@ static descent_status take_snapshot(struct fit *f, bool tried, bool *usable) {
   take_outcome(f, true);
   s->state = f->at;
   s->state.seconds += clock_seconds() - f->started;
-  s->state.tried = tried;
+  s->state.tried = already_rolled_back;
   s->step = fit_steps(f);
   memcpy(s->statistics, f->statistics, (size_t)s->n_statistics * sizeof *s->statistics);
   s->has_best = f->keep_best && f->at.best_epoch > 0;
   if (s->has_best) memcpy(s->best, network->parameters, (size_t)s->n_parameters * sizeof *s->best);
   TRY(snapshot_take(&f->trainer->program, s, usable));
-  /* Between epochs the device's may be the validation's, and where the training has just gone on from those of before.
-   */
+  /* Between epochs the device's totals can be those of the validation, and right after a restore they are not yet those
+   * of the snapshot. */
   if (f->at.done == 0 || f->at.done == f->epoch_steps || saved_here(f)) {
     s->state.total_loss = f->at.total_loss;
     s->state.total_weight = f->at.total_weight;
@@ -90,18 +90,18 @@ done:
   return status;
 }
 
-/* Begins a checkpoint of where the training is; `tried`: it has just gone back to there. Weights that are not finite
- * are not worth one, and `*usable` false: where a step comes next, it will find that out. */
-static descent_status save(struct fit *f, bool tried, bool *usable) {
+/* Starts to write a checkpoint of the present state; `already_rolled_back`: the training has just returned to it. If
+ * the weights are not finite, `*usable` is false and nothing is written; the next step, if there is one, diverges. */
+static descent_status save(struct fit *f, bool already_rolled_back, bool *usable) {
   descent_status status;
-  TRY(take_snapshot(f, tried, usable));
+  TRY(take_snapshot(f, already_rolled_back, usable));
   note_saved(f);
   if (*usable) checkpoint_writer_write(f->recovery->writer);
 done:
   return status;
 }
 
-/* The same, waited for, and a failure is one of the training. */
+/* Writes a checkpoint and waits for it; a failure to write is an error of the training. */
 static descent_status save_now(struct fit *f) {
   struct checkpoint_outcome outcome;
   bool usable;
@@ -114,7 +114,7 @@ done:
   return status;
 }
 
-static bool due(const struct fit *f) {
+static bool is_due(const struct fit *f) {
   const descent_train_options *o = f->options;
   if (o->checkpoint.steps && fit_steps(f) % o->checkpoint.steps == 0) return true;
   if (o->checkpoint.epochs && f->at.done == 0 && (f->at.epoch - 1) % o->checkpoint.epochs == 0) return true;
@@ -128,11 +128,11 @@ int64_t recovery_limit(const struct fit *f, int64_t count) {
   return count < left ? count : left;
 }
 
-descent_status recovery_pause(struct fit *f, bool asked) {
+descent_status recovery_pause(struct fit *f, bool requested) {
   if (!writes(f)) return DESCENT_OK;
   bool usable;
   take_outcome(f, false);
-  return (asked || due(f)) && !saved_here(f) ? save(f, false, &usable) : DESCENT_OK;
+  return (requested || is_due(f)) && !saved_here(f) ? save(f, false, &usable) : DESCENT_OK;
 }
 
 descent_status recovery_finish(struct fit *f) {
@@ -145,32 +145,33 @@ descent_status recovery_finish(struct fit *f) {
   if (usable) goto done;
   f->recovery->failures++;
   report(f, DESCENT_CHECKPOINT_FAILED, f->options->checkpoint.folder, fit_steps(f),
-         "the last checkpoint is not written: the weights are not finite any more");
+         "the last checkpoint was not written: the weights are not finite");
 done:
   return status;
 }
 
-/* ---- going on from one ------------------------------------------------------------------------------------------ */
+/* ---- resuming --------------------------------------------------------------------------------------------------- */
 
 static descent_status check_state(const struct fit *f, const char *path) {
   const struct snapshot *s = &f->recovery->snapshot;
   const struct fit_state *at = &s->state;
   int64_t before;
-  const bool sound = at->epoch >= 1 && at->done >= 0 && at->done <= f->epoch_steps &&
+  const bool valid = at->epoch >= 1 && at->done >= 0 && at->done <= f->epoch_steps &&
                      size_product(at->epoch - 1, f->epoch_steps, &before) && s->step - before == at->done &&
                      at->rate_factor > 0 && at->rate_factor <= 1 && at->plateau_rate > 0 && isfinite(at->plateau_rate);
-  return sound ? DESCENT_OK : status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: its state makes no sense", path);
+  return valid ? DESCENT_OK : status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: inconsistent training state", path);
 }
 
-static void forget(struct fit *f) {
+/* Resets the parts of the restored state that the allowed changes to the configuration invalidate. */
+static void reset_changed(struct fit *f) {
   const struct snapshot *s = &f->recovery->snapshot;
-  if (s->new_rate) { /* a rate that was asked for counts, not what became of the old one */
+  if (s->new_rate) { /* a new learning rate replaces the reduced one */
     f->at.plateau_rate = f->options->optimizer.learning_rate;
     f->at.rate_factor = 1;
     f->at.rollbacks = 0;
   }
   if (s->new_validation) f->at.bad_epochs = f->at.plateau_bad_epochs = 0;
-  /* Losses on other data cannot be compared, and a best epoch whose parameters were not kept is none. */
+  /* Losses on other data are not comparable, and a best epoch is useless without its parameters. */
   if (s->new_validation || (f->keep_best && !s->has_best)) {
     f->at.best_loss = INFINITY;
     f->at.best_epoch = 0;
@@ -194,10 +195,11 @@ done:
   return status;
 }
 
-/* Reads the newest file of the folder that can be read; `*found` false when it has none at all. Damaged ones are
- * reported and passed over; with `untried` also those that the training has gone back to in vain, where there are older
- * ones. `path` is the caller's to free. */
-static descent_status read_newest(struct fit *f, const char *folder, bool untried, bool *found, char **path) {
+/* Reads the newest intact checkpoint of the folder into the snapshot; `*found` is false if the folder has no
+ * checkpoints. Damaged ones are reported and skipped. With `skip_rolled_back`, a checkpoint to which the training has
+ * already returned once is skipped too, unless it is the oldest. The caller frees `*path`. ERROR_MODEL if all are
+ * damaged. */
+static descent_status read_newest(struct fit *f, const char *folder, bool skip_rolled_back, bool *found, char **path) {
   struct recovery *r = f->recovery;
   int64_t *steps = NULL, n = 0;
   descent_status status;
@@ -211,14 +213,14 @@ static descent_status read_newest(struct fit *f, const char *folder, bool untrie
                              &r->snapshot);
     if (status == DESCENT_OK) status = check_state(f, *path);
     if (status != DESCENT_OK && status != DESCENT_ERROR_MODEL && status != DESCENT_ERROR_READ) goto done;
-    if (status == DESCENT_OK && untried && i > 0 && r->snapshot.state.tried) continue;
+    if (status == DESCENT_OK && skip_rolled_back && i > 0 && r->snapshot.state.tried) continue;
     *found = status == DESCENT_OK;
     if (!*found) report(f, DESCENT_CHECKPOINT_DAMAGED, *path, steps[i], descent_last_error());
   }
   status = DESCENT_OK;
   if (n && !*found)
     status = status_set(DESCENT_ERROR_MODEL,
-                        "%s: none of its %lld checkpoints can be used; move them away to begin at the first step",
+                        "%s: none of the %lld checkpoints can be read; move them away to start at the first step",
                         folder, (long long)n);
 done:
   free(steps);
@@ -233,7 +235,7 @@ static descent_status refuse_used_folder(const char *folder) {
   free(steps);
   if (!n) return DESCENT_OK;
   return status_set(DESCENT_ERROR_ARGUMENT,
-                    "checkpoint '%s': holds checkpoints of a training, the newest of step %lld; resume it, or name "
+                    "checkpoint '%s': contains checkpoints of another training (newest: step %lld); resume it, or use "
                     "another folder",
                     folder, (long long)newest);
 }
@@ -245,7 +247,7 @@ static descent_status resume(struct fit *f, bool *resumed) {
   TRY(read_newest(f, o->checkpoint.resume, false, resumed, &path));
   if (!*resumed) goto done;
   TRY(restore(f));
-  forget(f);
+  reset_changed(f);
   report(f, DESCENT_CHECKPOINT_RESUMED, path, fit_steps(f), "");
 done:
   free(path);
@@ -256,7 +258,7 @@ descent_status recovery_open(struct fit *f) {
   const descent_train_options *o = f->options;
   const descent_network *network = f->trainer->network;
   struct recovery *r;
-  bool resumed = false, same = false; /* same: it is resumed from where it goes on to write */
+  bool resumed = false, same = false; /* same: it resumes from the folder to which it writes */
   descent_status status = DESCENT_OK;
   if (!o->checkpoint.folder && !o->checkpoint.resume) return DESCENT_OK;
   f->recovery = r = memory_allocate(1, sizeof *r, "the checkpoints of a training");
@@ -293,7 +295,7 @@ void recovery_close(struct fit *f, int64_t *failures) {
   f->recovery = NULL;
 }
 
-/* ---- going back to one ------------------------------------------------------------------------------------------ */
+/* ---- rolling back ----------------------------------------------------------------------------------------------- */
 
 descent_status recovery_roll_back(struct fit *f) {
   struct recovery *r = f->recovery;
@@ -308,13 +310,14 @@ descent_status recovery_roll_back(struct fit *f) {
   if (read_newest(f, r->folder.path, true, &found, &path) != DESCENT_OK || !found)
     TRY(status_set(DESCENT_ERROR_DIVERGED, "%s", divergence));
   TRY(restore(f));
-  forget(f);
-  /* Before the one of here is replaced: whoever is killed in between goes on from a state that there has been. */
+  reset_changed(f);
+  /* Removed before the checkpoint of this step is replaced, so that a training killed in between resumes from a state
+   * that it has been in. */
   checkpoint_folder_remove_after(&r->folder, fit_steps(f), -1);
   f->at.rollbacks = rollbacks;
   f->at.rate_factor = factor;
   report(f, DESCENT_CHECKPOINT_ROLLED_BACK, path, fit_steps(f), divergence);
-  TRY(save(f, true, &usable)); /* so that whoever resumes goes on with the lower rate too */
+  TRY(save(f, true, &usable)); /* a resumed training uses the lower rate too */
   take_outcome(f, true);
 done:
   free(path);

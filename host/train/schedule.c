@@ -1,4 +1,4 @@
-/* The learning rate of each step; the formulas stand in the header. */
+/* The learning rate of each step; the formulas are in the header. */
 #include "train/schedule.h"
 
 #include <math.h>

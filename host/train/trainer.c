@@ -1,4 +1,4 @@
-/* The trainer: a network's parameters and optimizer state on a device, moved one step at a time. */
+/* The trainer: a network's parameters and optimizer state on a device, updated one step at a time. */
 #include "train/trainer.h"
 
 #include <math.h>
@@ -52,13 +52,13 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
   TRY(check_train_options(network, options));
   const int64_t batch = max_batch ? max_batch : options->batch_size;
   if (batch < 1)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT,
-                   "max_batch %lld: a step needs a largest number of rows, here or as batch_size", (long long)batch));
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "max_batch %lld: must be at least 1, here or as batch_size",
+                   (long long)batch));
   if (options->balance_classes)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "balance_classes: steps by hand know no class counts; give class_weights"));
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "balance_classes: not available for steps by hand; use class_weights"));
   if (options->schedule.kind != DESCENT_SCHEDULE_CONSTANT)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
-                   "schedule %s: steps by hand know no epochs; use constant and descent_trainer_set_learning_rate",
+                   "schedule %s: not available for steps by hand; use constant and descent_trainer_set_learning_rate",
                    descent_schedule_name(options->schedule.kind)));
   TRY(trainer_class_weights(network, options, &class_weights));
   TRY(trainer_create(network, device, options, batch, 0, class_weights, trainer));
@@ -81,8 +81,8 @@ descent_status descent_trainer_set_learning_rate(descent_trainer *trainer, doubl
   return DESCENT_OK;
 }
 
-/* What the device would otherwise use as an index or a divisor. Values of X and of regression targets may be anything:
- * one that is not finite ends as ERROR_DIVERGED. */
+/* Checks the values that the device uses as indices or divisors. Values of X and regression targets are not checked: a
+ * step with one that is not finite returns ERROR_DIVERGED. */
 static descent_status check_rows(const descent_trainer *trainer, const float *y, const float *weights, int64_t rows) {
   const int64_t classes = trainer->network->classes;
   if (rows < 1 || rows > trainer->program.plan->batch)
@@ -90,11 +90,11 @@ static descent_status check_rows(const descent_trainer *trainer, const float *y,
                       (long long)rows, (long long)trainer->program.plan->batch);
   for (int64_t r = 0; classes && r < rows; r++)
     if (!(y[r] >= 0 && y[r] < (float)classes && y[r] == floorf(y[r])))
-      return status_set(DESCENT_ERROR_ARGUMENT, "row %lld: class %g is not one of 0 .. %lld", (long long)r,
-                        (double)y[r], (long long)classes - 1);
+      return status_set(DESCENT_ERROR_ARGUMENT, "row %lld: invalid class %g: must be an integer in 0 .. %lld",
+                        (long long)r, (double)y[r], (long long)classes - 1);
   for (int64_t r = 0; weights && r < rows; r++)
     if (!(weights[r] >= 0 && isfinite(weights[r])))
-      return status_set(DESCENT_ERROR_ARGUMENT, "row %lld: weight %g is not a number of at least 0", (long long)r,
+      return status_set(DESCENT_ERROR_ARGUMENT, "row %lld: invalid weight %g: must be finite and >= 0", (long long)r,
                         (double)weights[r]);
   return DESCENT_OK;
 }
@@ -166,10 +166,10 @@ descent_status descent_trainer_sync(descent_trainer *trainer) {
   if (position < n) {
     while (layer < plan->layers && plan->segments[layer - 1].end <= position) layer++;
     char cause[256];
-    diverge_blame_rate(trainer, trainer->learning_rate, cause, sizeof cause);
+    diverge_rate_cause(trainer, trainer->learning_rate, cause, sizeof cause);
     TRY(status_set(
         DESCENT_ERROR_DIVERGED,
-        "training diverged at step %lld: its update took layer %d's weights beyond float32; likely cause: %s",
+        "training diverged at step %lld: its update made layer %d's weights exceed float32; likely cause: %s",
         (long long)trainer->steps, layer, cause));
   }
   memcpy(trainer->network->parameters, trainer->parameters, (size_t)n * sizeof *trainer->parameters);
@@ -182,10 +182,10 @@ descent_status descent_trainer_get_layer(const descent_trainer *trainer, int32_t
   const struct program *program = &trainer->program;
   descent_status status = DESCENT_OK;
   if (layer < 1 || layer > network->n_layers)
-    return status_set(DESCENT_ERROR_ARGUMENT, "layer %d is not one of 1 .. %d", layer, network->n_layers);
-  const struct network_layer *at = &network->layers[layer - 1];
-  if (W) TRY(program_read(program, program->at.parameters, at->at.W, at->n_out * at->n_in, PLAN_F32, W));
-  if (b) TRY(program_read(program, program->at.parameters, at->at.b, at->n_out, PLAN_F32, b));
+    return status_set(DESCENT_ERROR_ARGUMENT, "layer %d: must be in 1 .. %d", layer, network->n_layers);
+  const struct network_layer *l = &network->layers[layer - 1];
+  if (W) TRY(program_read(program, program->at.parameters, l->at.W, l->n_out * l->n_in, PLAN_F32, W));
+  if (b) TRY(program_read(program, program->at.parameters, l->at.b, l->n_out, PLAN_F32, b));
 done:
   return status;
 }

@@ -1,4 +1,4 @@
-/* The trainer inside: what stepping by hand and fit share. */
+/* The trainer's internals, shared by steps by hand and fit. */
 #ifndef DESCENT_TRAIN_TRAINER_H
 #define DESCENT_TRAIN_TRAINER_H
 
@@ -7,36 +7,36 @@
 
 struct descent_trainer {
   descent_network *network;      /* borrowed */
-  descent_train_options options; /* class_weights NULL: they are in the program */
+  descent_train_options options; /* class_weights is NULL: the program has them */
   struct program program;
-  float *parameters;           /* read from the device to here first: the network gets all of them or none */
-  const descent_dataset *data; /* borrowed: what its steps' rows are of; NULL when stepped by hand */
-  int64_t steps;               /* done */
-  double learning_rate;        /* of steps by hand, before the warm-up */
+  float *parameters;           /* (n_parameters) read buffer, so that the network is updated as a whole */
+  const descent_dataset *data; /* borrowed: the dataset of the steps' rows; NULL for steps by hand */
+  int64_t steps;               /* steps done */
+  double learning_rate;        /* of steps by hand, before the warm-up factor */
 };
 
-/* Checked options; `batch` and `most_rows` as in program_create; `class_weights` (classes) as floats or NULL. */
+/* `options` must be checked; `batch` and `most_rows` as in program_create; `class_weights`: (classes), or NULL. */
 descent_status trainer_create(descent_network *network, descent_device *device, const descent_train_options *options,
                               int64_t batch, int64_t most_rows, const float *class_weights, descent_trainer **trainer);
 
-/* The options' class weights as floats, (classes); `*weights` is NULL when they give none. Freed by free(). */
+/* The options' class weights as floats, (classes), from malloc; `*weights` is NULL if the options have none. */
 descent_status trainer_class_weights(const descent_network *network, const descent_train_options *options,
                                      float **weights);
 
-/* After run() of these steps: reads the scalars; ERROR_DIVERGED, explained, when one of the steps was not finite. The
- * program may go on afterwards, from the parameters before that step. */
+/* Call after running these steps: reads the scalars. Returns ERROR_DIVERGED, with an explanation, if one of the steps
+ * was not finite. The program can still be used then; its parameters are those before that step. */
 descent_status trainer_check(descent_trainer *trainer, const struct plan_step *steps, int64_t n_steps, int64_t epoch,
                              double scalars[SCALAR_SLOTS]);
 
-/* diverge.c: sets the error text: which step, which layer, the likely cause, what to try. */
+/* diverge.c: returns ERROR_DIVERGED; the text names the step, the layer, the likely cause and what to try. */
 descent_status diverge_explain(const descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
                                const double scalars[SCALAR_SLOTS]);
 
-/* diverge.c: "the learning rate 1 is too high; try 0.1 or a warm-up". */
-void diverge_blame_rate(const descent_trainer *trainer, double learning_rate, char *cause, size_t size);
+/* diverge.c: "the learning rate 1 is too high; try 0.1 or a warm-up" into `cause`. */
+void diverge_rate_cause(const descent_trainer *trainer, double learning_rate, char *cause, size_t size);
 
-/* diverge.c: position of the first value in elements [offset, offset + count) of a buffer that is not finite, -1 when
- * all are. */
+/* diverge.c: finds the first value that is not finite in elements [offset, offset + count) of a buffer; `position` is
+ * relative to offset, -1 if all are finite. */
 descent_status diverge_find(const struct program *program, int buffer, int64_t offset, int64_t count,
                             int64_t *position);
 

@@ -1,5 +1,5 @@
-/* Derived bounds: the exact outputs from the reference program, and around each the interval that the precision's
- * arithmetic cannot leave. Here the parts that need no more than a line of derivation each. */
+/* Derived bounds: the exact outputs of the reference program, and for each how far the arithmetic of the precision can
+ * be from it. This file has the bounds whose derivation takes a line or two. */
 #include "verify/bounds.h"
 
 #include <stdlib.h>
@@ -10,8 +10,8 @@
 #include "plan/operations.h"
 #include "verify/bounds_internal.h"
 
-/* (x - shift) * scale, whichever x is: one subtraction, one product, both relative to the result; a copy without them.
- */
+/* (x - shift) * scale: the rounding of one subtraction and one product, both relative to the result; a copy is
+ * exact. */
 static descent_status normalised(const struct backend_program *reference, int buffer, bool is_copy, int64_t count,
                                  struct bounds *bounds) {
   double *bound;
@@ -44,12 +44,12 @@ static descent_status bounds_gather(const struct backend_program *reference, con
     errors += w_bound[r];
     sum += fabs(w[r]);
   }
-  *sum_bound = errors + 2 * interval_gamma64((double)step->rows) * sum; /* summed in double on both sides */
+  *sum_bound = errors + 2 * interval_gamma64((double)step->rows) * sum; /* both sides sum in double */
 done:
   return status;
 }
 
-/* sqrt of a sum of squares in double: half the relative error of the sum, and the root's, on both sides. */
+/* sqrt of a sum of squares in double: half the relative error of the sum plus that of the root, for both sides. */
 static double norm_bound(double norm, int64_t terms) { return interval_gamma64((double)terms + 4) * norm; }
 
 static descent_status bounds_gradient_norm(const struct backend_program *reference, const struct plan_op *op,
@@ -66,10 +66,10 @@ static descent_status bounds_gradient_norm(const struct backend_program *referen
   TRY(bounds_add(bounds, reference, o->scalars, SCALAR_GRADIENT_NORM, 2, &bound));
   const double norm = scalars[SCALAR_GRADIENT_NORM], error = norm_bound(norm, terms);
   bound[0] = error;
-  /* clip_norm / (norm + 1e-6), whose slope is below its value / norm; min(1, x) changes no distance to the worse. */
+  /* The slope of clip_norm / (norm + 1e-6) is less than its value / norm; min(1, x) does not increase a distance. */
   const double unclipped = o->clip_norm / (norm + 1e-6);
   if (o->clip_norm > 0 && unclipped < 1 + 1e-9) bound[1] = unclipped * (error / (norm + 1e-6) + 4 * INTERVAL_U64);
-  TRY(bounds_add(bounds, reference, o->scalars, SCALAR_BAD_STEP, 1, &unchanged)); /* a yes or no, exact */
+  TRY(bounds_add(bounds, reference, o->scalars, SCALAR_BAD_STEP, 1, &unchanged)); /* exact */
   if (!layers) goto done;
   TRY(bounds_add(bounds, reference, o->layer_statistics, 0, (int64_t)plan->layers * LAYER_SLOTS, &bound));
   for (int l = 0; l < plan->layers; l++) {
@@ -80,7 +80,7 @@ done:
   return status;
 }
 
-/* Units that float32 might call dead as well as alive: no row is surely alive, some row's |g'| comes near 1e-6. */
+/* Counts the units that float32 may find dead or alive: |g'| is certainly above 1e-6 in no row, and near it in some. */
 static int64_t doubtful_units(const struct backend_program *reference, const struct plan_op *op,
                               const struct plan_step *step) {
   const struct plan_statistics *o = &op->statistics;
@@ -103,8 +103,8 @@ static int64_t doubtful_units(const struct backend_program *reference, const str
   return doubtful;
 }
 
-/* Mean and two-pass deviation in double, on both sides: the mean is off by gamma times the mean of |A|; about a mean
- * that is off by d the deviation is at most d larger. */
+/* Both sides compute the mean and a two-pass deviation in double. The error of the mean is gamma times the mean of |A|;
+ * an error d of the mean increases the deviation by at most d. */
 static descent_status bounds_statistics(const struct backend_program *reference, const struct plan_op *op,
                                         const struct plan_step *step, struct bounds *bounds) {
   const struct plan_statistics *o = &op->statistics;
@@ -122,7 +122,7 @@ static descent_status bounds_statistics(const struct backend_program *reference,
   return DESCENT_OK;
 }
 
-/* One product and one addition in double, on both sides. */
+/* Both sides round one product and one addition in double. */
 static descent_status bounds_metrics(const struct backend_program *reference, const struct plan_op *op,
                                      const struct plan_step *step, struct bounds *bounds) {
   (void)step;

@@ -1,13 +1,12 @@
-/* Bounds of the dense layer's products: what the precision makes of the operands, and gamma of the dot product's length
- * times the product of absolute values, carried through activation, derivative, dropout and the storage of the result.
- */
+/* Bounds of the dense layer's products: the error of the operands in the precision, and gamma of the length of the dot
+ * product times the sum of absolute products, propagated through activation, derivative, dropout and storage. */
 #include <stddef.h>
 
 #include "verify/bounds_internal.h"
 
-/* What a product reads for x: a value that is off by at most `off`. */
+/* An operand as a product reads it: `value`, with an error of at most `error`. */
 struct operand {
-  double value, off;
+  double value, error;
 };
 
 static inline struct operand operand(descent_precision precision, double x) {
@@ -19,10 +18,10 @@ static inline struct operand operand(descent_precision precision, double x) {
   return (struct operand){x, 0};
 }
 
-/* A sum of products before it is rounded: its value, how far that is off for reading other operands, the sum of
- * absolute values, and how many products and terms it has. */
+/* A sum of products before rounding: its value, the error caused by those of the operands, the sum of absolute values,
+ * and the numbers of products and of terms. */
 struct sum {
-  double value, off, absolute, products, terms;
+  double value, error, absolute, products, terms;
 };
 
 /* sum_i x_i y_i, strided. */
@@ -31,45 +30,46 @@ static struct sum dot(descent_precision precision, const double *x, int64_t x_st
   struct sum sum = {.products = (double)n, .terms = (double)n};
   for (int64_t i = 0; i < n; i++) {
     const struct operand a = operand(precision, x[i * x_stride]), b = operand(precision, y[i * y_stride]);
-    const double p = a.value * b.value, off = fabs(a.value) * b.off + a.off * fabs(b.value) + a.off * b.off;
+    const double p = a.value * b.value;
+    const double error = fabs(a.value) * b.error + a.error * fabs(b.value) + a.error * b.error;
     sum.value += p;
-    sum.off += off;
-    sum.absolute += fabs(p) + off;
+    sum.error += error;
+    sum.absolute += fabs(p) + error;
   }
   return sum;
 }
 
-static struct sum plus(struct sum sum, double x, double off) {
+static struct sum plus(struct sum sum, double x, double error) {
   sum.value += x;
-  sum.off += off;
-  sum.absolute += fabs(x) + off;
+  sum.error += error;
+  sum.absolute += fabs(x) + error;
   if (x != 0) sum.terms++;
   return sum;
 }
 
-/* n products and as many additions as there are other terms, of twice the unit where they may truncate (gamma of twice
- * as many); a product below the normal range is off by at most eta. Where the sum of absolute values leaves float32, so
- * may a partial sum. */
+/* One rounding per term, of twice the unit where sums may truncate (gamma of twice as many roundings); a product below
+ * the normal range has an error of at most eta. If the sum of absolute values overflows float32, a partial sum may too.
+ */
 static struct interval summed(descent_precision precision, struct sum sum) {
   const double roundings = precision == DESCENT_PRECISION_FP32 ? sum.terms : 2 * sum.terms;
-  const double error = sum.off + interval_gamma(roundings) * sum.absolute + sum.products * INTERVAL_ETA;
+  const double error = sum.error + interval_gamma(roundings) * sum.absolute + sum.products * INTERVAL_ETA;
   if (!(sum.absolute + error <= (double)FLT_MAX)) return (struct interval){-INFINITY, INFINITY};
   return interval_around(sum.value, error);
 }
 
-/* Z = the product + b. Where the result is bf16, b may be too; and either the sum or the product alone may be rounded
- * to bf16 on its way to the activation, in the latter case b being added in float32. */
+/* Z = product + b. If the result is stored as bf16, b may be bf16 too, and either Z may be rounded to bf16 before the
+ * activation, or the product may be, with b added to it in float32. */
 static struct interval pre_activation(descent_precision precision, struct sum product, double b, bool reduced) {
   if (!reduced) return summed(precision, plus(product, b, 0));
-  const double near = interval_bf16(b);
-  const struct interval together = summed(precision, plus(product, b, fabs(b - near)));
-  const struct interval bias = {fmin(b, near), fmax(b, near)};
-  const struct interval apart = interval_add(interval_to_bf16(summed(precision, product)), bias);
-  return interval_hull(interval_hull(together, interval_to_bf16(together)), apart);
+  const double b_bf16 = interval_bf16(b);
+  const struct interval fused = summed(precision, plus(product, b, fabs(b - b_bf16)));
+  const struct interval bias = {fmin(b, b_bf16), fmax(b, b_bf16)};
+  const struct interval separate = interval_add(interval_to_bf16(summed(precision, product)), bias);
+  return interval_hull(interval_hull(fused, interval_to_bf16(fused)), separate);
 }
 
-/* x times dropout's factor, which is 1 or 1 / (1 - p): 1 - p, the quotient and the product may each be rounded. Dropped
- * values are exactly 0. */
+/* x times the dropout factor: 0, which is exact, 1, or 1 / (1 - p), where 1 - p, the quotient and the product may each
+ * be rounded. */
 static struct interval dropped(struct interval x, double factor) {
   if (factor == 0) return interval_exact(0);
   return factor == 1 ? x : interval_rounded(interval_times(x, interval_exact(factor)), 3);
@@ -83,7 +83,7 @@ descent_status bounds_dense_forward(const struct backend_program *reference, con
                *b = reference_values(reference, o->parameters) + o->b;
   const double *A = reference_values(reference, o->A), *Z = reference_values(reference, o->Z);
   const descent_precision precision = reference->plan->precision;
-  const bool reduced = plan_is_bf16(reference->plan, o->A); /* and Z as A */
+  const bool reduced = plan_is_bf16(reference->plan, o->A); /* and Z, which is stored like A */
   const int64_t count = step->rows * o->n_out;
   double *A_bound, *Z_bound = NULL;
   descent_status status = bounds_add(bounds, reference, o->A, 0, count, &A_bound);
@@ -110,15 +110,15 @@ descent_status bounds_dense_backward_weights(const struct backend_program *refer
   const double *dZ = reference_values(reference, o->dZ), *A_in = reference_values(reference, o->A_in);
   const double *dW = reference_values(reference, o->gradients) + o->W,
                *db = reference_values(reference, o->gradients) + o->b;
-  static const double one = 1; /* db is a plain sum of float32, whatever the products are */
-  const descent_precision precision = reference->plan->precision, plain = DESCENT_PRECISION_FP32;
+  static const double one = 1; /* db is a sum in float32 in every precision */
+  const descent_precision precision = reference->plan->precision, fp32 = DESCENT_PRECISION_FP32;
   double *dW_bound, *db_bound;
   descent_status status = bounds_add(bounds, reference, o->gradients, o->W, o->n_out * o->n_in, &dW_bound);
   if (status == DESCENT_OK) status = bounds_add(bounds, reference, o->gradients, o->b, o->n_out, &db_bound);
   if (status != DESCENT_OK) return status;
 
   for (int64_t j = 0; j < o->n_out; j++) {
-    db_bound[j] = interval_bound(summed(plain, dot(plain, dZ + j, o->n_out, &one, 0, step->rows)), db[j]);
+    db_bound[j] = interval_bound(summed(fp32, dot(fp32, dZ + j, o->n_out, &one, 0, step->rows)), db[j]);
     for (int64_t i = 0; i < o->n_in; i++) {
       const int64_t ji = j * o->n_in + i;
       const struct sum product = dot(precision, dZ + j, o->n_out, A_in + i, o->n_in, step->rows);
@@ -144,10 +144,10 @@ descent_status bounds_dense_backward_input(const struct backend_program *referen
     for (int64_t i = 0; i < o->n_in; i++) {
       const int64_t ri = r * o->n_in + i;
       const double factor = reference_dropout(reference->plan, step, op->layer - 1, o->dropout, ri);
-      /* a = A (1 - p): the factor 1 - p may come from two roundings, the product is a third. */
+      /* a = A (1 - p): two roundings for 1 - p, one for the product. */
       const struct interval unscaled = interval_exact(A[ri] * (1 - o->dropout));
       const struct interval a = o->dropout > 0 ? interval_rounded(unscaled, 3) : unscaled;
-      /* A product of a bf16 result may be bf16 before a separate pass takes it on. */
+      /* With a bf16 result, the product may be stored as bf16 before a separate pass. */
       const struct interval sum = summed(precision, dot(precision, dZ + r * o->n_out, 1, W + i, o->n_in, o->n_out));
       const struct interval product = reduced ? interval_hull(sum, interval_to_bf16(sum)) : sum;
       const struct interval times = interval_mul(product, bounds_slope(o->activation, a, Z ? Z[ri] : 0));

@@ -1,17 +1,17 @@
-/* Intervals of the element-wise functions: the range of the exact function over the argument's interval (by monotony),
- * widened by what an evaluation in float32 adds. */
+/* Intervals of the element-wise functions: the range of the exact function over the interval of its argument (by
+ * monotonicity), widened by the error of an evaluation in float32. */
 #include "verify/bounds_internal.h"
 
-/* Relative error of one evaluation from a float argument, in units of u = half a unit in the last place. They admit
- * functions within two units in the last place, as the vendors' mathematical libraries state for exp, log and tanh. */
+/* Relative error of one evaluation from a float argument, in units of u, half a unit in the last place (ulp). They
+ * allow for functions with errors of two ulp, which the vendors' libraries state for exp, log and tanh. */
 enum {
   ERROR_EXP = 2,     /* formulas.h: 1.4 */
   ERROR_LOG = 2,     /* 1 ulp */
   ERROR_LOG1P = 4,   /* formulas.h: 2.9 */
   ERROR_TANH = 4,    /* formulas.h: 2.8 */
   ERROR_SIGMOID = 4, /* exp, 1 + e, the division; formulas.h: 3.0 */
-  ERROR_NORMAL = 5,  /* Phi(z) for z <= 0, and z^2 / 2 more: the rounding of z^2 in exp(-z^2 / 2); formulas.h: 4.1 */
-  ERROR_DENSITY = 4, /* exp, the constant, the product, and z^2 / 2 more */
+  ERROR_NORMAL = 5,  /* Phi(z) for z <= 0, plus z^2 / 2 for the rounding of z^2 in exp(-z^2 / 2); formulas.h: 4.1 */
+  ERROR_DENSITY = 4, /* exp, the constant and the product, plus z^2 / 2 */
 };
 
 static struct interval evaluated(double lo, double hi, double error) {
@@ -22,7 +22,7 @@ static struct interval capped(struct interval x, double least, double most) {
   return (struct interval){fmax(x.lo, least), fmin(x.hi, most)};
 }
 
-/* From 1 + exp(-z) = 1 on, float32 gives 1 exactly, whatever the form. */
+/* For z from which 1 + exp(-z) rounds to 1, every form gives exactly 1 in float32. */
 static struct interval sigmoid(struct interval z) {
   enum { SATURATED = 32 };
   if (z.lo >= SATURATED) return interval_exact(1);
@@ -31,10 +31,10 @@ static struct interval sigmoid(struct interval z) {
 
 static double normal(double z) { return 0.5 * erfc(-z * M_SQRT1_2); }
 
-/* Beyond this Phi(-t) is no float32 any more. */
+/* Phi(-t) underflows float32 for t above this. */
 enum { NORMAL_END = 15 };
 
-/* Phi of one float: the tail itself below 0, 1 - tail above. */
+/* Phi of one float: the tail for z < 0, else 1 - tail. */
 static struct interval normal_distribution(double z) {
   const double t = fmin(fabs(z), NORMAL_END), tail = normal(-fabs(z));
   const struct interval p = evaluated(tail, tail, ERROR_NORMAL + 0.5 * t * t);
@@ -46,28 +46,28 @@ static struct interval normal_density(double z) {
   return evaluated(density, density, ERROR_DENSITY + 0.5 * t * t);
 }
 
-/* Range of g over z for a g that falls to its only minimum and rises after it. */
+/* The range of g over z, for a g that decreases up to its only minimum and then increases. */
 static struct interval valley(descent_activation g, struct interval z, double argmin) {
   const double a = reference_activate(g, z.lo), b = reference_activate(g, z.hi);
   const bool inside = z.lo < argmin && argmin < z.hi;
   return (struct interval){inside ? reference_activate(g, argmin) : fmin(a, b), fmax(a, b)};
 }
 
-/* z Phi(z): the errors of Phi and the product. For z >= 0 that of Phi is the largest at 0, (ERROR_NORMAL / 2) / (1/2),
- * and one more from 1 - tail. Where Phi is subnormal its absolute error is multiplied by |z| < 15. */
+/* z Phi(z): the errors of Phi and the product. For z >= 0 the error of Phi is largest at 0, (ERROR_NORMAL / 2) / (1/2),
+ * plus one from 1 - tail. If Phi is subnormal, its absolute error is multiplied by |z| < 15. */
 static struct interval gelu(struct interval z) {
   const double t = fmin(fabs(z.lo), NORMAL_END);
   const double error = z.lo < 0 ? fmax(ERROR_NORMAL + 2, ERROR_NORMAL + 1 + 0.5 * t * t) : ERROR_NORMAL + 2;
   return interval_widened(valley(DESCENT_ACTIVATION_GELU, z, -0.75179164), interval_gamma(error), NORMAL_END);
 }
 
-/* z sigmoid(z): its error and the product; subnormal sigmoids come with |z| < 110. */
+/* z sigmoid(z): the errors of sigmoid and the product. If sigmoid is subnormal, |z| < 110. */
 static struct interval silu(struct interval z) {
   return interval_widened(valley(DESCENT_ACTIVATION_SILU, z, -1.27846454), interval_gamma(ERROR_SIGMOID + 1),
                           z.lo < -80 ? 110 : 1);
 }
 
-/* max(z, 0) + 0.01 min(z, 0): below zero the rounded constant and the product. */
+/* max(z, 0) + 0.01 min(z, 0): below 0 the constant and the product are rounded. */
 static struct interval leaky_relu(struct interval z) {
   const struct interval below = interval_rounded((struct interval){0.01 * fmin(z.lo, 0), 0.01 * fmin(z.hi, 0)}, 2);
   return (struct interval){z.lo < 0 ? below.lo : z.lo, z.hi < 0 ? below.hi : z.hi};
@@ -91,8 +91,8 @@ struct interval bounds_activation_approximate(descent_activation activation, str
   return capped(interval_widened((struct interval){tanh(z.lo), tanh(z.hi)}, 0x1p-11, 1), -1, 1);
 }
 
-/* relu-like derivatives jump at a = 0. `a` is an input and so exact without dropout: no ambiguity; with dropout only
- * where A (1 - p) may round to 0. */
+/* Derivatives like that of relu jump at a = 0. Without dropout `a` is an input, so exact and not ambiguous; with
+ * dropout it is ambiguous only if A (1 - p) may round to 0. */
 static struct interval step_slope(struct interval a, double below) {
   const struct interval least = interval_constant(below);
   return (struct interval){a.lo > 0 ? 1 : least.lo, a.hi > 0 ? 1 : least.hi};
@@ -104,7 +104,7 @@ struct interval bounds_slope(descent_activation activation, struct interval a, d
     case DESCENT_ACTIVATION_IDENTITY: return one;
     case DESCENT_ACTIVATION_SIGMOID: return interval_mul(a, interval_sub(one, a));
     case DESCENT_ACTIVATION_TANH:
-      /* 1 - a^2 rounds worst near |a| = 1, (1 - a)(1 + a) by two roundings more near 0: either will do. */
+      /* Covers both forms: 1 - a^2, which is worst near |a| = 1, and (1 - a)(1 + a), with two more roundings near 0. */
       return interval_rounded(interval_sub(one, interval_mul(a, a)), 2);
     case DESCENT_ACTIVATION_RELU: return step_slope(a, 0);
     case DESCENT_ACTIVATION_LEAKY_RELU: return step_slope(a, 0.01);
@@ -117,8 +117,8 @@ struct interval bounds_slope(descent_activation activation, struct interval a, d
   return (struct interval){-INFINITY, INFINITY};
 }
 
-/* exp turns the rounding of its argument z - max into a relative error of |z - max| u. All terms of the sum are
- * positive, so its relative error is that of its terms and n - 1 additions. */
+/* The rounding of the argument z - max becomes a relative error of |z - max| u in exp. All terms of the sum are
+ * positive, so its relative error is that of the terms and of n - 1 additions. */
 struct interval bounds_exponentials(const double *z, int64_t n, struct interval *e) {
   double max = z[0];
   struct interval sum = {0, 0};

@@ -1,5 +1,5 @@
-/* Bounds of the losses, their gradients, and of what predict returns. Every loss is a sum of terms >= 0, in which
- * errors are relative; sums over rows are made in double. */
+/* Bounds of the losses, their gradients and the predictions. Each loss is a sum of terms >= 0, so its errors are
+ * relative. Sums over rows are in double. */
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -7,10 +7,10 @@
 #include "core/status.h"
 #include "verify/bounds_internal.h"
 
-/* One row of the loss: its L and, unless NULL, dL/dZ (n); e (n) is scratch. */
-struct row {
-  const double *a, *z, *y;
-  struct interval *e, *dZ;
+/* One row of the loss. */
+struct loss_row {
+  const double *a, *z, *y; /* output layer: A (n), Z (n) or NULL; targets */
+  struct interval *e, *dZ; /* (n) scratch; (n) dL/dZ to compute, or NULL */
 };
 
 /* The target t = y (1 - s) + s / 2. */
@@ -20,8 +20,8 @@ static struct interval binary_target(double y, double s) {
   return interval_add(interval_mul(interval_exact(y), rest), interval_constant(s / 2));
 }
 
-/* L = c |z| + log(1 + exp(-|z|)) with c = 1 - t or t, whichever is wrong about the sign of z. */
-static struct interval binary_loss(const struct row *row, double s) {
+/* L = c |z| + log(1 + exp(-|z|)), with c = 1 - t for z > 0, else t. */
+static struct interval binary_loss(const struct loss_row *row, double s) {
   const struct interval t = binary_target(row->y[0], s), z = interval_exact(row->a[0]);
   if (row->dZ) row->dZ[0] = interval_sub(bounds_activation(DESCENT_ACTIVATION_SIGMOID, z), t);
   const struct interval c = z.lo > 0 ? interval_sub(interval_exact(1), t) : t;
@@ -36,8 +36,8 @@ static struct interval class_target(bool hit, int64_t n, double s) {
   return interval_add(interval_sub(interval_exact(1), interval_constant(s)), miss);
 }
 
-/* The mean of max - z_k over the classes: n differences, n - 1 additions, a division; or, from the mean of z in double,
- * the rounding of that mean. */
+/* The mean of max - z_k over the classes: n differences, n - 1 additions and a division in float32, or max minus the
+ * mean of z computed in double. */
 static struct interval mean_distance(const double *z, int64_t n, double max) {
   double mean = 0, largest = fabs(max);
   for (int64_t k = 0; k < n; k++) {
@@ -50,7 +50,7 @@ static struct interval mean_distance(const double *z, int64_t n, double max) {
 }
 
 /* L = log sum exp(z - max) + (1 - s) (max - z_y) + s (max - mean z). */
-static struct interval softmax_loss(const struct row *row, int64_t n, double s) {
+static struct interval softmax_loss(const struct loss_row *row, int64_t n, double s) {
   const double *z = row->a;
   const struct interval sum = bounds_exponentials(z, n, row->e);
   double max = z[0];
@@ -68,7 +68,7 @@ static struct interval softmax_loss(const struct row *row, int64_t n, double s) 
 }
 
 /* L = mean_k (a_k - y_k)^2: a difference, a square, n - 1 additions and a division. */
-static struct interval squared_loss(const struct row *row, int64_t n, descent_activation g) {
+static struct interval squared_loss(const struct loss_row *row, int64_t n, descent_activation g) {
   struct interval sum = {0, 0};
   for (int64_t k = 0; k < n; k++) {
     const struct interval a = interval_exact(row->a[k]);
@@ -83,7 +83,7 @@ static struct interval squared_loss(const struct row *row, int64_t n, descent_ac
   return interval_widened((struct interval){sum.lo / (double)n, sum.hi / (double)n}, interval_gamma((double)n), 1);
 }
 
-static struct interval row_loss(const struct plan_loss *op, const struct row *row) {
+static struct interval row_loss(const struct plan_loss *op, const struct loss_row *row) {
   switch (op->loss) {
     case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return binary_loss(row, op->label_smoothing);
     case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return softmax_loss(row, op->n, op->label_smoothing);
@@ -92,7 +92,7 @@ static struct interval row_loss(const struct plan_loss *op, const struct row *ro
   return (struct interval){-INFINITY, INFINITY};
 }
 
-/* J sums rows in double, after one rounding of w L at most; each side's summation adds its own error. */
+/* J sums the rows in double, after at most one rounding of w L; both sides add a summation error. */
 static double loss_bound(double sum_lo, double sum_hi, double J, int64_t rows) {
   const struct interval sum = interval_rounded((struct interval){sum_lo, sum_hi}, 1);
   return interval_bound(sum, J) + 2 * interval_gamma64((double)rows + 4) * J;
@@ -115,12 +115,12 @@ descent_status bounds_loss(const struct backend_program *reference, const struct
   if (dZ) TRY(bounds_add(bounds, reference, o->dZ, 0, step->rows * n, &dZ_bound));
 
   for (int64_t r = 0; r < step->rows; r++) {
-    const struct row row = {A + r * n, Z ? Z + r * n : NULL, y + r * n_y, scratch, dZ ? scratch + n : NULL};
+    const struct loss_row row = {A + r * n, Z ? Z + r * n : NULL, y + r * n_y, scratch, dZ ? scratch + n : NULL};
     const struct interval L = row_loss(o, &row), weight = interval_exact(w[r] * inverse_weight_sum);
     const struct interval weighted = interval_times(L, weight);
     lo += weighted.lo;
     hi += weighted.hi;
-    /* w / sum w: the sum, its inverse and the product may be rounded; then the product with dL/dZ. */
+    /* In w / sum w, the sum, its inverse and the product may be rounded; the product with dL/dZ follows. */
     const struct interval factor = interval_rounded(weight, 3);
     for (int64_t k = 0; dZ && k < n; k++) {
       const struct interval d = interval_mul(row.dZ[k], factor);
@@ -133,7 +133,7 @@ done:
   return status;
 }
 
-/* a / y_scale + y_shift, or by way of 1 / y_scale. */
+/* a / y_scale + y_shift, or a * (1 / y_scale) + y_shift. */
 static struct interval denormalised(double a, const double *scale, const double *shift) {
   struct interval p = interval_exact(a);
   if (scale) p = interval_rounded(interval_over(p, interval_exact(*scale)), 2);

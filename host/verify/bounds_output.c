@@ -1,4 +1,4 @@
-/* The outputs of an operation, each with its exact values and room for their bounds. */
+/* The outputs of an operation: exact values and bounds. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* Bounds of the update rules, element by element in interval arithmetic: every rounded constant, product, sum, root and
- * quotient of the rule in turn. Near s = 0 the quotient by sqrt(s) + epsilon keeps the range that s may have.
+/* Bounds of the update rules, element by element in interval arithmetic: each constant, product, sum, root and quotient
+ * of the rule is rounded in turn. Near s = 0, the quotient by sqrt(s) + epsilon covers the whole range of s.
  *
  * The rules are written here a second time, from the papers and not from formulas_real.h, which all backends share: a
  * reference outside of the intervals is an error in one of the two. */
@@ -15,7 +15,7 @@ double *bounds_update_inputs(const struct backend_program *reference, const stru
   const struct plan_update *o = &op->update;
   const int buffers[3] = {o->parameters, o->moment1, o->moment2};
   int64_t count;
-  if (!size_product(3, o->n, &count)) count = INT64_MAX; /* memory_allocate refuses it */
+  if (!size_product(3, o->n, &count)) count = INT64_MAX; /* memory_allocate fails */
   double *inputs = memory_allocate(count, sizeof *inputs, "the values before the update");
   for (int i = 0; inputs && i < 3; i++)
     if (buffers[i] != PLAN_NONE)
@@ -23,7 +23,7 @@ double *bounds_update_inputs(const struct backend_program *reference, const stru
   return inputs;
 }
 
-/* The moments and the parameter of one element after the step. */
+/* One parameter w with its moments v (moment1) and s (moment2), after the update. */
 struct element {
   struct interval w, v, s;
 };
@@ -80,8 +80,8 @@ static struct element updated_rmsprop(const struct plan_update *o, double learni
   return e;
 }
 
-/* A constant with 1 - beta^t in it: beside its own rounding that of the power in double, on which 1 - beta^t depends
- * all the more the closer beta^t is to 1; a root halves it. */
+/* A constant that contains 1 - beta^t: its own rounding, plus that of beta^t in double, whose relative effect grows as
+ * beta^t approaches 1. (With a square root it is half of that.) */
 static struct interval corrected(double x, double power) {
   return interval_widened(interval_exact(x), INTERVAL_U + 4 * INTERVAL_U64 / (1 - power), 1);
 }
@@ -116,8 +116,8 @@ static double bound_of(struct interval x, double exact, bool *outside) {
   return interval_bound(x, exact);
 }
 
-/* || w' - w || of float32 parameters is off by at most the norm of the parameters' bounds (triangle inequality),
- * besides the summation in double on each side; || w || by the summation alone. */
+/* The error of || w' - w || is at most the norm of the parameters' bounds (triangle inequality) plus the summation in
+ * double on both sides; that of || w || is the summation alone. */
 static void norm_bounds(const struct plan *plan, const double *w_bound, const double *layers, double *layer_bounds) {
   for (int l = 0; l < plan->layers; l++) {
     const struct parameter_segment *at = &plan->segments[l];
@@ -146,11 +146,11 @@ descent_status bounds_update(const struct backend_program *reference, const stru
   if (s) TRY(bounds_add(bounds, reference, o->moment2, 0, o->n, &s_bound));
   if (o->measure)
     TRY(bounds_add(bounds, reference, o->layer_statistics, 0, (int64_t)plan->layers * LAYER_SLOTS, &layer_bounds));
-  if (scalars[SCALAR_BAD_STEP] != 0) goto done; /* nothing may change */
+  if (scalars[SCALAR_BAD_STEP] != 0) goto done; /* all bounds are 0: nothing may change */
 
   for (int64_t i = 0; i < o->n; i++) {
     const double w0 = inputs[i], v0 = inputs[o->n + i], s0 = inputs[2 * o->n + i];
-    if (w0 == 0 && v0 == 0 && s0 == 0 && gradients[i] == 0) continue; /* the gaps: zeros stay zeros */
+    if (w0 == 0 && v0 == 0 && s0 == 0 && gradients[i] == 0) continue; /* the gaps stay 0 */
     const struct interval g = clipped(o, w0, gradients[i], scalars[SCALAR_CLIP]);
     const struct element e = updated(o, step, w0, v0, s0, g);
     bool outside = false;

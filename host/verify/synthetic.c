@@ -1,4 +1,4 @@
-/* Synthetic rows from the counter-based generator. */
+/* Generates synthetic rows with the counter-based generator. */
 #include "verify/synthetic.h"
 
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 
 enum stream { STREAM_X, STREAM_Y, STREAM_WEIGHTS };
 
-/* (rows, cols) of (z - 1/2) * width / scale[col] + shift[col], z uniform in (0, 1); NULL scale and shift: 1 and 0. */
+/* (rows, cols) of (z - 1/2) * width / scale[col] + shift[col], z uniform in (0, 1). NULL scale: 1; NULL shift: 0. */
 static void fill_uniform(float *values, int64_t rows, int64_t cols, double width, const float *shift,
                          const float *scale, uint64_t seed, enum stream stream) {
   philox4x32_ctr_t words = {{0}};
@@ -30,8 +30,8 @@ static descent_status allocate(const descent_network *network, int64_t rows, str
   const struct dataset_storage *storage = &data->storage;
   int64_t count_X, count_y;
   if (!size_product(rows, storage->inputs, &count_X) || !size_product(rows, storage->targets, &count_y))
-    return status_set(DESCENT_ERROR_MEMORY, "%lld synthetic rows of %lld inputs are too many", (long long)rows,
-                      (long long)storage->inputs);
+    return status_set(DESCENT_ERROR_MEMORY, "%lld synthetic rows of %lld inputs exceed the address space",
+                      (long long)rows, (long long)storage->inputs);
   data->X = memory_allocate(count_X, sizeof *data->X, "synthetic rows");
   data->y = memory_allocate(count_y, sizeof *data->y, "synthetic targets");
   data->weights = memory_allocate(rows, sizeof *data->weights, "synthetic weights");
@@ -43,7 +43,8 @@ static descent_status allocate(const descent_network *network, int64_t rows, str
 }
 
 descent_status synthetic_create(const descent_network *network, int64_t rows, uint64_t seed, struct synthetic *data) {
-  static const double unit_variance = 3.4641016151377544; /* sqrt(12): the width of a uniform law of variance 1 */
+  static const double unit_variance =
+      3.4641016151377544; /* sqrt(12): the width of a uniform distribution of variance 1 */
   static const float one = 1;
   const int64_t classes = network->classes, outputs = network->layers[network->n_layers - 1].n_out;
   *data = (struct synthetic){0};

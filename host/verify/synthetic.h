@@ -1,4 +1,4 @@
-/* Made-up rows that fit a network: what verify checks and bench times the engine with. */
+/* Synthetic rows for a network, on which verify and bench run it. */
 #ifndef DESCENT_VERIFY_SYNTHETIC_H
 #define DESCENT_VERIFY_SYNTHETIC_H
 
@@ -7,12 +7,12 @@
 
 struct synthetic {
   float *X;             /* (rows, inputs): mean 0 and variance 1 after the network's normalisation */
-  float *y;             /* (rows, targets): uniform classes, or values as X */
+  float *y;             /* (rows, targets): uniformly distributed classes, or values distributed like X */
   float *weights;       /* (rows): uniform in (0.5, 1.5) */
   float *class_weights; /* (classes): distinct positive numbers; NULL for regression */
   int64_t *index;       /* (rows): the rows in descending order */
   struct dataset_storage storage;
-  descent_dataset dataset; /* of the above; points into this struct, which therefore must stay where it is */
+  descent_dataset dataset; /* of the above; points into this struct, which must not be moved */
 };
 
 /* Equal seeds give equal rows. `rows` >= 1. */

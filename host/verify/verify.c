@@ -1,6 +1,6 @@
-/* Checks a device op by op: before each operation of the network's own plan the exact backend gets the candidate's
- * inputs, both run the operation, and everything it wrote must lie within the bounds derived for the precision. A value
- * that does not is replaced by the exact one, so that each operation answers for itself alone. */
+/* Checks a device operation by operation. Before each operation of the network's plan, the inputs are copied from the
+ * candidate to the reference backend; both run the operation, and all outputs must be within the bounds derived for the
+ * precision. An output that is not is replaced by the exact one, so that later operations are checked independently. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -18,8 +18,8 @@
 
 enum phase { PHASE_TRAIN, PHASE_EVALUATE, PHASE_PREDICT, PHASES };
 
-/* The comparison of one operation, worst over the steps. */
-struct row {
+/* The comparison of one operation; the worst over the steps. */
+struct comparison {
   int64_t values;
   double largest_error, bound, ratio;
   bool failed;
@@ -31,15 +31,15 @@ struct verification {
   uint64_t seed;
   double learning_rate;
   struct program candidate, exact;
-  struct program reference; /* compiled NULL: the exact one is the reference */
-  const struct plan *plan;  /* the candidate's; the others' are equal */
-  struct row *rows;         /* (PHASES, OP_KINDS, layers + 1) */
-  double *values, *others;  /* (largest buffer) */
+  struct program reference;       /* compiled NULL: the exact program is the reference */
+  const struct plan *plan;        /* of the candidate; the others are equal */
+  struct comparison *comparisons; /* (PHASES, OP_KINDS, layers + 1) */
+  double *values, *expected;      /* (largest buffer) read from the candidate, from the reference */
 };
 
 /* ---- inputs and outputs of an operation ---- */
 
-/* Gives `to` what the candidate has in every buffer that the op reads or writes, sources aside. */
+/* Copies every buffer that the op reads or writes, except sources, from the candidate to `to`. */
 static descent_status copy_inputs(struct verification *v, const struct plan_op *op, struct program *to) {
   descent_status status = DESCENT_OK;
   struct plan_use uses[PLAN_MOST_USES];
@@ -59,7 +59,7 @@ done:
   return status;
 }
 
-/* Is the buffer one that the op only writes? */
+/* Does the op write the buffer without reading it? */
 static bool only_written(const struct plan_op *op, int buffer) {
   struct plan_use uses[PLAN_MOST_USES];
   bool written = true;
@@ -68,7 +68,7 @@ static bool only_written(const struct plan_op *op, int buffer) {
   return written;
 }
 
-/* Fills what the op is about to write with NaN, so that a value left out is seen. What it also reads must stay. */
+/* Fills the outputs of the op with NaN, so that a missing write is found; except those that it also reads. */
 static descent_status poison_outputs(struct verification *v, const struct plan_op *op, const struct bounds *bounds) {
   descent_status status = DESCENT_OK;
   for (int i = 0; i < bounds->n; i++) {
@@ -85,26 +85,26 @@ done:
 
 static bool is_worse(double a, double b) { return isnan(a) ? !isnan(b) : a > b; }
 
-/* slack: how many bounds the two sides may be apart. */
-static bool compare(struct row *row, const double *values, const double *expected, const double *bounds, double slack,
-                    int64_t count) {
+/* `slack`: permitted difference in units of the bound. Returns whether all values are within it. */
+static bool compare(struct comparison *comparison, const double *values, const double *expected, const double *bounds,
+                    double slack, int64_t count) {
   bool all = true;
   for (int64_t i = 0; i < count; i++) {
     double error = fabs(values[i] - expected[i]), bound = slack * bounds[i];
     double ratio = error == 0 && bound == 0 ? 0 : error / bound;
     if (!(error <= bound) || !isfinite(values[i])) all = false;
-    if (is_worse(ratio, row->ratio)) row->ratio = ratio;
-    if (is_worse(error, row->largest_error) || (row->values == 0 && i == 0)) {
-      row->largest_error = error;
-      row->bound = bound;
+    if (is_worse(ratio, comparison->ratio)) comparison->ratio = ratio;
+    if (is_worse(error, comparison->largest_error) || (comparison->values == 0 && i == 0)) {
+      comparison->largest_error = error;
+      comparison->bound = bound;
     }
   }
-  row->values += count;
-  if (!all) row->failed = true;
+  comparison->values += count;
+  if (!all) comparison->failed = true;
   return all;
 }
 
-/* Where exact arithmetic leaves float32's range the training itself has gone astray, whatever the device does. */
+/* If an exact result exceeds the range of its type, the training diverges on any device. */
 static descent_status check_range_of_exact(const struct verification *v, const struct plan_op *op,
                                            const struct bounds *bounds, int64_t step) {
   for (int i = 0; i < bounds->n; i++) {
@@ -115,33 +115,34 @@ static descent_status check_range_of_exact(const struct verification *v, const s
       char name[64];
       plan_op_name(op, name, sizeof name);
       return status_set(DESCENT_ERROR_DIVERGED,
-                        "%s at step %lld: %g in exact arithmetic, so training diverged: lower the learning rate", name,
+                        "%s at step %lld: training diverged (%g in exact arithmetic); lower the learning rate", name,
                         (long long)step, output->exact[k]);
     }
   }
   return DESCENT_OK;
 }
 
-static descent_status compare_outputs(struct verification *v, struct row *row, const struct bounds *bounds) {
+static descent_status compare_outputs(struct verification *v, struct comparison *comparison,
+                                      const struct bounds *bounds) {
   descent_status status = DESCENT_OK;
   for (int i = 0; i < bounds->n; i++) {
     const struct bounds_output *output = &bounds->outputs[i];
     const double *expected = output->exact;
     TRY(program_read(&v->candidate, output->buffer, output->offset, output->count, PLAN_F64, v->values));
     if (v->reference.compiled) {
-      TRY(program_read(&v->reference, output->buffer, output->offset, output->count, PLAN_F64, v->others));
-      expected = v->others;
+      TRY(program_read(&v->reference, output->buffer, output->offset, output->count, PLAN_F64, v->expected));
+      expected = v->expected;
     }
     double slack = v->reference.compiled ? 2 : 1; /* each side may be one bound away from the exact value */
-    if (!compare(row, v->values, expected, output->bound, slack, output->count))
+    if (!compare(comparison, v->values, expected, output->bound, slack, output->count))
       TRY(program_write(&v->candidate, output->buffer, output->offset, output->count, PLAN_F64, output->exact));
   }
 done:
   return status;
 }
 
-static struct row *row_of(struct verification *v, enum phase phase, const struct plan_op *op) {
-  return &v->rows[((int)phase * OP_KINDS + (int)op->kind) * (v->plan->layers + 1) + op->layer];
+static struct comparison *comparison_of(struct verification *v, enum phase phase, const struct plan_op *op) {
+  return &v->comparisons[((int)phase * OP_KINDS + (int)op->kind) * (v->plan->layers + 1) + op->layer];
 }
 
 static descent_status check_op(struct verification *v, enum phase phase, int index, const struct plan_step *step) {
@@ -156,13 +157,13 @@ static descent_status check_op(struct verification *v, enum phase phase, int ind
   if (v->reference.compiled) TRY(program_run(&v->reference, range, step, 1));
   TRY(poison_outputs(v, op, &bounds));
   TRY(program_run(&v->candidate, range, step, 1));
-  TRY(compare_outputs(v, row_of(v, phase, op), &bounds));
+  TRY(compare_outputs(v, comparison_of(v, phase, op), &bounds));
 done:
   bounds_clear(&bounds);
   return status;
 }
 
-/* Step `number` walks the rows in batches, epoch after epoch, the last batch being what is left over. */
+/* Step `number` uses the next batch of the rows, epoch after epoch; the last batch of an epoch may be smaller. */
 static descent_status check_range(struct verification *v, enum phase phase, struct plan_range range, int64_t number) {
   descent_status status = DESCENT_OK;
   int64_t first = (number - 1) % v->batches * v->batch, left = v->data.dataset.rows - first;
@@ -178,7 +179,7 @@ done:
   return status;
 }
 
-/* ---- setting up ---- */
+/* ---- set-up ---- */
 
 static descent_status compile(struct verification *v, const descent_network *network, descent_device *device,
                               const descent_train_options *options, struct program *program) {
@@ -186,14 +187,14 @@ static descent_status compile(struct verification *v, const descent_network *net
   return status == DESCENT_OK ? program_bind(program, &v->data.dataset) : status;
 }
 
-/* A device that lacks the precision cannot be asked what it would compute. */
+/* Explains what to use if the reference device does not support the precision. */
 static descent_status compile_reference(struct verification *v, const descent_network *network,
                                         descent_device *reference, const descent_train_options *options) {
   const descent_status status = compile(v, network, reference, options, &v->reference);
   if (status != DESCENT_ERROR_UNSUPPORTED) return status;
   char reason[192];
   snprintf(reason, sizeof reason, "%s", descent_last_error());
-  return status_set(status, "reference %s: %s; the reference reference serves for all that can be trained",
+  return status_set(status, "reference %s: %s; use the device 'reference', which supports every precision",
                     reference->name, reason);
 }
 
@@ -213,10 +214,11 @@ static descent_status prepare(struct verification *v, const descent_network *net
     int64_t count = v->plan->buffers[i].rows * v->plan->buffers[i].cols;
     if (count > largest) largest = count;
   }
-  v->rows = memory_allocate((int64_t)PHASES * OP_KINDS * (v->plan->layers + 1), sizeof *v->rows, "the comparisons");
+  v->comparisons =
+      memory_allocate((int64_t)PHASES * OP_KINDS * (v->plan->layers + 1), sizeof *v->comparisons, "the comparisons");
   v->values = memory_allocate(largest, sizeof *v->values, "a buffer's values");
-  v->others = memory_allocate(largest, sizeof *v->others, "a buffer's values");
-  if (!v->rows || !v->values || !v->others) return DESCENT_ERROR_MEMORY;
+  v->expected = memory_allocate(largest, sizeof *v->expected, "a buffer's values");
+  if (!v->comparisons || !v->values || !v->expected) return DESCENT_ERROR_MEMORY;
 done:
   return status;
 }
@@ -225,13 +227,13 @@ static void report(struct verification *v, enum phase phase, struct plan_range r
                    void (*on_row)(void *user, const descent_verify_row *row), void *user, bool *passed) {
   static const char *const prefixes[PHASES] = {"", "evaluate: ", "predict: "};
   for (int i = range.first; i < range.first + range.count; i++) {
-    const struct row *row = row_of(v, phase, &v->plan->ops[i]);
+    const struct comparison *c = comparison_of(v, phase, &v->plan->ops[i]);
     char name[64], text[96];
     plan_op_name(&v->plan->ops[i], name, sizeof name);
     snprintf(text, sizeof text, "%s%s", prefixes[phase], name);
-    if (row->failed) *passed = false;
-    const descent_verify_row public_row = {text, row->values, row->largest_error, row->bound, row->ratio, !row->failed};
-    if (on_row) on_row(user, &public_row);
+    if (c->failed) *passed = false;
+    const descent_verify_row row = {text, c->values, c->largest_error, c->bound, c->ratio, !c->failed};
+    if (on_row) on_row(user, &row);
   }
 }
 
@@ -279,8 +281,8 @@ done:
   program_clear(&v.exact);
   if (exact.device) backend_reference.close(exact.device);
   synthetic_clear(&v.data);
-  free(v.rows);
+  free(v.comparisons);
   free(v.values);
-  free(v.others);
+  free(v.expected);
   return status;
 }

@@ -50,7 +50,7 @@ const backend &table() {
     b.write = [](backend_program *p, int buffer, int64_t offset, int64_t count, plan_type type, const void *data) {
       return fragile([&] { return cpu.write(p, buffer, offset, count, type, data); });
     };
-    b.synchronise = [](backend_program *p) { return fragile([&] { return cpu.synchronise(p); }); };
+    b.synchronise = [](backend_program *) { return fragile([] { return DESCENT_OK; }); };
     b.measure = [](backend_device *, descent_precision, double *flops, double *bandwidth) {
       return fragile([&] {
         *flops = *bandwidth = 1e10; /* at once: how fast the machine is does not matter here */

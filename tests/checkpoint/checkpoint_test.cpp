@@ -118,7 +118,7 @@ TEST_F(DamagedCheckpoint, WhereAllAreNothingIsBegunAnew) {
   write_file(scratch / ("c/" + checkpoint_name(6)), bytes_.substr(0, 4000));
   const Job::Outcome resumed = job_.resume(scratch / "c");
   EXPECT_EQ(resumed.status, DESCENT_ERROR_MODEL);
-  EXPECT_NE(resumed.error.find("none of its 1 checkpoints can be used"), std::string::npos) << resumed.error;
+  EXPECT_NE(resumed.error.find("none of the 1 checkpoints can be read"), std::string::npos) << resumed.error;
 }
 
 TEST_F(DamagedCheckpoint, OnesOfLaterStepsGoWhenTheTrainingHasPassedThem) {
@@ -277,7 +277,7 @@ TEST(ResumeWith, KnowsItsNames) {
   for (const char *names : {"colour", "epochs,colour", "epochs,,seed"}) {
     const Job::Outcome outcome = job.resume(scratch / "none", names);
     EXPECT_EQ(outcome.status, DESCENT_ERROR_ARGUMENT) << names;
-    EXPECT_NE(outcome.error.find("not the name"), std::string::npos) << outcome.error;
+    EXPECT_NE(outcome.error.find("unknown name: must be one of"), std::string::npos) << outcome.error;
   }
 }
 
@@ -333,7 +333,7 @@ TEST(Folder, OfAnEarlierTrainingIsRefusedWithoutResume) {
   ASSERT_EQ(job.run().status, DESCENT_OK);
   const Job::Outcome again = job.run();
   EXPECT_EQ(again.status, DESCENT_ERROR_ARGUMENT);
-  EXPECT_NE(again.error.find("the newest of step 12"), std::string::npos) << again.error;
+  EXPECT_NE(again.error.find("(newest: step 12)"), std::string::npos) << again.error;
 }
 
 TEST(Folder, OfAnotherTrainingIsNoPlaceToGoOnIn) {
@@ -346,7 +346,7 @@ TEST(Folder, OfAnotherTrainingIsNoPlaceToGoOnIn) {
   }
   const Job::Outcome mixed = job.resume(folder); /* into the other */
   EXPECT_EQ(mixed.status, DESCENT_ERROR_ARGUMENT);
-  EXPECT_NE(mixed.error.find("d': holds checkpoints of a training, the newest of step 12"), std::string::npos)
+  EXPECT_NE(mixed.error.find("d': contains checkpoints of another training (newest: step 12)"), std::string::npos)
       << mixed.error;
   job.options.checkpoint.folder = same.c_str(); /* by another name */
   EXPECT_EQ(job.resume(folder).status, DESCENT_OK);
@@ -377,7 +377,7 @@ TEST(Folder, IsUsedByOneTrainingAtATime) {
   job.options.checkpoint.folder = folder.c_str();
   const Job::Outcome second = job.run();
   EXPECT_EQ(second.status, DESCENT_ERROR_WRITE);
-  EXPECT_NE(second.error.find("another training that is running"), std::string::npos) << second.error;
+  EXPECT_NE(second.error.find("in use by another running training"), std::string::npos) << second.error;
   checkpoint_folder_close(&held);
   EXPECT_EQ(job.run().status, DESCENT_OK);
 }

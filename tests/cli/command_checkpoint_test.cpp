@@ -123,7 +123,7 @@ TEST(Checkpoints, SignalsSaveAndStop) {
     EXPECT_LT(std::chrono::steady_clock::now() - sent, std::chrono::seconds(5));
     const std::string out = running.folder.read("out");
     std::smatch step;
-    ASSERT_TRUE(std::regex_search(out, step, std::regex("--resume kept goes on from step ([0-9]+)"))) << out;
+    ASSERT_TRUE(std::regex_search(out, step, std::regex("--resume kept continues from step ([0-9]+)"))) << out;
     const std::string newest = checkpoints(running.folder).back();
     EXPECT_EQ(std::stoll(newest.substr(5)), std::stoll(step[1]));
     EXPECT_EQ(running.folder.run({"evaluate", "kept/" + newest, "data.csv"}).code, 0);
@@ -137,9 +137,9 @@ TEST(Checkpoints, ASignalPromisesNoMoreThanThereIs) {
   ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
   std::filesystem::rename(running.folder / "kept", running.folder / "away");
   EXPECT_EQ(running.end(SIGTERM), 128 + SIGTERM);
-  expect_contains(running.folder.read("out"), "the same command with --resume kept goes on from step 0\n");
+  expect_contains(running.folder.read("out"), "the same command with --resume kept continues from step 0\n");
   expect_contains(running.folder.read(".err"), "kept: 1 checkpoint could not be written\n");
-  EXPECT_EQ(running.folder.read(".err").find("the training goes on"), std::string::npos);
+  EXPECT_EQ(running.folder.read(".err").find("the training continues"), std::string::npos);
 }
 
 TEST(Checkpoints, AreModelsForEveryCommandThatTakesOne) {
@@ -180,7 +180,7 @@ TEST(Checkpoints, ALogThatCannotBeWrittenIsToldAndTheTrainingGoesOn) {
   std::filesystem::create_directory(folder / "kept/log.jsonl");
   const Result result = folder.run(restartable + Arguments{"--epochs", "12", "--resume-with", "epochs"});
   EXPECT_EQ(result.code, 1);
-  expect_contains(result.err, "descent train: kept/log.jsonl: cannot write: Is a directory; the training goes on\n");
+  expect_contains(result.err, "descent train: kept/log.jsonl: cannot write: Is a directory; the training continues\n");
   expect_contains(result.out, "trained 12 epochs");
 }
 
@@ -202,7 +202,7 @@ TEST(Checkpoints, AFolderServesOneTrainingAtATime) {
   const Result second = running.folder.run(restartable);
   EXPECT_EQ(second.code, 1);
   expect_one_line(second.err);
-  expect_contains(second.err, "kept: another training that is running keeps its checkpoints here");
+  expect_contains(second.err, "kept: in use by another running training");
   EXPECT_EQ(running.end(SIGKILL), 128 + SIGKILL);
   running.folder.write("data.csv", make_data("binary", 60)); /* the lock went with the process; this is another one */
   const Result third = running.folder.run(restartable);
@@ -220,8 +220,8 @@ TEST(Checkpoints, AnotherConfigurationIsShown) {
   const Result refused = folder.run(restartable + Arguments{"--log", "log", "--lr", "0.5", "--epochs", "20"});
   EXPECT_EQ(refused.code, 2);
   expect_one_line(refused.err);
-  expect_contains(refused.err, "--lr was 0.03 and is 0.5, epochs was 10 and is 20");
-  expect_contains(refused.err, "name what may change in --resume-with");
+  expect_contains(refused.err, "learning_rate was 0.03 and is 0.5, epochs was 10 and is 20");
+  expect_contains(refused.err, "list the changes that are allowed in resume_with");
   EXPECT_EQ(folder.read("log"), log); /* nothing is lost */
   const Result allowed = folder.run(
       restartable + Arguments{"--log", "log", "--lr", "0.5", "--epochs", "20", "--resume-with", "lr,epochs"});
@@ -237,7 +237,7 @@ TEST(Checkpoints, OfAnEarlierTrainingAreNotOverwritten) {
   const Result again = folder.run(job + Arguments{"--checkpoint", "kept"});
   EXPECT_EQ(again.code, 2);
   expect_one_line(again.err);
-  expect_contains(again.err, "the newest of step 20");
+  expect_contains(again.err, "(newest: step 20)");
   EXPECT_EQ(checkpoints(folder), before);
 }
 
@@ -253,15 +253,15 @@ TEST(Checkpoints, DamagedOnesAreNamed) {
   EXPECT_EQ(resumed.code, 0) << resumed.err;
   expect_one_line(resumed.err);
   expect_contains(resumed.err, newest);
-  expect_contains(resumed.err, "passed over");
+  expect_contains(resumed.err, "; skipped");
   EXPECT_EQ(folder.read("model.safetensors"), model);
   std::filesystem::copy(folder / "model.safetensors", folder / ("kept/" + checkpoint_of(99)));
-  expect_contains(folder.run(restartable).err, checkpoint_of(99) + ": checkpoint: not one, or an altered one; passed");
+  expect_contains(folder.run(restartable).err, checkpoint_of(99) + ": checkpoint: header missing or altered; skipped");
   std::filesystem::remove(folder / ("kept/" + checkpoint_of(99)));
   for (const std::string &name : checkpoints(folder)) folder.write("kept/" + name, "damaged");
   const Result none = folder.run(restartable);
   EXPECT_EQ(none.code, 3);
-  expect_contains(none.err, "none of its 2 checkpoints can be used");
+  expect_contains(none.err, "none of the 2 checkpoints can be read");
 }
 
 /* Room for the model, not for checkpoints, which hold three times as much. */
@@ -277,9 +277,9 @@ TEST(Checkpoints, ThatCannotBeWrittenAreToldAtTheEndToo) {
     result = folder.run(restartable + longer);
   }
   EXPECT_EQ(result.code, 1);
-  expect_contains(result.err, "File too large; the training goes on");
+  expect_contains(result.err, "File too large; the training continues");
   expect_contains(result.err, "kept: 9 checkpoints could not be written");
-  expect_contains(result.err, "kept/log.jsonl: cannot write: File too large; the training goes on");
+  expect_contains(result.err, "kept/log.jsonl: cannot write: File too large; the training continues");
   const Result again = folder.run(restartable + longer);
   EXPECT_EQ(again.code, 0) << again.err;
 }
@@ -295,7 +295,7 @@ TEST(Checkpoints, ADivergenceGoesBack) {
   const Result result = folder.run(wild + Arguments{"--on-divergence", "rollback:5:1000"});
   EXPECT_EQ(result.code, 0) << result.err;
   expect_contains(result.err, "training diverged at step");
-  expect_contains(result.err, "; went back to step 0, with 0.001 of the learning rate");
+  expect_contains(result.err, "; returned to step 0, with 0.001 of the learning rate");
   EXPECT_EQ(lines(folder.read("log")).size(), 10u);
 }
 
@@ -350,8 +350,8 @@ TEST(Checkpoints, OptionsAreChecked) {
       {{"--checkpoint", ""}, "must name a folder"},
       {{"--resume", ""}, "must name a folder"},
       {{"--resume-with", "lr"}, "needs --resume"},
-      {{"--resume", "kept", "--resume-with", "colour"}, "--resume-with 'colour': not the name"},
-      {{"--resume", "kept", "--resume-with", "batch-size"}, "cannot change within a training"},
+      {{"--resume", "kept", "--resume-with", "colour"}, "resume_with 'colour': unknown name"},
+      {{"--resume", "kept", "--resume-with", "batch-size"}, "cannot change on resume"},
       {{"--on-divergence", "explode"}, "--on-divergence 'explode': must be stop or rollback"},
       {{"--on-divergence", "rollback"}, "needs --checkpoint"},
       {{"--checkpoint", "kept", "--on-divergence", "rollback:0"}, "must be stop or rollback"},

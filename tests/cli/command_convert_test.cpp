@@ -23,14 +23,14 @@ const Step steps[] = {
     {{"convert", "data.csv", "d.safetensors", "--target", "kind", "--weight-column", "w"},
      0,
      "read      data.csv: 4 rows, 2 columns, target kind of 2 classes\n"
-     "note      1 row without a target left out\n"
+     "note      1 row without a target dropped\n"
      "inexact   1 cell rounded to float32, by at most 1.5e-08 of the value\n"
      "wrote     d.safetensors: 4 rows, 3 inputs, SIZE bytes\n",
      ""},
     {{"convert", "data.csv", "twice.safetensors", "--target", "kind", "--weight-column", "w", "--two-passes"},
      0,
      "read      data.csv: 4 rows, 2 columns, target kind of 2 classes\n"
-     "note      1 row without a target left out\n"
+     "note      1 row without a target dropped\n"
      "inexact   1 cell rounded to float32, by at most 1.5e-08 of the value\n"
      "wrote     twice.safetensors: 4 rows, 3 inputs, SIZE bytes\n",
      ""},
@@ -61,21 +61,21 @@ const Step steps[] = {
      "exact     every number is the same in float32\n"
      "wrote     d.npz: 4 rows, 3 inputs, SIZE bytes\n"
      "note      1 column of categories became inputs of 0 and 1: 3 inputs in all\n"
-     "note      classes are numbers there: 0 is no, 1 is yes\n"
-     "note      columns have no names there but in an array beside them, which is not read back\n",
+     "note      classes are written as numbers: 0 is no, 1 is yes\n"
+     "note      the format has no column names; they are in an array of their own, which is not read back\n",
      ""},
     {{"convert", "d.safetensors", "d.npy"},
      1,
      "read      d.safetensors: 4 rows, 2 columns, target kind of 2 classes\n"
      "exact     every number is the same in float32\n",
      "descent convert: d.npy: not written: npy cannot store weights (choose npz, csv, hdf5 or safetensors)\n"},
-    {{"convert", "data.csv", "data.csv"}, 2, "", "descent convert: 'data.csv': is a file that is read from\n"},
-    {{"convert", "data.csv", "./data.csv"}, 2, "", "descent convert: './data.csv': is a file that is read from\n"},
+    {{"convert", "data.csv", "data.csv"}, 2, "", "descent convert: 'data.csv': is also an input file\n"},
+    {{"convert", "data.csv", "./data.csv"}, 2, "", "descent convert: './data.csv': is also an input file\n"},
     {{"convert", "none.csv", "d.npz"}, 3, "", "descent convert: none.csv: cannot read: No such file or directory\n"},
     {{"convert", "d.safetensors", "e.npz", "--two-passes"},
      2,
      "",
-     "descent convert: --two-passes: only from a file of another format into one that ends in .safetensors\n"},
+     "descent convert: --two-passes: only from a file of another format to .safetensors\n"},
     {{"evaluate", "d.safetensors", "data.csv"},
      3,
      "",

@@ -226,7 +226,7 @@ TEST_F(EvaluatePlot, RefusesWhatItCannotDo) {
       {"roc.svg,", 2, "--plot '': which diagram?"},
       {"residuals.svg", 2, "--plot 'residuals.svg': residuals says nothing about a model for binary"},
       {"roc:none/x.svg", 1, "none/x.svg: cannot write"},
-      {"roc:data.svg", 2, "--plot 'data.svg': is a file that is read from"},
+      {"roc:data.svg", 2, "--plot 'data.svg': is also an input file"},
       {"roc1.svg,roc2.svg,roc3.svg,roc4.svg,roc5.svg,roc6.svg,roc7.svg,roc8.svg,roc9.svg", 2, "at most 8"},
   };
   std::filesystem::rename(folder / "data.csv", folder / "data.svg");

@@ -211,7 +211,7 @@ TEST(Report, ListsEachWarningOnce) {
   ASSERT_EQ(folder.run(quick + Arguments{"--lr", "30", "--report", "r.html"}).code, 0);
   const std::string html = folder.read("r.html");
   expect_part(html, "<li>epoch 1: ");
-  expect_part(html, "--clip-norm 1</li>");
+  expect_part(html, "clip_norm 1</li>");
   EXPECT_LT(count(html, "<li>"), 10U);
 }
 
@@ -226,9 +226,9 @@ TEST(Report, RefusesAPlaceItCannotHaveBeforeTheTraining) {
       {{"--report", ""}, 2, "--report '': must name a file"},
       {{"--report", "none/r.html"}, 1, "none/r.html: cannot write: No such file"},
       {{"--report", "."}, 1, ".: cannot write: Is a directory"},
-      {{"--report", "data.csv"}, 2, "--report 'data.csv': is the file that is read from"},
-      {{"--report", "./model.safetensors"}, 2, "is where the model goes"},
-      {{"--report", "x", "--log", "./x"}, 2, "is where the log goes"},
+      {{"--report", "data.csv"}, 2, "--report 'data.csv': is also an input file"},
+      {{"--report", "./model.safetensors"}, 2, "is also the model file"},
+      {{"--report", "x", "--log", "./x"}, 2, "is also the log file"},
       {{"--tensorboard", ""}, 2, "--tensorboard '': must name a folder"},
   };
   for (const auto &c : cases) {

@@ -116,7 +116,7 @@ const Bad bads[] = {
     {"UnknownOption", nullptr, train + Arguments{"--widht", "3"}, 2, {"--widht", "--help"}},
     {"UnknownShortOption", nullptr, train + Arguments{"-lr", "3"}, 2, {"-lr", "--help"}},
     {"AmbiguousOption", nullptr, train + Arguments{"--w", "3"}, 2, {"--w", "--help"}},
-    {"OptionWithoutItsValue", nullptr, train + Arguments{"--lr"}, 2, {"--lr", "--help"}},
+    {"OptionWithoutItsValue", nullptr, train + Arguments{"--lr"}, 2, {"--learning-rate", "--help"}},
     {"FlagWithAValue", nullptr, train + Arguments{"--quiet=3"}, 2, {"--quiet", "--help"}},
     {"OneArgumentTooMany", nullptr, train + Arguments{"more.csv"}, 2, {"more.csv", "--help"}},
     {"NoArgument", nullptr, {"evaluate"}, 2, {"MODEL DATA", "--help"}},
@@ -143,9 +143,13 @@ const Bad bads[] = {
     {"ExportOfNoModel", nullptr, {"export", "data.csv", "--out", "m.onnx"}, 3, {"data.csv"}},
     {"MissingConfig", nullptr, train + Arguments{"--config", "none.json"}, 3, {"none.json"}},
     {"BrokenConfig", nullptr, train + Arguments{"--config", "broken.json"}, 2, {"broken.json:2"}},
-    {"UnknownConfigKey", nullptr, train + Arguments{"--config", "unknown.json"}, 2, {"unknown.json", "learning_rate"}},
+    {"UnknownConfigKey", nullptr, train + Arguments{"--config", "unknown.json"}, 2, {"unknown.json", "learning rate"}},
     {"ConfigValueOfNoKind", nullptr, train + Arguments{"--config", "null.json"}, 2, {"null.json", "lr"}},
-    {"ConfigValueOutOfRange", nullptr, train + Arguments{"--config", "range.json"}, 2, {"range.json", "--lr", "-1"}},
+    {"ConfigValueOutOfRange",
+     nullptr,
+     train + Arguments{"--config", "range.json"},
+     2,
+     {"range.json", "--learning-rate", "-1"}},
     {"MissingModel", nullptr, {"info", "none"}, 3, {"none", "No such file"}},
     {"EmptyModel", nullptr, {"info", "empty"}, 3, {"empty"}},
     {"TruncatedModel", nullptr, {"evaluate", "truncated", "data.csv"}, 3, {"truncated"}},
@@ -163,7 +167,7 @@ const Bad bads[] = {
      train + Arguments{"--class-weight", "balanced"},
      2,
      {"regression"}},
-    {"ClassWeightOfNoClass", nullptr, train + Arguments{"--class-weight", "maybe=2"}, 2, {"--class-weight", "maybe"}},
+    {"ClassWeightOfNoClass", nullptr, train + Arguments{"--class-weights", "maybe=2"}, 2, {"--class-weights", "maybe"}},
     {"TooFewClassWeights", nullptr, train + Arguments{"--class-weight", "2"}, 2, {"--class-weight", "2"}},
     {"OutputActivationForClasses", nullptr, train + Arguments{"--output-activation", "relu"}, 2, {"relu"}},
 };
@@ -188,7 +192,7 @@ TEST_P(BadInput, SaysWhatIsWrongAndTouchesNothing) {
   folder.write("blind.csv", "width,height\n1,2\n2,3\n");
   folder.write("maybe.csv", "width,height,answer\n1,2,maybe\n2,3,no\n");
   folder.write("broken.json", "{\n\"lr\": }");
-  folder.write("unknown.json", "{\"learning_rate\": 1}");
+  folder.write("unknown.json", "{\"learning rate\": 1}");
   folder.write("null.json", "{\"lr\": null}");
   folder.write("range.json", "{\"lr\": -1}");
   folder.write("model", model);
@@ -230,11 +234,11 @@ TEST(Command, RefusesABadValueOfEveryOption) {
       {"activation", {"step"}},
       {"init", {"zero"}},
       {"optimizer", {"newton"}},
-      {"lr", {"0", "-1", "nan", "inf", "0x1", "1e999", "fast", ""}},
+      {"learning-rate", {"0", "-1", "nan", "inf", "0x1", "1e999", "fast", ""}},
       {"schedule",
        {"linear", "step", "step:0", "step:1.5", "step:3:0", "step:3:2", "exponential", "exponential:2", "cosine:-1",
         "cosine:1:2", "plateau:0", "plateau:3:x", "constant:1", ""}},
-      {"warmup", {"-1", "1.5"}},
+      {"warmup-steps", {"-1", "1.5"}},
       {"momentum", {"1", "-0.1"}},
       {"beta1", {"1", "-0.1"}},
       {"beta2", {"1", "x"}},
@@ -245,7 +249,7 @@ TEST(Command, RefusesABadValueOfEveryOption) {
       {"dropout", {"1", "-0.1", "half"}},
       {"clip-norm", {"-1", "x"}},
       {"label-smoothing", {"1", "-0.1"}},
-      {"class-weight", {"", "1", "1,2,3", "1,0", "1,-2", "yes=", "yes=0", "1,yes=2", "even"}},
+      {"class-weights", {"", "1", "1,2,3", "1,0", "1,-2", "yes=", "yes=0", "1,yes=2", "even"}},
       {"batch-size", {"0", "-1", "every", "1.5", ""}},
       {"epochs", {"-1", "1e3", "99999999999999999999"}},
       {"patience", {"-1", "x"}},

@@ -200,8 +200,8 @@ TEST(Convert, SaysWhatAFormatDoesNotHold) {
     const char *to, *says;
   } cases[] = {
       {"a.npz", "1 column of categories became inputs of 0 and 1: 3 inputs in all"},
-      {"a.npz", "classes are numbers there: 0 is no, 1 is yes"},
-      {"a.npz", "columns have no names there but in an array beside them, which is not read back"},
+      {"a.npz", "classes are written as numbers: 0 is no, 1 is yes"},
+      {"a.npz", "the format has no column names; they are in an array of their own, which is not read back"},
       {"a.tsv", "wrote     a.tsv: 20 rows"},
       {"a.safetensors", "exact     every number is the same in float32"},
   };
@@ -231,7 +231,7 @@ TEST(Convert, LeavesRowsWithoutATargetOut) {
   for (const char *to : {"a.npz", "a.svm", "a.npy", "a.csv2.csv"}) {
     const Result result = folder.run({"convert", "a.csv", to, "--target", "y"});
     EXPECT_EQ(result.code, 0) << result.err;
-    expect_contains(result.out, "2 rows without a target left out");
+    expect_contains(result.out, "2 rows without a target dropped");
   }
 }
 

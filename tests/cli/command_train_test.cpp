@@ -67,17 +67,38 @@ TEST(Train, TakesAShareOfTheRowsAsPercentToo) {
   expect_contains(folder.run(quick + Arguments{"--validation", "0%"}).err, "none to validate on");
 }
 
-TEST(Train, CallsOptionsAsTheCommandLineDoes) {
+TEST(Train, CallsOptionsByTheirMembers) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));
   const Result warned = folder.run(quick + Arguments{"--lr", "30", "--log", "log"});
-  expect_contains(warned.err, "; try a smaller learning rate or --clip-norm 1\n");
-  expect_contains(folder.read("log"), "or --clip-norm 1\"");
+  expect_contains(warned.err, "; try a smaller learning rate or clip_norm 1\n");
+  expect_contains(folder.read("log"), "or clip_norm 1\"");
   const Result diverged = folder.run(quick + Arguments{"--lr", "1e30"});
-  expect_contains(diverged.err, "; try 1e+29, --clip-norm 1 or a warm-up; ");
-  expect_contains(folder.run(quick + Arguments{"--schedule", "cosine:1"}).err,
-                  "descent train: --schedule's minimum 1:");
-  expect_contains(folder.run(quick + Arguments{"--out", "clip_norm/x"}).err, " clip_norm/x: ");
+  expect_contains(diverged.err, "; try 1e+29, clip_norm 1 or a warm-up; ");
+  expect_contains(folder.run(quick + Arguments{"--schedule", "cosine:1"}).err, "descent train: schedule.minimum 1:");
+}
+
+TEST(Train, TakesEverySpellingOfAnOption) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const auto model = [&folder](const Arguments &options) {
+    const Arguments command = {"train", "data.csv", "--target", "answer", "--hidden", "4", "--epochs", "2", "--quiet"};
+    const Result result = folder.run(command + options);
+    EXPECT_EQ(result.code, 0) << result.err;
+    return folder.read("model.safetensors");
+  };
+  const std::string expected = model({"--learning-rate", "0.02", "--warmup-steps", "3", "--class-weights", "balanced"});
+  EXPECT_EQ(model({"--lr", "0.02", "--warmup", "3", "--class-weight", "balanced"}), expected);
+  EXPECT_EQ(model({"--learning_rate=0.02", "--warmup_steps", "3", "--class_weights=balanced"}), expected);
+  EXPECT_EQ(model({"--learning=0.02", "--warmup_s=3", "--class_weight=balanced"}), expected);
+  folder.write("new.json", R"({"learning-rate": 0.02, "warmup_steps": 3, "class_weights": "balanced"})");
+  folder.write("old.json", R"({"lr": 0.02, "warmup": 3, "class-weight": "balanced"})");
+  EXPECT_EQ(model({"--config", "new.json"}), expected);
+  EXPECT_EQ(model({"--config", "old.json"}), expected);
+  EXPECT_NE(model({"--lr", "0.03", "--warmup", "3", "--class-weight", "balanced"}), expected);
+  /* The record keeps the names that it had in the first version. */
+  for (const char *name : {"\\\"lr\\\":0.02", "\\\"warmup\\\":3", "\\\"class-weight\\\":\\\"balanced\\\""})
+    expect_contains(expected, name);
 }
 
 TEST(Verify, NamesTheCombinationThatDiverged) {

@@ -58,7 +58,7 @@ TEST(CudaCommand, KeepsWhatItHasLearnedWhereTheDeviceFails) {
     if (learned) {
       kept++;
       expect_contains(result.out, "last good weights saved to broken");
-      expect_contains(result.out, "--resume kept goes on from step");
+      expect_contains(result.out, "--resume kept continues from step");
       EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
       ASSERT_EQ(folder.run(train + Arguments{epoch[1], "--out", "shorter"}).code, 0);
       const Result same = folder.run({"predict", "broken", "data.csv"});

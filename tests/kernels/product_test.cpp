@@ -146,7 +146,7 @@ TEST_F(Product, FindsOutWhatIsNotToBeTrusted) {
       EXPECT_EQ(chosen(shape, tune), EMULATED_RIGHT);
       EXPECT_EQ(traced.verdict(flaw.kind), flaw.verdict);
       EXPECT_EQ(traced.verdict(EMULATED_RIGHT), "taken");
-      EXPECT_FALSE(product_library_doubts(library_));
+      EXPECT_FALSE(product_library_untrusted(library_));
       offer({flaw.kind});
       traced.forget();
       fs::remove_all(cache_ / "descent");
@@ -155,7 +155,7 @@ TEST_F(Product, FindsOutWhatIsNotToBeTrusted) {
       const descent_status status = create(shape, tune, &product);
       EXPECT_EQ(status, flaw.alone ? DESCENT_OK : DESCENT_ERROR_UNSUPPORTED);
       EXPECT_EQ(traced.verdict(flaw.kind), flaw.alone ? "taken" : flaw.verdict);
-      EXPECT_EQ(product_library_doubts(library_), flaw.alone);
+      EXPECT_EQ(product_library_untrusted(library_), flaw.alone);
       if (product) check(product, Problem(shape));
       product_free(product);
       if (flaw.alone && tune) { /* remembered as any other, and no less doubtful then */
@@ -163,7 +163,7 @@ TEST_F(Product, FindsOutWhatIsNotToBeTrusted) {
         emulated_library.heuristics = 0;
         EXPECT_EQ(chosen(shape, true), flaw.kind);
         EXPECT_EQ(emulated_library.heuristics, 0);
-        EXPECT_TRUE(product_library_doubts(library_));
+        EXPECT_TRUE(product_library_untrusted(library_));
       }
     }
 }

@@ -88,7 +88,7 @@ class Job:
         holds nothing missing in what was logged."""
         end = self.run(folder, [])
         check(end.returncode == 0, f"{context}: resuming ended with {end.returncode}: {end.stderr.strip()}")
-        check("passed over" not in end.stderr, f"{context}: {end.stderr.strip()}")
+        check("skipped" not in end.stderr, f"{context}: {end.stderr.strip()}")
         check(self.hash(folder) == self.expected, f"{context}: the model is another one")
         check(not log or self.log(folder) == self.expected_log, f"{context}: the log is another one")
 

@@ -134,7 +134,7 @@ TEST(Divergence, NamesTheFirstBadLayerForwardAndTheLastBackward) {
     const Trainer trainer{made, descent_trainer_free};
     EXPECT_EQ(descent_trainer_step(made, rows.X.data(), rows.y.data(), nullptr, 8, nullptr), DESCENT_ERROR_DIVERGED);
     EXPECT_TRUE(says(c.expected)) << descent_last_error();
-    EXPECT_TRUE(says("no update has happened yet")) << descent_last_error();
+    EXPECT_TRUE(says("no update has been made yet")) << descent_last_error();
   }
 }
 

@@ -190,9 +190,9 @@ TEST(Refusals, DatasetsThatDoNotFitAreNamedWithBothSizes) {
     const char *says;
   } cases[] = {
       {"inputs", make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY), wide.dataset(),
-       "3 input columns, but the network takes 2"},
+       "3 input columns, but the network has 2 inputs"},
       {"classes", make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY), classes.dataset(),
-       "3 classes, but the network knows 2"},
+       "3 classes, but the network has 2"},
       {"task", make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY), values.dataset(),
        "the task is regression"},
       {"targets", make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR), values.dataset(),
@@ -322,9 +322,15 @@ TEST(Refusals, StepsByHandCheckTheirRows) {
     int64_t rows;
     float y, weight;
   } cases[] = {
-      {"0 rows", 0, 0, 1},        {"9 rows", 9, 0, 1},          {"class 3 is not one of 0 .. 2", 8, 3, 1},
-      {"class -1", 8, -1, 1},     {"class 0.5", 8, 0.5F, 1},    {"class nan", 8, NAN, 1},
-      {"weight -1 is", 8, 0, -1}, {"weight nan is", 8, 0, NAN}, {"weight inf is", 8, 0, INFINITY},
+      {"0 rows", 0, 0, 1},
+      {"9 rows", 9, 0, 1},
+      {"invalid class 3: must be an integer in 0 .. 2", 8, 3, 1},
+      {"class -1", 8, -1, 1},
+      {"class 0.5", 8, 0.5F, 1},
+      {"class nan", 8, NAN, 1},
+      {"invalid weight -1: must be finite and >= 0", 8, 0, -1},
+      {"invalid weight nan: must be finite and >= 0", 8, 0, NAN},
+      {"invalid weight inf: must be finite and >= 0", 8, 0, INFINITY},
   };
   for (const auto &c : cases) {
     std::vector<float> y(9, 0), w(9, 1);

@@ -142,7 +142,7 @@ TEST(Health, NamesALayerWhoseUnitsAreDead) {
     EXPECT_EQ(seen.last[2].dead_fraction, 0) << "the output layer has no dead units";
     if (dead > 0.5) {
       EXPECT_EQ(seen.warnings[0],
-                "dead units: 75 % of layer 2 no longer respond to any row; try a smaller learning rate, leaky_relu or "
+                "dead units: 75 % of layer 2 do not respond to any row; try a smaller learning rate, leaky_relu or "
                 "standard normalisation");
     } else {
       EXPECT_EQ(seen.warnings[0], "");

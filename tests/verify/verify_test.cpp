@@ -398,9 +398,10 @@ TEST(Verify, ADeviceWithoutThePrecisionIsNamedWhetherCandidateOrWitness) {
   const struct {
     descent_device *candidate, *reference;
     std::vector<const char *> said;
-  } cases[] = {
-      {cpu.get(), reference.get(), {"bf16", "the cpu computes in fp32", "--precision fp32"}},
-      {reference.get(), cpu.get(), {"reference cpu", "bf16", "the cpu computes in fp32", "reference reference"}}};
+  } cases[] = {{cpu.get(), reference.get(), {"bf16", "the cpu computes in fp32", "--precision fp32"}},
+               {reference.get(),
+                cpu.get(),
+                {"reference cpu", "bf16", "the cpu computes in fp32", "use the device 'reference'"}}};
   for (const auto &c : cases) {
     const Result result = verify(network.get(), c.candidate, c.reference, options);
     EXPECT_EQ(result.status, DESCENT_ERROR_UNSUPPORTED);

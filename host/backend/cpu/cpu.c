@@ -274,11 +274,6 @@ static descent_status program_bind(struct backend_program *program, int buffer, 
   return DESCENT_OK;
 }
 
-static const char *program_placement(const struct backend_program *program) {
-  (void)program;
-  return ""; /* in the caller's memory */
-}
-
 static double load(const void *data, enum plan_type type, int64_t i) {
   if (type == PLAN_F32) return (double)((const float *)data)[i];
   return ((const double *)data)[i];
@@ -319,11 +314,6 @@ static descent_status program_write(struct backend_program *program, int buffer,
   if (!plan_can_copy(program->plan, buffer, offset, count, type, reason, sizeof reason))
     return status_set(DESCENT_ERROR_ARGUMENT, "%s", reason);
   convert(element(program, buffer, offset), program->plan->buffers[buffer].type, data, type, count);
-  return DESCENT_OK;
-}
-
-static descent_status program_synchronise(struct backend_program *program) {
-  (void)program;
   return DESCENT_OK;
 }
 
@@ -393,12 +383,10 @@ const struct backend backend_cpu = {
     .compile = device_compile,
     .release = program_release,
     .bind = program_bind,
-    .placement = program_placement,
     .run = program_run,
     .run_product = program_run_product,
     .read = program_read,
     .write = program_write,
-    .synchronise = program_synchronise,
     .memory = program_memory,
     .measure = device_measure,
     .evaluation_bytes = 4 << 20, /* the activations stay near the cores */

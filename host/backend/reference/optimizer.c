@@ -43,8 +43,9 @@ void reference_update(struct backend_program *program, const struct plan_update 
     double change = 0, before = 0; /* sums of squares */
     for (int64_t i = plan->segments[l].begin; i < plan->segments[l].end; i++) {
       const double w = parameters[i];
-      parameters[i] = formula_update_f64(rule, &coefficients, w, gradients[i], moment1 ? &moment1[i] : NULL,
-                                         moment2 ? &moment2[i] : NULL);
+      double none = 0; /* in place of a moment that the rule does not keep */
+      parameters[i] = formula_update_f64(rule, &coefficients, w, gradients[i], moment1 ? &moment1[i] : &none,
+                                         moment2 ? &moment2[i] : &none);
       change += (parameters[i] - w) * (parameters[i] - w);
       before += w * w;
     }

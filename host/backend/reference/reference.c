@@ -99,11 +99,6 @@ static descent_status program_bind(struct backend_program *program, int buffer, 
   return DESCENT_OK;
 }
 
-static const char *program_placement(const struct backend_program *program) {
-  (void)program;
-  return ""; /* in the caller's memory */
-}
-
 static descent_status program_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                    enum plan_type type, void *data) {
   char reason[128];
@@ -129,11 +124,6 @@ static descent_status program_write(struct backend_program *program, int buffer,
       case PLAN_F64: b->values[offset + i] = ((const double *)data)[i]; break;
       case PLAN_I64: b->integers[offset + i] = ((const int64_t *)data)[i]; break;
     }
-  return DESCENT_OK;
-}
-
-static descent_status program_synchronise(struct backend_program *program) {
-  (void)program;
   return DESCENT_OK;
 }
 
@@ -230,12 +220,10 @@ const struct backend backend_reference = {
     .compile = device_compile,
     .release = program_release,
     .bind = program_bind,
-    .placement = program_placement,
     .run = program_run,
     .run_product = program_run_product,
     .read = program_read,
     .write = program_write,
-    .synchronise = program_synchronise,
     .memory = program_memory,
     .measure = device_measure,
     .evaluation_bytes = 4 << 20, /* the activations stay near the cores */

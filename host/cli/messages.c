@@ -1,0 +1,53 @@
+/* One line of stderr and an exit code for every failure. */
+#include "cli/messages.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int fail(const char *command, int code, const char *format, ...) {
+  char text[16384]; /* three paths; no memory is asked for, which may be what is told of */
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  for (char *c = text; *c; c++)
+    if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?'; /* names from files: no line breaks, no terminal codes */
+  fprintf(stderr, "%s: %s\n", command, text);
+  return code;
+}
+
+int exit_of(descent_status status) {
+  static const int codes[] = {
+      [DESCENT_OK] = EXIT_DONE,
+      [DESCENT_ERROR_MEMORY] = EXIT_RUN,
+      [DESCENT_ERROR_ARGUMENT] = EXIT_USAGE,
+      [DESCENT_ERROR_READ] = EXIT_DATA,
+      [DESCENT_ERROR_WRITE] = EXIT_RUN,
+      [DESCENT_ERROR_DATA] = EXIT_DATA,
+      [DESCENT_ERROR_MODEL] = EXIT_DATA,
+      [DESCENT_ERROR_DEVICE] = EXIT_DEVICE,
+      [DESCENT_ERROR_UNSUPPORTED] = EXIT_DEVICE,
+      [DESCENT_ERROR_DIVERGED] = EXIT_DIVERGED,
+      [DESCENT_ERROR_INTERNAL] = EXIT_RUN,
+  };
+  return codes[status];
+}
+
+int fail_status(const char *command, descent_status status) {
+  const char *text = descent_last_error();
+  /* An allocation of the command's own leaves the library's text as it was. */
+  if (status == DESCENT_ERROR_MEMORY && !strstr(text, "memory") && !strstr(text, "allocate"))
+    text = descent_status_text(status);
+  return fail(command, exit_of(status), "%s", *text ? text : descent_status_text(status));
+}
+
+int print_object(const char *command, cJSON *object, bool whole, bool indented) {
+  char *text = NULL;
+  if (object && whole) text = indented ? cJSON_Print(object) : cJSON_PrintUnformatted(object);
+  cJSON_Delete(object);
+  if (!text) return fail(command, EXIT_RUN, "out of memory");
+  puts(text);
+  cJSON_free(text);
+  return EXIT_DONE;
+}

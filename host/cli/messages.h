@@ -1,0 +1,25 @@
+/* What a command prints when it fails, and the exit code that it returns. */
+#ifndef DESCENT_CLI_MESSAGES_H
+#define DESCENT_CLI_MESSAGES_H
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+
+#include <descent/descent.h>
+
+/* Documented in `descent --help`. 128 + n: stopped by signal n. */
+enum exit_code { EXIT_DONE, EXIT_RUN, EXIT_USAGE, EXIT_DATA, EXIT_DEVICE, EXIT_DIVERGED, EXIT_SIGNAL = 128 };
+
+/* Prints "descent train: <what happened>" on one line of stderr and returns `code`. */
+int fail(const char *command, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* The exit code that belongs to a status. */
+int exit_of(descent_status status);
+/* fail() with the library's last error and the exit code that belongs to `status`. */
+int fail_status(const char *command, descent_status status);
+
+/* Prints a JSON object on a line of its own, or on several that are indented, and frees it; `whole` false, or no
+ * object: memory ran out while it was made, which is reported. Returns the exit code. */
+int print_object(const char *command, cJSON *object, bool whole, bool indented);
+
+#endif

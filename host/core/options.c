@@ -1,4 +1,4 @@
-/* The defaults of the option structs, and the rule by which the structs of other versions of the header are read. */
+/* Defaults of the option structs, and conversion of structs from other versions of the header. */
 #include "core/options.h"
 
 #include <string.h>
@@ -32,8 +32,8 @@ static const descent_train_options train_defaults = {
     .checkpoint = {.seconds = 60, .keep = 2, .rollback_factor = 0.1},
 };
 
-/* A new member must enlarge the struct, not fill padding that an older header left unset; a new member of a group takes
- * reserved space, so that the group's size and with it the place of everything behind it stay as they are. */
+/* A new member must enlarge the struct, since an older header leaves padding unset. A new member of a group uses its
+ * reserved space, so that the size of the group and the offsets of later members do not change. */
 #define SIZE_OF(type, member) sizeof(((type *)NULL)->member)
 #define ENDS_WITH(type, member) \
   _Static_assert(offsetof(type, member) + SIZE_OF(type, member) == sizeof(type), #type " ends with padding")
@@ -61,15 +61,15 @@ static bool is_zero(const void *bytes, size_t n) {
   return true;
 }
 
-/* `what`: dataset, network or train; every option struct begins with its size. */
+/* `what`: dataset, network or train. Every option struct starts with its size. */
 static descent_status complete(const char *what, const void *given, const void *defaults, size_t known, void *out) {
-  const size_t largest = 4 * known; /* beyond it the struct was not initialised, and its end must not be read */
+  const size_t largest = 4 * known; /* a larger size is not initialised, so the struct's end must not be read */
   size_t size = 0;
   if (given) memcpy(&size, given, sizeof size);
   if (size <= sizeof size || size % sizeof size || size > largest)
     return status_set(DESCENT_ERROR_ARGUMENT, "%s options must start from descent_%s_options_default()", what, what);
   if (size > known && !is_zero((const char *)given + known, size - known))
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s options: set a member that library version %s does not know", what,
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s options: a member is set that library version %s does not know", what,
                       DESCENT_VERSION);
   memcpy(out, defaults, known);
   memcpy(out, given, size < known ? size : known);
@@ -104,6 +104,6 @@ descent_status complete_train_options(const descent_train_options *given, descen
   if (UNSET(optimizer) && UNSET(schedule) && UNSET(early_stopping) && UNSET(checkpoint) && UNSET(callbacks))
     return DESCENT_OK;
 #undef UNSET
-  return status_set(DESCENT_ERROR_ARGUMENT, "train options: set a member that library version %s does not know",
+  return status_set(DESCENT_ERROR_ARGUMENT, "train options: a member is set that library version %s does not know",
                     DESCENT_VERSION);
 }

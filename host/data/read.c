@@ -62,7 +62,7 @@ static descent_status open_matrix(const struct file_choice *choice, const struct
   return status_set(DESCENT_ERROR_INTERNAL, "%s: no reader of format %d", choice->path, (int)choice->format);
 }
 
-/* The options complete and checked. What the caller leaves open is taken from the network. */
+/* Completes and checks the options. Those left open are taken from the network. */
 static descent_status resolve_options(const char *path, const descent_dataset_options *given,
                                       descent_dataset_options *options) {
   descent_status status;

@@ -137,7 +137,7 @@ static void adapt_steps_per_run(struct fit *f, double seconds) {
 static bool ask(void *user) {
   struct fit *f = user;
   const descent_request request =
-      f->options->callbacks.on_pause ? f->options->callbacks.on_pause(f->options->callbacks.user) : DESCENT_GO_ON;
+      f->options->callbacks.on_pause ? f->options->callbacks.on_pause(f->options->callbacks.user) : DESCENT_CONTINUE;
   if (request == DESCENT_STOP && !f->stopped) stop(f, DESCENT_STOP_CALLBACK);
   if (request == DESCENT_SAVE) f->save_asked = true;
   return f->stopped;

@@ -322,7 +322,7 @@ static error_t parse_key(int key, char *text, struct argp_state *state) {
 /* Aliases own their names, other rows their texts. */
 static void table_free(struct argp_option *table, int count) {
   for (int i = 0; table && i < count; i++)
-    free((char *)(uintptr_t)(table[i].flags & OPTION_ALIAS ? table[i].name : table[i].doc));
+    free((char *)(uintptr_t)((table[i].flags & OPTION_ALIAS) ? table[i].name : table[i].doc));
   free(table);
 }
 

@@ -81,7 +81,7 @@ int options_config_read(const struct command_syntax *syntax, const char *path, i
   char *text = read_text(path);
   if (!text)
     return fail(syntax->name, errno == ENOMEM ? EXIT_RUN : EXIT_DATA, "%s: cannot read: %s", path, strerror(errno));
-  errno = 0; /* malloc sets it; cJSON does not tell one failure from the other */
+  errno = 0; /* malloc sets it; cJSON does not distinguish its failures */
   root = cJSON_ParseWithOpts(text, &end, true);
   if (!root && errno == ENOMEM) {
     code = fail(syntax->name, EXIT_RUN, "%s: out of memory", path);
@@ -135,8 +135,8 @@ done:
 }
 
 void options_config_free(struct option_config *config) {
-  /* argp permutes: the arguments made here are told from the borrowed ones by their place before parsing, so they are
-   * kept first by construction (each holds its value after '='). */
+  /* argp permutes: only their place before parsing distinguishes the arguments made here from the borrowed ones, so
+   * they come first by construction (each holds its value after '='). */
   for (int i = 1; i <= config->n_config; i++) free(config->argv[i]);
   free(config->argv);
   *config = (struct option_config){0};

@@ -1,4 +1,4 @@
-/* The command `descent`: finds the subcommand and makes sure that what was printed has really been written. */
+/* The command `descent`: finds the subcommand and checks that its output was really written. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -97,13 +97,13 @@ static void begin_without_blas_threads(char **argv) {
 int main(int argc, char **argv) {
   begin_without_blas_threads(argv);
   occupy_standard_descriptors();
-  signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write like any other, told by the check below */
+  signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write like any other, reported by the check below */
   signal(SIGBUS, on_bus_error);
   signal(SIGXFSZ, SIG_IGN); /* so is a file that may not grow further */
   int code = dispatch(argc, argv);
   errno = 0;
   bool failed = ferror(stdout);
-  failed = fclose(stdout) != 0 || failed; /* closing is where network file systems say what they could not write */
+  failed = fclose(stdout) != 0 || failed; /* network file systems report failed writes on closing */
   if (!failed || code == EXIT_RUN) return code;
   if (errno != EPIPE) fail(syntax.name, EXIT_RUN, "standard output: cannot write: %s", strerror(errno ? errno : EIO));
   return code == EXIT_DONE ? EXIT_RUN : code;

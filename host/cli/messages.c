@@ -6,7 +6,7 @@
 #include <string.h>
 
 int fail(const char *command, int code, const char *format, ...) {
-  char text[16384]; /* three paths; no memory is asked for, which may be what is told of */
+  char text[16384]; /* three paths; not allocated, since the failure may be a lack of memory */
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);

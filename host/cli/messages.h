@@ -18,8 +18,8 @@ int exit_of(descent_status status);
 /* fail() with the library's last error and the exit code that belongs to `status`. */
 int fail_status(const char *command, descent_status status);
 
-/* Prints a JSON object on a line of its own, or on several that are indented, and frees it; `whole` false, or no
- * object: memory ran out while it was made, which is reported. Returns the exit code. */
+/* Prints a JSON object on one line, or indented on several, and frees it. `whole` false, or no object: memory ran out
+ * while it was made, which is reported. Returns the exit code. */
 int print_object(const char *command, cJSON *object, bool whole, bool indented);
 
 #endif

@@ -223,7 +223,7 @@ static bool next_spelling(const struct parsing *parsing, struct spelling *at) {
 }
 
 /* "--lr or --l2": the options that begin with the word, or else those that resemble it most; "" when there is none. */
-static void list_meant(const struct parsing *parsing, const char *word, size_t length, bool begun, char *out,
+static void list_meant(const struct parsing *parsing, const char *word, size_t length, bool beginning, char *out,
                        size_t size) {
   size_t used = 0;
   int fewest = INT_MAX;
@@ -232,7 +232,7 @@ static void list_meant(const struct parsing *parsing, const char *word, size_t l
   for (struct spelling at = {0}; next_spelling(parsing, &at);) {
     int edits = 0;
     const char *name = at.row->name;
-    if (begun ? strncmp(name, word, length) != 0 : !word_resembles(word, length, name, &edits)) continue;
+    if (beginning ? strncmp(name, word, length) != 0 : !word_resembles(word, length, name, &edits)) continue;
     if (edits > fewest || (edits == fewest && at.option == last)) continue;
     if (edits < fewest) used = 0;
     fewest = edits;
@@ -322,7 +322,7 @@ static error_t parse_key(int key, char *text, struct argp_state *state) {
 /* Aliases own their names, other rows their texts. */
 static void table_free(struct argp_option *table, int count) {
   for (int i = 0; table && i < count; i++)
-    free((char *)(uintptr_t)(table[i].flags & OPTION_ALIAS ? table[i].name : table[i].doc));
+    free((char *)(uintptr_t)((table[i].flags & OPTION_ALIAS) ? table[i].name : table[i].doc));
   free(table);
 }
 

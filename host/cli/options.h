@@ -127,7 +127,7 @@ void option_member(const char *name, size_t length, char member[static OPTION_NA
  * with the next, and at least half of them right. `*edits`: how many. */
 bool word_resembles(const char *word, size_t length, const char *known, int *edits);
 
-/* Number parsing for values with a syntax of their own: all of `text` is one number, no hexadecimal, finite. */
+/* Parses numbers in values with their own syntax: all of `text` is one number, not hexadecimal, finite. */
 bool option_integer(const char *text, int64_t *value);
 bool option_real(const char *text, double *value);
 

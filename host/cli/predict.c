@@ -165,7 +165,7 @@ static void print_notes(const struct prediction *p) {
             text_count(p->unseen, text), p->unseen == 1 ? " holds" : "s hold");
 }
 
-/* Reads, predicts and writes. What goes to a file of its own appears there when all of it is done. */
+/* Reads, predicts and writes. An output file appears only when it is complete. */
 static int stream(struct prediction *p) {
   enum { BLOCK_CELLS = 1 << 24, MOST_ROWS = 1 << 16 };
   const char *path = p->values->out;

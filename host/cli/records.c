@@ -17,8 +17,8 @@ static void cannot_write(struct records *r, const char *path) {
   r->failed = true;
 }
 
-/* The log beside the checkpoints is a convenience of whoever resumes: as where a checkpoint cannot be written, the
- * training goes on. */
+/* The log beside the checkpoints serves a later resume: like a failed checkpoint, its loss does not end the
+ * training. */
 static void tell_lost(struct records *r) {
   fail(r->command, EXIT_RUN, "%s/%s: cannot write: %s; the training continues", r->values->checkpoint, CHECKPOINT_LOG,
        strerror(errno));
@@ -120,7 +120,7 @@ static bool replay_log(struct records *r, FILE *from, FILE *kept, int64_t step, 
     cJSON *line = cJSON_ParseWithLength(text, (size_t)length);
     written = line || errno != ENOMEM;
     const int64_t epoch = epoch_of(line, last, step);
-    errno = ENOMEM; /* what nobody else says */
+    errno = ENOMEM; /* not set by what failed */
     if (epoch) {
       written = replay(r, kept, line);
       last = epoch;
@@ -136,8 +136,8 @@ static bool replay_log(struct records *r, FILE *from, FILE *kept, int64_t step, 
 }
 
 /* Writes what was logged up to the step into a new log beside the checkpoints and puts it in the place of the old one.
- * The folder is locked: the new one may have a name that whoever is killed leaves behind for the next. What is beside
- * checkpoints is synced by whoever writes them. */
+ * The folder is locked, so the new one may have a fixed name; a killed process leaves it to the next. The writer of
+ * checkpoints syncs the files beside them. */
 static bool rewrite_log(struct records *r, FILE *old, const char *path, int64_t step, int64_t *epochs) {
   char *fresh = NULL;
   errno = ENOMEM;

@@ -1,6 +1,6 @@
 /* What is written down of a training while it runs: the log, TensorBoard's event file and, for the report, its course
- * and warnings. With checkpoints a log of their own lies beside them, so that all of it can go back to where the
- * training goes on from. */
+ * and warnings. With checkpoints a log of their own is kept beside them, so that all of it can return to where the
+ * training continues from. */
 #ifndef DESCENT_CLI_RECORDS_H
 #define DESCENT_CLI_RECORDS_H
 
@@ -20,12 +20,12 @@ struct records {
 };
 
 /* Begins anew, or with what was recorded up to a step (0: nothing), after so many epochs, which is read from the log in
- * the folder of checkpoints, NULL without them; what that lacks is told. What was open before is closed. */
+ * the folder of checkpoints, NULL without them; what that lacks is reported. What was open before is closed. */
 void records_begin(struct records *records, const char *folder, int64_t step, int64_t epochs);
 /* A file that cannot be closed counts as not written (`failed`, `lost`). */
 void records_close(struct records *records);
 
-/* An epoch. What cannot be written is told and ends the training (`failed`), so that what it has learned is saved while
+/* An epoch. A failed write is reported and ends the training (`failed`), so that what it has learned is saved while
  * there is room left. */
 void records_epoch(struct records *records, const descent_network *network, const descent_epoch_info *info);
 

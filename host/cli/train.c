@@ -167,7 +167,7 @@ static int on_epoch(void *user, const descent_epoch_info *info) {
 static descent_request on_pause(void *user) {
   struct training *t = user;
   if (stopping(t)) return DESCENT_STOP;
-  if (!interrupt_save_asked()) return DESCENT_GO_ON;
+  if (!interrupt_save_asked()) return DESCENT_CONTINUE;
   t->tell_saving = t->values.checkpoint != NULL;
   if (!t->tell_saving) say(t, "SIGUSR1: there is nothing to save without --checkpoint");
   return DESCENT_SAVE;

@@ -138,7 +138,7 @@ static void adapt_steps_per_run(struct fit *f, double seconds) {
 static bool poll_request(void *user) {
   struct fit *f = user;
   const descent_request request =
-      f->options->callbacks.on_pause ? f->options->callbacks.on_pause(f->options->callbacks.user) : DESCENT_GO_ON;
+      f->options->callbacks.on_pause ? f->options->callbacks.on_pause(f->options->callbacks.user) : DESCENT_CONTINUE;
   if (request == DESCENT_STOP && !f->stopped) stop(f, DESCENT_STOP_CALLBACK);
   if (request == DESCENT_SAVE) f->save_requested = true;
   return f->stopped;

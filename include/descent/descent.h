@@ -171,14 +171,13 @@ DESCENT_API int descent_version_number(void);
 
 #define DESCENT_TASK_MAP(X) X(AUTO, "auto") X(BINARY, "binary") X(CLASSES, "classes") X(REGRESSION, "regression")
 
-/* What a cell becomes that holds a category unknown to the network: an error, or zeros in all of the column's inputs.
- */
+/* A cell with a category that the network does not know: an error, or zeros in all inputs of its column. */
 #define DESCENT_UNSEEN_MAP(X) X(ERROR, "error") X(ZEROS, "zeros")
 
-/* What a missing number is replaced by, fitted on the training rows; a missing category is always the most frequent. */
+/* What replaces a missing number, fitted on the training rows; a missing category becomes the most frequent one. */
 #define DESCENT_IMPUTE_MAP(X) X(MEAN, "mean") X(MEDIAN, "median") X(MOST_FREQUENT, "most_frequent")
 
-/* What a network leaves as, for other programs: an ONNX graph (IR 8, opset 17), one file of C99, NumPy arrays. */
+/* Export formats: an ONNX graph (IR 8, opset 17), one file of C99, NumPy arrays. */
 #define DESCENT_EXPORT_FORMAT_MAP(X) X(ONNX, "onnx") X(C, "c") X(NPZ, "npz")
 
 #define DESCENT_PRECISION_MAP(X) X(FP32, "fp32") X(TF32, "tf32") X(BF16, "bf16")
@@ -211,7 +210,7 @@ typedef enum { DESCENT_IMPUTE_MAP(DESCENT_ENUM_IMPUTE) } descent_impute;
 typedef enum { DESCENT_EXPORT_FORMAT_MAP(DESCENT_ENUM_EXPORT_FORMAT) } descent_export_format;
 typedef enum { DESCENT_PRECISION_MAP(DESCENT_ENUM_PRECISION) } descent_precision;
 
-/* X(type, its table): every term, for whoever wants to list them. */
+/* X(type, its table): every term, for programs that list them. */
 #define DESCENT_TERM_MAP(X)                                  \
   X(activation, ACTIVATION, DESCENT_ACTIVATION_MAP)          \
   X(loss, LOSS, DESCENT_LOSS_MAP)                            \
@@ -232,14 +231,13 @@ DESCENT_TERM_MAP(DESCENT_DECLARE_TERM)
 typedef struct descent_device descent_device;
 
 /* Opens a device: "cpu" (float32, the embedded default), "reference" (float64, naive: the oracle of the tests),
- * "cuda" or "cuda:<i>" (a GPU), "cuda:GPU-<uuid>" or "cuda:MIG-<uuid>" (the same by its UUID, or by as much of its
- * beginning as no other GPU here shares), "auto" (of the GPUs that can be used the one with the most free memory,
- * otherwise the CPU). `threads` (0 = one per core this process may run on, at most 256) applies to the CPU.
- * ERROR_ARGUMENT for an unknown name, a NULL pointer or a number of threads out of range, ERROR_DEVICE when the device
- * cannot be used or there is none of that number or UUID: the existing ones are named. With a GPU, "auto" included, a
- * wrong setting in the environment is an error too: ERROR_ARGUMENT (DESCENT_CUDA_CHOOSE), ERROR_WRITE
- * (DESCENT_CUDA_TRACE). CUDA shows a process one part of a GPU that is divided (MIG): the first, or the one that
- * CUDA_VISIBLE_DEVICES names before CUDA is first used. */
+ * "cuda" or "cuda:<i>" (a GPU), "cuda:GPU-<uuid>" or "cuda:MIG-<uuid>" (the same by its UUID or any unique beginning of
+ * it), "auto" (the usable GPU with the most free memory, otherwise the CPU). `threads` (0 = one per core this process
+ * may run on, at most 256) applies to the CPU. ERROR_ARGUMENT for an unknown name, a NULL pointer or a number of
+ * threads out of range, ERROR_DEVICE when the device cannot be used or no device has that number or UUID; the text
+ * names those that exist. With a GPU, "auto" included, a wrong setting in the environment is an error too:
+ * ERROR_ARGUMENT (DESCENT_CUDA_CHOOSE), ERROR_WRITE (DESCENT_CUDA_TRACE). Of a GPU that is divided into MIG instances
+ * CUDA shows a process one: the first, or the one that CUDA_VISIBLE_DEVICES names before CUDA is first used. */
 DESCENT_API descent_status descent_device_open(const char *name, int threads, descent_device **device);
 DESCENT_API void descent_device_close(descent_device *device);
 
@@ -247,26 +245,26 @@ DESCENT_API void descent_device_close(descent_device *device);
 DESCENT_API const char *descent_device_description(const descent_device *device);
 /* "cpu", "reference", "cuda:0", ... Valid until the device is closed. */
 DESCENT_API const char *descent_device_name(const descent_device *device);
-/* One line on why "auto" did not take a GPU, or "" when it did or was not asked to. Valid until the device is closed.
- */
+/* One line on why "auto" did not choose a GPU; "" when it did, or when the device was named. Valid while the device
+ * is open. */
 DESCENT_API const char *descent_device_note(const descent_device *device);
 
-/* What is known of a GPU without opening it; the texts are valid during the call that shows it. Later versions of this
- * header add members at the end. */
+/* What is known about a GPU before it is opened; the texts are valid during the callback. Later versions of this header
+ * add members at the end. */
 typedef struct descent_device_info {
   const char *name;         /* "cuda:0" */
   const char *model;        /* "NVIDIA H200" */
-  const char *uuid;         /* "GPU-..." or, for a part of a GPU, "MIG-..." */
+  const char *uuid;         /* "GPU-..." or, for a MIG instance, "MIG-..." */
   const char *pci;          /* "0000:3b:00.0": domain, bus, device */
-  const char *driver;       /* NVIDIA's driver, "580.95.05"; "" where the management library (NVML) is not there */
-  const char *cuda_driver;  /* the newest CUDA that the driver knows, "13.0" */
+  const char *driver;       /* NVIDIA's driver, "580.95.05"; "" without the management library (NVML) */
+  const char *cuda_driver;  /* the newest CUDA that the driver supports, "13.0" */
   const char *cuda_runtime; /* the CUDA that the backend was built with */
-  const char *cublas;       /* cuBLASLt as it was loaded, "13.1.0"; "" where it cannot be */
+  const char *cublas;       /* the cuBLASLt that was loaded, "13.1.0"; "" if none can be */
   int compute_major, compute_minor, multiprocessors;
   int64_t memory_free, memory_total; /* bytes; free: -1 without NVML */
 } descent_device_info;
-/* Shows every GPU of this machine in the order of their numbers, whether it can be used or not. No context is made, so
- * nothing of their memory is taken. ERROR_DEVICE with the reason when there is none or no CUDA backend. */
+/* Calls on_device for every GPU of this machine in the order of their numbers, usable or not. It creates no context and
+ * so takes no GPU memory. ERROR_DEVICE, with the reason, without a GPU or a CUDA backend. */
 DESCENT_API descent_status descent_device_list(void (*on_device)(void *user, const descent_device_info *info),
                                                void *user);
 
@@ -326,30 +324,30 @@ DESCENT_DECLARE_OPTIONS(descent_dataset_options)
 DESCENT_API descent_status descent_dataset_read(const char *path, const descent_dataset_options *options,
                                                 descent_dataset **dataset);
 
-/* Reads the same files `rows` rows at a time, in order and in memory for one block, for predictions on more than fits:
- * options->network and features_only must be set. `take` gets each block, which is valid during the call; a non-zero
- * return ends the reading there, as a success. Errors as above; the blocks before one have then been taken. */
+/* Reads the same files `rows` rows at a time, in order, holding one block in memory: for predictions on files larger
+ * than memory. options->network and features_only must be set. `take` gets each block, valid during the call; a
+ * non-zero return ends the reading there, as a success. Errors as above; earlier blocks have then been taken. */
 DESCENT_API descent_status descent_dataset_read_blocks(const char *path, const descent_dataset_options *options,
                                                        int64_t rows,
                                                        int (*take)(void *user, const descent_dataset *block),
                                                        void *user);
 
-/* Writes the dataset, of a view its rows, in the format that the path's ending says; an existing file is replaced only
- * when all is written. Numbers are exact: every format gives the same float32 back.
+/* Writes the dataset (of a view: its rows) in the format of the path's extension; an existing file is replaced only
+ * after everything is written. Numbers are exact: every format gives the same float32 back.
  *   .csv .tsv      a header where there are names, categories and classes by name; weights and targets come last
- *   .safetensors   the binary form, which descent_dataset_read maps: everything is kept
- *   .npz .h5 .hdf5 X, y, weights, and arrays of names that readers of data do not look at
+ *   .safetensors   the binary form, which descent_dataset_read maps; keeps everything
+ *   .npz .h5 .hdf5 X, y, weights, and arrays of names, which readers ignore
  *   .npy .idx      X and the targets as last columns; IDX whole numbers from 0 to 255 only
  *   .svm .svmlight .libsvm  one target, indices from 1, zeros left out
- * All but the first two hold the inputs, so that categories are columns of 0 and 1, and a class by its name where all
- * are whole numbers, else by its index. ERROR_ARGUMENT for another ending; ERROR_WRITE, also for what the format has no
- * place for; ERROR_UNSUPPORTED for HDF5 where it is not built in; ERROR_DATA when mapped data no longer has the
- * checksum that it was saved with. */
+ * All but the first two hold the inputs, with categories as columns of 0 and 1, and a class by its name where all names
+ * are whole numbers, else by its index. ERROR_ARGUMENT for another extension; ERROR_WRITE, also for what the format
+ * cannot hold; ERROR_UNSUPPORTED for HDF5 where it is not built in; ERROR_DATA when mapped data no longer matches its
+ * checksum. */
 DESCENT_API descent_status descent_dataset_save(const descent_dataset *dataset, const char *path);
 
-/* Reads `path` twice, in memory for a block of rows, y and the weights, and writes the binary form to `to`: for files
- * larger than memory, with the same result as descent_dataset_read and descent_dataset_save. `*dataset` is then the
- * mapped file. options->network must be NULL; neither standard input nor the binary form can be read so. */
+/* Reads `path` twice, holding a block of rows, y and the weights in memory, and writes the binary form to `to`: for
+ * files larger than memory, with the same result as descent_dataset_read and descent_dataset_save. `*dataset` is then
+ * the mapped file. options->network must be NULL; neither standard input nor the binary form can be converted. */
 DESCENT_API descent_status descent_dataset_convert(const char *path, const descent_dataset_options *options,
                                                    const char *to, descent_dataset **dataset);
 
@@ -375,7 +373,7 @@ DESCENT_API descent_status descent_dataset_split(const descent_dataset *dataset,
 DESCENT_API int64_t descent_dataset_rows(const descent_dataset *dataset);
 DESCENT_API int64_t descent_dataset_inputs(const descent_dataset *dataset);
 DESCENT_API int64_t descent_dataset_targets(const descent_dataset *dataset);   /* 0 without a target */
-DESCENT_API descent_task descent_dataset_task(const descent_dataset *dataset); /* means nothing without a target */
+DESCENT_API descent_task descent_dataset_task(const descent_dataset *dataset); /* undefined without a target */
 DESCENT_API int64_t descent_dataset_classes(const descent_dataset *dataset);   /* 0 for regression */
 /* Names, UTF-8; NULL when there is none or the index is out of range. Valid while the dataset or a view of it lives. */
 DESCENT_API const char *descent_dataset_input_name(const descent_dataset *dataset, int64_t input);
@@ -392,14 +390,14 @@ DESCENT_API const char *descent_dataset_column_category(const descent_dataset *d
 DESCENT_API int64_t descent_dataset_column_inputs(const descent_dataset *dataset, int64_t column);
 /* counts (columns) = the missing cells of each column in this view; looks at all of its rows. */
 DESCENT_API void descent_dataset_missing(const descent_dataset *dataset, int64_t *counts);
-/* Rows that were left out because their target is missing. */
+/* Rows that were dropped because their target is missing. */
 DESCENT_API int64_t descent_dataset_dropped(const descent_dataset *dataset);
 /* Cells with a category that the network does not know, which became zeros. */
 DESCENT_API int64_t descent_dataset_unseen(const descent_dataset *dataset);
 /* Cells of the file that float32 does not hold exactly; `change`, unless NULL: the largest relative change. */
 DESCENT_API int64_t descent_dataset_rounded(const descent_dataset *dataset, double *change);
-/* One line about what reading the file decided and could surprise (columns matched by position, a first column without
- * a name left out), or "". Static. */
+/* One line about a decision of the reader that may surprise (columns matched by position, a first column without a name
+ * left out), or "". Static. */
 DESCENT_API const char *descent_dataset_note(const descent_dataset *dataset);
 /* Rows of this class in this view; 0 when out of range. */
 DESCENT_API int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t class_index);
@@ -423,8 +421,8 @@ typedef struct descent_network_options {
 } descent_network_options;
 DESCENT_DECLARE_OPTIONS(descent_network_options)
 
-/* All parameters 0, no normalisation, no names. ERROR_ARGUMENT names the offending layer; ERROR_MEMORY states the size
- * that was asked for. */
+/* All parameters 0, no normalisation, no names. ERROR_ARGUMENT names the offending layer; ERROR_MEMORY states the
+ * requested size. */
 DESCENT_API descent_status descent_network_create(const descent_network_options *options, descent_network **network);
 DESCENT_API void descent_network_free(descent_network *network);
 
@@ -432,11 +430,11 @@ DESCENT_API void descent_network_free(descent_network *network);
  * ERROR_ARGUMENT for an unknown `init`. */
 DESCENT_API descent_status descent_network_initialise(descent_network *network, descent_init init, uint64_t seed);
 
-/* Fits to the rows of `dataset` what a missing cell (NaN) of each column is replaced by, then, with that in place, the
- * input normalisation; for regression optionally standardises the targets too (the
- * loss is then in units of the target's standard deviation; predictions and RMSE stay in the target's own), and keeps
+/* Fits the preprocessing to the rows of `dataset`: the replacement for missing cells (NaN) of each column, then the
+ * input normalisation with that in place. For regression it optionally standardises the targets too: the loss is then
+ * in units of the target's standard deviation, while predictions and RMSE stay in the target's own. It also keeps the
  * column, target and class names. Call it before training, with the training rows only. ERROR_ARGUMENT when the shapes
- * do not fit; ERROR_DATA when a column has no cell that is not missing. */
+ * do not fit; ERROR_DATA when all cells of a column are missing. */
 DESCENT_API descent_status descent_network_fit_preprocessing(descent_network *network, const descent_dataset *dataset,
                                                              descent_normalize inputs, descent_impute impute,
                                                              bool standardise_targets);
@@ -460,7 +458,7 @@ DESCENT_API int64_t descent_network_parameters(const descent_network *network); 
 DESCENT_API int64_t descent_network_classes(const descent_network *network);    /* 2, K, or 0 for regression */
 DESCENT_API descent_normalize descent_network_normalize(const descent_network *network);
 DESCENT_API descent_impute descent_network_impute(const descent_network *network);
-/* Does it know what a missing cell counts as? Not before its preprocessing was fitted. */
+/* Whether it can replace missing cells: once its preprocessing is fitted. */
 DESCENT_API bool descent_network_imputes(const descent_network *network);
 /* Names, UTF-8; NULL when there is none or the index is out of range. Valid while the network lives and until its
  * preprocessing is fitted again. */
@@ -476,37 +474,36 @@ DESCENT_API const char *descent_network_class_name(const descent_network *networ
 /* A free text kept in the model file, e.g. the training configuration as JSON; "" when unset, valid until the next set.
  * set copies it (NULL unsets; ERROR_ARGUMENT when it is not UTF-8). */
 DESCENT_API const char *descent_network_provenance(const descent_network *network);
-/* The version of the library that wrote the file this network was loaded from; "" where that is not known. */
+/* The version of the library that wrote the file this network was loaded from; "" if unknown. */
 DESCENT_API const char *descent_network_library(const descent_network *network);
-/* The step of the training at which that file was made as a checkpoint; -1 when it is none. */
+/* The training step of the checkpoint that this network was loaded from; -1 for any other network. */
 DESCENT_API int64_t descent_network_checkpoint_step(const descent_network *network);
 DESCENT_API descent_status descent_network_set_provenance(descent_network *network, const char *text);
 
 /* One .safetensors file: `layers.<l>.weight` (out, in) and `layers.<l>.bias` (l from 0, as PyTorch counts), float32;
  * everything else (activations, loss, normalisation, names, version) as JSON in its metadata. Saving writes a temporary
- * file beside `path` and renames it, so an existing file is wholly the old or wholly the new one. ERROR_WRITE;
- * ERROR_READ or ERROR_MODEL with byte offset and value (ERROR_DATA for a file that holds a dataset); a checksum finds
- * alterations. Saving and loading round-trips
- * bit for bit. */
+ * file beside `path` and renames it, so `path` always holds the complete old or the complete new file. ERROR_WRITE;
+ * ERROR_READ or ERROR_MODEL with byte offset and value (ERROR_DATA for a file that holds a dataset); a checksum detects
+ * alterations. Saving and loading keeps every bit. */
 DESCENT_API descent_status descent_network_save(const descent_network *network, const char *path);
 DESCENT_API descent_status descent_network_load(const char *path, descent_network **network);
 
 /* Writes the network with everything that prediction needs (replacing missing values, encoding categories,
- * normalisation, the output's function, names) as something that other programs run or read:
+ * normalisation, the output function, names) in a format that other programs run or read:
  *   onnx  input X (N, inputs), or where columns hold categories one input (N, 1) per column, named as it is (with _
  *         behind it where a value inside is called so); NaN or an empty text counts as missing, a category that the
  *         network does not know as none. Outputs label (N) and probabilities (N, classes), or prediction (N, targets)
  *   c     void predict(const float *x, float *y): x a row's columns, NAN where missing, a category by its number; y as
  *         descent_predict gives it. A comment at its top says which
  *   npz   the model file's tensors by their names, and `metadata`, its JSON, as bytes
- * Written as descent_network_save writes. ERROR_WRITE; ERROR_UNSUPPORTED for what the format cannot hold. */
+ * Files are replaced as by descent_network_save. ERROR_WRITE; ERROR_UNSUPPORTED for what the format cannot hold. */
 DESCENT_API descent_status descent_network_export(const descent_network *network, descent_export_format format,
                                                   const char *path);
 
-/* Fills the weights and biases of a network that is there already from any .safetensors file of as many linear layers:
- * a model file, or a PyTorch state_dict of nn.Sequential (0.weight, 0.bias, 2.weight, ..., also behind one common
- * prefix), in the order of their numbers. F32; F64 is rounded, F16 and BF16 are widened. ERROR_READ; ERROR_MODEL names
- * the tensor that does not fit, and the network is then as it was. */
+/* Copies the weights and biases of any .safetensors file with the same number of linear layers into an existing
+ * network: a model file, or a PyTorch state_dict of nn.Sequential (0.weight, 0.bias, 2.weight, ..., also behind one
+ * common prefix), in the order of their numbers. F32; F64 is rounded, F16 and BF16 are widened. ERROR_READ; ERROR_MODEL
+ * names the tensor that does not fit; the network is then unchanged. */
 DESCENT_API descent_status descent_network_load_weights(descent_network *network, const char *path);
 
 /* ---- evaluation and prediction ---------------------------------------------------------------------------------- */
@@ -532,34 +529,32 @@ typedef struct descent_metrics {
 /* Frees f1 and confusion and zeroes the struct. */
 DESCENT_API void descent_metrics_clear(descent_metrics *metrics);
 
-/* Runs the network over the dataset. `top_k` 0 means min(5, classes). What `metrics` held is overwritten; release it
- * with descent_metrics_clear. ERROR_ARGUMENT when the shapes do not fit, the dataset has no target or `top_k` is beyond
- * the classes. */
+/* Runs the network over the dataset. `top_k` 0 means min(5, classes). `metrics` is overwritten; release it with
+ * descent_metrics_clear. ERROR_ARGUMENT when the shapes do not fit, the dataset has no target or `top_k` is beyond the
+ * classes. */
 DESCENT_API descent_status descent_evaluate(const descent_network *network, descent_device *device,
                                             const descent_dataset *dataset, int64_t top_k, descent_metrics *metrics);
 
 /* outputs (rows, K): the probability of class 1 (K = 1), the probabilities of the K classes, or the K predicted values
- * in the targets' own units. A target in the dataset is not looked at. ERROR_ARGUMENT when the shapes do not fit. On
- * any failure what `outputs` holds is unspecified. */
+ * in the targets' own units. A target in the dataset is ignored. ERROR_ARGUMENT when the shapes do not fit. After a
+ * failure the contents of `outputs` are unspecified. */
 DESCENT_API descent_status descent_predict(const descent_network *network, descent_device *device,
                                            const descent_dataset *dataset, float *outputs);
 
-/* The same before the last function: logits (rows, K) of classifiers, and what the network itself gives for regression,
- * which is in units of the standardised targets where they were standardised. */
+/* The same before the output function: logits (rows, K) of classifiers; for regression the network's own outputs, in
+ * units of the standardised targets where the targets were standardised. */
 DESCENT_API descent_status descent_predict_raw(const descent_network *network, descent_device *device,
                                                const descent_dataset *dataset, float *outputs);
 
 /* ---- training --------------------------------------------------------------------------------------------------- */
 
-/* What a layer looked like at the last full batch of an epoch; the notes' vanishing and exploding gradients show here.
- */
+/* Statistics of a layer at the last full batch of an epoch: they show vanishing and exploding gradients. */
 typedef struct descent_layer_health {
   double gradient_norm;   /* || dJ/dW, dJ/db ||_2 before clipping */
   double update_ratio;    /* || change of W, b ||_2 / || W, b ||_2 */
   double activation_mean; /* over the batch's rows and the layer's units, after activation and dropout */
   double activation_std;
-  double
-      dead_fraction; /* hidden units whose derivative g' was 0 (below 1e-6 in magnitude) for every row of the batch */
+  double dead_fraction; /* share of hidden units with |g'| below 1e-6 for every row of the batch */
 } descent_layer_health;
 
 typedef struct descent_step_info {
@@ -583,31 +578,31 @@ typedef struct descent_epoch_info {
   bool best;                         /* the validation (without it: training) loss improved by more than min_delta */
   int32_t layers;
   const descent_layer_health *health; /* (layers) */
-  const char *warning;   /* plain words when gradients vanish or explode or units die; "" when all is well */
-  const char *placement; /* where a GPU keeps the training data, with sizes; "" where that goes without saying */
-  const descent_trainer *trainer; /* whose weights descent_trainer_get_layer gives, during the call */
+  const char *warning;                /* one line when gradients vanish or explode or units die; "" otherwise */
+  const char *placement;              /* where a GPU keeps the training data, with sizes, or "" */
+  const descent_trainer *trainer;     /* whose weights descent_trainer_get_layer gives, during the call */
 } descent_epoch_info;
 
-/* What descent_train_options.on_pause asks for. */
+/* The reply of descent_train_options.callbacks.on_pause. */
 typedef enum descent_request {
-  DESCENT_GO_ON,
-  DESCENT_SAVE, /* a checkpoint now, and go on */
+  DESCENT_CONTINUE,
+  DESCENT_SAVE, /* write a checkpoint and continue */
   DESCENT_STOP  /* end the training here, as a success, with a last checkpoint */
 } descent_request;
 
 typedef enum descent_checkpoint_event {
-  DESCENT_CHECKPOINT_STARTED,    /* the training begins at its first step; checkpoints can be written */
-  DESCENT_CHECKPOINT_DAMAGED,    /* one was passed over: message says why */
-  DESCENT_CHECKPOINT_RESUMED,    /* the training goes on from it */
+  DESCENT_CHECKPOINT_STARTED,    /* the training starts at its first step; checkpoints can be written */
+  DESCENT_CHECKPOINT_DAMAGED,    /* one was skipped: message says why */
+  DESCENT_CHECKPOINT_RESUMED,    /* the training continues from it */
   DESCENT_CHECKPOINT_SAVED,      /* it is complete and on disk */
-  DESCENT_CHECKPOINT_FAILED,     /* it could not be written: message says why; the training goes on */
-  DESCENT_CHECKPOINT_ROLLED_BACK /* after a divergence, told by message, the training goes on from it */
+  DESCENT_CHECKPOINT_FAILED,     /* it could not be written: message says why; the training continues */
+  DESCENT_CHECKPOINT_ROLLED_BACK /* after the divergence in message, the training continues from it */
 } descent_checkpoint_event;
 
 typedef struct descent_checkpoint_info {
   descent_checkpoint_event event;
   const char *path;     /* of its file; the folder where the training starts */
-  int64_t step, epochs; /* done at it: steps in all, whole epochs with their validation */
+  int64_t step, epochs; /* completed at it: steps in all, whole epochs with their validation */
   double rate_factor;   /* of every learning rate from here on: 1 until a rollback */
   const char *message;  /* one line, or "" */
 } descent_checkpoint_info;
@@ -701,50 +696,49 @@ typedef struct descent_train_options {
 DESCENT_DECLARE_OPTIONS(descent_train_options)
 #undef DESCENT_DECLARE_OPTIONS
 
-/* Whether the options lie in their ranges and fit the network, and the device can train so: ERROR_ARGUMENT names the
- * option (NULL has none) and its value, ERROR_UNSUPPORTED what the device lacks. Everything that trains checks the same
- * by itself. */
+/* Checks that the options are in their ranges, fit the network and are supported by the device. ERROR_ARGUMENT names
+ * the option and its value, ERROR_UNSUPPORTED what the device lacks. Every function that trains checks this. */
 DESCENT_API descent_status descent_train_options_check(const descent_train_options *options,
                                                        const descent_network *network, const descent_device *device);
 
 typedef enum descent_stop {
   DESCENT_STOP_EPOCHS,  /* all epochs done */
   DESCENT_STOP_EARLY,   /* patience ran out */
-  DESCENT_STOP_CALLBACK /* on_step, on_epoch or on_pause asked for it */
+  DESCENT_STOP_CALLBACK /* on_step, on_epoch or on_pause requested it */
 } descent_stop;
 
 typedef struct descent_fit_result {
   descent_stop stop;
   int64_t epochs, steps; /* done */
-  int64_t best_epoch;    /* whose weights the network now has if best weights were restored; 0 if none improved */
+  int64_t best_epoch;    /* the epoch whose weights the network now has if the best were restored; 0 if none improved */
   double best_loss;
   double train_loss;           /* of the last epoch */
-  double seconds;              /* of training, before it was resumed too */
+  double seconds;              /* of training, including the time before it was resumed */
   int64_t checkpoint_failures; /* checkpoints that could not be written */
 } descent_fit_result;
 
 /* A trainer holds the network's parameters, optimizer state and step counter on a device. `network` and `device` are
  * borrowed until the trainer is freed; options are copied. `max_batch` is the most rows a step will have (0: the
- * options' batch_size, which then must not be 0). Stepped by hand it knows neither epochs nor class counts: schedules
- * other than constant and balance_classes are refused. ERROR_ARGUMENT names the option. */
+ * options' batch_size, which then must not be 0). A trainer that is stepped by hand knows neither epochs nor class
+ * counts, so schedules other than constant, and balance_classes, are refused. ERROR_ARGUMENT names the option. */
 DESCENT_API descent_status descent_trainer_create(descent_network *network, descent_device *device,
                                                   const descent_train_options *options, int64_t max_batch,
                                                   descent_trainer **trainer);
 DESCENT_API void descent_trainer_free(descent_trainer *trainer);
 
-/* One step on the caller's rows: X (rows, inputs) and y (rows, targets) both raw, as in a dataset, weights (rows) or
- * NULL, 1 <= rows <= max_batch; all read during the call only. `info` may be NULL. ERROR_ARGUMENT for a number of rows
- * or a class out of range and for a weight that is not finite or negative; ERROR_DIVERGED when the loss or the gradient
- * is not finite, as where X or a regression target is not: the weights are then those before the step. The network's
- * own copy is brought up to date by descent_trainer_sync. */
+/* One step on the caller's rows: X (rows, inputs) and y (rows, targets), both raw as in a dataset, weights (rows) or
+ * NULL; 1 <= rows <= max_batch; all are read during the call only. `info` may be NULL. ERROR_ARGUMENT for a number of
+ * rows or a class out of range and for a weight that is not finite or negative; ERROR_DIVERGED when the loss or the
+ * gradient is not finite, as where X or a regression target is not: the weights are then those before the step.
+ * descent_trainer_sync updates the network's own copy. */
 DESCENT_API descent_status descent_trainer_step(descent_trainer *trainer, const float *X, const float *y,
                                                 const float *weights, int64_t rows, descent_step_info *info);
 
 /* The learning rate of the steps from here on (before the warm-up); ERROR_ARGUMENT unless it is above 0. */
 DESCENT_API descent_status descent_trainer_set_learning_rate(descent_trainer *trainer, double learning_rate);
 
-/* Copies the parameters from the device into the network. ERROR_DIVERGED, and the network stays as it is, when one of
- * them is not finite, or ERROR_DEVICE in the middle of the copy. */
+/* Copies the parameters from the device into the network. ERROR_DIVERGED when one of them is not finite, ERROR_DEVICE
+ * when the copy fails; the network is then unchanged. */
 DESCENT_API descent_status descent_trainer_sync(descent_trainer *trainer);
 
 /* Copies a layer's parameters as they are on the device now, finite or not, without touching the network: layer, W and
@@ -752,18 +746,18 @@ DESCENT_API descent_status descent_trainer_sync(descent_trainer *trainer);
 DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trainer, int32_t layer, float *W, float *b);
 
 /* Trains for the options' epochs on `training`, measuring on `validation` (may be NULL) after each, and leaves the
- * result in `network`. `result` may be NULL; it is filled after a failure too, once the training was set up, and else
- * as it was. ERROR_ARGUMENT names the option, or the data set that does not fit the network; ERROR_UNSUPPORTED what the
- * device lacks; the network is then as it was. ERROR_DIVERGED at the first step whose loss or gradient is not finite:
- * the error names step, layer and likely cause, and the network keeps the weights before that step (with restore_best
- * and an earlier best epoch: that epoch's). ERROR_READ when the file of a dataset in its binary form was written to
- * during the training: the network keeps the weights of the last epoch before that was seen. ERROR_DEVICE when the
- * device fails: the error names the epoch whose weights the network keeps, the best so far (with restore_best and
- * validation data), else the last; a step where the training was stopped or resumed within an epoch, or the initial
- * weights. It names none where the device failed before there was a trainer: the network is then as it was. With
+ * result in `network`. `result` may be NULL; it is filled after a failure too, once the training was set up, and is
+ * otherwise unchanged. ERROR_ARGUMENT names the option, or the data set that does not fit the network;
+ * ERROR_UNSUPPORTED what the device lacks; the network is then unchanged. ERROR_DIVERGED at the first step whose loss
+ * or gradient is not finite: the error names step, layer and likely cause, and the network keeps the weights before
+ * that step (with restore_best and an earlier best epoch: that epoch's). ERROR_READ when a mapped dataset file is
+ * written to during the training: the network keeps the weights of the last epoch before this was detected.
+ * ERROR_DEVICE when the device fails: the error names the epoch whose weights the network keeps, the best so far (with
+ * restore_best and validation data), else the last; a step where the training was stopped or resumed within an epoch,
+ * or the initial weights. It names none if the device failed during setup: the network is then unchanged. With
  * checkpoints also ERROR_WRITE, when the first one cannot be written or another training uses the folder;
- * ERROR_ARGUMENT, with the differences, when the one to resume from is of another configuration; ERROR_MODEL when there
- * are checkpoints but all are damaged. */
+ * ERROR_ARGUMENT, with the differences, when the checkpoint to resume from has another configuration; ERROR_MODEL when
+ * all checkpoints are damaged. */
 DESCENT_API descent_status descent_fit(descent_network *network, descent_device *device,
                                        const descent_dataset *training, const descent_dataset *validation,
                                        const descent_train_options *options, descent_fit_result *result);
@@ -780,14 +774,14 @@ typedef struct descent_verify_row {
 } descent_verify_row;
 
 /* Runs every operation of the network's training, evaluation and prediction on both devices from the same inputs and
- * compares all that it writes: `steps` training steps on `rows` synthetic rows (drawn from the options' seed, in
- * batches of options->batch_size with the rest as the last one; 0: all rows), one more that leaves the layer
- * statistics, then evaluation and prediction. `on_row` (may be NULL) gets one comparison per operation, the worst over
- * its steps, valid during the call; `*passed` is the conjunction. `rows` and `steps` are at least 1. A value that fails
- * is replaced by the exact one before the next operation, so that each operation is judged alone. The bounds are those
+ * compares all values written: `steps` training steps on `rows` synthetic rows (drawn from the options' seed, in
+ * batches of options->batch_size with the remainder as the last one; 0: all rows), one more that also computes the
+ * layer statistics, then evaluation and prediction. `on_row` (may be NULL) gets one comparison per operation, the worst
+ * over its steps, valid during the call; `*passed`: all passed. `rows` and `steps` are at least 1. A value that fails
+ * is replaced by the exact one before the next operation, so that each operation is checked alone. The bounds are those
  * of options->precision against exact arithmetic, and come from the reference device whatever the reference: with
  * another reference a value may differ by two bounds. ERROR_DIVERGED when the exact values themselves leave the range
- * of float32, ERROR_UNSUPPORTED when one of the devices lacks the precision. Neither network nor files change. */
+ * of float32, ERROR_UNSUPPORTED when one of the devices lacks the precision. The network and files are unchanged. */
 DESCENT_API descent_status descent_verify(const descent_network *network, descent_device *candidate,
                                           descent_device *reference, const descent_train_options *options, int64_t rows,
                                           int64_t steps, void (*on_row)(void *user, const descent_verify_row *row),
@@ -812,8 +806,8 @@ typedef struct descent_bench_result {
 
 /* Times the real training plan of `network` on synthetic data at options->batch_size (>= 1), for about `seconds` (> 0)
  * in all. `on_row` (may be NULL) gets each operation in the order of the step, then the whole step; the row and its
- * text are valid during the call. ERROR_ARGUMENT; ERROR_DIVERGED when the learning rate is too high to time a step.
- * Neither network nor files change. */
+ * text are valid during the call. ERROR_ARGUMENT; ERROR_DIVERGED when the learning rate is too high to time a step. The
+ * network and files are unchanged. */
 DESCENT_API descent_status descent_bench(const descent_network *network, descent_device *device,
                                          const descent_train_options *options, double seconds,
                                          void (*on_row)(void *user, const descent_bench_row *row), void *user,

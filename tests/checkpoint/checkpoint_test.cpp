@@ -484,7 +484,7 @@ TEST(Pause, SavesAndStopsWhenAsked) {
   job.options.callbacks.user = &asked;
   job.options.callbacks.on_pause = [](void *user) {
     const int n = ++static_cast<Asked *>(user)->pauses;
-    return n == 1 ? DESCENT_SAVE : n == 3 ? DESCENT_STOP : DESCENT_GO_ON;
+    return n == 1 ? DESCENT_SAVE : n == 3 ? DESCENT_STOP : DESCENT_CONTINUE;
   };
   job.options.callbacks.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
     if (info->event == DESCENT_CHECKPOINT_SAVED) static_cast<Asked *>(user)->saved.push_back(info->step);
@@ -517,7 +517,7 @@ TEST(Pause, MayStopATrainingWhileValidationIsMeasured) {
     once.options.checkpoint.folder = folder.c_str();
     once.options.callbacks.user = &left;
     once.options.callbacks.on_pause = [](void *user) {
-      return --*static_cast<int64_t *>(user) < 0 ? DESCENT_STOP : DESCENT_GO_ON;
+      return --*static_cast<int64_t *>(user) < 0 ? DESCENT_STOP : DESCENT_CONTINUE;
     };
     const Job::Outcome outcome = once.run();
     stopped = outcome.result.stop == DESCENT_STOP_CALLBACK;

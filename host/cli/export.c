@@ -57,14 +57,15 @@ static int write_export(const struct export_values *v, const descent_network *ne
   return code;
 }
 
-static int export_model(const struct export_values *v, const char *model) {
+static int export_model(void *values, const struct arguments *arguments) {
+  const struct export_values *v = values;
+  const char *model = arguments->values[0];
   descent_network *network = NULL;
   descent_export_format format = DESCENT_EXPORT_FORMAT_ONNX;
   if (!v->out) return fail(command, EXIT_USAGE, "--out FILE is needed (see %s --help)", command);
   int code = choose_format(v, &format);
   if (code != EXIT_DONE) return code;
-  if (output_same_file(v->out, model))
-    return fail(command, EXIT_USAGE, "--out '%s': is a file that is read from", v->out);
+  if (output_same_file(v->out, model)) return fail(command, EXIT_USAGE, "--out '%s': is also an input file", v->out);
   if (strcmp(v->out, "-") == 0 || output_is_special(v->out))
     return fail(command, EXIT_RUN, "%s: cannot write: not a regular file", v->out);
   descent_status status = descent_network_load(model, &network);
@@ -88,7 +89,5 @@ int command_export(int argc, char **argv) {
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,
   };
-  struct arguments arguments;
-  int code = options_parse(&syntax, argc, argv, NULL, 0, &arguments);
-  return code == OPTIONS_GO_ON ? export_model(&values, arguments.values[0]) : code;
+  return options_run(&syntax, argc, argv, export_model, &values);
 }

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,8 +70,8 @@ static int dispatch(int argc, char **argv) {
   return fail(syntax.name, EXIT_USAGE, "unknown command '%s' (see descent --help)", argv[1]);
 }
 
-/* A closed standard descriptor would be taken by the next file opened, a model say, and then be printed into. Each gets
- * a stand-in that refuses what it is for, so that printing to a closed output still counts as failed. */
+/* A closed standard descriptor would be reused for the next file opened, such as a model, which would then be printed
+ * into. Each gets a stand-in that refuses its use, so that printing to a closed output still counts as failed. */
 static void occupy_standard_descriptors(void) {
   for (int descriptor = 0; descriptor <= STDERR_FILENO; descriptor++)
     if (fcntl(descriptor, F_GETFD) < 0 && open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY) < 0) return;
@@ -83,28 +84,38 @@ static void on_bus_error(int number) {
   _exit(write(STDERR_FILENO, text, sizeof text - 1) < 0 ? EXIT_RUN : EXIT_DATA);
 }
 
-/* Where addresses are limited (ulimit -v), OpenBLAS's own threads, which nothing here uses, ask for 128 MB each when
- * the program is loaded, for ever where there is none, and its end waits for theirs: begin anew without them. */
-static void begin_without_blas_threads(char **argv) {
+/* Where addresses are limited (ulimit -v), OpenBLAS's own threads, which are not used here, each allocate 128 MB when the
+ * program is loaded. They retry without end where that fails, and the program's exit waits for them. So the program is
+ * restarted without them. */
+static void restart_without_blas_threads(char **argv) {
   static const char variable[] = "OPENBLAS_NUM_THREADS";
   const char *threads = getenv(variable);
   struct rlimit limit;
   if (threads && strcmp(threads, "1") == 0) return;
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
-  if (setenv(variable, "1", true) == 0) execv("/proc/self/exe", argv); /* goes on as it is where that fails */
+  if (setenv(variable, "1", true) == 0) execv("/proc/self/exe", argv); /* continues as it is if that fails */
+}
+
+/* Is standard output anything but a pipe whose reader has gone? A write that failed for that may lie far back, and its
+ * errno is lost by now. */
+static bool output_has_reader(void) {
+  struct pollfd output = {.fd = STDOUT_FILENO, .events = POLLOUT};
+  return poll(&output, 1, 0) < 1 || !(output.revents & POLLERR);
 }
 
 int main(int argc, char **argv) {
-  begin_without_blas_threads(argv);
+  restart_without_blas_threads(argv);
   occupy_standard_descriptors();
   signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write like any other, reported by the check below */
   signal(SIGBUS, on_bus_error);
   signal(SIGXFSZ, SIG_IGN); /* so is a file that may not grow further */
   int code = dispatch(argc, argv);
-  errno = 0;
   bool failed = ferror(stdout);
+  const bool has_reader = output_has_reader();
+  errno = 0;
   failed = fclose(stdout) != 0 || failed; /* network file systems report failed writes on closing */
   if (!failed || code == EXIT_RUN) return code;
-  if (errno != EPIPE) fail(syntax.name, EXIT_RUN, "standard output: cannot write: %s", strerror(errno ? errno : EIO));
+  if (has_reader && errno != EPIPE)
+    fail(syntax.name, EXIT_RUN, "standard output: cannot write: %s", strerror(errno ? errno : EIO));
   return code == EXIT_DONE ? EXIT_RUN : code;
 }

@@ -309,7 +309,7 @@ static error_t parse_key(int key, char *text, struct argp_state *state) {
       parsing->exit_code = fail(syntax->name, EXIT_USAGE, "needs %s (see %s --help)", syntax->arguments, syntax->name);
       return EINVAL;
     case ARGP_KEY_ERROR:
-      if (parsing->exit_code == OPTIONS_GO_ON) report_refused(parsing, state);
+      if (parsing->exit_code == OPTIONS_CONTINUE) report_refused(parsing, state);
       return 0;
     default: {
       void *value;
@@ -395,7 +395,7 @@ int options_parse(const struct command_syntax *syntax, int argc, char **argv, co
                             .arguments = arguments,
                             .config_path = config_path,
                             .n_config = n_config,
-                            .exit_code = OPTIONS_GO_ON};
+                            .exit_code = OPTIONS_CONTINUE};
   *arguments = (struct arguments){0};
   parsing.table = table_create(syntax, &parsing.n_options);
   if (!parsing.table) return fail(syntax->name, EXIT_RUN, "out of memory");
@@ -411,7 +411,7 @@ int options_run(const struct command_syntax *syntax, int argc, char **argv,
                 int (*run)(void *values, const struct arguments *arguments), void *values) {
   struct arguments arguments;
   const int code = options_parse(syntax, argc, argv, NULL, 0, &arguments);
-  return code == OPTIONS_GO_ON ? run(values, &arguments) : code;
+  return code == OPTIONS_CONTINUE ? run(values, &arguments) : code;
 }
 
 static bool add_value(cJSON *record, const struct setting *o, const void *value) {

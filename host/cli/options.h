@@ -91,9 +91,9 @@ struct arguments {
   int count;
 };
 
-enum { OPTIONS_GO_ON = -1 };
+enum { OPTIONS_CONTINUE = -1 };
 
-/* Parses argv into the sets' values and `arguments`. OPTIONS_GO_ON, or the exit code to leave with: EXIT_DONE after
+/* Parses argv into the sets' values and `arguments`. OPTIONS_CONTINUE, or the exit code to leave with: EXIT_DONE after
  * --help, --usage or --version, EXIT_USAGE after one line about what is wrong. `config_path` and `n_config` say that
  * the first n_config arguments were made from that file (NULL, 0: none). */
 int options_parse(const struct command_syntax *syntax, int argc, char **argv, const char *config_path, int n_config,

@@ -71,12 +71,13 @@ static int draw(const struct plot_values *v, const struct arguments *arguments, 
   return terminal_figure(stdout, &p->figure, &look) ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");
 }
 
-static int plot(const struct plot_values *v, const struct arguments *arguments) {
+static int plot(void *values, const struct arguments *arguments) {
+  const struct plot_values *v = values;
   if (v->out && !picture_named(v->out))
     return fail(command, EXIT_USAGE, "--out '%s': charts are SVG: the name must end in .svg", v->out);
   for (int i = 0; v->out && i < arguments->count; i++)
     if (output_same_file(v->out, arguments->values[i]))
-      return fail(command, EXIT_USAGE, "--out '%s': is a file that is read from", v->out);
+      return fail(command, EXIT_USAGE, "--out '%s': is also an input file", v->out);
   struct plot *p = calloc(1, sizeof *p);
   if (!p) return fail(command, EXIT_RUN, "out of memory");
   const int code = draw(v, arguments, p);
@@ -100,7 +101,5 @@ int command_plot(int argc, char **argv) {
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,
   };
-  struct arguments arguments;
-  const int code = options_parse(&syntax, argc, argv, NULL, 0, &arguments);
-  return code == OPTIONS_GO_ON ? plot(&values, &arguments) : code;
+  return options_run(&syntax, argc, argv, plot, &values);
 }

@@ -431,7 +431,7 @@ static int train(struct training *t) {
 int command_train(int argc, char **argv) {
   struct training t = {0};
   int code = train_options_read(argc, argv, &t.values, &t.config, &t.record);
-  if (code == OPTIONS_GO_ON) code = train(&t);
+  if (code == OPTIONS_CONTINUE) code = train(&t);
   training_clear(&t);
   return code;
 }

@@ -37,7 +37,7 @@ struct train_values {
 };
 
 /* The command line into `values`, with --config, every text that can be checked before the data is read, and
- * `*record`, the configuration as JSON text (freed by the caller). OPTIONS_GO_ON or the exit code. The strings in
+ * `*record`, the configuration as JSON text (freed by the caller). OPTIONS_CONTINUE or the exit code. The strings in
  * `values` live as long as argv and `config`. */
 int train_options_read(int argc, char **argv, struct train_values *values, struct option_config *config,
                        cJSON **record);

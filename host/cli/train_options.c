@@ -96,7 +96,7 @@ static int parse(const struct command_syntax *syntax, int argc, char **argv, str
                  struct option_config *config) {
   struct arguments arguments;
   int code = options_parse(syntax, argc, argv, NULL, 0, &arguments);
-  if (code == OPTIONS_GO_ON && values->config) {
+  if (code == OPTIONS_CONTINUE && values->config) {
     code = options_config_read(syntax, values->config, argc, argv, config);
     if (code == EXIT_DONE)
       code = options_parse(syntax, config->argc, config->argv, values->config, config->n_config, &arguments);
@@ -186,7 +186,7 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
       .n_sets = sizeof sets / sizeof *sets,
   };
   int code = parse(&syntax, argc, argv, values, config);
-  if (code != OPTIONS_GO_ON) return code;
+  if (code != OPTIONS_CONTINUE) return code;
   if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
       (code = checkpoint_choice_resolve(command, values)) != EXIT_DONE ||
       (code = check_validation(values)) != EXIT_DONE ||
@@ -203,7 +203,7 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
   if (values->checkpoint && values->log && is_checkpoint_log(values))
     return fail(command, EXIT_USAGE, "--log '%s': is also the log kept with the checkpoints", values->log);
   *record = options_record(&syntax);
-  return *record ? OPTIONS_GO_ON : fail(command, EXIT_RUN, "out of memory");
+  return *record ? OPTIONS_CONTINUE : fail(command, EXIT_RUN, "out of memory");
 }
 
 /* Index of the class called `name` (length bytes), or -1. */

@@ -317,7 +317,7 @@ static void fill_result(const struct fit *f, descent_fit_result *result) {
   *result = (descent_fit_result){
       .stop = f->stop,
       .epochs = f->at.epoch - 1,
-      .steps = fit_steps(f),
+      .steps = f->trainer->steps, /* exact after a divergence within a run of steps, too */
       .best_epoch = f->at.best_epoch,
       .best_loss = f->at.best_loss,
       .train_loss = f->at.train_loss,
@@ -331,19 +331,21 @@ descent_status descent_fit(descent_network *network, descent_device *device, con
   descent_train_options complete;
   struct fit f = {.options = &complete, .training = training, .validation = validation, .started = clock_seconds()};
   descent_fit_result reached = {0};
+  bool ready = false;
   descent_status status;
   TRY(complete_train_options(options, &complete));
   TRY(set_up(&f, network, device));
+  ready = true;
   do status = run_epochs(&f);
   while (status == DESCENT_ERROR_DIVERGED && (status = recovery_roll_back(&f)) == DESCENT_OK);
   if (status == DESCENT_OK && !has_best(&f)) TRY(keep_parameters(&f));
   if (status == DESCENT_OK) TRY(recovery_finish(&f));
-  fill_result(&f, &reached);
 done:
   if (f.trainer && (status == DESCENT_ERROR_DIVERGED || status == DESCENT_ERROR_DEVICE))
     status = finish_failed(&f, status);
+  if (ready) fill_result(&f, &reached);
   recovery_close(&f, &reached.checkpoint_failures);
-  if (status == DESCENT_OK && result) *result = reached;
+  if (ready && result) *result = reached;
   descent_trainer_free(f.trainer);
   free(f.statistics);
   free(f.health);

@@ -144,7 +144,7 @@ TEST(Plot, RefusesWhatItCannotDo) {
       {{"plot", "run.svg", "-o", "x.png"}, 2, "--out 'x.png': charts are SVG: the name must end in .svg"},
       {{"plot", "run.svg", "-o", "x.pdf"}, 2, "--out 'x.pdf': charts are SVG: the name must end in .svg"},
       {{"plot", "run.svg", "-o", ".svg"}, 2, "--out '.svg': charts are SVG"},
-      {{"plot", "run.svg", "-o", "./run.svg"}, 2, "--out './run.svg': is a file that is read from"},
+      {{"plot", "run.svg", "-o", "./run.svg"}, 2, "--out './run.svg': is also an input file"},
       {{"plot", "run.svg", "-o", "none/x.svg"}, 1, "none/x.svg: cannot write: No such file"},
       {{"plot", "none.jsonl"}, 3, "none.jsonl: cannot read: No such file"},
       {{"plot", "."}, 3, ".: cannot read: Is a directory"},

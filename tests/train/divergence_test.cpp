@@ -39,11 +39,11 @@ TEST(Divergence, FitNamesStepLayerAndCauseAndKeepsFiniteWeights) {
     options.optimizer.kind = DESCENT_OPTIMIZER_GD;
     options.optimizer.learning_rate = c.learning_rate;
     options.epochs = 20;
-    descent_fit_result untouched{};
-    untouched.steps = -7;
-    ASSERT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, &untouched),
-              DESCENT_ERROR_DIVERGED);
-    EXPECT_EQ(untouched.steps, -7);
+    descent_fit_result result{};
+    result.steps = result.epochs = -7;
+    ASSERT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, &result), DESCENT_ERROR_DIVERGED);
+    EXPECT_TRUE(says(("at step " + std::to_string(result.steps + 1) + " (epoch").c_str())) << result.steps;
+    EXPECT_TRUE(says(("(epoch " + std::to_string(result.epochs + 1) + ",").c_str())) << result.epochs;
     for (const char *part : c.parts) EXPECT_TRUE(says(part)) << part << " is missing in: " << descent_last_error();
     EXPECT_TRUE(all_finite(parameters_of(network)));
   }

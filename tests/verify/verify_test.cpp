@@ -390,7 +390,7 @@ TEST(Verify, ADeviceThatRoundsMoreThanItsPrecisionAllowsFailsWhereItDoes) {
   }
 }
 
-TEST(Verify, ADeviceWithoutThePrecisionIsNamedWhetherCandidateOrWitness) {
+TEST(Verify, ADeviceWithoutThePrecisionIsNamedWhetherCandidateOrReference) {
   const Device cpu = open("cpu", 1), reference = open("reference", 1);
   const Network network = make_network(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR);
   descent_train_options options = train_options(DESCENT_OPTIMIZER_SGD);

@@ -5,8 +5,7 @@
 
 namespace {
 
-/* ---- TensorBoard (what is in the file is read back by python/tensorboard_test.py) ----------------------------------
- */
+/* ---- TensorBoard (what is in the file is read back by python/tensorboard_test.py) -------------------------------- */
 
 TEST(TensorBoard, GetsAFileOfItsOwnForEachTraining) {
   Folder folder;

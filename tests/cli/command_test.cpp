@@ -73,8 +73,7 @@ TEST_P(GoldenRun, PrintsWhatItDid) {
 INSTANTIATE_TEST_SUITE_P(Command, GoldenRun, ::testing::ValuesIn(goldens),
                          [](const auto &one) { return std::string(one.param.name); });
 
-/* ---- bad input ----------------------------------------------------------------------------------------------------
- */
+/* ---- bad input --------------------------------------------------------------------------------------------------- */
 
 struct Bad {
   const char *name;

@@ -12,8 +12,7 @@
 
 namespace {
 
-/* ---- training -----------------------------------------------------------------------------------------------------
- */
+/* ---- training ---------------------------------------------------------------------------------------------------- */
 
 TEST(Train, NamesTheColumnsThatNeverChange) {
   Folder folder;
@@ -234,8 +233,7 @@ TEST(Train, ExitsWith5WhenItDivergesAndSavesTheLastGoodWeights) {
   EXPECT_EQ(folder.run({"info", "model.safetensors"}).code, 0);
 }
 
-/* ---- the run log --------------------------------------------------------------------------------------------------
- */
+/* ---- the run log ------------------------------------------------------------------------------------------------- */
 
 TEST_F(Trained, LogsOneObjectPerEpochWithEveryKey) {
   struct {
@@ -285,8 +283,7 @@ TEST(Train, ExitsWith1WhenTheLogCannotBeWritten) {
   expect_contains(result.err, "/dev/full");
 }
 
-/* ---- evaluation and prediction ------------------------------------------------------------------------------------
- */
+/* ---- evaluation and prediction ----------------------------------------------------------------------------------- */
 
 TEST_F(Trained, EvaluatesToTheSameNumbersAsTrainingPrinted) {
   folder.write("data.csv", make_data("binary", 60));
@@ -379,8 +376,7 @@ TEST_F(Trained, PredictionsCarryEveryBitOfTheirValues) {
   EXPECT_NEAR(std::sqrt(squares / 60), number(json, "rmse"), 120 * 0x1p-52 * number(json, "rmse"));
 }
 
-/* ---- streams, signals and terminals -------------------------------------------------------------------------------
- */
+/* ---- streams, signals and terminals ------------------------------------------------------------------------------ */
 
 TEST_F(Trained, ExitsWith1WhenStandardOutputCannotBeWritten) {
   train("binary");

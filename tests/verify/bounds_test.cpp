@@ -254,8 +254,7 @@ TEST(ReducedPrecision, a_wrong_manner_leaves_the_bounds) {
         }
 }
 
-/* ---- the update: backends and reference share its formulas, the bounds do not --------------------------------------
- */
+/* ---- the update: backends and reference share its formulas, the bounds do not ------------------------------------ */
 
 OneOp update(descent_optimizer optimizer) {
   Random random;

@@ -14,8 +14,7 @@
 #include "core/system.h"
 #include "plan/operations.h"
 
-/* ---- device --------------------------------------------------------------------------------------------------------
- */
+/* ---- device ------------------------------------------------------------------------------------------------------ */
 
 enum { MOST_THREADS = 256 };
 
@@ -79,8 +78,7 @@ done:
 
 static const char *device_describe(const struct backend_device *device) { return device->description; }
 
-/* ---- compile -------------------------------------------------------------------------------------------------------
- */
+/* ---- compile ----------------------------------------------------------------------------------------------------- */
 
 /* BLAS takes sizes and strides as int. */
 static bool fits_blas(int64_t rows, int64_t n_in, int64_t n_out) {
@@ -210,8 +208,7 @@ done:
   return status;
 }
 
-/* ---- run -----------------------------------------------------------------------------------------------------------
- */
+/* ---- run --------------------------------------------------------------------------------------------------------- */
 
 static descent_status run_op(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   switch (op->kind) {
@@ -261,8 +258,7 @@ static descent_status program_run_product(struct backend_program *program, int o
   return DESCENT_OK;
 }
 
-/* ---- buffers --------------------------------------------------------------------------------------------------------
- */
+/* ---- buffers ----------------------------------------------------------------------------------------------------- */
 
 static descent_status program_bind(struct backend_program *program, int buffer, const void *data, int64_t rows,
                                    bool constant) {

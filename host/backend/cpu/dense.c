@@ -55,8 +55,7 @@ static struct tile tiling_tile(const struct tiling *t, int64_t number) {
   return tile;
 }
 
-/* ---- what forward and backward input share -------------------------------------------------------------------------
- */
+/* ---- what forward and backward input share ----------------------------------------------------------------------- */
 
 struct dense {
   const struct kernels *kernels;
@@ -99,8 +98,7 @@ static void for_blocks(const struct dense *d, int64_t number, void (*work)(const
   }
 }
 
-/* ---- forward: A = g(A_in W^T + b) ----------------------------------------------------------------------------------
- */
+/* ---- forward: A = g(A_in W^T + b) -------------------------------------------------------------------------------- */
 
 enum { FLAT = 1024 }; /* floats */
 
@@ -164,9 +162,7 @@ void cpu_dense_forward(struct backend_program *program, const struct plan_op *op
   pool_run(program->device->pool, forward_tile, &d, d.tiling.count);
 }
 
-/* ---- backward input: dZ_below = (dZ W) * g'
- * ------------------------------------------------------------------------------
- */
+/* ---- backward input: dZ_below = (dZ W) * g' ---- */
 
 static void slope_span(const struct dense *d, int64_t begin, int64_t count) {
   for (int64_t at = begin; at < begin + count; at += FLAT) {

@@ -8,8 +8,7 @@
 
 enum { CHUNK = 256 };
 
-/* ---- sums: 4 x 8 lanes of double, folded in a fixed order, then the rest one by one --------------------------------
- */
+/* ---- sums: 4 x 8 lanes of double, folded in a fixed order, then the rest one by one ------------------------------ */
 
 typedef float float8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef double double8 __attribute__((vector_size(64)));
@@ -136,8 +135,7 @@ static void kernel_sigmoid(const float *restrict z, float *restrict a, int64_t n
   for (int64_t j = 0; j < n; j++) a[j] = formula_sigmoid(z[j]);
 }
 
-/* ---- dropout: Philox 4x32-10 on a block of counters side by side, the same words as rng_word ------------------------
- */
+/* ---- dropout: Philox 4x32-10 on a block of counters side by side, the same words as rng_word --------------------- */
 
 enum { LANES = 64, WORDS = 4 * LANES };
 

@@ -61,8 +61,7 @@ void cpu_loss(struct backend_program *program, const struct plan_op *op, const s
   scalars[SCALAR_LOSS] = sum * inverse_weight_sum;
 }
 
-/* ---- output -------------------------------------------------------------------------------------------------------
- */
+/* ---- output ------------------------------------------------------------------------------------------------------ */
 
 struct output {
   const struct kernels *kernels;

@@ -6,8 +6,7 @@
 
 #include "backend/cpu/cpu.h"
 
-/* ---- gradient norm ------------------------------------------------------------------------------------------------
- */
+/* ---- gradient norm ----------------------------------------------------------------------------------------------- */
 
 struct norm {
   const struct backend_program *program;
@@ -43,8 +42,7 @@ void cpu_gradient_norm(struct backend_program *program, const struct plan_op *op
     scalars[SCALAR_BAD_STEP] = (double)step->number;
 }
 
-/* ---- update --------------------------------------------------------------------------------------------------------
- */
+/* ---- update ------------------------------------------------------------------------------------------------------ */
 
 struct update {
   const struct backend_program *program;
@@ -123,8 +121,7 @@ void cpu_update(struct backend_program *program, const struct plan_op *op, const
   }
 }
 
-/* ---- statistics: once per epoch, on the calling thread --------------------------------------------------------------
- */
+/* ---- statistics: once per epoch, on the calling thread ----------------------------------------------------------- */
 
 /* Marks the units of the row at `at` whose |g'| is not below 1e-6; what dropout removed says nothing of its unit. */
 static void mark_alive(const struct backend_program *program, const struct plan_statistics *o,

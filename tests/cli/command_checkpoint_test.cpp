@@ -92,6 +92,48 @@ TEST(Checkpoints, OneCommandServesFromTheFirstStartToTheEnd) {
   }
 }
 
+/* tests/fixtures/checkpoints: a checkpoint that version 0.1.0 wrote at step 6 of 18, its data, and the model that the
+ * undisturbed training ended with. Another processor or BLAS rounds differently, which 12 steps hardly amplify. */
+TEST(Checkpoints, ThoseOfEarlierVersionsResumeUnderOldAndNewNames) {
+  const std::string fixtures = DESCENT_SOURCE_DIR "/tests/fixtures/checkpoints/v1";
+  const Arguments options[] = {{"--lr", "0.01", "--warmup", "2", "--class-weight", "balanced"},
+                               {"--learning-rate", "0.01", "--warmup-steps", "2", "--class-weights", "balanced"}};
+  for (const Arguments &names : options) {
+    Folder folder;
+    std::filesystem::create_directory(folder / "kept");
+    std::filesystem::copy(fixtures + "_step6.safetensors", folder / ("kept/" + checkpoint_of(6)));
+    std::filesystem::copy(fixtures + "_model.safetensors", folder / "then.safetensors");
+    std::filesystem::copy(fixtures + ".csv", folder / "v1.csv");
+    const Result resumed = folder.run(Arguments{"train",        "v1.csv",
+                                                "--target",     "kind",
+                                                "--hidden",     "4",
+                                                "--batch-size", "8",
+                                                "--optimizer",  "adamw",
+                                                "--epochs",     "6",
+                                                "--device",     "cpu",
+                                                "--threads",    "1",
+                                                "--dropout",    "0.1",
+                                                "--seed",       "5",
+                                                "--resume",     "kept",
+                                                "--validation", "0.25",
+                                                "--quiet",      "--weight-decay",
+                                                "0.01",         "--resume-with",
+                                                "library"} +
+                                      names);
+    ASSERT_EQ(resumed.code, 0) << resumed.err;
+    expect_contains(resumed.out, "trained 6 epochs (18 steps)");
+    std::istringstream now(folder.run({"predict", "model.safetensors", "v1.csv"}).out);
+    std::istringstream then(folder.run({"predict", "then.safetensors", "v1.csv"}).out);
+    std::string a, b;
+    int rows = 0;
+    while (std::getline(now, a) && std::getline(then, b)) {
+      if (rows++ == 0) continue; /* names */
+      EXPECT_NEAR(std::stod(a.substr(a.rfind(',') + 1)), std::stod(b.substr(b.rfind(',') + 1)), 1e-3) << rows;
+    }
+    EXPECT_EQ(rows, 25);
+  }
+}
+
 /* Lines that the log lacks, because a disk was full say, are told; none of the others is lost, then or later. */
 TEST(Checkpoints, ALogWithGapsKeepsWhatItHas) {
   Folder folder;

@@ -1,21 +1,27 @@
-/* Kinds of text cells: missing, number, category, or invalid. */
+/* One cell of text: missing, a number, or an invalid number. */
 #ifndef DESCENT_DATA_CELLS_H
 #define DESCENT_DATA_CELLS_H
 
-#include "data/table.h"
+#include <descent/descent.h>
+
+/* Which cells count as missing, by the options. */
+struct missing_cells {
+  const descent_dataset_options *options; /* borrowed */
+  double *numbers;                        /* (n_numbers) numeric values of the options' texts for missing cells */
+  int64_t n_numbers;
+};
+/* ERROR_MEMORY. */
+descent_status missing_cells_create(const descent_dataset_options *options, struct missing_cells *missing);
+void missing_cells_clear(struct missing_cells *missing);
 
 /* Whether this text, without surrounding blanks, stands for a missing cell. */
-bool cell_is_missing(const struct table *table, const char *text, size_t length);
+bool cell_is_missing(const struct missing_cells *missing, const char *text, size_t length);
 /* The same for a number in a file of numbers. */
-bool cell_number_is_missing(const struct table *table, double number);
+bool cell_number_is_missing(const struct missing_cells *missing, double number);
 /* Removes blanks from both ends. */
 void cell_trim(const char **text, size_t *length);
 /* Why a cell is not a valid number: a predicate that follows the quoted cell in a message. `numeric`: it parsed as
  * `value`. */
 const char *cell_number_problem(const descent_dataset_options *options, const char *text, size_t length, bool numeric,
                                 double value);
-/* Infers every unknown feature kind from the cells in table->sample: numbers when all are, else categories. ERROR_DATA,
- * naming the column, for text among mostly numbers, for dates and for free text. */
-descent_status cells_infer_kinds(struct table *table);
-
 #endif

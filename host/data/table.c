@@ -11,7 +11,7 @@
 #include "core/number.h"
 #include "core/status.h"
 #include "core/utf8.h"
-#include "data/cells.h"
+#include "data/column_kinds.h"
 
 enum { MAX_CATEGORIES = 1000 };
 
@@ -21,16 +21,7 @@ descent_status table_begin(struct table *t, const char *path, const struct read_
                            const struct table_blocks *blocks) {
   *t = (struct table){.path = path, .request = *request, .blocks = blocks};
   t->columns.weight = -1;
-  const descent_dataset_options *options = request->options;
-  if (!options->missing || !options->missing_texts) return DESCENT_OK;
-  t->missing_numbers = memory_allocate(options->missing_texts, sizeof *t->missing_numbers, "missing numbers");
-  if (!t->missing_numbers) return DESCENT_ERROR_MEMORY;
-  for (int64_t i = 0; i < options->missing_texts; i++) {
-    double number;
-    if (number_parse(options->missing[i], strlen(options->missing[i]), &number) && !isnan(number))
-      t->missing_numbers[t->n_missing_numbers++] = number;
-  }
-  return DESCENT_OK;
+  return missing_cells_create(request->options, &t->missing);
 }
 
 static void clear_features(struct table *t) {
@@ -47,7 +38,7 @@ void table_clear(struct table *t) {
   free(t->y);
   free(t->weights);
   free(t->values);
-  free(t->missing_numbers);
+  missing_cells_clear(&t->missing);
   *t = (struct table){0};
 }
 
@@ -244,11 +235,12 @@ static descent_status store_number(struct table *t, int64_t feature, int64_t col
                                    int64_t line) {
   double value;
   const bool numeric = number_parse(text, length, &value);
-  if (numeric && text_number_fits(value) && !(t->request.options->missing && cell_is_missing(t, text, length))) {
+  if (numeric && text_number_fits(value) &&
+      !(t->request.options->missing && cell_is_missing(&t->missing, text, length))) {
     *cell(t, feature) = rounded(t, value);
     return DESCENT_OK;
   }
-  if (cell_is_missing(t, text, length)) return store_missing(t, feature, column, line);
+  if (cell_is_missing(&t->missing, text, length)) return store_missing(t, feature, column, line);
   return cell_error(t, column, text, length, line,
                     cell_number_problem(t->request.options, text, length, numeric, value));
 }
@@ -257,7 +249,7 @@ static descent_status store_feature(struct table *t, int64_t feature, int64_t co
                                     int64_t line) {
   if (t->features[feature].kind == FEATURE_NUMBER) return store_number(t, feature, column, text, length, line);
   cell_trim(&text, &length);
-  if (!cell_is_missing(t, text, length)) return store_category(t, feature, column, text, length, line);
+  if (!cell_is_missing(&t->missing, text, length)) return store_category(t, feature, column, text, length, line);
   return store_missing(t, feature, column, line);
 }
 
@@ -274,7 +266,7 @@ static descent_status store_target(struct table *t, int64_t target, int64_t colu
   const char *problem = NULL;
   double value = 0;
   descent_status status = DESCENT_OK;
-  if (cell_is_missing(t, text, length)) {
+  if (cell_is_missing(&t->missing, text, length)) {
     t->row_without_target = true;
   } else if (t->columns.targets == 1) {
     status = targets_add(&t->targets, text, length, line, &problem);
@@ -335,7 +327,7 @@ done:
 static descent_status flush_sample(struct table *t) {
   descent_status status;
   const int64_t n = t->columns.n;
-  TRY(cells_infer_kinds(t));
+  TRY(columns_infer_kinds(t));
   t->decided = true;
   for (int64_t r = 0; r < t->sample_rows; r++) {
     for (int64_t c = 0; c < n; c++) {
@@ -378,7 +370,7 @@ descent_status table_add_number(struct table *t, int64_t column, double number, 
   const int64_t role = t->columns.roles[column];
   const char *problem = NULL;
   descent_status status = DESCENT_OK;
-  const bool missing = cell_number_is_missing(t, number);
+  const bool missing = cell_number_is_missing(&t->missing, number);
   if (role >= 0 && t->features[role].kind == FEATURE_CATEGORY) {
     char text[NUMBER_TEXT];
     if (missing)
@@ -418,7 +410,7 @@ static descent_status store_numbers(struct table *t, const double *cells, int64_
     const int64_t role = t->columns.roles[c];
     const float stored = (float)cells[c];
     if (role >= 0 && t->features[role].kind == FEATURE_NUMBER && (double)stored == cells[c] && isfinite(stored) &&
-        !t->n_missing_numbers)
+        !t->missing.n_numbers)
       values[role] = stored;
     else
       TRY(table_add_number(t, c, cells[c], row));

@@ -3,6 +3,7 @@
 #ifndef DESCENT_DATA_TABLE_H
 #define DESCENT_DATA_TABLE_H
 
+#include "data/cells.h"
 #include "data/columns.h"
 #include "data/dictionary.h"
 #include "data/matrix.h"
@@ -41,8 +42,7 @@ struct table {
   double rounding;         /* the largest relative change of a cell by rounding to float32 */
   struct text_list sample; /* the first rows, (sample_rows, columns.n), until the kinds of columns are inferred */
   int64_t sample_rows, sample_bytes;
-  double *missing_numbers; /* (n_missing_numbers) numeric values of the texts for missing cells */
-  int64_t n_missing_numbers;
+  struct missing_cells missing;
 };
 
 /* `blocks` may be NULL; everything is borrowed until table_clear. After a failure only table_clear may be called. */

@@ -122,7 +122,7 @@ TEST_F(EmulatedModule, WithoutADeviceSaysWhyAndAutoTakesTheCpu) {
   } absences[] = {
       {"devices=0", "cuda", "no NVIDIA GPU"},
       {"driver=0", "cuda", "no NVIDIA driver"},
-      {"driver=11080", "cuda", "it knows CUDA 11.8, this build is of CUDA 13.0 and needs driver 580 or newer"},
+      {"driver=11080", "cuda", "it supports CUDA 11.8, this build uses CUDA 13.0 and needs driver 580 or newer"},
       {"driver=12080", "cuda", "update it, or build with an older toolkit, from 12.4 on"},
       {"code=0", "cuda", "this build has no code for emulated GPU, of compute capability 9.0 (configure it with -DCM"},
       {"cublas=0", "cuda", "no emulated cuBLASLt"},
@@ -343,7 +343,7 @@ TEST_F(EmulatedModule, SaysThatFlagsWereNotBelieved) {
     all_at_once(training);
     const std::string said = training.program.backend->placement(training.program.compiled);
     expect_contains(said, "data in GPU memory");
-    EXPECT_EQ(said.find("; cuBLASLt's flags are unknown: its algorithms are taken by tests") != std::string::npos,
+    EXPECT_EQ(said.find("; cuBLASLt's flags are unknown: its algorithms are chosen by tests") != std::string::npos,
               doubtful)
         << said;
   }

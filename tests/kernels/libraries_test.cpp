@@ -43,10 +43,10 @@ TEST(Libraries, TheNewestCublasThatTheDriverRunsIsTaken) {
       {"twelve", "13000", 0, "cuBLAS 120405\n"},
       {"lacking:twelve", "13000", 0, "cuBLAS 120405\n"},
       {"garbage:twelve", "13000", 0, "cuBLAS 120405\n"},
-      {"none", "13000", 1, "no CUDA: neither libcublasLt.so.13 nor .so.12 is here: install cuBLAS"},
+      {"none", "13000", 1, "no CUDA: neither libcublasLt.so.13 nor .so.12 was found: install cuBLAS"},
       {"thirteen", "12040", 1, "no CUDA: libfakeLt.so.13 needs an NVIDIA driver 580 or newer"},
-      {"old", "13000", 1, "no CUDA: " + kLibraries + "/old/libfakeLt.so.12 is cuBLAS 12.3.9, 12.4 or newer"},
-      {"lacking", "13000", 1, "no CUDA: " + kLibraries + "/lacking/libfakeLt.so.13 has no cublasLtMatmulAlgoCheck,"},
+      {"old", "13000", 1, "no CUDA: " + kLibraries + "/old/libfakeLt.so.12 is cuBLAS 12.3.9: 12.4 or newer"},
+      {"lacking", "13000", 1, "no CUDA: " + kLibraries + "/lacking/libfakeLt.so.13 has no cublasLtMatmulAlgoCheck:"},
       {"garbage", "13000", 1, "no CUDA: " + kLibraries + "/garbage/libfakeLt.so.13: "},
   };
   for (const auto &c : cases) {

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Predictions per second on the CPU: Descent and ONNX Runtime on the same networks, ONNX Runtime on what Descent exports.
 
-Each lives in a process of its own and both are asked in turn (A B, A B, ...), so a drift of the machine's speed touches
-both; medians over the rounds, and the median of the ratios round by round, are what to quote. Both get the same rows in
+Each runs in a separate process and both are measured in turn (A B, A B, ...), so a drift of the machine's speed affects
+both; quote medians over the rounds, and the median of the ratios round by round. Both get the same rows in
 memory (float32, standard normal), normalise them, and give probabilities; both have the same number of threads. One call
-predicts all of its rows: what a call costs by itself shows where it has few.
+predicts all of its rows: the cost of a call shows with few rows.
 
   bench/predict.py --library build/lib/libdescent.so --json out.json
 """

@@ -45,9 +45,9 @@ static descent_status check_presence(int ordinal) {
   descent_status status = count_devices(&count, &driver);
   if (status != DESCENT_OK) return status;
   if (ordinal >= count && count == 1)
-    return module_status(DESCENT_ERROR_DEVICE, "there is no cuda:%d, only cuda:0", ordinal);
+    return module_status(DESCENT_ERROR_DEVICE, "no device cuda:%d: only cuda:0", ordinal);
   if (ordinal >= count)
-    return module_status(DESCENT_ERROR_DEVICE, "there is no cuda:%d, only cuda:0 to cuda:%d", ordinal, count - 1);
+    return module_status(DESCENT_ERROR_DEVICE, "no device cuda:%d: only cuda:0 to cuda:%d", ordinal, count - 1);
   return cublas_load(driver);
 }
 

@@ -172,7 +172,7 @@ FORMULA float formula_silu_slope(float z) {
   return a * (1.0f + z * rest);
 }
 
-/* g(z). `activation` is a constant wherever this is in a loop. */
+/* g(z). `activation` is a constant in every loop that calls this. */
 FORMULA float formula_activate(descent_activation activation, float z) {
   switch (activation) {
     case DESCENT_ACTIVATION_IDENTITY: break;

@@ -1,4 +1,4 @@
-// The command on data as people have it: categories, missing cells, weights, several targets, other formats.
+// The command on realistic data: categories, missing cells, weights, several targets, other formats.
 #include "command.h"
 
 #include <cmath>
@@ -90,7 +90,7 @@ TEST_F(CommandData, SaysWhatAFileForAModelLacks) {
   }
 }
 
-TEST_F(CommandData, PredictsAcrossBlocksWhatItDoesAtOnce) {
+TEST_F(CommandData, PredictsTheSameAcrossBlocks) {
   folder.write("census.csv", Census(100));
   ASSERT_EQ(Train({"--target", "income", "--quiet"}).code, 0);
   std::string text = "age,hours,education,workclass\n", expected = "prediction\n";
@@ -101,7 +101,7 @@ TEST_F(CommandData, PredictsAcrossBlocksWhatItDoesAtOnce) {
   const Result predicted = Predict(text, {"--output", "classes"});
   EXPECT_EQ(predicted.code, 0) << predicted.err;
   EXPECT_TRUE(predicted.out == expected);
-  // An error in the last block leaves no half of a file behind.
+  // An error in the last block leaves no partial file behind.
   const Result failed = Predict(text + "old,40,HS,Gov\n", {"--out", "p.csv"});
   EXPECT_EQ(failed.code, 3);
   expect_contains(failed.err, "new.csv:150002: column 'age'");

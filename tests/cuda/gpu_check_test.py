@@ -139,7 +139,7 @@ for run in job["runs"]:
         sys.stdin.readline()
     print(json.dumps({"workload": run["workload"], "kind": run["kind"], "step_seconds": 2e-3}), flush=True)
 """
-# gpu_check.py with the peers' script replaced; where $FAKE asks for it, a part fails by itself, has 10 s, or begins
+# gpu_check.py with the peers' script replaced; with $FAKE set so, a part fails, has 10 s, or starts
 # 28 s after its end.
 CHILD = """
 import os, sys, time

@@ -1,4 +1,4 @@
-/* Which of NVIDIA's libraries the CUDA backend takes where it finds several, and what it says where it can use none. */
+/* Which of NVIDIA's libraries the CUDA backend uses if it finds several, and its error if it can use none. */
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
@@ -11,8 +11,7 @@ namespace {
 
 const std::string kLibraries = DESCENT_LIBRARIES;
 
-/* What the loader prints and its exit code, with `folders` (below kLibraries, separated by ':') on the loader's path.
- */
+/* The loader's output and exit code, with `folders` (below kLibraries, separated by ':') on the search path. */
 std::string load(const std::string &folders, const std::string &arguments, int *code) {
   std::string path, text;
   for (size_t from = 0, to; from <= folders.size(); from = to + 1) {

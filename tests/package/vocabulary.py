@@ -17,7 +17,7 @@ STEP = "learning_rate decay_factor corrected_learning_rate root_bias_correction"
 BETAS = "beta1 beta2 rho epsilon momentum l2"
 MOMENTS = "parameters gradients moment1 moment2 scalars layer_statistics"
 
-# What each struct has to have, by operation: the plan's, which the reference reads, the cpu's, CUDA's.
+# The members that each struct must have, by operation: the plan's, which the reference reads, the cpu's, CUDA's.
 REQUIRED = {
     "plan_gather": "fill shift scale y_shift y_scale class_weight X y w n_x n_y",
     "gather": "fill shift scale y_shift y_scale class_weight X y w",
@@ -50,7 +50,7 @@ REQUIRED = {
     "plan_step": "number rows learning_rate",
     "device_step": "number rows",
 }
-# Members in float or double that are no quantity of the glossary: results and scratch of one function.
+# Members in float or double that are not quantities of the glossary: results and scratch of one function.
 OWN = {"gather": {"weight_sums"}, "backward_launch": {"bias_gradient"}, "dense": {"A_below", "Z_below", "C"},
        "weights": {"workspace"}, "gather_launch": {"bad_step"}}
 

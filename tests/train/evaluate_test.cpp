@@ -1,4 +1,4 @@
-/* Evaluation, prediction and preprocessing as the caller sees them, and what is refused with which words. */
+/* Evaluation, prediction and preprocessing from the caller's side, and the errors of what is refused. */
 #include <gtest/gtest.h>
 
 #include <cfloat>

@@ -1,6 +1,5 @@
-/* The bounds of the element-wise functions hold over all of float32, those of reduced precisions for every manner of
- * rounding that they allow; and they are not loose: what is right comes close to them somewhere, what is wrong leaves
- * them. */
+/* The bounds of the element-wise functions hold over all of float32, those of reduced precisions for every way of
+ * rounding that they allow. They are tight: right results come close to them somewhere, wrong results exceed them. */
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -50,7 +50,7 @@ static void device_close(struct backend_device *device) {
 }
 
 static descent_status device_open(int ordinal, int threads, struct backend_device **result) {
-  if (ordinal != 0) return status_set(DESCENT_ERROR_DEVICE, "there is no cpu:%d, only cpu", ordinal);
+  if (ordinal != 0) return status_set(DESCENT_ERROR_DEVICE, "no device cpu:%d: only cpu", ordinal);
   if (threads < 0 || threads > MOST_THREADS)
     return status_set(DESCENT_ERROR_ARGUMENT, "threads %d: must be 0 (one per core) to %d", threads, MOST_THREADS);
   if (threads == 0) threads = system_cores_allowed();

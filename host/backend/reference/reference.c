@@ -17,7 +17,7 @@ struct backend_device {
 
 static descent_status device_open(int ordinal, int threads, struct backend_device **device) {
   (void)threads; /* always one thread */
-  if (ordinal != 0) return status_set(DESCENT_ERROR_DEVICE, "there is no reference:%d, only reference", ordinal);
+  if (ordinal != 0) return status_set(DESCENT_ERROR_DEVICE, "no device reference:%d: only reference", ordinal);
   struct backend_device *made = memory_allocate(1, sizeof *made, "the reference device");
   if (!made) return DESCENT_ERROR_MEMORY;
   *device = made;

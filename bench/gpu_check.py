@@ -133,7 +133,7 @@ def main():
                 pack.extractall(os.path.join(scratch, "build"), **trusted)
             options.build = os.path.join(scratch, "build")
         if not os.access(os.path.join(options.build, "bin", "descent"), os.X_OK):
-            raise ValueError("--build: there is no bin/descent in it (./quickstart.sh test makes one)")
+            raise ValueError("--build: it has no bin/descent (./quickstart.sh test builds it)")
         return run_stage(options, scratch)
     except tarfile.TarError:
         print(f"gpu_check: --build {options.build}: neither a build folder nor a pack of one (bench/gpu_pack.sh makes it)",

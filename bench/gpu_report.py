@@ -219,10 +219,10 @@ def lag(gpu, results):
     if results["kernels"] == hash_of_kernels(ROOT):
         return f"{gpu}: of these kernels ({commit[:10]})", False
     if git("rev-parse", "--is-shallow-repository") != "false":
-        return f"{gpu}: of other kernels, at {commit[:10]}; there is no whole history here to count commits in", False
+        return f"{gpu}: of other kernels, at {commit[:10]}; without the whole history the commits between cannot be counted", False
     newer = git("rev-list", "--count", f"{commit[:40]}..HEAD", "--", "kernels") if len(commit) >= 40 else None
     if newer is None:
-        return f"{gpu}: '{commit}' is no commit of this repository", True
+        return f"{gpu}: '{commit}' is not a commit of this repository", True
     return f"{gpu}: kernels/ has {newer} commits since {commit[:10]}: measure again", False
 
 

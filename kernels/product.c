@@ -21,7 +21,7 @@ struct product_library {
   struct trace trace;
   bool draws; /* choices are drawn from the seed */
   uint64_t seed;
-  bool untrusted;      /* an algorithm is in use that only its tests vouch for */
+  bool untrusted;      /* an algorithm is in use that only passed its tests */
   char path[PATH_MAX]; /* of the remembered choices; "": none */
   struct tune_table remembered;
 };

@@ -249,7 +249,7 @@ struct Flat {
       shapes_.push_back(s);
     }
   }
-  /* `values` where parameters lie, 0 in the gaps, sentinels beyond the end. */
+  /* `values` in the parameters, 0 in the gaps, sentinels beyond the end. */
   std::vector<double> filled(const std::vector<double> &values) const {
     std::vector<double> content(static_cast<size_t>(n + GUARD));
     for (size_t i = static_cast<size_t>(n); i < content.size(); i++) content[i] = sentinel(i);

@@ -145,7 +145,7 @@ TEST(Device, NullIsRefusedAndClosingNullDoesNothing) {
 TEST(Device, AModuleThatCannotBeUsedSaysWhyAndAutoTakesTheCpu) {
   const std::string garbage = testing::TempDir() + "descent_garbage_module";
   ASSERT_EQ(std::system(("mkdir -p '" + garbage + "'").c_str()), 0);
-  std::ofstream(garbage + "/libdescent_cuda.so") << "this is no shared object, whatever its name says\n";
+  std::ofstream(garbage + "/libdescent_cuda.so") << "this is not a shared object despite its name\n";
   const struct {
     std::string path;
     const char *reason;

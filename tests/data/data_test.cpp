@@ -320,7 +320,7 @@ TEST_F(MatchedFile, LeavesTheTargetUnreadWhereOnlyFeaturesAreWanted) {
        {"k"},
        "a,b -> - classes: 1,2",
        "the model has no column names: columns are matched by position"},
-      {"what is ignored is not asked for by name", &named, "a,b,k\n1,2,x\n", {"none"}, "a,b -> - binary: 1,2", ""},
+      {"ignored columns are not required by name", &named, "a,b,k\n1,2,x\n", {"none"}, "a,b -> - binary: 1,2", ""},
   };
   for (const auto &c : cases) {
     descent_dataset_options options = descent_dataset_options_default();
@@ -577,7 +577,7 @@ TEST(Preprocess, FitsShiftAndScale) {
       {"huge, minmax", {-1e30f, 1e30f}, DESCENT_NORMALIZE_MINMAX, -1e30f, 0.5 / static_cast<double>(1e30f)},
       {"the largest", {-FLT_MAX, FLT_MAX}, DESCENT_NORMALIZE_STANDARD, 0, 1 / static_cast<double>(FLT_MAX)},
       {"small", {1e-30f, 3e-30f}, DESCENT_NORMALIZE_STANDARD, 2e-30, 1e30},
-      {"too close together to be told apart", {0, 0x1p-149f}, DESCENT_NORMALIZE_STANDARD, 0, 1},
+      {"too close together to be distinguished", {0, 0x1p-149f}, DESCENT_NORMALIZE_STANDARD, 0, 1},
   };
   for (const auto &c : cases) {
     const Fit fit = FitOf(c.column, c.kind);

@@ -161,7 +161,7 @@ TEST_F(Table, ReadsWeightsAndSeveralTargets) {
   } cases[] = {
       {"two targets", "a,y,b,z\n1,2,3,4\n5,6,7,8\n", "y,z", nullptr, DESCENT_TASK_AUTO,
        "a,b -> y regression: 1,3>2&4 5,7>6&8"},
-      {"in the order asked for", "a,y,b,z\n1,2,3,4\n", "z,0", nullptr, DESCENT_TASK_REGRESSION,
+      {"in the requested order", "a,y,b,z\n1,2,3,4\n", "z,0", nullptr, DESCENT_TASK_REGRESSION,
        "y,b -> z regression: 2,3>4&1"},
       {"a name with a comma", "a,\"y,z\"\n1,2\n3,4\n", "y,z", nullptr, DESCENT_TASK_REGRESSION,
        "a -> y,z regression: 1>2 3>4"},

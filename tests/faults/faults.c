@@ -70,7 +70,7 @@ static bool fails(enum fault_kind kind, int error) {
     return fails(FAULT_CALL, EIO) ? (failure) : result;    \
   }
 
-/* ---- memory, and what is made of it ----------------------------------------------------------------------------- */
+/* ---- memory and its users --------------------------------------------------------------------------------------- */
 
 ALLOCATES(void *, malloc, (size_t size), (size), NULL)
 ALLOCATES(void *, calloc, (size_t n, size_t size), (n, size), NULL)

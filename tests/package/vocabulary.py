@@ -1,6 +1,6 @@
 """vocabulary.py SOURCE: the plan and the three backends call a quantity by its name in ARCHITECTURE.md's glossary.
 
-A name of the glossary's column "not" is no identifier of theirs; structs that carry the parameters of one operation have
+A name in the glossary's column "not" must not be an identifier there; structs that carry the parameters of one operation have
 the members that the operation needs, by the glossary's names, and no floating-point member that the glossary lacks.
 """
 import pathlib

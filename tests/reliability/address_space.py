@@ -34,7 +34,7 @@ def run():
                 ended += not failed
             shutil.rmtree(folder)
     check(ended > 0 and refused > 0, f"{ended} ended, {refused} did not")
-    return f"{ended + refused} runs of {len(chosen)} commands in 40 to 700 MB of addresses: {refused} told that they lack memory"
+    return f"{ended + refused} runs of {len(chosen)} commands in 40 to 700 MB of addresses: {refused} reported a lack of memory"
 
 
 sys.exit(main(run))

@@ -158,7 +158,7 @@ class Cases:
               f"{context}: exit code {done.returncode} and: {said}")
         for name in files:
             if name.startswith(STREAMS):
-                check(case.files[name].startswith(files[name]), f"{context}: {name} is no beginning")
+                check(case.files[name].startswith(files[name]), f"{context}: {name} is not a prefix")
             elif not name.startswith(OUTSIDE) and files[name] not in (OLD, case.files[name]):
                 # A training that was stopped has saved what it had learned, and reported it.
                 check((name == "model" and self.loads(folder)) or

@@ -95,7 +95,7 @@ def run():
     check(0 < hit < len(sizes), f"{hit} of {len(sizes)} limits on the size of a file were met")
     return (f"{chosen} of {faults} faults: {killed} killed the training, {failed} made it exit with an error; "
             f"{hit} of {len(sizes)} limits on the size of files did too; {chosen_kills} of {kills} kills, {killed_back} "
-            "of them before its end, of one that went back; every one went on to the same model")
+            "of them before its end, of one that rolled back; every one continued to the same model")
 
 
 sys.exit(main(run))

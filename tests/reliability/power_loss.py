@@ -147,7 +147,7 @@ def run():
     try:
         survive(job, steps, 2, draw, False)
     except Failure as failure:
-        return f"{tried} losses of power: every one went on to the same model (without syncs: {str(failure)[:90]})"
+        return f"{tried} losses of power: every one continued to the same model (without syncs: {str(failure)[:90]})"
     raise Failure("without its syncs the training survives as well: the simulation shows nothing")
 
 

@@ -128,7 +128,7 @@ def run():
                 wrong.append(str(failure))
     check(not wrong, f"{len(wrong)} of {len(chosen)}:\n" + "\n".join(wrong))
     check(failed > len(chosen) // 2, f"only {failed} of {len(chosen)} faults had an effect")
-    return (f"{len(chosen)} of {len(jobs)} failing writes in {len(cases.table)} commands: {failed} told with exit code 1, "
+    return (f"{len(chosen)} of {len(jobs)} failing writes in {len(cases.table)} commands: {failed} reported with exit code 1, "
             f"{len(chosen) - failed} without effect on the output")
 
 

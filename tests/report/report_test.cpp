@@ -97,7 +97,7 @@ TEST(Markup, EscapesEveryText) {
       {"\xf0\x9f\x94\xa5 gr\xc3\xbc\xc3\x9f", "\xf0\x9f\x94\xa5 gr\xc3\xbc\xc3\x9f", 10},
       {"a\tb\nc\x1b[31m\x7f", "a" + gone + "b" + gone + "c" + gone + "[31m" + gone, 20},
       {"\xc3", gone, 10},                       /* ends within a character */
-      {"\xc3(", gone + "(", 10},                /* or goes on otherwise */
+      {"\xc3(", gone + "(", 10},                /* or continues wrongly */
       {"\xc0\xaf", gone + gone, 10},            /* overlong */
       {"\xed\xa0\x80", gone + gone + gone, 10}, /* half a UTF-16 surrogate pair */
       {"\xf5\x80\x80\x80", gone + gone + gone + gone, 10},

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What safety costs: a training with a checkpoint after every epoch beside the same without any.
+"""The cost of checkpoints: a training with a checkpoint after every epoch compared with the same training without.
 
-The two take turns (A B, B A, ...), so a drift of the machine's speed touches both; what counts is the median of the ratios
-of their times, pair by pair. A third, again without, shows what the same command differs from itself by. Time is that of
-the training as its log gives it, without reading the data and without starting; the last checkpoint, which a training
-waits for, comes after the log's last line and is told apart from the rest by the time of the whole process.
+The two take turns (A B, B A, ...), so a drift of the machine's speed affects both; the result is the
+median of the ratios of their times, pair by pair. A third run, again without, shows the noise of the same command. Times
+are those in the training's log, without start-up and reading of the data. The last checkpoint, which a training waits
+for, is written after the log's last line; the time of the whole process shows it separately.
 
   bench/checkpoints.py build/bin/descent --json out.json
 """

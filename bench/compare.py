@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Time one training step of named workloads on Descent and on every peer that is installed.
 
-Each peer lives in a process of its own and is asked in turn (A B C, A B C, ...), so a drift of the machine's speed
-touches all of them; medians over the rounds and the ratios round by round are what to quote. All peers get the same
+Each peer runs in a separate process and is measured in turn (A B C, A B C, ...), so a drift of the machine's speed
+affects all; quote medians over the rounds and the ratios round by round. All peers get the same
 shapes, float32, the same optimizer, the same number of threads, standard-normal features, and a step that begins by
 picking the batch's rows from a larger matrix through a random permutation.
 

@@ -5,19 +5,20 @@
   bench/gpu_check.sh --stage 2 --out FOLDER [--build BUILD] [--retry results.jsonl]
 
 Stage 1 (360 s): a first training, cuBLASLt's candidates, all tests, sanitizer tools, the benchmark, time and traffic
-of each kernel, PyTorch beside it. Stage 2 (250 s): what stage 1 left open, streaming, an epoch of 11 million rows,
-resuming, checkpoints, compiled peers. Each part has its own end, and the parts after it get the time it leaves.
+of each kernel, PyTorch beside it. Stage 2 (250 s): the checks that stage 1 left open, streaming, an epoch of 11
+million rows, resuming, checkpoints, compiled peers. Each part has its own end, and the parts after it get the time it leaves.
 
 BUILD is a build folder, or the file that bench/gpu_pack.sh made of one. FOLDER must be empty; at most 8 files of at
-most 16 MiB are written there, each to the disk as it grows, so that a stop at any moment leaves what was done:
+most 16 MiB are written there, each to the disk as it grows, so that the results so far survive a stop at any moment:
 
   table.txt       a line per check, as printed       log.txt.gz    the commands' output
   results.jsonl   every figure, an object a line     trace.txt.gz  cuBLASLt's candidates
   clocks.csv      clocks, power and throttling       ncu.csv.gz    time and DRAM traffic of each kernel
 
-bench/gpu_report.py makes the committed results of them. The machine needs NVIDIA's driver, libcublasLt (the toolkit's
-or PyTorch's) and Python 3.9; anything else that is missing costs its own checks only. No network is used, and no
-setting of the GPU is changed. Exit code 0: every check passed, 1: not, 2: wrong arguments, 4: no GPU can be used.
+bench/gpu_report.py makes the committed results from them. The machine needs NVIDIA's driver, libcublasLt (the toolkit's
+or PyTorch's) and Python 3.9; anything else that is missing only skips its own checks. No network is used, and no
+setting of the GPU is changed. Exit code 0: every check passed, 1: some did not, 2: wrong arguments,
+4: no usable GPU.
 """
 import argparse
 import json
@@ -37,11 +38,11 @@ from gpu_session import Output, Session, Stop
 
 
 class Stopped(BaseException):
-    """A signal asks this program to end; the parts, which catch every Exception, do not catch it."""
+    """A signal asks this program to stop. The parts, which catch every Exception, do not catch this."""
 
 
 def stop(number, _):
-    for other in (signal.SIGTERM, signal.SIGINT):  # the first one counts: a second must not cut off the record of it
+    for other in (signal.SIGTERM, signal.SIGINT):  # the first one counts: a second one must not interrupt recording it
         signal.signal(other, signal.SIG_IGN)
     raise Stopped(f"signal {signal.Signals(number).name}")
 
@@ -59,7 +60,7 @@ def retry_choice(text):
 
 
 def run_parts(session, machine, parts):
-    """Every part, whatever happened to the one before it; Stop ends the stage."""
+    """Runs every part, whatever happened to the one before; Stop ends the stage."""
     for part in parts:
         session.part = part.name
         session.say(f"{part.name}: until {part.end} s")
@@ -71,7 +72,7 @@ def run_parts(session, machine, parts):
             session.say(f"STOPPED: {why}; the rest of this stage did not run")
             session.record("stopped", why=str(why))
             return
-        except Exception as why:  # a part that fails must not take the others' results with it
+        except Exception as why:  # a part that fails must not lose the others' results
             session.log_text(part.name, f"== {part.name}\n{traceback.format_exc()}\n")
             session.check(part.name, f"FAILED: {type(why).__name__}: {str(why)[:200]}")
         session.record("part", name=part.name, seconds=round(session.seconds() - started, 2))
@@ -132,7 +133,7 @@ def main():
                 pack.extractall(os.path.join(scratch, "build"), **trusted)
             options.build = os.path.join(scratch, "build")
         if not os.access(os.path.join(options.build, "bin", "descent"), os.X_OK):
-            raise ValueError("--build: there is no bin/descent in it (./quickstart.sh test makes one)")
+            raise ValueError("--build: it has no bin/descent (./quickstart.sh test builds it)")
         return run_stage(options, scratch)
     except tarfile.TarError:
         print(f"gpu_check: --build {options.build}: neither a build folder nor a pack of one (bench/gpu_pack.sh makes it)",

@@ -39,7 +39,7 @@ def find_cublas():
 
 
 def hash_of_kernels(folder):
-    """Of the module's sources: a build whose own differ from the tree's is rebuilt."""
+    """A checksum of the module's sources: a build whose checksum differs from the tree's is rebuilt."""
     sums = hashlib.sha256()
     for path in sorted(glob.glob(os.path.join(folder, "kernels", "*"))):
         with open(path, "rb") as file:
@@ -73,7 +73,7 @@ class Machine:
 
     @staticmethod
     def git(*arguments):
-        """What git says of the tree; empty where there is no git, or no history."""
+        """The tree's state according to git; empty without git or history."""
         try:
             done = subprocess.run(["git", "-C", ROOT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                   text=True, check=False)
@@ -82,7 +82,7 @@ class Machine:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     def environment(self, cache=None):
-        """For the build's programs only: PyTorch needs the libraries that it brings."""
+        """For the build's programs only: PyTorch needs its own libraries."""
         folders = [os.path.join(self.build, "lib"), find_cublas(), os.environ.get("LD_LIBRARY_PATH")]
         return {"LD_LIBRARY_PATH": ":".join(folder for folder in folders if folder), "DESCENT_TEST_MODULE": self.module,
                 "DESCENT_BACKEND_PATH": os.path.dirname(self.module), "DESCENT_TEST_SOURCE": ROOT,
@@ -109,7 +109,7 @@ class Machine:
     # ---- the module from its sources ----
 
     def architecture(self, session, end):
-        """What nvcc calls this GPU."""
+        """nvcc's name of this GPU's architecture."""
         job = Job("compute capability", [self.smi or "nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"],
                   seconds=10)
         text = "".join(done.output for done in session.run([job], end) if done.result == "passed")
@@ -117,7 +117,7 @@ class Machine:
         return f"sm_{major}{minor}" + ("a" if major in ("9", "10") else "")
 
     def rebuild(self, session, end):
-        """Builds the module alone, with nvcc and the host's compiler; True where it took the old one's place."""
+        """Builds the module alone, with nvcc and the host's compiler; True if it replaced the old one."""
         if not self.nvcc:
             session.check("the module rebuilt", "NOT RUN: nvcc is not installed")
             return False
@@ -150,7 +150,7 @@ class Machine:
         return not failed
 
     def find_device(self, session, end):
-        """What `descent devices` says of the first GPU; empty where none can be used."""
+        """The line of `descent devices` on the first GPU; empty if none is usable."""
         job = self.ours("descent devices", "descent", ["devices"], seconds=30)
         for done in session.run([job], end):
             session.record("devices", text=done.output[:4000])

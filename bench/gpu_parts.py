@@ -1,4 +1,4 @@
-"""The parts of bench/gpu_check.py in their order: what each runs, and by when it has ended."""
+"""The parts of bench/gpu_check.py in their order: what each runs, and when it must end."""
 import csv
 import io
 import json
@@ -16,14 +16,14 @@ from gpu_peers import run_peers, run_compiled_peers
 from gpu_session import STUCK, Job, Stop, die_with_parent, exit_text, reap, shortened, tests_pass
 from gpu_workloads import PROBES, PROFILED, WORKLOADS, bench_arguments, shares, text_seconds, workload
 
-Part = namedtuple("Part", "name end run")  # end: seconds from the stage's beginning
+Part = namedtuple("Part", "name end run")  # end: seconds from the start of the stage
 PRECISIONS = ("fp32", "tf32", "bf16")
 WORKERS = 14  # tests at a time
 DIGITS = os.path.join(ROOT, "examples", "optdigits_train.csv")
 
 
 def share(end, left):
-    """Seconds of an even share of the time until `end` among those left."""
+    """Seconds of an even share of the time until `end` among the remaining jobs."""
     return max((end - time.monotonic()) / max(left, 1), 0.0)
 
 
@@ -31,7 +31,7 @@ def share(end, left):
 
 
 def describe(session, machine):
-    """What each tool says of itself, side by side."""
+    """The version of each tool, queried in parallel."""
     commands = {"driver": [machine.smi or "nvidia-smi", "-q"], "C library": ["ldd", "--version"],
                 "compiler": [machine.nvcc or "nvcc", "--version"], "profiler": [machine.ncu or "ncu", "--version"],
                 "sanitizer": [machine.sanitizer or "compute-sanitizer", "--version"],
@@ -68,7 +68,7 @@ def verified(code, output):
 
 
 def trace_failures(session, machine, jobs, end):
-    """The commands that failed once more: candidates traced and launches one by one, then under memcheck."""
+    """Runs the failed commands again: candidates traced and launches one by one, then under memcheck."""
     again = []
     for i, job in enumerate(jobs):
         trace = os.path.join(machine.scratch, f"failed-{i}")
@@ -85,7 +85,7 @@ def trace_failures(session, machine, jobs, end):
 
 def run_first(session, machine, end):
     describe(session, machine)
-    # The module that does not load or is not of these sources: nothing after this is worth its time without it.
+    # Stop if the module does not load or is not built from these sources: nothing after this is useful without it.
     late = end + 90
     changed = machine.has_changed_kernels()
     found = machine.find_device(session, end + 30)
@@ -93,7 +93,7 @@ def run_first(session, machine, end):
     if changed:
         session.say("  kernels/ differs from the build's: the module is built anew")
     rebuilt = (changed or not found) and not absent and machine.rebuild(session, late)
-    ready = max(end, time.monotonic())  # what follows a rebuild has its own time, however long that took
+    ready = max(end, time.monotonic())  # the parts after a rebuild have their full time, however long it took
     if rebuilt:
         machine.find_device(session, ready + 30)
     if not machine.device:
@@ -172,7 +172,7 @@ SAME_BYTES = """"$@" --out $D/a; "$@" --out $D/b; DESCENT_GPU_DATA_MB=0 "$@" --o
 
 
 def script(machine, name, text, arguments, **options):
-    """A job of several commands of which each must succeed."""
+    """A job of several commands, each of which must succeed."""
     folder = os.path.join(machine.scratch, re.sub(r"\W+", "-", name))
     os.makedirs(folder, exist_ok=True)
     job = machine.ours(name, "descent", arguments, **options)
@@ -239,7 +239,7 @@ def run_other_sanitizers(session, machine, end):
 
 
 def sample_clocks(session, machine):
-    """Five lines a second of clocks, power and why the clock is held back, beside the benchmark."""
+    """Records clocks, power and the reasons for throttling five times a second, during the benchmark."""
     if not machine.smi:
         return None
     query = "timestamp,clocks.sm,clocks.mem,power.draw,temperature.gpu,utilization.gpu,clocks_event_reasons.active"
@@ -381,7 +381,7 @@ def train_command(machine, data, epochs, *more):
 
 
 def run_large(session, machine, end):
-    """An epoch over a file that is mapped, from the command's start to its end; then streamed beside resident."""
+    """An epoch over a mapped file, from the start of the command to its end; then streamed compared with resident."""
     rows = 1000 if machine.small else 11_000_000
     data = write_rows(session, machine, end, "large.safetensors", rows)
     out = lambda name: os.path.join(machine.scratch, name)
@@ -407,7 +407,7 @@ RESUMED = """"$@" --epochs 4 --out $D/whole; "$@" --epochs 2 --checkpoint $D/kep
 
 
 def run_resumed(session, machine, end):
-    """A training that stops after half and is resumed, beside one that was not; and what checkpoints cost."""
+    """A training that stops halfway and is resumed, compared with one that never stops; the cost of checkpoints."""
     data = write_rows(session, machine, end, "rows.safetensors", 1000 if machine.small else 1_000_000)
     batch = "100" if machine.small else "8192"
     jobs = [script(machine, f"resumed: the same bits, {precision}", RESUMED,

@@ -1,4 +1,4 @@
-"""PyTorch beside the benchmark: bench/peers/torch_step.py as a process that is given workloads and answers in lines."""
+"""PyTorch beside the benchmark: bench/peers/torch_step.py as a process that reads workloads and answers in lines."""
 import json
 import os
 import select
@@ -11,7 +11,7 @@ from gpu_session import STUCK, die_with_parent, reap, shortened, signal_group
 from gpu_workloads import COMPILED, WORKLOADS, text_seconds, workload
 
 SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peers", "torch_step.py")
-LEAST_SECONDS = 8.0  # below which a process is not started: importing PyTorch takes most of them
+LEAST_SECONDS = 8.0  # with less time left no process is started: importing PyTorch takes most of it
 
 
 class Peer:
@@ -31,7 +31,7 @@ class Peer:
             pass
 
     def answer(self, end):
-        """The next line's object; None where none comes by `end` or the process has ended."""
+        """The next line's object; None if none comes by `end` or the process has ended."""
         while b"\n" not in self.pending:
             if not select.select([self.process.stdout], [], [], max(end - time.monotonic(), 0))[0]:
                 return None
@@ -43,7 +43,7 @@ class Peer:
         return json.loads(line)
 
     def close(self):
-        """What it printed."""
+        """The process's output."""
         signal_group(self.process, signal.SIGKILL)
         code = reap(self.process)
         self.process.stdin.close()
@@ -70,7 +70,7 @@ def take(session, run, answer, seconds, version):
 
 
 def run_peers(session, machine, end):
-    """Eager and captured, one process for all workloads; where it dies, another for those after that one."""
+    """Eager and captured, one process for all workloads; if it dies, another one continues with the next."""
     aimed = sorted(WORKLOADS, key=lambda name: not set(WORKLOADS[name][-1]) & {"best", "graph", "eager"})
     runs = [{"workload": name, "kind": kind, "shape": workload(name, machine.shrink)}
             for name in aimed for kind in ("graph", "eager")]

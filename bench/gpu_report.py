@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the committed results of what bench/gpu_check.sh brought back, and says how far they lag behind.
+"""Makes the committed results from the folders of bench/gpu_check.sh, and reports how far they lag behind.
 
   bench/gpu_report.py FOLDER...   bench/results/<gpu>/ from the folders of one GPU's stages, where a later check
                                   replaces an earlier one of its name; then the tables in README.md and
@@ -7,8 +7,8 @@
   bench/gpu_report.py --check     how many commits of kernels/ each result lacks; exit code 1 where a table is not what
                                   the results give, or a result names no commit of this repository
 
-<gpu>/results.json holds every check and figure, the commit of the sources and that of kernels/; beside it lie
-cuBLASLt's candidates, the kernels' times and the clocks as they came.
+<gpu>/results.json holds every check and figure, the commit of the sources and that of kernels/; beside it are
+cuBLASLt's candidates, the kernels' times and the clocks as recorded.
 """
 import argparse
 import glob
@@ -24,9 +24,9 @@ from gpu_workloads import PEERS, WORKLOADS, judge, shares, text_aim, text_second
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RESULTS = os.path.join(ROOT, "bench", "results")
 RAW = ("trace.txt.gz", "ncu.csv.gz", "clocks.csv")  # kept beside results.json
-RAW_BYTES = 1 << 20                                  # of each: a repository is no place for more
+RAW_BYTES = 1 << 20                                  # of each: more does not belong in a repository
 
-# What only a GPU can answer: the question, the beginnings of the checks that answer it, the command for it alone.
+# What only a GPU can answer: the question, the prefixes of the names of its checks, the command that runs only them.
 QUESTIONS = (
     ("Does it start, verify the default network and train in three precisions?", ("verify, the default", "20 steps"),
      "--stage 1 --only first"),
@@ -58,7 +58,7 @@ QUESTIONS = (
 
 
 def read_rows(folder):
-    """The whole lines of results.jsonl: a stop may have cut the last."""
+    """The complete lines of results.jsonl: a stop may have truncated the last one."""
     with open(os.path.join(folder, "results.jsonl")) as file:
         return [json.loads(line) for line in file if line.endswith("}\n")]
 
@@ -161,7 +161,7 @@ def speed_table(results):
 
 
 def answer(begins, everything):
-    """What the committed results say to a question."""
+    """The committed results' answer to a question."""
     answers = []
     for gpu, results in everything.items():
         checks = {name: check["result"] for name, check in results["checks"].items() if name.startswith(begins)}
@@ -219,10 +219,10 @@ def lag(gpu, results):
     if results["kernels"] == hash_of_kernels(ROOT):
         return f"{gpu}: of these kernels ({commit[:10]})", False
     if git("rev-parse", "--is-shallow-repository") != "false":
-        return f"{gpu}: of other kernels, at {commit[:10]}; there is no whole history here to count commits in", False
+        return f"{gpu}: of other kernels, at {commit[:10]}; without the whole history the commits between cannot be counted", False
     newer = git("rev-list", "--count", f"{commit[:40]}..HEAD", "--", "kernels") if len(commit) >= 40 else None
     if newer is None:
-        return f"{gpu}: '{commit}' is no commit of this repository", True
+        return f"{gpu}: '{commit}' is not a commit of this repository", True
     return f"{gpu}: kernels/ has {newer} commits since {commit[:10]}: measure again", False
 
 

@@ -1,5 +1,5 @@
-"""What bench/gpu_check.py stands on: a folder of results that is whole at every moment, and commands that run side by
-side and end when their time does."""
+"""The base of bench/gpu_check.py: a folder of results that is complete at every moment, and commands that run in
+parallel within their time limits."""
 import ctypes
 import gzip
 import json
@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 MOST_FILES, MOST_BYTES = 8, 16 << 20  # of the folder that comes back; of each file in it
 LOG_BYTES = 1_000_000                 # of each command's output: its beginning and its end
 PATIENCE = 3.0                        # seconds between asking a command to end and ending it
-KILLED = 2.0                          # seconds a killed process has to be gone: one that waits in the driver stays
+KILLED = 2.0                          # seconds for a killed process to disappear: one that waits in the driver remains
 STUCK = "NOT FINISHED, cannot be killed"
 
 
 class Stop(Exception):
-    """Nothing after this in the stage can work, and why."""
+    """Nothing after this in the stage can work; the text says why."""
 
 
 class Output:
-    """At most eight files that only grow, each write synced to the disk: any end of this program leaves them whole."""
+    """At most eight files that only grow, each write synced to the disk, so they survive any end of this program."""
 
     def __init__(self, folder):
         os.makedirs(folder, exist_ok=True)
@@ -34,7 +34,7 @@ class Output:
         return os.path.join(self.folder, name)
 
     def append(self, name, data):
-        """False where the file is full: what does not fit is left out whole."""
+        """False if the file is full: text that does not fit is omitted entirely."""
         size = self.sizes.get(name, 0) + len(data)
         if size > MOST_BYTES or len(self.sizes | {name: 0}) > MOST_FILES:
             return False
@@ -102,7 +102,7 @@ def die_with_parent():
 
 
 def signal_group(process, number):
-    """To a process and what it started."""
+    """Sends a signal to a process and its children."""
     try:
         os.killpg(process.pid, number)
     except ProcessLookupError:
@@ -110,7 +110,7 @@ def signal_group(process, number):
 
 
 def reap(process):
-    """The exit code of a process that was killed; None where it is still there."""
+    """The exit code of a process that was killed; None if it still exists."""
     try:
         return process.wait(timeout=KILLED)
     except subprocess.TimeoutExpired:
@@ -128,7 +128,7 @@ class Running:
                                         preexec_fn=die_with_parent)
 
     def poll(self):
-        """Done once it has ended, None before. Past its end it is asked, then made to."""
+        """Done once it has ended, None before. Past its time limit it is terminated, then killed."""
         code, now = self.process.poll(), time.monotonic()
         if code is None and now > self.end:
             if not self.asked:
@@ -143,7 +143,7 @@ class Running:
         return self.finished(reap(self.process))
 
     def finished(self, code):
-        """code: None where it cannot be killed."""
+        """code: None if it cannot be killed."""
         signal_group(self.process, signal.SIGKILL)  # what it started
         self.file.seek(0)
         output = self.file.read().decode("utf-8", "replace")
@@ -206,7 +206,7 @@ class Session:
             self.say(f"      {title}: no room in log.txt.gz for {len(text)} characters; more output may be left out")
 
     def run(self, jobs, end, workers=1):
-        """Yields each job's Done in the order in which they end; those without time left are done as NOT RUN."""
+        """Yields each job's Done in the order in which they end; jobs without time left yield NOT RUN."""
         waiting, running = [job for job in jobs], []
         try:
             while waiting or running:
@@ -235,7 +235,7 @@ class Session:
                 self.log(process.killed())
 
     def check_all(self, jobs, end, workers=1):
-        """Runs those wanted and records each; returns what passed by name."""
+        """Runs the requested jobs and records each; returns the names of those that passed."""
         passed = {}
         for done in self.run([job for job in jobs if self.wants(job.name)], end, workers):
             self.check(done.job.name, done.result, done.seconds, **done.facts)

@@ -1,5 +1,5 @@
-"""The benchmark's eight workloads on a GPU: their shapes, their aims, the command that times one, and whether a figure
-meets an aim."""
+"""The benchmark's eight workloads on a GPU: shapes, targets, the command that times one, and whether a figure meets a
+target."""
 
 LEARNING_RATE = 1e-3
 
@@ -24,7 +24,7 @@ PEERS = ("eager", "graph", "compile")
 
 
 def workload(name, shrink=1):
-    """The workload's shape by field, widths and batch divided by `shrink` to try a script where there is no GPU."""
+    """The workload's shape by field, widths and batch divided by `shrink` to try a script without a GPU."""
     inputs, hidden, outputs, activation, batch, precision, _ = {**WORKLOADS, **PROBES}[name]
     less = lambda n: max(2, n // shrink) if n > 1 else n
     if shrink > 1:
@@ -58,7 +58,7 @@ def shares(ours):
 
 
 def judge(name, ours, peers):
-    """Each aim of the workload with what was measured, None where nothing was. peers: seconds of a step, by kind."""
+    """Each target of the workload with the measured value, None if not measured. peers: seconds of a step, by kind."""
     judged = []
     for aim, least in WORKLOADS[name][-1].items():
         row = {"aim": aim}
@@ -69,7 +69,7 @@ def judge(name, ours, peers):
             least, row["floor_seconds"] = least
             measured = row["floor_seconds"] / ours["step_seconds"]
         elif aim == "best":
-            # A peer that is missing might have been the best: what the others give is shown, but does not count.
+            # A missing peer might have been the best: the others' result is shown, but does not count.
             measured = min(ratios.values()) if set(ratios) == set(PEERS) else None
             row["against_those_there"] = min(ratios.values(), default=None)
         else:

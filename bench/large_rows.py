@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a binary form of many rows, as `descent convert` makes it of a file of theirs: large_rows.py FILE ROWS INPUTS.
+"""Writes a large dataset in binary form, as `descent convert` makes it from a file: large_rows.py FILE ROWS INPUTS.
 
 X is standard normal and y says whether its first two columns sum up to more than 0. A block of 100,000 rows is repeated,
 since drawing takes longer than writing; needs nothing but Python.

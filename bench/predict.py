@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Predictions per second on the CPU: Descent and ONNX Runtime on the same networks, ONNX Runtime on what Descent exports.
 
-Each lives in a process of its own and both are asked in turn (A B, A B, ...), so a drift of the machine's speed touches
-both; medians over the rounds, and the median of the ratios round by round, are what to quote. Both get the same rows in
+Each runs in a separate process and both are measured in turn (A B, A B, ...), so a drift of the machine's speed affects
+both; quote medians over the rounds, and the median of the ratios round by round. Both get the same rows in
 memory (float32, standard normal), normalise them, and give probabilities; both have the same number of threads. One call
-predicts all of its rows: what a call costs by itself shows where it has few.
+predicts all of its rows: the cost of a call shows with few rows.
 
   bench/predict.py --library build/lib/libdescent.so --json out.json
 """
@@ -36,7 +36,7 @@ PEERS = ["descent", "onnxruntime"]
 ACTIVATIONS = ["identity", "sigmoid", "tanh", "relu", "leaky_relu", "gelu", "silu"]
 BINARY, SOFTMAX = 0, 1
 TASK_BINARY, TASK_CLASSES = 1, 2
-STANDARD, INIT_AUTO, ONNX = 1, 0, 0
+STANDARD, IMPUTE_MEAN, INIT_AUTO, ONNX = 1, 0, 0, 0
 
 
 def rows_of(name, rows):
@@ -47,9 +47,8 @@ def rows_of(name, rows):
 
 
 class NetworkOptions(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_size_t), ("inputs", ctypes.c_int64), ("layers", ctypes.c_int32),
-                ("widths", ctypes.POINTER(ctypes.c_int64)), ("activations", ctypes.POINTER(ctypes.c_int)),
-                ("loss", ctypes.c_int)]
+    _fields_ = [("size", ctypes.c_size_t), ("inputs", ctypes.c_int64), ("layers", ctypes.c_int32), ("loss", ctypes.c_int),
+                ("widths", ctypes.POINTER(ctypes.c_int64)), ("activations", ctypes.POINTER(ctypes.c_int))]
 
 
 class Library:
@@ -84,7 +83,7 @@ class Library:
         y = (np.arange(1000) % classes).astype(np.float32)
         self.call("descent_network_create", ctypes.byref(options), ctypes.byref(network))
         self.call("descent_network_initialise", network, INIT_AUTO, ctypes.c_uint64(1))
-        self.call("descent_network_fit_preprocessing", network, self.dataset(X, y, classes), STANDARD, False)
+        self.call("descent_network_fit_preprocessing", network, self.dataset(X, y, classes), STANDARD, IMPUTE_MEAN, False)
         self.call("descent_network_save", network, model.encode())
         self.call("descent_network_export", network, ONNX, graph.encode())
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Megabytes per second of reading data files: Descent beside pandas, NumPy, scikit-learn, h5py and safetensors.
 
-One table of numbers is written in every format, and read from the page cache. In each round every reader of a format is
-asked in turn (A B A B ...), so a drift of the machine's speed touches all; medians over the rounds are what to quote.
-Descent's reader gives float32 with every number correctly rounded, and checks each; peers give what they give by default
-(pandas' default is not always correctly rounded, so its round_trip is there too). What is mapped counts as read when all
-values have been summed up.
+One table of numbers is written in every format, and read from the page cache. In each round every reader of a
+format is measured in turn (A B A B ...), so a drift of the machine's speed affects all; quote medians over the rounds.
+Descent's reader gives float32 with every number correctly rounded, and checks each; peers run with their defaults
+(pandas' default is not always correctly rounded, so its round_trip is included too). A mapped file counts as read when
+all values have been summed.
 
   bench/readers.py --library build/lib/libdescent.so --json out.json
 
@@ -56,7 +56,7 @@ def write_csv(path, X, y, form):
 
 
 def write_files(folder, arguments):
-    """name: path, what Descent is told of the target."""
+    """name: path, the target option for Descent."""
     X, y = table(arguments)
     paths = {}
 
@@ -180,7 +180,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         program = build(arguments, folder)
         files = write_files(folder, arguments)
-        os.sync()  # or the first readers share the machine with the writing
+        os.sync()  # otherwise the first readers share the machine with the writing
         for name, (path, target) in files.items():
             if not name.startswith(arguments.formats):
                 continue

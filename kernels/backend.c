@@ -43,7 +43,7 @@ static const struct backend table = {
     .save = transfer_save,
     .restore = transfer_restore,
     .time = timing_steps,
-    .evaluation_bytes = 64 << 20, /* products that fill the device, and few launches and copies */
+    .evaluation_bytes = 64 << 20, /* enough for products that fill the device, and for few launches and copies */
     .evaluation_rows = 1 << 16,
 };
 

@@ -4,7 +4,7 @@
 enum { ROUNDS = 5, MOST_SIDE = 8192, LEAST_SIDE = 128, SIDE_PER_MULTIPROCESSOR = 64 };
 enum { COPY_BYTES_PER_MULTIPROCESSOR = 8 << 20 };
 
-/* The shortest of ROUNDS timings of `work`, after one that warms up. */
+/* The shortest of ROUNDS timings of `work`, after a warm-up. */
 static descent_status shortest(cudaStream_t stream, descent_status (*work)(void *context), void *context,
                                double *seconds) {
   cudaEvent_t begin = NULL, end = NULL;

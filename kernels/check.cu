@@ -1,4 +1,4 @@
-// What the trials of a product hold its result against: whole numbers that are exact, and float64 on random values.
+// The checks of a trial's result: whole numbers, which are exact, and float64 on random values.
 #include "common.cuh"
 
 static __device__ inline float value_at(const void *data, int64_t i, enum element element) {
@@ -24,7 +24,7 @@ static __global__ void __launch_bounds__(BLOCK)
     check_kernel(struct trial_result r, float value, unsigned long long *total, struct tiling t) {
   const struct cells at = cells_of(t, r.n, 1);
   uint64_t off = 0, contradicting = 0;  // less than 2^32 each in a block
-#pragma unroll 1                        // more at once would take more predicates than there are
+#pragma unroll 1                        // unrolling would need more predicate registers than there are
   for (int64_t i = at.row; i < r.rows && !at.idle; i += at.step) {
     const float c = value_at(r.C.data, i * r.C.ld + at.column, r.C.element);
     const bool bit = r.mask && bit_at(r, i, at.column);
@@ -42,7 +42,7 @@ static __global__ void __launch_bounds__(BLOCK)
   if (both >> 32) atomicAdd(&total[1], (unsigned long long)(both >> 32));
 }
 
-// A block to a column, at most GRID of them at a time.
+// A block per column, at most GRID at a time.
 static __global__ void __launch_bounds__(BLOCK)
     check_sums_kernel(struct device_matrix C, int64_t rows, int64_t n, const float *sums, unsigned long long *total) {
   for (int64_t j = blockIdx.x; j < n; j += gridDim.x) {
@@ -53,14 +53,14 @@ static __global__ void __launch_bounds__(BLOCK)
   }
 }
 
-// Of sums of `terms` terms whose magnitudes add up to `magnitude`: each addition loses `unit` of what it gives (Higham
-// 2002, section 3.1), the operands lost `cut` before.
+// The error bound of a sum of `terms` terms whose magnitudes add up to `magnitude`: each addition has relative error
+// `unit` (Higham 2002, section 3.1), each term has relative error `cut`.
 static __device__ inline double sum_bound(const struct trial_factors &f, double terms, double products, double bias) {
   const double lost = terms * f.unit;
   return f.cut * products + lost / (1 - lost) * ((1 + f.cut) * products + bias);
 }
 
-// One sample to a thread: element (i, j) of C, exactly, and how far it may be off.
+// One sample per thread: the exact element (i, j) of C, and how far the result may be from it.
 static __global__ void __launch_bounds__(BLOCK)
     check_errors_kernel(struct trial_result r, struct trial_factors f, int64_t samples, unsigned long long *total) {
   const int64_t s = (int64_t)blockIdx.x * BLOCK + threadIdx.x;

@@ -1,5 +1,5 @@
-/* Which product computes a dense operation, and how much of what follows it the product's epilogue does: chosen once
- * for each shape by measured times. */
+/* The product that computes a dense operation, and how much of the work after it the product's epilogue does: chosen
+ * once for each shape by measured times. */
 #include "choose.h"
 
 #include <stdlib.h>
@@ -16,14 +16,14 @@ int64_t choose_captured_rows(const struct plan *plan, int op) {
   return training && plan->train_rows ? plan->train_rows : plan->batch;
 }
 
-/* Of a product in the list. */
+/* The shape of a product in the list. */
 static const struct product_shape *shape_of(const struct product_choices *choices, const struct product *product) {
   int i = 0;
   while (choices->products[i].product != product) i++;
   return &choices->products[i].shape;
 }
 
-/* The product of this shape, made at its first use; *product is NULL when the library has none. */
+/* The product of this shape, created at its first use; *product is NULL if the library has none. */
 static descent_status find_product(struct product_choices *choices, const struct product_shape *shape,
                                    struct product **product) {
   for (int i = 0; i < choices->n_products; i++)
@@ -44,7 +44,7 @@ static descent_status find_product(struct product_choices *choices, const struct
   const struct plan *plan = choices->plan;
   const bool captured = shape->m == plan->batch || shape->k == plan->batch || shape->m == plan->train_rows ||
                         shape->k == plan->train_rows;
-  const bool tune = plan->autotune && captured; /* other numbers of rows occur in checks only */
+  const bool tune = plan->autotune && captured; /* other numbers of rows occur only in checks */
   const descent_status status =
       product_create(choices->device->products, shape, tune, choices->device->stream, product);
   if (status != DESCENT_OK && status != DESCENT_ERROR_UNSUPPORTED) return status;
@@ -54,15 +54,15 @@ static descent_status find_product(struct product_choices *choices, const struct
   return DESCENT_OK;
 }
 
-/* Estimated seconds of a pass over `bytes`: at four fifths of the memory's nominal bandwidth, and the launch. Compared
- * with measured products; a formula rather than a measurement, so that the choice repeats. */
+/* Estimated seconds of a pass over `bytes`: the traffic at four fifths of the memory's nominal bandwidth, plus the
+ * launch. It is compared with measured products. A formula rather than a measurement keeps the choice reproducible. */
 static double pass_seconds(const struct backend_device *device, double bytes) {
   const double launch = 2e-6;
   return launch + (device->bandwidth > 0 ? bytes / (0.8 * device->bandwidth) : 0);
 }
 
-/* Chooses between the product with `fused` as its epilogue and the plain one, after which a pass of `otherwise` seconds
- * does the same; 0 when a pass that runs anyway does it. */
+/* Chooses between the product with the epilogue `fused` and the plain product followed by a pass of `otherwise`
+ * seconds, which is 0 if a pass that runs anyway does the same work. */
 static descent_status choose(struct product_choices *choices, struct product_shape *shape, enum epilogue fused,
                              double otherwise, struct dense_choice *choice) {
   struct product *with = NULL, *plain = NULL;
@@ -100,7 +100,7 @@ static void set_shape(struct product_shape *shape, const struct product_choices 
   shape->tf32 = choices->plan->precision == DESCENT_PRECISION_TF32;
 }
 
-/* The epilogue adds the bias and applies relu where nothing else follows; else the pass adds the bias. */
+/* If only bias and relu follow, the epilogue does both; otherwise the pass adds the bias. */
 static descent_status choose_forward(struct product_choices *choices, const struct plan_dense_forward *op, int64_t rows,
                                      struct dense_choice *choice) {
   const struct device_matrix A_in = layout_matrix(choices->buffers, op->A_in, op->n_in);
@@ -118,7 +118,7 @@ static descent_status choose_forward(struct product_choices *choices, const stru
                 passes ? 0 : pass_seconds(choices->device, 2 * values * element_bytes(out.element)), choice);
 }
 
-/* Is dZ written by a pass, which can sum its columns too? */
+/* True if a pass writes dZ; it can then sum its columns too. */
 static bool is_passed(const struct plan *plan, int dZ) {
   for (int i = 0; i < plan->n_ops; i++) {
     const struct plan_op *op = &plan->ops[i];
@@ -155,7 +155,7 @@ static descent_status choose_input(struct product_choices *choices, const struct
   return choose(choices, &shape, EPILOGUE_NONE, 0, choice);
 }
 
-/* The choice without a mask, made at its first use. */
+/* The choice without a mask, made when it is first needed. */
 static descent_status choose_dense(struct product_choices *choices, int index, int64_t rows,
                                    const struct dense_choice **result) {
   const struct plan_op *op = &choices->plan->ops[index];
@@ -205,8 +205,8 @@ static descent_status with_epilogue(struct product_choices *choices, const struc
   return find_product(choices, &shape, product);
 }
 
-/* A mask saves the pass over dZ (two reads, one write) and costs its own memory traffic; the column sums, which that
- * pass takes too, then need the weights' epilogue or a pass of their own. */
+/* A mask saves the pass over dZ (two reads, one write) and costs its own memory traffic. That pass also computes the
+ * column sums, which then need the weights' epilogue or a separate pass. */
 static descent_status choose_mask(struct product_choices *choices, int index) {
   const struct plan *plan = choices->plan;
   const struct plan_dense_backward_input *op = &plan->ops[index].input;
@@ -250,7 +250,7 @@ done:
   return status;
 }
 
-/* The choice with a mask, where it was made and the range has all of its operations; else NULL. */
+/* The choice with a mask if one was made and the range has all of its operations; else NULL. */
 static const struct masked_choice *find_masked(const struct product_choices *choices, struct plan_range range, int op,
                                                int64_t rows) {
   const struct masked_choice *choice = &choices->masked[op];

@@ -1,4 +1,4 @@
-/* How each dense operation computes its product and what follows it. */
+/* How each dense operation computes its product and the element-wise work after it. */
 #ifndef DESCENT_KERNELS_CHOOSE_H
 #define DESCENT_KERNELS_CHOOSE_H
 
@@ -13,8 +13,9 @@ struct dense_choice {
 };
 enum { CHOICES = 2 }; /* for the captured rows, and for one other number */
 
-/* relu's derivative from a mask of bits that the forward product writes. Three operations of one range take part, each
- * with an entry: forward, the backward_input that reads the mask, and the weights' operation of the same dZ. */
+/* relu's derivative from a bit mask that the forward product writes. Three operations of one range take part, each with
+ * an entry: the forward operation, the backward_input that reads the mask, and the weights' operation of the same
+ * dZ. */
 struct masked_choice {
   struct product *product; /* NULL: not chosen */
   int partner;             /* forward: its backward_input; the others: the forward operation */
@@ -23,7 +24,7 @@ struct masked_choice {
   bool fused;              /* weights: the bias gradient too */
 };
 
-/* The choice that applies to a run of a range. */
+/* The choice in effect for one run of a range. */
 struct product_choice {
   const struct product *product;
   bool fused; /* as above */
@@ -45,13 +46,13 @@ struct product_choices {
   int n_products, room_products;
 };
 
-/* Chooses for every dense operation of the plan at its captured rows. It runs before the buffers are allocated, since
- * algorithms are tried on memory of their own; then choose_take allocates the masks. */
+/* Chooses for every dense operation of the plan at its captured rows. Call it before the buffers are allocated, since
+ * trials allocate their own memory; then choose_take allocates the masks. */
 descent_status choose_prepare(struct product_choices *choices, const struct backend_device *device,
                               const struct device_buffers *buffers);
 descent_status choose_take(struct product_choices *choices, struct device_memory *memory);
 void choose_release(struct product_choices *choices);
-/* The rows that the captured range of this op computes. */
+/* The number of rows at which the range of this op is captured. */
 int64_t choose_captured_rows(const struct plan *plan, int op);
 /* How this dense op of the range computes its product on `rows` rows. */
 descent_status choose_product(struct product_choices *choices, struct plan_range range, int op, int64_t rows,

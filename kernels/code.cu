@@ -1,5 +1,5 @@
-// Whether this build holds code for the current GPU: all kernels are compiled for the same ones, so one answers for
-// all.
+// Whether this build has code for the current GPU. All kernels are compiled for the same architectures, so one is
+// enough to check.
 #include <cuda_runtime.h>
 
 #include "kernels.h"

@@ -1,15 +1,14 @@
-// What every kernel file uses: launching, blocks and warps, bf16, 16-byte accesses, sums in a fixed order.
+// Shared by all kernel files: launching, blocks and warps, bf16, 16-byte accesses, sums in a fixed order.
 //
 // The same files are compiled for the host by the tests, where LAUNCH and the built-in names of CUDA come from a small
-// emulation; nothing else may depend on which compiler reads them (see BF16 below for the one exception).
+// emulation; nothing else may depend on the compiler (BF16 below is the one exception).
 #ifndef DESCENT_KERNELS_COMMON_CUH
 #define DESCENT_KERNELS_COMMON_CUH
 
 #include <cuda_runtime.h>
 
-// What the formulas divide by lies between 1 and 32: there the reciprocal's approximation (1 ulp) with one correction
-// of the quotient rounds as a division does, or next to a tie by one bit otherwise, without the division's special
-// cases.
+// The formulas divide by numbers between 1 and 32. There the approximate reciprocal (1 ulp) with one correction of the
+// quotient rounds as a division does, except by one bit next to a tie, and saves the division's special cases.
 #ifdef __CUDA_ARCH__
 static __device__ inline float device_quotient(float x, float y) {
   float inverse;
@@ -52,7 +51,7 @@ static __device__ inline uint16_t bf16_bits(float x) {
 #endif
 }
 
-// Two of them in one word, the first in its lower half.
+// Two values in one word, the first in its lower half.
 static __device__ inline uint32_t bf16_pair(float first, float second) {
 #ifdef __CUDACC__
   const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
@@ -62,7 +61,7 @@ static __device__ inline uint32_t bf16_pair(float first, float second) {
 #endif
 }
 
-// tanh for a result that is rounded to bf16: within 2^-11 of it (PTX ISA, tanh.approx.f32).
+// tanh for results that are rounded to bf16: relative error 2^-11 (PTX ISA, tanh.approx.f32).
 static __device__ inline float coarse_tanh(float z) {
 #ifdef __CUDACC__
   float a;
@@ -97,8 +96,8 @@ struct Element<ELEMENT_BF16> {
   static __device__ float rounded(float x) { return bf16_value(bf16_bits(x)); }
 };
 
-// COUNT values from or to p, aligned to what they take together: in accesses of 16 bytes, or of 8 where that is all; a
-// single one by itself.
+// COUNT values from or to p, which is aligned to their total size: in accesses of 16 bytes, or of 8 if that is all; a
+// single value by a plain access.
 template <enum element ELEMENT, int COUNT>
 static __device__ inline void load_values(const typename Element<ELEMENT>::type *p, float (&values)[COUNT]) {
   enum { PER_WORD = ELEMENT == ELEMENT_F32 ? 1 : 2, WORDS = COUNT / PER_WORD };
@@ -147,7 +146,7 @@ static __device__ inline void store_values(typename Element<ELEMENT>::type *p, c
   }
 }
 
-// Does each row of the matrix begin where `count` columns can be accessed together?
+// True if every row of the matrix is aligned for accesses to `count` columns at once.
 static inline bool is_aligned(struct device_matrix m, int count) { return !m.data || m.ld % count == 0; }
 
 // ---- sums in a fixed order ----
@@ -160,12 +159,13 @@ static __device__ inline T warp_sum(T x) {
   return x;
 }
 
-// The sum over a block of BLOCK threads, in the threads of its first warp; all take part. May be called again at once.
+// The sum over a block of BLOCK threads, in the threads of its first warp; all take part. May be called repeatedly
+// without a barrier in between.
 template <typename T>
 static __device__ inline T block_sum(T x) {
   __shared__ T sums[BLOCK / WARP];
   x = warp_sum(x);
-  __syncthreads();  // sums may still be read from the call before
+  __syncthreads();  // the previous call's sums may still be read
   if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = x;
   __syncthreads();
   if (threadIdx.x >= WARP) return x;
@@ -175,8 +175,8 @@ static __device__ inline T block_sum(T x) {
   return total;
 }
 
-// True in every thread of the block that is the last of `blocks` to get here: what they all wrote before is visible to
-// it. The counter is 0 again afterwards. Called once by every thread of each of them.
+// True in every thread of the last of `blocks` blocks to get here; everything that the blocks wrote before is visible
+// to it. The counter is 0 again afterwards. Called once by every thread of every block.
 static __device__ inline bool is_last_of(unsigned *counter, unsigned blocks) {
   __shared__ bool last;
   __threadfence();
@@ -192,7 +192,7 @@ static __device__ inline bool is_last_block(unsigned *counter) {
   return is_last_of(counter, gridDim.x * gridDim.y * gridDim.z);
 }
 
-// The sum over the grid, in the first warp of its last block, for which this is true. All threads of blocks of BLOCK
+// The sum over the grid, in the first warp of the last block, where it returns true. All threads of blocks of BLOCK
 // take part; `partials` has a T for each block.
 template <typename T>
 static __device__ inline bool grid_sum(T x, struct scratch scratch, T *sum) {
@@ -210,7 +210,7 @@ static __device__ inline bool grid_sum(T x, struct scratch scratch, T *sum) {
   return true;
 }
 
-// The smallest of enough blocks of `each` for `count`, and `most`; at least 1. Kernels walk on by the grid's stride.
+// The number of blocks of `each` that cover `count`, between 1 and `most`. Kernels advance by the grid's stride.
 static inline unsigned block_count(int64_t count, int64_t each, int64_t most) {
   const int64_t blocks = (count + each - 1) / each;
   return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
@@ -218,14 +218,15 @@ static inline unsigned block_count(int64_t count, int64_t each, int64_t most) {
 
 // ---- threads over a matrix ----
 
-// A thread has `columns` neighbouring columns and walks down the rows. Of a block's threads `across` lie along a row
-// and `down` below each other, the rest is idle; blocks are stripes of columns times enough to have a few thousand.
+// A thread has `columns` neighbouring columns and walks down the rows. A block has `across` threads along a row and
+// `down` of such rows; the rest is idle. Blocks cover the stripes of columns, each several times so that there are a
+// few thousand.
 struct tiling {
   int across, down;
   dim3 blocks;
 };
 
-// `rows_each`: the rows that a thread had better have, so that it has several accesses under way.
+// `rows_each`: the preferred number of rows per thread, so that several accesses are in flight.
 static inline struct tiling tiling_of(int64_t rows, int64_t n, int columns, int rows_each) {
   enum { MOST_ACROSS = 64, MOST_BLOCKS = 2048 };
   const int64_t groups = n / columns, stripes = (groups + MOST_ACROSS - 1) / MOST_ACROSS;
@@ -238,7 +239,7 @@ static inline struct tiling tiling_of(int64_t rows, int64_t n, int columns, int 
 }
 
 struct cells {
-  int64_t row, step;  // the first row, and how far the next ones are apart
+  int64_t row, step;  // the first row, and the distance to the next
   int64_t column;
   bool idle;
 };

@@ -1,4 +1,4 @@
-/* Compiling: the buffers laid out, the algorithms chosen, the memory allocated, the ranges captured. */
+/* Compiles a plan: lays out the buffers, chooses the algorithms, allocates the memory and captures the ranges. */
 #include "compile.h"
 
 #include <stdio.h>
@@ -12,14 +12,15 @@ bool compile_supports(const struct backend_device *device, const struct plan *pl
   int64_t n_in = 0, n_out = 0;
   if (op->kind == OP_DENSE_FORWARD) n_in = op->forward.n_in, n_out = op->forward.n_out;
   if (plan->batch > INT32_MAX || n_in > INT32_MAX || n_out > INT32_MAX) {
-    module_status(DESCENT_ERROR_UNSUPPORTED, "layer %d of %lld x %lld at batch %lld: the GPU's products reach 2^31 - 1",
-                  op->layer, (long long)n_out, (long long)n_in, (long long)plan->batch);
+    module_status(DESCENT_ERROR_UNSUPPORTED,
+                  "layer %d of %lld x %lld at batch %lld: GPU products take at most 2^31 - 1", op->layer,
+                  (long long)n_out, (long long)n_in, (long long)plan->batch);
     return false;
   }
   return true;
 }
 
-/* Bytes that compile takes: those that grow with the batch, and the others. */
+/* Bytes that compile allocates: those that grow with the batch, and the rest. */
 static void count_bytes(const struct backend_program *program, double *per_row, double *fixed) {
   const struct plan *plan = program->plan;
   double batch = 8; /* gathered */
@@ -35,11 +36,11 @@ static void count_bytes(const struct backend_program *program, double *per_row, 
   *per_row = batch;
 }
 
-/* Replaces the last error by one that gives the memory of all buffers and the batch that would fit; keeps it where they
- * should have fitted. */
+/* Replaces the last error by one that states the memory of all buffers and the batch size that would fit. Keeps the
+ * error if the buffers should have fitted. */
 static descent_status explain_memory(const struct backend_program *program, size_t free_before) {
   double per_row, fixed;
-  enum { RESERVE = 64 << 20 }; /* for memory that is not counted: scratch, graphs */
+  enum { RESERVE = 64 << 20 }; /* for memory that is not counted here: scratch, graphs */
   count_bytes(program, &per_row, &fixed);
   const double batch = (double)program->plan->batch, total = fixed + per_row * batch;
   const double fit = ((double)free_before - fixed - RESERVE) / per_row;

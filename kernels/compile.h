@@ -4,7 +4,7 @@
 
 #include "device.h"
 
-/* As struct backend specifies them. */
+/* As specified in struct backend. */
 bool compile_supports(const struct backend_device *device, const struct plan *plan, const struct plan_op *op);
 descent_status compile_plan(struct backend_device *device, const struct plan *plan, struct backend_program **program);
 void compile_release(struct backend_program *program);

@@ -4,8 +4,8 @@
  * of 13.1.0 agree on everything that is used here. That is the prototypes below, the sizes of cublasLtMatmulAlgo_t (64
  * bytes) and cublasLtMatmulHeuristicResult_t, and the values of the enumerations (cudaDataType_t, cublasComputeType_t,
  * cublasOperation_t, cublasStatus_t, epilogues, reduction schemes, numerical flags, the attributes of descriptors,
- * layouts, preferences and algorithms). Values that 13 adds are new, the one it drops (ATOMIC_SYNC) is not used; the
- * library allocates the descriptors, so their sizes do not matter. */
+ * layouts, preferences and algorithms). 13 reuses no value for another meaning, and the one that it drops (ATOMIC_SYNC)
+ * is not used. The library allocates the descriptors, so their sizes do not matter. */
 #include "cublas.h"
 
 #include <dlfcn.h>
@@ -47,8 +47,8 @@ static struct {
 enum { LEAST_VERSION = 120400, OLDEST = 12, NEWEST = 13, BUILT = CUDART_VERSION / 1000 };
 enum { PLACE = 128, TEXT = 512 }; /* bytes of a path, of a problem */
 
-/* By the loader's rules (LD_LIBRARY_PATH, the module's run path, the system's folders), then in the toolkits' folders;
- * %1$d is the major version. */
+/* First by the loader's rules (LD_LIBRARY_PATH, the module's run path, the system's folders), then in the toolkits'
+ * folders. %1$d is the major version. */
 #ifndef CUBLAS_PLACES
 #define CUBLAS_PLACES                                                      \
   "libcublasLt.so.%1$d", "/usr/local/cuda-%1$d/lib64/libcublasLt.so.%1$d", \
@@ -59,7 +59,7 @@ static const char *const places[] = {CUBLAS_PLACES};
 static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
 static bool loaded;
 
-/* Finds the functions in a library; false, with the reason in `problem`, when it cannot be used. */
+/* Looks up the functions in a library; false, with the reason in `problem`, if it cannot be used. */
 static bool take(void *handle, const char *name, char problem[TEXT]) {
   const struct {
     const char *name;
@@ -74,20 +74,20 @@ static bool take(void *handle, const char *name, char problem[TEXT]) {
     void *const symbol = dlsym(handle, functions[i].name);
     if (symbol && dladdr(symbol, &file) && file.dli_fname) name = file.dli_fname;
     if (!symbol) {
-      snprintf(problem, TEXT, "%.256s has no %s, cuBLAS 12.4 or newer is needed", name, functions[i].name);
+      snprintf(problem, TEXT, "%.256s has no %s: cuBLAS 12.4 or newer is needed", name, functions[i].name);
       return false;
     }
     memcpy(functions[i].at, &symbol, sizeof symbol);
   }
   const size_t version = library.cublasLtGetVersion();
   if (version < LEAST_VERSION)
-    snprintf(problem, TEXT, "%.256s is cuBLAS %zu.%zu.%zu, 12.4 or newer is needed", name, version / 10000,
+    snprintf(problem, TEXT, "%.256s is cuBLAS %zu.%zu.%zu: 12.4 or newer is needed", name, version / 10000,
              version / 100 % 100, version % 100);
   return version >= LEAST_VERSION;
 }
 
-/* One place. `problem` is unchanged when no file is there. An opened library is never closed: CUDA's libraries keep
- * threads and exit handlers. */
+/* Tries one path. `problem` is unchanged if there is no such file. An opened library is never closed: CUDA's libraries
+ * keep threads and exit handlers. */
 static bool load_from(const char *path, int major, int driver, char problem[TEXT]) {
   if (strchr(path, '/') && access(path, F_OK) != 0) return false;
   void *const handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -100,7 +100,7 @@ static bool load_from(const char *path, int major, int driver, char problem[TEXT
   return false;
 }
 
-/* Keeps the first problem, which is that of the preferred version. */
+/* Keeps the first problem, that of the preferred version. */
 static bool load_version(int major, int driver, char problem[TEXT]) {
   for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
     char path[PLACE], now[TEXT] = "";
@@ -119,8 +119,8 @@ static descent_status load(int driver) {
   if (loaded) return DESCENT_OK;
   if (*problem) return module_status(DESCENT_ERROR_DEVICE, "no CUDA: %s", problem);
   return module_status(DESCENT_ERROR_DEVICE,
-                       "no CUDA: neither libcublasLt.so.%d nor .so.%d is here: install cuBLAS (part of NVIDIA's "
-                       "toolkit, and of PyTorch for CUDA), or put its folder into LD_LIBRARY_PATH",
+                       "no CUDA: neither libcublasLt.so.%d nor .so.%d was found: install cuBLAS (part of NVIDIA's "
+                       "toolkit, and of PyTorch for CUDA), or add its folder to LD_LIBRARY_PATH",
                        BUILT, BUILT == NEWEST ? OLDEST : NEWEST);
 }
 

@@ -5,9 +5,9 @@
 
 #include "plan/plan.h"
 
-/* Loads libcublasLt once per process: of the major CUDA version of this build, else of another supported one. `driver`
- * is the CUDA version that the driver supports (13000 is 13.0). ERROR_DEVICE names what is missing or too old. No other
- * function of cuBLASLt may be called before this succeeds. */
+/* Loads libcublasLt once per process: for the major CUDA version of this build, else for another supported one.
+ * `driver` is the CUDA version that the driver supports (13000 is 13.0). ERROR_DEVICE names what is missing or too old.
+ * No other function of cuBLASLt may be called before this succeeds. */
 descent_status cublas_load(int driver);
 
 #endif

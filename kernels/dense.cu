@@ -1,26 +1,26 @@
 // The dense layer's passes beside its products: bias, activation and dropout forward; derivative, dropout and the bias
 // gradient backward. Each element is read once and written once.
 //
-// A thread owns a few neighbouring columns and walks down the rows, so that bias and column sums stay in registers. The
-// threads of a block lie across `across` such groups of columns (a stripe, 128 or 256 bytes of each row) and `down`
-// rows; blocks lie across stripes and down runs of rows. Which thread adds up which rows, and in what order, follows
-// from (rows, n, element) alone, so that all column sums of one shape are the same bits, fused or not.
+// A thread owns a few neighbouring columns and walks down the rows, so that bias and column sums stay in registers. A
+// block's threads cover `across` such groups of columns (a stripe, 128 or 256 bytes of each row) and `down` rows; the
+// grid covers all stripes and runs of rows. The assignment of rows to threads and the order of summation depend on
+// (rows, n, element) alone, so all column sums of one shape have the same bits, fused or not.
 #include "common.cuh"
 
-// ---- who works on what ----
+// ---- distribution of work ----
 
-// How a pass over a matrix (rows, n) is shared out.
+// How a pass over a matrix (rows, n) is divided.
 struct pass_grid {
-  int columns;             // of a thread: as many as fit 16 bytes, or 4, or 1, so that they divide n
-  int across, down;        // threads; across * down <= BLOCK, the rest is idle
+  int columns;             // of a thread: as many as fit 16 bytes, or 4, or 1; they divide n
+  int across, down;        // threads; across * down <= BLOCK, the rest are idle
   unsigned stripes, runs;  // blocks
   int64_t run;             // rows of a block, a multiple of `down`
 };
 
 static int64_t parts(int64_t n, int64_t each) { return (n + each - 1) / each; }
 
-// The most runs for so many rows or fewer. pass_grid_of may come to less, and to more again for fewer rows: runs are as
-// long as a multiple of `down`.
+// The most runs for `rows` rows or fewer. pass_grid_of may give fewer, and more again for fewer rows: the length of a
+// run is a multiple of `down`.
 static int64_t most_runs(const struct pass_grid &grid, int64_t rows, bool sums) {
   enum { BLOCKS = 1024 };  // wanted
   const int64_t least_rows = sums ? 8 : 4, most = sums ? 256 : BLOCKS;
@@ -30,7 +30,7 @@ static int64_t most_runs(const struct pass_grid &grid, int64_t rows, bool sums) 
   return runs < 1 ? 1 : runs;
 }
 
-// `sums`: columns will be summed, so that each thread had better have several rows and each column few partial sums.
+// `sums`: columns will be summed, so each thread should have several rows and each column few partial sums.
 static struct pass_grid pass_grid_of(int64_t rows, int64_t n, enum element element, bool sums) {
   const int size = element == ELEMENT_F32 ? 4 : 2, wide = 16 / size;
   struct pass_grid grid;
@@ -47,7 +47,7 @@ static struct pass_grid pass_grid_of(int64_t rows, int64_t n, enum element eleme
 struct place {
   int down;             // this thread's row among the block's
   int64_t row, column;  // its first
-  int rows;             // it has, `pass_grid.down` apart; 0 for a thread without columns
+  int rows;             // number of rows, `pass_grid.down` apart; 0 for a thread without columns
 };
 
 static __device__ inline struct place place_of(const struct pass_grid &grid, int64_t rows, int64_t n) {
@@ -61,13 +61,13 @@ static __device__ inline struct place place_of(const struct pass_grid &grid, int
   return at;
 }
 
-// ---- a thread's columns of one row, as they lie in memory or one by one ----
+// ---- a thread's columns of one row, as in memory or one by one ----
 
 template <enum element ELEMENT, int COUNT, bool WIDE>
 struct pack {
   typedef typename Element<ELEMENT>::type type;
   enum { PER_WORD = WIDE && ELEMENT == ELEMENT_BF16 ? 2 : 1, WORDS = COUNT / PER_WORD };
-  uint32_t words[WORDS];  // WIDE: the memory's; else a float32 each
+  uint32_t words[WORDS];  // WIDE: as in memory; else a float32 each
 
   __device__ void load(const type *p) {
     if constexpr (!WIDE) {
@@ -111,14 +111,14 @@ enum { ANY = DESCENT_ACTIVATION_SILU + 1 };
 
 #define ACTIVATIONS(X) X(IDENTITY) X(SIGMOID) X(TANH) X(RELU) X(LEAKY_RELU) X(GELU) X(SILU)
 
-// Hardware's tanh where what follows rounds more.
+// The hardware's tanh where the result is rounded more coarsely anyway.
 template <enum element ELEMENT>
 static __device__ inline float activate(descent_activation activation, float z) {
   if (ELEMENT == ELEMENT_BF16 && activation == DESCENT_ACTIVATION_TANH) return coarse_tanh(z);
   return formula_activate(activation, z);
 }
 
-// Where g' is 0 at a = 0, what was dropped needs no mask to be recognised.
+// Where g' is 0 at a = 0, dropped values need no mask: their gradient is 0 anyway.
 static constexpr __host__ __device__ bool slope_drops(descent_activation activation) {
   return activation == DESCENT_ACTIVATION_SIGMOID || activation == DESCENT_ACTIVATION_RELU;
 }
@@ -132,8 +132,8 @@ struct dropout {
   float dropout_scale;
 };
 
-// Values of the elements from `index` on: kept ones times dropout_scale, dropped ones 0. COUNT is 1, or it and `index`
-// are multiples of 4, a block's words.
+// Applies dropout to the elements from `index` on: kept ones are multiplied by dropout_scale, dropped ones become 0.
+// COUNT is 1, or COUNT and `index` are multiples of 4, the words of a Philox block.
 template <int COUNT>
 static __device__ inline void drop(const struct dropout &d, int64_t index, float (&values)[COUNT]) {
 #pragma unroll
@@ -167,7 +167,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
     forward_kernel(struct forward_launch l, struct pass_grid grid) {
   typedef pack<ELEMENT, COUNT, ACTIVATION != ANY> row_pack;
   typedef typename row_pack::type type;
-  enum { ROWS = DROPOUT ? 2 : 4 };  // loads under way
+  enum { ROWS = DROPOUT ? 2 : 4 };  // loads in flight
   const descent_activation activation = ACTIVATION == ANY ? l.activation : (descent_activation)ACTIVATION;
   const bool masks = DROPOUT && (ACTIVATION != ANY || l.threshold);
   const struct dropout dropout = {l.seed, masks ? (uint64_t)l.state->current.number : 0, l.layer, l.threshold,
@@ -209,7 +209,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
 
 // ---- column sums ----
 
-// Adds up what the threads of each column hold; the sums are the first row's of threads.
+// Adds the values of the threads of each column; the sums are in the first row of threads.
 template <int COUNT>
 static __device__ inline void add_rows(const struct pass_grid &grid, const struct place &at, float (&sums)[COUNT]) {
   __shared__ float shared[COUNT][BLOCK];
@@ -226,7 +226,7 @@ static __device__ inline void add_rows(const struct pass_grid &grid, const struc
   }
 }
 
-// From the sums of each thread's rows those of all rows: over the block, then the runs of rows by the stripe's last
+// Reduces the threads' sums to those of all rows: over the block, then over the runs of rows by the stripe's last
 // block.
 template <int COUNT>
 static __device__ inline void finish_sums(const struct backward_launch &l, const struct pass_grid &grid,
@@ -261,7 +261,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
     backward_kernel(struct backward_launch l, struct pass_grid grid) {
   typedef pack<ELEMENT, COUNT, ACTIVATION != ANY> row_pack;
   typedef typename row_pack::type type;
-  enum { ROWS = DROPOUT || ACTIVATION == DESCENT_ACTIVATION_GELU ? 2 : 4 };  // of dZ and of A or Z: loads under way
+  enum { ROWS = DROPOUT || ACTIVATION == DESCENT_ACTIVATION_GELU ? 2 : 4 };  // of dZ and of A or Z: loads in flight
   const descent_activation activation = ACTIVATION == ANY ? l.activation : (descent_activation)ACTIVATION;
   const bool linear = activation == DESCENT_ACTIVATION_IDENTITY, from_z = formula_slope_is_from_z(activation);
   const bool masks = DROPOUT && (ACTIVATION != ANY || (l.threshold && !slope_drops(activation)));
@@ -310,7 +310,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
 
 // ---- launches ----
 
-// An instance for every activation, and one with dropout where the activation asks for its mask: MASKS(activation).
+// An instance for every activation, and one with dropout if the activation needs the mask: MASKS(activation).
 #define INSTANCE(NAME, DROPS) (KERNEL<ELEMENT, COUNT, DESCENT_ACTIVATION_##NAME, DROPS>)
 #define CASE(NAME)                                                                                           \
   case DESCENT_ACTIVATION_##NAME:                                                                            \
@@ -387,7 +387,7 @@ cudaError_t launch_backward(const struct backward_launch *l, cudaStream_t stream
                              : backward<ELEMENT_BF16, 1>(l, grid, packed, stream);
 }
 
-// Nothing but the sums is left of a backward pass whose derivative is 1.
+// If the derivative is 1, the backward pass is only the sums.
 cudaError_t launch_column_sums(struct device_matrix dZ, int64_t rows, int64_t n, float *sums, struct scratch scratch,
                                cudaStream_t stream) {
   struct backward_launch l = {};

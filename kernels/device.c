@@ -15,7 +15,7 @@ static void version_text(int version, char *text, size_t size) {
   snprintf(text, size, "%d.%d", version / 1000, version % 1000 / 10);
 }
 
-/* The number of devices, at least one, and the CUDA version that the driver supports. An error says what to do. */
+/* The number of devices, at least one, and the CUDA version that the driver supports. An error says what to change. */
 static descent_status count_devices(int *count, int *driver) {
   const char *const visible = getenv("CUDA_VISIBLE_DEVICES");
   char has[16];
@@ -27,7 +27,7 @@ static descent_status count_devices(int *count, int *driver) {
   version_text(*driver, has, sizeof has);
   if (error == cudaErrorInsufficientDriver)
     return module_status(DESCENT_ERROR_DEVICE,
-                         "no CUDA: the NVIDIA driver is too old: it knows CUDA %s, this build is of CUDA %d.%d and "
+                         "no CUDA: the NVIDIA driver is too old: it supports CUDA %s, this build uses CUDA %d.%d and "
                          "needs driver %s or newer (update it, or build with an older toolkit, from 12.4 on)",
                          has, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10,
                          module_driver_for(CUDART_VERSION / 1000));
@@ -39,15 +39,15 @@ static descent_status count_devices(int *count, int *driver) {
   return DESCENT_OK;
 }
 
-/* Device `ordinal` exists, and cuBLASLt is loaded. */
+/* Checks that device `ordinal` exists, and loads cuBLASLt. */
 static descent_status check_presence(int ordinal) {
   int count = 0, driver = 0;
   descent_status status = count_devices(&count, &driver);
   if (status != DESCENT_OK) return status;
   if (ordinal >= count && count == 1)
-    return module_status(DESCENT_ERROR_DEVICE, "there is no cuda:%d, only cuda:0", ordinal);
+    return module_status(DESCENT_ERROR_DEVICE, "no device cuda:%d: only cuda:0", ordinal);
   if (ordinal >= count)
-    return module_status(DESCENT_ERROR_DEVICE, "there is no cuda:%d, only cuda:0 to cuda:%d", ordinal, count - 1);
+    return module_status(DESCENT_ERROR_DEVICE, "no device cuda:%d: only cuda:0 to cuda:%d", ordinal, count - 1);
   return cublas_load(driver);
 }
 
@@ -70,8 +70,8 @@ static void describe(struct backend_device *device, const struct cudaDeviceProp 
            1e-9 * (double)properties->totalGlobalMem, driver_text, runtime_text, cublas);
 }
 
-/* "GPU-" or, for a part of a GPU, "MIG-" and 16 bytes as NVIDIA writes them. For a part the runtime gives the part's
- * own UUID; only the name shows that it is a part ("NVIDIA H200 MIG 1g.18gb"). */
+/* "GPU-" or, for a MIG part of a GPU, "MIG-", then 16 bytes in NVIDIA's notation. For a part the runtime reports the
+ * part's UUID; only the name shows that it is a part ("NVIDIA H200 MIG 1g.18gb"). */
 static void uuid_text(const struct cudaDeviceProp *properties, char *text, size_t size) {
   size_t length = (size_t)snprintf(text, size, "%s", strstr(properties->name, " MIG ") ? "MIG-" : "GPU-");
   for (int i = 0; i < 16; i++)
@@ -129,18 +129,18 @@ void device_close(struct backend_device *device) {
   free(device);
 }
 
-/* Why there is no device, with the free memory; that is unknown where not even a context fits. */
+/* Reports why the device cannot be opened, with the free memory, which is unknown if not even a context fits. */
 static descent_status no_memory(const char *name) {
   size_t left = 0, total = 0;
   const cudaError_t error = cudaMemGetInfo(&left, &total);
   (void)cudaGetLastError();
   if (error != cudaSuccess)
-    return module_status(DESCENT_ERROR_DEVICE, "out of memory on %s, whose memory others hold", name);
+    return module_status(DESCENT_ERROR_DEVICE, "out of memory on %s: other processes hold its memory", name);
   return module_status(DESCENT_ERROR_DEVICE, "out of memory on %s: %.1f of its %.1f MB are free", name,
                        1e-6 * (double)left, 1e-6 * (double)total);
 }
 
-/* A build for one architecture does not run on others. */
+/* Code for one architecture does not run on others. */
 static descent_status check_code(const struct cudaDeviceProp *properties) {
   const cudaError_t error = code_check();
   descent_status status = DESCENT_OK;
@@ -161,10 +161,10 @@ descent_status device_open(int ordinal, int threads, struct backend_device **res
   struct cudaDeviceProp properties = {0};
   descent_status status;
   TRY(check_presence(ordinal));
-  CUDA_TRY(cudaGetDeviceProperties(&properties, ordinal)); /* before a context is made, which may fail */
+  CUDA_TRY(cudaGetDeviceProperties(&properties, ordinal)); /* before the context is created, which may fail */
   if (10 * properties.major + properties.minor < LEAST_CAPABILITY)
     TRY(module_status(DESCENT_ERROR_DEVICE,
-                      "no CUDA: %s has compute capability %d.%d, this needs 8.0 or later (Ampere, 2020)",
+                      "no CUDA: %s has compute capability %d.%d: 8.0 or later is needed (Ampere, 2020)",
                       properties.name, properties.major, properties.minor));
   CUDA_TRY(cudaSetDevice(ordinal));
   TRY(check_code(&properties));

@@ -13,7 +13,7 @@ struct backend_device {
   char description[512];
 };
 
-/* As struct backend specifies them. */
+/* As specified in struct backend. */
 descent_status device_list(struct backend_gpu gpus[BACKEND_MOST_GPUS], int *count);
 descent_status device_open(int ordinal, int threads, struct backend_device **device);
 void device_close(struct backend_device *device);

@@ -1,4 +1,4 @@
-/* Device memory: allocations that say what they were for. */
+/* Device memory: allocations whose errors name their purpose. */
 #include "device_memory.h"
 
 descent_status device_memory_try(struct device_memory *memory, int64_t bytes, void **data) {

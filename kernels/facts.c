@@ -1,4 +1,4 @@
-/* Reading an algorithm's attributes. An attribute that the library does not report is unknown, not wrong. */
+/* Reading an algorithm's attributes. An attribute that the library does not report counts as unknown, not as wrong. */
 #include "facts.h"
 
 #include <stdio.h>
@@ -15,8 +15,8 @@ static bool flags_of(const cublasLtMatmulAlgo_t *algorithm, uint64_t *flags) {
                                            &written) == CUBLAS_STATUS_SUCCESS;
 }
 
-/* Reductions in a separate step add up in one order; in place, in the order in which parts finish. Partial sums in the
- * output's type are precise enough only when that is float32. */
+/* A reduction in a separate step adds in one fixed order; one in place adds in the order in which the parts finish.
+ * Partial sums in the output's type are precise enough only if that is float32. */
 uint32_t facts_allowed_schemes(const struct product_shape *shape) {
   return CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE |
          (shape->result == ELEMENT_F32 ? (uint32_t)CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE : 0);

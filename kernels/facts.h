@@ -6,8 +6,8 @@
 #include "trace.h"
 
 enum trust {
-  TRUST_FLAGS, /* by its flags it adds up in one order and at the precision asked for */
-  TRUST_TESTS, /* its flags differ or cannot be read: used by its tests, and only where no flags are right */
+  TRUST_FLAGS, /* its flags promise one order of summation and the requested precision */
+  TRUST_TESTS, /* its flags are wrong or unknown: used if it passes its tests and no algorithm has the right flags */
   TRUST_NONE,  /* its order of summation may vary, or it may compute IEEE float32 on tensor cores */
 };
 
@@ -22,8 +22,8 @@ struct candidate {
 
 /* The reduction schemes that add up in one order; NONE is 0 and always allowed. */
 uint32_t facts_allowed_schemes(const struct product_shape *shape);
-/* Reads the algorithm alone. The environment can make the library answer a request for float32 with tf32 or with sums
- * of bf16 products: their flags show it. */
+/* Reads only the algorithm's attributes. The environment can make the library answer a request for float32 with tf32 or
+ * with sums of bf16 products; the flags of such algorithms show it. */
 enum trust facts_trust(const struct product_shape *shape, const cublasLtMatmulAlgo_t *algorithm);
 /* One line: the product's key, the algorithm's attributes, the verdict. */
 void facts_trace(const struct trace *trace, const char *key, const struct candidate *candidate, const char *verdict);

@@ -1,5 +1,5 @@
-// The flat buffers: the gradient's norms with the sentinel, the update rules, the working copy in bf16. Memory is all
-// that these passes cost; everything is read once and written once, 16 bytes at a time, 8 floats per thread and turn.
+// The flat buffers: the gradient's norms with the sentinel, the update rules, the working copy in bf16. These passes
+// are bound by memory; everything is read once and written once, 16 bytes at a time, 8 floats per thread and iteration.
 //
 // A block works on a piece. A thread's sums are sums.cuh's; those of the block's threads are added in double, then by
 // the grid's last block those of each layer's blocks, and the layers', always in the same order.
@@ -32,7 +32,7 @@ static __device__ inline struct layer_sums<COUNT> layer_sums_at(void *scratch, i
   return s;
 }
 
-// By one thread of each block: the sums of its piece, and which layers begin with it.
+// By one thread of each block: writes the sums of its piece, and which layers begin with it.
 template <int COUNT>
 static __device__ inline void store_piece(const struct layer_sums<COUNT> &s, const double (&sums)[COUNT],
                                           const struct flat_piece *pieces, int n_pieces, int layers) {
@@ -43,7 +43,7 @@ static __device__ inline void store_piece(const struct layer_sums<COUNT> &s, con
     for (int l = pieces[piece].layer; l <= layers; l++) s.first[l] = n_pieces;
 }
 
-// By the last block: the sums of every layer, a warp each. Complete for all threads on return.
+// By the last block: computes the sums of every layer, a warp each. Visible to all threads on return.
 template <int COUNT>
 static __device__ inline void add_pieces(const struct layer_sums<COUNT> &s, int layers) {
   const int lane = (int)threadIdx.x % WARP;
@@ -103,7 +103,7 @@ cudaError_t launch_norm(const struct norm_launch *l, cudaStream_t stream) {
 
 // ---- update ----
 
-// The measured steps, one an epoch, take registers for the sums.
+// The steps with statistics, one per epoch, need registers for the sums.
 template <enum update_rule RULE, bool MEASURE>
 static __global__ void __launch_bounds__(BLOCK, MEASURE ? 3 : 4) update_kernel(struct update_launch l) {
   const bool has_moment1 = RULE != UPDATE_GD && RULE != UPDATE_RMSPROP;

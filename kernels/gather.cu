@@ -1,5 +1,5 @@
 // Gather: a first kernel finds the row of the source for each row of the step, with its target and weight; a second one
-// brings the inputs. For steps from the queue the first also takes the step, which every later kernel then reads.
+// gathers the inputs. For queued steps the first kernel also fetches the step, which every later kernel reads.
 #include "common.cuh"
 
 // ---- the step ----
@@ -7,7 +7,7 @@
 enum { STEP_WORDS = sizeof(struct device_step) / sizeof(uint32_t) };
 static_assert(sizeof(struct device_step) % sizeof(uint32_t) == 0 && (int)STEP_WORDS <= WARP, "a warp copies a step");
 
-// The step that is to run, for all threads of a block: the queue's next or, without a queue, the current one.
+// The step to run, for all threads of a block: the next of the queue or, without a queue, the current one.
 static __device__ inline void load_step(const struct step_state *state, const struct device_step *queue,
                                         struct device_step *step) {
   const uint32_t *from = (const uint32_t *)(queue ? &queue[state->next] : &state->current);
@@ -15,7 +15,7 @@ static __device__ inline void load_step(const struct step_state *state, const st
   __syncthreads();
 }
 
-// By one block, once nobody reads the state any more.
+// By one block, once no other block reads the state.
 static __device__ inline void make_current(struct step_state *state, const struct device_step *step) {
   if (threadIdx.x < STEP_WORDS) ((uint32_t *)&state->current)[threadIdx.x] = ((const uint32_t *)step)[threadIdx.x];
   if (threadIdx.x == 0) state->next++;
@@ -31,7 +31,7 @@ cudaError_t launch_fetch(struct step_state *state, const struct device_step *que
   return LAUNCH(fetch_kernel, 1, WARP, stream, state, queue);
 }
 
-// After a bad step the queue is not followed any further.
+// After a bad step the queue does not advance.
 static __device__ inline bool is_stopped(const struct gather_launch &l) {
   return l.queue && l.bad_step && *l.bad_step != 0;
 }
@@ -50,7 +50,7 @@ static __device__ inline float row_weight(const struct gather_launch &l, int64_t
   return l.class_weight ? formula_class_weighted(w, l.class_weight, l.classes, y) : w;
 }
 
-// A thread per row, grid stride; blocks of BLOCK. One block serves for few rows, so that no sum has to meet.
+// A thread per row, grid stride; blocks of BLOCK. Few rows take one block, which needs no reduction over blocks.
 enum { ONE_BLOCK = 1024, MOST_BLOCKS = 1024 };
 
 static unsigned rows_blocks(int64_t rows) { return rows <= ONE_BLOCK ? 1 : block_count(rows, BLOCK, MOST_BLOCKS); }
@@ -72,7 +72,7 @@ static __global__ void __launch_bounds__(BLOCK) rows_kernel(struct gather_launch
     l.w[r] = w;
     weights += (double)w;
   }
-  // In the last block every other one has read the state.
+  // When the last block gets here, every other block has read the state.
   double sum;
   if (!grid_sum(weights, l.scratch, &sum)) return;
   if (y && threadIdx.x == 0) *l.weight_sum = sum;
@@ -85,12 +85,12 @@ size_t gather_scratch(int64_t rows) { return rows_blocks(rows) * sizeof(double);
 
 struct copy {
   bool targets;                       // sources->y instead of sources->X
-  const float *fill, *shift, *scale;  // (n); NULL: not there
+  const float *fill, *shift, *scale;  // (n); NULL: none
   struct device_matrix to;            // (rows, n)
   int64_t n;
 };
 
-// Constants of a thread's columns; `otherwise` without them.
+// The constants of a thread's columns; `otherwise` if there are none.
 template <int COUNT>
 static __device__ inline void load_constants(const float *from, int64_t column, float otherwise,
                                              float (&values)[COUNT]) {
@@ -102,7 +102,7 @@ static __device__ inline void load_constants(const float *from, int64_t column, 
 // 16-byte reads where COUNT is 4. Grid and block: struct tiling.
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK) copy_kernel(struct gather_launch l, struct copy copy, struct tiling t) {
-  enum { ROWS = COUNT == 1 ? 8 : 4 };  // reads under way
+  enum { ROWS = COUNT == 1 ? 8 : 4 };  // reads in flight
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, copy.n, COUNT);
   const float *from = copy.targets ? l.sources->y : l.sources->X;

@@ -1,9 +1,9 @@
-/* The device's passes: everything of a step that is not a matrix product. Plain C on the outside, so that the C files
- * know nothing of CUDA C++; each launcher enqueues its kernels on a stream and returns the launch's error.
+/* The device's passes: everything in a step except the matrix products. The interface is plain C, so the C files need
+ * no CUDA C++. Each launcher enqueues its kernels on a stream and returns the launch's error.
  *
- * Matrices are (rows, n), row-major, `ld` elements from row to row; what lies between column n and ld is never read nor
- * written. Base addresses are 256-byte aligned. When ld is a multiple of 16 bytes' worth of elements accesses are 16
- * bytes wide, otherwise one element each: one kernel, two instances.
+ * Matrices are (rows, n), row-major, `ld` elements from row to row; the padding between column n and ld is neither read
+ * nor written. Base addresses are 256-byte aligned. When ld is a multiple of 16 bytes' worth of elements accesses are
+ * 16 bytes wide, otherwise one element each: one kernel, two instances.
  *
  * `rows` of a launch is what the grid covers: the plan's batch inside a captured graph, the step's own rows otherwise.
  * A step's valid rows are step->rows <= rows. Inside a graph the rows beyond the valid ones are computed and must be
@@ -35,7 +35,7 @@ struct device_matrix {
   enum element element;
 };
 
-/* One step as the device knows it: plan_step, and what the update multiplies by. */
+/* A step in the device's form: plan_step and the factors of the update. */
 struct device_step {
   int64_t number, first_row, rows;
   struct permutation order; /* n = 0: rows in their own order */
@@ -45,17 +45,18 @@ struct device_step {
 /* In device memory, one per program. */
 struct step_state {
   struct device_step current; /* the step whose operations are running; every kernel reads it from here */
-  int64_t next;               /* of the queue: what the next gather that fetches makes current */
+  int64_t next;               /* index in the queue of the step that the next fetching gather makes current */
 };
 
-/* In device memory, one per program: where the bound sources are now (resident, or a window); NULL: unbound. */
+/* In device memory, one per program: the current addresses of the bound sources (resident, or a window); NULL:
+ * unbound. */
 struct source_table {
   const float *X, *y, *w;
   const int64_t *index;
 };
 
-/* Scratch that launches in one stream take turns with. `partials` has at least the bytes that the launcher's
- * ..._scratch function asks for, `counters` COUNTERS zeros (left zero by every kernel). */
+/* Scratch shared by the launches in one stream. `partials` has at least as many bytes as the launcher's ..._scratch
+ * function returns, `counters` has COUNTERS zeros (every kernel leaves them zero). */
 enum { COUNTERS = 512 };
 struct scratch {
   void *partials;
@@ -66,23 +67,24 @@ struct scratch {
 
 struct gather_launch {
   /* queue not NULL: first state->current = queue[state->next++], unless *bad_step (may be NULL) is not 0: then the
-   * whole gather does nothing, so that the operations after it repeat the bad step and leave every buffer as it did. */
+   * whole gather does nothing, and the operations after it repeat the bad step and leave every buffer unchanged. */
   struct step_state *state;
   const struct device_step *queue;
   const double *bad_step;
   const struct source_table *sources;
   const float *fill, *shift, *scale, *y_shift, *y_scale, *class_weight; /* NULL: not there */
   struct device_matrix X;
-  float *y, *w;       /* (rows, n_y), (rows), dense; NULL: neither they nor the sum are written */
+  float *y, *w;       /* (rows, n_y), (rows), dense; NULL: y, w and the sum are not written */
   double *weight_sum; /* &scalars[SCALAR_WEIGHT_SUM] */
   int64_t classes;    /* entries of class_weight; the weight of a class beyond them is NaN */
   int64_t n_x, n_y, rows;
   bool shuffle;    /* false: state->current.order is ignored */
-  int64_t *source; /* (rows) scratch: the row of the source, by row of the step */
+  int64_t *source; /* (rows) scratch: the source row of each row of the step */
   struct scratch scratch;
 };
 size_t gather_scratch(int64_t rows);
-/* As plan.h specifies; rows beyond the step's: X, y and w are 0. An unbound y writes neither y nor w nor the sum. */
+/* As specified in plan.h. In rows beyond the step's, X, y and w are 0. If y is unbound, y, w and the sum are not
+ * written. */
 cudaError_t launch_gather(const struct gather_launch *launch, cudaStream_t stream);
 /* The fetch alone, for ranges that do not begin with a gather: state->current = queue[state->next++]. */
 cudaError_t launch_fetch(struct step_state *state, const struct device_step *queue, cudaStream_t stream);
@@ -118,8 +120,8 @@ struct backward_launch {
   float *bias_gradient;   /* (n): the column sums of dZ as written (rounded to its element); NULL: not asked for */
   struct scratch scratch; /* for the column sums */
 };
-/* Also serves for column sums alone (launch_column_sums), with the same order of summation: the fused sums and the
- * separate ones are the same bits. The scratch serves fewer rows as well. */
+/* Also for column sums alone (launch_column_sums), in the same order of summation: fused and separate sums have the
+ * same bits. The scratch suffices for fewer rows as well. */
 size_t column_sums_scratch(int64_t rows, int64_t n);
 cudaError_t launch_backward(const struct backward_launch *launch, cudaStream_t stream);
 cudaError_t launch_column_sums(struct device_matrix dZ, int64_t rows, int64_t n, float *sums, struct scratch scratch,
@@ -155,18 +157,17 @@ cudaError_t launch_output(const struct output_launch *launch, cudaStream_t strea
 /* SCALAR_TOTAL_LOSS, SCALAR_TOTAL_WEIGHT. */
 cudaError_t launch_metrics(double *scalars, cudaStream_t stream);
 
-/* ---- the flat buffers (flat.cu) ----
- * On the device the rows of W are padded to whole 16-byte units of the working type, the padding holding zeros as the
- * gaps do, so the flat buffers are longer than the plan's and laid out alike among themselves. */
+/* ---- the flat buffers (flat.cu) ---- On the device the rows of W are padded to whole 16-byte units of the working
+ * type. Padding and gaps hold zeros. So the flat buffers are longer than the plan's, and all have the same layout. */
 
-/* A run of one layer's floats that one block works on; begin and end are multiples of 8 floats. */
+/* A run of one layer's floats, the work of one block; begin and end are multiples of 8 floats. */
 struct flat_piece {
   int64_t begin, end;
   int32_t layer; /* from 1 */
-  int32_t terms; /* parameters of the layer, or the largest int32_t: how exact their sums have to be */
+  int32_t terms; /* parameters of the layer, at most INT32_MAX: determines the accuracy of their sums */
 };
-/* Floats of a piece: FLAT_TURN, what a block's threads do in one turn, while that makes no more than FLAT_PIECES of the
- * network's n floats; else twice as many, and so on up to FLAT_PIECE. */
+/* Floats of a piece: FLAT_TURN, which a block processes in one iteration, doubled until the network's n floats make at
+ * most FLAT_PIECES pieces, up to FLAT_PIECE. */
 enum { FLAT_TURN = 2048, FLAT_PIECE = 16384, FLAT_PIECES = 1024 };
 static inline int64_t flat_piece_floats(int64_t n) {
   int64_t each = FLAT_TURN;
@@ -182,8 +183,8 @@ struct norm_launch {
   double *scalars; /* reads SCALAR_LOSS; writes SCALAR_GRADIENT_NORM, SCALAR_CLIP; SCALAR_BAD_STEP if it is 0 */
   double *layer_statistics; /* (layers, LAYER_SLOTS), writes LAYER_GRADIENT; NULL: not there */
   double clip_norm;
-  /* Set by an update that left a parameter that is not finite: the next norm marks its step as bad, since an epilogue
-   * that clamps with max(0, x) may turn the NaNs it causes into zeros. */
+  /* Set by an update that leaves a non-finite parameter. The next norm then marks its step as bad, since an epilogue
+   * that clamps with max(0, x) may turn the resulting NaNs into zeros. */
   const int *bad_parameters;
   struct scratch scratch;
 };
@@ -198,11 +199,10 @@ struct update_launch {
   float *moment1, *moment2; /* NULL where the optimizer has none */
   const struct flat_piece *pieces;
   int n_pieces, layers;
-  const double *scalars;    /* reads SCALAR_CLIP, SCALAR_BAD_STEP: not 0, nothing is done */
+  const double *scalars;    /* reads SCALAR_CLIP and SCALAR_BAD_STEP; if the latter is not 0, nothing is done */
   double *layer_statistics; /* with `measure`: LAYER_UPDATE, LAYER_PARAMETERS */
   enum update_rule rule;
-  struct update_coefficients_f32
-      coefficients; /* its clip_factor and step are not looked at: scalars and state have them */
+  struct update_coefficients_f32 coefficients; /* its clip_factor and step are ignored: scalars and state hold them */
   bool measure;
   int *bad_parameters;
   struct scratch scratch;
@@ -235,51 +235,52 @@ cudaError_t launch_statistics(const struct statistics_launch *launch, cudaStream
 cudaError_t launch_fill(struct device_matrix m, int64_t rows, int64_t n, bool ones, uint64_t seed, cudaStream_t stream);
 /* The same matrix, of F32, filled with random bits. */
 cudaError_t launch_fill_bits(struct device_matrix m, int64_t rows, int64_t n, uint64_t seed, cudaStream_t stream);
-/* *differing = how many elements of the two differ in their bits; *off = how many of `a` are not `expected` exactly. */
+/* *differing = number of elements whose bits differ between the two; *off = number of elements of `a` that are not
+ * exactly `expected`. */
 cudaError_t launch_compare(struct device_matrix a, struct device_matrix b, int64_t rows, int64_t n, float expected,
                            unsigned long long *differing, unsigned long long *off, cudaStream_t stream);
 
-/* ---- what a product's trial has written (check.cu) ---- */
+/* ---- checks of the results of a product's trial (check.cu) ---- */
 
-/* C (rows, n) = epilogue(P) of a product P: P + bias[j] where there is a bias; max(0, that) for relu, whose mask says
- * where it was positive (mask_written); P where the mask's bit is set and else 0, where a mask is read. Bit j of row i
- * is bit (i mask_ld + j) % 8 of byte (i mask_ld + j) / 8. */
+/* C (rows, n) = epilogue(P) of a product P: P + bias[j] where there is a bias; max(0, that) for relu, whose mask has
+ * the bits of the positive values (mask_written); with a mask that is read, P where its bit is set and 0 elsewhere. Bit
+ * j of row i is bit (i mask_ld + j) % 8 of byte (i mask_ld + j) / 8. */
 struct trial_result {
   struct device_matrix C;
   int64_t rows, n;
   const void *bias; /* (n); NULL: none */
   enum element bias_element;
   bool relu, mask_written;
-  bool zero_may_be_marked;   /* where P + bias is 0, any bit is right */
+  bool zero_may_be_marked;   /* where P + bias is 0, either bit is right */
   const unsigned char *mask; /* NULL: none */
   int64_t mask_ld;
 };
-/* wrong[0] = how many elements are not what the epilogue makes of a P of `value` throughout (of any P where that is
- * NaN); wrong[1] = how many contradict their bit of the mask. */
+/* wrong[0] = number of elements that differ from the epilogue of a P that is `value` everywhere (NaN: of any P);
+ * wrong[1] = number of elements that contradict their bit of the mask. */
 cudaError_t launch_check(const struct trial_result *result, float value, unsigned long long wrong[2],
                          cudaStream_t stream);
-/* *wrong = how many sums are not exactly those of C's columns. */
+/* *wrong = number of sums that are not exactly those of C's columns. */
 cudaError_t launch_check_sums(struct device_matrix C, int64_t rows, int64_t n, const float *sums,
                               unsigned long long *wrong, cudaStream_t stream);
 
-/* P = op(A) op(B) as stored; what lies before `k_begin` along K is zero. */
+/* P = op(A) op(B) as stored; the elements before `k_begin` along K are zero. */
 struct trial_factors {
   struct device_matrix A, B;
   bool transpose_a, transpose_b;
   int64_t k_begin, k_end;
   const float *A_sums; /* (rows) the sums of op(A)'s rows that the epilogue wrote; NULL: none */
-  double unit;         /* what an addition loses at most, relative to its result */
-  double cut;          /* what reading the operands may change of a factor's product, relative to it */
+  double unit;         /* largest error of an addition, relative to its result */
+  double cut;          /* largest relative error of a product of two factors due to rounding them when read */
 };
 /* *wrong = how many of about ERROR_SAMPLES elements of C, and of the sums beside them, are further from the exact
- * values than float32 sums of so many terms can be. */
+ * values than float32 sums of that many terms can be. */
 enum { ERROR_SAMPLES = 1024 };
 cudaError_t launch_check_errors(const struct trial_result *result, const struct trial_factors *factors,
                                 unsigned long long *wrong, cudaStream_t stream);
 
 /* ---- this build (code.cu) ---- */
 
-/* cudaErrorNoKernelImageForDevice where it has no code for the current device. */
+/* cudaErrorNoKernelImageForDevice if it has no code for the current device. */
 cudaError_t code_check(void);
 
 #ifdef __cplusplus

@@ -13,8 +13,8 @@ static int64_t unit_of(enum element element) { return element == ELEMENT_BF16 ? 
 
 /* ---- layouts ---- */
 
-/* Operands of products get padded rows, flat buffers a layout of their own. An operand narrower than its buffer is
- * dense at the buffer's start, so the buffer has no padding; `narrower` marks those, in a second pass. */
+/* Operands of products get padded rows, flat buffers a separate layout. An operand narrower than its buffer is dense at
+ * the buffer's start, so the buffer has no padding; `narrower` marks those, in a second pass. */
 static void mark_buffers(struct device_buffers *buffers, const struct plan_op *op, bool narrower) {
   struct plan_use uses[PLAN_MOST_USES];
   for (int n = plan_uses(op, uses); n-- > 0;) {
@@ -30,7 +30,7 @@ static void mark_buffers(struct device_buffers *buffers, const struct plan_op *o
   }
 }
 
-/* The buffer that the bf16 working copy rounds: the parameters of the products and of the update. */
+/* The source of the bf16 working copy: the parameters of the products and of the update. */
 static int parameters_of(const struct plan *plan) {
   for (int i = 0; i < plan->n_ops; i++) {
     const struct plan_op *op = &plan->ops[i];

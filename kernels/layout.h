@@ -1,5 +1,5 @@
-/* The plan's buffers on the device: operands in rows of whole 16-byte units, the rows of W likewise inside the flat
- * buffers, everything else as in the plan. The padding is not visible outside the module. */
+/* The plan's buffers on the device: rows of operands, and of W inside the flat buffers, are padded to whole 16-byte
+ * units; everything else is as in the plan. The padding is not visible outside the module. */
 #ifndef DESCENT_KERNELS_LAYOUT_H
 #define DESCENT_KERNELS_LAYOUT_H
 
@@ -11,7 +11,7 @@ struct flat_region {
   int64_t host, device, rows, cols, ld;
 };
 
-/* Where the elements of the plan's flat buffers are on the device. */
+/* The positions on the device of the elements of the plan's flat buffers. */
 struct flat_map {
   struct flat_region *regions; /* ascending, without gaps on the plan's side */
   int n;
@@ -26,7 +26,7 @@ struct device_buffer {
   int64_t ld;           /* padded: elements from row to row */
   int64_t bytes;
   void *data;
-  bool owned; /* false: another buffer of the slot has the memory */
+  bool owned; /* false: another buffer of the slot owns the memory */
 };
 
 struct device_buffers {
@@ -50,9 +50,9 @@ struct device_matrix layout_weights(const struct device_buffers *buffers, int pa
 /* Element `host` of a flat buffer of float32. */
 float *layout_flat(const struct device_buffers *buffers, int buffer, int64_t host);
 
-/* Where element `host` of the plan's flat buffers is on the device; the buffers' end for host_count. */
+/* The position on the device of element `host` of the plan's flat buffers; for host_count, the buffers' end. */
 int64_t flat_position(const struct flat_map *map, int64_t host);
-/* From row to row on the device of the W that begins at `host` and has `n` columns. */
+/* The row stride on the device of the W that begins at `host` and has `n` columns. */
 int64_t flat_ld(const struct flat_map *map, int64_t host, int64_t n);
 
 /* Rows of `cols` adjacent elements that begin at element `device` and are `ld` apart. */

@@ -1,11 +1,11 @@
-// The losses with their gradients, from logits in the stable form; what predict returns; the running totals.
+// The losses with their gradients, from logits in the stable form; the output of predict; the running totals.
 //
-// LANES threads, one or a whole warp, work on a row, COUNT neighbouring columns at a time; the row is read again for
-// each pass over it (maximum, sum, gradient), from the caches. A row's loss is computed in float32 and rows are summed
-// in double: by thread, block, grid.
+// LANES threads, one or a whole warp, process a row, COUNT neighbouring columns at a time. Each pass over the row
+// (maximum, sum, gradient) reads it again, from the caches. A row's loss is computed in float32 and rows are summed in
+// double: by thread, block, grid.
 #include "common.cuh"
 
-enum { NARROW = 16 };  // outputs, at most, of a row that one thread works on
+enum { NARROW = 16 };  // the most outputs of a row that one thread processes
 enum { MOST_BLOCKS = 2048 };
 
 static unsigned row_blocks(int64_t rows, int64_t n) {
@@ -41,7 +41,7 @@ static __device__ inline float row_max(float x) {
   return x;
 }
 
-// To columns of a row of the matrix, rounded to its element.
+// Stores columns of a row of the matrix, rounded to its element type.
 template <int COUNT>
 static __device__ inline void store_cells(struct device_matrix m, int64_t row, int64_t column,
                                           const float (&values)[COUNT]) {
@@ -53,7 +53,7 @@ static __device__ inline void store_cells(struct device_matrix m, int64_t row, i
 
 // ---- softmax ----
 
-// Of one row: the maximum, the sum of exp(z - max) and, if asked for, of max - z. A NaN is in the sum at the latest.
+// Of one row: the maximum, the sum of exp(z - max) and, if requested, of max - z. A NaN in the row makes the sum NaN.
 struct exponentials {
   float max, sum, distances;
 };
@@ -84,10 +84,10 @@ static __device__ inline struct exponentials exponentials_of(const typename Elem
   return e;
 }
 
-// ---- the losses of one row: dZ = dL/dZ times a factor, and what the thread adds to the sum of w L ----
+// ---- the losses of one row: dZ = dL/dZ times a factor, and the thread's share of the sum of w L ----
 
-// 1 / sum w without double's product for every row, which kernels_loss.h takes. w / sum w is rounded three times: the
-// sum, its inverse, the product. Powers of two keep all of them in float32's range.
+// 1 / sum w in float32, without the double product per row of kernels_loss.h. w / sum w is rounded three times: the
+// sum, its inverse, the product. Powers of two keep all three in float32's range.
 struct inverse_weight_sum {
   float scale, inverse;
 };
@@ -117,7 +117,7 @@ static __device__ inline double softmax_row_loss(const struct exponentials &e, f
   const float log_sum = formula_log(e.sum), mean_distance = e.distances / (float)n;
   const float L = formula_softmax_loss_f32(log_sum, e.max - z_y, mean_distance, s);
   if (is_finite(L)) return (double)L;
-  const double distance = (double)e.max - (double)z_y;  // which may not be a float32
+  const double distance = (double)e.max - (double)z_y;  // may exceed the range of float32
   return formula_softmax_loss_f64((double)log_sum, distance, (double)mean_distance, (double)s);
 }
 
@@ -147,7 +147,7 @@ static __device__ inline double softmax_loss(const struct loss_launch &l, int64_
   return (double)w * softmax_row_loss(e, Element<ELEMENT>::load(z + label), s, l.n);
 }
 
-// n L = sum_k (a_k - y_k)^2; SLOPED: the output's activation is another than the identity.
+// n L = sum_k (a_k - y_k)^2; SLOPED: the output's activation is not the identity.
 template <int LANES, int COUNT, enum element ELEMENT, bool SLOPED>
 static __device__ inline double squared_loss(const struct loss_launch &l, int64_t row,
                                              const struct inverse_weight_sum &inverse_weight_sum) {
@@ -157,7 +157,7 @@ static __device__ inline double squared_loss(const struct loss_launch &l, int64_
   const float w = l.w[row], f = weight_share(inverse_weight_sum, w) * (2.0f / (float)l.n);
   const bool from_z = formula_slope_is_from_z(l.activation);
   float sum = 0.0f;
-  double outside = 0;  // the squares whose sum float32's range may not hold
+  double outside = 0;  // the squares whose sum may exceed the range of float32
 #pragma unroll 2
   for (int64_t k = first_column<LANES>(COUNT); k < l.n; k += LANES * COUNT) {
     float values[COUNT], targets[COUNT], errors[COUNT], dZ[COUNT], squares = 0.0f;
@@ -221,7 +221,7 @@ static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launc
 
 size_t loss_scratch(int64_t rows, int64_t n) { return row_blocks(rows, n) * sizeof(double); }
 
-// Launches an instance for one thread or a warp to a row; a warp with accesses of one element or of four.
+// Launches an instance with one thread or a warp per row; a warp accesses one element at a time or four.
 #define SINGLE(kernel, what, l) \
   LAUNCH((kernel<what, 1, 1, ELEMENT>), row_blocks((l)->rows, (l)->n), BLOCK, stream, *(l))
 #define WARPS(kernel, what, count, l) \

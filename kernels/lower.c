@@ -1,8 +1,8 @@
 /* From operations to launches.
  *
- * A range's operations give the same results together and one by one, with two differences that do not show: the column
- * sums of dZ are taken while dZ is written when the operation that needs them is in the same range (in the same order
- * either way), and relu's derivative may come from a mask that the forward product of the same range left. */
+ * A range's operations give the same results together and one by one, though they may be computed differently: column
+ * sums of dZ are computed while dZ is written if the operation that needs them is in the same range (in the same order
+ * either way), and relu's derivative may come from a mask that the forward product of the same range wrote. */
 #include "lower.h"
 
 #include "compiled.h"
@@ -37,12 +37,12 @@ done:
   return status;
 }
 
-/* What the product of a forward operation writes. */
+/* The matrix that the product of a forward operation writes. */
 static struct device_matrix product_of(const struct backend_program *program, const struct plan_dense_forward *o) {
   return matrix_of(program, o->Z != PLAN_NONE ? o->Z : o->A, o->n_out);
 }
 
-/* b, of the element of the matrix that it is added to. */
+/* b, in the element type of the matrix that it is added to. */
 static const void *bias_of(const struct backend_program *program, const struct plan_dense_forward *o,
                            enum element element) {
   const struct device_buffers *const buffers = &program->buffers;
@@ -50,7 +50,7 @@ static const void *bias_of(const struct backend_program *program, const struct p
   return (const uint16_t *)buffers->working + flat_position(&buffers->flat, o->b);
 }
 
-/* The operands of a dense op's product; a vector only where the epilogue takes it. */
+/* The operands of a dense op's product; the vector only if the epilogue uses it. */
 static struct product_operands operands_of(const struct backend_program *program, const struct plan_op *op,
                                            const struct product_choice *choice) {
   if (op->kind == OP_DENSE_FORWARD) {
@@ -142,7 +142,7 @@ static int reader_of_sums(const struct plan *plan, struct plan_range range, int 
   return -1;
 }
 
-/* *summed: the weights' op whose column sums were taken; else left as it is. */
+/* *summed: the weights' op whose column sums are computed here; else unchanged. */
 static descent_status lower_input(struct backend_program *program, struct plan_range range, int index, int64_t rows,
                                   const struct lower_marks *marks, int *summed) {
   const struct plan_op *op = &program->plan->ops[index];
@@ -329,7 +329,7 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
   const struct plan *plan = program->plan;
   const cudaStream_t stream = program->device->stream;
   const double *bad_step = lower_bad_step(program, range);
-  int summed = -1; /* the weights' op whose column sums are already taken */
+  int summed = -1; /* the weights' op whose column sums are already computed */
   descent_status status = DESCENT_OK;
   if (marks && marks->begin) TRY(record(program, marks->begin));
   for (int i = range.first; i < range.first + range.count; i++) {
@@ -346,7 +346,7 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
       case OP_STATISTICS: CUDA_TRY(lower_statistics(program, op, rows)); break;
       case OP_METRICS: CUDA_TRY(launch_metrics(data_of(program, op->metrics.scalars), stream)); break;
       case OP_OUTPUT: CUDA_TRY(lower_output(program, &op->output, rows)); break;
-      case OP_KINDS: TRY(module_status(DESCENT_ERROR_INTERNAL, "operation %d is not one", (int)op->kind));
+      case OP_KINDS: TRY(module_status(DESCENT_ERROR_INTERNAL, "unknown operation kind %d", (int)op->kind));
     }
     if (marks && marks->operations) TRY(record(program, marks->operations[i - marks->first]));
     if (marks && marks->wait) CUDA_TRY(cudaStreamSynchronize(stream));

@@ -4,7 +4,7 @@
 
 #include "module.h"
 
-/* What is enqueued between the operations of a range: events that time them, or a wait. */
+/* Marks enqueued between the operations of a range: events that time them, or a wait. */
 struct lower_marks {
   int first;               /* the operation of the first entry of both arrays */
   cudaEvent_t begin;       /* recorded before the first operation; NULL: none */

@@ -6,7 +6,8 @@
 
 enum { MATMUL_ALIGNMENT = 16 /* bytes, of every pointer */ };
 
-/* What the products of one device share. They share one workspace, so they run one after the other, in one stream. */
+/* The state that the products of a device share. They use one workspace, so they run one after another in one
+ * stream. */
 struct matmul_context {
   cublasLtHandle_t handle;
   void *workspace; /* device memory */
@@ -31,12 +32,12 @@ struct product_operands {
 /* Of a zeroed struct; a failure leaves what matmul_release frees. */
 descent_status matmul_create(struct matmul *m, const struct matmul_context *context, const struct product_shape *shape);
 void matmul_release(struct matmul *m);
-/* The heuristic reads from the pointers how the operands will be aligned; launches replace them. */
+/* The heuristic takes the alignment of the operands from these pointers; launches replace them. */
 descent_status matmul_promise_alignment(const struct matmul *m);
-/* Enqueues one product; allocates nothing, may be captured. */
+/* Enqueues one product. Allocates nothing and may be captured. */
 descent_status matmul_run(const struct matmul *m, const cublasLtMatmulAlgo_t *algorithm,
                           const struct product_operands *operands, cudaStream_t stream);
-/* The same; *ran is false where the library refuses the algorithm. */
+/* The same; *ran is false if the library rejects the algorithm. */
 descent_status matmul_try(const struct matmul *m, const cublasLtMatmulAlgo_t *algorithm,
                           const struct product_operands *operands, cudaStream_t stream, bool *ran);
 

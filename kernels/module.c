@@ -19,7 +19,7 @@ static const char *file_name(const char *path) {
 
 __thread const struct plan_op *module_operation;
 
-/* "dense_forward layer 2: ", or nothing where no operation is launched. */
+/* "dense_forward layer 2: ", or nothing if no operation is being launched. */
 static const char *operation_prefix(char *text, size_t size) {
   text[0] = 0;
   if (!module_operation) return text;
@@ -30,7 +30,7 @@ static const char *operation_prefix(char *text, size_t size) {
 
 descent_status module_cuda_failed(cudaError_t error, const char *call, const char *file, int line) {
   char operation[64];
-  (void)cudaGetLastError(); /* clears it, where it can be cleared */
+  (void)cudaGetLastError(); /* clears it, if it can be cleared */
   const int length = (int)strcspn(call, "(");
   return module_status(error == cudaErrorMemoryAllocation ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_DEVICE,
                        "cuda: %s%.*s failed: %s (%s, %s:%d)", operation_prefix(operation, sizeof operation), length,

@@ -1,5 +1,5 @@
-/* What every C file of the module uses: errors and host memory. Of the library the module sees headers and one table,
- * struct backend_host; it knows nothing of files, datasets and the command line. */
+/* Used by every C file of the module: errors and host memory. The module sees only headers of the library and one
+ * table, struct backend_host; it knows nothing of files, datasets or the command line. */
 #ifndef DESCENT_KERNELS_MODULE_H
 #define DESCENT_KERNELS_MODULE_H
 
@@ -12,19 +12,19 @@
 /* Sets the library's last error and returns `status`. */
 #define module_status module_host()->status_set
 const struct backend_host *module_host(void);
-/* Comes before everything else; every call sets the same table. */
+/* Called before everything else; every call sets the same table. */
 void module_set_host(const struct backend_host *host);
 
-/* The status of a failed call, its error cleared: ERROR_MEMORY for an allocation that did not fit, else ERROR_DEVICE
- * with the call, the reason in words and the place. */
+/* The status of a failed call, its error cleared: ERROR_MEMORY for a failed allocation, else ERROR_DEVICE with the
+ * call, the reason and the source line. */
 descent_status module_cuda_failed(cudaError_t error, const char *call, const char *file, int line);
 descent_status module_cublas_failed(cublasStatus_t error, const char *reason, const char *call, const char *file,
                                     int line);
 
-/* The operation that this thread launches: errors begin with its name. NULL: none. */
+/* The operation that this thread is launching: its name begins the text of errors. NULL: none. */
 extern __thread const struct plan_op *module_operation;
 
-/* As TRY, for calls of CUDA and of cuBLASLt. */
+/* As TRY, for calls to CUDA and to cuBLASLt. */
 #define CUDA_TRY(call)                                                     \
   do {                                                                     \
     const cudaError_t cuda_error_ = (call);                                \
@@ -45,7 +45,7 @@ extern __thread const struct plan_op *module_operation;
 /* "580" for 13: the oldest NVIDIA driver that runs programs built with that major version of CUDA. */
 static inline const char *module_driver_for(int major) { return major >= 13 ? "580" : "525"; }
 
-/* calloc of host memory, at least one element; NULL with the error set. */
+/* calloc of host memory, at least one element; on failure NULL, with the error set. */
 void *module_allocate(int64_t count, size_t size, const char *what);
 
 #endif

@@ -1,5 +1,5 @@
-/* The choice of a product's algorithm. An algorithm is used when its flags say that it adds up in one order and at the
- * precision asked for, and when its trials agree. */
+/* The choice of a product's algorithm. An algorithm is used if its flags promise one order of summation at the
+ * requested precision, and if it passes its trials. */
 #include "product.h"
 
 #include <errno.h>
@@ -96,7 +96,7 @@ bool product_library_draws(const struct product_library *library) { return libra
 
 /* ---- draws and notes ---- */
 
-/* One of `n`, by seed, shape and the name of the choice. */
+/* One of `n`, drawn from seed, shape and the name of the choice. */
 static int draw(const struct product_library *library, const char *key, const char *what, int n) {
   const char *const texts[] = {key, what};
   uint64_t hash = library->seed;
@@ -133,7 +133,7 @@ void product_library_note(const struct product_library *library, const struct pr
   CUBLAS_TRY(                    \
       cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_##attribute, &(value), sizeof(value)))
 
-/* What the heuristic offers, best guess first; *n may be 0. `last`: more of them, none of which splits K, since
+/* The heuristic's candidates, best first; *n may be 0. `last`: more candidates, none of which splits K, since
  * algorithms that split K share their faults. */
 static descent_status query(const struct product *product, bool last, struct candidate candidates[MOST_CANDIDATES],
                             int *n, cublasStatus_t *answer) {
@@ -169,7 +169,7 @@ done:
   return status;
 }
 
-/* The remembered candidate: 1, or 0 when none is remembered that runs. */
+/* Gives the remembered candidate and returns 1, or 0 if none is remembered that runs. */
 static int recall(const struct product *product, const char *key, struct candidate *candidate) {
   const struct product_library *const library = product->library;
   const struct matmul *const m = &product->matmul;
@@ -177,7 +177,7 @@ static int recall(const struct product *product, const char *key, struct candida
   cublasLtMatmulHeuristicResult_t result;
   if (!entry) return 0;
   *candidate = (struct candidate){0};
-  _Static_assert(sizeof candidate->algorithm == sizeof entry->algorithm, "the words that are remembered");
+  _Static_assert(sizeof candidate->algorithm == sizeof entry->algorithm, "the remembered algorithm");
   memcpy(&candidate->algorithm, entry->algorithm, sizeof entry->algorithm);
   candidate->seconds = 1e-9 * (double)entry->nanoseconds;
   candidate->trust = facts_trust(&product->matmul.shape, &candidate->algorithm);
@@ -191,7 +191,7 @@ static void put(struct product_library *library, const struct tune_entry *entry)
   if (library->path[0]) tune_remember(library->path, entry);
 }
 
-/* The product keeps its time as it is rounded in the file, so that later processes choose by the same number. */
+/* The product keeps its time as rounded in the file, so that later processes choose by the same number. */
 static void remember(struct product *product, const char *key) {
   struct tune_entry entry = {.nanoseconds = (int64_t)(1e9 * product->seconds + 0.5)};
   product->seconds = 1e-9 * (double)entry.nanoseconds;
@@ -200,8 +200,8 @@ static void remember(struct product *product, const char *key) {
   put(product->library, &entry);
 }
 
-/* A shape for which no algorithm passes is remembered with an algorithm of zeros, so that later compilations do not try
- * them all again. */
+/* A shape for which no algorithm passes is remembered with an all-zero algorithm, so that later compilations do not
+ * repeat all trials. */
 static void remember_refusal(struct product_library *library, const char *key) {
   struct tune_entry entry = {0};
   strcpy(entry.key, key);
@@ -217,37 +217,37 @@ static bool is_refused(const struct product_library *library, const char *key) {
 /* Keeps the candidates of this trust and traces the others. */
 static int keep_trusted(const struct product *product, const char *key, enum trust trust, struct candidate candidates[],
                         int n) {
-  int kept = 0;
+  int n_kept = 0;
   for (int i = 0; i < n; i++) {
     if (candidates[i].trust == trust)
-      candidates[kept++] = candidates[i];
+      candidates[n_kept++] = candidates[i];
     else
       facts_trace(&product->library->trace, key, &candidates[i], "refused_by_flags");
   }
-  return kept;
+  return n_kept;
 }
 
-/* Keeps the candidates that pass their trials, or with `one` the first of them, and traces the others. */
+/* Keeps the candidates that pass their trials (with `one` only the first of them) and traces the others. */
 static descent_status keep_passing(const struct product *product, const char *key, struct trial *trial,
                                    struct candidate candidates[], int *n, bool one) {
-  int kept = 0;
+  int n_kept = 0;
   descent_status status = DESCENT_OK;
   if (*n > 0) TRY(trial_open(trial));
-  for (int i = 0; i < *n && !(one && kept); i++) {
+  for (int i = 0; i < *n && !(one && n_kept); i++) {
     TRY(trial_run(trial, &candidates[i]));
     if (candidates[i].verdict)
       facts_trace(&product->library->trace, key, &candidates[i], candidates[i].verdict);
     else
-      candidates[kept++] = candidates[i];
+      candidates[n_kept++] = candidates[i];
   }
-  *n = kept;
+  *n = n_kept;
 done:
   return status;
 }
 
 enum selection { SELECT_FIRST, SELECT_FASTEST, SELECT_DRAWN };
 
-/* Takes one of the candidates, if any passes. */
+/* Chooses one of the candidates, if any passes. */
 static descent_status take(struct product *product, const char *key, struct trial *trial, struct candidate candidates[],
                            int n, enum selection selection, bool *found) {
   struct product_library *const library = product->library;
@@ -269,8 +269,8 @@ done:
   return status;
 }
 
-/* One of the algorithms that the library offers. Where the flags rule out all, those that may be used by their tests
- * alone are tried. */
+/* Chooses one of the algorithms that the library offers. If the flags rule out all of them, those that may be used on
+ * the strength of their tests are tried. */
 static descent_status choose_offered(struct product *product, const char *key, struct trial *trial,
                                      enum selection selection) {
   struct candidate candidates[MOST_CANDIDATES];
@@ -291,15 +291,14 @@ static descent_status choose_offered(struct product *product, const char *key, s
     TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "cuBLASLt has no algorithm for the product %s (%s)", key,
                       cublasLtGetStatusName(answer)));
   if (!trusted)
-    TRY(module_status(
-        DESCENT_ERROR_UNSUPPORTED,
-        "none of cuBLASLt's algorithms is reproducible and of the precision asked for, for the product %s "
-        "(NVIDIA_TF32_OVERRIDE and CUBLAS_EMULATE_SINGLE_PRECISION should not be set)",
-        key));
+    TRY(module_status(DESCENT_ERROR_UNSUPPORTED,
+                      "no cuBLASLt algorithm is reproducible and of the requested precision for the product %s "
+                      "(unset NVIDIA_TF32_OVERRIDE and CUBLAS_EMULATE_SINGLE_PRECISION)",
+                      key));
   if (!found && selection == SELECT_FASTEST) remember_refusal(product->library, key);
   if (!found)
-    TRY(module_status(DESCENT_ERROR_UNSUPPORTED,
-                      "none of cuBLASLt's algorithms is reproducible and exact for the product %s", key));
+    TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "no cuBLASLt algorithm is reproducible and exact for the product %s",
+                      key));
 done:
   return status;
 }
@@ -314,11 +313,10 @@ static descent_status choose(struct product *product, bool tune, cudaStream_t st
   tune_key(&product->matmul.shape, library->context.workspace_bytes, MATMUL_ALIGNMENT, key);
   tune = tune && !library->draws;
   if (tune && is_refused(library, key))
-    TRY(module_status(
-        DESCENT_ERROR_UNSUPPORTED,
-        "none of cuBLASLt's algorithms is reproducible and exact for the product %s (as remembered in %s: "
-        "delete that file to try them again)",
-        key, library->path[0] ? library->path : "this process"));
+    TRY(module_status(DESCENT_ERROR_UNSUPPORTED,
+                      "no cuBLASLt algorithm is reproducible and exact for the product %s (as remembered in %s: "
+                      "delete that file to try again)",
+                      key, library->path[0] ? library->path : "this process"));
   if (tune) TRY(take(product, key, &trial, &remembered, recall(product, key, &remembered), SELECT_FIRST, &found));
   if (found) goto done;
   TRY(choose_offered(product, key, &trial, library->draws ? SELECT_DRAWN : tune ? SELECT_FASTEST : SELECT_FIRST));

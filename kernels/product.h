@@ -1,5 +1,5 @@
-/* Matrix products of one device: which of cuBLASLt's algorithms computes a shape (queried, tested, timed once,
- * remembered), and its launch. */
+/* Matrix products of one device: the cuBLASLt algorithm for each shape (queried, tested, timed once, remembered), and
+ * its launch. */
 #ifndef DESCENT_KERNELS_PRODUCT_H
 #define DESCENT_KERNELS_PRODUCT_H
 
@@ -7,34 +7,34 @@
 
 struct product; /* a shape with its descriptors and its algorithm */
 
-/* What the products of one device share, and the choices remembered on disk. */
+/* The state that the products of a device share, and the choices remembered on disk. */
 struct product_library;
 /* Makes the device the thread's current one. */
 descent_status product_library_open(int ordinal, struct product_library **library);
 void product_library_close(struct product_library *library);
 int64_t product_library_bytes(const struct product_library *library); /* device memory held */
-/* Is an algorithm in use that passed its tests only, since no candidate's flags are as they should be? */
+/* True if an algorithm is in use that only passed its tests, because no candidate has the right flags. */
 bool product_library_untrusted(const struct product_library *library);
 
 /* DESCENT_CUDA_CHOOSE=seed: algorithms and the choices of choose.c are drawn from seed and shape instead of timed, and
- * nothing is remembered, so that tests cover choices that timings would not make. */
+ * nothing is remembered, so that tests cover choices that timings would not produce. */
 bool product_library_draws(const struct product_library *library);
 bool product_library_draw(const struct product_library *library, const struct product_shape *shape, const char *what);
 /* A line of the trace (trace.h) about a choice for the shape. */
 void product_library_note(const struct product_library *library, const struct product_shape *shape, const char *format,
                           ...) __attribute__((format(printf, 3, 4)));
 
-/* `tune`: the algorithm remembered for the shape, else the fastest of several, timed and then remembered; false: the
- * heuristic's first. The algorithm passes its trials (trial.h) and reports that it is reproducible and of the precision
- * asked for; where none reports so, the trials decide. Allocates scratch of the operands' sizes, runs candidates on
- * `stream` and frees the scratch before it returns. ERROR_UNSUPPORTED, with the shape, when the library has no such
- * algorithm for the shape with this epilogue. */
+/* Creates the product of a shape. `tune`: with the algorithm remembered for the shape, else the fastest of several,
+ * timed and then remembered; false: with the heuristic's first. The algorithm passes its trials (trial.h) and reports
+ * that it is reproducible and of the requested precision; if none reports so, the trials decide. Allocates scratch of
+ * the operands' sizes, runs candidates on `stream` and frees the scratch before it returns. ERROR_UNSUPPORTED, with the
+ * shape, when the library has no such algorithm for the shape with this epilogue. */
 descent_status product_create(struct product_library *library, const struct product_shape *shape, bool tune,
                               cudaStream_t stream, struct product **product);
 void product_free(struct product *product);
-double product_seconds(const struct product *product); /* as timed when tuned; 0 when it was not */
+double product_seconds(const struct product *product); /* as timed when tuned; 0: not tuned */
 
-/* Enqueues one product; allocates nothing, may be captured. */
+/* Enqueues one product. Allocates nothing and may be captured. */
 descent_status product_run(const struct product *product, const struct product_operands *operands, cudaStream_t stream);
 
 #endif

@@ -1,5 +1,5 @@
-/* Row-major products in terms of a column-major library: what is (rows, cols) row-major is (cols, rows) column-major
- * with the same ld, hence transposed without a copy. */
+/* Row-major products in terms of a column-major library: a row-major (rows, cols) matrix is a column-major (cols, rows)
+ * matrix with the same ld, that is, its transpose without a copy. */
 #include "product_shape.h"
 
 bool product_has_bias(const struct product_shape *shape) {
@@ -24,7 +24,7 @@ bool product_is_valid(const struct product_shape *s) {
          (product_has_mask(s) ? s->mask_ld >= s->n && s->mask_ld % 128 == 0 : s->mask_ld == 0);
 }
 
-/* C's columns are D's rows: what runs along a row of C (a bias) runs down a column of D, as the library expects. The
+/* C's columns are D's rows: a vector along a row of C (a bias) runs down a column of D, as the library expects. The
  * caller's A is the library's B, so the sums of A are the library's BGRADB. */
 static const cublasLtEpilogue_t EPILOGUES[] = {
     [EPILOGUE_NONE] = CUBLASLT_EPILOGUE_DEFAULT,         [EPILOGUE_BIAS] = CUBLASLT_EPILOGUE_BIAS,

@@ -6,18 +6,18 @@
 
 #include "kernels.h"
 
-/* What is done to C before it is stored. n is C's width. */
+/* The function applied to C before it is stored. n is C's width. */
 enum epilogue {
   EPILOGUE_NONE,
   EPILOGUE_BIAS,               /* C + bias[j] */
   EPILOGUE_RELU_BIAS,          /* max(0, C + bias[j]); NaN becomes 0 */
-  EPILOGUE_RELU_MASK_BIAS,     /* the same, and a bit per element: was it positive? */
+  EPILOGUE_RELU_MASK_BIAS,     /* the same, and writes a bit per element: 1 if it was positive */
   EPILOGUE_MASKED,             /* C where the bit is set, else 0 (relu's derivative) */
   EPILOGUE_MASKED_COLUMN_SUMS, /* the same, and bias_gradient[j] = column sums of it */
   EPILOGUE_COLUMN_SUMS_A,      /* with transpose_a: bias_gradient[i] = sums over k of op(A)[i][k], i < m */
 };
 
-/* C (m, n) = op(A) (m, k) op(B) (k, n), all row-major; op transposes what is stored as (k, m) or (n, k). */
+/* C (m, n) = op(A) (m, k) op(B) (k, n), all row-major; op transposes a matrix stored as (k, m) or (n, k). */
 struct product_shape {
   int64_t m, n, k;
   bool transpose_a, transpose_b;

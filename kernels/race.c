@@ -1,6 +1,6 @@
 /* Timing candidates as a step runs them: launches are captured into graphs, so that the host's launch rate does not
- * count; the launches of a graph take turns with copies of the operands, so that a cache holds no more of them than in
- * a step; the graphs take turns, so that a change of the clock rate affects all. */
+ * matter; the launches of a graph cycle through copies of the operands, so that a cache holds no more of them than in a
+ * step; the graphs are interleaved, so that a change of the clock rate affects all candidates. */
 #include "race.h"
 
 #include <stdlib.h>
@@ -12,7 +12,7 @@ enum { ROUNDS = 7, FEW_ROUNDS = 3, LEAST_LAUNCHES = 4, MOST_LAUNCHES = 64, MOST_
 static const int64_t most_copied = INT64_C(256) << 20; /* bytes */
 static const double sample_seconds = 250e-6;           /* of one graph: events resolve half a microsecond */
 static const double warm_seconds = 2e-3;               /* of work, after which the clock rate is up */
-static const double most_seconds = 20e-3; /* of all samples of a candidate, but for FEW_ROUNDS of a long launch */
+static const double most_seconds = 20e-3; /* of all samples of a candidate, except FEW_ROUNDS of a long launch */
 
 struct race {
   const struct trial *trial;
@@ -35,7 +35,8 @@ done:
   return status;
 }
 
-/* How many launches of the first candidate last about as long as a sample should; *rounds: how many samples. */
+/* The number of launches of the first candidate that take about as long as a sample should; *rounds: the number of
+ * samples. */
 static descent_status plan_samples(struct race *race, const struct candidate *first, int *rounds) {
   const cudaStream_t stream = race->trial->stream;
   double seconds = 0;
@@ -49,14 +50,14 @@ static descent_status plan_samples(struct race *race, const struct candidate *fi
                    : seconds < sample_seconds               ? (int)(sample_seconds / seconds)
                                                             : 1;
   if (race->launches < LEAST_LAUNCHES && LEAST_LAUNCHES * (ROUNDS + 1) * seconds < most_seconds)
-    race->launches = LEAST_LAUNCHES; /* so that operands can take turns */
+    race->launches = LEAST_LAUNCHES; /* so that several copies of the operands are used */
   *rounds = (ROUNDS + 1) * seconds < most_seconds ? ROUNDS : FEW_ROUNDS;
 done:
   return status;
 }
 
-/* Copies that together are twice the cache, but no more than there are launches and than half of the free memory
- * holds; none where the allocation fails. */
+/* Copies of twice the cache size in total, but no more than there are launches and than fit in half of the free memory;
+ * none if the allocation fails. */
 static descent_status take_copies(struct race *race) {
   const struct trial *const trial = race->trial;
   const int64_t bytes = trial->part[OPERAND_PARTS] - trial->part[0];
@@ -85,7 +86,7 @@ done:
   return status;
 }
 
-/* *result stays NULL when the algorithm cannot be captured. */
+/* *result stays NULL if the algorithm cannot be captured. */
 static descent_status capture(const struct race *race, const struct candidate *candidate, cudaGraphExec_t *result) {
   const struct trial *const trial = race->trial;
   cudaGraph_t graph = NULL;
@@ -142,7 +143,7 @@ done:
   return status;
 }
 
-/* Times those that take more than twice as long as the fastest no further; they keep their one sample. */
+/* Stops timing candidates that take more than twice as long as the fastest; they keep their one sample. */
 static void drop_slow(struct race *race, struct candidate candidates[]) {
   double best = race->samples[race->running[0]][0];
   int n = 0;
@@ -161,7 +162,7 @@ static int ascending(const void *a, const void *b) {
   return x < y ? -1 : x > y;
 }
 
-/* By time; those without a graph last. */
+/* Orders by time; candidates without a graph come last. */
 static int faster(const void *a, const void *b) {
   const struct candidate *const x = a, *const y = b;
   return x->verdict || y->verdict ? (x->verdict != NULL) - (y->verdict != NULL) : ascending(&x->seconds, &y->seconds);

@@ -4,9 +4,9 @@
 
 #include "trial.h"
 
-/* Sets the seconds of each candidate and sorts them, the fastest first. One that cannot be captured gets the verdict
- * "not_captured" and comes last. Takes about 2 ms for each candidate, at most 20 ms or, where one launch takes longer
- * than 2.5 ms, four launches. */
+/* Sets the seconds of each candidate and sorts the candidates, fastest first. A candidate that cannot be captured gets
+ * the verdict "not_captured" and comes last. Takes about 2 ms for each candidate, at most 20 ms or, where one launch
+ * takes longer than 2.5 ms, four launches. */
 descent_status race_run(const struct trial *trial, struct candidate candidates[], int n);
 
 #endif

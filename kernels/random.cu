@@ -1,7 +1,7 @@
-// Matrices to try products on: filled with random values, ones or random bits, and compared bit by bit.
+// Matrices for trials of products: filled with random values, ones or random bits, and compared bit by bit.
 #include "common.cuh"
 
-// In (-1, 1) and exact in the element: odd multiples of 2^-23, of 2^-8 for bf16.
+// In (-1, 1) and exact in the element type: odd multiples of 2^-23, of 2^-8 for bf16.
 template <enum element ELEMENT>
 static __device__ inline float centred(uint32_t word) {
   if (ELEMENT == ELEMENT_F32) return ((float)(word >> 9) + 0.5f) * 0x1p-22f - 1.0f;

@@ -1,6 +1,6 @@
-/* Steps are queued in device memory, the plan's ranges are graphs captured once, and a step's first kernel fetches its
- * entry of the queue: between the upload of the queue and the next read of values the host only launches graphs. Other
- * ranges (of verify, bench, tests) are launched operation by operation. */
+/* Steps are queued in device memory, the plan's ranges are captured once as graphs, and a step's first kernel fetches
+ * its entry of the queue. Between the upload of the queue and the next read of values the host only launches graphs.
+ * Other ranges (of verify, bench, tests) are launched operation by operation. */
 #include "run.h"
 
 #include <string.h>
@@ -80,9 +80,9 @@ static void list_ranges(const struct plan *plan, struct plan_range ranges[GRAPHS
   ranges[3] = plan->predict;
 }
 
-/* Runs each range once, operation by operation, before it is captured: kernels are loaded outside of a capture, and an
- * operation that fails is reported by its name. The queue holds zeros, hence steps of no rows, whose sources are not
- * read. Then all buffers are zeroed again. */
+/* Runs each range once, operation by operation, before it is captured: this loads the kernels outside a capture, and an
+ * error names its operation. The queue holds zeros, hence steps of no rows, whose sources are not read. Afterwards all
+ * buffers are zeroed again. */
 static descent_status run_uncaptured(struct backend_program *program) {
   static const struct lower_marks wait = {.wait = true};
   const cudaStream_t stream = program->device->stream;
@@ -109,7 +109,7 @@ static descent_status capture_ranges(struct backend_program *program) {
     if (ranges[i].count == 0) continue;
     g->range = ranges[i];
     TRY(run_capture(program, g->range, 1, NULL, &g->one));
-    if (i > 0) continue; /* steps of the others come one at a time */
+    if (i > 0) continue; /* the other ranges run one step at a time */
     g->steps = MOST_NODES / g->range.count < MANY ? MOST_NODES / g->range.count : MANY;
     if (g->steps > 1) TRY(run_capture(program, g->range, g->steps, NULL, &g->many));
   }
@@ -171,13 +171,13 @@ done:
   return status;
 }
 
-/* Operation by operation, on the step's own rows; stops after a step that is marked as bad. The flag of the last step
- * is not needed. */
+/* Runs operation by operation, at each step's number of rows, and stops after a step that is marked as bad. The flag of
+ * the last step is not needed. */
 static descent_status launch_operations(struct backend_program *program, struct plan_range range,
                                         const struct plan_step *steps, int64_t n, bool *stopped, void *context) {
   const double *bad_step = lower_bad_step(program, range);
   const cudaStream_t stream = program->device->stream;
-  int64_t *left = context; /* steps, including these */
+  int64_t *left = context; /* steps left, including these */
   descent_status status = DESCENT_OK;
   for (int64_t s = 0; s < n && !*stopped; s++) {
     double bad = 0;
@@ -201,7 +201,7 @@ static const struct plan_gather *gather_of(const struct plan *plan, struct plan_
 static descent_status check_steps(int64_t most, const struct plan_step *steps, int64_t n) {
   for (int64_t s = 0; s < n; s++)
     if (steps[s].rows < 1 || steps[s].rows > most)
-      return module_status(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows, the plan has 1 to %lld",
+      return module_status(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be 1 to %lld",
                            (long long)steps[s].rows, (long long)most);
   return DESCENT_OK;
 }

@@ -14,7 +14,7 @@ struct step_queue {
   int turn;
 };
 
-/* One of the plan's ranges, captured: one step, and many in a row. */
+/* A captured range of the plan: one step, and many consecutive steps. */
 struct step_graph {
   struct plan_range range;
   cudaGraphExec_t one, many;
@@ -24,18 +24,18 @@ enum { GRAPHS = 4 };
 
 descent_status run_prepare(struct backend_program *program); /* queue, state, graphs */
 void run_release(struct backend_program *program);
-/* As struct backend specifies them. */
+/* As specified in struct backend. */
 descent_status run_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                          int64_t n_steps);
 descent_status run_product(struct backend_program *program, int op, int64_t rows, int repeat);
 
-/* Captures `steps` steps of the range in a row, on its captured rows. */
+/* Captures `steps` consecutive steps of the range, at its captured number of rows. */
 descent_status run_capture(struct backend_program *program, struct plan_range range, int64_t steps,
                            const struct lower_marks *marks, cudaGraphExec_t *result);
-/* Launches n steps of the range, which are in the queue; *stopped: no more are to follow. */
+/* Launches n queued steps of the range. *stopped: no further steps must be launched. */
 typedef descent_status launch_steps(struct backend_program *program, struct plan_range range,
                                     const struct plan_step *steps, int64_t n, bool *stopped, void *context);
-/* Brings the rows of the steps and queues them, as many at a time as fit, then calls `launch`. */
+/* Makes the rows of the steps available and queues the steps, as many at a time as fit, then calls `launch`. */
 descent_status run_queued(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                           int64_t n_steps, launch_steps *launch, void *context);
 

@@ -1,4 +1,4 @@
-/* Sources that do not change are kept on the device when they fit; otherwise the host collects the rows of the next
+/* Sources that do not change are reserved on the device if they fit; otherwise the host collects the rows of the next
  * steps, in their order, into pinned windows that a second stream copies while the first computes. The gather reads the
  * same values either way, so the result does not depend on the placement. */
 #include "source.h"
@@ -11,8 +11,8 @@
 
 #include "plan/operations.h"
 
-static const int64_t window_bytes = INT64_C(64) << 20; /* of a slot, at most, unless one step is larger */
-static const int64_t reserve = INT64_C(256) << 20;     /* device memory that data leaves free */
+static const int64_t window_bytes = INT64_C(64) << 20; /* of a slot, at most, unless one step needs more */
+static const int64_t reserve = INT64_C(256) << 20;     /* device memory that resident data leaves free */
 
 /* ---- the plan's sources ---- */
 
@@ -63,18 +63,18 @@ static const void *find_resident(const struct source_set *set, const void *host,
   return NULL;
 }
 
-/* Free bytes of device memory, less a reserve. */
+/* Free bytes of device memory minus the reserve. */
 static descent_status free_room(int64_t *bytes) {
   size_t free_bytes, total;
   descent_status status = DESCENT_OK;
   CUDA_TRY(cudaMemGetInfo(&free_bytes, &total));
-  const int64_t kept = reserve < (int64_t)(total / 16) ? reserve : (int64_t)(total / 16);
-  *bytes = (int64_t)free_bytes - kept;
+  const int64_t reserved = reserve < (int64_t)(total / 16) ? reserve : (int64_t)(total / 16);
+  *bytes = (int64_t)free_bytes - reserved;
 done:
   return status;
 }
 
-/* The part of them that resident data may still take; DESCENT_GPU_DATA_MB limits it where the GPU is shared. */
+/* The bytes that resident data may still take; DESCENT_GPU_DATA_MB limits them on a shared GPU. */
 static descent_status budget(const struct source_set *set, int64_t *bytes) {
   const char *limit = getenv("DESCENT_GPU_DATA_MB");
   const descent_status status = free_room(bytes);
@@ -91,7 +91,7 @@ static descent_status budget(const struct source_set *set, int64_t *bytes) {
   return status;
 }
 
-/* Copies the source to the device if it fits; leaves source->resident NULL if it does not. */
+/* Copies the source to the device if it fits; otherwise leaves source->resident NULL. */
 static descent_status make_resident(struct source_set *set, struct bound_source *source) {
   const cudaStream_t stream = set->device->stream;
   const int64_t bytes = source->rows * source->row_bytes;
@@ -123,7 +123,7 @@ static int64_t bound_row_bytes(const struct source_set *set) {
   return bytes;
 }
 
-/* Two slots for every source that the plan has, bound now or later. */
+/* Two slots for every source of the plan, bound now or later. */
 static descent_status take_window(struct source_set *set) {
   struct window *window = &set->window;
   const int64_t batch = set->plan->batch;
@@ -170,11 +170,11 @@ static void describe_placement(struct source_set *set, bool constant) {
              1e-6 * (double)bytes, 1e-6 * (double)(room > 0 ? room : 0));
 }
 
-/* Appended to the placement, the line that the device shows when a training starts. */
+/* Appends to the placement, the line that the device shows when a training starts. */
 static void note_untrusted(struct source_set *set) {
   const size_t length = strlen(set->placement);
   snprintf(set->placement + length, sizeof set->placement - length,
-           "%scuBLASLt's flags are unknown: its algorithms are taken by tests", length ? "; " : "");
+           "%scuBLASLt's flags are unknown: its algorithms are chosen by tests", length ? "; " : "");
 }
 
 descent_status source_bind(struct source_set *set, int buffer, const void *data, int64_t rows, bool constant) {
@@ -262,7 +262,7 @@ static void *collect_part(void *context) {
   return NULL;
 }
 
-/* The caller's thread collects the first part, and those of threads that cannot be started. */
+/* The caller's thread collects the first part, and the parts of threads that cannot be started. */
 static void collect_all(const struct collection *all, int threads) {
   enum { MOST = 16, LEAST_BYTES = 1 << 20 };
   struct collection parts[MOST];
@@ -283,7 +283,7 @@ static void collect_all(const struct collection *all, int threads) {
     if (running[i]) pthread_join(started[i], NULL);
 }
 
-/* Places as many of the steps as the slot holds, one behind the other, and returns their number. */
+/* Places as many of the steps as fit the slot, one after another, and returns their number. */
 static int64_t place_steps(const struct window *window, int64_t slot_row, const struct plan_step *steps, int64_t n,
                            int64_t *first) {
   int64_t taken = 0;

@@ -5,7 +5,7 @@
 #include "device.h"
 #include "device_memory.h"
 
-enum { QUEUE_STEPS = 1024 }; /* the most steps that are brought and queued at a time */
+enum { QUEUE_STEPS = 1024 }; /* the most steps that are queued at a time */
 
 enum source_kind { SOURCE_X, SOURCE_Y, SOURCE_W, SOURCE_INDEX, SOURCES };
 
@@ -17,7 +17,7 @@ struct bound_source {
   const void *resident; /* the device's copy; NULL: none */
 };
 
-/* A copy on the device that is kept from bind to bind. */
+/* A copy on the device that is kept from one bind to the next. */
 struct resident {
   const void *host;
   int64_t bytes;
@@ -25,13 +25,12 @@ struct resident {
 };
 enum { MOST_RESIDENTS = 16 };
 
-/* Two slots of rows that take turns: while a step computes on one, the other is filled. Slot s begins at row s * rows.
- */
+/* Two slots of rows, used in turn: while a step computes on one, the other is filled. Slot s begins at row s * rows. */
 struct window {
   int64_t rows;             /* of a slot: at least a step of the plan's batch */
   int64_t row_bytes;        /* of all sources together */
   char *host[SOURCES];      /* pinned */
-  char *device[SOURCES];    /* NULL: not part of it */
+  char *device[SOURCES];    /* NULL: not streamed */
   struct plan_step *placed; /* (QUEUE_STEPS) the steps of the slot that was filled last, addressing it */
   cudaEvent_t copied[2], consumed[2];
   bool used[2];
@@ -57,11 +56,11 @@ descent_status source_prepare(struct source_set *set, const struct backend_devic
                               struct device_memory *memory);
 void source_release(struct source_set *set);
 descent_status source_bind(struct source_set *set, int buffer, const void *data, int64_t rows, bool constant);
-/* Before a run with a gather: makes the device's table current. *streaming: rows have to be brought step by step. */
+/* Before a run with a gather: updates the device's table. *streaming: the rows must be streamed. */
 descent_status source_ready(struct source_set *set, bool *streaming);
-/* Fills the next slot with the rows of as many of these steps as fit, at most QUEUE_STEPS, and orders the compute
- * stream behind it. *placed: the same *taken steps, addressing the slot, until the next call. After their launches
- * source_consumed(). */
+/* Fills the next slot with the rows of as many of these steps as fit, at most QUEUE_STEPS, and makes the compute stream
+ * wait for the copy. *placed: these *taken steps, addressing the slot, valid until the next call. Call
+ * source_consumed() after launching them. */
 descent_status source_fill(struct source_set *set, bool shuffle, const struct plan_step *steps, int64_t n,
                            const struct plan_step **placed, int64_t *taken);
 descent_status source_consumed(struct source_set *set);

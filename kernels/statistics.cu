@@ -1,8 +1,8 @@
-// What a layer's activations look like: their mean in a first pass; in a second one their deviation about that mean and
-// the units through which no gradient could pass. A thread's sums are sums.cuh's, the rest is added in double.
+// The statistics of a layer's activations: the mean in a first pass; in a second one the deviation from that mean and
+// the units through which no gradient can pass. Threads sum as in sums.cuh; the rest is added in double.
 #include "sums.cuh"
 
-enum { ROWS_EACH = 8 };  // of a thread, at least, where there are enough
+enum { ROWS_EACH = 8 };  // of a thread, at least, if there are enough
 
 // The scratch: a partial sum for each block, then a mark for each unit that is alive.
 static size_t scratch_bytes(int64_t rows, int64_t n, int columns) {
@@ -19,7 +19,7 @@ static __device__ inline uint32_t *marks_of(const struct statistics_launch &l) {
   return (uint32_t *)((double *)l.scratch.partials + (int64_t)gridDim.x * gridDim.y);
 }
 
-// The step's rows of the grid's.
+// The rows of the grid that belong to the step.
 static __device__ inline int64_t valid_rows(const struct statistics_launch &l) {
   const int64_t rows = l.state->current.rows;
   return rows < l.rows ? rows : l.rows;
@@ -50,15 +50,15 @@ static __global__ void __launch_bounds__(BLOCK) mean_kernel(struct statistics_la
   l.layer_statistics[LAYER_MEAN] = sum / ((double)rows * (double)l.n);
 }
 
-// Could a gradient pass? What dropout removed says nothing of its unit.
+// True if a gradient could pass. A dropped value is no evidence about its unit.
 static __device__ inline bool is_alive(const struct statistics_launch &l, int64_t row, int64_t column, float x) {
   if (fabsf(formula_slope(l.activation, x)) < 1e-6f) return false;
   return !l.threshold ||
          rng_keep(l.seed, l.layer, (uint64_t)l.state->current.number, (uint64_t)(row * l.n + column), l.threshold);
 }
 
-// The squares are of distances from the float32 nearest to the mean. No value, a float32 itself, is nearer to the mean,
-// so the mean square is at most twice the variance, and subtracting what it is larger costs one bit.
+// The squares are of distances from the float32 nearest to the mean. No value is nearer to the mean, since values are
+// float32 too, so the mean square is at most twice the variance, and subtracting the excess costs one bit.
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statistics_launch l, struct tiling t) {
   typedef typename Element<ELEMENT>::type type;
@@ -83,7 +83,7 @@ static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statisti
   uint32_t *marks = marks_of(l);
 #pragma unroll
   for (int i = 0; i < COUNT; i++)
-    if (alive[i]) marks[at.column + i] = 1;  // whoever writes writes this
+    if (alive[i]) marks[at.column + i] = 1;  // every writer writes the same value
   double sum;
   if (!grid_sum(total(squares), l.scratch, &sum)) return;
   uint32_t dead = 0;

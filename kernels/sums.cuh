@@ -1,8 +1,8 @@
 // Sums as exact as float64's without its operations in the loops: consumer GPUs have 1/64 of float32's.
 //
-// A thread adds in float32 and keeps what each addition rounds off. Errors below, with u = 2^-24 and S the sum of the
-// terms' absolute values; float64's unit is u^2 / 32, and a sum of n terms in float64 is within n u^2 / 32 S. So of few
-// terms float64 itself makes the sum, which then costs little; and it takes over where float32's range ends.
+// A thread adds in float32 and keeps the rounding error of each addition. Errors below, with u = 2^-24 and S the sum of
+// the terms' absolute values; float64's unit is u^2 / 32, and a sum of n terms in float64 is within n u^2 / 32 S. So
+// few terms are summed in float64 itself, which costs little then, and so are terms beyond float32's range.
 #ifndef DESCENT_KERNELS_SUMS_CUH
 #define DESCENT_KERNELS_SUMS_CUH
 
@@ -19,7 +19,7 @@ static __device__ inline float two_sum(float a, float b, float *error) {
 
 struct precise_sum {
   float sum, rest, tail;  // together the sum of the chunks
-  double outside;         // and of the terms that are not left to float32
+  double outside;         // and of the terms that are outside float32's range
 };
 
 static __device__ inline double total(const struct precise_sum &s) {
@@ -41,7 +41,8 @@ static __device__ inline void add_pairs(float (&high)[COUNT], float (&low)[COUNT
   }
 }
 
-// One more chunk. Rounds by u (u S + |low|); what the tail's additions round off is a further u below.
+// Adds one more chunk. Rounds by u (u S + |low|); the rounding errors of the tail's additions are smaller by another
+// factor u.
 static __device__ inline void add_chunk(struct precise_sum &s, float high, float low) {
   float error, rest;
   s.sum = two_sum(s.sum, high, &error);
@@ -49,8 +50,8 @@ static __device__ inline void add_chunk(struct precise_sum &s, float high, float
   s.tail = __fadd_rn(s.tail, rest);
 }
 
-// A thread of T chunks adds with an error of at most (T + 42) u^2 S, see below. So sums of so many terms and more are
-// as exact as float64's where no thread has more than 64 chunks, or more chunks than 1/64 of the terms.
+// A thread of T chunks adds with an error of at most (T + 42) u^2 S, see below. So sums of at least that many terms are
+// as exact as float64's if no thread has more than 64 chunks, or more chunks than 1/64 of the terms.
 enum { PRECISE_TERMS = 4096 };
 
 // Adds the values. With COUNT <= 4, low is off by 5 u^2 S in all, and T chunks by (T + 8) u^2 S.
@@ -69,8 +70,8 @@ static __device__ inline void add_values(struct precise_sum &s, const float (&x)
   }
 }
 
-// Adds COUNT squares high + low; a chunk that float32 may not hold, in double, of exact(i). Below 2^-80 low would be
-// too small for a float32; zeros, which are common, end there too and are skipped.
+// Adds COUNT squares high + low; a chunk that may leave float32's range is added in double, from exact(i). Below 2^-80
+// low would be too small for a float32; zeros, which are common, are in that range too and are skipped.
 template <int COUNT, typename Exact>
 static __device__ inline void add_squares_of(struct precise_sum &s, float (&high)[COUNT], float (&low)[COUNT],
                                              bool in_double, Exact exact) {
@@ -97,8 +98,8 @@ static __device__ inline void add_squares(struct precise_sum &s, const float (&x
   add_squares_of(s, high, low, in_double, [&](int i) { return x[i]; });
 }
 
-// Adds the squares of a - b. Of each 4 u^2 are rounded off or left out, the square of what the difference rounds off;
-// with COUNT <= 8, low is off by 30 u^2 S more, and T chunks by (T + 42) u^2 S in all.
+// Adds the squares of a - b. Each loses 4 u^2 by rounding and by omitting the square of the difference's rounding
+// error; with COUNT <= 8, low is off by 30 u^2 S more, and T chunks by (T + 42) u^2 S in all.
 template <int COUNT>
 static __device__ inline void add_squared_distances(struct precise_sum &s, const float (&a)[COUNT],
                                                     const float (&b)[COUNT], bool in_double) {

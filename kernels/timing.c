@@ -1,7 +1,7 @@
 /* Times operations inside a step. The range is captured with an event after each operation, so that operands are as
- * cold and the device as busy as in a training, and no time is the host's. Matrix products are timed in a graph of
- * their own, since an event inside an operation delays what follows it. An event costs about a microsecond, which
- * counts for the operation before it. */
+ * cold and the device as busy as in a training, and no host time is included. Matrix products are timed in a separate
+ * graph, since an event inside an operation delays the rest of it. An event takes about a microsecond, which counts
+ * towards the operation before it. */
 #include "timing.h"
 
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 struct range_timing {
   struct plan_range range;
-  cudaEvent_t *events; /* (1 + 2 count) the start, the end of each operation, the end of each product */
+  cudaEvent_t *events; /* (1 + 2 count): the start, the end of each operation, the end of each product */
   cudaGraphExec_t graph;
   double *seconds; /* (count) summed over the steps */
   bool products;   /* what is timed */

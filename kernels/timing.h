@@ -4,7 +4,7 @@
 
 #include "module.h"
 
-/* As struct backend specifies `time`. */
+/* As `time` is specified in struct backend. */
 descent_status timing_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                             int64_t n_steps, double *op_seconds, double *product_seconds);
 

@@ -73,7 +73,7 @@ static void store_elements(char *to, size_t size, enum plan_type device, enum pl
   }
 }
 
-/* May elements offset .. of this buffer be copied as `type`? */
+/* Checks that `count` elements from `offset` on can be copied as `type`. */
 static descent_status check_copy(const struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                  enum plan_type type) {
   char reason[128];
@@ -81,8 +81,8 @@ static descent_status check_copy(const struct backend_program *program, int buff
   return module_status(DESCENT_ERROR_ARGUMENT, "%s", reason);
 }
 
-/* Copies the first of the elements from `offset` on between the device and `pinned`, where they are adjacent; *copied:
- * as many as it holds. */
+/* Copies elements from `offset` on between the device and `pinned`, which holds them adjacent; *copied: their number,
+ * as many as fit. */
 static descent_status copy_piece(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                  bool writing, char *pinned, int64_t *copied) {
   const size_t size = device_size(program, buffer);
@@ -118,7 +118,7 @@ done:
   return status;
 }
 
-/* While one piece is copied from the device, the host unpacks the one before. */
+/* While one piece is copied from the device, the host unpacks the previous one. */
 static descent_status read_values(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                   enum plan_type type, char *values) {
   const struct transfer *transfer = &program->transfer;
@@ -163,7 +163,7 @@ done:
   return status;
 }
 
-/* Updates what depends on the values of the parameters. */
+/* Updates the state derived from the parameters. */
 static descent_status parameters_changed(struct backend_program *program) {
   const cudaStream_t stream = program->device->stream;
   descent_status status = DESCENT_OK;

@@ -5,14 +5,14 @@
 #include "module.h"
 
 struct transfer {
-  char *pinned[2]; /* of TRANSFER_BYTES; they take turns. NULL: not used yet */
+  char *pinned[2]; /* of TRANSFER_BYTES, used in turn. NULL: not allocated yet */
   cudaEvent_t copied[2];
   void **saved; /* (n_buffers) copies on the device; NULL: none */
 };
 
 descent_status transfer_prepare(struct transfer *transfer, const struct plan *plan);
 void transfer_release(struct transfer *transfer, const struct plan *plan);
-/* As struct backend specifies them. */
+/* As specified in struct backend. */
 descent_status transfer_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                              enum plan_type type, void *data);
 descent_status transfer_write(struct backend_program *program, int buffer, int64_t offset, int64_t count,

@@ -11,7 +11,7 @@ enum { SCRATCH_ALIGNMENT = 256 }; /* bytes */
 
 static int64_t element_size(enum element element) { return element == ELEMENT_F32 ? 4 : 2; }
 
-/* Bytes of (rows, ld), rounded up to keep the next part aligned; false on overflow. */
+/* Bytes of a matrix (rows, ld), rounded up so that the next part is aligned; false on overflow. */
 static bool part_bytes(int64_t rows, int64_t ld, int64_t size, size_t *bytes) {
   int64_t product;
   if (__builtin_mul_overflow(rows, ld, &product) || __builtin_mul_overflow(product, size, &product) ||
@@ -60,7 +60,8 @@ static struct device_matrix part_matrix(const struct trial *trial, enum part par
   return (struct device_matrix){trial->part[part], ld, element};
 }
 
-/* Random bits beside ones; beside random values all bits are set, so that no value is hidden. */
+/* The mask has random bits if the operands are ones; with random values all bits are set, so that no value is
+ * hidden. */
 static descent_status fill_mask(const struct trial *trial, bool random) {
   const int64_t words = trial->matmul->shape.mask_ld / 32;
   descent_status status = DESCENT_OK;
@@ -97,7 +98,7 @@ done:
   return status;
 }
 
-/* Each element one of the choices, at random. */
+/* Each element is one of the choices, at random. */
 static descent_status fill_bias(const struct trial *trial, const float choices[4]) {
   const size_t size = (size_t)element_size(trial->matmul->shape.bias_element), n = (size_t)trial->matmul->shape.n;
   descent_status status = DESCENT_OK;
@@ -107,7 +108,7 @@ static descent_status fill_bias(const struct trial *trial, const float choices[4
   if (!bias) return DESCENT_ERROR_MEMORY;
   uint32_t random = 1;
   for (size_t j = 0; j < n; j++) {
-    random = random * 1664525u + 1013904223u; /* Knuth's and Lewis's; its upper bits are used */
+    random = random * 1664525u + 1013904223u; /* Knuth and Lewis; the upper bits are used */
     const char *const value = (const char *)&choices[random >> 30];
     memcpy(bias + j * size, value + sizeof *choices - size, size); /* bf16: the upper half */
   }
@@ -118,7 +119,8 @@ done:
   return status;
 }
 
-/* NaN in all results, so that an element that is not written is wrong; another NaN in those AGAIN. */
+/* Fills all results with NaN, so that an element that is not written is wrong, and those of the second run (AGAIN) with
+ * another NaN. */
 static descent_status fill_with_nan(const struct trial *trial) {
   static const struct {
     enum part part;
@@ -161,7 +163,7 @@ done:
   return status;
 }
 
-/* found: how many elements differ in their bits; how many of `a` are not `expected`. */
+/* found: the number of elements whose bits differ; the number of elements of `a` that are not `expected`. */
 static descent_status compare(const struct trial *trial, struct device_matrix a, struct device_matrix b, int64_t rows,
                               int64_t n, float expected, unsigned long long found[2]) {
   unsigned long long *const counts = counts_of(trial);
@@ -187,8 +189,8 @@ static struct trial_result result_of(const struct trial *trial) {
   };
 }
 
-/* Sets the verdict where the results are not those of a product of `value` throughout (NaN: of any product) or where
- * the mask contradicts them; else NULL. */
+/* Sets the verdict if the results are not those of a product that is `value` everywhere (NaN: of any product) or if the
+ * mask contradicts them; else NULL. */
 static descent_status check(const struct trial *trial, float value, const char **verdict) {
   struct trial_result result = result_of(trial);
   unsigned long long found[2];
@@ -197,7 +199,7 @@ static descent_status check(const struct trial *trial, float value, const char *
   TRY(fetch(trial, found));
   *verdict = found[0] ? "inexact" : found[1] ? "mask_differs" : NULL;
   if (found[0] || !found[1] || !result.mask_written) goto done;
-  result.zero_may_be_marked = true; /* a verdict of its own, for the trace; the derivative at 0 is 0 here */
+  result.zero_may_be_marked = true; /* a separate verdict, for the trace; the derivative at 0 is 0 here */
   CUDA_TRY(launch_check(&result, value, counts_of(trial), trial->stream));
   TRY(fetch(trial, found));
   if (!found[1]) *verdict = "mask_at_zero";
@@ -219,14 +221,13 @@ static float stored(int64_t number, enum element element) {
   return value;
 }
 
-/* So that relu sees values above zero, below it and, where the element holds `count` exactly, zero. */
+/* Gives relu values above zero, below zero and, if the element type holds `count` exactly, zero. */
 static descent_status fill_whole_bias(const struct trial *trial, int64_t count) {
   const float near = stored(count, trial->matmul->shape.bias_element), choices[] = {1, -1, -near, -2 * near};
   return fill_bias(trial, choices);
 }
 
-/* Are the sums that the epilogue writes those of products of `count`? Only where every order of summation gives them
- * exactly. */
+/* Checks the sums that the epilogue writes for products of `count`, if every order of summation gives them exactly. */
 static descent_status check_sums(const struct trial *trial, int64_t count, bool *right) {
   const struct product_shape *const shape = &trial->matmul->shape;
   const int64_t n = product_sum_count(shape);
@@ -247,7 +248,7 @@ done:
   return status;
 }
 
-/* Zeros before `from` along K and ones from there must give exactly the number of ones, with the epilogue applied. */
+/* Zeros before `from` along K and ones after it must give exactly the number of ones, with the epilogue applied. */
 static descent_status count_ones(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, int64_t from,
                                  const char **verdict) {
   const int64_t count = trial->matmul->shape.k - from;
@@ -266,10 +267,11 @@ done:
   return status;
 }
 
-/* Where K's last elements begin: what a kernel leaves out when K is not a multiple of its tile is among them. */
+/* Where the last elements of K begin. They include whatever a kernel omits if K is not a multiple of its tile. */
 static int64_t window_of(const struct product_shape *shape) { return (shape->k - 1) / WINDOW * WINDOW; }
 
-/* Products of ones: all of K, where K is exact in float32, and K's last elements, whose number is exact in bf16 too. */
+/* Products of ones: all of K, if K is exact in float32, and the last elements of K, whose number is exact in bf16
+ * too. */
 static descent_status try_whole(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm,
                                 const char **verdict) {
   const int64_t k = trial->matmul->shape.k, window = window_of(&trial->matmul->shape);
@@ -309,7 +311,7 @@ done:
 /* ---- random values: within the bound ---- */
 
 /* On the operands of try_twice. Float32 sums on tensor cores may truncate (their unit is 2^-23); tf32 may truncate
- * either factor to 11 bits. Only the last elements of K are not zero, so that the bound is small enough to show a
+ * either factor to 11 bits. Only the last elements of K are nonzero, so that the bound is small enough to expose
  * coarser arithmetic. */
 static descent_status try_random(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm,
                                  const char **verdict) {

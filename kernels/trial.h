@@ -8,30 +8,30 @@
 
 enum { MOST_CANDIDATES = 32 };
 
-/* The parts of the device memory on which the candidates for one product are tried. The first OPERAND_PARTS are what
- * one launch reads and writes; timed launches take turns with copies of them. */
+/* The parts of the device memory on which the candidates for one product are tried. A launch reads and writes the first
+ * OPERAND_PARTS; timed launches cycle through copies of them. */
 enum part { OPERAND_A, OPERAND_B, RESULT, BIAS, SUMS, MASK, RESULT_AGAIN, SUMS_AGAIN, COUNTS, PARTS };
 enum { OPERAND_PARTS = RESULT_AGAIN };
 struct trial {
   const struct matmul *matmul;
   cudaStream_t stream;
   int64_t cache; /* bytes of the device's L2; 0: unknown */
-  /* Set by trial_open, zero before. */
+  /* Set by trial_open, zero before it. */
   char *memory;
   char *part[PARTS];
   size_t bytes[PARTS];
   int64_t A_rows, A_cols, B_rows, B_cols; /* as stored */
 };
 
-/* Does nothing when the trial is already open. */
+/* Does nothing if the trial is already open. */
 descent_status trial_open(struct trial *trial);
 void trial_close(struct trial *trial);
 
 /* Sets the verdict: "not_launched", "inexact", "mask_differs" (from an exact result), "mask_at_zero" (only where the
  * value is 0), "unsteady", "imprecise"; or NULL. */
 descent_status trial_run(const struct trial *trial, struct candidate *candidate);
-/* One product into RESULT and SUMS, or into those AGAIN, of the operands' copy that is `shift` bytes away. *ran is
- * false where the library refuses the algorithm. */
+/* Computes one product into RESULT and SUMS, or into their AGAIN parts, from the copy of the operands that is `shift`
+ * bytes away. *ran is false if the library rejects the algorithm. */
 descent_status trial_launch(const struct trial *trial, const cublasLtMatmulAlgo_t *algorithm, bool again,
                             ptrdiff_t shift, bool *ran);
 

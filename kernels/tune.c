@@ -1,4 +1,4 @@
-/* Measured choices: text to entry and back, the table, the file. */
+/* Measured choices: entries as text, the table, the file. */
 #include "tune.h"
 
 #include <ctype.h>
@@ -33,7 +33,7 @@ void tune_key(const struct product_shape *shape, int64_t workspace, int64_t alig
            elements[shape->bias_element], shape->mask_ld, workspace, alignment);
 }
 
-/* FNV-1a, against damage, not against attacks. */
+/* FNV-1a: detects damage, not attacks. */
 static uint64_t checksum(const char *text, size_t length) {
   uint64_t hash = UINT64_C(0xcbf29ce484222325);
   for (size_t i = 0; i < length; i++) hash = (hash ^ (unsigned char)text[i]) * UINT64_C(0x100000001b3);
@@ -96,7 +96,7 @@ const struct tune_entry *tune_find(const struct tune_table *table, const char *k
 bool tune_put(struct tune_table *table, const struct tune_entry *entry) {
   if (!table->entries) table->entries = malloc(TUNE_ENTRIES * sizeof *table->entries);
   if (!table->entries) return false;
-  int64_t gone = 0; /* the entry that makes room: the one of the same key, else a full table's oldest, else none */
+  int64_t gone = 0; /* the entry to replace: the one with the same key, else the oldest of a full table, else none */
   while (gone < table->n && strcmp(table->entries[gone].key, entry->key) != 0) gone++;
   if (gone == TUNE_ENTRIES) gone = 0;
   if (gone < table->n) {
@@ -128,7 +128,8 @@ bool tune_path(const struct cudaDeviceProp *gpu, size_t version, char *path, siz
   return written > 0 && (size_t)written < size;
 }
 
-/* The whole file, at most TUNE_BYTES, into `text`; the bytes read. 0 for anything but a regular file that fits. */
+/* Reads the whole file, at most TUNE_BYTES, into `text` and returns the number of bytes; 0 for anything but a regular
+ * file that fits. */
 static size_t read_file(const char *path, char *text) {
   struct stat about;
   size_t length = 0;
@@ -158,7 +159,7 @@ static void make_directories(const char *path) {
   char part[PATH_MAX];
   for (const char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
     snprintf(part, sizeof part, "%.*s", (int)(slash - path), path);
-    (void)mkdir(part, 0700); /* it exists, or the file cannot be created either */
+    (void)mkdir(part, 0700); /* if it fails for another reason than that it exists, creating the file fails too */
   }
 }
 

@@ -1,4 +1,4 @@
-/* Scratch of launches, and the flat buffers in pieces. */
+/* Scratch memory of launches, and the pieces of the flat buffers. */
 #include "work.h"
 
 #include <stdlib.h>

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # Coverage of host/: builds for gcov in build-coverage/ (-O0, without asserts as in a release), runs the tests and
 # prints the covered lines and branches of each folder; with FILE, the uncovered ones of each source whose path contains
-# it.
-#   tests/coverage.sh                    build, test, print; the whole report is build-coverage/coverage.json
-#   tests/coverage.sh --report [FILE]    print the results of the last run again
-# Left out: tests that build packages, and programs that are killed or whose writes fail, because gcov's own writes
-# would be lost too. Failed tests are ignored, because tests that look at a program's last writes see gcov's as well.
+# it. tests/coverage.sh                    build, test, print; the whole report is build-coverage/coverage.json
+# tests/coverage.sh --report [FILE]    print the results of the last run again Left out: tests that build packages, and
+# programs that are killed or whose writes fail, because gcov's writes would be lost too. Failed tests are ignored,
+# because tests that look at a program's last writes see gcov's as well.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 build=build-coverage

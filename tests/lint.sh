@@ -19,5 +19,5 @@ ours = [f for f in files if re.match(rf"{re.escape(sys.argv[2])}/(host|kernels)/
 assert len(ours) > 100, f"{sys.argv[1]} does not compile host/"
 print("\0".join(sorted(ours)), end="")
 LIST
-[ "$failed" = 0 ] || { echo "lint: correct what is above, or say in .clang-tidy or tests/lint.cppcheck why not" >&2; exit 1; }
+[ "$failed" = 0 ] || { echo "lint: fix the findings above, or exclude them with a reason in .clang-tidy or tests/lint.cppcheck" >&2; exit 1; }
 echo "lint: nothing found by cppcheck and clang-tidy"

@@ -5,13 +5,13 @@
 
 #include "plan/plan.h"
 
-/* What a backend knows of a device that it has not opened. Texts are "" where a machine does not say. */
+/* What a backend knows of a device that it has not opened. Texts are "" where unknown. */
 struct backend_gpu {
   char model[128], uuid[48], pci[32]; /* "NVIDIA H200", "GPU-..." or "MIG-...", "0000:3b:00.0" */
   char driver[32];                    /* "580.95.05" */
   char cuda_driver[16], cuda_runtime[16], cublas[32];
   int compute_major, compute_minor, multiprocessors;
-  int64_t memory_free, memory_total; /* bytes; free: -1 where it is not known */
+  int64_t memory_free, memory_total; /* bytes; free: -1 where unknown */
 };
 enum { BACKEND_MOST_GPUS = 64 };
 
@@ -21,8 +21,8 @@ struct backend_program; /* a compiled plan: every buffer allocated, every algori
 struct backend {
   const char *name; /* "cpu" */
 
-  /* Every device by ordinal, usable or not, at most BACKEND_MOST_GPUS. Leaves nothing on them: no context, which would
-   * take memory of each for the process's life. NULL in a backend of one device. */
+  /* Lists every device by ordinal, usable or not, at most BACKEND_MOST_GPUS. Creates no context on them, since a
+   * context holds device memory until the process exits. NULL in a backend of one device. */
   descent_status (*list)(struct backend_gpu gpus[BACKEND_MOST_GPUS], int *count);
 
   /* Opens device `ordinal` with at most `threads` threads (0: one per usable core). */
@@ -39,10 +39,10 @@ struct backend {
   void (*release)(struct backend_program *program);
 
   /* Points a PLAN_SOURCE buffer at `rows` rows of host memory, borrowed until the next bind or release; NULL unbinds.
-   * `constant`: what is there will not change before release, so that a device may keep its copy from bind to bind. */
+   * `constant`: the rows do not change before release, so a device may keep its copy from one bind to the next. */
   descent_status (*bind)(struct backend_program *program, int buffer, const void *data, int64_t rows, bool constant);
 
-  /* One line on where the bound data is kept, "" where that goes without saying; valid until the next bind. NULL: in
+  /* One line on where the bound data is kept, or "" if there is nothing to report; valid until the next bind. NULL: in
    * the caller's memory. */
   const char *(*placement)(const struct backend_program *program);
 
@@ -61,7 +61,7 @@ struct backend {
   descent_status (*write)(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                           enum plan_type type, const void *data);
 
-  /* Waits for what run and run_product have begun. NULL: they return when it is done. */
+  /* Waits for the work that run and run_product have started. NULL: they return when it is finished. */
   descent_status (*synchronise)(struct backend_program *program);
   int64_t (*memory)(const struct backend_program *program); /* bytes held */
 
@@ -70,30 +70,30 @@ struct backend {
   descent_status (*measure)(struct backend_device *device, descent_precision precision, double *flops,
                             double *bandwidth);
 
-  /* Keep a copy of a buffer beside it on the device, and bring it back, for what runs again and again from one state.
-   * restore: ERROR_ARGUMENT before save. NULL: read and write serve as well. */
+  /* Save a copy of a buffer on the device and restore it, for measurements that run repeatedly from one state. restore:
+   * ERROR_ARGUMENT before save. NULL: the caller uses read and write instead. */
   descent_status (*save)(struct backend_program *program, int buffer);
   descent_status (*restore)(struct backend_program *program, int buffer);
 
-  /* Runs the range once for each of the whole batches that the steps are, and measures what each operation takes inside
-   * the step, and its matrix product (else 0): seconds a step, range.count of each. NULL: run and run_product serve. */
+  /* Runs the range once for each step, all of whole batches, and measures each operation inside the step and its matrix
+   * product (0 if it has none): seconds per step, range.count of each. NULL: the caller times run and run_product
+   * instead. */
   descent_status (*time)(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                          int64_t n_steps, double *op_seconds, double *product_seconds);
 
-  /* A block of evaluated rows: bytes of its activations, and rows at most. Constants, since the order in which losses
-   * are summed depends on the block. */
+  /* The size of a block of evaluated rows: bytes of its activations, and most rows. Constants, since the block
+   * determines the order in which losses are summed. */
   int64_t evaluation_bytes, evaluation_rows;
 };
 
 extern const struct backend backend_reference;
 extern const struct backend backend_cpu;
 
-/* A backend in a shared object, libdescent_<name>.so, exports one function:
- *   const struct backend *descent_backend(const struct backend_host *host);
- * It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled with, so that a module left
- * over from another build is refused, and reports its failures through host->status_set (the library's own error text
- * is not visible to it). `host` stays valid. */
-enum { BACKEND_INTERFACE = 6 }; /* raise it with every change of this header or of plan.h */
+/* A backend in a shared object, libdescent_<name>.so, exports one function: const struct backend *descent_backend(const
+ * struct backend_host *host); It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled
+ * with, so that a module of another build is refused, and reports its failures through host->status_set (the library's
+ * own error text is not visible to it). `host` stays valid. */
+enum { BACKEND_INTERFACE = 6 }; /* increment it with every change to this header or plan.h */
 struct backend_host {
   int interface;
   descent_status (*status_set)(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));

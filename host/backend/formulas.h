@@ -23,7 +23,7 @@
 #define FORMULA static inline __attribute__((always_inline))
 #endif
 
-/* x / y, for formulas whose y lies between 1 and 32; a compiler that divides slowly may have a better way. */
+/* x / y for 1 <= y <= 32. A target where division is slow may define a faster form. */
 #ifndef FORMULA_QUOTIENT
 #define FORMULA_QUOTIENT(x, y) ((x) / (y))
 #endif
@@ -172,7 +172,7 @@ FORMULA float formula_silu_slope(float z) {
   return a * (1.0f + z * rest);
 }
 
-/* g(z). `activation` is a constant wherever this is in a loop. */
+/* g(z). `activation` is a constant in every loop that calls this. */
 FORMULA float formula_activate(descent_activation activation, float z) {
   switch (activation) {
     case DESCENT_ACTIVATION_IDENTITY: break;
@@ -186,12 +186,12 @@ FORMULA float formula_activate(descent_activation activation, float z) {
   return z;
 }
 
-/* Does g' come from z instead of from a? */
+/* True if g' is computed from z, false if from a. */
 FORMULA bool formula_slope_is_from_z(descent_activation activation) {
   return activation == DESCENT_ACTIVATION_GELU || activation == DESCENT_ACTIVATION_SILU;
 }
 
-/* g' from x, which is z where formula_slope_is_from_z, else a = g(z). */
+/* g' from x, which is z if formula_slope_is_from_z, else a = g(z). */
 FORMULA float formula_slope(descent_activation activation, float x) {
   switch (activation) {
     case DESCENT_ACTIVATION_IDENTITY: break;
@@ -207,33 +207,33 @@ FORMULA float formula_slope(descent_activation activation, float x) {
 
 /* ---- dropout: Srivastava et al. (2014), with the scaling in training instead of in prediction ---- */
 
-/* 1 - p: the probability that a unit is kept, and what turns its A back into g(z). */
+/* 1 - p: the probability that a unit is kept. A * keep_probability is g(z) again. */
 static inline double formula_keep_probability(double dropout) { return 1 - dropout; }
 
-/* What kept values are multiplied by. */
+/* The factor of the kept values. */
 static inline double formula_dropout_scale(double dropout) { return 1 / (1 - dropout); }
 
-/* x after dropout: `word` is the element's of rng.h, `threshold` rng_drop_threshold(p). */
+/* x after dropout: `word` is the element's random word (rng.h), `threshold` is rng_drop_threshold(p). */
 FORMULA float formula_dropout(float x, uint32_t word, uint32_t threshold, float dropout_scale) {
   return word >= threshold ? x * dropout_scale : 0.0f;
 }
 
 /* ---- inputs and targets ---- */
 
-/* A missing cell, NaN, is `fill`. */
+/* A missing cell is NaN and becomes `fill`. */
 FORMULA float formula_impute(float x, float fill) { return x == x ? x : fill; }
 FORMULA float formula_normalise(float x, float shift, float scale) { return (x - shift) * scale; }
 FORMULA float formula_denormalise(float a, float shift, float scale) { return a / scale + shift; }
 
-/* An example's weight with that of its class y. A class outside the table cannot come from a checked dataset; its
- * weight is NaN rather than a stray read. */
+/* An example's weight times that of its class y. A class outside the table cannot come from a checked dataset; its
+ * weight is NaN, so that nothing outside the table is read. */
 FORMULA float formula_class_weighted(float w, const float *class_weight, int64_t classes, float y) {
   return w * (y >= 0.0f && y < (float)classes ? class_weight[(int64_t)y] : formula_from_bits(0x7fc00000u));
 }
 
 /* ---- clipping: Pascanu et al. (2013), with PyTorch's 1e-6 ---- */
 
-/* What gradients of this global norm are multiplied by; clip_norm 0: no clipping. */
+/* The factor of gradients that have this global norm; clip_norm 0: no clipping. */
 FORMULA double formula_clip_factor(double clip_norm, double norm) {
   return clip_norm > 0 && clip_norm < norm + 1e-6 ? clip_norm / (norm + 1e-6) : 1;
 }
@@ -254,7 +254,7 @@ enum update_rule {
   UPDATE_ADAM,
 };
 
-/* The moments that the plan keeps tell whether there is momentum. */
+/* With sgd and rmsprop a plan keeps a first moment only if there is momentum. */
 static inline enum update_rule update_rule_of(const struct plan_update *update) {
   const bool has_momentum = update->moment1 != PLAN_NONE;
   switch (update->optimizer) {

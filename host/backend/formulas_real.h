@@ -2,15 +2,15 @@
  * whose names end in _f32, and with REAL double, whose names end in _f64. TYPED(name) adds the ending, REAL_SQRT is the
  * type's square root.
  *
- * Not here are the formulas of which the reference has its own, since it is what their float32 forms are compared with:
- * activations (from libm), the softmax losses (as sums over all classes) and the normalisation. */
+ * Three families are not here, because the reference has independent versions that their float32 forms are tested
+ * against: activations (from libm), the softmax losses (as sums over all classes) and the normalisation. */
 
 /* ---- update rules ---- */
 
 #define FACTORS struct TYPED(update_factors)
 #define COEFFICIENTS struct TYPED(update_coefficients)
 
-/* What changes from step to step, t = step.number. */
+/* The factors that change from step to step, t = step.number. */
 FACTORS {
   REAL learning_rate;
   REAL decay_factor;            /* 1 - learning_rate * weight_decay */
@@ -18,7 +18,7 @@ FACTORS {
   REAL root_bias_correction;    /* 1 / sqrt(1 - beta2^t) */
 };
 
-/* What all elements of an update have in common. */
+/* The coefficients that all elements of an update share. */
 COEFFICIENTS {
   REAL clip_factor; /* of the step's gradients: SCALAR_CLIP */
   REAL l2, momentum, rho, one_minus_rho, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon;
@@ -53,13 +53,13 @@ static inline COEFFICIENTS TYPED(update_coefficients_of)(const struct plan_updat
   return c;
 }
 
-/* g: the gradient of J, clipped, and of l2 / 2 |w|^2. */
+/* g: the clipped gradient of J plus the gradient of l2 / 2 |w|^2. */
 FORMULA REAL TYPED(formula_gradient)(const COEFFICIENTS *c, REAL w, REAL gradient) {
   return c->clip_factor * gradient + c->l2 * w;
 }
 
-/* A rule returns the w that follows and updates the moments: v is the velocity, m and s are running means of g and g^2.
- * In every rule weight decay is decoupled from the gradient, as in Loshchilov and Hutter (2019); zeros stay zeros. */
+/* A rule returns the new w and updates the moments: v is the velocity, m and s are running means of g and g^2. In every
+ * rule weight decay is decoupled from the gradient, as in Loshchilov and Hutter (2019); zeros stay zeros. */
 
 /* Gradient descent. */
 FORMULA REAL TYPED(formula_gd)(const COEFFICIENTS *c, REAL w, REAL gradient) {
@@ -74,7 +74,7 @@ FORMULA REAL TYPED(formula_momentum)(const COEFFICIENTS *c, REAL w, REAL gradien
   return c->step.decay_factor * w - c->step.learning_rate * *v;
 }
 
-/* Nesterov (1983), as PyTorch writes it: w is where the gradient is taken, one step of momentum ahead. */
+/* Nesterov (1983), in PyTorch's form: w is the point at which the gradient is taken, one momentum step ahead. */
 FORMULA REAL TYPED(formula_nesterov)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *v) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
   *v = c->momentum * *v + g;
@@ -105,7 +105,7 @@ FORMULA REAL TYPED(formula_adam)(const COEFFICIENTS *c, REAL w, REAL gradient, R
   return c->step.decay_factor * w - c->step.corrected_learning_rate * (*m / (root + c->epsilon));
 }
 
-/* By the rule; a moment that it does not keep is neither read nor written. */
+/* Applies the rule. A moment that it does not use is neither read nor written. */
 FORMULA REAL TYPED(formula_update)(enum update_rule rule, const COEFFICIENTS *c, REAL w, REAL gradient, REAL *moment1,
                                    REAL *moment2) {
   switch (rule) {
@@ -136,8 +136,8 @@ FORMULA REAL TYPED(formula_class_target)(bool is_label, REAL label_smoothing, RE
   return (is_label ? (REAL)1 - label_smoothing : (REAL)0) + label_smoothing / n;
 }
 
-/* L = log sum exp(z) - sum q z of targets q, from the sum's logarithm log sum exp(z - max), the label's distance
- * max - z_y and, with smoothing, the mean of max - z: every term >= 0. */
+/* L = log sum exp(z) - sum q z of targets q, from log_sum = log sum exp(z - max), distance = max - z_y of the label
+ * and, with smoothing, the mean of max - z. Every term is >= 0. */
 FORMULA REAL TYPED(formula_softmax_loss)(REAL log_sum, REAL distance, REAL mean_distance, REAL label_smoothing) {
   return log_sum + ((REAL)1 - label_smoothing) * distance + label_smoothing * mean_distance;
 }

@@ -1,4 +1,4 @@
-/* Compiling a plan and filling it with what the network holds. */
+/* Compiles a plan and writes the network's parameters and constants into it. */
 #include "backend/program.h"
 
 #include <stdlib.h>
@@ -21,7 +21,7 @@ descent_status program_run(struct program *program, struct plan_range range, con
   return program->backend->run(program->compiled, range, steps, n_steps);
 }
 
-/* Writes a whole float constant that the plan may have no use for. */
+/* Writes all of a float constant, if the plan uses it. */
 static descent_status write_constant(struct program *program, int buffer, const float *values, int64_t count) {
   return buffer == PLAN_NONE ? DESCENT_OK : program_write(program, buffer, 0, count, PLAN_F32, values);
 }

@@ -1,5 +1,5 @@
-/* Devices by name: "cpu" and "reference" are part of the library, "cuda" lives in a shared object that is looked for
- * when it is asked for, so that one build of the library runs on machines with and without a GPU. */
+/* Devices by name: "cpu" and "reference" are part of the library, "cuda" is a shared object that is searched for when
+ * it is requested, so that one build of the library runs on machines with and without a GPU. */
 #include <ctype.h>
 #include <dlfcn.h>
 #include <sched.h>
@@ -31,7 +31,7 @@ static bool cut_directory(char *path) {
 /* Directory of the object that holds this code: libdescent.so, or the executable when linked statically. */
 static bool own_directory(char *path) {
   Dl_info info;
-  /* POSIX lets a function's address pass as an object's, ISO C does not: go through an integer. */
+  /* POSIX allows a function's address as an object pointer, ISO C does not: convert through an integer. */
   if (!dladdr((const void *)(uintptr_t)&own_directory, &info) || !info.dli_fname) return false;
   return snprintf(path, PATH_SIZE, "%s", info.dli_fname) < PATH_SIZE && cut_directory(path);
 }
@@ -43,8 +43,8 @@ static bool executable_directory(char *path) {
   return cut_directory(path);
 }
 
-/* Opens the module in `directory`; NULL with *found telling whether there was a file at all. It stays loaded for the
- * process's life: a CUDA runtime does not survive being unloaded. */
+/* Opens the module in `directory`; on failure NULL, and *found says whether the file exists. It stays loaded until the
+ * process exits: a CUDA runtime does not survive being unloaded. */
 static void *load_from(const char *directory, bool *found) {
   char path[PATH_SIZE + sizeof module_name];
   int length = snprintf(path, sizeof path, "%s/%s", directory, module_name);
@@ -52,8 +52,8 @@ static void *load_from(const char *directory, bool *found) {
   return *found ? dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) : NULL;
 }
 
-/* From DESCENT_BACKEND_PATH alone when that is set, otherwise beside the library, beside the executable or in the lib
- * directory next to the executable's. */
+/* From DESCENT_BACKEND_PATH alone if it is set; otherwise beside the library, beside the executable, or in the lib
+ * directory next to the executable's directory. */
 static descent_status load_module(void **handle) {
   char directories[3][PATH_SIZE];
   int n = 0;
@@ -99,9 +99,9 @@ static descent_status find_cuda(const struct backend **backend) {
   *backend = module ? module(&host) : NULL;
   dlclose(handle);
   if (!module)
-    return status_set(DESCENT_ERROR_DEVICE, "no CUDA: %s is not a module of descent (no descent_backend)", module_name);
+    return status_set(DESCENT_ERROR_DEVICE, "no CUDA: %s is not a descent module (no descent_backend)", module_name);
   if (!*backend)
-    return status_set(DESCENT_ERROR_DEVICE, "no CUDA: %s was built for another version of descent; build it again",
+    return status_set(DESCENT_ERROR_DEVICE, "no CUDA: %s was built for another version of descent: rebuild it",
                       module_name);
   return DESCENT_OK;
 }
@@ -136,7 +136,7 @@ static descent_status list_gpus(const struct backend **backend, struct backend_g
   return status;
 }
 
-/* ERROR_DEVICE, with the UUIDs that there are. */
+/* ERROR_DEVICE, listing the UUIDs that exist. */
 static descent_status no_such_uuid(const char *what, const char *uuid, const struct backend_gpu *gpus, int n) {
   enum { SHOWN = 8, TEXT = SHOWN * (sizeof gpus->uuid + 2) + 8 };
   char known[TEXT] = "";
@@ -149,7 +149,7 @@ static descent_status no_such_uuid(const char *what, const char *uuid, const str
       is_part ? "; to use a part of a GPU set CUDA_VISIBLE_DEVICES to its whole UUID, which nvidia-smi -L lists" : "");
 }
 
-/* A GPU by its UUID or by as much of its beginning as no other one shares. */
+/* Opens a GPU by its UUID or a unique prefix of it. */
 static descent_status open_uuid(struct descent_device *device, const char *uuid, int threads) {
   struct backend_gpu gpus[BACKEND_MOST_GPUS];
   int n = 0, found = 0, ordinal = 0;
@@ -165,8 +165,8 @@ static descent_status open_uuid(struct descent_device *device, const char *uuid,
   return open_gpu(device, ordinal, threads);
 }
 
-/* The GPU with the most free memory that can be opened, of two with the same the first; on failure the reason is that
- * of the one which would have been taken. */
+/* Opens the usable GPU with the most free memory, the first of equals. On failure the reason is that of the preferred
+ * one. */
 static descent_status open_freest(struct descent_device *device, int threads) {
   struct backend_gpu gpus[BACKEND_MOST_GPUS];
   bool tried[BACKEND_MOST_GPUS] = {false};
@@ -204,7 +204,7 @@ static descent_status open_named(struct descent_device *device, const char *name
     return open_uuid(device, name + strlen("cuda:"), threads);
   if (strcmp(name, "auto") == 0) {
     const descent_status status = open_freest(device, threads);
-    if (status != DESCENT_ERROR_DEVICE) return status; /* a wrong setting is no reason to take another device */
+    if (status != DESCENT_ERROR_DEVICE) return status; /* a wrong setting must not select another device */
     snprintf(device->note, sizeof device->note, "%s", descent_last_error());
     return open_builtin(device, &backend_cpu, threads);
   }

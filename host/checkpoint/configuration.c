@@ -266,5 +266,5 @@ descent_status configuration_compare(const char *path, const struct configuratio
   if (!used) return DESCENT_OK;
   return status_set(DESCENT_ERROR_ARGUMENT, "%s: the configuration differs: %s; %s", path, differences,
                     forbidden ? "cannot resume with these changes: restore them, or use another folder"
-                              : "to resume anyway, list the changes that are allowed in resume_with");
+                              : "to resume anyway, name these options in resume_with");
 }

@@ -20,7 +20,7 @@ struct diagrams {
 int diagrams_parse(const char *command, const char *text, struct diagrams *diagrams);
 void diagrams_clear(struct diagrams *diagrams);
 
-/* EXIT_USAGE, said, where one of them makes no sense for the task. */
+/* EXIT_USAGE, with a message, if one of them does not apply to the task. */
 int diagrams_check(const char *command, const struct diagrams *diagrams, descent_task task);
 
 /* Predicts the rows of `dataset` once and draws. EXIT_DONE or the exit code after one line. */

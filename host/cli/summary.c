@@ -173,7 +173,7 @@ static void print_columns(FILE *stream, const struct summary *s) {
 
 static void print_split(FILE *stream, const struct summary *s) {
   char training[TEXT_SIZE], held[TEXT_SIZE];
-  fprintf(stream, "split       %s rows to train on", text_count(descent_dataset_rows(s->training), training));
+  fprintf(stream, "split       %s training rows", text_count(descent_dataset_rows(s->training), training));
   if (!s->validation)
     fputs(", none to validate on\n", stream);
   else if (s->validation_path)
@@ -203,7 +203,7 @@ void summary_print(FILE *stream, const struct summary *s) {
   const char *target = descent_dataset_target_name(s->data, 0);
   fprintf(stream, "data        %s: %s rows, ", s->data_path, text_count(descent_dataset_rows(s->data), count));
   int64_t columns = descent_dataset_columns(s->data), targets = descent_dataset_targets(s->data);
-  fprintf(stream, "%s column%s to learn from", text_count(columns, count), columns == 1 ? "" : "s");
+  fprintf(stream, "%s feature column%s", text_count(columns, count), columns == 1 ? "" : "s");
   if (target)
     fprintf(stream, ", target%s %s", targets > 1 ? "s" : "", text_label(target, NAME_COLUMNS, text));
   else if (s->target)

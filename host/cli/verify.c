@@ -132,7 +132,7 @@ static int verify_all(const struct verify *v) {
 static int open_reference(struct verify *v) {
   descent_status status = descent_device_open(v->choice.reference, (int)v->subject.device.threads, &v->reference);
   if (status != DESCENT_OK) return fail_status(command, status);
-  fprintf(stderr, "candidate: %s\nreference:   %s\n", descent_device_description(v->candidate),
+  fprintf(stderr, "candidate: %s\nreference: %s\n", descent_device_description(v->candidate),
           descent_device_description(v->reference));
   return EXIT_DONE;
 }

@@ -2,7 +2,7 @@
  *
  *   {"version": 2, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
  *    "normalize": "..", "impute": "..", "columns": [..], "unseen": "..", "target_names": [..], "class_names": [..],
- *    "missing": [..], "target_places": [..], "left_out": [..], "provenance": "..", "library": "0.1.0"}
+ *    "missing": [..], "target_places": [..], "left_out": [..], "provenance": "..", "library": "0.2.0"}
  *
  * The members from impute to provenance are optional; schema.h describes those from columns to left_out; library is the
  * version that wrote the file. Version 1 has "input_names", a list, for columns and "target_name", a text, for

@@ -224,7 +224,7 @@ static descent_status update_best(struct fit *f, const descent_metrics *validati
   if (f->options->schedule.kind == DESCENT_SCHEDULE_PLATEAU) {
     struct schedule_plateau plateau = {at->plateau_rate, at->plateau_bad_epochs};
     schedule_plateau_advance(f->options, &plateau, *improved);
-    at->plateau_rate = plateau.rate;
+    at->plateau_rate = plateau.learning_rate;
     at->plateau_bad_epochs = plateau.bad_epochs;
   }
 done:
@@ -302,15 +302,15 @@ static void describe_kept(const struct fit *f, char *text, size_t size) {
 }
 
 /* Adds to the error which weights the network holds. After a divergence these are the weights before that step, which
- * are read from the device here. They are the last kept ones if there is a best epoch, if the weights before that step
+ * are read from the device here. They are the last kept_text ones if there is a best epoch, if the weights before that step
  * cannot be read or are not finite, or if the device failed; a failed device is not used again. */
 static descent_status finish_failed(struct fit *f, descent_status failure) {
-  char text[768], kept[64];
+  char text[768], kept_text[64];
   snprintf(text, sizeof text, "%s", descent_last_error());
-  describe_kept(f, kept, sizeof kept);
+  describe_kept(f, kept_text, sizeof kept_text);
   if (failure == DESCENT_ERROR_DIVERGED && !has_best(f) && keep_parameters(f) == DESCENT_OK)
-    snprintf(kept, sizeof kept, "the weights before that step are kept");
-  return status_set(failure, "%s; %s", text, kept);
+    snprintf(kept_text, sizeof kept_text, "the weights before that step are kept");
+  return status_set(failure, "%s; %s", text, kept_text);
 }
 
 static void fill_result(const struct fit *f, descent_fit_result *result) {
@@ -341,8 +341,7 @@ descent_status descent_fit(descent_network *network, descent_device *device, con
   if (status == DESCENT_OK && !has_best(&f)) TRY(keep_parameters(&f));
   if (status == DESCENT_OK) TRY(recovery_finish(&f));
 done:
-  if (f.trainer && (status == DESCENT_ERROR_DIVERGED || status == DESCENT_ERROR_DEVICE))
-    status = finish_failed(&f, status);
+  if (ready && (status == DESCENT_ERROR_DIVERGED || status == DESCENT_ERROR_DEVICE)) status = finish_failed(&f, status);
   if (ready) fill_result(&f, &reached);
   recovery_close(&f, &reached.checkpoint_failures);
   if (ready && result) *result = reached;

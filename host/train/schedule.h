@@ -18,7 +18,7 @@
 
 /* The state of the plateau schedule; initially the learning rate and 0. */
 struct schedule_plateau {
-  double rate;
+  double learning_rate;
   int64_t bad_epochs;
 };
 

@@ -44,10 +44,10 @@ static struct interval moved(const struct plan_update *o, double learning_rate, 
   return interval_sub(o->weight_decay == 0 ? exact : interval_mul(decay_factor, exact), step);
 }
 
-/* beta * moment + (1 - beta) * value, with beta and 1 - beta rounded constants. */
-static struct interval blended(double beta, double moment, struct interval value) {
-  return interval_add(interval_mul(interval_constant(beta), interval_exact(moment)),
-                      interval_mul(interval_constant(1 - beta), value));
+/* factor * moment + (1 - factor) * value, with factor and 1 - factor rounded constants. */
+static struct interval blended(double factor, double moment, struct interval value) {
+  return interval_add(interval_mul(interval_constant(factor), interval_exact(moment)),
+                      interval_mul(interval_constant(1 - factor), value));
 }
 
 static struct interval square(struct interval x) {
@@ -80,8 +80,8 @@ static struct element updated_rmsprop(const struct plan_update *o, double learni
   return e;
 }
 
-/* A constant that contains 1 - beta^t: its own rounding, plus that of beta^t in double, whose relative effect grows as
- * beta^t approaches 1. (With a square root it is half of that.) */
+/* A constant that contains 1 - factor^t: its own rounding, plus that of factor^t in double, whose relative effect grows as
+ * factor^t approaches 1. (With a square root it is half of that.) */
 static struct interval corrected(double x, double power) {
   return interval_widened(interval_exact(x), INTERVAL_U + 4 * INTERVAL_U64 / (1 - power), 1);
 }

@@ -56,10 +56,10 @@ extern "C" {
 #endif
 
 #define DESCENT_VERSION_MAJOR 0
-#define DESCENT_VERSION_MINOR 1
+#define DESCENT_VERSION_MINOR 2
 #define DESCENT_VERSION_PATCH 0
-#define DESCENT_VERSION "0.1.0"
-/* 10000 major + 100 minor + patch: 100 for 0.1.0. */
+#define DESCENT_VERSION "0.2.0"
+/* 10000 major + 100 minor + patch: 200 for 0.2.0. */
 #define DESCENT_VERSION_NUMBER (DESCENT_VERSION_MAJOR * 10000 + DESCENT_VERSION_MINOR * 100 + DESCENT_VERSION_PATCH)
 
 /* ---- status ---------------------------------------------------------------------------------------------------- */
@@ -91,7 +91,7 @@ DESCENT_API const char *descent_status_text(descent_status status);
  * Valid until the next call on this thread that may fail; "" when nothing has failed. Success leaves it as it is. */
 DESCENT_API const char *descent_last_error(void);
 
-/* The library's version and what was built in, e.g. "0.1.0 (cpu: OpenBLAS 0.3.21; cuda: not built; ...)". Static. */
+/* The library's version and what was built in, e.g. "0.2.0 (cpu: OpenBLAS 0.3.21; cuda: not built; ...)". Static. */
 DESCENT_API const char *descent_version(void);
 /* The DESCENT_VERSION_NUMBER of the library, which may differ from that of the header. */
 DESCENT_API int descent_version_number(void);
@@ -607,8 +607,10 @@ typedef struct descent_checkpoint_info {
   const char *message;  /* one line, or "" */
 } descent_checkpoint_info;
 
-/* Members keep their names wherever options are written as text: in error texts, in checkpoint.resume_with and, with
- * hyphens, on the command line. The two `kind`s are called optimizer and schedule there. */
+/* In texts an option has the name of its member: in error texts (with its group where the name alone says too little:
+ * schedule minimum, checkpoint seconds), in checkpoint.resume_with and, with hyphens, as an option of the command. There
+ * the two `kind`s are called optimizer and schedule, --schedule gives the whole group, --checkpoint, --checkpoint-every
+ * and --on-divergence give that of checkpoints, --class-weights includes balance_classes, and autotune is negated. */
 typedef struct descent_train_options {
   size_t size;
   int64_t epochs;              /* >= 0; 0 leaves the parameters as they are */
@@ -746,8 +748,8 @@ DESCENT_API descent_status descent_trainer_sync(descent_trainer *trainer);
 DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trainer, int32_t layer, float *W, float *b);
 
 /* Trains for the options' epochs on `training`, measuring on `validation` (may be NULL) after each, and leaves the
- * result in `network`. `result` may be NULL; it is filled after a failure too, once the training was set up, and is
- * otherwise unchanged. ERROR_ARGUMENT names the option, or the data set that does not fit the network;
+ * result in `network`. `result` may be NULL; it is filled after a failure too, once the training was set up (`stop`
+ * then says nothing), and is otherwise unchanged. ERROR_ARGUMENT names the option, or the data set that does not fit the network;
  * ERROR_UNSUPPORTED what the device lacks; the network is then unchanged. ERROR_DIVERGED at the first step whose loss
  * or gradient is not finite: the error names step, layer and likely cause, and the network keeps the weights before
  * that step (with restore_best and an earlier best epoch: that epoch's). ERROR_READ when a mapped dataset file is

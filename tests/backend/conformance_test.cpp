@@ -1,7 +1,6 @@
-/* Conformance: one-op plans of every kind, on every backend, against the exact result and its derived bounds. A case is
- * named by all that defines it, so that its name replays it:
- * --gtest_filter='*cpu_fp32__dense_forward_gelu_17of32x31x33*'.
- */
+/* Conformance: one-op plans of every kind, on every backend, against the exact result and its derived bounds. A case's
+ * name contains everything that defines it, so the name replays it:
+ * --gtest_filter='*cpu_fp32__dense_forward_gelu_17of32x31x33*'. */
 #include "conformance.h"
 
 #include "candidates.h"
@@ -157,7 +156,7 @@ OneOp loss(const LossCase &c) {
   const std::vector<double> Z =
       c.range == 1 ? pre_activations(random, c.rows * c.n) : random.uniform(c.rows * c.n, -c.range, c.range);
   std::vector<double> w = random.uniform(c.rows, 0, 2);
-  for (size_t i = 0; i < w.size(); i += 3) w[i] = i % 2 ? 0 : 1; /* rows that do not count among them */
+  for (size_t i = 0; i < w.size(); i += 3) w[i] = i % 2 ? 0 : 1; /* some rows do not count */
   for (double &weight : w) weight = static_cast<float>(weight * c.weight);
   double sum = 0;
   for (double weight : w) sum += weight;
@@ -250,7 +249,7 @@ struct Flat {
       shapes_.push_back(s);
     }
   }
-  /* `values` where parameters lie, 0 in the gaps, sentinels beyond the end. */
+  /* `values` in the parameters, 0 in the gaps, sentinels beyond the end. */
   std::vector<double> filled(const std::vector<double> &values) const {
     std::vector<double> content(static_cast<size_t>(n + GUARD));
     for (size_t i = static_cast<size_t>(n); i < content.size(); i++) content[i] = sentinel(i);
@@ -419,9 +418,9 @@ std::string judged_name(const Judged &judged) {
   return std::string(judged.first.name) + "_" + descent_precision_name(judged.second);
 }
 
-/* How many columns the operands' buffers are wider than the operands. On a GPU 0 is what a training has: rows begin at
- * multiples of 16 bytes. Operands in wider buffers lie dense instead, with odd leading dimensions. Elsewhere all lie
- * dense, and what is behind them shows whether it is left alone. */
+/* How many columns the operands' buffers are wider than the operands. On a GPU trainings have 0: rows begin at
+ * multiples of 16 bytes. Operands in wider buffers are dense instead, with odd leading dimensions. Elsewhere all
+ * operands are dense, and the memory behind them shows whether it is left untouched. */
 std::vector<int64_t> paddings(const Candidate &candidate, const Case &c) {
   if (std::string(candidate.name) != "cuda") return {3};
   return c.both ? std::vector<int64_t>{0, 3} : std::vector<int64_t>{0};

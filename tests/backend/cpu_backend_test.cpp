@@ -1,5 +1,5 @@
-/* What the cpu backend promises beside right numbers: the same bytes on any number of threads, a step that stops at the
- * first value that is not finite, ranges that are checked. */
+/* The cpu backend's guarantees besides correct numbers: the same bytes on any number of threads, a step that stops at
+ * the first non-finite value, checked ranges. */
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -53,8 +53,8 @@ struct Case {
   int64_t batch;
 };
 
-/* Chosen so that every way of cutting the work into tiles is taken: column tiles, row tiles, slices of a long batch,
- * rows of many units, and work too small to share. */
+/* Chosen so that every way of cutting the work into tiles occurs: column tiles, row tiles, slices of a long batch, rows
+ * of many units, and work too small to share. */
 const Case cases[] = {
     {"small",
      {30, 16, 8, 1},
@@ -181,7 +181,7 @@ struct Session {
   }
 };
 
-/* The bytes of everything that training leaves behind. */
+/* The bytes of everything that training writes. */
 std::string trained(const Case &c, int threads) {
   Session s;
   s.open(c, threads);
@@ -252,14 +252,14 @@ TEST(CpuBackend, StopsAtTheFirstStepThatIsNotFiniteAndKeepsTheParametersBeforeIt
     EXPECT_EQ(scalars[SCALAR_BAD_STEP], 2) << c.name;
     EXPECT_EQ(scalars[SCALAR_TOTAL_WEIGHT], totals[SCALAR_TOTAL_WEIGHT]) << c.name;
     EXPECT_EQ(s.values(s.at.parameters), before) << c.name;
-    for (float &x : s.X) x = 0.5f; /* a good step does not lift the mark */
+    for (float &x : s.X) x = 0.5f; /* a good step does not clear the mark */
     OK(backend_cpu.run(s.program, s.plan->train, &steps[1], 2));
     EXPECT_EQ(s.values(s.at.scalars)[SCALAR_BAD_STEP], 2) << c.name;
     EXPECT_EQ(s.values(s.at.parameters), before) << c.name;
   }
 }
 
-TEST(CpuBackend, RefusesWhatLiesOutsideItsBuffers) {
+TEST(CpuBackend, RefusesRangesOutsideItsBuffers) {
   Session s;
   s.open(cases[0], 1);
   std::vector<double> v(4);

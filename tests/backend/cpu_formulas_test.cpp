@@ -151,7 +151,7 @@ TEST(Formulas, KeepNanAndHaveTheirLimitsAtInfinity) {
   };
   for (const struct kernels *k : tables())
     for (const Limit &limit : limits) {
-      /* 33 values: whole vectors and what is left over take the same route. */
+      /* 33 values: whole vectors and the remainder must give the same results. */
       std::vector<float> nan(33, NAN), minus(33, -INFINITY), plus(33, INFINITY), zero(33, 0.0f);
       for (std::vector<float> *z : {&nan, &minus, &plus})
         k->forward(limit.activation, zero.data(), z->data(), z->data(), 33);

@@ -1,6 +1,6 @@
-/* Every call of a device fails in turn, once and from then on, as where a GPU falls off its bus: whatever was asked for
- * ends with the device's error, frees what it had, and leaves the network with weights of an epoch that it names; a
- * training with checkpoints goes on to where it would have come. */
+/* Every call to a device fails in turn, once and from then on, as when a GPU falls off its bus. The operation ends with
+ * the device's error, frees its memory, and leaves the network with the weights of an epoch that it names; a training
+ * with checkpoints resumes to the same result as without the failure. */
 #include <cmath>
 #include <functional>
 #include <regex>
@@ -53,7 +53,7 @@ const backend &table() {
     b.synchronise = [](backend_program *) { return fragile([] { return DESCENT_OK; }); };
     b.measure = [](backend_device *, descent_precision, double *flops, double *bandwidth) {
       return fragile([&] {
-        *flops = *bandwidth = 1e10; /* at once: how fast the machine is does not matter here */
+        *flops = *bandwidth = 1e10; /* at once: the machine's speed does not matter here */
         return DESCENT_OK;
       });
     };
@@ -68,8 +68,8 @@ Device open_fragile() {
   return device;
 }
 
-/* Runs `work` with each of its calls of the device failing in turn; `judge` gets what came of it. The first time
- * nothing fails. Where time decides on how many calls there are, only some, the later the further apart. */
+/* Runs `work` with each of its calls to the device failing in turn; `judge` gets the outcome. The first time nothing
+ * fails. If the number of calls depends on time, only some fail, the later the further apart. */
 void sweep(const std::function<descent_status()> &work, const std::function<void(descent_status)> &judge,
            double spread = 0) {
   fault = {};
@@ -97,7 +97,8 @@ void expect_gone(descent_status status) {
 
 /* ---- trainings ---- */
 
-/* What the network may have after a failure, and how the error calls it: a training of so many epochs leaves it. */
+/* What the network may hold after a failure, and the error's words for it: the result of a training of so many
+ * epochs. */
 std::vector<std::vector<float>> after_each_epoch(const Job &job) {
   std::vector<std::vector<float>> states;
   for (int64_t epochs = 0; epochs <= job.options.epochs; epochs++) {
@@ -159,8 +160,8 @@ TEST(DeviceFault, ATrainingKeepsTheWeightsThatItNames) {
   }
 }
 
-/* From its first step, and where it is itself resumed. */
-TEST(DeviceFault, ATrainingGoesOnFromItsCheckpoints) {
+/* From its first step, and when it is itself resumed. */
+TEST(DeviceFault, ATrainingResumesFromItsCheckpoints) {
   const Scratch scratch;
   const std::string folder = scratch / "c", before = scratch / "before";
   Job job = rich_job();
@@ -192,7 +193,7 @@ TEST(DeviceFault, ATrainingGoesOnFromItsCheckpoints) {
   }
 }
 
-TEST(DeviceFault, ATrainingThatDivergesGoesBackAllTheSame) {
+TEST(DeviceFault, ATrainingThatDivergesStillRollsBack) {
   const Scratch scratch;
   const std::string folder = scratch / "c";
   Job job = returning_job(folder);
@@ -214,8 +215,8 @@ TEST(DeviceFault, ATrainingThatDivergesGoesBackAllTheSame) {
       });
 }
 
-/* The divergence is the error, or that the device failed before it was found or while its cause was looked for; what is
- * kept is named with either. The network has what it came with: this one diverges in its first epoch. */
+/* The error is the divergence, or the device's failure before it was found or while its cause was sought; either names
+ * the weights that are kept. The network has its initial weights: this one diverges in its first epoch. */
 TEST(DeviceFault, ATrainingThatDivergesIsReported) {
   Job job = exploding_job("");
   job.options.checkpoint.folder = nullptr;
@@ -245,7 +246,7 @@ TEST(DeviceFault, ATrainingThatDivergesIsReported) {
   EXPECT_TRUE(both);
 }
 
-/* Within an epoch, where the last checkpoint and what is left behind are of a step. */
+/* Within an epoch, where the last checkpoint and the final weights are those of a step. */
 TEST(DeviceFault, ATrainingThatIsStoppedKeepsTheWeightsThatItNames) {
   const Scratch scratch;
   const std::string folder = scratch / "c";

@@ -1,4 +1,4 @@
-/* Devices by name: which names are known, how many threads they get, and what becomes of the GPU's module. */
+/* Devices by name: the known names, their numbers of threads, and the search for the GPU's module. */
 #include <descent/descent.h>
 #include <gtest/gtest.h>
 #include <sched.h>
@@ -113,7 +113,7 @@ TEST(Device, ThreadsFromZeroToTheLimitAreTaken) {
     SCOPED_TRACE(c.threads);
     Device device;
     EXPECT_EQ(open("reference", c.threads, device), c.status) << descent_last_error();
-    if (c.threads > 2) continue; /* of 256 threads nothing is learned that is worth their making */
+    if (c.threads > 2) continue; /* 256 threads would test nothing more and are slow to create */
     EXPECT_EQ(open("cpu", c.threads, device), c.status) << descent_last_error();
   }
 }
@@ -145,7 +145,7 @@ TEST(Device, NullIsRefusedAndClosingNullDoesNothing) {
 TEST(Device, AModuleThatCannotBeUsedSaysWhyAndAutoTakesTheCpu) {
   const std::string garbage = testing::TempDir() + "descent_garbage_module";
   ASSERT_EQ(std::system(("mkdir -p '" + garbage + "'").c_str()), 0);
-  std::ofstream(garbage + "/libdescent_cuda.so") << "this is no shared object, whatever its name says\n";
+  std::ofstream(garbage + "/libdescent_cuda.so") << "this is not a shared object despite its name\n";
   const struct {
     std::string path;
     const char *reason;
@@ -168,7 +168,7 @@ TEST(Device, AModuleThatCannotBeUsedSaysWhyAndAutoTakesTheCpu) {
   }
 }
 
-/* Also in builds that have one, and on machines where it serves. */
+/* Also in builds that have one, and on machines where it works. */
 TEST(Device, WithoutAPathTheModuleIsSoughtBesideTheLibrary) {
   unsetenv("DESCENT_BACKEND_PATH");
   const std::string command = DESCENT_COMMAND; /* in bin/, the library in lib/ next to it */

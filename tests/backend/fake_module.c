@@ -1,4 +1,4 @@
-/* Stand-ins for the GPU's module, one per FAKE_...: what descent_device_open makes of each. */
+/* Stand-ins for the GPU's module, one per FAKE_..., for the tests of descent_device_open. */
 #include "backend/backend.h"
 
 #include <stdio.h>

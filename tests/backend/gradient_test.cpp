@@ -90,7 +90,7 @@ class Step {
     return J;
   }
 
-  /* Which units of relu-like layers are on, for every row: a kink lies between two states that differ. */
+  /* Which units of relu-like layers are on, for every row: there is a kink between two states that differ. */
   std::vector<bool> signs() {
     std::vector<bool> on;
     for (int i = 0; i < program_.plan->train.count; i++) {

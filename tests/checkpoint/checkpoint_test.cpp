@@ -1,4 +1,4 @@
-/* The files and folders of checkpoints: nothing damaged is believed, nothing that fits is lost. */
+/* The files and folders of checkpoints: damaged files are never used, intact ones never lost. */
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -6,7 +6,7 @@
 
 #include "checkpoints.h"
 
-/* Reads a file as resuming does; its network is the job's. */
+/* Reads a file as resuming does, with the job's network. */
 class Reader {
  public:
   explicit Reader(const Job &job)
@@ -52,7 +52,7 @@ class DamagedCheckpoint : public testing::Test {
     ASSERT_GT(bytes_.size(), 4096u);
   }
   std::string place() const { return scratch_ / "altered.safetensors"; }
-  /* A folder with this checkpoint, of step 6, and what is left of one of another step. */
+  /* A folder with this checkpoint, of step 6, and the remains of one of another step. */
   std::string folder_with(int64_t step, const std::string &left) const {
     const std::string folder = scratch_ / "c";
     std::filesystem::remove_all(folder);
@@ -112,7 +112,7 @@ TEST_F(DamagedCheckpoint, IsNamedAndPassedOver) {
   }
 }
 
-TEST_F(DamagedCheckpoint, WhereAllAreNothingIsBegunAnew) {
+TEST_F(DamagedCheckpoint, WhenAllAreDamagedNoTrainingStarts) {
   Scratch scratch;
   std::filesystem::create_directory(scratch / "c");
   write_file(scratch / ("c/" + checkpoint_name(6)), bytes_.substr(0, 4000));
@@ -125,7 +125,7 @@ TEST_F(DamagedCheckpoint, OnesOfLaterStepsGoWhenTheTrainingHasPassedThem) {
   const std::string folder = folder_with(999, "damaged");
   Job job = job_;
   job.options.checkpoint.folder = folder.c_str();
-  job.options.checkpoint.keep = 1;
+  job.options.checkpoint keep = 1;
   const Job::Outcome resumed = job.resume(folder);
   ASSERT_EQ(resumed.status, DESCENT_OK) << resumed.error;
   EXPECT_EQ(steps_in(folder), std::vector<int64_t>{12});
@@ -136,7 +136,7 @@ TEST_F(DamagedCheckpoint, IsNotCountedAmongThoseKept) {
   Job job = job_;
   job.options.checkpoint.folder = job.options.checkpoint.resume = folder.c_str();
   job.options.checkpoint.steps = 4;
-  job.options.checkpoint.keep = 2;
+  job.options.checkpoint keep = 2;
   job.options.callbacks.user = &scratch_;
   job.options.callbacks.on_step = [](void *, const descent_step_info *) { return 0; };
   job.options.callbacks.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
@@ -149,7 +149,7 @@ TEST_F(DamagedCheckpoint, IsNotCountedAmongThoseKept) {
   EXPECT_EQ(steps_in(folder), (std::vector<int64_t>{8, 12}));
 }
 
-/* It is a model too: of the weights at its step. */
+/* It is also a model, with the weights at its step. */
 TEST_F(DamagedCheckpoint, AWholeOneIsAModel) {
   Job six = job_;
   six.options.early_stopping.restore_best = false;
@@ -215,7 +215,7 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto &each) { return each.param.name; });
 
 /* Few class weights are shown as they are, of many the first and a sum. */
-TEST(OtherClassWeights, AreRefusedAndTheSameAreNot) {
+TEST(OtherClassWeights, AreRefusedUnlessEqual) {
   for (const int64_t classes : {3, 6}) {
     const Scratch scratch;
     Job job = small_job();
@@ -289,7 +289,7 @@ TEST(ResumeWith, MoreEpochsEndWhereALongerTrainingDoes) {
   expect_same_end(job.run(), job.resume(scratch / "c", "epochs"));
 }
 
-/* The best epoch of before was not kept: what is left behind is the best of those that follow. */
+/* The earlier best epoch was not kept: the result is the best of the following epochs. */
 TEST(ResumeWith, RestoreBestCountsFromThere) {
   const Scratch scratch;
   Job job = small_job();
@@ -313,11 +313,11 @@ TEST(ResumeWith, RestoreBestCountsFromThere) {
 TEST(Folder, KeepsTheNewest) {
   for (int64_t keep : {1, 2, 5}) {
     const Scratch scratch;
-    const std::string folder = scratch / "a/b/c"; /* made with those above it */
+    const std::string folder = scratch / "a/b/c"; /* created with its parents */
     Job job = small_job();
     job.options.checkpoint.folder = folder.c_str();
     job.options.checkpoint.epochs = 1;
-    job.options.checkpoint.keep = keep;
+    job.options.checkpoint keep = keep;
     ASSERT_EQ(job.run().status, DESCENT_OK);
     std::vector<int64_t> expected{0, 4, 8, 12};
     if (keep < 4) expected.erase(expected.begin(), expected.end() - keep);
@@ -336,7 +336,7 @@ TEST(Folder, OfAnEarlierTrainingIsRefusedWithoutResume) {
   EXPECT_NE(again.error.find("(newest: step 12)"), std::string::npos) << again.error;
 }
 
-TEST(Folder, OfAnotherTrainingIsNoPlaceToGoOnIn) {
+TEST(Folder, OfAnotherTrainingIsRefusedForResuming) {
   const Scratch scratch;
   const std::string folder = scratch / "c", other = scratch / "d", same = scratch / "./c";
   Job job = small_job();
@@ -352,8 +352,8 @@ TEST(Folder, OfAnotherTrainingIsNoPlaceToGoOnIn) {
   EXPECT_EQ(job.resume(folder).status, DESCENT_OK);
 }
 
-/* The first checkpoint there is that of where the training goes on from, in the middle of an epoch. */
-TEST(Folder, CanBeAnotherOneFromNowOn) {
+/* The first checkpoint in it is that of the step where the training resumes, in the middle of an epoch. */
+TEST(Folder, CanChangeOnResuming) {
   const Scratch scratch;
   const std::string folder = scratch / "c", other = scratch / "d";
   Job job = small_job();
@@ -361,7 +361,7 @@ TEST(Folder, CanBeAnotherOneFromNowOn) {
   for (int64_t step : steps_in(folder))
     if (step != 6) std::filesystem::remove(folder + "/" + checkpoint_name(step));
   job.options.checkpoint.folder = other.c_str();
-  job.options.checkpoint.keep = 9;
+  job.options.checkpoint keep = 9;
   expect_same_end(whole, job.resume(folder));
   ASSERT_EQ(steps_in(other), (std::vector<int64_t>{6, 12}));
   std::filesystem::remove(other + "/" + checkpoint_name(12));
@@ -411,8 +411,8 @@ TEST(Folder, ThatCannotBeMadeEndsTheTrainingBeforeItBegins) {
 
 /* ---- while training ---------------------------------------------------------------------------------------------- */
 
-/* The folder goes away under the training, and comes back. */
-TEST(Saving, ThatFailsIsToldAndTheTrainingGoesOn) {
+/* The folder disappears during the training, and comes back. */
+TEST(Saving, FailuresAreReportedAndTheTrainingContinues) {
   const Scratch scratch;
   const std::string folder = scratch / "c", away = scratch / "away";
   Job job = small_job();
@@ -423,7 +423,7 @@ TEST(Saving, ThatFailsIsToldAndTheTrainingGoesOn) {
     int64_t steps = 0;
   } watch{folder, away, {}, 0};
   job.options.checkpoint.folder = folder.c_str();
-  job.options.checkpoint.steps = 1;
+  job.options.checkpoint steps = 1;
   job.options.callbacks.user = &watch;
   job.options.callbacks.on_step = [](void *user, const descent_step_info *info) {
     Watch *w = static_cast<Watch *>(user);
@@ -480,7 +480,7 @@ TEST(Pause, SavesAndStopsWhenAsked) {
     std::vector<int64_t> saved;
   } asked;
   job.options.checkpoint.folder = folder.c_str();
-  job.options.checkpoint.seconds = 0;
+  job.options.checkpoint seconds = 0;
   job.options.callbacks.user = &asked;
   job.options.callbacks.on_pause = [](void *user) {
     const int n = ++static_cast<Asked *>(user)->pauses;
@@ -500,7 +500,7 @@ TEST(Pause, SavesAndStopsWhenAsked) {
   expect_same_end(whole, job.resume(folder));
 }
 
-/* At every moment at which it asks, also between blocks of validation rows. */
+/* At every moment at which it polls, also between blocks of validation rows. */
 TEST(Pause, MayStopATrainingWhileValidationIsMeasured) {
   Job job = small_job();
   job.held_out = make_rows(9000, 4, 1, 3, 2);
@@ -533,7 +533,7 @@ TEST(Pause, MayStopATrainingWhileValidationIsMeasured) {
 
 /* ---- divergence -------------------------------------------------------------------------------------------------- */
 
-TEST(Rollback, GoesBackWithALowerRateAsOftenAsAllowed) {
+TEST(Rollback, ReturnsWithALowerRateAsOftenAsAllowed) {
   const Scratch scratch;
   const std::string folder = scratch / "c", again = scratch / "d";
   Job job = exploding_job(folder);
@@ -555,8 +555,8 @@ TEST(Rollback, GoesBackWithALowerRateAsOftenAsAllowed) {
   expect_same_end(outcome, job.resume(folder));
 }
 
-/* The first goes back to the newest, which is as bad; the next one further. */
-TEST(Rollback, GoesFurtherBackWhereTheNewestIsNoGood) {
+/* The first divergence returns to the newest checkpoint, which diverges again; the next one further back. */
+TEST(Rollback, GoesFurtherBackIfTheNewestDivergesAgain) {
   const Scratch scratch;
   const std::string folder = scratch / "c";
   Job job = returning_job(folder);
@@ -567,10 +567,9 @@ TEST(Rollback, GoesFurtherBackWhereTheNewestIsNoGood) {
   EXPECT_EQ(to, (std::vector<int64_t>{1, 0}));
 }
 
-/* What is in the folder whenever its files change is what a training that is killed there goes on from: to the same
- * end.
- */
-TEST(Rollback, ThatIsCutOffIsGoneOnWith) {
+/* At every change of its files, the folder is what a training killed at that moment resumes from: with the same
+ * result. */
+TEST(Rollback, ThatIsInterruptedIsContinued) {
   const Scratch scratch;
   const std::string folder = scratch / "c";
   struct Copies {
@@ -584,7 +583,7 @@ TEST(Rollback, ThatIsCutOffIsGoneOnWith) {
   job.options.callbacks.user = &copies;
   job.options.callbacks.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
     Copies *c = static_cast<Copies *>(user);
-    if (info->event == DESCENT_CHECKPOINT_ROLLED_BACK) { /* those given up are gone before one is marked as tried */
+    if (info->event == DESCENT_CHECKPOINT_ROLLED_BACK) { /* discarded ones are removed before one is marked as tried */
       EXPECT_EQ(steps_in(*c->scratch / "c").back(), info->step);
     }
     std::filesystem::copy(*c->scratch / "c", *c->scratch / ("copy" + std::to_string(c->n++)));
@@ -618,9 +617,9 @@ TEST(Rollback, GivesUpAndKeepsTheLastGoodState) {
   }
 }
 
-/* Stopped right after the update that spoilt the weights, with a best epoch to leave behind: there is nothing to save,
- * which is told. */
-TEST(Saving, OfSpoiltWeightsAtTheEndIsToldToFail) {
+/* Stopped right after the update that made the weights non-finite, with a best epoch to return: nothing can be saved,
+ * which is reported. */
+TEST(Saving, OfNonFiniteWeightsAtTheEndIsReportedAsAFailure) {
   int64_t told = 0;
   for (int64_t last = 1; last <= 12; last++) {
     SCOPED_TRACE(last);
@@ -675,10 +674,10 @@ TEST(Options, AreChecked) {
     const char *name;
     void (*change)(descent_train_options &o);
   } cases[] = {
-      {"checkpoint.steps -1", [](descent_train_options &o) { o.checkpoint.steps = -1; }},
-      {"checkpoint.epochs -1", [](descent_train_options &o) { o.checkpoint.epochs = -1; }},
-      {"checkpoint.seconds", [](descent_train_options &o) { o.checkpoint.seconds = NAN; }},
-      {"checkpoint.keep 0", [](descent_train_options &o) { o.checkpoint.keep = 0; }},
+      {"checkpoint steps -1", [](descent_train_options &o) { o.checkpoint steps = -1; }},
+      {"checkpoint epochs -1", [](descent_train_options &o) { o.checkpoint epochs = -1; }},
+      {"checkpoint seconds", [](descent_train_options &o) { o.checkpoint seconds = NAN; }},
+      {"checkpoint keep 0", [](descent_train_options &o) { o.checkpoint keep = 0; }},
       {"rollbacks -1", [](descent_train_options &o) { o.checkpoint.rollbacks = -1; }},
       {"rollback_factor 1", [](descent_train_options &o) { o.checkpoint.rollback_factor = 1; }},
       {"rollbacks 1: needs a checkpoint", [](descent_train_options &o) { o.checkpoint.rollbacks = 1; }},

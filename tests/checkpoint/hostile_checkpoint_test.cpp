@@ -1,5 +1,5 @@
-/* Checkpoints whose checksums are right and whose content is not: as somebody makes them who means harm, or a version
- * of this program that went wrong. None is gone on from, and each is named with its reason. */
+/* Checkpoints with right checksums and wrong content, from an attacker or a faulty version of this program. None is
+ * resumed from, and each is named with its reason. */
 #include <cstring>
 
 #include "checkpoints.h"
@@ -23,7 +23,7 @@ class HostileCheckpoint : public testing::Test {
     data_ = bytes.substr(8 + length);
   }
 
-  /* The file with another header, sealed with its right sum. */
+  /* The file with another header and its right checksum. */
   std::string seal(std::string header, const std::string &data) const {
     static const char key[] = "\"descent.header.xxh64\":\"";
     const size_t sum = header.find(key) + strlen(key);
@@ -35,7 +35,7 @@ class HostileCheckpoint : public testing::Test {
     return bytes + data;
   }
 
-  /* What resuming from this checkpoint alone says of it. */
+  /* The error of resuming from this checkpoint alone. */
   std::string refusal(const std::string &bytes) const {
     const std::string folder = scratch_ / "one";
     std::filesystem::remove_all(folder);
@@ -105,7 +105,7 @@ TEST_F(HostileCheckpoint, WithRightChecksumsIsRefusedForWhatItSays) {
   }
 }
 
-/* As a model it has to know its step, nothing more. */
+/* As a model it needs its step, nothing more. */
 TEST_F(HostileCheckpoint, IsAModelOfAStep) {
   const struct {
     const char *from, *to, *expected;

@@ -1,4 +1,4 @@
-/* Going on from a checkpoint of any step ends with the bits of a training that was never stopped: every optimizer and
+/* Resuming from the checkpoint of any step ends with the bits of a training that was never stopped: every optimizer and
  * schedule, with and without dropout, on one thread and two. */
 #include "checkpoints.h"
 
@@ -45,7 +45,7 @@ TEST_P(Resume, FromEveryStepEndsWithTheSameBits) {
   const Job job = job_of(GetParam());
   const Scratch scratch;
   const Job::Outcome whole = job.run(), kept = job.run_keeping_all(scratch / "all");
-  expect_same_end(whole, kept); /* looking does not change anything */
+  expect_same_end(whole, kept); /* saving checkpoints changes nothing */
   const std::vector<int64_t> steps = steps_in(scratch / "all");
   ASSERT_EQ(steps.size(), 61u);
   for (int64_t step : steps) {
@@ -130,7 +130,7 @@ INSTANTIATE_TEST_SUITE_P(
                             }}),
     [](const auto &each) { return each.param.name; });
 
-/* Stopped again and again, each time after a few steps, with everything kept in one folder. */
+/* Stopped repeatedly, each time after a few steps, with everything kept in one folder. */
 TEST(Interrupted, AnyNumberOfTimesEndsWithTheSameBits) {
   Job job = job_of({DESCENT_OPTIMIZER_ADAM, DESCENT_SCHEDULE_PLATEAU, 0.3, 2});
   const Job::Outcome whole = job.run();
@@ -152,7 +152,7 @@ TEST(Interrupted, AnyNumberOfTimesEndsWithTheSameBits) {
     do outcome = stopped.run();
     while (outcome.status == DESCENT_OK && outcome.result.stop == DESCENT_STOP_CALLBACK && ++runs < 100);
     EXPECT_GE(runs, 60 / every - 1);
-    outcome = stopped.run(); /* a finished one does nothing but leave its result */
+    outcome = stopped.run(); /* a finished training only returns its result */
     expect_same_end(whole, outcome);
     EXPECT_LE(steps_in(folder).size(), 2u);
   }

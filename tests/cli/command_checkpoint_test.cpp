@@ -1,4 +1,4 @@
-/* Checkpoints on the command line: one restartable command, signals, what is recorded, and what is said of faults. */
+/* Checkpoints on the command line: one restartable command, signals, the log, and the reporting of faults. */
 #include <chrono>
 #include <regex>
 #include <thread>
@@ -24,7 +24,7 @@ std::string checkpoint_of(int step) {
   return name;
 }
 
-/* The lines of a log without what time decides. */
+/* The lines of a log without times. */
 std::vector<std::string> timeless(const std::string &log) {
   std::vector<std::string> kept;
   for (const std::string &line : lines(log))
@@ -73,15 +73,15 @@ TEST(Checkpoints, OneCommandServesFromTheFirstStartToTheEnd) {
   const std::string model = whole.read("model.safetensors");
 
   const Arguments often = {"--checkpoint-every", "3 steps", "--keep", "99"};
-  ASSERT_EQ(stopped.run(restartable + recorded + often).code, 0); /* there is nothing to resume from */
+  ASSERT_EQ(stopped.run(restartable + recorded + often).code, 0); /* no checkpoint yet */
   EXPECT_EQ(stopped.read("model.safetensors"), model);
   const std::vector<std::string> names = checkpoints(stopped);
   ASSERT_EQ(names.size(), 8u);              /* 0, 3, .. 18 and the last, 20 */
-  while (checkpoints(stopped).size() > 1) { /* as if it had died after ever fewer steps */
+  while (checkpoints(stopped).size() > 1) { /* as if it had died after fewer and fewer steps */
     std::filesystem::remove(stopped / ("kept/" + checkpoints(stopped).back()));
     std::filesystem::remove(stopped / "model.safetensors");
     std::filesystem::copy(stopped / "kept", stopped / "again");
-    std::filesystem::remove(stopped / "log"); /* is made again from the one beside the checkpoints */
+    std::filesystem::remove(stopped / "log"); /* is restored from the one beside the checkpoints */
     const Result result = stopped.run(job + recorded + Arguments{"--resume", "again"});
     ASSERT_EQ(result.code, 0) << result.err;
     EXPECT_EQ(stopped.read("model.safetensors"), model);
@@ -104,23 +104,14 @@ TEST(Checkpoints, ThoseOfEarlierVersionsResumeUnderOldAndNewNames) {
     std::filesystem::copy(fixtures + "_step6.safetensors", folder / ("kept/" + checkpoint_of(6)));
     std::filesystem::copy(fixtures + "_model.safetensors", folder / "then.safetensors");
     std::filesystem::copy(fixtures + ".csv", folder / "v1.csv");
-    const Result resumed = folder.run(Arguments{"train",        "v1.csv",
-                                                "--target",     "kind",
-                                                "--hidden",     "4",
-                                                "--batch-size", "8",
-                                                "--optimizer",  "adamw",
-                                                "--epochs",     "6",
-                                                "--device",     "cpu",
-                                                "--threads",    "1",
-                                                "--dropout",    "0.1",
-                                                "--seed",       "5",
-                                                "--resume",     "kept",
-                                                "--validation", "0.25",
-                                                "--quiet",      "--weight-decay",
-                                                "0.01",         "--resume-with",
-                                                "library"} +
-                                      names);
+    const Result resumed = folder.run(
+        Arguments{"train",          "v1.csv", "--target",      "kind",   "--hidden", "4",    "--batch-size", "8",
+                  "--optimizer",    "adamw",  "--epochs",      "6",      "--device", "cpu",  "--threads",    "1",
+                  "--dropout",      "0.1",    "--seed",        "5",      "--resume", "kept", "--validation", "0.25",
+                  "--weight-decay", "0.01",   "--resume-with", "library"} +
+        names);
     ASSERT_EQ(resumed.code, 0) << resumed.err;
+    expect_contains(resumed.err, checkpoint_of(6) + ": step 6, 2 epochs done");
     expect_contains(resumed.out, "trained 6 epochs (18 steps)");
     std::istringstream now(folder.run({"predict", "model.safetensors", "v1.csv"}).out);
     std::istringstream then(folder.run({"predict", "then.safetensors", "v1.csv"}).out);
@@ -134,7 +125,7 @@ TEST(Checkpoints, ThoseOfEarlierVersionsResumeUnderOldAndNewNames) {
   }
 }
 
-/* Lines that the log lacks, because a disk was full say, are told; none of the others is lost, then or later. */
+/* Lines that the log lacks, for example after a full disk, are reported; none of the others is lost, then or later. */
 TEST(Checkpoints, ALogWithGapsKeepsWhatItHas) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));
@@ -173,8 +164,8 @@ TEST(Checkpoints, SignalsSaveAndStop) {
   }
 }
 
-/* The last checkpoint cannot be written: where it goes on from is the one before. */
-TEST(Checkpoints, ASignalPromisesNoMoreThanThereIs) {
+/* The last checkpoint cannot be written: the training resumes from the one before. */
+TEST(Checkpoints, ASignalNamesTheStepThatIsOnDisk) {
   Running running;
   ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
   std::filesystem::rename(running.folder / "kept", running.folder / "away");
@@ -214,7 +205,7 @@ TEST(Checkpoints, OptionsForThemNeedAFolder) {
   }
 }
 
-TEST(Checkpoints, ALogThatCannotBeWrittenIsToldAndTheTrainingGoesOn) {
+TEST(Checkpoints, ALogThatCannotBeWrittenIsReportedAndTheTrainingContinues) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));
   ASSERT_EQ(folder.run(restartable).code, 0);
@@ -226,7 +217,7 @@ TEST(Checkpoints, ALogThatCannotBeWrittenIsToldAndTheTrainingGoesOn) {
   expect_contains(result.out, "trained 12 epochs");
 }
 
-TEST(Checkpoints, Usr1SavesAndGoesOn) {
+TEST(Checkpoints, Usr1SavesAndTheTrainingContinues) {
   Running running;
   ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
   ASSERT_EQ(checkpoints(running.folder).size(), 1u);
@@ -263,7 +254,7 @@ TEST(Checkpoints, AnotherConfigurationIsShown) {
   EXPECT_EQ(refused.code, 2);
   expect_one_line(refused.err);
   expect_contains(refused.err, "learning_rate was 0.03 and is 0.5, epochs was 10 and is 20");
-  expect_contains(refused.err, "list the changes that are allowed in resume_with");
+  expect_contains(refused.err, "to resume anyway, name these options in resume_with");
   EXPECT_EQ(folder.read("log"), log); /* nothing is lost */
   const Result allowed = folder.run(
       restartable + Arguments{"--log", "log", "--lr", "0.5", "--epochs", "20", "--resume-with", "lr,epochs"});
@@ -307,7 +298,7 @@ TEST(Checkpoints, DamagedOnesAreNamed) {
 }
 
 /* Room for the model, not for checkpoints, which hold three times as much. */
-TEST(Checkpoints, ThatCannotBeWrittenAreToldAtTheEndToo) {
+TEST(Checkpoints, ThatCannotBeWrittenAreReportedAtTheEndToo) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));
   ASSERT_EQ(folder.run(restartable + Arguments{"--hidden", "64", "--epochs", "1", "--keep", "9"}).code, 0);
@@ -326,7 +317,7 @@ TEST(Checkpoints, ThatCannotBeWrittenAreToldAtTheEndToo) {
   EXPECT_EQ(again.code, 0) << again.err;
 }
 
-TEST(Checkpoints, ADivergenceGoesBack) {
+TEST(Checkpoints, ADivergenceRollsBack) {
   Folder folder;
   folder.write("data.csv", make_data("regression", 60));
   const Arguments wild = job + Arguments{"--optimizer", "gd",           "--lr", "1e6",   "--activation",
@@ -341,8 +332,8 @@ TEST(Checkpoints, ADivergenceGoesBack) {
   EXPECT_EQ(lines(folder.read("log")).size(), 10u);
 }
 
-/* Data in their binary form are used where they lie. What is written into the file during a training is found before
- * the next checkpoint; what is cut off of it, at the first touch. Data of the other formats are in memory by then. */
+/* Data in binary form are mapped. Writes to the file during a training are detected before the next checkpoint;
+ * truncation is detected at the first access. Data in other formats are in memory by then. */
 TEST(Checkpoints, OfDataThatChangeUnderTheTrainingAreNotMade) {
   for (const char *kind : {"written", "cut", "csv"}) {
     SCOPED_TRACE(kind);

@@ -1,4 +1,4 @@
-/* `descent convert`, and what `descent info` says of its binary form. */
+/* `descent convert`, and `descent info` on its binary form. */
 #include <regex>
 
 #include "command.h"

@@ -1,4 +1,4 @@
-// The command on data as people have it: categories, missing cells, weights, several targets, other formats.
+// The command on realistic data: categories, missing cells, weights, several targets, other formats.
 #include "command.h"
 
 #include <cmath>
@@ -46,7 +46,7 @@ TEST_F(CommandData, TrainsOnACensusWithTheTargetAlone) {
   folder.write("census.csv", Census(300));
   const Result trained = Train({"--target", "income"});
   ASSERT_EQ(trained.code, 0) << trained.err;
-  expect_contains(trained.err, "4 columns to learn from, target income");
+  expect_contains(trained.err, "4 feature columns, target income");
   expect_contains(trained.err, "categories  workclass 3, education 3: 8 inputs in all");
   expect_contains(trained.err, "missing     workclass ");
   expect_contains(trained.err, "cells, filled with the mean or the most frequent category\n");
@@ -90,7 +90,7 @@ TEST_F(CommandData, SaysWhatAFileForAModelLacks) {
   }
 }
 
-TEST_F(CommandData, PredictsAcrossBlocksWhatItDoesAtOnce) {
+TEST_F(CommandData, PredictsTheSameAcrossBlocks) {
   folder.write("census.csv", Census(100));
   ASSERT_EQ(Train({"--target", "income", "--quiet"}).code, 0);
   std::string text = "age,hours,education,workclass\n", expected = "prediction\n";
@@ -101,7 +101,7 @@ TEST_F(CommandData, PredictsAcrossBlocksWhatItDoesAtOnce) {
   const Result predicted = Predict(text, {"--output", "classes"});
   EXPECT_EQ(predicted.code, 0) << predicted.err;
   EXPECT_TRUE(predicted.out == expected);
-  // An error in the last block leaves no half of a file behind.
+  // An error in the last block leaves no partial file behind.
   const Result failed = Predict(text + "old,40,HS,Gov\n", {"--out", "p.csv"});
   EXPECT_EQ(failed.code, 3);
   expect_contains(failed.err, "new.csv:150002: column 'age'");
@@ -133,7 +133,7 @@ TEST_F(CommandData, TakesSeveralTargetsAndWeights) {
   folder.write("census.csv", text);
   const Result trained = Train({"--target", "sum,difference", "--weight-column", "w", "--epochs", "200"});
   ASSERT_EQ(trained.code, 0) << trained.err;
-  expect_contains(trained.err, "2 columns to learn from, targets sum, difference");
+  expect_contains(trained.err, "2 feature columns, targets sum, difference");
   const std::vector<std::string> predicted = lines(Predict("b,a\n1,4\n").out);
   ASSERT_EQ(predicted.size(), 2U);
   EXPECT_EQ(predicted[0], "prediction_sum,prediction_difference");

@@ -1,10 +1,10 @@
 /* What the command refuses: one line that names what was given and what to do, the documented exit code, and no result
- * left behind. And the ways to train that no other test of the command takes. */
+ * left behind. Also the ways to train that no other test of the command covers. */
 #include "command.h"
 
 namespace {
 
-/* Words with blanks between. */
+/* Words separated by blanks. */
 Arguments words(const std::string &text) {
   Arguments result;
   std::istringstream stream(text);
@@ -313,7 +313,7 @@ TEST_F(Refusals, DatasetsThatCannotBeWrittenAsAsked) {
   }
 }
 
-TEST_F(Refusals, NothingThatIsRight) {
+TEST_F(Refusals, NoValidOptions) {
   for (const char *more : {"--schedule step:2:0.5",
                            "--schedule step:1",
                            "--schedule exponential:0.9",

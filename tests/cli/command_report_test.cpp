@@ -1,4 +1,4 @@
-/* What a training leaves for others to look at: event files and the report. */
+/* Output of a training for other viewers: event files and the report. */
 #include <regex>
 
 #include "command.h"
@@ -160,7 +160,7 @@ TEST(Report, SumsUpEachColumnWhateverInputsItGives) {
   }
 }
 
-/* More of everything than a page lists: columns, categories, classes, layers; rows without a target. */
+/* More columns, categories, classes and layers than a page lists; rows without a target. */
 TEST(Report, ListsLargeTrainingsInPart) {
   Folder folder;
   std::string text;
@@ -192,7 +192,7 @@ TEST(Report, OfManyRowsLooksAtSome) {
   expect_part(folder.read("r.html"), "of which about 100,000 are sampled");
 }
 
-TEST(Report, TellsWhyATrainingDiverged) {
+TEST(Report, SaysWhyATrainingDiverged) {
   Folder folder;
   folder.write("data.csv", make_data("regression", 60));
   const Result result = folder.run(quick + Arguments{"--optimizer", "gd", "--lr", "1e20", "--report", "r.html"});

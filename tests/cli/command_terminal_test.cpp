@@ -1,11 +1,11 @@
-/* What the command does where it finds a terminal: colours, lines that change, and all of it within the window. */
+/* The command on a terminal: colours, live lines, and nothing wider than the window. */
 #include <regex>
 
 #include "command.h"
 
 namespace {
 
-/* The columns that the widest line takes, escape sequences aside. */
+/* The columns of the widest line, without escape sequences. */
 size_t widest(const std::string &text) {
   size_t most = 0, now = 0;
   for (size_t i = 0; i < text.size(); i++) {
@@ -73,7 +73,7 @@ TEST(OnATerminal, LongPredictionsIntoAFileSayHowFarTheyAre) {
   EXPECT_EQ(silent.err, "");
 }
 
-TEST(OnATerminal, EpochsThatTakeLongAreSeenToMove) {
+TEST(OnATerminal, LongEpochsShowProgress) {
   const Folder folder;
   folder.write("data.csv", make_data("binary", 2500));
   const Arguments train = {"train", "data.csv", "--target", "answer", "--hidden", "1000,1000", "--epochs", "2"};

@@ -1,4 +1,4 @@
-/* The command as people meet it: what it prints, its exit codes, and how it takes bad input. */
+/* The command from the user's side: what it prints, its exit codes, and its handling of bad input. */
 #include "command.h"
 
 #include <regex>
@@ -7,8 +7,8 @@ namespace {
 
 /* ---- golden runs ------------------------------------------------------------------------------------------------ */
 
-/* Text with what differs between machines and runs made equal: durations, rates, the device, and every digit of a
- * number with a fraction: the values are the business of other tests, here it is the words and the layout. */
+/* Text with everything that differs between machines and runs masked: durations, rates, the device, and every digit of
+ * a number with a fraction. Other tests check the values; this one checks the words and the layout. */
 std::string normalise(std::string text) {
   auto replace = [&text](const char *pattern, const char *by) {
     text = std::regex_replace(text, std::regex(pattern), by);
@@ -54,7 +54,7 @@ const Golden goldens[] = {
 
 class GoldenRun : public ::testing::TestWithParam<Golden> {};
 
-/* DESCENT_WRITE_GOLDEN=1 in the environment writes the files instead: look at the difference before committing it. */
+/* DESCENT_WRITE_GOLDEN=1 in the environment writes the files instead: review the difference before committing it. */
 TEST_P(GoldenRun, PrintsWhatItDid) {
   const Golden &golden = GetParam();
   Folder folder;

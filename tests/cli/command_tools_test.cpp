@@ -1,9 +1,9 @@
-/* The commands that say something of machine, model or data: devices, bench, verify, info, convert. */
+/* The commands that report on machine, model or data: devices, bench, verify, info, convert. */
 #include "command.h"
 
 namespace {
 
-/* The command finds the emulated GPU while one of these lives. */
+/* The command finds the emulated GPU during the lifetime of this object. */
 class EmulatedGpus {
  public:
   explicit EmulatedGpus(const char *how) {
@@ -136,7 +136,7 @@ TEST_F(Trained, VerifyTakesAModelsNetwork) {
   expect_contains(result.out, "pass");
 }
 
-/* A table of every kind of column; as many classes and categories as are not all shown. */
+/* A table of every kind of column, with more classes and categories than are shown. */
 std::string wide_table() {
   std::ostringstream text;
   for (int c = 0; c < 30; c++) text << "column" << c << ',';
@@ -189,7 +189,7 @@ TEST(Info, ShowsDataWithoutNamesOrTargets) {
   expect_contains(folder.run({"info", "e.safetensors"}).out, "target        b\ntarget        c\n");
 }
 
-/* To and fro between the formats the numbers stay the same; what a format cannot hold is said. */
+/* Conversion there and back keeps the numbers; what a format cannot hold is reported. */
 TEST(Convert, SaysWhatAFormatDoesNotHold) {
   const Folder folder;
   std::string text = "colour,number,answer,weight\n";

@@ -1,5 +1,5 @@
-/* What the command does over a training and with the model of one: the same bytes again, the run log, numbers that
- * agree, signals and terminals. */
+/* The command during a training and with its model: repeatable bytes, the run log, numbers that agree, signals and
+ * terminals. */
 #include "command.h"
 
 #include <signal.h>
@@ -24,7 +24,7 @@ TEST(Train, NamesTheColumnsThatNeverChange) {
   expect_contains(result.err, "constant    1 column is the same in every training row: same\n");
 }
 
-TEST(Train, SaysWhatItTookFewWholeNumbersFor) {
+TEST(Train, SaysThatItTookFewWholeNumbersAsClasses) {
   Folder folder;
   std::string text;
   for (int i = 0; i < 60; i++) text += std::to_string(i * 0.5) + "," + std::to_string(i % 3) + "\n";
@@ -62,7 +62,7 @@ TEST(Train, LeavesOutRowNumbersAndWhatIsIgnored) {
 TEST(Train, TakesAShareOfTheRowsAsPercentToo) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));
-  expect_contains(folder.run(quick + Arguments{"--validation", "25%"}).err, "45 rows to train on, 15 held out");
+  expect_contains(folder.run(quick + Arguments{"--validation", "25%"}).err, "45 training rows, 15 held out");
   expect_contains(folder.run(quick + Arguments{"--validation", "0%"}).err, "none to validate on");
 }
 
@@ -74,7 +74,7 @@ TEST(Train, CallsOptionsByTheirMembers) {
   expect_contains(folder.read("log"), "or clip_norm 1\"");
   const Result diverged = folder.run(quick + Arguments{"--lr", "1e30"});
   expect_contains(diverged.err, "; try 1e+29, clip_norm 1 or a warm-up; ");
-  expect_contains(folder.run(quick + Arguments{"--schedule", "cosine:1"}).err, "descent train: schedule.minimum 1:");
+  expect_contains(folder.run(quick + Arguments{"--schedule", "cosine:1"}).err, "descent train: schedule minimum 1:");
 }
 
 TEST(Train, TakesEverySpellingOfAnOption) {
@@ -179,7 +179,7 @@ TEST_F(Trained, KeepsAConfigurationThatMakesTheSameModelAgain) {
   EXPECT_EQ(folder.read("again"), folder.read("model.safetensors"));
 }
 
-TEST(Train, SaysNothingButResultsWhenQuiet) {
+TEST(Train, PrintsOnlyResultsWhenQuiet) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));
   Result result = folder.run(quick + Arguments{"--quiet"});
@@ -197,7 +197,7 @@ TEST(Train, TrainsOnAllRowsWhenThereAreTooFewToHoldAnyOut) {
   EXPECT_EQ(folder.run(quick + Arguments{"--validation", "0.1"}).code, 3);
 }
 
-TEST(Train, MeasuresOnFilesOfTheirOwnWithColumnsInAnyOrder) {
+TEST(Train, MeasuresOnSeparateFilesWithColumnsInAnyOrder) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));
   std::string turned;
@@ -371,8 +371,8 @@ TEST_F(Trained, PredictionsCarryEveryBitOfTheirValues) {
     double residual = static_cast<double>(std::stof(rows[i])) - std::stod(data[i].substr(data[i].rfind(',') + 1));
     squares += residual * residual;
   }
-  /* Nine digits give every float back, and the targets are floats themselves: what is left is the rounding of 120
-   * operations in double. */
+  /* Nine digits restore every float, and the targets are floats: only the rounding of 120 operations in double
+   * remains. */
   EXPECT_NEAR(std::sqrt(squares / 60), number(json, "rmse"), 120 * 0x1p-52 * number(json, "rmse"));
 }
 
@@ -394,7 +394,7 @@ TEST_F(Trained, ExitsWith1WhenStandardOutputCannotBeWritten) {
   for (const Arguments &arguments : {evaluate, Arguments{"predict", "model.safetensors", "many.csv"}}) {
     int ends[2];
     ASSERT_EQ(pipe(ends), 0);
-    close(ends[0]); /* a reader that has gone, as of `| head` */
+    close(ends[0]); /* a reader that has exited, as with `| head` */
     Result piped = folder.run_to(arguments, "/dev/fd/" + std::to_string(ends[1]));
     close(ends[1]);
     EXPECT_EQ(piped.code, 1);
@@ -428,7 +428,7 @@ TEST(Train, SavesTheModelWhenASignalStopsIt) {
   }
 }
 
-/* One step here is some 1e11 operations in naive loops: it would take a minute to end by itself. */
+/* One step here is some 1e11 operations in naive loops: it would take a minute to finish. */
 TEST(Train, LeavesAtOnceOnASecondSignal) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 8000));

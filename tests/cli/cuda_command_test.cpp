@@ -1,4 +1,4 @@
-/* The command on a GPU and where there is none. */
+/* The command with and without a GPU. */
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -48,7 +48,7 @@ TEST(CudaCommand, KeepsWhatItHasLearnedWhereTheDeviceFails) {
     unsetenv("DESCENT_EMULATE");
     if (result.code == 0) break;
     ASSERT_EQ(result.code, 4) << result.err;
-    if (result.out.find("model saved to broken") != std::string::npos) { /* it failed when measuring the model */
+    if (result.out.find("model saved to broken") != std::string::npos) { /* it failed while evaluating the model */
       EXPECT_EQ(folder.read("broken"), folder.read("whole"));
       continue;
     }

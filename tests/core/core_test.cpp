@@ -1,4 +1,4 @@
-/* Randomness, numbers, terms and files: what everything else stands on. */
+/* Random numbers, number parsing, terms and files: the foundation of everything else. */
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -74,8 +74,8 @@ TEST(Permutation, visits_every_index_once) {
 }
 
 TEST(Permutation, puts_every_index_anywhere_equally_often) {
-  /* Where index i of 16 goes over 4800 epochs: chi-square with 15 degrees of freedom is below 49.4 with probability
-   * 1 - 1.5e-5; 16 indices are looked at. */
+  /* The positions of index i of 16 over 4800 epochs: chi-square with 15 degrees of freedom is below 49.4 with
+   * probability 1 - 1.5e-5; 16 indices are tested. */
   const int n = 16, epochs = 4800;
   for (int i = 0; i < n; i++) {
     std::vector<int> counts(n);
@@ -159,8 +159,8 @@ TEST(Number, is_read_whole_exactly_and_without_the_locale) {
   EXPECT_TRUE(std::isnan(nan));
 }
 
-// Every way that a number can be taken: few digits, 19 of them, more, powers of ten within and beyond 27, ties between
-// two doubles, leading zeros.
+// Every path of the number parser: few digits, 19 of them, more, powers of ten within and beyond 27, ties between two
+// doubles, leading zeros.
 TEST(Number, is_rounded_as_the_c_library_rounds_it) {
   uint64_t state = 1;
   const auto draw = [&state](uint64_t n) {
@@ -186,7 +186,7 @@ TEST(Number, is_rounded_as_the_c_library_rounds_it) {
   }
 }
 
-// Floats as text: as short as they can be, and the same bits back.
+// Floats as text: as short as possible, and read back to the same bits.
 TEST(Number, of_a_float_is_its_shortest_text) {
   struct {
     float number;
@@ -305,7 +305,7 @@ TEST_F(File, stays_the_old_one_when_the_commit_fails) {
   file_writer writer;
   ASSERT_EQ(file_create(path_.c_str(), &writer), DESCENT_OK);
   ASSERT_EQ(file_write(&writer, "new", 3), DESCENT_OK);
-  ASSERT_EQ(unlink(writer.temporary), 0); /* so that there is nothing to rename */
+  ASSERT_EQ(unlink(writer.temporary), 0); /* so that the rename fails */
   EXPECT_EQ(file_commit(&writer), DESCENT_ERROR_WRITE);
   EXPECT_EQ(content(), "old");
   EXPECT_EQ(files(), 1u);

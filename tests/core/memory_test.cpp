@@ -1,4 +1,4 @@
-/* How much memory there is to take: of the machine, and of control groups, as shown by files of our own. */
+/* The available memory of the machine and of control groups, read from files that the test writes. */
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -35,7 +35,7 @@ TEST(Memory, IsTheLeastOfWhatMachineAndControlGroupsLeave) {
     Files files;
     int64_t available;
   } cases[] = {
-      {"nobody says", {}, INT64_MAX},
+      {"no file says", {}, INT64_MAX},
       {"the machine", {machine}, 5000 * 1024},
       {"no limit",
        {machine,
@@ -76,7 +76,7 @@ TEST(Memory, IsTheLeastOfWhatMachineAndControlGroupsLeave) {
         {v1 + "/memory.limit_in_bytes", "9223372036854771712\n"},
         {v1 + "/memory.usage_in_bytes", "900\n"}},
        300},
-      {"what nobody can make sense of",
+      {"unreadable values",
        {machine, {"/proc/self/cgroup", "nonsense\n\n:\n0:\n"}, {v2 + "/memory.max", "1"}},
        5000 * 1024},
   };

@@ -261,7 +261,7 @@ TEST_F(ModelFile, WithAnyByteAlteredIsRefusedOrLoadsTheSame) {
       auto [status, altered] = Load(Path("m"));
       if (status == DESCENT_OK) {
         loaded++;
-        /* The byte was one that says nothing: a blank, another tool's text, or the checksum's own name. */
+        /* The byte had no meaning: a blank, another tool's text, or the name of the checksum. */
         ASSERT_EQ(altered->n_parameters, network->n_parameters);
         ASSERT_EQ(memcmp(altered->parameters, network->parameters,
                          static_cast<size_t>(network->n_parameters) * sizeof(float)),

@@ -1,6 +1,6 @@
-// Included before every source of the coverage build, so that processes leave whole counts behind: those that leave
-// through _exit, those that are about to leave when they are killed, as the reader of HDF5 is, and those whose files
-// may not grow.
+// Included before every source of the coverage build, so that all processes write complete counts: those that end
+// through _exit, those that are killed just before their end, as the reader of HDF5 is, and those whose files may not
+// grow.
 #ifndef DESCENT_TESTS_COVERAGE_EXIT_H
 #define DESCENT_TESTS_COVERAGE_EXIT_H
 #include <signal.h>
@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 void __gcov_dump(void);
-void fault_suspend(void) __attribute__((weak)); /* of tests/faults: the counts are to be written */
+void fault_suspend(void) __attribute__((weak)); /* of tests/faults: writing the counts must not fail */
 
 /* Before gcov's own, which has the last priority of all. */
 __attribute__((destructor)) static void coverage_let_files_grow(void) {

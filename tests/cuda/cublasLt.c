@@ -127,7 +127,7 @@ static uint64_t numerics(const struct emulated_operation *operation, cudaDataTyp
          (type == CUDA_R_32F && !tf32 ? CUBLASLT_NUMERICAL_IMPL_FLAGS_FMA : CUBLASLT_NUMERICAL_IMPL_FLAGS_HMMA);
 }
 
-/* As the library: a bias or its gradient is of D's type. */
+/* As in the library: a bias or its gradient has D's type. */
 static cublasStatus_t check(const struct emulated_operation *operation, const struct emulated_layout *A,
                             const struct emulated_layout *B, const struct emulated_layout *C,
                             const struct emulated_layout *D) {
@@ -150,7 +150,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                                               cublasLtMatmulHeuristicResult_t results[], int *count) {
   (void)handle;
   emulated_library.heuristics++;
-  /* No better alignment may be promised than pointers will have; NULL promises any. */
+  /* The promised alignment must not exceed that of the pointers; NULL promises any. */
   const uint32_t bias = (uint32_t)(uintptr_t)operation->bias, aux = (uint32_t)(uintptr_t)operation->aux;
   for (int i = 0; i < 4; i++)
     if (preference->alignment[i] > ALIGNMENT) return CUBLAS_STATUS_INVALID_VALUE;
@@ -230,7 +230,7 @@ static void store(void *data, int64_t i, cudaDataType_t type, float x) {
     ((uint16_t *)data)[i] = (uint16_t)(x != x ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
-/* op(A) or op(B)^T as dense rows of k float32, which lie `along_rows` of the column-major matrix or across them; with
+/* op(A) or op(B)^T as dense rows of k float32, which run `along_rows` of the column-major matrix or across them; with
  * `tf32` without their low 13 bits. */
 static float *unpack(const void *data, const struct emulated_layout *layout, bool along_rows, bool tf32) {
   const int64_t count = along_rows ? layout->cols : layout->rows, k = along_rows ? layout->rows : layout->cols;
@@ -246,7 +246,7 @@ static float *unpack(const void *data, const struct emulated_layout *layout, boo
   return values;
 }
 
-/* What becomes of element (i, j) of the product before it is stored. */
+/* The epilogue of element (i, j) of the product. */
 static float finish(const struct call *call, int64_t i, int64_t j, float x) {
   const struct emulated_operation *operation = &call->operation;
   const int64_t rows = call->D_layout.rows;
@@ -269,7 +269,7 @@ static float rounded_to_bf16(float x) {
   return load(&stored, 0, CUDA_R_16BF);
 }
 
-/* One bit of the first sum or, where there are none, element that is no whole number. */
+/* One bit of the first sum or, without sums, of the first element that is not a whole number. */
 static void disturb(const struct call *call, int64_t n_sums) {
   const cudaDataType_t type = n_sums ? call->operation.bias_type : call->D_layout.type;
   unsigned char *const result = n_sums ? call->operation.bias : call->D;
@@ -338,7 +338,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
   cublasLtMatmulHeuristicResult_t result;
   const cublasStatus_t status =
       cublasLtMatmulAlgoCheck(handle, operation, A_layout, B_layout, C_layout, D_layout, algorithm, &result);
-  emulated_library.checks--; /* counted are the caller's own */
+  emulated_library.checks--; /* only the caller's checks count */
   if (status != CUBLAS_STATUS_SUCCESS) return status;
   const uintptr_t addresses =
       (uintptr_t)A | (uintptr_t)B | (uintptr_t)D | (uintptr_t)operation->bias | (uintptr_t)operation->aux;

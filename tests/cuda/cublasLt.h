@@ -1,5 +1,5 @@
-/* A stand-in for cuBLASLt, for tests only: what kernels/ uses of it, under NVIDIA's names. Products are
- * computed by naive loops from the descriptors alone, so that a wrong descriptor gives wrong numbers. */
+/* A stand-in for cuBLASLt, for tests only: the part that kernels/ uses, under NVIDIA's names. Products are computed by
+ * naive loops from the descriptors alone, so that a wrong descriptor gives wrong numbers. */
 #ifndef DESCENT_TESTS_CUDA_CUBLASLT_H
 #define DESCENT_TESTS_CUDA_CUBLASLT_H
 
@@ -125,45 +125,45 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
                               cublasLtMatrixLayout_t D_layout, const cublasLtMatmulAlgo_t *algorithm, void *workspace,
                               size_t workspace_bytes, cudaStream_t stream);
 
-/* ---- not of cuBLASLt ---- */
+/* ---- not part of cuBLASLt ---- */
 
 #pragma GCC visibility push(default)
 
 /* What the heuristic may offer, in the order of `offered`. */
 enum emulated_algorithm {
-  /* those that say what they are not to be: */
-  EMULATED_IN_PLACE,   /* says that it is not reproducible */
-  EMULATED_TENSOR,     /* says that it rounds float32 operands to tf32, whatever was asked for; and does */
-  EMULATED_HALF_FLAGS, /* right, but says that it adds up in float16 */
-  EMULATED_ODD_FLAGS,  /* right, but says that it reads FP8 as well */
-  EMULATED_NO_FLAGS,   /* right, but does not answer what its flags are */
-  EMULATED_NO_SCHEME,  /* right, but does not answer how it adds up */
-  /* those that must be found out: */
+  /* those whose flags rule them out: */
+  EMULATED_IN_PLACE,   /* reports that it is not reproducible */
+  EMULATED_TENSOR,     /* reports that it rounds float32 operands to tf32, whatever was requested; and does */
+  EMULATED_HALF_FLAGS, /* right, but reports that it sums in float16 */
+  EMULATED_ODD_FLAGS,  /* right, but reports that it reads FP8 as well */
+  EMULATED_NO_FLAGS,   /* right, but does not report its flags */
+  EMULATED_NO_SCHEME,  /* right, but does not report its reduction scheme */
+  /* those whose faults the trials must detect: */
   EMULATED_DROPS_TAIL,    /* leaves out the last k % 32 (else 32) of K, but never all of it */
   EMULATED_DROPS_HALF,    /* leaves out the first half of K */
-  EMULATED_DROPS_SUM,     /* of the sums that an epilogue writes leaves out one summand */
+  EMULATED_DROPS_SUM,     /* omits one summand of the sums that an epilogue writes */
   EMULATED_UNSTEADY,      /* every second run differs in one bit, of a sum where the epilogue writes sums; not in
                              whole numbers, which are right in any order */
   EMULATED_REFUSES,       /* cannot be launched */
   EMULATED_NO_CAPTURE,    /* cannot be captured */
-  EMULATED_CUTS,          /* rounds float32 operands to tf32 and says that it does not */
-  EMULATED_COARSE,        /* rounds its sums to bf16 and says that it does not */
+  EMULATED_CUTS,          /* rounds float32 operands to tf32 and reports that it does not */
+  EMULATED_COARSE,        /* rounds its sums to bf16 and reports that it does not */
   EMULATED_BIAS_SHIFTED,  /* adds the neighbour's bias */
-  EMULATED_NO_BIAS,       /* adds none */
+  EMULATED_NO_BIAS,       /* adds no bias */
   EMULATED_MASK_REVERSED, /* takes the bits of a byte from the other end */
-  EMULATED_MASK_DENSE,    /* takes the mask's rows to be as long as C's are */
+  EMULATED_MASK_DENSE,    /* assumes that the mask's rows are as long as C's */
   EMULATED_MASK_ALL,      /* reads or writes ones throughout */
   EMULATED_MASK_AT_ZERO,  /* sets bits for results of zero */
-  EMULATED_SLOW,          /* right, and takes its time */
-  EMULATED_BACKWARDS,     /* right, but adds up from the end of K, so that other bits are rounded off */
+  EMULATED_SLOW,          /* right, but slow */
+  EMULATED_BACKWARDS,     /* right, but sums from the end of K, so that the rounding differs */
   EMULATED_RIGHT,
   EMULATED_ALGORITHMS
 };
 /* One library for a process; emulated_library_reset() sets the first three as they were and all counts but live to 0.
  */
 extern struct emulated_library {
-  int offered[12], n_offered; /* at first three that must be rejected round the right one */
-  int unsupported;            /* the epilogue that the heuristic knows nothing for; 0: none */
+  int offered[12], n_offered; /* initially three that must be rejected around the right one */
+  int unsupported;            /* the epilogue for which the heuristic has no algorithm; 0: none */
   int heuristics, checks, launches[EMULATED_ALGORITHMS], live; /* live: descriptors and handles not destroyed */
   int last, turns, places; /* of the products that ran: the algorithm, how often it changed, different places of A */
   const void *place[64];

@@ -1,7 +1,6 @@
-/* The device's side of the emulated CUDA: what kernels are written in. The threads of a block are fibers; they take
- * turns only where they wait for each other, in an order that changes from barrier to barrier, so that a missing one
- * shows. A barrier or shuffle that a thread does not reach, or reaches elsewhere in the source, aborts with its place.
- */
+/* The device side of the emulated CUDA: the language of kernels. The threads of a block are fibers; they take turns
+ * only where they wait for each other, in an order that changes from barrier to barrier, so that a missing one shows. A
+ * barrier or shuffle that a thread does not reach, or reaches elsewhere in the source, aborts with its source line. */
 #ifndef DESCENT_TESTS_CUDA_RUNTIME_H
 #define DESCENT_TESTS_CUDA_RUNTIME_H
 
@@ -16,8 +15,8 @@
 #define __device__
 #define __host__
 #define __launch_bounds__(...)
-/* Blocks run one after another. Before a launch all of it is NaN, but for AddressSanitizer, which guards variables only
- * in the usual sections. */
+/* Blocks run one after another. Before a launch all of it is NaN, except under AddressSanitizer, which guards variables
+ * only in the usual sections. */
 #ifdef __has_feature
 #define EMULATED_ASAN __has_feature(address_sanitizer)
 #elif defined(__SANITIZE_ADDRESS__)
@@ -52,13 +51,13 @@ extern dim3 blockDim, gridDim;
 /* Where in the source a call is: the default arguments of a function are evaluated where it is called. */
 #define EMULATED_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
-/* Rounded by themselves: nothing here may be contracted to a multiply-add (-ffp-contract=off). */
+/* Each is rounded: nothing here may be contracted to a multiply-add (-ffp-contract=off). */
 static inline float __fadd_rn(float a, float b) { return a + b; }
 static inline float __fsub_rn(float a, float b) { return a - b; }
 static inline float __fmul_rn(float a, float b) { return a * b; }
 
 void __syncthreads(EMULATED_PLACE);
-/* Waits for the lanes of `mask`; then what lane `source` brought. */
+/* Waits for the lanes of `mask`; then returns the value of lane `source`. */
 uint64_t emulate_exchange(unsigned mask, uint64_t value, unsigned source, const char *file, int line);
 static inline void __threadfence() {}
 

@@ -1,8 +1,8 @@
-/* A stand-in for CUDA's runtime, for tests only: as much of it as kernels/ uses, executed by the host (emulation.cpp).
+/* A stand-in for CUDA's runtime, for tests only: the part that kernels/ uses, executed by the host (emulation.cpp).
  *
  * Device memory is the host's, in blocks of exactly the size asked for, filled with NaN. A stream is a queue; work runs
- * when it is enqueued or, in a stream that is late, not before something waits for it: what gives the same either way
- * is ordered properly. */
+ * when it is enqueued or, in a late stream, not before something waits for it: code that gives the same results either
+ * way is ordered properly. */
 #ifndef DESCENT_TESTS_CUDA_RUNTIME_API_H
 #define DESCENT_TESTS_CUDA_RUNTIME_API_H
 
@@ -104,7 +104,7 @@ cudaError_t cudaEventCreate(cudaEvent_t *event);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
-enum { cudaEventRecordDefault = 0, cudaEventRecordExternal = 1 }; /* external: a node of the graph that is captured */
+enum { cudaEventRecordDefault = 0, cudaEventRecordExternal = 1 }; /* external: a node of the graph being captured */
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end);
@@ -116,25 +116,26 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 
-/* ---- not of CUDA ---- */
+/* ---- not part of CUDA ---- */
 
-/* Enqueues run(context) as a kernel would be: recorded while the stream captures. release(context) once, in the end. */
+/* Enqueues run(context) as a kernel would be: recorded while the stream captures. Calls release(context) once, at the
+ * end. */
 cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *context, void (*release)(void *));
 
 int emulate_is_capturing(cudaStream_t stream);
 
-/* Starts counting anew and sets what is to go wrong, "name=value,...": memory (bytes of the device), allocation (the
+/* Restarts counting and sets the faults to inject, "name=value,...": memory (bytes of the device), allocation (the
  * number of the one that fails, from 1), launch (of the one refused), fault (of the kernel that hits a bad address),
- * devices, driver (its version), busy (a bit for each device of whose memory other programs hold half), mig (one GPU
- * in so many parts, CUDA_VISIBLE_DEVICES names the one to be seen), nvml and cublas (0: that library is not there),
- * code (0: of kernels, for this device), late (1: every stream created from now on, 2: each with a chance of one half),
+ * devices, driver (its version), busy (a bit for each device of whose memory other programs hold half), mig (one GPU in
+ * so many parts, CUDA_VISIBLE_DEVICES names the one to be seen), nvml and cublas (0: that library is not there), code
+ * (0: of kernels, for this device), late (1: every stream created from now on, 2: each with a chance of one half),
  * guess (1: events measure times drawn at random, so that whatever might be chosen by time is), seed (of all that is
- * drawn, such as the order in which blocks and threads run). Before the first use: the environment's DESCENT_EMULATE.
- */
+ * drawn, such as the order in which blocks and threads run). Before the first use: the environment's
+ * DESCENT_EMULATE. */
 void emulate_configure(const char *settings);
-int emulate_failed(void);            /* has that allocation, launch or kernel gone wrong since? */
+int emulate_failed(void);            /* true if that allocation, launch or kernel has failed since */
 long long emulate_live(void);        /* allocations, streams, events and graphs that exist */
-long long emulate_free(int ordinal); /* bytes, as the management library tells; -1: there is none */
+long long emulate_free(int ordinal); /* bytes, as the management library reports; -1: no library */
 int emulate_cublas(void);
 
 #pragma GCC visibility pop

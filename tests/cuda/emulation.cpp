@@ -42,7 +42,7 @@ enum { LANES = 32, STACK = 256 << 10 };
   abort();
 }
 
-/* The numbers below n in an order that changes from one to the next. */
+/* The numbers below n in an order that changes from use to use. */
 class Scrambled {
  public:
   explicit Scrambled(uint64_t n) : n_(n), mask_(emulate_draw()) {
@@ -135,7 +135,7 @@ void next_lane() {
     }
 }
 
-/* Runs one thread after another, as long as they have not begun elsewhere. */
+/* Runs the threads that have not started yet, one after another. */
 void fiber_main() {
   Fiber *const self = current->fiber;
   arrived(self);
@@ -178,7 +178,7 @@ Fiber *idle_fiber() {
   return fiber;
 }
 
-/* Gives the turn to the next lane, to the scheduler after the last. */
+/* Switches to the next lane, after the last one to the scheduler. */
 void give_turn(Fiber *self) {
   next_lane();
   if (current && !current->fiber) current->fiber = idle_fiber();
@@ -210,7 +210,7 @@ bool at_same_place(const Thread &a, const Thread &b) {
          text.c_str());
 }
 
-/* Once no lane of the warp can go on: false when none waits for another lane. */
+/* Called once no lane of the warp can continue: false if none waits for another lane. */
 bool exchange() {
   uint64_t brought[LANES] = {};
   bool any = false;

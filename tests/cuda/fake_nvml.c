@@ -1,4 +1,4 @@
-/* A stand-in for libnvidia-ml.so.1: one GPU that it knows by its UUID, and only between init and shutdown. */
+/* A stand-in for libnvidia-ml.so.1: one GPU, known by its UUID, and only between init and shutdown. */
 #include <stdio.h>
 #include <string.h>
 

@@ -139,7 +139,7 @@ for run in job["runs"]:
         sys.stdin.readline()
     print(json.dumps({"workload": run["workload"], "kind": run["kind"], "step_seconds": 2e-3}), flush=True)
 """
-# gpu_check.py with the peers' script replaced; where $FAKE asks for it, a part fails by itself, has 10 s, or begins
+# gpu_check.py with the peers' script replaced; with $FAKE set so, a part fails, has 10 s, or starts
 # 28 s after its end.
 CHILD = """
 import os, sys, time
@@ -299,7 +299,7 @@ def first_fails(world):
     rows, log = results(out), gzip.open(os.path.join(out, "log.txt.gz"), "rt").read()
     problems = [f"'{text}' is not in the log" for text in ("trace of verify", "memcheck of verify") if text not in log]
     if "candidate of" in log or [row["name"] for row in rows if row["kind"] == "part"]:
-        problems.append("the stage went on")
+        problems.append("the stage continued")
     return "stage 1: the first verification fails", problems, output
 
 
@@ -515,7 +515,7 @@ def results_are_committed(world):
     one = hash_of_kernels(folder)
     for kernels, kernels_commit, alter, code, says in (
             (one, commit, "", 0, "of these kernels"), ("other", commit, "", 0, "kernels/ has 0 commits since"),
-            (one, commit, "two", 0, "kernels/ has 1 commits since"), ("other", "f" * 40, "", 1, "is no commit"),
+            (one, commit, "two", 0, "kernels/ has 1 commits since"), ("other", "f" * 40, "", 1, "is not a commit"),
             (one, commit, "page", 1, "'GPU questions' is not what the results give")):
         write(path, json.dumps({**made, "kernels": kernels, "kernels_commit": kernels_commit}))
         report(folder)

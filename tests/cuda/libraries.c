@@ -1,5 +1,5 @@
-/* Stand-ins for what kernels/cublas.c and kernels/nvml.c load: cuBLASLt is linked here, and the emulation knows how
- * much memory is free. Both loaders are tested by libraries_test. */
+/* Stand-ins for the libraries that kernels/cublas.c and kernels/nvml.c load: cuBLASLt is linked here, and the emulation
+ * reports the free memory. Both loaders are tested by libraries_test. */
 #include "cublas.h"
 #include "module.h"
 #include "nvml.h"

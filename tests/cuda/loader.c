@@ -1,6 +1,6 @@
 /* Loads cuBLASLt and NVML as the module does, by kernels/cublas.c and kernels/nvml.c, and uses each of their functions:
- *   loader DRIVER [UUID...]    DRIVER: the CUDA version that the driver knows, 13000
- * Prints the version and a product computed through the library, then what each GPU has free; or why it cannot. */
+ * loader DRIVER [UUID...]    DRIVER: the CUDA version that the driver supports, 13000 Prints the version and a product
+ * computed through the library, then what each GPU has free; or why it cannot. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -66,7 +66,7 @@ thread_local int current;                          /* device */
 std::map<uintptr_t, size_t> on_device, pinned;     /* sizes by address */
 std::vector<std::unique_ptr<CUstream_st>> streams; /* also those destroyed: events may know them */
 
-/* Is this call the one that is to go wrong? */
+/* True if this call is the one to fail. */
 bool goes_wrong(unsigned long long *calls, unsigned long long wrong) {
   if (++*calls == wrong) now.failed = true;
   return *calls == wrong;
@@ -83,7 +83,7 @@ void configure_once() {
   if (!now.configured) emulate_configure(getenv("DESCENT_EMULATE"));
 }
 
-/* Every call begins with this. `blocking`: not while a stream captures. */
+/* Every call begins with this. `blocking`: not allowed while a stream captures. */
 cudaError_t ready(bool blocking) {
   configure_once();
   if (settings.driver < CUDART_VERSION / 1000 * 1000) return fail(cudaErrorInsufficientDriver);
@@ -96,7 +96,7 @@ cudaError_t ready(bool blocking) {
 #define BEGIN(blocking) \
   LOCK;                 \
   if (const cudaError_t not_ready = ready(blocking)) return not_ready
-/* What releases something does so on a device that is lost, too, and returns its error. */
+/* Calls that release something do so on a lost device too, and return its error. */
 #define BEGIN_RELEASE(blocking)             \
   LOCK;                                     \
   const cudaError_t lost = ready(blocking); \
@@ -110,9 +110,9 @@ double read_clock() { /* milliseconds */
 
 /* ---- work ---- */
 
-const size_t small = 1 << 20; /* bytes of a block that is watched all over */
+const size_t small = 1 << 20; /* bytes of a block that is guarded completely */
 
-/* Outside of kernels the host may not look at device memory: small blocks are barred to it. */
+/* Outside kernels the host must not access device memory: small blocks are guarded against it. */
 void open_memory([[maybe_unused]] bool open) {
 #if EMULATED_ASAN
   for (const auto &block : on_device) {
@@ -132,7 +132,7 @@ void run_until(cudaStream_t stream, uint64_t ticket) {
   }
 }
 
-/* As far as anyone may wait for: the whole stream, or up to the ticket of an event. */
+/* Runs the work that is waited for: the whole stream, or up to the ticket of an event. */
 void drain(cudaStream_t stream, uint64_t ticket) {
   if (stream->done >= ticket) return;
   open_memory(true);
@@ -165,12 +165,12 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
   return fail(now.sticky);
 }
 
-/* What other programs leave of a device's memory. */
+/* The memory of a device that other programs leave free. */
 size_t available(int ordinal) { return settings.busy >> ordinal & 1 ? settings.memory / 2 : settings.memory; }
 
 unsigned long long first_part; /* the second digit of the first device's UUID */
 
-/* Of a GPU in parts CUDA shows a process the first one, or the one that it was asked for. */
+/* Of a GPU in parts CUDA shows a process the first part, or the one that CUDA_VISIBLE_DEVICES names. */
 void show_part(const char *name) {
   settings.devices = 0;
   for (first_part = 0; first_part < settings.mig && !settings.devices; first_part += !settings.devices)
@@ -545,7 +545,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
   live--;
   return lost;
 }
-cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { /* nothing is sent anywhere */
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { /* there is nothing to upload */
   BEGIN(false);
   return cudaSuccess;
 }

@@ -1,5 +1,5 @@
-// The binary form of a dataset is mapped, not read; it takes any part that another file takes, and is refused when it
-// was altered.
+// The binary form of a dataset is mapped, not read. It can be used wherever another file can, and is refused if
+// altered.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -129,7 +129,7 @@ TEST_F(Binary, TakesColumnsOtherRolesWhenAsked) {
   options = kDefaults;
   options.features_only = true;
   EXPECT_EQ(Read(path, options), "a,b -> - auto: 1,0 2,1 3,0 4,1");
-  // A category stays one though it looks like a missing cell.
+  // A category remains one even if it looks like a missing cell.
   const char *const dash[] = {"-"};
   options = kDefaults;
   options.missing = dash;
@@ -148,7 +148,7 @@ TEST_F(Binary, MadeByHandHasItsTaskInferred) {
   const std::vector<float> classes = {1, 2, 3, 4, 7, 5, 7, 5}, numbers = {1, 2, 3, 4, 0.5F, 5, 7, 5};
   EXPECT_EQ(Read(ByHand("h.safetensors", XY, classes), kDefaults), "- -> - binary 5,7: 1>1 2>0 3>1 4>0");
   EXPECT_EQ(Read(ByHand("h.safetensors", XY, numbers), kDefaults), "- -> - regression: 1>0.5 2>5 3>7 4>5");
-  // A header that leaves X at an odd place.
+  // A header that puts X at an odd offset.
   EXPECT_EQ(
       Read(ByHand("h.safetensors", XY + std::string(1 + (4 - XY.size() % 4) % 4, ' '), classes, false), kDefaults),
       "- -> - binary 5,7: 1>1 2>0 3>1 4>0");
@@ -229,7 +229,7 @@ TEST_F(Binary, ThatCannotBeUsedIsRefused) {
 }
 
 // Two rows of three inputs and, where `y` is not empty, targets of that shape.
-TEST_F(Binary, WithADescriptionThatMakesNoSenseIsRefused) {
+TEST_F(Binary, WithAnInvalidDescriptionIsRefused) {
   const std::string one = "[2]", two = "[2,2]", none;
   const struct {
     const std::string &y;
@@ -299,7 +299,7 @@ TEST_F(Binary, WithADescriptionThatMakesNoSenseIsRefused) {
   }
 }
 
-// Numbers that float32 does not hold are counted, wherever they stand.
+// Numbers that float32 does not hold exactly are counted, in every column.
 TEST_F(Binary, SaysHowManyNumbersWereRounded) {
   const struct {
     const char *text, *target, *weights;
@@ -342,7 +342,7 @@ TEST_F(Binary, AlteredOrCutOffNeverCrashesNorReadsOtherData) {
             std::string::npos);
 }
 
-// Reading twice, in memory for a block of rows, gives the bytes of reading and saving.
+// Two passes with memory for a block of rows give the same bytes as reading everything and saving.
 TEST_F(Binary, IsMadeInTwoPassesOfEveryFormat) {
   const std::string examples = DESCENT_SOURCE_DIR "/examples/";
   const std::string numbers = Headless(examples + "optdigits_test.csv", "numbers.csv");
@@ -401,8 +401,8 @@ TEST_F(Binary, IsMadeInTwoPassesOfEveryFormat) {
   EXPECT_EQ(descent_dataset_convert("-", &kDefaults, Path("x.safetensors").c_str(), &none), DESCENT_ERROR_ARGUMENT);
 }
 
-// A file of 64 MiB: opening it takes neither its memory nor its time, and an epoch over it leaves nothing behind but
-// pages that the system may take back.
+// A file of 64 MiB: opening it costs neither memory nor time of that size, and an epoch over it leaves only pages that
+// the system can reclaim.
 TEST_F(Binary, IsMappedWithoutBeingLoaded) {
   const int64_t rows = 1 << 20, inputs = 16;
   std::vector<float> X(static_cast<size_t>(rows * inputs)), y(static_cast<size_t>(rows));
@@ -419,7 +419,7 @@ TEST_F(Binary, IsMappedWithoutBeingLoaded) {
   ASSERT_NE(d, nullptr);
   ASSERT_NE(d->storage->mapping, nullptr);
   EXPECT_EQ(d->storage->owned_X, nullptr);
-#ifndef __SANITIZE_THREAD__  // which keeps several bytes of its own for each that is touched
+#ifndef __SANITIZE_THREAD__  // which keeps several bytes for each byte that is touched
   // y, and what the allocator keeps.
   EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 8 << 10) << "KiB";
   EXPECT_LT(after.ru_minflt - before.ru_minflt, 3 * 1024) << "pages touched, of 16384 that X has";

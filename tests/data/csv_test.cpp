@@ -1,5 +1,5 @@
-// CSV files: what is read from every form that RFC 4180 and its dialects take, and that a file which cannot be used is
-// refused with its line, column and value.
+// CSV files: every form that RFC 4180 and its dialects allow is read, and an unusable file is refused with line, column
+// and value.
 #include <clocale>
 #include <cmath>
 #include <cstring>
@@ -70,19 +70,19 @@ TEST_F(Csv, FindsTheHeader) {
       {"numbers above numbers", "1,2\n3,4\n", nullptr, -1, "-,- -> - auto: 1,2 3,4"},
       {"numbers and a class", "1,x\n3,z\n", "1", -1, "- -> - binary x,z: 1>0 3>1"},
       {"numbers with the target's name", "0,1,y\n1,2,x\n3,4,z\n", "y", -1, "0,1 -> y binary x,z: 1,2>0 3,4>1"},
-      {"told that it is one", "0,1\n1,2\n", nullptr, 1, "0,1 -> - auto: 1,2"},
+      {"declared as one", "0,1\n1,2\n", nullptr, 1, "0,1 -> - auto: 1,2"},
       {"an unnamed column", ",b\n1,2\n", nullptr, -1, ",b -> - auto: 1,2"},
       {"equal names", "b,a,a,y\n9,1,2,x\n9,3,4,z\n", "y", -1,
        "bad data: t.csv:1: several columns are named 'a' (rename them, ignore them all, or choose header no if this "
        "row is data)"},
       {"no names", "b,,,y\n9,1,2,x\n9,3,4,z\n", "y", -1,
        "bad data: t.csv:1: several columns have no name, including column 1 (from 0) (name them, or ignore them)"},
-      {"told that there is none", "a,b\n1,2\n", nullptr, 0,
+      {"declared as missing", "a,b\n1,2\n", nullptr, 0,
        "bad data: t.csv:1: column 0 (from 0): 'a' is not a number (correct it, or remove the row or the column)"},
       {"nothing below it", "a,b\n", nullptr, -1, "bad data: t.csv:1: a header without rows below it (add rows)"},
       {"nothing below it but blanks", "\n\na,b\n\n", nullptr, -1,
        "bad data: t.csv:3: a header without rows below it (add rows)"},
-      {"a first cell that is no number below it", "a,b\nn/a,n/a\n1,2\n", nullptr, -1,
+      {"a first cell that is not a number below it", "a,b\nn/a,n/a\n1,2\n", nullptr, -1,
        "bad data: t.csv:2: column 'a': 'n/a' is not a number (correct it, or remove the row or the column)"},
   };
   for (const auto &c : cases) EXPECT_EQ(ReadText(c.text, c.target, DESCENT_TASK_AUTO, c.header), c.expected) << c.name;
@@ -283,7 +283,7 @@ TEST_F(Csv, LeavesOutWhatIsIgnoredAndWhatOnlyCountsRows) {
   }
 }
 
-TEST_F(Csv, RefusesOptionsThatCannotBe) {
+TEST_F(Csv, RefusesInvalidOptions) {
   const std::string path = Write("t.csv", "a,b\n1,2\n");
   descent_dataset_options options = descent_dataset_options_default();
   for (const char c : {'1', 'e', '.', '-', '"', '\n', '\x7f', '\xe9'}) {
@@ -309,14 +309,14 @@ TEST_F(Csv, RefusesOptionsThatCannotBe) {
   EXPECT_EQ(ReadText("a b\n1 2\n", nullptr, DESCENT_TASK_AUTO, -1, ' '), "a,b -> - auto: 1,2");
 }
 
-TEST_F(Csv, StopsAtCellsAndHeadersWithoutEnd) {
+TEST_F(Csv, RefusesCellsAndHeadersWithoutEnd) {
   const std::string digits(3 << 20, '1');
   EXPECT_EQ(ReadText("a,b\n1,2\n3,\"4\n" + digits, nullptr),
             "bad data: t.csv:3: a cell of over 1 MiB starts here (is its closing quote missing?)");
   EXPECT_EQ(ReadText(digits, nullptr),
             "bad data: t.csv:1: a cell of over 1 MiB starts here (is its closing quote missing?)");
   EXPECT_EQ(ReadText(std::string(5 << 20, ','), nullptr), "bad data: t.csv:1: more than 4194304 columns");
-  /* Names that are all equal must not be held against each other, each with each. */
+  /* Many equal names must not be compared pairwise. */
   EXPECT_EQ(ReadText(std::string(1 << 20, ',') + "\n1\n", "0").substr(0, 45),
             "bad data: t.csv:1: several columns have no na");
 }
@@ -380,7 +380,7 @@ TEST_F(Csv, RoundsToTheNearestFloat) {
   }
 }
 
-// Decimals of 16 to 20 digits are where a short cut would be off by one unit.
+// With 16 to 20 digits a shortcut would be off by one unit.
 TEST(Number, IsTheNearestDoubleAtEveryLength) {
   uint64_t word = 0;
   for (uint64_t i = 0; i < 200000; i++) {
@@ -433,7 +433,7 @@ TEST_F(Csv, InfersTheTask) {
   EXPECT_NE(many.find(" 20>40"), std::string::npos) << many;
 }
 
-TEST_F(Csv, ObeysTheTaskThatIsAskedFor) {
+TEST_F(Csv, ObeysTheRequestedTask) {
   const struct {
     const char *name;
     std::string text;

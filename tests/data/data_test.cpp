@@ -113,7 +113,7 @@ TEST(DatasetInMemory, RefusesWhatItCannotBeAndSaysWhy) {
 
 // ---- files for a network -------------------------------------------------------------------------------------------
 
-// What a network knows of its data; names NULL: it has none.
+// A network's description of its data; names NULL: it has none.
 struct Known {
   int64_t inputs;
   const char *const *input_names;
@@ -320,7 +320,7 @@ TEST_F(MatchedFile, LeavesTheTargetUnreadWhereOnlyFeaturesAreWanted) {
        {"k"},
        "a,b -> - classes: 1,2",
        "the model has no column names: columns are matched by position"},
-      {"what is ignored is not asked for by name", &named, "a,b,k\n1,2,x\n", {"none"}, "a,b -> - binary: 1,2", ""},
+      {"ignored columns are not required by name", &named, "a,b,k\n1,2,x\n", {"none"}, "a,b -> - binary: 1,2", ""},
   };
   for (const auto &c : cases) {
     descent_dataset_options options = descent_dataset_options_default();
@@ -385,7 +385,7 @@ TEST(DatasetSplit, KeepsTheShareOfEachClass) {
         EXPECT_EQ(held + descent_dataset_class_count(split.kept.get(), static_cast<int64_t>(k)), counts[k]);
         EXPECT_LE(std::abs(static_cast<double>(held) - share), 1 + 1e-9) << k;
         if (counts[k] >= 2 && (held == 0 || held == counts[k])) bare++;
-        // Could have given to a bare class (either way) and stayed within one row of its share.
+        // Could have given a row to an empty class (either side) and stayed within one row of its share.
         if (held >= 2 && static_cast<double>(held) >= share && fraction < 0.5) spare++;
       }
       if (fraction < 0.5) {
@@ -445,7 +445,7 @@ TEST(DatasetSplit, IsDrawnFromTheSeed) {
   EXPECT_EQ(RowsOf(SplitOf(all.get(), 0.25, 3).held_out), RowsOf(SplitOf(all.get(), 0.25, 3).held_out));
   EXPECT_NE(RowsOf(SplitOf(all.get(), 0.25, 3).held_out), RowsOf(SplitOf(all.get(), 0.25, 4).held_out));
   // Each row is held out in a quarter of the splits: over 1000 seeds 250 times, with a standard deviation of 13.7 if
-  // the draws are independent. None of 400 rows strays by 5.5 of them (chance 2e-5).
+  // the draws are independent. None of 400 rows deviates by 5.5 standard deviations (chance 2e-5).
   std::vector<int> times(400, 0);
   for (uint64_t seed = 0; seed < 1000; seed++)
     for (const int64_t row : RowsOf(SplitOf(all.get(), 0.25, seed).held_out)) times[static_cast<size_t>(row)]++;
@@ -577,7 +577,7 @@ TEST(Preprocess, FitsShiftAndScale) {
       {"huge, minmax", {-1e30f, 1e30f}, DESCENT_NORMALIZE_MINMAX, -1e30f, 0.5 / static_cast<double>(1e30f)},
       {"the largest", {-FLT_MAX, FLT_MAX}, DESCENT_NORMALIZE_STANDARD, 0, 1 / static_cast<double>(FLT_MAX)},
       {"small", {1e-30f, 3e-30f}, DESCENT_NORMALIZE_STANDARD, 2e-30, 1e30},
-      {"too close together to be told apart", {0, 0x1p-149f}, DESCENT_NORMALIZE_STANDARD, 0, 1},
+      {"too close together to be distinguished", {0, 0x1p-149f}, DESCENT_NORMALIZE_STANDARD, 0, 1},
   };
   for (const auto &c : cases) {
     const Fit fit = FitOf(c.column, c.kind);
@@ -590,7 +590,7 @@ TEST(Preprocess, FitsShiftAndScale) {
 }
 
 TEST(Preprocess, FitsManyRowsWithoutLosingDigits) {
-  // 1e6 rows of 1000 +- 1: summed squares in float would leave nothing of the deviation.
+  // 1e6 rows of 1000 +- 1: summing squares in float would lose the deviation entirely.
   std::vector<float> column(1000000);
   for (size_t i = 0; i < column.size(); i++) column[i] = i % 2 ? 1001.0f : 999.0f;
   const Fit fit = FitOf(column, DESCENT_NORMALIZE_STANDARD);

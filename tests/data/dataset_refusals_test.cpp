@@ -1,5 +1,5 @@
-// What readers of datasets refuse that is neither cut off nor altered but wrong from the start, or asked for in the
-// wrong way; and what they take that looks unusual.
+// Datasets that readers refuse because they are wrong from the start, neither truncated nor altered, or are requested
+// in the wrong way; and unusual ones that they accept.
 #include <sys/stat.h>
 #include <zip.h>
 
@@ -74,7 +74,7 @@ TEST_F(DatasetRefusals, KnowTheFormatByTheContentWhereTheNameDoesNotSay) {
   }
 }
 
-TEST_F(DatasetRefusals, FilesThatAreNoFiles) {
+TEST_F(DatasetRefusals, WhatIsNotARegularFile) {
   ASSERT_EQ(mkfifo(Path("pipe.npy").c_str(), 0600), 0);
   std::filesystem::create_directory(Path("folder.csv"));
   std::filesystem::create_directory(Path("folder.npy"));
@@ -98,9 +98,9 @@ TEST_F(DatasetRefusals, FilesThatAreNoFiles) {
   }
 }
 
-// ---- what is asked for ----
+// ---- requests ----
 
-TEST_F(DatasetRefusals, OptionsThatMakeNoSense) {
+TEST_F(DatasetRefusals, InvalidOptions) {
   const std::string csv = Write("t.csv", "a,b\n1,no\n2,yes\n");
   const Network binary = Like(csv, "b", DESCENT_LOSS_BINARY_CROSS_ENTROPY);
   static const char *const hole[] = {"a", nullptr};
@@ -205,7 +205,7 @@ TEST_F(DatasetRefusals, BinaryFilesOfAnotherNetwork) {
   }
 }
 
-TEST_F(DatasetRefusals, BinaryFilesTakenApart) {
+TEST_F(DatasetRefusals, BinaryFilesDecodedIntoRows) {
   const std::string csv = Write("t.csv", "a,k,w,y,z\n1,r,1,2,3\n,s,2,4,5\n3,r,1,6,7\n");
   Options options = kDefaults;
   options.target = "y,z";
@@ -272,7 +272,7 @@ std::string Npy(const std::string &shape, size_t values) {
   return text + header + std::string(8 * values, '\0');
 }
 
-TEST_F(DatasetRefusals, ArchivesOfArraysThatDoNotFitTogether) {
+TEST_F(DatasetRefusals, ArchivesOfInconsistentArrays) {
   using Parts = std::vector<std::pair<std::string, std::string>>;
   Parts many;
   for (int i = 0; i < 60; i++) many.emplace_back("array" + std::to_string(i) + ".npy", Npy("(2,)", 2));
@@ -350,7 +350,7 @@ TEST_F(DatasetRefusals, ArchivesOfArraysThatDoNotFitTogether) {
 
 // ---- svmlight, IDX, gzip ----
 
-TEST_F(DatasetRefusals, LinesAndSizesThatAreNone) {
+TEST_F(DatasetRefusals, InvalidLinesAndSizes) {
   const struct {
     const char *name;
     std::string bytes;

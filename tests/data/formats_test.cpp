@@ -1,5 +1,5 @@
 // A dataset saved in any format and read back is the same dataset, to the bit, and trains to the same model; what a
-// format has no place for is refused.
+// format cannot hold is refused.
 #include <gtest/gtest.h>
 
 #include "saved_data.h"
@@ -9,13 +9,13 @@ namespace {
 using Formats = SavedData;
 
 struct Format {
-  const char *name, *target;  // target: what the reader has to be told
+  const char *name, *target;  // target: the option that the reader needs
 };
 const Format kFormats[] = {{"d.csv", "-1"},  {"d.tsv", "-1"},    {"d.npy", "-1"},       {"d.npz", nullptr},
                            {"d.idx", "-1"},  {"d.svm", nullptr}, {"d.libsvm", nullptr}, {"d.safetensors", nullptr},
                            {"d.h5", nullptr}};
 
-// HDF5 where it is not built in: said, and nothing else is asked of it.
+// A build without HDF5: it must say so, and nothing else is tested.
 bool NotBuilt(const std::string &problem) { return problem.rfind("not supported: ", 0) == 0; }
 
 TEST_F(Formats, OfTheSameDataTrainToTheSameModel) {
@@ -40,7 +40,7 @@ TEST_F(Formats, OfTheSameDataTrainToTheSameModel) {
       ExpectSame(original.get(), again.get(), what);
       EXPECT_TRUE(Train(again.get()) == model) << what;
       const std::string bytes = read_file(Path(format.name));
-      ASSERT_EQ(Save(again.get(), format.name), "") << what;  // over itself, also where it is mapped
+      ASSERT_EQ(Save(again.get(), format.name), "") << what;  // over itself, also if it is mapped
       EXPECT_TRUE(read_file(Path(format.name)) == bytes) << what;
     }
   }
@@ -67,14 +67,14 @@ TEST_F(Formats, KeepNamesCategoriesMissingCellsAndWeightsAsTextAndMapped) {
   }
 }
 
-TEST_F(Formats, HoldInputsAndNumbersOfClassesWhereThereAreNoTexts) {
+TEST_F(Formats, HoldInputsAndClassNumbersWithoutTexts) {
   const Dataset d = Mixed(Write("m.csv", kMixed), false);
   for (const char *name : {"d.npz", "d.h5"}) {
     const std::string problem = Save(d.get(), name);
     if (NotBuilt(problem)) continue;
     ASSERT_EQ(problem, "");
     descent_dataset_options options = kDefaults;
-    options.task = DESCENT_TASK_CLASSES;  // 3 numbers in 4 rows would be guessed to be no classes
+    options.task = DESCENT_TASK_CLASSES;  // 3 numbers in 4 rows would be inferred as regression
     const Dataset again = Open(Path(name), options);
     ASSERT_EQ(descent_dataset_inputs(again.get()), 4);
     EXPECT_STREQ(descent_dataset_class_name(again.get(), 2), "2");
@@ -85,7 +85,7 @@ TEST_F(Formats, HoldInputsAndNumbersOfClassesWhereThereAreNoTexts) {
   }
 }
 
-TEST_F(Formats, RefuseWhatTheyHaveNoPlaceFor) {
+TEST_F(Formats, RefuseWhatTheyCannotHold) {
   const Dataset weighted = Mixed(Write("m.csv", kMixed), false);
   const Dataset two = OpenTarget(Write("t.csv", "a,b,c\n1,2.5,3\n4,5,6.5\n"), "b,c");
   const Dataset none = OpenTarget(Write("n.csv", "a,b\n1,300\n"), nullptr);
@@ -114,7 +114,7 @@ TEST_F(Formats, RefuseWhatTheyHaveNoPlaceFor) {
   for (const auto &c : cases) EXPECT_EQ(Save(c.dataset, c.name), c.expected);
 }
 
-// What is left out of a sparse row is 0, and nothing else.
+// An entry omitted from a sparse row is 0, not missing.
 TEST_F(Formats, OfSparseTextKeepLastColumnsMissingCellsAndSigns) {
   const Dataset d = OpenTarget(Write("z.csv", "0,1,0,0.5\n0,-0,0,1.5\n0,?,0,2.5\n"), "-1", 0);
   ASSERT_EQ(Save(d.get(), "z.svm"), "");

@@ -1,5 +1,5 @@
-// HDF5 files that are what h5py seldom writes: links and datasets that lead elsewhere, shapes that fit no table, types
-// that are no numbers. Each is refused for its reason, and nothing outside the file is touched.
+// HDF5 files that h5py seldom writes: links and datasets that point outside the file, shapes that fit no table,
+// non-numeric types. Each is refused with its reason, and nothing outside the file is touched.
 #include <gtest/gtest.h>
 #ifdef DESCENT_HDF5_BUILT
 #include <hdf5.h>
@@ -24,7 +24,7 @@ class Made {
   Made(const Made &) = delete;
   Made &operator=(const Made &) = delete;
 
-  // A dataset of the type, with 0, 1, 2 .. in it where it is to be filled.
+  // A dataset of the type, filled with 0, 1, 2 .. if requested.
   void Add(const char *name, const Shape &shape, bool filled = true, hid_t type = H5T_NATIVE_DOUBLE) const {
     size_t n = 1;
     for (hsize_t d : shape) n *= d;
@@ -59,7 +59,7 @@ constexpr char kNotInside[] =
     "bad data: x.h5: dataset 'X' does not exist, is in another file, or cannot be opened (list the datasets with h5ls "
     "-r)";
 
-// The other file is a pipe: whoever opened it would wait for ever.
+// The other file is a pipe: opening it would block.
 TEST_F(Hdf5, FollowsNoLinkOutOfTheFile) {
   ASSERT_EQ(mkfifo(Path("pipe").c_str(), 0600), 0);
   Made(Path("other.h5")).Add("X", {2, 2});
@@ -70,7 +70,7 @@ TEST_F(Hdf5, FollowsNoLinkOutOfTheFile) {
   }
 }
 
-TEST_F(Hdf5, ReadsNoDatasetThatLiesElsewhere) {
+TEST_F(Hdf5, RefusesDatasetsInOtherFiles) {
   const std::string expected =
       "bad data: x.h5: dataset 'X' is in another file, which is not followed (copy it into this file with h5copy)";
   Made(Path("other.h5")).Add("X", {2, 2});

@@ -1,6 +1,5 @@
-// Data files that nobody vouches for: cut off at every length, and with every byte changed to several others. Each is
-// read as what it says, or refused in one line that names the file; sizes in it cost no more memory than the file can
-// fill.
+// Untrusted data files: truncated at every length, and with every byte changed to several others. Each is read as it
+// is, or refused in one line that names the file; sizes in it cost no more memory than the file can fill.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -29,7 +28,7 @@ class HostileData : public testing::Test {
   }
   void TearDown() override { close(descriptor_); }
 
-  // Opens and reads the bytes; false when that was refused, as it should be refused. `read_as`: what they said.
+  // Opens and reads the bytes; false if they were refused in the right way. `read_as`: the values read.
   bool Survives(const char *format, const std::string &bytes, std::string *read_as = nullptr) {
     EXPECT_EQ(ftruncate(descriptor_, 0), 0);
     EXPECT_EQ(pwrite(descriptor_, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
@@ -139,8 +138,7 @@ TEST_F(HostileData, IsReadOrRefusedWhereItIsMapped) {
   }
 }
 
-// Each of these takes a process of its own, which is slow to start under a sanitizer; where there is a zero there is
-// mostly nothing.
+// Each of these takes a separate process, which is slow to start under a sanitizer; zero bytes are mostly unused.
 TEST_F(HostileData, IsReadOrRefusedInHdf5WithAnyByteChanged) {
   if (!ReadsHdf5()) {  // then all of it is refused
     const MatrixRead read = ReadMatrix(Fixture("contiguous.h5"), "hdf5");

@@ -1,4 +1,4 @@
-// The readers of arrays and sparse text give what the programs that wrote the files meant, or say why not. The files in
+// The readers of arrays and sparse text give the values that the programs wrote, or say why not. The files in
 // fixtures/data come from NumPy, scikit-learn and h5py: fixtures/make_data.py.
 #include <gtest/gtest.h>
 #include <zip.h>
@@ -193,7 +193,7 @@ std::string Header(const std::string &dictionary, const std::string &data = std:
   return text + dictionary + data;
 }
 
-TEST_F(Matrix, RefusesArraysThatAreNoNumbersOrNotAllThere) {
+TEST_F(Matrix, RefusesNonNumericAndTruncatedArrays) {
   const Case fixtures[] = {
       {"objects.npy",
        "bad data: objects.npy: unsupported element type '|O', Python objects (convert the array to numbers with "
@@ -261,7 +261,7 @@ TEST_F(Matrix, RefusesArraysThatAreNoNumbersOrNotAllThere) {
   EXPECT_EQ(Plainly(ReadMatrix(Path("none.idx"))), "cannot read: none.idx: cannot read: No such file or directory");
 }
 
-// More rows than are held at a time: the value of a cell is its place.
+// More rows than are held at a time: the value of a cell is its index.
 TEST_F(Matrix, ReadsArraysLargerThanItsWindowInEitherOrder) {
   constexpr int64_t kRows = 400000, kColumns = 3;
   for (const bool by_column : {false, true}) {
@@ -295,7 +295,7 @@ TEST_F(Matrix, RefusesEncryptedArrays) {
   EXPECT_EQ(Plainly(ReadMatrix(path)), "bad data: secret.npz: array 'X': it is encrypted (save it without a password)");
 }
 
-TEST_F(Matrix, RefusesIdxThatIsNotAllThere) {
+TEST_F(Matrix, RefusesTruncatedIdx) {
   const struct {
     std::string bytes;
     const char *expected;

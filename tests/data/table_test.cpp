@@ -1,5 +1,4 @@
-// Categories, missing cells, weights, several targets and blocks: what the table makes of columns that are not all
-// numbers.
+// Categories, missing cells, weights, several targets and blocks: the table on columns that are not all numbers.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -13,7 +12,7 @@ class Table : public DataFiles {
   descent_dataset_options options = descent_dataset_options_default();
 };
 
-TEST_F(Table, TellsNumbersCategoriesAndMissingCells) {
+TEST_F(Table, DistinguishesNumbersCategoriesAndMissingCells) {
   const struct {
     const char *name, *text, *expected;
   } cases[] = {
@@ -77,7 +76,7 @@ TEST_F(Table, RefusesFreeText) {
   EXPECT_EQ(descent_dataset_column_category(read, 1, 30), nullptr);
 }
 
-TEST_F(Table, TakesWhatItIsTold) {
+TEST_F(Table, ObeysTheOptionsForColumns) {
   const char *const second[] = {"b"}, *const unknown[] = {"c"}, *const dashes[] = {"-", "-9"}, *const empty[] = {""};
   const struct {
     const char *name, *text;
@@ -162,7 +161,7 @@ TEST_F(Table, ReadsWeightsAndSeveralTargets) {
   } cases[] = {
       {"two targets", "a,y,b,z\n1,2,3,4\n5,6,7,8\n", "y,z", nullptr, DESCENT_TASK_AUTO,
        "a,b -> y regression: 1,3>2&4 5,7>6&8"},
-      {"in the order asked for", "a,y,b,z\n1,2,3,4\n", "z,0", nullptr, DESCENT_TASK_REGRESSION,
+      {"in the requested order", "a,y,b,z\n1,2,3,4\n", "z,0", nullptr, DESCENT_TASK_REGRESSION,
        "y,b -> z regression: 2,3>4&1"},
       {"a name with a comma", "a,\"y,z\"\n1,2\n3,4\n", "y,z", nullptr, DESCENT_TASK_REGRESSION,
        "a -> y,z regression: 1>2 3>4"},
@@ -289,7 +288,7 @@ TEST_F(LikeANetwork, KnowsItsTextsFromAHeader) {
   EXPECT_EQ(Read(Write("t.csv", "colour,size\nblue,2\n"), options), "colour=blue,colour=red,size -> - binary: 1,0,2");
 }
 
-TEST_F(LikeANetwork, TakesUnseenCategoriesAsZerosWhereTold) {
+TEST_F(LikeANetwork, TakesUnseenCategoriesAsZerosIfAllowed) {
   Fit("a,b,y\n1,red,no\n2,blue,yes\n");
   options.unseen = DESCENT_UNSEEN_ZEROS;
   descent_dataset *read = nullptr;
@@ -367,7 +366,7 @@ TEST(Schema, RefusesColumnsOfWhichSomeHaveNames) {
   EXPECT_STREQ(descent_last_error(), "m: 'columns': either all columns must have a name or none");
 }
 
-TEST_F(LikeANetwork, RemembersWhereTheColumnsLay) {
+TEST_F(LikeANetwork, RemembersThePositionsOfColumns) {
   const char *const first[] = {"1"};
   options.header = 0;
   options.target = "2";

@@ -1,5 +1,5 @@
-/* What allocates, opens, reads, writes and closes in our code, replaced at link time (ld --wrap): the k-th such call
- * fails, once or from then on. */
+/* Replaces the calls that allocate, open, read, write and close in our code at link time (ld --wrap): the k-th such
+ * call fails, once or from then on. */
 #include "faults.h"
 
 #include <dirent.h>
@@ -27,7 +27,7 @@ static struct {
 } chosen;
 static atomic_long own_counts[FAULT_KINDS], *counts = own_counts;
 
-/* Forked processes count on where this one is. */
+/* Forked processes continue this process's count. */
 __attribute__((constructor)) static void share_counts(void) {
   void *shared = mmap(NULL, sizeof own_counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared != MAP_FAILED) counts = shared;
@@ -58,10 +58,10 @@ static bool fails(enum fault_kind kind, int error) {
     if (fails fault) return failure;                            \
     return __real_##name arguments;                             \
   }
-/* (type, name, (parameters), (arguments), what it returns then) */
+/* (type, name, (parameters), (arguments), the result of a failure) */
 #define ALLOCATES(...) WRAP((FAULT_ALLOCATION, ENOMEM), __VA_ARGS__)
 #define CALLS(...) WRAP((FAULT_CALL, EIO), __VA_ARGS__)
-/* Fails after it was done, as what closes does. */
+/* Fails after the call was made, as calls that close do. */
 #define CLOSES(type, name, parameters, arguments, failure) \
   type __real_##name parameters;                           \
   type __wrap_##name parameters;                           \
@@ -70,7 +70,7 @@ static bool fails(enum fault_kind kind, int error) {
     return fails(FAULT_CALL, EIO) ? (failure) : result;    \
   }
 
-/* ---- memory, and what is made of it ----------------------------------------------------------------------------- */
+/* ---- memory and its users --------------------------------------------------------------------------------------- */
 
 ALLOCATES(void *, malloc, (size_t size), (size), NULL)
 ALLOCATES(void *, calloc, (size_t n, size_t size), (n, size), NULL)

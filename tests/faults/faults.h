@@ -11,13 +11,13 @@ extern "C" {
 
 enum fault_kind { FAULT_ALLOCATION, FAULT_CALL, FAULT_KINDS };
 
-/* From here on the k-th call of that kind fails (0: none does), and with `persistent` all that follow it. */
+/* From now on the k-th call of that kind fails (0: none), and with `persistent` all calls after it. */
 void fault_choose(enum fault_kind kind, long k, bool persistent);
 /* Nothing fails in this process any more. */
 void fault_suspend(void);
-/* Calls of a kind since the choice. */
+/* Calls of the chosen kind since then. */
 long fault_count(enum fault_kind kind);
-/* For libraries that take an allocator of their user. */
+/* For libraries that take an allocator from the caller. */
 void *fault_malloc(size_t size);
 
 #ifdef __cplusplus

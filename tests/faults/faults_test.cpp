@@ -1,6 +1,6 @@
 /* Every allocation of every command fails in turn, then every call that opens, reads, writes or closes, each once and
  * from then on: no crash, no hang, no leak (where the build has LeakSanitizer), one clear error with its exit code or
- * the very result of an undisturbed run, and never half a file. Some of them only, unless the environment has
+ * exactly the result of an undisturbed run, and never a partial file. Only a sample of them, unless the environment has
  * DESCENT_FULL. */
 #include "faults.h"
 
@@ -19,7 +19,7 @@ struct Command {
   Arguments arguments;
   std::vector<std::string> outputs; /* the same bytes each time */
   std::vector<std::string> records; /* others */
-  bool timed = false;               /* measures, which takes long, and prints what */
+  bool timed = false;               /* measures, which takes long, and prints the times */
 };
 
 const Arguments device = {"--device", "cpu", "--threads", "1"};
@@ -28,7 +28,7 @@ const Arguments train = Arguments{"train", "data.csv", "--target", "answer", "--
 const Arguments train_rich = Arguments{"train", "rich.csv", "--target", "answer", "--hidden", "4", "--epochs", "2"} +
                              device + Arguments{"--indicators", "--missing", "?,", "--weight-column", "w"};
 
-/* What commands read, and how it is made of what comes before it; rich.csv and numbers.csv are written. */
+/* The inputs of the commands, and how each is made from those before it; rich.csv and numbers.csv are written. */
 const struct {
   const char *name;
   Arguments arguments;
@@ -182,7 +182,7 @@ class Faults : public testing::Test {
     }
   }
 
-  /* What was printed, but for what took how long. */
+  /* The printed text without durations. */
   std::string printed() const {
     return std::regex_replace(folder_.read(".out"), std::regex("in [0-9.]+ ?m?s"), "in a while");
   }
@@ -232,10 +232,11 @@ class Faults : public testing::Test {
     }
   }
 
-  /* Is what a failed run said and ended with what is promised of failures of this kind? */
+  /* Checks that the output and exit code of a failed run are those documented for this kind of failure. */
   void judge_refusal(fault_kind kind, int code) const {
     const bool thread = said().find("cannot start thread") != std::string::npos;
-    const bool terse = said().find(": out of memory\n") != std::string::npos; /* even for the words there was none */
+    const bool terse =
+        said().find(": out of memory\n") != std::string::npos; /* not even enough memory for the message */
     if (kind == FAULT_CALL) {
       EXPECT_TRUE(code == 1 || code == 3 || code == 4) << code << ": " << said();
       EXPECT_NE(said().find('\n'), std::string::npos) << "exit code " << code << " without a word";
@@ -295,7 +296,7 @@ class Call : public Faults, public testing::WithParamInterface<Command> {};
 TEST_P(Allocation, ThatFailsIsAnErrorOrHarmless) { sweep(FAULT_ALLOCATION, GetParam()); }
 TEST_P(Call, ThatFailsIsAnErrorOrHarmless) { sweep(FAULT_CALL, GetParam()); }
 
-/* Twelve times as many steps in as many epochs: what is allocated for a step shows in the number. */
+/* Twelve times as many steps in the same number of epochs: an allocation per step shows in the count. */
 TEST_F(Faults, AStepAllocatesNothing) {
   make_inputs({});
   for (const char *name : {"cpu", "reference"}) {

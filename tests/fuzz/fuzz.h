@@ -1,4 +1,4 @@
-/* What the fuzz targets share: the bytes as a file in memory, and reading a dataset from it. */
+/* Shared by the fuzz targets: the bytes as a file in memory, and reading a dataset from it. */
 #ifndef DESCENT_TESTS_FUZZ_H
 #define DESCENT_TESTS_FUZZ_H
 
@@ -29,7 +29,7 @@ static inline struct fuzz_file fuzz_file_create(const uint8_t *data, size_t size
 
 static inline void fuzz_file_free(struct fuzz_file *file) { close(file->descriptor); }
 
-/* Reads the bytes as that format, and if that works every row of what came out. `target` may be NULL. */
+/* Reads the bytes as that format and, if that works, every row of the dataset. `target` may be NULL. */
 static inline void fuzz_dataset(const uint8_t *data, size_t size, const char *format, const char *target) {
   struct fuzz_file file = fuzz_file_create(data, size);
   descent_dataset_options options = descent_dataset_options_default();

@@ -1,4 +1,4 @@
-/* Runs a fuzz target over the files of its corpus, with any compiler: what was found once stays found. */
+/* Runs a fuzz target over the files of its corpus, with any compiler, as a regression test. */
 #include <dirent.h>
 #include <string.h>
 

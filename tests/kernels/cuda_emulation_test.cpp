@@ -1,5 +1,4 @@
-/* The emulated CUDA that kernels are tested on: that it does what CUDA promises, and refuses what CUDA leaves
- * undefined. */
+/* The emulated CUDA for the tests of kernels: it does what CUDA guarantees, and refuses what CUDA leaves undefined. */
 #include <gtest/gtest.h>
 
 #include <numeric>
@@ -43,7 +42,7 @@ class Emulation : public testing::Test {
 
 /* ---- blocks, warps and their order ---- */
 
-// The grid's threads count themselves in.
+// Every thread of the grid counts itself.
 __global__ void number_threads(unsigned *seen, unsigned *order, unsigned *next) {
   const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
   const unsigned i = block * blockDim.x + threadIdx.x;
@@ -140,7 +139,7 @@ TEST_F(Emulation, TheLastBlockIsOneAndTheCounterReturnsToZero) {
   }
 }
 
-/* ---- what is wrong shows ---- */
+/* ---- errors are detected ---- */
 
 // Each thread reads what its neighbour wrote, with or without waiting for it.
 template <bool WAITS>
@@ -265,7 +264,7 @@ TEST_F(Emulation, WhatMayNotHappenDuringACaptureSpoilsIt) {
   }
 }
 
-/* A copy from a second stream into what a kernel of the first adds to: ordered by an event or not at all. */
+/* A copy on a second stream into memory that a kernel on the first adds to, with or without an event to order them. */
 float copied_then_added(bool late, bool ordered) {
   emulate_configure(late ? "late=1" : "");
   const Stream compute, copies;

@@ -1,5 +1,5 @@
-/* The CUDA backend as a whole, on whichever module is under test: however a training is cut into calls, captured or
- * streamed, its bytes are the same. */
+/* The whole CUDA backend, on the module under test: a training gives the same bytes however it is cut into calls,
+ * captured or streamed. */
 #include "conformance.h"
 #include "cuda_training.h"
 
@@ -22,7 +22,7 @@ TEST_P(CudaModule, GivesTheSameBytesForOneCallAndForMany) {
   expect_same(trained(GetParam(), one_by_one), expected);
 }
 
-/* On whole batches: operations by themselves run on the step's rows, which may be computed by other algorithms. */
+/* On whole batches: single operations run on the step's rows, for which other algorithms may be chosen. */
 TEST_P(CudaModule, GivesTheSameBytesOperationByOperation) {
   Bytes results[2];
   for (bool whole : {true, false}) {
@@ -51,7 +51,7 @@ TEST_P(CudaModule, GivesTheSameBytesForStreamedData) {
 }
 
 /* The operations are timed in one training and their products in another. */
-TEST_P(CudaModule, TrainsWhileItTimesWhatIsInsideTheSteps) {
+TEST_P(CudaModule, TrainsWhileItTimesOperationsInsideSteps) {
   Bytes results[2];
   for (bool timed : {false, true}) {
     Training training(GetParam(), 3 * BATCH);
@@ -81,7 +81,7 @@ TEST_P(CudaModule, TrainsWhileItTimesWhatIsInsideTheSteps) {
   expect_same(results[0], results[1]);
 }
 
-TEST_P(CudaModule, BringsBackTheStateThatItSaved) {
+TEST_P(CudaModule, RestoresTheStateThatItSaved) {
   Training training(GetParam());
   ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
   const backend &table = *training.program.backend;
@@ -102,8 +102,8 @@ TEST_P(CudaModule, BringsBackTheStateThatItSaved) {
   expect_same(results[0], results[1]);
 }
 
-/* Of every length and at every place, in and between the rows and layers of what the device pads; what lies around
- * stays as it was. */
+/* Of every length and at every offset, within and across the rows and layers that the device pads; the surrounding
+ * values stay unchanged. */
 TEST_P(CudaModule, WritesAndReadsAnyPartOfABuffer) {
   Training training(GetParam());
   ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
@@ -148,8 +148,8 @@ TEST_P(CudaModule, TrainsSoThatTheLossFalls) {
 INSTANTIATE_TEST_SUITE_P(Cases, CudaModule, testing::ValuesIn(cases),
                          [](const testing::TestParamInfo<Case> &row) { return std::string(row.param.name); });
 
-/* More than one staging buffer holds, with and without padding, in both types of the host. */
-TEST(CudaModule, LargeBuffersGoAndComeInPieces) {
+/* Larger than a staging buffer, with and without padding, in both types of the host. */
+TEST(CudaModule, LargeBuffersAreTransferredInPieces) {
   const Case c = {"", {263001, 2, 1},        DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY,
                   0,  DESCENT_PRECISION_FP32};
   Training training(c, 8, 4);
@@ -168,7 +168,7 @@ TEST(CudaModule, LargeBuffersGoAndComeInPieces) {
 }
 
 /* More steps than any queue holds, the last of each epoch of one row. */
-TEST(CudaModule, ManyStepsAreAsFew) {
+TEST(CudaModule, GivesTheSameBytesForManyStepsInOneCallOrInFew) {
   enum { MANY = 2500 };
   const Case c = {"", {3, 4, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY, 0, DESCENT_PRECISION_FP32};
   Bytes results[2];
@@ -186,7 +186,7 @@ TEST(CudaModule, ManyStepsAreAsFew) {
   expect_same(results[0], results[1]);
 }
 
-TEST(CudaModule, GivesTheSameBitsOfWholeNumbersWhateverIsDrawn) {
+TEST(CudaModule, GivesTheSameBitsOfWholeNumbersForEveryDraw) {
   use_cuda_module(cuda_module_path());
   for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
     Ways ways;
@@ -195,8 +195,8 @@ TEST(CudaModule, GivesTheSameBitsOfWholeNumbersWhateverIsDrawn) {
   }
 }
 
-/* One step up to its gradients, in one range, so that relu's mask is taken where it is drawn; then each operation is
- * held against the exact result from the inputs that it had. */
+/* One step up to its gradients, in one range, so that relu's mask is used if the draw chooses it; then each operation
+ * is compared with the exact result from its inputs. */
 void expect_step_within_bounds(Training &training) {
   const struct program &program = training.program;
   const plan_range train = program.plan->train, range = {train.first, train.count - 3};
@@ -215,7 +215,7 @@ void expect_step_within_bounds(Training &training) {
   backend_program *exact = nullptr;
   ASSERT_EQ(backend_reference.open(0, 1, &device), DESCENT_OK);
   ASSERT_EQ(backend_reference.compile(device, program.plan, &exact), DESCENT_OK);
-  for (int op = range.first + 1; op < range.first + range.count; op++) { /* but for the gather */
+  for (int op = range.first + 1; op < range.first + range.count; op++) { /* except the gather */
     for (int b = 0; b < program.plan->n_buffers; b++)
       if (program.plan->buffers[b].type != PLAN_I64 && !values[static_cast<size_t>(b)].empty()) {
         const std::vector<double> &now = values[static_cast<size_t>(b)];
@@ -235,7 +235,7 @@ void expect_step_within_bounds(Training &training) {
   backend_reference.close(device);
 }
 
-TEST(CudaModule, KeepsTheBoundsWhateverIsDrawn) {
+TEST(CudaModule, StaysWithinTheBoundsForEveryDraw) {
   use_cuda_module(cuda_module_path());
   for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
     const Case c = {"", {8, 33, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 0, precision};

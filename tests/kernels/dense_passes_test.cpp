@@ -1,5 +1,5 @@
-/* The dense layer's passes beside the plan: what the lowering of a step relies on. Column sums are the same bits fused
- * and alone, whichever way the matrices are accessed, and nothing beyond column n is touched. */
+/* The dense layer's passes without a plan: the properties on which the lowering of a step relies. Column sums have the
+ * same bits fused and alone for every way of accessing the matrices, and nothing beyond column n is touched. */
 #include <cmath>
 #include <memory>
 #include <string>
@@ -121,7 +121,7 @@ std::vector<DenseCase> cases() {
   int turn = 0;
   for (const auto &shape : shapes)
     for (const enum element element : {ELEMENT_F32, ELEMENT_BF16})
-      for (int k = 0; k < 2; k++, turn++) /* 3 is prime to 7: every activation, with dropout and without */
+      for (int k = 0; k < 2; k++, turn++) /* 3 and 7 are coprime: every activation, with dropout and without */
         all.push_back({shape.rows, shape.n, element,
                        static_cast<descent_activation>(3 * turn % (DESCENT_ACTIVATION_SILU + 1)), turn / 7 % 2 == 0});
   return all;

@@ -1,5 +1,5 @@
-/* The CUDA backend as a whole where the emulation can choose what happens: in whatever order things run, a training's
- * bytes are the same; whatever fails is reported with its place and leaves nothing behind. */
+/* The whole CUDA backend on the emulation, which controls order and faults: a training gives the same bytes in any
+ * order of execution, and every failure is reported with its place and leaves nothing behind. */
 #include <dlfcn.h>
 
 #include <regex>
@@ -58,7 +58,7 @@ class EmulatedModule : public testing::Test {
   Emulation emulation;
 };
 
-TEST_F(EmulatedModule, GivesTheSameBytesInWhateverOrderBlocksAndStreamsRun) {
+TEST_F(EmulatedModule, GivesTheSameBytesInAnyOrderOfBlocksAndStreams) {
   for (const Case &c : cases) {
     SCOPED_TRACE(c.name);
     const Bytes expected = trained(c, all_at_once);
@@ -122,12 +122,12 @@ TEST_F(EmulatedModule, WithoutADeviceSaysWhyAndAutoTakesTheCpu) {
   } absences[] = {
       {"devices=0", "cuda", "no NVIDIA GPU"},
       {"driver=0", "cuda", "no NVIDIA driver"},
-      {"driver=11080", "cuda", "it knows CUDA 11.8, this build is of CUDA 13.0 and needs driver 580 or newer"},
+      {"driver=11080", "cuda", "it supports CUDA 11.8, this build uses CUDA 13.0 and needs driver 580 or newer"},
       {"driver=12080", "cuda", "update it, or build with an older toolkit, from 12.4 on"},
       {"code=0", "cuda", "this build has no code for emulated GPU, of compute capability 9.0 (configure it with -DCM"},
       {"cublas=0", "cuda", "no emulated cuBLASLt"},
-      {"devices=2", "cuda:2", "there is no cuda:2, only cuda:0 to cuda:1"},
-      {"devices=1", "cuda:1", "there is no cuda:1, only cuda:0"},
+      {"devices=2", "cuda:2", "no device cuda:2: only cuda:0 to cuda:1"},
+      {"devices=1", "cuda:1", "no device cuda:1: only cuda:0"},
       {"devices=2", "cuda:GPU-e2", "(there are GPU-e0ffeeee-eeee-eeee-eeee-eeeeeeeeeeee, GPU-e1ffeeee-"},
       {"mig=2", "cuda:MIG-e1", "CUDA_VISIBLE_DEVICES"},
   };
@@ -166,7 +166,7 @@ TEST_F(EmulatedModule, WithoutMemoryNamesTheBatchThatFits) {
 }
 
 /* Trains, reads, closes, with the n-th call of a kind failing, n = 1, 2, ... until there are no more. A training that
- * finds a way round the failure must come to the same result. */
+ * works around the failure must give the same result. */
 void sweep(Emulation &emulation, const Case &c, const std::string &kind, descent_status expected, const char *place) {
   Bytes result;
   for (int n = 0;; n++) {
@@ -209,7 +209,7 @@ TEST_F(EmulatedModule, EveryLaunchMayFailAndSaysWhere) {
     sweep(emulation, c, "launch", DESCENT_ERROR_DEVICE, "too many resources requested for launch.*[a-z_]+\\.c:[0-9]+");
 }
 
-/* Compiling runs every range once, operation by operation; `late` work fails when the operation is waited for. */
+/* Compiling runs every range once, operation by operation; `late` work fails when compiling waits for the operation. */
 TEST_F(EmulatedModule, CompilingNamesTheOperationThatCannotRun) {
   const Case c = {
       "", {3, 4, 2}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 0.25, DESCENT_PRECISION_FP32};
@@ -260,7 +260,7 @@ TEST_F(EmulatedModule, EveryKernelMayFaultAndTheErrorArrives) {
     sweep(emulation, c, "fault", DESCENT_ERROR_DEVICE, "illegal memory access.*[a-z_]+\\.c:[0-9]+");
 }
 
-/* Memory for the program but not for the data: then rows come in windows, with the same result. */
+/* Memory for the program but not for the data: the rows are streamed in windows, with the same result. */
 TEST_F(EmulatedModule, StreamedDataGivesTheBytesOfResidentData) {
   enum { STREAM_ROWS = 3001, STREAM_STEPS = 250 };
   for (const Case &c : cases) {
@@ -276,7 +276,7 @@ TEST_F(EmulatedModule, StreamedDataGivesTheBytesOfResidentData) {
         size_t left, total;
         ASSERT_EQ(emulation.memory(&left, &total), 0);
         const size_t data = STREAM_ROWS * static_cast<size_t>(c.widths[0] + 2) * sizeof(float);
-        memory = "memory=" + std::to_string((total - left + data / 2) * 16 / 15); /* a sixteenth is left free */
+        memory = "memory=" + std::to_string((total - left + data / 2) * 16 / 15); /* a sixteenth stays free */
       }
       ASSERT_EQ(training.bind(), DESCENT_OK) << descent_last_error();
       const std::vector<plan_step> steps = training.steps(STREAM_STEPS);
@@ -290,9 +290,9 @@ TEST_F(EmulatedModule, StreamedDataGivesTheBytesOfResidentData) {
   }
 }
 
-/* With small whole numbers every sum is exact, so whichever algorithms and epilogues the times favour, what a step
- * writes has the same bytes; in float32 those of the reference. */
-TEST_F(EmulatedModule, WhateverIsChosenByTimeIsRight) {
+/* With small whole numbers every sum is exact, so a step writes the same bytes with whichever algorithms and epilogues
+ * the times favour; in float32 they are the reference's. */
+TEST_F(EmulatedModule, EveryChoiceByTimeIsRight) {
   const Case c = {"", {8, 16, 16, 4},        DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR,
                   0,  DESCENT_PRECISION_FP32};
   for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
@@ -322,8 +322,8 @@ TEST_F(EmulatedModule, WhateverIsChosenByTimeIsRight) {
   setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.path().c_str(), 1);
 }
 
-/* Of algorithms that add up in different orders; with masks throughout. */
-TEST_F(EmulatedModule, GivesTheSameBitsOfWholeNumbersInWhateverOrderTheyAreAdded) {
+/* With algorithms that sum in different orders, and with masks throughout. */
+TEST_F(EmulatedModule, GivesTheSameBitsOfWholeNumbersInAnyOrderOfSummation) {
   for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
     offer({EMULATED_BACKWARDS, EMULATED_DROPS_TAIL, EMULATED_RIGHT});
     Ways ways;
@@ -334,8 +334,8 @@ TEST_F(EmulatedModule, GivesTheSameBitsOfWholeNumbersInWhateverOrderTheyAreAdded
   }
 }
 
-/* A device whose algorithms are taken by tests alone says so where a training shows its device's notes. */
-TEST_F(EmulatedModule, SaysThatFlagsWereNotBelieved) {
+/* A device whose algorithms are chosen by tests alone says so in the line that a training shows. */
+TEST_F(EmulatedModule, SaysThatAlgorithmsAreChosenByTests) {
   for (const bool doubtful : {false, true}) {
     Training training(cases[3]);
     offer({doubtful ? EMULATED_ODD_FLAGS : EMULATED_RIGHT});
@@ -343,7 +343,7 @@ TEST_F(EmulatedModule, SaysThatFlagsWereNotBelieved) {
     all_at_once(training);
     const std::string said = training.program.backend->placement(training.program.compiled);
     expect_contains(said, "data in GPU memory");
-    EXPECT_EQ(said.find("; cuBLASLt's flags are unknown: its algorithms are taken by tests") != std::string::npos,
+    EXPECT_EQ(said.find("; cuBLASLt's flags are unknown: its algorithms are chosen by tests") != std::string::npos,
               doubtful)
         << said;
   }

@@ -1,4 +1,4 @@
-/* Which of NVIDIA's libraries the CUDA backend takes where it finds several, and what it says where it can use none. */
+/* Which of NVIDIA's libraries the CUDA backend uses if it finds several, and its error if it can use none. */
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
@@ -11,8 +11,7 @@ namespace {
 
 const std::string kLibraries = DESCENT_LIBRARIES;
 
-/* What the loader prints and its exit code, with `folders` (below kLibraries, separated by ':') on the loader's path.
- */
+/* The loader's output and exit code, with `folders` (below kLibraries, separated by ':') on the search path. */
 std::string load(const std::string &folders, const std::string &arguments, int *code) {
   std::string path, text;
   for (size_t from = 0, to; from <= folders.size(); from = to + 1) {
@@ -43,10 +42,10 @@ TEST(Libraries, TheNewestCublasThatTheDriverRunsIsTaken) {
       {"twelve", "13000", 0, "cuBLAS 120405\n"},
       {"lacking:twelve", "13000", 0, "cuBLAS 120405\n"},
       {"garbage:twelve", "13000", 0, "cuBLAS 120405\n"},
-      {"none", "13000", 1, "no CUDA: neither libcublasLt.so.13 nor .so.12 is here: install cuBLAS"},
+      {"none", "13000", 1, "no CUDA: neither libcublasLt.so.13 nor .so.12 was found: install cuBLAS"},
       {"thirteen", "12040", 1, "no CUDA: libfakeLt.so.13 needs an NVIDIA driver 580 or newer"},
-      {"old", "13000", 1, "no CUDA: " + kLibraries + "/old/libfakeLt.so.12 is cuBLAS 12.3.9, 12.4 or newer"},
-      {"lacking", "13000", 1, "no CUDA: " + kLibraries + "/lacking/libfakeLt.so.13 has no cublasLtMatmulAlgoCheck,"},
+      {"old", "13000", 1, "no CUDA: " + kLibraries + "/old/libfakeLt.so.12 is cuBLAS 12.3.9: 12.4 or newer"},
+      {"lacking", "13000", 1, "no CUDA: " + kLibraries + "/lacking/libfakeLt.so.13 has no cublasLtMatmulAlgoCheck:"},
       {"garbage", "13000", 1, "no CUDA: " + kLibraries + "/garbage/libfakeLt.so.13: "},
   };
   for (const auto &c : cases) {

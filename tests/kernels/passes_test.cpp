@@ -1,5 +1,6 @@
-/* The device's passes beside the plan: what a captured step relies on but no plan can show. The queue of steps, rows
- * beyond the step's, columns beyond the matrix, and the random matrices that algorithms are timed on. */
+/* The device's passes without a plan: properties on which a captured step relies but which no plan can show. The queue
+ * of steps, rows beyond the step's, columns beyond the matrix, and the random matrices on which algorithms are
+ * timed. */
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -58,7 +59,7 @@ TEST_P(Gather, FollowsTheQueueAndStopsAfterABadStep) {
   for (size_t turn = 0; turn < 4; turn++) {
     SCOPED_TRACE("turn " + std::to_string(turn));
     if (turn < 2) current = turn;
-    const double bad = turn == 2 ? 2 : 0; /* turn 2 does nothing, turn 3 goes on */
+    const double bad = turn == 2 ? 2 : 0; /* turn 2 does nothing, turn 3 continues */
     if (turn == 3) current = 2;
     ASSERT_EQ(cudaMemcpy(bad_step.data, &bad, sizeof bad, cudaMemcpyHostToDevice), cudaSuccess);
     const std::vector<float> now = turn == 2 ? std::vector<float>(X.size(), 99) : X; /* another window of the data */
@@ -118,7 +119,7 @@ struct LossCase {
 
 class Loss : public testing::TestWithParam<LossCase> {};
 
-/* What lies beyond the step's rows counts for nothing, though it be NaN, and has dZ = 0. */
+/* Rows beyond the step's have no effect, even if they are NaN, and have dZ = 0. */
 TEST_P(Loss, LeavesOutTheRowsBeyondTheSteps) {
   const LossCase c = GetParam();
   const int64_t rows = 700, valid = 650, n_y = c.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? c.n : 1;
@@ -175,7 +176,7 @@ INSTANTIATE_TEST_SUITE_P(Passes, Loss,
                                          LossCase{DESCENT_LOSS_MEAN_SQUARED_ERROR, 40, 44, ELEMENT_F32},
                                          LossCase{DESCENT_LOSS_MEAN_SQUARED_ERROR, 19, 24, ELEMENT_BF16}));
 
-/* The difference of two logits may be beyond the largest float32; the loss is not. */
+/* The difference of two logits may exceed the largest float32; the loss does not. */
 TEST(Loss, IsFiniteForFiniteLogits) {
   const Buffer<float> A({3e38F, -3e38F, 0}), y({1}), w({1});
   step_state now{};
@@ -204,7 +205,7 @@ std::vector<float> random_floats(std::mt19937 &random, int64_t count, float low,
   return values;
 }
 
-/* Of n squares float64 is off by at most n units, their norm by half of it and one more. */
+/* The sum of n squares in float64 is off by at most n units, its square root by half of that plus one. */
 TEST(Norm, OfALayerIsAsExactAsInFloat64) {
   std::mt19937 random(1);
   for (int64_t n : {2, 3, 16, 100, 4095, 5000, 40000}) {
@@ -340,10 +341,10 @@ TEST(FillBits, SetsHalfOfThem) {
   for (const int count : set) EXPECT_NEAR(count, 256, 6 * std::sqrt(512 / 4.0));
 }
 
-/* ---- what trials hold a result against ---- */
+/* ---- checks of a trial's result ---- */
 
 /* Products of 6 with a bias of 1, -6 or -9 in turn, relu and its mask; or a mask that is read. */
-TEST(Check, CountsWhatAnEpilogueDidNotMakeOfWholeNumbers) {
+TEST(Check, CountsWrongResultsOfAnEpilogueOnWholeNumbers) {
   enum { ROWS = 37, N = 150, LD = 152, MASK_LD = 256 };
   for (const bool written : {true, false})
     for (const enum element element : {ELEMENT_F32, ELEMENT_BF16}) {
@@ -378,7 +379,7 @@ TEST(Check, CountsWhatAnEpilogueDidNotMakeOfWholeNumbers) {
       expect(5, written ? ROWS * 50 : ROWS * 75, 0);
       m.host[5 * MASK_LD / 8 + 149 / 8] ^= 1 << 149 % 8 | 1 << 148 % 8; /* row 5, columns 148 and 149 */
       m.store();
-      expect(6, written ? 0 : 2, written ? 2 : 1); /* where it is read, of a bit that is now set nothing is known */
+      expect(6, written ? 0 : 2, written ? 2 : 1); /* where the mask is read, the value of a newly set bit is unknown */
       expect(NAN, 0, written ? 2 : 1);
     }
 }
@@ -398,8 +399,8 @@ TEST(Check, CountsSumsThatAreNotTheColumns) {
   }
 }
 
-/* Results that are off by a factor are right within the bound of sums of 40 terms and wrong beyond it. */
-TEST(Check, CountsWhatIsFurtherFromFloat64ThanItsPrecisionAllows) {
+/* Results that are off by a factor pass within the bound of sums of 40 terms and fail beyond it. */
+TEST(Check, CountsElementsFurtherFromFloat64ThanThePrecisionAllows) {
   enum { ROWS = 20, N = 30, K = 70, FROM = 30 };
   const struct {
     enum element element;
@@ -457,7 +458,7 @@ TEST(Check, CountsWhatIsFurtherFromFloat64ThanItsPrecisionAllows) {
 
 /* ---- scratch ---- */
 
-/* It is allocated for the plan's rows; operations by themselves run on a step's own rows, which may be fewer. */
+/* It is allocated for the plan's rows; single operations run on a step's rows, which may be fewer. */
 TEST(Scratch, ServesFewerRowsAsWell) {
   for (int64_t n : {1, 10, 30, 64, 256, 300, 784, 1024, 4096, 16384}) {
     size_t loss = 0, sums = 0, statistics = 0;

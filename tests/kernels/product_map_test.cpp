@@ -16,7 +16,7 @@ using Matrix = std::vector<float>; /* read with at(): nothing outside of it */
 /* Of `rows` rows (or columns) `ld` apart, the last one without padding. */
 size_t length(int64_t rows, int64_t ld, int64_t n) { return (size_t)((rows - 1) * ld + n); }
 
-/* What the shape says, element by element. */
+/* The product by the definition of the shape, element by element. */
 void row_major(const product_shape &s, const Matrix &A, const Matrix &B, Matrix *C) {
   for (int64_t i = 0; i < s.m; i++)
     for (int64_t j = 0; j < s.n; j++) {
@@ -28,7 +28,7 @@ void row_major(const product_shape &s, const Matrix &A, const Matrix &B, Matrix 
     }
 }
 
-/* What a library does that knows columns only. */
+/* The product as a column-major library computes it. */
 void column_major(const product_mapping &map, const Matrix &x, const Matrix &y, Matrix *d) {
   ASSERT_EQ(map.transpose_x ? map.x_cols : map.x_rows, map.m);
   ASSERT_EQ(map.transpose_x ? map.x_rows : map.x_cols, map.k);

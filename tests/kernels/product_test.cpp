@@ -1,5 +1,5 @@
-/* Products through the emulated cuBLASLt: right for every shape, transpose, element and epilogue; algorithms that are
- * not to be trusted are found out. */
+/* Products through the emulated cuBLASLt: right for every shape, transpose, element type and epilogue; faulty
+ * algorithms are detected. */
 #include "products.h"
 
 namespace {
@@ -84,16 +84,16 @@ TEST_F(Product, IsOrderedByItsStreamAndCanBeCaptured) {
 
 /* ---- which algorithm ---- */
 
-/* The flaws of an algorithm, where they show, and what becomes of it. */
+/* The flaws of an algorithm, where they show, and the verdict on it. */
 struct Flaw {
   int kind;
   element type;
   epilogue ends;
   const char *verdict; /* in the trace, beside a right one */
-  bool alone;          /* taken where there is no other */
+  bool alone;          /* used if there is no other */
 };
 const Flaw flaws[] = {
-    /* by what it says of itself */
+    /* by its flags */
     {EMULATED_IN_PLACE, ELEMENT_BF16, EPILOGUE_NONE, "refused_by_flags", false},
     {EMULATED_TENSOR, ELEMENT_F32, EPILOGUE_NONE, "refused_by_flags", false},
     {EMULATED_NO_FLAGS, ELEMENT_F32, EPILOGUE_NONE, "refused_by_flags", false},
@@ -130,7 +130,7 @@ const Flaw flaws[] = {
     {EMULATED_COARSE, ELEMENT_BF16, EPILOGUE_MASKED, "imprecise", false},
 };
 
-TEST_F(Product, FindsOutWhatIsNotToBeTrusted) {
+TEST_F(Product, DetectsFaultyAlgorithms) {
   const Traced traced(cache_);
   reopen();
   for (const Flaw &flaw : flaws)
@@ -158,7 +158,7 @@ TEST_F(Product, FindsOutWhatIsNotToBeTrusted) {
       EXPECT_EQ(product_library_untrusted(library_), flaw.alone);
       if (product) check(product, Problem(shape));
       product_free(product);
-      if (flaw.alone && tune) { /* remembered as any other, and no less doubtful then */
+      if (flaw.alone && tune) { /* remembered like any other, and still marked as doubtful */
         reopen_keeping();
         emulated_library.heuristics = 0;
         EXPECT_EQ(chosen(shape, true), flaw.kind);
@@ -176,7 +176,7 @@ TEST_F(Product, IsTakenByItsTestsOnlyWhereFlagsRefuseAll) {
   } cases[] = {
       {{EMULATED_ODD_FLAGS, EMULATED_NO_FLAGS}, EMULATED_ODD_FLAGS},
       {{EMULATED_IN_PLACE, EMULATED_NO_FLAGS}, EMULATED_NO_FLAGS},
-      {{EMULATED_ODD_FLAGS, EMULATED_COARSE}, -1}, /* one says that it is right: not refused by flags alone */
+      {{EMULATED_ODD_FLAGS, EMULATED_COARSE}, -1}, /* one has the right flags: not rejected by flags alone */
       {{EMULATED_ODD_FLAGS, EMULATED_REFUSES, EMULATED_RIGHT}, EMULATED_RIGHT},
   };
   for (const auto &each : cases) {
@@ -200,8 +200,8 @@ TEST_F(Product, NamesTheEnvironmentThatMayHaveLedToTensorCores) {
   EXPECT_EQ(chosen(shape, true), EMULATED_TENSOR);
 }
 
-TEST_F(Product, RefusesWhatLeavesOutTheTailOfK) {
-  /* 4097 ones less one are the same bf16 as all of them: found in the last few alone. */
+TEST_F(Product, RejectsAlgorithmsThatOmitTheTailOfK) {
+  /* 4096 and 4097 ones have the same sum in bf16: detected only in the last few. */
   for (const int64_t k : {2, 33, 64, 128, 129, 300, 4097})
     for (const bool tune : {false, true})
       for (const bool transposed : {false, true})
@@ -227,11 +227,12 @@ TEST_F(Product, FindsTheTailOfAKThatFloat32CannotCount) {
   product *product = nullptr;
   ASSERT_EQ(create(shape_of(1, 1, (1 << 24) + 1, ELEMENT_BF16), false, &product), DESCENT_OK) << descent_last_error();
   EXPECT_EQ(emulated_library.launches[EMULATED_DROPS_TAIL], 1); /* on the last few ones */
-  EXPECT_EQ(emulated_library.launches[EMULATED_RIGHT], 4); /* and twice on all, once on the last few random values */
+  EXPECT_EQ(emulated_library.launches[EMULATED_RIGHT], 4); /* plus twice on all, once on the last few random values */
   product_free(product);
 }
 
-/* So that neither the clock nor a cache favours one: the launches of all take turns, and they with operands. */
+/* So that neither the clock nor a cache favours a candidate: launches of all candidates are interleaved and cycle
+ * through operands. */
 TEST_F(Product, IsTimedInTurnsOnOperandsThatTakeTurns) {
   const product_shape shape = shape_of(64, 64, 64);
   const auto timed = [&](const char *settings) {
@@ -246,7 +247,8 @@ TEST_F(Product, IsTimedInTurnsOnOperandsThatTakeTurns) {
     return emulated_library.places;
   };
   const int places = timed("guess=1,seed=5");
-  EXPECT_GT(emulated_library.turns, 2 * 3); /* rounds; fewer were they timed one after the other */
+  EXPECT_GT(emulated_library.turns,
+            2 * 3); /* rounds; there would be fewer if candidates were timed one after another */
   EXPECT_GT(places, 1);
   EXPECT_EQ(timed(("guess=1,seed=5,memory=" + std::to_string(product_library_bytes(library_) + 150000)).c_str()), 1);
 }
@@ -272,7 +274,7 @@ TEST_F(Product, TakesTheFastestWhenTunedAndTheFirstWhenNot) {
   EXPECT_EQ(chosen(shape_of(4, 5, 7), true), EMULATED_RIGHT);
 }
 
-/* With a seed any algorithm that passes is taken, the same one each time; nothing is timed or remembered. */
+/* With a seed any algorithm that passes may be chosen, the same one each time; nothing is timed or remembered. */
 TEST_F(Product, IsDrawnFromASeed) {
   const product_shape shape = shape_of(4, 5, 6);
   const auto drawn = [&](const char *seed) {
@@ -368,8 +370,8 @@ TEST_F(Product, SaysWhichShapeIsUnsupported) {
   }
 }
 
-/* Trials that every algorithm has failed are not repeated. A refusal by flags alone is not remembered: the environment
- * may have caused it. */
+/* If every algorithm has failed its trials, they are not repeated. A rejection by flags alone is not remembered: the
+ * environment may have caused it. */
 TEST_F(Product, RemembersThatNoAlgorithmPasses) {
   const product_shape shape = shape_of(11, 12, 13);
   product *product = nullptr;
@@ -389,7 +391,7 @@ TEST_F(Product, RemembersThatNoAlgorithmPasses) {
   product_free(product);
 }
 
-TEST_F(Product, RefusesShapesThatMakeNoSense) {
+TEST_F(Product, RefusesInvalidShapes) {
   const std::function<void(product_shape *)> spoil[] = {
       [](product_shape *s) { s->m = 0; },
       [](product_shape *s) { s->n = -1; },

@@ -1,4 +1,4 @@
-/* Choices of algorithms are remembered, and nothing in the file of choices can do harm. */
+/* Choices of algorithms are remembered, and no content of the file of choices can do harm. */
 #include <sys/stat.h>
 
 #include <thread>
@@ -28,7 +28,7 @@ TEST_F(Choices, AreRememberedFromOneProcessToTheNext) {
 
 TEST_F(Choices, KeepWhatAnotherProcessHasAddedMeanwhile) {
   product_library *other = library_;
-  open(); /* both have read a file that is not there */
+  open(); /* both have looked for the file, which does not exist */
   EXPECT_EQ(chosen(shape_of(4, 5, 40), true), EMULATED_RIGHT);
   std::swap(library_, other);
   EXPECT_EQ(chosen(shape_of(4, 5, 41), true), EMULATED_RIGHT);
@@ -39,7 +39,7 @@ TEST_F(Choices, KeepWhatAnotherProcessHasAddedMeanwhile) {
   EXPECT_EQ(emulated_library.heuristics, 0);
 }
 
-TEST_F(Choices, AreToldApartByEverythingTheyDependOn) {
+TEST_F(Choices, AreKeyedByEverythingTheyDependOn) {
   const product_shape shape = shape_of(4, 5, 6, ELEMENT_F32, ELEMENT_F32, EPILOGUE_MASKED);
   const std::function<void(product_shape *)> changes[] = {
       [](product_shape *) {},
@@ -104,11 +104,11 @@ TEST_F(Choices, AreTrustedNoMoreThanAnyOtherAlgorithm) {
     reopen();
     EXPECT_EQ(chosen(shape, true), EMULATED_RIGHT) << kind;
     EXPECT_EQ(emulated_library.heuristics, 1) << kind;
-    reopen(); /* what was chosen instead is what is remembered now */
+    reopen(); /* the new choice is now remembered */
     EXPECT_EQ(chosen(shape, true), EMULATED_RIGHT) << kind;
     EXPECT_EQ(emulated_library.heuristics, 0) << kind;
   }
-  write(path, line_of(entry_of(shape, EMULATED_SLOW, workspace)) + "\n"); /* the file is really what decides */
+  write(path, line_of(entry_of(shape, EMULATED_SLOW, workspace)) + "\n"); /* the file does decide */
   reopen();
   double seconds;
   EXPECT_EQ(chosen(shape, true, &seconds), EMULATED_SLOW);
@@ -255,7 +255,7 @@ TEST(TuneEntry, HoldsTheNewestWhenFull) {
   EXPECT_EQ(tune_find(&table, "key 2"), nullptr);
   ASSERT_NE(tune_find(&table, "key 3"), nullptr);
   snprintf(entry.key, sizeof entry.key, "key 3");
-  ASSERT_TRUE(tune_put(&table, &entry)); /* replaces: nothing else goes */
+  ASSERT_TRUE(tune_put(&table, &entry)); /* replaces: no other entry is dropped */
   EXPECT_EQ(table.n, TUNE_ENTRIES);
   EXPECT_EQ(tune_find(&table, "key 3")->nanoseconds, TUNE_ENTRIES + 2);
   EXPECT_NE(tune_find(&table, "key 4"), nullptr);

@@ -1,5 +1,5 @@
-// Networks exported as C source: the source says what the network says, in every activation, task, normalisation and
-// treatment of missing cells. tests/python/onnx_test.py is the same for graphs.
+// Networks exported as C source: the source predicts what the network predicts, for every activation, task,
+// normalisation and treatment of missing cells. tests/python/onnx_test.py is the same for graphs.
 #include <gtest/gtest.h>
 
 #include <dlfcn.h>
@@ -37,7 +37,7 @@ constexpr descent_normalize kNormalizes[] = {DESCENT_NORMALIZE_MAP(TERM_VALUE)};
 constexpr descent_loss kLosses[] = {DESCENT_LOSS_MAP(TERM_VALUE)};
 #undef TERM_VALUE
 
-// 5 inputs, two hidden layers, the outputs that the loss needs; drawn weights, preprocessing that matters.
+// 5 inputs, two hidden layers, the outputs that the loss needs; random weights, non-trivial preprocessing.
 Network Make(descent_activation activation, descent_loss loss, descent_normalize normalize) {
   const int64_t outputs = loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY ? 1 : 3, widths[] = {7, 6, outputs};
   const bool regression = loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
@@ -95,7 +95,7 @@ std::string TableText(descent_loss loss, const char *green) {
   return text;
 }
 
-// Fitted to the table, with drawn weights.
+// Fitted to the table, with random weights.
 Network MakeForTable(const descent_dataset *dataset, descent_loss loss, descent_normalize normalize) {
   const int64_t widths[] = {6, loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY ? 3 : 1};
   descent_network_options options = descent_network_options_default();
@@ -115,7 +115,7 @@ Network MakeForTable(const descent_dataset *dataset, descent_loss loss, descent_
 
 // ---- C --------------------------------------------------------------------------------------------------------------
 
-// Compiles the exported file as a stranger would, and calls it.
+// Compiles the exported file as a user would, and calls it.
 class Compiled {
  public:
   explicit Compiled(const std::string &source) {
@@ -158,7 +158,7 @@ Dataset DrawRows(const descent_network *network, std::vector<float> *X) {
   return Dataset(dataset);
 }
 
-// What the source takes for a row of inputs: a number for each column of the table.
+// The source's arguments for a row of inputs: a number for each column of the table.
 std::vector<float> Columns(const descent_network *network, const std::vector<float> &X) {
   if (!network->schema.features) return X;
   std::vector<float> x;
@@ -173,7 +173,7 @@ std::vector<float> Columns(const descent_network *network, const std::vector<flo
   return x;
 }
 
-// The largest share of what rounding may do by which the source's outputs differ from the network's.
+// The largest difference between the source's outputs and the network's, as a share of the rounding bound.
 double WorstShare(const std::string &path, const descent_network *network, descent_device *device,
                   const descent_dataset *rows) {
   const Compiled compiled(path);
@@ -219,7 +219,7 @@ TEST_F(Export, CSourceCompilesWithoutAWarningAndSaysWhatTheNetworkSays) {
       }
 }
 
-// A change in the third digit of any one number, wherever it is, is beyond what rounding can do.
+// A change in the third digit of any one number exceeds the rounding bound.
 TEST_F(Export, CSourceThatSaysSomethingElseIsFound) {
   const Device device = OpenCpu();
   const struct {
@@ -250,7 +250,7 @@ TEST_F(Export, CSourceThatSaysSomethingElseIsFound) {
     }
 }
 
-// Missing ones and ones that the network does not know among them.
+// Some are missing, some unknown to the network.
 TEST_F(Export, CategoriesGoIntoCSourceAsNumbers) {
   const Device device = OpenCpu();
   for (descent_loss loss : kLosses)
@@ -293,7 +293,7 @@ TEST_F(Export, CSourceKeepsEveryBit) {
   }
 }
 
-// What a name holds stays a name.
+// The content of a name cannot leave its comment.
 TEST_F(Export, HostileNamesStayInTheirComment) {
   std::string csv = "a*/ int x; /*,\"b?\?/\nc\",d\xe2\x80\xae,\"e\\\",/,target\n";
   for (int i = 0; i < 12; i++) csv += "1,2,3,4," + std::to_string(i) + (i % 2 ? ",\"*/\n#error\"\n" : ",\"/*?\?/\"\n");

@@ -1,5 +1,5 @@
-// Model files that nobody vouches for: whatever a file claims, loading it either gives what it describes or one line
-// that names the cause, and costs no more than the file itself.
+// Untrusted model files: loading either gives the network that the file describes or one line that names the cause, and
+// takes no more memory than the file's size warrants.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -48,7 +48,7 @@ std::string Repeat(const std::string &text, size_t times) {
   return repeated;
 }
 
-// A file around one description and one list of tensors; 8 bytes of zeros as the data unless told.
+// A file around one description and one list of tensors; 8 bytes of zeros as the data by default.
 std::string File(const std::string &description, const std::string &tensors, const std::string &data) {
   std::string header = "{\"__metadata__\":{\"descent\":\"" + Escape(description) + "\"}" + tensors + "}";
   return Prefix(header.size()) + header + data;

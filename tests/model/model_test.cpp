@@ -1,4 +1,4 @@
-// Networks in memory: what may be created, where parameters lie, how weights are drawn, and that bad requests are
+// Networks in memory: which can be created, where the parameters are, how weights are drawn, and that bad requests are
 // refused by name.
 #include <gtest/gtest.h>
 
@@ -96,7 +96,7 @@ TEST(Network, RefusesOptionsThatDidNotStartFromTheInitialiser) {
   EXPECT_EQ(network, nullptr);
 }
 
-TEST(Network, TellsItsShapeTaskAndDefaults) {
+TEST(Network, ReportsItsShapeTaskAndDefaults) {
   const struct {
     descent_loss loss;
     int64_t outputs;
@@ -268,7 +268,7 @@ TEST(Initialisation, DrawsEachWeightFromSeedLayerAndIndexAlone) {
     }
 }
 
-// Mean and variance of n draws stray by z standard errors: sigma / sqrt(n), and sigma^2 sqrt((k - 1) / n) with the
+// Mean and variance of n draws deviate by z standard errors: sigma / sqrt(n), and sigma^2 sqrt((k - 1) / n) with the
 // kurtosis k = 3 (normal) or 9/5 (uniform). 5 of them: once in a million draws, and the seeds are fixed.
 TEST(Initialisation, HasMeanZeroAndTheSchemesVariance) {
   constexpr int64_t kIn = 300, kOut = 200;

@@ -1,4 +1,4 @@
-// Weights from other programs: state_dicts of PyTorch in every type, our own model files, and what does not fit.
+// Weights from other programs: PyTorch's state_dicts in every type, Descent's model files, and files that do not fit.
 #include <gtest/gtest.h>
 
 #include <cmath>

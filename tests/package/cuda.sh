@@ -8,7 +8,7 @@ rm -rf "$folder"
 mkdir -p "$folder/modules"
 unset CUDACXX CUDA_PATH CUDA_HOME || true
 
-# As CMake 3.25.1's does at a toolkit that it does not know.
+# As the one in CMake 3.25.1 does for an unknown toolkit.
 echo 'message(FATAL_ERROR "FindCUDAToolkit was asked")' >"$folder/modules/FindCUDAToolkit.cmake"
 cat >"$folder/CMakeLists.txt" <<END
 cmake_minimum_required(VERSION 3.25)
@@ -22,7 +22,7 @@ endif()
 message(STATUS "CUDA backend: \${DESCENT_CUDA_TEXT}")
 END
 
-# fake NAME VERSION SCRIPT: an nvcc that says it is of that version and then does as the script says.
+# fake NAME VERSION SCRIPT: an nvcc that reports that version and then runs the script.
 fake() {
   mkdir -p "$folder/$1"
   mkdir -p "$folder/$1/nvvm/libdevice"

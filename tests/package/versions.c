@@ -1,4 +1,4 @@
-/* Trains on a file with the options of whichever header it is compiled with, and prints what versions.sh compares. */
+/* Trains on a file with the options of the header it is compiled with, and prints what versions.sh compares. */
 #include <descent/descent.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* The plan as data: which operations each range holds, that every one of them has the buffers it needs in the sizes it
- * needs, and that none reads what the step has not written. */
+/* The plan as data: which operations each range holds, that each has the buffers it needs in the right sizes, and that
+ * none reads values that the step has not written. */
 #include <gtest/gtest.h>
 
 #include <map>
@@ -194,7 +194,7 @@ void check_uses(const plan_op &op, const plan &plan, const Access &access) {
   EXPECT_EQ(given, expected);
 }
 
-/* What must hold before the range's first operation is state or bound; the rest has to be written on the way. */
+/* Values needed before the range's first operation are state or bound; all others must be written within the range. */
 void check_dataflow(const plan &plan, plan_range range, const descent_network &network) {
   std::set<int> written;
   for (int i = range.first; i < range.first + range.count; i++) {
@@ -311,7 +311,7 @@ TEST(Plan, DropoutSmoothingWeightsAndShuffleActInTrainingOnly) {
     }
 }
 
-TEST(Plan, OnlyTheProbedStepMeasuresTheUpdate) {
+TEST(Plan, OnlyTheStepWithStatisticsMeasuresTheUpdate) {
   auto network = make_network(shapes[1]);
   descent_train_options options = descent_train_options_default();
   Plan p;
@@ -361,7 +361,7 @@ TEST(Plan, WithoutTrainingHoldsNeitherGradientsNorTrainingSteps) {
   EXPECT_EQ(p.at.layer_statistics, PLAN_NONE);
 }
 
-TEST(Plan, AllDTakeTurnsInTwoSlots) {
+TEST(Plan, AllDZAlternateBetweenTwoSlots) {
   auto network = make_network(shapes[2]); /* widths 32, 48, 10 */
   descent_train_options options = descent_train_options_default();
   Plan p;

@@ -1,4 +1,4 @@
-"""What the tests in Python share: the command under test, run in a folder of its own."""
+"""Shared by the tests in Python: the command under test, run in a temporary folder."""
 
 import csv
 import os
@@ -25,13 +25,13 @@ class Folder(unittest.TestCase):
         return os.path.join(self._folder.name, name)
 
     def descent(self, *arguments):
-        """Runs the command, which has to succeed, and gives what it printed."""
+        """Runs the command, which must succeed, and returns its output."""
         done = subprocess.run([COMMAND, *map(str, arguments)], cwd=self._folder.name, text=True, capture_output=True)
         self.assertEqual(done.returncode, 0, f"descent {' '.join(map(str, arguments))}: {done.stderr}")
         return done.stdout
 
     def predictions(self, model, data, *options):
-        """What `descent predict` says: the header and the rows, as texts."""
+        """The output of `descent predict`: the header and the rows, as texts."""
         rows = list(csv.reader(self.descent("predict", model, data, "--device", "cpu", *options).splitlines()))
         return rows[0], rows[1:]
 

@@ -1,4 +1,4 @@
-"""What `descent export --format npz` writes is what numpy.load reads and what the model file holds."""
+"""numpy.load reads from the output of `descent export --format npz` what the model file holds."""
 
 import json
 import zipfile

@@ -1,12 +1,12 @@
-"""Exported graphs in ONNX Runtime say what `descent predict` says: every activation, task and normalisation, with
-missing cells, indicators, categories and categories that training did not see.
+"""Exported graphs in ONNX Runtime predict what `descent predict` predicts: every activation, task and normalisation,
+with missing cells, indicators, categories and categories that training did not see.
 
 How far the two may be apart is estimated row by row from the network's own numbers, read from the model file. Rounding
 errors are taken as independent and of mean 0, each within u = 2^-24 of its result: then they add up as squares do
 (Higham and Mary 2019, "A new approach to probabilistic rounding error analysis"). Worst cases, where all point the same
 way, exceed that by the square root of the terms, and grow with each layer until they allow anything. Two evaluations
-count as equal within ERRORS such errors: errors that all point the same way in a sum of a thousand terms would take 32.
-"""
+count as equal within ERRORS such errors: errors that all point the same way in a sum of a thousand terms would take
+32."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from safetensors import safe_open
 from command import Folder, main
 
 U = 2.0**-24
-SMALLEST = 2.0**-149  # what results below the normal range may be off by
+SMALLEST = 2.0**-149  # error of results below the normal range
 ERRORS = 64
 ACTIVATIONS = ["identity", "sigmoid", "tanh", "relu", "leaky_relu", "gelu", "silu"]
 NORMALIZES = ["none", "standard", "minmax"]
@@ -33,7 +33,7 @@ NUMBERS, ROWS = 6, 157
 ERF = np.vectorize(math.erf)
 
 
-# ---- what rounding may do -------------------------------------------------------------------------------------------
+# ---- rounding errors ------------------------------------------------------------------------------------------------
 
 def sigmoid(z):
     return 0.5 * (1 + np.tanh(z / 2))
@@ -151,7 +151,7 @@ class Table:
         if kind in ("categories", "indicators"):
             colours, labels = random.choice(["red", "grün", "light, blue"], ROWS), random.choice(["S", "M", "L"], ROWS)
             score = score + 2 * (colours == "red")
-            # Names that values inside the graph have.
+            # Names that are also used inside the graph.
             self.header[1:2] = ["colour", "layers.0.z", "label"]
             self.columns[1:2] = [colours.astype(object), self.columns[1], labels.astype(object)]
         if kind != "complete":
@@ -205,8 +205,8 @@ class OnnxTest(Folder):
         return np.array([row[0] for row in rows]), np.array([row[1:] for row in rows], dtype=np.float64)
 
     def difference(self, table, graph, predicted):
-        """The largest difference between graph and prediction, and between graph and exact value, each over what
-        rounding may do; and in how many rows a label is one that no evaluation in float32 arrives at."""
+        """The largest difference between graph and prediction, and between graph and exact value, each relative to the
+    rounding bound; and the number of rows with a label that no evaluation in float32 can give."""
         network, run = Model(self.path("model.safetensors")), session(graph.SerializeToString())
         found = dict(zip([o.name for o in run.get_outputs()], run.run(None, table.feed(run))))
         exact, error = network.outputs(network.encode(table.columns))
@@ -280,7 +280,7 @@ class OnnxTest(Folder):
         self.assertEqual(sorted(Model(self.path("model.safetensors")).tensors["preprocessing.fill"][1:4]), [0, 0, 1])
 
     def test_a_graph_that_says_something_else_is_found(self):
-        """A change in the second or third digit of any one number is beyond what rounding can do."""
+        """A change in the second or third digit of any one number exceeds the rounding bound."""
 
         def constant(graph, name, change):
             for tensor in graph.graph.initializer:

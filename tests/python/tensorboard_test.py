@@ -1,5 +1,5 @@
-"""What `descent train --tensorboard` writes, read back by TensorBoard and compared with the run log and the model of the
-same training."""
+"""The event files of `descent train --tensorboard`, read back by TensorBoard and compared with the run log and the
+model of the same training."""
 
 import json
 import math
@@ -68,7 +68,7 @@ class TensorBoard(Folder):
                                                rtol=2**-23, atol=0, err_msg=tag)
 
     def test_a_resumed_training_shows_each_epoch_once(self):
-        # As if it had died in the third epoch, after which it had gone on to the end.
+        # As if it had died in the third epoch and had then been resumed to the end.
         keeping = ("--checkpoint-every", "5 steps", "--batch-size", 16)
         whole, _ = self.train(2, "whole", "--checkpoint", "kept", "--keep", 99, *keeping)
         steps = sorted(os.listdir(self.path("kept")))

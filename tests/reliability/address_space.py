@@ -1,5 +1,5 @@
-"""The address space is limited (ulimit -v), from what a command needs to begin to what it needs to end: whoever runs out
-of it, the command or a library, the command ends with exit code 1 and one line that says so."""
+"""The address space is limited (ulimit -v), from what a command needs to start to what it needs to finish: whether the
+command or a library runs out of it, the command ends with exit code 1 and one line that says so."""
 
 import resource
 import shutil
@@ -19,7 +19,7 @@ def limited(cases, case, size):
 def run():
     options = arguments(__doc__)
     cases = Cases(options.descent)
-    cases.environment.pop("OPENBLAS_NUM_THREADS")  # which begins threads of its own then
+    cases.environment.pop("OPENBLAS_NUM_THREADS")  # otherwise OpenBLAS would start no threads
     chosen = [case for case in cases.table if case.name in ("train", "evaluate", "predict", "export onnx", "train mapped")]
     ended, refused = 0, 0
     for case in chosen:
@@ -34,7 +34,7 @@ def run():
                 ended += not failed
             shutil.rmtree(folder)
     check(ended > 0 and refused > 0, f"{ended} ended, {refused} did not")
-    return f"{ended + refused} runs of {len(chosen)} commands in 40 to 700 MB of addresses: {refused} told that they lack memory"
+    return f"{ended + refused} runs of {len(chosen)} commands in 40 to 700 MB of addresses: {refused} reported a lack of memory"
 
 
 sys.exit(main(run))

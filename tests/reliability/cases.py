@@ -1,5 +1,5 @@
-"""Every command that writes something, small enough to be run a thousand times, and what is true of a run that met a
-fault: a documented exit code, one line that says why, and files that are wholly the old ones or the new ones."""
+"""Every command that writes something, small enough to run a thousand times, and the checks of a run that met a fault:
+a documented exit code, one line that says why, and files that are entirely the old ones or the new ones."""
 
 import glob
 import os
@@ -17,9 +17,9 @@ TIMES = re.compile(
     rb'|<div><svg class="chart" role="img" [^>]*aria-label="Speed">.*'
     rb"|20[0-9][0-9]-[0-9][0-9]-[0-9][0-9] [0-9][0-9]:[0-9][0-9]"
 )
-# Written as they grow: what is there after a fault is a beginning. The log beside the checkpoints goes with them.
+# Written as they grow: after a fault the beginning is there. This includes the log beside the checkpoints.
 STREAMS = ("run.jsonl", "board/events")
-OUTSIDE = ("kept/",)  # crash_sweep.py holds checkpoints to what is promised of them
+OUTSIDE = ("kept/",)  # crash_sweep.py checks the checkpoints
 
 
 def write(path, text):
@@ -35,14 +35,14 @@ class Case:
 
 
 class Cases:
-    """The inputs, in a folder that goes with it, and the table of cases."""
+    """The inputs, in a folder that is removed with the object, and the table of cases."""
 
     def __init__(self, descent):
         self.descent = descent
         self.scratch = tempfile.TemporaryDirectory(prefix="descent_faults_")
         self.runs = 0
         self.inputs = self.folder()
-        # The BLAS's own threads begin before main and would go on after it.
+        # The BLAS's own threads start before main and would continue after it.
         self.environment = dict(os.environ, LC_ALL="C", COLUMNS="80", OPENBLAS_NUM_THREADS="1")
         self.make_inputs()
         self.table = self.make_table()
@@ -131,15 +131,15 @@ class Cases:
         return done, folder
 
     def learn(self, case):
-        """What an undisturbed run gives."""
+        """The result of an undisturbed run."""
         done, folder = self.run(case)
         check(done.returncode == 0, f"{case.name}: exit code {done.returncode}: {done.stderr.decode()}")
         case.stdout = TIMES.sub(b"", done.stdout)
         case.files = contents(folder)
 
     def judge(self, case, done, folder, reason, context, codes=(0, 1)):
-        """Holds a disturbed run to what is promised; whether it failed. `reason`: what a line of it says, None where
-        it may say nothing."""
+        """Checks a disturbed run against what is documented and returns whether it failed. `reason`: the text that a
+        line must contain; None: no text is required."""
         said = done.stderr.decode(errors="replace")
         context = f"{case.name}: {context}"
         check("Sanitizer" not in said and "runtime error" not in said, f"{context}: {said}")
@@ -158,7 +158,7 @@ class Cases:
               f"{context}: exit code {done.returncode} and: {said}")
         for name in files:
             if name.startswith(STREAMS):
-                check(case.files[name].startswith(files[name]), f"{context}: {name} is no beginning")
+                check(case.files[name].startswith(files[name]), f"{context}: {name} is not a prefix")
             elif not name.startswith(OUTSIDE) and files[name] not in (OLD, case.files[name]):
                 # A training that was stopped has saved what it had learned, and reported it.
                 check((name == "model" and self.loads(folder)) or
@@ -174,7 +174,7 @@ class Cases:
 
 
 def difference(a, b):
-    """The first line that is another one."""
+    """The first line that differs."""
     for x, y in zip(a.split(b"\n"), b.split(b"\n")):
         if x != y:
             return f"{x} -> {y}"
@@ -182,7 +182,7 @@ def difference(a, b):
 
 
 def contents(folder):
-    """Name and contents of every file below, without what differs between any two runs."""
+    """Name and contents of every file below, without what differs from run to run."""
     found = {}
     for path in glob.glob(os.path.join(folder, "**"), recursive=True, include_hidden=True):
         if not os.path.isfile(path):

@@ -1,7 +1,7 @@
 """Every system call that a checkpoint is made of fails in turn, once and from then on, and the process is killed at
 each; then no file may grow beyond some size, for every size, so that writes end halfway. A training that diverges and
-goes back, further and further, is killed at each too. After every one the same command goes on to the same model. Needs
-strace."""
+rolls back, further and further, is killed at each too. After every fault the same command continues to the same model.
+Needs strace."""
 
 import os
 import re
@@ -16,13 +16,13 @@ ERRORS = ("ENOSPC", "EIO", "EINTR")
 EXITS = (0, 1, 3, 127)  # done, could not write, could not read; the loader found no library
 
 
-# Six times; the steps that it goes back to are 3, 2, 4, 3, 7 and 6.
+# Six times, to steps 3, 2, 4, 3, 7 and 6.
 DIVERGING = ("--hidden", "6,5", "--activation", "identity", "--optimizer", "gd", "--lr", "1e4", "--warmup", "20",
              "--keep", "9", "--on-divergence", "rollback:50:1000")
 
 
 def injections(count, errors):
-    """(call, fault) for every call that a training makes, as strace counts them: for each thread by itself."""
+    """(call, fault) for every call that a training makes, as strace counts them: for each thread separately."""
     for call in CALLS:
         for k in range(1, count[call] + 1):
             yield call, f"signal=KILL:when={k}"
@@ -49,7 +49,7 @@ def count_calls(job):
 
 
 def limit_sizes(job, sizes):
-    """Real short writes: up to the limit, and then the error; how many trainings met it."""
+    """Real short writes, up to the limit and then the error; returns how many trainings met it."""
     hit = 0
     for size in sizes:
         folder = job.folder(f"size{size}")
@@ -79,7 +79,7 @@ def inject(job, errors, options):
             failed += code != 0
             if code == 0:
                 check(job.hash(folder) == job.expected, f"{context}: exit code 0 and another model")
-        job.finish(folder, context, log="KILL" in fault)  # what could not be written is told, and missing
+        job.finish(folder, context, log="KILL" in fault)  # lines that could not be written are reported, and missing
         shutil.rmtree(folder)
     check(killed > 0 and (failed > 0 or not errors), "no fault had an effect")
     return len(faults), len(chosen), killed, failed
@@ -95,7 +95,7 @@ def run():
     check(0 < hit < len(sizes), f"{hit} of {len(sizes)} limits on the size of a file were met")
     return (f"{chosen} of {faults} faults: {killed} killed the training, {failed} made it exit with an error; "
             f"{hit} of {len(sizes)} limits on the size of files did too; {chosen_kills} of {kills} kills, {killed_back} "
-            "of them before its end, of one that went back; every one went on to the same model")
+            "of them before its end, of one that rolled back; every one continued to the same model")
 
 
 sys.exit(main(run))

@@ -1,4 +1,4 @@
-"""A short training that the scripts here disturb: its data, its command line, and how it ends when nobody does."""
+"""A short training that the scripts here disturb: its data, its command line, and its undisturbed result."""
 
 import argparse
 import hashlib
@@ -29,8 +29,8 @@ def arguments(about):
 
 
 class Job:
-    """Runs in a folder of its own, which goes with it: `epochs` of 6 steps each, of more with more rows. `more` is
-    added to its command line. Without `undisturbed` it is not known how it ends."""
+    """Runs in a temporary folder, removed with the object: `epochs` of 6 steps each, more with more rows. `more` is
+    added to its command line. Without `undisturbed` its result is not known."""
 
     def __init__(self, descent, epochs=4, every="4 steps", hidden="6", rows=60, more=(), undisturbed=True):
         self.descent, self.epochs, self.every, self.hidden, self.more = descent, epochs, every, hidden, list(more)
@@ -78,14 +78,14 @@ class Job:
             return hashlib.sha256(file.read()).hexdigest()
 
     def log(self, folder):
-        """What was logged beside the checkpoints, but for what time tells."""
+        """The log beside the checkpoints, without times."""
         with open(os.path.join(folder, "kept", "log.jsonl")) as file:
             lines = [json.loads(line) for line in file]
         return [{name: line[name] for name in line if name not in ("seconds", "rows_per_second")} for line in lines]
 
     def finish(self, folder, context, log=True):
-        """Goes on from whatever is there: to the end, with the same bytes, nothing damaged on the way, and where `log`
-        holds nothing missing in what was logged."""
+        """Continues from what is in the folder: to the end, with the same bytes, without finding damage, and if `log`
+        is true with a complete log."""
         end = self.run(folder, [])
         check(end.returncode == 0, f"{context}: resuming ended with {end.returncode}: {end.stderr.strip()}")
         check("skipped" not in end.stderr, f"{context}: {end.stderr.strip()}")

@@ -1,5 +1,5 @@
-"""Kills a training at random moments, again and again, and lets the same command go on: SIGKILL, then SIGTERM, which has
-to end it with 143 within a stated time."""
+"""Kills a training repeatedly at random moments and lets the same command continue: with SIGKILL, then with SIGTERM,
+which must end it with 143 within a stated time."""
 
 import random
 import shutil
@@ -37,7 +37,7 @@ def sweep(job, number, kills, draw):
             shutil.rmtree(folder)
             folder = None
             continue
-        # Before the training begins SIGTERM ends the process as it ends any.
+        # Before the training starts SIGTERM ends the process in the default way.
         allowed = (-number,) if number == signal.SIGKILL else (-number, 128 + number)
         check(process.returncode in allowed, f"exit code {process.returncode}: {errors.strip()}")
         hits += 1

@@ -1,5 +1,5 @@
-"""Predicts on files larger than the blocks that are read at a time, and measures the memory that it takes: as much for a
-file five times as large. With --full a file of 2 GB."""
+"""Predicts on files larger than the blocks that are read at a time, and measures the memory: a file five times as large
+must not take more. With --full a file of 2 GB."""
 
 import os
 import subprocess

@@ -1,6 +1,6 @@
-"""A machine that loses power: what a training wrote is replayed up to some moment, and of what was not synced by then
-any part may have reached the disk, in any order. The same command goes on from each such disk to the same model. With
-the syncs left out of the replay it must not, or the simulation shows nothing. Needs strace."""
+"""A machine that loses power: a training's writes are replayed up to some moment, and of the writes not yet synced any
+part may have reached the disk, in any order. The same command continues from each such disk to the same model. With the
+syncs left out of the replay it must not, or the simulation would show nothing. Needs strace."""
 
 import os
 import random
@@ -18,7 +18,7 @@ def unescape(text):
 
 
 class File:
-    """Data that is on disk for certain, and the writes since then, as (offset, bytes)."""
+    """Data that is certainly on disk, and the writes since then, as (offset, bytes)."""
 
     def __init__(self):
         self.synced, self.pending, self.length = b"", [], 0
@@ -48,7 +48,7 @@ class File:
 
 
 class Disk:
-    """A folder's names: those on disk for certain, and the changes since then, as (name, file or None)."""
+    """A folder's names: those certainly on disk, and the changes since then, as (name, file or None)."""
 
     def __init__(self):
         self.synced, self.pending = {}, []
@@ -62,7 +62,7 @@ class Disk:
 
 
 def operations(traces):
-    """What the threads that write checkpoints and the log beside them did, in the order in which they began to."""
+    """The calls of the threads that write checkpoints and the log beside them, in the order of their starts."""
     text = r'"((?:\\x[0-9a-f]{2})*)"'
     patterns = [("open", re.compile(r"openat\((AT_FDCWD|\d+), " + text + r", (\S+?)(?:, \d+)?\) += (\d+)")),
                 ("write", re.compile(r"write\((\d+), " + text + r", \d+\) += (\d+)")),
@@ -116,7 +116,8 @@ def replay(steps, moment, honour_syncs):
 
 
 def survive(job, steps, draws, draw, honour_syncs):
-    """Goes on from `draws` disks at each moment; their number. Raises Failure at the first that is not gone on with."""
+    """Continues from `draws` disks at each moment and returns their number. Raises Failure at the first that does not
+    lead to the same model."""
     tried = 0
     for moment in range(len(steps) + 1):
         disk = replay(steps, moment, honour_syncs)
@@ -146,7 +147,7 @@ def run():
     try:
         survive(job, steps, 2, draw, False)
     except Failure as failure:
-        return f"{tried} losses of power: every one went on to the same model (without syncs: {str(failure)[:90]})"
+        return f"{tried} losses of power: every one continued to the same model (without syncs: {str(failure)[:90]})"
     raise Failure("without its syncs the training survives as well: the simulation shows nothing")
 
 

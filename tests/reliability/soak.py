@@ -1,5 +1,5 @@
-"""A training at full speed for an hour (--full; else some seconds) with everything on that is written while it runs: its
-memory must stay within 1 % of what it was once warm, and its open files the same number."""
+"""A training at full speed for an hour (--full; else some seconds) that writes everything it can while it runs: its
+memory must stay within 1 % of its size once warm, and its number of open files constant."""
 
 import json
 import os
@@ -15,7 +15,7 @@ SAMPLES = 60
 
 
 def resident(process):
-    """Bytes of memory that is the process's own, as against pages of files."""
+    """Bytes of the process's private memory, without pages of files."""
     with open(f"/proc/{process}/status") as status:
         return 1024 * sum(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
 

@@ -1,7 +1,7 @@
 """Every system call that a command's outputs are made of fails in turn, once and from then on: a full disk, a broken
-one, an interruption, a file that cannot be closed; then no file may grow beyond some size, for every size, so that writes
-end halfway; then outputs in places that cannot be. After each: exit code 1 and one line that names file and reason, the
-old file untouched or the new one whole, nothing left behind; or exit code 0 and the same output. Needs strace."""
+one, an interruption, a file that cannot be closed; then no file may grow beyond some size, for every size, so that
+writes end halfway; then outputs in impossible places. After each: exit code 1 and one line that names file and reason,
+the old file untouched or the new one whole, nothing left behind; or exit code 0 and the same output. Needs strace."""
 
 import concurrent.futures
 import os
@@ -17,7 +17,7 @@ ERRORS = {"openat": ("ENOSPC", "EACCES", "EROFS"), "write": ("ENOSPC", "EIO", "E
           "fsync": ("EIO", "ENOSPC"), "close": ("EIO", "EDQUOT"), "rename": ("EACCES", "EIO"), "fchmod": ("EPERM",)}
 REASONS = (r"No space left|Permission denied|Read-only file|Input/output error|Disk quota|Interrupted|"
            r"not permitted|File too large")
-# Standard output has no name of its own; the log beside the checkpoints is named with its folder.
+# Standard output has no file name; the log beside the checkpoints is named with its folder.
 NAMED = r"standard output|board|run\.jsonl|kept|page\.html|model|\.csv|\.svg|\.npz|\.npy|\.idx|\.svm|\.onnx|\.c:|\.safetensors"
 
 
@@ -34,7 +34,7 @@ def calls_of(cases, case):
                 continue
             thread, call = parts[1], parts[2]
             numbers[call] += 1
-            # A folder is also opened to be synced, and, not waiting, to be listed: no output then.
+            # A folder opened to be synced counts as an output; one opened with O_NONBLOCK, to be listed, does not.
             writes = call != "openat" or re.search(r"O_WRONLY|O_RDWR|O_RDONLY\|O_CLOEXEC\|O_DIRECTORY", line)
             if writes and (folder in line or re.match(r"\d+ +(write|close)\(1<", line) or call == "rename"
                            or (call == "openat" and "AT_FDCWD" in line and not re.search(r'"/(dev|proc|sys|etc)/|\.gcda"', line))):
@@ -91,7 +91,8 @@ def misplace(cases, case, reason):
 
 
 def standard_output(cases, case, full):
-    """On a full device the reason is told; where the reader has gone, as with `| head`, only the exit code says so."""
+    """On a full device the reason is reported; if the reader has exited, as with `| head`, only the exit code shows
+    it."""
     reading, writing = os.pipe()
     os.close(reading)
     with open("/dev/full", "wb") as device:
@@ -127,7 +128,7 @@ def run():
                 wrong.append(str(failure))
     check(not wrong, f"{len(wrong)} of {len(chosen)}:\n" + "\n".join(wrong))
     check(failed > len(chosen) // 2, f"only {failed} of {len(chosen)} faults had an effect")
-    return (f"{len(chosen)} of {len(jobs)} failing writes in {len(cases.table)} commands: {failed} told with exit code 1, "
+    return (f"{len(chosen)} of {len(jobs)} failing writes in {len(cases.table)} commands: {failed} reported with exit code 1, "
             f"{len(chosen) - failed} without effect on the output")
 
 

@@ -1,4 +1,4 @@
-/* What report/ writes, byte by byte where others read it. */
+/* The output of report/, byte for byte where other programs read it. */
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -51,7 +51,7 @@ std::string record_of(const std::string &data) {
   return record;
 }
 
-TEST(TfRecord, FramesAsTensorBoardDoes) { /* the bytes are those of its own RecordWriter */
+TEST(TfRecord, FramesAsTensorBoardDoes) { /* the bytes are those of TensorBoard's RecordWriter */
   EXPECT_EQ(record_of("descent"), std::string("\x07\0\0\0\0\0\0\0"
                                               "\xbb\xd7\x9f\x11"
                                               "descent"
@@ -84,7 +84,7 @@ std::string marked_up(const std::string &text, int columns) {
   return result;
 }
 
-TEST(Markup, LetsEveryTextMeanItself) {
+TEST(Markup, EscapesEveryText) {
   const std::string gone = "\xef\xbf\xbd";
   const struct {
     std::string text, marked;
@@ -97,12 +97,12 @@ TEST(Markup, LetsEveryTextMeanItself) {
       {"\xf0\x9f\x94\xa5 gr\xc3\xbc\xc3\x9f", "\xf0\x9f\x94\xa5 gr\xc3\xbc\xc3\x9f", 10},
       {"a\tb\nc\x1b[31m\x7f", "a" + gone + "b" + gone + "c" + gone + "[31m" + gone, 20},
       {"\xc3", gone, 10},                       /* ends within a character */
-      {"\xc3(", gone + "(", 10},                /* or goes on otherwise */
-      {"\xc0\xaf", gone + gone, 10},            /* longer than it has to be */
-      {"\xed\xa0\x80", gone + gone + gone, 10}, /* half a pair of UTF-16 */
+      {"\xc3(", gone + "(", 10},                /* or continues wrongly */
+      {"\xc0\xaf", gone + gone, 10},            /* overlong */
+      {"\xed\xa0\x80", gone + gone + gone, 10}, /* half a UTF-16 surrogate pair */
       {"\xf5\x80\x80\x80", gone + gone + gone + gone, 10},
       {"\xe2\x80\xaegnp", gone + "gnp", 10}, /* right to left from here */
-      {"\xef\xbf\xbf", gone, 10},            /* no character at all */
+      {"\xef\xbf\xbf", gone, 10},            /* not a character */
       {"0123456789", "0123456789", 10},
       {"0123456789x", "012345678\xe2\x80\xa6", 10},
       {"<<<<", "&lt;&lt;\xe2\x80\xa6", 3},
@@ -164,7 +164,7 @@ TEST(Chart, KeepsThePeaksOfALongCurve) {
 
 /* ---- diagnosis -------------------------------------------------------------------------------------------------- */
 
-/* Draws a kind of these predictions; the charts are valid until `figure` is cleared. */
+/* Draws one kind of chart of these predictions; the charts are valid until `figure` is cleared. */
 const char *diagnose(figure *figure, diagnosis kind, const Network &network, std::vector<float> said,
                      std::vector<float> truth) {
   const int64_t outputs = descent_network_outputs(network.get());

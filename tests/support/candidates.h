@@ -8,7 +8,8 @@
 
 namespace conformance {
 
-/* The reference itself shows that the exact result passes, the simulated one that what the precisions allow does. */
+/* The reference shows that the exact result passes, the simulated backend that every rounding which the precisions
+ * allow does. */
 inline std::vector<Candidate> candidates() {
   const descent_precision fp32 = DESCENT_PRECISION_FP32, tf32 = DESCENT_PRECISION_TF32, bf16 = DESCENT_PRECISION_BF16;
   return {{"reference", &backend_reference, 1, {fp32}},

@@ -1,4 +1,4 @@
-/* Folders of checkpoints and trainings that use them: what the tests of checkpoints share. */
+/* Shared by the tests of checkpoints: folders, and trainings that use them. */
 #ifndef DESCENT_TESTS_CHECKPOINTS_H
 #define DESCENT_TESTS_CHECKPOINTS_H
 
@@ -20,7 +20,7 @@ inline std::vector<int64_t> steps_in(const std::string &folder) {
   return list;
 }
 
-/* What an epoch reported, but for what time tells. */
+/* What an epoch reported, except times. */
 struct Epoch {
   int64_t epoch, step;
   double train_loss, validation_loss, learning_rate;
@@ -42,7 +42,7 @@ struct Event {
   double rate_factor;
 };
 
-/* A training that can be run again and again from the same beginning. */
+/* A training that can be run repeatedly from the same initial state. */
 struct Job {
   std::vector<int64_t> widths{4, 6, 5, 3};
   descent_activation hidden = DESCENT_ACTIVATION_TANH;
@@ -134,7 +134,7 @@ inline Job small_job() {
   return job;
 }
 
-/* Its rate is far too high. */
+/* Its learning rate is far too high. */
 inline Job exploding_job(const std::string &folder) {
   Job job = small_job();
   job.options.optimizer.kind = DESCENT_OPTIMIZER_GD;
@@ -149,7 +149,7 @@ inline Job exploding_job(const std::string &folder) {
   return job;
 }
 
-/* The same, which goes back as often as it takes, to ever older checkpoints. */
+/* The same, which rolls back as often as necessary, to older and older checkpoints. */
 inline Job returning_job(const std::string &folder) {
   Job job = exploding_job(folder);
   job.options.checkpoint.steps = 1;
@@ -169,7 +169,7 @@ inline void expect_same_end(const Job::Outcome &a, const Job::Outcome &b) {
   EXPECT_EQ(a.result.best_epoch, b.result.best_epoch);
   EXPECT_EQ(a.result.best_loss, b.result.best_loss);
   EXPECT_EQ(a.result.train_loss, b.result.train_loss);
-  ASSERT_GE(a.epochs.size(), b.epochs.size()); /* b: those from where it was resumed, or none that were looked at */
+  ASSERT_GE(a.epochs.size(), b.epochs.size()); /* b: those after resuming, or none if they were not recorded */
   for (size_t i = 0; i < b.epochs.size(); i++)
     EXPECT_TRUE(a.epochs[a.epochs.size() - b.epochs.size() + i] == b.epochs[i]) << "epoch " << b.epochs[i].epoch;
 }

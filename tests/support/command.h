@@ -1,4 +1,4 @@
-/* Running the real command in a folder of its own: what the tests of the command share. */
+/* Shared by the tests of the command: runs the real command in a temporary folder. */
 #ifndef DESCENT_TESTS_COMMAND_H
 #define DESCENT_TESTS_COMMAND_H
 
@@ -42,7 +42,7 @@ class Folder : public Scratch {
     return names;
   }
 
-  /* In the child: becomes the command. */
+  /* In the child: executes the command. */
   [[noreturn]] void execute(const std::vector<std::string> &arguments) const {
     std::vector<char *> argv{const_cast<char *>("descent")};
     for (const std::string &argument : arguments) argv.push_back(const_cast<char *>(argument.c_str()));
@@ -78,8 +78,8 @@ class Folder : public Scratch {
   }
 };
 
-/* Runs the command on a terminal so many columns wide, which is its standard input, output and error; `prepare` is
- * called in its process before. `out` is all that the terminal was sent. */
+/* Runs the command on a terminal of that many columns, which is its standard input, output and error; `prepare` is
+ * called in its process first. `out` is everything sent to the terminal. */
 template <typename Prepare>
 Result run_on_terminal(const Folder &folder, const std::vector<std::string> &arguments, unsigned short columns,
                        const Prepare &prepare) {
@@ -103,9 +103,9 @@ Result run_on_terminal(const Folder &folder, const std::vector<std::string> &arg
   return result;
 }
 
-/* Data that a small network learns without a mistake in a few epochs, so that what is predicted depends on no rounding:
- * `rows` rows of two columns in groups far apart, and which group it is or, for "regression", a weighted sum. The other
- * kinds: "binary" (no, yes), "classes" (low, middle, high). */
+/* Data that a small network learns without error in a few epochs, so that predictions do not depend on rounding: `rows`
+ * rows of two columns in well-separated groups, with the group or, for "regression", a weighted sum as the target. The
+ * other kinds: "binary" (no, yes), "classes" (low, middle, high). */
 inline std::string make_data(const std::string &kind, int rows) {
   static const char *const binary[] = {"no", "yes"}, *const classes[] = {"low", "middle", "high"};
   const int groups = kind == "classes" ? 3 : 2;
@@ -160,7 +160,7 @@ inline void expect_contains(const std::string &text, const std::string &part) {
   EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' is not in: " << text;
 }
 
-/* While it lives, the command's files cannot grow beyond so many bytes: writing fails as on a full disk. */
+/* During its lifetime the command's files cannot grow beyond so many bytes: writing fails as on a full disk. */
 class SmallFiles {
  public:
   explicit SmallFiles(rlim_t bytes) {
@@ -182,7 +182,7 @@ class SmallFiles {
   void (*handler_)(int);
 };
 
-/* How often each of the elements occurs: enough to see that a drawing is whole. */
+/* How often each element occurs: enough to see that a chart is complete. */
 inline size_t count(const std::string &text, const std::string &part) {
   size_t n = 0;
   for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) n++;

@@ -1,6 +1,6 @@
-/* One-op plans built by hand, and the judge that runs one on a backend: what is written to it must be stored as the
- * precision says, everything the op wrote must lie within the bounds derived from the exact result, everything else
- * must be as it was, and a second run must give the same bytes. */
+/* One-op plans built by hand, and the check that runs one on a backend: inputs must be stored as the precision
+ * requires, everything that the op writes must be within the bounds derived from the exact result, everything else must
+ * be unchanged, and a second run must give the same bytes. */
 #ifndef DESCENT_TESTS_CONFORMANCE_H
 #define DESCENT_TESTS_CONFORMANCE_H
 
@@ -27,7 +27,7 @@ enum { GUARD = 16 };            /* elements around flat buffers */
 
 inline double sentinel(size_t i) { return -1000.0 - static_cast<double>(i % 97); }
 
-/* Random inputs, exactly representable in float32; every call draws from a stream of its own. */
+/* Random inputs, exactly representable in float32; every call draws from a new stream. */
 class Random {
  public:
   /* Uniform in (low, high). */
@@ -65,7 +65,7 @@ class OneOp {
     plan.seed = seed;
   }
 
-  /* An operand (rows, n). The rows beyond the step's are NaN: nothing may come of them. */
+  /* An operand (rows, n). The rows beyond the step's are NaN, which must not affect any result. */
   int batch(const char *name, int64_t n, const std::vector<double> &values) {
     std::vector<double> content(static_cast<size_t>(plan.batch * n), NAN);
     EXPECT_LE(values.size(), content.size()) << name;
@@ -107,7 +107,7 @@ class OneOp {
     ops_.back().layer = layer;
     return ops_.back();
   }
-  /* Makes the operands' buffers this many columns wider than the operands, which lie dense at their start. */
+  /* Makes the operands' buffers this many columns wider than the operands, which are dense at their start. */
   void widen(int64_t columns) {
     wider_ = columns;
     for (size_t b = 0; b < buffers_.size(); b++) {
@@ -198,7 +198,7 @@ class OneOp {
   int64_t wider_ = 0;
 };
 
-/* A backend to be judged, in each of its precisions; another joins by a row of candidates(). */
+/* A backend under test, in each of its precisions; add another with a row in candidates(). */
 struct Candidate {
   const char *name;
   const struct backend *backend;
@@ -230,7 +230,7 @@ class Session {
 
 inline bool same(double a, double b) { return (std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, sizeof a) == 0; }
 
-/* What was written is there to the bit, but for operands in bf16: theirs is the nearest. */
+/* Values written can be read back to the bit; operands in bf16 hold the nearest bf16. */
 inline void expect_stored(const OneOp &one, const std::vector<std::vector<double>> &before) {
   for (size_t b = 0; b < before.size(); b++) {
     const bool reduced = plan_is_bf16(&one.plan, static_cast<int>(b));
@@ -269,7 +269,7 @@ inline void expect_norm_within(const bounds_output &output, const char *name, co
   EXPECT_LE(std::sqrt(errors), share * std::sqrt(bounds)) << name << " in norm";
 }
 
-/* Everything but the outputs is as it was; of an output's buffer only the rows beyond the step's are unspecified. */
+/* Everything except the outputs is unchanged; in an output's buffer only the rows beyond the step's are unspecified. */
 inline void expect_untouched(const OneOp &one, const bounds &within, const std::vector<std::vector<double>> &before,
                              const std::vector<std::vector<double>> &now) {
   for (size_t b = 0; b < now.size(); b++) {
@@ -287,9 +287,8 @@ inline void expect_untouched(const OneOp &one, const bounds &within, const std::
   }
 }
 
-/* Runs op 0 on the candidate and holds it against the exact result from the same inputs, as the candidate stored them.
- * `terms` > 0: the dot product's length, for the norm; a result in bf16 has one rounding that no length averages out.
- */
+/* Runs op 0 on the candidate and compares it with the exact result from the same inputs, as the candidate stored them.
+ * `terms` > 0: the dot product's length, for the norm; a result in bf16 has one rounding that does not average out. */
 inline void judge(const Candidate &candidate, OneOp &one, double terms) {
   Session exact({"reference", &backend_reference, 1, {}}, one), tried(candidate, one);
   if (testing::Test::HasFatalFailure()) return;

@@ -1,6 +1,6 @@
-/* Lets "cuda" be, in the tests that include this, the module built on the emulation or, to test on a GPU, the
- * libdescent_cuda.so that the environment's DESCENT_TEST_MODULE names. What it remembers goes to a folder that lasts as
- * long as the process. */
+/* In the tests that include this, "cuda" is the module built on the emulation or, to test on a GPU, the
+ * libdescent_cuda.so that DESCENT_TEST_MODULE names. Its remembered choices go to a folder that is removed when the
+ * process ends. */
 #ifndef DESCENT_TESTS_CUDA_MODULE_H
 #define DESCENT_TESTS_CUDA_MODULE_H
 
@@ -29,7 +29,7 @@ struct CudaModuleAtStart {
 };
 inline const CudaModuleAtStart cuda_module_at_start;
 
-/* The module's table. Without a device that opens there is nothing to be tested: that is a failure, not a pass. */
+/* The module's table. If no device opens, nothing can be tested: that is a failure, not a pass. */
 inline const struct backend *cuda_module_table() {
   descent_device *device = nullptr;
   use_cuda_module(cuda_module_path());

@@ -1,4 +1,4 @@
-/* A training on the CUDA backend, cut into calls as a test likes, and all that it leaves. */
+/* A training on the CUDA backend, cut into calls as a test chooses, and its resulting state. */
 #ifndef DESCENT_TESTS_CUDA_TRAINING_H
 #define DESCENT_TESTS_CUDA_TRAINING_H
 
@@ -156,7 +156,7 @@ class Training {
   std::vector<permutation> orders_;
 };
 
-/* While it lives, devices that are opened draw their choices from the seed and trace them. */
+/* During its lifetime, devices that are opened draw their choices from the seed and trace them. */
 class Drawn {
  public:
   explicit Drawn(int seed) {
@@ -185,10 +185,10 @@ class Drawn {
   Folder folder_;
 };
 
-/* How often each way was taken. */
+/* How often each way was chosen. */
 struct Ways {
   int fused = 0, plain = 0, mask = 0, pass = 0;
-  bool masks = false; /* has the library products that write and read masks? */
+  bool masks = false; /* true if the library has products that write and read masks */
   void add(const Drawn &drawn) {
     fused += drawn.lines({"taken=fused"});
     plain += drawn.lines({"taken=plain"});
@@ -198,7 +198,7 @@ struct Ways {
         drawn.lines({"epilogue=masked", "verdict=taken"}) && drawn.lines({"epilogue=relu_mask_bias", "verdict=taken"});
   }
 };
-/* Every way, or those without masks where each algorithm with a mask is refused, which the trace shows. */
+/* Every way must occur, or every way without masks if the trace shows that each algorithm with a mask was rejected. */
 inline void expect_all(const Ways &ways) {
   EXPECT_GT(ways.fused, 0);
   EXPECT_GT(ways.plain, 0);
@@ -235,7 +235,7 @@ inline void all_at_once(Training &training) {
 
 enum { SEEDS = 12 };
 
-/* With small whole numbers every sum is exact, so that a whole step leaves the same bytes whatever computes it. */
+/* With small whole numbers every sum is exact, so a whole step gives the same bytes with any algorithm. */
 inline void expect_whole_steps_to_agree(descent_precision precision, Ways *ways) {
   const Case c = {"", {8, 16, 16, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, precision};
   Bytes expected;

@@ -1,4 +1,4 @@
-// Data files written by a test into a folder of its own, and datasets described as text for comparing.
+// Data files that a test writes into a temporary folder, and datasets described as text for comparison.
 #ifndef DESCENT_TESTS_DATA_FILES_H
 #define DESCENT_TESTS_DATA_FILES_H
 
@@ -25,7 +25,7 @@ struct FreeNetwork {
 };
 using Network = std::unique_ptr<descent_network, FreeNetwork>;
 
-// "a,b -> y binary no,yes: 1,2>0 3,4>1": names, target, task, class names, then the rows; "-" where there is none.
+// "a,b -> y binary no,yes: 1,2>0 3,4>1": names, target, task, class names, then the rows; "-" if there is none.
 inline std::string Describe(const descent_dataset *d) {
   std::ostringstream out;
   const auto name = [](const char *text) { return text ? text : "-"; };
@@ -56,7 +56,7 @@ class DataFiles : public testing::Test {
   }
   std::string Plain(const std::string &text) const { return scratch.plain(text); }
 
-  // Describes what was read from the file, or says status and error.
+  // Describes what was read from the file, or gives status and error.
   std::string Read(const std::string &path, const descent_dataset_options &options) const {
     descent_dataset *read = nullptr;
     const descent_status status = descent_dataset_read(path.c_str(), &options, &read);

@@ -8,8 +8,8 @@ namespace conformance {
 
 inline bool needs_Z(descent_activation g) { return g == DESCENT_ACTIVATION_GELU || g == DESCENT_ACTIVATION_SILU; }
 
-/* What an input is drawn from. Ones show a lost tail of a sum; tiny values reach below the normal range; edges lie
- * where rounding to fewer bits does most: in the middle of two bf16, and all bits set. */
+/* What an input is drawn from. Ones show a lost tail of a sum; tiny values reach below the normal range; edges are
+ * where rounding to fewer bits changes most: midway between two bf16, and with all bits set. */
 enum Law { UNIFORM, SPREAD, TINY, ONES, EDGES, LAWS };
 const char *const law_names[LAWS] = {"uniform", "spread", "tiny", "ones", "edges"};
 

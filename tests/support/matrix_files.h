@@ -15,7 +15,7 @@ inline std::string Fixture(const std::string &name) {
   return std::string(DESCENT_SOURCE_DIR "/tests/fixtures/data/") + name;
 }
 
-// Where the library was not there, HDF5 is refused, and this is what is said of a file.
+// Builds without the library refuse HDF5 with this message.
 inline bool ReadsHdf5() { return std::string(descent_version()).find("HDF5: not built") == std::string::npos; }
 inline std::string WithoutHdf5(const std::string &file) {
   return "not supported: " + file +

@@ -1,4 +1,4 @@
-/* Worked out with 40 digits from X, W, b and y of notes_test.cpp by the notes' formulas. */
+/* Computed with 40 digits from X, W, b and y of notes_test.cpp by the notes' formulas. */
 const Expected expected[] = {
     {DESCENT_ACTIVATION_SIGMOID,
      0.66765275692632645,

@@ -1,4 +1,5 @@
-/* What the tests of the device's passes share: device memory with its copy on the host, matrices of either element. */
+/* Shared by the tests of the device's passes: device memory with its copy on the host, matrices of either element
+ * type. */
 #ifndef DESCENT_TESTS_PASSES_H
 #define DESCENT_TESTS_PASSES_H
 

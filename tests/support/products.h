@@ -1,5 +1,5 @@
-/* What tests of products share: problems with their exact answers, and a fixture with a library on the emulated device.
- * Defines stand-ins for two passes, so it is included once per program. */
+/* Shared by the tests of products: problems with their exact answers, and a fixture with a library on the emulated
+ * device. Defines stand-ins for two passes, so it is included once per program. */
 #ifndef DESCENT_TESTS_PRODUCTS_H
 #define DESCENT_TESTS_PRODUCTS_H
 
@@ -79,7 +79,7 @@ class OnDevice {
 
 }  // namespace
 
-/* Fast stand-ins for the passes of random.cu, which has tests of its own. */
+/* Fast stand-ins for the passes of random.cu, which is tested separately. */
 extern "C" cudaError_t launch_fill(device_matrix m, int64_t rows, int64_t n, bool ones, uint64_t seed,
                                    cudaStream_t stream) {
   return enqueue(stream, [=] {
@@ -119,7 +119,7 @@ int64_t sum_count(const product_shape &s) {
   return s.epilogue == EPILOGUE_MASKED_COLUMN_SUMS ? s.n : s.epilogue == EPILOGUE_COLUMN_SUMS_A ? s.m : 0;
 }
 
-/* Dense unless padded; bias_element and mask as the epilogue wants them. */
+/* Dense unless padded; bias_element and mask as the epilogue requires. */
 product_shape shape_of(int64_t m, int64_t n, int64_t k, element operands = ELEMENT_F32, element result = ELEMENT_F32,
                        epilogue epilogue = EPILOGUE_NONE, bool transpose_a = false, bool transpose_b = false,
                        int64_t padding = 0) {
@@ -133,8 +133,8 @@ product_shape shape_of(int64_t m, int64_t n, int64_t k, element operands = ELEME
   return s;
 }
 
-/* Operands and what their product must be: values so coarse that every sum is exact in float32, so nothing is left to
- * tolerance; results are rounded once. */
+/* Operands and their expected product: values so coarse that every sum is exact in float32, so no tolerance is needed;
+ * results are rounded once. */
 struct Problem {
   product_shape shape;
   std::string A, B, C, bias, sums, mask;
@@ -192,7 +192,7 @@ inline std::string name_of(const product_shape &shape) {
   return key;
 }
 
-/* The trace of libraries that are opened while this lives. */
+/* The trace of libraries that are opened during its lifetime. */
 class Traced {
  public:
   explicit Traced(const fs::path &folder) : path_(folder.string() + ".trace") {

@@ -1,4 +1,4 @@
-// Datasets saved and read back: what the tests of writers and of the binary form share.
+// Shared by the tests of writers and of the binary form: datasets saved and read back.
 #ifndef DESCENT_TESTS_SAVED_DATA_H
 #define DESCENT_TESTS_SAVED_DATA_H
 
@@ -23,7 +23,7 @@ class SavedData : public DataFiles {
     options.header = header;
     return Open(path, options);
   }
-  // Without its first line and with classes as numbers: no names, as in the formats that have none.
+  // Without its first line and with classes as numbers: no names, as in the formats that hold none.
   std::string Headless(const std::string &source, const std::string &name) const {
     std::string text = read_file(source);
     text.erase(0, text.find('\n') + 1);

@@ -1,4 +1,4 @@
-/* A folder for a test's files, and files as wholes. */
+/* A temporary folder for a test's files, and reading and writing of whole files. */
 #ifndef DESCENT_TESTS_SCRATCH_H
 #define DESCENT_TESTS_SCRATCH_H
 
@@ -33,7 +33,7 @@ class Scratch {
   const std::string &path() const { return path_; }
   std::string operator/(const std::string &name) const { return path_ + "/" + name; }
   size_t files() const { return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(path_), {})); }
-  /* The text with this folder taken out, so that a file is called by its name alone. */
+  /* The text without this folder, so that files appear by name alone. */
   std::string plain(std::string text) const {
     for (size_t at; (at = text.find(path_ + "/")) != std::string::npos;) text.erase(at, path_.size() + 1);
     return text;

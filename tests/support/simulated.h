@@ -1,6 +1,7 @@
-/* A backend that computes one value after another in the plan's precision and rounds in every manner that bounds.h
- * allows it, or in one that it does not: what shows that the bounds hold, and that they are worth something. Buffers
- * are the reference's; what has no choice of its own (all but the dense layers) is the reference's value, rounded. */
+/* A backend that computes one value after another in the plan's precision, and rounds in any manner that bounds.h
+ * allows or in one that it forbids: this shows that the bounds hold and that they are tight enough to catch errors.
+ * Buffers are the reference's; operations whose rounding cannot vary (all but the dense layers) give the reference's
+ * value, rounded. */
 #ifndef DESCENT_TESTS_SIMULATED_H
 #define DESCENT_TESTS_SIMULATED_H
 
@@ -40,7 +41,7 @@ struct Manner {
   Fault fault;
 };
 
-/* What the table does next: it has no room for this. */
+/* The manner in which the table rounds next, since the table cannot hold state. */
 inline Manner manner{};
 
 /* ---- rounding, on the bits of a float ---- */

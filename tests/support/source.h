@@ -1,5 +1,5 @@
-/* Where the files are that tests read: those beside the sources that the test was built from or, where it was built on
- * another machine, those in the environment's DESCENT_TEST_SOURCE. */
+/* The files that tests read: those beside the sources that the test was built from or, if it was built on another
+ * machine, those in the folder DESCENT_TEST_SOURCE. */
 #ifndef DESCENT_TESTS_SOURCE_H
 #define DESCENT_TESTS_SOURCE_H
 

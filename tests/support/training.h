@@ -1,4 +1,4 @@
-/* What the tests of training share: networks, datasets and devices that free themselves. */
+/* Shared by the tests of training: networks, datasets and devices that free themselves. */
 #ifndef DESCENT_TESTS_TRAINING_H
 #define DESCENT_TESTS_TRAINING_H
 

@@ -1,5 +1,5 @@
-/* When numbers stop being finite: training ends at that step, names step, layer and likely cause, and the last good
- * weights stay. */
+/* When numbers stop being finite: training stops at that step, names step, layer and likely cause, and keeps the last
+ * good weights. */
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -49,7 +49,7 @@ TEST(Divergence, FitNamesStepLayerAndCauseAndKeepsFiniteWeights) {
   }
 }
 
-/* One row of the file is absurd: it is named as the file has it, whatever the order and the split. */
+/* One row of the file is absurd: it is named by its number in the file, for any order and split. */
 TEST(Divergence, NamesTheRowOfTheData) {
   for (int64_t bad : {0, 17, 63}) {
     Rows rows = make_rows(64, 4, 1, 2, 1);
@@ -75,7 +75,7 @@ TEST(Divergence, NamesTheRowOfTheData) {
   }
 }
 
-TEST(Divergence, StepLeavesTheWeightsOfBeforeAndCanGoOn) {
+TEST(Divergence, StepKeepsThePreviousWeightsAndCanContinue) {
   const Rows rows = make_rows(16, 4, 1, 2, 2);
   for (const char *name : devices) {
     SCOPED_TRACE(name);
@@ -105,7 +105,7 @@ TEST(Divergence, StepLeavesTheWeightsOfBeforeAndCanGoOn) {
     }
     ASSERT_EQ(descent_trainer_sync(trainer.get()), DESCENT_OK);
     ASSERT_EQ(descent_trainer_sync(undisturbed.get()), DESCENT_OK);
-    EXPECT_EQ(parameters_of(network), parameters_of(twin)); /* moments and step count stayed too */
+    EXPECT_EQ(parameters_of(network), parameters_of(twin)); /* moments and step count are unchanged too */
   }
 }
 
@@ -138,7 +138,7 @@ TEST(Divergence, NamesTheFirstBadLayerForwardAndTheLastBackward) {
   }
 }
 
-/* One step whose update alone leaves float32: nothing but the weights shows it. */
+/* One step in which only the update overflows float32: only the weights show it. */
 TEST(Divergence, AnUpdateBeyondFloat32IsNotASuccess) {
   const Rows rows = make_rows(8, 2, 1, 0, 4);
   const Dataset data = rows.dataset();

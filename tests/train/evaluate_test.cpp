@@ -1,4 +1,4 @@
-/* Evaluation, prediction and preprocessing as the caller sees them, and what is refused with which words. */
+/* Evaluation, prediction and preprocessing from the caller's side, and the errors of what is refused. */
 #include <gtest/gtest.h>
 
 #include <cfloat>
@@ -248,10 +248,10 @@ TEST(Refusals, EveryOptionOutOfRangeIsNamedWithItsValue) {
       {"clip_norm -2:", [](descent_train_options *o) { o->optimizer.clip_norm = -2; }},
       {"dropout 1:", [](descent_train_options *o) { o->dropout = 1; }},
       {"label_smoothing 1:", [](descent_train_options *o) { o->label_smoothing = 1; }},
-      {"schedule.gamma 0:", [](descent_train_options *o) { o->schedule.gamma = 0; }},
-      {"schedule.gamma 1.5:", [](descent_train_options *o) { o->schedule.gamma = 1.5; }},
-      {"schedule.minimum 1:", [](descent_train_options *o) { o->schedule.minimum = 1; }},
-      {"schedule.every 0:", [](descent_train_options *o) { o->schedule.every = 0; }},
+      {"schedule gamma 0:", [](descent_train_options *o) { o->schedule gamma = 0; }},
+      {"schedule gamma 1.5:", [](descent_train_options *o) { o->schedule gamma = 1.5; }},
+      {"schedule minimum 1:", [](descent_train_options *o) { o->schedule minimum = 1; }},
+      {"schedule every 0:", [](descent_train_options *o) { o->schedule every = 0; }},
       {"min_delta -1:", [](descent_train_options *o) { o->early_stopping.min_delta = -1; }},
       {"batch_size -1:", [](descent_train_options *o) { o->batch_size = -1; }},
       {"epochs -1:", [](descent_train_options *o) { o->epochs = -1; }},

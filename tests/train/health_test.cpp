@@ -1,4 +1,4 @@
-/* The warnings of vanishing and exploding gradients and dead units: given where they should be, silent elsewhere. */
+/* The warnings of vanishing and exploding gradients and dead units: given where they should be, and only there. */
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -132,7 +132,7 @@ TEST(Health, NamesALayerWhoseUnitsAreDead) {
   const Dataset data = rows.dataset();
   for (double dead : {0.25, 0.75}) {
     const Network network = make_network({8, 16, 16, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
-    std::vector<float> b(16, 1); /* 1 keeps the others from dying by themselves */
+    std::vector<float> b(16, 1); /* 1 keeps the others alive */
     for (size_t i = 0; i < static_cast<size_t>(16 * dead); i++) b[i] = -1000;
     ASSERT_EQ(descent_network_set_layer(network.get(), 2, nullptr, b.data()), DESCENT_OK);
     descent_train_options options = descent_train_options_default();
@@ -147,7 +147,7 @@ TEST(Health, NamesALayerWhoseUnitsAreDead) {
     } else {
       EXPECT_EQ(seen.warnings[0], "");
     }
-    options.batch_size = 4; /* too few rows to tell dead from silent */
+    options.batch_size = 4; /* too few rows to distinguish dead from inactive */
     EXPECT_EQ(watch(network, data, options).warnings[0], "");
   }
 }

@@ -1,4 +1,4 @@
-/* Measures against hand-computed values and brute force. */
+/* Metrics compared with hand-computed values and brute force. */
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -59,7 +59,7 @@ class Notes : public testing::TestWithParam<int> {
     step.number = 1;
     step.rows = 2;
     step.learning_rate = alpha;
-    /* The order of the rows in the batch is whatever the permutation says; sums over rows do not depend on it. */
+    /* The permutation determines the order of the rows in the batch; sums over rows do not depend on it. */
     order_ = permutation_create(0, RNG_SHUFFLE, 0, 2);
     step.order = &order_;
     check(program_run(&program_, program_.plan->train, &step, 1));
@@ -136,7 +136,7 @@ INSTANTIATE_TEST_SUITE_P(Activations, Notes, testing::Range(0, static_cast<int>(
                            return std::string(descent_activation_name(expected[which.param].activation));
                          });
 
-/* One-layer networks as probes of single formulas: W = 1, b = 0, so Z = x. */
+/* One-layer networks that isolate single formulas: W = 1, b = 0, so Z = x. */
 class Probe {
  public:
   Probe(const char *device, descent_activation activation, descent_loss loss, int64_t width) : width_(width) {

@@ -1,11 +1,11 @@
 // Trainings recorded from PyTorch in float64 (record_pytorch.py), step by step, on the exact and the float32 backend.
 //
-// How far may a training drift from the recorded one? The bounds of each operation (backend/bounds.h) say how far one
-// execution of it may be from the exact one; what becomes of such errors over the steps depends on the training. So the
-// exact backend runs it again with every value that every operation writes pushed to its bound, up or down at random,
-// and the distance by which losses, norms and parameters then miss the unpushed run is the allowance for a float32
-// backend, none of whose operations is ever that wrong everywhere. Errors that small add up linearly, so what float64
-// may do is the same times the ratio of the unit round-offs, 2^-53 / 2^-24, for each of the two sides.
+// How far may a training drift from the recorded one? The bounds of each operation (verify/bounds.h) say how far one
+// execution of it may be from the exact one; how such errors grow over the steps depends on the training. So the exact
+// backend runs it again with every value that every operation writes pushed to its bound, up or down at random, and the
+// distance by which losses, norms and parameters then miss the unpushed run is the allowance for a float32 backend,
+// none of whose operations is ever that wrong everywhere. Errors that small add up linearly, so the allowance for
+// float64 is the same times the ratio of the unit round-offs, 2^-53 / 2^-24, for each of the two sides.
 #include <cjson/cJSON.h>
 #include <gtest/gtest.h>
 
@@ -259,8 +259,7 @@ class Training {
         const bounds_output &output = found.outputs[i];
         std::vector<double> values(output.exact, output.exact + output.count);
         for (size_t j = 0; j < values.size(); j++)
-          /* what is exactly 0 (behind a relu, in a gap) is so in float32 as well: the recording keeps away from kinks
-           */
+          /* values that are exactly 0 (behind a relu, in a gap) are 0 in float32 as well: the recording avoids kinks */
           if (values[j] != 0) values[j] += random() & 1 ? output.bound[j] : -output.bound[j];
         Check(program_write(&program_, output.buffer, output.offset, output.count, PLAN_F64, values.data()));
       }
@@ -282,7 +281,7 @@ double Largest(const std::vector<double> &a, const std::vector<double> &b) {
   return largest;
 }
 
-// Per step, what losses and norms may be off by up to there, and what the final parameters may.
+// The allowed error of losses and norms up to each step, and of the final parameters.
 struct Allowance {
   std::vector<double> losses, norms;
   double final = 0;
@@ -341,7 +340,7 @@ TEST_P(PyTorch, IsFollowedStepByStep) {
   }
 }
 
-// The same through the public trainer, which is handed the rows themselves. Its parameters come back as float32.
+// The same through the public trainer, which receives the rows. Its parameters come back as float32.
 TEST_P(PyTorch, IsFollowedByTheTrainer) {
   const Device device = Open("reference");
   const Network network = MakeNetwork(case_);

@@ -86,7 +86,7 @@ TEST(Schedule, PlateauLeavesOutChangesTooSmallToMatter) {
   options.schedule.every = 1;
   schedule_plateau plateau = {options.optimizer.learning_rate, 0};
   for (int i = 0; i < 10; i++) schedule_plateau_advance(&options, &plateau, false);
-  EXPECT_EQ(plateau.rate, 1.5e-8);
+  EXPECT_EQ(plateau.learning_rate, 1.5e-8);
 }
 
 TEST(Schedule, WarmUpRisesLinearlyToTheBaseRate) {

@@ -1,5 +1,5 @@
-/* The trainer's promises: it learns, it is the notes' gradient descent, it repeats itself bit for bit, it stops when it
- * should and leaves the right weights behind. */
+/* The trainer's guarantees: it learns, it is the notes' gradient descent, it is reproducible bit for bit, it stops when
+ * it should and keeps the right weights. */
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace {
 
 const char *const devices[] = {"reference", "cpu", "cuda"};
 
-/* Fits a network of its own and returns what is left in it. */
+/* Fits a new network and returns its final parameters. */
 struct Fitted {
   descent_status status;
   descent_fit_result result;
@@ -203,7 +203,7 @@ TEST(Train, FitIsTheSameAsStepsByHandInTheShuffledOrder) {
   }
 }
 
-/* Fills everything that is meaningful within a step only with NaN: nothing of it may come back. */
+/* Fills everything that is only meaningful within a step with NaN, which must not reach any result. */
 void poison_batch(descent_trainer *trainer) {
   const plan *plan = trainer->program.plan;
   for (int i = 0; i < plan->n_buffers; i++) {
@@ -214,13 +214,13 @@ void poison_batch(descent_trainer *trainer) {
   }
 }
 
-/* To the bit where the order of a product's sums does not depend on its shape, as a real GPU's may. */
+/* To the bit if the order of a product's sums does not depend on its shape; on a real GPU it may. */
 TEST(Train, MaskedTailEqualsASmallerBatch) {
   const Rows rows = make_rows(16, 6, 2, 0, 6);
   std::vector<std::string> ordered(std::begin(devices), std::end(devices));
   if (std::getenv("DESCENT_TEST_MODULE")) ordered.erase(std::find(ordered.begin(), ordered.end(), "cuda"));
   descent_train_options options = busy_options();
-  options.autotune = false; /* nor does it where an epilogue is chosen by time */
+  options.autotune = false; /* an epilogue chosen by time may change the order as well */
   for (const std::string &name : ordered)
     for (int64_t tail : {1, 3, 15}) {
       SCOPED_TRACE(name + " " + std::to_string(tail));

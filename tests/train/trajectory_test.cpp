@@ -224,7 +224,7 @@ TEST_P(Trajectory, EveryBackendStaysWithTheReference) {
   for (const conformance::Candidate &candidate : conformance::candidates()) {
     if (std::find(candidate.precisions.begin(), candidate.precisions.end(), precision) == candidate.precisions.end())
       continue;
-    for (const simulated::Manner &manner : manners) { /* which only the simulated one heeds */
+    for (const simulated::Manner &manner : manners) { /* which only the simulated backend uses */
       if (candidate.backend != &simulated::table() && &manner != manners) break;
       SCOPED_TRACE(candidate.name);
       simulated::manner = manner;
@@ -233,7 +233,8 @@ TEST_P(Trajectory, EveryBackendStaysWithTheReference) {
       for (size_t t = 0; t <= STEPS; t++) ASSERT_LE(distance(tried[t], exact[t]), bound[t]) << "after step " << t;
     }
   }
-  /* And that is little beside the way gone: a wrong formula, or a sum that lacks an element, would show. */
+  /* The allowance is small compared with the distance travelled, so a wrong formula, or a sum that lacks an element,
+   * shows. */
   EXPECT_LT(bound[STEPS], way * (precision == DESCENT_PRECISION_FP32 ? 1e-3 : 0.15));
   const conformance::Candidate wrong{"wrong", &simulated::table(), 1, {}};
   simulated::manner.fault = simulated::LOSES_THE_TAIL;

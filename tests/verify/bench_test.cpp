@@ -1,4 +1,4 @@
-/* descent_bench: the figures hang together. How large they are is the machine's affair. */
+/* descent_bench: the figures are consistent. Their size depends on the machine. */
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -106,7 +106,7 @@ TEST_P(BenchOn, OneRowPerOperationAndOneForTheStepThatHoldsTheirSum) {
   EXPECT_GT(result.step_seconds_min, 0);
   EXPECT_LE(result.step_seconds_min, result.step_seconds);
   EXPECT_LE(result.step_seconds, result.step_seconds_max);
-  /* parameters, gradients and Adam's two moments at the least */
+  /* at least parameters, gradients and Adam's two moments */
   EXPECT_GE(result.memory, 4 * network->n_parameters * static_cast<int64_t>(sizeof(float)));
 }
 

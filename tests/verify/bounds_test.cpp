@@ -1,6 +1,5 @@
-/* The bounds of the element-wise functions hold over all of float32, those of reduced precisions for every manner of
- * rounding that they allow; and they are not loose: what is right comes close to them somewhere, what is wrong leaves
- * them. */
+/* The bounds of the element-wise functions hold over all of float32, those of reduced precisions for every way of
+ * rounding that they allow. They are tight: right results come close to them somewhere, wrong results exceed them. */
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -237,7 +236,7 @@ TEST(ReducedPrecision, a_wrong_manner_leaves_the_bounds) {
       {simulated::LOSES_THE_TAIL, "loses the tail", {tf32, bf16}, {FORWARD, OUTPUT, WEIGHTS, INPUT}},
       {simulated::SUMS_IN_BF16, "sums in bf16", {tf32, bf16}, {FORWARD, OUTPUT, WEIGHTS, INPUT}},
       {simulated::STORES_7_BITS, "stores 7 bits", {bf16}, {FORWARD, INPUT, GATHER, LOSS}},
-      {simulated::STORES_CUT, "stores what is cut", {bf16}, {FORWARD, INPUT, GATHER, LOSS}},
+      {simulated::STORES_CUT, "stores truncated operands", {bf16}, {FORWARD, INPUT, GATHER, LOSS}},
       {simulated::READS_8_BITS, "reads 8 bits", {tf32}, {FORWARD, OUTPUT, WEIGHTS, INPUT}},
       {simulated::SUMS_STORED_CUT, "stores sums as bf16", {tf32, bf16}, {OUTPUT, WEIGHTS}},
   };

@@ -1,5 +1,5 @@
-/* descent_verify: passes a right device for whatever can be trained, and names the one operation that a wrong device
- * gets wrong. */
+/* descent_verify: passes a right device for everything that can be trained, and names the one operation that a faulty
+ * device gets wrong. */
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -208,7 +208,7 @@ TEST(Verify, NeitherTheNetworkNorTheResultDependsOnHavingVerified) {
 
 enum Fault { ADDS, GIVES_NAN, GIVES_INFINITY, LEAVES_OUT, ROUNDS_OTHERWISE };
 
-/* What the wrong device does: a table of functions has no room for it. */
+/* The fault of the wrong device, since the table of functions cannot hold state. */
 struct {
   const plan *its_plan;
   int op; /* at which it is wrong */
@@ -252,7 +252,7 @@ descent_status wrong_run(backend_program *program, plan_range range, const plan_
   if (wrong.fault == GIVES_NAN) value = std::nan("");
   if (wrong.fault == GIVES_INFINITY) value = std::numeric_limits<double>::infinity();
   if (wrong.fault == ROUNDS_OTHERWISE) value = static_cast<double>(std::nextafterf(static_cast<float>(value), 1e9f));
-  if (wrong.fault == ADDS) value += 1e-3 * (1 + std::fabs(value)); /* over 1000 times what any bound allows here */
+  if (wrong.fault == ADDS) value += 1e-3 * (1 + std::fabs(value)); /* over 1000 times any bound here */
   if (status == DESCENT_OK) status = backend_cpu.write(program, buffer, offset, 1, PLAN_F64, &value);
   return status;
 }
@@ -380,7 +380,7 @@ TEST(Verify, ADeviceThatRoundsMoreThanItsPrecisionAllowsFailsWhereItDoes) {
     simulated::manner = {};
     ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
     EXPECT_EQ(result.passed, c.operation == nullptr);
-    for (const std::string &operation : result.failed) /* what involves neither product nor operand is right */
+    for (const std::string &operation : result.failed) /* operations without products or stored operands are right */
       EXPECT_TRUE(operation.find("dense_") != std::string::npos || operation.find("gather") != std::string::npos ||
                   operation == "loss")
           << operation << ", fault " << c.fault;

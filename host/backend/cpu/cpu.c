@@ -1,5 +1,5 @@
 /* The cpu backend: float32 on the host's cores. Opening a device picks the instruction set and starts the pool;
- * compiling allocates all that a plan needs; running walks its operations. */
+ * compiling allocates everything that a plan needs; running executes its operations in order. */
 #include "backend/cpu/cpu.h"
 
 #include <stdio.h>
@@ -50,7 +50,7 @@ static void device_close(struct backend_device *device) {
 }
 
 static descent_status device_open(int ordinal, int threads, struct backend_device **result) {
-  if (ordinal != 0) return status_set(DESCENT_ERROR_DEVICE, "there is no cpu:%d, only cpu", ordinal);
+  if (ordinal != 0) return status_set(DESCENT_ERROR_DEVICE, "no device cpu:%d: only cpu", ordinal);
   if (threads < 0 || threads > MOST_THREADS)
     return status_set(DESCENT_ERROR_ARGUMENT, "threads %d: must be 0 (one per core) to %d", threads, MOST_THREADS);
   if (threads == 0) threads = system_cores_allowed();
@@ -90,7 +90,7 @@ static bool device_supports(const struct backend_device *device, const struct pl
   int64_t n_in = 0, n_out = 0;
   if (op->kind == OP_DENSE_FORWARD) n_in = op->forward.n_in, n_out = op->forward.n_out;
   if (!fits_blas(plan->batch, n_in, n_out)) {
-    status_set(DESCENT_ERROR_UNSUPPORTED, "layer %d of %lld x %lld at batch %lld: the cpu's products reach 2^31 - 1",
+    status_set(DESCENT_ERROR_UNSUPPORTED, "layer %d of %lld x %lld at batch %lld: cpu products take at most 2^31 - 1",
                op->layer, (long long)n_out, (long long)n_in, (long long)plan->batch);
     return false;
   }
@@ -104,14 +104,14 @@ static bool device_supports(const struct backend_device *device, const struct pl
 
 static size_t element_size(enum plan_type type) { return type == PLAN_F32 ? sizeof(float) : sizeof(double); }
 
-/* memory_allocate that keeps account. */
+/* memory_allocate that adds to the program's total. */
 static void *allocate(struct backend_program *program, int64_t count, size_t size, const char *what) {
   void *memory = memory_allocate(count, size, what);
   if (memory) program->bytes += count * (int64_t)size;
   return memory;
 }
 
-/* The first buffer of this one's slot, which holds the slot's memory. */
+/* The first buffer of this buffer's slot; it owns the slot's memory. */
 static int owner_of(const struct plan *plan, int buffer) {
   for (int i = 0; plan->buffers[buffer].slot && i < buffer; i++)
     if (plan->buffers[i].slot == plan->buffers[buffer].slot) return i;
@@ -222,12 +222,12 @@ static descent_status run_op(struct backend_program *program, const struct plan_
     case OP_STATISTICS: cpu_statistics(program, op, step); break;
     case OP_METRICS: cpu_metrics(program, op); break;
     case OP_OUTPUT: cpu_output(program, op, step); break;
-    case OP_KINDS: return status_set(DESCENT_ERROR_INTERNAL, "operation %d is not one", (int)op->kind);
+    case OP_KINDS: return status_set(DESCENT_ERROR_INTERNAL, "unknown operation kind %d", (int)op->kind);
   }
   return DESCENT_OK;
 }
 
-/* The sticky flag that an op of the range may have raised, or NULL when none can. */
+/* The flag of a bad step that an op of the range may have set, or NULL if none can. */
 static const double *bad_step_flag(const struct backend_program *program, struct plan_range range) {
   for (int i = range.first; i < range.first + range.count; i++)
     if (program->plan->ops[i].kind == OP_GRADIENT_NORM)
@@ -240,8 +240,8 @@ static descent_status program_run(struct backend_program *program, struct plan_r
   const double *bad_step = bad_step_flag(program, range);
   for (int64_t s = 0; s < n_steps; s++) {
     if (steps[s].rows < 1 || steps[s].rows > program->plan->batch)
-      return status_set(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows, the plan has 1 to %lld",
-                        (long long)steps[s].rows, (long long)program->plan->batch);
+      return status_set(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be 1 to %lld", (long long)steps[s].rows,
+                        (long long)program->plan->batch);
     for (int i = 0; i < range.count; i++) {
       descent_status status = run_op(program, &program->plan->ops[range.first + i], &steps[s]);
       if (status != DESCENT_OK) return status;
@@ -282,7 +282,7 @@ static void store(void *data, enum plan_type type, int64_t i, double value) {
     ((double *)data)[i] = value;
 }
 
-/* Equal types are copied bit for bit; I64 meets no other, see plan_can_copy. */
+/* Equal types are copied bit for bit. I64 is never converted, see plan_can_copy. */
 static void convert(void *to, enum plan_type to_type, const void *from, enum plan_type from_type, int64_t count) {
   if (to_type == from_type) {
     memcpy(to, from, (size_t)count * element_size(to_type));
@@ -337,7 +337,7 @@ static void copy_tile(void *context, int64_t tile) {
   memcpy(c->to + tile * COPY_BYTES, c->from + tile * COPY_BYTES, COPY_BYTES);
 }
 
-/* The shortest of a few rounds after one to warm up. */
+/* The shortest of a few rounds after a warm-up round. */
 static double shortest_round(struct pool *pool, pool_task *task, struct ceiling *ceiling, int64_t tiles) {
   double best = 0;
   for (int round = 0; round <= ROUNDS; round++) {
@@ -355,8 +355,8 @@ static descent_status device_measure(struct backend_device *device, descent_prec
     return status_set(DESCENT_ERROR_UNSUPPORTED, "precision %s: the cpu computes in fp32",
                       descent_precision_name(precision));
   const int64_t threads = pool_threads(device->pool), square = SIDE * SIDE;
-  float *matrices = memory_allocate((2 + threads) * square, sizeof *matrices, "the product that is measured");
-  char *bytes = memory_allocate(2 * (int64_t)COPY_TILES * COPY_BYTES, 1, "the copy that is measured");
+  float *matrices = memory_allocate((2 + threads) * square, sizeof *matrices, "the product benchmark");
+  char *bytes = memory_allocate(2 * (int64_t)COPY_TILES * COPY_BYTES, 1, "the copy benchmark");
   descent_status status = matrices && bytes ? DESCENT_OK : DESCENT_ERROR_MEMORY;
   if (status != DESCENT_OK) goto done;
   for (int64_t i = 0; i < 2 * square; i++) matrices[i] = (float)(i % 13 - 6) / 16;
@@ -385,6 +385,6 @@ const struct backend backend_cpu = {
     .write = program_write,
     .memory = program_memory,
     .measure = device_measure,
-    .evaluation_bytes = 4 << 20, /* the activations stay near the cores */
+    .evaluation_bytes = 4 << 20, /* the activations stay in the caches */
     .evaluation_rows = 4096,
 };

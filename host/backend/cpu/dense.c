@@ -19,8 +19,8 @@ struct tile {
 
 static int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
-/* A tile should be worth a thread's attention, and large, since the BLAS packs its operands anew for each; yet many
- * threads should find work in a large product. */
+/* A tile is large enough to be worth scheduling and to amortise the BLAS's packing of its operands, yet small enough
+ * that a large product keeps many threads busy. */
 static int64_t tiles_wanted(double flops) {
   const double limits[] = {1e6, 1e8, 1e9, 16e9, 128e9};
   int64_t tiles = 1;
@@ -67,7 +67,7 @@ struct dense {
   int64_t n_in, n_out;
   descent_activation activation;
   struct kernel_dropout dropout; /* threshold 0: none */
-  float keep_probability;        /* 1 - p of the layer below, which turns its A back into g(z) */
+  float keep_probability;        /* 1 - p of the layer below: its A times this is g(z) */
 };
 
 struct kernel_dropout cpu_dropout(const struct backend_program *program, int layer, const struct plan_step *step,
@@ -81,8 +81,8 @@ struct kernel_dropout cpu_dropout(const struct backend_program *program, int lay
   };
 }
 
-/* Rows of a tile that are multiplied at once before the element-wise work: where W is small, packing it again costs
- * little and the block's C stays in cache. */
+/* Rows of a tile per call of the BLAS, before their element-wise work. Where W is small, packing it again costs little,
+ * and the block's C stays in cache. */
 static int64_t block_rows(const struct dense *d) {
   enum { NARROW = 256, BLOCK = 65536 };
   const int64_t widest = d->n_in > d->n_out ? d->n_in : d->n_out;
@@ -102,7 +102,7 @@ static void for_blocks(const struct dense *d, int64_t number, void (*work)(const
 
 enum { FLAT = 1024 }; /* floats */
 
-/* Rows that are contiguous become one long row, with the bias repeated, so that narrow layers vectorise too. */
+/* Contiguous rows are processed as one long row with the bias repeated, so that narrow layers vectorise too. */
 static void activate_flat(const struct dense *d, int64_t m0, int64_t m) {
   const int64_t n = d->n_out;
   float repeated[FLAT];
@@ -214,8 +214,8 @@ void cpu_dense_backward_input(struct backend_program *program, const struct plan
 /* ---- backward weights: dW = dZ^T A_in, db = column sums of dZ
  * ---------------------------------------------------------- */
 
-/* dW is cut into tiles, or, where it is small and the batch long, the batch into slices whose partial products are
- * added in order. */
+/* dW is cut into tiles. Where dW is small and the batch long, the batch is cut into slices instead, whose partial
+ * products are added in order. */
 struct weights {
   const struct kernels *kernels;
   struct tiling tiling;
@@ -233,7 +233,7 @@ static int64_t slices_choose(int64_t rows, int64_t n_in, int64_t n_out) {
   return rows / SLICE_ROWS < MOST_SLICES ? rows / SLICE_ROWS : MOST_SLICES;
 }
 
-/* db[j] = column sum j. A narrow dZ is summed as if several of its rows were one, then folded. */
+/* db[j] = column sum j. Several rows of a narrow dZ are summed as one long row, which is then folded. */
 static void column_sums(const struct kernels *kernels, const float *dZ, int64_t rows, int64_t stride, float *db,
                         int64_t n) {
   enum { WIDE = 64 };

@@ -23,7 +23,7 @@ static const void *source(const struct backend_program *program, int buffer) {
   return buffer == PLAN_NONE ? NULL : program->buffers[buffer].data;
 }
 
-/* Rows per tile, so that a tile is about GATHERED values. PREFETCHED values are asked for before they are read. */
+/* Rows per tile, so that a tile is about GATHERED values. PREFETCHED values are prefetched before they are read. */
 enum { GATHERED = 8192, MOST_ROWS = 256, FEWEST_ROWS = 8, PREFETCHED = 1024 };
 
 static int64_t tile_rows(int64_t n_x) {
@@ -61,7 +61,8 @@ static float row_weight(const struct gather *g, int64_t s, float y) {
   return g->class_weight ? formula_class_weighted(w, g->class_weight, g->classes, y) : w;
 }
 
-/* Rows lie anywhere in memory, which hardware cannot foresee: each is asked for some time before it is read. */
+/* Rows are at random addresses, which the hardware prefetcher cannot predict: each is prefetched some time before it is
+ * read. */
 static void prefetch_row(const struct gather *g, int64_t s) {
   enum { LINE = 64 / sizeof(float), MOST_LINES = 64 };
   const int64_t n_x = g->op->n_x, n = n_x < MOST_LINES * LINE ? n_x : MOST_LINES * LINE;
@@ -92,7 +93,7 @@ static void gather_tile(void *context, int64_t tile) {
   g->weight_sums[tile] = sum;
 }
 
-/* The step may reach no row that is not bound. Rows named by source_index are the caller's duty. */
+/* Every row of the step must be bound. The caller checks the rows named by source_index. */
 static descent_status check_rows(const struct backend_program *program, const struct gather *g) {
   const struct plan_gather *o = g->op;
   if (!g->source_X) return status_set(DESCENT_ERROR_ARGUMENT, "run: no rows are bound to buffer %d", o->source_X);
@@ -100,8 +101,8 @@ static descent_status check_rows(const struct backend_program *program, const st
   const bool permuted = o->shuffle && g->step->order;
   const int64_t reach = permuted ? (int64_t)g->step->order->n : bound;
   if (g->step->first_row < 0 || g->step->rows > reach - g->step->first_row || reach > bound)
-    return status_set(DESCENT_ERROR_ARGUMENT, "run: %lld rows from %lld, but %lld are bound", (long long)g->step->rows,
-                      (long long)g->step->first_row, (long long)bound);
+    return status_set(DESCENT_ERROR_ARGUMENT, "run: %lld rows from row %lld: only %lld are bound",
+                      (long long)g->step->rows, (long long)g->step->first_row, (long long)bound);
   return DESCENT_OK;
 }
 

@@ -1,5 +1,5 @@
-/* CBLAS from any vendor: one sgemm, made single-threaded. The vendors' own functions are weak references, so that a
- * library that lacks them is fine too. */
+/* CBLAS from any vendor: a single-threaded sgemm. The vendors' own functions are weak references, so a library may lack
+ * them. */
 #include "backend/cpu/gemm.h"
 
 #include <cblas.h>
@@ -22,7 +22,7 @@ void gemm_use_one_thread(void) {
   if (MKL_Set_Num_Threads) MKL_Set_Num_Threads(1);
 }
 
-/* Is there address space for one more of OpenBLAS's buffers, 128 MB on x86-64 and less elsewhere? */
+/* True if the address space has room for one more of OpenBLAS's buffers, 128 MB on x86-64 and less elsewhere. */
 static bool buffer_fits(void) {
   const size_t bytes = (size_t)129 << 20;
   void *probe = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -37,7 +37,7 @@ bool gemm_reserve(int threads) {
   if (!blas_memory_alloc || !blas_memory_free) return true;
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return true;
   while (n < threads && n < MOST && buffer_fits()) taken[n++] = blas_memory_alloc(0);
-  for (int i = 0; i < n; i++) blas_memory_free(taken[i]); /* which keeps them for the products */
+  for (int i = 0; i < n; i++) blas_memory_free(taken[i]); /* OpenBLAS keeps them for the products */
   return n == threads;
 }
 

@@ -1,4 +1,4 @@
-/* The one door to CBLAS: single-threaded row-major products. */
+/* The only interface to CBLAS: single-threaded row-major products. */
 #ifndef DESCENT_BACKEND_CPU_GEMM_H
 #define DESCENT_BACKEND_CPU_GEMM_H
 
@@ -6,11 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Tells whichever BLAS is linked to use one thread per call; the pool is what runs calls in parallel. */
+/* Sets the linked BLAS to one thread per call; the pool runs calls in parallel. */
 void gemm_use_one_thread(void);
 
-/* Takes what so many products at a time will need, where the address space is limited (ulimit -v): OpenBLAS asks for it
- * again and again where there is none, for ever. False when there is none. threads <= 256. */
+/* Reserves the buffers of this many concurrent products where the address space is limited (ulimit -v), since OpenBLAS
+ * retries a failed allocation without end. False if there is no room. threads <= 256. */
 bool gemm_reserve(int threads);
 
 /* "OpenBLAS 0.3.21 (SkylakeX kernels)" into text. */

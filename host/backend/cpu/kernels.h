@@ -8,14 +8,14 @@
 
 struct permutation;
 
-/* One dropout mask: rng_keep(seed, layer, step, index, threshold); kept values are multiplied by `dropout_scale`. */
+/* A dropout mask: rng_keep(seed, layer, step, index, threshold). Kept values are multiplied by dropout_scale. */
 struct kernel_dropout {
   uint64_t seed, step;
   uint32_t layer, threshold;
   float dropout_scale; /* 1 / (1 - p) */
 };
 
-/* What the loss of some rows needs: A, dZ (rows, n), dZ NULL when only the sum is wanted. */
+/* The arguments of a loss over some rows: A, dZ (rows, n); dZ NULL: the sum only. */
 struct kernel_loss {
   const float *A, *Z, *y, *w; /* y (rows, 1) class index or (rows, n) values; w (rows) */
   float *dZ;
@@ -40,7 +40,7 @@ struct kernels {
   void (*permute)(const struct permutation *order, int64_t first, int64_t *rows, int64_t n);
   /* out[j] = (x[j] - shift[j]) * scale[j]; shift and scale may be NULL, for 0 and 1. */
   void (*normalise)(const float *x, const float *shift, const float *scale, float *out, int64_t n);
-  /* The same where a NaN in x stands for fill[j]. */
+  /* The same, with fill[j] in place of a NaN in x. */
   void (*impute)(const float *x, const float *fill, const float *shift, const float *scale, float *out, int64_t n);
   /* out[j] += sum over rows of dZ[r * stride + j], j < n. */
   void (*column_sums)(const float *dZ, int64_t rows, int64_t stride, float *out, int64_t n);
@@ -53,7 +53,7 @@ struct kernels {
   double (*sum_squares_about)(const float *x, double centre, int64_t n);
   double (*sum_squared_differences)(const float *x, const float *y, int64_t n);
 
-  /* One step of the rule; moments that it does not keep are NULL. */
+  /* One step of the rule; moments that it does not use are NULL. */
   void (*update)(enum update_rule rule, const struct update_coefficients_f32 *coefficients, float *w,
                  const float *gradient, float *moment1, float *moment2, int64_t n);
 

@@ -1,4 +1,4 @@
-/* The loops for any machine: what the compiler's own target allows. */
+/* The loops for any machine: the compiler's default target. */
 #define KERNELS_TABLE kernels_baseline
 #ifdef __x86_64__
 #define KERNELS_NAME "sse2"

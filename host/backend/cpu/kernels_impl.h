@@ -8,7 +8,7 @@
 
 enum { CHUNK = 256 };
 
-/* ---- sums: 4 x 8 lanes of double, folded in a fixed order, then the rest one by one ------------------------------ */
+/* ---- sums: 4 x 8 lanes of double, folded in a fixed order, then the remainder ------------------------------ */
 
 typedef float float8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef double double8 __attribute__((vector_size(64)));
@@ -78,7 +78,7 @@ static void kernel_column_sums(const float *restrict dZ, int64_t rows, int64_t s
 
 /* ---- activations ------------------------------------------------------------------------------------------------- */
 
-/* A loop for each, in which the activation is a constant. */
+/* One loop per activation, so that it is a constant in the loop. */
 #define ACTIVATIONS(X) X(IDENTITY) X(SIGMOID) X(TANH) X(RELU) X(LEAKY_RELU) X(GELU) X(SILU)
 
 static void forward_in_place(descent_activation activation, const float *restrict bias, float *restrict A, int64_t n) {
@@ -139,8 +139,8 @@ static void kernel_sigmoid(const float *restrict z, float *restrict a, int64_t n
 
 enum { LANES = 64, WORDS = 4 * LANES };
 
-/* One round on the counter c0 .. c3 with the key advanced `round` times; written out for all ten, so that the loop over
- * counters is the innermost one and vectorises. */
+/* One round on the counter c0 .. c3 with the key advanced `round` times. All ten rounds are unrolled, so that the loop
+ * over counters is the innermost one and vectorises. */
 #define PHILOX_ROUND(round)                                                          \
   {                                                                                  \
     const uint64_t p0 = (uint64_t)c0 * 0xD2511F53u, p1 = (uint64_t)c2 * 0xCD9E8D57u; \
@@ -193,7 +193,7 @@ static void kernel_dropout(const struct kernel_dropout *dropout, int64_t first, 
 
 /* ---- the keyed permutation, a block of indices side by side ---- */
 
-/* One pass through the network for all that are still out of range; those then close ranks. */
+/* One pass of the Feistel network over all indices that are still out of range, which are then compacted. */
 static void kernel_permute(const struct permutation *order, int64_t first, int64_t *restrict rows, int64_t n) {
   const uint32_t mask = (uint32_t)((UINT64_C(1) << order->half_bits) - 1);
   uint32_t left[LANES], right[LANES];
@@ -214,7 +214,7 @@ static void kernel_permute(const struct permutation *order, int64_t first, int64
           right[j] = next;
         }
       int64_t out_of_range = 0;
-      for (int64_t j = 0; j < count; j++) { /* without branches, which would be guessed wrong */
+      for (int64_t j = 0; j < count; j++) { /* branch-free: branches would be mispredicted */
         const uint64_t i = (uint64_t)left[j] << order->half_bits | right[j];
         rows[slot[j]] = (int64_t)i;
         left[out_of_range] = left[j];
@@ -249,7 +249,7 @@ static void kernel_denormalise(const float *restrict a, const float *restrict sh
 
 static void kernel_update(enum update_rule rule, const struct update_coefficients_f32 *coefficients, float *restrict w,
                           const float *restrict gradient, float *restrict moment1, float *restrict moment2, int64_t n) {
-  const struct update_coefficients_f32 c = *coefficients; /* a copy, which no store changes */
+  const struct update_coefficients_f32 c = *coefficients; /* a copy, which cannot alias the stores */
 #define LOOP(updated) \
   for (int64_t j = 0; j < n; j++) w[j] = updated
   switch (rule) {

@@ -1,5 +1,5 @@
-/* The losses' and softmax's loops; part of kernels_impl.h. Narrow outputs are worked on 16 rows side by side, wide ones
- * along the row; which of the two depends on n alone. Sums over rows are in double, in row order. */
+/* The losses' and softmax's loops; part of kernels_impl.h. Narrow outputs are processed 16 rows side by side, wide ones
+ * along the row; the choice depends on n alone. Sums over rows are in double, in row order. */
 
 enum { SIDE = 16, NARROW = 64 };
 
@@ -11,7 +11,7 @@ static double sum_doubles(const double *x, int64_t n) {
 #undef SINGLE
 }
 
-/* w / sum w, in double, of which a CPU's row costs little; loss.cu has its own in float32. */
+/* w / sum w in double, which costs a CPU little per row; loss.cu has a float32 version. */
 static inline float weight_share(const struct kernel_loss *loss, float w) {
   return (float)((double)w * loss->inverse_weight_sum);
 }
@@ -120,6 +120,8 @@ static double softmax_loss_narrow(const struct kernel_loss *loss) {
     }
     for (int64_t k = 0; k < n; k++)
       for (int r = 0; r < SIDE; r++) {
+        /* p is named before q is chosen: otherwise GCC contracts the product and p - q to one fused multiply-add, and
+         * dZ changes in the last bit. */
         const float p = side.p[k][r] * inverse[r], q = label[r] == (float)k ? q_label : q_other;
         side.p[k][r] = formula_cross_entropy_slope(p, q, f[r]);
       }

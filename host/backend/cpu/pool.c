@@ -1,8 +1,8 @@
-/* The thread pool. A region's tiles are dealt out in equal ranges, one per thread, the same way for every region of as
- * many tiles, so that a thread meets again the data that it left in its cache; who is done early helps the others.
- * Tiles are claimed by compare-and-swap on the range's 64-bit word (generation, tiles left). Invariant: a claim
- * succeeds only while its region is open, so a thread that comes late finds nothing to take and nobody has to wait for
- * it. Idle threads spin briefly (not where threads outnumber cores: the core is needed), yield, then sleep. */
+/* The thread pool. A region's tiles are dealt out in equal ranges, one per thread, the same way for every region with
+ * the same number of tiles, so that a thread finds the data that it left in its cache; a thread that finishes early
+ * helps the others. Tiles are claimed by compare-and-swap on the range's 64-bit word (generation, tiles left).
+ * Invariant: a claim succeeds only while its region is open, so a late thread finds no tile to claim, and no thread
+ * waits for it. Idle threads spin briefly (not where threads outnumber cores), yield, then sleep. */
 #include "backend/cpu/pool.h"
 
 #include <pthread.h>
@@ -23,7 +23,7 @@
 #endif
 
 enum { SPINS = 4000, YIELDS = 50, TILE_BITS = 32, CACHE_LINE = 64 };
-enum { CLOSING = 1 }; /* the generation that ends the workers; regions count from 2 */
+enum { CLOSING = 1 }; /* the generation that stops the workers; regions count from 2 */
 
 struct range {
   _Alignas(CACHE_LINE) _Atomic uint64_t word; /* generation << TILE_BITS | tiles left */
@@ -39,9 +39,9 @@ struct pool {
   _Alignas(CACHE_LINE) _Atomic int sleepers;
   pthread_mutex_t mutex;
   pthread_cond_t opened;
-  int threads; /* that run, the caller included */
+  int threads; /* running, the caller included */
   int spins;
-  int ranges;             /* threads asked for: the number of ranges is fixed before the first worker starts */
+  int ranges;             /* requested threads: the number of ranges is fixed before the first worker starts */
   struct range *range;    /* (ranges) */
   struct worker *workers; /* (ranges - 1) */
 };
@@ -49,7 +49,7 @@ struct pool {
 struct worker {
   struct pool *pool;
   pthread_t thread;
-  int number; /* of its own range; 0 is the caller's */
+  int number; /* of the worker's range; 0 is the caller's */
 };
 
 static int64_t range_begin(const struct pool *pool, int64_t tiles, int number) { return tiles * number / pool->ranges; }
@@ -62,7 +62,7 @@ static void work_range(struct pool *pool, uint32_t generation, int number) {
     pool_task *task = atomic_load_explicit(&pool->task, memory_order_relaxed);
     void *context = atomic_load_explicit(&pool->context, memory_order_relaxed);
     const int64_t tiles = atomic_load_explicit(&pool->tiles, memory_order_relaxed);
-    /* Success proves that the region was still open, hence that the three values just read are its own. */
+    /* Success proves that the region was still open, so the three values just read belong to it. */
     if (!atomic_compare_exchange_weak_explicit(range, &word, word - 1, memory_order_acq_rel, memory_order_acquire))
       continue;
     task(context, range_begin(pool, tiles, number + 1) - (uint32_t)word);
@@ -71,7 +71,7 @@ static void work_range(struct pool *pool, uint32_t generation, int number) {
   }
 }
 
-/* Own range first, then the others', beginning with the next. */
+/* The thread's own range first, then the others', starting with the next. */
 static void work(struct pool *pool, uint32_t generation, int number) {
   for (int i = 0; i < pool->ranges; i++) work_range(pool, generation, (number + i) % pool->ranges);
 }
@@ -79,7 +79,7 @@ static void work(struct pool *pool, uint32_t generation, int number) {
 /* Blocks until the generation differs from `seen`. */
 static void sleep_until_opened(struct pool *pool, uint32_t seen) {
   pthread_mutex_lock(&pool->mutex);
-  atomic_fetch_add(&pool->sleepers, 1); /* sequentially consistent, as is publishing: one of the two sees the other */
+  atomic_fetch_add(&pool->sleepers, 1); /* sequentially consistent, like publishing: one of the two sees the other */
   while (atomic_load(&pool->generation) == seen) pthread_cond_wait(&pool->opened, &pool->mutex);
   atomic_fetch_sub(&pool->sleepers, 1);
   pthread_mutex_unlock(&pool->mutex);
@@ -143,7 +143,7 @@ void pool_run(struct pool *pool, pool_task *task, void *context, int64_t tiles) 
 
 int pool_threads(const struct pool *pool) { return pool->threads; }
 
-/* Workers leave signals to the host's own threads. */
+/* Workers block signals, which the host's own threads handle. */
 static descent_status start_workers(struct pool *pool) {
   sigset_t all, before;
   sigfillset(&all);
@@ -162,7 +162,7 @@ static descent_status start_workers(struct pool *pool) {
 }
 
 descent_status pool_create(int threads, struct pool **result) {
-  struct pool *pool = memory_allocate(1, sizeof *pool, "the pool of threads");
+  struct pool *pool = memory_allocate(1, sizeof *pool, "the thread pool");
   if (!pool) return DESCENT_ERROR_MEMORY;
   pool->threads = 1;
   pool->ranges = threads;

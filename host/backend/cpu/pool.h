@@ -13,7 +13,7 @@ void pool_free(struct pool *pool);
 int pool_threads(const struct pool *pool);
 
 /* Calls task(context, t) once for each t in 0 .. tiles-1, in any order and on any thread, and returns when all are
- * done. Which thread ran a tile must not matter to the result. tiles < 2^31. */
+ * done. The result must not depend on which thread runs a tile. tiles < 2^31. */
 void pool_run(struct pool *pool, pool_task *task, void *context, int64_t tiles);
 
 #endif

@@ -65,7 +65,7 @@ static void update_tile(void *context, int64_t tile) {
   update_span(u, begin, left < CPU_PIECE ? left : CPU_PIECE);
 }
 
-/* Slots 2 i and 2 i + 1 get the squares of the change and of the parameters before it. */
+/* Slots 2 i and 2 i + 1 receive the sums of squares of the change and of the parameters before it. */
 static void measured_piece(void *context, int64_t number) {
   const struct update *u = context;
   const struct kernels *kernels = u->program->device->kernels;
@@ -123,7 +123,7 @@ void cpu_update(struct backend_program *program, const struct plan_op *op, const
 
 /* ---- statistics: once per epoch, on the calling thread ----------------------------------------------------------- */
 
-/* Marks the units of the row at `at` whose |g'| is not below 1e-6; what dropout removed says nothing of its unit. */
+/* Marks the units of the row at `at` whose |g'| is not below 1e-6. A dropped value is no evidence about its unit. */
 static void mark_alive(const struct backend_program *program, const struct plan_statistics *o,
                        const struct kernel_dropout *dropout, int64_t at) {
   enum { SPAN = 256 };

@@ -6,7 +6,7 @@
 
 static const double leaky_slope = 0.01;
 
-/* The form that does not overflow: exp of a negative number only. */
+/* The form that does not overflow: exp of negative numbers only. */
 double reference_sigmoid(double z) { return z < 0 ? exp(z) / (1 + exp(z)) : 1 / (1 + exp(-z)); }
 
 /* Phi(z) and phi(z) of the standard normal distribution. */

@@ -5,7 +5,7 @@
 #include "core/rng.h"
 #include "core/status.h"
 
-/* The source row of row t of the order in which the step walks the source. */
+/* The source row of position t in the order of the step. */
 static int64_t source_row(const struct backend_program *program, const struct plan_gather *op,
                           const struct plan_step *step, int64_t t) {
   const int64_t *index = reference_source(program, op->source_index);
@@ -21,8 +21,8 @@ static descent_status check_rows(const struct backend_program *program, const st
   const int64_t reach = op->shuffle && step->order ? (int64_t)step->order->n : walked;
   if (!X->source) return status_set(DESCENT_ERROR_ARGUMENT, "run: no rows are bound to the source");
   if (reach > walked || step->first_row < 0 || step->rows > reach - step->first_row)
-    return status_set(DESCENT_ERROR_ARGUMENT, "run: %lld rows from %lld, but %lld are bound", (long long)step->rows,
-                      (long long)step->first_row, (long long)walked);
+    return status_set(DESCENT_ERROR_ARGUMENT, "run: %lld rows from row %lld: only %lld are bound",
+                      (long long)step->rows, (long long)step->first_row, (long long)walked);
   return DESCENT_OK;
 }
 
@@ -38,7 +38,8 @@ static void normalise(const float *in, const double *fill, const double *shift, 
 static double class_weight(const struct backend_program *program, int buffer, double y) {
   const double *weights = reference_values(program, buffer);
   if (!weights) return 1;
-  /* A class outside the table never leaves a checked dataset; NaN shows where a stray read would hide. */
+  /* A class outside the table cannot come from a checked dataset. NaN makes such an error visible, where a read outside
+   * the table would hide it. */
   return y >= 0 && y < (double)program->plan->buffers[buffer].cols ? weights[(int64_t)y] : NAN;
 }
 

@@ -1,4 +1,4 @@
-/* The losses with their gradients, from logits in the stable form, and what predict returns. */
+/* The losses with their gradients, from logits in the stable form, and the output of predict. */
 #include <math.h>
 #include <stddef.h>
 

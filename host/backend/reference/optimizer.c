@@ -43,7 +43,7 @@ void reference_update(struct backend_program *program, const struct plan_update 
     double change = 0, before = 0; /* sums of squares */
     for (int64_t i = plan->segments[l].begin; i < plan->segments[l].end; i++) {
       const double w = parameters[i];
-      double none = 0; /* in place of a moment that the rule does not keep */
+      double none = 0; /* in place of a moment that the rule does not use */
       parameters[i] = formula_update_f64(rule, &coefficients, w, gradients[i], moment1 ? &moment1[i] : &none,
                                          moment2 ? &moment2[i] : &none);
       change += (parameters[i] - w) * (parameters[i] - w);

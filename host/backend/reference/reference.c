@@ -10,14 +10,14 @@
 #include "plan/operations.h"
 
 struct backend_device {
-  char unused; /* a device has no state, but must have an address */
+  char unused; /* a device has no state but needs an address */
 };
 
 /* ---- device ------------------------------------------------------------------------------------------------------ */
 
 static descent_status device_open(int ordinal, int threads, struct backend_device **device) {
-  (void)threads; /* one, whatever is asked for */
-  if (ordinal != 0) return status_set(DESCENT_ERROR_DEVICE, "there is no reference:%d, only reference", ordinal);
+  (void)threads; /* always one thread */
+  if (ordinal != 0) return status_set(DESCENT_ERROR_DEVICE, "no device reference:%d: only reference", ordinal);
   struct backend_device *made = memory_allocate(1, sizeof *made, "the reference device");
   if (!made) return DESCENT_ERROR_MEMORY;
   *device = made;
@@ -31,12 +31,12 @@ static const char *device_describe(const struct backend_device *device) {
   return "reference: float64, naive loops, 1 thread";
 }
 
-/* Exact whatever precision is asked for. */
+/* Computes in double whatever the precision. */
 static bool device_supports(const struct backend_device *device, const struct plan *plan, const struct plan_op *op) {
   (void)device;
   (void)plan;
   if ((unsigned)op->kind < OP_KINDS) return true;
-  status_set(DESCENT_ERROR_UNSUPPORTED, "operation kind %d is unknown", (int)op->kind);
+  status_set(DESCENT_ERROR_UNSUPPORTED, "unknown operation kind %d", (int)op->kind);
   return false;
 }
 
@@ -148,7 +148,7 @@ static descent_status run_op(struct backend_program *program, const struct plan_
   return DESCENT_OK;
 }
 
-/* Has a step of this range been marked as bad? The mark is only raised by gradient_norm. */
+/* True if a step of this range is marked as bad, which only gradient_norm does. */
 static bool is_stopped(const struct backend_program *program, struct plan_range range) {
   for (int i = range.first; i < range.first + range.count; i++) {
     const struct plan_op *op = &program->plan->ops[i];
@@ -162,8 +162,8 @@ static descent_status program_run(struct backend_program *program, struct plan_r
   descent_status status = DESCENT_OK;
   for (int64_t s = 0; s < n_steps; s++) {
     if (steps[s].rows < 1 || steps[s].rows > program->plan->batch)
-      return status_set(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows, the plan has 1 to %lld",
-                        (long long)steps[s].rows, (long long)program->plan->batch);
+      return status_set(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be 1 to %lld", (long long)steps[s].rows,
+                        (long long)program->plan->batch);
     for (int i = 0; i < range.count; i++) TRY(run_op(program, &program->plan->ops[range.first + i], &steps[s]));
     if (is_stopped(program, range)) break;
   }
@@ -171,7 +171,7 @@ done:
   return status;
 }
 
-/* The naive loops spend nearly all of their time in the product: the whole op stands for it. */
+/* The naive loops spend nearly all of their time in the product, so the whole op is run in its place. */
 static descent_status program_run_product(struct backend_program *program, int op, int64_t rows, int repeat) {
   const struct plan_op *o = &program->plan->ops[op];
   if (o->kind != OP_DENSE_FORWARD && o->kind != OP_DENSE_BACKWARD_WEIGHTS && o->kind != OP_DENSE_BACKWARD_INPUT)
@@ -190,8 +190,8 @@ static descent_status device_measure(struct backend_device *device, descent_prec
   enum { SIDE = 192, VALUES = 4 << 20 };
   (void)device;
   (void)precision;
-  double *from = memory_allocate(VALUES, sizeof *from, "the copy that is measured");
-  double *to = memory_allocate(VALUES, sizeof *to, "the copy that is measured");
+  double *from = memory_allocate(VALUES, sizeof *from, "the copy benchmark");
+  double *to = memory_allocate(VALUES, sizeof *to, "the copy benchmark");
   descent_status status = from && to ? DESCENT_OK : DESCENT_ERROR_MEMORY;
   if (status != DESCENT_OK) goto done;
   double begin = clock_seconds();
@@ -226,6 +226,6 @@ const struct backend backend_reference = {
     .write = program_write,
     .memory = program_memory,
     .measure = device_measure,
-    .evaluation_bytes = 4 << 20, /* the activations stay near the cores */
+    .evaluation_bytes = 4 << 20, /* the activations stay in the caches */
     .evaluation_rows = 4096,
 };

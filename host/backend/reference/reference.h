@@ -1,5 +1,5 @@
-/* The reference backend: double precision, naive loops, one thread. It is the specification of every operation in code
- * and the oracle of the tests; one file per family of operations, reading as the mathematics does. */
+/* The reference backend: double precision, naive loops, one thread. It specifies every operation in code and is the
+ * oracle of the tests. One file per family of operations, each written to read like the mathematics. */
 #ifndef DESCENT_BACKEND_REFERENCE_REFERENCE_H
 #define DESCENT_BACKEND_REFERENCE_REFERENCE_H
 
@@ -9,7 +9,7 @@ struct reference_buffer {
   const void *source; /* PLAN_SOURCE: the caller's float or int64_t rows, or NULL */
   int64_t rows;       /* bound to a source */
   double *values;     /* F32 and F64 alike; NULL for sources and I64 */
-  int64_t *integers;  /* I64 that is no source */
+  int64_t *integers;  /* I64 buffers other than sources */
 };
 
 struct backend_program {
@@ -30,13 +30,13 @@ static inline const void *reference_source(const struct backend_program *program
 
 /* g(z). */
 double reference_activate(descent_activation activation, double z);
-/* g'(z) from a = g(z), or from z for gelu and silu; the other argument is not looked at. */
+/* g'(z) from a = g(z), or from z for gelu and silu; the other argument is ignored. */
 double reference_slope(descent_activation activation, double a, double z);
 double reference_sigmoid(double z);
 /* p (n) = softmax of z (n). */
 void reference_softmax(const double *z, double *p, int64_t n);
 
-/* What dropout with probability p = `dropout` multiplies element `index` of a layer by: 0, or 1 / (1 - p) where it is
+/* The factor of element `index` of a layer under dropout with probability p = `dropout`: 0, or 1 / (1 - p) if it is
  * kept. */
 double reference_dropout(const struct plan *plan, const struct plan_step *step, int layer, double dropout,
                          int64_t index);

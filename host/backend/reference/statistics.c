@@ -1,10 +1,10 @@
-/* What a layer's activations look like, and the running totals of an epoch. */
+/* The statistics of a layer's activations, and the running totals of an epoch. */
 #include <math.h>
 #include <stddef.h>
 
 #include "backend/reference/reference.h"
 
-/* A unit is dead when in no row a gradient could pass through it. */
+/* A unit is dead if no row lets a gradient pass through it. */
 static bool is_dead(const struct backend_program *program, const struct plan_op *op, const struct plan_step *step,
                     int64_t unit) {
   const struct plan_statistics *o = &op->statistics;

@@ -43,12 +43,12 @@ static descent_status check_reals(const descent_train_options *o) {
       {"clip_norm", o->optimizer.clip_norm, is_from_0, "a number of at least 0 (0: off)"},
       {"dropout", o->dropout, is_share, share},
       {"label_smoothing", o->label_smoothing, is_share, share},
-      {"schedule gamma", o->schedule gamma, is_factor, "in (0, 1]"},
+      {"schedule gamma", o->schedule.gamma, is_factor, "in (0, 1]"},
       {"min_delta", o->early_stopping.min_delta, is_loss_difference, from_0},
-      {"checkpoint seconds", o->checkpoint seconds, is_time, from_0},
+      {"checkpoint seconds", o->checkpoint.seconds, is_time, from_0},
       {"rollback_factor", o->checkpoint.rollback_factor, is_reduction, "in (0, 1)"},
   };
-  const double minimum = o->schedule minimum;
+  const double minimum = o->schedule.minimum;
   descent_status status;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     TRY(require(rows[i].holds(rows[i].value), rows[i].name, rows[i].value, rows[i].range));
@@ -67,11 +67,11 @@ static descent_status check_counts(const descent_train_options *o) {
       {"batch_size", o->batch_size, 0, "at least 1, or 0 for all rows"},
       {"epochs", o->epochs, 0, "at least 0"},
       {"patience", o->early_stopping.patience, 0, "at least 1, or 0 to never stop early"},
-      {"schedule every", o->schedule every, 1, "at least 1"},
+      {"schedule every", o->schedule.every, 1, "at least 1"},
       {"warmup_steps", o->schedule.warmup_steps, 0, "at least 0"},
-      {"checkpoint steps", o->checkpoint steps, 0, "at least 1, or 0 for none"},
-      {"checkpoint epochs", o->checkpoint epochs, 0, "at least 1, or 0 for none"},
-      {"checkpoint keep", o->checkpoint keep, 1, "at least 1"},
+      {"checkpoint steps", o->checkpoint.steps, 0, "at least 1, or 0 for none"},
+      {"checkpoint epochs", o->checkpoint.epochs, 0, "at least 1, or 0 for none"},
+      {"checkpoint keep", o->checkpoint.keep, 1, "at least 1"},
       {"rollbacks", o->checkpoint.rollbacks, 0, "at least 0"},
   };
   descent_status status = DESCENT_OK;

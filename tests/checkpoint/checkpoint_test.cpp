@@ -674,10 +674,10 @@ TEST(Options, AreChecked) {
     const char *name;
     void (*change)(descent_train_options &o);
   } cases[] = {
-      {"checkpoint steps -1", [](descent_train_options &o) { o.checkpoint steps = -1; }},
-      {"checkpoint epochs -1", [](descent_train_options &o) { o.checkpoint epochs = -1; }},
-      {"checkpoint seconds", [](descent_train_options &o) { o.checkpoint seconds = NAN; }},
-      {"checkpoint keep 0", [](descent_train_options &o) { o.checkpoint keep = 0; }},
+      {"checkpoint steps -1", [](descent_train_options &o) { o.checkpoint.steps = -1; }},
+      {"checkpoint epochs -1", [](descent_train_options &o) { o.checkpoint.epochs = -1; }},
+      {"checkpoint seconds", [](descent_train_options &o) { o.checkpoint.seconds = NAN; }},
+      {"checkpoint keep 0", [](descent_train_options &o) { o.checkpoint.keep = 0; }},
       {"rollbacks -1", [](descent_train_options &o) { o.checkpoint.rollbacks = -1; }},
       {"rollback_factor 1", [](descent_train_options &o) { o.checkpoint.rollback_factor = 1; }},
       {"rollbacks 1: needs a checkpoint", [](descent_train_options &o) { o.checkpoint.rollbacks = 1; }},

@@ -151,7 +151,7 @@ TEST(Device, AModuleThatCannotBeUsedSaysWhyAndAutoTakesTheCpu) {
     const char *reason;
   } cases[] = {
       {kModules + "/nowhere", "has no libdescent_cuda.so"}, {garbage, "libdescent_cuda.so"},
-      {kModules + "/foreign", "not a module of descent"},   {kModules + "/stale", "built for another version"},
+      {kModules + "/foreign", "not a descent module"},      {kModules + "/stale", "built for another version"},
       {kModules + "/no_gpu", "cuda:0: no such device"},     {std::string(5000, 'x'), "longer than"},
   };
   for (const auto &c : cases) {

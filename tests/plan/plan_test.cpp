@@ -158,6 +158,7 @@ std::vector<descent_train_options> option_table() {
 
 std::string kinds_of(const plan &plan, plan_range range) {
   static const char letters[] = "gflwinusmo";
+  static_assert(sizeof letters == OP_KINDS + 1, "a letter for each kind");
   std::string text;
   for (int i = range.first; i < range.first + range.count; i++) text += letters[plan.ops[i].kind];
   return text;

@@ -107,9 +107,7 @@ struct pack {
 // ---- element-wise ----
 
 // An instance for every activation, and for matrices that are accessed one element at a time.
-enum { ANY = DESCENT_ACTIVATION_SILU + 1 };
-
-#define ACTIVATIONS(X) X(IDENTITY) X(SIGMOID) X(TANH) X(RELU) X(LEAKY_RELU) X(GELU) X(SILU)
+enum { ANY = N_ACTIVATIONS };
 
 // The hardware's tanh where the result is rounded more coarsely anyway.
 template <enum element ELEMENT>
@@ -263,7 +261,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
   typedef typename row_pack::type type;
   enum { ROWS = DROPOUT || ACTIVATION == DESCENT_ACTIVATION_GELU ? 2 : 4 };  // of dZ and of A or Z: loads in flight
   const descent_activation activation = ACTIVATION == ANY ? l.activation : (descent_activation)ACTIVATION;
-  const bool linear = activation == DESCENT_ACTIVATION_IDENTITY, from_z = formula_slope_is_from_z(activation);
+  const bool linear = activation == DESCENT_ACTIVATION_IDENTITY, from_z = slope_is_from_z(activation);
   const bool masks = DROPOUT && (ACTIVATION != ANY || (l.threshold && !slope_drops(activation)));
   const struct dropout dropout = {l.seed, masks ? (uint64_t)l.state->current.number : 0, l.layer, l.threshold,
                                   l.dropout_scale};
@@ -312,7 +310,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
 
 // An instance for every activation, and one with dropout if the activation needs the mask: MASKS(activation).
 #define INSTANCE(NAME, DROPS) (KERNEL<ELEMENT, COUNT, DESCENT_ACTIVATION_##NAME, DROPS>)
-#define CASE(NAME)                                                                                           \
+#define CASE(NAME, text)                                                                                     \
   case DESCENT_ACTIVATION_##NAME:                                                                            \
     return masks ? LAUNCH(INSTANCE(NAME, MASKS(DESCENT_ACTIVATION_##NAME)), blocks, BLOCK, stream, *l, grid) \
                  : LAUNCH(INSTANCE(NAME, false), blocks, BLOCK, stream, *l, grid);
@@ -326,7 +324,7 @@ static cudaError_t forward(const struct forward_launch *l, struct pass_grid grid
   if (!packed || COUNT == 1)
     return LAUNCH((forward_kernel<ELEMENT, COUNT, ANY, true>), blocks, BLOCK, stream, *l, grid);
   if constexpr (COUNT > 1) switch (l->activation) {
-      ACTIVATIONS(CASE)
+      DESCENT_ACTIVATION_MAP(CASE)
     }
   return cudaErrorInvalidValue;
 }
@@ -342,7 +340,7 @@ static cudaError_t backward(const struct backward_launch *l, struct pass_grid gr
   if (!packed || COUNT == 1)
     return LAUNCH((backward_kernel<ELEMENT, COUNT, ANY, true>), blocks, BLOCK, stream, *l, grid);
   if constexpr (COUNT > 1) switch (l->activation) {
-      ACTIVATIONS(CASE)
+      DESCENT_ACTIVATION_MAP(CASE)
     }
   return cudaErrorInvalidValue;
 }
@@ -372,9 +370,9 @@ cudaError_t launch_forward(const struct forward_launch *l, cudaStream_t stream) 
 cudaError_t launch_backward(const struct backward_launch *l, cudaStream_t stream) {
   const enum element element = l->dZ.element;
   const bool linear = l->activation == DESCENT_ACTIVATION_IDENTITY;
-  const struct device_matrix none = {NULL, 0, element}, from = linear                                   ? none
-                                                               : formula_slope_is_from_z(l->activation) ? l->Z
-                                                                                                        : l->A;
+  const struct device_matrix none = {NULL, 0, element}, from = linear                           ? none
+                                                               : slope_is_from_z(l->activation) ? l->Z
+                                                                                                : l->A;
   if (from.element != element) return cudaErrorInvalidValue;
   if (linear && !l->threshold && !l->bias_gradient) return cudaSuccess;
   const struct pass_grid grid = pass_grid_of(l->rows, l->n, element, l->bias_gradient != NULL);

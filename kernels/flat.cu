@@ -106,8 +106,7 @@ cudaError_t launch_norm(const struct norm_launch *l, cudaStream_t stream) {
 // The steps with statistics, one per epoch, need registers for the sums.
 template <enum update_rule RULE, bool MEASURE>
 static __global__ void __launch_bounds__(BLOCK, MEASURE ? 3 : 4) update_kernel(struct update_launch l) {
-  const bool has_moment1 = RULE != UPDATE_GD && RULE != UPDATE_RMSPROP;
-  const bool has_moment2 = RULE == UPDATE_RMSPROP || RULE == UPDATE_RMSPROP_MOMENTUM || RULE == UPDATE_ADAM;
+  const bool has_moment1 = update_moments_of(RULE).moment1, has_moment2 = update_moments_of(RULE).moment2;
   if (l.scalars[SCALAR_BAD_STEP] != 0) return;
   struct update_coefficients_f32 coefficients = l.coefficients;
   coefficients.clip_factor = (float)l.scalars[SCALAR_CLIP];

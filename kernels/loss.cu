@@ -155,7 +155,7 @@ static __device__ inline double squared_loss(const struct loss_launch &l, int64_
   const type *a = (const type *)l.A.data + row * l.A.ld, *z = (const type *)l.Z.data + row * l.Z.ld;
   const float *y = l.y + row * l.n;
   const float w = l.w[row], f = weight_share(inverse_weight_sum, w) * (2.0f / (float)l.n);
-  const bool from_z = formula_slope_is_from_z(l.activation);
+  const bool from_z = slope_is_from_z(l.activation);
   float sum = 0.0f;
   double outside = 0;  // the squares whose sum may exceed the range of float32
 #pragma unroll 2

@@ -68,7 +68,7 @@ static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statisti
   float means[COUNT];
 #pragma unroll
   for (int i = 0; i < COUNT; i++) means[i] = mean;
-  const bool from_z = formula_slope_is_from_z(l.activation);
+  const bool from_z = slope_is_from_z(l.activation);
   const float keep_probability = l.threshold && !from_z ? l.keep_probability : 1.0f;
   bool alive[COUNT] = {};
   struct precise_sum squares = {};

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "core/terms.h"
 #include "plan/plan.h"
 
 #ifdef __CUDACC__
@@ -186,12 +187,7 @@ FORMULA float formula_activate(descent_activation activation, float z) {
   return z;
 }
 
-/* True if g' is computed from z, false if from a. */
-FORMULA bool formula_slope_is_from_z(descent_activation activation) {
-  return activation == DESCENT_ACTIVATION_GELU || activation == DESCENT_ACTIVATION_SILU;
-}
-
-/* g' from x, which is z if formula_slope_is_from_z, else a = g(z). */
+/* g' from x, which is z where slope_is_from_z, else a = g(z). */
 FORMULA float formula_slope(descent_activation activation, float x) {
   switch (activation) {
     case DESCENT_ACTIVATION_IDENTITY: break;
@@ -244,28 +240,6 @@ FORMULA double formula_clip_factor(double clip_norm, double norm) {
 FORMULA float formula_cross_entropy_slope(float p, float q, float f) { return (p - q) * f; }
 
 /* ---- what exists in float32 and float64 ---- */
-
-enum update_rule {
-  UPDATE_GD,
-  UPDATE_MOMENTUM,
-  UPDATE_NESTEROV,
-  UPDATE_RMSPROP,
-  UPDATE_RMSPROP_MOMENTUM,
-  UPDATE_ADAM,
-};
-
-/* With sgd and rmsprop a plan keeps a first moment only if there is momentum. */
-static inline enum update_rule update_rule_of(const struct plan_update *update) {
-  const bool has_momentum = update->moment1 != PLAN_NONE;
-  switch (update->optimizer) {
-    case DESCENT_OPTIMIZER_GD: break;
-    case DESCENT_OPTIMIZER_SGD: return !has_momentum ? UPDATE_GD : update->nesterov ? UPDATE_NESTEROV : UPDATE_MOMENTUM;
-    case DESCENT_OPTIMIZER_RMSPROP: return has_momentum ? UPDATE_RMSPROP_MOMENTUM : UPDATE_RMSPROP;
-    case DESCENT_OPTIMIZER_ADAM:
-    case DESCENT_OPTIMIZER_ADAMW: return UPDATE_ADAM;
-  }
-  return UPDATE_GD;
-}
 
 #define REAL float
 #define REAL_SQRT sqrtf

@@ -6,22 +6,23 @@
 
 #include "core/file.h"
 #include "core/status.h"
+#include "core/terms.h"
 #include "model/c_source.h"
 #include "model/export.h"
 
-/* Activation functions, applied to n values in place. Identity needs none. */
-static const struct {
-  descent_activation activation;
-  const char *name, *formula;
-} functions[] = {
-    {DESCENT_ACTIVATION_SIGMOID, "apply_sigmoid", "sigmoid(a[i])"},
-    {DESCENT_ACTIVATION_TANH, "apply_tanh", "tanhf(a[i])"},
-    {DESCENT_ACTIVATION_RELU, "apply_relu", "a[i] < 0 ? 0 : a[i]"},
-    {DESCENT_ACTIVATION_LEAKY_RELU, "apply_leaky_relu", "a[i] < 0 ? 0.01f * a[i] : a[i]"},
-    {DESCENT_ACTIVATION_GELU, "apply_gelu", "0.5f * a[i] * erfcf(-0x1.6a09e6p-1f * a[i])"},
-    {DESCENT_ACTIVATION_SILU, "apply_silu", "a[i] * sigmoid(a[i])"},
-};
-enum { N_FUNCTIONS = sizeof functions / sizeof *functions };
+/* g(a[i]) in C; NULL for the identity. */
+static const char *formula_of(descent_activation activation) {
+  switch (activation) {
+    case DESCENT_ACTIVATION_IDENTITY: break;
+    case DESCENT_ACTIVATION_SIGMOID: return "sigmoid(a[i])";
+    case DESCENT_ACTIVATION_TANH: return "tanhf(a[i])";
+    case DESCENT_ACTIVATION_RELU: return "a[i] < 0 ? 0 : a[i]";
+    case DESCENT_ACTIVATION_LEAKY_RELU: return "a[i] < 0 ? 0.01f * a[i] : a[i]";
+    case DESCENT_ACTIVATION_GELU: return "0.5f * a[i] * erfcf(-0x1.6a09e6p-1f * a[i])";
+    case DESCENT_ACTIVATION_SILU: return "a[i] * sigmoid(a[i])";
+  }
+  return NULL;
+}
 
 static bool uses(const descent_network *network, descent_activation activation) {
   for (int32_t l = 0; l < network->n_layers; l++)
@@ -119,7 +120,7 @@ static void write_constants(FILE *out, const descent_network *network) {
     snprintf(name, sizeof name, "b%" PRId32, l);
     c_floats(out, name, network->parameters + layer->at.b, layer->n_out);
   }
-  if (network->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) {
+  if (loss_is_regression(network->loss)) {
     c_floats(out, "target_shift", network->y_shift, outputs);
     c_floats(out, "target_scale", network->y_scale, outputs);
   }
@@ -161,10 +162,12 @@ static void write_functions(FILE *out, const descent_network *network) {
   if (network->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY || uses(network, DESCENT_ACTIVATION_SIGMOID) ||
       uses(network, DESCENT_ACTIVATION_SILU))
     fputs("\nstatic float sigmoid(float z) { return z < 0 ? expf(z) / (1 + expf(z)) : 1 / (1 + expf(-z)); }\n", out);
-  for (int f = 0; f < N_FUNCTIONS; f++)
-    if (uses(network, functions[f].activation))
-      fprintf(out, "\nstatic void %s(float *a, long n) {\n  for (long i = 0; i < n; i++) a[i] = %s;\n}\n",
-              functions[f].name, functions[f].formula);
+  for (int g = 0; g < N_ACTIVATIONS; g++) { /* each works on n values in place */
+    const descent_activation activation = (descent_activation)g;
+    if (uses(network, activation) && formula_of(activation))
+      fprintf(out, "\nstatic void apply_%s(float *a, long n) {\n  for (long i = 0; i < n; i++) a[i] = %s;\n}\n",
+              descent_activation_name(activation), formula_of(activation));
+  }
 }
 
 /* ---- predict ---------------------------------------------------------------------------------------------------- */
@@ -205,9 +208,8 @@ static void write_predict(FILE *out, const descent_network *network) {
     const struct network_layer *layer = &network->layers[l - 1];
     fprintf(out, "  dense(W%" PRId32 ", b%" PRId32 ", %" PRId64 ", %" PRId64 ", %s, %s);\n", l, l, layer->n_in,
             layer->n_out, from, to);
-    for (int f = 0; f < N_FUNCTIONS; f++)
-      if (functions[f].activation == layer->activation)
-        fprintf(out, "  %s(%s, %" PRId64 ");\n", functions[f].name, to, layer->n_out);
+    if (formula_of(layer->activation))
+      fprintf(out, "  apply_%s(%s, %" PRId64 ");\n", descent_activation_name(layer->activation), to, layer->n_out);
     const char *swap = from;
     from = to;
     to = swap;

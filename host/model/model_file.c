@@ -18,6 +18,7 @@
 #include "core/json.h"
 #include "core/memory.h"
 #include "core/status.h"
+#include "core/terms.h"
 #include "core/utf8.h"
 
 enum { VERSION = 2 };
@@ -76,7 +77,7 @@ descent_status model_list_tensors(const descent_network *network, struct safeten
     add_vector(tensors, &n, "preprocessing.shift", network->inputs, network->shift);
     add_vector(tensors, &n, "preprocessing.scale", network->inputs, network->scale);
   }
-  if (network->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) {
+  if (loss_is_regression(network->loss)) {
     const int64_t outputs = descent_network_outputs(network);
     add_vector(tensors, &n, "preprocessing.target_shift", outputs, network->y_shift);
     add_vector(tensors, &n, "preprocessing.target_scale", outputs, network->y_scale);

@@ -11,11 +11,8 @@
 #include "core/number.h"
 #include "core/options.h"
 #include "core/status.h"
+#include "core/terms.h"
 #include "core/utf8.h"
-
-#define COUNT_NAME(NAME, text) +1
-enum { N_ACTIVATIONS = 0 DESCENT_ACTIVATION_MAP(COUNT_NAME), N_LOSSES = 0 DESCENT_LOSS_MAP(COUNT_NAME) };
-#undef COUNT_NAME
 
 /* ---- creation --------------------------------------------------------------------------------------------------- */
 
@@ -29,7 +26,7 @@ static descent_status check_output(const descent_network_options *options) {
   const int64_t outputs = options->widths[last - 1];
   const descent_activation activation = option_activation(options, last);
   const char *loss = descent_loss_name(options->loss);
-  if (options->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) return DESCENT_OK;
+  if (loss_is_regression(options->loss)) return DESCENT_OK;
   if (activation != DESCENT_ACTIVATION_IDENTITY)
     return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": %s takes logits: activation must be identity, not %s",
                       last, loss, descent_activation_name(activation));

@@ -7,6 +7,7 @@
 
 #include "core/memory.h"
 #include "core/status.h"
+#include "core/terms.h"
 
 /* Numbers of the buffers, by layer, from which the ranges are built. */
 struct builder {
@@ -19,11 +20,7 @@ struct builder {
   int64_t n_out;   /* outputs K */
 };
 
-static bool needs_Z(descent_activation activation) {
-  return activation == DESCENT_ACTIVATION_GELU || activation == DESCENT_ACTIVATION_SILU;
-}
-
-static bool is_classifier(const descent_network *network) { return network->loss != DESCENT_LOSS_MEAN_SQUARED_ERROR; }
+static bool is_classifier(const descent_network *network) { return !loss_is_regression(network->loss); }
 
 /* ---- buffers ---------------------------------------------------------------------------------------------------- */
 
@@ -77,11 +74,11 @@ static descent_status add_state(struct builder *s) {
   if (is_classifier(network) && (options->class_weights || options->balance_classes))
     TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, network->classes, "class_weight", -1, &at->class_weight));
   TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "gradients", -1, &at->gradients));
-  bool adam = options->optimizer.kind == DESCENT_OPTIMIZER_ADAM || options->optimizer.kind == DESCENT_OPTIMIZER_ADAMW;
-  bool rmsprop = options->optimizer.kind == DESCENT_OPTIMIZER_RMSPROP;
-  bool momentum = (options->optimizer.kind == DESCENT_OPTIMIZER_SGD || rmsprop) && options->optimizer.momentum > 0;
-  if (adam || momentum) TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "moment1", -1, &at->moment1));
-  if (adam || rmsprop) TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "moment2", -1, &at->moment2));
+  const enum update_rule rule =
+      update_rule_from(options->optimizer.kind, options->optimizer.momentum > 0, options->optimizer.nesterov);
+  const struct update_moments moments = update_moments_of(rule);
+  if (moments.moment1) TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "moment1", -1, &at->moment1));
+  if (moments.moment2) TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "moment2", -1, &at->moment2));
   TRY(add_buffer(plan, PLAN_STATE, PLAN_F64, network->n_layers, LAYER_SLOTS, "layer_statistics", -1,
                  &at->layer_statistics));
 done:
@@ -100,7 +97,8 @@ static descent_status add_batch(struct builder *s) {
   for (int l = 1; l <= network->n_layers; l++) {
     const struct network_layer *layer = &network->layers[l - 1];
     TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "A", l, &s->A[l]));
-    if (needs_Z(layer->activation)) TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "Z", l, &s->Z[l]));
+    if (slope_is_from_z(layer->activation))
+      TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "Z", l, &s->Z[l]));
     if (!s->options) continue;
     TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "dZ", l, &s->dZ[l]));
     plan->buffers[s->dZ[l]].slot = 1 + l % 2; /* only two adjacent ones are in use at a time */

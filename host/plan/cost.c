@@ -48,7 +48,7 @@ static struct cost loss_cost(const struct plan *plan, const struct plan_loss *op
   const double n = (double)op->n;
   /* per logit exp, sum and difference, or per output difference, square and sum; one product for dZ */
   struct cost cost = {.flops = 3 * m * n, .bytes = (m * n + m) * FLOAT};
-  cost.bytes += (op->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? m * n : m) * FLOAT;
+  cost.bytes += (loss_is_regression(op->loss) ? m * n : m) * FLOAT;
   if (op->dZ == PLAN_NONE) return cost;
   cost.flops += m * n;
   cost.bytes += m * n * (width(plan, op->dZ) + width(plan, op->Z));
@@ -74,18 +74,25 @@ static struct cost input_cost(const struct plan *plan, const struct plan_dense_b
   return cost;
 }
 
+/* Per parameter. */
+static double rule_flops(enum update_rule rule) {
+  switch (rule) {
+    case UPDATE_GD: break;
+    case UPDATE_MOMENTUM: return 4;
+    case UPDATE_NESTEROV: return 6;
+    case UPDATE_RMSPROP: return 9;
+    case UPDATE_RMSPROP_MOMENTUM: return 11;
+    case UPDATE_ADAM: return 12;
+  }
+  return 2;
+}
+
 static struct cost update_cost(const struct plan *plan, const struct plan_update *op) {
-  static const double flops[] = {
-      [DESCENT_OPTIMIZER_GD] = 2,    [DESCENT_OPTIMIZER_SGD] = 2,    [DESCENT_OPTIMIZER_RMSPROP] = 9,
-      [DESCENT_OPTIMIZER_ADAM] = 12, [DESCENT_OPTIMIZER_ADAMW] = 12,
-  };
   const double n = (double)op->n;
-  struct cost cost = {.flops = (flops[op->optimizer] + 1) * n, .bytes = 3 * n * FLOAT}; /* + 1: clipping */
+  struct cost cost = {.flops = (rule_flops(update_rule_of(op)) + 1) * n, .bytes = 3 * n * FLOAT}; /* + 1: clipping */
   if (op->moment1 != PLAN_NONE) cost.bytes += 2 * n * FLOAT;
   if (op->moment2 != PLAN_NONE) cost.bytes += 2 * n * FLOAT;
   if (plan->precision == DESCENT_PRECISION_BF16) cost.bytes += n * BF16; /* the bf16 copy */
-  if (op->moment1 != PLAN_NONE && op->optimizer <= DESCENT_OPTIMIZER_RMSPROP)
-    cost.flops += (op->nesterov ? 4 : 2) * n; /* the velocity */
   if (op->l2 > 0) cost.flops += 2 * n;
   if (op->weight_decay > 0) cost.flops += n;
   return cost;

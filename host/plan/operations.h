@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "core/terms.h"
 #include "plan/plan.h"
 
 static inline const char *plan_op_kind_name(enum plan_op_kind kind) {
@@ -34,6 +35,11 @@ static inline void plan_op_name(const struct plan_op *op, char *text, size_t siz
 
 static inline bool plan_has_product(const struct plan_op *op) {
   return op->kind == OP_DENSE_FORWARD || op->kind == OP_DENSE_BACKWARD_WEIGHTS || op->kind == OP_DENSE_BACKWARD_INPUT;
+}
+
+/* The moments that the plan keeps tell whether there is momentum. */
+static inline enum update_rule update_rule_of(const struct plan_update *update) {
+  return update_rule_from(update->optimizer, update->moment1 != PLAN_NONE, update->nesterov);
 }
 
 /* ---- the buffers of an operation ---- */
@@ -97,7 +103,7 @@ static inline int plan_uses(const struct plan_op *op, struct plan_use uses[PLAN_
       const struct plan_loss *o = &op->loss;
       USE(o->A, PLAN_ACTIVATION, o->n, PLAN_READ);
       USE(o->Z, PLAN_ACTIVATION, o->n, PLAN_READ);
-      USE(o->y, PLAN_ROWS, o->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? o->n : 1, PLAN_READ);
+      USE(o->y, PLAN_ROWS, loss_is_regression(o->loss) ? o->n : 1, PLAN_READ);
       USE(o->w, PLAN_ROWS, 1, PLAN_READ);
       USE(o->scalars, PLAN_STATISTIC, SCALAR_SLOTS, PLAN_UPDATE);
       USE(o->dZ, PLAN_ACTIVATION, o->n, PLAN_WRITE);

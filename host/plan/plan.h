@@ -90,7 +90,7 @@ struct plan_gather {
 };
 
 /* Z = A_in W^T + b;  A = g(Z);  with dropout p > 0: A = keep(r, j) ? A / (1 - p) : 0, where keep is rng_keep() of
- * core/rng.h with (seed, layer, step.number, r * n_out + j). Z is PLAN_NONE unless g' needs it (gelu, silu).
+ * core/rng.h with (seed, layer, step.number, r * n_out + j). Z is PLAN_NONE unless slope_is_from_z() of core/terms.h.
  * W is (n_out, n_in) at offset W of `parameters`, b (n_out) at offset b. */
 struct plan_dense_forward {
   int A_in, parameters, Z, A;
@@ -119,7 +119,7 @@ struct plan_dense_backward_weights {
 
 /* dZ_below = (dZ W) * g'(Z) of the layer below (whose output is A, pre-activation Z or PLAN_NONE, width n_in), times
  * its dropout factor: dropped 0, kept 1 / (1 - p). g' comes from A where possible: sigmoid a (1 - a), tanh 1 - a^2,
- * relu 1{a > 0}, leaky_relu 1{a > 0} + 0.01 1{a <= 0}, with a = A (1 - p) for kept units; gelu and silu from Z. The
+ * relu 1{a > 0}, leaky_relu 1{a > 0} + 0.01 1{a <= 0}, with a = A (1 - p) for kept units; otherwise from Z. The
  * op's `layer` is the upper layer, which has W and dZ; the dropout counter uses layer - 1. */
 struct plan_dense_backward_input {
   int dZ, parameters, A, Z, dZ_below;

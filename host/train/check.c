@@ -8,6 +8,7 @@
 #include "checkpoint/configuration.h"
 #include "core/options.h"
 #include "core/status.h"
+#include "core/terms.h"
 
 static descent_status require(bool holds, const char *option, double value, const char *range) {
   return holds ? DESCENT_OK : status_set(DESCENT_ERROR_ARGUMENT, "%s %.10g: must be %s", option, value, range);
@@ -77,8 +78,7 @@ static descent_status check_counts(const descent_train_options *o) {
   descent_status status = DESCENT_OK;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     TRY(require(rows[i].value >= rows[i].least, rows[i].name, (double)rows[i].value, rows[i].range));
-  TRY(require((unsigned)o->optimizer.kind <= DESCENT_OPTIMIZER_ADAMW, "optimizer", o->optimizer.kind,
-              "a descent_optimizer"));
+  TRY(require((unsigned)o->optimizer.kind < N_OPTIMIZERS, "optimizer", o->optimizer.kind, "a descent_optimizer"));
   TRY(require((unsigned)o->schedule.kind <= DESCENT_SCHEDULE_PLATEAU, "schedule", o->schedule.kind,
               "a descent_schedule"));
   TRY(require((unsigned)o->precision <= DESCENT_PRECISION_BF16, "precision", o->precision, "a descent_precision"));
@@ -87,7 +87,7 @@ done:
 }
 
 static descent_status check_classifier_options(const descent_network *network, const descent_train_options *o) {
-  if (network->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) {
+  if (loss_is_regression(network->loss)) {
     if (o->class_weights || o->balance_classes)
       return status_set(DESCENT_ERROR_ARGUMENT, "class weights: not available for regression");
     return require(o->label_smoothing == 0, "label_smoothing", o->label_smoothing, "0 for regression");
@@ -124,7 +124,7 @@ done:
 descent_status check_dataset(const descent_network *network, const descent_dataset *dataset, bool targets,
                              const char *role) {
   const struct dataset_storage *storage = dataset->storage;
-  const bool regression = network->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  const bool regression = loss_is_regression(network->loss);
   const int64_t outputs = network->layers[network->n_layers - 1].n_out;
   if (storage->inputs != network->inputs)
     return status_set(DESCENT_ERROR_ARGUMENT, "%s: %lld input columns, but the network has %lld inputs", role,

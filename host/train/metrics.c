@@ -7,6 +7,7 @@
 
 #include "core/memory.h"
 #include "core/status.h"
+#include "core/terms.h"
 
 /* Of one regression target: running mean and sum of squared deviations (Welford 1962), sum of squared residuals. */
 struct target_sums {
@@ -41,7 +42,7 @@ descent_status metrics_create(const descent_network *network, int64_t rows, int6
   made->classes = classes;
   made->top_k = top_k ? top_k : classes < 5 ? classes : 5;
   bool failed = false;
-  if (network->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) {
+  if (loss_is_regression(network->loss)) {
     made->targets = memory_allocate(made->outputs, sizeof *made->targets, "metrics of the targets");
     failed = !made->targets;
   } else {
@@ -186,7 +187,7 @@ static void finish_regression(const struct metrics_sums *sums, descent_metrics *
 descent_status metrics_finish(struct metrics_sums *sums, double loss, descent_metrics *metrics) {
   descent_metrics made = {
       .rows = sums->rows, .loss = loss, .accuracy = NAN, .auc = NAN, .top_k_accuracy = NAN, .rmse = NAN, .r2 = NAN};
-  if (sums->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) {
+  if (loss_is_regression(sums->loss)) {
     finish_regression(sums, &made);
     *metrics = made;
     return DESCENT_OK;

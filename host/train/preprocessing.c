@@ -5,6 +5,7 @@
 
 #include "core/memory.h"
 #include "core/status.h"
+#include "core/terms.h"
 #include "train/check.h"
 
 descent_status descent_network_fit_preprocessing(descent_network *network, const descent_dataset *dataset,
@@ -12,7 +13,7 @@ descent_status descent_network_fit_preprocessing(descent_network *network, const
                                                  bool standardise_targets) {
   const struct dataset_storage *storage = dataset->storage;
   const int64_t n_x = network->inputs, n_y = network->layers[network->n_layers - 1].n_out;
-  const bool regression = network->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  const bool regression = loss_is_regression(network->loss);
   struct schema schema = {0};
   float *constants = NULL, *fill = NULL;
   descent_status status;

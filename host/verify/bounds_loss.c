@@ -101,7 +101,7 @@ static double loss_bound(double sum_lo, double sum_hi, double J, int64_t rows) {
 descent_status bounds_loss(const struct backend_program *reference, const struct plan_op *op,
                            const struct plan_step *step, struct bounds *bounds) {
   const struct plan_loss *o = &op->loss;
-  const int64_t n = o->n, n_y = o->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? n : 1;
+  const int64_t n = o->n, n_y = loss_is_regression(o->loss) ? n : 1;
   const double *A = reference_values(reference, o->A), *Z = reference_values(reference, o->Z);
   const double *y = reference_values(reference, o->y), *w = reference_values(reference, o->w);
   const double *dZ = reference_values(reference, o->dZ), *scalars = reference_values(reference, o->scalars);

@@ -24,9 +24,9 @@ std::string text(double value) {
   return digits.back() == '_' ? digits + "0" : digits;
 }
 
-const std::vector<descent_activation> activations{
-    DESCENT_ACTIVATION_IDENTITY,   DESCENT_ACTIVATION_SIGMOID, DESCENT_ACTIVATION_TANH, DESCENT_ACTIVATION_RELU,
-    DESCENT_ACTIVATION_LEAKY_RELU, DESCENT_ACTIVATION_GELU,    DESCENT_ACTIVATION_SILU};
+#define LISTED(NAME, text) DESCENT_ACTIVATION_##NAME,
+const std::vector<descent_activation> activations{DESCENT_ACTIVATION_MAP(LISTED)};
+#undef LISTED
 
 /* ---- dense layers ------------------------------------------------------------------------------------------------ */
 
@@ -150,7 +150,7 @@ std::string loss_name(const LossCase &c) {
 }
 
 OneOp loss(const LossCase &c) {
-  const bool squared = c.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  const bool squared = loss_is_regression(c.loss);
   Random random;
   OneOp one(c.rows, c.batch);
   const std::vector<double> Z =
@@ -162,7 +162,7 @@ OneOp loss(const LossCase &c) {
   for (double weight : w) sum += weight;
   plan_loss l{};
   l.A = one.batch("A", c.n, activated(one, c.activation, 0, 1, Z));
-  l.Z = needs_Z(c.activation) ? one.batch("Z", c.n, Z) : static_cast<int>(PLAN_NONE);
+  l.Z = slope_is_from_z(c.activation) ? one.batch("Z", c.n, Z) : static_cast<int>(PLAN_NONE);
   const int64_t classes = c.n == 1 ? 2 : c.n;
   l.y = squared ? one.batch("y", c.n, random.uniform(c.rows * c.n, -std::fmin(2, c.range), std::fmin(2, c.range)))
                 : one.batch("y", 1, random.integers(c.rows, classes));
@@ -322,16 +322,15 @@ OneOp update(const UpdateCase &c, const Magnitude &m, double bad_step) {
   Random random;
   OneOp one(1, 1);
   const Flat layout = flat_layers();
-  const bool adam = c.optimizer == DESCENT_OPTIMIZER_ADAM || c.optimizer == DESCENT_OPTIMIZER_ADAMW;
-  const bool rmsprop = c.optimizer == DESCENT_OPTIMIZER_RMSPROP;
+  const update_moments kept = update_moments_of(update_rule_from(c.optimizer, c.momentum > 0, c.nesterov));
   std::vector<double> v = random.exponents(layout.n, m.low, m.high), s = random.exponents(layout.n, m.low, m.high);
   for (double &square : s) square = static_cast<float>(square * square); /* may be 0 */
   if (c.number == 1) v.assign(v.size(), 0), s.assign(s.size(), 0);
   plan_update u{};
   u.parameters = one.state("parameters", PLAN_F32, layout.filled(random.uniform(layout.n, -1, 1)));
   u.gradients = one.state("gradients", PLAN_F32, layout.filled(random.exponents(layout.n, m.low, m.high)));
-  u.moment1 = adam || c.momentum > 0 ? one.state("moment1", PLAN_F32, layout.filled(v)) : static_cast<int>(PLAN_NONE);
-  u.moment2 = adam || rmsprop ? one.state("moment2", PLAN_F32, layout.filled(s)) : static_cast<int>(PLAN_NONE);
+  u.moment1 = kept.moment1 ? one.state("moment1", PLAN_F32, layout.filled(v)) : static_cast<int>(PLAN_NONE);
+  u.moment2 = kept.moment2 ? one.state("moment2", PLAN_F32, layout.filled(s)) : static_cast<int>(PLAN_NONE);
   u.scalars = one.scalars({{SCALAR_CLIP, m.clip}, {SCALAR_BAD_STEP, bad_step}});
   u.layer_statistics = one.layer_statistics(static_cast<int>(layout.segments.size()));
   u.n = layout.n, u.optimizer = c.optimizer;
@@ -352,7 +351,7 @@ OneOp statistics(descent_activation g, const Shape &s, double dropout) {
     if (i % static_cast<size_t>(s.n_out) % 3 == 1) Z[i] = -40;
   plan_statistics t{};
   t.A = one.batch("A", s.n_out, activated(one, g, dropout, 2, Z));
-  t.Z = needs_Z(g) ? one.batch("Z", s.n_out, Z) : static_cast<int>(PLAN_NONE);
+  t.Z = slope_is_from_z(g) ? one.batch("Z", s.n_out, Z) : static_cast<int>(PLAN_NONE);
   t.layer_statistics = one.layer_statistics(3);
   t.n = s.n_out, t.activation = g, t.dropout = dropout;
   one.op(OP_STATISTICS, 2).statistics = t;
@@ -482,7 +481,7 @@ TEST_P(Divergence, marks_the_step_and_leaves_the_parameters_alone) {
         ops[0].kind = OP_LOSS, ops[0].layer = 1;
         plan_loss &l = ops[0].loss;
         l.A = one.batch("A", n, A), l.Z = PLAN_NONE;
-        const int64_t n_y = kind == DESCENT_LOSS_MEAN_SQUARED_ERROR ? n : 1;
+        const int64_t n_y = loss_is_regression(kind) ? n : 1;
         l.y = one.batch("y", n_y, std::vector<double>(static_cast<size_t>(6 * n_y), 0));
         l.w = one.batch("w", 1, std::vector<double>(6, 1));
         l.scalars = u.scalars, l.dZ = one.output("dZ", n), l.n = n, l.loss = kind;

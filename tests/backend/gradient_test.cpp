@@ -32,7 +32,7 @@ class Step {
   Step(descent_activation hidden, descent_loss loss, bool smoothed) {
     std::vector<int64_t> widths{5, 4, loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY ? 1 : 3};
     std::vector<descent_activation> activations{hidden, hidden, DESCENT_ACTIVATION_IDENTITY};
-    if (loss == DESCENT_LOSS_MEAN_SQUARED_ERROR) activations.back() = hidden;
+    if (loss_is_regression(loss)) activations.back() = hidden;
     descent_network_options shape = descent_network_options_default();
     shape.inputs = 3;
     shape.layers = 3;
@@ -48,7 +48,7 @@ class Step {
     descent_train_options options = descent_train_options_default();
     options.batch_size = rows;
     std::vector<double> class_weights;
-    if (smoothed && loss != DESCENT_LOSS_MEAN_SQUARED_ERROR) {
+    if (smoothed && !loss_is_regression(loss)) {
       options.label_smoothing = 0.1;
       for (int64_t k = 0; k < data_.storage.classes; k++) class_weights.push_back(0.5 + static_cast<double>(k));
       options.class_weights = class_weights.data();
@@ -157,14 +157,12 @@ TEST_P(Gradient, equals_the_central_difference_of_J) {
   EXPECT_LT(kinks, compared / 10) << "too many kinks to say anything";
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Networks, Gradient,
-    testing::Combine(testing::Values(DESCENT_ACTIVATION_IDENTITY, DESCENT_ACTIVATION_SIGMOID, DESCENT_ACTIVATION_TANH,
-                                     DESCENT_ACTIVATION_RELU, DESCENT_ACTIVATION_LEAKY_RELU, DESCENT_ACTIVATION_GELU,
-                                     DESCENT_ACTIVATION_SILU),
-                     testing::Values(DESCENT_LOSS_BINARY_CROSS_ENTROPY, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
-                                     DESCENT_LOSS_MEAN_SQUARED_ERROR),
-                     testing::Bool()),
-    case_name);
+#define ACTIVATION(NAME, text) DESCENT_ACTIVATION_##NAME,
+#define LOSS(NAME, text) DESCENT_LOSS_##NAME,
+const descent_activation activations[] = {DESCENT_ACTIVATION_MAP(ACTIVATION)};
+const descent_loss losses[] = {DESCENT_LOSS_MAP(LOSS)};
+INSTANTIATE_TEST_SUITE_P(Networks, Gradient,
+                         testing::Combine(testing::ValuesIn(activations), testing::ValuesIn(losses), testing::Bool()),
+                         case_name);
 
 }  // namespace

@@ -63,7 +63,7 @@ TEST_P(Resume, FromEveryStepEndsWithTheSameBits) {
 
 static std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (int o = DESCENT_OPTIMIZER_GD; o <= DESCENT_OPTIMIZER_ADAMW; o++)
+  for (int o = 0; o < N_OPTIMIZERS; o++)
     for (int s = DESCENT_SCHEDULE_CONSTANT; s <= DESCENT_SCHEDULE_PLATEAU; s++)
       for (double dropout : {0.0, 0.3})
         for (int threads : {1, 2})

@@ -231,11 +231,10 @@ TEST(Terms, come_back_from_their_names) {
   }
   DESCENT_TERM_MAP(ROUND_TRIP)
 #undef ROUND_TRIP
-  descent_activation activation = DESCENT_ACTIVATION_TANH;
-  EXPECT_EQ(descent_activation_parse("swish", &activation), DESCENT_ERROR_ARGUMENT);
-  EXPECT_STREQ(descent_last_error(),
-               "unknown activation 'swish' (known: identity, sigmoid, tanh, relu, leaky_relu, gelu, silu)");
-  EXPECT_EQ(activation, DESCENT_ACTIVATION_TANH);
+  descent_normalize normalize = DESCENT_NORMALIZE_MINMAX;
+  EXPECT_EQ(descent_normalize_parse("robust", &normalize), DESCENT_ERROR_ARGUMENT);
+  EXPECT_STREQ(descent_last_error(), "unknown normalize 'robust' (known: none, standard, minmax)");
+  EXPECT_EQ(normalize, DESCENT_NORMALIZE_MINMAX);
 }
 
 class File : public testing::Test {

@@ -40,7 +40,7 @@ constexpr descent_loss kLosses[] = {DESCENT_LOSS_MAP(TERM_VALUE)};
 // 5 inputs, two hidden layers, the outputs that the loss needs; random weights, non-trivial preprocessing.
 Network Make(descent_activation activation, descent_loss loss, descent_normalize normalize) {
   const int64_t outputs = loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY ? 1 : 3, widths[] = {7, 6, outputs};
-  const bool regression = loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  const bool regression = loss_is_regression(loss);
   const descent_activation activations[] = {activation, activation,
                                             regression ? activation : DESCENT_ACTIVATION_IDENTITY};
   descent_network_options options = descent_network_options_default();
@@ -91,7 +91,7 @@ std::string TableText(descent_loss loss, const char *green) {
   for (int i = 0; i < 60; i++)
     text += (i % 9 ? std::to_string(20 + 7 * i % 41) : "") + "," + colours[i % 3] + "," +
             (i % 11 ? sizes[i % 7 % 4] : "?") + "," + std::to_string(150 + i * 11 % 37) + "," +
-            (loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? std::to_string(0.25 * i) : answers[i % 5 % 3]) + "\n";
+            (loss_is_regression(loss) ? std::to_string(0.25 * i) : answers[i % 5 % 3]) + "\n";
   return text;
 }
 
@@ -106,9 +106,9 @@ Network MakeForTable(const descent_dataset *dataset, descent_loss loss, descent_
   descent_network *network = nullptr;
   EXPECT_EQ(descent_network_create(&options, &network), DESCENT_OK) << descent_last_error();
   EXPECT_EQ(descent_network_initialise(network, DESCENT_INIT_AUTO, 3), DESCENT_OK);
-  EXPECT_EQ(descent_network_fit_preprocessing(network, dataset, normalize, DESCENT_IMPUTE_MEAN,
-                                              loss == DESCENT_LOSS_MEAN_SQUARED_ERROR),
-            DESCENT_OK)
+  EXPECT_EQ(
+      descent_network_fit_preprocessing(network, dataset, normalize, DESCENT_IMPUTE_MEAN, loss_is_regression(loss)),
+      DESCENT_OK)
       << descent_last_error();
   return Network(network);
 }

@@ -305,6 +305,7 @@ TEST(Initialisation, AutoPicksByActivation) {
       {DESCENT_ACTIVATION_GELU, DESCENT_INIT_HE_NORMAL},
       {DESCENT_ACTIVATION_SILU, DESCENT_INIT_HE_NORMAL},
   };
+  static_assert(std::size(cases) == N_ACTIVATIONS, "a row for each");
   for (const auto &c : cases)
     EXPECT_EQ(DrawnWeights(8, 6, c.activation, DESCENT_INIT_AUTO, 5), DrawnWeights(8, 6, c.activation, c.init, 5))
         << descent_activation_name(c.activation);

@@ -90,13 +90,13 @@ Access access_of(const plan_op &op, const plan &plan, int64_t n_parameters, int6
     }
     case OP_DENSE_FORWARD: {
       const plan_dense_forward &f = op.forward;
-      const bool Z = f.activation == DESCENT_ACTIVATION_GELU || f.activation == DESCENT_ACTIVATION_SILU;
+      const bool Z = slope_is_from_z(f.activation);
       EXPECT_EQ(f.Z != PLAN_NONE, Z);
       return {{{f.A_in, f.n_in}, {f.parameters, n_parameters}}, {{f.A, f.n_out}, {f.Z, f.n_out, Z}}};
     }
     case OP_LOSS: {
       const plan_loss &l = op.loss;
-      const int64_t n_y = l.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? l.n : 1;
+      const int64_t n_y = loss_is_regression(l.loss) ? l.n : 1;
       return {{{l.A, l.n}, {l.Z, l.n, false}, {l.y, n_y}, {l.w, 1}, {l.scalars, SCALAR_SLOTS}},
               {{l.dZ, l.n, false}, {l.scalars, SCALAR_SLOTS}}};
     }
@@ -143,11 +143,10 @@ Access access_of(const plan_op &op, const plan &plan, int64_t n_parameters, int6
 /* Optimizer by optimizer, with every option that changes the plan in use. */
 std::vector<descent_train_options> option_table() {
   std::vector<descent_train_options> table;
-  for (descent_optimizer optimizer : {DESCENT_OPTIMIZER_GD, DESCENT_OPTIMIZER_SGD, DESCENT_OPTIMIZER_RMSPROP,
-                                      DESCENT_OPTIMIZER_ADAM, DESCENT_OPTIMIZER_ADAMW})
+  for (int optimizer = 0; optimizer < N_OPTIMIZERS; optimizer++)
     for (double momentum : {0.0, 0.9}) {
       descent_train_options options = descent_train_options_default();
-      options.optimizer.kind = optimizer;
+      options.optimizer.kind = static_cast<descent_optimizer>(optimizer);
       options.optimizer.momentum = momentum;
       options.dropout = momentum > 0 ? 0.25 : 0;
       options.label_smoothing = momentum > 0 ? 0.1 : 0;
@@ -159,6 +158,7 @@ std::vector<descent_train_options> option_table() {
 
 std::string kinds_of(const plan &plan, plan_range range) {
   static const char letters[] = "gflwinusmo";
+  static_assert(sizeof letters == OP_KINDS + 1, "a letter for each kind");
   std::string text;
   for (int i = range.first; i < range.first + range.count; i++) text += letters[plan.ops[i].kind];
   return text;

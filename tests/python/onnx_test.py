@@ -22,7 +22,6 @@ from command import Folder, main
 U = 2.0**-24
 SMALLEST = 2.0**-149  # error of results below the normal range
 ERRORS = 64
-ACTIVATIONS = ["identity", "sigmoid", "tanh", "relu", "leaky_relu", "gelu", "silu"]
 NORMALIZES = ["none", "standard", "minmax"]
 IMPUTES = ["mean", "median", "most_frequent"]
 TASKS = ["binary", "classes", "regression"]
@@ -53,6 +52,7 @@ FORMULAS = {
     "gelu": (lambda z: z * 0.5 * (1 + ERF(z / math.sqrt(2))), gelu_slope),
     "silu": (lambda z: z * sigmoid(z), lambda z: sigmoid(z) * (1 + z * (1 - sigmoid(z)))),
 }
+ACTIVATIONS = list(FORMULAS)
 
 
 def rounding(value, units):

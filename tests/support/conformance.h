@@ -16,6 +16,7 @@
 #include "internal.h"
 
 extern "C" {
+#include "backend/reference/reference.h"
 #include "plan/operations.h"
 #include "verify/interval.h"
 }

@@ -6,8 +6,6 @@
 
 namespace conformance {
 
-inline bool needs_Z(descent_activation g) { return g == DESCENT_ACTIVATION_GELU || g == DESCENT_ACTIVATION_SILU; }
-
 /* What an input is drawn from. Ones show a lost tail of a sum; tiny values reach below the normal range; edges are
  * where rounding to fewer bits changes most: midway between two bf16, and with all bits set. */
 enum Law { UNIFORM, SPREAD, TINY, ONES, EDGES, LAWS };
@@ -75,7 +73,7 @@ inline OneOp dense_forward(const Shape &s, descent_activation g, double dropout,
   f.parameters =
       one.state("parameters", PLAN_F32,
                 flat(s, drawn(random, law, s.n_out * s.n_in), drawn(random, law == TINY ? SPREAD : law, s.n_out)));
-  f.Z = needs_Z(g) ? one.output("Z", s.n_out) : static_cast<int>(PLAN_NONE);
+  f.Z = slope_is_from_z(g) ? one.output("Z", s.n_out) : static_cast<int>(PLAN_NONE);
   f.A = one.output("A", s.n_out);
   f.W = at.W, f.b = at.b, f.n_in = s.n_in, f.n_out = s.n_out;
   f.activation = g, f.dropout = dropout;
@@ -101,21 +99,12 @@ inline OneOp dense_backward_weights(const Shape &s, Law law) {
   return one;
 }
 
-/* A = g(Z) times the dropout mask of the step, as a forward pass would leave it; a plain formula each, in float32. */
+/* A = g(Z) times the dropout mask of the step, as a forward pass would leave it; in float32. */
 inline std::vector<double> activated(const OneOp &one, descent_activation g, double dropout, int layer,
                                      const std::vector<double> &Z) {
   std::vector<double> A(Z);
   for (size_t i = 0; i < A.size(); i++) {
-    double z = Z[i], a = z;
-    switch (g) {
-      case DESCENT_ACTIVATION_IDENTITY: break;
-      case DESCENT_ACTIVATION_SIGMOID: a = 1 / (1 + std::exp(-z)); break;
-      case DESCENT_ACTIVATION_TANH: a = std::tanh(z); break;
-      case DESCENT_ACTIVATION_RELU: a = std::fmax(z, 0); break;
-      case DESCENT_ACTIVATION_LEAKY_RELU: a = z < 0 ? 0.01 * z : z; break;
-      case DESCENT_ACTIVATION_GELU: a = z * 0.5 * std::erfc(-z * M_SQRT1_2); break;
-      case DESCENT_ACTIVATION_SILU: a = z / (1 + std::exp(-z)); break;
-    }
+    const double a = reference_activate(g, Z[i]);
     const bool keep = rng_keep(one.plan.seed, static_cast<uint32_t>(layer), static_cast<uint64_t>(one.step.number), i,
                                rng_drop_threshold(dropout));
     A[i] = keep ? static_cast<float>(a / (1 - dropout)) : 0;
@@ -137,7 +126,7 @@ inline OneOp dense_backward_input(const Shape &s, descent_activation g, double d
   d.dZ = one.batch("dZ", s.n_out, drawn(random, law, s.rows * s.n_out));
   d.parameters = one.state("parameters", PLAN_F32, flat(s, drawn(random, law, s.n_out * s.n_in), {}));
   d.A = one.batch("A", s.n_in, activated(one, g, dropout, 1, Z));
-  d.Z = needs_Z(g) ? one.batch("Z", s.n_in, Z) : static_cast<int>(PLAN_NONE);
+  d.Z = slope_is_from_z(g) ? one.batch("Z", s.n_in, Z) : static_cast<int>(PLAN_NONE);
   d.dZ_below = one.output("dZ_below", s.n_in);
   d.W = at.W, d.n_in = s.n_in, d.n_out = s.n_out;
   d.activation = g, d.dropout = dropout;

@@ -13,6 +13,7 @@ extern "C" {
 #include "core/number.h"
 #include "core/rng.h"
 #include "core/status.h"
+#include "core/terms.h"
 #include "data/elements.h"
 #include "data/format.h"
 #include "data/table.h"

@@ -99,32 +99,14 @@ inline float dot(const plan &p, const double *x, int64_t x_stride, const double 
 }
 
 inline float activated(descent_activation activation, float z, bool reduced) {
-  switch (activation) {
-    case DESCENT_ACTIVATION_IDENTITY: break;
-    case DESCENT_ACTIVATION_SIGMOID: return formula_sigmoid(z);
-    case DESCENT_ACTIVATION_TANH: {
-      const float a = formula_tanh(z) * (1 + 0.99F * 0x1p-11F * static_cast<float>(reduced ? manner.tanh : 0));
-      return std::fmin(std::fmax(a, -1.0F), 1.0F);
-    }
-    case DESCENT_ACTIVATION_RELU: return formula_relu(z);
-    case DESCENT_ACTIVATION_LEAKY_RELU: return formula_leaky_relu(z);
-    case DESCENT_ACTIVATION_GELU: return formula_gelu(z);
-    case DESCENT_ACTIVATION_SILU: return formula_silu(z);
-  }
-  return z;
+  const float a = formula_activate(activation, z);
+  if (activation != DESCENT_ACTIVATION_TANH) return a;
+  const float off = a * (1 + 0.99F * 0x1p-11F * static_cast<float>(reduced ? manner.tanh : 0));
+  return std::fmin(std::fmax(off, -1.0F), 1.0F);
 }
 
 inline float slope(descent_activation activation, float a, float z) {
-  switch (activation) {
-    case DESCENT_ACTIVATION_IDENTITY: break;
-    case DESCENT_ACTIVATION_SIGMOID: return formula_sigmoid_slope(a);
-    case DESCENT_ACTIVATION_TANH: return formula_tanh_slope(a);
-    case DESCENT_ACTIVATION_RELU: return formula_relu_slope(a);
-    case DESCENT_ACTIVATION_LEAKY_RELU: return formula_leaky_relu_slope(a);
-    case DESCENT_ACTIVATION_GELU: return formula_gelu_slope(z);
-    case DESCENT_ACTIVATION_SILU: return formula_silu_slope(z);
-  }
-  return 1;
+  return formula_slope(activation, slope_is_from_z(activation) ? z : a);
 }
 
 inline void dense_forward(backend_program *program, const plan_op &op, const plan_step &step) {

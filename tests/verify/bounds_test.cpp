@@ -16,27 +16,10 @@ extern "C" {
 
 namespace {
 
-struct Function {
-  descent_activation activation;
-  float (*value)(float z);
-  float (*slope)(float a, float z);
-};
+#define LISTED(NAME, text) DESCENT_ACTIVATION_##NAME,
+const descent_activation activations[] = {DESCENT_ACTIVATION_MAP(LISTED)};
 
-float identity(float z) { return z; }
-float one(float, float) { return 1; }
-
-/* The slopes as every backend takes them: from a where that is possible. */
-const Function functions[] = {
-    {DESCENT_ACTIVATION_IDENTITY, identity, one},
-    {DESCENT_ACTIVATION_SIGMOID, formula_sigmoid, [](float a, float) { return formula_sigmoid_slope(a); }},
-    {DESCENT_ACTIVATION_TANH, formula_tanh, [](float a, float) { return formula_tanh_slope(a); }},
-    {DESCENT_ACTIVATION_RELU, formula_relu, [](float a, float) { return formula_relu_slope(a); }},
-    {DESCENT_ACTIVATION_LEAKY_RELU, formula_leaky_relu, [](float a, float) { return formula_leaky_relu_slope(a); }},
-    {DESCENT_ACTIVATION_GELU, formula_gelu, [](float, float z) { return formula_gelu_slope(z); }},
-    {DESCENT_ACTIVATION_SILU, formula_silu, [](float, float z) { return formula_silu_slope(z); }},
-};
-
-class Bounds : public testing::TestWithParam<Function> {};
+class Bounds : public testing::TestWithParam<descent_activation> {};
 
 /* Largest |value - exact| / bound seen where a bound is relative, far above the subnormal floats. */
 struct Worst {
@@ -49,27 +32,27 @@ struct Worst {
 };
 
 TEST_P(Bounds, hold_for_every_float_and_are_nearly_reached) {
-  const Function &f = GetParam();
+  const descent_activation g = GetParam();
   Worst value, slope;
   /* A prime stride through all bit patterns visits every exponent and all kinds of mantissas. */
   for (uint64_t bits = 0; bits <= 0xffffffff; bits += 4093) {
     const float z = formula_from_bits(static_cast<uint32_t>(bits));
     if (!std::isfinite(z)) continue;
-    const double exact = reference_activate(f.activation, static_cast<double>(z));
-    value.see(z, static_cast<double>(f.value(z)), exact, bounds_activation(f.activation, interval_exact(z)));
+    const double exact = reference_activate(g, static_cast<double>(z));
+    value.see(z, static_cast<double>(formula_activate(g, z)), exact, bounds_activation(g, interval_exact(z)));
     const float a = static_cast<float>(exact);
-    slope.see(z, static_cast<double>(f.slope(a, z)), reference_slope(f.activation, static_cast<double>(a), z),
-              bounds_slope(f.activation, interval_exact(a), z));
+    slope.see(z, static_cast<double>(formula_slope(g, slope_is_from_z(g) ? z : a)),
+              reference_slope(g, static_cast<double>(a), z), bounds_slope(g, interval_exact(a), z));
     if (HasFatalFailure()) return;
   }
-  const bool rounds = f.activation != DESCENT_ACTIVATION_IDENTITY && f.activation != DESCENT_ACTIVATION_RELU;
+  const bool rounds = g != DESCENT_ACTIVATION_IDENTITY && g != DESCENT_ACTIVATION_RELU;
   EXPECT_GE(value.ratio, rounds ? 0.25 : 0);
   EXPECT_GE(slope.ratio, rounds ? 0.25 : 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Formulas, Bounds, testing::ValuesIn(functions),
-                         [](const testing::TestParamInfo<Function> &item) {
-                           return std::string(descent_activation_name(item.param.activation));
+INSTANTIATE_TEST_SUITE_P(Formulas, Bounds, testing::ValuesIn(activations),
+                         [](const testing::TestParamInfo<descent_activation> &item) {
+                           return std::string(descent_activation_name(item.param));
                          });
 
 /* Every rounding of a chain of float operations stays inside the intervals of the same chain. */
@@ -262,9 +245,9 @@ OneOp update(descent_optimizer optimizer) {
   plan_update u{};
   u.parameters = one.state("parameters", PLAN_F32, random.uniform(n, -1, 1));
   u.gradients = one.state("gradients", PLAN_F32, random.uniform(n, -1, 1));
-  const bool gd = optimizer == DESCENT_OPTIMIZER_GD, sgd = optimizer == DESCENT_OPTIMIZER_SGD;
-  u.moment1 = gd ? static_cast<int>(PLAN_NONE) : one.state("moment1", PLAN_F32, random.uniform(n, -1, 1));
-  u.moment2 = gd || sgd ? static_cast<int>(PLAN_NONE) : one.state("moment2", PLAN_F32, random.uniform(n, 0, 1));
+  const update_moments kept = update_moments_of(update_rule_from(optimizer, true, false));
+  u.moment1 = kept.moment1 ? one.state("moment1", PLAN_F32, random.uniform(n, -1, 1)) : static_cast<int>(PLAN_NONE);
+  u.moment2 = kept.moment2 ? one.state("moment2", PLAN_F32, random.uniform(n, 0, 1)) : static_cast<int>(PLAN_NONE);
   u.scalars = one.scalars({{SCALAR_CLIP, 0.5}, {SCALAR_BAD_STEP, 0}});
   u.layer_statistics = one.layer_statistics(1);
   u.n = n, u.optimizer = optimizer;
@@ -276,10 +259,9 @@ OneOp update(descent_optimizer optimizer) {
 }
 
 TEST(Update, a_reference_that_breaks_the_rule_by_a_few_roundings_is_found) {
-  for (descent_optimizer optimizer : {DESCENT_OPTIMIZER_GD, DESCENT_OPTIMIZER_SGD, DESCENT_OPTIMIZER_RMSPROP,
-                                      DESCENT_OPTIMIZER_ADAM, DESCENT_OPTIMIZER_ADAMW})
+  for (int optimizer = 0; optimizer < N_OPTIMIZERS; optimizer++)
     for (double off : {0.0, 0x1p-18, -0x1p-18}) {
-      OneOp one = update(optimizer);
+      OneOp one = update(static_cast<descent_optimizer>(optimizer));
       conformance::Session exact({"reference", &backend_reference, 1, {}}, one);
       one.fill(exact.backend, exact.program, one.contents());
       const plan_op &op = one.plan.ops[0];
@@ -290,7 +272,7 @@ TEST(Update, a_reference_that_breaks_the_rule_by_a_few_roundings_is_found) {
       bounds within{};
       EXPECT_EQ(bounds_update(exact.program, &op, &one.step, inputs, &within),
                 off == 0 ? DESCENT_OK : DESCENT_ERROR_INTERNAL)
-          << descent_optimizer_name(optimizer) << " " << off;
+          << descent_optimizer_name(static_cast<descent_optimizer>(optimizer)) << " " << off;
       bounds_clear(&within);
       free(inputs);
     }

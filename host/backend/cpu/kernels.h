@@ -30,7 +30,7 @@ struct kernels {
 
   /* z = Z[j] + bias[j], A[j] = g(z); Z keeps z unless it is A itself. */
   void (*forward)(descent_activation activation, const float *bias, float *Z, float *A, int64_t n);
-  /* dZ[j] *= g', from Z for gelu and silu, else from a = A[j] * keep_probability. */
+  /* dZ[j] *= g', from Z where slope_is_from_z, else from a = A[j] * keep_probability. */
   void (*backward)(descent_activation activation, const float *A, const float *Z, float keep_probability, float *dZ,
                    int64_t n);
   /* values[j] = keep(first + j) ? values[j] * dropout_scale : 0. */

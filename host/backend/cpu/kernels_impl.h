@@ -79,15 +79,14 @@ static void kernel_column_sums(const float *restrict dZ, int64_t rows, int64_t s
 /* ---- activations ------------------------------------------------------------------------------------------------- */
 
 /* One loop per activation, so that it is a constant in the loop. */
-#define ACTIVATIONS(X) X(IDENTITY) X(SIGMOID) X(TANH) X(RELU) X(LEAKY_RELU) X(GELU) X(SILU)
 
 static void forward_in_place(descent_activation activation, const float *restrict bias, float *restrict A, int64_t n) {
   switch (activation) {
-#define CASE(NAME)                                                                                      \
+#define CASE(NAME, text)                                                                                \
   case DESCENT_ACTIVATION_##NAME:                                                                       \
     for (int64_t j = 0; j < n; j++) A[j] = formula_activate(DESCENT_ACTIVATION_##NAME, A[j] + bias[j]); \
     break;
-    ACTIVATIONS(CASE)
+    DESCENT_ACTIVATION_MAP(CASE)
 #undef CASE
   }
 }
@@ -95,7 +94,7 @@ static void forward_in_place(descent_activation activation, const float *restric
 static void forward_keeping(descent_activation activation, const float *restrict bias, float *restrict Z,
                             float *restrict A, int64_t n) {
   switch (activation) {
-#define CASE(NAME)                                           \
+#define CASE(NAME, text)                                     \
   case DESCENT_ACTIVATION_##NAME:                            \
     for (int64_t j = 0; j < n; j++) {                        \
       const float z = Z[j] + bias[j];                        \
@@ -103,7 +102,7 @@ static void forward_keeping(descent_activation activation, const float *restrict
       A[j] = formula_activate(DESCENT_ACTIVATION_##NAME, z); \
     }                                                        \
     break;
-    ACTIVATIONS(CASE)
+    DESCENT_ACTIVATION_MAP(CASE)
 #undef CASE
   }
 }
@@ -119,14 +118,14 @@ static void kernel_backward(descent_activation activation, const float *restrict
                             float keep_probability, float *restrict dZ, int64_t n) {
   if (activation == DESCENT_ACTIVATION_IDENTITY) return;
   switch (activation) {
-#define CASE(NAME)                                                                                                \
+#define CASE(NAME, text)                                                                                          \
   case DESCENT_ACTIVATION_##NAME:                                                                                 \
-    if (formula_slope_is_from_z(DESCENT_ACTIVATION_##NAME))                                                       \
+    if (slope_is_from_z(DESCENT_ACTIVATION_##NAME))                                                               \
       for (int64_t j = 0; j < n; j++) dZ[j] *= formula_slope(DESCENT_ACTIVATION_##NAME, Z[j]);                    \
     else                                                                                                          \
       for (int64_t j = 0; j < n; j++) dZ[j] *= formula_slope(DESCENT_ACTIVATION_##NAME, A[j] * keep_probability); \
     break;
-    ACTIVATIONS(CASE)
+    DESCENT_ACTIVATION_MAP(CASE)
 #undef CASE
   }
 }

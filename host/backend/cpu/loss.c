@@ -2,6 +2,7 @@
 #include <stddef.h>
 
 #include "backend/cpu/cpu.h"
+#include "core/terms.h"
 
 struct loss {
   double (*rows)(const struct kernel_loss *loss);
@@ -51,7 +52,7 @@ void cpu_loss(struct backend_program *program, const struct plan_op *op, const s
               .label_smoothing = (float)o->label_smoothing,
               .activation = o->activation,
           },
-      .n_y = o->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? o->n : 1,
+      .n_y = loss_is_regression(o->loss) ? o->n : 1,
       .sums = program->slots,
   };
   const int64_t tiles = cpu_tiles(step->rows, CPU_ROWS);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "plan/operations.h"
 
 /* ---- gradient norm ----------------------------------------------------------------------------------------------- */
 

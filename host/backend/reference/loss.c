@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "backend/reference/reference.h"
+#include "core/terms.h"
 
 /* log(1 + exp(z)) without overflow. */
 static double softplus(double z) { return fmax(z, 0) + log1p(exp(-fabs(z))); }
@@ -49,7 +50,7 @@ static double row_loss(const struct plan_loss *op, const double *a, const double
 }
 
 void reference_loss(struct backend_program *program, const struct plan_loss *op, const struct plan_step *step) {
-  const int64_t n_y = op->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? op->n : 1;
+  const int64_t n_y = loss_is_regression(op->loss) ? op->n : 1;
   const double *A = reference_values(program, op->A); /* (rows, n) */
   const double *Z = reference_values(program, op->Z); /* (rows, n) or NULL */
   const double *y = reference_values(program, op->y); /* (rows, n_y) */

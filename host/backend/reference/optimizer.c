@@ -4,6 +4,7 @@
 
 #include "backend/formulas.h"
 #include "backend/reference/reference.h"
+#include "plan/operations.h"
 
 void reference_gradient_norm(struct backend_program *program, const struct plan_gradient_norm *op,
                              const struct plan_step *step) {

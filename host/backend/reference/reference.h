@@ -30,7 +30,7 @@ static inline const void *reference_source(const struct backend_program *program
 
 /* g(z). */
 double reference_activate(descent_activation activation, double z);
-/* g'(z) from a = g(z), or from z for gelu and silu; the other argument is ignored. */
+/* g'(z) from a = g(z), or from z where slope_is_from_z; the other argument is ignored. */
 double reference_slope(descent_activation activation, double a, double z);
 double reference_sigmoid(double z);
 /* p (n) = softmax of z (n). */

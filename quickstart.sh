@@ -4,7 +4,7 @@
 #   ./quickstart.sh test     build and run every test
 #   ./quickstart.sh setup    only install what `test` needs
 # In the environment:
-#   DESCENT_CUDA=OFF          leave out the CUDA backend; AUTO (default): build it if nvcc is found; ON: stop without it
+#   DESCENT_CUDA=OFF          leave out the CUDA backend; AUTO (default): build it if nvcc is found; ON: fail if it cannot be built
 #   DESCENT_PYTHON_TESTS=OFF  leave out the tests that need Python packages
 #   DESCENT_WERROR=1          warnings are errors
 # A second run does not repeat finished steps.

@@ -97,9 +97,9 @@ static void print_table(const struct bench *bench, const struct rows *rows, cons
   printf("\n%" PRId64 " rows per step, %.0f rows/s; step from %s to %s\n", bench->subject.training.train.batch_size,
          (double)bench->subject.training.train.batch_size / result->step_seconds,
          time_text(result->step_seconds_min, least), time_text(result->step_seconds_max, most));
-  printf("ceilings here: %.1f GFLOP/s in %s products, %.1f GB/s copied\n", result->peak_flops * 1e-9,
+  printf("measured peaks: %.1f GFLOP/s in %s products, %.1f GB/s copied\n", result->peak_flops * 1e-9,
          descent_precision_name(bench->subject.training.train.precision), result->peak_bandwidth * 1e-9);
-  printf("memory of the plan: %.3f MB\n", (double)result->memory * 1e-6);
+  printf("memory used: %.3f MB\n", (double)result->memory * 1e-6);
 }
 
 /* ---- the object ---- */

@@ -91,7 +91,7 @@ int checkpoint_choice_resolve(const char *command, struct train_values *v) {
   if (!v->checkpoint && (strcmp(v->checkpoint_every, CHECKPOINT_EVERY) != 0 || v->keep != CHECKPOINTS_KEPT))
     return fail(command, EXIT_USAGE, "--checkpoint-every and --keep: need --checkpoint or --resume");
   if (train->checkpoint.rollbacks && !v->checkpoint)
-    return fail(command, EXIT_USAGE, "--on-divergence '%s': needs --checkpoint, to return to", v->on_divergence);
+    return fail(command, EXIT_USAGE, "--on-divergence '%s': needs --resume DIR or --checkpoint DIR", v->on_divergence);
   if (v->resume_with && !v->resume)
     return fail(command, EXIT_USAGE, "--resume-with '%s': needs --resume", v->resume_with);
   if ((v->resume_with && !*v->resume_with) || !read_names(v->resume_with, v->may_change, sizeof v->may_change))

@@ -48,9 +48,10 @@ struct data_choice {
 };
 #define DATA_CHOICE_INIT \
   { "auto", "auto", NULL, NULL, NULL, DESCENT_UNSEEN_ERROR, false, NULL, false, NULL, NULL }
-extern const struct setting data_options[];   /* of every command that reads data */
-extern const struct setting column_options[]; /* of training data */
-extern const struct setting answer_options[]; /* of targets */
+extern const struct setting data_options[];       /* of every command that reads data without a model */
+extern const struct setting model_data_options[]; /* of every command that reads data for a model */
+extern const struct setting column_options[];     /* of training data */
+extern const struct setting answer_options[];     /* of targets */
 
 /* Reads `path` by the choice and by what the caller has set in `options` (target, target_file, task, network,
  * features_only), and reports changes to data that has to fit a model (data_choice_note). On failure prints the error

@@ -151,8 +151,7 @@ static int convert(void *values, const struct arguments *arguments) {
   if (output_same_place(to, from) || (v->data.target_file && output_same_place(to, v->data.target_file)))
     return fail(command, EXIT_USAGE, "'%s': is also an input file", to);
   if (output_is_special(to)) return fail(command, EXIT_RUN, "%s: cannot write: not a regular file", to);
-  if (v->two_passes && !can)
-    return fail(command, EXIT_USAGE, "--two-passes: only from a file of another format to .safetensors");
+  if (v->two_passes && !can) return fail(command, EXIT_USAGE, "--two-passes needs an output that ends in .safetensors");
   if (v->two_passes || (can && is_large(from))) {
     const int code = data_choice_convert(command, &v->data, from, source, to, &dataset);
     if (code != EXIT_DONE) return code;

@@ -8,25 +8,26 @@
 #include "report/text.h"
 
 #define AT(member) offsetof(struct data_choice, member)
+/* The rows that all commands share but for the default of --missing and what --strict does not infer. */
+#define DATA_ROWS(missing_default, not_inferred)                                                                      \
+  ROW_TEXT("ignore", "NAME,...", AT(ignore),                                                                          \
+           "Names, or indices from 0, of columns to leave out; not needed where a model finds its columns by name",   \
+           0),                                                                                                        \
+      ROW_TEXT("missing", "TEXT,...", AT(missing),                                                                    \
+               "Cells that count as missing; an empty item is the empty cell (default: " missing_default, 0),         \
+      ROW_TERM("unseen", "NAME", AT(unseen),                                                                          \
+               "Treat a category not seen in training as an error, or as zeros in all inputs of its column", 0,       \
+               unseen),                                                                                               \
+      ROW_FLAG("strict", AT(strict), "Infer nothing: " not_inferred "cells are missing only as listed", 0),           \
+      ROW_TEXT("format", "NAME", AT(format),                                                                          \
+               "csv, npy, npz, idx, svmlight, hdf5 or safetensors (default: by the file's extension or content)", 0), \
+      ROW_TEXT("delimiter", "C", AT(delimiter), "Field delimiter: auto, one of , ; | or tab", 0),                     \
+      ROW_TEXT("header", "yes|no|auto", AT(header), "Whether the first row holds names", 0), ROW_END
+
 const struct setting data_options[] = {
-    ROW_TEXT("ignore", "NAME,...", AT(ignore),
-             "Names, or indices from 0, of columns to leave out; not needed where a model finds its columns by name",
-             0),
-    ROW_TEXT(
-        "missing", "TEXT,...", AT(missing),
-        "Cells that count as missing; an empty item is the empty cell (default: as in training, else the empty cell, "
-        "?, NA, N/A, NaN and null)",
-        0),
-    ROW_TERM("unseen", "NAME", AT(unseen),
-             "Treat a category not seen in training as an error, or as zeros in all inputs of its column", 0, unseen),
-    ROW_FLAG("strict", AT(strict),
-             "Infer nothing: columns hold numbers unless listed as categorical, cells are missing only as listed", 0),
-    ROW_TEXT("format", "NAME", AT(format),
-             "csv, npy, npz, idx, svmlight, hdf5 or safetensors (default: by the file's extension or content)", 0),
-    ROW_TEXT("delimiter", "C", AT(delimiter), "Cell separator: auto, one of , ; | or tab", 0),
-    ROW_TEXT("header", "yes|no", AT(header), "Whether the first row holds names: yes, no or auto", 0),
-    ROW_END,
-};
+    DATA_ROWS("the empty cell, ?, NA, N/A, NaN and null)", "columns hold numbers unless listed as categorical, ")};
+const struct setting model_data_options[] = {
+    DATA_ROWS("as in training, else the empty cell, ?, NA, N/A, NaN and null)", "")};
 const struct setting column_options[] = {
     ROW_TEXT("categorical", "NAME,...", AT(categorical),
              "Columns of categories, even if they look like numbers; text columns are detected", 0),

@@ -1,4 +1,4 @@
-/* Diagrams of an evaluation. */
+/* Charts of an evaluation. */
 #include "cli/diagrams.h"
 
 #include <errno.h>
@@ -24,14 +24,13 @@ static bool find_kind(const char **path, enum diagnosis *kind) {
 }
 
 static int parse_one(const char *command, const char *item, struct diagrams *d) {
-  if (d->n == DIAGRAMS_MOST) return fail(command, EXIT_USAGE, "--plot: at most %d diagrams at a time", DIAGRAMS_MOST);
+  if (d->n == DIAGRAMS_MOST) return fail(command, EXIT_USAGE, "--plot: at most %d charts at a time", DIAGRAMS_MOST);
   const char *path = item;
   if (!find_kind(&path, &d->list[d->n].kind))
-    return fail(
-        command, EXIT_USAGE,
-        "--plot '%s': which diagram? its name must begin with, or follow, roc, confusion, calibration, residuals "
-        "or fit, like roc.svg or roc:test.svg",
-        item);
+    return fail(command, EXIT_USAGE,
+                "--plot '%s': which chart? its name must begin with roc, confusion, calibration, residuals or fit "
+                "(roc.svg); otherwise prefix it: roc:test.svg",
+                item);
   if (!picture_named(path))
     return fail(command, EXIT_USAGE, "--plot '%s': charts are SVG: the name must end in .svg", item);
   if (!output_possible(path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
@@ -55,10 +54,15 @@ void diagrams_clear(struct diagrams *d) {
 }
 
 int diagrams_check(const char *command, const struct diagrams *d, descent_task task) {
-  for (int i = 0; i < d->n; i++)
-    if (!diagnosis_applies(d->list[i].kind, task))
-      return fail(command, EXIT_USAGE, "--plot '%s': %s says nothing about a model for %s", d->list[i].path,
-                  diagnosis_names[d->list[i].kind], descent_task_name(task));
+  for (int i = 0; i < d->n; i++) {
+    const enum diagnosis kind = d->list[i].kind;
+    const char *tasks = diagnosis_applies(kind, DESCENT_TASK_REGRESSION) ? "regression"
+                        : diagnosis_applies(kind, DESCENT_TASK_CLASSES)  ? "classification"
+                                                                         : "binary";
+    if (!diagnosis_applies(kind, task))
+      return fail(command, EXIT_USAGE, "--plot '%s': '%s' applies to %s models only", d->list[i].path,
+                  diagnosis_names[kind], tasks);
+  }
   return EXIT_DONE;
 }
 

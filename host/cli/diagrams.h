@@ -1,4 +1,4 @@
-/* --plot of `descent evaluate`: which diagrams, and into which files. */
+/* --plot of `descent evaluate`: which charts, and into which files. */
 #ifndef DESCENT_CLI_DIAGRAMS_H
 #define DESCENT_CLI_DIAGRAMS_H
 

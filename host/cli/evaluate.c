@@ -26,11 +26,10 @@ static const struct setting evaluate_rows[] = {
     ROW_INTEGER("top-k", "K", AT(top_k),
                 "Count a row as correct when its class is among the K most likely; 0: min(5, classes)", 0, 0, 1e9),
     ROW_FLAG("json", AT(json), "Print one JSON object", 0),
-    ROW_TEXT(
-        "plot", "FILE,...", AT(plot),
-        "Draw what the files' names begin with: roc.svg, confusion.svg, calibration.svg, residuals.svg or fit.svg; "
-        "or say it, as in roc:test.svg",
-        0),
+    ROW_TEXT("plot", "FILE,...", AT(plot),
+             "Draw charts: roc, confusion, calibration, residuals or fit. The file name selects the chart (roc.svg); "
+             "otherwise prefix it: roc:test.svg",
+             0),
     ROW_END,
 };
 #undef AT
@@ -107,7 +106,7 @@ int command_evaluate(int argc, char **argv) {
   struct evaluate_values values = {.data = DATA_CHOICE_INIT, .device = DEVICE_CHOICE_INIT};
   const struct setting_set sets[] = {{evaluate_rows, &values},
                                      {answer_options, &values.data},
-                                     {data_options, &values.data},
+                                     {model_data_options, &values.data},
                                      {device_options, &values.device}};
   const struct command_syntax syntax = {
       .name = command,

@@ -16,7 +16,7 @@ struct export_values {
 static const struct setting export_rows[] = {
     ROW_HEADING("Export:"),
     ROW_TEXT("format", "NAME", AT(format), "onnx, c, npz, or auto: what the ending of --out says", 0),
-    ROW_TEXT("out", "FILE", AT(out), "Where it goes; an existing file is replaced", 0),
+    ROW_TEXT("out", "FILE", AT(out), "Output file; an existing file is replaced", 0),
     ROW_END,
 };
 #undef AT
@@ -53,7 +53,7 @@ static int write_export(const struct export_values *v, const descent_network *ne
   if (status != DESCENT_OK) return fail_status(command, status);
   const int code = print_written(v->out, format);
   if (code == EXIT_DONE && format != DESCENT_EXPORT_FORMAT_NPZ && has_categories(network))
-    printf("%-10sa category that the model does not know counts as none of them there\n", "note");
+    printf("%-10sin the exported file an unknown category sets all inputs of its column to 0\n", "note");
   return code;
 }
 

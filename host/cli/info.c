@@ -120,12 +120,12 @@ static int print_text(const char *path, const descent_network *network, int64_t 
   if (step >= 0) printf("%-14sof step %s of a training\n", "checkpoint", text_count(step, text));
   printf("%-14s%s, loss %s\n", "task", descent_task_name(descent_network_task(network)),
          descent_loss_name(descent_network_loss(network)));
-  printf("%-14s%s\n", "parameters", text_count(descent_network_parameters(network), text));
-  printf("%-14s%s bytes of them\n", "memory", text_count(4 * descent_network_parameters(network), text));
+  printf("%-14s%s (%s bytes)\n", "parameters", text_count(descent_network_parameters(network), text),
+         text_count(4 * descent_network_parameters(network), other));
   printf("%-14s%s, normalisation %s\n", "inputs", text_count(descent_network_inputs(network), text),
          descent_normalize_name(descent_network_normalize(network)));
   if (descent_network_imputes(network))
-    printf("%-14s%s in columns of numbers, the most frequent of categories\n", "missing cells",
+    printf("%-14s%s (numeric), most frequent (categorical)\n", "imputation",
            descent_impute_name(descent_network_impute(network)));
   puts("layers");
   for (int32_t l = 1; l <= layers; l++)

@@ -20,8 +20,8 @@ struct plot_values {
 #define AT(member) offsetof(struct plot_values, member)
 static const struct setting plot_rows[] = {
     ROW_HEADING("Plot:"),
-    ROW_SHORT_TEXT('o', "out", "FILE", AT(out), "Where the picture goes, an .svg; an existing file is replaced", 0),
-    ROW_FLAG("terminal", AT(terminal), "Draw in the terminal, as without --out", 0),
+    ROW_SHORT_TEXT('o', "out", "FILE", AT(out), "Output file, an .svg; an existing file is replaced", 0),
+    ROW_FLAG("terminal", AT(terminal), "Also draw in the terminal when --out is given", 0),
     ROW_END,
 };
 #undef AT

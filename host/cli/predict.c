@@ -227,7 +227,7 @@ int command_predict(int argc, char **argv) {
   struct predict_values values = {
       .out = "-", .output = "all", .threshold = 0.5, .data = DATA_CHOICE_INIT, .device = DEVICE_CHOICE_INIT};
   const struct setting_set sets[] = {
-      {predict_rows, &values}, {data_options, &values.data}, {device_options, &values.device}};
+      {predict_rows, &values}, {model_data_options, &values.data}, {device_options, &values.device}};
   const struct command_syntax syntax = {
       .name = command,
       .arguments = "MODEL DATA",

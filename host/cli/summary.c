@@ -117,19 +117,32 @@ static void print_constant(FILE *stream, const descent_dataset *training) {
   free(constant);
 }
 
-/* "name count" of the columns whose count is not 0, the first ones. */
-static void print_counts(FILE *stream, const char *title, const descent_dataset *data, const int64_t *counts) {
+/* The columns whose count is not 0, the first ones: "city: 3 categories, color: 4", or of cells that are `missing` "77
+ * cells in city, 24 in size". */
+static void print_counts(FILE *stream, const descent_dataset *data, const int64_t *counts, bool missing) {
   char name[TEXT_SIZE], number[TEXT_SIZE];
   int shown = 0;
-  fprintf(stream, "%-12s", title);
+  fprintf(stream, "%-12s", missing ? "missing" : "categories");
   for (int64_t c = 0; c < descent_dataset_columns(data); c++) {
     if (counts[c] == 0) continue;
     if (shown++ == NAMES_SHOWN) {
       fputs(", ...", stream);
       break;
     }
-    fprintf(stream, "%s%s %s", shown > 1 ? ", " : "", name_or_index(descent_dataset_column_name(data, c), c, name),
-            text_count(counts[c], number));
+    name_or_index(descent_dataset_column_name(data, c), c, name);
+    text_count(counts[c], number);
+    const char *unit = shown > 1 ? ""
+                       : missing ? " cell"
+                                 : " categor",
+               *one = missing ? "" : "y", *many = missing ? "s" : "ies",
+               *ending = shown > 1        ? ""
+                         : counts[c] == 1 ? one
+                                          : many;
+    if (shown > 1) fputs(", ", stream);
+    if (missing)
+      fprintf(stream, "%s%s%s in %s", number, unit, ending, name);
+    else
+      fprintf(stream, "%s: %s%s%s", name, number, unit, ending);
   }
 }
 
@@ -158,13 +171,13 @@ static void print_columns(FILE *stream, const struct summary *s) {
     categorical += counts[c] > 0;
   }
   if (categorical) {
-    print_counts(stream, "categories", s->data, counts);
-    fprintf(stream, ": %s inputs in all\n", text_count(descent_dataset_inputs(s->data), text));
+    print_counts(stream, s->data, counts, false);
+    fprintf(stream, " (%s inputs in total)\n", text_count(descent_dataset_inputs(s->data), text));
   }
   descent_dataset_missing(s->data, counts);
   if (sum(counts, columns)) {
-    print_counts(stream, "missing", s->data, counts);
-    fprintf(stream, "\n            cells, filled with the %s\n", filling(s->impute, categorical, columns));
+    print_counts(stream, s->data, counts, true);
+    fprintf(stream, "; filled with the %s\n", filling(s->impute, categorical, columns));
   }
   free(counts);
   if (dropped)
@@ -181,7 +194,7 @@ static void print_split(FILE *stream, const struct summary *s) {
             s->validation_path);
   else
     fprintf(stream, ", %s held out%s\n", text_count(descent_dataset_rows(s->validation), held),
-            descent_dataset_classes(s->data) ? ", the same share of each class" : " to validate on");
+            descent_dataset_classes(s->data) ? ", stratified" : " to validate on");
 }
 
 static void print_training(FILE *stream, const descent_train_options *t) {
@@ -194,7 +207,9 @@ static void print_training(FILE *stream, const descent_train_options *t) {
   else
     fputs(", all rows in one batch", stream);
   fprintf(stream, ", at most %s epoch%s", text_count(t->epochs, count), t->epochs > 1 ? "s" : "");
-  if (t->early_stopping.patience) fprintf(stream, ", %" PRId64 " without improvement", t->early_stopping.patience);
+  if (t->early_stopping.patience)
+    fprintf(stream, ", early stopping after %" PRId64 " epoch%s without improvement", t->early_stopping.patience,
+            t->early_stopping.patience > 1 ? "s" : "");
   fputc('\n', stream);
 }
 
@@ -203,7 +218,7 @@ void summary_print(FILE *stream, const struct summary *s) {
   const char *target = descent_dataset_target_name(s->data, 0);
   fprintf(stream, "data        %s: %s rows, ", s->data_path, text_count(descent_dataset_rows(s->data), count));
   int64_t columns = descent_dataset_columns(s->data), targets = descent_dataset_targets(s->data);
-  fprintf(stream, "%s feature column%s", text_count(columns, count), columns == 1 ? "" : "s");
+  fprintf(stream, "%s feature%s", text_count(columns, count), columns == 1 ? "" : "s");
   if (target)
     fprintf(stream, ", target%s %s", targets > 1 ? "s" : "", text_label(target, NAME_COLUMNS, text));
   else if (s->target)

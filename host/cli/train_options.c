@@ -22,9 +22,8 @@ static const struct setting data_rows[] = {
         "auto, binary, classes or regression; auto takes text, and at most 20 different whole numbers that repeat, as "
         "classes",
         0, task),
-    ROW_TEXT(
-        "validation", "FILE|SHARE", AT(validation),
-        "Rows to measure on after every epoch: a file, or a share of DATA (0.2 or 20%) held out at random; 0: none", 0),
+    ROW_TEXT("validation", "FILE|SHARE", AT(validation),
+             "Validation data: a file, or a share of DATA (0.2 or 20%) held out at random; 0: none", 0),
     ROW_TEXT("test", "FILE", AT(test), "File to measure on once, after the training", 0),
     ROW_TEXT("validation-target-file", "FILE", AT(validation_targets), "Targets of the --validation file", 0),
     ROW_TEXT("test-target-file", "FILE", AT(test_targets), "Targets of the --test file", 0),
@@ -41,12 +40,15 @@ static const struct setting training_rows[] = {
     ROW_HEADING("Training:"),
     ROW_TEXT("weights", "FILE", AT(weights),
              "Start from the weights of a model file, or of a PyTorch nn.Sequential saved as .safetensors", 0),
-    ROW_INTEGER("epochs", "N", AT(training.train.epochs),
-                "Largest number of passes over the training rows; 0: only measure and save", 0, 0, 1e12),
-    ROW_INTEGER("patience", "N", AT(training.train.early_stopping.patience),
-                "Stop after N epochs without improvement (0: never)", 0, 0, 1e12),
+    ROW_INTEGER("epochs", "N", AT(training.train.epochs), "Maximum number of epochs; 0: only measure and save", 0, 0,
+                1e12),
+    ROW_INTEGER(
+        "patience", "N", AT(training.train.early_stopping.patience),
+        "Stop after N epochs without improvement of the validation loss, or of the training loss without validation "
+        "rows (0: never)",
+        0, 0, 1e12),
     ROW_REAL("min-delta", "X", AT(training.train.early_stopping.min_delta),
-             "Smallest decrease of the loss that counts as an improvement", 0, 0, HUGE_VAL),
+             "Minimum decrease of the loss that counts as an improvement", 0, 0, HUGE_VAL),
     ROW_TEXT("class-weights", "WEIGHTS", AT(class_weights),
              "balanced, one weight per class like 1,5, or by name like yes=5 (others: 1)", 0),
     ROW_REAL("label-smoothing", "X", AT(training.train.label_smoothing),

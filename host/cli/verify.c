@@ -22,8 +22,8 @@ static const struct setting verify_options[] = {
     ROW_INTEGER("steps", "N", AT(steps), "Training steps", 0, 1, 1e6),
     ROW_FLAG(
         "all", AT(all),
-        "Check every activation, loss and optimizer on this shape, one line each (with mean_squared_error the output "
-        "layer has the activation too)",
+        "Check every activation, loss and optimizer on this shape, one line each (for mean_squared_error the output "
+        "layer uses this activation as well)",
         0),
     ROW_END,
 };
@@ -164,10 +164,11 @@ int command_verify(int argc, char **argv) {
       .arguments = "[MODEL]",
       .about =
           "Run every operation of a training, an evaluation and a prediction on two devices from the same inputs, and "
-          "compare all values that it writes. The network is MODEL's, or one of the given shape."
+          "compare all values that the operation writes. The network is MODEL's, or one of the given shape."
           "\vThe bound of a value is the largest error that rounding in the chosen precision can cause, derived from "
           "the length of its sums and the unit round-off; a larger error is a fault of the device. With --reference "
-          "other than reference, a value may differ by two bounds. The exit code is 1 if any comparison fails.",
+          "other than reference, a value may differ by up to twice the bound. The exit code is 1 if any comparison "
+          "fails.",
       .most = 1,
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,

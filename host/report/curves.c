@@ -100,9 +100,9 @@ static const struct layer_chart {
   bool log, from_zero;
 } layer_charts[] = {
     [HISTORY_LAYER_GRADIENT_NORM] = {"Gradient norm", "norm", true, false},
-    [HISTORY_LAYER_UPDATE_RATIO] = {"Update / weights", "ratio of norms", true, false},
+    [HISTORY_LAYER_UPDATE_RATIO] = {"Update-to-weight ratio", "ratio of norms", true, false},
     [HISTORY_LAYER_ACTIVATION_MEAN] = {"Mean activation", "mean", false, false},
-    [HISTORY_LAYER_ACTIVATION_STD] = {"Spread of activations", "standard deviation", false, true},
+    [HISTORY_LAYER_ACTIVATION_STD] = {"Standard deviation of activations", "standard deviation", false, true},
     [HISTORY_LAYER_DEAD_FRACTION] = {"Dead units", "share of the layer", false, true},
 };
 

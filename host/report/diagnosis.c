@@ -144,7 +144,7 @@ static const char *add_calibration(struct figure *figure, const struct predictio
   }
   for (int b = 0; b < BINS; b++) error += fabs(frequency[b] - probability[b]) / (double)p->rows;
   char name[64];
-  snprintf(name, sizeof name, "model, expected error %.4f", error);
+  snprintf(name, sizeof name, "model, expected calibration error %.4f", error);
   const char *positive = descent_network_class_name(p->network, 1);
   char predicted[200];
   snprintf(predicted, sizeof predicted, "probability of %.150s",
@@ -169,7 +169,7 @@ static const char *add_calibration(struct figure *figure, const struct predictio
 
 static const char *add_confusion(struct figure *figure, const descent_network *network, const descent_metrics *m) {
   if (!m->confusion || m->classes > CLASSES_DRAWN) return "more than 64 classes cannot be drawn";
-  struct chart *chart = figure_add(figure, "Confusion", "predicted class", "true class");
+  struct chart *chart = figure_add(figure, "Confusion matrix", "predicted class", "true class");
   if (!chart || !chart_add_matrix(chart, m->classes, m->confusion)) return out_of_memory;
   for (int64_t k = 0; k < m->classes; k++) {
     const char *name = descent_network_class_name(network, k);
@@ -201,8 +201,8 @@ static const char *add_values(struct figure *figure, const struct predictions *p
   for (int64_t k = 0; k < p->targets && k < TARGETS_DRAWN; k++) {
     const char *target = descent_network_target_name(p->network, k);
     char title[200];
-    snprintf(title, sizeof title, "%s%s%.150s", residuals ? "Residuals" : "True over predicted value",
-             target ? ": " : "", target ? target : "");
+    snprintf(title, sizeof title, "%s%s%.150s", residuals ? "Residuals" : "True vs. predicted", target ? ": " : "",
+             target ? target : "");
     struct chart *chart = figure_add(figure, title, "predicted", residuals ? "true - predicted" : "true");
     if (!chart || !add_points(chart, p, k, residuals)) return out_of_memory;
   }

@@ -175,7 +175,7 @@ static bool write_course(FILE *out, const struct page *p) {
   const bool made = curves_add_loss(&figure, &run, 1) && curves_add_measures(&figure, &run, 1) &&
                     curves_add_learning_rate(&figure, &run, 1);
   if (made && p->history->epochs) {
-    fputs("<h2>Course</h2>\n", out);
+    fputs("<h2>Training curves</h2>\n", out);
     write_charts(out, &figure, true);
   }
   figure_clear(&figure);

@@ -134,7 +134,7 @@ static bool write_columns(FILE *out, const descent_dataset *data) {
   descent_dataset_missing(data, missing);
   fputs(
       "<h3>Columns</h3>\n<div class=\"card\"><table><thead><tr><th></th><th class=\"n\">missing</th>"
-      "<th class=\"n\">mean</th><th class=\"n\">deviation</th>"
+      "<th class=\"n\">mean</th><th class=\"n\">std. deviation</th>"
       "<th class=\"n\">minimum</th><th class=\"n\">maximum</th></tr></thead><tbody>\n",
       out);
   for (int64_t c = 0, input = 0; c < columns && c < COLUMNS_LISTED; c++) {

@@ -77,8 +77,9 @@ void page_layers(FILE *out, const struct page *p) {
   const int32_t layers = descent_network_layers(p->network);
   fputs(
       "<div class=\"card\"><table><thead><tr><th></th><th class=\"n\">shape</th><th>activation</th>"
-      "<th class=\"n\">parameters</th><th class=\"n\">gradient norm</th><th class=\"n\">update / weights</th>"
-      "<th class=\"n\">mean</th><th class=\"n\">deviation</th><th class=\"n\">dead units</th></tr></thead><tbody>\n",
+      "<th class=\"n\">parameters</th><th class=\"n\">gradient norm</th><th class=\"n\">update-to-weight ratio</th>"
+      "<th class=\"n\">mean</th><th class=\"n\">std. deviation</th><th class=\"n\">dead "
+      "units</th></tr></thead><tbody>\n",
       out);
   for (int32_t l = 1; l <= layers; l++) {
     if (layers > LAYERS_LISTED && l == LAYERS_LISTED / 2) {
@@ -147,11 +148,11 @@ void page_machine(FILE *out, const struct page *p) {
              text_scaled(flops, text));
     page_pair(out, "arithmetic", line);
   }
-  static const char *const ends[] = {"all epochs completed", "early stopping: no further improvement", "on request"};
+  static const char *const ends[] = {"all epochs completed", "early stopping", "on request"};
   page_pair(out, "steps", text_count(p->result->steps, text));
   if (!p->failure) {
     page_pair(out, "training time", text_duration(p->result->seconds, text));
-    page_pair(out, "end", ends[p->result->stop]);
+    page_pair(out, "stopped", ends[p->result->stop]);
   }
   page_pair(out, "model", p->model_path);
   fputs("</tbody></table></div>\n", out);

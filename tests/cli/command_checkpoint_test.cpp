@@ -389,7 +389,7 @@ TEST(Checkpoints, OptionsAreChecked) {
       {{"--resume", "kept", "--resume-with", "colour"}, "resume_with 'colour': unknown name"},
       {{"--resume", "kept", "--resume-with", "batch-size"}, "cannot change on resume"},
       {{"--on-divergence", "explode"}, "--on-divergence 'explode': must be stop or rollback"},
-      {{"--on-divergence", "rollback"}, "needs --checkpoint"},
+      {{"--on-divergence", "rollback"}, "needs --resume DIR or --checkpoint DIR"},
       {{"--checkpoint", "kept", "--on-divergence", "rollback:0"}, "must be stop or rollback"},
       {{"--checkpoint", "kept", "--on-divergence", "rollback:3:1"}, "must be stop or rollback"},
       {{"--checkpoint", "kept", "--on-divergence", "rollback:3:2:1"}, "must be stop or rollback"},

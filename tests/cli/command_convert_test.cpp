@@ -75,7 +75,7 @@ const Step steps[] = {
     {{"convert", "d.safetensors", "e.npz", "--two-passes"},
      2,
      "",
-     "descent convert: --two-passes: only from a file of another format to .safetensors\n"},
+     "descent convert: --two-passes needs an output that ends in .safetensors\n"},
     {{"evaluate", "d.safetensors", "data.csv"},
      3,
      "",

@@ -46,10 +46,10 @@ TEST_F(CommandData, TrainsOnACensusWithTheTargetAlone) {
   folder.write("census.csv", Census(300));
   const Result trained = Train({"--target", "income"});
   ASSERT_EQ(trained.code, 0) << trained.err;
-  expect_contains(trained.err, "4 feature columns, target income");
-  expect_contains(trained.err, "categories  workclass 3, education 3: 8 inputs in all");
-  expect_contains(trained.err, "missing     workclass ");
-  expect_contains(trained.err, "cells, filled with the mean or the most frequent category\n");
+  expect_contains(trained.err, "4 features, target income");
+  expect_contains(trained.err, "categories  workclass: 3 categories, education: 3 (8 inputs in total)");
+  expect_contains(trained.err, " cells in workclass, ");
+  expect_contains(trained.err, "; filled with the mean or the most frequent category\n");
   expect_contains(trained.err, "binary (inferred): <=50K 150, >50K 150");
 
   // Another order, a column more, missing cells.
@@ -133,7 +133,7 @@ TEST_F(CommandData, TakesSeveralTargetsAndWeights) {
   folder.write("census.csv", text);
   const Result trained = Train({"--target", "sum,difference", "--weight-column", "w", "--epochs", "200"});
   ASSERT_EQ(trained.code, 0) << trained.err;
-  expect_contains(trained.err, "2 feature columns, targets sum, difference");
+  expect_contains(trained.err, "2 features, targets sum, difference");
   const std::vector<std::string> predicted = lines(Predict("b,a\n1,4\n").out);
   ASSERT_EQ(predicted.size(), 2U);
   EXPECT_EQ(predicted[0], "prediction_sum,prediction_difference");

@@ -85,9 +85,10 @@ TEST(Report, HoldsEverythingAboutEachKindOfTraining) {
     std::vector<const char *> parts;
   } cases[] = {
       {"binary",
-       {">validation accuracy<", ">validation AUC<", ">ROC<", ">Calibration<", ">Confusion<", ">yes<", "50.0 %"}},
-      {"classes", {">validation accuracy<", ">Calibration<", ">Confusion<", ">middle<"}},
-      {"regression", {">validation RMSE<", ">Residuals: answer<", ">True over predicted value: answer<"}},
+       {">validation accuracy<", ">validation AUC<", ">ROC<", ">Calibration<", ">Confusion matrix<", ">yes<",
+        "50.0 %"}},
+      {"classes", {">validation accuracy<", ">Calibration<", ">Confusion matrix<", ">middle<"}},
+      {"regression", {">validation RMSE<", ">Residuals: answer<", ">True vs. predicted: answer<"}},
   };
   for (const auto &c : cases) {
     SCOPED_TRACE(c.task);

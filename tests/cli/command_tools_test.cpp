@@ -79,7 +79,7 @@ TEST(Bench, TimesEveryOperationAndTheStep) {
     const Result text = folder.run(small_bench + Arguments{"--device", device});
     ASSERT_EQ(text.code, 0) << text.err;
     for (const char *part : {"operation ", "\ngather ", "\ndense_forward layer 1 ", "\nloss ", "\nupdate ", "\nstep ",
-                             "8 rows per step, ", "ceilings here: ", "memory of the plan: "})
+                             "8 rows per step, ", "measured peaks: ", "memory used: "})
       expect_contains(text.out, part);
   }
   const Result json = folder.run(small_bench + Arguments{"--device", "cpu", "--json"});

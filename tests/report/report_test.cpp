@@ -201,7 +201,8 @@ TEST(Diagnosis, CalibrationIsTheFrequencyInEachTenth) {
   ASSERT_EQ(diagnose(&figure, DIAGNOSIS_CALIBRATION, binary, {0.0F, 0.25F, 0.25F, 1.0F}, {0, 0, 1, 1}), nullptr);
   EXPECT_EQ(xs(figure.charts[0].series[2]), (std::vector<double>{0, 0.25, 1}));
   EXPECT_EQ(ys(figure.charts[0].series[2]), (std::vector<double>{0, 0.5, 1}));
-  EXPECT_STREQ(figure.charts[0].series[2].name, "model, expected error 0.1250"); /* two of four rows by a quarter */
+  EXPECT_STREQ(figure.charts[0].series[2].name,
+               "model, expected calibration error 0.1250"); /* two of four rows by a quarter */
   EXPECT_EQ(ys(figure.charts[0].series[1]), (std::vector<double>{0.25, 0, 0.5, 0, 0, 0, 0, 0, 0, 0.25}));
   figure_clear(&figure);
   /* The likeliest class: 0.5 and right, 0.75 and wrong. */

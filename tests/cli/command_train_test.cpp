@@ -32,7 +32,7 @@ TEST(Train, SaysThatItTookFewWholeNumbersAsClasses) {
   const Arguments command = {"train", "data.csv", "--target", "-1", "--epochs", "1"};
   const std::string offer = "--task regression predicts them as values";
   const std::string said = folder.run(command).err;
-  expect_contains(said, "1 column to learn from, no header, target column -1\n");
+  expect_contains(said, "1 feature, no header, target column -1\n");
   expect_contains(said, offer);
   expect_contains(said, "task        classes (inferred): 0 20, 1 20, 2 20\n");
   EXPECT_EQ(folder.run(command + Arguments{"--task", "classes"}).err.find(offer), std::string::npos);
@@ -51,7 +51,7 @@ TEST(Train, LeavesOutRowNumbersAndWhatIsIgnored) {
   folder.write("data.csv", text);
   Result result = folder.run(quick + Arguments{"--ignore", "name,height"});
   ASSERT_EQ(result.code, 0) << result.err;
-  expect_contains(result.err, "1 column to learn from");
+  expect_contains(result.err, "1 feature, target answer");
   expect_contains(result.err, "            the first column has no name (row numbers?) and is left out\n");
   folder.write("new.csv", "width,answer\n20,\n2,?\n");
   Result predicted = folder.run({"predict", "model.safetensors", "new.csv"});

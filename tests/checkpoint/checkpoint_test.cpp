@@ -125,7 +125,7 @@ TEST_F(DamagedCheckpoint, OnesOfLaterStepsGoWhenTheTrainingHasPassedThem) {
   const std::string folder = folder_with(999, "damaged");
   Job job = job_;
   job.options.checkpoint.folder = folder.c_str();
-  job.options.checkpoint keep = 1;
+  job.options.checkpoint.keep = 1;
   const Job::Outcome resumed = job.resume(folder);
   ASSERT_EQ(resumed.status, DESCENT_OK) << resumed.error;
   EXPECT_EQ(steps_in(folder), std::vector<int64_t>{12});
@@ -136,7 +136,7 @@ TEST_F(DamagedCheckpoint, IsNotCountedAmongThoseKept) {
   Job job = job_;
   job.options.checkpoint.folder = job.options.checkpoint.resume = folder.c_str();
   job.options.checkpoint.steps = 4;
-  job.options.checkpoint keep = 2;
+  job.options.checkpoint.keep = 2;
   job.options.callbacks.user = &scratch_;
   job.options.callbacks.on_step = [](void *, const descent_step_info *) { return 0; };
   job.options.callbacks.on_checkpoint = [](void *user, const descent_checkpoint_info *info) {
@@ -317,7 +317,7 @@ TEST(Folder, KeepsTheNewest) {
     Job job = small_job();
     job.options.checkpoint.folder = folder.c_str();
     job.options.checkpoint.epochs = 1;
-    job.options.checkpoint keep = keep;
+    job.options.checkpoint.keep = keep;
     ASSERT_EQ(job.run().status, DESCENT_OK);
     std::vector<int64_t> expected{0, 4, 8, 12};
     if (keep < 4) expected.erase(expected.begin(), expected.end() - keep);
@@ -361,7 +361,7 @@ TEST(Folder, CanChangeOnResuming) {
   for (int64_t step : steps_in(folder))
     if (step != 6) std::filesystem::remove(folder + "/" + checkpoint_name(step));
   job.options.checkpoint.folder = other.c_str();
-  job.options.checkpoint keep = 9;
+  job.options.checkpoint.keep = 9;
   expect_same_end(whole, job.resume(folder));
   ASSERT_EQ(steps_in(other), (std::vector<int64_t>{6, 12}));
   std::filesystem::remove(other + "/" + checkpoint_name(12));
@@ -423,7 +423,7 @@ TEST(Saving, FailuresAreReportedAndTheTrainingContinues) {
     int64_t steps = 0;
   } watch{folder, away, {}, 0};
   job.options.checkpoint.folder = folder.c_str();
-  job.options.checkpoint steps = 1;
+  job.options.checkpoint.steps = 1;
   job.options.callbacks.user = &watch;
   job.options.callbacks.on_step = [](void *user, const descent_step_info *info) {
     Watch *w = static_cast<Watch *>(user);
@@ -480,7 +480,7 @@ TEST(Pause, SavesAndStopsWhenAsked) {
     std::vector<int64_t> saved;
   } asked;
   job.options.checkpoint.folder = folder.c_str();
-  job.options.checkpoint seconds = 0;
+  job.options.checkpoint.seconds = 0;
   job.options.callbacks.user = &asked;
   job.options.callbacks.on_pause = [](void *user) {
     const int n = ++static_cast<Asked *>(user)->pauses;

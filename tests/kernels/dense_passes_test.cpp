@@ -121,7 +121,8 @@ std::vector<DenseCase> cases() {
   int turn = 0;
   for (const auto &shape : shapes)
     for (const enum element element : {ELEMENT_F32, ELEMENT_BF16})
-      for (int k = 0; k < 2; k++, turn++) /* 3 and their number are coprime: every activation, with dropout and without */
+      for (int k = 0; k < 2;
+           k++, turn++) /* 3 and their number are coprime: every activation, with dropout and without */
         all.push_back({shape.rows, shape.n, element, static_cast<descent_activation>(3 * turn % N_ACTIVATIONS),
                        turn / N_ACTIVATIONS % 2 == 0});
   return all;

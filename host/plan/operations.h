@@ -49,7 +49,7 @@ enum plan_access { PLAN_READ = 1, PLAN_WRITE = 2, PLAN_UPDATE = PLAN_READ | PLAN
 enum plan_role {
   PLAN_ROWS_OF_SOURCE, /* bound data: (source rows, width) */
   PLAN_CONSTANT,       /* fill, shift, scale, class weights: (1, width) */
-  PLAN_ACTIVATION,     /* X, A, Z, dZ: (rows, width), an operand of matrix products or beside one */
+  PLAN_ACTIVATION,     /* X, A, Z, dZ: (rows, width), an is_operand of matrix products or beside one */
   PLAN_ROWS,           /* y, w, P: (rows, width) */
   PLAN_FLAT,           /* parameters, gradients, moments; width: of the whole buffer, or 0 for one layer's part */
   PLAN_STATISTIC,      /* scalars and layer statistics, in double */
@@ -168,17 +168,17 @@ static inline int plan_uses(const struct plan_op *op, struct plan_use uses[PLAN_
  * Z, dZ)? What the loss or the output reads, the output layer's A and Z, stays float32, as does everything else. One
  * rule for the backends that store them and for the bounds that allow for it. */
 static inline bool plan_is_bf16(const struct plan *plan, int buffer) {
-  bool operand = false;
+  bool is_operand = false;
   for (int i = 0; plan->precision == DESCENT_PRECISION_BF16 && i < plan->n_ops; i++) {
     const struct plan_op *op = &plan->ops[i];
     struct plan_use uses[PLAN_MOST_USES];
     for (int n = plan_uses(op, uses); n-- > 0;) {
       if (uses[n].buffer != buffer || uses[n].role != PLAN_ACTIVATION) continue;
       if (uses[n].access == PLAN_READ && (op->kind == OP_LOSS || op->kind == OP_OUTPUT)) return false;
-      operand = true;
+      is_operand = true;
     }
   }
-  return operand;
+  return is_operand;
 }
 
 /* ---- what backends refuse ---- */

@@ -49,7 +49,7 @@ enum plan_access { PLAN_READ = 1, PLAN_WRITE = 2, PLAN_UPDATE = PLAN_READ | PLAN
 enum plan_role {
   PLAN_ROWS_OF_SOURCE, /* bound data: (source rows, width) */
   PLAN_CONSTANT,       /* fill, shift, scale, class weights: (1, width) */
-  PLAN_ACTIVATION,     /* X, A, Z, dZ: (rows, width), an is_operand of matrix products or beside one */
+  PLAN_ACTIVATION,     /* X, A, Z, dZ: (rows, width), an operand of matrix products or beside one */
   PLAN_ROWS,           /* y, w, P: (rows, width) */
   PLAN_FLAT,           /* parameters, gradients, moments; width: of the whole buffer, or 0 for one layer's part */
   PLAN_STATISTIC,      /* scalars and layer statistics, in double */

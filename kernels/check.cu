@@ -19,9 +19,9 @@ static __device__ inline void count_wrong(unsigned wrong, unsigned long long *to
   if (threadIdx.x == 0 && wrong) atomicAdd(total, (unsigned long long)wrong);
 }
 
-// Grid and block: struct tiling, one column to a thread.
+// Grid and block: struct element_tiling, one column to a thread.
 static __global__ void __launch_bounds__(BLOCK)
-    check_kernel(struct trial_result r, float value, unsigned long long *total, struct tiling t) {
+    check_kernel(struct trial_result r, float value, unsigned long long *total, struct element_tiling t) {
   const struct cells at = cells_of(t, r.n, 1);
   uint64_t off = 0, contradicting = 0;  // less than 2^32 each in a block
 #pragma unroll 1                        // unrolling would need more predicate registers than there are
@@ -96,7 +96,7 @@ static __global__ void __launch_bounds__(BLOCK)
 
 cudaError_t launch_check(const struct trial_result *result, float value, unsigned long long wrong[2],
                          cudaStream_t stream) {
-  const struct tiling t = tiling_of(result->rows, result->n, 1, 4);
+  const struct element_tiling t = tiling_of(result->rows, result->n, 1, 4);
   const cudaError_t error = cudaMemsetAsync(wrong, 0, 2 * sizeof *wrong, stream);
   return error != cudaSuccess ? error : LAUNCH(check_kernel, t.blocks, BLOCK, stream, *result, value, wrong, t);
 }

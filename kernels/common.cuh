@@ -221,16 +221,16 @@ static inline unsigned block_count(int64_t count, int64_t each, int64_t most) {
 // A thread has `columns` neighbouring columns and walks down the rows. A block has `across` threads along a row and
 // `down` of such rows; the rest is idle. Blocks cover the stripes of columns, each several times so that there are a
 // few thousand.
-struct tiling {
+struct element_tiling {
   int across, down;
   dim3 blocks;
 };
 
 // `rows_each`: the preferred number of rows per thread, so that several accesses are in flight.
-static inline struct tiling tiling_of(int64_t rows, int64_t n, int columns, int rows_each) {
+static inline struct element_tiling tiling_of(int64_t rows, int64_t n, int columns, int rows_each) {
   enum { MOST_ACROSS = 64, MOST_BLOCKS = 2048 };
   const int64_t groups = n / columns, stripes = (groups + MOST_ACROSS - 1) / MOST_ACROSS;
-  struct tiling t;
+  struct element_tiling t;
   t.across = (int)((groups + stripes - 1) / stripes);
   t.down = BLOCK / t.across;
   t.blocks =
@@ -244,7 +244,7 @@ struct cells {
   bool idle;
 };
 
-static __device__ inline struct cells cells_of(const struct tiling &t, int64_t n, int columns) {
+static __device__ inline struct cells cells_of(const struct element_tiling &t, int64_t n, int columns) {
   struct cells c;
   const int thread = (int)threadIdx.x;
   c.row = (int64_t)blockIdx.y * t.down + thread / t.across;

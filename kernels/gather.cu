@@ -99,9 +99,10 @@ static __device__ inline void load_constants(const float *from, int64_t column, 
   if (from) load_values<ELEMENT_F32, COUNT>(from + column, values);
 }
 
-// 16-byte reads where COUNT is 4. Grid and block: struct tiling.
+// 16-byte reads where COUNT is 4. Grid and block: struct element_tiling.
 template <enum element ELEMENT, int COUNT>
-static __global__ void __launch_bounds__(BLOCK) copy_kernel(struct gather_launch l, struct copy copy, struct tiling t) {
+static __global__ void __launch_bounds__(BLOCK)
+    copy_kernel(struct gather_launch l, struct copy copy, struct element_tiling t) {
   enum { ROWS = COUNT == 1 ? 8 : 4 };  // reads in flight
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, copy.n, COUNT);
@@ -137,7 +138,7 @@ static __global__ void __launch_bounds__(BLOCK) copy_kernel(struct gather_launch
 
 static cudaError_t launch_copy(const struct gather_launch *l, struct copy copy, cudaStream_t stream) {
   const bool wide = copy.n % 4 == 0 && is_aligned(copy.to, 4);
-  const struct tiling t = tiling_of(l->rows, copy.n, wide ? 4 : 1, wide ? 4 : 8);
+  const struct element_tiling t = tiling_of(l->rows, copy.n, wide ? 4 : 1, wide ? 4 : 8);
   if (copy.to.element == ELEMENT_F32)
     return wide ? LAUNCH((copy_kernel<ELEMENT_F32, 4>), t.blocks, BLOCK, stream, *l, copy, t)
                 : LAUNCH((copy_kernel<ELEMENT_F32, 1>), t.blocks, BLOCK, stream, *l, copy, t);

@@ -10,10 +10,11 @@ static __device__ inline float centred(uint32_t word) {
 
 enum filling { FILL_RANDOM, FILL_ONES, FILL_BITS };
 
-// Grid and block of all kernels here: struct tiling.
+// Grid and block of all kernels here: struct element_tiling.
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK)
-    fill_kernel(struct device_matrix m, int64_t rows, int64_t n, enum filling filling, uint64_t seed, struct tiling t) {
+    fill_kernel(struct device_matrix m, int64_t rows, int64_t n, enum filling filling, uint64_t seed,
+                struct element_tiling t) {
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, n, COUNT);
   for (int64_t r = at.row; r < rows && !at.idle; r += at.step) {
@@ -40,7 +41,7 @@ static __global__ void __launch_bounds__(BLOCK)
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK)
     compare_kernel(struct device_matrix a, struct device_matrix b, int64_t rows, int64_t n, float expected,
-                   unsigned long long *differing, unsigned long long *off, struct tiling t) {
+                   unsigned long long *differing, unsigned long long *off, struct element_tiling t) {
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, n, COUNT);
   unsigned different = 0, wrong = 0;
@@ -64,7 +65,7 @@ static __global__ void __launch_bounds__(BLOCK)
 static cudaError_t fill(struct device_matrix m, int64_t rows, int64_t n, enum filling filling, uint64_t seed,
                         cudaStream_t stream) {
   const bool wide = n % 4 == 0 && is_aligned(m, 4);
-  const struct tiling t = tiling_of(rows, n, wide ? 4 : 1, 4);
+  const struct element_tiling t = tiling_of(rows, n, wide ? 4 : 1, 4);
 #define FILL(ELEMENT, COUNT) \
   LAUNCH((fill_kernel<ELEMENT, COUNT>), t.blocks, BLOCK, stream, m, rows, n, filling, seed, t)
   if (m.element == ELEMENT_F32) return wide ? FILL(ELEMENT_F32, 4) : FILL(ELEMENT_F32, 1);
@@ -85,7 +86,7 @@ cudaError_t launch_compare(struct device_matrix a, struct device_matrix b, int64
                            unsigned long long *differing, unsigned long long *off, cudaStream_t stream) {
   if (a.element != b.element) return cudaErrorInvalidValue;
   const bool wide = n % 4 == 0 && is_aligned(a, 4) && is_aligned(b, 4);
-  const struct tiling t = tiling_of(rows, n, wide ? 4 : 1, 4);
+  const struct element_tiling t = tiling_of(rows, n, wide ? 4 : 1, 4);
   cudaError_t error = cudaMemsetAsync(differing, 0, sizeof *differing, stream);
   if (error == cudaSuccess) error = cudaMemsetAsync(off, 0, sizeof *off, stream);
   if (error != cudaSuccess) return error;

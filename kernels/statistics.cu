@@ -30,9 +30,9 @@ static __device__ inline bool is_in_double(const struct statistics_launch &l, in
   return rows * l.n < PRECISE_TERMS;
 }
 
-// Grid and block of both kernels: struct tiling.
+// Grid and block of both kernels: struct element_tiling.
 template <enum element ELEMENT, int COUNT>
-static __global__ void __launch_bounds__(BLOCK) mean_kernel(struct statistics_launch l, struct tiling t) {
+static __global__ void __launch_bounds__(BLOCK) mean_kernel(struct statistics_launch l, struct element_tiling t) {
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, l.n, COUNT);
   const int64_t rows = valid_rows(l);
@@ -60,7 +60,7 @@ static __device__ inline bool is_alive(const struct statistics_launch &l, int64_
 // The squares are of distances from the float32 nearest to the mean. No value is nearer to the mean, since values are
 // float32 too, so the mean square is at most twice the variance, and subtracting the excess costs one bit.
 template <enum element ELEMENT, int COUNT>
-static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statistics_launch l, struct tiling t) {
+static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statistics_launch l, struct element_tiling t) {
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, l.n, COUNT);
   const int64_t rows = valid_rows(l);
@@ -98,7 +98,7 @@ static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statisti
 
 template <enum element ELEMENT, int COUNT>
 static cudaError_t launch_passes(const struct statistics_launch *l, cudaStream_t stream) {
-  const struct tiling t = tiling_of(l->rows, l->n, COUNT, ROWS_EACH);
+  const struct element_tiling t = tiling_of(l->rows, l->n, COUNT, ROWS_EACH);
   const cudaError_t error = LAUNCH((mean_kernel<ELEMENT, COUNT>), t.blocks, BLOCK, stream, *l, t);
   return error == cudaSuccess ? LAUNCH((deviation_kernel<ELEMENT, COUNT>), t.blocks, BLOCK, stream, *l, t) : error;
 }

@@ -22,7 +22,7 @@ static const struct setting bench_options[] = {
 };
 #undef AT
 
-struct bench {
+struct bench_command {
   struct subject subject, defaults;
   struct bench_choice choice;
 };
@@ -77,7 +77,8 @@ static void print_row(const descent_bench_row *row, int width) {
          row->flops / row->seconds * 1e-9, row->bytes / row->seconds * 1e-9, share);
 }
 
-static void print_table(const struct bench *bench, const struct rows *rows, const descent_bench_result *result) {
+static void print_table(const struct bench_command *bench, const struct rows *rows,
+                        const descent_bench_result *result) {
   enum { OTHER_COLUMNS = 60 };
   int width = (int)strlen("operation");
   for (int i = 0; i < rows->count; i++) {
@@ -130,8 +131,8 @@ static bool add_row(cJSON *list, const descent_bench_row *row) {
          add_numbers(item, numbers, sizeof numbers / sizeof *numbers);
 }
 
-static bool fill_object(cJSON *object, const struct bench *bench, const descent_device *device, const struct rows *rows,
-                        const descent_bench_result *result) {
+static bool fill_object(cJSON *object, const struct bench_command *bench, const descent_device *device,
+                        const struct rows *rows, const descent_bench_result *result) {
   const double batch = (double)bench->subject.training.train.batch_size;
   const struct number numbers[] = {{"batch_size", batch},
                                    {"step_seconds", result->step_seconds},
@@ -152,7 +153,7 @@ static bool fill_object(cJSON *object, const struct bench *bench, const descent_
   return list != NULL;
 }
 
-static int print_result(const struct bench *bench, const descent_device *device, const struct rows *rows,
+static int print_result(const struct bench_command *bench, const descent_device *device, const struct rows *rows,
                         const descent_bench_result *result) {
   cJSON *object = cJSON_CreateObject();
   return print_object(command, object, object && fill_object(object, bench, device, rows, result), true);
@@ -160,7 +161,7 @@ static int print_result(const struct bench *bench, const descent_device *device,
 
 /* ---- the command ---- */
 
-static int measure(const struct bench *bench, const descent_network *network, descent_device *device) {
+static int measure(const struct bench_command *bench, const descent_network *network, descent_device *device) {
   struct rows rows = {0};
   descent_bench_result result;
   fprintf(stderr, "device: %s\n", descent_device_description(device));
@@ -180,7 +181,7 @@ static int measure(const struct bench *bench, const descent_network *network, de
 }
 
 static int run(void *values, const struct arguments *arguments) {
-  struct bench *bench = values;
+  struct bench_command *bench = values;
   descent_network *network = NULL;
   descent_device *device = NULL;
   if (strcmp(bench->subject.training.batch_size, "all") == 0)
@@ -193,7 +194,7 @@ static int run(void *values, const struct arguments *arguments) {
 }
 
 int command_bench(int argc, char **argv) {
-  struct bench bench = {
+  struct bench_command bench = {
       .defaults = {{784, 10, "auto"}, NETWORK_CHOICE_INIT, DEVICE_CHOICE_INIT, TRAINING_CHOICE_INIT},
       .choice = {.seconds = 5},
   };

@@ -12,7 +12,7 @@
 
 /* The temporary file lies beside the file itself where `path` is a symbolic link to one, so that the link stays, and
  * has the permissions of what it replaces. */
-static bool open_beside(struct output *output, const struct stat *existing) {
+static bool open_beside(struct output_file *output, const struct stat *existing) {
   int descriptor = -1;
   output->place = existing ? realpath(output->path, NULL) : strdup(output->path);
   if (!output->place || asprintf(&output->temporary, "%s.%ld.tmp", output->place, (long)getpid()) < 0) {
@@ -31,8 +31,8 @@ static bool open_beside(struct output *output, const struct stat *existing) {
   return false;
 }
 
-bool output_open(struct output *output, const char *path) {
-  *output = (struct output){.path = path};
+bool output_open(struct output_file *output, const char *path) {
+  *output = (struct output_file){.path = path};
   struct stat existing;
   if (strcmp(path, "-") == 0) {
     output->stream = stdout;
@@ -44,7 +44,7 @@ bool output_open(struct output *output, const char *path) {
   return output->stream != NULL;
 }
 
-bool output_commit(struct output *output) {
+bool output_commit(struct output_file *output) {
   const bool failed = ferror(output->stream); /* errno is still that of the write */
   bool written = !failed && fflush(output->stream) == 0;
   if (written && output->temporary) written = fsync(fileno(output->stream)) == 0;
@@ -61,16 +61,16 @@ bool output_commit(struct output *output) {
   return written;
 }
 
-void output_abandon(struct output *output) {
+void output_abandon(struct output_file *output) {
   if (output->stream && output->stream != stdout) fclose(output->stream);
   if (output->temporary) unlink(output->temporary);
   free(output->temporary);
   free(output->place);
-  *output = (struct output){0};
+  *output = (struct output_file){0};
 }
 
 bool output_possible(const char *path) {
-  struct output probe;
+  struct output_file probe;
   struct stat existing;
   if (strcmp(path, "-") == 0) return true;
   if (stat(path, &existing) == 0 && !S_ISREG(existing.st_mode)) {

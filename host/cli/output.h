@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-struct output {
+struct output_file {
   FILE *stream;
   const char *path; /* borrowed */
   char *temporary;  /* NULL when written directly */
@@ -15,9 +15,9 @@ struct output {
 };
 
 /* Each false with errno set on failure. */
-bool output_open(struct output *output, const char *path);
-bool output_commit(struct output *output);
-void output_abandon(struct output *output);
+bool output_open(struct output_file *output, const char *path);
+bool output_commit(struct output_file *output);
+void output_abandon(struct output_file *output);
 
 /* Can a file be written at `path`? Tried, by making and removing the temporary file; false with errno set. */
 bool output_possible(const char *path);

@@ -16,7 +16,7 @@ bool picture_named(const char *path) {
 }
 
 int picture_save(const char *command, const char *path, const struct figure *figure) {
-  struct output output;
+  struct output_file output;
   if (!output_open(&output, path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
   svg_figure(output.stream, figure);
   return output_commit(&output) ? EXIT_DONE : fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));

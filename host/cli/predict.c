@@ -38,7 +38,7 @@ struct prediction {
   const char *data;
   descent_network *network;
   descent_device *device;
-  struct output output;
+  struct output_file output;
   bool open, said; /* said: progress is on the terminal */
   bool out_of_memory;
   float *outputs; /* (capacity, outputs) */

@@ -298,7 +298,7 @@ static int diagnose(const struct training *t, const struct measured *m, struct f
 }
 
 static int write_page(const char *path, const struct page *page) {
-  struct output output;
+  struct output_file output;
   if (!output_open(&output, path)) return cannot_write(path);
   if (!page_write(output.stream, page)) {
     output_abandon(&output);

@@ -119,7 +119,7 @@ static void print_left_out(const char *path, const descent_dataset *dataset) {
   if (descent_dataset_column_name(dataset, 0))
     printf("%-10sthe format has no column names%s\n", "note",
            ends_in(path, ".npz") || ends_in(path, ".h5") || ends_in(path, ".hdf5")
-               ? "; they are in an array of their own, which is not read back"
+               ? "; they are stored in a separate array, which is not read back"
                : "");
 }
 

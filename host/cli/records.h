@@ -1,6 +1,6 @@
-/* What is written down of a training while it runs: the log, TensorBoard's event file and, for the report, its course
- * and warnings. With checkpoints a log of their own is kept beside them, so that all of it can return to where the
- * training continues from. */
+/* Records of a running training: the log, TensorBoard's event file and, for the report, its curves and warnings. With
+ * checkpoints, a second log is kept beside them, from which all records are cut back to the step at which a training
+ * resumes. */
 #ifndef DESCENT_CLI_RECORDS_H
 #define DESCENT_CLI_RECORDS_H
 
@@ -25,8 +25,8 @@ void records_begin(struct records *records, const char *folder, int64_t step, in
 /* A file that cannot be closed counts as not written (`failed`, `lost`). */
 void records_close(struct records *records);
 
-/* An epoch. A failed write is reported and ends the training (`failed`), so that what it has learned is saved while
- * there is room left. */
+/* Records an epoch. A failed write is reported and ends the training (`failed`), so that the model is saved while there
+ * is room left. */
 void records_epoch(struct records *records, const descent_network *network, const descent_epoch_info *info);
 
 #endif

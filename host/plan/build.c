@@ -2,6 +2,7 @@
  * Invariant: within a range every buffer is written before it is read, except state, sources and constants. */
 #include "plan/build.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -14,6 +15,7 @@ struct builder {
   const descent_network *network;
   const descent_train_options *options; /* NULL: no train ranges */
   struct plan *plan;
+  int64_t max_ops; /* room in plan->ops */
   struct plan_handles at;
   int *A, *Z, *dZ; /* (layers + 1); A[0] = X */
   int64_t n_y;     /* columns of y: the class index, or one per output */
@@ -111,15 +113,16 @@ done:
 
 /* ---- operations ------------------------------------------------------------------------------------------------- */
 
-static struct plan_op *append(struct plan *plan, enum plan_op_kind kind, int layer) {
-  struct plan_op *op = &plan->ops[plan->n_ops++];
+static struct plan_op *append(const struct builder *s, enum plan_op_kind kind, int layer) {
+  assert(s->plan->n_ops < s->max_ops);
+  struct plan_op *op = &s->plan->ops[s->plan->n_ops++];
   *op = (struct plan_op){.kind = kind, .layer = layer};
   return op;
 }
 
 static void append_gather(const struct builder *s, bool targets, bool training) {
   const struct plan_handles *at = &s->at;
-  append(s->plan, OP_GATHER, 0)->gather = (struct plan_gather){
+  append(s, OP_GATHER, 0)->gather = (struct plan_gather){
       .source_X = at->source_X,
       .source_y = targets ? at->source_y : PLAN_NONE,
       .source_w = targets ? at->source_w : PLAN_NONE,
@@ -148,7 +151,7 @@ static double layer_dropout(const struct builder *s, int layer) {
 static void append_forward(const struct builder *s, bool training) {
   for (int l = 1; l <= s->network->n_layers; l++) {
     const struct network_layer *layer = &s->network->layers[l - 1];
-    append(s->plan, OP_DENSE_FORWARD, l)->forward = (struct plan_dense_forward){
+    append(s, OP_DENSE_FORWARD, l)->forward = (struct plan_dense_forward){
         .A_in = s->A[l - 1],
         .parameters = s->at.parameters,
         .Z = s->Z[l],
@@ -166,7 +169,7 @@ static void append_forward(const struct builder *s, bool training) {
 static void append_statistics(const struct builder *s) {
   for (int l = 1; l <= s->network->n_layers; l++) {
     const struct network_layer *layer = &s->network->layers[l - 1];
-    append(s->plan, OP_STATISTICS, l)->statistics = (struct plan_statistics){
+    append(s, OP_STATISTICS, l)->statistics = (struct plan_statistics){
         .A = s->A[l],
         .Z = s->Z[l],
         .layer_statistics = s->at.layer_statistics,
@@ -179,7 +182,7 @@ static void append_statistics(const struct builder *s) {
 
 static void append_loss(const struct builder *s, bool training) {
   const int L = s->network->n_layers;
-  append(s->plan, OP_LOSS, L)->loss = (struct plan_loss){
+  append(s, OP_LOSS, L)->loss = (struct plan_loss){
       .A = s->A[L],
       .Z = s->Z[L],
       .y = s->at.y,
@@ -196,7 +199,7 @@ static void append_loss(const struct builder *s, bool training) {
 static void append_backward(const struct builder *s) {
   for (int l = s->network->n_layers; l >= 1; l--) {
     const struct network_layer *layer = &s->network->layers[l - 1];
-    append(s->plan, OP_DENSE_BACKWARD_WEIGHTS, l)->weights = (struct plan_dense_backward_weights){
+    append(s, OP_DENSE_BACKWARD_WEIGHTS, l)->weights = (struct plan_dense_backward_weights){
         .dZ = s->dZ[l],
         .A_in = s->A[l - 1],
         .gradients = s->at.gradients,
@@ -206,7 +209,7 @@ static void append_backward(const struct builder *s) {
         .n_out = layer->n_out,
     };
     if (l == 1) break; /* dJ/dX is not needed */
-    append(s->plan, OP_DENSE_BACKWARD_INPUT, l)->input = (struct plan_dense_backward_input){
+    append(s, OP_DENSE_BACKWARD_INPUT, l)->input = (struct plan_dense_backward_input){
         .dZ = s->dZ[l],
         .parameters = s->at.parameters,
         .A = s->A[l - 1],
@@ -224,13 +227,13 @@ static void append_backward(const struct builder *s) {
 static void append_update(const struct builder *s, bool measure) {
   const descent_train_options *o = s->options;
   const struct plan_handles *at = &s->at;
-  append(s->plan, OP_GRADIENT_NORM, 0)->norm = (struct plan_gradient_norm){
+  append(s, OP_GRADIENT_NORM, 0)->norm = (struct plan_gradient_norm){
       .gradients = at->gradients,
       .scalars = at->scalars,
       .layer_statistics = at->layer_statistics,
       .clip_norm = o->optimizer.clip_norm,
   };
-  append(s->plan, OP_UPDATE, 0)->update = (struct plan_update){
+  append(s, OP_UPDATE, 0)->update = (struct plan_update){
       .parameters = at->parameters,
       .gradients = at->gradients,
       .moment1 = at->moment1,
@@ -252,11 +255,11 @@ static void append_update(const struct builder *s, bool measure) {
 }
 
 static void append_metrics(const struct builder *s) {
-  append(s->plan, OP_METRICS, 0)->metrics = (struct plan_metrics){.scalars = s->at.scalars};
+  append(s, OP_METRICS, 0)->metrics = (struct plan_metrics){.scalars = s->at.scalars};
 }
 
 static void append_output(const struct builder *s) {
-  append(s->plan, OP_OUTPUT, 0)->output = (struct plan_output){
+  append(s, OP_OUTPUT, 0)->output = (struct plan_output){
       .A = s->A[s->network->n_layers],
       .y_shift = s->at.y_shift,
       .y_scale = s->at.y_scale,
@@ -301,7 +304,8 @@ static descent_status allocate(struct builder *s) {
   if (!plan) return DESCENT_ERROR_MEMORY;
   s->plan = plan;
   plan->buffers = memory_allocate(FIXED_BUFFERS + 3 * layers, sizeof *plan->buffers, "the plan's buffers");
-  plan->ops = memory_allocate(FIXED_OPS + OPS_PER_LAYER * layers, sizeof *plan->ops, "the plan's operations");
+  s->max_ops = FIXED_OPS + OPS_PER_LAYER * layers;
+  plan->ops = memory_allocate(s->max_ops, sizeof *plan->ops, "the plan's operations");
   plan->segments = memory_allocate(layers, sizeof *plan->segments, "the plan's segments");
   s->A = memory_allocate(3 * (layers + 1), sizeof *s->A, "the plan's layout");
   if (!plan->buffers || !plan->ops || !plan->segments || !s->A) return DESCENT_ERROR_MEMORY;

@@ -659,7 +659,7 @@ typedef struct descent_train_options {
   /* descent_fit only. A checkpoint is a file in `folder`, written as a whole or not at all, with the complete state of
    * the training: on the same build and processor an interrupted and resumed training ends with the same bits as an
    * uninterrupted one. It is also a model file, of the weights at its step. One is written before the first step, after
-   * the last, when the training is stopped, and in between as set below, by a thread of its own while the training
+   * the last, when the training is stopped, and in between as set below, by a separate thread while the training
    * continues; it takes at most four times the memory of the parameters. Other files in the folder are synced before
    * each, so that a log kept there is never older than the checkpoint. (After ERROR_DIVERGED the network of a resumed
    * training may hold weights of a later step than that of an uninterrupted one.) */

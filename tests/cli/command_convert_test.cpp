@@ -62,7 +62,7 @@ const Step steps[] = {
      "wrote     d.npz: 4 rows, 3 inputs, SIZE bytes\n"
      "note      1 column of categories became inputs of 0 and 1: 3 inputs in all\n"
      "note      classes are written as numbers: 0 is no, 1 is yes\n"
-     "note      the format has no column names; they are in an array of their own, which is not read back\n",
+     "note      the format has no column names; they are stored in a separate array, which is not read back\n",
      ""},
     {{"convert", "d.safetensors", "d.npy"},
      1,

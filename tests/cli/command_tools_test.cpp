@@ -201,7 +201,7 @@ TEST(Convert, SaysWhatAFormatDoesNotHold) {
   } cases[] = {
       {"a.npz", "1 column of categories became inputs of 0 and 1: 3 inputs in all"},
       {"a.npz", "classes are written as numbers: 0 is no, 1 is yes"},
-      {"a.npz", "the format has no column names; they are in an array of their own, which is not read back"},
+      {"a.npz", "the format has no column names; they are stored in a separate array, which is not read back"},
       {"a.tsv", "wrote     a.tsv: 20 rows"},
       {"a.safetensors", "exact     every number is the same in float32"},
   };

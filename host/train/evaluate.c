@@ -67,22 +67,30 @@ done:
 descent_status descent_evaluate(const descent_network *network, descent_device *device, const descent_dataset *dataset,
                                 int64_t top_k, descent_metrics *metrics) {
   struct program program = {0};
+  descent_dataset *aligned = NULL;
   descent_status status;
   TRY(check_dataset(network, dataset, true, "the dataset"));
+  TRY(dataset_align(dataset, &network->schema, &aligned));
+  if (aligned) dataset = aligned;
   TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
                      &program));
   TRY(evaluate_dataset(&program, network, dataset, top_k, NULL, NULL, metrics));
 done:
   program_clear(&program);
+  descent_dataset_free(aligned);
   return status;
 }
 
 static descent_status predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
                               bool raw, float *outputs) {
   const int64_t n_out = network->layers[network->n_layers - 1].n_out;
+  const struct schema *schema = &network->schema;
   struct program program = {0};
+  descent_dataset *aligned = NULL;
   descent_status status;
   TRY(check_dataset(network, dataset, false, "the dataset"));
+  TRY(dataset_align(dataset, schema, &aligned));
+  if (aligned) dataset = aligned;
   TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
                      &program));
   TRY(program_bind(&program, dataset));
@@ -91,8 +99,12 @@ static descent_status predict(const descent_network *network, descent_device *de
     TRY(run_block(&program, program.plan->predict, first, dataset->rows));
     TRY(program_read(&program, raw ? program.at.A : program.at.P, 0, rows * n_out, PLAN_F32, outputs + first * n_out));
   }
+  for (int64_t i = 0; !raw && schema->target_offsets && i < dataset->rows * n_out; i++)
+    outputs[i] =
+        (float)(schema_offset(schema->target_offsets, schema->n_target_offsets, i % n_out) + (double)outputs[i]);
 done:
   program_clear(&program);
+  descent_dataset_free(aligned);
   return status;
 }
 

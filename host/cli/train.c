@@ -272,6 +272,8 @@ static int measure(const struct training *t, struct measured *m) {
   for (int i = 0; i < MEASURED_MOST; i++) {
     if (!data[i] || interrupt_signal()) continue;
     const descent_status status = descent_evaluate(t->network, t->device, data[i], 0, &m->metrics[m->n]);
+    if (status == DESCENT_ERROR_DATA)
+      return fail(command, EXIT_DATA, "the %s data: %s", titles[i], descent_last_error());
     if (status != DESCENT_OK) return fail_status(command, status);
     m->columns[m->n] = (struct metrics_column){titles[i], &m->metrics[m->n]};
     m->n++;

@@ -228,3 +228,10 @@ descent_status descent_dataset_target(const descent_dataset *dataset, int64_t ro
     memcpy(y, s->y + dataset_source_row(dataset, row) * s->targets, (size_t)s->targets * sizeof *y);
   return status;
 }
+
+descent_status descent_dataset_weight(const descent_dataset *dataset, int64_t row, float *weight) {
+  const struct dataset_storage *s = dataset->storage;
+  descent_status status = check_row(dataset, row);
+  if (status == DESCENT_OK) *weight = s->weights ? s->weights[dataset_source_row(dataset, row)] : 1;
+  return status;
+}

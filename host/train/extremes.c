@@ -1,7 +1,6 @@
 /* Looks for the input that is farthest from the training rows. */
 #include "train/extremes.h"
 
-#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -49,17 +48,19 @@ static const char advice[] = "correct it, list it as missing, or leave the row o
 
 descent_status extremes_check_inputs(const descent_network *network, const descent_dataset *dataset, int64_t first,
                                      int64_t rows) {
+  static const float largest = 0x1p64F; /* its square exceeds FLT_MAX */
   const float *restrict shift = network->shift, *restrict scale = network->scale;
   for (int64_t r = first; r < first + rows; r++) {
     const float *restrict x = row_of(dataset, r);
-    int overflows = 0;
+    int extreme = 0;
     for (int64_t j = 0; j < network->inputs; j++)
-      overflows |= fabsf(formula_normalise(x[j], shift[j], scale[j])) > FLT_MAX; /* false of a missing cell */
-    if (!overflows) continue;
+      extreme |= fabsf(formula_normalise(x[j], shift[j], scale[j])) > largest; /* false of a missing cell */
+    if (!extreme) continue;
     char name[256], value[NUMBER_TEXT];
     const int64_t j = find_farthest(network, x);
     name_input(network, j, name, sizeof name);
-    return status_set(DESCENT_ERROR_DATA, "row %lld (from 0): %s is %s, which exceeds float32 when normalised (%s)",
+    return status_set(DESCENT_ERROR_DATA,
+                      "row %lld (from 0): %s is %s, too far from the training rows for float32 (%s)",
                       row_number(dataset, r), name, number_format_float(x[j], value), advice);
   }
   return DESCENT_OK;

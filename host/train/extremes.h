@@ -6,8 +6,8 @@
 #include "data/dataset.h"
 #include "model/network.h"
 
-/* ERROR_DATA, with row, input and value, if a normalised input of rows first .. first + rows - 1 is not finite. A
- * missing cell is none, as it is replaced. */
+/* ERROR_DATA, with row, input and value, if the square of a normalised input of rows first .. first + rows - 1 exceeds
+ * float32: a network takes it, but no other input counts beside it. A missing cell is none, as it is replaced. */
 descent_status extremes_check_inputs(const descent_network *network, const descent_dataset *dataset, int64_t first,
                                      int64_t rows);
 

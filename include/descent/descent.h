@@ -406,6 +406,8 @@ DESCENT_API descent_status descent_dataset_row(const descent_dataset *dataset, i
 /* Copies the targets of row `row` (targets floats: class index or values); ERROR_ARGUMENT when out of range or without
  * a target. */
 DESCENT_API descent_status descent_dataset_target(const descent_dataset *dataset, int64_t row, float *y);
+/* The weight of row `row`, 1 in a dataset without weights; ERROR_ARGUMENT when out of range. */
+DESCENT_API descent_status descent_dataset_weight(const descent_dataset *dataset, int64_t row, float *weight);
 
 /* ---- networks ---------------------------------------------------------------------------------------------------
  * Layer l = 1..layers computes Z[l] = A[l-1] W[l]^T + b[l], A[l] = g_l(Z[l]); W[l] is (n_l, n_{l-1}), b[l] (n_l). */
@@ -532,8 +534,8 @@ DESCENT_API void descent_metrics_clear(descent_metrics *metrics);
 
 /* Runs the network over the dataset. `top_k` 0 means min(5, classes). `metrics` is overwritten; release it with
  * descent_metrics_clear. ERROR_ARGUMENT when the shapes do not fit, the dataset has no target or `top_k` is beyond the
- * classes. ERROR_DATA, with row, input and value, when an input exceeds float32 once normalised, or the network's output
- * is not finite. */
+ * classes. ERROR_DATA, with row, input and value, when an input is beyond 2^64 once normalised, or the network's
+ * output is not finite. */
 DESCENT_API descent_status descent_evaluate(const descent_network *network, descent_device *device,
                                             const descent_dataset *dataset, int64_t top_k, descent_metrics *metrics);
 
@@ -753,7 +755,7 @@ DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trai
 /* Trains for the options' epochs on `training`, measuring on `validation` (may be NULL) after each, and leaves the
  * result in `network`. `result` may be NULL; it is filled after a failure too, once the training was set up (`stop`
  * then says nothing), and is otherwise unchanged. ERROR_ARGUMENT names the option, or the data set that does not fit the
- * network; ERROR_DATA a row of `validation` with an input that exceeds float32 once normalised; ERROR_UNSUPPORTED what
+ * network; ERROR_DATA a row of `validation` with an input beyond 2^64 once normalised; ERROR_UNSUPPORTED what
  * the device lacks; the network is then unchanged. ERROR_DIVERGED at the first step whose loss or gradient is not
  * finite: the error names step, layer and likely cause, and the network keeps the weights before that step (with
  * restore_best and an earlier best epoch: that epoch's). ERROR_READ when a mapped dataset file is

@@ -16,6 +16,7 @@ extern "C" {
 #include "report/markup.h"
 #include "report/probability.h"
 #include "report/tfrecord.h"
+#include "report/verdict.h"
 }
 
 namespace {
@@ -270,6 +271,78 @@ TEST(Diagnosis, ResidualsAreTrueLessPredictedOfEachTarget) {
   EXPECT_EQ(ys(figure.charts[0].series[0]), (std::vector<double>{0.5, -1}));
   EXPECT_EQ(ys(figure.charts[1].series[0]), (std::vector<double>{0, 5}));
   figure_clear(&figure);
+}
+
+/* ---- verdicts --------------------------------------------------------------------------------------------------- */
+
+/* A regression or classification measured on training and validation rows. */
+struct Measured {
+  Rows training, validation;
+  double training_measure, validation_measure; /* RMSE or loss */
+};
+
+std::string worse(const Measured &c, const descent_train_options &options) {
+  const bool regression = c.training.classes == 0;
+  const Network network =
+      make_network({1, 1}, DESCENT_ACTIVATION_RELU,
+                   regression ? DESCENT_LOSS_MEAN_SQUARED_ERROR : DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+  const Dataset training = c.training.dataset(), validation = c.validation.dataset();
+  descent_metrics metrics[2]{};
+  metrics[0].rows = c.training.rows, metrics[1].rows = c.validation.rows;
+  metrics[0].rmse = metrics[0].loss = c.training_measure, metrics[1].rmse = metrics[1].loss = c.validation_measure;
+  metrics[0].r2 = metrics[1].r2 = -1;
+  const verdict_rows first{{"training", &metrics[0]}, training.get()};
+  const verdict_rows second{{"validation", &metrics[1]}, validation.get()};
+  const descent_fit_result result{};
+  verdict verdict{};
+  EXPECT_TRUE(verdict_make(network.get(), &options, &result, &first, &second, &verdict));
+  return verdict.worse;
+}
+
+Rows rows_of(int64_t classes, std::vector<float> y, std::vector<float> weights = {}) {
+  const auto rows = static_cast<int64_t>(y.size());
+  return {rows, 1, 1, classes, std::vector<float>(y.size()), std::move(y), std::move(weights)};
+}
+
+TEST(Verdict, ComparesWithTheConstantOnTheSameRowsBeyondChance) {
+  const Rows spread = rows_of(0, {0, 10, 0, 10, 0, 10, 0, 10, 0, 10, 0, 10, 0, 10, 0, 10}); /* mean and deviation 5 */
+  const Rows few = rows_of(0, {5.9F, 6, 6.1F}); /* R2 of -1 or -100 means little here */
+  const Rows classes = rows_of(2, {1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0});
+  const Rows weighted = rows_of(2, {1, 0}, {1, 3});
+  const double entropy = -0.25 * std::log(0.25) - 0.75 * std::log(0.75);
+  const descent_train_options plain = descent_train_options_default();
+  descent_train_options balanced = plain, smoothed = plain;
+  balanced.balance_classes = true;
+  smoothed.label_smoothing = 0.4;
+  const struct {
+    const char *name;
+    Measured measured;
+    const descent_train_options &options;
+    const char *on; /* NULL: no warning */
+  } cases[] = {
+      {"good", {spread, few, 1, 0.5}, plain, nullptr},
+      {"as bad as the mean", {spread, few, 5.5, 0.5}, plain, nullptr},
+      {"training", {spread, few, 7, 0.5}, plain, "on the training rows, against 5.0000"},
+      {"a little worse on few rows", {spread, few, 1, 1.3}, plain, nullptr}, /* the mean errs by 1 */
+      {"validation", {spread, few, 1, 4}, plain, "RMSE 4.0000 on the validation rows, against 1.0033"},
+      {"good classes", {classes, classes, 0.1, 0.3}, plain, nullptr},
+      {"shares", {classes, classes, entropy, 1.4 * entropy}, plain, nullptr}, /* 5 rows of the rare class */
+      {"classes", {classes, classes, 1.5 * entropy, 0.3}, plain, "on the training rows, against 0.5623"},
+      {"classes in validation", {classes, classes, 0.3, 1.5 * entropy}, plain, "on the validation rows"},
+      {"balanced", {classes, classes, 0.9, 0.9}, balanced, nullptr}, /* the constant's loss is log 2 = 0.693 */
+      {"badly balanced", {classes, classes, 1.1, 0.9}, balanced, "against 0.6931"},
+      {"smoothed", {classes, classes, 0.84, 0.6}, smoothed, nullptr}, /* the constant is 0.35, its loss 0.5855 */
+      {"badly smoothed", {classes, classes, 0.86, 0.6}, smoothed, "against 0.5855"},
+      {"row weights", {weighted, weighted, 2.2 * entropy, 0.3}, plain, "against 0.5623"},
+  };
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.name);
+    const std::string text = worse(c.measured, c.options);
+    if (c.on)
+      EXPECT_NE(text.find(c.on), std::string::npos) << text;
+    else
+      EXPECT_EQ(text, "");
+  }
 }
 
 }  // namespace

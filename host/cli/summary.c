@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/no_data.h"
+#include "report/run_log.h"
 #include "report/text.h"
 
 enum { NAMES_SHOWN = 10, NAME_COLUMNS = 28 };
@@ -210,7 +212,7 @@ static void print_training(FILE *stream, const descent_train_options *t) {
 
 void summary_print(FILE *stream, const struct summary *s) {
   char text[512], count[TEXT_SIZE];
-  const char *target = descent_dataset_target_name(s->data, 0);
+  const char *target = descent_dataset_target_name(s->data, 0), *with = run_log_loss_with(s->train);
   fprintf(stream, "data        %s: %s rows, ", s->data_path, text_count(descent_dataset_rows(s->data), count));
   int64_t columns = descent_dataset_columns(s->data), targets = descent_dataset_targets(s->data);
   fprintf(stream, "%s feature%s", text_count(columns, count), columns == 1 ? "" : "s");
@@ -228,7 +230,9 @@ void summary_print(FILE *stream, const struct summary *s) {
   print_task(stream, s->data, s->task_inferred);
   if (descent_dataset_task(s->data) == DESCENT_TASK_REGRESSION)
     fputs("loss        mean squared error of the target scaled to mean 0, deviation 1\n", stream);
+  if (with) fprintf(stream, "loss        in training with %s, in validation without: the two do not compare\n", with);
   print_constant(stream, s->training);
+  no_data_print(stream, s->training, s->missing);
   print_split(stream, s);
   summary_shape(s->network, text, sizeof text);
   fprintf(stream, "network     %s, %s parameters\n", text, text_count(descent_network_parameters(s->network), count));

@@ -301,7 +301,8 @@ descent_status dataset_align(const descent_dataset *dataset, const struct schema
                                       .inputs = s->inputs,
                                       .targets = s->targets,
                                       .classes = s->classes,
-                                      .task = s->task};
+                                      .task = s->task,
+                                      .before = s->before};
   float *X = storage->owned_X = memory_allocate(rows * s->inputs, sizeof *X, "X");
   float *y = storage->owned_y = s->y ? memory_allocate(rows * s->targets, sizeof *y, "y") : NULL;
   float *weights = storage->owned_weights = s->weights ? memory_allocate(rows, sizeof *weights, "weights") : NULL;
@@ -327,5 +328,12 @@ descent_status dataset_align(const descent_dataset *dataset, const struct schema
 done:
   if (status != DESCENT_OK) free(*aligned), *aligned = NULL;
   dataset_storage_release(storage);
+  return status;
+}
+
+descent_status descent_dataset_weight(const descent_dataset *dataset, int64_t row, float *weight) {
+  const struct dataset_storage *s = dataset->storage;
+  descent_status status = check_row(dataset, row);
+  if (status == DESCENT_OK) *weight = s->weights ? s->weights[dataset_source_row(dataset, row)] : 1;
   return status;
 }

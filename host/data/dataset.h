@@ -14,6 +14,7 @@ struct dataset_storage {
   const float *y;       /* (rows, targets) or NULL; class indices for classifiers */
   const float *weights; /* (rows) or NULL */
   int64_t rows, inputs, targets, classes;
+  int64_t before; /* rows of the file before those of a block; 0 where it was read as a whole */
   descent_task task;
   struct schema schema;            /* names and features */
   int64_t dropped;                 /* rows left out because their target is missing */

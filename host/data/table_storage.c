@@ -194,6 +194,7 @@ descent_status table_extract(struct table *t, struct dataset_storage **out) {
   if (!storage) return DESCENT_ERROR_MEMORY;
   *storage = (struct dataset_storage){.references = 1,
                                       .rows = t->rows,
+                                      .before = t->total,
                                       .dropped = t->dropped,
                                       .unseen = t->unseen,
                                       .rounding = t->rounding,

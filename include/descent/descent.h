@@ -416,6 +416,8 @@ DESCENT_API descent_status descent_dataset_row(const descent_dataset *dataset, i
 /* Copies the targets of row `row` (targets floats: class index or values); ERROR_ARGUMENT when out of range or without
  * a target. */
 DESCENT_API descent_status descent_dataset_target(const descent_dataset *dataset, int64_t row, float *y);
+/* The weight of row `row`, 1 in a dataset without weights; ERROR_ARGUMENT when out of range. */
+DESCENT_API descent_status descent_dataset_weight(const descent_dataset *dataset, int64_t row, float *weight);
 
 /* ---- networks ---------------------------------------------------------------------------------------------------
  * Layer l = 1..layers computes Z[l] = A[l-1] W[l]^T + b[l], A[l] = g_l(Z[l]); W[l] is (n_l, n_{l-1}), b[l] (n_l). */
@@ -531,10 +533,11 @@ DESCENT_API descent_status descent_network_load_weights(descent_network *network
  * measure takes each row once. */
 typedef struct descent_metrics {
   int64_t rows;
-  double loss;           /* mean loss per example weighted by the dataset's weights; no class weights, no smoothing */
-  double accuracy;       /* classifiers; binary: a >= 0.5 is class 1; ties go to the lowest class index */
-  double auc;            /* binary: area under the ROC curve, ties count half; NaN when a class is absent */
-  int64_t top_k;         /* the k of top_k_accuracy; 0 unless the task is classes */
+  double loss;     /* mean loss per example weighted by the dataset's weights; no class weights, no smoothing */
+  double accuracy; /* classifiers, from logits z; binary: z >= 0, that is a >= 0.5, is class 1; ties go to the
+                            lowest class index */
+  double auc;      /* binary: area under the ROC curve, from logits, ties count half; NaN when a class is absent */
+  int64_t top_k;   /* the k of top_k_accuracy; 0 unless the task is classes */
   double top_k_accuracy; /* share of rows whose class is among the k largest outputs */
   double rmse;           /* regression, over all targets, in the targets' own units */
   double r2;             /* 1 - residual / total sum of squares, mean over targets; NaN when a target is constant */
@@ -548,13 +551,15 @@ DESCENT_API void descent_metrics_clear(descent_metrics *metrics);
 
 /* Runs the network over the dataset. `top_k` 0 means min(5, classes). `metrics` is overwritten; release it with
  * descent_metrics_clear. ERROR_ARGUMENT when the shapes do not fit, the dataset has no target or `top_k` is beyond the
- * classes. */
+ * classes. ERROR_DATA, with row, input and value, when an input is beyond 2^64 once normalised, or the network's
+ * output is not finite. */
 DESCENT_API descent_status descent_evaluate(const descent_network *network, descent_device *device,
                                             const descent_dataset *dataset, int64_t top_k, descent_metrics *metrics);
 
 /* outputs (rows, K): the probability of class 1 (K = 1), the probabilities of the K classes, or the K predicted values
- * in the targets' own units. A target in the dataset is ignored. ERROR_ARGUMENT when the shapes do not fit. After a
- * failure the contents of `outputs` are unspecified. */
+ * in the targets' own units. A target in the dataset is ignored. ERROR_ARGUMENT when the shapes do not fit. ERROR_DATA
+ * as from descent_evaluate; `outputs` then holds all rows, of which some may be NaN or infinite. After any other failure
+ * its contents are unspecified. */
 DESCENT_API descent_status descent_predict(const descent_network *network, descent_device *device,
                                            const descent_dataset *dataset, float *outputs);
 
@@ -766,10 +771,11 @@ DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trai
 
 /* Trains for the options' epochs on `training`, measuring on `validation` (may be NULL) after each, and leaves the
  * result in `network`. `result` may be NULL; it is filled after a failure too, once the training was set up (`stop`
- * then says nothing), and is otherwise unchanged. ERROR_ARGUMENT names the option, or the data set that does not fit the network;
- * ERROR_UNSUPPORTED what the device lacks; the network is then unchanged. ERROR_DIVERGED at the first step whose loss
- * or gradient is not finite: the error names step, layer and likely cause, and the network keeps the weights before
- * that step (with restore_best and an earlier best epoch: that epoch's). ERROR_READ when a mapped dataset file is
+ * then says nothing), and is otherwise unchanged. ERROR_ARGUMENT names the option, or the data set that does not fit the
+ * network; ERROR_DATA a row of `validation` with an input beyond 2^64 once normalised; ERROR_UNSUPPORTED what
+ * the device lacks; the network is then unchanged. ERROR_DIVERGED at the first step whose loss or gradient is not
+ * finite: the error names step, layer and likely cause, and the network keeps the weights before that step (with
+ * restore_best and an earlier best epoch: that epoch's). ERROR_READ when a mapped dataset file is
  * written to during the training: the network keeps the weights of the last epoch before this was detected.
  * ERROR_DEVICE when the device fails: the error names the epoch whose weights the network keeps, the best so far (with
  * restore_best and validation data), else the last; a step where the training was stopped or resumed within an epoch,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/cautions.h"
 #include "report/text.h"
 
 enum { NAMES_SHOWN = 10, NAME_COLUMNS = 28 };
@@ -194,7 +195,11 @@ static void print_split(FILE *stream, const struct summary *s) {
             s->validation_path);
   else
     fprintf(stream, ", %s held out%s\n", text_count(descent_dataset_rows(s->validation), held),
-            descent_dataset_classes(s->data) ? ", stratified" : " to validate on");
+            !descent_dataset_classes(s->data) ? " to validate on"
+            : cautions_lacks_class(s->data, s->training) || cautions_lacks_class(s->data, s->validation)
+                ? ", stratified where classes have enough rows"
+                : ", stratified");
+  if (s->validation && descent_dataset_classes(s->data)) cautions_print_classes(stream, s->training, s->validation);
 }
 
 static void print_training(FILE *stream, const descent_train_options *t) {
@@ -233,6 +238,7 @@ void summary_print(FILE *stream, const struct summary *s) {
   if (descent_dataset_task(s->data) == DESCENT_TASK_REGRESSION)
     fputs("loss        mean squared error of the target scaled to mean 0, deviation 1\n", stream);
   print_constant(stream, s->training);
+  cautions_print_identifiers(stream, s->data);
   print_split(stream, s);
   summary_shape(s->network, text, sizeof text);
   fprintf(stream, "network     %s, %s parameters\n", text, text_count(descent_network_parameters(s->network), count));

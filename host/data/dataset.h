@@ -4,6 +4,7 @@
 
 #include <time.h>
 
+#include "data/text.h"
 #include "model/schema.h"
 
 /* Shared by a dataset and its views; freed with the last of them. */
@@ -19,7 +20,7 @@ struct dataset_storage {
   int64_t unseen;                          /* cells with a category unknown to the network, encoded as zeros */
   int64_t rounded;                         /* cells that float32 does not hold exactly */
   double rounding;                         /* the largest relative change among them */
-  const char *note;                        /* static, or NULL; see descent_dataset_note */
+  char note[NOTE_SIZE];                    /* or "": see descent_dataset_note */
   void *owned_X, *owned_y, *owned_weights; /* released by free(); NULL when borrowed */
   void *mapping;                           /* of the file that holds X, or NULL; see data/binary.h */
   size_t mapped_bytes;

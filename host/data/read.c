@@ -1,5 +1,6 @@
 /* Opening a data file: chooses the reader and describes the network that the data must fit. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,12 @@ static descent_status check_options(const descent_dataset_options *options) {
     return status_set(DESCENT_ERROR_ARGUMENT, "both a target and a target file are given: choose one");
   if ((unsigned)options->unseen > DESCENT_UNSEEN_ZEROS)
     return status_set(DESCENT_ERROR_ARGUMENT, "unknown policy for unseen categories %d", (int)options->unseen);
+  if (options->decimal && options->decimal != '.' && options->decimal != ',')
+    return status_set(DESCENT_ERROR_ARGUMENT, "invalid decimal separator 0x%02x: must be . or ,",
+                      (unsigned char)options->decimal);
+  if (options->decimal && options->decimal == options->delimiter)
+    return status_set(DESCENT_ERROR_ARGUMENT,
+                      "'%c' is both the delimiter and the decimal separator: choose another one", options->decimal);
   if (options->network && options->task != DESCENT_TASK_AUTO && options->task != descent_network_task(options->network))
     return status_set(DESCENT_ERROR_ARGUMENT, "task %s does not match the network's task %s",
                       descent_task_name(options->task), descent_task_name(descent_network_task(options->network)));
@@ -118,6 +125,7 @@ static descent_status add_target_file(const struct read_request *request, struct
     classes = *expected;
     schema.class_names = expected->schema->class_names;
     schema.classes = expected->schema->classes;
+    schema.numbers = expected->schema->numbers;
     classes.schema = &schema;
     classes.features = 0;
   }
@@ -139,6 +147,8 @@ static descent_status add_target_file(const struct read_request *request, struct
   storage->schema.targets = targets->schema.targets;
   storage->schema.class_names = targets->schema.class_names;
   storage->schema.classes = targets->schema.classes;
+  if (storage->schema.numbers == NUMBER_PLAIN) storage->schema.numbers = targets->schema.numbers;
+  note_add(storage->note, targets->note);
   targets->schema.target_names = targets->schema.class_names = NULL;
   targets->schema.targets = targets->schema.classes = 0;
 done:
@@ -289,7 +299,7 @@ descent_status descent_dataset_convert(const char *path, const descent_dataset_o
   (*dataset)->storage->dropped = surveyed->dropped;
   (*dataset)->storage->rounded = surveyed->rounded;
   (*dataset)->storage->rounding = surveyed->rounding;
-  (*dataset)->storage->note = surveyed->note;
+  snprintf((*dataset)->storage->note, sizeof surveyed->note, "%s", surveyed->note);
 done:
   binary_abandon(&writer);
   dataset_storage_release(surveyed);

@@ -23,6 +23,8 @@
       ROW_TEXT("format", "NAME", AT(format),                                                                          \
                "csv, npy, npz, idx, svmlight, hdf5 or safetensors (default: by the file's extension or content)", 0), \
       ROW_TEXT("delimiter", "C", AT(delimiter), "Field delimiter: auto, one of , ; | or tab", 0),                     \
+      ROW_TEXT("decimal", "C", AT(decimal),                                                                           \
+               "Decimal separator: auto, . or , (the other one then separates thousands)", 0),                        \
       ROW_TEXT("header", "yes|no|auto", AT(header), "Whether the first row holds names", 0), ROW_END
 
 const struct setting data_options[] = {
@@ -72,13 +74,19 @@ static void name_list_clear(struct name_list *list) {
 }
 
 static int set_syntax(const char *command, const struct data_choice *choice, descent_dataset_options *options) {
-  const char *delimiter = choice->delimiter, *header = choice->header;
+  const char *delimiter = choice->delimiter, *header = choice->header, *decimal = choice->decimal;
   if (strcmp(delimiter, "tab") == 0)
     options->delimiter = '\t';
   else if (delimiter[0] && !delimiter[1] && strchr(",;|\t", delimiter[0]))
     options->delimiter = delimiter[0];
   else if (strcmp(delimiter, "auto") != 0)
     return fail(command, EXIT_USAGE, "--delimiter '%s': must be auto, one of , ; | or tab", delimiter);
+  if (decimal && (strcmp(decimal, ".") == 0 || strcmp(decimal, ",") == 0))
+    options->decimal = *decimal;
+  else if (decimal && strcmp(decimal, "auto") != 0)
+    return fail(command, EXIT_USAGE, "--decimal '%s': must be auto, . or ,", decimal);
+  if (options->decimal && options->decimal == options->delimiter)
+    return fail(command, EXIT_USAGE, "--decimal '%s': is also the --delimiter", decimal);
   if (strcmp(header, "auto") != 0) {
     if (strcmp(header, "yes") != 0 && strcmp(header, "no") != 0)
       return fail(command, EXIT_USAGE, "--header '%s': must be yes, no or auto", header);

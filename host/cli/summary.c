@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/cautions.h"
 #include "cli/cli.h"
 #include "cli/no_data.h"
 #include "report/run_log.h"
@@ -191,7 +192,11 @@ static void print_split(FILE *stream, const struct summary *s) {
             s->validation_path);
   else
     fprintf(stream, ", %s held out%s\n", text_count(descent_dataset_rows(s->validation), held),
-            descent_dataset_classes(s->data) ? ", stratified" : " to validate on");
+            !descent_dataset_classes(s->data) ? " to validate on"
+            : cautions_lacks_class(s->data, s->training) || cautions_lacks_class(s->data, s->validation)
+                ? ", stratified where classes have enough rows"
+                : ", stratified");
+  if (s->validation && descent_dataset_classes(s->data)) cautions_print_classes(stream, s->training, s->validation);
 }
 
 static void print_training(FILE *stream, const descent_train_options *t) {
@@ -232,6 +237,7 @@ void summary_print(FILE *stream, const struct summary *s) {
     fputs("loss        mean squared error of the target scaled to mean 0, deviation 1\n", stream);
   if (with) fprintf(stream, "loss        in training with %s, in validation without: the two do not compare\n", with);
   print_constant(stream, s->training);
+  cautions_print_identifiers(stream, s->data);
   no_data_print(stream, s->training, s->missing);
   print_split(stream, s);
   summary_shape(s->network, text, sizeof text);

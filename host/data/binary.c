@@ -28,6 +28,7 @@ enum {
   TARGET_NAMES,
   CLASS_NAMES,
   MISSING,
+  NUMBERS,
   TARGET_POSITIONS,
   LEFT_OUT,
   OFFSETS,
@@ -36,9 +37,9 @@ enum {
   TARGET_ROUNDING,
   FIELDS
 };
-static const char *const fields[FIELDS] = {"version",      "task",           "classes",  "columns",        "unseen",
-                                           "target_names", "class_names",    "missing",  "target_places",  "left_out",
-                                           "offsets",      "target_offsets", "rounding", "target_rounding"};
+static const char *const fields[FIELDS] = {
+    "version", "task",          "classes",  "columns", "unseen",         "target_names", "class_names",    "missing",
+    "numbers", "target_places", "left_out", "offsets", "target_offsets", "rounding",     "target_rounding"};
 
 static descent_status find_tensor(const struct binary *b, const char *name, int64_t *columns,
                                   const struct safetensors_entry **found) {
@@ -116,6 +117,7 @@ static descent_status read_description(struct binary *b) {
                                          .target_names = found[TARGET_NAMES],
                                          .class_names = found[CLASS_NAMES],
                                          .missing = found[MISSING],
+                                         .numbers = found[NUMBERS],
                                          .target_positions = found[TARGET_POSITIONS],
                                          .left_out = found[LEFT_OUT],
                                          .offsets = found[OFFSETS],
@@ -370,8 +372,8 @@ static descent_status make_storage(struct binary *b, const descent_dataset_optio
   s->weights = s->owned_weights = b->weights;
   b->weights = NULL;
   if (expected && has_names(&s->schema) != has_names(expected->schema))
-    s->note = has_names(expected->schema) ? "the file has no column names: columns are matched by position"
-                                          : "the model has no column names: columns are matched by position";
+    note_add(s->note, has_names(expected->schema) ? "the file has no column names: columns are matched by position"
+                                                  : "the model has no column names: columns are matched by position");
   if (b->mapping && (s->mapped_file = fcntl(fileno(b->file.stream), F_DUPFD_CLOEXEC, 0)) < 0)
     TRY(status_set(DESCENT_ERROR_READ, "%s: cannot duplicate its file descriptor: %s", b->file.path, strerror(errno)));
   s->mapped_time = b->file.about.st_mtim;
@@ -404,8 +406,8 @@ static descent_status pass_block(const struct dataset_storage *whole, int64_t fi
                                     .inputs = whole->inputs,
                                     .targets = whole->targets,
                                     .classes = whole->classes,
-                                    .task = whole->task,
-                                    .note = whole->note};
+                                    .task = whole->task};
+  note_add(block->note, whole->note);
   const descent_status status = schema_copy(&whole->schema, &block->schema);
   if (status == DESCENT_OK) return blocks->consume(blocks->user, block);
   dataset_storage_release(block);

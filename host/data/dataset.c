@@ -196,9 +196,7 @@ int64_t descent_dataset_rounded(const descent_dataset *dataset, double *change) 
   return dataset->storage->rounding.cells;
 }
 
-const char *descent_dataset_note(const descent_dataset *dataset) {
-  return dataset->storage->note ? dataset->storage->note : "";
-}
+const char *descent_dataset_note(const descent_dataset *dataset) { return dataset->storage->note; }
 
 int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t class_index) {
   const struct dataset_storage *s = dataset->storage;

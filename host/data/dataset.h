@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "data/offset.h"
+#include "data/text.h"
 #include "model/schema.h"
 
 /* Shared by a dataset and its views; freed with the last of them. */
@@ -21,7 +22,7 @@ struct dataset_storage {
   int64_t unseen;                  /* cells with a category unknown to the network, encoded as zeros */
   struct rounding rounding;        /* cells that float32 does not hold exactly */
   double *X_rounding, *y_rounding; /* (inputs), (targets): the largest change of a cell; NULL: none, or unknown */
-  const char *note;                /* static, or NULL; see descent_dataset_note */
+  char note[NOTE_SIZE];            /* or "": see descent_dataset_note */
   void *owned_X, *owned_y, *owned_weights; /* released by free(); NULL when borrowed */
   void *mapping;                           /* of the file that holds X, or NULL; see data/binary.h */
   size_t mapped_bytes;

@@ -21,7 +21,12 @@ descent_status table_begin(struct table *t, const char *path, const struct read_
                            const struct table_blocks *blocks) {
   *t = (struct table){.path = path, .request = *request, .blocks = blocks};
   t->columns.weight = -1;
-  return missing_cells_create(request->options, &t->missing);
+  const descent_status status = missing_cells_create(request->options, &t->missing);
+  if (request->options->decimal)
+    t->missing.style = request->options->decimal == ',' ? NUMBER_COMMA_GROUPED : NUMBER_POINT_GROUPED;
+  else if (request->expected)
+    t->missing.style = request->expected->schema->numbers;
+  return status;
 }
 
 static void clear_features(struct table *t) {
@@ -149,15 +154,18 @@ static descent_status begin_columns(struct table *t, bool numbers) {
   TRY(begin_offsets(t));
   t->decided = true;
   for (int64_t f = 0; f < t->columns.features; f++) t->decided = t->decided && t->features[f].kind != FEATURE_UNKNOWN;
+  if (columns_infer_style(t)) t->decided = false;
   if (t->columns.targets == 1) TRY(targets_begin(&t->targets, t->request.options->task, t->request.expected));
+  t->targets.style = t->missing.style;
+  t->targets.of_text = t->delimiter != 0;
   TRY(grow(t));
 done:
   return status;
 }
 
-descent_status table_resolve_columns(struct table *t, struct text_list *first) {
+descent_status table_resolve_columns(struct table *t, struct text_list *first, const struct text_list *second) {
   descent_status status;
-  TRY(columns_resolve(&t->columns, t->path, first, &t->request));
+  TRY(columns_resolve(&t->columns, t->path, first, second, &t->request));
   TRY(begin_columns(t, false));
 done:
   return status;
@@ -303,15 +311,14 @@ static descent_status store_category(struct table *t, int64_t feature, int64_t c
 static descent_status store_number(struct table *t, int64_t feature, int64_t column, const char *text, size_t length,
                                    int64_t line) {
   double value;
-  const bool numeric = number_parse(text, length, &value);
+  const bool numeric = number_parse_style(text, length, t->missing.style, &value);
   if (numeric && offset_fits(value, t->features[feature].offset) &&
       !(t->request.options->missing && cell_is_missing(&t->missing, text, length))) {
     store_value(t, feature, value);
     return DESCENT_OK;
   }
   if (cell_is_missing(&t->missing, text, length)) return store_missing(t, feature, column, line);
-  return cell_error(t, column, text, length, line,
-                    cell_number_problem(t->request.options, text, length, numeric, value));
+  return cell_error(t, column, text, length, line, cell_number_problem(&t->missing, text, length, numeric, value));
 }
 
 static descent_status store_feature(struct table *t, int64_t feature, int64_t column, const char *text, size_t length,
@@ -324,7 +331,7 @@ static descent_status store_feature(struct table *t, int64_t feature, int64_t co
 
 static descent_status store_weight(struct table *t, int64_t column, const char *text, size_t length, int64_t line) {
   double value;
-  if (!number_parse(text, length, &value) || !text_number_fits(value) || value < 0)
+  if (!number_parse_style(text, length, t->missing.style, &value) || !text_number_fits(value) || value < 0)
     return cell_error(t, column, text, length, line, "is not a valid weight: must be finite and >= 0");
   t->weights[t->rows] = offset_subtract(value, 0, &t->rounding, NULL);
   return DESCENT_OK;
@@ -339,7 +346,7 @@ static descent_status store_target(struct table *t, int64_t target, int64_t colu
     t->row_without_target = true;
   } else if (t->columns.targets == 1) {
     status = targets_add(&t->targets, text, length, line, &problem);
-  } else if (number_parse(text, length, &value) && offset_fits(value, t->y_offsets[target])) {
+  } else if (number_parse_style(text, length, t->missing.style, &value) && offset_fits(value, t->y_offsets[target])) {
     store_target_value(t, target, value);
   } else {
     problem = "is not a finite number, which regression on several targets needs (correct it)";
@@ -398,6 +405,7 @@ static descent_status flush_sample(struct table *t) {
   descent_status status;
   const int64_t n = t->columns.n;
   TRY(columns_infer_kinds(t));
+  t->targets.style = t->missing.style;
   t->decided = true;
   for (int64_t r = 0; r < t->sample_rows; r++) {
     for (int64_t c = 0; c < n; c++) {
@@ -436,6 +444,11 @@ done:
   return status;
 }
 
+/* Whether a file of integers may hold another number here that is the same double. */
+static bool may_be_merged(const struct table *t, double number) {
+  return t->matrix && t->matrix->inexact && fabs(number) >= 0x1p53;
+}
+
 descent_status table_add_number(struct table *t, int64_t column, double number, int64_t row) {
   const int64_t role = t->columns.roles[column];
   const char *problem = NULL;
@@ -447,6 +460,9 @@ descent_status table_add_number(struct table *t, int64_t column, double number, 
       status = store_missing(t, role, column, row);
     else if (!isfinite(number))
       return number_error(t, column, number, row, "is not a valid category (correct it)");
+    else if (may_be_merged(t, number))
+      return number_error(t, column, number, row,
+                          "is beyond 2^53, where a file of numbers does not tell categories apart (use a CSV file)");
     else {
       number_format(number, text); /* not in the call: arguments are evaluated in any order */
       return store_category(t, role, column, text, strlen(text), row);
@@ -464,6 +480,7 @@ descent_status table_add_number(struct table *t, int64_t column, double number, 
   } else if (role <= COLUMN_TARGET && missing) {
     t->row_without_target = true;
   } else if (role <= COLUMN_TARGET && t->columns.targets == 1) {
+    if (may_be_merged(t, number) && !t->targets.merged_row) t->targets.merged_row = row;
     status = targets_add_number(&t->targets, number, row, &problem);
   } else if (role <= COLUMN_TARGET) {
     const int64_t target = COLUMN_TARGET - role;
@@ -500,7 +517,8 @@ descent_status table_read_matrix(struct table *t, struct matrix *matrix) {
   double *cells = NULL;
   descent_status status;
   TRY(table_set_columns(t, n, matrix->names, matrix->targets, matrix->weights));
-  if (!t->columns.note) t->columns.note = matrix->note;
+  if (!*t->columns.note && matrix->note) note_add(t->columns.note, matrix->note);
+  t->matrix = matrix;
   cells = memory_allocate(at_a_time * n, sizeof *cells, "rows of numbers");
   if (!cells) return DESCENT_ERROR_MEMORY;
   for (int64_t row = 0, rows; row < matrix->rows; row += rows) {
@@ -511,6 +529,7 @@ descent_status table_read_matrix(struct table *t, struct matrix *matrix) {
   t->rounding.cells += matrix->inexact;
 done:
   free(cells);
+  t->matrix = NULL;
   return status;
 }
 

@@ -51,13 +51,16 @@ struct table {
   struct text_list sample; /* the first rows, (sample_rows, columns.n), until the kinds of columns are inferred */
   int64_t sample_rows, sample_bytes;
   struct missing_cells missing;
+  char delimiter;              /* of CSV; 0 for other formats */
+  const struct matrix *matrix; /* while it is read, else NULL */
 };
 
 /* `blocks` may be NULL; everything is borrowed until table_clear. After a failure only table_clear may be called. */
 descent_status table_begin(struct table *table, const char *path, const struct read_request *request,
                            const struct table_blocks *blocks);
-/* Text files: resolves the columns from the first record, which is data if table->columns.names is NULL afterwards. */
-descent_status table_resolve_columns(struct table *table, struct text_list *first);
+/* Text files: resolves the columns from the first two records; `second` is NULL when there is one. The first is data if
+ * table->columns.names is NULL afterwards. */
+descent_status table_resolve_columns(struct table *table, struct text_list *first, const struct text_list *second);
 /* Adds a cell of the current row; columns beyond columns.n are ignored. */
 descent_status table_add_text(struct table *table, int64_t column, const char *text, size_t length, int64_t line);
 descent_status table_end_row(struct table *table);

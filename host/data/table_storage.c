@@ -75,6 +75,7 @@ static descent_status make_schema(struct table *t, struct schema *schema) {
   else if (t->request.options->missing || t->request.options->strict)
     TRY(schema_set_missing(schema, t->request.options->missing,
                            t->request.options->missing ? t->request.options->missing_texts : 0));
+  if (!known || t->request.options->decimal) schema->numbers = t->missing.style;
   TRY(schema_name_inputs(schema));
 done:
   return status;
@@ -197,8 +198,8 @@ descent_status table_extract(struct table *t, struct dataset_storage **out) {
                                       .before = t->total,
                                       .dropped = t->dropped,
                                       .unseen = t->unseen,
-                                      .rounding = t->rounding,
-                                      .note = t->columns.note};
+                                      .rounding = t->rounding};
+  note_add(storage->note, t->columns.note);
   TRY(make_schema(t, &storage->schema));
   TRY(move_X(t, storage));
   TRY(move_targets(t, storage));

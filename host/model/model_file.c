@@ -2,7 +2,8 @@
  *
  *   {"version": 2, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
  *    "normalize": "..", "impute": "..", "columns": [..], "unseen": "..", "target_names": [..], "class_names": [..],
- *    "missing": [..], "target_places": [..], "left_out": [..], "offsets": [..], "target_offsets": [..], "provenance": "..", "library": "0.2.0"}
+ *    "missing": [..], "numbers": "1234,5", "target_places": [..], "left_out": [..], "offsets": [..],
+ *    "target_offsets": [..], "provenance": "..", "library": "0.2.0"}
  *
  * The members from impute to provenance are optional; schema.h describes those from columns to target_offsets; library is the
  * version that wrote the file. Version 1 has "input_names", a list, for columns and "target_name", a text, for
@@ -35,6 +36,7 @@ enum {
   FIELD_TARGET_NAMES,
   FIELD_CLASS_NAMES,
   FIELD_MISSING,
+  FIELD_NUMBERS,
   FIELD_TARGET_POSITIONS,
   FIELD_LEFT_OUT,
   FIELD_OFFSETS,
@@ -46,9 +48,9 @@ enum {
   FIELDS
 };
 static const char *const fields[FIELDS] = {
-    "version",        "inputs",       "layers",      "loss",        "normalize",     "impute",   "columns",
-    "unseen",         "target_names", "class_names", "missing",     "target_places", "left_out", "offsets",
-    "target_offsets", "provenance",   "library",     "input_names", "target_name",
+    "version", "inputs",         "layers",      "loss",    "normalize",   "impute",        "columns",
+    "unseen",  "target_names",   "class_names", "missing", "numbers",     "target_places", "left_out",
+    "offsets", "target_offsets", "provenance",  "library", "input_names", "target_name",
 };
 
 /* ---- tensors ---------------------------------------------------------------------------------------------------- */
@@ -281,6 +283,7 @@ static descent_status fill_schema(const char *path, const struct description *d,
                                          .target_names = d->found[first ? FIELD_TARGET_NAME : FIELD_TARGET_NAMES],
                                          .class_names = d->found[FIELD_CLASS_NAMES],
                                          .missing = d->found[FIELD_MISSING],
+                                         .numbers = d->found[FIELD_NUMBERS],
                                          .target_positions = d->found[FIELD_TARGET_POSITIONS],
                                          .left_out = d->found[FIELD_LEFT_OUT],
                                          .offsets = d->found[FIELD_OFFSETS],

@@ -162,6 +162,7 @@ static descent_status copy_offsets(const double *offsets, int64_t n, double **co
 descent_status schema_copy_reading(const struct schema *schema, struct schema *copy) {
   descent_status status;
   copy->unseen = schema->unseen;
+  copy->numbers = schema->numbers;
   TRY(copy_positions(schema->target_positions, schema->n_target_positions, &copy->target_positions,
                      &copy->n_target_positions));
   TRY(copy_positions(schema->left_out, schema->n_left_out, &copy->left_out, &copy->n_left_out));
@@ -300,6 +301,9 @@ descent_status schema_write(const char *where, const struct schema *schema, cJSO
   TRY(add_texts(where, object, "target_names", schema->target_names, schema->targets));
   TRY(add_texts(where, object, "class_names", schema->class_names, schema->classes));
   TRY(add_texts(where, object, "missing", schema->missing, schema->n_missing));
+  if (number_style_name(schema->numbers) &&
+      !cJSON_AddStringToObject(object, "numbers", number_style_name(schema->numbers)))
+    TRY(no_memory(where));
   TRY(add_positions(where, object, "target_places", schema->target_positions, schema->n_target_positions));
   TRY(add_positions(where, object, "left_out", schema->left_out, schema->n_left_out));
   TRY(schema_write_reals(where, object, "offsets", schema->offsets, schema->n_offsets));
@@ -344,6 +348,16 @@ static descent_status read_missing(const char *where, const cJSON *list, struct 
   const int64_t n = cJSON_GetArraySize(list);
   if (!cJSON_IsArray(list)) return bad_member(where, list->string, "a list of strings");
   return n ? read_texts(where, list, n, &schema->missing, &schema->n_missing) : schema_set_missing(schema, NULL, 0);
+}
+
+static descent_status read_numbers(const char *where, const cJSON *value, enum number_style *style) {
+  if (!value) return DESCENT_OK;
+  for (int s = NUMBER_PLAIN + 1; s < NUMBER_STYLES; s++)
+    if (cJSON_IsString(value) && strcmp(value->valuestring, number_style_name((enum number_style)s)) == 0) {
+      *style = (enum number_style)s;
+      return DESCENT_OK;
+    }
+  return bad_member(where, value->string, "1234,5, 1.234,5 or 1,234.5");
 }
 
 static descent_status read_positions(const char *where, const cJSON *list, int64_t **positions, int64_t *n) {
@@ -450,6 +464,7 @@ descent_status schema_read(const char *where, const struct schema_members *membe
   TRY(read_texts(where, members->target_names, targets, &made.target_names, &made.targets));
   TRY(read_texts(where, members->class_names, classes, &made.class_names, &made.classes));
   TRY(read_missing(where, members->missing, &made));
+  TRY(read_numbers(where, members->numbers, &made.numbers));
   TRY(read_positions(where, members->target_positions, &made.target_positions, &made.n_target_positions));
   TRY(read_positions(where, members->left_out, &made.left_out, &made.n_left_out));
   TRY(schema_read_reals(where, members->offsets, inputs, &made.offsets));

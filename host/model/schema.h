@@ -6,6 +6,8 @@
 #include <cjson/cJSON.h>
 #include <descent/descent.h>
 
+#include "core/number.h"
+
 /* A column that is encoded as inputs: one for a number, one per category (one-hot) for categories, and one more at the
  * end with `indicator`, which is 1 when the cell is missing, else 0. */
 struct feature {
@@ -34,6 +36,7 @@ struct schema {
   descent_unseen unseen; /* treatment of a category that is not in the list */
   char **missing;        /* (n_missing) texts that stand for missing cells; NULL: the default ones */
   int64_t n_missing;
+  enum number_style numbers; /* how the file writes numbers */
   /* For matching files without names: ascending positions of the columns that are targets, and of those left out. Both
    * NULL: the targets are last and no column is left out. */
   int64_t *target_positions, *left_out; /* (n_target_positions), (n_left_out) */
@@ -42,8 +45,8 @@ struct schema {
 
 /* The members of a JSON object that describe a schema; NULL where absent. */
 struct schema_members {
-  const cJSON *columns, *unseen, *target_names, *class_names, *missing, *target_positions, *left_out, *offsets,
-      *target_offsets;
+  const cJSON *columns, *unseen, *target_names, *class_names, *missing, *numbers, *target_positions, *left_out,
+      *offsets, *target_offsets;
 };
 
 /* The number of inputs of a feature. */
@@ -70,7 +73,7 @@ descent_status schema_copy(const struct schema *schema, struct schema *copy);
 void schema_clear(struct schema *schema);
 void schema_drop_classes(struct schema *schema);
 void schema_drop_features(struct schema *schema);
-/* Copies the reading options: unseen, missing and the positions, which `copy` must not have yet. */
+/* Copies the reading options: unseen, missing, numbers and the positions, which `copy` must not have yet. */
 descent_status schema_copy_reading(const struct schema *schema, struct schema *copy);
 /* Sets `missing`, which must not be set yet, to copies of the texts. */
 descent_status schema_set_missing(struct schema *schema, const char *const *texts, int64_t n);
@@ -80,8 +83,9 @@ descent_status feature_copy_kind(const struct feature *feature, struct feature *
 /* Adds the schema's members to `object`:
  *
  *   {"columns": [..], "unseen": "..", "target_names": [..], "class_names": [..], "missing": [..],
- *    "target_places": [..], "left_out": [..], "offsets": [..], "target_offsets": [..]}
+ *    "numbers": "1234,5", "target_places": [..], "left_out": [..], "offsets": [..], "target_offsets": [..]}
  *
+ * numbers is 1234.5 as the file writes it, with a decimal comma or separators of thousands; absent: "1234.5".
  * A column is its name, or {"name": .., "categories": [..], "indicator": true} with the members that apply. Messages
  * start with `where`. ERROR_WRITE for a name that is not UTF-8. */
 descent_status schema_write(const char *where, const struct schema *schema, cJSON *object);

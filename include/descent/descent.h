@@ -310,6 +310,10 @@ typedef struct descent_dataset_options {
   bool strict;           /* infer nothing: columns hold numbers unless listed as categorical, cells are missing only if
                             listed as such */
   bool features_only;    /* leave the target's cells unread, whatever they hold; the dataset then has no target */
+  char decimal;          /* of CSV: '.' or ',', not the delimiter; the other one may then separate thousands. 0: that of
+                   `network`; without it, detected for each column of numbers from its first rows: a point, unless all
+                   cells of a column can only be read with a decimal comma, or with commas between thousands */
+  char reserved[7];      /* 0 */
 } descent_dataset_options;
 DESCENT_DECLARE_OPTIONS(descent_dataset_options)
 
@@ -396,8 +400,8 @@ DESCENT_API int64_t descent_dataset_dropped(const descent_dataset *dataset);
 DESCENT_API int64_t descent_dataset_unseen(const descent_dataset *dataset);
 /* Cells of the file that float32 does not hold exactly; `change`, unless NULL: the largest relative change. */
 DESCENT_API int64_t descent_dataset_rounded(const descent_dataset *dataset, double *change);
-/* One line about a decision of the reader that may surprise (columns matched by position, a first column without a name
- * left out), or "". Static. */
+/* One line about decisions of the reader that may surprise (decimal commas, columns matched by position, a first column
+ * without a name left out), or "". Valid while the dataset or a view of it lives. */
 DESCENT_API const char *descent_dataset_note(const descent_dataset *dataset);
 /* Rows of this class in this view; 0 when out of range. */
 DESCENT_API int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t class_index);

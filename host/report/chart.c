@@ -126,14 +126,14 @@ static void write_scaled(double value, char text[CHART_TICK_SIZE]) {
   snprintf(text, CHART_TICK_SIZE, "%.4g%c", value, *suffix);
 }
 
-static void add_tick(struct chart_axis *axis, double value, int decimals) {
+static void add_tick(struct chart_axis *axis, double value, double step, int decimals) {
   if (axis->n == CHART_TICKS || value < axis->low || value > axis->high) return;
   char *text = axis->texts[axis->n];
   const double size = fabs(value);
   if (size < 1e-12 * fmax(fabs(axis->low), fabs(axis->high))) value = 0; /* cancellation error */
   if (value == 0 && decimals > 4)
     snprintf(text, CHART_TICK_SIZE, "0");
-  else if (size >= 1e4 && size < 9.995e14)
+  else if (size >= 1e4 && size < 9.995e14 && step > size / 1000) /* else neighbours would look the same */
     write_scaled(value, text);
   else if (value != 0 && (size >= 1e15 || size < 1e-4))
     snprintf(text, CHART_TICK_SIZE, "%.3g", value);
@@ -158,7 +158,7 @@ static void linear_axis(struct chart_axis *axis, bool round_out, bool whole) {
   const double slack = 1e-9 * step;
   axis->low -= slack, axis->high += slack;
   double k = ceil(axis->low / step);
-  while (k * step <= axis->high && axis->n < CHART_TICKS) add_tick(axis, k++ * step, decimals);
+  while (k * step <= axis->high && axis->n < CHART_TICKS) add_tick(axis, k++ * step, step, decimals);
   axis->low += slack, axis->high -= slack;
 }
 

@@ -31,22 +31,20 @@ descent_status predictions_make(const descent_network *network, descent_device *
                             .targets = descent_dataset_targets(dataset)};
   size_t bytes, known;
   if (!__builtin_mul_overflow((size_t)p->rows * sizeof(float), (size_t)p->outputs, &bytes) &&
-      !__builtin_mul_overflow((size_t)p->rows * sizeof(float), (size_t)p->targets, &known)) {
-    p->predicted = malloc(bytes);
+      !__builtin_mul_overflow((size_t)p->rows * sizeof(double), (size_t)p->targets, &known)) {
+    p->raw = malloc(bytes);
     p->truth = malloc(known);
   }
-  descent_status status = p->predicted && p->truth ? DESCENT_OK : DESCENT_ERROR_MEMORY;
-  if (status == DESCENT_OK)
-    status = descent_network_classes(network) ? descent_predict_raw(network, device, dataset, p->predicted)
-                                              : descent_predict(network, device, dataset, p->predicted);
-  for (int64_t i = 0; i < p->rows && status == DESCENT_OK; i++)
-    status = descent_dataset_target(dataset, i, p->truth + i * p->targets);
+  descent_status status = p->raw && p->truth ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+  if (status == DESCENT_OK) status = descent_predict_raw(network, device, dataset, p->raw);
+  for (int64_t i = 0; i < p->rows * p->targets && status == DESCENT_OK; i++)
+    p->truth[i] = descent_dataset_target_value(dataset, i / p->targets, i % p->targets);
   if (status != DESCENT_OK) predictions_clear(p);
   return status;
 }
 
 void predictions_clear(struct predictions *p) {
-  free(p->predicted);
+  free(p->raw);
   free(p->truth);
   *p = (struct predictions){0};
 }
@@ -108,7 +106,7 @@ static const char *add_roc(struct figure *figure, const struct predictions *p) {
   struct scored *rows = malloc((size_t)p->rows * sizeof *rows);
   double x[ROOM], y[ROOM], area;
   if (!rows) return out_of_memory;
-  for (int64_t i = 0; i < p->rows; i++) rows[i] = (struct scored){p->predicted[i], p->truth[i] > 0.5F};
+  for (int64_t i = 0; i < p->rows; i++) rows[i] = (struct scored){p->raw[i], p->truth[i] > 0.5};
   const int64_t n = roc_points(rows, p->rows, x, y, &area);
   free(rows);
   if (n == 0) return "one of the two classes has no rows";
@@ -127,7 +125,7 @@ static const char *add_roc(struct figure *figure, const struct predictions *p) {
 /* The probability of class 1, or of the most probable of more classes, and whether that is the true class.
  * `probabilities` (classes) is scratch. */
 static double predicted_probability(const struct predictions *p, int64_t row, double *probabilities, bool *correct) {
-  const float *logits = p->predicted + row * p->outputs;
+  const float *logits = p->raw + row * p->outputs;
   const int64_t shown = p->outputs == 1 ? 1 : predicted_class(logits, p->outputs, 0.5);
   probabilities_from_logits(logits, p->outputs, probabilities);
   *correct = (int64_t)p->truth[row] == shown;
@@ -190,9 +188,11 @@ static bool add_points(struct chart *chart, const struct predictions *p, int64_t
   double low = INFINITY, high = -INFINITY;
   struct chart_series *points = chart_add(chart, every == 1 ? NULL : name, 0, CHART_POINTS, n);
   if (!points) return false;
+  double shift, scale;
+  descent_network_target_scaling(p->network, target, &shift, &scale);
   for (int64_t i = 0; i < n; i++) {
-    const double predicted = (double)p->predicted[i * every * p->outputs + target];
-    const double known = (double)p->truth[i * every * p->targets + target];
+    const double predicted = shift + scale * (double)p->raw[i * every * p->outputs + target];
+    const double known = p->truth[i * every * p->targets + target];
     points->x[i] = predicted;
     points->y[i] = residuals ? known - predicted : known;
     low = fmin(low, predicted), high = fmax(high, predicted);

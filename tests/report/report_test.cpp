@@ -151,6 +151,18 @@ TEST(Chart, NamesRoundValuesThatCoverTheData) {
   }
 }
 
+/* Times in a narrow range: what four digits would show is the same for all. */
+TEST(Chart, TicksFarFromZeroDiffer) {
+  figure figure{};
+  chart *chart = figure_add(&figure, "", "", "");
+  chart_series *series = chart_add(chart, nullptr, 0, CHART_LINE, 2);
+  series->x[0] = 0, series->x[1] = 400, series->y[0] = 1700000000, series->y[1] = 1700000400;
+  const chart_axis y = chart_y_axis(chart);
+  for (int i = 1; i < y.n; i++) EXPECT_STRNE(y.texts[i - 1], y.texts[i]);
+  EXPECT_STREQ(y.texts[1], "1700000100");
+  figure_clear(&figure);
+}
+
 TEST(Chart, KeepsThePeaksOfALongCurve) {
   figure figure{};
   chart *chart = figure_add(&figure, "", "", "");
@@ -168,7 +180,7 @@ TEST(Chart, KeepsThePeaksOfALongCurve) {
 
 /* Draws one kind of chart of these predictions; the charts are valid until `figure` is cleared. */
 const char *diagnose(figure *figure, diagnosis kind, const Network &network, std::vector<float> said,
-                     std::vector<float> truth) {
+                     std::vector<double> truth) {
   const int64_t outputs = descent_network_outputs(network.get());
   const int64_t rows = static_cast<int64_t>(said.size()) / outputs;
   const predictions p{network.get(), rows,        outputs, static_cast<int64_t>(truth.size()) / rows,

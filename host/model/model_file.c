@@ -5,8 +5,8 @@
  *    "missing": [..], "numbers": "1234,5", "target_places": [..], "left_out": [..], "offsets": [..],
  *    "target_offsets": [..], "provenance": "..", "library": "0.2.0"}
  *
- * The members from impute to provenance are optional; schema.h describes those from columns to target_offsets; library is the
- * version that wrote the file. Version 1 has "input_names", a list, for columns and "target_name", a text, for
+ * The members from impute to provenance are optional; schema.h describes those from columns to target_offsets; library
+ * is the version that wrote the file. Version 1 has "input_names", a list, for columns and "target_name", a text, for
  * target_names. Preprocessing is stored exactly, as tensors: preprocessing.fill (inputs) with impute; .shift and .scale
  * (inputs) unless normalize is none; .target_shift and .target_scale (outputs) for regression. Unknown members and
  * tensors are errors. */

@@ -285,9 +285,11 @@ typedef struct descent_dataset_options {
   const char *target_file;   /* all targets come from this file (npy, IDX, CSV), row by row; not with target */
   const char *weight_column; /* named like the target; its numbers, at least 0, become the rows' weights; or NULL */
   descent_task task; /* auto: texts are classes, and so are whole numbers of at most 20 different values that repeat: 2
-                        of them, or each in 2 rows on average (2 values: binary); else regression */
+                        of them, or each in 2 rows on average (2 values: binary); else regression. Of CSV, dates,
+                        numbers with signs, and 5 or more texts that differ in over half of the rows are ERROR_DATA */
   int header;        /* 1 yes, 0 no, -1 detected: a first row that has no numbers, or has the named target or all of
-                        the network's column names, is a header */
+                        the network's column names, is a header. So is a row with whole numbers where a text stands
+                        above a number, or where they count 0, 1, 2, .. or 1, 2, 3, 4, .. and the next row does not */
   /* Take the columns, their order, their categories and the class names from this network. Columns are matched by name
    * when both the network and the file have names, otherwise by position. A missing column is ERROR_DATA naming it.
    * Unknown columns are ignored. With `target` NULL the network's own target column is used if the file has it, or by
@@ -310,9 +312,9 @@ typedef struct descent_dataset_options {
   bool strict;           /* infer nothing: columns hold numbers unless listed as categorical, cells are missing only if
                             listed as such */
   bool features_only;    /* leave the target's cells unread, whatever they hold; the dataset then has no target */
-  char decimal;          /* of CSV: '.' or ',', not the delimiter; the other one may then separate thousands. 0: that of
-                   `network`; without it, detected for each column of numbers from its first rows: a point, unless all
-                   cells of a column can only be read with a decimal comma, or with commas between thousands */
+  char decimal;          /* of CSV: '.' or ',', not the delimiter; the other one may then separate thousands. 0: as in
+                            the data of `network`; without it, detected: a point, unless all of the first cells of a
+                            column can only be read with a decimal comma, or with commas between thousands */
   char reserved[7];      /* 0 */
 } descent_dataset_options;
 DESCENT_DECLARE_OPTIONS(descent_dataset_options)

@@ -156,4 +156,60 @@ TEST_F(CommandData, StartsFromOtherWeightsAndTrainsNoEpoch) {
   expect_contains(other.err, "layer 1 of the network needs [9, 8]");
 }
 
+TEST_F(CommandData, SaysWhichColumnsLookLikeIdentifiers) {
+  const struct {
+    const char *name, *column;
+    int rows;
+    long (*cell)(int row);
+    bool caution;
+  } cases[] = {
+      {"row numbers", "n", 60, [](int r) { return static_cast<long>(r); }, true},
+      {"shuffled", "n", 61, [](int r) { return 500 + r * 7L % 61; }, true},
+      {"with gaps", "n", 60, [](int r) { return r + r / 3L; }, true},
+      {"sparse, but called so", "userId", 60, [](int r) { return r * 1013L + 4000; }, true},
+      {"sparse", "amount", 60, [](int r) { return r * 1013L + 4000; }, false},
+      {"called so, but repeated", "user_id", 60, [](int r) { return r / 2L; }, false},
+      {"one value twice", "n", 60, [](int r) { return r ? r - 1L : 0L; }, false},
+      {"a word that ends in id", "paid", 60, [](int r) { return r * 1013L; }, false},
+      {"few rows", "id", 49, [](int r) { return static_cast<long>(r); }, false},
+  };
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.name);
+    std::string text = "x," + std::string(c.column) + ",y\n";
+    for (int r = 0; r < c.rows; r++)
+      text += std::to_string(0.5 * (r % 7)) + "," + std::to_string(c.cell(r)) + "," + (r % 2 ? "a" : "b") + "\n";
+    folder.write("t.csv", text);
+    const Result trained = Train({"--target", "y", "--epochs", "1"}, "t.csv");
+    ASSERT_EQ(trained.code, 0) << trained.err;
+    const std::string said = "warning     column '" + std::string(c.column) + "' looks like a row number or identifier";
+    EXPECT_EQ(trained.err.find(said) != std::string::npos, c.caution) << trained.err;
+    EXPECT_EQ(trained.err.find("column 'x'"), std::string::npos) << trained.err;
+  }
+  // The only feature is what there is to learn from.
+  std::string text = "n,y\n";
+  for (int r = 0; r < 60; r++) text += std::to_string(r) + "," + (r % 2 ? "a" : "b") + "\n";
+  folder.write("t.csv", text);
+  EXPECT_EQ(Train({"--target", "y", "--epochs", "1"}, "t.csv").err.find("identifier"), std::string::npos);
+}
+
+TEST_F(CommandData, SaysWhichClassesASplitLeavesOut) {
+  std::string text = "x,y\n";
+  for (int r = 0; r < 40; r++)
+    text += std::to_string(r % 9) + "," + (r == 3 ? "once" : r < 6 && r > 3 ? "twice" : r % 2 ? "a" : "b") + "\n";
+  folder.write("t.csv", text);
+  bool trained = false, validated = false;
+  for (const char *seed : {"1", "2", "3", "4", "5", "6"}) {  // the row is held out or not
+    const std::string said =
+        Train({"--target", "y", "--epochs", "1", "--seed", seed, "--validation", "0.4"}, "t.csv").err;
+    trained = trained || said.find("no validation rows of class once (1 row): not measured\n") != std::string::npos;
+    validated = validated || said.find("no training rows of class once (1 row): not learned\n") != std::string::npos;
+    expect_contains(said, "held out, stratified where classes have enough rows\n");
+    EXPECT_EQ(said.find("twice ("), std::string::npos) << said;
+  }
+  EXPECT_TRUE(trained || validated);
+  folder.write("v.csv", "x,y\n1,a\n2,b\n");
+  const std::string said = Train({"--target", "y", "--epochs", "1", "--validation", "v.csv"}, "t.csv").err;
+  expect_contains(said, "no validation rows of classes once (1 row), twice (2 rows): not measured\n");
+}
+
 }  // namespace

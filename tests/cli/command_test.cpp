@@ -228,6 +228,7 @@ TEST(Command, RefusesABadValueOfEveryOption) {
       {"validation", {"1", "-0.1", "2e9", "100%", "-5%"}},
       {"normalize", {"squash"}},
       {"delimiter", {"x", ",,", ""}},
+      {"decimal", {"x", ",,", ""}},
       {"header", {"maybe", ""}},
       {"hidden", {"", "0", "-3", "64,", ",64", "64;32", "6.5", "1e3", "none,3"}},
       {"activation", {"step"}},

@@ -1,4 +1,4 @@
-// Decimal commas, separators of thousands, signs around numbers, large whole numbers as classes, and headers of numbers.
+// Decimal commas, separators of thousands, signs around numbers, large whole numbers as classes, headers of numbers.
 #include <cmath>
 
 #include "data_files.h"

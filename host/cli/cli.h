@@ -45,9 +45,10 @@ struct data_choice {
   const char *categorical; /* "zip,year" or NULL */
   bool indicators;
   const char *target_file, *weight_column; /* or NULL */
+  const char *decimal;                     /* ".", ",", "auto" or NULL */
 };
 #define DATA_CHOICE_INIT \
-  { "auto", "auto", NULL, NULL, NULL, DESCENT_UNSEEN_ERROR, false, NULL, false, NULL, NULL }
+  { "auto", "auto", NULL, NULL, NULL, DESCENT_UNSEEN_ERROR, false, NULL, false, NULL, NULL, NULL }
 extern const struct setting data_options[];       /* of every command that reads data without a model */
 extern const struct setting model_data_options[]; /* of every command that reads data for a model */
 extern const struct setting column_options[];     /* of training data */
@@ -65,7 +66,10 @@ int data_choice_read_blocks(const char *command, const struct data_choice *choic
 int data_choice_convert(const char *command, const struct data_choice *choice, const char *path,
                         descent_dataset_options options, const char *to, descent_dataset **dataset);
 int64_t data_choice_missing(const descent_dataset *dataset); /* missing cells, in all columns */
-/* Columns matched otherwise than by name, cells filled in, unseen categories, rows dropped: a line of stderr for each.
+/* One line on what rounding to float32 has lost of the input or target that it affects most; false when no loss can
+ * matter. */
+bool data_choice_rounding(const descent_dataset *dataset, char text[512]);
+/* Rounding that loses something, columns matched otherwise than by name, cells filled in, unseen categories, rows dropped: a line of stderr for each.
  */
 void data_choice_note(const char *command, const char *path, const descent_dataset *dataset);
 

@@ -1,6 +1,7 @@
 /* `descent predict MODEL DATA`: predictions as CSV, one line per row of DATA in its order. */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -40,6 +41,7 @@ struct prediction {
   descent_network *network;
   descent_device *device;
   struct output_file output;
+  bool far;        /* see targets_are_far */
   bool open, said; /* said: progress is on the terminal */
   bool out_of_memory;
   float *outputs;        /* (capacity, outputs): logits of classifiers, else what the kind asks for */
@@ -94,6 +96,32 @@ static void write_header(const struct prediction *p) {
   fputc('\n', out);
 }
 
+/* Whether the targets are far from 0 for their spread, so that the float32 of descent_predict is too coarse for them. */
+static bool targets_are_far(const descent_network *network) {
+  for (int64_t k = 0; descent_network_classes(network) == 0 && k < descent_network_outputs(network); k++) {
+    double shift, scale;
+    descent_network_target_scaling(network, k, &shift, &scale);
+    if (fabs(shift) > 256 * scale) return true;
+  }
+  return false;
+}
+
+/* The value of a target, or if they are far its raw output, with as many digits as float32 gives that. */
+static void write_value(const struct prediction *p, int64_t k, double given) {
+  enum { FLOAT = 9, DOUBLE = 17 }; /* digits */
+  double shift = 0, scale = 1, value = given;
+  int digits = FLOAT;
+  if (p->far) {
+    descent_network_target_scaling(p->network, k, &shift, &scale);
+    value = shift + scale * given;
+    const double unit = fmax(fabs(scale), fabs(scale * given));
+    if (fabs(value) > unit) digits += (int)log10(fabs(value) / unit);
+  }
+  if (fabs(value) >= 1e9 && fabs(value) < 1e15) digits = (int)fmax(digits, floor(log10(fabs(value))) + 1);
+  fprintf(p->output.stream, "%.*g", digits < DOUBLE ? digits : DOUBLE, value);
+}
+
+/* One row of logits, of raw outputs or of values. */
 static void write_row(const struct prediction *p, const float *values) {
   char index[24];
   FILE *out = p->output.stream;
@@ -105,7 +133,13 @@ static void write_row(const struct prediction *p, const float *values) {
     separator = ",";
   }
   if (numbers) {
-    for (int64_t k = 0; k < outputs; k++, separator = ",") fprintf(out, "%s%.9g", separator, (double)values[k]);
+    for (int64_t k = 0; k < outputs; k++, separator = ",") {
+      fputs(separator, out);
+      if (p->kind == KIND_RAW)
+        fprintf(out, "%.9g", (double)values[k]);
+      else
+        write_value(p, k, (double)values[k]);
+    }
   } else if (p->kind != KIND_CLASSES) {
     probabilities_from_logits(values, outputs, p->probabilities);
     for (int64_t k = 0; k < classes; k++, separator = ",") fprintf(out, "%s%.9g", separator, p->probabilities[k]);
@@ -138,7 +172,7 @@ static int take_block(void *user, const descent_dataset *block) {
   p->out_of_memory = !reserve(p, rows);
   if (p->out_of_memory) return 1;
   note_block(p, block);
-  p->status = p->kind == KIND_RAW || descent_network_classes(p->network)
+  p->status = p->kind == KIND_RAW || p->far || descent_network_classes(p->network)
                   ? descent_predict_raw(p->network, p->device, block, p->outputs)
                   : descent_predict(p->network, p->device, block, p->outputs);
   if (p->status != DESCENT_OK) return 1;
@@ -208,6 +242,7 @@ static int predict(void *values, const struct arguments *arguments) {
   descent_status status = descent_network_load(model, &p.network);
   if (status != DESCENT_OK) return fail_status(command, status);
   const int64_t classes = descent_network_classes(p.network);
+  p.far = targets_are_far(p.network);
   p.probabilities = calloc((size_t)classes + 1, sizeof *p.probabilities);
   if (!p.probabilities)
     code = fail(command, EXIT_RUN, "out of memory");

@@ -199,6 +199,69 @@ bool number_parse(const char *text, size_t length, double *value) {
   return true;
 }
 
+const char *number_style_name(enum number_style style) {
+  static const char *const names[NUMBER_STYLES] = {NULL, "1234,5", "1.234,5", "1,234.5"};
+  return names[style];
+}
+
+/* Rewrites text without thousands separators and with a decimal point; the length, or 0 when it is not in the style. */
+static size_t remove_separators(const char *text, size_t length, enum number_style style, char plain[MAX_LENGTH]) {
+  const char decimal = style == NUMBER_POINT_GROUPED ? '.' : ',', other = decimal == ',' ? '.' : ',';
+  size_t n = 0, i = 0, digits = 0, groups = 0; /* groups: after a separator */
+  while (length && is_blank(*text)) text++, length--;
+  while (length && is_blank(text[length - 1])) length--;
+  if (length > MAX_LENGTH) return 0;
+  if (i < length && (text[i] == '-' || text[i] == '+')) plain[n++] = text[i++];
+  const size_t first = i;
+  for (; i < length && (is_digit(text[i]) || text[i] == other); i++) {
+    if (is_digit(text[i])) {
+      digits++;
+      plain[n++] = text[i];
+      continue;
+    }
+    if (groups ? digits != 3 : digits < 1 || digits > 3 || text[first] == '0') return 0;
+    groups++;
+    digits = 0;
+  }
+  if (groups && (digits != 3 || (i < length && text[i] != decimal))) return 0;
+  if (style == NUMBER_COMMA && groups == 1 && i == length) return 0;
+  for (; i < length; i++) {
+    if (text[i] == other) return 0;
+    plain[n++] = text[i] == decimal ? '.' : text[i];
+  }
+  return n;
+}
+
+bool number_parse_separated(const char *text, size_t length, enum number_style style, double *value) {
+  char plain[MAX_LENGTH];
+  const size_t n = remove_separators(text, length, style, plain);
+  return n && number_parse(plain, n, value);
+}
+
+char *number_whole(const char *text, size_t length, enum number_style style, double number,
+                   char digits[NUMBER_DIGITS]) {
+  char plain[MAX_LENGTH];
+  size_t n = 0, i = 0, written = 0;
+  if (text && style != NUMBER_PLAIN) {
+    n = remove_separators(text, length, style, plain);
+  } else if (text && length <= MAX_LENGTH) {
+    memcpy(plain, text, length);
+    n = length;
+  }
+  while (n && is_blank(plain[n - 1])) n--;
+  while (i < n && is_blank(plain[i])) i++;
+  if (i < n && (plain[i] == '-' || plain[i] == '+')) i++;
+  while (i < n && plain[i] == '0') i++;
+  if (number < 0) digits[written++] = '-';
+  for (; i < n && is_digit(plain[i]) && written + 1 < NUMBER_DIGITS; i++) digits[written++] = plain[i];
+  bool whole = n && written;
+  if (i < n && plain[i] == '.') i++;
+  for (; i < n; i++) whole = whole && plain[i] == '0';
+  digits[written] = '\0';
+  if (!whole) snprintf(digits, NUMBER_DIGITS, "%.0f", number);
+  return digits;
+}
+
 bool number_parse_integer(const char *text, int64_t *value) {
   char *end;
   errno = 0;

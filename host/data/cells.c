@@ -8,6 +8,7 @@
 
 #include "core/memory.h"
 #include "core/number.h"
+#include "data/cell_forms.h"
 
 static bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
@@ -58,27 +59,35 @@ bool cell_is_missing(const struct missing_cells *missing, const char *text, size
     cell_trim(&listed, &listed_length);
     if (listed_length == length && memcmp(listed, text, length) == 0) return true;
   }
-  return missing->n_numbers && number_parse(text, length, &number) && !isnan(number) &&
+  return missing->n_numbers && number_parse_style(text, length, missing->style, &number) && !isnan(number) &&
          cell_number_is_missing(missing, number);
 }
 
-static bool looks_like_decimal_comma(const char *text, size_t length) {
-  char copy[64];
-  double value;
-  if (length >= sizeof copy) return false;
-  memcpy(copy, text, length);
-  char *comma = memchr(copy, ',', length);
-  if (!comma) return false;
-  *comma = '.';
-  return number_parse(copy, length, &value);
+const char *cell_separator_problem(enum number_style style, const char *text, size_t length) {
+  const unsigned forms = cell_number_forms(text, length);
+  if (!forms) return NULL;
+  if (style == NUMBER_PLAIN && !(forms & FORM_POINT))
+    return "is not a number (use a decimal point, or choose decimal ',')";
+  if (style == NUMBER_PLAIN)
+    return "is not a number (remove the separators of thousands, or choose decimal '.' or ',')";
+  if (style == NUMBER_POINT_GROUPED) return "is not a number with a decimal point (correct it, or choose decimal ',')";
+  if (style == NUMBER_COMMA && forms & FORM_COMMA)
+    return "has either a decimal point or a separator of thousands (choose decimal '.' or ',')";
+  return "is not a number with a decimal comma (correct it, or choose decimal '.')";
 }
 
-const char *cell_number_problem(const descent_dataset_options *options, const char *text, size_t length, bool numeric,
+const char *cell_number_problem(const struct missing_cells *missing, const char *text, size_t length, bool numeric,
                                 double value) {
+  const bool strict = missing->options->strict;
   if (length == 0) return "is empty (fill in a number, or remove the row or the column)";
-  if (!numeric && looks_like_decimal_comma(text, length)) return "is not a number (use a decimal point)";
-  if (!numeric && options->strict) return "is not a number (correct it, or remove the row or the column)";
-  if (!numeric) return "is not a number (correct it, list it as missing, or make the column categorical)";
+  if (!numeric) {
+    const char *problem = cell_separator_problem(missing->style, text, length);
+    const struct cell_decoration *decoration = problem ? NULL : cell_decoration(text, length);
+    if (problem) return problem;
+    if (decoration) return decoration->feature_problem;
+    return strict ? "is not a number (correct it, or remove the row or the column)"
+                  : "is not a number (correct it, list it as missing, or make the column categorical)";
+  }
   if (isnan(value)) return "is not a number (fill one in, or remove the row or the column)";
   return "is not a finite 32-bit number, at most 3.4e38 (correct it, or remove the row or the column)";
 }

@@ -10,14 +10,81 @@
 #include "core/number.h"
 #include "core/status.h"
 #include "core/utf8.h"
+#include "data/cell_forms.h"
+#include "data/cells.h"
 
 /* ---- the header ------------------------------------------------------------------------------------------------- */
 
+static bool is_number(const char *cell) { return cell_number_forms(cell, strlen(cell)) != 0; }
+
 static bool any_number(const struct text_list *record) {
-  double value;
   for (int64_t i = 0; i < record->n; i++)
-    if (number_parse(record->items[i], strlen(record->items[i]), &value)) return true;
+    if (is_number(record->items[i])) return true;
   return false;
+}
+
+static bool is_missing(const descent_dataset_options *options, const char *cell) {
+  const struct missing_cells missing = {.options = options};
+  return cell_is_missing(&missing, cell, strlen(cell));
+}
+
+/* The whole numbers of a row, if all of its numbers are, from left to right. */
+struct whole_numbers {
+  int64_t n, first;
+  bool counting; /* each is one more than the one before */
+};
+
+static bool find_whole_numbers(const struct text_list *record, struct whole_numbers *whole) {
+  int64_t value, last = 0;
+  *whole = (struct whole_numbers){.counting = true};
+  for (int64_t i = 0; i < record->n; i++) {
+    if (!is_number(record->items[i])) continue;
+    if (!number_parse_integer(record->items[i], &value)) return false;
+    if (whole->n++ == 0)
+      whole->first = value;
+    else
+      whole->counting = whole->counting && last < INT64_MAX && value == last + 1;
+    last = value;
+  }
+  return true;
+}
+
+/* Whether a first row with numbers, all whole and different, holds names by what is below: some text stands above a
+ * number. Or the numbers count up, as those that pandas writes for columns without names, and those below do not. Two
+ * such numbers, 0 and 1, may be either, and so may a count from another number: ERROR_DATA. */
+static descent_status compare_rows(const struct columns *columns, const char *path, const struct text_list *first,
+                                   const struct text_list *second, const descent_dataset_options *options, bool *header,
+                                   const char **why) {
+  struct whole_numbers names, below;
+  const bool indexed = !*first->items[0]; /* the column of row numbers has no name */
+  bool above_number = false;
+  *header = false;
+  if (!second || second->n != first->n || !find_whole_numbers(first, &names)) return DESCENT_OK;
+  for (int64_t i = 0; i < first->n; i++) {
+    const bool number = is_number(first->items[i]);
+    if (i == 0 && indexed) continue;
+    if (columns_find_name(columns, first->items, first->items[i]) == FOUND_SEVERAL ||
+        (!number && is_missing(options, first->items[i])))
+      return DESCENT_OK;
+    above_number = above_number || (!number && is_number(second->items[i]));
+  }
+  if (above_number) {
+    *why = "the first row is read as names, although some are numbers (header no reads it as data)";
+    *header = true;
+    return DESCENT_OK;
+  }
+  if (!names.counting || (find_whole_numbers(second, &below) && below.counting && below.n == names.n && !indexed))
+    return DESCENT_OK;
+  if ((names.first == 0 && (names.n >= 3 || indexed)) || (names.first == 1 && names.n >= 4)) {
+    *why = "the first row counts the columns and is read as names (header no reads it as data)";
+    *header = true;
+    return DESCENT_OK;
+  }
+  if ((names.first == 0 && names.n == 2) || names.n >= 4)
+    return status_set(DESCENT_ERROR_DATA,
+                      "%s:%" PRId64 ": '%s', '%s'%s may be names of columns or data (choose header yes or no)", path,
+                      columns->line, first->items[0], first->items[1], first->n > 2 ? ", ..." : "");
+  return DESCENT_OK;
 }
 
 /* Whether a row contains categories of the network, for at least half of its categorical columns. */
@@ -34,21 +101,37 @@ static bool holds_categories(const struct columns *columns, char *const *cells, 
   return held > 0 && 2 * held >= categorical;
 }
 
-/* A row without numbers is a header, unless it contains categories of a network without names. A row with numbers is
- * one when it contains the requested names. */
-static bool is_header(const struct columns *columns, const struct text_list *first,
-                      const descent_dataset_options *options, const struct expected_data *expected) {
+/* Whether the target that the user names is in the row, and is not the index of a column. */
+static bool holds_target(const struct columns *columns, const struct text_list *first,
+                         const descent_dataset_options *options) {
   int64_t index;
-  if (options->header >= 0) return options->header > 0;
-  if (!any_number(first))
-    return !expected || columns_are_named(expected) || !holds_categories(columns, first->items, expected->schema);
-  if (options->target && !number_parse_integer(options->target, &index) &&
-      columns_find_name(columns, first->items, options->target) != FOUND_NONE)
-    return true;
-  if (!expected || !columns_are_named(expected)) return false;
-  for (int64_t j = 0; j < expected->features; j++)
-    if (columns_find_name(columns, first->items, expected->schema->features[j].name) == FOUND_NONE) return false;
-  return true;
+  if (!options->target || columns_find_name(columns, first->items, options->target) == FOUND_NONE) return false;
+  return !number_parse_integer(options->target, &index) || index < -columns->n || index >= columns->n;
+}
+
+/* A row without numbers is a header, unless it contains categories of a network without names. A row with numbers is
+ * one when it contains the requested names, or differs from the row below it as names do. */
+static descent_status find_header(struct columns *columns, const char *path, const struct text_list *first,
+                                  const struct text_list *second, const struct read_request *request, bool *header) {
+  const descent_dataset_options *options = request->options;
+  const struct expected_data *expected = request->expected;
+  const bool named = expected && columns_are_named(expected);
+  const char *why = "";
+  *header = options->header > 0;
+  if (options->header >= 0) return DESCENT_OK;
+  if (!any_number(first)) {
+    *header = !expected || named || !holds_categories(columns, first->items, expected->schema);
+    return DESCENT_OK;
+  }
+  *header = holds_target(columns, first, options);
+  if (*header) return DESCENT_OK;
+  *header = named;
+  for (int64_t j = 0; named && *header && j < expected->features; j++)
+    *header = columns_find_name(columns, first->items, expected->schema->features[j].name) != FOUND_NONE;
+  if (*header || (expected && !named)) return DESCENT_OK;
+  const descent_status status = compare_rows(columns, path, first, second, options, header, &why);
+  note_add(columns->note, why);
+  return status;
 }
 
 static descent_status check_names(const struct columns *columns, const char *path, const int64_t *lines) {
@@ -165,15 +248,16 @@ static descent_status assign_roles(struct columns *columns, const char *path, co
   TRY(mark_ignored(columns, path, options));
   if (expected) {
     columns->features = expected->features;
-    columns->note = columns_are_named(expected) ? "no header: columns are matched by position"
-                                                : "the model has no column names: columns are matched by position";
+    note_add(columns->note, columns_are_named(expected)
+                                ? "no header: columns are matched by position"
+                                : "the model has no column names: columns are matched by position");
     return columns_match_positions(columns, path, options, expected);
   }
   columns->features = columns_number_features(columns);
   if (has_index_column(columns) && columns->roles[0] >= 0 && columns->features > 1 &&
       (columns->n > 2 || options->target_file)) {
     columns->roles[0] = COLUMN_IGNORED;
-    columns->note = "the first column has no name (row numbers?) and is left out";
+    note_add(columns->note, "the first column has no name (row numbers?) and is left out");
     columns->features = columns_number_features(columns);
   }
   if (columns->features == 0)
@@ -258,14 +342,16 @@ done:
 }
 
 descent_status columns_resolve(struct columns *columns, const char *path, struct text_list *first,
-                               const struct read_request *request) {
+                               const struct text_list *second, const struct read_request *request) {
   descent_status status;
+  bool header;
   columns->n = first->n;
   columns->line = first->lines[0];
   columns->roles = memory_allocate(columns->n, sizeof *columns->roles, "the columns");
   if (!columns->roles) return DESCENT_ERROR_MEMORY;
   TRY(columns_index(columns, first->items));
-  if (is_header(columns, first, request->options, request->expected)) {
+  TRY(find_header(columns, path, first, second, request, &header));
+  if (header) {
     columns->names = first->items;
     first->items = NULL;
     first->n = 0;

@@ -17,14 +17,15 @@ struct columns {
   int64_t line;         /* line number of the header, or of the first row */
   char **names;         /* (n) or NULL without a header */
   struct schema schema; /* with names only */
-  const char *note;     /* a decision that the user should know, static; or NULL */
+  char note[NOTE_SIZE]; /* decisions that the user should know, or "" */
   int32_t *table;       /* hash table from name to column + 1, negative when several have it; 0: free */
   int64_t table_size;
 };
 
-/* Assigns every column its role. Takes ownership of the texts in the first record of a text file if it is a header. */
+/* Assigns every column its role. Takes ownership of the texts in the first record of a text file if it is a header.
+ * `second`: the record below it, or NULL without one. */
 descent_status columns_resolve(struct columns *columns, const char *path, struct text_list *first,
-                               const struct read_request *request);
+                               const struct text_list *second, const struct read_request *request);
 /* The same for a format that states its columns: n of them, names (n) or NULL (copied), the last `targets` of which are
  * targets, preceded by `weights` (0 or 1) columns of weights. */
 descent_status columns_assign(struct columns *columns, const char *path, int64_t n, char *const *names, int64_t targets,

@@ -31,9 +31,10 @@ struct reader {
   bool between;        /* between two records */
   bool after_cr;       /* the last chunk ended in CR, so a LF now belongs to the same line end */
 
-  struct text_list first; /* the first record, until the columns are resolved */
-  bool ready;             /* the columns are resolved */
-  int64_t records;        /* number of data records */
+  struct text_list first, second; /* the first records, until the columns are resolved */
+  bool begun;                     /* the first record is complete */
+  bool ready;                     /* the columns are resolved */
+  int64_t records;                /* number of data records */
   struct table table;
 };
 
@@ -56,25 +57,35 @@ static void end_record(struct reader *r) {
   if (r->status == DESCENT_OK) r->status = table_end_row(&r->table);
 }
 
-/* Resolves the columns from the first record, which is data unless it is a header. */
-static void resolve_columns(struct reader *r) {
-  r->status = table_resolve_columns(&r->table, &r->first);
-  r->ready = true;
-  if (r->status == DESCENT_OK && !r->table.columns.names) {
-    for (r->column = 0; r->status == DESCENT_OK && r->column < r->first.n; r->column++) {
-      r->cell_line = r->first.lines[r->column];
-      add_cell(r, r->first.items[r->column], strlen(r->first.items[r->column]));
-    }
-    if (r->status == DESCENT_OK) end_record(r);
+static void repeat_record(struct reader *r, const struct text_list *record) {
+  if (record->n == 0 || r->status != DESCENT_OK) return;
+  r->record_line = record->lines[0];
+  for (r->column = 0; r->status == DESCENT_OK && r->column < record->n; r->column++) {
+    r->cell_line = record->lines[r->column];
+    add_cell(r, record->items[r->column], strlen(record->items[r->column]));
   }
+  r->column = record->n;
+  end_record(r);
+}
+
+/* Resolves the columns from the first two records; the first is data unless it is a header. */
+static void resolve_columns(struct reader *r) {
+  const int64_t line = r->record_line, cell_line = r->cell_line;
+  r->status = table_resolve_columns(&r->table, &r->first, r->second.n ? &r->second : NULL);
+  r->ready = true;
+  if (r->status == DESCENT_OK && !r->table.columns.names) repeat_record(r, &r->first);
+  repeat_record(r, &r->second);
+  r->record_line = line;
+  r->cell_line = cell_line;
   text_list_clear(&r->first);
+  text_list_clear(&r->second);
 }
 
 static void buffer_cell(struct reader *r, const char *text, size_t length) {
   if (r->column >= MAX_COLUMNS)
     r->status = status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": more than %d columns", r->path, r->line, MAX_COLUMNS);
-  else if (!text_list_add(&r->first, text, length, r->cell_line))
-    r->status = status_set(DESCENT_ERROR_MEMORY, "%s:%" PRId64 ": out of memory for the first row", r->path, r->line);
+  else if (!text_list_add(r->begun ? &r->second : &r->first, text, length, r->cell_line))
+    r->status = status_set(DESCENT_ERROR_MEMORY, "%s:%" PRId64 ": out of memory for the first rows", r->path, r->line);
 }
 
 static void on_cell(void *text, size_t length, void *user) {
@@ -95,8 +106,9 @@ static void on_record(int terminator, void *user) {
   if (r->column > 0) { /* otherwise a blank line, or the second half of CR LF */
     if (r->ready)
       end_record(r);
-    else if (r->status == DESCENT_OK)
+    else if (r->status == DESCENT_OK && r->begun)
       resolve_columns(r);
+    r->begun = true;
   }
   r->column = 0;
   r->between = true;
@@ -190,22 +202,27 @@ done:
 
 /* ---- the file --------------------------------------------------------------------------------------------------- */
 
-/* The most frequent delimiter in the first line that is not blank, outside quotes; a comma when there is none. */
-static char detect_delimiter(const char *text, size_t length) {
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* The most frequent delimiter in the first line that is not blank, outside quotes; a comma when there is none. Commas
+ * are decimal where another candidate is there and all commas are between two digits, or where the options say so. */
+static char detect_delimiter(const char *text, size_t length, char decimal) {
   static const char candidates[] = {',', ';', '\t', '|'};
-  size_t counts[sizeof candidates] = {0}, best = 0;
+  size_t counts[sizeof candidates] = {0}, best = 0, within = 0;
   bool quoted = false, blank = true;
   for (size_t i = 0; i < length; i++) {
     const bool newline = text[i] == '\n' || text[i] == '\r';
     if (newline && !quoted && !blank) break;
-    if (newline && !quoted) memset(counts, 0, sizeof counts);
+    if (newline && !quoted) memset(counts, 0, sizeof counts), within = 0;
     if (!newline && text[i] != ' ' && text[i] != '\t') blank = false;
     if (text[i] == '"') quoted = !quoted;
     for (size_t c = 0; c < sizeof candidates; c++) counts[c] += !quoted && text[i] == candidates[c];
+    within += !quoted && text[i] == ',' && i > 0 && i + 1 < length && is_digit(text[i - 1]) && is_digit(text[i + 1]);
   }
+  if (decimal == ',' || within == counts[0]) counts[0] = 0;
   for (size_t c = 1; c < sizeof candidates; c++)
     if (counts[c] > counts[best]) best = c;
-  return candidates[best];
+  return best == 0 && decimal == ',' ? ';' : candidates[best];
 }
 
 /* Skips the byte-order mark and determines the delimiter. */
@@ -214,8 +231,9 @@ static descent_status begin_text(struct reader *r, const char **text, size_t *le
   if (*length >= 2 && (memcmp(*text, utf16_le, 2) == 0 || memcmp(*text, utf16_be, 2) == 0))
     return line_error(r, 1, "this is UTF-16 text (save the file as UTF-8)");
   if (*length >= 3 && memcmp(*text, utf8, 3) == 0) *text += 3, *length -= 3;
-  r->delimiter =
-      r->table.request.options->delimiter ? r->table.request.options->delimiter : detect_delimiter(*text, *length);
+  const descent_dataset_options *options = r->table.request.options;
+  r->delimiter = options->delimiter ? options->delimiter : detect_delimiter(*text, *length, options->decimal);
+  r->table.delimiter = r->delimiter;
   csv_set_delim(&r->parser, (unsigned char)r->delimiter);
   return DESCENT_OK;
 }
@@ -235,6 +253,7 @@ static descent_status read_text(struct reader *r, struct stream *file) {
   }
   if (csv_fini(&r->parser, on_cell, on_record, r) != 0 && r->status == DESCENT_OK)
     TRY(line_error(r, r->cell_line, "a quote opens here and is never closed (close it)"));
+  if (r->begun && !r->ready && r->status == DESCENT_OK) resolve_columns(r);
   TRY(r->status);
   if (r->records == 0)
     status = r->ready ? line_error(r, r->table.columns.line, "a header without rows below it (add rows)")
@@ -270,6 +289,7 @@ done:
   stream_close(&file);
   csv_free(&r.parser);
   text_list_clear(&r.first);
+  text_list_clear(&r.second);
   table_clear(&r.table);
   return status;
 }

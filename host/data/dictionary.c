@@ -10,13 +10,14 @@
 #include "data/text.h"
 
 static bool same_value(const struct dictionary_value *value, double number, const char *text, size_t length) {
-  if (!isnan(number)) return value->number == number;
-  return isnan(value->number) && strlen(value->text) == length && memcmp(value->text, text, length) == 0;
+  if (!isnan(number) && fabs(number) < 0x1p53) return value->number == number;
+  return (isnan(number) ? isnan(value->number) : value->number == number) && strlen(value->text) == length &&
+         memcmp(value->text, text, length) == 0;
 }
 
 static uint64_t hash_value(double number, const char *text, size_t length) {
   if (number == 0) number = fabs(number); /* -0 and 0 are one value */
-  return isnan(number) ? text_hash(text, length) : text_hash(&number, sizeof number);
+  return isnan(number) || fabs(number) >= 0x1p53 ? text_hash(text, length) : text_hash(&number, sizeof number);
 }
 
 static bool rehash(struct dictionary *d) {
@@ -77,7 +78,11 @@ descent_status dictionary_add(struct dictionary *d, double number, const char *t
 static int by_number(const void *a, const void *b, void *values) {
   const struct dictionary_value *v = values;
   const double x = v[*(const int32_t *)a].number, y = v[*(const int32_t *)b].number;
-  return (x > y) - (x < y);
+  if (x != y || fabs(x) < 0x1p53) return (x > y) - (x < y);
+  const char *a_digits = v[*(const int32_t *)a].text, *b_digits = v[*(const int32_t *)b].text;
+  const size_t a_length = strlen(a_digits), b_length = strlen(b_digits);
+  const int larger = a_length != b_length ? (a_length > b_length) - (a_length < b_length) : strcmp(a_digits, b_digits);
+  return x < 0 ? -larger : larger;
 }
 
 static int by_text(const void *a, const void *b, void *values) {

@@ -1,4 +1,5 @@
-/* The distinct values of a column, numbered in order of appearance. Numbers compare by value, texts by bytes. */
+/* The distinct values of a column, numbered in order of appearance. Numbers compare by value, texts by bytes; numbers
+ * from 2^53 on, several of which may be one double, by value and by their digits, which must be given. */
 #ifndef DESCENT_DATA_DICTIONARY_H
 #define DESCENT_DATA_DICTIONARY_H
 

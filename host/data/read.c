@@ -1,5 +1,6 @@
 /* Opening a data file: chooses the reader and describes the network that the data must fit. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,12 @@ static descent_status check_options(const descent_dataset_options *options) {
     return status_set(DESCENT_ERROR_ARGUMENT, "both a target and a target file are given: choose one");
   if ((unsigned)options->unseen > DESCENT_UNSEEN_ZEROS)
     return status_set(DESCENT_ERROR_ARGUMENT, "unknown policy for unseen categories %d", (int)options->unseen);
+  if (options->decimal && options->decimal != '.' && options->decimal != ',')
+    return status_set(DESCENT_ERROR_ARGUMENT, "invalid decimal separator 0x%02x: must be . or ,",
+                      (unsigned char)options->decimal);
+  if (options->decimal && options->decimal == options->delimiter)
+    return status_set(DESCENT_ERROR_ARGUMENT,
+                      "'%c' is both the delimiter and the decimal separator: choose another one", options->decimal);
   if (options->network && options->task != DESCENT_TASK_AUTO && options->task != descent_network_task(options->network))
     return status_set(DESCENT_ERROR_ARGUMENT, "task %s does not match the network's task %s",
                       descent_task_name(options->task), descent_task_name(descent_network_task(options->network)));
@@ -118,6 +125,9 @@ static descent_status add_target_file(const struct read_request *request, struct
     classes = *expected;
     schema.class_names = expected->schema->class_names;
     schema.classes = expected->schema->classes;
+    schema.target_offsets = expected->schema->target_offsets;
+    schema.n_target_offsets = expected->schema->n_target_offsets;
+    schema.numbers = expected->schema->numbers;
     classes.schema = &schema;
     classes.features = 0;
   }
@@ -139,8 +149,14 @@ static descent_status add_target_file(const struct read_request *request, struct
   storage->schema.targets = targets->schema.targets;
   storage->schema.class_names = targets->schema.class_names;
   storage->schema.classes = targets->schema.classes;
+  storage->schema.target_offsets = targets->schema.target_offsets;
+  storage->schema.n_target_offsets = targets->schema.n_target_offsets;
+  storage->y_rounding = targets->y_rounding;
+  if (storage->schema.numbers == NUMBER_PLAIN) storage->schema.numbers = targets->schema.numbers;
+  note_add(storage->note, targets->note);
   targets->schema.target_names = targets->schema.class_names = NULL;
-  targets->schema.targets = targets->schema.classes = 0;
+  targets->schema.target_offsets = targets->y_rounding = NULL;
+  targets->schema.targets = targets->schema.classes = targets->schema.n_target_offsets = 0;
 done:
   dataset_storage_release(targets);
   return status;
@@ -287,9 +303,8 @@ descent_status descent_dataset_convert(const char *path, const descent_dataset_o
   mapped.format = "safetensors";
   TRY(descent_dataset_read(to, &mapped, dataset));
   (*dataset)->storage->dropped = surveyed->dropped;
-  (*dataset)->storage->rounded = surveyed->rounded;
   (*dataset)->storage->rounding = surveyed->rounding;
-  (*dataset)->storage->note = surveyed->note;
+  snprintf((*dataset)->storage->note, sizeof surveyed->note, "%s", surveyed->note);
 done:
   binary_abandon(&writer);
   dataset_storage_release(surveyed);

@@ -26,6 +26,7 @@ struct svmlight {
   int64_t columns;     /* number of features; 0: not known yet */
   int64_t least, most; /* smallest and largest index so far */
   bool queries;        /* a "qid:" was found */
+  int64_t inexact;     /* labels that a double does not hold exactly */
 };
 
 /* ---- lines ------------------------------------------------------------------------------------------------------ */
@@ -145,6 +146,11 @@ static descent_status parse_line(struct svmlight *s, const char *at, const char 
   *empty = !next_token(&at, end, &token, &length);
   if (*empty) return DESCENT_OK;
   TRY(parse_label(s, token, length, &value));
+  if (cells && fabs(value) >= 0x1p53) {
+    char written[NUMBER_DIGITS], held[NUMBER_DIGITS];
+    number_whole(token, length, NUMBER_PLAIN, value, written);
+    s->inexact += strcmp(written, number_whole(NULL, 0, NUMBER_PLAIN, value, held)) != 0;
+  }
   if (cells) cells[s->columns] = value;
   while (next_token(&at, end, &token, &length)) {
     if (last < 0 && length > 4 && memcmp(token, "qid:", 4) == 0) {
@@ -191,6 +197,7 @@ static descent_status read_rows(struct matrix *matrix, int64_t rows, double *cel
     if (end)
       TRY(status_set(DESCENT_ERROR_READ, "%s:%" PRId64 ": the file was truncated while it was read", s->path, s->line));
   }
+  matrix->inexact = s->inexact;
 done:
   return status;
 }

@@ -2,13 +2,15 @@
 #ifndef DESCENT_DATA_TARGETS_H
 #define DESCENT_DATA_TARGETS_H
 
+#include "core/number.h"
 #include "data/dataset.h"
 #include "data/dictionary.h"
+#include "data/offset.h"
 
 enum {
   TARGETS_AUTO_CLASSES = 20,   /* most distinct integers that are inferred to be classes */
   TARGETS_MAX_CLASSES = 65536, /* an identifier is rejected before it exhausts memory */
-  TARGETS_MANY_TEXTS = 1000    /* beyond that, texts that hardly repeat are not classes */
+  TARGETS_FEW_TEXTS = 5        /* from here on, texts that hardly repeat are not classes */
 };
 
 struct targets {
@@ -21,8 +23,14 @@ struct targets {
   bool counting;
   int64_t first_text;         /* index of the first distinct value that is not a number; -1 without */
   struct dictionary distinct; /* with a network, its classes */
-  int64_t rounded;            /* numbers that float32 does not hold exactly; for regression only */
-  double rounding;            /* their largest relative change */
+  /* Numbers of the first rows, (early_rows) until the offset is chosen, NULL afterwards; and what data/offset.h says. */
+  double *early;
+  double offset;
+  struct rounding rounding; /* of numbers, for regression only */
+  double largest_change;
+  enum number_style style; /* of texts */
+  bool of_text;            /* the cells are those of a text file, as its author wrote them */
+  int64_t merged_row;      /* first row whose number may stand for several in the file; 0: none */
 };
 
 /* `expected` may be NULL; borrowed until targets_clear. */

@@ -84,3 +84,8 @@ bool text_append_quoted(char *line, size_t size, const char *text) {
   line[used] = 0;
   return false;
 }
+
+void note_add(char note[NOTE_SIZE], const char *text) {
+  const size_t used = strlen(note);
+  if (*text) snprintf(note + used, NOTE_SIZE - used, "%s%s", used ? "; " : "", text);
+}

@@ -26,6 +26,11 @@ void text_escape(const char *text, size_t length, char *shown, size_t size);
  * nothing appended, when there is no room. */
 bool text_append_quoted(char *line, size_t size, const char *text);
 
+/* One line about decisions of a reader that the user should know. */
+enum { NOTE_SIZE = 400 };
+/* Appends a note; those before it end in "; ". Nothing for an empty one. */
+void note_add(char note[NOTE_SIZE], const char *text);
+
 /* Whether the number rounds to a finite float32; false for NaN. */
 static inline bool text_number_fits(double value) { return value > -0x1.ffffffp127 && value < 0x1.ffffffp127; }
 

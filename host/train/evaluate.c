@@ -74,22 +74,30 @@ done:
 descent_status descent_evaluate(const descent_network *network, descent_device *device, const descent_dataset *dataset,
                                 int64_t top_k, descent_metrics *metrics) {
   struct program program = {0};
+  descent_dataset *aligned = NULL;
   descent_status status;
   TRY(check_dataset(network, dataset, true, "the dataset"));
+  TRY(dataset_align(dataset, &network->schema, &aligned));
+  if (aligned) dataset = aligned;
   TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
                      &program));
   TRY(evaluate_dataset(&program, network, dataset, top_k, true, NULL, NULL, metrics));
 done:
   program_clear(&program);
+  descent_dataset_free(aligned);
   return status;
 }
 
 static descent_status predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
                               bool raw, float *outputs) {
   const int64_t n_out = network->layers[network->n_layers - 1].n_out;
+  const struct schema *schema = &network->schema;
   struct program program = {0};
+  descent_dataset *aligned = NULL;
   descent_status status, found = DESCENT_OK;
   TRY(check_dataset(network, dataset, false, "the dataset"));
+  TRY(dataset_align(dataset, schema, &aligned));
+  if (aligned) dataset = aligned;
   TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
                      &program));
   TRY(program_bind(&program, dataset));
@@ -100,9 +108,13 @@ static descent_status predict(const descent_network *network, descent_device *de
     if (found == DESCENT_OK) found = extremes_check_inputs(network, dataset, first, rows);
     if (found == DESCENT_OK) found = extremes_check_outputs(network, dataset, first, rows, outputs + first * n_out);
   }
+  for (int64_t i = 0; !raw && schema->target_offsets && i < dataset->rows * n_out; i++)
+    outputs[i] =
+        (float)(schema_offset(schema->target_offsets, schema->n_target_offsets, i % n_out) + (double)outputs[i]);
   status = found;
 done:
   program_clear(&program);
+  descent_dataset_free(aligned);
   return status;
 }
 

@@ -27,6 +27,12 @@ static void name_input(const descent_network *network, int64_t j, char *text, si
     snprintf(text, size, "input %" PRId64 " (from 0)", j);
 }
 
+/* The cell that became this input. */
+static const char *cell_text(const descent_network *network, int64_t j, float x, char text[NUMBER_TEXT]) {
+  const double offset = descent_network_input_offset(network, j);
+  return offset == 0 ? number_format_float(x, text) : number_format(dataset_add_offset(offset, x), text);
+}
+
 static float normalised(const descent_network *network, int64_t j, float x) {
   return formula_normalise(x, network->shift[j], network->scale[j]);
 }
@@ -61,7 +67,7 @@ descent_status extremes_check_inputs(const descent_network *network, const desce
     name_input(network, j, name, sizeof name);
     return status_set(DESCENT_ERROR_DATA,
                       "row %" PRId64 " (from 0): %s is %s, too far from the training rows for float32 (%s)",
-                      row_number(dataset, r), name, number_format_float(x[j], value), advice);
+                      row_number(dataset, r), name, cell_text(network, j, x[j], value), advice);
   }
   return DESCENT_OK;
 }
@@ -86,7 +92,7 @@ static descent_status refuse_output(const descent_network *network, const descen
                       row_number(dataset, row));
   return status_set(DESCENT_ERROR_DATA,
                     "row %" PRId64 " (from 0): the output is not finite: %s is %s, far from the training rows (%s)",
-                    row_number(dataset, row), name, number_format_float(x[j], value), advice);
+                    row_number(dataset, row), name, cell_text(network, j, x[j], value), advice);
 }
 
 descent_status extremes_check_outputs(const descent_network *network, const descent_dataset *dataset, int64_t first,

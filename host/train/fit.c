@@ -57,12 +57,22 @@ static descent_status count_steps(struct fit *f) {
   return DESCENT_OK;
 }
 
+static descent_status align(const descent_network *network, const descent_dataset **dataset,
+                            descent_dataset **aligned) {
+  if (!*dataset) return DESCENT_OK;
+  const descent_status status = dataset_align(*dataset, &network->schema, aligned);
+  if (*aligned) *dataset = *aligned;
+  return status;
+}
+
 static descent_status set_up(struct fit *f, descent_network *network, descent_device *device) {
   float *class_weights = NULL;
   descent_status status;
   TRY(check_train_options(network, f->options));
   TRY(check_dataset(network, f->training, true, "the training data"));
   if (f->validation) TRY(check_dataset(network, f->validation, true, "the validation data"));
+  TRY(align(network, &f->training, &f->aligned[0]));
+  TRY(align(network, &f->validation, &f->aligned[1]));
   if (f->validation && extremes_check_inputs(network, f->validation, 0, f->validation->rows) != DESCENT_OK)
     TRY(status_set(DESCENT_ERROR_DATA, "the validation data: %s", descent_last_error()));
   TRY(check_total_weight(f->training));
@@ -352,6 +362,8 @@ done:
   recovery_close(&f, &reached.checkpoint_failures);
   if (ready && result) *result = reached;
   descent_trainer_free(f.trainer);
+  descent_dataset_free(f.aligned[0]);
+  descent_dataset_free(f.aligned[1]);
   free(f.statistics);
   free(f.health);
   return status;

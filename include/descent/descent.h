@@ -310,6 +310,10 @@ typedef struct descent_dataset_options {
   bool strict;           /* infer nothing: columns hold numbers unless listed as categorical, cells are missing only if
                             listed as such */
   bool features_only;    /* leave the target's cells unread, whatever they hold; the dataset then has no target */
+  char decimal;          /* of CSV: '.' or ',', not the delimiter; the other one may then separate thousands. 0: that of
+                   `network`; without it, detected for each column of numbers from its first rows: a point, unless all
+                   cells of a column can only be read with a decimal comma, or with commas between thousands */
+  char reserved[7];      /* 0 */
 } descent_dataset_options;
 DESCENT_DECLARE_OPTIONS(descent_dataset_options)
 
@@ -396,11 +400,21 @@ DESCENT_API int64_t descent_dataset_dropped(const descent_dataset *dataset);
 DESCENT_API int64_t descent_dataset_unseen(const descent_dataset *dataset);
 /* Cells of the file that float32 does not hold exactly; `change`, unless NULL: the largest relative change. */
 DESCENT_API int64_t descent_dataset_rounded(const descent_dataset *dataset, double *change);
-/* One line about a decision of the reader that may surprise (columns matched by position, a first column without a name
- * left out), or "". Static. */
+/* One line about decisions of the reader that may surprise (decimal commas, columns matched by position, a first column
+ * without a name left out), or "". Valid while the dataset or a view of it lives. */
 DESCENT_API const char *descent_dataset_note(const descent_dataset *dataset);
 /* Rows of this class in this view; 0 when out of range. */
 DESCENT_API int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t class_index);
+/* A value of X or y in double, as the file has it up to the rounding of float32; NaN when out of range, when the cell is
+ * missing or without a target. A column that float32 is too coarse for (timestamps, 1000000.01) is kept as differences
+ * to a number near it, subtracted in double; these functions add that again. */
+DESCENT_API double descent_dataset_input_value(const descent_dataset *dataset, int64_t row, int64_t input);
+DESCENT_API double descent_dataset_target_value(const descent_dataset *dataset, int64_t row, int64_t target);
+/* The largest change of a cell of this input or target by rounding to float32; 0 when every cell is exact or nothing is
+ * known, and out of range. `spread`, unless NULL, is then the standard deviation over at most 10,000 rows of the view,
+ * evenly spaced: a change of more than about 2^-16 of it is lost to the training. */
+DESCENT_API double descent_dataset_input_rounding(const descent_dataset *dataset, int64_t input, double *spread);
+DESCENT_API double descent_dataset_target_rounding(const descent_dataset *dataset, int64_t target, double *spread);
 /* Copies row `row` (from 0) of X (inputs floats), raw as read; ERROR_ARGUMENT when out of range. */
 DESCENT_API descent_status descent_dataset_row(const descent_dataset *dataset, int64_t row, float *X);
 /* Copies the targets of row `row` (targets floats: class index or values); ERROR_ARGUMENT when out of range or without
@@ -465,6 +479,13 @@ DESCENT_API bool descent_network_imputes(const descent_network *network);
 /* Names, UTF-8; NULL when there is none or the index is out of range. Valid while the network lives and until its
  * preprocessing is fitted again. */
 DESCENT_API const char *descent_network_input_name(const descent_network *network, int64_t input);
+/* What is subtracted from this input in double before it is rounded to float32, chosen by the reader of a file whose
+ * column float32 is too coarse for; 0 for any other. */
+DESCENT_API double descent_network_input_offset(const descent_network *network, int64_t input);
+/* The value of a regression target is shift + scale * raw, where raw is what descent_predict_raw gives: in double it
+ * keeps digits that the float32 of descent_predict rounds away. 0 and 1 for classifiers and out of range. */
+DESCENT_API void descent_network_target_scaling(const descent_network *network, int64_t target, double *shift,
+                                                double *scale);
 DESCENT_API const char *descent_network_target_name(const descent_network *network, int64_t target);
 /* The columns that the inputs are made from, as descent_dataset_columns and its relatives give them. */
 DESCENT_API int64_t descent_network_columns(const descent_network *network);

@@ -35,9 +35,12 @@ void missing_cells_clear(struct missing_cells *missing) {
   *missing = (struct missing_cells){0};
 }
 
+/* Beyond 2^64, numbers that are one float32 are one value: programs write the largest one with 8 to 21 digits. */
+static bool is_same(double a, double b) { return a == b || (fabs(a) >= 0x1p64 && (float)a == (float)b); }
+
 bool cell_number_is_missing(const struct missing_cells *missing, double number) {
   for (int64_t i = 0; i < missing->n_numbers; i++)
-    if (missing->numbers[i] == number) return true;
+    if (is_same(missing->numbers[i], number)) return true;
   return isnan(number);
 }
 

@@ -14,8 +14,8 @@ static const float *row_of(const descent_dataset *dataset, int64_t row) {
 }
 
 /* "row 12 (from 0)", counted over all blocks of a file. */
-static long long row_number(const descent_dataset *dataset, int64_t row) {
-  return (long long)(dataset->storage->before + dataset_source_row(dataset, row));
+static int64_t row_number(const descent_dataset *dataset, int64_t row) {
+  return dataset->storage->before + dataset_source_row(dataset, row);
 }
 
 /* "input 'height'", or "input 3 (from 0)" without names. */
@@ -66,7 +66,7 @@ descent_status extremes_check_inputs(const descent_network *network, const desce
     const int64_t j = find_farthest(network, x);
     name_input(network, j, name, sizeof name);
     return status_set(DESCENT_ERROR_DATA,
-                      "row %lld (from 0): %s is %s, too far from the training rows for float32 (%s)",
+                      "row %" PRId64 " (from 0): %s is %s, too far from the training rows for float32 (%s)",
                       row_number(dataset, r), name, cell_text(network, j, x[j], value), advice);
   }
   return DESCENT_OK;
@@ -80,16 +80,18 @@ static descent_status refuse_output(const descent_network *network, const descen
   name_input(network, j, name, sizeof name);
   if (isnan(x[j]))
     return status_set(DESCENT_ERROR_DATA,
-                      "row %lld (from 0): the output is not finite: %s is missing, and the network does not replace "
+                      "row %" PRId64
+                      " (from 0): the output is not finite: %s is missing, and the network does not replace "
                       "missing cells (fill it in)",
                       row_number(dataset, row), name);
   if (fabsf(normalised(network, j, x[j])) < far)
     return status_set(DESCENT_ERROR_DATA,
-                      "row %lld (from 0): the output is not finite, although no input is far from the training rows: "
+                      "row %" PRId64
+                      " (from 0): the output is not finite, although no input is far from the training rows: "
                       "the weights are too large (train with a lower learning rate)",
                       row_number(dataset, row));
   return status_set(DESCENT_ERROR_DATA,
-                    "row %lld (from 0): the output is not finite: %s is %s, far from the training rows (%s)",
+                    "row %" PRId64 " (from 0): the output is not finite: %s is %s, far from the training rows (%s)",
                     row_number(dataset, row), name, cell_text(network, j, x[j], value), advice);
 }
 

@@ -113,6 +113,19 @@ TEST(Extreme, TheNotesOptionSettlesIt) {
   EXPECT_EQ(result.err.find("no data?"), std::string::npos) << result.err;
 }
 
+/* GDAL writes the largest float with 17 digits. */
+TEST(Extreme, TheNotesOptionMatchesHoweverManyDigitsTheFileHas) {
+  for (const char *text : {"-3.4028235e38", "-3.4028234663852886e+38", "-3.40282346638528859812e+38"}) {
+    Folder folder;
+    folder.write("data.csv", table(60, linear, [text](int i) { return i % 6 ? plain(i) : text; }));
+    const Result noted = folder.run(train_on({"--epochs", "1"}));
+    expect_contains(noted.err, "--missing='-3.4028235e+38'");
+    const Result result = folder.run(train_on({"--epochs", "1", "--missing=-3.4028235e+38"}));
+    EXPECT_EQ(result.code, 0) << result.err;
+    expect_contains(result.err, "missing     10 cells in extra");
+  }
+}
+
 /* ---- useless trainings ------------------------------------------------------------------------------------------ */
 
 TEST(Verdict, SaysWhenAModelIsWorseThanAConstant) {

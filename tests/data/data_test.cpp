@@ -50,6 +50,8 @@ TEST(DatasetInMemory, BorrowsAndDescribesWhatItIsGiven) {
   EXPECT_EQ(descent_dataset_target(regression.get(), 2, both), DESCENT_OK);
   EXPECT_EQ(both[0], 5);
   EXPECT_EQ(both[1], 6);
+  EXPECT_EQ(descent_dataset_weight(regression.get(), 2, both), DESCENT_OK);
+  EXPECT_EQ(both[0], 1) << "without weights";
 
   const Dataset unlabelled = Create(X, {}, 3, kAuto, 0);
   EXPECT_EQ(descent_dataset_targets(unlabelled.get()), 0);
@@ -59,6 +61,7 @@ TEST(DatasetInMemory, BorrowsAndDescribesWhatItIsGiven) {
   for (const int64_t row : {INT64_C(-1), INT64_C(3), INT64_MAX}) {
     EXPECT_EQ(descent_dataset_row(unlabelled.get(), row, both), DESCENT_ERROR_ARGUMENT);
     EXPECT_EQ(descent_dataset_target(classes.get(), row, both), DESCENT_ERROR_ARGUMENT);
+    EXPECT_EQ(descent_dataset_weight(classes.get(), row, both), DESCENT_ERROR_ARGUMENT);
   }
   descent_dataset_free(nullptr);
 }

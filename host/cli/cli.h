@@ -65,7 +65,10 @@ int data_choice_read_blocks(const char *command, const struct data_choice *choic
 int data_choice_convert(const char *command, const struct data_choice *choice, const char *path,
                         descent_dataset_options options, const char *to, descent_dataset **dataset);
 int64_t data_choice_missing(const descent_dataset *dataset); /* missing cells, in all columns */
-/* Columns matched otherwise than by name, cells filled in, unseen categories, rows dropped: a line of stderr for each.
+/* One line on what rounding to float32 has lost of the input or target that it affects most; false when no loss can
+ * matter. */
+bool data_choice_rounding(const descent_dataset *dataset, char text[512]);
+/* Rounding that loses something, columns matched otherwise than by name, cells filled in, unseen categories, rows dropped: a line of stderr for each.
  */
 void data_choice_note(const char *command, const char *path, const descent_dataset *dataset);
 

@@ -1,5 +1,6 @@
 /* The options about data files, and reading by them. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,11 +131,52 @@ int64_t data_choice_missing(const descent_dataset *dataset) {
   return missing;
 }
 
+/* The largest change relative to the spread of its column, of inputs and targets; *at: the input, or -1 - target. */
+static double worst_rounding(const descent_dataset *dataset, int64_t *at, double *change, double *spread) {
+  const int64_t inputs = descent_dataset_inputs(dataset), targets = descent_dataset_targets(dataset);
+  double worst = 0;
+  for (int64_t i = 0; i < inputs + targets; i++) {
+    double deviation;
+    const double largest = i < inputs ? descent_dataset_input_rounding(dataset, i, &deviation)
+                                      : descent_dataset_target_rounding(dataset, i - inputs, &deviation);
+    const double share = deviation > 0 ? largest / deviation : largest > 0 ? HUGE_VAL : 0;
+    if (share <= worst) continue;
+    worst = share, *at = i < inputs ? i : inputs - 1 - i, *change = largest, *spread = deviation;
+  }
+  return worst;
+}
+
+bool data_choice_rounding(const descent_dataset *dataset, char text[512]) {
+  enum { NAME_COLUMNS = 28 };
+  int64_t at = 0;
+  double change = 0, spread = 0;
+  const double share = worst_rounding(dataset, &at, &change, &spread);
+  char name[TEXT_SIZE], column[TEXT_SIZE + 32], loss[64] = "so that all of its values become equal";
+  if (share <= 0x1p-16) return false;
+  const char *known = at < 0 ? descent_dataset_target_name(dataset, -1 - at) : descent_dataset_input_name(dataset, at);
+  if (known)
+    snprintf(column, sizeof column, "column '%s'", text_label(known, NAME_COLUMNS, name));
+  else
+    snprintf(column, sizeof column, "%s %" PRId64 " (from 0)", at < 0 ? "target" : "input", at < 0 ? -1 - at : at);
+  if (spread > 0 && spread < 0x1p-128) { /* whose reciprocal is infinite: normalisation takes it for 0 */
+    snprintf(text, 512,
+             "%s: its standard deviation of %.2g is too small for float32, to which it is constant (rescale it)",
+             column, spread);
+    return true;
+  }
+  if (spread > 0) snprintf(loss, sizeof loss, "%.2g %% of its standard deviation", 100 * share);
+  snprintf(text, 512,
+           "%s: rounding to float32 changes its values by up to %.2g, %s (subtract a constant or rescale it)", column,
+           change, loss);
+  return true;
+}
+
 void data_choice_note(const char *command, const char *path, const descent_dataset *dataset) {
   const int64_t missing = data_choice_missing(dataset);
-  char text[TEXT_SIZE];
+  char text[512];
   if (*descent_dataset_note(dataset))
     fprintf(stderr, "%s: note: %s: %s\n", command, path, descent_dataset_note(dataset));
+  if (data_choice_rounding(dataset, text)) fprintf(stderr, "%s: note: %s: %s\n", command, path, text);
   if (missing)
     fprintf(stderr, "%s: note: %s: %s missing cell%s filled in\n", command, path, text_count(missing, text),
             missing == 1 ? " is" : "s are");

@@ -83,7 +83,9 @@ static int evaluate(void *values, const struct arguments *arguments) {
   }
   if ((code = device_choice_open(command, &v->device, &device)) != EXIT_DONE) goto done;
   status = descent_evaluate(network, device, dataset, v->top_k, &metrics);
-  if (status != DESCENT_OK) {
+  if (status == DESCENT_ERROR_DATA) {
+    code = fail(command, EXIT_DATA, "%s: %s", data, descent_last_error());
+  } else if (status != DESCENT_OK) {
     code = fail_status(command, status);
   } else if (v->json) {
     code = print_json(network, &metrics);

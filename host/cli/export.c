@@ -1,4 +1,5 @@
 /* `descent export MODEL --out FILE`: the model as something that other programs run or read. */
+#include <math.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -48,10 +49,24 @@ static bool has_categories(const descent_network *network) {
   return false;
 }
 
+/* The exported file takes float32, which is too coarse for a column with an offset. */
+static void print_coarse(const descent_network *network) {
+  char text[TEXT_SIZE];
+  for (int64_t j = 0; j < descent_network_inputs(network); j++) {
+    const double offset = descent_network_input_offset(network, j);
+    const char *name = descent_network_input_name(network, j);
+    if (offset == 0) continue;
+    printf("%-10sthe exported file takes float32, which near %.15g holds column %s only to within %.2g\n", "note",
+           offset, name ? text_label(name, 28, text) : "without a name", fabs(offset) * 0x1p-24);
+    return;
+  }
+}
+
 static int write_export(const struct export_values *v, const descent_network *network, descent_export_format format) {
   const descent_status status = descent_network_export(network, format, v->out);
   if (status != DESCENT_OK) return fail_status(command, status);
   const int code = print_written(v->out, format);
+  if (code == EXIT_DONE && format != DESCENT_EXPORT_FORMAT_NPZ) print_coarse(network);
   if (code == EXIT_DONE && format != DESCENT_EXPORT_FORMAT_NPZ && has_categories(network))
     printf("%-10sin the exported file an unknown category sets all inputs of its column to 0\n", "note");
   return code;

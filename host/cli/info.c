@@ -111,6 +111,30 @@ static void print_categories(const descent_network *network) {
   }
 }
 
+static void print_offset(const char *name, int64_t index, double offset, bool *first) {
+  char label[TEXT_SIZE], text[32];
+  snprintf(text, sizeof text, "%.15g", offset);
+  if (name)
+    text_label(name, NAME_COLUMNS, label);
+  else
+    snprintf(label, sizeof label, "%" PRId64, index);
+  if (*first) printf("%-14s", "offsets");
+  printf("%s%s: difference to %s", *first ? "" : ", ", label, text);
+  *first = false;
+}
+
+/* Columns that the network takes as differences. */
+static void print_offsets(const descent_network *network) {
+  bool first = true;
+  int64_t shown = 0;
+  for (int64_t j = 0; j < descent_network_inputs(network); j++) {
+    const double offset = descent_network_input_offset(network, j);
+    if (offset != 0 && shown++ < NAMES_SHOWN) print_offset(descent_network_input_name(network, j), j, offset, &first);
+  }
+  if (shown > NAMES_SHOWN) printf(", ... (%" PRId64 " inputs in all)", shown);
+  if (!first) putchar('\n');
+}
+
 static int print_text(const char *path, const descent_network *network, int64_t bytes) {
   char text[TEXT_SIZE], other[TEXT_SIZE];
   const int32_t layers = descent_network_layers(network);
@@ -134,6 +158,7 @@ static int print_text(const char *path, const descent_network *network, int64_t 
            descent_activation_name(descent_network_activation(network, l)));
   print_names("columns", network, descent_network_column_name, descent_network_columns(network));
   print_categories(network);
+  print_offsets(network);
   print_names("target", network, descent_network_target_name, count_targets(network));
   print_names("classes", network, descent_network_class_name, descent_network_classes(network));
   return print_provenance(network) ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");

@@ -1,12 +1,14 @@
 /* `descent predict MODEL DATA`: predictions as CSV, one line per row of DATA in its order. */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/output.h"
+#include "report/probability.h"
 #include "report/text.h"
 
 static const char command[] = "descent predict";
@@ -39,9 +41,11 @@ struct prediction {
   descent_network *network;
   descent_device *device;
   struct output_file output;
+  bool far;        /* see targets_are_far */
   bool open, said; /* said: progress is on the terminal */
   bool out_of_memory;
-  float *outputs; /* (capacity, outputs) */
+  float *outputs;        /* (capacity, outputs): logits of classifiers, else what the kind asks for */
+  double *probabilities; /* (classes) of a row */
   int64_t capacity, rows, missing, unseen;
   descent_status status; /* of a prediction; OK */
   int error;             /* errno of a failed write, 0 */
@@ -92,7 +96,32 @@ static void write_header(const struct prediction *p) {
   fputc('\n', out);
 }
 
-/* One row of what descent_predict gives, or descent_predict_raw. */
+/* Whether the targets are far from 0 for their spread, so that the float32 of descent_predict is too coarse for them. */
+static bool targets_are_far(const descent_network *network) {
+  for (int64_t k = 0; descent_network_classes(network) == 0 && k < descent_network_outputs(network); k++) {
+    double shift, scale;
+    descent_network_target_scaling(network, k, &shift, &scale);
+    if (fabs(shift) > 256 * scale) return true;
+  }
+  return false;
+}
+
+/* The value of a target, or if they are far its raw output, with as many digits as float32 gives that. */
+static void write_value(const struct prediction *p, int64_t k, double given) {
+  enum { FLOAT = 9, DOUBLE = 17 }; /* digits */
+  double shift = 0, scale = 1, value = given;
+  int digits = FLOAT;
+  if (p->far) {
+    descent_network_target_scaling(p->network, k, &shift, &scale);
+    value = shift + scale * given;
+    const double unit = fmax(fabs(scale), fabs(scale * given));
+    if (fabs(value) > unit) digits += (int)log10(fabs(value) / unit);
+  }
+  if (fabs(value) >= 1e9 && fabs(value) < 1e15) digits = (int)fmax(digits, floor(log10(fabs(value))) + 1);
+  fprintf(p->output.stream, "%.*g", digits < DOUBLE ? digits : DOUBLE, value);
+}
+
+/* One row of logits, of raw outputs or of values. */
 static void write_row(const struct prediction *p, const float *values) {
   char index[24];
   FILE *out = p->output.stream;
@@ -100,19 +129,20 @@ static void write_row(const struct prediction *p, const float *values) {
   const bool numbers = classes == 0 || p->kind == KIND_RAW;
   const char *separator = "";
   if (!numbers && p->kind != KIND_PROBABILITIES) {
-    int64_t best = 0;
-    for (int64_t k = 1; k < outputs; k++)
-      if (values[k] > values[best]) best = k;
-    if (outputs == 1) best = (double)values[0] >= p->values->threshold;
-    write_cell(out, "", class_name(p->network, best, index));
+    write_cell(out, "", class_name(p->network, predicted_class(values, outputs, p->values->threshold), index));
     separator = ",";
   }
-  if (!numbers && p->kind == KIND_CLASSES) {
-    /* the class alone */
-  } else if (!numbers && outputs == 1) {
-    fprintf(out, "%s%.9g,%.9g", separator, 1 - (double)values[0], (double)values[0]);
-  } else {
-    for (int64_t k = 0; k < outputs; k++, separator = ",") fprintf(out, "%s%.9g", separator, (double)values[k]);
+  if (numbers) {
+    for (int64_t k = 0; k < outputs; k++, separator = ",") {
+      fputs(separator, out);
+      if (p->kind == KIND_RAW)
+        fprintf(out, "%.9g", (double)values[k]);
+      else
+        write_value(p, k, (double)values[k]);
+    }
+  } else if (p->kind != KIND_CLASSES) {
+    probabilities_from_logits(values, outputs, p->probabilities);
+    for (int64_t k = 0; k < classes; k++, separator = ",") fprintf(out, "%s%.9g", separator, p->probabilities[k]);
   }
   fputc('\n', out);
 }
@@ -142,8 +172,9 @@ static int take_block(void *user, const descent_dataset *block) {
   p->out_of_memory = !reserve(p, rows);
   if (p->out_of_memory) return 1;
   note_block(p, block);
-  p->status = p->kind == KIND_RAW ? descent_predict_raw(p->network, p->device, block, p->outputs)
-                                  : descent_predict(p->network, p->device, block, p->outputs);
+  p->status = p->kind == KIND_RAW || p->far || descent_network_classes(p->network)
+                  ? descent_predict_raw(p->network, p->device, block, p->outputs)
+                  : descent_predict(p->network, p->device, block, p->outputs);
   if (p->status != DESCENT_OK) return 1;
   if (p->rows == 0) write_header(p); /* not before the first rows were found good */
   for (int64_t i = 0; i < rows && !ferror(p->output.stream); i++) write_row(p, p->outputs + i * outputs);
@@ -180,6 +211,7 @@ static int stream(struct prediction *p) {
                                      take_block, p);
   print_notes(p);
   if (code != EXIT_DONE) return code;
+  if (p->status == DESCENT_ERROR_DATA) return fail(command, EXIT_DATA, "%s: %s", p->data, descent_last_error());
   if (p->status != DESCENT_OK) return fail_status(command, p->status);
   if (p->out_of_memory) return fail(command, EXIT_RUN, "%s: out of memory for predictions", p->data);
   if (p->output.stream == stdout) return EXIT_DONE; /* main looks at it */
@@ -210,7 +242,11 @@ static int predict(void *values, const struct arguments *arguments) {
   descent_status status = descent_network_load(model, &p.network);
   if (status != DESCENT_OK) return fail_status(command, status);
   const int64_t classes = descent_network_classes(p.network);
-  if (classes == 0 && (p.kind == KIND_CLASSES || p.kind == KIND_PROBABILITIES))
+  p.far = targets_are_far(p.network);
+  p.probabilities = calloc((size_t)classes + 1, sizeof *p.probabilities);
+  if (!p.probabilities)
+    code = fail(command, EXIT_RUN, "out of memory");
+  else if (classes == 0 && (p.kind == KIND_CLASSES || p.kind == KIND_PROBABILITIES))
     code = fail(command, EXIT_USAGE, "--output %s: the model predicts values, not classes", v->output);
   else if (classes != 2 && v->threshold != 0.5)
     code = fail(command, EXIT_USAGE, "--threshold: only for models with two classes");
@@ -218,6 +254,7 @@ static int predict(void *values, const struct arguments *arguments) {
     code = stream(&p);
   if (p.open && p.output.stream != stdout) output_abandon(&p.output);
   free(p.outputs);
+  free(p.probabilities);
   descent_device_close(p.device);
   descent_network_free(p.network);
   return code;

@@ -60,7 +60,7 @@ static bool keep_line(struct records *r, const cJSON *line) {
 void records_epoch(struct records *r, const descent_network *network, const descent_epoch_info *info) {
   const struct train_values *v = r->values;
   if (!wanted(v) || r->failed) return;
-  cJSON *line = run_log_line(descent_network_task(network), info);
+  cJSON *line = run_log_line(descent_network_task(network), &v->training.train, info);
   if (!line || (v->report && !keep_line(r, line))) {
     errno = ENOMEM;
     cannot_write(r, v->report ? v->report : v->log ? v->log : v->tensorboard ? v->tensorboard : v->checkpoint);

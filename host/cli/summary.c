@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/cli.h"
+#include "cli/no_data.h"
+#include "report/run_log.h"
 #include "report/text.h"
 
 enum { NAMES_SHOWN = 10, NAME_COLUMNS = 28 };
@@ -83,20 +86,14 @@ static void print_task(FILE *stream, const descent_dataset *data, bool inferred)
     fputs("            whole numbers in few rows: --task classes predicts them as classes\n", stream);
 }
 
-/* Marks the columns whose value never changes in these rows, and returns how many there are; -1 without memory. Stops
- * at the row that settles the last one, mostly the second or third. */
+/* Marks the inputs whose value never changes in these rows, and returns how many there are. Stops at the row that settles the last one, mostly the second or third. */
 static int64_t find_constant(const descent_dataset *data, bool *constant) {
   int64_t inputs = descent_dataset_inputs(data), left = inputs;
-  float *first = malloc((size_t)inputs * sizeof *first), *row = malloc((size_t)inputs * sizeof *row);
-  if (!first || !row || descent_dataset_row(data, 0, first) != DESCENT_OK) left = -1;
   for (int64_t j = 0; j < inputs; j++) constant[j] = true;
-  for (int64_t i = 1; left > 0 && i < descent_dataset_rows(data); i++) {
-    if (descent_dataset_row(data, i, row) != DESCENT_OK) break;
+  for (int64_t i = 1; left > 0 && i < descent_dataset_rows(data); i++)
     for (int64_t j = 0; j < inputs; j++)
-      if (constant[j] && row[j] != first[j]) constant[j] = false, left--; /* so does a missing cell */
-  }
-  free(first);
-  free(row);
+      if (constant[j] && descent_dataset_input_value(data, i, j) != descent_dataset_input_value(data, 0, j))
+        constant[j] = false, left--; /* so does a missing cell */
   return left;
 }
 
@@ -215,7 +212,7 @@ static void print_training(FILE *stream, const descent_train_options *t) {
 
 void summary_print(FILE *stream, const struct summary *s) {
   char text[512], count[TEXT_SIZE];
-  const char *target = descent_dataset_target_name(s->data, 0);
+  const char *target = descent_dataset_target_name(s->data, 0), *with = run_log_loss_with(s->train);
   fprintf(stream, "data        %s: %s rows, ", s->data_path, text_count(descent_dataset_rows(s->data), count));
   int64_t columns = descent_dataset_columns(s->data), targets = descent_dataset_targets(s->data);
   fprintf(stream, "%s feature%s", text_count(columns, count), columns == 1 ? "" : "s");
@@ -228,11 +225,14 @@ void summary_print(FILE *stream, const struct summary *s) {
   if (target && targets > NAMES_SHOWN) fputs(", ...", stream);
   fputc('\n', stream);
   if (*descent_dataset_note(s->data)) fprintf(stream, "            %s\n", descent_dataset_note(s->data));
+  if (data_choice_rounding(s->data, text)) fprintf(stream, "            %s\n", text);
   print_columns(stream, s);
   print_task(stream, s->data, s->task_inferred);
   if (descent_dataset_task(s->data) == DESCENT_TASK_REGRESSION)
     fputs("loss        mean squared error of the target scaled to mean 0, deviation 1\n", stream);
+  if (with) fprintf(stream, "loss        in training with %s, in validation without: the two do not compare\n", with);
   print_constant(stream, s->training);
+  no_data_print(stream, s->training, s->missing);
   print_split(stream, s);
   summary_shape(s->network, text, sizeof text);
   fprintf(stream, "network     %s, %s parameters\n", text, text_count(descent_network_parameters(s->network), count));

@@ -9,6 +9,7 @@ struct summary {
   const char *data_path;
   const char *target; /* as the user named it, or NULL */
   descent_impute impute;
+  const char *missing; /* --missing as given, or NULL */
   bool task_inferred;
   const descent_dataset *data;       /* the whole file */
   const descent_dataset *training;   /* the rows to train on */

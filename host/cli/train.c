@@ -260,6 +260,7 @@ struct measured {
   struct metrics_column columns[MEASURED_MOST];
   int n;
   const descent_dataset *last;
+  struct verdict verdict;
 };
 
 static void measured_clear(struct measured *m) {
@@ -272,12 +273,30 @@ static int measure(const struct training *t, struct measured *m) {
   for (int i = 0; i < MEASURED_MOST; i++) {
     if (!data[i] || interrupt_signal()) continue;
     const descent_status status = descent_evaluate(t->network, t->device, data[i], 0, &m->metrics[m->n]);
+    if (status == DESCENT_ERROR_DATA)
+      return fail(command, EXIT_DATA, "the %s data: %s", titles[i], descent_last_error());
     if (status != DESCENT_OK) return fail_status(command, status);
     m->columns[m->n] = (struct metrics_column){titles[i], &m->metrics[m->n]};
     m->n++;
     m->last = data[i];
   }
   return EXIT_DONE;
+}
+
+/* After measure(). A training without an epoch is not judged. */
+static int judge(const struct training *t, const descent_fit_result *result, struct measured *m) {
+  const struct verdict_rows training = {m->columns[0], t->rows}, validation = {m->columns[1], t->validation};
+  if (result->epochs == 0 || m->n < (t->validation ? 2 : 1)) return EXIT_DONE;
+  if (!verdict_make(t->network, &t->values.training.train, result, &training, t->validation ? &validation : NULL,
+                    &m->verdict))
+    return fail(command, EXIT_RUN, "out of memory");
+  return EXIT_DONE;
+}
+
+static void print_verdict(const struct verdict *verdict) {
+  fflush(stdout);
+  if (*verdict->worse) fprintf(stderr, "%s: warning: %s\n", command, verdict->worse);
+  if (*verdict->seldom) fprintf(stderr, "%s: note: %s\n", command, verdict->seldom);
 }
 
 /* All that can be drawn of the last data set. */
@@ -332,6 +351,7 @@ static int write_report(const struct training *t, const descent_fit_result *resu
                             .options = cJSON_GetObjectItem(provenance, "options"),
                             .warnings = t->records.warnings,
                             .failure = failure,
+                            .verdict = &m->verdict,
                             .history = &t->records.history,
                             .result = result,
                             .columns = m->columns,
@@ -375,6 +395,8 @@ static int finish(struct training *t, const descent_fit_result *result) {
   int code = EXIT_DONE;
   if (!interrupt_signal()) code = measure_and_print(t, &measured);
   print_end(t, result);
+  if (code == EXIT_DONE) code = judge(t, result, &measured);
+  print_verdict(&measured.verdict);
   const int reported = interrupt_signal() ? EXIT_DONE : write_report(t, result, &measured, NULL);
   measured_clear(&measured);
   if (code == EXIT_DONE) code = reported;
@@ -392,6 +414,7 @@ static int train(struct training *t) {
     summary_print(stderr, &(struct summary){.data_path = t->values.data_path,
                                             .target = t->values.target,
                                             .impute = t->values.impute,
+                                            .missing = t->values.data.missing,
                                             .task_inferred = t->values.task == DESCENT_TASK_AUTO,
                                             .data = t->data,
                                             .training = t->rows,

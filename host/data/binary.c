@@ -30,10 +30,15 @@ enum {
   MISSING,
   TARGET_POSITIONS,
   LEFT_OUT,
+  OFFSETS,
+  TARGET_OFFSETS,
+  ROUNDING,
+  TARGET_ROUNDING,
   FIELDS
 };
-static const char *const fields[FIELDS] = {"version",      "task",        "classes", "columns",       "unseen",
-                                           "target_names", "class_names", "missing", "target_places", "left_out"};
+static const char *const fields[FIELDS] = {"version",      "task",           "classes",  "columns",        "unseen",
+                                           "target_names", "class_names",    "missing",  "target_places",  "left_out",
+                                           "offsets",      "target_offsets", "rounding", "target_rounding"};
 
 static descent_status find_tensor(const struct binary *b, const char *name, int64_t *columns,
                                   const struct safetensors_entry **found) {
@@ -112,8 +117,12 @@ static descent_status read_description(struct binary *b) {
                                          .class_names = found[CLASS_NAMES],
                                          .missing = found[MISSING],
                                          .target_positions = found[TARGET_POSITIONS],
-                                         .left_out = found[LEFT_OUT]};
+                                         .left_out = found[LEFT_OUT],
+                                         .offsets = found[OFFSETS],
+                                         .target_offsets = found[TARGET_OFFSETS]};
   TRY(schema_read(where, &members, b->inputs, b->targets, b->classes, &b->schema));
+  TRY(schema_read_reals(where, found[ROUNDING], b->inputs, &b->X_rounding));
+  TRY(schema_read_reals(where, found[TARGET_ROUNDING], b->targets, &b->y_rounding));
   b->described = true;
 done:
   cJSON_Delete(json);
@@ -194,6 +203,8 @@ static void close_binary(struct binary *b) {
   free(b->owned_X);
   free(b->y);
   free(b->weights);
+  free(b->X_rounding);
+  free(b->y_rounding);
   schema_clear(&b->schema);
   safetensors_close(&b->file);
   *b = (struct binary){0};
@@ -241,7 +252,8 @@ static bool has_names(const struct schema *schema) { return schema->n_features &
 /* Whether the file's inputs are the network's, compared by position when either has no names. */
 static bool same_columns(const struct binary *b, const struct expected_data *expected) {
   const struct schema *ours = &b->schema, *theirs = expected->schema;
-  if (b->inputs != expected->inputs) return false;
+  const int64_t targets = b->y && !expected->classes ? b->targets : 0;
+  if (b->inputs != expected->inputs || !dataset_has_offsets(ours, theirs, b->inputs, targets)) return false;
   if (!ours->features || !theirs->features) return true;
   if (ours->n_features != theirs->n_features) return false;
   const bool by_name = has_names(ours) && has_names(theirs);
@@ -326,8 +338,10 @@ done:
 
 static void drop_targets(struct schema *schema) {
   memory_free_texts(schema->target_names, schema->targets);
+  free(schema->target_offsets);
   schema->target_names = NULL;
-  schema->targets = 0;
+  schema->target_offsets = NULL;
+  schema->targets = schema->n_target_offsets = 0;
   schema_drop_classes(schema);
 }
 
@@ -341,6 +355,9 @@ static descent_status make_storage(struct binary *b, const descent_dataset_optio
   if (expected) s->task = expected->task;
   s->schema = b->schema;
   b->schema = (struct schema){0};
+  s->X_rounding = b->X_rounding;
+  s->y_rounding = b->y_rounding;
+  b->X_rounding = b->y_rounding = NULL;
   if (options->unseen != DESCENT_UNSEEN_ERROR) s->schema.unseen = options->unseen;
   if (!b->y || options->features_only || options->target_file)
     drop_targets(&s->schema);

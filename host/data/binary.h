@@ -4,7 +4,8 @@
  *   y        (rows, targets) or (rows), optional; class indices for the tasks with classes
  *   weights  (rows), optional
  *
- * __metadata__ holds "descent.data", JSON of version, task, classes and schema, and checksums (core/safetensors.h). A
+ * __metadata__ holds "descent.data", JSON of version, task, classes and schema, "rounding" and "target_rounding" (what
+ * float32 has changed at most in each input and target, where it has), and checksums (core/safetensors.h). A
  * file of another program has neither; its columns have no names and its task is inferred from y.
  *
  * Opening reads header, y and weights, which are copied and checked, since class indices address memory. X is mapped
@@ -31,7 +32,8 @@ struct binary {
   const float *X; /* in the mapping, or in owned_X when the file does not align it */
   void *mapping;
   size_t mapped_bytes;
-  float *owned_X, *y, *weights; /* y, weights: NULL without */
+  float *owned_X, *y, *weights;    /* y, weights: NULL without */
+  double *X_rounding, *y_rounding; /* as of struct dataset_storage */
 };
 
 /* Reads a file. `blocks` may be NULL. A file whose columns match the request is mapped; otherwise its rows are read

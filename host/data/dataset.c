@@ -17,6 +17,8 @@ void dataset_storage_release(struct dataset_storage *storage) {
   free(storage->owned_X);
   free(storage->owned_y);
   free(storage->owned_weights);
+  free(storage->X_rounding);
+  free(storage->y_rounding);
   if (storage->mapping) {
     munmap(storage->mapping, storage->mapped_bytes);
     close(storage->mapped_file);
@@ -190,8 +192,8 @@ int64_t descent_dataset_dropped(const descent_dataset *dataset) { return dataset
 int64_t descent_dataset_unseen(const descent_dataset *dataset) { return dataset->storage->unseen; }
 
 int64_t descent_dataset_rounded(const descent_dataset *dataset, double *change) {
-  if (change) *change = dataset->storage->rounding;
-  return dataset->storage->rounded;
+  if (change) *change = dataset->storage->rounding.relative;
+  return dataset->storage->rounding.cells;
 }
 
 const char *descent_dataset_note(const descent_dataset *dataset) {
@@ -215,8 +217,8 @@ static descent_status check_row(const descent_dataset *dataset, int64_t row) {
 descent_status descent_dataset_row(const descent_dataset *dataset, int64_t row, float *X) {
   const struct dataset_storage *s = dataset->storage;
   descent_status status = check_row(dataset, row);
-  if (status == DESCENT_OK)
-    memcpy(X, s->X + dataset_source_row(dataset, row) * s->inputs, (size_t)s->inputs * sizeof *X);
+  for (int64_t j = 0; status == DESCENT_OK && j < s->inputs; j++)
+    X[j] = (float)dataset_input(s, dataset_source_row(dataset, row), j);
   return status;
 }
 
@@ -224,7 +226,114 @@ descent_status descent_dataset_target(const descent_dataset *dataset, int64_t ro
   const struct dataset_storage *s = dataset->storage;
   if (!s->y) return status_set(DESCENT_ERROR_ARGUMENT, "the dataset has no target");
   descent_status status = check_row(dataset, row);
-  if (status == DESCENT_OK)
-    memcpy(y, s->y + dataset_source_row(dataset, row) * s->targets, (size_t)s->targets * sizeof *y);
+  for (int64_t k = 0; status == DESCENT_OK && k < s->targets; k++)
+    y[k] = (float)dataset_target(s, dataset_source_row(dataset, row), k);
+  return status;
+}
+
+double descent_dataset_input_value(const descent_dataset *dataset, int64_t row, int64_t input) {
+  const struct dataset_storage *s = dataset->storage;
+  if (row < 0 || row >= dataset->rows || input < 0 || input >= s->inputs) return NAN;
+  return dataset_input(s, dataset_source_row(dataset, row), input);
+}
+
+double descent_dataset_target_value(const descent_dataset *dataset, int64_t row, int64_t target) {
+  const struct dataset_storage *s = dataset->storage;
+  if (!s->y || row < 0 || row >= dataset->rows || target < 0 || target >= s->targets) return NAN;
+  return dataset_target(s, dataset_source_row(dataset, row), target);
+}
+
+/* The standard deviation of column i of values (rows, width) over at most 10,000 of the view's rows, evenly spaced;
+ * NaN is left out. */
+static double spread_of(const descent_dataset *dataset, const float *values, int64_t width, int64_t i) {
+  enum { ROWS = 10000 };
+  const int64_t every = (dataset->rows - 1) / ROWS + 1;
+  double mean = 0, squares = 0, n = 0;
+  for (int64_t r = 0; r < dataset->rows; r += every) {
+    const double x = (double)values[dataset_source_row(dataset, r) * width + i];
+    if (isnan(x)) continue;
+    const double delta = x - mean; /* Welford */
+    mean += delta / ++n;
+    squares += delta * (x - mean);
+  }
+  return n > 0 ? sqrt(squares / n) : 0;
+}
+
+double descent_dataset_input_rounding(const descent_dataset *dataset, int64_t input, double *spread) {
+  const struct dataset_storage *s = dataset->storage;
+  const double change = s->X_rounding && input >= 0 && input < s->inputs ? s->X_rounding[input] : 0;
+  if (spread) *spread = change > 0 ? spread_of(dataset, s->X, s->inputs, input) : 0;
+  return change;
+}
+
+double descent_dataset_target_rounding(const descent_dataset *dataset, int64_t target, double *spread) {
+  const struct dataset_storage *s = dataset->storage;
+  const double change = s->y && s->y_rounding && target >= 0 && target < s->targets ? s->y_rounding[target] : 0;
+  if (spread) *spread = change > 0 ? spread_of(dataset, s->y, s->targets, target) : 0;
+  return change;
+}
+
+/* ---- other offsets ---------------------------------------------------------------------------------------------- */
+
+static bool same_offsets(const double *a, int64_t n_a, const double *b, int64_t n_b, int64_t n) {
+  for (int64_t i = 0; (a || b) && i < n; i++)
+    if (schema_offset(a, n_a, i) != schema_offset(b, n_b, i)) return false;
+  return true;
+}
+
+bool dataset_has_offsets(const struct schema *ours, const struct schema *theirs, int64_t inputs, int64_t targets) {
+  return same_offsets(ours->offsets, ours->n_offsets, theirs->offsets, theirs->n_offsets, inputs) &&
+         same_offsets(ours->target_offsets, ours->n_target_offsets, theirs->target_offsets, theirs->n_target_offsets,
+                      targets);
+}
+
+descent_status dataset_align(const descent_dataset *dataset, const struct schema *schema, descent_dataset **aligned) {
+  const struct dataset_storage *s = dataset->storage;
+  const int64_t rows = dataset->rows, targets = s->y && !s->classes ? s->targets : 0;
+  struct dataset_storage *storage = NULL;
+  descent_status status = DESCENT_OK;
+  *aligned = NULL;
+  if (dataset_has_offsets(&s->schema, schema, s->inputs, targets)) return DESCENT_OK;
+  storage = memory_allocate(1, sizeof *storage, "the dataset");
+  if (!storage) return DESCENT_ERROR_MEMORY;
+  *storage = (struct dataset_storage){.references = 1,
+                                      .rows = rows,
+                                      .inputs = s->inputs,
+                                      .targets = s->targets,
+                                      .classes = s->classes,
+                                      .task = s->task,
+                                      .before = s->before};
+  float *X = storage->owned_X = memory_allocate(rows * s->inputs, sizeof *X, "X");
+  float *y = storage->owned_y = s->y ? memory_allocate(rows * s->targets, sizeof *y, "y") : NULL;
+  float *weights = storage->owned_weights = s->weights ? memory_allocate(rows, sizeof *weights, "weights") : NULL;
+  *aligned = memory_allocate(1, sizeof **aligned, "the dataset");
+  if (!X || (s->y && !y) || (s->weights && !weights) || !*aligned) TRY(DESCENT_ERROR_MEMORY);
+  for (int64_t r = 0; r < rows; r++) {
+    const int64_t at = dataset_source_row(dataset, r);
+    for (int64_t j = 0; j < s->inputs; j++)
+      X[r * s->inputs + j] = (float)(dataset_input(s, at, j) - schema_offset(schema->offsets, schema->n_offsets, j));
+    for (int64_t k = 0; s->y && k < s->targets; k++)
+      y[r * s->targets + k] =
+          targets
+              ? (float)(dataset_target(s, at, k) - schema_offset(schema->target_offsets, schema->n_target_offsets, k))
+              : s->y[at * s->targets + k];
+    if (weights) weights[r] = s->weights[at];
+  }
+  storage->X = X;
+  storage->y = y;
+  storage->weights = weights;
+  TRY(schema_copy(schema, &storage->schema));
+  **aligned = (struct descent_dataset){.storage = storage, .rows = rows};
+  storage = NULL;
+done:
+  if (status != DESCENT_OK) free(*aligned), *aligned = NULL;
+  dataset_storage_release(storage);
+  return status;
+}
+
+descent_status descent_dataset_weight(const descent_dataset *dataset, int64_t row, float *weight) {
+  const struct dataset_storage *s = dataset->storage;
+  descent_status status = check_row(dataset, row);
+  if (status == DESCENT_OK) *weight = s->weights ? s->weights[dataset_source_row(dataset, row)] : 1;
   return status;
 }

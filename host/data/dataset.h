@@ -4,6 +4,7 @@
 
 #include <time.h>
 
+#include "data/offset.h"
 #include "model/schema.h"
 
 /* Shared by a dataset and its views; freed with the last of them. */
@@ -13,13 +14,14 @@ struct dataset_storage {
   const float *y;       /* (rows, targets) or NULL; class indices for classifiers */
   const float *weights; /* (rows) or NULL */
   int64_t rows, inputs, targets, classes;
+  int64_t before; /* rows of the file before those of a block; 0 where it was read as a whole */
   descent_task task;
-  struct schema schema;                    /* names and features */
-  int64_t dropped;                         /* rows left out because their target is missing */
-  int64_t unseen;                          /* cells with a category unknown to the network, encoded as zeros */
-  int64_t rounded;                         /* cells that float32 does not hold exactly */
-  double rounding;                         /* the largest relative change among them */
-  const char *note;                        /* static, or NULL; see descent_dataset_note */
+  struct schema schema;            /* names and features */
+  int64_t dropped;                 /* rows left out because their target is missing */
+  int64_t unseen;                  /* cells with a category unknown to the network, encoded as zeros */
+  struct rounding rounding;        /* cells that float32 does not hold exactly */
+  double *X_rounding, *y_rounding; /* (inputs), (targets): the largest change of a cell; NULL: none, or unknown */
+  const char *note;                /* static, or NULL; see descent_dataset_note */
   void *owned_X, *owned_y, *owned_weights; /* released by free(); NULL when borrowed */
   void *mapping;                           /* of the file that holds X, or NULL; see data/binary.h */
   size_t mapped_bytes;
@@ -38,6 +40,23 @@ struct descent_dataset {
 static inline int64_t dataset_source_row(const descent_dataset *dataset, int64_t row) {
   return dataset->index ? dataset->index[row] : row;
 }
+
+/* offset + x, which keeps the sign of a zero without an offset. */
+static inline double dataset_add_offset(double offset, float x) { return offset == 0 ? (double)x : offset + (double)x; }
+/* Input j and target k of a storage row, in double: what the storage holds plus the offset. */
+static inline double dataset_input(const struct dataset_storage *s, int64_t source_row, int64_t j) {
+  return dataset_add_offset(schema_offset(s->schema.offsets, s->schema.n_offsets, j), s->X[source_row * s->inputs + j]);
+}
+static inline double dataset_target(const struct dataset_storage *s, int64_t source_row, int64_t k) {
+  return dataset_add_offset(schema_offset(s->schema.target_offsets, s->schema.n_target_offsets, k),
+                            s->y[source_row * s->targets + k]);
+}
+
+/* Whether both have the same offsets, for so many inputs and targets. */
+bool dataset_has_offsets(const struct schema *ours, const struct schema *theirs, int64_t inputs, int64_t targets);
+/* A dataset with the offsets of `schema`: `*aligned` is NULL where the dataset has these already, else a copy of its
+ * rows. */
+descent_status dataset_align(const descent_dataset *dataset, const struct schema *schema, descent_dataset **aligned);
 
 /* The category that the one-hot inputs of a feature encode, or CATEGORY_*. */
 enum { CATEGORY_MISSING = -1, CATEGORY_NONE = -2 /* unknown to the network that the data were read for */ };

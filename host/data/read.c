@@ -118,6 +118,8 @@ static descent_status add_target_file(const struct read_request *request, struct
     classes = *expected;
     schema.class_names = expected->schema->class_names;
     schema.classes = expected->schema->classes;
+    schema.target_offsets = expected->schema->target_offsets;
+    schema.n_target_offsets = expected->schema->n_target_offsets;
     classes.schema = &schema;
     classes.features = 0;
   }
@@ -139,8 +141,12 @@ static descent_status add_target_file(const struct read_request *request, struct
   storage->schema.targets = targets->schema.targets;
   storage->schema.class_names = targets->schema.class_names;
   storage->schema.classes = targets->schema.classes;
+  storage->schema.target_offsets = targets->schema.target_offsets;
+  storage->schema.n_target_offsets = targets->schema.n_target_offsets;
+  storage->y_rounding = targets->y_rounding;
   targets->schema.target_names = targets->schema.class_names = NULL;
-  targets->schema.targets = targets->schema.classes = 0;
+  targets->schema.target_offsets = targets->y_rounding = NULL;
+  targets->schema.targets = targets->schema.classes = targets->schema.n_target_offsets = 0;
 done:
   dataset_storage_release(targets);
   return status;
@@ -287,7 +293,6 @@ descent_status descent_dataset_convert(const char *path, const descent_dataset_o
   mapped.format = "safetensors";
   TRY(descent_dataset_read(to, &mapped, dataset));
   (*dataset)->storage->dropped = surveyed->dropped;
-  (*dataset)->storage->rounded = surveyed->rounded;
   (*dataset)->storage->rounding = surveyed->rounding;
   (*dataset)->storage->note = surveyed->note;
 done:

@@ -36,6 +36,10 @@ void table_clear(struct table *t) {
   targets_clear(&t->targets);
   text_list_clear(&t->sample);
   free(t->y);
+  free(t->early);
+  free(t->early_y);
+  free(t->y_offsets);
+  free(t->y_rounding);
   free(t->weights);
   free(t->values);
   missing_cells_clear(&t->missing);
@@ -81,6 +85,30 @@ done:
   return status;
 }
 
+/* Takes the offsets of the network, or makes room for the numbers from which they are chosen. */
+static descent_status begin_offsets(struct table *t) {
+  const struct schema *known = t->request.expected ? t->request.expected->schema : NULL;
+  const int64_t features = t->columns.features, targets = t->columns.targets > 1 ? t->columns.targets : 0;
+  if (targets) {
+    t->y_offsets = memory_allocate(targets, sizeof *t->y_offsets, "the targets");
+    t->y_rounding = memory_allocate(targets, sizeof *t->y_rounding, "the targets");
+    if (!t->y_offsets || !t->y_rounding) return DESCENT_ERROR_MEMORY;
+  }
+  if (known) {
+    for (int64_t f = 0, j = 0; f < features; f++) {
+      t->features[f].offset = schema_offset(known->offsets, known->n_offsets, j);
+      j += known->features ? feature_inputs(&known->features[f]) : 1;
+    }
+    for (int64_t k = 0; k < targets; k++)
+      t->y_offsets[k] = schema_offset(known->target_offsets, known->n_target_offsets, k);
+    return DESCENT_OK;
+  }
+  t->early_rows = offset_rows(features + targets);
+  t->early = memory_allocate(t->early_rows * features, sizeof *t->early, "the first rows");
+  if (targets) t->early_y = memory_allocate(t->early_rows * targets, sizeof *t->early_y, "the first rows");
+  return t->early && (t->early_y || !targets) ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+}
+
 static descent_status apply_categorical_option(struct table *t) {
   descent_status status = DESCENT_OK;
   for (int64_t k = 0; k < t->request.options->categoricals; k++) {
@@ -118,6 +146,7 @@ static descent_status begin_columns(struct table *t, bool numbers) {
     if (known && known->features) TRY(enter_categories(&known->features[f], &t->features[f]));
   }
   if (!t->request.expected) TRY(apply_categorical_option(t));
+  TRY(begin_offsets(t));
   t->decided = true;
   for (int64_t f = 0; f < t->columns.features; f++) t->decided = t->decided && t->features[f].kind != FEATURE_UNKNOWN;
   if (t->columns.targets == 1) TRY(targets_begin(&t->targets, t->request.options->task, t->request.expected));
@@ -165,19 +194,59 @@ static descent_status store_missing(struct table *t, int64_t feature, int64_t co
     return cell_error(t, column, "", 0, line,
                       "is missing, and the network does not replace missing cells (fill it in)");
   *cell(t, feature) = NAN;
+  if (t->early) t->early[t->rows * t->columns.features + feature] = (double)NAN;
   t->features[feature].missing++;
   return DESCENT_OK;
 }
 
-/* Rounds to float32 and counts inexact cells. */
-static float rounded(struct table *t, double number) {
-  const float stored = (float)number;
-  if ((double)stored != number) {
-    const double change = fabs((double)stored - number);
-    t->rounded++;
-    if (change > t->rounding * fabs(number)) t->rounding = change / fabs(number); /* divides rarely */
+static void store_value(struct table *t, int64_t feature, double number) {
+  struct table_feature *f = &t->features[feature];
+  if (t->early) {
+    t->early[t->rows * t->columns.features + feature] = number;
+    *cell(t, feature) = (float)number; /* until the offset is known */
+  } else {
+    *cell(t, feature) = offset_subtract(number, f->offset, &t->rounding, &f->rounding);
   }
-  return stored;
+}
+
+/* A target of several. */
+static void store_target_value(struct table *t, int64_t target, double number) {
+  const int64_t at = t->rows * t->columns.targets + target;
+  if (t->early)
+    t->early_y[at] = number;
+  else
+    t->y[at] = offset_subtract(number, t->y_offsets[target], &t->rounding, &t->y_rounding[target]);
+}
+
+/* Chooses the offset of the column early[.., i] and writes its rows, early or not, to values[.., i]. */
+static void settle_column(struct table *t, const double *early, float *values, int64_t width, int64_t i,
+                          double *scratch, double *offset, double *largest) {
+  for (int64_t r = 0; r < t->rows; r++) scratch[r] = early[r * width + i];
+  *offset = offset_choose(scratch, t->rows);
+  for (int64_t r = 0; r < t->rows; r++) {
+    const double number = early[r * width + i];
+    const float stored = isnan(number) ? NAN : offset_subtract(number, *offset, &t->rounding, largest);
+    if (values) values[r * width + i] = stored;
+  }
+}
+
+/* Chooses the offsets from the first rows and rounds those. No-op once they are chosen. */
+static descent_status settle_offsets(struct table *t) {
+  const int64_t features = t->columns.features, targets = t->columns.targets;
+  if (!t->early) return DESCENT_OK;
+  double *scratch = memory_allocate(t->rows, sizeof *scratch, "the first rows");
+  if (!scratch) return DESCENT_ERROR_MEMORY;
+  for (int64_t f = 0; f < features; f++)
+    if (t->features[f].kind != FEATURE_CATEGORY)
+      settle_column(t, t->early, table_is_survey(t) ? NULL : t->values, features, f, scratch, &t->features[f].offset,
+                    &t->features[f].rounding);
+  for (int64_t k = 0; t->early_y && k < targets; k++)
+    settle_column(t, t->early_y, t->y, targets, k, scratch, &t->y_offsets[k], &t->y_rounding[k]);
+  free(scratch);
+  free(t->early);
+  free(t->early_y);
+  t->early = t->early_y = NULL;
+  return DESCENT_OK;
 }
 
 static descent_status unseen_category(struct table *t, int64_t feature, int64_t column, const char *text, size_t length,
@@ -235,9 +304,9 @@ static descent_status store_number(struct table *t, int64_t feature, int64_t col
                                    int64_t line) {
   double value;
   const bool numeric = number_parse(text, length, &value);
-  if (numeric && text_number_fits(value) &&
+  if (numeric && offset_fits(value, t->features[feature].offset) &&
       !(t->request.options->missing && cell_is_missing(&t->missing, text, length))) {
-    *cell(t, feature) = rounded(t, value);
+    store_value(t, feature, value);
     return DESCENT_OK;
   }
   if (cell_is_missing(&t->missing, text, length)) return store_missing(t, feature, column, line);
@@ -257,7 +326,7 @@ static descent_status store_weight(struct table *t, int64_t column, const char *
   double value;
   if (!number_parse(text, length, &value) || !text_number_fits(value) || value < 0)
     return cell_error(t, column, text, length, line, "is not a valid weight: must be finite and >= 0");
-  t->weights[t->rows] = rounded(t, value);
+  t->weights[t->rows] = offset_subtract(value, 0, &t->rounding, NULL);
   return DESCENT_OK;
 }
 
@@ -270,8 +339,8 @@ static descent_status store_target(struct table *t, int64_t target, int64_t colu
     t->row_without_target = true;
   } else if (t->columns.targets == 1) {
     status = targets_add(&t->targets, text, length, line, &problem);
-  } else if (number_parse(text, length, &value) && text_number_fits(value)) {
-    t->y[t->rows * t->columns.targets + target] = rounded(t, value);
+  } else if (number_parse(text, length, &value) && offset_fits(value, t->y_offsets[target])) {
+    store_target_value(t, target, value);
   } else {
     problem = "is not a finite number, which regression on several targets needs (correct it)";
   }
@@ -318,6 +387,7 @@ static descent_status finish_row(struct table *t) {
     return DESCENT_OK;
   }
   t->rows++;
+  if (t->rows == t->early_rows) TRY(settle_offsets(t));
   if (t->rows == t->capacity) TRY(t->blocks && !table_is_survey(t) ? pass_block(t) : grow(t));
 done:
   return status;
@@ -384,33 +454,37 @@ descent_status table_add_number(struct table *t, int64_t column, double number, 
   } else if (role >= 0) {
     if (missing)
       status = store_missing(t, role, column, row);
-    else if (!text_number_fits(number))
+    else if (!offset_fits(number, t->features[role].offset))
       problem = "is not a finite 32-bit number, at most 3.4e38 (correct it, or remove the row or the column)";
     else
-      *cell(t, role) = rounded(t, number);
+      store_value(t, role, number);
   } else if (role == COLUMN_WEIGHT) {
     if (!text_number_fits(number) || number < 0) problem = "is not a valid weight: must be finite and >= 0";
-    t->weights[t->rows] = problem ? 0 : rounded(t, number);
+    t->weights[t->rows] = problem ? 0 : offset_subtract(number, 0, &t->rounding, NULL);
   } else if (role <= COLUMN_TARGET && missing) {
     t->row_without_target = true;
   } else if (role <= COLUMN_TARGET && t->columns.targets == 1) {
     status = targets_add_number(&t->targets, number, row, &problem);
   } else if (role <= COLUMN_TARGET) {
-    if (!text_number_fits(number)) problem = "is not a finite 32-bit number (correct it, or remove the row)";
-    t->y[t->rows * t->columns.targets + COLUMN_TARGET - role] = problem ? 0 : rounded(t, number);
+    const int64_t target = COLUMN_TARGET - role;
+    if (offset_fits(number, t->y_offsets[target]))
+      store_target_value(t, target, number);
+    else
+      problem = "is not a finite 32-bit number (correct it, or remove the row)";
   }
   return problem ? number_error(t, column, number, row, problem) : status;
 }
 
-/* Stores a row, with a fast path for numeric features that float32 holds exactly. */
+/* Stores a row, with a fast path for numeric features that float32 holds exactly, behind the first rows. */
 static descent_status store_numbers(struct table *t, const double *cells, int64_t row) {
   float *const values = cell(t, 0);
+  const bool plain = !t->early && !t->missing.n_numbers;
   descent_status status = DESCENT_OK;
   for (int64_t c = 0; c < t->columns.n; c++) {
     const int64_t role = t->columns.roles[c];
     const float stored = (float)cells[c];
-    if (role >= 0 && t->features[role].kind == FEATURE_NUMBER && (double)stored == cells[c] && isfinite(stored) &&
-        !t->missing.n_numbers)
+    if (plain && role >= 0 && t->features[role].kind == FEATURE_NUMBER && t->features[role].offset == 0 &&
+        (double)stored == cells[c] && isfinite(stored))
       values[role] = stored;
     else
       TRY(table_add_number(t, c, cells[c], row));
@@ -434,7 +508,7 @@ descent_status table_read_matrix(struct table *t, struct matrix *matrix) {
     TRY(matrix->read(matrix, rows, cells));
     for (int64_t r = 0; r < rows; r++) TRY(store_numbers(t, cells + r * n, row + r + 1));
   }
-  t->rounded += matrix->inexact;
+  t->rounding.cells += matrix->inexact;
 done:
   free(cells);
   return status;
@@ -448,6 +522,7 @@ descent_status table_finish(struct table *t, struct dataset_storage **storage) {
   if (!t->decided) TRY(flush_sample(t));
   if (t->rows == 0 && t->total == 0)
     TRY(status_set(DESCENT_ERROR_DATA, "%s: the target is missing in every row (%" PRId64 ")", t->path, t->dropped));
+  TRY(settle_offsets(t));
   if (t->rows > 0) TRY(table_extract(t, storage));
 done:
   return status;

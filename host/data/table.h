@@ -7,6 +7,7 @@
 #include "data/columns.h"
 #include "data/dictionary.h"
 #include "data/matrix.h"
+#include "data/offset.h"
 #include "data/targets.h"
 
 /* Consumer of blocks of rows. `consume` owns the block it receives. */
@@ -24,6 +25,8 @@ struct table_feature {
   enum feature_kind kind;
   struct dictionary categories;
   int64_t missing; /* cells so far */
+  double offset;   /* of a number: the cell holds value - offset; see data/offset.h */
+  double rounding; /* the largest change of a number by rounding */
 };
 
 struct table {
@@ -34,12 +37,17 @@ struct table {
   struct table_feature *features; /* (columns.features) */
   struct targets targets;         /* with one target */
   float *y;                       /* (capacity, columns.targets) with several targets */
+  /* Until the offsets are chosen, NULL afterwards: the numbers of the first rows, (early_rows, columns.features) and,
+   * with several targets, (early_rows, columns.targets). */
+  double *early, *early_y;
+  int64_t early_rows;
+  double *y_offsets, *y_rounding; /* (columns.targets) with several targets */
   float *weights;                 /* (capacity) or NULL */
   float *values;                  /* (capacity, columns.features); one row in a survey */
   int64_t rows, capacity, total;  /* total: rows of earlier blocks */
   bool row_without_target, decided;
-  int64_t dropped, rounded, unseen;
-  double rounding;         /* the largest relative change of a cell by rounding to float32 */
+  int64_t dropped, unseen;
+  struct rounding rounding;
   struct text_list sample; /* the first rows, (sample_rows, columns.n), until the kinds of columns are inferred */
   int64_t sample_rows, sample_bytes;
   struct missing_cells missing;

@@ -140,8 +140,8 @@ static descent_status move_targets(struct table *t, struct dataset_storage *stor
     columns_describe(&t->columns, t->columns.target_at[0], name, sizeof name);
     const descent_status status = targets_finish(&t->targets, t->path, name, storage);
     if (status == DESCENT_OK && storage->task == DESCENT_TASK_REGRESSION) {
-      storage->rounded += t->targets.rounded;
-      storage->rounding = fmax(storage->rounding, t->targets.rounding);
+      storage->rounding.cells += t->targets.rounding.cells;
+      storage->rounding.relative = fmax(storage->rounding.relative, t->targets.rounding.relative);
     }
     return status;
   }
@@ -154,24 +154,59 @@ static descent_status move_targets(struct table *t, struct dataset_storage *stor
   return DESCENT_OK;
 }
 
+/* Fills in the offsets of inputs and targets, and what rounding has changed in each. Lists that hold only 0 are left
+ * out. `t` has the features, `s` their inputs. */
+static descent_status move_offsets(struct table *t, struct dataset_storage *s) {
+  const int64_t features = t->columns.features, targets = s->classes ? 0 : s->targets;
+  bool offsets = false, roundings = false, y_offsets = false, y_roundings = false;
+  for (int64_t f = 0; f < features; f++) {
+    offsets = offsets || t->features[f].offset != 0;
+    roundings = roundings || t->features[f].rounding > 0;
+  }
+  const double *given_offsets = targets == 1 ? &t->targets.offset : t->y_offsets;
+  const double *given_roundings = targets == 1 ? &t->targets.largest_change : t->y_rounding;
+  for (int64_t k = 0; k < targets; k++) {
+    y_offsets = y_offsets || given_offsets[k] != 0;
+    y_roundings = y_roundings || given_roundings[k] > 0;
+  }
+  if ((offsets && !(s->schema.offsets = memory_allocate(s->inputs, sizeof(double), "the offsets"))) ||
+      (roundings && !(s->X_rounding = memory_allocate(s->inputs, sizeof(double), "the rounding"))) ||
+      (y_offsets && !(s->schema.target_offsets = memory_allocate(targets, sizeof(double), "the offsets"))) ||
+      (y_roundings && !(s->y_rounding = memory_allocate(targets, sizeof(double), "the rounding"))))
+    return DESCENT_ERROR_MEMORY;
+  if (offsets) s->schema.n_offsets = s->inputs;
+  if (y_offsets) s->schema.n_target_offsets = targets;
+  for (int64_t f = 0, j = 0; f < features; f++) {
+    if (offsets) s->schema.offsets[j] = t->features[f].offset;
+    if (roundings) s->X_rounding[j] = t->features[f].rounding;
+    j += s->schema.features ? feature_inputs(&s->schema.features[f]) : 1;
+  }
+  for (int64_t k = 0; k < targets; k++) {
+    if (y_offsets) s->schema.target_offsets[k] = given_offsets[k];
+    if (y_roundings) s->y_rounding[k] = given_roundings[k];
+  }
+  return DESCENT_OK;
+}
+
 descent_status table_extract(struct table *t, struct dataset_storage **out) {
   descent_status status;
   struct dataset_storage *storage = memory_allocate(1, sizeof *storage, "the dataset");
   if (!storage) return DESCENT_ERROR_MEMORY;
   *storage = (struct dataset_storage){.references = 1,
                                       .rows = t->rows,
+                                      .before = t->total,
                                       .dropped = t->dropped,
                                       .unseen = t->unseen,
-                                      .rounded = t->rounded,
                                       .rounding = t->rounding,
                                       .note = t->columns.note};
   TRY(make_schema(t, &storage->schema));
   TRY(move_X(t, storage));
   TRY(move_targets(t, storage));
+  TRY(move_offsets(t, storage));
   storage->owned_weights = move_array(&t->weights, t->rows, 1);
   storage->weights = storage->owned_weights;
   t->total += t->rows;
-  t->rows = t->capacity = t->dropped = t->unseen = t->rounded = 0;
+  t->rows = t->capacity = t->dropped = t->unseen = t->rounding.cells = 0;
   free(t->values);
   t->values = NULL;
   *out = storage;

@@ -41,6 +41,9 @@ done:
 descent_status targets_begin(struct targets *t, descent_task task, const struct expected_data *expected) {
   *t = (struct targets){.task = expected ? expected->task : task, .expected = expected, .first_text = -1};
   t->counting = t->task != DESCENT_TASK_REGRESSION;
+  if (expected) t->offset = schema_offset(expected->schema->target_offsets, expected->schema->n_target_offsets, 0);
+  if (!expected) t->early = memory_allocate(offset_rows(1), sizeof *t->early, "the first targets");
+  if (!expected && !t->early) return DESCENT_ERROR_MEMORY;
   return expected && expected->schema->class_names && is_classification(t->task) ? enter_expected_classes(t)
                                                                                  : DESCENT_OK;
 }
@@ -60,7 +63,8 @@ static const char *cell_problem(const struct targets *t, const char *text, size_
   size_t bad;
   if (length == 0) return "is empty (fill in the target, or remove the row)";
   if (numeric && isnan(number)) return "is not a value (fill in the target, or remove the row)";
-  if (numeric && !text_number_fits(number)) return "is not a finite 32-bit number (correct it, or remove the row)";
+  if (numeric && !offset_fits(number, t->offset))
+    return "is not a finite 32-bit number (correct it, or remove the row)";
   if (!numeric && t->task == DESCENT_TASK_REGRESSION) return "is not a number, which regression needs (correct it)";
   if (!numeric && !t->counting)
     return "is not a number, but the target's other values are (correct it, or choose task classes)";
@@ -82,11 +86,35 @@ static descent_status add_expected_class(struct targets *t, const char *text, si
   return DESCENT_ERROR_DATA;
 }
 
+static float round_number(struct targets *t, double number) {
+  return offset_subtract(number, t->offset, &t->rounding, &t->largest_change);
+}
+
+/* Chooses the offset from the first numbers, and rounds those unless y holds indices. No-op once it is chosen. */
+static descent_status settle_offset(struct targets *t) {
+  const int64_t most = offset_rows(1), n = t->rows < most ? t->rows : most;
+  if (!t->early) return DESCENT_OK;
+  double *scratch = memory_allocate(n, sizeof *scratch, "the first targets");
+  if (!scratch) return DESCENT_ERROR_MEMORY;
+  memcpy(scratch, t->early, (size_t)n * sizeof *scratch);
+  t->offset = offset_choose(scratch, n);
+  free(scratch);
+  for (int64_t r = 0; !t->counting && r < n; r++) t->y[r] = round_number(t, t->early[r]);
+  free(t->early);
+  t->early = NULL;
+  return DESCENT_OK;
+}
+
 /* The column is numeric: replaces indices by the numbers they stand for. */
-static void switch_to_numbers(struct targets *t) {
-  for (int64_t r = 0; r < t->rows; r++) t->y[r] = (float)t->distinct.values[(int64_t)t->y[r]].number;
+static descent_status switch_to_numbers(struct targets *t) {
+  if (t->rows >= offset_rows(1)) { /* else in settle_offset, with the first numbers */
+    const descent_status status = settle_offset(t);
+    if (status != DESCENT_OK) return status;
+    for (int64_t r = 0; r < t->rows; r++) t->y[r] = round_number(t, t->distinct.values[(int64_t)t->y[r]].number);
+  }
   t->counting = false;
   dictionary_clear(&t->distinct);
+  return DESCENT_OK;
 }
 
 static descent_status add_distinct(struct targets *t, const char *text, size_t length, double number, int64_t line,
@@ -110,10 +138,7 @@ static descent_status add_value(struct targets *t, double number, const char *te
   int64_t index;
   descent_status status;
   TRY(reserve_row(t));
-  if ((double)(float)number != number && !isnan(number)) {
-    t->rounded++;
-    t->rounding = fmax(t->rounding, fabs((double)(float)number - number) / fabs(number));
-  }
+  if (t->early && t->rows < offset_rows(1)) t->early[t->rows] = number;
   if (t->counting) {
     if (t->expected)
       TRY(add_expected_class(t, text, length, number, &index, problem));
@@ -122,10 +147,12 @@ static descent_status add_value(struct targets *t, double number, const char *te
     t->y[t->rows++] = (float)index;
     if (t->task == DESCENT_TASK_AUTO && t->first_text < 0 &&
         (number != trunc(number) || t->distinct.n > TARGETS_AUTO_CLASSES))
-      switch_to_numbers(t);
+      TRY(switch_to_numbers(t));
   } else {
-    t->y[t->rows++] = (float)number;
+    t->y[t->rows] = t->early ? 0 : round_number(t, number);
+    t->rows++;
   }
+  if (!t->counting && t->rows == offset_rows(1)) TRY(settle_offset(t));
 done:
   return status;
 }
@@ -139,7 +166,7 @@ descent_status targets_add(struct targets *t, const char *text, size_t length, i
 }
 
 descent_status targets_add_number(struct targets *t, double number, int64_t line, const char **problem) {
-  *problem = text_number_fits(number) ? NULL : "is not a finite 32-bit number (correct it, or remove the row)";
+  *problem = offset_fits(number, t->offset) ? NULL : "is not a finite 32-bit number (correct it, or remove the row)";
   return *problem ? DESCENT_ERROR_DATA : add_value(t, number, NULL, 0, line, problem);
 }
 
@@ -217,7 +244,7 @@ static bool values_repeat(const struct targets *t) { return t->distinct.n <= 2 |
 
 static descent_status infer_task(struct targets *t, const char *path, const char *column) {
   descent_status status = DESCENT_OK;
-  if (t->counting && t->first_text < 0 && !values_repeat(t)) switch_to_numbers(t);
+  if (t->counting && t->first_text < 0 && !values_repeat(t)) TRY(switch_to_numbers(t));
   if (!t->counting) {
     t->task = DESCENT_TASK_REGRESSION;
     return DESCENT_OK;
@@ -263,6 +290,7 @@ descent_status targets_finish(struct targets *t, const char *path, const char *c
     TRY(check_classes(t, path, column));
     if (is_classification(t->task)) TRY(number_classes(t, storage));
   }
+  if (!t->counting) TRY(settle_offset(t));
   float *y = realloc(t->y, (size_t)t->rows * sizeof *y); /* releases the slack */
   storage->owned_y = y ? y : t->y;
   storage->y = storage->owned_y;
@@ -277,5 +305,6 @@ done:
 void targets_clear(struct targets *t) {
   dictionary_clear(&t->distinct);
   free(t->y);
+  free(t->early);
   *t = (struct targets){0};
 }

@@ -4,6 +4,7 @@
 
 #include "data/dataset.h"
 #include "data/dictionary.h"
+#include "data/offset.h"
 
 enum {
   TARGETS_AUTO_CLASSES = 20,   /* most distinct integers that are inferred to be classes */
@@ -21,8 +22,11 @@ struct targets {
   bool counting;
   int64_t first_text;         /* index of the first distinct value that is not a number; -1 without */
   struct dictionary distinct; /* with a network, its classes */
-  int64_t rounded;            /* numbers that float32 does not hold exactly; for regression only */
-  double rounding;            /* their largest relative change */
+  /* Numbers of the first rows, (early_rows) until the offset is chosen, NULL afterwards; and what data/offset.h says. */
+  double *early;
+  double offset;
+  struct rounding rounding; /* of numbers, for regression only */
+  double largest_change;
 };
 
 /* `expected` may be NULL; borrowed until targets_clear. */

@@ -35,9 +35,9 @@ static descent_status write_npy_rows(struct file_writer *file, const descent_dat
   float *narrow = (float *)row;
   if (!row) return DESCENT_ERROR_MEMORY;
   for (int64_t r = 0; r < dataset->rows; r++) {
-    const float *X = write_X(dataset, r);
     for (int64_t c = 0; c < columns; c++) {
-      const double value = c < s->inputs ? (double)X[c] : write_target(dataset, classes, r, c - s->inputs);
+      const double value =
+          c < s->inputs ? write_input(dataset, r, c) : write_target(dataset, classes, r, c - s->inputs);
       if (wide)
         row[c] = value;
       else
@@ -58,7 +58,7 @@ descent_status write_npy(const descent_dataset *dataset, const char *path) {
   descent_status status;
   if (s->weights) return no_weights(path, "npy");
   TRY(write_class_numbers(dataset, &classes));
-  const bool wide = !are_floats(classes, s->classes);
+  const bool wide = !are_floats(classes, s->classes) || write_is_wide(dataset);
   const struct npz_array array = {
       .descr = wide ? "<f8" : "<f4", .rank = 2, .shape = {dataset->rows, s->inputs + (s->y ? s->targets : 0)}};
   TRY(file_create(path, &file));
@@ -110,8 +110,19 @@ static descent_status add_texts(struct npz_parts *parts, const char *name, char 
   return DESCENT_OK;
 }
 
+/* The same in double, for columns with offsets. */
+static descent_status add_wide_X(struct npz_parts *parts, const descent_dataset *dataset) {
+  const int64_t inputs = dataset->storage->inputs;
+  double *X = memory_allocate(dataset->rows * inputs, sizeof *X, "the inputs");
+  if (!X) return DESCENT_ERROR_MEMORY;
+  for (int64_t i = 0; i < dataset->rows * inputs; i++) X[i] = write_input(dataset, i / inputs, i % inputs);
+  add_array(parts, "X", "<f8", 2, dataset->rows, inputs, X, sizeof *X);
+  return DESCENT_OK;
+}
+
 static descent_status add_X(struct npz_parts *parts, const descent_dataset *dataset) {
   const int64_t inputs = dataset->storage->inputs;
+  if (dataset->storage->schema.offsets) return add_wide_X(parts, dataset);
   float *X = memory_allocate(dataset->rows * inputs, sizeof *X, "the inputs");
   if (!X) return DESCENT_ERROR_MEMORY;
   for (int64_t r = 0; r < dataset->rows; r++) memcpy(X + r * inputs, write_X(dataset, r), (size_t)inputs * sizeof *X);
@@ -119,17 +130,22 @@ static descent_status add_X(struct npz_parts *parts, const descent_dataset *data
   return DESCENT_OK;
 }
 
-/* Adds classes as integers, other targets as float32. */
+/* Adds classes as integers, other targets as float32, or double where they have offsets. */
 static descent_status add_y_and_weights(struct npz_parts *parts, const descent_dataset *dataset) {
   const struct dataset_storage *s = dataset->storage;
   float *y = NULL, *weights = NULL;
+  double *wide = NULL;
   int64_t *labels = NULL;
   descent_status status;
   TRY(write_labels(dataset, &labels));
   TRY(write_gather(dataset, &y, &weights));
+  if (s->schema.target_offsets) TRY(write_wide_targets(dataset, &wide));
   if (labels) {
     add_array(parts, "y", "<i8", 1, dataset->rows, 1, labels, sizeof *labels);
     labels = NULL;
+  } else if (wide) {
+    add_array(parts, "y", "<f8", s->targets == 1 ? 1 : 2, dataset->rows, s->targets, wide, sizeof *wide);
+    wide = NULL;
   } else if (y) {
     add_array(parts, "y", "<f4", s->targets == 1 ? 1 : 2, dataset->rows, s->targets, y, sizeof *y);
     y = NULL;
@@ -138,6 +154,7 @@ static descent_status add_y_and_weights(struct npz_parts *parts, const descent_d
   weights = NULL;
 done:
   free(labels);
+  free(wide);
   free(y);
   free(weights);
   return status;
@@ -164,8 +181,7 @@ static descent_status write_idx_row(struct file_writer *file, const descent_data
                                     int64_t row, unsigned char *bytes, int64_t columns) {
   const int64_t inputs = dataset->storage->inputs;
   for (int64_t c = 0; c < columns; c++) {
-    const double value =
-        c < inputs ? (double)write_X(dataset, row)[c] : write_target(dataset, classes, row, c - inputs);
+    const double value = c < inputs ? write_input(dataset, row, c) : write_target(dataset, classes, row, c - inputs);
     if (!(value >= 0 && value <= 255 && value == trunc(value)))
       return status_set(DESCENT_ERROR_WRITE,
                         "%s: not written: row %" PRId64 ", column %" PRId64

@@ -26,6 +26,8 @@ static descent_status describe(struct binary_writer *w) {
   if (ok && w->y && form->classes) ok = cJSON_AddNumberToObject(object, "classes", (double)form->classes) != NULL;
   if (!ok) TRY(out_of_memory(w->path));
   TRY(schema_write(w->path, &form->schema, object));
+  TRY(schema_write_reals(w->path, object, "rounding", form->X_rounding, form->inputs));
+  if (w->y) TRY(schema_write_reals(w->path, object, "target_rounding", form->y_rounding, form->targets));
   w->description = cJSON_PrintUnformatted(object);
   if (!w->description) TRY(out_of_memory(w->path));
 done:

@@ -42,8 +42,20 @@ done:
 
 double write_target(const descent_dataset *dataset, const double *class_numbers, int64_t row, int64_t k) {
   const struct dataset_storage *s = dataset->storage;
-  const float y = s->y[dataset_source_row(dataset, row) * s->targets + k];
-  return class_numbers ? class_numbers[(int64_t)y] : (double)y;
+  const int64_t at = dataset_source_row(dataset, row);
+  return class_numbers ? class_numbers[(int64_t)s->y[at * s->targets + k]] : dataset_target(s, at, k);
+}
+
+char *write_number_text(double value, double offset, char *text) {
+  return offset != 0 ? number_format(value, text) : number_format_float((float)value, text);
+}
+
+descent_status write_wide_targets(const descent_dataset *dataset, double **targets) {
+  const int64_t n = dataset->storage->targets;
+  *targets = memory_allocate(dataset->rows * n, sizeof **targets, "the targets");
+  if (!*targets) return DESCENT_ERROR_MEMORY;
+  for (int64_t i = 0; i < dataset->rows * n; i++) (*targets)[i] = write_target(dataset, NULL, i / n, i % n);
+  return DESCENT_OK;
 }
 
 static descent_status gather(const descent_dataset *dataset, const float *values, int64_t width, const char *what,

@@ -66,31 +66,39 @@ static bool write_texts(hid_t file, const char *name, char *const *texts, int64_
 static descent_status write_rows(hid_t file, const descent_dataset *dataset, bool *written) {
   enum { BLOCK = 1 << 18 }; /* values */
   const int64_t inputs = dataset->storage->inputs, at_a_time = inputs < BLOCK ? BLOCK / inputs : 1;
-  float *rows = memory_allocate(at_a_time * inputs, sizeof *rows, "rows");
+  const bool wide = dataset->storage->schema.offsets != NULL;
+  double *rows = memory_allocate(at_a_time * inputs, sizeof *rows, "rows");
+  float *narrow = (float *)rows;
   if (!rows) return DESCENT_ERROR_MEMORY;
-  const hid_t X = create(file, "X", H5T_IEEE_F32LE, 2, dataset->rows, inputs);
+  const hid_t X = create(file, "X", wide ? H5T_IEEE_F64LE : H5T_IEEE_F32LE, 2, dataset->rows, inputs);
   *written = X > 0;
   for (int64_t first = 0, n; *written && first < dataset->rows; first += n) {
     n = dataset->rows - first < at_a_time ? dataset->rows - first : at_a_time;
-    for (int64_t r = 0; r < n; r++)
-      memcpy(rows + r * inputs, write_X(dataset, first + r), (size_t)inputs * sizeof *rows);
-    *written = write_block(X, H5T_NATIVE_FLOAT, 2, first, n, inputs, rows);
+    for (int64_t r = 0; !wide && r < n; r++)
+      memcpy(narrow + r * inputs, write_X(dataset, first + r), (size_t)inputs * sizeof *narrow);
+    for (int64_t i = 0; wide && i < n * inputs; i++) rows[i] = write_input(dataset, first + i / inputs, i % inputs);
+    *written = write_block(X, wide ? H5T_NATIVE_DOUBLE : H5T_NATIVE_FLOAT, 2, first, n, inputs, rows);
   }
   if (X > 0) *written = H5Dclose(X) >= 0 && *written;
   free(rows);
   return DESCENT_OK;
 }
 
-/* Writes classes as integers, other targets as float32. */
+/* Writes classes as integers, other targets as float32, or double where they have offsets. */
 static descent_status write_targets(hid_t file, const descent_dataset *dataset, bool *written) {
   const struct dataset_storage *s = dataset->storage;
   float *y = NULL, *weights = NULL;
+  double *wide = NULL;
   int64_t *labels = NULL;
   descent_status status;
   TRY(write_labels(dataset, &labels));
   TRY(write_gather(dataset, &y, &weights));
+  if (s->schema.target_offsets) TRY(write_wide_targets(dataset, &wide));
   if (labels) {
     *written = write_array(file, "y", H5T_STD_I64LE, H5T_NATIVE_INT64, 1, dataset->rows, 1, labels);
+  } else if (wide) {
+    *written = write_array(file, "y", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, s->targets == 1 ? 1 : 2, dataset->rows,
+                           s->targets, wide);
   } else if (y) {
     *written =
         write_array(file, "y", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, s->targets == 1 ? 1 : 2, dataset->rows, s->targets, y);
@@ -99,6 +107,7 @@ static descent_status write_targets(hid_t file, const descent_dataset *dataset, 
     *written = write_array(file, "weights", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, 1, dataset->rows, 1, weights);
 done:
   free(labels);
+  free(wide);
   free(y);
   free(weights);
   return status;

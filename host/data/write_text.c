@@ -1,5 +1,5 @@
 /* Writing datasets as text: CSV with the original categories and class names, and svmlight. Every number is the
- * shortest text that parses to the same float32. */
+ * shortest text that parses to the same float32, or double in a column with an offset. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -44,9 +44,9 @@ done:
   return status;
 }
 
-static descent_status write_number(struct csv_writer *w, float number) {
+static descent_status write_number(struct csv_writer *w, double number, double offset) {
   char text[NUMBER_TEXT];
-  return isnan(number) ? write_cell(w, "") : write_text(&w->file, number_format_float(number, text));
+  return isnan(number) ? write_cell(w, "") : write_text(&w->file, write_number_text(number, offset, text));
 }
 
 static descent_status separate(struct csv_writer *w, bool *first) {
@@ -106,23 +106,28 @@ static descent_status write_row(struct csv_writer *w, int64_t row) {
   const struct dataset_storage *s = w->dataset->storage;
   const int64_t at = dataset_source_row(w->dataset, row);
   const float *X = write_X(w->dataset, row);
+  const struct schema *schema = &s->schema;
+  int64_t j = 0;
   const int64_t features = s->schema.features ? s->schema.n_features : s->inputs;
   descent_status status = DESCENT_OK;
   bool first = true;
   for (int64_t f = 0; f < features; f++) {
     const struct feature *feature = schema_feature(&s->schema, f);
     TRY(separate(w, &first));
-    TRY(feature && feature->categories ? write_category(w, feature, X, row) : write_number(w, *X));
-    X += feature ? feature_inputs(feature) : 1;
+    TRY(feature && feature->categories
+            ? write_category(w, feature, X + j, row)
+            : write_number(w, write_input(w->dataset, row, j), schema_offset(schema->offsets, schema->n_offsets, j)));
+    j += feature ? feature_inputs(feature) : 1;
   }
   if (s->weights) {
     TRY(separate(w, &first));
-    TRY(write_number(w, s->weights[at]));
+    TRY(write_number(w, (double)s->weights[at], 0));
   }
   for (int64_t k = 0; s->y && k < s->targets; k++) {
-    const float y = s->y[at * s->targets + k];
     TRY(separate(w, &first));
-    TRY(s->schema.class_names ? write_cell(w, s->schema.class_names[(int64_t)y]) : write_number(w, y));
+    TRY(schema->class_names ? write_cell(w, schema->class_names[(int64_t)s->y[at * s->targets + k]])
+                            : write_number(w, dataset_target(s, at, k),
+                                           schema_offset(schema->target_offsets, schema->n_target_offsets, k)));
   }
   TRY(write_text(&w->file, "\n"));
 done:
@@ -151,12 +156,13 @@ done:
  * number of columns. */
 static descent_status write_pairs(struct file_writer *file, const descent_dataset *dataset, int64_t row) {
   const int64_t inputs = dataset->storage->inputs;
-  const float *X = write_X(dataset, row);
+  const struct schema *schema = &dataset->storage->schema;
   descent_status status = DESCENT_OK;
   char number[NUMBER_TEXT], pair[NUMBER_TEXT + 32];
   for (int64_t j = 0; j < inputs; j++) {
-    if (X[j] == 0 && !signbit(X[j]) && !(row == 0 && j == inputs - 1)) continue;
-    snprintf(pair, sizeof pair, " %" PRId64 ":%s", j + 1, isnan(X[j]) ? "nan" : number_format_float(X[j], number));
+    const double x = write_input(dataset, row, j), offset = schema_offset(schema->offsets, schema->n_offsets, j);
+    if (x == 0 && !signbit(x) && !(row == 0 && j == inputs - 1)) continue;
+    snprintf(pair, sizeof pair, " %" PRId64 ":%s", j + 1, isnan(x) ? "nan" : write_number_text(x, offset, number));
     TRY(write_text(file, pair));
   }
   TRY(write_text(file, "\n"));
@@ -179,7 +185,8 @@ descent_status write_svmlight(const descent_dataset *dataset, const char *path) 
   TRY(file_create(path, &file));
   for (int64_t r = 0; r < dataset->rows; r++) {
     const double y = write_target(dataset, classes, r, 0);
-    TRY(write_text(&file, classes ? number_format(y, label) : number_format_float((float)y, label)));
+    const double offset = schema_offset(s->schema.target_offsets, s->schema.n_target_offsets, 0);
+    TRY(write_text(&file, classes ? number_format(y, label) : write_number_text(y, offset, label)));
     TRY(write_pairs(&file, dataset, r));
   }
   status = file_commit(&file);

@@ -4,8 +4,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* A finite float in hexadecimal. printf's %a would write the locale's decimal point. */
-static void write_float(FILE *stream, float value) {
+/* printf's %a would write the locale's decimal point. */
+void c_float(FILE *stream, float value) {
   enum { FRACTION = 23, LOWEST = -126 };
   uint32_t bits;
   memcpy(&bits, &value, sizeof bits);
@@ -23,7 +23,7 @@ void c_floats(FILE *stream, const char *name, const float *values, int64_t n) {
   fprintf(stream, "static const float %s[%" PRId64 "] = {", name, n);
   for (int64_t i = 0; i < n; i++) {
     fputs(i % PER_LINE ? ", " : i ? ",\n  " : "\n  ", stream);
-    write_float(stream, values[i]);
+    c_float(stream, values[i]);
   }
   fputs("};\n", stream);
 }

@@ -5,7 +5,9 @@
 #include <descent/descent.h>
 #include <stdio.h>
 
-/* "static const float NAME[N] = {..};" with hexadecimal floats, which are exact. */
+/* A finite float in hexadecimal, which is exact. */
+void c_float(FILE *stream, float value);
+/* "static const float NAME[N] = {..};" of such floats. */
 void c_floats(FILE *stream, const char *name, const float *values, int64_t n);
 /* 'text' for a comment, escaped so that it cannot end the comment, start another, or change the text direction. */
 void c_quoted(FILE *stream, const char *text);

@@ -13,4 +13,7 @@ static inline bool export_is_matrix(const descent_network *network) {
   return !network->schema.features || network->schema.n_features == network->inputs;
 }
 
+/* An offset, minus its float32. */
+static inline float export_offset_low(double offset) { return (float)(offset - (double)(float)offset); }
+
 #endif

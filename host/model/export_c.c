@@ -103,9 +103,22 @@ static void write_comment(FILE *out, const descent_network *network) {
 
 /* ---- constants and functions ------------------------------------------------------------------------------------ */
 
+/* Offsets as sums of two floats, which hold 48 bits of them. */
+static void write_offsets(FILE *out, const char *name, const double *offsets, int64_t n) {
+  for (int low = 0; low < 2; low++) {
+    fprintf(out, "static const float %s_%s[%" PRId64 "] = {", name, low ? "low" : "high", n);
+    for (int64_t i = 0; i < n; i++) {
+      fputs(i ? ", " : "", out);
+      c_float(out, low ? export_offset_low(offsets[i]) : (float)offsets[i]);
+    }
+    fputs("};\n", out);
+  }
+}
+
 static void write_constants(FILE *out, const descent_network *network) {
   const int64_t outputs = descent_network_outputs(network);
   char name[32];
+  if (network->schema.offsets) write_offsets(out, "offset", network->schema.offsets, network->inputs);
   if (network->fill) c_floats(out, "fill", network->fill, network->inputs);
   if (network->normalize != DESCENT_NORMALIZE_NONE) {
     c_floats(out, "shift", network->shift, network->inputs);
@@ -123,6 +136,7 @@ static void write_constants(FILE *out, const descent_network *network) {
   if (loss_is_regression(network->loss)) {
     c_floats(out, "target_shift", network->y_shift, outputs);
     c_floats(out, "target_scale", network->y_scale, outputs);
+    if (network->schema.target_offsets) write_offsets(out, "target_offset", network->schema.target_offsets, outputs);
   }
 }
 
@@ -187,8 +201,8 @@ static void write_outputs(FILE *out, const descent_network *network, const char 
               a, n, a, a, n, a, n);
       break;
     case DESCENT_LOSS_MEAN_SQUARED_ERROR:
-      fprintf(out, "  for (long k = 0; k < %" PRId64 "; k++) y[k] = %s[k] / target_scale[k] + target_shift[k];\n", n,
-              a);
+      fprintf(out, "  for (long k = 0; k < %" PRId64 "; k++) y[k] = %s[k] / target_scale[k] + target_shift[k]%s;\n", n,
+              a, network->schema.target_offsets ? " + target_offset_low[k] + target_offset_high[k]" : "");
   }
 }
 
@@ -200,6 +214,9 @@ static void write_predict(FILE *out, const descent_network *network) {
     fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) a[j] = x[j];\n", network->inputs);
   else
     fputs("  encode(x, a);\n", out);
+  if (network->schema.offsets)
+    fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) a[j] = (a[j] - offset_high[j]) - offset_low[j];\n",
+            network->inputs);
   if (network->fill)
     fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) a[j] = isnan(a[j]) ? fill[j] : a[j];\n", network->inputs);
   if (network->normalize != DESCENT_NORMALIZE_NONE)

@@ -20,7 +20,7 @@ enum {
   INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
   STRING = ONNX__TENSOR_PROTO__DATA_TYPE__STRING
 };
-enum { NODES_PER_LAYER = 6, NODES_PER_FEATURE = 8, OTHER = 16 }; /* upper bounds */
+enum { NODES_PER_LAYER = 6, NODES_PER_FEATURE = 8, OTHER = 24 }; /* upper bounds */
 
 static const float half = 0.5f, one = 1, root_half = 0x1.6a09e6p-1f;
 static const int64_t axis = 1;
@@ -31,6 +31,7 @@ struct exporter {
   char **columns;             /* (features) names of inputs, from malloc */
   char **pieces;              /* (2 features) values that are concatenated to the matrix of inputs */
   ProtobufCBinaryData *texts; /* class names, then each column's categories and its text for missing cells */
+  float *offsets;             /* (2 inputs + 2 outputs) the halves of the offsets of both */
   cJSON *schema;
   char *properties[ONNX_PROPERTIES]; /* from cJSON */
 };
@@ -155,6 +156,26 @@ static char *add_columns(struct exporter *e, ProtobufCBinaryData *texts) {
   return X;
 }
 
+/* The offsets of n values as the sum of two floats, which holds 48 bits of them, at `halves` (2 n). Adds them to the
+ * value by `op`, the larger half first for Sub, which is then exact near the offset, and last for Add. */
+static char *apply_offsets(struct exporter *e, const char *op, char *value, const double *offsets, int64_t n,
+                           float *halves, char *const names[4]) {
+  for (int64_t i = 0; i < n; i++) halves[i] = (float)offsets[i], halves[n + i] = export_offset_low(offsets[i]);
+  char *high = onnx_floats(e->graph, names[0], 1, 1, n, halves),
+       *low = onnx_floats(e->graph, names[1], 1, 1, n, halves + n);
+  const bool subtracts = *op == 'S';
+  value = onnx_node(e->graph, op, names[2], value, subtracts ? high : low, NULL);
+  return onnx_node(e->graph, op, names[3], value, subtracts ? low : high, NULL);
+}
+
+static char *subtract_offsets(struct exporter *e, char *X) {
+  char *const names[] = {literal("preprocessing.offset"), literal("preprocessing.offset_low"),
+                         literal("preprocessing.difference"), literal("preprocessing.difference_low")};
+  const struct schema *schema = &e->network->schema;
+  if (!schema->offsets) return X;
+  return apply_offsets(e, "Sub", X, schema->offsets, e->network->inputs, e->offsets, names);
+}
+
 /* NaN is a missing number. */
 static char *replace_missing(struct exporter *e, char *X) {
   if (!e->network->fill) return X;
@@ -276,7 +297,14 @@ static void regression_outputs(struct exporter *e, char *A) {
   char *scale = onnx_floats(e->graph, literal("preprocessing.target_scale"), 1, 1, n, e->network->y_scale);
   char *shift = onnx_floats(e->graph, literal("preprocessing.target_shift"), 1, 1, n, e->network->y_shift);
   A = onnx_node(e->graph, "Div", literal("output.scaled"), A, scale, NULL);
-  onnx_node(e->graph, "Add", literal("prediction"), A, shift, NULL);
+  if (e->network->schema.target_offsets) {
+    char *const names[] = {literal("preprocessing.target_offset"), literal("preprocessing.target_offset_low"),
+                           literal("output.low"), literal("prediction")};
+    A = onnx_node(e->graph, "Add", literal("output.difference"), A, shift, NULL);
+    apply_offsets(e, "Add", A, e->network->schema.target_offsets, n, e->offsets + 2 * e->network->inputs, names);
+  } else {
+    onnx_node(e->graph, "Add", literal("prediction"), A, shift, NULL);
+  }
   onnx_output(e->graph, literal("prediction"), FLOAT, n);
 }
 
@@ -320,7 +348,9 @@ static descent_status begin(struct exporter *e) {
   e->columns = memory_allocate(features, sizeof *e->columns, "column names");
   e->pieces = memory_allocate(2 * features, sizeof *e->pieces, "columns");
   e->texts = memory_allocate(texts, sizeof *e->texts, "categories");
-  if (!e->columns || !e->pieces || !e->texts) return DESCENT_ERROR_MEMORY;
+  e->offsets =
+      memory_allocate(2 * (e->network->inputs + descent_network_outputs(e->network)), sizeof *e->offsets, "offsets");
+  if (!e->columns || !e->pieces || !e->texts || !e->offsets) return DESCENT_ERROR_MEMORY;
   TRY(onnx_graph_create((struct onnx_room){.nodes = nodes + NODES_PER_FEATURE * features + OTHER,
                                            .constants = nodes + NODES_PER_FEATURE * features + OTHER,
                                            .values = features + OTHER},
@@ -334,6 +364,7 @@ static void end(struct exporter *e) {
   memory_free_texts(e->columns, e->network->schema.n_features);
   free(e->pieces);
   free(e->texts);
+  free(e->offsets);
   cJSON_Delete(e->schema);
   for (int i = 0; i < ONNX_PROPERTIES; i++) cJSON_free(e->properties[i]);
 }
@@ -349,7 +380,7 @@ descent_status export_onnx(const descent_network *network, const char *path) {
     TRY(name_columns(&e, path));
     X = add_columns(&e, e.texts + network->schema.classes);
   }
-  add_outputs(&e, add_layers(&e, normalise(&e, replace_missing(&e, X))));
+  add_outputs(&e, add_layers(&e, normalise(&e, replace_missing(&e, subtract_offsets(&e, X)))));
   TRY(add_metadata(&e, path));
   TRY(onnx_graph_write(e.graph, path));
 done:

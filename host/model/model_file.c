@@ -2,9 +2,9 @@
  *
  *   {"version": 2, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
  *    "normalize": "..", "impute": "..", "columns": [..], "unseen": "..", "target_names": [..], "class_names": [..],
- *    "missing": [..], "target_places": [..], "left_out": [..], "provenance": "..", "library": "0.2.0"}
+ *    "missing": [..], "target_places": [..], "left_out": [..], "offsets": [..], "target_offsets": [..], "provenance": "..", "library": "0.2.0"}
  *
- * The members from impute to provenance are optional; schema.h describes those from columns to left_out; library is the
+ * The members from impute to provenance are optional; schema.h describes those from columns to target_offsets; library is the
  * version that wrote the file. Version 1 has "input_names", a list, for columns and "target_name", a text, for
  * target_names. Preprocessing is stored exactly, as tensors: preprocessing.fill (inputs) with impute; .shift and .scale
  * (inputs) unless normalize is none; .target_shift and .target_scale (outputs) for regression. Unknown members and
@@ -37,6 +37,8 @@ enum {
   FIELD_MISSING,
   FIELD_TARGET_POSITIONS,
   FIELD_LEFT_OUT,
+  FIELD_OFFSETS,
+  FIELD_TARGET_OFFSETS,
   FIELD_PROVENANCE,
   FIELD_LIBRARY,
   FIELD_INPUT_NAMES, /* version 1 */
@@ -44,9 +46,9 @@ enum {
   FIELDS
 };
 static const char *const fields[FIELDS] = {
-    "version",  "inputs",     "layers",       "loss",        "normalize",   "impute",
-    "columns",  "unseen",     "target_names", "class_names", "missing",     "target_places",
-    "left_out", "provenance", "library",      "input_names", "target_name",
+    "version",        "inputs",       "layers",      "loss",        "normalize",     "impute",   "columns",
+    "unseen",         "target_names", "class_names", "missing",     "target_places", "left_out", "offsets",
+    "target_offsets", "provenance",   "library",     "input_names", "target_name",
 };
 
 /* ---- tensors ---------------------------------------------------------------------------------------------------- */
@@ -280,7 +282,9 @@ static descent_status fill_schema(const char *path, const struct description *d,
                                          .class_names = d->found[FIELD_CLASS_NAMES],
                                          .missing = d->found[FIELD_MISSING],
                                          .target_positions = d->found[FIELD_TARGET_POSITIONS],
-                                         .left_out = d->found[FIELD_LEFT_OUT]};
+                                         .left_out = d->found[FIELD_LEFT_OUT],
+                                         .offsets = d->found[FIELD_OFFSETS],
+                                         .target_offsets = d->found[FIELD_TARGET_OFFSETS]};
   return schema_read(where, &members, network->inputs, targets, network->classes, &network->schema);
 }
 

@@ -253,6 +253,18 @@ const char *descent_network_input_name(const descent_network *network, int64_t i
   return schema_text(network->schema.input_names, network->schema.inputs, input);
 }
 
+double descent_network_input_offset(const descent_network *network, int64_t input) {
+  return schema_offset(network->schema.offsets, network->schema.n_offsets, input);
+}
+
+void descent_network_target_scaling(const descent_network *network, int64_t target, double *shift, double *scale) {
+  const bool known = !network->classes && target >= 0 && target < descent_network_outputs(network);
+  *shift = known ? schema_offset(network->schema.target_offsets, network->schema.n_target_offsets, target) +
+                       (double)network->y_shift[target]
+                 : 0;
+  *scale = known ? 1 / (double)network->y_scale[target] : 1;
+}
+
 const char *descent_network_target_name(const descent_network *network, int64_t target) {
   return schema_text(network->schema.target_names, network->schema.targets, target);
 }

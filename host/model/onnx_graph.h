@@ -41,7 +41,7 @@ void onnx_set_texts(struct onnx_graph *graph, const char *name, ProtobufCBinaryD
 void onnx_input(struct onnx_graph *graph, char *name, int type, int64_t n, const char *note);
 void onnx_output(struct onnx_graph *graph, char *name, int type, int64_t n);
 /* Adds an entry of the model's metadata, at most ONNX_PROPERTIES. */
-enum { ONNX_PROPERTIES = 10 };
+enum { ONNX_PROPERTIES = 16 };
 void onnx_property(struct onnx_graph *graph, const char *key, char *value);
 
 /* Writes the file atomically. ERROR_WRITE; ERROR_UNSUPPORTED beyond protobuf's limit of 2 GiB. */

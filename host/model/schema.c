@@ -1,7 +1,9 @@
 /* Schemas: inputs and their names, copies, and the JSON of model and data files. */
 #include "model/schema.h"
 
+#include <float.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,6 +110,8 @@ void schema_clear(struct schema *schema) {
   memory_free_texts(schema->missing, schema->n_missing);
   free(schema->target_positions);
   free(schema->left_out);
+  free(schema->offsets);
+  free(schema->target_offsets);
   *schema = (struct schema){0};
 }
 
@@ -146,6 +150,15 @@ static descent_status copy_positions(const int64_t *positions, int64_t n, int64_
   return DESCENT_OK;
 }
 
+static descent_status copy_offsets(const double *offsets, int64_t n, double **copy, int64_t *copied) {
+  if (!offsets) return DESCENT_OK;
+  *copy = memory_allocate(n, sizeof **copy, "the offsets of columns");
+  if (!*copy) return DESCENT_ERROR_MEMORY;
+  memcpy(*copy, offsets, (size_t)n * sizeof *offsets);
+  *copied = n;
+  return DESCENT_OK;
+}
+
 descent_status schema_copy_reading(const struct schema *schema, struct schema *copy) {
   descent_status status;
   copy->unseen = schema->unseen;
@@ -178,6 +191,8 @@ descent_status schema_copy(const struct schema *schema, struct schema *copy) {
   TRY(copy_texts(schema->input_names, schema->inputs, &made.input_names, &made.inputs));
   TRY(copy_texts(schema->target_names, schema->targets, &made.target_names, &made.targets));
   TRY(copy_texts(schema->class_names, schema->classes, &made.class_names, &made.classes));
+  TRY(copy_offsets(schema->offsets, schema->n_offsets, &made.offsets, &made.n_offsets));
+  TRY(copy_offsets(schema->target_offsets, schema->n_target_offsets, &made.target_offsets, &made.n_target_offsets));
   TRY(schema_copy_reading(schema, &made));
 done:
   if (status != DESCENT_OK) schema_clear(&made);
@@ -225,6 +240,15 @@ static descent_status add_positions(const char *where, cJSON *object, const char
     cJSON_AddItemToArray(list, position);
   }
   return DESCENT_OK;
+}
+
+descent_status schema_write_reals(const char *where, cJSON *object, const char *member, const double *reals,
+                                  int64_t n) {
+  if (!reals) return DESCENT_OK;
+  cJSON *list = cJSON_CreateDoubleArray(reals, (int)n);
+  if (list && cJSON_AddItemToObject(object, member, list)) return DESCENT_OK;
+  cJSON_Delete(list);
+  return no_memory(where);
 }
 
 enum { COLUMN_NAME, COLUMN_CATEGORIES, COLUMN_INDICATOR, COLUMN_FIELDS };
@@ -278,6 +302,8 @@ descent_status schema_write(const char *where, const struct schema *schema, cJSO
   TRY(add_texts(where, object, "missing", schema->missing, schema->n_missing));
   TRY(add_positions(where, object, "target_places", schema->target_positions, schema->n_target_positions));
   TRY(add_positions(where, object, "left_out", schema->left_out, schema->n_left_out));
+  TRY(schema_write_reals(where, object, "offsets", schema->offsets, schema->n_offsets));
+  TRY(schema_write_reals(where, object, "target_offsets", schema->target_offsets, schema->n_target_offsets));
 done:
   return status;
 }
@@ -351,6 +377,22 @@ static descent_status check_positions(const char *where, const struct schema *sc
                     where, n - features);
 }
 
+descent_status schema_read_reals(const char *where, const cJSON *list, int64_t n, double **reals) {
+  const cJSON *value;
+  int64_t i = 0;
+  if (!list) return DESCENT_OK;
+  if (!cJSON_IsArray(list) || n == 0 || cJSON_GetArraySize(list) != n)
+    return status_set(DESCENT_ERROR_MODEL, "%s: '%s' is not a list of %" PRId64 " numbers", where, list->string, n);
+  *reals = memory_allocate(n, sizeof **reals, list->string);
+  if (!*reals) return DESCENT_ERROR_MEMORY;
+  cJSON_ArrayForEach(value, list) {
+    if (!cJSON_IsNumber(value) || !(fabs(value->valuedouble) <= (double)FLT_MAX))
+      return bad_member(where, list->string, "a list of numbers that float32 can hold");
+    (*reals)[i++] = value->valuedouble;
+  }
+  return DESCENT_OK;
+}
+
 static descent_status read_categories(const char *where, const cJSON *list, struct feature *feature) {
   descent_status status;
   if (!list) return DESCENT_OK;
@@ -410,6 +452,10 @@ descent_status schema_read(const char *where, const struct schema_members *membe
   TRY(read_missing(where, members->missing, &made));
   TRY(read_positions(where, members->target_positions, &made.target_positions, &made.n_target_positions));
   TRY(read_positions(where, members->left_out, &made.left_out, &made.n_left_out));
+  TRY(schema_read_reals(where, members->offsets, inputs, &made.offsets));
+  TRY(schema_read_reals(where, members->target_offsets, targets, &made.target_offsets));
+  if (made.offsets) made.n_offsets = inputs;
+  if (made.target_offsets) made.n_target_offsets = targets;
   TRY(check_positions(where, &made, made.features ? made.n_features : inputs, targets));
   *schema = made;
   made = (struct schema){0};

@@ -26,6 +26,11 @@ struct schema {
   int64_t targets;
   char **class_names; /* (classes) */
   int64_t classes;
+  /* Columns of numbers that float32 does not hold finely enough are kept as differences: the inputs and targets hold
+   * value - offset, in double until then. NULL: all offsets are 0. See data/offset.h. */
+  double *offsets;        /* (n_offsets = inputs); 0 for categories and indicators */
+  double *target_offsets; /* (n_target_offsets = targets) regression */
+  int64_t n_offsets, n_target_offsets;
   descent_unseen unseen; /* treatment of a category that is not in the list */
   char **missing;        /* (n_missing) texts that stand for missing cells; NULL: the default ones */
   int64_t n_missing;
@@ -37,7 +42,8 @@ struct schema {
 
 /* The members of a JSON object that describe a schema; NULL where absent. */
 struct schema_members {
-  const cJSON *columns, *unseen, *target_names, *class_names, *missing, *target_positions, *left_out;
+  const cJSON *columns, *unseen, *target_names, *class_names, *missing, *target_positions, *left_out, *offsets,
+      *target_offsets;
 };
 
 /* The number of inputs of a feature. */
@@ -52,6 +58,10 @@ int64_t schema_column_categories(const struct schema *schema, int64_t column);
 const char *schema_column_category(const struct schema *schema, int64_t column, int64_t category);
 /* The feature of a column; NULL without features or when the index is out of range. */
 const struct feature *schema_feature(const struct schema *schema, int64_t column);
+/* The offset of input or target i of a list of n; 0 without a list. */
+static inline double schema_offset(const double *offsets, int64_t n, int64_t i) {
+  return offsets && i >= 0 && i < n ? offsets[i] : 0;
+}
 /* Sets input_names from the features, which must be complete. A feature without a name is called by its position,
  * "column 3=red". When all features are numbers without names, inputs have none either. */
 descent_status schema_name_inputs(struct schema *schema);
@@ -70,7 +80,7 @@ descent_status feature_copy_kind(const struct feature *feature, struct feature *
 /* Adds the schema's members to `object`:
  *
  *   {"columns": [..], "unseen": "..", "target_names": [..], "class_names": [..], "missing": [..],
- *    "target_places": [..], "left_out": [..]}
+ *    "target_places": [..], "left_out": [..], "offsets": [..], "target_offsets": [..]}
  *
  * A column is its name, or {"name": .., "categories": [..], "indicator": true} with the members that apply. Messages
  * start with `where`. ERROR_WRITE for a name that is not UTF-8. */
@@ -79,6 +89,11 @@ descent_status schema_write(const char *where, const struct schema *schema, cJSO
  * inputs, targets and classes that the rest of the file states. */
 descent_status schema_read(const char *where, const struct schema_members *members, int64_t inputs, int64_t targets,
                            int64_t classes, struct schema *schema);
+
+/* Reads a list of n numbers that float32 can hold; *reals is from malloc, NULL without a list. */
+descent_status schema_read_reals(const char *where, const cJSON *list, int64_t n, double **reals);
+/* Adds a list of n numbers; NULL adds nothing. */
+descent_status schema_write_reals(const char *where, cJSON *object, const char *member, const double *reals, int64_t n);
 
 /* The network's schema, for readers of data that must fit it; valid until the network is freed or its preprocessing is
  * fitted again. Defined in network.c. */

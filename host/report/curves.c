@@ -62,14 +62,19 @@ static bool add_lines(struct figure *figure, const struct curves_run *runs, int 
         return false;
     }
   if (!chart) return true;
-  if (lines[0].number == HISTORY_TRAIN_LOSS) chart_choose_scale(chart);
+  if (lines[0].number == HISTORY_TRAIN_LOSS || lines[0].number == HISTORY_VALIDATION_LOSS) chart_choose_scale(chart);
   chart->from_zero = lines[0].number == HISTORY_LEARNING_RATE || lines[0].number == HISTORY_ROWS_PER_SECOND;
   return true;
 }
 
 bool curves_add_loss(struct figure *figure, const struct curves_run *runs, int n_runs) {
   static const struct line lines[] = {{HISTORY_TRAIN_LOSS, "training"}, {HISTORY_VALIDATION_LOSS, "validation"}};
-  return add_lines(figure, runs, n_runs, "Loss", "loss", lines, 2);
+  static const struct line training[] = {{HISTORY_TRAIN_LOSS, ""}}, validation[] = {{HISTORY_VALIDATION_LOSS, ""}};
+  bool other = false;
+  for (int r = 0; r < n_runs; r++) other |= runs[r].history->other_loss;
+  if (!other) return add_lines(figure, runs, n_runs, "Loss", "loss", lines, 2);
+  return add_lines(figure, runs, n_runs, "Training loss, weighted or smoothed", "loss as trained", training, 1) &&
+         add_lines(figure, runs, n_runs, "Validation loss, not weighted", "loss", validation, 1);
 }
 
 bool curves_add_measures(struct figure *figure, const struct curves_run *runs, int n_runs) {

@@ -11,6 +11,7 @@ struct curves_run {
 };
 
 /* Each adds charts of what the runs recorded, if anything; false when out of memory. Several runs share a chart. */
+/* One chart, or where the losses of training and validation are not the same measure, two. */
 bool curves_add_loss(struct figure *figure, const struct curves_run *runs, int n_runs);
 bool curves_add_measures(struct figure *figure, const struct curves_run *runs, int n_runs);
 bool curves_add_learning_rate(struct figure *figure, const struct curves_run *runs, int n_runs);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "report/probability.h"
+
 enum { BINS = 10, CURVE_STEPS = 400, MAX_POINTS = 1500, CLASSES_DRAWN = 64, TARGETS_DRAWN = 6 };
 static const char out_of_memory[] = "out of memory";
 
@@ -34,7 +36,9 @@ descent_status predictions_make(const descent_network *network, descent_device *
     p->truth = malloc(known);
   }
   descent_status status = p->predicted && p->truth ? DESCENT_OK : DESCENT_ERROR_MEMORY;
-  if (status == DESCENT_OK) status = descent_predict(network, device, dataset, p->predicted);
+  if (status == DESCENT_OK)
+    status = descent_network_classes(network) ? descent_predict_raw(network, device, dataset, p->predicted)
+                                              : descent_predict(network, device, dataset, p->predicted);
   for (int64_t i = 0; i < p->rows && status == DESCENT_OK; i++)
     status = descent_dataset_target(dataset, i, p->truth + i * p->targets);
   if (status != DESCENT_OK) predictions_clear(p);
@@ -120,28 +124,27 @@ static const char *add_roc(struct figure *figure, const struct predictions *p) {
 
 /* ---- calibration ------------------------------------------------------------------------------------------------ */
 
-/* The probability of class 1, or of the most probable of more classes, and whether that is the true class. */
-static double predicted_probability(const struct predictions *p, int64_t row, bool *correct) {
-  const float *predicted = p->predicted + row * p->outputs;
-  if (p->outputs == 1) {
-    *correct = p->truth[row] > 0.5F;
-    return (double)predicted[0];
-  }
-  int64_t best = 0;
-  for (int64_t k = 1; k < p->outputs; k++)
-    if (predicted[k] > predicted[best]) best = k;
-  *correct = (int64_t)p->truth[row] == best;
-  return (double)predicted[best];
+/* The probability of class 1, or of the most probable of more classes, and whether that is the true class.
+ * `probabilities` (classes) is scratch. */
+static double predicted_probability(const struct predictions *p, int64_t row, double *probabilities, bool *correct) {
+  const float *logits = p->predicted + row * p->outputs;
+  const int64_t shown = p->outputs == 1 ? 1 : predicted_class(logits, p->outputs, 0.5);
+  probabilities_from_logits(logits, p->outputs, probabilities);
+  *correct = (int64_t)p->truth[row] == shown;
+  return probabilities[shown];
 }
 
 static const char *add_calibration(struct figure *figure, const struct predictions *p) {
   double total[BINS] = {0}, probability[BINS] = {0}, frequency[BINS] = {0}, error = 0;
+  double *probabilities = malloc((size_t)(p->outputs + 1) * sizeof *probabilities);
+  if (!probabilities) return out_of_memory;
   for (int64_t i = 0; i < p->rows; i++) {
     bool correct;
-    const double share = predicted_probability(p, i, &correct);
+    const double share = predicted_probability(p, i, probabilities, &correct);
     const int b = share >= 1 ? BINS - 1 : share > 0 ? (int)(share * BINS) : 0;
     total[b]++, probability[b] += share, frequency[b] += correct;
   }
+  free(probabilities);
   for (int b = 0; b < BINS; b++) error += fabs(frequency[b] - probability[b]) / (double)p->rows;
   char name[64];
   snprintf(name, sizeof name, "model, expected calibration error %.4f", error);

@@ -30,7 +30,7 @@ bool diagnosis_applies(enum diagnosis kind, descent_task task);
 struct predictions {
   const descent_network *network; /* borrowed */
   int64_t rows, outputs, targets;
-  float *predicted; /* (rows, outputs) from descent_predict */
+  float *predicted; /* (rows, outputs): logits of classifiers, values of regression */
   float *truth;     /* (rows, targets) */
 };
 descent_status predictions_make(const descent_network *network, descent_device *device, const descent_dataset *dataset,

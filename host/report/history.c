@@ -59,6 +59,7 @@ const char *history_add(struct history *h, const cJSON *line) {
   }
   const char *wrong = read_line(h, line, layers, h->numbers + h->epochs * width_of(h));
   if (!wrong) h->epochs++;
+  if (cJSON_GetObjectItemCaseSensitive(line, "train_loss_with")) h->other_loss = true;
   return wrong;
 }
 

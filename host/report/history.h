@@ -35,6 +35,7 @@ enum history_layer { HISTORY_LAYER_MAP(HISTORY_ENUM_LAYER) HISTORY_LAYER_NUMBERS
 struct history {
   int64_t epochs, capacity;
   int32_t layers;
+  bool other_loss; /* the training loss has class weights or label smoothing, which the validation loss has not */
   double *numbers; /* (capacity, HISTORY_NUMBERS + layers * HISTORY_LAYER_NUMBERS); NaN: undefined or absent */
 };
 

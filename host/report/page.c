@@ -80,6 +80,12 @@ static void write_targets(FILE *out, const struct page *p) {
   fputs(" from ", out);
 }
 
+static void write_alert(FILE *out, const char *kind, const char *title, const char *text) {
+  fprintf(out, "<div class=\"alert %s\"><b>%s</b> ", kind, title);
+  markup_text(out, text);
+  fputs("</div>\n", out);
+}
+
 static void write_header(FILE *out, const struct page *p) {
   char when[64] = "", count[TEXT_SIZE];
   const time_t now = time(NULL);
@@ -93,10 +99,9 @@ static void write_header(FILE *out, const struct page *p) {
   markup_label(out, basename(p->data_path), 60);
   fprintf(out, " &middot; %s parameters &middot; %s</p></header>\n",
           text_count(descent_network_parameters(p->network), count), when);
-  if (!p->failure) return;
-  fputs("<div class=\"alert bad\"><b>The training failed.</b> ", out);
-  markup_text(out, p->failure);
-  fputs("</div>\n", out);
+  if (p->failure) write_alert(out, "bad", "The training failed.", p->failure);
+  if (p->verdict && *p->verdict->worse) write_alert(out, "bad", "Check the training.", p->verdict->worse);
+  if (p->verdict && *p->verdict->seldom) write_alert(out, "warn", "Check the classes.", p->verdict->seldom);
 }
 
 /* ---- tiles ------------------------------------------------------------------------------------------------------ */
@@ -127,6 +132,7 @@ static void write_tiles(FILE *out, const struct page *p) {
       write_measure_tile(out, true, last, "RMSE", m->rmse), write_measure_tile(out, false, last, "R2", m->r2);
     else
       write_measure_tile(out, true, last, "accuracy", m->accuracy);
+    if (m->confusion) write_measure_tile(out, false, last, "balanced accuracy", report_balanced_accuracy(m));
     if (descent_network_task(p->network) == DESCENT_TASK_BINARY) write_measure_tile(out, false, last, "AUC", m->auc);
     write_measure_tile(out, false, last, "loss", m->loss);
   }

@@ -9,6 +9,7 @@
 #include "report/chart.h"
 #include "report/history.h"
 #include "report/metrics.h"
+#include "report/verdict.h"
 
 struct page {
   const char *model_path, *data_path, *validation_path, *test_path; /* the last two may be NULL */
@@ -20,9 +21,10 @@ struct page {
   const descent_dataset *training;   /* the rows trained on */
   const descent_dataset *validation; /* or NULL */
   const descent_train_options *train;
-  const cJSON *options;  /* the configuration by option name, or NULL */
-  const cJSON *warnings; /* [{"epoch": 3, "text": ".."}], or NULL */
-  const char *failure;   /* why the training failed, or NULL */
+  const cJSON *options;          /* the configuration by option name, or NULL */
+  const cJSON *warnings;         /* [{"epoch": 3, "text": ".."}], or NULL */
+  const char *failure;           /* why the training failed, or NULL */
+  const struct verdict *verdict; /* or NULL */
   const struct history *history;
   const descent_fit_result *result;
   const struct metrics_column *columns; /* (n_columns) final metrics; the last is shown at the top */

@@ -26,18 +26,27 @@ static bool add_layers(cJSON *line, const descent_epoch_info *info) {
   return true;
 }
 
-static bool add_epoch(cJSON *line, descent_task task, const descent_epoch_info *info) {
+const char *run_log_loss_with(const descent_train_options *options) {
+  const bool weighted = options->class_weights || options->balance_classes, smoothed = options->label_smoothing > 0;
+  if (weighted && smoothed) return "class weights and label smoothing";
+  return weighted ? "class weights" : smoothed ? "label smoothing" : NULL;
+}
+
+static bool add_epoch(cJSON *line, descent_task task, const descent_train_options *options,
+                      const descent_epoch_info *info) {
+  const char *with = run_log_loss_with(options);
   return line && add_number(line, "epoch", (double)info->epoch) && add_number(line, "step", (double)info->step) &&
          add_number(line, "train_loss", info->train_loss) &&
+         (!with || cJSON_AddStringToObject(line, "train_loss_with", with)) &&
          (!info->validation || report_metrics_add(line, "validation_", task, info->validation)) &&
          add_number(line, "learning_rate", info->learning_rate) &&
          add_number(line, "rows_per_second", info->rows_per_second) && add_number(line, "seconds", info->seconds) &&
          add_layers(line, info) && (!*info->warning || cJSON_AddStringToObject(line, "warning", info->warning));
 }
 
-cJSON *run_log_line(descent_task task, const descent_epoch_info *info) {
+cJSON *run_log_line(descent_task task, const descent_train_options *options, const descent_epoch_info *info) {
   cJSON *line = cJSON_CreateObject();
-  if (add_epoch(line, task, info)) return line;
+  if (add_epoch(line, task, options, info)) return line;
   cJSON_Delete(line);
   return NULL;
 }

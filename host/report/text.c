@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool continues(char c) { return ((unsigned char)c & 0xc0) == 0x80; }
@@ -57,6 +58,13 @@ const char *text_loss(double loss, char out[TEXT_SIZE]) {
   double size = fabs(loss);
   bool fixed = size == 0 || (size >= 0.001 && size < 10000);
   snprintf(out, TEXT_SIZE, fixed ? "%.4f" : size < 1 ? "%.3g" : "%.6g", loss);
+  return out;
+}
+
+const char *text_float(float number, char out[TEXT_SIZE]) {
+  int digits = 5;
+  do snprintf(out, TEXT_SIZE, "%.*g", ++digits, (double)number);
+  while (digits < 9 && strtof(out, NULL) != number);
   return out;
 }
 

@@ -6,8 +6,10 @@
 
 #include "core/memory.h"
 #include "core/status.h"
+#include "core/terms.h"
 #include "data/dataset.h"
 #include "train/check.h"
+#include "train/extremes.h"
 #include "train/metrics.h"
 
 descent_status evaluate_begin(struct program *program, double loss, double weight) {
@@ -33,56 +35,69 @@ static descent_status run_block(struct program *program, struct plan_range range
 }
 
 descent_status evaluate_dataset(struct program *program, const descent_network *network, const descent_dataset *dataset,
-                                int64_t top_k, bool (*stop)(void *user), void *user, descent_metrics *metrics) {
+                                int64_t top_k, bool strict, bool (*stop)(void *user), void *user,
+                                descent_metrics *metrics) {
   const struct dataset_storage *storage = dataset->storage;
   const int64_t outputs = network->layers[network->n_layers - 1].n_out;
   const int64_t block = block_rows(program, dataset->rows);
   struct metrics_sums *sums = NULL;
   double totals[2], loss;
   descent_status status = DESCENT_OK;
-  float *P = memory_allocate(block * outputs, sizeof *P, "predictions");
-  if (!P) TRY(DESCENT_ERROR_MEMORY);
+  /* The measures of classifiers come from logits: float32 probabilities near 0 and 1 tie. */
+  const int shown = loss_is_regression(network->loss) ? program->at.P : program->at.A;
+  float *values = memory_allocate(block * outputs, sizeof *values, "predictions");
+  if (!values) TRY(DESCENT_ERROR_MEMORY);
   TRY(metrics_create(network, dataset->rows, top_k, &sums));
   TRY(program_bind(program, dataset));
   TRY(evaluate_begin(program, 0, 0));
   TRY(run_block(program, program->plan->evaluate, 0, dataset->rows));
   for (int64_t first = 0; first < dataset->rows; first += block) {
     const int64_t rows = block_rows(program, dataset->rows - first), next = first + rows;
-    TRY(program_read(program, program->at.P, 0, rows * outputs, PLAN_F32, P));
+    TRY(program_read(program, shown, 0, rows * outputs, PLAN_F32, values));
     if (next < dataset->rows) { /* a device with a queue computes this block while the host counts the last one */
       if (stop && stop(user)) goto done;
       TRY(run_block(program, program->plan->evaluate, next, dataset->rows));
     }
+    if (strict) TRY(extremes_check_inputs(network, dataset, first, rows));
+    if (strict) TRY(extremes_check_outputs(network, dataset, first, rows, values));
     for (int64_t r = 0; r < rows; r++)
-      metrics_add(sums, P + r * outputs, storage->y + dataset_source_row(dataset, first + r) * storage->targets);
+      metrics_add(sums, values + r * outputs, storage->y + dataset_source_row(dataset, first + r) * storage->targets);
   }
   TRY(evaluate_mean_loss(program, totals, &loss));
   TRY(metrics_finish(sums, loss, metrics));
 done:
   metrics_free(sums);
-  free(P);
+  free(values);
   return status;
 }
 
 descent_status descent_evaluate(const descent_network *network, descent_device *device, const descent_dataset *dataset,
                                 int64_t top_k, descent_metrics *metrics) {
   struct program program = {0};
+  descent_dataset *aligned = NULL;
   descent_status status;
   TRY(check_dataset(network, dataset, true, "the dataset"));
+  TRY(dataset_align(dataset, &network->schema, &aligned));
+  if (aligned) dataset = aligned;
   TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
                      &program));
-  TRY(evaluate_dataset(&program, network, dataset, top_k, NULL, NULL, metrics));
+  TRY(evaluate_dataset(&program, network, dataset, top_k, true, NULL, NULL, metrics));
 done:
   program_clear(&program);
+  descent_dataset_free(aligned);
   return status;
 }
 
 static descent_status predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
                               bool raw, float *outputs) {
   const int64_t n_out = network->layers[network->n_layers - 1].n_out;
+  const struct schema *schema = &network->schema;
   struct program program = {0};
-  descent_status status;
+  descent_dataset *aligned = NULL;
+  descent_status status, found = DESCENT_OK;
   TRY(check_dataset(network, dataset, false, "the dataset"));
+  TRY(dataset_align(dataset, schema, &aligned));
+  if (aligned) dataset = aligned;
   TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
                      &program));
   TRY(program_bind(&program, dataset));
@@ -90,9 +105,16 @@ static descent_status predict(const descent_network *network, descent_device *de
     const int64_t rows = block_rows(&program, dataset->rows - first);
     TRY(run_block(&program, program.plan->predict, first, dataset->rows));
     TRY(program_read(&program, raw ? program.at.A : program.at.P, 0, rows * n_out, PLAN_F32, outputs + first * n_out));
+    if (found == DESCENT_OK) found = extremes_check_inputs(network, dataset, first, rows);
+    if (found == DESCENT_OK) found = extremes_check_outputs(network, dataset, first, rows, outputs + first * n_out);
   }
+  for (int64_t i = 0; !raw && schema->target_offsets && i < dataset->rows * n_out; i++)
+    outputs[i] =
+        (float)(schema_offset(schema->target_offsets, schema->n_target_offsets, i % n_out) + (double)outputs[i]);
+  status = found;
 done:
   program_clear(&program);
+  descent_dataset_free(aligned);
   return status;
 }
 

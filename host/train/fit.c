@@ -14,6 +14,7 @@
 #include "core/status.h"
 #include "train/check.h"
 #include "train/evaluate.h"
+#include "train/extremes.h"
 #include "train/health.h"
 #include "train/recovery.h"
 #include "train/schedule.h"
@@ -56,12 +57,24 @@ static descent_status count_steps(struct fit *f) {
   return DESCENT_OK;
 }
 
+static descent_status align(const descent_network *network, const descent_dataset **dataset,
+                            descent_dataset **aligned) {
+  if (!*dataset) return DESCENT_OK;
+  const descent_status status = dataset_align(*dataset, &network->schema, aligned);
+  if (*aligned) *dataset = *aligned;
+  return status;
+}
+
 static descent_status set_up(struct fit *f, descent_network *network, descent_device *device) {
   float *class_weights = NULL;
   descent_status status;
   TRY(check_train_options(network, f->options));
   TRY(check_dataset(network, f->training, true, "the training data"));
   if (f->validation) TRY(check_dataset(network, f->validation, true, "the validation data"));
+  TRY(align(network, &f->training, &f->aligned[0]));
+  TRY(align(network, &f->validation, &f->aligned[1]));
+  if (f->validation && extremes_check_inputs(network, f->validation, 0, f->validation->rows) != DESCENT_OK)
+    TRY(status_set(DESCENT_ERROR_DATA, "the validation data: %s", descent_last_error()));
   TRY(check_total_weight(f->training));
   TRY(count_steps(f));
   f->statistics = memory_allocate((int64_t)network->n_layers * LAYER_SLOTS, sizeof(double), "layer statistics");
@@ -236,6 +249,8 @@ static void report_epoch(struct fit *f, const descent_metrics *validation, bool 
   const descent_network *network = f->trainer->network;
   health_from_statistics(network, f->statistics, f->health);
   health_warning(network, f->options, f->statistics, f->health, f->batch, warning, sizeof warning);
+  if (validation && !isfinite(validation->loss))
+    snprintf(warning, sizeof warning, "the validation loss is not finite, so this epoch cannot be the best");
   const descent_epoch_info info = {
       .epoch = f->at.epoch,
       .epochs = f->options->epochs,
@@ -266,7 +281,8 @@ static descent_status finish_epoch(struct fit *f) {
   descent_status status;
   TRY(dataset_check_unchanged(f->training));
   if (f->validation)
-    TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, poll_request, f, &metrics));
+    TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, false, poll_request, f,
+                         &metrics));
   if (f->stopped) goto done; /* during validation, which a resumed training repeats */
   TRY(update_best(f, f->validation ? &metrics : NULL, &improved));
   if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY);
@@ -346,6 +362,8 @@ done:
   recovery_close(&f, &reached.checkpoint_failures);
   if (ready && result) *result = reached;
   descent_trainer_free(f.trainer);
+  descent_dataset_free(f.aligned[0]);
+  descent_dataset_free(f.aligned[1]);
   free(f.statistics);
   free(f.health);
   return status;

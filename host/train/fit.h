@@ -11,6 +11,7 @@ struct fit {
   descent_trainer *trainer;
   const descent_train_options *options;
   const descent_dataset *training, *validation;
+  descent_dataset *aligned[2]; /* owned copies of both with the network's offsets, where theirs differ */
   int64_t rows, batch;
   int64_t epoch_steps, total_steps;
   int64_t statistics_step;      /* the step of an epoch, from 0, whose layer statistics are recorded */

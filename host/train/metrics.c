@@ -23,7 +23,10 @@ struct metrics_sums {
   descent_loss loss;
   int64_t outputs, classes, top_k;
   int64_t rows, correct, in_top_k;
-  uint32_t *scores; /* binary classifiers, one per row: bits of the probability and the label; see score_key */
+  /* Binary classifiers: score_key of every logit. Rows of class 0 fill it from the front, those of class 1 from the
+   * back. */
+  uint32_t *scores; /* (capacity) */
+  int64_t capacity, negatives, positives;
   bool scores_nan;
   struct class_sums *per_class; /* (classes), classifiers */
   int64_t *confusion;           /* (classes, classes); NULL above DESCENT_CONFUSION_CLASSES */
@@ -54,6 +57,7 @@ descent_status metrics_create(const descent_network *network, int64_t rows, int6
   }
   if (!failed && network->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY) {
     made->scores = memory_allocate(rows, sizeof *made->scores, "the scores of the ROC curve");
+    made->capacity = rows;
     failed = !made->scores;
   }
   if (failed) {
@@ -73,11 +77,12 @@ void metrics_free(struct metrics_sums *sums) {
   free(sums);
 }
 
-/* Non-negative floats have the order of their bits. The shift drops the sign bit, which only -0 sets. */
-static uint32_t score_key(float probability, bool positive) {
+/* A number with the order of the floats: their bits, inverted where the sign is set; -0 becomes 0. */
+static uint32_t score_key(float logit) {
   uint32_t bits;
-  memcpy(&bits, &probability, sizeof bits);
-  return bits << 1 | positive;
+  if (logit == 0) logit = 0;
+  memcpy(&bits, &logit, sizeof bits);
+  return bits & 0x80000000U ? ~bits : bits | 0x80000000U;
 }
 
 static void add_class(struct metrics_sums *sums, int64_t truth, int64_t predicted) {
@@ -88,20 +93,20 @@ static void add_class(struct metrics_sums *sums, int64_t truth, int64_t predicte
   if (sums->confusion) sums->confusion[truth * sums->classes + predicted]++;
 }
 
-static void add_binary(struct metrics_sums *sums, float probability, int64_t truth) {
-  int64_t predicted = probability >= 0.5F;
-  if (isnan(probability)) sums->scores_nan = true;
-  sums->scores[sums->rows] = score_key(probability, truth == 1);
-  add_class(sums, truth, predicted);
+static void add_binary(struct metrics_sums *sums, float logit, int64_t truth) {
+  const int64_t place = truth == 1 ? sums->capacity - ++sums->positives : sums->negatives++;
+  if (isnan(logit)) sums->scores_nan = true;
+  sums->scores[place] = score_key(logit);
+  add_class(sums, truth, logit >= 0);
 }
 
-static void add_classes(struct metrics_sums *sums, const float *P, int64_t truth) {
+static void add_classes(struct metrics_sums *sums, const float *z, int64_t truth) {
   int64_t predicted = 0, better = 0; /* better: classes ranked before the true one */
   for (int64_t k = 0; k < sums->outputs; k++) {
-    if (P[k] > P[predicted]) predicted = k;
-    better += P[k] > P[truth] || (P[k] == P[truth] && k < truth);
+    if (z[k] > z[predicted]) predicted = k;
+    better += z[k] > z[truth] || (z[k] == z[truth] && k < truth);
   }
-  sums->in_top_k += better < sums->top_k && !isnan(P[truth]);
+  sums->in_top_k += better < sums->top_k && !isnan(z[truth]);
   add_class(sums, truth, predicted);
 }
 
@@ -115,11 +120,11 @@ static void add_targets(struct metrics_sums *sums, const float *P, const float *
   }
 }
 
-void metrics_add(struct metrics_sums *sums, const float *P, const float *y) {
+void metrics_add(struct metrics_sums *sums, const float *values, const float *y) {
   switch (sums->loss) {
-    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: add_binary(sums, *P, (int64_t)*y); break;
-    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: add_classes(sums, P, (int64_t)*y); break;
-    case DESCENT_LOSS_MEAN_SQUARED_ERROR: add_targets(sums, P, y); break;
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: add_binary(sums, *values, (int64_t)*y); break;
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: add_classes(sums, values, (int64_t)*y); break;
+    case DESCENT_LOSS_MEAN_SQUARED_ERROR: add_targets(sums, values, y); break;
   }
   sums->rows++;
 }
@@ -127,6 +132,7 @@ void metrics_add(struct metrics_sums *sums, const float *P, const float *y) {
 /* Radix sort, ascending, in three passes of 11 bits. */
 static descent_status sort_keys(uint32_t *keys, int64_t n) {
   enum { BITS = 11, BUCKETS = 1 << BITS, PASSES = 3 };
+  if (n == 0) return DESCENT_OK;
   uint32_t *other = memory_allocate(n, sizeof *other, "sorting the scores");
   if (!other) return DESCENT_ERROR_MEMORY;
   uint32_t *from = keys, *to = other;
@@ -149,19 +155,21 @@ static descent_status sort_keys(uint32_t *keys, int64_t n) {
 static descent_status area_under_curve(struct metrics_sums *sums, double *area) {
   *area = NAN;
   if (sums->scores_nan) return DESCENT_OK;
-  descent_status status = sort_keys(sums->scores, sums->rows);
+  uint32_t *negative = sums->scores, *positive = sums->scores + sums->capacity - sums->positives;
+  descent_status status = sort_keys(negative, sums->negatives);
+  if (status == DESCENT_OK) status = sort_keys(positive, sums->positives);
   if (status != DESCENT_OK) return status;
-  int64_t positives = 0, negatives = 0;
   double half_wins = 0;
-  for (int64_t i = 0; i < sums->rows;) {
+  int64_t below = 0; /* negatives below the score */
+  for (int64_t i = 0; i < sums->positives;) {
+    const uint32_t score = positive[i];
     int64_t tied[2] = {0, 0};
-    for (uint32_t score = sums->scores[i] >> 1; i < sums->rows && sums->scores[i] >> 1 == score; i++)
-      tied[sums->scores[i] & 1]++;
-    half_wins += (double)tied[1] * (double)(2 * negatives + tied[0]);
-    negatives += tied[0];
-    positives += tied[1];
+    while (below < sums->negatives && negative[below] < score) below++;
+    while (below + tied[0] < sums->negatives && negative[below + tied[0]] == score) tied[0]++;
+    for (; i < sums->positives && positive[i] == score; i++) tied[1]++;
+    half_wins += (double)tied[1] * (double)(2 * below + tied[0]);
   }
-  if (positives && negatives) *area = half_wins / (2 * (double)positives * (double)negatives);
+  if (sums->positives && sums->negatives) *area = half_wins / (2 * (double)sums->positives * (double)sums->negatives);
   return DESCENT_OK;
 }
 

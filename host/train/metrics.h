@@ -11,8 +11,9 @@ struct metrics_sums;
 descent_status metrics_create(const descent_network *network, int64_t rows, int64_t top_k, struct metrics_sums **sums);
 void metrics_free(struct metrics_sums *sums);
 
-/* P (K): one row of predictions; y: its class index (1), or its targets (K) in their original units. */
-void metrics_add(struct metrics_sums *sums, const float *P, const float *y);
+/* One row. values (K): logits of classifiers, where probabilities round to ties; predictions P of regression. y: its
+ * class index (1), or its targets (K) in their original units. */
+void metrics_add(struct metrics_sums *sums, const float *values, const float *y);
 
 /* Computes the metrics of all rows added. `metrics` takes ownership of arrays of `sums`, which can then only be freed.
  * ERROR_MEMORY. */

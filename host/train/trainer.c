@@ -133,9 +133,19 @@ done:
 descent_status descent_trainer_step(descent_trainer *trainer, const float *X, const float *y, const float *weights,
                                     int64_t rows, descent_step_info *info) {
   struct program *program = &trainer->program;
+  const descent_network *network = trainer->network;
   double scalars[SCALAR_SLOTS];
+  descent_dataset *aligned = NULL;
   descent_status status;
   TRY(check_rows(trainer, y, weights, rows));
+  struct dataset_storage given = {.X = X,
+                                  .y = y,
+                                  .rows = rows,
+                                  .inputs = network->inputs,
+                                  .classes = network->classes,
+                                  .targets = network->classes ? 1 : descent_network_outputs(network)};
+  TRY(dataset_align(&(descent_dataset){.storage = &given, .rows = rows}, &network->schema, &aligned));
+  if (aligned) X = aligned->storage->X, y = aligned->storage->y;
   struct plan_step step = {.number = trainer->steps + 1, .rows = rows, .learning_rate = trainer->learning_rate};
   if (step.number < trainer->options.schedule.warmup_steps)
     step.learning_rate *= (double)step.number / (double)trainer->options.schedule.warmup_steps;
@@ -152,6 +162,7 @@ descent_status descent_trainer_step(descent_trainer *trainer, const float *X, co
         .learning_rate = step.learning_rate,
     };
 done:
+  descent_dataset_free(aligned);
   return status;
 }
 

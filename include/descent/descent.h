@@ -401,11 +401,23 @@ DESCENT_API int64_t descent_dataset_rounded(const descent_dataset *dataset, doub
 DESCENT_API const char *descent_dataset_note(const descent_dataset *dataset);
 /* Rows of this class in this view; 0 when out of range. */
 DESCENT_API int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t class_index);
+/* A value of X or y in double, as the file has it up to the rounding of float32; NaN when out of range, when the cell is
+ * missing or without a target. A column that float32 is too coarse for (timestamps, 1000000.01) is kept as differences
+ * to a number near it, subtracted in double; these functions add that again. */
+DESCENT_API double descent_dataset_input_value(const descent_dataset *dataset, int64_t row, int64_t input);
+DESCENT_API double descent_dataset_target_value(const descent_dataset *dataset, int64_t row, int64_t target);
+/* The largest change of a cell of this input or target by rounding to float32; 0 when every cell is exact or nothing is
+ * known, and out of range. `spread`, unless NULL, is then the standard deviation over at most 10,000 rows of the view,
+ * evenly spaced: a change of more than about 2^-16 of it is lost to the training. */
+DESCENT_API double descent_dataset_input_rounding(const descent_dataset *dataset, int64_t input, double *spread);
+DESCENT_API double descent_dataset_target_rounding(const descent_dataset *dataset, int64_t target, double *spread);
 /* Copies row `row` (from 0) of X (inputs floats), raw as read; ERROR_ARGUMENT when out of range. */
 DESCENT_API descent_status descent_dataset_row(const descent_dataset *dataset, int64_t row, float *X);
 /* Copies the targets of row `row` (targets floats: class index or values); ERROR_ARGUMENT when out of range or without
  * a target. */
 DESCENT_API descent_status descent_dataset_target(const descent_dataset *dataset, int64_t row, float *y);
+/* The weight of row `row`, 1 in a dataset without weights; ERROR_ARGUMENT when out of range. */
+DESCENT_API descent_status descent_dataset_weight(const descent_dataset *dataset, int64_t row, float *weight);
 
 /* ---- networks ---------------------------------------------------------------------------------------------------
  * Layer l = 1..layers computes Z[l] = A[l-1] W[l]^T + b[l], A[l] = g_l(Z[l]); W[l] is (n_l, n_{l-1}), b[l] (n_l). */
@@ -463,6 +475,13 @@ DESCENT_API bool descent_network_imputes(const descent_network *network);
 /* Names, UTF-8; NULL when there is none or the index is out of range. Valid while the network lives and until its
  * preprocessing is fitted again. */
 DESCENT_API const char *descent_network_input_name(const descent_network *network, int64_t input);
+/* What is subtracted from this input in double before it is rounded to float32, chosen by the reader of a file whose
+ * column float32 is too coarse for; 0 for any other. */
+DESCENT_API double descent_network_input_offset(const descent_network *network, int64_t input);
+/* The value of a regression target is shift + scale * raw, where raw is what descent_predict_raw gives: in double it
+ * keeps digits that the float32 of descent_predict rounds away. 0 and 1 for classifiers and out of range. */
+DESCENT_API void descent_network_target_scaling(const descent_network *network, int64_t target, double *shift,
+                                                double *scale);
 DESCENT_API const char *descent_network_target_name(const descent_network *network, int64_t target);
 /* The columns that the inputs are made from, as descent_dataset_columns and its relatives give them. */
 DESCENT_API int64_t descent_network_columns(const descent_network *network);
@@ -514,10 +533,11 @@ DESCENT_API descent_status descent_network_load_weights(descent_network *network
  * measure takes each row once. */
 typedef struct descent_metrics {
   int64_t rows;
-  double loss;           /* mean loss per example weighted by the dataset's weights; no class weights, no smoothing */
-  double accuracy;       /* classifiers; binary: a >= 0.5 is class 1; ties go to the lowest class index */
-  double auc;            /* binary: area under the ROC curve, ties count half; NaN when a class is absent */
-  int64_t top_k;         /* the k of top_k_accuracy; 0 unless the task is classes */
+  double loss;     /* mean loss per example weighted by the dataset's weights; no class weights, no smoothing */
+  double accuracy; /* classifiers, from logits z; binary: z >= 0, that is a >= 0.5, is class 1; ties go to the
+                            lowest class index */
+  double auc;      /* binary: area under the ROC curve, from logits, ties count half; NaN when a class is absent */
+  int64_t top_k;   /* the k of top_k_accuracy; 0 unless the task is classes */
   double top_k_accuracy; /* share of rows whose class is among the k largest outputs */
   double rmse;           /* regression, over all targets, in the targets' own units */
   double r2;             /* 1 - residual / total sum of squares, mean over targets; NaN when a target is constant */
@@ -531,13 +551,15 @@ DESCENT_API void descent_metrics_clear(descent_metrics *metrics);
 
 /* Runs the network over the dataset. `top_k` 0 means min(5, classes). `metrics` is overwritten; release it with
  * descent_metrics_clear. ERROR_ARGUMENT when the shapes do not fit, the dataset has no target or `top_k` is beyond the
- * classes. */
+ * classes. ERROR_DATA, with row, input and value, when an input is beyond 2^64 once normalised, or the network's
+ * output is not finite. */
 DESCENT_API descent_status descent_evaluate(const descent_network *network, descent_device *device,
                                             const descent_dataset *dataset, int64_t top_k, descent_metrics *metrics);
 
 /* outputs (rows, K): the probability of class 1 (K = 1), the probabilities of the K classes, or the K predicted values
- * in the targets' own units. A target in the dataset is ignored. ERROR_ARGUMENT when the shapes do not fit. After a
- * failure the contents of `outputs` are unspecified. */
+ * in the targets' own units. A target in the dataset is ignored. ERROR_ARGUMENT when the shapes do not fit. ERROR_DATA
+ * as from descent_evaluate; `outputs` then holds all rows, of which some may be NaN or infinite. After any other failure
+ * its contents are unspecified. */
 DESCENT_API descent_status descent_predict(const descent_network *network, descent_device *device,
                                            const descent_dataset *dataset, float *outputs);
 
@@ -749,10 +771,11 @@ DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trai
 
 /* Trains for the options' epochs on `training`, measuring on `validation` (may be NULL) after each, and leaves the
  * result in `network`. `result` may be NULL; it is filled after a failure too, once the training was set up (`stop`
- * then says nothing), and is otherwise unchanged. ERROR_ARGUMENT names the option, or the data set that does not fit the network;
- * ERROR_UNSUPPORTED what the device lacks; the network is then unchanged. ERROR_DIVERGED at the first step whose loss
- * or gradient is not finite: the error names step, layer and likely cause, and the network keeps the weights before
- * that step (with restore_best and an earlier best epoch: that epoch's). ERROR_READ when a mapped dataset file is
+ * then says nothing), and is otherwise unchanged. ERROR_ARGUMENT names the option, or the data set that does not fit the
+ * network; ERROR_DATA a row of `validation` with an input beyond 2^64 once normalised; ERROR_UNSUPPORTED what
+ * the device lacks; the network is then unchanged. ERROR_DIVERGED at the first step whose loss or gradient is not
+ * finite: the error names step, layer and likely cause, and the network keeps the weights before that step (with
+ * restore_best and an earlier best epoch: that epoch's). ERROR_READ when a mapped dataset file is
  * written to during the training: the network keeps the weights of the last epoch before this was detected.
  * ERROR_DEVICE when the device fails: the error names the epoch whose weights the network keeps, the best so far (with
  * restore_best and validation data), else the last; a step where the training was stopped or resumed within an epoch,

@@ -238,8 +238,11 @@ TEST_F(Trained, LogsOneObjectPerEpochWithEveryKey) {
     const char *kind;
     std::vector<std::string> keys;
   } const cases[] = {
-      {"binary", {"validation_loss", "validation_accuracy", "validation_auc", "validation_f1"}},
-      {"classes", {"validation_loss", "validation_accuracy", "validation_top_k_accuracy", "validation_f1"}},
+      {"binary",
+       {"validation_loss", "validation_accuracy", "validation_balanced_accuracy", "validation_auc", "validation_f1"}},
+      {"classes",
+       {"validation_loss", "validation_accuracy", "validation_balanced_accuracy", "validation_top_k_accuracy",
+        "validation_f1"}},
       {"regression", {"validation_loss", "validation_rmse", "validation_r2"}},
   };
   for (const auto &[kind, metrics] : cases) {

@@ -250,6 +250,38 @@ TEST_F(Export, CSourceThatSaysSomethingElseIsFound) {
     }
 }
 
+// Differences of inputs are as the library takes them; a target is the nearest float32, or one of its neighbours.
+TEST_F(Export, OffsetsGoIntoCSource) {
+  const Device device = OpenCpu();
+  for (const bool target : {false, true}) {
+    const Network network = Make(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR, DESCENT_NORMALIZE_STANDARD);
+    const double offsets[] = {1.7e9, 0, -1e6 - 0.0625, 4e4 + 0.1, 0};
+    network->schema.offsets = static_cast<double *>(memory_allocate(5, sizeof *offsets, "offsets"));
+    network->schema.n_offsets = 5;
+    std::copy(offsets, offsets + 5, network->schema.offsets);
+    if (target) {
+      network->schema.target_offsets = static_cast<double *>(memory_allocate(3, sizeof *offsets, "offsets"));
+      network->schema.n_target_offsets = 3;
+      for (int k = 0; k < 3; k++) network->schema.target_offsets[k] = 1e6 * k + 0.1;
+    }
+    const std::string path = Path(target ? "targets.c" : "inputs.c");
+    ASSERT_EQ(descent_network_export(network.get(), DESCENT_EXPORT_FORMAT_C, path.c_str()), DESCENT_OK);
+    std::vector<float> X, expected(3 * kRows), y(3);
+    const Dataset drawn = DrawRows(network.get(), &X);
+    for (size_t i = 0; i < X.size(); i++) X[i] = static_cast<float>(static_cast<double>(X[i]) + offsets[i % 5]);
+    ASSERT_EQ(descent_predict(network.get(), device.get(), drawn.get(), expected.data()), DESCENT_OK);
+    const Compiled compiled(path);
+    ASSERT_NE(compiled.predict(), nullptr);
+    for (size_t r = 0; r < kRows; r++) {
+      compiled.predict()(&X[5 * r], y.data());
+      for (size_t k = 0; k < 3; k++) {
+        const double near = static_cast<double>(std::fabs(expected[3 * r + k])) * 0x1p-22;
+        EXPECT_NEAR(y[k], expected[3 * r + k], near + 1e-4) << r << " " << k;  // the outputs are within 100 +- 10
+      }
+    }
+  }
+}
+
 // Some are missing, some unknown to the network.
 TEST_F(Export, CategoriesGoIntoCSourceAsNumbers) {
   const Device device = OpenCpu();

@@ -264,6 +264,25 @@ class OnnxTest(Folder):
                 column[:] = "" if column.dtype == object else np.nan
             self.assert_same(table, graph)
 
+    def test_columns_that_are_differences(self):
+        """The graph takes float32, which holds every 128th second near 1.7e9."""
+        seconds = [1700000000 + 128 * i for i in range(60)]
+        for name, times in (("data.csv", [t + 1 for t in seconds]), ("rows.csv", seconds)):
+            self.write_csv(name, ["t", "kind", "y"], [[t, "ab"[t // 128 % 2], 5 * t] for t in times])
+        for matrix in (False, True):
+            self.descent("train", "data.csv", "--target", "y", "--epochs", 5, "--quiet", "--device", "cpu",
+                         *(["--ignore", "kind"] if matrix else []))
+            self.assertIn("takes float32", self.descent("export", "model.safetensors", "--out", "model.onnx"))
+            graph = onnx.load(self.path("model.onnx"))
+            onnx.checker.check_model(graph, full_check=True)
+            run = session(graph.SerializeToString())
+            t = np.array(seconds, dtype=np.float32).reshape(-1, 1)
+            kinds = np.array([["ab"[s // 128 % 2]] for s in seconds], dtype=object)
+            found = run.run(None, {"X": t} if matrix else {"t": t, "kind": kinds})[0].ravel()
+            ours = np.array(self.predictions("model.safetensors", "rows.csv")[1], dtype=np.float64).ravel()
+            self.assertGreater(ours.max() - ours.min(), 5000)
+            np.testing.assert_allclose(found, ours, rtol=2.0**-23, atol=1)
+
     def test_any_number_of_rows(self):
         table = Table("complete", "classes")
         run = session(self.train_and_export(table).SerializeToString())

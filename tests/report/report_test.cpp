@@ -16,8 +16,10 @@ extern "C" {
 #include "report/chart.h"
 #include "report/diagnosis.h"
 #include "report/markup.h"
+#include "report/probability.h"
 #include "report/progress.h"
 #include "report/tfrecord.h"
+#include "report/verdict.h"
 }
 
 namespace {
@@ -178,6 +180,19 @@ const char *diagnose(figure *figure, diagnosis kind, const Network &network, std
   return diagnosis_add(figure, kind, &p, &none);
 }
 
+/* The logit of a probability, and the logits of some. */
+float logit(double p) { return static_cast<float>(std::log(p / (1 - p))); }
+std::vector<float> logs(std::vector<double> P) {
+  std::vector<float> z;
+  for (double p : P) z.push_back(static_cast<float>(std::log(p)));
+  return z;
+}
+
+void expect_near(const std::vector<double> &found, const std::vector<double> &expected) {
+  ASSERT_EQ(found.size(), expected.size());
+  for (size_t i = 0; i < found.size(); i++) EXPECT_NEAR(found[i], expected[i], 1e-7) << i; /* logits are float32 */
+}
+
 std::vector<double> xs(const chart_series &s) { return {s.x, s.x + s.n}; }
 std::vector<double> ys(const chart_series &s) { return {s.y, s.y + s.n}; }
 
@@ -195,24 +210,59 @@ TEST(Diagnosis, RocStepsAtEachScoreAndTiesPassTogether) {
   figure_clear(&figure);
   EXPECT_STREQ(diagnose(&figure, DIAGNOSIS_ROC, network, {0.1F, 0.9F}, {1, 1}), "one of the two classes has no rows");
   figure_clear(&figure);
+  /* Logits whose probabilities are all 1 in float32, and in double. */
+  ASSERT_EQ(diagnose(&figure, DIAGNOSIS_ROC, network, {50, 70, 60, 80}, {0, 1, 0, 1}), nullptr);
+  EXPECT_STREQ(figure.charts[0].series[1].name, "area under the curve 1.0000");
+  figure_clear(&figure);
 }
 
 TEST(Diagnosis, CalibrationIsTheFrequencyInEachTenth) {
   const Network binary = make_network({1, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
   const Network classes = make_network({1, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
   figure figure{};
-  ASSERT_EQ(diagnose(&figure, DIAGNOSIS_CALIBRATION, binary, {0.0F, 0.25F, 0.25F, 1.0F}, {0, 0, 1, 1}), nullptr);
-  EXPECT_EQ(xs(figure.charts[0].series[2]), (std::vector<double>{0, 0.25, 1}));
+  ASSERT_EQ(diagnose(&figure, DIAGNOSIS_CALIBRATION, binary, {-50, logit(0.25), logit(0.25), 50}, {0, 0, 1, 1}),
+            nullptr);
+  expect_near(xs(figure.charts[0].series[2]), {0, 0.25, 1});
   EXPECT_EQ(ys(figure.charts[0].series[2]), (std::vector<double>{0, 0.5, 1}));
   EXPECT_STREQ(figure.charts[0].series[2].name,
                "model, expected calibration error 0.1250"); /* two of four rows by a quarter */
   EXPECT_EQ(ys(figure.charts[0].series[1]), (std::vector<double>{0.25, 0, 0.5, 0, 0, 0, 0, 0, 0, 0.25}));
   figure_clear(&figure);
   /* The likeliest class: 0.5 and right, 0.75 and wrong. */
-  ASSERT_EQ(diagnose(&figure, DIAGNOSIS_CALIBRATION, classes, {0.5F, 0.25F, 0.25F, 0.25F, 0, 0.75F}, {0, 0}), nullptr);
-  EXPECT_EQ(xs(figure.charts[0].series[2]), (std::vector<double>{0.5, 0.75}));
+  ASSERT_EQ(diagnose(&figure, DIAGNOSIS_CALIBRATION, classes, logs({0.5, 0.25, 0.25, 0.25, 1e-30, 0.75}), {0, 0}),
+            nullptr);
+  expect_near(xs(figure.charts[0].series[2]), {0.5, 0.75});
   EXPECT_EQ(ys(figure.charts[0].series[2]), (std::vector<double>{1, 0}));
   figure_clear(&figure);
+}
+
+TEST(Probabilities, AreExactHoweverSmall) {
+  double p[3];
+  for (float z : {-800.0F, -100.0F, -22.5F, -1.0F, 0.0F, 1e-9F, 0.5F, 22.5F, 100.0F, 800.0F}) {
+    probabilities_from_logits(&z, 1, p);
+    const long double one = 1 / (1 + std::exp(-static_cast<long double>(z)));
+    const long double zero = 1 / (1 + std::exp(static_cast<long double>(z)));
+    EXPECT_LE(std::fabs(static_cast<long double>(p[1]) - one), 4 * 0x1p-53L * one + 0x1p-1074L) << z;
+    EXPECT_LE(std::fabs(static_cast<long double>(p[0]) - zero), 4 * 0x1p-53L * zero + 0x1p-1074L) << z;
+  }
+  const float logits[] = {-30, 3, 400};
+  probabilities_from_logits(logits, 3, p);
+  EXPECT_DOUBLE_EQ(p[0], std::exp(-430.0));
+  EXPECT_DOUBLE_EQ(p[1], std::exp(-397.0));
+  EXPECT_DOUBLE_EQ(p[2], 1);
+}
+
+TEST(Probabilities, PredictTheClassFromTheThresholdOn) {
+  const struct {
+    float z;
+    double threshold;
+    int64_t predicted;
+  } cases[] = {{0, 0.5, 1},          {-1e-30F, 0.5, 0},           {1e-30F, 0.5, 1},   {-22.5F, 1.6e-10, 1},
+               {-22.5F, 1.8e-10, 0}, /* 1.69e-10 */ {-800, 0, 1}, {17, 0.9999999, 1}, {16, 0.9999999, 0}};
+  for (const auto &c : cases)
+    EXPECT_EQ(predicted_class(&c.z, 1, c.threshold), c.predicted) << c.z << " " << c.threshold;
+  const float logits[] = {100, 200, 200};
+  EXPECT_EQ(predicted_class(logits, 3, 0.5), 1);
 }
 
 TEST(Diagnosis, ResidualsAreTrueLessPredictedOfEachTarget) {
@@ -278,6 +328,78 @@ TEST(Progress, OutsideATerminalShowsTheEpochsThatMatter) {
       {tenth - 2, tenth + 1, most, 1e-18, {}, {tenth - 2, tenth, tenth + 1}},
   };
   for (const auto &c : cases) EXPECT_EQ(epochs_shown(c), c.lines) << c.to << " of " << c.epochs;
+}
+
+/* ---- verdicts --------------------------------------------------------------------------------------------------- */
+
+/* A regression or classification measured on training and validation rows. */
+struct Measured {
+  Rows training, validation;
+  double training_measure, validation_measure; /* RMSE or loss */
+};
+
+std::string worse(const Measured &c, const descent_train_options &options) {
+  const bool regression = c.training.classes == 0;
+  const Network network =
+      make_network({1, 1}, DESCENT_ACTIVATION_RELU,
+                   regression ? DESCENT_LOSS_MEAN_SQUARED_ERROR : DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+  const Dataset training = c.training.dataset(), validation = c.validation.dataset();
+  descent_metrics metrics[2]{};
+  metrics[0].rows = c.training.rows, metrics[1].rows = c.validation.rows;
+  metrics[0].rmse = metrics[0].loss = c.training_measure, metrics[1].rmse = metrics[1].loss = c.validation_measure;
+  metrics[0].r2 = metrics[1].r2 = -1;
+  const verdict_rows first{{"training", &metrics[0]}, training.get()};
+  const verdict_rows second{{"validation", &metrics[1]}, validation.get()};
+  const descent_fit_result result{};
+  verdict verdict{};
+  EXPECT_TRUE(verdict_make(network.get(), &options, &result, &first, &second, &verdict));
+  return verdict.worse;
+}
+
+Rows rows_of(int64_t classes, std::vector<float> y, std::vector<float> weights = {}) {
+  const auto rows = static_cast<int64_t>(y.size());
+  return {rows, 1, 1, classes, std::vector<float>(y.size()), std::move(y), std::move(weights)};
+}
+
+TEST(Verdict, ComparesWithTheConstantOnTheSameRowsBeyondChance) {
+  const Rows spread = rows_of(0, {0, 10, 0, 10, 0, 10, 0, 10, 0, 10, 0, 10, 0, 10, 0, 10}); /* mean and deviation 5 */
+  const Rows few = rows_of(0, {5.9F, 6, 6.1F}); /* R2 of -1 or -100 means little here */
+  const Rows classes = rows_of(2, {1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0});
+  const Rows weighted = rows_of(2, {1, 0}, {1, 3});
+  const double entropy = -0.25 * std::log(0.25) - 0.75 * std::log(0.75);
+  const descent_train_options plain = descent_train_options_default();
+  descent_train_options balanced = plain, smoothed = plain;
+  balanced.balance_classes = true;
+  smoothed.label_smoothing = 0.4;
+  const struct {
+    const char *name;
+    Measured measured;
+    const descent_train_options &options;
+    const char *on; /* NULL: no warning */
+  } cases[] = {
+      {"good", {spread, few, 1, 0.5}, plain, nullptr},
+      {"as bad as the mean", {spread, few, 5.5, 0.5}, plain, nullptr},
+      {"training", {spread, few, 7, 0.5}, plain, "on the training rows, against 5.0000"},
+      {"a little worse on few rows", {spread, few, 1, 1.3}, plain, nullptr}, /* the mean errs by 1 */
+      {"validation", {spread, few, 1, 4}, plain, "RMSE 4.0000 on the validation rows, against 1.0033"},
+      {"good classes", {classes, classes, 0.1, 0.3}, plain, nullptr},
+      {"shares", {classes, classes, entropy, 1.4 * entropy}, plain, nullptr}, /* 5 rows of the rare class */
+      {"classes", {classes, classes, 1.5 * entropy, 0.3}, plain, "on the training rows, against 0.5623"},
+      {"classes in validation", {classes, classes, 0.3, 1.5 * entropy}, plain, "on the validation rows"},
+      {"balanced", {classes, classes, 0.9, 0.9}, balanced, nullptr}, /* the constant's loss is log 2 = 0.693 */
+      {"badly balanced", {classes, classes, 1.1, 0.9}, balanced, "against 0.6931"},
+      {"smoothed", {classes, classes, 0.84, 0.6}, smoothed, nullptr}, /* the constant is 0.35, its loss 0.5855 */
+      {"badly smoothed", {classes, classes, 0.86, 0.6}, smoothed, "against 0.5855"},
+      {"row weights", {weighted, weighted, 2.2 * entropy, 0.3}, plain, "against 0.5623"},
+  };
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.name);
+    const std::string text = worse(c.measured, c.options);
+    if (c.on)
+      EXPECT_NE(text.find(c.on), std::string::npos) << text;
+    else
+      EXPECT_EQ(text, "");
+  }
 }
 
 }  // namespace

@@ -139,6 +139,74 @@ TEST(Evaluate, MetricsAreThoseOfAllBlocks) {
   for (descent_metrics &m : metrics) descent_metrics_clear(&m);
 }
 
+/* Probabilities that are all 1, or all 0, in float32 are still ranked. */
+TEST(Evaluate, SaturatedProbabilitiesDoNotTie) {
+  const Rows binary{4, 1, 1, 2, {20, 30, 25, 40}, {0, 1, 0, 1}, {}};
+  const Rows classes{2, 3, 1, 3, {500, -300, -200, -300, -200, 500}, {2, 1}, {}};
+  for (const char *name : devices) {
+    SCOPED_TRACE(name);
+    const Device device = open_device(name);
+    const Network sigmoid = linear({1}, {0}, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+    const Network softmax = linear({1, 0, 0, 0, 1, 0, 0, 0, 1}, {0, 0, 0}, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+    descent_metrics m;
+    ASSERT_EQ(descent_evaluate(sigmoid.get(), device.get(), binary.dataset().get(), 0, &m), DESCENT_OK);
+    EXPECT_EQ(m.auc, 1);
+    EXPECT_EQ(m.accuracy, 0.5);
+    descent_metrics_clear(&m);
+    ASSERT_EQ(descent_evaluate(softmax.get(), device.get(), classes.dataset().get(), 2, &m), DESCENT_OK);
+    EXPECT_EQ(m.top_k_accuracy, 1);
+    descent_metrics_clear(&m);
+  }
+}
+
+TEST(Evaluate, RefusesWhatIsNotFiniteWithItsRow) {
+  const Network line = linear({1e38F, 1e38F}, {0}, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  const Network twice = make_network({2, 4, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+  twice->scale[1] = 1e3F; /* -3e38 then overflows, and relu may hide it */
+  twice->normalize = DESCENT_NORMALIZE_STANDARD;
+  const struct {
+    const char *name;
+    const Network &network;
+    std::vector<float> X;
+    const char *says;
+  } cases[] = {
+      {"output",
+       line,
+       {1, 1, 1, 2e7F, 0, 1},
+       "row 1 (from 0): the output is not finite: input 1 (from 0) is 2e+07, far from the training rows"},
+      {"weights",
+       line,
+       {1, 1, 0, 1, 3, 3},
+       "row 2 (from 0): the output is not finite, although no input is far from the training rows"},
+      {"missing", line, {1, 1, 0, NAN, 3, 3}, "row 1 (from 0): the output is not finite: input 1 (from 0) is missing"},
+      {"normalised",
+       twice,
+       {1, 1, 0, 1, 3, -3e38F},
+       "row 2 (from 0): input 1 (from 0) is -3e+38, too far from the training rows for float32"},
+  };
+  for (const char *name : devices)
+    for (const auto &c : cases) {
+      SCOPED_TRACE(std::string(name) + " " + c.name);
+      const Device device = open_device(name);
+      const Rows rows{3, 2, 1, c.network->classes, c.X, {0, 1, 1}, {}};
+      float outputs[3];
+      descent_metrics metrics;
+      EXPECT_EQ(descent_predict(c.network.get(), device.get(), rows.dataset().get(), outputs), DESCENT_ERROR_DATA);
+      EXPECT_TRUE(says(c.says)) << descent_last_error();
+      EXPECT_TRUE(std::isfinite(outputs[0])) << "the other rows are there";
+      EXPECT_EQ(descent_predict_raw(c.network.get(), device.get(), rows.dataset().get(), outputs), DESCENT_ERROR_DATA);
+      EXPECT_EQ(descent_evaluate(c.network.get(), device.get(), rows.dataset().get(), 0, &metrics), DESCENT_ERROR_DATA);
+      EXPECT_TRUE(says(c.says)) << descent_last_error();
+    }
+  const Rows training = make_rows(8, 2, 1, 2, 1), validation{1, 2, 1, 2, {0, -3e38F}, {1}, {}};
+  const descent_train_options options = descent_train_options_default();
+  const Device device = open_device("cpu");
+  EXPECT_EQ(
+      descent_fit(twice.get(), device.get(), training.dataset().get(), validation.dataset().get(), &options, nullptr),
+      DESCENT_ERROR_DATA);
+  EXPECT_TRUE(says("the validation data: row 0 (from 0): input 1 (from 0) is -3e+38")) << descent_last_error();
+}
+
 TEST(Preprocessing, FitsTheTrainingRowsOnly) {
   const Rows rows{4, 2, 1, 2, {0, 5, 2, 5, 4, 5, 1000, 5}, {0, 1, 0, 1}, {}};
   const Dataset data = rows.dataset();

@@ -30,14 +30,14 @@ struct Metrics : descent_metrics {
   Metrics &operator=(const Metrics &) = delete;
 };
 
-/* P row by row of `outputs` values; y row by row of `targets`. */
-void measure(const Network &network, const std::vector<float> &P, const std::vector<float> &y, int64_t top_k,
+/* Logits, or predicted values, row by row of `outputs`; y row by row of `targets`. */
+void measure(const Network &network, const std::vector<float> &values, const std::vector<float> &y, int64_t top_k,
              Metrics *metrics) {
   const size_t outputs = static_cast<size_t>(descent_network_outputs(network.get()));
   const size_t targets = network->classes ? 1 : outputs, rows = y.size() / targets;
   metrics_sums *sums = nullptr;
   ASSERT_EQ(metrics_create(network.get(), static_cast<int64_t>(rows), top_k, &sums), DESCENT_OK);
-  for (size_t r = 0; r < rows; r++) metrics_add(sums, &P[r * outputs], &y[r * targets]);
+  for (size_t r = 0; r < rows; r++) metrics_add(sums, &values[r * outputs], &y[r * targets]);
   ASSERT_EQ(metrics_finish(sums, 0.25, metrics), DESCENT_OK);
   metrics_free(sums);
   EXPECT_EQ(metrics->rows, static_cast<int64_t>(rows));
@@ -49,13 +49,13 @@ std::vector<int64_t> confusion_of(const Metrics &m) { return {m.confusion, m.con
 TEST(Metrics, BinaryByHand) {
   auto network = make_network(1, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
   Metrics m;
-  measure(network, {0.9F, 0.5F, 0.4F, 0.2F, 0.7F}, {1, 1, 1, 0, 0}, 0, &m);
-  EXPECT_EQ(m.accuracy, 3.0 / 5); /* 0.5 counts as class 1 */
+  measure(network, {2, 0, -0.5F, -3, 1}, {1, 1, 1, 0, 0}, 0, &m);
+  EXPECT_EQ(m.accuracy, 3.0 / 5); /* a logit of 0, a probability of 1/2, counts as class 1 */
   EXPECT_EQ(confusion_of(m), (std::vector<int64_t>{1, 1, 1, 2}));
   EXPECT_EQ(m.classes, 2);
   EXPECT_DOUBLE_EQ(m.f1[0], 2.0 * 1 / (2 * 1 + 1 + 1));
   EXPECT_DOUBLE_EQ(m.f1[1], 2.0 * 2 / (2 * 2 + 1 + 1));
-  EXPECT_EQ(m.auc, 4.0 / 6); /* of 6 pairs only 0.5 < 0.7 and 0.4 < 0.7 are wrong */
+  EXPECT_EQ(m.auc, 4.0 / 6); /* of 6 pairs only 0 < 1 and -0.5 < 1 are wrong */
   EXPECT_TRUE(std::isnan(m.rmse) && std::isnan(m.r2) && std::isnan(m.top_k_accuracy));
   EXPECT_EQ(m.top_k, 0);
 }
@@ -63,40 +63,45 @@ TEST(Metrics, BinaryByHand) {
 TEST(Metrics, AreaUnderCurveEqualsThePairCount) {
   auto network = make_network(1, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
   std::mt19937 random(7);
-  for (int levels : {1, 2, 5, 1000, 1 << 24}) /* few levels: many ties */
-    for (size_t rows : {2, 3, 10, 257}) {
-      SCOPED_TRACE(std::to_string(levels) + " levels, " + std::to_string(rows) + " rows");
-      std::vector<float> P(rows), y(rows);
-      for (size_t r = 0; r < rows; r++) {
-        P[r] = static_cast<float>(random() % static_cast<unsigned>(levels)) / static_cast<float>(levels);
-        y[r] = static_cast<float>(r < 2 ? r : random() % 3 == 0);
+  /* From logits of both signs that differ in the last bits to those whose probabilities are 0 or 1 in float32, and in
+   * double: few levels make many ties. */
+  for (float scale : {1e-30F, 1.0F, 60.0F, 1e4F, 1e38F})
+    for (int levels : {1, 2, 5, 1000, 1 << 24})
+      for (size_t rows : {2, 3, 10, 257}) {
+        SCOPED_TRACE(std::to_string(levels) + " levels, " + std::to_string(rows) + " rows");
+        std::vector<float> z(rows), y(rows);
+        for (size_t r = 0; r < rows; r++) {
+          const float level = static_cast<float>(random() % static_cast<unsigned>(levels));
+          z[r] = (2 * level / static_cast<float>(levels) - 1) * scale;
+          y[r] = static_cast<float>(r < 2 ? r : random() % 3 == 0);
+        }
+        double wins = 0, pairs = 0;
+        for (size_t i = 0; i < rows; i++)
+          for (size_t j = 0; j < rows; j++)
+            if (y[i] > y[j]) wins += z[i] > z[j] ? 1 : z[i] == z[j] ? 0.5 : 0, pairs++;
+        Metrics m;
+        measure(network, z, y, 0, &m);
+        EXPECT_DOUBLE_EQ(m.auc, wins / pairs);
       }
-      double wins = 0, pairs = 0;
-      for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < rows; j++)
-          if (y[i] > y[j]) wins += P[i] > P[j] ? 1 : P[i] == P[j] ? 0.5 : 0, pairs++;
-      Metrics m;
-      measure(network, P, y, 0, &m);
-      EXPECT_DOUBLE_EQ(m.auc, wins / pairs);
-    }
 }
 
 TEST(Metrics, AreaUnderCurveKnowsWhenItIsUndefined) {
   auto network = make_network(1, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
   const struct {
     const char *name;
-    std::vector<float> P, y;
+    std::vector<float> z, y;
     double auc;
   } cases[] = {
       {"one class only", {0.1F, 0.9F}, {1, 1}, NAN},
       {"a score that is not a number", {0.1F, NAN}, {0, 1}, NAN},
       {"negative zero ties with zero", {-0.0F, 0.0F}, {1, 0}, 0.5},
+      {"infinite scores", {-INFINITY, INFINITY, INFINITY}, {0, 1, 0}, 0.75},
       {"perfect", {0.0F, 1.0F}, {0, 1}, 1},
       {"inverted", {1.0F, 0.0F}, {0, 1}, 0},
   };
   for (const auto &c : cases) {
     Metrics m;
-    measure(network, c.P, c.y, 0, &m);
+    measure(network, c.z, c.y, 0, &m);
     EXPECT_TRUE(m.auc == c.auc || (std::isnan(m.auc) && std::isnan(c.auc))) << c.name << ": " << m.auc;
   }
 }

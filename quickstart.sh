@@ -7,7 +7,7 @@
 #   DESCENT_CUDA=OFF          leave out the CUDA backend; AUTO (default): build it if nvcc is found; ON: fail if it cannot be built
 #   DESCENT_PYTHON_TESTS=OFF  leave out the tests that need Python packages
 #   DESCENT_WERROR=1          warnings are errors
-# A second run does not repeat finished steps.
+# A second run does not repeat finished steps. What a machine lacks is left out where it can be, and named with the reason.
 set -eu
 
 usage() { sed -n 's/^#   /  /p; s/^# \(In the environment:\)/\1/p' "$0"; }
@@ -45,6 +45,22 @@ attempt() {
   printf '%s ... ' "$text"
   printf '\n== %s: %s\n' "$text" "$*" >>"$log"
   "$@" >>"$log" 2>&1 </dev/null
+}
+
+# Why the last attempt failed, in a line of its own words: a broken connection rather than what followed from it.
+cause() {
+  awk '
+    /^== / { connection = error = last = "" }
+    NF { last = $0 }
+    /after connection broken by/ {
+      connection = $0
+      sub(/.*after connection broken by ./, "", connection)
+      sub(/.: \/[^ ]*$/, "", connection)
+      if (sub(/.* object at [^>]*>: /, "", connection)) sub(/\047.*/, "", connection)
+    }
+    /^[EW]: Failed to fetch/ { connection = $0 }
+    /^(E:|ERROR:|error:) / && error == "" { error = $0 }
+    END { print connection != "" ? connection : error != "" ? error : last }' "$log"
 }
 
 give_up() {
@@ -107,18 +123,20 @@ links() {
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
-missing=
-# need PACKAGE CHECK...: adds a package (Debian's name) to $missing if the check fails and it is not installed.
-need() {
+# need PACKAGE CHECK...: adds a package (Debian's name) to $missing if the check fails and it is not installed; want: to
+# $wanted, without which a part is left out.
+lacks() {
   package=$1
   shift
-  "$@" >>"$log" 2>&1 || installed "$package" || missing="$missing $package"
+  ! "$@" >>"$log" 2>&1 && ! installed "$package"
 }
+need() { ! lacks "$@" || missing="$missing $1"; }
+want() { ! lacks "$@" || wanted="$wanted $1"; }
 
 ninja_or_make() { command -v ninja || command -v make; }
 
 find_missing() {
-  missing=
+  missing='' wanted=''
   need gcc command -v "$compiler"
   need libc6-dev links c stdio.h
   need cmake command -v cmake
@@ -133,14 +151,16 @@ find_missing() {
   need libzip-dev links c zip.h -lzip
   need zlib1g-dev links c zlib.h -lz
   # nvcc needs g++; without it the backend is left out
-  [ -z "$nvcc" ] || [ "$goal" != train ] || ! may_install || need g++ links c++ string -lstdc++
+  [ -z "$nvcc" ] || [ "$goal" != train ] || want g++ links c++ string -lstdc++
+  needed_to_train=$missing
   [ "$goal" = train ] && return
   need g++ links c++ string -lstdc++
   need libgtest-dev links c++ gtest/gtest.h -lgtest -lstdc++
-  need pkg-config command -v pkg-config
-  need strace command -v strace
-  need python3 command -v python3
-  [ -z "$python_tests" ] || ! may_install || need python3-venv python3 -c 'import ensurepip, venv'
+  want pkg-config command -v pkg-config
+  want strace command -v strace
+  want git command -v git
+  want python3 command -v python3
+  [ -z "$python_tests" ] || want python3-venv python3 -c 'import ensurepip, venv'
 }
 
 # Sets as_root to the prefix with which apt-get can install; false if there is none.
@@ -156,39 +176,74 @@ may_install() {
   fi
 }
 
+# lacking TEXT: ends here, with TEXT before the names of the missing packages.
+lacking() {
+  [ -n "$needed_to_train" ] || missing="$missing
+  (only the tests need them: ./quickstart.sh train works without)"
+  fail "$1$missing"
+}
+
+# Without $missing nothing works; without $wanted a part is left out.
 install_missing() {
   if ! command -v apt-get >/dev/null; then
-    fail "install these with your package manager and run again (Debian's names):$missing"
+    no_way="there is no apt-get"
+    [ -z "$missing" ] || lacking "install these with your package manager and run again (Debian's names):"
+  elif ! may_install; then
+    no_way="installing needs root"
+    [ -z "$missing" ] || lacking "some packages are missing and installing them needs root; run
+  sudo apt-get install --no-install-recommends"
+  else
+    no_way=
+    apt="$as_root DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120"
+    # shellcheck disable=SC2086
+    if attempt "reading the package lists" $apt -o APT::Update::Error-Mode=any update; then
+      echo "done"
+    else
+      echo "not complete: $(cause)"
+    fi
+    if [ -n "$missing" ]; then
+      # shellcheck disable=SC2086
+      if attempt "installing$missing" $apt install -y --no-install-recommends $missing; then
+        echo "done"
+      else
+        echo "failed: $(cause)"
+        lacking "these could not be installed (all of it: $PWD/$log):"
+      fi
+    fi
+    if [ -n "$wanted" ]; then
+      # shellcheck disable=SC2086
+      if attempt "installing$wanted" $apt install -y --no-install-recommends $wanted; then
+        echo "done"
+      else
+        no_way=$(cause)
+        echo "failed"
+      fi
+    fi
   fi
-  may_install || fail "some packages are missing and installing them needs root; run
-  sudo apt-get install --no-install-recommends$missing"
-  apt="$as_root DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120"
-  # shellcheck disable=SC2086
-  step "reading the package lists" $apt update
-  # shellcheck disable=SC2086
-  step "installing$missing" $apt install -y --no-install-recommends $missing
+  [ -z "$no_way" ] || echo "not installed, and what needs it left out:$wanted ($no_way)"
 }
 
 python_tests=yes test_python=$PWD/build/python/bin/python
 case "$goal:${DESCENT_PYTHON_TESTS:-}" in train:* | *:0 | *:OFF) python_tests= test_python=OFF ;; esac
 find_missing
-[ -z "$missing" ] || install_missing
+[ -z "$missing$wanted" ] || install_missing
 
 # ---- Python packages, for the tests that read and run what Descent writes ----
 
 # A virtual environment in build/python; packages outside it are not touched.
 make_environment() {
+  command -v python3 || { echo "there is no python3" && return 1; }
+  python3 -c 'import ensurepip, venv' || { echo "python3 has no ensurepip (Debian's package python3-venv)" && return 1; }
   python3 -m venv build/python &&
     build/python/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 \
       -r tests/requirements.txt &&
     cp tests/requirements.txt build/python/
 }
 if [ -n "$python_tests" ] && ! cmp -s tests/requirements.txt build/python/requirements.txt; then
-  printf 'setting up Python for tests ... '
-  if make_environment >>"$log" 2>&1 </dev/null; then
+  if attempt "setting up Python for tests" make_environment; then
     echo "done"
   else
-    echo "not possible here: the tests labelled python are left out (why: $PWD/$log)"
+    echo "not possible here: $(cause) (all of it: $PWD/$log)"
   fi
 fi
 [ "$goal" = setup ] && exit 0
@@ -208,6 +263,8 @@ configure() {
     rm -rf build/CMakeCache.txt build/CMakeFiles build/.ninja_deps build/.ninja_log
     command -v ninja && set -- "$@" -G Ninja
     [ "$goal" = train ] && set -- "$@" -DDESCENT_BUILD_TESTS=OFF
+  elif [ "$goal" = train ] && ! links c++ gtest/gtest.h -lgtest -lstdc++; then
+    set -- "$@" -DDESCENT_BUILD_TESTS=OFF # configured with tests, which cannot be built now
   fi
   set -- "$@" "-DDESCENT_CUDA=$cuda"
   gpus=$(architectures)
@@ -238,7 +295,6 @@ build_module() {
 cores=$(nproc)
 step "configuring" configure
 sed -n 's/^-- \(CUDA backend: .*\)/\1/p' "$log"
-[ "$goal" = train ] || sed -n 's/^-- \(Python test.*not registered.*\)/\1/p' "$log"
 if [ "$goal" = test ]; then
   step "building everything" cmake --build build --parallel "$cores"
 else
@@ -248,7 +304,16 @@ fi
 # ---- run ----
 
 if [ "$goal" = test ]; then
-  exec ctest --test-dir build --output-on-failure --parallel "$cores"
+  set -- --test-dir build --output-on-failure --parallel "$cores"
+  sed -n 's/^-- \(.*: not registered.*\|HDF5: not found.*\)/left out: \1/p' "$log"
+  # ctest counts a skipped test with those that passed. Without a terminal these are not in its count.
+  terminal=$(build/bin/command_terminal_test --gtest_filter='*PlotsAreColoured*' 2>&1 |
+    sed -n 's/^\(no terminal can be opened: .*\)/\1/p' | head -n 1)
+  if [ -n "$terminal" ]; then
+    echo "left out:$(ctest --test-dir build -N -L terminal | sed -n 's/^Total Tests://p') tests on a terminal: $terminal"
+    set -- "$@" --label-exclude terminal
+  fi
+  exec ctest "$@"
 fi
 # Without a GPU the module is built last, so that the training does not wait for it.
 module=no device=auto

@@ -180,8 +180,10 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
           "\vWith validation rows, the model has the weights of the best epoch. SIGINT, SIGTERM and SIGHUP end the "
           "training after the current step and save the model and a checkpoint; a second signal ends it at once. "
           "SIGUSR1 saves a checkpoint and continues. If the training diverges, the last good weights are saved. The "
-          "same command with --resume DIR starts a training and continues it after every interruption. Option names "
-          "can be abbreviated while they are unambiguous, and may be spelled with _ for -.",
+          "same command with --resume DIR starts a training and continues it after every interruption. Progress is a "
+          "live line on a terminal. In a pipe or a file it is a line for the first and the last epoch, each tenth of "
+          "the training, an epoch with a new warning, and one that ends a minute after the last line; --log has every "
+          "epoch. Option names can be abbreviated while they are unambiguous, and may be spelled with _ for -.",
       .fewest = 1,
       .most = 1,
       .sets = sets,

@@ -14,7 +14,7 @@
 #include "report/text.h"
 
 enum { MIN_BAR = 8, MAX_BAR = 30, LINE_SIZE = 512 };
-static const double REDRAW_SECONDS = 0.05;
+static const double REDRAW_SECONDS = 0.05, SILENT_SECONDS = 60;
 
 enum piece { EPOCH, BAR, LOSS, VALIDATION, METRIC, RATE, TIME, PIECES };
 
@@ -126,16 +126,32 @@ static void clear_line(struct progress *progress) {
   progress->shown = false;
 }
 
-static void show_warning(struct progress *progress, const char *warning) {
-  if (!*warning || text_same_words(warning, progress->warning)) return;
+/* Whether it is a new one. */
+static bool show_warning(struct progress *progress, const char *warning) {
+  if (!*warning || text_same_words(warning, progress->warning)) return false;
   snprintf(progress->warning, sizeof progress->warning, "%s", warning);
   clear_line(progress);
   fprintf(progress->stream, "warning: epoch %" PRId64 ": %s\n", progress->view.epoch, progress->warning);
+  return true;
+}
+
+static void print_line(struct progress *progress) {
+  char text[LINE_SIZE];
+  progress_line(&progress->view, LINE_SIZE, false, false, text, sizeof text);
+  fprintf(progress->stream, "%s\n", text);
+  progress->pending = false;
+  progress->printed_at = progress->view.seconds;
+}
+
+/* Ends this epoch a tenth of the training? Of fewer than ten epochs each does. */
+static bool ends_tenth(const struct progress_view *view) {
+  return view->epoch % (view->epochs / 10 + (view->epochs % 10 != 0)) == 0;
 }
 
 void progress_epoch(struct progress *progress, descent_task task, const descent_epoch_info *info) {
   struct progress_view *view = &progress->view;
   if (!progress->stream) return;
+  const bool first = view->epoch == 0;
   *view = (struct progress_view){
       .epoch = info->epoch,
       .epochs = info->epochs,
@@ -157,19 +173,23 @@ void progress_epoch(struct progress *progress, descent_task task, const descent_
     clear_line(progress);
     fprintf(progress->stream, "%s\n", info->placement);
   }
-  show_warning(progress, info->warning);
+  const bool warned = show_warning(progress, info->warning);
   if (!progress->live) {
-    char text[LINE_SIZE];
-    progress_line(view, LINE_SIZE, false, false, text, sizeof text);
-    fprintf(progress->stream, "%s\n", text);
+    progress->pending = true;
+    if (first || warned || ends_tenth(view) || view->seconds - progress->printed_at >= SILENT_SECONDS)
+      print_line(progress);
   } else if (clock_seconds() - progress->drawn_at >= REDRAW_SECONDS) {
     draw(progress);
   }
 }
 
 void progress_close(struct progress *progress) {
-  if (!progress->live || progress->view.epoch == 0) return;
+  if (progress->view.epoch == 0 || !(progress->live || progress->pending)) return;
   progress->view.finished = progress->view.seconds > 0;
+  if (!progress->live) {
+    print_line(progress);
+    return;
+  }
   draw(progress);
   fputc('\n', progress->stream);
   progress->shown = false;

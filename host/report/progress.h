@@ -1,5 +1,6 @@
-/* Progress of a training: on a terminal a live line, redrawn in place and never wider than the window; otherwise one
- * line per epoch. Health warnings are separate lines, printed when they appear or change. */
+/* Progress of a training: on a terminal a live line, redrawn in place and never wider than the window. Elsewhere a line
+ * for the first and the last epoch, for each tenth of the training, for an epoch with a new warning, and for one
+ * that ends a minute after the last line. Health warnings are separate lines, printed when they appear or change. */
 #ifndef DESCENT_REPORT_PROGRESS_H
 #define DESCENT_REPORT_PROGRESS_H
 
@@ -22,8 +23,10 @@ struct progress_view {
 struct progress {
   FILE *stream; /* NULL: silent */
   bool live, unicode;
-  bool shown; /* the live line is on the screen */
+  bool shown;   /* the live line is on the screen */
+  bool pending; /* not live: the last epoch has no line yet */
   double started, drawn_at;
+  double printed_at;       /* not live: seconds of the training at the last line */
   int64_t rows, rows_done; /* of the epoch */
   struct progress_view view;
   char warning[256]; /* the last one shown */
@@ -33,7 +36,7 @@ struct progress {
 void progress_open(struct progress *progress, FILE *stream, int64_t rows);
 void progress_step(struct progress *progress, int64_t epochs, const descent_step_info *info);
 void progress_epoch(struct progress *progress, descent_task task, const descent_epoch_info *info);
-/* Leaves the last state on the screen. */
+/* Leaves the last state on the screen, or in the log. */
 void progress_close(struct progress *progress);
 
 /* Composes a line of at most `columns` (>= 10); parts that do not fit are dropped, least important first. `bar`: with a

@@ -5,6 +5,18 @@
 
 namespace {
 
+/* Where none can be opened, as in a container without /dev/pts, its tests are skipped. */
+class OnATerminal : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    int master = -1, slave = -1;
+    if (openpty(&master, &slave, nullptr, nullptr, nullptr) != 0)
+      GTEST_SKIP() << "no terminal can be opened: " << strerror(errno) << " (is /dev/pts mounted?)";
+    close(master);
+    close(slave);
+  }
+};
+
 /* The columns of the widest line, without escape sequences. */
 size_t widest(const std::string &text) {
   size_t most = 0, now = 0;
@@ -32,7 +44,7 @@ std::string log_of(int epochs, int layers, double first) {
   return text.str();
 }
 
-TEST(OnATerminal, PlotsAreColouredUnlessThatIsRefused) {
+TEST_F(OnATerminal, PlotsAreColouredUnlessThatIsRefused) {
   const Folder folder;
   folder.write("a.jsonl", log_of(40, 2, 3e5));
   folder.write("b-\u00e4\u00f6\u00fc.jsonl", log_of(30, 12, 0.5));
@@ -59,7 +71,7 @@ TEST(OnATerminal, PlotsAreColouredUnlessThatIsRefused) {
     }
 }
 
-TEST(OnATerminal, LongPredictionsIntoAFileSayHowFarTheyAre) {
+TEST_F(OnATerminal, LongPredictionsIntoAFileSayHowFarTheyAre) {
   const Folder folder;
   folder.write("data.csv", make_data("binary", 60));
   ASSERT_EQ(folder.run(quick).code, 0);
@@ -73,7 +85,7 @@ TEST(OnATerminal, LongPredictionsIntoAFileSayHowFarTheyAre) {
   EXPECT_EQ(silent.err, "");
 }
 
-TEST(OnATerminal, LongEpochsShowProgress) {
+TEST_F(OnATerminal, LongEpochsShowProgress) {
   const Folder folder;
   folder.write("data.csv", make_data("binary", 2500));
   const Arguments train = {"train", "data.csv", "--target", "answer", "--hidden", "1000,1000", "--epochs", "2"};
@@ -92,7 +104,7 @@ TEST(OnATerminal, LongEpochsShowProgress) {
   }
 }
 
-TEST(OnATerminal, WarningsStandOnLinesOfTheirOwn) {
+TEST_F(OnATerminal, WarningsStandOnLinesOfTheirOwn) {
   const Folder folder;
   folder.write("data.csv", make_data("binary", 600));
   const Result result =
@@ -106,7 +118,7 @@ TEST(OnATerminal, WarningsStandOnLinesOfTheirOwn) {
   EXPECT_TRUE(result.out[at - 1] == '\n' || result.out.substr(at - 4, 4) == "\r\033[K") << result.out;
 }
 
-TEST(OnATerminal, LongTimesAreGivenInTheirUnits) {
+TEST_F(OnATerminal, LongTimesAreGivenInTheirUnits) {
   const Folder folder;
   folder.write("data.csv", make_data("binary", 60));
   ASSERT_EQ(folder.run(quick).code, 0);
@@ -121,5 +133,39 @@ TEST(OnATerminal, LongTimesAreGivenInTheirUnits) {
   EXPECT_EQ(result.code, 128 + SIGTERM);
   expect_contains(result.out, "h left");
 }
+
+struct Window {
+  unsigned short columns;
+  const char *locale;
+};
+class Terminal : public OnATerminal, public ::testing::WithParamInterface<Window> {};
+
+int columns(const std::string &text) {
+  return static_cast<int>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+}
+
+TEST_P(Terminal, ShowsOneLiveLineThatFitsTheWindow) {
+  const Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const Result result = run_on_terminal(folder, quick + Arguments{"--epochs", "200", "--lr", "1e-4"},
+                                        GetParam().columns, [] { setenv("LC_ALL", GetParam().locale, 1); });
+  const std::string &text = result.out;
+  EXPECT_EQ(result.code, 0);
+
+  std::regex drawn("\r([^\r\n\x1b]*)\x1b\\[K");
+  std::string last;
+  for (auto match = std::sregex_iterator(text.begin(), text.end(), drawn); match != std::sregex_iterator(); ++match) {
+    last = (*match)[1];
+    EXPECT_LT(columns(last), GetParam().columns) << last;
+  }
+  expect_contains(last, "200/200");
+  if (GetParam().columns >= 20) expect_contains(last, "loss");
+  if (GetParam().columns >= 80) expect_contains(last, "rows/s");
+  EXPECT_EQ(text.find("epoch 200/200  loss"), std::string::npos) << "a plain line on a terminal";
+}
+INSTANTIATE_TEST_SUITE_P(Command, Terminal,
+                         ::testing::Values(Window{10, "C"}, Window{20, "C"}, Window{25, "C.UTF-8"}, Window{30, "C"},
+                                           Window{40, "C.UTF-8"}, Window{80, "C.UTF-8"}, Window{200, "C.UTF-8"}),
+                         [](const auto &one) { return "Columns" + std::to_string(one.param.columns); });
 
 }  // namespace

@@ -1,9 +1,7 @@
-/* The command during a training and with its model: repeatable bytes, the run log, numbers that agree, signals and
- * terminals. */
+/* The command during a training and with its model: repeatable bytes, the run log, numbers that agree, signals. */
 #include "command.h"
 
 #include <signal.h>
-#include <sys/ioctl.h>
 
 #include <chrono>
 #include <cmath>
@@ -449,39 +447,5 @@ TEST(Train, LeavesAtOnceOnASecondSignal) {
   EXPECT_EQ(exit_code(status), 128 + SIGTERM);
   EXPECT_FALSE(folder.has("model.safetensors"));
 }
-
-struct Window {
-  unsigned short columns;
-  const char *locale;
-};
-class Terminal : public ::testing::TestWithParam<Window> {};
-
-int columns(const std::string &text) {
-  return static_cast<int>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
-}
-
-TEST_P(Terminal, ShowsOneLiveLineThatFitsTheWindow) {
-  Folder folder;
-  folder.write("data.csv", make_data("binary", 60));
-  const Result result = run_on_terminal(folder, quick + Arguments{"--epochs", "200", "--lr", "1e-4"},
-                                        GetParam().columns, [] { setenv("LC_ALL", GetParam().locale, 1); });
-  const std::string &text = result.out;
-  EXPECT_EQ(result.code, 0);
-
-  std::regex drawn("\r([^\r\n\x1b]*)\x1b\\[K");
-  std::string last;
-  for (auto match = std::sregex_iterator(text.begin(), text.end(), drawn); match != std::sregex_iterator(); ++match) {
-    last = (*match)[1];
-    EXPECT_LT(columns(last), GetParam().columns) << last;
-  }
-  expect_contains(last, "200/200");
-  if (GetParam().columns >= 20) expect_contains(last, "loss");
-  if (GetParam().columns >= 80) expect_contains(last, "rows/s");
-  EXPECT_EQ(text.find("epoch 200/200  loss"), std::string::npos) << "a plain line on a terminal";
-}
-INSTANTIATE_TEST_SUITE_P(Command, Terminal,
-                         ::testing::Values(Window{10, "C"}, Window{20, "C"}, Window{25, "C.UTF-8"}, Window{30, "C"},
-                                           Window{40, "C.UTF-8"}, Window{80, "C.UTF-8"}, Window{200, "C.UTF-8"}),
-                         [](const auto &one) { return "Columns" + std::to_string(one.param.columns); });
 
 }  // namespace

@@ -54,7 +54,6 @@ TEST_F(DatasetRefusals, KnowTheFormatByTheContentWhereTheNameDoesNotSay) {
       {"1\n2\n", "- -> - auto: 1 2"},
       {"", "bad data: data: the file is empty"},
       {std::string("PK\5\6") + std::string(18, '\0'), "bad data: data: the zip file is empty"},
-      {std::string("PK\3\4broken"), "bad data: data: cannot read: Not a zip archive"},
       {std::string("\0\0\x8\1\0\0\0\2ab", 10), "- -> - auto: 97 98"},
       {std::string("\0\0\x8\2\0\0\0\2\0\0\0\1ab", 14), "- -> - auto: 97 98"},
       {std::string("\0\0\x7\1\0\0\0\2ab", 10),
@@ -72,6 +71,9 @@ TEST_F(DatasetRefusals, KnowTheFormatByTheContentWhereTheNameDoesNotSay) {
     const bool refused = !ReadsHdf5() && c.bytes.compare(0, 4, "\x89HDF") == 0;
     EXPECT_EQ(ReadWith(Write("data", c.bytes)), refused ? WithoutHdf5("data") : c.expected);
   }
+  const std::string broken = ReadWith(Write("data", "PK\3\4broken")); /* in libzip's words, which change */
+  EXPECT_EQ(broken.rfind("bad data: data: cannot read: ", 0), 0U) << broken;
+  EXPECT_NE(broken.find("zip archive"), std::string::npos) << broken;
 }
 
 TEST_F(DatasetRefusals, WhatIsNotARegularFile) {

@@ -1,10 +1,12 @@
 /* The output of report/, byte for byte where other programs read it. */
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <numeric>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -15,6 +17,7 @@ extern "C" {
 #include "report/diagnosis.h"
 #include "report/markup.h"
 #include "report/probability.h"
+#include "report/progress.h"
 #include "report/tfrecord.h"
 #include "report/verdict.h"
 }
@@ -283,6 +286,60 @@ TEST(Diagnosis, ResidualsAreTrueLessPredictedOfEachTarget) {
   EXPECT_EQ(ys(figure.charts[0].series[0]), (std::vector<double>{0.5, -1}));
   EXPECT_EQ(ys(figure.charts[1].series[0]), (std::vector<double>{0, 5}));
   figure_clear(&figure);
+}
+
+/* ---- progress in a pipe or a file -------------------------------------------------------------------------------- */
+
+struct ShownCase {
+  int64_t from, to, epochs; /* those that run, and the most there would be */
+  double seconds;           /* of an epoch */
+  std::vector<int64_t> warned;
+  std::vector<int64_t> lines;
+};
+
+std::vector<int64_t> epochs_shown(const ShownCase &c) {
+  char *text = nullptr;
+  size_t size = 0;
+  FILE *file = open_memstream(&text, &size);
+  struct progress progress;
+  progress_open(&progress, file, 10);
+  for (int64_t epoch = c.from; epoch <= c.to; epoch++) {
+    const bool warned = std::find(c.warned.begin(), c.warned.end(), epoch) != c.warned.end();
+    descent_epoch_info info{};
+    info.epoch = epoch;
+    info.epochs = c.epochs;
+    info.seconds = static_cast<double>(epoch) * c.seconds;
+    info.warning = warned ? "gradients vanish" : "";
+    info.placement = "";
+    progress_epoch(&progress, DESCENT_TASK_BINARY, &info);
+  }
+  progress_close(&progress);
+  progress_close(&progress); /* a message before the end closes it too */
+  fclose(file);
+  std::vector<int64_t> shown;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);)
+    if (line.rfind("epoch ", 0) == 0) shown.push_back(std::stoll(line.substr(6)));
+  free(text);
+  return shown;
+}
+
+TEST(Progress, OutsideATerminalShowsTheEpochsThatMatter) {
+  const int64_t most = INT64_MAX, tenth = most / 10 + 1;
+  const ShownCase cases[] = {
+      {1, 1, 1, 0.1, {}, {1}},
+      {1, 10, 10, 0.1, {}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}},
+      {1, 11, 11, 0.1, {}, {1, 2, 4, 6, 8, 10, 11}},
+      {1, 100, 100, 0.1, {}, {1, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100}},
+      {1, 37, 100, 0.1, {}, {1, 10, 20, 30, 37}},           /* stopped early */
+      {1, 1, 100, 0.1, {}, {1}},                            /* stopped at once */
+      {53, 100, 100, 0.1, {}, {53, 60, 70, 80, 90, 100}},   /* resumed */
+      {1, 30, 100, 0.1, {14, 15, 22}, {1, 10, 14, 20, 30}}, /* each new warning once */
+      {1, 10, 100000, 25, {}, {1, 4, 7, 10}},               /* none for a minute */
+      {1, 9, 100000, 25, {}, {1, 4, 7, 9}},
+      {tenth - 2, tenth + 1, most, 1e-18, {}, {tenth - 2, tenth, tenth + 1}},
+  };
+  for (const auto &c : cases) EXPECT_EQ(epochs_shown(c), c.lines) << c.to << " of " << c.epochs;
 }
 
 /* ---- verdicts --------------------------------------------------------------------------------------------------- */

@@ -12,8 +12,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <sstream>
@@ -94,6 +96,10 @@ Result run_on_terminal(const Folder &folder, const std::vector<std::string> &arg
     folder.execute(arguments);
   }
   Result result{0, "", ""};
+  if (child < 0) {
+    ADD_FAILURE() << "no terminal can be opened: " << strerror(errno);
+    return result;
+  }
   char buffer[4096];
   for (ssize_t n; (n = read(master, buffer, sizeof buffer)) > 0;) result.out.append(buffer, static_cast<size_t>(n));
   close(master);

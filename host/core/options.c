@@ -37,7 +37,7 @@ static const descent_train_options train_defaults = {
 #define SIZE_OF(type, member) sizeof(((type *)NULL)->member)
 #define ENDS_WITH(type, member) \
   _Static_assert(offsetof(type, member) + SIZE_OF(type, member) == sizeof(type), #type " ends with padding")
-ENDS_WITH(descent_dataset_options, reserved);
+ENDS_WITH(descent_dataset_options, unused);
 ENDS_WITH(descent_network_options, activations);
 ENDS_WITH(descent_train_options, callbacks);
 #define GROUP_SIZE(group, bytes) \
@@ -91,7 +91,7 @@ void descent_train_options_init(descent_train_options *options, size_t size) {
 
 descent_status complete_dataset_options(const descent_dataset_options *given, descent_dataset_options *out) {
   const descent_status status = complete("dataset", given, &dataset_defaults, sizeof dataset_defaults, out);
-  if (status != DESCENT_OK || is_zero(out->reserved, sizeof out->reserved)) return status;
+  if (status != DESCENT_OK || is_zero(out->unused, sizeof out->unused)) return status;
   return status_set(DESCENT_ERROR_ARGUMENT, "dataset options: a member is set that library version %s does not know",
                     DESCENT_VERSION);
 }

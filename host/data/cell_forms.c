@@ -5,9 +5,15 @@
 #include <string.h>
 
 #include "core/number.h"
-#include "data/cells.h"
 
 enum { LONGEST = 63 }; /* bytes of a number as people write it */
+
+static bool is_blank(char c) { return c == ' ' || c == '\t'; }
+
+void cell_trim(const char **text, size_t *length) {
+  while (*length && is_blank((*text)[*length - 1])) --*length;
+  while (*length && is_blank(**text)) ++*text, --*length;
+}
 
 unsigned cell_number_forms(const char *text, size_t length) {
   double value;
@@ -71,7 +77,7 @@ static bool has_around(const char *text, size_t length, const char *sign) {
   else
     return false;
   cell_trim(&rest, &left);
-  return cell_number_forms(rest, left) != 0 || cell_decoration(rest, left) != NULL;
+  return cell_number_forms(rest, left) != 0 || cell_find_decoration(rest, left) != NULL;
 }
 
 /* Whether the text is a number once the sign is removed, which stands between groups of three digits. */
@@ -93,7 +99,7 @@ static bool has_between(const char *text, size_t length, const char *sign) {
   return found && cell_number_forms(plain, n) != 0;
 }
 
-const struct cell_decoration *cell_decoration(const char *text, size_t length) {
+const struct cell_decoration *cell_find_decoration(const char *text, size_t length) {
   cell_trim(&text, &length);
   if (length > LONGEST) return NULL;
   for (size_t i = 0; i < sizeof around / sizeof *around; i++)

@@ -6,6 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Removes blanks from both ends. */
+void cell_trim(const char **text, size_t *length);
+
 /* The ways of reading a cell as a number, as bits. */
 enum { FORM_PLAIN = 1, FORM_COMMA = 2 /* NUMBER_COMMA_GROUPED */, FORM_POINT = 4 /* NUMBER_POINT_GROUPED */ };
 unsigned cell_number_forms(const char *text, size_t length);
@@ -15,7 +18,7 @@ unsigned cell_number_forms(const char *text, size_t length);
 struct cell_decoration {
   const char *sign, *feature_problem, *target_problem;
 };
-const struct cell_decoration *cell_decoration(const char *text, size_t length);
+const struct cell_decoration *cell_find_decoration(const char *text, size_t length);
 
 /* 2024-03-01, 1/3/24, 01.03.2024, 12:30, 2024-03-01T12:30:05Z: groups of digits separated by - / . and :. */
 bool cell_looks_like_date(const char *text, size_t length);

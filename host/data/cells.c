@@ -8,14 +8,6 @@
 
 #include "core/memory.h"
 #include "core/number.h"
-#include "data/cell_forms.h"
-
-static bool is_blank(char c) { return c == ' ' || c == '\t'; }
-
-void cell_trim(const char **text, size_t *length) {
-  while (*length && is_blank((*text)[*length - 1])) --*length;
-  while (*length && is_blank(**text)) ++*text, --*length;
-}
 
 descent_status missing_cells_create(const descent_dataset_options *options, struct missing_cells *missing) {
   *missing = (struct missing_cells){.options = options};
@@ -85,7 +77,7 @@ const char *cell_number_problem(const struct missing_cells *missing, const char 
   if (length == 0) return "is empty (fill in a number, or remove the row or the column)";
   if (!numeric) {
     const char *problem = cell_separator_problem(missing->style, text, length);
-    const struct cell_decoration *decoration = problem ? NULL : cell_decoration(text, length);
+    const struct cell_decoration *decoration = problem ? NULL : cell_find_decoration(text, length);
     if (problem) return problem;
     if (decoration) return decoration->feature_problem;
     return strict ? "is not a number (correct it, or remove the row or the column)"

@@ -5,6 +5,7 @@
 #include <descent/descent.h>
 
 #include "core/number.h"
+#include "data/cell_forms.h"
 
 /* Which cells count as missing, by the options. */
 struct missing_cells {
@@ -21,8 +22,6 @@ void missing_cells_clear(struct missing_cells *missing);
 bool cell_is_missing(const struct missing_cells *missing, const char *text, size_t length);
 /* The same for a number in a file of numbers. */
 bool cell_number_is_missing(const struct missing_cells *missing, double number);
-/* Removes blanks from both ends. */
-void cell_trim(const char **text, size_t *length);
 /* Why a cell is not a valid number: a predicate that follows the quoted cell in a message. `numeric`: it parsed as
  * `value`. */
 const char *cell_number_problem(const struct missing_cells *missing, const char *text, size_t length, bool numeric,

@@ -37,7 +37,7 @@ static descent_status summarize_column(const struct table *t, int64_t column, st
     }
     if (s->first_text < 0) s->first_text = r;
     const bool separated = cell_number_forms(text, length) != 0,
-               decorated = !separated && cell_decoration(text, length);
+               decorated = !separated && cell_find_decoration(text, length);
     int64_t *first = decorated ? &s->first_decorated : &s->first_other;
     if (!separated && *first < 0) *first = r;
     s->written += separated || decorated;

@@ -74,7 +74,7 @@ static const char *cell_problem(const struct targets *t, const char *text, size_
     return "is not a finite 32-bit number (correct it, or remove the row)";
   if (!numeric && !t->counting) {
     const char *problem = cell_separator_problem(t->style, text, length);
-    const struct cell_decoration *decoration = problem ? NULL : cell_decoration(text, length);
+    const struct cell_decoration *decoration = problem ? NULL : cell_find_decoration(text, length);
     if (problem) return problem;
     if (decoration) return decoration->target_problem;
   }
@@ -282,7 +282,7 @@ static descent_status check_texts(const struct targets *t, const char *path, con
       continue;
     }
     const char *separators = cell_separator_problem(t->style, v->text, length);
-    const struct cell_decoration *decoration = separators ? NULL : cell_decoration(v->text, length);
+    const struct cell_decoration *decoration = separators ? NULL : cell_find_decoration(v->text, length);
     dates += !separators && cell_looks_like_date(v->text, length);
     if (!separators && !decoration) continue;
     numbers++;

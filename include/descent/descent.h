@@ -315,7 +315,7 @@ typedef struct descent_dataset_options {
   char decimal;          /* of CSV: '.' or ',', not the delimiter; the other one may then separate thousands. 0: as in
                             the data of `network`; without it, detected: a point, unless all of the first cells of a
                             column can only be read with a decimal comma, or with commas between thousands */
-  char reserved[7];      /* 0 */
+  char unused[7];        /* 0 */
 } descent_dataset_options;
 DESCENT_DECLARE_OPTIONS(descent_dataset_options)
 

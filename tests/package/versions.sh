@@ -8,7 +8,7 @@ rm -rf "$folder"
 mkdir -p "$folder/older/descent" "$folder/newer/descent" "$folder/current/descent"
 header=$include/descent/descent.h
 cp "$header" "$folder/current/descent/"
-sed -e '/^  descent_unseen unseen;/,/^  bool features_only;/d' -e '/^  const descent_activation \*activations;/d' \
+sed -e '/^  descent_unseen unseen;/,/^  char unused/d' -e '/^  const descent_activation \*activations;/d' \
   -e '/^    double rollback_factor;/d' -e 's/reserved\[7\];/reserved[8];/' \
   -e '/^  \/\* Each may be NULL and gets/,/^  } callbacks;/d' "$header" >"$folder/older/descent/descent.h"
 sed -e 's/^} descent_\([a-z]*\)_options;/  double future;\n&/' -e 's/reserved\[7\];/reserved[6]; double future;/' "$header" \

@@ -3,19 +3,18 @@
 #define DESCENT_DATA_STREAM_H
 
 #include <descent/descent.h>
-#include <zlib.h>
 
 struct stream {
   const char *path; /* "standard input" for "-"; borrowed */
-  gzFile file;
-  int64_t offset; /* of the next byte, decompressed */
-  int64_t size;   /* of the file on disk; -1 when unknown, as for a pipe */
+  int64_t offset;   /* of the next byte, decompressed */
+  int64_t size;     /* of the file on disk; -1 when unknown, as for a pipe */
+  struct stream_source *source;
 };
 
 /* ERROR_READ. On failure there is nothing to close. */
 descent_status stream_open(const char *path, struct stream *stream);
-/* Reads up to `bytes` (at most 1 GiB); *got is less only at the end of the stream. ERROR_READ; ERROR_DATA for truncated
- * or damaged gzip. */
+/* Reads up to `bytes` (at most 1 GiB); *got is less only at the end of the stream. ERROR_READ; ERROR_DATA for gzip that
+ * is truncated or damaged in any member, or followed by anything but zeros. */
 descent_status stream_read(struct stream *stream, void *to, int64_t bytes, int64_t *got);
 /* Seeks to the first byte. ERROR_READ when that is impossible, as for a pipe. */
 descent_status stream_rewind(struct stream *stream);

@@ -122,6 +122,34 @@ TEST_F(HostileData, IsRefusedWithMoreBehindIt) {
   }
 }
 
+// A gzip file may have several members. zlib's file functions take a damaged later member for the end of the file.
+TEST_F(HostileData, IsRefusedWhereALaterMemberOfGzipIsCutOrDamaged) {
+  const std::string member = read_file(Fixture("from_1.svm.gz")), zeros(1000, '\0');
+  std::string once, twice;
+  ASSERT_TRUE(Survives("svmlight", member, &once));
+  ASSERT_TRUE(Survives("svmlight", member + member, &twice));
+  EXPECT_EQ(once.rfind("3 x 4", 0), 0U) << once;
+  EXPECT_EQ(twice.rfind("6 x 4", 0), 0U) << twice;
+  for (size_t length = 1; length < member.size(); length++)
+    EXPECT_FALSE(Survives("svmlight", member + member.substr(0, length))) << length << " bytes of the second member";
+  for (size_t at = 0; at < member.size(); at++)
+    for (int bit = 0; bit < 8; bit++) {
+      std::string changed = member, read_as;
+      changed[at] = static_cast<char>(changed[at] ^ 1 << bit);
+      if (Survives("svmlight", member + changed, &read_as)) {
+        EXPECT_EQ(read_as, twice) << "byte " << at;
+      }
+    }
+  std::string padded;
+  for (const size_t n : {1, 2, 1000}) {
+    ASSERT_TRUE(Survives("svmlight", member + std::string(n, '\0'), &padded)) << n;
+    EXPECT_EQ(padded, once) << n;
+  }
+  for (const std::string &more :
+       {std::string("\n"), std::string("\x1f"), std::string("1 1:2\n"), zeros + "1", zeros + member})
+    EXPECT_FALSE(Survives("svmlight", member + more)) << more.size();
+}
+
 // The binary form, which is mapped and not opened as a matrix: as Python wrote it, and as saved here with checksums.
 TEST_F(HostileData, IsReadOrRefusedWhereItIsMapped) {
   for (const char *file : {"fixtures/data/plain.safetensors", "fuzz/corpus/safetensors/categories.safetensors"}) {

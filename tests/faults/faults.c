@@ -16,7 +16,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zip.h>
-#include <zlib.h>
 #ifdef DESCENT_HDF5_BUILT
 #include <hdf5.h>
 #endif
@@ -83,7 +82,6 @@ ALLOCATES(FILE *, fopen, (const char *path, const char *mode), (path, mode), NUL
 ALLOCATES(FILE *, fdopen, (int descriptor, const char *mode), (descriptor, mode), NULL)
 ALLOCATES(FILE *, open_memstream, (char **text, size_t *size), (text, size), NULL)
 ALLOCATES(DIR *, opendir, (const char *path), (path), NULL)
-ALLOCATES(gzFile, gzdopen, (int descriptor, const char *mode), (descriptor, mode), NULL)
 ALLOCATES(ssize_t, getline, (char **line, size_t *size, FILE *file), (line, size, file), -1)
 ALLOCATES(int, vasprintf, (char **text, const char *format, va_list arguments), (text, format, arguments), -1)
 ALLOCATES(void *, mmap, (void *at, size_t length, int protection, int flags, int file, off_t offset),
@@ -129,7 +127,6 @@ CALLS(int, fputs, (const char *text, FILE *file), (text, file), (remember(file),
 CALLS(int, fputc, (int character, FILE *file), (character, file), (remember(file), EOF))
 CALLS(int, fflush, (FILE * file), (file), (remember(file), EOF))
 CALLS(int, ferror, (FILE * file), (file), (remember(file), 1))
-CALLS(int, gzread, (gzFile file, voidp data, unsigned bytes), (file, data, bytes), -1)
 CLOSES(int, close, (int file), (file), -1)
 CLOSES(int, fclose, (FILE * file), (file), EOF)
 

@@ -148,6 +148,8 @@ static int print_text(const char *path, const descent_network *network, int64_t 
          text_count(4 * descent_network_parameters(network), other));
   printf("%-14s%s, normalisation %s\n", "inputs", text_count(descent_network_inputs(network), text),
          descent_normalize_name(descent_network_normalize(network)));
+  if (descent_network_svmlight_base(network) >= 0)
+    printf("%-14ssvmlight files count from %d\n", "indices", descent_network_svmlight_base(network));
   if (descent_network_imputes(network))
     printf("%-14s%s (numeric), most frequent (categorical)\n", "imputation",
            descent_impute_name(descent_network_impute(network)));
@@ -228,6 +230,8 @@ static int print_json(const char *path, const descent_network *network, int64_t 
       cJSON_AddNumberToObject(root, "inputs", (double)descent_network_inputs(network)) &&
       cJSON_AddStringToObject(root, "normalize", descent_normalize_name(descent_network_normalize(network))) &&
       add_layers(root, network) &&
+      (descent_network_svmlight_base(network) < 0 ||
+       cJSON_AddNumberToObject(root, "svmlight_base", (double)descent_network_svmlight_base(network))) &&
       (!descent_network_imputes(network) ||
        cJSON_AddStringToObject(root, "impute", descent_impute_name(descent_network_impute(network)))) &&
       add_columns(root, network) &&

@@ -31,6 +31,7 @@ enum {
   NUMBERS,
   TARGET_POSITIONS,
   LEFT_OUT,
+  SVMLIGHT,
   OFFSETS,
   TARGET_OFFSETS,
   ROUNDING,
@@ -38,8 +39,8 @@ enum {
   FIELDS
 };
 static const char *const fields[FIELDS] = {
-    "version", "task",          "classes",  "columns", "unseen",         "target_names", "class_names",    "missing",
-    "numbers", "target_places", "left_out", "offsets", "target_offsets", "rounding",     "target_rounding"};
+    "version", "task",          "classes",  "columns",  "unseen",  "target_names",   "class_names", "missing",
+    "numbers", "target_places", "left_out", "svmlight", "offsets", "target_offsets", "rounding",    "target_rounding"};
 
 static descent_status find_tensor(const struct binary *b, const char *name, int64_t *columns,
                                   const struct safetensors_entry **found) {
@@ -120,6 +121,7 @@ static descent_status read_description(struct binary *b) {
                                          .numbers = found[NUMBERS],
                                          .target_positions = found[TARGET_POSITIONS],
                                          .left_out = found[LEFT_OUT],
+                                         .svmlight = found[SVMLIGHT],
                                          .offsets = found[OFFSETS],
                                          .target_offsets = found[TARGET_OFFSETS]};
   TRY(schema_read(where, &members, b->inputs, b->targets, b->classes, &b->schema));
@@ -129,6 +131,18 @@ static descent_status read_description(struct binary *b) {
 done:
   cJSON_Delete(json);
   return status;
+}
+
+static void note_unread(struct binary *b) {
+  static const char *const read[] = {"X", "y", "weights"};
+  struct unread_parts unread = {.n = 0};
+  for (int64_t i = 0; i < b->file.n; i++) {
+    bool is_read = false;
+    for (size_t k = 0; k < sizeof read / sizeof *read; k++)
+      is_read = is_read || strcmp(b->file.entries[i].name, read[k]) == 0;
+    if (!is_read) matrix_add_unread(&unread, b->file.entries[i].name);
+  }
+  matrix_note_unread(&unread, b->note);
 }
 
 /* ---- y and weights ---------------------------------------------------------------------------------------------- */
@@ -232,6 +246,7 @@ static descent_status open_binary(const char *path, struct binary *b) {
   if (weights) TRY(check_weights(b, weights));
   if (b->described) TRY(safetensors_check_sum(&b->file, SAFETENSORS_DATA_SUM, sum_of(b)));
   TRY(map_X(b, X));
+  note_unread(b);
 done:
   /* safetensors.c reports format errors as ERROR_MODEL. */
   if (status == DESCENT_ERROR_MODEL) status = status_set(DESCENT_ERROR_DATA, "%s", descent_last_error());
@@ -374,6 +389,7 @@ static descent_status make_storage(struct binary *b, const descent_dataset_optio
   if (expected && has_names(&s->schema) != has_names(expected->schema))
     note_add(s->note, has_names(expected->schema) ? "the file has no column names: columns are matched by position"
                                                   : "the model has no column names: columns are matched by position");
+  note_add(s->note, b->note);
   if (b->mapping && (s->mapped_file = fcntl(fileno(b->file.stream), F_DUPFD_CLOEXEC, 0)) < 0)
     TRY(status_set(DESCENT_ERROR_READ, "%s: cannot duplicate its file descriptor: %s", b->file.path, strerror(errno)));
   s->mapped_time = b->file.about.st_mtim;

@@ -29,7 +29,8 @@ struct binary {
   descent_task task;
   int64_t rows, inputs, targets, classes; /* targets 0 without y */
   struct schema schema;
-  const float *X; /* in the mapping, or in owned_X when the file does not align it */
+  char note[NOTE_SIZE]; /* tensors that are not read */
+  const float *X;       /* in the mapping, or in owned_X when the file does not align it */
   void *mapping;
   size_t mapped_bytes;
   float *owned_X, *y, *weights;    /* y, weights: NULL without */

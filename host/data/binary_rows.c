@@ -107,6 +107,11 @@ descent_status binary_read_as_table(const struct binary *b, const struct read_re
   TRY(list_names(&t, &names));
   TRY(table_begin(&t.table, b->file.path, &adjusted, blocks));
   TRY(table_set_columns(&t.table, t.columns, names, b->targets, b->weights != NULL));
+  if (b->schema.indexed_columns == features) { /* otherwise the positions of columns left out are counted anew */
+    t.table.columns.schema.first_index = b->schema.first_index;
+    t.table.columns.schema.indexed_columns = b->schema.indexed_columns;
+  }
+  note_add(t.table.columns.note, b->note);
   for (int64_t r = 0; r < b->rows; r++) TRY(decode_row(&t, r));
   TRY(table_finish(&t.table, storage));
 done:

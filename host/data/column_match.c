@@ -89,11 +89,29 @@ static descent_status match_positions(struct columns *columns, const char *path,
   return repeat_roles(columns, path, expected, all || kept == features + targets, all || kept != features + targets);
 }
 
+/* In a file that states its targets: leaves out the columns at the positions that were left out in training. */
+static void repeat_left_out(struct columns *columns, const descent_dataset_options *options,
+                            const struct expected_data *expected) {
+  const struct schema *known = expected->schema;
+  const bool own_weights = columns->weight >= 0 && !options->weight_column;
+  const int64_t n = columns->n - columns->targets - own_weights; /* the weights come before the targets */
+  int64_t features = n - (columns->weight >= 0 && !own_weights);
+  for (int64_t k = 0; k < known->n_target_positions; k++)
+    if (known->target_positions[k] < n) return;
+  for (int64_t k = 0; k < known->n_left_out; k++)
+    features -= known->left_out[k] < n && known->left_out[k] != columns->weight;
+  if (features != expected->features) return;
+  for (int64_t k = 0; k < known->n_left_out; k++)
+    if (known->left_out[k] < n && known->left_out[k] != columns->weight)
+      columns->roles[known->left_out[k]] = COLUMN_IGNORED;
+}
+
 descent_status columns_match_positions(struct columns *columns, const char *path,
                                        const descent_dataset_options *options, const struct expected_data *expected) {
   descent_status status;
   int64_t kept = 0;
   bool done;
+  if (columns->targets && !options->ignored) repeat_left_out(columns, options, expected);
   for (int64_t i = 0; i < columns->n; i++) kept += columns->roles[i] != COLUMN_IGNORED && i != columns->weight;
   const int64_t targets = expected->classes ? 1 : expected->targets;
   TRY(match_positions(columns, path, options, expected, kept, &done));

@@ -228,9 +228,16 @@ static descent_status check_distinct(const struct columns *columns, const char *
   return DESCENT_OK;
 }
 
+/* Whether `wanted` is the name of the column that the format defines as the weights. */
+static bool names_weight(const struct columns *columns, const char *wanted) {
+  return columns->names && strcmp(columns->names[columns->weight], wanted) == 0;
+}
+
 static descent_status assign_roles(struct columns *columns, const char *path, const descent_dataset_options *options,
                                    const struct expected_data *expected) {
   descent_status status = DESCENT_OK;
+  if (options->weight_column && columns->weight >= 0 && !names_weight(columns, options->weight_column))
+    TRY(status_set(DESCENT_ERROR_DATA, "%s: the file defines its weights (omit the weight column)", path));
   if (options->weight_column) TRY(columns_find(columns, path, options->weight_column, &columns->weight));
   if (options->target && columns->targets)
     TRY(status_set(DESCENT_ERROR_DATA, "%s: the file defines its targets (omit the target)", path));

@@ -70,17 +70,19 @@ static descent_status parse_format(const char *wanted, struct file_choice *choic
 
 /* ---- by content ------------------------------------------------------------------------------------------------- */
 
-/* Whether the first line starts with a number and index:value: "1 3:0.5". */
+/* Whether the first line starts with a label, or label:weight, and index:value: "1 3:0.5", "1:2 3:0.5". */
 static bool looks_like_svmlight(const char *text, size_t length) {
   const char *const end = text + length;
-  double label;
+  double number;
   while (text < end && (*text == '#' || isspace((unsigned char)*text))) { /* comments and blank lines */
     const char *const newline = *text == '#' ? memchr(text, '\n', (size_t)(end - text)) : text;
     text = newline ? newline + 1 : end;
   }
   const char *blank = text;
   while (blank < end && !isspace((unsigned char)*blank)) blank++;
-  if (!number_parse(text, (size_t)(blank - text), &label)) return false;
+  const char *const colon = memchr(text, ':', (size_t)(blank - text));
+  if (!number_parse(text, (size_t)((colon ? colon : blank) - text), &number)) return false;
+  if (colon && !number_parse(colon + 1, (size_t)(blank - colon - 1), &number)) return false;
   while (blank < end && (*blank == ' ' || *blank == '\t')) blank++;
   const char *p = blank;
   while (p < end && isdigit((unsigned char)*p)) p++;

@@ -179,6 +179,7 @@ descent_status hdf5_open(const char *path, const char *part, struct matrix *matr
   TRY(start(h, part));
   TRY(receive_message(h, &message));
   if (!is_shape(&message.shape)) TRY(crashed(h));
+  message.shape.note[NOTE_SIZE - 1] = 0;
   *matrix = (struct matrix){.path = path,
                             .rows = message.shape.rows,
                             .columns = message.shape.columns,
@@ -187,6 +188,7 @@ descent_status hdf5_open(const char *path, const char *part, struct matrix *matr
                             .read = read_rows,
                             .close = close_hdf5,
                             .state = h};
+  snprintf(matrix->note, NOTE_SIZE, "%s", message.shape.note);
   h = NULL;
 done:
   if (h) close_hdf5(h);

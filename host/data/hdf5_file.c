@@ -80,6 +80,39 @@ static int is_numeric(hid_t dataset, struct hdf5_part *part) {
   return numeric;
 }
 
+static bool is_complex(hid_t type) {
+  bool complex = H5Tget_nmembers(type) == 2;
+  for (unsigned k = 0; complex && k < 2; k++) {
+    char *name = H5Tget_member_name(type, k);
+    complex = name && strcmp(name, k ? "i" : "r") == 0;
+    H5free_memory(name);
+  }
+  return complex;
+}
+
+/* What a dataset holds for which is_numeric is 0. */
+static const char *contents(hid_t dataset) {
+  const hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
+  const char *text = "other values than numbers";
+  switch (type > 0 ? H5Tget_class(type) : H5T_NO_CLASS) {
+    case H5T_STRING: text = "text"; break;
+    case H5T_COMPOUND: text = is_complex(type) ? "complex numbers" : "records of several fields"; break;
+    case H5T_VLEN: text = "lists of different lengths"; break;
+    case H5T_REFERENCE: text = "references to other objects"; break;
+    case H5T_ENUM: text = "an enumeration of more than 8 bits"; break;
+    case H5T_INTEGER:
+    case H5T_FLOAT:
+      text = H5Tget_size(type) > 8                                       ? "larger numbers"
+             : space > 0 && H5Sget_simple_extent_type(space) == H5S_NULL ? "nothing"
+                                                                         : "a single number";
+      break;
+    default: break;
+  }
+  if (space > 0) H5Sclose(space);
+  if (type > 0) H5Tclose(type);
+  return text;
+}
+
 static void close_part(struct hdf5_part *part) {
   if (part->type > 0) H5Tclose(part->type);
   if (part->dataset > 0) H5Dclose(part->dataset);
@@ -132,12 +165,28 @@ static herr_t refuse_link(const char *from, const char *group, const char *to, c
   return -1;
 }
 
+/* An access that does not leave the file; < 0 on failure. */
+static hid_t stay_inside(hid_t class) {
+  const hid_t access = H5Pcreate(class);
+  if (access > 0 && H5Pset_elink_cb(access, refuse_link, NULL) >= 0) return access;
+  if (access > 0) H5Pclose(access);
+  return -1;
+}
+
 static hid_t open_inside(const struct hdf5_file *h, const char *name) {
-  const hid_t access = H5Pcreate(H5P_DATASET_ACCESS);
-  const bool guarded = access > 0 && H5Pset_elink_cb(access, refuse_link, NULL) >= 0;
-  const hid_t dataset = guarded ? H5Dopen2(h->file, name, access) : -1;
+  const hid_t access = stay_inside(H5P_DATASET_ACCESS);
+  const hid_t dataset = access > 0 ? H5Dopen2(h->file, name, access) : -1;
   if (access > 0) H5Pclose(access);
   return dataset;
+}
+
+static bool is_group(const struct hdf5_file *h, const char *name) {
+  H5O_info_t about;
+  const hid_t access = stay_inside(H5P_LINK_ACCESS);
+  const bool group =
+      access > 0 && H5Oget_info_by_name(h->file, name, &about, access) >= 0 && about.type == H5O_TYPE_GROUP;
+  if (access > 0) H5Pclose(access);
+  return group;
 }
 
 static descent_status open_part(struct hdf5_file *h, const char *name, struct hdf5_part *part) {
@@ -146,6 +195,12 @@ static descent_status open_part(struct hdf5_file *h, const char *name, struct hd
   part->dataset = open_inside(h, name);
   if (part->dataset <= 0) {
     part->dataset = 0;
+    if (is_group(h, name)) {
+      char shown[64];
+      text_escape(name, strlen(name), shown, sizeof shown);
+      TRY(status_set(DESCENT_ERROR_DATA, "%s: '%s' is a group, not a dataset (select one inside it with %s:%s/NAME)",
+                     h->path, shown, h->path, shown));
+    }
     TRY(part_error(h, name,
                    "does not exist, is in another file, or cannot be opened (list the datasets with h5ls -r)"));
   }
@@ -155,7 +210,14 @@ static descent_status open_part(struct hdf5_file *h, const char *name, struct hd
     TRY(part_error(h, name, "is in another file, which is not followed (copy it into this file with h5copy)"));
   const int numeric = is_numeric(part->dataset, part);
   if (numeric < 0) TRY(part_error(h, name, "cannot be inspected: it is damaged (copy the file again)"));
-  if (!numeric) TRY(part_error(h, name, "is not an array of numbers of at most 64 bits (name another dataset)"));
+  if (!numeric) {
+    char problem[400];
+    snprintf(problem, sizeof problem,
+             "is not an array of numbers of at most 64 bits: it holds %s (store it as numbers, or select another "
+             "dataset with %.200s:NAME)",
+             contents(part->dataset), h->path);
+    TRY(part_error(h, name, problem));
+  }
   TRY(check_shape(h, name, part));
   TRY(prepare_window(part, properties));
 done:
@@ -216,6 +278,12 @@ static const char *find_first_of(const struct hdf5_file *h, const char *const *n
   return NULL;
 }
 
+/* Whether `dataset` is this name or inside the group of this name. */
+static bool is_within(const char *name, const char *dataset) {
+  const size_t length = strlen(name);
+  return strncmp(dataset, name, length) == 0 && (!dataset[length] || dataset[length] == '/');
+}
+
 static descent_status open_default(struct hdf5_file *h) {
   static const char *const names[PARTS][5] = {[X] = {"X", "x", "data"},
                                               [WEIGHTS] = {"weights", "sample_weight", "w"},
@@ -225,18 +293,47 @@ static descent_status open_default(struct hdf5_file *h) {
   H5Ovisit(h->file, H5_INDEX_NAME, H5_ITER_NATIVE, list_dataset, &listing);
   if (*listing.damaged)
     return part_error(h, listing.damaged, "cannot be inspected: it is damaged (copy the file again)");
+  const char *found[PARTS];
+  bool alone = listing.n == 1; /* no object that holds no numbers has one of the names */
+  for (int k = 0; k < PARTS; k++) {
+    found[k] = find_first_of(h, names[k]);
+    alone = alone && (!found[k] || is_within(found[k], listing.only));
+  }
+  if (alone) return open_part(h, listing.only, &h->parts[X]);
+  for (int k = 0; k < PARTS; k++)
+    if (found[k] && (found[X] || listing.n < 2)) TRY(open_part(h, found[k], &h->parts[k]));
   if (listing.n == 0) return status_set(DESCENT_ERROR_DATA, "%s: the file has no dataset of numbers", h->path);
-  if (listing.n == 1) return open_part(h, listing.only, &h->parts[X]);
-  if (!find_first_of(h, names[X]))
+  if (!found[X])
     return status_set(DESCENT_ERROR_DATA,
                       "%s: several datasets, none named X, x or data: %s%s (select one with %s:NAME)", h->path,
                       listing.names, listing.listed < listing.n ? ", ..." : "", h->path);
-  for (int k = 0; k < PARTS; k++) {
-    const char *name = find_first_of(h, names[k]);
-    if (name) TRY(open_part(h, name, &h->parts[k]));
-  }
 done:
   return status;
+}
+
+struct unread_search {
+  const struct hdf5_file *h;
+  struct unread_parts unread;
+};
+
+static herr_t add_unread(hid_t root, const char *name, const H5O_info_t *about, void *user) {
+  enum { MAX_LISTED = 1000 };
+  struct unread_search *search = user;
+  H5O_info_t part;
+  (void)root;
+  if (about->type != H5O_TYPE_DATASET) return 0;
+  for (int k = 0; k < PARTS; k++) { /* a dataset may have several names */
+    const hid_t dataset = search->h->parts[k].dataset;
+    if (dataset > 0 && H5Oget_info(dataset, &part) >= 0 && part.addr == about->addr) return 0;
+  }
+  matrix_add_unread(&search->unread, name);
+  return search->unread.n > MAX_LISTED;
+}
+
+static void note_unread(const struct hdf5_file *h, char note[NOTE_SIZE]) {
+  struct unread_search search = {.h = h};
+  H5Ovisit(h->file, H5_INDEX_NAME, H5_ITER_NATIVE, add_unread, &search);
+  matrix_note_unread(&search.unread, note);
 }
 
 /* ---- rows ------------------------------------------------------------------------------------------------------- */
@@ -299,6 +396,7 @@ descent_status hdf5_file_open(const char *path, const char *part, struct hdf5_sh
     TRY(status_set(DESCENT_ERROR_DATA, "%s: not an HDF5 file, damaged, or open for writing elsewhere", path));
   TRY(part ? open_part(h, part, &h->parts[X]) : open_default(h));
   TRY(describe(h, shape));
+  if (!part) note_unread(h, shape->note);
   *file = h;
   h = NULL;
 done:

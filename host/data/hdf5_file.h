@@ -3,13 +3,14 @@
 #ifndef DESCENT_DATA_HDF5_FILE_H
 #define DESCENT_DATA_HDF5_FILE_H
 
-#include <descent/descent.h>
+#include "data/matrix.h"
 
 struct hdf5_file;
 
-/* The sizes of a matrix; see matrix.h. */
+/* The sizes of a matrix and its note; see matrix.h. */
 struct hdf5_shape {
   int64_t rows, columns, targets, weights;
+  char note[NOTE_SIZE];
 };
 
 /* Disables the library's own error output. ERROR_READ, ERROR_DATA. */

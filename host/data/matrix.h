@@ -4,6 +4,8 @@
 
 #include <descent/descent.h>
 
+#include "data/text.h"
+
 enum { MATRIX_MAX_COLUMNS = 1 << 22 };
 
 /* An open file. Rows are read in the file's order, cells as double. */
@@ -14,7 +16,8 @@ struct matrix {
   char **names;     /* (columns) or NULL; freed by matrix_close */
   int64_t targets;  /* number of last columns that the format defines as targets (svmlight's label, y of an npz) */
   int64_t weights;  /* 1 when the column before those holds row weights by definition of the format, else 0 */
-  const char *note; /* one line about a decision that the user should know, or NULL; static */
+  int64_t first_index, indexed_columns; /* of svmlight; see struct schema */
+  char note[NOTE_SIZE];                 /* one line about a decision that the user should know, or "" */
   /* Reads the next `rows` rows into `cells` (rows, columns); the caller never reads beyond the last row. ERROR_READ,
    * ERROR_DATA with the byte offset or line. NaN and infinities are passed through. */
   descent_status (*read)(struct matrix *matrix, int64_t rows, double *cells);
@@ -29,10 +32,20 @@ struct matrix {
 descent_status npy_open(const char *path, struct matrix *matrix);
 descent_status npz_open(const char *path, const char *part, struct matrix *matrix);
 descent_status idx_open(const char *path, struct matrix *matrix);
-/* `base`: the first index, 0 or 1; -1: 0 if any index is 0, else 1. `features`: the number of columns before the label
- * (an index beyond is ERROR_DATA); 0: the largest of any row. The file is read twice, so it cannot be a pipe. */
-descent_status svmlight_open(const char *path, int base, int64_t features, struct matrix *matrix);
+/* The first index, 0 or 1: `stated` by the user, or else `trained`, that of the file that a network was trained on; -1:
+ * unknown. If both are: 0 if any index is 0, else 1. `features`: the number of columns before weight and label (an
+ * index beyond is ERROR_DATA); 0: the largest of any row. The file is read twice, so it cannot be a pipe. */
+descent_status svmlight_open(const char *path, int stated, int trained, int64_t features, struct matrix *matrix);
 descent_status hdf5_open(const char *path, const char *part, struct matrix *matrix);
+
+/* Lists the parts of a file that are not read, for its note, except for the names that files written here have in
+ * further arrays. */
+struct unread_parts {
+  char names[NOTE_SIZE - 100];
+  int64_t n, listed;
+};
+void matrix_add_unread(struct unread_parts *unread, const char *name);
+void matrix_note_unread(const struct unread_parts *unread, char note[NOTE_SIZE]);
 
 /* Closes and frees the names. No-op on a zeroed matrix. */
 void matrix_close(struct matrix *matrix);

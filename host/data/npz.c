@@ -22,6 +22,7 @@ struct npz_part {
   zip_file_t *file;
   int64_t offset; /* of the next byte of the .npy */
   char *where;    /* "x.npz: array 'X'" */
+  int64_t index;  /* of its entry */
 };
 
 struct npz {
@@ -74,14 +75,17 @@ static bool has_name(const char *entry, const char *name) {
   return strncmp(entry, name, length) == 0 && (strcmp(entry + length, ".npy") == 0 || !entry[length]);
 }
 
-/* Index of the first entry of this name, with or without ".npy"; -1 when there is none. */
+enum { FOUND_NONE = -1, FOUND_SEVERAL = -2 };
+
+/* Index of the entry of this name, with or without ".npy"; or FOUND_*. */
 static int64_t find_array(const struct npz *npz, const char *name) {
   const int64_t n = zip_get_num_entries(npz->zip, 0);
+  int64_t found = FOUND_NONE;
   for (int64_t i = 0; i < n; i++) {
     const char *entry = zip_get_name(npz->zip, (zip_uint64_t)i, ZIP_FL_ENC_RAW);
-    if (entry && has_name(entry, name)) return i;
+    if (entry && has_name(entry, name)) found = found == FOUND_NONE ? i : FOUND_SEVERAL;
   }
-  return -1;
+  return found;
 }
 
 static descent_status check_entry(const struct npz_part *part, const zip_stat_t *about) {
@@ -104,6 +108,7 @@ static descent_status open_part(struct npz *npz, int64_t index, struct npz_part 
   zip_stat_t about;
   char shown[64];
   descent_status status = DESCENT_OK;
+  part->index = index;
   const char *entry = zip_get_name(npz->zip, (zip_uint64_t)index, ZIP_FL_ENC_RAW);
   if (!entry || zip_stat_index(npz->zip, (zip_uint64_t)index, 0, &about) != 0)
     return status_set(DESCENT_ERROR_DATA, "%s: %s", npz->path, zip_strerror(npz->zip));
@@ -144,10 +149,19 @@ static descent_status choose_error(const struct npz *npz, const char *problem) {
                     n ? known : "none", listed < n ? ", ..." : "", npz->path);
 }
 
-static int64_t find_first_of(const struct npz *npz, const char *const *names) {
-  int64_t found = -1;
-  for (; found < 0 && *names; names++) found = find_array(npz, *names);
-  return found;
+static descent_status same_name(const struct npz *npz, const char *name) {
+  char shown[64];
+  text_escape(name, strlen(name), shown, sizeof shown);
+  return status_set(DESCENT_ERROR_DATA, "%s: several arrays are named '%s' (save the file again)", npz->path, shown);
+}
+
+/* The index of the first of the names that exists; or FOUND_NONE. */
+static descent_status find_first_of(const struct npz *npz, const char *const *names, int64_t *found) {
+  for (*found = FOUND_NONE; *found == FOUND_NONE && *names; names++) {
+    *found = find_array(npz, *names);
+    if (*found == FOUND_SEVERAL) return same_name(npz, *names);
+  }
+  return DESCENT_OK;
 }
 
 static descent_status open_default(struct npz *npz) {
@@ -155,13 +169,31 @@ static descent_status open_default(struct npz *npz) {
                                               [WEIGHTS] = {"weights", "sample_weight", "w"},
                                               [TARGETS] = {"y", "labels", "target", "targets"}};
   descent_status status = DESCENT_OK;
-  if (find_first_of(npz, names[X]) < 0) return choose_error(npz, "several arrays, none named X, x or data");
   for (int k = 0; k < PARTS; k++) {
-    const int64_t index = find_first_of(npz, names[k]);
+    int64_t index;
+    TRY(find_first_of(npz, names[k], &index));
+    if (k == X && index < 0) return choose_error(npz, "several arrays, none named X, x or data");
     if (index >= 0) TRY(open_part(npz, index, &npz->parts[k]));
   }
 done:
   return status;
+}
+
+static void note_unread(const struct npz *npz, char note[NOTE_SIZE]) {
+  struct unread_parts unread = {.n = 0};
+  const int64_t n = zip_get_num_entries(npz->zip, 0);
+  for (int64_t i = 0; i < n; i++) {
+    const char *entry = zip_get_name(npz->zip, (zip_uint64_t)i, ZIP_FL_ENC_RAW);
+    bool read = !entry;
+    for (int k = 0; k < PARTS; k++) read = read || (npz->parts[k].where && npz->parts[k].index == i);
+    if (read) continue;
+    char name[64];
+    const size_t length = strlen(entry), ending = strlen(".npy");
+    const bool ends = length > ending && strcmp(entry + length - ending, ".npy") == 0;
+    snprintf(name, sizeof name, "%.*s", (int)(ends && length < sizeof name ? length - ending : length), entry);
+    matrix_add_unread(&unread, name);
+  }
+  matrix_note_unread(&unread, note);
 }
 
 static descent_status open_parts(struct npz *npz, const char *part) {
@@ -170,6 +202,7 @@ static descent_status open_parts(struct npz *npz, const char *part) {
   if (!part && n > 1) return open_default(npz);
   const int64_t index = part ? find_array(npz, part) : 0;
   if (index >= 0) return open_part(npz, index, &npz->parts[X]);
+  if (index == FOUND_SEVERAL) return same_name(npz, part);
   char problem[100], shown[64];
   text_escape(part, strlen(part), shown, sizeof shown);
   snprintf(problem, sizeof problem, "unknown array '%s', known", shown);
@@ -244,6 +277,7 @@ descent_status npz_open(const char *path, const char *part, struct matrix *matri
   }
   TRY(open_parts(npz, part));
   TRY(describe(npz, &opened));
+  if (!part) note_unread(npz, opened.note);
   *matrix = opened;
   npz = NULL;
 done:

@@ -61,7 +61,11 @@ static descent_status open_matrix(const struct file_choice *choice, const struct
     case FORMAT_NPY: return npy_open(choice->path, matrix);
     case FORMAT_NPZ: return npz_open(choice->path, choice->part, matrix);
     case FORMAT_IDX: return idx_open(choice->path, matrix);
-    case FORMAT_SVMLIGHT: return svmlight_open(choice->path, choice->base, expected ? expected->features : 0, matrix);
+    case FORMAT_SVMLIGHT:
+      if (expected && expected->schema->indexed_columns)
+        return svmlight_open(choice->path, choice->base, (int)expected->schema->first_index,
+                             expected->schema->indexed_columns, matrix);
+      return svmlight_open(choice->path, choice->base, -1, expected ? expected->features : 0, matrix);
     case FORMAT_HDF5: return hdf5_open(choice->path, choice->part, matrix);
     case FORMAT_CSV:
     case FORMAT_SAFETENSORS: break; /* not read as a matrix */

@@ -1,5 +1,6 @@
-/* svmlight and LIBSVM text: lines "label index:value index:value # comment"; unlisted values are 0. Read twice: first
- * to count rows and columns and to detect whether indices start at 0 or 1. */
+/* svmlight and LIBSVM text: lines "label index:value index:value # comment"; unlisted values are 0. As XGBoost has it,
+ * "label:weight" may begin every line. Read twice: first to count rows and columns, to detect whether indices start at
+ * 0 or 1, and to tell label:weight from the first feature of a row that lacks its label. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -22,11 +23,16 @@ struct svmlight {
   char *text;   /* bytes [begin, end) of the file */
   int64_t begin, end, capacity;
   bool at_end;         /* of the file */
+  int stated, trained; /* first index, as stated and as in training; -1: neither */
   int64_t base;        /* first index; -1: not known yet */
   int64_t columns;     /* number of features; 0: not known yet */
   int64_t least, most; /* smallest and largest index so far */
   bool queries;        /* a "qid:" was found */
-  int64_t inexact;     /* labels that a double does not hold exactly */
+  int weighted;        /* whether rows begin with label:weight; -1: no row yet */
+  bool decided;        /* a row was found whose label:weight cannot be index:value */
+  char first[64];      /* the first label:weight, and its line */
+  int64_t first_line;
+  int64_t inexact; /* labels that a double does not hold exactly */
 };
 
 /* ---- lines ------------------------------------------------------------------------------------------------------ */
@@ -96,10 +102,36 @@ static bool next_token(const char **at, const char *end, const char **token, siz
   return true;
 }
 
-static descent_status parse_label(const struct svmlight *s, const char *token, size_t length, double *label) {
+/* A label:weight, which begins either every row or none. */
+static descent_status parse_weighted(struct svmlight *s, const char *token, size_t length, double *label,
+                                     double *weight) {
+  const char *const colon = memchr(token, ':', length);
+  if (s->weighted == 0)
+    return token_error(s, token, length,
+                       "is in the place of the label, but the rows before have no label:weight (if the label is "
+                       "unknown, insert 0)");
+  if (!number_parse(token, (size_t)(colon - token), label) || !isfinite(*label) ||
+      !number_parse(colon + 1, length - (size_t)(colon + 1 - token), weight) || !text_number_fits(*weight) ||
+      *weight < 0)
+    return token_error(s, token, length,
+                       "is in the place of the label (if it is unknown, insert 0; the weight of a label:weight is "
+                       "finite and >= 0)");
+  if (s->weighted < 0) {
+    text_escape(token, length, s->first, sizeof s->first);
+    s->first_line = s->line;
+  }
+  s->weighted = 1;
+  return DESCENT_OK;
+}
+
+static descent_status parse_label(struct svmlight *s, const char *token, size_t length, double *label, double *weight) {
+  if (memchr(token, ':', length)) return parse_weighted(s, token, length, label, weight);
+  if (s->weighted == 1)
+    return token_error(s, token, length,
+                       "has no weight, but the rows before begin with label:weight (add a weight to every row, or to "
+                       "none)");
+  s->weighted = 0;
   if (number_parse(token, length, label) && isfinite(*label)) return DESCENT_OK;
-  if (memchr(token, ':', length))
-    return token_error(s, token, length, "is in the place of the label (if it is unknown, insert 0)");
   if (memchr(token, ',', length))
     return token_error(s, token, length,
                        "is a list of labels: a row has one (use a CSV file with one column per label)");
@@ -120,7 +152,11 @@ static descent_status parse_pair(const struct svmlight *s, const char *token, si
   }
   if (colon == token) return token_error(s, token, length, "has no index");
   if (*index < s->base)
-    return token_error(s, token, length, "has index 0, but indices count from 1 in format svmlight:1");
+    return token_error(s, token, length,
+                       s->stated == 1
+                           ? "has index 0, but indices count from 1 in format svmlight:1"
+                           : "has index 0, but indices count from 1 in the file that the network was trained "
+                             "on (choose format svmlight:0 if they count from 0 in this one)");
   if (number_parse(colon + 1, length - (size_t)(colon + 1 - token), value)) return DESCENT_OK;
   return token_error(s, token, length, "has an invalid value: must be a number");
 }
@@ -128,36 +164,55 @@ static descent_status parse_pair(const struct svmlight *s, const char *token, si
 /* The column of an index, once the base is known. */
 static descent_status column_of(const struct svmlight *s, const char *token, size_t length, int64_t index,
                                 int64_t *column) {
-  char problem[120];
+  char problem[200];
   *column = index - s->base;
   if (*column >= 0 && *column < s->columns) return DESCENT_OK;
-  snprintf(problem, sizeof problem, "is beyond the expected %" PRId64 " columns, counted from %" PRId64, s->columns,
-           s->base);
+  const bool from_training = s->stated < 0 && s->trained >= 0;
+  snprintf(problem, sizeof problem, "is beyond the expected %" PRId64 " columns, counted from %" PRId64 "%s%s",
+           s->columns, s->base, from_training ? " as in training" : "",
+           from_training && *column == s->columns && s->base == 0
+               ? " (choose format svmlight:1 if this file counts from 1)"
+               : "");
   return token_error(s, token, length, problem);
 }
 
-/* `cells`: of the row, zeroed, the label after the features; NULL while counting. *empty: the line holds no row. */
+/* Whether a row shows that its first token is label:weight rather than its first feature: the label cannot be an index,
+ * or is not below the index that follows, as indices ascend. */
+static bool shows_weight(const struct svmlight *s, const char *token, double label, int64_t index) {
+  const char *p = token;
+  while (*p >= '0' && *p <= '9') p++;
+  return *p != ':' || p == token || label > MATRIX_MAX_COLUMNS || label < (double)s->base ||
+         (index >= 0 && (double)index <= label);
+}
+
+/* `cells`: of the row, zeroed, after the features the weight, if rows have one, and the label; NULL while counting.
+ * *empty: the line holds no row. */
 static descent_status parse_line(struct svmlight *s, const char *at, const char *end, double *cells, bool *empty) {
   const char *token;
   size_t length;
-  double value;
+  double label, weight = 1, value;
   int64_t last = -1, index = 0, column;
   descent_status status = DESCENT_OK;
   *empty = !next_token(&at, end, &token, &length);
   if (*empty) return DESCENT_OK;
-  TRY(parse_label(s, token, length, &value));
-  if (cells && fabs(value) >= 0x1p53) {
+  const char *const first = token;
+  TRY(parse_label(s, token, length, &label, &weight));
+  if (cells && fabs(label) >= 0x1p53) {
+    const char *const colon = memchr(token, ':', length);
     char written[NUMBER_DIGITS], held[NUMBER_DIGITS];
-    number_whole(token, length, NUMBER_PLAIN, value, written);
-    s->inexact += strcmp(written, number_whole(NULL, 0, NUMBER_PLAIN, value, held)) != 0;
+    number_whole(token, colon ? (size_t)(colon - token) : length, NUMBER_PLAIN, label, written);
+    s->inexact += strcmp(written, number_whole(NULL, 0, NUMBER_PLAIN, label, held)) != 0;
   }
-  if (cells) cells[s->columns] = value;
+  if (cells && s->weighted) cells[s->columns] = weight;
+  if (cells) cells[s->columns + s->weighted] = label;
+  if (s->weighted && shows_weight(s, first, label, -1)) s->decided = true;
   while (next_token(&at, end, &token, &length)) {
     if (last < 0 && length > 4 && memcmp(token, "qid:", 4) == 0) {
-      s->queries = true;
+      s->queries = s->decided = true;
       continue;
     }
     TRY(parse_pair(s, token, length, &index, &value));
+    if (last < 0 && s->weighted && shows_weight(s, first, label, index)) s->decided = true;
     if (index <= last)
       TRY(token_error(s, token, length, "is out of order: the indices of a row must ascend, without duplicates"));
     last = index;
@@ -208,6 +263,11 @@ static descent_status survey(struct svmlight *s, int64_t *rows) {
   bool end = false;
   for (*rows = -1; !end; ++*rows) TRY(next_row(s, NULL, &end));
   if (*rows == 0) TRY(status_set(DESCENT_ERROR_DATA, "%s: the file has no rows", s->path));
+  if (s->weighted && !s->decided)
+    TRY(status_set(DESCENT_ERROR_DATA,
+                   "%s:%" PRId64 ": '%s' is in the place of the label, and no row shows whether it is label:weight (if "
+                   "the label is unknown, insert 0; else write it as a decimal, %.*s.0)",
+                   s->path, s->first_line, s->first, (int)strcspn(s->first, ":"), s->first));
   if (s->base < 0) s->base = s->least == 0 ? 0 : 1;
   if (s->columns == 0) s->columns = s->most - s->base + 1;
   if (s->columns < 1) TRY(status_set(DESCENT_ERROR_DATA, "%s: no row lists a feature: nothing to learn from", s->path));
@@ -223,19 +283,32 @@ static void close_svmlight(void *state) {
   free(s);
 }
 
-static const char *note_of(const struct svmlight *s, bool detected) {
-  static const char *const notes[2][2] = {
-      {"indices count from 0, as one is 0", "indices count from 0, as one is 0; qid is left out"},
-      {"indices count from 1, as none is 0", "indices count from 1, as none is 0; qid is left out"}};
-  return detected ? notes[s->base][s->queries] : s->queries ? "qid is left out" : NULL;
+static void write_note(const struct svmlight *s, char note[NOTE_SIZE]) {
+  char indices[100] = "";
+  const char *reason = s->base ? "as none is 0" : "as one is 0";
+  if (s->trained >= 0) reason = "as in training";
+  if (s->stated >= 0)
+    reason = s->trained == 1 ? "as stated, but from 1 in training" : "as stated, but from 0 in training";
+  const bool expected = s->stated >= 0 && (s->trained < 0 || s->trained == s->stated);
+  if (!expected) snprintf(indices, sizeof indices, "indices count from %d, %s", (int)s->base, reason);
+  note_add(note, indices);
+  if (s->weighted) note_add(note, "rows have weights, as label:weight");
+  if (s->queries) note_add(note, "qid is left out");
 }
 
-descent_status svmlight_open(const char *path, int base, int64_t features, struct matrix *matrix) {
+descent_status svmlight_open(const char *path, int stated, int trained, int64_t features, struct matrix *matrix) {
   int64_t rows;
   descent_status status;
   struct svmlight *s = memory_allocate(1, sizeof *s, "the reader");
   if (!s) return DESCENT_ERROR_MEMORY;
-  *s = (struct svmlight){.path = path, .base = base, .columns = features, .least = INT64_MAX, .most = -1};
+  *s = (struct svmlight){.path = path,
+                         .stated = stated,
+                         .trained = trained,
+                         .base = stated >= 0 ? stated : trained,
+                         .columns = features,
+                         .least = INT64_MAX,
+                         .most = -1,
+                         .weighted = -1};
   s->capacity = CHUNK;
   s->text = memory_allocate(CHUNK, 1, "the read buffer");
   if (!s->text) TRY(DESCENT_ERROR_MEMORY);
@@ -244,12 +317,15 @@ descent_status svmlight_open(const char *path, int base, int64_t features, struc
   TRY(survey(s, &rows));
   *matrix = (struct matrix){.path = path,
                             .rows = rows,
-                            .columns = s->columns + 1,
+                            .columns = s->columns + 1 + s->weighted,
                             .targets = 1,
-                            .note = note_of(s, base < 0),
+                            .weights = s->weighted,
+                            .first_index = s->base,
+                            .indexed_columns = s->columns,
                             .read = read_rows,
                             .close = close_svmlight,
                             .state = s};
+  write_note(s, matrix->note);
   s = NULL;
 done:
   if (s) close_svmlight(s);

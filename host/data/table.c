@@ -517,7 +517,9 @@ descent_status table_read_matrix(struct table *t, struct matrix *matrix) {
   double *cells = NULL;
   descent_status status;
   TRY(table_set_columns(t, n, matrix->names, matrix->targets, matrix->weights));
-  if (!*t->columns.note && matrix->note) note_add(t->columns.note, matrix->note);
+  note_add(t->columns.note, matrix->note);
+  t->columns.schema.first_index = matrix->first_index;
+  t->columns.schema.indexed_columns = matrix->indexed_columns;
   t->matrix = matrix;
   cells = memory_allocate(at_a_time * n, sizeof *cells, "rows of numbers");
   if (!cells) return DESCENT_ERROR_MEMORY;

@@ -152,17 +152,20 @@ done:
 
 /* ---- svmlight --------------------------------------------------------------------------------------------------- */
 
-/* Indices count from 1. Zeros are omitted, except in the last column of the first row, so that the file shows the
- * number of columns. */
+/* Indices count as in the svmlight file that the data come from, else from 1. Zeros are omitted, except in the last
+ * column of the first row, so that the file shows the number of columns, and in its column 0, so that it shows where
+ * indices start. */
 static descent_status write_pairs(struct file_writer *file, const descent_dataset *dataset, int64_t row) {
   const int64_t inputs = dataset->storage->inputs;
   const struct schema *schema = &dataset->storage->schema;
+  const int64_t base = schema->indexed_columns ? schema->first_index : 1;
   descent_status status = DESCENT_OK;
   char number[NUMBER_TEXT], pair[NUMBER_TEXT + 32];
   for (int64_t j = 0; j < inputs; j++) {
     const double x = write_input(dataset, row, j), offset = schema_offset(schema->offsets, schema->n_offsets, j);
-    if (x == 0 && !signbit(x) && !(row == 0 && j == inputs - 1)) continue;
-    snprintf(pair, sizeof pair, " %" PRId64 ":%s", j + 1, isnan(x) ? "nan" : write_number_text(x, offset, number));
+    const bool shows = row == 0 && (j == inputs - 1 || (j == 0 && base == 0));
+    if (x == 0 && !signbit(x) && !shows) continue;
+    snprintf(pair, sizeof pair, " %" PRId64 ":%s", j + base, isnan(x) ? "nan" : write_number_text(x, offset, number));
     TRY(write_text(file, pair));
   }
   TRY(write_text(file, "\n"));

@@ -2,7 +2,7 @@
  *
  *   {"version": 2, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
  *    "normalize": "..", "impute": "..", "columns": [..], "unseen": "..", "target_names": [..], "class_names": [..],
- *    "missing": [..], "numbers": "1234,5", "target_places": [..], "left_out": [..], "offsets": [..],
+ *    "missing": [..], "numbers": "1234,5", "target_places": [..], "left_out": [..], "svmlight": {..}, "offsets": [..],
  *    "target_offsets": [..], "provenance": "..", "library": "0.2.0"}
  *
  * The members from impute to provenance are optional; schema.h describes those from columns to target_offsets; library
@@ -39,6 +39,7 @@ enum {
   FIELD_NUMBERS,
   FIELD_TARGET_POSITIONS,
   FIELD_LEFT_OUT,
+  FIELD_SVMLIGHT,
   FIELD_OFFSETS,
   FIELD_TARGET_OFFSETS,
   FIELD_PROVENANCE,
@@ -48,9 +49,9 @@ enum {
   FIELDS
 };
 static const char *const fields[FIELDS] = {
-    "version", "inputs",         "layers",      "loss",    "normalize",   "impute",        "columns",
-    "unseen",  "target_names",   "class_names", "missing", "numbers",     "target_places", "left_out",
-    "offsets", "target_offsets", "provenance",  "library", "input_names", "target_name",
+    "version",  "inputs",       "layers",         "loss",       "normalize", "impute",        "columns",
+    "unseen",   "target_names", "class_names",    "missing",    "numbers",   "target_places", "left_out",
+    "svmlight", "offsets",      "target_offsets", "provenance", "library",   "input_names",   "target_name",
 };
 
 /* ---- tensors ---------------------------------------------------------------------------------------------------- */
@@ -286,6 +287,7 @@ static descent_status fill_schema(const char *path, const struct description *d,
                                          .numbers = d->found[FIELD_NUMBERS],
                                          .target_positions = d->found[FIELD_TARGET_POSITIONS],
                                          .left_out = d->found[FIELD_LEFT_OUT],
+                                         .svmlight = d->found[FIELD_SVMLIGHT],
                                          .offsets = d->found[FIELD_OFFSETS],
                                          .target_offsets = d->found[FIELD_TARGET_OFFSETS]};
   return schema_read(where, &members, network->inputs, targets, network->classes, &network->schema);

@@ -247,6 +247,10 @@ bool descent_network_imputes(const descent_network *network) { return network->f
 
 descent_normalize descent_network_normalize(const descent_network *network) { return network->normalize; }
 
+int descent_network_svmlight_base(const descent_network *network) {
+  return network->schema.indexed_columns ? (int)network->schema.first_index : -1;
+}
+
 const struct schema *network_schema(const descent_network *network) { return &network->schema; }
 
 const char *descent_network_input_name(const descent_network *network, int64_t input) {

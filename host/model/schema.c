@@ -162,6 +162,8 @@ static descent_status copy_offsets(const double *offsets, int64_t n, double **co
 descent_status schema_copy_reading(const struct schema *schema, struct schema *copy) {
   descent_status status;
   copy->unseen = schema->unseen;
+  copy->first_index = schema->first_index;
+  copy->indexed_columns = schema->indexed_columns;
   copy->numbers = schema->numbers;
   TRY(copy_positions(schema->target_positions, schema->n_target_positions, &copy->target_positions,
                      &copy->n_target_positions));
@@ -295,6 +297,18 @@ done:
   return status;
 }
 
+enum { INDEX_FIRST, INDEX_COLUMNS, INDEX_FIELDS };
+static const char *const index_fields[INDEX_FIELDS] = {"first_index", "columns"};
+
+static descent_status add_indices(const char *where, const struct schema *schema, cJSON *object) {
+  if (!schema->indexed_columns) return DESCENT_OK;
+  cJSON *indices = cJSON_AddObjectToObject(object, "svmlight");
+  if (cJSON_AddNumberToObject(indices, index_fields[INDEX_FIRST], (double)schema->first_index) &&
+      cJSON_AddNumberToObject(indices, index_fields[INDEX_COLUMNS], (double)schema->indexed_columns))
+    return DESCENT_OK;
+  return no_memory(where);
+}
+
 descent_status schema_write(const char *where, const struct schema *schema, cJSON *object) {
   descent_status status;
   TRY(add_columns(where, schema, object));
@@ -306,6 +320,7 @@ descent_status schema_write(const char *where, const struct schema *schema, cJSO
     TRY(no_memory(where));
   TRY(add_positions(where, object, "target_places", schema->target_positions, schema->n_target_positions));
   TRY(add_positions(where, object, "left_out", schema->left_out, schema->n_left_out));
+  TRY(add_indices(where, schema, object));
   TRY(schema_write_reals(where, object, "offsets", schema->offsets, schema->n_offsets));
   TRY(schema_write_reals(where, object, "target_offsets", schema->target_offsets, schema->n_target_offsets));
 done:
@@ -391,6 +406,21 @@ static descent_status check_positions(const char *where, const struct schema *sc
                     where, n - features);
 }
 
+/* `features` of the file's columns are inputs; the others are left out. */
+static descent_status read_indices(const char *where, const cJSON *indices, int64_t features, struct schema *schema) {
+  const cJSON *found[INDEX_FIELDS];
+  descent_status status;
+  if (!indices) return DESCENT_OK;
+  TRY(json_fields(where, indices, index_fields, INDEX_FIELDS, found));
+  if (!json_integer(found[INDEX_FIRST], &schema->first_index) || schema->first_index > 1)
+    TRY(bad_member(where, index_fields[INDEX_FIRST], "0 or 1"));
+  if (!json_integer(found[INDEX_COLUMNS], &schema->indexed_columns) || schema->indexed_columns < features ||
+      schema->indexed_columns - features > schema->n_left_out)
+    TRY(bad_member(where, index_fields[INDEX_COLUMNS], "the number of columns that are inputs or left out"));
+done:
+  return status;
+}
+
 descent_status schema_read_reals(const char *where, const cJSON *list, int64_t n, double **reals) {
   const cJSON *value;
   int64_t i = 0;
@@ -472,6 +502,7 @@ descent_status schema_read(const char *where, const struct schema_members *membe
   if (made.offsets) made.n_offsets = inputs;
   if (made.target_offsets) made.n_target_offsets = targets;
   TRY(check_positions(where, &made, made.features ? made.n_features : inputs, targets));
+  TRY(read_indices(where, members->svmlight, made.features ? made.n_features : inputs, &made));
   *schema = made;
   made = (struct schema){0};
 done:

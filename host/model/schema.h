@@ -41,12 +41,15 @@ struct schema {
    * NULL: the targets are last and no column is left out. */
   int64_t *target_positions, *left_out; /* (n_target_positions), (n_left_out) */
   int64_t n_target_positions, n_left_out;
+  /* Data read from svmlight files: their first index, 0 or 1, and their number of columns without weight and label. A
+   * file read for a network continues the count of its training file. indexed_columns 0: other formats. */
+  int64_t first_index, indexed_columns;
 };
 
 /* The members of a JSON object that describe a schema; NULL where absent. */
 struct schema_members {
   const cJSON *columns, *unseen, *target_names, *class_names, *missing, *numbers, *target_positions, *left_out,
-      *offsets, *target_offsets;
+      *svmlight, *offsets, *target_offsets;
 };
 
 /* The number of inputs of a feature. */
@@ -73,7 +76,8 @@ descent_status schema_copy(const struct schema *schema, struct schema *copy);
 void schema_clear(struct schema *schema);
 void schema_drop_classes(struct schema *schema);
 void schema_drop_features(struct schema *schema);
-/* Copies the reading options: unseen, missing, numbers and the positions, which `copy` must not have yet. */
+/* Copies what reading depends on: unseen, missing, numbers and the positions, which `copy` must not have yet, and the
+ * count of svmlight's indices. */
 descent_status schema_copy_reading(const struct schema *schema, struct schema *copy);
 /* Sets `missing`, which must not be set yet, to copies of the texts. */
 descent_status schema_set_missing(struct schema *schema, const char *const *texts, int64_t n);
@@ -83,7 +87,8 @@ descent_status feature_copy_kind(const struct feature *feature, struct feature *
 /* Adds the schema's members to `object`:
  *
  *   {"columns": [..], "unseen": "..", "target_names": [..], "class_names": [..], "missing": [..],
- *    "numbers": "1234,5", "target_places": [..], "left_out": [..], "offsets": [..], "target_offsets": [..]}
+ *    "numbers": "1234,5", "target_places": [..], "left_out": [..], "svmlight": {"first_index": 0, "columns": 10},
+ *    "offsets": [..], "target_offsets": [..]}
  *
  * numbers is 1234.5 as the file writes it, with a decimal comma or separators of thousands; absent: "1234.5".
  * A column is its name, or {"name": .., "categories": [..], "indicator": true} with the members that apply. Messages

@@ -403,7 +403,8 @@ DESCENT_API int64_t descent_dataset_unseen(const descent_dataset *dataset);
 /* Cells of the file that float32 does not hold exactly; `change`, unless NULL: the largest relative change. */
 DESCENT_API int64_t descent_dataset_rounded(const descent_dataset *dataset, double *change);
 /* One line about decisions of the reader that may surprise (decimal commas, columns matched by position, a first column
- * without a name left out), or "". Valid while the dataset or a view of it lives. */
+ * without a name left out, arrays of the file that are not read), or "". Valid while the dataset or a view of it
+ * lives. */
 DESCENT_API const char *descent_dataset_note(const descent_dataset *dataset);
 /* Rows of this class in this view; 0 when out of range. */
 DESCENT_API int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t class_index);
@@ -495,6 +496,9 @@ DESCENT_API const char *descent_network_column_name(const descent_network *netwo
 DESCENT_API int64_t descent_network_column_categories(const descent_network *network, int64_t column);
 DESCENT_API const char *descent_network_column_category(const descent_network *network, int64_t column,
                                                         int64_t category);
+/* The first index, 0 or 1, of the svmlight files that the network reads, which is that of the one it was trained on;
+ * -1: it was trained on another format, and each svmlight file shows its own. */
+DESCENT_API int descent_network_svmlight_base(const descent_network *network);
 DESCENT_API const char *descent_network_class_name(const descent_network *network, int64_t class_index);
 /* A free text kept in the model file, e.g. the training configuration as JSON; "" when unset, valid until the next set.
  * set copies it (NULL unsets; ERROR_ARGUMENT when it is not UTF-8). */

@@ -243,7 +243,7 @@ TEST_F(DatasetRefusals, BinaryFilesDecodedIntoRows) {
       {"d.safetensors", [](Options *o) { o->missing = dash, o->missing_texts = 1; },
        "a,a missing,k=r,k=s -> y regression: 1,0,1,0>2&3 nan,1,0,1>4&5 3,0,1,0>6&7"},
       {"d.safetensors", [](Options *o) { o->weight_column = "a"; },
-       "bad data: d.safetensors:2: column 'a': 'nan' is not a valid weight: must be finite and >= 0"},
+       "bad data: d.safetensors: the file defines its weights (omit the weight column)"},
       {"d.safetensors", [](Options *o) { o->weight_column = "weights"; },
        "a,a missing,k=r,k=s -> y regression: 1,0,1,0>2&3 nan,1,0,1>4&5 3,0,1,0>6&7"},
       {"d.safetensors", [](Options *o) { o->indicators = true; },
@@ -265,8 +265,8 @@ TEST_F(DatasetRefusals, BinaryFilesDecodedIntoRows) {
 
 // ---- .npz ----
 
-std::string Npy(const std::string &shape, size_t values) {
-  std::string header = "{'descr': '<f8', 'fortran_order': False, 'shape': " + shape + ", }";
+std::string Npy(const std::string &shape, size_t values, const std::string &type = "'<f8'") {
+  std::string header = "{'descr': " + type + ", 'fortran_order': False, 'shape': " + shape + ", }";
   header += std::string((64 - (11 + header.size()) % 64) % 64, ' ') + "\n";
   std::string text("\x93NUMPY\x01\x00", 8);
   text += static_cast<char>(header.size() & 255);
@@ -288,6 +288,29 @@ TEST_F(DatasetRefusals, ArchivesOfInconsistentArrays) {
       {{{"X.npy", Npy("(2, 2)", 4)}, {"w.npy", Npy("(2, 2)", 4)}},
        "",
        "bad data: a.npz: array 'w' has 2 columns, not 1"},
+      {{{"X.npy", Npy("(2, 2)", 4)}, {"y.npy", Npy("(0,)", 0)}},
+       "",
+       "bad data: a.npz: array 'y': the array has no elements"},
+      {{{"X.npy", Npy("(2, 2)", 4)}, {"y.npy", Npy("()", 1)}},
+       "",
+       "bad data: a.npz: array 'y': a single number, not an array of rows (give a 1-D or 2-D array)"},
+      {{{"X.npy", Npy("(2, 2)", 4)}, {"labels.npy", Npy("(2,)", 2, "'<U3'")}},
+       "",
+       "bad data: a.npz: array 'labels': unsupported element type '<U3', text (convert the array to numbers with "
+       ".astype)"},
+      {{{"X.npy", Npy("(2, 2)", 4, "'<c16'")}, {"data.npy", Npy("(2,)", 2)}},
+       "",
+       "bad data: a.npz: array 'X': unsupported element type '<c16', complex numbers (convert the array to numbers "
+       "with .astype)"},
+      {{{"X.npy", Npy("(2, 2)", 4)}, {"w.npy", Npy("(2,)", 2, "[('a', '<f8')]")}},
+       "",
+       "bad data: a.npz: array 'w': structured arrays are not supported (save the fields as one array of numbers)"},
+      {{{"X.npy", Npy("(2,)", 2)}, {"y", Npy("(2,)", 2)}, {"y.npy", Npy("(2,)", 2)}},
+       "",
+       "bad data: a.npz: several arrays are named 'y' (save the file again)"},
+      {{{"a.npy", Npy("(2,)", 2)}, {"a", Npy("(2,)", 2)}},
+       ":a",
+       "bad data: a.npz: several arrays are named 'a' (save the file again)"},
       {{{"X.npy", Npy("(1, 4194304)", 4194304)}, {"w.npy", Npy("(1,)", 1)}},
        "",
        "bad data: a.npz: 4194305 columns exceed the maximum of 4194304"},

@@ -38,7 +38,10 @@ TEST_F(Formats, OfTheSameDataTrainToTheSameModel) {
       ASSERT_EQ(problem, "") << what;
       const Dataset again = OpenTarget(Path(format.name), format.target);
       ExpectSame(original.get(), again.get(), what);
+      const int64_t indexed = again->storage->schema.indexed_columns;
+      again->storage->schema.indexed_columns = 0;  // else the model says how svmlight's indices count
       EXPECT_TRUE(Train(again.get()) == model) << what;
+      again->storage->schema.indexed_columns = indexed;
       const std::string bytes = read_file(Path(format.name));
       ASSERT_EQ(Save(again.get(), format.name), "") << what;  // over itself, also if it is mapped
       EXPECT_TRUE(read_file(Path(format.name)) == bytes) << what;
@@ -120,6 +123,119 @@ TEST_F(Formats, OfSparseTextKeepLastColumnsMissingCellsAndSigns) {
   ASSERT_EQ(Save(d.get(), "z.svm"), "");
   EXPECT_EQ(read_file(Path("z.svm")), "0.5 2:1 3:0\n1.5 2:-0\n2.5 2:nan\n");
   ExpectSame(d.get(), Open(Path("z.svm")).get(), "z.svm");
+}
+
+// ---- svmlight: where indices start ----
+
+constexpr char kFrom0[] = "0 0:1 1:2 3:3\n1 1:4 2:5\n0 0:6 3:7\n1 2:8\n";
+constexpr char kFrom1[] = "0 1:1 2:2 4:3\n1 2:4 3:5\n0 1:6 4:7\n1 3:8\n";
+
+class Indices : public SavedData {
+ protected:
+  Network TrainOn(const descent_dataset *dataset) const {
+    Train(dataset);
+    descent_network *network = nullptr;
+    EXPECT_EQ(descent_network_load(Path("model.safetensors").c_str(), &network), DESCENT_OK) << descent_last_error();
+    return Network(network);
+  }
+  Network TrainOn(const std::string &text) const { return TrainOn(Open(Write("train.svm", text)).get()); }
+
+  // The inputs of a file read for the network, and the note; or the error.
+  std::string Read(const descent_network *network, const std::string &text, const char *format = nullptr) const {
+    descent_dataset_options options = kDefaults;
+    options.network = network;
+    options.format = format;
+    descent_dataset *read = nullptr;
+    const std::string path = Write("test.svm", text);
+    if (descent_dataset_read(path.c_str(), &options, &read) != DESCENT_OK) return Plain(descent_last_error());
+    const Dataset owner(read);
+    std::string shown;
+    std::vector<float> x(static_cast<size_t>(descent_dataset_inputs(read)));
+    for (int64_t r = 0; r < descent_dataset_rows(read); r++) {
+      EXPECT_EQ(descent_dataset_row(read, r, x.data()), DESCENT_OK);
+      for (const float value : x) shown += std::to_string(static_cast<int>(value)) + " ";
+      shown += "| ";
+    }
+    std::string note = descent_dataset_note(read);
+    const std::string matched = "the model has no column names: columns are matched by position";
+    if (note.rfind(matched, 0) == 0) note.erase(0, std::min(note.size(), matched.size() + 2));
+    return shown + note;
+  }
+};
+
+TEST_F(Indices, OfAFileCountAsInTheTrainingFile) {
+  const Network from_0 = TrainOn(kFrom0), from_1 = TrainOn(kFrom1);
+  EXPECT_EQ(descent_network_svmlight_base(from_0.get()), 0);
+  EXPECT_EQ(descent_network_svmlight_base(from_1.get()), 1);
+  const struct {
+    const descent_network *network;
+    const char *text, *format, *expected;
+  } cases[] = {
+      {from_0.get(), "1 1:4 2:5", nullptr, "0 4 5 0 | indices count from 0, as in training"},
+      {from_0.get(), "1 0:4", nullptr, "4 0 0 0 | indices count from 0, as in training"},
+      {from_0.get(), "1 1:4", "svmlight", "0 4 0 0 | indices count from 0, as in training"},
+      {from_0.get(), "1 1:4", "svmlight:0", "0 4 0 0 | "},
+      {from_0.get(), "1 1:4", "svmlight:1", "4 0 0 0 | indices count from 1, as stated, but from 0 in training"},
+      {from_0.get(), "1 4:4", nullptr,
+       "test.svm:1: '4:4' is beyond the expected 4 columns, counted from 0 as in training (choose format svmlight:1 if "
+       "this file counts from 1)"},
+      {from_0.get(), "1 5:4", nullptr,
+       "test.svm:1: '5:4' is beyond the expected 4 columns, counted from 0 as in training"},
+      {from_1.get(), "1 2:4 3:5", nullptr, "0 4 5 0 | indices count from 1, as in training"},
+      {from_1.get(), "1 1:4", nullptr, "4 0 0 0 | indices count from 1, as in training"},
+      {from_1.get(), "1 1:4", "svmlight:0", "0 4 0 0 | indices count from 0, as stated, but from 1 in training"},
+      {from_1.get(), "1 0:4", nullptr,
+       "test.svm:1: '0:4' has index 0, but indices count from 1 in the file that the network was trained on (choose "
+       "format svmlight:0 if they count from 0 in this one)"},
+      {from_1.get(), "1 5:4", nullptr,
+       "test.svm:1: '5:4' is beyond the expected 4 columns, counted from 1 as in training"},
+      {from_1.get(), "0:2 2:4", nullptr,
+       "0 4 0 0 | indices count from 1, as in training; rows have weights, as label:weight"},
+  };
+  for (const auto &c : cases) EXPECT_EQ(Read(c.network, c.text, c.format), c.expected) << c.text;
+}
+
+TEST_F(Indices, AreKeptByTheBinaryFormAndBySvmlight) {
+  descent_dataset *converted = nullptr;
+  const std::string source = Write("source.svm", kFrom0);
+  ASSERT_EQ(descent_dataset_convert(source.c_str(), &kDefaults, Path("two.safetensors").c_str(), &converted),
+            DESCENT_OK)
+      << descent_last_error();
+  const Dataset two_passes(converted);
+  ASSERT_EQ(Save(Open(source).get(), "one.safetensors"), "");
+  EXPECT_EQ(read_file(Path("one.safetensors")), read_file(Path("two.safetensors")));
+  const Dataset mapped = Open(Path("one.safetensors"));
+  ASSERT_EQ(Save(mapped.get(), "back.svm"), "");
+  EXPECT_EQ(read_file(Path("back.svm")), kFrom0);
+  descent_dataset_options options = kDefaults;
+  options.task = DESCENT_TASK_CLASSES;  // another task: not mapped, but read as a table
+  for (const Network &network : {TrainOn(mapped.get()), TrainOn(Open(Path("one.safetensors"), options).get())})
+    EXPECT_EQ(Read(network.get(), "1 1:4"), "0 4 0 0 | indices count from 0, as in training");
+  // Data from elsewhere count from 1, and show where they start.
+  ASSERT_EQ(Save(OpenTarget(Write("z.csv", "0,1,0\n0,2,1\n"), "-1", 0).get(), "z.svm"), "");
+  EXPECT_EQ(read_file(Path("z.svm")), "0 2:1\n1 2:2\n");
+  ASSERT_EQ(Save(Open(Write("y.svm", "0 0:0 1:1\n1 1:2\n")).get(), "y2.svm"), "");
+  EXPECT_EQ(read_file(Path("y2.svm")), "0 0:0 1:1\n1 1:2\n");
+}
+
+TEST_F(Indices, SkipTheColumnsLeftOutInTraining) {
+  const char *const ignore[] = {"1"};
+  descent_dataset_options options = kDefaults;
+  options.ignore = ignore;
+  options.ignored = 1;
+  const Network network = TrainOn(Open(Write("train.svm", kFrom0), options).get());
+  EXPECT_EQ(descent_network_inputs(network.get()), 3);
+  EXPECT_EQ(Read(network.get(), "1 0:1 1:2 2:3 3:4"), "1 3 4 | indices count from 0, as in training");
+  EXPECT_EQ(Read(network.get(), "1:2 0:1 1:2 2:3"),
+            "1 3 0 | indices count from 0, as in training; rows have weights, as label:weight");
+}
+
+// Of a file without index 0, nothing shows that a network that was not trained on svmlight counts from 0.
+TEST_F(Indices, OfAFileForAnotherNetworkAreDetectedAndSaid) {
+  const Network network = TrainOn(OpenTarget(Write("z.csv", "1,2,3,4,0\n5,6,7,8,1\n"), "-1", 0).get());
+  EXPECT_EQ(descent_network_svmlight_base(network.get()), -1);
+  EXPECT_EQ(Read(network.get(), "1 1:4"), "4 0 0 0 | indices count from 1, as none is 0");
+  EXPECT_EQ(Read(network.get(), "1 0:4"), "4 0 0 0 | indices count from 0, as one is 0");
 }
 
 TEST_F(Formats, HoldTheRowsOfAView) {

@@ -121,7 +121,40 @@ TEST_F(Matrix, ReadsSvmlight) {
       {"1 1:2 1:3", "bad data: t.svm:1: '1:3' is out of order: the indices of a row must ascend, without duplicates"},
       {"1 1:2\n\n0 3:2 2:3",
        "bad data: t.svm:3: '2:3' is out of order: the indices of a row must ascend, without duplicates"},
-      {"1:2 2:3", "bad data: t.svm:1: '1:2' is in the place of the label (if it is unknown, insert 0)"},
+      {"1:2 2:3",
+       "bad data: t.svm:1: '1:2' is in the place of the label, and no row shows whether it is label:weight (if the "
+       "label is unknown, insert 0; else write it as a decimal, 1.0)"},
+      // label:weight, as XGBoost reads it: shown by a label that no index can be, or by one that the next index follows
+      {"1:0.5 1:3\n0:2 2:1\n",
+       "2 x 4, 1 targets, a weight: 3 0 0.5 1 | 0 1 2 0 [indices count from 1, as none is 0; rows have weights, as "
+       "label:weight]"},
+      {"-1:0.5 3:1.2\n1:2 2:1\n",
+       "2 x 5, 1 targets, a weight: 0 0 1.2 0.5 -1 | 0 1 0 2 1 [indices count from 1, as none is 0; rows have weights, "
+       "as label:weight]"},
+      {"1.0:0.5 3:1.2\n", "1 x 6, 1 targets, a weight: 0 0 0 1.2 0.5 1 [rows have weights, as label:weight]",
+       "svmlight:0"},
+      {"0:0.5 3:1.2\n", "1 x 5, 1 targets, a weight: 0 0 1.2 0.5 0 [rows have weights, as label:weight]", "svmlight:1"},
+      {"4:0 qid:3 5:1\n2:1 qid:3\n",
+       "2 x 7, 1 targets, a weight: 0 0 0 0 1 0 4 | 0 0 0 0 0 1 2 [indices count from 1, as none is 0; rows have "
+       "weights, as label:weight; qid is left out]"},
+      {"0:1 1:2\n3:0.5 4:1\n",
+       "bad data: t.svm:1: '0:1' is in the place of the label, and no row shows whether it is label:weight (if the "
+       "label is unknown, insert 0; else write it as a decimal, 0.0)"},
+      {"1:0.5 1:3\n1 2:3\n",
+       "bad data: t.svm:2: '1' has no weight, but the rows before begin with label:weight (add a weight to every row, "
+       "or to none)"},
+      {"1 1:3\n\n3:0.5 4:3\n",
+       "bad data: t.svm:3: '3:0.5' is in the place of the label, but the rows before have no label:weight (if the "
+       "label is unknown, insert 0)"},
+      {"1:0.5 1:3\n1:-1 2:3\n",
+       "bad data: t.svm:2: '1:-1' is in the place of the label (if it is unknown, insert 0; the weight of a "
+       "label:weight is finite and >= 0)"},
+      {"1:nan 1:3",
+       "bad data: t.svm:1: '1:nan' is in the place of the label (if it is unknown, insert 0; the weight of a "
+       "label:weight is finite and >= 0)"},
+      {"qid:3 1:3",
+       "bad data: t.svm:1: 'qid:3' is in the place of the label (if it is unknown, insert 0; the weight of a "
+       "label:weight is finite and >= 0)"},
       {"1,2 2:3",
        "bad data: t.svm:1: '1,2' is a list of labels: a row has one (use a CSV file with one column per label)"},
       {"cat 2:3", "bad data: t.svm:1: 'cat' is not a valid label: must be a finite number (number the classes)"},
@@ -158,7 +191,8 @@ TEST_F(Matrix, ReadsSvmlightLinesLongerThanItsBuffer) {
 
 TEST_F(Matrix, ReadsHdf5) {
   const Case cases[] = {
-      {"contiguous.h5", "3 x 5, 1 targets, a weight: 0.5 -1 2 1 0 | 3 0 0.001 0.5 1 | -7.25 8 65504 2 1"},
+      {"contiguous.h5",
+       "3 x 5, 1 targets, a weight: 0.5 -1 2 1 0 | 3 0 0.001 0.5 1 | -7.25 8 65504 2 1 [not read: 'remark']"},
       {"contiguous.h5:X", kX},
       {"contiguous.h5:/y", "3 x 1: 0 | 1 | 1"},
       {"packed.h5",
@@ -171,9 +205,11 @@ TEST_F(Matrix, ReadsHdf5) {
       {"several.h5:b", "2 x 1: 1 | 0"},
       {"several.h5:c", kLarge},
       {"several.h5:z",
-       "bad data: several.h5: dataset 'z' is not an array of numbers of at most 64 bits (name another dataset)"},
+       "bad data: several.h5: dataset 'z' is not an array of numbers of at most 64 bits: it holds complex numbers "
+       "(store it as numbers, or select another dataset with several.h5:NAME)"},
       {"several.h5:scalar",
-       "bad data: several.h5: dataset 'scalar' is not an array of numbers of at most 64 bits (name another dataset)"},
+       "bad data: several.h5: dataset 'scalar' is not an array of numbers of at most 64 bits: it holds a single number "
+       "(store it as numbers, or select another dataset with several.h5:NAME)"},
       {"several.h5:q",
        "bad data: several.h5: dataset 'q' does not exist, is in another file, or cannot be opened (list the datasets "
        "with h5ls -r)"},
@@ -191,6 +227,18 @@ std::string Header(const std::string &dictionary, const std::string &data = std:
   text += static_cast<char>(dictionary.size());
   text += '\0';
   return text + dictionary + data;
+}
+
+TEST_F(Matrix, NamesTheArraysOfAnNpzThatItDoesNotRead) {
+  const std::string array = Header("{'descr':'<f8','fortran_order':False,'shape':(1,3)}");
+  int error = 0;
+  zip_t *zip = zip_open(Path("x.npz").c_str(), ZIP_CREATE, &error);
+  ASSERT_NE(zip, nullptr);
+  for (const char *name : {"data.npy", "class_names.npy", "Y.npy", "sample_weights", "x/y.npy", "x.npy"})
+    zip_file_add(zip, name, zip_source_buffer(zip, array.data(), array.size(), 0), 0);
+  ASSERT_EQ(zip_close(zip), 0);
+  EXPECT_EQ(Plainly(ReadMatrix(Path("x.npz"))), "1 x 3: 0 0 0 [not read: 'data', 'Y', 'sample_weights', 'x/y']");
+  EXPECT_EQ(Plainly(ReadMatrix(Path("x.npz:data"))), "1 x 3: 0 0 0");
 }
 
 TEST_F(Matrix, RefusesNonNumericAndTruncatedArrays) {

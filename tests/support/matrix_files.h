@@ -27,7 +27,7 @@ inline descent_status OpenMatrix(const file_choice &choice, int64_t features, ma
     case FORMAT_NPY: return npy_open(choice.path, m);
     case FORMAT_NPZ: return npz_open(choice.path, choice.part, m);
     case FORMAT_IDX: return idx_open(choice.path, m);
-    case FORMAT_SVMLIGHT: return svmlight_open(choice.path, choice.base, features, m);
+    case FORMAT_SVMLIGHT: return svmlight_open(choice.path, choice.base, -1, features, m);
     case FORMAT_HDF5: return hdf5_open(choice.path, choice.part, m);
     case FORMAT_CSV:
     case FORMAT_SAFETENSORS: break;
@@ -72,7 +72,7 @@ inline MatrixRead ReadMatrix(const std::string &path, const char *format = nullp
     read.columns = m.columns;
     read.targets = m.targets;
     read.weights = m.weights;
-    if (m.note) read.note = m.note;
+    read.note = m.note;
     std::vector<double> cells(static_cast<size_t>(at_a_time * m.columns));
     for (int64_t row = 0; read.status == DESCENT_OK && row < m.rows && row < most;) {
       const int64_t rows = std::min(at_a_time, m.rows - row);

@@ -294,6 +294,7 @@ static int judge(const struct training *t, const descent_fit_result *result, str
 }
 
 static void print_verdict(const struct verdict *verdict) {
+  if (!*verdict->worse && !*verdict->seldom) return; /* the reason why stdout cannot be written is for main to find */
   fflush(stdout);
   if (*verdict->worse) fprintf(stderr, "%s: warning: %s\n", command, verdict->worse);
   if (*verdict->seldom) fprintf(stderr, "%s: note: %s\n", command, verdict->seldom);

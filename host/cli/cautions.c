@@ -27,32 +27,25 @@ static bool is_called_identifier(const char *name) {
 }
 
 static int by_value(const void *a, const void *b) {
-  const float x = *(const float *)a, y = *(const float *)b;
+  const double x = *(const double *)a, y = *(const double *)b;
   return (x > y) - (x < y);
 }
 
-/* Are these numbers, which it sorts, an identifier: whole, apart from what the first of them has after its point, and
- * either all different and close together, or different in nearly every row of a column called so? `*different`: how
- * many there are. */
-static bool is_identifier(float *values, int64_t n, bool called, int64_t *different) {
-  for (int64_t r = 0; r < n; r++) {
-    const double step = (double)values[r] - (double)values[0];
-    if (!isfinite(step) || step != trunc(step)) return false;
-  }
+/* Are these numbers, which it sorts, an identifier: whole, and either all different and close together, other than years, or
+ * different in nearly every row of a column called so? `*different`: how many there are. */
+static bool is_identifier(double *values, int64_t n, bool called, int64_t *different) {
+  for (int64_t r = 0; r < n; r++)
+    if (!isfinite(values[r]) || values[r] != trunc(values[r])) return false;
   qsort(values, (size_t)n, sizeof *values, by_value);
   *different = 1;
   for (int64_t r = 1; r < n; r++) *different += values[r] != values[r - 1];
-  const bool dense = *different == n && (double)values[n - 1] - (double)values[0] < 2 * (double)n;
+  const bool years = values[0] >= 1500 && values[n - 1] <= 2200;
+  const bool dense = *different == n && values[n - 1] - values[0] < 2 * (double)n && !years;
   return dense || (called && 10 * *different >= 9 * n);
 }
 
-/* Copies one input of the first n rows. */
-static bool copy_input(const descent_dataset *data, int64_t input, int64_t n, float *row, float *values) {
-  for (int64_t r = 0; r < n; r++) {
-    if (descent_dataset_row(data, r, row) != DESCENT_OK) return false;
-    values[r] = row[input];
-  }
-  return true;
+static void copy_input(const descent_dataset *data, int64_t input, int64_t n, double *values) {
+  for (int64_t r = 0; r < n; r++) values[r] = descent_dataset_input_value(data, r, input);
 }
 
 static void print_identifier(FILE *stream, const descent_dataset *data, int64_t column, int64_t different) {
@@ -76,20 +69,21 @@ static void print_identifier(FILE *stream, const descent_dataset *data, int64_t 
 void cautions_print_identifiers(FILE *stream, const descent_dataset *data) {
   const int64_t rows = descent_dataset_rows(data), columns = descent_dataset_columns(data);
   if (rows < ROWS_LEAST || columns < 2) return;
-  float *row = malloc((size_t)descent_dataset_inputs(data) * sizeof *row);
-  float *screened = malloc(ROWS_SCREENED * sizeof *screened), *values = malloc((size_t)rows * sizeof *values);
+  double *screened = malloc(ROWS_SCREENED * sizeof *screened), *values = malloc((size_t)rows * sizeof *values);
   int64_t input = 0, different;
-  for (int64_t c = 0; row && screened && values && c < columns; c++) {
+  for (int64_t c = 0; screened && values && c < columns; c++) {
     const int64_t first = rows < ROWS_SCREENED ? rows : ROWS_SCREENED;
     const bool called = is_called_identifier(descent_dataset_column_name(data, c));
     /* Few columns are different whole numbers in the first rows, so few are read to the end. */
-    bool candidate = descent_dataset_column_categories(data, c) == 0 && copy_input(data, input, first, row, screened);
-    candidate =
-        candidate && is_identifier(screened, first, true, &different) && copy_input(data, input, rows, row, values);
-    if (candidate && is_identifier(values, rows, called, &different)) print_identifier(stream, data, c, different);
+    if (descent_dataset_column_categories(data, c) == 0) {
+      copy_input(data, input, first, screened);
+      if (is_identifier(screened, first, true, &different)) {
+        copy_input(data, input, rows, values);
+        if (is_identifier(values, rows, called, &different)) print_identifier(stream, data, c, different);
+      }
+    }
     input += descent_dataset_column_inputs(data, c);
   }
-  free(row);
   free(screened);
   free(values);
 }

@@ -173,8 +173,7 @@ bool data_choice_rounding(const descent_dataset *dataset, char text[512]) {
     return true;
   }
   if (spread > 0) snprintf(loss, sizeof loss, "%.2g %% of its standard deviation", 100 * share);
-  snprintf(text, 512,
-           "%s: rounding to float32 changes its values by up to %.2g, %s (subtract a constant or rescale it)", column,
+  snprintf(text, 512, "%s: rounding changes its values by up to %.2g, %s (subtract a constant or rescale it)", column,
            change, loss);
   return true;
 }

@@ -1,4 +1,5 @@
 /* `descent export MODEL --out FILE`: the model as something that other programs run or read. */
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -49,17 +50,29 @@ static bool has_categories(const descent_network *network) {
   return false;
 }
 
-/* The exported file takes float32, which is too coarse for a column with an offset. */
+/* The exported file takes and gives float32, which is too coarse for a column with an offset. */
 static void print_coarse(const descent_network *network) {
+  const int64_t inputs = descent_network_inputs(network), outputs = descent_network_outputs(network);
+  int64_t more = -1, first = 0;
   char text[TEXT_SIZE];
-  for (int64_t j = 0; j < descent_network_inputs(network); j++) {
-    const double offset = descent_network_input_offset(network, j);
-    const char *name = descent_network_input_name(network, j);
-    if (offset == 0) continue;
-    printf("%-10sthe exported file takes float32, which near %.15g holds column %s only to within %.2g\n", "note",
-           offset, name ? text_label(name, 28, text) : "without a name", fabs(offset) * 0x1p-24);
-    return;
+  for (int64_t j = inputs + outputs - 1; j >= 0; j--) {
+    if ((j < inputs ? descent_network_input_offset(network, j) : descent_network_target_offset(network, j - inputs)) ==
+        0)
+      continue;
+    more++;
+    first = j;
   }
+  if (more < 0) return;
+  const bool input = first < inputs;
+  const char *name =
+      input ? descent_network_input_name(network, first) : descent_network_target_name(network, first - inputs);
+  const double offset =
+      input ? descent_network_input_offset(network, first) : descent_network_target_offset(network, first - inputs);
+  printf("%-10sthe exported file %s float32, which near %.15g holds %s %s only to within %.2g", "note",
+         input ? "takes" : "gives", offset, input ? "column" : "target",
+         name ? text_label(name, 28, text) : "without a name", fabs(offset) * 0x1p-24);
+  if (more) printf(" (and %" PRId64 " more)", more);
+  putchar('\n');
 }
 
 static int write_export(const struct export_values *v, const descent_network *network, descent_export_format format) {

@@ -123,15 +123,20 @@ static void print_offset(const char *name, int64_t index, double offset, bool *f
   *first = false;
 }
 
-/* Columns that the network takes as differences. */
+/* Columns and targets that the network takes as differences. */
 static void print_offsets(const descent_network *network) {
+  const int64_t inputs = descent_network_inputs(network), outputs = descent_network_outputs(network);
   bool first = true;
-  int64_t shown = 0;
-  for (int64_t j = 0; j < descent_network_inputs(network); j++) {
-    const double offset = descent_network_input_offset(network, j);
-    if (offset != 0 && shown++ < NAMES_SHOWN) print_offset(descent_network_input_name(network, j), j, offset, &first);
+  int64_t found = 0;
+  for (int64_t j = 0; j < inputs + outputs; j++) {
+    const bool input = j < inputs;
+    const double offset =
+        input ? descent_network_input_offset(network, j) : descent_network_target_offset(network, j - inputs);
+    if (offset != 0 && found++ < NAMES_SHOWN)
+      print_offset(input ? descent_network_input_name(network, j) : descent_network_target_name(network, j - inputs),
+                   input ? j : j - inputs, offset, &first);
   }
-  if (shown > NAMES_SHOWN) printf(", ... (%" PRId64 " inputs in all)", shown);
+  if (found > NAMES_SHOWN) printf(", ... (%" PRId64 " in all)", found);
   if (!first) putchar('\n');
 }
 

@@ -65,10 +65,11 @@ static bool may_be_values(const descent_dataset *data) {
 static bool may_be_classes(const descent_dataset *data) {
   enum { FEW_ROWS = 40 };
   int64_t rows = descent_dataset_rows(data);
-  float y;
   if (descent_dataset_targets(data) != 1) return false;
-  for (int64_t r = 0; r < rows && r < FEW_ROWS; r++)
-    if (descent_dataset_target(data, r, &y) != DESCENT_OK || y != truncf(y)) return false;
+  for (int64_t r = 0; r < rows && r < FEW_ROWS; r++) {
+    const double y = descent_dataset_target_value(data, r, 0);
+    if (y != trunc(y)) return false;
+  }
   return rows < FEW_ROWS;
 }
 

@@ -50,14 +50,16 @@ static bool find_whole_numbers(const struct text_list *record, struct whole_numb
 }
 
 /* Whether a first row with numbers, all whole and different, holds names by what is below: some text stands above a
- * number. Or the numbers count up, as those that pandas writes for columns without names, and those below do not. Two
- * such numbers, 0 and 1, may be either, and so may a count from another number: ERROR_DATA. */
+ * number, and at least half of the cells are texts or stand above a number that is not whole (with fewer ERROR_DATA: a
+ * row of data would be lost). Or the numbers count up, as those that pandas writes for columns without names, and those
+ * below do not. Two such numbers, 0 and 1, may be either, and so may a count from another number: ERROR_DATA. */
 static descent_status compare_rows(const struct columns *columns, const char *path, const struct text_list *first,
                                    const struct text_list *second, const descent_dataset_options *options, bool *header,
                                    const char **why) {
   struct whole_numbers names, below;
   const bool indexed = !*first->items[0]; /* the column of row numbers has no name */
   bool above_number = false;
+  int64_t signs = 0;
   *header = false;
   if (!second || second->n != first->n || !find_whole_numbers(first, &names)) return DESCENT_OK;
   for (int64_t i = 0; i < first->n; i++) {
@@ -66,8 +68,16 @@ static descent_status compare_rows(const struct columns *columns, const char *pa
     if (columns_find_name(columns, first->items, first->items[i]) == FOUND_SEVERAL ||
         (!number && is_missing(options, first->items[i])))
       return DESCENT_OK;
+    int64_t whole;
+    signs += !number || (is_number(second->items[i]) && !number_parse_integer(second->items[i], &whole));
     above_number = above_number || (!number && is_number(second->items[i]));
   }
+  if (above_number && 2 * signs < first->n)
+    return status_set(DESCENT_ERROR_DATA,
+                      "%s:%" PRId64
+                      ": the first row may be names of columns or data: it has texts and whole numbers, and "
+                      "a text is above a number (choose header yes or no)",
+                      path, first->lines[0]);
   if (above_number) {
     *why = "the first row is read as names, although some are numbers (header no reads it as data)";
     *header = true;

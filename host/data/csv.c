@@ -205,21 +205,22 @@ done:
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 /* The most frequent delimiter in the first line that is not blank, outside quotes; a comma when there is none. Commas
- * are decimal where another candidate is there and all commas are between two digits, or where the options say so. */
+ * are decimal where another candidate separates something and all commas are between two digits, or where the options say so. */
 static char detect_delimiter(const char *text, size_t length, char decimal) {
   static const char candidates[] = {',', ';', '\t', '|'};
-  size_t counts[sizeof candidates] = {0}, best = 0, within = 0;
+  size_t counts[sizeof candidates] = {0}, best = 0, within = 0, others = 0, pending = 0;
   bool quoted = false, blank = true;
   for (size_t i = 0; i < length; i++) {
     const bool newline = text[i] == '\n' || text[i] == '\r';
     if (newline && !quoted && !blank) break;
-    if (newline && !quoted) memset(counts, 0, sizeof counts), within = 0;
-    if (!newline && text[i] != ' ' && text[i] != '\t') blank = false;
+    if (newline && !quoted) memset(counts, 0, sizeof counts), within = others = pending = 0;
+    if (!newline && text[i] != ' ' && text[i] != '\t') blank = false, others += pending, pending = 0;
     if (text[i] == '"') quoted = !quoted;
     for (size_t c = 0; c < sizeof candidates; c++) counts[c] += !quoted && text[i] == candidates[c];
+    pending += !quoted && text[i] != ',' && memchr(candidates, text[i], sizeof candidates); /* others: not at the end */
     within += !quoted && text[i] == ',' && i > 0 && i + 1 < length && is_digit(text[i - 1]) && is_digit(text[i + 1]);
   }
-  if (decimal == ',' || within == counts[0]) counts[0] = 0;
+  if (decimal == ',' || (within == counts[0] && others)) counts[0] = 0;
   for (size_t c = 1; c < sizeof candidates; c++)
     if (counts[c] > counts[best]) best = c;
   return best == 0 && decimal == ',' ? ';' : candidates[best];

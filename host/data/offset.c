@@ -37,6 +37,8 @@ double offset_choose(double *values, int64_t n) {
 float offset_subtract(double value, double offset, struct rounding *rounding, double *largest) {
   const float stored = (float)(value - offset);
   const double change = fabs((offset + (double)stored) - value);
+  /* Beyond 2^53 a double holds not even whole numbers: what it lost may have been half of its last bit. */
+  if (largest && fabs(value) >= 0x1p53) *largest = fmax(*largest, fabs(value) * 0x1p-53);
   if (change == 0) return stored;
   if (rounding) {
     rounding->cells++;

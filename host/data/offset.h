@@ -28,8 +28,8 @@ struct rounding {
   double relative; /* largest |change| / |value| */
 };
 
-/* value - offset as a float. Counts it if that changes the value, and raises *largest, the column's largest |change|;
- * `rounding` and `largest` may be NULL. */
+/* value - offset as a float. Counts it if that changes the value, and raises *largest, the column's largest |change|, which
+ * includes what a double may have lost of a whole number beyond 2^53; `rounding` and `largest` may be NULL. */
 float offset_subtract(double value, double offset, struct rounding *rounding, double *largest);
 
 #endif

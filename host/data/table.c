@@ -139,6 +139,22 @@ static descent_status check_targets(const struct table *t) {
                     t->path, t->columns.targets, descent_task_name(task));
 }
 
+/* A file that is read for a network has the network's separators, which is said, since 1.125 may be 1125 by them. In a file
+ * whose cells are separated by commas numbers have no decimal commas, whatever the training file had. */
+static void settle_style(struct table *t) {
+  static const char *const applied[NUMBER_STYLES] = {
+      [NUMBER_COMMA] = "numbers have decimal commas, as in training",
+      [NUMBER_COMMA_GROUPED] = "numbers are read as in training: decimal commas, thousands separated by points",
+      [NUMBER_POINT_GROUPED] = "numbers are read as in training: thousands separated by commas"};
+  if (!t->request.expected || t->request.options->decimal || !t->delimiter) return;
+  if (t->delimiter == ',' && (t->missing.style == NUMBER_COMMA || t->missing.style == NUMBER_COMMA_GROUPED)) {
+    t->missing.style = NUMBER_PLAIN;
+    note_add(t->columns.note, "numbers have decimal points, unlike in training, since commas separate the cells");
+  } else if (applied[t->missing.style]) {
+    note_add(t->columns.note, applied[t->missing.style]);
+  }
+}
+
 /* Called once the roles are known: sets the known feature kinds and starts the targets. */
 static descent_status begin_columns(struct table *t, bool numbers) {
   const struct schema *known = t->request.expected ? t->request.expected->schema : NULL;
@@ -146,6 +162,7 @@ static descent_status begin_columns(struct table *t, bool numbers) {
   t->features = memory_allocate(t->columns.features, sizeof *t->features, "the columns");
   if (!t->features) return DESCENT_ERROR_MEMORY;
   TRY(check_targets(t));
+  settle_style(t);
   for (int64_t f = 0; f < t->columns.features; f++) {
     if (numbers || t->request.expected || t->request.options->strict) t->features[f].kind = FEATURE_NUMBER;
     if (known && known->features) TRY(enter_categories(&known->features[f], &t->features[f]));

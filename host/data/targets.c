@@ -290,6 +290,8 @@ static descent_status check_texts(const struct targets *t, const char *path, con
     first_number = i;
     problem = separators ? separators : decoration->target_problem;
   }
+  const bool repeat = t->distinct.n <= TARGETS_AUTO_CLASSES && t->distinct.n <= t->rows / 10; /* names, such as 1.0.2 */
+  if (repeat) return DESCENT_OK;
   if (dates == texts)
     return value_error(t, path, column, t->first_text,
                        "looks like a date or time, which is not a class (choose another target, or task classes)");

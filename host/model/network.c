@@ -261,6 +261,10 @@ double descent_network_input_offset(const descent_network *network, int64_t inpu
   return schema_offset(network->schema.offsets, network->schema.n_offsets, input);
 }
 
+double descent_network_target_offset(const descent_network *network, int64_t target) {
+  return schema_offset(network->schema.target_offsets, network->schema.n_target_offsets, target);
+}
+
 void descent_network_target_scaling(const descent_network *network, int64_t target, double *shift, double *scale) {
   const bool known = !network->classes && target >= 0 && target < descent_network_outputs(network);
   *shift = known ? schema_offset(network->schema.target_offsets, network->schema.n_target_offsets, target) +

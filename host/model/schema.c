@@ -10,6 +10,7 @@
 
 #include "core/json.h"
 #include "core/memory.h"
+#include "core/number.h"
 #include "core/status.h"
 #include "core/utf8.h"
 
@@ -247,11 +248,15 @@ static descent_status add_positions(const char *where, cJSON *object, const char
 
 descent_status schema_write_reals(const char *where, cJSON *object, const char *member, const double *reals,
                                   int64_t n) {
+  char text[NUMBER_TEXT];
   if (!reals) return DESCENT_OK;
-  cJSON *list = cJSON_CreateDoubleArray(reals, (int)n);
-  if (list && cJSON_AddItemToObject(object, member, list)) return DESCENT_OK;
-  cJSON_Delete(list);
-  return no_memory(where);
+  cJSON *list = cJSON_AddArrayToObject(object, member);
+  for (int64_t i = 0; list && i < n; i++) {
+    cJSON *number = cJSON_CreateRaw(number_format(reals[i], text)); /* cJSON would write 15 digits of some */
+    if (!number) return no_memory(where);
+    cJSON_AddItemToArray(list, number);
+  }
+  return list ? DESCENT_OK : no_memory(where);
 }
 
 enum { COLUMN_NAME, COLUMN_CATEGORIES, COLUMN_INDICATOR, COLUMN_FIELDS };

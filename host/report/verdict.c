@@ -11,7 +11,6 @@
 /* A constant prediction: the mean of each target, or the probability of each class. */
 struct constant {
   double *values; /* (n) */
-  float *y;       /* (targets) scratch */
   int64_t n;
 };
 
@@ -19,14 +18,10 @@ static bool constant_create(const descent_dataset *rows, struct constant *c) {
   const int64_t classes = descent_dataset_classes(rows), targets = descent_dataset_targets(rows);
   *c = (struct constant){.n = classes ? classes : targets};
   c->values = calloc((size_t)c->n, sizeof *c->values);
-  c->y = malloc((size_t)targets * sizeof *c->y);
-  return c->values && c->y;
+  return c->values != NULL;
 }
 
-static void constant_free(struct constant *c) {
-  free(c->values);
-  free(c->y);
-}
+static void constant_free(struct constant *c) { free(c->values); }
 
 static double weight_of(const descent_dataset *rows, int64_t row) {
   float weight = 1;
@@ -37,22 +32,19 @@ static double weight_of(const descent_dataset *rows, int64_t row) {
 /* ---- values ----------------------------------------------------------------------------------------------------- */
 
 static void fit_means(const descent_dataset *rows, struct constant *mean) {
-  for (int64_t r = 0; r < descent_dataset_rows(rows); r++) {
-    descent_dataset_target(rows, r, mean->y);
-    for (int64_t k = 0; k < mean->n; k++) mean->values[k] += ((double)mean->y[k] - mean->values[k]) / (double)(r + 1);
-  }
+  for (int64_t r = 0; r < descent_dataset_rows(rows); r++)
+    for (int64_t k = 0; k < mean->n; k++)
+      mean->values[k] += (descent_dataset_target_value(rows, r, k) - mean->values[k]) / (double)(r + 1);
 }
 
 static double rmse_of_means(const descent_dataset *rows, const struct constant *mean) {
   double sum = 0;
   const int64_t n = descent_dataset_rows(rows);
-  for (int64_t r = 0; r < n; r++) {
-    descent_dataset_target(rows, r, mean->y);
+  for (int64_t r = 0; r < n; r++)
     for (int64_t k = 0; k < mean->n; k++) {
-      const double distance = (double)mean->y[k] - mean->values[k];
+      const double distance = descent_dataset_target_value(rows, r, k) - mean->values[k];
       sum += distance * distance;
     }
-  }
   return sqrt(sum / (double)n / (double)mean->n);
 }
 
@@ -70,8 +62,7 @@ static bool values_are_worse(const struct verdict_rows *measured, const struct c
 static void fit_shares(const descent_dataset *rows, const descent_train_options *options, struct constant *share) {
   double total = 0;
   for (int64_t r = 0; r < descent_dataset_rows(rows); r++) {
-    descent_dataset_target(rows, r, share->y);
-    share->values[(int64_t)share->y[0]] += weight_of(rows, r);
+    share->values[(int64_t)descent_dataset_target_value(rows, r, 0)] += weight_of(rows, r);
   }
   for (int64_t k = 0; k < share->n; k++) {
     const double count = (double)descent_dataset_class_count(rows, k);
@@ -87,8 +78,7 @@ static double loss_of_shares(const descent_dataset *rows, const struct constant 
   double sum = 0, total = 0;
   for (int64_t r = 0; r < descent_dataset_rows(rows); r++) {
     const double weight = weight_of(rows, r);
-    descent_dataset_target(rows, r, share->y);
-    if (weight > 0) sum -= weight * log(share->values[(int64_t)share->y[0]]);
+    if (weight > 0) sum -= weight * log(share->values[(int64_t)descent_dataset_target_value(rows, r, 0)]);
     total += weight;
   }
   return sum / total;

@@ -37,12 +37,12 @@ static float normalised(const descent_network *network, int64_t j, float x) {
   return formula_normalise(x, network->shift[j], network->scale[j]);
 }
 
-/* The input with the largest normalised value, or the first that is missing and not replaced. */
-static int64_t find_farthest(const descent_network *network, const float *x) {
+/* The input with the largest normalised value; unless `present`, the first that is missing and not replaced. */
+static int64_t find_farthest(const descent_network *network, const float *x, bool present) {
   int64_t farthest = 0;
   float most = -1;
   for (int64_t j = 0; j < network->inputs; j++) {
-    if (isnan(x[j]) && network->fill) continue;
+    if (isnan(x[j]) && (network->fill || present)) continue;
     const float size = fabsf(normalised(network, j, x[j]));
     if (isnan(size)) return j;
     if (size > most) most = size, farthest = j;
@@ -63,10 +63,10 @@ descent_status extremes_check_inputs(const descent_network *network, const desce
       extreme |= fabsf(formula_normalise(x[j], shift[j], scale[j])) > largest; /* false of a missing cell */
     if (!extreme) continue;
     char name[256], value[NUMBER_TEXT];
-    const int64_t j = find_farthest(network, x);
+    const int64_t j = find_farthest(network, x, true);
     name_input(network, j, name, sizeof name);
     return status_set(DESCENT_ERROR_DATA,
-                      "row %" PRId64 " (from 0): %s is %s, too far from the training rows for float32 (%s)",
+                      "row %" PRId64 " (from 0): %s is %s, too large for float32 once it is normalised (%s)",
                       row_number(dataset, r), name, cell_text(network, j, x[j], value), advice);
   }
   return DESCENT_OK;
@@ -75,7 +75,7 @@ descent_status extremes_check_inputs(const descent_network *network, const desce
 static descent_status refuse_output(const descent_network *network, const descent_dataset *dataset, int64_t row) {
   static const float far = 1e3F; /* of a normalised input; those of the training rows rarely exceed 10 */
   const float *x = row_of(dataset, row);
-  const int64_t j = find_farthest(network, x);
+  const int64_t j = find_farthest(network, x, false);
   char name[256], value[NUMBER_TEXT];
   name_input(network, j, name, sizeof name);
   if (isnan(x[j]))

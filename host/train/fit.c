@@ -73,6 +73,8 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   if (f->validation) TRY(check_dataset(network, f->validation, true, "the validation data"));
   TRY(align(network, &f->training, &f->aligned[0]));
   TRY(align(network, &f->validation, &f->aligned[1]));
+  if (extremes_check_inputs(network, f->training, 0, f->training->rows) != DESCENT_OK)
+    TRY(status_set(DESCENT_ERROR_DATA, "the training data: %s", descent_last_error()));
   if (f->validation && extremes_check_inputs(network, f->validation, 0, f->validation->rows) != DESCENT_OK)
     TRY(status_set(DESCENT_ERROR_DATA, "the validation data: %s", descent_last_error()));
   TRY(check_total_weight(f->training));

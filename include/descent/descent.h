@@ -482,9 +482,10 @@ DESCENT_API bool descent_network_imputes(const descent_network *network);
 /* Names, UTF-8; NULL when there is none or the index is out of range. Valid while the network lives and until its
  * preprocessing is fitted again. */
 DESCENT_API const char *descent_network_input_name(const descent_network *network, int64_t input);
-/* What is subtracted from this input in double before it is rounded to float32, chosen by the reader of a file whose
- * column float32 is too coarse for; 0 for any other. */
+/* What is subtracted from this input, or this regression target, in double before it is rounded to float32, chosen by the
+ * reader of a file whose column float32 is too coarse for; 0 for any other. */
 DESCENT_API double descent_network_input_offset(const descent_network *network, int64_t input);
+DESCENT_API double descent_network_target_offset(const descent_network *network, int64_t target);
 /* The value of a regression target is shift + scale * raw, where raw is what descent_predict_raw gives: in double it
  * keeps digits that the float32 of descent_predict rounds away. 0 and 1 for classifiers and out of range. */
 DESCENT_API void descent_network_target_scaling(const descent_network *network, int64_t target, double *shift,
@@ -544,7 +545,7 @@ DESCENT_API descent_status descent_network_load_weights(descent_network *network
 typedef struct descent_metrics {
   int64_t rows;
   double loss;     /* mean loss per example weighted by the dataset's weights; no class weights, no smoothing */
-  double accuracy; /* classifiers, from logits z; binary: z >= 0, that is a >= 0.5, is class 1; ties go to the
+  double accuracy; /* classifiers, from logits z; binary: z >= 0 is class 1; ties go to the
                             lowest class index */
   double auc;      /* binary: area under the ROC curve, from logits, ties count half; NaN when a class is absent */
   int64_t top_k;   /* the k of top_k_accuracy; 0 unless the task is classes */

@@ -356,7 +356,7 @@ TEST_F(Separators, AHeaderOfNumbersIsToldFromData) {
       {"the target by its name", "x,1,y\n1,2,3\n4,5,6\n", "y", "x,1 -> y binary 3,6: 1,2>0 4,5>1", ""},
       {"the target is a number", "y,1,2020\na,3,4.5\nb,5,6\n", "2020",
        "y=a,y=b,1 -> 2020 regression: 1,0,3>4.5 0,1,5>6", ""},
-      {"a name before an index", "x,2,1\n1,2,3\n4,5,6\n", "2", "x,1 -> 2 binary 2,5: 1,3>0 4,6>1", texts},
+      {"a name before an index", "x,2,y\n1,2,3\n4,5,6\n", "2", "x,y -> 2 binary 2,5: 1,3>0 4,6>1", texts},
       {"data that count on", "1,2,3\n4,5,6\n7,8,8\n", "2", "-,- -> - regression: 1,2>3 4,5>6 7,8>8", ""},
       {"two columns from 1", "1,2\n2,4\n3,6\n4,9\n5,10\n", "1", "- -> - regression: 1>2 2>4 3>6 4>9 5>10", ""},
       {"numbers in any order", "2,0,1\n5,1,0\n2,3,1\n", "2", "-,- -> - binary 0,1: 2,0>1 5,1>0 2,3>1", ""},
@@ -369,6 +369,13 @@ TEST_F(Separators, AHeaderOfNumbersIsToldFromData) {
     EXPECT_EQ(Describe(read.get()), c.expected) << c.name;
     EXPECT_EQ(descent_dataset_note(read.get()), c.note) << c.name;
   }
+}
+
+// A separator at the end of each line separates nothing.
+TEST_F(Separators, AtTheEndOfLinesDoNotMakeCommasDecimal) {
+  options.target = "0";
+  EXPECT_EQ(Read(Write("t.csv", "1,2,3;\n2,3,3;\n"), options), "-,- -> - binary 1,2: 2,1>0 3,1>1");
+  EXPECT_EQ(Read(Write("t.csv", "1,50;2,75\n2,25;3\n1,75;4\n"), options), "- -> - regression: 2.75>1.5 3>2.25 4>1.75");
 }
 
 TEST_F(Separators, AFirstRowThatMayBeBothAsksForTheHeader) {
@@ -387,6 +394,16 @@ TEST_F(Separators, AFirstRowThatMayBeBothAsksForTheHeader) {
         << c.name;
     for (options.header = 0; options.header < 2; options.header++) Open(c.text);
   }
+  options.header = -1;
+  for (const char *text : {"x,2,1\n1,2,3\n4,5,6\n", "22,A5,1\n38,113803,0\n35,373450,0\n"}) {
+    EXPECT_EQ(Read(Write("t.csv", text), options),
+              "bad data: t.csv:1: the first row may be names of columns or data: it has texts and whole numbers, and a "
+              "text is above a number (choose header yes or no)");
+  }
+  options.header = 0;
+  options.target = "2";
+  EXPECT_EQ(Read(Write("t.csv", "22,A5,1\n38,B6,0\n"), options),
+            "column 0,column 1=A5,column 1=B6 -> - binary 0,1: 22,1,0>1 38,0,1>0");
 }
 
 }  // namespace

@@ -69,7 +69,8 @@ TEST_P(PublicCase, EndsAsItShould) {
   int checks = 0, line_number = 0;
   bool ran = false, code_known = false;
   auto expect_success = [&] { /* unless the case says otherwise */
-                              EXPECT_TRUE(!ran || code_known || result.code == 0) << result.code << ": " << result.out << result.err;
+                              EXPECT_TRUE(!ran || code_known || result.code == 0)
+                                  << result.code << ": " << result.out << result.err;
   };
   for (std::string line; std::getline(text, line);) {
     SCOPED_TRACE(GetParam() + ".case:" + std::to_string(++line_number) + ": " + line);

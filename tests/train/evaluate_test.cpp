@@ -182,7 +182,7 @@ TEST(Evaluate, RefusesWhatIsNotFiniteWithItsRow) {
       {"normalised",
        twice,
        {1, 1, 0, 1, 3, -3e38F},
-       "row 2 (from 0): input 1 (from 0) is -3e+38, too far from the training rows for float32"},
+       "row 2 (from 0): input 1 (from 0) is -3e+38, too large for float32 once it is normalised"},
   };
   for (const char *name : devices)
     for (const auto &c : cases) {

@@ -70,9 +70,8 @@ static descent_status infer_kind(const struct table *t, int64_t column, enum fea
   TRY(summarize_column(t, column, &s));
   if (s.first_text < 0) goto done;
   if (s.dates && s.dates == s.cells - s.numbers)
-    TRY(text_error(
-        t, column, s.first_text,
-        "looks like a date or time, which cannot be a category (ignore the column, or replace it with numbers)"));
+    TRY(text_error(t, column, s.first_text,
+                   "looks like a date or time (ignore the column, replace it with numbers, or make it categorical)"));
   if (2 * (s.numbers + s.written) >= s.cells) {
     const int64_t row = s.first_decorated >= 0 ? s.first_decorated : s.first_other >= 0 ? s.first_other : s.first_text;
     const char *text = t->sample.items[row * t->columns.n + column];
@@ -205,6 +204,15 @@ static descent_status infer_style(struct table *t) {
     TRY(text_error(t, unclear, styles[unclear].either,
                    "could have a decimal point or, as other columns have decimal commas, a separator of thousands "
                    "(choose decimal ',' or decimal '.')"));
+  if (comma < 0 && !points && unclear >= 0 && t->delimiter != ',') {
+    const char *text = t->sample.items[styles[unclear].either * t->columns.n + unclear];
+    char name[80], shown[64], note[240];
+    columns_describe(&t->columns, unclear, name, sizeof name);
+    text_escape(text, strlen(text), shown, sizeof shown);
+    snprintf(note, sizeof note, "%s: '%s' is read with a decimal point (decimal ',' reads points between thousands)",
+             name, shown);
+    note_add(t->columns.note, note);
+  }
   if (comma >= 0)
     t->missing.style = grouped ? NUMBER_COMMA_GROUPED : NUMBER_COMMA;
   else if (points)

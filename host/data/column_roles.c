@@ -28,6 +28,12 @@ static bool is_missing(const descent_dataset_options *options, const char *cell)
   return cell_is_missing(&missing, cell, strlen(cell));
 }
 
+static bool all_missing(const struct text_list *record, const descent_dataset_options *options) {
+  for (int64_t i = 0; i < record->n; i++)
+    if (!is_missing(options, record->items[i])) return false;
+  return true;
+}
+
 /* The whole numbers of a row, if all of its numbers are, from left to right. */
 struct whole_numbers {
   int64_t n, first;
@@ -83,6 +89,13 @@ static descent_status compare_rows(const struct columns *columns, const char *pa
     *header = true;
     return DESCENT_OK;
   }
+  const bool counts = names.counting && (names.first == 0 || (names.first == 1 && names.n >= 4));
+  if (!counts && names.n == first->n && names.n >= 3 && signs == names.n)
+    return status_set(DESCENT_ERROR_DATA,
+                      "%s:%" PRId64
+                      ": '%s', '%s', ... may be names of columns or data: they are whole numbers, and those "
+                      "below are not (choose header yes or no)",
+                      path, first->lines[0], first->items[0], first->items[1]);
   if (!names.counting || (find_whole_numbers(second, &below) && below.counting && below.n == names.n && !indexed))
     return DESCENT_OK;
   if ((names.first == 0 && (names.n >= 3 || indexed)) || (names.first == 1 && names.n >= 4)) {
@@ -129,6 +142,7 @@ static descent_status find_header(struct columns *columns, const char *path, con
   const char *why = "";
   *header = options->header > 0;
   if (options->header >= 0) return DESCENT_OK;
+  if (all_missing(first, options)) return DESCENT_OK; /* a row to fill in */
   if (!any_number(first)) {
     *header = !expected || named || !holds_categories(columns, first->items, expected->schema);
     return DESCENT_OK;

@@ -143,7 +143,6 @@ static descent_status check_targets(const struct table *t) {
  * whose cells are separated by commas numbers have no decimal commas, whatever the training file had. */
 static void settle_style(struct table *t) {
   static const char *const applied[NUMBER_STYLES] = {
-      [NUMBER_COMMA] = "numbers have decimal commas, as in training",
       [NUMBER_COMMA_GROUPED] = "numbers are read as in training: decimal commas, thousands separated by points",
       [NUMBER_POINT_GROUPED] = "numbers are read as in training: thousands separated by commas"};
   if (!t->request.expected || t->request.options->decimal || !t->delimiter) return;
@@ -226,6 +225,8 @@ static descent_status store_missing(struct table *t, int64_t feature, int64_t co
 
 static void store_value(struct table *t, int64_t feature, double number) {
   struct table_feature *f = &t->features[feature];
+  if (!f->has_first) f->first = number, f->has_first = true;
+  f->varies = f->varies || number != f->first;
   if (t->early) {
     t->early[t->rows * t->columns.features + feature] = number;
     *cell(t, feature) = (float)number; /* until the offset is known */

@@ -24,9 +24,11 @@ enum feature_kind { FEATURE_UNKNOWN, FEATURE_NUMBER, FEATURE_CATEGORY };
 struct table_feature {
   enum feature_kind kind;
   struct dictionary categories;
-  int64_t missing; /* cells so far */
-  double offset;   /* of a number: the cell holds value - offset; see data/offset.h */
-  double rounding; /* the largest change of a number by rounding */
+  int64_t missing;        /* cells so far */
+  double offset;          /* of a number: the cell holds value - offset; see data/offset.h */
+  double rounding;        /* the largest change of a number by rounding */
+  double first;           /* number */
+  bool has_first, varies; /* varies: another number is different */
 };
 
 struct table {

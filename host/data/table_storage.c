@@ -155,6 +155,9 @@ static descent_status move_targets(struct table *t, struct dataset_storage *stor
   return DESCENT_OK;
 }
 
+/* What rounding has changed at most; nothing is lost of a column whose numbers are all the same. */
+static double rounding_of(const struct table_feature *feature) { return feature->varies ? feature->rounding : 0; }
+
 /* Fills in the offsets of inputs and targets, and what rounding has changed in each. Lists that hold only 0 are left
  * out. `t` has the features, `s` their inputs. */
 static descent_status move_offsets(struct table *t, struct dataset_storage *s) {
@@ -162,7 +165,7 @@ static descent_status move_offsets(struct table *t, struct dataset_storage *s) {
   bool offsets = false, roundings = false, y_offsets = false, y_roundings = false;
   for (int64_t f = 0; f < features; f++) {
     offsets = offsets || t->features[f].offset != 0;
-    roundings = roundings || t->features[f].rounding > 0;
+    roundings = roundings || rounding_of(&t->features[f]) > 0;
   }
   const double *given_offsets = targets == 1 ? &t->targets.offset : t->y_offsets;
   const double *given_roundings = targets == 1 ? &t->targets.largest_change : t->y_rounding;
@@ -179,7 +182,7 @@ static descent_status move_offsets(struct table *t, struct dataset_storage *s) {
   if (y_offsets) s->schema.n_target_offsets = targets;
   for (int64_t f = 0, j = 0; f < features; f++) {
     if (offsets) s->schema.offsets[j] = t->features[f].offset;
-    if (roundings) s->X_rounding[j] = t->features[f].rounding;
+    if (roundings) s->X_rounding[j] = rounding_of(&t->features[f]);
     j += s->schema.features ? feature_inputs(&s->schema.features[f]) : 1;
   }
   for (int64_t k = 0; k < targets; k++) {

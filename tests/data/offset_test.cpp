@@ -152,14 +152,16 @@ TEST_F(OffsetData, OfATargetThatProvesToBeANumberLate) {
 TEST_F(OffsetData, SayWhatIsLostWhereTheFirstRowsDoNotShowIt) {
   std::ostringstream text;
   text.precision(15);
-  text << "t,u,y\n";
-  for (int i = 0; i < 20000; i++) text << (i < 10000 ? 0.5 : 5e7 + 3 + i) << ",5.1," << i << ".5\n";
+  text << "t,u,constant,y\n";
+  for (int i = 0; i < 20000; i++)
+    text << (i < 10000 ? 0.5 : 5e7 + 3 + i) << (i % 2 ? ",5.1,5.1," : ",5.2,5.1,") << i << ".5\n";
   const Dataset data = Open(Write("late.csv", text.str()), Target());
   double spread = 0;
   EXPECT_EQ(descent_dataset_input_rounding(data.get(), 0, &spread), 2);
   EXPECT_NEAR(spread, 2.5e7, 1e5);
   EXPECT_NEAR(descent_dataset_input_rounding(data.get(), 1, &spread), 9.5e-8, 1e-9);
-  EXPECT_EQ(spread, 0);
+  EXPECT_NEAR(spread, 0.05, 1e-6);
+  EXPECT_EQ(descent_dataset_input_rounding(data.get(), 2, &spread), 0);  // rounded, but nothing is lost
   EXPECT_EQ(descent_dataset_target_rounding(data.get(), 0, &spread), 0);
   EXPECT_EQ(descent_dataset_input_rounding(data.get(), 3, &spread), 0);
   EXPECT_EQ(descent_dataset_input_rounding(data.get(), -1, nullptr), 0);

@@ -28,14 +28,14 @@ TEST_F(Table, DistinguishesNumbersCategoriesAndMissingCells) {
        "categorical)"},
       {"numbers among texts", "a,b\n1,x\n2,7\n3,y\n", "a,b=7,b=x,b=y -> - auto: 1,0,1,0 2,1,0,0 3,0,0,1"},
       {"dates", "a,b\n1,2024-03-01\n2,2024-03-02\n",
-       "bad data: t.csv:2: column 'b': '2024-03-01' looks like a date or time, which cannot be a category (ignore the "
-       "column, or replace it with numbers)"},
+       "bad data: t.csv:2: column 'b': '2024-03-01' looks like a date or time (ignore the column, "
+       "replace it with numbers, or make it categorical)"},
       {"times", "a,b\n1,12:30\n2,?\n",
-       "bad data: t.csv:2: column 'b': '12:30' looks like a date or time, which cannot be a category (ignore the "
-       "column, or replace it with numbers)"},
+       "bad data: t.csv:2: column 'b': '12:30' looks like a date or time (ignore the column, "
+       "replace it with numbers, or make it categorical)"},
       {"days first", "a,b\n1,1.2.24\n2,31/12/1999\n",
-       "bad data: t.csv:2: column 'b': '1.2.24' looks like a date or time, which cannot be a category (ignore the "
-       "column, or replace it with numbers)"},
+       "bad data: t.csv:2: column 'b': '1.2.24' looks like a date or time (ignore the column, "
+       "replace it with numbers, or make it categorical)"},
       {"categories with digits", "a,b\n1,a-1\n2,b-2\n", "a,b=a-1,b=b-2 -> - auto: 1,1,0 2,0,1"},
       {"infinite", "a,b\n1,inf\n2,3\n",
        "bad data: t.csv:2: column 'b': 'inf' is not a finite 32-bit number, at most 3.4e38 (correct it, or remove the "

@@ -241,14 +241,17 @@ double descent_dataset_target_value(const descent_dataset *dataset, int64_t row,
   return dataset_target(s, dataset_source_row(dataset, row), target);
 }
 
-/* The standard deviation of column i of values (rows, width) over at most 10,000 of the view's rows, evenly spaced;
+/* The standard deviation of a column of values (rows, width) over at most 10,000 of the view's rows, evenly spread;
  * NaN is left out. */
-static double spread_of(const descent_dataset *dataset, const float *values, int64_t width, int64_t i) {
+static double spread_of(const descent_dataset *dataset, const float *values, int64_t width, int64_t column) {
   enum { ROWS = 10000 };
-  const int64_t every = (dataset->rows - 1) / ROWS + 1;
+  static const double golden = 0.6180339887498949; /* its multiples meet no period of the rows */
+  const int64_t looked_at = dataset->rows < ROWS ? dataset->rows : ROWS;
   double mean = 0, squares = 0, n = 0;
-  for (int64_t r = 0; r < dataset->rows; r += every) {
-    const double x = (double)values[dataset_source_row(dataset, r) * width + i];
+  for (int64_t i = 0; i < looked_at; i++) {
+    const double part = (double)i * golden;
+    const int64_t r = looked_at < dataset->rows ? (int64_t)((part - floor(part)) * (double)dataset->rows) : i;
+    const double x = (double)values[dataset_source_row(dataset, r) * width + column];
     if (isnan(x)) continue;
     const double delta = x - mean; /* Welford */
     mean += delta / ++n;

@@ -415,7 +415,7 @@ DESCENT_API double descent_dataset_input_value(const descent_dataset *dataset, i
 DESCENT_API double descent_dataset_target_value(const descent_dataset *dataset, int64_t row, int64_t target);
 /* The largest change of a cell of this input or target by rounding to float32; 0 when every cell is exact or nothing is
  * known, and out of range. `spread`, unless NULL, is then the standard deviation over at most 10,000 rows of the view,
- * evenly spaced: a change of more than about 2^-16 of it is lost to the training. */
+ * evenly spread: a change of more than about 2^-16 of it is lost to the training. */
 DESCENT_API double descent_dataset_input_rounding(const descent_dataset *dataset, int64_t input, double *spread);
 DESCENT_API double descent_dataset_target_rounding(const descent_dataset *dataset, int64_t target, double *spread);
 /* Copies row `row` (from 0) of X (inputs floats), raw as read; ERROR_ARGUMENT when out of range. */

@@ -144,8 +144,10 @@ static descent_status decompress(struct stream *stream, void *to, int64_t bytes,
   struct stream_source *s = stream->source;
   descent_status status = DESCENT_OK;
   while (*got < bytes) {
-    if (!s->inside) TRY(next_member(stream));
-    if (!s->inside) break;
+    if (!s->inside) {
+      TRY(next_member(stream));
+      if (!s->inside) break; /* set by next_member */
+    }
     TRY(fill(stream));
     if (s->begin == s->end) TRY(damaged(stream, "the file is truncated"));
     s->z.next_in = s->buffer + s->begin;

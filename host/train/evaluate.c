@@ -58,8 +58,10 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
       if (stop && stop(user)) goto done;
       TRY(run_block(program, program->plan->evaluate, next, dataset->rows));
     }
-    if (strict) TRY(extremes_check_inputs(network, dataset, first, rows));
-    if (strict) TRY(extremes_check_outputs(network, dataset, first, rows, values));
+    if (strict) {
+      TRY(extremes_check_inputs(network, dataset, first, rows));
+      TRY(extremes_check_outputs(network, dataset, first, rows, values));
+    }
     for (int64_t r = 0; r < rows; r++)
       metrics_add(sums, values + r * outputs, storage->y + dataset_source_row(dataset, first + r) * storage->targets);
   }

@@ -79,9 +79,9 @@ void metrics_free(struct metrics_sums *sums) {
 
 /* A number with the order of the floats: their bits, inverted where the sign is set; -0 becomes 0. */
 static uint32_t score_key(float logit) {
+  const float positive_zero = logit == 0 ? 0 : logit;
   uint32_t bits;
-  if (logit == 0) logit = 0;
-  memcpy(&bits, &logit, sizeof bits);
+  memcpy(&bits, &positive_zero, sizeof bits);
   return bits & 0x80000000U ? ~bits : bits | 0x80000000U;
 }
 

@@ -117,6 +117,13 @@ static struct column_style column_style(const struct table *t, int64_t column) {
       if (!s.numbers) break;
       continue;
     }
+    const char *end = text + length;
+    if (!comma && end - point != 4 && !memchr(point + 1, '.', (size_t)(end - point - 1))) { /* decimals, mostly */
+      s.numbers = number_parse(text, length, &value);
+      if (!s.numbers) break;
+      if (s.point < 0) s.point = r;
+      continue;
+    }
     const unsigned forms = cell_number_forms(text, length);
     s.numbers = forms != 0;
     if (!forms) break;

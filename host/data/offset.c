@@ -1,4 +1,4 @@
-/* Choosing offsets, and subtracting them. */
+/* Choosing offsets. */
 #include "data/offset.h"
 
 #include <math.h>
@@ -32,19 +32,4 @@ double offset_choose(double *values, int64_t n) {
   qsort(values, (size_t)cells, sizeof *values, by_value);
   const double median = values[(cells - 1) / 2];
   return fabs(median) < 0x1p-126 ? 0 : median; /* no offset makes subnormal numbers finer */
-}
-
-float offset_subtract(double value, double offset, struct rounding *rounding, double *largest) {
-  const float stored = (float)(value - offset);
-  const double change = fabs((offset + (double)stored) - value);
-  /* Beyond 2^53 a double holds not even whole numbers: what it lost may have been half of its last bit. */
-  if (largest && fabs(value) >= 0x1p53) *largest = fmax(*largest, fabs(value) * 0x1p-53);
-  if (change == 0) return stored;
-  if (rounding) {
-    rounding->cells++;
-    if (value != 0 && change > rounding->relative * fabs(value)) /* so that it divides rarely */
-      rounding->relative = change / fabs(value);
-  }
-  if (largest && change > *largest) *largest = change;
-  return stored;
 }

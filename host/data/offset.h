@@ -5,6 +5,7 @@
 #ifndef DESCENT_DATA_OFFSET_H
 #define DESCENT_DATA_OFFSET_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -30,6 +31,18 @@ struct rounding {
 
 /* value - offset as a float. Counts it if that changes the value, and raises *largest, the column's largest |change|, which
  * includes what a double may have lost of a whole number beyond 2^53; `rounding` and `largest` may be NULL. */
-float offset_subtract(double value, double offset, struct rounding *rounding, double *largest);
+static inline float offset_subtract(double value, double offset, struct rounding *rounding, double *largest) {
+  const float stored = (float)(value - offset);
+  const double change = fabs((offset + (double)stored) - value), size = fabs(value);
+  /* Beyond 2^53 a double holds not even whole numbers: what it lost may have been half of its last bit. */
+  if (largest && size >= 0x1p53) *largest = fmax(*largest, size * 0x1p-53);
+  if (change == 0) return stored;
+  if (largest && change > *largest) *largest = change;
+  if (rounding) {
+    rounding->cells++;
+    if (size > 0 && change > rounding->relative * size) rounding->relative = change / size; /* divides rarely */
+  }
+  return stored;
+}
 
 #endif

@@ -510,19 +510,21 @@ descent_status table_add_number(struct table *t, int64_t column, double number, 
   return problem ? number_error(t, column, number, row, problem) : status;
 }
 
-/* Stores a row, with a fast path for numeric features that float32 holds exactly, behind the first rows. */
+/* Stores a row, with a fast path for numeric features behind the first rows, the faster for numbers that float32 holds
+ * exactly. */
 static descent_status store_numbers(struct table *t, const double *cells, int64_t row) {
   float *const values = cell(t, 0);
-  const bool plain = !t->early && !t->missing.n_numbers;
+  const bool fast = !t->early && !t->missing.n_numbers;
   descent_status status = DESCENT_OK;
   for (int64_t c = 0; c < t->columns.n; c++) {
     const int64_t role = t->columns.roles[c];
-    const float stored = (float)cells[c];
-    if (plain && role >= 0 && t->features[role].kind == FEATURE_NUMBER && t->features[role].offset == 0 &&
-        (double)stored == cells[c] && isfinite(stored))
-      values[role] = stored;
-    else
+    const struct table_feature *f = fast && role >= 0 ? &t->features[role] : NULL;
+    if (!f || f->kind != FEATURE_NUMBER || !offset_fits(cells[c], f->offset))
       TRY(table_add_number(t, c, cells[c], row));
+    else if (f->offset == 0 && (double)(float)cells[c] == cells[c])
+      values[role] = (float)cells[c];
+    else
+      store_value(t, role, cells[c]);
   }
   TRY(finish_row(t));
 done:

@@ -47,7 +47,7 @@ attempt() {
   "$@" >>"$log" 2>&1 </dev/null
 }
 
-# Why the last attempt failed, in a line of its own words: a broken connection rather than what followed from it.
+# Prints one line of the last command's log that explains its failure: the broken connection, else the first error.
 cause() {
   awk '
     /^== / { connection = error = last = "" }

@@ -64,21 +64,19 @@ static descent_status decode_category(struct row_decoder *t, const struct featur
                     t->b->file.path, row, name);
 }
 
-/* An input with its offset. */
-static double number_at(const struct binary *b, const float *X) {
-  return dataset_add_offset(schema_offset(b->schema.offsets, b->schema.n_offsets, (X - b->X) % b->inputs), *X);
-}
-
 static descent_status decode_row(struct row_decoder *t, int64_t r) {
   const struct binary *b = t->b;
-  const float *X = b->X + r * b->inputs;
+  const float *const first = b->X + r * b->inputs, *X = first;
   const struct schema *schema = &b->schema;
   int64_t column = 0;
   descent_status status = DESCENT_OK;
   for (; column < t->features; column++) {
     const struct feature *feature = schema_feature(&b->schema, column);
-    TRY(feature && feature->categories ? decode_category(t, feature, column, X, r + 1)
-                                       : table_add_number(&t->table, column, number_at(b, X), r + 1));
+    TRY(feature && feature->categories
+            ? decode_category(t, feature, column, X, r + 1)
+            : table_add_number(&t->table, column,
+                               dataset_add_offset(schema_offset(schema->offsets, schema->n_offsets, X - first), *X),
+                               r + 1));
     X += feature ? feature_inputs(feature) : 1;
   }
   if (b->weights) TRY(table_add_number(&t->table, column++, (double)b->weights[r], r + 1));

@@ -14,8 +14,8 @@
 
 struct column_summary {
   int64_t cells, numbers, dates; /* cells: those not missing */
-  int64_t written;               /* texts that are numbers in another style or with a sign */
-  /* Rows of the sample, or -1: the first text, the first with a sign, the first that is no number in any form. */
+  int64_t written;               /* texts that are numbers in another style or with a sign such as $ */
+  /* Row of the first text, of the first number with a sign, and of the first text that is neither; -1: none. */
   int64_t first_text, first_decorated, first_other;
   struct dictionary distinct; /* texts */
 };
@@ -181,7 +181,7 @@ static void note_style(struct table *t, const struct column_style *styles) {
   note_add(t->columns.note, note);
 }
 
-/* A file has one style. Each column with separators must show by itself which they are. */
+/* Sets the file's style. Each column with separators must prove the style by its own cells. */
 static descent_status infer_style(struct table *t) {
   descent_status status = DESCENT_OK;
   int64_t comma = -1, other = -1, unclear = -1; /* columns */

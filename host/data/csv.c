@@ -32,7 +32,7 @@ struct reader {
   bool after_cr;       /* the last chunk ended in CR, so a LF now belongs to the same line end */
 
   struct text_list first, second; /* the first records, until the columns are resolved */
-  bool begun;                     /* the first record is complete */
+  bool has_first;                 /* the first record is complete */
   bool ready;                     /* the columns are resolved */
   int64_t records;                /* number of data records */
   struct table table;
@@ -84,7 +84,7 @@ static void resolve_columns(struct reader *r) {
 static void buffer_cell(struct reader *r, const char *text, size_t length) {
   if (r->column >= MAX_COLUMNS)
     r->status = status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": more than %d columns", r->path, r->line, MAX_COLUMNS);
-  else if (!text_list_add(r->begun ? &r->second : &r->first, text, length, r->cell_line))
+  else if (!text_list_add(r->has_first ? &r->second : &r->first, text, length, r->cell_line))
     r->status = status_set(DESCENT_ERROR_MEMORY, "%s:%" PRId64 ": out of memory for the first rows", r->path, r->line);
 }
 
@@ -106,9 +106,9 @@ static void on_record(int terminator, void *user) {
   if (r->column > 0) { /* otherwise a blank line, or the second half of CR LF */
     if (r->ready)
       end_record(r);
-    else if (r->status == DESCENT_OK && r->begun)
+    else if (r->status == DESCENT_OK && r->has_first)
       resolve_columns(r);
-    r->begun = true;
+    r->has_first = true;
   }
   r->column = 0;
   r->between = true;
@@ -254,7 +254,7 @@ static descent_status read_text(struct reader *r, struct stream *file) {
   }
   if (csv_fini(&r->parser, on_cell, on_record, r) != 0 && r->status == DESCENT_OK)
     TRY(line_error(r, r->cell_line, "a quote opens here and is never closed (close it)"));
-  if (r->begun && !r->ready && r->status == DESCENT_OK) resolve_columns(r);
+  if (r->has_first && !r->ready && r->status == DESCENT_OK) resolve_columns(r);
   TRY(r->status);
   if (r->records == 0)
     status = r->ready ? line_error(r, r->table.columns.line, "a header without rows below it (add rows)")

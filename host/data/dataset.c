@@ -323,7 +323,7 @@ descent_status dataset_align(const descent_dataset *dataset, const struct schema
   storage->X = X;
   storage->y = y;
   storage->weights = weights;
-  TRY(schema_copy(schema, &storage->schema));
+  TRY(schema_copy_offsets(schema, &storage->schema));
   **aligned = (struct descent_dataset){.storage = storage, .rows = rows};
   storage = NULL;
 done:

@@ -56,7 +56,7 @@ static inline double dataset_target(const struct dataset_storage *s, int64_t sou
 /* Whether both have the same offsets, for so many inputs and targets. */
 bool dataset_has_offsets(const struct schema *ours, const struct schema *theirs, int64_t inputs, int64_t targets);
 /* A dataset with the offsets of `schema`: `*aligned` is NULL where the dataset has these already, else a copy of its
- * rows. */
+ * rows without names. */
 descent_status dataset_align(const descent_dataset *dataset, const struct schema *schema, descent_dataset **aligned);
 
 /* The category that the one-hot inputs of a feature encode, or CATEGORY_*. */

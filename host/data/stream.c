@@ -21,8 +21,8 @@ struct stream_source {
   off_t start;        /* where the file begins; -1 for a pipe */
   int64_t begin, end; /* bytes of the buffer that are not used yet */
   int64_t taken;      /* bytes of the file up to `end` */
-  bool looked, gzip;  /* whether the file is gzip is known; it is */
-  bool ready, inside; /* z is initialised; a member has begun and not ended */
+  bool looked, gzip;  /* looked: the first bytes were read, and `gzip` is valid */
+  bool ready, inside; /* ready: z is initialised; inside: within a gzip member */
   z_stream z;
   unsigned char buffer[BUFFER];
 };

@@ -160,6 +160,12 @@ static descent_status copy_offsets(const double *offsets, int64_t n, double **co
   return DESCENT_OK;
 }
 
+descent_status schema_copy_offsets(const struct schema *schema, struct schema *copy) {
+  const descent_status status = copy_offsets(schema->offsets, schema->n_offsets, &copy->offsets, &copy->n_offsets);
+  if (status != DESCENT_OK) return status;
+  return copy_offsets(schema->target_offsets, schema->n_target_offsets, &copy->target_offsets, &copy->n_target_offsets);
+}
+
 descent_status schema_copy_reading(const struct schema *schema, struct schema *copy) {
   descent_status status;
   copy->unseen = schema->unseen;
@@ -195,8 +201,7 @@ descent_status schema_copy(const struct schema *schema, struct schema *copy) {
   TRY(copy_texts(schema->input_names, schema->inputs, &made.input_names, &made.inputs));
   TRY(copy_texts(schema->target_names, schema->targets, &made.target_names, &made.targets));
   TRY(copy_texts(schema->class_names, schema->classes, &made.class_names, &made.classes));
-  TRY(copy_offsets(schema->offsets, schema->n_offsets, &made.offsets, &made.n_offsets));
-  TRY(copy_offsets(schema->target_offsets, schema->n_target_offsets, &made.target_offsets, &made.n_target_offsets));
+  TRY(schema_copy_offsets(schema, &made));
   TRY(schema_copy_reading(schema, &made));
 done:
   if (status != DESCENT_OK) schema_clear(&made);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/subject.h"
+#include "report/text.h"
 
 static const char command[] = "descent bench";
 
@@ -164,7 +165,7 @@ static int print_result(const struct bench_command *bench, const descent_device 
 static int measure(const struct bench_command *bench, const descent_network *network, descent_device *device) {
   struct rows rows = {0};
   descent_bench_result result;
-  fprintf(stderr, "device: %s\n", descent_device_description(device));
+  text_print(stderr, "device: %s\n", descent_device_description(device));
   descent_status status =
       descent_bench(network, device, &bench->subject.training.train, bench->choice.seconds, take_row, &rows, &result);
   int code = EXIT_DONE;

@@ -15,7 +15,7 @@ static const char command[] = "descent convert";
 struct convert_values {
   const char *target;
   descent_task task;
-  bool two_passes;
+  bool two_passes, guard_formulas;
   struct data_choice data;
 };
 
@@ -35,6 +35,10 @@ static const struct setting convert_rows[] = {
              "Read IN twice instead of holding it in memory; OUT must end in .safetensors (default: for files that are "
              "large for this machine)",
              0),
+    ROW_FLAG("guard-formulas", AT(guard_formulas),
+             "Write ' before texts that a spreadsheet takes for formulas: they begin with =, +, -, @, a tab or a line "
+             "break and are not numbers (.csv and .tsv only)",
+             0),
     ROW_END,
 };
 #undef AT
@@ -44,10 +48,10 @@ static bool ends_in(const char *path, const char *ending) {
   return length > n && strcasecmp(path + length - n, ending) == 0;
 }
 
+static bool is_csv(const char *path) { return ends_in(path, ".csv") || ends_in(path, ".tsv"); }
+
 /* Whether the format keeps names, categories and classes as texts. */
-static bool holds_texts(const char *path) {
-  return ends_in(path, ".csv") || ends_in(path, ".tsv") || ends_in(path, ".safetensors");
-}
+static bool holds_texts(const char *path) { return is_csv(path) || ends_in(path, ".safetensors"); }
 
 /* Would the file take much of the memory? Packed ones hold several times their size. */
 static bool is_large(const char *path) {
@@ -76,10 +80,10 @@ static void print_target(const descent_dataset *dataset) {
 static void print_read(const char *path, const descent_dataset *dataset) {
   char rows[TEXT_SIZE], columns[TEXT_SIZE], text[TEXT_SIZE];
   double change;
-  printf("%-10s%s: %s rows, %s columns, ", "read", path, text_count(descent_dataset_rows(dataset), rows),
-         text_count(descent_dataset_columns(dataset), columns));
+  text_print(stdout, "%-10s%s: %s rows, %s columns, ", "read", path, text_count(descent_dataset_rows(dataset), rows),
+             text_count(descent_dataset_columns(dataset), columns));
   print_target(dataset);
-  if (*descent_dataset_note(dataset)) printf("%-10s%s\n", "note", descent_dataset_note(dataset));
+  if (*descent_dataset_note(dataset)) text_print(stdout, "%-10s%s\n", "note", descent_dataset_note(dataset));
   if (descent_dataset_dropped(dataset))
     printf("%-10s%s row%s without a target dropped\n", "note", text_count(descent_dataset_dropped(dataset), text),
            descent_dataset_dropped(dataset) == 1 ? "" : "s");
@@ -128,10 +132,11 @@ static int print_written(const char *path, const descent_dataset *dataset) {
   int64_t size;
   const int code = output_size(command, path, &size);
   if (code != EXIT_DONE) return code;
-  const bool texts = ends_in(path, ".csv") || ends_in(path, ".tsv");
-  printf("%-10s%s: %s rows, %s %s, %s bytes\n", "wrote", path, text_count(descent_dataset_rows(dataset), rows),
-         text_count(texts ? descent_dataset_columns(dataset) : descent_dataset_inputs(dataset), columns),
-         texts ? "columns" : "inputs", text_count(size, bytes));
+  const bool texts = is_csv(path);
+  text_print(stdout, "%-10s%s: %s rows, %s %s, %s bytes\n", "wrote", path,
+             text_count(descent_dataset_rows(dataset), rows),
+             text_count(texts ? descent_dataset_columns(dataset) : descent_dataset_inputs(dataset), columns),
+             texts ? "columns" : "inputs", text_count(size, bytes));
   if (!holds_texts(path)) print_left_out(path, dataset);
   return EXIT_DONE;
 }
@@ -152,6 +157,8 @@ static int convert(void *values, const struct arguments *arguments) {
     return fail(command, EXIT_USAGE, "'%s': is also an input file", to);
   if (output_is_special(to)) return fail(command, EXIT_RUN, "%s: cannot write: not a regular file", to);
   if (v->two_passes && !can) return fail(command, EXIT_USAGE, "--two-passes needs an output that ends in .safetensors");
+  if (v->guard_formulas && !is_csv(to))
+    return fail(command, EXIT_USAGE, "--guard-formulas needs an output that ends in .csv or .tsv");
   if (v->two_passes || (can && is_large(from))) {
     const int code = data_choice_convert(command, &v->data, from, source, to, &dataset);
     if (code != EXIT_DONE) return code;
@@ -160,7 +167,8 @@ static int convert(void *values, const struct arguments *arguments) {
     const int code = data_choice_read(command, &v->data, from, source, &dataset);
     if (code != EXIT_DONE) return code;
     print_read(from, dataset);
-    const descent_status status = descent_dataset_save(dataset, to);
+    const descent_status status =
+        v->guard_formulas ? descent_dataset_save_guarded(dataset, to) : descent_dataset_save(dataset, to);
     if (status != DESCENT_OK) {
       descent_dataset_free(dataset);
       return fail_status(command, status);

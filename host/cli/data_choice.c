@@ -182,19 +182,19 @@ void data_choice_note(const char *command, const char *path, const descent_datas
   const int64_t missing = data_choice_missing(dataset);
   char text[512];
   if (*descent_dataset_note(dataset))
-    fprintf(stderr, "%s: note: %s: %s\n", command, path, descent_dataset_note(dataset));
-  if (data_choice_rounding(dataset, text)) fprintf(stderr, "%s: note: %s: %s\n", command, path, text);
+    text_print(stderr, "%s: note: %s: %s\n", command, path, descent_dataset_note(dataset));
+  if (data_choice_rounding(dataset, text)) text_print(stderr, "%s: note: %s: %s\n", command, path, text);
   if (missing)
-    fprintf(stderr, "%s: note: %s: %s missing cell%s filled in\n", command, path, text_count(missing, text),
-            missing == 1 ? " is" : "s are");
+    text_print(stderr, "%s: note: %s: %s missing cell%s filled in\n", command, path, text_count(missing, text),
+               missing == 1 ? " is" : "s are");
   if (descent_dataset_unseen(dataset))
-    fprintf(stderr, "%s: note: %s: %s cell%s a category not seen in training, taken as zeros\n", command, path,
-            text_count(descent_dataset_unseen(dataset), text),
-            descent_dataset_unseen(dataset) == 1 ? " holds" : "s hold");
+    text_print(stderr, "%s: note: %s: %s cell%s a category not seen in training, taken as zeros\n", command, path,
+               text_count(descent_dataset_unseen(dataset), text),
+               descent_dataset_unseen(dataset) == 1 ? " holds" : "s hold");
   if (descent_dataset_dropped(dataset))
-    fprintf(stderr, "%s: note: %s: %s row%s left out: the target is missing\n", command, path,
-            text_count(descent_dataset_dropped(dataset), text),
-            descent_dataset_dropped(dataset) == 1 ? " is" : "s are");
+    text_print(stderr, "%s: note: %s: %s row%s left out: the target is missing\n", command, path,
+               text_count(descent_dataset_dropped(dataset), text),
+               descent_dataset_dropped(dataset) == 1 ? " is" : "s are");
 }
 
 int data_choice_read(const char *command, const struct data_choice *choice, const char *path,

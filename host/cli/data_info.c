@@ -43,7 +43,7 @@ static void print_classes(const descent_dataset *data) {
 static void print_text(const char *path, const descent_dataset *data, int64_t bytes) {
   char text[TEXT_SIZE], other[TEXT_SIZE];
   const int64_t targets = descent_dataset_targets(data);
-  printf("%-14s%s, %s bytes\n", "file", path, text_count(bytes, text));
+  text_print(stdout, "%-14s%s, %s bytes\n", "file", path, text_count(bytes, text));
   printf("%-14s%s rows of %s inputs, mapped rather than read\n", "data", text_count(descent_dataset_rows(data), text),
          text_count(descent_dataset_inputs(data), other));
   print_columns(data);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "cli/cli.h"
+#include "report/text.h"
 
 static const char command[] = "descent devices";
 
@@ -69,7 +70,7 @@ static bool try_device(const char *name, cJSON *list, const descent_device_info 
   if (list) {
     listed = add_json(list, name, usable, text, info);
   } else {
-    printf("%-10s  %-3s  %s\n", name, usable ? "yes" : "no", text);
+    text_print(stdout, "%-10s  %-3s  %s\n", name, usable ? "yes" : "no", text);
     if (info) print_facts(info);
   }
   descent_device_close(device);

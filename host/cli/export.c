@@ -40,7 +40,7 @@ static int print_written(const char *path, descent_export_format format) {
   int64_t size;
   const int code = output_size(command, path, &size);
   if (code != EXIT_DONE) return code;
-  printf("%-10s%s: %s, %s bytes\n", "wrote", path, kinds[format], text_count(size, text));
+  text_print(stdout, "%-10s%s: %s, %s bytes\n", "wrote", path, kinds[format], text_count(size, text));
   return EXIT_DONE;
 }
 

@@ -47,7 +47,7 @@ static bool print_options(const cJSON *options) {
   puts("options       (those that are 0, false or auto are left out)");
   cJSON_ArrayForEach(item, options) {
     if (is_plain(item)) continue;
-    char *value = cJSON_IsString(item) ? NULL : cJSON_PrintUnformatted(item);
+    char *value = cJSON_IsString(item) ? NULL : text_json(item, false);
     if (!value && !cJSON_IsString(item)) return false;
     printf("  %-18s%s\n", text_label(item->string, NAME_COLUMNS, name),
            text_label(value ? value : item->valuestring, VALUE_COLUMNS, text));
@@ -144,8 +144,9 @@ static int print_text(const char *path, const descent_network *network, int64_t 
   char text[TEXT_SIZE], other[TEXT_SIZE];
   const int32_t layers = descent_network_layers(network);
   const int64_t step = descent_network_checkpoint_step(network);
-  printf("%-14s%s, %s bytes\n", "file", path, text_count(bytes, text));
-  if (*descent_network_library(network)) printf("%-14sdescent %s\n", "written by", descent_network_library(network));
+  text_print(stdout, "%-14s%s, %s bytes\n", "file", path, text_count(bytes, text));
+  if (*descent_network_library(network))
+    text_print(stdout, "%-14sdescent %s\n", "written by", descent_network_library(network));
   if (step >= 0) printf("%-14sof step %s of a training\n", "checkpoint", text_count(step, text));
   printf("%-14s%s, loss %s\n", "task", descent_task_name(descent_network_task(network)),
          descent_loss_name(descent_network_loss(network)));

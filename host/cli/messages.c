@@ -5,15 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "report/text.h"
+
 int fail(const char *command, int code, const char *format, ...) {
   char text[16384]; /* three paths; not allocated, since the failure may be a lack of memory */
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  for (char *c = text; *c; c++)
-    if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?'; /* names from files: no line breaks, no terminal codes */
-  fprintf(stderr, "%s: %s\n", command, text);
+  text_print(stderr, "%s: %s\n", command, text);
   return code;
 }
 
@@ -44,7 +44,7 @@ int fail_status(const char *command, descent_status status) {
 
 int print_object(const char *command, cJSON *object, bool whole, bool indented) {
   char *text = NULL;
-  if (object && whole) text = indented ? cJSON_Print(object) : cJSON_PrintUnformatted(object);
+  if (object && whole) text = text_json(object, indented);
   cJSON_Delete(object);
   if (!text) return fail(command, EXIT_RUN, "out of memory");
   puts(text);

@@ -134,7 +134,7 @@ static void print_option(FILE *stream, const struct outlier *found, int n, const
     for (int other = 0; other < o; other++) listed |= found[other].value == found[o].value;
     if (!listed) fprintf(stream, "%s%s", o ? "," : "", text_float(found[o].value, text));
   }
-  if (before) fprintf(stream, ",%s", before);
+  if (before) text_print(stream, ",%s", before);
   fputs("'\n", stream);
 }
 

@@ -18,6 +18,7 @@ enum kind { KIND_ALL, KIND_CLASSES, KIND_PROBABILITIES, KIND_RAW };
 struct predict_values {
   const char *out, *output;
   double threshold;
+  bool guard_formulas;
   struct data_choice data;
   struct device_choice device;
 };
@@ -30,6 +31,10 @@ static const struct setting predict_rows[] = {
     ROW_REAL("threshold", "P", AT(threshold), "With two classes, predict the second one from this probability on", 0, 0,
              1),
     ROW_TEXT("out", "FILE", AT(out), "CSV file to write, - for standard output; an existing file is replaced", 0),
+    ROW_FLAG("guard-formulas", AT(guard_formulas),
+             "Write ' before names that a spreadsheet takes for formulas: they begin with =, +, -, @, a tab or a line "
+             "break and are not numbers",
+             0),
     ROW_END,
 };
 #undef AT
@@ -41,6 +46,7 @@ struct prediction {
   descent_network *network;
   descent_device *device;
   struct output_file output;
+  bool terminal;   /* the output is one, so names are shown escaped */
   bool far;        /* see targets_are_far */
   bool open, said; /* said: progress is on the terminal */
   bool out_of_memory;
@@ -51,18 +57,32 @@ struct prediction {
   int error;             /* errno of a failed write, 0 */
 };
 
+/* Would a spreadsheet compute a cell of this text? Not that of a number, whatever its sign. */
+static bool is_formula(const char *text) {
+  double value;
+  return *text && strchr("=+-@\t\r\n", *text) && !option_real(text, &value);
+}
+
+static void write_piece(const struct prediction *p, const char *text, size_t length) {
+  if (p->terminal)
+    text_write(p->output.stream, text, length);
+  else
+    fwrite(text, 1, length, p->output.stream);
+}
+
 /* One CSV cell made of two texts, quoted when RFC 4180 asks for it. */
-static void write_cell(FILE *out, const char *before, const char *text) {
-  if (!strpbrk(text, ",\"\r\n")) {
-    fprintf(out, "%s%s", before, text);
-    return;
+static void write_cell(const struct prediction *p, const char *before, const char *text) {
+  FILE *out = p->output.stream;
+  const bool quoted = strpbrk(text, ",\"\r\n");
+  if (quoted) fputc('"', out);
+  if (p->values->guard_formulas && !*before && is_formula(text)) fputc('\'', out);
+  fputs(before, out);
+  for (const char *quote; (quote = strchr(text, '"')); text = quote + 1) {
+    write_piece(p, text, (size_t)(quote + 1 - text));
+    fputc('"', out);
   }
-  fprintf(out, "\"%s", before);
-  for (; *text; text++) {
-    if (*text == '"') fputc('"', out);
-    fputc(*text, out);
-  }
-  fputc('"', out);
+  write_piece(p, text, strlen(text));
+  if (quoted) fputc('"', out);
 }
 
 static const char *class_name(const descent_network *network, int64_t k, char index[24]) {
@@ -84,13 +104,13 @@ static void write_header(const struct prediction *p) {
       fputs(separator, out);
       snprintf(before, sizeof before, "%s%s", word, outputs > 1 && (k || target) ? "_" : "");
       if (!target) snprintf(index, sizeof index, "%" PRId64, k);
-      write_cell(out, before, target ? target : outputs > 1 && k ? index : "");
+      write_cell(p, before, target ? target : outputs > 1 && k ? index : "");
     }
   } else {
     if (p->kind == KIND_ALL || p->kind == KIND_CLASSES) fputs(word, out), separator = ",";
     for (int64_t k = 0; k < classes && p->kind != KIND_CLASSES; k++, separator = ",") {
       fputs(separator, out);
-      write_cell(out, p->kind == KIND_RAW ? "raw_" : "probability_", class_name(p->network, k, index));
+      write_cell(p, p->kind == KIND_RAW ? "raw_" : "probability_", class_name(p->network, k, index));
     }
   }
   fputc('\n', out);
@@ -129,7 +149,7 @@ static void write_row(const struct prediction *p, const float *values) {
   const bool numbers = classes == 0 || p->kind == KIND_RAW;
   const char *separator = "";
   if (!numbers && p->kind != KIND_PROBABILITIES) {
-    write_cell(out, "", class_name(p->network, predicted_class(values, outputs, p->values->threshold), index));
+    write_cell(p, "", class_name(p->network, predicted_class(values, outputs, p->values->threshold), index));
     separator = ",";
   }
   if (numbers) {
@@ -161,7 +181,7 @@ static void note_block(struct prediction *p, const descent_dataset *block) {
   p->missing += data_choice_missing(block);
   p->unseen += descent_dataset_unseen(block);
   if (p->rows == 0 && *descent_dataset_note(block))
-    fprintf(stderr, "%s: note: %s: %s\n", command, p->data, descent_dataset_note(block));
+    text_print(stderr, "%s: note: %s: %s\n", command, p->data, descent_dataset_note(block));
 }
 
 /* Predicts and writes a block of rows; non-zero to stop. */
@@ -189,11 +209,11 @@ static void print_notes(const struct prediction *p) {
   char text[TEXT_SIZE];
   if (p->said) fputc('\n', stderr);
   if (p->missing)
-    fprintf(stderr, "%s: note: %s: %s missing cell%s filled in\n", command, p->data, text_count(p->missing, text),
-            p->missing == 1 ? " is" : "s are");
+    text_print(stderr, "%s: note: %s: %s missing cell%s filled in\n", command, p->data, text_count(p->missing, text),
+               p->missing == 1 ? " is" : "s are");
   if (p->unseen)
-    fprintf(stderr, "%s: note: %s: %s cell%s a category not seen in training, taken as zeros\n", command, p->data,
-            text_count(p->unseen, text), p->unseen == 1 ? " holds" : "s hold");
+    text_print(stderr, "%s: note: %s: %s cell%s a category not seen in training, taken as zeros\n", command, p->data,
+               text_count(p->unseen, text), p->unseen == 1 ? " holds" : "s hold");
 }
 
 /* Reads, predicts and writes. An output file appears only when it is complete. */
@@ -207,6 +227,7 @@ static int stream(struct prediction *p) {
   source.features_only = true; /* the target may be there, but is often still unknown */
   if (!output_open(&p->output, path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
   p->open = true;
+  p->terminal = isatty(fileno(p->output.stream));
   int code = data_choice_read_blocks(command, &p->values->data, p->data, source, fit < MOST_ROWS ? fit : MOST_ROWS,
                                      take_block, p);
   print_notes(p);

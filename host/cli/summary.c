@@ -189,8 +189,8 @@ static void print_split(FILE *stream, const struct summary *s) {
   if (!s->validation)
     fputs(", none to validate on\n", stream);
   else if (s->validation_path)
-    fprintf(stream, ", %s to validate on from %s\n", text_count(descent_dataset_rows(s->validation), held),
-            s->validation_path);
+    text_print(stream, ", %s to validate on from %s\n", text_count(descent_dataset_rows(s->validation), held),
+               s->validation_path);
   else
     fprintf(stream, ", %s held out%s\n", text_count(descent_dataset_rows(s->validation), held),
             !descent_dataset_classes(s->data) ? " to validate on"
@@ -219,7 +219,7 @@ static void print_training(FILE *stream, const descent_train_options *t) {
 void summary_print(FILE *stream, const struct summary *s) {
   char text[512], count[TEXT_SIZE];
   const char *target = descent_dataset_target_name(s->data, 0), *with = run_log_loss_with(s->train);
-  fprintf(stream, "data        %s: %s rows, ", s->data_path, text_count(descent_dataset_rows(s->data), count));
+  text_print(stream, "data        %s: %s rows, ", s->data_path, text_count(descent_dataset_rows(s->data), count));
   int64_t columns = descent_dataset_columns(s->data), targets = descent_dataset_targets(s->data);
   fprintf(stream, "%s feature%s", text_count(columns, count), columns == 1 ? "" : "s");
   if (target)
@@ -230,7 +230,7 @@ void summary_print(FILE *stream, const struct summary *s) {
     fprintf(stream, ", %s", text_label(descent_dataset_target_name(s->data, k), NAME_COLUMNS, text));
   if (target && targets > NAMES_SHOWN) fputs(", ...", stream);
   fputc('\n', stream);
-  if (*descent_dataset_note(s->data)) fprintf(stream, "            %s\n", descent_dataset_note(s->data));
+  if (*descent_dataset_note(s->data)) text_print(stream, "            %s\n", descent_dataset_note(s->data));
   if (data_choice_rounding(s->data, text)) fprintf(stream, "            %s\n", text);
   print_columns(stream, s);
   print_task(stream, s->data, s->task_inferred);
@@ -244,7 +244,7 @@ void summary_print(FILE *stream, const struct summary *s) {
   summary_shape(s->network, text, sizeof text);
   fprintf(stream, "network     %s, %s parameters\n", text, text_count(descent_network_parameters(s->network), count));
   print_training(stream, s->train);
-  fprintf(stream, "device      %s\n", descent_device_description(s->device));
-  if (*descent_device_note(s->device)) fprintf(stream, "            %s\n", descent_device_note(s->device));
+  text_print(stream, "device      %s\n", descent_device_description(s->device));
+  if (*descent_device_note(s->device)) text_print(stream, "            %s\n", descent_device_note(s->device));
   fprintf(stream, "precision   %s\n", descent_precision_name(s->train->precision));
 }

@@ -179,15 +179,15 @@ static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
   if (info->event != DESCENT_CHECKPOINT_FAILED && info->event != DESCENT_CHECKPOINT_DAMAGED) t->step = info->step;
   switch (info->event) {
     case DESCENT_CHECKPOINT_STARTED:
-      if (v->resume && !v->quiet) fprintf(stderr, "starting    %s: no checkpoint found\n", v->resume);
+      if (v->resume && !v->quiet) text_print(stderr, "starting    %s: no checkpoint found\n", v->resume);
       records_begin(&t->records, v->checkpoint, 0, 0);
       break;
     case DESCENT_CHECKPOINT_DAMAGED: say(t, "%s; skipped", info->message); break;
     case DESCENT_CHECKPOINT_FAILED: say(t, "%s%s", info->message, stopping(t) ? "" : "; the training continues"); break;
     case DESCENT_CHECKPOINT_RESUMED:
       if (!v->quiet)
-        fprintf(stderr, "resumed     %s: step %" PRId64 ", %" PRId64 " epoch%s done\n", info->path, info->step,
-                info->epochs, info->epochs == 1 ? "" : "s");
+        text_print(stderr, "resumed     %s: step %" PRId64 ", %" PRId64 " epoch%s done\n", info->path, info->step,
+                   info->epochs, info->epochs == 1 ? "" : "s");
       t->folder = v->resume;
       t->learned = info->step > 0;
       records_begin(&t->records, v->resume, info->step, info->epochs);
@@ -296,8 +296,8 @@ static int judge(const struct training *t, const descent_fit_result *result, str
 static void print_verdict(const struct verdict *verdict) {
   if (!*verdict->worse && !*verdict->seldom) return; /* the reason why stdout cannot be written is for main to find */
   fflush(stdout);
-  if (*verdict->worse) fprintf(stderr, "%s: warning: %s\n", command, verdict->worse);
-  if (*verdict->seldom) fprintf(stderr, "%s: note: %s\n", command, verdict->seldom);
+  if (*verdict->worse) text_print(stderr, "%s: warning: %s\n", command, verdict->worse);
+  if (*verdict->seldom) text_print(stderr, "%s: note: %s\n", command, verdict->seldom);
 }
 
 /* All that can be drawn of the last data set. */
@@ -367,7 +367,7 @@ static int write_report(const struct training *t, const descent_fit_result *resu
 /* How to continue a training that ended early. */
 static void print_way_on(FILE *out, const struct training *t) {
   if (t->folder)
-    fprintf(out, "the same command with --resume %s continues from step %" PRId64 "\n", t->folder, t->step);
+    text_print(out, "the same command with --resume %s continues from step %" PRId64 "\n", t->folder, t->step);
 }
 
 static void print_end(const struct training *t, const descent_fit_result *r) {
@@ -378,7 +378,7 @@ static void print_end(const struct training *t, const descent_fit_result *r) {
          text_count(r->steps, steps), r->steps == 1 ? "" : "s", text_duration(r->seconds, text), end);
   if (t->validation && r->best_epoch)
     printf("best epoch %" PRId64 ", validation loss %s\n", r->best_epoch, text_loss(r->best_loss, text));
-  printf("model saved to %s\n", t->values.out);
+  text_print(stdout, "model saved to %s\n", t->values.out);
   if (stopping(t)) print_way_on(stdout, t);
 }
 
@@ -443,7 +443,7 @@ static int train(struct training *t) {
   }
   if (kept) {
     const struct measured nothing = {0};
-    printf("last good weights saved to %s\n", t->values.out);
+    text_print(stdout, "last good weights saved to %s\n", t->values.out);
     write_report(t, &result, &nothing, failure);
   }
   if (fitted == DESCENT_ERROR_DEVICE) print_way_on(stdout, t);

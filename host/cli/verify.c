@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/subject.h"
+#include "report/text.h"
 
 static const char command[] = "descent verify";
 
@@ -132,8 +133,8 @@ static int verify_all(const struct verify *v) {
 static int open_reference(struct verify *v) {
   descent_status status = descent_device_open(v->choice.reference, (int)v->subject.device.threads, &v->reference);
   if (status != DESCENT_OK) return fail_status(command, status);
-  fprintf(stderr, "candidate: %s\nreference: %s\n", descent_device_description(v->candidate),
-          descent_device_description(v->reference));
+  text_print(stderr, "candidate: %s\n", descent_device_description(v->candidate));
+  text_print(stderr, "reference: %s\n", descent_device_description(v->reference));
   return EXIT_DONE;
 }
 

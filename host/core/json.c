@@ -102,9 +102,8 @@ struct json_quoted json_quote(const char *text) {
   enum { SHOWN = 60 };
   struct json_quoted quoted = {""};
   const size_t length = strlen(text);
-  size_t n = 0;
-  for (; n < length && n < SHOWN; n++)
-    quoted.text[n] = (unsigned char)text[n] < 0x20 || text[n] == 0x7f ? '?' : text[n];
+  size_t n = length < SHOWN ? length : SHOWN;
+  memcpy(quoted.text, text, n);
   if (n < length) {
     while (n && ((unsigned char)quoted.text[n] & 0xc0) == 0x80) n--; /* not within a UTF-8 sequence */
     memcpy(quoted.text + n, "...", 4);

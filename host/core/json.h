@@ -23,7 +23,7 @@ descent_status json_fields(const char *where, const cJSON *object, const char *c
 /* An integer 0 .. 2^53, which a double holds exactly; false otherwise, also for NULL. */
 bool json_integer(const cJSON *value, int64_t *integer);
 
-/* Untrusted text for a message: at most 60 bytes, control characters replaced by '?'. */
+/* Untrusted text for a message, which status_set escapes: at most 60 bytes. */
 struct json_quoted {
   char text[72];
 };

@@ -7,32 +7,49 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/printable.h"
+
 static _Thread_local char last_error[1024];
 
-/* Removes the middle of an overlong text, since the file comes first and the reason last. Out of memory, the end is cut
- * off instead. */
-static void elide_middle(char text[static sizeof last_error], size_t length, const char *format, va_list arguments) {
+/* Keeps the text with what is harmful to a terminal escaped: it holds paths and names from files. Removes the middle of
+ * an overlong text, since the file comes first and the reason last. */
+static void keep(const char *text) {
   static const char gap[] = " ... ";
-  char *whole = malloc(length + 1);
-  if (!whole) return;
-  vsnprintf(whole, length + 1, format, arguments);
-  size_t kept = sizeof last_error / 2;
-  memcpy(text + kept - strlen(gap), gap, strlen(gap));
-  memcpy(text + kept, whole + length + 1 - kept, kept);
-  free(whole);
+  enum { HALF = sizeof last_error / 2 };
+  const size_t length = strlen(text);
+  char shown[PRINTABLE_SIZE];
+  size_t total = 0, used = 0;
+  bool elided = false;
+  for (size_t i = 0; i < length; total += strlen(shown)) i += printable_escape(text + i, length - i, shown);
+  const bool fits = total < sizeof last_error;
+  for (size_t i = 0, before = 0, n; i < length; before += n) {
+    i += printable_escape(text + i, length - i, shown);
+    n = strlen(shown);
+    if (fits || before + n <= HALF - strlen(gap) || total - before < HALF) {
+      memcpy(last_error + used, shown, n);
+      used += n;
+    } else if (!elided) {
+      memcpy(last_error + used, gap, strlen(gap));
+      used += strlen(gap);
+      elided = true;
+    }
+  }
+  last_error[used] = '\0';
 }
 
 descent_status status_set(descent_status status, const char *format, ...) {
   /* An argument may be last_error itself, so format into a buffer first. */
-  char text[sizeof last_error];
+  char text[sizeof last_error], *whole = NULL;
   va_list arguments, again;
   va_start(arguments, format);
   va_copy(again, arguments);
-  int length = vsnprintf(text, sizeof text, format, arguments);
-  if (length >= (int)sizeof text) elide_middle(text, (size_t)length, format, again);
+  const int length = vsnprintf(text, sizeof text, format, arguments);
+  if (length >= (int)sizeof text && (whole = malloc((size_t)length + 1))) /* out of memory, the end is cut off */
+    vsnprintf(whole, (size_t)length + 1, format, again);
   va_end(again);
   va_end(arguments);
-  memcpy(last_error, text, sizeof text);
+  keep(whole ? whole : text);
+  free(whole);
   return status;
 }
 

@@ -4,7 +4,8 @@
 
 #include <descent/descent.h>
 
-/* Sets this thread's error text, of at most 1023 bytes, and returns `status`. Longer texts lose their middle. */
+/* Sets this thread's error text, of at most 1023 bytes, and returns `status`. What is harmful to a terminal is escaped,
+ * whatever file it comes from. Longer texts lose their middle. */
 descent_status status_set(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* "<path>: cannot read: <reason>" for an errno: ERROR_READ, or ERROR_MEMORY for ENOMEM. */

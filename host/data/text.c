@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/utf8.h"
+#include "core/printable.h"
 
 bool text_list_add(struct text_list *list, const char *text, size_t length, int64_t line) {
   if (list->n == list->capacity) {
@@ -38,38 +38,19 @@ uint64_t text_hash(const void *data, size_t length) { /* FNV-1a */
   return hash;
 }
 
-/* Bytes of the printable character at `text`; 0 when it must be escaped. */
-static size_t printable_length(const char *text, size_t left) {
-  const unsigned char lead = (unsigned char)text[0];
-  size_t bad;
-  if (lead < 0x80) return lead >= 0x20 && lead != 0x7f;
-  const size_t length = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-  if (length > left || !utf8_valid(text, length, &bad)) return 0;
-  const bool control = lead == 0xc2 && (unsigned char)text[1] < 0xa0; /* U+0080 .. U+009F */
-  return control ? 0 : length;
-}
-
 void text_escape(const char *text, size_t length, char *shown, size_t size) {
   static const char ellipsis[] = "...";
   size_t used = 0, safe = 0; /* safe: where an ellipsis still fits */
   for (size_t i = 0; i < length;) {
-    char piece[8];
-    size_t step = printable_length(text + i, length - i), n = step;
-    if (step)
-      memcpy(piece, text + i, step);
-    else {
-      const char *letter = strchr("\nn\tt\rr", text[i]);
-      n = (size_t)(text[i] && letter ? sprintf(piece, "\\%c", letter[1])
-                                     : sprintf(piece, "\\x%02x", (unsigned char)text[i]));
-      step = 1;
-    }
+    char piece[PRINTABLE_SIZE];
+    i += printable_escape(text + i, length - i, piece);
+    const size_t n = strlen(piece);
     if (used + n >= size) {
       memcpy(shown + safe, ellipsis, sizeof ellipsis);
       return;
     }
     memcpy(shown + used, piece, n);
     used += n;
-    i += step;
     if (used + sizeof ellipsis <= size) safe = used;
   }
   shown[used] = 0;
@@ -86,6 +67,9 @@ bool text_append_quoted(char *line, size_t size, const char *text) {
 }
 
 void note_add(char note[NOTE_SIZE], const char *text) {
-  const size_t used = strlen(note);
-  if (*text) snprintf(note + used, NOTE_SIZE - used, "%s%s", used ? "; " : "", text);
+  enum { LEAST = 16 }; /* what text_escape needs */
+  const size_t used = strlen(note), between = used ? 2 : 0;
+  if (!*text || used + between + LEAST > NOTE_SIZE) return;
+  memcpy(note + used, "; ", between);
+  text_escape(text, strlen(text), note + used + between, NOTE_SIZE - used - between);
 }

@@ -18,8 +18,7 @@ void text_list_clear(struct text_list *list);
 
 uint64_t text_hash(const void *data, size_t length);
 
-/* Copies text for an error message: control characters and invalid UTF-8 become \n, \t, \r or \xNN, long text ends in
- * "...". size >= 16. */
+/* Copies text for a message: what is harmful to a terminal is escaped, long text ends in "...". size >= 16. */
 void text_escape(const char *text, size_t length, char *shown, size_t size);
 
 /* Appends 'text', escaped and truncated to about 40 bytes, to the list in `line`, separated by ", ". False, with
@@ -28,7 +27,7 @@ bool text_append_quoted(char *line, size_t size, const char *text);
 
 /* One line about decisions of a reader that the user should know. */
 enum { NOTE_SIZE = 400 };
-/* Appends a note; those before it end in "; ". Nothing for an empty one. */
+/* Appends a note, escaped; those before it end in "; ". Nothing for an empty one. */
 void note_add(char note[NOTE_SIZE], const char *text);
 
 /* Whether the number rounds to a finite float32; false for NaN. */

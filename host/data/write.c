@@ -1,6 +1,7 @@
 /* Saving a dataset in the format that the file's extension selects. */
 #include "data/write.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -18,24 +19,36 @@ static descent_status check_mapped(const struct dataset_storage *s, const char *
                     sum.text, s->X_sum);
 }
 
-descent_status descent_dataset_save(const descent_dataset *dataset, const char *path) {
-  static const struct {
-    const char *ending;
-    descent_status (*write)(const descent_dataset *dataset, const char *path);
-  } writers[] = {{".csv", write_csv},           {".tsv", write_csv},           {".npy", write_npy},
-                 {".npz", write_npz},           {".idx", write_idx},           {".svm", write_svmlight},
-                 {".svmlight", write_svmlight}, {".libsvm", write_svmlight},   {".h5", write_hdf5},
-                 {".hdf5", write_hdf5},         {".safetensors", write_binary}};
+struct format_writer {
+  const char *ending;
+  descent_status (*write)(const descent_dataset *dataset, const char *path);
+};
+
+/* Calls the writer, of n, that the extension selects. */
+static descent_status save(const descent_dataset *dataset, const char *path, const struct format_writer *writers,
+                           size_t n) {
+  char known[128] = "";
   if (!dataset || !path) return status_set(DESCENT_ERROR_ARGUMENT, "a dataset and an output path are needed");
   const size_t length = strlen(path);
-  for (size_t i = 0; i < sizeof writers / sizeof *writers; i++) {
-    const size_t n = strlen(writers[i].ending);
-    if (length <= n || strcasecmp(path + length - n, writers[i].ending) != 0) continue;
+  for (size_t i = 0; i < n; i++) {
+    const size_t ending = strlen(writers[i].ending);
+    snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", writers[i].ending);
+    if (length <= ending || strcasecmp(path + length - ending, writers[i].ending) != 0) continue;
     const descent_status status = check_mapped(dataset->storage, path);
     return status == DESCENT_OK ? writers[i].write(dataset, path) : status;
   }
-  return status_set(DESCENT_ERROR_ARGUMENT,
-                    "%s: unknown extension (known: .csv, .tsv, .npy, .npz, .idx, .svm, .svmlight, .libsvm, .h5, .hdf5, "
-                    ".safetensors)",
-                    path);
+  return status_set(DESCENT_ERROR_ARGUMENT, "%s: unknown extension (known: %s)", path, known);
+}
+
+descent_status descent_dataset_save(const descent_dataset *dataset, const char *path) {
+  static const struct format_writer writers[] = {
+      {".csv", write_csv}, {".tsv", write_csv},      {".npy", write_npy},           {".npz", write_npz},
+      {".idx", write_idx}, {".svm", write_svmlight}, {".svmlight", write_svmlight}, {".libsvm", write_svmlight},
+      {".h5", write_hdf5}, {".hdf5", write_hdf5},    {".safetensors", write_binary}};
+  return save(dataset, path, writers, sizeof writers / sizeof *writers);
+}
+
+descent_status descent_dataset_save_guarded(const descent_dataset *dataset, const char *path) {
+  static const struct format_writer writers[] = {{".csv", write_csv_guarded}, {".tsv", write_csv_guarded}};
+  return save(dataset, path, writers, sizeof writers / sizeof *writers);
 }

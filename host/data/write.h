@@ -6,6 +6,7 @@
 
 /* One per format; all write atomically. ERROR_WRITE, also for data that the format cannot store. */
 descent_status write_csv(const descent_dataset *dataset, const char *path);
+descent_status write_csv_guarded(const descent_dataset *dataset, const char *path);
 descent_status write_svmlight(const descent_dataset *dataset, const char *path);
 descent_status write_npy(const descent_dataset *dataset, const char *path);
 descent_status write_npz(const descent_dataset *dataset, const char *path);

@@ -22,18 +22,28 @@ struct csv_writer {
   const descent_dataset *dataset;
   const char *path;
   char delimiter;
-  bool alone; /* a single column, in which an empty cell must be quoted: a blank line is not a row */
+  bool alone;   /* a single column, in which an empty cell must be quoted: a blank line is not a row */
+  bool guarded; /* see descent_dataset_save_guarded */
   struct file_writer file;
 };
 
-/* Writes a text as a cell, quoted when necessary. */
+/* Would a spreadsheet compute a cell of this text? Not that of a number, whatever its sign. */
+static bool is_formula(const char *text) {
+  double value;
+  return *text && strchr("=+-@\t\r\n", *text) && !number_parse(text, strlen(text), &value);
+}
+
+/* Writes a text as a cell, quoted and guarded when necessary. */
 static descent_status write_cell(struct csv_writer *w, const char *text) {
   const char special[] = {w->delimiter, '"', '\n', '\r', 0};
   const size_t length = strlen(text);
   const bool blanks = length && (strchr(" \t", text[0]) || strchr(" \t", text[length - 1]));
+  const char *guard = w->guarded && is_formula(text) ? "'" : "";
+  const bool quoted = blanks || text[strcspn(text, special)] || (w->alone && !length);
   descent_status status;
-  if (!blanks && !text[strcspn(text, special)] && !(w->alone && !length)) return write_text(&w->file, text);
-  TRY(write_text(&w->file, "\""));
+  TRY(write_text(&w->file, quoted ? "\"" : ""));
+  TRY(write_text(&w->file, guard));
+  if (!quoted) return write_text(&w->file, text);
   for (const char *quote; (quote = strchr(text, '"')); text = quote + 1) {
     TRY(file_write(&w->file, text, (size_t)(quote + 1 - text)));
     TRY(write_text(&w->file, "\""));
@@ -134,10 +144,10 @@ done:
   return status;
 }
 
-descent_status write_csv(const descent_dataset *dataset, const char *path) {
+static descent_status write(const descent_dataset *dataset, const char *path, bool guarded) {
   const struct dataset_storage *s = dataset->storage;
   const size_t length = strlen(path);
-  struct csv_writer w = {.dataset = dataset, .path = path, .delimiter = ','};
+  struct csv_writer w = {.dataset = dataset, .path = path, .delimiter = ',', .guarded = guarded};
   descent_status status;
   if (strcasecmp(path + length - 4, ".tsv") == 0) w.delimiter = '\t';
   w.alone = (s->schema.features ? s->schema.n_features : s->inputs) == 1 && !s->y && !s->weights;
@@ -148,6 +158,11 @@ descent_status write_csv(const descent_dataset *dataset, const char *path) {
 done:
   file_abandon(&w.file);
   return status;
+}
+
+descent_status write_csv(const descent_dataset *dataset, const char *path) { return write(dataset, path, false); }
+descent_status write_csv_guarded(const descent_dataset *dataset, const char *path) {
+  return write(dataset, path, true);
 }
 
 /* ---- svmlight --------------------------------------------------------------------------------------------------- */

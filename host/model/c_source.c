@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/printable.h"
+
 /* printf's %a would write the locale's decimal point. */
 void c_float(FILE *stream, float value) {
   enum { FRACTION = 23, LOWEST = -126 };
@@ -28,25 +30,14 @@ void c_floats(FILE *stream, const char *name, const float *values, int64_t n) {
   fputs("};\n", stream);
 }
 
-/* Length of a UTF-8 character that changes the direction of text; 0 for any other. */
-static size_t direction_mark(const unsigned char *c) {
-  if (c[0] != 0xe2) return 0;
-  if (c[1] == 0x80 && (c[2] == 0x8e || c[2] == 0x8f || (c[2] >= 0xaa && c[2] <= 0xae))) return 3;
-  return c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9 ? 3 : 0;
-}
-
 void c_quoted(FILE *stream, const char *text) {
+  char shown[PRINTABLE_SIZE];
   fputc('\'', stream);
-  for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
-    const size_t mark = direction_mark(c);
-    const bool clash = (c[0] == '*' && c[1] == '/') || (c[0] == '/' && c[1] == '*') || (c[0] == '?' && c[1] == '?');
-    for (size_t i = 0; i < mark; i++) fprintf(stream, "\\x%02x", c[i]);
-    if (mark)
-      c += mark - 1;
-    else if (*c < ' ' || *c == 0x7f)
-      fprintf(stream, "\\x%02x", *c);
-    else
-      fprintf(stream, clash ? "%c\\" : "%c", *c); /* the backslash separates the pair */
+  for (size_t left = strlen(text), n; left; left -= n, text += n) {
+    const bool clash =
+        (text[0] == '*' && text[1] == '/') || (text[0] == '/' && text[1] == '*') || (text[0] == '?' && text[1] == '?');
+    n = printable_escape(text, left, shown);
+    fprintf(stream, clash ? "%s\\" : "%s", shown); /* the backslash separates the pair */
   }
   fputc('\'', stream);
 }

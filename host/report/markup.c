@@ -2,40 +2,16 @@
 #include "report/markup.h"
 
 #include <limits.h>
-#include <stdbool.h>
-#include <stdint.h>
+#include <string.h>
 
+#include "core/printable.h"
 #include "report/text.h"
-
-enum { REPLACEMENT = 0xFFFD };
-
-/* Decodes one UTF-8 character (RFC 3629) and its length in bytes; REPLACEMENT, of length 1, for an invalid byte. */
-static uint32_t decode(const char *text, int *length) {
-  static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-  const unsigned char first = (unsigned char)*text;
-  *length = 1;
-  if (first < 0x80) return first;
-  const int n = first >= 0xf0 && first < 0xf5 ? 4 : first >= 0xe0 ? 3 : first >= 0xc2 ? 2 : 1;
-  if (n == 1 || first >= 0xf5) return REPLACEMENT;
-  uint32_t code = first & (0x7fU >> n);
-  for (int i = 1; i < n; i++) {
-    if (((unsigned char)text[i] & 0xc0) != 0x80) return REPLACEMENT;
-    code = code << 6 | ((unsigned char)text[i] & 0x3f);
-  }
-  if (code < least[n] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return REPLACEMENT;
-  *length = n;
-  return code;
-}
-
-static bool harmful(uint32_t code) {
-  return code < 0x20 || (code >= 0x7f && code < 0xa0) || (code & 0xfffe) == 0xfffe ||
-         (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) || code == 0x2028 || code == 0x2029;
-}
 
 void markup_label(FILE *out, const char *text, int columns) {
   const bool cut = text_columns(text) > columns;
-  for (int shown = 0, length; *text && shown < columns - cut; text += length, shown++) {
-    const uint32_t code = decode(text, &length);
+  size_t left = strlen(text), length;
+  for (int shown = 0; left && shown < columns - cut; text += length, left -= length, shown++) {
+    const uint32_t code = printable_decode(text, left, &length);
     switch (code) {
       case '&': fputs("&amp;", out); continue;
       case '<': fputs("&lt;", out); continue;
@@ -44,10 +20,10 @@ void markup_label(FILE *out, const char *text, int columns) {
       case '\'': fputs("&#39;", out); continue;
       default: break;
     }
-    if (code == REPLACEMENT || harmful(code))
-      fputs("\xef\xbf\xbd", out);
+    if (printable_harmful(code))
+      fputs("\xef\xbf\xbd", out); /* U+FFFD */
     else
-      fwrite(text, 1, (size_t)length, out);
+      fwrite(text, 1, length, out);
   }
   if (cut) fputs("\xe2\x80\xa6", out);
 }

@@ -131,7 +131,7 @@ static bool show_warning(struct progress *progress, const char *warning) {
   if (!*warning || text_same_words(warning, progress->warning)) return false;
   snprintf(progress->warning, sizeof progress->warning, "%s", warning);
   clear_line(progress);
-  fprintf(progress->stream, "warning: epoch %" PRId64 ": %s\n", progress->view.epoch, progress->warning);
+  text_print(progress->stream, "warning: epoch %" PRId64 ": %s\n", progress->view.epoch, progress->warning);
   return true;
 }
 
@@ -171,7 +171,7 @@ void progress_epoch(struct progress *progress, descent_task task, const descent_
   }
   if (info->epoch == 1 && *info->placement) {
     clear_line(progress);
-    fprintf(progress->stream, "%s\n", info->placement);
+    text_print(progress->stream, "%s\n", info->placement);
   }
   const bool warned = show_warning(progress, info->warning);
   if (!progress->live) {

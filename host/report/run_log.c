@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "report/metrics.h"
+#include "report/text.h"
 
 static bool add_number(cJSON *object, const char *key, double value) {
   return cJSON_AddNumberToObject(object, key, value) != NULL;
@@ -52,7 +53,7 @@ cJSON *run_log_line(descent_task task, const descent_train_options *options, con
 }
 
 bool run_log_write(FILE *file, const cJSON *line) {
-  char *text = cJSON_PrintUnformatted(line);
+  char *text = text_json(line, false);
   if (!text) {
     errno = ENOMEM;
     return false;

@@ -3,9 +3,12 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "core/printable.h"
 
 static bool continues(char c) { return ((unsigned char)c & 0xc0) == 0x80; }
 
@@ -16,17 +19,66 @@ int text_columns(const char *text) {
 }
 
 const char *text_label(const char *text, int columns, char out[TEXT_SIZE]) {
-  bool cut = text_columns(text) > columns;
-  int kept = 0;
-  size_t length = 0;
-  for (; *text && length + 2 < TEXT_SIZE; text++) {
-    kept += !continues(*text);
-    if (kept > columns - cut) break;
-    out[length++] = ((unsigned char)*text < 0x20 || *text == 0x7f) ? '?' : *text;
+  size_t used = 0, safe = 0; /* safe: where the mark of a cut still fits */
+  int shown = 0;
+  for (size_t left = strlen(text), n; left; left -= n, text += n) {
+    char piece[PRINTABLE_SIZE];
+    n = printable_escape(text, left, piece);
+    shown += text_columns(piece);
+    if (shown > columns) {
+      memcpy(out + safe, "~", 2);
+      return out;
+    }
+    memcpy(out + used, piece, strlen(piece));
+    used += strlen(piece);
+    if (shown < columns) safe = used;
   }
-  if (cut) out[length++] = '~';
-  out[length] = '\0';
+  out[used] = '\0';
   return out;
+}
+
+void text_write(FILE *stream, const char *text, size_t length) {
+  char piece[PRINTABLE_SIZE];
+  for (size_t i = 0; i < length;) {
+    i += printable_escape(text + i, length - i, piece);
+    fputs(piece, stream);
+  }
+}
+
+void text_print(FILE *stream, const char *format, ...) {
+  char text[16384]; /* three paths; not allocated, since what is said may be a lack of memory */
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  size_t begin = strspn(format, "\n"), length = strlen(text);
+  const bool ends = format[begin] && format[strlen(format) - 1] == '\n', whole = length + 1 < sizeof text;
+  if (ends && whole) length--;
+  fwrite(text, 1, begin, stream);
+  text_write(stream, text + begin, length - begin);
+  if (ends) fputc('\n', stream);
+}
+
+char *text_json(const cJSON *value, bool indented) {
+  char *plain = indented ? cJSON_Print(value) : cJSON_PrintUnformatted(value);
+  const size_t length = plain ? strlen(plain) : 0;
+  size_t bytes, more = 0, used = 0;
+  for (size_t i = 0; i < length; i += bytes) {
+    const uint32_t code = printable_decode(plain + i, length - i, &bytes);
+    if (code >= 0x20 && printable_harmful(code)) more += sizeof "\\ufffd";
+  }
+  if (!more) return plain;
+  char *text = cJSON_malloc(length + more + 1);
+  for (size_t i = 0; text && i < length; i += bytes) {
+    const uint32_t code = printable_decode(plain + i, length - i, &bytes);
+    if (code >= 0x20 && printable_harmful(code)) /* below are only the line breaks and tabs between values */
+      used += (size_t)sprintf(text + used, "\\u%04x", code == PRINTABLE_INVALID ? 0xfffd : (unsigned)code);
+    else
+      memcpy(text + used, plain + i, bytes), used += bytes;
+  }
+  if (text) text[used] = '\0';
+  cJSON_free(plain);
+  return text;
 }
 
 const char *text_count(int64_t count, char out[TEXT_SIZE]) {

@@ -351,6 +351,11 @@ DESCENT_API descent_status descent_dataset_read_blocks(const char *path, const d
  * checksum. */
 DESCENT_API descent_status descent_dataset_save(const descent_dataset *dataset, const char *path);
 
+/* The same for spreadsheets: in .csv and .tsv, names, categories and classes that begin with = + - @, a tab or a line
+ * break and are not numbers get an apostrophe in front, so that they are not computed as formulas. Read again they
+ * have it too. ERROR_ARGUMENT for other extensions. */
+DESCENT_API descent_status descent_dataset_save_guarded(const descent_dataset *dataset, const char *path);
+
 /* Reads `path` twice, holding a block of rows, y and the weights in memory, and writes the binary form to `to`: for
  * files larger than memory, with the same result as descent_dataset_read and descent_dataset_save. `*dataset` is then
  * the mapped file. options->network must be NULL; neither standard input nor the binary form can be converted. */

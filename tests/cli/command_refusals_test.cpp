@@ -270,6 +270,7 @@ TEST_F(Refusals, OfTheOtherCommands) {
       {"convert m.csv ./m.csv", 2, "'./m.csv': is also an input file"},
       {"convert m.csv /dev/null", 1, "/dev/null: cannot write: not a regular file"},
       {"convert m.csv x.npz --two-passes", 2, "--two-passes needs an output that ends in .safetensors"},
+      {"convert m.csv x.npz --guard-formulas", 2, "--guard-formulas needs an output that ends in .csv or .tsv"},
       {"convert m.csv x.npz --target-file m.csv", 3, "'red' is not a finite number, which regression on several"},
       {"convert m.csv nosuch/x.safetensors --two-passes", 1, "No such file or directory"},
       {"convert nosuch x.csv", 3, "nosuch: cannot read: No such file or directory"},

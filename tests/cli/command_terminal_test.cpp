@@ -85,6 +85,17 @@ TEST_F(OnATerminal, LongPredictionsIntoAFileSayHowFarTheyAre) {
   EXPECT_EQ(silent.err, "");
 }
 
+TEST_F(OnATerminal, PredictionsShowNamesEscaped) {
+  const Folder folder;
+  std::string rows = "a,answer\n";
+  for (int i = 0; i < 12; i++) rows += std::to_string(i) + (i % 2 ? ",yes\x1b[31m\n" : ",\"n\"\"o\xe2\x80\xae\"\n");
+  folder.write("data.csv", rows);
+  ASSERT_EQ(folder.run({"train", "data.csv", "--target", "answer", "--out", "m", "--epochs", "1"}).code, 0);
+  const std::string shown = run_on_terminal(folder, {"predict", "m", "data.csv"}, 80, [] {}).out;
+  EXPECT_EQ(shown.substr(0, shown.find('\r')), "prediction,\"probability_n\"\"o\\u202e\",probability_yes\\x1b[31m");
+  EXPECT_EQ(shown.find('\x1b'), std::string::npos) << shown;
+}
+
 TEST_F(OnATerminal, LongEpochsShowProgress) {
   const Folder folder;
   folder.write("data.csv", make_data("binary", 2500));

@@ -354,6 +354,18 @@ TEST(Status, has_a_text_for_every_code) {
   EXPECT_STREQ(descent_last_error(), "file:3");
 }
 
+TEST(Status, EscapesWhatIsHarmfulToATerminal) {
+  status_set(DESCENT_ERROR_READ, "%s", "a\x1b[2J\r\n\x7f\xff\xc2\x9b\xe2\x80\xae\xef\xbb\xbf \xc3\xbc\xf0\x9f\x94\xa5");
+  EXPECT_STREQ(descent_last_error(), "a\\x1b[2J\\r\\n\\x7f\\xff\\u009b\\u202e\\ufeff \xc3\xbc\xf0\x9f\x94\xa5");
+  status_set(DESCENT_ERROR_READ, "%s: %s", descent_last_error(), "again"); /* not escaped twice */
+  EXPECT_EQ(std::string(descent_last_error()).find("\\\\"), std::string::npos);
+  status_set(DESCENT_ERROR_READ, "%s: reason", std::string(1500, '\x1b').c_str()); /* grows beyond the text's size */
+  const std::string said = descent_last_error(), reason = "\\x1b: reason";
+  EXPECT_LE(said.size(), 1023U);
+  EXPECT_EQ(said.substr(0, 4), "\\x1b");
+  EXPECT_EQ(said.substr(said.size() - reason.size()), reason);
+}
+
 TEST(Status, too_long_keeps_its_beginning_and_its_end) {
   const std::string path = "folder/" + std::string(5000, 'x');
   status_set(DESCENT_ERROR_READ, "%s: cannot read: File name too long", path.c_str());

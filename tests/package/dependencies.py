@@ -25,7 +25,7 @@ RULES = {
     "checkpoint": ["public", "checkpoint/", "backend/", "plan/", "data/", "model/", "core/"],
     "train": ["public", "train/", "checkpoint/", "backend/", "plan/", "data/", "model/", "core/"],
     "verify": ["public", "verify/", "train/", "backend/", "plan/", "data/", "model/", "core/"],
-    "report": ["public", "report/", "core/clock.h"],
+    "report": ["public", "report/", "core/clock.h", "core/printable.h"],
     "cli": ["public", "cli/", "report/"],
     "kernels": ["public", "kernels/", "backend/backend.h", "backend/formulas.h", "backend/formulas_real.h", "plan/",
                 "core/rng.h", "core/parameters.h", "core/status.h", "core/clock.h"],

@@ -106,8 +106,10 @@ TEST(Markup, EscapesEveryText) {
       {"\xc0\xaf", gone + gone, 10},            /* overlong */
       {"\xed\xa0\x80", gone + gone + gone, 10}, /* half a UTF-16 surrogate pair */
       {"\xf5\x80\x80\x80", gone + gone + gone + gone, 10},
-      {"\xe2\x80\xaegnp", gone + "gnp", 10}, /* right to left from here */
-      {"\xef\xbf\xbf", gone, 10},            /* not a character */
+      {"\xe2\x80\xaegnp", gone + "gnp", 10},                        /* right to left from here */
+      {"\xd8\x9c\xe2\x80\x8f\xe2\x81\xa6", gone + gone + gone, 10}, /* the other marks of direction */
+      {"\xc2\x9b\xe2\x80\xa8\xef\xbb\xbf", gone + gone + gone, 10}, /* a control, a line break, a byte-order mark */
+      {"\xef\xbf\xbf", gone, 10},                                   /* not a character */
       {"0123456789", "0123456789", 10},
       {"0123456789x", "012345678\xe2\x80\xa6", 10},
       {"<<<<", "&lt;&lt;\xe2\x80\xa6", 3},

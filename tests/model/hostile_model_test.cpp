@@ -163,7 +163,7 @@ std::vector<Hostile> HostileContainers() {
             std::string(12, '\0')),
        "duplicate tensor 'layers.0.bias'"},
       {"name with a line break and an escape sequence",
-       Headed(R"({"__metadata__":{"descent":"{}"},"a\n\u001b[31m":1})"), "'a??[31m'"},
+       Headed(R"({"__metadata__":{"descent":"{}"},"a\n\u001b[31m":1})"), R"('a\n\x1b[31m')"},
   };
 }
 

@@ -11,8 +11,15 @@ import tempfile
 import time
 
 
+SKIPPED = 77  # the exit code that ctest shows as skipped
+
+
 class Failure(Exception):
     pass
+
+
+class Skip(Exception):
+    """What is tested is not possible on this machine."""
 
 
 def check(holds, what):
@@ -20,12 +27,22 @@ def check(holds, what):
         raise Failure(what)
 
 
-def arguments(about):
+def arguments(about, **flags):
+    """`flags`: more options, name_with_underscores=help."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("descent", type=os.path.abspath, help="the command")
     parser.add_argument("--full", action="store_true", help="everything, not the part that a test run takes")
     parser.add_argument("--seed", type=int, default=1, help="of what is drawn at random")
+    for name, text in flags.items():
+        parser.add_argument("--" + name.replace("_", "-"), action="store_true", help=text)
     return parser.parse_args()
+
+
+def log_lines(path):
+    """A run log without times."""
+    with open(path) as file:
+        lines = [json.loads(line) for line in file]
+    return [{name: line[name] for name in line if name not in ("seconds", "rows_per_second")} for line in lines]
 
 
 class Job:
@@ -47,12 +64,12 @@ class Job:
             self.run_undisturbed()
 
     def run_undisturbed(self):
-        whole = self.folder("whole")
+        self.whole = self.folder("whole")
         started = time.monotonic()
-        undisturbed = self.run(whole, [])
+        undisturbed = self.run(self.whole, [])
         self.seconds = time.monotonic() - started
         check(undisturbed.returncode == 0, f"undisturbed: exit code {undisturbed.returncode}: {undisturbed.stderr}")
-        self.expected, self.expected_log = self.hash(whole), self.log(whole)
+        self.expected, self.expected_log = self.hash(self.whole), self.log(self.whole)
 
     def folder(self, name):
         path = os.path.join(self.scratch.name, name)
@@ -79,9 +96,7 @@ class Job:
 
     def log(self, folder):
         """The log beside the checkpoints, without times."""
-        with open(os.path.join(folder, "kept", "log.jsonl")) as file:
-            lines = [json.loads(line) for line in file]
-        return [{name: line[name] for name in line if name not in ("seconds", "rows_per_second")} for line in lines]
+        return log_lines(os.path.join(folder, "kept", "log.jsonl"))
 
     def finish(self, folder, context, log=True):
         """Continues from what is in the folder: to the end, with the same bytes, without finding damage, and if `log`
@@ -98,6 +113,9 @@ def main(run):
     try:
         print(run())
         return 0
+    except Skip as reason:
+        print(f"skipped: {reason}")
+        return SKIPPED
     except Failure as failure:
         print(f"failed: {failure}", file=sys.stderr)
         return 1

@@ -37,13 +37,21 @@ const char *text_label(const char *text, int columns, char out[TEXT_SIZE]) {
   return out;
 }
 
-void text_write(FILE *stream, const char *text, size_t length) {
-  char piece[PRINTABLE_SIZE];
-  for (size_t i = 0; i < length;) {
-    i += printable_escape(text + i, length - i, piece);
-    fputs(piece, stream);
+/* Writes text[0 .. length), escaped, and then `end`: in one call if it fits, since stderr has no buffer. */
+static void put(FILE *stream, const char *text, size_t length, const char *end) {
+  char shown[4096];
+  size_t used = 0;
+  for (size_t i = 0; i < length; used += strlen(shown + used)) {
+    if (used + PRINTABLE_SIZE > sizeof shown) {
+      fprintf(stream, "%.*s", (int)used, shown);
+      used = 0;
+    }
+    i += printable_escape(text + i, length - i, shown + used);
   }
+  fprintf(stream, "%.*s%s", (int)used, shown, end);
 }
+
+void text_write(FILE *stream, const char *text, size_t length) { put(stream, text, length, ""); }
 
 void text_print(FILE *stream, const char *format, ...) {
   char text[16384]; /* three paths; not allocated, since what is said may be a lack of memory */
@@ -51,12 +59,10 @@ void text_print(FILE *stream, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  size_t begin = strspn(format, "\n"), length = strlen(text);
-  const bool ends = format[begin] && format[strlen(format) - 1] == '\n', whole = length + 1 < sizeof text;
-  if (ends && whole) length--;
-  fwrite(text, 1, begin, stream);
-  text_write(stream, text + begin, length - begin);
-  if (ends) fputc('\n', stream);
+  const size_t begin = strspn(format, "\n"), length = strlen(text);
+  const bool ends = format[begin] && format[strlen(format) - 1] == '\n', cut = length + 1 == sizeof text;
+  if (begin) fprintf(stream, "%.*s", (int)begin, text);
+  put(stream, text + begin, length - begin - (ends && !cut), ends ? "\n" : "");
 }
 
 char *text_json(const cJSON *value, bool indented) {

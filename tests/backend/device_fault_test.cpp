@@ -87,7 +87,8 @@ void sweep(const std::function<descent_status()> &work, const std::function<void
       if (testing::Test::HasFailure()) return;
     }
   fault = {};
-  std::printf("%d failures\n", failures);
+  static int all = 0;
+  std::printf("result: %d failures\n", all += failures); /* in this process so far */
 }
 
 void expect_gone(descent_status status) {

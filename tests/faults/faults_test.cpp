@@ -247,6 +247,18 @@ class Faults : public testing::Test {
         << said();
   }
 
+  /* Of the tests of a suite that ran in this process. */
+  struct Sums {
+    long commands, calls, refused, harmless;
+  };
+  static inline Sums sums{};
+  static void TearDownTestSuite() {
+    if (sums.commands)
+      std::printf("result: %ld failures of %ld calls of %ld command lines: %ld errors, %ld harmless\n",
+                  sums.refused + sums.harmless, sums.calls, sums.commands, sums.refused, sums.harmless);
+    sums = {};
+  }
+
   void sweep(fault_kind kind, const Command &command) const {
     make_inputs(command.arguments);
     if (HasFatalFailure()) return;
@@ -284,6 +296,10 @@ class Faults : public testing::Test {
         if (HasFailure()) return;
       }
     std::printf("%s: %ld calls, %ld failures were errors, %ld harmless\n", command.name, calls, refused, harmless);
+    sums.commands++;
+    sums.calls += calls;
+    sums.refused += refused;
+    sums.harmless += harmless;
     EXPECT_GT(refused, 0);
   }
 

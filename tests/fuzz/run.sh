@@ -34,6 +34,7 @@ printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} bash -c 'fuzz {} || echo {} >>"$bu
 for name in "$@"; do
   printf 'fuzz: %s: %s runs\n' "$name" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$build/$name.log")"
 done
+[ -s "$build/found/failed" ] || echo "fuzz: $# targets, $seconds s each: no crash"
 if [ -s "$build/found/failed" ]; then
   while read -r name; do tail -n 40 "$build/$name.log"; done <"$build/found/failed"
   rm "$build/found/failed"

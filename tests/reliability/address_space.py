@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The address space is limited (ulimit -v), from what a command needs to start to what it needs to finish: whether the
 command or a library runs out of it, the command ends with exit code 1 and one line that says so."""
 

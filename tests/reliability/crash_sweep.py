@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Every system call that a checkpoint is made of fails in turn, once and from then on, and the process is killed at
 each; then no file may grow beyond some size, for every size, so that writes end halfway. A training that diverges and
 rolls back, further and further, is killed at each too. After every fault the same command continues to the same model.

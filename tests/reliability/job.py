@@ -27,14 +27,14 @@ def check(holds, what):
         raise Failure(what)
 
 
-def arguments(about, **flags):
-    """`flags`: more options, name_with_underscores=help."""
+def arguments(about, **more):
+    """`more`: options name_with_underscores={what add_argument takes}."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("descent", type=os.path.abspath, help="the command")
     parser.add_argument("--full", action="store_true", help="everything, not the part that a test run takes")
     parser.add_argument("--seed", type=int, default=1, help="of what is drawn at random")
-    for name, text in flags.items():
-        parser.add_argument("--" + name.replace("_", "-"), action="store_true", help=text)
+    for name, how in more.items():
+        parser.add_argument("--" + name.replace("_", "-"), **how)
     return parser.parse_args()
 
 

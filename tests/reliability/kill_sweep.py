@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Kills a training repeatedly and lets the same command continue: with SIGKILL, at random moments or as soon as a file
 is being written, then with SIGTERM, which must end it with 143 within a stated time. With --pid-1 the training
 is the first process of a PID namespace, as in a container, so that every restart has the same process id."""
@@ -98,7 +99,7 @@ def namespace():
 
 
 def run():
-    options = arguments(__doc__, pid_1="in a PID namespace, with SIGKILL only")
+    options = arguments(__doc__, pid_1={"action": "store_true", "help": "in a PID namespace, with SIGKILL only"})
     draw = random.Random(options.seed)
     prefix = namespace() if options.pid_1 else ()
     job = Job(options.descent, epochs=300, every="10 steps", hidden="64,64", more=OUTPUTS)

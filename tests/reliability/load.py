@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Predicts on files larger than the blocks that are read at a time, and measures the memory: a file five times as large
 must not take more. With --full a file of 2 GB."""
 

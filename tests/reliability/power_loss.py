@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """A machine that loses power: a training's writes are replayed up to some moment, and of the writes not yet synced any
 part may have reached the disk, in any order. The same command continues from each such disk to the same model. With the
 syncs left out of the replay it must not, or the simulation would show nothing. Needs strace."""

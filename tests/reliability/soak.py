@@ -1,4 +1,5 @@
-"""A training at full speed for an hour (--full; else some seconds) that writes everything it can while it runs: its
+#!/usr/bin/env python3
+"""A training at full speed for some seconds, or as many as are given, that writes everything it can while it runs: its
 memory must stay within 1 % of its size once warm, and its number of open files constant."""
 
 import json
@@ -21,8 +22,8 @@ def resident(process):
 
 
 def run():
-    options = arguments(__doc__)
-    seconds = 3600 if options.full else 6
+    options = arguments(__doc__, seconds={"type": int, "default": 6, "help": "how long it is watched"})
+    seconds = options.seconds
     job = Job(options.descent, epochs=1000000000, every="0.5s", hidden="64,64", rows=20000, undisturbed=False)
     folder = job.folder("soak")
     command = job.command() + ["--log", "log", "--tensorboard", "runs", "--keep", "3"]
@@ -48,8 +49,8 @@ def run():
     check(abs(growth) <= 0.01, f"memory went from {before} to {after} bytes")
     # A checkpoint that is being written has a file open, and the folder that it is in.
     check(max(files) - min(files) <= 2 and min(files[:third]) == min(files[-third:]), f"open files: {sorted(set(files))}")
-    return (f"{steps:,} steps in {seconds} s: memory {before / 1e6:.2f} MB, {100 * growth:+.2f} % from the first third to the "
-            f"last; {min(files)} files open")
+    return (f"{steps:,} steps in {seconds:,} s: {before / 1e6:.2f} MB of memory, {100 * growth:+.2f} % from the first third to the "
+            f"last; {min(files)} files open throughout")
 
 
 sys.exit(main(run))

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Every system call that a command's outputs are made of fails in turn, once and from then on: a full disk, a broken
 one, an interruption, a file that cannot be closed; then no file may grow beyond some size, for every size, so that
 writes end halfway; then outputs in impossible places. After each: exit code 1 and one line that names file and reason,

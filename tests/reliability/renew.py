@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""Runs every command of the table in tests/RELIABILITY.md, each in full, and writes what it says into the column "last
+result", with the time it took, and the date and the machine above the table. Stops at the first command that fails, and
+changes nothing then."""
+
+import argparse
+import datetime
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PAGE = os.path.join(ROOT, "tests", "RELIABILITY.md")
+DATED = re.compile(r"^Last results: .*$", re.MULTILINE)
+COMMAND, RESULT = 3, 4  # columns of a row "| promise | test | command | last result |"; column 0 is before the first bar
+
+
+def cells_of(line):
+    """None for a line that is no row of results."""
+    cells = re.split(r"(?<!\\)\|", line)
+    return cells if len(cells) == 6 and not cells[1].startswith((" ---", " promise ")) else None
+
+
+def duration(seconds):
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def result_of(output):
+    """What a command says it found: its last line that begins with "result: ", how many tests passed, or its last line,
+    which is the only one of a script here. None: it tested nothing."""
+    stated = re.findall(r"^result: (.*)$", output, re.MULTILINE)
+    passed = re.findall(r"0 tests failed out of (\d+)|\[  PASSED  \] (\d+) tests?\.", output)
+    lines = output.split("\n")
+    if "No tests were found" in output or (passed and passed[-1] in (("0", ""), ("", "0"))):
+        return None
+    if stated:
+        return stated[-1]
+    if passed:
+        count = "".join(passed[-1])
+        return f"{count} test{'' if count == '1' else 's'} passed"
+    return next((line for line in reversed(lines) if line.strip()), None)
+
+
+def run(command, descent):
+    """The command of a cell with its real paths; its result, with its time."""
+    build = os.path.dirname(os.path.dirname(descent))
+    real = command.replace("\\|", "|").replace("--test-dir build ", f"--test-dir '{build}' ")
+    real = re.sub(r"\.py D\b", f".py '{descent}'", re.sub(r"\bbuild/bin/", f"'{build}'/bin/", real))
+    print(f"{command} ...", flush=True)
+    started = time.monotonic()
+    done = subprocess.run(["bash", "-c", real], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace")
+    result = result_of(done.stdout)
+    if done.returncode != 0 or result is None:
+        sys.exit(f"{done.stdout[-4000:]}\nrenew: {command}: exit code {done.returncode}"
+                 f"{'' if result else ', nothing was tested'}; {PAGE} is unchanged")
+    print(f"  {result}", flush=True)
+    return f"{result} ({duration(time.monotonic() - started)})"
+
+
+def processor():
+    with open("/proc/cpuinfo") as file:
+        return next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("descent", type=os.path.abspath, help="the command, in the folder bin of a build with the tests")
+    parser.add_argument("--soak", type=int, default=600, metavar="SECONDS", help="of soak.py (default 600)")
+    options = parser.parse_args()
+    with open(PAGE) as file:
+        lines = file.read().split("\n")
+    for number, line in enumerate(lines):
+        cells = cells_of(line)
+        if not cells:
+            continue
+        cells[COMMAND] = re.sub(r"--seconds \d+", f"--seconds {options.soak}", cells[COMMAND])
+        commands = re.findall(r"`([^`]+)`", cells[COMMAND])  # none: those of a row above
+        if commands:
+            cells[RESULT] = " " + "; ".join(run(command, options.descent) for command in commands).replace("|", "\\|") + " "
+        lines[number] = "|".join(cells)
+    dated = (f"Last results: {datetime.date.today()}, {os.cpu_count()} cores of {processor()}, "
+             f"{platform.system()} {platform.release()}.")
+    page, found = DATED.subn(dated, "\n".join(lines))
+    if found != 1:
+        sys.exit(f"renew: {PAGE}: there must be one line 'Last results: ...'")
+    with open(PAGE + ".new", "w") as file:
+        file.write(page)
+    os.replace(PAGE + ".new", PAGE)
+
+
+main()

@@ -37,7 +37,7 @@ static const struct setting convert_rows[] = {
              0),
     ROW_FLAG("guard-formulas", AT(guard_formulas),
              "Write ' before texts that a spreadsheet takes for formulas: they begin with =, +, -, @, a tab or a line "
-             "break and are not numbers (.csv and .tsv only)",
+             "break and are not numbers; only for .csv and .tsv",
              0),
     ROW_END,
 };

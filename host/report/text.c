@@ -39,7 +39,7 @@ const char *text_label(const char *text, int columns, char out[TEXT_SIZE]) {
 
 /* Writes text[0 .. length), escaped, and then `end`: in one call if it fits, since stderr has no buffer. */
 static void put(FILE *stream, const char *text, size_t length, const char *end) {
-  char shown[4096];
+  char shown[4096] = "";
   size_t used = 0;
   for (size_t i = 0; i < length; used += strlen(shown + used)) {
     if (used + PRINTABLE_SIZE > sizeof shown) {

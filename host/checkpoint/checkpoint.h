@@ -14,9 +14,11 @@
 #include "checkpoint/configuration.h"
 #include "checkpoint/snapshot.h"
 
-/* Writes the file completely or not at all. The parameters are the snapshot's; the rest of the model is the network's.
- * ERROR_WRITE, ERROR_MEMORY. */
-descent_status checkpoint_write(const char *path, const descent_network *network,
+struct file_writer;
+
+/* Writes into an open file and commits it, or abandons it. The parameters are the snapshot's; the rest of the model is
+ * the network's. ERROR_WRITE, ERROR_MEMORY. */
+descent_status checkpoint_write(struct file_writer *file, const descent_network *network,
                                 const struct configuration *configuration, const struct snapshot *snapshot);
 
 /* Reads a file into a snapshot created for the same network. ERROR_MODEL or ERROR_READ if the file is damaged or not a

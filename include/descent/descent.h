@@ -91,6 +91,10 @@ DESCENT_API const char *descent_status_text(descent_status status);
  * Valid until the next call on this thread that may fail; "" when nothing has failed. Success leaves it as it is. */
 DESCENT_API const char *descent_last_error(void);
 
+/* Removes the temporary files of all functions that are writing a file now, on any thread. For a handler of signals that
+ * end the process: async-signal-safe. What is being written then fails. */
+DESCENT_API void descent_remove_unfinished_files(void);
+
 /* The library's version and what was built in, e.g. "0.2.0 (cpu: OpenBLAS 0.3.21; cuda: not built; ...)". Static. */
 DESCENT_API const char *descent_version(void);
 /* The DESCENT_VERSION_NUMBER of the library, which may differ from that of the header. */

@@ -192,7 +192,7 @@ descent_status checkpoint_folder_create(const struct checkpoint_folder *folder, 
                                         struct file_writer *file) {
   char *path;
   descent_status status = checkpoint_folder_file(folder->path, step, &path);
-  if (status == DESCENT_OK) status = file_create(path, file);
+  if (status == DESCENT_OK) status = file_create_at(folder->descriptor, path, name_of(step).text, file);
   free(path);
   return status;
 }

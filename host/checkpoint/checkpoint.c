@@ -239,14 +239,16 @@ descent_status checkpoint_read(const char *path, const descent_network *network,
   struct safetensors file = {0};
   cJSON *root = NULL;
   const cJSON *found[FIELDS];
+  char where[512];
   int64_t version;
   descent_status status;
+  snprintf(where, sizeof where, "%.400s: checkpoint", path);
   TRY(safetensors_open(path, &file));
   const char *text = file.texts[SAFETENSORS_CHECKPOINT];
   if (!text || !file.texts[SAFETENSORS_HEADER_SUM]) TRY(damaged(path, "header missing or altered"));
   TRY(json_parse(path, 0, text, strlen(text), &root));
-  if (!json_integer(cJSON_GetObjectItemCaseSensitive(root, fields[FIELD_VERSION]), &version) || version != VERSION)
-    TRY(damaged(path, "unsupported version: must be 1"));
+  /* Not damaged: the file must neither be passed over nor removed. */
+  TRY(json_version(where, root, VERSION, DESCENT_ERROR_ARGUMENT, &version));
   TRY(json_fields(path, root, fields, FIELDS, found));
   TRY(check_sums(&file, found[FIELD_SUMS]));
   TRY(configuration_compare(path, configuration, found[FIELD_CONFIGURATION], may_change));

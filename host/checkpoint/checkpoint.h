@@ -23,7 +23,7 @@ descent_status checkpoint_write(struct file_writer *file, const descent_network 
 
 /* Reads a file into a snapshot created for the same network. ERROR_MODEL or ERROR_READ if the file is damaged or not a
  * checkpoint. ERROR_ARGUMENT, with the differences, if its configuration differs in names other than those in
- * `may_change` (separated by commas; may be NULL). */
+ * `may_change` (separated by commas; may be NULL), or if a later version of this program wrote it. */
 descent_status checkpoint_read(const char *path, const descent_network *network,
                                const struct configuration *configuration, const char *may_change,
                                struct snapshot *snapshot);

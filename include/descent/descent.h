@@ -806,7 +806,8 @@ DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trai
  * training it means that the folder, or its file `lock`, was moved, removed or replaced, so that another training may use
  * it: nothing more is written there, and the network keeps the weights of the best epoch (with restore_best and
  * validation data) or of the last step, which the error names. With checkpoints also
- * ERROR_ARGUMENT, with the differences, when the checkpoint to resume from has another configuration; ERROR_MODEL when
+ * ERROR_ARGUMENT, with the differences, when the checkpoint to resume from has another configuration
+ * or is of a later version; ERROR_MODEL when
  * all checkpoints are damaged. */
 DESCENT_API descent_status descent_fit(descent_network *network, descent_device *device,
                                        const descent_dataset *training, const descent_dataset *validation,

@@ -201,7 +201,7 @@ TEST_F(Binary, ThatCannotBeUsedIsRefused) {
       {"{" + X + "," + w + "}", {1, 2, 0, nan}, "byte 140: weights[1] is nan, not a finite weight >= 0"},
       {described(R"({\"version\":2})") + X + "}",
        {1, 2},
-       "metadata: unsupported version (expected 1): written by another version of this program?"},
+       "metadata: format version 2, but Descent " DESCENT_VERSION " reads up to 1; use a later version of it"},
       {described(R"({\"version\":1})") + X + "," + y + "}",
        {1, 2, 0, 1},
        "metadata: 'task' is not binary, classes or regression"},
@@ -235,8 +235,8 @@ TEST_F(Binary, WithAnInvalidDescriptionIsRefused) {
     const std::string &y;
     const char *data, *expected;
   } cases[] = {
-      {none, R"({})", "unsupported version (expected 1): written by another version of this program?"},
-      {none, R"({"version":"1"})", "unsupported version (expected 1): written by another version of this program?"},
+      {none, R"({})", "format version missing or not a positive number"},
+      {none, R"({"version":"1"})", "format version missing or not a positive number"},
       {none, R"({"version":1,"colour":1})", "unknown member 'colour'"},
       {none, R"({"version":1,"task":"binary","task":"binary"})", "duplicate member 'task'"},
       {one, R"({"version":1,"task":1})", "'task' is not binary, classes or regression"},

@@ -164,12 +164,18 @@ TEST(Checkpoints, SignalsSaveAndStop) {
   }
 }
 
-/* The last checkpoint cannot be written: the training resumes from the one before. */
+/* The last checkpoint cannot be written, because its name and the next ones are folders: the training resumes from the
+ * one before. */
 TEST(Checkpoints, ASignalNamesTheStepThatIsOnDisk) {
   Running running;
   ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
-  std::filesystem::rename(running.folder / "kept", running.folder / "away");
-  EXPECT_EQ(running.end(SIGTERM), 128 + SIGTERM);
+  running.send(SIGSTOP);
+  running.send(SIGTERM);
+  const std::string logged = lines(running.folder.read("log")).back();
+  const int step = std::stoi(logged.substr(logged.find("\"step\":") + 7));
+  for (int i = 0; i < 1500; i++)
+    std::filesystem::create_directory(running.folder / ("kept/" + checkpoint_of(step + i)));
+  EXPECT_EQ(running.end(SIGCONT), 128 + SIGTERM);
   expect_contains(running.folder.read("out"), "the same command with --resume kept continues from step 0\n");
   expect_contains(running.folder.read(".err"), "kept: 1 checkpoint could not be written\n");
   EXPECT_EQ(running.folder.read(".err").find("the training continues"), std::string::npos);
@@ -198,7 +204,11 @@ TEST(Checkpoints, AreModelsForEveryCommandThatTakesOne) {
 TEST(Checkpoints, OptionsForThemNeedAFolder) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));
-  for (const Arguments &option : {Arguments{"--keep", "3"}, {"--checkpoint-every", "5 steps"}, {"--resume-with", ""}}) {
+  for (const Arguments &option : {Arguments{"--keep", "3"},
+                                  {"--checkpoint-every", "5 steps"},
+                                  {"--resume-with", ""},
+                                  {"--keep-best"},
+                                  {"--keep-every", "5 steps"}}) {
     const Result result = folder.run(job + option);
     EXPECT_EQ(result.code, 2) << option[0];
     expect_one_line(result.err);
@@ -243,6 +253,61 @@ TEST(Checkpoints, AFolderServesOneTrainingAtATime) {
   expect_one_line(third.err);
   expect_contains(third.err, "data was 160 rows");
   EXPECT_FALSE(running.folder.has("model.safetensors"));
+}
+
+/* Its weights are saved, and nothing is written to what now has the folder's name. */
+TEST(Checkpoints, AFolderThatIsTakenAwayEndsTheTraining) {
+  Running running;
+  ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
+  std::filesystem::rename(running.folder / "kept", running.folder / "away");
+  std::filesystem::create_directory(running.folder / "kept");
+  EXPECT_EQ(running.end(SIGUSR1), 1); /* asks for a checkpoint */
+  expect_one_line(running.folder.read(".err"));
+  expect_contains(running.folder.read(".err"),
+                  "kept: was moved, removed or replaced while the training used it; put it "
+                  "back and resume, or use another folder; the weights of ");
+  EXPECT_EQ(running.folder.read("out"), "last good weights saved to model.safetensors\n");
+  EXPECT_EQ(running.folder.run({"evaluate", "model.safetensors", "data.csv"}).code, 0);
+  EXPECT_TRUE(checkpoints(running.folder).empty());
+}
+
+/* Where OpenBLAS honours OPENBLAS_CORETYPE. */
+TEST(Checkpoints, OfOtherKernelsAreResumedWithAWarning) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const auto with = [&](const char *kernels, const Arguments &arguments) {
+    setenv("OPENBLAS_CORETYPE", kernels, 1);
+    const Result result = folder.run(arguments);
+    unsetenv("OPENBLAS_CORETYPE");
+    return result;
+  };
+  for (const char *kernels : {"Prescott", "Haswell"})
+    if (with(kernels, {"devices"}).out.find(std::string("(") + kernels + " kernels)") == std::string::npos)
+      GTEST_SKIP() << "no " << kernels << " kernels";
+  ASSERT_EQ(with("Prescott", restartable).code, 0);
+  EXPECT_EQ(with("Prescott", restartable).err, "");
+  const Result resumed = with("Haswell", restartable);
+  EXPECT_EQ(resumed.code, 0);
+  expect_one_line(resumed.err);
+  expect_contains(resumed.err, "descent train: warning: kept/" + checkpoint_of(20) + ": the arithmetic was ");
+  expect_contains(resumed.err, "(Prescott kernels) and is ");
+  expect_contains(
+      resumed.err,
+      "(Haswell kernels): results will differ in their last bits from those of an uninterrupted training\n");
+}
+
+TEST(Checkpoints, TheBestAndEveryMultipleStay) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const Result result = folder.run(restartable + Arguments{"--keep", "1", "--keep-best", "--keep-every", "4 epochs"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const size_t at = result.out.find("best epoch ");
+  ASSERT_NE(at, std::string::npos) << result.out;
+  std::vector<std::string> expected;
+  for (int step : {0, 8, 16, 20, 2 * std::stoi(result.out.substr(at + 11))}) expected.push_back(checkpoint_of(step));
+  std::sort(expected.begin(), expected.end());
+  expected.erase(std::unique(expected.begin(), expected.end()), expected.end());
+  EXPECT_EQ(checkpoints(folder), expected);
 }
 
 TEST(Checkpoints, AnotherConfigurationIsShown) {
@@ -383,6 +448,10 @@ TEST(Checkpoints, OptionsAreChecked) {
       {{"--checkpoint-every", "1.5 epochs"}, "--checkpoint-every '1.5 epochs': must be"},
       {{"--checkpoint-every", "5 years"}, "--checkpoint-every '5 years': must be"},
       {{"--keep", "0"}, "--keep"},
+      {{"--checkpoint", "kept", "--keep-every", "5"}, "--keep-every '5': must be"},
+      {{"--checkpoint", "kept", "--keep-every", "60s"}, "--keep-every '60s': must be"},
+      {{"--checkpoint", "kept", "--keep-every", "0 epochs"}, "--keep-every '0 epochs': must be"},
+      {{"--checkpoint", "kept", "--keep-best", "--validation", "0"}, "keep_best: needs validation data"},
       {{"--checkpoint", ""}, "must name a folder"},
       {{"--resume", ""}, "must name a folder"},
       {{"--resume-with", "lr"}, "needs --resume"},

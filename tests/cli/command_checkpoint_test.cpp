@@ -92,24 +92,29 @@ TEST(Checkpoints, OneCommandServesFromTheFirstStartToTheEnd) {
   }
 }
 
-/* tests/fixtures/checkpoints: a checkpoint that version 0.1.0 wrote at step 6 of 18, its data, and the model that the
- * undisturbed training ended with. Another processor or BLAS rounds differently, which 12 steps hardly amplify. */
+/* tests/fixtures/checkpoints: what versions 0.1.0 (v1) and 0.2.0 (v2) wrote at step 6 of 18, the data, and the model that
+ * the undisturbed training ended with. Another processor or BLAS rounds differently, which 12 steps hardly amplify. */
 TEST(Checkpoints, ThoseOfEarlierVersionsResumeUnderOldAndNewNames) {
-  const std::string fixtures = DESCENT_SOURCE_DIR "/tests/fixtures/checkpoints/v1";
-  const Arguments options[] = {{"--lr", "0.01", "--warmup", "2", "--class-weight", "balanced"},
-                               {"--learning-rate", "0.01", "--warmup-steps", "2", "--class-weights", "balanced"}};
-  for (const Arguments &names : options) {
+  const std::string fixtures = DESCENT_SOURCE_DIR "/tests/fixtures/checkpoints/";
+  const Arguments old_names = {"--lr", "0.01", "--warmup", "2", "--class-weight", "balanced"},
+                  names = {"--learning-rate", "0.01", "--warmup-steps", "2", "--class-weights", "balanced"};
+  const struct {
+    const char *version;
+    Arguments names;
+  } cases[] = {{"v1", old_names}, {"v1", names}, {"v2", names}};
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.version);
     Folder folder;
     std::filesystem::create_directory(folder / "kept");
-    std::filesystem::copy(fixtures + "_step6.safetensors", folder / ("kept/" + checkpoint_of(6)));
-    std::filesystem::copy(fixtures + "_model.safetensors", folder / "then.safetensors");
-    std::filesystem::copy(fixtures + ".csv", folder / "v1.csv");
+    std::filesystem::copy(fixtures + c.version + "_step6.safetensors", folder / ("kept/" + checkpoint_of(6)));
+    std::filesystem::copy(fixtures + "v1_model.safetensors", folder / "then.safetensors");
+    std::filesystem::copy(fixtures + "v1.csv", folder / "v1.csv");
     const Result resumed = folder.run(
         Arguments{"train",          "v1.csv", "--target",      "kind",   "--hidden", "4",    "--batch-size", "8",
                   "--optimizer",    "adamw",  "--epochs",      "6",      "--device", "cpu",  "--threads",    "1",
                   "--dropout",      "0.1",    "--seed",        "5",      "--resume", "kept", "--validation", "0.25",
                   "--weight-decay", "0.01",   "--resume-with", "library"} +
-        names);
+        c.names);
     ASSERT_EQ(resumed.code, 0) << resumed.err;
     expect_contains(resumed.err, checkpoint_of(6) + ": step 6, 2 epochs done");
     expect_contains(resumed.out, "trained 6 epochs (18 steps)");

@@ -228,6 +228,15 @@ TEST_F(Binary, ThatCannotBeUsedIsRefused) {
             "d.safetensors: holds data, not a model (the model comes first on the command line)");
 }
 
+// tests/fixtures/data/dataset_*: a file of each version, and what that version read from it.
+TEST_F(Binary, OfEarlierVersionsIsReadAsTheyReadIt) {
+  for (const char *version : {"0.1.0", "0.2.0"}) {
+    const std::string base = std::string(DESCENT_SOURCE_DIR "/tests/fixtures/data/dataset_") + version;
+    EXPECT_EQ(Save(Open(base + ".safetensors").get(), "now.csv"), "");
+    EXPECT_EQ(read_file(Path("now.csv")), read_file(base + ".csv")) << version;
+  }
+}
+
 // Two rows of three inputs and, where `y` is not empty, targets of that shape.
 TEST_F(Binary, WithAnInvalidDescriptionIsRefused) {
   const std::string one = "[2]", two = "[2,2]", none;

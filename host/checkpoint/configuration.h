@@ -28,7 +28,7 @@ bool configuration_write(const struct configuration *configuration, cJSON *objec
 descent_status configuration_compare(const char *path, const struct configuration *configuration, const cJSON *recorded,
                                      const char *may_change);
 
-/* The arithmetic of `recorded` if both have one and it differs, otherwise NULL. It never makes configurations differ. */
+/* The arithmetic of `recorded` if both have one and it differs, otherwise NULL. Configurations do not differ by it. */
 const char *configuration_other_arithmetic(const struct configuration *configuration, const cJSON *recorded);
 /* ERROR_ARGUMENT if a name of the list is unknown or must not change. NULL is an empty list. */
 descent_status configuration_check_names(const char *may_change);

@@ -8,9 +8,9 @@
 struct checkpoint_writer;
 
 /* The writer writes `snapshot`, which the caller may change only while nothing is being written. All arguments are
- * borrowed until the writer is stopped. Each write leaves the files of `retention` and that of the snapshot's best step,
- * none of a later step, and no damaged ones after the newest intact file; `newest` is the step of that file at the start
- * (0: none). ERROR_MEMORY. */
+ * borrowed until the writer is stopped. Each write leaves the files of `retention` and that of the snapshot's best
+ * step, none of a later step, and no damaged ones after the newest intact file; `newest` is the step of that file at
+ * the start (0: none). ERROR_MEMORY. */
 descent_status checkpoint_writer_start(const struct checkpoint_folder *folder,
                                        const struct checkpoint_retention *retention, int64_t newest,
                                        const descent_network *network, const struct configuration *configuration,

@@ -92,8 +92,9 @@ TEST(Checkpoints, OneCommandServesFromTheFirstStartToTheEnd) {
   }
 }
 
-/* tests/fixtures/checkpoints: what versions 0.1.0 (v1) and 0.2.0 (v2) wrote at step 6 of 18, the data, and the model that
- * the undisturbed training ended with. Another processor or BLAS rounds differently, which 12 steps hardly amplify. */
+/* tests/fixtures/checkpoints: what versions 0.1.0 (v1) and 0.2.0 (v2) wrote at step 6 of 18, the data, and the model
+ * that the undisturbed training ended with. Another processor or BLAS rounds differently, which 12 steps hardly
+ * amplify. */
 TEST(Checkpoints, ThoseOfEarlierVersionsResumeUnderOldAndNewNames) {
   const std::string fixtures = DESCENT_SOURCE_DIR "/tests/fixtures/checkpoints/";
   const Arguments old_names = {"--lr", "0.01", "--warmup", "2", "--class-weight", "balanced"},

@@ -144,8 +144,9 @@ static void write_tiles(FILE *out, const struct page *p) {
   } else {
     write_tile(out, false, text_count(p->history->epochs, text), p->history->epochs == 1 ? "epoch" : "epochs");
   }
-  const int64_t e = p->history->epochs - 1;
-  const double seconds = r->seconds > 0 || e < 0 ? r->seconds : history_number(p->history, e, HISTORY_SECONDS);
+  const int64_t last_point = p->history->points - 1;
+  const double seconds =
+      r->seconds > 0 || last_point < 0 ? r->seconds : history_number(p->history, last_point, HISTORY_SECONDS);
   write_tile(out, false, text_duration(seconds, text), "training time");
   fputs("</div>\n", out);
 }

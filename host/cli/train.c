@@ -130,7 +130,7 @@ static int prepare(struct training *t) {
   if (code == EXIT_DONE) code = device_choice_open(command, &t->values.device, &t->device);
   if (code == EXIT_DONE) code = check_options(t);
   if (code != EXIT_DONE) return code;
-  t->records = (struct records){.values = &t->values, .command = command};
+  records_init(&t->records, command, &t->values);
   if (!t->values.checkpoint)
     records_begin(&t->records, NULL, 0, 0); /* else when it is known where the training begins */
   return t->records.failed ? EXIT_RUN : EXIT_DONE;
@@ -405,7 +405,7 @@ static int finish(struct training *t, const descent_fit_result *result) {
     code = fail(command, EXIT_RUN, "%s: %" PRId64 " checkpoint%s could not be written", t->values.checkpoint,
                 result->checkpoint_failures, result->checkpoint_failures == 1 ? "" : "s");
   records_close(&t->records);
-  return t->records.failed || t->records.lost ? EXIT_RUN : code;
+  return t->records.failed || t->records.incomplete ? EXIT_RUN : code;
 }
 
 static int train(struct training *t) {

@@ -303,7 +303,7 @@ static void print_verdict(const struct verdict *verdict) {
 /* All that can be drawn of the last data set. */
 static int diagnose(const struct training *t, const struct measured *m, struct figure *figure) {
   struct predictions predictions;
-  if (!m->last) return EXIT_DONE;
+  if (!m->last || interrupt_signal()) return EXIT_DONE;
   const descent_status status = predictions_make(t->network, t->device, m->last, &predictions);
   if (status != DESCENT_OK) return fail_status(command, status);
   bool fits = true;
@@ -352,6 +352,7 @@ static int write_report(const struct training *t, const descent_fit_result *resu
                             .options = cJSON_GetObjectItem(provenance, "options"),
                             .warnings = t->records.warnings,
                             .failure = failure,
+                            .interrupted = interrupt_signal() != 0,
                             .verdict = &m->verdict,
                             .history = &t->records.history,
                             .result = result,
@@ -398,7 +399,7 @@ static int finish(struct training *t, const descent_fit_result *result) {
   print_end(t, result);
   if (code == EXIT_DONE) code = judge(t, result, &measured);
   print_verdict(&measured.verdict);
-  const int reported = interrupt_signal() ? EXIT_DONE : write_report(t, result, &measured, NULL);
+  const int reported = write_report(t, result, &measured, NULL);
   measured_clear(&measured);
   if (code == EXIT_DONE) code = reported;
   if (result->checkpoint_failures)

@@ -156,7 +156,7 @@ TEST(Checkpoints, ALogWithGapsKeepsWhatItHas) {
 
 TEST(Checkpoints, SignalsSaveAndStop) {
   for (int number : {SIGINT, SIGTERM, SIGHUP}) {
-    Running running;
+    Running running({"--report", "report.html"});
     ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
     const auto sent = std::chrono::steady_clock::now();
     EXPECT_EQ(running.end(number), 128 + number);
@@ -168,6 +168,12 @@ TEST(Checkpoints, SignalsSaveAndStop) {
     EXPECT_EQ(std::stoll(newest.substr(5)), std::stoll(step[1]));
     EXPECT_EQ(running.folder.run({"evaluate", "kept/" + newest, "data.csv"}).code, 0);
     EXPECT_EQ(running.folder.run({"evaluate", "model.safetensors", "data.csv"}).code, 0);
+    const std::string report = running.folder.read("report.html");
+    EXPECT_TRUE(std::regex_search(report, std::regex("The training was stopped by a signal.</b> [0-9,]+ epochs are "
+                                                     "complete. The model was not measured.")));
+    expect_contains(report, "Training curves");
+    EXPECT_EQ(report.find("<h2>Measures</h2>"), std::string::npos);
+    EXPECT_EQ(report.find("</html>\n"), report.size() - 8);
   }
 }
 

@@ -470,6 +470,54 @@ TEST(Checkpoints, OfDataThatChangeUnderTheTrainingAreNotMade) {
   }
 }
 
+/* Refused before anything is read or written, whether the folder is there or not. */
+TEST(Checkpoints, TheirNamesAreNotForOtherFiles) {
+  const std::string step = checkpoint_of(12), names = ": is a name that the checkpoints in ";
+  struct Case {
+    Arguments arguments;
+    std::string says;
+  };
+  const std::vector<Case> always = {
+      {{"--log", "kept/log.jsonl"}, "--log 'kept/log.jsonl'" + names + "kept use: choose another"},
+      {{"--log", "./kept//../kept/log.jsonl"}, "log.jsonl'" + names + "kept use"},
+      {{"--out", "kept/" + step}, "--out 'kept/" + step + "'" + names},
+      {{"--out", "kept/lock"}, "--out 'kept/lock'" + names},
+      {{"--report", "kept/lock"}, "--report 'kept/lock'" + names},
+      {{"--tensorboard", "kept/log.jsonl/runs"}, "--tensorboard 'kept/log.jsonl/runs'" + names},
+      {{"--out", "kept"}, "--out 'kept': is also the folder of the checkpoints"},
+      {{"--out", "also_lock"}, "--out 'also_lock'" + names},
+      {{"--test", "kept/" + step}, "--test 'kept/" + step + "'" + names},
+      {{"--log", "runs", "--tensorboard", "runs"}, "--log 'runs': is also the folder of --tensorboard"},
+  };
+  const std::vector<Case> linked = {
+      {{"--log", "link/log.jsonl"}, "--log 'link/log.jsonl'" + names + "kept use"},
+      {{"--out", "also_step"}, "--out 'also_step'" + names},
+  };
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  std::filesystem::create_symlink("kept/lock", folder / "also_lock"); /* leads nowhere yet */
+  const auto refuses = [&](const std::vector<Case> &cases) {
+    const std::vector<std::string> before = folder.list();
+    for (const Case &c : cases) {
+      const Result result = folder.run(restartable + c.arguments);
+      EXPECT_EQ(result.code, 2) << c.says;
+      expect_one_line(result.err);
+      expect_contains(result.err, c.says);
+      EXPECT_EQ(folder.list(), before);
+    }
+  };
+  refuses(always);
+  EXPECT_EQ(folder.run(restartable + Arguments{"--checkpoint-every", "4 steps", "--keep", "9"}).code, 0);
+  std::filesystem::create_symlink("kept", folder / "link");
+  std::filesystem::create_symlink("link/" + step, folder / "also_step");
+  const std::string log = folder.read("kept/log.jsonl"), checkpoint = folder.read("kept/" + step);
+  refuses(always);
+  refuses(linked);
+  EXPECT_EQ(folder.read("kept/log.jsonl"), log);
+  EXPECT_EQ(folder.read("kept/" + step), checkpoint);
+  EXPECT_EQ(folder.run(restartable + Arguments{"--out", "kept/model", "--log", "kept/my.jsonl"}).code, 0);
+}
+
 TEST(Checkpoints, OptionsAreChecked) {
   const struct {
     Arguments arguments;

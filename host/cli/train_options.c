@@ -145,8 +145,8 @@ static int check_kept(const struct train_values *v) {
   const struct {
     const char *option, *path;
     bool is_file; /* to write */
-  } files[] = {{"--out", v->out, false},       {"--log", v->log, false},
-               {"--report", v->report, false}, {"--tensorboard", v->tensorboard, true},
+  } files[] = {{"--out", v->out, true},       {"--log", v->log, true},
+               {"--report", v->report, true}, {"--tensorboard", v->tensorboard, false},
                {"DATA", v->data_path, false},  {"--validation", v->validation_path, false},
                {"--test", v->test, false}};
   char name[NAME_MAX + 1];

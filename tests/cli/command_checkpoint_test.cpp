@@ -35,10 +35,11 @@ std::vector<std::string> timeless(const std::string &log) {
 /* A training that ends by a signal only, with its folder. */
 class Running {
  public:
-  Running() {
+  explicit Running(const Arguments &more = {}) {
     folder.write("data.csv", make_data("binary", 200));
-    child_ = folder.start({"train", "data.csv", "--target", "answer", "--epochs", "100000000", "--checkpoint", "kept",
-                           "--checkpoint-every", "1000000 epochs", "--log", "log", "--quiet"},
+    child_ = folder.start(Arguments{"train", "data.csv", "--target", "answer", "--epochs", "100000000", "--checkpoint",
+                                    "kept", "--checkpoint-every", "1000000 epochs", "--log", "log", "--quiet"} +
+                              more,
                           folder / "out");
   }
   ~Running() {
@@ -52,6 +53,12 @@ class Running {
     return false;
   }
   void send(int number) const { kill(child_, number); }
+  void allow_files_of(rlim_t bytes) const {
+    rlimit limit{};
+    prlimit(child_, RLIMIT_FSIZE, nullptr, &limit);
+    limit.rlim_cur = std::min(bytes, limit.rlim_max);
+    prlimit(child_, RLIMIT_FSIZE, &limit, nullptr);
+  }
   int end(int number) {
     int status = 0;
     send(number);
@@ -155,7 +162,7 @@ TEST(Checkpoints, ALogWithGapsKeepsWhatItHas) {
 
 TEST(Checkpoints, SignalsSaveAndStop) {
   for (int number : {SIGINT, SIGTERM, SIGHUP}) {
-    Running running;
+    Running running({"--report", "report.html"});
     ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
     const auto sent = std::chrono::steady_clock::now();
     EXPECT_EQ(running.end(number), 128 + number);
@@ -167,6 +174,12 @@ TEST(Checkpoints, SignalsSaveAndStop) {
     EXPECT_EQ(std::stoll(newest.substr(5)), std::stoll(step[1]));
     EXPECT_EQ(running.folder.run({"evaluate", "kept/" + newest, "data.csv"}).code, 0);
     EXPECT_EQ(running.folder.run({"evaluate", "model.safetensors", "data.csv"}).code, 0);
+    const std::string report = running.folder.read("report.html");
+    EXPECT_TRUE(std::regex_search(report, std::regex("The training was stopped by a signal.</b> [0-9,]+ epochs are "
+                                                     "complete. The model was not measured.")));
+    expect_contains(report, "Training curves");
+    EXPECT_EQ(report.find("<h2>Measures</h2>"), std::string::npos);
+    EXPECT_EQ(report.find("</html>\n"), report.size() - 8);
   }
 }
 
@@ -221,16 +234,97 @@ TEST(Checkpoints, OptionsForThemNeedAFolder) {
   }
 }
 
-TEST(Checkpoints, ALogThatCannotBeWrittenIsReportedAndTheTrainingContinues) {
+/* --log fills the gaps, if it is of the same training. */
+TEST(Checkpoints, EachLogAddsWhatTheOtherLacks) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));
+  const Arguments logged = restartable + Arguments{"--log", "log", "--report", "report.html"};
+  ASSERT_EQ(folder.run(logged).code, 0);
+  const std::string whole = folder.read("log");
+  const std::vector<std::string> all = lines(whole);
+  const std::string first = all[0] + "\n" + all[1] + "\n", last = all[9] + "\n";
+  ASSERT_EQ(folder.read("kept/log.jsonl"), whole);
+  const struct {
+    std::string kept, log;
+  } cases[] = {{first, whole}, {whole, first}, {"", whole}, {last, whole}, {whole.substr(0, whole.size() / 2), whole}};
+  for (const auto &c : cases) {
+    folder.write("kept/log.jsonl", c.kept);
+    folder.write("log", c.log);
+    const Result result = folder.run(logged);
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_EQ(result.err, "");
+    EXPECT_EQ(folder.read("log"), whole);
+    EXPECT_EQ(folder.read("kept/log.jsonl"), whole);
+  }
+  /* Of another training. */
+  const std::string other = std::regex_replace(whole, std::regex("\"train_loss\":[^,]*"), "\"train_loss\":7");
+  folder.write("kept/log.jsonl", first + last);
+  folder.write("log", other);
+  const Result result = folder.run(logged);
+  EXPECT_EQ(result.code, 1);
+  EXPECT_EQ(result.err, "descent train: kept/log.jsonl: lacks 7 of the 10 epochs before step 20\n");
+  EXPECT_EQ(folder.read("log"), first + last);
+  EXPECT_EQ(folder.read("kept/log.jsonl"), first + last);
+}
+
+TEST(Checkpoints, ALogThatCannotBeReadIsReportedAndTheTrainingContinues) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const Arguments longer = restartable + Arguments{"--epochs", "12", "--resume-with", "epochs"};
   ASSERT_EQ(folder.run(restartable).code, 0);
+  const std::string log = folder.read("kept/log.jsonl");
   std::filesystem::remove(folder / "kept/log.jsonl");
   std::filesystem::create_directory(folder / "kept/log.jsonl");
-  const Result result = folder.run(restartable + Arguments{"--epochs", "12", "--resume-with", "epochs"});
+  folder.write("log", log.substr(0, log.size() - 20));
+  const Result result = folder.run(longer + Arguments{"--log", "log"});
   EXPECT_EQ(result.code, 1);
-  expect_contains(result.err, "descent train: kept/log.jsonl: cannot write: Is a directory; the training continues\n");
+  expect_contains(result.err, "descent train: kept/log.jsonl: cannot read: Is a directory; the training continues");
+  expect_contains(result.err, "descent train: kept/log.jsonl: lacks 2 epochs, which could not be written: Is a dir");
+  expect_contains(result.err, "descent train: log: lacks 2 epochs, which could not be written: Is a directory");
   expect_contains(result.out, "trained 12 epochs");
+  EXPECT_EQ(folder.read("log"), log.substr(0, log.size() - 20)); /* not replaced by less */
+}
+
+/* In a folder from someone else. */
+TEST(Checkpoints, ALinkInThePlaceOfTheLogIsNotFollowed) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  folder.write("mine", "keep this\n");
+  std::filesystem::create_directory(folder / "kept");
+  for (const char *name : {"log.jsonl", "log.jsonl.new"})
+    std::filesystem::create_symlink("../mine", folder / (std::string("kept/") + name));
+  const Result started = folder.run(restartable);
+  EXPECT_EQ(started.code, 0) << started.err;
+  EXPECT_EQ(folder.read("mine"), "keep this\n");
+  EXPECT_EQ(lines(folder.read("kept/log.jsonl")).size(), 10u); /* the link was replaced */
+  std::filesystem::remove(folder / "kept/log.jsonl");
+  std::filesystem::create_symlink("../mine", folder / "kept/log.jsonl");
+  const Result resumed = folder.run(restartable + Arguments{"--epochs", "12", "--resume-with", "epochs"});
+  EXPECT_EQ(resumed.code, 1);
+  expect_contains(resumed.err,
+                  "kept/log.jsonl: cannot read: it is a symbolic link, which is not followed; the training");
+  EXPECT_EQ(folder.read("mine"), "keep this\n");
+}
+
+/* A disk that is full for a while costs no epoch. */
+TEST(Checkpoints, LogsWaitInMemoryWhileTheyCannotBeWritten) {
+  std::unique_ptr<Running> running;
+  {
+    SmallFiles small(100000); /* room for the checkpoint */
+    running = std::make_unique<Running>();
+  }
+  const std::string full = ": cannot write: File too large; the training continues, and each epoch tries again\n";
+  ASSERT_TRUE(running->wait_for(".err", "kept/log.jsonl" + full) && running->wait_for(".err", " log" + full));
+  EXPECT_EQ(running->folder.read("log").back(), '\n'); /* no part of a line is left */
+  running->allow_files_of(RLIM_INFINITY);
+  const std::string again = "log: written again, with the epochs that waited\n";
+  ASSERT_TRUE(running->wait_for(".err", again));
+  EXPECT_EQ(running->end(SIGTERM), 128 + SIGTERM);
+  EXPECT_EQ(lines(running->folder.read(".err")).size(), 4u) << running->folder.read(".err");
+  const std::vector<std::string> log = lines(running->folder.read("log"));
+  for (size_t i = 0; i < log.size(); i++)
+    ASSERT_EQ(log[i].rfind("{\"epoch\":" + std::to_string(i + 1) + ",", 0), 0u) << log[i];
+  EXPECT_EQ(running->folder.read("kept/log.jsonl"), running->folder.read("log"));
 }
 
 TEST(Checkpoints, Usr1SavesAndTheTrainingContinues) {
@@ -384,6 +478,9 @@ TEST(Checkpoints, ThatCannotBeWrittenAreReportedAtTheEndToo) {
   expect_contains(result.err, "File too large; the training continues");
   expect_contains(result.err, "kept: 9 checkpoints could not be written");
   expect_contains(result.err, "kept/log.jsonl: cannot write: File too large; the training continues");
+  EXPECT_TRUE(std::regex_search(
+      result.err, std::regex("kept/log.jsonl: lacks [1-9] epochs, which could not be written: File too large\n")))
+      << result.err;
   const Result again = folder.run(restartable + longer);
   EXPECT_EQ(again.code, 0) << again.err;
 }
@@ -442,6 +539,54 @@ TEST(Checkpoints, OfDataThatChangeUnderTheTrainingAreNotMade) {
       EXPECT_EQ(folder.run({"info", "kept/" + name}).code, 0) << name;
     }
   }
+}
+
+/* Refused before anything is read or written, whether the folder is there or not. */
+TEST(Checkpoints, TheirNamesAreNotForOtherFiles) {
+  const std::string step = checkpoint_of(12), names = ": is a name that the checkpoints in ";
+  struct Case {
+    Arguments arguments;
+    std::string says;
+  };
+  const std::vector<Case> always = {
+      {{"--log", "kept/log.jsonl"}, "--log 'kept/log.jsonl'" + names + "kept use: choose another"},
+      {{"--log", "./kept//../kept/log.jsonl"}, "log.jsonl'" + names + "kept use"},
+      {{"--out", "kept/" + step}, "--out 'kept/" + step + "'" + names},
+      {{"--out", "kept/lock"}, "--out 'kept/lock'" + names},
+      {{"--report", "kept/lock"}, "--report 'kept/lock'" + names},
+      {{"--tensorboard", "kept/log.jsonl/runs"}, "--tensorboard 'kept/log.jsonl/runs'" + names},
+      {{"--out", "kept"}, "--out 'kept': is also the folder of the checkpoints"},
+      {{"--out", "also_lock"}, "--out 'also_lock'" + names},
+      {{"--test", "kept/" + step}, "--test 'kept/" + step + "'" + names},
+      {{"--log", "runs", "--tensorboard", "runs"}, "--log 'runs': is also the folder of --tensorboard"},
+  };
+  const std::vector<Case> linked = {
+      {{"--log", "link/log.jsonl"}, "--log 'link/log.jsonl'" + names + "kept use"},
+      {{"--out", "also_step"}, "--out 'also_step'" + names},
+  };
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  std::filesystem::create_symlink("kept/lock", folder / "also_lock"); /* leads nowhere yet */
+  const auto refuses = [&](const std::vector<Case> &cases) {
+    const std::vector<std::string> before = folder.list();
+    for (const Case &c : cases) {
+      const Result result = folder.run(restartable + c.arguments);
+      EXPECT_EQ(result.code, 2) << c.says;
+      expect_one_line(result.err);
+      expect_contains(result.err, c.says);
+      EXPECT_EQ(folder.list(), before);
+    }
+  };
+  refuses(always);
+  EXPECT_EQ(folder.run(restartable + Arguments{"--checkpoint-every", "4 steps", "--keep", "9"}).code, 0);
+  std::filesystem::create_symlink("kept", folder / "link");
+  std::filesystem::create_symlink("link/" + step, folder / "also_step");
+  const std::string log = folder.read("kept/log.jsonl"), checkpoint = folder.read("kept/" + step);
+  refuses(always);
+  refuses(linked);
+  EXPECT_EQ(folder.read("kept/log.jsonl"), log);
+  EXPECT_EQ(folder.read("kept/" + step), checkpoint);
+  EXPECT_EQ(folder.run(restartable + Arguments{"--out", "kept/model", "--log", "kept/my.jsonl"}).code, 0);
 }
 
 TEST(Checkpoints, OptionsAreChecked) {

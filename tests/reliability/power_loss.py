@@ -24,9 +24,10 @@ class File:
     def __init__(self):
         self.synced, self.pending, self.length = b"", [], 0
 
-    def write(self, data):
-        self.pending.append((self.length, data))
-        self.length += len(data)
+    def write(self, data, offset=None):
+        offset = self.length if offset is None else offset
+        self.pending.append((offset, data))
+        self.length = max(self.length, offset + len(data))
 
     def sync(self):
         self.synced, self.pending = self.after(self.pending), []
@@ -68,6 +69,7 @@ def operations(traces):
     patterns = [("open", re.compile(r"openat\(" + folder + ", " + text + r", (\S+?)(?:, \d+)?\) += (\d+)")),
                 ("copy", re.compile(r"fcntl\((\d+), F_DUPFD_CLOEXEC, \d+\) += (\d+)")),
                 ("write", re.compile(r"write\((\d+), " + text + r", \d+\) += (\d+)")),
+                ("write at", re.compile(r"pwrite64\((\d+), " + text + r", \d+, (\d+)\) += (\d+)")),
                 ("sync", re.compile(r"fsync\((\d+)\) += 0")),
                 ("rename", re.compile(r"renameat2?\(" + folder + ", " + text + ", " + folder + ", " + text + r"(?:, 0)?\) += 0")),
                 ("unlink", re.compile(r"unlinkat\(" + folder + ", " + text + r", 0\) += 0"))]
@@ -105,6 +107,8 @@ def replay(steps, moment, honour_syncs):
             open_files[fields[1]] = open_files.get(fields[0])
         elif kind == "write" and isinstance(open_files.get(fields[0]), File):
             open_files[fields[0]].write(unescape(fields[1])[: int(fields[2])])
+        elif kind == "write at" and isinstance(open_files.get(fields[0]), File):
+            open_files[fields[0]].write(unescape(fields[1])[: int(fields[3])], int(fields[2]))
         elif kind == "sync" and honour_syncs:
             target = open_files.get(fields[0])
             if isinstance(target, File):
@@ -148,7 +152,7 @@ def run():
     job = Job(options.descent)
     folder = job.folder("traced")
     traced = job.run(folder, ["strace", "-ff", "-o", os.path.join(folder, "trace"), "-ttt", "-xx", "-s", "10000000", "-e",
-                              "trace=openat,fcntl,write,fsync,renameat,renameat2,unlinkat"])
+                              "trace=openat,fcntl,write,pwrite64,fsync,renameat,renameat2,unlinkat"])
     check(traced.returncode == 0, f"strace: {traced.stderr.strip()}")
     steps = list(operations(os.path.join(folder, name) for name in os.listdir(folder) if name.startswith("trace.")))
     check(sum(kind == "rename" for kind, _ in steps) > 5, "the training makes no checkpoints")

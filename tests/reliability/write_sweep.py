@@ -15,7 +15,8 @@ from cases import Case, Cases, contents
 from job import Failure, arguments, check, main
 
 ERRORS = {"openat": ("ENOSPC", "EACCES", "EROFS"), "write": ("ENOSPC", "EIO", "EDQUOT", "EINTR"),
-          "fsync": ("EIO", "ENOSPC"), "close": ("EIO", "EDQUOT"), "renameat": ("EACCES", "EIO"), "fchmod": ("EPERM",)}
+          "fsync": ("EIO", "ENOSPC"), "close": ("EIO", "EDQUOT"), "renameat": ("EACCES", "EIO"), "fchmod": ("EPERM",),
+          "pwrite64": ("ENOSPC", "EIO", "EDQUOT", "EINTR")}
 REASONS = (r"No space left|Permission denied|Read-only file|Input/output error|Disk quota|Interrupted|"
            r"not permitted|File too large")
 # Standard output has no file name; the log beside the checkpoints is named with its folder.

@@ -36,8 +36,8 @@ static const struct setting convert_rows[] = {
              "large for this machine)",
              0),
     ROW_FLAG("guard-formulas", AT(guard_formulas),
-             "Write ' before texts that a spreadsheet takes for formulas: they begin with =, +, -, @, a tab or a line "
-             "break and are not numbers; only for .csv and .tsv",
+             "Write ' before texts that begin with =, +, -, @, a tab or a line break, which spreadsheets compute; OUT "
+             "must end in .csv or .tsv",
              0),
     ROW_END,
 };

@@ -32,9 +32,7 @@ static const struct setting predict_rows[] = {
              1),
     ROW_TEXT("out", "FILE", AT(out), "CSV file to write, - for standard output; an existing file is replaced", 0),
     ROW_FLAG("guard-formulas", AT(guard_formulas),
-             "Write ' before names that a spreadsheet takes for formulas: they begin with =, +, -, @, a tab or a line "
-             "break and are not numbers",
-             0),
+             "Write ' before names that begin with =, +, -, @, a tab or a line break, which spreadsheets compute", 0),
     ROW_END,
 };
 #undef AT

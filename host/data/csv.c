@@ -285,6 +285,7 @@ descent_status csv_read(const char *path, const struct read_request *request, co
   r.path = file.path;
   TRY(table_begin(&r.table, file.path, request, blocks));
   TRY(read_text(&r, &file));
+  r.table.stored = stream_bytes(&file);
   TRY(table_finish(&r.table, storage));
 done:
   stream_close(&file);

@@ -116,8 +116,8 @@ done:
 }
 
 static bool is_shape(const struct hdf5_shape *s) {
-  return s->rows > 0 && s->columns > 0 && s->columns <= MATRIX_MAX_COLUMNS && s->weights >= 0 && s->weights <= 1 &&
-         s->targets >= 0 && s->targets <= s->columns - s->weights;
+  return s->rows > 0 && s->columns > 0 && s->stored > 0 && s->columns <= MATRIX_MAX_COLUMNS && s->weights >= 0 &&
+         s->weights <= 1 && s->targets >= 0 && s->targets <= s->columns - s->weights;
 }
 
 static descent_status read_rows(struct matrix *matrix, int64_t rows, double *cells) {
@@ -185,6 +185,7 @@ descent_status hdf5_open(const char *path, const char *part, struct matrix *matr
                             .columns = message.shape.columns,
                             .targets = message.shape.targets,
                             .weights = message.shape.weights,
+                            .stored = message.shape.stored,
                             .read = read_rows,
                             .close = close_hdf5,
                             .state = h};

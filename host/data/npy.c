@@ -56,6 +56,7 @@ descent_status npy_open(const char *path, struct matrix *matrix) {
   *matrix = (struct matrix){.path = path,
                             .rows = npy->array.rows,
                             .columns = npy->array.columns,
+                            .stored = (int64_t)about.st_size,
                             .read = read_rows,
                             .close = close_npy,
                             .state = npy};

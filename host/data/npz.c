@@ -19,6 +19,7 @@ enum { X, WEIGHTS, TARGETS, PARTS };
 
 struct npz_part {
   struct array array;
+  int64_t stored; /* bytes of the file */
   zip_file_t *file;
   int64_t offset; /* of the next byte of the .npy */
   char *where;    /* "x.npz: array 'X'" */
@@ -120,6 +121,7 @@ static descent_status open_part(struct npz *npz, int64_t index, struct npz_part 
     return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory", npz->path);
   }
   TRY(check_entry(part, &about));
+  part->stored = (int64_t)about.comp_size;
   part->file = zip_fopen_index(npz->zip, (zip_uint64_t)index, 0);
   if (!part->file && npz_status(zip_get_error(npz->zip), DESCENT_ERROR_DATA) == DESCENT_ERROR_MEMORY)
     TRY(status_set(DESCENT_ERROR_MEMORY, "%s: out of memory while decompressing", part->where));
@@ -241,6 +243,7 @@ static descent_status describe(struct npz *npz, struct matrix *matrix) {
   for (int k = 0; k < PARTS; k++) {
     if (!parts[k].where) continue;
     matrix->columns += parts[k].array.columns;
+    matrix->stored += parts[k].stored;
     if (parts[k].array.rows != matrix->rows)
       return status_set(DESCENT_ERROR_DATA, "%s has %" PRId64 " rows, but array X has %" PRId64, parts[k].where,
                         parts[k].array.rows, matrix->rows);

@@ -13,6 +13,7 @@
 
 #include "core/memory.h"
 #include "core/status.h"
+#include "data/expansion.h"
 
 enum { BUFFER = 1 << 18 };
 
@@ -200,6 +201,12 @@ descent_status stream_rewind(struct stream *stream) {
   s->begin = s->end = s->taken = stream->offset = 0;
   s->looked = s->inside = false;
   return DESCENT_OK;
+}
+
+int64_t stream_bytes(const struct stream *stream) {
+  const struct stream_source *s = stream->source;
+  const int64_t packed = s->gzip ? s->taken - (s->end - s->begin) : stream->offset;
+  return stream->offset / EXPANSION_GZIP < packed ? stream->offset : packed * EXPANSION_GZIP;
 }
 
 bool stream_is_compressed(struct stream *stream) { return look(stream) == DESCENT_OK && stream->source->gzip; }

@@ -20,6 +20,8 @@ descent_status stream_read(struct stream *stream, void *to, int64_t bytes, int64
 descent_status stream_rewind(struct stream *stream);
 /* Whether it is gzip. */
 bool stream_is_compressed(struct stream *stream);
+/* How much was read so far, of gzip at most EXPANSION_GZIP times what it takes on disk. */
+int64_t stream_bytes(const struct stream *stream);
 /* No-op on a zeroed stream. */
 void stream_close(struct stream *stream);
 

@@ -126,6 +126,7 @@ static descent_status move_X(struct table *t, struct dataset_storage *storage) {
   descent_status status = DESCENT_OK;
   const bool plain = is_plain(&storage->schema);
   storage->inputs = schema_inputs(&storage->schema);
+  TRY(table_check_expansion(t, t->rows, storage->inputs));
   if (!table_is_survey(t) && plain) storage->owned_X = move_array(&t->values, t->rows, storage->inputs);
   if (!table_is_survey(t) && !plain) TRY(expand(t, storage));
   if (plain && !storage->schema.input_names) schema_drop_features(&storage->schema); /* carry no information */

@@ -2,9 +2,11 @@
 #include "cli/records.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "report/run_log.h"
@@ -142,6 +144,7 @@ static bool rewrite_log(struct records *r, FILE *old, const char *path, int64_t 
   char *fresh = NULL;
   errno = ENOMEM;
   if (asprintf(&fresh, "%s.new", path) < 0) return false;
+  unlink(fresh); /* which may be anything, such as a link or a pipe */
   FILE *file = fopen(fresh, "w");
   bool done = file && (!old || replay_log(r, old, file, step, epochs)) && fflush(file) == 0 && fsync(fileno(file)) == 0;
   int error = errno;
@@ -155,12 +158,25 @@ static bool rewrite_log(struct records *r, FILE *old, const char *path, int64_t 
   return done;
 }
 
+/* Does not wait for the writer of a pipe that came with the folder. NULL with errno set. */
+static FILE *open_log(const char *path) {
+  struct stat about;
+  const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) return NULL;
+  const bool regular = fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode);
+  FILE *file = regular ? fdopen(descriptor, "r") : NULL;
+  const int error = regular ? errno : EINVAL;
+  if (!file) close(descriptor);
+  errno = error;
+  return file;
+}
+
 static bool continue_log(struct records *r, const char *folder, int64_t step, int64_t epochs) {
   int64_t logged = 0;
   const char *own = r->values->checkpoint;
   char *from = log_path(folder), *to = log_path(own);
   errno = ENOMEM;
-  FILE *old = from && to ? fopen(from, "r") : NULL;
+  FILE *old = from && to ? open_log(from) : NULL;
   const bool done = (old || errno == ENOENT) && rewrite_log(r, old, to, step, &logged);
   const int error = errno;
   if (done && logged != epochs)

@@ -25,6 +25,7 @@ descent_status hdf5_open(const char *path, const char *part, struct matrix *matr
 
 #include "data/hdf5.h"
 #include "data/hdf5_file.h"
+#include "data/stream.h"
 
 pthread_mutex_t hdf5_library = PTHREAD_MUTEX_INITIALIZER;
 
@@ -176,6 +177,7 @@ descent_status hdf5_open(const char *path, const char *part, struct matrix *matr
   if (!h) return DESCENT_ERROR_MEMORY;
   h->path = path;
   h->pipe = -1;
+  TRY(stream_require_file(path, "which HDF5 requires"));
   TRY(start(h, part));
   TRY(receive_message(h, &message));
   if (!is_shape(&message.shape)) TRY(crashed(h));

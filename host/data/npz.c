@@ -13,6 +13,7 @@
 #include "core/status.h"
 #include "data/array.h"
 #include "data/matrix.h"
+#include "data/stream.h"
 #include "data/text.h"
 
 enum { X, WEIGHTS, TARGETS, PARTS };
@@ -266,6 +267,7 @@ descent_status npz_open(const char *path, const char *part, struct matrix *matri
   struct npz *npz = memory_allocate(1, sizeof *npz, "the reader");
   if (!npz) return DESCENT_ERROR_MEMORY;
   npz->path = path;
+  TRY(stream_require_file(path, "which .npz requires"));
   if (access(path, R_OK) != 0) TRY(status_cannot_read(path, errno));
   npz->zip = zip_open(path, ZIP_RDONLY, &code);
   if (!npz->zip) {

@@ -28,6 +28,14 @@ struct stream_source {
   unsigned char buffer[BUFFER];
 };
 
+descent_status stream_require_file(const char *path, const char *why) {
+  struct stat about;
+  const bool known = strcmp(path, "-") == 0 ? fstat(STDIN_FILENO, &about) == 0 : stat(path, &about) == 0;
+  if (!known || !(S_ISFIFO(about.st_mode) || S_ISCHR(about.st_mode) || S_ISSOCK(about.st_mode))) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_READ, "%s: not a regular file, %s (save it as a file)",
+                    strcmp(path, "-") == 0 ? "standard input" : path, why);
+}
+
 descent_status stream_open(const char *path, struct stream *stream) {
   const bool standard_input = strcmp(path, "-") == 0;
   *stream = (struct stream){.path = standard_input ? "standard input" : path, .size = -1};

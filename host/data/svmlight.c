@@ -324,6 +324,7 @@ descent_status svmlight_open(const char *path, int stated, int trained, int64_t 
   s->capacity = CHUNK;
   s->text = memory_allocate(CHUNK, 1, "the read buffer");
   if (!s->text) TRY(DESCENT_ERROR_MEMORY);
+  TRY(stream_require_file(path, "which svmlight requires, as it is read twice"));
   TRY(stream_open(path, &s->stream));
   s->path = s->stream.path;
   TRY(survey(s, &rows, &stored));

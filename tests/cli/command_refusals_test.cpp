@@ -276,7 +276,7 @@ TEST_F(Refusals, OfTheOtherCommands) {
       {"info", 2, "needs MODEL (see descent info --help)"},
       {"info nosuch", 3, "nosuch: cannot read: No such file or directory"},
       {"info .", 3, ".: cannot read: Is a directory"},
-      {"info /dev/null", 3, "/dev/null: cannot read: Invalid argument"},
+      {"info /dev/null", 3, "/dev/null: cannot read: not a regular file"},
       {"info m.csv", 3, "m.csv: not a .safetensors file, or truncated"},
       {"info m r", 2, "one argument too many: 'r' (see descent info --help)"},
       {"plot", 2, "needs RUN... (see descent plot --help)"},

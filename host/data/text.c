@@ -8,11 +8,14 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "core/memory.h"
 #include "core/utf8.h"
 
 bool text_list_add(struct text_list *list, const char *text, size_t length, int64_t line) {
   if (list->n == list->capacity) {
-    int64_t capacity = list->capacity ? list->capacity * 2 : 16;
+    enum { COPY = 32 }; /* bytes: what the allocator takes for a short text */
+    const int64_t capacity = list->capacity ? list->capacity * 2 : 16;
+    if (!memory_fits((capacity - list->n) * (COPY + (int64_t)(sizeof(char *) + sizeof(int64_t))))) return false;
     char **items = realloc(list->items, (size_t)capacity * sizeof *items);
     if (items) list->items = items;
     int64_t *lines = realloc(list->lines, (size_t)capacity * sizeof *lines);

@@ -163,9 +163,9 @@ static FILE *open_log(const char *path) {
   struct stat about;
   const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) return NULL;
-  const bool regular = fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode);
-  FILE *file = regular ? fdopen(descriptor, "r") : NULL;
-  const int error = regular ? errno : EINVAL;
+  int error = fstat(descriptor, &about) ? errno : S_ISDIR(about.st_mode) ? EISDIR : S_ISREG(about.st_mode) ? 0 : EINVAL;
+  FILE *file = error ? NULL : fdopen(descriptor, "r");
+  if (!error && !file) error = errno;
   if (!file) close(descriptor);
   errno = error;
   return file;

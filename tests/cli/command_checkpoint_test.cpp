@@ -147,6 +147,18 @@ TEST(Checkpoints, ALogWithGapsKeepsWhatItHas) {
   EXPECT_EQ(folder.read("kept/log.jsonl"), whole);
 }
 
+/* A folder from elsewhere may hold pipes, for whose writers nobody waits. */
+TEST(Checkpoints, ALogThatIsAPipeIsLeftAlone) {
+  const Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  ASSERT_EQ(folder.run(restartable).code, 0);
+  std::filesystem::remove(folder / "kept/log.jsonl");
+  for (const char *pipe : {"kept/log.jsonl", "kept/log.jsonl.new"}) ASSERT_EQ(mkfifo((folder / pipe).c_str(), 0600), 0);
+  const Result result = folder.run(restartable + Arguments{"--epochs", "12", "--resume-with", "epochs"});
+  EXPECT_EQ(result.code, 1);
+  expect_contains(result.err, "kept/log.jsonl: cannot write");
+}
+
 TEST(Checkpoints, SignalsSaveAndStop) {
   for (int number : {SIGINT, SIGTERM, SIGHUP}) {
     Running running;

@@ -46,6 +46,16 @@ std::string Idx(uint32_t rows, uint32_t columns, size_t bytes) {
   return text + std::string(bytes, '\0');
 }
 
+// A directory of so many empty files without a name.
+std::string Zip(uint32_t entries) {
+  const uint32_t size = 46 * entries, offset = 0;
+  std::string text = Repeat("PK\1\2" + std::string(42, '\0'), static_cast<int>(entries));
+  text += std::string("PK\5\6\0\0\0\0", 8);
+  for (int i = 0; i < 2; i++) text.append(reinterpret_cast<const char *>(&entries), 2);
+  text.append(reinterpret_cast<const char *>(&size), 4).append(reinterpret_cast<const char *>(&offset), 4);
+  return text + std::string(2, '\0');
+}
+
 std::string Safetensors(const std::string &header) {
   const uint64_t length = header.size();
   return std::string(reinterpret_cast<const char *>(&length), sizeof length) + header;
@@ -131,7 +141,9 @@ const Case cases[] = {
     {"categories.csv", [] { return Categories(20000); }, nullptr, 30, 1400},
     {"bomb.csv.gz", [] { return Gzip(Categories(200000)); }, "201000 rows x 998 columns are 802 MB as a dense matrix",
      20, 0},
+    {"wide.csv.gz", [] { return Gzip("1" + std::string(4194302, ',') + "\n"); }, "wide.csv.gz:1: over ", 250, 0},
     {"values.safetensors", [] { return Safetensors("[" + Repeat("1,", 999999) + "1]"); }, "not a JSON object", 10, 50},
+    {"entries.npz", [] { return Zip(10001); }, "entries.npz: 10001 arrays exceed the maximum of 10000", 10, 0},
     {"deep.safetensors", [] { return Safetensors(std::string(1000000, '[')); }, "nested too deeply", 10, 2},
 };
 

@@ -45,7 +45,7 @@ static void make_hash_key(void) {
   if (getrandom(hash_key, sizeof hash_key, GRND_NONBLOCK) == sizeof hash_key) return;
   struct timespec now = {0}; /* without random numbers, shortly after a start: the place in memory and the time */
   clock_gettime(CLOCK_REALTIME, &now);
-  hash_key[0] = (uint64_t)(uintptr_t)&now, hash_key[1] = (uint64_t)now.tv_nsec;
+  hash_key[0] = (uint64_t)(uintptr_t)hash_key, hash_key[1] = (uint64_t)now.tv_nsec;
 }
 
 static uint64_t rotate(uint64_t x, int bits) { return x << bits | x >> (64 - bits); }

@@ -12,7 +12,6 @@
 #include "core/status.h"
 #include "core/utf8.h"
 #include "data/column_kinds.h"
-#include "data/expansion.h"
 
 enum { MAX_CATEGORIES = 1000 };
 
@@ -451,12 +450,6 @@ descent_status table_end_row(struct table *t) {
   if (t->decided) return finish_row(t);
   t->sample_rows++;
   return t->sample_rows < SAMPLE_ROWS && t->sample_bytes < SAMPLE_BYTES ? DESCENT_OK : flush_sample(t);
-}
-
-descent_status table_check_expansion(const struct table *t, int64_t rows, int64_t columns) {
-  const struct expected_data *expected = t->request.expected;
-  if (!t->stored || (expected && expected->features)) return DESCENT_OK;
-  return expansion_check(t->path, rows, columns, t->stored, "", "the file is damaged, or holds hardly any data");
 }
 
 /* ---- files of numbers ------------------------------------------------------------------------------------------- */

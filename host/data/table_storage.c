@@ -7,6 +7,7 @@
 
 #include "core/memory.h"
 #include "core/status.h"
+#include "data/expansion.h"
 #include "data/table.h"
 
 /* Copies a feature's categories, sorted, to the schema. *index_of_code (n) maps codes to sorted indices; the caller
@@ -120,6 +121,12 @@ static bool is_plain(const struct schema *schema) {
   for (int64_t f = 0; f < schema->n_features; f++)
     if (schema->features[f].categories || schema->features[f].indicator) return false;
   return true;
+}
+
+descent_status table_check_expansion(const struct table *t, int64_t rows, int64_t columns) {
+  const struct expected_data *expected = t->request.expected;
+  if (!t->stored || (expected && expected->features)) return DESCENT_OK;
+  return expansion_check(t->path, rows, columns, t->stored, "", "the file is damaged, or holds hardly any data");
 }
 
 static descent_status move_X(struct table *t, struct dataset_storage *storage) {

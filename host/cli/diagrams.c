@@ -33,6 +33,9 @@ static int parse_one(const char *command, const char *item, struct diagrams *d) 
                 item);
   if (!picture_named(path))
     return fail(command, EXIT_USAGE, "--plot '%s': charts are SVG: the name must end in .svg", item);
+  for (int i = 0; i < d->n; i++)
+    if (output_same_place(path, d->list[i].path))
+      return fail(command, EXIT_USAGE, "--plot '%s': is also the file of another chart", path);
   if (!output_possible(path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
   d->list[d->n++].path = path;
   return EXIT_DONE;

@@ -63,7 +63,8 @@ static int evaluate(void *values, const struct arguments *arguments) {
   descent_status status;
   int code = diagrams_parse(command, v->plot, &diagrams);
   for (int i = 0; i < diagrams.n && code == EXIT_DONE; i++)
-    if (output_same_file(diagrams.list[i].path, model) || output_same_file(diagrams.list[i].path, data))
+    if (output_same_file(diagrams.list[i].path, model) || output_same_file(diagrams.list[i].path, data) ||
+        (v->data.target_file && output_same_file(diagrams.list[i].path, v->data.target_file)))
       code = fail(command, EXIT_USAGE, "--plot '%s': is also an input file", diagrams.list[i].path);
   if (code == EXIT_DONE && (status = descent_network_load(model, &network)) != DESCENT_OK)
     code = fail_status(command, status);

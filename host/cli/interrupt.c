@@ -5,24 +5,50 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "core/replace.h"
 
 static volatile sig_atomic_t caught, save_asked;
+
+void interrupt_remove_files(void) {
+  replace_remove_all(); /* of the command */
+  descent_remove_unfinished_files();
+}
+
+/* Ends the process as the signal does by default, so that a shell sees the signal. The first process of a container
+ * has no defaults: there raise() returns. */
+static void on_end(int number) {
+  interrupt_remove_files();
+  raise(number);
+  _exit(EXIT_SIGNAL + number);
+}
 
 static void on_signal(int number) {
   if (number == SIGUSR1) {
     save_asked = 1;
     return;
   }
-  if (caught) _exit(EXIT_SIGNAL + number);
+  if (caught) {
+    interrupt_remove_files();
+    _exit(EXIT_SIGNAL + number);
+  }
   caught = number;
+}
+
+static void handle(const int *numbers, size_t n, void (*handler)(int), unsigned flags) {
+  for (size_t i = 0; i < n; i++) {
+    struct sigaction old, action = {.sa_handler = handler, .sa_flags = (int)flags};
+    if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(numbers[i], &action, NULL);
+  }
+}
+
+void interrupt_clean_up(void) {
+  static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU, SIGALRM, SIGVTALRM};
+  handle(ending, sizeof ending / sizeof *ending, on_end, SA_RESETHAND | SA_NODEFER);
 }
 
 void interrupt_watch(void) {
   static const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
-  for (unsigned i = 0; i < sizeof watched / sizeof *watched; i++) {
-    struct sigaction old, action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    if (sigaction(watched[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(watched[i], &action, NULL);
-  }
+  handle(watched, sizeof watched / sizeof *watched, on_signal, SA_RESTART);
 }
 
 int interrupt_signal(void) { return caught; }

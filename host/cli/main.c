@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 
 struct subcommand {
   const char *name; /* as argv[0] of the subcommand: "descent train" */
@@ -81,6 +82,7 @@ static void occupy_standard_descriptors(void) {
 static void on_bus_error(int number) {
   static const char text[] = "descent: a data file was truncated while it was read\n";
   (void)number;
+  interrupt_remove_files();
   _exit(write(STDERR_FILENO, text, sizeof text - 1) < 0 ? EXIT_RUN : EXIT_DATA);
 }
 
@@ -106,6 +108,7 @@ static bool output_has_reader(void) {
 int main(int argc, char **argv) {
   restart_without_blas_threads(argv);
   occupy_standard_descriptors();
+  interrupt_clean_up();
   signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write like any other, reported by the check below */
   signal(SIGBUS, on_bus_error);
   signal(SIGXFSZ, SIG_IGN); /* so is a file that may not grow further */

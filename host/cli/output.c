@@ -2,7 +2,6 @@
 #include "cli/output.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,63 +9,37 @@
 
 #include "cli/cli.h"
 
-/* The temporary file lies beside the file itself where `path` is a symbolic link to one, so that the link stays, and
- * has the permissions of what it replaces. */
-static bool open_beside(struct output_file *output, const struct stat *existing) {
-  int descriptor = -1;
-  output->place = existing ? realpath(output->path, NULL) : strdup(output->path);
-  if (!output->place || asprintf(&output->temporary, "%s.%ld.tmp", output->place, (long)getpid()) < 0) {
-    output->temporary = NULL;
-  } else if ((descriptor = open(output->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0) {
-    free(output->temporary); /* another's, or none */
-    output->temporary = NULL;
-  } else if (!existing || fchmod(descriptor, existing->st_mode & 0777) == 0) {
-    output->stream = fdopen(descriptor, "w");
-  }
-  if (output->stream) return true;
-  int error = errno;
-  if (descriptor >= 0) close(descriptor);
-  output_abandon(output);
-  errno = error;
-  return false;
-}
-
 bool output_open(struct output_file *output, const char *path) {
-  *output = (struct output_file){.path = path};
   struct stat existing;
+  char place[PATH_MAX];
+  *output = (struct output_file){0};
   if (strcmp(path, "-") == 0) {
     output->stream = stdout;
-    return true;
+  } else if (stat(path, &existing) != 0 || S_ISREG(existing.st_mode)) {
+    if (replace_open(path, &output->replacement, place)) output->stream = output->replacement.stream;
+  } else {
+    output->stream = fopen(path, "w");
   }
-  const bool exists = stat(path, &existing) == 0;
-  if (!exists || S_ISREG(existing.st_mode)) return open_beside(output, exists ? &existing : NULL);
-  output->stream = fopen(path, "w");
   return output->stream != NULL;
 }
 
 bool output_commit(struct output_file *output) {
-  const bool failed = ferror(output->stream); /* errno is still that of the write */
-  bool written = !failed && fflush(output->stream) == 0;
-  if (written && output->temporary) written = fsync(fileno(output->stream)) == 0;
-  int error = errno;
-  if (fclose(output->stream) != 0 && written) written = false, error = errno;
+  FILE *const stream = output->stream;
+  const bool replaces = output->replacement.stream != NULL;
   output->stream = NULL;
-  if (written && output->temporary && rename(output->temporary, output->place) != 0) written = false, error = errno;
-  if (written) {
-    free(output->temporary);
-    output->temporary = NULL;
-  }
-  output_abandon(output);
+  if (replaces) return replace_commit(&output->replacement);
+  bool written = !ferror(stream); /* errno is still that of the write */
+  if (written) written = fflush(stream) == 0;
+  const int error = errno;
+  if (fclose(stream) != 0 && written) return false;
   errno = error;
   return written;
 }
 
 void output_abandon(struct output_file *output) {
-  if (output->stream && output->stream != stdout) fclose(output->stream);
-  if (output->temporary) unlink(output->temporary);
-  free(output->temporary);
-  free(output->place);
-  *output = (struct output_file){0};
+  if (output->stream && output->stream != stdout && !output->replacement.stream) fclose(output->stream);
+  replace_abandon(&output->replacement);
+  output->stream = NULL;
 }
 
 bool output_possible(const char *path) {
@@ -111,7 +84,9 @@ static bool stat_folder(const char *path, struct stat *folder) {
 
 bool output_same_place(const char *a, const char *b) {
   struct stat of_a, of_b;
+  char place_a[PATH_MAX], place_b[PATH_MAX];
   if (output_same_file(a, b)) return true;
-  return strcmp(basename(a), basename(b)) == 0 && stat_folder(a, &of_a) && stat_folder(b, &of_b) &&
-         of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+  return replace_resolve(a, place_a) && replace_resolve(b, place_b) &&
+         strcmp(basename(place_a), basename(place_b)) == 0 && stat_folder(place_a, &of_a) &&
+         stat_folder(place_b, &of_b) && of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
 }

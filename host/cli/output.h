@@ -7,14 +7,14 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "core/replace.h"
+
 struct output_file {
   FILE *stream;
-  const char *path; /* borrowed */
-  char *temporary;  /* NULL when written directly */
-  char *place;      /* the file that it replaces, symbolic links followed; NULL likewise */
+  struct replacement replacement; /* zeroed when written directly */
 };
 
-/* Each false with errno set on failure. */
+/* Each false with errno set on failure. A file that a signal interrupts is removed (interrupt.h). */
 bool output_open(struct output_file *output, const char *path);
 bool output_commit(struct output_file *output);
 void output_abandon(struct output_file *output);

@@ -68,7 +68,14 @@ static int draw(const struct plot_values *v, const struct arguments *arguments, 
   if (v->out) code = picture_save(command, v->out, &p->figure);
   if (code != EXIT_DONE || (v->out && !v->terminal)) return code;
   const struct terminal_look look = {terminal_columns(stdout), terminal_unicode(), terminal_colors(stdout)};
-  return terminal_figure(stdout, &p->figure, &look) ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");
+  if (!terminal_figure(stdout, &p->figure, &look)) return fail(command, EXIT_RUN, "out of memory");
+  char epochs[TEXT_SIZE]; /* which a narrow chart has no room for */
+  for (int r = 0; r < p->n; r++)
+    if (p->histories[r].stride > 1) {
+      printf("\n%s\n", curves_epochs(p->runs, p->n, epochs));
+      break;
+    }
+  return EXIT_DONE;
 }
 
 static int plot(void *values, const struct arguments *arguments) {

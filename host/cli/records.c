@@ -9,33 +9,48 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli/interrupt.h"
+#include "cli/logged.h"
+#include "cli/output.h"
+#include "core/clock.h"
+#include "core/replace.h"
 #include "report/run_log.h"
 #include "report/text.h"
 
 static bool wanted(const struct train_values *v) { return v->log || v->tensorboard || v->report || v->checkpoint; }
+
+void records_init(struct records *r, const char *command, const struct train_values *values) {
+  *r = (struct records){.values = values, .command = command, .folder = -1};
+}
+
+/* ---- what is said ----------------------------------------------------------------------------------------------- */
 
 static void cannot_write(struct records *r, const char *path) {
   fail(r->command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
   r->failed = true;
 }
 
-/* The log beside the checkpoints serves a later resume: like a failed checkpoint, its loss does not end the
- * training. */
-static void tell_lost(struct records *r) {
-  fail(r->command, EXIT_RUN, "%s/%s: cannot write: %s; the training continues", r->values->checkpoint, CHECKPOINT_LOG,
-       strerror(errno));
-  r->lost = true;
+/* The name of a log in messages. */
+static const char *name_of(const struct records *r, const struct record_log *log, char name[PATH_MAX]) {
+  if (log == &r->log) return r->values->log;
+  snprintf(name, PATH_MAX, "%s/%s", r->values->checkpoint, CHECKPOINT_LOG);
+  return name;
 }
 
-static void lose_kept(struct records *r) {
-  tell_lost(r);
-  fclose(r->kept);
-  r->kept = NULL;
+/* A log could not be written, for `error`. It is said once, not at every epoch. */
+static void tell_failing(struct records *r, struct record_log *log, int error) {
+  char name[PATH_MAX];
+  if (!log->error)
+    fail(r->command, EXIT_RUN, "%s: cannot write: %s; the training continues, and each epoch tries again",
+         name_of(r, log, name), strerror(error));
+  log->error = error;
 }
 
-static char *log_path(const char *folder) {
-  char *path;
-  return asprintf(&path, "%s/%s", folder, CHECKPOINT_LOG) < 0 ? NULL : path;
+static void tell_written(struct records *r, struct record_log *log) {
+  char name[PATH_MAX];
+  if (!log->error || log->file.lost) return;
+  fail(r->command, EXIT_DONE, "%s: written again, with the epochs that waited", name_of(r, log, name));
+  log->error = 0;
 }
 
 /* ---- one epoch -------------------------------------------------------------------------------------------------- */
@@ -59,144 +74,238 @@ static bool keep_line(struct records *r, const cJSON *line) {
   return !history_add(&r->history, line) && keep_warning(r, cJSON_GetNumberValue(epoch), warning ? warning : "");
 }
 
+static void write_log(struct records *r, struct record_log *log, const char *line) {
+  if (appended_add(&log->file, line, strlen(line)))
+    tell_written(r, log);
+  else if (!log->file.open)
+    ; /* has been reported */
+  else if (log->file.regular)
+    tell_failing(r, log, errno);
+  else
+    cannot_write(r, r->values->log); /* a part of the line may be in it */
+}
+
+static void begin_missing(struct records *r);
+
 void records_epoch(struct records *r, const descent_network *network, const descent_epoch_info *info) {
   const struct train_values *v = r->values;
   if (!wanted(v) || r->failed) return;
   cJSON *line = run_log_line(descent_network_task(network), &v->training.train, info);
-  if (!line || (v->report && !keep_line(r, line))) {
+  char *text = line ? run_log_text(line) : NULL;
+  if (!text || (v->report && !keep_line(r, line))) {
     errno = ENOMEM;
     cannot_write(r, v->report ? v->report : v->log ? v->log : v->tensorboard ? v->tensorboard : v->checkpoint);
-  } else if (r->log && !run_log_write(r->log, line)) {
-    cannot_write(r, v->log);
   } else if (r->tensorboard && !tensorboard_epoch(r->tensorboard, line, network, info)) {
     cannot_write(r, tensorboard_path(r->tensorboard));
   }
-  if (line && r->kept && !run_log_write(r->kept, line)) lose_kept(r);
+  begin_missing(r);
+  if (text && v->checkpoint) write_log(r, &r->kept, text);
+  if (text && v->log) write_log(r, &r->log, text);
+  cJSON_free(text);
   cJSON_Delete(line);
 }
 
 /* ---- beginning and going back ----------------------------------------------------------------------------------- */
 
-static void close_files(struct records *r) {
-  FILE *log = r->log;
-  r->log = NULL;
-  if (log && fclose(log) != 0 && !r->failed) cannot_write(r, r->values->log);
-  if (r->kept && fclose(r->kept) != 0) tell_lost(r);
-  r->kept = NULL;
+/* A log that takes the place of the one before when it is complete. */
+struct new_log {
+  struct record_log *log; /* that it will be; NULL: it is not needed */
+  struct replacement replacement;
+  bool direct; /* to a device or a pipe instead */
+  int error;   /* errno; 0: none */
+};
+
+/* A log of before; NULL without one, or with `*error` set. */
+static FILE *open_old(int folder, const char *name, int flags, int *error) {
+  struct stat about;
+  const int descriptor = openat(folder, name, O_RDONLY | O_NONBLOCK | O_CLOEXEC | flags);
+  FILE *file = NULL;
+  errno = descriptor < 0 ? errno : 0;
+  if (descriptor >= 0 && fstat(descriptor, &about) == 0) {
+    if (S_ISREG(about.st_mode))
+      file = fdopen(descriptor, "r");
+    else
+      errno = S_ISDIR(about.st_mode) ? EISDIR : EINVAL;
+  }
+  *error = file || errno == ENOENT ? 0 : errno;
+  if (!file && descriptor >= 0) close(descriptor);
+  return file;
+}
+
+/* The log beside the checkpoints that the training continues from. */
+static FILE *open_kept(const char *folder, int *error) {
+  const int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  FILE *file = NULL;
+  *error = descriptor < 0 && errno != ENOENT ? errno : 0;
+  if (descriptor < 0) return NULL;
+  file = open_old(descriptor, CHECKPOINT_LOG, O_NOFOLLOW, error);
+  close(descriptor);
+  return file;
+}
+
+static void open_new_kept(struct records *r, struct new_log *new) {
+  if (r->folder < 0) r->folder = open(r->values->checkpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (r->folder < 0 || !replace_open_at(r->folder, CHECKPOINT_LOG, &new->replacement)) new->error = errno;
+}
+
+static void open_new_log(struct records *r, struct new_log *new) {
+  char place[PATH_MAX];
+  new->direct = output_is_special(r->values->log);
+  if (new->direct) {
+    const int descriptor = open(r->values->log, O_WRONLY | O_CLOEXEC);
+    if (descriptor < 0 || !appended_open(&new->log->file, descriptor)) new->error = errno;
+  } else if (!replace_open(r->values->log, &new->replacement, place)) {
+    new->error = errno;
+  }
+}
+
+static void write_new(struct new_log *new, const char *line) {
+  if (!new->log || new->error) return;
+  const bool written =
+      new->direct ? appended_add(&new->log->file, line, strlen(line)) : fputs(line, new->replacement.stream) != EOF;
+  if (!written) new->error = errno;
+}
+
+/* Puts a new log in its place, open for the lines to come; not after an error. */
+static void place_new(struct records *r, struct new_log *new) {
+  if (!new->log) return;
+  if (new->replacement.stream) {
+    const int descriptor = new->error ? -1 : fcntl(fileno(new->replacement.stream), F_DUPFD_CLOEXEC, 0);
+    if (descriptor < 0 && !new->error) new->error = errno;
+    if (new->error) {
+      replace_abandon(&new->replacement);
+    } else if (!replace_commit(&new->replacement)) {
+      new->error = errno;
+      close(descriptor);
+    } else if (!appended_open(&new->log->file, descriptor)) {
+      new->error = errno;
+    }
+  }
+  if (new->error &&new->direct) {
+    errno = new->error;
+    cannot_write(r, r->values->log);
+  } else if (new->error) {
+    tell_failing(r, new->log, new->error);
+  }
+}
+
+/* Copies what was recorded into new logs, and the first time into the history. False with errno set where it cannot be
+ * read. */
+static bool copy_epochs(struct records *r, struct logged *logged, bool first, struct new_log new[2], int64_t *n) {
+  const cJSON *line;
+  while (logged_next(logged, &line)) {
+    if (!line) return true;
+    char *text = run_log_text(line);
+    const bool kept = text && (!first || !r->values->report || keep_line(r, line));
+    if (kept)
+      for (int i = 0; i < 2; i++) write_new(&new[i], text);
+    cJSON_free(text);
+    errno = ENOMEM;
+    if (!kept) return false;
+    ++*n;
+  }
+  return false;
+}
+
+/* Of the epochs that were recorded only `n` were found; `error`: because a log could not be read. */
+static void tell_missing(struct records *r, int64_t n, int error) {
+  const struct train_values *v = r->values;
+  if (error)
+    fail(r->command, EXIT_RUN, "%s/%s: cannot read: %s; the training continues, and each epoch tries again", r->from,
+         CHECKPOINT_LOG, error == ELOOP ? "it is a symbolic link, which is not followed" : strerror(error));
+  else
+    fail(r->command, EXIT_DONE, "%s/%s: lacks %" PRId64 " of the %" PRId64 " epochs before step %" PRId64, r->from,
+         CHECKPOINT_LOG, r->epochs - n, r->epochs, r->step);
+  if (n != r->epochs && (v->report || (!error && (v->log || r->kept.error)))) r->incomplete = true;
+  r->told_missing = !error;
+}
+
+/* Begins the logs that are not open with what was recorded. */
+static void begin_logs(struct records *r, bool first) {
+  const struct train_values *v = r->values;
+  struct new_log new[2] = {{.log = v->checkpoint && !r->kept.file.open ? &r->kept : NULL},
+                           {.log = v->log && !r->log.file.open ? &r->log : NULL}};
+  struct logged logged = {0};
+  int error = 0, unused;
+  int64_t n = 0;
+  r->tried = clock_seconds();
+  if (new[0].log) open_new_kept(r, &new[0]);
+  if (new[1].log) open_new_log(r, &new[1]);
+  if (r->step) {
+    FILE *const kept = open_kept(r->from, &error);
+    FILE *const log = v->log && !new[1].direct ? open_old(AT_FDCWD, v->log, 0, &unused) : NULL;
+    if ((!logged_open(&logged, kept, log, r->step, r->epochs) || !copy_epochs(r, &logged, first, new, &n)) && !error)
+      error = errno;
+  }
+  logged_close(&logged);
+  /* What cannot be read now is not replaced by less. */
+  if (error)
+    for (int i = 0; i < 2; i++)
+      if (new[i].log == &r->kept || n != r->epochs) new[i].error = error;
+  if (error ? first : n != r->epochs && !r->told_missing) tell_missing(r, n, error);
+  for (int i = 0; i < 2; i++) {
+    if (error && new[i].log &&new[i].error) new[i].log->error = error; /* has been reported */
+    place_new(r, &new[i]);
+  }
+}
+
+/* Not more often than each second, as it reads what was recorded. */
+static void begin_missing(struct records *r) {
+  const struct train_values *v = r->values;
+  const bool missing = (v->checkpoint && !r->kept.file.open) || (v->log && !r->log.file.open);
+  if (r->begun && missing && clock_seconds() - r->tried >= 1) begin_logs(r, false);
+}
+
+static void close_log(struct records *r, struct record_log *log) {
+  char name[PATH_MAX];
+  const int tries = interrupt_signal() ? 2 : 5;
+  const bool begun = log->file.open || !log->error, direct = log->file.open && !log->file.regular;
+  int64_t missing;
+  const bool closed = appended_close(&log->file, direct && r->failed ? 1 : tries, &missing) && begun;
+  const int error = closed || !begun ? log->error : errno;
+  if (direct && r->failed)
+    ; /* has been reported */
+  else if (missing)
+    fail(r->command, EXIT_RUN, "%s: lacks %" PRId64 " epoch%s, which could not be written: %s", name_of(r, log, name),
+         missing, missing == 1 ? "" : "s", strerror(error));
+  else if (closed)
+    tell_written(r, log);
+  else if (!r->failed)
+    fail(r->command, EXIT_RUN, "%s: cannot write: %s", name_of(r, log, name), strerror(error));
+  if (!closed) r->incomplete = true;
+  log->error = 0;
+}
+
+static void close_logs(struct records *r) {
+  close_log(r, &r->kept);
+  close_log(r, &r->log);
+  if (r->folder >= 0) close(r->folder);
+  r->folder = -1;
   history_free(&r->history);
   cJSON_Delete(r->warnings);
   r->warnings = NULL;
 }
 
 void records_close(struct records *r) {
-  close_files(r);
+  if (!r->values) return;
+  r->tried = 0;
+  if (!r->failed) begin_missing(r);
+  close_logs(r);
   if (!tensorboard_close(r->tensorboard) && !r->failed) cannot_write(r, r->values->tensorboard);
   r->tensorboard = NULL;
-}
-
-/* One line that was kept: into the files that are open and the history. */
-static bool replay(struct records *r, FILE *kept, const cJSON *line) {
-  if (!run_log_write(kept, line)) return false;
-  if (r->log && !run_log_write(r->log, line)) return false;
-  return !r->values->report || keep_line(r, line);
-}
-
-/* The epoch of a line of the checkpoints' log, where it is one that follows `last` and the step; else 0. */
-static int64_t epoch_of(const cJSON *line, int64_t last, int64_t step) {
-  const cJSON *at = cJSON_GetObjectItemCaseSensitive(line, "step");
-  const cJSON *epoch = cJSON_GetObjectItemCaseSensitive(line, "epoch");
-  const bool sound = cJSON_IsNumber(at) && at->valuedouble <= (double)step && cJSON_IsNumber(epoch) &&
-                     epoch->valuedouble > (double)last && epoch->valuedouble <= (double)step;
-  return sound ? (int64_t)epoch->valuedouble : 0;
-}
-
-/* The lines of the checkpoints' log up to a step, in order; damaged ones are left out. `*epochs`: their number. False
- * with errno set where memory is short, as a part of the log is not to replace all of it then. */
-static bool replay_log(struct records *r, FILE *from, FILE *kept, int64_t step, int64_t *epochs) {
-  char *text = NULL;
-  size_t capacity = 0;
-  ssize_t length;
-  int64_t last = 0;
-  bool written = true;
-  while (written && (errno = 0, length = getline(&text, &capacity, from)) > 0) {
-    cJSON *line = cJSON_ParseWithLength(text, (size_t)length);
-    written = line || errno != ENOMEM;
-    const int64_t epoch = epoch_of(line, last, step);
-    errno = ENOMEM; /* not set by what failed */
-    if (epoch) {
-      written = replay(r, kept, line);
-      last = epoch;
-      ++*epochs;
-    }
-    cJSON_Delete(line);
-  }
-  if (written && (ferror(from) || errno == ENOMEM)) written = false;
-  const int error = errno;
-  free(text);
-  errno = error;
-  return written;
-}
-
-/* Writes what was logged up to the step into a new log beside the checkpoints and puts it in the place of the old one.
- * The folder is locked, so the new one may have a fixed name; a killed process leaves it to the next. The writer of
- * checkpoints syncs the files beside them. */
-static bool rewrite_log(struct records *r, FILE *old, const char *path, int64_t step, int64_t *epochs) {
-  char *fresh = NULL;
-  errno = ENOMEM;
-  if (asprintf(&fresh, "%s.new", path) < 0) return false;
-  unlink(fresh); /* which may be anything, such as a link or a pipe */
-  FILE *file = fopen(fresh, "w");
-  bool done = file && (!old || replay_log(r, old, file, step, epochs)) && fflush(file) == 0 && fsync(fileno(file)) == 0;
-  int error = errno;
-  if (file && fclose(file) != 0 && done) done = false, error = errno;
-  errno = error;
-  if (done) done = rename(fresh, path) == 0 && (r->kept = fopen(path, "a"));
-  error = errno;
-  if (!done) unlink(fresh);
-  free(fresh);
-  errno = error;
-  return done;
-}
-
-/* Does not wait for the writer of a pipe that came with the folder. NULL with errno set. */
-static FILE *open_log(const char *path) {
-  struct stat about;
-  const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) return NULL;
-  int error = fstat(descriptor, &about) ? errno : S_ISDIR(about.st_mode) ? EISDIR : S_ISREG(about.st_mode) ? 0 : EINVAL;
-  FILE *file = error ? NULL : fdopen(descriptor, "r");
-  if (!error && !file) error = errno;
-  if (!file) close(descriptor);
-  errno = error;
-  return file;
-}
-
-static bool continue_log(struct records *r, const char *folder, int64_t step, int64_t epochs) {
-  int64_t logged = 0;
-  const char *own = r->values->checkpoint;
-  char *from = log_path(folder), *to = log_path(own);
-  errno = ENOMEM;
-  FILE *old = from && to ? open_log(from) : NULL;
-  const bool done = (old || errno == ENOENT) && rewrite_log(r, old, to, step, &logged);
-  const int error = errno;
-  if (done && logged != epochs)
-    fail(r->command, EXIT_DONE, "%s/%s: lacks %" PRId64 " of the %" PRId64 " epochs before step %" PRId64, folder,
-         CHECKPOINT_LOG, epochs - logged, epochs, step);
-  if (old) fclose(old);
-  free(from);
-  free(to);
-  errno = error;
-  return done;
+  r->values = NULL;
 }
 
 void records_begin(struct records *r, const char *folder, int64_t step, int64_t epochs) {
   const struct train_values *v = r->values;
-  close_files(r);
-  if (v->log && !(r->log = fopen(v->log, "w"))) {
-    cannot_write(r, v->log);
-    return;
-  }
-  if (v->checkpoint && !continue_log(r, folder, step, epochs)) tell_lost(r);
+  close_logs(r);
+  r->begun = true;
+  r->from = folder;
+  r->step = step;
+  r->epochs = epochs;
+  r->told_missing = false;
+  begin_logs(r, true);
+  if (r->failed) return;
   if (v->tensorboard && !r->tensorboard && !(r->tensorboard = tensorboard_open(v->tensorboard))) {
     cannot_write(r, v->tensorboard);
   } else if (r->tensorboard && step && !tensorboard_restart(r->tensorboard, step)) {

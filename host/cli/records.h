@@ -5,28 +5,44 @@
 #define DESCENT_CLI_RECORDS_H
 
 #include "cli/train.h"
+#include "report/appended.h"
 #include "report/history.h"
 #include "report/tensorboard.h"
 
+/* A log, and why it cannot be written at present. */
+struct record_log {
+  struct appended_file file; /* not open: what was recorded before could not be put in its place yet */
+  int error;                 /* errno, which has been reported; 0: none */
+};
+
 struct records {
-  const struct train_values *values; /* borrowed: where everything goes */
+  const struct train_values *values; /* borrowed: where everything goes; NULL before records_init */
   const char *command;
-  FILE *log, *kept; /* of --log, and the one beside the checkpoints; NULL: none */
+  struct record_log log, kept; /* of --log, and the one beside the checkpoints */
+  int folder;                  /* descriptor of the checkpoints' folder; -1: not open */
+  bool begun;
+  const char *from;     /* what records_begin was given, for a log that cannot be begun at once */
+  int64_t step, epochs; /* likewise */
+  double tried;         /* when that was last tried, in seconds */
   struct tensorboard *tensorboard;
   struct history history; /* for the report */
   cJSON *warnings;        /* likewise */
-  bool failed;            /* something could not be written, which has been told */
-  bool lost;              /* the same of the log beside the checkpoints; the training need not end for it */
+  bool failed;            /* something could not be written that ends the training; has been reported */
+  bool incomplete;        /* a log lacks epochs; has been reported */
+  bool told_missing;      /* what could not be found of earlier epochs has been reported */
 };
 
-/* Begins anew, or with what was recorded up to a step (0: nothing), after so many epochs, which is read from the log in
- * the folder of checkpoints, NULL without them; what that lacks is reported. What was open before is closed. */
+void records_init(struct records *records, const char *command, const struct train_values *values);
+
+/* Begins anew, or with what was recorded up to a step (0: nothing), after so many epochs. It is read from the log in the
+ * folder of checkpoints, NULL without them, and what that lacks from --log; what both lack is reported. What was open
+ * before is closed. */
 void records_begin(struct records *records, const char *folder, int64_t step, int64_t epochs);
-/* A file that cannot be closed counts as not written (`failed`, `lost`). */
+/* Tries a last time to write what waits, and reports what is missing (`failed`, `incomplete`). */
 void records_close(struct records *records);
 
-/* Records an epoch. A failed write is reported and ends the training (`failed`), so that the model is saved while there
- * is room left. */
+/* Records an epoch. A log that cannot be written is reported, and tried again at every further epoch. What cannot be
+ * tried again, TensorBoard's file or a log that is no regular file, ends the training (`failed`). */
 void records_epoch(struct records *records, const descent_network *network, const descent_epoch_info *info);
 
 #endif

@@ -130,7 +130,7 @@ static int prepare(struct training *t) {
   if (code == EXIT_DONE) code = device_choice_open(command, &t->values.device, &t->device);
   if (code == EXIT_DONE) code = check_options(t);
   if (code != EXIT_DONE) return code;
-  t->records = (struct records){.values = &t->values, .command = command};
+  records_init(&t->records, command, &t->values);
   if (!t->values.checkpoint)
     records_begin(&t->records, NULL, 0, 0); /* else when it is known where the training begins */
   return t->records.failed ? EXIT_RUN : EXIT_DONE;
@@ -188,10 +188,12 @@ static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
       if (!v->quiet)
         fprintf(stderr, "resumed     %s: step %" PRId64 ", %" PRId64 " epoch%s done\n", info->path, info->step,
                 info->epochs, info->epochs == 1 ? "" : "s");
+      if (*info->message) say(t, "warning: %s", info->message);
       t->folder = v->resume;
       t->learned = info->step > 0;
       records_begin(&t->records, v->resume, info->step, info->epochs);
       break;
+    case DESCENT_CHECKPOINT_UNLOCKED: say(t, "warning: %s", info->message); break;
     case DESCENT_CHECKPOINT_SAVED:
       t->folder = v->checkpoint;
       if (t->tell_saving) say(t, "checkpoint of step %" PRId64 " saved to %s", info->step, info->path);
@@ -303,7 +305,7 @@ static void print_verdict(const struct verdict *verdict) {
 /* All that can be drawn of the last data set. */
 static int diagnose(const struct training *t, const struct measured *m, struct figure *figure) {
   struct predictions predictions;
-  if (!m->last) return EXIT_DONE;
+  if (!m->last || interrupt_signal()) return EXIT_DONE;
   const descent_status status = predictions_make(t->network, t->device, m->last, &predictions);
   if (status != DESCENT_OK) return fail_status(command, status);
   bool fits = true;
@@ -352,6 +354,7 @@ static int write_report(const struct training *t, const descent_fit_result *resu
                             .options = cJSON_GetObjectItem(provenance, "options"),
                             .warnings = t->records.warnings,
                             .failure = failure,
+                            .interrupted = interrupt_signal() != 0,
                             .verdict = &m->verdict,
                             .history = &t->records.history,
                             .result = result,
@@ -398,14 +401,14 @@ static int finish(struct training *t, const descent_fit_result *result) {
   print_end(t, result);
   if (code == EXIT_DONE) code = judge(t, result, &measured);
   print_verdict(&measured.verdict);
-  const int reported = interrupt_signal() ? EXIT_DONE : write_report(t, result, &measured, NULL);
+  const int reported = write_report(t, result, &measured, NULL);
   measured_clear(&measured);
   if (code == EXIT_DONE) code = reported;
   if (result->checkpoint_failures)
     code = fail(command, EXIT_RUN, "%s: %" PRId64 " checkpoint%s could not be written", t->values.checkpoint,
                 result->checkpoint_failures, result->checkpoint_failures == 1 ? "" : "s");
   records_close(&t->records);
-  return t->records.failed || t->records.lost ? EXIT_RUN : code;
+  return t->records.failed || t->records.incomplete ? EXIT_RUN : code;
 }
 
 static int train(struct training *t) {
@@ -430,9 +433,10 @@ static int train(struct training *t) {
   snprintf(failure, sizeof failure, "%s", descent_last_error());
   if (fitted != DESCENT_OK) code = fail_status(command, fitted);
   /* Data that changed under the training and a device that failed leave the weights of an epoch before, as a divergence
-   * does. */
+   * does; a folder of checkpoints that was taken away, those of the last step. */
   const bool broken_off = fitted == DESCENT_ERROR_READ || fitted == DESCENT_ERROR_DEVICE;
-  const bool kept = fitted == DESCENT_ERROR_DIVERGED || (broken_off && t->learned);
+  const bool kept = fitted == DESCENT_ERROR_DIVERGED || (broken_off && t->learned) ||
+                    (fitted == DESCENT_ERROR_WRITE && result.steps > 0);
   if (fitted == DESCENT_OK || kept) {
     const descent_status saved = save(t, kept ? NULL : &result);
     if (saved != DESCENT_OK) {

@@ -2,6 +2,8 @@
 #ifndef DESCENT_CLI_TRAIN_H
 #define DESCENT_CLI_TRAIN_H
 
+#include <limits.h>
+
 #include "cli/cli.h"
 
 #define CHECKPOINT_LOG "log.jsonl" /* in the folder of checkpoints */
@@ -26,7 +28,9 @@ struct train_values {
   const char *checkpoint, *resume;              /* folders, or NULL; with resume there is always a checkpoint */
   const char *checkpoint_every, *on_divergence; /* texts */
   const char *resume_with;                      /* option names, or NULL */
+  const char *keep_every;                       /* a text, or NULL */
   int64_t keep;
+  bool keep_best;
   bool quiet;
   /* Worked out from the above: */
   const char *data_path;
@@ -44,6 +48,10 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
 
 /* checkpoint_choice.c: the texts about checkpoints into the training's options; EXIT_DONE or the exit code. */
 int checkpoint_choice_resolve(const char *command, struct train_values *values);
+
+/* The folder of --checkpoint or --resume, if `path` is that folder or what it keeps for itself; else NULL. `name`: the
+ * name in it; "" for the folder. */
+const char *checkpoint_choice_keeps(const struct train_values *values, const char *path, char name[NAME_MAX + 1]);
 
 /* --class-weights for these classes into `weights` (classes) and the options; EXIT_DONE or the exit code. */
 int train_class_weights(const struct train_values *values, const descent_dataset *data, double *weights,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/output.h"
+#include "cli/place.h"
 #include "cli/train.h"
 
 static const char command[] = "descent train";
@@ -65,6 +66,12 @@ static const struct setting checkpoint_rows[] = {
         "How often: '100 steps', '2 epochs', 60s, 10m or 1h; always before the first step, at the end and when stopped",
         OPTION_UNRECORDED),
     ROW_INTEGER("keep", "N", AT(keep), "Number of checkpoints to keep: the newest N", OPTION_UNRECORDED, 1, 1e9),
+    ROW_FLAG("keep-best", AT(keep_best),
+             "Also write a checkpoint after each epoch that improves the validation loss, and keep the last of these",
+             OPTION_UNRECORDED),
+    ROW_TEXT("keep-every", "N UNIT", AT(keep_every),
+             "Also write a checkpoint at every multiple of '1000 steps' or '10 epochs', and keep all of these",
+             OPTION_UNRECORDED),
     ROW_TEXT(
         "resume", "DIR", AT(resume),
         "Continue from the newest intact checkpoint in this folder, or start if there is none; write checkpoints there "
@@ -127,7 +134,8 @@ static int check_validation(struct train_values *v) {
 
 /* An output must be writable, tried now and not after hours of training, and must not be what is being read. */
 static int check_output(const struct train_values *v, const char *option, const char *path, bool must_be_regular) {
-  const char *const read[] = {v->data_path, v->validation_path, v->test, v->config, v->weights, v->data.target_file};
+  const char *const read[] = {v->data_path,        v->validation_path,    v->test,        v->config, v->weights,
+                              v->data.target_file, v->validation_targets, v->test_targets};
   if (!path) return EXIT_DONE;
   for (size_t i = 0; i < sizeof read / sizeof *read; i++)
     if (read[i] && output_same_file(path, read[i]))
@@ -138,12 +146,45 @@ static int check_output(const struct train_values *v, const char *option, const 
   return EXIT_DONE;
 }
 
-static bool is_checkpoint_log(const struct train_values *v) {
-  char *kept;
-  if (asprintf(&kept, "%s/%s", v->checkpoint, CHECKPOINT_LOG) < 0) return false;
-  const bool same = output_same_place(v->log, kept);
-  free(kept);
-  return same;
+/* Files must not be what the folder of checkpoints keeps for itself, nor the folder. */
+static int check_kept(const struct train_values *v) {
+  const struct {
+    const char *option, *path;
+    bool is_file; /* to write */
+  } files[] = {{"--out", v->out, true},       {"--log", v->log, true},
+               {"--report", v->report, true}, {"--tensorboard", v->tensorboard, false},
+               {"DATA", v->data_path, false},  {"--validation", v->validation_path, false},
+               {"--test", v->test, false}};
+  char name[NAME_MAX + 1];
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    const char *folder = files[i].path ? checkpoint_choice_keeps(v, files[i].path, name) : NULL;
+    if (folder && *name)
+      return fail(command, EXIT_USAGE, "%s '%s': is a name that the checkpoints in %s use: choose another",
+                  files[i].option, files[i].path, folder);
+    if (folder && files[i].is_file)
+      return fail(command, EXIT_USAGE, "%s '%s': is also the folder of the checkpoints", files[i].option,
+                  files[i].path);
+  }
+  return EXIT_DONE;
+}
+
+/* No two outputs in the same place. */
+static int check_different(const struct train_values *v) {
+  const struct {
+    const char *option, *path, *what;
+  } files[] = {
+      {"out", v->out, "the model file (--out)"}, {"log", v->log, "the log file (--log)"}, {"report", v->report, NULL}};
+  char name[NAME_MAX + 1];
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    if (!files[i].path) continue;
+    for (size_t k = 0; k < i; k++)
+      if (files[k].path && output_same_place(files[i].path, files[k].path))
+        return fail(command, EXIT_USAGE, "--%s '%s': is also %s", files[i].option, files[i].path, files[k].what);
+    if (v->tensorboard && place_within(files[i].path, v->tensorboard, name) && !*name)
+      return fail(command, EXIT_USAGE, "--%s '%s': is also the folder of --tensorboard", files[i].option,
+                  files[i].path);
+  }
+  return EXIT_DONE;
 }
 
 int train_options_read(int argc, char **argv, struct train_values *values, struct option_config *config,
@@ -193,19 +234,12 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
   if (code != OPTIONS_CONTINUE) return code;
   if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
       (code = checkpoint_choice_resolve(command, values)) != EXIT_DONE ||
-      (code = check_validation(values)) != EXIT_DONE ||
+      (code = check_validation(values)) != EXIT_DONE || (code = check_kept(values)) != EXIT_DONE ||
+      (code = check_different(values)) != EXIT_DONE ||
       (code = check_output(values, "out", values->out, true)) != EXIT_DONE ||
       (code = check_output(values, "log", values->log, false)) != EXIT_DONE ||
       (code = check_output(values, "report", values->report, false)) != EXIT_DONE)
     return code;
-  if (values->log && output_same_place(values->log, values->out))
-    return fail(command, EXIT_USAGE, "--log '%s': is also the model file (--out)", values->log);
-  if (values->report && output_same_place(values->report, values->out))
-    return fail(command, EXIT_USAGE, "--report '%s': is also the model file (--out)", values->report);
-  if (values->report && values->log && output_same_place(values->report, values->log))
-    return fail(command, EXIT_USAGE, "--report '%s': is also the log file (--log)", values->report);
-  if (values->checkpoint && values->log && is_checkpoint_log(values))
-    return fail(command, EXIT_USAGE, "--log '%s': is also the log kept with the checkpoints", values->log);
   *record = options_record(&syntax);
   return *record ? OPTIONS_CONTINUE : fail(command, EXIT_RUN, "out of memory");
 }

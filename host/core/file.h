@@ -1,4 +1,4 @@
-/* Whole-file reading and atomic writing. */
+/* Writing a file as a whole or not at all, with the library's errors. */
 #ifndef DESCENT_CORE_FILE_H
 #define DESCENT_CORE_FILE_H
 
@@ -6,26 +6,24 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* A file being written, under a temporary name in the same directory until file_commit renames it to `path`. */
+#include "core/replace.h"
+
+/* A file being written under a temporary name until file_commit renames it; see core/replace.h. */
 struct file_writer {
   FILE *stream;
-  char *path, *temporary;
+  char *path, *temporary; /* of the file, links followed, and of the temporary file */
+  struct replacement replacement;
 };
 
-/* Opens the temporary file. A replaced file keeps its permissions, a new one gets those of the umask; a symbolic link
- * remains a link to the new file. ERROR_WRITE names the path and the reason. */
+/* Opens the temporary file. ERROR_WRITE names the path and the reason. */
 descent_status file_create(const char *path, struct file_writer *writer);
+/* The same for `name` in an open folder; a symbolic link there is replaced, not followed. `path` names both in messages. */
+descent_status file_create_at(int folder, const char *path, const char *name, struct file_writer *writer);
 /* Flushes, fsyncs, closes, renames, then fsyncs the directory. On failure removes the temporary file and leaves `path`
  * unchanged. Clears the writer. */
 descent_status file_commit(struct file_writer *writer);
 /* Removes the temporary file and clears the writer. No-op on a zeroed writer. */
 void file_abandon(struct file_writer *writer);
-/* Whether `suffix` is one that file_create appends to a file's name. */
-bool file_is_temporary(const char *suffix);
-/* fsync, except that EINVAL and EROFS, from file systems that cannot sync (mostly directories), are not failures. */
-bool file_sync_where_possible(int descriptor);
-/* Syncs the directory of `path`, so that a creation, renaming or removal there is on disk; false with errno set. */
-bool file_sync_folder(const char *path);
 /* fwrite; ERROR_WRITE names the path and the reason. */
 descent_status file_write(struct file_writer *writer, const void *data, size_t bytes);
 

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 
 #include "core/file.h"
 #include "core/memory.h"
@@ -118,6 +119,7 @@ static descent_status fill(const descent_dataset *dataset, const struct file_wri
   const struct schema *schema = &dataset->storage->schema;
   bool written = false;
   descent_status status = DESCENT_OK;
+  flock(fileno(writer->stream), LOCK_UN); /* the library locks the file itself */
   const hid_t file = H5Fcreate(writer->temporary, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
   if (file > 0) {
     TRY(write_rows(file, dataset, &written));
@@ -128,6 +130,7 @@ static descent_status fill(const descent_dataset *dataset, const struct file_wri
   }
 done:
   if (file > 0 && H5Fclose(file) < 0) written = false;
+  flock(fileno(writer->stream), LOCK_EX | LOCK_NB);
   if (status == DESCENT_OK && !written)
     status = status_set(DESCENT_ERROR_WRITE, "%s: cannot write: HDF5 failed (is the disk full?)", writer->path);
   return status;

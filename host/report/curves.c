@@ -8,31 +8,48 @@
 
 enum { MAX_POINTS = 400, LAYERS_SHOWN = 12, NAME_COLUMNS = 24 };
 
-typedef double (*value_at)(const struct history *history, int64_t epoch, int number, int32_t layer);
+typedef double (*value_at)(const struct history *history, int64_t point, int number, int32_t layer);
 
-static double number_at(const struct history *history, int64_t epoch, int number, int32_t layer) {
+static double number_at(const struct history *history, int64_t point, int number, int32_t layer) {
   (void)layer;
-  return history_number(history, epoch, (enum history_number)number);
+  return history_number(history, point, (enum history_number)number);
 }
 
-static double layer_at(const struct history *history, int64_t epoch, int number, int32_t layer) {
-  return history_layer(history, epoch, layer, (enum history_layer)number);
+static double layer_at(const struct history *history, int64_t point, int number, int32_t layer) {
+  return history_layer(history, point, layer, (enum history_layer)number);
 }
 
 static bool add_series(struct chart *chart, const char *name, int color, enum chart_style style,
                        const struct history *history, value_at value, int number, int32_t layer) {
-  struct chart_series *series = chart_add(chart, name, color, style, history->epochs);
+  struct chart_series *series = chart_add(chart, name, color, style, history->points);
   if (!series) return false;
-  for (int64_t e = 0; e < history->epochs; e++) {
-    series->x[e] = history_number(history, e, HISTORY_EPOCH);
-    series->y[e] = value(history, e, number, layer);
+  for (int64_t point = 0; point < history->points; point++) {
+    series->x[point] = history_number(history, point, HISTORY_EPOCH);
+    series->y[point] = value(history, point, number, layer);
   }
   chart_thin(series, MAX_POINTS);
   return true;
 }
 
-static struct chart *add_chart(struct figure *figure, const char *title, const char *y_label) {
-  struct chart *chart = figure_add(figure, title, "epoch", y_label);
+const char *curves_epochs(const struct curves_run *runs, int n_runs, char text[TEXT_SIZE]) {
+  int64_t fewest = runs[0].history->stride, most = fewest;
+  for (int r = 1; r < n_runs; r++) {
+    const int64_t stride = runs[r].history->stride;
+    if (stride < fewest) fewest = stride;
+    if (stride > most) most = stride;
+  }
+  if (most <= 1)
+    snprintf(text, TEXT_SIZE, "epoch");
+  else /* a power of 2 */
+    snprintf(text, TEXT_SIZE, "epoch (%severy %" PRId64 "%s is drawn)", fewest == most ? "" : "of some runs ", most,
+             most % 10 == 2 && most % 100 != 12 ? "nd" : "th");
+  return text;
+}
+
+static struct chart *add_chart(struct figure *figure, const struct curves_run *runs, int n_runs, const char *title,
+                               const char *y_label) {
+  char epochs[TEXT_SIZE];
+  struct chart *chart = figure_add(figure, title, curves_epochs(runs, n_runs, epochs), y_label);
   if (chart) chart->whole_x = true;
   return chart;
 }
@@ -51,7 +68,7 @@ static bool add_lines(struct figure *figure, const struct curves_run *runs, int 
   for (int r = 0; r < n_runs; r++)
     for (int i = 0; i < n_lines; i++) {
       if (!history_has(runs[r].history, lines[i].number)) continue;
-      if (!chart && !(chart = add_chart(figure, title, y_label))) return false;
+      if (!chart && !(chart = add_chart(figure, runs, n_runs, title, y_label))) return false;
       char run[TEXT_SIZE], name[TEXT_SIZE + 32];
       const char *separator = n_runs > 1 && *lines[i].name ? " " : "";
       snprintf(name, sizeof name, "%s%s%s", n_runs > 1 ? text_label(runs[r].name, NAME_COLUMNS, run) : "", separator,
@@ -112,11 +129,12 @@ static const struct layer_chart {
 };
 
 /* Adds an empty chart for a layer statistic, titled "<title><more>". */
-static struct chart *add_layer_chart(struct figure *figure, enum history_layer number, const char *more) {
+static struct chart *add_layer_chart(struct figure *figure, const struct curves_run *runs, int n_runs,
+                                     enum history_layer number, const char *more) {
   const struct layer_chart *kind = &layer_charts[number];
   char title[96];
   snprintf(title, sizeof title, "%s%s", kind->title, more);
-  struct chart *chart = add_chart(figure, title, kind->y_label);
+  struct chart *chart = add_chart(figure, runs, n_runs, title, kind->y_label);
   if (!chart) return NULL;
   chart->log_y = kind->log;
   chart->from_zero = kind->from_zero;
@@ -131,7 +149,7 @@ static int32_t spread(int32_t layers, int32_t shown, int32_t i) {
 static bool add_layers_of_one(struct figure *figure, const struct curves_run *run, enum history_layer number) {
   const int32_t layers = run->history->layers, shown = layers < LAYERS_SHOWN ? layers : LAYERS_SHOWN;
   char name[32];
-  struct chart *chart = add_layer_chart(figure, number, " by layer");
+  struct chart *chart = add_layer_chart(figure, run, 1, number, " by layer");
   if (!chart) return false;
   for (int32_t i = 0; i < shown; i++) {
     const int32_t layer = spread(layers, shown, i);
@@ -146,7 +164,7 @@ static bool add_layer_of_all(struct figure *figure, const struct curves_run *run
                              enum history_layer number, int32_t layer) {
   char more[32];
   snprintf(more, sizeof more, ", layer %" PRId32, layer);
-  struct chart *chart = add_layer_chart(figure, number, more);
+  struct chart *chart = add_layer_chart(figure, runs, n_runs, number, more);
   if (!chart) return false;
   for (int r = 0; r < n_runs; r++)
     if (layer <= runs[r].history->layers &&

@@ -4,11 +4,15 @@
 
 #include "report/chart.h"
 #include "report/history.h"
+#include "report/text.h"
 
 struct curves_run {
   const char *name;
   const struct history *history;
 };
+
+/* The name of the x axis, "epoch"; where not all are drawn: "epoch (every 64th is drawn)". */
+const char *curves_epochs(const struct curves_run *runs, int n_runs, char text[TEXT_SIZE]);
 
 /* Each adds charts of what the runs recorded, if anything; false when out of memory. Several runs share a chart. */
 /* One chart, or where the losses of training and validation are not the same measure, two. */

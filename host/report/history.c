@@ -12,8 +12,10 @@ static const char *const number_keys[] = {
 static const char *const layer_keys[] = {HISTORY_LAYER_MAP(HISTORY_KEY)};
 
 static int64_t width_of(const struct history *h) {
-  return HISTORY_NUMBERS + (int64_t)h->layers * HISTORY_LAYER_NUMBERS;
+  return 1 + HISTORY_NUMBERS + (int64_t)h->layers * HISTORY_LAYER_NUMBERS;
 }
+
+static double *row_of(const struct history *h, int64_t point) { return h->numbers + point * width_of(h); }
 
 /* Reads a number, NaN for null or an absent member; false for any other value. */
 static bool read_number(const cJSON *object, const char *key, double *number) {
@@ -22,18 +24,88 @@ static bool read_number(const cJSON *object, const char *key, double *number) {
   return !item || cJSON_IsNumber(item) || cJSON_IsNull(item);
 }
 
-static const char *read_line(struct history *h, const cJSON *line, const cJSON *layers, double *row) {
+static const char *read_line(const struct history *h, const cJSON *line, const cJSON *layers, double *row) {
+  *row++ = (double)h->epochs;
   for (int i = 0; i < HISTORY_NUMBERS; i++)
     if (!read_number(line, number_keys[i], row++)) return "has a value that must be a number but is not";
   const cJSON *layer;
   cJSON_ArrayForEach(layer, layers) for (int i = 0; i < HISTORY_LAYER_NUMBERS; i++) {
     if (!read_number(layer, layer_keys[i], row++)) return "has a layer with a value that is not a number";
   }
-  const double epoch = row[-width_of(h)];
+  const double epoch = row[1 - width_of(h)];
   if (!(epoch >= 1 && epoch <= 1e15)) return "has no epoch (expected a run log of descent train --log)";
-  if (h->epochs && epoch <= history_number(h, h->epochs - 1, HISTORY_EPOCH))
+  if (h->points && epoch <= history_number(h, h->points - 1, HISTORY_EPOCH))
     return "does not have a later epoch than the line before (two runs in one file?)";
   return NULL;
+}
+
+/* ---- what is held ----------------------------------------------------------------------------------------------- */
+
+/* Room for one more epoch than are held; false when it does not fit in memory. */
+static bool make_room(struct history *h) {
+  if (h->points < h->capacity) return true;
+  const int64_t capacity = h->capacity ? 2 * h->capacity : 64;
+  size_t bytes;
+  double *numbers;
+  if (__builtin_mul_overflow((size_t)capacity, (size_t)width_of(h) * sizeof *numbers, &bytes) ||
+      !(numbers = realloc(h->numbers, bytes)))
+    return false;
+  h->numbers = numbers;
+  h->capacity = capacity;
+  return true;
+}
+
+/* More points than a chart has, in at most some 100 MB. */
+static int64_t most_points(const struct history *h) {
+  enum { MOST = 2048, FEWEST = 256, NUMBERS = 1 << 23 };
+  const int64_t fit = NUMBERS / width_of(h);
+  return fit > MOST ? MOST : fit < FEWEST ? FEWEST : fit;
+}
+
+static bool stays(const struct history *h, int64_t point) {
+  const int64_t place = (int64_t)*row_of(h, point);
+  return place % h->stride == 0 || place == h->best;
+}
+
+/* Leaves out the points from `first` to before `end` that need not stay. */
+static void leave_out(struct history *h, int64_t first, int64_t end) {
+  int64_t kept = first;
+  for (int64_t point = first; point < h->points; point++)
+    if (point >= end || stays(h, point))
+      memmove(row_of(h, kept++), row_of(h, point), (size_t)width_of(h) * sizeof *h->numbers);
+  h->points = kept;
+}
+
+static double loss_of(const struct history *h, int64_t point) {
+  const double validation = history_number(h, point, HISTORY_VALIDATION_LOSS);
+  return isnan(validation) ? history_number(h, point, HISTORY_TRAIN_LOSS) : validation;
+}
+
+/* The newest epoch is the best: the one that was need not stay. */
+static void move_best(struct history *h, double loss) {
+  const double before = (double)h->best;
+  int64_t point = h->points - 1;
+  h->best = h->epochs;
+  h->best_loss = loss;
+  while (point > 0 && *row_of(h, point) > before) point--;
+  leave_out(h, point, point + 1);
+}
+
+/* Takes the row behind the last point as the newest epoch. */
+static void take_row(struct history *h) {
+  const int64_t newest = h->points++;
+  const double loss = loss_of(h, newest), seconds = 1 / history_number(h, newest, HISTORY_ROWS_PER_SECOND);
+  if (h->epochs == 0) {
+    h->stride = 1;
+    h->best_loss = loss;
+  }
+  h->time_per_row = h->epochs < 2 ? seconds : h->time_per_row + seconds;
+  if (loss < h->best_loss || (isnan(h->best_loss) && !isnan(loss))) move_best(h, loss);
+  h->epochs++;
+  if (h->points > 1) leave_out(h, h->points - 2, h->points - 1);
+  if (h->points < most_points(h)) return;
+  h->stride *= 2;
+  leave_out(h, 0, h->points - 1);
 }
 
 const char *history_add(struct history *h, const cJSON *line) {
@@ -47,21 +119,14 @@ const char *history_add(struct history *h, const cJSON *line) {
     h->layers = count;
   }
   if (count != h->layers) return "has a different number of layers than the lines before";
-  if (h->epochs == h->capacity) {
-    const int64_t capacity = h->capacity ? 2 * h->capacity : 64;
-    size_t bytes;
-    double *numbers;
-    if (__builtin_mul_overflow((size_t)capacity, (size_t)width_of(h) * sizeof *numbers, &bytes) ||
-        !(numbers = realloc(h->numbers, bytes)))
-      return "does not fit in memory";
-    h->numbers = numbers;
-    h->capacity = capacity;
-  }
-  const char *wrong = read_line(h, line, layers, h->numbers + h->epochs * width_of(h));
-  if (!wrong) h->epochs++;
+  if (!make_room(h)) return "does not fit in memory";
+  const char *wrong = read_line(h, line, layers, row_of(h, h->points));
+  if (!wrong) take_row(h);
   if (cJSON_GetObjectItemCaseSensitive(line, "train_loss_with")) h->other_loss = true;
   return wrong;
 }
+
+/* ---- files ------------------------------------------------------------------------------------------------------ */
 
 /* Reads a line without its newline, truncated to MAX_LINE. False at the end of the file. `*ended`: a newline was
  * read. */
@@ -117,16 +182,20 @@ void history_free(struct history *h) {
   *h = (struct history){0};
 }
 
-double history_number(const struct history *h, int64_t epoch, enum history_number number) {
-  return h->numbers[epoch * width_of(h) + number];
+double history_number(const struct history *h, int64_t point, enum history_number number) {
+  return row_of(h, point)[1 + number];
 }
 
-double history_layer(const struct history *h, int64_t epoch, int32_t layer, enum history_layer number) {
-  return h->numbers[epoch * width_of(h) + HISTORY_NUMBERS + (layer - 1) * HISTORY_LAYER_NUMBERS + number];
+double history_layer(const struct history *h, int64_t point, int32_t layer, enum history_layer number) {
+  return row_of(h, point)[1 + HISTORY_NUMBERS + (layer - 1) * HISTORY_LAYER_NUMBERS + (int)number];
+}
+
+double history_speed(const struct history *h) {
+  return h->epochs ? (double)(h->epochs > 1 ? h->epochs - 1 : 1) / h->time_per_row : NAN;
 }
 
 bool history_has(const struct history *h, enum history_number number) {
-  for (int64_t e = 0; e < h->epochs; e++)
-    if (!isnan(history_number(h, e, number))) return true;
+  for (int64_t point = 0; point < h->points; point++)
+    if (!isnan(history_number(h, point, number))) return true;
   return false;
 }

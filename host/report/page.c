@@ -86,6 +86,17 @@ static void write_alert(FILE *out, const char *kind, const char *title, const ch
   fputs("</div>\n", out);
 }
 
+/* A signal can also come when the training is over and its measures are made. */
+static void write_interruption(FILE *out, const struct page *p) {
+  char text[TEXT_SIZE + 128], count[TEXT_SIZE];
+  const bool stopped = p->result->stop == DESCENT_STOP_CALLBACK;
+  snprintf(text, sizeof text, "%s epoch%s. %s", text_count(p->result->epochs, count),
+           p->result->epochs == 1 ? " is complete" : "s are complete",
+           stopped ? "The model was not measured." : "Not all measures were made.");
+  write_alert(out, "warn", stopped ? "The training was stopped by a signal." : "A signal came after the training.",
+              text);
+}
+
 static void write_header(FILE *out, const struct page *p) {
   char when[64] = "", count[TEXT_SIZE];
   const time_t now = time(NULL);
@@ -100,6 +111,7 @@ static void write_header(FILE *out, const struct page *p) {
   fprintf(out, " &middot; %s parameters &middot; %s</p></header>\n",
           text_count(descent_network_parameters(p->network), count), when);
   if (p->failure) write_alert(out, "bad", "The training failed.", p->failure);
+  if (p->interrupted) write_interruption(out, p);
   if (p->verdict && *p->verdict->worse) write_alert(out, "bad", "Check the training.", p->verdict->worse);
   if (p->verdict && *p->verdict->seldom) write_alert(out, "warn", "Check the classes.", p->verdict->seldom);
 }
@@ -144,8 +156,9 @@ static void write_tiles(FILE *out, const struct page *p) {
   } else {
     write_tile(out, false, text_count(p->history->epochs, text), p->history->epochs == 1 ? "epoch" : "epochs");
   }
-  const int64_t e = p->history->epochs - 1;
-  const double seconds = r->seconds > 0 || e < 0 ? r->seconds : history_number(p->history, e, HISTORY_SECONDS);
+  const int64_t last_point = p->history->points - 1;
+  const double seconds =
+      r->seconds > 0 || last_point < 0 ? r->seconds : history_number(p->history, last_point, HISTORY_SECONDS);
   write_tile(out, false, text_duration(seconds, text), "training time");
   fputs("</div>\n", out);
 }

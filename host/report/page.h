@@ -4,6 +4,7 @@
 
 #include <cjson/cJSON.h>
 #include <descent/descent.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "report/chart.h"
@@ -24,6 +25,7 @@ struct page {
   const cJSON *options;          /* the configuration by option name, or NULL */
   const cJSON *warnings;         /* [{"epoch": 3, "text": ".."}], or NULL */
   const char *failure;           /* why the training failed, or NULL */
+  bool interrupted;              /* by a signal, which wants an end soon: no measures that take an evaluation */
   const struct verdict *verdict; /* or NULL */
   const struct history *history;
   const descent_fit_result *result;

@@ -62,7 +62,7 @@ enum { LAYERS_LISTED = 40 };
 static void write_layer(FILE *out, const struct page *p, int32_t layer) {
   char text[TEXT_SIZE];
   const int64_t n_in = descent_network_width(p->network, layer - 1), n_out = descent_network_width(p->network, layer);
-  const int64_t last = p->history->epochs - 1;
+  const int64_t last = p->history->points - 1;
   fprintf(out,
           "<tr><th>layer %" PRId32 "</th><td class=\"n\">%" PRId64 " &rarr; %" PRId64
           "</td><td>%s</td><td class=\"n\">%s</td>",
@@ -125,21 +125,13 @@ void page_configuration(FILE *out, const struct page *p) {
   fputs("</dl></div>\n", out);
 }
 
-/* Mean speed over all epochs but the first, which includes warm-up; NaN when unknown. */
-static double mean_speed(const struct history *h) {
-  double sum = 0;
-  const int64_t first = h->epochs > 1;
-  for (int64_t e = first; e < h->epochs; e++) sum += 1 / history_number(h, e, HISTORY_ROWS_PER_SECOND);
-  return h->epochs > first ? (double)(h->epochs - first) / sum : NAN;
-}
-
 void page_machine(FILE *out, const struct page *p) {
   char text[TEXT_SIZE], line[TEXT_SIZE + 64];
   fputs("<div class=\"card\"><table class=\"pairs\"><tbody>\n", out);
   page_pair(out, "device", descent_device_description(p->device));
   if (*descent_device_note(p->device)) page_pair(out, "", descent_device_note(p->device));
   page_pair(out, "precision", descent_precision_name(p->train->precision));
-  const double speed = mean_speed(p->history);
+  const double speed = history_speed(p->history);
   if (speed > 0 && isfinite(speed)) {
     const double flops = 6 * speed * (double)descent_network_parameters(p->network);
     snprintf(line, sizeof line, "%s rows per second", text_scaled(speed, text));

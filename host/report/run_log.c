@@ -2,7 +2,8 @@
 #include "report/run_log.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
 
 #include "report/metrics.h"
 
@@ -51,13 +52,10 @@ cJSON *run_log_line(descent_task task, const descent_train_options *options, con
   return NULL;
 }
 
-bool run_log_write(FILE *file, const cJSON *line) {
+char *run_log_text(const cJSON *line) {
   char *text = cJSON_PrintUnformatted(line);
-  if (!text) {
-    errno = ENOMEM;
-    return false;
-  }
-  bool written = fprintf(file, "%s\n", text) > 0 && fflush(file) == 0;
+  char *longer = text ? cJSON_malloc(strlen(text) + 2) : NULL;
+  if (longer) strcat(strcpy(longer, text), "\n");
   cJSON_free(text);
-  return written;
+  return longer;
 }

@@ -5,8 +5,6 @@
 
 #include <cjson/cJSON.h>
 #include <descent/descent.h>
-#include <stdbool.h>
-#include <stdio.h>
 
 /* The object of an epoch; undefined numbers print as null. Where class weights or label smoothing count in the training
  * loss, and so not in the validation loss, "train_loss_with" names them. The caller deletes it. NULL when out of
@@ -15,7 +13,7 @@ cJSON *run_log_line(descent_task task, const descent_train_options *options, con
 /* "class weights", "label smoothing", both, or NULL. */
 const char *run_log_loss_with(const descent_train_options *options);
 
-/* Appends the line to `file` and flushes; false with errno set. */
-bool run_log_write(FILE *file, const cJSON *line);
+/* The line of the log with its newline, from cJSON's allocator; NULL when out of memory. */
+char *run_log_text(const cJSON *line);
 
 #endif

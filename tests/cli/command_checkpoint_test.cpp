@@ -35,10 +35,11 @@ std::vector<std::string> timeless(const std::string &log) {
 /* A training that ends by a signal only, with its folder. */
 class Running {
  public:
-  Running() {
+  explicit Running(const Arguments &more = {}) {
     folder.write("data.csv", make_data("binary", 200));
-    child_ = folder.start({"train", "data.csv", "--target", "answer", "--epochs", "100000000", "--checkpoint", "kept",
-                           "--checkpoint-every", "1000000 epochs", "--log", "log", "--quiet"},
+    child_ = folder.start(Arguments{"train", "data.csv", "--target", "answer", "--epochs", "100000000", "--checkpoint",
+                                    "kept", "--checkpoint-every", "1000000 epochs", "--log", "log", "--quiet"} +
+                              more,
                           folder / "out");
   }
   ~Running() {
@@ -52,6 +53,12 @@ class Running {
     return false;
   }
   void send(int number) const { kill(child_, number); }
+  void allow_files_of(rlim_t bytes) const {
+    rlimit limit{};
+    prlimit(child_, RLIMIT_FSIZE, nullptr, &limit);
+    limit.rlim_cur = std::min(bytes, limit.rlim_max);
+    prlimit(child_, RLIMIT_FSIZE, &limit, nullptr);
+  }
   int end(int number) {
     int status = 0;
     send(number);
@@ -92,24 +99,30 @@ TEST(Checkpoints, OneCommandServesFromTheFirstStartToTheEnd) {
   }
 }
 
-/* tests/fixtures/checkpoints: a checkpoint that version 0.1.0 wrote at step 6 of 18, its data, and the model that the
- * undisturbed training ended with. Another processor or BLAS rounds differently, which 12 steps hardly amplify. */
+/* tests/fixtures/checkpoints: what versions 0.1.0 (v1) and 0.2.0 (v2) wrote at step 6 of 18, the data, and the model
+ * that the undisturbed training ended with. Another processor or BLAS rounds differently, which 12 steps hardly
+ * amplify. */
 TEST(Checkpoints, ThoseOfEarlierVersionsResumeUnderOldAndNewNames) {
-  const std::string fixtures = DESCENT_SOURCE_DIR "/tests/fixtures/checkpoints/v1";
-  const Arguments options[] = {{"--lr", "0.01", "--warmup", "2", "--class-weight", "balanced"},
-                               {"--learning-rate", "0.01", "--warmup-steps", "2", "--class-weights", "balanced"}};
-  for (const Arguments &names : options) {
+  const std::string fixtures = DESCENT_SOURCE_DIR "/tests/fixtures/checkpoints/";
+  const Arguments old_names = {"--lr", "0.01", "--warmup", "2", "--class-weight", "balanced"},
+                  names = {"--learning-rate", "0.01", "--warmup-steps", "2", "--class-weights", "balanced"};
+  const struct {
+    const char *version;
+    Arguments names;
+  } cases[] = {{"v1", old_names}, {"v1", names}, {"v2", names}};
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.version);
     Folder folder;
     std::filesystem::create_directory(folder / "kept");
-    std::filesystem::copy(fixtures + "_step6.safetensors", folder / ("kept/" + checkpoint_of(6)));
-    std::filesystem::copy(fixtures + "_model.safetensors", folder / "then.safetensors");
-    std::filesystem::copy(fixtures + ".csv", folder / "v1.csv");
+    std::filesystem::copy(fixtures + c.version + "_step6.safetensors", folder / ("kept/" + checkpoint_of(6)));
+    std::filesystem::copy(fixtures + "v1_model.safetensors", folder / "then.safetensors");
+    std::filesystem::copy(fixtures + "v1.csv", folder / "v1.csv");
     const Result resumed = folder.run(
         Arguments{"train",          "v1.csv", "--target",      "kind",   "--hidden", "4",    "--batch-size", "8",
                   "--optimizer",    "adamw",  "--epochs",      "6",      "--device", "cpu",  "--threads",    "1",
                   "--dropout",      "0.1",    "--seed",        "5",      "--resume", "kept", "--validation", "0.25",
                   "--weight-decay", "0.01",   "--resume-with", "library"} +
-        names);
+        c.names);
     ASSERT_EQ(resumed.code, 0) << resumed.err;
     expect_contains(resumed.err, checkpoint_of(6) + ": step 6, 2 epochs done");
     expect_contains(resumed.out, "trained 6 epochs (18 steps)");
@@ -156,12 +169,12 @@ TEST(Checkpoints, ALogThatIsAPipeIsLeftAlone) {
   for (const char *pipe : {"kept/log.jsonl", "kept/log.jsonl.new"}) ASSERT_EQ(mkfifo((folder / pipe).c_str(), 0600), 0);
   const Result result = folder.run(restartable + Arguments{"--epochs", "12", "--resume-with", "epochs"});
   EXPECT_EQ(result.code, 1);
-  expect_contains(result.err, "kept/log.jsonl: cannot write");
+  expect_contains(result.err, "kept/log.jsonl: cannot read: Invalid argument");
 }
 
 TEST(Checkpoints, SignalsSaveAndStop) {
   for (int number : {SIGINT, SIGTERM, SIGHUP}) {
-    Running running;
+    Running running({"--report", "report.html"});
     ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
     const auto sent = std::chrono::steady_clock::now();
     EXPECT_EQ(running.end(number), 128 + number);
@@ -173,15 +186,27 @@ TEST(Checkpoints, SignalsSaveAndStop) {
     EXPECT_EQ(std::stoll(newest.substr(5)), std::stoll(step[1]));
     EXPECT_EQ(running.folder.run({"evaluate", "kept/" + newest, "data.csv"}).code, 0);
     EXPECT_EQ(running.folder.run({"evaluate", "model.safetensors", "data.csv"}).code, 0);
+    const std::string report = running.folder.read("report.html");
+    EXPECT_TRUE(std::regex_search(report, std::regex("The training was stopped by a signal.</b> [0-9,]+ epochs are "
+                                                     "complete. The model was not measured.")));
+    expect_contains(report, "Training curves");
+    EXPECT_EQ(report.find("<h2>Measures</h2>"), std::string::npos);
+    EXPECT_EQ(report.find("</html>\n"), report.size() - 8);
   }
 }
 
-/* The last checkpoint cannot be written: the training resumes from the one before. */
+/* The last checkpoint cannot be written, because its name and the next ones are folders: the training resumes from the
+ * one before. */
 TEST(Checkpoints, ASignalNamesTheStepThatIsOnDisk) {
   Running running;
   ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
-  std::filesystem::rename(running.folder / "kept", running.folder / "away");
-  EXPECT_EQ(running.end(SIGTERM), 128 + SIGTERM);
+  running.send(SIGSTOP);
+  running.send(SIGTERM);
+  const std::string logged = lines(running.folder.read("log")).back();
+  const int step = std::stoi(logged.substr(logged.find("\"step\":") + 7));
+  for (int i = 0; i < 1500; i++)
+    std::filesystem::create_directory(running.folder / ("kept/" + checkpoint_of(step + i)));
+  EXPECT_EQ(running.end(SIGCONT), 128 + SIGTERM);
   expect_contains(running.folder.read("out"), "the same command with --resume kept continues from step 0\n");
   expect_contains(running.folder.read(".err"), "kept: 1 checkpoint could not be written\n");
   EXPECT_EQ(running.folder.read(".err").find("the training continues"), std::string::npos);
@@ -210,23 +235,108 @@ TEST(Checkpoints, AreModelsForEveryCommandThatTakesOne) {
 TEST(Checkpoints, OptionsForThemNeedAFolder) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));
-  for (const Arguments &option : {Arguments{"--keep", "3"}, {"--checkpoint-every", "5 steps"}, {"--resume-with", ""}}) {
+  for (const Arguments &option : {Arguments{"--keep", "3"},
+                                  {"--checkpoint-every", "5 steps"},
+                                  {"--resume-with", ""},
+                                  {"--keep-best"},
+                                  {"--keep-every", "5 steps"}}) {
     const Result result = folder.run(job + option);
     EXPECT_EQ(result.code, 2) << option[0];
     expect_one_line(result.err);
   }
 }
 
-TEST(Checkpoints, ALogThatCannotBeWrittenIsReportedAndTheTrainingContinues) {
+/* --log fills the gaps, if it is of the same training. */
+TEST(Checkpoints, EachLogAddsWhatTheOtherLacks) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));
+  const Arguments logged = restartable + Arguments{"--log", "log", "--report", "report.html"};
+  ASSERT_EQ(folder.run(logged).code, 0);
+  const std::string whole = folder.read("log");
+  const std::vector<std::string> all = lines(whole);
+  const std::string first = all[0] + "\n" + all[1] + "\n", last = all[9] + "\n";
+  ASSERT_EQ(folder.read("kept/log.jsonl"), whole);
+  const struct {
+    std::string kept, log;
+  } cases[] = {{first, whole}, {whole, first}, {"", whole}, {last, whole}, {whole.substr(0, whole.size() / 2), whole}};
+  for (const auto &c : cases) {
+    folder.write("kept/log.jsonl", c.kept);
+    folder.write("log", c.log);
+    const Result result = folder.run(logged);
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_EQ(result.err, "");
+    EXPECT_EQ(folder.read("log"), whole);
+    EXPECT_EQ(folder.read("kept/log.jsonl"), whole);
+  }
+  /* Of another training. */
+  const std::string other = std::regex_replace(whole, std::regex("\"train_loss\":[^,]*"), "\"train_loss\":7");
+  folder.write("kept/log.jsonl", first + last);
+  folder.write("log", other);
+  const Result result = folder.run(logged);
+  EXPECT_EQ(result.code, 1);
+  EXPECT_EQ(result.err, "descent train: kept/log.jsonl: lacks 7 of the 10 epochs before step 20\n");
+  EXPECT_EQ(folder.read("log"), first + last);
+  EXPECT_EQ(folder.read("kept/log.jsonl"), first + last);
+}
+
+TEST(Checkpoints, ALogThatCannotBeReadIsReportedAndTheTrainingContinues) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const Arguments longer = restartable + Arguments{"--epochs", "12", "--resume-with", "epochs"};
   ASSERT_EQ(folder.run(restartable).code, 0);
+  const std::string log = folder.read("kept/log.jsonl");
   std::filesystem::remove(folder / "kept/log.jsonl");
   std::filesystem::create_directory(folder / "kept/log.jsonl");
-  const Result result = folder.run(restartable + Arguments{"--epochs", "12", "--resume-with", "epochs"});
+  folder.write("log", log.substr(0, log.size() - 20));
+  const Result result = folder.run(longer + Arguments{"--log", "log"});
   EXPECT_EQ(result.code, 1);
-  expect_contains(result.err, "descent train: kept/log.jsonl: cannot write: Is a directory; the training continues\n");
+  expect_contains(result.err, "descent train: kept/log.jsonl: cannot read: Is a directory; the training continues");
+  expect_contains(result.err, "descent train: kept/log.jsonl: lacks 2 epochs, which could not be written: Is a dir");
+  expect_contains(result.err, "descent train: log: lacks 2 epochs, which could not be written: Is a directory");
   expect_contains(result.out, "trained 12 epochs");
+  EXPECT_EQ(folder.read("log"), log.substr(0, log.size() - 20)); /* not replaced by less */
+}
+
+/* In a folder from someone else. */
+TEST(Checkpoints, ALinkInThePlaceOfTheLogIsNotFollowed) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  folder.write("mine", "keep this\n");
+  std::filesystem::create_directory(folder / "kept");
+  for (const char *name : {"log.jsonl", "log.jsonl.new"})
+    std::filesystem::create_symlink("../mine", folder / (std::string("kept/") + name));
+  const Result started = folder.run(restartable);
+  EXPECT_EQ(started.code, 0) << started.err;
+  EXPECT_EQ(folder.read("mine"), "keep this\n");
+  EXPECT_EQ(lines(folder.read("kept/log.jsonl")).size(), 10u); /* the link was replaced */
+  std::filesystem::remove(folder / "kept/log.jsonl");
+  std::filesystem::create_symlink("../mine", folder / "kept/log.jsonl");
+  const Result resumed = folder.run(restartable + Arguments{"--epochs", "12", "--resume-with", "epochs"});
+  EXPECT_EQ(resumed.code, 1);
+  expect_contains(resumed.err,
+                  "kept/log.jsonl: cannot read: it is a symbolic link, which is not followed; the training");
+  EXPECT_EQ(folder.read("mine"), "keep this\n");
+}
+
+/* A disk that is full for a while costs no epoch. */
+TEST(Checkpoints, LogsWaitInMemoryWhileTheyCannotBeWritten) {
+  std::unique_ptr<Running> running;
+  {
+    SmallFiles small(100000); /* room for the checkpoint */
+    running = std::make_unique<Running>();
+  }
+  const std::string full = ": cannot write: File too large; the training continues, and each epoch tries again\n";
+  ASSERT_TRUE(running->wait_for(".err", "kept/log.jsonl" + full) && running->wait_for(".err", " log" + full));
+  EXPECT_EQ(running->folder.read("log").back(), '\n'); /* no part of a line is left */
+  running->allow_files_of(RLIM_INFINITY);
+  const std::string again = "log: written again, with the epochs that waited\n";
+  ASSERT_TRUE(running->wait_for(".err", again));
+  EXPECT_EQ(running->end(SIGTERM), 128 + SIGTERM);
+  EXPECT_EQ(lines(running->folder.read(".err")).size(), 4u) << running->folder.read(".err");
+  const std::vector<std::string> log = lines(running->folder.read("log"));
+  for (size_t i = 0; i < log.size(); i++)
+    ASSERT_EQ(log[i].rfind("{\"epoch\":" + std::to_string(i + 1) + ",", 0), 0u) << log[i];
+  EXPECT_EQ(running->folder.read("kept/log.jsonl"), running->folder.read("log"));
 }
 
 TEST(Checkpoints, Usr1SavesAndTheTrainingContinues) {
@@ -255,6 +365,61 @@ TEST(Checkpoints, AFolderServesOneTrainingAtATime) {
   expect_one_line(third.err);
   expect_contains(third.err, "data was 160 rows");
   EXPECT_FALSE(running.folder.has("model.safetensors"));
+}
+
+/* Its weights are saved, and nothing is written to what now has the folder's name. */
+TEST(Checkpoints, AFolderThatIsTakenAwayEndsTheTraining) {
+  Running running;
+  ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
+  std::filesystem::rename(running.folder / "kept", running.folder / "away");
+  std::filesystem::create_directory(running.folder / "kept");
+  EXPECT_EQ(running.end(SIGUSR1), 1); /* asks for a checkpoint */
+  expect_one_line(running.folder.read(".err"));
+  expect_contains(running.folder.read(".err"),
+                  "kept: was moved, removed or replaced while the training used it; put it "
+                  "back and resume, or use another folder; the weights of ");
+  EXPECT_EQ(running.folder.read("out"), "last good weights saved to model.safetensors\n");
+  EXPECT_EQ(running.folder.run({"evaluate", "model.safetensors", "data.csv"}).code, 0);
+  EXPECT_TRUE(checkpoints(running.folder).empty());
+}
+
+/* Where OpenBLAS honours OPENBLAS_CORETYPE. */
+TEST(Checkpoints, OfOtherKernelsAreResumedWithAWarning) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const auto with = [&](const char *kernels, const Arguments &arguments) {
+    setenv("OPENBLAS_CORETYPE", kernels, 1);
+    const Result result = folder.run(arguments);
+    unsetenv("OPENBLAS_CORETYPE");
+    return result;
+  };
+  for (const char *kernels : {"Prescott", "Haswell"})
+    if (with(kernels, {"devices"}).out.find(std::string("(") + kernels + " kernels)") == std::string::npos)
+      GTEST_SKIP() << "no " << kernels << " kernels";
+  ASSERT_EQ(with("Prescott", restartable).code, 0);
+  EXPECT_EQ(with("Prescott", restartable).err, "");
+  const Result resumed = with("Haswell", restartable);
+  EXPECT_EQ(resumed.code, 0);
+  expect_one_line(resumed.err);
+  expect_contains(resumed.err, "descent train: warning: kept/" + checkpoint_of(20) + ": the arithmetic was ");
+  expect_contains(resumed.err, "(Prescott kernels) and is ");
+  expect_contains(
+      resumed.err,
+      "(Haswell kernels): results will differ in their last bits from those of an uninterrupted training\n");
+}
+
+TEST(Checkpoints, TheBestAndEveryMultipleStay) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const Result result = folder.run(restartable + Arguments{"--keep", "1", "--keep-best", "--keep-every", "4 epochs"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const size_t at = result.out.find("best epoch ");
+  ASSERT_NE(at, std::string::npos) << result.out;
+  std::vector<std::string> expected;
+  for (int step : {0, 8, 16, 20, 2 * std::stoi(result.out.substr(at + 11))}) expected.push_back(checkpoint_of(step));
+  std::sort(expected.begin(), expected.end());
+  expected.erase(std::unique(expected.begin(), expected.end()), expected.end());
+  EXPECT_EQ(checkpoints(folder), expected);
 }
 
 TEST(Checkpoints, AnotherConfigurationIsShown) {
@@ -325,6 +490,9 @@ TEST(Checkpoints, ThatCannotBeWrittenAreReportedAtTheEndToo) {
   expect_contains(result.err, "File too large; the training continues");
   expect_contains(result.err, "kept: 9 checkpoints could not be written");
   expect_contains(result.err, "kept/log.jsonl: cannot write: File too large; the training continues");
+  EXPECT_TRUE(std::regex_search(
+      result.err, std::regex("kept/log.jsonl: lacks [1-9] epochs, which could not be written: File too large\n")))
+      << result.err;
   const Result again = folder.run(restartable + longer);
   EXPECT_EQ(again.code, 0) << again.err;
 }
@@ -385,6 +553,54 @@ TEST(Checkpoints, OfDataThatChangeUnderTheTrainingAreNotMade) {
   }
 }
 
+/* Refused before anything is read or written, whether the folder is there or not. */
+TEST(Checkpoints, TheirNamesAreNotForOtherFiles) {
+  const std::string step = checkpoint_of(12), names = ": is a name that the checkpoints in ";
+  struct Case {
+    Arguments arguments;
+    std::string says;
+  };
+  const std::vector<Case> always = {
+      {{"--log", "kept/log.jsonl"}, "--log 'kept/log.jsonl'" + names + "kept use: choose another"},
+      {{"--log", "./kept//../kept/log.jsonl"}, "log.jsonl'" + names + "kept use"},
+      {{"--out", "kept/" + step}, "--out 'kept/" + step + "'" + names},
+      {{"--out", "kept/lock"}, "--out 'kept/lock'" + names},
+      {{"--report", "kept/lock"}, "--report 'kept/lock'" + names},
+      {{"--tensorboard", "kept/log.jsonl/runs"}, "--tensorboard 'kept/log.jsonl/runs'" + names},
+      {{"--out", "kept"}, "--out 'kept': is also the folder of the checkpoints"},
+      {{"--out", "also_lock"}, "--out 'also_lock'" + names},
+      {{"--test", "kept/" + step}, "--test 'kept/" + step + "'" + names},
+      {{"--log", "runs", "--tensorboard", "runs"}, "--log 'runs': is also the folder of --tensorboard"},
+  };
+  const std::vector<Case> linked = {
+      {{"--log", "link/log.jsonl"}, "--log 'link/log.jsonl'" + names + "kept use"},
+      {{"--out", "also_step"}, "--out 'also_step'" + names},
+  };
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  std::filesystem::create_symlink("kept/lock", folder / "also_lock"); /* leads nowhere yet */
+  const auto refuses = [&](const std::vector<Case> &cases) {
+    const std::vector<std::string> before = folder.list();
+    for (const Case &c : cases) {
+      const Result result = folder.run(restartable + c.arguments);
+      EXPECT_EQ(result.code, 2) << c.says;
+      expect_one_line(result.err);
+      expect_contains(result.err, c.says);
+      EXPECT_EQ(folder.list(), before);
+    }
+  };
+  refuses(always);
+  EXPECT_EQ(folder.run(restartable + Arguments{"--checkpoint-every", "4 steps", "--keep", "9"}).code, 0);
+  std::filesystem::create_symlink("kept", folder / "link");
+  std::filesystem::create_symlink("link/" + step, folder / "also_step");
+  const std::string log = folder.read("kept/log.jsonl"), checkpoint = folder.read("kept/" + step);
+  refuses(always);
+  refuses(linked);
+  EXPECT_EQ(folder.read("kept/log.jsonl"), log);
+  EXPECT_EQ(folder.read("kept/" + step), checkpoint);
+  EXPECT_EQ(folder.run(restartable + Arguments{"--out", "kept/model", "--log", "kept/my.jsonl"}).code, 0);
+}
+
 TEST(Checkpoints, OptionsAreChecked) {
   const struct {
     Arguments arguments;
@@ -395,6 +611,10 @@ TEST(Checkpoints, OptionsAreChecked) {
       {{"--checkpoint-every", "1.5 epochs"}, "--checkpoint-every '1.5 epochs': must be"},
       {{"--checkpoint-every", "5 years"}, "--checkpoint-every '5 years': must be"},
       {{"--keep", "0"}, "--keep"},
+      {{"--checkpoint", "kept", "--keep-every", "5"}, "--keep-every '5': must be"},
+      {{"--checkpoint", "kept", "--keep-every", "60s"}, "--keep-every '60s': must be"},
+      {{"--checkpoint", "kept", "--keep-every", "0 epochs"}, "--keep-every '0 epochs': must be"},
+      {{"--checkpoint", "kept", "--keep-best", "--validation", "0"}, "keep_best: needs validation data"},
       {{"--checkpoint", ""}, "must name a folder"},
       {{"--resume", ""}, "must name a folder"},
       {{"--resume-with", "lr"}, "needs --resume"},

@@ -227,6 +227,7 @@ TEST_F(EvaluatePlot, RefusesWhatItCannotDo) {
       {"residuals.svg", 2, "--plot 'residuals.svg': 'residuals' applies to regression models only"},
       {"roc:none/x.svg", 1, "none/x.svg: cannot write"},
       {"roc:data.svg", 2, "--plot 'data.svg': is also an input file"},
+      {"roc.svg,confusion:roc.svg", 2, "--plot 'roc.svg': is also the file of another chart"},
       {"roc1.svg,roc2.svg,roc3.svg,roc4.svg,roc5.svg,roc6.svg,roc7.svg,roc8.svg,roc9.svg", 2, "at most 8"},
   };
   std::filesystem::rename(folder / "data.csv", folder / "data.svg");

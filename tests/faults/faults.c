@@ -82,6 +82,7 @@ ALLOCATES(FILE *, fopen, (const char *path, const char *mode), (path, mode), NUL
 ALLOCATES(FILE *, fdopen, (int descriptor, const char *mode), (descriptor, mode), NULL)
 ALLOCATES(FILE *, open_memstream, (char **text, size_t *size), (text, size), NULL)
 ALLOCATES(DIR *, opendir, (const char *path), (path), NULL)
+ALLOCATES(DIR *, fdopendir, (int folder), (folder), NULL)
 ALLOCATES(ssize_t, getline, (char **line, size_t *size, FILE *file), (line, size, file), -1)
 ALLOCATES(int, vasprintf, (char **text, const char *format, va_list arguments), (text, format, arguments), -1)
 ALLOCATES(void *, mmap, (void *at, size_t length, int protection, int flags, int file, off_t offset),
@@ -108,10 +109,23 @@ CALLS(ssize_t, read, (int file, void *data, size_t bytes), (file, data, bytes), 
 CALLS(ssize_t, write, (int file, const void *data, size_t bytes), (file, data, bytes), -1)
 CALLS(ssize_t, pread, (int file, void *data, size_t bytes, off_t at), (file, data, bytes, at), -1)
 CALLS(int, fsync, (int file), (file), -1)
-CALLS(int, flock, (int file, int operation), (file, operation), -1)
+static int flock_error;
+void fault_flock(int error) { flock_error = error; }
+int __real_flock(int file, int operation);
+int __wrap_flock(int file, int operation);
+int __wrap_flock(int file, int operation) {
+  if (fails(FAULT_CALL, EIO)) return -1;
+  if (!flock_error) return __real_flock(file, operation);
+  errno = flock_error;
+  return -1;
+}
+
 CALLS(int, fchmod, (int file, mode_t mode), (file, mode), -1)
 CALLS(int, mkdir, (const char *path, mode_t mode), (path, mode), -1)
 CALLS(int, rename, (const char *from, const char *to), (from, to), -1)
+CALLS(int, renameat, (int folder, const char *from, int other, const char *to), (folder, from, other, to), -1)
+CALLS(int, fstatat, (int folder, const char *path, struct stat *about, int flags), (folder, path, about, flags), -1)
+CALLS(int, lstat, (const char *path, struct stat *about), (path, about), -1)
 CALLS(int, stat, (const char *path, struct stat *about), (path, about), -1)
 CALLS(int, fstat, (int file, struct stat *about), (file, about), -1)
 CALLS(struct dirent *, readdir, (DIR * directory), (directory), NULL)
@@ -138,6 +152,16 @@ int __wrap_open(const char *path, int flags, ...) {
   const mode_t mode = flags & O_CREAT ? va_arg(arguments, mode_t) : 0;
   va_end(arguments);
   return fails(FAULT_CALL, EIO) ? -1 : __real_open(path, flags, mode);
+}
+
+int __real_openat(int folder, const char *path, int flags, ...);
+int __wrap_openat(int folder, const char *path, int flags, ...);
+int __wrap_openat(int folder, const char *path, int flags, ...) {
+  va_list arguments;
+  va_start(arguments, flags);
+  const mode_t mode = flags & O_CREAT ? va_arg(arguments, mode_t) : 0;
+  va_end(arguments);
+  return fails(FAULT_CALL, EIO) ? -1 : __real_openat(folder, path, flags, mode);
 }
 
 /* ---- processes -------------------------------------------------------------------------------------------------- */

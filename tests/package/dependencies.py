@@ -26,7 +26,7 @@ RULES = {
     "train": ["public", "train/", "checkpoint/", "backend/", "plan/", "data/", "model/", "core/"],
     "verify": ["public", "verify/", "train/", "backend/", "plan/", "data/", "model/", "core/"],
     "report": ["public", "report/", "core/clock.h"],
-    "cli": ["public", "cli/", "report/"],
+    "cli": ["public", "cli/", "report/", "core/clock.h", "core/replace.h"],
     "kernels": ["public", "kernels/", "backend/backend.h", "backend/formulas.h", "backend/formulas_real.h", "plan/",
                 "core/rng.h", "core/parameters.h", "core/status.h", "core/clock.h"],
 }

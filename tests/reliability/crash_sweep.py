@@ -11,7 +11,7 @@ import sys
 
 from job import Job, arguments, check, main
 
-CALLS = ("openat", "write", "fsync", "rename", "unlink", "close", "flock", "mkdir")
+CALLS = ("openat", "write", "pwrite64", "fsync", "renameat", "unlinkat", "close", "flock", "mkdir")
 ERRORS = ("ENOSPC", "EIO", "EINTR")
 EXITS = (0, 1, 3, 127)  # done, could not write, could not read; the loader found no library
 

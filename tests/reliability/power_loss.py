@@ -23,9 +23,10 @@ class File:
     def __init__(self):
         self.synced, self.pending, self.length = b"", [], 0
 
-    def write(self, data):
-        self.pending.append((self.length, data))
-        self.length += len(data)
+    def write(self, data, offset=None):
+        offset = self.length if offset is None else offset
+        self.pending.append((offset, data))
+        self.length = max(self.length, offset + len(data))
 
     def sync(self):
         self.synced, self.pending = self.after(self.pending), []
@@ -63,12 +64,14 @@ class Disk:
 
 def operations(traces):
     """The calls of the threads that write checkpoints and the log beside them, in the order of their starts."""
-    text = r'"((?:\\x[0-9a-f]{2})*)"'
-    patterns = [("open", re.compile(r"openat\((AT_FDCWD|\d+), " + text + r", (\S+?)(?:, \d+)?\) += (\d+)")),
+    text, folder = r'"((?:\\x[0-9a-f]{2})*)"', r"(AT_FDCWD|\d+)"
+    patterns = [("open", re.compile(r"openat\(" + folder + ", " + text + r", (\S+?)(?:, \d+)?\) += (\d+)")),
+                ("copy", re.compile(r"fcntl\((\d+), F_DUPFD_CLOEXEC, \d+\) += (\d+)")),
                 ("write", re.compile(r"write\((\d+), " + text + r", \d+\) += (\d+)")),
+                ("write at", re.compile(r"pwrite64\((\d+), " + text + r", \d+, (\d+)\) += (\d+)")),
                 ("sync", re.compile(r"fsync\((\d+)\) += 0")),
-                ("rename", re.compile(r"rename\(" + text + r", " + text + r"\) += 0")),
-                ("unlink", re.compile(r"unlink\(" + text + r"\) += 0"))]
+                ("rename", re.compile(r"renameat2?\(" + folder + ", " + text + ", " + folder + ", " + text + r"(?:, 0)?\) += 0")),
+                ("unlink", re.compile(r"unlinkat\(" + folder + ", " + text + r", 0\) += 0"))]
     lines = []
     for trace in traces:
         with open(trace) as file:
@@ -76,26 +79,35 @@ def operations(traces):
     for _, line in sorted(lines, key=lambda line: float(line[0])):
         for kind, pattern in patterns:
             match = pattern.match(line)
-            if match and (kind not in ("rename", "unlink") or unescape(match.group(1)).startswith(b"kept/")):
+            if match:
                 yield kind, match.groups()
 
 
 def replay(steps, moment, honour_syncs):
     """The disk after the first `moment` operations."""
     disk, open_files, names = Disk(), {}, {}
+
+    def within(folder, path):
+        """The name of a path of the folder "kept", "" for the folder; None elsewhere."""
+        path = unescape(path).decode()
+        if folder == "AT_FDCWD":
+            parts = os.path.normpath(path).split("/")
+            return "/".join(parts[1:]) if parts[0] == "kept" else None
+        return ("" if path == "." else path) if open_files.get(folder) is disk else None
+
     for kind, fields in steps[:moment]:
         if kind == "open":
-            path, flags, number = unescape(fields[1]).decode(), fields[2], fields[3]
-            name = os.path.basename(path)
-            open_files[number] = None
-            if fields[0] == "AT_FDCWD" and not path.startswith("kept"):
-                continue  # elsewhere; what the folder's own are opened from is the folder
-            if "O_CREAT" in flags and (name not in names or "O_TRUNC" in flags):
+            name, flags, number = within(*fields[:2]), fields[2], fields[3]
+            if name and "O_CREAT" in flags and (name not in names or "O_TRUNC" in flags):
                 names[name] = File()
                 disk.pending.append((name, names[name]))
-            open_files[number] = names.get(name, disk)
+            open_files[number] = disk if name == "" else names.get(name)
+        elif kind == "copy":
+            open_files[fields[1]] = open_files.get(fields[0])
         elif kind == "write" and isinstance(open_files.get(fields[0]), File):
             open_files[fields[0]].write(unescape(fields[1])[: int(fields[2])])
+        elif kind == "write at" and isinstance(open_files.get(fields[0]), File):
+            open_files[fields[0]].write(unescape(fields[1])[: int(fields[3])], int(fields[2]))
         elif kind == "sync" and honour_syncs:
             target = open_files.get(fields[0])
             if isinstance(target, File):
@@ -104,12 +116,12 @@ def replay(steps, moment, honour_syncs):
                 for name, file in disk.pending:
                     disk.synced[name] = file
                 disk.pending = []
-        elif kind == "rename":
-            old, new = (os.path.basename(unescape(field).decode()) for field in fields)
+        elif kind == "rename" and within(*fields[:2]):
+            old, new = within(*fields[:2]), within(*fields[2:])
             names[new] = names.pop(old)
             disk.pending += [(new, names[new]), (old, None)]
-        elif kind == "unlink":
-            name = os.path.basename(unescape(fields[0]).decode())
+        elif kind == "unlink" and within(*fields):
+            name = within(*fields)
             names.pop(name, None)
             disk.pending.append((name, None))
     return disk
@@ -139,7 +151,7 @@ def run():
     job = Job(options.descent)
     folder = job.folder("traced")
     traced = job.run(folder, ["strace", "-ff", "-o", os.path.join(folder, "trace"), "-ttt", "-xx", "-s", "10000000", "-e",
-                              "trace=openat,write,fsync,rename,unlink"])
+                              "trace=openat,fcntl,write,pwrite64,fsync,renameat,renameat2,unlinkat"])
     check(traced.returncode == 0, f"strace: {traced.stderr.strip()}")
     steps = list(operations(os.path.join(folder, name) for name in os.listdir(folder) if name.startswith("trace.")))
     check(sum(kind == "rename" for kind, _ in steps) > 5, "the training makes no checkpoints")

@@ -1,5 +1,5 @@
-"""A training at full speed for an hour (--full; else some seconds) that writes everything it can while it runs: its
-memory must stay within 1 % of its size once warm, and its number of open files constant."""
+"""A training at full speed for an hour (--full; else some seconds, with short epochs) that writes everything it can while
+it runs: its memory must stay within 1 % of its size once warm, and its number of open files constant."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import time
 from job import Job, arguments, check, main
 
 SAMPLES = 60
+WARM = 2100  # epochs, of which a report draws 2,048 at most: until then its memory grows
 
 
 def resident(process):
@@ -20,17 +21,28 @@ def resident(process):
         return 1024 * sum(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
 
 
+def epochs_in(log):
+    if not os.path.exists(log):
+        return 0
+    with open(log, "rb") as file:
+        return sum(1 for _ in file)
+
+
 def run():
     options = arguments(__doc__)
     seconds = 3600 if options.full else 6
-    job = Job(options.descent, epochs=1000000000, every="0.5s", hidden="64,64", rows=20000, undisturbed=False)
+    rows = 20000 if options.full else 60
+    job = Job(options.descent, epochs=1000000000, every="0.5s", hidden="64,64", rows=rows, undisturbed=False)
     folder = job.folder("soak")
-    command = job.command() + ["--log", "log", "--tensorboard", "runs", "--keep", "3"]
+    command = job.command() + ["--log", "log", "--tensorboard", "runs", "--report", "page.html", "--keep", "3"]
     with open(os.path.join(folder, "errors"), "w") as errors:
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=errors)
     memory, files = [], []
     try:
-        time.sleep(min(2, seconds / 6))  # until it is warm
+        deadline = time.monotonic() + (1200 if options.full else 60)
+        while epochs_in(os.path.join(folder, "log")) < WARM:
+            check(time.monotonic() < deadline, f"fewer than {WARM} epochs while it warms up")
+            time.sleep(0.2)
         for _ in range(SAMPLES):
             time.sleep(seconds / SAMPLES)
             check(process.poll() is None, f"ended with {process.returncode}")

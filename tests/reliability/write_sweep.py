@@ -14,7 +14,8 @@ from cases import Case, Cases, contents
 from job import Failure, arguments, check, main
 
 ERRORS = {"openat": ("ENOSPC", "EACCES", "EROFS"), "write": ("ENOSPC", "EIO", "EDQUOT", "EINTR"),
-          "fsync": ("EIO", "ENOSPC"), "close": ("EIO", "EDQUOT"), "rename": ("EACCES", "EIO"), "fchmod": ("EPERM",)}
+          "fsync": ("EIO", "ENOSPC"), "close": ("EIO", "EDQUOT"), "renameat": ("EACCES", "EIO"), "fchmod": ("EPERM",),
+          "pwrite64": ("ENOSPC", "EIO", "EDQUOT", "EINTR")}
 REASONS = (r"No space left|Permission denied|Read-only file|Input/output error|Disk quota|Interrupted|"
            r"not permitted|File too large")
 # Standard output has no file name; the log beside the checkpoints is named with its folder.
@@ -35,8 +36,8 @@ def calls_of(cases, case):
             thread, call = parts[1], parts[2]
             numbers[call] += 1
             # A folder opened to be synced counts as an output; one opened with O_NONBLOCK, to be listed, does not.
-            writes = call != "openat" or re.search(r"O_WRONLY|O_RDWR|O_RDONLY\|O_CLOEXEC\|O_DIRECTORY", line)
-            if writes and (folder in line or re.match(r"\d+ +(write|close)\(1<", line) or call == "rename"
+            writes = call != "openat" or re.search(r"O_WRONLY|O_RDWR|O_RDONLY\|O_CLOEXEC\|O_DIRECTORY|O_PATH", line)
+            if writes and (folder in line or re.match(r"\d+ +(write|close)\(1<", line) or call == "renameat"
                            or (call == "openat" and "AT_FDCWD" in line and not re.search(r'"/(dev|proc|sys|etc)/|\.gcda"', line))):
                 found.append((call, numbers[call]))
     shutil.rmtree(folder)

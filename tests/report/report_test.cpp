@@ -14,6 +14,7 @@
 
 extern "C" {
 #include "report/chart.h"
+#include "report/curves.h"
 #include "report/diagnosis.h"
 #include "report/markup.h"
 #include "report/probability.h"
@@ -412,6 +413,71 @@ TEST(Verdict, ComparesWithTheConstantOnTheSameRowsBeyondChance) {
     else
       EXPECT_EQ(text, "");
   }
+}
+
+/* ---- history ---------------------------------------------------------------------------------------------------- */
+
+/* Adds epochs first .. last, of a loss that falls to 0.5 at epoch `best` and rises again. */
+void add_epochs(history *h, int64_t first, int64_t last, int64_t best) {
+  for (int64_t epoch = first; epoch <= last; epoch++) {
+    cJSON *line = cJSON_CreateObject();
+    cJSON_AddNumberToObject(line, "epoch", static_cast<double>(epoch));
+    cJSON_AddNumberToObject(line, "train_loss", 1 / static_cast<double>(epoch));
+    cJSON_AddNumberToObject(line, "validation_loss", 0.5 + std::fabs(static_cast<double>(epoch - best)));
+    cJSON_AddNumberToObject(line, "rows_per_second", epoch == 1 ? 1 : epoch % 2 ? 1000 : 500);
+    EXPECT_EQ(history_add(h, line), nullptr);
+    cJSON_Delete(line);
+  }
+}
+
+bool holds(const history &h, int64_t epoch) {
+  for (int64_t point = 0; point < h.points; point++)
+    if (history_number(&h, point, HISTORY_EPOCH) == static_cast<double>(epoch)) return true;
+  return false;
+}
+
+TEST(History, OfALongTrainingHasABound) {
+  history h{};
+  int64_t most = 0, done = 0;
+  for (int64_t epochs : {1, 2, 3, 2000, 2047, 2048, 5000, 20001, 100000}) {
+    add_epochs(&h, done + 1, epochs, 77776);
+    done = epochs;
+    most = std::max(most, h.points);
+    EXPECT_EQ(h.epochs, epochs);
+    EXPECT_TRUE(holds(h, 1)) << epochs;
+    EXPECT_TRUE(holds(h, std::min<int64_t>(epochs, 77776))) << epochs;
+    EXPECT_TRUE(holds(h, epochs)) << epochs;
+    EXPECT_EQ(h.stride == 1, epochs < 2048);
+  }
+  EXPECT_LE(most, 2048);
+  EXPECT_GT(h.points, 1024);
+  EXPECT_EQ(h.stride, 64);
+  for (int64_t point = 0; point + 1 < h.points; point++) {
+    const double epoch = history_number(&h, point, HISTORY_EPOCH);
+    EXPECT_TRUE(std::fmod(epoch - 1, 64) == 0 || epoch == 77776) << epoch;
+    EXPECT_LT(epoch, history_number(&h, point + 1, HISTORY_EPOCH));
+  }
+  EXPECT_NEAR(history_speed(&h), 2 / (1 / 500. + 1 / 1000.), 0.1); /* of all epochs but the first */
+  history_free(&h);
+}
+
+TEST(History, ChartsSayWhichEpochsTheyDraw) {
+  history all{}, part{};
+  char text[TEXT_SIZE];
+  add_epochs(&all, 1, 2000, 5);
+  add_epochs(&part, 1, 3000, 5);
+  const curves_run runs[] = {{"a", &all}, {"b", &part}};
+  EXPECT_STREQ(curves_epochs(runs, 1, text), "epoch");
+  EXPECT_STREQ(curves_epochs(runs + 1, 1, text), "epoch (every 2nd is drawn)");
+  EXPECT_STREQ(curves_epochs(runs, 2, text), "epoch (of some runs every 2nd is drawn)");
+  part.stride = 512;
+  EXPECT_STREQ(curves_epochs(runs + 1, 1, text), "epoch (every 512th is drawn)");
+  figure drawn{};
+  ASSERT_TRUE(curves_add_loss(&drawn, runs + 1, 1));
+  EXPECT_STREQ(drawn.charts[0].x_label, "epoch (every 512th is drawn)");
+  figure_clear(&drawn);
+  history_free(&all);
+  history_free(&part);
 }
 
 }  // namespace

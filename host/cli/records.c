@@ -33,6 +33,7 @@ static void cannot_write(struct records *r, const char *path) {
 /* The name of a log in messages. */
 static const char *name_of(const struct records *r, const struct record_log *log, char name[PATH_MAX]) {
   if (log == &r->log) return r->values->log;
+  if (log == &r->board) return r->tensorboard ? tensorboard_path(r->tensorboard) : r->values->tensorboard;
   snprintf(name, PATH_MAX, "%s/%s", r->values->checkpoint, CHECKPOINT_LOG);
   return name;
 }
@@ -74,15 +75,16 @@ static bool keep_line(struct records *r, const cJSON *line) {
   return !history_add(&r->history, line) && keep_warning(r, cJSON_GetNumberValue(epoch), warning ? warning : "");
 }
 
-static void write_log(struct records *r, struct record_log *log, const char *line) {
-  if (appended_add(&log->file, line, strlen(line)))
+/* After an epoch was added: `written`, or errno is why something waits. */
+static void note_write(struct records *r, struct record_log *log, bool written) {
+  const int error = errno;
+  char name[PATH_MAX];
+  if (written)
     tell_written(r, log);
-  else if (!log->file.open)
-    ; /* has been reported */
-  else if (log->file.regular)
-    tell_failing(r, log, errno);
-  else
-    cannot_write(r, r->values->log); /* a part of the line may be in it */
+  else if (log->file.open && log->file.regular)
+    tell_failing(r, log, error);
+  else if (log->file.open) /* a part of the line may be in it */
+    cannot_write(r, name_of(r, log, name));
 }
 
 static void begin_missing(struct records *r);
@@ -95,12 +97,12 @@ void records_epoch(struct records *r, const descent_network *network, const desc
   if (!text || (v->report && !keep_line(r, line))) {
     errno = ENOMEM;
     cannot_write(r, v->report ? v->report : v->log ? v->log : v->tensorboard ? v->tensorboard : v->checkpoint);
-  } else if (r->tensorboard && !tensorboard_epoch(r->tensorboard, line, network, info)) {
-    cannot_write(r, tensorboard_path(r->tensorboard));
+  } else if (r->tensorboard) {
+    note_write(r, &r->board, tensorboard_epoch(r->tensorboard, line, network, info));
   }
   begin_missing(r);
-  if (text && v->checkpoint) write_log(r, &r->kept, text);
-  if (text && v->log) write_log(r, &r->log, text);
+  if (text && v->checkpoint) note_write(r, &r->kept, appended_add(&r->kept.file, text, strlen(text)));
+  if (text && v->log) note_write(r, &r->log, appended_add(&r->log.file, text, strlen(text)));
   cJSON_free(text);
   cJSON_Delete(line);
 }
@@ -291,7 +293,8 @@ void records_close(struct records *r) {
   r->tried = 0;
   if (!r->failed) begin_missing(r);
   close_logs(r);
-  if (!tensorboard_close(r->tensorboard) && !r->failed) cannot_write(r, r->values->tensorboard);
+  close_log(r, &r->board);
+  tensorboard_free(r->tensorboard);
   r->tensorboard = NULL;
   r->values = NULL;
 }
@@ -306,9 +309,8 @@ void records_begin(struct records *r, const char *folder, int64_t step, int64_t 
   r->told_missing = false;
   begin_logs(r, true);
   if (r->failed) return;
-  if (v->tensorboard && !r->tensorboard && !(r->tensorboard = tensorboard_open(v->tensorboard))) {
+  if (v->tensorboard && !r->tensorboard && !(r->tensorboard = tensorboard_open(v->tensorboard, &r->board.file)))
     cannot_write(r, v->tensorboard);
-  } else if (r->tensorboard && step && !tensorboard_restart(r->tensorboard, step)) {
-    cannot_write(r, tensorboard_path(r->tensorboard));
-  }
+  else if (r->tensorboard && step)
+    note_write(r, &r->board, tensorboard_restart(r->tensorboard, step));
 }

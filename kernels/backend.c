@@ -28,6 +28,7 @@ static const struct backend table = {
     .open = device_open,
     .close = device_close,
     .describe = device_describe,
+    .arithmetic = device_arithmetic,
     .supports = compile_supports,
     .compile = compile_plan,
     .release = compile_release,

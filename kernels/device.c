@@ -68,6 +68,8 @@ static void describe(struct backend_device *device, const struct cudaDeviceProp 
            "cuda:%d: %.100s, sm_%d%d, %d multiprocessors, %.1f GB, driver for CUDA %s, runtime %s, cuBLASLt %s",
            device->ordinal, properties->name, properties->major, properties->minor, properties->multiProcessorCount,
            1e-9 * (double)properties->totalGlobalMem, driver_text, runtime_text, cublas);
+  snprintf(device->arithmetic, sizeof device->arithmetic, "cuBLASLt %s, sm_%d%d, %.100s", cublas, properties->major,
+           properties->minor, properties->name);
 }
 
 /* "GPU-" or, for a MIG part of a GPU, "MIG-", then 16 bytes in NVIDIA's notation. For a part the runtime reports the
@@ -186,3 +188,4 @@ done:
 }
 
 const char *device_describe(const struct backend_device *device) { return device->description; }
+const char *device_arithmetic(const struct backend_device *device) { return device->arithmetic; }

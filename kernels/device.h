@@ -10,7 +10,7 @@ struct backend_device {
   double bandwidth; /* bytes per second from the memory's clock and width, for estimates; 0: unknown */
   cudaStream_t stream, copies;
   struct product_library *products;
-  char description[512];
+  char description[512], arithmetic[192];
 };
 
 /* As specified in struct backend. */
@@ -18,5 +18,6 @@ descent_status device_list(struct backend_gpu gpus[BACKEND_MOST_GPUS], int *coun
 descent_status device_open(int ordinal, int threads, struct backend_device **device);
 void device_close(struct backend_device *device);
 const char *device_describe(const struct backend_device *device);
+const char *device_arithmetic(const struct backend_device *device);
 
 #endif

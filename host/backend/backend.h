@@ -30,6 +30,9 @@ struct backend {
   void (*close)(struct backend_device *device);
   /* One line for people, valid while the device is open. */
   const char *(*describe)(const struct backend_device *device);
+  /* What the bits of its results depend on beside the plan, the data and this build: the libraries and their kernels.
+   * One line, valid while the device is open. NULL: nothing. */
+  const char *(*arithmetic)(const struct backend_device *device);
 
   /* False, with the reason as the last error, when the device cannot execute this op. */
   bool (*supports)(const struct backend_device *device, const struct plan *plan, const struct plan_op *op);
@@ -93,7 +96,7 @@ extern const struct backend backend_cpu;
  * struct backend_host *host); It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled
  * with, so that a module of another build is refused, and reports its failures through host->status_set (the library's
  * own error text is not visible to it). `host` stays valid. */
-enum { BACKEND_INTERFACE = 6 }; /* increment it with every change to this header or plan.h */
+enum { BACKEND_INTERFACE = 7 }; /* increment it with every change to this header or plan.h */
 struct backend_host {
   int interface;
   descent_status (*status_set)(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));

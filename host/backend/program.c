@@ -47,6 +47,7 @@ descent_status program_create(const descent_network *network, descent_device *de
                               const float *class_weights, struct program *program) {
   const int64_t outputs = network->layers[network->n_layers - 1].n_out;
   struct program made = {.backend = device->backend};
+  if (made.backend->arithmetic) made.arithmetic = made.backend->arithmetic(device->device);
   descent_status status;
   TRY(plan_build(network, options, most_rows > batch ? most_rows : batch, &made.plan, &made.at));
   made.plan->train_rows = batch;

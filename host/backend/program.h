@@ -10,6 +10,7 @@ struct program {
   struct backend_program *compiled;
   struct plan *plan;
   struct plan_handles at;
+  const char *arithmetic; /* as in struct backend, or NULL; valid while the device is open */
 };
 
 /* `batch`: most rows of a training step; `most_rows`: of any step, 0 for the same. Builds and compiles the plan, then

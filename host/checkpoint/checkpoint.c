@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/file.h"
 #include "core/json.h"
 #include "core/memory.h"
 #include "core/status.h"
@@ -128,23 +129,25 @@ static char *describe(const struct configuration *configuration, const struct sn
 
 /* ---- writing ---------------------------------------------------------------------------------------------------- */
 
-descent_status checkpoint_write(const char *path, const descent_network *network,
+descent_status checkpoint_write(struct file_writer *file, const descent_network *network,
                                 const struct configuration *configuration, const struct snapshot *snapshot) {
   struct safetensors_tensor *tensors = NULL;
   char *model = NULL, *text = NULL;
   int64_t n_model, n;
   descent_status status;
   TRY(list_tensors(network, snapshot, &tensors, &n_model, &n));
-  TRY(model_describe(path, network, &model));
+  TRY(model_describe(file->path, network, &model));
   text = describe(configuration, snapshot, tensors, n);
-  if (!text) TRY(status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the header", path));
+  if (!text) TRY(status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the header", file->path));
   const struct safetensors_sum sum = safetensors_sum_model(model, tensors, n_model);
   const char *const texts[SAFETENSORS_TEXTS] = {[SAFETENSORS_MODEL] = model,
                                                 [SAFETENSORS_MODEL_SUM] = sum.text,
                                                 [SAFETENSORS_CHECKPOINT] = text,
                                                 [SAFETENSORS_HEADER_SUM] = ""};
-  status = safetensors_write(path, texts, tensors, n);
+  TRY(safetensors_write_to(file, texts, tensors, n));
+  status = file_commit(file);
 done:
+  file_abandon(file);
   cJSON_free(text);
   cJSON_free(model);
   free(tensors);
@@ -236,20 +239,25 @@ descent_status checkpoint_read(const char *path, const descent_network *network,
   struct safetensors file = {0};
   cJSON *root = NULL;
   const cJSON *found[FIELDS];
+  char where[512];
   int64_t version;
   descent_status status;
+  snprintf(where, sizeof where, "%.400s: checkpoint", path);
   TRY(safetensors_open(path, &file));
   const char *text = file.texts[SAFETENSORS_CHECKPOINT];
   if (!text || !file.texts[SAFETENSORS_HEADER_SUM]) TRY(damaged(path, "header missing or altered"));
   TRY(json_parse(path, 0, text, strlen(text), &root));
-  if (!json_integer(cJSON_GetObjectItemCaseSensitive(root, fields[FIELD_VERSION]), &version) || version != VERSION)
-    TRY(damaged(path, "unsupported version: must be 1"));
+  /* Not damaged: the file must neither be passed over nor removed. */
+  TRY(json_version(where, root, VERSION, DESCENT_ERROR_ARGUMENT, &version));
   TRY(json_fields(path, root, fields, FIELDS, found));
   TRY(check_sums(&file, found[FIELD_SUMS]));
   TRY(configuration_compare(path, configuration, found[FIELD_CONFIGURATION], may_change));
   snapshot->new_rate = configuration_differs(configuration, found[FIELD_CONFIGURATION], "learning_rate") ||
                        configuration_differs(configuration, found[FIELD_CONFIGURATION], "schedule");
   snapshot->new_validation = configuration_differs(configuration, found[FIELD_CONFIGURATION], "validation");
+  const char *arithmetic = configuration_other_arithmetic(configuration, found[FIELD_CONFIGURATION]);
+  snprintf(snapshot->other_arithmetic, sizeof snapshot->other_arithmetic, "%s",
+           arithmetic ? json_quote(arithmetic).text : "");
   if (!json_integer(found[FIELD_STEP], &snapshot->step)) TRY(damaged(path, "invalid step"));
   TRY(read_state(path, found[FIELD_STATE], &snapshot->state));
   TRY(read_statistics(path, found[FIELD_STATISTICS], snapshot));

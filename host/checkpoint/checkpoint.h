@@ -14,14 +14,16 @@
 #include "checkpoint/configuration.h"
 #include "checkpoint/snapshot.h"
 
-/* Writes the file completely or not at all. The parameters are the snapshot's; the rest of the model is the network's.
- * ERROR_WRITE, ERROR_MEMORY. */
-descent_status checkpoint_write(const char *path, const descent_network *network,
+struct file_writer;
+
+/* Writes into an open file and commits it, or abandons it. The parameters are the snapshot's; the rest of the model is
+ * the network's. ERROR_WRITE, ERROR_MEMORY. */
+descent_status checkpoint_write(struct file_writer *file, const descent_network *network,
                                 const struct configuration *configuration, const struct snapshot *snapshot);
 
 /* Reads a file into a snapshot created for the same network. ERROR_MODEL or ERROR_READ if the file is damaged or not a
  * checkpoint. ERROR_ARGUMENT, with the differences, if its configuration differs in names other than those in
- * `may_change` (separated by commas; may be NULL). */
+ * `may_change` (separated by commas; may be NULL), or if a later version of this program wrote it. */
 descent_status checkpoint_read(const char *path, const descent_network *network,
                                const struct configuration *configuration, const char *may_change,
                                struct snapshot *snapshot);

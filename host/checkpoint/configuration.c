@@ -39,6 +39,8 @@ static const char *const changeable[] = {
     "class_weights", "schedule", "seed",    "precision",
     "validation",    "device",   "library", REAL_OPTIONS(NAME) INTEGER_OPTIONS(NAME) FLAG_OPTIONS(NAME)};
 #undef NAME
+/* Only reported if it differs. */
+static const char noted[] = "arithmetic";
 enum { FIXED = sizeof fixed / sizeof *fixed, CHANGEABLE = sizeof changeable / sizeof *changeable };
 
 /* ---- creating --------------------------------------------------------------------------------------------------- */
@@ -180,9 +182,9 @@ static void add_data(struct collector *c, const char *name, const descent_datase
   add_format(c, name, "%" PRId64 " rows (%s)", dataset->rows, safetensors_sum_text(XXH64_digest(&state)).text);
 }
 
-descent_status configuration_create(const descent_network *network, const char *device, const descent_dataset *training,
-                                    const descent_dataset *validation, const descent_train_options *options,
-                                    struct configuration *configuration) {
+descent_status configuration_create(const descent_network *network, const char *device, const char *arithmetic,
+                                    const descent_dataset *training, const descent_dataset *validation,
+                                    const descent_train_options *options, struct configuration *configuration) {
   struct collector c = {.values = cJSON_CreateObject()};
   add_options(&c, network, options); /* first, since they may be the reason for other differences */
   add_network(&c, network);
@@ -190,6 +192,7 @@ descent_status configuration_create(const descent_network *network, const char *
   add_data(&c, "validation", validation);
   add_text(&c, "device", device);
   add_text(&c, "library", DESCENT_VERSION);
+  if (arithmetic) add_text(&c, noted, arithmetic);
   if (c.failed) {
     cJSON_Delete(c.values);
     return status_set(DESCENT_ERROR_MEMORY, "out of memory for the configuration of a training");
@@ -248,6 +251,12 @@ bool configuration_differs(const struct configuration *configuration, const cJSO
   return !was || strcmp(was, cJSON_GetObjectItemCaseSensitive(configuration->values, name)->valuestring) != 0;
 }
 
+const char *configuration_other_arithmetic(const struct configuration *configuration, const cJSON *recorded) {
+  const char *is = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(configuration->values, noted));
+  const char *was = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(recorded, noted));
+  return is && was && strcmp(is, was) != 0 ? was : NULL;
+}
+
 descent_status configuration_compare(const char *path, const struct configuration *configuration, const cJSON *recorded,
                                      const char *may_change) {
   char differences[600] = "";
@@ -256,6 +265,7 @@ descent_status configuration_compare(const char *path, const struct configuratio
   const cJSON *item;
   if (!cJSON_IsObject(recorded)) return status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: configuration missing", path);
   cJSON_ArrayForEach(item, configuration->values) {
+    if (strcmp(item->string, noted) == 0) continue;
     if (!configuration_differs(configuration, recorded, item->string) || is_listed(may_change, item->string)) continue;
     const char *was = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(recorded, item->string));
     if (is_in_list(fixed, FIXED, item->string, strlen(item->string))) forbidden = true;

@@ -1,5 +1,6 @@
 /* The configuration of a training: everything that its result depends on (options, network, data, device), as names and
- * texts. Trainings with equal configurations, by the same build on the same kind of processor, give the same bits. */
+ * texts, and the arithmetic that its bits depend on. Trainings with equal configurations and arithmetic, by the same
+ * build, give the same bits. */
 #ifndef DESCENT_CHECKPOINT_CONFIGURATION_H
 #define DESCENT_CHECKPOINT_CONFIGURATION_H
 
@@ -12,11 +13,11 @@ struct configuration {
   cJSON *values; /* {NAME: TEXT, ..} */
 };
 
-/* `device`: its name; `validation` may be NULL. If X exceeds 64 MB, only some of its rows are included.
- * ERROR_MEMORY. */
-descent_status configuration_create(const descent_network *network, const char *device, const descent_dataset *training,
-                                    const descent_dataset *validation, const descent_train_options *options,
-                                    struct configuration *configuration);
+/* `device`: its name; `arithmetic`: as in struct backend, or NULL; `validation` may be NULL. If X exceeds 64 MB, only
+ * some of its rows are included. ERROR_MEMORY. */
+descent_status configuration_create(const descent_network *network, const char *device, const char *arithmetic,
+                                    const descent_dataset *training, const descent_dataset *validation,
+                                    const descent_train_options *options, struct configuration *configuration);
 void configuration_clear(struct configuration *configuration);
 
 /* Adds it to an object as `member`, by reference; false if out of memory. */
@@ -27,6 +28,8 @@ bool configuration_write(const struct configuration *configuration, cJSON *objec
 descent_status configuration_compare(const char *path, const struct configuration *configuration, const cJSON *recorded,
                                      const char *may_change);
 
+/* The arithmetic of `recorded` if both have one and it differs, otherwise NULL. Configurations do not differ by it. */
+const char *configuration_other_arithmetic(const struct configuration *configuration, const cJSON *recorded);
 /* ERROR_ARGUMENT if a name of the list is unknown or must not change. NULL is an empty list. */
 descent_status configuration_check_names(const char *may_change);
 /* Does `recorded` have a different value, or none, for this name? */

@@ -1,4 +1,5 @@
-/* The checkpoint folder: file names, the lock, and which files to keep. */
+/* The checkpoint folder: file names, the locks, and which files to keep. After it is opened, its files are created,
+ * locked, listed and removed through its descriptor, without following symbolic links. */
 #include "checkpoint/folder.h"
 
 #include <dirent.h>
@@ -60,73 +61,140 @@ static int make_folders(const char *path) {
   return failed;
 }
 
-static descent_status take_lock(const char *path, int *lock) {
-  char *file = NULL;
-  if (asprintf(&file, "%s/%s", path, lock_name) < 0)
-    return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the file name", path);
-  descent_status status = DESCENT_OK;
-  *lock = open(file, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (*lock < 0) {
-    status = cannot_write(path, errno);
-    goto done;
+static bool has_no_locks(int error) { return error == ENOSYS || error == EOPNOTSUPP || error == ENOLCK; }
+
+static descent_status open_lock(const struct checkpoint_folder *folder, int *lock) {
+  struct stat about;
+  const int file =
+      openat(folder->descriptor, lock_name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0666);
+  if (file < 0 && errno == ELOOP)
+    return status_set(DESCENT_ERROR_WRITE, "%s/%s: is a symbolic link; remove it, or use another folder", folder->path,
+                      lock_name);
+  if (file < 0 && errno != EISDIR && errno != ENXIO) return cannot_write(folder->path, errno);
+  const int failed = file >= 0 && fstat(file, &about) != 0 ? errno : 0;
+  if (file >= 0 && !failed && S_ISREG(about.st_mode)) {
+    *lock = file;
+    return DESCENT_OK;
   }
-  const int failed = flock(*lock, LOCK_EX | LOCK_NB);
-  if (failed && (errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK))
-    goto done; /* the file system has no locks */
-  if (failed && errno == EWOULDBLOCK)
-    status = status_set(DESCENT_ERROR_WRITE, "%s: in use by another running training; use another folder", path);
-  else if (failed)
-    status = cannot_write(path, errno);
-done:
-  if (status != DESCENT_OK && *lock >= 0) close(*lock);
-  free(file);
-  return status;
+  if (file >= 0) close(file);
+  if (failed) return cannot_write(folder->path, failed);
+  return status_set(DESCENT_ERROR_WRITE, "%s/%s: is not a regular file; remove it, or use another folder", folder->path,
+                    lock_name);
+}
+
+/* Locks the folder itself, so that removing the file `lock` does not let a second training in, and then that file.
+ * Some network file systems lock only files, and some nothing. */
+static descent_status take_locks(struct checkpoint_folder *folder) {
+  static const char in_use[] = "%s: in use by another running training; use another folder";
+  const bool folder_locked = flock(folder->descriptor, LOCK_EX | LOCK_NB) == 0;
+  if (!folder_locked && errno == EWOULDBLOCK) return status_set(DESCENT_ERROR_WRITE, in_use, folder->path);
+  const descent_status status = open_lock(folder, &folder->lock);
+  if (status != DESCENT_OK || flock(folder->lock, LOCK_EX | LOCK_NB) == 0) return status;
+  if (errno == EWOULDBLOCK) return status_set(DESCENT_ERROR_WRITE, in_use, folder->path);
+  if (!has_no_locks(errno)) return cannot_write(folder->path, errno);
+  folder->unlocked = !folder_locked;
+  return DESCENT_OK;
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b) {
+  return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+descent_status checkpoint_folder_check(const struct checkpoint_folder *folder, bool *lost) {
+  struct stat opened, named, locked;
+  *lost = false;
+  if (fstat(folder->descriptor, &opened) != 0 || fstat(folder->lock, &locked) != 0)
+    return cannot_write(folder->path, errno);
+  const bool there = stat(folder->path, &named) == 0;
+  if (!there && errno != ENOENT && errno != ENOTDIR) return cannot_write(folder->path, errno);
+  *lost = !there || !is_same_file(&opened, &named);
+  if (*lost)
+    return status_set(DESCENT_ERROR_WRITE,
+                      "%s: was moved, removed or replaced while the training used it; put it back and resume, or use "
+                      "another folder",
+                      folder->path);
+  const bool has_lock = fstatat(folder->descriptor, lock_name, &named, AT_SYMLINK_NOFOLLOW) == 0;
+  if (!has_lock && errno != ENOENT) return cannot_write(folder->path, errno);
+  *lost = !has_lock || !is_same_file(&locked, &named);
+  if (*lost)
+    return status_set(DESCENT_ERROR_WRITE,
+                      "%s/%s: was removed or replaced while the training used it; make sure that no other training "
+                      "uses the folder, and resume",
+                      folder->path, lock_name);
+  return DESCENT_OK;
 }
 
 /* ---- the files -------------------------------------------------------------------------------------------------- */
 
-static void remove_file(const char *folder, const char *name) {
-  char *path = NULL;
-  if (asprintf(&path, "%s/%s", folder, name) < 0) return;
-  unlink(path);
-  free(path);
+/* The folder's entries, to be closed by closedir; NULL with errno set. */
+static DIR *open_listing(const struct checkpoint_folder *folder) {
+  const int descriptor = openat(folder->descriptor, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return NULL;
+  DIR *directory = fdopendir(descriptor);
+  if (directory) return directory;
+  const int error = errno;
+  close(descriptor);
+  errno = error;
+  return NULL;
 }
 
 /* Removes temporary files of an earlier holder of the lock. */
-static void remove_unfinished(const char *path) {
-  DIR *directory = opendir(path);
+static void remove_unfinished(const struct checkpoint_folder *folder) {
+  DIR *directory = open_listing(folder);
   if (!directory) return;
   const struct dirent *entry;
   const char *rest;
   while ((entry = readdir(directory)))
-    if (step_of(entry->d_name, &rest) >= 0 && file_is_temporary(rest)) remove_file(path, entry->d_name);
+    if (step_of(entry->d_name, &rest) >= 0 && file_is_temporary(rest)) unlinkat(folder->descriptor, entry->d_name, 0);
   closedir(directory);
 }
 
 descent_status checkpoint_folder_open(const char *path, struct checkpoint_folder *folder) {
-  struct checkpoint_folder made = {.path = strdup(path)};
+  struct checkpoint_folder made = {.path = strdup(path), .descriptor = -1, .lock = -1};
   descent_status status = DESCENT_OK;
   if (!made.path) return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the file name", path);
   if (make_folders(path)) TRY(cannot_write(path, errno));
-  TRY(take_lock(path, &made.lock));
-  remove_unfinished(path);
+  made.descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (made.descriptor < 0) TRY(cannot_write(path, errno));
+  TRY(take_locks(&made));
+  remove_unfinished(&made);
   *folder = made;
   made.path = NULL;
 done:
-  free(made.path);
+  if (made.path) checkpoint_folder_close(&made);
   return status;
 }
 
 void checkpoint_folder_close(struct checkpoint_folder *folder) {
-  if (folder->path) close(folder->lock);
+  if (folder->path && folder->lock >= 0) close(folder->lock);
+  if (folder->path && folder->descriptor >= 0) close(folder->descriptor);
   free(folder->path);
   *folder = (struct checkpoint_folder){0};
 }
 
+/* The name of the file of a step. */
+struct name {
+  char text[64];
+};
+static struct name name_of(int64_t step) {
+  struct name name;
+  snprintf(name.text, sizeof name.text, "%s%0*" PRId64 "%s", prefix, DIGITS, step, suffix);
+  return name;
+}
+
 descent_status checkpoint_folder_file(const char *folder, int64_t step, char **path) {
-  if (asprintf(path, "%s/%s%0*" PRId64 "%s", folder, prefix, DIGITS, step, suffix) >= 0) return DESCENT_OK;
+  if (asprintf(path, "%s/%s", folder, name_of(step).text) >= 0) return DESCENT_OK;
   *path = NULL;
   return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for the file name", folder);
+}
+
+descent_status checkpoint_folder_create(const struct checkpoint_folder *folder, int64_t step,
+                                        struct file_writer *file) {
+  char *path;
+  descent_status status = checkpoint_folder_file(folder->path, step, &path);
+  if (status == DESCENT_OK) status = file_create_at(folder->descriptor, path, name_of(step).text, file);
+  free(path);
+  return status;
 }
 
 static int ascending(const void *a, const void *b) {
@@ -134,14 +202,14 @@ static int ascending(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-descent_status checkpoint_folder_list(const char *folder, int64_t **steps, int64_t *n) {
+/* Closes `directory`; NULL with errno set: it could not be opened. */
+static descent_status list_steps(DIR *directory, const char *folder, int64_t **steps, int64_t *n) {
   int64_t *found = NULL, count = 0, capacity = 0;
   const struct dirent *entry;
   const char *rest;
   descent_status status = DESCENT_OK;
   *steps = NULL;
   *n = 0;
-  DIR *directory = opendir(folder);
   if (!directory) return errno == ENOENT ? DESCENT_OK : status_cannot_read(folder, errno);
   while (errno = 0, (entry = readdir(directory))) {
     const int64_t step = step_of(entry->d_name, &rest);
@@ -166,6 +234,10 @@ done:
   return status;
 }
 
+descent_status checkpoint_folder_list(const char *folder, int64_t **steps, int64_t *n) {
+  return list_steps(opendir(folder), folder, steps, n);
+}
+
 descent_status checkpoint_folder_same(const char *a, const char *b, bool *same) {
   struct stat of_a, of_b;
   *same = strcmp(a, b) == 0;
@@ -173,29 +245,34 @@ descent_status checkpoint_folder_same(const char *a, const char *b, bool *same) 
   if (stat(a, &of_a) != 0) return status_cannot_read(a, errno);
   const bool there = stat(b, &of_b) == 0;
   if (!there && errno != ENOENT) return status_cannot_read(b, errno);
-  *same = there && of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+  *same = there && is_same_file(&of_a, &of_b);
   return DESCENT_OK;
 }
 
 static void remove_step(const struct checkpoint_folder *folder, int64_t step) {
-  char *path;
-  if (checkpoint_folder_file(folder->path, step, &path) != DESCENT_OK) return;
-  unlink(path);
-  free(path);
+  unlinkat(folder->descriptor, name_of(step).text, 0);
 }
 
 void checkpoint_folder_remove_after(const struct checkpoint_folder *folder, int64_t step, int64_t except) {
   int64_t *steps, n;
-  if (checkpoint_folder_list(folder->path, &steps, &n) != DESCENT_OK) return;
+  if (list_steps(open_listing(folder), folder->path, &steps, &n) != DESCENT_OK) return;
   while (n-- > 0 && steps[n] > step)
     if (steps[n] != except) remove_step(folder, steps[n]);
   free(steps);
 }
 
-void checkpoint_folder_prune(const struct checkpoint_folder *folder, int64_t keep) {
+bool checkpoint_lasts(const struct checkpoint_retention *retention, int64_t step) {
+  for (size_t i = 0; i < sizeof retention->every / sizeof *retention->every; i++)
+    if (retention->every[i] && step % retention->every[i] == 0) return true;
+  return false;
+}
+
+void checkpoint_folder_prune(const struct checkpoint_folder *folder, const struct checkpoint_retention *retention,
+                             int64_t best) {
   int64_t *steps, n;
-  if (checkpoint_folder_list(folder->path, &steps, &n) != DESCENT_OK) return;
-  for (int64_t i = 0; i < n - keep; i++) remove_step(folder, steps[i]);
+  if (list_steps(open_listing(folder), folder->path, &steps, &n) != DESCENT_OK) return;
+  for (int64_t i = 0; i < n - retention->newest; i++)
+    if (steps[i] != best && !checkpoint_lasts(retention, steps[i])) remove_step(folder, steps[i]);
   free(steps);
 }
 
@@ -219,7 +296,7 @@ descent_status checkpoint_folder_sync_others(const struct checkpoint_folder *fol
   const struct dirent *entry;
   const char *rest;
   bool found = false, synced = true;
-  DIR *directory = opendir(folder->path);
+  DIR *directory = open_listing(folder);
   if (!directory) return cannot_write(folder->path, errno);
   while (synced && (errno = 0, (entry = readdir(directory))))
     if (step_of(entry->d_name, &rest) < 0 && strcmp(entry->d_name, lock_name) != 0 && entry->d_name[0] != '.')

@@ -37,11 +37,13 @@ struct fit_state {
 struct snapshot {
   struct fit_state state;
   int64_t step;                                 /* steps done in total */
+  int64_t best_step;                            /* whose checkpoint is kept as the best; -1: none. Not in the file */
   int64_t n_parameters;                         /* with gaps */
   float *parameters, *moment1, *moment2, *best; /* (n_parameters); NULL if the training has none */
   bool has_best;                                /* best is filled */
   bool new_rate, new_validation;                /* the file read has another learning rate or schedule; other validation
                                                  * rows */
+  char other_arithmetic[72];                    /* that of the file read where it differs; otherwise "" */
   int64_t n_statistics;
   double *statistics; /* (n_statistics): layer statistics of the epoch's step with statistics */
 };

@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/file.h"
 #include "core/memory.h"
+#include "core/safetensors.h"
 #include "core/status.h"
 
 struct checkpoint_writer {
   const struct checkpoint_folder *folder;
-  int64_t keep;
+  const struct checkpoint_retention *retention;
   const descent_network *network;
   const struct configuration *configuration;
   const struct snapshot *snapshot;
@@ -24,17 +26,32 @@ struct checkpoint_writer {
   struct checkpoint_outcome outcome;
 };
 
+/* Reads the header back, which tells the file's length. Where renaming is not atomic, the file may be incomplete; then
+ * the older ones must stay. */
+static descent_status check_complete(const char *path) {
+  struct safetensors file;
+  const descent_status status = safetensors_open(path, &file);
+  if (status == DESCENT_OK) safetensors_close(&file);
+  return status == DESCENT_OK || status == DESCENT_ERROR_MEMORY
+             ? status
+             : status_set(DESCENT_ERROR_WRITE, "%s (read back after it was written)", descent_last_error());
+}
+
 static void write_snapshot(struct checkpoint_writer *writer, struct checkpoint_outcome *outcome) {
   const int64_t step = writer->snapshot->step;
+  struct file_writer file;
   char *path = NULL;
   descent_status status;
   *outcome = (struct checkpoint_outcome){.step = step};
   TRY(checkpoint_folder_file(writer->folder->path, step, &path));
   snprintf(outcome->path, sizeof outcome->path, "%s", path);
+  TRY(checkpoint_folder_check(writer->folder, &outcome->lost));
   TRY(checkpoint_folder_sync_others(writer->folder));
-  TRY(checkpoint_write(path, writer->network, writer->configuration, writer->snapshot));
+  TRY(checkpoint_folder_create(writer->folder, step, &file));
+  TRY(checkpoint_write(&file, writer->network, writer->configuration, writer->snapshot));
+  TRY(check_complete(path));
   checkpoint_folder_remove_after(writer->folder, step < writer->newest ? step : writer->newest, step);
-  checkpoint_folder_prune(writer->folder, writer->keep);
+  checkpoint_folder_prune(writer->folder, writer->retention, writer->snapshot->best_step);
   writer->newest = step;
 done:
   outcome->status = status;
@@ -71,13 +88,14 @@ static int create_thread(struct checkpoint_writer *writer) {
   return failed;
 }
 
-descent_status checkpoint_writer_start(const struct checkpoint_folder *folder, int64_t keep, int64_t newest,
+descent_status checkpoint_writer_start(const struct checkpoint_folder *folder,
+                                       const struct checkpoint_retention *retention, int64_t newest,
                                        const descent_network *network, const struct configuration *configuration,
                                        const struct snapshot *snapshot, struct checkpoint_writer **writer) {
   struct checkpoint_writer *made = memory_allocate(1, sizeof *made, "the checkpoint writer");
   if (!made) return DESCENT_ERROR_MEMORY;
   made->folder = folder;
-  made->keep = keep;
+  made->retention = retention;
   made->newest = newest;
   made->network = network;
   made->configuration = configuration;

@@ -8,9 +8,11 @@
 struct checkpoint_writer;
 
 /* The writer writes `snapshot`, which the caller may change only while nothing is being written. All arguments are
- * borrowed until the writer is stopped. Each write leaves at most `keep` files, none of a later step, and no damaged
- * ones after the newest intact file; `newest` is the step of that file at the start (0: none). ERROR_MEMORY. */
-descent_status checkpoint_writer_start(const struct checkpoint_folder *folder, int64_t keep, int64_t newest,
+ * borrowed until the writer is stopped. Each write leaves the files of `retention` and that of the snapshot's best
+ * step, none of a later step, and no damaged ones after the newest intact file; `newest` is the step of that file at
+ * the start (0: none). ERROR_MEMORY. */
+descent_status checkpoint_writer_start(const struct checkpoint_folder *folder,
+                                       const struct checkpoint_retention *retention, int64_t newest,
                                        const descent_network *network, const struct configuration *configuration,
                                        const struct snapshot *snapshot, struct checkpoint_writer **writer);
 /* Waits for the present write and ends the thread. Does nothing on NULL. */
@@ -20,6 +22,7 @@ void checkpoint_writer_stop(struct checkpoint_writer *writer);
 struct checkpoint_outcome {
   int64_t step;
   descent_status status;
+  bool lost;                     /* nothing was written: the folder is no longer this training's */
   char path[512], message[1024]; /* the file, truncated to fit; the error, "" on success */
 };
 

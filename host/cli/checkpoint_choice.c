@@ -7,8 +7,13 @@
 #include "cli/train.h"
 #include "core/replace.h"
 
+struct interval {
+  int64_t steps, epochs;
+  double seconds; /* one of them is set */
+};
+
 /* "100 steps", "2 epochs", "30s": a number, blanks, a unit. False for anything else. */
-static bool read_interval(const char *text, descent_train_options *train) {
+static bool read_interval(const char *text, struct interval *interval) {
   static const struct {
     const char *unit;
     enum { STEPS, EPOCHS, SECONDS } kind;
@@ -26,9 +31,9 @@ static bool read_interval(const char *text, descent_train_options *train) {
   for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
     if (strcmp(unit, units[i].unit) != 0) continue;
     if (units[i].kind != SECONDS && value != floor(value)) return false;
-    train->checkpoint.steps = units[i].kind == STEPS ? (int64_t)value : 0;
-    train->checkpoint.epochs = units[i].kind == EPOCHS ? (int64_t)value : 0;
-    train->checkpoint.seconds = units[i].kind == SECONDS ? value * units[i].factor : 0;
+    *interval = (struct interval){.steps = units[i].kind == STEPS ? (int64_t)value : 0,
+                                  .epochs = units[i].kind == EPOCHS ? (int64_t)value : 0,
+                                  .seconds = units[i].kind == SECONDS ? value * units[i].factor : 0};
     return true;
   }
   return false;
@@ -78,20 +83,28 @@ static bool read_names(const char *text, char *out, size_t size) {
 
 int checkpoint_choice_resolve(const char *command, struct train_values *v) {
   descent_train_options *train = &v->training.train;
+  struct interval every, kept = {0};
   if (!v->checkpoint) v->checkpoint = v->resume;
-  if (!read_interval(v->checkpoint_every, train))
+  if (!read_interval(v->checkpoint_every, &every))
     return fail(command, EXIT_USAGE,
                 "--checkpoint-every '%s': must be a whole number of steps or epochs or any of s, m or h, above 0, "
                 "like '100 steps' or 10m",
                 v->checkpoint_every);
+  if (v->keep_every && (!read_interval(v->keep_every, &kept) || kept.seconds > 0))
+    return fail(
+        command, EXIT_USAGE,
+        "--keep-every '%s': must be a whole number of steps or epochs above 0, like '1000 steps' or '10 epochs'",
+        v->keep_every);
   if (!read_divergence(v->on_divergence, train))
     return fail(
         command, EXIT_USAGE,
         "--on-divergence '%s': must be stop or rollback[:TIMES[:DIVISOR]], with TIMES of at least 1 and DIVISOR "
         "above 1",
         v->on_divergence);
-  if (!v->checkpoint && (strcmp(v->checkpoint_every, CHECKPOINT_EVERY) != 0 || v->keep != CHECKPOINTS_KEPT))
-    return fail(command, EXIT_USAGE, "--checkpoint-every and --keep: need --checkpoint or --resume");
+  if (!v->checkpoint && (strcmp(v->checkpoint_every, CHECKPOINT_EVERY) != 0 || v->keep != CHECKPOINTS_KEPT ||
+                         v->keep_best || v->keep_every))
+    return fail(command, EXIT_USAGE,
+                "--checkpoint-every, --keep, --keep-best and --keep-every: need --checkpoint or --resume");
   if (train->checkpoint.rollbacks && !v->checkpoint)
     return fail(command, EXIT_USAGE, "--on-divergence '%s': needs --resume DIR or --checkpoint DIR", v->on_divergence);
   if (v->resume_with && !v->resume)
@@ -101,7 +114,13 @@ int checkpoint_choice_resolve(const char *command, struct train_values *v) {
   train->checkpoint.folder = v->checkpoint;
   train->checkpoint.resume = v->resume;
   train->checkpoint.resume_with = v->may_change;
+  train->checkpoint.steps = every.steps;
+  train->checkpoint.epochs = every.epochs;
+  train->checkpoint.seconds = every.seconds;
   train->checkpoint.keep = v->keep;
+  train->checkpoint.keep_best = v->keep_best;
+  train->checkpoint.keep_every_steps = kept.steps;
+  train->checkpoint.keep_every_epochs = kept.epochs;
   return EXIT_DONE;
 }
 

@@ -188,10 +188,12 @@ static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
       if (!v->quiet)
         fprintf(stderr, "resumed     %s: step %" PRId64 ", %" PRId64 " epoch%s done\n", info->path, info->step,
                 info->epochs, info->epochs == 1 ? "" : "s");
+      if (*info->message) say(t, "warning: %s", info->message);
       t->folder = v->resume;
       t->learned = info->step > 0;
       records_begin(&t->records, v->resume, info->step, info->epochs);
       break;
+    case DESCENT_CHECKPOINT_UNLOCKED: say(t, "warning: %s", info->message); break;
     case DESCENT_CHECKPOINT_SAVED:
       t->folder = v->checkpoint;
       if (t->tell_saving) say(t, "checkpoint of step %" PRId64 " saved to %s", info->step, info->path);
@@ -431,9 +433,10 @@ static int train(struct training *t) {
   snprintf(failure, sizeof failure, "%s", descent_last_error());
   if (fitted != DESCENT_OK) code = fail_status(command, fitted);
   /* Data that changed under the training and a device that failed leave the weights of an epoch before, as a divergence
-   * does. */
+   * does; a folder of checkpoints that was taken away, those of the last step. */
   const bool broken_off = fitted == DESCENT_ERROR_READ || fitted == DESCENT_ERROR_DEVICE;
-  const bool kept = fitted == DESCENT_ERROR_DIVERGED || (broken_off && t->learned);
+  const bool kept = fitted == DESCENT_ERROR_DIVERGED || (broken_off && t->learned) ||
+                    (fitted == DESCENT_ERROR_WRITE && result.steps > 0);
   if (fitted == DESCENT_OK || kept) {
     const descent_status saved = save(t, kept ? NULL : &result);
     if (saved != DESCENT_OK) {

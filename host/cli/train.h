@@ -28,7 +28,9 @@ struct train_values {
   const char *checkpoint, *resume;              /* folders, or NULL; with resume there is always a checkpoint */
   const char *checkpoint_every, *on_divergence; /* texts */
   const char *resume_with;                      /* option names, or NULL */
+  const char *keep_every;                       /* a text, or NULL */
   int64_t keep;
+  bool keep_best;
   bool quiet;
   /* Worked out from the above: */
   const char *data_path;

@@ -66,6 +66,12 @@ static const struct setting checkpoint_rows[] = {
         "How often: '100 steps', '2 epochs', 60s, 10m or 1h; always before the first step, at the end and when stopped",
         OPTION_UNRECORDED),
     ROW_INTEGER("keep", "N", AT(keep), "Number of checkpoints to keep: the newest N", OPTION_UNRECORDED, 1, 1e9),
+    ROW_FLAG("keep-best", AT(keep_best),
+             "Also write a checkpoint after each epoch that improves the validation loss, and keep the last of these",
+             OPTION_UNRECORDED),
+    ROW_TEXT("keep-every", "N UNIT", AT(keep_every),
+             "Also write a checkpoint at every multiple of '1000 steps' or '10 epochs', and keep all of these",
+             OPTION_UNRECORDED),
     ROW_TEXT(
         "resume", "DIR", AT(resume),
         "Continue from the newest intact checkpoint in this folder, or start if there is none; write checkpoints there "

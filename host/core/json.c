@@ -98,6 +98,16 @@ bool json_integer(const cJSON *value, int64_t *integer) {
   return (double)*integer == value->valuedouble;
 }
 
+descent_status json_version(const char *where, const cJSON *object, int64_t newest, descent_status error,
+                            int64_t *version) {
+  if (!json_integer(cJSON_GetObjectItemCaseSensitive(object, "version"), version) || *version < 1)
+    return status_set(error, "%s: format version missing or not a positive number", where);
+  if (*version <= newest) return DESCENT_OK;
+  return status_set(
+      error, "%s: format version %lld, but Descent " DESCENT_VERSION " reads up to %lld; use a later version of it",
+      where, (long long)*version, (long long)newest);
+}
+
 struct json_quoted json_quote(const char *text) {
   enum { SHOWN = 60 };
   struct json_quoted quoted = {""};

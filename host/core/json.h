@@ -23,6 +23,11 @@ descent_status json_fields(const char *where, const cJSON *object, const char *c
 /* An integer 0 .. 2^53, which a double holds exactly; false otherwise, also for NULL. */
 bool json_integer(const cJSON *value, int64_t *integer);
 
+/* The version of a format: the object's member "version", 1 to `newest`. Otherwise `error`, which names both versions
+ * if the file is from a later version of this program. */
+descent_status json_version(const char *where, const cJSON *object, int64_t newest, descent_status error,
+                            int64_t *version);
+
 /* Untrusted text for a message: at most 60 bytes, control characters replaced by '?'. */
 struct json_quoted {
   char text[72];

@@ -160,14 +160,22 @@ done:
   return status;
 }
 
+descent_status safetensors_write_to(struct file_writer *writer, const char *const texts[SAFETENSORS_TEXTS],
+                                    const struct safetensors_tensor *tensors, int64_t n) {
+  descent_status status;
+  TRY(safetensors_write_header(writer, writer->path, texts, tensors, n));
+  for (int64_t i = 0; i < n; i++)
+    TRY(file_write(writer, tensors[i].data, (size_t)safetensors_count(&tensors[i]) * sizeof(float)));
+done:
+  return status;
+}
+
 descent_status safetensors_write(const char *path, const char *const texts[SAFETENSORS_TEXTS],
                                  const struct safetensors_tensor *tensors, int64_t n) {
   struct file_writer writer = {0};
   descent_status status;
   TRY(file_create(path, &writer));
-  TRY(safetensors_write_header(&writer, path, texts, tensors, n));
-  for (int64_t i = 0; i < n; i++)
-    TRY(file_write(&writer, tensors[i].data, (size_t)safetensors_count(&tensors[i]) * sizeof(float)));
+  TRY(safetensors_write_to(&writer, texts, tensors, n));
   status = file_commit(&writer);
 done:
   file_abandon(&writer);

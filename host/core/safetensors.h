@@ -64,6 +64,9 @@ descent_status safetensors_save(const char *path, const char *metadata, const st
 descent_status safetensors_write(const char *path, const char *const texts[SAFETENSORS_TEXTS],
                                  const struct safetensors_tensor *tensors, int64_t n);
 struct file_writer;
+/* The same into an open file, to be committed by the caller. */
+descent_status safetensors_write_to(struct file_writer *writer, const char *const texts[SAFETENSORS_TEXTS],
+                                    const struct safetensors_tensor *tensors, int64_t n);
 /* Writes the part before the data, for callers that write the tensors' bytes themselves; tensors' `data` is ignored.
  * Its length depends only on the lengths of the texts and on the shapes. */
 descent_status safetensors_write_header(struct file_writer *writer, const char *path,

@@ -108,9 +108,7 @@ static descent_status read_description(struct binary *b) {
   if (!text) return DESCENT_OK;
   snprintf(where, sizeof where, "%.400s: metadata", b->file.path);
   TRY(json_parse(where, 0, text, strlen(text), &json));
-  if (!json_integer(cJSON_GetObjectItemCaseSensitive(json, fields[VERSION]), &version) || version != 1)
-    TRY(status_set(DESCENT_ERROR_DATA,
-                   "%s: unsupported version (expected 1): written by another version of this program?", where));
+  TRY(json_version(where, json, 1, DESCENT_ERROR_DATA, &version));
   TRY(json_fields(where, json, fields, FIELDS, found));
   if (b->targets) TRY(read_task(where, found, b));
   const struct schema_members members = {.columns = found[COLUMNS],

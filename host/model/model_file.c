@@ -222,11 +222,7 @@ static descent_status parse_description(const char *path, const char *text, stru
   descent_status status;
   d->options = descent_network_options_default();
   TRY(json_parse(where, 0, text, strlen(text), &d->json));
-  if (!json_integer(cJSON_GetObjectItemCaseSensitive(d->json, fields[FIELD_VERSION]), &d->version) || d->version < 1 ||
-      d->version > VERSION)
-    return status_set(DESCENT_ERROR_MODEL,
-                      "%s: unsupported version (expected 1 to %d): written by another version of this program?", where,
-                      VERSION);
+  TRY(json_version(where, d->json, VERSION, DESCENT_ERROR_MODEL, &d->version));
   TRY(json_fields(where, d->json, fields, FIELDS, d->found));
   if (!json_integer(d->found[FIELD_INPUTS], &d->options.inputs) || d->options.inputs < 1)
     return bad_field(path, FIELD_INPUTS, "a positive integer");

@@ -73,6 +73,8 @@ static descent_status check_counts(const descent_train_options *o) {
       {"checkpoint steps", o->checkpoint.steps, 0, "at least 1, or 0 for none"},
       {"checkpoint epochs", o->checkpoint.epochs, 0, "at least 1, or 0 for none"},
       {"checkpoint keep", o->checkpoint.keep, 1, "at least 1"},
+      {"keep_every_steps", o->checkpoint.keep_every_steps, 0, "at least 1, or 0 for none"},
+      {"keep_every_epochs", o->checkpoint.keep_every_epochs, 0, "at least 1, or 0 for none"},
       {"rollbacks", o->checkpoint.rollbacks, 0, "at least 0"},
   };
   descent_status status = DESCENT_OK;
@@ -110,6 +112,8 @@ descent_status check_train_options(const descent_network *network, const descent
   TRY(check_counts(options));
   TRY(check_classifier_options(network, options));
   TRY(configuration_check_names(options->checkpoint.resume_with));
+  if (options->checkpoint.keep_best && !options->checkpoint.folder)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "keep_best: needs a checkpoint folder"));
   if (options->checkpoint.rollbacks && !options->checkpoint.folder)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "rollbacks %lld: needs a checkpoint folder",
                    (long long)options->checkpoint.rollbacks));

@@ -69,6 +69,9 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   float *class_weights = NULL;
   descent_status status;
   TRY(check_train_options(network, f->options));
+  if (f->options->checkpoint.keep_best && !f->validation)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "keep_best: needs validation data, whose loss says which checkpoint is best"));
   TRY(check_dataset(network, f->training, true, "the training data"));
   if (f->validation) TRY(check_dataset(network, f->validation, true, "the validation data"));
   TRY(align(network, &f->training, &f->aligned[0]));
@@ -319,12 +322,14 @@ static void describe_kept(const struct fit *f, char *text, size_t size) {
     snprintf(text, size, "the initial weights are kept");
 }
 
-/* Adds to the error which weights the network holds. After a divergence these are the weights before that step, which
- * are read from the device here. They are the last kept_text ones if there is a best epoch, if the weights before that step
- * cannot be read or are not finite, or if the device failed; a failed device is not used again. */
+/* Adds to the error which weights the network holds. After a divergence these are the weights before that step, and
+ * after the loss of the checkpoints' folder those of the last step; they are read from the device here. They are the
+ * last ones kept if there is a best epoch, if the weights cannot be read or are not finite, or if the device failed; a
+ * failed device is not used again. */
 static descent_status finish_failed(struct fit *f, descent_status failure) {
   char text[768], kept_text[64];
   snprintf(text, sizeof text, "%s", descent_last_error());
+  if (failure == DESCENT_ERROR_WRITE && !has_best(f)) (void)keep_parameters(f);
   describe_kept(f, kept_text, sizeof kept_text);
   if (failure == DESCENT_ERROR_DIVERGED && !has_best(f) && keep_parameters(f) == DESCENT_OK)
     snprintf(kept_text, sizeof kept_text, "the weights before that step are kept");
@@ -359,7 +364,8 @@ descent_status descent_fit(descent_network *network, descent_device *device, con
   if (status == DESCENT_OK && !has_best(&f)) TRY(keep_parameters(&f));
   if (status == DESCENT_OK) TRY(recovery_finish(&f));
 done:
-  if (ready && (status == DESCENT_ERROR_DIVERGED || status == DESCENT_ERROR_DEVICE)) status = finish_failed(&f, status);
+  if (ready && (status == DESCENT_ERROR_DIVERGED || status == DESCENT_ERROR_DEVICE || status == DESCENT_ERROR_WRITE))
+    status = finish_failed(&f, status);
   if (ready) fill_result(&f, &reached);
   recovery_close(&f, &reached.checkpoint_failures);
   if (ready && result) *result = reached;

@@ -13,6 +13,7 @@
 
 struct recovery {
   struct checkpoint_folder folder; /* zeroed: no checkpoints are written */
+  struct checkpoint_retention retention;
   struct configuration configuration;
   struct snapshot snapshot;
   struct checkpoint_writer *writer;
@@ -35,6 +36,14 @@ static void report(const struct fit *f, descent_checkpoint_event event, const ch
   f->options->callbacks.on_checkpoint(f->options->callbacks.user, &info);
 }
 
+static void report_unlocked(const struct fit *f) {
+  const char *folder = f->recovery->folder.path;
+  char message[1024];
+  snprintf(message, sizeof message,
+           "%.800s: this file system has no locks; make sure that no other training uses this folder", folder);
+  report(f, DESCENT_CHECKPOINT_UNLOCKED, folder, fit_steps(f), message);
+}
+
 /* Does this training write checkpoints? */
 static bool writes(const struct fit *f) { return f->recovery && f->recovery->writer; }
 
@@ -52,16 +61,24 @@ static bool saved_here(const struct fit *f) {
 
 /* ---- saving ----------------------------------------------------------------------------------------------------- */
 
-static void take_outcome(struct fit *f, bool wait) {
+/* ERROR_WRITE if the training has lost its folder; other failures are reported, and the training continues. */
+static descent_status take_outcome(struct fit *f, bool wait) {
   struct recovery *r = f->recovery;
   struct checkpoint_outcome outcome;
-  if (!checkpoint_writer_outcome(r->writer, wait, &outcome)) return;
+  if (!checkpoint_writer_outcome(r->writer, wait, &outcome)) return DESCENT_OK;
   if (outcome.status != DESCENT_OK) {
     r->failures++;
     r->saved_epoch = 0;
   }
+  if (outcome.lost) return status_set(outcome.status, "%s", outcome.message);
   report(f, outcome.status == DESCENT_OK ? DESCENT_CHECKPOINT_SAVED : DESCENT_CHECKPOINT_FAILED, outcome.path,
          outcome.step, outcome.message);
+  return DESCENT_OK;
+}
+
+/* The step whose checkpoint is that of the best epoch, which is written when the epoch ends; -1: none. */
+static int64_t best_step(const struct fit *f) {
+  return f->options->checkpoint.keep_best && f->at.best_epoch ? f->at.best_epoch * f->epoch_steps : -1;
 }
 
 /* Waits for the writer, then fills the snapshot. `*usable` false: the weights are not finite. */
@@ -71,11 +88,12 @@ static descent_status take_snapshot(struct fit *f, bool already_rolled_back, boo
   const descent_network *network = f->trainer->network;
   descent_status status;
   TRY(dataset_check_unchanged(f->training));
-  take_outcome(f, true);
+  TRY(take_outcome(f, true));
   s->state = f->at;
   s->state.seconds += clock_seconds() - f->started;
   s->state.tried = already_rolled_back;
   s->step = fit_steps(f);
+  s->best_step = best_step(f);
   memcpy(s->statistics, f->statistics, (size_t)s->n_statistics * sizeof *s->statistics);
   s->has_best = f->keep_best && f->at.best_epoch > 0;
   if (s->has_best) memcpy(s->best, network->parameters, (size_t)s->n_parameters * sizeof *s->best);
@@ -116,32 +134,37 @@ done:
 
 static bool is_due(const struct fit *f) {
   const descent_train_options *o = f->options;
+  if (checkpoint_lasts(&f->recovery->retention, fit_steps(f))) return true;
+  if (f->at.done == 0 && best_step(f) == fit_steps(f)) return true;
   if (o->checkpoint.steps && fit_steps(f) % o->checkpoint.steps == 0) return true;
   if (o->checkpoint.epochs && f->at.done == 0 && (f->at.epoch - 1) % o->checkpoint.epochs == 0) return true;
   return o->checkpoint.seconds > 0 && clock_seconds() - f->recovery->saved_at >= o->checkpoint.seconds;
 }
 
 int64_t recovery_limit(const struct fit *f, int64_t count) {
-  const int64_t every = f->options->checkpoint.steps;
-  if (!writes(f) || !every) return count;
-  const int64_t left = every - fit_steps(f) % every;
-  return count < left ? count : left;
+  if (!writes(f)) return count;
+  const int64_t intervals[] = {f->options->checkpoint.steps, f->options->checkpoint.keep_every_steps};
+  for (size_t i = 0; i < sizeof intervals / sizeof *intervals; i++) {
+    const int64_t left = intervals[i] ? intervals[i] - fit_steps(f) % intervals[i] : count;
+    if (left < count) count = left;
+  }
+  return count;
 }
 
 descent_status recovery_pause(struct fit *f, bool requested) {
   if (!writes(f)) return DESCENT_OK;
   bool usable;
-  take_outcome(f, false);
-  return (requested || is_due(f)) && !saved_here(f) ? save(f, false, &usable) : DESCENT_OK;
+  const descent_status status = take_outcome(f, false);
+  return status == DESCENT_OK && (requested || is_due(f)) && !saved_here(f) ? save(f, false, &usable) : status;
 }
 
 descent_status recovery_finish(struct fit *f) {
   if (!writes(f)) return DESCENT_OK;
   bool usable = true;
-  descent_status status = DESCENT_OK;
-  take_outcome(f, true);
+  descent_status status;
+  TRY(take_outcome(f, true));
   if (!saved_here(f)) TRY(save(f, false, &usable));
-  take_outcome(f, true);
+  TRY(take_outcome(f, true));
   if (usable) goto done;
   f->recovery->failures++;
   report(f, DESCENT_CHECKPOINT_FAILED, f->options->checkpoint.folder, fit_steps(f),
@@ -240,18 +263,40 @@ static descent_status refuse_used_folder(const char *folder) {
                     folder, (long long)newest);
 }
 
+/* "" if the bits of this training's results are those of the one that wrote the checkpoint. */
+static void describe_arithmetic(const struct fit *f, const char *path, char *text, size_t size) {
+  const char *was = f->recovery->snapshot.other_arithmetic;
+  *text = '\0';
+  if (*was)
+    snprintf(text, size,
+             "%.400s: the arithmetic was %s and is %s: results will differ in their last bits from those of an "
+             "uninterrupted training",
+             path, was, f->trainer->program.arithmetic);
+}
+
 static descent_status resume(struct fit *f, bool *resumed) {
   const descent_train_options *o = f->options;
-  char *path = NULL;
+  char *path = NULL, message[768];
   descent_status status;
   TRY(read_newest(f, o->checkpoint.resume, false, resumed, &path));
   if (!*resumed) goto done;
   TRY(restore(f));
   reset_changed(f);
-  report(f, DESCENT_CHECKPOINT_RESUMED, path, fit_steps(f), "");
+  describe_arithmetic(f, path, message, sizeof message);
+  report(f, DESCENT_CHECKPOINT_RESUMED, path, fit_steps(f), message);
 done:
   free(path);
   return status;
+}
+
+static descent_status open_folder(struct fit *f) {
+  const descent_train_options *o = f->options;
+  struct recovery *r = f->recovery;
+  int64_t epochs = 0;
+  if (o->checkpoint.keep_every_epochs && !size_product(o->checkpoint.keep_every_epochs, f->epoch_steps, &epochs))
+    epochs = INT64_MAX; /* no training gets there */
+  r->retention = (struct checkpoint_retention){o->checkpoint.keep, {o->checkpoint.keep_every_steps, epochs}};
+  return checkpoint_folder_open(o->checkpoint.folder, &r->folder);
 }
 
 descent_status recovery_open(struct fit *f) {
@@ -263,21 +308,23 @@ descent_status recovery_open(struct fit *f) {
   if (!o->checkpoint.folder && !o->checkpoint.resume) return DESCENT_OK;
   f->recovery = r = memory_allocate(1, sizeof *r, "the checkpoints of a training");
   if (!r) return DESCENT_ERROR_MEMORY;
-  const char *device = f->trainer->program.backend->name;
-  TRY(configuration_create(network, device, f->training, f->validation, o, &r->configuration));
+  const struct program *program = &f->trainer->program;
+  TRY(configuration_create(network, program->backend->name, program->arithmetic, f->training, f->validation, o,
+                           &r->configuration));
   TRY(snapshot_create(network, &f->trainer->program, f->keep_best, &r->snapshot));
-  if (o->checkpoint.folder) TRY(checkpoint_folder_open(o->checkpoint.folder, &r->folder));
+  if (o->checkpoint.folder) TRY(open_folder(f));
   if (o->checkpoint.folder && o->checkpoint.resume)
     TRY(checkpoint_folder_same(o->checkpoint.folder, o->checkpoint.resume, &same));
   if (o->checkpoint.folder && !same) TRY(refuse_used_folder(o->checkpoint.folder));
   if (o->checkpoint.resume) TRY(resume(f, &resumed));
   if (!o->checkpoint.folder) goto done;
-  TRY(checkpoint_writer_start(&r->folder, o->checkpoint.keep, same ? fit_steps(f) : 0, network, &r->configuration,
+  TRY(checkpoint_writer_start(&r->folder, &r->retention, same ? fit_steps(f) : 0, network, &r->configuration,
                               &r->snapshot, &r->writer));
   if (!resumed || !same) TRY(save_now(f));
 done:
   if (status == DESCENT_OK && !resumed)
     report(f, DESCENT_CHECKPOINT_STARTED, o->checkpoint.folder ? o->checkpoint.folder : "", 0, "");
+  if (status == DESCENT_OK && r->folder.unlocked) report_unlocked(f);
   return status;
 }
 
@@ -285,7 +332,7 @@ void recovery_close(struct fit *f, int64_t *failures) {
   struct recovery *r = f->recovery;
   *failures = 0;
   if (!r) return;
-  if (r->writer) take_outcome(f, true);
+  if (r->writer) (void)take_outcome(f, true);
   checkpoint_writer_stop(r->writer);
   checkpoint_folder_close(&r->folder);
   configuration_clear(&r->configuration);
@@ -297,6 +344,13 @@ void recovery_close(struct fit *f, int64_t *failures) {
 
 /* ---- rolling back ----------------------------------------------------------------------------------------------- */
 
+/* A training that has lost its folder must not return to the checkpoint of another one, or remove any. */
+static descent_status check_folder(const struct fit *f) {
+  bool lost;
+  const descent_status status = checkpoint_folder_check(&f->recovery->folder, &lost);
+  return lost ? status : DESCENT_OK;
+}
+
 descent_status recovery_roll_back(struct fit *f) {
   struct recovery *r = f->recovery;
   char divergence[1024], *path = NULL;
@@ -306,7 +360,8 @@ descent_status recovery_roll_back(struct fit *f) {
   descent_status status;
   if (!writes(f) || rollbacks > f->options->checkpoint.rollbacks) return DESCENT_ERROR_DIVERGED;
   snprintf(divergence, sizeof divergence, "%s", descent_last_error());
-  take_outcome(f, true);
+  TRY(take_outcome(f, true));
+  TRY(check_folder(f));
   if (read_newest(f, r->folder.path, true, &found, &path) != DESCENT_OK || !found)
     TRY(status_set(DESCENT_ERROR_DIVERGED, "%s", divergence));
   TRY(restore(f));
@@ -318,7 +373,7 @@ descent_status recovery_roll_back(struct fit *f) {
   f->at.rate_factor = factor;
   report(f, DESCENT_CHECKPOINT_ROLLED_BACK, path, fit_steps(f), divergence);
   TRY(save(f, true, &usable)); /* a resumed training uses the lower rate too */
-  take_outcome(f, true);
+  status = take_outcome(f, true);
 done:
   free(path);
   return status;

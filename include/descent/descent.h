@@ -628,12 +628,15 @@ typedef enum descent_request {
 } descent_request;
 
 typedef enum descent_checkpoint_event {
-  DESCENT_CHECKPOINT_STARTED,    /* the training starts at its first step; checkpoints can be written */
-  DESCENT_CHECKPOINT_DAMAGED,    /* one was skipped: message says why */
-  DESCENT_CHECKPOINT_RESUMED,    /* the training continues from it */
-  DESCENT_CHECKPOINT_SAVED,      /* it is complete and on disk */
-  DESCENT_CHECKPOINT_FAILED,     /* it could not be written: message says why; the training continues */
-  DESCENT_CHECKPOINT_ROLLED_BACK /* after the divergence in message, the training continues from it */
+  DESCENT_CHECKPOINT_STARTED,     /* the training starts at its first step; checkpoints can be written */
+  DESCENT_CHECKPOINT_DAMAGED,     /* one was skipped: message says why */
+  DESCENT_CHECKPOINT_RESUMED,     /* the training continues from it; message, if not "", says that it was computed with
+                                    other arithmetic (kernels of the BLAS, processor, GPU), so that the last bits of the
+                                    results will differ from those of an uninterrupted training */
+  DESCENT_CHECKPOINT_SAVED,       /* it is complete and on disk */
+  DESCENT_CHECKPOINT_FAILED,      /* it could not be written: message says why; the training continues */
+  DESCENT_CHECKPOINT_ROLLED_BACK, /* after the divergence in message, the training continues from it */
+  DESCENT_CHECKPOINT_UNLOCKED     /* the folder's file system has no locks, so a second training would not be refused */
 } descent_checkpoint_event;
 
 typedef struct descent_checkpoint_info {
@@ -645,9 +648,10 @@ typedef struct descent_checkpoint_info {
 } descent_checkpoint_info;
 
 /* In texts an option has the name of its member: in error texts (with its group where the name alone says too little:
- * schedule minimum, checkpoint seconds), in checkpoint.resume_with and, with hyphens, as an option of the command. There
- * the two `kind`s are called optimizer and schedule, --schedule gives the whole group, --checkpoint, --checkpoint-every
- * and --on-divergence give that of checkpoints, --class-weights includes balance_classes, and autotune is negated. */
+ * schedule minimum, checkpoint seconds), in checkpoint.resume_with and, with hyphens, as an option of the command.
+ * There the two `kind`s are called optimizer and schedule, --schedule gives the whole group, --checkpoint,
+ * --checkpoint-every, --keep-every and --on-divergence give that of checkpoints, --class-weights includes
+ * balance_classes, and autotune is negated. */
 typedef struct descent_train_options {
   size_t size;
   int64_t epochs;              /* >= 0; 0 leaves the parameters as they are */
@@ -695,11 +699,12 @@ typedef struct descent_train_options {
 
   /* descent_fit only. A checkpoint is a file in `folder`, written as a whole or not at all, with the complete state of
    * the training: on the same build and processor an interrupted and resumed training ends with the same bits as an
-   * uninterrupted one. It is also a model file, of the weights at its step. One is written before the first step, after
-   * the last, when the training is stopped, and in between as set below, by a separate thread while the training
-   * continues; it takes at most four times the memory of the parameters. Other files in the folder are synced before
-   * each, so that a log kept there is never older than the checkpoint. (After ERROR_DIVERGED the network of a resumed
-   * training may hold weights of a later step than that of an uninterrupted one.) */
+   * uninterrupted one; on another processor or BLAS the RESUMED event says so. It is also a model file, of the weights
+   * at its step. One is written before the first step, after the last, when the training is stopped, and in between as
+   * set below, by a separate thread while the training continues; it takes at most four times the memory of the
+   * parameters. Other files in the folder are synced before each, so that a log kept there is never older than the
+   * checkpoint. Symbolic links in it are not followed when it is written to. (After ERROR_DIVERGED the network of a
+   * resumed training may hold weights of a later step than that of an uninterrupted one.) */
   struct {
     const char *folder;      /* created if missing, used by one training at a time; NULL: no checkpoints */
     const char *resume;      /* continue from the newest undamaged checkpoint in this folder; if it has none, or does
@@ -714,7 +719,10 @@ typedef struct descent_train_options {
     int64_t keep;            /* the newest so many stay, >= 1 */
     int64_t rollbacks;       /* after a divergence, return to the newest checkpoint at most so many times; 0: end */
     double rollback_factor;  /* and multiply every learning rate from there on by this; in (0, 1) */
-    uint64_t reserved[7];
+    int64_t keep_every_steps;  /* one is also written at every multiple of so many steps, and stays; 0: none */
+    int64_t keep_every_epochs; /* the same after every multiple of so many epochs; 0: none */
+    bool keep_best; /* one is written after each epoch that improves the validation loss; the last of these stays */
+    uint64_t reserved[4];
   } checkpoint;
 
   /* Each may be NULL and gets `user` first. The structs are valid during the call. */
@@ -796,8 +804,11 @@ DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trai
  * restore_best and validation data), else the last; a step where the training was stopped or resumed within an epoch,
  * or the initial weights. It names none if the device failed during setup: the network is then unchanged. With
  * checkpoints also ERROR_WRITE, when the first one cannot be written or another training uses the folder;
- * ERROR_ARGUMENT, with the differences, when the checkpoint to resume from has another configuration; ERROR_MODEL when
- * all checkpoints are damaged. */
+ * ERROR_ARGUMENT, with the differences, when the checkpoint to resume from has another configuration or is of a later
+ * version, and for keep_best without validation data; ERROR_MODEL when all checkpoints are damaged. ERROR_WRITE during
+ * the training: the folder of checkpoints or its file `lock` was moved, removed or replaced, so that another training
+ * may use it. Nothing more is written there; the network keeps the weights of the best epoch (with restore_best and
+ * validation data), else those of the last step, as the error says. */
 DESCENT_API descent_status descent_fit(descent_network *network, descent_device *device,
                                        const descent_dataset *training, const descent_dataset *validation,
                                        const descent_train_options *options, descent_fit_result *result);

@@ -57,8 +57,9 @@ TEST_F(HostileCheckpoint, WithRightChecksumsIsRefusedForWhatItSays) {
   const struct {
     const char *from, *to, *expected;
   } cases[] = {
-      {R"(\"version\":1)", R"(\"version\":2)", "checkpoint: unsupported version: must be 1"},
-      {R"(\"version\":1)", R"(\"version\":\"1\")", "checkpoint: unsupported version: must be 1"},
+      {R"(\"version\":1)", R"(\"version\":2)",
+       "checkpoint: format version 2, but Descent " DESCENT_VERSION " reads up to 1; use a later version of it"},
+      {R"(\"version\":1)", R"(\"version\":\"1\")", "checkpoint: format version missing or not a positive number"},
       {R"(\"version\":1,)", R"(\"version\":1,\"more\":1,)", "unknown member 'more'"},
       {R"(\"version\":1,)", R"(\"version\":1,\"version\":1,)", "duplicate member 'version'"},
       {R"(\"step\":6)", R"(\"step\":-6)", "checkpoint: invalid step"},
@@ -103,6 +104,46 @@ TEST_F(HostileCheckpoint, WithRightChecksumsIsRefusedForWhatItSays) {
     EXPECT_NE(said.find(c.expected), std::string::npos) << c.from << " -> " << c.to << ": " << said;
     EXPECT_EQ(said.find("one/" + checkpoint_name(6)), 0u) << said;
   }
+}
+
+/* One of a later version is not damaged: it is neither passed over nor removed. */
+TEST_F(HostileCheckpoint, FromTheFutureEndsTheResuming) {
+  const std::string folder = scratch_ / "kept";
+  std::string header = header_;
+  header.replace(header.find(R"(\"version\":1)"), 13, R"(\"version\":7)");
+  write_file(folder + "/" + checkpoint_name(12), seal(header, data_));
+  Job job = job_;
+  job.options.checkpoint.folder = folder.c_str();
+  const std::vector<int64_t> before = steps_in(folder);
+  const Job::Outcome outcome = job.resume(folder);
+  EXPECT_EQ(outcome.status, DESCENT_ERROR_ARGUMENT);
+  EXPECT_EQ(scratch_.plain(outcome.error), "kept/" + checkpoint_name(12) +
+                                               ": checkpoint: format version 7, but Descent " DESCENT_VERSION
+                                               " reads up to 1; use a later version of it");
+  EXPECT_EQ(steps_in(folder), before);
+}
+
+/* Kernels, processors and GPUs round differently. */
+TEST_F(HostileCheckpoint, OfOtherArithmeticIsTakenWithAWarning) {
+  const std::string name = R"(\"arithmetic\":\")";
+  const size_t begin = header_.find(name) + name.size(), end = header_.find(R"(\")", begin);
+  const std::string own = header_.substr(begin, end - begin);
+  ASSERT_NE(header_.find(name), std::string::npos);
+  const std::string folder = scratch_ / "one", path = "one/" + checkpoint_name(6);
+  std::filesystem::create_directory(folder);
+  const auto said = [&](const std::string &header) {
+    write_file(scratch_ / path, seal(header, data_));
+    const Job::Outcome outcome = job_.resume(folder);
+    EXPECT_EQ(outcome.status, DESCENT_OK) << outcome.error;
+    return scratch_.plain(outcome.of(DESCENT_CHECKPOINT_RESUMED).at(0).message);
+  };
+  EXPECT_EQ(said(header_), "");
+  std::string header = header_;
+  EXPECT_EQ(said(header.replace(begin, end - begin, "avx9, ESSL\\\\u001b[2J")),
+            path + ": the arithmetic was avx9, ESSL?[2J and is " + own +
+                ": results will differ in their last bits from those of an uninterrupted training");
+  header = header_; /* without one, as in version 0.1.0 */
+  EXPECT_EQ(said(header.replace(header.find(name), name.size(), R"(\"another\":\")")), "");
 }
 
 /* As a model it needs its step, nothing more. */

@@ -99,24 +99,30 @@ TEST(Checkpoints, OneCommandServesFromTheFirstStartToTheEnd) {
   }
 }
 
-/* tests/fixtures/checkpoints: a checkpoint that version 0.1.0 wrote at step 6 of 18, its data, and the model that the
- * undisturbed training ended with. Another processor or BLAS rounds differently, which 12 steps hardly amplify. */
+/* tests/fixtures/checkpoints: what versions 0.1.0 (v1) and 0.2.0 (v2) wrote at step 6 of 18, the data, and the model
+ * that the undisturbed training ended with. Another processor or BLAS rounds differently, which 12 steps hardly
+ * amplify. */
 TEST(Checkpoints, ThoseOfEarlierVersionsResumeUnderOldAndNewNames) {
-  const std::string fixtures = DESCENT_SOURCE_DIR "/tests/fixtures/checkpoints/v1";
-  const Arguments options[] = {{"--lr", "0.01", "--warmup", "2", "--class-weight", "balanced"},
-                               {"--learning-rate", "0.01", "--warmup-steps", "2", "--class-weights", "balanced"}};
-  for (const Arguments &names : options) {
+  const std::string fixtures = DESCENT_SOURCE_DIR "/tests/fixtures/checkpoints/";
+  const Arguments old_names = {"--lr", "0.01", "--warmup", "2", "--class-weight", "balanced"},
+                  names = {"--learning-rate", "0.01", "--warmup-steps", "2", "--class-weights", "balanced"};
+  const struct {
+    const char *version;
+    Arguments names;
+  } cases[] = {{"v1", old_names}, {"v1", names}, {"v2", names}};
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.version);
     Folder folder;
     std::filesystem::create_directory(folder / "kept");
-    std::filesystem::copy(fixtures + "_step6.safetensors", folder / ("kept/" + checkpoint_of(6)));
-    std::filesystem::copy(fixtures + "_model.safetensors", folder / "then.safetensors");
-    std::filesystem::copy(fixtures + ".csv", folder / "v1.csv");
+    std::filesystem::copy(fixtures + c.version + "_step6.safetensors", folder / ("kept/" + checkpoint_of(6)));
+    std::filesystem::copy(fixtures + "v1_model.safetensors", folder / "then.safetensors");
+    std::filesystem::copy(fixtures + "v1.csv", folder / "v1.csv");
     const Result resumed = folder.run(
         Arguments{"train",          "v1.csv", "--target",      "kind",   "--hidden", "4",    "--batch-size", "8",
                   "--optimizer",    "adamw",  "--epochs",      "6",      "--device", "cpu",  "--threads",    "1",
                   "--dropout",      "0.1",    "--seed",        "5",      "--resume", "kept", "--validation", "0.25",
                   "--weight-decay", "0.01",   "--resume-with", "library"} +
-        names);
+        c.names);
     ASSERT_EQ(resumed.code, 0) << resumed.err;
     expect_contains(resumed.err, checkpoint_of(6) + ": step 6, 2 epochs done");
     expect_contains(resumed.out, "trained 6 epochs (18 steps)");
@@ -177,12 +183,18 @@ TEST(Checkpoints, SignalsSaveAndStop) {
   }
 }
 
-/* The last checkpoint cannot be written: the training resumes from the one before. */
+/* The last checkpoint cannot be written, because its name and the next ones are folders: the training resumes from the
+ * one before. */
 TEST(Checkpoints, ASignalNamesTheStepThatIsOnDisk) {
   Running running;
   ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
-  std::filesystem::rename(running.folder / "kept", running.folder / "away");
-  EXPECT_EQ(running.end(SIGTERM), 128 + SIGTERM);
+  running.send(SIGSTOP);
+  running.send(SIGTERM);
+  const std::string logged = lines(running.folder.read("log")).back();
+  const int step = std::stoi(logged.substr(logged.find("\"step\":") + 7));
+  for (int i = 0; i < 1500; i++)
+    std::filesystem::create_directory(running.folder / ("kept/" + checkpoint_of(step + i)));
+  EXPECT_EQ(running.end(SIGCONT), 128 + SIGTERM);
   expect_contains(running.folder.read("out"), "the same command with --resume kept continues from step 0\n");
   expect_contains(running.folder.read(".err"), "kept: 1 checkpoint could not be written\n");
   EXPECT_EQ(running.folder.read(".err").find("the training continues"), std::string::npos);
@@ -211,7 +223,11 @@ TEST(Checkpoints, AreModelsForEveryCommandThatTakesOne) {
 TEST(Checkpoints, OptionsForThemNeedAFolder) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));
-  for (const Arguments &option : {Arguments{"--keep", "3"}, {"--checkpoint-every", "5 steps"}, {"--resume-with", ""}}) {
+  for (const Arguments &option : {Arguments{"--keep", "3"},
+                                  {"--checkpoint-every", "5 steps"},
+                                  {"--resume-with", ""},
+                                  {"--keep-best"},
+                                  {"--keep-every", "5 steps"}}) {
     const Result result = folder.run(job + option);
     EXPECT_EQ(result.code, 2) << option[0];
     expect_one_line(result.err);
@@ -338,6 +354,61 @@ TEST(Checkpoints, AFolderServesOneTrainingAtATime) {
   expect_one_line(third.err);
   expect_contains(third.err, "data was 160 rows");
   EXPECT_FALSE(running.folder.has("model.safetensors"));
+}
+
+/* Its weights are saved, and nothing is written to what now has the folder's name. */
+TEST(Checkpoints, AFolderThatIsTakenAwayEndsTheTraining) {
+  Running running;
+  ASSERT_TRUE(running.wait_for("log", "\"epoch\":3,"));
+  std::filesystem::rename(running.folder / "kept", running.folder / "away");
+  std::filesystem::create_directory(running.folder / "kept");
+  EXPECT_EQ(running.end(SIGUSR1), 1); /* asks for a checkpoint */
+  expect_one_line(running.folder.read(".err"));
+  expect_contains(running.folder.read(".err"),
+                  "kept: was moved, removed or replaced while the training used it; put it "
+                  "back and resume, or use another folder; the weights of ");
+  EXPECT_EQ(running.folder.read("out"), "last good weights saved to model.safetensors\n");
+  EXPECT_EQ(running.folder.run({"evaluate", "model.safetensors", "data.csv"}).code, 0);
+  EXPECT_TRUE(checkpoints(running.folder).empty());
+}
+
+/* Where OpenBLAS honours OPENBLAS_CORETYPE. */
+TEST(Checkpoints, OfOtherKernelsAreResumedWithAWarning) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const auto with = [&](const char *kernels, const Arguments &arguments) {
+    setenv("OPENBLAS_CORETYPE", kernels, 1);
+    const Result result = folder.run(arguments);
+    unsetenv("OPENBLAS_CORETYPE");
+    return result;
+  };
+  for (const char *kernels : {"Prescott", "Haswell"})
+    if (with(kernels, {"devices"}).out.find(std::string("(") + kernels + " kernels)") == std::string::npos)
+      GTEST_SKIP() << "no " << kernels << " kernels";
+  ASSERT_EQ(with("Prescott", restartable).code, 0);
+  EXPECT_EQ(with("Prescott", restartable).err, "");
+  const Result resumed = with("Haswell", restartable);
+  EXPECT_EQ(resumed.code, 0);
+  expect_one_line(resumed.err);
+  expect_contains(resumed.err, "descent train: warning: kept/" + checkpoint_of(20) + ": the arithmetic was ");
+  expect_contains(resumed.err, "(Prescott kernels) and is ");
+  expect_contains(
+      resumed.err,
+      "(Haswell kernels): results will differ in their last bits from those of an uninterrupted training\n");
+}
+
+TEST(Checkpoints, TheBestAndEveryMultipleStay) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const Result result = folder.run(restartable + Arguments{"--keep", "1", "--keep-best", "--keep-every", "4 epochs"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const size_t at = result.out.find("best epoch ");
+  ASSERT_NE(at, std::string::npos) << result.out;
+  std::vector<std::string> expected;
+  for (int step : {0, 8, 16, 20, 2 * std::stoi(result.out.substr(at + 11))}) expected.push_back(checkpoint_of(step));
+  std::sort(expected.begin(), expected.end());
+  expected.erase(std::unique(expected.begin(), expected.end()), expected.end());
+  EXPECT_EQ(checkpoints(folder), expected);
 }
 
 TEST(Checkpoints, AnotherConfigurationIsShown) {
@@ -529,6 +600,10 @@ TEST(Checkpoints, OptionsAreChecked) {
       {{"--checkpoint-every", "1.5 epochs"}, "--checkpoint-every '1.5 epochs': must be"},
       {{"--checkpoint-every", "5 years"}, "--checkpoint-every '5 years': must be"},
       {{"--keep", "0"}, "--keep"},
+      {{"--checkpoint", "kept", "--keep-every", "5"}, "--keep-every '5': must be"},
+      {{"--checkpoint", "kept", "--keep-every", "60s"}, "--keep-every '60s': must be"},
+      {{"--checkpoint", "kept", "--keep-every", "0 epochs"}, "--keep-every '0 epochs': must be"},
+      {{"--checkpoint", "kept", "--keep-best", "--validation", "0"}, "keep_best: needs validation data"},
       {{"--checkpoint", ""}, "must name a folder"},
       {{"--resume", ""}, "must name a folder"},
       {{"--resume-with", "lr"}, "needs --resume"},

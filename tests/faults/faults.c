@@ -109,7 +109,17 @@ CALLS(ssize_t, read, (int file, void *data, size_t bytes), (file, data, bytes), 
 CALLS(ssize_t, write, (int file, const void *data, size_t bytes), (file, data, bytes), -1)
 CALLS(ssize_t, pread, (int file, void *data, size_t bytes, off_t at), (file, data, bytes, at), -1)
 CALLS(int, fsync, (int file), (file), -1)
-CALLS(int, flock, (int file, int operation), (file, operation), -1)
+static int flock_error;
+void fault_flock(int error) { flock_error = error; }
+int __real_flock(int file, int operation);
+int __wrap_flock(int file, int operation);
+int __wrap_flock(int file, int operation) {
+  if (fails(FAULT_CALL, EIO)) return -1;
+  if (!flock_error) return __real_flock(file, operation);
+  errno = flock_error;
+  return -1;
+}
+
 CALLS(int, fchmod, (int file, mode_t mode), (file, mode), -1)
 CALLS(int, mkdir, (const char *path, mode_t mode), (path, mode), -1)
 CALLS(int, rename, (const char *from, const char *to), (from, to), -1)

@@ -17,6 +17,8 @@ void fault_choose(enum fault_kind kind, long k, bool persistent);
 void fault_suspend(void);
 /* Calls of the chosen kind since then. */
 long fault_count(enum fault_kind kind);
+/* The error of every flock from now on, as of a file system without locks; 0: none. */
+void fault_flock(int error);
 /* For libraries that take an allocator from the caller. */
 void *fault_malloc(size_t size);
 

@@ -312,6 +312,19 @@ TEST_F(Faults, AStepAllocatesNothing) {
   }
 }
 
+TEST_F(Faults, AFileSystemWithoutLocksIsReported) {
+  make_inputs({});
+  for (int error : {ENOLCK, ENOSYS, EOPNOTSUPP}) {
+    std::filesystem::remove_all(folder_ / "kept");
+    fault_flock(error);
+    EXPECT_EQ(run(FAULT_CALL, 0, false, train + Arguments{"--out", "m", "--checkpoint", "kept"}), 0);
+    fault_flock(0);
+    EXPECT_EQ(lines(said()).front(),
+              "descent train: warning: kept: this file system has no locks; make sure that no "
+              "other training uses this folder");
+  }
+}
+
 std::string name_of(const testing::TestParamInfo<Command> &each) { return each.param.name; }
 INSTANTIATE_TEST_SUITE_P(Every, Allocation, testing::ValuesIn(commands), name_of);
 INSTANTIATE_TEST_SUITE_P(Every, Call, testing::ValuesIn(commands), name_of);

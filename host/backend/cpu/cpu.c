@@ -66,9 +66,11 @@ static descent_status device_open(int ordinal, int threads, struct backend_devic
                    threads, threads == 1 ? "" : "s"));
   char processor[96], blas[96];
   processor_name(processor, sizeof processor);
-  gemm_describe(blas, sizeof blas);
+  const bool complete = gemm_describe(blas, sizeof blas);
   snprintf(device->description, sizeof device->description, "cpu: %s, %d thread%s, %s, %s", processor, threads,
            threads == 1 ? "" : "s", device->kernels->name, blas);
+  snprintf(device->arithmetic, sizeof device->arithmetic, "%s, %s%s%s", device->kernels->name, blas,
+           complete ? "" : ", ", complete ? "" : processor); /* which decides on the kernels */
   *result = device;
   device = NULL;
 done:
@@ -77,6 +79,7 @@ done:
 }
 
 static const char *device_describe(const struct backend_device *device) { return device->description; }
+static const char *device_arithmetic(const struct backend_device *device) { return device->arithmetic; }
 
 /* ---- compile ----------------------------------------------------------------------------------------------------- */
 
@@ -375,6 +378,7 @@ const struct backend backend_cpu = {
     .open = device_open,
     .close = device_close,
     .describe = device_describe,
+    .arithmetic = device_arithmetic,
     .supports = device_supports,
     .compile = device_compile,
     .release = program_release,

@@ -9,7 +9,7 @@
 struct backend_device {
   struct pool *pool;
   const struct kernels *kernels;
-  char description[256];
+  char description[256], arithmetic[256];
 };
 
 struct cpu_buffer {

@@ -41,15 +41,16 @@ bool gemm_reserve(int threads) {
   return n == threads;
 }
 
-void gemm_describe(char *text, size_t size) {
+bool gemm_describe(char *text, size_t size) {
   if (openblas_get_config && openblas_get_corename) {
     const char *config = openblas_get_config(); /* "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..." */
     size_t words = strcspn(config, " ");
     if (config[words]) words += 1 + strcspn(config + words + 1, " ");
     snprintf(text, size, "%.*s (%s kernels)", (int)words, config, openblas_get_corename());
-  } else {
-    snprintf(text, size, "%s", MKL_Set_Num_Threads ? "MKL" : bli_thread_set_num_threads ? "BLIS" : "CBLAS");
+    return true;
   }
+  snprintf(text, size, "%s", MKL_Set_Num_Threads ? "MKL" : bli_thread_set_num_threads ? "BLIS" : "CBLAS");
+  return false;
 }
 
 void gemm(bool transpose_A, bool transpose_B, int64_t m, int64_t n, int64_t k, const float *A, int64_t lda,

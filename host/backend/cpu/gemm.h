@@ -13,8 +13,8 @@ void gemm_use_one_thread(void);
  * retries a failed allocation without end. False if there is no room. threads <= 256. */
 bool gemm_reserve(int threads);
 
-/* "OpenBLAS 0.3.21 (SkylakeX kernels)" into text. */
-void gemm_describe(char *text, size_t size);
+/* "OpenBLAS 0.3.21 (SkylakeX kernels)" into text. False if it lacks the kernels. */
+bool gemm_describe(char *text, size_t size);
 
 /* C (m, n) = op(A) op(B), overwriting C; op(A) (m, k) is A or its transpose, likewise B. ld* are the row strides of the
  * stored matrices. All sizes fit an int. */

@@ -13,7 +13,13 @@
 #include "core/status.h"
 #include "core/system.h"
 
-enum { MAX_THREADS = 256, PATH_SIZE = 4096 };
+enum {
+  MAX_THREADS = 256,
+  PATH_SIZE = 4096,
+  /* Bytes: a small training takes 10 MB in blocks that are too small to be checked one by one, among them the packed
+   * operands of the products. */
+  LEAST_MEMORY = 24 << 20
+};
 static const char module_name[] = "libdescent_cuda.so";
 
 /* ---- how many threads ---- */
@@ -221,6 +227,8 @@ descent_status descent_device_open(const char *name, int threads, descent_device
   if (threads < 0 || threads > MAX_THREADS)
     return status_set(DESCENT_ERROR_ARGUMENT, "threads %d: must be 0 (one per usable core) to %d", threads,
                       MAX_THREADS);
+  const descent_status enough = memory_require("", LEAST_MEMORY, "a device");
+  if (enough != DESCENT_OK) return enough;
   struct descent_device *opened = memory_allocate(1, sizeof *opened, "the device");
   if (!opened) return DESCENT_ERROR_MEMORY;
   const int cores = system_cores_usable();

@@ -40,8 +40,15 @@ static int64_t step_of(const char *name, const char **rest) {
 
 /* Creates the folder and syncs its parent, so that it survives a crash. */
 static int make_folder(const char *path) {
-  if (mkdir(path, 0777) == 0) return file_sync_folder(path) ? 0 : -1;
-  return errno == EEXIST ? 0 : -1;
+  char parent[PATH_MAX];
+  if (mkdir(path, 0777) != 0) return errno == EEXIST ? 0 : -1;
+  snprintf(parent, sizeof parent, "%s/..", path);
+  const int descriptor = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  const bool synced = descriptor >= 0 && replace_sync_folder(descriptor);
+  const int error = errno;
+  if (descriptor >= 0) close(descriptor);
+  errno = error;
+  return synced ? 0 : -1;
 }
 
 static int make_folders(const char *path) {
@@ -143,9 +150,8 @@ static void remove_unfinished(const struct checkpoint_folder *folder) {
   DIR *directory = open_listing(folder);
   if (!directory) return;
   const struct dirent *entry;
-  const char *rest;
   while ((entry = readdir(directory)))
-    if (step_of(entry->d_name, &rest) >= 0 && file_is_temporary(rest)) unlinkat(folder->descriptor, entry->d_name, 0);
+    if (replace_is_temporary(entry->d_name, prefix)) unlinkat(folder->descriptor, entry->d_name, 0);
   closedir(directory);
 }
 
@@ -284,7 +290,7 @@ static bool sync_file(int folder, const char *name, bool *found) {
   const int file = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
   if (file < 0) return true;
   const bool regular = fstat(file, &about) == 0 && S_ISREG(about.st_mode);
-  const bool synced = !regular || file_sync_where_possible(file);
+  const bool synced = !regular || replace_sync(file);
   const int error = errno;
   close(file);
   errno = error;
@@ -302,7 +308,7 @@ descent_status checkpoint_folder_sync_others(const struct checkpoint_folder *fol
     if (step_of(entry->d_name, &rest) < 0 && strcmp(entry->d_name, lock_name) != 0 && entry->d_name[0] != '.')
       synced = sync_file(dirfd(directory), entry->d_name, &found);
   if (synced && !entry && errno) synced = false;
-  if (synced && found) synced = file_sync_where_possible(dirfd(directory));
+  if (synced && found) synced = replace_sync(dirfd(directory));
   const int error = errno;
   closedir(directory);
   return synced ? DESCENT_OK : cannot_write(folder->path, error);

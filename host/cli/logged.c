@@ -52,30 +52,35 @@ static bool restart(struct logged *l) {
   return true;
 }
 
-/* Whether both files agree where they have the same epoch; `*n`: the number of epochs in the first. */
-static bool compare(struct logged *l, bool *same, int64_t *n) {
+/* The number of epochs in the first file. */
+static bool count(struct logged *l, int64_t *n) {
+  for (*n = 0; l->files[0].line; ++*n)
+    if (!advance(&l->files[0], l->step)) return false;
+  return restart(l);
+}
+
+/* Whether both files agree where they have the same epoch. */
+static bool compare(struct logged *l, bool *same) {
   struct logged_file *a = &l->files[0], *b = &l->files[1];
   *same = true;
-  *n = 0;
-  while (a->line) {
+  while (a->line && *same) {
     while (b->line && b->epoch < a->epoch)
       if (!advance(b, l->step)) return false;
-    if (b->line && b->epoch == a->epoch && !cJSON_Compare(a->line, b->line, true)) *same = false;
-    ++*n;
+    *same = !b->line || b->epoch != a->epoch || cJSON_Compare(a->line, b->line, true);
     if (!advance(a, l->step)) return false;
   }
-  return true;
+  return restart(l);
 }
 
 bool logged_open(struct logged *l, FILE *first, FILE *second, int64_t step, int64_t epochs) {
-  bool same;
   int64_t n;
+  bool same = true;
   *l = (struct logged){.files = {{.stream = first}, {.stream = second}}, .step = step};
   if (!restart(l)) return false;
   if (!second) return true;
-  if (!compare(l, &same, &n)) return false;
+  if (!count(l, &n) || (n < epochs && !compare(l, &same))) return false;
   if (!same || n >= epochs) close_file(&l->files[1]);
-  return restart(l);
+  return true;
 }
 
 bool logged_next(struct logged *l, const cJSON **line) {

@@ -33,6 +33,7 @@ static void cannot_write(struct records *r, const char *path) {
 /* The name of a log in messages. */
 static const char *name_of(const struct records *r, const struct record_log *log, char name[PATH_MAX]) {
   if (log == &r->log) return r->values->log;
+  if (log == &r->board) return r->tensorboard ? tensorboard_path(r->tensorboard) : r->values->tensorboard;
   snprintf(name, PATH_MAX, "%s/%s", r->values->checkpoint, CHECKPOINT_LOG);
   return name;
 }
@@ -74,15 +75,16 @@ static bool keep_line(struct records *r, const cJSON *line) {
   return !history_add(&r->history, line) && keep_warning(r, cJSON_GetNumberValue(epoch), warning ? warning : "");
 }
 
-static void write_log(struct records *r, struct record_log *log, const char *line) {
-  if (appended_add(&log->file, line, strlen(line)))
+/* After an epoch was added: `written`, or errno is why something waits. */
+static void note_write(struct records *r, struct record_log *log, bool written) {
+  const int error = errno;
+  char name[PATH_MAX];
+  if (written)
     tell_written(r, log);
-  else if (!log->file.open)
-    ; /* has been reported */
-  else if (log->file.regular)
-    tell_failing(r, log, errno);
-  else
-    cannot_write(r, r->values->log); /* a part of the line may be in it */
+  else if (log->file.open && log->file.regular)
+    tell_failing(r, log, error);
+  else if (log->file.open) /* a part of the line may be in it */
+    cannot_write(r, name_of(r, log, name));
 }
 
 static void begin_missing(struct records *r);
@@ -95,12 +97,12 @@ void records_epoch(struct records *r, const descent_network *network, const desc
   if (!text || (v->report && !keep_line(r, line))) {
     errno = ENOMEM;
     cannot_write(r, v->report ? v->report : v->log ? v->log : v->tensorboard ? v->tensorboard : v->checkpoint);
-  } else if (r->tensorboard && !tensorboard_epoch(r->tensorboard, line, network, info)) {
-    cannot_write(r, tensorboard_path(r->tensorboard));
+  } else if (r->tensorboard) {
+    note_write(r, &r->board, tensorboard_epoch(r->tensorboard, line, network, info));
   }
   begin_missing(r);
-  if (text && v->checkpoint) write_log(r, &r->kept, text);
-  if (text && v->log) write_log(r, &r->log, text);
+  if (text && v->checkpoint) note_write(r, &r->kept, appended_add(&r->kept.file, text, strlen(text)));
+  if (text && v->log) note_write(r, &r->log, appended_add(&r->log.file, text, strlen(text)));
   cJSON_free(text);
   cJSON_Delete(line);
 }
@@ -143,62 +145,62 @@ static FILE *open_kept(const char *folder, int *error) {
   return file;
 }
 
-static void open_new_kept(struct records *r, struct new_log *new) {
+static void open_new_kept(struct records *r, struct new_log *fresh) {
   if (r->folder < 0) r->folder = open(r->values->checkpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (r->folder < 0 || !replace_open_at(r->folder, CHECKPOINT_LOG, &new->replacement)) new->error = errno;
+  if (r->folder < 0 || !replace_open_at(r->folder, CHECKPOINT_LOG, &fresh->replacement)) fresh->error = errno;
 }
 
-static void open_new_log(struct records *r, struct new_log *new) {
+static void open_new_log(struct records *r, struct new_log *fresh) {
   char place[PATH_MAX];
-  new->direct = output_is_special(r->values->log);
-  if (new->direct) {
+  fresh->direct = output_is_special(r->values->log);
+  if (fresh->direct) {
     const int descriptor = open(r->values->log, O_WRONLY | O_CLOEXEC);
-    if (descriptor < 0 || !appended_open(&new->log->file, descriptor)) new->error = errno;
-  } else if (!replace_open(r->values->log, &new->replacement, place)) {
-    new->error = errno;
+    if (descriptor < 0 || !appended_open(&fresh->log->file, descriptor)) fresh->error = errno;
+  } else if (!replace_open(r->values->log, &fresh->replacement, place)) {
+    fresh->error = errno;
   }
 }
 
-static void write_new(struct new_log *new, const char *line) {
-  if (!new->log || new->error) return;
-  const bool written =
-      new->direct ? appended_add(&new->log->file, line, strlen(line)) : fputs(line, new->replacement.stream) != EOF;
-  if (!written) new->error = errno;
+static void write_new(struct new_log *fresh, const char *line) {
+  if (!fresh->log || fresh->error) return;
+  const bool written = fresh->direct ? appended_add(&fresh->log->file, line, strlen(line))
+                                     : fputs(line, fresh->replacement.stream) != EOF;
+  if (!written) fresh->error = errno;
 }
 
 /* Puts a new log in its place, open for the lines to come; not after an error. */
-static void place_new(struct records *r, struct new_log *new) {
-  if (!new->log) return;
-  if (new->replacement.stream) {
-    const int descriptor = new->error ? -1 : fcntl(fileno(new->replacement.stream), F_DUPFD_CLOEXEC, 0);
-    if (descriptor < 0 && !new->error) new->error = errno;
-    if (new->error) {
-      replace_abandon(&new->replacement);
-    } else if (!replace_commit(&new->replacement)) {
-      new->error = errno;
+static void place_new(struct records *r, struct new_log *fresh) {
+  if (!fresh->log) return;
+  if (fresh->replacement.stream) {
+    const int descriptor = fresh->error ? -1 : fcntl(fileno(fresh->replacement.stream), F_DUPFD_CLOEXEC, 0);
+    if (descriptor < 0 && !fresh->error) fresh->error = errno;
+    if (fresh->error) {
+      replace_abandon(&fresh->replacement);
+    } else if (!replace_commit(&fresh->replacement)) {
+      fresh->error = errno;
       close(descriptor);
-    } else if (!appended_open(&new->log->file, descriptor)) {
-      new->error = errno;
+    } else if (!appended_open(&fresh->log->file, descriptor)) {
+      fresh->error = errno;
     }
   }
-  if (new->error &&new->direct) {
-    errno = new->error;
+  if (fresh->error && fresh->direct) {
+    errno = fresh->error;
     cannot_write(r, r->values->log);
-  } else if (new->error) {
-    tell_failing(r, new->log, new->error);
+  } else if (fresh->error) {
+    tell_failing(r, fresh->log, fresh->error);
   }
 }
 
 /* Copies what was recorded into new logs, and the first time into the history. False with errno set where it cannot be
  * read. */
-static bool copy_epochs(struct records *r, struct logged *logged, bool first, struct new_log new[2], int64_t *n) {
+static bool copy_epochs(struct records *r, struct logged *logged, bool first, struct new_log fresh[2], int64_t *n) {
   const cJSON *line;
   while (logged_next(logged, &line)) {
     if (!line) return true;
     char *text = run_log_text(line);
     const bool kept = text && (!first || !r->values->report || keep_line(r, line));
     if (kept)
-      for (int i = 0; i < 2; i++) write_new(&new[i], text);
+      for (int i = 0; i < 2; i++) write_new(&fresh[i], text);
     cJSON_free(text);
     errno = ENOMEM;
     if (!kept) return false;
@@ -223,29 +225,29 @@ static void tell_missing(struct records *r, int64_t n, int error) {
 /* Begins the logs that are not open with what was recorded. */
 static void begin_logs(struct records *r, bool first) {
   const struct train_values *v = r->values;
-  struct new_log new[2] = {{.log = v->checkpoint && !r->kept.file.open ? &r->kept : NULL},
-                           {.log = v->log && !r->log.file.open ? &r->log : NULL}};
+  struct new_log fresh[2] = {{.log = v->checkpoint && !r->kept.file.open ? &r->kept : NULL},
+                             {.log = v->log && !r->log.file.open ? &r->log : NULL}};
   struct logged logged = {0};
   int error = 0, unused;
   int64_t n = 0;
   r->tried = clock_seconds();
-  if (new[0].log) open_new_kept(r, &new[0]);
-  if (new[1].log) open_new_log(r, &new[1]);
+  if (fresh[0].log) open_new_kept(r, &fresh[0]);
+  if (fresh[1].log) open_new_log(r, &fresh[1]);
   if (r->step) {
     FILE *const kept = open_kept(r->from, &error);
-    FILE *const log = v->log && !new[1].direct ? open_old(AT_FDCWD, v->log, 0, &unused) : NULL;
-    if ((!logged_open(&logged, kept, log, r->step, r->epochs) || !copy_epochs(r, &logged, first, new, &n)) && !error)
+    FILE *const log = v->log && !fresh[1].direct ? open_old(AT_FDCWD, v->log, 0, &unused) : NULL;
+    if ((!logged_open(&logged, kept, log, r->step, r->epochs) || !copy_epochs(r, &logged, first, fresh, &n)) && !error)
       error = errno;
   }
   logged_close(&logged);
   /* What cannot be read now is not replaced by less. */
   if (error)
     for (int i = 0; i < 2; i++)
-      if (new[i].log == &r->kept || n != r->epochs) new[i].error = error;
+      if (!fresh[i].direct && (fresh[i].log == &r->kept || n != r->epochs)) fresh[i].error = error;
   if (error ? first : n != r->epochs && !r->told_missing) tell_missing(r, n, error);
   for (int i = 0; i < 2; i++) {
-    if (error && new[i].log &&new[i].error) new[i].log->error = error; /* has been reported */
-    place_new(r, &new[i]);
+    if (error && fresh[i].log && fresh[i].error) fresh[i].log->error = error; /* has been reported */
+    place_new(r, &fresh[i]);
   }
 }
 
@@ -291,7 +293,8 @@ void records_close(struct records *r) {
   r->tried = 0;
   if (!r->failed) begin_missing(r);
   close_logs(r);
-  if (!tensorboard_close(r->tensorboard) && !r->failed) cannot_write(r, r->values->tensorboard);
+  close_log(r, &r->board);
+  tensorboard_free(r->tensorboard);
   r->tensorboard = NULL;
   r->values = NULL;
 }
@@ -306,9 +309,8 @@ void records_begin(struct records *r, const char *folder, int64_t step, int64_t 
   r->told_missing = false;
   begin_logs(r, true);
   if (r->failed) return;
-  if (v->tensorboard && !r->tensorboard && !(r->tensorboard = tensorboard_open(v->tensorboard))) {
+  if (v->tensorboard && !r->tensorboard && !(r->tensorboard = tensorboard_open(v->tensorboard, &r->board.file)))
     cannot_write(r, v->tensorboard);
-  } else if (r->tensorboard && step && !tensorboard_restart(r->tensorboard, step)) {
-    cannot_write(r, tensorboard_path(r->tensorboard));
-  }
+  else if (r->tensorboard && step)
+    note_write(r, &r->board, tensorboard_restart(r->tensorboard, step));
 }

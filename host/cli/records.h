@@ -19,6 +19,7 @@ struct records {
   const struct train_values *values; /* borrowed: where everything goes; NULL before records_init */
   const char *command;
   struct record_log log, kept; /* of --log, and the one beside the checkpoints */
+  struct record_log board;     /* TensorBoard's file */
   int folder;                  /* descriptor of the checkpoints' folder; -1: not open */
   bool begun;
   const char *from;     /* what records_begin was given, for a log that cannot be begun at once */
@@ -41,8 +42,8 @@ void records_begin(struct records *records, const char *folder, int64_t step, in
 /* Tries a last time to write what waits, and reports what is missing (`failed`, `incomplete`). */
 void records_close(struct records *records);
 
-/* Records an epoch. A log that cannot be written is reported, and tried again at every further epoch. What cannot be
- * tried again, TensorBoard's file or a log that is no regular file, ends the training (`failed`). */
+/* Records an epoch. A file that cannot be written is reported, and tried again at every further epoch. A log that is no
+ * regular file cannot be tried again and ends the training (`failed`). */
 void records_epoch(struct records *records, const descent_network *network, const descent_epoch_info *info);
 
 #endif

@@ -2,11 +2,8 @@
 #include "core/file.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/status.h"
 
@@ -57,23 +54,6 @@ void file_abandon(struct file_writer *writer) {
   free(writer->temporary);
   free(writer->path);
   *writer = (struct file_writer){0};
-}
-
-bool file_sync_where_possible(int descriptor) { return replace_sync(descriptor); }
-
-bool file_is_temporary(const char *suffix) { return replace_is_temporary(suffix, ""); }
-
-bool file_sync_folder(const char *path) {
-  char *copy = strdup(path);
-  if (!copy) return false;
-  const int folder = open(dirname(copy), O_PATH | O_DIRECTORY | O_CLOEXEC);
-  free(copy);
-  if (folder < 0) return false;
-  const bool synced = replace_sync_folder(folder);
-  const int error = errno;
-  close(folder);
-  errno = error;
-  return synced;
 }
 
 void descent_remove_unfinished_files(void) { replace_remove_all(); }

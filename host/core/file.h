@@ -24,11 +24,6 @@ descent_status file_create_at(int folder, const char *path, const char *name, st
 descent_status file_commit(struct file_writer *writer);
 /* Removes the temporary file and clears the writer. No-op on a zeroed writer. */
 void file_abandon(struct file_writer *writer);
-/* Whether `suffix` is one that file_create appends to a file's name. */
-bool file_is_temporary(const char *suffix);
-bool file_sync_where_possible(int descriptor);
-/* Syncs the directory of `path`, so that a creation, renaming or removal there is on disk; false with errno set. */
-bool file_sync_folder(const char *path);
 /* fwrite; ERROR_WRITE names the path and the reason. */
 descent_status file_write(struct file_writer *writer, const void *data, size_t bytes);
 

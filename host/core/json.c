@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/memory.h"
 #include "core/status.h"
 #include "core/utf8.h"
 
@@ -29,7 +30,8 @@ static const char *scan_character(struct scan *scan, char c) {
   return scan->values > JSON_MAX_VALUES ? "too many values" : NULL;
 }
 
-descent_status json_check(const char *where, int64_t base, const char *text, size_t length) {
+/* *values: an upper bound. */
+static descent_status check(const char *where, int64_t base, const char *text, size_t length, int64_t *values) {
   struct scan scan = {0};
   const char *reason = NULL;
   size_t at = 0;
@@ -52,13 +54,23 @@ descent_status json_check(const char *where, int64_t base, const char *text, siz
       if (reason) break;
     }
   }
+  *values = scan.values + 1;
   if (!reason) return DESCENT_OK;
   return status_set(DESCENT_ERROR_MODEL, "%s: byte %" PRId64 ": %s", where, base + (int64_t)at, reason);
 }
 
+descent_status json_check(const char *where, int64_t base, const char *text, size_t length) {
+  int64_t values;
+  return check(where, base, text, length, &values);
+}
+
 descent_status json_parse(const char *where, int64_t base, const char *text, size_t length, cJSON **value) {
-  descent_status status = json_check(where, base, text, length);
+  enum { VALUE = 80 }; /* bytes that the allocator takes for a cJSON */
+  int64_t values;
+  descent_status status = check(where, base, text, length, &values);
   if (status != DESCENT_OK) return status;
+  if (!memory_fits(values * VALUE + (int64_t)length))
+    return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory for %zu bytes of JSON", where, length);
   const char *end = text;
   errno = 0; /* cJSON reports a failed allocation only through malloc's errno */
   cJSON *parsed = cJSON_ParseWithLengthOpts(text, length, &end, false);

@@ -2,6 +2,7 @@
  * checked before a large allocation. */
 #include "core/memory.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,9 +13,22 @@ bool size_product(int64_t a, int64_t b, int64_t *product) {
   return a >= 0 && b >= 0 && !__builtin_mul_overflow(a, b, product);
 }
 
-enum { CHECK_ABOVE = 1 << 20 }; /* bytes: checking takes longer than filling a smaller block */
+enum {
+  CHECK_ABOVE = 1 << 20, /* bytes: checking takes longer than filling a smaller block */
+  RESERVE = 8 << 20      /* for all that is not checked */
+};
 
-static bool exceeds_available(int64_t bytes) { return bytes > CHECK_ABOVE && bytes > system_memory_available(""); }
+bool memory_fits(int64_t bytes) { return bytes <= CHECK_ABOVE || bytes <= system_memory_available("") - RESERVE; }
+
+descent_status memory_require(const char *root, int64_t bytes, const char *what) {
+  const int64_t available = system_memory_available(root);
+  if (available >= bytes) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_MEMORY,
+                    "only %" PRId64
+                    " MB of memory are available (see the limits of this machine and of its control "
+                    "groups): %s needs at least %" PRId64 " MB",
+                    available >> 20, what, bytes >> 20);
+}
 
 static void *allocation_failed(int64_t bytes, const char *what) {
   status_set(DESCENT_ERROR_MEMORY, "cannot allocate %.3g GB for %s", (double)bytes * 1e-9, what);
@@ -32,7 +46,7 @@ void *memory_allocate(int64_t count, size_t size, const char *what) {
   if (count == 0) count = 1;
   if (!byte_count(count, size, what, &bytes)) return NULL;
   size_t rounded = ((size_t)bytes + 63) / 64 * 64;
-  void *memory = exceeds_available(bytes) ? NULL : aligned_alloc(64, rounded);
+  void *memory = memory_fits(bytes) ? aligned_alloc(64, rounded) : NULL;
   if (!memory) return allocation_failed(bytes, what);
   memset(memory, 0, rounded);
   return memory;
@@ -42,7 +56,7 @@ void *memory_resize(void *memory, int64_t from, int64_t to, size_t size, const c
   int64_t bytes;
   if (to == 0) to = 1;
   if (!byte_count(to, size, what, &bytes)) return NULL;
-  void *resized = to > from && exceeds_available((to - from) * (int64_t)size) ? NULL : realloc(memory, (size_t)bytes);
+  void *resized = to <= from || memory_fits((to - from) * (int64_t)size) ? realloc(memory, (size_t)bytes) : NULL;
   return resized ? resized : allocation_failed(bytes, what);
 }
 

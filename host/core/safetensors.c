@@ -199,13 +199,12 @@ static descent_status open_regular(struct safetensors *file) {
   int descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* do not wait for the writer of a pipe */
   if (descriptor < 0) return status_cannot_read(file->path, errno);
   int error = fstat(descriptor, &file->about) ? errno : S_ISDIR(file->about.st_mode) ? EISDIR : 0;
-  if (!error && !S_ISREG(file->about.st_mode)) error = EINVAL;
-  if (!error && !(file->stream = fdopen(descriptor, "rb"))) error = errno;
-  if (error) {
-    close(descriptor);
-    return status_cannot_read(file->path, error);
-  }
-  return DESCENT_OK;
+  const bool regular = error || S_ISREG(file->about.st_mode);
+  if (!error && regular && !(file->stream = fdopen(descriptor, "rb"))) error = errno;
+  if (!error && regular) return DESCENT_OK;
+  close(descriptor);
+  if (!regular) return status_set(DESCENT_ERROR_READ, "%s: cannot read: not a regular file", file->path);
+  return status_cannot_read(file->path, error);
 }
 
 static descent_status read_bytes(struct safetensors *file, int64_t offset, void *data, size_t bytes) {

@@ -12,7 +12,7 @@
 #include "data/text.h"
 
 /* Magic, version, and the header's length in two bytes (version 1) or four. */
-enum { SHORT_PREFIX = 10, LONG_PREFIX = 12, MAX_HEADER = 1 << 16, WINDOW = 4 << 20 };
+enum { SHORT_PREFIX = 10, LONG_PREFIX = 12, MAX_HEADER = 1 << 16, WINDOW = 4 << 20, COLUMN_WINDOW = 64 << 20 };
 
 /* ---- the header's text ------------------------------------------------------------------------------------------ */
 
@@ -236,18 +236,21 @@ static descent_status place_columns(struct array *a) {
   return DESCENT_OK;
 }
 
-/* Allocates a window of rows, or reads all rows in Fortran order from a source that is not seekable. */
+/* Allocates a window of rows. In Fortran order all rows are held if they are few or the source is not seekable; else the
+ * window is larger, since each column of it is read separately. */
 static descent_status prepare_window(struct array *a) {
-  const int64_t row_bytes = a->columns * a->element.size, fitting = WINDOW / row_bytes;
+  if (a->columns == 1) a->by_column = false; /* both orders are the same */
+  const int64_t row_bytes = a->columns * a->element.size, bytes = a->rows * row_bytes;
+  const bool whole = a->by_column && (a->source.in_order || bytes <= COLUMN_WINDOW);
+  const int64_t fitting = (a->by_column && !whole ? COLUMN_WINDOW : WINDOW) / row_bytes;
   a->capacity = fitting < 1 ? 1 : fitting < a->rows ? fitting : a->rows;
   a->window = memory_allocate(a->capacity * row_bytes, 1, a->where);
   if (!a->window) return DESCENT_ERROR_MEMORY;
-  if (a->columns == 1) a->by_column = false; /* both orders are the same */
   if (a->by_column && place_columns(a) != DESCENT_OK) return DESCENT_ERROR_MEMORY;
-  if (!a->by_column || !a->source.in_order) return DESCENT_OK;
-  a->whole = memory_allocate(a->rows * row_bytes, 1, a->where);
+  if (!whole) return DESCENT_OK;
+  a->whole = memory_allocate(bytes, 1, a->where);
   if (!a->whole) return DESCENT_ERROR_MEMORY;
-  return a->source.read(a->source.state, a->start, a->rows * row_bytes, a->whole);
+  return a->source.read(a->source.state, a->start, bytes, a->whole);
 }
 
 descent_status array_open(const char *where, struct array_source source, struct array *array) {

@@ -20,6 +20,7 @@ enum {
 struct reader {
   const char *path;
   struct csv_parser parser;
+  const struct stream *file;
   char delimiter;
   /* The first failure. Its record is still read to the end, since a wrong number of cells explains it better. */
   descent_status status;
@@ -81,7 +82,22 @@ static void resolve_columns(struct reader *r) {
   text_list_clear(&r->second);
 }
 
+/* Whether the columns so far are in proportion to the bytes so far: cells of two rows as text cost as much as 32 rows of
+ * numbers. */
+static descent_status check_columns(struct reader *r) {
+  enum { AT_A_TIME = 1 << 16, TEXT_ROWS = 34 };
+  if (r->column % AT_A_TIME != 0) return DESCENT_OK;
+  r->table.stored = stream_bytes(r->file);
+  if (table_check_expansion(&r->table, TEXT_ROWS, r->column) == DESCENT_OK) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_DATA,
+                    "%s:%" PRId64 ": over %" PRId64 " columns in %" PRId64
+                    " bytes of the file: it is damaged, or holds hardly any data",
+                    r->path, r->line, r->column, r->table.stored);
+}
+
 static void buffer_cell(struct reader *r, const char *text, size_t length) {
+  r->status = check_columns(r);
+  if (r->status != DESCENT_OK) return;
   if (r->column >= MAX_COLUMNS)
     r->status = status_set(DESCENT_ERROR_DATA, "%s:%" PRId64 ": more than %d columns", r->path, r->line, MAX_COLUMNS);
   else if (!text_list_add(r->has_first ? &r->second : &r->first, text, length, r->cell_line))
@@ -283,8 +299,10 @@ descent_status csv_read(const char *path, const struct read_request *request, co
   csv_set_blk_size(&r.parser, 1 << 12);
   TRY(stream_open(path, &file));
   r.path = file.path;
+  r.file = &file;
   TRY(table_begin(&r.table, file.path, request, blocks));
   TRY(read_text(&r, &file));
+  r.table.stored = stream_bytes(&file);
   TRY(table_finish(&r.table, storage));
 done:
   stream_close(&file);

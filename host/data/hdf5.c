@@ -25,6 +25,7 @@ descent_status hdf5_open(const char *path, const char *part, struct matrix *matr
 
 #include "data/hdf5.h"
 #include "data/hdf5_file.h"
+#include "data/stream.h"
 
 pthread_mutex_t hdf5_library = PTHREAD_MUTEX_INITIALIZER;
 
@@ -116,8 +117,8 @@ done:
 }
 
 static bool is_shape(const struct hdf5_shape *s) {
-  return s->rows > 0 && s->columns > 0 && s->columns <= MATRIX_MAX_COLUMNS && s->weights >= 0 && s->weights <= 1 &&
-         s->targets >= 0 && s->targets <= s->columns - s->weights;
+  return s->rows > 0 && s->columns > 0 && s->stored > 0 && s->columns <= MATRIX_MAX_COLUMNS && s->weights >= 0 &&
+         s->weights <= 1 && s->targets >= 0 && s->targets <= s->columns - s->weights;
 }
 
 static descent_status read_rows(struct matrix *matrix, int64_t rows, double *cells) {
@@ -176,6 +177,7 @@ descent_status hdf5_open(const char *path, const char *part, struct matrix *matr
   if (!h) return DESCENT_ERROR_MEMORY;
   h->path = path;
   h->pipe = -1;
+  TRY(stream_require_file(path, "which HDF5 requires"));
   TRY(start(h, part));
   TRY(receive_message(h, &message));
   if (!is_shape(&message.shape)) TRY(crashed(h));
@@ -185,6 +187,7 @@ descent_status hdf5_open(const char *path, const char *part, struct matrix *matr
                             .columns = message.shape.columns,
                             .targets = message.shape.targets,
                             .weights = message.shape.weights,
+                            .stored = message.shape.stored,
                             .read = read_rows,
                             .close = close_hdf5,
                             .state = h};

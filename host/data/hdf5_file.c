@@ -128,9 +128,14 @@ static bool is_external(const struct hdf5_file *h, const struct hdf5_part *part,
          H5Oget_info(h->file, &file) < 0 || H5Oget_info(part->dataset, &dataset) < 0 || file.fileno != dataset.fileno;
 }
 
+static int64_t file_size(const struct hdf5_file *h) {
+  hsize_t size = 0;
+  return H5Fget_filesize(h->file, &size) < 0 || size > INT64_MAX ? 0 : (int64_t)size;
+}
+
 static descent_status check_shape(const struct hdf5_file *h, const char *name, struct hdf5_part *part) {
-  /* Cells per stored byte beyond what compression achieves: a dataset that was never written reads as zeros. */
-  enum { MAX_RATIO = 1 << 14 };
+  /* Cells per stored byte beyond what deflate achieves: a dataset that was never written reads as zeros. */
+  enum { MAX_RATIO = 1032 };
   int64_t cells;
   bool fits = part->shape[0] <= INT64_MAX;
   part->columns = 1;
@@ -140,19 +145,38 @@ static descent_status check_shape(const struct hdf5_file *h, const char *name, s
   if (!fits || !size_product(part->rows, part->columns, &cells)) return part_error(h, name, "is too large");
   if (cells == 0) return part_error(h, name, "has no elements");
   if (part->columns > MATRIX_MAX_COLUMNS) return part_error(h, name, "has more than 4194304 columns");
-  if ((uint64_t)cells / MAX_RATIO > H5Dget_storage_size(part->dataset))
+  /* The stated size of the storage may be wrong: not more than the file. */
+  const uint64_t stored = H5Dget_storage_size(part->dataset), file = (uint64_t)file_size(h);
+  if ((uint64_t)cells / MAX_RATIO > (stored < file ? stored : file))
     return part_error(h, name, "stores almost no data for its size (was it written?)");
   return DESCENT_OK;
 }
 
-/* Whole chunks, unless they are too large, so that none is decompressed twice. */
+/* The library holds a whole chunk in memory, whatever part of it is read. */
+static descent_status check_chunk(const struct hdf5_file *h, const char *name, const struct hdf5_part *part,
+                                  hid_t properties) {
+  enum { CELLS = 1 << 26, CELLS_PER_BYTE = 1032 };
+  hsize_t chunk[H5S_MAX_RANK];
+  double cells = 1;
+  if (H5Pget_layout(properties) != H5D_CHUNKED || H5Pget_chunk(properties, part->rank, chunk) != part->rank)
+    return DESCENT_OK;
+  for (int d = 0; d < part->rank; d++) cells *= (double)chunk[d];
+  if (cells <= CELLS + (double)CELLS_PER_BYTE * (double)file_size(h)) return DESCENT_OK;
+  return part_error(h, name, "has chunks that are too large for the file (choose smaller ones with h5repack -l)");
+}
+
+/* Whole chunks, so that none is decompressed twice, or a quarter of chunks that are too large, so that none is more than
+ * four times. */
 static descent_status prepare_window(struct hdf5_part *part, hid_t properties) {
+  enum { MOST_TIMES = 4 };
   const int64_t row_bytes = part->columns * part->element.size;
   hsize_t chunk[H5S_MAX_RANK] = {1};
   int64_t rows = WINDOW / row_bytes;
   if (H5Pget_layout(properties) == H5D_CHUNKED) H5Pget_chunk(properties, part->rank, chunk);
   if (chunk[0] > 1 && chunk[0] <= (hsize_t)(MAX_WINDOW / row_bytes))
     rows = (rows / (int64_t)chunk[0] + 1) * (int64_t)chunk[0];
+  else if (chunk[0] > 1)
+    rows = (int64_t)((chunk[0] < (hsize_t)part->rows ? chunk[0] : (hsize_t)part->rows) / MOST_TIMES) + 1;
   part->capacity = rows < 1 ? 1 : rows < part->rows ? rows : part->rows;
   part->window = memory_allocate(part->capacity * row_bytes, 1, "rows");
   return part->window ? DESCENT_OK : DESCENT_ERROR_MEMORY;
@@ -219,6 +243,7 @@ static descent_status open_part(struct hdf5_file *h, const char *name, struct hd
     TRY(part_error(h, name, problem));
   }
   TRY(check_shape(h, name, part));
+  TRY(check_chunk(h, name, part, properties));
   TRY(prepare_window(part, properties));
 done:
   if (properties > 0) H5Pclose(properties);
@@ -367,8 +392,10 @@ done:
 
 static descent_status describe(const struct hdf5_file *h, struct hdf5_shape *shape) {
   const struct hdf5_part *parts = h->parts;
-  *shape =
-      (struct hdf5_shape){.rows = parts[X].rows, .weights = parts[WEIGHTS].columns, .targets = parts[TARGETS].columns};
+  *shape = (struct hdf5_shape){.rows = parts[X].rows,
+                               .weights = parts[WEIGHTS].columns,
+                               .targets = parts[TARGETS].columns,
+                               .stored = file_size(h)};
   for (int k = 0; k < PARTS; k++) {
     if (!parts[k].dataset) continue;
     shape->columns += parts[k].columns;

@@ -10,6 +10,7 @@ struct hdf5_file;
 /* The sizes of a matrix and its note; see matrix.h. */
 struct hdf5_shape {
   int64_t rows, columns, targets, weights;
+  int64_t stored; /* bytes of the file */
   char note[NOTE_SIZE];
 };
 

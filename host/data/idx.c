@@ -135,8 +135,13 @@ descent_status idx_open(const char *path, struct matrix *matrix) {
   idx->buffer = memory_allocate(idx->rows_at_a_time * row_bytes, 1, "rows");
   if (!idx->buffer) TRY(DESCENT_ERROR_MEMORY);
   idx->left = rows;
-  *matrix = (struct matrix){
-      .path = path, .rows = rows, .columns = columns, .read = read_rows, .close = close_idx, .state = idx};
+  *matrix = (struct matrix){.path = path,
+                            .stored = idx->stream.size > 0 ? idx->stream.size : 0,
+                            .rows = rows,
+                            .columns = columns,
+                            .read = read_rows,
+                            .close = close_idx,
+                            .state = idx};
   idx = NULL;
 done:
   if (idx) close_idx(idx);

@@ -16,6 +16,7 @@ struct matrix {
   char **names;     /* (columns) or NULL; freed by matrix_close */
   int64_t targets;  /* number of last columns that the format defines as targets (svmlight's label, y of an npz) */
   int64_t weights;  /* 1 when the column before those holds row weights by definition of the format, else 0 */
+  int64_t stored;   /* bytes of the file, to which the matrix must be in proportion (expansion.h); 0: unknown */
   int64_t first_index, indexed_columns; /* of svmlight; see struct schema */
   char note[NOTE_SIZE];                 /* one line about a decision that the user should know, or "" */
   /* Reads the next `rows` rows into `cells` (rows, columns); the caller never reads beyond the last row. ERROR_READ,

@@ -11,6 +11,7 @@
 #include "core/status.h"
 #include "data/array.h"
 #include "data/matrix.h"
+#include "data/stream.h"
 
 struct npy {
   const char *path;
@@ -49,6 +50,8 @@ descent_status npy_open(const char *path, struct matrix *matrix) {
   struct npy *npy = memory_allocate(1, sizeof *npy, "the reader");
   if (!npy) return DESCENT_ERROR_MEMORY;
   npy->path = path;
+  npy->file = -1;
+  TRY(stream_require_file(path, "which .npy requires"));
   npy->file = open(path, O_RDONLY | O_CLOEXEC);
   if (npy->file < 0 || fstat(npy->file, &about) != 0) TRY(status_cannot_read(path, errno));
   if (!S_ISREG(about.st_mode)) TRY(status_set(DESCENT_ERROR_READ, "%s: not a regular file, which .npy requires", path));
@@ -56,6 +59,7 @@ descent_status npy_open(const char *path, struct matrix *matrix) {
   *matrix = (struct matrix){.path = path,
                             .rows = npy->array.rows,
                             .columns = npy->array.columns,
+                            .stored = (int64_t)about.st_size,
                             .read = read_rows,
                             .close = close_npy,
                             .state = npy};

@@ -13,12 +13,14 @@
 #include "core/status.h"
 #include "data/array.h"
 #include "data/matrix.h"
+#include "data/stream.h"
 #include "data/text.h"
 
 enum { X, WEIGHTS, TARGETS, PARTS };
 
 struct npz_part {
   struct array array;
+  int64_t stored; /* bytes of the file */
   zip_file_t *file;
   int64_t offset; /* of the next byte of the .npy */
   char *where;    /* "x.npz: array 'X'" */
@@ -120,6 +122,7 @@ static descent_status open_part(struct npz *npz, int64_t index, struct npz_part 
     return status_set(DESCENT_ERROR_MEMORY, "%s: out of memory", npz->path);
   }
   TRY(check_entry(part, &about));
+  part->stored = (int64_t)about.comp_size;
   part->file = zip_fopen_index(npz->zip, (zip_uint64_t)index, 0);
   if (!part->file && npz_status(zip_get_error(npz->zip), DESCENT_ERROR_DATA) == DESCENT_ERROR_MEMORY)
     TRY(status_set(DESCENT_ERROR_MEMORY, "%s: out of memory while decompressing", part->where));
@@ -241,6 +244,7 @@ static descent_status describe(struct npz *npz, struct matrix *matrix) {
   for (int k = 0; k < PARTS; k++) {
     if (!parts[k].where) continue;
     matrix->columns += parts[k].array.columns;
+    matrix->stored += parts[k].stored;
     if (parts[k].array.rows != matrix->rows)
       return status_set(DESCENT_ERROR_DATA, "%s has %" PRId64 " rows, but array X has %" PRId64, parts[k].where,
                         parts[k].array.rows, matrix->rows);
@@ -256,6 +260,59 @@ static descent_status describe(struct npz *npz, struct matrix *matrix) {
   return DESCENT_OK;
 }
 
+/* The record at the end of a zip file, in its 32-bit form, or in its 64-bit form, which a locator before the former
+ * points to: how many entries the directory has, and its size and place. All are little-endian. */
+struct zip_end {
+  uint64_t entries, size, offset;
+};
+
+static struct zip_end parse_end(const unsigned char *at) {
+  struct zip_end end = {0};
+  memcpy(&end.entries, at + 10, 2);
+  memcpy(&end.size, at + 12, 4);
+  memcpy(&end.offset, at + 16, 4);
+  return end;
+}
+
+static struct zip_end parse_end_64(FILE *file, const unsigned char *locator) {
+  unsigned char at[56] = {0};
+  struct zip_end end = {0};
+  int64_t offset;
+  memcpy(&offset, locator + 8, 8);
+  if (offset < 0 || fseeko(file, offset, SEEK_SET) != 0 || fread(at, 1, sizeof at, file) != sizeof at) return end;
+  memcpy(&end.entries, at + 32, 8);
+  memcpy(&end.size, at + 40, 8);
+  memcpy(&end.offset, at + 48, 8);
+  return end;
+}
+
+/* libzip hashes the names of all entries, for which names can be made that take time in proportion to the square of
+ * their number. It searches the last bytes for the record, before a comment of at most 64 KiB, and may take any that fits
+ * the file: so every one is checked. Bytes that look like one by chance do not fit. */
+static descent_status check_entries(const char *path) {
+  enum { MOST = 10000, TAIL = (1 << 16) + 256, RECORD = 22, ENTRY = 46 };
+  descent_status status = DESCENT_OK;
+  FILE *file = fopen(path, "rb");
+  unsigned char *tail = memory_allocate(TAIL, 1, "the directory of a zip file");
+  if (!tail) TRY(DESCENT_ERROR_MEMORY);
+  if (!file || fseeko(file, 0, SEEK_END) != 0) TRY(status_cannot_read(path, errno));
+  const int64_t size = ftello(file), start = size > TAIL ? size - TAIL : 0;
+  const bool sought = fseeko(file, start, SEEK_SET) == 0;
+  const int64_t n = sought ? (int64_t)fread(tail, 1, TAIL, file) : 0;
+  for (int64_t i = 0; i + RECORD - 2 <= n; i++) {
+    struct zip_end end = {0};
+    if (memcmp(tail + i, "PK\5\6", 4) == 0) end = parse_end(tail + i);
+    if (memcmp(tail + i, "PK\6\7", 4) == 0) end = parse_end_64(file, tail + i);
+    const uint64_t before = (uint64_t)(start + i);
+    if (end.entries > MOST && end.size <= before && end.offset <= before - end.size && end.entries <= end.size / ENTRY)
+      TRY(status_set(DESCENT_ERROR_DATA, "%s: %" PRIu64 " arrays exceed the maximum of %d", path, end.entries, MOST));
+  }
+done:
+  if (file) fclose(file);
+  free(tail);
+  return status;
+}
+
 descent_status npz_open(const char *path, const char *part, struct matrix *matrix) {
   struct matrix opened;
   int code = 0;
@@ -263,7 +320,9 @@ descent_status npz_open(const char *path, const char *part, struct matrix *matri
   struct npz *npz = memory_allocate(1, sizeof *npz, "the reader");
   if (!npz) return DESCENT_ERROR_MEMORY;
   npz->path = path;
+  TRY(stream_require_file(path, "which .npz requires"));
   if (access(path, R_OK) != 0) TRY(status_cannot_read(path, errno));
+  TRY(check_entries(path));
   npz->zip = zip_open(path, ZIP_RDONLY, &code);
   if (!npz->zip) {
     zip_error_t error;

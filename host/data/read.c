@@ -9,6 +9,7 @@
 #include "core/status.h"
 #include "data/binary.h"
 #include "data/format.h"
+#include "data/stream.h"
 #include "data/table.h"
 
 static descent_status check_texts(const char *const *texts, int64_t n, const char *what) {
@@ -300,6 +301,7 @@ descent_status descent_dataset_convert(const char *path, const descent_dataset_o
   TRY(format_choose(path, options->format, &choice));
   if (strcmp(path, "-") == 0 || choice.format == FORMAT_SAFETENSORS)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: cannot be read in two passes (read and save it)", path));
+  TRY(stream_require_file(path, "which two passes require"));
   TRY(read_whole(path, options, &survey, &surveyed));
   TRY(binary_begin(&writer, to, surveyed, surveyed->rows, surveyed->y, surveyed->weights));
   TRY(write_rows(path, options, surveyed, &writer));

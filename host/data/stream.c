@@ -13,6 +13,7 @@
 
 #include "core/memory.h"
 #include "core/status.h"
+#include "data/expansion.h"
 
 enum { BUFFER = 1 << 18 };
 
@@ -26,6 +27,14 @@ struct stream_source {
   z_stream z;
   unsigned char buffer[BUFFER];
 };
+
+descent_status stream_require_file(const char *path, const char *why) {
+  struct stat about;
+  const bool known = strcmp(path, "-") == 0 ? fstat(STDIN_FILENO, &about) == 0 : stat(path, &about) == 0;
+  if (!known || !(S_ISFIFO(about.st_mode) || S_ISCHR(about.st_mode) || S_ISSOCK(about.st_mode))) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_READ, "%s: not a regular file, %s (save it as a file)",
+                    strcmp(path, "-") == 0 ? "standard input" : path, why);
+}
 
 descent_status stream_open(const char *path, struct stream *stream) {
   const bool standard_input = strcmp(path, "-") == 0;
@@ -200,6 +209,12 @@ descent_status stream_rewind(struct stream *stream) {
   s->begin = s->end = s->taken = stream->offset = 0;
   s->looked = s->inside = false;
   return DESCENT_OK;
+}
+
+int64_t stream_bytes(const struct stream *stream) {
+  const struct stream_source *s = stream->source;
+  const int64_t packed = s->gzip ? s->taken - (s->end - s->begin) : stream->offset;
+  return stream->offset / EXPANSION_GZIP < packed ? stream->offset : packed * EXPANSION_GZIP;
 }
 
 bool stream_is_compressed(struct stream *stream) { return look(stream) == DESCENT_OK && stream->source->gzip; }

@@ -10,6 +10,7 @@
 #include "core/memory.h"
 #include "core/number.h"
 #include "core/status.h"
+#include "data/expansion.h"
 #include "data/matrix.h"
 #include "data/stream.h"
 #include "data/text.h"
@@ -27,6 +28,7 @@ struct svmlight {
   int64_t base;        /* first index; -1: not known yet */
   int64_t columns;     /* number of features; 0: not known yet */
   int64_t least, most; /* smallest and largest index so far */
+  int64_t most_line;   /* where `most` was first */
   bool queries;        /* a "qid:" was found */
   int weighted;        /* whether rows begin with label:weight; -1: no row yet */
   bool decided;        /* a row was found whose label:weight cannot be index:value */
@@ -217,7 +219,7 @@ static descent_status parse_line(struct svmlight *s, const char *at, const char 
       TRY(token_error(s, token, length, "is out of order: the indices of a row must ascend, without duplicates"));
     last = index;
     if (index < s->least) s->least = index;
-    if (index > s->most) s->most = index;
+    if (index > s->most) s->most = index, s->most_line = s->line;
     if (!cells) continue;
     TRY(column_of(s, token, length, index, &column));
     cells[column] = value;
@@ -257,8 +259,15 @@ done:
   return status;
 }
 
+/* One large index makes every row that long. */
+static descent_status check_expansion(const struct svmlight *s, int64_t rows, int64_t stored) {
+  char detail[100];
+  snprintf(detail, sizeof detail, " (index %" PRId64 " is first at line %" PRId64 ")", s->most, s->most_line);
+  return expansion_check(s->path, rows, s->columns, stored, detail, "correct the index, or hash the features to fewer");
+}
+
 /* First pass: counts the rows and determines base and number of columns. */
-static descent_status survey(struct svmlight *s, int64_t *rows) {
+static descent_status survey(struct svmlight *s, int64_t *rows, int64_t *stored) {
   descent_status status = DESCENT_OK;
   bool end = false;
   for (*rows = -1; !end; ++*rows) TRY(next_row(s, NULL, &end));
@@ -269,8 +278,11 @@ static descent_status survey(struct svmlight *s, int64_t *rows) {
                    "the label is unknown, insert 0; else write it as a decimal, %.*s.0)",
                    s->path, s->first_line, s->first, (int)strcspn(s->first, ":"), s->first));
   if (s->base < 0) s->base = s->least == 0 ? 0 : 1;
-  if (s->columns == 0) s->columns = s->most - s->base + 1;
+  const bool of_file = s->columns == 0;
+  if (of_file) s->columns = s->most - s->base + 1;
   if (s->columns < 1) TRY(status_set(DESCENT_ERROR_DATA, "%s: no row lists a feature: nothing to learn from", s->path));
+  *stored = stream_bytes(&s->stream);
+  if (of_file) TRY(check_expansion(s, *rows, *stored));
   TRY(restart(s));
 done:
   return status;
@@ -297,7 +309,7 @@ static void write_note(const struct svmlight *s, char note[NOTE_SIZE]) {
 }
 
 descent_status svmlight_open(const char *path, int stated, int trained, int64_t features, struct matrix *matrix) {
-  int64_t rows;
+  int64_t rows, stored;
   descent_status status;
   struct svmlight *s = memory_allocate(1, sizeof *s, "the reader");
   if (!s) return DESCENT_ERROR_MEMORY;
@@ -312,14 +324,16 @@ descent_status svmlight_open(const char *path, int stated, int trained, int64_t 
   s->capacity = CHUNK;
   s->text = memory_allocate(CHUNK, 1, "the read buffer");
   if (!s->text) TRY(DESCENT_ERROR_MEMORY);
+  TRY(stream_require_file(path, "which svmlight requires, as it is read twice"));
   TRY(stream_open(path, &s->stream));
   s->path = s->stream.path;
-  TRY(survey(s, &rows));
+  TRY(survey(s, &rows, &stored));
   *matrix = (struct matrix){.path = path,
                             .rows = rows,
                             .columns = s->columns + 1 + s->weighted,
                             .targets = 1,
                             .weights = s->weighted,
+                            .stored = stored,
                             .first_index = s->base,
                             .indexed_columns = s->columns,
                             .read = read_rows,

@@ -510,13 +510,27 @@ descent_status table_add_number(struct table *t, int64_t column, double number, 
   return problem ? number_error(t, column, number, row, problem) : status;
 }
 
+/* The number of columns at the beginning that are the first features, numbers without an offset. */
+static int64_t count_plain_columns(const struct table *t) {
+  int64_t n = 0;
+  while (n < t->columns.n && t->columns.roles[n] == n && t->features[n].kind == FEATURE_NUMBER &&
+         t->features[n].offset == 0)
+    n++;
+  return n;
+}
+
 /* Stores a row, with a fast path for numeric features behind the first rows, the faster for numbers that float32 holds
- * exactly. */
+ * exactly, and the fastest, which looks at the numbers only, for those of plain columns. */
 static descent_status store_numbers(struct table *t, const double *cells, int64_t row) {
   float *const values = cell(t, 0);
   const bool fast = !t->early && !t->missing.n_numbers;
   descent_status status = DESCENT_OK;
+  if (fast && t->plain < 0) t->plain = count_plain_columns(t);
+  const int64_t plain = fast ? t->plain : 0;
   for (int64_t c = 0; c < t->columns.n; c++) {
+    for (; c < plain && text_number_fits(cells[c]) && (double)(float)cells[c] == cells[c]; c++)
+      values[c] = (float)cells[c];
+    if (c == t->columns.n) break;
     const int64_t role = t->columns.roles[c];
     const struct table_feature *f = fast && role >= 0 ? &t->features[role] : NULL;
     if (!f || f->kind != FEATURE_NUMBER || !offset_fits(cells[c], f->offset))
@@ -536,11 +550,14 @@ descent_status table_read_matrix(struct table *t, struct matrix *matrix) {
   const int64_t n = matrix->columns, at_a_time = n < CHUNK ? CHUNK / n : 1;
   double *cells = NULL;
   descent_status status;
+  t->stored = matrix->stored;
+  TRY(table_check_expansion(t, matrix->rows, n));
   TRY(table_set_columns(t, n, matrix->names, matrix->targets, matrix->weights));
   note_add(t->columns.note, matrix->note);
   t->columns.schema.first_index = matrix->first_index;
   t->columns.schema.indexed_columns = matrix->indexed_columns;
   t->matrix = matrix;
+  t->plain = -1; /* not counted yet */
   cells = memory_allocate(at_a_time * n, sizeof *cells, "rows of numbers");
   if (!cells) return DESCENT_ERROR_MEMORY;
   for (int64_t row = 0, rows; row < matrix->rows; row += rows) {

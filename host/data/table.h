@@ -47,7 +47,9 @@ struct table {
   float *weights;                 /* (capacity) or NULL */
   float *values;                  /* (capacity, columns.features); one row in a survey */
   int64_t rows, capacity, total;  /* total: rows of earlier blocks */
+  int64_t stored;                 /* bytes of the file so far; 0: unknown */
   bool row_without_target, decided;
+  int64_t plain; /* columns at the beginning whose numbers are stored as they are; known once the offsets are chosen */
   int64_t dropped, unseen;
   struct rounding rounding;
   struct text_list sample; /* the first rows, (sample_rows, columns.n), until the kinds of columns are inferred */
@@ -74,6 +76,8 @@ descent_status table_read_matrix(struct table *table, struct matrix *matrix);
 /* Infers what is still undecided and returns the rows since the last block as a storage; NULL when there are none after
  * earlier blocks. */
 descent_status table_finish(struct table *table, struct dataset_storage **storage);
+/* Refuses sizes out of proportion to the file, unless a network states the columns. ERROR_DATA. */
+descent_status table_check_expansion(const struct table *table, int64_t rows, int64_t columns);
 /* Moves the rows so far into a new storage and leaves the table without capacity. */
 descent_status table_extract(struct table *table, struct dataset_storage **storage);
 /* Whether X is not kept. */

@@ -7,6 +7,7 @@
 
 #include "core/memory.h"
 #include "core/status.h"
+#include "data/expansion.h"
 #include "data/table.h"
 
 /* Copies a feature's categories, sorted, to the schema. *index_of_code (n) maps codes to sorted indices; the caller
@@ -122,10 +123,17 @@ static bool is_plain(const struct schema *schema) {
   return true;
 }
 
+descent_status table_check_expansion(const struct table *t, int64_t rows, int64_t columns) {
+  const struct expected_data *expected = t->request.expected;
+  if (!t->stored || (expected && expected->features)) return DESCENT_OK;
+  return expansion_check(t->path, rows, columns, t->stored, "", "the file is damaged, or holds hardly any data");
+}
+
 static descent_status move_X(struct table *t, struct dataset_storage *storage) {
   descent_status status = DESCENT_OK;
   const bool plain = is_plain(&storage->schema);
   storage->inputs = schema_inputs(&storage->schema);
+  TRY(table_check_expansion(t, t->rows, storage->inputs));
   if (!table_is_survey(t) && plain) storage->owned_X = move_array(&t->values, t->rows, storage->inputs);
   if (!table_is_survey(t) && !plain) TRY(expand(t, storage));
   if (plain && !storage->schema.input_names) schema_drop_features(&storage->schema); /* carry no information */

@@ -131,7 +131,7 @@ const char *history_add(struct history *h, const cJSON *line) {
 /* Reads a line without its newline, truncated to MAX_LINE. False at the end of the file. `*ended`: a newline was
  * read. */
 static bool read_text_line(FILE *file, char **text, size_t *capacity, size_t *length, bool *ended) {
-  enum { MAX_LINE = 16 << 20 }; /* bytes: ten times a line of 10,000 layers */
+  enum { MAX_LINE = 4 << 20 }; /* bytes: twice a line of 10,000 layers; cJSON takes 40 times as much */
   int c = EOF;
   *length = 0;
   while (*length < MAX_LINE && (c = getc_unlocked(file)) != EOF && c != '\n') {

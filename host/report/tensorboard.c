@@ -2,6 +2,7 @@
 #include "report/tensorboard.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -17,8 +18,11 @@
 enum { BUCKETS = 30, TAG_SIZE = 96 }; /* TensorBoard draws 30 */
 
 struct tensorboard {
-  FILE *file;
+  struct appended_file *file; /* borrowed */
   char *path;
+  FILE *part; /* what is added next, in memory */
+  char *bytes;
+  size_t length;
 };
 
 static double wall_time(void) {
@@ -30,7 +34,7 @@ static double wall_time(void) {
 static bool write_event(struct tensorboard *t, const Tensorboard__Event *event) {
   size_t length = tensorboard__event__get_packed_size(event);
   unsigned char *bytes = malloc(length);
-  bool written = bytes && tensorboard__event__pack(event, bytes) == length && tfrecord_write(t->file, bytes, length);
+  bool written = bytes && tensorboard__event__pack(event, bytes) == length && tfrecord_write(t->part, bytes, length);
   free(bytes);
   return written;
 }
@@ -182,18 +186,40 @@ static char *file_path(const char *folder) {
   return path;
 }
 
-struct tensorboard *tensorboard_open(const char *folder) {
+static bool begin_part(struct tensorboard *t) {
+  t->part = open_memstream(&t->bytes, &t->length);
+  return t->part != NULL;
+}
+
+/* Adds what was written since begin_part to the file; `complete`: all of it was, else errno is why not. */
+static bool add_part(struct tensorboard *t, bool complete) {
+  int error = errno;
+  if (t->part && fclose(t->part) != 0 && complete) complete = false, error = errno;
+  t->part = NULL;
+  bool added = complete && appended_add(t->file, t->bytes, t->length);
+  if (complete) error = errno;
+  if (!complete) t->file->lost++;
+  free(t->bytes);
+  t->bytes = NULL;
+  errno = error;
+  return added;
+}
+
+struct tensorboard *tensorboard_open(const char *folder, struct appended_file *file) {
   struct tensorboard *t = calloc(1, sizeof *t);
   Tensorboard__Event event = TENSORBOARD__EVENT__INIT;
   char version[] = "brain.Event:2";
-  if (!t || !make_folder(folder) || !(t->path = file_path(folder)) || !(t->file = fopen(t->path, "wbx"))) goto failed;
+  if (!t || !make_folder(folder) || !(t->path = file_path(folder))) goto failed;
+  t->file = file;
+  const int descriptor = open(t->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor < 0 || !appended_open(file, descriptor)) goto failed;
   event.wall_time = wall_time();
   event.what_case = TENSORBOARD__EVENT__WHAT_FILE_VERSION;
   event.file_version = version;
-  if (write_event(t, &event) && fflush(t->file) == 0) return t;
+  if (add_part(t, begin_part(t) && write_event(t, &event)) || file->parts) return t; /* it may wait */
 failed:;
   const int error = errno;
-  (void)tensorboard_close(t);
+  tensorboard_free(t);
   errno = error;
   return NULL;
 }
@@ -206,22 +232,17 @@ bool tensorboard_restart(struct tensorboard *t, int64_t step) {
   event.step = step + 1;
   event.what_case = TENSORBOARD__EVENT__WHAT_SESSION_LOG;
   event.session_log = &session;
-  return write_event(t, &event) && fflush(t->file) == 0;
+  return add_part(t, begin_part(t) && write_event(t, &event));
 }
 
 const char *tensorboard_path(const struct tensorboard *t) { return t->path; }
 
 bool tensorboard_epoch(struct tensorboard *t, const cJSON *line, const descent_network *network,
                        const descent_epoch_info *info) {
-  return write_scalars(t, info->step, line) && write_parameters(t, network, info) && fflush(t->file) == 0;
+  return add_part(t, begin_part(t) && write_scalars(t, info->step, line) && write_parameters(t, network, info));
 }
 
-bool tensorboard_close(struct tensorboard *t) {
-  if (!t) return true;
-  const bool closed = !t->file || fclose(t->file) == 0;
-  const int error = errno;
-  free(t->path);
+void tensorboard_free(struct tensorboard *t) {
+  if (t) free(t->path);
   free(t);
-  errno = error;
-  return closed;
 }

@@ -7,20 +7,22 @@
 #include <descent/descent.h>
 #include <stdbool.h>
 
+#include "report/appended.h"
+
 struct tensorboard;
 
-/* Creates the folder and its parents, and a new event file in it; existing files are kept. NULL with errno set. */
-struct tensorboard *tensorboard_open(const char *folder);
-/* The path of the event file; valid until it is closed. */
+/* Creates the folder and its parents, and a new event file in it, which `file` is opened for; existing files are kept.
+ * `file` is borrowed until the end, and the caller closes it. NULL with errno set. */
+struct tensorboard *tensorboard_open(const char *folder, struct appended_file *file);
+/* The path of the event file; valid until tensorboard_free. */
 const char *tensorboard_path(const struct tensorboard *tensorboard);
 
-/* Writes an epoch: `line` from run_log_line, and the current weights from `info`, with the layers' widths from
- * `network`. Flushes; false with errno set. */
+/* Adds an epoch to the file: `line` from run_log_line, and the current weights from `info`, with the layers' widths from
+ * `network`. False with errno set as appended_add. */
 bool tensorboard_epoch(struct tensorboard *tensorboard, const cJSON *line, const descent_network *network,
                        const descent_epoch_info *info);
-/* Marks a restart from `step`: TensorBoard discards events of later steps in all files of the folder. */
+/* Marks a restart from `step`: TensorBoard discards events of later steps in all files of the folder. Likewise. */
 bool tensorboard_restart(struct tensorboard *tensorboard, int64_t step);
-/* False with errno set when closing fails, as it may on a network file system. */
-bool tensorboard_close(struct tensorboard *tensorboard);
+void tensorboard_free(struct tensorboard *tensorboard);
 
 #endif

@@ -39,6 +39,7 @@ class Refusals : public ::testing::Test {
     folder_->write("list.json", "[1, 2]");
     folder_->write("flag.json", "{\"epochs\": {\"a\": 1}}");
     folder_->write("unknown.json", "{\"epoch\": 1}");
+    ASSERT_EQ(mkfifo((*folder_ / "pipe.csv").c_str(), 0600), 0);
     folder_->write("itself.json", "{\"config\": \"x\"}");
     folder_->write("large.json", std::string((1 << 20) + 1, ' '));
     Arguments quiet = words("--hidden 4 --epochs 1 --quiet --out");
@@ -269,6 +270,11 @@ TEST_F(Refusals, OfTheOtherCommands) {
       {"convert m.csv m.csv", 2, "'m.csv': is also an input file"},
       {"convert m.csv ./m.csv", 2, "'./m.csv': is also an input file"},
       {"convert m.csv /dev/null", 1, "/dev/null: cannot write: not a regular file"},
+      {"convert pipe.csv x.safetensors --two-passes", 3, "pipe.csv: not a regular file, which two passes require"},
+      {"convert pipe.csv x.npz --format svmlight", 3, "pipe.csv: not a regular file, which svmlight requires"},
+      {"convert pipe.csv x.npz --format npz", 3, "pipe.csv: not a regular file, which .npz requires"},
+      {"info pipe.csv", 3, "pipe.csv: cannot read: not a regular file"},
+      {"export pipe.csv --format c --out x.c", 3, "pipe.csv: cannot read: not a regular file"},
       {"convert m.csv x.npz --two-passes", 2, "--two-passes needs an output that ends in .safetensors"},
       {"convert m.csv x.npz --guard-formulas", 2, "--guard-formulas needs an output that ends in .csv or .tsv"},
       {"convert m.csv x.npz --target-file m.csv", 3, "'red' is not a finite number, which regression on several"},
@@ -277,7 +283,7 @@ TEST_F(Refusals, OfTheOtherCommands) {
       {"info", 2, "needs MODEL (see descent info --help)"},
       {"info nosuch", 3, "nosuch: cannot read: No such file or directory"},
       {"info .", 3, ".: cannot read: Is a directory"},
-      {"info /dev/null", 3, "/dev/null: cannot read: Invalid argument"},
+      {"info /dev/null", 3, "/dev/null: cannot read: not a regular file"},
       {"info m.csv", 3, "m.csv: not a .safetensors file, or truncated"},
       {"info m r", 2, "one argument too many: 'r' (see descent info --help)"},
       {"plot", 2, "needs RUN... (see descent plot --help)"},
@@ -363,6 +369,81 @@ TEST_F(Refusals, NoValidOptions) {
     std::filesystem::remove(*folder_ / "z");
     EXPECT_EQ(folder_->list(), names_) << more;
   }
+}
+
+/* A memory group of version 1 or 2 below that of this process, if one can be made. */
+class SmallMemory {
+ public:
+  explicit SmallMemory(int64_t bytes) {
+    std::istringstream groups(read_file("/proc/self/cgroup"));
+    for (std::string line; std::getline(groups, line);) {
+      const size_t first = line.find(':'), second = line.find(':', first + 1);
+      const std::string controllers = line.substr(first + 1, second - first - 1), path = line.substr(second + 1);
+      if (controllers == "memory") limit("/sys/fs/cgroup/memory" + path, "/memory.limit_in_bytes", bytes);
+      if (controllers.empty()) limit("/sys/fs/cgroup" + path, "/memory.max", bytes);
+    }
+  }
+  ~SmallMemory() {
+    if (!group_.empty()) rmdir(group_.c_str());
+  }
+  SmallMemory(const SmallMemory &) = delete;
+  SmallMemory &operator=(const SmallMemory &) = delete;
+
+  bool made() const { return !group_.empty(); }
+  void enter() const { write_file(group_ + "/cgroup.procs", "0\n"); }
+
+ private:
+  void limit(const std::string &parent, const std::string &file, int64_t bytes) {
+    const std::string group = parent + "/descent_test_" + std::to_string(getpid());
+    if (made() || mkdir(group.c_str(), 0700) != 0) return;
+    write_file(group + file, std::to_string(bytes));
+    if (read_file(group + file) == std::to_string(bytes) + "\n")
+      group_ = group;
+    else
+      rmdir(group.c_str());
+  }
+
+  std::string group_;
+};
+
+/* The kernel ends a process whose group is full, so the command stops before that. */
+TEST(SmallMemory, IsAnErrorAndNotTheEnd) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers take more memory";
+#endif
+  const Folder folder;
+  std::ostringstream text;
+  for (int column = 0; column < 20; column++) text << 'c' << column << ',';
+  text << "y\n";
+  for (int cell = 0; cell < 5000 * 21; cell++) text << (cell * 7919 % 1000) / 3 << (cell % 21 < 20 ? "," : "\n");
+  folder.write("data.csv", text.str());
+  folder.write(
+      "values.safetensors", std::string("\xe8\x03\x1e\0\0\0\0\0[", 9) + [] {
+        std::string list;
+        for (int i = 0; i < 983539; i++) list += "1,";
+        return list + "1";
+      }() + "]");
+  for (const int64_t megabytes : {4, 8, 12, 16, 24, 64})
+    for (const Arguments &arguments :
+         {words("train data.csv --target y --task regression --epochs 1 --quiet --out m --hidden 64"),
+          words("verify --inputs 4 --hidden 8"), words("convert data.csv x.npy --target y --task regression"),
+          words("info values.safetensors")}) {
+      const SmallMemory memory(megabytes << 20);
+      if (!memory.made()) GTEST_SKIP() << "no memory group can be made here";
+      const pid_t child = fork();
+      if (child == 0) {
+        memory.enter();
+        const int err = open((folder / "err").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        dup2(err, STDERR_FILENO);
+        dup2(err, STDOUT_FILENO);
+        folder.execute(arguments);
+      }
+      int status = 0;
+      waitpid(child, &status, 0);
+      const int code = exit_code(status), expected = arguments[0] == "info";
+      EXPECT_TRUE(megabytes == 64 ? code == expected : code == 0 || code == 1)
+          << megabytes << " MB: " << arguments[0] << ": " << code << ": " << folder.read("err");
+    }
 }
 
 }  // namespace

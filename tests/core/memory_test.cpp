@@ -8,6 +8,7 @@
 
 #include "scratch.h"
 extern "C" {
+#include "core/memory.h"
 #include "core/system.h"
 }
 
@@ -81,6 +82,22 @@ TEST(Memory, IsTheLeastOfWhatMachineAndControlGroupsLeave) {
        5000 * 1024},
   };
   for (const auto &c : cases) EXPECT_EQ(available(c.files), c.available) << c.what;
+}
+
+TEST(Memory, IsRequiredInOneLine) {
+  const Scratch root;
+  std::filesystem::create_directories(root / "proc/self");
+  std::filesystem::create_directories(root / "sys/fs/cgroup/small");
+  write_file(root / "proc/meminfo", "MemAvailable: 900000 kB\n");
+  write_file(root / "proc/self/cgroup", "0::/small\n");
+  write_file(root / "sys/fs/cgroup/small/memory.max", std::to_string(20 << 20) + "\n");
+  write_file(root / "sys/fs/cgroup/small/memory.current", std::to_string(8 << 20) + "\n");
+  EXPECT_EQ(memory_require(root.path().c_str(), 12 << 20, "a device"), DESCENT_OK);
+  EXPECT_EQ(memory_require(root.path().c_str(), 24 << 20, "a device"), DESCENT_ERROR_MEMORY);
+  EXPECT_STREQ(
+      descent_last_error(),
+      "only 12 MB of memory are available (see the limits of this machine and of its control groups): a device "
+      "needs at least 24 MB");
 }
 
 TEST(Memory, IsAskedForOnThisMachine) { EXPECT_GT(system_memory_available(""), 1 << 20); }

@@ -77,7 +77,8 @@ TEST_F(DatasetRefusals, KnowTheFormatByTheContentWhereTheNameDoesNotSay) {
 }
 
 TEST_F(DatasetRefusals, WhatIsNotARegularFile) {
-  ASSERT_EQ(mkfifo(Path("pipe.npy").c_str(), 0600), 0);
+  for (const char *pipe : {"pipe.npy", "pipe.npz", "pipe.svm", "pipe.h5", "pipe.safetensors"})
+    ASSERT_EQ(mkfifo(Path(pipe).c_str(), 0600), 0);
   std::filesystem::create_directory(Path("folder.csv"));
   std::filesystem::create_directory(Path("folder.npy"));
   std::filesystem::create_directory(Path("folder.npz"));
@@ -91,6 +92,12 @@ TEST_F(DatasetRefusals, WhatIsNotARegularFile) {
         {"folder.svm", "cannot read: folder.svm: cannot read: Is a directory"},
         {"folder.h5", "bad data: folder.h5: not an HDF5 file, damaged, or open for writing elsewhere"},
         {"folder.safetensors", "cannot read: folder.safetensors: cannot read: Is a directory"},
+        {"pipe.npy", "cannot read: pipe.npy: not a regular file, which .npy requires (save it as a file)"},
+        {"pipe.npz", "cannot read: pipe.npz: not a regular file, which .npz requires (save it as a file)"},
+        {"pipe.svm",
+         "cannot read: pipe.svm: not a regular file, which svmlight requires, as it is read twice (save it as a file)"},
+        {"pipe.h5", "cannot read: pipe.h5: not a regular file, which HDF5 requires (save it as a file)"},
+        {"pipe.safetensors", "cannot read: pipe.safetensors: cannot read: not a regular file"},
         {"nosuch.npz", "cannot read: nosuch.npz: cannot read: No such file or directory"},
         {"nosuch.npy", "cannot read: nosuch.npy: cannot read: No such file or directory"},
         {"nosuch.h5", "cannot read: nosuch.h5: cannot read: No such file or directory"},

@@ -7,6 +7,9 @@
 
 #include "data_files.h"
 #include "matrix_files.h"
+extern "C" {
+#include "data/hdf5_file.h"
+}
 
 namespace {
 
@@ -42,6 +45,9 @@ class Made {
   void Group(const char *name) const { H5Gclose(H5Gcreate2(file_, name, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT)); }
   void Alias(const char *name, const char *other) const {
     EXPECT_GE(H5Lcreate_hard(file_, name, file_, other, H5P_DEFAULT, H5P_DEFAULT), 0);
+  }
+  void Chunks(const Shape &chunk) const {
+    EXPECT_GE(H5Pset_chunk(made_, static_cast<int>(chunk.size()), chunk.data()), 0);
   }
   void Flush() const { H5Fflush(file_, H5F_SCOPE_GLOBAL); }
   void Link(const char *to, const char *name) const {
@@ -106,6 +112,7 @@ TEST_F(Hdf5, RefusesShapesThatFitNoTable) {
   } cases[] = {
       {{{"X", {0, 3}, false}}, "dataset 'X' has no elements"},
       {{{"X", {1, (1 << 22) + 1}, false}}, "dataset 'X' has more than 4194304 columns"},
+      {{{"X", {2000, 8}, false}}, "dataset 'X' stores almost no data for its size (was it written?)"},
       {{{"X", {1 << 30, 8}, false}}, "dataset 'X' stores almost no data for its size (was it written?)"},
       {{{"X", {1ULL << 62, 8}, false}}, "dataset 'X' is too large"},
       {{{"X", {3, 2}, true}, {"y", {2}, true}}, "the targets have 2 rows, but the inputs have 3"},
@@ -124,6 +131,25 @@ TEST_F(Hdf5, RefusesShapesThatFitNoTable) {
     }
     EXPECT_EQ(Plain(ReadMatrix(Path("x.h5")).Describe()), std::string("bad data: x.h5: ") + c.expected);
   }
+}
+
+// A row passes through as many chunks as it has columns, and the rows of a chunk take more than a window: with windows of
+// 4 MB each chunk would be unpacked 18 times.
+TEST_F(Hdf5, UnpacksAChunkAtMostAboutFourTimes) {
+  const Shape shape{9000, 1000};
+  {
+    const Made made(Path("x.h5"));
+    made.Chunks({9000, 1});
+    made.Add("X", shape);
+  }
+  hdf5_shape found{};
+  hdf5_file *file = nullptr;
+  int64_t rows = 0, inexact = 0;
+  ASSERT_EQ(hdf5_file_open(Path("x.h5").c_str(), nullptr, &found, &file), DESCENT_OK) << descent_last_error();
+  std::vector<double> cells(9000 * 1000);
+  EXPECT_EQ(hdf5_file_read(file, 9000, cells.data(), &rows, &inexact), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(rows, 2251);
+  hdf5_file_close(file);
 }
 
 TEST_F(Hdf5, TakesInputsWeightsAndTargetsByTheirNames) {

@@ -32,8 +32,9 @@ def epochs_in(log):
 def run():
     options = arguments(__doc__, seconds={"type": int, "default": 6, "help": "how long it is watched"})
     seconds = options.seconds
-    rows = 20000 if seconds >= 60 else 60
-    job = Job(options.descent, epochs=1000000000, every="0.5s", hidden="64,64", rows=rows, undisturbed=False)
+    # Wide layers in the short form, for a memory of which 1 % is some pages.
+    rows, hidden = (20000, "64,64") if seconds >= 60 else (60, "160,160")
+    job = Job(options.descent, epochs=1000000000, every="0.5s", hidden=hidden, rows=rows, undisturbed=False)
     folder = job.folder("soak")
     command = job.command() + ["--log", "log", "--tensorboard", "runs", "--report", "page.html", "--keep", "3"]
     with open(os.path.join(folder, "errors"), "w") as errors:

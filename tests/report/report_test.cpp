@@ -10,9 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "command.h"
 #include "training.h"
 
 extern "C" {
+#include "report/appended.h"
 #include "report/chart.h"
 #include "report/curves.h"
 #include "report/diagnosis.h"
@@ -480,6 +482,42 @@ TEST(History, ChartsSayWhichEpochsTheyDraw) {
   figure_clear(&drawn);
   history_free(&all);
   history_free(&part);
+}
+
+/* ---- files that grow -------------------------------------------------------------------------------------------- */
+
+TEST(Appended, PartsWaitUntilThereIsAFileAndHaveABound) {
+  Scratch folder;
+  appended_file file{};
+  const std::string part(1 << 20, 'x');
+  int64_t missing = 0;
+  for (int i = 0; i < 20; i++) EXPECT_FALSE(appended_add(&file, part.data(), part.size()));
+  EXPECT_EQ(file.parts, 15);
+  EXPECT_EQ(file.lost, 5);
+  ASSERT_TRUE(appended_open(&file, open((folder / "file").c_str(), O_WRONLY | O_CREAT, 0600)));
+  EXPECT_TRUE(appended_add(&file, "end", 3));
+  EXPECT_EQ(read_file(folder / "file").size(), 15 * part.size() + 3);
+  EXPECT_FALSE(appended_close(&file, 1, &missing));
+  EXPECT_EQ(missing, 5);
+}
+
+TEST(Appended, APartWrittenHalfwayIsTakenBack) {
+  Scratch folder;
+  appended_file file{};
+  int64_t missing = 0;
+  ASSERT_TRUE(appended_open(&file, open((folder / "file").c_str(), O_WRONLY | O_CREAT, 0600)));
+  EXPECT_TRUE(appended_add(&file, "one\n", 4));
+  {
+    SmallFiles small(6);
+    EXPECT_FALSE(appended_add(&file, "two\n", 4));
+    EXPECT_EQ(errno, EFBIG);
+    EXPECT_FALSE(appended_add(&file, "three\n", 6));
+  }
+  EXPECT_EQ(read_file(folder / "file"), "one\n");
+  EXPECT_EQ(file.parts, 2);
+  EXPECT_TRUE(appended_close(&file, 1, &missing));
+  EXPECT_EQ(missing, 0);
+  EXPECT_EQ(read_file(folder / "file"), "one\ntwo\nthree\n");
 }
 
 }  // namespace

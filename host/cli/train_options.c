@@ -153,7 +153,7 @@ static int check_kept(const struct train_values *v) {
     bool is_file; /* to write */
   } files[] = {{"--out", v->out, true},       {"--log", v->log, true},
                {"--report", v->report, true}, {"--tensorboard", v->tensorboard, false},
-               {"DATA", v->data_path, false},  {"--validation", v->validation_path, false},
+               {"DATA", v->data_path, false}, {"--validation", v->validation_path, false},
                {"--test", v->test, false}};
   char name[NAME_MAX + 1];
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

@@ -85,17 +85,23 @@ static struct {
   char name[NAME_MAX + 1];
 } slots[SLOTS];
 
-static int enlist(const struct replacement *r) {
+/* A free slot, or -1. */
+static int take_slot(void) {
   for (int i = 0; i < SLOTS; i++) {
     int is_free = FREE;
-    if (!atomic_compare_exchange_strong(&slots[i].state, &is_free, TAKEN)) continue;
-    slots[i].process = getpid();
-    slots[i].folder = r->folder;
-    strcpy(slots[i].name, r->temporary);
-    atomic_store(&slots[i].state, LISTED);
-    return i;
+    if (atomic_compare_exchange_strong(&slots[i].state, &is_free, TAKEN)) return i;
   }
   return -1;
+}
+
+/* Lists the temporary name, before its file exists: a signal may come right after that. */
+static void enlist(const struct replacement *r) {
+  if (r->slot < 0) return;
+  atomic_store(&slots[r->slot].state, TAKEN);
+  slots[r->slot].process = getpid();
+  slots[r->slot].folder = r->folder;
+  strcpy(slots[r->slot].name, r->temporary);
+  atomic_store(&slots[r->slot].state, LISTED);
 }
 
 static void delist(const struct replacement *r) {
@@ -151,6 +157,7 @@ static void remove_leftovers(const struct replacement *r) {
 static int create(struct replacement *r) {
   enum { ATTEMPTS = 100 };
   for (int attempt = 0; attempt < ATTEMPTS && draw_name(r); attempt++) {
+    enlist(r);
     const int descriptor = openat(r->folder, r->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (descriptor >= 0 && keep_from_cleaners(descriptor)) return descriptor;
     if (descriptor < 0 && errno != EEXIST) return -1;
@@ -170,12 +177,13 @@ static bool begin(struct replacement *r, const char *name) {
   if (error) goto failed;
   strcpy(r->name, name);
   remove_leftovers(r);
+  r->slot = take_slot();
   descriptor = create(r);
   if (descriptor < 0) {
     error = errno;
+    delist(r);
     goto failed;
   }
-  r->slot = enlist(r);
   if (exists && S_ISREG(existing.st_mode) && fchmod(descriptor, existing.st_mode & 0777) != 0) error = errno;
   if (!error && !(r->stream = fdopen(descriptor, "wb"))) error = errno;
   if (!error) return true;

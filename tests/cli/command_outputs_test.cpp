@@ -51,7 +51,8 @@ TEST(Outputs, ASignalLeavesNoTemporaryFile) {
     for (int number : {SIGINT, SIGTERM, SIGHUP, SIGXCPU}) {
       const Writing writing(command);
       ASSERT_EQ(writing.end(number), 128 + number) << command;
-      EXPECT_EQ(temporary_files(writing.folder), 0u) << command;
+      EXPECT_EQ(temporary_files(writing.folder), 0u)
+          << command << number << testing::PrintToString(writing.folder.list());
       EXPECT_FALSE(writing.folder.has("out.csv")) << command;
     }
 }

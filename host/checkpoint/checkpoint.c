@@ -10,6 +10,7 @@
 #include "core/json.h"
 #include "core/memory.h"
 #include "core/status.h"
+#include "data/text.h"
 #include "model/model_file.h"
 
 enum { VERSION = 1, EXTRA_TENSORS = 3 };
@@ -256,8 +257,8 @@ descent_status checkpoint_read(const char *path, const descent_network *network,
                        configuration_differs(configuration, found[FIELD_CONFIGURATION], "schedule");
   snapshot->new_validation = configuration_differs(configuration, found[FIELD_CONFIGURATION], "validation");
   const char *arithmetic = configuration_other_arithmetic(configuration, found[FIELD_CONFIGURATION]);
-  snprintf(snapshot->other_arithmetic, sizeof snapshot->other_arithmetic, "%s",
-           arithmetic ? json_quote(arithmetic).text : "");
+  text_escape(arithmetic ? arithmetic : "", arithmetic ? strlen(arithmetic) : 0, snapshot->other_arithmetic,
+              sizeof snapshot->other_arithmetic);
   if (!json_integer(found[FIELD_STEP], &snapshot->step)) TRY(damaged(path, "invalid step"));
   TRY(read_state(path, found[FIELD_STATE], &snapshot->state));
   TRY(read_statistics(path, found[FIELD_STATISTICS], snapshot));

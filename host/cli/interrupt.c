@@ -9,7 +9,8 @@
 
 static volatile sig_atomic_t caught, save_asked;
 
-void interrupt_remove_files(void) {
+/* Async-signal-safe. */
+static void remove_files(void) {
   replace_remove_all(); /* of the command */
   descent_remove_unfinished_files();
 }
@@ -17,9 +18,17 @@ void interrupt_remove_files(void) {
 /* Ends the process as the signal does by default, so that a shell sees the signal. The first process of a container
  * has no defaults: there raise() returns. */
 static void on_end(int number) {
-  interrupt_remove_files();
+  remove_files();
   raise(number);
   _exit(EXIT_SIGNAL + number);
+}
+
+/* Mapped data files are read in place: a page that was truncated away is noticed only here. */
+static void on_bus_error(int number) {
+  static const char text[] = "descent: a data file was truncated while it was read\n";
+  (void)number;
+  remove_files();
+  _exit(write(STDERR_FILENO, text, sizeof text - 1) < 0 ? EXIT_RUN : EXIT_DATA);
 }
 
 static void on_signal(int number) {
@@ -28,7 +37,7 @@ static void on_signal(int number) {
     return;
   }
   if (caught) {
-    interrupt_remove_files();
+    remove_files();
     _exit(EXIT_SIGNAL + number);
   }
   caught = number;
@@ -44,6 +53,7 @@ static void handle(const int *numbers, size_t n, void (*handler)(int), unsigned 
 void interrupt_clean_up(void) {
   static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU, SIGALRM, SIGVTALRM};
   handle(ending, sizeof ending / sizeof *ending, on_end, SA_RESETHAND | SA_NODEFER);
+  signal(SIGBUS, on_bus_error);
 }
 
 void interrupt_watch(void) {

@@ -8,8 +8,6 @@
 
 /* Ending the process leaves no temporary file behind, from now on. */
 void interrupt_clean_up(void);
-/* Removes the temporary files of all outputs; async-signal-safe. */
-void interrupt_remove_files(void);
 /* From now on signals are remembered. */
 void interrupt_watch(void);
 /* The signal that came, or 0. */

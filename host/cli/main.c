@@ -78,14 +78,6 @@ static void occupy_standard_descriptors(void) {
     if (fcntl(descriptor, F_GETFD) < 0 && open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY) < 0) return;
 }
 
-/* Mapped data files are read in place: a page that was truncated away is noticed only here. */
-static void on_bus_error(int number) {
-  static const char text[] = "descent: a data file was truncated while it was read\n";
-  (void)number;
-  interrupt_remove_files();
-  _exit(write(STDERR_FILENO, text, sizeof text - 1) < 0 ? EXIT_RUN : EXIT_DATA);
-}
-
 /* Where addresses are limited (ulimit -v), OpenBLAS's own threads, which are not used here, each allocate 128 MB when the
  * program is loaded. They retry without end where that fails, and the program's exit waits for them. So the program is
  * restarted without them. */
@@ -110,7 +102,6 @@ int main(int argc, char **argv) {
   occupy_standard_descriptors();
   interrupt_clean_up();
   signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write like any other, reported by the check below */
-  signal(SIGBUS, on_bus_error);
   signal(SIGXFSZ, SIG_IGN); /* so is a file that may not grow further */
   int code = dispatch(argc, argv);
   bool failed = ferror(stdout);

@@ -140,7 +140,7 @@ TEST_F(HostileCheckpoint, OfOtherArithmeticIsTakenWithAWarning) {
   EXPECT_EQ(said(header_), "");
   std::string header = header_;
   EXPECT_EQ(said(header.replace(begin, end - begin, "avx9, ESSL\\\\u001b[2J")),
-            path + ": the arithmetic was avx9, ESSL\\x1B[2J and is " + own +
+            path + ": the arithmetic was avx9, ESSL\\x1b[2J and is " + own +
                 ": results will differ in their last bits from those of an uninterrupted training");
   header = header_; /* without one, as in version 0.1.0 */
   EXPECT_EQ(said(header.replace(header.find(name), name.size(), R"(\"another\":\")")), "");

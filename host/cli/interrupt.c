@@ -51,9 +51,9 @@ static void handle(const int *numbers, size_t n, void (*handler)(int), unsigned 
 }
 
 void interrupt_clean_up(void) {
-  static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU, SIGALRM, SIGVTALRM};
+  static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU, SIGALRM, SIGVTALRM}, bus[] = {SIGBUS};
   handle(ending, sizeof ending / sizeof *ending, on_end, SA_RESETHAND | SA_NODEFER);
-  signal(SIGBUS, on_bus_error);
+  handle(bus, 1, on_bus_error, 0);
 }
 
 void interrupt_watch(void) {

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "report/run_log.h"
+
 /* The epoch of a line, where it is one that follows `last` and is over by the step; else 0. */
 static int64_t epoch_of(const cJSON *line, int64_t last, int64_t step) {
   const cJSON *at = cJSON_GetObjectItemCaseSensitive(line, "step");
@@ -22,7 +24,7 @@ static bool advance(struct logged_file *f, int64_t step) {
   if (!f->stream) return true;
   while (errno = 0, (length = getline(&f->text, &f->capacity, f->stream)) > 0) {
     errno = 0;
-    cJSON *line = cJSON_ParseWithLength(f->text, (size_t)length);
+    cJSON *line = length > RUN_LOG_LONGEST ? NULL : cJSON_ParseWithLength(f->text, (size_t)length);
     if (!line && errno == ENOMEM) return false;
     const int64_t epoch = epoch_of(line, f->epoch, step);
     if (epoch) {

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "report/run_log.h"
+
 static const char *const number_keys[] = {
 #define HISTORY_KEY(NAME, key) key,
     HISTORY_NUMBER_MAP(HISTORY_KEY)};
@@ -128,13 +130,12 @@ const char *history_add(struct history *h, const cJSON *line) {
 
 /* ---- files ------------------------------------------------------------------------------------------------------ */
 
-/* Reads a line without its newline, truncated to MAX_LINE. False at the end of the file. `*ended`: a newline was
+/* Reads a line without its newline, truncated to RUN_LOG_LONGEST. False at the end of the file. `*ended`: a newline was
  * read. */
 static bool read_text_line(FILE *file, char **text, size_t *capacity, size_t *length, bool *ended) {
-  enum { MAX_LINE = 4 << 20 }; /* bytes: twice a line of 10,000 layers; cJSON takes 40 times as much */
   int c = EOF;
   *length = 0;
-  while (*length < MAX_LINE && (c = getc_unlocked(file)) != EOF && c != '\n') {
+  while (*length < RUN_LOG_LONGEST && (c = getc_unlocked(file)) != EOF && c != '\n') {
     if (*length == *capacity) {
       const size_t more = *capacity ? 2 * *capacity : 4096;
       char *grown = realloc(*text, more);

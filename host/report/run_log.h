@@ -6,6 +6,10 @@
 #include <cjson/cJSON.h>
 #include <descent/descent.h>
 
+enum {
+  RUN_LOG_LONGEST = 4 << 20
+}; /* bytes of a line: twice that of 10,000 layers; as JSON it takes 40 times as much */
+
 /* The object of an epoch; undefined numbers print as null. Where class weights or label smoothing count in the training
  * loss, and so not in the validation loss, "train_loss_with" names them. The caller deletes it. NULL when out of
  * memory. */

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
-"""Runs every command of the table in tests/RELIABILITY.md, each in full, and writes what it says into the column "last
-result", with the time it took, and the date and the machine above the table. Stops at the first command that fails, and
-changes nothing then."""
+"""Runs the commands of the table in tests/RELIABILITY.md, each in full, and writes what it says into the column "last
+result", with the time it took and the date. Stops at the first command that fails; its row is unchanged then, and rows
+renewed before it stay renewed."""
 
 import argparse
 import datetime
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PAGE = os.path.join(ROOT, "tests", "RELIABILITY.md")
-DATED = re.compile(r"^Last results: .*$", re.MULTILINE)
 COMMAND, RESULT = 3, 4  # columns of a row "| promise | test | command | last result |"; column 0 is before the first bar
 
 
@@ -57,40 +55,39 @@ def run(command, descent):
     result = result_of(done.stdout)
     if done.returncode != 0 or result is None:
         sys.exit(f"{done.stdout[-4000:]}\nrenew: {command}: exit code {done.returncode}"
-                 f"{'' if result else ', nothing was tested'}; {PAGE} is unchanged")
+                 f"{'' if result else ', nothing was tested'}; its row is unchanged")
     print(f"  {result}", flush=True)
-    return f"{result} ({duration(time.monotonic() - started)})"
+    return f"{result} ({duration(time.monotonic() - started)}, {datetime.date.today()})"
 
 
-def processor():
-    with open("/proc/cpuinfo") as file:
-        return next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
+def replace_row(number, row):
+    """Writes one row into the page, which another run may have changed meanwhile in other rows."""
+    with open(PAGE) as file:
+        lines = file.read().split("\n")
+    lines[number] = row
+    with open(PAGE + ".new", "w") as file:
+        file.write("\n".join(lines))
+    os.replace(PAGE + ".new", PAGE)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("descent", type=os.path.abspath, help="the command, in the folder bin of a build with the tests")
     parser.add_argument("--soak", type=int, default=600, metavar="SECONDS", help="of soak.py (default 600)")
+    parser.add_argument("--only", default="", metavar="REGEX", help="rows whose command matches (default: all)")
     options = parser.parse_args()
     with open(PAGE) as file:
         lines = file.read().split("\n")
     for number, line in enumerate(lines):
         cells = cells_of(line)
-        if not cells:
+        if not cells or not re.search(options.only, cells[COMMAND]):
             continue
         cells[COMMAND] = re.sub(r"--seconds \d+", f"--seconds {options.soak}", cells[COMMAND])
         commands = re.findall(r"`([^`]+)`", cells[COMMAND])  # none: those of a row above
         if commands:
-            cells[RESULT] = " " + "; ".join(run(command, options.descent) for command in commands).replace("|", "\\|") + " "
-        lines[number] = "|".join(cells)
-    dated = (f"Last results: {datetime.date.today()}, {os.cpu_count()} cores of {processor()}, "
-             f"{platform.system()} {platform.release()}.")
-    page, found = DATED.subn(dated, "\n".join(lines))
-    if found != 1:
-        sys.exit(f"renew: {PAGE}: there must be one line 'Last results: ...'")
-    with open(PAGE + ".new", "w") as file:
-        file.write(page)
-    os.replace(PAGE + ".new", PAGE)
+            results = "; ".join(run(command, options.descent) for command in commands)
+            cells[RESULT] = " " + results.replace("|", "\\|") + " "
+            replace_row(number, "|".join(cells))
 
 
 main()

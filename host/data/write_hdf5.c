@@ -114,13 +114,29 @@ done:
   return status;
 }
 
+/* Opens the temporary file, which stays locked by its writer, since otherwise another writer takes it for a leftover.
+ * HDF5 locks a file too, unless it is told not to. Where its environment variable says so, it must have the lock. */
+static hid_t open_temporary(const struct file_writer *writer) {
+  const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+  if (access < 0) return access;
+#if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 11, 0))
+  H5Pset_file_locking(access, false, true);
+#endif
+  hid_t file = H5Fcreate(writer->temporary, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+  if (file < 0) {
+    flock(fileno(writer->stream), LOCK_UN);
+    file = H5Fcreate(writer->temporary, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+  }
+  H5Pclose(access);
+  return file;
+}
+
 /* Fills the temporary file, which the library opens by name. */
 static descent_status fill(const descent_dataset *dataset, const struct file_writer *writer) {
   const struct schema *schema = &dataset->storage->schema;
   bool written = false;
   descent_status status = DESCENT_OK;
-  flock(fileno(writer->stream), LOCK_UN); /* the library locks the file itself */
-  const hid_t file = H5Fcreate(writer->temporary, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+  const hid_t file = open_temporary(writer);
   if (file > 0) {
     TRY(write_rows(file, dataset, &written));
     if (written) TRY(write_targets(file, dataset, &written));

@@ -70,6 +70,54 @@ TEST(Outputs, WhatAKilledCommandLeftIsRemovedByTheNext) {
   }
 }
 
+/* A conversion that is stopped after it has begun to write `out`; 0: it was too fast each time. */
+pid_t stop_while_writing(const Folder &folder, const std::string &out) {
+  const auto begun = [&] {
+    std::error_code gone;
+    for (const std::string &name : folder.list())
+      if (std::regex_match(name, temporary) && std::filesystem::file_size(folder / name, gone) > 0 && !gone)
+        return true;
+    return false;
+  };
+  for (int attempt = 0; attempt < 50; attempt++) {
+    const pid_t child = folder.start({"convert", "many.csv", out}, folder / ".first");
+    int status = 0;
+    while (waitpid(child, &status, WNOHANG) == 0) {
+      if (!begun()) continue;
+      kill(child, SIGSTOP);
+      if (waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status) && temporary_files(folder) == 1)
+        return child;
+      kill(child, SIGCONT);
+    }
+  }
+  return 0;
+}
+
+/* Also where HDF5 is told not to lock files, as on many clusters. */
+TEST(Outputs, AreNotTakenForLeftoversWhileTheyAreWritten) {
+  const Folder folder;
+  std::string line = "1", rows;
+  for (int i = 0; i < 999; i++) line += ",1";
+  for (int i = 0; i < 2000; i++) rows += line + "\n";
+  folder.write("many.csv", rows);
+  folder.write("few.csv", "1,2\n3,4\n");
+  setenv("HDF5_USE_FILE_LOCKING", "FALSE", 1);
+  for (const char *out : {"out.h5", "out.npz"}) {
+    if (folder.run({"convert", "few.csv", out}).code != 0) continue; /* a build without HDF5 */
+    const pid_t first = stop_while_writing(folder, out);
+    ASSERT_NE(first, 0) << out;
+    const Result second = folder.run({"convert", "few.csv", out});
+    EXPECT_EQ(second.code, 0) << second.err;
+    EXPECT_EQ(temporary_files(folder), 1u) << out;
+    int status = 0;
+    kill(first, SIGCONT);
+    waitpid(first, &status, 0);
+    EXPECT_EQ(exit_code(status), 0) << out;
+    EXPECT_EQ(temporary_files(folder), 0u) << out;
+  }
+  unsetenv("HDF5_USE_FILE_LOCKING");
+}
+
 TEST(Outputs, ADanglingLinkIsFollowed) {
   const Folder folder;
   folder.write("data.csv", "a,answer\n1,no\n2,no\n3,yes\n4,yes\n");

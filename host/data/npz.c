@@ -292,7 +292,7 @@ static struct zip_end parse_end_64(FILE *file, const unsigned char *locator) {
 static descent_status check_entries(const char *path) {
   enum { MOST = 10000, TAIL = (1 << 16) + 256, RECORD = 22, ENTRY = 46 };
   descent_status status = DESCENT_OK;
-  FILE *file = fopen(path, "rb");
+  FILE *file = fopen(path, "rbe");
   unsigned char *tail = memory_allocate(TAIL, 1, "the directory of a zip file");
   if (!tail) TRY(DESCENT_ERROR_MEMORY);
   if (!file || fseeko(file, 0, SEEK_END) != 0) TRY(status_cannot_read(path, errno));

@@ -89,8 +89,8 @@ static descent_status open_lock(const struct checkpoint_folder *folder, int *loc
                     lock_name);
 }
 
-/* Locks the folder itself, so that removing the file `lock` does not let a second training in, and then that file.
- * Some network file systems lock only files, and some nothing. */
+/* Locks the folder itself, so that removing the file `lock` does not let a second training in, and then that file. On
+ * network file systems the lock of a folder holds on this machine only, so that of the file decides. */
 static descent_status take_locks(struct checkpoint_folder *folder) {
   static const char in_use[] = "%s: in use by another running training; use another folder";
   const bool folder_locked = flock(folder->descriptor, LOCK_EX | LOCK_NB) == 0;
@@ -99,7 +99,7 @@ static descent_status take_locks(struct checkpoint_folder *folder) {
   if (status != DESCENT_OK || flock(folder->lock, LOCK_EX | LOCK_NB) == 0) return status;
   if (errno == EWOULDBLOCK) return status_set(DESCENT_ERROR_WRITE, in_use, folder->path);
   if (!has_no_locks(errno)) return cannot_write(folder->path, errno);
-  folder->unlocked = !folder_locked;
+  folder->unlocked = true;
   return DESCENT_OK;
 }
 

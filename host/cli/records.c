@@ -273,14 +273,21 @@ static void close_log(struct records *r, struct record_log *log) {
   else if (closed)
     tell_written(r, log);
   else if (!r->failed)
-    fail(r->command, EXIT_RUN, "%s: cannot write: %s", name_of(r, log, name), strerror(error));
+    fail(r->command, EXIT_RUN, "%s: cannot write: %s", name_of(r, log, name),
+         begun && error == ENOENT ? "it was removed during the training" : strerror(error));
   if (!closed) r->incomplete = true;
   log->error = 0;
 }
 
-static void close_logs(struct records *r) {
-  close_log(r, &r->kept);
-  close_log(r, &r->log);
+/* Before the log begins again up to an earlier step. What waits belongs to later steps, or is counted by tell_missing. A
+ * pipe or a device stays open: its reader would take that for the end, and opening it would wait for the next reader. */
+static void leave_log(struct records *r, struct record_log *log) {
+  int64_t missing;
+  if (log->file.open && !log->file.regular) return;
+  if (!appended_close(&log->file, 1, &missing) && !log->error) tell_failing(r, log, errno);
+}
+
+static void close_rest(struct records *r) {
   if (r->folder >= 0) close(r->folder);
   r->folder = -1;
   history_free(&r->history);
@@ -292,7 +299,9 @@ void records_close(struct records *r) {
   if (!r->values) return;
   r->tried = 0;
   if (!r->failed) begin_missing(r);
-  close_logs(r);
+  close_log(r, &r->kept);
+  close_log(r, &r->log);
+  close_rest(r);
   close_log(r, &r->board);
   tensorboard_free(r->tensorboard);
   r->tensorboard = NULL;
@@ -301,9 +310,11 @@ void records_close(struct records *r) {
 
 void records_begin(struct records *r, const char *folder, int64_t step, int64_t epochs) {
   const struct train_values *v = r->values;
-  close_logs(r);
+  if (!r->begun || r->kept.file.open) r->from = folder; /* else the new log is not there yet */
+  leave_log(r, &r->kept);
+  leave_log(r, &r->log);
+  close_rest(r);
   r->begun = true;
-  r->from = folder;
   r->step = step;
   r->epochs = epochs;
   r->told_missing = false;

@@ -37,7 +37,7 @@ void records_init(struct records *records, const char *command, const struct tra
 
 /* Begins anew, or with what was recorded up to a step (0: nothing), after so many epochs. It is read from the log in the
  * folder of checkpoints, NULL without them, and what that lacks from --log; what both lack is reported. What was open
- * before is closed. */
+ * before is closed, except for a log that is no regular file: there the epochs from the step follow. */
 void records_begin(struct records *records, const char *folder, int64_t step, int64_t epochs);
 /* Tries a last time to write what waits, and reports what is missing (`failed`, `incomplete`). */
 void records_close(struct records *records);

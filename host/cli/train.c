@@ -453,7 +453,7 @@ static int train(struct training *t) {
   if (fitted == DESCENT_ERROR_DEVICE) print_way_on(stdout, t);
   if (fitted != DESCENT_OK) return code;
   code = finish(t, &result);
-  return interrupt_signal() ? EXIT_SIGNAL + interrupt_signal() : code;
+  return code == EXIT_DONE && interrupt_signal() ? EXIT_SIGNAL + interrupt_signal() : code;
 }
 
 int command_train(int argc, char **argv) {

@@ -98,6 +98,9 @@ bool appended_close(struct appended_file *f, int tries, int64_t *missing) {
     written = appended_write(f);
   }
   int error = errno;
+  struct stat about;
+  if (written && f->regular && fstat(f->descriptor, &about) == 0 && about.st_nlink == 0)
+    written = false, error = ENOENT;
   if (f->open && close(f->descriptor) != 0 && written) written = false, error = errno;
   *missing = f->parts + f->lost;
   if (f->lost && written) written = false, error = ENOMEM;

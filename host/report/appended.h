@@ -27,7 +27,8 @@ bool appended_add(struct appended_file *file, const void *part, size_t length);
 /* Writes what waits; false with errno set where something still does. */
 bool appended_write(struct appended_file *file);
 /* Writes what waits, in up to `tries` tries over as many quarters of a second, and closes the file. `*missing`: the
- * number of parts that are not in it. False with errno set where there are some or the file could not be closed. */
+ * number of parts that are not in it. False with errno set where there are some, the file could not be closed, or it has been removed
+ * (ENOENT). */
 bool appended_close(struct appended_file *file, int tries, int64_t *missing);
 
 #endif

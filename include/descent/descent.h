@@ -34,7 +34,8 @@
  * - Distinct objects may be used from distinct threads at the same time; one object from one thread at a time, though
  *   several threads may share what they pass as a pointer to const. A trainer counts as a use of its network and its
  *   device: two trainers on one device take turns. A callback must not use the objects of the call that makes it.
- * - The library keeps no global state except the thread-local error text. It never prints, exits or aborts. One
+ * - The library keeps no global state except the thread-local error text, the list of files being written (see
+ *   descent_remove_unfinished_files) and a random key for hashing. It never prints, exits or aborts. One
  *   process-wide effect: opening a CPU device sets the BLAS library to one thread, since the device runs products in
  *   parallel itself. HDF5 files are read by a child process, made by fork(), while they are open.
  */

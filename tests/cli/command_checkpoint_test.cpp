@@ -206,7 +206,7 @@ TEST(Checkpoints, ASignalNamesTheStepThatIsOnDisk) {
   const int step = std::stoi(logged.substr(logged.find("\"step\":") + 7));
   for (int i = 0; i < 1500; i++)
     std::filesystem::create_directory(running.folder / ("kept/" + checkpoint_of(step + i)));
-  EXPECT_EQ(running.end(SIGCONT), 128 + SIGTERM);
+  EXPECT_EQ(running.end(SIGCONT), 1);
   expect_contains(running.folder.read("out"), "the same command with --resume kept continues from step 0\n");
   expect_contains(running.folder.read(".err"), "kept: 1 checkpoint could not be written\n");
   EXPECT_EQ(running.folder.read(".err").find("the training continues"), std::string::npos);
@@ -338,6 +338,14 @@ TEST(Checkpoints, LogsWaitInMemoryWhileTheyCannotBeWritten) {
   for (size_t i = 0; i < log.size(); i++)
     ASSERT_EQ(log[i].rfind("{\"epoch\":" + std::to_string(i + 1) + ",", 0), 0u) << log[i];
   EXPECT_EQ(running->folder.read("kept/log.jsonl"), running->folder.read("log"));
+}
+
+TEST(Checkpoints, AFailureToWriteIsTheExitCodeOfASignalToo) {
+  Running running;
+  ASSERT_TRUE(running.wait_for("kept/log.jsonl", "\n"));
+  std::filesystem::remove(running.folder / "kept/log.jsonl");
+  EXPECT_EQ(running.end(SIGTERM), 1);
+  expect_contains(running.folder.read(".err"), "kept/log.jsonl: cannot write: it was removed during the training");
 }
 
 TEST(Checkpoints, Usr1SavesAndTheTrainingContinues) {
@@ -511,6 +519,35 @@ TEST(Checkpoints, ADivergenceRollsBack) {
   expect_contains(result.err, "training diverged at step");
   expect_contains(result.err, "; returned to step 0, with 0.001 of the learning rate");
   EXPECT_EQ(lines(folder.read("log")).size(), 10u);
+}
+
+/* Epochs after the step that it returns to are not missing. */
+TEST(Checkpoints, ARollbackDropsWhatWaitsInMemory) {
+  Folder folder;
+  folder.write("data.csv", make_data("regression", 60));
+  std::filesystem::create_directories(folder / "kept/log.jsonl"); /* the log waits throughout */
+  const Result result = folder.run(job + Arguments{"--optimizer", "gd", "--lr", "1e6", "--activation", "identity",
+                                                   "--checkpoint", "kept", "--on-divergence", "rollback:5:1000"});
+  EXPECT_EQ(result.code, 1);
+  expect_contains(result.err, "; returned to step 0");
+  expect_contains(result.err, "kept/log.jsonl: lacks 10 epochs, which could not be written");
+  EXPECT_EQ(result.err.find("lacks"), result.err.rfind("lacks")) << result.err;
+}
+
+/* A reader of a pipe would take a log that is closed for its end, and opening it again would wait for the next one. */
+TEST(Checkpoints, ALogOnAPipeStaysOpenAfterARollback) {
+  Folder folder;
+  folder.write("data.csv", make_data("regression", 60));
+  ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
+  std::string read;
+  std::thread reader([&] { read = folder.read("pipe"); });
+  const Result result =
+      folder.run(job + Arguments{"--optimizer", "gd", "--lr", "1e6", "--activation", "identity", "--checkpoint", "kept",
+                                 "--log", "pipe", "--on-divergence", "rollback:5:1000"});
+  reader.join();
+  EXPECT_EQ(result.code, 0) << result.err;
+  expect_contains(result.err, "; returned to step 0");
+  EXPECT_EQ(lines(read).size(), 15u); /* 5 before divergences, and all 10 */
 }
 
 /* Data in binary form are mapped. Writes to the file during a training are detected before the next checkpoint;

@@ -520,4 +520,15 @@ TEST(Appended, APartWrittenHalfwayIsTakenBack) {
   EXPECT_EQ(read_file(folder / "file"), "one\ntwo\nthree\n");
 }
 
+TEST(Appended, AFileThatWasRemovedIsAnError) {
+  Scratch folder;
+  appended_file file{};
+  int64_t missing = 0;
+  ASSERT_TRUE(appended_open(&file, open((folder / "file").c_str(), O_WRONLY | O_CREAT, 0600)));
+  EXPECT_TRUE(appended_add(&file, "one\n", 4));
+  std::filesystem::remove(folder / "file");
+  EXPECT_FALSE(appended_close(&file, 1, &missing));
+  EXPECT_EQ(errno, ENOENT);
+}
+
 }  // namespace

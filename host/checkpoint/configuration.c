@@ -35,10 +35,14 @@
 /* A checkpoint is not usable if one of these differs. */
 static const char *const fixed[] = {"network", "optimizer", "batch_size", "data"};
 #define NAME(name, member) #name,
-static const char *const changeable[] = {
-    "class_weights", "schedule", "seed",    "precision",
-    "validation",    "device",   "library", REAL_OPTIONS(NAME) INTEGER_OPTIONS(NAME) FLAG_OPTIONS(NAME)};
+static const char *const changeable[] = {"class_weights", "schedule",
+                                         "seed",          "precision",
+                                         "validation",    "device",
+                                         "library",       "keep_best",
+                                         "keep_every",    REAL_OPTIONS(NAME) INTEGER_OPTIONS(NAME) FLAG_OPTIONS(NAME)};
 #undef NAME
+/* What else is kept, and the text for nothing, which earlier versions did not record. More may always be kept. */
+static const struct { const char *name, *nothing; } kept[] = {{"keep_best", "no"}, {"keep_every", "none"}};
 /* Only reported if it differs. */
 static const char noted[] = "arithmetic";
 enum { FIXED = sizeof fixed / sizeof *fixed, CHANGEABLE = sizeof changeable / sizeof *changeable };
@@ -129,6 +133,18 @@ static void add_options(struct collector *c, const descent_network *network, con
   add_text(c, "precision", descent_precision_name(o->precision));
 }
 
+/* Resuming without these would remove checkpoints that were to stay. */
+static void add_kept(struct collector *c, const descent_train_options *o) {
+  const int64_t steps = o->checkpoint.keep_every_steps, epochs = o->checkpoint.keep_every_epochs;
+  add_text(c, "keep_best", o->checkpoint.keep_best ? "yes" : "no");
+  if (steps && epochs)
+    add_format(c, "keep_every", "%" PRId64 " steps, %" PRId64 " epochs", steps, epochs);
+  else if (steps || epochs)
+    add_format(c, "keep_every", "%" PRId64 " %s", steps ? steps : epochs, steps ? "steps" : "epochs");
+  else
+    add_text(c, "keep_every", "none");
+}
+
 /* The shape as text, and a checksum of the widths, activations and preprocessing. */
 static void add_network(struct collector *c, const descent_network *network) {
   enum { SHOWN = 6 };
@@ -187,6 +203,7 @@ descent_status configuration_create(const descent_network *network, const char *
                                     const descent_train_options *options, struct configuration *configuration) {
   struct collector c = {.values = cJSON_CreateObject()};
   add_options(&c, network, options); /* first, since they may be the reason for other differences */
+  add_kept(&c, options);
   add_network(&c, network);
   add_data(&c, "data", training);
   add_data(&c, "validation", validation);
@@ -226,7 +243,7 @@ descent_status configuration_check_names(const char *may_change) {
                         "resume_with '%.*s': cannot change on resume; start a new training from the weights instead",
                         (int)length, c);
     if (!is_in_list(changeable, CHANGEABLE, c, length)) {
-      char known[400] = "";
+      char known[600] = "";
       for (int i = 0; i < CHANGEABLE; i++) strcat(strcat(known, i ? ", " : ""), changeable[i]);
       return status_set(DESCENT_ERROR_ARGUMENT, "resume_with '%.*s': unknown name: must be one of %s",
                         (int)(length < 60 ? length : 60), c, known);
@@ -257,6 +274,12 @@ const char *configuration_other_arithmetic(const struct configuration *configura
   return is && was && strcmp(is, was) != 0 ? was : NULL;
 }
 
+static bool kept_nothing(const char *name, const char *was) {
+  for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+    if (strcmp(name, kept[i].name) == 0) return !was || strcmp(was, kept[i].nothing) == 0;
+  return false;
+}
+
 descent_status configuration_compare(const char *path, const struct configuration *configuration, const cJSON *recorded,
                                      const char *may_change) {
   char differences[600] = "";
@@ -268,6 +291,7 @@ descent_status configuration_compare(const char *path, const struct configuratio
     if (strcmp(item->string, noted) == 0) continue;
     if (!configuration_differs(configuration, recorded, item->string) || is_listed(may_change, item->string)) continue;
     const char *was = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(recorded, item->string));
+    if (kept_nothing(item->string, was)) continue;
     if (is_in_list(fixed, FIXED, item->string, strlen(item->string))) forbidden = true;
     const int n = snprintf(differences + used, sizeof differences - used, "%s%s was %s and is %s", used ? ", " : "",
                            item->string, was ? was : "unknown", item->valuestring);

@@ -124,19 +124,10 @@ int checkpoint_choice_resolve(const char *command, struct train_values *v) {
   return EXIT_DONE;
 }
 
-/* The library's names and the log's, also while they are written. */
-static bool is_kept(const char *name) {
-  static const char prefix[] = "step-", suffix[] = ".safetensors";
-  enum { DIGITS = 15 };
-  const char *digits = name + sizeof prefix - 1;
-  if (strcmp(name, "lock") == 0 || strcmp(name, CHECKPOINT_LOG) == 0 || replace_is_temporary(name, "")) return true;
-  return strncmp(name, prefix, sizeof prefix - 1) == 0 && strspn(digits, "0123456789") == DIGITS &&
-         strcmp(digits + DIGITS, suffix) == 0;
-}
-
 const char *checkpoint_choice_keeps(const struct train_values *v, const char *path, char name[NAME_MAX + 1]) {
   const char *const folders[] = {v->checkpoint, v->resume};
   for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
-    if (folders[i] && place_within(path, folders[i], name) && (!*name || is_kept(name))) return folders[i];
+    if (folders[i] && place_within(path, folders[i], name) && (!*name || place_is_of_checkpoints(name)))
+      return folders[i];
   return NULL;
 }

@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/output.h"
+#include "cli/place.h"
 #include "report/text.h"
 
 static const char command[] = "descent convert";
@@ -155,6 +156,8 @@ static int convert(void *values, const struct arguments *arguments) {
   source.task = v->task;
   if (output_same_place(to, from) || (v->data.target_file && output_same_place(to, v->data.target_file)))
     return fail(command, EXIT_USAGE, "'%s': is also an input file", to);
+  if (place_holds_checkpoints(to))
+    return fail(command, EXIT_USAGE, "'%s': would replace a file of the checkpoints there: choose another name", to);
   if (output_is_special(to)) return fail(command, EXIT_RUN, "%s: cannot write: not a regular file", to);
   if (v->two_passes && !can) return fail(command, EXIT_USAGE, "--two-passes needs an output that ends in .safetensors");
   if (v->guard_formulas && !is_csv(to))

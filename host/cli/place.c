@@ -1,11 +1,22 @@
 /* Paths are made absolute as far as they exist; the rest is taken by its names. */
 #include "cli/place.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/train.h"
 #include "core/replace.h"
+
+bool place_is_of_checkpoints(const char *name) {
+  static const char prefix[] = "step-", suffix[] = ".safetensors";
+  enum { DIGITS = 15 };
+  const char *digits = name + sizeof prefix - 1;
+  if (strcmp(name, "lock") == 0 || strcmp(name, CHECKPOINT_LOG) == 0 || replace_is_temporary(name, "")) return true;
+  return strncmp(name, prefix, sizeof prefix - 1) == 0 && strspn(digits, "0123456789") == DIGITS &&
+         strcmp(digits + DIGITS, suffix) == 0;
+}
 
 /* Appends a name to an absolute path; false if it does not fit. */
 static bool append(char place[PATH_MAX], const char *name, size_t length) {
@@ -62,4 +73,23 @@ bool place_within(const char *path, const char *folder, char name[NAME_MAX + 1])
     if (same_folder(*place ? place : "/", of_folder)) return true;
   }
   return false;
+}
+
+bool place_holds_checkpoints(const char *path) {
+  char place[PATH_MAX];
+  struct dirent *entry;
+  bool lock = false, checkpoint = false;
+  if (!resolve(path, place)) return false;
+  char *const slash = strrchr(place, '/');
+  if (!place_is_of_checkpoints(slash + 1)) return false;
+  *slash = '\0';
+  DIR *const folder = opendir(*place ? place : "/");
+  while (folder && (entry = readdir(folder))) {
+    if (strcmp(entry->d_name, "lock") == 0)
+      lock = true;
+    else if (strncmp(entry->d_name, "step-", 5) == 0 && place_is_of_checkpoints(entry->d_name))
+      checkpoint = true;
+  }
+  if (folder) closedir(folder);
+  return lock && checkpoint;
 }

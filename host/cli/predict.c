@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/output.h"
+#include "cli/place.h"
 #include "report/probability.h"
 #include "report/text.h"
 
@@ -257,6 +258,9 @@ static int predict(void *values, const struct arguments *arguments) {
   if (code != EXIT_DONE) return code;
   if (output_same_file(v->out, data) || output_same_file(v->out, model))
     return fail(command, EXIT_USAGE, "--out '%s': is also an input file", v->out);
+  if (place_holds_checkpoints(v->out))
+    return fail(command, EXIT_USAGE, "--out '%s': would replace a file of the checkpoints there: choose another name",
+                v->out);
   if (!output_possible(v->out)) return fail(command, EXIT_RUN, "%s: cannot write: %s", v->out, strerror(errno));
   descent_status status = descent_network_load(model, &p.network);
   if (status != DESCENT_OK) return fail_status(command, status);

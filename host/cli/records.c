@@ -268,8 +268,8 @@ static void close_log(struct records *r, struct record_log *log) {
   if (direct && r->failed)
     ; /* has been reported */
   else if (missing)
-    fail(r->command, EXIT_RUN, "%s: lacks %" PRId64 " epoch%s, which could not be written: %s", name_of(r, log, name),
-         missing, missing == 1 ? "" : "s", strerror(error));
+    fail(r->command, EXIT_RUN, "%s: lacks %" PRId64 " %s%s, which could not be written: %s", name_of(r, log, name),
+         missing, log == &r->board ? "record" : "epoch", missing == 1 ? "" : "s", strerror(error));
   else if (closed)
     tell_written(r, log);
   else if (!r->failed)

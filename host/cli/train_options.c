@@ -161,6 +161,9 @@ static int check_kept(const struct train_values *v) {
     if (folder && *name)
       return fail(command, EXIT_USAGE, "%s '%s': is a name that the checkpoints in %s use: choose another",
                   files[i].option, files[i].path, folder);
+    if (files[i].path && files[i].is_file && place_holds_checkpoints(files[i].path))
+      return fail(command, EXIT_USAGE, "%s '%s': would replace a file of the checkpoints there: choose another name",
+                  files[i].option, files[i].path);
     if (folder && files[i].is_file)
       return fail(command, EXIT_USAGE, "%s '%s': is also the folder of the checkpoints", files[i].option,
                   files[i].path);

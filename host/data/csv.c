@@ -91,7 +91,7 @@ static descent_status check_columns(struct reader *r) {
   if (table_check_expansion(&r->table, TEXT_ROWS, r->column) == DESCENT_OK) return DESCENT_OK;
   return status_set(DESCENT_ERROR_DATA,
                     "%s:%" PRId64 ": over %" PRId64 " columns in %" PRId64
-                    " bytes of the file: it is damaged, or holds hardly any data",
+                    " bytes of the file: it is damaged, or holds hardly any data (if it is packed, unpack it)",
                     r->path, r->line, r->column, r->table.stored);
 }
 

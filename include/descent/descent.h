@@ -716,7 +716,8 @@ typedef struct descent_train_options {
     const char *resume;      /* continue from the newest undamaged checkpoint in this folder; if it has none, or does
                                 not exist, start at the first step. NULL: start, and refuse a `folder` that has some */
     const char *resume_with; /* comma-separated names of what may differ from the resumed training: members of this
-                                struct, and validation (the data), device, library (the version). Never network, data,
+                                struct, validation (the data), device, library (the version), keep_best and keep_every
+                                (without them checkpoints that were to stay are removed). Never network, data,
                                 optimizer, batch_size. Other differences are refused and listed. May be NULL */
     int64_t steps;           /* one every so many steps; 0: not by steps */
     int64_t epochs;          /* one every so many epochs; 0: not by epochs */

@@ -429,6 +429,18 @@ TEST(Checkpoints, TheBestAndEveryMultipleStay) {
   std::sort(expected.begin(), expected.end());
   expected.erase(std::unique(expected.begin(), expected.end()), expected.end());
   EXPECT_EQ(checkpoints(folder), expected);
+
+  /* Without the options they would go: that has to be said. */
+  const Arguments longer = restartable + Arguments{"--keep", "1", "--epochs", "20"};
+  const Result refused = folder.run(longer + Arguments{"--resume-with", "epochs"});
+  EXPECT_EQ(refused.code, 2);
+  expect_one_line(refused.err);
+  expect_contains(refused.err, "keep_best was yes and is no, keep_every was 4 epochs and is none; to resume anyway");
+  EXPECT_EQ(checkpoints(folder), expected);
+  EXPECT_EQ(folder.run(longer + Arguments{"--resume-with", "epochs,keep-best,keep-every"}).code, 0);
+  EXPECT_EQ(checkpoints(folder), std::vector<std::string>{checkpoint_of(40)});
+  /* More may always be kept. */
+  EXPECT_EQ(folder.run(longer + Arguments{"--keep-every", "10 steps"}).code, 0);
 }
 
 TEST(Checkpoints, AnotherConfigurationIsShown) {
@@ -637,6 +649,24 @@ TEST(Checkpoints, TheirNamesAreNotForOtherFiles) {
   EXPECT_EQ(folder.read("kept/log.jsonl"), log);
   EXPECT_EQ(folder.read("kept/" + step), checkpoint);
   EXPECT_EQ(folder.run(restartable + Arguments{"--out", "kept/model", "--log", "kept/my.jsonl"}).code, 0);
+
+  /* Commands that have nothing to do with these checkpoints. */
+  const Arguments others[] = {
+      job + Arguments{"--out", "kept/lock"},
+      job + Arguments{"--log", "link/" + step},
+      job + Arguments{"--report", "also_lock"},
+      {"predict", "kept/model", "data.csv", "--out", "kept/log.jsonl"},
+      {"convert", "data.csv", "link/" + step, "--target", "answer"},
+  };
+  for (const Arguments &arguments : others) {
+    const Result result = folder.run(arguments);
+    EXPECT_EQ(result.code, 2) << arguments.front() << " " << arguments.back();
+    expect_one_line(result.err);
+    expect_contains(result.err, "': would replace a file of the checkpoints there: choose another name");
+  }
+  EXPECT_EQ(folder.read("kept/log.jsonl"), log);
+  EXPECT_EQ(folder.read("kept/" + step), checkpoint);
+  EXPECT_EQ(folder.run({"predict", "kept/model", "data.csv", "--out", "lock"}).code, 0); /* no checkpoints there */
 }
 
 TEST(Checkpoints, OptionsAreChecked) {

@@ -5,6 +5,7 @@ renewed before it stay renewed."""
 
 import argparse
 import datetime
+import fcntl
 import os
 import re
 import subprocess
@@ -33,7 +34,7 @@ def result_of(output):
     stated = re.findall(r"^result: (.*)$", output, re.MULTILINE)
     passed = re.findall(r"0 tests failed out of (\d+)|\[  PASSED  \] (\d+) tests?\.", output)
     lines = output.split("\n")
-    if "No tests were found" in output or (passed and passed[-1] in (("0", ""), ("", "0"))):
+    if re.search(r"No tests were found|Skipped\)$", output, re.MULTILINE) or (passed and passed[-1] in (("0", ""), ("", "0"))):
         return None
     if stated:
         return stated[-1]
@@ -60,14 +61,16 @@ def run(command, descent):
     return f"{result} ({duration(time.monotonic() - started)}, {datetime.date.today()})"
 
 
-def replace_row(number, row):
-    """Writes one row into the page, which another run may have changed meanwhile in other rows."""
-    with open(PAGE) as file:
+def replace_row(row):
+    """Writes one row into the page, in the place of that with the same promise: other runs may write others meanwhile."""
+    with open(PAGE, "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         lines = file.read().split("\n")
-    lines[number] = row
-    with open(PAGE + ".new", "w") as file:
+        number, = (i for i, line in enumerate(lines) if (cells_of(line) or [""] * 2)[1] == row[1])
+        lines[number] = "|".join(row)
+        file.seek(0)
         file.write("\n".join(lines))
-    os.replace(PAGE + ".new", PAGE)
+        file.truncate()
 
 
 def main():
@@ -78,7 +81,7 @@ def main():
     options = parser.parse_args()
     with open(PAGE) as file:
         lines = file.read().split("\n")
-    for number, line in enumerate(lines):
+    for line in lines:
         cells = cells_of(line)
         if not cells or not re.search(options.only, cells[COMMAND]):
             continue
@@ -87,7 +90,7 @@ def main():
         if commands:
             results = "; ".join(run(command, options.descent) for command in commands)
             cells[RESULT] = " " + results.replace("|", "\\|") + " "
-            replace_row(number, "|".join(cells))
+            replace_row(cells)
 
 
 main()

@@ -98,8 +98,9 @@ static int enlist(const struct replacement *r) {
   return -1;
 }
 
-static void delist(const struct replacement *r) {
+static void delist(struct replacement *r) {
   if (r->slot >= 0) atomic_store(&slots[r->slot].state, FREE);
+  r->slot = -1;
 }
 
 void replace_remove_all(void) {
@@ -147,12 +148,15 @@ static void remove_leftovers(const struct replacement *r) {
 
 /* ---- one file ---------------------------------------------------------------------------------------------------- */
 
-/* Creates the temporary file, with mode 0666 less the umask; -1 with errno set. */
+/* Creates the temporary file, with mode 0666 less the umask; -1 with errno set. It is in the list before it is there, so
+ * that no signal comes in between. */
 static int create(struct replacement *r) {
   enum { ATTEMPTS = 100 };
   for (int attempt = 0; attempt < ATTEMPTS && draw_name(r); attempt++) {
+    r->slot = enlist(r);
     const int descriptor = openat(r->folder, r->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (descriptor >= 0 && keep_from_cleaners(descriptor)) return descriptor;
+    delist(r);
     if (descriptor < 0 && errno != EEXIST) return -1;
     if (descriptor >= 0) close(descriptor);
     errno = EEXIST;
@@ -175,7 +179,6 @@ static bool begin(struct replacement *r, const char *name) {
     error = errno;
     goto failed;
   }
-  r->slot = enlist(r);
   if (exists && S_ISREG(existing.st_mode) && fchmod(descriptor, existing.st_mode & 0777) != 0) error = errno;
   if (!error && !(r->stream = fdopen(descriptor, "wb"))) error = errno;
   if (!error) return true;

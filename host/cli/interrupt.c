@@ -42,7 +42,7 @@ static void handle(const int *numbers, size_t n, void (*handler)(int), unsigned 
 }
 
 void interrupt_clean_up(void) {
-  static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU, SIGALRM, SIGVTALRM};
+  static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGXCPU, SIGALRM, SIGVTALRM};
   handle(ending, sizeof ending / sizeof *ending, on_end, SA_RESETHAND | SA_NODEFER);
 }
 

@@ -48,11 +48,11 @@ class Writing {
 
 TEST(Outputs, ASignalLeavesNoTemporaryFile) {
   for (const char *command : {"predict", "convert"})
-    for (int number : {SIGINT, SIGTERM, SIGHUP, SIGXCPU}) {
+    for (int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGXCPU}) {
       const Writing writing(command);
-      ASSERT_EQ(writing.end(number), 128 + number) << command;
-      EXPECT_EQ(temporary_files(writing.folder), 0u) << command;
-      EXPECT_FALSE(writing.folder.has("out.csv")) << command;
+      ASSERT_EQ(writing.end(number), 128 + number) << command << ' ' << number;
+      EXPECT_EQ(temporary_files(writing.folder), 0u) << command << ' ' << number;
+      EXPECT_FALSE(writing.folder.has("out.csv")) << command << ' ' << number;
     }
 }
 

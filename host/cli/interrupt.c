@@ -51,7 +51,8 @@ static void handle(const int *numbers, size_t n, void (*handler)(int), unsigned 
 }
 
 void interrupt_clean_up(void) {
-  static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU, SIGALRM, SIGVTALRM}, bus[] = {SIGBUS};
+  static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGXCPU, SIGALRM, SIGVTALRM},
+                   bus[] = {SIGBUS};
   handle(ending, sizeof ending / sizeof *ending, on_end, SA_RESETHAND | SA_NODEFER);
   handle(bus, 1, on_bus_error, 0);
 }

@@ -167,6 +167,15 @@ static int create(struct replacement *r) {
   return -1;
 }
 
+/* Why an existing file cannot be renamed over, as far as the system says: a mount point (a file that is mounted into a
+ * container), or the attributes append-only and immutable. 0: nothing is known. */
+static int fixed_by(int folder, const char *name) {
+  struct statx about;
+  if (statx(folder, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &about) != 0) return 0;
+  if (about.stx_attributes & (STATX_ATTR_APPEND | STATX_ATTR_IMMUTABLE)) return EPERM;
+  return about.stx_attributes & STATX_ATTR_MOUNT_ROOT ? EBUSY : 0;
+}
+
 /* In r->folder, which the replacement owns from now on. */
 static bool begin(struct replacement *r, const char *name) {
   struct stat existing;
@@ -174,6 +183,7 @@ static bool begin(struct replacement *r, const char *name) {
   const bool exists = fstatat(r->folder, name, &existing, AT_SYMLINK_NOFOLLOW) == 0;
   if (!*name || (exists && S_ISDIR(existing.st_mode))) error = *name ? EISDIR : ENOENT;
   if (!error && strlen(name) > NAME_MAX) error = ENAMETOOLONG;
+  if (!error && exists) error = fixed_by(r->folder, name);
   if (error) goto failed;
   strcpy(r->name, name);
   remove_leftovers(r);

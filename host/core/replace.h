@@ -23,7 +23,7 @@ struct replacement {
 /* Opens the temporary file for `path`. The new file keeps the permissions of the file that it replaces; without one it
  * gets those of the umask. A symbolic link stays, and what it points to is replaced or created. `place`: the path of the
  * file to replace, links followed. False with errno set: EISDIR for a folder, EINVAL for anything else that is not a
- * regular file. */
+ * regular file, EBUSY for a file that is mounted, EPERM for one that is append-only or immutable. */
 bool replace_open(const char *path, struct replacement *replacement, char place[PATH_MAX]);
 /* The same for `name` in an open folder, of which the caller keeps its descriptor. A symbolic link, or anything else but
  * a folder, is itself replaced. */

@@ -62,7 +62,10 @@ static bool write_part(struct appended_file *f, const char *part, size_t length)
 bool appended_write(struct appended_file *f) {
   size_t at = 0, length;
   bool written = true;
+  struct stat about;
   if (!f->open) return f->parts == 0;
+  /* Another program may have emptied it, as those that rotate logs do. */
+  if (f->regular && fstat(f->descriptor, &about) == 0 && about.st_size < f->end) f->end = about.st_size;
   while (at < f->length) {
     memcpy(&length, f->waiting + at, sizeof length);
     written = write_part(f, f->waiting + at + sizeof length, length);

@@ -9,6 +9,15 @@ namespace {
 
 const std::regex temporary(R"(.*\.[a-z0-5]{8}\.descent\.tmp)");
 
+/* Whether one is being written. The command makes an empty one first, to see that it can. */
+bool is_writing(const Folder &folder) {
+  for (const std::string &name : folder.list()) {
+    std::error_code gone;
+    if (std::regex_match(name, temporary) && std::filesystem::file_size(folder / name, gone) > 0 && !gone) return true;
+  }
+  return false;
+}
+
 size_t temporary_files(const Folder &folder) {
   const std::vector<std::string> names = folder.list();
   return static_cast<size_t>(std::count_if(names.begin(), names.end(),
@@ -30,8 +39,7 @@ class Writing {
     child_ = folder.start(predicts ? Arguments{"predict", "model.safetensors", "data.csv", "--out", "out.csv"}
                                    : Arguments{"convert", "data.csv", "out.csv", "--target", "answer"},
                           folder / ".out");
-    for (int i = 0; i < 20000 && !temporary_files(folder); i++)
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    for (int i = 0; i < 20000 && !is_writing(folder); i++) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     EXPECT_EQ(temporary_files(folder), 1u);
   }
   int end(int number) const {
@@ -48,11 +56,11 @@ class Writing {
 
 TEST(Outputs, ASignalLeavesNoTemporaryFile) {
   for (const char *command : {"predict", "convert"})
-    for (int number : {SIGINT, SIGTERM, SIGHUP, SIGXCPU}) {
+    for (int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGXCPU}) {
       const Writing writing(command);
       ASSERT_EQ(writing.end(number), 128 + number) << command;
       EXPECT_EQ(temporary_files(writing.folder), 0u)
-          << command << number << testing::PrintToString(writing.folder.list());
+          << command << " " << number << testing::PrintToString(writing.folder.list());
       EXPECT_FALSE(writing.folder.has("out.csv")) << command;
     }
 }

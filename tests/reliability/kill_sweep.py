@@ -27,7 +27,7 @@ def listing(folder):
 def being_written(folder):
     """Is a temporary file in the folder?"""
     try:
-        return any(name.endswith((".tmp", ".new")) for name in os.listdir(folder))
+        return any(name.endswith(".tmp") for name in os.listdir(folder))
     except FileNotFoundError:
         return False
 

@@ -520,6 +520,19 @@ TEST(Appended, APartWrittenHalfwayIsTakenBack) {
   EXPECT_EQ(read_file(folder / "file"), "one\ntwo\nthree\n");
 }
 
+TEST(Appended, AFileThatWasEmptiedIsContinuedFromItsBeginning) {
+  const Scratch scratch;
+  const std::string path = scratch / "log";
+  appended_file file{};
+  int64_t missing;
+  ASSERT_TRUE(appended_open(&file, open(path.c_str(), O_WRONLY | O_CREAT, 0600)));
+  ASSERT_TRUE(appended_add(&file, "first\n", 6));
+  ASSERT_EQ(truncate(path.c_str(), 0), 0);
+  ASSERT_TRUE(appended_add(&file, "second\n", 7));
+  EXPECT_TRUE(appended_close(&file, 1, &missing));
+  EXPECT_EQ(read_file(path), "second\n");
+}
+
 TEST(Appended, AFileThatWasRemovedIsAnError) {
   Scratch folder;
   appended_file file{};

@@ -126,7 +126,8 @@ static bool is_plain(const struct schema *schema) {
 descent_status table_check_expansion(const struct table *t, int64_t rows, int64_t columns) {
   const struct expected_data *expected = t->request.expected;
   if (!t->stored || (expected && expected->features)) return DESCENT_OK;
-  return expansion_check(t->path, rows, columns, t->stored, "", "the file is damaged, or holds hardly any data (if it is packed, unpack it)");
+  return expansion_check(t->path, rows, columns, t->stored, "",
+                         "the file is damaged, or holds hardly any data (if it is packed, unpack it)");
 }
 
 static descent_status move_X(struct table *t, struct dataset_storage *storage) {

@@ -12,8 +12,7 @@
 /* The rows that all commands share but for the default of --missing and what --strict does not infer. */
 #define DATA_ROWS(missing_default, not_inferred)                                                                      \
   ROW_TEXT("ignore", "NAME,...", AT(ignore),                                                                          \
-           "Names, or indices from 0, of columns to leave out; not needed where a model finds its columns by name",   \
-           0),                                                                                                        \
+           "Columns to leave out, by name or index from 0; not needed where a model finds its columns by name", 0),   \
       ROW_TEXT("missing", "TEXT,...", AT(missing),                                                                    \
                "Cells that count as missing; an empty item is the empty cell (default: " missing_default, 0),         \
       ROW_TERM("unseen", "NAME", AT(unseen),                                                                          \

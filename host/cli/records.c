@@ -255,16 +255,16 @@ static void begin_logs(struct records *r, bool first) {
 static void begin_missing(struct records *r) {
   const struct train_values *v = r->values;
   const bool missing = (v->checkpoint && !r->kept.file.open) || (v->log && !r->log.file.open);
-  if (r->begun && missing && clock_seconds() - r->tried >= 1) begin_logs(r, false);
+  if (r->started && missing && clock_seconds() - r->tried >= 1) begin_logs(r, false);
 }
 
 static void close_log(struct records *r, struct record_log *log) {
   char name[PATH_MAX];
   const int tries = interrupt_signal() ? 2 : 5;
-  const bool begun = log->file.open || !log->error, direct = log->file.open && !log->file.regular;
+  const bool started = log->file.open || !log->error, direct = log->file.open && !log->file.regular;
   int64_t missing;
-  const bool closed = appended_close(&log->file, direct && r->failed ? 1 : tries, &missing) && begun;
-  const int error = closed || !begun ? log->error : errno;
+  const bool closed = appended_close(&log->file, direct && r->failed ? 1 : tries, &missing) && started;
+  const int error = closed || !started ? log->error : errno;
   if (direct && r->failed)
     ; /* has been reported */
   else if (missing)
@@ -274,7 +274,7 @@ static void close_log(struct records *r, struct record_log *log) {
     tell_written(r, log);
   else if (!r->failed)
     fail(r->command, EXIT_RUN, "%s: cannot write: %s", name_of(r, log, name),
-         begun && error == ENOENT ? "it was removed during the training" : strerror(error));
+         started && error == ENOENT ? "it was removed during the training" : strerror(error));
   if (!closed) r->incomplete = true;
   log->error = 0;
 }
@@ -310,11 +310,11 @@ void records_close(struct records *r) {
 
 void records_begin(struct records *r, const char *folder, int64_t step, int64_t epochs) {
   const struct train_values *v = r->values;
-  if (!r->begun || r->kept.file.open) r->from = folder; /* else the new log is not there yet */
+  if (!r->started || r->kept.file.open) r->from = folder; /* else the new log is not there yet */
   leave_log(r, &r->kept);
   leave_log(r, &r->log);
   close_rest(r);
-  r->begun = true;
+  r->started = true;
   r->step = step;
   r->epochs = epochs;
   r->told_missing = false;

@@ -21,8 +21,8 @@ struct records {
   struct record_log log, kept; /* of --log, and the one beside the checkpoints */
   struct record_log board;     /* TensorBoard's file */
   int folder;                  /* descriptor of the checkpoints' folder; -1: not open */
-  bool begun;
-  const char *from;     /* what records_begin was given, for a log that cannot be begun at once */
+  bool started;
+  const char *from;     /* what records_begin was given, for a log that cannot be started at once */
   int64_t step, epochs; /* likewise */
   double tried;         /* when that was last tried, in seconds */
   struct tensorboard *tensorboard;

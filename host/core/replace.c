@@ -119,7 +119,7 @@ void replace_remove_all(void) {
 /* Locks a new temporary file. False if a cleaner was faster, who removes it. */
 static bool keep_from_cleaners(int descriptor) {
   struct stat about;
-  if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK; /* without locks nobody removes files */
+  if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) return errno != EWOULDBLOCK; /* without locks none are removed */
   return fstat(descriptor, &about) != 0 || about.st_nlink > 0;
 }
 

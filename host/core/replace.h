@@ -2,7 +2,7 @@
  * complete, so that the place holds the old file or the new one at every moment.
  *
  * The temporary name is NAME.xxxxxxxx.descent.tmp, with NAME shortened to 100 bytes and random characters. Its writer
- * holds a lock (flock) on it. The next writer of the same NAME removes temporary files that nobody locks: their writer
+ * holds a lock (flock) on it. The next writer of the same NAME removes temporary files without a lock: their writer
  * was killed. Where the file system has no locks they stay.
  *
  * Needs only the C library: the library and the command have a copy each. */

@@ -160,7 +160,7 @@ TEST(Checkpoints, ALogWithGapsKeepsWhatItHas) {
   EXPECT_EQ(folder.read("kept/log.jsonl"), whole);
 }
 
-/* A folder from elsewhere may hold pipes, for whose writers nobody waits. */
+/* A folder from elsewhere may hold pipes; their writers are not waited for. */
 TEST(Checkpoints, ALogThatIsAPipeIsLeftAlone) {
   const Folder folder;
   folder.write("data.csv", make_data("binary", 60));

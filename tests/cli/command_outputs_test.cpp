@@ -78,9 +78,9 @@ TEST(Outputs, WhatAKilledCommandLeftIsRemovedByTheNext) {
   }
 }
 
-/* A conversion that is stopped after it has begun to write `out`; 0: it was too fast each time. */
+/* A conversion that is stopped after it has started to write `out`; 0: it was too fast each time. */
 pid_t stop_while_writing(const Folder &folder, const std::string &out) {
-  const auto begun = [&] {
+  const auto started = [&] {
     std::error_code gone;
     for (const std::string &name : folder.list())
       if (std::regex_match(name, temporary) && std::filesystem::file_size(folder / name, gone) > 0 && !gone)
@@ -91,7 +91,7 @@ pid_t stop_while_writing(const Folder &folder, const std::string &out) {
     const pid_t child = folder.start({"convert", "many.csv", out}, folder / ".first");
     int status = 0;
     while (waitpid(child, &status, WNOHANG) == 0) {
-      if (!begun()) continue;
+      if (!started()) continue;
       kill(child, SIGSTOP);
       if (waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status) && temporary_files(folder) == 1)
         return child;

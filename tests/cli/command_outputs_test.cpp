@@ -126,6 +126,26 @@ TEST(Outputs, AreNotTakenForLeftoversWhileTheyAreWritten) {
   unsetenv("HDF5_USE_FILE_LOCKING");
 }
 
+/* As a container does it with a single file. Nothing can be renamed over it, which must not show after the training. */
+TEST(Outputs, AFileThatIsMountedIsRefusedAtTheStart) {
+  const Folder folder;
+  folder.write("data.csv", "a,answer\n1,no\n2,no\n3,yes\n4,yes\n");
+  for (const char *name : {"source", "mounted"}) folder.write(name, "old");
+  const std::string within = "cd '" + folder.path() + "' && unshare --map-root-user --mount sh -c ";
+  if (std::system((within + "'mount --bind source mounted' 2>.err").c_str()) != 0)
+    GTEST_SKIP() << "no file can be mounted here: " << folder.read(".err");
+  for (const char *option : {"--out", "--log", "--report"}) {
+    const std::string train = std::string("'mount --bind source mounted && exec " DESCENT_COMMAND
+                                          " train data.csv --target answer --epochs 1 --quiet ") +
+                              option + " mounted' >.out 2>.err";
+    const int status = std::system((within + train).c_str());
+    EXPECT_EQ(exit_code(status), 1) << option;
+    EXPECT_EQ(folder.read(".err"), "descent train: mounted: cannot write: Device or resource busy\n");
+    EXPECT_EQ(folder.read(".out"), "");
+    EXPECT_EQ(folder.read("source"), "old");
+  }
+}
+
 TEST(Outputs, ADanglingLinkIsFollowed) {
   const Folder folder;
   folder.write("data.csv", "a,answer\n1,no\n2,no\n3,yes\n4,yes\n");

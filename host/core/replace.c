@@ -173,7 +173,7 @@ static int fixed_by(int folder, const char *name) {
   struct statx about;
   if (statx(folder, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &about) != 0) return 0;
   if (about.stx_attributes & (STATX_ATTR_APPEND | STATX_ATTR_IMMUTABLE)) return EPERM;
-  return about.stx_attributes & STATX_ATTR_MOUNT_ROOT ? EBUSY : 0;
+  return (about.stx_attributes & STATX_ATTR_MOUNT_ROOT) ? EBUSY : 0;
 }
 
 /* In r->folder, which the replacement owns from now on. */

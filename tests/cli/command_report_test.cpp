@@ -42,7 +42,7 @@ TEST(TensorBoard, EventsThatCannotBeWrittenAreCounted) {
   EXPECT_EQ(lines(result.err).size(), 2u) << result.err;
   expect_contains(result.err, "descent train: runs/events.out.tfevents.");
   expect_contains(result.err, ": cannot write: File too large; the training continues, and each epoch tries again\n");
-  EXPECT_TRUE(std::regex_search(result.err, std::regex("lacks [0-9]+ epochs, which could not be written: File too")));
+  EXPECT_TRUE(std::regex_search(result.err, std::regex("lacks [0-9]+ records, which could not be written: File too")));
   expect_contains(result.out, "trained 50 epochs");
 }
 

@@ -299,6 +299,18 @@ static descent_status open_folder(struct fit *f) {
   return checkpoint_folder_open(o->checkpoint.folder, &r->folder);
 }
 
+/* Removes the one checkpoint too many that a training leaves if it is killed between writing one and removing an older
+ * one. More are not removed before the next is written, nor any if the newest was passed over as damaged. */
+static void prune_rest(const struct fit *f) {
+  const struct recovery *r = f->recovery;
+  int64_t *steps, n, more = 0;
+  if (checkpoint_folder_list(r->folder.path, &steps, &n) != DESCENT_OK) return;
+  for (int64_t i = 0; i < n - r->retention.newest; i++)
+    more += steps[i] != best_step(f) && !checkpoint_lasts(&r->retention, steps[i]);
+  if (more == 1 && steps[n - 1] == fit_steps(f)) checkpoint_folder_prune(&r->folder, &r->retention, best_step(f));
+  free(steps);
+}
+
 descent_status recovery_open(struct fit *f) {
   const descent_train_options *o = f->options;
   const descent_network *network = f->trainer->network;
@@ -318,6 +330,7 @@ descent_status recovery_open(struct fit *f) {
   if (o->checkpoint.folder && !same) TRY(refuse_used_folder(o->checkpoint.folder));
   if (o->checkpoint.resume) TRY(resume(f, &resumed));
   if (!o->checkpoint.folder) goto done;
+  if (resumed && same) prune_rest(f);
   TRY(checkpoint_writer_start(&r->folder, &r->retention, same ? fit_steps(f) : 0, network, &r->configuration,
                               &r->snapshot, &r->writer));
   if (!resumed || !same) TRY(save_now(f));

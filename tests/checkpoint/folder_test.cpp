@@ -324,6 +324,28 @@ TEST(Retention, KeepsTheBestAndTheNewestThroughEveryInterruption) {
   }
 }
 
+TEST(Retention, RemovesTheOneTooManyThatAKillLeft) {
+  const Scratch scratch;
+  const std::string folder = scratch / "folder";
+  Job job = small_job();
+  job.options.checkpoint.folder = folder.c_str();
+  job.options.checkpoint.steps = 4;
+  ASSERT_EQ(job.run().status, DESCENT_OK);
+  const Steps kept = steps_in(folder);
+  ASSERT_EQ(kept.size(), 2U);
+  const auto add = [&](int step) {
+    char name[64];
+    std::snprintf(name, sizeof name, "/step-%015d.safetensors", step);
+    write_file(folder + name, "older");
+  };
+  add(0);
+  ASSERT_EQ(job.resume(folder).status, DESCENT_OK); /* at its end: no checkpoint is written */
+  EXPECT_EQ(steps_in(folder), kept);
+  for (int step : {0, 1}) add(step); /* kept by an earlier command */
+  ASSERT_EQ(job.resume(folder).status, DESCENT_OK);
+  EXPECT_EQ(steps_in(folder).size(), 4U);
+}
+
 TEST(Retention, WritesAndKeepsEveryMultiple) {
   const Scratch scratch;
   const std::string by_steps = scratch / "steps", by_epochs = scratch / "epochs";

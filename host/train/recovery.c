@@ -300,14 +300,16 @@ static descent_status open_folder(struct fit *f) {
 }
 
 /* Removes the one checkpoint too many that a training leaves if it is killed between writing one and removing an older
- * one. More are not removed before the next is written, nor any if the newest was passed over as damaged. */
+ * one, and beside a new best one the one before. More are not removed before the next is written, nor any if the newest
+ * was passed over as damaged. */
 static void prune_rest(const struct fit *f) {
   const struct recovery *r = f->recovery;
   int64_t *steps, n, more = 0;
   if (checkpoint_folder_list(r->folder.path, &steps, &n) != DESCENT_OK) return;
   for (int64_t i = 0; i < n - r->retention.newest; i++)
     more += steps[i] != best_step(f) && !checkpoint_lasts(&r->retention, steps[i]);
-  if (more == 1 && steps[n - 1] == fit_steps(f)) checkpoint_folder_prune(&r->folder, &r->retention, best_step(f));
+  if (more <= 1 + f->options->checkpoint.keep_best && n && steps[n - 1] == fit_steps(f))
+    checkpoint_folder_prune(&r->folder, &r->retention, best_step(f));
   free(steps);
 }
 

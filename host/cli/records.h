@@ -39,7 +39,7 @@ void records_init(struct records *records, const char *command, const struct tra
  * folder of checkpoints, NULL without them, and what that lacks from --log; what both lack is reported. What was open
  * before is closed, except for a log that is no regular file: there the epochs from the step follow. */
 void records_begin(struct records *records, const char *folder, int64_t step, int64_t epochs);
-/* Tries a last time to write what waits, and reports what is missing (`failed`, `incomplete`). */
+/* Writes the waiting lines, with a few retries, and reports those that are missing (`failed`, `incomplete`). */
 void records_close(struct records *records);
 
 /* Records an epoch. A file that cannot be written is reported, and tried again at every further epoch. A log that is no

@@ -114,8 +114,8 @@ done:
   return status;
 }
 
-/* Opens the temporary file, which stays locked by its writer, since otherwise another writer takes it for a leftover.
- * HDF5 locks a file too, unless it is told not to. Where its environment variable says so, it must have the lock. */
+/* Opens the temporary file. Its writer keeps the lock, because another writer removes unlocked temporary files. HDF5
+ * locks files as well: this is disabled, and if HDF5_USE_FILE_LOCKING forces it, the writer gives up its lock. */
 static hid_t open_temporary(const struct file_writer *writer) {
   const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
   if (access < 0) return access;

@@ -101,7 +101,7 @@ pid_t stop_while_writing(const Folder &folder, const std::string &out) {
   return 0;
 }
 
-/* Also where HDF5 is told not to lock files, as on many clusters. */
+/* Also if HDF5's own locks are disabled, which is common on clusters. */
 TEST(Outputs, AreNotTakenForLeftoversWhileTheyAreWritten) {
   const Folder folder;
   std::string line = "1", rows;

@@ -1,5 +1,4 @@
-// The binary form of a dataset is mapped, not read. It can be used wherever another file can, and is refused if
-// altered.
+// The binary form of a dataset is mapped. Every command that reads data accepts it, and an altered file is refused.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/resource.h>

@@ -1,5 +1,5 @@
-// Small files that describe much: each is refused, or read, within a stated number of bytes for each of its own and a
-// time. Each is read in a process of its own, whose memory and time the kernel counts. SECURITY.md states these bounds.
+// Small files that describe large matrices. Each is read or refused within a stated amount of memory per byte of the
+// file and within a stated time (SECURITY.md). A child process reads it; the kernel reports its memory and time.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/wait.h>

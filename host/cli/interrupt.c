@@ -1,13 +1,17 @@
-/* The one piece of state that a signal handler can reach has to be global. */
+/* The state that a signal handler can reach has to be global. */
 #include "cli/interrupt.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
 #include "core/replace.h"
 
-static volatile sig_atomic_t caught, save_asked;
+/* Atomic, since a handler may run on any thread, also one of the BLAS library. */
+static atomic_int caught;
+static atomic_bool save_asked;
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2 && ATOMIC_BOOL_LOCK_FREE == 2, "handlers take no locks");
 
 /* Async-signal-safe. */
 static void remove_files(void) {
@@ -32,15 +36,13 @@ static void on_bus_error(int number) {
 }
 
 static void on_signal(int number) {
+  int none = 0;
   if (number == SIGUSR1) {
-    save_asked = 1;
-    return;
-  }
-  if (caught) {
+    save_asked = true;
+  } else if (!atomic_compare_exchange_strong(&caught, &none, number)) {
     remove_files();
     _exit(EXIT_SIGNAL + number);
   }
-  caught = number;
 }
 
 static void handle(const int *numbers, size_t n, void (*handler)(int), unsigned flags) {
@@ -64,8 +66,4 @@ void interrupt_watch(void) {
 
 int interrupt_signal(void) { return caught; }
 
-bool interrupt_save_asked(void) {
-  const bool asked = save_asked;
-  if (asked) save_asked = 0;
-  return asked;
-}
+bool interrupt_save_asked(void) { return atomic_exchange(&save_asked, false); }

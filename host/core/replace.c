@@ -77,6 +77,8 @@ bool replace_resolve(const char *path, char place[PATH_MAX]) {
 
 /* ---- the list of temporary files that a signal handler can remove ------------------------------------------------- */
 
+/* Handlers read names that are listed, possibly on another thread than the writer of the file, and several at once:
+ * LISTED + n while n handlers read. A writer changes a name that it has taken back. */
 enum { SLOTS = 16, FREE = 0, TAKEN, LISTED };
 static struct {
   atomic_int state;
@@ -94,24 +96,38 @@ static int take_slot(void) {
   return -1;
 }
 
+/* Takes the name off the list, once no handler reads it. */
+static void delist(int slot) {
+  for (int state = LISTED; !atomic_compare_exchange_weak(&slots[slot].state, &state, TAKEN) && state != TAKEN;)
+    state = LISTED;
+}
+
 /* Lists the temporary name, before its file exists: a signal may come right after that. */
 static void enlist(const struct replacement *r) {
   if (r->slot < 0) return;
-  atomic_store(&slots[r->slot].state, TAKEN);
+  delist(r->slot);
   slots[r->slot].process = getpid();
   slots[r->slot].folder = r->folder;
   strcpy(slots[r->slot].name, r->temporary);
   atomic_store(&slots[r->slot].state, LISTED);
 }
 
-static void delist(const struct replacement *r) {
-  if (r->slot >= 0) atomic_store(&slots[r->slot].state, FREE);
+static void free_slot(const struct replacement *r) {
+  if (r->slot < 0) return;
+  delist(r->slot);
+  atomic_store(&slots[r->slot].state, FREE);
 }
 
 void replace_remove_all(void) {
-  for (int i = 0; i < SLOTS; i++)
-    if (atomic_load(&slots[i].state) == LISTED && slots[i].process == getpid())
-      unlinkat(slots[i].folder, slots[i].name, 0);
+  const int error = errno;
+  for (int i = 0; i < SLOTS; i++) {
+    int state = atomic_load(&slots[i].state);
+    while (state >= LISTED && !atomic_compare_exchange_weak(&slots[i].state, &state, state + 1)) continue;
+    if (state < LISTED) continue;
+    if (slots[i].process == getpid()) unlinkat(slots[i].folder, slots[i].name, 0);
+    atomic_fetch_sub(&slots[i].state, 1);
+  }
+  errno = error;
 }
 
 /* ---- locks ------------------------------------------------------------------------------------------------------- */
@@ -191,14 +207,14 @@ static bool begin(struct replacement *r, const char *name) {
   descriptor = create(r);
   if (descriptor < 0) {
     error = errno;
-    delist(r);
+    free_slot(r);
     goto failed;
   }
   if (exists && S_ISREG(existing.st_mode) && fchmod(descriptor, existing.st_mode & 0777) != 0) error = errno;
   if (!error && !(r->stream = fdopen(descriptor, "wb"))) error = errno;
   if (!error) return true;
   unlinkat(r->folder, r->temporary, 0);
-  delist(r);
+  free_slot(r);
   close(descriptor);
 failed:
   close(r->folder);
@@ -264,7 +280,7 @@ bool replace_commit(struct replacement *r) {
   r->stream = NULL;
   if (done && !rename_over(r, &written)) done = false, error = errno;
   if (!done) unlinkat(r->folder, r->temporary, 0);
-  delist(r);
+  free_slot(r);
   if (lock >= 0) close(lock);
   if (done && !replace_sync_folder(r->folder)) done = false, error = errno;
   close(r->folder);
@@ -277,7 +293,7 @@ void replace_abandon(struct replacement *r) {
   if (!r->stream) return;
   unlinkat(r->folder, r->temporary, 0);
   fclose(r->stream);
-  delist(r);
+  free_slot(r);
   close(r->folder);
   *r = (struct replacement){.folder = -1, .slot = -1};
 }

@@ -6,8 +6,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <string>
+#include <thread>
 
 #include "internal.h"
 #include "scratch.h"
@@ -155,6 +157,24 @@ TEST_F(Replace, CanRemoveAllUnfinishedFilesOfAProcess) {
   ASSERT_EQ(status, 0);
   EXPECT_EQ(scratch_.files(), 3u); /* model, 1, and the parent's temporary file */
   EXPECT_EQ(file_commit(&kept), DESCENT_OK);
+}
+
+/* As a signal handler does on another thread. ThreadSanitizer sees whether a name is read while it is written. */
+TEST_F(Replace, CanRemoveThemOnAnyThread) {
+  std::atomic<bool> done{false};
+  std::thread handlers[2];
+  for (std::thread &handler : handlers)
+    handler = std::thread([&done] {
+      while (!done) descent_remove_unfinished_files();
+    });
+  for (int i = 0; i < 500; i++) {
+    file_writer writer;
+    EXPECT_EQ(file_create((scratch_ / (i % 2 ? "a" : "longer")).c_str(), &writer), DESCENT_OK);
+    file_abandon(&writer);
+  }
+  done = true;
+  for (std::thread &handler : handlers) handler.join();
+  EXPECT_EQ(scratch_.files(), 1u);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -165,7 +166,10 @@ TEST_F(Replace, CanRemoveThemOnAnyThread) {
   std::thread handlers[2];
   for (std::thread &handler : handlers)
     handler = std::thread([&done] {
-      while (!done) descent_remove_unfinished_files();
+      while (!done) {
+        descent_remove_unfinished_files();
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+      }
     });
   for (int i = 0; i < 500; i++) {
     file_writer writer;

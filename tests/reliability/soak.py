@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A training at full speed for some seconds, with short epochs, or for as many as are given, that writes everything it can
-while it runs: its memory must stay within 1 % of its size once warm, or grow by less than a leak of any size would let it,
-and its number of open files stay constant."""
+while it runs: its memory must stay within 1 % of its size once warm (in less than a minute: or grow by less than the
+smallest leak would let it), and its number of open files stay constant."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def run():
     before, after = statistics.median(memory[:third]), statistics.median(memory[-third:])
     growth = after / before - 1
     between = (last["epoch"] - warm) * 2 / 3  # epochs between the medians
-    check(abs(growth) <= 0.01 or 0 < after - before < LEAK / 2 * between,
+    check(abs(growth) <= 0.01 or (seconds < 60 and 0 < after - before < LEAK / 2 * between),
           f"memory went from {before} to {after} bytes in {between:.0f} epochs")
     # A checkpoint that is being written has a file open, and the folder that it is in.
     check(max(files) - min(files) <= 2 and min(files[:third]) == min(files[-third:]), f"open files: {sorted(set(files))}")

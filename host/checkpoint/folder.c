@@ -274,11 +274,12 @@ bool checkpoint_lasts(const struct checkpoint_retention *retention, int64_t step
 }
 
 void checkpoint_folder_prune(const struct checkpoint_folder *folder, const struct checkpoint_retention *retention,
-                             int64_t best) {
-  int64_t *steps, n;
+                             int64_t best, int64_t most) {
+  int64_t *steps, n, removed = 0;
   if (list_steps(open_listing(folder), folder->path, &steps, &n) != DESCENT_OK) return;
   for (int64_t i = 0; i < n - retention->newest; i++)
-    if (steps[i] != best && !checkpoint_lasts(retention, steps[i])) remove_step(folder, steps[i]);
+    if (steps[i] != best && !checkpoint_lasts(retention, steps[i])) steps[removed++] = steps[i];
+  for (int64_t i = 0; i < removed && removed <= most; i++) remove_step(folder, steps[i]);
   free(steps);
 }
 

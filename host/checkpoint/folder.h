@@ -43,9 +43,10 @@ struct checkpoint_retention {
   int64_t every[2]; /* 0: none */
 };
 bool checkpoint_lasts(const struct checkpoint_retention *retention, int64_t step);
-/* Removes the others, except that of step `best` (-1: none); one that cannot be removed stays, and is not reported. */
+/* Removes the others, except that of step `best` (-1: none), unless they are more than `most`. One that cannot be removed
+ * stays, and is not reported. */
 void checkpoint_folder_prune(const struct checkpoint_folder *folder, const struct checkpoint_retention *retention,
-                             int64_t best);
+                             int64_t best, int64_t most);
 
 /* Syncs the other files of the folder (the log, for example) to disk, so that a checkpoint written afterwards is never
  * newer on disk than what was written to them before. ERROR_WRITE. */

@@ -51,7 +51,7 @@ static void write_snapshot(struct checkpoint_writer *writer, struct checkpoint_o
   TRY(checkpoint_write(&file, writer->network, writer->configuration, writer->snapshot));
   TRY(check_complete(path));
   checkpoint_folder_remove_after(writer->folder, step < writer->newest ? step : writer->newest, step);
-  checkpoint_folder_prune(writer->folder, writer->retention, writer->snapshot->best_step);
+  checkpoint_folder_prune(writer->folder, writer->retention, writer->snapshot->best_step, INT64_MAX);
   writer->newest = step;
 done:
   outcome->status = status;

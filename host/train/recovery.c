@@ -20,6 +20,7 @@ struct recovery {
   int64_t saved_epoch, saved_done; /* position of the last checkpoint, as in fit_state; epoch 0: none */
   double saved_at;                 /* clock_seconds() of it */
   int64_t failures;                /* checkpoints that could not be written */
+  bool passed_over;                /* a newer checkpoint than the one in use was damaged */
 };
 
 static void report(const struct fit *f, descent_checkpoint_event event, const char *path, int64_t step,
@@ -229,7 +230,7 @@ static descent_status read_newest(struct fit *f, const char *folder, bool skip_r
   *found = false;
   *path = NULL;
   TRY(checkpoint_folder_list(folder, &steps, &n));
-  for (int64_t i = n; i-- > 0 && !*found;) {
+  for (int64_t i = n; i-- > 0;) {
     free(*path);
     TRY(checkpoint_folder_file(folder, steps[i], path));
     status = checkpoint_read(*path, f->trainer->network, &r->configuration, f->options->checkpoint.resume_with,
@@ -238,7 +239,9 @@ static descent_status read_newest(struct fit *f, const char *folder, bool skip_r
     if (status != DESCENT_OK && status != DESCENT_ERROR_MODEL && status != DESCENT_ERROR_READ) goto done;
     if (status == DESCENT_OK && skip_rolled_back && i > 0 && r->snapshot.state.tried) continue;
     *found = status == DESCENT_OK;
-    if (!*found) report(f, DESCENT_CHECKPOINT_DAMAGED, *path, steps[i], descent_last_error());
+    if (*found) break;
+    r->passed_over = true;
+    report(f, DESCENT_CHECKPOINT_DAMAGED, *path, steps[i], descent_last_error());
   }
   status = DESCENT_OK;
   if (n && !*found)
@@ -299,20 +302,6 @@ static descent_status open_folder(struct fit *f) {
   return checkpoint_folder_open(o->checkpoint.folder, &r->folder);
 }
 
-/* Removes the one checkpoint too many that a training leaves if it is killed between writing one and removing an older
- * one, and beside a new best one the one before. More are not removed before the next is written, nor any if the newest
- * was passed over as damaged. */
-static void prune_rest(const struct fit *f) {
-  const struct recovery *r = f->recovery;
-  int64_t *steps, n, more = 0;
-  if (checkpoint_folder_list(r->folder.path, &steps, &n) != DESCENT_OK) return;
-  for (int64_t i = 0; i < n - r->retention.newest; i++)
-    more += steps[i] != best_step(f) && !checkpoint_lasts(&r->retention, steps[i]);
-  if (more <= 1 + f->options->checkpoint.keep_best && n && steps[n - 1] == fit_steps(f))
-    checkpoint_folder_prune(&r->folder, &r->retention, best_step(f));
-  free(steps);
-}
-
 descent_status recovery_open(struct fit *f) {
   const descent_train_options *o = f->options;
   const descent_network *network = f->trainer->network;
@@ -332,7 +321,10 @@ descent_status recovery_open(struct fit *f) {
   if (o->checkpoint.folder && !same) TRY(refuse_used_folder(o->checkpoint.folder));
   if (o->checkpoint.resume) TRY(resume(f, &resumed));
   if (!o->checkpoint.folder) goto done;
-  if (resumed && same) prune_rest(f);
+  /* A kill between writing one and removing an older one leaves one too many, and beside a new best one the best before.
+   * More were kept by an earlier command, and stay until the next is written. */
+  if (resumed && same && !r->passed_over)
+    checkpoint_folder_prune(&r->folder, &r->retention, best_step(f), 1 + o->checkpoint.keep_best);
   TRY(checkpoint_writer_start(&r->folder, &r->retention, same ? fit_steps(f) : 0, network, &r->configuration,
                               &r->snapshot, &r->writer));
   if (!resumed || !same) TRY(save_now(f));

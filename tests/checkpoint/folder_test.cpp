@@ -333,17 +333,39 @@ TEST(Retention, RemovesTheOneTooManyThatAKillLeft) {
   ASSERT_EQ(job.run().status, DESCENT_OK);
   const Steps kept = steps_in(folder);
   ASSERT_EQ(kept.size(), 2U);
-  const auto add = [&](int step) {
-    char name[64];
-    std::snprintf(name, sizeof name, "/step-%015d.safetensors", step);
-    write_file(folder + name, "older");
-  };
+  const auto add = [&](int step) { write_file(folder + "/" + checkpoint_name(step), "older"); };
   add(0);
   ASSERT_EQ(job.resume(folder).status, DESCENT_OK); /* at its end: no checkpoint is written */
   EXPECT_EQ(steps_in(folder), kept);
   for (int step : {0, 1}) add(step); /* kept by an earlier command */
   ASSERT_EQ(job.resume(folder).status, DESCENT_OK);
   EXPECT_EQ(steps_in(folder).size(), 4U);
+}
+
+TEST(Retention, KeepsTheCheckpointInUseWhereTheNewestIsDamaged) {
+  const Scratch scratch;
+  const std::string folder = scratch / "folder";
+  Job job = small_job();
+  job.options.checkpoint.folder = folder.c_str();
+  job.options.checkpoint.steps = 4;
+  ASSERT_EQ(job.run().status, DESCENT_OK);
+  const Steps kept = steps_in(folder);
+  ASSERT_EQ(kept.size(), 2U);
+  std::filesystem::resize_file(folder + "/" + checkpoint_name(kept[1]), 100);
+  struct {
+    const std::string &folder;
+    Steps steps;
+  } seen{folder, {}};
+  job.options.checkpoint.keep = 1;
+  job.options.checkpoint.steps = 1000;
+  job.options.callbacks.user = &seen;
+  job.options.callbacks.on_epoch = [](void *user, const descent_epoch_info *) {
+    auto *const at = static_cast<decltype(seen) *>(user);
+    at->steps = steps_in(at->folder);
+    return 1;
+  };
+  ASSERT_EQ(job.resume(folder).status, DESCENT_OK);
+  EXPECT_EQ(seen.steps, kept);
 }
 
 TEST(Retention, WritesAndKeepsEveryMultiple) {
@@ -440,7 +462,7 @@ TEST(Retention, IsOfNamesAndNumbersOnly) {
                {{1, {0, 0}}, 6, {17}}};
   for (const auto &c : cases) {
     fill();
-    checkpoint_folder_prune(&folder, &c.retention, c.best);
+    checkpoint_folder_prune(&folder, &c.retention, c.best, INT64_MAX);
     EXPECT_EQ(steps_in(scratch / "c"), c.left);
   }
   fill();

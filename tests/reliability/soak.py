@@ -66,8 +66,8 @@ def run():
           f"memory went from {before} to {after} bytes in {between:.0f} epochs")
     # A checkpoint that is being written has a file open, and the folder that it is in.
     check(max(files) - min(files) <= 2 and min(files[:third]) == min(files[-third:]), f"open files: {sorted(set(files))}")
-    return (f"{last['step']:,} steps in {seconds:,} s: {before / 1e6:.2f} MB of memory, {100 * growth:+.2f} % from the first third to the "
-            f"last; {min(files)} files open throughout")
+    return (f"{last['step']:,} steps in {seconds:,} s: {before / 1e6:.2f} MB of memory, {100 * growth:+.2f} % from the "
+            f"first third to the last; {min(files)} files open throughout")
 
 
 sys.exit(main(run))

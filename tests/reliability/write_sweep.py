@@ -68,7 +68,8 @@ def places(cases):
     table = []
     for case in cases.table:
         for output in list(case.outputs) + [o for o in ("run.jsonl", "board") if o in case.arguments]:
-            for place, reason in (("missing/x", "No such file"), (".", "Is a directory|File exists|must end|ends in|unknown extension"),
+            for place, reason in (("missing/x", "No such file"),
+                                  (".", "Is a directory|File exists|must end|ends in|unknown extension"),
                                   ("/proc/self/x", "No such file|Permission denied"), ("/dev/full", "")):
                 if output == "board" and not place.startswith("/"):
                     continue  # a folder, which may be there or is made

@@ -19,7 +19,15 @@ struct program {
 descent_status program_create(const descent_network *network, descent_device *device,
                               const descent_train_options *options, int64_t batch, int64_t most_rows,
                               const float *class_weights, struct program *program);
+/* The same with some of enum plan_part. */
+descent_status program_create_with(const descent_network *network, descent_device *device,
+                                   const descent_train_options *options, unsigned parts, int64_t batch,
+                                   int64_t most_rows, const float *class_weights, struct program *program);
 void program_clear(struct program *program);
+
+/* Copies to `to` the state (parameters, moments, constants, scalars, ...) of the buffers that both plans have, exactly.
+ * Both are of the same network. */
+descent_status program_copy_state(const struct program *from, struct program *to);
 
 /* ERROR_UNSUPPORTED, with the reason, when the device cannot execute one of the plan's operations. */
 descent_status program_check_support(const descent_device *device, const struct plan *plan);

@@ -44,6 +44,20 @@ descent_status program_check_support(const descent_device *device, const struct 
   return DESCENT_OK;
 }
 
+descent_status program_write_network(struct program *program, const descent_network *network) {
+  const int64_t outputs = network->layers[network->n_layers - 1].n_out;
+  const struct plan_handles *at = &program->at;
+  descent_status status;
+  TRY(write_constant(program, at->parameters, network->parameters, network->n_parameters));
+  TRY(write_constant(program, at->fill, network->fill, network->inputs));
+  TRY(write_constant(program, at->shift, network->shift, network->inputs));
+  TRY(write_constant(program, at->scale, network->scale, network->inputs));
+  TRY(write_constant(program, at->y_shift, network->y_shift, outputs));
+  TRY(write_constant(program, at->y_scale, network->y_scale, outputs));
+done:
+  return status;
+}
+
 descent_status program_create(const descent_network *network, descent_device *device,
                               const descent_train_options *options, int64_t batch, int64_t most_rows,
                               const float *class_weights, struct program *program) {
@@ -53,7 +67,6 @@ descent_status program_create(const descent_network *network, descent_device *de
 descent_status program_create_with(const descent_network *network, descent_device *device,
                                    const descent_train_options *options, unsigned parts, int64_t batch,
                                    int64_t most_rows, const float *class_weights, struct program *program) {
-  const int64_t outputs = network->layers[network->n_layers - 1].n_out;
   struct program made = {.backend = device->backend};
   if (made.backend->arithmetic) made.arithmetic = made.backend->arithmetic(device->device);
   descent_status status;
@@ -61,12 +74,7 @@ descent_status program_create_with(const descent_network *network, descent_devic
   made.plan->train_rows = batch;
   TRY(program_check_support(device, made.plan));
   TRY(made.backend->compile(device->device, made.plan, &made.compiled));
-  TRY(write_constant(&made, made.at.parameters, network->parameters, network->n_parameters));
-  TRY(write_constant(&made, made.at.fill, network->fill, network->inputs));
-  TRY(write_constant(&made, made.at.shift, network->shift, network->inputs));
-  TRY(write_constant(&made, made.at.scale, network->scale, network->inputs));
-  TRY(write_constant(&made, made.at.y_shift, network->y_shift, outputs));
-  TRY(write_constant(&made, made.at.y_scale, network->y_scale, outputs));
+  TRY(program_write_network(&made, network));
   TRY(write_class_weights(&made, class_weights, network->classes));
 done:
   if (status != DESCENT_OK) program_clear(&made);
@@ -115,6 +123,27 @@ descent_status program_bind(struct program *program, const descent_dataset *data
   TRY(bind(program->compiled, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, true));
 done:
   return status;
+}
+
+descent_status program_bind_rows(struct program *program, const float *X, const float *y, const float *weights,
+                                 int64_t rows) {
+  const struct plan_handles *at = &program->at;
+  descent_status (*bind)(struct backend_program *, int, const void *, int64_t, bool) = program->backend->bind;
+  descent_status status;
+  TRY(bind(program->compiled, at->source_X, X, rows, false));
+  TRY(bind(program->compiled, at->source_y, y, y ? rows : 0, false));
+  TRY(bind(program->compiled, at->source_w, weights, weights ? rows : 0, false));
+done:
+  return status;
+}
+
+int64_t program_block_rows(const struct program *program, int64_t left) {
+  return left < program->plan->batch ? left : program->plan->batch;
+}
+
+descent_status program_run_block(struct program *program, struct plan_range range, int64_t first, int64_t rows) {
+  const struct plan_step step = {.number = 1, .first_row = first, .rows = rows};
+  return program_run(program, range, &step, 1);
 }
 
 int64_t program_evaluation_block(const descent_network *network, const descent_device *device, int64_t rows) {

@@ -29,11 +29,19 @@ void program_clear(struct program *program);
  * Both are of the same network. */
 descent_status program_copy_state(const struct program *from, struct program *to);
 
+/* Writes the network's parameters, imputation and normalisation, for which the program must have been created with a
+ * network of the same shape and preprocessing. */
+descent_status program_write_network(struct program *program, const descent_network *network);
+
 /* ERROR_UNSUPPORTED, with the reason, when the device cannot execute one of the plan's operations. */
 descent_status program_check_support(const descent_device *device, const struct plan *plan);
 
 /* Binds the dataset's rows as the source. They are borrowed, and must not change, until the program is cleared. */
 descent_status program_bind(struct program *program, const descent_dataset *dataset);
+
+/* Binds rows of the caller's for the next run alone: X (rows, inputs), y and weights as in a dataset, or NULL. */
+descent_status program_bind_rows(struct program *program, const float *X, const float *y, const float *weights,
+                                 int64_t rows);
 
 descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,
                            int64_t n_steps);
@@ -41,6 +49,10 @@ descent_status program_read(const struct program *program, int buffer, int64_t o
                             enum plan_type type, void *data);
 descent_status program_write(struct program *program, int buffer, int64_t offset, int64_t count, enum plan_type type,
                              const void *data);
+
+/* Rows of the next step when `left` remain, and a range run on so many rows from `first` on. */
+int64_t program_block_rows(const struct program *program, int64_t left);
+descent_status program_run_block(struct program *program, struct plan_range range, int64_t first, int64_t rows);
 
 /* Rows at a time that make an evaluation on the device efficient without holding much memory, at most `rows`. */
 int64_t program_evaluation_block(const descent_network *network, const descent_device *device, int64_t rows);

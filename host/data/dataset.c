@@ -320,8 +320,7 @@ descent_status dataset_align(const descent_dataset *dataset, const struct schema
   if (!X || (s->y && !y) || (s->weights && !weights)) TRY(DESCENT_ERROR_MEMORY);
   for (int64_t r = 0; r < rows; r++) {
     const int64_t at = dataset_source_row(dataset, r);
-    for (int64_t j = 0; j < s->inputs; j++)
-      X[r * s->inputs + j] = (float)(dataset_input(s, at, j) - schema_offset(schema->offsets, schema->n_offsets, j));
+    for (int64_t j = 0; j < s->inputs; j++) X[r * s->inputs + j] = dataset_align_input(s, at, j, schema);
     for (int64_t k = 0; s->y && k < s->targets; k++)
       y[r * s->targets + k] =
           targets

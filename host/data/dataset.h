@@ -55,6 +55,12 @@ static inline double dataset_target(const struct dataset_storage *s, int64_t sou
                             s->y[source_row * s->targets + k]);
 }
 
+/* Input j as a network with the offsets of `schema` takes it. */
+static inline float dataset_align_input(const struct dataset_storage *s, int64_t source_row, int64_t j,
+                                        const struct schema *schema) {
+  return (float)(dataset_input(s, source_row, j) - schema_offset(schema->offsets, schema->n_offsets, j));
+}
+
 /* Whether both have the same offsets, for so many inputs and targets. */
 bool dataset_has_offsets(const struct schema *ours, const struct schema *theirs, int64_t inputs, int64_t targets);
 /* A dataset with the offsets of `schema`: `*aligned` is NULL where the dataset has these already, else a copy of its

@@ -1,4 +1,4 @@
-/* Evaluation and prediction: runs the network over a dataset, one block of rows at a time. */
+/* Evaluation: runs the network over a dataset, one block of rows at a time. */
 #include "train/evaluate.h"
 
 #include <math.h>
@@ -24,22 +24,12 @@ descent_status evaluate_mean_loss(const struct program *program, double totals[2
   return status;
 }
 
-static int64_t block_rows(const struct program *program, int64_t left) {
-  return left < program->plan->batch ? left : program->plan->batch;
-}
-
-/* Starts `range` on the block of rows that begins at `first`; `rows`: of the dataset. */
-static descent_status run_block(struct program *program, struct plan_range range, int64_t first, int64_t rows) {
-  const struct plan_step step = {.number = 1, .first_row = first, .rows = block_rows(program, rows - first)};
-  return program_run(program, range, &step, 1);
-}
-
 descent_status evaluate_dataset(struct program *program, const descent_network *network, const descent_dataset *dataset,
                                 int64_t top_k, bool strict, bool (*stop)(void *user), void *user,
                                 descent_metrics *metrics) {
   const struct dataset_storage *storage = dataset->storage;
   const int64_t outputs = network->layers[network->n_layers - 1].n_out;
-  const int64_t block = block_rows(program, dataset->rows);
+  const int64_t block = program_block_rows(program, dataset->rows);
   struct metrics_sums *sums = NULL;
   double totals[2], loss;
   descent_status status = DESCENT_OK;
@@ -50,13 +40,13 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
   TRY(metrics_create(network, dataset->rows, top_k, &sums));
   TRY(program_bind(program, dataset));
   TRY(evaluate_begin(program, 0, 0));
-  TRY(run_block(program, program->plan->evaluate, 0, dataset->rows));
+  TRY(program_run_block(program, program->plan->evaluate, 0, block));
   for (int64_t first = 0; first < dataset->rows; first += block) {
-    const int64_t rows = block_rows(program, dataset->rows - first), next = first + rows;
+    const int64_t rows = program_block_rows(program, dataset->rows - first), next = first + rows;
     TRY(program_read(program, shown, 0, rows * outputs, PLAN_F32, values));
     if (next < dataset->rows) { /* a device with a queue computes this block while the host counts the last one */
       if (stop && stop(user)) goto done;
-      TRY(run_block(program, program->plan->evaluate, next, dataset->rows));
+      TRY(program_run_block(program, program->plan->evaluate, next, program_block_rows(program, dataset->rows - next)));
     }
     if (strict) {
       TRY(extremes_check_inputs(network, dataset, first, rows));
@@ -88,44 +78,4 @@ done:
   program_clear(&program);
   descent_dataset_free(aligned);
   return status;
-}
-
-static descent_status predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
-                              bool raw, float *outputs) {
-  const int64_t n_out = network->layers[network->n_layers - 1].n_out;
-  const struct schema *schema = &network->schema;
-  struct program program = {0};
-  descent_dataset *aligned = NULL;
-  descent_status status, found = DESCENT_OK;
-  TRY(check_dataset(network, dataset, false, "the dataset"));
-  TRY(dataset_align(dataset, schema, &aligned));
-  if (aligned) dataset = aligned;
-  TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
-                     &program));
-  TRY(program_bind(&program, dataset));
-  for (int64_t first = 0; first < dataset->rows; first += program.plan->batch) {
-    const int64_t rows = block_rows(&program, dataset->rows - first);
-    TRY(run_block(&program, program.plan->predict, first, dataset->rows));
-    TRY(program_read(&program, raw ? program.at.A : program.at.P, 0, rows * n_out, PLAN_F32, outputs + first * n_out));
-    if (found == DESCENT_OK) found = extremes_check_inputs(network, dataset, first, rows);
-    if (found == DESCENT_OK) found = extremes_check_outputs(network, dataset, first, rows, outputs + first * n_out);
-  }
-  for (int64_t i = 0; !raw && schema->target_offsets && i < dataset->rows * n_out; i++)
-    outputs[i] =
-        (float)(schema_offset(schema->target_offsets, schema->n_target_offsets, i % n_out) + (double)outputs[i]);
-  status = found;
-done:
-  program_clear(&program);
-  descent_dataset_free(aligned);
-  return status;
-}
-
-descent_status descent_predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
-                               float *outputs) {
-  return predict(network, device, dataset, false, outputs);
-}
-
-descent_status descent_predict_raw(const descent_network *network, descent_device *device,
-                                   const descent_dataset *dataset, float *outputs) {
-  return predict(network, device, dataset, true, outputs);
 }

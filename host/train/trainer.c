@@ -126,17 +126,6 @@ done:
   return status;
 }
 
-static descent_status bind_rows(struct program *program, const float *X, const float *y, const float *weights,
-                                int64_t rows) {
-  const struct backend *backend = program->backend;
-  descent_status status;
-  TRY(backend->bind(program->compiled, program->at.source_X, X, rows, false));
-  TRY(backend->bind(program->compiled, program->at.source_y, y, rows, false));
-  TRY(backend->bind(program->compiled, program->at.source_w, weights, weights ? rows : 0, false));
-done:
-  return status;
-}
-
 descent_status descent_trainer_step(descent_trainer *trainer, const float *X, const float *y, const float *weights,
                                     int64_t rows, descent_step_info *info) {
   struct program *program = &trainer->program;
@@ -156,7 +145,7 @@ descent_status descent_trainer_step(descent_trainer *trainer, const float *X, co
   struct plan_step step = {.number = trainer->steps + 1, .rows = rows, .learning_rate = trainer->learning_rate};
   if (step.number < trainer->options.schedule.warmup_steps)
     step.learning_rate *= (double)step.number / (double)trainer->options.schedule.warmup_steps;
-  TRY(bind_rows(program, X, y, weights, rows));
+  TRY(program_bind_rows(program, X, y, weights, rows));
   TRY(program_run(program, program->plan->train, &step, 1));
   TRY(trainer_check(trainer, &step, 1, 1, scalars));
   if (info)

@@ -589,6 +589,28 @@ DESCENT_API descent_status descent_predict(const descent_network *network, desce
 DESCENT_API descent_status descent_predict_raw(const descent_network *network, descent_device *device,
                                                const descent_dataset *dataset, float *outputs);
 
+/* A predictor holds a compiled network on a device, for predictions of few rows at a time: the work that descent_predict
+ * repeats in each call is done once, and a run allocates nothing. It takes at most `max_rows` (>= 1) rows at a time,
+ * copies what it needs of `network`, and keeps `device` until it is freed. One thread uses a predictor at a time; each
+ * thread creates its own, on a device of its own or on one that they share. ERROR_ARGUMENT; ERROR_UNSUPPORTED where the
+ * device cannot run the network. */
+typedef struct descent_predictor descent_predictor;
+DESCENT_API descent_status descent_predictor_create(const descent_network *network, descent_device *device,
+                                                    int64_t max_rows, descent_predictor **predictor);
+DESCENT_API void descent_predictor_free(descent_predictor *predictor);
+
+/* The same values as from descent_predict and descent_predict_raw, and the same errors: X (rows, inputs) raw, with NaN
+ * where a cell is missing; outputs (rows, K); 1 <= rows <= max_rows. X is read during the call only. A row's values do
+ * not depend on the rows beside it beyond rounding. */
+DESCENT_API descent_status descent_predictor_run(descent_predictor *predictor, const float *X, int64_t rows,
+                                                 float *outputs);
+DESCENT_API descent_status descent_predictor_run_raw(descent_predictor *predictor, const float *X, int64_t rows,
+                                                     float *outputs);
+
+/* Takes over the parameters, preprocessing and names of `network`, as after more training. ERROR_ARGUMENT, and no change,
+ * unless it has the same inputs, widths, activations and loss. After ERROR_DEVICE the parameters are unspecified. */
+DESCENT_API descent_status descent_predictor_refresh(descent_predictor *predictor, const descent_network *network);
+
 /* ---- training --------------------------------------------------------------------------------------------------- */
 
 /* Statistics of a layer at the last full batch of an epoch: they show vanishing and exploding gradients. */

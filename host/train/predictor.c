@@ -1,0 +1,190 @@
+/* Prediction: a plan compiled once and run on blocks of rows, the caller's or those of a dataset. Invariant: a run
+ * allocates nothing. */
+#include "train/predictor.h"
+
+#include <stdlib.h>
+
+#include "core/memory.h"
+#include "core/status.h"
+#include "train/check.h"
+#include "train/extremes.h"
+
+enum output { PREDICTED, RAW };
+
+static int64_t outputs_of(const descent_network *network) { return network->layers[network->n_layers - 1].n_out; }
+
+/* ---- a run ------------------------------------------------------------------------------------------------------- */
+
+static void add_target_offsets(const struct schema *schema, int64_t rows, int64_t n_out, float *outputs) {
+  for (int64_t i = 0; schema->target_offsets && i < rows * n_out; i++)
+    outputs[i] =
+        (float)(schema_offset(schema->target_offsets, schema->n_target_offsets, i % n_out) + (double)outputs[i]);
+}
+
+/* Predicts the rows of the dataset, which is bound and has the network's offsets. All rows are predicted, also after
+ * one that ERROR_DATA names. */
+static descent_status run_rows(struct program *program, const descent_network *network, const descent_dataset *dataset,
+                               enum output output, float *outputs) {
+  const int64_t n_out = outputs_of(network);
+  const int shown = output == RAW ? program->at.A : program->at.P;
+  descent_status status = DESCENT_OK, found = DESCENT_OK;
+  for (int64_t first = 0, rows; first < dataset->rows; first += rows) {
+    float *values = outputs + first * n_out;
+    rows = program_block_rows(program, dataset->rows - first);
+    TRY(program_run_block(program, program->plan->predict, first, rows));
+    TRY(program_read(program, shown, 0, rows * n_out, PLAN_F32, values));
+    if (found == DESCENT_OK) found = extremes_check_inputs(network, dataset, first, rows);
+    if (found == DESCENT_OK) found = extremes_check_outputs(network, dataset, first, rows, values);
+  }
+  if (output == PREDICTED) add_target_offsets(&network->schema, dataset->rows, n_out, outputs);
+  status = found;
+done:
+  return status;
+}
+
+/* ---- a dataset --------------------------------------------------------------------------------------------------- */
+
+static descent_status predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
+                              enum output output, float *outputs) {
+  struct program program = {0};
+  descent_dataset *aligned = NULL;
+  descent_status status;
+  TRY(check_dataset(network, dataset, false, "the dataset"));
+  TRY(dataset_align(dataset, &network->schema, &aligned));
+  if (aligned) dataset = aligned;
+  TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
+                     &program));
+  TRY(program_bind(&program, dataset));
+  TRY(run_rows(&program, network, dataset, output, outputs));
+done:
+  program_clear(&program);
+  descent_dataset_free(aligned);
+  return status;
+}
+
+descent_status descent_predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
+                               float *outputs) {
+  return predict(network, device, dataset, PREDICTED, outputs);
+}
+
+descent_status descent_predict_raw(const descent_network *network, descent_device *device,
+                                   const descent_dataset *dataset, float *outputs) {
+  return predict(network, device, dataset, RAW, outputs);
+}
+
+/* ---- a predictor ------------------------------------------------------------------------------------------------- */
+
+static descent_status create_program(const descent_network *network, descent_device *device, int64_t max_rows,
+                                     struct program *program) {
+  return program_create(network, device, NULL, program_evaluation_block(network, device, max_rows), 0, NULL, program);
+}
+
+/* The memory for rows minus the network's offsets, if it has some. */
+static descent_status create_aligned(const descent_network *network, int64_t max_rows, float **aligned) {
+  int64_t count;
+  *aligned = NULL;
+  if (!network->schema.offsets) return DESCENT_OK;
+  if (!size_product(max_rows, network->inputs, &count))
+    return status_set(DESCENT_ERROR_MEMORY, "max_rows %lld: %lld x %lld inputs exceed the address space",
+                      (long long)max_rows, (long long)max_rows, (long long)network->inputs);
+  *aligned = memory_allocate(count, sizeof **aligned, "the rows of a prediction");
+  return *aligned ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+}
+
+descent_status descent_predictor_create(const descent_network *network, descent_device *device, int64_t max_rows,
+                                        descent_predictor **predictor) {
+  if (max_rows < 1) return status_set(DESCENT_ERROR_ARGUMENT, "max_rows %lld: must be at least 1", (long long)max_rows);
+  descent_predictor *made = memory_allocate(1, sizeof *made, "the predictor");
+  if (!made) return DESCENT_ERROR_MEMORY;
+  descent_status status;
+  made->device = device;
+  made->max_rows = max_rows;
+  made->storage.inputs = network->inputs;
+  TRY(network_copy_outline(network, &made->network));
+  TRY(create_aligned(network, max_rows, &made->aligned));
+  TRY(create_program(network, device, max_rows, &made->program));
+  *predictor = made;
+  made = NULL;
+done:
+  descent_predictor_free(made);
+  return status;
+}
+
+void descent_predictor_free(descent_predictor *predictor) {
+  if (!predictor) return;
+  program_clear(&predictor->program);
+  network_free_outline(predictor->network);
+  free(predictor->aligned);
+  free(predictor);
+}
+
+/* Rows of the caller as a network takes them: without its offsets. */
+static const float *align_rows(descent_predictor *predictor, const float *X, int64_t rows) {
+  const struct schema *schema = &predictor->network->schema;
+  const struct dataset_storage given = {.X = X, .inputs = predictor->network->inputs};
+  if (!predictor->aligned) return X;
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t j = 0; j < given.inputs; j++)
+      predictor->aligned[r * given.inputs + j] = dataset_align_input(&given, r, j, schema);
+  return predictor->aligned;
+}
+
+static descent_status run(descent_predictor *predictor, const float *X, int64_t rows, enum output output,
+                          float *outputs) {
+  struct dataset_storage *storage = &predictor->storage;
+  const descent_dataset dataset = {.storage = storage, .rows = rows};
+  descent_status status;
+  if (rows < 1 || rows > predictor->max_rows)
+    return status_set(DESCENT_ERROR_ARGUMENT, "rows %lld: must be 1 to max_rows %lld", (long long)rows,
+                      (long long)predictor->max_rows);
+  storage->X = align_rows(predictor, X, rows);
+  storage->rows = rows;
+  TRY(program_bind_rows(&predictor->program, storage->X, NULL, NULL, rows));
+  TRY(run_rows(&predictor->program, predictor->network, &dataset, output, outputs));
+done:
+  return status;
+}
+
+descent_status descent_predictor_run(descent_predictor *predictor, const float *X, int64_t rows, float *outputs) {
+  return run(predictor, X, rows, PREDICTED, outputs);
+}
+
+descent_status descent_predictor_run_raw(descent_predictor *predictor, const float *X, int64_t rows, float *outputs) {
+  return run(predictor, X, rows, RAW, outputs);
+}
+
+/* ---- refreshing -------------------------------------------------------------------------------------------------- */
+
+/* Whether a plan of one network has the preprocessing that the other needs. */
+static bool same_steps(const descent_network *a, const descent_network *b) {
+  return !a->fill == !b->fill && (a->normalize == DESCENT_NORMALIZE_NONE) == (b->normalize == DESCENT_NORMALIZE_NONE);
+}
+
+descent_status descent_predictor_refresh(descent_predictor *predictor, const descent_network *network) {
+  descent_network *outline = NULL;
+  float *aligned = NULL;
+  struct program program = {0};
+  descent_status status;
+  if (!network_same_shape(predictor->network, network))
+    return status_set(DESCENT_ERROR_ARGUMENT,
+                      "network: its inputs, widths, activations or loss differ from those of the predictor's: create "
+                      "another predictor");
+  TRY(network_copy_outline(network, &outline));
+  TRY(create_aligned(network, predictor->max_rows, &aligned));
+  if (same_steps(predictor->network, network)) {
+    TRY(program_write_network(&predictor->program, network));
+  } else {
+    TRY(create_program(network, predictor->device, predictor->max_rows, &program));
+    program_clear(&predictor->program);
+    predictor->program = program;
+  }
+  network_free_outline(predictor->network);
+  free(predictor->aligned);
+  predictor->network = outline;
+  predictor->aligned = aligned;
+  return DESCENT_OK;
+done:
+  network_free_outline(outline);
+  free(aligned);
+  return status;
+}

@@ -35,6 +35,14 @@ struct descent_network {
   int trainers;             /* that live and write to it; atomic */
 };
 
+/* A copy of everything but the parameters (NULL), the provenance and the library: what a plan is built from and rows are
+ * checked against. For objects that outlive the network. */
+descent_status network_copy_outline(const descent_network *network, descent_network **outline);
+void network_free_outline(descent_network *outline);
+
+/* Whether both have the same inputs, widths, activations and loss. */
+bool network_same_shape(const descent_network *a, const descent_network *b);
+
 /* Values per row; of a copy of a network too, which the public functions refuse. */
 static inline int64_t network_outputs(const descent_network *network) {
   return network->layers[network->n_layers - 1].n_out;
@@ -43,14 +51,6 @@ static inline int64_t network_outputs(const descent_network *network) {
 /* ERROR_ARGUMENT while a trainer lives, which has a copy of what would change and writes its own later. For every public
  * function that changes a network. */
 descent_status network_check_unused(const descent_network *network);
-
-/* A copy of everything but the parameters (NULL), the provenance and the library: what a plan is built from and rows are
- * checked against. For objects that outlive the network. */
-descent_status network_copy_outline(const descent_network *network, descent_network **outline);
-void network_free_outline(descent_network *outline);
-
-/* Whether both have the same inputs, widths, activations and loss. */
-bool network_same_shape(const descent_network *a, const descent_network *b);
 
 /* The initialisation that DESCENT_INIT_AUTO selects for this activation. */
 descent_init init_auto(descent_activation activation);

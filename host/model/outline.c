@@ -16,7 +16,7 @@ static descent_status copy_floats(const float *values, int64_t n, float **copy) 
 }
 
 descent_status network_copy_outline(const descent_network *network, descent_network **outline) {
-  const int64_t inputs = network->inputs, outputs = network->layers[network->n_layers - 1].n_out;
+  const int64_t inputs = network->inputs, outputs = network_outputs(network);
   descent_network *copy = memory_allocate(1, sizeof *copy, "the network's outline");
   if (!copy) return DESCENT_ERROR_MEMORY;
   descent_status status;

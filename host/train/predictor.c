@@ -11,8 +11,6 @@
 
 enum output { PREDICTED, RAW };
 
-static int64_t outputs_of(const descent_network *network) { return network->layers[network->n_layers - 1].n_out; }
-
 /* ---- a run ------------------------------------------------------------------------------------------------------- */
 
 static void add_target_offsets(const struct schema *schema, int64_t rows, int64_t n_out, float *outputs) {
@@ -25,7 +23,7 @@ static void add_target_offsets(const struct schema *schema, int64_t rows, int64_
  * one that ERROR_DATA names. */
 static descent_status run_rows(struct program *program, const descent_network *network, const descent_dataset *dataset,
                                enum output output, float *outputs) {
-  const int64_t n_out = outputs_of(network);
+  const int64_t n_out = network_outputs(network);
   const int shown = output == RAW ? program->at.A : program->at.P;
   descent_status status = DESCENT_OK, found = DESCENT_OK;
   for (int64_t first = 0, rows; first < dataset->rows; first += rows) {
@@ -91,13 +89,21 @@ static descent_status create_aligned(const descent_network *network, int64_t max
   return *aligned ? DESCENT_OK : DESCENT_ERROR_MEMORY;
 }
 
-descent_status descent_predictor_create(const descent_network *network, descent_device *device, int64_t max_rows,
-                                        descent_predictor **predictor) {
-  if (max_rows < 1) return status_set(DESCENT_ERROR_ARGUMENT, "max_rows %lld: must be at least 1", (long long)max_rows);
-  descent_predictor *made = memory_allocate(1, sizeof *made, "the predictor");
+static void predictor_clear(void *object) {
+  descent_predictor *predictor = object;
+  program_clear(&predictor->program);
+  network_free_outline(predictor->network);
+  free(predictor->aligned);
+  handle_release(predictor->device);
+}
+
+static descent_status predictor_create(const descent_network *network, descent_device *device, int64_t max_rows,
+                                       descent_predictor **predictor) {
+  descent_predictor *made = handle_create(HANDLE_PREDICTOR, sizeof *made, predictor_clear, "the predictor");
   if (!made) return DESCENT_ERROR_MEMORY;
   descent_status status;
   made->device = device;
+  handle_retain(device);
   made->max_rows = max_rows;
   made->storage.inputs = network->inputs;
   TRY(network_copy_outline(network, &made->network));
@@ -110,13 +116,19 @@ done:
   return status;
 }
 
-void descent_predictor_free(descent_predictor *predictor) {
-  if (!predictor) return;
-  program_clear(&predictor->program);
-  network_free_outline(predictor->network);
-  free(predictor->aligned);
-  free(predictor);
+descent_status descent_predictor_create(const descent_network *network, descent_device *device, int64_t max_rows,
+                                        descent_predictor **predictor) {
+  descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(handle_check(device, HANDLE_DEVICE, "device"));
+  TRY(argument_check(predictor, "predictor"));
+  if (max_rows < 1) TRY(status_set(DESCENT_ERROR_ARGUMENT, "max_rows %lld: must be at least 1", (long long)max_rows));
+  TRY(predictor_create(network, device, max_rows, predictor));
+done:
+  return status;
 }
+
+void descent_predictor_free(descent_predictor *predictor) { handle_close(predictor, HANDLE_PREDICTOR); }
 
 /* Rows of the caller as a network takes them: without its offsets. */
 static const float *align_rows(descent_predictor *predictor, const float *X, int64_t rows) {
@@ -131,12 +143,15 @@ static const float *align_rows(descent_predictor *predictor, const float *X, int
 
 static descent_status run(descent_predictor *predictor, const float *X, int64_t rows, enum output output,
                           float *outputs) {
-  struct dataset_storage *storage = &predictor->storage;
+  struct dataset_storage *const storage = &predictor->storage;
   const descent_dataset dataset = {.storage = storage, .rows = rows};
   descent_status status;
+  TRY(handle_check(predictor, HANDLE_PREDICTOR, "predictor"));
+  TRY(argument_check(X, "X"));
+  TRY(argument_check(outputs, "outputs"));
   if (rows < 1 || rows > predictor->max_rows)
-    return status_set(DESCENT_ERROR_ARGUMENT, "rows %lld: must be 1 to max_rows %lld", (long long)rows,
-                      (long long)predictor->max_rows);
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "rows %lld: must be 1 to max_rows %lld", (long long)rows,
+                   (long long)predictor->max_rows));
   storage->X = align_rows(predictor, X, rows);
   storage->rows = rows;
   TRY(program_bind_rows(&predictor->program, storage->X, NULL, NULL, rows));
@@ -165,10 +180,12 @@ descent_status descent_predictor_refresh(descent_predictor *predictor, const des
   float *aligned = NULL;
   struct program program = {0};
   descent_status status;
+  TRY(handle_check(predictor, HANDLE_PREDICTOR, "predictor"));
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
   if (!network_same_shape(predictor->network, network))
-    return status_set(DESCENT_ERROR_ARGUMENT,
-                      "network: its inputs, widths, activations or loss differ from those of the predictor's: create "
-                      "another predictor");
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "network: its inputs, widths, activations or loss are not the predictor's: create another "
+                   "predictor"));
   TRY(network_copy_outline(network, &outline));
   TRY(create_aligned(network, predictor->max_rows, &aligned));
   if (same_steps(predictor->network, network)) {

@@ -7,6 +7,7 @@
 #include "model/network.h"
 
 struct descent_predictor {
+  struct handle handle;
   descent_device *device;
   descent_network *network; /* its outline, see network_copy_outline */
   struct program program;

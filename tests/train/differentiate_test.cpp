@@ -309,12 +309,15 @@ TEST_P(OnDevice, GradientAndUpdateGiveTheBitsOfAStep) {
 
 /* A trainer compiles its backward pass at the first forward; nothing of its state may change by that. */
 TEST_P(OnDevice, AForwardBetweenStepsChangesNoBit) {
-  const Network first = make(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR, 2),
-                second = make(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR, 2);
+  const Network first = make(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 3),
+                second = make(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 3);
   const Device device = open_device(GetParam().device);
-  const Trainer plain = make_trainer(first, device, options()), tried = make_trainer(second, device, options());
-  const Rows data = make_rows(batch, inputs, 2, 0, 4);
-  std::vector<float> outputs(2 * static_cast<size_t>(batch));
+  const double class_weights[] = {0.5, 2, 1};
+  descent_train_options o = options();
+  o.class_weights = class_weights;
+  const Trainer plain = make_trainer(first, device, o), tried = make_trainer(second, device, o);
+  const Rows data = make_rows(batch, inputs, 1, 3, 4);
+  std::vector<float> outputs(3 * static_cast<size_t>(batch));
   for (int step = 0; step < 4; step++) {
     ASSERT_EQ(descent_trainer_step(plain.get(), data.X.data(), data.y.data(), nullptr, batch, nullptr), DESCENT_OK);
     ASSERT_EQ(descent_trainer_step(tried.get(), data.X.data(), data.y.data(), nullptr, batch, nullptr), DESCENT_OK);

@@ -116,9 +116,19 @@ static void activate_flat(const struct dense *d, int64_t m0, int64_t m) {
   }
 }
 
+/* Packing W pays for the BLAS from about 64 rows on: measured on 8 x 1 to 2048 x 2048 weights, AVX2 and AVX-512. */
+static void forward_product(const struct dense *d, struct tile t) {
+  const int64_t n_in = d->n_in, n_out = d->n_out;
+  const float *A_in = d->A_in + t.m0 * n_in, *W = d->W + t.n0 * n_in;
+  float *C = d->C + t.m0 * n_out + t.n0;
+  if (t.m <= KERNEL_FEW_ROWS)
+    d->kernels->product(t.m, t.n, n_in, A_in, n_in, W, n_in, C, n_out);
+  else
+    gemm(false, true, t.m, t.n, n_in, A_in, n_in, W, n_in, C, n_out);
+}
+
 static void forward_block(const struct dense *d, struct tile t) {
-  gemm(false, true, t.m, t.n, d->n_in, d->A_in + t.m0 * d->n_in, d->n_in, d->W + t.n0 * d->n_in, d->n_in,
-       d->C + t.m0 * d->n_out + t.n0, d->n_out);
+  forward_product(d, t);
   if (d->product_only) return;
   if (t.n == d->n_out && t.n <= FLAT / 2) {
     activate_flat(d, t.m0, t.m);

@@ -26,7 +26,7 @@ struct kernel_loss {
   descent_activation activation;
 };
 
-enum { KERNEL_FEW_ROWS = 64 };
+enum { KERNEL_FEW_ROWS = 64 }; /* of a product without packing */
 
 struct kernels {
   const char *name; /* of the instruction set */
@@ -34,6 +34,10 @@ struct kernels {
   /* C (m, n) = A W^T for A (m, k), W (n, k) and m <= KERNEL_FEW_ROWS; ld*: row strides. */
   void (*product)(int64_t m, int64_t n, int64_t k, const float *A, int64_t lda, const float *W, int64_t ldw, float *C,
                   int64_t ldc);
+  /* C (m, n) = S B for B (k, n), element (i, t) of S at S[i * row + t * column]. */
+  void (*combine)(int64_t m, int64_t n, int64_t k, const float *S, int64_t row, int64_t column, const float *B,
+                  int64_t ldb, float *C, int64_t ldc);
+  int64_t combine_rows; /* of a step, up to which combine is faster than the BLAS; <= KERNEL_FEW_ROWS */
 
   /* z = Z[j] + bias[j], A[j] = g(z); Z keeps z unless it is A itself. */
   void (*forward)(descent_activation activation, const float *bias, float *Z, float *A, int64_t n);

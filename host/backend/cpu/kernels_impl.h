@@ -270,6 +270,8 @@ static void kernel_update(enum update_rule rule, const struct update_coefficient
 const struct kernels KERNELS_TABLE = {
     .name = KERNELS_NAME,
     .product = kernel_product,
+    .combine = kernel_combine,
+    .combine_rows = COMBINE_ROWS,
     .forward = kernel_forward,
     .backward = kernel_backward,
     .dropout = kernel_dropout,

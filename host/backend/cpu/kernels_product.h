@@ -1,18 +1,17 @@
-/* The product of the dense layers for few rows, part of kernels_impl.h. Both operands are read as they lie, along their
+/* The products of the dense layers for few rows, part of kernels_impl.h. All operands are read as they lie, along their
  * rows, so nothing is packed: with few rows the BLAS spends most of its time on packing W. A block of C is held in
- * registers, one vector of partial sums for each element, which are added up at the end. An element is the same sum
- * whatever block computes it. */
+ * registers. An element of C is the same sum whatever block computes it. */
 
 #if defined(__x86_64__) && defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
 #if defined(__AVX512F__)
-enum { PRODUCT_LANES = 16, PRODUCT_ROWS = 6 }; /* 24 of 32 registers hold sums */
+enum { PRODUCT_LANES = 16, PRODUCT_ROWS = 6, COMBINE_ROWS = 64 }; /* 24 of 32 registers hold sums */
 #elif defined(__AVX2__)
-enum { PRODUCT_LANES = 8, PRODUCT_ROWS = 3 }; /* 12 of 16 */
+enum { PRODUCT_LANES = 8, PRODUCT_ROWS = 3, COMBINE_ROWS = 8 }; /* 12 of 16 */
 #else
-enum { PRODUCT_LANES = 4, PRODUCT_ROWS = 2 };
+enum { PRODUCT_LANES = 4, PRODUCT_ROWS = 2, COMBINE_ROWS = 8 };
 #endif
 enum { PRODUCT_COLUMNS = 4 };
 
@@ -42,6 +41,19 @@ PRODUCT_INLINE product_lanes product_load_part(const float *x, int64_t n) {
 #endif
 }
 
+/* The first n < PRODUCT_LANES lanes to x. */
+PRODUCT_INLINE void product_store_part(float *x, int64_t n, product_lanes lanes) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(x, (__mmask16)((1U << n) - 1), lanes);
+#elif defined(__AVX2__)
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  _mm256_maskstore_ps(x, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), lane), lanes);
+#else
+  for (int i = 0; i < PRODUCT_LANES - 1; i++)
+    if (i < n) x[i] = lanes[i];
+#endif
+}
+
 /* The sums of the lanes of a, b, c and d. */
 PRODUCT_INLINE float4 product_fold(product_lanes a, product_lanes b, product_lanes c, product_lanes d) {
 #if defined(__AVX512F__)
@@ -66,7 +78,9 @@ PRODUCT_INLINE float4 product_fold(product_lanes a, product_lanes b, product_lan
 #endif
 }
 
-/* Rows and row strides of the operands of C = A W^T, of k columns each. */
+/* ---- C = A W^T: a vector of partial sums for each element, which are added up at the end ------------------------- */
+
+/* Columns and row strides of the operands of C = A W^T. */
 struct product {
   int64_t k, lda, ldw, ldc;
 };
@@ -174,4 +188,109 @@ static void kernel_product(int64_t m, int64_t n, int64_t k, const float *A, int6
   else
     for (int64_t r = 0; r < m; r++)
       for (int64_t j = 0; j < n; j++) C[r * ldc + j] = product_dot(A + r * lda, W + j * ldw, k);
+}
+
+/* ---- C = S B: sums of the rows of B ------------------------------------------------------------------------------ */
+
+enum { PRODUCT_VECTORS = 4, PRODUCT_TERMS = 128 /* rows of B at a time: they stay in the caches for all rows of C */ };
+
+/* Operands of C = S B: element (i, t) of S is S[i * row + t * column]. */
+struct combination {
+  int64_t terms, row, column, ldb, ldc;
+  bool add; /* to C */
+};
+
+/* A block of C, (rows, vectors * PRODUCT_LANES); of n < PRODUCT_LANES columns if `part`, with one vector. */
+PRODUCT_INLINE void combination_block(const int rows, const int vectors, const bool part, int64_t n,
+                                      const struct combination *p, const float *S, const float *B, float *C) {
+  product_lanes sums[PRODUCT_ROWS][PRODUCT_VECTORS] = {0};
+  if (p->add) {
+    PRODUCT_UNROLL for (int r = 0; r < rows; r++) {
+      PRODUCT_UNROLL for (int v = 0; v < vectors; v++) {
+        const float *at = C + r * p->ldc + v * PRODUCT_LANES;
+        sums[r][v] = part ? product_load_part(at, n) : product_load(at);
+      }
+    }
+  }
+  for (int64_t t = 0; t < p->terms; t++) {
+    product_lanes b[PRODUCT_VECTORS];
+    PRODUCT_UNROLL for (int v = 0; v < vectors; v++) {
+      const float *at = B + t * p->ldb + v * PRODUCT_LANES;
+      b[v] = part ? product_load_part(at, n) : product_load(at);
+    }
+    PRODUCT_UNROLL for (int r = 0; r < rows; r++) {
+      const float s = S[r * p->row + t * p->column];
+      PRODUCT_UNROLL for (int v = 0; v < vectors; v++) sums[r][v] += s * b[v];
+    }
+  }
+  PRODUCT_UNROLL for (int r = 0; r < rows; r++) {
+    PRODUCT_UNROLL for (int v = 0; v < vectors; v++) {
+      float *at = C + r * p->ldc + v * PRODUCT_LANES;
+      if (part)
+        product_store_part(at, n, sums[r][v]);
+      else
+        *(product_lanes_loose *)at = sums[r][v];
+    }
+  }
+}
+
+/* `rows` rows of C. The last block of columns overlaps the one before, unless C is narrower than a block. */
+PRODUCT_INLINE void combination_rows(const int rows, const struct combination *p, int64_t n, const float *S,
+                                     const float *B, float *C) {
+  enum { WIDE = PRODUCT_VECTORS * PRODUCT_LANES };
+  int64_t j = 0;
+  for (; j + WIDE <= n; j += WIDE) combination_block(rows, PRODUCT_VECTORS, false, 0, p, S, B + j, C + j);
+  for (; j + PRODUCT_LANES <= n; j += PRODUCT_LANES) combination_block(rows, 1, false, 0, p, S, B + j, C + j);
+  if (j < n) combination_block(rows, 1, true, n - j, p, S, B + j, C + j);
+}
+
+static void combination_rows_1(const struct combination *p, int64_t n, const float *S, const float *B, float *C) {
+  combination_rows(1, p, n, S, B, C);
+}
+static void combination_rows_2(const struct combination *p, int64_t n, const float *S, const float *B, float *C) {
+  combination_rows(2, p, n, S, B, C);
+}
+#if defined(__AVX2__)
+static void combination_rows_3(const struct combination *p, int64_t n, const float *S, const float *B, float *C) {
+  combination_rows(3, p, n, S, B, C);
+}
+#endif
+#if defined(__AVX512F__)
+static void combination_rows_4(const struct combination *p, int64_t n, const float *S, const float *B, float *C) {
+  combination_rows(4, p, n, S, B, C);
+}
+static void combination_rows_5(const struct combination *p, int64_t n, const float *S, const float *B, float *C) {
+  combination_rows(5, p, n, S, B, C);
+}
+static void combination_rows_6(const struct combination *p, int64_t n, const float *S, const float *B, float *C) {
+  combination_rows(6, p, n, S, B, C);
+}
+#endif
+
+/* [r]: of r rows */
+static void (*const combinations[PRODUCT_ROWS + 1])(const struct combination *, int64_t, const float *, const float *,
+                                                    float *) = {
+    NULL,
+    combination_rows_1,
+    combination_rows_2,
+#if defined(__AVX2__)
+    combination_rows_3,
+#endif
+#if defined(__AVX512F__)
+    combination_rows_4,
+    combination_rows_5,
+    combination_rows_6,
+#endif
+};
+
+static void kernel_combine(int64_t m, int64_t n, int64_t k, const float *S, int64_t row, int64_t column, const float *B,
+                           int64_t ldb, float *C, int64_t ldc) {
+  const int64_t parts = (m + PRODUCT_ROWS - 1) / PRODUCT_ROWS, fewest = m / parts, larger = m % parts;
+  for (int64_t t = 0; t < k; t += PRODUCT_TERMS) {
+    const struct combination p = {k - t < PRODUCT_TERMS ? k - t : PRODUCT_TERMS, row, column, ldb, ldc, t > 0};
+    for (int64_t part = 0, r = 0, rows; part < parts; part++, r += rows) {
+      rows = fewest + (part < larger);
+      combinations[rows](&p, n, S + r * row + t * column, B + t * ldb, C + r * ldc);
+    }
+  }
 }

@@ -1,0 +1,112 @@
+/* How long predictions take: predict_time FOLDER THREADS WAY answers requests "NAME ROWS SECONDS", one a line, with a line
+ * of JSON each: the median and the 99th percentile of a call in microseconds, and some of the values. The network is
+ * FOLDER/NAME.safetensors, its rows are FOLDER/NAME.f32. ROWS 0: from 1 to 64 in turn. WAY: predictor, or predict for
+ * descent_predict. */
+#include <descent/descent.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { MIXED = 64, STRIDE = 37 /* visits all of 0 .. 63 */, MOST_CALLS = 1000000, SHOWN = 50 };
+
+struct job {
+  descent_device *device;
+  descent_network *network;
+  descent_predictor *predictor; /* or NULL */
+  int64_t most_rows;
+  float *X, *outputs;
+};
+
+static double now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return 1e6 * (double)time.tv_sec + 1e-3 * (double)time.tv_nsec;
+}
+
+static void need(bool holds, const char *what) {
+  if (holds) return;
+  fprintf(stderr, "predict_time: %s\n", what);
+  exit(1);
+}
+
+static void need_ok(descent_status status) { need(status == DESCENT_OK, descent_last_error()); }
+
+static struct job open_job(const char *folder, const char *name, int64_t rows, int threads, bool predictor) {
+  struct job job = {.most_rows = rows ? rows : MIXED};
+  char path[4096];
+  need_ok(descent_device_open("cpu", threads, &job.device));
+  snprintf(path, sizeof path, "%s/%s.safetensors", folder, name);
+  need_ok(descent_network_load(path, &job.network));
+  const int64_t inputs = descent_network_inputs(job.network), outputs = descent_network_outputs(job.network);
+  const size_t values = (size_t)(job.most_rows * inputs);
+  job.X = malloc(values * sizeof *job.X);
+  job.outputs = malloc((size_t)(job.most_rows * outputs) * sizeof *job.outputs);
+  snprintf(path, sizeof path, "%s/%s.f32", folder, name);
+  FILE *file = fopen(path, "rb");
+  need(file && job.X && job.outputs && fread(job.X, sizeof *job.X, values, file) == values, path);
+  fclose(file);
+  if (predictor) need_ok(descent_predictor_create(job.network, job.device, job.most_rows, &job.predictor));
+  return job;
+}
+
+static void close_job(struct job *job) {
+  descent_predictor_free(job->predictor);
+  descent_network_free(job->network);
+  descent_device_close(job->device);
+  free(job->X);
+  free(job->outputs);
+}
+
+static void predict(const struct job *job, int64_t rows) {
+  descent_dataset *dataset;
+  if (job->predictor) {
+    need_ok(descent_predictor_run(job->predictor, job->X, rows, job->outputs));
+    return;
+  }
+  need_ok(descent_dataset_create(job->X, NULL, NULL, rows, descent_network_inputs(job->network), 0, DESCENT_TASK_AUTO,
+                                 0, &dataset));
+  need_ok(descent_predict(job->network, job->device, dataset, job->outputs));
+  descent_dataset_free(dataset);
+}
+
+static int compare(const void *a, const void *b) {
+  const double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+static void answer(const struct job *job, int64_t rows, double seconds) {
+  static double times[MOST_CALLS];
+  const int fewest = rows ? 3 : MIXED;
+  int n = 0;
+  predict(job, job->most_rows);
+  int64_t shown = job->most_rows * descent_network_outputs(job->network);
+  if (shown > SHOWN) shown = SHOWN;
+  float some[SHOWN];
+  memcpy(some, job->outputs, (size_t)shown * sizeof *some);
+  for (const double end = now() + 1e6 * seconds; n < fewest || (n < MOST_CALLS && now() < end); n++) {
+    const int64_t of_call = rows ? rows : 1 + (int64_t)n * STRIDE % MIXED;
+    const double start = now();
+    predict(job, of_call);
+    times[n] = now() - start;
+  }
+  qsort(times, (size_t)n, sizeof *times, compare);
+  printf("{\"p50\": %.4f, \"p99\": %.4f, \"some\": [", times[n / 2], times[(int64_t)n * 99 / 100]);
+  for (int64_t i = 0; i < shown; i++) printf("%s%.9g", i ? ", " : "", (double)some[i]);
+  printf("]}\n");
+  fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+  char name[64];
+  int64_t rows;
+  double seconds;
+  if (argc != 4) return 2;
+  while (scanf("%63s %" SCNd64 " %lf", name, &rows, &seconds) == 3) {
+    struct job job = open_job(argv[1], name, rows, atoi(argv[2]), strcmp(argv[3], "predictor") == 0);
+    answer(&job, rows, seconds);
+    close_job(&job);
+  }
+  return 0;
+}

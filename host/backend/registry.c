@@ -10,6 +10,7 @@
 
 #include "backend/backend.h"
 #include "core/memory.h"
+#include "core/process.h"
 #include "core/status.h"
 #include "core/system.h"
 
@@ -224,7 +225,14 @@ static descent_status open_named(struct descent_device *device, const char *name
 
 static void device_clear(void *object) {
   struct descent_device *device = object;
-  if (device->device) device->backend->close(device->device);
+  if (device->device && device->generation == process_generation()) device->backend->close(device->device);
+}
+
+descent_status device_check(const descent_device *device, const char *argument) {
+  const descent_status status = handle_check(device, HANDLE_DEVICE, argument);
+  if (status != DESCENT_OK || device->generation == process_generation()) return status;
+  return status_set(DESCENT_ERROR_DEVICE, "%s %s was opened before fork(): open a device in the child instead",
+                    argument, device->name);
 }
 
 descent_status descent_device_open(const char *name, int threads, descent_device **device) {
@@ -236,6 +244,7 @@ descent_status descent_device_open(const char *name, int threads, descent_device
   if (enough != DESCENT_OK) return enough;
   struct descent_device *opened = handle_create(HANDLE_DEVICE, sizeof *opened, device_clear, "the device");
   if (!opened) return DESCENT_ERROR_MEMORY;
+  opened->generation = process_generation();
   const int cores = system_cores_usable();
   descent_status status = open_named(opened, name, threads ? threads : cores < MAX_THREADS ? cores : MAX_THREADS);
   if (status != DESCENT_OK) {

@@ -128,11 +128,10 @@ done:
 
 static descent_status bind_rows(struct program *program, const float *X, const float *y, const float *weights,
                                 int64_t rows) {
-  const struct backend *backend = program->backend;
   descent_status status;
-  TRY(backend->bind(program->compiled, program->at.source_X, X, rows, false));
-  TRY(backend->bind(program->compiled, program->at.source_y, y, rows, false));
-  TRY(backend->bind(program->compiled, program->at.source_w, weights, weights ? rows : 0, false));
+  TRY(program_bind_buffer(program, program->at.source_X, X, rows, false));
+  TRY(program_bind_buffer(program, program->at.source_y, y, rows, false));
+  TRY(program_bind_buffer(program, program->at.source_w, weights, weights ? rows : 0, false));
 done:
   return status;
 }

@@ -60,7 +60,7 @@ descent_status program_create(const descent_network *network, descent_device *de
                               const descent_train_options *options, int64_t batch, int64_t most_rows,
                               const float *class_weights, struct program *program) {
   const int64_t outputs = network->layers[network->n_layers - 1].n_out;
-  struct program made = {.backend = device->backend, .generation = device->generation};
+  struct program made = {.backend = device->backend, .generation = process_generation()};
   if (made.backend->arithmetic) made.arithmetic = made.backend->arithmetic(device->device);
   descent_status status;
   TRY(plan_build(network, options, most_rows > batch ? most_rows : batch, &made.plan, &made.at));

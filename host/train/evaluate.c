@@ -78,6 +78,10 @@ descent_status descent_evaluate(const descent_network *network, descent_device *
   struct program program = {0};
   descent_dataset *aligned = NULL;
   descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(device, "device"));
+  TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
+  TRY(argument_check(metrics, "metrics"));
   TRY(check_dataset(network, dataset, true, "the dataset"));
   TRY(dataset_align(dataset, &network->schema, &aligned));
   if (aligned) dataset = aligned;
@@ -92,11 +96,15 @@ done:
 
 static descent_status predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
                               bool raw, float *outputs) {
-  const int64_t n_out = network->layers[network->n_layers - 1].n_out;
-  const struct schema *schema = &network->schema;
   struct program program = {0};
   descent_dataset *aligned = NULL;
   descent_status status, found = DESCENT_OK;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(device, "device"));
+  TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
+  TRY(argument_check(outputs, "outputs"));
+  const int64_t n_out = network_outputs(network);
+  const struct schema *schema = &network->schema;
   TRY(check_dataset(network, dataset, false, "the dataset"));
   TRY(dataset_align(dataset, schema, &aligned));
   if (aligned) dataset = aligned;

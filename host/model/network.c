@@ -250,7 +250,8 @@ descent_activation descent_network_activation(const descent_network *network, in
 descent_loss descent_network_loss(const descent_network *network) { return or_none(network)->loss; }
 
 descent_task descent_network_task(const descent_network *network) {
-  switch (or_none(network)->loss) {
+  if (!handle_alive(network, HANDLE_NETWORK)) return DESCENT_TASK_AUTO;
+  switch (network->loss) {
     case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return DESCENT_TASK_BINARY;
     case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return DESCENT_TASK_CLASSES;
     case DESCENT_LOSS_MEAN_SQUARED_ERROR: break;
@@ -332,7 +333,10 @@ const char *descent_network_class_name(const descent_network *network, int64_t c
   return schema_text(network->schema.class_names, network->schema.classes, class_index);
 }
 
-const char *descent_network_library(const descent_network *network) { return network->library ? network->library : ""; }
+const char *descent_network_library(const descent_network *network) {
+  network = or_none(network);
+  return network->library ? network->library : "";
+}
 
 int64_t descent_network_checkpoint_step(const descent_network *network) { return or_none(network)->checkpoint_step; }
 

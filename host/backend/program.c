@@ -3,21 +3,35 @@
 
 #include <stdlib.h>
 
+#include "core/process.h"
 #include "core/status.h"
 #include "data/dataset.h"
 
+static descent_status check_process(const struct program *program) {
+  if (program->generation == process_generation()) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_DEVICE,
+                    "the %s device was opened before fork(): open a device in the child and use that there",
+                    program->backend->name);
+}
+
 descent_status program_read(const struct program *program, int buffer, int64_t offset, int64_t count,
                             enum plan_type type, void *data) {
+  const descent_status status = check_process(program);
+  if (status != DESCENT_OK) return status;
   return program->backend->read(program->compiled, buffer, offset, count, type, data);
 }
 
 descent_status program_write(struct program *program, int buffer, int64_t offset, int64_t count, enum plan_type type,
                              const void *data) {
+  const descent_status status = check_process(program);
+  if (status != DESCENT_OK) return status;
   return program->backend->write(program->compiled, buffer, offset, count, type, data);
 }
 
 descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,
                            int64_t n_steps) {
+  const descent_status status = check_process(program);
+  if (status != DESCENT_OK) return status;
   return program->backend->run(program->compiled, range, steps, n_steps);
 }
 
@@ -59,7 +73,7 @@ done:
 descent_status program_create(const descent_network *network, descent_device *device,
                               const descent_train_options *options, int64_t batch, int64_t most_rows,
                               const float *class_weights, struct program *program) {
-  struct program made = {.backend = device->backend};
+  struct program made = {.backend = device->backend, .generation = process_generation()};
   if (made.backend->arithmetic) made.arithmetic = made.backend->arithmetic(device->device);
   descent_status status;
   TRY(plan_build(network, options, most_rows > batch ? most_rows : batch, &made.plan, &made.at));
@@ -75,20 +89,25 @@ done:
 }
 
 void program_clear(struct program *program) {
-  if (program->compiled) program->backend->release(program->compiled);
+  if (program->compiled && program->generation == process_generation()) program->backend->release(program->compiled);
   plan_free(program->plan);
   *program = (struct program){0};
+}
+
+descent_status program_bind_buffer(struct program *program, int buffer, const void *data, int64_t rows, bool constant) {
+  const descent_status status = check_process(program);
+  if (status != DESCENT_OK) return status;
+  return program->backend->bind(program->compiled, buffer, data, rows, constant);
 }
 
 descent_status program_bind(struct program *program, const descent_dataset *dataset) {
   const struct dataset_storage *storage = dataset->storage;
   const struct plan_handles *at = &program->at;
-  descent_status (*bind)(struct backend_program *, int, const void *, int64_t, bool) = program->backend->bind;
   descent_status status;
-  TRY(bind(program->compiled, at->source_X, storage->X, storage->rows, true));
-  TRY(bind(program->compiled, at->source_y, storage->y, storage->y ? storage->rows : 0, true));
-  TRY(bind(program->compiled, at->source_w, storage->weights, storage->weights ? storage->rows : 0, true));
-  TRY(bind(program->compiled, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, true));
+  TRY(program_bind_buffer(program, at->source_X, storage->X, storage->rows, true));
+  TRY(program_bind_buffer(program, at->source_y, storage->y, storage->y ? storage->rows : 0, true));
+  TRY(program_bind_buffer(program, at->source_w, storage->weights, storage->weights ? storage->rows : 0, true));
+  TRY(program_bind_buffer(program, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, true));
 done:
   return status;
 }
@@ -96,11 +115,10 @@ done:
 descent_status program_bind_rows(struct program *program, const float *X, const float *y, const float *weights,
                                  int64_t rows) {
   const struct plan_handles *at = &program->at;
-  descent_status (*bind)(struct backend_program *, int, const void *, int64_t, bool) = program->backend->bind;
   descent_status status;
-  TRY(bind(program->compiled, at->source_X, X, rows, false));
-  TRY(bind(program->compiled, at->source_y, y, y ? rows : 0, false));
-  TRY(bind(program->compiled, at->source_w, weights, weights ? rows : 0, false));
+  TRY(program_bind_buffer(program, at->source_X, X, rows, false));
+  TRY(program_bind_buffer(program, at->source_y, y, y ? rows : 0, false));
+  TRY(program_bind_buffer(program, at->source_w, weights, weights ? rows : 0, false));
 done:
   return status;
 }

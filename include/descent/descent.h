@@ -604,9 +604,8 @@ DESCENT_API descent_status descent_predict_raw(const descent_network *network, d
 
 /* A predictor holds a compiled network on a device, for predictions of few rows at a time: the work that descent_predict
  * repeats in each call is done once, and a run allocates nothing. It takes at most `max_rows` (>= 1) rows at a time,
- * copies what it needs of `network`, and keeps `device` until it is freed. One thread uses a predictor at a time; each
- * thread creates its own, on a device of its own or on one that they share. ERROR_ARGUMENT; ERROR_UNSUPPORTED where the
- * device cannot run the network. */
+ * copies what it needs of `network`, and keeps `device` open until it is freed. One thread uses a predictor at a time;
+ * several predictors may share a device. ERROR_ARGUMENT, ERROR_UNSUPPORTED where the device cannot run the network. */
 typedef struct descent_predictor descent_predictor;
 DESCENT_API descent_status descent_predictor_create(const descent_network *network, descent_device *device,
                                                     int64_t max_rows, descent_predictor **predictor);

@@ -1,5 +1,5 @@
-/* The products of the dense layers for few rows, part of kernels_impl.h. All operands are read as they lie, along their
- * rows, so nothing is packed: with few rows the BLAS spends most of its time on packing W. A block of C is held in
+/* The products of the dense layers for few rows, part of kernels_impl.h. All operands are read in place, along their
+ * rows, and nothing is packed: with few rows the BLAS spends most of its time on packing W. A block of C is held in
  * registers. An element of C is the same sum whatever block computes it. */
 
 #if defined(__x86_64__) && defined(__SSE2__)

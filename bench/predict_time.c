@@ -1,12 +1,15 @@
 /* How long predictions take: predict_time FOLDER THREADS WAY answers requests "NAME ROWS SECONDS", one a line, with a line
- * of JSON each: the median and the 99th percentile of a call in microseconds, and some of the values. The network is
+ * of JSON each: the median and the 99th percentile of a call in microseconds, and some of the values. Calls during which
+ * another process took the processor are left out, unless fewer than three remain. The network is
  * FOLDER/NAME.safetensors, its rows are FOLDER/NAME.f32. ROWS 0: from 1 to 64 in turn. WAY: predictor, or predict for
  * descent_predict. */
+#define _GNU_SOURCE /* RUSAGE_THREAD */
 #include <descent/descent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 enum { MIXED = 64, STRIDE = 37 /* visits all of 0 .. 63 */, MOST_CALLS = 1000000, SHOWN = 50 };
@@ -23,6 +26,13 @@ static double now(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return 1e6 * (double)time.tv_sec + 1e-3 * (double)time.tv_nsec;
+}
+
+/* How often another process has taken the processor from this thread. */
+static long preemptions(void) {
+  struct rusage usage;
+  getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nivcsw;
 }
 
 static void need(bool holds, const char *what) {
@@ -76,21 +86,34 @@ static int compare(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static void answer(const struct job *job, int64_t rows, double seconds) {
-  static double times[MOST_CALLS];
+/* Times calls for so many seconds; those without preemption come first, and *undisturbed counts them. Returns all. */
+static int time_calls(const struct job *job, int64_t rows, double seconds, double times[MOST_CALLS], int *undisturbed) {
   const int fewest = rows ? 3 : MIXED;
-  int n = 0;
-  predict(job, job->most_rows);
-  int64_t shown = job->most_rows * descent_network_outputs(job->network);
-  if (shown > SHOWN) shown = SHOWN;
-  float some[SHOWN];
-  memcpy(some, job->outputs, (size_t)shown * sizeof *some);
+  int n = 0, good = 0;
   for (const double end = now() + 1e6 * seconds; n < fewest || (n < MOST_CALLS && now() < end); n++) {
     const int64_t of_call = rows ? rows : 1 + (int64_t)n * STRIDE % MIXED;
+    const long before = preemptions();
     const double start = now();
     predict(job, of_call);
     times[n] = now() - start;
+    if (preemptions() != before) continue;
+    const double moved = times[good];
+    times[good++] = times[n];
+    times[n] = moved;
   }
+  *undisturbed = good;
+  return n;
+}
+
+static void answer(const struct job *job, int64_t rows, double seconds) {
+  static double times[MOST_CALLS];
+  float some[SHOWN];
+  int64_t shown = job->most_rows * descent_network_outputs(job->network);
+  if (shown > SHOWN) shown = SHOWN;
+  predict(job, job->most_rows);
+  memcpy(some, job->outputs, (size_t)shown * sizeof *some);
+  int undisturbed, n = time_calls(job, rows, seconds, times, &undisturbed);
+  if (undisturbed >= 3) n = undisturbed;
   qsort(times, (size_t)n, sizeof *times, compare);
   printf("{\"p50\": %.4f, \"p99\": %.4f, \"some\": [", times[n / 2], times[(int64_t)n * 99 / 100]);
   for (int64_t i = 0; i < shown; i++) printf("%s%.9g", i ? ", " : "", (double)some[i]);

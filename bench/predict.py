@@ -5,8 +5,8 @@ Each runs in a separate process and all are measured in turn (A B C, A B C, ...)
 all; quote medians over the rounds, and the median of the ratios round by round. All get the same rows in memory (float32,
 standard normal), normalise them, and give probabilities; all have the same number of threads. Descent is called from C
 (predict_time.c), in two ways: by a predictor, and by descent_predict, which sets the network up in each call. ONNX Runtime
-is called from Python, as its users do; that costs it a few microseconds a call. Calls during which another process took
-the processor are left out, unless fewer than three remain.
+is called from Python, as its users do; that costs it a few microseconds a call. A call during which another process
+took the processor counts with the CPU time of its thread.
 
   bench/predict.py --library build/lib/libdescent.so --threads 1 --json out.json
 """
@@ -107,6 +107,15 @@ def preemptions():
     return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
 
 
+def time_call(session, feed):
+    """In microseconds."""
+    before, cpu = preemptions(), time.thread_time()
+    start = time.perf_counter()
+    session.run(["probabilities"], feed)
+    wall = time.perf_counter() - start
+    return 1e6 * (wall if preemptions() == before else time.thread_time() - cpu)
+
+
 def serve_onnxruntime(arguments):
     import onnxruntime
 
@@ -119,17 +128,10 @@ def serve_onnxruntime(arguments):
                                                providers=["CPUExecutionProvider"])
         inputs = [{"X": rows_of(name, max(counts))[:count]} for count in counts]
         values = session.run(["probabilities"], {"X": rows_of(name, max(counts))})[0]
-        samples, disturbed, fewest = [], [], max(3, len(counts))
+        samples = []
         end = time.perf_counter() + float(seconds)
-        while len(samples) + len(disturbed) < fewest or time.perf_counter() < end:
-            feed = inputs[(len(samples) + len(disturbed)) % len(inputs)]
-            before = preemptions()
-            start = time.perf_counter()
-            session.run(["probabilities"], feed)
-            taken = 1e6 * (time.perf_counter() - start)
-            (samples if preemptions() == before else disturbed).append(taken)
-        if len(samples) < 3:
-            samples += disturbed
+        while len(samples) < 3 or len(samples) % len(counts) or time.perf_counter() < end:  # whole cycles
+            samples.append(time_call(session, inputs[len(samples) % len(inputs)]))
         samples.sort()
         some = values[:, 1] if classes == 2 else values
         print(json.dumps({"p50": samples[len(samples) // 2], "p99": samples[len(samples) * 99 // 100],

@@ -1,6 +1,6 @@
 /* How long predictions take: predict_time FOLDER THREADS WAY answers requests "NAME ROWS SECONDS", one a line, with a line
- * of JSON each: the median and the 99th percentile of a call in microseconds, and some of the values. Calls during which
- * another process took the processor are left out, unless fewer than three remain. The network is
+ * of JSON each: the median and the 99th percentile of a call in microseconds, and some of the values. A call during
+ * which another process took the processor counts with the thread's CPU time. The network is
  * FOLDER/NAME.safetensors, its rows are FOLDER/NAME.f32. ROWS 0: from 1 to 64 in turn. WAY: predictor, or predict for
  * descent_predict. */
 #define _GNU_SOURCE /* RUSAGE_THREAD */
@@ -12,7 +12,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { MIXED = 64, STRIDE = 37 /* visits all of 0 .. 63 */, MOST_CALLS = 1000000, SHOWN = 50 };
+enum { MIXED = 64, STRIDE = 37 /* visits all of 0 .. 63 */, MOST_CALLS = 1000000, FEWEST = 3, SHOWN = 50 };
 
 struct job {
   descent_device *device;
@@ -22,9 +22,9 @@ struct job {
   float *X, *outputs;
 };
 
-static double now(void) {
+static double now(clockid_t clock) {
   struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
+  clock_gettime(clock, &time);
   return 1e6 * (double)time.tv_sec + 1e-3 * (double)time.tv_nsec;
 }
 
@@ -86,23 +86,13 @@ static int compare(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* Times calls for so many seconds; those without preemption come first, and *undisturbed counts them. Returns all. */
-static int time_calls(const struct job *job, int64_t rows, double seconds, double times[MOST_CALLS], int *undisturbed) {
-  const int fewest = rows ? 3 : MIXED;
-  int n = 0, good = 0;
-  for (const double end = now() + 1e6 * seconds; n < fewest || (n < MOST_CALLS && now() < end); n++) {
-    const int64_t of_call = rows ? rows : 1 + (int64_t)n * STRIDE % MIXED;
-    const long before = preemptions();
-    const double start = now();
-    predict(job, of_call);
-    times[n] = now() - start;
-    if (preemptions() != before) continue;
-    const double moved = times[good];
-    times[good++] = times[n];
-    times[n] = moved;
-  }
-  *undisturbed = good;
-  return n;
+/* Microseconds of a call. */
+static double time_call(const struct job *job, int64_t rows) {
+  const long before = preemptions();
+  const double cpu = now(CLOCK_THREAD_CPUTIME_ID), start = now(CLOCK_MONOTONIC);
+  predict(job, rows);
+  const double wall = now(CLOCK_MONOTONIC) - start;
+  return preemptions() == before ? wall : now(CLOCK_THREAD_CPUTIME_ID) - cpu;
 }
 
 static void answer(const struct job *job, int64_t rows, double seconds) {
@@ -112,8 +102,11 @@ static void answer(const struct job *job, int64_t rows, double seconds) {
   if (shown > SHOWN) shown = SHOWN;
   predict(job, job->most_rows);
   memcpy(some, job->outputs, (size_t)shown * sizeof *some);
-  int undisturbed, n = time_calls(job, rows, seconds, times, &undisturbed);
-  if (undisturbed >= 3) n = undisturbed;
+  const int cycle = rows ? 1 : MIXED; /* each number of rows counts equally */
+  int n = 0;
+  for (const double end = now(CLOCK_MONOTONIC) + 1e6 * seconds;
+       n < FEWEST || n % cycle || (n + cycle <= MOST_CALLS && now(CLOCK_MONOTONIC) < end); n++)
+    times[n] = time_call(job, rows ? rows : 1 + (int64_t)n * STRIDE % MIXED);
   qsort(times, (size_t)n, sizeof *times, compare);
   printf("{\"p50\": %.4f, \"p99\": %.4f, \"some\": [", times[n / 2], times[(int64_t)n * 99 / 100]);
   for (int64_t i = 0; i < shown; i++) printf("%s%.9g", i ? ", " : "", (double)some[i]);

@@ -1,5 +1,5 @@
-/* One device used by many threads at once: each gets the bits that it would get alone. Objects may also be freed in any
- * order, and a child of fork() is told what it cannot use. */
+/* One device used by many threads at once: each gets the bits that it would get alone. Objects may be freed in any order,
+ * and a child of fork() cannot use inherited devices. */
 #include <sys/wait.h>
 #include <unistd.h>
 

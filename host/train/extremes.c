@@ -20,7 +20,7 @@ static int64_t row_number(const descent_dataset *dataset, int64_t row) {
 
 /* "input 'height'", or "input 3 (from 0)" without names. */
 static void name_input(const descent_network *network, int64_t j, char *text, size_t size) {
-  const char *name = descent_network_input_name(network, j);
+  const char *name = schema_text(network->schema.input_names, network->schema.inputs, j);
   if (name)
     snprintf(text, size, "input '%.200s'", name);
   else
@@ -29,7 +29,7 @@ static void name_input(const descent_network *network, int64_t j, char *text, si
 
 /* The cell that became this input. */
 static const char *cell_text(const descent_network *network, int64_t j, float x, char text[NUMBER_TEXT]) {
-  const double offset = descent_network_input_offset(network, j);
+  const double offset = schema_offset(network->schema.offsets, network->schema.n_offsets, j);
   return offset == 0 ? number_format_float(x, text) : number_format(dataset_add_offset(offset, x), text);
 }
 

@@ -41,11 +41,12 @@
  *   objects of the call that makes it.
  * - While a trainer of a network lives, functions that change the network's parameters or preprocessing are
  *   ERROR_ARGUMENT: the trainer works on a copy and would overwrite the change.
- * - The library keeps no global state except the thread's error text and progress callback, the list of files being written
- *   (see descent_remove_unfinished_files), memory of freed objects and a random key for hashing. It never prints, exits or
- *   aborts. One process-wide effect: while a CPU device is open, the BLAS library uses one thread, since the device runs
- *   products in parallel itself; closing the last one restores the number of before. The calling thread's current CUDA
- *   device stays as it is. HDF5 files are read by a child process, made by fork(), while they are open.
+ * - The library keeps no global state except the thread's error text and progress callback, the list of files being
+ *   written (see descent_remove_unfinished_files), memory of freed objects and a random key for hashing. It never
+ *   prints, exits or aborts. One process-wide effect: while a CPU device is open, the BLAS library uses one thread,
+ *   since the device runs products in parallel itself; closing the last one restores the number of before. The calling
+ *   thread's current CUDA device stays as it is. HDF5 files are read by a child process, made by fork(), while they are
+ *   open.
  * - After fork() the child may use and free the datasets and networks that it inherits, and open devices. Inherited
  *   devices, and trainers on them, are ERROR_DEVICE there: their threads and CUDA contexts exist in the parent only. A
  *   parent that forks while other threads call the library leaves the child what POSIX grants: functions that are

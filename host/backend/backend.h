@@ -3,6 +3,7 @@
 #ifndef DESCENT_BACKEND_BACKEND_H
 #define DESCENT_BACKEND_BACKEND_H
 
+#include "core/handle.h"
 #include "plan/plan.h"
 
 /* What a backend knows of a device that it has not opened. Texts are "" where unknown. */
@@ -105,6 +106,7 @@ typedef const struct backend *backend_module(const struct backend_host *host);
 
 /* The public device: a backend, its opened device, and why "auto" chose it. registry.c */
 struct descent_device {
+  struct handle handle;
   const struct backend *backend;
   struct backend_device *device;
   char name[32];

@@ -222,6 +222,11 @@ static descent_status open_named(struct descent_device *device, const char *name
 
 /* ---- public ---- */
 
+static void device_clear(void *object) {
+  struct descent_device *device = object;
+  if (device->device) device->backend->close(device->device);
+}
+
 descent_status descent_device_open(const char *name, int threads, descent_device **device) {
   if (!name || !device) return status_set(DESCENT_ERROR_ARGUMENT, "descent_device_open: NULL argument");
   if (threads < 0 || threads > MAX_THREADS)
@@ -229,23 +234,19 @@ descent_status descent_device_open(const char *name, int threads, descent_device
                       MAX_THREADS);
   const descent_status enough = memory_require("", LEAST_MEMORY, "a device");
   if (enough != DESCENT_OK) return enough;
-  struct descent_device *opened = memory_allocate(1, sizeof *opened, "the device");
+  struct descent_device *opened = handle_create(HANDLE_DEVICE, sizeof *opened, device_clear, "the device");
   if (!opened) return DESCENT_ERROR_MEMORY;
   const int cores = system_cores_usable();
   descent_status status = open_named(opened, name, threads ? threads : cores < MAX_THREADS ? cores : MAX_THREADS);
   if (status != DESCENT_OK) {
-    free(opened);
+    descent_device_close(opened);
     return status;
   }
   *device = opened;
   return DESCENT_OK;
 }
 
-void descent_device_close(descent_device *device) {
-  if (!device) return;
-  device->backend->close(device->device);
-  free(device);
-}
+void descent_device_close(descent_device *device) { handle_close(device, HANDLE_DEVICE); }
 
 const char *descent_device_description(const descent_device *device) {
   return device->backend->describe(device->device);

@@ -158,7 +158,7 @@ static void add_network(struct collector *c, const descent_network *network) {
     XXH64_update(&state, &layer->activation, sizeof layer->activation);
     if (l < SHOWN) used += snprintf(shape + used, sizeof shape - (size_t)used, "-%" PRId64, layer->n_out);
   }
-  const int64_t outputs = descent_network_outputs(network);
+  const int64_t outputs = network_outputs(network);
   const struct {
     const float *values;
     int64_t n;

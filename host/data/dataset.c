@@ -42,12 +42,25 @@ void dataset_expect_shuffled(const descent_dataset *dataset, bool shuffled) {
   if (storage->mapping) madvise(storage->mapping, storage->mapped_bytes, shuffled ? MADV_RANDOM : MADV_NORMAL);
 }
 
-void descent_dataset_free(descent_dataset *dataset) {
-  if (!dataset) return;
+static void dataset_clear(void *object) {
+  descent_dataset *dataset = object;
   dataset_storage_release(dataset->storage);
   free(dataset->index);
-  free(dataset);
 }
+
+descent_dataset *dataset_create(void) {
+  return handle_create(HANDLE_DATASET, sizeof(descent_dataset), dataset_clear, "the dataset");
+}
+
+descent_dataset *dataset_wrap(struct dataset_storage *storage) {
+  descent_dataset *dataset = dataset_create();
+  if (!dataset) return NULL;
+  dataset->storage = storage;
+  dataset->rows = storage->rows;
+  return dataset;
+}
+
+void descent_dataset_free(descent_dataset *dataset) { handle_close(dataset, HANDLE_DATASET); }
 
 static descent_status check_values(const struct dataset_storage *s) {
   for (int64_t r = 0; r < s->rows; r++) {
@@ -97,12 +110,7 @@ descent_status descent_dataset_create(const float *X, const float *y, const floa
     classes = 0;
   }
   struct dataset_storage *storage = memory_allocate(1, sizeof *storage, "the dataset");
-  descent_dataset *created = memory_allocate(1, sizeof *created, "the dataset");
-  if (!storage || !created) {
-    free(storage);
-    free(created);
-    return DESCENT_ERROR_MEMORY;
-  }
+  if (!storage) return DESCENT_ERROR_MEMORY;
   *storage = (struct dataset_storage){.references = 1,
                                       .X = X,
                                       .y = y,
@@ -112,13 +120,15 @@ descent_status descent_dataset_create(const float *X, const float *y, const floa
                                       .targets = targets,
                                       .classes = classes,
                                       .task = task};
-  created->storage = storage;
-  created->rows = rows;
-  descent_status status = check_values(storage);
-  if (status == DESCENT_OK)
-    *dataset = created;
-  else
-    descent_dataset_free(created);
+  descent_dataset *created = NULL;
+  descent_status status;
+  TRY(check_values(storage));
+  created = dataset_wrap(storage);
+  if (!created) TRY(DESCENT_ERROR_MEMORY);
+  storage = NULL;
+  *dataset = created;
+done:
+  dataset_storage_release(storage);
   return status;
 }
 
@@ -307,8 +317,7 @@ descent_status dataset_align(const descent_dataset *dataset, const struct schema
   float *X = storage->owned_X = memory_allocate(rows * s->inputs, sizeof *X, "X");
   float *y = storage->owned_y = s->y ? memory_allocate(rows * s->targets, sizeof *y, "y") : NULL;
   float *weights = storage->owned_weights = s->weights ? memory_allocate(rows, sizeof *weights, "weights") : NULL;
-  *aligned = memory_allocate(1, sizeof **aligned, "the dataset");
-  if (!X || (s->y && !y) || (s->weights && !weights) || !*aligned) TRY(DESCENT_ERROR_MEMORY);
+  if (!X || (s->y && !y) || (s->weights && !weights)) TRY(DESCENT_ERROR_MEMORY);
   for (int64_t r = 0; r < rows; r++) {
     const int64_t at = dataset_source_row(dataset, r);
     for (int64_t j = 0; j < s->inputs; j++)
@@ -324,10 +333,10 @@ descent_status dataset_align(const descent_dataset *dataset, const struct schema
   storage->y = y;
   storage->weights = weights;
   TRY(schema_copy_offsets(schema, &storage->schema));
-  **aligned = (struct descent_dataset){.storage = storage, .rows = rows};
+  *aligned = dataset_wrap(storage);
+  if (!*aligned) TRY(DESCENT_ERROR_MEMORY);
   storage = NULL;
 done:
-  if (status != DESCENT_OK) free(*aligned), *aligned = NULL;
   dataset_storage_release(storage);
   return status;
 }

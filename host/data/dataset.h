@@ -4,6 +4,7 @@
 
 #include <time.h>
 
+#include "core/handle.h"
 #include "data/offset.h"
 #include "data/text.h"
 #include "model/schema.h"
@@ -32,6 +33,7 @@ struct dataset_storage {
 };
 
 struct descent_dataset {
+  struct handle handle; /* unused in those that the library makes on its stack, which it gives to no public function */
   struct dataset_storage *storage;
   int64_t *index; /* (rows) storage rows in ascending order; NULL: all rows */
   int64_t rows;
@@ -79,6 +81,10 @@ struct read_request {
   bool all_targets;                     /* a target file: every column is a target, except row numbers */
 };
 
+/* A dataset without storage; NULL with the error set. descent_dataset_free releases it. */
+descent_dataset *dataset_create(void);
+/* A dataset of all rows of the storage, whose reference it takes; NULL with the error set. */
+descent_dataset *dataset_wrap(struct dataset_storage *storage);
 void dataset_storage_release(struct dataset_storage *storage);
 
 /* Advises the kernel whether mapped rows will be read in shuffled order or, by default, sequentially. Readahead around

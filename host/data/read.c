@@ -183,14 +183,6 @@ done:
   return status;
 }
 
-static descent_dataset *wrap_storage(struct dataset_storage *storage) {
-  descent_dataset *dataset = memory_allocate(1, sizeof *dataset, "the dataset");
-  if (!dataset) return NULL;
-  dataset->storage = storage;
-  dataset->rows = storage->rows;
-  return dataset;
-}
-
 descent_status descent_dataset_read(const char *path, const descent_dataset_options *options,
                                     descent_dataset **dataset) {
   struct dataset_storage *storage = NULL;
@@ -199,7 +191,7 @@ descent_status descent_dataset_read(const char *path, const descent_dataset_opti
   descent_status status;
   TRY(resolve_options(path, options, &complete));
   TRY(read_whole(path, &complete, NULL, &storage));
-  created = wrap_storage(storage);
+  created = dataset_wrap(storage);
   if (!created) TRY(DESCENT_ERROR_MEMORY);
   storage = NULL;
   *dataset = created;
@@ -218,7 +210,7 @@ struct block_callback {
 
 static descent_status call_with_block(void *user, struct dataset_storage *storage) {
   struct block_callback *callback = user;
-  descent_dataset *block = wrap_storage(storage);
+  descent_dataset *block = dataset_wrap(storage);
   if (!block) {
     dataset_storage_release(storage);
     return DESCENT_ERROR_MEMORY;

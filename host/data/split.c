@@ -69,14 +69,14 @@ static int64_t class_of(const descent_dataset *dataset, int64_t row) {
 
 /* A view with room for `rows` rows that shares the parent's storage. */
 static descent_dataset *make_view(const descent_dataset *parent, int64_t rows) {
-  descent_dataset *view = memory_allocate(1, sizeof *view, "the split");
   int64_t *index = memory_allocate(rows, sizeof *index, "the split");
-  if (!view || !index) {
-    free(view);
+  descent_dataset *view = index ? dataset_create() : NULL;
+  if (!view) {
     free(index);
     return NULL;
   }
-  *view = (descent_dataset){.storage = parent->storage, .index = index};
+  view->storage = parent->storage;
+  view->index = index;
   __atomic_add_fetch(&parent->storage->references, 1, __ATOMIC_RELAXED);
   return view;
 }

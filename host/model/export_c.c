@@ -91,8 +91,8 @@ static void write_comment(FILE *out, const descent_network *network) {
           2 * widest(network) * (int64_t)sizeof(float), columns(network),
           network->fill ? ", NAN where a cell is missing" : "");
   for (int64_t c = 0; c < columns(network); c++) describe_column(out, schema_feature(schema, c), c);
-  fprintf(out, " *\n * y gets %" PRId64 ":\n", descent_network_outputs(network));
-  for (int64_t k = 0; k < descent_network_outputs(network); k++) describe_output(out, network, k);
+  fprintf(out, " *\n * y gets %" PRId64 ":\n", network_outputs(network));
+  for (int64_t k = 0; k < network_outputs(network); k++) describe_output(out, network, k);
   if (network->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY && schema->class_names) {
     fputs(" * The class is 1 if y[0] >= 0.5, else 0, ", out);
     c_quoted(out, schema->class_names[0]);
@@ -116,7 +116,7 @@ static void write_offsets(FILE *out, const char *name, const double *offsets, in
 }
 
 static void write_constants(FILE *out, const descent_network *network) {
-  const int64_t outputs = descent_network_outputs(network);
+  const int64_t outputs = network_outputs(network);
   char name[32];
   if (network->schema.offsets) write_offsets(out, "offset", network->schema.offsets, network->inputs);
   if (network->fill) c_floats(out, "fill", network->fill, network->inputs);
@@ -187,7 +187,7 @@ static void write_functions(FILE *out, const descent_network *network) {
 /* ---- predict ---------------------------------------------------------------------------------------------------- */
 
 static void write_outputs(FILE *out, const descent_network *network, const char *a) {
-  const int64_t n = descent_network_outputs(network);
+  const int64_t n = network_outputs(network);
   switch (network->loss) {
     case DESCENT_LOSS_BINARY_CROSS_ENTROPY: fprintf(out, "  y[0] = sigmoid(%s[0]);\n", a); break;
     case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY:

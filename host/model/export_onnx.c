@@ -293,7 +293,7 @@ static char *class_outputs(struct exporter *e, char *A) {
 }
 
 static void regression_outputs(struct exporter *e, char *A) {
-  const int64_t n = descent_network_outputs(e->network);
+  const int64_t n = network_outputs(e->network);
   char *scale = onnx_floats(e->graph, literal("preprocessing.target_scale"), 1, 1, n, e->network->y_scale);
   char *shift = onnx_floats(e->graph, literal("preprocessing.target_shift"), 1, 1, n, e->network->y_shift);
   A = onnx_node(e->graph, "Div", literal("output.scaled"), A, scale, NULL);
@@ -349,7 +349,7 @@ static descent_status begin(struct exporter *e) {
   e->pieces = memory_allocate(2 * features, sizeof *e->pieces, "columns");
   e->texts = memory_allocate(texts, sizeof *e->texts, "categories");
   e->offsets =
-      memory_allocate(2 * (e->network->inputs + descent_network_outputs(e->network)), sizeof *e->offsets, "offsets");
+      memory_allocate(2 * (e->network->inputs + network_outputs(e->network)), sizeof *e->offsets, "offsets");
   if (!e->columns || !e->pieces || !e->texts || !e->offsets) return DESCENT_ERROR_MEMORY;
   TRY(onnx_graph_create((struct onnx_room){.nodes = nodes + NODES_PER_FEATURE * features + OTHER,
                                            .constants = nodes + NODES_PER_FEATURE * features + OTHER,

@@ -83,7 +83,7 @@ descent_status model_list_tensors(const descent_network *network, struct safeten
     add_vector(tensors, &n, "preprocessing.scale", network->inputs, network->scale);
   }
   if (loss_is_regression(network->loss)) {
-    const int64_t outputs = descent_network_outputs(network);
+    const int64_t outputs = network_outputs(network);
     add_vector(tensors, &n, "preprocessing.target_shift", outputs, network->y_shift);
     add_vector(tensors, &n, "preprocessing.target_scale", outputs, network->y_scale);
   }
@@ -274,7 +274,7 @@ static descent_status fill_schema(const char *path, const struct description *d,
   char where[512];
   snprintf(where, sizeof where, "%.400s: metadata", path);
   const bool first = d->version == 1;
-  const int64_t targets = network->classes ? 1 : descent_network_outputs(network);
+  const int64_t targets = network->classes ? 1 : network_outputs(network);
   const struct schema_members members = {.columns = d->found[first ? FIELD_INPUT_NAMES : FIELD_COLUMNS],
                                          .unseen = d->found[FIELD_UNSEEN],
                                          .target_names = d->found[first ? FIELD_TARGET_NAME : FIELD_TARGET_NAMES],
@@ -303,7 +303,7 @@ static descent_status fill_network(struct safetensors *file, const struct descri
   TRY(model_list_tensors(network, &tensors, &n));
   TRY(safetensors_read(file, tensors, n));
   TRY(check_scales(path, "scale", network->scale, network->inputs));
-  TRY(check_scales(path, "target_scale", network->y_scale, descent_network_outputs(network)));
+  TRY(check_scales(path, "target_scale", network->y_scale, network_outputs(network)));
   TRY(fill_schema(path, d, network));
   TRY(copy_text(path, d, FIELD_PROVENANCE, &network->provenance));
   TRY(copy_text(path, d, FIELD_LIBRARY, &network->library));

@@ -112,7 +112,7 @@ static descent_status create_parameters(descent_network *network) {
 
 /* Preprocessing that changes nothing: shift 0, scale 1. */
 static descent_status create_preprocessing(descent_network *network) {
-  const int64_t inputs = network->inputs, outputs = descent_network_outputs(network);
+  const int64_t inputs = network->inputs, outputs = network_outputs(network);
   network->shift = memory_allocate(inputs, sizeof(float), "the inputs' shift");
   network->scale = memory_allocate(inputs, sizeof(float), "the inputs' scale");
   network->y_shift = memory_allocate(outputs, sizeof(float), "the targets' shift");
@@ -128,6 +128,20 @@ static int64_t count_classes(descent_loss loss, int64_t outputs) {
   return loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY ? outputs : 0;
 }
 
+static void network_clear(void *object) {
+  descent_network *network = object;
+  schema_clear(&network->schema);
+  free(network->provenance);
+  free(network->library);
+  free(network->fill);
+  free(network->shift);
+  free(network->scale);
+  free(network->y_shift);
+  free(network->y_scale);
+  free(network->parameters);
+  free(network->layers);
+}
+
 descent_status descent_network_create(const descent_network_options *options, descent_network **network) {
   descent_network *created = NULL;
   descent_network_options complete;
@@ -135,7 +149,7 @@ descent_status descent_network_create(const descent_network_options *options, de
   TRY(complete_network_options(options, &complete));
   options = &complete;
   TRY(check_options(options));
-  created = memory_allocate(1, sizeof *created, "the network");
+  created = handle_create(HANDLE_NETWORK, sizeof *created, network_clear, "the network");
   if (!created) return DESCENT_ERROR_MEMORY;
   created->inputs = options->inputs;
   created->loss = options->loss;
@@ -152,20 +166,13 @@ done:
   return status;
 }
 
-void descent_network_free(descent_network *network) {
-  if (!network) return;
-  schema_clear(&network->schema);
-  free(network->provenance);
-  free(network->library);
-  free(network->fill);
-  free(network->shift);
-  free(network->scale);
-  free(network->y_shift);
-  free(network->y_scale);
-  free(network->parameters);
-  free(network->layers);
-  free(network);
+descent_status network_check_unused(const descent_network *network) {
+  if (__atomic_load_n(&network->trainers, __ATOMIC_RELAXED) == 0) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_ARGUMENT,
+                    "the network is in use by a trainer, which would overwrite the change: free the trainer first");
 }
+
+void descent_network_free(descent_network *network) { handle_close(network, HANDLE_NETWORK); }
 
 /* ---- parameters ------------------------------------------------------------------------------------------------- */
 
@@ -210,7 +217,7 @@ int64_t descent_network_inputs(const descent_network *network) { return network-
 
 int32_t descent_network_layers(const descent_network *network) { return network->n_layers; }
 
-int64_t descent_network_outputs(const descent_network *network) { return network->layers[network->n_layers - 1].n_out; }
+int64_t descent_network_outputs(const descent_network *network) { return network_outputs(network); }
 
 int64_t descent_network_width(const descent_network *network, int32_t layer) {
   if (layer < 0 || layer > network->n_layers) return 0;
@@ -266,7 +273,7 @@ double descent_network_target_offset(const descent_network *network, int64_t tar
 }
 
 void descent_network_target_scaling(const descent_network *network, int64_t target, double *shift, double *scale) {
-  const bool known = !network->classes && target >= 0 && target < descent_network_outputs(network);
+  const bool known = !network->classes && target >= 0 && target < network_outputs(network);
   *shift = known ? schema_offset(network->schema.target_offsets, network->schema.n_target_offsets, target) +
                        (double)network->y_shift[target]
                  : 0;

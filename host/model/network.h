@@ -2,6 +2,7 @@
 #ifndef DESCENT_MODEL_NETWORK_H
 #define DESCENT_MODEL_NETWORK_H
 
+#include "core/handle.h"
 #include "core/parameters.h"
 #include "model/schema.h"
 
@@ -14,6 +15,7 @@ struct network_layer {
 };
 
 struct descent_network {
+  struct handle handle;
   int64_t inputs;
   int32_t n_layers;
   struct network_layer *layers; /* (n_layers); layers[l-1] is layer l, counted from 1 */
@@ -30,7 +32,17 @@ struct descent_network {
   char *provenance;         /* or NULL */
   char *library;            /* or NULL: the library version that wrote its file */
   int64_t checkpoint_step;  /* if its file is a checkpoint; else -1 */
+  int trainers;             /* that live and write to it; atomic */
 };
+
+/* Values per row; of a copy of a network too, which the public functions refuse. */
+static inline int64_t network_outputs(const descent_network *network) {
+  return network->layers[network->n_layers - 1].n_out;
+}
+
+/* ERROR_ARGUMENT while a trainer lives, which has a copy of what would change and writes its own later. For every public
+ * function that changes a network. */
+descent_status network_check_unused(const descent_network *network);
 
 /* The initialisation that DESCENT_INIT_AUTO selects for this activation. */
 descent_init init_auto(descent_activation activation);

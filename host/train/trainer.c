@@ -21,11 +21,24 @@ descent_status trainer_class_weights(const descent_network *network, const desce
   return DESCENT_OK;
 }
 
+static void trainer_clear(void *object) {
+  descent_trainer *trainer = object;
+  program_clear(&trainer->program);
+  free(trainer->parameters);
+  handle_release(trainer->device);
+  __atomic_sub_fetch(&trainer->network->trainers, 1, __ATOMIC_RELAXED);
+  handle_release(trainer->network);
+}
+
 descent_status trainer_create(descent_network *network, descent_device *device, const descent_train_options *options,
                               int64_t batch, int64_t most_rows, const float *class_weights, descent_trainer **trainer) {
-  descent_trainer *made = memory_allocate(1, sizeof *made, "the trainer");
+  descent_trainer *made = handle_create(HANDLE_TRAINER, sizeof *made, trainer_clear, "the trainer");
   if (!made) return DESCENT_ERROR_MEMORY;
   made->network = network;
+  made->device = device;
+  handle_retain(network);
+  __atomic_add_fetch(&network->trainers, 1, __ATOMIC_RELAXED);
+  handle_retain(device);
   made->options = *options;
   made->options.class_weights = NULL;
   made->learning_rate = options->optimizer.learning_rate;
@@ -34,10 +47,9 @@ descent_status trainer_create(descent_network *network, descent_device *device, 
   if (!made->parameters) TRY(DESCENT_ERROR_MEMORY);
   TRY(program_create(network, device, options, batch, most_rows, class_weights, &made->program));
   *trainer = made;
-  return DESCENT_OK;
+  made = NULL;
 done:
-  free(made->parameters);
-  free(made);
+  descent_trainer_free(made);
   return status;
 }
 
@@ -67,12 +79,7 @@ done:
   return status;
 }
 
-void descent_trainer_free(descent_trainer *trainer) {
-  if (!trainer) return;
-  program_clear(&trainer->program);
-  free(trainer->parameters);
-  free(trainer);
-}
+void descent_trainer_free(descent_trainer *trainer) { handle_close(trainer, HANDLE_TRAINER); }
 
 descent_status descent_trainer_set_learning_rate(descent_trainer *trainer, double learning_rate) {
   if (!(learning_rate > 0 && isfinite((float)learning_rate)))
@@ -143,7 +150,7 @@ descent_status descent_trainer_step(descent_trainer *trainer, const float *X, co
                                   .rows = rows,
                                   .inputs = network->inputs,
                                   .classes = network->classes,
-                                  .targets = network->classes ? 1 : descent_network_outputs(network)};
+                                  .targets = network->classes ? 1 : network_outputs(network)};
   TRY(dataset_align(&(descent_dataset){.storage = &given, .rows = rows}, &network->schema, &aligned));
   if (aligned) X = aligned->storage->X, y = aligned->storage->y;
   struct plan_step step = {.number = trainer->steps + 1, .rows = rows, .learning_rate = trainer->learning_rate};

@@ -3,10 +3,13 @@
 #define DESCENT_TRAIN_TRAINER_H
 
 #include "backend/program.h"
+#include "core/handle.h"
 #include "data/dataset.h"
 
 struct descent_trainer {
-  descent_network *network;      /* borrowed */
+  struct handle handle;
+  descent_network *network;      /* a reference */
+  descent_device *device;        /* a reference */
   descent_train_options options; /* class_weights is NULL: the program has them */
   struct program program;
   float *parameters;           /* (n_parameters) read buffer, so that the network is updated as a whole */

@@ -166,10 +166,8 @@ class MatchedFile : public DataFiles {
     const read_request how = {&options, expected.get(), false};
     const descent_status status = csv_read(Write("t.csv", text).c_str(), &how, nullptr, &storage);
     if (status != DESCENT_OK) return Plain(std::string(descent_status_text(status)) + ": " + descent_last_error());
-    descent_dataset dataset = {storage, nullptr, storage->rows};
-    const std::string description = Describe(&dataset);
-    dataset_storage_release(storage);
-    return description;
+    const Dataset dataset(dataset_wrap(storage));
+    return Describe(dataset.get());
   }
 
   const Known named = {2, kInputs, "y", kNames, 2, kBinary};
@@ -335,11 +333,10 @@ TEST_F(MatchedFile, LeavesTheTargetUnreadWhereOnlyFeaturesAreWanted) {
     const read_request how = {&options, c.schema ? expected.get() : nullptr, false};
     ASSERT_EQ(csv_read(Write("t.csv", c.text).c_str(), &how, nullptr, &storage), DESCENT_OK)
         << c.name << ": " << descent_last_error();
-    descent_dataset dataset = {storage, nullptr, storage->rows};
-    EXPECT_EQ(Describe(&dataset), c.expected) << c.name;
-    EXPECT_STREQ(descent_dataset_note(&dataset), c.note) << c.name;
-    EXPECT_EQ(descent_dataset_targets(&dataset), 0) << c.name;
-    dataset_storage_release(storage);
+    const Dataset dataset(dataset_wrap(storage));
+    EXPECT_EQ(Describe(dataset.get()), c.expected) << c.name;
+    EXPECT_STREQ(descent_dataset_note(dataset.get()), c.note) << c.name;
+    EXPECT_EQ(descent_dataset_targets(dataset.get()), 0) << c.name;
   }
 }
 

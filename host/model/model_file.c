@@ -24,6 +24,8 @@
 
 enum { VERSION = 2 };
 
+static const char in_memory[] = "the model in memory"; /* where errors name the path of a file */
+
 enum {
   FIELD_VERSION,
   FIELD_INPUTS,
@@ -150,6 +152,22 @@ descent_status descent_network_save(const descent_network *network, const char *
   TRY(model_describe(path, network, &metadata));
   TRY(model_list_tensors(network, &tensors, &n));
   TRY(safetensors_save(path, metadata, tensors, n));
+done:
+  free(tensors);
+  cJSON_free(metadata);
+  return status;
+}
+
+descent_status descent_network_save_memory(const descent_network *network, void *data, size_t capacity, size_t *size) {
+  struct safetensors_tensor *tensors = NULL;
+  char *metadata = NULL;
+  int64_t n;
+  descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(argument_check(size, "size"));
+  TRY(model_describe(in_memory, network, &metadata));
+  TRY(model_list_tensors(network, &tensors, &n));
+  TRY(safetensors_save_memory(in_memory, metadata, tensors, n, data, capacity, size));
 done:
   free(tensors);
   cJSON_free(metadata);
@@ -337,20 +355,20 @@ static descent_status check_kind(const struct safetensors *file) {
                     file->path);
 }
 
-descent_status descent_network_load(const char *path, descent_network **network) {
-  struct safetensors file = {0};
+/* Closes the file. */
+static descent_status load(struct safetensors *file, descent_network **network) {
+  const char *path = file->path;
   struct description described = {0};
   descent_network *loaded = NULL;
   descent_status status;
-  TRY(safetensors_open(path, &file));
-  TRY(check_kind(&file));
-  TRY(parse_description(path, file.texts[SAFETENSORS_MODEL], &described));
-  TRY(check_size(&file, &described));
+  TRY(check_kind(file));
+  TRY(parse_description(path, file->texts[SAFETENSORS_MODEL], &described));
+  TRY(check_size(file, &described));
   status = descent_network_create(&described.options, &loaded);
   if (status == DESCENT_ERROR_ARGUMENT) status = status_set(DESCENT_ERROR_MODEL, "%s: %s", path, descent_last_error());
   if (status != DESCENT_OK) goto done;
-  TRY(fill_network(&file, &described, loaded));
-  TRY(read_step(&file, loaded));
+  TRY(fill_network(file, &described, loaded));
+  TRY(read_step(file, loaded));
   *network = loaded;
   loaded = NULL;
 done:
@@ -358,6 +376,26 @@ done:
   cJSON_Delete(described.json);
   free(described.widths);
   free(described.activations);
-  safetensors_close(&file);
+  safetensors_close(file);
+  return status;
+}
+
+descent_status descent_network_load(const char *path, descent_network **network) {
+  struct safetensors file;
+  descent_status status;
+  TRY(safetensors_open(path, &file));
+  status = load(&file, network);
+done:
+  return status;
+}
+
+descent_status descent_network_load_memory(const void *data, size_t size, descent_network **network) {
+  struct safetensors file;
+  descent_status status;
+  TRY(argument_check(data, "data"));
+  TRY(argument_check(network, "network"));
+  TRY(safetensors_open_memory(in_memory, data, size, &file));
+  status = load(&file, network);
+done:
   return status;
 }

@@ -1,6 +1,7 @@
 #!/bin/sh
 # exports.sh COMPILER INCLUDE LIBRARY...: the functions that the public header declares and the symbols that a library,
-# shared or static, exports are the same set. (The header's inline functions are the program's own.)
+# shared or static, exports are the same set, whatever their versions. (The header's inline functions are the program's
+# own.)
 set -eu
 compiler=$1 include=$2
 shift 2
@@ -10,7 +11,7 @@ declared=$(echo '#include <descent/descent.h>' | "$compiler" -E -P -I"$include" 
 bad=0
 for library in "$@"; do
   case $library in *.a) kind=-g ;; *) kind=-D ;; esac
-  exported=$(nm $kind --defined-only "$library" | awk 'NF == 3 { print $3 }' | sort -u)
+  exported=$(nm $kind --defined-only "$library" | awk 'NF == 3 && $2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort -u)
   if [ "$declared" != "$exported" ]; then
     echo "$library: declared and not exported, or exported and not declared:"
     printf '%s\n%s\n' "$declared" "$exported" | sort | uniq -u

@@ -43,7 +43,8 @@ TEST(OptionTable, NamesArePathsOrUnique) {
   for (int i = 0; i < n_train_options; i++) {
     const struct train_option *o = &train_options[i];
     EXPECT_TRUE(seen.insert(o->name).second) << o->name;
-    if (std::strcmp(o->name, o->path) != 0) EXPECT_TRUE(seen.insert(o->path).second) << o->path;
+    if (std::strcmp(o->name, o->path) == 0) continue;
+    EXPECT_TRUE(seen.insert(o->path).second) << o->path;
   }
 }
 

@@ -3,7 +3,7 @@
  *   {"version": 2, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
  *    "normalize": "..", "impute": "..", "columns": [..], "unseen": "..", "target_names": [..], "class_names": [..],
  *    "missing": [..], "numbers": "1234,5", "target_places": [..], "left_out": [..], "svmlight": {..}, "offsets": [..],
- *    "target_offsets": [..], "provenance": "..", "library": "0.2.0"}
+ *    "target_offsets": [..], "provenance": "..", "library": "0.3.0"}
  *
  * The members from impute to provenance are optional; schema.h describes those from columns to target_offsets; library
  * is the version that wrote the file. Version 1 has "input_names", a list, for columns and "target_name", a text, for

@@ -162,7 +162,7 @@ TEST_F(NetworkArrays, TooSmallAMemoryIsLeftAlone) {
 TEST_F(NetworkArrays, EveryTruncationOfMemoryIsRefused) {
   const std::string bytes = InMemory(FromColumns().get());
   for (size_t length = 0; length < bytes.size(); length++) {
-    const std::string part = bytes.substr(0, length); /* of its own size, so that a sanitizer sees its end */
+    const std::string part = bytes.substr(0, length); /* a copy, so that a sanitizer sees its end */
     descent_network *loaded = nullptr;
     ASSERT_EQ(descent_network_load_memory(part.data(), part.size(), &loaded), DESCENT_ERROR_MODEL) << length;
     ASSERT_EQ(loaded, nullptr);

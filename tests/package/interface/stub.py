@@ -12,7 +12,7 @@ text = re.sub(r"static inline [^{]*\{[^}]*\}", "", " ".join(text.split()))
 # abidiff does not see members of structs without a name change places.
 text = re.sub(r"(?<!typedef )struct \{([^{}]*)\} (\w+);", r"struct group_\2 {\1} \2;", text)
 functions = re.findall(r"[;}] *((?:const )?\w+ [*]?descent_[a-z0-9_]+\((?:[^();{}]|\([^()]*\))*\)) *(?=;)", text)
-names = set(re.findall(r"\b(descent_[a-z0-9_]+)\(", text))
+names = set(re.findall(r"\b(descent_[a-z0-9_]+)\(", re.sub(r"typedef \w+ \w+\(", "", text)))
 known = {re.search(r"(descent_[a-z0-9_]+)\(", function).group(1) for function in functions}
 if names != known:
     sys.exit(f"not recognised: {names ^ known}")

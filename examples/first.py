@@ -4,7 +4,8 @@ installed where the loader looks.
 usage: first.py DATA.csv TARGET MODEL.safetensors"""
 import ctypes
 import sys
-from ctypes import POINTER, byref, c_bool, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p
+from ctypes import (POINTER, byref, c_bool, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint64,
+                    c_void_p)
 
 library = ctypes.CDLL("libdescent.so.0.2")  # the name says which interface this script was written for
 

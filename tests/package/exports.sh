@@ -6,7 +6,8 @@ set -eu
 compiler=$1 include=$2
 shift 2
 declared=$(echo '#include <descent/descent.h>' | "$compiler" -E -P -I"$include" - |
-  sed 's/static inline [a-z_]* [a-z_]*(/(/g; s/^typedef [a-z]* [a-z_]*(/(/' | grep -oE '\bdescent_[a-z0-9_]+\(' | tr -d '(' | sort -u)
+  sed 's/static inline [a-z_]* [a-z_]*(/(/g; s/^typedef [a-z]* [a-z_]*(/(/' |
+  grep -oE '\bdescent_[a-z0-9_]+\(' | tr -d '(' | sort -u)
 [ -n "$declared" ]
 bad=0
 for library in "$@"; do

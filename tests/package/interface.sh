@@ -22,7 +22,8 @@ stored=0
 for version in $(ls "$here" | grep '^[0-9]' | sort -V); do
   stored=$((stored + 1))
   stub "$here/$version" "$version"
-  "$abidiff" --leaf-changes-only --no-added-syms "$folder/$version.so" "$folder/current.so" >"$folder/said" && code=0 || code=$?
+  code=0
+  "$abidiff" --leaf-changes-only --no-added-syms "$folder/$version.so" "$folder/current.so" >"$folder/said" || code=$?
   [ $((code & 3)) = 0 ] || { echo "abidiff failed:" && cat "$folder/said" && exit 1; }
   sed '/ summary: /d; /./,$!d; s| at [^ ]*:[0-9]*:[0-9]*||' "$folder/said" >"$folder/$version.txt"
   [ -z "${DESCENT_WRITE_GOLDEN:-}" ] || cp "$folder/$version.txt" "$here/$version/changes.txt"

@@ -26,6 +26,9 @@ descent_status program_check_support(const descent_device *device, const struct 
 
 /* Binds the dataset's rows as the source. They are borrowed, and must not change, until the program is cleared. */
 descent_status program_bind(struct program *program, const descent_dataset *dataset);
+/* The same until program_unbind: the device keeps no copy of them after it. */
+descent_status program_bind_once(struct program *program, const descent_dataset *dataset);
+descent_status program_unbind(struct program *program);
 
 descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,
                            int64_t n_steps);

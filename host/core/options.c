@@ -15,6 +15,10 @@ static const descent_network_options network_defaults = {
     .loss = DESCENT_LOSS_BINARY_CROSS_ENTROPY,
 };
 
+static const descent_preprocessing preprocessing_defaults = {
+    .size = sizeof preprocessing_defaults,
+};
+
 static const descent_train_options train_defaults = {
     .size = sizeof train_defaults,
     .epochs = 100,
@@ -40,6 +44,7 @@ static const descent_train_options train_defaults = {
 ENDS_WITH(descent_dataset_options, unused);
 ENDS_WITH(descent_network_options, activations);
 ENDS_WITH(descent_train_options, callbacks);
+ENDS_WITH(descent_preprocessing, y_scale);
 #define GROUP_SIZE(group, bytes) \
   _Static_assert(sizeof(void *) != 8 || SIZE_OF(descent_train_options, group) == (bytes), #group " changed its size")
 GROUP_SIZE(optimizer, 128);
@@ -61,20 +66,44 @@ static bool is_zero(const void *bytes, size_t n) {
   return true;
 }
 
-/* `what`: dataset, network or train. Every option struct starts with its size. */
-static descent_status complete(const char *what, const void *given, const void *defaults, size_t known, void *out) {
-  const size_t largest = 4 * known; /* a larger size is not initialised, so the struct's end must not be read */
-  size_t size = 0;
-  if (given) memcpy(&size, given, sizeof size);
-  if (size <= sizeof size || size % sizeof size || size > largest)
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s options must start from descent_%s_options_default()", what, what);
-  if (size > known && !is_zero((const char *)given + known, size - known))
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s options: a member is set that library version %s does not know", what,
-                      DESCENT_VERSION);
-  memcpy(out, defaults, known);
+/* A struct that starts with its size, and its text in errors. */
+struct kind {
+  const char *what, *type;
+  const void *defaults;
+  size_t known; /* its size in this version */
+};
+static const struct kind dataset_kind = {"dataset options", "dataset_options", &dataset_defaults,
+                                         sizeof dataset_defaults};
+static const struct kind network_kind = {"network options", "network_options", &network_defaults,
+                                         sizeof network_defaults};
+static const struct kind train_kind = {"train options", "train_options", &train_defaults, sizeof train_defaults};
+static const struct kind preprocessing_kind = {"preprocessing", "preprocessing", &preprocessing_defaults,
+                                               sizeof preprocessing_defaults};
+
+static descent_status read_size(const struct kind *kind, const void *given, size_t *size) {
+  const size_t largest = 4 * kind->known; /* a larger size is not initialised, so the struct's end must not be read */
+  *size = 0;
+  if (given) memcpy(size, given, sizeof *size);
+  if (*size > sizeof *size && *size % sizeof *size == 0 && *size <= largest) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_ARGUMENT, "%s must start from descent_%s_default()", kind->what, kind->type);
+}
+
+static descent_status unknown_member(const struct kind *kind) {
+  return status_set(DESCENT_ERROR_ARGUMENT, "%s: a member is set that library version %s does not know", kind->what,
+                    DESCENT_VERSION);
+}
+
+static descent_status complete(const struct kind *kind, const void *given, void *out) {
+  const size_t known = kind->known;
+  size_t size;
+  descent_status status;
+  TRY(read_size(kind, given, &size));
+  if (size > known && !is_zero((const char *)given + known, size - known)) TRY(unknown_member(kind));
+  memcpy(out, kind->defaults, known);
   memcpy(out, given, size < known ? size : known);
   memcpy(out, &known, sizeof known);
-  return DESCENT_OK;
+done:
+  return status;
 }
 
 void descent_dataset_options_init(descent_dataset_options *options, size_t size) {
@@ -89,24 +118,37 @@ void descent_train_options_init(descent_train_options *options, size_t size) {
   fill(&train_defaults, sizeof train_defaults, options, size);
 }
 
+void descent_preprocessing_init(descent_preprocessing *preprocessing, size_t size) {
+  fill(&preprocessing_defaults, sizeof preprocessing_defaults, preprocessing, size);
+}
+
 descent_status complete_dataset_options(const descent_dataset_options *given, descent_dataset_options *out) {
-  const descent_status status = complete("dataset", given, &dataset_defaults, sizeof dataset_defaults, out);
+  const descent_status status = complete(&dataset_kind, given, out);
   if (status != DESCENT_OK || is_zero(out->unused, sizeof out->unused)) return status;
-  return status_set(DESCENT_ERROR_ARGUMENT, "dataset options: a member is set that library version %s does not know",
-                    DESCENT_VERSION);
+  return unknown_member(&dataset_kind);
 }
 
 descent_status complete_network_options(const descent_network_options *given, descent_network_options *out) {
-  return complete("network", given, &network_defaults, sizeof network_defaults, out);
+  return complete(&network_kind, given, out);
 }
 
 descent_status complete_train_options(const descent_train_options *given, descent_train_options *out) {
-  const descent_status status = complete("train", given, &train_defaults, sizeof train_defaults, out);
+  const descent_status status = complete(&train_kind, given, out);
   if (status != DESCENT_OK) return status;
 #define UNSET(group) is_zero(out->group.reserved, sizeof out->group.reserved)
   if (UNSET(optimizer) && UNSET(schedule) && UNSET(early_stopping) && UNSET(checkpoint) && UNSET(callbacks))
     return DESCENT_OK;
 #undef UNSET
-  return status_set(DESCENT_ERROR_ARGUMENT, "train options: a member is set that library version %s does not know",
-                    DESCENT_VERSION);
+  return unknown_member(&train_kind);
+}
+
+descent_status complete_preprocessing(const descent_preprocessing *given, descent_preprocessing *out) {
+  return complete(&preprocessing_kind, given, out);
+}
+
+descent_status give_preprocessing(const descent_preprocessing *values, descent_preprocessing *out) {
+  size_t size;
+  const descent_status status = read_size(&preprocessing_kind, out, &size);
+  if (status == DESCENT_OK) fill(values, sizeof *values, out, size);
+  return status;
 }

@@ -177,6 +177,65 @@ descent_status network_check_unused(const descent_network *network) {
 
 void descent_network_free(descent_network *network) { handle_close(network, HANDLE_NETWORK); }
 
+static descent_status copy_text(const char *text, const char *what, char **copy) {
+  *copy = text ? strdup(text) : NULL;
+  if (*copy || !text) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_MEMORY, "cannot allocate %zu bytes of %s", strlen(text), what);
+}
+
+/* What comes beside the shape, into a network of the same shape that has none of it. */
+static descent_status copy_contents(const descent_network *network, descent_network *copy) {
+  const size_t inputs = (size_t)network->inputs * sizeof(float),
+               outputs = (size_t)network_outputs(network) * sizeof(float);
+  descent_status status;
+  memcpy(copy->parameters, network->parameters, (size_t)network->n_parameters * sizeof(float));
+  memcpy(copy->shift, network->shift, inputs);
+  memcpy(copy->scale, network->scale, inputs);
+  memcpy(copy->y_shift, network->y_shift, outputs);
+  memcpy(copy->y_scale, network->y_scale, outputs);
+  copy->normalize = network->normalize;
+  copy->impute = network->impute;
+  copy->checkpoint_step = network->checkpoint_step;
+  if (network->fill) {
+    copy->fill = memory_allocate(network->inputs, sizeof *copy->fill, "the values of missing cells");
+    if (!copy->fill) return DESCENT_ERROR_MEMORY;
+    memcpy(copy->fill, network->fill, inputs);
+  }
+  TRY(schema_copy(&network->schema, &copy->schema));
+  TRY(copy_text(network->provenance, "provenance", &copy->provenance));
+  TRY(copy_text(network->library, "the library's version", &copy->library));
+done:
+  return status;
+}
+
+descent_status descent_network_clone(const descent_network *network, descent_network **clone) {
+  descent_network_options options = descent_network_options_default();
+  descent_activation *activations = NULL;
+  int64_t *widths = NULL;
+  descent_network *created = NULL;
+  descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(argument_check(clone, "clone"));
+  widths = memory_allocate(network->n_layers, sizeof *widths, "the widths of the layers");
+  activations = memory_allocate(network->n_layers, sizeof *activations, "the activations of the layers");
+  if (!widths || !activations) TRY(DESCENT_ERROR_MEMORY);
+  for (int32_t l = 0; l < network->n_layers; l++) {
+    widths[l] = network->layers[l].n_out;
+    activations[l] = network->layers[l].activation;
+  }
+  options.inputs = network->inputs, options.layers = network->n_layers, options.loss = network->loss;
+  options.widths = widths, options.activations = activations;
+  TRY(descent_network_create(&options, &created));
+  TRY(copy_contents(network, created));
+  *clone = created;
+  created = NULL;
+done:
+  descent_network_free(created);
+  free(activations);
+  free(widths);
+  return status;
+}
+
 /* ---- parameters ------------------------------------------------------------------------------------------------- */
 
 /* Layer `layer`, from 1. */
@@ -351,8 +410,9 @@ descent_status descent_network_set_provenance(descent_network *network, const ch
   if (status != DESCENT_OK) return status;
   if (text && !utf8_valid(text, strlen(text), &bad))
     return status_set(DESCENT_ERROR_ARGUMENT, "provenance: byte %zu is not UTF-8", bad);
-  char *copy = text ? strdup(text) : NULL;
-  if (text && !copy) return status_set(DESCENT_ERROR_MEMORY, "cannot allocate %zu bytes of provenance", strlen(text));
+  char *copy;
+  const descent_status status = copy_text(text, "provenance", &copy);
+  if (status != DESCENT_OK) return status;
   free(network->provenance);
   network->provenance = copy;
   return DESCENT_OK;

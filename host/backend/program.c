@@ -100,15 +100,34 @@ descent_status program_bind_buffer(struct program *program, int buffer, const vo
   return program->backend->bind(program->compiled, buffer, data, rows, constant);
 }
 
-descent_status program_bind(struct program *program, const descent_dataset *dataset) {
+static descent_status bind_dataset(struct program *program, const descent_dataset *dataset, bool constant) {
   const struct dataset_storage *storage = dataset->storage;
   const struct plan_handles *at = &program->at;
   descent_status status;
-  TRY(program_bind_buffer(program, at->source_X, storage->X, storage->rows, true));
-  TRY(program_bind_buffer(program, at->source_y, storage->y, storage->y ? storage->rows : 0, true));
-  TRY(program_bind_buffer(program, at->source_w, storage->weights, storage->weights ? storage->rows : 0, true));
-  TRY(program_bind_buffer(program, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, true));
+  TRY(program_bind_buffer(program, at->source_X, storage->X, storage->rows, constant));
+  TRY(program_bind_buffer(program, at->source_y, storage->y, storage->y ? storage->rows : 0, constant));
+  TRY(program_bind_buffer(program, at->source_w, storage->weights, storage->weights ? storage->rows : 0, constant));
+  TRY(program_bind_buffer(program, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, constant));
 done:
+  return status;
+}
+
+descent_status program_bind(struct program *program, const descent_dataset *dataset) {
+  return bind_dataset(program, dataset, true);
+}
+
+descent_status program_bind_once(struct program *program, const descent_dataset *dataset) {
+  return bind_dataset(program, dataset, false);
+}
+
+descent_status program_unbind(struct program *program) {
+  const struct plan_handles *at = &program->at;
+  const int sources[] = {at->source_X, at->source_y, at->source_w, at->source_index};
+  descent_status status = DESCENT_OK;
+  for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+    const descent_status unbound = program_bind_buffer(program, sources[i], NULL, 0, false);
+    if (unbound != DESCENT_OK) status = unbound;
+  }
   return status;
 }
 

@@ -38,6 +38,9 @@ int64_t program_evaluation_block(const descent_network *network, const descent_d
 descent_status program_bind_buffer(struct program *program, int buffer, const void *data, int64_t rows, bool constant);
 /* Binds the dataset's rows as the source. They are borrowed, and must not change, until the program is cleared. */
 descent_status program_bind(struct program *program, const descent_dataset *dataset);
+/* The same until program_unbind: the device keeps no copy of them after it. */
+descent_status program_bind_once(struct program *program, const descent_dataset *dataset);
+descent_status program_unbind(struct program *program);
 
 /* Binds rows of the caller's for the next run alone: X (rows, inputs), y and weights as in a dataset, or NULL. */
 descent_status program_bind_rows(struct program *program, const float *X, const float *y, const float *weights,

@@ -30,6 +30,7 @@ int exit_of(descent_status status) {
       [DESCENT_ERROR_UNSUPPORTED] = EXIT_DEVICE,
       [DESCENT_ERROR_DIVERGED] = EXIT_DIVERGED,
       [DESCENT_ERROR_INTERNAL] = EXIT_RUN,
+      [DESCENT_ERROR_CANCELLED] = EXIT_RUN,
   };
   return codes[status];
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/progress.h"
 #include "core/status.h"
 
 static descent_status write_error(const char *path, int error) {
@@ -38,8 +39,18 @@ descent_status file_create_at(int folder, const char *path, const char *name, st
 }
 
 descent_status file_write(struct file_writer *writer, const void *data, size_t bytes) {
-  if (bytes && fwrite(data, 1, bytes, writer->stream) != bytes) return write_error(writer->path, errno);
-  return DESCENT_OK;
+  enum { PIECE = 1 << 20 }; /* between two reports */
+  const char *from = data;
+  descent_status status = DESCENT_OK;
+  for (size_t n; bytes; from += n, bytes -= n) {
+    const size_t to_report = PIECE - (size_t)(writer->written % PIECE);
+    n = bytes < to_report ? bytes : to_report;
+    if (fwrite(from, 1, n, writer->stream) != n) return write_error(writer->path, errno);
+    writer->written += (int64_t)n;
+    if (n == to_report) TRY(progress_report("writing", writer->path, "bytes", writer->written, 0));
+  }
+done:
+  return status;
 }
 
 descent_status file_commit(struct file_writer *writer) {

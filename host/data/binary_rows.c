@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/progress.h"
 #include "core/status.h"
 #include "data/binary.h"
 
@@ -95,6 +96,7 @@ done:
 
 descent_status binary_read_as_table(const struct binary *b, const struct read_request *request,
                                     const struct table_blocks *blocks, struct dataset_storage **storage) {
+  enum { SOME_ROWS = 256 };
   const int64_t features = b->schema.features ? b->schema.n_features : b->inputs;
   struct row_decoder t = {.b = b, .features = features, .columns = features + (b->weights != NULL) + b->targets};
   char **names = NULL;
@@ -110,7 +112,10 @@ descent_status binary_read_as_table(const struct binary *b, const struct read_re
     t.table.columns.schema.indexed_columns = b->schema.indexed_columns;
   }
   note_add(t.table.columns.note, b->note);
-  for (int64_t r = 0; r < b->rows; r++) TRY(decode_row(&t, r));
+  for (int64_t r = 0; r < b->rows; r++) {
+    TRY(decode_row(&t, r));
+    if (r % SOME_ROWS == 0) TRY(progress_report("reading", b->file.path, "rows", r + 1, b->rows));
+  }
   TRY(table_finish(&t.table, storage));
 done:
   table_clear(&t.table);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/progress.h"
 #include "core/status.h"
 #include "data/stream.h"
 #include "data/table.h"
@@ -267,6 +268,7 @@ static descent_status read_text(struct reader *r, struct stream *file) {
     size_t length = (size_t)got;
     if (first) TRY(begin_text(r, &text, &length));
     TRY(parse_chunk(r, text, length));
+    TRY(progress_report("reading", r->path, "bytes", stream_used(file), file->size > 0 ? file->size : 0));
   }
   if (csv_fini(&r->parser, on_cell, on_record, r) != 0 && r->status == DESCENT_OK)
     TRY(line_error(r, r->cell_line, "a quote opens here and is never closed (close it)"));

@@ -211,9 +211,13 @@ descent_status stream_rewind(struct stream *stream) {
   return DESCENT_OK;
 }
 
-int64_t stream_bytes(const struct stream *stream) {
+int64_t stream_used(const struct stream *stream) {
   const struct stream_source *s = stream->source;
-  const int64_t packed = s->gzip ? s->taken - (s->end - s->begin) : stream->offset;
+  return s->gzip ? s->taken - (s->end - s->begin) : stream->offset;
+}
+
+int64_t stream_bytes(const struct stream *stream) {
+  const int64_t packed = stream_used(stream);
   return stream->offset / EXPANSION_GZIP < packed ? stream->offset : packed * EXPANSION_GZIP;
 }
 

@@ -25,6 +25,8 @@ descent_status stream_rewind(struct stream *stream);
 bool stream_is_compressed(struct stream *stream);
 /* How much was read so far, of gzip at most EXPANSION_GZIP times what it takes on disk. */
 int64_t stream_bytes(const struct stream *stream);
+/* How much of the file on disk was used so far; compare with `size`. */
+int64_t stream_used(const struct stream *stream);
 /* No-op on a zeroed stream. */
 void stream_close(struct stream *stream);
 

@@ -9,6 +9,7 @@
 
 #include "core/memory.h"
 #include "core/number.h"
+#include "core/progress.h"
 #include "core/status.h"
 #include "data/expansion.h"
 #include "data/matrix.h"
@@ -268,9 +269,15 @@ static descent_status check_expansion(const struct svmlight *s, int64_t rows, in
 
 /* First pass: counts the rows and determines base and number of columns. */
 static descent_status survey(struct svmlight *s, int64_t *rows, int64_t *stored) {
+  enum { SOME_ROWS = 256 };
   descent_status status = DESCENT_OK;
   bool end = false;
-  for (*rows = -1; !end; ++*rows) TRY(next_row(s, NULL, &end));
+  for (*rows = -1; !end; ++*rows) {
+    TRY(next_row(s, NULL, &end));
+    if (*rows % SOME_ROWS == 0) /* the second pass reports rows, which table.c counts */
+      TRY(progress_report("counting", s->path, "bytes", stream_used(&s->stream),
+                          s->stream.size > 0 ? s->stream.size : 0));
+  }
   if (*rows == 0) TRY(status_set(DESCENT_ERROR_DATA, "%s: the file has no rows", s->path));
   if (s->weighted && !s->decided)
     TRY(status_set(DESCENT_ERROR_DATA,

@@ -9,6 +9,7 @@
 
 #include "core/memory.h"
 #include "core/number.h"
+#include "core/progress.h"
 #include "core/status.h"
 #include "core/utf8.h"
 #include "data/column_kinds.h"
@@ -564,6 +565,7 @@ descent_status table_read_matrix(struct table *t, struct matrix *matrix) {
     rows = matrix->rows - row < at_a_time ? matrix->rows - row : at_a_time;
     TRY(matrix->read(matrix, rows, cells));
     for (int64_t r = 0; r < rows; r++) TRY(store_numbers(t, cells + r * n, row + r + 1));
+    TRY(progress_report("reading", t->path, "rows", row + rows, matrix->rows));
   }
   t->rounding.cells += matrix->inexact;
 done:

@@ -6,6 +6,7 @@
 
 #include "core/file.h"
 #include "core/memory.h"
+#include "core/progress.h"
 #include "core/status.h"
 #include "data/write.h"
 
@@ -64,12 +65,13 @@ static bool write_texts(hid_t file, const char *name, char *const *texts, int64_
   return written;
 }
 
-static descent_status write_rows(hid_t file, const descent_dataset *dataset, bool *written) {
+static descent_status write_rows(hid_t file, const char *path, const descent_dataset *dataset, bool *written) {
   enum { BLOCK = 1 << 18 }; /* values */
   const int64_t inputs = dataset->storage->inputs, at_a_time = inputs < BLOCK ? BLOCK / inputs : 1;
   const bool wide = dataset->storage->schema.offsets != NULL;
   double *rows = memory_allocate(at_a_time * inputs, sizeof *rows, "rows");
   float *narrow = (float *)rows;
+  descent_status status = DESCENT_OK;
   if (!rows) return DESCENT_ERROR_MEMORY;
   const hid_t X = create(file, "X", wide ? H5T_IEEE_F64LE : H5T_IEEE_F32LE, 2, dataset->rows, inputs);
   *written = X > 0;
@@ -79,10 +81,12 @@ static descent_status write_rows(hid_t file, const descent_dataset *dataset, boo
       memcpy(narrow + r * inputs, write_X(dataset, first + r), (size_t)inputs * sizeof *narrow);
     for (int64_t i = 0; wide && i < n * inputs; i++) rows[i] = write_input(dataset, first + i / inputs, i % inputs);
     *written = write_block(X, wide ? H5T_NATIVE_DOUBLE : H5T_NATIVE_FLOAT, 2, first, n, inputs, rows);
+    TRY(progress_report("writing", path, "rows", first + n, dataset->rows));
   }
+done:
   if (X > 0) *written = H5Dclose(X) >= 0 && *written;
   free(rows);
-  return DESCENT_OK;
+  return status;
 }
 
 /* Writes classes as integers, other targets as float32, or double where they have offsets. */
@@ -138,7 +142,7 @@ static descent_status fill(const descent_dataset *dataset, const struct file_wri
   descent_status status = DESCENT_OK;
   const hid_t file = open_temporary(writer);
   if (file > 0) {
-    TRY(write_rows(file, dataset, &written));
+    TRY(write_rows(file, writer->path, dataset, &written));
     if (written) TRY(write_targets(file, dataset, &written));
     written = written && write_texts(file, "input_names", schema->input_names, schema->inputs) &&
               write_texts(file, "target_names", schema->target_names, schema->targets) &&

@@ -41,11 +41,12 @@
  *   objects of the call that makes it.
  * - While a trainer of a network lives, functions that change the network's parameters or preprocessing are
  *   ERROR_ARGUMENT: the trainer works on a copy and would overwrite the change.
- * - The library keeps no global state except the thread-local error text, the list of files being written (see
- *   descent_remove_unfinished_files), memory of freed objects and a random key for hashing. It never prints, exits or
- *   aborts. One process-wide effect: while a CPU device is open, the BLAS library uses one thread, since the device runs
- *   products in parallel itself; closing the last one restores the number of before. The calling thread's current CUDA
- *   device stays as it is. HDF5 files are read by a child process, made by fork(), while they are open.
+ * - The library keeps no global state except the thread's error text and progress callback, the list of files being
+ *   written (see descent_remove_unfinished_files), memory of freed objects and a random key for hashing. It never
+ *   prints, exits or aborts. One process-wide effect: while a CPU device is open, the BLAS library uses one thread,
+ *   since the device runs products in parallel itself; closing the last one restores the number of before. The calling
+ *   thread's current CUDA device stays as it is. HDF5 files are read by a child process, made by fork(), while they are
+ *   open.
  * - After fork() the child may use and free the datasets and networks that it inherits, and open devices. Inherited
  *   devices, and trainers on them, are ERROR_DEVICE there: their threads and CUDA contexts exist in the parent only. A
  *   parent that forks while other threads call the library leaves the child what POSIX grants: functions that are
@@ -89,7 +90,8 @@ extern "C" {
   X(ERROR_DEVICE, "device error")        \
   X(ERROR_UNSUPPORTED, "not supported")  \
   X(ERROR_DIVERGED, "training diverged") \
-  X(ERROR_INTERNAL, "internal error")
+  X(ERROR_INTERNAL, "internal error")    \
+  X(ERROR_CANCELLED, "cancelled")
 
 typedef enum descent_status {
 #define DESCENT_STATUS_ENUM(name, text) DESCENT_##name,
@@ -107,6 +109,19 @@ DESCENT_API const char *descent_last_error(void);
 /* Removes the temporary files of all functions that are writing a file now, on any thread. For a handler of signals that
  * end the process: async-signal-safe. What is being written then fails. */
 DESCENT_API void descent_remove_unfinished_files(void);
+
+/* How far a call is; the texts are valid during the callback. Later versions of this header add members at the end. */
+typedef struct descent_progress {
+  const char *task;    /* "reading data.csv", "writing data.npz", "evaluating", "predicting" */
+  const char *unit;    /* of `done` and `total`: "bytes" or "rows" */
+  int64_t done, total; /* total is 0 where it is not known, as of a pipe */
+} descent_progress;
+
+/* From here on the functions called on this thread that read or write a dataset or run over one report to `on_progress`
+ * (NULL: to none), at the first opportunity and then about every 0.1 seconds. A non-zero return cancels the call, which
+ * then returns ERROR_CANCELLED; a file that it was writing is left as it was. To cancel from another thread, let
+ * that set a flag that on_progress returns. descent_fit has its own callbacks. */
+DESCENT_API void descent_set_progress(int (*on_progress)(void *user, const descent_progress *progress), void *user);
 
 /* The library's version and what was built in, e.g. "0.2.0 (cpu: OpenBLAS 0.3.21; cuda: not built; ...)". Static. */
 DESCENT_API const char *descent_version(void);
@@ -832,6 +847,21 @@ DESCENT_API descent_status descent_trainer_sync(descent_trainer *trainer);
 /* Copies a layer's parameters as they are on the device now, finite or not, without touching the network: layer, W and
  * b as for descent_network_get_layer. */
 DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trainer, int32_t layer, float *W, float *b);
+
+/* Measures the parameters as they are on the device, as descent_evaluate does with those of the network. The dataset is
+ * used during the call only. */
+DESCENT_API descent_status descent_trainer_evaluate(descent_trainer *trainer, const descent_dataset *dataset,
+                                                    int64_t top_k, descent_metrics *metrics);
+
+/* Saves parameters, moments, the number of steps and the learning rate, so that a training by hand continues exactly
+ * where it was: restore sets those of a trainer whose network has the same shape, loss and preprocessing, and whose
+ * optimizer is the same; the other options are the trainer's own. The file is a checkpoint, and a model file too;
+ * restore also takes the checkpoints of descent_fit. The network's own copy stays as it was until
+ * descent_trainer_sync. Save: ERROR_WRITE, and ERROR_DIVERGED when a parameter is not finite; an existing file is
+ * replaced as by descent_network_save. Restore: ERROR_READ; ERROR_MODEL for a file that is no checkpoint, or damaged;
+ * ERROR_ARGUMENT when network or optimizer differ; the trainer is then unchanged. */
+DESCENT_API descent_status descent_trainer_save(const descent_trainer *trainer, const char *path);
+DESCENT_API descent_status descent_trainer_restore(descent_trainer *trainer, const char *path);
 
 /* Trains for the options' epochs on `training`, measuring on `validation` (may be NULL) after each, and leaves the
  * result in `network`. `result` may be NULL; it is filled after a failure too, once the training was set up (`stop`

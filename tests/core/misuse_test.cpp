@@ -20,15 +20,24 @@ namespace {
 
 // ---- what the calls are given ----------------------------------------------------------------------------------------
 
+Network small_network() { return make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY); }
+
 struct Files {
   Files() {
     write_file(table, "a,b,y\n1,2,0\n2,1,1\n3,5,0\n4,4,1\n");
     write_file(rows, "a,b\n1,2\n2,1\n");
-    const Network network = make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+    const Network network = small_network();
+    const Device device = open_device("cpu", 1);
+    descent_trainer *trainer = nullptr;
     EXPECT_EQ(descent_network_save(network.get(), model.c_str()), DESCENT_OK) << descent_last_error();
+    const descent_train_options options = descent_train_options_default();
+    EXPECT_EQ(descent_trainer_create(network.get(), device.get(), &options, 4, &trainer), DESCENT_OK);
+    EXPECT_EQ(descent_trainer_save(trainer, state.c_str()), DESCENT_OK) << descent_last_error();
+    descent_trainer_free(trainer);
   }
   Scratch folder;
   std::string table = folder / "table.csv", rows = folder / "rows.csv", model = folder / "model.safetensors";
+  std::string state = folder / "state.safetensors";
   std::string written = folder / "written", binary = folder / "binary.safetensors", csv = folder / "written.csv";
 };
 
@@ -36,8 +45,6 @@ const Files &files() {
   static const Files made;
   return made;
 }
-
-Network small_network() { return make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY); }
 
 // A fresh one for each call: objects of every kind, the same that were freed, and room for what functions return.
 struct World {
@@ -250,6 +257,7 @@ const std::map<std::string, Case> &cases() {
       DESCENT_TERM_MAP(TERM_CASES) OPTIONS_CASE(descent_dataset_options, reading),
       OPTIONS_CASE(descent_network_options, shape),
       OPTIONS_CASE(descent_train_options, options),
+      CASE(descent_set_progress, may_be_null(nullptr), may_be_null(nullptr)),
       // devices
       CASE(descent_device_open, "cpu", 1, &w.made_device),
       CASE(descent_device_close, may_be_null(DEVICE)),
@@ -350,6 +358,9 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_trainer_set_learning_rate, TRAINER, 0.1),
       CASE(descent_trainer_sync, TRAINER),
       CASE(descent_trainer_get_layer, TRAINER, 1, may_be_null(w.values), may_be_null(w.values)),
+      CASE(descent_trainer_evaluate, TRAINER, DATA, 0, &w.metrics),
+      CASE(descent_trainer_save, TRAINER, files().written.c_str()),
+      CASE(descent_trainer_restore, TRAINER, files().state.c_str()),
       CASE(descent_fit, NETWORK, DEVICE, DATA, may_be_null(DATA), &w.options, may_be_null(&w.fitted)),
       // checking and measuring
       CASE(descent_verify, NETWORK, DEVICE, w.reference.get(), &w.options, 4, 1, may_be_null(nullptr),

@@ -10,9 +10,10 @@
 /* ---- product and epilogue ---- */
 
 int64_t choose_captured_rows(const struct plan *plan, int op) {
-  const struct plan_range train = plan->train, with_statistics = plan->train_with_statistics;
-  const bool training = (op >= train.first && op < train.first + train.count) ||
-                        (op >= with_statistics.first && op < with_statistics.first + with_statistics.count);
+  const struct plan_range ranges[] = {plan->train, plan->train_with_statistics, plan->backward, plan->input_gradient};
+  bool training = false;
+  for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+    if (op >= ranges[i].first && op < ranges[i].first + ranges[i].count) training = true;
   return training && plan->train_rows ? plan->train_rows : plan->batch;
 }
 
@@ -180,9 +181,9 @@ done:
 
 /* ---- relu with a mask ---- */
 
-/* The op between the range's gather and `index` that writes relu's A for this backward_input; -1: none. */
+/* The op of the same step before `index` that writes relu's A for this backward_input; -1: none. */
 static int forward_of(const struct plan *plan, int index) {
-  for (int i = index - 1; i >= 0 && plan->ops[i].kind != OP_GATHER; i--)
+  for (int i = index - 1; i >= 0 && plan->ops[i].kind != OP_GATHER && plan->ops[i].kind != OP_BACKWARD_OUTPUT; i--)
     if (plan->ops[i].kind == OP_DENSE_FORWARD && plan->ops[i].forward.A == plan->ops[index].input.A) return i;
   return -1;
 }

@@ -1,4 +1,4 @@
-// The flat buffers: the gradient's norms with the sentinel, the update rules, the working copy in bf16. These passes
+// The flat buffers: the gradient's accumulation, its norms with the sentinel, the update rules, the working copy in bf16. These passes
 // are bound by memory; everything is read once and written once, 16 bytes at a time, 8 floats per thread and iteration.
 //
 // A block works on a piece. A thread's sums are sums.cuh's; those of the block's threads are added in double, then by
@@ -59,6 +59,28 @@ static __device__ inline void add_pieces(const struct layer_sums<COUNT> &s, int 
     }
   }
   __syncthreads();
+}
+
+// ---- accumulation ----
+
+static __global__ void __launch_bounds__(BLOCK) accumulate_kernel(struct accumulate_launch l) {
+  const struct flat_piece piece = l.pieces[blockIdx.x];
+  for (int64_t at = piece.begin + 8 * threadIdx.x; at < piece.end; at += FLAT_TURN) {
+    float g[8], earlier[8];
+    load_values<ELEMENT_F32, 8>(l.gradients + at, g);
+    if (!l.adds) {
+      store_values<ELEMENT_F32, 8>(l.kept_gradients + at, g);
+      continue;
+    }
+    load_values<ELEMENT_F32, 8>(l.kept_gradients + at, earlier);
+#pragma unroll
+    for (int i = 0; i < 8; i++) g[i] += earlier[i];
+    store_values<ELEMENT_F32, 8>(l.gradients + at, g);
+  }
+}
+
+cudaError_t launch_accumulate(const struct accumulate_launch *l, cudaStream_t stream) {
+  return LAUNCH(accumulate_kernel, (unsigned)l->n_pieces, BLOCK, stream, *l);
 }
 
 // ---- norm ----

@@ -144,6 +144,17 @@ struct loss_launch {
 size_t loss_scratch(int64_t rows, int64_t n);
 cudaError_t launch_loss(const struct loss_launch *launch, cudaStream_t stream);
 
+/* dZ = dA * g' of the output layer, rounded to dZ's element; in rows beyond the step's 0. */
+struct backward_output_launch {
+  const struct step_state *state;
+  const float *dA;           /* (rows, n) dense */
+  struct device_matrix A, Z; /* of one element; Z only where g' comes from it */
+  struct device_matrix dZ;
+  int64_t rows, n;
+  descent_activation activation;
+};
+cudaError_t launch_backward_output(const struct backward_output_launch *launch, cudaStream_t stream);
+
 struct output_launch {
   const struct step_state *state;
   struct device_matrix A;
@@ -174,6 +185,15 @@ static inline int64_t flat_piece_floats(int64_t n) {
   while (each < FLAT_PIECE && n / each > FLAT_PIECES) each *= 2;
   return each;
 }
+
+/* kept_gradients = gradients; or, with `adds`, gradients += kept_gradients. */
+struct accumulate_launch {
+  float *gradients, *kept_gradients;
+  const struct flat_piece *pieces; /* on the device */
+  int n_pieces;
+  bool adds;
+};
+cudaError_t launch_accumulate(const struct accumulate_launch *launch, cudaStream_t stream);
 
 struct norm_launch {
   const struct step_state *state;

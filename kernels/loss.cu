@@ -246,6 +246,38 @@ cudaError_t launch_loss(const struct loss_launch *l, cudaStream_t stream) {
   return l->A.element == ELEMENT_F32 ? launch_loss_of<ELEMENT_F32>(l, stream) : launch_loss_of<ELEMENT_BF16>(l, stream);
 }
 
+// ---- dZ from dA ----
+
+// A thread per element; outputs are few.
+template <enum element FROM, enum element TO>
+static __global__ void __launch_bounds__(BLOCK) backward_output_kernel(struct backward_output_launch l) {
+  const bool from_z = slope_is_from_z(l.activation), linear = l.activation == DESCENT_ACTIVATION_IDENTITY;
+  const struct device_matrix from = from_z ? l.Z : l.A;
+  const int64_t valid = l.state->current.rows, count = l.rows * l.n, stride = (int64_t)gridDim.x * BLOCK;
+  for (int64_t i = (int64_t)blockIdx.x * BLOCK + threadIdx.x; i < count; i += stride) {
+    const int64_t row = i / l.n, k = i % l.n;
+    float d = 0.0f;
+    if (row < valid) {
+      const float x =
+          linear ? 0.0f : Element<FROM>::load((const typename Element<FROM>::type *)from.data + row * from.ld + k);
+      d = l.dA[i] * formula_slope(l.activation, x);
+    }
+    Element<TO>::store((typename Element<TO>::type *)l.dZ.data + row * l.dZ.ld + k, d);
+  }
+}
+
+template <enum element FROM>
+static cudaError_t launch_backward_output_of(const struct backward_output_launch *l, cudaStream_t stream) {
+  const unsigned blocks = block_count(l->rows * l->n, BLOCK, 4096);
+  return l->dZ.element == ELEMENT_F32 ? LAUNCH((backward_output_kernel<FROM, ELEMENT_F32>), blocks, BLOCK, stream, *l)
+                                      : LAUNCH((backward_output_kernel<FROM, ELEMENT_BF16>), blocks, BLOCK, stream, *l);
+}
+
+cudaError_t launch_backward_output(const struct backward_output_launch *l, cudaStream_t stream) {
+  return l->A.element == ELEMENT_F32 ? launch_backward_output_of<ELEMENT_F32>(l, stream)
+                                     : launch_backward_output_of<ELEMENT_BF16>(l, stream);
+}
+
 // ---- output ----
 
 template <int LOSS, int LANES, int COUNT, enum element ELEMENT>

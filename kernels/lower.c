@@ -231,6 +231,32 @@ static cudaError_t lower_loss(struct backend_program *program, const struct plan
   return launch_loss(&launch, program->device->stream);
 }
 
+static cudaError_t lower_backward_output(struct backend_program *program, const struct plan_backward_output *o,
+                                         int64_t rows) {
+  const struct backward_output_launch launch = {
+      .state = program->queue.state,
+      .dA = data_of(program, o->dA),
+      .A = matrix_of(program, o->A, o->n),
+      .Z = matrix_of(program, o->Z, o->n),
+      .dZ = matrix_of(program, o->dZ, o->n),
+      .rows = rows,
+      .n = o->n,
+      .activation = o->activation,
+  };
+  return launch_backward_output(&launch, program->device->stream);
+}
+
+static cudaError_t lower_accumulate(struct backend_program *program, const struct plan_accumulate *o) {
+  const struct accumulate_launch launch = {
+      .gradients = data_of(program, o->gradients),
+      .kept_gradients = data_of(program, o->kept_gradients),
+      .pieces = program->work.pieces,
+      .n_pieces = program->work.n_pieces,
+      .adds = o->adds,
+  };
+  return launch_accumulate(&launch, program->device->stream);
+}
+
 static cudaError_t lower_norm(struct backend_program *program, const struct plan_gradient_norm *o) {
   const struct norm_launch launch = {
       .state = program->queue.state,
@@ -339,8 +365,10 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
       case OP_GATHER: CUDA_TRY(lower_gather(program, &op->gather, rows, queued, bad_step)); break;
       case OP_DENSE_FORWARD: TRY(lower_forward(program, range, i, rows, marks)); break;
       case OP_LOSS: CUDA_TRY(lower_loss(program, &op->loss, rows)); break;
+      case OP_BACKWARD_OUTPUT: CUDA_TRY(lower_backward_output(program, &op->output_slope, rows)); break;
       case OP_DENSE_BACKWARD_WEIGHTS: TRY(lower_weights(program, range, i, rows, summed == i, marks)); break;
       case OP_DENSE_BACKWARD_INPUT: TRY(lower_input(program, range, i, rows, marks, &summed)); break;
+      case OP_ACCUMULATE: CUDA_TRY(lower_accumulate(program, &op->accumulate)); break;
       case OP_GRADIENT_NORM: CUDA_TRY(lower_norm(program, &op->norm)); break;
       case OP_UPDATE: CUDA_TRY(lower_update(program, &op->update)); break;
       case OP_STATISTICS: CUDA_TRY(lower_statistics(program, op, rows)); break;

@@ -1,6 +1,6 @@
 /* Steps are queued in device memory, the plan's ranges are captured once as graphs, and a step's first kernel fetches
  * its entry of the queue. Between the upload of the queue and the next read of values the host only launches graphs.
- * Other ranges (of verify, bench, tests) are launched operation by operation. */
+ * Other ranges (parts of a step; of verify, bench, tests) are launched operation by operation. */
 #include "run.h"
 
 #include <string.h>
@@ -171,18 +171,30 @@ done:
   return status;
 }
 
-/* Runs operation by operation, at each step's number of rows, and stops after a step that is marked as bad. The flag of
- * the last step is not needed. */
+/* Is the range a part of a step, which must give the bits of the whole? */
+static bool is_part(const struct plan *plan, struct plan_range range) {
+  const struct plan_range parts[] = {plan->forward,       plan->forward_with_statistics, plan->gradient,
+                                     plan->update,        plan->update_with_statistics,  plan->backward,
+                                     plan->input_gradient};
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+    if (range.count && parts[i].first == range.first && parts[i].count == range.count) return true;
+  return false;
+}
+
+/* Runs operation by operation and stops after a step that is marked as bad. The flag of the last step is not needed. A
+ * part of a step is computed on the rows of the captured step, any other range on the step's own. */
 static descent_status launch_operations(struct backend_program *program, struct plan_range range,
                                         const struct plan_step *steps, int64_t n, bool *stopped, void *context) {
   const double *bad_step = lower_bad_step(program, range);
   const cudaStream_t stream = program->device->stream;
+  const bool part = is_part(program->plan, range);
   int64_t *left = context; /* steps left, including these */
   descent_status status = DESCENT_OK;
   for (int64_t s = 0; s < n && !*stopped; s++) {
     double bad = 0;
     CUDA_TRY(launch_fetch(program->queue.state, program->queue.steps, stream));
-    TRY(lower_range(program, range, steps[s].rows, false, NULL));
+    const int64_t rows = part ? choose_captured_rows(program->plan, range.first) : steps[s].rows;
+    TRY(lower_range(program, range, rows, false, NULL));
     if (--*left == 0 || !bad_step) continue;
     CUDA_TRY(cudaMemcpyAsync(&bad, bad_step, sizeof bad, cudaMemcpyDeviceToHost, stream));
     CUDA_TRY(cudaStreamSynchronize(stream));
@@ -209,7 +221,7 @@ static descent_status check_steps(int64_t most, const struct plan_step *steps, i
 descent_status run_queued(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                           int64_t n_steps, launch_steps *launch, void *context) {
   const struct plan_gather *gather = gather_of(program->plan, range);
-  const bool captured = find_graph(program, range) != NULL;
+  const bool captured = find_graph(program, range) != NULL || is_part(program->plan, range);
   bool streaming = false, stopped = false;
   descent_status status;
   TRY(check_steps(captured ? choose_captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps));

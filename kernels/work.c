@@ -58,6 +58,8 @@ static size_t scratch_bytes(const struct plan *plan, int n_pieces, int64_t rows)
       case OP_UPDATE: at_least(&bytes, update_scratch(n_pieces, plan->layers)); break;
       case OP_STATISTICS: at_least(&bytes, statistics_scratch(rows, op->statistics.n)); break;
       case OP_DENSE_FORWARD:
+      case OP_BACKWARD_OUTPUT:
+      case OP_ACCUMULATE:
       case OP_METRICS:
       case OP_OUTPUT:
       case OP_KINDS: break;

@@ -2,7 +2,9 @@
 #include "backend/program.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+#include "core/memory.h"
 #include "core/process.h"
 #include "core/status.h"
 #include "data/dataset.h"
@@ -60,7 +62,7 @@ descent_status program_write_network(struct program *program, const descent_netw
   const int64_t outputs = network->layers[network->n_layers - 1].n_out;
   const struct plan_handles *at = &program->at;
   descent_status status;
-  TRY(write_constant(program, at->parameters, network->parameters, network->n_parameters));
+  if (network->parameters) TRY(write_constant(program, at->parameters, network->parameters, network->n_parameters));
   TRY(write_constant(program, at->fill, network->fill, network->inputs));
   TRY(write_constant(program, at->shift, network->shift, network->inputs));
   TRY(write_constant(program, at->scale, network->scale, network->inputs));
@@ -73,10 +75,16 @@ done:
 descent_status program_create(const descent_network *network, descent_device *device,
                               const descent_train_options *options, int64_t batch, int64_t most_rows,
                               const float *class_weights, struct program *program) {
+  return program_create_with(network, device, options, 0, batch, most_rows, class_weights, program);
+}
+
+descent_status program_create_with(const descent_network *network, descent_device *device,
+                                   const descent_train_options *options, unsigned parts, int64_t batch,
+                                   int64_t most_rows, const float *class_weights, struct program *program) {
   struct program made = {.backend = device->backend, .generation = process_generation()};
   if (made.backend->arithmetic) made.arithmetic = made.backend->arithmetic(device->device);
   descent_status status;
-  TRY(plan_build(network, options, most_rows > batch ? most_rows : batch, &made.plan, &made.at));
+  TRY(plan_build_with(network, options, parts, most_rows > batch ? most_rows : batch, &made.plan, &made.at));
   made.plan->train_rows = batch;
   TRY(program_check_support(device, made.plan));
   TRY(made.backend->compile(device->device, made.plan, &made.compiled));
@@ -92,6 +100,30 @@ void program_clear(struct program *program) {
   if (program->compiled && program->generation == process_generation()) program->backend->release(program->compiled);
   plan_free(program->plan);
   *program = (struct program){0};
+}
+
+descent_status program_copy_state(const struct program *from, struct program *to) {
+  const struct plan *plan = from->plan;
+  double *values = NULL; /* every type of the plan's state is exact in double */
+  int64_t largest = 0;
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < plan->n_buffers; i++)
+    if (plan->buffers[i].storage == PLAN_STATE && plan->buffers[i].rows * plan->buffers[i].cols > largest)
+      largest = plan->buffers[i].rows * plan->buffers[i].cols;
+  values = memory_allocate(largest, sizeof *values, "the state of a training");
+  if (!values) TRY(DESCENT_ERROR_MEMORY);
+  for (int i = 0; i < plan->n_buffers; i++) {
+    const int64_t count = plan->buffers[i].rows * plan->buffers[i].cols;
+    int j = 0;
+    if (plan->buffers[i].storage != PLAN_STATE) continue;
+    while (j < to->plan->n_buffers && strcmp(to->plan->buffers[j].name, plan->buffers[i].name) != 0) j++;
+    if (j == to->plan->n_buffers) continue;
+    TRY(program_read(from, i, 0, count, PLAN_F64, values));
+    TRY(program_write(to, j, 0, count, PLAN_F64, values));
+  }
+done:
+  free(values);
+  return status;
 }
 
 descent_status program_bind_buffer(struct program *program, int buffer, const void *data, int64_t rows, bool constant) {

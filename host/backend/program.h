@@ -20,9 +20,17 @@ struct program {
 descent_status program_create(const descent_network *network, descent_device *device,
                               const descent_train_options *options, int64_t batch, int64_t most_rows,
                               const float *class_weights, struct program *program);
+/* The same with some of enum plan_part. */
+descent_status program_create_with(const descent_network *network, descent_device *device,
+                                   const descent_train_options *options, unsigned parts, int64_t batch,
+                                   int64_t most_rows, const float *class_weights, struct program *program);
 void program_clear(struct program *program);
 
-/* Writes the network's parameters, imputation and normalisation, for which the program must have been created with a
+/* Copies to `to` the state (parameters, moments, constants, scalars, ...) of the buffers that both plans have, exactly.
+ * Both are of the same network. */
+descent_status program_copy_state(const struct program *from, struct program *to);
+
+/* Writes the network's parameters (unless it is an outline), imputation and normalisation, for which the program must have been created with a
  * network of the same shape and preprocessing. */
 descent_status program_write_network(struct program *program, const descent_network *network);
 

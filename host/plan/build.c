@@ -14,13 +14,16 @@
 struct builder {
   const descent_network *network;
   const descent_train_options *options; /* NULL: no train ranges */
+  unsigned parts;                       /* of enum plan_part */
   struct plan *plan;
   int64_t max_ops; /* room in plan->ops */
   struct plan_handles at;
-  int *A, *Z, *dZ; /* (layers + 1); A[0] = X */
+  int *A, *Z, *dZ; /* (layers + 1); A[0] = X, dZ[0] = dX */
   int64_t n_y;     /* columns of y: the class index, or one per output */
   int64_t n_out;   /* outputs K */
 };
+
+static bool has_part(const struct builder *s, enum plan_part part) { return (s->parts & (unsigned)part) != 0; }
 
 static bool is_classifier(const descent_network *network) { return !loss_is_regression(network->loss); }
 
@@ -76,6 +79,8 @@ static descent_status add_state(struct builder *s) {
   if (is_classifier(network) && (options->class_weights || options->balance_classes))
     TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, network->classes, "class_weight", -1, &at->class_weight));
   TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "gradients", -1, &at->gradients));
+  if (has_part(s, PLAN_PART_ACCUMULATE))
+    TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "kept_gradients", -1, &at->kept_gradients));
   const enum update_rule rule =
       update_rule_from(options->optimizer.kind, options->optimizer.momentum > 0, options->optimizer.nesterov);
   const struct update_moments moments = update_moments_of(rule);
@@ -83,6 +88,23 @@ static descent_status add_state(struct builder *s) {
   if (moments.moment2) TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "moment2", -1, &at->moment2));
   TRY(add_buffer(plan, PLAN_STATE, PLAN_F64, network->n_layers, LAYER_SLOTS, "layer_statistics", -1,
                  &at->layer_statistics));
+done:
+  return status;
+}
+
+/* Only two adjacent dZ are in use at a time. */
+static int slot_of_dZ(int layer) { return 1 + layer % 2; }
+
+/* dA, and dX in the memory of dZ[2], which is no longer needed then. */
+static descent_status add_backward(struct builder *s) {
+  struct plan *plan = s->plan;
+  descent_status status = DESCENT_OK;
+  if (has_part(s, PLAN_PART_BACKWARD))
+    TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, plan->batch, s->n_out, "dA", -1, &s->at.dA));
+  if (!has_part(s, PLAN_PART_INPUT_GRADIENT)) goto done;
+  TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, plan->batch, s->network->inputs, "dX", -1, &s->at.dX));
+  plan->buffers[s->at.dX].slot = slot_of_dZ(0);
+  s->dZ[0] = s->at.dX;
 done:
   return status;
 }
@@ -101,11 +123,12 @@ static descent_status add_batch(struct builder *s) {
     TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "A", l, &s->A[l]));
     if (slope_is_from_z(layer->activation))
       TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "Z", l, &s->Z[l]));
-    if (!s->options) continue;
+    if (!s->options && !has_part(s, PLAN_PART_BACKWARD)) continue;
     TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, layer->n_out, "dZ", l, &s->dZ[l]));
-    plan->buffers[s->dZ[l]].slot = 1 + l % 2; /* only two adjacent ones are in use at a time */
+    plan->buffers[s->dZ[l]].slot = slot_of_dZ(l);
   }
   s->at.A = s->A[network->n_layers];
+  TRY(add_backward(s));
   TRY(add_buffer(plan, PLAN_BATCH, PLAN_F32, batch, s->n_out, "P", -1, &s->at.P));
 done:
   return status;
@@ -196,43 +219,76 @@ static void append_loss(const struct builder *s, bool training) {
   };
 }
 
+static void append_weights(const struct builder *s, int l) {
+  const struct network_layer *layer = &s->network->layers[l - 1];
+  append(s, OP_DENSE_BACKWARD_WEIGHTS, l)->weights = (struct plan_dense_backward_weights){
+      .dZ = s->dZ[l],
+      .A_in = s->A[l - 1],
+      .gradients = s->at.gradients,
+      .W = layer->at.W,
+      .b = layer->at.b,
+      .n_in = layer->n_in,
+      .n_out = layer->n_out,
+  };
+}
+
+static void append_input(const struct builder *s, int l) {
+  const struct network_layer *layer = &s->network->layers[l - 1];
+  append(s, OP_DENSE_BACKWARD_INPUT, l)->input = (struct plan_dense_backward_input){
+      .dZ = s->dZ[l],
+      .parameters = s->at.parameters,
+      .A = s->A[l - 1],
+      .Z = s->Z[l - 1],
+      .dZ_below = s->dZ[l - 1],
+      .W = layer->at.W,
+      .n_in = layer->n_in,
+      .n_out = layer->n_out,
+      .activation = l > 1 ? s->network->layers[l - 2].activation : DESCENT_ACTIVATION_IDENTITY,
+      .dropout = layer_dropout(s, l - 1),
+  };
+}
+
+/* From dZ[L] to the gradients, if there are any, and dZ[1]. dJ/dX is not needed in training. */
 static void append_backward(const struct builder *s) {
   for (int l = s->network->n_layers; l >= 1; l--) {
-    const struct network_layer *layer = &s->network->layers[l - 1];
-    append(s, OP_DENSE_BACKWARD_WEIGHTS, l)->weights = (struct plan_dense_backward_weights){
-        .dZ = s->dZ[l],
-        .A_in = s->A[l - 1],
-        .gradients = s->at.gradients,
-        .W = layer->at.W,
-        .b = layer->at.b,
-        .n_in = layer->n_in,
-        .n_out = layer->n_out,
-    };
-    if (l == 1) break; /* dJ/dX is not needed */
-    append(s, OP_DENSE_BACKWARD_INPUT, l)->input = (struct plan_dense_backward_input){
-        .dZ = s->dZ[l],
-        .parameters = s->at.parameters,
-        .A = s->A[l - 1],
-        .Z = s->Z[l - 1],
-        .dZ_below = s->dZ[l - 1],
-        .W = layer->at.W,
-        .n_in = layer->n_in,
-        .n_out = layer->n_out,
-        .activation = s->network->layers[l - 2].activation,
-        .dropout = layer_dropout(s, l - 1),
-    };
+    if (s->at.gradients != PLAN_NONE) append_weights(s, l);
+    if (l > 1) append_input(s, l);
   }
+}
+
+static void append_backward_output(const struct builder *s) {
+  const int L = s->network->n_layers;
+  append(s, OP_BACKWARD_OUTPUT, L)->output_slope = (struct plan_backward_output){
+      .dA = s->at.dA,
+      .A = s->A[L],
+      .Z = s->Z[L],
+      .dZ = s->dZ[L],
+      .n = s->n_out,
+      .activation = s->network->layers[L - 1].activation,
+  };
+}
+
+static void append_accumulate(const struct builder *s, bool adds) {
+  append(s, OP_ACCUMULATE, 0)->accumulate = (struct plan_accumulate){
+      .gradients = s->at.gradients,
+      .kept_gradients = s->at.kept_gradients,
+      .n = s->network->n_parameters,
+      .adds = adds,
+  };
+}
+
+static void append_norm(const struct builder *s) {
+  append(s, OP_GRADIENT_NORM, 0)->norm = (struct plan_gradient_norm){
+      .gradients = s->at.gradients,
+      .scalars = s->at.scalars,
+      .layer_statistics = s->at.layer_statistics,
+      .clip_norm = s->options->optimizer.clip_norm,
+  };
 }
 
 static void append_update(const struct builder *s, bool measure) {
   const descent_train_options *o = s->options;
   const struct plan_handles *at = &s->at;
-  append(s, OP_GRADIENT_NORM, 0)->norm = (struct plan_gradient_norm){
-      .gradients = at->gradients,
-      .scalars = at->scalars,
-      .layer_statistics = at->layer_statistics,
-      .clip_norm = o->optimizer.clip_norm,
-  };
   append(s, OP_UPDATE, 0)->update = (struct plan_update){
       .parameters = at->parameters,
       .gradients = at->gradients,
@@ -269,21 +325,57 @@ static void append_output(const struct builder *s) {
   };
 }
 
-static struct plan_range append_train(const struct builder *s, bool with_statistics) {
-  struct plan_range range = {.first = s->plan->n_ops};
+/* The operations from `first` to the last one appended. */
+static struct plan_range range_from(const struct builder *s, int first) {
+  return (struct plan_range){first, s->plan->n_ops - first};
+}
+
+/* A training step, and its parts. */
+struct step_ranges {
+  struct plan_range whole, forward, gradient, update;
+};
+
+static struct step_ranges append_train(const struct builder *s, bool with_statistics) {
+  struct step_ranges ranges;
+  const int first = s->plan->n_ops;
   append_gather(s, true, true);
   append_forward(s, true);
   if (with_statistics) append_statistics(s);
+  ranges.forward = range_from(s, first);
   append_loss(s, true);
   append_backward(s);
+  const int norm = s->plan->n_ops;
+  append_norm(s);
+  ranges.gradient = range_from(s, first);
   append_update(s, with_statistics);
   append_metrics(s);
-  range.count = s->plan->n_ops - range.first;
-  return range;
+  ranges.update = range_from(s, norm);
+  ranges.whole = range_from(s, first);
+  return ranges;
+}
+
+static void append_parts(const struct builder *s) {
+  struct plan *plan = s->plan;
+  int first = plan->n_ops;
+  if (has_part(s, PLAN_PART_BACKWARD)) {
+    append_backward_output(s);
+    append_backward(s);
+    plan->backward = range_from(s, first);
+  }
+  first = plan->n_ops;
+  if (has_part(s, PLAN_PART_INPUT_GRADIENT)) {
+    append_input(s, 1);
+    plan->input_gradient = range_from(s, first);
+  }
+  if (!has_part(s, PLAN_PART_ACCUMULATE)) return;
+  append_accumulate(s, false);
+  append_accumulate(s, true);
+  plan->keep_gradients = (struct plan_range){plan->n_ops - 2, 1};
+  plan->add_gradients = (struct plan_range){plan->n_ops - 1, 1};
 }
 
 static struct plan_range append_evaluate(const struct builder *s, bool targets) {
-  struct plan_range range = {.first = s->plan->n_ops};
+  const int first = s->plan->n_ops;
   append_gather(s, targets, false);
   append_forward(s, false);
   if (targets) {
@@ -291,15 +383,14 @@ static struct plan_range append_evaluate(const struct builder *s, bool targets) 
     append_metrics(s);
   }
   append_output(s);
-  range.count = s->plan->n_ops - range.first;
-  return range;
+  return range_from(s, first);
 }
 
 /* ---- building --------------------------------------------------------------------------------------------------- */
 
 static descent_status allocate(struct builder *s) {
   const int64_t layers = s->network->n_layers;
-  enum { FIXED_BUFFERS = 24, OPS_PER_LAYER = 9, FIXED_OPS = 24 };
+  enum { FIXED_BUFFERS = 24, OPS_PER_LAYER = 11, FIXED_OPS = 24 };
   struct plan *plan = memory_allocate(1, sizeof *plan, "the plan");
   if (!plan) return DESCENT_ERROR_MEMORY;
   s->plan = plan;
@@ -324,9 +415,14 @@ static struct plan_handles no_handles(void) {
 
 descent_status plan_build(const descent_network *network, const descent_train_options *options, int64_t batch,
                           struct plan **plan, struct plan_handles *handles) {
+  return plan_build_with(network, options, 0, batch, plan, handles);
+}
+
+descent_status plan_build_with(const descent_network *network, const descent_train_options *options, unsigned parts,
+                               int64_t batch, struct plan **plan, struct plan_handles *handles) {
   if (batch < 1)
     return status_set(DESCENT_ERROR_ARGUMENT, "batch of %lld rows: must have at least 1", (long long)batch);
-  struct builder s = {.network = network, .options = options, .at = no_handles()};
+  struct builder s = {.network = network, .options = options, .parts = parts, .at = no_handles()};
   s.n_out = network->layers[network->n_layers - 1].n_out;
   s.n_y = is_classifier(network) ? 1 : s.n_out;
   descent_status status;
@@ -341,11 +437,18 @@ descent_status plan_build(const descent_network *network, const descent_train_op
   TRY(add_state(&s));
   TRY(add_batch(&s));
   if (options) {
-    s.plan->train = append_train(&s, false);
-    s.plan->train_with_statistics = append_train(&s, true);
+    const struct step_ranges train = append_train(&s, false), with_statistics = append_train(&s, true);
+    s.plan->train = train.whole;
+    s.plan->forward = train.forward;
+    s.plan->gradient = train.gradient;
+    s.plan->update = train.update;
+    s.plan->train_with_statistics = with_statistics.whole;
+    s.plan->forward_with_statistics = with_statistics.forward;
+    s.plan->update_with_statistics = with_statistics.update;
   }
   s.plan->evaluate = append_evaluate(&s, true);
   s.plan->predict = append_evaluate(&s, false);
+  append_parts(&s);
   *plan = s.plan;
   *handles = s.at;
   s.plan = NULL;

@@ -14,7 +14,8 @@ struct plan_handles {
   int class_weight;                            /* PLAN_NONE without class weights */
   int parameters, gradients, moment1, moment2; /* moments: PLAN_NONE where the optimizer has none */
   int scalars, layer_statistics;
-  int X, y, w, A, P; /* A: of the output layer */
+  int kept_gradients, dA, dX; /* PLAN_NONE unless their part is asked for */
+  int X, y, w, A, P;          /* A: of the output layer */
 };
 
 /* Builds the plan for steps of at most `batch` >= 1 rows. `options` NULL: only the evaluate and predict ranges, without
@@ -22,6 +23,10 @@ struct plan_handles {
  * class weights or balance classes. The plan keeps no pointer to its arguments. ERROR_ARGUMENT, ERROR_MEMORY. */
 descent_status plan_build(const descent_network *network, const descent_train_options *options, int64_t batch,
                           struct plan **plan, struct plan_handles *handles);
+/* The same with some of enum plan_part; without options, the network's values in prediction are what is differentiated.
+ */
+descent_status plan_build_with(const descent_network *network, const descent_train_options *options, unsigned parts,
+                               int64_t batch, struct plan **plan, struct plan_handles *handles);
 void plan_free(struct plan *plan);
 
 /* The least work of an op on `rows` rows: floating-point operations, and bytes moved if each input is read once and

@@ -55,6 +55,15 @@ static struct cost loss_cost(const struct plan *plan, const struct plan_loss *op
   return cost;
 }
 
+static struct cost backward_output_cost(const struct plan *plan, const struct plan_backward_output *op, double m) {
+  const double n = (double)op->n;
+  struct cost cost = {.bytes = m * n * (FLOAT + width(plan, op->dZ))};
+  if (op->activation == DESCENT_ACTIVATION_IDENTITY) return cost;
+  cost.flops = 2 * m * n;
+  cost.bytes += m * n * width(plan, op->A); /* or Z, which has the same size */
+  return cost;
+}
+
 static struct cost weights_cost(const struct plan *plan, const struct plan_dense_backward_weights *op, double m) {
   const double in = (double)op->n_in, out = (double)op->n_out;
   return (struct cost){
@@ -105,8 +114,13 @@ void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t row
     case OP_GATHER: cost = gather_cost(plan, &op->gather, m); break;
     case OP_DENSE_FORWARD: cost = forward_cost(plan, &op->forward, m); break;
     case OP_LOSS: cost = loss_cost(plan, &op->loss, m); break;
+    case OP_BACKWARD_OUTPUT: cost = backward_output_cost(plan, &op->output_slope, m); break;
     case OP_DENSE_BACKWARD_WEIGHTS: cost = weights_cost(plan, &op->weights, m); break;
     case OP_DENSE_BACKWARD_INPUT: cost = input_cost(plan, &op->input, m); break;
+    case OP_ACCUMULATE: /* a copy, or two operands and a sum */
+      cost.bytes = (op->accumulate.adds ? 3 : 2) * (double)op->accumulate.n * FLOAT;
+      cost.flops = op->accumulate.adds ? (double)op->accumulate.n : 0;
+      break;
     case OP_GRADIENT_NORM:
       cost.bytes = (double)plan->buffers[op->norm.gradients].cols * FLOAT;
       cost.flops = 2 * (double)plan->buffers[op->norm.gradients].cols;

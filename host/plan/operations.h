@@ -13,8 +13,10 @@ static inline const char *plan_op_kind_name(enum plan_op_kind kind) {
     case OP_GATHER: return "gather";
     case OP_DENSE_FORWARD: return "dense_forward";
     case OP_LOSS: return "loss";
+    case OP_BACKWARD_OUTPUT: return "backward_output";
     case OP_DENSE_BACKWARD_WEIGHTS: return "dense_backward_weights";
     case OP_DENSE_BACKWARD_INPUT: return "dense_backward_input";
+    case OP_ACCUMULATE: return "accumulate";
     case OP_GRADIENT_NORM: return "gradient_norm";
     case OP_UPDATE: return "update";
     case OP_STATISTICS: return "statistics";
@@ -27,7 +29,7 @@ static inline const char *plan_op_kind_name(enum plan_op_kind kind) {
 
 /* "dense_forward layer 2"; into text. */
 static inline void plan_op_name(const struct plan_op *op, char *text, size_t size) {
-  if (op->layer && op->kind != OP_LOSS)
+  if (op->layer && op->kind != OP_LOSS && op->kind != OP_BACKWARD_OUTPUT)
     snprintf(text, size, "%s layer %d", plan_op_kind_name(op->kind), op->layer);
   else
     snprintf(text, size, "%s", plan_op_kind_name(op->kind));
@@ -50,7 +52,7 @@ enum plan_role {
   PLAN_ROWS_OF_SOURCE, /* bound data: (source rows, width) */
   PLAN_CONSTANT,       /* fill, shift, scale, class weights: (1, width) */
   PLAN_ACTIVATION,     /* X, A, Z, dZ: (rows, width), an operand of matrix products or beside one */
-  PLAN_ROWS,           /* y, w, P: (rows, width) */
+  PLAN_ROWS,           /* y, w, P, dA: (rows, width) */
   PLAN_FLAT,           /* parameters, gradients, moments; width: of the whole buffer, or 0 for one layer's part */
   PLAN_STATISTIC,      /* scalars and layer statistics, in double */
 };
@@ -109,6 +111,14 @@ static inline int plan_uses(const struct plan_op *op, struct plan_use uses[PLAN_
       USE(o->dZ, PLAN_ACTIVATION, o->n, PLAN_WRITE);
       break;
     }
+    case OP_BACKWARD_OUTPUT: {
+      const struct plan_backward_output *o = &op->output_slope;
+      USE(o->dA, PLAN_ROWS, o->n, PLAN_READ);
+      USE(o->A, PLAN_ACTIVATION, o->n, PLAN_READ);
+      USE(o->Z, PLAN_ACTIVATION, o->n, PLAN_READ);
+      USE(o->dZ, PLAN_ACTIVATION, o->n, PLAN_WRITE);
+      break;
+    }
     case OP_DENSE_BACKWARD_WEIGHTS: {
       const struct plan_dense_backward_weights *o = &op->weights;
       USE(o->dZ, PLAN_ACTIVATION, o->n_out, PLAN_READ);
@@ -123,6 +133,12 @@ static inline int plan_uses(const struct plan_op *op, struct plan_use uses[PLAN_
       USE(o->A, PLAN_ACTIVATION, o->n_in, PLAN_READ);
       USE(o->Z, PLAN_ACTIVATION, o->n_in, PLAN_READ);
       USE(o->dZ_below, PLAN_ACTIVATION, o->n_in, PLAN_WRITE);
+      break;
+    }
+    case OP_ACCUMULATE: {
+      const struct plan_accumulate *o = &op->accumulate;
+      USE(o->gradients, PLAN_FLAT, o->n, o->adds ? PLAN_UPDATE : PLAN_READ);
+      USE(o->kept_gradients, PLAN_FLAT, o->n, o->adds ? PLAN_READ : PLAN_WRITE);
       break;
     }
     case OP_GRADIENT_NORM: {
@@ -174,7 +190,8 @@ static inline bool plan_is_bf16(const struct plan *plan, int buffer) {
     struct plan_use uses[PLAN_MOST_USES];
     for (int n = plan_uses(op, uses); n-- > 0;) {
       if (uses[n].buffer != buffer || uses[n].role != PLAN_ACTIVATION) continue;
-      if (uses[n].access == PLAN_READ && (op->kind == OP_LOSS || op->kind == OP_OUTPUT)) return false;
+      const bool of_outputs = op->kind == OP_LOSS || op->kind == OP_BACKWARD_OUTPUT || op->kind == OP_OUTPUT;
+      if (uses[n].access == PLAN_READ && of_outputs) return false;
       is_operand = true;
     }
   }

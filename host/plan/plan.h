@@ -60,8 +60,10 @@ enum plan_op_kind {
   OP_GATHER,
   OP_DENSE_FORWARD,
   OP_LOSS,
+  OP_BACKWARD_OUTPUT,
   OP_DENSE_BACKWARD_WEIGHTS,
   OP_DENSE_BACKWARD_INPUT,
+  OP_ACCUMULATE,
   OP_GRADIENT_NORM,
   OP_UPDATE,
   OP_STATISTICS,
@@ -111,6 +113,14 @@ struct plan_loss {
   double label_smoothing;
 };
 
+/* dZ = dA * g'(Z) of the output layer, in place of a loss: dA = dJ/dA (rows, n) comes from the caller. A and Z as in
+ * plan_loss; g' as in dense_backward_input, without dropout. */
+struct plan_backward_output {
+  int dA, A, Z, dZ;
+  int64_t n;
+  descent_activation activation;
+};
+
 /* dW = dZ^T A_in, db = column sums of dZ, into `gradients` at the offsets of W and b. */
 struct plan_dense_backward_weights {
   int dZ, A_in, gradients;
@@ -120,12 +130,21 @@ struct plan_dense_backward_weights {
 /* dZ_below = (dZ W) * g'(Z) of the layer below (whose output is A, pre-activation Z or PLAN_NONE, width n_in), times
  * its dropout factor: dropped 0, kept 1 / (1 - p). g' comes from A where possible: sigmoid a (1 - a), tanh 1 - a^2,
  * relu 1{a > 0}, leaky_relu 1{a > 0} + 0.01 1{a <= 0}, with a = A (1 - p) for kept units; otherwise from Z. The
- * op's `layer` is the upper layer, which has W and dZ; the dropout counter uses layer - 1. */
+ * op's `layer` is the upper layer, which has W and dZ; the dropout counter uses layer - 1. Below layer 1 are the inputs: A
+ * is X, the activation identity, and dZ_below is dX, per unit of the normalised inputs. */
 struct plan_dense_backward_input {
   int dZ, parameters, A, Z, dZ_below;
   int64_t W, n_in, n_out;
   descent_activation activation;
   double dropout;
+};
+
+/* kept_gradients = gradients; or, with `adds`, gradients += kept_gradients. n: floats of the flat buffers, gaps included.
+ */
+struct plan_accumulate {
+  int gradients, kept_gradients;
+  int64_t n;
+  bool adds;
 };
 
 /* 2-norms of `gradients`, per layer and global, accumulated in double in an order independent of the thread count.
@@ -184,8 +203,10 @@ struct plan_op {
     struct plan_gather gather;
     struct plan_dense_forward forward;
     struct plan_loss loss;
+    struct plan_backward_output output_slope;
     struct plan_dense_backward_weights weights;
     struct plan_dense_backward_input input;
+    struct plan_accumulate accumulate;
     struct plan_gradient_norm norm;
     struct plan_update update;
     struct plan_statistics statistics;
@@ -197,6 +218,13 @@ struct plan_op {
 /* Consecutive operations. */
 struct plan_range {
   int first, count;
+};
+
+/* What a plan has only if it is asked for; a sum of these. */
+enum plan_part {
+  PLAN_PART_BACKWARD = 1,       /* the range `backward` and its buffer dA */
+  PLAN_PART_INPUT_GRADIENT = 2, /* with backward: the range `input_gradient` and its buffer dX */
+  PLAN_PART_ACCUMULATE = 4,     /* with options and backward: the ranges keep_gradients and add_gradients */
 };
 
 struct plan {
@@ -215,6 +243,16 @@ struct plan {
   struct plan_range train_with_statistics; /* the same step; also writes the layer statistics */
   struct plan_range evaluate; /* gather without shuffle, forward without dropout, loss without dZ, metrics, output */
   struct plan_range predict;  /* gather X only, forward, output */
+
+  /* A training step in parts, which give the bits of the whole: each is a part of train or train_with_statistics. */
+  struct plan_range forward, forward_with_statistics; /* gather, forward, statistics */
+  struct plan_range gradient;                         /* gather .. gradient_norm */
+  struct plan_range update, update_with_statistics;   /* gradient_norm, update, metrics */
+
+  /* Empty unless asked for. They read what `forward` (without options: predict) has left. */
+  struct plan_range backward;       /* backward_output, then as in train; without options no weight gradients */
+  struct plan_range input_gradient; /* after backward: dX */
+  struct plan_range keep_gradients, add_gradients; /* before and after a backward whose gradients are to be added */
 };
 
 struct permutation; /* core/rng.h */

@@ -20,8 +20,10 @@ descent_status descent_trainer_evaluate(descent_trainer *trainer, const descent_
   TRY(check_dataset(network, dataset, true, "the dataset"));
   TRY(dataset_align(dataset, &network->schema, &aligned));
   if (aligned) dataset = aligned;
+  trainer_forget_forward(trainer);
   status = program_bind_once(program, dataset);
-  if (status == DESCENT_OK) status = evaluate_dataset(program, network, dataset, top_k, true, NULL, NULL, metrics);
+  if (status == DESCENT_OK)
+    status = evaluate_dataset(program, network, dataset, top_k, true, NULL, NULL, NULL, metrics);
   const descent_status unbound = program_unbind(program);
   if (status == DESCENT_OK) status = unbound;
 done:
@@ -77,6 +79,8 @@ descent_status descent_trainer_restore(descent_trainer *trainer, const char *pat
   const double learning_rate = snapshot.state.learning_rate;
   if (snapshot.step < 0 || !(learning_rate >= 0 && isfinite((float)learning_rate)))
     TRY(status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: inconsistent training state", path));
+  trainer_forget_forward(trainer);
+  trainer->gradient.state = GRADIENT_NONE; /* they were those of other parameters */
   TRY(snapshot_restore(&trainer->program, &snapshot));
   trainer->steps = snapshot.step;
   if (learning_rate > 0) trainer->learning_rate = learning_rate; /* 0 before the first step of descent_fit */

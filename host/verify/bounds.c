@@ -49,6 +49,19 @@ done:
   return status;
 }
 
+/* A copy is exact, a sum is rounded once. */
+static descent_status bounds_accumulate(const struct backend_program *reference, const struct plan_op *op,
+                                        struct bounds *bounds) {
+  const struct plan_accumulate *o = &op->accumulate;
+  const int buffer = o->adds ? o->gradients : o->kept_gradients;
+  const double *values = reference_values(reference, buffer);
+  double *bound;
+  const descent_status status = bounds_add(bounds, reference, buffer, 0, o->n, &bound);
+  for (int64_t i = 0; status == DESCENT_OK && o->adds && i < o->n; i++)
+    bound[i] = interval_bound(interval_rounded(interval_exact(values[i]), 1), values[i]);
+  return status;
+}
+
 /* sqrt of a sum of squares in double: half the relative error of the sum plus that of the root, for both sides. */
 static double norm_bound(double norm, int64_t terms) { return interval_gamma64((double)terms + 4) * norm; }
 
@@ -142,8 +155,10 @@ static descent_status derive(const struct backend_program *reference, const stru
     case OP_GATHER: return bounds_gather(reference, op, step, bounds);
     case OP_DENSE_FORWARD: return bounds_dense_forward(reference, op, step, bounds);
     case OP_LOSS: return bounds_loss(reference, op, step, bounds);
+    case OP_BACKWARD_OUTPUT: return bounds_backward_output(reference, op, step, bounds);
     case OP_DENSE_BACKWARD_WEIGHTS: return bounds_dense_backward_weights(reference, op, step, bounds);
     case OP_DENSE_BACKWARD_INPUT: return bounds_dense_backward_input(reference, op, step, bounds);
+    case OP_ACCUMULATE: return bounds_accumulate(reference, op, bounds);
     case OP_GRADIENT_NORM: return bounds_gradient_norm(reference, op, step, bounds);
     case OP_UPDATE: return bounds_update(reference, op, step, inputs, bounds);
     case OP_STATISTICS: return bounds_statistics(reference, op, step, bounds);

@@ -32,6 +32,8 @@ descent_status bounds_dense_backward_input(const struct backend_program *referen
                                            const struct plan_step *step, struct bounds *bounds);
 descent_status bounds_loss(const struct backend_program *reference, const struct plan_op *op,
                            const struct plan_step *step, struct bounds *bounds);
+descent_status bounds_backward_output(const struct backend_program *reference, const struct plan_op *op,
+                                      const struct plan_step *step, struct bounds *bounds);
 descent_status bounds_output_op(const struct backend_program *reference, const struct plan_op *op,
                                 const struct plan_step *step, struct bounds *bounds);
 

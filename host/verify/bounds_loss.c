@@ -133,6 +133,24 @@ done:
   return status;
 }
 
+/* One product with g', or an exact copy. */
+descent_status bounds_backward_output(const struct backend_program *reference, const struct plan_op *op,
+                                      const struct plan_step *step, struct bounds *bounds) {
+  const struct plan_backward_output *o = &op->output_slope;
+  const double *dA = reference_values(reference, o->dA), *A = reference_values(reference, o->A);
+  const double *Z = reference_values(reference, o->Z), *dZ = reference_values(reference, o->dZ);
+  const bool reduced = plan_is_bf16(reference->plan, o->dZ);
+  double *bound;
+  descent_status status = bounds_add(bounds, reference, o->dZ, 0, step->rows * o->n, &bound);
+  for (int64_t i = 0; status == DESCENT_OK && i < step->rows * o->n; i++) {
+    struct interval d = interval_exact(dA[i]);
+    if (o->activation != DESCENT_ACTIVATION_IDENTITY)
+      d = interval_mul(d, bounds_slope(o->activation, interval_exact(A[i]), Z ? Z[i] : 0));
+    bound[i] = interval_bound(reduced ? interval_to_bf16(d) : d, dZ[i]);
+  }
+  return status;
+}
+
 /* a / y_scale + y_shift, or a * (1 / y_scale) + y_shift. */
 static struct interval denormalised(double a, const double *scale, const double *shift) {
   struct interval p = interval_exact(a);

@@ -219,8 +219,10 @@ static descent_status run_op(struct backend_program *program, const struct plan_
     case OP_GATHER: return cpu_gather(program, op, step);
     case OP_DENSE_FORWARD: cpu_dense_forward(program, op, step); break;
     case OP_LOSS: cpu_loss(program, op, step); break;
+    case OP_BACKWARD_OUTPUT: cpu_backward_output(program, op, step); break;
     case OP_DENSE_BACKWARD_WEIGHTS: cpu_dense_backward_weights(program, op, step); break;
     case OP_DENSE_BACKWARD_INPUT: cpu_dense_backward_input(program, op, step); break;
+    case OP_ACCUMULATE: cpu_accumulate(program, op); break;
     case OP_GRADIENT_NORM: cpu_gradient_norm(program, op, step); break;
     case OP_UPDATE: cpu_update(program, op, step); break;
     case OP_STATISTICS: cpu_statistics(program, op, step); break;

@@ -73,6 +73,8 @@ void cpu_dense_backward_weights(struct backend_program *program, const struct pl
                                 const struct plan_step *step);
 void cpu_dense_backward_input(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void cpu_loss(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+void cpu_backward_output(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+void cpu_accumulate(struct backend_program *program, const struct plan_op *op);
 void cpu_gradient_norm(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void cpu_update(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void cpu_statistics(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);

@@ -1,5 +1,7 @@
-/* Loss, output and metrics: J and dJ/dZ of the output layer, what predict returns, and the running totals. */
+/* Loss, output and metrics: J and dJ/dZ of the output layer, by a loss or from the caller's dJ/dA, what predict returns,
+ * and the running totals. */
 #include <stddef.h>
+#include <string.h>
 
 #include "backend/cpu/cpu.h"
 #include "core/terms.h"
@@ -60,6 +62,37 @@ void cpu_loss(struct backend_program *program, const struct plan_op *op, const s
   double sum = 0;
   for (int64_t tile = 0; tile < tiles; tile++) sum += program->slots[tile];
   scalars[SCALAR_LOSS] = sum * inverse_weight_sum;
+}
+
+/* ---- dZ from dA ---- */
+
+struct backward_output {
+  const struct kernels *kernels;
+  const float *dA, *A, *Z;
+  float *dZ;
+  int64_t count;
+  descent_activation activation;
+};
+
+static void backward_output_tile(void *context, int64_t tile) {
+  const struct backward_output *b = context;
+  const int64_t begin = tile * CPU_PIECE, left = b->count - begin, n = left < CPU_PIECE ? left : CPU_PIECE;
+  memcpy(b->dZ + begin, b->dA + begin, (size_t)n * sizeof *b->dZ);
+  b->kernels->backward(b->activation, b->A + begin, b->Z ? b->Z + begin : NULL, 1, b->dZ + begin, n);
+}
+
+void cpu_backward_output(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
+  const struct plan_backward_output *o = &op->output_slope;
+  struct backward_output b = {
+      .kernels = program->device->kernels,
+      .dA = cpu_floats(program, o->dA),
+      .A = cpu_floats(program, o->A),
+      .Z = cpu_floats(program, o->Z),
+      .dZ = cpu_floats(program, o->dZ),
+      .count = step->rows * o->n,
+      .activation = o->activation,
+  };
+  cpu_spread(program, b.count, backward_output_tile, &b, cpu_tiles(b.count, CPU_PIECE));
 }
 
 /* ---- output ------------------------------------------------------------------------------------------------------ */

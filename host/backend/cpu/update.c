@@ -1,4 +1,4 @@
-/* Gradient norm and update over the flat buffers, and the layers' statistics. Norms are summed in double, piece by
+/* Accumulation, gradient norm and update over the flat buffers, and the layers' statistics. Norms are summed in double, piece by
  * piece in a fixed order. */
 #include <math.h>
 #include <stddef.h>
@@ -6,6 +6,36 @@
 
 #include "backend/cpu/cpu.h"
 #include "plan/operations.h"
+
+/* ---- accumulation ---- */
+
+struct accumulate {
+  const struct kernels *kernels;
+  float *gradients, *kept_gradients;
+  int64_t n;
+  bool adds;
+};
+
+static void accumulate_tile(void *context, int64_t tile) {
+  const struct accumulate *a = context;
+  const int64_t begin = tile * CPU_PIECE, left = a->n - begin, n = left < CPU_PIECE ? left : CPU_PIECE;
+  if (a->adds)
+    a->kernels->add(a->kept_gradients + begin, a->gradients + begin, n);
+  else
+    memcpy(a->kept_gradients + begin, a->gradients + begin, (size_t)n * sizeof *a->gradients);
+}
+
+void cpu_accumulate(struct backend_program *program, const struct plan_op *op) {
+  const struct plan_accumulate *o = &op->accumulate;
+  struct accumulate a = {
+      .kernels = program->device->kernels,
+      .gradients = cpu_floats(program, o->gradients),
+      .kept_gradients = cpu_floats(program, o->kept_gradients),
+      .n = o->n,
+      .adds = o->adds,
+  };
+  cpu_spread(program, o->n, accumulate_tile, &a, cpu_tiles(o->n, CPU_PIECE));
+}
 
 /* ---- gradient norm ----------------------------------------------------------------------------------------------- */
 

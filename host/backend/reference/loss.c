@@ -1,4 +1,5 @@
-/* The losses with their gradients, from logits in the stable form, and the output of predict. */
+/* The losses with their gradients, from logits in the stable form, a gradient from the caller in their place, and the
+ * output of predict. */
 #include <math.h>
 #include <stddef.h>
 
@@ -68,6 +69,15 @@ void reference_loss(struct backend_program *program, const struct plan_loss *op,
     for (int64_t k = 0; dZ && k < op->n; k++) dZ_row[k] *= weight;
   }
   scalars[SCALAR_LOSS] = J;
+}
+
+void reference_backward_output(struct backend_program *program, const struct plan_backward_output *op,
+                               const struct plan_step *step) {
+  const double *dA = reference_values(program, op->dA); /* (rows, n) */
+  const double *A = reference_values(program, op->A);   /* (rows, n) */
+  const double *Z = reference_values(program, op->Z);   /* (rows, n) or NULL */
+  double *dZ = reference_values(program, op->dZ);       /* (rows, n) */
+  for (int64_t i = 0; i < step->rows * op->n; i++) dZ[i] = dA[i] * reference_slope(op->activation, A[i], Z ? Z[i] : 0);
 }
 
 void reference_output(struct backend_program *program, const struct plan_output *op, const struct plan_step *step) {

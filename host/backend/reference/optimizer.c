@@ -1,10 +1,20 @@
-/* The gradient's norm and the update rules, over the flat parameter buffer. */
+/* The gradient's accumulation, its norm and the update rules, over the flat parameter buffer. */
 #include <math.h>
 #include <stddef.h>
 
 #include "backend/formulas.h"
 #include "backend/reference/reference.h"
 #include "plan/operations.h"
+
+void reference_accumulate(struct backend_program *program, const struct plan_accumulate *op) {
+  double *gradients = reference_values(program, op->gradients);
+  double *kept_gradients = reference_values(program, op->kept_gradients);
+  for (int64_t i = 0; i < op->n; i++)
+    if (op->adds)
+      gradients[i] += kept_gradients[i];
+    else
+      kept_gradients[i] = gradients[i];
+}
 
 void reference_gradient_norm(struct backend_program *program, const struct plan_gradient_norm *op,
                              const struct plan_step *step) {

@@ -136,8 +136,10 @@ static descent_status run_op(struct backend_program *program, const struct plan_
     case OP_GATHER: return reference_gather(program, &op->gather, step);
     case OP_DENSE_FORWARD: reference_dense_forward(program, op, step); break;
     case OP_LOSS: reference_loss(program, &op->loss, step); break;
+    case OP_BACKWARD_OUTPUT: reference_backward_output(program, &op->output_slope, step); break;
     case OP_DENSE_BACKWARD_WEIGHTS: reference_dense_backward_weights(program, &op->weights, step); break;
     case OP_DENSE_BACKWARD_INPUT: reference_dense_backward_input(program, op, step); break;
+    case OP_ACCUMULATE: reference_accumulate(program, &op->accumulate); break;
     case OP_GRADIENT_NORM: reference_gradient_norm(program, &op->norm, step); break;
     case OP_UPDATE: reference_update(program, &op->update, step); break;
     case OP_STATISTICS: reference_statistics(program, op, step); break;

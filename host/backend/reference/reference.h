@@ -45,10 +45,13 @@ descent_status reference_gather(struct backend_program *program, const struct pl
                                 const struct plan_step *step);
 void reference_dense_forward(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void reference_loss(struct backend_program *program, const struct plan_loss *op, const struct plan_step *step);
+void reference_backward_output(struct backend_program *program, const struct plan_backward_output *op,
+                               const struct plan_step *step);
 void reference_dense_backward_weights(struct backend_program *program, const struct plan_dense_backward_weights *op,
                                       const struct plan_step *step);
 void reference_dense_backward_input(struct backend_program *program, const struct plan_op *op,
                                     const struct plan_step *step);
+void reference_accumulate(struct backend_program *program, const struct plan_accumulate *op);
 void reference_gradient_norm(struct backend_program *program, const struct plan_gradient_norm *op,
                              const struct plan_step *step);
 void reference_update(struct backend_program *program, const struct plan_update *op, const struct plan_step *step);

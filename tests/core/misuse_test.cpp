@@ -62,6 +62,9 @@ struct World {
   descent_dataset *made_data = nullptr, *made_second = nullptr, *freed_data = nullptr;
   descent_trainer *made_trainer = nullptr, *freed_trainer = nullptr;
   descent_predictor *predictor = nullptr, *made_predictor = nullptr, *freed_predictor = nullptr;
+  descent_preprocessing preprocessing = descent_preprocessing_default();
+  std::vector<char> file = std::vector<char>(1 << 16);
+  size_t bytes = 0;
   descent_metrics metrics = {};
   descent_step_info info = {};
   descent_fit_result fitted = {};
@@ -86,6 +89,7 @@ struct World {
     freed_data = memory.dataset().get();
     freed_trainer = train(trained.get());
     descent_trainer_free(freed_trainer);
+    EXPECT_EQ(descent_network_save_memory(network.get(), file.data(), file.size(), &bytes), DESCENT_OK);
     for (descent_predictor **made : {&predictor, &freed_predictor})
       EXPECT_EQ(descent_predictor_create(network.get(), device.get(), 4, made), DESCENT_OK) << descent_last_error();
     descent_predictor_free(freed_predictor);
@@ -261,6 +265,8 @@ const std::map<std::string, Case> &cases() {
       OPTIONS_CASE(descent_network_options, shape),
       OPTIONS_CASE(descent_train_options, options),
       CASE(descent_set_progress, may_be_null(nullptr), may_be_null(nullptr)),
+      OPTIONS_CASE(descent_preprocessing, preprocessing),
+      CASE(descent_train_options_set, &w.options, "weight_decay", "0.1"),
       // devices
       CASE(descent_device_open, "cpu", 1, &w.made_device),
       CASE(descent_device_close, may_be_null(DEVICE)),
@@ -340,6 +346,12 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_network_set_provenance, NETWORK, may_be_null("made by hand")),
       CASE(descent_network_save, NETWORK, files().written.c_str()),
       CASE(descent_network_load, files().model.c_str(), &w.made_network),
+      CASE(descent_network_set_preprocessing, NETWORK, &w.preprocessing),
+      CASE(descent_network_get_preprocessing, NETWORK, &w.preprocessing),
+      CASE(descent_network_set_names, NETWORK, may_be_null(nullptr), may_be_null(nullptr), may_be_null(nullptr)),
+      CASE(descent_network_save_memory, NETWORK, may_be_null(w.file.data()), w.file.size(), &w.bytes),
+      CASE(descent_network_load_memory, w.file.data(), w.bytes, &w.made_network),
+      CASE(descent_network_clone, NETWORK, &w.made_network),
       CASE(descent_network_export, NETWORK, DESCENT_EXPORT_FORMAT_C, files().written.c_str()),
       CASE(descent_network_load_weights, NETWORK, files().model.c_str()),
       // evaluation and prediction

@@ -32,14 +32,17 @@ static const descent_train_options train_defaults = {
     .checkpoint = {.seconds = 60, .keep = 2, .rollback_factor = 0.1},
 };
 
+static const descent_source source_defaults = {.size = sizeof source_defaults};
+
 /* A new member must enlarge the struct, since an older header leaves padding unset. A new member of a group uses its
  * reserved space, so that the size of the group and the offsets of later members do not change. */
 #define SIZE_OF(type, member) sizeof(((type *)NULL)->member)
 #define ENDS_WITH(type, member) \
   _Static_assert(offsetof(type, member) + SIZE_OF(type, member) == sizeof(type), #type " ends with padding")
-ENDS_WITH(descent_dataset_options, unused);
+ENDS_WITH(descent_dataset_options, max_rows);
 ENDS_WITH(descent_network_options, activations);
 ENDS_WITH(descent_train_options, callbacks);
+ENDS_WITH(descent_source, reserved);
 #define GROUP_SIZE(group, bytes) \
   _Static_assert(sizeof(void *) != 8 || SIZE_OF(descent_train_options, group) == (bytes), #group " changed its size")
 GROUP_SIZE(optimizer, 128);
@@ -61,15 +64,17 @@ static bool is_zero(const void *bytes, size_t n) {
   return true;
 }
 
-/* `what`: dataset, network or train. Every option struct starts with its size. */
-static descent_status complete(const char *what, const void *given, const void *defaults, size_t known, void *out) {
+/* `what`: its name in errors; `initial`: the function that gives its defaults. Every option struct starts with its
+ * size. */
+static descent_status complete(const char *what, const char *initial, const void *given, const void *defaults,
+                               size_t known, void *out) {
   const size_t largest = 4 * known; /* a larger size is not initialised, so the struct's end must not be read */
   size_t size = 0;
   if (given) memcpy(&size, given, sizeof size);
   if (size <= sizeof size || size % sizeof size || size > largest)
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s options must start from descent_%s_options_default()", what, what);
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s must start from %s()", what, initial);
   if (size > known && !is_zero((const char *)given + known, size - known))
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s options: a member is set that library version %s does not know", what,
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s: a member is set that library version %s does not know", what,
                       DESCENT_VERSION);
   memcpy(out, defaults, known);
   memcpy(out, given, size < known ? size : known);
@@ -89,24 +94,39 @@ void descent_train_options_init(descent_train_options *options, size_t size) {
   fill(&train_defaults, sizeof train_defaults, options, size);
 }
 
+void descent_source_init(descent_source *source, size_t size) {
+  fill(&source_defaults, sizeof source_defaults, source, size);
+}
+
 descent_status complete_dataset_options(const descent_dataset_options *given, descent_dataset_options *out) {
-  const descent_status status = complete("dataset", given, &dataset_defaults, sizeof dataset_defaults, out);
+  const descent_status status = complete("dataset options", "descent_dataset_options_default", given, &dataset_defaults,
+                                         sizeof dataset_defaults, out);
   if (status != DESCENT_OK || is_zero(out->unused, sizeof out->unused)) return status;
   return status_set(DESCENT_ERROR_ARGUMENT, "dataset options: a member is set that library version %s does not know",
                     DESCENT_VERSION);
 }
 
 descent_status complete_network_options(const descent_network_options *given, descent_network_options *out) {
-  return complete("network", given, &network_defaults, sizeof network_defaults, out);
+  return complete("network options", "descent_network_options_default", given, &network_defaults,
+                  sizeof network_defaults, out);
 }
 
 descent_status complete_train_options(const descent_train_options *given, descent_train_options *out) {
-  const descent_status status = complete("train", given, &train_defaults, sizeof train_defaults, out);
+  const descent_status status =
+      complete("train options", "descent_train_options_default", given, &train_defaults, sizeof train_defaults, out);
   if (status != DESCENT_OK) return status;
 #define UNSET(group) is_zero(out->group.reserved, sizeof out->group.reserved)
   if (UNSET(optimizer) && UNSET(schedule) && UNSET(early_stopping) && UNSET(checkpoint) && UNSET(callbacks))
     return DESCENT_OK;
 #undef UNSET
   return status_set(DESCENT_ERROR_ARGUMENT, "train options: a member is set that library version %s does not know",
+                    DESCENT_VERSION);
+}
+
+descent_status complete_source(const descent_source *given, descent_source *out) {
+  const descent_status status =
+      complete("the source", "descent_source_default", given, &source_defaults, sizeof source_defaults, out);
+  if (status != DESCENT_OK || is_zero(out->reserved, sizeof out->reserved)) return status;
+  return status_set(DESCENT_ERROR_ARGUMENT, "the source: a member is set that library version %s does not know",
                     DESCENT_VERSION);
 }

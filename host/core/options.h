@@ -9,5 +9,6 @@
 descent_status complete_dataset_options(const descent_dataset_options *given, descent_dataset_options *complete);
 descent_status complete_network_options(const descent_network_options *given, descent_network_options *complete);
 descent_status complete_train_options(const descent_train_options *given, descent_train_options *complete);
+descent_status complete_source(const descent_source *given, descent_source *complete);
 
 #endif

@@ -862,8 +862,8 @@ DESCENT_API descent_status descent_fit(descent_network *network, descent_device 
  * while the device computes. Step k of an epoch gets the same rows whatever the timing. Memory holds three blocks of
  * rows, each of one step or of 8 MB. */
 
-/* `next` and `rewind` get `user` first. They are called from one thread, which is not the caller's, one call at a time,
- * and ahead of the steps, so also for rows that the training does not reach. They must not use the objects of the
+/* `next` and `rewind` get `user` first. They are called from a thread of the library's, one call at a time, and ahead of
+ * the steps, so also for rows that the training does not reach. They must not use the objects of the
  * training. No call happens after descent_fit_source has returned, which waits for the one in progress. */
 typedef struct descent_source {
   size_t size;

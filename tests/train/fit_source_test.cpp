@@ -400,20 +400,22 @@ TEST(FitSource, KeepsTheBestEpochAfterAFailure) {
   EXPECT_EQ(failed.parameters, two.parameters);
 }
 
+/* In the second step, or where the training resumes in the second. */
 TEST(FitSource, NamesTheRowsOfADivergence) {
-  Job job = small_job();
+  const Scratch scratch;
+  const std::string folder = scratch / "kept";
+  Job job = exploding_job(folder);
   job.validate = false;
-  job.options.optimizer.kind = DESCENT_OPTIMIZER_GD;
-  job.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
-  job.widths = {4, 6, 2};
-  job.rows = make_rows(80, 4, 2, 0, 1);
-  std::fill(job.rows.X.begin() + 4 * 60, job.rows.X.end(), 0x1p64F); /* a sum of such squares is beyond float32 */
-  job.hidden = DESCENT_ACTIVATION_IDENTITY;
+  job.options.checkpoint.steps = 1;
   RowSource rows(job.rows);
-  rows.shuffled = false;
-  const Job::Outcome outcome = through_source(job, &rows, true).run();
-  EXPECT_EQ(outcome.status, DESCENT_ERROR_DIVERGED);
-  EXPECT_NE(outcome.error.find("60, 61, 62, 63, .."), std::string::npos) << outcome.error;
+  for (const bool resumed : {false, true}) {
+    rows.seeks = true;
+    const Job streamed = through_source(job, &rows, true);
+    const Job::Outcome outcome = resumed ? streamed.resume(folder) : streamed.run();
+    EXPECT_EQ(outcome.status, DESCENT_ERROR_DIVERGED);
+    EXPECT_NE(outcome.error.find("diverged at step 2 (epoch 1, row 20)"), std::string::npos) << outcome.error;
+  }
+  EXPECT_EQ(std::count(rows.rewinds.begin(), rows.rewinds.end(), std::pair<int64_t, int64_t>{1, 20}), 1);
 }
 
 TEST(FitSource, PassesOnTheLibrarysErrorInACallback) {

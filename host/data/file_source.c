@@ -188,14 +188,17 @@ static descent_status check_use(const char *path, const descent_dataset_options 
     return status_set(DESCENT_ERROR_ARGUMENT,
                       "%s: a source needs options.network, whose columns it reads (fit its preprocessing to a sample)",
                       path);
+  descent_status status;
+  TRY(handle_check(options->network, HANDLE_NETWORK, "dataset options: network"));
   if (options->target_file || options->features_only || options->max_rows)
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s: %s is not available for a source", path,
-                      options->target_file     ? "target_file"
-                      : options->features_only ? "features_only"
-                                               : "max_rows");
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: %s is not available for a source", path,
+                   options->target_file     ? "target_file"
+                   : options->features_only ? "features_only"
+                                            : "max_rows"));
   if (window < 0)
-    return status_set(DESCENT_ERROR_ARGUMENT, "window %" PRId64 ": must be at least 1, or 0 for 32 MB", window);
-  return DESCENT_OK;
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "window %" PRId64 ": must be at least 1, or 0 for 32 MB", window));
+done:
+  return status;
 }
 
 /* An error now rather than in the first epoch. */

@@ -402,6 +402,9 @@ descent_status descent_fit_source(descent_network *network, descent_device *devi
   descent_source complete;
   struct fit f = {.source = &complete, .validation = validation};
   descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(handle_check(device, HANDLE_DEVICE, "device"));
+  if (validation) TRY(handle_check(validation, HANDLE_DATASET, "validation"));
   TRY(complete_source(source, &complete));
   TRY(fit(&f, network, device, options, result));
 done:

@@ -294,6 +294,27 @@ TEST(FitSource, PausesWhileItWaitsForRows) {
   }
 }
 
+TEST(FitSource, TakesALossOfTheCallers) {
+  Job job = small_job();
+  job.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  job.widths = {4, 6, 2};
+  job.rows = make_rows(80, 4, 2, 0, 1);
+  job.held_out = make_rows(20, 4, 2, 0, 2);
+  job.options.callbacks.loss = [](void *, const float *outputs, const float *y, const float *weights, int64_t rows,
+                                  int64_t K, float *dOutputs) {
+    double J = 0; /* the mean of cosh(a - y); all weights are 1 */
+    for (int64_t i = 0; i < K * rows; i++) {
+      const double d = static_cast<double>(outputs[i]) - static_cast<double>(y[i]);
+      EXPECT_EQ(weights[i / K], 1);
+      J += std::cosh(d) / static_cast<double>(K * rows);
+      dOutputs[i] = static_cast<float>(std::sinh(d) / static_cast<double>(K * rows));
+    }
+    return J;
+  };
+  RowSource rows(job.rows);
+  expect_same_end(job.run(), through_source(job, &rows, false).run());
+}
+
 TEST(FitSource, NeedsNoRewindForOneEpoch) {
   Job job = small_job();
   job.options.epochs = 1;

@@ -1,5 +1,5 @@
 /* The thread that calls a source. It fills a ring of blocks; a failure of the source waits behind the last block of whole
- * steps before it, so that it is met at the same step whatever the timing. */
+ * steps before it, so that it is met at the same step independently of timing. */
 #include "train/filler.h"
 
 #include <inttypes.h>

@@ -940,7 +940,7 @@ DESCENT_API descent_status descent_fit(descent_network *network, descent_device 
 
 /* ---- training on streams of rows --------------------------------------------------------------------------------
  * Data of any size, from anywhere: a callback produces the rows of each epoch, and a thread calls it ahead of the steps
- * while the device computes. Step k of an epoch gets the same rows whatever the timing. Memory holds three blocks of
+ * while the device computes. Step k of an epoch gets the same rows independently of timing. Memory holds three blocks of
  * rows, each of one step or of 8 MB. */
 
 /* `next` and `rewind` get `user` first. They are called from a thread of the library's, one call at a time, and ahead of

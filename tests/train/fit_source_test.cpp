@@ -1,4 +1,4 @@
-/* Training on a source: the bits of descent_fit with the same rows in the same order, whatever the timing, exact
+/* Training on a source: the bits of descent_fit with the same rows in the same order, independently of timing, exact
  * resuming within an epoch, and errors that say where the source failed and keep the right weights. */
 #include <gtest/gtest.h>
 

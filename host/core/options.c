@@ -15,6 +15,10 @@ static const descent_network_options network_defaults = {
     .loss = DESCENT_LOSS_BINARY_CROSS_ENTROPY,
 };
 
+static const descent_source source_defaults = {
+    .size = sizeof source_defaults,
+};
+
 static const descent_train_options train_defaults = {
     .size = sizeof train_defaults,
     .epochs = 100,
@@ -31,8 +35,6 @@ static const descent_train_options train_defaults = {
     .early_stopping = {.restore_best = true},
     .checkpoint = {.seconds = 60, .keep = 2, .rollback_factor = 0.1},
 };
-
-static const descent_source source_defaults = {.size = sizeof source_defaults};
 
 /* A new member must enlarge the struct, since an older header leaves padding unset. A new member of a group uses its
  * reserved space, so that the size of the group and the offsets of later members do not change. */
@@ -64,22 +66,43 @@ static bool is_zero(const void *bytes, size_t n) {
   return true;
 }
 
-/* `what`: its name in errors; `initial`: the function that gives its defaults. Every option struct starts with its
- * size. */
-static descent_status complete(const char *what, const char *initial, const void *given, const void *defaults,
-                               size_t known, void *out) {
-  const size_t largest = 4 * known; /* a larger size is not initialised, so the struct's end must not be read */
-  size_t size = 0;
-  if (given) memcpy(&size, given, sizeof size);
-  if (size <= sizeof size || size % sizeof size || size > largest)
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s must start from %s()", what, initial);
-  if (size > known && !is_zero((const char *)given + known, size - known))
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s: a member is set that library version %s does not know", what,
-                      DESCENT_VERSION);
-  memcpy(out, defaults, known);
+/* A struct that starts with its size, and its text in errors. */
+struct kind {
+  const char *what, *type;
+  const void *defaults;
+  size_t known; /* its size in this version */
+};
+static const struct kind dataset_kind = {"dataset options", "dataset_options", &dataset_defaults,
+                                         sizeof dataset_defaults};
+static const struct kind network_kind = {"network options", "network_options", &network_defaults,
+                                         sizeof network_defaults};
+static const struct kind train_kind = {"train options", "train_options", &train_defaults, sizeof train_defaults};
+static const struct kind source_kind = {"the source", "source", &source_defaults, sizeof source_defaults};
+
+static descent_status read_size(const struct kind *kind, const void *given, size_t *size) {
+  const size_t largest = 4 * kind->known; /* a larger size is not initialised, so the struct's end must not be read */
+  *size = 0;
+  if (given) memcpy(size, given, sizeof *size);
+  if (*size > sizeof *size && *size % sizeof *size == 0 && *size <= largest) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_ARGUMENT, "%s must start from descent_%s_default()", kind->what, kind->type);
+}
+
+static descent_status unknown_member(const struct kind *kind) {
+  return status_set(DESCENT_ERROR_ARGUMENT, "%s: a member is set that library version %s does not know", kind->what,
+                    DESCENT_VERSION);
+}
+
+static descent_status complete(const struct kind *kind, const void *given, void *out) {
+  const size_t known = kind->known;
+  size_t size;
+  descent_status status;
+  TRY(read_size(kind, given, &size));
+  if (size > known && !is_zero((const char *)given + known, size - known)) TRY(unknown_member(kind));
+  memcpy(out, kind->defaults, known);
   memcpy(out, given, size < known ? size : known);
   memcpy(out, &known, sizeof known);
-  return DESCENT_OK;
+done:
+  return status;
 }
 
 void descent_dataset_options_init(descent_dataset_options *options, size_t size) {
@@ -99,34 +122,26 @@ void descent_source_init(descent_source *source, size_t size) {
 }
 
 descent_status complete_dataset_options(const descent_dataset_options *given, descent_dataset_options *out) {
-  const descent_status status = complete("dataset options", "descent_dataset_options_default", given, &dataset_defaults,
-                                         sizeof dataset_defaults, out);
+  const descent_status status = complete(&dataset_kind, given, out);
   if (status != DESCENT_OK || is_zero(out->unused, sizeof out->unused)) return status;
-  return status_set(DESCENT_ERROR_ARGUMENT, "dataset options: a member is set that library version %s does not know",
-                    DESCENT_VERSION);
+  return unknown_member(&dataset_kind);
 }
 
 descent_status complete_network_options(const descent_network_options *given, descent_network_options *out) {
-  return complete("network options", "descent_network_options_default", given, &network_defaults,
-                  sizeof network_defaults, out);
+  return complete(&network_kind, given, out);
 }
 
 descent_status complete_train_options(const descent_train_options *given, descent_train_options *out) {
-  const descent_status status =
-      complete("train options", "descent_train_options_default", given, &train_defaults, sizeof train_defaults, out);
+  const descent_status status = complete(&train_kind, given, out);
   if (status != DESCENT_OK) return status;
 #define UNSET(group) is_zero(out->group.reserved, sizeof out->group.reserved)
   if (UNSET(optimizer) && UNSET(schedule) && UNSET(early_stopping) && UNSET(checkpoint) && UNSET(callbacks))
     return DESCENT_OK;
 #undef UNSET
-  return status_set(DESCENT_ERROR_ARGUMENT, "train options: a member is set that library version %s does not know",
-                    DESCENT_VERSION);
+  return unknown_member(&train_kind);
 }
 
 descent_status complete_source(const descent_source *given, descent_source *out) {
-  const descent_status status =
-      complete("the source", "descent_source_default", given, &source_defaults, sizeof source_defaults, out);
-  if (status != DESCENT_OK || is_zero(out->reserved, sizeof out->reserved)) return status;
-  return status_set(DESCENT_ERROR_ARGUMENT, "the source: a member is set that library version %s does not know",
-                    DESCENT_VERSION);
+  const descent_status status = complete(&source_kind, given, out);
+  return status != DESCENT_OK || is_zero(out->reserved, sizeof out->reserved) ? status : unknown_member(&source_kind);
 }

@@ -41,9 +41,11 @@ TEST(FitSource, GivesTheBitsOfFit) {
   };
   const Steps steps[] = {{20, 7, true},  {20, 1, false}, {24, 1000, true}, {24, 24, false}, {79, 80, false},
                          {80, 80, true}, {80, 9, false}, {0, 7, true},     {1, 3, false}};
+  const std::string all = "cpu"; /* the other devices differ in how they bind rows only */
   for (const char *device : devices)
     for (const Data &kind : kinds)
       for (const Steps &by : steps) {
+        if (device != all && by.batch != 24) continue;
         SCOPED_TRACE(std::string(device) + " " + kind.name + " batch " + std::to_string(by.batch) +
                      (by.counted ? " counted" : " not counted"));
         Job job;
@@ -65,20 +67,21 @@ TEST(FitSource, GivesTheBitsOfFit) {
       }
 }
 
-/* Two blocks of 8 MB and a part of a third, so that steps cross blocks while the thread fills others. */
+/* A block has at most 256 steps, here of 2 rows: the last full step, whose statistics are kept, is the last of a block,
+ * with nothing or a part of a step behind it, or within a block. */
 TEST(FitSource, GivesTheBitsOfFitAcrossBlocks) {
-  Job job;
-  job.threads = 2;
-  job.widths = {400, 3};
-  job.rows = make_rows(12345, 400, 1, 3, 1);
-  job.held_out = make_rows(20, 400, 1, 3, 2);
-  job.options.epochs = 2;
-  job.options.batch_size = 100;
-  for (const bool counted : {true, false}) {
-    RowSource rows(job.rows);
-    rows.at_a_time = 333;
-    expect_same_end(job.run(), through_source(job, &rows, counted).run());
-  }
+  for (const int64_t rows : {1023, 1024, 1025, 1026, 1301})
+    for (const bool counted : {true, false}) {
+      SCOPED_TRACE(std::to_string(rows) + (counted ? " counted" : ""));
+      Job job;
+      job.threads = 2;
+      job.rows = make_rows(rows, 4, 1, 3, 1);
+      job.options.epochs = 2;
+      job.options.batch_size = 2;
+      RowSource source(job.rows);
+      source.at_a_time = 333;
+      expect_same_end(job.run(), through_source(job, &source, counted).run());
+    }
 }
 
 /* Networks whose rows are stored as differences: the source's rows are raw, as those of a dataset in memory. */
@@ -131,6 +134,7 @@ TEST(FitSource, ResumesExactlyFromEveryStep) {
   for (const char *device : {"cpu", "cuda"})
     for (const bool counted : {true, false})
       for (const bool seeks : {true, false}) {
+        if (device == std::string("cuda") && seeks != counted) continue;
         SCOPED_TRACE(std::string(device) + (counted ? " counted" : "") + (seeks ? " seeks" : ""));
         const Scratch scratch;
         Job job = small_job(); /* 80 rows */

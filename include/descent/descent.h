@@ -626,7 +626,8 @@ DESCENT_API descent_status descent_predictor_run_raw(descent_predictor *predicto
 /* Sensitivities: dX (rows, inputs) = sum over the outputs of dOutputs (rows, K) times d outputs / dX, for the raw outputs
  * of descent_predict_raw, per unit of the raw inputs; 0 where a cell is missing. With 1 for one output and 0 for the
  * others it is that output's gradient. 1 <= rows <= max_rows. The first call, and the first after a refresh, compiles
- * what it needs. ERROR_DATA as from descent_predictor_run, ERROR_ARGUMENT for a value of dOutputs that is not finite. */
+ * what it needs. ERROR_DATA, with row, input and value, for an input beyond 2^64 once normalised; ERROR_ARGUMENT for a
+ * value of dOutputs that is not finite. */
 DESCENT_API descent_status descent_predictor_input_gradient(descent_predictor *predictor, const float *X,
                                                             const float *dOutputs, int64_t rows, float *dX);
 
@@ -1014,7 +1015,7 @@ typedef struct descent_verify_row {
 /* Runs every operation of the network's training, evaluation and prediction on both devices from the same inputs and
  * compares all values written: `steps` training steps on `rows` synthetic rows (drawn from the options' seed, in
  * batches of options->batch_size with the remainder as the last one; 0: all rows), one more that also computes the
- * layer statistics, then evaluation and prediction. `on_row` (may be NULL) gets one comparison per operation, the worst
+ * layer statistics, then the backward pass of a caller's loss, evaluation and prediction. `on_row` (may be NULL) gets one comparison per operation, the worst
  * over its steps, valid during the call; `*passed`: all passed. `rows` and `steps` are at least 1. A value that fails
  * is replaced by the exact one before the next operation, so that each operation is checked alone. The bounds are those
  * of options->precision against exact arithmetic, and come from the reference device whatever the reference: with

@@ -206,10 +206,10 @@ static descent_status check_file(const char *path, const char *format) {
   struct file_choice choice = {0};
   struct stream file;
   descent_status status;
+  if (strcmp(path, "-") == 0)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "standard input: cannot be read anew in every epoch (save it as a file)"));
   TRY(format_choose(path, format, &choice));
   TRY(stream_require_file(choice.path, "which every epoch reads anew"));
-  if (strcmp(choice.path, "-") == 0)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "standard input: cannot be read anew in every epoch (save it as a file)"));
   TRY(stream_open(choice.path, &file));
   stream_close(&file);
 done:

@@ -945,16 +945,16 @@ DESCENT_API descent_status descent_fit(descent_network *network, descent_device 
  * rows, each of one step or of 8 MB. */
 
 /* `next` and `rewind` get `user` first. They are called from a thread of the library's, one call at a time, and ahead of
- * the steps, so also for rows that the training does not reach. They must not use the objects of the
- * training. No call happens after descent_fit_source has returned, which waits for the one in progress. */
+ * the steps, so also for rows that the training does not reach. They must not use the objects of the training. No call
+ * happens after descent_fit_source has returned, which waits for the one in progress. */
 typedef struct descent_source {
   size_t size;
   int64_t inputs, targets; /* columns of X and of y; targets is 1 unless the task is regression */
   int64_t classes;         /* K for task classes, 2 for binary; ignored for regression */
   descent_task task;       /* binary, classes or regression */
-  bool
-      offsets_subtracted; /* X and y are differences to the network's offsets (descent_network_input_offset) already, as
-                              a source has them that descent_source_open opened; false: raw */
+  /* false: X and y are raw; true: they are differences to the network's offsets (descent_network_input_offset), as those
+   * of a source that descent_source_open has opened are. */
+  bool offsets_subtracted;
   int64_t rows_per_epoch; /* an epoch ends after so many rows, and must have them. 0: unknown; it ends where `next` says
                               so, after as many steps in each epoch. Schedule cosine, batch_size 0 and keep_every_epochs
                               need a number */

@@ -1,5 +1,6 @@
 // Files as sources: each epoch gives every row once, in an order of (seed, epoch), with the bits that the file has as a
 // dataset, in bounded memory.
+#include <sys/stat.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -307,7 +308,8 @@ TEST_F(FileSource, IsRefused) {
     return options;
   };
   using Options = descent_dataset_options;
-  const std::string absent = Path("absent.csv");
+  const std::string absent = Path("absent.csv"), pipe = Path("pipe.csv");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
   const struct {
     std::string path;
     Options options;
@@ -321,8 +323,9 @@ TEST_F(FileSource, IsRefused) {
       {path, with([](Options *o) { o->target_file = "t.csv"; }), 0, DESCENT_ERROR_ARGUMENT, "target_file is not"},
       {path, good, -1, DESCENT_ERROR_ARGUMENT, "window -1"},
       {path, good, INT64_MAX, DESCENT_ERROR_ARGUMENT, "too many rows"},
-      {"-", good, 0, DESCENT_ERROR_READ, "standard input"},
+      {"-", good, 0, DESCENT_ERROR_ARGUMENT, "standard input"},
       {absent, good, 0, DESCENT_ERROR_READ, "absent.csv: cannot read"},
+      {pipe, good, 0, DESCENT_ERROR_READ, "not a regular file, which every epoch reads anew"},
   };
   for (const auto &c : cases) {
     SCOPED_TRACE(c.error);

@@ -956,8 +956,8 @@ typedef struct descent_source {
    * of a source that descent_source_open has opened are. */
   bool offsets_subtracted;
   int64_t rows_per_epoch; /* an epoch ends after so many rows, and must have them. 0: unknown; it ends where `next` says
-                              so, after as many steps in each epoch. Schedule cosine, batch_size 0 and keep_every_epochs
-                              need a number */
+                             so, after as many steps in each epoch. Schedule cosine, batch_size 0 and keep_every_epochs
+                             need a number */
   /* Fills up to `rows` (>= 1) rows: X (rows, inputs), raw, with NaN where a cell is missing; y (rows, targets); weights
    * (rows), which are 1 and may be left so. Returns how many, 0 at the end of the epoch; below 0 ends the training with
    * ERROR_READ and, if a function of the library failed in it, that error's text. How many rows it returns at a time

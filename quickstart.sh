@@ -158,6 +158,7 @@ find_missing() {
   need libgtest-dev links c++ gtest/gtest.h -lgtest -lstdc++
   want pkg-config command -v pkg-config
   want strace command -v strace
+  want abigail-tools command -v abidiff
   want git command -v git
   want python3 command -v python3
   [ -z "$python_tests" ] || want python3-venv python3 -c 'import ensurepip, venv'

@@ -1,7 +1,8 @@
 # Finds what libdescent links to and gives each an imported target, descent::blas, descent::cjson, descent::csv and so
 # on, all of them in DESCENT_LIBRARIES. Used by the build and by the installed package, so that the static library is
 # completed the same way it was built. DESCENT_BLAS names the CBLAS: OpenBLAS, or any vendor that CMake's FindBLAS knows.
-# DESCENT_HDF5 is AUTO, ON or OFF; DESCENT_HDF5_BUILT says what became of it. What is missing is left in DESCENT_MISSING,
+# DESCENT_FORMATS OFF leaves out what only readers, writers and exporters need. DESCENT_HDF5 is AUTO, ON or OFF;
+# DESCENT_HDF5_BUILT says what became of it. What is missing is left in DESCENT_MISSING,
 # one "thing (Debian package)" each.
 set(DESCENT_MISSING "")
 set(THREADS_PREFER_PTHREAD_FLAG ON)
@@ -29,23 +30,26 @@ find_path(DESCENT_CSV_INCLUDE_DIR csv.h)
 find_library(DESCENT_CSV_LIBRARY csv)
 descent_import(csv libcsv-dev "${DESCENT_CSV_INCLUDE_DIR}" ${DESCENT_CSV_LIBRARY})
 
-find_path(DESCENT_PROTOBUF_C_INCLUDE_DIR protobuf-c/protobuf-c.h)
-find_library(DESCENT_PROTOBUF_C_LIBRARY protobuf-c)
-descent_import(protobuf-c libprotobuf-c-dev "${DESCENT_PROTOBUF_C_INCLUDE_DIR}" ${DESCENT_PROTOBUF_C_LIBRARY})
+set(DESCENT_LIBRARIES descent::blas descent::cjson descent::csv)
+if(DESCENT_FORMATS)
+  find_path(DESCENT_PROTOBUF_C_INCLUDE_DIR protobuf-c/protobuf-c.h)
+  find_library(DESCENT_PROTOBUF_C_LIBRARY protobuf-c)
+  descent_import(protobuf-c libprotobuf-c-dev "${DESCENT_PROTOBUF_C_INCLUDE_DIR}" ${DESCENT_PROTOBUF_C_LIBRARY})
 
-find_path(DESCENT_ZIP_INCLUDE_DIR zip.h)
-find_library(DESCENT_ZIP_LIBRARY zip)
-descent_import(zip libzip-dev "${DESCENT_ZIP_INCLUDE_DIR}" ${DESCENT_ZIP_LIBRARY})
+  find_path(DESCENT_ZIP_INCLUDE_DIR zip.h)
+  find_library(DESCENT_ZIP_LIBRARY zip)
+  descent_import(zip libzip-dev "${DESCENT_ZIP_INCLUDE_DIR}" ${DESCENT_ZIP_LIBRARY})
 
-find_path(DESCENT_ZLIB_INCLUDE_DIR zlib.h)
-find_library(DESCENT_ZLIB_LIBRARY z)
-descent_import(zlib zlib1g-dev "${DESCENT_ZLIB_INCLUDE_DIR}" ${DESCENT_ZLIB_LIBRARY})
+  find_path(DESCENT_ZLIB_INCLUDE_DIR zlib.h)
+  find_library(DESCENT_ZLIB_LIBRARY z)
+  descent_import(zlib zlib1g-dev "${DESCENT_ZLIB_INCLUDE_DIR}" ${DESCENT_ZLIB_LIBRARY})
 
-set(DESCENT_LIBRARIES descent::blas descent::cjson descent::csv descent::protobuf-c descent::zip descent::zlib)
+  list(APPEND DESCENT_LIBRARIES descent::protobuf-c descent::zip descent::zlib)
+endif()
 
 # HDF5, where it is there or asked for; Debian has it in folders of its own.
 set(DESCENT_HDF5_BUILT OFF)
-if(NOT DESCENT_HDF5 STREQUAL "OFF")
+if(DESCENT_FORMATS AND NOT DESCENT_HDF5 STREQUAL "OFF")
   find_package(PkgConfig QUIET)
   if(PkgConfig_FOUND)
     pkg_search_module(DESCENT_HDF5_HINT QUIET hdf5-serial hdf5)

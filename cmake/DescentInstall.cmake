@@ -14,18 +14,22 @@ install(EXPORT descentSharedTargets NAMESPACE descent:: DESTINATION ${DESCENT_PA
 install(EXPORT descentStaticTargets NAMESPACE descent:: DESTINATION ${DESCENT_PACKAGE_DIR})
 configure_package_config_file(cmake/descentConfig.cmake.in ${CMAKE_BINARY_DIR}/cmake/descentConfig.cmake
   INSTALL_DESTINATION ${DESCENT_PACKAGE_DIR})
-write_basic_package_version_file(${CMAKE_BINARY_DIR}/cmake/descentConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+configure_file(cmake/descentConfigVersion.cmake.in ${CMAKE_BINARY_DIR}/cmake/descentConfigVersion.cmake @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/cmake/descentConfig.cmake ${CMAKE_BINARY_DIR}/cmake/descentConfigVersion.cmake
   cmake/DescentDependencies.cmake DESTINATION ${DESCENT_PACKAGE_DIR})
 
 # What a static link adds, as -L and -l flags: folders that the linker searches anyway are left out.
 set(DESCENT_PC_LIBS_PRIVATE "")
+set(DESCENT_PC_FORMATS "")
+if(DESCENT_FORMATS)
+  set(DESCENT_PC_FORMATS ${DESCENT_PROTOBUF_C_LIBRARY} ${DESCENT_ZIP_LIBRARY} ${DESCENT_ZLIB_LIBRARY})
+endif()
 set(DESCENT_PC_HDF5 "")
 if(DESCENT_HDF5_BUILT)
   set(DESCENT_PC_HDF5 ${DESCENT_HDF5_LIBRARY})
 endif()
 foreach(library ${DESCENT_PC_HDF5} ${DESCENT_BLAS_LIBRARIES} ${DESCENT_CJSON_LIBRARY} ${DESCENT_CSV_LIBRARY}
-    ${DESCENT_PROTOBUF_C_LIBRARY} ${DESCENT_ZIP_LIBRARY} ${DESCENT_ZLIB_LIBRARY})
+    ${DESCENT_PC_FORMATS})
   if(NOT IS_ABSOLUTE ${library})
     string(APPEND DESCENT_PC_LIBS_PRIVATE "${library} ") # already a flag
     continue()

@@ -11,42 +11,15 @@
 #include <xxhash.h>
 
 #include "core/number.h"
+#include "core/option_table.h"
 #include "core/safetensors.h"
 #include "core/status.h"
 
-/* X(name, member): those that are recorded as they are, by the kind of their text. A name once recorded stays. */
-#define REAL_OPTIONS(X)                     \
-  X(learning_rate, optimizer.learning_rate) \
-  X(momentum, optimizer.momentum)           \
-  X(beta1, optimizer.beta1)                 \
-  X(beta2, optimizer.beta2)                 \
-  X(rho, optimizer.rho)                     \
-  X(epsilon, optimizer.epsilon)             \
-  X(weight_decay, optimizer.weight_decay)   \
-  X(l2, optimizer.l2)                       \
-  X(clip_norm, optimizer.clip_norm)         \
-  X(dropout, dropout)                       \
-  X(label_smoothing, label_smoothing)       \
-  X(min_delta, early_stopping.min_delta)
-#define INTEGER_OPTIONS(X) X(warmup_steps, schedule.warmup_steps) X(epochs, epochs) X(patience, early_stopping.patience)
-#define FLAG_OPTIONS(X) \
-  X(nesterov, optimizer.nesterov) X(restore_best, early_stopping.restore_best) X(autotune, autotune)
-
 /* A checkpoint is not usable if one of these differs. */
 static const char *const fixed[] = {"network", "optimizer", "batch_size", "data"};
-#define NAME(name, member) #name,
-static const char *const changeable[] = {"loss",
-                                         "class_weights",
-                                         "schedule",
-                                         "seed",
-                                         "precision",
-                                         "validation",
-                                         "device",
-                                         "library",
-                                         "keep_best",
-                                         "keep_every",
-                                         REAL_OPTIONS(NAME) INTEGER_OPTIONS(NAME) FLAG_OPTIONS(NAME)};
-#undef NAME
+/* Beside the recorded ones of option_table.h. */
+static const char *const changeable[] = {"loss",       "class_weights", "schedule", "seed",      "precision",
+                                         "validation", "device",        "library",  "keep_best", "keep_every"};
 /* What else is kept, and the text for nothing, which earlier versions did not record. More may always be kept. */
 static const struct { const char *name, *nothing; } kept[] = {{"keep_best", "no"}, {"keep_every", "none"}};
 /* What earlier versions did not record, since they had nothing else. */
@@ -123,18 +96,17 @@ static void add_schedule(struct collector *c, const descent_train_options *o) {
   }
 }
 
+static void add_recorded(struct collector *c, const struct train_option *option, const descent_train_options *o) {
+  if (option->kind == VALUE_REAL) add_real(c, option->name, train_option_real(option, o));
+  if (option->kind == VALUE_INTEGER) add_integer(c, option->name, train_option_integer(option, o));
+  if (option->kind == VALUE_FLAG) add_text(c, option->name, train_option_flag(option, o) ? "yes" : "no");
+}
+
 static void add_options(struct collector *c, const descent_network *network, const descent_train_options *o) {
   add_text(c, "optimizer", descent_optimizer_name(o->optimizer.kind));
   add_integer(c, "batch_size", o->batch_size);
-#define REAL(name, member) add_real(c, #name, o->member);
-#define INTEGER(name, member) add_integer(c, #name, o->member);
-#define FLAG(name, member) add_text(c, #name, o->member ? "yes" : "no");
-  REAL_OPTIONS(REAL)
-  INTEGER_OPTIONS(INTEGER)
-  FLAG_OPTIONS(FLAG)
-#undef REAL
-#undef INTEGER
-#undef FLAG
+  for (int i = 0; i < n_train_options; i++)
+    if (train_options[i].recorded) add_recorded(c, &train_options[i], o);
   add_text(c, "loss", o->callbacks.loss ? "a function of the program" : "of the network");
   add_class_weights(c, network, o);
   add_schedule(c, o);
@@ -261,6 +233,21 @@ bool configuration_write(const struct configuration *configuration, cJSON *objec
 
 /* ---- comparing -------------------------------------------------------------------------------------------------- */
 
+/* Name `i` of those that may change, or NULL behind the last. */
+static const char *changeable_name(int i) {
+  if (i < CHANGEABLE) return changeable[i];
+  for (int k = 0; k < n_train_options; k++)
+    if (train_options[k].recorded && i-- == CHANGEABLE) return train_options[k].name;
+  return NULL;
+}
+
+static bool is_changeable(const char *name, size_t length) {
+  const char *known;
+  for (int i = 0; (known = changeable_name(i)); i++)
+    if (strlen(known) == length && strncmp(known, name, length) == 0) return true;
+  return false;
+}
+
 static bool is_in_list(const char *const *names, int n, const char *name, size_t length) {
   for (int i = 0; i < n; i++)
     if (strlen(names[i]) == length && strncmp(names[i], name, length) == 0) return true;
@@ -274,9 +261,10 @@ descent_status configuration_check_names(const char *may_change) {
       return status_set(DESCENT_ERROR_ARGUMENT,
                         "resume_with '%.*s': cannot change on resume; start a new training from the weights instead",
                         (int)length, c);
-    if (!is_in_list(changeable, CHANGEABLE, c, length)) {
+    if (!is_changeable(c, length)) {
       char known[600] = "";
-      for (int i = 0; i < CHANGEABLE; i++) strcat(strcat(known, i ? ", " : ""), changeable[i]);
+      const char *one;
+      for (int i = 0; (one = changeable_name(i)); i++) strcat(strcat(known, i ? ", " : ""), one);
       return status_set(DESCENT_ERROR_ARGUMENT, "resume_with '%.*s': unknown name: must be one of %s",
                         (int)(length < 60 ? length : 60), c, known);
     }

@@ -19,6 +19,10 @@ static const descent_source source_defaults = {
     .size = sizeof source_defaults,
 };
 
+static const descent_preprocessing preprocessing_defaults = {
+    .size = sizeof preprocessing_defaults,
+};
+
 static const descent_train_options train_defaults = {
     .size = sizeof train_defaults,
     .epochs = 100,
@@ -44,6 +48,7 @@ static const descent_train_options train_defaults = {
 ENDS_WITH(descent_dataset_options, max_rows);
 ENDS_WITH(descent_network_options, activations);
 ENDS_WITH(descent_train_options, callbacks);
+ENDS_WITH(descent_preprocessing, y_scale);
 ENDS_WITH(descent_source, reserved);
 #define GROUP_SIZE(group, bytes) \
   _Static_assert(sizeof(void *) != 8 || SIZE_OF(descent_train_options, group) == (bytes), #group " changed its size")
@@ -77,6 +82,8 @@ static const struct kind dataset_kind = {"dataset options", "dataset_options", &
 static const struct kind network_kind = {"network options", "network_options", &network_defaults,
                                          sizeof network_defaults};
 static const struct kind train_kind = {"train options", "train_options", &train_defaults, sizeof train_defaults};
+static const struct kind preprocessing_kind = {"preprocessing", "preprocessing", &preprocessing_defaults,
+                                               sizeof preprocessing_defaults};
 static const struct kind source_kind = {"the source", "source", &source_defaults, sizeof source_defaults};
 
 static descent_status read_size(const struct kind *kind, const void *given, size_t *size) {
@@ -117,6 +124,10 @@ void descent_train_options_init(descent_train_options *options, size_t size) {
   fill(&train_defaults, sizeof train_defaults, options, size);
 }
 
+void descent_preprocessing_init(descent_preprocessing *preprocessing, size_t size) {
+  fill(&preprocessing_defaults, sizeof preprocessing_defaults, preprocessing, size);
+}
+
 void descent_source_init(descent_source *source, size_t size) {
   fill(&source_defaults, sizeof source_defaults, source, size);
 }
@@ -144,4 +155,15 @@ descent_status complete_train_options(const descent_train_options *given, descen
 descent_status complete_source(const descent_source *given, descent_source *out) {
   const descent_status status = complete(&source_kind, given, out);
   return status != DESCENT_OK || is_zero(out->reserved, sizeof out->reserved) ? status : unknown_member(&source_kind);
+}
+
+descent_status complete_preprocessing(const descent_preprocessing *given, descent_preprocessing *out) {
+  return complete(&preprocessing_kind, given, out);
+}
+
+descent_status give_preprocessing(const descent_preprocessing *values, descent_preprocessing *out) {
+  size_t size;
+  const descent_status status = read_size(&preprocessing_kind, out, &size);
+  if (status == DESCENT_OK) fill(values, sizeof *values, out, size);
+  return status;
 }

@@ -126,25 +126,25 @@ static char *find_header_sum(char *bytes, size_t length) {
   return whole && found[(size_t)n + strlen(no_sum)] == '"' ? found + n : NULL;
 }
 
-/* Writes length, header and blanks at once. */
-static descent_status write_header(struct file_writer *writer, const char *path, const char *header, bool summed) {
+/* All bytes before the data, length, header and blanks; `*bytes` is from malloc. */
+static descent_status join_header(const char *path, const char *header, bool summed, char **bytes, size_t *n) {
   const size_t length = strlen(header), padding = padding_of(length);
   const uint64_t total = length + padding;
-  char *bytes = malloc(PREFIX + total);
-  if (!bytes) return status_set(DESCENT_ERROR_MEMORY, "%s: not written: out of memory for its header", path);
-  memcpy(bytes, &total, PREFIX);
-  memcpy(bytes + PREFIX, header, length);
-  memset(bytes + PREFIX + length, ' ', padding);
-  char *sum = summed ? find_header_sum(bytes, PREFIX + total) : NULL;
-  if (sum) memcpy(sum, safetensors_sum_of(bytes, PREFIX + total).text, strlen(no_sum));
-  const descent_status status = file_write(writer, bytes, PREFIX + total);
-  free(bytes);
-  return status;
+  char *joined = malloc(PREFIX + total);
+  if (!joined) return status_set(DESCENT_ERROR_MEMORY, "%s: not written: out of memory for its header", path);
+  memcpy(joined, &total, PREFIX);
+  memcpy(joined + PREFIX, header, length);
+  memset(joined + PREFIX + length, ' ', padding);
+  char *sum = summed ? find_header_sum(joined, PREFIX + total) : NULL;
+  if (sum) memcpy(sum, safetensors_sum_of(joined, PREFIX + total).text, strlen(no_sum));
+  *bytes = joined;
+  *n = PREFIX + total;
+  return DESCENT_OK;
 }
 
-descent_status safetensors_write_header(struct file_writer *writer, const char *path,
-                                        const char *const texts[SAFETENSORS_TEXTS],
-                                        const struct safetensors_tensor *tensors, int64_t n) {
+/* The same from the texts and tensors, checked as a reader would. */
+static descent_status make_header(const char *path, const char *const texts[SAFETENSORS_TEXTS],
+                                  const struct safetensors_tensor *tensors, int64_t n, char **bytes, size_t *length) {
   descent_status status = DESCENT_OK;
   char *header = compose_header(texts, tensors, n);
   if (!header) return status_set(DESCENT_ERROR_MEMORY, "%s: not written: out of memory for its header", path);
@@ -154,9 +154,22 @@ descent_status safetensors_write_header(struct file_writer *writer, const char *
     if (texts[k] && (k == SAFETENSORS_MODEL || k == SAFETENSORS_DATA) &&
         json_check(path, 0, texts[k], strlen(texts[k])) != DESCENT_OK)
       TRY(status_set(DESCENT_ERROR_WRITE, "%s (not written)", descent_last_error()));
-  TRY(write_header(writer, path, header, texts[SAFETENSORS_HEADER_SUM] != NULL));
+  TRY(join_header(path, header, texts[SAFETENSORS_HEADER_SUM] != NULL, bytes, length));
 done:
   cJSON_free(header);
+  return status;
+}
+
+descent_status safetensors_write_header(struct file_writer *writer, const char *path,
+                                        const char *const texts[SAFETENSORS_TEXTS],
+                                        const struct safetensors_tensor *tensors, int64_t n) {
+  char *bytes = NULL;
+  size_t length = 0;
+  descent_status status;
+  TRY(make_header(path, texts, tensors, n, &bytes, &length));
+  status = file_write(writer, bytes, length);
+done:
+  free(bytes);
   return status;
 }
 
@@ -182,14 +195,46 @@ done:
   return status;
 }
 
-descent_status safetensors_save(const char *path, const char *metadata, const struct safetensors_tensor *tensors,
-                                int64_t n) {
+/* Checks a model's values and computes its checksum. */
+static descent_status sum_model(const char *path, const char *metadata, const struct safetensors_tensor *tensors,
+                                int64_t n, struct safetensors_sum *sum) {
   descent_status status = DESCENT_OK;
   for (int64_t i = 0; i < n; i++) TRY(check_values(path, &tensors[i]));
-  const struct safetensors_sum sum = safetensors_sum_model(metadata, tensors, n);
+  *sum = safetensors_sum_model(metadata, tensors, n);
+done:
+  return status;
+}
+
+descent_status safetensors_save(const char *path, const char *metadata, const struct safetensors_tensor *tensors,
+                                int64_t n) {
+  struct safetensors_sum sum;
+  descent_status status;
+  TRY(sum_model(path, metadata, tensors, n, &sum));
   const char *const texts[SAFETENSORS_TEXTS] = {[SAFETENSORS_MODEL] = metadata, [SAFETENSORS_MODEL_SUM] = sum.text};
   status = safetensors_write(path, texts, tensors, n);
 done:
+  return status;
+}
+
+descent_status safetensors_save_memory(const char *what, const char *metadata, const struct safetensors_tensor *tensors,
+                                       int64_t n, void *data, size_t capacity, size_t *size) {
+  struct safetensors_sum sum;
+  char *header = NULL;
+  size_t length = 0;
+  descent_status status;
+  TRY(sum_model(what, metadata, tensors, n, &sum));
+  const char *const texts[SAFETENSORS_TEXTS] = {[SAFETENSORS_MODEL] = metadata, [SAFETENSORS_MODEL_SUM] = sum.text};
+  TRY(make_header(what, texts, tensors, n, &header, &length));
+  *size = length;
+  for (int64_t i = 0; i < n; i++) *size += (size_t)safetensors_count(&tensors[i]) * sizeof(float);
+  if (!data) goto done;
+  if (*size > capacity)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "capacity %zu: %s needs %zu bytes", capacity, what, *size));
+  char *at = mempcpy(data, header, length);
+  for (int64_t i = 0; i < n; i++)
+    at = mempcpy(at, tensors[i].data, (size_t)safetensors_count(&tensors[i]) * sizeof(float));
+done:
+  free(header);
   return status;
 }
 
@@ -205,6 +250,14 @@ static descent_status open_regular(struct safetensors *file) {
   close(descriptor);
   if (!regular) return status_set(DESCENT_ERROR_READ, "%s: cannot read: not a regular file", file->path);
   return status_cannot_read(file->path, error);
+}
+
+/* A stream over the caller's bytes; none over fewer than a header has. */
+static descent_status open_memory(const void *data, size_t size, struct safetensors *file) {
+  file->about.st_size = (off_t)size;
+  if (size < PREFIX) return DESCENT_OK;
+  file->stream = fmemopen((void *)(uintptr_t)data, size, "rb"); /* which does not write */
+  return file->stream ? DESCENT_OK : status_cannot_read(file->path, errno);
 }
 
 static descent_status read_bytes(struct safetensors *file, int64_t offset, void *data, size_t bytes) {
@@ -369,10 +422,10 @@ done:
   return status;
 }
 
-static descent_status open_file(const char *path, bool any, struct safetensors *file) {
-  *file = (struct safetensors){.path = path, .any = any};
+/* The rest of opening, once `opened` says whether there is a stream. */
+static descent_status open_stream(descent_status opened, struct safetensors *file) {
   descent_status status;
-  TRY(open_regular(file));
+  TRY(opened);
   TRY(read_header(file));
   TRY(parse_header(file));
   TRY(safetensors_check_sum(file, SAFETENSORS_HEADER_SUM, file->header_sum));
@@ -381,9 +434,20 @@ done:
   return status;
 }
 
-descent_status safetensors_open(const char *path, struct safetensors *file) { return open_file(path, false, file); }
+descent_status safetensors_open(const char *path, struct safetensors *file) {
+  *file = (struct safetensors){.path = path};
+  return open_stream(open_regular(file), file);
+}
 
-descent_status safetensors_open_any(const char *path, struct safetensors *file) { return open_file(path, true, file); }
+descent_status safetensors_open_any(const char *path, struct safetensors *file) {
+  *file = (struct safetensors){.path = path, .any = true};
+  return open_stream(open_regular(file), file);
+}
+
+descent_status safetensors_open_memory(const char *what, const void *data, size_t size, struct safetensors *file) {
+  *file = (struct safetensors){.path = what};
+  return open_stream(open_memory(data, size, file), file);
+}
 
 void safetensors_close(struct safetensors *file) {
   if (file->stream) fclose(file->stream);

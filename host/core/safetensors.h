@@ -59,6 +59,11 @@ int64_t safetensors_count(const struct safetensors_tensor *tensor); /* values */
 descent_status safetensors_save(const char *path, const char *metadata, const struct safetensors_tensor *tensors,
                                 int64_t n);
 
+/* The same into `data`, of `capacity` bytes, unless that is NULL; `*size` is what the file takes. ERROR_ARGUMENT where
+ * that is more than `capacity`. `what` stands for the path in errors. */
+descent_status safetensors_save_memory(const char *what, const char *metadata, const struct safetensors_tensor *tensors,
+                                       int64_t n, void *data, size_t capacity, size_t *size);
+
 /* Writes texts and tensors unchecked. NULL texts are omitted. The header's checksum is computed and included when
  * texts[SAFETENSORS_HEADER_SUM] is not NULL; that text itself is ignored. ERROR_WRITE, ERROR_MEMORY. */
 descent_status safetensors_write(const char *path, const char *const texts[SAFETENSORS_TEXTS],
@@ -103,6 +108,8 @@ struct safetensors {
 descent_status safetensors_open(const char *path, struct safetensors *file);
 /* The same for files of other programs, whose tensors may have any of the four types. */
 descent_status safetensors_open_any(const char *path, struct safetensors *file);
+/* The same for a file's bytes in memory, borrowed until the file is closed; `what` stands for the path. */
+descent_status safetensors_open_memory(const char *what, const void *data, size_t size, struct safetensors *file);
 void safetensors_close(struct safetensors *file);
 
 /* ERROR_MODEL when the file states another checksum under this key. OK when it states none. */

@@ -1,12 +1,14 @@
 /* The version of this build, of its compiler, and of the libraries loaded at run time. */
 #include <cjson/cJSON.h>
 #include <csv.h>
-#include <protobuf-c/protobuf-c.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#ifdef DESCENT_FORMATS_BUILT
+#include <protobuf-c/protobuf-c.h>
 #include <zip.h>
 #include <zlib.h>
+#endif
 #ifdef DESCENT_HDF5_BUILT
 #include <hdf5.h>
 #endif
@@ -28,6 +30,7 @@ static const char cuda[] = "built with " DESCENT_CUDA_BUILT;
 static const char cuda[] = "not built";
 #endif
 
+#ifdef DESCENT_FORMATS_BUILT
 static void write_hdf5(char *text, size_t size) {
 #ifdef DESCENT_HDF5_BUILT
   unsigned major = 0, minor = 0, release = 0;
@@ -38,18 +41,26 @@ static void write_hdf5(char *text, size_t size) {
 #endif
 }
 
+static void write_formats(char *text, size_t size) {
+  char hdf5[40];
+  write_hdf5(hdf5, sizeof hdf5);
+  snprintf(text, size, "protobuf-c %s; libzip %s; zlib %s; %s", protobuf_c_version(), zip_libzip_version(),
+           zlibVersion(), hdf5);
+}
+#else
+static void write_formats(char *text, size_t size) { snprintf(text, size, "formats: not built"); }
+#endif
+
 static char version[384]; /* written once, by the first call */
 
 static void write_version(void) {
   const char *blas = openblas_get_config ? openblas_get_config() : DESCENT_BLAS;
-  char hdf5[40];
-  write_hdf5(hdf5, sizeof hdf5);
+  char formats[128];
+  write_formats(formats, sizeof formats);
   size_t words = strcspn(blas, " "); /* two of "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..." */
   if (blas[words]) words += 1 + strcspn(blas + words + 1, " ");
-  snprintf(version, sizeof version,
-           "%s (cpu: %.*s; cuda: %s; cJSON %s; libcsv %d.%d.%d; protobuf-c %s; libzip %s; zlib %s; %s; %s)",
-           DESCENT_VERSION, (int)words, blas, cuda, cJSON_Version(), CSV_MAJOR, CSV_MINOR, CSV_RELEASE,
-           protobuf_c_version(), zip_libzip_version(), zlibVersion(), hdf5, compiler);
+  snprintf(version, sizeof version, "%s (cpu: %.*s; cuda: %s; cJSON %s; libcsv %d.%d.%d; %s; %s)", DESCENT_VERSION,
+           (int)words, blas, cuda, cJSON_Version(), CSV_MAJOR, CSV_MINOR, CSV_RELEASE, formats, compiler);
 }
 
 const char *descent_version(void) {

@@ -184,12 +184,11 @@ static int64_t file_rewind(void *user, int64_t epoch, uint64_t seed, int64_t row
 /* ---- opening ---------------------------------------------------------------------------------------------------- */
 
 static descent_status check_use(const char *path, const descent_dataset_options *options, int64_t window) {
+  descent_status status = DESCENT_OK;
   if (!options->network)
-    return status_set(DESCENT_ERROR_ARGUMENT,
-                      "%s: a source needs options.network, whose columns it reads (fit its preprocessing to a sample)",
-                      path);
-  descent_status status;
-  TRY(handle_check(options->network, HANDLE_NETWORK, "dataset options: network"));
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "%s: a source needs options.network, whose columns it reads (fit its preprocessing to a sample)",
+                   path));
   if (options->target_file || options->features_only || options->max_rows)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: %s is not available for a source", path,
                    options->target_file     ? "target_file"

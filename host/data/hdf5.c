@@ -5,11 +5,11 @@
 #include "data/matrix.h"
 
 #ifndef DESCENT_HDF5_BUILT
+#include "core/left_out.h"
 
 descent_status hdf5_open(const char *path, const char *part, struct matrix *matrix) {
   (void)part, (void)matrix;
-  return status_set(DESCENT_ERROR_UNSUPPORTED,
-                    "%s: this build does not read HDF5 (install libhdf5-dev and build with -DDESCENT_HDF5=ON)", path);
+  return format_left_out(path, "read HDF5");
 }
 
 #else

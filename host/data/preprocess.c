@@ -99,7 +99,7 @@ static descent_status check_cells(const descent_dataset *dataset, const struct m
   const struct dataset_storage *s = dataset->storage;
   for (int64_t j = 0; j < s->inputs; j++) {
     if (m[j].cells > 0) continue;
-    const char *name = descent_dataset_input_name(dataset, j);
+    const char *name = schema_text(dataset->storage->schema.input_names, dataset->storage->schema.inputs, j);
     return status_set(DESCENT_ERROR_DATA,
                       "input %" PRId64 " (from 0)%s%s: missing in all %" PRId64 " training rows (ignore its column)", j,
                       name ? ", " : "", name ? name : "", dataset->rows);

@@ -9,7 +9,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef DESCENT_FORMATS_BUILT
 #include <zlib.h>
+#else
+#include "core/left_out.h"
+#endif
 
 #include "core/memory.h"
 #include "core/status.h"
@@ -24,7 +28,9 @@ struct stream_source {
   int64_t taken;      /* bytes of the file up to `end` */
   bool looked, gzip;  /* looked: the first bytes were read, and `gzip` is valid */
   bool ready, inside; /* ready: z is initialised; inside: within a gzip member */
+#ifdef DESCENT_FORMATS_BUILT
   z_stream z;
+#endif
   unsigned char buffer[BUFFER];
 };
 
@@ -60,7 +66,9 @@ descent_status stream_open(const char *path, struct stream *stream) {
 void stream_close(struct stream *stream) {
   struct stream_source *s = stream->source;
   if (s) {
+#ifdef DESCENT_FORMATS_BUILT
     if (s->ready) inflateEnd(&s->z);
+#endif
     close(s->file);
     free(s);
   }
@@ -114,6 +122,7 @@ done:
 
 /* ---- gzip ------------------------------------------------------------------------------------------------------- */
 
+#ifdef DESCENT_FORMATS_BUILT
 static descent_status damaged(const struct stream *stream, const char *problem) {
   return status_set(DESCENT_ERROR_DATA, "%s: gzip, at decompressed byte %" PRId64 ": %s (copy the file again)",
                     stream->path, stream->offset, problem);
@@ -176,6 +185,12 @@ static descent_status decompress(struct stream *stream, void *to, int64_t bytes,
 done:
   return status;
 }
+#else
+static descent_status decompress(struct stream *stream, void *to, int64_t bytes, int64_t *got) {
+  (void)to, (void)bytes, (void)got;
+  return format_left_out(stream->path, "read gzip");
+}
+#endif
 
 /* ---- the stream ------------------------------------------------------------------------------------------------- */
 

@@ -11,11 +11,11 @@
 #include "data/write.h"
 
 #ifndef DESCENT_HDF5_BUILT
+#include "core/left_out.h"
 
 descent_status write_hdf5(const descent_dataset *dataset, const char *path) {
   (void)dataset;
-  return status_set(DESCENT_ERROR_UNSUPPORTED,
-                    "%s: this build does not write HDF5 (install libhdf5-dev and build with -DDESCENT_HDF5=ON)", path);
+  return format_left_out(path, "write HDF5");
 }
 
 #else

@@ -3,7 +3,7 @@
  *   {"version": 2, "inputs": 30, "layers": [{"width": 16, "activation": "sigmoid"}, ..], "loss": "..",
  *    "normalize": "..", "impute": "..", "columns": [..], "unseen": "..", "target_names": [..], "class_names": [..],
  *    "missing": [..], "numbers": "1234,5", "target_places": [..], "left_out": [..], "svmlight": {..}, "offsets": [..],
- *    "target_offsets": [..], "provenance": "..", "library": "0.2.0"}
+ *    "target_offsets": [..], "provenance": "..", "library": "0.3.0"}
  *
  * The members from impute to provenance are optional; schema.h describes those from columns to target_offsets; library
  * is the version that wrote the file. Version 1 has "input_names", a list, for columns and "target_name", a text, for
@@ -23,6 +23,8 @@
 #include "core/utf8.h"
 
 enum { VERSION = 2 };
+
+static const char in_memory[] = "the model in memory"; /* where errors name the path of a file */
 
 enum {
   FIELD_VERSION,
@@ -147,9 +149,27 @@ descent_status descent_network_save(const descent_network *network, const char *
   char *metadata = NULL;
   int64_t n;
   descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(argument_check(path, "path"));
   TRY(model_describe(path, network, &metadata));
   TRY(model_list_tensors(network, &tensors, &n));
   TRY(safetensors_save(path, metadata, tensors, n));
+done:
+  free(tensors);
+  cJSON_free(metadata);
+  return status;
+}
+
+descent_status descent_network_save_memory(const descent_network *network, void *data, size_t capacity, size_t *size) {
+  struct safetensors_tensor *tensors = NULL;
+  char *metadata = NULL;
+  int64_t n;
+  descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(argument_check(size, "size"));
+  TRY(model_describe(in_memory, network, &metadata));
+  TRY(model_list_tensors(network, &tensors, &n));
+  TRY(safetensors_save_memory(in_memory, metadata, tensors, n, data, capacity, size));
 done:
   free(tensors);
   cJSON_free(metadata);
@@ -337,20 +357,20 @@ static descent_status check_kind(const struct safetensors *file) {
                     file->path);
 }
 
-descent_status descent_network_load(const char *path, descent_network **network) {
-  struct safetensors file = {0};
+/* Closes the file. */
+static descent_status load(struct safetensors *file, descent_network **network) {
+  const char *path = file->path;
   struct description described = {0};
   descent_network *loaded = NULL;
   descent_status status;
-  TRY(safetensors_open(path, &file));
-  TRY(check_kind(&file));
-  TRY(parse_description(path, file.texts[SAFETENSORS_MODEL], &described));
-  TRY(check_size(&file, &described));
+  TRY(check_kind(file));
+  TRY(parse_description(path, file->texts[SAFETENSORS_MODEL], &described));
+  TRY(check_size(file, &described));
   status = descent_network_create(&described.options, &loaded);
   if (status == DESCENT_ERROR_ARGUMENT) status = status_set(DESCENT_ERROR_MODEL, "%s: %s", path, descent_last_error());
   if (status != DESCENT_OK) goto done;
-  TRY(fill_network(&file, &described, loaded));
-  TRY(read_step(&file, loaded));
+  TRY(fill_network(file, &described, loaded));
+  TRY(read_step(file, loaded));
   *network = loaded;
   loaded = NULL;
 done:
@@ -358,6 +378,28 @@ done:
   cJSON_Delete(described.json);
   free(described.widths);
   free(described.activations);
-  safetensors_close(&file);
+  safetensors_close(file);
+  return status;
+}
+
+descent_status descent_network_load(const char *path, descent_network **network) {
+  struct safetensors file;
+  descent_status status;
+  TRY(argument_check(path, "path"));
+  TRY(argument_check(network, "network"));
+  TRY(safetensors_open(path, &file));
+  status = load(&file, network);
+done:
+  return status;
+}
+
+descent_status descent_network_load_memory(const void *data, size_t size, descent_network **network) {
+  struct safetensors file;
+  descent_status status;
+  TRY(argument_check(data, "data"));
+  TRY(argument_check(network, "network"));
+  TRY(safetensors_open_memory(in_memory, data, size, &file));
+  status = load(&file, network);
+done:
   return status;
 }

@@ -11,15 +11,14 @@ enum { CLASSES_SHOWN = 12, NAME_COLUMNS = 20 };
 
 struct measure {
   const char *name;
-  size_t offset; /* of a double in descent_metrics; COMPUTED: balanced accuracy */
+  size_t offset; /* of a double in descent_metrics */
   unsigned tasks;
 };
-enum { COMPUTED = sizeof(descent_metrics) };
 #define FOR(task) (1U << DESCENT_TASK_##task)
 static const struct measure measures[] = {
     {"loss", offsetof(descent_metrics, loss), FOR(BINARY) | FOR(CLASSES) | FOR(REGRESSION)},
     {"accuracy", offsetof(descent_metrics, accuracy), FOR(BINARY) | FOR(CLASSES)},
-    {"balanced_accuracy", COMPUTED, FOR(BINARY) | FOR(CLASSES)},
+    {"balanced_accuracy", offsetof(descent_metrics, balanced_accuracy), FOR(BINARY) | FOR(CLASSES)},
     {"auc", offsetof(descent_metrics, auc), FOR(BINARY)},
     {"top_k_accuracy", offsetof(descent_metrics, top_k_accuracy), FOR(CLASSES)},
     {"rmse", offsetof(descent_metrics, rmse), FOR(REGRESSION)},
@@ -29,21 +28,7 @@ enum { MEASURES = sizeof measures / sizeof *measures };
 
 static bool applies(const struct measure *measure, descent_task task) { return measure->tasks & 1U << task; }
 
-double report_balanced_accuracy(const descent_metrics *metrics) {
-  double sum = 0;
-  int64_t present = 0;
-  if (!metrics->confusion) return NAN;
-  for (int64_t k = 0; k < metrics->classes; k++) {
-    const int64_t *row = metrics->confusion + k * metrics->classes;
-    int64_t labelled = 0;
-    for (int64_t i = 0; i < metrics->classes; i++) labelled += row[i];
-    if (labelled) sum += (double)row[k] / (double)labelled, present++;
-  }
-  return sum / (double)present;
-}
-
 static double value_of(const struct measure *measure, const descent_metrics *metrics) {
-  if (measure->offset == COMPUTED) return report_balanced_accuracy(metrics);
   return *(const double *)((const char *)metrics + measure->offset);
 }
 
@@ -110,8 +95,7 @@ void report_metrics_rows(const descent_network *network, const struct metrics_co
     if (!applies(&measures[i], task)) continue;
     bool top_k = measures[i].offset == offsetof(descent_metrics, top_k_accuracy);
     if (top_k && !top_k_is_informative(columns)) continue;
-    const bool balanced = measures[i].offset == COMPUTED;
-    if (balanced && !columns[0].metrics->confusion) continue;
+    const bool balanced = measures[i].offset == offsetof(descent_metrics, balanced_accuracy);
     if (top_k)
       snprintf(name, sizeof name, "top-%" PRId64 " accuracy", columns[0].metrics->top_k);
     else

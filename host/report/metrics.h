@@ -6,10 +6,6 @@
 #include <descent/descent.h>
 #include <stdio.h>
 
-/* The mean over the classes that have rows of the share predicted as such: 1 / classes for a constant prediction, however
- * the rows are distributed. NaN without a confusion matrix. */
-double report_balanced_accuracy(const descent_metrics *metrics);
-
 /* Adds the task's metrics, each key after `prefix`; an undefined metric becomes null. False when out of memory. */
 bool report_metrics_add(cJSON *object, const char *prefix, descent_task task, const descent_metrics *metrics);
 /* Adds the confusion matrix, rows by true class, if there is one. */

@@ -139,12 +139,13 @@ static void write_tiles(FILE *out, const struct page *p) {
   fputs("<div class=\"tiles\">\n", out);
   if (last) {
     const descent_metrics *m = last->metrics;
-    const bool regression = descent_network_task(p->network) == DESCENT_TASK_REGRESSION;
-    if (regression)
-      write_measure_tile(out, true, last, "RMSE", m->rmse), write_measure_tile(out, false, last, "R2", m->r2);
-    else
+    if (descent_network_task(p->network) == DESCENT_TASK_REGRESSION) {
+      write_measure_tile(out, true, last, "RMSE", m->rmse);
+      write_measure_tile(out, false, last, "R2", m->r2);
+    } else {
       write_measure_tile(out, true, last, "accuracy", m->accuracy);
-    if (m->confusion) write_measure_tile(out, false, last, "balanced accuracy", report_balanced_accuracy(m));
+      write_measure_tile(out, false, last, "balanced accuracy", m->balanced_accuracy);
+    }
     if (descent_network_task(p->network) == DESCENT_TASK_BINARY) write_measure_tile(out, false, last, "AUC", m->auc);
     write_measure_tile(out, false, last, "loss", m->loss);
   }

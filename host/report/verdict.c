@@ -139,7 +139,7 @@ static void find_seldom(const descent_network *network, const descent_train_opti
   enum { FEWEST = 3, NAME_COLUMNS = 28 }; /* rows of a class to judge by */
   static const double rare = 0.5, hidden = 0.2;
   const descent_metrics *m = column->metrics;
-  const double balanced = report_balanced_accuracy(m), rows = (double)descent_dataset_rows(training);
+  const double balanced = m->balanced_accuracy, rows = (double)descent_dataset_rows(training);
   int64_t seldom = -1;
   double least = INFINITY;
   if (!m->confusion || options->class_weights || options->balance_classes) return;

@@ -367,6 +367,10 @@ static descent_status fit(struct fit *f, descent_network *network, descent_devic
   descent_status status;
   f->started = clock_seconds();
   f->options = &complete;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(device, "device"));
+  if (!f->source) TRY(handle_check(f->training, HANDLE_DATASET, "training"));
+  if (f->validation) TRY(handle_check(f->validation, HANDLE_DATASET, "validation"));
   TRY(complete_train_options(options, &complete));
   TRY(set_up(f, network, device));
   ready = true;
@@ -402,9 +406,6 @@ descent_status descent_fit_source(descent_network *network, descent_device *devi
   descent_source complete;
   struct fit f = {.source = &complete, .validation = validation};
   descent_status status;
-  TRY(handle_check(network, HANDLE_NETWORK, "network"));
-  TRY(handle_check(device, HANDLE_DEVICE, "device"));
-  if (validation) TRY(handle_check(validation, HANDLE_DATASET, "validation"));
   TRY(complete_source(source, &complete));
   TRY(fit(&f, network, device, options, result));
 done:

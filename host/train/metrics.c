@@ -181,6 +181,18 @@ static void f1_scores(const struct class_sums *counts, int64_t classes, double *
   }
 }
 
+/* The mean over the classes that have rows of the share of them that is predicted right. */
+static double balanced_accuracy(const struct class_sums *counts, int64_t classes) {
+  double sum = 0;
+  int64_t present = 0;
+  for (int64_t k = 0; k < classes; k++) {
+    if (!counts[k].labelled) continue;
+    sum += (double)counts[k].correct / (double)counts[k].labelled;
+    present++;
+  }
+  return sum / (double)present;
+}
+
 static void finish_regression(const struct metrics_sums *sums, descent_metrics *metrics) {
   double residual = 0, r2 = 0;
   for (int64_t k = 0; k < sums->outputs; k++) {
@@ -193,8 +205,14 @@ static void finish_regression(const struct metrics_sums *sums, descent_metrics *
 }
 
 descent_status metrics_finish(struct metrics_sums *sums, double loss, descent_metrics *metrics) {
-  descent_metrics made = {
-      .rows = sums->rows, .loss = loss, .accuracy = NAN, .auc = NAN, .top_k_accuracy = NAN, .rmse = NAN, .r2 = NAN};
+  descent_metrics made = {.rows = sums->rows,
+                          .loss = loss,
+                          .accuracy = NAN,
+                          .auc = NAN,
+                          .top_k_accuracy = NAN,
+                          .rmse = NAN,
+                          .r2 = NAN,
+                          .balanced_accuracy = NAN};
   if (loss_is_regression(sums->loss)) {
     finish_regression(sums, &made);
     *metrics = made;
@@ -205,6 +223,7 @@ descent_status metrics_finish(struct metrics_sums *sums, double loss, descent_me
   if (sums->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY) status = area_under_curve(sums, &made.auc);
   if (status != DESCENT_OK) return status;
   made.accuracy = (double)sums->correct / rows;
+  made.balanced_accuracy = balanced_accuracy(sums->per_class, sums->classes);
   if (sums->loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY) {
     made.top_k = sums->top_k;
     made.top_k_accuracy = (double)sums->in_top_k / rows;
@@ -220,6 +239,7 @@ descent_status metrics_finish(struct metrics_sums *sums, double loss, descent_me
 }
 
 void descent_metrics_clear(descent_metrics *metrics) {
+  if (!metrics) return;
   free(metrics->f1);
   free(metrics->confusion);
   *metrics = (descent_metrics){0};

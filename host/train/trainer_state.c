@@ -10,10 +10,13 @@
 
 descent_status descent_trainer_evaluate(descent_trainer *trainer, const descent_dataset *dataset, int64_t top_k,
                                         descent_metrics *metrics) {
-  const descent_network *network = trainer->network;
-  struct program *program = &trainer->program;
   descent_dataset *aligned = NULL;
   descent_status status;
+  TRY(handle_check(trainer, HANDLE_TRAINER, "trainer"));
+  TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
+  TRY(argument_check(metrics, "metrics"));
+  const descent_network *network = trainer->network;
+  struct program *program = &trainer->program;
   TRY(check_dataset(network, dataset, true, "the dataset"));
   TRY(dataset_align(dataset, &network->schema, &aligned));
   if (aligned) dataset = aligned;
@@ -39,12 +42,14 @@ static struct fit_state state_of(const descent_trainer *trainer) {
 }
 
 descent_status descent_trainer_save(const descent_trainer *trainer, const char *path) {
-  const descent_network *network = trainer->network;
   struct configuration configuration = {0};
   struct snapshot snapshot = {0};
   struct file_writer file = {0};
   bool finite;
   descent_status status;
+  TRY(handle_check(trainer, HANDLE_TRAINER, "trainer"));
+  TRY(argument_check(path, "path"));
+  const descent_network *network = trainer->network;
   TRY(configuration_create_of_state(network, trainer->options.optimizer.kind, &configuration));
   TRY(snapshot_create(network, &trainer->program, false, &snapshot));
   TRY(snapshot_take(&trainer->program, &snapshot, &finite));
@@ -62,10 +67,12 @@ done:
 }
 
 descent_status descent_trainer_restore(descent_trainer *trainer, const char *path) {
-  const descent_network *network = trainer->network;
   struct configuration configuration = {0};
   struct snapshot snapshot = {0};
   descent_status status;
+  TRY(handle_check(trainer, HANDLE_TRAINER, "trainer"));
+  TRY(argument_check(path, "path"));
+  const descent_network *network = trainer->network;
   TRY(configuration_create_of_state(network, trainer->options.optimizer.kind, &configuration));
   TRY(snapshot_create(network, &trainer->program, false, &snapshot));
   TRY(checkpoint_read(path, network, &configuration, NULL, &snapshot));

@@ -26,18 +26,31 @@
  * - A function that can fail returns `descent_status`; DESCENT_OK is 0. On failure outputs are unchanged and
  *   descent_last_error() describes the error on this thread. Any function that allocates may return ERROR_MEMORY.
  * - Matrices are row-major, one example per row. Sizes count elements, never bytes.
- * - A pointer may be NULL only where its comment says so. Arrays and texts passed in are copied, unless their comment
- *   says borrowed and until when.
+ * - A pointer may be NULL only where its comment says so. Any other NULL, an object that was freed and an object of
+ *   another kind are ERROR_ARGUMENT, and the text names the argument. Functions that return no status then return 0,
+ *   NULL, NaN or "", or do nothing. (A freed object is recognised until about 64 others of its kind were freed after it.)
+ * - Arrays and texts passed in are copied, unless their comment says borrowed and until when.
  * - An option struct starts from its ..._default() function; see "option structs" below.
- * - `create`, `open`, `read`, `load` and `split` return objects that the matching `free` or `close` releases;
- *   freeing NULL does nothing.
+ * - `create`, `open`, `read`, `load`, `clone` and `split` return objects that the matching `free` or `close` releases;
+ *   freeing NULL does nothing, and so does freeing twice. Objects may be freed in any order: a trainer keeps its network
+ *   and its device for itself until it is freed, though the caller can no longer use them.
  * - Distinct objects may be used from distinct threads at the same time; one object from one thread at a time, though
- *   several threads may share what they pass as a pointer to const. A trainer counts as a use of its network and its
- *   device: two trainers on one device take turns. A callback must not use the objects of the call that makes it.
- * - The library keeps no global state except the thread's error text and progress callback, the list of files being written (see
- *   descent_remove_unfinished_files) and a random key for hashing. It never prints, exits or aborts. One
- *   process-wide effect: opening a CPU device sets the BLAS library to one thread, since the device runs products in
- *   parallel itself. HDF5 files are read by a child process, made by fork(), while they are open.
+ *   several threads may share what they pass as a pointer to const. Freeing counts as a use, and a trainer as a use of
+ *   its network. A device may be used by several threads at once: on a CPU, a call that finds the device's threads busy
+ *   computes alone; on a GPU, calls take turns. The results are those of a thread alone. A callback must not use the
+ *   objects of the call that makes it.
+ * - While a trainer of a network lives, functions that change the network's parameters or preprocessing are
+ *   ERROR_ARGUMENT: the trainer works on a copy and would overwrite the change.
+ * - The library keeps no global state except the thread's error text and progress callback, the list of files being
+ *   written (see descent_remove_unfinished_files), memory of freed objects and a random key for hashing. It never
+ *   prints, exits or aborts. One process-wide effect: while a CPU device is open, the BLAS library uses one thread,
+ *   since the device runs products in parallel itself; closing the last one restores the number of before. The calling
+ *   thread's current CUDA device stays as it is. HDF5 files are read by a child process, made by fork(), while they are
+ *   open.
+ * - After fork() the child may use and free the datasets and networks that it inherits, and open devices. Inherited
+ *   devices, and trainers on them, are ERROR_DEVICE there: their threads and CUDA contexts exist in the parent only. A
+ *   parent that forks while other threads call the library leaves the child what POSIX grants: functions that are
+ *   async-signal-safe.
  */
 #ifndef DESCENT_DESCENT_H
 #define DESCENT_DESCENT_H
@@ -57,10 +70,10 @@ extern "C" {
 #endif
 
 #define DESCENT_VERSION_MAJOR 0
-#define DESCENT_VERSION_MINOR 2
+#define DESCENT_VERSION_MINOR 3
 #define DESCENT_VERSION_PATCH 0
-#define DESCENT_VERSION "0.2.0"
-/* 10000 major + 100 minor + patch: 200 for 0.2.0. */
+#define DESCENT_VERSION "0.3.0"
+/* 10000 major + 100 minor + patch: 300 for 0.3.0. */
 #define DESCENT_VERSION_NUMBER (DESCENT_VERSION_MAJOR * 10000 + DESCENT_VERSION_MINOR * 100 + DESCENT_VERSION_PATCH)
 
 /* ---- status ---------------------------------------------------------------------------------------------------- */
@@ -110,7 +123,8 @@ typedef struct descent_progress {
  * that set a flag that on_progress returns. descent_fit has its own callbacks. */
 DESCENT_API void descent_set_progress(int (*on_progress)(void *user, const descent_progress *progress), void *user);
 
-/* The library's version and what was built in, e.g. "0.2.0 (cpu: OpenBLAS 0.3.21; cuda: not built; ...)". Static. */
+/* The library's version and what was built in, e.g. "0.3.0 (cpu: OpenBLAS 0.3.21; cuda: not built; ...)"; a build of the
+ * core alone has "formats: not built". Static. */
 DESCENT_API const char *descent_version(void);
 /* The DESCENT_VERSION_NUMBER of the library, which may differ from that of the header. */
 DESCENT_API int descent_version_number(void);
@@ -126,6 +140,10 @@ DESCENT_API int descent_version_number(void);
  * - A smaller size, of an older header, is accepted: the missing members take their defaults.
  * - A larger size, of a newer header, is accepted as long as the members unknown to this library are 0, as ..._init()
  *   leaves them. Otherwise it is ERROR_ARGUMENT, and so is a `reserved` that is not 0, or a size that is no struct's.
+ *
+ * A struct that the library fills in the caller's memory starts with `size` too, or grows with the version of its
+ * functions: a linked program calls the functions of the header that it was compiled with. Those who look a function up
+ * by its name at run time (dlsym, ctypes) get its latest version and need the structs of that version's header.
  */
 #define DESCENT_DECLARE_OPTIONS(type)                       \
   DESCENT_API void type##_init(type *options, size_t size); \
@@ -478,11 +496,41 @@ DESCENT_API descent_status descent_network_initialise(descent_network *network, 
 /* Fits the preprocessing to the rows of `dataset`: the replacement for missing cells (NaN) of each column, then the
  * input normalisation with that in place. For regression it optionally standardises the targets too: the loss is then
  * in units of the target's standard deviation, while predictions and RMSE stay in the target's own. It also keeps the
- * column, target and class names. Call it before training, with the training rows only. ERROR_ARGUMENT when the shapes
- * do not fit; ERROR_DATA when all cells of a column are missing. */
+ * column, target and class names. Rows without targets will do unless the targets are standardised: the network's names
+ * and scaling of targets, and its class names, then stay as they are. Call it before training, with the training rows
+ * only. ERROR_ARGUMENT when the shapes do not fit; ERROR_DATA when all cells of a column are missing. */
 DESCENT_API descent_status descent_network_fit_preprocessing(descent_network *network, const descent_dataset *dataset,
                                                              descent_normalize inputs, descent_impute impute,
                                                              bool standardise_targets);
+
+/* What is done to inputs and targets, each array NULL where nothing is. x is a value as the dataset has it: a column with
+ * an offset (descent_network_input_offset) holds the difference to it. */
+typedef struct descent_preprocessing {
+  size_t size;
+  descent_normalize normalize;    /* what `shift` and `scale` were fitted by; none: both are NULL */
+  descent_impute impute;          /* what `fill` was fitted by */
+  const float *shift, *scale;     /* (inputs): an input is (x - shift) * scale, scale > 0; NULL: 0 and 1 */
+  const float *fill;              /* (inputs): replaces a missing cell; NULL: a missing cell is an error */
+  const float *y_shift, *y_scale; /* (outputs), regression: the network learns (y - y_shift) * y_scale; NULL: 0 and 1 */
+} descent_preprocessing;
+DESCENT_DECLARE_OPTIONS(descent_preprocessing)
+
+/* Replaces the whole preprocessing by values that were fitted elsewhere; arrays are copied. Column, target and class
+ * names stay. ERROR_ARGUMENT names the array and the value: it must be finite, a scale above 0, targets only for
+ * regression, shift and scale only with a `normalize`; and for a network that a trainer uses. */
+DESCENT_API descent_status descent_network_set_preprocessing(descent_network *network,
+                                                             const descent_preprocessing *preprocessing);
+/* Fills `preprocessing`, whose `size` must be set, e.g. by ..._default(). Its arrays belong to the network: they are
+ * valid while it lives and until its preprocessing is set or fitted again. */
+DESCENT_API descent_status descent_network_get_preprocessing(const descent_network *network,
+                                                             descent_preprocessing *preprocessing);
+
+/* Sets names, UTF-8, copied: of the inputs (inputs), the regression targets (outputs) or the one target of a classifier
+ * (1), and the classes (classes). NULL leaves those names as they are. ERROR_ARGUMENT for a NULL or empty name, for two
+ * equal ones in a list, for class names of a regression, for input names where columns hold categories or indicators,
+ * whose names come from the data; and for a network that a trainer uses. The network is then unchanged. */
+DESCENT_API descent_status descent_network_set_names(descent_network *network, const char *const *inputs,
+                                                     const char *const *targets, const char *const *classes);
 
 /* Copies parameters in or out. layer 1 .. layers; W (n_l, n_{l-1}), b (n_l); either may be NULL. set: ERROR_ARGUMENT
  * for a non-finite value. */
@@ -506,7 +554,7 @@ DESCENT_API descent_impute descent_network_impute(const descent_network *network
 /* Whether it can replace missing cells: once its preprocessing is fitted. */
 DESCENT_API bool descent_network_imputes(const descent_network *network);
 /* Names, UTF-8; NULL when there is none or the index is out of range. Valid while the network lives and until its
- * preprocessing is fitted again. */
+ * preprocessing is fitted again or its names are set. */
 DESCENT_API const char *descent_network_input_name(const descent_network *network, int64_t input);
 /* What is subtracted from this input, or this regression target, in double before it is rounded to float32, chosen by the
  * reader of a file whose column float32 is too coarse for; 0 for any other. */
@@ -544,6 +592,16 @@ DESCENT_API descent_status descent_network_set_provenance(descent_network *netwo
 DESCENT_API descent_status descent_network_save(const descent_network *network, const char *path);
 DESCENT_API descent_status descent_network_load(const char *path, descent_network **network);
 
+/* The same bytes in the caller's memory. save: `*size` is the number of bytes of the file; they are written to `data`, of
+ * `capacity` bytes, unless `data` is NULL, which only asks for the size. ERROR_ARGUMENT where `capacity` is too small:
+ * `*size` is set and `data` unchanged. load: `data` is read during the call only; errors as from a file. */
+DESCENT_API descent_status descent_network_save_memory(const descent_network *network, void *data, size_t capacity,
+                                                       size_t *size);
+DESCENT_API descent_status descent_network_load_memory(const void *data, size_t size, descent_network **network);
+
+/* An independent copy with everything that a model file keeps. */
+DESCENT_API descent_status descent_network_clone(const descent_network *network, descent_network **clone);
+
 /* Writes the network with everything that prediction needs (replacing missing values, encoding categories,
  * normalisation, the output function, names) in a format that other programs run or read:
  *   onnx  input X (N, inputs), or where columns hold categories one input (N, 1) per column, named as it is (with _
@@ -567,7 +625,7 @@ DESCENT_API descent_status descent_network_load_weights(descent_network *network
 #define DESCENT_CONFUSION_CLASSES 1024
 
 /* Measures that do not apply to the task are NaN, 0 or NULL. The dataset's weights count in the loss only: every other
- * measure takes each row once. */
+ * measure takes each row once. New members come at the end, with a new version of the functions that fill it. */
 typedef struct descent_metrics {
   int64_t rows;
   double loss;     /* mean loss per example weighted by the dataset's weights; no class weights, no smoothing */
@@ -582,6 +640,8 @@ typedef struct descent_metrics {
   double *f1;            /* (classes) F1 per class, 0 for a class that is neither present nor predicted */
   int64_t *confusion;    /* (classes, classes) rows: true class, columns: predicted class; NULL above
                             DESCENT_CONFUSION_CLASSES classes, where it would outgrow the data */
+  /* since 0.3.0 */
+  double balanced_accuracy; /* classifiers: mean over the classes that have rows of the share predicted right */
 } descent_metrics;
 /* Frees f1 and confusion and zeroes the struct. */
 DESCENT_API void descent_metrics_clear(descent_metrics *metrics);
@@ -607,9 +667,8 @@ DESCENT_API descent_status descent_predict_raw(const descent_network *network, d
 
 /* A predictor holds a compiled network on a device, for predictions of few rows at a time: the work that descent_predict
  * repeats in each call is done once, and a run allocates nothing. It takes at most `max_rows` (>= 1) rows at a time,
- * copies what it needs of `network`, and keeps `device` until it is freed. One thread uses a predictor at a time; each
- * thread creates its own, on a device of its own or on one that they share. ERROR_ARGUMENT; ERROR_UNSUPPORTED where the
- * device cannot run the network. */
+ * copies what it needs of `network`, and keeps `device` open until it is freed. One thread uses a predictor at a time;
+ * several predictors may share a device. ERROR_ARGUMENT, ERROR_UNSUPPORTED where the device cannot run the network. */
 typedef struct descent_predictor descent_predictor;
 DESCENT_API descent_status descent_predictor_create(const descent_network *network, descent_device *device,
                                                     int64_t max_rows, descent_predictor **predictor);
@@ -809,6 +868,15 @@ typedef struct descent_train_options {
 } descent_train_options;
 DESCENT_DECLARE_OPTIONS(descent_train_options)
 
+/* Sets an option by its name in texts: "weight_decay", "schedule gamma", "optimizer", or by its path in the struct,
+ * "optimizer.weight_decay", "schedule.kind"; - and _ are the same. A number as C reads it; yes or no, true or false, 1 or
+ * 0; the name of a term; a text is kept as the pointer `value`, borrowed until the call that takes the options.
+ * class_weights and callbacks cannot be set by name. ERROR_ARGUMENT, with the options unchanged, for an unknown name
+ * (with the list of names), a member beyond options->size, a value that is not of the option's kind or out of its range.
+ * Ranges that depend on other options are checked by descent_train_options_check. */
+DESCENT_API descent_status descent_train_options_set(descent_train_options *options, const char *name,
+                                                     const char *value);
+
 /* Checks that the options are in their ranges, fit the network and are supported by the device. ERROR_ARGUMENT names
  * the option and its value, ERROR_UNSUPPORTED what the device lacks. Every function that trains checks this. */
 DESCENT_API descent_status descent_train_options_check(const descent_train_options *options,
@@ -830,8 +898,8 @@ typedef struct descent_fit_result {
   int64_t checkpoint_failures; /* checkpoints that could not be written */
 } descent_fit_result;
 
-/* A trainer holds the network's parameters, optimizer state and step counter on a device. `network` and `device` are
- * borrowed until the trainer is freed; options are copied. `max_batch` is the most rows a step will have (0: the
+/* A trainer holds the network's parameters, optimizer state and step counter on a device. It keeps `network` and
+ * `device` alive until it is freed; options are copied. `max_batch` is the most rows a step will have (0: the
  * options' batch_size, which then must not be 0). A trainer that is stepped by hand knows neither epochs nor class
  * counts, so schedules other than constant, and balance_classes, are refused. ERROR_ARGUMENT names the option. */
 DESCENT_API descent_status descent_trainer_create(descent_network *network, descent_device *device,

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "internal.h"
@@ -24,6 +25,10 @@ struct Region {
   std::vector<std::atomic<int>> runs;
   explicit Region(size_t tiles) : runs(tiles) {}
   static void tile(void *context, int64_t number) { ((Region *)context)->runs[(size_t)number]++; }
+  static void tile_with_others(void *context, int64_t number) {
+    if (number % 8 == 0) std::this_thread::yield();
+    tile(context, number);
+  }
 };
 
 TEST(Pool, RunsEveryTileOnceOnAnyNumberOfThreads) {
@@ -39,6 +44,26 @@ TEST(Pool, RunsEveryTileOnceOnAnyNumberOfThreads) {
     }
     pool_free(pool);
   }
+}
+
+TEST(Pool, RunsEveryTileOnceForEveryOneOfManyCallers) {
+  enum { CALLERS = 4, ROUNDS = 3000, TILES = 23 };
+  struct pool *pool = nullptr;
+  OK(pool_create(3, &pool));
+  std::atomic<int> wrong{0}, waiting{CALLERS};
+  std::vector<std::thread> callers;
+  for (int c = 0; c < CALLERS; c++)
+    callers.emplace_back([&] {
+      for (--waiting; waiting > 0;) std::this_thread::yield();
+      for (int round = 0; round < ROUNDS; round++) {
+        Region region(TILES);
+        pool_run(pool, Region::tile_with_others, &region, TILES);
+        for (const std::atomic<int> &runs : region.runs) wrong += runs != 1;
+      }
+    });
+  for (std::thread &caller : callers) caller.join();
+  EXPECT_EQ(wrong, 0);
+  pool_free(pool);
 }
 
 /* ---- whole steps ---- */

@@ -208,8 +208,8 @@ TEST_F(ModelFile, IsTheSafetensorsFormatByteForByte) {
 
   std::string header =
       R"({"__metadata__":{"format":"pt","descent":"{\"version\":2,\"inputs\":1,\"layers\":[{\"width\":2,)"
-      R"(\"activation\":\"identity\"}],\"loss\":\"softmax_cross_entropy\",\"normalize\":\"standard\",\"library\":\"0.2.0\"}",)"
-      R"("descent.xxh64":"03c3c6518a9db7bd"},)" /* of that text and the 24 bytes of data */
+      R"(\"activation\":\"identity\"}],\"loss\":\"softmax_cross_entropy\",\"normalize\":\"standard\",\"library\":\"0.3.0\"}",)"
+      R"("descent.xxh64":"5f2601df6c73ba27"},)" /* of that text and the 24 bytes of data */
       R"("layers.0.weight":{"shape":[2,1],"dtype":"F32","data_offsets":[0,8]},)"
       R"("layers.0.bias":{"shape":[2],"dtype":"F32","data_offsets":[8,16]},)"
       R"("preprocessing.shift":{"shape":[1],"dtype":"F32","data_offsets":[16,20]},)"

@@ -6,6 +6,7 @@
 
 #include <descent/descent.h>
 
+#include <functional>
 #include <regex>
 
 #include "command.h"
@@ -327,6 +328,59 @@ TEST_F(Faults, AStepAllocatesNothing) {
     EXPECT_GT(counts[0], 20);
     EXPECT_EQ(counts[0], counts[1]) << name;
   }
+}
+
+std::string in_memory(const descent_network *network) {
+  size_t size = 0;
+  EXPECT_EQ(descent_network_save_memory(network, nullptr, 0, &size), DESCENT_OK) << descent_last_error();
+  std::string bytes(size, '\0');
+  EXPECT_EQ(descent_network_save_memory(network, bytes.data(), size, &size), DESCENT_OK) << descent_last_error();
+  return bytes;
+}
+
+/* Functions that no command calls. */
+TEST_F(Faults, FunctionsOfNetworksWithoutFilesSurviveFailingAllocations) {
+  make_inputs({"rich_model"});
+  descent_network *network = nullptr, *made = nullptr;
+  ASSERT_EQ(descent_network_load("rich_model", &network), DESCENT_OK) << descent_last_error();
+  const std::string bytes = in_memory(network);
+  std::string copy = bytes;
+  size_t size = 0;
+  const char *target[] = {"another"}, *classes[] = {"n", "y"};
+  descent_preprocessing p = descent_preprocessing_default();
+  const std::vector<float> fill(static_cast<size_t>(descent_network_inputs(network)), 2.5F);
+  p.fill = fill.data();
+  const struct {
+    const char *name;
+    std::function<descent_status()> call;
+  } functions[] = {
+      {"clone", [&] { return descent_network_clone(network, &made); }},
+      {"save_memory", [&] { return descent_network_save_memory(network, copy.data(), copy.size(), &size); }},
+      {"load_memory", [&] { return descent_network_load_memory(bytes.data(), bytes.size(), &made); }},
+      {"set_names", [&] { return descent_network_set_names(network, nullptr, target, classes); }},
+      {"set_preprocessing", [&] { return descent_network_set_preprocessing(network, &p); }},
+  };
+  cJSON_Hooks hooks{fault_malloc, free};
+  cJSON_InitHooks(&hooks);
+  for (const auto &function : functions) {
+    const std::string before = in_memory(network);
+    long failures = 0;
+    for (descent_status status = DESCENT_ERROR_MEMORY; status != DESCENT_OK; failures++) {
+      fault_choose(FAULT_ALLOCATION, failures + 1, false);
+      status = function.call();
+      fault_suspend();
+      descent_network_free(made);
+      made = nullptr;
+      if (status == DESCENT_OK) break;
+      ASSERT_EQ(status, DESCENT_ERROR_MEMORY) << function.name << " " << failures << ": " << descent_last_error();
+      EXPECT_TRUE(in_memory(network) == before) << function.name << " " << failures;
+    }
+    EXPECT_GT(failures, 0) << function.name;
+  }
+  cJSON_InitHooks(nullptr);
+  EXPECT_TRUE(copy == bytes);
+  EXPECT_STREQ(descent_network_target_name(network, 0), "another");
+  descent_network_free(network);
 }
 
 TEST_F(Faults, AFileSystemWithoutLocksIsReported) {

@@ -5,6 +5,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   descent_network *network = NULL;
   if (descent_network_load(file.path, &network) != DESCENT_OK && !*descent_last_error()) abort();
   descent_network_free(network);
+  network = NULL;
+  if (descent_network_load_memory(data, size, &network) != DESCENT_OK && !*descent_last_error()) abort();
+  descent_network_free(network);
   fuzz_file_free(&file);
   return 0;
 }

@@ -14,12 +14,21 @@ namespace {
 
 class HostileModelFile : public ::testing::Test {
  protected:
-  // Loads a file of these bytes; the network, if any, is the caller's.
+  // Loads a file of these bytes; the network, if any, is the caller's. The bytes in memory give the same.
   descent_status Load(const std::string &bytes, descent_network **network) const {
+    descent_network *other = nullptr;
+    const descent_status in_memory = descent_network_load_memory(bytes.data(), bytes.size(), &other);
+    const std::string said = descent_last_error();
+    EXPECT_EQ(in_memory == DESCENT_OK, other != nullptr);
+    descent_network_free(other);
     write_file(path_, bytes);
     *network = nullptr;
     descent_status status = descent_network_load(path_.c_str(), network);
     EXPECT_EQ(status == DESCENT_OK, *network != nullptr);
+    EXPECT_EQ(status, in_memory);
+    if (status == DESCENT_ERROR_MODEL) {
+      EXPECT_EQ("the model in memory" + std::string(descent_last_error()).substr(path_.size()), said);
+    }
     return status;
   }
 

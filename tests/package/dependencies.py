@@ -25,6 +25,7 @@ RULES = {
     "checkpoint": ["public", "checkpoint/", "backend/", "plan/", "data/", "model/", "core/"],
     "train": ["public", "train/", "checkpoint/", "backend/", "plan/", "data/", "model/", "core/"],
     "verify": ["public", "verify/", "train/", "backend/", "plan/", "data/", "model/", "core/"],
+    "versions": ["public"],
     "report": ["public", "report/", "core/clock.h", "core/printable.h"],
     "cli": ["public", "cli/", "report/", "core/clock.h", "core/replace.h"],
     "kernels": ["public", "kernels/", "backend/backend.h", "backend/formulas.h", "backend/formulas_real.h", "plan/",

@@ -1,16 +1,18 @@
 #!/bin/sh
 # exports.sh COMPILER INCLUDE LIBRARY...: the functions that the public header declares and the symbols that a library,
-# shared or static, exports are the same set. (The header's inline functions are the program's own.)
+# shared or static, exports are the same set, whatever their versions. (The header's inline functions are the program's
+# own.)
 set -eu
 compiler=$1 include=$2
 shift 2
 declared=$(echo '#include <descent/descent.h>' | "$compiler" -E -P -I"$include" - |
-  sed 's/static inline [a-z_]* [a-z_]*(/(/g' | grep -oE '\bdescent_[a-z0-9_]+\(' | tr -d '(' | sort -u)
+  sed 's/static inline [a-z_]* [a-z_]*(/(/g; s/^typedef [a-z]* [a-z_]*(/(/' |
+  grep -oE '\bdescent_[a-z0-9_]+\(' | tr -d '(' | sort -u)
 [ -n "$declared" ]
 bad=0
 for library in "$@"; do
   case $library in *.a) kind=-g ;; *) kind=-D ;; esac
-  exported=$(nm $kind --defined-only "$library" | awk 'NF == 3 { print $3 }' | sort -u)
+  exported=$(nm $kind --defined-only "$library" | awk 'NF == 3 && $2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort -u)
   if [ "$declared" != "$exported" ]; then
     echo "$library: declared and not exported, or exported and not declared:"
     printf '%s\n%s\n' "$declared" "$exported" | sort | uniq -u

@@ -110,7 +110,7 @@ for name in sh env sed grep awk head tail sort nproc date mkdir rm cat cmp cp di
   ln -s "$(command -v $name)" "$bare/$name"
 done
 ln -s "$folder/tools/"{cmake,protoc-c} "$folder/cuda/nvcc" "$bare/"
-for name in ninja pkg-config strace git; do tool "bare/$name" 'exit 0'; done
+for name in ninja pkg-config strace abidiff git; do tool "bare/$name" 'exit 0'; done
 tool bare/nvidia-smi 'exit 9'
 tool bare/sudo 'exit 1'
 # shellcheck disable=SC2016

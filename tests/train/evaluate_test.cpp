@@ -247,6 +247,61 @@ TEST(Preprocessing, TakesOverTheNames) {
     EXPECT_STREQ(descent_network_class_name(network.get(), k), descent_dataset_class_name(data.get(), k));
 }
 
+TEST(Preprocessing, OfRowsWithoutTargetsFitsTheInputsAndKeepsWhatIsKnownOfTheTargets) {
+  const std::string path = source_file("examples/breast_cancer.csv");
+  descent_dataset_options read = descent_dataset_options_default();
+  descent_dataset *made = nullptr, *made_inputs = nullptr, *kept = nullptr, *held_out = nullptr;
+  read.target = "diagnosis";
+  ASSERT_EQ(descent_dataset_read(path.c_str(), &read, &made), DESCENT_OK) << descent_last_error();
+  read.features_only = true;
+  ASSERT_EQ(descent_dataset_read(path.c_str(), &read, &made_inputs), DESCENT_OK) << descent_last_error();
+  const Dataset data{made, descent_dataset_free}, inputs{made_inputs, descent_dataset_free};
+  ASSERT_EQ(descent_dataset_targets(made_inputs), 0);
+  const Network network = make_network({30, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+  const auto fit = [&](const descent_dataset *rows) {
+    ASSERT_EQ(
+        descent_network_fit_preprocessing(network.get(), rows, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, false),
+        DESCENT_OK)
+        << descent_last_error();
+  };
+  fit(made_inputs);
+  EXPECT_EQ(descent_network_target_name(network.get(), 0), nullptr);
+  EXPECT_STREQ(descent_network_input_name(network.get(), 29), descent_dataset_input_name(made, 29));
+  const std::vector<float> shift(network->shift, network->shift + 30);
+  fit(made);
+  EXPECT_EQ(std::vector<float>(network->shift, network->shift + 30), shift) << "the same rows, with targets";
+  ASSERT_EQ(descent_dataset_split(made_inputs, 0.5, 1, &kept, &held_out), DESCENT_OK);
+  fit(kept);
+  descent_dataset_free(kept);
+  descent_dataset_free(held_out);
+  EXPECT_NE(std::vector<float>(network->shift, network->shift + 30), shift) << "half of the rows";
+  EXPECT_STREQ(descent_network_target_name(network.get(), 0), "diagnosis");
+  for (int64_t k = 0; k < 2; k++)
+    EXPECT_STREQ(descent_network_class_name(network.get(), k), descent_dataset_class_name(made, k));
+}
+
+TEST(Preprocessing, OfRowsWithoutTargetsKeepsTheirScalingAndCannotStandardiseThem) {
+  const Rows values{3, 1, 1, 0, {1, 2, 3}, {10, 20, 60}, {}};
+  const Dataset data = values.dataset();
+  const Network network = make_network({1, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  const auto fit = [&](const descent_dataset *rows, bool standardise) {
+    return descent_network_fit_preprocessing(network.get(), rows, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN,
+                                             standardise);
+  };
+  ASSERT_EQ(fit(data.get(), true), DESCENT_OK) << descent_last_error();
+  const float X[] = {5, 7};
+  descent_dataset *made = nullptr;
+  ASSERT_EQ(descent_dataset_create(X, nullptr, nullptr, 2, 1, 0, DESCENT_TASK_AUTO, 0, &made), DESCENT_OK);
+  const Dataset inputs{made, descent_dataset_free};
+  EXPECT_EQ(fit(made, true), DESCENT_ERROR_ARGUMENT);
+  EXPECT_TRUE(says("the training data: no target column")) << descent_last_error();
+  EXPECT_EQ(network->shift[0], 2) << "unchanged";
+  ASSERT_EQ(fit(made, false), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(network->shift[0], 6);
+  EXPECT_EQ(network->y_shift[0], 30);
+  EXPECT_FLOAT_EQ(network->y_scale[0], 1 / std::sqrt(1400.0F / 3)); /* 20^2 + 10^2 + 30^2 by hand */
+}
+
 TEST(Refusals, DatasetsThatDoNotFitAreNamedWithBothSizes) {
   const Rows wide = make_rows(4, 3, 1, 2, 1), classes = make_rows(4, 2, 1, 3, 1), values = make_rows(4, 2, 2, 0, 1);
   Rows untargeted = make_rows(4, 2, 1, 2, 1);

@@ -128,6 +128,7 @@ TEST(Metrics, ClassesByHand) {
     EXPECT_EQ(m.f1[1], 0);
     EXPECT_EQ(m.f1[2], 0); /* neither present nor predicted */
     EXPECT_EQ(m.f1[3], 0);
+    EXPECT_EQ(m.balanced_accuracy, 1.0 / 3); /* of class 0 one of one, of 1 and 3 none; 2 has no row */
     EXPECT_TRUE(std::isnan(m.auc));
   }
 }
@@ -147,6 +148,7 @@ TEST(Metrics, NeedMemoryForManyClassesNotForTheirPairs) {
     EXPECT_DOUBLE_EQ(m.f1[last], 2.0 * 2 / (2 * 2 + 1));
     EXPECT_DOUBLE_EQ(m.f1[0], 1);
     EXPECT_DOUBLE_EQ(m.f1[5], 0);
+    EXPECT_DOUBLE_EQ(m.balanced_accuracy, (1 + 1 + 0) / 3.0); /* with and without a confusion matrix */
   }
 }
 
@@ -174,7 +176,7 @@ TEST(Metrics, RegressionByHand) {
   /* residuals 0 -1 1 and -2 0 2; totals about the means 3 and 20: 8 and 128 */
   EXPECT_DOUBLE_EQ(m.rmse, std::sqrt((2.0 + 8) / 6));
   EXPECT_DOUBLE_EQ(m.r2, ((1 - 2.0 / 8) + (1 - 8.0 / 128)) / 2);
-  EXPECT_TRUE(std::isnan(m.accuracy) && std::isnan(m.auc));
+  EXPECT_TRUE(std::isnan(m.accuracy) && std::isnan(m.auc) && std::isnan(m.balanced_accuracy));
   EXPECT_EQ(m.f1, nullptr);
   EXPECT_EQ(m.confusion, nullptr);
 }

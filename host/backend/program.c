@@ -144,6 +144,25 @@ done:
   return status;
 }
 
+descent_status program_bind(struct program *program, const descent_dataset *dataset) {
+  return bind_dataset(program, dataset, true);
+}
+
+descent_status program_bind_once(struct program *program, const descent_dataset *dataset) {
+  return bind_dataset(program, dataset, false);
+}
+
+descent_status program_unbind(struct program *program) {
+  const struct plan_handles *at = &program->at;
+  const int sources[] = {at->source_X, at->source_y, at->source_w, at->source_index};
+  descent_status status = DESCENT_OK;
+  for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+    const descent_status unbound = program_bind_buffer(program, sources[i], NULL, 0, false);
+    if (unbound != DESCENT_OK) status = unbound;
+  }
+  return status;
+}
+
 descent_status program_bind_rows(struct program *program, const float *X, const float *y, const float *weights,
                                  int64_t rows) {
   const struct plan_handles *at = &program->at;
@@ -166,25 +185,6 @@ int64_t program_block_rows(const struct program *program, int64_t left) {
 descent_status program_run_block(struct program *program, struct plan_range range, int64_t first, int64_t rows) {
   const struct plan_step step = {.number = 1, .first_row = first, .rows = rows};
   return program_run(program, range, &step, 1);
-}
-
-descent_status program_bind(struct program *program, const descent_dataset *dataset) {
-  return bind_dataset(program, dataset, true);
-}
-
-descent_status program_bind_once(struct program *program, const descent_dataset *dataset) {
-  return bind_dataset(program, dataset, false);
-}
-
-descent_status program_unbind(struct program *program) {
-  const struct plan_handles *at = &program->at;
-  const int sources[] = {at->source_X, at->source_y, at->source_w, at->source_index};
-  descent_status status = DESCENT_OK;
-  for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
-    const descent_status unbound = program_bind_buffer(program, sources[i], NULL, 0, false);
-    if (unbound != DESCENT_OK) status = unbound;
-  }
-  return status;
 }
 
 int64_t program_evaluation_block(const descent_network *network, const descent_device *device, int64_t rows) {

@@ -406,14 +406,14 @@ const char *descent_network_provenance(const descent_network *network) {
 
 descent_status descent_network_set_provenance(descent_network *network, const char *text) {
   size_t bad;
-  const descent_status status = handle_check(network, HANDLE_NETWORK, "network");
-  if (status != DESCENT_OK) return status;
-  if (text && !utf8_valid(text, strlen(text), &bad))
-    return status_set(DESCENT_ERROR_ARGUMENT, "provenance: byte %zu is not UTF-8", bad);
   char *copy;
-  const descent_status status = copy_text(text, "provenance", &copy);
-  if (status != DESCENT_OK) return status;
+  descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  if (text && !utf8_valid(text, strlen(text), &bad))
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "provenance: byte %zu is not UTF-8", bad));
+  TRY(copy_text(text, "provenance", &copy));
   free(network->provenance);
   network->provenance = copy;
-  return DESCENT_OK;
+done:
+  return status;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "core/memory.h"
+#include "core/progress.h"
 #include "core/status.h"
 #include "train/check.h"
 #include "train/differentiate.h"
@@ -34,6 +35,7 @@ static descent_status run_rows(struct program *program, const descent_network *n
     TRY(program_read(program, shown, 0, rows * n_out, PLAN_F32, values));
     if (found == DESCENT_OK) found = extremes_check_inputs(network, dataset, first, rows);
     if (found == DESCENT_OK) found = extremes_check_outputs(network, dataset, first, rows, values);
+    if (first + rows < dataset->rows) TRY(progress_report("predicting", NULL, "rows", first + rows, dataset->rows));
   }
   if (output == PREDICTED) add_target_offsets(&network->schema, dataset->rows, n_out, outputs);
   status = found;

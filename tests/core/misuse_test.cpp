@@ -125,6 +125,9 @@ struct World {
   descent_trainer *train(descent_network *of) {
     descent_trainer *made = nullptr;
     EXPECT_EQ(descent_trainer_create(of, device.get(), &options, 4, &made), DESCENT_OK) << descent_last_error();
+    /* For what needs gradients or a forward before it. */
+    EXPECT_EQ(descent_trainer_gradient(made, memory.X.data(), memory.y.data(), nullptr, 4, nullptr), DESCENT_OK);
+    EXPECT_EQ(descent_trainer_forward(made, memory.X.data(), 4, values), DESCENT_OK) << descent_last_error();
     return made;
   }
 };
@@ -372,12 +375,21 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_predictor_run, w.predictor, w.memory.X.data(), 4, w.values),
       CASE(descent_predictor_run_raw, w.predictor, w.memory.X.data(), 4, w.values),
       CASE(descent_predictor_refresh, w.predictor, NETWORK),
+      CASE(descent_predictor_input_gradient, w.predictor, w.memory.X.data(), w.memory.y.data(), 4, w.values),
       // training
       CASE(descent_train_options_check, &w.options, NETWORK, DEVICE),
       CASE(descent_trainer_create, NETWORK, DEVICE, &w.options, 4, &w.made_trainer),
       CASE(descent_trainer_free, may_be_null(TRAINER)),
       CASE(descent_trainer_step, TRAINER, w.memory.X.data(), w.memory.y.data(), may_be_null(nullptr), 4,
            may_be_null(&w.info)),
+      CASE(descent_trainer_gradient, TRAINER, w.memory.X.data(), w.memory.y.data(), may_be_null(nullptr), 4,
+           may_be_null(&w.info)),
+      CASE(descent_trainer_get_gradient, TRAINER, 1, may_be_null(w.values), may_be_null(w.values)),
+      CASE(descent_trainer_set_gradient, TRAINER, 1, may_be_null(w.memory.X.data()), may_be_null(w.memory.X.data())),
+      CASE(descent_trainer_update, TRAINER, may_be_null(&w.info)),
+      CASE(descent_trainer_forward, TRAINER, w.memory.X.data(), 4, w.values),
+      CASE(descent_trainer_backward, TRAINER, w.memory.y.data(), may_be_null(w.values), false),
+      CASE(descent_trainer_set_layer, TRAINER, 1, may_be_null(w.memory.X.data()), may_be_null(w.memory.X.data())),
       CASE(descent_trainer_set_learning_rate, TRAINER, 0.1),
       CASE(descent_trainer_sync, TRAINER),
       CASE(descent_trainer_get_layer, TRAINER, 1, may_be_null(w.values), may_be_null(w.values)),

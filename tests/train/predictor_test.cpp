@@ -11,7 +11,7 @@
 #include "export_bounds.h"
 #include "training.h"
 
-/* Counts this thread's allocations. The sanitizers have allocators of their own. */
+/* Counts this thread's allocations. The sanitizers replace these functions themselves. */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define COUNTS_ALLOCATIONS 1
 static thread_local int allocations;

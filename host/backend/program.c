@@ -174,6 +174,10 @@ done:
   return status;
 }
 
+descent_status program_unbind_index(struct program *program) {
+  return program->backend->bind(program->compiled, program->at.source_index, NULL, 0, false);
+}
+
 int64_t program_block_rows(const struct program *program, int64_t left) {
   return left < program->plan->batch ? left : program->plan->batch;
 }

@@ -54,6 +54,9 @@ descent_status program_unbind(struct program *program);
 descent_status program_bind_rows(struct program *program, const float *X, const float *y, const float *weights,
                                  int64_t rows);
 
+/* The source's rows are those bound, without a view's index. */
+descent_status program_unbind_index(struct program *program);
+
 descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,
                            int64_t n_steps);
 descent_status program_read(const struct program *program, int buffer, int64_t offset, int64_t count,

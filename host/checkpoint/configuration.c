@@ -179,6 +179,13 @@ static void add_data(struct collector *c, const char *name, const descent_datase
   add_format(c, name, "%" PRId64 " rows (%s)", dataset->rows, safetensors_sum_text(XXH64_digest(&state)).text);
 }
 
+/* Its shape: the rows are not known before they come. */
+static void add_source(struct collector *c, const char *name, const descent_source *source) {
+  add_format(c, name,
+             "a source of %" PRId64 " rows per epoch (0: unknown), %" PRId64 " inputs, %" PRId64 " targets, %s",
+             source->rows_per_epoch, source->inputs, source->targets, descent_task_name(source->task));
+}
+
 static descent_status finish(const struct collector *c, struct configuration *configuration) {
   if (c->failed) {
     cJSON_Delete(c->values);
@@ -189,13 +196,17 @@ static descent_status finish(const struct collector *c, struct configuration *co
 }
 
 descent_status configuration_create(const descent_network *network, const char *device, const char *arithmetic,
-                                    const descent_dataset *training, const descent_dataset *validation,
-                                    const descent_train_options *options, struct configuration *configuration) {
+                                    const descent_dataset *training, const descent_source *source,
+                                    const descent_dataset *validation, const descent_train_options *options,
+                                    struct configuration *configuration) {
   struct collector c = {.values = cJSON_CreateObject()};
   add_options(&c, network, options); /* first, since they may be the reason for other differences */
   add_kept(&c, options);
   add_network(&c, network);
-  add_data(&c, "data", training);
+  if (training)
+    add_data(&c, "data", training);
+  else
+    add_source(&c, "data", source);
   add_data(&c, "validation", validation);
   add_text(&c, "device", device);
   add_text(&c, "library", DESCENT_VERSION);

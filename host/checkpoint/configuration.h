@@ -13,11 +13,13 @@ struct configuration {
   cJSON *values; /* {NAME: TEXT, ..} */
 };
 
-/* `device`: its name; `arithmetic`: as in struct backend, or NULL; `validation` may be NULL. If X exceeds 64 MB, only
- * some of its rows are included. ERROR_MEMORY. */
+/* `device`: its name; `arithmetic`: as in struct backend, or NULL; `source`: where the rows come from if `training` is
+ * NULL; `validation` may be NULL. If X exceeds 64 MB, only some of its rows are included, of a source its shape alone.
+ * ERROR_MEMORY. */
 descent_status configuration_create(const descent_network *network, const char *device, const char *arithmetic,
-                                    const descent_dataset *training, const descent_dataset *validation,
-                                    const descent_train_options *options, struct configuration *configuration);
+                                    const descent_dataset *training, const descent_source *source,
+                                    const descent_dataset *validation, const descent_train_options *options,
+                                    struct configuration *configuration);
 /* Only what the tensors of a training's state depend on: network and optimizer. */
 descent_status configuration_create_of_state(const descent_network *network, descent_optimizer optimizer,
                                              struct configuration *configuration);

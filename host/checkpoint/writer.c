@@ -2,7 +2,6 @@
 #include "checkpoint/writer.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "core/memory.h"
 #include "core/safetensors.h"
 #include "core/status.h"
+#include "core/thread.h"
 
 struct checkpoint_writer {
   const struct checkpoint_folder *folder;
@@ -78,16 +78,6 @@ static void *run_writer(void *argument) {
   return NULL;
 }
 
-/* The thread blocks all signals, so that they reach the caller's threads. */
-static int create_thread(struct checkpoint_writer *writer) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int failed = pthread_create(&writer->thread, NULL, run_writer, writer);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  return failed;
-}
-
 descent_status checkpoint_writer_start(const struct checkpoint_folder *folder,
                                        const struct checkpoint_retention *retention, int64_t newest,
                                        const descent_network *network, const struct configuration *configuration,
@@ -102,7 +92,7 @@ descent_status checkpoint_writer_start(const struct checkpoint_folder *folder,
   made->snapshot = snapshot;
   pthread_mutex_init(&made->mutex, NULL);
   pthread_cond_init(&made->changed, NULL);
-  const int failed = create_thread(made);
+  const int failed = thread_create(&made->thread, run_writer, made);
   if (failed) {
     pthread_cond_destroy(&made->changed);
     pthread_mutex_destroy(&made->mutex);

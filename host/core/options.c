@@ -15,6 +15,10 @@ static const descent_network_options network_defaults = {
     .loss = DESCENT_LOSS_BINARY_CROSS_ENTROPY,
 };
 
+static const descent_source source_defaults = {
+    .size = sizeof source_defaults,
+};
+
 static const descent_preprocessing preprocessing_defaults = {
     .size = sizeof preprocessing_defaults,
 };
@@ -41,10 +45,11 @@ static const descent_train_options train_defaults = {
 #define SIZE_OF(type, member) sizeof(((type *)NULL)->member)
 #define ENDS_WITH(type, member) \
   _Static_assert(offsetof(type, member) + SIZE_OF(type, member) == sizeof(type), #type " ends with padding")
-ENDS_WITH(descent_dataset_options, unused);
+ENDS_WITH(descent_dataset_options, max_rows);
 ENDS_WITH(descent_network_options, activations);
 ENDS_WITH(descent_train_options, callbacks);
 ENDS_WITH(descent_preprocessing, y_scale);
+ENDS_WITH(descent_source, reserved);
 #define GROUP_SIZE(group, bytes) \
   _Static_assert(sizeof(void *) != 8 || SIZE_OF(descent_train_options, group) == (bytes), #group " changed its size")
 GROUP_SIZE(optimizer, 128);
@@ -79,6 +84,7 @@ static const struct kind network_kind = {"network options", "network_options", &
 static const struct kind train_kind = {"train options", "train_options", &train_defaults, sizeof train_defaults};
 static const struct kind preprocessing_kind = {"preprocessing", "preprocessing", &preprocessing_defaults,
                                                sizeof preprocessing_defaults};
+static const struct kind source_kind = {"the source", "source", &source_defaults, sizeof source_defaults};
 
 static descent_status read_size(const struct kind *kind, const void *given, size_t *size) {
   const size_t largest = 4 * kind->known; /* a larger size is not initialised, so the struct's end must not be read */
@@ -122,6 +128,10 @@ void descent_preprocessing_init(descent_preprocessing *preprocessing, size_t siz
   fill(&preprocessing_defaults, sizeof preprocessing_defaults, preprocessing, size);
 }
 
+void descent_source_init(descent_source *source, size_t size) {
+  fill(&source_defaults, sizeof source_defaults, source, size);
+}
+
 descent_status complete_dataset_options(const descent_dataset_options *given, descent_dataset_options *out) {
   const descent_status status = complete(&dataset_kind, given, out);
   if (status != DESCENT_OK || is_zero(out->unused, sizeof out->unused)) return status;
@@ -140,6 +150,11 @@ descent_status complete_train_options(const descent_train_options *given, descen
     return DESCENT_OK;
 #undef UNSET
   return unknown_member(&train_kind);
+}
+
+descent_status complete_source(const descent_source *given, descent_source *out) {
+  const descent_status status = complete(&source_kind, given, out);
+  return status != DESCENT_OK || is_zero(out->reserved, sizeof out->reserved) ? status : unknown_member(&source_kind);
 }
 
 descent_status complete_preprocessing(const descent_preprocessing *given, descent_preprocessing *out) {

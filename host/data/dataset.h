@@ -87,6 +87,10 @@ struct read_request {
   bool all_targets;                     /* a target file: every column is a target, except row numbers */
 };
 
+/* ERROR_ARGUMENT, with the row counted from `before`, for an infinite X, a class that is none, another y that is not
+ * finite and a weight that is not finite or negative. */
+descent_status dataset_check_values(const struct dataset_storage *storage);
+
 /* A dataset without storage; NULL with the error set. descent_dataset_free releases it. */
 descent_dataset *dataset_create(void);
 /* A dataset of all rows of the storage, whose reference it takes; NULL with the error set. */

@@ -9,8 +9,8 @@
 #include "core/status.h"
 #include "data/binary.h"
 #include "data/format.h"
+#include "data/read.h"
 #include "data/stream.h"
-#include "data/table.h"
 
 static descent_status check_texts(const char *const *texts, int64_t n, const char *what) {
   if (n < 0 || (n && !texts))
@@ -38,6 +38,9 @@ static descent_status check_options(const descent_dataset_options *options) {
   if (options->network && options->task != DESCENT_TASK_AUTO && options->task != descent_network_task(options->network))
     return status_set(DESCENT_ERROR_ARGUMENT, "task %s does not match the network's task %s",
                       descent_task_name(options->task), descent_task_name(descent_network_task(options->network)));
+  if (options->max_rows < 0)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "max_rows %" PRId64 ": must be at least 1, or 0 for all",
+                   options->max_rows));
   TRY(check_texts(options->ignore, options->ignored, "ignored columns"));
   TRY(check_texts(options->categorical, options->categoricals, "categorical columns"));
   TRY(check_texts(options->missing, options->missing_texts, "texts of missing cells"));
@@ -75,9 +78,8 @@ static descent_status open_matrix(const struct file_choice *choice, const struct
   return status_set(DESCENT_ERROR_INTERNAL, "%s: no reader of format %d", choice->path, (int)choice->format);
 }
 
-/* Completes and checks the options. Those left open are taken from the network. */
-static descent_status resolve_options(const char *path, const descent_dataset_options *given,
-                                      descent_dataset_options *options) {
+descent_status read_resolve_options(const char *path, const descent_dataset_options *given,
+                                    descent_dataset_options *options) {
   descent_status status;
   TRY(argument_check(path, "path"));
   TRY(complete_dataset_options(given, options));
@@ -92,8 +94,8 @@ done:
 }
 
 /* Reads a file with the reader of its format. */
-static descent_status read_file(const char *path, const struct read_request *request, const struct table_blocks *blocks,
-                                struct dataset_storage **storage) {
+static descent_status read_format(const char *path, const struct read_request *request,
+                                  const struct table_blocks *blocks, struct dataset_storage **storage) {
   struct file_choice choice = {0};
   struct matrix matrix = {0};
   descent_status status;
@@ -101,7 +103,12 @@ static descent_status read_file(const char *path, const struct read_request *req
   if (choice.format == FORMAT_CSV) {
     TRY(csv_read(choice.path, request, blocks, storage));
   } else if (choice.format == FORMAT_SAFETENSORS) {
-    TRY(binary_read(choice.path, request, blocks, storage));
+    const int64_t most = request->options->max_rows; /* it is mapped, so it is not read as a block */
+    TRY(binary_read(choice.path, request, most ? NULL : blocks, storage));
+    if (most && (*storage)->rows > most) {
+      (*storage)->rows = most;
+      (*storage)->X_sum[0] = '\0'; /* is of all rows */
+    }
   } else {
     TRY(open_matrix(&choice, request->expected, &matrix));
     TRY(matrix_read_as_table(&matrix, request, blocks, storage));
@@ -110,6 +117,24 @@ done:
   matrix_close(&matrix);
   format_clear(&choice);
   return status;
+}
+
+/* Keeps the first block and ends the reading there. */
+static descent_status keep_block(void *user, struct dataset_storage *block) {
+  *(struct dataset_storage **)user = block;
+  return status_set(DESCENT_ERROR_CANCELLED, "the rows asked for are read");
+}
+
+/* The same, of the first rows alone where the options ask for that. */
+static descent_status read_file(const char *path, const struct read_request *request, const struct table_blocks *blocks,
+                                struct dataset_storage **storage) {
+  struct dataset_storage *first = NULL;
+  const struct table_blocks sample = {request->options->max_rows, keep_block, &first};
+  if (blocks || sample.rows == 0) return read_format(path, request, blocks, storage);
+  const descent_status status = read_format(path, request, &sample, storage);
+  if (!first) return status;
+  *storage = first;
+  return DESCENT_OK;
 }
 
 /* Reads the target file and moves its targets to `storage`. */
@@ -191,7 +216,7 @@ descent_status descent_dataset_read(const char *path, const descent_dataset_opti
   descent_dataset_options complete;
   descent_status status;
   TRY(argument_check(dataset, "dataset"));
-  TRY(resolve_options(path, options, &complete));
+  TRY(read_resolve_options(path, options, &complete));
   TRY(read_whole(path, &complete, NULL, &storage));
   created = dataset_wrap(storage);
   if (!created) TRY(DESCENT_ERROR_MEMORY);
@@ -222,29 +247,39 @@ static descent_status call_with_block(void *user, struct dataset_storage *storag
   return callback->stopped ? DESCENT_ERROR_INTERNAL : DESCENT_OK;
 }
 
+descent_status read_in_blocks(const char *path, const descent_dataset_options *options,
+                              const struct table_blocks *blocks) {
+  const struct expected_data expected = expected_from_network(options->network);
+  struct dataset_storage *rest = NULL;
+  descent_status status;
+  TRY(read_file(path, &(struct read_request){options, &expected, false}, blocks, &rest));
+  if (rest) status = blocks->consume(blocks->user, rest);
+done:
+  return status;
+}
+
+static descent_status refuse_max_rows(const descent_dataset_options *options) {
+  if (!options->max_rows) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_ARGUMENT, "max_rows %" PRId64 ": only descent_dataset_read reads a part of a file",
+                    options->max_rows);
+}
+
 descent_status descent_dataset_read_blocks(const char *path, const descent_dataset_options *options, int64_t rows,
                                            int (*take)(void *user, const descent_dataset *block), void *user) {
   struct block_callback callback = {take, user, false};
   const struct table_blocks blocks = {rows, call_with_block, &callback};
-  struct dataset_storage *rest = NULL;
-  struct expected_data expected;
   descent_dataset_options complete;
   descent_status status;
   if (!take) TRY(argument_refuse("take"));
-  TRY(resolve_options(path, options, &complete));
+  TRY(read_resolve_options(path, options, &complete));
   if (!complete.network || !complete.features_only || rows < 1)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "blocks of %" PRId64 " rows: reading blocks needs a network, features_only and at least 1 row",
                    rows));
-  expected = expected_from_network(complete.network);
-  status = read_file(path, &(struct read_request){&complete, &expected, false}, &blocks, &rest);
-  if (status == DESCENT_OK && rest) {
-    status = call_with_block(&callback, rest);
-    rest = NULL;
-  }
+  TRY(refuse_max_rows(&complete));
+  status = read_in_blocks(path, &complete, &blocks);
   if (callback.stopped) status = DESCENT_OK;
 done:
-  dataset_storage_release(rest);
   return status;
 }
 
@@ -291,9 +326,10 @@ descent_status descent_dataset_convert(const char *path, const descent_dataset_o
   descent_status status;
   TRY(argument_check(to, "to"));
   TRY(argument_check(dataset, "dataset"));
-  TRY(resolve_options(path, options, &complete));
+  TRY(read_resolve_options(path, options, &complete));
   options = &complete;
   if (options->network) TRY(status_set(DESCENT_ERROR_ARGUMENT, "dataset options: network: a conversion takes none"));
+  TRY(refuse_max_rows(options));
   TRY(format_choose(path, options->format, &choice));
   if (strcmp(path, "-") == 0 || choice.format == FORMAT_SAFETENSORS)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: cannot be read in two passes (read and save it)", path));

@@ -386,6 +386,7 @@ static descent_status store_text(struct table *t, int64_t column, const char *te
 static descent_status pass_block(struct table *t) {
   struct dataset_storage *block = NULL;
   descent_status status;
+  TRY(settle_offsets(t)); /* of a sample that ends early */
   TRY(table_extract(t, &block));
   TRY(grow(t));
   status = t->blocks->consume(t->blocks->user, block);

@@ -116,10 +116,11 @@ static void describe(const struct finding *finding, double loss, char *text, siz
   }
 }
 
-/* The row of the dataset, from 0, of row `row` of the step; for steps by hand, the row of the caller's arrays. */
+/* The row of the dataset, from 0, of row `row` of the step; of a source, that of the epoch; for steps by hand, the row of
+ * the caller's arrays. */
 static int64_t data_row(const descent_trainer *trainer, const struct plan_step *step, int64_t row) {
   int64_t t = step->first_row + row;
-  if (!trainer->data) return row;
+  if (!trainer->data) return trainer->first_row + t;
   if (step->order) t = (int64_t)permutation_index(step->order, (uint64_t)t);
   return dataset_source_row(trainer->data, t);
 }

@@ -15,6 +15,7 @@
 #include "train/check.h"
 #include "train/evaluate.h"
 #include "train/extremes.h"
+#include "train/feed.h"
 #include "train/health.h"
 #include "train/recovery.h"
 #include "train/schedule.h"
@@ -22,14 +23,6 @@
 enum { MAX_STEPS_PER_RUN = 256, WARNING_SIZE = 256 };
 
 /* ---- set-up ----------------------------------------------------------------------------------------------------- */
-
-static descent_status check_total_weight(const descent_dataset *dataset) {
-  const float *weights = dataset->storage->weights;
-  if (!weights) return DESCENT_OK;
-  for (int64_t r = 0; r < dataset->rows; r++)
-    if (weights[dataset_source_row(dataset, r)] > 0) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_ARGUMENT, "the training data: all %lld weights are 0", (long long)dataset->rows);
-}
 
 /* The weight of a class is rows / (classes * rows of the class); 1, which is not used, for a class without rows. */
 static descent_status balanced_weights(const descent_network *network, const descent_dataset *dataset,
@@ -43,25 +36,14 @@ static descent_status balanced_weights(const descent_network *network, const des
   return DESCENT_OK;
 }
 
-static descent_status count_steps(struct fit *f) {
-  const descent_train_options *o = f->options;
-  f->rows = f->training->rows;
-  f->batch = o->batch_size && o->batch_size < f->rows ? o->batch_size : f->rows;
-  f->epoch_steps = (f->rows - 1) / f->batch + 1;
-  if (!size_product(f->epoch_steps, o->epochs, &f->total_steps) || f->total_steps >= INT64_C(1) << 48)
-    return status_set(DESCENT_ERROR_ARGUMENT, "epochs %lld of %lld steps: must be fewer than 2^48 steps in total",
-                      (long long)o->epochs, (long long)f->epoch_steps);
-  /* The last full batch; the statistics of a smaller one would vary more from epoch to epoch. */
-  f->statistics_step = f->epoch_steps - 1;
-  if (f->statistics_step > 0 && f->rows % f->batch) f->statistics_step--;
-  return DESCENT_OK;
-}
-
-static descent_status align(const descent_network *network, const descent_dataset **dataset,
-                            descent_dataset **aligned) {
-  if (!*dataset) return DESCENT_OK;
-  const descent_status status = dataset_align(*dataset, &network->schema, aligned);
-  if (*aligned) *dataset = *aligned;
+static descent_status check_validation(struct fit *f, const descent_network *network) {
+  descent_status status;
+  TRY(check_dataset(network, f->validation, true, "the validation data"));
+  TRY(dataset_align(f->validation, &network->schema, &f->aligned[1]));
+  if (f->aligned[1]) f->validation = f->aligned[1];
+  if (extremes_check_inputs(network, f->validation, 0, f->validation->rows) != DESCENT_OK)
+    TRY(status_set(DESCENT_ERROR_DATA, "the validation data: %s", descent_last_error()));
+done:
   return status;
 }
 
@@ -76,16 +58,8 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   if (f->options->checkpoint.keep_best && !f->validation)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "keep_best: needs validation data, whose loss says which checkpoint is best"));
-  TRY(check_dataset(network, f->training, true, "the training data"));
-  if (f->validation) TRY(check_dataset(network, f->validation, true, "the validation data"));
-  TRY(align(network, &f->training, &f->aligned[0]));
-  TRY(align(network, &f->validation, &f->aligned[1]));
-  if (extremes_check_inputs(network, f->training, 0, f->training->rows) != DESCENT_OK)
-    TRY(status_set(DESCENT_ERROR_DATA, "the training data: %s", descent_last_error()));
-  if (f->validation && extremes_check_inputs(network, f->validation, 0, f->validation->rows) != DESCENT_OK)
-    TRY(status_set(DESCENT_ERROR_DATA, "the validation data: %s", descent_last_error()));
-  TRY(check_total_weight(f->training));
-  TRY(count_steps(f));
+  TRY(feed_check(f, network));
+  if (f->validation) TRY(check_validation(f, network));
   f->statistics = memory_allocate((int64_t)network->n_layers * LAYER_SLOTS, sizeof(double), "layer statistics");
   f->health = memory_allocate(network->n_layers, sizeof *f->health, "layer health");
   if (!f->statistics || !f->health) TRY(DESCENT_ERROR_MEMORY);
@@ -97,7 +71,7 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   const unsigned parts = f->options->callbacks.loss ? PLAN_PART_BACKWARD : 0;
   TRY(trainer_create(network, device, f->options, parts, f->batch, block, class_weights, &f->trainer));
   TRY(own_loss_create(network, f->options, f->trainer->program.plan->batch, &f->own_loss));
-  f->trainer->data = f->training;
+  TRY(feed_open(f));
   f->keep_best = f->validation && f->options->early_stopping.restore_best;
   f->steps_per_run = 1;
   f->at = (struct fit_state){
@@ -115,17 +89,17 @@ static void stop(struct fit *f, descent_stop reason) {
   f->stop = reason;
 }
 
-static void fill_steps(const struct fit *f, const struct permutation *order, int64_t count, struct plan_step *steps) {
+static void fill_steps(const struct fit *f, int64_t count, struct plan_step *steps) {
   const struct schedule_plateau plateau = {f->at.plateau_rate, f->at.plateau_bad_epochs};
   for (int64_t i = 0; i < count; i++) {
-    const int64_t number = fit_steps(f) + i + 1, first_row = (f->at.done + i) * f->batch;
+    const int64_t number = fit_steps(f) + i + 1, first_row = (f->at.done + i) * f->batch - f->feed.first;
     steps[i] = (struct plan_step){
         .number = number,
         .first_row = first_row,
-        .rows = f->rows - first_row < f->batch ? f->rows - first_row : f->batch,
+        .rows = f->feed.rows - first_row < f->batch ? f->feed.rows - first_row : f->batch,
         .learning_rate =
             f->at.rate_factor * schedule_learning_rate(f->options, &plateau, number, f->at.epoch, f->total_steps),
-        .order = f->epoch_steps > 1 ? order : NULL, /* one batch of all rows needs no shuffle */
+        .order = f->feed.order,
     };
   }
 }
@@ -142,11 +116,12 @@ static void report_step(struct fit *f, const struct plan_step *step, const doubl
   if (f->options->callbacks.on_step(f->options->callbacks.user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
 }
 
-/* The number of the epoch's steps to run at once. The step with statistics runs alone; with on_step, or with a loss of the
- * caller's, each step does. */
-static int64_t count_next(const struct fit *f) {
+/* The number of the epoch's `ready` steps to run at once. The step with statistics runs alone; with on_step, or with a
+ * loss of the caller's, each step does. */
+static int64_t count_next(const struct fit *f, int64_t ready) {
   /* At most one step follows the one with statistics. */
   int64_t count = f->at.done < f->statistics_step ? f->statistics_step - f->at.done : 1;
+  if (count > ready) count = ready;
   if (count > f->steps_per_run) count = f->steps_per_run;
   if (f->options->callbacks.on_step || f->own_loss.function) count = 1;
   return recovery_limit(f, count);
@@ -188,13 +163,13 @@ done:
   return status;
 }
 
-static descent_status run_steps(struct fit *f, const struct permutation *order, int64_t count) {
+static descent_status run_steps(struct fit *f, int64_t count) {
   struct program *program = &f->trainer->program;
   struct plan_step steps[MAX_STEPS_PER_RUN];
   double scalars[SCALAR_SLOTS];
   const bool with_statistics = f->at.done == f->statistics_step;
   descent_status status;
-  fill_steps(f, order, count, steps);
+  fill_steps(f, count, steps);
   if (f->own_loss.function)
     TRY(run_own_step(f, steps, with_statistics));
   else
@@ -214,20 +189,23 @@ done:
 /* Runs the remaining steps of the epoch. */
 static descent_status run_epoch(struct fit *f) {
   struct program *program = &f->trainer->program;
-  const struct permutation order =
-      permutation_create(f->options->seed, RNG_SHUFFLE, (uint64_t)f->at.epoch, (uint64_t)f->rows);
   double totals[2];
+  int64_t ready;
   descent_status status;
-  dataset_expect_shuffled(f->training, true);
-  TRY(program_bind(program, f->training));
+  TRY(feed_begin_epoch(f));
   TRY(evaluate_begin(program, f->at.total_loss, f->at.total_weight));
-  while (f->at.done < f->epoch_steps && !f->stopped) {
+  for (;;) {
     const double started = clock_seconds();
-    TRY(run_steps(f, &order, count_next(f)));
-    const double seconds = clock_seconds() - started;
-    f->at.train_seconds += seconds;
-    adapt_steps_per_run(f, seconds);
-    if (f->at.done < f->epoch_steps) TRY(pause_between_steps(f));
+    TRY(feed_steps(f, poll_request, f, &ready));
+    if (ready == 0) break;
+    const double ran = clock_seconds();
+    TRY(run_steps(f, count_next(f, ready)));
+    feed_taken(f);
+    const double now = clock_seconds();
+    f->at.train_seconds += now - started;
+    adapt_steps_per_run(f, now - ran);
+    if (f->at.done != f->epoch_steps) TRY(pause_between_steps(f));
+    if (f->stopped) break;
   }
   if (program->backend->placement)
     snprintf(f->placement, sizeof f->placement, "%s", program->backend->placement(program->compiled));
@@ -235,7 +213,7 @@ static descent_status run_epoch(struct fit *f) {
   f->at.total_loss = totals[0];
   f->at.total_weight = totals[1];
 done:
-  dataset_expect_shuffled(f->training, false);
+  feed_end_epoch(f);
   return status;
 }
 
@@ -308,7 +286,7 @@ static descent_status finish_epoch(struct fit *f) {
   descent_metrics metrics = {0};
   bool improved;
   descent_status status;
-  TRY(dataset_check_unchanged(f->training));
+  TRY(feed_check_unchanged(f));
   if (f->validation) {
     TRY(program_bind(&f->trainer->program, f->validation));
     TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, false, own_loss(f), poll_request,
@@ -340,7 +318,7 @@ done:
 
 /* "the weights of epoch 3 are kept": the weights that the network holds. */
 static void describe_kept(const struct fit *f, char *text, size_t size) {
-  const bool whole = f->kept_step % f->epoch_steps == 0;
+  const bool whole = f->epoch_steps && f->kept_step % f->epoch_steps == 0;
   if (f->kept_step)
     snprintf(text, size, "the weights of %s %lld are kept", whole ? "epoch" : "step",
              (long long)(whole ? f->kept_step / f->epoch_steps : f->kept_step));
@@ -349,13 +327,14 @@ static void describe_kept(const struct fit *f, char *text, size_t size) {
 }
 
 /* Adds to the error which weights the network holds. After a divergence these are the weights before that step, and
- * after the loss of the checkpoints' folder those of the last step; they are read from the device here. They are the
+ * after the loss of the checkpoints' folder or a source's failure those of the last step; they are read from the device
+ * here. They are the
  * last ones kept if there is a best epoch, if the weights cannot be read or are not finite, or if the device failed; a
  * failed device is not used again. */
 static descent_status finish_failed(struct fit *f, descent_status failure) {
   char text[768], kept_text[64];
   snprintf(text, sizeof text, "%s", descent_last_error());
-  if (failure == DESCENT_ERROR_WRITE && !has_best(f)) (void)keep_parameters(f);
+  if ((failure == DESCENT_ERROR_WRITE || f->source_failed) && !has_best(f)) (void)keep_parameters(f);
   describe_kept(f, kept_text, sizeof kept_text);
   if (failure == DESCENT_ERROR_DIVERGED && !has_best(f) && keep_parameters(f) == DESCENT_OK)
     snprintf(kept_text, sizeof kept_text, "the weights before that step are kept");
@@ -374,36 +353,61 @@ static void fill_result(const struct fit *f, descent_fit_result *result) {
   };
 }
 
-descent_status descent_fit(descent_network *network, descent_device *device, const descent_dataset *training,
-                           const descent_dataset *validation, const descent_train_options *options,
-                           descent_fit_result *result) {
+static bool names_weights(const struct fit *f, descent_status failure) {
+  return failure == DESCENT_ERROR_DIVERGED || failure == DESCENT_ERROR_DEVICE || failure == DESCENT_ERROR_WRITE ||
+         (failure != DESCENT_OK && f->source_failed);
+}
+
+/* Trains on f->training or f->source. */
+static descent_status fit(struct fit *f, descent_network *network, descent_device *device,
+                          const descent_train_options *options, descent_fit_result *result) {
   descent_train_options complete;
-  struct fit f = {.options = &complete, .training = training, .validation = validation, .started = clock_seconds()};
   descent_fit_result reached = {0};
   bool ready = false;
   descent_status status;
+  f->started = clock_seconds();
+  f->options = &complete;
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
   TRY(device_check(device, "device"));
-  TRY(handle_check(training, HANDLE_DATASET, "training"));
-  if (validation) TRY(handle_check(validation, HANDLE_DATASET, "validation"));
+  if (!f->source) TRY(handle_check(f->training, HANDLE_DATASET, "training"));
+  if (f->validation) TRY(handle_check(f->validation, HANDLE_DATASET, "validation"));
   TRY(complete_train_options(options, &complete));
-  TRY(set_up(&f, network, device));
+  TRY(set_up(f, network, device));
   ready = true;
-  do status = run_epochs(&f);
-  while (status == DESCENT_ERROR_DIVERGED && (status = recovery_roll_back(&f)) == DESCENT_OK);
-  if (status == DESCENT_OK && !has_best(&f)) TRY(keep_parameters(&f));
-  if (status == DESCENT_OK) TRY(recovery_finish(&f));
+  do status = run_epochs(f);
+  while (status == DESCENT_ERROR_DIVERGED && (status = recovery_roll_back(f)) == DESCENT_OK);
+  if (status == DESCENT_OK && !has_best(f)) TRY(keep_parameters(f));
+  if (status == DESCENT_OK) TRY(recovery_finish(f));
 done:
-  if (ready && (status == DESCENT_ERROR_DIVERGED || status == DESCENT_ERROR_DEVICE || status == DESCENT_ERROR_WRITE))
-    status = finish_failed(&f, status);
-  if (ready) fill_result(&f, &reached);
-  recovery_close(&f, &reached.checkpoint_failures);
+  if (ready && names_weights(f, status)) status = finish_failed(f, status);
+  if (ready) fill_result(f, &reached);
+  recovery_close(f, &reached.checkpoint_failures);
   if (ready && result) *result = reached;
-  descent_trainer_free(f.trainer);
-  descent_dataset_free(f.aligned[0]);
-  descent_dataset_free(f.aligned[1]);
-  own_loss_clear(&f.own_loss);
-  free(f.statistics);
-  free(f.health);
+  feed_close(f);
+  descent_trainer_free(f->trainer);
+  descent_dataset_free(f->aligned[0]);
+  descent_dataset_free(f->aligned[1]);
+  own_loss_clear(&f->own_loss);
+  free(f->statistics);
+  free(f->health);
+  return status;
+}
+
+descent_status descent_fit(descent_network *network, descent_device *device, const descent_dataset *training,
+                           const descent_dataset *validation, const descent_train_options *options,
+                           descent_fit_result *result) {
+  struct fit f = {.training = training, .validation = validation};
+  return fit(&f, network, device, options, result);
+}
+
+descent_status descent_fit_source(descent_network *network, descent_device *device, const descent_source *source,
+                                  const descent_dataset *validation, const descent_train_options *options,
+                                  descent_fit_result *result) {
+  descent_source complete;
+  struct fit f = {.source = &complete, .validation = validation};
+  descent_status status;
+  TRY(complete_source(source, &complete));
+  TRY(fit(&f, network, device, options, result));
+done:
   return status;
 }

@@ -10,6 +10,7 @@
 #include "core/clock.h"
 #include "core/memory.h"
 #include "core/status.h"
+#include "train/feed.h"
 
 struct recovery {
   struct checkpoint_folder folder; /* zeroed: no checkpoints are written */
@@ -30,7 +31,7 @@ static void report(const struct fit *f, descent_checkpoint_event event, const ch
       .event = event,
       .path = path,
       .step = step,
-      .epochs = step == fit_steps(f) ? f->at.epoch - 1 : step / f->epoch_steps,
+      .epochs = step == fit_steps(f) || !f->epoch_steps ? f->at.epoch - 1 : step / f->epoch_steps,
       .rate_factor = f->at.rate_factor,
       .message = message,
   };
@@ -88,7 +89,7 @@ static descent_status take_snapshot(struct fit *f, bool already_rolled_back, boo
   struct snapshot *s = &r->snapshot;
   const descent_network *network = f->trainer->network;
   descent_status status;
-  TRY(dataset_check_unchanged(f->training));
+  TRY(feed_check_unchanged(f));
   TRY(take_outcome(f, true));
   s->state = f->at;
   s->state.seconds += clock_seconds() - f->started;
@@ -176,12 +177,19 @@ done:
 
 /* ---- resuming --------------------------------------------------------------------------------------------------- */
 
+/* Steps of an epoch: known, or as many as each of the snapshot's epochs had. 0 within a first epoch of unknown length. */
+static int64_t steps_of_epoch(const struct fit *f) {
+  const struct snapshot *s = &f->recovery->snapshot;
+  return f->epoch_steps || s->state.epoch <= 1 ? f->epoch_steps : (s->step - s->state.done) / (s->state.epoch - 1);
+}
+
 static descent_status check_state(const struct fit *f, const char *path) {
   const struct snapshot *s = &f->recovery->snapshot;
   const struct fit_state *at = &s->state;
+  const int64_t epoch_steps = steps_of_epoch(f);
   int64_t before;
-  const bool valid = at->epoch >= 1 && at->done >= 0 && at->done <= f->epoch_steps &&
-                     size_product(at->epoch - 1, f->epoch_steps, &before) && s->step - before == at->done &&
+  const bool valid = at->epoch >= 1 && at->done >= 0 && (epoch_steps == 0 ? at->epoch == 1 : at->done <= epoch_steps) &&
+                     size_product(at->epoch - 1, epoch_steps, &before) && s->step - before == at->done &&
                      at->rate_factor > 0 && at->rate_factor <= 1 && at->plateau_rate > 0 && isfinite(at->plateau_rate);
   return valid ? DESCENT_OK : status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: inconsistent training state", path);
 }
@@ -211,6 +219,7 @@ static descent_status restore(struct fit *f) {
          (size_t)s->n_parameters * sizeof *network->parameters);
   memcpy(f->statistics, s->statistics, (size_t)s->n_statistics * sizeof *f->statistics);
   f->at = s->state;
+  f->epoch_steps = steps_of_epoch(f);
   f->started = clock_seconds();
   f->trainer->steps = s->step;
   f->kept_step = s->has_best ? f->at.best_epoch * f->epoch_steps : s->step;
@@ -312,8 +321,8 @@ descent_status recovery_open(struct fit *f) {
   f->recovery = r = memory_allocate(1, sizeof *r, "the checkpoints of a training");
   if (!r) return DESCENT_ERROR_MEMORY;
   const struct program *program = &f->trainer->program;
-  TRY(configuration_create(network, program->backend->name, program->arithmetic, f->training, f->validation, o,
-                           &r->configuration));
+  TRY(configuration_create(network, program->backend->name, program->arithmetic, f->training, f->source, f->validation,
+                           o, &r->configuration));
   TRY(snapshot_create(network, &f->trainer->program, f->keep_best, &r->snapshot));
   if (o->checkpoint.folder) TRY(open_folder(f));
   if (o->checkpoint.folder && o->checkpoint.resume)

@@ -24,7 +24,8 @@ struct descent_trainer {
   descent_train_options options; /* class_weights is NULL: the program has them */
   struct program program;
   float *parameters;           /* (n_parameters) read buffer, so that the network is updated as a whole */
-  const descent_dataset *data; /* borrowed: the dataset of the steps' rows; NULL for steps by hand */
+  const descent_dataset *data; /* borrowed: the dataset of the steps' rows; NULL for steps by hand and for a source */
+  int64_t first_row;           /* row of a source's epoch that is row 0 of those bound; otherwise 0 */
   int64_t steps;               /* steps done */
   double learning_rate;        /* of steps by hand, before the warm-up factor */
   struct trainer_gradient gradient;

@@ -353,6 +353,8 @@ typedef struct descent_dataset_options {
                             the data of `network`; without it, detected: a point, unless all of the first cells of a
                             column can only be read with a decimal comma, or with commas between thousands */
   char unused[7];        /* 0 */
+  int64_t max_rows;      /* descent_dataset_read: only so many rows from the beginning, what is behind them is not read;
+                            0: all. A sample, whose categories and classes are those of these rows */
 } descent_dataset_options;
 DESCENT_DECLARE_OPTIONS(descent_dataset_options)
 
@@ -865,7 +867,6 @@ typedef struct descent_train_options {
   } callbacks;
 } descent_train_options;
 DESCENT_DECLARE_OPTIONS(descent_train_options)
-#undef DESCENT_DECLARE_OPTIONS
 
 /* Sets an option by its name in texts: "weight_decay", "schedule gamma", "optimizer", or by its path in the struct,
  * "optimizer.weight_decay", "schedule.kind"; - and _ are the same. A number as C reads it; yes or no, true or false, 1 or
@@ -1005,6 +1006,68 @@ DESCENT_API descent_status descent_trainer_restore(descent_trainer *trainer, con
 DESCENT_API descent_status descent_fit(descent_network *network, descent_device *device,
                                        const descent_dataset *training, const descent_dataset *validation,
                                        const descent_train_options *options, descent_fit_result *result);
+
+/* ---- training on streams of rows --------------------------------------------------------------------------------
+ * Data of any size, from anywhere: a callback produces the rows of each epoch, and a thread calls it ahead of the steps
+ * while the device computes. Step k of an epoch gets the same rows independently of timing. Memory holds three blocks of
+ * rows, each of one step or of 8 MB. */
+
+/* `next` and `rewind` get `user` first. They are called from a thread of the library's, one call at a time, and ahead of
+ * the steps, so also for rows that the training does not reach. They must not use the objects of the training. No call
+ * happens after descent_fit_source has returned, which waits for the one in progress. */
+typedef struct descent_source {
+  size_t size;
+  int64_t inputs, targets; /* columns of X and of y; targets is 1 unless the task is regression */
+  int64_t classes;         /* K for task classes, 2 for binary; ignored for regression */
+  descent_task task;       /* binary, classes or regression */
+  /* false: X and y are raw; true: they are differences to the network's offsets (descent_network_input_offset), as those
+   * of a source that descent_source_open has opened are. */
+  bool offsets_subtracted;
+  int64_t rows_per_epoch; /* an epoch ends after so many rows, and must have them. 0: unknown; it ends where `next` says
+                             so, after as many steps in each epoch. Schedule cosine, batch_size 0 and keep_every_epochs
+                             need a number */
+  /* Fills up to `rows` (>= 1) rows: X (rows, inputs), raw, with NaN where a cell is missing; y (rows, targets); weights
+   * (rows), which are 1 and may be left so. Returns how many, 0 at the end of the epoch; below 0 ends the training with
+   * ERROR_READ and, if a function of the library failed in it, that error's text. How many rows it returns at a time
+   * changes nothing. */
+  int64_t (*next)(void *user, float *X, float *y, float *weights, int64_t rows);
+  /* The rows of `epoch` (from 1) come next, in an order that depends on (epoch, seed) only; the engine does not shuffle.
+   * Called before each epoch, the first included. A training that resumes or rolls back within an epoch needs no row
+   * before `row` (from 0), otherwise `row` is 0. Returns the row that `next` begins with, 0 .. row, of which the engine
+   * skips those before `row`; below 0 ends the training with ERROR_READ. NULL: the rows come once, so epochs is 1, and
+   * there is neither resuming nor rolling back. */
+  int64_t (*rewind)(void *user, int64_t epoch, uint64_t seed, int64_t row);
+  void *user;
+  uint64_t reserved[4]; /* 0 */
+} descent_source;
+DESCENT_DECLARE_OPTIONS(descent_source)
+#undef DESCENT_DECLARE_OPTIONS
+
+/* descent_fit with the rows of a source, which is used during the call only: the same options, callbacks, checkpoints,
+ * result and errors, and with the same rows in the same order the same bits. Besides:
+ * - balance_classes is ERROR_ARGUMENT, as the source's classes are not counted.
+ * - Rows are checked before their step: ERROR_DATA for a class out of range, a weight or a regression target that is not
+ *   finite, a negative weight, an infinite X or one beyond 2^64 once normalised, an epoch without rows, or one of another
+ *   length than rows_per_epoch or the epochs before.
+ * - After this and ERROR_READ the network keeps the weights of the last step, or those of the best epoch (with
+ *   restore_best and validation data); the error says which.
+ * - A checkpoint records the shape of the source, not its rows: to resume with the same rows is up to the source. */
+DESCENT_API descent_status descent_fit_source(descent_network *network, descent_device *device,
+                                              const descent_source *source, const descent_dataset *validation,
+                                              const descent_train_options *options, descent_fit_result *result);
+
+/* A source of the rows of a file, read anew in each epoch and a block at a time, for files larger than memory: all formats
+ * of descent_dataset_read, compressed or not. options->network must be set; fit its preprocessing to a sample first
+ * (options->max_rows), and see options->unseen for categories that the sample lacks. Rows are shuffled within windows of
+ * `window` rows, by (seed, epoch): 1 keeps the file's order, 0 takes windows of 32 MB, and one window for the whole file
+ * gives the order of descent_fit. `path`, `options`, its texts and its network are borrowed, and must not change, until
+ * the source is closed. rows_per_epoch is 0; a caller who knows the number of rows may set it. ERROR_ARGUMENT, also for
+ * standard input, a target_file and features_only; ERROR_READ. What is wrong inside the file ends the training, with
+ * ERROR_READ and the reader's text. */
+DESCENT_API descent_status descent_source_open(const char *path, const descent_dataset_options *options, int64_t window,
+                                               descent_source *source);
+/* Closes what descent_source_open has opened and zeroes the struct. Does nothing for NULL and for a zeroed struct. */
+DESCENT_API void descent_source_close(descent_source *source);
 
 /* ---- checking and measuring the engine -------------------------------------------------------------------------- */
 

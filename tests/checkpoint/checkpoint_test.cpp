@@ -13,7 +13,7 @@ class Reader {
       : network_(make_network(job.widths, job.hidden, job.loss, 7)),
         training_(job.rows.dataset()),
         validation_(job.held_out.dataset()) {
-    EXPECT_EQ(configuration_create(network_.get(), job.device, nullptr, training_.get(), validation_.get(),
+    EXPECT_EQ(configuration_create(network_.get(), job.device, nullptr, training_.get(), nullptr, validation_.get(),
                                    &job.options, &configuration_),
               DESCENT_OK);
     const size_t n = static_cast<size_t>(network_->n_parameters);

@@ -46,6 +46,16 @@ const Files &files() {
   return made;
 }
 
+// The rows that are left, without their values.
+int64_t next_rows(void *user, float *X, float *y, float *, int64_t rows) {
+  int64_t *left = static_cast<int64_t *>(user);
+  const int64_t n = std::min(*left, rows);
+  std::fill(X, X + 2 * n, 1.0F);
+  std::fill(y, y + n, 0.0F);
+  *left -= n;
+  return n;
+}
+
 // A fresh one for each call: objects of every kind, the same that were freed, and room for what functions return.
 struct World {
   Rows memory = make_rows(4, 2, 1, 2, 1);
@@ -73,8 +83,19 @@ struct World {
   double real = 0, second_real = 0;
   int64_t counts[4] = {0};
   bool passed = false;
+  int64_t left = 4;
+  descent_source stream = descent_source_default(), file = stream;
+  descent_dataset_options streamed = descent_dataset_options_default();
 
   World() {
+    stream.inputs = 2;
+    stream.targets = 1;
+    stream.classes = 2;
+    stream.task = DESCENT_TASK_BINARY;
+    stream.next = next_rows;
+    stream.user = &left;
+    streamed.network = network.get();
+    streamed.target = "y";
     options.epochs = 1;
     options.batch_size = 4;
     shape.inputs = 2;
@@ -95,6 +116,7 @@ struct World {
     descent_predictor_free(freed_predictor);
   }
   ~World() {
+    descent_source_close(&file);
     descent_metrics_clear(&metrics);
     descent_trainer_free(made_trainer);
     descent_predictor_free(predictor);
@@ -264,6 +286,7 @@ const std::map<std::string, Case> &cases() {
       DESCENT_TERM_MAP(TERM_CASES) OPTIONS_CASE(descent_dataset_options, reading),
       OPTIONS_CASE(descent_network_options, shape),
       OPTIONS_CASE(descent_train_options, options),
+      OPTIONS_CASE(descent_source, stream),
       CASE(descent_set_progress, may_be_null(nullptr), may_be_null(nullptr)),
       OPTIONS_CASE(descent_preprocessing, preprocessing),
       CASE(descent_train_options_set, &w.options, "weight_decay", "0.1"),
@@ -386,6 +409,9 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_trainer_save, TRAINER, files().written.c_str()),
       CASE(descent_trainer_restore, TRAINER, files().state.c_str()),
       CASE(descent_fit, NETWORK, DEVICE, DATA, may_be_null(DATA), &w.options, may_be_null(&w.fitted)),
+      CASE(descent_fit_source, NETWORK, DEVICE, &w.stream, may_be_null(DATA), &w.options, may_be_null(&w.fitted)),
+      CASE(descent_source_open, files().table.c_str(), &w.streamed, 2, &w.file),
+      CASE(descent_source_close, may_be_null(&w.file)),
       // checking and measuring
       CASE(descent_verify, NETWORK, DEVICE, w.reference.get(), &w.options, 4, 1, may_be_null(nullptr),
            may_be_null(nullptr), &w.passed),

@@ -9,6 +9,7 @@ int main(void) {
   descent_dataset_options dataset = descent_dataset_options_default();
   descent_network_options network = descent_network_options_default();
   descent_train_options train = descent_train_options_default();
-  return dataset.size && network.size && train.size && descent_version() ? DESCENT_OK : DESCENT_ERROR_INTERNAL;
+  descent_source source = descent_source_default();
+  return dataset.size && network.size && train.size && source.size && descent_version() ? DESCENT_OK : DESCENT_ERROR_INTERNAL;
 }
 PROGRAM

@@ -2,6 +2,8 @@
 #ifndef DESCENT_TESTS_CHECKPOINTS_H
 #define DESCENT_TESTS_CHECKPOINTS_H
 
+#include <functional>
+
 #include "scratch.h"
 #include "training.h"
 
@@ -53,6 +55,10 @@ struct Job {
   const char *device = "cpu";
   int threads = 1;
   const backend *through = nullptr; /* the table by which the device is called, if not its own */
+  /* How to train, if not with descent_fit. */
+  std::function<descent_status(descent_network *, descent_device *, const descent_dataset *validation,
+                               const descent_train_options *, descent_fit_result *)>
+      fit;
 
   struct Outcome {
     descent_status status;
@@ -100,8 +106,9 @@ struct Job {
       with.callbacks.on_checkpoint = record;
       with.callbacks.on_epoch = record_epoch;
     }
-    outcome.status = descent_fit(network.get(), opened.get(), training.get(), validate ? validation.get() : nullptr,
-                                 &with, &outcome.result);
+    const descent_dataset *held = validate ? validation.get() : nullptr;
+    outcome.status = fit ? fit(network.get(), opened.get(), held, &with, &outcome.result)
+                         : descent_fit(network.get(), opened.get(), training.get(), held, &with, &outcome.result);
     if (outcome.status != DESCENT_OK) outcome.error = descent_last_error();
     outcome.parameters = parameters_of(network);
     return outcome;

@@ -91,6 +91,9 @@ struct read_request {
 descent_dataset *dataset_create(void);
 /* A dataset of all rows of the storage, whose reference it takes; NULL with the error set. */
 descent_dataset *dataset_wrap(struct dataset_storage *storage);
+/* A dataset of checked rows in memory: X, y and weights, what is owned of them, their shapes, task and classes. Takes
+ * what is owned, also on failure. ERROR_ARGUMENT as descent_dataset_create. */
+descent_status dataset_from_rows(struct dataset_storage given, descent_dataset **dataset);
 void dataset_storage_release(struct dataset_storage *storage);
 
 /* Advises the kernel whether mapped rows will be read in shuffled order or, by default, sequentially. Readahead around

@@ -94,6 +94,7 @@ static void predictor_clear(void *object) {
   program_clear(&predictor->program);
   network_free_outline(predictor->network);
   free(predictor->aligned);
+  staging_free(&predictor->staging);
   handle_release(predictor->device);
 }
 

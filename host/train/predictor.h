@@ -5,6 +5,7 @@
 #include "backend/program.h"
 #include "data/dataset.h"
 #include "model/network.h"
+#include "train/staging.h"
 
 struct descent_predictor {
   struct handle handle;
@@ -13,6 +14,7 @@ struct descent_predictor {
   struct program program;
   int64_t max_rows;
   struct dataset_storage storage; /* of the rows of a run: the caller's, or `aligned` */
+  struct staging staging;
   float *aligned;                 /* (max_rows, inputs) differences to the network's offsets; NULL where it has none */
 };
 

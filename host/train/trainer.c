@@ -25,6 +25,7 @@ static void trainer_clear(void *object) {
   descent_trainer *trainer = object;
   program_clear(&trainer->program);
   free(trainer->parameters);
+  staging_free(&trainer->staging);
   handle_release(trainer->device);
   __atomic_sub_fetch(&trainer->network->trainers, 1, __ATOMIC_RELAXED);
   handle_release(trainer->network);

@@ -5,6 +5,7 @@
 #include "backend/program.h"
 #include "core/handle.h"
 #include "data/dataset.h"
+#include "train/staging.h"
 
 struct descent_trainer {
   struct handle handle;
@@ -12,6 +13,7 @@ struct descent_trainer {
   descent_device *device;        /* a reference */
   descent_train_options options; /* class_weights is NULL: the program has them */
   struct program program;
+  struct staging staging;
   float *parameters;           /* (n_parameters) read buffer, so that the network is updated as a whole */
   const descent_dataset *data; /* borrowed: the dataset of the steps' rows; NULL for steps by hand */
   int64_t steps;               /* steps done */

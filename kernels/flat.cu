@@ -66,15 +66,15 @@ static __device__ inline void add_pieces(const struct layer_sums<COUNT> &s, int 
 static __global__ void __launch_bounds__(BLOCK) accumulate_kernel(struct accumulate_launch l) {
   const struct flat_piece piece = l.pieces[blockIdx.x];
   for (int64_t at = piece.begin + 8 * threadIdx.x; at < piece.end; at += FLAT_TURN) {
-    float g[8], kept[8];
+    float g[8], earlier[8];
     load_values<ELEMENT_F32, 8>(l.gradients + at, g);
     if (!l.adds) {
       store_values<ELEMENT_F32, 8>(l.kept_gradients + at, g);
       continue;
     }
-    load_values<ELEMENT_F32, 8>(l.kept_gradients + at, kept);
+    load_values<ELEMENT_F32, 8>(l.kept_gradients + at, earlier);
 #pragma unroll
-    for (int i = 0; i < 8; i++) g[i] += kept[i];
+    for (int i = 0; i < 8; i++) g[i] += earlier[i];
     store_values<ELEMENT_F32, 8>(l.gradients + at, g);
   }
 }

@@ -48,7 +48,7 @@ descent_status program_write_network(struct program *program, const descent_netw
   const int64_t outputs = network->layers[network->n_layers - 1].n_out;
   const struct plan_handles *at = &program->at;
   descent_status status;
-  TRY(write_constant(program, at->parameters, network->parameters, network->n_parameters));
+  if (network->parameters) TRY(write_constant(program, at->parameters, network->parameters, network->n_parameters));
   TRY(write_constant(program, at->fill, network->fill, network->inputs));
   TRY(write_constant(program, at->shift, network->shift, network->inputs));
   TRY(write_constant(program, at->scale, network->scale, network->inputs));

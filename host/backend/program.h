@@ -29,7 +29,7 @@ void program_clear(struct program *program);
  * Both are of the same network. */
 descent_status program_copy_state(const struct program *from, struct program *to);
 
-/* Writes the network's parameters, imputation and normalisation, for which the program must have been created with a
+/* Writes the network's parameters (unless it is an outline), imputation and normalisation, for which the program must have been created with a
  * network of the same shape and preprocessing. */
 descent_status program_write_network(struct program *program, const descent_network *network);
 

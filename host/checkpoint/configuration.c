@@ -35,14 +35,22 @@
 /* A checkpoint is not usable if one of these differs. */
 static const char *const fixed[] = {"network", "optimizer", "batch_size", "data"};
 #define NAME(name, member) #name,
-static const char *const changeable[] = {"class_weights", "schedule",
-                                         "seed",          "precision",
-                                         "validation",    "device",
-                                         "library",       "keep_best",
-                                         "keep_every",    REAL_OPTIONS(NAME) INTEGER_OPTIONS(NAME) FLAG_OPTIONS(NAME)};
+static const char *const changeable[] = {"loss",
+                                         "class_weights",
+                                         "schedule",
+                                         "seed",
+                                         "precision",
+                                         "validation",
+                                         "device",
+                                         "library",
+                                         "keep_best",
+                                         "keep_every",
+                                         REAL_OPTIONS(NAME) INTEGER_OPTIONS(NAME) FLAG_OPTIONS(NAME)};
 #undef NAME
 /* What else is kept, and the text for nothing, which earlier versions did not record. More may always be kept. */
 static const struct { const char *name, *nothing; } kept[] = {{"keep_best", "no"}, {"keep_every", "none"}};
+/* What earlier versions did not record, since they had nothing else. */
+static const struct { const char *name, *only; } unrecorded[] = {{"loss", "of the network"}};
 /* Only reported if it differs. */
 static const char noted[] = "arithmetic";
 enum { FIXED = sizeof fixed / sizeof *fixed, CHANGEABLE = sizeof changeable / sizeof *changeable };
@@ -127,6 +135,7 @@ static void add_options(struct collector *c, const descent_network *network, con
 #undef REAL
 #undef INTEGER
 #undef FLAG
+  add_text(c, "loss", o->callbacks.loss ? "a function of the program" : "of the network");
   add_class_weights(c, network, o);
   add_schedule(c, o);
   add_format(c, "seed", "%" PRIu64, o->seed);
@@ -263,8 +272,16 @@ static bool is_listed(const char *may_change, const char *name) {
   return false;
 }
 
-bool configuration_differs(const struct configuration *configuration, const cJSON *recorded, const char *name) {
+/* The recorded text of this name; NULL: none. */
+static const char *recorded_text(const cJSON *recorded, const char *name) {
   const char *was = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(recorded, name));
+  for (size_t i = 0; !was && i < sizeof unrecorded / sizeof *unrecorded; i++)
+    if (strcmp(name, unrecorded[i].name) == 0) was = unrecorded[i].only;
+  return was;
+}
+
+bool configuration_differs(const struct configuration *configuration, const cJSON *recorded, const char *name) {
+  const char *was = recorded_text(recorded, name);
   return !was || strcmp(was, cJSON_GetObjectItemCaseSensitive(configuration->values, name)->valuestring) != 0;
 }
 
@@ -290,7 +307,7 @@ descent_status configuration_compare(const char *path, const struct configuratio
   cJSON_ArrayForEach(item, configuration->values) {
     if (strcmp(item->string, noted) == 0) continue;
     if (!configuration_differs(configuration, recorded, item->string) || is_listed(may_change, item->string)) continue;
-    const char *was = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(recorded, item->string));
+    const char *was = recorded_text(recorded, item->string);
     if (kept_nothing(item->string, was)) continue;
     if (is_in_list(fixed, FIXED, item->string, strlen(item->string))) forbidden = true;
     const int n = snprintf(differences + used, sizeof differences - used, "%s%s was %s and is %s", used ? ", " : "",

@@ -192,19 +192,19 @@ descent_status descent_network_get_layer(const descent_network *network, int32_t
   return DESCENT_OK;
 }
 
-static descent_status check_finite(int32_t layer, const char *what, const float *values, int64_t n) {
+descent_status network_check_finite(int32_t layer, const char *what, const float *values, int64_t n) {
   const int64_t i = values ? number_find_non_finite(values, n) : n;
   if (i == n) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": %s[%" PRId64 "] is %g: parameters must be finite",
-                    layer, what, i, (double)values[i]);
+  return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 ": %s[%" PRId64 "] is %g: must be finite", layer, what, i,
+                    (double)values[i]);
 }
 
 descent_status descent_network_set_layer(descent_network *network, int32_t layer, const float *W, const float *b) {
   const struct network_layer *at = find_layer(network, layer);
   if (!at) return DESCENT_ERROR_ARGUMENT;
   descent_status status;
-  TRY(check_finite(layer, "W", W, at->n_out * at->n_in));
-  TRY(check_finite(layer, "b", b, at->n_out));
+  TRY(network_check_finite(layer, "W", W, at->n_out * at->n_in));
+  TRY(network_check_finite(layer, "b", b, at->n_out));
   if (W) memcpy(network->parameters + at->at.W, W, (size_t)(at->n_out * at->n_in) * sizeof *W);
   if (b) memcpy(network->parameters + at->at.b, b, (size_t)at->n_out * sizeof *b);
 done:

@@ -52,6 +52,9 @@ static inline int64_t network_outputs(const descent_network *network) {
  * function that changes a network. */
 descent_status network_check_unused(const descent_network *network);
 
+/* ERROR_ARGUMENT, "layer 2: W[3] is nan: must be finite", unless all of values (n) are; values may be NULL. */
+descent_status network_check_finite(int32_t layer, const char *what, const float *values, int64_t n);
+
 /* The initialisation that DESCENT_INIT_AUTO selects for this activation. */
 descent_init init_auto(descent_activation activation);
 

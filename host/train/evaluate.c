@@ -25,8 +25,8 @@ descent_status evaluate_mean_loss(const struct program *program, double totals[2
 }
 
 descent_status evaluate_dataset(struct program *program, const descent_network *network, const descent_dataset *dataset,
-                                int64_t top_k, bool strict, bool (*stop)(void *user), void *user,
-                                descent_metrics *metrics) {
+                                int64_t top_k, bool strict, struct own_loss *own_loss, bool (*stop)(void *user),
+                                void *user, descent_metrics *metrics) {
   const struct dataset_storage *storage = dataset->storage;
   const int64_t outputs = network->layers[network->n_layers - 1].n_out;
   const int64_t block = program_block_rows(program, dataset->rows);
@@ -40,10 +40,12 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
   TRY(metrics_create(network, dataset->rows, top_k, &sums));
   TRY(program_bind(program, dataset));
   TRY(evaluate_begin(program, 0, 0));
+  if (own_loss) own_loss->total = own_loss->weight = 0;
   TRY(program_run_block(program, program->plan->evaluate, 0, block));
   for (int64_t first = 0; first < dataset->rows; first += block) {
     const int64_t rows = program_block_rows(program, dataset->rows - first), next = first + rows;
     TRY(program_read(program, shown, 0, rows * outputs, PLAN_F32, values));
+    if (own_loss) TRY(own_loss_add(own_loss, program, rows));
     if (next < dataset->rows) { /* a device with a queue computes this block while the host counts the last one */
       if (stop && stop(user)) goto done;
       TRY(program_run_block(program, program->plan->evaluate, next, program_block_rows(program, dataset->rows - next)));
@@ -56,6 +58,7 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
       metrics_add(sums, values + r * outputs, storage->y + dataset_source_row(dataset, first + r) * storage->targets);
   }
   TRY(evaluate_mean_loss(program, totals, &loss));
+  if (own_loss) loss = own_loss->weight > 0 ? own_loss->total / own_loss->weight : NAN;
   TRY(metrics_finish(sums, loss, metrics));
 done:
   metrics_free(sums);
@@ -73,7 +76,7 @@ descent_status descent_evaluate(const descent_network *network, descent_device *
   if (aligned) dataset = aligned;
   TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
                      &program));
-  TRY(evaluate_dataset(&program, network, dataset, top_k, true, NULL, NULL, metrics));
+  TRY(evaluate_dataset(&program, network, dataset, top_k, true, NULL, NULL, NULL, metrics));
 done:
   program_clear(&program);
   descent_dataset_free(aligned);

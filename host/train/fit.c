@@ -69,6 +69,10 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   float *class_weights = NULL;
   descent_status status;
   TRY(check_train_options(network, f->options));
+  if (f->options->callbacks.loss && f->options->label_smoothing > 0)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "label_smoothing %g: belongs to the network's loss; with a loss function of your own, smooth there",
+                   f->options->label_smoothing));
   if (f->options->checkpoint.keep_best && !f->validation)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "keep_best: needs validation data, whose loss says which checkpoint is best"));
@@ -90,7 +94,9 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   else
     TRY(trainer_class_weights(network, f->options, &class_weights));
   int64_t block = f->validation ? program_evaluation_block(network, device, f->validation->rows) : 0;
-  TRY(trainer_create(network, device, f->options, f->batch, block, class_weights, &f->trainer));
+  const unsigned parts = f->options->callbacks.loss ? PLAN_PART_BACKWARD : 0;
+  TRY(trainer_create(network, device, f->options, parts, f->batch, block, class_weights, &f->trainer));
+  TRY(own_loss_create(network, f->options, f->trainer->program.plan->batch, &f->own_loss));
   f->trainer->data = f->training;
   f->keep_best = f->validation && f->options->early_stopping.restore_best;
   f->steps_per_run = 1;
@@ -136,12 +142,13 @@ static void report_step(struct fit *f, const struct plan_step *step, const doubl
   if (f->options->callbacks.on_step(f->options->callbacks.user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
 }
 
-/* The number of the epoch's steps to run at once. The step with statistics runs alone; with on_step, each step does. */
+/* The number of the epoch's steps to run at once. The step with statistics runs alone; with on_step, or with a loss of the
+ * caller's, each step does. */
 static int64_t count_next(const struct fit *f) {
   /* At most one step follows the one with statistics. */
   int64_t count = f->at.done < f->statistics_step ? f->statistics_step - f->at.done : 1;
   if (count > f->steps_per_run) count = f->steps_per_run;
-  if (f->options->callbacks.on_step) count = 1;
+  if (f->options->callbacks.on_step || f->own_loss.function) count = 1;
   return recovery_limit(f, count);
 }
 
@@ -169,6 +176,18 @@ static descent_status pause_between_steps(struct fit *f) {
   return recovery_pause(f, requested);
 }
 
+/* One step with the caller's loss between its parts. */
+static descent_status run_own_step(struct fit *f, const struct plan_step *step, bool with_statistics) {
+  struct program *program = &f->trainer->program;
+  const struct plan *plan = program->plan;
+  descent_status status;
+  TRY(program_run(program, with_statistics ? plan->forward_with_statistics : plan->forward, step, 1));
+  TRY(own_loss_differentiate(&f->own_loss, program, step));
+  TRY(program_run(program, with_statistics ? plan->update_with_statistics : plan->update, step, 1));
+done:
+  return status;
+}
+
 static descent_status run_steps(struct fit *f, const struct permutation *order, int64_t count) {
   struct program *program = &f->trainer->program;
   struct plan_step steps[MAX_STEPS_PER_RUN];
@@ -176,8 +195,11 @@ static descent_status run_steps(struct fit *f, const struct permutation *order, 
   const bool with_statistics = f->at.done == f->statistics_step;
   descent_status status;
   fill_steps(f, order, count, steps);
-  TRY(program_run(program, with_statistics ? program->plan->train_with_statistics : program->plan->train, steps,
-                  count));
+  if (f->own_loss.function)
+    TRY(run_own_step(f, steps, with_statistics));
+  else
+    TRY(program_run(program, with_statistics ? program->plan->train_with_statistics : program->plan->train, steps,
+                    count));
   TRY(trainer_check(f->trainer, steps, count, f->at.epoch, scalars));
   f->at.done += count;
   f->at.learning_rate = steps[count - 1].learning_rate;
@@ -279,6 +301,8 @@ static bool out_of_patience(const struct fit *f) {
   return f->options->early_stopping.patience && f->at.bad_epochs >= f->options->early_stopping.patience;
 }
 
+static struct own_loss *own_loss(struct fit *f) { return f->own_loss.function ? &f->own_loss : NULL; }
+
 /* After the last step of an epoch: validates, reports, and moves to the next epoch. */
 static descent_status finish_epoch(struct fit *f) {
   descent_metrics metrics = {0};
@@ -286,8 +310,8 @@ static descent_status finish_epoch(struct fit *f) {
   descent_status status;
   TRY(dataset_check_unchanged(f->training));
   if (f->validation)
-    TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, false, poll_request, f,
-                         &metrics));
+    TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, false, own_loss(f), poll_request,
+                         f, &metrics));
   if (f->stopped) goto done; /* during validation, which a resumed training repeats */
   TRY(update_best(f, f->validation ? &metrics : NULL, &improved));
   if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY);
@@ -372,6 +396,7 @@ done:
   descent_trainer_free(f.trainer);
   descent_dataset_free(f.aligned[0]);
   descent_dataset_free(f.aligned[1]);
+  own_loss_clear(&f.own_loss);
   free(f.statistics);
   free(f.health);
   return status;

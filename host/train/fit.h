@@ -3,6 +3,7 @@
 #define DESCENT_TRAIN_FIT_H
 
 #include "checkpoint/snapshot.h"
+#include "train/own_loss.h"
 #include "train/trainer.h"
 
 struct recovery;
@@ -19,6 +20,7 @@ struct fit {
   int64_t kept_step;            /* the step of the parameters that the network holds; 0: the initial ones */
   double *statistics;           /* (layers, LAYER_SLOTS) */
   descent_layer_health *health; /* (layers) */
+  struct own_loss own_loss;     /* of the caller; its function is NULL for the network's */
   char placement[160];
   struct fit_state at;   /* the position of the training; `seconds` excludes the time since `started` */
   double started;        /* clock_seconds() */

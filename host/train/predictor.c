@@ -7,6 +7,7 @@
 #include "core/memory.h"
 #include "core/status.h"
 #include "train/check.h"
+#include "train/differentiate.h"
 #include "train/extremes.h"
 
 enum output { PREDICTED, RAW };
@@ -92,6 +93,7 @@ static descent_status create_aligned(const descent_network *network, int64_t max
 static void predictor_clear(void *object) {
   descent_predictor *predictor = object;
   program_clear(&predictor->program);
+  program_clear(&predictor->differentiated);
   network_free_outline(predictor->network);
   free(predictor->aligned);
   staging_free(&predictor->staging);
@@ -142,20 +144,27 @@ static const float *align_rows(descent_predictor *predictor, const float *X, int
   return predictor->aligned;
 }
 
+/* Makes the caller's rows those of a dataset, with the network's offsets. */
+static descent_status take_rows(descent_predictor *predictor, const float *X, int64_t rows, descent_dataset *dataset) {
+  struct dataset_storage *const storage = &predictor->storage;
+  if (rows < 1 || rows > predictor->max_rows)
+    return status_set(DESCENT_ERROR_ARGUMENT, "rows %lld: must be 1 to max_rows %lld", (long long)rows,
+                      (long long)predictor->max_rows);
+  storage->X = align_rows(predictor, X, rows);
+  storage->rows = rows;
+  *dataset = (descent_dataset){.storage = storage, .rows = rows};
+  return DESCENT_OK;
+}
+
 static descent_status run(descent_predictor *predictor, const float *X, int64_t rows, enum output output,
                           float *outputs) {
-  struct dataset_storage *const storage = &predictor->storage;
-  const descent_dataset dataset = {.storage = storage, .rows = rows};
+  descent_dataset dataset;
   descent_status status;
   TRY(handle_check(predictor, HANDLE_PREDICTOR, "predictor"));
   TRY(argument_check(X, "X"));
   TRY(argument_check(outputs, "outputs"));
-  if (rows < 1 || rows > predictor->max_rows)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "rows %lld: must be 1 to max_rows %lld", (long long)rows,
-                   (long long)predictor->max_rows));
-  storage->X = align_rows(predictor, X, rows);
-  storage->rows = rows;
-  TRY(program_bind_rows(&predictor->program, storage->X, NULL, NULL, rows));
+  TRY(take_rows(predictor, X, rows, &dataset));
+  TRY(program_bind_rows(&predictor->program, dataset.storage->X, NULL, NULL, rows));
   TRY(run_rows(&predictor->program, predictor->network, &dataset, output, outputs));
 done:
   return status;
@@ -167,6 +176,60 @@ descent_status descent_predictor_run(descent_predictor *predictor, const float *
 
 descent_status descent_predictor_run_raw(descent_predictor *predictor, const float *X, int64_t rows, float *outputs) {
   return run(predictor, X, rows, RAW, outputs);
+}
+
+/* ---- sensitivities ----------------------------------------------------------------------------------------------- */
+
+/* The predictor's parameters in a program that differentiates; refreshing discards it. */
+static descent_status prepare_differentiated(descent_predictor *predictor) {
+  static const unsigned parts = PLAN_PART_BACKWARD | PLAN_PART_INPUT_GRADIENT;
+  const int64_t block = program_evaluation_block(predictor->network, predictor->device, predictor->max_rows);
+  struct program made = {0};
+  descent_status status = DESCENT_OK;
+  if (predictor->differentiated.compiled) return DESCENT_OK;
+  TRY(program_create_with(predictor->network, predictor->device, NULL, parts, block, 0, NULL, &made));
+  TRY(program_copy_state(&predictor->program, &made));
+  predictor->differentiated = made;
+  made = (struct program){0};
+done:
+  program_clear(&made);
+  return status;
+}
+
+/* dX of a block of the rows that are bound. */
+static descent_status differentiate_block(descent_predictor *predictor, const descent_dataset *dataset, int64_t first,
+                                          int64_t rows, const float *dOutputs, float *dX) {
+  struct program *program = &predictor->differentiated;
+  const descent_network *network = predictor->network;
+  const struct plan_step step = {.number = 1, .first_row = first, .rows = rows};
+  const int64_t inputs = network->inputs;
+  descent_status status;
+  TRY(extremes_check_inputs(network, dataset, first, rows));
+  TRY(program_run(program, program->plan->predict, &step, 1));
+  TRY(differentiate_outputs(program, &step, dOutputs + first * network_outputs(network)));
+  TRY(differentiate_inputs(program, network, &step, dataset->storage->X + first * inputs, dX + first * inputs));
+done:
+  return status;
+}
+
+descent_status descent_predictor_input_gradient(descent_predictor *predictor, const float *X, const float *dOutputs,
+                                                int64_t rows, float *dX) {
+  descent_dataset dataset;
+  descent_status status;
+  TRY(handle_check(predictor, HANDLE_PREDICTOR, "predictor"));
+  TRY(argument_check(X, "X"));
+  TRY(argument_check(dOutputs, "dOutputs"));
+  TRY(argument_check(dX, "dX"));
+  TRY(take_rows(predictor, X, rows, &dataset));
+  TRY(differentiate_check(dOutputs, rows, network_outputs(predictor->network)));
+  TRY(prepare_differentiated(predictor));
+  TRY(program_bind_rows(&predictor->differentiated, dataset.storage->X, NULL, NULL, rows));
+  for (int64_t first = 0, count; first < rows; first += count) {
+    count = program_block_rows(&predictor->differentiated, rows - first);
+    TRY(differentiate_block(predictor, &dataset, first, count, dOutputs, dX));
+  }
+done:
+  return status;
 }
 
 /* ---- refreshing -------------------------------------------------------------------------------------------------- */
@@ -196,6 +259,7 @@ descent_status descent_predictor_refresh(descent_predictor *predictor, const des
     program_clear(&predictor->program);
     predictor->program = program;
   }
+  program_clear(&predictor->differentiated);
   network_free_outline(predictor->network);
   free(predictor->aligned);
   predictor->network = outline;

@@ -4,7 +4,7 @@
 #define DESCENT_TRAIN_STAGING_H
 
 struct staging {
-  float *X, *y, *weights, *outputs; /* (most_rows, columns); NULL: not needed yet */
+  float *X, *y, *weights, *outputs, *dOutputs, *dX; /* (most rows, columns); NULL: not needed yet */
 };
 
 void staging_free(struct staging *staging);

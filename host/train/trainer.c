@@ -26,13 +26,15 @@ static void trainer_clear(void *object) {
   program_clear(&trainer->program);
   free(trainer->parameters);
   staging_free(&trainer->staging);
+  free(trainer->gradient.X);
   handle_release(trainer->device);
   __atomic_sub_fetch(&trainer->network->trainers, 1, __ATOMIC_RELAXED);
   handle_release(trainer->network);
 }
 
 descent_status trainer_create(descent_network *network, descent_device *device, const descent_train_options *options,
-                              int64_t batch, int64_t most_rows, const float *class_weights, descent_trainer **trainer) {
+                              unsigned parts, int64_t batch, int64_t most_rows, const float *class_weights,
+                              descent_trainer **trainer) {
   descent_trainer *made = handle_create(HANDLE_TRAINER, sizeof *made, trainer_clear, "the trainer");
   if (!made) return DESCENT_ERROR_MEMORY;
   made->network = network;
@@ -46,7 +48,7 @@ descent_status trainer_create(descent_network *network, descent_device *device, 
   descent_status status;
   made->parameters = memory_allocate(network->n_parameters, sizeof *made->parameters, "parameters from the device");
   if (!made->parameters) TRY(DESCENT_ERROR_MEMORY);
-  TRY(program_create(network, device, options, batch, most_rows, class_weights, &made->program));
+  TRY(program_create_with(network, device, options, parts, batch, most_rows, class_weights, &made->program));
   *trainer = made;
   made = NULL;
 done:
@@ -74,7 +76,7 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
                    "schedule %s: not available for steps by hand; use constant and descent_trainer_set_learning_rate",
                    descent_schedule_name(options->schedule.kind)));
   TRY(trainer_class_weights(network, options, &class_weights));
-  TRY(trainer_create(network, device, options, batch, 0, class_weights, trainer));
+  TRY(trainer_create(network, device, options, 0, batch, 0, class_weights, trainer));
 done:
   free(class_weights);
   return status;
@@ -89,13 +91,16 @@ descent_status descent_trainer_set_learning_rate(descent_trainer *trainer, doubl
   return DESCENT_OK;
 }
 
+descent_status trainer_check_rows(const descent_trainer *trainer, int64_t rows) {
+  if (rows >= 1 && rows <= trainer->program.plan->batch) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_ARGUMENT, "a step of %lld rows: must be between 1 and max_batch %lld",
+                    (long long)rows, (long long)trainer->program.plan->batch);
+}
+
 /* Checks the values that the device uses as indices or divisors. Values of X and regression targets are not checked: a
  * step with one that is not finite returns ERROR_DIVERGED. */
-static descent_status check_rows(const descent_trainer *trainer, const float *y, const float *weights, int64_t rows) {
+static descent_status check_values(const descent_trainer *trainer, const float *y, const float *weights, int64_t rows) {
   const int64_t classes = trainer->network->classes;
-  if (rows < 1 || rows > trainer->program.plan->batch)
-    return status_set(DESCENT_ERROR_ARGUMENT, "a step of %lld rows: must be between 1 and max_batch %lld",
-                      (long long)rows, (long long)trainer->program.plan->batch);
   for (int64_t r = 0; classes && r < rows; r++)
     if (!(y[r] >= 0 && y[r] < (float)classes && y[r] == floorf(y[r])))
       return status_set(DESCENT_ERROR_ARGUMENT, "row %lld: invalid class %g: must be an integer in 0 .. %lld",
@@ -127,14 +132,24 @@ done:
   return status;
 }
 
-descent_status descent_trainer_step(descent_trainer *trainer, const float *X, const float *y, const float *weights,
-                                    int64_t rows, descent_step_info *info) {
+struct plan_step trainer_next_step(const descent_trainer *trainer, int64_t rows) {
+  struct plan_step step = {.number = trainer->steps + 1, .rows = rows, .learning_rate = trainer->learning_rate};
+  if (step.number < trainer->options.schedule.warmup_steps)
+    step.learning_rate *= (double)step.number / (double)trainer->options.schedule.warmup_steps;
+  return step;
+}
+
+descent_status trainer_run_rows(descent_trainer *trainer, struct plan_range range, const float *X, const float *y,
+                                const float *weights, int64_t rows, descent_step_info *info) {
   struct program *program = &trainer->program;
   const descent_network *network = trainer->network;
   double scalars[SCALAR_SLOTS];
   descent_dataset *aligned = NULL;
   descent_status status;
-  TRY(check_rows(trainer, y, weights, rows));
+  TRY(argument_check(X, "X"));
+  TRY(argument_check(y, "y"));
+  TRY(trainer_check_rows(trainer, rows));
+  TRY(check_values(trainer, y, weights, rows));
   struct dataset_storage given = {.X = X,
                                   .y = y,
                                   .rows = rows,
@@ -143,12 +158,15 @@ descent_status descent_trainer_step(descent_trainer *trainer, const float *X, co
                                   .targets = network->classes ? 1 : network_outputs(network)};
   TRY(dataset_align(&(descent_dataset){.storage = &given, .rows = rows}, &network->schema, &aligned));
   if (aligned) X = aligned->storage->X, y = aligned->storage->y;
-  struct plan_step step = {.number = trainer->steps + 1, .rows = rows, .learning_rate = trainer->learning_rate};
-  if (step.number < trainer->options.schedule.warmup_steps)
-    step.learning_rate *= (double)step.number / (double)trainer->options.schedule.warmup_steps;
+  const struct plan_step step = trainer_next_step(trainer, rows);
+  trainer->gradient.state = GRADIENT_NONE;
+  trainer->gradient.pass_rows = rows;
+  trainer_forget_forward(trainer);
   TRY(program_bind_rows(program, X, y, weights, rows));
-  TRY(program_run(program, program->plan->train, &step, 1));
+  TRY(program_run(program, range, &step, 1));
   TRY(trainer_check(trainer, &step, 1, 1, scalars));
+  trainer->gradient.rows = rows;
+  trainer->gradient.loss = scalars[SCALAR_LOSS];
   if (info)
     *info = (descent_step_info){
         .epoch = 1,
@@ -160,6 +178,16 @@ descent_status descent_trainer_step(descent_trainer *trainer, const float *X, co
     };
 done:
   descent_dataset_free(aligned);
+  return status;
+}
+
+descent_status descent_trainer_step(descent_trainer *trainer, const float *X, const float *y, const float *weights,
+                                    int64_t rows, descent_step_info *info) {
+  descent_status status;
+  TRY(handle_check(trainer, HANDLE_TRAINER, "trainer"));
+  TRY(trainer_run_rows(trainer, trainer->program.plan->train, X, y, weights, rows, info));
+  trainer->gradient.state = GRADIENT_USED;
+done:
   return status;
 }
 
@@ -181,19 +209,6 @@ descent_status descent_trainer_sync(descent_trainer *trainer) {
         (long long)trainer->steps, layer, cause));
   }
   memcpy(trainer->network->parameters, trainer->parameters, (size_t)n * sizeof *trainer->parameters);
-done:
-  return status;
-}
-
-descent_status descent_trainer_get_layer(const descent_trainer *trainer, int32_t layer, float *W, float *b) {
-  const descent_network *network = trainer->network;
-  const struct program *program = &trainer->program;
-  descent_status status = DESCENT_OK;
-  if (layer < 1 || layer > network->n_layers)
-    return status_set(DESCENT_ERROR_ARGUMENT, "layer %d: must be in 1 .. %d", layer, network->n_layers);
-  const struct network_layer *l = &network->layers[layer - 1];
-  if (W) TRY(program_read(program, program->at.parameters, l->at.W, l->n_out * l->n_in, PLAN_F32, W));
-  if (b) TRY(program_read(program, program->at.parameters, l->at.b, l->n_out, PLAN_F32, b));
 done:
   return status;
 }

@@ -7,6 +7,17 @@
 #include "data/dataset.h"
 #include "train/staging.h"
 
+/* The gradients of steps by hand. */
+struct trainer_gradient {
+  enum { GRADIENT_NONE, GRADIENT_READY, GRADIENT_USED } state; /* used: an update has applied them */
+  int64_t rows;                                                /* that they come from */
+  double loss;                                                 /* J of those rows; NaN where it is the caller's */
+  int64_t pass_rows; /* of the last pass, whose values the device holds; 0: there was none */
+  bool forwarded;    /* these are of a forward, with the parameters of now */
+  float *X;          /* (batch, inputs) the forward's rows, NaN where a cell is missing; NULL until some are */
+  bool has_missing;  /* some cells of those rows are */
+};
+
 struct descent_trainer {
   struct handle handle;
   descent_network *network;      /* a reference */
@@ -18,11 +29,28 @@ struct descent_trainer {
   const descent_dataset *data; /* borrowed: the dataset of the steps' rows; NULL for steps by hand */
   int64_t steps;               /* steps done */
   double learning_rate;        /* of steps by hand, before the warm-up factor */
+  struct trainer_gradient gradient;
 };
 
-/* `options` must be checked; `batch` and `most_rows` as in program_create; `class_weights`: (classes), or NULL. */
+/* Call when the parameters, or the values of a pass on the device, have changed: descent_trainer_backward then needs
+ * another forward. */
+static inline void trainer_forget_forward(descent_trainer *trainer) { trainer->gradient.forwarded = false; }
+
+/* `options` must be checked; `parts`, `batch` and `most_rows` as in program_create_with; `class_weights`: (classes), or
+ * NULL. */
 descent_status trainer_create(descent_network *network, descent_device *device, const descent_train_options *options,
-                              int64_t batch, int64_t most_rows, const float *class_weights, descent_trainer **trainer);
+                              unsigned parts, int64_t batch, int64_t most_rows, const float *class_weights,
+                              descent_trainer **trainer);
+
+/* The next step by hand, of this many rows. */
+struct plan_step trainer_next_step(const descent_trainer *trainer, int64_t rows);
+
+/* ERROR_ARGUMENT unless a step can have so many rows. */
+descent_status trainer_check_rows(const descent_trainer *trainer, int64_t rows);
+
+/* Runs a range of the next step by hand on the caller's rows, and trainer_check. */
+descent_status trainer_run_rows(descent_trainer *trainer, struct plan_range range, const float *X, const float *y,
+                                const float *weights, int64_t rows, descent_step_info *info);
 
 /* The options' class weights as floats, (classes), from malloc; `*weights` is NULL if the options have none. */
 descent_status trainer_class_weights(const descent_network *network, const descent_train_options *options,

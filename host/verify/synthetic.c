@@ -7,7 +7,7 @@
 #include "core/rng.h"
 #include "core/status.h"
 
-enum stream { STREAM_X, STREAM_Y, STREAM_WEIGHTS };
+enum stream { STREAM_X, STREAM_Y, STREAM_WEIGHTS, STREAM_DA };
 
 /* (rows, cols) of (z - 1/2) * width / scale[col] + shift[col], z uniform in (0, 1). NULL scale: 1; NULL shift: 0. */
 static void fill_uniform(float *values, int64_t rows, int64_t cols, double width, const float *shift,
@@ -68,6 +68,13 @@ descent_status synthetic_create(const descent_network *network, int64_t rows, ui
   data->storage.weights = data->weights;
   data->dataset = (descent_dataset){.storage = &data->storage, .index = data->index, .rows = rows};
   return DESCENT_OK;
+}
+
+void synthetic_output_gradient(double *dA, int64_t count, int64_t rows, uint64_t seed, int64_t number) {
+  for (int64_t i = 0; i < count; i++) {
+    const double u = rng_uniform(seed, RNG_SYNTHETIC, STREAM_DA, (uint64_t)number, (uint64_t)i);
+    dA[i] = (2 * u - 1) / (double)rows;
+  }
 }
 
 void synthetic_clear(struct synthetic *data) {

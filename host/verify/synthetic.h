@@ -17,6 +17,9 @@ struct synthetic {
 
 /* Equal seeds give equal rows. `rows` >= 1. */
 descent_status synthetic_create(const descent_network *network, int64_t rows, uint64_t seed, struct synthetic *data);
+/* dA (count) of a step: uniform within 1 / rows, as the gradient of a mean over the rows is. */
+void synthetic_output_gradient(double *dA, int64_t count, int64_t rows, uint64_t seed, int64_t number);
+
 void synthetic_clear(struct synthetic *data);
 
 #endif

@@ -16,7 +16,10 @@
 #include "verify/bounds.h"
 #include "verify/synthetic.h"
 
-enum phase { PHASE_TRAIN, PHASE_EVALUATE, PHASE_PREDICT, PHASES };
+enum phase { PHASE_TRAIN, PHASE_BACKWARD, PHASE_EVALUATE, PHASE_PREDICT, PHASES };
+
+/* All that a plan may have. */
+static const unsigned parts = PLAN_PART_BACKWARD | PLAN_PART_INPUT_GRADIENT | PLAN_PART_ACCUMULATE;
 
 /* The comparison of one operation; the worst over the steps. */
 struct comparison {
@@ -179,11 +182,28 @@ done:
   return status;
 }
 
+/* The gradients of a caller's loss, from the values that step `number` has left. */
+static descent_status check_backward(struct verification *v, int64_t number) {
+  const struct plan *plan = v->plan;
+  const int dA = v->candidate.at.dA;
+  const int64_t count = plan->buffers[dA].rows * plan->buffers[dA].cols;
+  descent_status status;
+  synthetic_output_gradient(v->values, count, v->batch, v->seed, number);
+  TRY(program_write(&v->candidate, dA, 0, count, PLAN_F64, v->values));
+  TRY(check_range(v, PHASE_BACKWARD, plan->keep_gradients, number));
+  TRY(check_range(v, PHASE_BACKWARD, plan->backward, number));
+  TRY(check_range(v, PHASE_BACKWARD, plan->add_gradients, number));
+  TRY(check_range(v, PHASE_BACKWARD, plan->input_gradient, number));
+done:
+  return status;
+}
+
 /* ---- set-up ---- */
 
 static descent_status compile(struct verification *v, const descent_network *network, descent_device *device,
                               const descent_train_options *options, struct program *program) {
-  descent_status status = program_create(network, device, options, v->batch, 0, v->data.class_weights, program);
+  descent_status status =
+      program_create_with(network, device, options, parts, v->batch, 0, v->data.class_weights, program);
   return status == DESCENT_OK ? program_bind(program, &v->data.dataset) : status;
 }
 
@@ -225,7 +245,7 @@ done:
 
 static void report(struct verification *v, enum phase phase, struct plan_range range,
                    void (*on_row)(void *user, const descent_verify_row *row), void *user, bool *passed) {
-  static const char *const prefixes[PHASES] = {"", "evaluate: ", "predict: "};
+  static const char *const prefixes[PHASES] = {"", "backward: ", "evaluate: ", "predict: "};
   for (int i = range.first; i < range.first + range.count; i++) {
     const struct comparison *c = comparison_of(v, phase, &v->plan->ops[i]);
     char name[64], text[96];
@@ -237,10 +257,18 @@ static void report(struct verification *v, enum phase phase, struct plan_range r
   }
 }
 
+static void report_backward(struct verification *v, void (*on_row)(void *user, const descent_verify_row *row),
+                            void *user, bool *passed) {
+  report(v, PHASE_BACKWARD, v->plan->backward, on_row, user, passed);
+  report(v, PHASE_BACKWARD, v->plan->input_gradient, on_row, user, passed);
+  report(v, PHASE_BACKWARD, v->plan->add_gradients, on_row, user, passed); /* with keep_gradients: the same kind */
+}
+
 static descent_status check_all(struct verification *v, int64_t steps) {
   descent_status status = DESCENT_OK;
   for (int64_t number = 1; number <= steps; number++) TRY(check_range(v, PHASE_TRAIN, v->plan->train, number));
   TRY(check_range(v, PHASE_TRAIN, v->plan->train_with_statistics, steps + 1));
+  TRY(check_backward(v, steps + 1));
   for (int64_t number = 1; number <= v->batches; number += v->batches > 1 ? v->batches - 1 : 1) {
     TRY(check_range(v, PHASE_EVALUATE, v->plan->evaluate, number));
     TRY(check_range(v, PHASE_PREDICT, v->plan->predict, number));
@@ -273,6 +301,7 @@ descent_status descent_verify(const descent_network *network, descent_device *ca
   TRY(check_all(&v, steps));
   *passed = true;
   report(&v, PHASE_TRAIN, v.plan->train_with_statistics, on_row, user, passed);
+  report_backward(&v, on_row, user, passed);
   report(&v, PHASE_EVALUATE, v.plan->evaluate, on_row, user, passed);
   report(&v, PHASE_PREDICT, v.plan->predict, on_row, user, passed);
 done:

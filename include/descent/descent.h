@@ -664,6 +664,18 @@ DESCENT_API descent_status descent_predictor_run_arrays(descent_predictor *predi
 DESCENT_API descent_status descent_predictor_run_raw_arrays(descent_predictor *predictor, const descent_array *X,
                                                             const descent_array *outputs);
 
+/* Sensitivities: dX (rows, inputs) = sum over the outputs of dOutputs (rows, K) times d outputs / dX, for the raw outputs
+ * of descent_predict_raw, per unit of the raw inputs; 0 where a cell is missing. With 1 for one output and 0 for the
+ * others it is that output's gradient. 1 <= rows <= max_rows. The first call, and the first after a refresh, compiles
+ * what it needs. ERROR_DATA as from descent_predictor_run, ERROR_ARGUMENT for a value of dOutputs that is not finite.
+ * On arrays the same, dX of a float dtype. */
+DESCENT_API descent_status descent_predictor_input_gradient(descent_predictor *predictor, const float *X,
+                                                            const float *dOutputs, int64_t rows, float *dX);
+
+DESCENT_API descent_status descent_predictor_input_gradient_arrays(descent_predictor *predictor, const descent_array *X,
+                                                                   const descent_array *dOutputs,
+                                                                   const descent_array *dX);
+
 /* Takes over the parameters, preprocessing and names of `network`, as after more training. ERROR_ARGUMENT, and no change,
  * unless it has the same inputs, widths, activations and loss. After ERROR_DEVICE the parameters are unspecified. */
 DESCENT_API descent_status descent_predictor_refresh(descent_predictor *predictor, const descent_network *network);
@@ -732,6 +744,14 @@ typedef struct descent_checkpoint_info {
   const char *message;  /* one line, or "" */
 } descent_checkpoint_info;
 
+/* A loss of the caller's, for descent_fit. From the raw outputs (rows, K) that descent_predict_raw gives, the targets y
+ * and the weights (rows) it writes dJ/d outputs to dOutputs (rows, K) and returns J, the mean loss of the rows: of a loss
+ * L per example, J = sum w L / sum w and dOutputs = w / sum w dL/d outputs, 0 where sum w is 0. For classifiers y is
+ * (rows) class indices, for regression (rows, K) in units of the standardised targets where the targets are
+ * standardised. The arrays are valid during the call. The pointer is descent_train_options.callbacks.user. */
+typedef double descent_loss_function(void *user, const float *outputs, const float *y, const float *weights,
+                                     int64_t rows, int64_t K, float *dOutputs);
+
 /* In texts an option has the name of its member: in error texts (with its group where the name alone says too little:
  * schedule minimum, checkpoint seconds), in checkpoint.resume_with and, with hyphens, as an option of the command.
  * There the two `kind`s are called optimizer and schedule, --schedule gives the whole group, --checkpoint,
@@ -795,7 +815,7 @@ typedef struct descent_train_options {
     const char *resume;      /* continue from the newest undamaged checkpoint in this folder; if it has none, or does
                                 not exist, start at the first step. NULL: start, and refuse a `folder` that has some */
     const char *resume_with; /* comma-separated names of what may differ from the resumed training: members of this
-                                struct, validation (the data), device, library (the version), keep_best and keep_every
+                                struct, validation (the data), device, library (the version), loss, keep_best and keep_every
                                 (without them checkpoints that were to stay are removed). Never network, data,
                                 optimizer, batch_size. Other differences are refused and listed. May be NULL */
     int64_t steps;           /* one every so many steps; 0: not by steps */
@@ -823,7 +843,13 @@ typedef struct descent_train_options {
     descent_request (*on_pause)(void *user);
     void (*on_checkpoint)(void *user, const descent_checkpoint_info *info); /* on the thread of descent_fit */
     void *user;
-    uint64_t reserved[3];
+    /* Replaces the network's loss in training and validation, so that early stopping, schedules and the best weights
+     * follow it: on any device, at the cost of a copy of the outputs to the host for each step. The network's own loss
+     * still decides the task and what descent_predict returns. Class weights are part of the weights; label_smoothing is
+     * refused. A J or dOutputs that is not finite is a divergence. A checkpoint belongs to a training with a loss of the
+     * caller's or to one without, and does not know which function it was. */
+    descent_loss_function *loss;
+    uint64_t reserved[2];
   } callbacks;
 } descent_train_options;
 DESCENT_DECLARE_OPTIONS(descent_train_options)
@@ -871,6 +897,61 @@ DESCENT_API descent_status descent_trainer_step(descent_trainer *trainer, const 
 DESCENT_API descent_status descent_trainer_step_arrays(descent_trainer *trainer, const descent_array *X,
                                                        const descent_array *y, const descent_array *weights,
                                                        descent_step_info *info);
+
+/* A step in parts, for optimizers and losses of the caller's. Every array is read or written during the call only; a
+ * layer's W, b, dW and db are as in descent_network_get_layer, any of them may be NULL.
+ *
+ *   descent_trainer_gradient, descent_trainer_update                             the two halves of descent_trainer_step
+ *   descent_trainer_gradient, _get_gradient, _get_layer, _set_layer              an optimizer of the caller's
+ *   descent_trainer_forward, descent_trainer_backward, descent_trainer_update    a loss of the caller's */
+
+/* The first half of descent_trainer_step, with its arguments and errors: J and its gradients, before clipping and without
+ * the l2 term. No parameter changes, and the step is not counted yet. */
+DESCENT_API descent_status descent_trainer_gradient(descent_trainer *trainer, const float *X, const float *y,
+                                                    const float *weights, int64_t rows, descent_step_info *info);
+
+/* Copies a layer's gradients out, as the last step, gradient or backward left them, or in, for an update. ERROR_ARGUMENT:
+ * no gradients have been computed; set: a value that is not finite. */
+DESCENT_API descent_status descent_trainer_get_gradient(const descent_trainer *trainer, int32_t layer, float *dW,
+                                                        float *db);
+DESCENT_API descent_status descent_trainer_set_gradient(descent_trainer *trainer, int32_t layer, const float *dW,
+                                                        const float *db);
+
+/* The second half: clipping, l2, weight decay and the optimizer on the gradients, and the step is counted. After
+ * descent_trainer_gradient the parameters have the bits that descent_trainer_step gives. In `info` (may be NULL) rows are
+ * those that the gradients come from, and loss is NaN unless descent_trainer_gradient gave all of them. ERROR_ARGUMENT:
+ * there are no gradients that an update has not used; ERROR_DIVERGED: they are not finite; the weights are then those
+ * before. */
+DESCENT_API descent_status descent_trainer_update(descent_trainer *trainer, descent_step_info *info);
+
+/* outputs (rows, K) for the rows X (rows, inputs) as the coming step has them, with its dropout; without dropout what
+ * descent_predict_raw gives, finite or not. 1 <= rows <= max_batch. At the first call the trainer allocates what
+ * descent_trainer_backward needs. */
+DESCENT_API descent_status descent_trainer_forward(descent_trainer *trainer, const float *X, int64_t rows,
+                                                   float *outputs);
+
+/* From dOutputs (rows, K), dJ/d outputs of the rows of the last forward, the gradients of all parameters. `accumulate`
+ * adds them to those that no update has used yet, so that several passes make one step. dX (rows, inputs), unless NULL,
+ * receives dJ/dX per unit of the raw inputs, 0 where a cell is missing. May be called repeatedly after one forward.
+ * ERROR_ARGUMENT: a value of dOutputs that is not finite; no forward since the trainer was created, or since the
+ * parameters changed or other rows were computed. */
+DESCENT_API descent_status descent_trainer_backward(descent_trainer *trainer, const float *dOutputs, float *dX,
+                                                    bool accumulate);
+
+/* The parts on arrays: X (rows, inputs), y (rows, targets), weights (rows, 1) or NULL; outputs and dOutputs (rows, K), dX
+ * (rows, inputs) or NULL, where outputs and dX are of a float dtype. */
+DESCENT_API descent_status descent_trainer_gradient_arrays(descent_trainer *trainer, const descent_array *X,
+                                                           const descent_array *y, const descent_array *weights,
+                                                           descent_step_info *info);
+DESCENT_API descent_status descent_trainer_forward_arrays(descent_trainer *trainer, const descent_array *X,
+                                                          const descent_array *outputs);
+DESCENT_API descent_status descent_trainer_backward_arrays(descent_trainer *trainer, const descent_array *dOutputs,
+                                                           const descent_array *dX, bool accumulate);
+
+/* Replaces a layer's parameters on the device; the network has them after descent_trainer_sync. ERROR_ARGUMENT for a value
+ * that is not finite. */
+DESCENT_API descent_status descent_trainer_set_layer(descent_trainer *trainer, int32_t layer, const float *W,
+                                                     const float *b);
 
 /* The learning rate of the steps from here on (before the warm-up); ERROR_ARGUMENT unless it is above 0. */
 DESCENT_API descent_status descent_trainer_set_learning_rate(descent_trainer *trainer, double learning_rate);

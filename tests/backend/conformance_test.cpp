@@ -204,6 +204,28 @@ void add_losses(std::vector<Case> &cases) {
     cases.push_back({"loss_" + loss_name(c), [=] { return loss(c); }, 0, c.gradient && c.range == 1});
 }
 
+OneOp backward_output(descent_activation g, const Shape &s) {
+  Random random;
+  OneOp one(s.rows, s.batch);
+  const std::vector<double> Z = pre_activations(random, s.rows * s.n_out);
+  plan_backward_output b{};
+  b.dA = one.batch("dA", s.n_out, random.exponents(s.rows * s.n_out, -30, 5));
+  b.A = one.batch("A", s.n_out, activated(one, g, 0, 1, Z));
+  b.Z = slope_is_from_z(g) ? one.batch("Z", s.n_out, Z) : static_cast<int>(PLAN_NONE);
+  b.dZ = one.output("dZ", s.n_out);
+  b.n = s.n_out, b.activation = g;
+  one.op(OP_BACKWARD_OUTPUT, 1).output_slope = b;
+  one.segment(parameter_segment{0, 0, 0, 0});
+  return one;
+}
+
+void add_backward_outputs(std::vector<Case> &cases) {
+  for (descent_activation g : activations)
+    for (const Shape &s : {Shape{1, 1, 0, 1}, Shape{61, 64, 0, 7}, Shape{300, 333, 0, 64}})
+      cases.push_back({std::string("backward_output_") + descent_activation_name(g) + "_" + shape_name(s),
+                       [=] { return backward_output(g, s); }, 0, s.n_out == 7});
+}
+
 OneOp output(descent_loss loss, int64_t n, double range, bool standardised) {
   Random random;
   OneOp one(29, 32);
@@ -279,6 +301,21 @@ OneOp gradient_norm(double clip, double low, double high, double J, double bad_s
   g.layer_statistics = one.layer_statistics(static_cast<int>(layout.segments.size()));
   g.clip_norm = clip;
   one.op(OP_GRADIENT_NORM, 0).norm = g;
+  for (const parameter_segment &at : layout.segments) one.segment(at);
+  return one;
+}
+
+OneOp accumulate(bool adds, double low, double high) {
+  Random random;
+  OneOp one(1, 1);
+  const Flat layout = flat_layers();
+  const std::vector<double> unset(static_cast<size_t>(layout.n), NAN);
+  plan_accumulate a{};
+  a.gradients = one.state("gradients", PLAN_F32, layout.filled(random.exponents(layout.n, low, high)));
+  a.kept_gradients =
+      one.state("kept_gradients", PLAN_F32, layout.filled(adds ? random.exponents(layout.n, low, high) : unset));
+  a.n = layout.n, a.adds = adds;
+  one.op(OP_ACCUMULATE, 0).accumulate = a;
   for (const parameter_segment &at : layout.segments) one.segment(at);
   return one;
 }
@@ -379,6 +416,12 @@ void add_whole_network_ops(std::vector<Case> &cases) {
   cases.push_back({"gradient_norm_of_all_sizes", [] { return gradient_norm(1, -149, 127, 0.7, 0); }, 0});
   cases.push_back({"gradient_norm_of_subnormal_squares", [] { return gradient_norm(1, -74, -66, 0.7, 0); }, 0});
   cases.push_back({"gradient_norm_after_a_bad_step", [] { return gradient_norm(1, -10, 2, 0.7, 2); }, 0});
+  for (bool adds : {false, true}) {
+    const std::string name = adds ? "accumulate_adds_" : "accumulate_keeps_";
+    cases.push_back({name + "usual", [=] { return accumulate(adds, -10, 2); }, 0});
+    cases.push_back({name + "tiny", [=] { return accumulate(adds, -149, -120); }, 0});
+    cases.push_back({name + "of_all_sizes", [=] { return accumulate(adds, -149, 126); }, 0});
+  }
   for (const UpdateCase &c : updates)
     for (const Magnitude &m : magnitudes)
       cases.push_back({std::string("update_") + c.name + "_" + m.name, [=] { return update(c, m, 0); }, 0});
@@ -401,6 +444,7 @@ std::vector<Case> all_cases() {
     cases.push_back({std::string("gather_") + c.name, [=] { return gather(c); }, 0, true});
   add_dense(cases);
   add_losses(cases);
+  add_backward_outputs(cases);
   add_outputs(cases);
   add_whole_network_ops(cases);
   return cases;

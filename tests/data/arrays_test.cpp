@@ -217,6 +217,60 @@ TEST(Arrays, ATrainerLearnsFromThemAsFromDenseFloat32) {
   }
 }
 
+/* Gradients of a loss of the network's, then outputs, dX and the parameters' gradients of a loss of the caller's. */
+TEST(Arrays, ThePartsOfAStepAreThoseOfDenseFloat32) {
+  const int64_t rows = 6, inputs = 4, K = 3;
+  const std::vector<double> X = numbers(rows * inputs, 3, 5), y{0, 2, 1, 1, 0, 2}, d = numbers(rows * K, 4, 6);
+  for (const char *name : devices) {
+    const Device device = open_device(name);
+    const Network network = make_network({inputs, 5, K}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+    const Predictor predictor = make_predictor(network, device, rows);
+    const descent_train_options options = descent_train_options_default();
+    descent_trainer *made = nullptr;
+    ASSERT_EQ(descent_trainer_create(network.get(), device.get(), &options, rows, &made), DESCENT_OK);
+    const Trainer trainer{made, descent_trainer_free};
+    for (const Case &c : cases()) {
+      SCOPED_TRACE(name_of(c, name));
+      const Array given(c.dtype, c.layout, rows, inputs, X), classes(c.dtype, c.layout, rows, 1, y),
+          dOutputs(c.dtype, c.layout, rows, K, d);
+      const bool is_float =
+          std::find(std::begin(arrays::floats), std::end(arrays::floats), c.dtype) != std::end(arrays::floats);
+      const descent_dtype to = is_float ? c.dtype : DESCENT_DTYPE_F64;
+      std::vector<float> dW[2][2], outputs(static_cast<size_t>(rows * K)), dX(given.rows.size()), sensitivities(dX);
+      for (auto &both : dW)
+        for (auto &part : both) part.resize(static_cast<size_t>(5 * inputs));
+      ASSERT_EQ(descent_trainer_gradient(made, given.rows.data(), classes.rows.data(), nullptr, rows, nullptr),
+                DESCENT_OK);
+      ASSERT_EQ(descent_trainer_get_gradient(made, 1, dW[0][0].data(), nullptr), DESCENT_OK);
+      ASSERT_EQ(descent_trainer_forward(made, given.rows.data(), rows, outputs.data()), DESCENT_OK);
+      ASSERT_EQ(descent_trainer_backward(made, dOutputs.rows.data(), dX.data(), false), DESCENT_OK);
+      ASSERT_EQ(descent_trainer_get_gradient(made, 1, dW[0][1].data(), nullptr), DESCENT_OK);
+      ASSERT_EQ(descent_predictor_input_gradient(predictor.get(), given.rows.data(), dOutputs.rows.data(), rows,
+                                                 sensitivities.data()),
+                DESCENT_OK);
+      Array outputs_to(to, c.layout, rows, K), dX_to(to, c.layout, rows, inputs),
+          sensitivities_to(to, c.layout, rows, inputs);
+      ASSERT_EQ(descent_trainer_gradient_arrays(made, &given, &classes, nullptr, nullptr), DESCENT_OK)
+          << descent_last_error();
+      ASSERT_EQ(descent_trainer_get_gradient(made, 1, dW[1][0].data(), nullptr), DESCENT_OK);
+      ASSERT_EQ(descent_trainer_forward_arrays(made, &given, &outputs_to), DESCENT_OK) << descent_last_error();
+      ASSERT_EQ(descent_trainer_backward_arrays(made, &dOutputs, &dX_to, false), DESCENT_OK) << descent_last_error();
+      ASSERT_EQ(descent_trainer_get_gradient(made, 1, dW[1][1].data(), nullptr), DESCENT_OK);
+      ASSERT_EQ(descent_predictor_input_gradient_arrays(predictor.get(), &given, &dOutputs, &sensitivities_to),
+                DESCENT_OK)
+          << descent_last_error();
+      EXPECT_EQ(dW[0][0], dW[1][0]);
+      EXPECT_EQ(dW[0][1], dW[1][1]);
+      const Array wanted(to, c.layout, rows, K, {outputs.begin(), outputs.end()}),
+          wanted_dX(to, c.layout, rows, inputs, {dX.begin(), dX.end()}),
+          wanted_sensitivities(to, c.layout, rows, inputs, {sensitivities.begin(), sensitivities.end()});
+      EXPECT_EQ(outputs_to.bytes, wanted.bytes);
+      EXPECT_EQ(dX_to.bytes, wanted_dX.bytes);
+      EXPECT_EQ(sensitivities_to.bytes, wanted_sensitivities.bytes);
+    }
+  }
+}
+
 /* ---- refusals ---- */
 
 TEST(Arrays, ErrorsNameTheArgument) {

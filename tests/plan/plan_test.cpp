@@ -100,6 +100,10 @@ Access access_of(const plan_op &op, const plan &plan, int64_t n_parameters, int6
       return {{{l.A, l.n}, {l.Z, l.n, false}, {l.y, n_y}, {l.w, 1}, {l.scalars, SCALAR_SLOTS}},
               {{l.dZ, l.n, false}, {l.scalars, SCALAR_SLOTS}}};
     }
+    case OP_BACKWARD_OUTPUT: {
+      const plan_backward_output &b = op.output_slope;
+      return {{{b.dA, b.n}, {b.A, b.n}, {b.Z, b.n, slope_is_from_z(b.activation)}}, {{b.dZ, b.n}}};
+    }
     case OP_DENSE_BACKWARD_WEIGHTS: {
       const plan_dense_backward_weights &b = op.weights;
       return {{{b.dZ, b.n_out}, {b.A_in, b.n_in}}, {{b.gradients, n_parameters}}};
@@ -108,6 +112,13 @@ Access access_of(const plan_op &op, const plan &plan, int64_t n_parameters, int6
       const plan_dense_backward_input &b = op.input;
       return {{{b.dZ, b.n_out}, {b.parameters, n_parameters}, {b.A, b.n_in}, {b.Z, b.n_in, false}},
               {{b.dZ_below, b.n_in}}};
+    }
+    case OP_ACCUMULATE: {
+      const plan_accumulate &a = op.accumulate;
+      EXPECT_EQ(a.n, n_parameters);
+      if (a.adds)
+        return {{{a.gradients, n_parameters}, {a.kept_gradients, n_parameters}}, {{a.gradients, n_parameters}}};
+      return {{{a.gradients, n_parameters}}, {{a.kept_gradients, n_parameters}}};
     }
     case OP_GRADIENT_NORM:
       return {{{op.norm.gradients, n_parameters}, {op.norm.scalars, SCALAR_SLOTS}},
@@ -157,7 +168,7 @@ std::vector<descent_train_options> option_table() {
 }
 
 std::string kinds_of(const plan &plan, plan_range range) {
-  static const char letters[] = "gflwinusmo";
+  static const char letters[] = "gflbwianusmo";
   static_assert(sizeof letters == OP_KINDS + 1, "a letter for each kind");
   std::string text;
   for (int i = range.first; i < range.first + range.count; i++) text += letters[plan.ops[i].kind];
@@ -266,6 +277,55 @@ TEST(Plan, RangesHoldTheStepInTheNotesOrder) {
     EXPECT_EQ(kinds_of(*p.plan, p.plan->train_with_statistics), forward + repeat("s", L) + backward);
     EXPECT_EQ(kinds_of(*p.plan, p.plan->evaluate), forward + "lmo");
     EXPECT_EQ(kinds_of(*p.plan, p.plan->predict), forward + "o");
+  }
+}
+
+const unsigned all_parts = PLAN_PART_BACKWARD | PLAN_PART_INPUT_GRADIENT | PLAN_PART_ACCUMULATE;
+
+TEST(Plan, PartsOfAStepMakeTheWholeAndBackwardIsThereWhereItIsAskedFor) {
+  for (const Shape &shape : shapes) {
+    SCOPED_TRACE(shape.name);
+    auto network = make_network(shape);
+    descent_train_options options = descent_train_options_default();
+    const int L = network->n_layers;
+    const std::string forward = "g" + repeat("f", L), gradients = repeat("wi", L - 1) + "w";
+    const struct {
+      const descent_train_options *options;
+      unsigned parts;
+      std::string forward, forward_with_statistics, gradient, update, backward, input_gradient, keep, add;
+    } cases[] = {
+        {&options, 0, forward, forward + repeat("s", L), forward + "l" + gradients + "n", "num", "", "", "", ""},
+        {&options, PLAN_PART_BACKWARD, forward, forward + repeat("s", L), forward + "l" + gradients + "n", "num",
+         "b" + gradients, "", "", ""},
+        {&options, all_parts, forward, forward + repeat("s", L), forward + "l" + gradients + "n", "num",
+         "b" + gradients, "i", "a", "a"},
+        {nullptr, PLAN_PART_BACKWARD | PLAN_PART_INPUT_GRADIENT, "", "", "", "", "b" + repeat("i", L - 1), "i", "", ""},
+    };
+    for (const auto &c : cases) {
+      SCOPED_TRACE(c.parts);
+      Plan p;
+      ASSERT_EQ(plan_build_with(network.get(), c.options, c.parts, 8, &p.plan, &p.at), DESCENT_OK);
+      const plan &made = *p.plan;
+      EXPECT_EQ(kinds_of(made, made.forward), c.forward);
+      EXPECT_EQ(kinds_of(made, made.forward_with_statistics), c.forward_with_statistics);
+      EXPECT_EQ(kinds_of(made, made.gradient), c.gradient);
+      EXPECT_EQ(kinds_of(made, made.update), c.update);
+      EXPECT_EQ(kinds_of(made, made.update_with_statistics), c.update);
+      EXPECT_EQ(kinds_of(made, made.backward), c.backward);
+      EXPECT_EQ(kinds_of(made, made.input_gradient), c.input_gradient);
+      EXPECT_EQ(kinds_of(made, made.keep_gradients), c.keep);
+      EXPECT_EQ(kinds_of(made, made.add_gradients), c.add);
+      EXPECT_EQ(p.at.dA != PLAN_NONE, !c.backward.empty());
+      EXPECT_EQ(p.at.dX != PLAN_NONE, !c.input_gradient.empty());
+      EXPECT_EQ(p.at.kept_gradients != PLAN_NONE, !c.add.empty());
+      for (plan_range range : {made.backward, made.input_gradient, made.keep_gradients, made.add_gradients})
+        for (int i = range.first; i < range.first + range.count; i++)
+          check_uses(made.ops[i], made, access_of(made.ops[i], made, network->n_parameters, network->classes));
+      if (!c.add.empty()) {
+        EXPECT_FALSE(made.ops[made.keep_gradients.first].accumulate.adds);
+        EXPECT_TRUE(made.ops[made.add_gradients.first].accumulate.adds);
+      }
+    }
   }
 }
 

@@ -227,8 +227,12 @@ void output_of(const plan *p, const plan_op &op, int *buffer, int64_t *offset) {
     case OP_GATHER: *buffer = op.gather.X; break;
     case OP_DENSE_FORWARD: *buffer = op.forward.A; break;
     case OP_LOSS: *buffer = op.loss.scalars, *offset = SCALAR_LOSS; break;
+    case OP_BACKWARD_OUTPUT: *buffer = op.output_slope.dZ; break;
     case OP_DENSE_BACKWARD_WEIGHTS: *buffer = op.weights.gradients, *offset = op.weights.b; break;
     case OP_DENSE_BACKWARD_INPUT: *buffer = op.input.dZ_below; break;
+    case OP_ACCUMULATE:
+      *buffer = op.accumulate.adds ? op.accumulate.gradients : op.accumulate.kept_gradients, *offset = p->segments[1].W;
+      break;
     case OP_GRADIENT_NORM: *buffer = op.norm.scalars, *offset = SCALAR_GRADIENT_NORM; break;
     case OP_UPDATE: *buffer = op.update.parameters, *offset = p->segments[1].W; break;
     case OP_STATISTICS:
@@ -270,7 +274,8 @@ TEST(Verify, AWrongValueFailsTheOperationThatWroteItAndNoOther) {
   const descent_train_options options = train_options(DESCENT_OPTIMIZER_ADAM);
   plan *p = nullptr;
   plan_handles handles;
-  ASSERT_EQ(plan_build(network.get(), &options, options.batch_size, &p, &handles), DESCENT_OK);
+  const unsigned all_parts = PLAN_PART_BACKWARD | PLAN_PART_INPUT_GRADIENT | PLAN_PART_ACCUMULATE;
+  ASSERT_EQ(plan_build_with(network.get(), &options, all_parts, options.batch_size, &p, &handles), DESCENT_OK);
   const std::unique_ptr<plan, void (*)(plan *)> owner(p, plan_free);
   for (wrong.op = 0; wrong.op < p->n_ops; wrong.op++)
     for (Fault fault : {ADDS, GIVES_NAN, GIVES_INFINITY, LEAVES_OUT})
@@ -278,9 +283,12 @@ TEST(Verify, AWrongValueFailsTheOperationThatWroteItAndNoOther) {
         wrong.fault = fault;
         char name[64];
         plan_op_name(&p->ops[wrong.op], name, sizeof name);
-        const char *prefix = inside(wrong.op, p->evaluate)  ? "evaluate: "
-                             : inside(wrong.op, p->predict) ? "predict: "
-                                                            : "";
+        const bool backward = inside(wrong.op, p->backward) || inside(wrong.op, p->input_gradient) ||
+                              inside(wrong.op, p->keep_gradients) || inside(wrong.op, p->add_gradients);
+        const char *prefix = backward                        ? "backward: "
+                             : inside(wrong.op, p->evaluate) ? "evaluate: "
+                             : inside(wrong.op, p->predict)  ? "predict: "
+                                                             : "";
         const std::string expected = std::string(prefix) + name;
         SCOPED_TRACE(expected + " (operation " + std::to_string(wrong.op) + "), fault " + std::to_string(fault));
         const Result result = verify(network.get(), &candidate, against->get(), options);
@@ -382,7 +390,7 @@ TEST(Verify, ADeviceThatRoundsMoreThanItsPrecisionAllowsFailsWhereItDoes) {
     EXPECT_EQ(result.passed, c.operation == nullptr);
     for (const std::string &operation : result.failed) /* operations without products or stored operands are right */
       EXPECT_TRUE(operation.find("dense_") != std::string::npos || operation.find("gather") != std::string::npos ||
-                  operation == "loss")
+                  operation == "loss" || operation == "backward: backward_output")
           << operation << ", fault " << c.fault;
     if (!c.operation) continue;
     EXPECT_NE(std::find(result.failed.begin(), result.failed.end(), c.operation), result.failed.end())

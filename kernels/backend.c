@@ -1,21 +1,89 @@
-/* The backend table, and the module's entry point. */
+/* The backend table, whose entries take their turns on the device and leave the caller's current device as it is, and
+ * the module's entry point. */
 #include "ceilings.h"
 #include "compile.h"
 #include "compiled.h"
 #include "timing.h"
 
+/* Evaluates to the status of `call`, made inside the device's context, or to why it cannot be entered. */
+#define INSIDE(device, call)                                   \
+  __extension__({                                              \
+    struct device_context *const context_ = (device)->context; \
+    descent_status status_ = context_enter(context_);          \
+    if (status_ == DESCENT_OK) {                               \
+      status_ = (call);                                        \
+      context_leave(context_);                                 \
+    }                                                          \
+    status_;                                                   \
+  })
+
+static descent_status backend_compile(struct backend_device *device, const struct plan *plan,
+                                      struct backend_program **program) {
+  return INSIDE(device, compile_plan(device, plan, program));
+}
+
+/* Where the context cannot be entered, the device is lost, and what it held with it. */
+static void backend_release(struct backend_program *program) {
+  struct device_context *const context = program->device->context;
+  const bool entered = context_enter(context) == DESCENT_OK;
+  compile_release(program);
+  if (entered) context_leave(context);
+}
+
 static descent_status backend_bind(struct backend_program *program, int buffer, const void *data, int64_t rows,
                                    bool constant) {
-  return source_bind(&program->sources, buffer, data, rows, constant);
+  return INSIDE(program->device, source_bind(&program->sources, buffer, data, rows, constant));
 }
 
 static const char *backend_placement(const struct backend_program *program) { return program->sources.placement; }
 
-static descent_status backend_synchronise(struct backend_program *program) {
+static descent_status backend_run(struct backend_program *program, struct plan_range range,
+                                  const struct plan_step *steps, int64_t n_steps) {
+  return INSIDE(program->device, run_steps(program, range, steps, n_steps));
+}
+
+static descent_status backend_run_product(struct backend_program *program, int op, int64_t rows, int repeat) {
+  return INSIDE(program->device, run_product(program, op, rows, repeat));
+}
+
+static descent_status backend_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                                   enum plan_type type, void *data) {
+  return INSIDE(program->device, transfer_read(program, buffer, offset, count, type, data));
+}
+
+static descent_status backend_write(struct backend_program *program, int buffer, int64_t offset, int64_t count,
+                                    enum plan_type type, const void *data) {
+  return INSIDE(program->device, transfer_write(program, buffer, offset, count, type, data));
+}
+
+static descent_status synchronise(struct backend_program *program) {
   descent_status status = DESCENT_OK;
   CUDA_TRY(cudaStreamSynchronize(program->device->stream));
 done:
   return status;
+}
+
+static descent_status backend_synchronise(struct backend_program *program) {
+  return INSIDE(program->device, synchronise(program));
+}
+
+static descent_status backend_measure(struct backend_device *device, descent_precision precision, double *flops,
+                                      double *bandwidth) {
+  return INSIDE(device, ceilings_measure(device, precision, flops, bandwidth));
+}
+
+static descent_status backend_save(struct backend_program *program, int buffer) {
+  return INSIDE(program->device, transfer_save(program, buffer));
+}
+
+static descent_status backend_restore(struct backend_program *program, int buffer) {
+  return INSIDE(program->device, transfer_restore(program, buffer));
+}
+
+static descent_status backend_time(struct backend_program *program, struct plan_range range,
+                                   const struct plan_step *steps, int64_t n_steps, double *op_seconds,
+                                   double *product_seconds) {
+  return INSIDE(program->device, timing_steps(program, range, steps, n_steps, op_seconds, product_seconds));
 }
 
 static int64_t backend_memory(const struct backend_program *program) {
@@ -30,20 +98,20 @@ static const struct backend table = {
     .describe = device_describe,
     .arithmetic = device_arithmetic,
     .supports = compile_supports,
-    .compile = compile_plan,
-    .release = compile_release,
+    .compile = backend_compile,
+    .release = backend_release,
     .bind = backend_bind,
     .placement = backend_placement,
-    .run = run_steps,
-    .run_product = run_product,
-    .read = transfer_read,
-    .write = transfer_write,
+    .run = backend_run,
+    .run_product = backend_run_product,
+    .read = backend_read,
+    .write = backend_write,
     .synchronise = backend_synchronise,
     .memory = backend_memory,
-    .measure = ceilings_measure,
-    .save = transfer_save,
-    .restore = transfer_restore,
-    .time = timing_steps,
+    .measure = backend_measure,
+    .save = backend_save,
+    .restore = backend_restore,
+    .time = backend_time,
     .evaluation_bytes = 64 << 20, /* enough for products that fill the device, and for few launches and copies */
     .evaluation_rows = 1 << 16,
 };

@@ -107,7 +107,6 @@ done:
 descent_status ceilings_measure(struct backend_device *device, descent_precision precision, double *flops,
                                 double *bandwidth) {
   descent_status status = DESCENT_OK;
-  CUDA_TRY(cudaSetDevice(device->ordinal));
   TRY(measure_product(device, precision, flops));
   TRY(measure_copy(device, bandwidth));
 done:

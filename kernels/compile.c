@@ -56,7 +56,6 @@ static descent_status explain_memory(const struct backend_program *program, size
 
 void compile_release(struct backend_program *program) {
   if (!program) return;
-  (void)cudaSetDevice(program->device->ordinal);
   (void)cudaStreamSynchronize(program->device->stream);
   (void)cudaStreamSynchronize(program->device->copies);
   run_release(program);
@@ -79,7 +78,6 @@ descent_status compile_plan(struct backend_device *device, const struct plan *pl
   program->device = device;
   program->plan = plan;
   program->memory.stream = device->stream;
-  CUDA_TRY(cudaSetDevice(device->ordinal));
   CUDA_TRY(cudaMemGetInfo(&free_before, &total));
   TRY(layout_plan(&program->buffers, plan));
   TRY(choose_prepare(&program->choices, device, &program->buffers));

@@ -121,20 +121,27 @@ static double nominal_bandwidth(int ordinal) {
   return 2.0 * 1e3 * clock * width / 8;
 }
 
-void device_close(struct backend_device *device) {
-  if (!device) return;
-  (void)cudaSetDevice(device->ordinal);
+/* Inside the context. */
+static void release(struct backend_device *device) {
   product_library_close(device->products);
   if (device->stream) (void)cudaStreamDestroy(device->stream);
   if (device->copies) (void)cudaStreamDestroy(device->copies);
   (void)cudaGetLastError();
+}
+
+void device_close(struct backend_device *device) {
+  if (context_enter(device->context) == DESCENT_OK) {
+    release(device);
+    context_leave(device->context);
+  }
+  context_close(device->context);
   free(device);
 }
 
 /* Reports why the device cannot be opened, with the free memory, which is unknown if not even a context fits. */
-static descent_status no_memory(const char *name) {
+static descent_status no_memory(const char *name, bool has_context) {
   size_t left = 0, total = 0;
-  const cudaError_t error = cudaMemGetInfo(&left, &total);
+  const cudaError_t error = has_context ? cudaMemGetInfo(&left, &total) : cudaErrorMemoryAllocation;
   (void)cudaGetLastError();
   if (error != cudaSuccess)
     return module_status(DESCENT_ERROR_DEVICE, "out of memory on %s: other processes hold its memory", name);
@@ -158,9 +165,24 @@ done:
   return status;
 }
 
+/* Inside the context. */
+static descent_status prepare(struct backend_device *device, const struct cudaDeviceProp *properties) {
+  descent_status status;
+  TRY(check_code(properties));
+  device->multiprocessors = properties->multiProcessorCount;
+  device->bandwidth = nominal_bandwidth(device->ordinal);
+  describe(device, properties);
+  CUDA_TRY(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking));
+  CUDA_TRY(cudaStreamCreateWithFlags(&device->copies, cudaStreamNonBlocking));
+  TRY(product_library_open(device->ordinal, &device->products));
+done:
+  return status;
+}
+
 descent_status device_open(int ordinal, int threads, struct backend_device **result) {
   struct backend_device *device = NULL;
   struct cudaDeviceProp properties = {0};
+  bool entered = false;
   descent_status status;
   TRY(check_presence(ordinal));
   CUDA_TRY(cudaGetDeviceProperties(&properties, ordinal)); /* before the context is created, which may fail */
@@ -168,23 +190,24 @@ descent_status device_open(int ordinal, int threads, struct backend_device **res
     TRY(module_status(DESCENT_ERROR_DEVICE,
                       "no CUDA: %s has compute capability %d.%d: 8.0 or later is needed (Ampere, 2020)",
                       properties.name, properties.major, properties.minor));
-  CUDA_TRY(cudaSetDevice(ordinal));
-  TRY(check_code(&properties));
   device = module_allocate(1, sizeof *device, "the cuda device");
   if (!device) return DESCENT_ERROR_MEMORY;
   device->ordinal = ordinal;
   device->threads = threads;
-  device->multiprocessors = properties.multiProcessorCount;
-  device->bandwidth = nominal_bandwidth(ordinal);
-  describe(device, &properties);
-  CUDA_TRY(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking));
-  CUDA_TRY(cudaStreamCreateWithFlags(&device->copies, cudaStreamNonBlocking));
-  TRY(product_library_open(ordinal, &device->products));
+  TRY(context_open(ordinal, &device->context));
+  TRY(context_enter(device->context));
+  entered = true;
+  TRY(prepare(device, &properties));
   *result = device;
-  device = NULL;
 done:
-  device_close(device);
-  return status == DESCENT_ERROR_MEMORY ? no_memory(properties.name) : status;
+  if (status != DESCENT_OK && entered) release(device);
+  if (status == DESCENT_ERROR_MEMORY) status = no_memory(properties.name, entered);
+  if (entered) context_leave(device->context);
+  if (status != DESCENT_OK && device) {
+    context_close(device->context);
+    free(device);
+  }
+  return status;
 }
 
 const char *device_describe(const struct backend_device *device) { return device->description; }

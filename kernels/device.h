@@ -2,10 +2,12 @@
 #ifndef DESCENT_KERNELS_DEVICE_H
 #define DESCENT_KERNELS_DEVICE_H
 
+#include "context.h"
 #include "module.h"
 #include "product.h"
 
 struct backend_device {
+  struct device_context *context;
   int ordinal, threads, multiprocessors;
   double bandwidth; /* bytes per second from the memory's clock and width, for estimates; 0: unknown */
   cudaStream_t stream, copies;

@@ -68,7 +68,6 @@ descent_status product_library_open(int ordinal, struct product_library **result
   struct product_library *library = NULL;
   struct cudaDeviceProp properties;
   descent_status status = DESCENT_OK;
-  CUDA_TRY(cudaSetDevice(ordinal));
   CUDA_TRY(cudaGetDeviceProperties(&properties, ordinal));
   library = module_allocate(1, sizeof *library, "the products of a device");
   if (!library) return DESCENT_ERROR_MEMORY;

@@ -225,7 +225,6 @@ descent_status run_queued(struct backend_program *program, struct plan_range ran
   bool streaming = false, stopped = false;
   descent_status status;
   TRY(check_steps(captured ? choose_captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps));
-  CUDA_TRY(cudaSetDevice(program->device->ordinal));
   if (gather) TRY(source_ready(&program->sources, &streaming));
   for (int64_t done = 0, taken; done < n_steps && !stopped; done += taken) {
     const struct plan_step *now = steps + done;
@@ -254,7 +253,6 @@ descent_status run_steps(struct backend_program *program, struct plan_range rang
 
 descent_status run_product(struct backend_program *program, int op, int64_t rows, int repeat) {
   descent_status status = DESCENT_OK;
-  CUDA_TRY(cudaSetDevice(program->device->ordinal));
   for (int i = 0; i < repeat; i++) TRY(lower_product(program, op, rows));
 done:
   return status;

@@ -194,7 +194,6 @@ descent_status source_bind(struct source_set *set, int buffer, const void *data,
     source->constant = constant;
     source->resident = NULL;
     set->stale = true;
-    CUDA_TRY(cudaSetDevice(set->device->ordinal));
     if (data && constant) TRY(make_resident(set, source));
     if (data && !source->resident && k != SOURCE_INDEX && set->window.rows == 0) TRY(take_window(set));
   }

@@ -50,7 +50,6 @@ descent_status timing_steps(struct backend_program *program, struct plan_range r
   struct range_timing timing = {.range = range};
   descent_status status = DESCENT_OK;
   if (n_steps < 1) return module_status(DESCENT_ERROR_ARGUMENT, "time: %lld steps", (long long)n_steps);
-  CUDA_TRY(cudaSetDevice(program->device->ordinal));
   timing.events = module_allocate(n_events, sizeof *timing.events, "the times of the operations");
   if (!timing.events) TRY(DESCENT_ERROR_MEMORY);
   for (int i = 0; i < n_events; i++) CUDA_TRY(cudaEventCreate(&timing.events[i]));

@@ -166,7 +166,6 @@ descent_status transfer_read(struct backend_program *program, int buffer, int64_
                              enum plan_type type, void *data) {
   descent_status status;
   TRY(check_copy(program, buffer, offset, count, type));
-  CUDA_TRY(cudaSetDevice(program->device->ordinal));
   TRY(take_pinned(&program->transfer));
   TRY(read_values(program, buffer, offset, count, type, data));
 done:
@@ -177,7 +176,6 @@ descent_status transfer_write(struct backend_program *program, int buffer, int64
                               enum plan_type type, const void *data) {
   descent_status status;
   TRY(check_copy(program, buffer, offset, count, type));
-  CUDA_TRY(cudaSetDevice(program->device->ordinal));
   TRY(take_pinned(&program->transfer));
   TRY(write_values(program, buffer, offset, count, type, data));
   if (buffer == program->buffers.parameters) TRY(parameters_changed(program));
@@ -197,7 +195,6 @@ descent_status transfer_save(struct backend_program *program, int buffer) {
   TRY(check_copy(program, buffer, 0, 0, PLAN_F32));
   const int64_t bytes = program->buffers.at[buffer].bytes;
   void **saved = &program->transfer.saved[buffer];
-  CUDA_TRY(cudaSetDevice(program->device->ordinal));
   if (!*saved) TRY(device_memory_take(&program->memory, bytes, "a copy of the state", saved));
   TRY(copy_on_device(program, *saved, program->buffers.at[buffer].data, bytes));
 done:
@@ -209,7 +206,6 @@ descent_status transfer_restore(struct backend_program *program, int buffer) {
   TRY(check_copy(program, buffer, 0, 0, PLAN_F32));
   if (!program->transfer.saved[buffer])
     return module_status(DESCENT_ERROR_ARGUMENT, "buffer %s has not been saved", program->plan->buffers[buffer].name);
-  CUDA_TRY(cudaSetDevice(program->device->ordinal));
   TRY(copy_on_device(program, program->buffers.at[buffer].data, program->transfer.saved[buffer],
                      program->buffers.at[buffer].bytes));
   if (buffer == program->buffers.parameters) TRY(parameters_changed(program));

@@ -28,6 +28,7 @@ extern "C" {
   X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                                   \
   X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available on the device")              \
   X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                  \
+  X(cudaErrorSymbolNotFound, 500, "named symbol not found")                                          \
   X(cudaErrorNotReady, 600, "device not ready")                                                      \
   X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                        \
   X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                   \
@@ -54,6 +55,11 @@ struct cudaDeviceProp {
 };
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int device);
+enum { cudaEnableDefault = 0 };
+enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriverEntryPointSymbolNotFound = 1 };
+/* Knows the functions of contexts that kernels/context.c uses. */
+cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned version,
+                                             unsigned long long flags, enum cudaDriverEntryPointQueryResult *found);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device);
 enum cudaDeviceAttr {
   cudaDevAttrMemoryClockRate = 36,
@@ -125,7 +131,7 @@ cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *cont
 int emulate_is_capturing(cudaStream_t stream);
 
 /* Restarts counting and sets the faults to inject, "name=value,...": memory (bytes of the device), allocation (the
- * number of the one that fails, from 1), launch (of the one refused), fault (of the kernel that hits a bad address),
+ * number of the one that fails, from 1), context (of the one that does not fit), launch (of the one refused), fault (of the kernel that hits a bad address),
  * devices, driver (its version), busy (a bit for each device of whose memory other programs hold half), mig (one GPU in
  * so many parts, CUDA_VISIBLE_DEVICES names the one to be seen), nvml and cublas (0: that library is not there), code
  * (0: of kernels, for this device), late (1: every stream created from now on, 2: each with a chance of one half),
@@ -133,7 +139,8 @@ int emulate_is_capturing(cudaStream_t stream);
  * drawn, such as the order in which blocks and threads run). Before the first use: the environment's
  * DESCENT_EMULATE. */
 void emulate_configure(const char *settings);
-int emulate_failed(void);            /* true if that allocation, launch or kernel has failed since */
+int emulate_failed(void);            /* true if that allocation, context, launch or kernel has failed since */
+int emulate_current(void);           /* the device of this thread's current context; -1: none */
 long long emulate_live(void);        /* allocations, streams, events and graphs that exist */
 long long emulate_free(int ordinal); /* bytes, as the management library reports; -1: no library */
 int emulate_cublas(void);

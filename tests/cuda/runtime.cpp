@@ -51,10 +51,10 @@ std::recursive_mutex device; /* one call at a time */
 
 struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
-  unsigned long long late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1, code = 1;
+  unsigned long long context = 0, late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1, code = 1;
 } settings;
 struct {
-  unsigned long long allocations, launches, kernels;
+  unsigned long long allocations, launches, kernels, contexts;
   cudaError_t last, sticky;
   bool configured, failed, invalidated; /* invalidated: the capture that is under way */
   int captures;
@@ -62,9 +62,13 @@ struct {
 } now;
 long long live;
 size_t device_bytes;
-thread_local int current;                          /* device */
 std::map<uintptr_t, size_t> on_device, pinned;     /* sizes by address */
 std::vector<std::unique_ptr<CUstream_st>> streams; /* also those destroyed: events may know them */
+
+/* The devices of this thread's current contexts; the last one counts. A call that needs a context and finds none makes
+ * that of device 0 current. */
+thread_local std::vector<int> contexts;
+int current() { return contexts.empty() ? 0 : contexts.back(); }
 
 /* True if this call is the one to fail. */
 bool goes_wrong(unsigned long long *calls, unsigned long long wrong) {
@@ -93,9 +97,12 @@ cudaError_t ready(bool blocking) {
   now.invalidated = true;
   return fail(cudaErrorStreamCaptureUnsupported);
 }
-#define BEGIN(blocking) \
-  LOCK;                 \
+#define BEGIN_WITHOUT_CONTEXT(blocking) \
+  LOCK;                                 \
   if (const cudaError_t not_ready = ready(blocking)) return not_ready
+#define BEGIN(blocking)            \
+  BEGIN_WITHOUT_CONTEXT(blocking); \
+  if (contexts.empty()) contexts.push_back(0)
 /* Calls that release something do so on a lost device too, and return its error. */
 #define BEGIN_RELEASE(blocking)             \
   LOCK;                                     \
@@ -189,7 +196,7 @@ cudaError_t allocate(void **memory, size_t bytes, std::map<uintptr_t, size_t> &b
   BEGIN(true);
   const bool is_device = &blocks == &on_device;
   REFUSE(goes_wrong(&now.allocations, settings.allocation), cudaErrorMemoryAllocation);
-  const size_t most = available(current);
+  const size_t most = available(current());
   REFUSE(is_device && (bytes > most || device_bytes > most - bytes), cudaErrorMemoryAllocation);
   REFUSE(posix_memalign(memory, 256, bytes ? bytes : 1) != 0, cudaErrorMemoryAllocation);
   memset(*memory, EMULATED_NAN, bytes < small ? bytes : small);
@@ -228,7 +235,8 @@ void emulate_configure(const char *text) {
                {"late", &settings.late},       {"guess", &settings.guess},
                {"seed", &settings.seed},       {"busy", &settings.busy},
                {"mig", &settings.mig},         {"nvml", &settings.nvml},
-               {"cublas", &settings.cublas},   {"code", &settings.code}};
+               {"cublas", &settings.cublas},   {"code", &settings.code},
+               {"context", &settings.context}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -322,18 +330,19 @@ cudaError_t cudaGetLastError(void) {
 
 cudaError_t cudaGetDeviceCount(int *count) {
   *count = 0;
-  BEGIN(false);
+  BEGIN_WITHOUT_CONTEXT(false);
   *count = (int)settings.devices;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int ordinal) {
-  BEGIN(false);
+  BEGIN_WITHOUT_CONTEXT(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
-  current = ordinal;
+  if (!contexts.empty()) contexts.pop_back();
+  contexts.push_back(ordinal);
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordinal) {
-  BEGIN(false);
+  BEGIN_WITHOUT_CONTEXT(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
   *properties = cudaDeviceProp();
   snprintf(properties->name, sizeof properties->name, "emulated GPU%s", settings.mig ? " MIG 1g.8gb" : "");
@@ -347,7 +356,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordin
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int ordinal) {
-  BEGIN(false);
+  BEGIN_WITHOUT_CONTEXT(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
   *value = attribute == cudaDevAttrMemoryClockRate ? 1000000 /* kHz */
            : attribute == cudaDevAttrL2CacheSize   ? 1 << 16 /* bytes */
@@ -369,6 +378,62 @@ cudaError_t cudaRuntimeGetVersion(int *version) {
   *version = CUDART_VERSION;
   return cudaSuccess;
 }
+
+/* ---- the driver's contexts ---- */
+
+namespace {
+
+struct CUctx_st {
+  int ordinal;
+} primary[64];
+
+int device_get(int *found, int ordinal) {
+  BEGIN_WITHOUT_CONTEXT(false);
+  REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
+  *found = ordinal;
+  return cudaSuccess;
+}
+int primary_retain(CUctx_st **context, int ordinal) {
+  BEGIN_WITHOUT_CONTEXT(false);
+  REFUSE(goes_wrong(&now.contexts, settings.context), cudaErrorMemoryAllocation);
+  primary[ordinal].ordinal = ordinal;
+  *context = &primary[ordinal];
+  return cudaSuccess;
+}
+int push(CUctx_st *context) {
+  LOCK;
+  contexts.push_back(context->ordinal);
+  return cudaSuccess;
+}
+int pop(CUctx_st **context) {
+  LOCK;
+  if (contexts.empty()) return 201; /* CUDA_ERROR_INVALID_CONTEXT */
+  *context = &primary[contexts.back()];
+  contexts.pop_back();
+  return cudaSuccess;
+}
+
+}  // namespace
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned version,
+                                             unsigned long long flags, enum cudaDriverEntryPointQueryResult *found) {
+  static const std::map<std::string, void *> functions = {{"cuDeviceGet", (void *)device_get},
+                                                          {"cuDevicePrimaryCtxRetain", (void *)primary_retain},
+                                                          {"cuCtxPushCurrent", (void *)push},
+                                                          {"cuCtxPopCurrent", (void *)pop}};
+  BEGIN_WITHOUT_CONTEXT(false);
+  const auto known = functions.find(symbol);
+  REFUSE(version > settings.driver || flags != cudaEnableDefault, cudaErrorInvalidValue);
+  *function = known == functions.end() ? nullptr : known->second;
+  *found = *function ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
+  return cudaSuccess;
+}
+
+int emulate_current(void) {
+  LOCK;
+  return contexts.empty() ? -1 : contexts.back();
+}
+
 cudaError_t cudaDeviceSynchronize(void) {
   BEGIN(true);
   drain_all(false);
@@ -383,7 +448,7 @@ cudaError_t cudaMallocHost(void **memory, size_t bytes) { return allocate(memory
 cudaError_t cudaFreeHost(void *memory) { return release(memory, pinned); }
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
   BEGIN(false);
-  *free_bytes = device_bytes < available(current) ? available(current) - device_bytes : 0;
+  *free_bytes = device_bytes < available(current()) ? available(current()) - device_bytes : 0;
   *total = settings.memory;
   return cudaSuccess;
 }

@@ -19,15 +19,26 @@ struct array_view arrays_view(const descent_array *array) {
 
 static struct array_view dense_view(void *data) { return (struct array_view){data, DESCENT_DTYPE_F32, 1, 1, 1}; }
 
+static size_t element_size(descent_dtype dtype) {
+  static const size_t sizes[] = {
+      [DESCENT_DTYPE_F32] = 4, [DESCENT_DTYPE_F64] = 8, [DESCENT_DTYPE_F16] = 2, [DESCENT_DTYPE_BF16] = 2,
+      [DESCENT_DTYPE_U8] = 1,  [DESCENT_DTYPE_I32] = 4, [DESCENT_DTYPE_I64] = 8,
+  };
+  return sizes[dtype];
+}
+
 descent_status arrays_check_place(const struct backend_device *device, const descent_array *array) {
   struct cudaPointerAttributes attributes = {0};
   const cudaError_t error = cudaPointerGetAttributes(&attributes, array->data);
   (void)cudaGetLastError();
   if (error != cudaSuccess || attributes.type == cudaMemoryTypeUnregistered || attributes.type == cudaMemoryTypeHost)
     return module_status(DESCENT_ERROR_ARGUMENT, "an array at %p: not GPU memory", array->data);
+  if ((uintptr_t)array->data % element_size(array->dtype) != 0)
+    return module_status(DESCENT_ERROR_ARGUMENT, "an array at %p: not aligned to its elements of %zu bytes",
+                         array->data, element_size(array->dtype));
   if (attributes.type == cudaMemoryTypeDevice && attributes.device != device->ordinal)
-    return module_status(DESCENT_ERROR_ARGUMENT, "an array at %p: in the memory of cuda:%d, not of cuda:%d", array->data,
-                         attributes.device, device->ordinal);
+    return module_status(DESCENT_ERROR_ARGUMENT, "an array at %p: in the memory of cuda:%d, not of cuda:%d",
+                         array->data, attributes.device, device->ordinal);
   return DESCENT_OK;
 }
 
@@ -91,7 +102,6 @@ descent_status arrays_check(const struct backend_device *device, const descent_a
   const struct array_view view = arrays_view(array);
   struct array_finding found;
   descent_status status;
-  TRY(arrays_check_place(device, array));
   if (!device->arrays->found) CUDA_TRY(cudaMalloc((void **)&device->arrays->found, sizeof found));
   TRY(arrays_begin(device));
   CUDA_TRY(launch_check_array(&view, array->rows, rule, device->arrays->found, device->stream));
@@ -105,8 +115,8 @@ done:
 
 /* ---- copies ---- */
 
-static descent_status copy_piece(const struct backend_device *device, const descent_array *from, const descent_array *to,
-                                 int64_t first, int64_t count) {
+static descent_status copy_piece(const struct backend_device *device, const descent_array *from,
+                                 const descent_array *to, int64_t first, int64_t count) {
   const struct array_view scratch = dense_view(device->arrays->scratch);
   const struct array_view from_view = arrays_view(from), to_view = arrays_view(to);
   const size_t bytes = (size_t)count * sizeof(float);
@@ -138,8 +148,6 @@ done:
 descent_status arrays_copy(const struct backend_device *device, const descent_array *from, const descent_array *to) {
   const struct array_view from_view = arrays_view(from), to_view = arrays_view(to);
   descent_status status;
-  if (from->place == DESCENT_PLACE_CUDA) TRY(arrays_check_place(device, from));
-  if (to->place == DESCENT_PLACE_CUDA) TRY(arrays_check_place(device, to));
   TRY(arrays_begin(device));
   if (from->place == to->place)
     CUDA_TRY(launch_copy_array(&from_view, 0, &to_view, 0, from->rows * from->columns, device->stream));

@@ -34,15 +34,16 @@ static __device__ inline void store_element(const struct array_view &a, int64_t 
 }
 
 static __global__ void __launch_bounds__(BLOCK)
-    copy_array_kernel(struct array_view from, int64_t first_from, struct array_view to, int64_t first_to, int64_t count) {
+    copy_array_kernel(struct array_view from, int64_t first_from, struct array_view to, int64_t first_to,
+                      int64_t count) {
   for (int64_t i = (int64_t)blockIdx.x * BLOCK + threadIdx.x; i < count; i += (int64_t)gridDim.x * BLOCK)
     store_element(to, first_to + i, (float)load_element(from, first_from + i));
 }
 
 cudaError_t launch_copy_array(const struct array_view *from, int64_t first_from, const struct array_view *to,
                               int64_t first_to, int64_t count, cudaStream_t stream) {
-  return LAUNCH(copy_array_kernel, block_count(count, BLOCK, MOST_BLOCKS), BLOCK, stream, *from, first_from, *to, first_to,
-                count);
+  return LAUNCH(copy_array_kernel, block_count(count, BLOCK, MOST_BLOCKS), BLOCK, stream, *from, first_from, *to,
+                first_to, count);
 }
 
 static __device__ inline bool breaks(double wide, struct array_rule rule) {
@@ -77,6 +78,7 @@ cudaError_t launch_check_array(const struct array_view *array, int64_t rows, str
   const int64_t count = rows * array->columns;
   cudaError_t error = cudaMemsetAsync(found, 0xff, sizeof *found, stream);  // ARRAY_NOTHING
   if (error == cudaSuccess)
-    error = LAUNCH(check_array_kernel, block_count(count, BLOCK, MOST_BLOCKS), BLOCK, stream, *array, count, rule, found);
+    error =
+        LAUNCH(check_array_kernel, block_count(count, BLOCK, MOST_BLOCKS), BLOCK, stream, *array, count, rule, found);
   return error == cudaSuccess ? LAUNCH(found_value_kernel, 1, 1, stream, *array, found) : error;
 }

@@ -5,11 +5,10 @@
 #include "device.h"
 #include "kernels.h"
 
-/* ERROR_ARGUMENT unless the array's elements begin in the memory of this device. */
-descent_status arrays_check_place(const struct backend_device *device, const descent_array *array);
 struct array_view arrays_view(const descent_array *array);
 
-/* As specified in struct backend. */
+/* As specified in struct backend; all but check_place expect arrays that it has accepted. */
+descent_status arrays_check_place(const struct backend_device *device, const descent_array *array);
 descent_status arrays_copy(const struct backend_device *device, const descent_array *from, const descent_array *to);
 descent_status arrays_check(const struct backend_device *device, const descent_array *array, struct array_rule rule,
                             int64_t *element, double *value);

@@ -97,6 +97,10 @@ static descent_status backend_set_stream(struct backend_device *device, void *st
   return INSIDE(device, arrays_set_stream(device, stream));
 }
 
+static descent_status backend_check_place(struct backend_device *device, const descent_array *array) {
+  return INSIDE(device, arrays_check_place(device, array));
+}
+
 static descent_status backend_bind_array(struct backend_program *program, int buffer, const descent_array *array,
                                          bool constant) {
   return INSIDE(program->device, source_bind_array(&program->sources, buffer, array, constant));
@@ -139,6 +143,7 @@ static const struct backend table = {
     .restore = backend_restore,
     .time = backend_time,
     .set_stream = backend_set_stream,
+    .check_place = backend_check_place,
     .bind_array = backend_bind_array,
     .view = backend_view,
     .copy_array = backend_copy_array,

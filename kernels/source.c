@@ -247,10 +247,7 @@ descent_status source_bind_array(struct source_set *set, int buffer, const desce
     if (array->columns * 4 != source->row_bytes)
       TRY(module_status(DESCENT_ERROR_ARGUMENT, "bind: %lld columns for rows of %lld bytes", (long long)array->columns,
                         (long long)source->row_bytes));
-    if (is_usable(array))
-      TRY(arrays_check_place(set->device, array));
-    else
-      TRY(stage(set, k, array, &data));
+    if (!is_usable(array)) TRY(stage(set, k, array, &data));
     source->data = source->resident = data;
     source->rows = array->rows;
     source->constant = constant;

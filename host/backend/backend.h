@@ -91,6 +91,8 @@ struct backend {
   /* Orders work on such arrays: it waits for what `stream`, of the device's own kind, holds when a call begins, and
    * what the stream is given later waits for it. */
   descent_status (*set_stream)(struct backend_device *device, void *stream);
+  /* ERROR_ARGUMENT unless the array begins in the device's memory, aligned to its elements. */
+  descent_status (*check_place)(struct backend_device *device, const descent_array *array);
   /* As bind, for an array of the device's memory, or of host memory if it is dense float32: used where it is if it is
    * dense float32 of the device's, and otherwise copied to the device; then at most plan->batch rows. */
   descent_status (*bind_array)(struct backend_program *program, int buffer, const descent_array *array, bool constant);
@@ -100,7 +102,7 @@ struct backend {
    * dense float32 in the host's. Synchronises. */
   descent_status (*copy_array)(struct backend_device *device, const descent_array *from, const descent_array *to);
   /* The first element, counted along the rows, of an array in the device's memory that breaks the rule, and its value;
-   * -1: none. ERROR_ARGUMENT unless the memory is the device's. Synchronises. */
+   * -1: none. Synchronises. */
   descent_status (*check_array)(struct backend_device *device, const descent_array *array, struct array_rule rule,
                                 int64_t *element, double *value);
 

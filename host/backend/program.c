@@ -137,6 +137,14 @@ done:
   return status;
 }
 
+descent_status program_bind_array(struct program *program, int buffer, const descent_array *array) {
+  return program->backend->bind_array(program->compiled, buffer, array, false);
+}
+
+descent_status program_view(struct program *program, int buffer, int64_t rows, descent_array *array) {
+  return program->backend->view(program->compiled, buffer, rows, array);
+}
+
 int64_t program_block_rows(const struct program *program, int64_t left) {
   return left < program->plan->batch ? left : program->plan->batch;
 }

@@ -43,6 +43,11 @@ descent_status program_bind(struct program *program, const descent_dataset *data
 descent_status program_bind_rows(struct program *program, const float *X, const float *y, const float *weights,
                                  int64_t rows);
 
+/* Binds an array of the device's memory, or dense float32 of the host's, to source_X, source_y or source_w. */
+descent_status program_bind_array(struct program *program, int buffer, const descent_array *array);
+/* So many rows of a buffer as an array in the device's memory. */
+descent_status program_view(struct program *program, int buffer, int64_t rows, descent_array *array);
+
 descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,
                            int64_t n_steps);
 descent_status program_read(const struct program *program, int buffer, int64_t offset, int64_t count,

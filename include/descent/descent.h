@@ -281,6 +281,12 @@ DESCENT_API const char *descent_device_name(const descent_device *device);
  * is open. */
 DESCENT_API const char *descent_device_note(const descent_device *device);
 
+/* Of a GPU: orders the device's work on arrays in its memory (see "arrays") with a stream of the caller's, a cudaStream_t,
+ * which must stay valid until the device is closed or another is set: that work waits for what the stream holds when a
+ * call begins, and what the stream is given later waits for that work. NULL is CUDA's default stream, as it is until
+ * this is called. ERROR_ARGUMENT for another kind of device. */
+DESCENT_API descent_status descent_device_set_stream(descent_device *device, void *stream);
+
 /* What is known about a GPU before it is opened; the texts are valid during the callback. Later versions of this header
  * add members at the end. */
 typedef struct descent_device_info {
@@ -305,7 +311,12 @@ DESCENT_API descent_status descent_device_list(void (*on_device)(void *user, con
  * the others take dense float32. Start from `descent_array a = descent_array_default();`, a dense one in the process's
  * memory. What is read is rounded to float32, and a finite number that float32 cannot hold is ERROR_ARGUMENT; F32
  * without gaps is used without a copy. What is written is rounded to the array's dtype, a float (infinite where it
- * exceeds F16). Every ERROR_ARGUMENT names the argument. */
+ * exceeds F16). Every ERROR_ARGUMENT names the argument.
+ *
+ * Arrays in a GPU's memory are for objects on that GPU, ERROR_ARGUMENT elsewhere, and may be mixed with arrays of the
+ * host. F32 without gaps at an address that is a multiple of 16 is read where it is; others are converted on the GPU.
+ * Inputs, targets and weights do not pass through the host, nor do predictions and outputs. Gradients with respect to
+ * inputs (dX) do, and so does all that a network with offsets (descent_network_input_offset) takes and gives. */
 typedef struct descent_array {
   size_t size;
   void *data; /* element (0, 0) */

@@ -99,6 +99,7 @@ struct Array {
     return static_cast<char *>(array.data) + (r * row_stride + j * column_stride) * static_cast<int64_t>(size);
   }
   const descent_array *operator&() const { return &array; }
+  int64_t first_element() const { return static_cast<char *>(array.data) - bytes.data(); } /* bytes before it */
 
  private:
   size_t size = 0;

@@ -112,15 +112,15 @@ done:
   return status;
 }
 
-descent_status program_bind(struct program *program, const descent_dataset *dataset) {
+static descent_status bind_dataset(struct program *program, const descent_dataset *dataset, bool constant) {
   const struct dataset_storage *storage = dataset->storage;
   const struct plan_handles *at = &program->at;
   descent_status (*bind)(struct backend_program *, int, const void *, int64_t, bool) = program->backend->bind;
   descent_status status;
-  TRY(bind(program->compiled, at->source_X, storage->X, storage->rows, true));
-  TRY(bind(program->compiled, at->source_y, storage->y, storage->y ? storage->rows : 0, true));
-  TRY(bind(program->compiled, at->source_w, storage->weights, storage->weights ? storage->rows : 0, true));
-  TRY(bind(program->compiled, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, true));
+  TRY(bind(program->compiled, at->source_X, storage->X, storage->rows, constant));
+  TRY(bind(program->compiled, at->source_y, storage->y, storage->y ? storage->rows : 0, constant));
+  TRY(bind(program->compiled, at->source_w, storage->weights, storage->weights ? storage->rows : 0, constant));
+  TRY(bind(program->compiled, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, constant));
 done:
   return status;
 }
@@ -152,6 +152,25 @@ int64_t program_block_rows(const struct program *program, int64_t left) {
 descent_status program_run_block(struct program *program, struct plan_range range, int64_t first, int64_t rows) {
   const struct plan_step step = {.number = 1, .first_row = first, .rows = rows};
   return program_run(program, range, &step, 1);
+}
+
+descent_status program_bind(struct program *program, const descent_dataset *dataset) {
+  return bind_dataset(program, dataset, true);
+}
+
+descent_status program_bind_once(struct program *program, const descent_dataset *dataset) {
+  return bind_dataset(program, dataset, false);
+}
+
+descent_status program_unbind(struct program *program) {
+  const struct plan_handles *at = &program->at;
+  const int sources[] = {at->source_X, at->source_y, at->source_w, at->source_index};
+  descent_status status = DESCENT_OK;
+  for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+    const descent_status unbound = program->backend->bind(program->compiled, sources[i], NULL, 0, false);
+    if (unbound != DESCENT_OK) status = unbound;
+  }
+  return status;
 }
 
 int64_t program_evaluation_block(const descent_network *network, const descent_device *device, int64_t rows) {

@@ -38,6 +38,9 @@ descent_status program_check_support(const descent_device *device, const struct 
 
 /* Binds the dataset's rows as the source. They are borrowed, and must not change, until the program is cleared. */
 descent_status program_bind(struct program *program, const descent_dataset *dataset);
+/* The same until program_unbind: the device keeps no copy of them after it. */
+descent_status program_bind_once(struct program *program, const descent_dataset *dataset);
+descent_status program_unbind(struct program *program);
 
 /* Binds rows of the caller's for the next run alone: X (rows, inputs), y and weights as in a dataset, or NULL. */
 descent_status program_bind_rows(struct program *program, const float *X, const float *y, const float *weights,

@@ -223,7 +223,7 @@ static descent_status read_tensors(struct safetensors *file, const descent_netwo
   TRY(list_tensors(network, snapshot, &tensors, &n_model, &n));
   if (n + (best && !snapshot->best) != file->n)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
-                   "%s: its optimizer moments do not match the options: restore momentum, or use another folder",
+                   "%s: its optimizer moments do not match the options: restore momentum, or use another checkpoint",
                    file->path));
   for (int64_t i = 0; i < n; i++) {
     TRY(safetensors_expect(file, &tensors[i], &entry));

@@ -207,6 +207,15 @@ static void add_data(struct collector *c, const char *name, const descent_datase
   add_format(c, name, "%" PRId64 " rows (%s)", dataset->rows, safetensors_sum_text(XXH64_digest(&state)).text);
 }
 
+static descent_status finish(const struct collector *c, struct configuration *configuration) {
+  if (c->failed) {
+    cJSON_Delete(c->values);
+    return status_set(DESCENT_ERROR_MEMORY, "out of memory for the configuration of a training");
+  }
+  configuration->values = c->values;
+  return DESCENT_OK;
+}
+
 descent_status configuration_create(const descent_network *network, const char *device, const char *arithmetic,
                                     const descent_dataset *training, const descent_dataset *validation,
                                     const descent_train_options *options, struct configuration *configuration) {
@@ -219,12 +228,15 @@ descent_status configuration_create(const descent_network *network, const char *
   add_text(&c, "device", device);
   add_text(&c, "library", DESCENT_VERSION);
   if (arithmetic) add_text(&c, noted, arithmetic);
-  if (c.failed) {
-    cJSON_Delete(c.values);
-    return status_set(DESCENT_ERROR_MEMORY, "out of memory for the configuration of a training");
-  }
-  configuration->values = c.values;
-  return DESCENT_OK;
+  return finish(&c, configuration);
+}
+
+descent_status configuration_create_of_state(const descent_network *network, descent_optimizer optimizer,
+                                             struct configuration *configuration) {
+  struct collector c = {.values = cJSON_CreateObject()};
+  add_text(&c, "optimizer", descent_optimizer_name(optimizer));
+  add_network(&c, network);
+  return finish(&c, configuration);
 }
 
 void configuration_clear(struct configuration *configuration) {
@@ -281,8 +293,9 @@ static const char *recorded_text(const cJSON *recorded, const char *name) {
 }
 
 bool configuration_differs(const struct configuration *configuration, const cJSON *recorded, const char *name) {
+  const char *is = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(configuration->values, name));
   const char *was = recorded_text(recorded, name);
-  return !was || strcmp(was, cJSON_GetObjectItemCaseSensitive(configuration->values, name)->valuestring) != 0;
+  return is && (!was || strcmp(was, is) != 0);
 }
 
 const char *configuration_other_arithmetic(const struct configuration *configuration, const cJSON *recorded) {

@@ -18,6 +18,9 @@ struct configuration {
 descent_status configuration_create(const descent_network *network, const char *device, const char *arithmetic,
                                     const descent_dataset *training, const descent_dataset *validation,
                                     const descent_train_options *options, struct configuration *configuration);
+/* Only what the tensors of a training's state depend on: network and optimizer. */
+descent_status configuration_create_of_state(const descent_network *network, descent_optimizer optimizer,
+                                             struct configuration *configuration);
 void configuration_clear(struct configuration *configuration);
 
 /* Adds it to an object as `member`, by reference; false if out of memory. */
@@ -32,7 +35,7 @@ descent_status configuration_compare(const char *path, const struct configuratio
 const char *configuration_other_arithmetic(const struct configuration *configuration, const cJSON *recorded);
 /* ERROR_ARGUMENT if a name of the list is unknown or must not change. NULL is an empty list. */
 descent_status configuration_check_names(const char *may_change);
-/* Does `recorded` have a different value, or none, for this name? */
+/* Does `recorded` have a different value, or none, for this name of the configuration? */
 bool configuration_differs(const struct configuration *configuration, const cJSON *recorded, const char *name);
 
 #endif

@@ -46,9 +46,10 @@ struct data_choice {
   bool indicators;
   const char *target_file, *weight_column; /* or NULL */
   const char *decimal;                     /* ".", ",", "auto" or NULL */
+  bool quiet;                              /* no line about a file that takes long */
 };
 #define DATA_CHOICE_INIT \
-  { "auto", "auto", NULL, NULL, NULL, DESCENT_UNSEEN_ERROR, false, NULL, false, NULL, NULL, NULL }
+  { "auto", "auto", NULL, NULL, NULL, DESCENT_UNSEEN_ERROR, false, NULL, false, NULL, NULL, NULL, false }
 extern const struct setting data_options[];       /* of every command that reads data without a model */
 extern const struct setting model_data_options[]; /* of every command that reads data for a model */
 extern const struct setting column_options[];     /* of training data */

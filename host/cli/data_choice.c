@@ -7,6 +7,7 @@
 
 #include "cli/cli.h"
 #include "report/text.h"
+#include "report/waiting.h"
 
 #define AT(member) offsetof(struct data_choice, member)
 /* The rows that all commands share but for the default of --missing and what --strict does not infer. */
@@ -199,9 +200,12 @@ void data_choice_note(const char *command, const char *path, const descent_datas
 int data_choice_read(const char *command, const struct data_choice *choice, const char *path,
                      descent_dataset_options options, descent_dataset **dataset) {
   struct reading r;
+  struct waiting waiting;
   int code = reading_make(command, choice, options, &r);
   if (code == EXIT_DONE) {
+    waiting_begin(&waiting, choice->quiet ? NULL : stderr);
     descent_status status = descent_dataset_read(path, &r.options, dataset);
+    waiting_end(&waiting);
     if (status != DESCENT_OK)
       code = fail_status(command, status);
     else if (r.options.network)
@@ -227,9 +231,12 @@ int data_choice_read_blocks(const char *command, const struct data_choice *choic
 int data_choice_convert(const char *command, const struct data_choice *choice, const char *path,
                         descent_dataset_options options, const char *to, descent_dataset **dataset) {
   struct reading r;
+  struct waiting waiting;
   int code = reading_make(command, choice, options, &r);
   if (code == EXIT_DONE) {
+    waiting_begin(&waiting, choice->quiet ? NULL : stderr);
     descent_status status = descent_dataset_convert(path, &r.options, to, dataset);
+    waiting_end(&waiting);
     if (status != DESCENT_OK) code = fail_status(command, status);
   }
   reading_clear(&r);

@@ -58,7 +58,9 @@ static int read_file(const struct training *t, const char *path, const char *tar
   source.target_file = target_file;
   source.task = t->values.task;
   source.network = network;
-  return data_choice_read(command, &t->values.data, path, source, dataset);
+  struct data_choice choice = t->values.data;
+  choice.quiet = t->values.quiet;
+  return data_choice_read(command, &choice, path, source, dataset);
 }
 
 /* Reads the data and, unless validation comes from a file, holds a share of it out. */

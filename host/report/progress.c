@@ -7,7 +7,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/clock.h"
 #include "report/terminal.h"
@@ -98,8 +97,7 @@ void progress_open(struct progress *progress, FILE *stream, int64_t rows) {
   progress->view.loss = progress->view.validation_loss = NAN;
   progress->view.seconds_left = -1;
   if (!stream) return;
-  const char *terminal = getenv("TERM");
-  progress->live = isatty(fileno(stream)) && terminal && strcmp(terminal, "dumb") != 0;
+  progress->live = terminal_is_live(stream);
   progress->unicode = terminal_unicode();
 }
 

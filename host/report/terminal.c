@@ -25,9 +25,14 @@ bool terminal_unicode(void) {
   return strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
 }
 
+bool terminal_is_live(FILE *stream) {
+  const char *terminal = getenv("TERM");
+  return isatty(fileno(stream)) && terminal && strcmp(terminal, "dumb") != 0;
+}
+
 bool terminal_colors(FILE *stream) {
-  const char *terminal = getenv("TERM"), *no_color = getenv("NO_COLOR"); /* https://no-color.org */
-  return isatty(fileno(stream)) && terminal && strcmp(terminal, "dumb") != 0 && !(no_color && *no_color);
+  const char *no_color = getenv("NO_COLOR"); /* https://no-color.org */
+  return terminal_is_live(stream) && !(no_color && *no_color);
 }
 
 /* ---- canvas ----------------------------------------------------------------------------------------------------- */

@@ -11,6 +11,8 @@
 int terminal_columns(FILE *stream);
 /* Whether the locale's encoding is UTF-8. */
 bool terminal_unicode(void);
+/* Whether lines of `stream` can be redrawn in place: a terminal, and not a dumb one. */
+bool terminal_is_live(FILE *stream);
 /* Whether `stream` is a terminal with colors and NO_COLOR is not set. */
 bool terminal_colors(FILE *stream);
 

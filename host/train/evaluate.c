@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "core/memory.h"
+#include "core/progress.h"
 #include "core/status.h"
 #include "core/terms.h"
 #include "data/dataset.h"
@@ -38,7 +39,6 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
   float *values = memory_allocate(block * outputs, sizeof *values, "predictions");
   if (!values) TRY(DESCENT_ERROR_MEMORY);
   TRY(metrics_create(network, dataset->rows, top_k, &sums));
-  TRY(program_bind(program, dataset));
   TRY(evaluate_begin(program, 0, 0));
   if (own_loss) own_loss->total = own_loss->weight = 0;
   TRY(program_run_block(program, program->plan->evaluate, 0, block));
@@ -48,6 +48,7 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
     if (own_loss) TRY(own_loss_add(own_loss, program, rows));
     if (next < dataset->rows) { /* a device with a queue computes this block while the host counts the last one */
       if (stop && stop(user)) goto done;
+      if (!stop) TRY(progress_report("evaluating", NULL, "rows", next, dataset->rows));
       TRY(program_run_block(program, program->plan->evaluate, next, program_block_rows(program, dataset->rows - next)));
     }
     if (strict) {
@@ -76,6 +77,7 @@ descent_status descent_evaluate(const descent_network *network, descent_device *
   if (aligned) dataset = aligned;
   TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
                      &program));
+  TRY(program_bind(&program, dataset));
   TRY(evaluate_dataset(&program, network, dataset, top_k, true, NULL, NULL, NULL, metrics));
 done:
   program_clear(&program);

@@ -4,9 +4,9 @@
 
 #include "train/own_loss.h"
 
-/* Binds the dataset to the program (and leaves it bound), runs the evaluate range over all rows and computes the
- * metrics. `stop` (may be NULL) is called between blocks of rows; if it returns true, the evaluation ends with
- * DESCENT_OK and `metrics` is unchanged. `strict`: ERROR_DATA for a row with an input or output that is not finite
+/* Runs the evaluate range over all rows of the dataset, which is bound to the program, and computes the metrics. `stop`
+ * is called between blocks of rows; if it returns true, the evaluation ends with DESCENT_OK and `metrics` is unchanged.
+ * Without it (NULL) progress is reported, and ERROR_CANCELLED is possible. `strict`: ERROR_DATA for a row with an input or output that is not finite
  * (extremes.h); otherwise such a row makes measures NaN. `own_loss`: gives the metrics' loss; NULL: the network's does. */
 descent_status evaluate_dataset(struct program *program, const descent_network *network, const descent_dataset *dataset,
                                 int64_t top_k, bool strict, struct own_loss *own_loss, bool (*stop)(void *user),

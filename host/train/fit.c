@@ -309,9 +309,11 @@ static descent_status finish_epoch(struct fit *f) {
   bool improved;
   descent_status status;
   TRY(dataset_check_unchanged(f->training));
-  if (f->validation)
+  if (f->validation) {
+    TRY(program_bind(&f->trainer->program, f->validation));
     TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, false, own_loss(f), poll_request,
                          f, &metrics));
+  }
   if (f->stopped) goto done; /* during validation, which a resumed training repeats */
   TRY(update_best(f, f->validation ? &metrics : NULL, &improved));
   if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY);

@@ -975,6 +975,21 @@ DESCENT_API descent_status descent_trainer_sync(descent_trainer *trainer);
  * b as for descent_network_get_layer. */
 DESCENT_API descent_status descent_trainer_get_layer(const descent_trainer *trainer, int32_t layer, float *W, float *b);
 
+/* Measures the parameters as they are on the device, as descent_evaluate does with those of the network. The dataset is
+ * used during the call only. */
+DESCENT_API descent_status descent_trainer_evaluate(descent_trainer *trainer, const descent_dataset *dataset,
+                                                    int64_t top_k, descent_metrics *metrics);
+
+/* Saves parameters, moments, the number of steps and the learning rate, so that a training by hand continues exactly
+ * where it was: restore sets those of a trainer whose network has the same shape, loss and preprocessing, and whose
+ * optimizer is the same; the other options are the trainer's own. The file is a checkpoint, and a model file too;
+ * restore also takes the checkpoints of descent_fit. The network's own copy stays as it was until
+ * descent_trainer_sync. Save: ERROR_WRITE, and ERROR_DIVERGED when a parameter is not finite; an existing file is
+ * replaced as by descent_network_save. Restore: ERROR_READ; ERROR_MODEL for a file that is no checkpoint, or damaged;
+ * ERROR_ARGUMENT when network or optimizer differ; the trainer is then unchanged. */
+DESCENT_API descent_status descent_trainer_save(const descent_trainer *trainer, const char *path);
+DESCENT_API descent_status descent_trainer_restore(descent_trainer *trainer, const char *path);
+
 /* Trains for the options' epochs on `training`, measuring on `validation` (may be NULL) after each, and leaves the
  * result in `network`. `result` may be NULL; it is filled after a failure too, once the training was set up (`stop`
  * then says nothing), and is otherwise unchanged. ERROR_ARGUMENT names the option, or the data set that does not fit the

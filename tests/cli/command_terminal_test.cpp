@@ -1,5 +1,9 @@
 /* The command on a terminal: colours, live lines, and nothing wider than the window. */
+#include <sys/stat.h>
+
+#include <chrono>
 #include <regex>
+#include <thread>
 
 #include "command.h"
 
@@ -178,5 +182,31 @@ INSTANTIATE_TEST_SUITE_P(Command, Terminal,
                          ::testing::Values(Window{10, "C"}, Window{20, "C"}, Window{25, "C.UTF-8"}, Window{30, "C"},
                                            Window{40, "C.UTF-8"}, Window{80, "C.UTF-8"}, Window{200, "C.UTF-8"}),
                          [](const auto &one) { return "Columns" + std::to_string(one.param.columns); });
+
+/* A file that takes longer than a second to read is named on a line, which is erased again. */
+TEST_F(OnATerminal, ReadingThatTakesLongIsShown) {
+  for (const bool quiet : {false, true}) {
+    const Folder folder;
+    ASSERT_EQ(mkfifo((folder / "slow.csv").c_str(), 0600), 0);
+    std::thread writer([&] {
+      std::string half;
+      while (half.size() < 400000) half += "1,2,0\n3,4,1\n"; /* more than is read at once */
+      std::ofstream pipe(folder / "slow.csv");
+      pipe << "a,b,y\n" << half << std::flush;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1200));
+      pipe << half;
+    });
+    std::vector<std::string> arguments = {"train", "slow.csv", "--target", "y", "--epochs", "0", "--device", "cpu"};
+    if (quiet) arguments.push_back("--quiet");
+    const Result result = run_on_terminal(folder, arguments, 50, [] {});
+    writer.join();
+    EXPECT_EQ(result.code, 0) << result.out;
+    const size_t shown = result.out.find("\rreading slow.csv"), erased = result.out.find("\r\033[K");
+    EXPECT_EQ(shown == std::string::npos, quiet) << result.out;
+    if (quiet) continue;
+    EXPECT_LT(shown, erased);
+    EXPECT_LT(widest(result.out.substr(shown, erased - shown)), 50u);
+  }
+}
 
 }  // namespace

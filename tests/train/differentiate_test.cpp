@@ -5,6 +5,7 @@
 #include <limits>
 #include <tuple>
 
+#include "scratch.h"
 #include "training.h"
 
 extern "C" {
@@ -309,12 +310,15 @@ TEST_P(OnDevice, GradientAndUpdateGiveTheBitsOfAStep) {
 
 /* A trainer compiles its backward pass at the first forward; nothing of its state may change by that. */
 TEST_P(OnDevice, AForwardBetweenStepsChangesNoBit) {
-  const Network first = make(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR, 2),
-                second = make(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR, 2);
+  const Network first = make(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 3),
+                second = make(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 3);
   const Device device = open_device(GetParam().device);
-  const Trainer plain = make_trainer(first, device, options()), tried = make_trainer(second, device, options());
-  const Rows data = make_rows(batch, inputs, 2, 0, 4);
-  std::vector<float> outputs(2 * static_cast<size_t>(batch));
+  const double class_weights[] = {0.5, 2, 1};
+  descent_train_options o = options();
+  o.class_weights = class_weights;
+  const Trainer plain = make_trainer(first, device, o), tried = make_trainer(second, device, o);
+  const Rows data = make_rows(batch, inputs, 1, 3, 4);
+  std::vector<float> outputs(3 * static_cast<size_t>(batch));
   for (int step = 0; step < 4; step++) {
     ASSERT_EQ(descent_trainer_step(plain.get(), data.X.data(), data.y.data(), nullptr, batch, nullptr), DESCENT_OK);
     ASSERT_EQ(descent_trainer_step(tried.get(), data.X.data(), data.y.data(), nullptr, batch, nullptr), DESCENT_OK);
@@ -473,6 +477,11 @@ TEST(Differentiate, MisuseIsAnError) {
   const std::vector<float> X = drawn_rows(false), y = drawn(rows * 2, 5), d(2 * static_cast<size_t>(rows), 1);
   std::vector<float> bad(d), out(2 * static_cast<size_t>(rows)), dX(X.size()), W(32, NAN);
   bad[3] = std::numeric_limits<float>::infinity();
+  const Rows held_out{rows, inputs, 2, 0, X, y, {}};
+  const Dataset data = held_out.dataset();
+  descent_metrics metrics{};
+  const Scratch folder;
+  const std::string saved = folder / "trainer.safetensors";
   const struct {
     const char *says;
     std::function<descent_status()> call;
@@ -509,6 +518,14 @@ TEST(Differentiate, MisuseIsAnError) {
       {"", [&] { return descent_trainer_forward(t, X.data(), rows, out.data()); }},
       {"", [&] { return descent_trainer_gradient(t, X.data(), y.data(), nullptr, rows, nullptr); }},
       {"call descent_trainer_forward", [&] { return descent_trainer_backward(t, d.data(), nullptr, false); }},
+      {"", [&] { return descent_trainer_forward(t, X.data(), rows, out.data()); }},
+      {"", [&] { return descent_trainer_evaluate(t, data.get(), 0, &metrics); }},
+      {"call descent_trainer_forward", [&] { return descent_trainer_backward(t, d.data(), nullptr, false); }},
+      {"", [&] { return descent_trainer_save(t, saved.c_str()); }},
+      {"", [&] { return descent_trainer_forward(t, X.data(), rows, out.data()); }},
+      {"", [&] { return descent_trainer_restore(t, saved.c_str()); }},
+      {"call descent_trainer_forward", [&] { return descent_trainer_backward(t, d.data(), nullptr, false); }},
+      {"no gradients that an update", [&] { return descent_trainer_update(t, nullptr); }},
       {"predictor: is NULL",
        [&] { return descent_predictor_input_gradient(nullptr, X.data(), d.data(), 1, dX.data()); }},
       {"X: is NULL", [&] { return descent_predictor_input_gradient(predictor, nullptr, d.data(), 1, dX.data()); }},
@@ -526,6 +543,7 @@ TEST(Differentiate, MisuseIsAnError) {
       EXPECT_NE(std::string(descent_last_error()).find(c.says), std::string::npos) << descent_last_error();
     }
   }
+  descent_metrics_clear(&metrics);
   descent_predictor_free(predictor);
 }
 

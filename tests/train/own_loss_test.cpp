@@ -1,4 +1,4 @@
-/* A loss of the caller's in descent_fit: one that repeats a built-in loss gives its training, and one of its own decides
+/* A loss of the caller in descent_fit: one that repeats a built-in loss gives its training, and another decides
  * what validation, early stopping and checkpoints see. */
 #include <cmath>
 #include <functional>

@@ -206,10 +206,10 @@ done:
 
 /* ---- arrays in the device's memory ---- */
 
-/* The gather reads 16 bytes at a time. */
+/* The gather reads DEVICE_ARRAY_ALIGN bytes at a time. */
 static bool is_usable(const descent_array *array) {
-  return array->place == DESCENT_PLACE_CUDA && array->dtype == DESCENT_DTYPE_F32 && (uintptr_t)array->data % 16 == 0 &&
-         (array->column_stride == 1 || array->columns == 1) &&
+  return array->place == DESCENT_PLACE_CUDA && array->dtype == DESCENT_DTYPE_F32 &&
+         (uintptr_t)array->data % DEVICE_ARRAY_ALIGN == 0 && (array->column_stride == 1 || array->columns == 1) &&
          (array->row_stride == array->columns || array->rows == 1);
 }
 

@@ -4,6 +4,9 @@
 
 #include <descent/descent.h>
 
+/* Bytes: a device reads dense float32 rows where they are if they begin at a multiple of it. */
+enum { DEVICE_ARRAY_ALIGN = 16 };
+
 /* What elements are checked for. */
 
 enum array_rule_kind {

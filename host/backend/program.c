@@ -67,7 +67,7 @@ descent_status program_create(const descent_network *network, descent_device *de
 descent_status program_create_with(const descent_network *network, descent_device *device,
                                    const descent_train_options *options, unsigned parts, int64_t batch,
                                    int64_t most_rows, const float *class_weights, struct program *program) {
-  struct program made = {.backend = device->backend};
+  struct program made = {.backend = device->backend, .device = device};
   if (made.backend->arithmetic) made.arithmetic = made.backend->arithmetic(device->device);
   descent_status status;
   TRY(plan_build_with(network, options, parts, most_rows > batch ? most_rows : batch, &made.plan, &made.at));
@@ -117,7 +117,10 @@ static descent_status bind_dataset(struct program *program, const descent_datase
   const struct plan_handles *at = &program->at;
   descent_status (*bind)(struct backend_program *, int, const void *, int64_t, bool) = program->backend->bind;
   descent_status status;
-  TRY(bind(program->compiled, at->source_X, storage->X, storage->rows, constant));
+  if (constant && storage->device == program->device && storage->device)
+    TRY(program->backend->bind_array(program->compiled, at->source_X, &storage->device_X, true));
+  else
+    TRY(bind(program->compiled, at->source_X, storage->X, storage->rows, constant));
   TRY(bind(program->compiled, at->source_y, storage->y, storage->y ? storage->rows : 0, constant));
   TRY(bind(program->compiled, at->source_w, storage->weights, storage->weights ? storage->rows : 0, constant));
   TRY(bind(program->compiled, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, constant));

@@ -7,6 +7,7 @@
 
 struct program {
   const struct backend *backend;
+  const descent_device *device;
   struct backend_program *compiled;
   struct plan *plan;
   struct plan_handles at;

@@ -13,6 +13,7 @@
 
 void dataset_storage_release(struct dataset_storage *storage) {
   if (!storage || __atomic_sub_fetch(&storage->references, 1, __ATOMIC_ACQ_REL) > 0) return;
+  if (storage->device) handle_release(storage->device);
   schema_clear(&storage->schema);
   free(storage->owned_X);
   free(storage->owned_y);

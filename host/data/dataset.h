@@ -24,6 +24,8 @@ struct dataset_storage {
   struct rounding rounding;        /* cells that float32 does not hold exactly */
   double *X_rounding, *y_rounding; /* (inputs), (targets): the largest change of a cell; NULL: none, or unknown */
   char note[NOTE_SIZE];            /* or "": see descent_dataset_note */
+  struct descent_device *device;   /* a reference; NULL: X is in host memory only */
+  descent_array device_X;          /* X in that device's memory, borrowed */
   void *owned_X, *owned_y, *owned_weights; /* released by free(); NULL when borrowed */
   void *mapping;                           /* of the file that holds X, or NULL; see data/binary.h */
   size_t mapped_bytes;

@@ -78,7 +78,8 @@ TEST(Arrays, ADatasetHasTheirValues) {
       const Array given(dtype, Layout(layout), rows, inputs, X), classes(dtype, Layout(layout), rows, 1, y),
           w(dtype, Layout(layout), rows, 1, weights);
       descent_dataset *made = nullptr;
-      ASSERT_EQ(descent_dataset_create_arrays(&given, &classes, &w, DESCENT_TASK_CLASSES, 3, &made), DESCENT_OK)
+      ASSERT_EQ(descent_dataset_create_arrays(nullptr, &given, &classes, &w, DESCENT_TASK_CLASSES, 3, &made),
+                DESCENT_OK)
           << descent_last_error();
       const Dataset dataset{made, descent_dataset_free};
       ASSERT_EQ(descent_dataset_rows(made), rows);
@@ -314,12 +315,13 @@ TEST(Arrays, ErrorsNameTheArgument) {
   EXPECT_STREQ(descent_last_error(), "outputs: is NULL");
   EXPECT_EQ(descent_predictor_run_arrays(nullptr, &good, &to), DESCENT_ERROR_ARGUMENT);
   descent_dataset *made = nullptr;
-  EXPECT_EQ(descent_dataset_create_arrays(&good, nullptr, nullptr, DESCENT_TASK_AUTO, 0, nullptr),
+  EXPECT_EQ(descent_dataset_create_arrays(nullptr, &good, nullptr, nullptr, DESCENT_TASK_AUTO, 0, nullptr),
             DESCENT_ERROR_ARGUMENT);
-  EXPECT_EQ(descent_dataset_create_arrays(&good, nullptr, &good, DESCENT_TASK_AUTO, 0, &made), DESCENT_ERROR_ARGUMENT);
+  EXPECT_EQ(descent_dataset_create_arrays(nullptr, &good, nullptr, &good, DESCENT_TASK_AUTO, 0, &made),
+            DESCENT_ERROR_ARGUMENT);
   EXPECT_STREQ(descent_last_error(), "weights: has 2 columns: must be 1");
   X[3] = INFINITY;
-  EXPECT_EQ(descent_dataset_create_arrays(&good, nullptr, nullptr, DESCENT_TASK_AUTO, 0, &made),
+  EXPECT_EQ(descent_dataset_create_arrays(nullptr, &good, nullptr, nullptr, DESCENT_TASK_AUTO, 0, &made),
             DESCENT_ERROR_ARGUMENT);
   EXPECT_STREQ(descent_last_error(), "X: row 1, column 1 is infinite");
 }
@@ -334,10 +336,11 @@ TEST(Arrays, LargerStructsAreAccepted) {
   newer.array.size = sizeof newer;
   newer.array.data = X, newer.array.rows = 1, newer.array.columns = 2;
   descent_dataset *made = nullptr;
-  ASSERT_EQ(descent_dataset_create_arrays(&newer.array, nullptr, nullptr, DESCENT_TASK_AUTO, 0, &made), DESCENT_OK);
+  ASSERT_EQ(descent_dataset_create_arrays(nullptr, &newer.array, nullptr, nullptr, DESCENT_TASK_AUTO, 0, &made),
+            DESCENT_OK);
   descent_dataset_free(made);
   newer.added = 1;
-  EXPECT_EQ(descent_dataset_create_arrays(&newer.array, nullptr, nullptr, DESCENT_TASK_AUTO, 0, &made),
+  EXPECT_EQ(descent_dataset_create_arrays(nullptr, &newer.array, nullptr, nullptr, DESCENT_TASK_AUTO, 0, &made),
             DESCENT_ERROR_ARGUMENT);
 }
 

@@ -192,6 +192,80 @@ TEST(DeviceArrays, ThePartsOfAStepUseThem) {
     }
 }
 
+/* ---- datasets ---- */
+
+/* Where X is read is seen by changing it: the dataset's copy on the host stays as it was. */
+TEST(DeviceArrays, ADatasetIsTrainedWhereItIs) {
+  const int64_t rows = 40, inputs = 4;
+  const Device device = open_device("cuda");
+  const Rows data = make_rows(rows, inputs, 1, 3, 12);
+  const arrays::Array X(DESCENT_DTYPE_F32, arrays::DENSE, rows, inputs, {data.X.begin(), data.X.end()}),
+      y(DESCENT_DTYPE_I64, arrays::DENSE, rows, 1, {data.y.begin(), data.y.end()});
+  const gpu::Array X_there(X), y_there(y);
+  descent_dataset *made = nullptr, *kept = nullptr, *held_out = nullptr;
+  ASSERT_EQ(descent_dataset_create_arrays(device.get(), &X_there, &y_there, nullptr, DESCENT_TASK_CLASSES, 3, &made),
+            DESCENT_OK)
+      << descent_last_error();
+  const Dataset there{made, descent_dataset_free};
+  ASSERT_EQ(descent_dataset_split(made, 0.25, 1, &kept, &held_out), DESCENT_OK);
+  const Dataset training{kept, descent_dataset_free}, validation{held_out, descent_dataset_free};
+  descent_train_options options = descent_train_options_default();
+  options.epochs = 3;
+  options.batch_size = 8;
+  const auto fit = [&](const descent_dataset *first, const descent_dataset *second) {
+    const Network network = make_network({inputs, 6, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+    EXPECT_EQ(
+        descent_network_fit_preprocessing(network.get(), first, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, false),
+        DESCENT_OK);
+    EXPECT_EQ(descent_fit(network.get(), device.get(), first, second, &options, nullptr), DESCENT_OK)
+        << descent_last_error();
+    return parameters_of(network);
+  };
+  const Dataset host = data.dataset();
+  descent_dataset *host_kept = nullptr, *host_held_out = nullptr;
+  ASSERT_EQ(descent_dataset_split(host.get(), 0.25, 1, &host_kept, &host_held_out), DESCENT_OK);
+  const Dataset host_training{host_kept, descent_dataset_free}, host_validation{host_held_out, descent_dataset_free};
+  EXPECT_EQ(fit(made, nullptr), fit(host.get(), nullptr));
+  EXPECT_EQ(fit(kept, held_out), fit(host_kept, host_held_out));
+
+  const Network network = make_network({inputs, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+  const std::vector<float> zeros(data.X.size());
+  std::vector<float> before(static_cast<size_t>(3 * rows)), after(before);
+  ASSERT_EQ(descent_predict_raw(network.get(), device.get(), made, before.data()), DESCENT_OK);
+  gpu::call("cudaMemcpy", X_there.array.data, static_cast<const void *>(zeros.data()), 4 * zeros.size(),
+            static_cast<int>(gpu::TO_DEVICE));
+  ASSERT_EQ(descent_predict_raw(network.get(), device.get(), made, after.data()), DESCENT_OK);
+  EXPECT_EQ(after, std::vector<float>(after.size())) << "the biases, read from the GPU's memory";
+  const Device cpu = open_device("cpu");
+  ASSERT_EQ(descent_predict_raw(network.get(), cpu.get(), made, after.data()), DESCENT_OK);
+  ASSERT_EQ(descent_predict_raw(network.get(), cpu.get(), host.get(), before.data()), DESCENT_OK);
+  EXPECT_EQ(after, before) << "read from the copy on the host";
+  float row[4];
+  ASSERT_EQ(descent_dataset_row(made, 3, row), DESCENT_OK);
+  EXPECT_TRUE(std::equal(row, row + 4, data.X.begin() + 12));
+}
+
+TEST(DeviceArrays, ADatasetChecksItsValues) {
+  const Device device = open_device("cuda");
+  const arrays::Array infinite(DESCENT_DTYPE_F32, arrays::DENSE, 2, 2, {1, 2, 3, INFINITY}),
+      good(DESCENT_DTYPE_F32, arrays::DENSE, 2, 2, {1, 2, NAN, 4}),
+      classes(DESCENT_DTYPE_U8, arrays::DENSE, 2, 1, {0, 2});
+  const gpu::Array infinite_there(infinite), good_there(good), classes_there(classes);
+  descent_dataset *made = nullptr;
+  const auto create = [&](descent_device *on, const descent_array *X, const descent_array *y) {
+    return descent_dataset_create_arrays(on, X, y, nullptr, DESCENT_TASK_BINARY, 2, &made);
+  };
+  EXPECT_EQ(create(device.get(), &infinite_there, nullptr), DESCENT_ERROR_ARGUMENT);
+  EXPECT_STREQ(descent_last_error(), "X: row 1, column 1 is infinite");
+  EXPECT_EQ(create(device.get(), &good_there, &classes_there), DESCENT_ERROR_ARGUMENT);
+  EXPECT_STREQ(descent_last_error(), "y: row 1: 2 is not a class index below the number of classes");
+  EXPECT_EQ(create(nullptr, &good_there, nullptr), DESCENT_ERROR_ARGUMENT);
+  EXPECT_STREQ(descent_last_error(), "X: is in the memory of a GPU: give its device");
+  EXPECT_EQ(made, nullptr);
+  ASSERT_EQ(create(device.get(), &good_there, nullptr), DESCENT_OK) << descent_last_error();
+  descent_dataset_free(made);
+}
+
 /* ---- refusals ---- */
 
 TEST(DeviceArrays, ValuesAreChecked) {

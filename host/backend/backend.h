@@ -86,7 +86,7 @@ struct backend {
   descent_status (*time)(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                          int64_t n_steps, double *op_seconds, double *product_seconds);
 
-  /* ---- arrays of callers in the device's memory. NULL: the device has none of its own ---- */
+  /* ---- arrays of callers in the device's memory. NULL: a device without memory apart from the host's ---- */
 
   /* Orders work on such arrays: it waits for what `stream`, of the device's own kind, holds when a call begins, and
    * what the stream is given later waits for it. */

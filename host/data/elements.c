@@ -44,7 +44,7 @@ static uint16_t swap_16(uint16_t raw) { return __builtin_bswap16(raw); }
 static uint32_t swap_32(uint32_t raw) { return __builtin_bswap32(raw); }
 static uint64_t swap_64(uint64_t raw) { return __builtin_bswap64(raw); }
 
-/* Neighbours are a loop of their own, which compilers vectorise. */
+/* Neighbours have a separate loop, which compilers vectorise. */
 #define CONVERT_ROWS(bits, step, loaded, expression)         \
   for (int64_t r = 0; r < rows; r++, values += pitch)        \
     for (int64_t c = 0; c < columns; c++, bytes += (step)) { \

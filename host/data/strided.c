@@ -123,11 +123,11 @@ static descent_status load_piece(const descent_array *array, const char *name, i
   double wide[PIECE];
   elements_load(element_of(array->dtype), element_at(array, row, column),
                 array->column_stride * strided_element_size(array->dtype), count, wide);
-  for (int64_t i = 0; i < count; i++) {
+  for (int64_t i = 0; i < count; i++, column++) {
     values[i] = (float)wide[i];
     if (isinf(values[i]) && !isinf(wide[i]))
       return status_set(DESCENT_ERROR_ARGUMENT, "%s: row %lld, column %lld: %g exceeds float32", name, (long long)row,
-                        (long long)(column + i), wide[i]);
+                        (long long)column, wide[i]);
   }
   return DESCENT_OK;
 }

@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
-"""Predictions per second on the CPU: Descent and ONNX Runtime on the same networks, ONNX Runtime on what Descent exports.
+"""The time of a prediction on the CPU: Descent and ONNX Runtime on the same networks, ONNX Runtime on what Descent exports.
 
-Each runs in a separate process and both are measured in turn (A B, A B, ...), so a drift of the machine's speed affects
-both; quote medians over the rounds, and the median of the ratios round by round. Both get the same rows in
-memory (float32, standard normal), normalise them, and give probabilities; both have the same number of threads. One call
-predicts all of its rows: the cost of a call shows with few rows.
+Each runs in a separate process and all are measured in turn (A B C, A B C, ...), so a drift of the machine's speed affects
+all; quote medians over the rounds, and the median of the ratios round by round. All get the same rows in memory (float32,
+standard normal), normalise them, and give probabilities; all have the same number of threads. Descent is called from C
+(predict_time.c), in two ways: by a predictor, and by descent_predict, which sets the network up in each call. ONNX Runtime
+is called from Python, as its users do; that costs it a few microseconds a call. A call during which another process
+took the processor counts with the CPU time of its thread.
 
-  bench/predict.py --library build/lib/libdescent.so --json out.json
+  bench/predict.py --library build/lib/libdescent.so --threads 1 --json out.json
 """
 import argparse
 import ctypes
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -30,13 +33,20 @@ WORKLOADS = {
     "gelu": (256, [512, 512], 10, "gelu"),
     "wide": (1024, [1024, 1024, 1024], 10, "relu"),
 }
-ROWS = [64, 1024, 16384]  # per call
-PEERS = ["descent", "onnxruntime"]
+MIXED = 0  # 1 to 64 rows, another number in each call
+ROWS = [1, 64, MIXED, 1024, 16384]  # per call
+PEERS = ["predictor", "predict", "onnxruntime"]
+HERE = os.path.dirname(os.path.abspath(__file__))
 # In the order of the public header's tables.
 ACTIVATIONS = ["identity", "sigmoid", "tanh", "relu", "leaky_relu", "gelu", "silu"]
 BINARY, SOFTMAX = 0, 1
 TASK_BINARY, TASK_CLASSES = 1, 2
 STANDARD, IMPUTE_MEAN, INIT_AUTO, ONNX = 1, 0, 0, 0
+
+
+def row_counts(rows):
+    """Of one call after the other, over and over; as in predict_time.c."""
+    return [rows] if rows != MIXED else [1 + 37 * i % 64 for i in range(64)]
 
 
 def rows_of(name, rows):
@@ -76,9 +86,10 @@ class Library:
         inputs, hidden, classes, activation = WORKLOADS[name]
         widths = [*hidden, 1 if classes == 2 else classes]
         activations = [ACTIVATIONS.index(activation)] * len(hidden) + [0]
-        options = NetworkOptions(ctypes.sizeof(NetworkOptions), inputs, len(widths),
-                                 (ctypes.c_int64 * len(widths))(*widths), (ctypes.c_int * len(widths))(*activations),
-                                 BINARY if classes == 2 else SOFTMAX)
+        options = NetworkOptions(size=ctypes.sizeof(NetworkOptions), inputs=inputs, layers=len(widths),
+                                 loss=BINARY if classes == 2 else SOFTMAX,
+                                 widths=(ctypes.c_int64 * len(widths))(*widths),
+                                 activations=(ctypes.c_int * len(widths))(*activations))
         network, X = ctypes.c_void_p(), rows_of(name, 1000)
         y = (np.arange(1000) % classes).astype(np.float32)
         self.call("descent_network_create", ctypes.byref(options), ctypes.byref(network))
@@ -88,68 +99,61 @@ class Library:
         self.call("descent_network_export", network, ONNX, graph.encode())
 
 
-# ---- the peers: each gives a function that predicts all rows ----------------------------------------------------------
+# ---- the peers: each answers requests "workload rows seconds", one a line, with a JSON line each -----------------------
 
 
-def predict_descent(name, rows, arguments, folder):
-    library = Library(arguments.shared)
-    network, device, X = ctypes.c_void_p(), ctypes.c_void_p(), rows_of(name, rows)
-    classes = WORKLOADS[name][2]
-    library.call("descent_network_load", os.path.join(folder, f"{name}.safetensors").encode(), ctypes.byref(network))
-    library.call("descent_device_open", b"cpu", arguments.threads, ctypes.byref(device))
-    dataset = library.dataset(X)
-    outputs = np.empty((rows, 1 if classes == 2 else classes), dtype=np.float32)
-    pointer = outputs.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-
-    def predict():
-        library.call("descent_predict", network, device, dataset, pointer)
-        return outputs[:, 0] if classes == 2 else outputs
-
-    predict.keep = X
-    return predict
+def preemptions():
+    """How often another process has taken the processor from this thread."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
 
 
-def predict_onnxruntime(name, rows, arguments, folder):
+def time_call(session, feed):
+    """In microseconds."""
+    before, cpu = preemptions(), time.thread_time()
+    start = time.perf_counter()
+    session.run(["probabilities"], feed)
+    wall = time.perf_counter() - start
+    return 1e6 * (wall if preemptions() == before else time.thread_time() - cpu)
+
+
+def serve_onnxruntime(arguments):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = arguments.threads
-    session = onnxruntime.InferenceSession(os.path.join(folder, f"{name}.onnx"), options,
-                                           providers=["CPUExecutionProvider"])
-    X, classes = rows_of(name, rows), WORKLOADS[name][2]
-
-    def predict():
-        probabilities = session.run(["probabilities"], {"X": X})[0]
-        return probabilities[:, 1] if classes == 2 else probabilities
-
-    return predict
-
-
-def serve(arguments):
-    """Answers requests "workload rows seconds", one a line, with a JSON line each."""
-    make = {"descent": predict_descent, "onnxruntime": predict_onnxruntime}[arguments.serve]
-    ready = {}
     for line in sys.stdin:
         name, rows, seconds = line.split()
-        key, rows = (name, rows), int(rows)
-        if key not in ready:
-            ready = {key: make(name, rows, arguments, arguments.folder)}
-        predict, samples, end = ready[key], [], time.perf_counter() + float(seconds)
-        values = predict()
-        while len(samples) < 3 or time.perf_counter() < end:
-            start = time.perf_counter()
-            predict()
-            samples.append(time.perf_counter() - start)
-        print(json.dumps({"seconds": statistics.median(samples), "some": np.ravel(values)[:50].tolist()}), flush=True)
+        counts, classes = row_counts(int(rows)), WORKLOADS[name][2]
+        session = onnxruntime.InferenceSession(os.path.join(arguments.folder, f"{name}.onnx"), options,
+                                               providers=["CPUExecutionProvider"])
+        inputs = [{"X": rows_of(name, max(counts))[:count]} for count in counts]
+        values = session.run(["probabilities"], {"X": rows_of(name, max(counts))})[0]
+        samples = []
+        end = time.perf_counter() + float(seconds)
+        while len(samples) < 3 or len(samples) % len(counts) or time.perf_counter() < end:  # whole cycles
+            samples.append(time_call(session, inputs[len(samples) % len(inputs)]))
+        samples.sort()
+        some = values[:, 1] if classes == 2 else values
+        print(json.dumps({"p50": samples[len(samples) // 2], "p99": samples[len(samples) * 99 // 100],
+                          "some": np.ravel(some)[:50].tolist()}), flush=True)
 
 
 # ---- asking them in turn ----------------------------------------------------------------------------------------------
 
 
-def start(peer, arguments, folder):
+def build(arguments, folder):
+    program, library = os.path.join(folder, "predict_time"), os.path.dirname(arguments.shared)
+    subprocess.run(["cc", "-O2", os.path.join(HERE, "predict_time.c"), "-I", os.path.join(HERE, "..", "include"), "-o",
+                    program, "-L", library, "-ldescent", f"-Wl,-rpath,{library}"], check=True)
+    return program
+
+
+def start(peer, program, arguments, folder):
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
-    command = [sys.executable, os.path.abspath(__file__), "--serve", peer, "--folder", folder, "--threads",
-               str(arguments.threads), "--library", arguments.shared]
+    command = [program, folder, str(arguments.threads), peer]
+    if peer == "onnxruntime":
+        command = [sys.executable, os.path.abspath(__file__), "--serve", "--folder", folder, "--threads",
+                   str(arguments.threads)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
@@ -165,19 +169,19 @@ def ask(process, name, rows, seconds):
 def measure(processes, name, rows, arguments):
     rounds = {peer: [] for peer in PEERS}
     for _ in range(arguments.rounds):
-        some = {}
         for peer in PEERS:
-            answer = ask(processes[peer], name, rows, arguments.seconds)
-            rounds[peer].append(rows / answer["seconds"])
-            some[peer] = np.array(answer["some"])
-        if not np.allclose(some["descent"], some["onnxruntime"], rtol=1e-4, atol=1e-5):
-            sys.exit(f"{name}: the peers disagree")
-    ratios = [ours / theirs for ours, theirs in zip(rounds["descent"], rounds["onnxruntime"])]
-    return {"workload": name, "network": "-".join(map(str, [WORKLOADS[name][0], *WORKLOADS[name][1],
-                                                            WORKLOADS[name][2]])),
-            "activation": WORKLOADS[name][3], "rows": rows,
-            "rows_per_second": {peer: statistics.median(rounds[peer]) for peer in PEERS},
-            "ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios)}
+            rounds[peer].append(ask(processes[peer], name, rows, arguments.seconds))
+        for peer in PEERS[:2]:
+            if not np.allclose(rounds[peer][-1]["some"], rounds["onnxruntime"][-1]["some"], rtol=1e-4, atol=1e-5):
+                sys.exit(f"{name}: {peer} and onnxruntime disagree")
+    ratios = [theirs["p50"] / ours["p50"] for ours, theirs in zip(rounds["predictor"], rounds["onnxruntime"])]
+    median = {kind: {peer: round(statistics.median(answer[kind] for answer in rounds[peer]), 3) for peer in PEERS}
+              for kind in ("p50", "p99")}
+    inputs, hidden, classes, activation = WORKLOADS[name]
+    return {"workload": name, "network": "-".join(map(str, [inputs, *hidden, 1 if classes == 2 else classes])),
+            "activation": activation, "rows": rows if rows != MIXED else "1..64", "p50_us": median["p50"],
+            "p99_us": median["p99"], "ratio": statistics.median(ratios), "ratio_min": min(ratios),
+            "ratio_max": max(ratios)}
 
 
 def machine(arguments):
@@ -193,31 +197,35 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--library", dest="shared", default="build/lib/libdescent.so")
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="some of them, by name")
+    parser.add_argument("--rows", default=",".join(map(str, ROWS)), help="per call; 0: from 1 to 64 in turn")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="per measurement")
     parser.add_argument("--json", help="where the figures go")
-    parser.add_argument("--serve", choices=PEERS, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.shared = os.path.abspath(arguments.shared)
     if arguments.serve:
-        return serve(arguments)
+        return serve_onnxruntime(arguments)
     results = {"machine": machine(arguments), "rows": []}
-    print("| network | rows per call | Descent, rows/s | ONNX Runtime, rows/s | ratio |\n| --- | --- | --- | --- | --- |")
+    print("| network | rows per call | predictor, us: p50, p99 | descent_predict | ONNX Runtime | ratio of the p50 |\n"
+          "| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         library = Library(arguments.shared)
         names = arguments.workloads.split(",")
         for name in names:
             library.make(name, os.path.join(folder, f"{name}.safetensors"), os.path.join(folder, f"{name}.onnx"))
-        processes = {peer: start(peer, arguments, folder) for peer in PEERS}
+            rows_of(name, max(ROWS)).tofile(os.path.join(folder, f"{name}.f32"))
+        program = build(arguments, folder)
+        processes = {peer: start(peer, program, arguments, folder) for peer in PEERS}
         for name in names:
-            for rows in ROWS:
+            for rows in map(int, arguments.rows.split(",")):
                 row = measure(processes, name, rows, arguments)
                 results["rows"].append(row)
-                speed = row["rows_per_second"]
-                print(f"| {row['network']} {row['activation']} | {rows:,} | {speed['descent']:,.0f} | "
-                      f"{speed['onnxruntime']:,.0f} | {row['ratio']:.2f} |", flush=True)
+                times = " | ".join(f"{row['p50_us'][peer]:,.4g}, {row['p99_us'][peer]:,.4g}" for peer in PEERS)
+                print(f"| {row['network']} {row['activation']} | {row['rows']} | {times} | {row['ratio']:.2f} |",
+                      flush=True)
         for process in processes.values():
             process.stdin.close()
             process.wait()

@@ -11,7 +11,7 @@ static double saliency(const float *X, const float *dX, int input) {
   double mean = 0, squares = 0, slope = 0;
   for (int r = 0; r < ROWS; r++) mean += X[r * INPUTS + input] / ROWS;
   for (int r = 0; r < ROWS; r++) squares += pow(X[r * INPUTS + input] - mean, 2) / ROWS;
-  for (int r = 0; r < ROWS; r++) slope += fabs(dX[r * INPUTS + input]) / ROWS;
+  for (int r = 0; r < ROWS; r++) slope += fabs((double)dX[r * INPUTS + input]) / ROWS;
   return slope * sqrt(squares);
 }
 

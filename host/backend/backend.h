@@ -130,8 +130,13 @@ struct descent_device {
   struct handle handle;
   const struct backend *backend;
   struct backend_device *device;
+  uint32_t generation; /* of the process that opened it: core/process.h */
   char name[32];
   char note[256];
 };
+
+/* ERROR_ARGUMENT unless it is an open device; ERROR_DEVICE in a child of fork(), which has neither its threads nor its
+ * CUDA context. */
+descent_status device_check(const descent_device *device, const char *argument);
 
 #endif

@@ -8,7 +8,7 @@
 #include "core/status.h"
 
 descent_status descent_device_set_stream(descent_device *device, void *stream) {
-  descent_status status = handle_check(device, HANDLE_DEVICE, "device");
+  descent_status status = device_check(device, "device");
   if (status != DESCENT_OK) return status;
   if (!device->backend->set_stream)
     return status_set(DESCENT_ERROR_ARGUMENT, "device: %s has no streams: only a GPU has", device->name);

@@ -5,21 +5,35 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "core/process.h"
 #include "core/status.h"
 #include "data/dataset.h"
 
+static descent_status check_process(const struct program *program) {
+  if (program->generation == process_generation()) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_DEVICE,
+                    "the %s device was opened before fork(): open a device in the child and use that there",
+                    program->backend->name);
+}
+
 descent_status program_read(const struct program *program, int buffer, int64_t offset, int64_t count,
                             enum plan_type type, void *data) {
+  const descent_status status = check_process(program);
+  if (status != DESCENT_OK) return status;
   return program->backend->read(program->compiled, buffer, offset, count, type, data);
 }
 
 descent_status program_write(struct program *program, int buffer, int64_t offset, int64_t count, enum plan_type type,
                              const void *data) {
+  const descent_status status = check_process(program);
+  if (status != DESCENT_OK) return status;
   return program->backend->write(program->compiled, buffer, offset, count, type, data);
 }
 
 descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,
                            int64_t n_steps) {
+  const descent_status status = check_process(program);
+  if (status != DESCENT_OK) return status;
   return program->backend->run(program->compiled, range, steps, n_steps);
 }
 
@@ -67,7 +81,7 @@ descent_status program_create(const descent_network *network, descent_device *de
 descent_status program_create_with(const descent_network *network, descent_device *device,
                                    const descent_train_options *options, unsigned parts, int64_t batch,
                                    int64_t most_rows, const float *class_weights, struct program *program) {
-  struct program made = {.backend = device->backend, .device = device};
+  struct program made = {.backend = device->backend, .device = device, .generation = process_generation()};
   if (made.backend->arithmetic) made.arithmetic = made.backend->arithmetic(device->device);
   descent_status status;
   TRY(plan_build_with(network, options, parts, most_rows > batch ? most_rows : batch, &made.plan, &made.at));
@@ -83,7 +97,7 @@ done:
 }
 
 void program_clear(struct program *program) {
-  if (program->compiled) program->backend->release(program->compiled);
+  if (program->compiled && program->generation == process_generation()) program->backend->release(program->compiled);
   plan_free(program->plan);
   *program = (struct program){0};
 }
@@ -112,18 +126,36 @@ done:
   return status;
 }
 
+descent_status program_bind_buffer(struct program *program, int buffer, const void *data, int64_t rows, bool constant) {
+  const descent_status status = check_process(program);
+  if (status != DESCENT_OK) return status;
+  return program->backend->bind(program->compiled, buffer, data, rows, constant);
+}
+
+static descent_status bind_array(struct program *program, int buffer, const descent_array *array, bool constant) {
+  const descent_status status = check_process(program);
+  return status == DESCENT_OK ? program->backend->bind_array(program->compiled, buffer, array, constant) : status;
+}
+
+descent_status program_bind_array(struct program *program, int buffer, const descent_array *array) {
+  return bind_array(program, buffer, array, false);
+}
+
+descent_status program_view(struct program *program, int buffer, int64_t rows, descent_array *array) {
+  return program->backend->view(program->compiled, buffer, rows, array);
+}
+
 static descent_status bind_dataset(struct program *program, const descent_dataset *dataset, bool constant) {
   const struct dataset_storage *storage = dataset->storage;
   const struct plan_handles *at = &program->at;
-  descent_status (*bind)(struct backend_program *, int, const void *, int64_t, bool) = program->backend->bind;
   descent_status status;
   if (constant && storage->device == program->device && storage->device)
-    TRY(program->backend->bind_array(program->compiled, at->source_X, &storage->device_X, true));
+    TRY(bind_array(program, at->source_X, &storage->device_X, true));
   else
-    TRY(bind(program->compiled, at->source_X, storage->X, storage->rows, constant));
-  TRY(bind(program->compiled, at->source_y, storage->y, storage->y ? storage->rows : 0, constant));
-  TRY(bind(program->compiled, at->source_w, storage->weights, storage->weights ? storage->rows : 0, constant));
-  TRY(bind(program->compiled, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, constant));
+    TRY(program_bind_buffer(program, at->source_X, storage->X, storage->rows, constant));
+  TRY(program_bind_buffer(program, at->source_y, storage->y, storage->y ? storage->rows : 0, constant));
+  TRY(program_bind_buffer(program, at->source_w, storage->weights, storage->weights ? storage->rows : 0, constant));
+  TRY(program_bind_buffer(program, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, constant));
 done:
   return status;
 }
@@ -131,21 +163,12 @@ done:
 descent_status program_bind_rows(struct program *program, const float *X, const float *y, const float *weights,
                                  int64_t rows) {
   const struct plan_handles *at = &program->at;
-  descent_status (*bind)(struct backend_program *, int, const void *, int64_t, bool) = program->backend->bind;
   descent_status status;
-  TRY(bind(program->compiled, at->source_X, X, rows, false));
-  TRY(bind(program->compiled, at->source_y, y, y ? rows : 0, false));
-  TRY(bind(program->compiled, at->source_w, weights, weights ? rows : 0, false));
+  TRY(program_bind_buffer(program, at->source_X, X, rows, false));
+  TRY(program_bind_buffer(program, at->source_y, y, y ? rows : 0, false));
+  TRY(program_bind_buffer(program, at->source_w, weights, weights ? rows : 0, false));
 done:
   return status;
-}
-
-descent_status program_bind_array(struct program *program, int buffer, const descent_array *array) {
-  return program->backend->bind_array(program->compiled, buffer, array, false);
-}
-
-descent_status program_view(struct program *program, int buffer, int64_t rows, descent_array *array) {
-  return program->backend->view(program->compiled, buffer, rows, array);
 }
 
 int64_t program_block_rows(const struct program *program, int64_t left) {
@@ -170,7 +193,7 @@ descent_status program_unbind(struct program *program) {
   const int sources[] = {at->source_X, at->source_y, at->source_w, at->source_index};
   descent_status status = DESCENT_OK;
   for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
-    const descent_status unbound = program->backend->bind(program->compiled, sources[i], NULL, 0, false);
+    const descent_status unbound = program_bind_buffer(program, sources[i], NULL, 0, false);
     if (unbound != DESCENT_OK) status = unbound;
   }
   return status;

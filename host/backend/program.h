@@ -8,6 +8,7 @@
 struct program {
   const struct backend *backend;
   const descent_device *device;
+  uint32_t generation; /* of the process that compiled it: core/process.h */
   struct backend_program *compiled;
   struct plan *plan;
   struct plan_handles at;
@@ -37,6 +38,13 @@ descent_status program_write_network(struct program *program, const descent_netw
 /* ERROR_UNSUPPORTED, with the reason, when the device cannot execute one of the plan's operations. */
 descent_status program_check_support(const descent_device *device, const struct plan *plan);
 
+/* Rows at a time that make an evaluation on the device efficient without holding much memory, at most `rows`. */
+int64_t program_evaluation_block(const descent_network *network, const descent_device *device, int64_t rows);
+
+/* What follows is ERROR_DEVICE in a child of fork() that has inherited the program. */
+
+/* As in struct backend. */
+descent_status program_bind_buffer(struct program *program, int buffer, const void *data, int64_t rows, bool constant);
 /* Binds the dataset's rows as the source. They are borrowed, and must not change, until the program is cleared. */
 descent_status program_bind(struct program *program, const descent_dataset *dataset);
 /* The same until program_unbind: the device keeps no copy of them after it. */
@@ -62,8 +70,5 @@ descent_status program_write(struct program *program, int buffer, int64_t offset
 /* Rows of the next step when `left` remain, and a range run on so many rows from `first` on. */
 int64_t program_block_rows(const struct program *program, int64_t left);
 descent_status program_run_block(struct program *program, struct plan_range range, int64_t first, int64_t rows);
-
-/* Rows at a time that make an evaluation on the device efficient without holding much memory, at most `rows`. */
-int64_t program_evaluation_block(const descent_network *network, const descent_device *device, int64_t rows);
 
 #endif

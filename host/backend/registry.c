@@ -10,6 +10,7 @@
 
 #include "backend/backend.h"
 #include "core/memory.h"
+#include "core/process.h"
 #include "core/status.h"
 #include "core/system.h"
 
@@ -224,11 +225,19 @@ static descent_status open_named(struct descent_device *device, const char *name
 
 static void device_clear(void *object) {
   struct descent_device *device = object;
-  if (device->device) device->backend->close(device->device);
+  if (device->device && device->generation == process_generation()) device->backend->close(device->device);
+}
+
+descent_status device_check(const descent_device *device, const char *argument) {
+  const descent_status status = handle_check(device, HANDLE_DEVICE, argument);
+  if (status != DESCENT_OK || device->generation == process_generation()) return status;
+  return status_set(DESCENT_ERROR_DEVICE, "%s %s was opened before fork(): open a device in the child instead",
+                    argument, device->name);
 }
 
 descent_status descent_device_open(const char *name, int threads, descent_device **device) {
-  if (!name || !device) return status_set(DESCENT_ERROR_ARGUMENT, "descent_device_open: NULL argument");
+  if (!name) return argument_refuse("name");
+  if (!device) return argument_refuse("device");
   if (threads < 0 || threads > MAX_THREADS)
     return status_set(DESCENT_ERROR_ARGUMENT, "threads %d: must be 0 (one per usable core) to %d", threads,
                       MAX_THREADS);
@@ -236,6 +245,7 @@ descent_status descent_device_open(const char *name, int threads, descent_device
   if (enough != DESCENT_OK) return enough;
   struct descent_device *opened = handle_create(HANDLE_DEVICE, sizeof *opened, device_clear, "the device");
   if (!opened) return DESCENT_ERROR_MEMORY;
+  opened->generation = process_generation();
   const int cores = system_cores_usable();
   descent_status status = open_named(opened, name, threads ? threads : cores < MAX_THREADS ? cores : MAX_THREADS);
   if (status != DESCENT_OK) {
@@ -249,18 +259,22 @@ descent_status descent_device_open(const char *name, int threads, descent_device
 void descent_device_close(descent_device *device) { handle_close(device, HANDLE_DEVICE); }
 
 const char *descent_device_description(const descent_device *device) {
-  return device->backend->describe(device->device);
+  return handle_alive(device, HANDLE_DEVICE) ? device->backend->describe(device->device) : "";
 }
 
-const char *descent_device_name(const descent_device *device) { return device->name; }
+const char *descent_device_name(const descent_device *device) {
+  return handle_alive(device, HANDLE_DEVICE) ? device->name : "";
+}
 
-const char *descent_device_note(const descent_device *device) { return device->note; }
+const char *descent_device_note(const descent_device *device) {
+  return handle_alive(device, HANDLE_DEVICE) ? device->note : "";
+}
 
 descent_status descent_device_list(void (*on_device)(void *user, const descent_device_info *info), void *user) {
   struct backend_gpu gpus[BACKEND_MOST_GPUS];
   const struct backend *backend;
   int n = 0;
-  if (!on_device) return status_set(DESCENT_ERROR_ARGUMENT, "descent_device_list: NULL argument");
+  if (!on_device) return argument_refuse("on_device");
   const descent_status status = list_gpus(&backend, gpus, &n);
   for (int i = 0; status == DESCENT_OK && i < n; i++) {
     const struct backend_gpu *const gpu = &gpus[i];

@@ -132,9 +132,10 @@ descent_status descent_dataset_create(const float *X, const float *y, const floa
                                       int64_t inputs, int64_t targets, descent_task task, int64_t classes,
                                       descent_dataset **dataset) {
   int64_t cells, bytes;
-  if (!X || rows < 1 || inputs < 1 || !size_product(rows, inputs, &cells) || !size_product(cells, 4, &bytes))
-    return status_set(DESCENT_ERROR_ARGUMENT,
-                      "%lld rows of %lld inputs: both must be at least 1, and X must not be NULL", (long long)rows,
+  if (!X) return argument_refuse("X");
+  if (!dataset) return argument_refuse("dataset");
+  if (rows < 1 || inputs < 1 || !size_product(rows, inputs, &cells) || !size_product(cells, 4, &bytes))
+    return status_set(DESCENT_ERROR_ARGUMENT, "%lld rows of %lld inputs: both must be at least 1", (long long)rows,
                       (long long)inputs);
   return dataset_from_rows((struct dataset_storage){.X = X,
                                                     .y = y,
@@ -147,52 +148,69 @@ descent_status descent_dataset_create(const float *X, const float *y, const floa
                            dataset);
 }
 
-int64_t descent_dataset_rows(const descent_dataset *dataset) { return dataset->rows; }
-int64_t descent_dataset_inputs(const descent_dataset *dataset) { return dataset->storage->inputs; }
+/* ---- getters ---------------------------------------------------------------------------------------------------- */
+
+/* The dataset, or an empty one instead of NULL and of a dead handle. */
+static const descent_dataset *or_none(const descent_dataset *dataset) {
+  static struct dataset_storage no_storage;
+  static const descent_dataset none = {.storage = &no_storage};
+  return handle_alive(dataset, HANDLE_DATASET) ? dataset : &none;
+}
+
+int64_t descent_dataset_rows(const descent_dataset *dataset) { return or_none(dataset)->rows; }
+int64_t descent_dataset_inputs(const descent_dataset *dataset) { return or_none(dataset)->storage->inputs; }
 int64_t descent_dataset_targets(const descent_dataset *dataset) {
+  dataset = or_none(dataset);
   return dataset->storage->y ? dataset->storage->targets : 0;
 }
-descent_task descent_dataset_task(const descent_dataset *dataset) { return dataset->storage->task; }
-int64_t descent_dataset_classes(const descent_dataset *dataset) { return dataset->storage->classes; }
+descent_task descent_dataset_task(const descent_dataset *dataset) { return or_none(dataset)->storage->task; }
+int64_t descent_dataset_classes(const descent_dataset *dataset) { return or_none(dataset)->storage->classes; }
 
 const char *descent_dataset_input_name(const descent_dataset *dataset, int64_t input) {
+  dataset = or_none(dataset);
   return schema_text(dataset->storage->schema.input_names, dataset->storage->schema.inputs, input);
 }
 
 const char *descent_dataset_target_name(const descent_dataset *dataset, int64_t target) {
+  dataset = or_none(dataset);
   return schema_text(dataset->storage->schema.target_names, dataset->storage->schema.targets, target);
 }
 
 const char *descent_dataset_class_name(const descent_dataset *dataset, int64_t class_index) {
+  dataset = or_none(dataset);
   return schema_text(dataset->storage->schema.class_names, dataset->storage->schema.classes, class_index);
 }
 
 int64_t descent_dataset_columns(const descent_dataset *dataset) {
+  dataset = or_none(dataset);
   const struct dataset_storage *s = dataset->storage;
   return s->schema.features ? s->schema.n_features : s->inputs;
 }
 
 const char *descent_dataset_column_name(const descent_dataset *dataset, int64_t column) {
-  return schema_column_name(&dataset->storage->schema, column);
+  return schema_column_name(&or_none(dataset)->storage->schema, column);
 }
 
 int64_t descent_dataset_column_categories(const descent_dataset *dataset, int64_t column) {
-  return schema_column_categories(&dataset->storage->schema, column);
+  return schema_column_categories(&or_none(dataset)->storage->schema, column);
 }
 
 const char *descent_dataset_column_category(const descent_dataset *dataset, int64_t column, int64_t category) {
-  return schema_column_category(&dataset->storage->schema, column, category);
+  return schema_column_category(&or_none(dataset)->storage->schema, column, category);
 }
 
 int64_t descent_dataset_column_inputs(const descent_dataset *dataset, int64_t column) {
+  dataset = or_none(dataset);
   const struct feature *feature = schema_feature(&dataset->storage->schema, column);
   if (feature) return feature_inputs(feature);
   return column >= 0 && column < descent_dataset_columns(dataset);
 }
 
 void descent_dataset_missing(const descent_dataset *dataset, int64_t *counts) {
+  dataset = or_none(dataset);
   const struct dataset_storage *s = dataset->storage;
   const int64_t columns = descent_dataset_columns(dataset);
+  if (!counts) return;
   memset(counts, 0, (size_t)columns * sizeof *counts);
   for (int64_t r = 0; r < dataset->rows; r++) {
     const float *x = s->X + dataset_source_row(dataset, r) * s->inputs;
@@ -212,18 +230,20 @@ int64_t dataset_category(const struct feature *feature, const float *inputs) {
   return category;
 }
 
-int64_t descent_dataset_dropped(const descent_dataset *dataset) { return dataset->storage->dropped; }
+int64_t descent_dataset_dropped(const descent_dataset *dataset) { return or_none(dataset)->storage->dropped; }
 
-int64_t descent_dataset_unseen(const descent_dataset *dataset) { return dataset->storage->unseen; }
+int64_t descent_dataset_unseen(const descent_dataset *dataset) { return or_none(dataset)->storage->unseen; }
 
 int64_t descent_dataset_rounded(const descent_dataset *dataset, double *change) {
+  dataset = or_none(dataset);
   if (change) *change = dataset->storage->rounding.relative;
   return dataset->storage->rounding.cells;
 }
 
-const char *descent_dataset_note(const descent_dataset *dataset) { return dataset->storage->note; }
+const char *descent_dataset_note(const descent_dataset *dataset) { return or_none(dataset)->storage->note; }
 
 int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t class_index) {
+  dataset = or_none(dataset);
   const struct dataset_storage *s = dataset->storage;
   int64_t count = 0;
   if (!s->y || class_index < 0 || class_index >= s->classes) return 0;
@@ -232,35 +252,43 @@ int64_t descent_dataset_class_count(const descent_dataset *dataset, int64_t clas
 }
 
 static descent_status check_row(const descent_dataset *dataset, int64_t row) {
+  const descent_status status = handle_check(dataset, HANDLE_DATASET, "dataset");
+  if (status != DESCENT_OK) return status;
   if (row >= 0 && row < dataset->rows) return DESCENT_OK;
   return status_set(DESCENT_ERROR_ARGUMENT, "row %lld is out of range: the dataset has %lld rows", (long long)row,
                     (long long)dataset->rows);
 }
 
 descent_status descent_dataset_row(const descent_dataset *dataset, int64_t row, float *X) {
+  descent_status status;
+  TRY(check_row(dataset, row));
+  TRY(argument_check(X, "X"));
   const struct dataset_storage *s = dataset->storage;
-  descent_status status = check_row(dataset, row);
-  for (int64_t j = 0; status == DESCENT_OK && j < s->inputs; j++)
-    X[j] = (float)dataset_input(s, dataset_source_row(dataset, row), j);
+  for (int64_t j = 0; j < s->inputs; j++) X[j] = (float)dataset_input(s, dataset_source_row(dataset, row), j);
+done:
   return status;
 }
 
 descent_status descent_dataset_target(const descent_dataset *dataset, int64_t row, float *y) {
+  descent_status status;
+  TRY(check_row(dataset, row));
+  TRY(argument_check(y, "y"));
   const struct dataset_storage *s = dataset->storage;
-  if (!s->y) return status_set(DESCENT_ERROR_ARGUMENT, "the dataset has no target");
-  descent_status status = check_row(dataset, row);
-  for (int64_t k = 0; status == DESCENT_OK && k < s->targets; k++)
-    y[k] = (float)dataset_target(s, dataset_source_row(dataset, row), k);
+  if (!s->y) TRY(status_set(DESCENT_ERROR_ARGUMENT, "the dataset has no target"));
+  for (int64_t k = 0; k < s->targets; k++) y[k] = (float)dataset_target(s, dataset_source_row(dataset, row), k);
+done:
   return status;
 }
 
 double descent_dataset_input_value(const descent_dataset *dataset, int64_t row, int64_t input) {
+  dataset = or_none(dataset);
   const struct dataset_storage *s = dataset->storage;
   if (row < 0 || row >= dataset->rows || input < 0 || input >= s->inputs) return NAN;
   return dataset_input(s, dataset_source_row(dataset, row), input);
 }
 
 double descent_dataset_target_value(const descent_dataset *dataset, int64_t row, int64_t target) {
+  dataset = or_none(dataset);
   const struct dataset_storage *s = dataset->storage;
   if (!s->y || row < 0 || row >= dataset->rows || target < 0 || target >= s->targets) return NAN;
   return dataset_target(s, dataset_source_row(dataset, row), target);
@@ -286,6 +314,7 @@ static double spread_of(const descent_dataset *dataset, const float *values, int
 }
 
 double descent_dataset_input_rounding(const descent_dataset *dataset, int64_t input, double *spread) {
+  dataset = or_none(dataset);
   const struct dataset_storage *s = dataset->storage;
   const double change = s->X_rounding && input >= 0 && input < s->inputs ? s->X_rounding[input] : 0;
   if (spread) *spread = change > 0 ? spread_of(dataset, s->X, s->inputs, input) : 0;
@@ -293,6 +322,7 @@ double descent_dataset_input_rounding(const descent_dataset *dataset, int64_t in
 }
 
 double descent_dataset_target_rounding(const descent_dataset *dataset, int64_t target, double *spread) {
+  dataset = or_none(dataset);
   const struct dataset_storage *s = dataset->storage;
   const double change = s->y && s->y_rounding && target >= 0 && target < s->targets ? s->y_rounding[target] : 0;
   if (spread) *spread = change > 0 ? spread_of(dataset, s->y, s->targets, target) : 0;
@@ -356,8 +386,11 @@ done:
 }
 
 descent_status descent_dataset_weight(const descent_dataset *dataset, int64_t row, float *weight) {
-  const struct dataset_storage *s = dataset->storage;
-  descent_status status = check_row(dataset, row);
-  if (status == DESCENT_OK) *weight = s->weights ? s->weights[dataset_source_row(dataset, row)] : 1;
+  descent_status status;
+  TRY(check_row(dataset, row));
+  TRY(argument_check(weight, "weight"));
+  const float *weights = dataset->storage->weights;
+  *weight = weights ? weights[dataset_source_row(dataset, row)] : 1;
+done:
   return status;
 }

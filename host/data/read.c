@@ -33,10 +33,11 @@ static descent_status check_options(const descent_dataset_options *options) {
   if (options->decimal && options->decimal == options->delimiter)
     return status_set(DESCENT_ERROR_ARGUMENT,
                       "'%c' is both the delimiter and the decimal separator: choose another one", options->decimal);
+  descent_status status;
+  if (options->network) TRY(handle_check(options->network, HANDLE_NETWORK, "dataset options: network"));
   if (options->network && options->task != DESCENT_TASK_AUTO && options->task != descent_network_task(options->network))
     return status_set(DESCENT_ERROR_ARGUMENT, "task %s does not match the network's task %s",
                       descent_task_name(options->task), descent_task_name(descent_network_task(options->network)));
-  descent_status status;
   TRY(check_texts(options->ignore, options->ignored, "ignored columns"));
   TRY(check_texts(options->categorical, options->categoricals, "categorical columns"));
   TRY(check_texts(options->missing, options->missing_texts, "texts of missing cells"));
@@ -78,7 +79,7 @@ static descent_status open_matrix(const struct file_choice *choice, const struct
 static descent_status resolve_options(const char *path, const descent_dataset_options *given,
                                       descent_dataset_options *options) {
   descent_status status;
-  if (!path) return status_set(DESCENT_ERROR_ARGUMENT, "a data file's path is missing");
+  TRY(argument_check(path, "path"));
   TRY(complete_dataset_options(given, options));
   TRY(check_options(options));
   const struct schema *known = options->network ? network_schema(options->network) : NULL;
@@ -189,6 +190,7 @@ descent_status descent_dataset_read(const char *path, const descent_dataset_opti
   descent_dataset *created;
   descent_dataset_options complete;
   descent_status status;
+  TRY(argument_check(dataset, "dataset"));
   TRY(resolve_options(path, options, &complete));
   TRY(read_whole(path, &complete, NULL, &storage));
   created = dataset_wrap(storage);
@@ -228,6 +230,7 @@ descent_status descent_dataset_read_blocks(const char *path, const descent_datas
   struct expected_data expected;
   descent_dataset_options complete;
   descent_status status;
+  if (!take) TRY(argument_refuse("take"));
   TRY(resolve_options(path, options, &complete));
   if (!complete.network || !complete.features_only || rows < 1)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
@@ -286,10 +289,11 @@ descent_status descent_dataset_convert(const char *path, const descent_dataset_o
   struct binary_writer writer = {0};
   descent_dataset_options mapped = descent_dataset_options_default(), complete;
   descent_status status;
+  TRY(argument_check(to, "to"));
+  TRY(argument_check(dataset, "dataset"));
   TRY(resolve_options(path, options, &complete));
   options = &complete;
-  if (!to || options->network)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "a conversion needs an output path and no network"));
+  if (options->network) TRY(status_set(DESCENT_ERROR_ARGUMENT, "dataset options: network: a conversion takes none"));
   TRY(format_choose(path, options->format, &choice));
   if (strcmp(path, "-") == 0 || choice.format == FORMAT_SAFETENSORS)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: cannot be read in two passes (read and save it)", path));

@@ -83,21 +83,25 @@ static descent_dataset *make_view(const descent_dataset *parent, int64_t rows) {
 
 descent_status descent_dataset_split(const descent_dataset *dataset, double fraction, uint64_t seed,
                                      descent_dataset **kept, descent_dataset **held_out) {
+  struct class_share *shares = NULL;
+  struct permutation *orders = NULL;
+  descent_dataset *first = NULL, *second = NULL;
+  descent_status status;
+  TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
+  TRY(argument_check(kept, "kept"));
+  TRY(argument_check(held_out, "held_out"));
   if (!(fraction > 0 && fraction < 1))
-    return status_set(DESCENT_ERROR_ARGUMENT, "fraction %g: must be above 0 and below 1", fraction);
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "fraction %g: must be above 0 and below 1", fraction));
   const int64_t rows = dataset->rows, total = llround(fraction * (double)rows);
   const int64_t classes = dataset->storage->y && dataset->storage->classes ? dataset->storage->classes : 1;
   if (total < 1 || total >= rows)
-    return status_set(DESCENT_ERROR_DATA,
-                      "a fraction of %g of %" PRId64
-                      " row%s leaves one side of the split empty (change the fraction, "
-                      "or add rows)",
-                      fraction, rows, rows == 1 ? "" : "s");
-  descent_status status = DESCENT_ERROR_MEMORY;
-  descent_dataset *first = NULL, *second = NULL;
-  struct class_share *shares = memory_allocate(classes, sizeof *shares, "the split");
-  struct permutation *orders = memory_allocate(classes, sizeof *orders, "the split");
-  if (!shares || !orders) goto done;
+    TRY(status_set(DESCENT_ERROR_DATA,
+                   "a fraction of %g of %" PRId64 " row%s leaves one side of the split empty (change the fraction, "
+                   "or add rows)",
+                   fraction, rows, rows == 1 ? "" : "s"));
+  shares = memory_allocate(classes, sizeof *shares, "the split");
+  orders = memory_allocate(classes, sizeof *orders, "the split");
+  if (!shares || !orders) TRY(DESCENT_ERROR_MEMORY);
   for (int64_t k = 0; k < classes; k++) shares[k].class_index = k;
   for (int64_t r = 0; r < rows; r++) shares[class_of(dataset, r)].rows++;
   set_shares(shares, classes, fraction, total);
@@ -109,7 +113,7 @@ descent_status descent_dataset_split(const descent_dataset *dataset, double frac
   }
   first = make_view(dataset, rows - n_held);
   second = make_view(dataset, n_held);
-  if (!first || !second) goto done;
+  if (!first || !second) TRY(DESCENT_ERROR_MEMORY);
   /* Each class is shuffled on its own; the first of its rows are held out. */
   for (int64_t r = 0; r < rows; r++) {
     const int64_t k = class_of(dataset, r);
@@ -120,7 +124,6 @@ descent_status descent_dataset_split(const descent_dataset *dataset, double frac
   *kept = first;
   *held_out = second;
   first = second = NULL;
-  status = DESCENT_OK;
 done:
   descent_dataset_free(first);
   descent_dataset_free(second);

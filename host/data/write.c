@@ -28,16 +28,20 @@ struct format_writer {
 static descent_status save(const descent_dataset *dataset, const char *path, const struct format_writer *writers,
                            size_t n) {
   char known[128] = "";
-  if (!dataset || !path) return status_set(DESCENT_ERROR_ARGUMENT, "a dataset and an output path are needed");
+  descent_status status;
+  TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
+  TRY(argument_check(path, "path"));
   const size_t length = strlen(path);
   for (size_t i = 0; i < n; i++) {
     const size_t ending = strlen(writers[i].ending);
     snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", writers[i].ending);
     if (length <= ending || strcasecmp(path + length - ending, writers[i].ending) != 0) continue;
-    const descent_status status = check_mapped(dataset->storage, path);
-    return status == DESCENT_OK ? writers[i].write(dataset, path) : status;
+    TRY(check_mapped(dataset->storage, path));
+    return writers[i].write(dataset, path);
   }
-  return status_set(DESCENT_ERROR_ARGUMENT, "%s: unknown extension (known: %s)", path, known);
+  status = status_set(DESCENT_ERROR_ARGUMENT, "%s: unknown extension (known: %s)", path, known);
+done:
+  return status;
 }
 
 descent_status descent_dataset_save(const descent_dataset *dataset, const char *path) {

@@ -348,8 +348,7 @@ static descent_status begin(struct exporter *e) {
   e->columns = memory_allocate(features, sizeof *e->columns, "column names");
   e->pieces = memory_allocate(2 * features, sizeof *e->pieces, "columns");
   e->texts = memory_allocate(texts, sizeof *e->texts, "categories");
-  e->offsets =
-      memory_allocate(2 * (e->network->inputs + network_outputs(e->network)), sizeof *e->offsets, "offsets");
+  e->offsets = memory_allocate(2 * (e->network->inputs + network_outputs(e->network)), sizeof *e->offsets, "offsets");
   if (!e->columns || !e->pieces || !e->texts || !e->offsets) return DESCENT_ERROR_MEMORY;
   TRY(onnx_graph_create((struct onnx_room){.nodes = nodes + NODES_PER_FEATURE * features + OTHER,
                                            .constants = nodes + NODES_PER_FEATURE * features + OTHER,

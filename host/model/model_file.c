@@ -147,6 +147,8 @@ descent_status descent_network_save(const descent_network *network, const char *
   char *metadata = NULL;
   int64_t n;
   descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(argument_check(path, "path"));
   TRY(model_describe(path, network, &metadata));
   TRY(model_list_tensors(network, &tensors, &n));
   TRY(safetensors_save(path, metadata, tensors, n));
@@ -342,6 +344,8 @@ descent_status descent_network_load(const char *path, descent_network **network)
   struct description described = {0};
   descent_network *loaded = NULL;
   descent_status status;
+  TRY(argument_check(path, "path"));
+  TRY(argument_check(network, "network"));
   TRY(safetensors_open(path, &file));
   TRY(check_kind(&file));
   TRY(parse_description(path, file.texts[SAFETENSORS_MODEL], &described));

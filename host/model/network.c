@@ -146,6 +146,7 @@ descent_status descent_network_create(const descent_network_options *options, de
   descent_network *created = NULL;
   descent_network_options complete;
   descent_status status;
+  TRY(argument_check(network, "network"));
   TRY(complete_network_options(options, &complete));
   options = &complete;
   TRY(check_options(options));
@@ -167,29 +168,35 @@ done:
 }
 
 descent_status network_check_unused(const descent_network *network) {
+  const descent_status status = handle_check(network, HANDLE_NETWORK, "network");
+  if (status != DESCENT_OK) return status;
   if (__atomic_load_n(&network->trainers, __ATOMIC_RELAXED) == 0) return DESCENT_OK;
   return status_set(DESCENT_ERROR_ARGUMENT,
-                    "the network is in use by a trainer, which would overwrite the change: free the trainer first");
+                    "network: in use by a trainer, which would overwrite the change: free the trainer first");
 }
 
 void descent_network_free(descent_network *network) { handle_close(network, HANDLE_NETWORK); }
 
 /* ---- parameters ------------------------------------------------------------------------------------------------- */
 
-/* Layer `layer`, from 1; NULL with the error set when there is none. */
-static const struct network_layer *find_layer(const descent_network *network, int32_t layer) {
-  if (layer >= 1 && layer <= network->n_layers) return &network->layers[layer - 1];
-  status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 " is out of range: the network has layers 1 to %" PRId32, layer,
-             network->n_layers);
-  return NULL;
+/* Layer `layer`, from 1. */
+static descent_status find_layer(const descent_network *network, int32_t layer, const struct network_layer **found) {
+  if (layer < 1 || layer > network->n_layers)
+    return status_set(DESCENT_ERROR_ARGUMENT, "layer %" PRId32 " is out of range: the network has layers 1 to %" PRId32,
+                      layer, network->n_layers);
+  *found = &network->layers[layer - 1];
+  return DESCENT_OK;
 }
 
 descent_status descent_network_get_layer(const descent_network *network, int32_t layer, float *W, float *b) {
-  const struct network_layer *at = find_layer(network, layer);
-  if (!at) return DESCENT_ERROR_ARGUMENT;
+  const struct network_layer *at = NULL;
+  descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(find_layer(network, layer, &at));
   if (W) memcpy(W, network->parameters + at->at.W, (size_t)(at->n_out * at->n_in) * sizeof *W);
   if (b) memcpy(b, network->parameters + at->at.b, (size_t)at->n_out * sizeof *b);
-  return DESCENT_OK;
+done:
+  return status;
 }
 
 descent_status network_check_finite(int32_t layer, const char *what, const float *values, int64_t n) {
@@ -200,9 +207,10 @@ descent_status network_check_finite(int32_t layer, const char *what, const float
 }
 
 descent_status descent_network_set_layer(descent_network *network, int32_t layer, const float *W, const float *b) {
-  const struct network_layer *at = find_layer(network, layer);
-  if (!at) return DESCENT_ERROR_ARGUMENT;
+  const struct network_layer *at = NULL;
   descent_status status;
+  TRY(network_check_unused(network));
+  TRY(find_layer(network, layer, &at));
   TRY(network_check_finite(layer, "W", W, at->n_out * at->n_in));
   TRY(network_check_finite(layer, "b", b, at->n_out));
   if (W) memcpy(network->parameters + at->at.W, W, (size_t)(at->n_out * at->n_in) * sizeof *W);
@@ -213,25 +221,36 @@ done:
 
 /* ---- getters ---------------------------------------------------------------------------------------------------- */
 
-int64_t descent_network_inputs(const descent_network *network) { return network->inputs; }
+/* The network, or one without layers instead of NULL and of a dead handle. */
+static const descent_network *or_none(const descent_network *network) {
+  static const descent_network none = {.checkpoint_step = -1};
+  return handle_alive(network, HANDLE_NETWORK) ? network : &none;
+}
 
-int32_t descent_network_layers(const descent_network *network) { return network->n_layers; }
+int64_t descent_network_inputs(const descent_network *network) { return or_none(network)->inputs; }
 
-int64_t descent_network_outputs(const descent_network *network) { return network_outputs(network); }
+int32_t descent_network_layers(const descent_network *network) { return or_none(network)->n_layers; }
+
+int64_t descent_network_outputs(const descent_network *network) {
+  return handle_alive(network, HANDLE_NETWORK) ? network_outputs(network) : 0;
+}
 
 int64_t descent_network_width(const descent_network *network, int32_t layer) {
+  network = or_none(network);
   if (layer < 0 || layer > network->n_layers) return 0;
   return layer == 0 ? network->inputs : network->layers[layer - 1].n_out;
 }
 
 descent_activation descent_network_activation(const descent_network *network, int32_t layer) {
+  network = or_none(network);
   if (layer < 1 || layer > network->n_layers) return DESCENT_ACTIVATION_IDENTITY;
   return network->layers[layer - 1].activation;
 }
 
-descent_loss descent_network_loss(const descent_network *network) { return network->loss; }
+descent_loss descent_network_loss(const descent_network *network) { return or_none(network)->loss; }
 
 descent_task descent_network_task(const descent_network *network) {
+  if (!handle_alive(network, HANDLE_NETWORK)) return DESCENT_TASK_AUTO;
   switch (network->loss) {
     case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return DESCENT_TASK_BINARY;
     case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return DESCENT_TASK_CLASSES;
@@ -241,79 +260,95 @@ descent_task descent_network_task(const descent_network *network) {
 }
 
 int64_t descent_network_parameters(const descent_network *network) {
+  network = or_none(network);
   int64_t count = 0;
   for (int32_t l = 0; l < network->n_layers; l++) count += network->layers[l].n_out * (network->layers[l].n_in + 1);
   return count;
 }
 
-int64_t descent_network_classes(const descent_network *network) { return network->classes; }
+int64_t descent_network_classes(const descent_network *network) { return or_none(network)->classes; }
 
-descent_impute descent_network_impute(const descent_network *network) { return network->impute; }
+descent_impute descent_network_impute(const descent_network *network) { return or_none(network)->impute; }
 
-bool descent_network_imputes(const descent_network *network) { return network->fill != NULL; }
+bool descent_network_imputes(const descent_network *network) { return or_none(network)->fill != NULL; }
 
-descent_normalize descent_network_normalize(const descent_network *network) { return network->normalize; }
+descent_normalize descent_network_normalize(const descent_network *network) { return or_none(network)->normalize; }
 
 int descent_network_svmlight_base(const descent_network *network) {
+  network = or_none(network);
   return network->schema.indexed_columns ? (int)network->schema.first_index : -1;
 }
 
 const struct schema *network_schema(const descent_network *network) { return &network->schema; }
 
 const char *descent_network_input_name(const descent_network *network, int64_t input) {
+  network = or_none(network);
   return schema_text(network->schema.input_names, network->schema.inputs, input);
 }
 
 double descent_network_input_offset(const descent_network *network, int64_t input) {
+  network = or_none(network);
   return schema_offset(network->schema.offsets, network->schema.n_offsets, input);
 }
 
 double descent_network_target_offset(const descent_network *network, int64_t target) {
+  network = or_none(network);
   return schema_offset(network->schema.target_offsets, network->schema.n_target_offsets, target);
 }
 
 void descent_network_target_scaling(const descent_network *network, int64_t target, double *shift, double *scale) {
-  const bool known = !network->classes && target >= 0 && target < network_outputs(network);
-  *shift = known ? schema_offset(network->schema.target_offsets, network->schema.n_target_offsets, target) +
-                       (double)network->y_shift[target]
-                 : 0;
-  *scale = known ? 1 / (double)network->y_scale[target] : 1;
+  network = or_none(network);
+  const bool known = !network->classes && target >= 0 && target < descent_network_outputs(network);
+  if (shift)
+    *shift = known ? schema_offset(network->schema.target_offsets, network->schema.n_target_offsets, target) +
+                         (double)network->y_shift[target]
+                   : 0;
+  if (scale) *scale = known ? 1 / (double)network->y_scale[target] : 1;
 }
 
 const char *descent_network_target_name(const descent_network *network, int64_t target) {
+  network = or_none(network);
   return schema_text(network->schema.target_names, network->schema.targets, target);
 }
 
 int64_t descent_network_columns(const descent_network *network) {
+  network = or_none(network);
   return network->schema.features ? network->schema.n_features : network->inputs;
 }
 
 const char *descent_network_column_name(const descent_network *network, int64_t column) {
-  return schema_column_name(&network->schema, column);
+  return schema_column_name(&or_none(network)->schema, column);
 }
 
 int64_t descent_network_column_categories(const descent_network *network, int64_t column) {
-  return schema_column_categories(&network->schema, column);
+  return schema_column_categories(&or_none(network)->schema, column);
 }
 
 const char *descent_network_column_category(const descent_network *network, int64_t column, int64_t category) {
-  return schema_column_category(&network->schema, column, category);
+  return schema_column_category(&or_none(network)->schema, column, category);
 }
 
 const char *descent_network_class_name(const descent_network *network, int64_t class_index) {
+  network = or_none(network);
   return schema_text(network->schema.class_names, network->schema.classes, class_index);
 }
 
-const char *descent_network_library(const descent_network *network) { return network->library ? network->library : ""; }
+const char *descent_network_library(const descent_network *network) {
+  network = or_none(network);
+  return network->library ? network->library : "";
+}
 
-int64_t descent_network_checkpoint_step(const descent_network *network) { return network->checkpoint_step; }
+int64_t descent_network_checkpoint_step(const descent_network *network) { return or_none(network)->checkpoint_step; }
 
 const char *descent_network_provenance(const descent_network *network) {
+  network = or_none(network);
   return network->provenance ? network->provenance : "";
 }
 
 descent_status descent_network_set_provenance(descent_network *network, const char *text) {
   size_t bad;
+  const descent_status status = handle_check(network, HANDLE_NETWORK, "network");
+  if (status != DESCENT_OK) return status;
   if (text && !utf8_valid(text, strlen(text), &bad))
     return status_set(DESCENT_ERROR_ARGUMENT, "provenance: byte %zu is not UTF-8", bad);
   char *copy = text ? strdup(text) : NULL;

@@ -48,8 +48,8 @@ static inline int64_t network_outputs(const descent_network *network) {
   return network->layers[network->n_layers - 1].n_out;
 }
 
-/* ERROR_ARGUMENT while a trainer lives, which has a copy of what would change and writes its own later. For every public
- * function that changes a network. */
+/* handle_check, and ERROR_ARGUMENT while a trainer lives, which has a copy of what would change and writes its own
+ * later. For every public function that changes parameters or preprocessing. */
 descent_status network_check_unused(const descent_network *network);
 
 /* ERROR_ARGUMENT, "layer 2: W[3] is nan: must be finite", unless all of values (n) are; values may be NULL. */

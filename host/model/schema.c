@@ -92,6 +92,22 @@ descent_status schema_name_inputs(struct schema *schema) {
 
 /* ---- copies ----------------------------------------------------------------------------------------------------- */
 
+/* Copies the names and offsets of targets and the names of classes as they are. */
+static void assign_targets(const struct schema *from, struct schema *to) {
+  to->target_names = from->target_names;
+  to->targets = from->targets;
+  to->class_names = from->class_names;
+  to->classes = from->classes;
+  to->target_offsets = from->target_offsets;
+  to->n_target_offsets = from->n_target_offsets;
+}
+
+void schema_swap_targets(struct schema *a, struct schema *b) {
+  const struct schema kept = *a;
+  assign_targets(b, a);
+  assign_targets(&kept, b);
+}
+
 void schema_drop_features(struct schema *schema) {
   for (int64_t c = 0; c < schema->n_features; c++) {
     free(schema->features[c].name);

@@ -76,6 +76,8 @@ descent_status schema_copy(const struct schema *schema, struct schema *copy);
 void schema_clear(struct schema *schema);
 void schema_drop_classes(struct schema *schema);
 void schema_drop_features(struct schema *schema);
+/* Exchanges the names and offsets of targets and the names of classes. */
+void schema_swap_targets(struct schema *a, struct schema *b);
 /* Copies the offsets of inputs and targets, which `copy` must not have yet. */
 descent_status schema_copy_offsets(const struct schema *schema, struct schema *copy);
 /* Copies what reading depends on: unseen, missing, numbers and the positions, which `copy` must not have yet, and the

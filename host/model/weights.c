@@ -122,6 +122,8 @@ descent_status descent_network_load_weights(descent_network *network, const char
   float *parameters = NULL;
   int64_t n = 0;
   descent_status status;
+  TRY(network_check_unused(network));
+  TRY(argument_check(path, "path"));
   TRY(safetensors_open_any(path, &file));
   layers = memory_allocate(file.n, sizeof *layers, "the layers of a file");
   parameters = memory_allocate(network->n_parameters, sizeof *parameters, "the network's parameters");

@@ -153,6 +153,8 @@ descent_status descent_train_options_check(const descent_train_options *options,
   struct plan_handles handles;
   descent_train_options complete;
   descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(device, "device"));
   TRY(complete_train_options(options, &complete));
   TRY(check_train_options(network, &complete));
   TRY(plan_build(network, &complete, 1, &plan, &handles));

@@ -1,8 +1,7 @@
 /* A dataset of the caller's arrays. X in a GPU's memory is read there by programs on that GPU; all else reads a copy. */
 #include <stdlib.h>
 
-#include "backend/device_array.h"
-#include "core/handle.h"
+#include "backend/backend.h"
 #include "core/status.h"
 #include "data/dataset.h"
 #include "data/strided.h"
@@ -52,7 +51,7 @@ descent_status descent_dataset_create_arrays(descent_device *device, const desce
   descent_dataset *created = NULL;
   descent_status status;
   TRY(argument_check(dataset, "dataset"));
-  if (device) TRY(handle_check(device, HANDLE_DEVICE, "device"));
+  if (device) TRY(device_check(device, "device"));
   TRY(take_rows(X, "X", device, &given.rows, &given.inputs, &given.owned_X, &given.X));
   if (y) TRY(take_rows(y, "y", device, &given.rows, &given.targets, &given.owned_y, &given.y));
   if (weights)

@@ -72,6 +72,10 @@ descent_status descent_evaluate(const descent_network *network, descent_device *
   struct program program = {0};
   descent_dataset *aligned = NULL;
   descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(device, "device"));
+  TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
+  TRY(argument_check(metrics, "metrics"));
   TRY(check_dataset(network, dataset, true, "the dataset"));
   TRY(dataset_align(dataset, &network->schema, &aligned));
   if (aligned) dataset = aligned;

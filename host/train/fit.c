@@ -382,6 +382,10 @@ descent_status descent_fit(descent_network *network, descent_device *device, con
   descent_fit_result reached = {0};
   bool ready = false;
   descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(device, "device"));
+  TRY(handle_check(training, HANDLE_DATASET, "training"));
+  if (validation) TRY(handle_check(validation, HANDLE_DATASET, "validation"));
   TRY(complete_train_options(options, &complete));
   TRY(set_up(&f, network, device));
   ready = true;

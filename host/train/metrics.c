@@ -220,6 +220,7 @@ descent_status metrics_finish(struct metrics_sums *sums, double loss, descent_me
 }
 
 void descent_metrics_clear(descent_metrics *metrics) {
+  if (!metrics) return;
   free(metrics->f1);
   free(metrics->confusion);
   *metrics = (descent_metrics){0};

@@ -48,6 +48,10 @@ static descent_status predict(const descent_network *network, descent_device *de
   struct program program = {0};
   descent_dataset *aligned = NULL;
   descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(device, "device"));
+  TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
+  TRY(argument_check(outputs, "outputs"));
   TRY(check_dataset(network, dataset, false, "the dataset"));
   TRY(dataset_align(dataset, &network->schema, &aligned));
   if (aligned) dataset = aligned;
@@ -123,7 +127,7 @@ descent_status descent_predictor_create(const descent_network *network, descent_
                                         descent_predictor **predictor) {
   descent_status status;
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
-  TRY(handle_check(device, HANDLE_DEVICE, "device"));
+  TRY(device_check(device, "device"));
   TRY(argument_check(predictor, "predictor"));
   if (max_rows < 1) TRY(status_set(DESCENT_ERROR_ARGUMENT, "max_rows %lld: must be at least 1", (long long)max_rows));
   TRY(predictor_create(network, device, max_rows, predictor));

@@ -1,5 +1,5 @@
-/* Fits a network's imputation and normalisation to the training rows and copies their schema. On failure the network is
- * unchanged. */
+/* Fits a network's imputation and normalisation to the training rows and copies their schema; from rows without targets
+ * the inputs' part of it. On failure the network is unchanged. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,13 +11,15 @@
 descent_status descent_network_fit_preprocessing(descent_network *network, const descent_dataset *dataset,
                                                  descent_normalize inputs, descent_impute impute,
                                                  bool standardise_targets) {
-  const struct dataset_storage *storage = dataset->storage;
-  const int64_t n_x = network->inputs, n_y = network->layers[network->n_layers - 1].n_out;
-  const bool regression = loss_is_regression(network->loss);
   struct schema schema = {0};
   float *constants = NULL, *fill = NULL;
   descent_status status;
-  TRY(check_dataset(network, dataset, true, "the training data"));
+  TRY(network_check_unused(network));
+  TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
+  const struct dataset_storage *storage = dataset->storage;
+  const int64_t n_x = network->inputs, n_y = network_outputs(network);
+  const bool standardises = standardise_targets && loss_is_regression(network->loss);
+  TRY(check_dataset(network, dataset, storage->y || standardises, "the training data"));
   if ((unsigned)inputs > DESCENT_NORMALIZE_MINMAX)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "inputs %d: must be a descent_normalize", (int)inputs));
   if ((unsigned)impute > DESCENT_IMPUTE_MOST_FREQUENT)
@@ -30,10 +32,15 @@ descent_status descent_network_fit_preprocessing(descent_network *network, const
   for (int64_t j = 0; j < n_x; j++) scale[j] = 1;
   for (int64_t k = 0; k < n_y; k++) y_scale[k] = 1;
   TRY(preprocess_fit_inputs(dataset, impute, inputs, fill, shift, scale));
-  if (regression && standardise_targets) TRY(preprocess_fit_targets(dataset, y_shift, y_scale));
+  if (standardises) TRY(preprocess_fit_targets(dataset, y_shift, y_scale));
   TRY(schema_copy(&storage->schema, &schema));
   /* With fewer classes than the network has, names would exist only for some of them. */
   if (storage->classes != network->classes) schema_drop_classes(&schema);
+  if (!storage->y) {
+    schema_swap_targets(&network->schema, &schema);
+    memcpy(y_shift, network->y_shift, (size_t)n_y * sizeof *y_shift);
+    memcpy(y_scale, network->y_scale, (size_t)n_y * sizeof *y_scale);
+  }
 
   network->normalize = inputs;
   network->impute = impute;

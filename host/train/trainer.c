@@ -62,6 +62,9 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
   float *class_weights = NULL;
   descent_train_options complete;
   descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(device, "device"));
+  TRY(argument_check(trainer, "trainer"));
   TRY(complete_train_options(options, &complete));
   options = &complete;
   TRY(check_train_options(network, options));
@@ -85,6 +88,8 @@ done:
 void descent_trainer_free(descent_trainer *trainer) { handle_close(trainer, HANDLE_TRAINER); }
 
 descent_status descent_trainer_set_learning_rate(descent_trainer *trainer, double learning_rate) {
+  const descent_status status = handle_check(trainer, HANDLE_TRAINER, "trainer");
+  if (status != DESCENT_OK) return status;
   if (!(learning_rate > 0 && isfinite((float)learning_rate)))
     return status_set(DESCENT_ERROR_ARGUMENT, "learning_rate %.10g: must be a number above 0", learning_rate);
   trainer->learning_rate = learning_rate;
@@ -209,11 +214,12 @@ done:
 }
 
 descent_status descent_trainer_sync(descent_trainer *trainer) {
+  descent_status status;
+  TRY(handle_check(trainer, HANDLE_TRAINER, "trainer"));
   const struct program *program = &trainer->program;
   const struct plan *plan = program->plan;
   const int64_t n = trainer->network->n_parameters;
   int layer = 1;
-  descent_status status;
   TRY(program_read(program, program->at.parameters, 0, n, PLAN_F32, trainer->parameters));
   const int64_t position = number_find_non_finite(trainer->parameters, n);
   if (position < n) {

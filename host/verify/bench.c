@@ -337,18 +337,18 @@ descent_status descent_bench(const descent_network *network, descent_device *dev
                              void (*on_row)(void *user, const descent_bench_row *row), void *user,
                              descent_bench_result *result) {
   descent_train_options complete;
-  if (!network || !device || !options || !result)
-    return status_set(DESCENT_ERROR_ARGUMENT, "descent_bench: NULL argument");
-  descent_status status = complete_train_options(options, &complete);
-  if (status != DESCENT_OK) return status;
+  struct bench b = {0};
+  descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(device, "device"));
+  TRY(argument_check(result, "result"));
+  TRY(complete_train_options(options, &complete));
   options = &complete;
   if (options->batch_size < 1)
-    return status_set(DESCENT_ERROR_ARGUMENT,
-                      "descent_bench: batch_size %lld: must be at least 1, as there is no dataset",
-                      (long long)options->batch_size);
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "descent_bench: batch_size %lld: must be at least 1, as there is no dataset",
+                   (long long)options->batch_size));
   if (!(seconds > 0) || !isfinite(seconds))
-    return status_set(DESCENT_ERROR_ARGUMENT, "descent_bench: seconds %g: must be finite and > 0", seconds);
-  struct bench b = {0};
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "descent_bench: seconds %g: must be finite and > 0", seconds));
   descent_bench_result measured = {0};
   TRY(compile(&b, network, device, options));
   TRY(list_timings(&b));

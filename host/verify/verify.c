@@ -280,16 +280,18 @@ done:
 descent_status descent_verify(const descent_network *network, descent_device *candidate, descent_device *reference,
                               const descent_train_options *options, int64_t rows, int64_t steps,
                               void (*on_row)(void *user, const descent_verify_row *row), void *user, bool *passed) {
-  if (!network || !candidate || !reference || !options || !passed)
-    return status_set(DESCENT_ERROR_ARGUMENT, "descent_verify: NULL argument");
-  if (rows < 1 || steps < 1)
-    return status_set(DESCENT_ERROR_ARGUMENT, "descent_verify: rows %lld and steps %lld must be at least 1",
-                      (long long)rows, (long long)steps);
   struct verification v = {0};
   descent_train_options complete;
   descent_device exact = {.backend = &backend_reference};
   descent_status status = DESCENT_OK;
-  bool own_exact = reference->backend != &backend_reference;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(candidate, "candidate"));
+  TRY(device_check(reference, "reference"));
+  TRY(argument_check(passed, "passed"));
+  if (rows < 1 || steps < 1)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "descent_verify: rows %lld and steps %lld must be at least 1",
+                   (long long)rows, (long long)steps));
+  const bool own_exact = reference->backend != &backend_reference;
   TRY(complete_train_options(options, &complete));
   options = &complete;
   TRY(prepare(&v, network, candidate, options, rows));

@@ -26,18 +26,30 @@
  * - A function that can fail returns `descent_status`; DESCENT_OK is 0. On failure outputs are unchanged and
  *   descent_last_error() describes the error on this thread. Any function that allocates may return ERROR_MEMORY.
  * - Matrices are row-major, one example per row. Sizes count elements, never bytes.
- * - A pointer may be NULL only where its comment says so. Arrays and texts passed in are copied, unless their comment
- *   says borrowed and until when.
+ * - A pointer may be NULL only where its comment says so. Any other NULL, an object that was freed and an object of
+ *   another kind are ERROR_ARGUMENT, and the text names the argument. Functions that return no status then return 0,
+ *   NULL, NaN or "", or do nothing. (A freed object is recognised until about 64 others of its kind were freed after it.)
+ * - Arrays and texts passed in are copied, unless their comment says borrowed and until when.
  * - An option struct starts from its ..._default() function; see "option structs" below.
  * - `create`, `open`, `read`, `load` and `split` return objects that the matching `free` or `close` releases;
- *   freeing NULL does nothing.
+ *   freeing NULL does nothing, and so does freeing twice. Objects may be freed in any order: a trainer keeps its network
+ *   and its device for itself until it is freed, though the caller can no longer use them.
  * - Distinct objects may be used from distinct threads at the same time; one object from one thread at a time, though
- *   several threads may share what they pass as a pointer to const. A trainer counts as a use of its network and its
- *   device: two trainers on one device take turns. A callback must not use the objects of the call that makes it.
- * - The library keeps no global state except the thread's error text and progress callback, the list of files being written (see
- *   descent_remove_unfinished_files) and a random key for hashing. It never prints, exits or aborts. One
- *   process-wide effect: opening a CPU device sets the BLAS library to one thread, since the device runs products in
- *   parallel itself. HDF5 files are read by a child process, made by fork(), while they are open.
+ *   several threads may share what they pass as a pointer to const. Freeing counts as a use, and a trainer as a use of
+ *   its network. A device may be used by several threads at once: on a CPU, a call that finds the device's threads busy
+ *   computes alone; on a GPU, calls take turns. The results are those of a thread alone. A callback must not use the
+ *   objects of the call that makes it.
+ * - While a trainer of a network lives, functions that change the network's parameters or preprocessing are
+ *   ERROR_ARGUMENT: the trainer works on a copy and would overwrite the change.
+ * - The library keeps no global state except the thread's error text and progress callback, the list of files
+ *   being written (see descent_remove_unfinished_files), memory of freed objects and a random key for hashing. It never
+ *   prints, exits or aborts. One process-wide effect: while a CPU device is open, the BLAS library uses one thread, since the device runs
+ *   products in parallel itself; closing the last one restores the number of before. The calling thread's current CUDA
+ *   device stays as it is. HDF5 files are read by a child process, made by fork(), while they are open.
+ * - After fork() the child may use and free the datasets and networks that it inherits, and open devices. Inherited
+ *   devices, and trainers on them, are ERROR_DEVICE there: their threads and CUDA contexts exist in the parent only. A
+ *   parent that forks while other threads call the library leaves the child what POSIX grants: functions that are
+ *   async-signal-safe.
  */
 #ifndef DESCENT_DESCENT_H
 #define DESCENT_DESCENT_H
@@ -526,8 +538,9 @@ DESCENT_API descent_status descent_network_initialise(descent_network *network, 
 /* Fits the preprocessing to the rows of `dataset`: the replacement for missing cells (NaN) of each column, then the
  * input normalisation with that in place. For regression it optionally standardises the targets too: the loss is then
  * in units of the target's standard deviation, while predictions and RMSE stay in the target's own. It also keeps the
- * column, target and class names. Call it before training, with the training rows only. ERROR_ARGUMENT when the shapes
- * do not fit; ERROR_DATA when all cells of a column are missing. */
+ * column, target and class names. Rows without targets will do unless the targets are standardised: the network's names
+ * and scaling of targets, and its class names, then stay as they are. Call it before training, with the training rows
+ * only. ERROR_ARGUMENT when the shapes do not fit; ERROR_DATA when all cells of a column are missing. */
 DESCENT_API descent_status descent_network_fit_preprocessing(descent_network *network, const descent_dataset *dataset,
                                                              descent_normalize inputs, descent_impute impute,
                                                              bool standardise_targets);
@@ -655,9 +668,8 @@ DESCENT_API descent_status descent_predict_raw(const descent_network *network, d
 
 /* A predictor holds a compiled network on a device, for predictions of few rows at a time: the work that descent_predict
  * repeats in each call is done once, and a run allocates nothing. It takes at most `max_rows` (>= 1) rows at a time,
- * copies what it needs of `network`, and keeps `device` until it is freed. One thread uses a predictor at a time; each
- * thread creates its own, on a device of its own or on one that they share. ERROR_ARGUMENT; ERROR_UNSUPPORTED where the
- * device cannot run the network. */
+ * copies what it needs of `network`, and keeps `device` open until it is freed. One thread uses a predictor at a time;
+ * several predictors may share a device. ERROR_ARGUMENT, ERROR_UNSUPPORTED where the device cannot run the network. */
 typedef struct descent_predictor descent_predictor;
 DESCENT_API descent_status descent_predictor_create(const descent_network *network, descent_device *device,
                                                     int64_t max_rows, descent_predictor **predictor);
@@ -681,8 +693,8 @@ DESCENT_API descent_status descent_predictor_run_raw_arrays(descent_predictor *p
 /* Sensitivities: dX (rows, inputs) = sum over the outputs of dOutputs (rows, K) times d outputs / dX, for the raw outputs
  * of descent_predict_raw, per unit of the raw inputs; 0 where a cell is missing. With 1 for one output and 0 for the
  * others it is that output's gradient. 1 <= rows <= max_rows. The first call, and the first after a refresh, compiles
- * what it needs. ERROR_DATA as from descent_predictor_run, ERROR_ARGUMENT for a value of dOutputs that is not finite.
- * On arrays the same, dX of a float dtype. */
+ * what it needs. ERROR_DATA, with row, input and value, for an input beyond 2^64 once normalised; ERROR_ARGUMENT for a
+ * value of dOutputs that is not finite. On arrays the same, dX of a float dtype. */
 DESCENT_API descent_status descent_predictor_input_gradient(descent_predictor *predictor, const float *X,
                                                             const float *dOutputs, int64_t rows, float *dX);
 
@@ -890,8 +902,8 @@ typedef struct descent_fit_result {
   int64_t checkpoint_failures; /* checkpoints that could not be written */
 } descent_fit_result;
 
-/* A trainer holds the network's parameters, optimizer state and step counter on a device. `network` and `device` are
- * borrowed until the trainer is freed; options are copied. `max_batch` is the most rows a step will have (0: the
+/* A trainer holds the network's parameters, optimizer state and step counter on a device. It keeps `network` and
+ * `device` alive until it is freed; options are copied. `max_batch` is the most rows a step will have (0: the
  * options' batch_size, which then must not be 0). A trainer that is stepped by hand knows neither epochs nor class
  * counts, so schedules other than constant, and balance_classes, are refused. ERROR_ARGUMENT names the option. */
 DESCENT_API descent_status descent_trainer_create(descent_network *network, descent_device *device,
@@ -1028,7 +1040,7 @@ typedef struct descent_verify_row {
 /* Runs every operation of the network's training, evaluation and prediction on both devices from the same inputs and
  * compares all values written: `steps` training steps on `rows` synthetic rows (drawn from the options' seed, in
  * batches of options->batch_size with the remainder as the last one; 0: all rows), one more that also computes the
- * layer statistics, then evaluation and prediction. `on_row` (may be NULL) gets one comparison per operation, the worst
+ * layer statistics, then the backward pass of a caller's loss, evaluation and prediction. `on_row` (may be NULL) gets one comparison per operation, the worst
  * over its steps, valid during the call; `*passed`: all passed. `rows` and `steps` are at least 1. A value that fails
  * is replaced by the exact one before the next operation, so that each operation is checked alone. The bounds are those
  * of options->precision against exact arithmetic, and come from the reference device whatever the reference: with

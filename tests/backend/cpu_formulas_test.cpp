@@ -1,10 +1,11 @@
-/* The element-wise formulas against libm in double, over a stride through all floats, in every instruction set that
- * this machine has. The bounds are the ones that the comments of formulas.h state. */
+/* The element-wise formulas against libm in double, over a stride through all floats, and the products against double,
+ * in every instruction set that this machine has. The bounds are the ones that the comments of formulas.h state. */
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "internal.h"
@@ -210,6 +211,91 @@ TEST(Kernels, PermuteAsTheScalarFormulaDoes) {
         ASSERT_EQ(rows[(size_t)j], (int64_t)permutation_index(&order, (uint64_t)(first + j)))
             << k->name << " n " << n << " j " << j;
     }
+}
+
+/* A matrix whose rows are `stride` apart; what lies between them must not be read or written: NaN. */
+struct Matrix {
+  int64_t rows, columns, stride;
+  std::vector<float> values;
+
+  Matrix(int64_t m, int64_t n, uint64_t purpose)
+      : rows(m), columns(n), stride(n + 3), values((size_t)(m * (n + 3)), NAN) {
+    for (int64_t r = 0; r < m && purpose; r++)
+      for (int64_t j = 0; j < n; j++)
+        at(r, j) = (float)rng_uniform(1, RNG_SYNTHETIC, 0, purpose, (uint64_t)(r * n + j)) * 2 - 1;
+  }
+  float &at(int64_t r, int64_t j) { return values[(size_t)(r * stride + j)]; }
+};
+
+/* C (m, n) = sum over t < k of left(i, t) right(t, j): within gamma(k) of the exact one in any order (Higham 2002,
+ * 3.1), and nothing beside it is written. */
+template <class Left, class Right>
+void expect_product(const std::string &name, Matrix &C, int64_t k, const Left &left, const Right &right) {
+  for (int64_t i = 0; i < C.rows; i++) {
+    for (int64_t j = 0; j < C.columns; j++) {
+      double exact = 0, magnitude = 0;
+      for (int64_t t = 0; t < k; t++) {
+        const double term = (double)left(i, t) * (double)right(t, j);
+        exact += term;
+        magnitude += std::fabs(term);
+      }
+      ASSERT_LE(std::fabs((double)C.at(i, j) - exact), (double)k * u / (1 - (double)k * u) * magnitude)
+          << name << " " << C.rows << " x " << C.columns << " of " << k << ", element " << i << ", " << j;
+    }
+    for (int64_t j = C.columns; j < C.stride; j++) ASSERT_TRUE(std::isnan(C.at(i, j))) << name << " row " << i;
+  }
+}
+
+/* Every number of rows and columns up to those of two blocks, then the most rows; sums shorter than a vector, of whole
+ * vectors, with a remainder, and longer than one pass. */
+template <class Body>
+void for_products(const Body &body) {
+  for (const struct kernels *kernels : tables())
+    for (int64_t m : {1, 2, 3, 4, 5, 6, 7, 11, 13, (int)KERNEL_FEW_ROWS})
+      for (int64_t n : {1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 64, 83})
+        for (int64_t k : {1, 3, 7, 8, 16, 30, 129, 300}) body(kernels, m, n, k);
+}
+
+TEST(Kernels, MultiplyFewRowsByTheTransposeWithinTheBoundOfTheirSums) {
+  for_products([](const struct kernels *kernels, int64_t m, int64_t n, int64_t k) {
+    Matrix A(m, k, 1), W(n, k, 2), C(m, n, 0);
+    kernels->product(m, n, k, A.values.data(), A.stride, W.values.data(), W.stride, C.values.data(), C.stride);
+    expect_product(
+        kernels->name, C, k, [&](int64_t i, int64_t t) { return A.at(i, t); },
+        [&](int64_t t, int64_t j) { return W.at(j, t); });
+  });
+}
+
+TEST(Kernels, CombineRowsWithinTheBoundOfTheirSums) {
+  for_products([](const struct kernels *kernels, int64_t m, int64_t n, int64_t k) {
+    Matrix S(m, k, 1), B(k, n, 2), C(m, n, 0), T(k, m, 3), D(m, n, 0);
+    kernels->combine(m, n, k, S.values.data(), S.stride, 1, B.values.data(), B.stride, C.values.data(), C.stride);
+    expect_product(
+        kernels->name, C, k, [&](int64_t i, int64_t t) { return S.at(i, t); },
+        [&](int64_t t, int64_t j) { return B.at(t, j); });
+    kernels->combine(m, n, k, T.values.data(), 1, T.stride, B.values.data(), B.stride, D.values.data(), D.stride);
+    expect_product(
+        kernels->name, D, k, [&](int64_t i, int64_t t) { return T.at(t, i); },
+        [&](int64_t t, int64_t j) { return B.at(t, j); });
+  });
+}
+
+/* One row's result does not depend on how many rows are beside it, nor a column's on the columns. */
+TEST(Kernels, ComputeAnElementAlikeInEveryProduct) {
+  for (const struct kernels *kernels : tables()) {
+    Matrix A(KERNEL_FEW_ROWS, 300, 1), W(83, 300, 2), all(KERNEL_FEW_ROWS, 83, 0);
+    kernels->product(KERNEL_FEW_ROWS, 83, 300, A.values.data(), A.stride, W.values.data(), W.stride, all.values.data(),
+                     all.stride);
+    for (int64_t m = 1; m < 20; m++)
+      for (int64_t n : {1, 3, 4, 9, 83}) {
+        Matrix part(m, n, 0);
+        kernels->product(m, n, 300, A.values.data(), A.stride, W.values.data(), W.stride, part.values.data(),
+                         part.stride);
+        for (int64_t i = 0; i < m; i++)
+          for (int64_t j = 0; j < n; j++)
+            ASSERT_EQ(part.at(i, j), all.at(i, j)) << kernels->name << " " << m << " x " << n << ": " << i << ", " << j;
+      }
+  }
 }
 
 }  // namespace

@@ -77,7 +77,7 @@ TEST(DatasetInMemory, RefusesWhatItCannotBeAndSaysWhy) {
     int64_t classes;
     std::string says;
   } cases[] = {
-      {"no X", nullptr, y.data(), nullptr, 2, 2, 1, kBinary, 2, "X must not be NULL"},
+      {"no X", nullptr, y.data(), nullptr, 2, 2, 1, kBinary, 2, "X: is NULL"},
       {"no rows", good.data(), y.data(), nullptr, 0, 2, 1, kBinary, 2, "0 rows"},
       {"negative inputs", good.data(), y.data(), nullptr, 2, -2, 1, kBinary, 2, "-2 inputs"},
       {"sizes that overflow", good.data(), y.data(), nullptr, INT64_MAX / 2, 4, 1, kBinary, 2,

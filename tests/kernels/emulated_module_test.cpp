@@ -4,6 +4,7 @@
 
 #include <regex>
 #include <set>
+#include <thread>
 
 #include "cuda/cublasLt.h"
 #include "cuda_training.h"
@@ -18,6 +19,8 @@ struct Emulation {
     find(module, "emulate_configure", &configure);
     find(module, "emulate_live", &live);
     find(module, "emulate_failed", &failed);
+    find(module, "emulate_current", &current);
+    find(module, "cudaSetDevice", &set_device);
     find(module, "cudaGetLastError", &last_error);
     find(module, "cudaMemGetInfo", &memory);
     find(module, "emulated_library", &library);
@@ -26,6 +29,8 @@ struct Emulation {
   void (*configure)(const char *);
   long long (*live)();
   int (*failed)();
+  int (*current)();
+  int (*set_device)(int ordinal);
   int (*last_error)();
   int (*memory)(size_t *free_bytes, size_t *total);
   struct emulated_library *library;
@@ -165,38 +170,91 @@ TEST_F(EmulatedModule, WithoutMemoryNamesTheBatchThatFits) {
   EXPECT_EQ(emulation.last_error(), 0) << "the error is cleared";
 }
 
+/* Runs `work` in a thread that has no current context, and must have none afterwards. */
+void in_new_thread(const Emulation &emulation, const std::function<void()> &work) {
+  std::thread([&] {
+    EXPECT_EQ(emulation.current(), -1);
+    work();
+    EXPECT_EQ(emulation.current(), -1) << "a context is left current";
+  }).join();
+}
+
 /* Trains, reads, closes, with the n-th call of a kind failing, n = 1, 2, ... until there are no more. A training that
  * works around the failure must give the same result. */
 void sweep(Emulation &emulation, const Case &c, const std::string &kind, descent_status expected, const char *place) {
   Bytes result;
-  for (int n = 0;; n++) {
-    SCOPED_TRACE(kind + "=" + std::to_string(n));
-    Training training(c);
-    emulation.configure((kind + "=" + std::to_string(n)).c_str());
-    descent_status status = training.open();
-    const std::vector<plan_step> steps = training.steps(5);
-    if (status == DESCENT_OK) status = program_run(&training.program, training.program.plan->train, steps.data(), 5);
-    if (status == DESCENT_OK) status = training.program.backend->synchronise(training.program.compiled);
-    const std::string said = descent_last_error();
-    const bool failed = emulation.failed();
-    if (status == DESCENT_OK) {
-      if (n == 0) result = training.state();
-      expect_same(training.state(), result);
-    } else {
-      EXPECT_TRUE(failed) << said;
-      EXPECT_EQ(status, training.has_device() ? expected : DESCENT_ERROR_DEVICE) << said;
-      EXPECT_TRUE(std::regex_search(said, std::regex(place))) << said;
-      EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 0) << said;
-      EXPECT_TRUE(kind == "fault" || emulation.last_error() == 0) << "not cleared: " << said;
-    }
-    training.close();
-    EXPECT_EQ(emulation.live(), 0) << said;
-    if (testing::Test::HasFailure()) return;
-    if (n > 0 && !failed) {
-      EXPECT_GT(n, 5);
-      return;
-    }
-  }
+  bool more = true;
+  for (int n = 0; more; n++)
+    in_new_thread(emulation, [&] {
+      SCOPED_TRACE(kind + "=" + std::to_string(n));
+      Training training(c);
+      emulation.configure((kind + "=" + std::to_string(n)).c_str());
+      descent_status status = training.open();
+      const std::vector<plan_step> steps = training.steps(5);
+      if (status == DESCENT_OK) status = program_run(&training.program, training.program.plan->train, steps.data(), 5);
+      if (status == DESCENT_OK) status = training.program.backend->synchronise(training.program.compiled);
+      const std::string said = descent_last_error();
+      const bool failed = emulation.failed();
+      if (status == DESCENT_OK) {
+        if (n == 0) result = training.state();
+        expect_same(training.state(), result);
+      } else {
+        EXPECT_TRUE(failed) << said;
+        EXPECT_EQ(status, training.has_device() ? expected : DESCENT_ERROR_DEVICE) << said;
+        EXPECT_TRUE(std::regex_search(said, std::regex(place))) << said;
+        EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 0) << said;
+        EXPECT_TRUE(kind == "fault" || emulation.last_error() == 0) << "not cleared: " << said;
+      }
+      training.close();
+      EXPECT_EQ(emulation.live(), 0) << said;
+      more = !testing::Test::HasFailure() && (n == 0 || failed);
+      if (!more) {
+        EXPECT_GT(n, 5);
+      }
+    });
+}
+
+TEST_F(EmulatedModule, LeavesTheCallersCurrentDeviceAsItWas) {
+  emulation.configure("devices=2");
+  for (const int own : {-1, 0, 1})
+    std::thread([&] {
+      SCOPED_TRACE(own);
+      const auto unchanged = [&](descent_status status) {
+        EXPECT_EQ(status, DESCENT_OK) << descent_last_error();
+        EXPECT_EQ(emulation.current(), own);
+      };
+      if (own >= 0) emulation.set_device(own);
+      ASSERT_EQ(emulation.current(), own);
+      Training training(cases[0]);
+      const std::vector<plan_step> steps = training.steps(5);
+      const struct backend *backend;
+      double seconds[2][64], flops, bandwidth;
+      unchanged(training.open("cuda:0"));
+      struct program *program = &training.program;
+      backend = program->backend;
+      unchanged(program_run(program, program->plan->train, steps.data(), 5));
+      unchanged(backend->synchronise(program->compiled));
+      unchanged(backend->run_product(program->compiled, 1, 8, 2));
+      unchanged(backend->save(program->compiled, program->at.parameters));
+      unchanged(backend->time(program->compiled, program->plan->train, steps.data(), 2, seconds[0], seconds[1]));
+      unchanged(backend->restore(program->compiled, program->at.parameters));
+      EXPECT_GT(training.state().size(), 1U);
+      unchanged(program_write(program, program->at.scalars, 0, 1, PLAN_F64, seconds[0]));
+      training.close();
+      unchanged(DESCENT_OK);
+      const Device device = open_device("cuda:1");
+      unchanged(backend->measure(device->device, DESCENT_PRECISION_FP32, &flops, &bandwidth));
+    }).join();
+}
+
+/* On cuda:8, whose context no other test makes: it stays until the process ends. */
+TEST_F(EmulatedModule, SaysThatNotEvenAContextFits) {
+  emulation.configure("devices=9,context=1");
+  in_new_thread(emulation, [] {
+    descent_device *device = nullptr;
+    EXPECT_EQ(descent_device_open("cuda:8", 1, &device), DESCENT_ERROR_DEVICE);
+    expect_contains(descent_last_error(), "out of memory on emulated GPU: other processes hold its memory");
+  });
 }
 
 TEST_F(EmulatedModule, EveryAllocationMayFail) {

@@ -465,6 +465,34 @@ TEST_P(Sensitivities, AreTheGradientsOfTheOutputsAndFollowARefresh) {
   }
 }
 
+/* More rows than the predictor computes at a time: copies of a few, which have the same gradients. */
+TEST(Differentiate, SensitivitiesOfManyRowsComeInBlocks) {
+  const int64_t copies = 900; /* 5400 rows; a block has at most 4096 */
+  const Network network = make(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR, 2);
+  const Device device = open_device("cpu");
+  const std::vector<float> few = drawn_rows(true), few_d = drawn(rows * 2, 6);
+  std::vector<float> X, d, expected(few.size()), dX(few.size() * static_cast<size_t>(copies), NAN);
+  for (int64_t i = 0; i < copies; i++) {
+    X.insert(X.end(), few.begin(), few.end());
+    d.insert(d.end(), few_d.begin(), few_d.end());
+  }
+  descent_predictor *predictor = nullptr;
+  ASSERT_EQ(descent_predictor_create(network.get(), device.get(), rows * copies, &predictor), DESCENT_OK);
+  ASSERT_LT(program_evaluation_block(network.get(), device.get(), rows * copies), rows * copies);
+  ASSERT_EQ(descent_predictor_input_gradient(predictor, few.data(), few_d.data(), rows, expected.data()), DESCENT_OK);
+  ASSERT_EQ(descent_predictor_input_gradient(predictor, X.data(), d.data(), rows * copies, dX.data()), DESCENT_OK);
+  for (size_t at = 0; at < dX.size(); at += few.size())
+    EXPECT_LE(
+        distance({dX.begin() + static_cast<int64_t>(at), dX.begin() + static_cast<int64_t>(at + few.size())}, expected),
+        bound_of(0x1p-24) * norm_of(expected))
+        << at;
+  X[static_cast<size_t>(5000 * inputs)] = 1e30F;
+  EXPECT_EQ(descent_predictor_input_gradient(predictor, X.data(), d.data(), rows * copies, dX.data()),
+            DESCENT_ERROR_DATA);
+  EXPECT_NE(std::string(descent_last_error()).find("row 5000"), std::string::npos) << descent_last_error();
+  descent_predictor_free(predictor);
+}
+
 /* ---- misuse ------------------------------------------------------------------------------------------------------ */
 
 TEST(Differentiate, MisuseIsAnError) {

@@ -46,6 +46,7 @@ static void processor_name(char *name, size_t size) {
 static void device_close(struct backend_device *device) {
   if (!device) return;
   pool_free(device->pool);
+  gemm_end_one_thread();
   free(device);
 }
 
@@ -57,10 +58,10 @@ static descent_status device_open(int ordinal, int threads, struct backend_devic
   if (threads > MOST_THREADS) threads = MOST_THREADS;
   struct backend_device *device = memory_allocate(1, sizeof *device, "the cpu device");
   if (!device) return DESCENT_ERROR_MEMORY;
+  gemm_begin_one_thread();
   descent_status status;
   device->kernels = choose_kernels();
   TRY(pool_create(threads, &device->pool));
-  gemm_use_one_thread();
   if (!gemm_reserve(threads))
     TRY(status_set(DESCENT_ERROR_MEMORY, "cannot allocate 0.13 GB for products in each of %d thread%s (see ulimit -v)",
                    threads, threads == 1 ? "" : "s"));

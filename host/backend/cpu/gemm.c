@@ -3,23 +3,54 @@
 #include "backend/cpu/gemm.h"
 
 #include <cblas.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
 __attribute__((weak)) void openblas_set_num_threads(int threads);
+__attribute__((weak)) int openblas_get_num_threads(void);
 __attribute__((weak)) char *openblas_get_config(void);
 __attribute__((weak)) char *openblas_get_corename(void);
 __attribute__((weak)) void *blas_memory_alloc(int position); /* OpenBLAS's, likewise */
 __attribute__((weak)) void blas_memory_free(void *buffer);
 __attribute__((weak)) void bli_thread_set_num_threads(long threads);
+__attribute__((weak)) long bli_thread_get_num_threads(void);
 __attribute__((weak)) void MKL_Set_Num_Threads(int threads);
+__attribute__((weak)) int MKL_Get_Max_Threads(void);
 
-void gemm_use_one_thread(void) {
-  if (openblas_set_num_threads) openblas_set_num_threads(1);
-  if (bli_thread_set_num_threads) bli_thread_set_num_threads(1);
-  if (MKL_Set_Num_Threads) MKL_Set_Num_Threads(1);
+/* The BLAS's number of threads; below 1 where it is unknown or, in BLIS, unset, which means one. */
+static int blas_threads(void) {
+  if (openblas_get_num_threads) return openblas_get_num_threads();
+  if (bli_thread_get_num_threads) return (int)bli_thread_get_num_threads();
+  return MKL_Get_Max_Threads ? MKL_Get_Max_Threads() : 0;
+}
+
+static void set_blas_threads(int threads) {
+  if (openblas_set_num_threads) openblas_set_num_threads(threads);
+  if (bli_thread_set_num_threads) bli_thread_set_num_threads(threads);
+  if (MKL_Set_Num_Threads) MKL_Set_Num_Threads(threads);
+}
+
+static struct {
+  pthread_mutex_t lock;
+  int users, before; /* before: threads of the BLAS when the first one came */
+} single = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+void gemm_begin_one_thread(void) {
+  pthread_mutex_lock(&single.lock);
+  if (single.users++ == 0) {
+    single.before = blas_threads();
+    set_blas_threads(1);
+  }
+  pthread_mutex_unlock(&single.lock);
+}
+
+void gemm_end_one_thread(void) {
+  pthread_mutex_lock(&single.lock);
+  if (--single.users == 0 && single.before > 1 && blas_threads() == 1) set_blas_threads(single.before);
+  pthread_mutex_unlock(&single.lock);
 }
 
 /* True if the address space has room for one more of OpenBLAS's buffers, 128 MB on x86-64 and less elsewhere. */

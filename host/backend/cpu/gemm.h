@@ -6,8 +6,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Sets the linked BLAS to one thread per call; the pool runs calls in parallel. */
-void gemm_use_one_thread(void);
+/* From the first begin to the last end the linked BLAS uses one thread per call, since the pool runs calls in parallel.
+ * The end restores the number of threads that it had, unless the program has changed it since. Thread-safe. */
+void gemm_begin_one_thread(void);
+void gemm_end_one_thread(void);
 
 /* Reserves the buffers of this many concurrent products where the address space is limited (ulimit -v), since OpenBLAS
  * retries a failed allocation without end. False if there is no room. threads <= 256. */

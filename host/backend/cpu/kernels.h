@@ -1,5 +1,6 @@
 /* The element-wise and row-wise loops of the cpu backend, compiled once per instruction set; open() picks a table.
- * Everything works on contiguous float32 arrays; every sum has an order fixed by the code, the same in each table. */
+ * Everything works on contiguous float32 arrays; every sum has an order fixed by the code, the same in each table but for
+ * `product`, whose partial sums are the lanes of the set's vectors. */
 #ifndef DESCENT_BACKEND_CPU_KERNELS_H
 #define DESCENT_BACKEND_CPU_KERNELS_H
 
@@ -25,8 +26,18 @@ struct kernel_loss {
   descent_activation activation;
 };
 
+enum { KERNEL_FEW_ROWS = 64 }; /* of a product without packing */
+
 struct kernels {
   const char *name; /* of the instruction set */
+
+  /* C (m, n) = A W^T for A (m, k), W (n, k) and m <= KERNEL_FEW_ROWS; ld*: row strides. */
+  void (*product)(int64_t m, int64_t n, int64_t k, const float *A, int64_t lda, const float *W, int64_t ldw, float *C,
+                  int64_t ldc);
+  /* C (m, n) = S B for B (k, n), element (i, t) of S at S[i * row + t * column]. */
+  void (*combine)(int64_t m, int64_t n, int64_t k, const float *S, int64_t row, int64_t column, const float *B,
+                  int64_t ldb, float *C, int64_t ldc);
+  int64_t combine_rows; /* of a step, up to which combine is faster than the BLAS; <= KERNEL_FEW_ROWS */
 
   /* z = Z[j] + bias[j], A[j] = g(z); Z keeps z unless it is A itself. */
   void (*forward)(descent_activation activation, const float *bias, float *Z, float *A, int64_t n);

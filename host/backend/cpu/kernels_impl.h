@@ -265,9 +265,13 @@ static void kernel_update(enum update_rule rule, const struct update_coefficient
 }
 
 #include "backend/cpu/kernels_loss.h"
+#include "backend/cpu/kernels_product.h"
 
 const struct kernels KERNELS_TABLE = {
     .name = KERNELS_NAME,
+    .product = kernel_product,
+    .combine = kernel_combine,
+    .combine_rows = COMBINE_ROWS,
     .forward = kernel_forward,
     .backward = kernel_backward,
     .dropout = kernel_dropout,

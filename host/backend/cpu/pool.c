@@ -35,6 +35,7 @@ struct pool {
   _Atomic(pool_task *) task;
   _Atomic(void *) context;
   _Atomic int64_t tiles;
+  atomic_bool busy;                              /* a caller has its region open */
   _Alignas(CACHE_LINE) _Atomic int64_t finished; /* tiles of the open region */
   _Alignas(CACHE_LINE) _Atomic int sleepers;
   pthread_mutex_t mutex;
@@ -116,11 +117,8 @@ static void publish(struct pool *pool, uint32_t generation) {
   pthread_mutex_unlock(&pool->mutex);
 }
 
-void pool_run(struct pool *pool, pool_task *task, void *context, int64_t tiles) {
-  if (pool->threads == 1 || tiles <= 1) {
-    for (int64_t tile = 0; tile < tiles; tile++) task(context, tile);
-    return;
-  }
+/* Opens a region, works on it, and returns when it is finished. */
+static void run_shared(struct pool *pool, pool_task *task, void *context, int64_t tiles) {
   atomic_store_explicit(&pool->task, task, memory_order_relaxed);
   atomic_store_explicit(&pool->context, context, memory_order_relaxed);
   atomic_store_explicit(&pool->tiles, tiles, memory_order_relaxed);
@@ -139,6 +137,15 @@ void pool_run(struct pool *pool, pool_task *task, void *context, int64_t tiles) 
       SPIN_PAUSE();
     else
       sched_yield();
+}
+
+void pool_run(struct pool *pool, pool_task *task, void *context, int64_t tiles) {
+  if (pool->threads > 1 && tiles > 1 && !atomic_exchange_explicit(&pool->busy, true, memory_order_acquire)) {
+    run_shared(pool, task, context, tiles);
+    atomic_store_explicit(&pool->busy, false, memory_order_release);
+  } else {
+    for (int64_t tile = 0; tile < tiles; tile++) task(context, tile);
+  }
 }
 
 int pool_threads(const struct pool *pool) { return pool->threads; }

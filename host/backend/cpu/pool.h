@@ -1,4 +1,5 @@
-/* A pool of threads that share the numbered tiles of one task at a time; the calling thread works too. */
+/* A pool of threads that share the numbered tiles of one task at a time; the calling thread works too. Any thread may
+ * call: one that finds the pool busy with another's task runs its own tiles alone. */
 #ifndef DESCENT_BACKEND_CPU_POOL_H
 #define DESCENT_BACKEND_CPU_POOL_H
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "device_memory.h"
+#include "scratch.h"
 #include "training.h"
 
 namespace {
@@ -190,6 +191,44 @@ TEST(DeviceArrays, ThePartsOfAStepUseThem) {
           << descent_last_error();
       EXPECT_EQ(dX_too.bytes(), sensitivities.bytes);
     }
+}
+
+/* A network that subtracts offsets, of columns that float32 is too coarse for, does so on the host. */
+TEST(DeviceArrays, ANetworkWithOffsetsTakesThem) {
+  const int64_t rows = 4, inputs = 2;
+  const Scratch folder;
+  std::string text = "time,a,y\n";
+  for (int i = 0; i < 40; i++)
+    text += std::to_string(1700000000 + i) + "," + std::to_string(i % 7) + "," + std::to_string(i % 3) + ".5\n";
+  write_file(folder / "table.csv", text);
+  descent_dataset_options options = descent_dataset_options_default();
+  options.target = "y";
+  descent_dataset *read = nullptr;
+  ASSERT_EQ(descent_dataset_read((folder / "table.csv").c_str(), &options, &read), DESCENT_OK) << descent_last_error();
+  const Dataset data{read, descent_dataset_free};
+  const Network network = make_network({inputs, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  ASSERT_EQ(
+      descent_network_fit_preprocessing(network.get(), read, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, false),
+      DESCENT_OK);
+  ASSERT_NE(descent_network_input_offset(network.get(), 0), 0);
+  const arrays::Array X(DESCENT_DTYPE_F32, arrays::PADDED, rows, inputs,
+                        {1700000000, 1, 1700000128, 2, 1699999872, 3, 1700000000, 4}),
+      y(DESCENT_DTYPE_F64, arrays::DENSE, rows, 1, {1, 2, 3, 4}), to(DESCENT_DTYPE_F64, arrays::DENSE, rows, 1);
+  const gpu::Array X_there(X), y_there(y), to_there(to);
+  const Device device = open_device("cuda");
+  const Predictor predictor = make_predictor(network, device, rows);
+  ASSERT_EQ(descent_predictor_run_arrays(predictor.get(), &X, &to), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(descent_predictor_run_arrays(predictor.get(), &X_there, &to_there), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(to_there.bytes(), to.bytes);
+  const Trainer trainer = make_trainer(network, device, rows);
+  descent_step_info info[2];
+  ASSERT_EQ(descent_trainer_gradient_arrays(trainer.get(), &X, &y, nullptr, &info[0]), DESCENT_OK)
+      << descent_last_error();
+  ASSERT_EQ(descent_trainer_gradient_arrays(trainer.get(), &X_there, &y_there, nullptr, &info[1]), DESCENT_OK)
+      << descent_last_error();
+  EXPECT_EQ(info[0].loss, info[1].loss);
+  EXPECT_EQ(info[0].gradient_norm, info[1].gradient_norm);
+  EXPECT_LT(info[0].loss, 1e4) << "inputs near 0, not near 1.7e9";
 }
 
 /* ---- datasets ---- */

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""gpu_arrays.py LIBDESCENT: trains and predicts on tensors of PyTorch, or arrays of CuPy, in a GPU's memory, on a stream
-of theirs, and on the same numbers in the host's memory, and compares the bits.
+"""gpu_arrays.py LIBDESCENT: trains and predicts on tensors of PyTorch, or arrays of CuPy, in a GPU's memory, on a
+stream of theirs, and on the same numbers in the host's memory, and compares the bits.
 
-Prints "passed", "FAILED: ..." or, without PyTorch and CuPy that can use a GPU, "NOT RUN: ..."; the exit code is 1 after a
-failure. The library finds its CUDA backend beside it, or in DESCENT_BACKEND_PATH.
+Prints "passed", "FAILED: ..." or, without PyTorch and CuPy that can use a GPU, "NOT RUN: ..."; the exit code is 1 after
+a failure. The library finds its CUDA backend beside it, or in DESCENT_BACKEND_PATH.
 """
 import array
 import ctypes
@@ -21,8 +21,8 @@ class Array(ctypes.Structure):
 
 
 class NetworkOptions(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_size_t), ("inputs", ctypes.c_int64), ("layers", ctypes.c_int32), ("loss", ctypes.c_int),
-                ("widths", ctypes.POINTER(ctypes.c_int64)), ("activations", ctypes.c_void_p)]
+    _fields_ = [("size", ctypes.c_size_t), ("inputs", ctypes.c_int64), ("layers", ctypes.c_int32),
+                ("loss", ctypes.c_int), ("widths", ctypes.POINTER(ctypes.c_int64)), ("activations", ctypes.c_void_p)]
 
 
 def array_of(data, dtype, place, shape, strides=(0, 0)):

@@ -1,4 +1,4 @@
-/* Arrays of callers in device memory. Copies to and from the host go through a scratch of the device, piece by piece. */
+/* Arrays of callers in device memory. Copies to and from the host go through a scratch of the device in pieces. */
 #include "arrays.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-// Arrays of callers: elements of any type at any stride, converted to and from float32, and searched for values that are
-// refused. Not in the inner loop of a training: one thread per element, whose type is found at run time.
+// Arrays of callers: elements of any type at any stride, converted to and from float32, and searched for values that
+// are refused. Not in the inner loop of a training: one thread per element, whose type is found at run time.
 #include "common.cuh"
 
 enum { MOST_BLOCKS = 4096 };  // grid stride; blocks of BLOCK

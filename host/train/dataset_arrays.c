@@ -1,4 +1,4 @@
-/* A dataset of the caller's arrays. X in a GPU's memory is read there by programs on that GPU; all else reads a copy. */
+/* A dataset of the caller's arrays. X in a GPU's memory is read there by programs on it; all else reads a copy. */
 #include <stdlib.h>
 
 #include "backend/backend.h"

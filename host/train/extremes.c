@@ -59,7 +59,8 @@ descent_status extremes_check_inputs(const descent_network *network, const desce
     const float *restrict x = row_of(dataset, r);
     int extreme = 0;
     for (int64_t j = 0; j < network->inputs; j++)
-      extreme |= fabsf(formula_normalise(x[j], shift[j], scale[j])) > extremes_largest_input; /* false of a missing cell */
+      extreme |=
+          fabsf(formula_normalise(x[j], shift[j], scale[j])) > extremes_largest_input; /* false of a missing cell */
     if (!extreme) continue;
     char name[256], value[NUMBER_TEXT];
     const int64_t j = find_farthest(network, x, true);

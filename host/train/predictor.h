@@ -16,7 +16,7 @@ struct descent_predictor {
   int64_t max_rows;
   struct dataset_storage storage; /* of the rows of a run: the caller's, or `aligned` */
   struct staging staging;
-  float *aligned;                 /* (max_rows, inputs) differences to the network's offsets; NULL where it has none */
+  float *aligned; /* (max_rows, inputs) differences to the network's offsets; NULL where it has none */
 };
 
 #endif

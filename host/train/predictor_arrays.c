@@ -1,5 +1,5 @@
-/* A predictor's runs on arrays of the caller. Those in the device's memory are used there, unless the network has offsets,
- * which are subtracted and added on the host. */
+/* A predictor's runs on arrays of the caller. Those in the device's memory are used there, unless the network has
+ * offsets, which are subtracted and added on the host. */
 #include "backend/device_array.h"
 #include "core/status.h"
 #include "data/strided.h"

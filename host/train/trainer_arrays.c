@@ -1,5 +1,5 @@
-/* Steps by hand, and their parts, on arrays of the caller. Those in the device's memory are used there, unless the network
- * has offsets, which are subtracted on the host. */
+/* Steps by hand, and their parts, on arrays of the caller. Those in the device's memory are used there, unless the
+ * network has offsets, which are subtracted on the host. */
 #include "backend/device_array.h"
 #include "core/status.h"
 #include "data/strided.h"

@@ -1,5 +1,6 @@
 /* The backend table, whose entries take their turns on the device and leave the caller's current device as it is, and
  * the module's entry point. */
+#include "arrays.h"
 #include "ceilings.h"
 #include "compile.h"
 #include "compiled.h"
@@ -90,6 +91,35 @@ static int64_t backend_memory(const struct backend_program *program) {
   return program->memory.bytes + product_library_bytes(program->device->products);
 }
 
+/* ---- arrays of callers ---- */
+
+static descent_status backend_set_stream(struct backend_device *device, void *stream) {
+  return INSIDE(device, arrays_set_stream(device, stream));
+}
+
+static descent_status backend_check_place(struct backend_device *device, const descent_array *array) {
+  return INSIDE(device, arrays_check_place(device, array));
+}
+
+static descent_status backend_bind_array(struct backend_program *program, int buffer, const descent_array *array,
+                                         bool constant) {
+  return INSIDE(program->device, source_bind_array(&program->sources, buffer, array, constant));
+}
+
+static descent_status backend_view(struct backend_program *program, int buffer, int64_t rows, descent_array *array) {
+  return layout_view(&program->buffers, program->device->ordinal, buffer, rows, array);
+}
+
+static descent_status backend_copy_array(struct backend_device *device, const descent_array *from,
+                                         const descent_array *to) {
+  return INSIDE(device, arrays_copy(device, from, to));
+}
+
+static descent_status backend_check_array(struct backend_device *device, const descent_array *array,
+                                          struct array_rule rule, int64_t *element, double *value) {
+  return INSIDE(device, arrays_check(device, array, rule, element, value));
+}
+
 static const struct backend table = {
     .name = "cuda",
     .list = device_list,
@@ -112,6 +142,12 @@ static const struct backend table = {
     .save = backend_save,
     .restore = backend_restore,
     .time = backend_time,
+    .set_stream = backend_set_stream,
+    .check_place = backend_check_place,
+    .bind_array = backend_bind_array,
+    .view = backend_view,
+    .copy_array = backend_copy_array,
+    .check_array = backend_check_array,
     .evaluation_bytes = 64 << 20, /* enough for products that fill the device, and for few launches and copies */
     .evaluation_rows = 1 << 16,
 };

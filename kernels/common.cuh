@@ -20,6 +20,7 @@ static __device__ inline float device_quotient(float x, float y) {
 #endif
 
 #include "backend/formulas.h"
+#include "core/half.h"
 #include "kernels.h"
 
 // LAUNCH(kernel<...>, blocks, threads, stream, arguments...) is the launch's error.
@@ -38,16 +39,14 @@ enum { WARP = 32, BLOCK = 256 };  // threads
 
 // ---- bf16 ----
 
-static __device__ inline float bf16_value(uint16_t bits) { return formula_from_bits((uint32_t)bits << 16); }
+static __device__ inline float bf16_value(uint16_t bits) { return bf16_to_float(bits); }
 
 // To nearest, ties to even; NaN stays NaN.
 static __device__ inline uint16_t bf16_bits(float x) {
 #ifdef __CUDACC__
   return __bfloat16_as_ushort(__float2bfloat16_rn(x));
 #else
-  const uint32_t bits = formula_bits(x);
-  if (x != x) return 0x7fff;
-  return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+  return bf16_from_float(x);
 #endif
 }
 

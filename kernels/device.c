@@ -123,6 +123,7 @@ static double nominal_bandwidth(int ordinal) {
 
 /* Inside the context. */
 static void release(struct backend_device *device) {
+  arrays_release(device);
   product_library_close(device->products);
   if (device->stream) (void)cudaStreamDestroy(device->stream);
   if (device->copies) (void)cudaStreamDestroy(device->copies);
@@ -169,6 +170,7 @@ done:
 static descent_status prepare(struct backend_device *device, const struct cudaDeviceProp *properties) {
   descent_status status;
   TRY(check_code(properties));
+  TRY(arrays_prepare(device));
   device->multiprocessors = properties->multiProcessorCount;
   device->bandwidth = nominal_bandwidth(device->ordinal);
   describe(device, properties);

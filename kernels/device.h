@@ -6,14 +6,21 @@
 #include "module.h"
 #include "product.h"
 
+struct caller_arrays; /* arrays.c */
+
 struct backend_device {
   struct device_context *context;
   int ordinal, threads, multiprocessors;
   double bandwidth; /* bytes per second from the memory's clock and width, for estimates; 0: unknown */
   cudaStream_t stream, copies;
   struct product_library *products;
+  struct caller_arrays *arrays;
   char description[512], arithmetic[192];
 };
+
+/* arrays.c */
+descent_status arrays_prepare(struct backend_device *device);
+void arrays_release(struct backend_device *device);
 
 /* As specified in struct backend. */
 descent_status device_list(struct backend_gpu gpus[BACKEND_MOST_GPUS], int *count);

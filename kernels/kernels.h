@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/device_array.h"
 #include "backend/formulas.h"
 #include "core/rng.h"
 #include "plan/plan.h"
@@ -297,6 +298,27 @@ struct trial_factors {
 enum { ERROR_SAMPLES = 1024 };
 cudaError_t launch_check_errors(const struct trial_result *result, const struct trial_factors *factors,
                                 unsigned long long *wrong, cudaStream_t stream);
+
+/* ---- arrays of callers (arrays.cu) ---- */
+
+/* Elements in device memory; strides in elements. */
+struct array_view {
+  void *data;
+  descent_dtype dtype;
+  int64_t columns, row_stride, column_stride;
+};
+/* Copies `count` elements, counted along the rows, rounded to float32 and then to the float type of `to`. */
+cudaError_t launch_copy_array(const struct array_view *from, int64_t first_from, const struct array_view *to,
+                              int64_t first_to, int64_t count, cudaStream_t stream);
+
+#define ARRAY_NOTHING (~0ULL)
+struct array_finding {
+  unsigned long long element; /* counted along the rows */
+  double value;
+};
+/* *found, on the device: the first element that breaks the rule, or ARRAY_NOTHING. */
+cudaError_t launch_check_array(const struct array_view *array, int64_t rows, struct array_rule rule,
+                               struct array_finding *found, cudaStream_t stream);
 
 /* ---- this build (code.cu) ---- */
 

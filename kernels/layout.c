@@ -226,6 +226,25 @@ float *layout_flat(const struct device_buffers *buffers, int buffer, int64_t hos
   return (float *)buffers->at[buffer].data + flat_position(&buffers->flat, host);
 }
 
+descent_status layout_view(const struct device_buffers *buffers, int ordinal, int buffer, int64_t rows,
+                           descent_array *array) {
+  const struct plan_buffer *planned = &buffers->plan->buffers[buffer];
+  const struct device_buffer *b = &buffers->at[buffer];
+  if (planned->storage == PLAN_SOURCE || planned->type != PLAN_F32 || b->layout == LAYOUT_FLAT || rows > planned->rows)
+    return module_status(DESCENT_ERROR_ARGUMENT, "buffer %s: %lld rows of it are not an array", planned->name,
+                         (long long)rows);
+  *array = (descent_array){.size = sizeof *array,
+                           .data = b->data,
+                           .dtype = b->element == ELEMENT_BF16 ? DESCENT_DTYPE_BF16 : DESCENT_DTYPE_F32,
+                           .place = DESCENT_PLACE_CUDA,
+                           .ordinal = ordinal,
+                           .rows = rows,
+                           .columns = planned->cols,
+                           .row_stride = b->layout == LAYOUT_PADDED ? b->ld : planned->cols,
+                           .column_stride = 1};
+  return DESCENT_OK;
+}
+
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 struct device_block layout_block(const struct device_buffers *buffers, int buffer, int64_t offset, int64_t count) {

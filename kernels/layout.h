@@ -47,6 +47,9 @@ void *layout_data(const struct device_buffers *buffers, int buffer); /* NULL for
 struct device_matrix layout_matrix(const struct device_buffers *buffers, int buffer, int64_t n);
 /* W (n_out, n_in) of the parameters as the products read it; no data before layout_take. */
 struct device_matrix layout_weights(const struct device_buffers *buffers, int parameters, int64_t W, int64_t n_in);
+/* As `view` of struct backend, on device `ordinal`. */
+descent_status layout_view(const struct device_buffers *buffers, int ordinal, int buffer, int64_t rows,
+                           descent_array *array);
 /* Element `host` of a flat buffer of float32. */
 float *layout_flat(const struct device_buffers *buffers, int buffer, int64_t host);
 

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "arrays.h"
 #include "compiled.h"
 #include "profile.h"
 
@@ -226,6 +227,8 @@ descent_status run_queued(struct backend_program *program, struct plan_range ran
   descent_status status;
   TRY(check_steps(captured ? choose_captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps));
   if (gather) TRY(source_ready(&program->sources, &streaming));
+  const bool in_place = gather && source_in_place(&program->sources);
+  if (in_place) TRY(arrays_begin(program->device));
   for (int64_t done = 0, taken; done < n_steps && !stopped; done += taken) {
     const struct plan_step *now = steps + done;
     taken = n_steps - done < QUEUE_STEPS ? n_steps - done : QUEUE_STEPS;
@@ -234,6 +237,7 @@ descent_status run_queued(struct backend_program *program, struct plan_range ran
     TRY(launch(program, range, now, taken, &stopped, context));
     if (streaming) TRY(source_consumed(&program->sources));
   }
+  if (in_place) TRY(arrays_end(program->device));
 done:
   return status;
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arrays.h"
 #include "plan/operations.h"
 
 static const int64_t window_bytes = INT64_C(64) << 20; /* of a slot, at most, unless one step needs more */
@@ -51,6 +52,7 @@ static void release_window(struct window *window) {
 
 void source_release(struct source_set *set) {
   for (int i = 0; i < set->n_residents; i++) device_memory_free(set->residents[i].device);
+  for (int k = 0; k < SOURCES; k++) device_memory_free(set->staging[k]);
   release_window(&set->window);
   device_memory_free(set->table);
 }
@@ -193,12 +195,73 @@ descent_status source_bind(struct source_set *set, int buffer, const void *data,
     source->rows = data ? rows : 0;
     source->constant = constant;
     source->resident = NULL;
+    source->in_place = false;
     set->stale = true;
     if (data && constant) TRY(make_resident(set, source));
     if (data && !source->resident && k != SOURCE_INDEX && set->window.rows == 0) TRY(take_window(set));
   }
 done:
   return status;
+}
+
+/* ---- arrays in the device's memory ---- */
+
+/* The gather reads DEVICE_ARRAY_ALIGN bytes at a time. */
+static bool is_usable(const descent_array *array) {
+  return array->place == DESCENT_PLACE_CUDA && array->dtype == DESCENT_DTYPE_F32 &&
+         (uintptr_t)array->data % DEVICE_ARRAY_ALIGN == 0 && (array->column_stride == 1 || array->columns == 1) &&
+         (array->row_stride == array->columns || array->rows == 1);
+}
+
+/* A dense copy of the array in the source's staging. */
+static descent_status stage(struct source_set *set, int source, const descent_array *array, const void **copy) {
+  const int64_t batch = set->plan->batch;
+  descent_array to = *array;
+  descent_status status = DESCENT_OK;
+  if (array->rows > batch)
+    TRY(module_status(DESCENT_ERROR_ARGUMENT, "bind: an array of %lld rows that must be converted: at most %lld",
+                      (long long)array->rows, (long long)batch));
+  if (!set->staging[source])
+    TRY(device_memory_take(set->memory, batch * set->at[source].row_bytes, "rows of the caller's",
+                           &set->staging[source]));
+  to.place = DESCENT_PLACE_CUDA;
+  to.data = set->staging[source];
+  to.dtype = DESCENT_DTYPE_F32;
+  to.row_stride = array->columns;
+  to.column_stride = 1;
+  TRY(arrays_copy(set->device, array, &to));
+  *copy = to.data;
+done:
+  return status;
+}
+
+descent_status source_bind_array(struct source_set *set, int buffer, const descent_array *array, bool constant) {
+  char reason[96];
+  descent_status status = DESCENT_OK;
+  if (!plan_can_bind(set->plan, buffer, array->data, array->rows, reason, sizeof reason))
+    return module_status(DESCENT_ERROR_ARGUMENT, "%s", reason);
+  for (int k = SOURCE_X; k < SOURCE_INDEX; k++) {
+    struct bound_source *source = &set->at[k];
+    const void *data = array->data;
+    if (source->buffer != buffer) continue;
+    if (array->columns * 4 != source->row_bytes)
+      TRY(module_status(DESCENT_ERROR_ARGUMENT, "bind: %lld columns for rows of %lld bytes", (long long)array->columns,
+                        (long long)source->row_bytes));
+    if (!is_usable(array)) TRY(stage(set, k, array, &data));
+    source->data = source->resident = data;
+    source->rows = array->rows;
+    source->constant = constant;
+    source->in_place = true;
+    set->stale = true;
+  }
+done:
+  return status;
+}
+
+bool source_in_place(const struct source_set *set) {
+  for (int k = 0; k < SOURCES; k++)
+    if (set->at[k].data && set->at[k].in_place) return true;
+  return false;
 }
 
 descent_status source_ready(struct source_set *set, bool *streaming) {
@@ -210,6 +273,9 @@ descent_status source_ready(struct source_set *set, bool *streaming) {
     if (set->at[k].data && !set->at[k].resident) set->streaming = true;
     if (set->at[k].data && !set->at[k].constant) constant = false;
   }
+  if (set->streaming && source_in_place(set))
+    TRY(module_status(DESCENT_ERROR_MEMORY,
+                      "out of GPU memory: no room for the targets, weights or row numbers of data that is in it"));
   if (set->streaming && set->window.rows == 0) TRY(take_window(set)); /* only the index does not fit */
   const void *at[SOURCES] = {0};
   for (int k = 0; k < SOURCES; k++)

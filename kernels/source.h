@@ -1,4 +1,4 @@
-/* The bound data on the device: resident, or streamed through windows. */
+/* The bound data on the device: resident, streamed through windows, or the caller's in the device's memory. */
 #ifndef DESCENT_KERNELS_SOURCE_H
 #define DESCENT_KERNELS_SOURCE_H
 
@@ -14,7 +14,8 @@ struct bound_source {
   const void *data;
   int64_t rows, row_bytes;
   bool constant;
-  const void *resident; /* the device's copy; NULL: none */
+  const void *resident; /* the device's copy, or the caller's memory on the device; NULL: none */
+  bool in_place;        /* `data` is on the device */
 };
 
 /* A copy on the device that is kept from one bind to the next. */
@@ -46,6 +47,7 @@ struct source_set {
   struct resident residents[MOST_RESIDENTS];
   int n_residents;
   struct window window;
+  void *staging[SOURCES]; /* on the device, (batch, columns) float32 of arrays that are not used in place; NULL: none */
   struct source_table uploaded; /* the contents of the device's table */
   bool stale;                   /* bound since the table was written */
   bool streaming;
@@ -56,6 +58,10 @@ descent_status source_prepare(struct source_set *set, const struct backend_devic
                               struct device_memory *memory);
 void source_release(struct source_set *set);
 descent_status source_bind(struct source_set *set, int buffer, const void *data, int64_t rows, bool constant);
+/* As bind_array of struct backend. */
+descent_status source_bind_array(struct source_set *set, int buffer, const descent_array *array, bool constant);
+/* Is a source the caller's memory on the device? */
+bool source_in_place(const struct source_set *set);
 /* Before a run with a gather: updates the device's table. *streaming: the rows must be streamed. */
 descent_status source_ready(struct source_set *set, bool *streaming);
 /* Fills the next slot with the rows of as many of these steps as fit, at most QUEUE_STEPS, and makes the compute stream

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "compiled.h"
+#include "core/half.h"
 #include "plan/operations.h"
 
 enum { TRANSFER_BYTES = 2 << 20 };
@@ -12,20 +13,6 @@ enum { TRANSFER_BYTES = 2 << 20 };
 static size_t device_size(const struct backend_program *program, int buffer) {
   if (program->plan->buffers[buffer].type != PLAN_F32) return 8;
   return program->buffers.at[buffer].element == ELEMENT_BF16 ? 2 : 4;
-}
-
-static float from_bf16(uint16_t bits) {
-  const uint32_t wide = (uint32_t)bits << 16;
-  float x;
-  memcpy(&x, &wide, sizeof x);
-  return x;
-}
-
-/* To nearest, ties to even. */
-static uint16_t to_bf16(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return x != x ? 0x7fff : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 /* Converts `count` elements of `size` bytes each to the host's type; integers and equal types bit for bit. */
@@ -46,7 +33,7 @@ static void load_elements(const char *from, size_t size, enum plan_type device, 
       wide = (double)narrow;
     } else {
       memcpy(&half, from + 2 * i, 2);
-      wide = (double)from_bf16(half);
+      wide = (double)bf16_to_float(half);
     }
     if (type == PLAN_F32)
       ((float *)to)[i] = (float)wide;
@@ -64,7 +51,7 @@ static void store_elements(char *to, size_t size, enum plan_type device, enum pl
   for (int64_t i = 0; i < count; i++) {
     const double wide = type == PLAN_F32 ? (double)((const float *)from)[i] : ((const double *)from)[i];
     const float narrow = (float)wide;
-    const uint16_t half = to_bf16(narrow);
+    const uint16_t half = bf16_from_float(narrow);
     memcpy(to + size * (size_t)i,
            size == 8   ? (const void *)&wide
            : size == 4 ? (const void *)&narrow

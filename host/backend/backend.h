@@ -3,6 +3,7 @@
 #ifndef DESCENT_BACKEND_BACKEND_H
 #define DESCENT_BACKEND_BACKEND_H
 
+#include "backend/device_array.h"
 #include "core/handle.h"
 #include "plan/plan.h"
 
@@ -84,6 +85,26 @@ struct backend {
    * instead. */
   descent_status (*time)(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                          int64_t n_steps, double *op_seconds, double *product_seconds);
+
+  /* ---- arrays of callers in the device's memory. NULL: a device without memory apart from the host's ---- */
+
+  /* Orders work on such arrays: it waits for what `stream`, of the device's own kind, holds when a call begins, and
+   * what the stream is given later waits for it. */
+  descent_status (*set_stream)(struct backend_device *device, void *stream);
+  /* ERROR_ARGUMENT unless the array begins in the device's memory, aligned to its elements. */
+  descent_status (*check_place)(struct backend_device *device, const descent_array *array);
+  /* As bind, for an array of the device's memory, or of host memory if it is dense float32: used where it is if it is
+   * dense float32 of the device's, and otherwise copied to the device; then at most plan->batch rows. */
+  descent_status (*bind_array)(struct backend_program *program, int buffer, const descent_array *array, bool constant);
+  /* The values of a buffer of float32 that is not PLAN_SOURCE, of so many rows, as an array in the device's memory. */
+  descent_status (*view)(struct backend_program *program, int buffer, int64_t rows, descent_array *array);
+  /* Copies values, rounded to float32 and then to the float type of `to`. An array that is not in the device's memory is
+   * dense float32 in the host's. Synchronises. */
+  descent_status (*copy_array)(struct backend_device *device, const descent_array *from, const descent_array *to);
+  /* The first element, counted along the rows, of an array in the device's memory that breaks the rule, and its value;
+   * -1: none. Synchronises. */
+  descent_status (*check_array)(struct backend_device *device, const descent_array *array, struct array_rule rule,
+                                int64_t *element, double *value);
 
   /* The size of a block of evaluated rows: bytes of its activations, and most rows. Constants, since the block
    * determines the order in which losses are summed. */

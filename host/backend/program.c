@@ -81,7 +81,7 @@ descent_status program_create(const descent_network *network, descent_device *de
 descent_status program_create_with(const descent_network *network, descent_device *device,
                                    const descent_train_options *options, unsigned parts, int64_t batch,
                                    int64_t most_rows, const float *class_weights, struct program *program) {
-  struct program made = {.backend = device->backend, .generation = process_generation()};
+  struct program made = {.backend = device->backend, .device = device, .generation = process_generation()};
   if (made.backend->arithmetic) made.arithmetic = made.backend->arithmetic(device->device);
   descent_status status;
   TRY(plan_build_with(network, options, parts, most_rows > batch ? most_rows : batch, &made.plan, &made.at));
@@ -132,11 +132,27 @@ descent_status program_bind_buffer(struct program *program, int buffer, const vo
   return program->backend->bind(program->compiled, buffer, data, rows, constant);
 }
 
+static descent_status bind_array(struct program *program, int buffer, const descent_array *array, bool constant) {
+  const descent_status status = check_process(program);
+  return status == DESCENT_OK ? program->backend->bind_array(program->compiled, buffer, array, constant) : status;
+}
+
+descent_status program_bind_array(struct program *program, int buffer, const descent_array *array) {
+  return bind_array(program, buffer, array, false);
+}
+
+descent_status program_view(struct program *program, int buffer, int64_t rows, descent_array *array) {
+  return program->backend->view(program->compiled, buffer, rows, array);
+}
+
 static descent_status bind_dataset(struct program *program, const descent_dataset *dataset, bool constant) {
   const struct dataset_storage *storage = dataset->storage;
   const struct plan_handles *at = &program->at;
   descent_status status;
-  TRY(program_bind_buffer(program, at->source_X, storage->X, storage->rows, constant));
+  if (constant && storage->device == program->device && storage->device)
+    TRY(bind_array(program, at->source_X, &storage->device_X, true));
+  else
+    TRY(program_bind_buffer(program, at->source_X, storage->X, storage->rows, constant));
   TRY(program_bind_buffer(program, at->source_y, storage->y, storage->y ? storage->rows : 0, constant));
   TRY(program_bind_buffer(program, at->source_w, storage->weights, storage->weights ? storage->rows : 0, constant));
   TRY(program_bind_buffer(program, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, constant));

@@ -7,6 +7,7 @@
 
 struct program {
   const struct backend *backend;
+  const descent_device *device;
   uint32_t generation; /* of the process that compiled it: core/process.h */
   struct backend_program *compiled;
   struct plan *plan;
@@ -56,6 +57,10 @@ descent_status program_bind_rows(struct program *program, const float *X, const 
 
 /* The source's rows are those bound, without a view's index. */
 descent_status program_unbind_index(struct program *program);
+/* Binds an array of the device's memory, or dense float32 of the host's, to source_X, source_y or source_w. */
+descent_status program_bind_array(struct program *program, int buffer, const descent_array *array);
+/* So many rows of a buffer as an array in the device's memory. */
+descent_status program_view(struct program *program, int buffer, int64_t rows, descent_array *array);
 
 descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,
                            int64_t n_steps);

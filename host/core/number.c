@@ -314,13 +314,3 @@ int64_t number_find_non_finite(const float *values, int64_t n) {
   while (i < n && isfinite(values[i])) i++;
   return i;
 }
-
-double number_of_half(uint16_t half) {
-  const int exponent = half >> 10 & 31, fraction = half & 1023;
-  double value = ldexp(fraction, -24);
-  if (exponent == 31)
-    value = fraction ? (double)NAN : (double)INFINITY;
-  else if (exponent)
-    value = ldexp(fraction + 1024, exponent - 25);
-  return half & 0x8000 ? -value : value;
-}

@@ -40,9 +40,6 @@ bool number_parse_integer(const char *text, int64_t *value);
 /* Index of the first of n values that is NaN or infinite; n when all are finite. */
 int64_t number_find_non_finite(const float *values, int64_t n);
 
-/* The value of an IEEE 754 binary16: sign, 5 bits of exponent, 10 of fraction. */
-double number_of_half(uint16_t half);
-
 /* The shortest decimal text that parses to the same double; plain digits for integers below 1e15. Returns `text`. */
 enum { NUMBER_TEXT = 40 };
 char *number_format(double number, char text[NUMBER_TEXT]);

@@ -40,6 +40,10 @@ static const descent_train_options train_defaults = {
     .checkpoint = {.seconds = 60, .keep = 2, .rollback_factor = 0.1},
 };
 
+static const descent_array array_defaults = {
+    .size = sizeof array_defaults,
+};
+
 /* A new member must enlarge the struct, since an older header leaves padding unset. A new member of a group uses its
  * reserved space, so that the size of the group and the offsets of later members do not change. */
 #define SIZE_OF(type, member) sizeof(((type *)NULL)->member)
@@ -50,6 +54,7 @@ ENDS_WITH(descent_network_options, activations);
 ENDS_WITH(descent_train_options, callbacks);
 ENDS_WITH(descent_preprocessing, y_scale);
 ENDS_WITH(descent_source, reserved);
+ENDS_WITH(descent_array, column_stride);
 #define GROUP_SIZE(group, bytes) \
   _Static_assert(sizeof(void *) != 8 || SIZE_OF(descent_train_options, group) == (bytes), #group " changed its size")
 GROUP_SIZE(optimizer, 128);
@@ -130,6 +135,10 @@ void descent_preprocessing_init(descent_preprocessing *preprocessing, size_t siz
 
 void descent_source_init(descent_source *source, size_t size) {
   fill(&source_defaults, sizeof source_defaults, source, size);
+}
+
+void descent_array_init(descent_array *array, size_t size) {
+  fill(&array_defaults, sizeof array_defaults, array, size);
 }
 
 descent_status complete_dataset_options(const descent_dataset_options *given, descent_dataset_options *out) {

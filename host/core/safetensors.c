@@ -15,6 +15,7 @@
 #include <xxhash.h>
 
 #include "core/file.h"
+#include "core/half.h"
 #include "core/json.h"
 #include "core/memory.h"
 #include "core/number.h"
@@ -545,13 +546,6 @@ done:
 
 /* ---- other types ------------------------------------------------------------------------------------------------ */
 
-static float bf16_value(uint16_t bits) {
-  const uint32_t wide = (uint32_t)bits << 16;
-  float value;
-  memcpy(&value, &wide, sizeof value);
-  return value;
-}
-
 static float convert(const char *dtype, const unsigned char *bytes) {
   uint16_t half;
   double wide;
@@ -565,7 +559,7 @@ static float convert(const char *dtype, const unsigned char *bytes) {
     return value;
   }
   memcpy(&half, bytes, sizeof half);
-  return strcmp(dtype, "F16") == 0 ? (float)number_of_half(half) : bf16_value(half);
+  return strcmp(dtype, "F16") == 0 ? f16_to_float(half) : bf16_to_float(half);
 }
 
 descent_status safetensors_read_entry(struct safetensors *file, const struct safetensors_entry *entry, float *values) {

@@ -13,6 +13,7 @@
 
 void dataset_storage_release(struct dataset_storage *storage) {
   if (!storage || __atomic_sub_fetch(&storage->references, 1, __ATOMIC_ACQ_REL) > 0) return;
+  if (storage->device) handle_release(storage->device);
   schema_clear(&storage->schema);
   free(storage->owned_X);
   free(storage->owned_y);
@@ -83,55 +84,69 @@ descent_status dataset_check_values(const struct dataset_storage *s) {
   return DESCENT_OK;
 }
 
-descent_status descent_dataset_create(const float *X, const float *y, const float *weights, int64_t rows,
-                                      int64_t inputs, int64_t targets, descent_task task, int64_t classes,
-                                      descent_dataset **dataset) {
+static descent_status check_target(struct dataset_storage *s) {
   enum { MAX_CLASSES = 1 << 24 }; /* class indices must be exact as floats */
   int64_t cells, bytes;
-  if (!X) return argument_refuse("X");
-  if (!dataset) return argument_refuse("dataset");
-  if (rows < 1 || inputs < 1 || !size_product(rows, inputs, &cells) || !size_product(cells, 4, &bytes))
-    return status_set(DESCENT_ERROR_ARGUMENT, "%lld rows of %lld inputs: both must be at least 1", (long long)rows,
-                      (long long)inputs);
-  if (y) {
-    if (task != DESCENT_TASK_BINARY && task != DESCENT_TASK_CLASSES && task != DESCENT_TASK_REGRESSION)
-      return status_set(DESCENT_ERROR_ARGUMENT,
-                        "invalid task: a dataset in memory needs binary, classes or regression");
-    if (task == DESCENT_TASK_REGRESSION) classes = 0;
-    if (targets < 1 || !size_product(rows, targets, &cells) || !size_product(cells, 4, &bytes) ||
-        (task != DESCENT_TASK_REGRESSION && targets != 1))
-      return status_set(DESCENT_ERROR_ARGUMENT,
-                        "invalid number of targets %lld: must be 1, or at least 1 for regression", (long long)targets);
-    if ((task == DESCENT_TASK_BINARY && classes != 2) ||
-        (task == DESCENT_TASK_CLASSES && (classes < 2 || classes > MAX_CLASSES)))
-      return status_set(DESCENT_ERROR_ARGUMENT,
-                        "invalid number of classes %lld: must be 2 for task binary, 2 to %d for task classes",
-                        (long long)classes, MAX_CLASSES);
-  } else {
-    targets = 0;
-    classes = 0;
+  if (!s->y) {
+    s->targets = 0;
+    s->classes = 0;
+    return DESCENT_OK;
   }
-  struct dataset_storage *storage = memory_allocate(1, sizeof *storage, "the dataset");
-  if (!storage) return DESCENT_ERROR_MEMORY;
-  *storage = (struct dataset_storage){.references = 1,
-                                      .X = X,
-                                      .y = y,
-                                      .weights = weights,
-                                      .rows = rows,
-                                      .inputs = inputs,
-                                      .targets = targets,
-                                      .classes = classes,
-                                      .task = task};
+  if (s->task != DESCENT_TASK_BINARY && s->task != DESCENT_TASK_CLASSES && s->task != DESCENT_TASK_REGRESSION)
+    return status_set(DESCENT_ERROR_ARGUMENT, "invalid task: a dataset in memory needs binary, classes or regression");
+  if (s->task == DESCENT_TASK_REGRESSION) s->classes = 0;
+  if (s->targets < 1 || !size_product(s->rows, s->targets, &cells) || !size_product(cells, 4, &bytes) ||
+      (s->task != DESCENT_TASK_REGRESSION && s->targets != 1))
+    return status_set(DESCENT_ERROR_ARGUMENT, "invalid number of targets %lld: must be 1, or at least 1 for regression",
+                      (long long)s->targets);
+  if ((s->task == DESCENT_TASK_BINARY && s->classes != 2) ||
+      (s->task == DESCENT_TASK_CLASSES && (s->classes < 2 || s->classes > MAX_CLASSES)))
+    return status_set(DESCENT_ERROR_ARGUMENT,
+                      "invalid number of classes %lld: must be 2 for task binary, 2 to %d for task classes",
+                      (long long)s->classes, MAX_CLASSES);
+  return DESCENT_OK;
+}
+
+descent_status dataset_from_rows(struct dataset_storage given, descent_dataset **dataset) {
   descent_dataset *created = NULL;
   descent_status status;
+  struct dataset_storage *storage = memory_allocate(1, sizeof *storage, "the dataset");
+  if (!storage) TRY(DESCENT_ERROR_MEMORY);
+  given.references = 1;
+  *storage = given;
+  given = (struct dataset_storage){0};
+  TRY(check_target(storage));
   TRY(dataset_check_values(storage));
   created = dataset_wrap(storage);
   if (!created) TRY(DESCENT_ERROR_MEMORY);
   storage = NULL;
   *dataset = created;
 done:
+  free(given.owned_X);
+  free(given.owned_y);
+  free(given.owned_weights);
   dataset_storage_release(storage);
   return status;
+}
+
+descent_status descent_dataset_create(const float *X, const float *y, const float *weights, int64_t rows,
+                                      int64_t inputs, int64_t targets, descent_task task, int64_t classes,
+                                      descent_dataset **dataset) {
+  int64_t cells, bytes;
+  if (!X) return argument_refuse("X");
+  if (!dataset) return argument_refuse("dataset");
+  if (rows < 1 || inputs < 1 || !size_product(rows, inputs, &cells) || !size_product(cells, 4, &bytes))
+    return status_set(DESCENT_ERROR_ARGUMENT, "%lld rows of %lld inputs: both must be at least 1", (long long)rows,
+                      (long long)inputs);
+  return dataset_from_rows((struct dataset_storage){.X = X,
+                                                    .y = y,
+                                                    .weights = weights,
+                                                    .rows = rows,
+                                                    .inputs = inputs,
+                                                    .targets = targets,
+                                                    .classes = classes,
+                                                    .task = task},
+                           dataset);
 }
 
 /* ---- getters ---------------------------------------------------------------------------------------------------- */

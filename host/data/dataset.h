@@ -24,6 +24,8 @@ struct dataset_storage {
   struct rounding rounding;        /* cells that float32 does not hold exactly */
   double *X_rounding, *y_rounding; /* (inputs), (targets): the largest change of a cell; NULL: none, or unknown */
   char note[NOTE_SIZE];            /* or "": see descent_dataset_note */
+  struct descent_device *device;   /* a reference; NULL: X is in host memory only */
+  descent_array device_X;          /* X in that device's memory, borrowed */
   void *owned_X, *owned_y, *owned_weights; /* released by free(); NULL when borrowed */
   void *mapping;                           /* of the file that holds X, or NULL; see data/binary.h */
   size_t mapped_bytes;
@@ -95,6 +97,9 @@ descent_status dataset_check_values(const struct dataset_storage *storage);
 descent_dataset *dataset_create(void);
 /* A dataset of all rows of the storage, whose reference it takes; NULL with the error set. */
 descent_dataset *dataset_wrap(struct dataset_storage *storage);
+/* A dataset of checked rows in memory: X, y and weights, what is owned of them, their shapes, task and classes. Takes
+ * what is owned, also on failure. ERROR_ARGUMENT as descent_dataset_create. */
+descent_status dataset_from_rows(struct dataset_storage given, descent_dataset **dataset);
 void dataset_storage_release(struct dataset_storage *storage);
 
 /* Advises the kernel whether mapped rows will be read in shuffled order or, by default, sequentially. Readahead around

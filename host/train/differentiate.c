@@ -7,17 +7,20 @@
 #include "core/number.h"
 #include "core/status.h"
 
+descent_status differentiate_refuse(int64_t at, int64_t K, double value) {
+  return status_set(DESCENT_ERROR_ARGUMENT, "dOutputs: row %lld, output %lld is %g: must be finite",
+                    (long long)(at / K), (long long)(at % K), value);
+}
+
 descent_status differentiate_check(const float *dOutputs, int64_t rows, int64_t K) {
   const int64_t at = number_find_non_finite(dOutputs, rows * K);
-  if (at == rows * K) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_ARGUMENT, "dOutputs: row %lld, output %lld is %g: must be finite",
-                    (long long)(at / K), (long long)(at % K), (double)dOutputs[at]);
+  return at == rows * K ? DESCENT_OK : differentiate_refuse(at, K, (double)dOutputs[at]);
 }
 
 descent_status differentiate_outputs(struct program *program, const struct plan_step *step, const float *dOutputs) {
   const int64_t count = step->rows * program->plan->buffers[program->at.dA].cols;
-  descent_status status;
-  TRY(program_write(program, program->at.dA, 0, count, PLAN_F32, dOutputs));
+  descent_status status = DESCENT_OK;
+  if (dOutputs) TRY(program_write(program, program->at.dA, 0, count, PLAN_F32, dOutputs));
   TRY(program_run(program, program->plan->backward, step, 1));
 done:
   return status;

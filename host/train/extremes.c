@@ -54,13 +54,13 @@ static const char advice[] = "correct it, list it as missing, or leave the row o
 
 descent_status extremes_check_inputs(const descent_network *network, const descent_dataset *dataset, int64_t first,
                                      int64_t rows) {
-  static const float largest = 0x1p64F; /* its square exceeds FLT_MAX */
   const float *restrict shift = network->shift, *restrict scale = network->scale;
   for (int64_t r = first; r < first + rows; r++) {
     const float *restrict x = row_of(dataset, r);
     int extreme = 0;
     for (int64_t j = 0; j < network->inputs; j++)
-      extreme |= fabsf(formula_normalise(x[j], shift[j], scale[j])) > largest; /* false of a missing cell */
+      extreme |=
+          fabsf(formula_normalise(x[j], shift[j], scale[j])) > extremes_largest_input; /* false of a missing cell */
     if (!extreme) continue;
     char name[256], value[NUMBER_TEXT];
     const int64_t j = find_farthest(network, x, true);

@@ -6,6 +6,9 @@
 #include "data/dataset.h"
 #include "model/network.h"
 
+/* The largest size of a normalised input: the square of a larger one exceeds FLT_MAX. */
+static const float extremes_largest_input = 0x1p64F;
+
 /* ERROR_DATA, with row, input and value, if the square of a normalised input of rows first .. first + rows - 1 exceeds
  * float32: a network takes it, but no other input counts beside it. A missing cell is none, as it is replaced. */
 descent_status extremes_check_inputs(const descent_network *network, const descent_dataset *dataset, int64_t first,

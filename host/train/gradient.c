@@ -53,12 +53,13 @@ done:
 /* ---- forward ----------------------------------------------------------------------------------------------------- */
 
 /* Compiles the program again, with the backward ranges, in the state that it has. */
-static descent_status prepare_backward(descent_trainer *trainer) {
+descent_status trainer_prepare_forward(descent_trainer *trainer) {
   static const unsigned parts = PLAN_PART_BACKWARD | PLAN_PART_INPUT_GRADIENT | PLAN_PART_ACCUMULATE;
   const struct program *old = &trainer->program;
   descent_train_options options = trainer->options;
   struct program made = {0};
   descent_status status = DESCENT_OK;
+  trainer_forget_forward(trainer);
   if (old->plan->backward.count) return DESCENT_OK;
   options.balance_classes = old->at.class_weight != PLAN_NONE; /* whose values are state */
   TRY(program_create_with(trainer->network, trainer->device, &options, parts, old->plan->batch, 0, NULL, &made));
@@ -71,8 +72,7 @@ done:
   return status;
 }
 
-/* Keeps rows of which cells are missing, whose gradients are 0. */
-static descent_status keep_missing(descent_trainer *trainer, const float *X, int64_t rows) {
+descent_status trainer_keep_missing(descent_trainer *trainer, const float *X, int64_t rows) {
   struct trainer_gradient *gradient = &trainer->gradient;
   const int64_t inputs = trainer->network->inputs, count = rows * inputs;
   gradient->has_missing = false;
@@ -86,6 +86,18 @@ static descent_status keep_missing(descent_trainer *trainer, const float *X, int
   return DESCENT_OK;
 }
 
+descent_status trainer_run_forward(descent_trainer *trainer, int64_t rows) {
+  struct program *program = &trainer->program;
+  const struct plan_step step = trainer_next_step(trainer, rows);
+  const double none = 0;
+  descent_status status;
+  TRY(program_write(program, program->at.scalars, SCALAR_LOSS, 1, PLAN_F64, &none)); /* the update checks it */
+  trainer->gradient.pass_rows = rows;
+  TRY(program_run(program, program->plan->forward, &step, 1));
+done:
+  return status;
+}
+
 descent_status descent_trainer_forward(descent_trainer *trainer, const float *X, int64_t rows, float *outputs) {
   descent_dataset *aligned = NULL;
   descent_status status;
@@ -97,16 +109,11 @@ descent_status descent_trainer_forward(descent_trainer *trainer, const float *X,
   struct dataset_storage given = {.X = X, .rows = rows, .inputs = network->inputs};
   TRY(dataset_align(&(descent_dataset){.storage = &given, .rows = rows}, &network->schema, &aligned));
   if (aligned) X = aligned->storage->X;
-  trainer_forget_forward(trainer);
-  TRY(prepare_backward(trainer));
-  TRY(keep_missing(trainer, X, rows));
+  TRY(trainer_prepare_forward(trainer));
+  TRY(trainer_keep_missing(trainer, X, rows));
   struct program *program = &trainer->program;
-  const struct plan_step step = trainer_next_step(trainer, rows);
-  const double none = 0;
   TRY(program_bind_rows(program, X, NULL, NULL, rows));
-  TRY(program_write(program, program->at.scalars, SCALAR_LOSS, 1, PLAN_F64, &none)); /* the update checks it */
-  trainer->gradient.pass_rows = rows;
-  TRY(program_run(program, program->plan->forward, &step, 1));
+  TRY(trainer_run_forward(trainer, rows));
   TRY(program_read(program, program->at.A, 0, rows * network_outputs(network), PLAN_F32, outputs));
   trainer->gradient.forwarded = true;
 done:
@@ -129,25 +136,37 @@ done:
   return status;
 }
 
+descent_status trainer_check_forwarded(const descent_trainer *trainer) {
+  if (trainer->gradient.forwarded) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_ARGUMENT,
+                    "trainer: its parameters or rows are not those of a forward: call descent_trainer_forward first");
+}
+
+descent_status trainer_backward(descent_trainer *trainer, const float *dOutputs, float *dX, bool accumulate) {
+  struct trainer_gradient *gradient = &trainer->gradient;
+  const bool adds = accumulate && gradient->state == GRADIENT_READY;
+  const int64_t rows = gradient->pass_rows;
+  const struct plan_step step = trainer_next_step(trainer, rows);
+  descent_status status;
+  gradient->state = GRADIENT_NONE;
+  TRY(run_backward(trainer, dOutputs, adds));
+  if (dX)
+    TRY(differentiate_inputs(&trainer->program, trainer->network, &step, gradient->has_missing ? gradient->X : NULL,
+                             dX));
+  gradient->rows = adds ? gradient->rows + rows : rows;
+  gradient->loss = NAN;
+  gradient->state = GRADIENT_READY;
+done:
+  return status;
+}
+
 descent_status descent_trainer_backward(descent_trainer *trainer, const float *dOutputs, float *dX, bool accumulate) {
   descent_status status;
   TRY(handle_check(trainer, HANDLE_TRAINER, "trainer"));
   TRY(argument_check(dOutputs, "dOutputs"));
-  struct trainer_gradient *gradient = &trainer->gradient;
-  const descent_network *network = trainer->network;
-  const bool adds = accumulate && gradient->state == GRADIENT_READY;
-  const int64_t rows = gradient->pass_rows;
-  if (!gradient->forwarded)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT,
-                   "trainer: its parameters or rows are not those of a forward: call descent_trainer_forward first"));
-  TRY(differentiate_check(dOutputs, rows, network_outputs(network)));
-  gradient->state = GRADIENT_NONE;
-  TRY(run_backward(trainer, dOutputs, adds));
-  const struct plan_step step = trainer_next_step(trainer, rows);
-  if (dX) TRY(differentiate_inputs(&trainer->program, network, &step, gradient->has_missing ? gradient->X : NULL, dX));
-  gradient->rows = adds ? gradient->rows + rows : rows;
-  gradient->loss = NAN;
-  gradient->state = GRADIENT_READY;
+  TRY(trainer_check_forwarded(trainer));
+  TRY(differentiate_check(dOutputs, trainer->gradient.pass_rows, network_outputs(trainer->network)));
+  TRY(trainer_backward(trainer, dOutputs, dX, accumulate));
 done:
   return status;
 }

@@ -102,6 +102,7 @@ static void predictor_clear(void *object) {
   program_clear(&predictor->differentiated);
   network_free_outline(predictor->network);
   free(predictor->aligned);
+  staging_free(&predictor->staging);
   handle_release(predictor->device);
 }
 

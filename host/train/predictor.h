@@ -5,6 +5,7 @@
 #include "backend/program.h"
 #include "data/dataset.h"
 #include "model/network.h"
+#include "train/staging.h"
 
 struct descent_predictor {
   struct handle handle;
@@ -14,7 +15,8 @@ struct descent_predictor {
   struct program differentiated; /* the same with the ranges of sensitivities; compiled NULL: not needed yet */
   int64_t max_rows;
   struct dataset_storage storage; /* of the rows of a run: the caller's, or `aligned` */
-  float *aligned;                 /* (max_rows, inputs) differences to the network's offsets; NULL where it has none */
+  struct staging staging;
+  float *aligned; /* (max_rows, inputs) differences to the network's offsets; NULL where it has none */
 };
 
 #endif

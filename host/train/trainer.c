@@ -25,6 +25,7 @@ static void trainer_clear(void *object) {
   descent_trainer *trainer = object;
   program_clear(&trainer->program);
   free(trainer->parameters);
+  staging_free(&trainer->staging);
   free(trainer->gradient.X);
   handle_release(trainer->device);
   __atomic_sub_fetch(&trainer->network->trainers, 1, __ATOMIC_RELAXED);
@@ -101,18 +102,27 @@ descent_status trainer_check_rows(const descent_trainer *trainer, int64_t rows) 
                     (long long)rows, (long long)trainer->program.plan->batch);
 }
 
-/* Checks the values that the device uses as indices or divisors. Values of X and regression targets are not checked: a
- * step with one that is not finite returns ERROR_DIVERGED. */
-static descent_status check_values(const descent_trainer *trainer, const float *y, const float *weights, int64_t rows) {
+descent_status trainer_refuse_class(const descent_trainer *trainer, int64_t row, double value) {
+  return status_set(DESCENT_ERROR_ARGUMENT, "row %lld: invalid class %g: must be an integer in 0 .. %lld",
+                    (long long)row, value, (long long)trainer->network->classes - 1);
+}
+
+descent_status trainer_refuse_weight(int64_t row, double value) {
+  return status_set(DESCENT_ERROR_ARGUMENT, "row %lld: invalid weight %g: must be finite and >= 0", (long long)row,
+                    value);
+}
+
+descent_status trainer_check_classes(const descent_trainer *trainer, const float *y, int64_t rows) {
   const int64_t classes = trainer->network->classes;
   for (int64_t r = 0; classes && r < rows; r++)
     if (!(y[r] >= 0 && y[r] < (float)classes && y[r] == floorf(y[r])))
-      return status_set(DESCENT_ERROR_ARGUMENT, "row %lld: invalid class %g: must be an integer in 0 .. %lld",
-                        (long long)r, (double)y[r], (long long)classes - 1);
+      return trainer_refuse_class(trainer, r, (double)y[r]);
+  return DESCENT_OK;
+}
+
+descent_status trainer_check_weights(const float *weights, int64_t rows) {
   for (int64_t r = 0; weights && r < rows; r++)
-    if (!(weights[r] >= 0 && isfinite(weights[r])))
-      return status_set(DESCENT_ERROR_ARGUMENT, "row %lld: invalid weight %g: must be finite and >= 0", (long long)r,
-                        (double)weights[r]);
+    if (!(weights[r] >= 0 && isfinite(weights[r]))) return trainer_refuse_weight(r, (double)weights[r]);
   return DESCENT_OK;
 }
 
@@ -143,31 +153,15 @@ struct plan_step trainer_next_step(const descent_trainer *trainer, int64_t rows)
   return step;
 }
 
-descent_status trainer_run_rows(descent_trainer *trainer, struct plan_range range, const float *X, const float *y,
-                                const float *weights, int64_t rows, descent_step_info *info) {
-  struct program *program = &trainer->program;
-  const descent_network *network = trainer->network;
-  double scalars[SCALAR_SLOTS];
-  descent_dataset *aligned = NULL;
-  descent_status status;
-  TRY(argument_check(X, "X"));
-  TRY(argument_check(y, "y"));
-  TRY(trainer_check_rows(trainer, rows));
-  TRY(check_values(trainer, y, weights, rows));
-  struct dataset_storage given = {.X = X,
-                                  .y = y,
-                                  .rows = rows,
-                                  .inputs = network->inputs,
-                                  .classes = network->classes,
-                                  .targets = network->classes ? 1 : network_outputs(network)};
-  TRY(dataset_align(&(descent_dataset){.storage = &given, .rows = rows}, &network->schema, &aligned));
-  if (aligned) X = aligned->storage->X, y = aligned->storage->y;
+descent_status trainer_run_bound(descent_trainer *trainer, struct plan_range range, int64_t rows,
+                                 descent_step_info *info) {
   const struct plan_step step = trainer_next_step(trainer, rows);
+  double scalars[SCALAR_SLOTS];
+  descent_status status;
   trainer->gradient.state = GRADIENT_NONE;
   trainer->gradient.pass_rows = rows;
   trainer_forget_forward(trainer);
-  TRY(program_bind_rows(program, X, y, weights, rows));
-  TRY(program_run(program, range, &step, 1));
+  TRY(program_run(&trainer->program, range, &step, 1));
   TRY(trainer_check(trainer, &step, 1, 1, scalars));
   trainer->gradient.rows = rows;
   trainer->gradient.loss = scalars[SCALAR_LOSS];
@@ -180,6 +174,30 @@ descent_status trainer_run_rows(descent_trainer *trainer, struct plan_range rang
         .gradient_norm = scalars[SCALAR_GRADIENT_NORM],
         .learning_rate = step.learning_rate,
     };
+done:
+  return status;
+}
+
+descent_status trainer_run_rows(descent_trainer *trainer, struct plan_range range, const float *X, const float *y,
+                                const float *weights, int64_t rows, descent_step_info *info) {
+  const descent_network *network = trainer->network;
+  descent_dataset *aligned = NULL;
+  descent_status status;
+  TRY(argument_check(X, "X"));
+  TRY(argument_check(y, "y"));
+  TRY(trainer_check_rows(trainer, rows));
+  TRY(trainer_check_classes(trainer, y, rows));
+  TRY(trainer_check_weights(weights, rows));
+  struct dataset_storage given = {.X = X,
+                                  .y = y,
+                                  .rows = rows,
+                                  .inputs = network->inputs,
+                                  .classes = network->classes,
+                                  .targets = network->classes ? 1 : network_outputs(network)};
+  TRY(dataset_align(&(descent_dataset){.storage = &given, .rows = rows}, &network->schema, &aligned));
+  if (aligned) X = aligned->storage->X, y = aligned->storage->y;
+  TRY(program_bind_rows(&trainer->program, X, y, weights, rows));
+  TRY(trainer_run_bound(trainer, range, rows, info));
 done:
   descent_dataset_free(aligned);
   return status;

@@ -5,6 +5,7 @@
 #include "backend/program.h"
 #include "core/handle.h"
 #include "data/dataset.h"
+#include "train/staging.h"
 
 /* The gradients of steps by hand. */
 struct trainer_gradient {
@@ -23,6 +24,7 @@ struct descent_trainer {
   descent_device *device;        /* a reference */
   descent_train_options options; /* class_weights is NULL: the program has them */
   struct program program;
+  struct staging staging;
   float *parameters;           /* (n_parameters) read buffer, so that the network is updated as a whole */
   const descent_dataset *data; /* borrowed: the dataset of the steps' rows; NULL for steps by hand and for a source */
   int64_t first_row;           /* row of a source's epoch that is row 0 of those bound; otherwise 0 */
@@ -47,9 +49,31 @@ struct plan_step trainer_next_step(const descent_trainer *trainer, int64_t rows)
 /* ERROR_ARGUMENT unless a step can have so many rows. */
 descent_status trainer_check_rows(const descent_trainer *trainer, int64_t rows);
 
-/* Runs a range of the next step by hand on the caller's rows, and trainer_check. */
+/* ERROR_ARGUMENT unless the values that the device uses as indices or divisors can be; weights may be NULL. Values of X and
+ * regression targets are not checked: a step with one that is not finite diverges. */
+descent_status trainer_check_classes(const descent_trainer *trainer, const float *y, int64_t rows);
+descent_status trainer_check_weights(const float *weights, int64_t rows);
+/* The error of one of them. */
+descent_status trainer_refuse_class(const descent_trainer *trainer, int64_t row, double value);
+descent_status trainer_refuse_weight(int64_t row, double value);
+
+/* Runs a range of the next step by hand on the rows that are bound, and trainer_check. */
+descent_status trainer_run_bound(descent_trainer *trainer, struct plan_range range, int64_t rows,
+                                 descent_step_info *info);
+/* The same on the caller's rows. */
 descent_status trainer_run_rows(descent_trainer *trainer, struct plan_range range, const float *X, const float *y,
                                 const float *weights, int64_t rows, descent_step_info *info);
+
+/* The parts of descent_trainer_forward, gradient.c. Before: compiles what is missing. */
+descent_status trainer_prepare_forward(descent_trainer *trainer);
+/* Keeps rows of which cells are missing, whose gradients are 0. */
+descent_status trainer_keep_missing(descent_trainer *trainer, const float *X, int64_t rows);
+/* Runs it on the rows that are bound. */
+descent_status trainer_run_forward(descent_trainer *trainer, int64_t rows);
+/* descent_trainer_backward with dOutputs that are checked or, where NULL, in the device's buffer. */
+descent_status trainer_backward(descent_trainer *trainer, const float *dOutputs, float *dX, bool accumulate);
+/* ERROR_ARGUMENT unless there has been a forward that it can follow. */
+descent_status trainer_check_forwarded(const descent_trainer *trainer);
 
 /* The options' class weights as floats, (classes), from malloc; `*weights` is NULL if the options have none. */
 descent_status trainer_class_weights(const descent_network *network, const descent_train_options *options,

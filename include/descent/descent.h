@@ -219,6 +219,13 @@ DESCENT_API int descent_version_number(void);
 
 #define DESCENT_PRECISION_MAP(X) X(FP32, "fp32") X(TF32, "tf32") X(BF16, "bf16")
 
+/* The elements of an array: IEEE 754 floats, bfloat16, integers. */
+#define DESCENT_DTYPE_MAP(X) \
+  X(F32, "f32") X(F64, "f64") X(F16, "f16") X(BF16, "bf16") X(U8, "u8") X(I32, "i32") X(I64, "i64")
+
+/* Where an array is: in the process's memory, or in a GPU's. */
+#define DESCENT_PLACE_MAP(X) X(HOST, "host") X(CUDA, "cuda")
+
 #define DESCENT_DECLARE_TERM(type, PREFIX, MAP)                        \
   DESCENT_API const char *descent_##type##_name(descent_##type value); \
   DESCENT_API descent_status descent_##type##_parse(const char *text, descent_##type *value);
@@ -234,6 +241,8 @@ DESCENT_API int descent_version_number(void);
 #define DESCENT_ENUM_IMPUTE(NAME, text) DESCENT_IMPUTE_##NAME,
 #define DESCENT_ENUM_EXPORT_FORMAT(NAME, text) DESCENT_EXPORT_FORMAT_##NAME,
 #define DESCENT_ENUM_PRECISION(NAME, text) DESCENT_PRECISION_##NAME,
+#define DESCENT_ENUM_DTYPE(NAME, text) DESCENT_DTYPE_##NAME,
+#define DESCENT_ENUM_PLACE(NAME, text) DESCENT_PLACE_##NAME,
 
 typedef enum { DESCENT_ACTIVATION_MAP(DESCENT_ENUM_ACTIVATION) } descent_activation;
 typedef enum { DESCENT_LOSS_MAP(DESCENT_ENUM_LOSS) } descent_loss;
@@ -246,6 +255,8 @@ typedef enum { DESCENT_UNSEEN_MAP(DESCENT_ENUM_UNSEEN) } descent_unseen;
 typedef enum { DESCENT_IMPUTE_MAP(DESCENT_ENUM_IMPUTE) } descent_impute;
 typedef enum { DESCENT_EXPORT_FORMAT_MAP(DESCENT_ENUM_EXPORT_FORMAT) } descent_export_format;
 typedef enum { DESCENT_PRECISION_MAP(DESCENT_ENUM_PRECISION) } descent_precision;
+typedef enum { DESCENT_DTYPE_MAP(DESCENT_ENUM_DTYPE) } descent_dtype;
+typedef enum { DESCENT_PLACE_MAP(DESCENT_ENUM_PLACE) } descent_place;
 
 /* X(type, its table): every term, for programs that list them. */
 #define DESCENT_TERM_MAP(X)                                  \
@@ -259,7 +270,9 @@ typedef enum { DESCENT_PRECISION_MAP(DESCENT_ENUM_PRECISION) } descent_precision
   X(unseen, UNSEEN, DESCENT_UNSEEN_MAP)                      \
   X(impute, IMPUTE, DESCENT_IMPUTE_MAP)                      \
   X(export_format, EXPORT_FORMAT, DESCENT_EXPORT_FORMAT_MAP) \
-  X(precision, PRECISION, DESCENT_PRECISION_MAP)
+  X(precision, PRECISION, DESCENT_PRECISION_MAP)             \
+  X(dtype, DTYPE, DESCENT_DTYPE_MAP)                         \
+  X(place, PLACE, DESCENT_PLACE_MAP)
 DESCENT_TERM_MAP(DESCENT_DECLARE_TERM)
 #undef DESCENT_DECLARE_TERM
 
@@ -286,6 +299,12 @@ DESCENT_API const char *descent_device_name(const descent_device *device);
  * is open. */
 DESCENT_API const char *descent_device_note(const descent_device *device);
 
+/* Of a GPU: orders the device's work on arrays in its memory (see "arrays") with a stream of the caller's, a cudaStream_t,
+ * which must stay valid until the device is closed or another is set: that work waits for what the stream holds when a
+ * call begins, and what the stream is given later waits for that work. NULL is CUDA's default stream, as it is until
+ * this is called. ERROR_ARGUMENT for another kind of device. */
+DESCENT_API descent_status descent_device_set_stream(descent_device *device, void *stream);
+
 /* What is known about a GPU before it is opened; the texts are valid during the callback. Later versions of this header
  * add members at the end. */
 typedef struct descent_device_info {
@@ -304,6 +323,29 @@ typedef struct descent_device_info {
  * so takes no GPU memory. ERROR_DEVICE, with the reason, without a GPU or a CUDA backend. */
 DESCENT_API descent_status descent_device_list(void (*on_device)(void *user, const descent_device_info *info),
                                                void *user);
+
+/* ---- arrays -----------------------------------------------------------------------------------------------------
+ * The functions that end in _arrays take and give the caller's arrays as they are: of any dtype, with any strides, where
+ * the others take dense float32. Start from `descent_array a = descent_array_default();`, a dense one in the process's
+ * memory. What is read is rounded to float32, and a finite number that float32 cannot hold is ERROR_ARGUMENT; F32
+ * without gaps is used without a copy. What is written is rounded to the array's dtype, a float (infinite where it
+ * exceeds F16). Every ERROR_ARGUMENT names the argument.
+ *
+ * Arrays in a GPU's memory are for objects on that GPU, ERROR_ARGUMENT elsewhere, and may be mixed with arrays of the
+ * host. F32 without gaps at an address that is a multiple of 16 is read where it is; others are converted on the GPU.
+ * Inputs, targets and weights do not pass through the host, nor do predictions and outputs. Gradients with respect to
+ * inputs (dX) do, and so does all that a network with offsets (descent_network_input_offset) takes and gives. */
+typedef struct descent_array {
+  size_t size;
+  void *data; /* element (0, 0) */
+  descent_dtype dtype;
+  descent_place place;
+  int32_t ordinal;       /* of the GPU: 0 for "cuda:0"; ignored for the host */
+  int64_t rows, columns; /* at least 1; a vector has one column */
+  int64_t row_stride;    /* elements from one row to the next, may be negative; 0: columns * column_stride */
+  int64_t column_stride; /* and from one column to the next; 0: 1 */
+} descent_array;
+DESCENT_DECLARE_OPTIONS(descent_array)
 
 /* ---- datasets ----------------------------------------------------------------------------------------------------
  * Rows of float32 features X (rows, inputs), targets y (rows, targets) and optionally weights (rows). For the tasks
@@ -410,6 +452,14 @@ DESCENT_API descent_status descent_dataset_convert(const char *path, const desce
 DESCENT_API descent_status descent_dataset_create(const float *X, const float *y, const float *weights, int64_t rows,
                                                   int64_t inputs, int64_t targets, descent_task task, int64_t classes,
                                                   descent_dataset **dataset);
+/* The same from arrays: X (rows, inputs), y (rows, targets) or NULL, weights (rows, 1) or NULL. F32 of the host without
+ * gaps is borrowed as above; the dataset has a copy of any other. `device` is that of arrays in a GPU's memory, NULL
+ * without any; the dataset keeps it open. X of that GPU, F32 without gaps at an address that is a multiple of 16, is
+ * borrowed too: descent_fit and the functions that evaluate or predict a dataset on that device read it there. All
+ * others, on other devices too, read the dataset's copy in the host's memory. */
+DESCENT_API descent_status descent_dataset_create_arrays(descent_device *device, const descent_array *X,
+                                                         const descent_array *y, const descent_array *weights,
+                                                         descent_task task, int64_t classes, descent_dataset **dataset);
 DESCENT_API void descent_dataset_free(descent_dataset *dataset);
 
 /* Splits rows at random (by seed) into two views that share the storage: `held_out` has round(fraction * rows) rows,
@@ -682,13 +732,24 @@ DESCENT_API descent_status descent_predictor_run(descent_predictor *predictor, c
 DESCENT_API descent_status descent_predictor_run_raw(descent_predictor *predictor, const float *X, int64_t rows,
                                                      float *outputs);
 
+/* The same on arrays: X (rows, inputs), outputs (rows, K) of a float dtype. Only the first call that converts X, and the
+ * first that converts outputs, allocate. */
+DESCENT_API descent_status descent_predictor_run_arrays(descent_predictor *predictor, const descent_array *X,
+                                                        const descent_array *outputs);
+DESCENT_API descent_status descent_predictor_run_raw_arrays(descent_predictor *predictor, const descent_array *X,
+                                                            const descent_array *outputs);
+
 /* Sensitivities: dX (rows, inputs) = sum over the outputs of dOutputs (rows, K) times d outputs / dX, for the raw outputs
  * of descent_predict_raw, per unit of the raw inputs; 0 where a cell is missing. With 1 for one output and 0 for the
  * others it is that output's gradient. 1 <= rows <= max_rows. The first call, and the first after a refresh, compiles
  * what it needs. ERROR_DATA, with row, input and value, for an input beyond 2^64 once normalised; ERROR_ARGUMENT for a
- * value of dOutputs that is not finite. */
+ * value of dOutputs that is not finite. On arrays the same, dX of a float dtype. */
 DESCENT_API descent_status descent_predictor_input_gradient(descent_predictor *predictor, const float *X,
                                                             const float *dOutputs, int64_t rows, float *dX);
+
+DESCENT_API descent_status descent_predictor_input_gradient_arrays(descent_predictor *predictor, const descent_array *X,
+                                                                   const descent_array *dOutputs,
+                                                                   const descent_array *dX);
 
 /* Takes over the parameters, preprocessing and names of `network`, as after more training. ERROR_ARGUMENT, and no change,
  * unless it has the same inputs, widths, activations and loss. After ERROR_DEVICE the parameters are unspecified. */
@@ -915,6 +976,11 @@ DESCENT_API void descent_trainer_free(descent_trainer *trainer);
 DESCENT_API descent_status descent_trainer_step(descent_trainer *trainer, const float *X, const float *y,
                                                 const float *weights, int64_t rows, descent_step_info *info);
 
+/* The same on arrays: X (rows, inputs), y (rows, targets), weights (rows, 1) or NULL. */
+DESCENT_API descent_status descent_trainer_step_arrays(descent_trainer *trainer, const descent_array *X,
+                                                       const descent_array *y, const descent_array *weights,
+                                                       descent_step_info *info);
+
 /* A step in parts, for optimizers and losses of the caller's. Every array is read or written during the call only; a
  * layer's W, b, dW and db are as in descent_network_get_layer, any of them may be NULL.
  *
@@ -954,6 +1020,16 @@ DESCENT_API descent_status descent_trainer_forward(descent_trainer *trainer, con
  * parameters changed or other rows were computed. */
 DESCENT_API descent_status descent_trainer_backward(descent_trainer *trainer, const float *dOutputs, float *dX,
                                                     bool accumulate);
+
+/* The parts on arrays: X (rows, inputs), y (rows, targets), weights (rows, 1) or NULL; outputs and dOutputs (rows, K), dX
+ * (rows, inputs) or NULL, where outputs and dX are of a float dtype. */
+DESCENT_API descent_status descent_trainer_gradient_arrays(descent_trainer *trainer, const descent_array *X,
+                                                           const descent_array *y, const descent_array *weights,
+                                                           descent_step_info *info);
+DESCENT_API descent_status descent_trainer_forward_arrays(descent_trainer *trainer, const descent_array *X,
+                                                          const descent_array *outputs);
+DESCENT_API descent_status descent_trainer_backward_arrays(descent_trainer *trainer, const descent_array *dOutputs,
+                                                           const descent_array *dX, bool accumulate);
 
 /* Replaces a layer's parameters on the device; the network has them after descent_trainer_sync. ERROR_ARGUMENT for a value
  * that is not finite. */

@@ -80,6 +80,7 @@ struct World {
   descent_fit_result fitted = {};
   descent_bench_result bench = {};
   float values[16] = {0};
+  descent_array X = descent_array_default(), y = X, outputs = X, dX = X;
   double real = 0, second_real = 0;
   int64_t counts[4] = {0};
   bool passed = false;
@@ -101,6 +102,10 @@ struct World {
     shape.inputs = 2;
     shape.layers = 1;
     shape.widths = &width;
+    X.data = memory.X.data(), X.rows = 4, X.columns = 2;
+    y.data = memory.y.data(), y.rows = 4, y.columns = 1;
+    outputs.data = values, outputs.rows = 4, outputs.columns = 1;
+    dX.data = values, dX.rows = 4, dX.columns = 2;
     reading.target = "y";
     blocks.network = network.get();
     blocks.features_only = true;
@@ -142,6 +147,10 @@ void *freed(World &w, descent_dataset *) { return w.freed_data; }
 void *freed(World &w, descent_trainer *) { return w.freed_trainer; }
 void *freed(World &w, descent_predictor *) { return w.freed_predictor; }
 
+descent_device *gpu() {
+  static const Device made = open_device("cuda", 1);
+  return made.get();
+}
 void on_device(void *, const descent_device_info *) {}
 int take_block(void *, const descent_dataset *) { return 0; }
 
@@ -290,12 +299,14 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_set_progress, may_be_null(nullptr), may_be_null(nullptr)),
       OPTIONS_CASE(descent_preprocessing, preprocessing),
       CASE(descent_train_options_set, &w.options, "weight_decay", "0.1"),
+      OPTIONS_CASE(descent_array, X),
       // devices
       CASE(descent_device_open, "cpu", 1, &w.made_device),
       CASE(descent_device_close, may_be_null(DEVICE)),
       CASE(descent_device_description, DEVICE),
       CASE(descent_device_name, DEVICE),
       CASE(descent_device_note, DEVICE),
+      CASE(descent_device_set_stream, gpu(), may_be_null(nullptr)),
       CASE(descent_device_list, on_device, may_be_null(nullptr)),
       // datasets
       CASE(descent_dataset_read, files().table.c_str(), &w.reading, &w.made_data),
@@ -304,6 +315,8 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_dataset_save_guarded, DATA, files().csv.c_str()),
       CASE(descent_dataset_convert, files().table.c_str(), &w.reading, files().binary.c_str(), &w.made_data),
       CASE(descent_dataset_create, w.memory.X.data(), may_be_null(w.memory.y.data()), may_be_null(nullptr), 4, 2, 1,
+           DESCENT_TASK_BINARY, 2, &w.made_data),
+      CASE(descent_dataset_create_arrays, may_be_null(DEVICE), &w.X, may_be_null(&w.y), may_be_null(nullptr),
            DESCENT_TASK_BINARY, 2, &w.made_data),
       CASE(descent_dataset_free, may_be_null(w.made_data)),
       CASE(descent_dataset_split, DATA, 0.5, 1, &w.made_data, &w.made_second),
@@ -386,6 +399,9 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_predictor_free, may_be_null(w.made_predictor)),
       CASE(descent_predictor_run, w.predictor, w.memory.X.data(), 4, w.values),
       CASE(descent_predictor_run_raw, w.predictor, w.memory.X.data(), 4, w.values),
+      CASE(descent_predictor_run_arrays, w.predictor, &w.X, &w.outputs),
+      CASE(descent_predictor_run_raw_arrays, w.predictor, &w.X, &w.outputs),
+      CASE(descent_predictor_input_gradient_arrays, w.predictor, &w.X, &w.y, &w.dX),
       CASE(descent_predictor_refresh, w.predictor, NETWORK),
       CASE(descent_predictor_input_gradient, w.predictor, w.memory.X.data(), w.memory.y.data(), 4, w.values),
       // training
@@ -396,6 +412,10 @@ const std::map<std::string, Case> &cases() {
            may_be_null(&w.info)),
       CASE(descent_trainer_gradient, TRAINER, w.memory.X.data(), w.memory.y.data(), may_be_null(nullptr), 4,
            may_be_null(&w.info)),
+      CASE(descent_trainer_step_arrays, TRAINER, &w.X, &w.y, may_be_null(nullptr), may_be_null(&w.info)),
+      CASE(descent_trainer_gradient_arrays, TRAINER, &w.X, &w.y, may_be_null(nullptr), may_be_null(&w.info)),
+      CASE(descent_trainer_forward_arrays, TRAINER, &w.X, &w.outputs),
+      CASE(descent_trainer_backward_arrays, TRAINER, &w.y, may_be_null(&w.dX), false),
       CASE(descent_trainer_get_gradient, TRAINER, 1, may_be_null(w.values), may_be_null(w.values)),
       CASE(descent_trainer_set_gradient, TRAINER, 1, may_be_null(w.memory.X.data()), may_be_null(w.memory.X.data())),
       CASE(descent_trainer_update, TRAINER, may_be_null(&w.info)),

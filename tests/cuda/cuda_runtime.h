@@ -83,6 +83,11 @@ static inline T atomicAdd(T *address, T x) {
   *address = old + x;
   return old;
 }
+static inline unsigned long long atomicMin(unsigned long long *address, unsigned long long x) {
+  const unsigned long long old = *address;
+  if (x < old) *address = x;
+  return old;
+}
 static inline unsigned atomicInc(unsigned *address, unsigned limit) {
   const unsigned old = *address;
   *address = old >= limit ? 0 : old + 1;

@@ -63,6 +63,7 @@ struct {
 long long live;
 size_t device_bytes;
 std::map<uintptr_t, size_t> on_device, pinned;     /* sizes by address */
+std::map<uintptr_t, int> ordinals;                 /* of the devices that hold the blocks */
 std::vector<std::unique_ptr<CUstream_st>> streams; /* also those destroyed: events may know them */
 
 /* The devices of this thread's current contexts; the last one counts. A call that needs a context and finds none makes
@@ -201,6 +202,7 @@ cudaError_t allocate(void **memory, size_t bytes, std::map<uintptr_t, size_t> &b
   REFUSE(posix_memalign(memory, 256, bytes ? bytes : 1) != 0, cudaErrorMemoryAllocation);
   memset(*memory, EMULATED_NAN, bytes < small ? bytes : small);
   if (is_device) device_bytes += bytes;
+  ordinals[(uintptr_t)*memory] = current();
   blocks[(uintptr_t)*memory] = bytes;
   open_memory(false);
   live++;
@@ -446,6 +448,16 @@ cudaError_t cudaMalloc(void **memory, size_t bytes) { return allocate(memory, by
 cudaError_t cudaFree(void *memory) { return release(memory, on_device); }
 cudaError_t cudaMallocHost(void **memory, size_t bytes) { return allocate(memory, bytes, pinned); }
 cudaError_t cudaFreeHost(void *memory) { return release(memory, pinned); }
+cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, const void *pointer) {
+  BEGIN_WITHOUT_CONTEXT(false);
+  *attributes = {};
+  if (inside(pinned, pointer, 1)) attributes->type = cudaMemoryTypeHost;
+  if (!inside(on_device, pointer, 1)) return cudaSuccess;
+  attributes->type = cudaMemoryTypeDevice;
+  attributes->device = std::prev(ordinals.upper_bound((uintptr_t)pointer))->second;
+  attributes->devicePointer = const_cast<void *>(pointer);
+  return cudaSuccess;
+}
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
   BEGIN(false);
   *free_bytes = device_bytes < available(current()) ? available(current()) - device_bytes : 0;

@@ -73,7 +73,7 @@ struct World {
   descent_trainer *made_trainer = nullptr, *freed_trainer = nullptr;
   descent_predictor *predictor = nullptr, *made_predictor = nullptr, *freed_predictor = nullptr;
   descent_preprocessing preprocessing = descent_preprocessing_default();
-  std::vector<char> file = std::vector<char>(1 << 16);
+  std::vector<char> model = std::vector<char>(1 << 16);
   size_t bytes = 0;
   descent_metrics metrics = {};
   descent_step_info info = {};
@@ -115,7 +115,7 @@ struct World {
     freed_data = memory.dataset().get();
     freed_trainer = train(trained.get());
     descent_trainer_free(freed_trainer);
-    EXPECT_EQ(descent_network_save_memory(network.get(), file.data(), file.size(), &bytes), DESCENT_OK);
+    EXPECT_EQ(descent_network_save_memory(network.get(), model.data(), model.size(), &bytes), DESCENT_OK);
     for (descent_predictor **made : {&predictor, &freed_predictor})
       EXPECT_EQ(descent_predictor_create(network.get(), device.get(), 4, made), DESCENT_OK) << descent_last_error();
     descent_predictor_free(freed_predictor);
@@ -385,8 +385,8 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_network_set_preprocessing, NETWORK, &w.preprocessing),
       CASE(descent_network_get_preprocessing, NETWORK, &w.preprocessing),
       CASE(descent_network_set_names, NETWORK, may_be_null(nullptr), may_be_null(nullptr), may_be_null(nullptr)),
-      CASE(descent_network_save_memory, NETWORK, may_be_null(w.file.data()), w.file.size(), &w.bytes),
-      CASE(descent_network_load_memory, w.file.data(), w.bytes, &w.made_network),
+      CASE(descent_network_save_memory, NETWORK, may_be_null(w.model.data()), w.model.size(), &w.bytes),
+      CASE(descent_network_load_memory, w.model.data(), w.bytes, &w.made_network),
       CASE(descent_network_clone, NETWORK, &w.made_network),
       CASE(descent_network_export, NETWORK, DESCENT_EXPORT_FORMAT_C, files().written.c_str()),
       CASE(descent_network_load_weights, NETWORK, files().model.c_str()),

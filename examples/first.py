@@ -93,9 +93,10 @@ def create(inputs, classes):
 def train_options(**values):
     """The struct as bytes, more than it has: its members are set by name, so its layout does not matter here."""
     options = ctypes.create_string_buffer(1024)
+    options.texts = [str(value).encode() for value in values.values()]  # borrowed by the options, as paths are
     train_options_init(options, len(options))
-    for name, value in values.items():
-        train_options_set(options, name.encode(), str(value).encode())
+    for name, text in zip(values, options.texts):
+        train_options_set(options, name.encode(), text)
     return options
 
 

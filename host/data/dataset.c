@@ -136,7 +136,8 @@ descent_status descent_dataset_create(const float *X, const float *y, const floa
   if (!X) return argument_refuse("X");
   if (!dataset) return argument_refuse("dataset");
   if (rows < 1 || inputs < 1 || !size_product(rows, inputs, &cells) || !size_product(cells, 4, &bytes))
-    return status_set(DESCENT_ERROR_ARGUMENT, "%lld rows of %lld inputs: both must be at least 1", (long long)rows,
+    return status_set(DESCENT_ERROR_ARGUMENT,
+                      "%lld rows of %lld inputs: must be at least 1 each, and fit the address space", (long long)rows,
                       (long long)inputs);
   return dataset_from_rows((struct dataset_storage){.X = X,
                                                     .y = y,

@@ -90,6 +90,7 @@ descent_status descent_dataset_split(const descent_dataset *dataset, double frac
   TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
   TRY(argument_check(kept, "kept"));
   TRY(argument_check(held_out, "held_out"));
+  if (kept == held_out) TRY(status_set(DESCENT_ERROR_ARGUMENT, "held_out: is where kept goes"));
   if (!(fraction > 0 && fraction < 1))
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "fraction %g: must be above 0 and below 1", fraction));
   const int64_t rows = dataset->rows, total = llround(fraction * (double)rows);

@@ -65,7 +65,8 @@ static descent_status resize(float **values, int64_t from, int64_t to, int64_t w
 static descent_status grow(struct table *t) {
   const int64_t features = t->columns.features, least = ((int64_t)1 << 16) / (features + 1) + 1;
   int64_t capacity = t->capacity ? t->capacity + t->capacity / 2 + 1 : least;
-  if (t->blocks && !table_is_survey(t)) capacity = t->blocks->rows;
+  /* A block may be asked for that is larger than the file: the first one grows, and the others are as large. */
+  if (t->blocks && !table_is_survey(t) && (t->total > 0 || capacity > t->blocks->rows)) capacity = t->blocks->rows;
   descent_status status = DESCENT_OK;
   if (!table_is_survey(t) || !t->values)
     TRY(resize(&t->values, t->capacity, table_is_survey(t) ? 1 : capacity, features ? features : 1, t->path));

@@ -174,7 +174,13 @@ descent_status diverge_explain(const descent_trainer *trainer, const struct plan
   name_rows(trainer, step, &finding, rows, sizeof rows);
   describe(&finding, scalars[SCALAR_LOSS], where, sizeof where);
   if (finding.what == FOUND_INPUT || finding.what == FOUND_TARGET)
-    snprintf(cause, sizeof cause, "the data contain NaN, infinite or extremely large values; remove them");
+    snprintf(cause, sizeof cause, "the data contain NaN, infinite or extremely large values; remove them%s",
+             finding.what == FOUND_INPUT && !trainer->network->fill
+                 ? ", or fit the network's preprocessing, which fills in missing cells"
+                 : "");
+  else if (trainer->options.callbacks.loss && finding.what != FOUND_WEIGHT && finding.what != FOUND_ACTIVATION)
+    snprintf(cause, sizeof cause,
+             "the program's loss function gave a loss or a gradient that is not finite or too large");
   else if (trainer->network->normalize == DESCENT_NORMALIZE_NONE && largest > large)
     snprintf(cause, sizeof cause, "inputs of up to %.3g are not normalised; try standard normalisation", largest);
   else if (step->number == 1)

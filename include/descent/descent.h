@@ -934,7 +934,7 @@ typedef struct descent_train_options {
 DESCENT_DECLARE_OPTIONS(descent_train_options)
 
 /* Sets an option by its name in texts: "weight_decay", "schedule gamma", "optimizer", or by its path in the struct,
- * "optimizer.weight_decay", "schedule.kind"; - and _ are the same. A number as C reads it; yes or no, true or false, 1 or
+ * "optimizer.weight_decay", "schedule.kind"; - and _ are the same. A decimal number; yes or no, true or false, 1 or
  * 0; the name of a term; a text is kept as the pointer `value`, borrowed until the call that takes the options.
  * class_weights and callbacks cannot be set by name. ERROR_ARGUMENT, with the options unchanged, for an unknown name
  * (with the list of names), a member beyond options->size, a value that is not of the option's kind or out of its range.

@@ -138,7 +138,7 @@ TEST_F(Refusals, OptionsOfTrain) {
       {"--nesterov", 2, "nesterov: needs optimizer sgd and momentum above 0, not adam and 0"},
       {"--output-activation tanh", 2, "activation must be identity, not tanh"},
       {"--task regression", 3, "m.csv:2: column 'answer': 'no' is not a number, which regression needs (correct it)"},
-      {"--precision bf16 --device cpu", 4, "the cpu computes in fp32 (use --precision fp32)"},
+      {"--precision bf16 --device cpu", 4, "the cpu computes in fp32 (use precision fp32)"},
       {"--device nosuch", 2,
        "unknown device 'nosuch' (known: auto, cpu, reference, cuda, cuda:<i>, cuda:GPU-<uuid>, "
        "cuda:MIG-<uuid>)"},

@@ -84,22 +84,22 @@ static const char *device_arithmetic(const struct backend_device *device) { retu
 
 /* ---- compile ----------------------------------------------------------------------------------------------------- */
 
-/* BLAS takes sizes and strides as int. */
-static bool fits_blas(int64_t rows, int64_t n_in, int64_t n_out) {
-  return rows <= INT32_MAX && n_in <= INT32_MAX && n_out <= INT32_MAX;
-}
-
 static bool device_supports(const struct backend_device *device, const struct plan *plan, const struct plan_op *op) {
   (void)device;
   int64_t n_in = 0, n_out = 0;
   if (op->kind == OP_DENSE_FORWARD) n_in = op->forward.n_in, n_out = op->forward.n_out;
-  if (!fits_blas(plan->batch, n_in, n_out)) {
-    status_set(DESCENT_ERROR_UNSUPPORTED, "layer %d of %lld x %lld at batch %lld: cpu products take at most 2^31 - 1",
-               op->layer, (long long)n_out, (long long)n_in, (long long)plan->batch);
+  if (plan->batch > INT32_MAX) { /* BLAS takes sizes and strides as int */
+    status_set(DESCENT_ERROR_UNSUPPORTED, "a batch of %lld rows: cpu products take at most 2^31 - 1",
+               (long long)plan->batch);
+    return false;
+  }
+  if (n_in > INT32_MAX || n_out > INT32_MAX) {
+    status_set(DESCENT_ERROR_UNSUPPORTED, "layer %d of %lld x %lld: cpu products take at most 2^31 - 1", op->layer,
+               (long long)n_out, (long long)n_in);
     return false;
   }
   if (plan->precision != DESCENT_PRECISION_FP32) {
-    status_set(DESCENT_ERROR_UNSUPPORTED, "precision %s: the cpu computes in fp32 (use --precision fp32)",
+    status_set(DESCENT_ERROR_UNSUPPORTED, "precision %s: the cpu computes in fp32 (use precision fp32)",
                descent_precision_name(plan->precision));
     return false;
   }

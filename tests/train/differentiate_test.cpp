@@ -486,10 +486,13 @@ TEST(Differentiate, SensitivitiesOfManyRowsComeInBlocks) {
         distance({dX.begin() + static_cast<int64_t>(at), dX.begin() + static_cast<int64_t>(at + few.size())}, expected),
         bound_of(0x1p-24) * norm_of(expected))
         << at;
-  X[static_cast<size_t>(5000 * inputs)] = 1e30F;
+  X[static_cast<size_t>(5000 * inputs)] = 1e30F; /* beyond the first block */
+  const std::vector<float> untouched(dX.size(), 7);
+  dX = untouched;
   EXPECT_EQ(descent_predictor_input_gradient(predictor, X.data(), d.data(), rows * copies, dX.data()),
             DESCENT_ERROR_DATA);
   EXPECT_NE(std::string(descent_last_error()).find("row 5000"), std::string::npos) << descent_last_error();
+  EXPECT_EQ(dX, untouched);
   descent_predictor_free(predictor);
 }
 

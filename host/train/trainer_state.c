@@ -24,8 +24,8 @@ descent_status descent_trainer_evaluate(descent_trainer *trainer, const descent_
   status = program_bind_once(program, dataset);
   if (status == DESCENT_OK)
     status = evaluate_dataset(program, network, dataset, top_k, true, NULL, NULL, NULL, metrics);
-  const descent_status unbound = program_unbind(program);
-  if (status == DESCENT_OK) status = unbound;
+  const descent_status forgotten = trainer_forget_loss(trainer), unbound = program_unbind(program);
+  if (status == DESCENT_OK) status = forgotten == DESCENT_OK ? unbound : forgotten;
 done:
   descent_dataset_free(aligned);
   return status;

@@ -51,10 +51,6 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   float *class_weights = NULL;
   descent_status status;
   TRY(check_train_options(network, f->options));
-  if (f->options->callbacks.loss && f->options->label_smoothing > 0)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT,
-                   "label_smoothing %g: belongs to the network's loss; with a loss function of your own, smooth there",
-                   f->options->label_smoothing));
   if (f->options->checkpoint.keep_best && !f->validation)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "keep_best: needs validation data, whose loss says which checkpoint is best"));

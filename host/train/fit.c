@@ -367,6 +367,7 @@ static descent_status fit(struct fit *f, descent_network *network, descent_devic
   TRY(device_check(device, "device"));
   if (!f->source) TRY(handle_check(f->training, HANDLE_DATASET, "training"));
   if (f->validation) TRY(handle_check(f->validation, HANDLE_DATASET, "validation"));
+  TRY(network_check_unused(network));
   TRY(complete_train_options(options, &complete));
   TRY(set_up(f, network, device));
   ready = true;

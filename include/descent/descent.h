@@ -39,8 +39,8 @@
  *   its network. A device may be used by several threads at once: on a CPU, a call that finds the device's threads busy
  *   computes alone; on a GPU, calls take turns. The results are those of a thread alone. A callback must not use the
  *   objects of the call that makes it.
- * - While a trainer of a network lives, functions that change the network's parameters or preprocessing are
- *   ERROR_ARGUMENT: the trainer works on a copy and would overwrite the change.
+ * - While a trainer of a network lives, functions that change the network's parameters or preprocessing, descent_fit
+ *   included, are ERROR_ARGUMENT: the trainer works on a copy and would overwrite the change.
  * - The library keeps no global state except the thread's error text and progress callback, the list of files being
  *   written (see descent_remove_unfinished_files), memory of freed objects and a random key for hashing. It never
  *   prints, exits or aborts. One process-wide effect: while a CPU device is open, the BLAS library uses one thread,

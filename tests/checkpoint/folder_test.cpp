@@ -281,7 +281,7 @@ TEST(Incomplete, FileIsAFailureAndTheOlderOnesStay) {
 Job wavering_job() {
   Job job = small_job();
   job.options.epochs = 9;
-  job.options.optimizer.learning_rate = 1;
+  job.options.optimizer.learning_rate = 3;
   job.held_out = job.rows;
   job.options.checkpoint.seconds = 0;
   job.options.checkpoint.keep = 1;

@@ -141,10 +141,14 @@ DESCENT_API int descent_version_number(void);
  * - A larger size, of a newer header, is accepted as long as the members unknown to this library are 0, as ..._init()
  *   leaves them. Otherwise it is ERROR_ARGUMENT, and so is a `reserved` that is not 0, or a size that is no struct's.
  *
- * A struct that the library fills in the caller's memory starts with `size` too, or grows with the version of its
- * functions: a linked program calls the functions of the header that it was compiled with. Those who look a function up
- * by its name at run time (dlsym, ctypes) get its latest version and need the structs of that version's header.
+ * A struct that the library fills in the caller's memory starts with `size` too, or keeps its layout for the name of its
+ * function: where it has grown, this header gives the function another name (below), and the plain name fills the
+ * struct of before, for programs that were compiled with that or look the name up at run time (dlsym, ctypes).
  */
+/* Since 0.3.0, for descent_metrics with balanced_accuracy. */
+#define descent_evaluate descent_evaluate_0_3
+#define descent_metrics_clear descent_metrics_clear_0_3
+
 #define DESCENT_DECLARE_OPTIONS(type)                       \
   DESCENT_API void type##_init(type *options, size_t size); \
   static inline type type##_default(void) {                 \

@@ -934,8 +934,8 @@ typedef struct descent_train_options {
 DESCENT_DECLARE_OPTIONS(descent_train_options)
 
 /* Sets an option by its name in texts: "weight_decay", "schedule gamma", "optimizer", or by its path in the struct,
- * "optimizer.weight_decay", "schedule.kind"; - and _ are the same. A number as C reads it; yes or no, true or false, 1 or
- * 0; the name of a term; a text is kept as the pointer `value`, borrowed until the call that takes the options.
+ * "optimizer.weight_decay", "schedule.kind"; - and _ are the same. A decimal number, with a point; yes or no, true or false,
+ * 1 or 0; the name of a term; a text is kept as the pointer `value`, borrowed until the call that takes the options.
  * class_weights and callbacks cannot be set by name. ERROR_ARGUMENT, with the options unchanged, for an unknown name
  * (with the list of names), a member beyond options->size, a value that is not of the option's kind or out of its range.
  * Ranges that depend on other options are checked by descent_train_options_check. */
@@ -1013,7 +1013,7 @@ DESCENT_API descent_status descent_trainer_set_gradient(descent_trainer *trainer
 DESCENT_API descent_status descent_trainer_update(descent_trainer *trainer, descent_step_info *info);
 
 /* outputs (rows, K) for the rows X (rows, inputs) as the coming step has them, with its dropout; without dropout what
- * descent_predict_raw gives, finite or not. 1 <= rows <= max_batch. At the first call the trainer allocates what
+ * descent_predict_raw gives, up to the options' precision, finite or not. 1 <= rows <= max_batch. At the first call the trainer allocates what
  * descent_trainer_backward needs. */
 DESCENT_API descent_status descent_trainer_forward(descent_trainer *trainer, const float *X, int64_t rows,
                                                    float *outputs);

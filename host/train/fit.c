@@ -324,9 +324,8 @@ static void describe_kept(const struct fit *f, char *text, size_t size) {
 
 /* Adds to the error which weights the network holds. After a divergence these are the weights before that step, and
  * after the loss of the checkpoints' folder or a source's failure those of the last step; they are read from the device
- * here. They are the
- * last ones kept if there is a best epoch, if the weights cannot be read or are not finite, or if the device failed; a
- * failed device is not used again. */
+ * here. They are the last ones kept if there is a best epoch, if the weights cannot be read or are not finite, or if
+ * the device failed; a failed device is not used again. */
 static descent_status finish_failed(struct fit *f, descent_status failure) {
   char text[768], kept_text[64];
   snprintf(text, sizeof text, "%s", descent_last_error());

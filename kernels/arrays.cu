@@ -22,6 +22,11 @@ static __device__ inline double load_element(const struct array_view &a, int64_t
   }
 }
 
+// Rounded once, 64-bit integers too.
+static __device__ inline float load_float(const struct array_view &a, int64_t i) {
+  return a.dtype == DESCENT_DTYPE_I64 ? (float)((const int64_t *)a.data)[element_of(a, i)] : (float)load_element(a, i);
+}
+
 static __device__ inline void store_element(const struct array_view &a, int64_t i, float x) {
   const int64_t at = element_of(a, i);
   switch (a.dtype) {
@@ -37,7 +42,7 @@ static __global__ void __launch_bounds__(BLOCK)
     copy_array_kernel(struct array_view from, int64_t first_from, struct array_view to, int64_t first_to,
                       int64_t count) {
   for (int64_t i = (int64_t)blockIdx.x * BLOCK + threadIdx.x; i < count; i += (int64_t)gridDim.x * BLOCK)
-    store_element(to, first_to + i, (float)load_element(from, first_from + i));
+    store_element(to, first_to + i, load_float(from, first_from + i));
 }
 
 cudaError_t launch_copy_array(const struct array_view *from, int64_t first_from, const struct array_view *to,
@@ -50,7 +55,6 @@ static __device__ inline bool breaks(double wide, struct array_rule rule) {
   const float x = (float)wide;
   switch (rule.kind) {
     case ARRAY_FITS: return is_finite(wide) && !is_finite(x);
-    case ARRAY_NOT_INFINITE: return x == x && !is_finite(x);
     case ARRAY_FINITE: return !is_finite(x);
     case ARRAY_PRESENT: return x != x;
     case ARRAY_CLASS: return !(x >= 0 && (double)x < rule.limit && x == truncf(x));

@@ -1,5 +1,6 @@
-// The flat buffers: the gradient's accumulation, its norms with the sentinel, the update rules, the working copy in bf16. These passes
-// are bound by memory; everything is read once and written once, 16 bytes at a time, 8 floats per thread and iteration.
+// The flat buffers: the gradient's accumulation, its norms with the sentinel, the update rules, the copy in bf16.
+// These passes are bound by memory; everything is read once and written once, 16 bytes at a time, 8 floats per thread
+// and iteration.
 //
 // A block works on a piece. A thread's sums are sums.cuh's; those of the block's threads are added in double, then by
 // the grid's last block those of each layer's blocks, and the layers', always in the same order.

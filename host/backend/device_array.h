@@ -10,8 +10,7 @@ enum { DEVICE_ARRAY_ALIGN = 16 };
 /* What elements are checked for. */
 
 enum array_rule_kind {
-  ARRAY_FITS,         /* as float32, a finite value stays finite */
-  ARRAY_NOT_INFINITE, /* NaN is a missing cell */
+  ARRAY_FITS, /* as float32, a finite value stays finite */
   ARRAY_FINITE,
   ARRAY_PRESENT, /* not NaN */
   ARRAY_CLASS,   /* a whole number from 0 to below the limit */

@@ -31,8 +31,8 @@ void program_clear(struct program *program);
  * Both are of the same network. */
 descent_status program_copy_state(const struct program *from, struct program *to);
 
-/* Writes the network's parameters (unless it is an outline), imputation and normalisation, for which the program must have been created with a
- * network of the same shape and preprocessing. */
+/* Writes the network's parameters (unless it is an outline), imputation and normalisation, for which the program must
+ * have been created with a network of the same shape and preprocessing. */
 descent_status program_write_network(struct program *program, const descent_network *network);
 
 /* ERROR_UNSUPPORTED, with the reason, when the device cannot execute one of the plan's operations. */

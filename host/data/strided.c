@@ -92,12 +92,6 @@ descent_status strided_check_rows(const descent_array *array, const char *name, 
                     (long long)rows);
 }
 
-descent_status strided_check_host(const descent_array *array, const char *name) {
-  if (array->place == DESCENT_PLACE_HOST) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_ARGUMENT, "%s: is in the memory of cuda:%d: copy it to the host", name,
-                    (int)array->ordinal);
-}
-
 descent_status strided_check_output(const descent_array *array, const char *name) {
   const enum element_kind kind = elements[array->dtype].kind;
   if (kind == ELEMENT_FLOAT || kind == ELEMENT_BRAIN) return DESCENT_OK;
@@ -118,13 +112,21 @@ static const char *element_at(const descent_array *array, int64_t row, int64_t c
          (row * array->row_stride + column * array->column_stride) * strided_element_size(array->dtype);
 }
 
+/* A 64-bit integer is rounded once: by way of a double it could become a tie. */
+static float as_float(const descent_array *array, int64_t row, int64_t column, double wide) {
+  int64_t whole;
+  if (array->dtype != DESCENT_DTYPE_I64) return (float)wide;
+  memcpy(&whole, element_at(array, row, column), sizeof whole);
+  return (float)whole;
+}
+
 static descent_status load_piece(const descent_array *array, const char *name, int64_t row, int64_t column,
                                  int64_t count, float *values) {
   double wide[PIECE];
   elements_load(element_of(array->dtype), element_at(array, row, column),
                 array->column_stride * strided_element_size(array->dtype), count, wide);
   for (int64_t i = 0; i < count; i++, column++) {
-    values[i] = (float)wide[i];
+    values[i] = as_float(array, row, column, wide[i]);
     if (isinf(values[i]) && !isinf(wide[i]))
       return status_set(DESCENT_ERROR_ARGUMENT, "%s: row %lld, column %lld: %g exceeds float32", name, (long long)row,
                         (long long)column, wide[i]);
@@ -156,20 +158,4 @@ void strided_store(const float *values, const descent_array *array) {
   for (int64_t r = 0; r < array->rows; r++)
     for (int64_t j = 0; j < array->columns; j++)
       store_element(values[r * array->columns + j], array->dtype, (char *)element_at(array, r, j));
-}
-
-descent_status strided_rows(const descent_array *array, const char *name, int64_t most_rows, float **staging,
-                            const float **values) {
-  int64_t count;
-  if (strided_is_dense(array)) {
-    *values = array->data;
-    return DESCENT_OK;
-  }
-  if (!*staging && !size_product(most_rows, array->columns, &count))
-    return status_set(DESCENT_ERROR_MEMORY, "%s: %lld rows of %lld columns exceed the address space", name,
-                      (long long)most_rows, (long long)array->columns);
-  if (!*staging) *staging = memory_allocate(count, sizeof **staging, name);
-  if (!*staging) return DESCENT_ERROR_MEMORY;
-  *values = *staging;
-  return strided_load(array, name, *staging);
 }

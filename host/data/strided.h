@@ -15,8 +15,6 @@ descent_status strided_complete(const descent_array *given, const char *name, de
 descent_status strided_check_shape(const descent_array *array, const char *name, int64_t most_rows, int64_t columns);
 /* ERROR_ARGUMENT unless it has as many rows as X. */
 descent_status strided_check_rows(const descent_array *array, const char *name, int64_t rows);
-/* ERROR_ARGUMENT unless it is in host memory. */
-descent_status strided_check_host(const descent_array *array, const char *name);
 /* ERROR_ARGUMENT unless the array can take float32 values. */
 descent_status strided_check_output(const descent_array *array, const char *name);
 /* Whether it is (rows, columns) of aligned float32 without gaps. */
@@ -27,10 +25,5 @@ bool strided_is_dense(const descent_array *array);
 descent_status strided_load(const descent_array *array, const char *name, float *values);
 /* Copies `values` (rows, columns) to the array, in host memory, rounded to nearest; what exceeds the type is infinite. */
 void strided_store(const float *values, const descent_array *array);
-
-/* The rows of an array in host memory: its own where it is dense, else converted into `*staging`, which holds
- * (most_rows, columns) and is allocated when it is first needed. */
-descent_status strided_rows(const descent_array *array, const char *name, int64_t most_rows, float **staging,
-                            const float **values);
 
 #endif

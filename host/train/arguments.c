@@ -43,8 +43,13 @@ done:
 }
 
 static descent_status take_staging(const struct argument *argument, float **staging) {
-  if (!*staging)
-    *staging = memory_allocate(argument->most_rows * argument->array.columns, sizeof **staging, argument->name);
+  const int64_t rows = argument->most_rows, columns = argument->array.columns;
+  int64_t count;
+  if (*staging) return DESCENT_OK;
+  if (!size_product(rows, columns, &count))
+    return status_set(DESCENT_ERROR_MEMORY, "%s: %lld rows of %lld columns exceed the address space", argument->name,
+                      (long long)rows, (long long)columns);
+  *staging = memory_allocate(count, sizeof **staging, argument->name);
   return *staging ? DESCENT_OK : DESCENT_ERROR_MEMORY;
 }
 

@@ -24,6 +24,11 @@ done:
 }
 
 static descent_status check_classifier_options(const descent_network *network, const descent_train_options *o) {
+  if (o->callbacks.loss && o->label_smoothing > 0)
+    return status_set(
+        DESCENT_ERROR_ARGUMENT,
+        "label_smoothing %g: belongs to the network's loss; with a loss function of your own, smooth there",
+        o->label_smoothing);
   if (loss_is_regression(network->loss)) {
     if (o->class_weights || o->balance_classes)
       return status_set(DESCENT_ERROR_ARGUMENT, "class weights: not available for regression");

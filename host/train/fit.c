@@ -51,10 +51,6 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   float *class_weights = NULL;
   descent_status status;
   TRY(check_train_options(network, f->options));
-  if (f->options->callbacks.loss && f->options->label_smoothing > 0)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT,
-                   "label_smoothing %g: belongs to the network's loss; with a loss function of your own, smooth there",
-                   f->options->label_smoothing));
   if (f->options->checkpoint.keep_best && !f->validation)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "keep_best: needs validation data, whose loss says which checkpoint is best"));
@@ -328,9 +324,8 @@ static void describe_kept(const struct fit *f, char *text, size_t size) {
 
 /* Adds to the error which weights the network holds. After a divergence these are the weights before that step, and
  * after the loss of the checkpoints' folder or a source's failure those of the last step; they are read from the device
- * here. They are the
- * last ones kept if there is a best epoch, if the weights cannot be read or are not finite, or if the device failed; a
- * failed device is not used again. */
+ * here. They are the last ones kept if there is a best epoch, if the weights cannot be read or are not finite, or if
+ * the device failed; a failed device is not used again. */
 static descent_status finish_failed(struct fit *f, descent_status failure) {
   char text[768], kept_text[64];
   snprintf(text, sizeof text, "%s", descent_last_error());
@@ -371,6 +366,7 @@ static descent_status fit(struct fit *f, descent_network *network, descent_devic
   TRY(device_check(device, "device"));
   if (!f->source) TRY(handle_check(f->training, HANDLE_DATASET, "training"));
   if (f->validation) TRY(handle_check(f->validation, HANDLE_DATASET, "validation"));
+  TRY(network_check_unused(network));
   TRY(complete_train_options(options, &complete));
   TRY(set_up(f, network, device));
   ready = true;

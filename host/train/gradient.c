@@ -21,6 +21,11 @@ done:
   return status;
 }
 
+descent_status trainer_forget_loss(descent_trainer *trainer) {
+  const double none = 0;
+  return program_write(&trainer->program, trainer->program.at.scalars, SCALAR_LOSS, 1, PLAN_F64, &none);
+}
+
 descent_status descent_trainer_update(descent_trainer *trainer, descent_step_info *info) {
   double scalars[SCALAR_SLOTS];
   descent_status status;
@@ -89,9 +94,8 @@ descent_status trainer_keep_missing(descent_trainer *trainer, const float *X, in
 descent_status trainer_run_forward(descent_trainer *trainer, int64_t rows) {
   struct program *program = &trainer->program;
   const struct plan_step step = trainer_next_step(trainer, rows);
-  const double none = 0;
   descent_status status;
-  TRY(program_write(program, program->at.scalars, SCALAR_LOSS, 1, PLAN_F64, &none)); /* the update checks it */
+  TRY(trainer_forget_loss(trainer));
   trainer->gradient.pass_rows = rows;
   TRY(program_run(program, program->plan->forward, &step, 1));
 done:

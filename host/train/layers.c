@@ -71,11 +71,10 @@ descent_status descent_trainer_set_gradient(descent_trainer *trainer, int32_t la
   TRY(network_check_finite(layer, "dW", dW, at->n_out * at->n_in));
   TRY(network_check_finite(layer, "db", db, at->n_out));
   if (gradient->state != GRADIENT_READY) { /* the other layers keep those of the last step */
-    const double none = 0;
-    TRY(program_write(program, program->at.scalars, SCALAR_LOSS, 1, PLAN_F64, &none)); /* the update checks it */
+    TRY(trainer_forget_loss(trainer));
     gradient->rows = 0;
-    gradient->loss = NAN;
   }
+  gradient->loss = NAN;
   TRY(write_layer(program, program->at.gradients, at, dW, db));
   gradient->state = GRADIENT_READY;
 done:

@@ -210,7 +210,6 @@ static descent_status differentiate_block(descent_predictor *predictor, const de
   const struct plan_step step = {.number = 1, .first_row = first, .rows = rows};
   const int64_t inputs = network->inputs;
   descent_status status;
-  TRY(extremes_check_inputs(network, dataset, first, rows));
   TRY(program_run(program, program->plan->predict, &step, 1));
   TRY(differentiate_outputs(program, &step, dOutputs + first * network_outputs(network)));
   TRY(differentiate_inputs(program, network, &step, dataset->storage->X + first * inputs, dX + first * inputs));
@@ -228,6 +227,7 @@ descent_status descent_predictor_input_gradient(descent_predictor *predictor, co
   TRY(argument_check(dX, "dX"));
   TRY(take_rows(predictor, X, rows, &dataset));
   TRY(differentiate_check(dOutputs, rows, network_outputs(predictor->network)));
+  TRY(extremes_check_inputs(predictor->network, &dataset, 0, rows)); /* of all blocks before dX is written */
   TRY(prepare_differentiated(predictor));
   TRY(program_bind_rows(&predictor->differentiated, dataset.storage->X, NULL, NULL, rows));
   for (int64_t first = 0, count; first < rows; first += count) {

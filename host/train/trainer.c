@@ -74,6 +74,10 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
                    (long long)batch));
   if (options->balance_classes)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "balance_classes: not available for steps by hand; use class_weights"));
+  if (options->callbacks.loss)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "callbacks.loss: not available for steps by hand; use descent_trainer_forward and "
+                   "descent_trainer_backward"));
   if (options->schedule.kind != DESCENT_SCHEDULE_CONSTANT)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "schedule %s: not available for steps by hand; use constant and descent_trainer_set_learning_rate",

@@ -37,6 +37,9 @@ struct descent_trainer {
  * another forward. */
 static inline void trainer_forget_forward(descent_trainer *trainer) { trainer->gradient.forwarded = false; }
 
+/* Call when the loss on the device is not that of the gradients there: an update would refuse one that is not finite. */
+descent_status trainer_forget_loss(descent_trainer *trainer);
+
 /* `options` must be checked; `parts`, `batch` and `most_rows` as in program_create_with; `class_weights`: (classes), or
  * NULL. */
 descent_status trainer_create(descent_network *network, descent_device *device, const descent_train_options *options,

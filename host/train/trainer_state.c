@@ -24,8 +24,8 @@ descent_status descent_trainer_evaluate(descent_trainer *trainer, const descent_
   status = program_bind_once(program, dataset);
   if (status == DESCENT_OK)
     status = evaluate_dataset(program, network, dataset, top_k, true, NULL, NULL, NULL, metrics);
-  const descent_status unbound = program_unbind(program);
-  if (status == DESCENT_OK) status = unbound;
+  const descent_status forgotten = trainer_forget_loss(trainer), unbound = program_unbind(program);
+  if (status == DESCENT_OK) status = forgotten == DESCENT_OK ? unbound : forgotten;
 done:
   descent_dataset_free(aligned);
   return status;
@@ -66,6 +66,13 @@ done:
   return status;
 }
 
+/* The learning rate of the coming steps, before the warm-up. That of descent_fit's last step includes its factor. */
+static double rate_of(const descent_trainer *trainer, const struct snapshot *snapshot) {
+  const struct fit_state *state = &snapshot->state;
+  const bool warms_up = snapshot->step < trainer->options.schedule.warmup_steps;
+  return warms_up ? state->rate_factor * state->plateau_rate : state->learning_rate;
+}
+
 descent_status descent_trainer_restore(descent_trainer *trainer, const char *path) {
   struct configuration configuration = {0};
   struct snapshot snapshot = {0};
@@ -76,7 +83,7 @@ descent_status descent_trainer_restore(descent_trainer *trainer, const char *pat
   TRY(configuration_create_of_state(network, trainer->options.optimizer.kind, &configuration));
   TRY(snapshot_create(network, &trainer->program, false, &snapshot));
   TRY(checkpoint_read(path, network, &configuration, NULL, &snapshot));
-  const double learning_rate = snapshot.state.learning_rate;
+  const double learning_rate = rate_of(trainer, &snapshot);
   if (snapshot.step < 0 || !(learning_rate >= 0 && isfinite((float)learning_rate)))
     TRY(status_set(DESCENT_ERROR_MODEL, "%s: checkpoint: inconsistent training state", path));
   trainer_forget_forward(trainer);

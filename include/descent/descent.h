@@ -39,8 +39,8 @@
  *   its network. A device may be used by several threads at once: on a CPU, a call that finds the device's threads busy
  *   computes alone; on a GPU, calls take turns. The results are those of a thread alone. A callback must not use the
  *   objects of the call that makes it.
- * - While a trainer of a network lives, functions that change the network's parameters or preprocessing are
- *   ERROR_ARGUMENT: the trainer works on a copy and would overwrite the change.
+ * - While a trainer of a network lives, functions that change the network's parameters or preprocessing, descent_fit
+ *   included, are ERROR_ARGUMENT: the trainer works on a copy and would overwrite the change.
  * - The library keeps no global state except the thread's error text and progress callback, the list of files being
  *   written (see descent_remove_unfinished_files), memory of freed objects and a random key for hashing. It never
  *   prints, exits or aborts. One process-wide effect: while a CPU device is open, the BLAS library uses one thread,
@@ -934,8 +934,8 @@ typedef struct descent_train_options {
 DESCENT_DECLARE_OPTIONS(descent_train_options)
 
 /* Sets an option by its name in texts: "weight_decay", "schedule gamma", "optimizer", or by its path in the struct,
- * "optimizer.weight_decay", "schedule.kind"; - and _ are the same. A decimal number; yes or no, true or false, 1 or
- * 0; the name of a term; a text is kept as the pointer `value`, borrowed until the call that takes the options.
+ * "optimizer.weight_decay", "schedule.kind"; - and _ are the same. A decimal number, with a point; yes or no, true or false,
+ * 1 or 0; the name of a term; a text is kept as the pointer `value`, borrowed until the call that takes the options.
  * class_weights and callbacks cannot be set by name. ERROR_ARGUMENT, with the options unchanged, for an unknown name
  * (with the list of names), a member beyond options->size, a value that is not of the option's kind or out of its range.
  * Ranges that depend on other options are checked by descent_train_options_check. */
@@ -966,7 +966,8 @@ typedef struct descent_fit_result {
 /* A trainer holds the network's parameters, optimizer state and step counter on a device. It keeps `network` and
  * `device` alive until it is freed; options are copied. `max_batch` is the most rows a step will have (0: the
  * options' batch_size, which then must not be 0). A trainer that is stepped by hand knows neither epochs nor class
- * counts, so schedules other than constant, and balance_classes, are refused. ERROR_ARGUMENT names the option. */
+ * counts, so schedules other than constant, and balance_classes, are refused; so is callbacks.loss, for which
+ * descent_trainer_backward stands. ERROR_ARGUMENT names the option. */
 DESCENT_API descent_status descent_trainer_create(descent_network *network, descent_device *device,
                                                   const descent_train_options *options, int64_t max_batch,
                                                   descent_trainer **trainer);
@@ -1012,7 +1013,7 @@ DESCENT_API descent_status descent_trainer_set_gradient(descent_trainer *trainer
 DESCENT_API descent_status descent_trainer_update(descent_trainer *trainer, descent_step_info *info);
 
 /* outputs (rows, K) for the rows X (rows, inputs) as the coming step has them, with its dropout; without dropout what
- * descent_predict_raw gives, finite or not. 1 <= rows <= max_batch. At the first call the trainer allocates what
+ * descent_predict_raw gives, up to the options' precision, finite or not. 1 <= rows <= max_batch. At the first call the trainer allocates what
  * descent_trainer_backward needs. */
 DESCENT_API descent_status descent_trainer_forward(descent_trainer *trainer, const float *X, int64_t rows,
                                                    float *outputs);

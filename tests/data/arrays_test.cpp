@@ -101,17 +101,19 @@ TEST(Arrays, ADatasetHasTheirValues) {
 
 /* Integers beyond 2^24 are rounded once, to the nearest even. */
 TEST(Arrays, LargeIntegersAreRounded) {
-  int64_t values[] = {16777217, 16777219, -16777217, INT64_MIN, INT64_MAX, (INT64_C(1) << 53) - 1};
+  const int64_t beside_a_tie = (INT64_C(1) << 60) + (INT64_C(1) << 36) + 1; /* a double is the tie itself */
+  int64_t values[] = {16777217,  16777219,     -16777217,     INT64_MIN,
+                      INT64_MAX, beside_a_tie, -beside_a_tie, (INT64_C(1) << 53) - 1};
   descent_array array = descent_array_default();
   array.data = values;
   array.dtype = DESCENT_DTYPE_I64;
-  array.rows = 6;
+  array.rows = 8;
   array.columns = 1;
   descent_array complete;
-  float read[6];
+  float read[8];
   ASSERT_EQ(strided_complete(&array, "X", &complete), DESCENT_OK);
   ASSERT_EQ(strided_load(&complete, "X", read), DESCENT_OK);
-  for (int i = 0; i < 6; i++) EXPECT_EQ(read[i], static_cast<float>(values[i]));
+  for (int i = 0; i < 8; i++) EXPECT_EQ(read[i], static_cast<float>(values[i])) << values[i];
 }
 
 /* ---- devices ---- */
@@ -167,6 +169,18 @@ TEST(Arrays, APredictorReadsThemAsDenseFloat32) {
       }
     }
   }
+}
+
+/* 2^62 rows of 4 inputs are 2^64 values, of which int64_t holds 0. */
+TEST(Arrays, ACopyBeyondTheAddressSpaceIsRefused) {
+  const Device device = open_device("cpu");
+  const Network network = make_network({4, 3, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  const Predictor predictor = make_predictor(network, device, INT64_C(1) << 62);
+  const Array wide(DESCENT_DTYPE_F64, arrays::DENSE, 2, 4, numbers(8, 1, 3)),
+      dense(DESCENT_DTYPE_F32, arrays::DENSE, 2, 4, numbers(8, 1, 3)), outputs(DESCENT_DTYPE_F32, arrays::DENSE, 2, 1);
+  EXPECT_EQ(descent_predictor_run_arrays(predictor.get(), &wide, &outputs), DESCENT_ERROR_MEMORY);
+  EXPECT_EQ(std::string(descent_last_error()).find("X: "), 0U) << descent_last_error();
+  EXPECT_EQ(descent_predictor_run_arrays(predictor.get(), &dense, &outputs), DESCENT_OK) << descent_last_error();
 }
 
 TEST(Arrays, APredictorRoundsItsOutputsToTheirType) {

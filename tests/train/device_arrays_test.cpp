@@ -284,6 +284,23 @@ TEST(DeviceArrays, ADatasetIsTrainedWhereItIs) {
   EXPECT_TRUE(std::equal(row, row + 4, data.X.begin() + 12));
 }
 
+/* Once, to the nearest: the double of this integer is a tie between two floats. */
+TEST(DeviceArrays, LargeIntegersAreRounded) {
+  const Device device = open_device("cuda");
+  const int64_t beside_a_tie = (INT64_C(1) << 60) + (INT64_C(1) << 36) + 1;
+  arrays::Array X(DESCENT_DTYPE_I64, arrays::PADDED, 1, 2, {0, 0});
+  std::memcpy(X.at(0, 1), &beside_a_tie, sizeof beside_a_tie);
+  const gpu::Array there(X);
+  descent_dataset *made = nullptr;
+  ASSERT_EQ(descent_dataset_create_arrays(device.get(), &there, nullptr, nullptr, DESCENT_TASK_AUTO, 0, &made),
+            DESCENT_OK)
+      << descent_last_error();
+  const Dataset dataset{made, descent_dataset_free};
+  float row[2];
+  ASSERT_EQ(descent_dataset_row(made, 0, row), DESCENT_OK);
+  EXPECT_EQ(row[1], static_cast<float>(beside_a_tie));
+}
+
 TEST(DeviceArrays, ADatasetChecksItsValues) {
   const Device device = open_device("cuda");
   const arrays::Array infinite(DESCENT_DTYPE_F32, arrays::DENSE, 2, 2, {1, 2, 3, INFINITY}),

@@ -423,6 +423,18 @@ TEST_P(OnDevice, UpdatesTakeTheCallersGradientsAndParameters) {
   for (size_t i = 0; i < W.size(); i++) EXPECT_EQ(after.W[i], W[i] - 0.5F * dW[i]) << i; /* exact: multiples of 2^-13 */
   for (size_t i = 0; i < b.size(); i++) EXPECT_EQ(after.b[i], b[i] - 0.5F * db[i]) << i;
   EXPECT_EQ(layer_of(trainer, 3, false).W, others);
+
+  /* Gradients that are the caller's in part are those of no loss. */
+  const std::vector<float> X = drawn_rows(false), y = drawn(rows * 2, 5);
+  descent_step_info info{};
+  ASSERT_EQ(descent_trainer_set_layer(trainer.get(), 2, after.W.data(), after.b.data()), DESCENT_OK);
+  ASSERT_EQ(descent_trainer_gradient(trainer.get(), X.data(), y.data(), nullptr, rows, &info), DESCENT_OK);
+  EXPECT_TRUE(std::isfinite(info.loss));
+  ASSERT_EQ(descent_trainer_set_gradient(trainer.get(), 2, dW.data(), nullptr), DESCENT_OK);
+  ASSERT_EQ(descent_trainer_set_learning_rate(trainer.get(), 1e-30), DESCENT_OK); /* keeps the parameters */
+  ASSERT_EQ(descent_trainer_update(trainer.get(), &info), DESCENT_OK) << descent_last_error();
+  EXPECT_TRUE(std::isnan(info.loss));
+  EXPECT_EQ(info.rows, rows);
   ASSERT_EQ(descent_trainer_sync(trainer.get()), DESCENT_OK);
   std::vector<float> synced(W.size());
   ASSERT_EQ(descent_network_get_layer(network.get(), 2, synced.data(), nullptr), DESCENT_OK);
@@ -430,6 +442,32 @@ TEST_P(OnDevice, UpdatesTakeTheCallersGradientsAndParameters) {
 }
 
 class Sensitivities : public testing::TestWithParam<const char *> {};
+/* Rows whose loss is not finite are measured between a gradient and its update. */
+TEST_P(OnDevice, AnEvaluationLeavesTheGradientsToTheUpdate) {
+  const Device device = open_device(GetParam().device);
+  const std::vector<float> X = drawn_rows(false), y = drawn(rows * 2, 5);
+  Rows bad{rows, inputs, 2, 0, X, y, {}};
+  bad.X[3] = NAN; /* which the network does not replace */
+  const Dataset data = bad.dataset();
+  std::vector<float> updated[2];
+  for (int evaluates = 0; evaluates < 2; evaluates++) {
+    const Network network = make(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR, 2);
+    const descent_preprocessing none = descent_preprocessing_default();
+    ASSERT_EQ(descent_network_set_preprocessing(network.get(), &none), DESCENT_OK);
+    const Trainer trainer = make_trainer(network, device, options());
+    ASSERT_EQ(descent_trainer_gradient(trainer.get(), X.data(), y.data(), nullptr, rows, nullptr), DESCENT_OK);
+    descent_metrics metrics{};
+    if (evaluates) {
+      ASSERT_EQ(descent_trainer_evaluate(trainer.get(), data.get(), 0, &metrics), DESCENT_ERROR_DATA);
+    }
+    descent_step_info info{};
+    ASSERT_EQ(descent_trainer_update(trainer.get(), &info), DESCENT_OK) << descent_last_error();
+    EXPECT_TRUE(std::isfinite(info.loss));
+    updated[evaluates] = all_of(trainer, false);
+  }
+  EXPECT_EQ(updated[0], updated[1]);
+}
+
 INSTANTIATE_TEST_SUITE_P(Devices, Sensitivities, testing::Values("reference", "cpu", "cuda"),
                          [](const testing::TestParamInfo<const char *> &row) { return std::string(row.param); });
 
@@ -486,10 +524,13 @@ TEST(Differentiate, SensitivitiesOfManyRowsComeInBlocks) {
         distance({dX.begin() + static_cast<int64_t>(at), dX.begin() + static_cast<int64_t>(at + few.size())}, expected),
         bound_of(0x1p-24) * norm_of(expected))
         << at;
-  X[static_cast<size_t>(5000 * inputs)] = 1e30F;
+  X[static_cast<size_t>(5000 * inputs)] = 1e30F; /* beyond the first block */
+  const std::vector<float> untouched(dX.size(), 7);
+  dX = untouched;
   EXPECT_EQ(descent_predictor_input_gradient(predictor, X.data(), d.data(), rows * copies, dX.data()),
             DESCENT_ERROR_DATA);
   EXPECT_NE(std::string(descent_last_error()).find("row 5000"), std::string::npos) << descent_last_error();
+  EXPECT_EQ(dX, untouched);
   descent_predictor_free(predictor);
 }
 

@@ -220,6 +220,29 @@ TEST(OwnLossInFit, AndLabelSmoothingExcludeEachOther) {
   EXPECT_EQ(own.status, DESCENT_ERROR_ARGUMENT);
   EXPECT_EQ(own.error.find("label_smoothing 0.1: "), 0U) << own.error;
   EXPECT_EQ(own.before, own.after);
+
+  const Network network = make_network({2, 3}, DESCENT_ACTIVATION_IDENTITY, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+  const Device device = open_device("cpu");
+  options.callbacks.loss = [](void *, const float *, const float *, const float *, int64_t, int64_t, float *) {
+    return 0.0;
+  };
+  EXPECT_EQ(descent_train_options_check(&options, network.get(), device.get()), DESCENT_ERROR_ARGUMENT);
+  options.label_smoothing = 0;
+  EXPECT_EQ(descent_train_options_check(&options, network.get(), device.get()), DESCENT_OK) << descent_last_error();
+}
+
+/* A trainer would step with the network's loss instead. */
+TEST(OwnLossInFit, IsRefusedForStepsByHand) {
+  const Network network = make_network({2, 1}, DESCENT_ACTIVATION_IDENTITY, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  const Device device = open_device("cpu");
+  descent_train_options options = descent_train_options_default();
+  options.callbacks.loss = [](void *, const float *, const float *, const float *, int64_t, int64_t, float *) {
+    return 0.0;
+  };
+  descent_trainer *trainer = nullptr;
+  EXPECT_EQ(descent_trainer_create(network.get(), device.get(), &options, 4, &trainer), DESCENT_ERROR_ARGUMENT);
+  EXPECT_EQ(trainer, nullptr);
+  EXPECT_NE(std::string(descent_last_error()).find("callbacks.loss"), std::string::npos) << descent_last_error();
 }
 
 /* A checkpoint of one is not resumed by a training without, nor the other way round, unless that is asked for; and a

@@ -183,10 +183,13 @@ TEST(Network, IsNotChangedWhileATrainerLives) {
                                              DESCENT_IMPUTE_MEAN, false);
   };
   const auto load = [&] { return descent_network_load_weights(network.get(), "unread.safetensors"); };
+  const auto train = [&] {
+    return descent_fit(network.get(), device.get(), work.data.get(), nullptr, &options, nullptr);
+  };
   descent_trainer *trainer = nullptr;
   ASSERT_EQ(descent_trainer_create(network.get(), device.get(), &options, BATCH, &trainer), DESCENT_OK);
   for (const std::function<descent_status()> &change :
-       std::vector<std::function<descent_status()>>{set, initialise, fit, load}) {
+       std::vector<std::function<descent_status()>>{set, initialise, fit, load, train}) {
     EXPECT_EQ(change(), DESCENT_ERROR_ARGUMENT);
     EXPECT_STREQ(descent_last_error(),
                  "network: in use by a trainer, which would overwrite the change: free the trainer first");

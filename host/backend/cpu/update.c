@@ -1,5 +1,5 @@
-/* Accumulation, gradient norm and update over the flat buffers, and the layers' statistics. Norms are summed in double, piece by
- * piece in a fixed order. */
+/* Accumulation, gradient norm and update over the flat buffers, and the layers' statistics. Norms are summed in double,
+ * piece by piece in a fixed order. */
 #include <math.h>
 #include <stddef.h>
 #include <string.h>

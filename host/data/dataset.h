@@ -1,4 +1,5 @@
-/* The dataset in memory: raw rows of float32 or bytes, targets and names. Views share the storage. Independent of networks. */
+/* The dataset in memory: raw rows of float32 or bytes, targets and names. Views share the storage. Independent of
+ * networks. */
 #ifndef DESCENT_DATA_DATASET_H
 #define DESCENT_DATA_DATASET_H
 
@@ -51,6 +52,7 @@ static inline int64_t dataset_source_row(const descent_dataset *dataset, int64_t
 static inline float dataset_cell(const struct dataset_storage *s, int64_t at) {
   return s->bytes ? (float)s->bytes[at] : s->X[at];
 }
+enum { DATASET_PIECE = 512 }; /* inputs looked at together */
 /* Inputs first .. first + n - 1 of a storage row: in X, or widened into `piece` (n). */
 static inline const float *dataset_cells(const struct dataset_storage *s, int64_t source_row, int64_t first, int64_t n,
                                          float *piece) {
@@ -112,8 +114,8 @@ descent_status dataset_check_values(const struct dataset_storage *storage);
 descent_dataset *dataset_create(void);
 /* A dataset of all rows of the storage, whose reference it takes; NULL with the error set. */
 descent_dataset *dataset_wrap(struct dataset_storage *storage);
-/* A dataset of checked rows in memory: X or bytes, y and weights, what is owned of them, their shapes, task and classes. Takes
- * what is owned, also on failure. ERROR_ARGUMENT as descent_dataset_create. */
+/* A dataset of checked rows in memory: X or bytes, y and weights, what is owned of them, their shapes, task and
+ * classes. Takes what is owned, also on failure. ERROR_ARGUMENT as descent_dataset_create. */
 descent_status dataset_from_rows(struct dataset_storage given, descent_dataset **dataset);
 void dataset_storage_release(struct dataset_storage *storage);
 

@@ -31,14 +31,13 @@ static void add_row(struct moments *m, const float *row, int64_t columns) {
 
 /* Moments of every input over the dataset's rows; from memory_allocate. */
 static struct moments *find_input_moments(const descent_dataset *dataset) {
-  enum { PIECE = 512 };
-  float piece[PIECE];
+  float piece[DATASET_PIECE];
   const struct dataset_storage *s = dataset->storage;
   struct moments *m = memory_allocate(s->inputs, sizeof *m, "the normalisation");
   if (!m) return NULL;
   for (int64_t r = 0; r < dataset->rows; r++)
-    for (int64_t j = 0; j < s->inputs; j += PIECE) {
-      const int64_t n = s->inputs - j < PIECE ? s->inputs - j : PIECE;
+    for (int64_t j = 0; j < s->inputs; j += DATASET_PIECE) {
+      const int64_t n = s->inputs - j < DATASET_PIECE ? s->inputs - j : DATASET_PIECE;
       add_row(m + j, dataset_cells(s, dataset_source_row(dataset, r), j, n, piece), n);
     }
   return m;

@@ -66,10 +66,9 @@ static bool has_extreme(const float *restrict x, const float *restrict shift, co
 }
 
 static bool row_has_extreme(const descent_network *network, const descent_dataset *dataset, int64_t row) {
-  enum { PIECE = 512 };
-  float piece[PIECE];
-  for (int64_t j = 0; j < network->inputs; j += PIECE) {
-    const int64_t n = network->inputs - j < PIECE ? network->inputs - j : PIECE;
+  float piece[DATASET_PIECE];
+  for (int64_t j = 0; j < network->inputs; j += DATASET_PIECE) {
+    const int64_t n = network->inputs - j < DATASET_PIECE ? network->inputs - j : DATASET_PIECE;
     const float *x = dataset_cells(dataset->storage, dataset_source_row(dataset, row), j, n, piece);
     if (has_extreme(x, network->shift + j, network->scale + j, n)) return true;
   }

@@ -6,6 +6,9 @@
 
 #include "checkpoints.h"
 #include "device_memory.h"
+extern "C" {
+#include "train/predictor.h"
+}
 
 namespace {
 
@@ -312,6 +315,38 @@ TEST(Bytes, OfAGpuAreReadInPlace) {
     ASSERT_EQ(descent_predict_raw(network.get(), cpu.get(), data.floats.get(), expected.data()), DESCENT_OK);
     EXPECT_EQ(P, expected) << "read from the copy on the host";
   }
+}
+
+/* A copy would take memory of the GPU. */
+TEST(Bytes, OfAGpuAreNotCopiedForAStepOrAPrediction) {
+  enum { INPUTS = 12 };
+  const Device device = open_device("cuda");
+  const Twins data(INPUTS);
+  const arrays::Array y(DESCENT_DTYPE_F32, arrays::DENSE, Twins::ROWS, 1, Twins::classes()),
+      P(DESCENT_DTYPE_F32, arrays::DENSE, Twins::ROWS, 3);
+  const gpu::Array X_there(data.X), wide_there(data.wide), y_there(y), P_there(P), P_of_wide(P);
+  const Network network = make_network({INPUTS, 3}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+  const descent_train_options options = descent_train_options_default();
+  descent_predictor *made = nullptr;
+  ASSERT_EQ(descent_predictor_create(network.get(), device.get(), Twins::ROWS, &made), DESCENT_OK);
+  const std::unique_ptr<descent_predictor, void (*)(descent_predictor *)> predictor{made, descent_predictor_free};
+  descent_trainer *created = nullptr;
+  ASSERT_EQ(descent_trainer_create(network.get(), device.get(), &options, Twins::ROWS, &created), DESCENT_OK);
+  const Trainer trainer{created, descent_trainer_free};
+  const auto memory = [](const program &of) { return of.backend->memory(of.compiled); };
+  const int64_t of_predictor = memory(predictor->program), of_trainer = memory(trainer->program);
+  ASSERT_EQ(descent_predictor_run_arrays(made, &X_there, &P_there), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(descent_predictor_run_arrays(made, &wide_there, &P_of_wide), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(P_there.bytes(), P_of_wide.bytes());
+  EXPECT_EQ(memory(predictor->program), of_predictor);
+  descent_step_info info[2];
+  ASSERT_EQ(descent_trainer_gradient_arrays(created, &X_there, &y_there, nullptr, &info[0]), DESCENT_OK)
+      << descent_last_error();
+  ASSERT_EQ(descent_trainer_gradient_arrays(created, &wide_there, &y_there, nullptr, &info[1]), DESCENT_OK);
+  EXPECT_EQ(info[0].loss, info[1].loss);
+  EXPECT_EQ(info[0].gradient_norm, info[1].gradient_norm);
+  ASSERT_EQ(descent_trainer_step_arrays(created, &X_there, &y_there, nullptr, nullptr), DESCENT_OK);
+  EXPECT_EQ(memory(trainer->program), of_trainer);
 }
 
 /* ---- what programs refuse ---- */

@@ -6,7 +6,7 @@
 #include "backend/backend.h"
 
 struct reference_buffer {
-  const void *source;  /* PLAN_SOURCE: the caller's float or int64_t rows, or NULL */
+  const void *source;  /* PLAN_SOURCE: the caller's rows, or NULL */
   descent_dtype dtype; /* of what is bound to a source */
   int64_t rows;        /* bound to a source */
   double *values;      /* F32 and F64 alike; NULL for sources and I64 */

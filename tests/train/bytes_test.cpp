@@ -1,4 +1,4 @@
-/* A dataset of an array of bytes gives the bits of the same numbers as float32 wherever a dataset is used, and takes a
+/* A dataset of an array of bytes gives the bits of the same numbers as float32 in every use of a dataset, and takes a
  * quarter of the memory. */
 #include <gtest/gtest.h>
 

@@ -31,9 +31,9 @@ static void backend_release(struct backend_program *program) {
   if (entered) context_leave(context);
 }
 
-static descent_status backend_bind(struct backend_program *program, int buffer, const void *data, int64_t rows,
-                                   bool constant) {
-  return INSIDE(program->device, source_bind(&program->sources, buffer, data, rows, constant));
+static descent_status backend_bind(struct backend_program *program, int buffer, descent_dtype dtype, const void *data,
+                                   int64_t rows, bool constant) {
+  return INSIDE(program->device, source_bind(&program->sources, buffer, dtype, data, rows, constant));
 }
 
 static const char *backend_placement(const struct backend_program *program) { return program->sources.placement; }

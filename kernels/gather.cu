@@ -99,29 +99,55 @@ static __device__ inline void load_constants(const float *from, int64_t column, 
   if (from) load_values<ELEMENT_F32, COUNT>(from + column, values);
 }
 
-// 16-byte reads where COUNT is 4. Grid and block: struct element_tiling.
+// COUNT bytes as floats; with 4 of them, in one read.
+template <int COUNT>
+static __device__ inline void load_bytes(const uint8_t *p, float (&values)[COUNT]) {
+  static_assert(COUNT == 1 || COUNT == 4, "a byte or a word");
+  if constexpr (COUNT == 1) {
+    values[0] = (float)*p;
+  } else {
+    const uint32_t word = *(const uint32_t *)p;
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) values[i] = (float)(word >> (8 * i) & 255u);
+  }
+}
+
+// A thread's columns of source rows of n elements; rows of -1 are left out.
+template <int ROWS, int COUNT>
+static __device__ inline void load_rows(const void *from, bool bytes, const int64_t (&source)[ROWS], int64_t column,
+                                        int64_t n, float (&values)[ROWS][COUNT]) {
+  if (bytes) {
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+      if (source[i] >= 0) load_bytes<COUNT>((const uint8_t *)from + source[i] * n + column, values[i]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+      if (source[i] >= 0) load_values<ELEMENT_F32, COUNT>((const float *)from + source[i] * n + column, values[i]);
+  }
+}
+
+// 16-byte reads of floats where COUNT is 4. Grid and block: struct element_tiling.
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK)
     copy_kernel(struct gather_launch l, struct copy copy, struct element_tiling t) {
   enum { ROWS = COUNT == 1 ? 8 : 4 };  // reads in flight
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, copy.n, COUNT);
-  const float *from = copy.targets ? l.sources->y : l.sources->X;
+  const void *from = copy.targets ? l.sources->y : l.sources->X;
+  const bool bytes = !copy.targets && l.sources->bytes;
   if (at.idle || is_stopped(l) || !from) return;
   float fill[COUNT], shift[COUNT], scale[COUNT];
   load_constants(copy.fill, at.column, NAN, fill);
   load_constants(copy.shift, at.column, 0.0f, shift);
   load_constants(copy.scale, at.column, 1.0f, scale);
-  from += at.column;
   type *to = (type *)copy.to.data + at.column;
   for (int64_t first = at.row; first < l.rows; first += ROWS * at.step) {
     int64_t source[ROWS];
     float values[ROWS][COUNT] = {};
 #pragma unroll
     for (int i = 0; i < ROWS; i++) source[i] = first + i * at.step < l.rows ? l.source[first + i * at.step] : -1;
-#pragma unroll
-    for (int i = 0; i < ROWS; i++)
-      if (source[i] >= 0) load_values<ELEMENT_F32, COUNT>(from + source[i] * copy.n, values[i]);
+    load_rows(from, bytes, source, at.column, copy.n, values);
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
       const int64_t r = first + i * at.step;

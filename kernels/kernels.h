@@ -52,8 +52,10 @@ struct step_state {
 /* In device memory, one per program: the current addresses of the bound sources (resident, or a window); NULL:
  * unbound. */
 struct source_table {
-  const float *X, *y, *w;
+  const void *X; /* float32, or bytes */
+  const float *y, *w;
   const int64_t *index;
+  bool bytes; /* X is of bytes */
 };
 
 /* Scratch shared by the launches in one stream. `partials` has at least as many bytes as the launcher's ..._scratch

@@ -17,6 +17,13 @@ static const int64_t reserve = INT64_C(256) << 20;     /* device memory that res
 
 /* ---- the plan's sources ---- */
 
+static void set_dtype(struct source_set *set, int source, descent_dtype dtype) {
+  const int64_t element = dtype == DESCENT_DTYPE_U8 ? 1 : dtype == DESCENT_DTYPE_I64 ? 8 : 4;
+  struct bound_source *const at = &set->at[source];
+  at->dtype = dtype;
+  at->row_bytes = set->plan->buffers[at->buffer].cols * element;
+}
+
 descent_status source_prepare(struct source_set *set, const struct backend_device *device, const struct plan *plan,
                               struct device_memory *memory) {
   set->device = device;
@@ -30,7 +37,7 @@ descent_status source_prepare(struct source_set *set, const struct backend_devic
     for (int k = 0; k < SOURCES; k++) {
       if (buffers[k] == PLAN_NONE) continue;
       set->at[k].buffer = buffers[k];
-      set->at[k].row_bytes = plan->buffers[buffers[k]].cols * (k == SOURCE_INDEX ? 8 : 4);
+      set_dtype(set, k, k == SOURCE_INDEX ? DESCENT_DTYPE_I64 : DESCENT_DTYPE_F32);
     }
   }
   set->stale = true;
@@ -155,6 +162,23 @@ done:
   return status;
 }
 
+/* Two slots that the rows bound now fit into, also after a bind of a wider type: the slots taken first may be those of
+ * bytes. */
+static descent_status fit_window(struct source_set *set) {
+  struct window *window = &set->window;
+  descent_status status = DESCENT_OK;
+  if (window->rows > 0 && bound_row_bytes(set) <= window->row_bytes) goto done;
+  if (window->rows > 0) {
+    CUDA_TRY(cudaStreamSynchronize(set->device->copies));
+    CUDA_TRY(cudaStreamSynchronize(set->device->stream));
+    set->memory->bytes -= 2 * window->rows * window->row_bytes;
+    release_window(window);
+  }
+  TRY(take_window(set));
+done:
+  return status;
+}
+
 /* ---- binding ---- */
 
 static void describe_placement(struct source_set *set, bool constant) {
@@ -179,15 +203,17 @@ static void note_untrusted(struct source_set *set) {
            "%scuBLASLt's flags are unknown: its algorithms are chosen by tests", length ? "; " : "");
 }
 
-descent_status source_bind(struct source_set *set, int buffer, const void *data, int64_t rows, bool constant) {
+descent_status source_bind(struct source_set *set, int buffer, descent_dtype dtype, const void *data, int64_t rows,
+                           bool constant) {
   int64_t bytes;
   descent_status status = DESCENT_OK;
   char reason[96];
-  if (!plan_can_bind(set->plan, buffer, data, rows, reason, sizeof reason))
+  if (!plan_can_bind(set->plan, buffer, dtype, data, rows, reason, sizeof reason))
     return module_status(DESCENT_ERROR_ARGUMENT, "%s", reason);
   for (int k = 0; k < SOURCES; k++) {
     struct bound_source *source = &set->at[k];
     if (source->buffer != buffer) continue;
+    if (data) set_dtype(set, k, dtype);
     if (__builtin_mul_overflow(rows, source->row_bytes, &bytes))
       return module_status(DESCENT_ERROR_ARGUMENT, "bind: %lld rows of %lld bytes", (long long)rows,
                            (long long)source->row_bytes);
@@ -198,7 +224,7 @@ descent_status source_bind(struct source_set *set, int buffer, const void *data,
     source->in_place = false;
     set->stale = true;
     if (data && constant) TRY(make_resident(set, source));
-    if (data && !source->resident && k != SOURCE_INDEX && set->window.rows == 0) TRY(take_window(set));
+    if (data && !source->resident && k != SOURCE_INDEX) TRY(fit_window(set));
   }
 done:
   return status;
@@ -206,9 +232,9 @@ done:
 
 /* ---- arrays in the device's memory ---- */
 
-/* The gather reads DEVICE_ARRAY_ALIGN bytes at a time. */
-static bool is_usable(const descent_array *array) {
-  return array->place == DESCENT_PLACE_CUDA && array->dtype == DESCENT_DTYPE_F32 &&
+/* The gather reads up to DEVICE_ARRAY_ALIGN bytes at a time. */
+static bool is_usable(const struct source_set *set, int buffer, const descent_array *array) {
+  return array->place == DESCENT_PLACE_CUDA && plan_source_holds(set->plan, buffer, array->dtype) &&
          (uintptr_t)array->data % DEVICE_ARRAY_ALIGN == 0 && (array->column_stride == 1 || array->columns == 1) &&
          (array->row_stride == array->columns || array->rows == 1);
 }
@@ -222,7 +248,7 @@ static descent_status stage(struct source_set *set, int source, const descent_ar
     TRY(module_status(DESCENT_ERROR_ARGUMENT, "bind: an array of %lld rows that must be converted: at most %lld",
                       (long long)array->rows, (long long)batch));
   if (!set->staging[source])
-    TRY(device_memory_take(set->memory, batch * set->at[source].row_bytes, "rows of the caller's",
+    TRY(device_memory_take(set->memory, batch * array->columns * (int64_t)sizeof(float), "rows of the caller's",
                            &set->staging[source]));
   to.place = DESCENT_PLACE_CUDA;
   to.data = set->staging[source];
@@ -238,16 +264,18 @@ done:
 descent_status source_bind_array(struct source_set *set, int buffer, const descent_array *array, bool constant) {
   char reason[96];
   descent_status status = DESCENT_OK;
-  if (!plan_can_bind(set->plan, buffer, array->data, array->rows, reason, sizeof reason))
+  if (!plan_can_bind(set->plan, buffer, DESCENT_DTYPE_F32, array->data, array->rows, reason, sizeof reason))
     return module_status(DESCENT_ERROR_ARGUMENT, "%s", reason);
   for (int k = SOURCE_X; k < SOURCE_INDEX; k++) {
     struct bound_source *source = &set->at[k];
     const void *data = array->data;
     if (source->buffer != buffer) continue;
-    if (array->columns * 4 != source->row_bytes)
-      TRY(module_status(DESCENT_ERROR_ARGUMENT, "bind: %lld columns for rows of %lld bytes", (long long)array->columns,
-                        (long long)source->row_bytes));
-    if (!is_usable(array)) TRY(stage(set, k, array, &data));
+    const bool usable = is_usable(set, buffer, array);
+    if (array->columns != set->plan->buffers[buffer].cols)
+      TRY(module_status(DESCENT_ERROR_ARGUMENT, "bind: %lld columns for rows of %lld", (long long)array->columns,
+                        (long long)set->plan->buffers[buffer].cols));
+    if (!usable) TRY(stage(set, k, array, &data));
+    set_dtype(set, k, usable ? array->dtype : DESCENT_DTYPE_F32);
     source->data = source->resident = data;
     source->rows = array->rows;
     source->constant = constant;
@@ -276,11 +304,12 @@ descent_status source_ready(struct source_set *set, bool *streaming) {
   if (set->streaming && source_in_place(set))
     TRY(module_status(DESCENT_ERROR_MEMORY,
                       "out of GPU memory: no room for the targets, weights or row numbers of data that is in it"));
-  if (set->streaming && set->window.rows == 0) TRY(take_window(set)); /* only the index does not fit */
+  if (set->streaming) TRY(fit_window(set)); /* where only the index does not fit, there is none yet */
   const void *at[SOURCES] = {0};
   for (int k = 0; k < SOURCES; k++)
     if (set->at[k].data) at[k] = set->streaming ? set->window.device[k] : set->at[k].resident;
-  set->uploaded = (struct source_table){at[SOURCE_X], at[SOURCE_Y], at[SOURCE_W], at[SOURCE_INDEX]};
+  set->uploaded = (struct source_table){at[SOURCE_X], at[SOURCE_Y], at[SOURCE_W], at[SOURCE_INDEX],
+                                        set->at[SOURCE_X].dtype == DESCENT_DTYPE_U8};
   CUDA_TRY(
       cudaMemcpyAsync(set->table, &set->uploaded, sizeof set->uploaded, cudaMemcpyHostToDevice, set->device->stream));
   CUDA_TRY(cudaStreamSynchronize(set->device->stream)); /* the next bind may change it */

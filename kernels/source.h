@@ -10,7 +10,8 @@ enum { QUEUE_STEPS = 1024 }; /* the most steps that are queued at a time */
 enum source_kind { SOURCE_X, SOURCE_Y, SOURCE_W, SOURCE_INDEX, SOURCES };
 
 struct bound_source {
-  int buffer; /* of the plan; PLAN_NONE */
+  int buffer;          /* of the plan; PLAN_NONE */
+  descent_dtype dtype; /* of the elements bound now or last */
   const void *data;
   int64_t rows, row_bytes;
   bool constant;
@@ -29,7 +30,7 @@ enum { MOST_RESIDENTS = 16 };
 /* Two slots of rows, used in turn: while a step computes on one, the other is filled. Slot s begins at row s * rows. */
 struct window {
   int64_t rows;             /* of a slot: at least a step of the plan's batch */
-  int64_t row_bytes;        /* of all sources together */
+  int64_t row_bytes;        /* of all sources together, at most */
   char *host[SOURCES];      /* pinned */
   char *device[SOURCES];    /* NULL: not streamed */
   struct plan_step *placed; /* (QUEUE_STEPS) the steps of the slot that was filled last, addressing it */
@@ -57,7 +58,8 @@ struct source_set {
 descent_status source_prepare(struct source_set *set, const struct backend_device *device, const struct plan *plan,
                               struct device_memory *memory);
 void source_release(struct source_set *set);
-descent_status source_bind(struct source_set *set, int buffer, const void *data, int64_t rows, bool constant);
+descent_status source_bind(struct source_set *set, int buffer, descent_dtype dtype, const void *data, int64_t rows,
+                           bool constant);
 /* As bind_array of struct backend. */
 descent_status source_bind_array(struct source_set *set, int buffer, const descent_array *array, bool constant);
 /* Is a source the caller's memory on the device? */

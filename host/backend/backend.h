@@ -44,8 +44,10 @@ struct backend {
   void (*release)(struct backend_program *program);
 
   /* Points a PLAN_SOURCE buffer at `rows` rows of host memory, borrowed until the next bind or release; NULL unbinds.
+   * `dtype`: of its elements, that of the buffer, or DESCENT_DTYPE_U8 for the inputs of a gather, which widens them.
    * `constant`: the rows do not change before release, so a device may keep its copy from one bind to the next. */
-  descent_status (*bind)(struct backend_program *program, int buffer, const void *data, int64_t rows, bool constant);
+  descent_status (*bind)(struct backend_program *program, int buffer, descent_dtype dtype, const void *data,
+                         int64_t rows, bool constant);
 
   /* One line on where the bound data is kept, or "" if there is nothing to report; valid until the next bind. NULL: in
    * the caller's memory. */
@@ -94,7 +96,8 @@ struct backend {
   /* ERROR_ARGUMENT unless the array begins in the device's memory, aligned to its elements. */
   descent_status (*check_place)(struct backend_device *device, const descent_array *array);
   /* As bind, for an array of the device's memory, or of host memory if it is dense float32: used where it is if it is
-   * dense float32 of the device's, and otherwise copied to the device; then at most plan->batch rows. */
+   * dense in the device's and of a type that bind takes, and otherwise copied to the device as float32; then at most
+   * plan->batch rows. */
   descent_status (*bind_array)(struct backend_program *program, int buffer, const descent_array *array, bool constant);
   /* The values of a buffer of float32 that is not PLAN_SOURCE, of so many rows, as an array in the device's memory. */
   descent_status (*view)(struct backend_program *program, int buffer, int64_t rows, descent_array *array);

@@ -126,10 +126,11 @@ done:
   return status;
 }
 
-descent_status program_bind_buffer(struct program *program, int buffer, const void *data, int64_t rows, bool constant) {
+descent_status program_bind_buffer(struct program *program, int buffer, descent_dtype dtype, const void *data,
+                                   int64_t rows, bool constant) {
   const descent_status status = check_process(program);
   if (status != DESCENT_OK) return status;
-  return program->backend->bind(program->compiled, buffer, data, rows, constant);
+  return program->backend->bind(program->compiled, buffer, dtype, data, rows, constant);
 }
 
 static descent_status bind_array(struct program *program, int buffer, const descent_array *array, bool constant) {
@@ -145,17 +146,24 @@ descent_status program_view(struct program *program, int buffer, int64_t rows, d
   return program->backend->view(program->compiled, buffer, rows, array);
 }
 
+static descent_status bind_floats(struct program *program, int buffer, const float *values, int64_t rows,
+                                  bool constant) {
+  return program_bind_buffer(program, buffer, DESCENT_DTYPE_F32, values, rows, constant);
+}
+
 static descent_status bind_dataset(struct program *program, const descent_dataset *dataset, bool constant) {
   const struct dataset_storage *storage = dataset->storage;
   const struct plan_handles *at = &program->at;
   descent_status status;
   if (constant && storage->device == program->device && storage->device)
     TRY(bind_array(program, at->source_X, &storage->device_X, true));
+  else if (storage->bytes)
+    TRY(program_bind_buffer(program, at->source_X, DESCENT_DTYPE_U8, storage->bytes, storage->rows, constant));
   else
-    TRY(program_bind_buffer(program, at->source_X, storage->X, storage->rows, constant));
-  TRY(program_bind_buffer(program, at->source_y, storage->y, storage->y ? storage->rows : 0, constant));
-  TRY(program_bind_buffer(program, at->source_w, storage->weights, storage->weights ? storage->rows : 0, constant));
-  TRY(program_bind_buffer(program, at->source_index, dataset->index, dataset->index ? dataset->rows : 0, constant));
+    TRY(bind_floats(program, at->source_X, storage->X, storage->rows, constant));
+  TRY(bind_floats(program, at->source_y, storage->y, storage->rows, constant));
+  TRY(bind_floats(program, at->source_w, storage->weights, storage->rows, constant));
+  TRY(program_bind_buffer(program, at->source_index, DESCENT_DTYPE_I64, dataset->index, dataset->rows, constant));
 done:
   return status;
 }
@@ -173,7 +181,7 @@ descent_status program_unbind(struct program *program) {
   const int sources[] = {at->source_X, at->source_y, at->source_w, at->source_index};
   descent_status status = DESCENT_OK;
   for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
-    const descent_status unbound = program_bind_buffer(program, sources[i], NULL, 0, false);
+    const descent_status unbound = bind_floats(program, sources[i], NULL, 0, false);
     if (unbound != DESCENT_OK) status = unbound;
   }
   return status;
@@ -183,15 +191,15 @@ descent_status program_bind_rows(struct program *program, const float *X, const 
                                  int64_t rows) {
   const struct plan_handles *at = &program->at;
   descent_status status;
-  TRY(program_bind_buffer(program, at->source_X, X, rows, false));
-  TRY(program_bind_buffer(program, at->source_y, y, y ? rows : 0, false));
-  TRY(program_bind_buffer(program, at->source_w, weights, weights ? rows : 0, false));
+  TRY(bind_floats(program, at->source_X, X, rows, false));
+  TRY(bind_floats(program, at->source_y, y, rows, false));
+  TRY(bind_floats(program, at->source_w, weights, rows, false));
 done:
   return status;
 }
 
 descent_status program_unbind_index(struct program *program) {
-  return program->backend->bind(program->compiled, program->at.source_index, NULL, 0, false);
+  return program->backend->bind(program->compiled, program->at.source_index, DESCENT_DTYPE_I64, NULL, 0, false);
 }
 
 int64_t program_block_rows(const struct program *program, int64_t left) {

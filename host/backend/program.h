@@ -44,7 +44,8 @@ int64_t program_evaluation_block(const descent_network *network, const descent_d
 /* What follows is ERROR_DEVICE in a child of fork() that has inherited the program. */
 
 /* As in struct backend. */
-descent_status program_bind_buffer(struct program *program, int buffer, const void *data, int64_t rows, bool constant);
+descent_status program_bind_buffer(struct program *program, int buffer, descent_dtype dtype, const void *data,
+                                   int64_t rows, bool constant);
 /* Binds the dataset's rows as the source. They are borrowed, and must not change, until the program is cleared. */
 descent_status program_bind(struct program *program, const descent_dataset *dataset);
 /* The same until program_unbind: the device keeps no copy of them after it. */

@@ -165,14 +165,15 @@ static void add_data(struct collector *c, const char *name, const descent_datase
     return;
   }
   const struct dataset_storage *s = dataset->storage;
-  const size_t row_bytes = (size_t)s->inputs * sizeof(float);
+  const char *X = s->bytes ? (const char *)s->bytes : (const char *)s->X;
+  const size_t row_bytes = (size_t)s->inputs * (s->bytes ? 1 : sizeof(float));
   const bool all = dataset->rows <= SOME_ROWS || (double)dataset->rows * (double)row_bytes <= (double)large;
   const int64_t stride = all ? 1 : dataset->rows / SOME_ROWS;
   XXH64_state_t state;
   XXH64_reset(&state, 0);
   for (int64_t r = 0; r < dataset->rows; r++) {
     const int64_t row = dataset_source_row(dataset, r);
-    if (r % stride == 0) XXH64_update(&state, s->X + row * s->inputs, row_bytes);
+    if (r % stride == 0) XXH64_update(&state, X + (size_t)row * row_bytes, row_bytes);
     XXH64_update(&state, s->y + row * s->targets, (size_t)s->targets * sizeof(float));
     if (s->weights) XXH64_update(&state, &s->weights[row], sizeof(float));
   }

@@ -65,7 +65,7 @@ void descent_dataset_free(descent_dataset *dataset) { handle_close(dataset, HAND
 
 descent_status dataset_check_values(const struct dataset_storage *s) {
   for (int64_t r = 0; r < s->rows; r++) {
-    for (int64_t j = 0; j < s->inputs; j++)
+    for (int64_t j = 0; s->X && j < s->inputs; j++)
       if (isinf(s->X[r * s->inputs + j]))
         return status_set(DESCENT_ERROR_ARGUMENT, "X: row %lld, column %lld is infinite", (long long)(s->before + r),
                           (long long)j);
@@ -214,7 +214,7 @@ void descent_dataset_missing(const descent_dataset *dataset, int64_t *counts) {
   const int64_t columns = descent_dataset_columns(dataset);
   if (!counts) return;
   memset(counts, 0, (size_t)columns * sizeof *counts);
-  for (int64_t r = 0; r < dataset->rows; r++) {
+  for (int64_t r = 0; s->X && r < dataset->rows; r++) {
     const float *x = s->X + dataset_source_row(dataset, r) * s->inputs;
     for (int64_t c = 0; c < columns; c++) {
       counts[c] += isnan(*x);

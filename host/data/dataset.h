@@ -1,4 +1,5 @@
-/* The dataset in memory: raw float32 rows, targets and names. Views share the storage. Independent of networks. */
+/* The dataset in memory: raw rows of float32 or bytes, targets and names. Views share the storage. Independent of
+ * networks. */
 #ifndef DESCENT_DATA_DATASET_H
 #define DESCENT_DATA_DATASET_H
 
@@ -12,7 +13,8 @@
 /* Shared by a dataset and its views; freed with the last of them. */
 struct dataset_storage {
   int references;       /* changed with __atomic builtins */
-  const float *X;       /* (rows, inputs) */
+  const float *X;       /* (rows, inputs); NULL with bytes */
+  const uint8_t *bytes; /* (rows, inputs) instead of X, of an array of bytes; NULL: X */
   const float *y;       /* (rows, targets) or NULL; class indices for classifiers */
   const float *weights; /* (rows) or NULL */
   int64_t rows, inputs, targets, classes;
@@ -46,11 +48,26 @@ static inline int64_t dataset_source_row(const descent_dataset *dataset, int64_t
   return dataset->index ? dataset->index[row] : row;
 }
 
+/* Element `at` of X. */
+static inline float dataset_cell(const struct dataset_storage *s, int64_t at) {
+  return s->bytes ? (float)s->bytes[at] : s->X[at];
+}
+enum { DATASET_PIECE = 512 }; /* inputs looked at together */
+/* Inputs first .. first + n - 1 of a storage row: in X, or widened into `piece` (n). */
+static inline const float *dataset_cells(const struct dataset_storage *s, int64_t source_row, int64_t first, int64_t n,
+                                         float *piece) {
+  const int64_t at = source_row * s->inputs + first;
+  if (!s->bytes) return s->X + at;
+  for (int64_t j = 0; j < n; j++) piece[j] = (float)s->bytes[at + j];
+  return piece;
+}
+
 /* offset + x, which keeps the sign of a zero without an offset. */
 static inline double dataset_add_offset(double offset, float x) { return offset == 0 ? (double)x : offset + (double)x; }
 /* Input j and target k of a storage row, in double: what the storage holds plus the offset. */
 static inline double dataset_input(const struct dataset_storage *s, int64_t source_row, int64_t j) {
-  return dataset_add_offset(schema_offset(s->schema.offsets, s->schema.n_offsets, j), s->X[source_row * s->inputs + j]);
+  return dataset_add_offset(schema_offset(s->schema.offsets, s->schema.n_offsets, j),
+                            dataset_cell(s, source_row * s->inputs + j));
 }
 static inline double dataset_target(const struct dataset_storage *s, int64_t source_row, int64_t k) {
   return dataset_add_offset(schema_offset(s->schema.target_offsets, s->schema.n_target_offsets, k),
@@ -97,8 +114,8 @@ descent_status dataset_check_values(const struct dataset_storage *storage);
 descent_dataset *dataset_create(void);
 /* A dataset of all rows of the storage, whose reference it takes; NULL with the error set. */
 descent_dataset *dataset_wrap(struct dataset_storage *storage);
-/* A dataset of checked rows in memory: X, y and weights, what is owned of them, their shapes, task and classes. Takes
- * what is owned, also on failure. ERROR_ARGUMENT as descent_dataset_create. */
+/* A dataset of checked rows in memory: X or bytes, y and weights, what is owned of them, their shapes, task and
+ * classes. Takes what is owned, also on failure. ERROR_ARGUMENT as descent_dataset_create. */
 descent_status dataset_from_rows(struct dataset_storage given, descent_dataset **dataset);
 void dataset_storage_release(struct dataset_storage *storage);
 

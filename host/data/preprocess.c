@@ -24,15 +24,32 @@ static void add_cell(struct moments *m, double x) {
   if (m->cells == 1 || x > m->max) m->max = x;
 }
 
-/* Moments of every column over the dataset's rows; from memory_allocate. */
-static struct moments *find_moments(const descent_dataset *dataset, const float *values, int64_t columns) {
-  struct moments *m = memory_allocate(columns, sizeof *m, "the normalisation");
+static void add_row(struct moments *m, const float *row, int64_t columns) {
+  for (int64_t j = 0; j < columns; j++)
+    if (!isnan(row[j])) add_cell(&m[j], (double)row[j]);
+}
+
+/* Moments of every input over the dataset's rows; from memory_allocate. */
+static struct moments *find_input_moments(const descent_dataset *dataset) {
+  float piece[DATASET_PIECE];
+  const struct dataset_storage *s = dataset->storage;
+  struct moments *m = memory_allocate(s->inputs, sizeof *m, "the normalisation");
   if (!m) return NULL;
-  for (int64_t r = 0; r < dataset->rows; r++) {
-    const float *row = values + dataset_source_row(dataset, r) * columns;
-    for (int64_t j = 0; j < columns; j++)
-      if (!isnan(row[j])) add_cell(&m[j], (double)row[j]);
-  }
+  for (int64_t r = 0; r < dataset->rows; r++)
+    for (int64_t j = 0; j < s->inputs; j += DATASET_PIECE) {
+      const int64_t n = s->inputs - j < DATASET_PIECE ? s->inputs - j : DATASET_PIECE;
+      add_row(m + j, dataset_cells(s, dataset_source_row(dataset, r), j, n, piece), n);
+    }
+  return m;
+}
+
+/* The same of every target. */
+static struct moments *find_target_moments(const descent_dataset *dataset) {
+  const int64_t targets = dataset->storage->targets;
+  struct moments *m = memory_allocate(targets, sizeof *m, "the normalisation");
+  if (!m) return NULL;
+  for (int64_t r = 0; r < dataset->rows; r++)
+    add_row(m, dataset->storage->y + dataset_source_row(dataset, r) * targets, targets);
   return m;
 }
 
@@ -79,7 +96,7 @@ static double order_statistic(const descent_dataset *dataset, int64_t j, descent
   const struct dataset_storage *s = dataset->storage;
   int64_t n = 0;
   for (int64_t r = 0; r < dataset->rows; r++) {
-    const float x = s->X[dataset_source_row(dataset, r) * s->inputs + j];
+    const float x = dataset_cell(s, dataset_source_row(dataset, r) * s->inputs + j);
     if (!isnan(x)) cells[n++] = x;
   }
   qsort(cells, (size_t)n, sizeof *cells, by_value);
@@ -137,7 +154,7 @@ descent_status preprocess_fit_inputs(const descent_dataset *dataset, descent_imp
                                      float *fill, float *shift, float *scale) {
   const int64_t inputs = dataset->storage->inputs;
   descent_status status;
-  struct moments *m = find_moments(dataset, dataset->storage->X, inputs);
+  struct moments *m = find_input_moments(dataset);
   if (!m) return DESCENT_ERROR_MEMORY;
   TRY(check_cells(dataset, m));
   TRY(fit_fill(dataset, m, impute, fill));
@@ -151,7 +168,7 @@ done:
 }
 
 descent_status preprocess_fit_targets(const descent_dataset *dataset, float *shift, float *scale) {
-  struct moments *m = find_moments(dataset, dataset->storage->y, dataset->storage->targets);
+  struct moments *m = find_target_moments(dataset);
   if (!m) return DESCENT_ERROR_MEMORY;
   for (int64_t k = 0; k < dataset->storage->targets; k++)
     scale_column(&m[k], DESCENT_NORMALIZE_STANDARD, &shift[k], &scale[k]);

@@ -99,10 +99,24 @@ descent_status strided_check_output(const descent_array *array, const char *name
                     descent_dtype_name(array->dtype));
 }
 
-bool strided_is_dense(const descent_array *array) {
-  return array->dtype == DESCENT_DTYPE_F32 && (uintptr_t)array->data % _Alignof(float) == 0 &&
-         (array->column_stride == 1 || array->columns == 1) &&
+static bool has_no_gaps(const descent_array *array) {
+  return (array->column_stride == 1 || array->columns == 1) &&
          (array->row_stride == array->columns || array->rows == 1);
+}
+
+bool strided_is_dense(const descent_array *array) {
+  return array->dtype == DESCENT_DTYPE_F32 && (uintptr_t)array->data % _Alignof(float) == 0 && has_no_gaps(array);
+}
+
+bool strided_is_dense_bytes(const descent_array *array) {
+  return array->dtype == DESCENT_DTYPE_U8 && has_no_gaps(array);
+}
+
+descent_array strided_part(const descent_array *array, int64_t first, int64_t rows) {
+  descent_array part = *array;
+  part.data = (char *)array->data + first * array->row_stride * strided_element_size(array->dtype);
+  part.rows = rows;
+  return part;
 }
 
 /* ---- conversion -------------------------------------------------------------------------------------------------- */

@@ -19,6 +19,11 @@ descent_status strided_check_rows(const descent_array *array, const char *name, 
 descent_status strided_check_output(const descent_array *array, const char *name);
 /* Whether it is (rows, columns) of aligned float32 without gaps. */
 bool strided_is_dense(const descent_array *array);
+/* The same of bytes. */
+bool strided_is_dense_bytes(const descent_array *array);
+
+/* Rows first .. first + rows - 1 of an array. */
+descent_array strided_part(const descent_array *array, int64_t first, int64_t rows);
 
 /* Copies elements of host memory to `values` (rows, columns), rounded to float32. ERROR_ARGUMENT for a finite one that
  * is too large. */

@@ -14,9 +14,8 @@ descent_status write_idx(const descent_dataset *dataset, const char *path);
 descent_status write_hdf5(const descent_dataset *dataset, const char *path);
 descent_status write_binary(const descent_dataset *dataset, const char *path);
 
-static inline const float *write_X(const descent_dataset *dataset, int64_t row) {
-  return dataset->storage->X + dataset_source_row(dataset, row) * dataset->storage->inputs;
-}
+/* Copies the inputs of rows first .. first + rows - 1, as the storage has them, to X (rows, inputs). */
+void write_copy_X(const descent_dataset *dataset, int64_t first, int64_t rows, float *X);
 
 /* Whether columns hold differences to offsets, so that their values need doubles. */
 static inline bool write_is_wide(const descent_dataset *dataset) {

@@ -125,7 +125,7 @@ static descent_status add_X(struct npz_parts *parts, const descent_dataset *data
   if (dataset->storage->schema.offsets) return add_wide_X(parts, dataset);
   float *X = memory_allocate(dataset->rows * inputs, sizeof *X, "the inputs");
   if (!X) return DESCENT_ERROR_MEMORY;
-  for (int64_t r = 0; r < dataset->rows; r++) memcpy(X + r * inputs, write_X(dataset, r), (size_t)inputs * sizeof *X);
+  write_copy_X(dataset, 0, dataset->rows, X);
   add_array(parts, "X", "<f4", 2, dataset->rows, inputs, X, sizeof *X);
   return DESCENT_OK;
 }

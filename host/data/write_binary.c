@@ -113,13 +113,29 @@ void binary_abandon(struct binary_writer *writer) {
   *writer = (struct binary_writer){0};
 }
 
+static descent_status write_bytes(struct binary_writer *w, const descent_dataset *dataset) {
+  enum { BLOCK = 1 << 16 }; /* values */
+  const int64_t inputs = dataset->storage->inputs, at_a_time = inputs < BLOCK ? BLOCK / inputs : 1;
+  float *X = memory_allocate(at_a_time * inputs, sizeof *X, "rows");
+  descent_status status = X ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+  for (int64_t r = 0, n; status == DESCENT_OK && r < dataset->rows; r += n) {
+    n = dataset->rows - r < at_a_time ? dataset->rows - r : at_a_time;
+    write_copy_X(dataset, r, n, X);
+    status = binary_rows(w, X, n);
+  }
+  free(X);
+  return status;
+}
+
 /* Writes runs of adjacent rows of a view at once. */
 static descent_status write_view(struct binary_writer *w, const descent_dataset *dataset) {
+  const struct dataset_storage *s = dataset->storage;
   descent_status status = DESCENT_OK;
+  if (s->bytes) return write_bytes(w, dataset);
   for (int64_t r = 0, n; r < dataset->rows; r += n) {
     const int64_t at = dataset_source_row(dataset, r);
     for (n = 1; r + n < dataset->rows && dataset_source_row(dataset, r + n) == at + n; n++) continue;
-    TRY(binary_rows(w, write_X(dataset, r), n));
+    TRY(binary_rows(w, s->X + at * s->inputs, n));
   }
 done:
   return status;

@@ -70,6 +70,14 @@ static descent_status gather(const descent_dataset *dataset, const float *values
   return DESCENT_OK;
 }
 
+void write_copy_X(const descent_dataset *dataset, int64_t first, int64_t rows, float *X) {
+  const int64_t inputs = dataset->storage->inputs;
+  for (int64_t r = 0; r < rows; r++, X += inputs) {
+    const float *row = dataset_cells(dataset->storage, dataset_source_row(dataset, first + r), 0, inputs, X);
+    if (row != X) memcpy(X, row, (size_t)inputs * sizeof *X);
+  }
+}
+
 descent_status write_gather(const descent_dataset *dataset, float **y, float **weights) {
   const struct dataset_storage *s = dataset->storage;
   *y = *weights = NULL;

@@ -77,8 +77,7 @@ static descent_status write_rows(hid_t file, const char *path, const descent_dat
   *written = X > 0;
   for (int64_t first = 0, n; *written && first < dataset->rows; first += n) {
     n = dataset->rows - first < at_a_time ? dataset->rows - first : at_a_time;
-    for (int64_t r = 0; !wide && r < n; r++)
-      memcpy(narrow + r * inputs, write_X(dataset, first + r), (size_t)inputs * sizeof *narrow);
+    if (!wide) write_copy_X(dataset, first, n, narrow);
     for (int64_t i = 0; wide && i < n * inputs; i++) rows[i] = write_input(dataset, first + i / inputs, i % inputs);
     *written = write_block(X, wide ? H5T_NATIVE_DOUBLE : H5T_NATIVE_FLOAT, 2, first, n, inputs, rows);
     TRY(progress_report("writing", path, "rows", first + n, dataset->rows));

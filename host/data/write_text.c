@@ -115,7 +115,6 @@ static descent_status write_category(struct csv_writer *w, const struct feature 
 static descent_status write_row(struct csv_writer *w, int64_t row) {
   const struct dataset_storage *s = w->dataset->storage;
   const int64_t at = dataset_source_row(w->dataset, row);
-  const float *X = write_X(w->dataset, row);
   const struct schema *schema = &s->schema;
   int64_t j = 0;
   const int64_t features = s->schema.features ? s->schema.n_features : s->inputs;
@@ -125,7 +124,7 @@ static descent_status write_row(struct csv_writer *w, int64_t row) {
     const struct feature *feature = schema_feature(&s->schema, f);
     TRY(separate(w, &first));
     TRY(feature && feature->categories
-            ? write_category(w, feature, X + j, row)
+            ? write_category(w, feature, s->X + at * s->inputs + j, row) /* bytes have no features */
             : write_number(w, write_input(w->dataset, row, j), schema_offset(schema->offsets, schema->n_offsets, j)));
     j += feature ? feature_inputs(feature) : 1;
   }

@@ -200,12 +200,24 @@ static inline bool plan_is_bf16(const struct plan *plan, int buffer) {
 
 /* ---- what backends refuse ---- */
 
-/* bind: the buffer is a source, and data come with at least one row. Otherwise false, with the reason in text. */
-static inline bool plan_can_bind(const struct plan *plan, int buffer, const void *data, int64_t rows, char *text,
-                                 size_t size) {
-  if (buffer >= 0 && buffer < plan->n_buffers && plan->buffers[buffer].storage == PLAN_SOURCE && (!data || rows >= 1))
+/* Whether a source may hold elements of this type: its own, or bytes where a gather reads its inputs from it. */
+static inline bool plan_source_holds(const struct plan *plan, int source, descent_dtype dtype) {
+  if (dtype == (plan->buffers[source].type == PLAN_I64 ? DESCENT_DTYPE_I64 : DESCENT_DTYPE_F32)) return true;
+  for (int i = 0; dtype == DESCENT_DTYPE_U8 && i < plan->n_ops; i++)
+    if (plan->ops[i].kind == OP_GATHER && plan->ops[i].gather.source_X == source) return true;
+  return false;
+}
+
+/* bind: the buffer is a source, and data come with at least one row of a type that it holds. Otherwise false, with the
+ * reason in text. */
+static inline bool plan_can_bind(const struct plan *plan, int buffer, descent_dtype dtype, const void *data,
+                                 int64_t rows, char *text, size_t size) {
+  if (buffer < 0 || buffer >= plan->n_buffers || plan->buffers[buffer].storage != PLAN_SOURCE || (data && rows < 1))
+    snprintf(text, size, "bind: buffer %d with %lld rows is not a source", buffer, (long long)rows);
+  else if (data && !plan_source_holds(plan, buffer, dtype))
+    snprintf(text, size, "bind: buffer %s cannot hold elements of dtype %d", plan->buffers[buffer].name, (int)dtype);
+  else
     return true;
-  snprintf(text, size, "bind: buffer %d with %lld rows is not a source", buffer, (long long)rows);
   return false;
 }
 

@@ -75,7 +75,7 @@ enum plan_op_kind {
 /* Row r of the step (r = 0 .. rows-1) is row s of the source:
  *   t = first_row + r;  if (shuffle && step.order) t = permutation_index(step.order, t);
  *   s = source_index ? source_index[t] : t
- *   x       = source_X[s][j];  if (x is NaN) x = fill[j]   (missing cell; without fill it stays NaN)
+ *   x       = source_X[s][j];  if (x is NaN) x = fill[j]   (missing cell; without fill it stays NaN; no byte is NaN)
  *   X[r][j] = (x - shift[j]) * scale[j]
  *   y[r][k] = (source_y[s][k] - y_shift[k]) * y_scale[k]
  *   w[r]    = (source_w ? source_w[s] : 1) * (class_weight ? class_weight[(int)source_y[s][0]] : 1)
@@ -83,7 +83,7 @@ enum plan_op_kind {
  * source_y, neither y nor w nor the sum is written (they are PLAN_NONE in the predict range). An optional source that
  * is not bound is treated as PLAN_NONE. */
 struct plan_gather {
-  int source_X, source_y, source_w, source_index; /* F32, F32, F32, I64 */
+  int source_X, source_y, source_w, source_index; /* F32 or, as bound, bytes; F32, F32, I64 */
   int fill, shift, scale, y_shift, y_scale;       /* F32 (1, n_x) and (1, n_y) */
   int class_weight;                               /* F32 (1, classes) */
   int X, y, w, scalars;

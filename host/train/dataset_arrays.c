@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "backend/backend.h"
+#include "core/memory.h"
 #include "core/status.h"
 #include "data/dataset.h"
 #include "data/strided.h"
@@ -32,10 +33,57 @@ done:
   return status;
 }
 
+/* Copies an array of bytes to `bytes` (rows, columns), through float32, which holds them exactly. */
+static descent_status copy_bytes(const descent_array *array, const descent_device *device, uint8_t *bytes) {
+  enum { BLOCK = 1 << 16 }; /* elements */
+  const int64_t n = array->columns, at_a_time = n < BLOCK ? BLOCK / n : 1;
+  float *staging = NULL;
+  descent_status status = DESCENT_OK;
+  for (int64_t first = 0; first < array->rows; first += at_a_time) {
+    const int64_t left = array->rows - first, rows = left < at_a_time ? left : at_a_time;
+    const struct argument part = {"X", strided_part(array, first, rows), at_a_time};
+    const float *values;
+    TRY(argument_rows(&part, device, &staging, &values));
+    for (int64_t i = 0; i < rows * n; i++) bytes[first * n + i] = (uint8_t)values[i];
+  }
+done:
+  free(staging);
+  return status;
+}
+
+/* The same as take_rows for the bytes of X. */
+static descent_status take_bytes(const descent_array *array, const descent_device *device,
+                                 struct dataset_storage *given) {
+  descent_status status;
+  TRY(check_place(device, array, "X"));
+  given->rows = array->rows;
+  given->inputs = array->columns;
+  given->bytes = array->data;
+  if (array->place == DESCENT_PLACE_HOST && strided_is_dense_bytes(array)) goto done;
+  given->bytes = given->owned_X = memory_allocate(array->rows * array->columns, 1, "X");
+  if (!given->owned_X) TRY(DESCENT_ERROR_MEMORY);
+  TRY(copy_bytes(array, device, given->owned_X));
+done:
+  return status;
+}
+
+static descent_status take_inputs(const descent_array *X, const descent_device *device, struct dataset_storage *given) {
+  descent_array array;
+  descent_status status;
+  TRY(strided_complete(X, "X", &array));
+  if (array.dtype == DESCENT_DTYPE_U8)
+    TRY(take_bytes(&array, device, given));
+  else
+    TRY(take_rows(X, "X", device, &given->rows, &given->inputs, &given->owned_X, &given->X));
+done:
+  return status;
+}
+
 /* Lets programs on the device read X there, if they can. */
 static descent_status keep_on_device(const descent_array *X, descent_device *device, struct dataset_storage *storage) {
   descent_status status = strided_complete(X, "X", &storage->device_X);
-  if (status != DESCENT_OK || X->place == DESCENT_PLACE_HOST || !strided_is_dense(&storage->device_X) ||
+  if (status != DESCENT_OK || X->place == DESCENT_PLACE_HOST ||
+      !(strided_is_dense(&storage->device_X) || strided_is_dense_bytes(&storage->device_X)) ||
       (uintptr_t)X->data % DEVICE_ARRAY_ALIGN != 0)
     return status;
   storage->device = device;
@@ -52,7 +100,7 @@ descent_status descent_dataset_create_arrays(descent_device *device, const desce
   descent_status status;
   TRY(argument_check(dataset, "dataset"));
   if (device) TRY(device_check(device, "device"));
-  TRY(take_rows(X, "X", device, &given.rows, &given.inputs, &given.owned_X, &given.X));
+  TRY(take_inputs(X, device, &given));
   if (y) TRY(take_rows(y, "y", device, &given.rows, &given.targets, &given.owned_y, &given.y));
   if (weights)
     TRY(take_rows(weights, "weights", device, &given.rows, &weight_columns, &given.owned_weights, &given.weights));

@@ -21,14 +21,6 @@ struct block {
   int64_t first;
 };
 
-/* Rows first .. first + rows - 1 of an array. */
-static descent_array part_of(const descent_array *array, int64_t first, int64_t rows) {
-  descent_array part = *array;
-  part.data = (char *)array->data + first * array->row_stride * strided_element_size(array->dtype);
-  part.rows = rows;
-  return part;
-}
-
 /* The error of a block with a value that is refused, which the library finds in the rows themselves. */
 static descent_status explain(descent_predictor *predictor, const struct block *block, const descent_array *shown) {
   const struct argument X = {"X", block->X, predictor->max_rows}, A = {"outputs", *shown, predictor->max_rows};
@@ -101,11 +93,11 @@ static descent_status run_on_device(descent_predictor *predictor, const struct a
   if (!argument_on_device(outputs)) TRY(argument_values(outputs, &predictor->staging.outputs, &values));
   for (int64_t first = 0, taken; first < rows; first += taken) {
     taken = program_block_rows(program, rows - first);
-    struct block block = {.X = part_of(&given, first, taken), .first = first};
+    struct block block = {.X = strided_part(&given, first, taken), .first = first};
     if (values)
       block.values = values + first * n_out;
     else
-      block.outputs = part_of(&outputs->array, first, taken);
+      block.outputs = strided_part(&outputs->array, first, taken);
     TRY(run_block(predictor, &block, buffer, &found));
   }
   if (values) TRY(argument_give(outputs, predictor->device, values));

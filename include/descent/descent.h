@@ -457,10 +457,11 @@ DESCENT_API descent_status descent_dataset_create(const float *X, const float *y
                                                   int64_t inputs, int64_t targets, descent_task task, int64_t classes,
                                                   descent_dataset **dataset);
 /* The same from arrays: X (rows, inputs), y (rows, targets) or NULL, weights (rows, 1) or NULL. F32 of the host without
- * gaps is borrowed as above; the dataset has a copy of any other. `device` is that of arrays in a GPU's memory, NULL
- * without any; the dataset keeps it open. X of that GPU, F32 without gaps at an address that is a multiple of 16, is
- * borrowed too: descent_fit and the functions that evaluate or predict a dataset on that device read it there. All
- * others, on other devices too, read the dataset's copy in the host's memory. */
+ * gaps, and such an X of U8, is borrowed as above; the dataset has a copy of any other. X of U8 stays bytes, which
+ * devices widen and normalise as they read rows: results have the bits of the same numbers as F32. `device` is that of
+ * arrays in a GPU's memory, NULL without any; the dataset keeps it open. X of that GPU, F32 or U8 without gaps at an
+ * address that is a multiple of 16, is borrowed too: descent_fit and the functions that evaluate or predict a dataset
+ * on that device read it there. All others, on other devices too, read the dataset's copy in the host's memory. */
 DESCENT_API descent_status descent_dataset_create_arrays(descent_device *device, const descent_array *X,
                                                          const descent_array *y, const descent_array *weights,
                                                          descent_task task, int64_t classes, descent_dataset **dataset);

@@ -179,8 +179,8 @@ struct Session {
       y[i] =
           squared ? (float)rng_uniform(1, RNG_SYNTHETIC, 1, 0, i) : (float)((int64_t)i % (outputs > 1 ? outputs : 2));
     order = permutation_create(3, RNG_SHUFFLE, 0, (uint64_t)rows);
-    OK(backend_cpu.bind(program, at.source_X, X.data(), rows, false));
-    OK(backend_cpu.bind(program, at.source_y, y.data(), rows, false));
+    OK(backend_cpu.bind(program, at.source_X, DESCENT_DTYPE_F32, X.data(), rows, false));
+    OK(backend_cpu.bind(program, at.source_y, DESCENT_DTYPE_F32, y.data(), rows, false));
     OK(backend_cpu.write(program, at.parameters, 0, network->n_parameters, PLAN_F32, network->parameters));
     const std::vector<float> ones((size_t)n_y, 1.0f);
     if (at.y_scale != PLAN_NONE) {
@@ -295,7 +295,8 @@ TEST(CpuBackend, RefusesRangesOutsideItsBuffers) {
   EXPECT_EQ(backend_cpu.read(s.program, s.plan->n_buffers, 0, 1, PLAN_F64, v.data()), DESCENT_ERROR_ARGUMENT);
   EXPECT_EQ(backend_cpu.read(s.program, s.at.source_X, 0, 1, PLAN_F64, v.data()), DESCENT_ERROR_ARGUMENT);
   EXPECT_EQ(backend_cpu.read(s.program, s.at.parameters, 0, 1, PLAN_I64, v.data()), DESCENT_ERROR_ARGUMENT);
-  EXPECT_EQ(backend_cpu.bind(s.program, s.at.parameters, v.data(), 1, false), DESCENT_ERROR_ARGUMENT);
+  EXPECT_EQ(backend_cpu.bind(s.program, s.at.parameters, DESCENT_DTYPE_F32, v.data(), 1, false),
+            DESCENT_ERROR_ARGUMENT);
 
   struct Bad {
     const char *why;
@@ -308,7 +309,7 @@ TEST(CpuBackend, RefusesRangesOutsideItsBuffers) {
     step.rows = bad.rows;
     EXPECT_EQ(backend_cpu.run(s.program, s.plan->train, &step, 1), DESCENT_ERROR_ARGUMENT) << bad.why;
   }
-  OK(backend_cpu.bind(s.program, s.at.source_X, nullptr, 0, false));
+  OK(backend_cpu.bind(s.program, s.at.source_X, DESCENT_DTYPE_F32, nullptr, 0, false));
   const struct plan_step step = s.step(1);
   EXPECT_EQ(backend_cpu.run(s.program, s.plan->train, &step, 1), DESCENT_ERROR_ARGUMENT) << "nothing bound";
 }

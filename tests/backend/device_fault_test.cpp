@@ -34,8 +34,8 @@ const backend &table() {
     b.compile = [](backend_device *device, const plan *of, backend_program **p) {
       return fragile([&] { return cpu.compile(device, of, p); });
     };
-    b.bind = [](backend_program *p, int buffer, const void *data, int64_t rows, bool constant) {
-      return fragile([&] { return cpu.bind(p, buffer, data, rows, constant); });
+    b.bind = [](backend_program *p, int buffer, descent_dtype dtype, const void *data, int64_t rows, bool constant) {
+      return fragile([&] { return cpu.bind(p, buffer, dtype, data, rows, constant); });
     };
     b.run = [](backend_program *p, plan_range range, const plan_step *steps, int64_t n) {
       return fragile([&] { return cpu.run(p, range, steps, n); });

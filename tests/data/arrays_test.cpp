@@ -94,8 +94,11 @@ TEST(Arrays, ADatasetHasTheirValues) {
         ASSERT_EQ(target, classes.rows[static_cast<size_t>(r)]);
         ASSERT_EQ(weight, w.rows[static_cast<size_t>(r)]);
       }
-      const bool borrowed = made->storage->X == given.array.data;
-      EXPECT_EQ(borrowed, dtype == DESCENT_DTYPE_F32 && layout == arrays::DENSE);
+      const bool borrowed = made->storage->X == given.array.data || made->storage->bytes == given.array.data;
+      const bool dense = layout == arrays::DENSE || layout == arrays::UNALIGNED;
+      EXPECT_EQ(borrowed,
+                (dtype == DESCENT_DTYPE_F32 && layout == arrays::DENSE) || (dtype == DESCENT_DTYPE_U8 && dense));
+      EXPECT_EQ(made->storage->bytes != nullptr, dtype == DESCENT_DTYPE_U8);
     }
 }
 

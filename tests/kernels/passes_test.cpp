@@ -33,7 +33,7 @@ TEST_P(Gather, FollowsTheQueueAndStopsAfterABadStep) {
     w.push_back(static_cast<float>(s + 1));
   }
   const Buffer<float> source_X(X), source_y(y), source_w(w);
-  const Buffer<source_table> table({{source_X.data, source_y.data, source_w.data, nullptr}});
+  const Buffer<source_table> table({{source_X.data, source_y.data, source_w.data, nullptr, false}});
   std::vector<device_step> steps(3);
   for (size_t i = 0; i < steps.size(); i++) {
     steps[i].number = static_cast<int64_t>(i) + 1;

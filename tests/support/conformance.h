@@ -138,8 +138,8 @@ class OneOp {
       const bool is_float = buffers_[i].type == PLAN_F32;
       const size_t count = is_float ? floats_[i].size() : integers_[i].size();
       const void *data = is_float ? static_cast<const void *>(floats_[i].data()) : integers_[i].data();
-      ASSERT_EQ(b.bind(*program, static_cast<int>(i), count ? data : nullptr,
-                       static_cast<int64_t>(count) / buffers_[i].cols, true),
+      ASSERT_EQ(b.bind(*program, static_cast<int>(i), is_float ? DESCENT_DTYPE_F32 : DESCENT_DTYPE_I64,
+                       count ? data : nullptr, static_cast<int64_t>(count) / buffers_[i].cols, true),
                 DESCENT_OK);
     }
     fill(b, *program, contents_);

@@ -215,11 +215,11 @@ class Training {
     const auto bind = program_.backend->bind;
     const std::vector<float> &X = Data("X"), &y = Data(descent_loss_name(c.loss)), &w = Data("weights");
     const int64_t rows = static_cast<int64_t>(w.size());
-    Check(bind(program_.compiled, program_.at.source_X, X.data(), rows, true));
-    Check(bind(program_.compiled, program_.at.source_y, y.data(), rows, true));
-    if (c.weighted) Check(bind(program_.compiled, program_.at.source_w, w.data(), rows, true));
-    Check(
-        bind(program_.compiled, program_.at.source_index, c.order.data(), static_cast<int64_t>(c.order.size()), true));
+    Check(bind(program_.compiled, program_.at.source_X, DESCENT_DTYPE_F32, X.data(), rows, true));
+    Check(bind(program_.compiled, program_.at.source_y, DESCENT_DTYPE_F32, y.data(), rows, true));
+    if (c.weighted) Check(bind(program_.compiled, program_.at.source_w, DESCENT_DTYPE_F32, w.data(), rows, true));
+    Check(bind(program_.compiled, program_.at.source_index, DESCENT_DTYPE_I64, c.order.data(),
+               static_cast<int64_t>(c.order.size()), true));
   }
   ~Training() { program_clear(&program_); }
   Training(const Training &) = delete;

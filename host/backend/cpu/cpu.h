@@ -13,8 +13,9 @@ struct backend_device {
 };
 
 struct cpu_buffer {
-  void *data;   /* borrowed for PLAN_SOURCE */
-  int64_t rows; /* that can be read */
+  void *data;          /* borrowed for PLAN_SOURCE */
+  int64_t rows;        /* that can be read */
+  descent_dtype dtype; /* of what is bound to PLAN_SOURCE */
 };
 
 /* A piece of one layer's part of the flat buffers: norms are summed piece by piece, in this order. */

@@ -10,7 +10,9 @@ struct gather {
   const struct kernels *kernels;
   const struct plan_gather *op;
   const struct plan_step *step;
-  const float *source_X, *source_y, *source_w;
+  const char *source_X; /* float32, or bytes */
+  int64_t element;      /* of source_X, in bytes */
+  const float *source_y, *source_w;
   const int64_t *source_index;
   const float *fill, *shift, *scale, *y_shift, *y_scale, *class_weight;
   int64_t classes; /* entries of class_weight */
@@ -49,8 +51,12 @@ static void copy_row(const struct gather *g, const float *from, const float *shi
     memcpy(to, from, (size_t)n * sizeof *to);
 }
 
-static void copy_inputs(const struct gather *g, const float *from, float *to) {
-  if (g->fill)
+static const void *inputs_of(const struct gather *g, int64_t s) { return g->source_X + s * g->op->n_x * g->element; }
+
+static void copy_inputs(const struct gather *g, const void *from, float *to) {
+  if (g->element == 1)
+    g->kernels->normalise_bytes(from, g->shift, g->scale, to, g->op->n_x);
+  else if (g->fill)
     g->kernels->impute(from, g->fill, g->shift, g->scale, to, g->op->n_x);
   else
     copy_row(g, from, g->shift, g->scale, to, g->op->n_x);
@@ -64,10 +70,10 @@ static float row_weight(const struct gather *g, int64_t s, float y) {
 /* Rows are at random addresses, which the hardware prefetcher cannot predict: each is prefetched some time before it is
  * read. */
 static void prefetch_row(const struct gather *g, int64_t s) {
-  enum { LINE = 64 / sizeof(float), MOST_LINES = 64 };
-  const int64_t n_x = g->op->n_x, n = n_x < MOST_LINES * LINE ? n_x : MOST_LINES * LINE;
-  const float *row = g->source_X + s * n_x;
-  for (int64_t j = 0; j < n; j += LINE) __builtin_prefetch(row + j);
+  enum { LINE = 64, MOST_LINES = 64 };
+  const int64_t bytes = g->op->n_x * g->element, n = bytes < MOST_LINES * LINE ? bytes : MOST_LINES * LINE;
+  const char *row = inputs_of(g, s);
+  for (int64_t i = 0; i < n; i += LINE) __builtin_prefetch(row + i);
   if (g->source_y) __builtin_prefetch(g->source_y + s * g->op->n_y);
 }
 
@@ -80,7 +86,7 @@ static void gather_tile(void *context, int64_t tile) {
   const int64_t ahead = 2 + PREFETCHED / n_x;
   for (int64_t r = -ahead; r < count; r++) {
     if (r + ahead < count) prefetch_row(g, rows[r + ahead]);
-    if (r >= 0) copy_inputs(g, g->source_X + rows[r] * n_x, g->X + (begin + r) * n_x);
+    if (r >= 0) copy_inputs(g, inputs_of(g, rows[r]), g->X + (begin + r) * n_x);
   }
   if (!g->source_y) return;
   double sum = 0;
@@ -123,6 +129,7 @@ descent_status cpu_gather(struct backend_program *program, const struct plan_op 
       .op = o,
       .step = step,
       .source_X = source(program, o->source_X),
+      .element = program->buffers[o->source_X].dtype == DESCENT_DTYPE_U8 ? 1 : (int64_t)sizeof(float),
       .source_y = o->y == PLAN_NONE ? NULL : source(program, o->source_y),
       .source_w = source(program, o->source_w),
       .source_index = source(program, o->source_index),

@@ -51,7 +51,9 @@ struct kernels {
   void (*permute)(const struct permutation *order, int64_t first, int64_t *rows, int64_t n);
   /* out[j] = (x[j] - shift[j]) * scale[j]; shift and scale may be NULL, for 0 and 1. */
   void (*normalise)(const float *x, const float *shift, const float *scale, float *out, int64_t n);
-  /* The same, with fill[j] in place of a NaN in x. */
+  /* The same for bytes. */
+  void (*normalise_bytes)(const uint8_t *x, const float *shift, const float *scale, float *out, int64_t n);
+  /* As normalise, with fill[j] in place of a NaN in x. */
   void (*impute)(const float *x, const float *fill, const float *shift, const float *scale, float *out, int64_t n);
   /* out[j] += sum over rows of dZ[r * stride + j], j < n. */
   void (*column_sums)(const float *dZ, int64_t rows, int64_t stride, float *out, int64_t n);

@@ -233,6 +233,12 @@ static void kernel_normalise(const float *restrict x, const float *restrict shif
   for (int64_t j = 0; j < n; j++) out[j] = formula_normalise(x[j], shift ? shift[j] : 0.0f, scale ? scale[j] : 1.0f);
 }
 
+static void kernel_normalise_bytes(const uint8_t *restrict x, const float *restrict shift, const float *restrict scale,
+                                   float *restrict out, int64_t n) {
+  for (int64_t j = 0; j < n; j++)
+    out[j] = formula_normalise((float)x[j], shift ? shift[j] : 0.0f, scale ? scale[j] : 1.0f);
+}
+
 static void kernel_impute(const float *restrict x, const float *restrict fill, const float *restrict shift,
                           const float *restrict scale, float *restrict out, int64_t n) {
   for (int64_t j = 0; j < n; j++)
@@ -277,6 +283,7 @@ const struct kernels KERNELS_TABLE = {
     .dropout = kernel_dropout,
     .permute = kernel_permute,
     .normalise = kernel_normalise,
+    .normalise_bytes = kernel_normalise_bytes,
     .impute = kernel_impute,
     .column_sums = kernel_column_sums,
     .add = kernel_add,

@@ -26,11 +26,14 @@ static descent_status check_rows(const struct backend_program *program, const st
   return DESCENT_OK;
 }
 
-/* out[j] = (in[j] - shift[j]) * scale[j], where a NaN is fill[j]; fill, shift and scale may be NULL. */
-static void normalise(const float *in, const double *fill, const double *shift, const double *scale, double *out,
-                      int64_t n) {
+/* out[j] = (in[j] - shift[j]) * scale[j], where a NaN is fill[j]; fill, shift and scale may be NULL. `in` is element
+ * `at` of float32 or bytes. */
+static void normalise(const void *in, descent_dtype dtype, int64_t at, const double *fill, const double *shift,
+                      const double *scale, double *out, int64_t n) {
+  const bool bytes = dtype == DESCENT_DTYPE_U8;
   for (int64_t j = 0; j < n; j++) {
-    const double x = isnan(in[j]) && fill ? fill[j] : (double)in[j];
+    const double given = bytes ? (double)((const uint8_t *)in)[at + j] : (double)((const float *)in)[at + j];
+    const double x = isnan(given) && fill ? fill[j] : given;
     out[j] = (x - (shift ? shift[j] : 0)) * (scale ? scale[j] : 1);
   }
 }
@@ -45,7 +48,7 @@ static double class_weight(const struct backend_program *program, int buffer, do
 
 descent_status reference_gather(struct backend_program *program, const struct plan_gather *op,
                                 const struct plan_step *step) {
-  const float *source_X = reference_source(program, op->source_X);
+  const void *source_X = reference_source(program, op->source_X);
   const float *source_y = op->y == PLAN_NONE ? NULL : reference_source(program, op->source_y);
   const float *source_w = reference_source(program, op->source_w);
   const double *shift = reference_values(program, op->shift), *scale = reference_values(program, op->scale);
@@ -60,9 +63,10 @@ descent_status reference_gather(struct backend_program *program, const struct pl
   double sum = 0;
   for (int64_t r = 0; r < step->rows; r++) {
     const int64_t s = source_row(program, op, step, step->first_row + r);
-    normalise(source_X + s * op->n_x, fill, shift, scale, X + r * op->n_x, op->n_x);
+    normalise(source_X, program->buffers[op->source_X].dtype, s * op->n_x, fill, shift, scale, X + r * op->n_x,
+              op->n_x);
     if (!source_y) continue;
-    normalise(source_y + s * op->n_y, NULL, y_shift, y_scale, y + r * op->n_y, op->n_y);
+    normalise(source_y, DESCENT_DTYPE_F32, s * op->n_y, NULL, y_shift, y_scale, y + r * op->n_y, op->n_y);
     w[r] =
         (source_w ? (double)source_w[s] : 1) * class_weight(program, op->class_weight, (double)source_y[s * op->n_y]);
     sum += w[r];

@@ -88,13 +88,14 @@ done:
   return status;
 }
 
-static descent_status program_bind(struct backend_program *program, int buffer, const void *data, int64_t rows,
-                                   bool constant) {
+static descent_status program_bind(struct backend_program *program, int buffer, descent_dtype dtype, const void *data,
+                                   int64_t rows, bool constant) {
   (void)constant; /* the caller's memory is read in place */
   char reason[96];
-  if (!plan_can_bind(program->plan, buffer, data, rows, reason, sizeof reason))
+  if (!plan_can_bind(program->plan, buffer, dtype, data, rows, reason, sizeof reason))
     return status_set(DESCENT_ERROR_ARGUMENT, "%s", reason);
   program->buffers[buffer].source = data;
+  program->buffers[buffer].dtype = dtype;
   program->buffers[buffer].rows = data ? rows : 0;
   return DESCENT_OK;
 }

@@ -6,10 +6,11 @@
 #include "backend/backend.h"
 
 struct reference_buffer {
-  const void *source; /* PLAN_SOURCE: the caller's float or int64_t rows, or NULL */
-  int64_t rows;       /* bound to a source */
-  double *values;     /* F32 and F64 alike; NULL for sources and I64 */
-  int64_t *integers;  /* I64 buffers other than sources */
+  const void *source;  /* PLAN_SOURCE: the caller's rows, or NULL */
+  descent_dtype dtype; /* of what is bound to a source */
+  int64_t rows;        /* bound to a source */
+  double *values;      /* F32 and F64 alike; NULL for sources and I64 */
+  int64_t *integers;   /* I64 buffers other than sources */
 };
 
 struct backend_program {

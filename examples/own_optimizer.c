@@ -35,8 +35,7 @@ int main(void) {
   descent_dataset_options source = descent_dataset_options_default();
   descent_network_options shape = descent_network_options_default();
   descent_train_options options = descent_train_options_default();
-  source.target = "diagnosis", shape.inputs = INPUTS, shape.layers = LAYERS,
-  shape.widths = (const int64_t[]){HIDDEN, 1};
+  source.target = "diagnosis", shape.inputs = INPUTS, shape.layers = 2, shape.widths = (const int64_t[]){HIDDEN, 1};
   int failed =
       descent_device_open("auto", 0, &device) || descent_dataset_read("examples/breast_cancer.csv", &source, &data) ||
       descent_network_create(&shape, &network) || descent_network_initialise(network, DESCENT_INIT_AUTO, 1) ||
@@ -44,11 +43,12 @@ int main(void) {
       descent_trainer_create(network, device, &options, BATCH, &trainer);
   for (int64_t r = 0; !failed && r < ROWS; r++)
     failed = descent_dataset_row(data, r, X + r * INPUTS) || descent_dataset_target(data, r, y + r);
-  for (int64_t at = 0, n; !failed && at < EPOCHS * ROWS; at += n) {
+  for (int64_t at = 0, steps = 0, n; !failed && at < EPOCHS * ROWS; at += n) {
     const int64_t r = at % ROWS;
     n = ROWS - r < BATCH ? ROWS - r : BATCH;
     failed = descent_trainer_gradient(trainer, X + r * INPUTS, y + r, NULL, n, NULL) ||
-             update(trainer, 1, HIDDEN * INPUTS, HIDDEN) || update(trainer, 2, HIDDEN, 1);
+             update(trainer, 1, HIDDEN * INPUTS, HIDDEN) || update(trainer, 2, HIDDEN, 1) ||
+             descent_trainer_set_steps(trainer, ++steps);
   }
   failed = failed || descent_trainer_sync(trainer) || descent_evaluate(network, device, data, 0, &metrics);
   if (failed) fprintf(stderr, "own_optimizer: %s\n", descent_last_error());

@@ -100,6 +100,16 @@ descent_status descent_trainer_set_learning_rate(descent_trainer *trainer, doubl
   return DESCENT_OK;
 }
 
+descent_status descent_trainer_set_steps(descent_trainer *trainer, int64_t steps) {
+  const descent_status status = handle_check(trainer, HANDLE_TRAINER, "trainer");
+  if (status != DESCENT_OK) return status;
+  if (steps < 0 || steps >= INT64_C(1) << 48)
+    return status_set(DESCENT_ERROR_ARGUMENT, "steps %lld: must be 0 to 2^48 - 1", (long long)steps);
+  trainer->steps = steps;
+  trainer_forget_forward(trainer); /* whose masks were those of another step */
+  return DESCENT_OK;
+}
+
 descent_status trainer_check_rows(const descent_trainer *trainer, int64_t rows) {
   if (rows >= 1 && rows <= trainer->program.plan->batch) return DESCENT_OK;
   return status_set(DESCENT_ERROR_ARGUMENT, "a step of %lld rows: must be between 1 and max_batch %lld",

@@ -1045,6 +1045,11 @@ DESCENT_API descent_status descent_trainer_set_layer(descent_trainer *trainer, i
 /* The learning rate of the steps from here on (before the warm-up); ERROR_ARGUMENT unless it is above 0. */
 DESCENT_API descent_status descent_trainer_set_learning_rate(descent_trainer *trainer, double learning_rate);
 
+/* The number of steps done so far, 0 .. 2^48 - 1: the coming step is the next one. It selects the dropout masks, and
+ * counts in the warm-up and in Adam's corrections. Steps and updates count it; a program whose own optimizer sets layers
+ * counts here, or all of its steps have the same masks. */
+DESCENT_API descent_status descent_trainer_set_steps(descent_trainer *trainer, int64_t steps);
+
 /* Copies the parameters from the device into the network. ERROR_DIVERGED when one of them is not finite, ERROR_DEVICE
  * when the copy fails; the network is then unchanged. */
 DESCENT_API descent_status descent_trainer_sync(descent_trainer *trainer);

@@ -423,6 +423,7 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_trainer_backward, TRAINER, w.memory.y.data(), may_be_null(w.values), false),
       CASE(descent_trainer_set_layer, TRAINER, 1, may_be_null(w.memory.X.data()), may_be_null(w.memory.X.data())),
       CASE(descent_trainer_set_learning_rate, TRAINER, 0.1),
+      CASE(descent_trainer_set_steps, TRAINER, 7),
       CASE(descent_trainer_sync, TRAINER),
       CASE(descent_trainer_get_layer, TRAINER, 1, may_be_null(w.values), may_be_null(w.values)),
       CASE(descent_trainer_evaluate, TRAINER, DATA, 0, &w.metrics),

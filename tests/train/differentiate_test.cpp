@@ -638,4 +638,37 @@ TEST(Differentiate, AGradientThatIsNotFiniteIsADivergence) {
   EXPECT_EQ(info.step, 1);
 }
 
+/* With an optimizer of the program's, masks change with the number of steps that it sets, as they do with updates. */
+TEST(Gradient, MasksFollowTheNumberOfSteps) {
+  for (const char *name : {"reference", "cpu", "cuda"}) {
+    SCOPED_TRACE(name);
+    const Device device = open_device(name);
+    const Network network = make_network({5, 16, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+    const Rows rows = make_rows(8, 5, 1, 2, 3);
+    descent_train_options options = descent_train_options_default();
+    options.dropout = 0.5;
+    descent_trainer *made = nullptr;
+    ASSERT_EQ(descent_trainer_create(network.get(), device.get(), &options, 8, &made), DESCENT_OK);
+    const Trainer trainer(made, descent_trainer_free);
+    double loss[4];
+    const int64_t steps[] = {0, 1, 0, 1};
+    for (int i = 0; i < 4; i++) {
+      descent_step_info info = {};
+      ASSERT_EQ(descent_trainer_set_steps(made, steps[i]), DESCENT_OK) << descent_last_error();
+      ASSERT_EQ(descent_trainer_gradient(made, rows.X.data(), rows.y.data(), nullptr, 8, &info), DESCENT_OK);
+      EXPECT_EQ(info.step, steps[i] + 1);
+      loss[i] = info.loss;
+    }
+    EXPECT_EQ(loss[0], loss[2]);
+    EXPECT_EQ(loss[1], loss[3]);
+    EXPECT_NE(loss[0], loss[1]);
+    for (const int64_t wrong : {INT64_C(-1), INT64_C(1) << 48})
+      EXPECT_EQ(descent_trainer_set_steps(made, wrong), DESCENT_ERROR_ARGUMENT);
+    std::vector<float> outputs(8);
+    ASSERT_EQ(descent_trainer_forward(made, rows.X.data(), 8, outputs.data()), DESCENT_OK);
+    ASSERT_EQ(descent_trainer_set_steps(made, 3), DESCENT_OK);
+    EXPECT_EQ(descent_trainer_backward(made, outputs.data(), nullptr, false), DESCENT_ERROR_ARGUMENT);
+  }
+}
+
 }  // namespace

@@ -225,4 +225,23 @@ TEST(Blas, HasItsThreadsBackWhenTheLastDeviceIsClosed) {
   EXPECT_EQ(openblas_get_num_threads(), wish);
 }
 
+TEST(Blas, HasItsThreadsBackInAChildOfForkToo) {
+  if (!openblas_get_num_threads) GTEST_SKIP() << "the BLAS is not OpenBLAS, whose functions this test calls";
+  openblas_set_num_threads(2);
+  const int own = openblas_get_num_threads();
+  Device inherited = open_device("cpu", 1);
+  EXPECT_EQ(in_child([&] {
+              Device of_child = open_device("cpu", 1);
+              if (openblas_get_num_threads() != 1) return 1;
+              inherited.reset(); /* in either order */
+              if (openblas_get_num_threads() != 1) return 2;
+              of_child.reset();
+              return openblas_get_num_threads() == own ? 0 : 3;
+            }),
+            0);
+  EXPECT_EQ(openblas_get_num_threads(), 1);
+  inherited.reset();
+  EXPECT_EQ(openblas_get_num_threads(), own);
+}
+
 }  // namespace

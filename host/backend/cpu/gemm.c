@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "core/process.h"
+
 __attribute__((weak)) void openblas_set_num_threads(int threads);
 __attribute__((weak)) int openblas_get_num_threads(void);
 __attribute__((weak)) char *openblas_get_config(void);
@@ -35,13 +37,20 @@ static void set_blas_threads(int threads) {
 
 static struct {
   pthread_mutex_t lock;
-  int users, before; /* before: threads of the BLAS when the first one came */
+  int users, before;   /* before: threads of the BLAS when the first one came */
+  uint32_t generation; /* of the users' process: core/process.h */
 } single = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void gemm_begin_one_thread(void) {
   pthread_mutex_lock(&single.lock);
+  bool inherited = false; /* the BLAS's one thread, from users that do not end in this child of fork() */
+  if (single.generation != process_generation()) {
+    single.generation = process_generation();
+    inherited = single.users > 0 && blas_threads() == 1;
+    single.users = 0;
+  }
   if (single.users++ == 0) {
-    single.before = blas_threads();
+    if (!inherited) single.before = blas_threads();
     set_blas_threads(1);
   }
   pthread_mutex_unlock(&single.lock);

@@ -7,7 +7,8 @@
 #include <stdint.h>
 
 /* From the first begin to the last end the linked BLAS uses one thread per call, since the pool runs calls in parallel.
- * The end restores the number of threads that it had, unless the program has changed it since. Thread-safe. */
+ * The end restores the number of threads that it had, unless the program has changed it since. The users that a child of
+ * fork() inherits do not count there: its own last end restores the number. Thread-safe. */
 void gemm_begin_one_thread(void);
 void gemm_end_one_thread(void);
 

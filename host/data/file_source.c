@@ -153,7 +153,7 @@ static int64_t file_next(void *user, float *X, float *y, float *weights, int64_t
   for (bool found = true; n < rows;) {
     if (s->row < 0) {
       const descent_status status = take_window(s, &found);
-      if (status != DESCENT_OK) return -(int64_t)status;
+      if (status != DESCENT_OK) return n ? n : -(int64_t)status; /* the next call meets it again */
       if (!found) break;
     }
     const struct window *w = &s->windows[s->given];

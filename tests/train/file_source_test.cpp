@@ -296,6 +296,38 @@ TEST_F(FileSource, PassesOnTheReadersErrors) {
   descent_device_close(device);
 }
 
+/* The reader gives 8 rows of so many columns at a time: 24 rows, 4 windows of 6, before the bad row 25. */
+TEST_F(FileSource, TrainsOnTheWindowsBeforeAnError) {
+  constexpr int64_t kColumns = 1 << 15, kRows = 40;
+  const auto write = [&](const char *name, const char *cell) {
+    std::string text;
+    for (int64_t r = 0; r < kRows; r++) {
+      text += r == 25 ? cell : std::to_string(r);
+      for (int64_t c = 1; c < kColumns; c++) text += ",0";
+      text += r % 3 ? ",no\n" : ",yes\n";
+    }
+    return Write(name, text);
+  };
+  const Dataset whole = OpenTarget(write("good.csv", "25"), "-1");
+  const Network network = Prepared(whole.get());
+  descent_device *device = Device();
+  descent_dataset_options options = kDefaults;
+  options.network = network.get();
+  options.target = "-1";
+  const std::string path = write("bad.csv", "x");
+  const Source source = OpenSource(path, options, 6);
+  descent_train_options train = descent_train_options_default();
+  train.batch_size = 4;
+  source->rows_per_epoch = kRows;
+  descent_fit_result result = {};
+  EXPECT_EQ(descent_fit_source(network.get(), device, source.get(), nullptr, &train, &result), DESCENT_ERROR_READ);
+  const std::string error = descent_last_error();
+  EXPECT_NE(error.find("in epoch 1 at row 24: "), std::string::npos) << error;
+  EXPECT_NE(error.find("bad.csv:26: column"), std::string::npos) << error;
+  EXPECT_EQ(result.steps, 6) << error;
+  descent_device_close(device);
+}
+
 TEST_F(FileSource, IsRefused) {
   const std::string path = Numbered(20);
   const Dataset whole = OpenTarget(path, "class");

@@ -1,6 +1,8 @@
 // Files as sources: each epoch gives every row once, in an order of (seed, epoch), with the bits that the file has as a
 // dataset, in bounded memory.
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -326,6 +328,33 @@ TEST_F(FileSource, TrainsOnTheWindowsBeforeAnError) {
   EXPECT_NE(error.find("bad.csv:26: column"), std::string::npos) << error;
   EXPECT_EQ(result.steps, 6) << error;
   descent_device_close(device);
+}
+
+/* Its reader waits in the parent, with the window that next has not taken. */
+TEST_F(FileSource, IsOnlyClosedInAChildOfFork) {
+  const std::string path = Numbered(30);
+  const Dataset whole = OpenTarget(path, "class");
+  const Network network = Prepared(whole.get());
+  descent_dataset_options options = kDefaults;
+  options.network = network.get();
+  const Source source = OpenSource(path, options, 6);
+  const std::vector<int64_t> expected = RowsOf(source.get(), 1, 1, 0, 4);
+  ASSERT_EQ(source->rewind(source->user, 1, 1, 0), 0);
+  usleep(100000); /* for the reader to fill both windows */
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    std::vector<float> X(static_cast<size_t>(source->inputs)), y(1), weights(1);
+    const bool refused = source->rewind(source->user, 1, 1, 0) < 0 &&
+                         source->next(source->user, X.data(), y.data(), weights.data(), 1) < 0 &&
+                         strstr(descent_last_error(), "before fork()") != nullptr;
+    descent_source_close(source.get());
+    _exit(refused ? 0 : 1);
+  }
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(RowsOf(source.get(), 4), expected);
 }
 
 TEST_F(FileSource, IsRefused) {

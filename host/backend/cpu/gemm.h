@@ -13,7 +13,7 @@ void gemm_begin_one_thread(void);
 void gemm_end_one_thread(void);
 
 /* Reserves the buffers of this many concurrent products where the address space is limited (ulimit -v), since OpenBLAS
- * retries a failed allocation without end. False if there is no room. threads <= 256. */
+ * retries a failed allocation without end; further products wait for one. False if there is no room. threads <= 256. */
 bool gemm_reserve(int threads);
 
 /* "OpenBLAS 0.3.21 (SkylakeX kernels)" into text. False if it lacks the kernels. */

@@ -47,7 +47,7 @@ descent_status file_write(struct file_writer *writer, const void *data, size_t b
     n = bytes < to_report ? bytes : to_report;
     if (fwrite(from, 1, n, writer->stream) != n) return write_error(writer->path, errno);
     writer->written += (int64_t)n;
-    if (n == to_report) TRY(progress_report("writing", writer->path, "bytes", writer->written, 0));
+    if (n == to_report && !writer->quiet) TRY(progress_report("writing", writer->path, "bytes", writer->written, 0));
   }
 done:
   return status;

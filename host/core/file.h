@@ -13,6 +13,7 @@ struct file_writer {
   FILE *stream;
   char *path, *temporary; /* of the file, links followed, and of the temporary file */
   int64_t written;        /* bytes, by file_write */
+  bool quiet;             /* no progress is reported: what is saved is no dataset */
   struct replacement replacement;
 };
 
@@ -25,7 +26,7 @@ descent_status file_create_at(int folder, const char *path, const char *name, st
 descent_status file_commit(struct file_writer *writer);
 /* Removes the temporary file and clears the writer. No-op on a zeroed writer. */
 void file_abandon(struct file_writer *writer);
-/* fwrite; ERROR_WRITE names the path and the reason. ERROR_CANCELLED: see core/progress.h. */
+/* fwrite; ERROR_WRITE names the path and the reason. ERROR_CANCELLED unless quiet: see core/progress.h. */
 descent_status file_write(struct file_writer *writer, const void *data, size_t bytes);
 
 #endif

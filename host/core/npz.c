@@ -28,8 +28,8 @@ size_t npy_header(const struct npz_array *array, char header[NPY_HEADER]) {
 #ifndef DESCENT_FORMATS_BUILT
 #include "core/left_out.h"
 
-descent_status npz_save(const char *path, const struct npz_array *arrays, int64_t n) {
-  (void)arrays, (void)n;
+descent_status npz_save(const char *path, bool quiet, const struct npz_array *arrays, int64_t n) {
+  (void)quiet, (void)arrays, (void)n;
   return format_left_out(path, "write npz");
 }
 
@@ -82,7 +82,7 @@ static descent_status add_array(const char *path, zip_t *archive, const struct n
 }
 
 /* Copies the finished archive from memory to the file. */
-static descent_status copy_out(const char *path, zip_source_t *source) {
+static descent_status copy_out(const char *path, bool quiet, zip_source_t *source) {
   struct file_writer writer = {0};
   char *block = NULL;
   zip_int64_t got;
@@ -92,6 +92,7 @@ static descent_status copy_out(const char *path, zip_source_t *source) {
   block = memory_allocate(BLOCK, 1, "a block of a file");
   if (!block) TRY(DESCENT_ERROR_MEMORY);
   TRY(file_create(path, &writer));
+  writer.quiet = quiet;
   while ((got = zip_source_read(source, block, BLOCK)) > 0) TRY(file_write(&writer, block, (size_t)got));
   if (got < 0) TRY(zip_failed(path, zip_source_error(source)));
   TRY(file_commit(&writer));
@@ -102,7 +103,7 @@ done:
   return status;
 }
 
-descent_status npz_save(const char *path, const struct npz_array *arrays, int64_t n) {
+descent_status npz_save(const char *path, bool quiet, const struct npz_array *arrays, int64_t n) {
   zip_error_t error;
   zip_t *archive = NULL;
   zip_source_t *memory = NULL;
@@ -119,7 +120,7 @@ descent_status npz_save(const char *path, const struct npz_array *arrays, int64_
   for (int64_t i = 0; i < n; i++) TRY(add_array(path, archive, &arrays[i], headers[i]));
   if (zip_close(archive)) TRY(zip_failed(path, zip_get_error(archive)));
   archive = NULL;
-  TRY(copy_out(path, memory));
+  TRY(copy_out(path, quiet, memory));
 done:
   if (archive) zip_discard(archive);
   zip_source_free(memory);

@@ -3,6 +3,7 @@
 #define DESCENT_CORE_NPZ_H
 
 #include <descent/descent.h>
+#include <stdbool.h>
 
 enum { NPZ_MAX_RANK = 2 };
 
@@ -22,9 +23,9 @@ struct npz_array {
 enum { NPY_HEADER = 128 };
 size_t npy_header(const struct npz_array *array, char header[NPY_HEADER]);
 
-/* Writes the file atomically; equal arrays give equal bytes. Takes as much memory as the arrays. ERROR_WRITE names the
- * path and the reason. */
-descent_status npz_save(const char *path, const struct npz_array *arrays, int64_t n);
+/* Writes the file atomically; equal arrays give equal bytes. Takes as much memory as the arrays. `quiet`: as in struct
+ * file_writer. ERROR_WRITE names the path and the reason. */
+descent_status npz_save(const char *path, bool quiet, const struct npz_array *arrays, int64_t n);
 
 /* ERROR_MEMORY when libzip ran out of memory, which it may report as ZIP_ER_OK; otherwise `otherwise`. */
 descent_status npz_status(const struct zip_error *error, descent_status otherwise);

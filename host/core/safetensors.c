@@ -177,6 +177,7 @@ done:
 descent_status safetensors_write_to(struct file_writer *writer, const char *const texts[SAFETENSORS_TEXTS],
                                     const struct safetensors_tensor *tensors, int64_t n) {
   descent_status status;
+  writer->quiet = true;
   TRY(safetensors_write_header(writer, writer->path, texts, tensors, n));
   for (int64_t i = 0; i < n; i++)
     TRY(file_write(writer, tensors[i].data, (size_t)safetensors_count(&tensors[i]) * sizeof(float)));

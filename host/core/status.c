@@ -53,6 +53,8 @@ descent_status status_set(descent_status status, const char *format, ...) {
   return status;
 }
 
+void status_clear(void) { last_error[0] = '\0'; }
+
 descent_status status_cannot_read(const char *path, int error) {
   return status_set(error == ENOMEM ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_READ, "%s: cannot read: %s", path,
                     strerror(error));

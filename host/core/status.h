@@ -8,6 +8,9 @@
  * whatever file it comes from. Longer texts lose their middle. */
 descent_status status_set(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Clears this thread's error text, to find out whether a later call sets one. */
+void status_clear(void);
+
 /* "<path>: cannot read: <reason>" for an errno: ERROR_READ, or ERROR_MEMORY for ENOMEM. */
 descent_status status_cannot_read(const char *path, int error);
 

@@ -7,6 +7,7 @@
 
 #include "core/handle.h"
 #include "core/memory.h"
+#include "core/process.h"
 #include "core/rng.h"
 #include "core/status.h"
 #include "core/thread.h"
@@ -26,6 +27,7 @@ struct file_source {
   int64_t inputs, targets;
   int64_t window_rows;
   bool shuffled;
+  uint32_t generation; /* of the process that opened it: core/process.h */
 
   /* of the thread that calls next and rewind */
   uint64_t seed;
@@ -147,13 +149,22 @@ static void release_window(struct file_source *s) {
   s->row = -1;
 }
 
+/* A child of fork() has no reader, nor can it tell what the reader was doing. */
+static descent_status check_process(const struct file_source *s) {
+  if (s->generation == process_generation()) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_READ, "%s: the source was opened before fork(): open one in the child instead",
+                    s->path);
+}
+
 static int64_t file_next(void *user, float *X, float *y, float *weights, int64_t rows) {
   struct file_source *s = user;
   int64_t n = 0;
+  const descent_status usable = check_process(s);
+  if (usable != DESCENT_OK) return -(int64_t)usable;
   for (bool found = true; n < rows;) {
     if (s->row < 0) {
       const descent_status status = take_window(s, &found);
-      if (status != DESCENT_OK) return -(int64_t)status;
+      if (status != DESCENT_OK) return n ? n : -(int64_t)status; /* the next call meets it again */
       if (!found) break;
     }
     const struct window *w = &s->windows[s->given];
@@ -171,6 +182,8 @@ static int64_t file_next(void *user, float *X, float *y, float *weights, int64_t
 /* Rows before `row` are read, since only the reader knows where a row begins, but not given. */
 static int64_t file_rewind(void *user, int64_t epoch, uint64_t seed, int64_t row) {
   struct file_source *s = user;
+  const descent_status usable = check_process(s);
+  if (usable != DESCENT_OK) return -(int64_t)usable;
   stop_reader(s);
   s->seed = seed;
   s->epoch = epoch;
@@ -232,14 +245,17 @@ static descent_status allocate_windows(struct file_source *s) {
 
 static void free_source(struct file_source *s) {
   if (!s) return;
-  stop_reader(s);
+  const bool ours = s->generation == process_generation();
+  if (ours) stop_reader(s);
   for (int i = 0; i < 2; i++) {
     free(s->windows[i].X);
     free(s->windows[i].y);
     free(s->windows[i].weights);
   }
-  pthread_cond_destroy(&s->changed);
-  pthread_mutex_destroy(&s->mutex);
+  if (ours) { /* in a child of fork() destroying the condition would wait for the reader */
+    pthread_cond_destroy(&s->changed);
+    pthread_mutex_destroy(&s->mutex);
+  }
   free(s);
 }
 
@@ -259,6 +275,7 @@ descent_status descent_source_open(const char *path, const descent_dataset_optio
   pthread_cond_init(&s->changed, NULL);
   const descent_network *network = complete.network;
   const int64_t classes = descent_network_classes(network);
+  s->generation = process_generation();
   s->path = path;
   s->options = complete;
   s->inputs = descent_network_inputs(network);

@@ -169,7 +169,7 @@ descent_status write_npz(const descent_dataset *dataset, const char *path) {
   TRY(add_texts(&parts, "input_names", schema->input_names, schema->inputs));
   TRY(add_texts(&parts, "target_names", schema->target_names, schema->targets));
   TRY(add_texts(&parts, "class_names", schema->class_names, schema->classes));
-  TRY(npz_save(path, parts.arrays, parts.n));
+  TRY(npz_save(path, false, parts.arrays, parts.n));
 done:
   for (int64_t i = 0; i < parts.n; i++) free(parts.owned[i]);
   return status;

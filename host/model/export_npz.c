@@ -31,7 +31,7 @@ descent_status export_npz(const descent_network *network, const char *path) {
   snprintf(type, sizeof type, "|S%zu", strlen(metadata));
   arrays[n] =
       (struct npz_array){.name = "metadata", .descr = type, .data = metadata, .bytes = (int64_t)strlen(metadata)};
-  TRY(npz_save(path, arrays, n + 1));
+  TRY(npz_save(path, true, arrays, n + 1));
 done:
   free(arrays);
   free(tensors);

@@ -298,6 +298,7 @@ descent_status onnx_graph_write(struct onnx_graph *graph, const char *path) {
     return status_set(DESCENT_ERROR_UNSUPPORTED, "%s: not written: %zu bytes exceed the 2 GiB limit of ONNX files",
                       path, bytes);
   TRY(file_create(path, &writer));
+  writer.quiet = true;
   onnx__model_proto__pack_to_buffer(&graph->model, &sink.buffer);
   TRY(sink.status);
   TRY(file_commit(&writer));

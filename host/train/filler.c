@@ -48,7 +48,7 @@ static bool stopping(struct filler *f) {
   return stop;
 }
 
-/* A failure of `next` or `rewind`, at the source's next row. This thread's error, if there is one, is of the callback. */
+/* A failure of `next` or `rewind`, at the source's next row. This thread's error, if there is one, is of that call. */
 static descent_status source_failed(const struct filler *f, const char *function, int64_t code) {
   char reason[1024];
   snprintf(reason, sizeof reason, "%s", descent_last_error());
@@ -60,6 +60,7 @@ static descent_status source_failed(const struct filler *f, const char *function
 static descent_status rewind_source(struct filler *f, int64_t row) {
   f->row = 0;
   if (!f->source->rewind) return DESCENT_OK;
+  status_clear();
   const int64_t begins = f->source->rewind(f->source->user, f->epoch, f->seed, row);
   if (begins < 0) return source_failed(f, "rewind", begins);
   if (begins > row)
@@ -81,6 +82,7 @@ static descent_status next_rows(struct filler *f, const struct filler_block *blo
   if (*end) return DESCENT_OK;
   float *weights = block->weights + *rows;
   for (int64_t i = 0; i < wanted; i++) weights[i] = 1;
+  status_clear();
   const int64_t got = s->next(s->user, block->X + *rows * s->inputs, block->y + *rows * s->targets, weights, wanted);
   if (got < 0) return source_failed(f, "next", got);
   if (got > wanted)

@@ -1150,7 +1150,7 @@ DESCENT_API descent_status descent_fit_source(descent_network *network, descent_
  * gives the order of descent_fit. `path`, `options`, its texts and its network are borrowed, and must not change, until
  * the source is closed. rows_per_epoch is 0; a caller who knows the number of rows may set it. ERROR_ARGUMENT, also for
  * standard input, a target_file and features_only; ERROR_READ. What is wrong inside the file ends the training, with
- * ERROR_READ and the reader's text. */
+ * ERROR_READ and the reader's text. A child of fork() can only close a source that it inherits. */
 DESCENT_API descent_status descent_source_open(const char *path, const descent_dataset_options *options, int64_t window,
                                                descent_source *source);
 /* Closes what descent_source_open has opened and zeroes the struct. Does nothing for NULL and for a zeroed struct. */

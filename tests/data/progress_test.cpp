@@ -103,6 +103,25 @@ TEST_F(Progress, OfWritingIsReportedAndCancellingKeepsTheOldFile) {
     EXPECT_NE(entry.path().extension(), ".tmp") << entry.path();
 }
 
+/* So a program that has cancelled a call can save its model before it has reset its flag. */
+TEST_F(Progress, OfSavingAModelIsNeitherReportedNorCancelled) {
+  const int64_t widths[] = {1000, 1};
+  descent_network_options shape = descent_network_options_default();
+  shape.inputs = 1000, shape.layers = 2, shape.widths = widths; /* 4 MB */
+  descent_network *made = nullptr;
+  ASSERT_EQ(descent_network_create(&shape, &made), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(descent_network_initialise(made, DESCENT_INIT_AUTO, 1), DESCENT_OK);
+  const Network network(made);
+  Seen seen;
+  seen.cancel_at = 1;
+  descent_set_progress(Note, &seen);
+  EXPECT_EQ(descent_network_save(made, Path("model.safetensors").c_str()), DESCENT_OK) << descent_last_error();
+  for (const descent_export_format format :
+       {DESCENT_EXPORT_FORMAT_ONNX, DESCENT_EXPORT_FORMAT_C, DESCENT_EXPORT_FORMAT_NPZ})
+    EXPECT_EQ(descent_network_export(made, format, Path("exported").c_str()), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(seen.reports, 0);
+}
+
 TEST_F(Progress, OfAConversionCoversBothPasses) {
   const std::string from = Large(), to = Path("o.safetensors");
   Seen seen;

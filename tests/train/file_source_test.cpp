@@ -1,6 +1,8 @@
 // Files as sources: each epoch gives every row once, in an order of (seed, epoch), with the bits that the file has as a
 // dataset, in bounded memory.
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -294,6 +296,65 @@ TEST_F(FileSource, PassesOnTheReadersErrors) {
     EXPECT_NE(std::string(descent_last_error()).find("the initial weights are kept"), std::string::npos);
   }
   descent_device_close(device);
+}
+
+/* The reader gives 8 rows of so many columns at a time: 24 rows, 4 windows of 6, before the bad row 25. */
+TEST_F(FileSource, TrainsOnTheWindowsBeforeAnError) {
+  constexpr int64_t kColumns = 1 << 15, kRows = 40;
+  const auto write = [&](const char *name, const char *cell) {
+    std::string text;
+    for (int64_t r = 0; r < kRows; r++) {
+      text += r == 25 ? cell : std::to_string(r);
+      for (int64_t c = 1; c < kColumns; c++) text += ",0";
+      text += r % 3 ? ",no\n" : ",yes\n";
+    }
+    return Write(name, text);
+  };
+  const Dataset whole = OpenTarget(write("good.csv", "25"), "-1");
+  const Network network = Prepared(whole.get());
+  descent_device *device = Device();
+  descent_dataset_options options = kDefaults;
+  options.network = network.get();
+  options.target = "-1";
+  const std::string path = write("bad.csv", "x");
+  const Source source = OpenSource(path, options, 6);
+  descent_train_options train = descent_train_options_default();
+  train.batch_size = 4;
+  source->rows_per_epoch = kRows;
+  descent_fit_result result = {};
+  EXPECT_EQ(descent_fit_source(network.get(), device, source.get(), nullptr, &train, &result), DESCENT_ERROR_READ);
+  const std::string error = descent_last_error();
+  EXPECT_NE(error.find("in epoch 1 at row 24: "), std::string::npos) << error;
+  EXPECT_NE(error.find("bad.csv:26: column"), std::string::npos) << error;
+  EXPECT_EQ(result.steps, 6) << error;
+  descent_device_close(device);
+}
+
+/* Its reader waits in the parent, with the window that next has not taken. */
+TEST_F(FileSource, IsOnlyClosedInAChildOfFork) {
+  const std::string path = Numbered(30);
+  const Dataset whole = OpenTarget(path, "class");
+  const Network network = Prepared(whole.get());
+  descent_dataset_options options = kDefaults;
+  options.network = network.get();
+  const Source source = OpenSource(path, options, 6);
+  const std::vector<int64_t> expected = RowsOf(source.get(), 1, 1, 0, 4);
+  ASSERT_EQ(source->rewind(source->user, 1, 1, 0), 0);
+  usleep(100000); /* for the reader to fill both windows */
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    std::vector<float> X(static_cast<size_t>(source->inputs)), y(1), weights(1);
+    const bool refused = source->rewind(source->user, 1, 1, 0) < 0 &&
+                         source->next(source->user, X.data(), y.data(), weights.data(), 1) < 0 &&
+                         strstr(descent_last_error(), "before fork()") != nullptr;
+    descent_source_close(source.get());
+    _exit(refused ? 0 : 1);
+  }
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(RowsOf(source.get(), 4), expected);
 }
 
 TEST_F(FileSource, IsRefused) {

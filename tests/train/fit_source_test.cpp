@@ -460,6 +460,27 @@ TEST(FitSource, PassesOnTheLibrarysErrorInACallback) {
   EXPECT_NE(outcome.error.find("/nowhere.safetensors"), std::string::npos) << outcome.error;
 }
 
+TEST(FitSource, DoesNotPassOnAnErrorThatACallbackHasGotOver) {
+  Job job = small_job();
+  RowSource rows(job.rows);
+  job.fit = [&](descent_network *network, descent_device *device, const descent_dataset *validation,
+                const descent_train_options *options, descent_fit_result *result) {
+    descent_source source = rows.source(true);
+    source.next = [](void *user, float *X, float *y, float *weights, int64_t n) -> int64_t {
+      RowSource *const from = static_cast<RowSource *>(user);
+      if (from->row >= 40) return -7;
+      descent_network *read = nullptr;
+      EXPECT_NE(descent_network_load("/nowhere.safetensors", &read), DESCENT_OK);
+      return from->next(X, y, weights, n);
+    };
+    return descent_fit_source(network, device, &source, validation, options, result);
+  };
+  const Job::Outcome outcome = job.run();
+  EXPECT_EQ(outcome.status, DESCENT_ERROR_READ);
+  EXPECT_NE(outcome.error.find("next returned -7"), std::string::npos) << outcome.error;
+  EXPECT_EQ(outcome.error.find("/nowhere.safetensors"), std::string::npos) << outcome.error;
+}
+
 /* ---- refusals --------------------------------------------------------------------------------------------------- */
 
 TEST(FitSource, RefusesWhatItCannotDo) {

@@ -1,5 +1,6 @@
 /* One device used by many threads at once: each gets the bits that it would get alone. Objects may be freed in any order,
  * and a child of fork() cannot use inherited devices. */
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -169,6 +170,45 @@ TEST(Device, OpenedInAChildOfForkWorksThere) {
             0);
 }
 
+/* OpenBLAS would retry without end to allocate a buffer for the products of each thread. */
+TEST(Device, IsSharedWhereAddressesAreLimited) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers reserve addresses";
+#endif
+  enum { THREADS = 6, WIDTH = 256, RUNS = 40 };
+  const Network network =
+      make_network({WIDTH, WIDTH, WIDTH, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 1);
+  EXPECT_EQ(in_child([&] {
+              alarm(60);
+              long pages = 0;
+              FILE *const file = fopen("/proc/self/statm", "r");
+              if (!file || fscanf(file, "%ld", &pages) != 1) return 1;
+              fclose(file);
+              /* stacks of 8 MB, a buffer of 128 MB, and less than another one */
+              const rlim_t bytes = static_cast<rlim_t>(pages) * static_cast<rlim_t>(getpagesize()) + (280 << 20);
+              const struct rlimit limit = {bytes, bytes};
+              if (setrlimit(RLIMIT_AS, &limit) != 0) return 2;
+              const Device device = open_device("cpu", 1);
+              if (!device) return 3;
+              std::vector<descent_predictor *> predictors(THREADS);
+              for (descent_predictor *&predictor : predictors)
+                if (descent_predictor_create(network.get(), device.get(), WIDTH, &predictor) != DESCENT_OK) return 4;
+              const std::vector<float> X(WIDTH * WIDTH, 0.5F);
+              std::vector<std::thread> threads;
+              std::atomic<int> failures{0};
+              for (descent_predictor *predictor : predictors)
+                threads.emplace_back([&, predictor] {
+                  std::vector<float> P(WIDTH * 3);
+                  for (int run = 0; run < RUNS; run++)
+                    failures += descent_predictor_run(predictor, X.data(), WIDTH, P.data()) != DESCENT_OK;
+                });
+              for (std::thread &thread : threads) thread.join();
+              for (descent_predictor *predictor : predictors) descent_predictor_free(predictor);
+              return failures ? 5 : 0;
+            }),
+            0);
+}
+
 TEST(Network, IsNotChangedWhileATrainerLives) {
   const Work work;
   const Device device = open_device("cpu", 1);
@@ -226,6 +266,25 @@ TEST(Blas, HasItsThreadsBackWhenTheLastDeviceIsClosed) {
   const int wish = openblas_get_num_threads();
   first.reset();
   EXPECT_EQ(openblas_get_num_threads(), wish);
+}
+
+TEST(Blas, HasItsThreadsBackInAChildOfForkToo) {
+  if (!openblas_get_num_threads) GTEST_SKIP() << "the BLAS is not OpenBLAS, whose functions this test calls";
+  openblas_set_num_threads(2);
+  const int own = openblas_get_num_threads();
+  Device inherited = open_device("cpu", 1);
+  EXPECT_EQ(in_child([&] {
+              Device of_child = open_device("cpu", 1);
+              if (openblas_get_num_threads() != 1) return 1;
+              inherited.reset(); /* in either order */
+              if (openblas_get_num_threads() != 1) return 2;
+              of_child.reset();
+              return openblas_get_num_threads() == own ? 0 : 3;
+            }),
+            0);
+  EXPECT_EQ(openblas_get_num_threads(), 1);
+  inherited.reset();
+  EXPECT_EQ(openblas_get_num_threads(), own);
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "core/process.h"
+
 __attribute__((weak)) void openblas_set_num_threads(int threads);
 __attribute__((weak)) int openblas_get_num_threads(void);
 __attribute__((weak)) char *openblas_get_config(void);
@@ -35,13 +37,20 @@ static void set_blas_threads(int threads) {
 
 static struct {
   pthread_mutex_t lock;
-  int users, before; /* before: threads of the BLAS when the first one came */
+  int users, before;   /* before: threads of the BLAS when the first one came */
+  uint32_t generation; /* of the users' process: core/process.h */
 } single = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void gemm_begin_one_thread(void) {
   pthread_mutex_lock(&single.lock);
+  bool inherited = false; /* the BLAS's one thread, from users that do not end in this child of fork() */
+  if (single.generation != process_generation()) {
+    single.generation = process_generation();
+    inherited = single.users > 0 && blas_threads() == 1;
+    single.users = 0;
+  }
   if (single.users++ == 0) {
-    single.before = blas_threads();
+    if (!inherited) single.before = blas_threads();
     set_blas_threads(1);
   }
   pthread_mutex_unlock(&single.lock);
@@ -60,6 +69,30 @@ static bool buffer_fits(void) {
   return probe != MAP_FAILED && munmap(probe, bytes) == 0;
 }
 
+/* Where the address space is limited: products at a time, of which more than `reserved` (0: any number) would need new
+ * buffers. Several threads may use a device of fewer. */
+static struct {
+  pthread_mutex_t lock;
+  pthread_cond_t returned;
+  int reserved, used;
+} buffers = {.lock = PTHREAD_MUTEX_INITIALIZER, .returned = PTHREAD_COND_INITIALIZER};
+
+static bool take_buffer(void) {
+  if (__atomic_load_n(&buffers.reserved, __ATOMIC_RELAXED) == 0) return false;
+  pthread_mutex_lock(&buffers.lock);
+  while (buffers.used >= buffers.reserved) pthread_cond_wait(&buffers.returned, &buffers.lock);
+  buffers.used++;
+  pthread_mutex_unlock(&buffers.lock);
+  return true;
+}
+
+static void return_buffer(void) {
+  pthread_mutex_lock(&buffers.lock);
+  buffers.used--;
+  pthread_cond_signal(&buffers.returned);
+  pthread_mutex_unlock(&buffers.lock);
+}
+
 bool gemm_reserve(int threads) {
   enum { MOST = 256 };
   struct rlimit limit;
@@ -69,6 +102,9 @@ bool gemm_reserve(int threads) {
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return true;
   while (n < threads && n < MOST && buffer_fits()) taken[n++] = blas_memory_alloc(0);
   for (int i = 0; i < n; i++) blas_memory_free(taken[i]); /* OpenBLAS keeps them for the products */
+  pthread_mutex_lock(&buffers.lock);
+  if (n == threads && n > buffers.reserved) __atomic_store_n(&buffers.reserved, n, __ATOMIC_RELAXED);
+  pthread_mutex_unlock(&buffers.lock);
   return n == threads;
 }
 
@@ -86,6 +122,8 @@ bool gemm_describe(char *text, size_t size) {
 
 void gemm(bool transpose_A, bool transpose_B, int64_t m, int64_t n, int64_t k, const float *A, int64_t lda,
           const float *B, int64_t ldb, float *C, int64_t ldc) {
+  const bool taken = take_buffer();
   cblas_sgemm(CblasRowMajor, transpose_A ? CblasTrans : CblasNoTrans, transpose_B ? CblasTrans : CblasNoTrans, (int)m,
               (int)n, (int)k, 1.0f, A, (int)lda, B, (int)ldb, 0.0f, C, (int)ldc);
+  if (taken) return_buffer();
 }

@@ -7,12 +7,13 @@
 #include <stdint.h>
 
 /* From the first begin to the last end the linked BLAS uses one thread per call, since the pool runs calls in parallel.
- * The end restores the number of threads that it had, unless the program has changed it since. Thread-safe. */
+ * The end restores the number of threads that it had, unless the program has changed it since. The users that a child of
+ * fork() inherits do not count there: its own last end restores the number. Thread-safe. */
 void gemm_begin_one_thread(void);
 void gemm_end_one_thread(void);
 
 /* Reserves the buffers of this many concurrent products where the address space is limited (ulimit -v), since OpenBLAS
- * retries a failed allocation without end. False if there is no room. threads <= 256. */
+ * retries a failed allocation without end; further products wait for one. False if there is no room. threads <= 256. */
 bool gemm_reserve(int threads);
 
 /* "OpenBLAS 0.3.21 (SkylakeX kernels)" into text. False if it lacks the kernels. */

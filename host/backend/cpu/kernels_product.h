@@ -234,7 +234,7 @@ PRODUCT_INLINE void combination_block(const int rows, const int vectors, const b
   }
 }
 
-/* `rows` rows of C. The last block of columns overlaps the one before, unless C is narrower than a block. */
+/* `rows` rows of C, in blocks of four vectors, then of one, then of the columns that are left. */
 PRODUCT_INLINE void combination_rows(const int rows, const struct combination *p, int64_t n, const float *S,
                                      const float *B, float *C) {
   enum { WIDE = PRODUCT_VECTORS * PRODUCT_LANES };

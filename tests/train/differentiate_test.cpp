@@ -644,7 +644,7 @@ TEST(Gradient, MasksFollowTheNumberOfSteps) {
     SCOPED_TRACE(name);
     const Device device = open_device(name);
     const Network network = make_network({5, 16, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
-    const Rows rows = make_rows(8, 5, 1, 2, 3);
+    const Rows data = make_rows(8, 5, 1, 2, 3);
     descent_train_options options = descent_train_options_default();
     options.dropout = 0.5;
     descent_trainer *made = nullptr;
@@ -655,7 +655,7 @@ TEST(Gradient, MasksFollowTheNumberOfSteps) {
     for (int i = 0; i < 4; i++) {
       descent_step_info info = {};
       ASSERT_EQ(descent_trainer_set_steps(made, steps[i]), DESCENT_OK) << descent_last_error();
-      ASSERT_EQ(descent_trainer_gradient(made, rows.X.data(), rows.y.data(), nullptr, 8, &info), DESCENT_OK);
+      ASSERT_EQ(descent_trainer_gradient(made, data.X.data(), data.y.data(), nullptr, 8, &info), DESCENT_OK);
       EXPECT_EQ(info.step, steps[i] + 1);
       loss[i] = info.loss;
     }
@@ -665,7 +665,7 @@ TEST(Gradient, MasksFollowTheNumberOfSteps) {
     for (const int64_t wrong : {INT64_C(-1), INT64_C(1) << 48})
       EXPECT_EQ(descent_trainer_set_steps(made, wrong), DESCENT_ERROR_ARGUMENT);
     std::vector<float> outputs(8);
-    ASSERT_EQ(descent_trainer_forward(made, rows.X.data(), 8, outputs.data()), DESCENT_OK);
+    ASSERT_EQ(descent_trainer_forward(made, data.X.data(), 8, outputs.data()), DESCENT_OK);
     ASSERT_EQ(descent_trainer_set_steps(made, 3), DESCENT_OK);
     EXPECT_EQ(descent_trainer_backward(made, outputs.data(), nullptr, false), DESCENT_ERROR_ARGUMENT);
   }

@@ -16,8 +16,8 @@
 #include "data/stream.h"
 
 struct window {
-  float *X, *y, *weights; /* (window rows, inputs), (.., targets), (..) */
-  int64_t rows;
+  float *X, *y, *weights; /* (capacity, inputs), (.., targets), (..); they grow up to the window's rows */
+  int64_t rows, capacity;
   bool full; /* `next` may take its rows; guarded by the mutex */
 };
 
@@ -62,6 +62,29 @@ static bool pass_window(struct file_source *s) {
   return !stopping;
 }
 
+/* Makes room for `rows` rows. A window may be asked for that is larger than the file. */
+static descent_status grow_window(const struct file_source *s, struct window *w, int64_t rows) {
+  int64_t capacity = w->capacity ? w->capacity : 1024, values, targets;
+  float *X, *y, *weights;
+  if (rows <= w->capacity) return DESCENT_OK;
+  while (capacity < rows) capacity *= 2;
+  if (capacity > s->window_rows) capacity = s->window_rows;
+  if (!size_product(capacity, s->inputs, &values) || !size_product(capacity, s->targets, &targets))
+    return status_set(DESCENT_ERROR_MEMORY, "%s: a window of %" PRId64 " rows exceeds the address space", s->path,
+                      capacity);
+  if (!(X = memory_resize(w->X, w->capacity * s->inputs, values, sizeof *X, "a window of rows")))
+    return DESCENT_ERROR_MEMORY;
+  w->X = X;
+  if (!(y = memory_resize(w->y, w->capacity * s->targets, targets, sizeof *y, "a window of rows")))
+    return DESCENT_ERROR_MEMORY;
+  w->y = y;
+  if (!(weights = memory_resize(w->weights, w->capacity, capacity, sizeof *weights, "a window of rows")))
+    return DESCENT_ERROR_MEMORY;
+  w->weights = weights;
+  w->capacity = capacity;
+  return DESCENT_OK;
+}
+
 static descent_status add_block(void *user, struct dataset_storage *block) {
   struct file_source *s = user;
   descent_status status = DESCENT_OK;
@@ -70,6 +93,7 @@ static descent_status add_block(void *user, struct dataset_storage *block) {
     struct window *w = &s->windows[s->filling];
     const int64_t room = s->window_rows - w->rows;
     n = block->rows - r < room ? block->rows - r : room;
+    TRY(grow_window(s, w, w->rows + n));
     memcpy(w->X + w->rows * s->inputs, block->X + r * s->inputs, (size_t)(n * s->inputs) * sizeof *w->X);
     memcpy(w->y + w->rows * s->targets, block->y + r * s->targets, (size_t)(n * s->targets) * sizeof *w->y);
     for (int64_t i = 0; i < n; i++) w->weights[w->rows + i] = block->weights ? block->weights[r + i] : 1;
@@ -229,20 +253,6 @@ done:
   return status;
 }
 
-static descent_status allocate_windows(struct file_source *s) {
-  for (int i = 0; i < 2; i++) {
-    struct window *w = &s->windows[i];
-    int64_t values, targets;
-    if (!size_product(s->window_rows, s->inputs, &values) || !size_product(s->window_rows, s->targets, &targets))
-      return status_set(DESCENT_ERROR_ARGUMENT, "window %" PRId64 ": too many rows", s->window_rows);
-    w->X = memory_allocate(values, sizeof *w->X, "a window of rows");
-    w->y = memory_allocate(targets, sizeof *w->y, "a window of rows");
-    w->weights = memory_allocate(s->window_rows, sizeof *w->weights, "a window of rows");
-    if (!w->X || !w->y || !w->weights) return DESCENT_ERROR_MEMORY;
-  }
-  return DESCENT_OK;
-}
-
 static void free_source(struct file_source *s) {
   if (!s) return;
   const bool ours = s->generation == process_generation();
@@ -284,7 +294,6 @@ descent_status descent_source_open(const char *path, const descent_dataset_optio
   s->row = -1;
   const int64_t row_bytes = (s->inputs + s->targets + 1) * (int64_t)sizeof(float);
   s->window_rows = window > 1 ? window : row_bytes < window_bytes ? window_bytes / row_bytes : 1;
-  TRY(allocate_windows(s));
   *source = descent_source_default();
   source->inputs = s->inputs;
   source->targets = s->targets;

@@ -416,7 +416,8 @@ static descent_status finish_row(struct table *t) {
   }
   t->rows++;
   if (t->rows == t->early_rows) TRY(settle_offsets(t));
-  if (t->rows == t->capacity) TRY(t->blocks && !table_is_survey(t) ? pass_block(t) : grow(t));
+  if (t->blocks && t->rows == t->blocks->rows) TRY(pass_block(t)); /* never in a survey, of 0 rows */
+  if (t->rows == t->capacity) TRY(grow(t));
 done:
   return status;
 }

@@ -977,8 +977,9 @@ DESCENT_API void descent_trainer_free(descent_trainer *trainer);
 /* One step on the caller's rows: X (rows, inputs) and y (rows, targets), both raw as in a dataset, weights (rows) or
  * NULL; 1 <= rows <= max_batch; all are read during the call only. `info` may be NULL. ERROR_ARGUMENT for a number of
  * rows or a class out of range and for a weight that is not finite or negative; ERROR_DIVERGED when the loss or the
- * gradient is not finite, as where X or a regression target is not: the weights are then those before the step.
- * descent_trainer_sync updates the network's own copy. */
+ * gradient is not finite, as where X or a regression target is not: the weights are then those before the step. An input
+ * beyond 2^64 once normalised, which descent_fit refuses, is used as it is. descent_trainer_sync updates the network's own
+ * copy. */
 DESCENT_API descent_status descent_trainer_step(descent_trainer *trainer, const float *X, const float *y,
                                                 const float *weights, int64_t rows, descent_step_info *info);
 

@@ -68,7 +68,15 @@ std::vector<std::unique_ptr<CUstream_st>> streams; /* also those destroyed: even
 
 /* The devices of this thread's current contexts; the last one counts. A call that needs a context and finds none makes
  * that of device 0 current. */
-thread_local std::vector<int> contexts;
+struct context_stack { /* without a destructor: a device may be closed after this thread's have run */
+  enum { DEEPEST = 64 };
+  int ordinals[DEEPEST], depth;
+  bool empty() const { return depth == 0; }
+  int back() const { return ordinals[depth - 1]; }
+  void push_back(int ordinal) { depth < DEEPEST ? (void)(ordinals[depth++] = ordinal) : abort(); }
+  void pop_back() { depth--; }
+};
+thread_local context_stack contexts;
 int current() { return contexts.empty() ? 0 : contexts.back(); }
 
 /* True if this call is the one to fail. */

@@ -67,19 +67,16 @@ std::map<uintptr_t, int> ordinals;                 /* of the devices that hold t
 std::vector<std::unique_ptr<CUstream_st>> streams; /* also those destroyed: events may know them */
 
 /* The devices of this thread's current contexts; the last one counts. A call that needs a context and finds none makes
- * that of device 0 current. Without a destructor: devices may be closed at the end of the process, after those of a
- * thread's variables. */
-struct Contexts {
-  int at[64], n;
-  bool empty() const { return n == 0; }
-  int back() const { return at[n - 1]; }
-  void push_back(int ordinal) {
-    if (n == (int)std::size(at)) abort();
-    at[n++] = ordinal;
-  }
-  void pop_back() { n--; }
+ * that of device 0 current. */
+struct context_stack { /* without a destructor: a device may be closed after this thread's have run */
+  enum { DEEPEST = 64 };
+  int ordinals[DEEPEST], depth;
+  bool empty() const { return depth == 0; }
+  int back() const { return ordinals[depth - 1]; }
+  void push_back(int ordinal) { depth < DEEPEST ? (void)(ordinals[depth++] = ordinal) : abort(); }
+  void pop_back() { depth--; }
 };
-thread_local Contexts contexts;
+thread_local context_stack contexts;
 int current() { return contexts.empty() ? 0 : contexts.back(); }
 
 /* True if this call is the one to fail. */

@@ -36,11 +36,13 @@
  *   and its device for itself until it is freed, though the caller can no longer use them.
  * - Distinct objects may be used from distinct threads at the same time; one object from one thread at a time, though
  *   several threads may share what they pass as a pointer to const. Freeing counts as a use, and a trainer as a use of
- *   its network. A device may be used by several threads at once: on a CPU, a call that finds the device's threads busy
- *   computes alone; on a GPU, calls take turns. The results are those of a thread alone. A callback must not use the
- *   objects of the call that makes it.
+ *   its network. A device may be used by several threads at once, and closed when no call uses it: on a CPU, a call that
+ *   finds the device's threads busy computes alone; on a GPU, calls take turns. The results are those of a thread alone.
+ * - A callback must not use the objects of the call that makes it, and must return: a C++ exception or a longjmp must not
+ *   leave it.
  * - While a trainer of a network lives, functions that change the network's parameters or preprocessing, descent_fit
- *   included, are ERROR_ARGUMENT: the trainer works on a copy and would overwrite the change.
+ *   included, are ERROR_ARGUMENT: the trainer works on a copy and would overwrite the change. Of several trainers of one
+ *   network the last descent_trainer_sync remains.
  * - The library keeps no global state except the thread's error text and progress callback, the list of files being
  *   written (see descent_remove_unfinished_files), memory of freed objects and a random key for hashing. It never
  *   prints, exits or aborts. One process-wide effect: while a CPU device is open, the BLAS library uses one thread,

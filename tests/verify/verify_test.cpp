@@ -414,7 +414,7 @@ TEST(Verify, ADeviceWithoutThePrecisionIsNamedWhetherCandidateOrReference) {
   const struct {
     descent_device *candidate, *reference;
     std::vector<const char *> said;
-  } cases[] = {{cpu.get(), reference.get(), {"bf16", "the cpu computes in fp32", "--precision fp32"}},
+  } cases[] = {{cpu.get(), reference.get(), {"bf16", "the cpu computes in fp32", "use precision fp32"}},
                {reference.get(),
                 cpu.get(),
                 {"reference cpu", "bf16", "the cpu computes in fp32", "use the device 'reference'"}}};

@@ -12,7 +12,8 @@ set -euo pipefail
 build=$1 file=$2 glibc=${3:-2.35} root=$(cd "$(dirname "$0")/.." && pwd)
 fail() { echo "gpu_pack: $1" >&2; exit 1; }
 programs=(descent)
-for name in conformance trajectory cuda_module resume notes pytorch divergence evaluate verify train; do
+for name in conformance trajectory cuda_module resume notes pytorch divergence evaluate verify train differentiate \
+  own_loss predictor trainer_state shared_device fit_source; do
   programs+=("${name}_test")
 done
 stage=$(mktemp -d)

@@ -143,6 +143,12 @@ TESTS = (
     ("divergence tests, every device", "divergence_test", "*", "*NamesTheRowOfTheData"),
     ("evaluate tests, every device", "evaluate_test", "*", "*TakesOverTheNames"),
     ("verify tests, every device", "verify_test", "*", "*WhatCannotBeVerifiedIsRefused"),
+    ("gradients and losses of a program's", "differentiate_test", "*", "*MasksFollowTheNumberOfSteps"),
+    ("own losses in whole trainings", "own_loss_test", "*", "*DecidesWhenATrainingStops"),
+    ("predictors, every device", "predictor_test", "*-*AllocatesNothing*", "*RefusesNumbersOfRows*"),  # drivers allocate
+    ("trainers saved and restored", "trainer_state_test", "*", "*RestoreRefuses*"),
+    ("a device that threads share", "shared_device_test", "*/cuda_1", "*Lives*/cuda_1"),
+    ("trainings on sources", "fit_source_test", "*", "*RefusesToResumeWithAnotherShape"),
 )
 
 

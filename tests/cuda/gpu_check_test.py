@@ -213,7 +213,8 @@ def make_world(folder):
         os.makedirs(os.path.join(folder, name))
     write(os.path.join(folder, "bin", "descent"), PROGRAM)
     for name in ("conformance", "trajectory", "cuda_module", "resume", "notes", "pytorch", "divergence", "evaluate",
-                 "verify", "train"):
+                 "verify", "train", "differentiate", "own_loss", "predictor", "trainer_state", "shared_device",
+                 "fit_source"):
         write(os.path.join(folder, "bin", f"{name}_test"), PROGRAM)
     write(os.path.join(folder, "lib", "libdescent_cuda.so"), "")
     for name, text in TOOLS.items():

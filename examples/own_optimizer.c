@@ -15,7 +15,6 @@ static void lion(float *w, float *m, const float *g, int64_t n) {
   }
 }
 
-/* 0: done. */
 static int update(descent_trainer *trainer, int layer, int64_t weights, int64_t biases) {
   static float mW[LAYERS][HIDDEN * INPUTS], mb[LAYERS][HIDDEN];
   float W[HIDDEN * INPUTS], b[HIDDEN], dW[HIDDEN * INPUTS], db[HIDDEN];

@@ -65,21 +65,21 @@ void descent_dataset_free(descent_dataset *dataset) { handle_close(dataset, HAND
 
 descent_status dataset_check_values(const struct dataset_storage *s) {
   for (int64_t r = 0; r < s->rows; r++) {
+    const int64_t row = s->before + r;
     for (int64_t j = 0; s->X && j < s->inputs; j++)
       if (isinf(s->X[r * s->inputs + j]))
-        return status_set(DESCENT_ERROR_ARGUMENT, "X: row %lld, column %lld is infinite", (long long)(s->before + r),
-                          (long long)j);
+        return status_set(DESCENT_ERROR_ARGUMENT, "X: row %lld, column %lld is infinite", (long long)row, (long long)j);
     for (int64_t k = 0; s->y && k < s->targets; k++) {
       float value = s->y[r * s->targets + k];
       bool good = isfinite(value);
       if (s->classes) good = good && value >= 0 && value < (float)s->classes && value == truncf(value);
       if (!good)
-        return status_set(DESCENT_ERROR_ARGUMENT, "y: row %lld: %g is not a %s", (long long)(s->before + r),
-                          (double)value, s->classes ? "class index below the number of classes" : "finite number");
+        return status_set(DESCENT_ERROR_ARGUMENT, "y: row %lld: %g is not a %s", (long long)row, (double)value,
+                          s->classes ? "class index below the number of classes" : "finite number");
     }
     if (s->weights && !(isfinite(s->weights[r]) && s->weights[r] >= 0))
       return status_set(DESCENT_ERROR_ARGUMENT, "weights: row %lld: invalid weight %g: must be finite and >= 0",
-                        (long long)(s->before + r), (double)s->weights[r]);
+                        (long long)row, (double)s->weights[r]);
   }
   return DESCENT_OK;
 }

@@ -356,18 +356,17 @@ static bool names_weights(const struct fit *f, descent_status failure) {
 /* Trains on f->training or f->source. */
 static descent_status fit(struct fit *f, descent_network *network, descent_device *device,
                           const descent_train_options *options, descent_fit_result *result) {
-  descent_train_options complete;
   descent_fit_result reached = {0};
   bool ready = false;
   descent_status status;
   f->started = clock_seconds();
-  f->options = &complete;
+  f->options = &f->complete;
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
   TRY(device_check(device, "device"));
   if (!f->source) TRY(handle_check(f->training, HANDLE_DATASET, "training"));
   if (f->validation) TRY(handle_check(f->validation, HANDLE_DATASET, "validation"));
   TRY(network_check_unused(network));
-  TRY(complete_train_options(options, &complete));
+  TRY(complete_train_options(options, &f->complete));
   TRY(set_up(f, network, device));
   ready = true;
   do status = run_epochs(f);

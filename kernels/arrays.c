@@ -19,23 +19,15 @@ struct array_view arrays_view(const descent_array *array) {
 
 static struct array_view dense_view(void *data) { return (struct array_view){data, DESCENT_DTYPE_F32, 1, 1, 1}; }
 
-static size_t element_size(descent_dtype dtype) {
-  static const size_t sizes[] = {
-      [DESCENT_DTYPE_F32] = 4, [DESCENT_DTYPE_F64] = 8, [DESCENT_DTYPE_F16] = 2, [DESCENT_DTYPE_BF16] = 2,
-      [DESCENT_DTYPE_U8] = 1,  [DESCENT_DTYPE_I32] = 4, [DESCENT_DTYPE_I64] = 8,
-  };
-  return sizes[dtype];
-}
-
 descent_status arrays_check_place(const struct backend_device *device, const descent_array *array) {
   struct cudaPointerAttributes attributes = {0};
   const cudaError_t error = cudaPointerGetAttributes(&attributes, array->data);
   (void)cudaGetLastError();
   if (error != cudaSuccess || attributes.type == cudaMemoryTypeUnregistered || attributes.type == cudaMemoryTypeHost)
     return module_status(DESCENT_ERROR_ARGUMENT, "an array at %p: not GPU memory", array->data);
-  if ((uintptr_t)array->data % element_size(array->dtype) != 0)
+  if ((uintptr_t)array->data % (size_t)dtype_size(array->dtype) != 0)
     return module_status(DESCENT_ERROR_ARGUMENT, "an array at %p: not aligned to its elements of %zu bytes",
-                         array->data, element_size(array->dtype));
+                         array->data, (size_t)dtype_size(array->dtype));
   if (attributes.type == cudaMemoryTypeDevice && attributes.device != device->ordinal)
     return module_status(DESCENT_ERROR_ARGUMENT, "an array at %p: in the memory of cuda:%d, not of cuda:%d",
                          array->data, attributes.device, device->ordinal);

@@ -118,7 +118,7 @@ static __device__ inline void load_values(const typename Element<ELEMENT>::type 
 #pragma unroll
     for (int i = 0; i < COUNT; i++) {
       const uint32_t word = words[i / PER_WORD];
-      values[i] = formula_from_bits(PER_WORD == 1 ? word : i % 2 ? word & 0xffff0000u : word << 16);
+      values[i] = float_from_bits(PER_WORD == 1 ? word : i % 2 ? word & 0xffff0000u : word << 16);
     }
   }
 }
@@ -133,8 +133,7 @@ static __device__ inline void store_values(typename Element<ELEMENT>::type *p, c
     uint32_t words[WORDS];
 #pragma unroll
     for (int i = 0; i < WORDS; i++)
-      words[i] =
-          PER_WORD == 1 ? formula_bits(values[i]) : bf16_pair(values[2 * i % COUNT], values[(2 * i + 1) % COUNT]);
+      words[i] = PER_WORD == 1 ? float_bits(values[i]) : bf16_pair(values[2 * i % COUNT], values[(2 * i + 1) % COUNT]);
     if constexpr (WORDS == 2) {
       *(uint2 *)p = make_uint2(words[0], words[1]);
     } else {

@@ -72,7 +72,7 @@ struct pack {
   __device__ void load(const type *p) {
     if constexpr (!WIDE) {
 #pragma unroll
-      for (int i = 0; i < COUNT; i++) words[i] = formula_bits(Element<ELEMENT>::load(p + i));
+      for (int i = 0; i < COUNT; i++) words[i] = float_bits(Element<ELEMENT>::load(p + i));
     } else if constexpr (WORDS == 4) {
       const uint4 word = *(const uint4 *)p;
       words[0] = word.x, words[1] = word.y, words[2] = word.z, words[3] = word.w;
@@ -84,7 +84,7 @@ struct pack {
   __device__ void store(type *p) const {
     if constexpr (!WIDE) {
 #pragma unroll
-      for (int i = 0; i < COUNT; i++) Element<ELEMENT>::store(p + i, formula_from_bits(words[i]));
+      for (int i = 0; i < COUNT; i++) Element<ELEMENT>::store(p + i, float_from_bits(words[i]));
     } else if constexpr (WORDS == 4) {
       *(uint4 *)p = make_uint4(words[0], words[1], words[2], words[3]);
     } else {
@@ -92,15 +92,15 @@ struct pack {
     }
   }
   __device__ float value(int i) const {
-    if (PER_WORD == 1) return formula_from_bits(words[i]);
-    return formula_from_bits(i % 2 ? words[i / 2] & 0xffff0000u : words[i / 2] << 16);
+    if (PER_WORD == 1) return float_from_bits(words[i]);
+    return float_from_bits(i % 2 ? words[i / 2] & 0xffff0000u : words[i / 2] << 16);
   }
   // Rounds to the element.
   __device__ void set(const float (&values)[COUNT]) {
 #pragma unroll
     for (int i = 0; i < WORDS; i++)
       words[i] = PER_WORD == 2 ? bf16_pair(values[2 * i % COUNT], values[(2 * i + 1) % COUNT])
-                               : formula_bits(Element<ELEMENT>::rounded(values[i]));
+                               : float_bits(Element<ELEMENT>::rounded(values[i]));
   }
 };
 

@@ -32,7 +32,7 @@ static __global__ void __launch_bounds__(BLOCK)
 #pragma unroll
     for (int i = 0; i < COUNT; i++)
       values[i] = filling == FILL_ONES   ? 1.0f
-                  : filling == FILL_BITS ? formula_from_bits(drawn[i])
+                  : filling == FILL_BITS ? float_from_bits(drawn[i])
                                          : centred<ELEMENT>(drawn[i]);
     store_values<ELEMENT, COUNT>((type *)m.data + r * m.ld + at.column, values);
   }
@@ -51,7 +51,7 @@ static __global__ void __launch_bounds__(BLOCK)
     load_values<ELEMENT, COUNT>((const type *)b.data + r * b.ld + at.column, y);
 #pragma unroll
     for (int i = 0; i < COUNT; i++) {
-      different += formula_bits(x[i]) != formula_bits(y[i]);
+      different += float_bits(x[i]) != float_bits(y[i]);
       wrong += !(x[i] == expected);
     }
   }

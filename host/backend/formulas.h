@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "core/half.h"
 #include "core/terms.h"
 #include "plan/plan.h"
 
@@ -29,20 +30,8 @@
 #define FORMULA_QUOTIENT(x, y) ((x) / (y))
 #endif
 
-FORMULA uint32_t formula_bits(float x) {
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-FORMULA float formula_from_bits(uint32_t bits) {
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
 /* 2^n for -126 <= n <= 127, n as two's complement. */
-FORMULA float formula_power(uint32_t n) { return formula_from_bits((n + 127) << 23); }
+FORMULA float formula_power(uint32_t n) { return float_from_bits((n + 127) << 23); }
 
 /* x = n ln 2 + r with |r| <= ln 2 / 2, for |x| < 2^21 ln 2; gives expm1(r) and n. The fit, (expm1(r) - r) / r^2 in
  * degree 4, is within 0.23 u of expm1(r) on [-0.347, 0.347]. ln 2 is split so that n times the high part is exact. */
@@ -56,7 +45,7 @@ FORMULA float formula_reduced_expm1(float x, uint32_t *n) {
   p = p * r + 0x1.5556f2p-5f;
   p = p * r + 0x1.5554b4p-3f;
   p = p * r + 0x1.fffffep-2f;
-  *n = formula_bits(shifted) - formula_bits(shifter);
+  *n = float_bits(shifted) - float_bits(shifter);
   return p * (r * r) + r;
 }
 
@@ -85,7 +74,7 @@ FORMULA float formula_tanh(float z) {
   const float scale = formula_power(n);
   const float t = scale * q + (scale - 1.0f);
   const float a = FORMULA_QUOTIENT(-t, 2.0f + t);
-  return formula_from_bits((formula_bits(a) & 0x7fffffffu) | (formula_bits(z) & 0x80000000u));
+  return float_from_bits((float_bits(a) & 0x7fffffffu) | (float_bits(z) & 0x80000000u));
 }
 
 FORMULA float formula_relu(float z) { return z < 0.0f ? 0.0f : z; }
@@ -135,8 +124,8 @@ FORMULA float formula_log1p(float e) {
 
 /* log(x) for normal x > 0, within 1.8 u of max(|log x|, 1/2): x = 2^n m with 2/3 <= m < 4/3, log m as above. */
 FORMULA float formula_log(float x) {
-  const uint32_t scale = (formula_bits(x) - 0x3f2aaaabu) & 0xff800000u;
-  const float m = formula_from_bits(formula_bits(x) - scale), n = (float)((int32_t)scale / (1 << 23));
+  const uint32_t scale = (float_bits(x) - 0x3f2aaaabu) & 0xff800000u;
+  const float m = float_from_bits(float_bits(x) - scale), n = (float)((int32_t)scale / (1 << 23));
   const float s = FORMULA_QUOTIENT(m - 1.0f, m + 1.0f), s2 = s * s;
   float p = 0x1.1ea030p-2f;
   p = p * s2 + 0x1.1ec9f2p-2f;
@@ -224,7 +213,7 @@ FORMULA float formula_denormalise(float a, float shift, float scale) { return a 
 /* An example's weight times that of its class y. A class outside the table cannot come from a checked dataset; its
  * weight is NaN, so that nothing outside the table is read. */
 FORMULA float formula_class_weighted(float w, const float *class_weight, int64_t classes, float y) {
-  return w * (y >= 0.0f && y < (float)classes ? class_weight[(int64_t)y] : formula_from_bits(0x7fc00000u));
+  return w * (y >= 0.0f && y < (float)classes ? class_weight[(int64_t)y] : float_from_bits(0x7fc00000u));
 }
 
 /* ---- clipping: Pascanu et al. (2013), with PyTorch's 1e-6 ---- */

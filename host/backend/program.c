@@ -143,7 +143,8 @@ descent_status program_bind_array(struct program *program, int buffer, const des
 }
 
 descent_status program_view(struct program *program, int buffer, int64_t rows, descent_array *array) {
-  return program->backend->view(program->compiled, buffer, rows, array);
+  const descent_status status = check_process(program);
+  return status == DESCENT_OK ? program->backend->view(program->compiled, buffer, rows, array) : status;
 }
 
 static descent_status bind_floats(struct program *program, int buffer, const float *values, int64_t rows,
@@ -199,7 +200,7 @@ done:
 }
 
 descent_status program_unbind_index(struct program *program) {
-  return program->backend->bind(program->compiled, program->at.source_index, DESCENT_DTYPE_I64, NULL, 0, false);
+  return program_bind_buffer(program, program->at.source_index, DESCENT_DTYPE_I64, NULL, 0, false);
 }
 
 int64_t program_block_rows(const struct program *program, int64_t left) {

@@ -44,6 +44,7 @@ struct prediction {
   const char *data;
   descent_network *network;
   descent_device *device;
+  descent_predictor *predictor; /* from the first block on, which is the largest */
   struct output_file output;
   bool terminal;   /* the output is one, so names are shown escaped */
   bool far;        /* see targets_are_far */
@@ -191,9 +192,11 @@ static int take_block(void *user, const descent_dataset *block) {
   p->out_of_memory = !reserve(p, rows);
   if (p->out_of_memory) return 1;
   note_block(p, block);
+  p->status = p->predictor ? DESCENT_OK : descent_predictor_create(p->network, p->device, rows, &p->predictor);
+  if (p->status != DESCENT_OK) return 1;
   p->status = p->kind == KIND_RAW || p->far || descent_network_classes(p->network)
-                  ? descent_predict_raw(p->network, p->device, block, p->outputs)
-                  : descent_predict(p->network, p->device, block, p->outputs);
+                  ? descent_predictor_run_raw_dataset(p->predictor, block, p->outputs)
+                  : descent_predictor_run_dataset(p->predictor, block, p->outputs);
   if (p->status != DESCENT_OK) return 1;
   if (p->rows == 0) write_header(p); /* not before the first rows were found good */
   for (int64_t i = 0; i < rows && !ferror(p->output.stream); i++) write_row(p, p->outputs + i * outputs);
@@ -278,6 +281,7 @@ static int predict(void *values, const struct arguments *arguments) {
   if (p.open && p.output.stream != stdout) output_abandon(&p.output);
   free(p.outputs);
   free(p.probabilities);
+  descent_predictor_free(p.predictor);
   descent_device_close(p.device);
   descent_network_free(p.network);
   return code;

@@ -89,6 +89,7 @@ static const struct kind network_kind = {"network options", "network_options", &
 static const struct kind train_kind = {"train options", "train_options", &train_defaults, sizeof train_defaults};
 static const struct kind preprocessing_kind = {"preprocessing", "preprocessing", &preprocessing_defaults,
                                                sizeof preprocessing_defaults};
+static const struct kind array_kind = {"an array", "array", &array_defaults, sizeof array_defaults};
 static const struct kind source_kind = {"the source", "source", &source_defaults, sizeof source_defaults};
 
 static descent_status read_size(const struct kind *kind, const void *given, size_t *size) {
@@ -164,6 +165,12 @@ descent_status complete_train_options(const descent_train_options *given, descen
 descent_status complete_source(const descent_source *given, descent_source *out) {
   const descent_status status = complete(&source_kind, given, out);
   return status != DESCENT_OK || is_zero(out->reserved, sizeof out->reserved) ? status : unknown_member(&source_kind);
+}
+
+descent_status complete_array(const descent_array *given, const char *name, descent_array *out) {
+  struct kind named = array_kind;
+  named.what = name;
+  return complete(&named, given, out);
 }
 
 descent_status complete_preprocessing(const descent_preprocessing *given, descent_preprocessing *out) {

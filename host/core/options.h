@@ -10,6 +10,8 @@ descent_status complete_dataset_options(const descent_dataset_options *given, de
 descent_status complete_network_options(const descent_network_options *given, descent_network_options *complete);
 descent_status complete_train_options(const descent_train_options *given, descent_train_options *complete);
 descent_status complete_source(const descent_source *given, descent_source *complete);
+/* `name`: of the argument, in errors. */
+descent_status complete_array(const descent_array *given, const char *name, descent_array *complete);
 descent_status complete_preprocessing(const descent_preprocessing *given, descent_preprocessing *complete);
 
 /* Writes the members that `out`, by its size, has room for; zeros where it knows more. ERROR_ARGUMENT for NULL and for

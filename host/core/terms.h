@@ -44,6 +44,20 @@ static inline bool loss_is_regression(descent_loss loss) {
   return false;
 }
 
+/* Bytes of an element. */
+static inline int dtype_size(descent_dtype dtype) {
+  switch (dtype) {
+    case DESCENT_DTYPE_U8: return 1;
+    case DESCENT_DTYPE_F16:
+    case DESCENT_DTYPE_BF16: return 2;
+    case DESCENT_DTYPE_F32:
+    case DESCENT_DTYPE_I32: break;
+    case DESCENT_DTYPE_F64:
+    case DESCENT_DTYPE_I64: return 8;
+  }
+  return 4;
+}
+
 /* An optimizer with its options of momentum: each rule is one formula. */
 enum update_rule {
   UPDATE_GD,

@@ -6,8 +6,11 @@
 #include <string.h>
 
 #include "core/half.h"
+#include "core/handle.h"
 #include "core/memory.h"
+#include "core/options.h"
 #include "core/status.h"
+#include "core/terms.h"
 #include "data/elements.h"
 
 enum { PIECE = 512 }; /* elements converted at a time */
@@ -15,32 +18,21 @@ enum { PIECE = 512 }; /* elements converted at a time */
 #define COUNT_TERM(NAME, text) +1
 enum { DTYPES = 0 DESCENT_DTYPE_MAP(COUNT_TERM), PLACES = 0 DESCENT_PLACE_MAP(COUNT_TERM) };
 
-static const struct element_type elements[DTYPES] = {
-    [DESCENT_DTYPE_F32] = {ELEMENT_FLOAT, 4, false},   [DESCENT_DTYPE_F64] = {ELEMENT_FLOAT, 8, false},
-    [DESCENT_DTYPE_F16] = {ELEMENT_FLOAT, 2, false},   [DESCENT_DTYPE_BF16] = {ELEMENT_BRAIN, 2, false},
-    [DESCENT_DTYPE_U8] = {ELEMENT_UNSIGNED, 1, false}, [DESCENT_DTYPE_I32] = {ELEMENT_SIGNED, 4, false},
-    [DESCENT_DTYPE_I64] = {ELEMENT_SIGNED, 8, false},
+static const enum element_kind kinds[DTYPES] = {
+    [DESCENT_DTYPE_F32] = ELEMENT_FLOAT,  [DESCENT_DTYPE_F64] = ELEMENT_FLOAT,   [DESCENT_DTYPE_F16] = ELEMENT_FLOAT,
+    [DESCENT_DTYPE_BF16] = ELEMENT_BRAIN, [DESCENT_DTYPE_U8] = ELEMENT_UNSIGNED, [DESCENT_DTYPE_I32] = ELEMENT_SIGNED,
+    [DESCENT_DTYPE_I64] = ELEMENT_SIGNED,
 };
 
 static struct element_type element_of(descent_dtype dtype) {
-  struct element_type element = elements[dtype];
-  element.big_endian = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
-  return element;
+  return (struct element_type){kinds[dtype], dtype_size(dtype), __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__};
 }
-
-int64_t strided_element_size(descent_dtype dtype) { return elements[dtype].size; }
 
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 
-static bool is_zero(const unsigned char *bytes, size_t n) {
-  for (size_t i = 0; i < n; i++)
-    if (bytes[i]) return false;
-  return true;
-}
-
 /* Whether all elements are within 2^62 bytes of the first. */
 static bool has_reach(const descent_array *array) {
-  const int64_t most = (INT64_C(1) << 62) / strided_element_size(array->dtype);
+  const int64_t most = (INT64_C(1) << 62) / dtype_size(array->dtype);
   int64_t down, across, reach;
   if (array->row_stride == INT64_MIN || array->column_stride == INT64_MIN) return false;
   return !__builtin_mul_overflow(array->rows - 1, llabs(array->row_stride), &down) &&
@@ -49,21 +41,15 @@ static bool has_reach(const descent_array *array) {
 }
 
 descent_status strided_complete(const descent_array *given, const char *name, descent_array *array) {
-  static const size_t known = sizeof *given;
   int64_t count;
-  if (!given) return status_set(DESCENT_ERROR_ARGUMENT, "%s: is NULL", name);
-  if (given->size < known || given->size > 4 * known)
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s: its size is %zu: an array starts from descent_array_default()", name,
-                      given->size);
-  if (given->size > known && !is_zero((const unsigned char *)given + known, given->size - known))
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s: a member is set that library version %s does not know", name,
-                      DESCENT_VERSION);
-  if ((unsigned)given->dtype >= DTYPES)
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s: unknown dtype %d", name, (int)given->dtype);
-  if ((unsigned)given->place >= PLACES)
-    return status_set(DESCENT_ERROR_ARGUMENT, "%s: unknown place %d", name, (int)given->place);
-  if (!given->data) return status_set(DESCENT_ERROR_ARGUMENT, "%s: its data is NULL", name);
-  *array = *given;
+  descent_status status;
+  TRY(argument_check(given, name));
+  TRY(complete_array(given, name, array));
+  if ((unsigned)array->dtype >= DTYPES)
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s: unknown dtype %d", name, (int)array->dtype);
+  if ((unsigned)array->place >= PLACES)
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s: unknown place %d", name, (int)array->place);
+  if (!array->data) return status_set(DESCENT_ERROR_ARGUMENT, "%s: its data is NULL", name);
   if (array->column_stride == 0) array->column_stride = 1;
   if (array->rows < 1 || array->columns < 1 || !size_product(array->rows, array->columns, &count) ||
       (array->row_stride == 0 && __builtin_mul_overflow(array->columns, array->column_stride, &array->row_stride)) ||
@@ -73,7 +59,8 @@ descent_status strided_complete(const descent_array *given, const char *name, de
                       "of it in the address space",
                       name, (long long)given->rows, (long long)given->columns, (long long)given->row_stride,
                       (long long)given->column_stride);
-  return DESCENT_OK;
+done:
+  return status;
 }
 
 descent_status strided_check_shape(const descent_array *array, const char *name, int64_t most_rows, int64_t columns) {
@@ -93,7 +80,7 @@ descent_status strided_check_rows(const descent_array *array, const char *name, 
 }
 
 descent_status strided_check_output(const descent_array *array, const char *name) {
-  const enum element_kind kind = elements[array->dtype].kind;
+  const enum element_kind kind = kinds[array->dtype];
   if (kind == ELEMENT_FLOAT || kind == ELEMENT_BRAIN) return DESCENT_OK;
   return status_set(DESCENT_ERROR_ARGUMENT, "%s: %s cannot hold results: use f32, f64, f16 or bf16", name,
                     descent_dtype_name(array->dtype));
@@ -114,7 +101,7 @@ bool strided_is_dense_bytes(const descent_array *array) {
 
 descent_array strided_part(const descent_array *array, int64_t first, int64_t rows) {
   descent_array part = *array;
-  part.data = (char *)array->data + first * array->row_stride * strided_element_size(array->dtype);
+  part.data = (char *)array->data + first * array->row_stride * dtype_size(array->dtype);
   part.rows = rows;
   return part;
 }
@@ -123,7 +110,7 @@ descent_array strided_part(const descent_array *array, int64_t first, int64_t ro
 
 static const char *element_at(const descent_array *array, int64_t row, int64_t column) {
   return (const char *)array->data +
-         (row * array->row_stride + column * array->column_stride) * strided_element_size(array->dtype);
+         (row * array->row_stride + column * array->column_stride) * dtype_size(array->dtype);
 }
 
 /* A 64-bit integer is rounded once: by way of a double it could become a tie. */
@@ -138,7 +125,7 @@ static descent_status load_piece(const descent_array *array, const char *name, i
                                  int64_t count, float *values) {
   double wide[PIECE];
   elements_load(element_of(array->dtype), element_at(array, row, column),
-                array->column_stride * strided_element_size(array->dtype), count, wide);
+                array->column_stride * dtype_size(array->dtype), count, wide);
   for (int64_t i = 0; i < count; i++, column++) {
     values[i] = as_float(array, row, column, wide[i]);
     if (isinf(values[i]) && !isinf(wide[i]))
@@ -165,7 +152,7 @@ static void store_element(float x, descent_dtype dtype, void *to) {
   const void *const from = dtype == DESCENT_DTYPE_F32   ? (const void *)&x
                            : dtype == DESCENT_DTYPE_F64 ? (const void *)&wide
                                                         : (const void *)&half;
-  memcpy(to, from, (size_t)strided_element_size(dtype));
+  memcpy(to, from, (size_t)dtype_size(dtype));
 }
 
 void strided_store(const float *values, const descent_array *array) {

@@ -5,9 +5,6 @@
 #include <descent/descent.h>
 #include <stdbool.h>
 
-/* Bytes of an element. */
-int64_t strided_element_size(descent_dtype dtype);
-
 /* Copies `given` with the strides that it leaves out. ERROR_ARGUMENT, with the name of the argument, for NULL, an
  * invalid member, and elements beyond the address space. */
 descent_status strided_complete(const descent_array *given, const char *name, descent_array *array);

@@ -20,7 +20,7 @@ static void set_rows(struct fit *f, int64_t rows) {
 }
 
 static descent_status count_steps(struct fit *f, int64_t rows) {
-  const descent_train_options *o = f->options;
+  const descent_train_options *o = &f->options;
   f->batch = o->batch_size && o->batch_size < rows ? o->batch_size : rows;
   set_rows(f, rows);
   if (!size_product(f->epoch_steps, o->epochs, &f->total_steps) || f->total_steps >= INT64_C(1) << 48)
@@ -90,11 +90,11 @@ static descent_status check_source(struct fit *f, const descent_network *network
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "the source: rows_per_epoch %" PRId64 ": must be at least 1, or 0: unknown",
                    s->rows_per_epoch));
   TRY(check_dataset(network, &(descent_dataset){.storage = &shape}, true, "the source"));
-  TRY(check_ability(s, f->options));
+  TRY(check_ability(s, &f->options));
   if (s->rows_per_epoch)
     TRY(count_steps(f, s->rows_per_epoch));
   else
-    f->batch = f->options->batch_size; /* epoch_steps 0: not known yet */
+    f->batch = f->options.batch_size; /* epoch_steps 0: not known yet */
 done:
   return status;
 }
@@ -106,7 +106,7 @@ descent_status feed_check(struct fit *f, const descent_network *network) {
 descent_status feed_open(struct fit *f) {
   f->trainer->data = f->training;
   if (!f->source) return DESCENT_OK;
-  return filler_create(f->source, f->trainer->network, f->options->seed, f->options->epochs, f->batch, &f->filler);
+  return filler_create(f->source, f->trainer->network, f->options.seed, f->options.epochs, f->batch, &f->filler);
 }
 
 /* ---- an epoch --------------------------------------------------------------------------------------------------- */
@@ -114,7 +114,7 @@ descent_status feed_open(struct fit *f) {
 static bool epoch_is_done(const struct fit *f) { return f->epoch_steps && f->at.done >= f->epoch_steps; }
 
 static descent_status begin_dataset(struct fit *f) {
-  f->order = permutation_create(f->options->seed, RNG_SHUFFLE, (uint64_t)f->at.epoch, (uint64_t)f->rows);
+  f->order = permutation_create(f->options.seed, RNG_SHUFFLE, (uint64_t)f->at.epoch, (uint64_t)f->rows);
   f->feed = (struct feed){.rows = f->rows, .order = f->epoch_steps > 1 ? &f->order : NULL};
   dataset_expect_shuffled(f->training, true);
   return program_bind(&f->trainer->program, f->training);

@@ -158,7 +158,7 @@ static descent_status fill_block(struct filler *f, struct filler_block *block) {
   block->epoch = f->epoch;
   block->rows = 0;
   if (f->row < f->needed) TRY(skip_rows(f, block, &end));
-  block->first = f->row < f->needed ? f->needed : f->row;
+  block->first = f->row;
   while (!end && block->rows < f->block_rows && !stopping(f)) {
     TRY(next_rows(f, block, f->block_rows, &block->rows, &end));
     for (int64_t n; (n = block->rows - checked) > 0 && (n >= f->batch || end); checked += n) {

@@ -50,8 +50,8 @@ done:
 static descent_status set_up(struct fit *f, descent_network *network, descent_device *device) {
   float *class_weights = NULL;
   descent_status status;
-  TRY(check_train_options(network, f->options));
-  if (f->options->checkpoint.keep_best && !f->validation)
+  TRY(check_train_options(network, &f->options));
+  if (f->options.checkpoint.keep_best && !f->validation)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "keep_best: needs validation data, whose loss says which checkpoint is best"));
   TRY(feed_check(f, network));
@@ -59,19 +59,19 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   f->statistics = memory_allocate((int64_t)network->n_layers * LAYER_SLOTS, sizeof(double), "layer statistics");
   f->health = memory_allocate(network->n_layers, sizeof *f->health, "layer health");
   if (!f->statistics || !f->health) TRY(DESCENT_ERROR_MEMORY);
-  if (f->options->balance_classes)
+  if (f->options.balance_classes)
     TRY(balanced_weights(network, f->training, &class_weights));
   else
-    TRY(trainer_class_weights(network, f->options, &class_weights));
+    TRY(trainer_class_weights(network, &f->options, &class_weights));
   int64_t block = f->validation ? program_evaluation_block(network, device, f->validation->rows) : 0;
-  const unsigned parts = f->options->callbacks.loss ? PLAN_PART_BACKWARD : 0;
-  TRY(trainer_create(network, device, f->options, parts, f->batch, block, class_weights, &f->trainer));
-  TRY(own_loss_create(network, f->options, f->trainer->program.plan->batch, &f->own_loss));
+  const unsigned parts = f->options.callbacks.loss ? PLAN_PART_BACKWARD : 0;
+  TRY(trainer_create(network, device, &f->options, parts, f->batch, block, class_weights, &f->trainer));
+  TRY(own_loss_create(network, &f->options, f->trainer->program.plan->batch, &f->own_loss));
   TRY(feed_open(f));
-  f->keep_best = f->validation && f->options->early_stopping.restore_best;
+  f->keep_best = f->validation && f->options.early_stopping.restore_best;
   f->steps_per_run = 1;
   f->at = (struct fit_state){
-      .epoch = 1, .plateau_rate = f->options->optimizer.learning_rate, .rate_factor = 1, .best_loss = INFINITY};
+      .epoch = 1, .plateau_rate = f->options.optimizer.learning_rate, .rate_factor = 1, .best_loss = INFINITY};
   TRY(recovery_open(f));
 done:
   free(class_weights);
@@ -94,7 +94,7 @@ static void fill_steps(const struct fit *f, int64_t count, struct plan_step *ste
         .first_row = first_row,
         .rows = f->feed.rows - first_row < f->batch ? f->feed.rows - first_row : f->batch,
         .learning_rate =
-            f->at.rate_factor * schedule_learning_rate(f->options, &plateau, number, f->at.epoch, f->total_steps),
+            f->at.rate_factor * schedule_learning_rate(&f->options, &plateau, number, f->at.epoch, f->total_steps),
         .order = f->feed.order,
     };
   }
@@ -109,7 +109,7 @@ static void report_step(struct fit *f, const struct plan_step *step, const doubl
       .gradient_norm = scalars[SCALAR_GRADIENT_NORM],
       .learning_rate = step->learning_rate,
   };
-  if (f->options->callbacks.on_step(f->options->callbacks.user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
+  if (f->options.callbacks.on_step(f->options.callbacks.user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
 }
 
 /* The number of the epoch's `ready` steps to run at once. The step with statistics runs alone; with on_step, or with a
@@ -119,7 +119,7 @@ static int64_t count_next(const struct fit *f, int64_t ready) {
   int64_t count = f->at.done < f->statistics_step ? f->statistics_step - f->at.done : 1;
   if (count > ready) count = ready;
   if (count > f->steps_per_run) count = f->steps_per_run;
-  if (f->options->callbacks.on_step || f->own_loss.function) count = 1;
+  if (f->options.callbacks.on_step || f->own_loss.function) count = 1;
   return recovery_limit(f, count);
 }
 
@@ -134,7 +134,7 @@ static void adapt_steps_per_run(struct fit *f, double seconds) {
 static bool poll_request(void *user) {
   struct fit *f = user;
   const descent_request request =
-      f->options->callbacks.on_pause ? f->options->callbacks.on_pause(f->options->callbacks.user) : DESCENT_CONTINUE;
+      f->options.callbacks.on_pause ? f->options.callbacks.on_pause(f->options.callbacks.user) : DESCENT_CONTINUE;
   if (request == DESCENT_STOP && !f->stopped) stop(f, DESCENT_STOP_CALLBACK);
   if (request == DESCENT_SAVE) f->save_requested = true;
   return f->stopped;
@@ -177,7 +177,7 @@ static descent_status run_steps(struct fit *f, int64_t count) {
   if (with_statistics)
     TRY(program_read(program, program->at.layer_statistics, 0, (int64_t)program->plan->layers * LAYER_SLOTS, PLAN_F64,
                      f->statistics));
-  if (f->options->callbacks.on_step) report_step(f, steps, scalars);
+  if (f->options.callbacks.on_step) report_step(f, steps, scalars);
 done:
   return status;
 }
@@ -230,14 +230,14 @@ static descent_status update_best(struct fit *f, const descent_metrics *validati
   struct fit_state *at = &f->at;
   const double loss = validation ? validation->loss : at->train_loss;
   descent_status status = DESCENT_OK;
-  *improved = loss < at->best_loss - f->options->early_stopping.min_delta;
+  *improved = loss < at->best_loss - f->options.early_stopping.min_delta;
   at->bad_epochs = *improved ? 0 : at->bad_epochs + 1;
   if (*improved) at->best_loss = loss;
   if (*improved || !has_best(f)) TRY(keep_parameters(f));
   if (*improved) at->best_epoch = at->epoch;
-  if (f->options->schedule.kind == DESCENT_SCHEDULE_PLATEAU) {
+  if (f->options.schedule.kind == DESCENT_SCHEDULE_PLATEAU) {
     struct schedule_plateau plateau = {at->plateau_rate, at->plateau_bad_epochs};
-    schedule_plateau_advance(f->options, &plateau, *improved);
+    schedule_plateau_advance(&f->options, &plateau, *improved);
     at->plateau_rate = plateau.learning_rate;
     at->plateau_bad_epochs = plateau.bad_epochs;
   }
@@ -249,12 +249,12 @@ static void report_epoch(struct fit *f, const descent_metrics *validation, bool 
   char warning[WARNING_SIZE];
   const descent_network *network = f->trainer->network;
   health_from_statistics(network, f->statistics, f->health);
-  health_warning(network, f->options, f->statistics, f->health, f->batch, warning, sizeof warning);
+  health_warning(network, &f->options, f->statistics, f->health, f->batch, warning, sizeof warning);
   if (validation && !isfinite(validation->loss))
     snprintf(warning, sizeof warning, "the validation loss is not finite, so this epoch cannot be the best");
   const descent_epoch_info info = {
       .epoch = f->at.epoch,
-      .epochs = f->options->epochs,
+      .epochs = f->options.epochs,
       .step = f->trainer->steps,
       .train_loss = f->at.train_loss,
       .validation = validation,
@@ -268,11 +268,11 @@ static void report_epoch(struct fit *f, const descent_metrics *validation, bool 
       .placement = f->placement,
       .trainer = f->trainer,
   };
-  if (f->options->callbacks.on_epoch(f->options->callbacks.user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
+  if (f->options.callbacks.on_epoch(f->options.callbacks.user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);
 }
 
 static bool out_of_patience(const struct fit *f) {
-  return f->options->early_stopping.patience && f->at.bad_epochs >= f->options->early_stopping.patience;
+  return f->options.early_stopping.patience && f->at.bad_epochs >= f->options.early_stopping.patience;
 }
 
 static struct own_loss *own_loss(struct fit *f) { return f->own_loss.function ? &f->own_loss : NULL; }
@@ -291,11 +291,11 @@ static descent_status finish_epoch(struct fit *f) {
   if (f->stopped) goto done; /* during validation, which a resumed training repeats */
   TRY(update_best(f, f->validation ? &metrics : NULL, &improved));
   if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY);
-  if (f->options->callbacks.on_epoch) report_epoch(f, f->validation ? &metrics : NULL, improved);
+  if (f->options.callbacks.on_epoch) report_epoch(f, f->validation ? &metrics : NULL, improved);
   f->at.epoch++;
   f->at.done = 0;
   f->at.total_loss = f->at.total_weight = f->at.train_seconds = 0;
-  if (!f->stopped && f->at.epoch <= f->options->epochs) TRY(pause_between_steps(f));
+  if (!f->stopped && f->at.epoch <= f->options.epochs) TRY(pause_between_steps(f));
 done:
   descent_metrics_clear(&metrics);
   return status;
@@ -304,7 +304,7 @@ done:
 static descent_status run_epochs(struct fit *f) {
   descent_status status = DESCENT_OK;
   if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY); /* resumed after it had ended */
-  while (f->at.epoch <= f->options->epochs && !f->stopped) {
+  while (f->at.epoch <= f->options.epochs && !f->stopped) {
     TRY(run_epoch(f));
     if (!f->stopped) TRY(finish_epoch(f));
   }
@@ -360,13 +360,12 @@ static descent_status fit(struct fit *f, descent_network *network, descent_devic
   bool ready = false;
   descent_status status;
   f->started = clock_seconds();
-  f->options = &f->complete;
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
   TRY(device_check(device, "device"));
   if (!f->source) TRY(handle_check(f->training, HANDLE_DATASET, "training"));
   if (f->validation) TRY(handle_check(f->validation, HANDLE_DATASET, "validation"));
   TRY(network_check_unused(network));
-  TRY(complete_train_options(options, &f->complete));
+  TRY(complete_train_options(options, &f->options));
   TRY(set_up(f, network, device));
   ready = true;
   do status = run_epochs(f);

@@ -18,8 +18,7 @@ struct feed {
 
 struct fit {
   descent_trainer *trainer;
-  const descent_train_options *options;
-  descent_train_options complete;               /* what options points to: those given, and defaults */
+  descent_train_options options;                /* with defaults for what was not given */
   const descent_dataset *training, *validation; /* training: NULL with a source */
   const descent_source *source;                 /* or NULL */
   descent_dataset *aligned[2]; /* owned copies of both with the network's offsets, where theirs differ */

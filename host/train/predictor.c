@@ -1,5 +1,5 @@
-/* Prediction: a plan compiled once and run on blocks of rows, the caller's or those of a dataset. Invariant: a run
- * allocates nothing. */
+/* Prediction: a plan compiled once and run on blocks of rows, the caller's or those of a dataset. Invariant: a run on the
+ * caller's rows allocates nothing. */
 #include "train/predictor.h"
 
 #include <stdlib.h>
@@ -41,40 +41,6 @@ static descent_status run_rows(struct program *program, const descent_network *n
   status = found;
 done:
   return status;
-}
-
-/* ---- a dataset --------------------------------------------------------------------------------------------------- */
-
-static descent_status predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
-                              enum output output, float *outputs) {
-  struct program program = {0};
-  descent_dataset *aligned = NULL;
-  descent_status status;
-  TRY(handle_check(network, HANDLE_NETWORK, "network"));
-  TRY(device_check(device, "device"));
-  TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
-  TRY(argument_check(outputs, "outputs"));
-  TRY(check_dataset(network, dataset, false, "the dataset"));
-  TRY(dataset_align(dataset, &network->schema, &aligned));
-  if (aligned) dataset = aligned;
-  TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
-                     &program));
-  TRY(program_bind(&program, dataset));
-  TRY(run_rows(&program, network, dataset, output, outputs));
-done:
-  program_clear(&program);
-  descent_dataset_free(aligned);
-  return status;
-}
-
-descent_status descent_predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
-                               float *outputs) {
-  return predict(network, device, dataset, PREDICTED, outputs);
-}
-
-descent_status descent_predict_raw(const descent_network *network, descent_device *device,
-                                   const descent_dataset *dataset, float *outputs) {
-  return predict(network, device, dataset, RAW, outputs);
 }
 
 /* ---- a predictor ------------------------------------------------------------------------------------------------- */
@@ -182,6 +148,70 @@ descent_status descent_predictor_run(descent_predictor *predictor, const float *
 
 descent_status descent_predictor_run_raw(descent_predictor *predictor, const float *X, int64_t rows, float *outputs) {
   return run(predictor, X, rows, RAW, outputs);
+}
+
+/* ---- a dataset --------------------------------------------------------------------------------------------------- */
+
+/* `constant`: the dataset outlives the predictor, whose device may keep a copy of it. */
+static descent_status run_dataset(descent_predictor *predictor, const descent_dataset *dataset, bool constant,
+                                  enum output output, float *outputs) {
+  struct program *program = &predictor->program;
+  const descent_network *network = predictor->network;
+  descent_dataset *aligned = NULL;
+  descent_status status;
+  TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
+  TRY(argument_check(outputs, "outputs"));
+  TRY(check_dataset(network, dataset, false, "the dataset"));
+  TRY(dataset_align(dataset, &network->schema, &aligned));
+  if (aligned) dataset = aligned;
+  status = constant ? program_bind(program, dataset) : program_bind_once(program, dataset);
+  if (status == DESCENT_OK) status = run_rows(program, network, dataset, output, outputs);
+  const descent_status unbound = program_unbind(program);
+  if (status == DESCENT_OK) status = unbound;
+done:
+  descent_dataset_free(aligned);
+  return status;
+}
+
+static descent_status run_rows_of(descent_predictor *predictor, const descent_dataset *dataset, enum output output,
+                                  float *outputs) {
+  const descent_status status = handle_check(predictor, HANDLE_PREDICTOR, "predictor");
+  return status == DESCENT_OK ? run_dataset(predictor, dataset, false, output, outputs) : status;
+}
+
+descent_status descent_predictor_run_dataset(descent_predictor *predictor, const descent_dataset *dataset,
+                                             float *outputs) {
+  return run_rows_of(predictor, dataset, PREDICTED, outputs);
+}
+
+descent_status descent_predictor_run_raw_dataset(descent_predictor *predictor, const descent_dataset *dataset,
+                                                 float *outputs) {
+  return run_rows_of(predictor, dataset, RAW, outputs);
+}
+
+static descent_status predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
+                              enum output output, float *outputs) {
+  descent_predictor *predictor = NULL;
+  descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(device, "device"));
+  TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
+  TRY(check_dataset(network, dataset, false, "the dataset"));
+  TRY(predictor_create(network, device, program_evaluation_block(network, device, dataset->rows), &predictor));
+  TRY(run_dataset(predictor, dataset, true, output, outputs));
+done:
+  descent_predictor_free(predictor);
+  return status;
+}
+
+descent_status descent_predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
+                               float *outputs) {
+  return predict(network, device, dataset, PREDICTED, outputs);
+}
+
+descent_status descent_predict_raw(const descent_network *network, descent_device *device,
+                                   const descent_dataset *dataset, float *outputs) {
+  return predict(network, device, dataset, RAW, outputs);
 }
 
 /* ---- sensitivities ----------------------------------------------------------------------------------------------- */

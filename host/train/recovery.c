@@ -26,7 +26,7 @@ struct recovery {
 
 static void report(const struct fit *f, descent_checkpoint_event event, const char *path, int64_t step,
                    const char *message) {
-  if (!f->options->callbacks.on_checkpoint) return;
+  if (!f->options.callbacks.on_checkpoint) return;
   const descent_checkpoint_info info = {
       .event = event,
       .path = path,
@@ -35,7 +35,7 @@ static void report(const struct fit *f, descent_checkpoint_event event, const ch
       .rate_factor = f->at.rate_factor,
       .message = message,
   };
-  f->options->callbacks.on_checkpoint(f->options->callbacks.user, &info);
+  f->options.callbacks.on_checkpoint(f->options.callbacks.user, &info);
 }
 
 static void report_unlocked(const struct fit *f) {
@@ -80,7 +80,7 @@ static descent_status take_outcome(struct fit *f, bool wait) {
 
 /* The step whose checkpoint is that of the best epoch, which is written when the epoch ends; -1: none. */
 static int64_t best_step(const struct fit *f) {
-  return f->options->checkpoint.keep_best && f->at.best_epoch ? f->at.best_epoch * f->epoch_steps : -1;
+  return f->options.checkpoint.keep_best && f->at.best_epoch ? f->at.best_epoch * f->epoch_steps : -1;
 }
 
 /* Waits for the writer, then fills the snapshot. `*usable` false: the weights are not finite. */
@@ -135,7 +135,7 @@ done:
 }
 
 static bool is_due(const struct fit *f) {
-  const descent_train_options *o = f->options;
+  const descent_train_options *o = &f->options;
   if (checkpoint_lasts(&f->recovery->retention, fit_steps(f))) return true;
   if (f->at.done == 0 && best_step(f) == fit_steps(f)) return true;
   if (o->checkpoint.steps && fit_steps(f) % o->checkpoint.steps == 0) return true;
@@ -145,7 +145,7 @@ static bool is_due(const struct fit *f) {
 
 int64_t recovery_limit(const struct fit *f, int64_t count) {
   if (!writes(f)) return count;
-  const int64_t intervals[] = {f->options->checkpoint.steps, f->options->checkpoint.keep_every_steps};
+  const int64_t intervals[] = {f->options.checkpoint.steps, f->options.checkpoint.keep_every_steps};
   for (size_t i = 0; i < sizeof intervals / sizeof *intervals; i++) {
     const int64_t left = intervals[i] ? intervals[i] - fit_steps(f) % intervals[i] : count;
     if (left < count) count = left;
@@ -169,7 +169,7 @@ descent_status recovery_finish(struct fit *f) {
   TRY(take_outcome(f, true));
   if (usable) goto done;
   f->recovery->failures++;
-  report(f, DESCENT_CHECKPOINT_FAILED, f->options->checkpoint.folder, fit_steps(f),
+  report(f, DESCENT_CHECKPOINT_FAILED, f->options.checkpoint.folder, fit_steps(f),
          "the last checkpoint was not written: the weights are not finite");
 done:
   return status;
@@ -198,7 +198,7 @@ static descent_status check_state(const struct fit *f, const char *path) {
 static void reset_changed(struct fit *f) {
   const struct snapshot *s = &f->recovery->snapshot;
   if (s->new_rate) { /* a new learning rate replaces the reduced one */
-    f->at.plateau_rate = f->options->optimizer.learning_rate;
+    f->at.plateau_rate = f->options.optimizer.learning_rate;
     f->at.rate_factor = 1;
     f->at.rollbacks = 0;
   }
@@ -242,8 +242,8 @@ static descent_status read_newest(struct fit *f, const char *folder, bool skip_r
   for (int64_t i = n; i-- > 0;) {
     free(*path);
     TRY(checkpoint_folder_file(folder, steps[i], path));
-    status = checkpoint_read(*path, f->trainer->network, &r->configuration, f->options->checkpoint.resume_with,
-                             &r->snapshot);
+    status =
+        checkpoint_read(*path, f->trainer->network, &r->configuration, f->options.checkpoint.resume_with, &r->snapshot);
     if (status == DESCENT_OK) status = check_state(f, *path);
     if (status != DESCENT_OK && status != DESCENT_ERROR_MODEL && status != DESCENT_ERROR_READ) goto done;
     if (status == DESCENT_OK && skip_rolled_back && i > 0 && r->snapshot.state.tried) continue;
@@ -287,7 +287,7 @@ static void describe_arithmetic(const struct fit *f, const char *path, char *tex
 }
 
 static descent_status resume(struct fit *f, bool *resumed) {
-  const descent_train_options *o = f->options;
+  const descent_train_options *o = &f->options;
   char *path = NULL, message[768];
   descent_status status;
   TRY(read_newest(f, o->checkpoint.resume, false, resumed, &path));
@@ -302,7 +302,7 @@ done:
 }
 
 static descent_status open_folder(struct fit *f) {
-  const descent_train_options *o = f->options;
+  const descent_train_options *o = &f->options;
   struct recovery *r = f->recovery;
   int64_t epochs = 0;
   if (o->checkpoint.keep_every_epochs && !size_product(o->checkpoint.keep_every_epochs, f->epoch_steps, &epochs))
@@ -312,7 +312,7 @@ static descent_status open_folder(struct fit *f) {
 }
 
 descent_status recovery_open(struct fit *f) {
-  const descent_train_options *o = f->options;
+  const descent_train_options *o = &f->options;
   const descent_network *network = f->trainer->network;
   struct recovery *r;
   bool resumed = false, same = false; /* same: it resumes from the folder to which it writes */
@@ -372,9 +372,9 @@ descent_status recovery_roll_back(struct fit *f) {
   char divergence[1024], *path = NULL;
   bool found, usable;
   const int64_t rollbacks = f->at.rollbacks + 1;
-  const double factor = f->at.rate_factor * f->options->checkpoint.rollback_factor;
+  const double factor = f->at.rate_factor * f->options.checkpoint.rollback_factor;
   descent_status status;
-  if (!writes(f) || rollbacks > f->options->checkpoint.rollbacks) return DESCENT_ERROR_DIVERGED;
+  if (!writes(f) || rollbacks > f->options.checkpoint.rollbacks) return DESCENT_ERROR_DIVERGED;
   snprintf(divergence, sizeof divergence, "%s", descent_last_error());
   TRY(take_outcome(f, true));
   TRY(check_folder(f));

@@ -67,11 +67,12 @@ descent_status trainer_run_bound(descent_trainer *trainer, struct plan_range ran
 descent_status trainer_run_rows(descent_trainer *trainer, struct plan_range range, const float *X, const float *y,
                                 const float *weights, int64_t rows, descent_step_info *info);
 
-/* The parts of descent_trainer_forward, gradient.c. Before: compiles what is missing. */
+/* The parts of descent_trainer_forward, in their order; gradient.c. */
+/* Compiles the backward ranges at the first forward. */
 descent_status trainer_prepare_forward(descent_trainer *trainer);
-/* Keeps rows of which cells are missing, whose gradients are 0. */
+/* Copies rows in which cells are missing, since dX is 0 there. */
 descent_status trainer_keep_missing(descent_trainer *trainer, const float *X, int64_t rows);
-/* Runs it on the rows that are bound. */
+/* Runs the forward range on the rows that are bound. */
 descent_status trainer_run_forward(descent_trainer *trainer, int64_t rows);
 /* descent_trainer_backward with dOutputs that are checked or, where NULL, in the device's buffer. */
 descent_status trainer_backward(descent_trainer *trainer, const float *dOutputs, float *dX, bool accumulate);

@@ -746,6 +746,13 @@ DESCENT_API descent_status descent_predictor_run_arrays(descent_predictor *predi
 DESCENT_API descent_status descent_predictor_run_raw_arrays(descent_predictor *predictor, const descent_array *X,
                                                             const descent_array *outputs);
 
+/* The same for a dataset of any number of rows, which is used during the call only: outputs (dataset rows, K). For data
+ * that come in blocks, as from descent_dataset_read_blocks. */
+DESCENT_API descent_status descent_predictor_run_dataset(descent_predictor *predictor, const descent_dataset *dataset,
+                                                         float *outputs);
+DESCENT_API descent_status descent_predictor_run_raw_dataset(descent_predictor *predictor,
+                                                             const descent_dataset *dataset, float *outputs);
+
 /* Sensitivities: dX (rows, inputs) = sum over the outputs of dOutputs (rows, K) times d outputs / dX, for the raw outputs
  * of descent_predict_raw, per unit of the raw inputs; 0 where a cell is missing. With 1 for one output and 0 for the
  * others it is that output's gradient. 1 <= rows <= max_rows. The first call, and the first after a refresh, compiles

@@ -41,7 +41,7 @@ std::vector<float> arguments() {
   std::vector<float> z = {0.0f, -0.0f, 88.72284f, -103.97f, 3.4028235e38f, -3.4028235e38f};
   for (int i = -20000; i <= 20000; i++) z.push_back((float)i / 1024);
   for (uint64_t bits = 0; bits <= UINT32_MAX; bits += stride) {
-    const float x = formula_from_bits((uint32_t)bits);
+    const float x = float_from_bits((uint32_t)bits);
     if (std::isfinite(x)) z.push_back(x);
   }
   return z;
@@ -114,7 +114,7 @@ static_assert(std::size(activations) == N_ACTIVATIONS, "a row for each");
 
 TEST(Formulas, HaveALogarithmForSumsOfExponentials) {
   std::vector<float> x;
-  for (uint32_t bits = formula_bits(1.0f); bits < formula_bits(1e9f); bits += 101) x.push_back(formula_from_bits(bits));
+  for (uint32_t bits = float_bits(1.0f); bits < float_bits(1e9f); bits += 101) x.push_back(float_from_bits(bits));
   std::vector<float> ours;
   for (float value : x) ours.push_back(formula_log(value));
   compare(

@@ -399,6 +399,8 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_predictor_free, may_be_null(w.made_predictor)),
       CASE(descent_predictor_run, w.predictor, w.memory.X.data(), 4, w.values),
       CASE(descent_predictor_run_raw, w.predictor, w.memory.X.data(), 4, w.values),
+      CASE(descent_predictor_run_dataset, w.predictor, DATA, w.values),
+      CASE(descent_predictor_run_raw_dataset, w.predictor, DATA, w.values),
       CASE(descent_predictor_run_arrays, w.predictor, &w.X, &w.outputs),
       CASE(descent_predictor_run_raw_arrays, w.predictor, &w.X, &w.outputs),
       CASE(descent_predictor_input_gradient_arrays, w.predictor, &w.X, &w.y, &w.dX),

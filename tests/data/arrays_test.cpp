@@ -52,7 +52,7 @@ TEST(Brain, RoundsToTheNearest) {
   for (unsigned bits = 0; bits < 0x7f80; bits += 7) {
     const auto value = static_cast<float>(arrays::brain_value(bits));
     ASSERT_EQ(bf16_from_float(value), bits);
-    const float middle = half_from_bits(bits << 16 | 0x8000);
+    const float middle = float_from_bits(bits << 16 | 0x8000);
     for (const float x : {std::nextafter(middle, 0.0F), middle, std::nextafter(middle, FLT_MAX)})
       ASSERT_EQ(bf16_from_float(x), arrays::nearest(static_cast<double>(x), arrays::brain_value)) << x;
   }
@@ -305,7 +305,7 @@ TEST(Arrays, ErrorsNameTheArgument) {
     std::function<void(descent_array &, descent_array &)> spoil;
     const char *text;
   } table[] = {
-      {[](auto &a, auto &) { a.size = 0; }, "X: its size is 0: an array starts from descent_array_default()"},
+      {[](auto &a, auto &) { a.size = 0; }, "X must start from descent_array_default()"},
       {[](auto &a, auto &) { a.data = nullptr; }, "X: its data is NULL"},
       {[](auto &a, auto &) { a.dtype = static_cast<descent_dtype>(7); }, "X: unknown dtype 7"},
       {[](auto &a, auto &) { a.place = static_cast<descent_place>(-1); }, "X: unknown place -1"},

@@ -37,11 +37,11 @@ class SavedData : public DataFiles {
     EXPECT_FALSE(std::filesystem::exists(Path(name))) << name;
     return Plain(std::string(descent_status_text(status)) + ": " + descent_last_error());
   }
-  // The bytes of a model trained on the dataset for a few epochs.
-  std::string Train(const descent_dataset *d) const {
+  // A network of the dataset's shape with `width` hidden units, drawn weights and its preprocessing.
+  Network NetworkFor(const descent_dataset *d, int64_t width) const {
     const descent_task task = descent_dataset_task(d);
     const int64_t outputs = task == DESCENT_TASK_CLASSES ? descent_dataset_classes(d) : descent_dataset_targets(d);
-    const int64_t widths[] = {9, outputs};
+    const int64_t widths[] = {width, outputs};
     descent_network_options shape = descent_network_options_default();
     shape.inputs = descent_dataset_inputs(d);
     shape.layers = 2;
@@ -51,17 +51,22 @@ class SavedData : public DataFiles {
                                                 : DESCENT_LOSS_MEAN_SQUARED_ERROR;
     descent_network *network = nullptr;
     EXPECT_EQ(descent_network_create(&shape, &network), DESCENT_OK) << descent_last_error();
-    const Network owner(network);
-    descent_device *device = nullptr;
-    EXPECT_EQ(descent_device_open("cpu", 1, &device), DESCENT_OK);
     EXPECT_EQ(descent_network_initialise(network, DESCENT_INIT_AUTO, 3), DESCENT_OK);
     EXPECT_EQ(descent_network_fit_preprocessing(network, d, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, true),
-              DESCENT_OK);
+              DESCENT_OK)
+        << descent_last_error();
+    return Network(network);
+  }
+  // The bytes of a model trained on the dataset for a few epochs.
+  std::string Train(const descent_dataset *d) const {
+    const Network network = NetworkFor(d, 9);
+    descent_device *device = nullptr;
+    EXPECT_EQ(descent_device_open("cpu", 1, &device), DESCENT_OK);
     descent_train_options options = descent_train_options_default();
     options.epochs = 2;
-    EXPECT_EQ(descent_fit(network, device, d, nullptr, &options, nullptr), DESCENT_OK) << descent_last_error();
+    EXPECT_EQ(descent_fit(network.get(), device, d, nullptr, &options, nullptr), DESCENT_OK) << descent_last_error();
     descent_device_close(device);
-    EXPECT_EQ(descent_network_save(network, Path("model.safetensors").c_str()), DESCENT_OK);
+    EXPECT_EQ(descent_network_save(network.get(), Path("model.safetensors").c_str()), DESCENT_OK);
     return read_file(Path("model.safetensors"));
   }
 };

@@ -49,13 +49,13 @@ inline Manner manner{};
 /* `bits` fewer of the 23, cut off or rounded to nearest, ties to even. volatile: where it has spilled x, GCC 12.2 loses
  * a constant mask of the upper half. */
 inline float cut(float x, int bits) {
-  const volatile uint32_t word = formula_bits(x);
-  return formula_from_bits(word >> bits << bits);
+  const volatile uint32_t word = float_bits(x);
+  return float_from_bits(word >> bits << bits);
 }
 inline float nearest(float x, int bits) {
   if (std::isnan(x)) return x;
-  const uint32_t word = formula_bits(x);
-  return cut(formula_from_bits(word + (1u << (bits - 1)) - 1 + (word >> bits & 1)), bits);
+  const uint32_t word = float_bits(x);
+  return cut(float_from_bits(word + (1u << (bits - 1)) - 1 + (word >> bits & 1)), bits);
 }
 inline float to_bf16(float x) { return nearest(x, 16); }
 

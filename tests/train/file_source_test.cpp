@@ -30,26 +30,6 @@ class FileSource : public SavedData {
     EXPECT_EQ(descent_device_open("cpu", 1, &device), DESCENT_OK);
     return device;
   }
-  // A network of the dataset's shape with its preprocessing.
-  Network Prepared(const descent_dataset *d) const {
-    const descent_task task = descent_dataset_task(d);
-    const int64_t outputs = task == DESCENT_TASK_CLASSES ? descent_dataset_classes(d) : descent_dataset_targets(d);
-    const int64_t widths[] = {7, outputs};
-    descent_network_options shape = descent_network_options_default();
-    shape.inputs = descent_dataset_inputs(d);
-    shape.layers = 2;
-    shape.widths = widths;
-    shape.loss = task == DESCENT_TASK_BINARY    ? DESCENT_LOSS_BINARY_CROSS_ENTROPY
-                 : task == DESCENT_TASK_CLASSES ? DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY
-                                                : DESCENT_LOSS_MEAN_SQUARED_ERROR;
-    descent_network *network = nullptr;
-    EXPECT_EQ(descent_network_create(&shape, &network), DESCENT_OK) << descent_last_error();
-    EXPECT_EQ(descent_network_initialise(network, DESCENT_INIT_AUTO, 3), DESCENT_OK);
-    EXPECT_EQ(descent_network_fit_preprocessing(network, d, DESCENT_NORMALIZE_STANDARD, DESCENT_IMPUTE_MEAN, true),
-              DESCENT_OK)
-        << descent_last_error();
-    return Network(network);
-  }
   Source OpenSource(const std::string &path, const descent_dataset_options &options, int64_t window) const {
     Source source(new descent_source{});
     EXPECT_EQ(descent_source_open(path.c_str(), &options, window, source.get()), DESCENT_OK) << descent_last_error();
@@ -121,7 +101,7 @@ TEST_F(FileSource, OfEveryFormatTrainsToTheBitsOfItsDataset) {
       const Dataset whole = Open(form, options);
       std::vector<std::vector<float>> runs;
       for (const bool streamed : {false, true}) {
-        const Network network = Prepared(whole.get());
+        const Network network = NetworkFor(whole.get(), 7);
         options.network = network.get();
         descent_train_options train = descent_train_options_default();
         train.epochs = 2;
@@ -159,7 +139,7 @@ TEST_F(FileSource, KeepsWhatTheReaderMakesOfCells) {
   descent_device *device = Device();
   std::vector<std::vector<float>> runs;
   for (const bool streamed : {false, true}) {
-    const Network network = Prepared(whole.get());
+    const Network network = NetworkFor(whole.get(), 7);
     descent_train_options train = descent_train_options_default();
     train.epochs = 3;
     train.batch_size = 16;
@@ -181,7 +161,7 @@ TEST_F(FileSource, GivesEachRowOnceInAnOrderOfSeedAndEpoch) {
   descent_dataset_options options = kDefaults;
   options.target = "class";
   const Dataset whole = Open(path, options);
-  const Network network = Prepared(whole.get());
+  const Network network = NetworkFor(whole.get(), 7);
   options.network = network.get();
   std::vector<int64_t> in_order(kRows);
   for (int64_t r = 0; r < kRows; r++) in_order[static_cast<size_t>(r)] = r;
@@ -219,7 +199,7 @@ TEST_F(FileSource, ResumesExactlyWithinAnEpoch) {
   const Dataset whole = Open(path, options);
   descent_device *device = Device();
   const auto train = [&](const char *folder, const char *resume, int64_t stop, descent_fit_result *result) {
-    const Network network = Prepared(whole.get());
+    const Network network = NetworkFor(whole.get(), 7);
     options.network = network.get();
     const Source source = OpenSource(path, options, 30);
     descent_train_options with = descent_train_options_default();
@@ -257,7 +237,7 @@ TEST_F(FileSource, TrainsANetworkPreparedWithASample) {
   options.max_rows = 50;
   const Dataset sample = Open(path, options);
   ASSERT_EQ(sample->rows, 50);
-  const Network network = Prepared(sample.get());
+  const Network network = NetworkFor(sample.get(), 7);
   options.max_rows = 0;
   options.network = network.get();
   const Source source = OpenSource(path, options, 64);
@@ -274,7 +254,7 @@ TEST_F(FileSource, TrainsANetworkPreparedWithASample) {
 
 TEST_F(FileSource, PassesOnTheReadersErrors) {
   const Dataset whole = OpenTarget(Numbered(20), "class");
-  const Network network = Prepared(whole.get());
+  const Network network = NetworkFor(whole.get(), 7);
   descent_device *device = Device();
   const struct {
     const char *text, *error;
@@ -312,7 +292,7 @@ TEST_F(FileSource, TrainsOnTheWindowsBeforeAnError) {
     return Write(name, text);
   };
   const Dataset whole = OpenTarget(write("good.csv", "25"), "-1");
-  const Network network = Prepared(whole.get());
+  const Network network = NetworkFor(whole.get(), 7);
   descent_device *device = Device();
   descent_dataset_options options = kDefaults;
   options.network = network.get();
@@ -335,7 +315,7 @@ TEST_F(FileSource, TrainsOnTheWindowsBeforeAnError) {
 TEST_F(FileSource, IsOnlyClosedInAChildOfFork) {
   const std::string path = Numbered(30);
   const Dataset whole = OpenTarget(path, "class");
-  const Network network = Prepared(whole.get());
+  const Network network = NetworkFor(whole.get(), 7);
   descent_dataset_options options = kDefaults;
   options.network = network.get();
   const Source source = OpenSource(path, options, 6);
@@ -361,7 +341,7 @@ TEST_F(FileSource, IsOnlyClosedInAChildOfFork) {
 TEST_F(FileSource, IsRefused) {
   const std::string path = Numbered(20);
   const Dataset whole = OpenTarget(path, "class");
-  const Network network = Prepared(whole.get());
+  const Network network = NetworkFor(whole.get(), 7);
   descent_dataset_options good = kDefaults;
   good.network = network.get();
   const auto with = [&](auto change) {
@@ -460,7 +440,7 @@ TEST_F(FileSource, SamplesWithTargetsFromAFileEndTogether) {
 TEST_F(FileSource, SamplesAreRefused) {
   const std::string path = Numbered(20), to = Path("to.safetensors");
   const Dataset whole = OpenTarget(path, "class");
-  const Network network = Prepared(whole.get());
+  const Network network = NetworkFor(whole.get(), 7);
   descent_dataset_options options = kDefaults;
   options.max_rows = -1;
   EXPECT_NE(Read(path, options).find("max_rows -1: must be at least 1"), std::string::npos);
@@ -503,7 +483,7 @@ TEST_F(FileSource, TrainsInBoundedMemory) {
   options.header = 0;
   options.max_rows = 2000;
   const Dataset sample = Open(path, options);
-  const Network network = Prepared(sample.get());
+  const Network network = NetworkFor(sample.get(), 7);
   options.max_rows = 0;
   options.network = network.get();
   descent_device *device = Device();

@@ -113,6 +113,49 @@ TEST(Predictor, PredictsWhatTheNetworkIsForAnyNumberOfRows) {
 }
 
 /* Of the same number of rows, to the bit. */
+/* A view of a dataset, in blocks of fewer rows; then other values in the same memory, which the device may not take for
+ * those of before; then rows without the view's index. */
+TEST(Predictor, PredictsDatasetsAsTheyAreAtTheCall) {
+  for (const char *name : devices)
+    for (descent_loss loss : losses) {
+      SCOPED_TRACE(std::string(name) + " " + descent_loss_name(loss));
+      const Device device = open_device(name);
+      Problem p = make_problem(loss, IMPUTED);
+      const Predictor predictor = create_predictor(p.network, device, 8);
+      const int64_t n = outputs_of(p.network);
+      for (int round = 0; round < 3; round++) {
+        descent_dataset *kept = nullptr, *held_out = nullptr;
+        {
+          const Dataset data = p.rows.dataset();
+          OK(descent_dataset_split(data.get(), 0.4, 3, &kept, &held_out));
+        }
+        const Dataset view(kept, descent_dataset_free), rest(held_out, descent_dataset_free);
+        const int64_t rows = descent_dataset_rows(kept);
+        std::vector<float> P(static_cast<size_t>(rows * n)), raw(P.size()), expected(P.size());
+        OK(descent_predictor_run_dataset(predictor.get(), kept, P.data()));
+        OK(descent_predictor_run_raw_dataset(predictor.get(), kept, raw.data()));
+        OK(descent_predict_raw(p.network.get(), device.get(), kept, expected.data()));
+        for (int64_t r = 0; r < rows; r++) {
+          const std::vector<Estimate> exact =
+              EstimateOutputs(p.network.get(), &p.rows.X[static_cast<size_t>(17 * dataset_source_row(kept, r))]);
+          for (size_t k = 0; k < exact.size(); k++)
+            ASSERT_NEAR(static_cast<double>(P[static_cast<size_t>(r * n) + k]), exact[k].value,
+                        kExportErrors * exact[k].error)
+                << "row " << r;
+        }
+        for (size_t i = 0; i < raw.size(); i++)
+          EXPECT_NEAR(static_cast<double>(raw[i]), static_cast<double>(expected[i]),
+                      1e-5 * (1 + std::fabs(static_cast<double>(expected[i]))));
+        expect_exact(p, predictor, 8);
+        for (float &x : p.rows.X) x = 6 - x;
+      }
+      const Rows narrow = make_rows(4, 16, 1, 2, 1);
+      float P[12];
+      EXPECT_EQ(descent_predictor_run_dataset(predictor.get(), narrow.dataset().get(), P), DESCENT_ERROR_ARGUMENT);
+      EXPECT_TRUE(says("16 input columns"));
+    }
+}
+
 TEST(Predictor, GivesTheValuesOfDescentPredictAndPredictRaw) {
   for (const char *name : devices)
     for (descent_loss loss : losses) {

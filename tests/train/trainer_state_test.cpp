@@ -124,28 +124,32 @@ TEST(TrainerState, SavedIsAModelFileOfTheDevicesWeights) {
   EXPECT_EQ(parameters_of(owner), weights_of(trainer, network));
 }
 
-std::string newest_in(const std::string &checkpoints) {
+/* Trains the network by descent_fit with these options and restores the newest checkpoint into a trainer of another one. */
+Trainer trainer_after_fit(const Network &network, const Network &other, const Device &device,
+                          descent_train_options options) {
+  const Scratch folder;
+  const std::string checkpoints = folder / "c";
+  const Rows rows = rows_of(cases[0]);
+  const Dataset data = rows.dataset();
+  options.batch_size = 10;
+  options.checkpoint.folder = checkpoints.c_str();
+  EXPECT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, nullptr), DESCENT_OK)
+      << descent_last_error();
   std::string newest;
   for (const auto &entry : std::filesystem::directory_iterator(checkpoints))
     if (entry.path().extension() == ".safetensors" && entry.path().string() > newest) newest = entry.path().string();
-  return newest;
+  Trainer trainer = trainer_of(other, device, options_of(cases[0]));
+  EXPECT_EQ(descent_trainer_restore(trainer.get(), newest.c_str()), DESCENT_OK) << descent_last_error();
+  return trainer;
 }
 
 TEST(TrainerState, TakesACheckpointOfFit) {
-  const Scratch folder;
   const Device device = open_device("cpu");
-  const Case &c = cases[0];
-  const Rows rows = rows_of(c);
-  const Dataset data = rows.dataset();
-  const Network network = network_of(c), other = network_of(c);
-  descent_train_options options = options_of(c);
-  const std::string checkpoints = folder / "c";
-  options.epochs = 2, options.batch_size = 10;
-  options.checkpoint.folder = checkpoints.c_str();
-  ASSERT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, nullptr), DESCENT_OK)
-      << descent_last_error();
-  const Trainer trainer = trainer_of(other, device, options_of(c));
-  ASSERT_EQ(descent_trainer_restore(trainer.get(), newest_in(checkpoints).c_str()), DESCENT_OK) << descent_last_error();
+  const Rows rows = rows_of(cases[0]);
+  const Network network = network_of(cases[0]), other = network_of(cases[0]);
+  descent_train_options options = options_of(cases[0]);
+  options.epochs = 2;
+  const Trainer trainer = trainer_after_fit(network, other, device, options);
   EXPECT_EQ(weights_of(trainer, other), parameters_of(network));
   descent_step_info info = {};
   ASSERT_EQ(descent_trainer_step(trainer.get(), rows.X.data(), rows.y.data(), nullptr, 16, &info), DESCENT_OK);
@@ -154,21 +158,12 @@ TEST(TrainerState, TakesACheckpointOfFit) {
 
 /* descent_fit's steps and those by hand warm up by one rule, so that the coming step has the rate that it would have had. */
 TEST(TrainerState, TakesACheckpointOfFitWithinItsWarmUp) {
-  const Scratch folder;
   const Device device = open_device("cpu");
-  const Case &c = cases[0];
-  const Rows rows = rows_of(c);
-  const Dataset data = rows.dataset();
-  const Network network = network_of(c), other = network_of(c);
-  descent_train_options options = options_of(c);
-  const std::string checkpoints = folder / "c";
-  options.batch_size = 10;
-  options.checkpoint.folder = checkpoints.c_str();
+  const Rows rows = rows_of(cases[0]);
+  const Network network = network_of(cases[0]), other = network_of(cases[0]);
+  descent_train_options options = options_of(cases[0]);
   options.callbacks.on_step = [](void *, const descent_step_info *info) { return info->step == 3 ? 1 : 0; };
-  ASSERT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, nullptr), DESCENT_OK)
-      << descent_last_error();
-  const Trainer trainer = trainer_of(other, device, options_of(c));
-  ASSERT_EQ(descent_trainer_restore(trainer.get(), newest_in(checkpoints).c_str()), DESCENT_OK) << descent_last_error();
+  const Trainer trainer = trainer_after_fit(network, other, device, options);
   for (int step = 4; step <= 8; step++) {
     descent_step_info info = {};
     ASSERT_EQ(descent_trainer_step(trainer.get(), rows.X.data(), rows.y.data(), nullptr, 16, &info), DESCENT_OK);

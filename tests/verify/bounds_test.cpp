@@ -36,7 +36,7 @@ TEST_P(Bounds, hold_for_every_float_and_are_nearly_reached) {
   Worst value, slope;
   /* A prime stride through all bit patterns visits every exponent and all kinds of mantissas. */
   for (uint64_t bits = 0; bits <= 0xffffffff; bits += 4093) {
-    const float z = formula_from_bits(static_cast<uint32_t>(bits));
+    const float z = float_from_bits(static_cast<uint32_t>(bits));
     if (!std::isfinite(z)) continue;
     const double exact = reference_activate(g, static_cast<double>(z));
     value.see(z, static_cast<double>(formula_activate(g, z)), exact, bounds_activation(g, interval_exact(z)));
@@ -84,7 +84,7 @@ TEST(Interval, holds_what_float_arithmetic_gives) {
 
 TEST(Interval, rounds_to_bf16_and_tf32_as_the_bits_say) {
   for (uint64_t bits = 0; bits <= 0xffffffff; bits += 257) { /* prime, so that all low halves come */
-    const float x = formula_from_bits(static_cast<uint32_t>(bits));
+    const float x = float_from_bits(static_cast<uint32_t>(bits));
     if (std::isnan(x)) continue;
     ASSERT_TRUE(conformance::same(interval_bf16(x), simulated::to_bf16(x))) << x;
     if (!(std::fabs(x) < 0x1p127F)) continue; /* the nearest may be infinite */

@@ -23,16 +23,24 @@ static __device__ inline float device_quotient(float x, float y) {
 #include "core/half.h"
 #include "kernels.h"
 
-// LAUNCH(kernel<...>, blocks, threads, stream, arguments...) is the launch's error.
+// LAUNCH(kernel<...>, blocks, threads, stream, arguments...) is the launch's error. LAUNCH_SHARED has `bytes` of shared
+// memory for the kernel, which finds them, aligned to 128, by SHARED_MEMORY(name).
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
 template <typename... Parameters, typename... Arguments>
-static inline cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 blocks, unsigned threads,
+static inline cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 blocks, unsigned threads, size_t bytes,
                                         cudaStream_t stream, Arguments... arguments) {
-  kernel<<<blocks, threads, 0, stream>>>(arguments...);
+  if (bytes > 48 << 10) {  // more is given on request only
+    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    if (error != cudaSuccess) return error;
+  }
+  kernel<<<blocks, threads, bytes, stream>>>(arguments...);
   return cudaGetLastError();  // reads and clears
 }
-#define LAUNCH(kernel, blocks, threads, stream, ...) launch_kernel(kernel, blocks, threads, stream, __VA_ARGS__)
+#define LAUNCH(kernel, blocks, threads, stream, ...) launch_kernel(kernel, blocks, threads, 0, stream, __VA_ARGS__)
+#define LAUNCH_SHARED(kernel, blocks, threads, bytes, stream, ...) \
+  launch_kernel(kernel, blocks, threads, bytes, stream, __VA_ARGS__)
+#define SHARED_MEMORY(name) extern __shared__ __align__(128) unsigned char name[]
 #endif
 
 enum { WARP = 32, BLOCK = 256 };  // threads

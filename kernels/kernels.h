@@ -130,6 +130,47 @@ cudaError_t launch_backward(const struct backward_launch *launch, cudaStream_t s
 cudaError_t launch_column_sums(struct device_matrix dZ, int64_t rows, int64_t n, float *sums, struct scratch scratch,
                                cudaStream_t stream);
 
+/* ---- dense operations in one kernel (fused.cu, weights.cu) ----
+ * The product of a dense operation, whose epilogue is the operation's element-wise work. bf16 and tf32 operands are
+ * multiplied on tensor cores and added in float32, float32 operands by multiply-adds. A variant has its own tiles;
+ * ..._variants gives how many of them take the launch, 0 if none does (data may be NULL: strides, elements and sizes
+ * decide). The order of every sum follows from the shape and the variant, never from the device. */
+
+struct fused_forward_launch {
+  struct forward_launch pass;   /* its product is not used; Z and A are of the operands' element */
+  struct device_matrix A_in, W; /* (rows, n_in), (n, n_in), of one element */
+  int64_t n_in;
+  bool tf32; /* F32 operands: on tensor cores, which read their upper 19 bits */
+  int variant;
+};
+int fused_forward_variants(const struct fused_forward_launch *launch);
+cudaError_t launch_fused_forward(const struct fused_forward_launch *launch, cudaStream_t stream);
+
+struct fused_input_launch {
+  struct backward_launch pass;      /* its dZ is written, not read: (dZ_above W) times g' and the dropout factor */
+  struct device_matrix dZ_above, W; /* (rows, n_out), (n_out, n), of one element, which is also dZ's */
+  int64_t n_out;
+  bool tf32;
+  int variant;
+};
+int fused_input_variants(const struct fused_input_launch *launch);
+size_t fused_input_scratch(int64_t rows, int64_t n); /* for the column sums; suffices for fewer rows */
+cudaError_t launch_fused_input(const struct fused_input_launch *launch, cudaStream_t stream);
+
+struct weights_launch {
+  struct device_matrix dZ, A_in; /* (rows, n_out), (rows, n_in), of one element */
+  float *gradient;               /* dW (n_out, n_in), ld from row to row; the padding stays as it is */
+  int64_t ld;
+  float *bias_gradient; /* (n_out), the column sums of dZ */
+  int64_t rows, n_in, n_out;
+  bool tf32;
+  int variant;
+  struct scratch scratch; /* the slices' partial sums */
+};
+int weights_variants(const struct weights_launch *launch);
+size_t weights_scratch(int64_t rows, int64_t n_in, int64_t n_out); /* suffices for fewer rows */
+cudaError_t launch_weights(const struct weights_launch *launch, cudaStream_t stream);
+
 /* ---- loss, output (loss.cu) ---- */
 
 struct loss_launch {

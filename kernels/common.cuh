@@ -25,21 +25,29 @@ static __device__ inline float device_quotient(float x, float y) {
 
 // LAUNCH(kernel<...>, blocks, threads, stream, arguments...) is the launch's error. LAUNCH_SHARED has `bytes` of shared
 // memory for the kernel, which finds them, aligned to 128, by SHARED_MEMORY(name).
-#ifdef __CUDACC__
-#include <cuda_bf16.h>
 template <typename... Parameters, typename... Arguments>
-static inline cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 blocks, unsigned threads, size_t bytes,
+static inline cudaError_t launch_shared(void (*kernel)(Parameters...), dim3 blocks, unsigned threads, size_t bytes,
                                         cudaStream_t stream, Arguments... arguments) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = blocks;
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = bytes;
+  config.stream = stream;
   if (bytes > 48 << 10) {  // more is given on request only
     const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
     if (error != cudaSuccess) return error;
   }
-  kernel<<<blocks, threads, bytes, stream>>>(arguments...);
-  return cudaGetLastError();  // reads and clears
+  return cudaLaunchKernelEx(&config, kernel, (Parameters)arguments...);
 }
-#define LAUNCH(kernel, blocks, threads, stream, ...) launch_kernel(kernel, blocks, threads, 0, stream, __VA_ARGS__)
-#define LAUNCH_SHARED(kernel, blocks, threads, bytes, stream, ...) \
-  launch_kernel(kernel, blocks, threads, bytes, stream, __VA_ARGS__)
+template <typename... Parameters, typename... Arguments>
+static inline cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 blocks, unsigned threads,
+                                        cudaStream_t stream, Arguments... arguments) {
+  return launch_shared(kernel, blocks, threads, 0, stream, arguments...);
+}
+#define LAUNCH(...) launch_kernel(__VA_ARGS__)
+#define LAUNCH_SHARED(...) launch_shared(__VA_ARGS__)
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
 #define SHARED_MEMORY(name) extern __shared__ __align__(128) unsigned char name[]
 #endif
 

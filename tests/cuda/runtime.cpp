@@ -181,6 +181,11 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
   return fail(now.sticky);
 }
 
+/* Bytes of dynamic shared memory: what a kernel may have without a request, and with one (compute capability 9.0). */
+const size_t SHARED_UNASKED = 48 << 10;
+const int SHARED_ON_REQUEST = 227 << 10;
+std::map<const void *, size_t> shared_given; /* by kernel */
+
 /* The memory of a device that other programs leave free. */
 size_t available(int ordinal) { return settings.busy >> ordinal & 1 ? settings.memory / 2 : settings.memory; }
 
@@ -302,14 +307,26 @@ cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *cont
   return enqueue(stream, [run, owned] { run(owned.get()); });
 }
 
-cudaError_t emulate_launch(dim3 blocks, unsigned threads, cudaStream_t stream, std::function<void()> thread) {
+cudaError_t emulate_set_attribute(const void *kernel, enum cudaFuncAttribute, int value) {
   BEGIN(false);
+  REFUSE(value < 0 || value > SHARED_ON_REQUEST, cudaErrorInvalidValue);
+  shared_given[kernel] = (size_t)value;
+  return cudaSuccess;
+}
+
+cudaError_t emulate_launch(const cudaLaunchConfig_t *config, const void *kernel, std::function<void()> thread) {
+  BEGIN(false);
+  const dim3 blocks = config->gridDim, threads = config->blockDim;
+  const size_t shared = config->dynamicSmemBytes;
+  const auto given = shared_given.find(kernel);
   REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
-  REFUSE(threads < 1 || threads > 1024 || blocks.x < 1 || blocks.y < 1 || blocks.z < 1, cudaErrorInvalidConfiguration);
+  REFUSE(threads.x < 1 || threads.x > 1024 || threads.y != 1 || threads.z != 1, cudaErrorInvalidConfiguration);
+  REFUSE(blocks.x < 1 || blocks.y < 1 || blocks.z < 1, cudaErrorInvalidConfiguration);
   REFUSE(blocks.x > INT32_MAX || blocks.y > UINT16_MAX || blocks.z > UINT16_MAX, cudaErrorInvalidConfiguration);
-  return enqueue(stream, [=] {
+  REFUSE(shared > (given == shared_given.end() ? SHARED_UNASKED : given->second), cudaErrorInvalidValue);
+  return enqueue(config->stream, [=] {
     if (goes_wrong(&now.kernels, settings.fault)) now.sticky = cudaErrorIllegalAddress;
-    if (now.sticky == cudaSuccess) emulate_grid(blocks, threads, thread);
+    if (now.sticky == cudaSuccess) emulate_grid(blocks, threads.x, shared, thread);
   });
 }
 

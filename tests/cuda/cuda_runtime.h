@@ -15,7 +15,7 @@
 #define __device__
 #define __host__
 #define __launch_bounds__(...)
-#define __align__(bytes) alignas(bytes)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 /* Blocks run one after another. Before a launch all of it is NaN, except under AddressSanitizer, which guards variables
  * only in the usual sections. */
 #ifdef __has_feature
@@ -179,6 +179,7 @@ static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, v
 /* What the files of the emulation share. */
 [[noreturn]] __attribute__((format(printf, 1, 2))) void emulate_misuse(const char *format, ...);
 bool emulate_in_kernel();
+bool emulate_is_global(const void *at); /* in device memory */
 void emulate_end_thread(); /* every thread of a kernel, when it ends */
 
 #endif

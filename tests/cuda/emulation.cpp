@@ -295,11 +295,12 @@ unsigned char *emulate_shared_memory(const char *file, int line) {
   return dynamic_memory;
 }
 
+/* Not every static variable is in the section of shared memory: those of templates are elsewhere. */
 void emulate_check_shared(const void *at, const char *file, int line) {
   const uintptr_t p = (uintptr_t)at, dynamic = (uintptr_t)dynamic_memory;
-  const bool inside = (p >= dynamic && p + 16 <= dynamic + dynamic_bytes) || EMULATED_ASAN || /* it knows variables */
-                      ((char *)at >= __start_emulated_shared && (char *)at + 16 <= __stop_emulated_shared);
-  if (!inside) emulate_misuse("%s:%d: thread %u names 16 bytes outside shared memory", file, line, threadIdx.x);
+  const bool inside = dynamic && p >= dynamic && p < dynamic + dynamic_bytes;
+  if (inside ? p + 16 > dynamic + dynamic_bytes : emulate_is_global(at))
+    emulate_misuse("%s:%d: thread %u names 16 bytes outside shared memory", file, line, threadIdx.x);
   if (p % 16) emulate_misuse("%s:%d: the address of thread %u is not a multiple of 16", file, line, threadIdx.x);
 }
 

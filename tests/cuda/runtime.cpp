@@ -307,6 +307,11 @@ cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *cont
   return enqueue(stream, [run, owned] { run(owned.get()); });
 }
 
+bool emulate_is_global(const void *at) {
+  LOCK;
+  return inside(on_device, at, 1);
+}
+
 cudaError_t emulate_set_attribute(const void *kernel, enum cudaFuncAttribute, int value) {
   BEGIN(false);
   REFUSE(value < 0 || value > SHARED_ON_REQUEST, cudaErrorInvalidValue);

@@ -151,15 +151,29 @@ static inline void copy_wait(void) {
 
 /* ---- launches ---- */
 
+/* Under AddressSanitizer no thread of a grid's first block finds device memory accessible before it. */
+#define GRID_BEGIN() emulate_grid_begin(__FILE__, __LINE__)
+void emulate_grid_begin(const char *file, int line);
+
 extern uint64_t emulate_random; /* not 0: the state from which every order and time is drawn */
 uint64_t emulate_draw();
 enum { EMULATED_NAN = 0xff }; /* the byte that memory is filled with */
-void emulate_grid(dim3 blocks, unsigned threads, size_t shared, const std::function<void()> &thread);
+/* programmatic: every thread has to pass GRID_BEGIN. */
+void emulate_grid(dim3 blocks, unsigned threads, size_t shared, bool programmatic, const std::function<void()> &thread);
 
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes = 0;
   cudaStream_t stream = nullptr;
+  const struct cudaLaunchAttribute *attrs = nullptr;
+  unsigned numAttrs = 0;
+};
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    int programmaticStreamSerializationAllowed;
+  } val;
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 cudaError_t emulate_set_attribute(const void *kernel, enum cudaFuncAttribute attribute, int value);
@@ -180,6 +194,7 @@ static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, v
 [[noreturn]] __attribute__((format(printf, 1, 2))) void emulate_misuse(const char *format, ...);
 bool emulate_in_kernel();
 bool emulate_is_global(const void *at); /* in device memory */
-void emulate_end_thread(); /* every thread of a kernel, when it ends */
+void emulate_open_memory(bool open);    /* to all that is compiled with AddressSanitizer */
+void emulate_end_thread();              /* every thread of a kernel, when it ends */
 
 #endif

@@ -52,6 +52,7 @@ std::recursive_mutex device; /* one call at a time */
 struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
   unsigned long long context = 0, late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1, code = 1;
+  unsigned long long major = 9;
 } settings;
 struct {
   unsigned long long allocations, launches, kernels, contexts;
@@ -128,8 +129,10 @@ double read_clock() { /* milliseconds */
 
 const size_t small = 1 << 20; /* bytes of a block that is guarded completely */
 
+}  // namespace
+
 /* Outside kernels the host must not access device memory: small blocks are guarded against it. */
-void open_memory([[maybe_unused]] bool open) {
+void emulate_open_memory([[maybe_unused]] bool open) {
 #if EMULATED_ASAN
   for (const auto &block : on_device) {
     if (block.second > small) continue;
@@ -138,6 +141,8 @@ void open_memory([[maybe_unused]] bool open) {
   }
 #endif
 }
+
+namespace {
 
 void run_until(cudaStream_t stream, uint64_t ticket) {
   while (stream->done < ticket) {
@@ -151,9 +156,9 @@ void run_until(cudaStream_t stream, uint64_t ticket) {
 /* Runs the work that is waited for: the whole stream, or up to the ticket of an event. */
 void drain(cudaStream_t stream, uint64_t ticket) {
   if (stream->done >= ticket) return;
-  open_memory(true);
+  emulate_open_memory(true);
   run_until(stream, ticket);
-  open_memory(false);
+  emulate_open_memory(false);
 }
 
 void drain_all(bool blocking_only) {
@@ -217,7 +222,7 @@ cudaError_t allocate(void **memory, size_t bytes, std::map<uintptr_t, size_t> &b
   if (is_device) device_bytes += bytes;
   ordinals[(uintptr_t)*memory] = current();
   blocks[(uintptr_t)*memory] = bytes;
-  open_memory(false);
+  emulate_open_memory(false);
   live++;
   return cudaSuccess;
 }
@@ -228,11 +233,11 @@ cudaError_t release(void *memory, std::map<uintptr_t, size_t> &blocks) {
   const auto block = blocks.find((uintptr_t)memory);
   REFUSE(block == blocks.end(), cudaErrorInvalidValue);
   drain_all(false);
-  open_memory(true);
+  emulate_open_memory(true);
   if (&blocks == &on_device) device_bytes -= block->second;
   blocks.erase(block);
   free(memory);
-  open_memory(false);
+  emulate_open_memory(false);
   live--;
   return lost;
 }
@@ -251,7 +256,7 @@ void emulate_configure(const char *text) {
                {"seed", &settings.seed},       {"busy", &settings.busy},
                {"mig", &settings.mig},         {"nvml", &settings.nvml},
                {"cublas", &settings.cublas},   {"code", &settings.code},
-               {"context", &settings.context}};
+               {"context", &settings.context}, {"major", &settings.major}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -328,10 +333,12 @@ cudaError_t emulate_launch(const cudaLaunchConfig_t *config, const void *kernel,
   REFUSE(threads.x < 1 || threads.x > 1024 || threads.y != 1 || threads.z != 1, cudaErrorInvalidConfiguration);
   REFUSE(blocks.x < 1 || blocks.y < 1 || blocks.z < 1, cudaErrorInvalidConfiguration);
   REFUSE(blocks.x > INT32_MAX || blocks.y > UINT16_MAX || blocks.z > UINT16_MAX, cudaErrorInvalidConfiguration);
+  const bool programmatic = config->numAttrs != 0 && config->attrs->val.programmaticStreamSerializationAllowed;
+  REFUSE(programmatic && settings.major < 9, cudaErrorNotSupported);
   REFUSE(shared > (given == shared_given.end() ? SHARED_UNASKED : given->second), cudaErrorInvalidValue);
   return enqueue(config->stream, [=] {
     if (goes_wrong(&now.kernels, settings.fault)) now.sticky = cudaErrorIllegalAddress;
-    if (now.sticky == cudaSuccess) emulate_grid(blocks, threads.x, shared, thread);
+    if (now.sticky == cudaSuccess) emulate_grid(blocks, threads.x, shared, programmatic, thread);
   });
 }
 
@@ -373,6 +380,11 @@ cudaError_t cudaSetDevice(int ordinal) {
   contexts.push_back(ordinal);
   return cudaSuccess;
 }
+cudaError_t cudaGetDevice(int *ordinal) {
+  BEGIN(false);
+  *ordinal = current();
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordinal) {
   BEGIN_WITHOUT_CONTEXT(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
@@ -383,16 +395,17 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordin
   properties->uuid.bytes[1] = (char)0xff;
   properties->pciBusID = 0x3b + ordinal;
   properties->totalGlobalMem = settings.memory;
-  properties->major = 9;
+  properties->major = (int)settings.major;
   properties->multiProcessorCount = 2;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int ordinal) {
   BEGIN_WITHOUT_CONTEXT(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
-  *value = attribute == cudaDevAttrMemoryClockRate ? 1000000 /* kHz */
-           : attribute == cudaDevAttrL2CacheSize   ? 1 << 16 /* bytes */
-                                                   : 64;       /* bits */
+  *value = attribute == cudaDevAttrMemoryClockRate          ? 1000000 /* kHz */
+           : attribute == cudaDevAttrL2CacheSize            ? 1 << 16 /* bytes */
+           : attribute == cudaDevAttrComputeCapabilityMajor ? (int)settings.major
+                                                            : 64; /* bits */
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *) {

@@ -20,6 +20,7 @@ class Emulation : public testing::Test {
 
 // Every thread of the grid counts itself.
 __global__ void number_threads(unsigned *seen, unsigned *order, unsigned *next) {
+  GRID_BEGIN();
   const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
   const unsigned i = block * blockDim.x + threadIdx.x;
   seen[i]++;
@@ -44,6 +45,7 @@ TEST_F(Emulation, EveryThreadOfTheGridRunsOnceInAnOrderThatChanges) {
 
 template <typename T, int OFFSET>
 __global__ void sum_blocks(const T *x, T *sums, T *warps) {
+  GRID_BEGIN();
   const T value = x[blockIdx.x * BLOCK + threadIdx.x] + OFFSET;
   const T warp = warp_sum(value), block = block_sum(value), again = block_sum(value);
   warps[blockIdx.x * BLOCK + threadIdx.x] = warp;
@@ -74,6 +76,7 @@ TEST_F(Emulation, BarriersAndShufflesAddUpWarpsAndBlocks) {
 }
 
 __global__ void shuffle(unsigned *out) {
+  GRID_BEGIN();
   const unsigned lane = threadIdx.x;
   out[lane] = __shfl_xor_sync(0xffffffffu, lane, 5);
   out[WARP + lane] = __shfl_xor_sync(0xffffffffu, lane, 12, 8);  // the far half is another segment's
@@ -96,6 +99,7 @@ TEST_F(Emulation, ShufflesTakeTheLaneThatCudaTakes) {
 }
 
 __global__ void last_block_adds(const unsigned *x, unsigned *partials, unsigned *counter, unsigned *total) {
+  GRID_BEGIN();
   const unsigned sum = block_sum(x[blockIdx.x * BLOCK + threadIdx.x]);
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
   if (!is_last_block(counter)) return;
@@ -120,6 +124,7 @@ TEST_F(Emulation, TheLastBlockIsOneAndTheCounterReturnsToZero) {
 // Each thread reads what its neighbour wrote, with or without waiting for it.
 template <bool WAITS>
 __global__ void pass_on(unsigned *out) {
+  GRID_BEGIN();
   __shared__ unsigned values[BLOCK];
   values[threadIdx.x] = threadIdx.x;
   if (WAITS) __syncthreads();
@@ -142,24 +147,32 @@ TEST_F(Emulation, AMissingBarrierGivesOtherValues) {
 }
 
 __global__ void barrier_in_a_branch() {
+  GRID_BEGIN();
   if (threadIdx.x != 40) __syncthreads();
 }
 __global__ void different_barriers() {
+  GRID_BEGIN();
   if (threadIdx.x < 32)
     __syncthreads();
   else
     __syncthreads();
 }
 __global__ void shuffle_in_a_branch(unsigned *out) {
+  GRID_BEGIN();
   if (threadIdx.x != 5) *out = __shfl_xor_sync(0xffffffffu, 1u, 1);
 }
 __global__ void shuffle_against_a_barrier() {
+  GRID_BEGIN();
   if (threadIdx.x == 9) __syncthreads();
   warp_sum(1.0f);
   if (threadIdx.x != 9) __syncthreads();
 }
-__global__ void shuffle_beyond_the_block() { warp_sum(1.0f); }
+__global__ void shuffle_beyond_the_block() {
+  GRID_BEGIN();
+  warp_sum(1.0f);
+}
 __global__ void read_outside_the_mask() {
+  GRID_BEGIN();
   if (threadIdx.x < 4) __shfl_xor_sync(0xfu, 1, 4);
 }
 
@@ -176,8 +189,53 @@ TEST(EmulationDeathTest, WhatSomeThreadDoesNotReachAborts) {
   EXPECT_DEATH(__syncthreads(), "outside a kernel");
 }
 
+__global__ void add(float *x, float value) {
+  GRID_BEGIN();
+  x[blockIdx.x * blockDim.x + threadIdx.x] += value;
+}
+
+__global__ void never_begins() {}
+__global__ void ends_before_it_begins(float *x) {
+  if (threadIdx.x == 3 && blockIdx.x == 2) return;
+  GRID_BEGIN();
+  x[0] = 1;
+}
+__global__ void begins_twice() {
+  GRID_BEGIN();
+  GRID_BEGIN();
+}
+[[maybe_unused]] __global__ void touches_memory_first(float *x) {
+  x[0] = 1;
+  GRID_BEGIN();
+}
+
+TEST(EmulationDeathTest, AKernelThatDoesNotWaitForTheOneBeforeAborts) {
+  emulate_configure("");
+  const OnDevice<float> x(1);
+  EXPECT_DEATH(LAUNCH(never_begins, 1, 1, nullptr), "thread 0 of block 0,0,0 ends without GRID_BEGIN");
+  EXPECT_DEATH(LAUNCH(ends_before_it_begins, 3, 32, nullptr, x.get()), "thread 3 of block 2,0,0 ends without");
+  EXPECT_DEATH(LAUNCH(begins_twice, 1, 1, nullptr), "cuda_emulation_test.cpp:[0-9]+: a second GRID_BEGIN");
 #if EMULATED_ASAN
-__global__ void write_one(float *x, int i) { x[i] = 1; }
+  EXPECT_DEATH(LAUNCH(touches_memory_first, 1, 1, nullptr, x.get()), "AddressSanitizer: use-after-poison");
+#endif
+}
+
+TEST_F(Emulation, KernelsOverlapOnlyWhereTheDeviceCanAndTheLaunchMay) {
+  const OnDevice<float> x(1);
+  EXPECT_EQ(LAUNCH(add, 1, 1, nullptr, x.get(), 1.0F), cudaSuccess);
+  next_launch_is_plain = true;
+  EXPECT_EQ(LAUNCH(never_begins, 1, 1, nullptr), cudaSuccess);
+  EXPECT_FALSE(next_launch_is_plain);
+  emulate_configure("major=8");
+  EXPECT_EQ(LAUNCH(never_begins, 1, 1, nullptr), cudaSuccess);
+  emulate_configure("");
+}
+
+#if EMULATED_ASAN
+__global__ void write_one(float *x, int i) {
+  GRID_BEGIN();
+  x[i] = 1;
+}
 
 TEST(EmulationDeathTest, AddressSanitizerSeesKernelsOutsideAnAllocationAndTheHostInsideOne) {
   const OnDevice<float> x(7);
@@ -187,8 +245,6 @@ TEST(EmulationDeathTest, AddressSanitizerSeesKernelsOutsideAnAllocationAndTheHos
 #endif
 
 /* ---- streams, graphs, memory ---- */
-
-__global__ void add(float *x, float value) { x[blockIdx.x * blockDim.x + threadIdx.x] += value; }
 
 struct Stream {
   cudaStream_t stream = nullptr;

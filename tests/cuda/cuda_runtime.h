@@ -16,7 +16,7 @@
 #define __host__
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
-/* Blocks run one after another. Before a launch all of it is NaN, except under AddressSanitizer, which guards variables
+/* Blocks run one after another. When one begins all of it is NaN, except in templates and under AddressSanitizer, which guards variables
  * only in the usual sections. */
 #ifdef __has_feature
 #define EMULATED_ASAN __has_feature(address_sanitizer)
@@ -158,8 +158,17 @@ void emulate_grid_begin(const char *file, int line);
 extern uint64_t emulate_random; /* not 0: the state from which every order and time is drawn */
 uint64_t emulate_draw();
 enum { EMULATED_NAN = 0xff }; /* the byte that memory is filled with */
-/* programmatic: every thread has to pass GRID_BEGIN. */
-void emulate_grid(dim3 blocks, unsigned threads, size_t shared, bool programmatic, const std::function<void()> &thread);
+/* A kernel under way. Blocks of kernels that may run at the same time take turns. */
+struct emulated_kernel {
+  dim3 blocks;
+  unsigned threads;
+  size_t shared;     /* bytes */
+  bool programmatic; /* every thread has to pass GRID_BEGIN */
+  std::function<void()> thread;
+};
+struct emulated_grid;
+emulated_grid *emulate_grid_start(const emulated_kernel *kernel);
+bool emulate_grid_block(emulated_grid *grid); /* runs one block; false, and the grid is freed: it was the last one */
 
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;

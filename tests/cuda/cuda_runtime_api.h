@@ -1,8 +1,8 @@
 /* A stand-in for CUDA's runtime, for tests only: the part that kernels/ uses, executed by the host (emulation.cpp).
  *
  * Device memory is the host's, in blocks of exactly the size asked for, filled with NaN. A stream is a queue; work runs
- * when it is enqueued or, in a late stream, not before something waits for it: code that gives the same results either
- * way is ordered properly. */
+ * when it is enqueued or, in a late stream, not before something waits for it; a graph's nodes run in any order that
+ * their dependencies allow: code that gives the same results every time is ordered properly. */
 #ifndef DESCENT_TESTS_CUDA_RUNTIME_API_H
 #define DESCENT_TESTS_CUDA_RUNTIME_API_H
 
@@ -16,25 +16,27 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-#define EMULATED_ERRORS(X)                                                                           \
-  X(cudaSuccess, 0, "no error")                                                                      \
-  X(cudaErrorInvalidValue, 1, "invalid argument")                                                    \
-  X(cudaErrorMemoryAllocation, 2, "out of memory")                                                   \
-  X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                              \
-  X(cudaErrorInvalidPitchValue, 12, "invalid pitch argument")                                        \
-  X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version") \
-  X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                    \
-  X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                           \
-  X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                                   \
-  X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available on the device")              \
-  X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                  \
-  X(cudaErrorSymbolNotFound, 500, "named symbol not found")                                          \
-  X(cudaErrorNotReady, 600, "device not ready")                                                      \
-  X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                        \
-  X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                   \
-  X(cudaErrorNotSupported, 801, "operation not supported")                                           \
-  X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing")      \
-  X(cudaErrorStreamCaptureInvalidated, 901, "operation failed due to a previous error during capture")
+#define EMULATED_ERRORS(X)                                                                             \
+  X(cudaSuccess, 0, "no error")                                                                        \
+  X(cudaErrorInvalidValue, 1, "invalid argument")                                                      \
+  X(cudaErrorMemoryAllocation, 2, "out of memory")                                                     \
+  X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                                \
+  X(cudaErrorInvalidPitchValue, 12, "invalid pitch argument")                                          \
+  X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version")   \
+  X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                      \
+  X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                             \
+  X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                                     \
+  X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available on the device")                \
+  X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                    \
+  X(cudaErrorSymbolNotFound, 500, "named symbol not found")                                            \
+  X(cudaErrorNotReady, 600, "device not ready")                                                        \
+  X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                          \
+  X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                     \
+  X(cudaErrorNotSupported, 801, "operation not supported")                                             \
+  X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing")        \
+  X(cudaErrorStreamCaptureInvalidated, 901, "operation failed due to a previous error during capture") \
+  X(cudaErrorStreamCaptureUnjoined, 904, "capturing stream has unjoined work")                         \
+  X(cudaErrorStreamCaptureIsolation, 905, "dependency created on uncaptured work in another stream")
 #define EMULATED_ENUMERATOR(name, value, text) name = value,
 typedef enum cudaError { EMULATED_ERRORS(EMULATED_ENUMERATOR) } cudaError_t;
 #undef EMULATED_ENUMERATOR

@@ -319,26 +319,45 @@ void emulate_check_shared(const void *at, const char *file, int line) {
   if (p % 16) emulate_misuse("%s:%d: the address of thread %u is not a multiple of 16", file, line, threadIdx.x);
 }
 
-void emulate_grid(dim3 blocks, unsigned n, size_t shared, bool programmatic, const std::function<void()> &thread) {
+struct emulated_grid {
+  const emulated_kernel *kernel;
+  Scrambled order;
+  uint64_t left;
+  unsigned char *shared;
+  bool closed; /* its first block is to come, which finds device memory closed until GRID_BEGIN */
+};
+
+emulated_grid *emulate_grid_start(const emulated_kernel *kernel) {
   if (current) emulate_misuse("a kernel launches a kernel");
-  body = &thread;
-  gridDim = blocks;
-  blockDim = dim3(n);
-  must_begin = programmatic;
-  is_closed = programmatic && EMULATED_ASAN;
+  const uint64_t blocks = (uint64_t)kernel->blocks.x * kernel->blocks.y * kernel->blocks.z;
+  unsigned char *shared = nullptr;
+  if (kernel->shared && posix_memalign((void **)&shared, 128, kernel->shared) != 0)
+    emulate_misuse("no memory for %zu bytes of shared memory", kernel->shared);
+  return new emulated_grid{kernel, Scrambled(blocks), blocks, shared, kernel->programmatic && EMULATED_ASAN};
+}
+
+bool emulate_grid_block(emulated_grid *grid) {
+  uint64_t block = 0;
+  const emulated_kernel *const kernel = grid->kernel;
+  grid->order.next(&block);
+  body = &kernel->thread;
+  gridDim = kernel->blocks;
+  blockDim = dim3(kernel->threads);
+  blockIdx = {(unsigned)(block % gridDim.x), (unsigned)(block / gridDim.x % gridDim.y),
+              (unsigned)(block / gridDim.x / gridDim.y)};
+  must_begin = kernel->programmatic;
+  is_closed = grid->closed;
+  grid->closed = false;
   if (is_closed) emulate_open_memory(false);
-  dynamic_bytes = shared;
-  dynamic_memory = nullptr;
-  if (shared && posix_memalign((void **)&dynamic_memory, 128, shared) != 0) emulate_misuse("no shared memory");
+  dynamic_memory = grid->shared;
+  dynamic_bytes = kernel->shared;
+  if (dynamic_bytes) memset(dynamic_memory, EMULATED_NAN, dynamic_bytes);
   if (__start_emulated_shared)
     memset(__start_emulated_shared, EMULATED_NAN, (size_t)(__stop_emulated_shared - __start_emulated_shared));
-  uint64_t block;
-  Scrambled order((uint64_t)blocks.x * blocks.y * blocks.z);
-  while (order.next(&block)) {
-    blockIdx = {(unsigned)(block % blocks.x), (unsigned)(block / blocks.x % blocks.y),
-                (unsigned)(block / blocks.x / blocks.y)};
-    if (shared) memset(dynamic_memory, EMULATED_NAN, shared);
-    run_block();
-  }
-  free(dynamic_memory);
+  run_block();
+  dynamic_memory = nullptr;
+  if (--grid->left) return true;
+  free(grid->shared);
+  delete grid;
+  return false;
 }

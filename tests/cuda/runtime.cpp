@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <deque>
@@ -16,16 +17,25 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-using Work = std::function<void()>;
+/* Either function or kernel. */
+struct Work {
+  std::function<void()> run;
+  std::shared_ptr<const emulated_kernel> kernel;
+};
+struct Node {
+  Work work;
+  std::vector<size_t> after; /* nodes before it */
+};
 
 using Time = std::shared_ptr<double>; /* milliseconds; NaN: not yet recorded */
 
 struct CUgraph_st {
-  std::vector<Work> nodes;
+  std::vector<Node> nodes;
   std::vector<Time> records; /* of event nodes */
+  cudaStream_t origin;       /* where the capture began */
 };
 struct CUgraphExec_st {
-  std::shared_ptr<const std::vector<Work>> nodes;
+  std::shared_ptr<const std::vector<Node>> nodes;
   std::vector<Time> records;
 };
 struct CUstream_st {
@@ -35,6 +45,7 @@ struct CUstream_st {
   std::deque<Work> queue;
   uint64_t enqueued = 0, done = 0;
   cudaGraph_t graph = nullptr; /* that it is being captured into */
+  std::vector<size_t> tail;    /* the nodes that the next one waits for */
 };
 struct CUevent_st {
   bool timed = true;
@@ -42,6 +53,7 @@ struct CUevent_st {
   uint64_t ticket = 0; /* complete when so much of the stream is done */
   Time milliseconds;
   cudaGraph_t graph = nullptr; /* recorded while captured */
+  std::vector<size_t> tail;    /* of the stream then */
 };
 
 namespace {
@@ -144,11 +156,47 @@ void emulate_open_memory([[maybe_unused]] bool open) {
 
 namespace {
 
+/* Starts a kernel, or returns null after the work, or because it fails. */
+emulated_grid *start(const Work &work) {
+  if (now.sticky != cudaSuccess) return nullptr;
+  if (!work.kernel) {
+    work.run();
+    return nullptr;
+  }
+  if (goes_wrong(&now.kernels, settings.fault)) now.sticky = cudaErrorIllegalAddress;
+  return now.sticky == cudaSuccess ? emulate_grid_start(work.kernel.get()) : nullptr;
+}
+
+void run(const Work &work) {
+  emulated_grid *const grid = start(work);
+  while (grid && emulate_grid_block(grid)) continue;
+}
+
+/* Any order that the graph allows; kernels that may run at the same time take turns block by block. */
+void run_graph(const std::vector<Node> &nodes) {
+  std::vector<size_t> missing(nodes.size()), ready;
+  std::vector<std::vector<size_t>> then(nodes.size());
+  std::vector<emulated_grid *> grids(nodes.size(), nullptr);
+  for (size_t i = 0; i < nodes.size(); i++) {
+    missing[i] = nodes[i].after.size();
+    for (const size_t before : nodes[i].after) then[before].push_back(i);
+    if (!missing[i]) ready.push_back(i);
+  }
+  while (!ready.empty()) {
+    const size_t choice = ready.size() > 1 ? emulate_draw() % ready.size() : 0, node = ready[choice];
+    if (!grids[node]) grids[node] = start(nodes[node].work);
+    if (grids[node] && emulate_grid_block(grids[node])) continue;
+    ready.erase(ready.begin() + (ptrdiff_t)choice);
+    for (const size_t next : then[node])
+      if (--missing[next] == 0) ready.push_back(next);
+  }
+}
+
 void run_until(cudaStream_t stream, uint64_t ticket) {
   while (stream->done < ticket) {
     const Work work = std::move(stream->queue.front());
     stream->queue.pop_front();
-    if (now.sticky == cudaSuccess) work();
+    run(work);
     stream->done++;
   }
 }
@@ -173,7 +221,9 @@ cudaStream_t default_stream() {
 
 cudaError_t enqueue(cudaStream_t stream, Work work) {
   if (stream && stream->graph) {
-    stream->graph->nodes.push_back(std::move(work));
+    std::vector<Node> &nodes = stream->graph->nodes;
+    nodes.push_back({std::move(work), std::move(stream->tail)});
+    stream->tail = {nodes.size() - 1};
     return cudaSuccess;
   }
   if (!stream) {
@@ -309,7 +359,7 @@ int emulate_is_capturing(cudaStream_t stream) {
 cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *context, void (*release)(void *)) {
   const std::shared_ptr<void> owned(context, release); /* released also when refused */
   BEGIN(false);
-  return enqueue(stream, [run, owned] { run(owned.get()); });
+  return enqueue(stream, {[run, owned] { run(owned.get()); }, nullptr});
 }
 
 bool emulate_is_global(const void *at) {
@@ -336,10 +386,8 @@ cudaError_t emulate_launch(const cudaLaunchConfig_t *config, const void *kernel,
   const bool programmatic = config->numAttrs != 0 && config->attrs->val.programmaticStreamSerializationAllowed;
   REFUSE(programmatic && settings.major < 9, cudaErrorNotSupported);
   REFUSE(shared > (given == shared_given.end() ? SHARED_UNASKED : given->second), cudaErrorInvalidValue);
-  return enqueue(config->stream, [=] {
-    if (goes_wrong(&now.kernels, settings.fault)) now.sticky = cudaErrorIllegalAddress;
-    if (now.sticky == cudaSuccess) emulate_grid(blocks, threads.x, shared, programmatic, thread);
-  });
+  const emulated_kernel launched = {blocks, threads.x, shared, programmatic, std::move(thread)};
+  return enqueue(config->stream, {nullptr, std::make_shared<const emulated_kernel>(launched)});
 }
 
 /* ---- errors and devices ---- */
@@ -520,9 +568,10 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
   REFUSE(from_device != inside(on_device, from, from_bytes), cudaErrorInvalidValue);
   const bool pageable =
       !(to_device || inside(pinned, to, to_bytes)) || !(from_device || inside(pinned, from, from_bytes));
-  const cudaError_t error = enqueue(stream, [=] {
+  const auto copy = [=] {
     for (size_t r = 0; r < rows; r++) memcpy((char *)to + r * to_pitch, (const char *)from + r * from_pitch, width);
-  });
+  };
+  const cudaError_t error = enqueue(stream, {copy, nullptr});
   if (stream && pageable && !stream->graph) drain(stream, stream->enqueued);
   return error != cudaSuccess ? error : fail(now.sticky);
 }
@@ -536,7 +585,7 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpy
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream) {
   BEGIN(false);
   REFUSE(!inside(on_device, memory, bytes), cudaErrorInvalidValue);
-  return enqueue(stream, [=] { memset(memory, value, bytes); });
+  return enqueue(stream, {[=] { memset(memory, value, bytes); }, nullptr});
 }
 
 /* ---- streams and events ---- */
@@ -586,10 +635,13 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
   cudaGraph_t const graph = stream ? stream->graph : nullptr;
   const bool is_node = graph && flags == cudaEventRecordExternal;
   event->graph = is_node ? nullptr : graph;
-  if (event->graph) return cudaSuccess; /* a graph's nodes run in the order in which they were recorded */
+  if (event->graph) {
+    event->tail = stream->tail;
+    return cudaSuccess;
+  }
   const Time milliseconds = std::make_shared<double>(NAN);
   if (is_node) graph->records.push_back(milliseconds);
-  const cudaError_t error = enqueue(stream, [milliseconds] { *milliseconds = read_clock(); });
+  const cudaError_t error = enqueue(stream, {[milliseconds] { *milliseconds = read_clock(); }, nullptr});
   event->milliseconds = milliseconds;
   event->stream = stream ? stream : default_stream();
   event->ticket = is_node ? 0 : event->stream->enqueued;
@@ -601,9 +653,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
   BEGIN(false);
   REFUSE(flags != 0 || (stream && stream->graph && !event->graph), cudaErrorInvalidValue);
-  if (event->graph && stream) stream->graph = event->graph; /* joins the capture */
+  REFUSE(event->graph && stream && stream->graph && stream->graph != event->graph, cudaErrorStreamCaptureIsolation);
+  if (event->graph && stream) { /* joins the capture */
+    stream->graph = event->graph;
+    for (const size_t node : event->tail)
+      if (std::find(stream->tail.begin(), stream->tail.end(), node) == stream->tail.end()) stream->tail.push_back(node);
+  }
   if (event->graph || !event->stream) return cudaSuccess;
-  return enqueue(stream, [other = event->stream, ticket = event->ticket] { run_until(other, ticket); });
+  return enqueue(stream, {[other = event->stream, ticket = event->ticket] { run_until(other, ticket); }, nullptr});
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   BEGIN(true);
@@ -626,22 +683,33 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
   REFUSE(!stream, cudaErrorStreamCaptureUnsupported);
   REFUSE(stream->graph, cudaErrorInvalidValue);
   stream->graph = new CUgraph_st();
+  stream->graph->origin = stream;
   now.captures++;
   now.mode = mode;
   now.invalidated = false;
   return cudaSuccess;
 }
+/* Are all nodes before those of the tail, or among them? Nodes come after those that they wait for. */
+static bool is_joined(const std::vector<Node> &nodes, const std::vector<size_t> &tail) {
+  std::vector<bool> before(nodes.size(), false);
+  for (const size_t node : tail) before[node] = true;
+  for (size_t i = nodes.size(); i-- > 0;)
+    if (before[i])
+      for (const size_t node : nodes[i].after) before[node] = true;
+  return std::find(before.begin(), before.end(), false) == before.end();
+}
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
   BEGIN(false);
   *graph = nullptr;
-  REFUSE(!stream || !stream->graph, cudaErrorInvalidValue);
+  REFUSE(!stream || !stream->graph || stream->graph->origin != stream, cudaErrorInvalidValue);
   cudaGraph_t captured = stream->graph;
+  const bool joined = is_joined(captured->nodes, stream->tail);
   for (const auto &each : streams)
-    if (each->graph == captured) each->graph = nullptr;
+    if (each->graph == captured) each->graph = nullptr, each->tail.clear();
   now.captures--;
-  if (now.invalidated) {
+  if (now.invalidated || !joined) {
     delete captured;
-    return fail(cudaErrorStreamCaptureInvalidated);
+    return fail(now.invalidated ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined);
   }
   *graph = captured;
   live++;
@@ -655,7 +723,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
   BEGIN(false);
-  *exec = new CUgraphExec_st{std::make_shared<std::vector<Work>>(graph->nodes), graph->records};
+  *exec = new CUgraphExec_st{std::make_shared<std::vector<Node>>(graph->nodes), graph->records};
   live++;
   return cudaSuccess;
 }
@@ -673,8 +741,5 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   BEGIN(false);
   REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
   for (const Time &record : exec->records) *record = NAN;
-  return enqueue(stream, [nodes = exec->nodes] {
-    for (const Work &node : *nodes)
-      if (now.sticky == cudaSuccess) node();
-  });
+  return enqueue(stream, {[nodes = exec->nodes] { run_graph(*nodes); }, nullptr});
 }

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -194,6 +195,11 @@ __global__ void add(float *x, float value) {
   x[blockIdx.x * blockDim.x + threadIdx.x] += value;
 }
 
+__global__ void multiply(float *x, float value) {
+  GRID_BEGIN();
+  x[threadIdx.x] *= value;
+}
+
 __global__ void never_begins() {}
 __global__ void ends_before_it_begins(float *x) {
   if (threadIdx.x == 3 && blockIdx.x == 2) return;
@@ -272,6 +278,80 @@ TEST_F(Emulation, AGraphReplaysWhatWasRecordedAndNothingRunsBefore) {
   for (size_t i = 0; i < 32; i++) expected[i] = 7;
   EXPECT_EQ(x.values(), expected);
   ASSERT_EQ(cudaGraphExecDestroy(exec), cudaSuccess);
+}
+
+/* 40 runs of a graph: x + 1 on a second stream, and 10 x on the first one. On both, three blocks also add up 3 BLOCK,
+ * with a counter and partial sums of their own or with the same. */
+struct Forked {
+  std::set<float> x;
+  std::set<unsigned> totals;
+};
+Forked forked(bool waits, bool shares) {
+  const Stream first, second;
+  const OnDevice<float> x(1);
+  const OnDevice<unsigned> ones(std::vector<unsigned>(3 * BLOCK, 1)), scratch(8), totals(2);
+  unsigned *const other = scratch.get() + (shares ? 0 : 4);
+  cudaEvent_t fork, join;
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  Forked seen;
+  EXPECT_EQ(cudaEventCreateWithFlags(&fork, cudaEventDisableTiming), cudaSuccess);
+  EXPECT_EQ(cudaEventCreateWithFlags(&join, cudaEventDisableTiming), cudaSuccess);
+  EXPECT_EQ(cudaStreamBeginCapture(first.stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  EXPECT_EQ(cudaMemsetAsync(x.get(), 0, sizeof(float), first.stream), cudaSuccess);
+  EXPECT_EQ(cudaMemsetAsync(scratch.get(), 0, 8 * sizeof(unsigned), first.stream), cudaSuccess);
+  EXPECT_EQ(cudaMemsetAsync(totals.get(), 0, 2 * sizeof(unsigned), first.stream), cudaSuccess);
+  EXPECT_EQ(cudaEventRecord(fork, first.stream), cudaSuccess);
+  EXPECT_EQ(cudaStreamWaitEvent(second.stream, fork, 0), cudaSuccess);
+  EXPECT_EQ(LAUNCH(add, 1, 1, second.stream, x.get(), 1.0F), cudaSuccess);
+  EXPECT_EQ(cudaEventRecord(join, second.stream), cudaSuccess);
+  EXPECT_EQ(LAUNCH(last_block_adds, 3, BLOCK, second.stream, ones.get(), other + 1, other, totals.get()), cudaSuccess);
+  EXPECT_EQ(
+      LAUNCH(last_block_adds, 3, BLOCK, first.stream, ones.get(), scratch.get() + 1, scratch.get(), totals.get() + 1),
+      cudaSuccess);
+  EXPECT_EQ(waits ? cudaStreamWaitEvent(first.stream, join, 0) : cudaSuccess, cudaSuccess);
+  EXPECT_EQ(LAUNCH(multiply, 1, 1, first.stream, x.get(), 10.0F), cudaSuccess);
+  EXPECT_EQ(cudaEventRecord(join, second.stream), cudaSuccess);
+  EXPECT_EQ(cudaStreamWaitEvent(first.stream, join, 0), cudaSuccess);
+  EXPECT_EQ(cudaStreamEndCapture(first.stream, &graph), cudaSuccess);
+  EXPECT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
+  for (int i = 0; i < 40; i++) {
+    EXPECT_EQ(cudaGraphLaunch(exec, first.stream), cudaSuccess);
+    EXPECT_EQ(cudaStreamSynchronize(first.stream), cudaSuccess);
+    seen.x.insert(x.values()[0]);
+    for (const unsigned total : totals.values()) seen.totals.insert(total);
+  }
+  EXPECT_EQ(cudaGraphExecDestroy(exec), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  EXPECT_EQ(cudaEventDestroy(fork), cudaSuccess);
+  EXPECT_EQ(cudaEventDestroy(join), cudaSuccess);
+  return seen;
+}
+
+TEST_F(Emulation, StreamsOfOneCaptureRunInAnyOrderThatTheirEventsAllow) {
+  EXPECT_EQ(forked(true, false).x, (std::set<float>{10}));
+  EXPECT_EQ(forked(false, false).x, (std::set<float>{1, 10}));
+}
+
+TEST_F(Emulation, BlocksOfKernelsOnTwoStreamsTakeTurnsSoThatSharedScratchShows) {
+  EXPECT_EQ(forked(true, false).totals, (std::set<unsigned>{3 * BLOCK}));
+  EXPECT_GT(forked(true, true).totals.size(), 1u);
+}
+
+TEST_F(Emulation, ACaptureEndsOnlyOnceItsStreamsAreJoined) {
+  const Stream first, second;
+  cudaEvent_t fork;
+  cudaGraph_t graph;
+  ASSERT_EQ(cudaEventCreateWithFlags(&fork, cudaEventDisableTiming), cudaSuccess);
+  ASSERT_EQ(cudaStreamBeginCapture(first.stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  ASSERT_EQ(cudaEventRecord(fork, first.stream), cudaSuccess);
+  ASSERT_EQ(cudaStreamWaitEvent(second.stream, fork, 0), cudaSuccess);
+  next_launch_is_plain = true;
+  ASSERT_EQ(LAUNCH(never_begins, 1, 1, second.stream), cudaSuccess);
+  EXPECT_EQ(cudaStreamEndCapture(first.stream, &graph), cudaErrorStreamCaptureUnjoined);
+  EXPECT_EQ(graph, nullptr);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorStreamCaptureUnjoined);
+  ASSERT_EQ(cudaEventDestroy(fork), cudaSuccess);
 }
 
 TEST_F(Emulation, WhatMayNotHappenDuringACaptureSpoilsIt) {

@@ -95,7 +95,7 @@ TEST_F(EmulatedModule, WeightsBesideInputsGiveTheBytesOfOneAfterTheOther) {
     emulation.configure("processors=0");
     const Bytes expected = trained_on_large_steps(c);
     EXPECT_EQ(emulation.choices(), 0) << "no product fits beside another";
-    for (const char *how : {"processors=132", "processors=132,seed=2", "processors=132,seed=3,late=1"}) {
+    for (const char *how : {"processors=132", "processors=132,seed=3,late=1"}) {
       SCOPED_TRACE(how);
       emulation.configure(how);
       expect_same(trained_on_large_steps(c), expected);

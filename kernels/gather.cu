@@ -1,5 +1,5 @@
-// Gather: a first kernel finds the row of the source for each row of the step, with its target and weight; a second one
-// gathers the inputs. For queued steps the first kernel also fetches the step, which every later kernel reads.
+// Gather, in one kernel: a block finds the rows of the source for some rows of the step, then gathers a stripe of their
+// columns. For queued steps the kernel also fetches the step, which every later kernel reads.
 #include "common.cuh"
 
 // ---- the step ----
@@ -36,6 +36,48 @@ static __device__ inline bool is_stopped(const struct gather_launch &l) {
   return l.queue && l.bad_step && *l.bad_step != 0;
 }
 
+// ---- blocks ----
+
+// A block has `chunk` rows of a stripe of X, or of y where that has several columns. The blocks of the first stripe also
+// write their rows' weights, and targets of one column.
+struct gather_tiling {
+  struct element_tiling X, y;  // of their members `across` and `down`, and the stripes
+  unsigned X_stripes, stripes;
+  int chunk;
+};
+
+enum { MOST_CHUNK = 1024, PREFERRED_CHUNK = BLOCK, PREFERRED_BLOCKS = 2048 };
+
+// The rows that a thread with COUNT columns reads at a time.
+template <int COUNT>
+struct InFlight {
+  enum { ROWS = COUNT == 8 ? 2 : COUNT == 4 ? 4 : 8 };
+};
+
+// `columns` of a thread of X, which reads `in_flight` rows at a time. The chunks follow from the shapes, not from what
+// is bound: the order of the weights' sum is theirs.
+static struct gather_tiling gather_tiling_of(const struct gather_launch *l, int columns, int in_flight) {
+  struct gather_tiling t = {};
+  t.X = tiling_of(l->rows, l->n_x, columns, 1);
+  t.X_stripes = t.stripes = t.X.blocks.x;
+  if (l->y && l->n_y > 1) {
+    t.y = tiling_of(l->rows, l->n_y, 1, 1);
+    t.stripes += t.y.blocks.x;
+  }
+  const int each = in_flight * t.X.down < MOST_CHUNK ? in_flight * t.X.down : MOST_CHUNK;
+  const int64_t wanted = (l->rows * t.stripes / PREFERRED_BLOCKS + each - 1) / each;
+  const int most = PREFERRED_CHUNK / each;
+  t.chunk = each * (int)(wanted < 1 || most < 1 ? 1 : wanted < most ? wanted : most);
+  return t;
+}
+
+// The most chunks: few are larger than half of PREFERRED_CHUNK only where there are more blocks than preferred.
+size_t gather_scratch(int64_t rows) {
+  const int64_t large = rows / (PREFERRED_CHUNK / 2) + 1,
+                most = large > PREFERRED_BLOCKS ? large : PREFERRED_BLOCKS + 1;
+  return (size_t)(rows < most ? rows : most) * sizeof(double);
+}
+
 // ---- rows: sources, targets of one column, weights and their sum ----
 
 static __device__ inline int64_t source_row(const struct gather_launch &l, const struct device_step *step, int64_t r) {
@@ -50,21 +92,16 @@ static __device__ inline float row_weight(const struct gather_launch &l, int64_t
   return l.class_weight ? formula_class_weighted(w, l.class_weight, l.classes, y) : w;
 }
 
-// A thread per row, grid stride; blocks of BLOCK. Few rows take one block, which needs no reduction over blocks.
-enum { ONE_BLOCK = 1024, MOST_BLOCKS = 1024 };
-
-static unsigned rows_blocks(int64_t rows) { return rows <= ONE_BLOCK ? 1 : block_count(rows, BLOCK, MOST_BLOCKS); }
-
-static __global__ void __launch_bounds__(BLOCK) rows_kernel(struct gather_launch l) {
-  __shared__ struct device_step step;
-  if (is_stopped(l)) return;
-  load_step(l.state, l.queue, &step);
-  const float *y = l.y ? l.sources->y : NULL;
+// The source of each of the block's rows, -1 beyond the step's. With y, the first stripe's, also their targets and
+// weights. Returns the sum of the thread's weights.
+static __device__ inline double find_rows(const struct gather_launch &l, const struct device_step *step, int64_t first,
+                                          int rows, const float *y, int64_t *source) {
   double weights = 0;
-  for (int64_t r = (int64_t)blockIdx.x * BLOCK + threadIdx.x; r < l.rows; r += (int64_t)gridDim.x * BLOCK) {
-    const bool valid = r < step.rows;
-    const int64_t s = valid ? source_row(l, &step, r) : -1;
-    l.source[r] = s;
+  for (int i = (int)threadIdx.x; i < rows; i += BLOCK) {
+    const int64_t r = first + i;
+    const bool valid = r < step->rows;
+    const int64_t s = valid ? source_row(l, step, r) : -1;
+    source[i] = s;
     if (!y) continue;
     const float target = valid ? y[s * l.n_y] : 0.0f, w = valid ? row_weight(l, s, target) : 0.0f;
     const float shift = l.y_shift ? *l.y_shift : 0.0f, scale = l.y_scale ? *l.y_scale : 1.0f;
@@ -72,22 +109,43 @@ static __global__ void __launch_bounds__(BLOCK) rows_kernel(struct gather_launch
     l.w[r] = w;
     weights += (double)w;
   }
-  // When the last block gets here, every other block has read the state.
-  double sum;
-  if (!grid_sum(weights, l.scratch, &sum)) return;
-  if (y && threadIdx.x == 0) *l.weight_sum = sum;
-  if (l.queue) make_current(l.state, &step);
+  return weights;
 }
 
-size_t gather_scratch(int64_t rows) { return rows_blocks(rows) * sizeof(double); }
+// By thread 0: the number of blocks that were here before. All that the block does before its barrier has happened for
+// a block that is here later.
+static __device__ inline unsigned take_number(unsigned *counter) {
+  __threadfence();
+  return atomicInc(counter, gridDim.x - 1);
+}
+
+// By the block with the last number: adds up the chunks' weights; makes the step current, since every other block has
+// read the state.
+static __device__ inline void conclude(const struct gather_launch &l, const struct device_step *step, bool weights,
+                                       unsigned chunks) {
+  __threadfence();
+  if (weights) {
+    double sum = 0;
+    for (unsigned i = threadIdx.x; i < chunks; i += BLOCK) sum += ((const double *)l.scratch.partials)[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) *l.weight_sum = sum;
+  }
+  if (l.queue) make_current(l.state, step);
+}
 
 // ---- cells: the inputs, and targets of several columns ----
 
+// What a block gathers: rows of n values, from rows `source` of `from` to the rows of `to` from `first` on.
 struct copy {
-  bool targets;                       // sources->y instead of sources->X
+  const void *from;
+  enum input_form form;
+  int64_t from_ld;
   const float *fill, *shift, *scale;  // (n); NULL: none
-  struct device_matrix to;            // (rows, n)
-  int64_t n;
+  struct device_matrix to;
+  int64_t n, first;
+  const int64_t *source;  // (rows)
+  int rows, row, down;    // a thread's first row and the distance to its next
+  int64_t column;         // a thread's first
 };
 
 // The constants of a thread's columns; `otherwise` if there are none.
@@ -99,86 +157,148 @@ static __device__ inline void load_constants(const float *from, int64_t column, 
   if (from) load_values<ELEMENT_F32, COUNT>(from + column, values);
 }
 
-// COUNT bytes as floats; with 4 of them, in one read.
+// COUNT bytes as floats, in one read.
 template <int COUNT>
 static __device__ inline void load_bytes(const uint8_t *p, float (&values)[COUNT]) {
-  static_assert(COUNT == 1 || COUNT == 4, "a byte or a word");
+  static_assert(COUNT == 1 || COUNT == 4 || COUNT == 8, "a byte, or one or two words");
   if constexpr (COUNT == 1) {
     values[0] = (float)*p;
   } else {
-    const uint32_t word = *(const uint32_t *)p;
+    uint32_t words[COUNT / 4];
+    if constexpr (COUNT == 4) {
+      words[0] = *(const uint32_t *)p;
+    } else {
+      const uint2 pair = *(const uint2 *)p;
+      words[0] = pair.x, words[1] = pair.y;
+    }
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) values[i] = (float)(word >> (8 * i) & 255u);
+    for (int i = 0; i < COUNT; i++) values[i] = (float)(words[i / 4] >> (8 * (i % 4)) & 255u);
   }
 }
 
-// A thread's columns of source rows of n elements; rows of -1 are left out.
-template <int ROWS, int COUNT>
-static __device__ inline void load_rows(const void *from, bool bytes, const int64_t (&source)[ROWS], int64_t column,
-                                        int64_t n, float (&values)[ROWS][COUNT]) {
-  if (bytes) {
-#pragma unroll
-    for (int i = 0; i < ROWS; i++)
-      if (source[i] >= 0) load_bytes<COUNT>((const uint8_t *)from + source[i] * n + column, values[i]);
-  } else {
-#pragma unroll
-    for (int i = 0; i < ROWS; i++)
-      if (source[i] >= 0) load_values<ELEMENT_F32, COUNT>((const float *)from + source[i] * n + column, values[i]);
-  }
-}
-
-// 16-byte reads of floats where COUNT is 4. Grid and block: struct element_tiling.
 template <enum element ELEMENT, int COUNT>
-static __global__ void __launch_bounds__(BLOCK)
-    copy_kernel(struct gather_launch l, struct copy copy, struct element_tiling t) {
-  enum { ROWS = COUNT == 1 ? 8 : 4 };  // reads in flight
-  typedef typename Element<ELEMENT>::type type;
-  const struct cells at = cells_of(t, copy.n, COUNT);
-  const void *from = copy.targets ? l.sources->y : l.sources->X;
-  const bool bytes = !copy.targets && l.sources->bytes;
-  if (at.idle || is_stopped(l) || !from) return;
+static __device__ inline void copy_values(const struct copy &c) {
+  enum { ROWS = InFlight<COUNT>::ROWS };
   float fill[COUNT], shift[COUNT], scale[COUNT];
-  load_constants(copy.fill, at.column, NAN, fill);
-  load_constants(copy.shift, at.column, 0.0f, shift);
-  load_constants(copy.scale, at.column, 1.0f, scale);
-  type *to = (type *)copy.to.data + at.column;
-  for (int64_t first = at.row; first < l.rows; first += ROWS * at.step) {
-    int64_t source[ROWS];
+  load_constants(c.fill, c.column, NAN, fill);
+  load_constants(c.shift, c.column, 0.0f, shift);
+  load_constants(c.scale, c.column, 1.0f, scale);
+  for (int first = c.row; first < c.rows; first += ROWS * c.down) {
     float values[ROWS][COUNT] = {};
-#pragma unroll
-    for (int i = 0; i < ROWS; i++) source[i] = first + i * at.step < l.rows ? l.source[first + i * at.step] : -1;
-    load_rows(from, bytes, source, at.column, copy.n, values);
+    bool valid[ROWS];
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
-      const int64_t r = first + i * at.step;
-      if (r >= l.rows) break;
+      const int64_t s = first + i * c.down < c.rows ? c.source[first + i * c.down] : -1, at = s * c.from_ld + c.column;
+      valid[i] = s >= 0;
+      if (!valid[i]) continue;
+      if (c.form == INPUT_BYTES)
+        load_bytes<COUNT>((const uint8_t *)c.from + at, values[i]);
+      else
+        load_values<ELEMENT_F32, COUNT>((const float *)c.from + at, values[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
+      if (first + i * c.down >= c.rows) break;
 #pragma unroll
       for (int j = 0; j < COUNT; j++) {
         const float x = formula_impute(values[i][j], fill[j]);
-        values[i][j] = source[i] >= 0 ? formula_normalise(x, shift[j], scale[j]) : 0.0f;
+        values[i][j] = valid[i] ? formula_normalise(x, shift[j], scale[j]) : 0.0f;
       }
-      store_values<ELEMENT, COUNT>(to + r * copy.to.ld, values[i]);
+      typedef typename Element<ELEMENT>::type type;
+      store_values<ELEMENT, COUNT>((type *)c.to.data + (c.first + first + i * c.down) * c.to.ld + c.column, values[i]);
     }
   }
 }
 
-static cudaError_t launch_copy(const struct gather_launch *l, struct copy copy, cudaStream_t stream) {
-  const bool wide = copy.n % 4 == 0 && is_aligned(copy.to, 4);
-  const struct element_tiling t = tiling_of(l->rows, copy.n, wide ? 4 : 1, wide ? 4 : 8);
-  if (copy.to.element == ELEMENT_F32)
-    return wide ? LAUNCH((copy_kernel<ELEMENT_F32, 4>), t.blocks, BLOCK, stream, *l, copy, t)
-                : LAUNCH((copy_kernel<ELEMENT_F32, 1>), t.blocks, BLOCK, stream, *l, copy, t);
-  return wide ? LAUNCH((copy_kernel<ELEMENT_BF16, 4>), t.blocks, BLOCK, stream, *l, copy, t)
-              : LAUNCH((copy_kernel<ELEMENT_BF16, 1>), t.blocks, BLOCK, stream, *l, copy, t);
+// Rows that are normalised already: bits of bf16.
+template <typename WORD>
+static __device__ inline void copy_words(const struct copy &c) {
+  enum { ROWS = 4 };
+  for (int first = c.row; first < c.rows; first += ROWS * c.down) {
+    WORD words[ROWS] = {};
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
+      const int64_t s = first + i * c.down < c.rows ? c.source[first + i * c.down] : -1;
+      if (s >= 0) words[i] = *(const WORD *)((const uint16_t *)c.from + s * c.from_ld + c.column);
+    }
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+      if (first + i * c.down < c.rows)
+        *(WORD *)((uint16_t *)c.to.data + (c.first + first + i * c.down) * c.to.ld + c.column) = words[i];
+  }
+}
+
+// A thread's columns of the stripe; false: it has none.
+static __device__ inline bool place_thread(struct copy &c, const struct element_tiling &t, unsigned stripe,
+                                           int columns) {
+  const int thread = (int)threadIdx.x;
+  c.row = thread / t.across;
+  c.down = t.down;
+  c.column = ((int64_t)stripe * t.across + thread % t.across) * columns;
+  return c.row < c.down && c.column < c.n;
+}
+
+// COUNT: the columns of a thread of X; with 8 or 4, accesses of up to 16 bytes. Blocks of BLOCK.
+template <enum element ELEMENT, int COUNT>
+static __global__ void __launch_bounds__(BLOCK, 4) gather_kernel(struct gather_launch l, struct gather_tiling t) {
+  __shared__ struct device_step step;
+  __shared__ int64_t source[MOST_CHUNK];
+  __shared__ bool last;
+  if (is_stopped(l)) return;
+  load_step(l.state, l.queue, &step);
+  const unsigned stripe = blockIdx.x % t.stripes, chunk = blockIdx.x / t.stripes;
+  const float *y = l.y ? l.sources->y : NULL;
+  const int64_t first = (int64_t)chunk * t.chunk;
+  const int rows = l.rows - first < t.chunk ? (int)(l.rows - first) : t.chunk;
+  double weights = find_rows(l, &step, first, rows, stripe == 0 ? y : NULL, source);
+  if (y && stripe == 0) {
+    weights = block_sum(weights);
+    if (threadIdx.x == 0) ((double *)l.scratch.partials)[chunk] = weights;
+  }
+  __syncthreads();
+  unsigned number = 0;
+  const bool concludes = y || l.queue;
+  if (concludes && threadIdx.x == 0) number = take_number(l.scratch.counters);  // which arrives while cells are copied
+
+  struct copy c;
+  c.first = first, c.source = source, c.rows = rows;
+  if (stripe < t.X_stripes) {
+    c.from = l.sources->X, c.form = l.sources->form, c.from_ld = l.sources->ld, c.to = l.X, c.n = l.n_x;
+    c.fill = l.fill, c.shift = l.shift, c.scale = l.scale;
+    if (c.from && place_thread(c, t.X, stripe, COUNT)) {
+      if (ELEMENT == ELEMENT_F32 || c.form != INPUT_NORMALISED) {
+        copy_values<ELEMENT, COUNT>(c);
+      } else {
+        if constexpr (COUNT == 8) copy_words<uint4>(c);
+        if constexpr (COUNT == 4) copy_words<uint2>(c);
+        if constexpr (COUNT == 1) copy_words<uint16_t>(c);
+      }
+    }
+  } else {
+    c.from = y, c.form = INPUT_FLOATS, c.from_ld = c.n = l.n_y;
+    c.to.data = l.y, c.to.ld = l.n_y, c.to.element = ELEMENT_F32;
+    c.fill = NULL, c.shift = l.y_shift, c.scale = l.y_scale;
+    if (y && place_thread(c, t.y, stripe - t.X_stripes, 1)) copy_values<ELEMENT_F32, 1>(c);
+  }
+
+  if (!concludes) return;
+  if (threadIdx.x == 0) last = number == gridDim.x - 1;
+  __syncthreads();
+  if (last) conclude(l, &step, y != NULL, gridDim.x / t.stripes);
+}
+
+template <enum element ELEMENT, int COUNT>
+static cudaError_t launch_gather_of(const struct gather_launch *l, cudaStream_t stream) {
+  const struct gather_tiling t = gather_tiling_of(l, COUNT, InFlight<COUNT>::ROWS);
+  const int64_t blocks = (l->rows + t.chunk - 1) / t.chunk * t.stripes;
+  return LAUNCH((gather_kernel<ELEMENT, COUNT>), (unsigned)blocks, BLOCK, stream, *l, t);
 }
 
 cudaError_t launch_gather(const struct gather_launch *l, cudaStream_t stream) {
-  cudaError_t error = LAUNCH(rows_kernel, rows_blocks(l->rows), BLOCK, stream, *l);
-  if (error == cudaSuccess && l->y && l->n_y > 1) {
-    const struct device_matrix y = {l->y, l->n_y, ELEMENT_F32};
-    const struct copy targets = {true, NULL, l->y_shift, l->y_scale, y, l->n_y};
-    error = launch_copy(l, targets, stream);
-  }
-  const struct copy inputs = {false, l->fill, l->shift, l->scale, l->X, l->n_x};
-  return error == cudaSuccess ? launch_copy(l, inputs, stream) : error;
+  if (l->X.element == ELEMENT_F32)
+    return l->n_x % 4 == 0 && is_aligned(l->X, 4) ? launch_gather_of<ELEMENT_F32, 4>(l, stream)
+                                                  : launch_gather_of<ELEMENT_F32, 1>(l, stream);
+  if (l->n_x % 8 == 0 && is_aligned(l->X, 8)) return launch_gather_of<ELEMENT_BF16, 8>(l, stream);
+  return l->n_x % 4 == 0 && is_aligned(l->X, 4) ? launch_gather_of<ELEMENT_BF16, 4>(l, stream)
+                                                : launch_gather_of<ELEMENT_BF16, 1>(l, stream);
 }

@@ -33,7 +33,7 @@ TEST_P(Gather, FollowsTheQueueAndStopsAfterABadStep) {
     w.push_back(static_cast<float>(s + 1));
   }
   const Buffer<float> source_X(X), source_y(y), source_w(w);
-  const Buffer<source_table> table({{source_X.data, source_y.data, source_w.data, nullptr, false}});
+  const Buffer<source_table> table({{source_X.data, source_y.data, source_w.data, nullptr, INPUT_FLOATS, c.n_x}});
   std::vector<device_step> steps(3);
   for (size_t i = 0; i < steps.size(); i++) {
     steps[i].number = static_cast<int64_t>(i) + 1;
@@ -46,13 +46,12 @@ TEST_P(Gather, FollowsTheQueueAndStopsAfterABadStep) {
   Buffer<double> bad_step(1, 0), weight_sum(1, -1);
   Matrix to(c.rows, c.ld, c.element);
   Buffer<float> to_y(c.rows * c.n_y, kUntouched), to_w(c.rows, kUntouched);
-  Buffer<int64_t> source(c.rows, 0);
   Buffer<double> partials(static_cast<int64_t>(gather_scratch(c.rows) / sizeof(double)), 0);
   Buffer<unsigned> counters(COUNTERS, 0);
   gather_launch launch{};
   launch.state = state.data, launch.queue = queue.data, launch.bad_step = bad_step.data, launch.sources = table.data;
   launch.X = to.matrix(), launch.y = to_y.data, launch.w = to_w.data, launch.weight_sum = weight_sum.data;
-  launch.n_x = c.n_x, launch.n_y = c.n_y, launch.rows = c.rows, launch.source = source.data;
+  launch.n_x = c.n_x, launch.n_y = c.n_y, launch.rows = c.rows;
   launch.scratch = {partials.data, counters.data};
 
   size_t current = 0; /* step whose rows must be there */

@@ -92,16 +92,16 @@ static __device__ inline float row_weight(const struct gather_launch &l, int64_t
   return l.class_weight ? formula_class_weighted(w, l.class_weight, l.classes, y) : w;
 }
 
-// The source of each of the block's rows, -1 beyond the step's. With y, the first stripe's, also their targets and
-// weights. Returns the sum of the thread's weights.
+// The element of the source, whose rows are `ld` apart, at which each of the block's rows begins; -1 beyond the step's.
+// With y, the first stripe's, also their targets and weights. Returns the sum of the thread's weights.
 static __device__ inline double find_rows(const struct gather_launch &l, const struct device_step *step, int64_t first,
-                                          int rows, const float *y, int64_t *source) {
+                                          int rows, int64_t ld, const float *y, int64_t *source) {
   double weights = 0;
   for (int i = (int)threadIdx.x; i < rows; i += BLOCK) {
     const int64_t r = first + i;
     const bool valid = r < step->rows;
     const int64_t s = valid ? source_row(l, step, r) : -1;
-    source[i] = s;
+    source[i] = valid ? s * ld : -1;
     if (!y) continue;
     const float target = valid ? y[s * l.n_y] : 0.0f, w = valid ? row_weight(l, s, target) : 0.0f;
     const float shift = l.y_shift ? *l.y_shift : 0.0f, scale = l.y_scale ? *l.y_scale : 1.0f;
@@ -114,19 +114,18 @@ static __device__ inline double find_rows(const struct gather_launch &l, const s
 
 // By thread 0: the number of blocks that were here before. All that the block does before its barrier has happened for
 // a block that is here later.
-static __device__ inline unsigned take_number(unsigned *counter) {
+static __device__ inline unsigned take_number(unsigned *counter, unsigned blocks) {
   __threadfence();
-  return atomicInc(counter, gridDim.x - 1);
+  return atomicInc(counter, blocks - 1);
 }
 
 // By the block with the last number: adds up the chunks' weights; makes the step current, since every other block has
 // read the state.
-static __device__ inline void conclude(const struct gather_launch &l, const struct device_step *step, bool weights,
-                                       unsigned chunks) {
+static __device__ inline void conclude(const struct gather_launch &l, const struct device_step *step, bool weights) {
   __threadfence();
   if (weights) {
     double sum = 0;
-    for (unsigned i = threadIdx.x; i < chunks; i += BLOCK) sum += ((const double *)l.scratch.partials)[i];
+    for (unsigned i = threadIdx.x; i < gridDim.x; i += BLOCK) sum += ((const double *)l.scratch.partials)[i];
     sum = block_sum(sum);
     if (threadIdx.x == 0) *l.weight_sum = sum;
   }
@@ -135,17 +134,14 @@ static __device__ inline void conclude(const struct gather_launch &l, const stru
 
 // ---- cells: the inputs, and targets of several columns ----
 
-// What a block gathers: rows of n values, from rows `source` of `from` to the rows of `to` from `first` on.
+// What a thread gathers: COUNT columns of every down-th of the block's rows, from `row` on.
 struct copy {
   const void *from;
+  const int64_t *begin;  // (rows) where the source's rows begin
   enum input_form form;
-  int64_t from_ld;
-  const float *fill, *shift, *scale;  // (n); NULL: none
-  struct device_matrix to;
-  int64_t n, first;
-  const int64_t *source;  // (rows)
-  int rows, row, down;    // a thread's first row and the distance to its next
-  int64_t column;         // a thread's first
+  int rows, row, down;
+  int64_t n, column;
+  struct device_matrix to;  // from the block's first row on
 };
 
 // The constants of a thread's columns; `otherwise` if there are none.
@@ -177,35 +173,38 @@ static __device__ inline void load_bytes(const uint8_t *p, float (&values)[COUNT
 }
 
 template <enum element ELEMENT, int COUNT>
-static __device__ inline void copy_values(const struct copy &c) {
+static __device__ inline void copy_values(const struct copy &c, const float *fills, const float *shifts,
+                                          const float *scales) {
   enum { ROWS = InFlight<COUNT>::ROWS };
+  typedef typename Element<ELEMENT>::type type;
+  const int64_t step = c.down * c.to.ld;
+  type *to = (type *)c.to.data + c.row * c.to.ld + c.column;
   float fill[COUNT], shift[COUNT], scale[COUNT];
-  load_constants(c.fill, c.column, NAN, fill);
-  load_constants(c.shift, c.column, 0.0f, shift);
-  load_constants(c.scale, c.column, 1.0f, scale);
-  for (int first = c.row; first < c.rows; first += ROWS * c.down) {
+  load_constants(fills, c.column, NAN, fill);
+  load_constants(shifts, c.column, 0.0f, shift);
+  load_constants(scales, c.column, 1.0f, scale);
+  for (int row = c.row; row < c.rows; row += ROWS * c.down, to += ROWS * step) {
     float values[ROWS][COUNT] = {};
     bool valid[ROWS];
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
-      const int64_t s = first + i * c.down < c.rows ? c.source[first + i * c.down] : -1, at = s * c.from_ld + c.column;
-      valid[i] = s >= 0;
+      const int64_t at = row + i * c.down < c.rows ? c.begin[row + i * c.down] : -1;
+      valid[i] = at >= 0;
       if (!valid[i]) continue;
       if (c.form == INPUT_BYTES)
-        load_bytes<COUNT>((const uint8_t *)c.from + at, values[i]);
+        load_bytes<COUNT>((const uint8_t *)c.from + at + c.column, values[i]);
       else
-        load_values<ELEMENT_F32, COUNT>((const float *)c.from + at, values[i]);
+        load_values<ELEMENT_F32, COUNT>((const float *)c.from + at + c.column, values[i]);
     }
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
-      if (first + i * c.down >= c.rows) break;
+      if (row + i * c.down >= c.rows) break;
 #pragma unroll
       for (int j = 0; j < COUNT; j++) {
         const float x = formula_impute(values[i][j], fill[j]);
         values[i][j] = valid[i] ? formula_normalise(x, shift[j], scale[j]) : 0.0f;
       }
-      typedef typename Element<ELEMENT>::type type;
-      store_values<ELEMENT, COUNT>((type *)c.to.data + (c.first + first + i * c.down) * c.to.ld + c.column, values[i]);
+      store_values<ELEMENT, COUNT>(to + i * step, values[i]);
     }
   }
 }
@@ -214,21 +213,23 @@ static __device__ inline void copy_values(const struct copy &c) {
 template <typename WORD>
 static __device__ inline void copy_words(const struct copy &c) {
   enum { ROWS = 4 };
-  for (int first = c.row; first < c.rows; first += ROWS * c.down) {
+  const int64_t step = c.down * c.to.ld;
+  const uint16_t *const from = (const uint16_t *)c.from + c.column;
+  uint16_t *to = (uint16_t *)c.to.data + c.row * c.to.ld + c.column;
+  for (int row = c.row; row < c.rows; row += ROWS * c.down, to += ROWS * step) {
     WORD words[ROWS] = {};
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
-      const int64_t s = first + i * c.down < c.rows ? c.source[first + i * c.down] : -1;
-      if (s >= 0) words[i] = *(const WORD *)((const uint16_t *)c.from + s * c.from_ld + c.column);
+      const int64_t at = row + i * c.down < c.rows ? c.begin[row + i * c.down] : -1;
+      if (at >= 0) words[i] = *(const WORD *)(from + at);
     }
 #pragma unroll
     for (int i = 0; i < ROWS; i++)
-      if (first + i * c.down < c.rows)
-        *(WORD *)((uint16_t *)c.to.data + (c.first + first + i * c.down) * c.to.ld + c.column) = words[i];
+      if (row + i * c.down < c.rows) *(WORD *)(to + i * step) = words[i];
   }
 }
 
-// A thread's columns of the stripe; false: it has none.
+// The place of a thread with so many columns; false: it has none.
 static __device__ inline bool place_thread(struct copy &c, const struct element_tiling &t, unsigned stripe,
                                            int columns) {
   const int thread = (int)threadIdx.x;
@@ -242,32 +243,35 @@ static __device__ inline bool place_thread(struct copy &c, const struct element_
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK, 4) gather_kernel(struct gather_launch l, struct gather_tiling t) {
   __shared__ struct device_step step;
-  __shared__ int64_t source[MOST_CHUNK];
+  __shared__ int64_t begin[MOST_CHUNK];
   __shared__ bool last;
   if (is_stopped(l)) return;
   load_step(l.state, l.queue, &step);
-  const unsigned stripe = blockIdx.x % t.stripes, chunk = blockIdx.x / t.stripes;
+  const unsigned stripe = blockIdx.z * gridDim.y + blockIdx.y, chunk = blockIdx.x;
   const float *y = l.y ? l.sources->y : NULL;
   const int64_t first = (int64_t)chunk * t.chunk;
   const int rows = l.rows - first < t.chunk ? (int)(l.rows - first) : t.chunk;
-  double weights = find_rows(l, &step, first, rows, stripe == 0 ? y : NULL, source);
+  const bool of_X = stripe < t.X_stripes;
+  const int64_t ld = of_X ? l.sources->ld : l.n_y;
+  double weights = find_rows(l, &step, first, rows, ld, stripe == 0 ? y : NULL, begin);
   if (y && stripe == 0) {
     weights = block_sum(weights);
     if (threadIdx.x == 0) ((double *)l.scratch.partials)[chunk] = weights;
   }
   __syncthreads();
-  unsigned number = 0;
   const bool concludes = y || l.queue;
-  if (concludes && threadIdx.x == 0) number = take_number(l.scratch.counters);  // which arrives while cells are copied
+  const unsigned blocks = gridDim.x * gridDim.y * gridDim.z;
+  unsigned number = 0;  // arrives while cells are copied
+  if (concludes && threadIdx.x == 0) number = take_number(l.scratch.counters, blocks);
 
   struct copy c;
-  c.first = first, c.source = source, c.rows = rows;
-  if (stripe < t.X_stripes) {
-    c.from = l.sources->X, c.form = l.sources->form, c.from_ld = l.sources->ld, c.to = l.X, c.n = l.n_x;
-    c.fill = l.fill, c.shift = l.shift, c.scale = l.scale;
+  c.begin = begin, c.rows = rows;
+  if (of_X) {
+    c.from = l.sources->X, c.form = l.sources->form, c.to = l.X, c.n = l.n_x;
+    c.to.data = (typename Element<ELEMENT>::type *)l.X.data + first * l.X.ld;
     if (c.from && place_thread(c, t.X, stripe, COUNT)) {
       if (ELEMENT == ELEMENT_F32 || c.form != INPUT_NORMALISED) {
-        copy_values<ELEMENT, COUNT>(c);
+        copy_values<ELEMENT, COUNT>(c, l.fill, l.shift, l.scale);
       } else {
         if constexpr (COUNT == 8) copy_words<uint4>(c);
         if constexpr (COUNT == 4) copy_words<uint2>(c);
@@ -275,23 +279,23 @@ static __global__ void __launch_bounds__(BLOCK, 4) gather_kernel(struct gather_l
       }
     }
   } else {
-    c.from = y, c.form = INPUT_FLOATS, c.from_ld = c.n = l.n_y;
-    c.to.data = l.y, c.to.ld = l.n_y, c.to.element = ELEMENT_F32;
-    c.fill = NULL, c.shift = l.y_shift, c.scale = l.y_scale;
-    if (y && place_thread(c, t.y, stripe - t.X_stripes, 1)) copy_values<ELEMENT_F32, 1>(c);
+    c.from = y, c.form = INPUT_FLOATS, c.n = l.n_y;
+    c.to.data = l.y + first * l.n_y, c.to.ld = l.n_y;
+    if (y && place_thread(c, t.y, stripe - t.X_stripes, 1)) copy_values<ELEMENT_F32, 1>(c, NULL, l.y_shift, l.y_scale);
   }
 
   if (!concludes) return;
-  if (threadIdx.x == 0) last = number == gridDim.x - 1;
+  if (threadIdx.x == 0) last = number == blocks - 1;
   __syncthreads();
-  if (last) conclude(l, &step, y != NULL, gridDim.x / t.stripes);
+  if (last) conclude(l, &step, y != NULL);
 }
 
 template <enum element ELEMENT, int COUNT>
 static cudaError_t launch_gather_of(const struct gather_launch *l, cudaStream_t stream) {
   const struct gather_tiling t = gather_tiling_of(l, COUNT, InFlight<COUNT>::ROWS);
-  const int64_t blocks = (l->rows + t.chunk - 1) / t.chunk * t.stripes;
-  return LAUNCH((gather_kernel<ELEMENT, COUNT>), (unsigned)blocks, BLOCK, stream, *l, t);
+  const unsigned most = 1u << 15, across = t.stripes < most ? t.stripes : most;  // a grid's y and z are small
+  const dim3 blocks((unsigned)((l->rows + t.chunk - 1) / t.chunk), across, (t.stripes + across - 1) / across);
+  return LAUNCH((gather_kernel<ELEMENT, COUNT>), blocks, BLOCK, stream, *l, t);
 }
 
 cudaError_t launch_gather(const struct gather_launch *l, cudaStream_t stream) {

@@ -1,6 +1,5 @@
-/* The device's passes without a plan: properties on which a captured step relies but which no plan can show. The queue
- * of steps, rows beyond the step's, columns beyond the matrix, and the random matrices on which algorithms are
- * timed. */
+/* The device's passes without a plan: properties on which a captured step relies but which no plan can show. Rows beyond
+ * the step's, columns beyond the matrix, and the random matrices on which algorithms are timed. */
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,101 +11,6 @@
 #include "passes.h"
 
 namespace {
-
-/* ---- gather from the queue ---- */
-
-struct GatherCase {
-  int64_t rows, n_x, ld, n_y;
-  enum element element;
-};
-
-class Gather : public testing::TestWithParam<GatherCase> {};
-
-/* Source row s holds s + j / 64 in X, s + k in y and s + 1 in w, all exact. */
-TEST_P(Gather, FollowsTheQueueAndStopsAfterABadStep) {
-  const GatherCase c = GetParam();
-  const int64_t source_rows = 3 * c.rows;
-  std::vector<float> X, y, w;
-  for (int64_t s = 0; s < source_rows; s++) {
-    for (int64_t j = 0; j < c.n_x; j++) X.push_back(static_cast<float>(s % 64) + static_cast<float>(j % 4) / 4);
-    for (int64_t k = 0; k < c.n_y; k++) y.push_back(static_cast<float>(s + k));
-    w.push_back(static_cast<float>(s + 1));
-  }
-  const Buffer<float> source_X(X), source_y(y), source_w(w);
-  const Buffer<source_table> table({{source_X.data, source_y.data, source_w.data, nullptr, INPUT_FLOATS, c.n_x}});
-  std::vector<device_step> steps(3);
-  for (size_t i = 0; i < steps.size(); i++) {
-    steps[i].number = static_cast<int64_t>(i) + 1;
-    steps[i].first_row = static_cast<int64_t>(i) * c.rows;
-    steps[i].rows = i == 1 ? c.rows / 2 + 1 : c.rows;
-    steps[i].update.learning_rate = static_cast<float>(i) / 2;
-  }
-  const Buffer<device_step> queue(steps);
-  Buffer<step_state> state(1, step_state{});
-  Buffer<double> bad_step(1, 0), weight_sum(1, -1);
-  Matrix to(c.rows, c.ld, c.element);
-  Buffer<float> to_y(c.rows * c.n_y, kUntouched), to_w(c.rows, kUntouched);
-  Buffer<double> partials(static_cast<int64_t>(gather_scratch(c.rows) / sizeof(double)), 0);
-  Buffer<unsigned> counters(COUNTERS, 0);
-  gather_launch launch{};
-  launch.state = state.data, launch.queue = queue.data, launch.bad_step = bad_step.data, launch.sources = table.data;
-  launch.X = to.matrix(), launch.y = to_y.data, launch.w = to_w.data, launch.weight_sum = weight_sum.data;
-  launch.n_x = c.n_x, launch.n_y = c.n_y, launch.rows = c.rows;
-  launch.scratch = {partials.data, counters.data};
-
-  size_t current = 0; /* step whose rows must be there */
-  for (size_t turn = 0; turn < 4; turn++) {
-    SCOPED_TRACE("turn " + std::to_string(turn));
-    if (turn < 2) current = turn;
-    const double bad = turn == 2 ? 2 : 0; /* turn 2 does nothing, turn 3 continues */
-    if (turn == 3) current = 2;
-    ASSERT_EQ(cudaMemcpy(bad_step.data, &bad, sizeof bad, cudaMemcpyHostToDevice), cudaSuccess);
-    const std::vector<float> now = turn == 2 ? std::vector<float>(X.size(), 99) : X; /* another window of the data */
-    ASSERT_EQ(cudaMemcpy(source_X.data, now.data(), now.size() * sizeof(float), cudaMemcpyHostToDevice), cudaSuccess);
-    ASSERT_EQ(launch_gather(&launch, nullptr), cudaSuccess);
-    const device_step &step = steps[current];
-    EXPECT_EQ(state.fetch()[0].next, static_cast<int64_t>(current) + 1);
-    EXPECT_EQ(memcmp(&state.host[0].current, &step, sizeof step), 0);
-    to.fetch(), to_y.fetch(), to_w.fetch();
-    double sum = 0;
-    for (int64_t r = 0; r < c.rows; r++) {
-      const int64_t s = step.first_row + r;
-      const bool valid = r < step.rows;
-      for (int64_t j = 0; j < c.ld; j++)
-        ASSERT_EQ(to.at(r, j), j >= c.n_x ? kUntouched
-                               : valid    ? X[static_cast<size_t>(s * c.n_x + j)]
-                                          : 0.0f)
-            << "row " << r << ", column " << j;
-      for (int64_t k = 0; k < c.n_y; k++)
-        ASSERT_EQ(to_y.host[static_cast<size_t>(r * c.n_y + k)], valid ? static_cast<float>(s + k) : 0.0f) << r;
-      ASSERT_EQ(to_w.host[static_cast<size_t>(r)], valid ? static_cast<float>(s + 1) : 0.0f) << r;
-      if (valid) sum += static_cast<double>(s + 1);
-    }
-    EXPECT_EQ(weight_sum.fetch()[0], sum);
-    EXPECT_EQ(counters.fetch(), std::vector<unsigned>(COUNTERS, 0));
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Passes, Gather,
-                         testing::Values(GatherCase{1, 1, 1, 1, ELEMENT_F32}, GatherCase{7, 5, 8, 1, ELEMENT_F32},
-                                         GatherCase{300, 28, 32, 1, ELEMENT_BF16},
-                                         GatherCase{1024, 4, 4, 2, ELEMENT_F32},
-                                         GatherCase{1025, 3, 8, 4, ELEMENT_BF16},
-                                         GatherCase{3000, 8, 12, 1, ELEMENT_F32},
-                                         GatherCase{33, 1300, 1304, 1, ELEMENT_BF16}));
-
-TEST(Passes, FetchTakesTheQueuesNextStep) {
-  std::vector<device_step> steps(2);
-  for (int i : {0, 1})
-    steps[static_cast<size_t>(i)].number = i + 5, steps[static_cast<size_t>(i)].update.root_bias_correction = 0.5f;
-  const Buffer<device_step> queue(steps);
-  Buffer<step_state> state(1, step_state{});
-  for (size_t i = 0; i < 2; i++) {
-    ASSERT_EQ(launch_fetch(state.data, queue.data, nullptr), cudaSuccess);
-    EXPECT_EQ(memcmp(&state.fetch()[0].current, &steps[i], sizeof steps[i]), 0);
-    EXPECT_EQ(state.host[0].next, static_cast<int64_t>(i) + 1);
-  }
-}
 
 /* ---- loss beyond the step's rows ---- */
 

@@ -95,13 +95,13 @@ static __device__ inline float row_weight(const struct gather_launch &l, int64_t
 // The element of the source, whose rows are `ld` apart, at which each of the block's rows begins; -1 beyond the step's.
 // With y, the first stripe's, also their targets and weights. Returns the sum of the thread's weights.
 static __device__ inline double find_rows(const struct gather_launch &l, const struct device_step *step, int64_t first,
-                                          int rows, int64_t ld, const float *y, int64_t *source) {
+                                          int rows, int64_t ld, const float *y, int64_t *begin) {
   double weights = 0;
   for (int i = (int)threadIdx.x; i < rows; i += BLOCK) {
     const int64_t r = first + i;
     const bool valid = r < step->rows;
     const int64_t s = valid ? source_row(l, step, r) : -1;
-    source[i] = valid ? s * ld : -1;
+    begin[i] = valid ? s * ld : -1;
     if (!y) continue;
     const float target = valid ? y[s * l.n_y] : 0.0f, w = valid ? row_weight(l, s, target) : 0.0f;
     const float shift = l.y_shift ? *l.y_shift : 0.0f, scale = l.y_scale ? *l.y_scale : 1.0f;

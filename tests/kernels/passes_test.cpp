@@ -151,6 +151,47 @@ TEST(Norm, OfALayerIsAsExactAsInFloat64) {
   }
 }
 
+/* With metrics the norm leaves the scalars that the two leave one after the other: a bad step is not counted, nor are
+ * its repeats. */
+TEST(Norm, CountsTheStepAsMetricsAfterItWould) {
+  const struct {
+    double loss;
+    float gradient;
+    int bad_parameters;
+    double bad_step, expected_bad_step;
+  } steps[] = {{0.3, 2, 0, 0, 0}, {NAN, 2, 0, 0, 7}, {0.3, INFINITY, 0, 0, 7},
+               {0.3, 2, 1, 0, 7}, {0.3, 2, 0, 5, 5}, {INFINITY, NAN, 1, 5, 5}};
+  for (const auto &step : steps) {
+    std::vector<double> left[2];
+    for (const bool fused : {false, true}) {
+      std::vector<double> values(SCALAR_SLOTS, 0);
+      values[SCALAR_LOSS] = step.loss, values[SCALAR_WEIGHT_SUM] = 1.7, values[SCALAR_BAD_STEP] = step.bad_step;
+      values[SCALAR_TOTAL_LOSS] = 0.1, values[SCALAR_TOTAL_WEIGHT] = 11;
+      Buffer<double> scalars(values);
+      const Buffer<float> gradients(16, step.gradient);
+      const Buffer<flat_piece> pieces(std::vector<flat_piece>{{0, 8, 1, 8}, {8, 16, 1, 8}});
+      step_state now{};
+      now.current.number = 7;
+      const Buffer<step_state> state({now});
+      Buffer<char> scratch(static_cast<int64_t>(norm_scratch(2, 1)), 0);
+      Buffer<unsigned> counters(COUNTERS, 0);
+      const Buffer<int> bad(1, step.bad_parameters);
+      norm_launch launch{};
+      launch.state = state.data, launch.gradients = gradients.data, launch.pieces = pieces.data, launch.n_pieces = 2;
+      launch.layers = 1, launch.scalars = scalars.data, launch.bad_parameters = bad.data, launch.metrics = fused;
+      launch.scratch = {scratch.data, counters.data};
+      ASSERT_EQ(launch_norm(&launch, nullptr), cudaSuccess);
+      if (!fused) {
+        ASSERT_EQ(launch_metrics(scalars.data, nullptr), cudaSuccess);
+      }
+      left[fused] = scalars.fetch();
+      EXPECT_EQ(left[fused][SCALAR_BAD_STEP], step.expected_bad_step);
+      EXPECT_EQ(left[fused][SCALAR_TOTAL_WEIGHT], step.expected_bad_step == 0 ? 11 + 1.7 : 11);
+    }
+    EXPECT_EQ(memcmp(left[0].data(), left[1].data(), left[0].size() * sizeof(double)), 0) << step.loss;
+  }
+}
+
 struct Spread {
   const char *name;
   float low, high, offset;

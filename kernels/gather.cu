@@ -7,11 +7,9 @@
 enum { STEP_WORDS = sizeof(struct device_step) / sizeof(uint32_t) };
 static_assert(sizeof(struct device_step) % sizeof(uint32_t) == 0 && (int)STEP_WORDS <= WARP, "a warp copies a step");
 
-// The step to run, for all threads of a block: the next of the queue or, without a queue, the current one.
-static __device__ inline void load_step(const struct step_state *state, const struct device_step *queue,
-                                        struct device_step *step) {
-  const uint32_t *from = (const uint32_t *)(queue ? &queue[state->next] : &state->current);
-  if (threadIdx.x < STEP_WORDS) ((uint32_t *)step)[threadIdx.x] = from[threadIdx.x];
+// The step to run, for all threads of a block.
+static __device__ inline void load_step(const struct device_step *from, struct device_step *step) {
+  if (threadIdx.x < STEP_WORDS) ((uint32_t *)step)[threadIdx.x] = ((const uint32_t *)from)[threadIdx.x];
   __syncthreads();
 }
 
@@ -23,17 +21,12 @@ static __device__ inline void make_current(struct step_state *state, const struc
 
 static __global__ void fetch_kernel(struct step_state *state, const struct device_step *queue) {
   __shared__ struct device_step step;
-  load_step(state, queue, &step);
+  load_step(&queue[state->next], &step);
   make_current(state, &step);
 }
 
 cudaError_t launch_fetch(struct step_state *state, const struct device_step *queue, cudaStream_t stream) {
   return LAUNCH(fetch_kernel, 1, WARP, stream, state, queue);
-}
-
-// After a bad step the queue does not advance.
-static __device__ inline bool is_stopped(const struct gather_launch &l) {
-  return l.queue && l.bad_step && *l.bad_step != 0;
 }
 
 // ---- blocks ----
@@ -80,30 +73,32 @@ size_t gather_scratch(int64_t rows) {
 
 // ---- rows: sources, targets of one column, weights and their sum ----
 
-static __device__ inline int64_t source_row(const struct gather_launch &l, const struct device_step *step, int64_t r) {
+static __device__ inline int64_t source_row(const struct gather_launch &l, const struct source_table &sources,
+                                            const struct device_step *step, int64_t r) {
   int64_t t = step->first_row + r;
   if (l.shuffle && step->order.n) t = (int64_t)permutation_index(&step->order, (uint64_t)t);
-  const int64_t *index = l.sources->index;
-  return index ? index[t] : t;
+  return sources.index ? sources.index[t] : t;
 }
 
-static __device__ inline float row_weight(const struct gather_launch &l, int64_t s, float y) {
-  const float w = l.sources->w ? l.sources->w[s] : 1.0f;
+static __device__ inline float row_weight(const struct gather_launch &l, const struct source_table &sources, int64_t s,
+                                          float y) {
+  const float w = sources.w ? sources.w[s] : 1.0f;
   return l.class_weight ? formula_class_weighted(w, l.class_weight, l.classes, y) : w;
 }
 
 // The element of the source, whose rows are `ld` apart, at which each of the block's rows begins; -1 beyond the step's.
 // With y, the first stripe's, also their targets and weights. Returns the sum of the thread's weights.
-static __device__ inline double find_rows(const struct gather_launch &l, const struct device_step *step, int64_t first,
-                                          int rows, int64_t ld, const float *y, int64_t *begin) {
+static __device__ inline double find_rows(const struct gather_launch &l, const struct source_table &sources,
+                                          const struct device_step *step, int64_t first, int rows, int64_t ld,
+                                          const float *y, int64_t *begin) {
   double weights = 0;
   for (int i = (int)threadIdx.x; i < rows; i += BLOCK) {
     const int64_t r = first + i;
     const bool valid = r < step->rows;
-    const int64_t s = valid ? source_row(l, step, r) : -1;
+    const int64_t s = valid ? source_row(l, sources, step, r) : -1;
     begin[i] = valid ? s * ld : -1;
     if (!y) continue;
-    const float target = valid ? y[s * l.n_y] : 0.0f, w = valid ? row_weight(l, s, target) : 0.0f;
+    const float target = valid ? y[s * l.n_y] : 0.0f, w = valid ? row_weight(l, sources, s, target) : 0.0f;
     const float shift = l.y_shift ? *l.y_shift : 0.0f, scale = l.y_scale ? *l.y_scale : 1.0f;
     if (l.n_y == 1) l.y[r] = valid ? formula_normalise(target, shift, scale) : 0.0f;
     l.w[r] = w;
@@ -245,15 +240,20 @@ static __global__ void __launch_bounds__(BLOCK, 4) gather_kernel(struct gather_l
   __shared__ struct device_step step;
   __shared__ int64_t begin[MOST_CHUNK];
   __shared__ bool last;
-  if (is_stopped(l)) return;
-  load_step(l.state, l.queue, &step);
+  // Three reads at once, since each takes longer than all of a small step's copying. After a bad step the queue does not
+  // advance.
+  const struct source_table sources = *l.sources;
+  const double bad_step = l.queue && l.bad_step ? *l.bad_step : 0;
+  const struct device_step *const now = l.queue ? &l.queue[l.state->next] : &l.state->current;
+  if (bad_step != 0) return;
+  load_step(now, &step);
   const unsigned stripe = blockIdx.z * gridDim.y + blockIdx.y, chunk = blockIdx.x;
-  const float *y = l.y ? l.sources->y : NULL;
+  const float *y = l.y ? sources.y : NULL;
   const int64_t first = (int64_t)chunk * t.chunk;
   const int rows = l.rows - first < t.chunk ? (int)(l.rows - first) : t.chunk;
   const bool of_X = stripe < t.X_stripes;
-  const int64_t ld = of_X ? l.sources->ld : l.n_y;
-  double weights = find_rows(l, &step, first, rows, ld, stripe == 0 ? y : NULL, begin);
+  const int64_t ld = of_X ? sources.ld : l.n_y;
+  double weights = find_rows(l, sources, &step, first, rows, ld, stripe == 0 ? y : NULL, begin);
   if (y && stripe == 0) {
     weights = block_sum(weights);
     if (threadIdx.x == 0) ((double *)l.scratch.partials)[chunk] = weights;
@@ -267,7 +267,7 @@ static __global__ void __launch_bounds__(BLOCK, 4) gather_kernel(struct gather_l
   struct copy c;
   c.begin = begin, c.rows = rows;
   if (of_X) {
-    c.from = l.sources->X, c.form = l.sources->form, c.to = l.X, c.n = l.n_x;
+    c.from = sources.X, c.form = sources.form, c.to = l.X, c.n = l.n_x;
     c.to.data = (typename Element<ELEMENT>::type *)l.X.data + first * l.X.ld;
     if (c.from && place_thread(c, t.X, stripe, COUNT)) {
       if (ELEMENT == ELEMENT_F32 || c.form != INPUT_NORMALISED) {

@@ -58,16 +58,15 @@ static struct gather_tiling gather_tiling_of(const struct gather_launch *l, int 
     t.stripes += t.y.blocks.x;
   }
   const int each = in_flight * t.X.down < MOST_CHUNK ? in_flight * t.X.down : MOST_CHUNK;
-  const int64_t wanted = (l->rows * t.stripes / PREFERRED_BLOCKS + each - 1) / each;
+  const int64_t turn = (int64_t)each * PREFERRED_BLOCKS, wanted = (l->rows * t.stripes + turn - 1) / turn;
   const int most = PREFERRED_CHUNK / each;
   t.chunk = each * (int)(wanted < 1 || most < 1 ? 1 : wanted < most ? wanted : most);
   return t;
 }
 
-// The most chunks: few are larger than half of PREFERRED_CHUNK only where there are more blocks than preferred.
+// For the partial sums of the most chunks: PREFERRED_BLOCKS, or chunks of more than half of PREFERRED_CHUNK.
 size_t gather_scratch(int64_t rows) {
-  const int64_t large = rows / (PREFERRED_CHUNK / 2) + 1,
-                most = large > PREFERRED_BLOCKS ? large : PREFERRED_BLOCKS + 1;
+  const int64_t few = PREFERRED_BLOCKS, large = rows / (PREFERRED_CHUNK / 2) + 1, most = large > few ? large : few;
   return (size_t)(rows < most ? rows : most) * sizeof(double);
 }
 
@@ -240,8 +239,7 @@ static __global__ void __launch_bounds__(BLOCK, 4) gather_kernel(struct gather_l
   __shared__ struct device_step step;
   __shared__ int64_t begin[MOST_CHUNK];
   __shared__ bool last;
-  // Three reads at once, since each takes longer than all of a small step's copying. After a bad step the queue does not
-  // advance.
+  // Side by side, since the latency of each read counts in a small step. After a bad step the queue does not advance.
   const struct source_table sources = *l.sources;
   const double bad_step = l.queue && l.bad_step ? *l.bad_step : 0;
   const struct device_step *const now = l.queue ? &l.queue[l.state->next] : &l.state->current;
@@ -278,7 +276,7 @@ static __global__ void __launch_bounds__(BLOCK, 4) gather_kernel(struct gather_l
         if constexpr (COUNT == 1) copy_words<uint16_t>(c);
       }
     }
-  } else {
+  } else if (stripe < t.stripes) {
     c.from = y, c.form = INPUT_FLOATS, c.n = l.n_y;
     c.to.data = l.y + first * l.n_y, c.to.ld = l.n_y;
     if (y && place_thread(c, t.y, stripe - t.X_stripes, 1)) copy_values<ELEMENT_F32, 1>(c, NULL, l.y_shift, l.y_scale);
@@ -295,6 +293,7 @@ static cudaError_t launch_gather_of(const struct gather_launch *l, cudaStream_t 
   const struct gather_tiling t = gather_tiling_of(l, COUNT, InFlight<COUNT>::ROWS);
   const unsigned most = 1u << 15, across = t.stripes < most ? t.stripes : most;  // a grid's y and z are small
   const dim3 blocks((unsigned)((l->rows + t.chunk - 1) / t.chunk), across, (t.stripes + across - 1) / across);
+  if (blocks.x * sizeof(double) > gather_scratch(l->rows)) return cudaErrorInvalidValue;
   return LAUNCH((gather_kernel<ELEMENT, COUNT>), blocks, BLOCK, stream, *l, t);
 }
 

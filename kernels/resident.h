@@ -33,7 +33,8 @@ struct resident_set {
 void resident_prepare(struct resident_set *set, const struct backend_device *device, const struct plan *plan,
                       const struct device_buffers *buffers, struct device_memory *memory);
 void resident_release(struct resident_set *set);
-/* Free bytes of device memory that data may take; resident data further at most DESCENT_GPU_DATA_MB on a shared GPU. */
+/* Free bytes of device memory minus a reserve; what of them resident data may still take, which DESCENT_GPU_DATA_MB
+ * limits on a shared GPU. */
 descent_status resident_free(int64_t *bytes);
 descent_status resident_room(const struct resident_set *set, int64_t *bytes);
 /* Is X of `dtype` kept as normalised rows? */

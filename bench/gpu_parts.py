@@ -311,7 +311,7 @@ def kernels_of_last_step(text):
     name = lambda row: row.get("Kernel Name", "?").replace("(anonymous namespace)::", "").split("(")[0][:120]
     kernels = [[name(row), number(row, METRICS[0]) * 1e-9, number(row, METRICS[1]), number(row, METRICS[2])]
                for row in rows]
-    begins = [i for i, kernel in enumerate(kernels) if "rows_kernel" in kernel[0]]
+    begins = [i for i, kernel in enumerate(kernels) if "gather_kernel" in kernel[0]]
     steps = [kernels[a:b] for a, b in zip(begins, begins[1:] + [len(kernels)])]
     whole = [step for step in steps if any("update_kernel" in kernel[0] for kernel in step)]
     plain = [step for step in whole if not any("deviation_kernel" in kernel[0] for kernel in step)]

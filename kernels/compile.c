@@ -23,7 +23,7 @@ bool compile_supports(const struct backend_device *device, const struct plan *pl
 /* Bytes that compile allocates: those that grow with the batch, and the rest. */
 static void count_bytes(const struct backend_program *program, double *per_row, double *fixed) {
   const struct plan *plan = program->plan;
-  double batch = 8; /* gathered */
+  double batch = 0;
   *fixed = plan->precision == DESCENT_PRECISION_BF16 ? 2.0 * (double)program->buffers.flat.device_count : 0;
   for (int i = 0; i < plan->n_buffers; i++) {
     if (!program->buffers.at[i].owned) continue;
@@ -86,7 +86,7 @@ descent_status compile_plan(struct backend_device *device, const struct plan *pl
   TRY(work_prepare(&program->work, &program->buffers, &program->memory));
   TRY(beside_prepare(&program->beside, device, &program->buffers, &program->work, &program->memory));
   TRY(choose_take(&program->choices, &program->memory));
-  TRY(source_prepare(&program->sources, device, plan, &program->memory));
+  TRY(source_prepare(&program->sources, device, plan, &program->buffers, &program->memory));
   TRY(transfer_prepare(&program->transfer, plan));
   TRY(run_prepare(program));
   CUDA_TRY(cudaStreamSynchronize(device->stream));

@@ -1,4 +1,5 @@
-// The flat buffers: the gradient's accumulation, its norms with the sentinel, the update rules, the copy in bf16.
+// The flat buffers: the gradient's accumulation, its norms with the sentinel, the update rules, the copy in bf16. The
+// norm may add the step to the metrics, which are here too.
 // These passes are bound by memory; everything is read once and written once, 16 bytes at a time, 8 floats per thread
 // and iteration.
 //
@@ -85,6 +86,24 @@ cudaError_t launch_accumulate(const struct accumulate_launch *l, cudaStream_t st
   return LAUNCH(accumulate_kernel, (unsigned)l->n_pieces, BLOCK, stream, *l);
 }
 
+// ---- metrics ----
+
+static __device__ inline void add_step(double *scalars) {
+  if (scalars[SCALAR_BAD_STEP] != 0) return;
+  scalars[SCALAR_TOTAL_LOSS] += scalars[SCALAR_LOSS] * scalars[SCALAR_WEIGHT_SUM];
+  scalars[SCALAR_TOTAL_WEIGHT] += scalars[SCALAR_WEIGHT_SUM];
+}
+
+// One thread.
+static __global__ void metrics_kernel(double *scalars) {
+  GRID_BEGIN();
+  add_step(scalars);
+}
+
+cudaError_t launch_metrics(double *scalars, cudaStream_t stream) {
+  return LAUNCH(metrics_kernel, 1, 1, stream, scalars);
+}
+
 // ---- norm ----
 
 // Once per step, by one thread.
@@ -94,6 +113,7 @@ static __device__ inline void conclude_norm(const struct norm_launch &l, double 
   l.scalars[SCALAR_CLIP] = formula_clip_factor(l.clip_norm, norm);
   const bool is_bad = !is_finite(norm) || !is_finite(l.scalars[SCALAR_LOSS]) || *l.bad_parameters;
   if (is_bad && l.scalars[SCALAR_BAD_STEP] == 0) l.scalars[SCALAR_BAD_STEP] = (double)l.state->current.number;
+  if (l.metrics) add_step(l.scalars);
 }
 
 static __global__ void __launch_bounds__(BLOCK) norm_kernel(struct norm_launch l) {

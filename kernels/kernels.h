@@ -49,13 +49,17 @@ struct step_state {
   int64_t next;               /* index in the queue of the step that the next fetching gather makes current */
 };
 
+/* The elements of a source of X: float32, bytes, or already filled, normalised and rounded to bf16. */
+enum input_form { INPUT_FLOATS, INPUT_BYTES, INPUT_NORMALISED };
+
 /* In device memory, one per program: the current addresses of the bound sources (resident, or a window); NULL:
  * unbound. */
 struct source_table {
-  const void *X; /* float32, or bytes */
+  const void *X;
   const float *y, *w;
   const int64_t *index;
-  bool bytes; /* X is of bytes */
+  enum input_form form; /* of X; INPUT_NORMALISED: for an X of bf16 only, with rows of whole 16-byte units */
+  int64_t ld;           /* of X: elements from row to row */
 };
 
 /* Scratch shared by the launches in one stream. `partials` has at least as many bytes as the launcher's ..._scratch
@@ -81,9 +85,8 @@ struct gather_launch {
   double *weight_sum; /* &scalars[SCALAR_WEIGHT_SUM] */
   int64_t classes;    /* entries of class_weight; the weight of a class beyond them is NaN */
   int64_t n_x, n_y, rows;
-  bool shuffle;    /* false: state->current.order is ignored */
-  int64_t *source; /* (rows) scratch: the source row of each row of the step */
-  struct scratch scratch;
+  bool shuffle;           /* false: state->current.order is ignored */
+  struct scratch scratch; /* not used without queue and y */
 };
 size_t gather_scratch(int64_t rows);
 /* As specified in plan.h. In rows beyond the step's, X, y and w are 0. If y is unbound, y, w and the sum are not
@@ -209,9 +212,6 @@ struct output_launch {
 };
 cudaError_t launch_output(const struct output_launch *launch, cudaStream_t stream);
 
-/* SCALAR_TOTAL_LOSS, SCALAR_TOTAL_WEIGHT. */
-cudaError_t launch_metrics(double *scalars, cudaStream_t stream);
-
 /* ---- the flat buffers (flat.cu) ---- On the device the rows of W are padded to whole 16-byte units of the working
  * type. Padding and gaps hold zeros. So the flat buffers are longer than the plan's, and all have the same layout. */
 
@@ -250,10 +250,13 @@ struct norm_launch {
   /* Set by an update that leaves a non-finite parameter. The next norm then marks its step as bad, since an epilogue
    * that clamps with max(0, x) may turn the resulting NaNs into zeros. */
   const int *bad_parameters;
+  bool metrics; /* afterwards the same as launch_metrics */
   struct scratch scratch;
 };
 size_t norm_scratch(int n_pieces, int layers);
 cudaError_t launch_norm(const struct norm_launch *launch, cudaStream_t stream);
+/* SCALAR_TOTAL_LOSS, SCALAR_TOTAL_WEIGHT. */
+cudaError_t launch_metrics(double *scalars, cudaStream_t stream);
 
 struct update_launch {
   const struct step_state *state;

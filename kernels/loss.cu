@@ -322,17 +322,3 @@ cudaError_t launch_output(const struct output_launch *l, cudaStream_t stream) {
   return l->A.element == ELEMENT_F32 ? launch_output_of<ELEMENT_F32>(l, stream)
                                      : launch_output_of<ELEMENT_BF16>(l, stream);
 }
-
-// ---- metrics ----
-
-// One thread.
-static __global__ void metrics_kernel(double *scalars) {
-  GRID_BEGIN();
-  if (scalars[SCALAR_BAD_STEP] != 0) return;
-  scalars[SCALAR_TOTAL_LOSS] += scalars[SCALAR_LOSS] * scalars[SCALAR_WEIGHT_SUM];
-  scalars[SCALAR_TOTAL_WEIGHT] += scalars[SCALAR_WEIGHT_SUM];
-}
-
-cudaError_t launch_metrics(double *scalars, cudaStream_t stream) {
-  return LAUNCH(metrics_kernel, 1, 1, stream, scalars);
-}

@@ -2,8 +2,8 @@
  *
  * A range's operations give the same results together and one by one, though they may be computed differently: column
  * sums of dZ are computed while dZ is written if the operation that needs them is in the same range (in the same order
- * either way), relu's derivative may come from a mask that the forward product of the same range wrote, and in a captured
- * range weights' operations may run on a second stream. */
+ * either way), relu's derivative may come from a mask that the forward product of the same range wrote, the norm adds
+ * the step to the metrics of the same range, and in a captured range weights' operations may run on a second stream. */
 #include "lower.h"
 
 #include "compiled.h"
@@ -209,7 +209,6 @@ static cudaError_t lower_gather(struct backend_program *program, const struct pl
       .n_y = o->n_y,
       .rows = rows,
       .shuffle = o->shuffle,
-      .source = program->work.gathered,
       .scratch = program->work.scratch,
   };
   return launch_gather(&launch, program->device->stream);
@@ -260,7 +259,15 @@ static cudaError_t lower_accumulate(struct backend_program *program, const struc
   return launch_accumulate(&launch, program->device->stream);
 }
 
-static cudaError_t lower_norm(struct backend_program *program, const struct plan_gradient_norm *o) {
+/* The metrics' op of the range after the norm `index`, of the same scalars; -1: none. The update between the two leaves
+ * the scalars as they are. */
+static int metrics_of(const struct plan *plan, struct plan_range range, int index) {
+  for (int i = index + 1; i < range.first + range.count; i++)
+    if (plan->ops[i].kind == OP_METRICS && plan->ops[i].metrics.scalars == plan->ops[index].norm.scalars) return i;
+  return -1;
+}
+
+static cudaError_t lower_norm(struct backend_program *program, const struct plan_gradient_norm *o, bool metrics) {
   const struct norm_launch launch = {
       .state = program->queue.state,
       .gradients = data_of(program, o->gradients),
@@ -271,6 +278,7 @@ static cudaError_t lower_norm(struct backend_program *program, const struct plan
       .layer_statistics = data_of(program, o->layer_statistics),
       .clip_norm = o->clip_norm,
       .bad_parameters = program->work.bad_parameters,
+      .metrics = metrics,
       .scratch = program->work.scratch,
   };
   return launch_norm(&launch, program->device->stream);
@@ -360,7 +368,8 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
   const double *bad_step = lower_bad_step(program, range);
   const bool concurrent = queued && !marks; /* marks are for operations one after another */
   const struct launch_place *place = &program->beside.first;
-  int summed = -1; /* the weights' op whose column sums are already computed */
+  int summed = -1;  /* the weights' op whose column sums are already computed */
+  int counted = -1; /* the metrics' op that the norm's kernel has done */
   descent_status status = DESCENT_OK;
   if (marks && marks->begin) TRY(record(program, marks->begin));
   for (int i = range.first; i < range.first + range.count; i++) {
@@ -375,10 +384,15 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
       case OP_DENSE_BACKWARD_WEIGHTS: TRY(lower_weights(program, range, i, rows, summed == i, place, marks)); break;
       case OP_DENSE_BACKWARD_INPUT: TRY(lower_input(program, range, i, rows, marks, &summed)); break;
       case OP_ACCUMULATE: CUDA_TRY(lower_accumulate(program, &op->accumulate)); break;
-      case OP_GRADIENT_NORM: CUDA_TRY(lower_norm(program, &op->norm)); break;
+      case OP_GRADIENT_NORM:
+        counted = metrics_of(plan, range, i);
+        CUDA_TRY(lower_norm(program, &op->norm, counted >= 0));
+        break;
       case OP_UPDATE: CUDA_TRY(lower_update(program, &op->update)); break;
       case OP_STATISTICS: CUDA_TRY(lower_statistics(program, op, rows)); break;
-      case OP_METRICS: CUDA_TRY(launch_metrics(data_of(program, op->metrics.scalars), stream)); break;
+      case OP_METRICS:
+        if (counted != i) CUDA_TRY(launch_metrics(data_of(program, op->metrics.scalars), stream));
+        break;
       case OP_OUTPUT: CUDA_TRY(lower_output(program, &op->output, rows)); break;
       case OP_KINDS: TRY(module_status(DESCENT_ERROR_INTERNAL, "unknown operation kind %d", (int)op->kind));
     }

@@ -13,7 +13,6 @@
 #include "plan/operations.h"
 
 static const int64_t window_bytes = INT64_C(64) << 20; /* of a slot, at most, unless one step needs more */
-static const int64_t reserve = INT64_C(256) << 20;     /* device memory that resident data leaves free */
 
 /* ---- the plan's sources ---- */
 
@@ -25,7 +24,7 @@ static void set_dtype(struct source_set *set, int source, descent_dtype dtype) {
 }
 
 descent_status source_prepare(struct source_set *set, const struct backend_device *device, const struct plan *plan,
-                              struct device_memory *memory) {
+                              const struct device_buffers *buffers, struct device_memory *memory) {
   set->device = device;
   set->plan = plan;
   set->memory = memory;
@@ -33,14 +32,15 @@ descent_status source_prepare(struct source_set *set, const struct backend_devic
   for (int i = 0; i < plan->n_ops; i++) {
     const struct plan_gather *g = &plan->ops[i].gather;
     if (plan->ops[i].kind != OP_GATHER) continue;
-    const int buffers[SOURCES] = {g->source_X, g->source_y, g->source_w, g->source_index};
+    const int bound[SOURCES] = {g->source_X, g->source_y, g->source_w, g->source_index};
     for (int k = 0; k < SOURCES; k++) {
-      if (buffers[k] == PLAN_NONE) continue;
-      set->at[k].buffer = buffers[k];
+      if (bound[k] == PLAN_NONE) continue;
+      set->at[k].buffer = bound[k];
       set_dtype(set, k, k == SOURCE_INDEX ? DESCENT_DTYPE_I64 : DESCENT_DTYPE_F32);
     }
   }
   set->stale = true;
+  resident_prepare(&set->residents, device, plan, buffers, memory);
   return device_memory_take(memory, (int64_t)sizeof *set->table, "the table of sources", (void **)&set->table);
 }
 
@@ -58,7 +58,7 @@ static void release_window(struct window *window) {
 }
 
 void source_release(struct source_set *set) {
-  for (int i = 0; i < set->n_residents; i++) device_memory_free(set->residents[i].device);
+  resident_release(&set->residents);
   for (int k = 0; k < SOURCES; k++) device_memory_free(set->staging[k]);
   release_window(&set->window);
   device_memory_free(set->table);
@@ -66,60 +66,13 @@ void source_release(struct source_set *set) {
 
 /* ---- resident data ---- */
 
-static const void *find_resident(const struct source_set *set, const void *host, int64_t bytes) {
-  for (int i = 0; i < set->n_residents; i++)
-    if (set->residents[i].host == host && set->residents[i].bytes == bytes) return set->residents[i].device;
-  return NULL;
-}
-
-/* Free bytes of device memory minus the reserve. */
-static descent_status free_room(int64_t *bytes) {
-  size_t free_bytes, total;
-  descent_status status = DESCENT_OK;
-  CUDA_TRY(cudaMemGetInfo(&free_bytes, &total));
-  const int64_t reserved = reserve < (int64_t)(total / 16) ? reserve : (int64_t)(total / 16);
-  *bytes = (int64_t)free_bytes - reserved;
-done:
-  return status;
-}
-
-/* The bytes that resident data may still take; DESCENT_GPU_DATA_MB limits them on a shared GPU. */
-static descent_status budget(const struct source_set *set, int64_t *bytes) {
-  const char *limit = getenv("DESCENT_GPU_DATA_MB");
-  const descent_status status = free_room(bytes);
-  if (status == DESCENT_OK && limit) {
-    char *end = NULL;
-    const double megabytes = *limit >= '0' && *limit <= '9' ? strtod(limit, &end) : -1;
-    if (!end || *end || !(megabytes <= 1e9))
-      return module_status(DESCENT_ERROR_ARGUMENT,
-                           "DESCENT_GPU_DATA_MB: '%s' is not a number of megabytes (give one, or unset it)", limit);
-    int64_t most = (int64_t)(megabytes * 1e6);
-    for (int i = 0; i < set->n_residents; i++) most -= set->residents[i].bytes;
-    if (most < *bytes) *bytes = most;
-  }
-  return status;
-}
-
-/* Copies the source to the device if it fits; otherwise leaves source->resident NULL. */
-static descent_status make_resident(struct source_set *set, struct bound_source *source) {
-  const cudaStream_t stream = set->device->stream;
-  const int64_t bytes = source->rows * source->row_bytes;
-  int64_t room = 0;
-  void *device = NULL;
-  descent_status status = DESCENT_OK;
-  source->resident = find_resident(set, source->data, bytes);
-  if (source->resident || set->n_residents == MOST_RESIDENTS) return DESCENT_OK;
-  TRY(budget(set, &room));
-  if (bytes > room) return DESCENT_OK;
-  TRY(device_memory_try(set->memory, bytes, &device));
-  if (!device) return DESCENT_OK; /* the free memory is fragmented: stream */
-  CUDA_TRY(cudaMemcpyAsync(device, source->data, (size_t)bytes, cudaMemcpyHostToDevice, stream));
-  CUDA_TRY(cudaStreamSynchronize(stream));
-  set->residents[set->n_residents++] = (struct resident){source->data, bytes, device};
-  source->resident = device;
-  device = NULL;
-done:
-  device_memory_free(device);
+/* Copies the source to the device if it fits; otherwise leaves source->on_device NULL. */
+static descent_status make_resident(struct source_set *set, int source) {
+  struct bound_source *const at = &set->at[source];
+  const bool normalised = source == SOURCE_X && resident_normalises(&set->residents, at->dtype);
+  const descent_status status =
+      resident_take(&set->residents, at->data, at->rows, at->row_bytes, normalised, &at->resident);
+  if (at->resident) at->on_device = at->resident->device;
   return status;
 }
 
@@ -138,7 +91,7 @@ static descent_status take_window(struct source_set *set) {
   const int64_t batch = set->plan->batch;
   int64_t room = 0;
   descent_status status = DESCENT_OK;
-  TRY(free_room(&room));
+  TRY(resident_free(&room));
   window->row_bytes = bound_row_bytes(set);
   int64_t steps = (room / 4 < window_bytes ? room / 4 : window_bytes) / (batch * window->row_bytes);
   if (steps < 1) steps = 1;
@@ -185,8 +138,10 @@ static void describe_placement(struct source_set *set, bool constant) {
   int64_t bytes = 0, room = 0;
   set->placement[0] = 0;
   for (int k = 0; k < SOURCES; k++)
-    if (set->at[k].data) bytes += set->at[k].rows * set->at[k].row_bytes;
-  if (!constant || bytes == 0 || budget(set, &room) != DESCENT_OK) return;
+    if (set->at[k].data)
+      bytes +=
+          set->at[k].resident && !set->streaming ? set->at[k].resident->bytes : set->at[k].rows * set->at[k].row_bytes;
+  if (!constant || bytes == 0 || resident_room(&set->residents, &room) != DESCENT_OK) return;
   if (set->streaming)
     snprintf(set->placement, sizeof set->placement,
              "data streamed from the host's memory: %.1f MB, of which the GPU has room for %.1f MB",
@@ -221,10 +176,11 @@ descent_status source_bind(struct source_set *set, int buffer, descent_dtype dty
     source->rows = data ? rows : 0;
     source->constant = constant;
     source->resident = NULL;
+    source->on_device = NULL;
     source->in_place = false;
     set->stale = true;
-    if (data && constant) TRY(make_resident(set, source));
-    if (data && !source->resident && k != SOURCE_INDEX) TRY(fit_window(set));
+    if (data && constant) TRY(make_resident(set, k));
+    if (data && !source->on_device && k != SOURCE_INDEX) TRY(fit_window(set));
   }
 done:
   return status;
@@ -276,7 +232,8 @@ descent_status source_bind_array(struct source_set *set, int buffer, const desce
                         (long long)set->plan->buffers[buffer].cols));
     if (!usable) TRY(stage(set, k, array, &data));
     set_dtype(set, k, usable ? array->dtype : DESCENT_DTYPE_F32);
-    source->data = source->resident = data;
+    source->data = source->on_device = data;
+    source->resident = NULL;
     source->rows = array->rows;
     source->constant = constant;
     source->in_place = true;
@@ -284,6 +241,10 @@ descent_status source_bind_array(struct source_set *set, int buffer, const desce
   }
 done:
   return status;
+}
+
+void source_written(struct source_set *set, int buffer) {
+  if (resident_written(&set->residents, buffer)) set->stale = true;
 }
 
 bool source_in_place(const struct source_set *set) {
@@ -298,7 +259,7 @@ descent_status source_ready(struct source_set *set, bool *streaming) {
   bool constant = true;
   set->streaming = false;
   for (int k = 0; k < SOURCES; k++) {
-    if (set->at[k].data && !set->at[k].resident) set->streaming = true;
+    if (set->at[k].data && !set->at[k].on_device) set->streaming = true;
     if (set->at[k].data && !set->at[k].constant) constant = false;
   }
   if (set->streaming && source_in_place(set))
@@ -307,9 +268,20 @@ descent_status source_ready(struct source_set *set, bool *streaming) {
   if (set->streaming) TRY(fit_window(set)); /* where only the index does not fit, there is none yet */
   const void *at[SOURCES] = {0};
   for (int k = 0; k < SOURCES; k++)
-    if (set->at[k].data) at[k] = set->streaming ? set->window.device[k] : set->at[k].resident;
-  set->uploaded = (struct source_table){at[SOURCE_X], at[SOURCE_Y], at[SOURCE_W], at[SOURCE_INDEX],
-                                        set->at[SOURCE_X].dtype == DESCENT_DTYPE_U8};
+    if (set->at[k].data) at[k] = set->streaming ? set->window.device[k] : set->at[k].on_device;
+  const struct bound_source *const X = &set->at[SOURCE_X];
+  const bool normalised = X->data && !set->streaming && X->resident && X->resident->normalised;
+  if (normalised) TRY(resident_renew(&set->residents, X->resident, X->rows));
+  set->uploaded = (struct source_table){
+      .X = at[SOURCE_X],
+      .y = at[SOURCE_Y],
+      .w = at[SOURCE_W],
+      .index = at[SOURCE_INDEX],
+      .form = normalised                     ? INPUT_NORMALISED
+              : X->dtype == DESCENT_DTYPE_U8 ? INPUT_BYTES
+                                             : INPUT_FLOATS,
+      .ld = normalised ? resident_ld(&set->residents) : set->plan->buffers[X->buffer].cols,
+  };
   CUDA_TRY(
       cudaMemcpyAsync(set->table, &set->uploaded, sizeof set->uploaded, cudaMemcpyHostToDevice, set->device->stream));
   CUDA_TRY(cudaStreamSynchronize(set->device->stream)); /* the next bind may change it */

@@ -2,8 +2,7 @@
 #ifndef DESCENT_KERNELS_SOURCE_H
 #define DESCENT_KERNELS_SOURCE_H
 
-#include "device.h"
-#include "device_memory.h"
+#include "resident.h"
 
 enum { QUEUE_STEPS = 1024 }; /* the most steps that are queued at a time */
 
@@ -15,17 +14,10 @@ struct bound_source {
   const void *data;
   int64_t rows, row_bytes;
   bool constant;
-  const void *resident; /* the device's copy, or the caller's memory on the device; NULL: none */
-  bool in_place;        /* `data` is on the device */
+  struct resident *resident; /* the device's copy; NULL: none */
+  const void *on_device;     /* the same copy, or the caller's memory on the device; NULL: neither */
+  bool in_place;             /* `data` is on the device */
 };
-
-/* A copy on the device that is kept from one bind to the next. */
-struct resident {
-  const void *host;
-  int64_t bytes;
-  void *device;
-};
-enum { MOST_RESIDENTS = 16 };
 
 /* Two slots of rows, used in turn: while a step computes on one, the other is filled. Slot s begins at row s * rows. */
 struct window {
@@ -45,8 +37,7 @@ struct source_set {
   struct device_memory *memory;
   struct source_table *table; /* on the device */
   struct bound_source at[SOURCES];
-  struct resident residents[MOST_RESIDENTS];
-  int n_residents;
+  struct resident_set residents;
   struct window window;
   void *staging[SOURCES]; /* on the device, (batch, columns) float32 of arrays that are not used in place; NULL: none */
   struct source_table uploaded; /* the contents of the device's table */
@@ -56,12 +47,14 @@ struct source_set {
 };
 
 descent_status source_prepare(struct source_set *set, const struct backend_device *device, const struct plan *plan,
-                              struct device_memory *memory);
+                              const struct device_buffers *buffers, struct device_memory *memory);
 void source_release(struct source_set *set);
 descent_status source_bind(struct source_set *set, int buffer, descent_dtype dtype, const void *data, int64_t rows,
                            bool constant);
 /* As bind_array of struct backend. */
 descent_status source_bind_array(struct source_set *set, int buffer, const descent_array *array, bool constant);
+/* A buffer of the plan has been written: rows that were normalised with its values are made again. */
+void source_written(struct source_set *set, int buffer);
 /* Is a source the caller's memory on the device? */
 bool source_in_place(const struct source_set *set);
 /* Before a run with a gather: updates the device's table. *streaming: the rows must be streamed. */

@@ -177,6 +177,7 @@ descent_status transfer_write(struct backend_program *program, int buffer, int64
   descent_status status;
   TRY(check_copy(program, buffer, offset, count, type));
   TRY(take_pinned(&program->transfer));
+  source_written(&program->sources, buffer); /* also if only a part arrives */
   TRY(write_values(program, buffer, offset, count, type, data));
   if (buffer == program->buffers.parameters) TRY(parameters_changed(program));
 done:
@@ -206,6 +207,7 @@ descent_status transfer_restore(struct backend_program *program, int buffer) {
   TRY(check_copy(program, buffer, 0, 0, PLAN_F32));
   if (!program->transfer.saved[buffer])
     return module_status(DESCENT_ERROR_ARGUMENT, "buffer %s has not been saved", program->plan->buffers[buffer].name);
+  source_written(&program->sources, buffer);
   TRY(copy_on_device(program, program->buffers.at[buffer].data, program->transfer.saved[buffer],
                      program->buffers.at[buffer].bytes));
   if (buffer == program->buffers.parameters) TRY(parameters_changed(program));

@@ -83,7 +83,6 @@ static descent_status take_scratch(struct work_memory *work, const struct plan *
   if (plan->train_rows) at_least(&bytes, scratch_bytes(plan, work->n_pieces, plan->train_rows));
   work->scratch_bytes = (int64_t)bytes;
   TRY(work_take_scratch(work, memory, &work->scratch));
-  TRY(device_memory_take(memory, plan->batch * 8, "the gathered rows", (void **)&work->gathered));
   TRY(device_memory_take(memory, (int64_t)sizeof(int), "a flag", (void **)&work->bad_parameters));
 done:
   return status;
@@ -102,7 +101,6 @@ void work_release(struct work_memory *work) {
   device_memory_free(work->pieces);
   device_memory_free(work->scratch.partials);
   device_memory_free(work->scratch.counters);
-  device_memory_free(work->gathered);
   device_memory_free(work->bad_parameters);
 }
 

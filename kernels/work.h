@@ -7,7 +7,6 @@
 struct work_memory {
   struct scratch scratch;
   int64_t scratch_bytes;     /* of its partials */
-  int64_t *gathered;         /* (batch) rows of the source */
   int *bad_parameters;       /* set by the update, as norm_launch describes it */
   struct flat_piece *pieces; /* of the flat buffers, one block's work each */
   int n_pieces;

@@ -21,7 +21,7 @@ static double weight_width(const struct plan *plan) { return plan->precision == 
 
 static struct cost gather_cost(const struct plan *plan, const struct plan_gather *op, double m) {
   const double x = (double)op->n_x, y = (double)op->n_y;
-  struct cost cost = {.bytes = m * x * (FLOAT + width(plan, op->X))};
+  struct cost cost = {.bytes = 2 * m * x * width(plan, op->X)}; /* the source may be kept in the form of X */
   if (op->scale != PLAN_NONE) cost.flops += 2 * m * x, cost.bytes += 2 * x * FLOAT;
   if (op->fill != PLAN_NONE) cost.bytes += x * FLOAT;
   if (op->source_index != PLAN_NONE) cost.bytes += m * (double)sizeof(int64_t);

@@ -102,19 +102,19 @@ cat >"$log" <<'END'
 ==PROF== Connected
 "ID","Kernel Name","dram__bytes_read.sum","dram__bytes_write.sum","gpu__time_duration.sum"
 "","","byte","byte","ns"
-"0","rows_kernel(gather_launch)","0","1","1000"
+"0","gather_kernel(gather_launch)","0","1","1000"
 "1","gemm","1","2","3"
 "2","update_kernel(update_launch)","1","1","1000"
-"3","rows_kernel(gather_launch)","0","1","1000"
+"3","gather_kernel(gather_launch)","0","1","1000"
 "4","deviation_kernel(statistics_launch, tiling)","0","1","1000"
 "5","update_kernel(update_launch)","1","1","1000"
-"6","rows_kernel(gather_launch)","0","1","1000"
+"6","gather_kernel(gather_launch)","0","1","1000"
 END
 case " $FAKE " in *" ncu=early "*) exit 0 ;; esac
 cat >>"$log" <<'END'
-"7","(anonymous namespace)::rows_kernel(gather_launch)","1,000","20","3000"
+"7","(anonymous namespace)::gather_kernel(gather_launch)","1,000","20","3000"
 "8","update_kernel(update_launch)","7","8","9000"
-"9","rows_kernel(gather_launch)","1,000","20","3000"
+"9","gather_kernel(gather_launch)","1,000","20","3000"
 END""",
     "nvcc": r"""case " $FAKE " in *" nvcc=fail "*) exit 1 ;; esac
 case "$*" in
@@ -251,7 +251,7 @@ def problems_of(out, stage, broken, holds):
         results_of = [row["result"] for row in checks if row["name"].startswith(begin) and row["result"] != "passed"]
         if not any(holds in result for result in results_of):
             problems.append(f"no result of '{begin}' holds '{holds}'")
-    step = [["rows_kernel", 3e-6, 1000, 20], ["update_kernel", 9e-6, 7, 8]]
+    step = [["gather_kernel", 3e-6, 1000, 20], ["update_kernel", 9e-6, 7, 8]]
     for row in rows:
         if row["kind"] != "kernels":
             continue

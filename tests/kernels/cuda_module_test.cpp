@@ -50,6 +50,43 @@ TEST_P(CudaModule, GivesTheSameBytesForStreamedData) {
   unsetenv("DESCENT_GPU_DATA_MB");
 }
 
+/* Trains on two datasets in turn, one with missing cells, and writes or restores one of the preprocessing's constants
+ * before each run. */
+void train_while_constants_change(Training &training, const Case &c) {
+  const backend &table = *training.program.backend;
+  const plan_handles &at = training.program.at;
+  const int64_t inputs = c.widths[0], outputs = c.widths.back();
+  const bool regression = c.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  Rows rows = make_rows(ROWS, inputs, regression ? outputs : 1, regression ? 0 : outputs == 1 ? 2 : outputs, 8);
+  for (size_t i = 0; i < rows.X.size(); i += 3) rows.X[i] = NAN;
+  rows.weights.assign(rows.y.size() / static_cast<size_t>(rows.targets), 2);
+  const Dataset others = rows.dataset();
+  ASSERT_EQ(table.save(training.program.compiled, at.shift), DESCENT_OK);
+  for (int turn = 0; turn < 5; turn++) {
+    const int constant = turn == 0 ? at.shift : turn == 1 ? at.scale : at.fill;
+    const std::vector<float> values(static_cast<size_t>(inputs), turn == 1 ? 0.75F : 0.5F);
+    ASSERT_NE(constant, PLAN_NONE);
+    if (turn == 4)
+      ASSERT_EQ(table.restore(training.program.compiled, at.shift), DESCENT_OK);
+    else
+      ASSERT_EQ(program_write(&training.program, constant, 0, inputs, PLAN_F32, values.data()), DESCENT_OK);
+    all_at_once(training);
+    ASSERT_EQ(turn % 2 ? training.bind() : program_bind(&training.program, others.get()), DESCENT_OK);
+    all_at_once(training);
+  }
+}
+
+TEST_P(CudaModule, ReadsNoRowsOfFormerPreprocessing) {
+  Bytes results[2];
+  for (bool streamed : {false, true}) {
+    if (streamed) setenv("DESCENT_GPU_DATA_MB", "0", 1);
+    results[streamed] =
+        trained(GetParam(), [](Training &training) { train_while_constants_change(training, GetParam()); });
+    unsetenv("DESCENT_GPU_DATA_MB");
+  }
+  expect_same(results[0], results[1]);
+}
+
 /* The operations are timed in one training and their products in another. */
 TEST_P(CudaModule, TrainsWhileItTimesOperationsInsideSteps) {
   Bytes results[2];

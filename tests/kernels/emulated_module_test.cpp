@@ -377,6 +377,26 @@ TEST_F(EmulatedModule, StreamedDataGivesTheBytesOfResidentData) {
   }
 }
 
+/* Rows that are normalised in several pieces, on a device that has no room for them in float32. */
+TEST_F(EmulatedModule, KeepsTheInputsOfBf16InHalfTheMemory) {
+  const Case c = {"", {20000, 2, 1},         DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY,
+                  0,  DESCENT_PRECISION_BF16};
+  Bytes results[2];
+  for (const bool resident : {true, false}) {
+    setenv("DESCENT_GPU_DATA_MB", resident ? "22" : "20", 1); /* 24 MB of float32, pieces of 8.3 MB */
+    Training training(c, 301, 8);
+    ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+    const std::vector<plan_step> steps = training.steps(2);
+    ASSERT_EQ(program_run(&training.program, training.program.plan->train, steps.data(), 2), DESCENT_OK)
+        << descent_last_error();
+    expect_contains(training.program.backend->placement(training.program.compiled),
+                    resident ? "data in GPU memory: 12.0 MB, room for 1.6 MB more" : "streamed");
+    results[resident] = training.state();
+  }
+  unsetenv("DESCENT_GPU_DATA_MB");
+  expect_same(results[0], results[1]);
+}
+
 /* With small whole numbers every sum is exact, so a step writes the same bytes with whichever algorithms and epilogues
  * the times favour; in float32 they are the reference's. */
 TEST_F(EmulatedModule, EveryChoiceByTimeIsRight) {

@@ -1,6 +1,5 @@
-/* The device's passes without a plan: properties on which a captured step relies but which no plan can show. The queue
- * of steps, rows beyond the step's, columns beyond the matrix, and the random matrices on which algorithms are
- * timed. */
+/* The device's passes without a plan: properties on which a captured step relies but which no plan can show. Rows beyond
+ * the step's, columns beyond the matrix, and the random matrices on which algorithms are timed. */
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,102 +11,6 @@
 #include "passes.h"
 
 namespace {
-
-/* ---- gather from the queue ---- */
-
-struct GatherCase {
-  int64_t rows, n_x, ld, n_y;
-  enum element element;
-};
-
-class Gather : public testing::TestWithParam<GatherCase> {};
-
-/* Source row s holds s + j / 64 in X, s + k in y and s + 1 in w, all exact. */
-TEST_P(Gather, FollowsTheQueueAndStopsAfterABadStep) {
-  const GatherCase c = GetParam();
-  const int64_t source_rows = 3 * c.rows;
-  std::vector<float> X, y, w;
-  for (int64_t s = 0; s < source_rows; s++) {
-    for (int64_t j = 0; j < c.n_x; j++) X.push_back(static_cast<float>(s % 64) + static_cast<float>(j % 4) / 4);
-    for (int64_t k = 0; k < c.n_y; k++) y.push_back(static_cast<float>(s + k));
-    w.push_back(static_cast<float>(s + 1));
-  }
-  const Buffer<float> source_X(X), source_y(y), source_w(w);
-  const Buffer<source_table> table({{source_X.data, source_y.data, source_w.data, nullptr, false}});
-  std::vector<device_step> steps(3);
-  for (size_t i = 0; i < steps.size(); i++) {
-    steps[i].number = static_cast<int64_t>(i) + 1;
-    steps[i].first_row = static_cast<int64_t>(i) * c.rows;
-    steps[i].rows = i == 1 ? c.rows / 2 + 1 : c.rows;
-    steps[i].update.learning_rate = static_cast<float>(i) / 2;
-  }
-  const Buffer<device_step> queue(steps);
-  Buffer<step_state> state(1, step_state{});
-  Buffer<double> bad_step(1, 0), weight_sum(1, -1);
-  Matrix to(c.rows, c.ld, c.element);
-  Buffer<float> to_y(c.rows * c.n_y, kUntouched), to_w(c.rows, kUntouched);
-  Buffer<int64_t> source(c.rows, 0);
-  Buffer<double> partials(static_cast<int64_t>(gather_scratch(c.rows) / sizeof(double)), 0);
-  Buffer<unsigned> counters(COUNTERS, 0);
-  gather_launch launch{};
-  launch.state = state.data, launch.queue = queue.data, launch.bad_step = bad_step.data, launch.sources = table.data;
-  launch.X = to.matrix(), launch.y = to_y.data, launch.w = to_w.data, launch.weight_sum = weight_sum.data;
-  launch.n_x = c.n_x, launch.n_y = c.n_y, launch.rows = c.rows, launch.source = source.data;
-  launch.scratch = {partials.data, counters.data};
-
-  size_t current = 0; /* step whose rows must be there */
-  for (size_t turn = 0; turn < 4; turn++) {
-    SCOPED_TRACE("turn " + std::to_string(turn));
-    if (turn < 2) current = turn;
-    const double bad = turn == 2 ? 2 : 0; /* turn 2 does nothing, turn 3 continues */
-    if (turn == 3) current = 2;
-    ASSERT_EQ(cudaMemcpy(bad_step.data, &bad, sizeof bad, cudaMemcpyHostToDevice), cudaSuccess);
-    const std::vector<float> now = turn == 2 ? std::vector<float>(X.size(), 99) : X; /* another window of the data */
-    ASSERT_EQ(cudaMemcpy(source_X.data, now.data(), now.size() * sizeof(float), cudaMemcpyHostToDevice), cudaSuccess);
-    ASSERT_EQ(launch_gather(&launch, nullptr), cudaSuccess);
-    const device_step &step = steps[current];
-    EXPECT_EQ(state.fetch()[0].next, static_cast<int64_t>(current) + 1);
-    EXPECT_EQ(memcmp(&state.host[0].current, &step, sizeof step), 0);
-    to.fetch(), to_y.fetch(), to_w.fetch();
-    double sum = 0;
-    for (int64_t r = 0; r < c.rows; r++) {
-      const int64_t s = step.first_row + r;
-      const bool valid = r < step.rows;
-      for (int64_t j = 0; j < c.ld; j++)
-        ASSERT_EQ(to.at(r, j), j >= c.n_x ? kUntouched
-                               : valid    ? X[static_cast<size_t>(s * c.n_x + j)]
-                                          : 0.0f)
-            << "row " << r << ", column " << j;
-      for (int64_t k = 0; k < c.n_y; k++)
-        ASSERT_EQ(to_y.host[static_cast<size_t>(r * c.n_y + k)], valid ? static_cast<float>(s + k) : 0.0f) << r;
-      ASSERT_EQ(to_w.host[static_cast<size_t>(r)], valid ? static_cast<float>(s + 1) : 0.0f) << r;
-      if (valid) sum += static_cast<double>(s + 1);
-    }
-    EXPECT_EQ(weight_sum.fetch()[0], sum);
-    EXPECT_EQ(counters.fetch(), std::vector<unsigned>(COUNTERS, 0));
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Passes, Gather,
-                         testing::Values(GatherCase{1, 1, 1, 1, ELEMENT_F32}, GatherCase{7, 5, 8, 1, ELEMENT_F32},
-                                         GatherCase{300, 28, 32, 1, ELEMENT_BF16},
-                                         GatherCase{1024, 4, 4, 2, ELEMENT_F32},
-                                         GatherCase{1025, 3, 8, 4, ELEMENT_BF16},
-                                         GatherCase{3000, 8, 12, 1, ELEMENT_F32},
-                                         GatherCase{33, 1300, 1304, 1, ELEMENT_BF16}));
-
-TEST(Passes, FetchTakesTheQueuesNextStep) {
-  std::vector<device_step> steps(2);
-  for (int i : {0, 1})
-    steps[static_cast<size_t>(i)].number = i + 5, steps[static_cast<size_t>(i)].update.root_bias_correction = 0.5f;
-  const Buffer<device_step> queue(steps);
-  Buffer<step_state> state(1, step_state{});
-  for (size_t i = 0; i < 2; i++) {
-    ASSERT_EQ(launch_fetch(state.data, queue.data, nullptr), cudaSuccess);
-    EXPECT_EQ(memcmp(&state.fetch()[0].current, &steps[i], sizeof steps[i]), 0);
-    EXPECT_EQ(state.host[0].next, static_cast<int64_t>(i) + 1);
-  }
-}
 
 /* ---- loss beyond the step's rows ---- */
 
@@ -245,6 +148,47 @@ TEST(Norm, OfALayerIsAsExactAsInFloat64) {
                         norm = norms.host[static_cast<size_t>(l * LAYER_SLOTS + LAYER_GRADIENT)];
       ASSERT_LE(std::fabs(norm - exact), (static_cast<long double>(n) / 2 + 1) * kUnit * exact) << n << ", layer " << l;
     }
+  }
+}
+
+/* With metrics the norm leaves the scalars that the two leave one after the other: a bad step is not counted, nor are
+ * its repeats. */
+TEST(Norm, CountsTheStepAsMetricsAfterItWould) {
+  const struct {
+    double loss;
+    float gradient;
+    int bad_parameters;
+    double bad_step, expected_bad_step;
+  } steps[] = {{0.3, 2, 0, 0, 0}, {NAN, 2, 0, 0, 7}, {0.3, INFINITY, 0, 0, 7},
+               {0.3, 2, 1, 0, 7}, {0.3, 2, 0, 5, 5}, {INFINITY, NAN, 1, 5, 5}};
+  for (const auto &step : steps) {
+    std::vector<double> left[2];
+    for (const bool fused : {false, true}) {
+      std::vector<double> values(SCALAR_SLOTS, 0);
+      values[SCALAR_LOSS] = step.loss, values[SCALAR_WEIGHT_SUM] = 1.7, values[SCALAR_BAD_STEP] = step.bad_step;
+      values[SCALAR_TOTAL_LOSS] = 0.1, values[SCALAR_TOTAL_WEIGHT] = 11;
+      Buffer<double> scalars(values);
+      const Buffer<float> gradients(16, step.gradient);
+      const Buffer<flat_piece> pieces(std::vector<flat_piece>{{0, 8, 1, 8}, {8, 16, 1, 8}});
+      step_state now{};
+      now.current.number = 7;
+      const Buffer<step_state> state({now});
+      Buffer<char> scratch(static_cast<int64_t>(norm_scratch(2, 1)), 0);
+      Buffer<unsigned> counters(COUNTERS, 0);
+      const Buffer<int> bad(1, step.bad_parameters);
+      norm_launch launch{};
+      launch.state = state.data, launch.gradients = gradients.data, launch.pieces = pieces.data, launch.n_pieces = 2;
+      launch.layers = 1, launch.scalars = scalars.data, launch.bad_parameters = bad.data, launch.metrics = fused;
+      launch.scratch = {scratch.data, counters.data};
+      ASSERT_EQ(launch_norm(&launch, nullptr), cudaSuccess);
+      if (!fused) {
+        ASSERT_EQ(launch_metrics(scalars.data, nullptr), cudaSuccess);
+      }
+      left[fused] = scalars.fetch();
+      EXPECT_EQ(left[fused][SCALAR_BAD_STEP], step.expected_bad_step);
+      EXPECT_EQ(left[fused][SCALAR_TOTAL_WEIGHT], step.expected_bad_step == 0 ? 11 + 1.7 : 11);
+    }
+    EXPECT_EQ(memcmp(left[0].data(), left[1].data(), left[0].size() * sizeof(double)), 0) << step.loss;
   }
 }
 
@@ -461,12 +405,14 @@ TEST(Check, CountsElementsFurtherFromFloat64ThanThePrecisionAllows) {
 /* It is allocated for the plan's rows; single operations run on a step's rows, which may be fewer. */
 TEST(Scratch, ServesFewerRowsAsWell) {
   for (int64_t n : {1, 10, 30, 64, 256, 300, 784, 1024, 4096, 16384}) {
-    size_t loss = 0, sums = 0, statistics = 0;
+    size_t loss = 0, sums = 0, statistics = 0, gather = 0;
     for (int64_t rows = 1; rows <= 70000; rows += rows < 2000 ? 1 : 61) {
       SCOPED_TRACE(std::to_string(rows) + " rows of " + std::to_string(n));
       ASSERT_GE(loss_scratch(rows, n), loss);
       ASSERT_GE(column_sums_scratch(rows, n), sums);
       ASSERT_GE(statistics_scratch(rows, n), statistics);
+      ASSERT_GE(gather_scratch(rows), gather);
+      gather = gather_scratch(rows);
       loss = loss_scratch(rows, n), sums = column_sums_scratch(rows, n), statistics = statistics_scratch(rows, n);
     }
   }

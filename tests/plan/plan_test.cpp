@@ -483,7 +483,7 @@ TEST(Plan, BytesAreEveryInputOnceAndEveryOutputOnceAsWideAsThePrecisionStoresThe
     const double o = bf16 ? 2 : 4; /* bytes of an operand of a product */
     const std::map<std::string, double> expected = {
         /* name -> bytes moved for 10 rows */
-        {"gather", 10 * (in * 4 + in * o + 2 * 4 + 4 + 4 + 8)}, /* X, y and w in and out, an index of 8 bytes */
+        {"gather", 10 * (in * o + in * o + 2 * 4 + 4 + 4 + 8)}, /* X, y and w in and out, an index of 8 bytes */
         {"dense_forward layer 1", 10 * (in + h1) * o + in * h1 * o + h1 * o},
         {"dense_forward layer 3", 10 * (h2 * o + out * 4) + h2 * out * o + out * 4},
         {"loss", 10 * (out * 4 + 4 + 4 + out * o)},

@@ -150,6 +150,7 @@ struct Tile {
     STAGE = ROWS * (LD_OUT + LD_IN), /* elements */
     BYTES = STAGES * STAGE * sizeof(type)
   };
+  static_assert(BYTES <= 99 << 10, "every GPU since sm_80 gives so much to a block");
 };
 
 // A thread's part in copying ROWS rows of COLUMNS columns of a matrix into a stage: one unit of 16 bytes in every
@@ -173,13 +174,13 @@ struct Copies {
     bytes = (left <= 0 ? 0 : left < WIDE ? left : WIDE) * (int)sizeof(type);
   }
 
-  // One more stage, of which `rows` rows are of the slice; the others are zeros.
-  __device__ void next(type *stage, int rows) {
+  // One more stage; rows from `left` on are zeros.
+  __device__ void next(type *stage, int left) {
 #pragma unroll
     for (int turn = 0; turn < TURNS; turn++) {
       const int r = row + turn * DOWN;
       if (ROWS % DOWN == 0 || r < ROWS)
-        copy_async(stage + r * LD + column, from + turn * DOWN * ld, r < rows ? bytes : 0);
+        copy_async(stage + r * LD + column, from + turn * DOWN * ld, r < left ? bytes : 0);
     }
     from += ROWS * ld;
   }
@@ -200,8 +201,8 @@ struct Copies {
 
 // How the rows are cut; a slice's partial sums are dW with rows of whole units of 4, then db.
 struct slicing {
-  int64_t count, rows; /* of each but the last; whole stages */
-  int64_t ld, floats;  /* of a row of partial sums; of all of a slice's */
+  int count, rows; /* of each but the last; whole stages */
+  int ld, floats;  /* of a row of partial sums; of all of a slice's */
 };
 
 template <class TILE>
@@ -216,8 +217,8 @@ __global__ void __launch_bounds__(TILE::THREADS, TILE::RESIDENT)
   const int tiles_in = ((int)l.n_in + TILE::IN - 1) / TILE::IN;
   const int first_out = (int)blockIdx.x / tiles_in * TILE::OUT, first_in = (int)blockIdx.x % tiles_in * TILE::IN;
   const int64_t slice = blockIdx.y, first_row = slice * slicing.rows;
-  int64_t left = l.rows - first_row < slicing.rows ? l.rows - first_row : slicing.rows; /* rows to be copied */
-  int64_t steps = (left + TILE::ROWS - 1) / TILE::ROWS;
+  int left = (int)(l.rows - first_row < slicing.rows ? l.rows - first_row : slicing.rows); /* rows to be copied */
+  int steps = (left + TILE::ROWS - 1) / TILE::ROWS;
   const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;
   const int warp_out = warp / TILE::WARPS_IN * Warp::OUT, warp_in = warp % TILE::WARPS_IN * Warp::IN;
   const bool sums_columns = l.bias_gradient && first_in == 0;
@@ -226,9 +227,8 @@ __global__ void __launch_bounds__(TILE::THREADS, TILE::RESIDENT)
   Right A(l.A_in, first_row, first_in, l.n_in);
   const auto fetch = [&](int stage) {
     if (left > 0) {
-      const int rows = left < TILE::ROWS ? (int)left : (int)TILE::ROWS;
-      dZ.next(stages + stage * TILE::STAGE, rows);
-      A.next(stages + stage * TILE::STAGE + TILE::ROWS * TILE::LD_OUT, rows);
+      dZ.next(stages + stage * TILE::STAGE, left);
+      A.next(stages + stage * TILE::STAGE + TILE::ROWS * TILE::LD_OUT, left);
       left -= TILE::ROWS;
     }
     copy_commit();
@@ -292,15 +292,15 @@ enum { CELLS = 16, SHARES = BLOCK / CELLS };
 
 __global__ void __launch_bounds__(BLOCK) weights_of_slices(struct weights_launch l, struct slicing slicing) {
   __shared__ __align__(16) float sums[SHARES][CELLS][4];
-  const int64_t cell = (int64_t)blockIdx.x * CELLS + threadIdx.x % CELLS;
-  const int64_t each = (slicing.count + SHARES - 1) / SHARES, first = threadIdx.x / CELLS * each;
-  const int64_t end = first + each < slicing.count ? first + each : slicing.count;
+  const int cell = (int)blockIdx.x * CELLS + (int)threadIdx.x % CELLS;
+  const int each = (slicing.count + SHARES - 1) / SHARES, first = (int)threadIdx.x / CELLS * each;
+  const int end = first + each < slicing.count ? first + each : slicing.count;
   const bool idle = 4 * cell >= slicing.floats;
   float sum[4] = {};
   if (!idle) {
-    const float *from = (const float *)l.scratch.partials + first * slicing.floats + 4 * cell;
+    const float *from = (const float *)l.scratch.partials + (int64_t)first * slicing.floats + 4 * cell;
 #pragma unroll 8
-    for (int64_t slice = first; slice < end; slice++, from += slicing.floats) {
+    for (int slice = first; slice < end; slice++, from += slicing.floats) {
       float values[4];
       load_values<ELEMENT_F32, 4>(from, values);
 #pragma unroll
@@ -317,9 +317,10 @@ __global__ void __launch_bounds__(BLOCK) weights_of_slices(struct weights_launch
 #pragma unroll
     for (int i = 0; i < 4; i++) sum[i] += more[i];
   }
-  const int64_t across = slicing.ld / 4, out = cell / across;
+  const int across = slicing.ld / 4, out = cell / across;
   const bool is_bias = out >= l.n_out;
-  const int64_t column = (is_bias ? cell - l.n_out * across : cell % across) * 4, n = is_bias ? l.n_out : l.n_in;
+  const int column = (is_bias ? cell - (int)l.n_out * across : cell % across) * 4,
+            n = (int)(is_bias ? l.n_out : l.n_in);
   float *const to = is_bias ? l.bias_gradient : l.gradient + out * l.ld;
   if (!to) return;
 #pragma unroll
@@ -347,13 +348,15 @@ static constexpr struct variant variant_of(int blocks) {
   return {TILE::OUT, TILE::IN, blocks, launch_tile<TILE>};
 }
 
-// Square tiles, from whole narrow layers to a quarter of the widest; and tiles for a layer that is narrow on one side.
-// Shared memory stays below the 99 KB that every GPU since sm_80 gives to a block.
+// Square tiles, from all of a narrow layer to a quarter of the widest; half of 256 x 256; and tiles for layers that are
+// narrow on one side. A variant is a tile and a number of blocks: with few of them, each the only one of its
+// multiprocessor, there are few partial sums; more of them fill the GPU evenly.
 template <template <int, int> class WARP_>
 struct TensorTiles {
   typedef Tile<WARP_<2, 4>, 2, 2, 4, 4> Small;  /* 64 x 64 */
   typedef Tile<WARP_<4, 4>, 2, 4, 4, 2> Medium; /* 128 x 128 */
   typedef Tile<WARP_<5, 4>, 2, 5, 4, 1> Large;  /* 160 x 160 */
+  typedef Tile<WARP_<4, 8>, 2, 4, 3, 1> Half;   /* 128 x 256 */
   typedef Tile<WARP_<4, 4>, 5, 1, 3, 2> Tall;   /* 320 x 32 */
   typedef Tile<WARP_<2, 8>, 1, 5, 3, 2> Broad;  /* 32 x 320 */
 };
@@ -362,18 +365,18 @@ typedef TensorTiles<Tf32Warp> Tf32;
 typedef Tile<Fp32Warp<2, 1>, 2, 2, 4, 4> SmallFp32;  /* 64 x 64 */
 typedef Tile<Fp32Warp<2, 2>, 4, 2, 4, 1> MediumFp32; /* 128 x 128 */
 
-enum { MOST_VARIANTS = 10, WIDEST = 320 };
+enum { MOST_VARIANTS = 12, WIDEST = 320, MOST_ROWS = 1 << 30 };
 const struct variant bf16_variants[MOST_VARIANTS] = {
     variant_of<Bf16::Small>(256),  variant_of<Bf16::Small>(512), variant_of<Bf16::Medium>(128),
-    variant_of<Bf16::Medium>(256), variant_of<Bf16::Large>(128), variant_of<Bf16::Large>(256),
-    variant_of<Bf16::Tall>(128),   variant_of<Bf16::Tall>(256),  variant_of<Bf16::Broad>(128),
-    variant_of<Bf16::Broad>(256),
+    variant_of<Bf16::Medium>(256), variant_of<Bf16::Half>(128),  variant_of<Bf16::Half>(256),
+    variant_of<Bf16::Large>(128),  variant_of<Bf16::Large>(256), variant_of<Bf16::Tall>(128),
+    variant_of<Bf16::Tall>(256),   variant_of<Bf16::Broad>(128), variant_of<Bf16::Broad>(256),
 };
 const struct variant tf32_variants[MOST_VARIANTS] = {
     variant_of<Tf32::Small>(256),  variant_of<Tf32::Small>(512), variant_of<Tf32::Medium>(128),
-    variant_of<Tf32::Medium>(256), variant_of<Tf32::Large>(128), variant_of<Tf32::Large>(256),
-    variant_of<Tf32::Tall>(128),   variant_of<Tf32::Tall>(256),  variant_of<Tf32::Broad>(128),
-    variant_of<Tf32::Broad>(256),
+    variant_of<Tf32::Medium>(256), variant_of<Tf32::Half>(128),  variant_of<Tf32::Half>(256),
+    variant_of<Tf32::Large>(128),  variant_of<Tf32::Large>(256), variant_of<Tf32::Tall>(128),
+    variant_of<Tf32::Tall>(256),   variant_of<Tf32::Broad>(128), variant_of<Tf32::Broad>(256),
 };
 const struct variant fp32_variants[MOST_VARIANTS] = {
     variant_of<SmallFp32>(256),
@@ -401,10 +404,10 @@ static struct slicing slicing_of(const struct variant &v, int64_t rows, int64_t 
   enum { STAGE = 32 }; /* rows */
   const int64_t most = most_slices(v, rows, n_in, n_out);
   struct slicing s;
-  s.rows = ((rows + most - 1) / most + STAGE - 1) / STAGE * STAGE;
-  s.count = (rows + s.rows - 1) / s.rows;
-  s.ld = whole_units(n_in);
-  s.floats = slice_floats(n_in, n_out);
+  s.rows = (int)(((rows + most - 1) / most + STAGE - 1) / STAGE * STAGE);
+  s.count = (int)((rows + s.rows - 1) / s.rows);
+  s.ld = (int)whole_units(n_in);
+  s.floats = (int)slice_floats(n_in, n_out);
   return s;
 }
 
@@ -439,7 +442,9 @@ static bool fits(const struct device_matrix &m, int64_t n) {
 
 int weights_variants(const struct weights_launch *launch) {
   const struct weights_launch &l = *launch;
-  if (l.rows < 1 || l.dZ.element != l.A_in.element || !fits(l.dZ, l.n_out) || !fits(l.A_in, l.n_in)) return 0;
+  if (l.rows < 1 || l.rows > MOST_ROWS || l.dZ.element != l.A_in.element || !fits(l.dZ, l.n_out) ||
+      !fits(l.A_in, l.n_in))
+    return 0;
   return offer_for(launch).count;
 }
 

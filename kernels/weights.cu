@@ -208,6 +208,7 @@ struct slicing {
 template <class TILE>
 __global__ void __launch_bounds__(TILE::THREADS, TILE::RESIDENT)
     weights_of_slice(struct weights_launch l, struct slicing slicing) {
+  GRID_BEGIN();
   typedef typename TILE::Warp Warp;
   typedef typename TILE::type type;
   typedef Copies<Warp::ELEMENT, TILE::OUT, TILE::ROWS, TILE::THREADS> Left;
@@ -291,6 +292,7 @@ __global__ void __launch_bounds__(TILE::THREADS, TILE::RESIDENT)
 enum { CELLS = 16, SHARES = BLOCK / CELLS };
 
 __global__ void __launch_bounds__(BLOCK) weights_of_slices(struct weights_launch l, struct slicing slicing) {
+  GRID_BEGIN();
   __shared__ __align__(16) float sums[SHARES][CELLS][4];
   const int cell = (int)blockIdx.x * CELLS + (int)threadIdx.x % CELLS;
   const int each = (slicing.count + SHARES - 1) / SHARES, first = (int)threadIdx.x / CELLS * each;

@@ -1,9 +1,10 @@
-// dW = dZ^T A_in and db = the column sums of dZ in one kernel, for narrow layers and many rows: every operand is read
-// once or a few times from device memory, whereas a library's product of this shape is cut for square matrices.
+// dW = dZ^T A_in and db, the column sums of dZ, in one pass over the rows: for layers of at most 320 units, whose dW is a
+// small matrix and a sum over all of a long batch.
 //
-// The rows of the batch are cut into slices, dW into tiles. A block computes one tile for one slice: it walks down the
-// slice a few rows at a time through a ring of stages in shared memory, and keeps the tile in registers. The slices'
-// partial sums go to scratch, and a second kernel adds them in order.
+// The rows are cut into slices, dW into tiles. A block computes one tile for one slice: it walks down the slice a few
+// rows at a time, through a ring of stages in shared memory, and keeps the tile in registers. The slices' partial sums
+// go to scratch, and a second kernel adds them in order: one block alone would read them at the speed of one
+// multiprocessor. The slices follow from the shape and the variant.
 #include "common.cuh"
 #include "mma.cuh"
 
@@ -333,7 +334,7 @@ __global__ void __launch_bounds__(BLOCK) weights_of_slices(struct weights_launch
 // ---- variants ----
 
 template <class TILE>
-static cudaError_t launch_tile(const struct weights_launch &l, struct slicing slicing, cudaStream_t stream) {
+cudaError_t launch_tile(const struct weights_launch &l, struct slicing slicing, cudaStream_t stream) {
   const int64_t tiles = (l.n_out + TILE::OUT - 1) / TILE::OUT * ((l.n_in + TILE::IN - 1) / TILE::IN);
   return LAUNCH_SHARED(weights_of_slice<TILE>, dim3((unsigned)tiles, (unsigned)slicing.count), TILE::THREADS,
                        TILE::BYTES, stream, l, slicing);
@@ -346,7 +347,7 @@ struct variant {
 };
 
 template <class TILE>
-static constexpr struct variant variant_of(int blocks) {
+constexpr struct variant variant_of(int blocks) {
   return {TILE::OUT, TILE::IN, blocks, launch_tile<TILE>};
 }
 
@@ -387,22 +388,22 @@ const struct variant fp32_variants[MOST_VARIANTS] = {
     variant_of<MediumFp32>(256),
 };
 
-static int64_t whole_units(int64_t n) { return (n + 3) / 4 * 4; }
-static int64_t slice_floats(int64_t n_in, int64_t n_out) { return n_out * whole_units(n_in) + whole_units(n_out); }
+int64_t whole_units(int64_t n) { return (n + 3) / 4 * 4; }
+int64_t slice_floats(int64_t n_in, int64_t n_out) { return n_out * whole_units(n_in) + whole_units(n_out); }
 
-static int64_t tiles_of(const struct variant &v, int64_t n_in, int64_t n_out) {
+int64_t tiles_of(const struct variant &v, int64_t n_in, int64_t n_out) {
   return (n_out + v.out - 1) / v.out * ((n_in + v.in - 1) / v.in);
 }
 
 // No more slices than so many. Never fewer for more rows.
-static int64_t most_slices(const struct variant &v, int64_t rows, int64_t n_in, int64_t n_out) {
+int64_t most_slices(const struct variant &v, int64_t rows, int64_t n_in, int64_t n_out) {
   enum { LEAST_ROWS = 256 };
   const int64_t wanted = v.blocks / tiles_of(v, n_in, n_out), useful = rows / LEAST_ROWS;
   const int64_t count = wanted < useful ? wanted : useful;
   return count > 1 ? count : 1;
 }
 
-static struct slicing slicing_of(const struct variant &v, int64_t rows, int64_t n_in, int64_t n_out) {
+struct slicing slicing_of(const struct variant &v, int64_t rows, int64_t n_in, int64_t n_out) {
   enum { STAGE = 32 }; /* rows */
   const int64_t most = most_slices(v, rows, n_in, n_out);
   struct slicing s;
@@ -418,7 +419,7 @@ struct offer {
   const struct variant *variants[MOST_VARIANTS];
   int count;
 };
-static struct offer offer_of(const struct variant (&all)[MOST_VARIANTS], int64_t n_in, int64_t n_out) {
+struct offer offer_of(const struct variant (&all)[MOST_VARIANTS], int64_t n_in, int64_t n_out) {
   struct offer offer = {};
   int64_t areas[MOST_VARIANTS], least = INT64_MAX;
   for (int i = 0; i < MOST_VARIANTS && all[i].launch; i++) {
@@ -430,12 +431,12 @@ static struct offer offer_of(const struct variant (&all)[MOST_VARIANTS], int64_t
   return offer;
 }
 
-static struct offer offer_for(const struct weights_launch *l) {
+struct offer offer_for(const struct weights_launch *l) {
   if (l->dZ.element == ELEMENT_BF16) return offer_of(bf16_variants, l->n_in, l->n_out);
   return offer_of(l->tf32 ? tf32_variants : fp32_variants, l->n_in, l->n_out);
 }
 
-static bool fits(const struct device_matrix &m, int64_t n) {
+bool fits(const struct device_matrix &m, int64_t n) {
   const int unit = m.element == ELEMENT_F32 ? 4 : 8;
   return n >= 1 && n <= WIDEST && m.ld >= n && m.ld % unit == 0 && (uintptr_t)m.data % 16 == 0;
 }

@@ -61,7 +61,7 @@ class Weights : public testing::TestWithParam<WeightsCase> {
         element(c.arithmetic == BF16 ? ELEMENT_BF16 : ELEMENT_F32),
         dZ(c.rows, c.n_out, element),
         A_in(c.rows, c.n_in, element),
-        scratch(weights_scratch(c.rows, c.n_in, c.n_out), '\xff'),
+        scratch(std::max<int64_t>(1, static_cast<int64_t>(weights_scratch(c.rows, c.n_in, c.n_out))), '\xff'),
         counters(COUNTERS, 0) {}
   void SetUp() override { ASSERT_GT(variants(), 0); }
 

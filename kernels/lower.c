@@ -2,7 +2,8 @@
  *
  * A range's operations give the same results together and one by one, though they may be computed differently: column
  * sums of dZ are computed while dZ is written if the operation that needs them is in the same range (in the same order
- * either way), and relu's derivative may come from a mask that the forward product of the same range wrote. */
+ * either way), relu's derivative may come from a mask that the forward product of the same range wrote, and in a captured
+ * range weights' operations may run on a second stream. */
 #include "lower.h"
 
 #include "compiled.h"
@@ -77,11 +78,13 @@ static struct product_operands operands_of(const struct backend_program *program
 }
 
 static descent_status launch_product(struct backend_program *program, struct plan_range range, int index, int64_t rows,
-                                     const struct lower_marks *marks, struct product_choice *choice) {
+                                     const struct launch_place *place, const struct lower_marks *marks,
+                                     struct product_choice *choice) {
   descent_status status;
   TRY(choose_product(&program->choices, range, index, rows, choice));
-  const struct product_operands operands = operands_of(program, &program->plan->ops[index], choice);
-  TRY(product_run(choice->product, &operands, program->device->stream));
+  struct product_operands operands = operands_of(program, &program->plan->ops[index], choice);
+  operands.workspace = place->workspace;
+  TRY(product_run(choice->product, &operands, place->stream));
   if (marks && marks->products) TRY(record(program, marks->products[index - marks->first]));
 done:
   return status;
@@ -94,7 +97,7 @@ static descent_status lower_forward(struct backend_program *program, struct plan
   const struct device_matrix out = product_of(program, o);
   struct product_choice choice;
   descent_status status;
-  TRY(launch_product(program, range, index, rows, marks, &choice));
+  TRY(launch_product(program, range, index, rows, &program->beside.first, marks, &choice));
   const bool done_by_epilogue =
       o->dropout <= 0 && o->Z == PLAN_NONE &&
       (o->activation == DESCENT_ACTIVATION_IDENTITY || o->activation == DESCENT_ACTIVATION_RELU);
@@ -120,14 +123,14 @@ done:
 }
 
 static descent_status lower_weights(struct backend_program *program, struct plan_range range, int index, int64_t rows,
-                                    bool has_sums, const struct lower_marks *marks) {
+                                    bool has_sums, const struct launch_place *place, const struct lower_marks *marks) {
   const struct plan_dense_backward_weights *o = &program->plan->ops[index].weights;
   struct product_choice choice;
   descent_status status;
-  TRY(launch_product(program, range, index, rows, marks, &choice));
+  TRY(launch_product(program, range, index, rows, place, marks, &choice));
   if (!choice.fused && !has_sums)
     CUDA_TRY(launch_column_sums(matrix_of(program, o->dZ, o->n_out), rows, o->n_out,
-                                flat_at(program, o->gradients, o->b), program->work.scratch, program->device->stream));
+                                flat_at(program, o->gradients, o->b), place->scratch, place->stream));
 done:
   return status;
 }
@@ -151,7 +154,7 @@ static descent_status lower_input(struct backend_program *program, struct plan_r
   struct product_choice choice;
   float *sums = NULL;
   descent_status status;
-  TRY(launch_product(program, range, index, rows, marks, &choice));
+  TRY(launch_product(program, range, index, rows, &program->beside.first, marks, &choice));
   if (choice.mask) goto done;
   if (reader >= 0) {
     const struct plan_dense_backward_weights *weights = &program->plan->ops[reader].weights;
@@ -355,18 +358,21 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
   const struct plan *plan = program->plan;
   const cudaStream_t stream = program->device->stream;
   const double *bad_step = lower_bad_step(program, range);
+  const bool concurrent = queued && !marks; /* marks are for operations one after another */
+  const struct launch_place *place = &program->beside.first;
   int summed = -1; /* the weights' op whose column sums are already computed */
   descent_status status = DESCENT_OK;
   if (marks && marks->begin) TRY(record(program, marks->begin));
   for (int i = range.first; i < range.first + range.count; i++) {
     const struct plan_op *op = &plan->ops[i];
     enter(op);
+    if (concurrent) TRY(beside_order(&program->beside, range, i, &place));
     switch (op->kind) {
       case OP_GATHER: CUDA_TRY(lower_gather(program, &op->gather, rows, queued, bad_step)); break;
       case OP_DENSE_FORWARD: TRY(lower_forward(program, range, i, rows, marks)); break;
       case OP_LOSS: CUDA_TRY(lower_loss(program, &op->loss, rows)); break;
       case OP_BACKWARD_OUTPUT: CUDA_TRY(lower_backward_output(program, &op->output_slope, rows)); break;
-      case OP_DENSE_BACKWARD_WEIGHTS: TRY(lower_weights(program, range, i, rows, summed == i, marks)); break;
+      case OP_DENSE_BACKWARD_WEIGHTS: TRY(lower_weights(program, range, i, rows, summed == i, place, marks)); break;
       case OP_DENSE_BACKWARD_INPUT: TRY(lower_input(program, range, i, rows, marks, &summed)); break;
       case OP_ACCUMULATE: CUDA_TRY(lower_accumulate(program, &op->accumulate)); break;
       case OP_GRADIENT_NORM: CUDA_TRY(lower_norm(program, &op->norm)); break;
@@ -376,10 +382,12 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
       case OP_OUTPUT: CUDA_TRY(lower_output(program, &op->output, rows)); break;
       case OP_KINDS: TRY(module_status(DESCENT_ERROR_INTERNAL, "unknown operation kind %d", (int)op->kind));
     }
+    if (concurrent) TRY(beside_launched(&program->beside, i, place));
     if (marks && marks->operations) TRY(record(program, marks->operations[i - marks->first]));
     if (marks && marks->wait) CUDA_TRY(cudaStreamSynchronize(stream));
     leave();
   }
+  if (concurrent) TRY(beside_join(&program->beside));
 done:
   leave();
   return status;
@@ -390,5 +398,5 @@ descent_status lower_product(struct backend_program *program, int index, int64_t
   struct product_choice choice;
   if (index < 0 || index >= program->plan->n_ops || !plan_has_product(&program->plan->ops[index]))
     return module_status(DESCENT_ERROR_ARGUMENT, "operation %d has no matrix product", index);
-  return launch_product(program, all, index, rows, NULL, &choice);
+  return launch_product(program, all, index, rows, &program->beside.first, NULL, &choice);
 }

@@ -146,12 +146,13 @@ int emulate_is_capturing(cudaStream_t stream);
  * number of the one that fails, from 1), context (of the one that does not fit), launch (of the one refused), fault (of
  * the kernel that hits a bad address), devices, driver (its version), busy (a bit for each device of whose memory other
  * programs hold half), mig (one GPU in so many parts, CUDA_VISIBLE_DEVICES names the one to be seen), nvml and cublas
- * (0: that library is not there), code (0: of kernels, for this device), major (of the compute capability), late (1:
- * every stream created from now on, 2: each with a chance of one half), guess (1: events measure times drawn at random,
- * so that whatever might be chosen by time is), seed (of all that is drawn, such as the order in which blocks and
- * threads run). Before the first use: the environment's DESCENT_EMULATE. */
+ * (0: that library is not there), code (0: of kernels, for this device), major (of the compute capability), processors
+ * (the number of multiprocessors), late (1: every stream created from now on, 2: each with a chance of one half), guess
+ * (1: events measure times drawn at random, so that whatever might be chosen by time is), seed (of all that is drawn,
+ * such as the order in which blocks and threads run). Before the first use: the environment's DESCENT_EMULATE. */
 void emulate_configure(const char *settings);
 int emulate_failed(void);            /* true if that allocation, context, launch or kernel has failed since */
+long long emulate_choices(void);     /* times that a graph could run one of several nodes, since */
 int emulate_current(void);           /* the device of this thread's current context; -1: none */
 long long emulate_live(void);        /* allocations, streams, events and graphs that exist */
 long long emulate_free(int ordinal); /* bytes, as the management library reports; -1: no library */

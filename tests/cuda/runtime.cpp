@@ -64,10 +64,11 @@ std::recursive_mutex device; /* one call at a time */
 struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
   unsigned long long context = 0, late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1, code = 1;
-  unsigned long long major = 9;
+  unsigned long long major = 9, processors = 2;
 } settings;
 struct {
   unsigned long long allocations, launches, kernels, contexts;
+  long long choices;
   cudaError_t last, sticky;
   bool configured, failed, invalidated; /* invalidated: the capture that is under way */
   int captures;
@@ -183,6 +184,7 @@ void run_graph(const std::vector<Node> &nodes) {
     if (!missing[i]) ready.push_back(i);
   }
   while (!ready.empty()) {
+    now.choices += ready.size() > 1;
     const size_t choice = ready.size() > 1 ? emulate_draw() % ready.size() : 0, node = ready[choice];
     if (!grids[node]) grids[node] = start(nodes[node].work);
     if (grids[node] && emulate_grid_block(grids[node])) continue;
@@ -299,14 +301,23 @@ void emulate_configure(const char *text) {
   const struct {
     const char *name;
     unsigned long long *value;
-  } known[] = {{"memory", &settings.memory},   {"allocation", &settings.allocation},
-               {"launch", &settings.launch},   {"fault", &settings.fault},
-               {"devices", &settings.devices}, {"driver", &settings.driver},
-               {"late", &settings.late},       {"guess", &settings.guess},
-               {"seed", &settings.seed},       {"busy", &settings.busy},
-               {"mig", &settings.mig},         {"nvml", &settings.nvml},
-               {"cublas", &settings.cublas},   {"code", &settings.code},
-               {"context", &settings.context}, {"major", &settings.major}};
+  } known[] = {{"memory", &settings.memory},
+               {"allocation", &settings.allocation},
+               {"launch", &settings.launch},
+               {"fault", &settings.fault},
+               {"devices", &settings.devices},
+               {"driver", &settings.driver},
+               {"late", &settings.late},
+               {"guess", &settings.guess},
+               {"seed", &settings.seed},
+               {"busy", &settings.busy},
+               {"mig", &settings.mig},
+               {"nvml", &settings.nvml},
+               {"cublas", &settings.cublas},
+               {"code", &settings.code},
+               {"context", &settings.context},
+               {"major", &settings.major},
+               {"processors", &settings.processors}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -338,6 +349,11 @@ long long emulate_free(int ordinal) {
   LOCK;
   configure_once();
   return settings.nvml ? (long long)available(ordinal) : -1;
+}
+
+long long emulate_choices(void) {
+  LOCK;
+  return now.choices;
 }
 
 int emulate_cublas(void) {
@@ -444,7 +460,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordin
   properties->pciBusID = 0x3b + ordinal;
   properties->totalGlobalMem = settings.memory;
   properties->major = (int)settings.major;
-  properties->multiProcessorCount = 2;
+  properties->multiProcessorCount = (int)settings.processors;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int ordinal) {

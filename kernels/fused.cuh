@@ -182,7 +182,9 @@ static __device__ inline void multiply_chunk(float (&sums)[TILE::TALL][TILE::WID
 // Grid: (tiles of columns, runs of rows), so that blocks that read the same rows run together. PASS is the launch of
 // the layer's pass.
 template <enum arithmetic ARITHMETIC, class TILE, class PASS>
-static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS)
+static __global__ void __launch_bounds__(TILE::THREADS, std::is_same<PASS, backward_launch>::value
+                                                            ? TILE::BLOCKS_BACKWARD
+                                                            : TILE::BLOCKS)
     fused_kernel(PASS pass, struct fused_product product) {
   constexpr bool BACKWARD = std::is_same<PASS, backward_launch>::value;
   constexpr enum element ELEMENT = ARITHMETIC == TENSOR_BF16 ? ELEMENT_BF16 : ELEMENT_F32;

@@ -5,8 +5,9 @@
 
 #include "dense.cuh"
 
-// DOWN x ACROSS warps, each with TALL x WIDE fragments of 16 x 8 elements; at least BLOCKS of a multiprocessor.
-template <int DOWN_, int ACROSS_, int TALL_, int WIDE_, int STAGES_, int BLOCKS_>
+// DOWN x ACROSS warps, each with TALL x WIDE fragments of 16 x 8 elements; at least BLOCKS of a multiprocessor, or
+// BLOCKS_BACKWARD.
+template <int DOWN_, int ACROSS_, int TALL_, int WIDE_, int STAGES_, int BLOCKS_, int BLOCKS_BACKWARD_>
 struct tile {
   enum {
     DOWN = DOWN_,
@@ -15,6 +16,7 @@ struct tile {
     WIDE = WIDE_,
     STAGES = STAGES_,  // of the copies
     BLOCKS = BLOCKS_,
+    BLOCKS_BACKWARD = BLOCKS_BACKWARD_,
     THREADS = DOWN * ACROSS * WARP,
     WARP_ROWS = TALL * 16,
     WARP_COLUMNS = WIDE * 8,
@@ -254,7 +256,11 @@ static __device__ inline void finish_tile(const struct backward_launch &l,
   typedef typename Element<ELEMENT>::type type;
   typedef pack<ELEMENT, COUNT, true> row_pack;
   typedef lane_place<TILE, COUNT> place;
-  enum { AHEAD = 2 };  // loads of A or Z in flight
+  enum {
+    AHEAD = TILE::TALL * TILE::WIDE < 16    ? 4
+            : TILE::TALL * TILE::WIDE == 16 ? 2
+                                            : 1
+  };  // loads of A or Z in flight
   const int count = columns_inside(column, l.n, COUNT);
   const bool from_z = slope_is_from_z(l.activation), drops = l.threshold && slope_drops(l.activation);
   const bool masks = l.threshold && !drops, loads = l.activation != DESCENT_ACTIVATION_IDENTITY && count > 0;
@@ -272,8 +278,10 @@ static __device__ inline void finish_tile(const struct backward_launch &l,
   row_pack ahead[AHEAD];
 #pragma unroll
   for (int i = 0; i < AHEAD; i++) ahead[i] = load(i);
+  // Many fragments leave too few registers for the column sums.
+  constexpr bool HAS_REGISTERS = TILE::TALL * TILE::WIDE <= 16;
   float column_sums[COUNT];
-  load_values<ELEMENT_F32, COUNT>(kept + (int)threadIdx.x * COUNT, column_sums);
+  if (HAS_REGISTERS) load_values<ELEMENT_F32, COUNT>(kept + (int)threadIdx.x * COUNT, column_sums);
   each_row<TILE, COUNT>(sums, shared, [&](int step, int row, float(&values)[COUNT]) {
     row_pack now = ahead[0];
 #pragma unroll
@@ -300,10 +308,12 @@ static __device__ inline void finish_tile(const struct backward_launch &l,
     row_pack out;
     out.set(values);
     store_first(out, (type *)l.dZ.data + r * l.dZ.ld + column, count);
+    if (!HAS_REGISTERS) load_values<ELEMENT_F32, COUNT>(kept + thread_now() * COUNT, column_sums);
 #pragma unroll
     for (int i = 0; i < COUNT; i++) column_sums[i] += out.value(i);
+    if (!HAS_REGISTERS) store_values<ELEMENT_F32, COUNT>(kept + thread_now() * COUNT, column_sums);
   });
-  store_values<ELEMENT_F32, COUNT>(kept + (int)threadIdx.x * COUNT, column_sums);
+  if (HAS_REGISTERS) store_values<ELEMENT_F32, COUNT>(kept + (int)threadIdx.x * COUNT, column_sums);
 }
 
 // The column sums of the block, over its rows of threads in order; then of the grid, over the runs, by the last block of

@@ -3,8 +3,8 @@
 
 struct fused_instances fused_f32(void) {
   static const struct fused_instance all[] = {
-      instance_of<MULTIPLY_ADD, tile<4, 2, 2, 4, 4, 3>>(),  // 128 x 64
-      instance_of<MULTIPLY_ADD, tile<2, 4, 4, 4, 4, 2>>(),  // 128 x 128
+      instance_of<MULTIPLY_ADD, tile<4, 2, 2, 4, 4, 3, 2>>(),  // 128 x 64
+      instance_of<MULTIPLY_ADD, tile<2, 4, 4, 4, 4, 2, 2>>(),  // 128 x 128
   };
   return {all, sizeof all / sizeof *all};
 }

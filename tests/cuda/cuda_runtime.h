@@ -16,7 +16,7 @@
 #define __host__
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
-/* Blocks run one after another. Before a launch all of it is NaN, except under AddressSanitizer, which guards variables
+/* Blocks run one after another. When one begins all of it is NaN, except in templates and under AddressSanitizer, which guards variables
  * only in the usual sections. */
 #ifdef __has_feature
 #define EMULATED_ASAN __has_feature(address_sanitizer)
@@ -151,15 +151,38 @@ static inline void copy_wait(void) {
 
 /* ---- launches ---- */
 
+/* Under AddressSanitizer no thread of a grid's first block finds device memory accessible before it. */
+#define GRID_BEGIN() emulate_grid_begin(__FILE__, __LINE__)
+void emulate_grid_begin(const char *file, int line);
+
 extern uint64_t emulate_random; /* not 0: the state from which every order and time is drawn */
 uint64_t emulate_draw();
 enum { EMULATED_NAN = 0xff }; /* the byte that memory is filled with */
-void emulate_grid(dim3 blocks, unsigned threads, size_t shared, const std::function<void()> &thread);
+/* A kernel under way. Blocks of kernels that may run at the same time take turns. */
+struct emulated_kernel {
+  dim3 blocks;
+  unsigned threads;
+  size_t shared;     /* bytes */
+  bool programmatic; /* every thread has to pass GRID_BEGIN */
+  std::function<void()> thread;
+};
+struct emulated_grid;
+emulated_grid *emulate_grid_start(const emulated_kernel *kernel);
+bool emulate_grid_block(emulated_grid *grid); /* runs one block; false, and the grid is freed: it was the last one */
 
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes = 0;
   cudaStream_t stream = nullptr;
+  const struct cudaLaunchAttribute *attrs = nullptr;
+  unsigned numAttrs = 0;
+};
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    int programmaticStreamSerializationAllowed;
+  } val;
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 cudaError_t emulate_set_attribute(const void *kernel, enum cudaFuncAttribute attribute, int value);
@@ -180,6 +203,7 @@ static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, v
 [[noreturn]] __attribute__((format(printf, 1, 2))) void emulate_misuse(const char *format, ...);
 bool emulate_in_kernel();
 bool emulate_is_global(const void *at); /* in device memory */
-void emulate_end_thread(); /* every thread of a kernel, when it ends */
+void emulate_open_memory(bool open);    /* to all that is compiled with AddressSanitizer */
+void emulate_end_thread();              /* every thread of a kernel, when it ends */
 
 #endif

@@ -81,6 +81,7 @@ struct Thread {
   uint64_t value = 0;
   void (*all)(void *const lanes[LANES]) = nullptr; /* of an operation of the whole warp, and what this lane brings */
   void *lane = nullptr;
+  bool begun = false; /* has passed GRID_BEGIN */
 };
 std::vector<Thread> threads;      /* of the block that runs */
 Fiber scheduler, *left = nullptr; /* whose turn it was before the last switch */
@@ -88,6 +89,7 @@ std::deque<Fiber> fibers;
 std::vector<Fiber *> idle;         /* wait for a thread to run */
 const std::function<void()> *body; /* the kernel with its arguments */
 Thread *current = nullptr;         /* null: the scheduler */
+bool must_begin, is_closed;        /* the kernel needs GRID_BEGIN; device memory is closed until then */
 uint64_t first_lane;               /* of the warp whose lanes take turns */
 Scrambled lanes(0);                /* those still to come */
 
@@ -144,6 +146,9 @@ void fiber_main() {
   for (;;) {
     (*body)();
     emulate_end_thread();
+    if (must_begin && !current->begun)
+      emulate_misuse("thread %u of block %u,%u,%u ends without GRID_BEGIN", threadIdx.x, blockIdx.x, blockIdx.y,
+                     blockIdx.z);
     current->state = ENDED;
     current->fiber = nullptr;
     next_lane();
@@ -288,6 +293,16 @@ void emulate_together(void (*all)(void *const lanes[LANES]), void *lane, const c
   wait(EXCHANGES, 0xffffffffu, all, file, line);
 }
 
+void emulate_grid_begin(const char *file, int line) {
+  if (!current) emulate_misuse("%s:%d: GRID_BEGIN outside a kernel", file, line);
+  if (current->begun) emulate_misuse("%s:%d: a second GRID_BEGIN", file, line);
+  current->begun = true;
+  if (!is_closed) return;
+  wait(AT_BARRIER, 0, nullptr, file, line);
+  if (is_closed) emulate_open_memory(true);
+  is_closed = false;
+}
+
 bool emulate_in_kernel() { return current != nullptr; }
 
 unsigned char *emulate_shared_memory(const char *file, int line) {
@@ -304,23 +319,45 @@ void emulate_check_shared(const void *at, const char *file, int line) {
   if (p % 16) emulate_misuse("%s:%d: the address of thread %u is not a multiple of 16", file, line, threadIdx.x);
 }
 
-void emulate_grid(dim3 blocks, unsigned n, size_t shared, const std::function<void()> &thread) {
+struct emulated_grid {
+  const emulated_kernel *kernel;
+  Scrambled order;
+  uint64_t left;
+  unsigned char *shared;
+  bool closed; /* its first block is to come, which finds device memory closed until GRID_BEGIN */
+};
+
+emulated_grid *emulate_grid_start(const emulated_kernel *kernel) {
   if (current) emulate_misuse("a kernel launches a kernel");
-  body = &thread;
-  gridDim = blocks;
-  blockDim = dim3(n);
-  dynamic_bytes = shared;
-  dynamic_memory = nullptr;
-  if (shared && posix_memalign((void **)&dynamic_memory, 128, shared) != 0) emulate_misuse("no shared memory");
+  const uint64_t blocks = (uint64_t)kernel->blocks.x * kernel->blocks.y * kernel->blocks.z;
+  unsigned char *shared = nullptr;
+  if (kernel->shared && posix_memalign((void **)&shared, 128, kernel->shared) != 0)
+    emulate_misuse("no memory for %zu bytes of shared memory", kernel->shared);
+  return new emulated_grid{kernel, Scrambled(blocks), blocks, shared, kernel->programmatic && EMULATED_ASAN};
+}
+
+bool emulate_grid_block(emulated_grid *grid) {
+  uint64_t block = 0;
+  const emulated_kernel *const kernel = grid->kernel;
+  grid->order.next(&block);
+  body = &kernel->thread;
+  gridDim = kernel->blocks;
+  blockDim = dim3(kernel->threads);
+  blockIdx = {(unsigned)(block % gridDim.x), (unsigned)(block / gridDim.x % gridDim.y),
+              (unsigned)(block / gridDim.x / gridDim.y)};
+  must_begin = kernel->programmatic;
+  is_closed = grid->closed;
+  grid->closed = false;
+  if (is_closed) emulate_open_memory(false);
+  dynamic_memory = grid->shared;
+  dynamic_bytes = kernel->shared;
+  if (dynamic_bytes) memset(dynamic_memory, EMULATED_NAN, dynamic_bytes);
   if (__start_emulated_shared)
     memset(__start_emulated_shared, EMULATED_NAN, (size_t)(__stop_emulated_shared - __start_emulated_shared));
-  uint64_t block;
-  Scrambled order((uint64_t)blocks.x * blocks.y * blocks.z);
-  while (order.next(&block)) {
-    blockIdx = {(unsigned)(block % blocks.x), (unsigned)(block / blocks.x % blocks.y),
-                (unsigned)(block / blocks.x / blocks.y)};
-    if (shared) memset(dynamic_memory, EMULATED_NAN, shared);
-    run_block();
-  }
-  free(dynamic_memory);
+  run_block();
+  dynamic_memory = nullptr;
+  if (--grid->left) return true;
+  free(grid->shared);
+  delete grid;
+  return false;
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <deque>
@@ -16,16 +17,25 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-using Work = std::function<void()>;
+/* Either function or kernel. */
+struct Work {
+  std::function<void()> run;
+  std::shared_ptr<const emulated_kernel> kernel;
+};
+struct Node {
+  Work work;
+  std::vector<size_t> after; /* nodes before it */
+};
 
 using Time = std::shared_ptr<double>; /* milliseconds; NaN: not yet recorded */
 
 struct CUgraph_st {
-  std::vector<Work> nodes;
+  std::vector<Node> nodes;
   std::vector<Time> records; /* of event nodes */
+  cudaStream_t origin;       /* where the capture began */
 };
 struct CUgraphExec_st {
-  std::shared_ptr<const std::vector<Work>> nodes;
+  std::shared_ptr<const std::vector<Node>> nodes;
   std::vector<Time> records;
 };
 struct CUstream_st {
@@ -35,6 +45,7 @@ struct CUstream_st {
   std::deque<Work> queue;
   uint64_t enqueued = 0, done = 0;
   cudaGraph_t graph = nullptr; /* that it is being captured into */
+  std::vector<size_t> tail;    /* the nodes that the next one waits for */
 };
 struct CUevent_st {
   bool timed = true;
@@ -42,6 +53,7 @@ struct CUevent_st {
   uint64_t ticket = 0; /* complete when so much of the stream is done */
   Time milliseconds;
   cudaGraph_t graph = nullptr; /* recorded while captured */
+  std::vector<size_t> tail;    /* of the stream then */
 };
 
 namespace {
@@ -52,6 +64,7 @@ std::recursive_mutex device; /* one call at a time */
 struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
   unsigned long long context = 0, late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1, code = 1;
+  unsigned long long major = 9;
 } settings;
 struct {
   unsigned long long allocations, launches, kernels, contexts;
@@ -128,8 +141,10 @@ double read_clock() { /* milliseconds */
 
 const size_t small = 1 << 20; /* bytes of a block that is guarded completely */
 
+}  // namespace
+
 /* Outside kernels the host must not access device memory: small blocks are guarded against it. */
-void open_memory([[maybe_unused]] bool open) {
+void emulate_open_memory([[maybe_unused]] bool open) {
 #if EMULATED_ASAN
   for (const auto &block : on_device) {
     if (block.second > small) continue;
@@ -139,11 +154,49 @@ void open_memory([[maybe_unused]] bool open) {
 #endif
 }
 
+namespace {
+
+/* Starts a kernel, or returns null after the work, or because it fails. */
+emulated_grid *start(const Work &work) {
+  if (now.sticky != cudaSuccess) return nullptr;
+  if (!work.kernel) {
+    work.run();
+    return nullptr;
+  }
+  if (goes_wrong(&now.kernels, settings.fault)) now.sticky = cudaErrorIllegalAddress;
+  return now.sticky == cudaSuccess ? emulate_grid_start(work.kernel.get()) : nullptr;
+}
+
+void run(const Work &work) {
+  emulated_grid *const grid = start(work);
+  while (grid && emulate_grid_block(grid)) continue;
+}
+
+/* Any order that the graph allows; kernels that may run at the same time take turns block by block. */
+void run_graph(const std::vector<Node> &nodes) {
+  std::vector<size_t> missing(nodes.size()), ready;
+  std::vector<std::vector<size_t>> then(nodes.size());
+  std::vector<emulated_grid *> grids(nodes.size(), nullptr);
+  for (size_t i = 0; i < nodes.size(); i++) {
+    missing[i] = nodes[i].after.size();
+    for (const size_t before : nodes[i].after) then[before].push_back(i);
+    if (!missing[i]) ready.push_back(i);
+  }
+  while (!ready.empty()) {
+    const size_t choice = ready.size() > 1 ? emulate_draw() % ready.size() : 0, node = ready[choice];
+    if (!grids[node]) grids[node] = start(nodes[node].work);
+    if (grids[node] && emulate_grid_block(grids[node])) continue;
+    ready.erase(ready.begin() + (ptrdiff_t)choice);
+    for (const size_t next : then[node])
+      if (--missing[next] == 0) ready.push_back(next);
+  }
+}
+
 void run_until(cudaStream_t stream, uint64_t ticket) {
   while (stream->done < ticket) {
     const Work work = std::move(stream->queue.front());
     stream->queue.pop_front();
-    if (now.sticky == cudaSuccess) work();
+    run(work);
     stream->done++;
   }
 }
@@ -151,9 +204,9 @@ void run_until(cudaStream_t stream, uint64_t ticket) {
 /* Runs the work that is waited for: the whole stream, or up to the ticket of an event. */
 void drain(cudaStream_t stream, uint64_t ticket) {
   if (stream->done >= ticket) return;
-  open_memory(true);
+  emulate_open_memory(true);
   run_until(stream, ticket);
-  open_memory(false);
+  emulate_open_memory(false);
 }
 
 void drain_all(bool blocking_only) {
@@ -168,7 +221,9 @@ cudaStream_t default_stream() {
 
 cudaError_t enqueue(cudaStream_t stream, Work work) {
   if (stream && stream->graph) {
-    stream->graph->nodes.push_back(std::move(work));
+    std::vector<Node> &nodes = stream->graph->nodes;
+    nodes.push_back({std::move(work), std::move(stream->tail)});
+    stream->tail = {nodes.size() - 1};
     return cudaSuccess;
   }
   if (!stream) {
@@ -217,7 +272,7 @@ cudaError_t allocate(void **memory, size_t bytes, std::map<uintptr_t, size_t> &b
   if (is_device) device_bytes += bytes;
   ordinals[(uintptr_t)*memory] = current();
   blocks[(uintptr_t)*memory] = bytes;
-  open_memory(false);
+  emulate_open_memory(false);
   live++;
   return cudaSuccess;
 }
@@ -228,11 +283,11 @@ cudaError_t release(void *memory, std::map<uintptr_t, size_t> &blocks) {
   const auto block = blocks.find((uintptr_t)memory);
   REFUSE(block == blocks.end(), cudaErrorInvalidValue);
   drain_all(false);
-  open_memory(true);
+  emulate_open_memory(true);
   if (&blocks == &on_device) device_bytes -= block->second;
   blocks.erase(block);
   free(memory);
-  open_memory(false);
+  emulate_open_memory(false);
   live--;
   return lost;
 }
@@ -251,7 +306,7 @@ void emulate_configure(const char *text) {
                {"seed", &settings.seed},       {"busy", &settings.busy},
                {"mig", &settings.mig},         {"nvml", &settings.nvml},
                {"cublas", &settings.cublas},   {"code", &settings.code},
-               {"context", &settings.context}};
+               {"context", &settings.context}, {"major", &settings.major}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -304,7 +359,7 @@ int emulate_is_capturing(cudaStream_t stream) {
 cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *context, void (*release)(void *)) {
   const std::shared_ptr<void> owned(context, release); /* released also when refused */
   BEGIN(false);
-  return enqueue(stream, [run, owned] { run(owned.get()); });
+  return enqueue(stream, {[run, owned] { run(owned.get()); }, nullptr});
 }
 
 bool emulate_is_global(const void *at) {
@@ -328,11 +383,11 @@ cudaError_t emulate_launch(const cudaLaunchConfig_t *config, const void *kernel,
   REFUSE(threads.x < 1 || threads.x > 1024 || threads.y != 1 || threads.z != 1, cudaErrorInvalidConfiguration);
   REFUSE(blocks.x < 1 || blocks.y < 1 || blocks.z < 1, cudaErrorInvalidConfiguration);
   REFUSE(blocks.x > INT32_MAX || blocks.y > UINT16_MAX || blocks.z > UINT16_MAX, cudaErrorInvalidConfiguration);
+  const bool programmatic = config->numAttrs != 0 && config->attrs->val.programmaticStreamSerializationAllowed;
+  REFUSE(programmatic && settings.major < 9, cudaErrorNotSupported);
   REFUSE(shared > (given == shared_given.end() ? SHARED_UNASKED : given->second), cudaErrorInvalidValue);
-  return enqueue(config->stream, [=] {
-    if (goes_wrong(&now.kernels, settings.fault)) now.sticky = cudaErrorIllegalAddress;
-    if (now.sticky == cudaSuccess) emulate_grid(blocks, threads.x, shared, thread);
-  });
+  const emulated_kernel launched = {blocks, threads.x, shared, programmatic, std::move(thread)};
+  return enqueue(config->stream, {nullptr, std::make_shared<const emulated_kernel>(launched)});
 }
 
 /* ---- errors and devices ---- */
@@ -373,6 +428,11 @@ cudaError_t cudaSetDevice(int ordinal) {
   contexts.push_back(ordinal);
   return cudaSuccess;
 }
+cudaError_t cudaGetDevice(int *ordinal) {
+  BEGIN(false);
+  *ordinal = current();
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordinal) {
   BEGIN_WITHOUT_CONTEXT(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
@@ -383,16 +443,17 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordin
   properties->uuid.bytes[1] = (char)0xff;
   properties->pciBusID = 0x3b + ordinal;
   properties->totalGlobalMem = settings.memory;
-  properties->major = 9;
+  properties->major = (int)settings.major;
   properties->multiProcessorCount = 2;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int ordinal) {
   BEGIN_WITHOUT_CONTEXT(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
-  *value = attribute == cudaDevAttrMemoryClockRate ? 1000000 /* kHz */
-           : attribute == cudaDevAttrL2CacheSize   ? 1 << 16 /* bytes */
-                                                   : 64;       /* bits */
+  *value = attribute == cudaDevAttrMemoryClockRate          ? 1000000 /* kHz */
+           : attribute == cudaDevAttrL2CacheSize            ? 1 << 16 /* bytes */
+           : attribute == cudaDevAttrComputeCapabilityMajor ? (int)settings.major
+                                                            : 64; /* bits */
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *) {
@@ -507,9 +568,10 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
   REFUSE(from_device != inside(on_device, from, from_bytes), cudaErrorInvalidValue);
   const bool pageable =
       !(to_device || inside(pinned, to, to_bytes)) || !(from_device || inside(pinned, from, from_bytes));
-  const cudaError_t error = enqueue(stream, [=] {
+  const auto copy = [=] {
     for (size_t r = 0; r < rows; r++) memcpy((char *)to + r * to_pitch, (const char *)from + r * from_pitch, width);
-  });
+  };
+  const cudaError_t error = enqueue(stream, {copy, nullptr});
   if (stream && pageable && !stream->graph) drain(stream, stream->enqueued);
   return error != cudaSuccess ? error : fail(now.sticky);
 }
@@ -523,7 +585,7 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpy
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream) {
   BEGIN(false);
   REFUSE(!inside(on_device, memory, bytes), cudaErrorInvalidValue);
-  return enqueue(stream, [=] { memset(memory, value, bytes); });
+  return enqueue(stream, {[=] { memset(memory, value, bytes); }, nullptr});
 }
 
 /* ---- streams and events ---- */
@@ -573,10 +635,13 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
   cudaGraph_t const graph = stream ? stream->graph : nullptr;
   const bool is_node = graph && flags == cudaEventRecordExternal;
   event->graph = is_node ? nullptr : graph;
-  if (event->graph) return cudaSuccess; /* a graph's nodes run in the order in which they were recorded */
+  if (event->graph) {
+    event->tail = stream->tail;
+    return cudaSuccess;
+  }
   const Time milliseconds = std::make_shared<double>(NAN);
   if (is_node) graph->records.push_back(milliseconds);
-  const cudaError_t error = enqueue(stream, [milliseconds] { *milliseconds = read_clock(); });
+  const cudaError_t error = enqueue(stream, {[milliseconds] { *milliseconds = read_clock(); }, nullptr});
   event->milliseconds = milliseconds;
   event->stream = stream ? stream : default_stream();
   event->ticket = is_node ? 0 : event->stream->enqueued;
@@ -588,9 +653,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
   BEGIN(false);
   REFUSE(flags != 0 || (stream && stream->graph && !event->graph), cudaErrorInvalidValue);
-  if (event->graph && stream) stream->graph = event->graph; /* joins the capture */
+  REFUSE(event->graph && stream && stream->graph && stream->graph != event->graph, cudaErrorStreamCaptureIsolation);
+  if (event->graph && stream) { /* joins the capture */
+    stream->graph = event->graph;
+    for (const size_t node : event->tail)
+      if (std::find(stream->tail.begin(), stream->tail.end(), node) == stream->tail.end()) stream->tail.push_back(node);
+  }
   if (event->graph || !event->stream) return cudaSuccess;
-  return enqueue(stream, [other = event->stream, ticket = event->ticket] { run_until(other, ticket); });
+  return enqueue(stream, {[other = event->stream, ticket = event->ticket] { run_until(other, ticket); }, nullptr});
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   BEGIN(true);
@@ -613,22 +683,33 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
   REFUSE(!stream, cudaErrorStreamCaptureUnsupported);
   REFUSE(stream->graph, cudaErrorInvalidValue);
   stream->graph = new CUgraph_st();
+  stream->graph->origin = stream;
   now.captures++;
   now.mode = mode;
   now.invalidated = false;
   return cudaSuccess;
 }
+/* Are all nodes before those of the tail, or among them? Nodes come after those that they wait for. */
+static bool is_joined(const std::vector<Node> &nodes, const std::vector<size_t> &tail) {
+  std::vector<bool> before(nodes.size(), false);
+  for (const size_t node : tail) before[node] = true;
+  for (size_t i = nodes.size(); i-- > 0;)
+    if (before[i])
+      for (const size_t node : nodes[i].after) before[node] = true;
+  return std::find(before.begin(), before.end(), false) == before.end();
+}
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
   BEGIN(false);
   *graph = nullptr;
-  REFUSE(!stream || !stream->graph, cudaErrorInvalidValue);
+  REFUSE(!stream || !stream->graph || stream->graph->origin != stream, cudaErrorInvalidValue);
   cudaGraph_t captured = stream->graph;
+  const bool joined = is_joined(captured->nodes, stream->tail);
   for (const auto &each : streams)
-    if (each->graph == captured) each->graph = nullptr;
+    if (each->graph == captured) each->graph = nullptr, each->tail.clear();
   now.captures--;
-  if (now.invalidated) {
+  if (now.invalidated || !joined) {
     delete captured;
-    return fail(cudaErrorStreamCaptureInvalidated);
+    return fail(now.invalidated ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined);
   }
   *graph = captured;
   live++;
@@ -642,7 +723,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
   BEGIN(false);
-  *exec = new CUgraphExec_st{std::make_shared<std::vector<Work>>(graph->nodes), graph->records};
+  *exec = new CUgraphExec_st{std::make_shared<std::vector<Node>>(graph->nodes), graph->records};
   live++;
   return cudaSuccess;
 }
@@ -660,8 +741,5 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   BEGIN(false);
   REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
   for (const Time &record : exec->records) *record = NAN;
-  return enqueue(stream, [nodes = exec->nodes] {
-    for (const Work &node : *nodes)
-      if (now.sticky == cudaSuccess) node();
-  });
+  return enqueue(stream, {[nodes = exec->nodes] { run_graph(*nodes); }, nullptr});
 }

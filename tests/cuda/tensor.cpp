@@ -11,24 +11,27 @@ enum { LANES = 32, M = 16, N = 8 };
 
 /* ---- products ---- */
 
-/* x cut off to the 24 bits of a float32. */
-float truncated(double x) {
+uint64_t bits_of(double x) {
   uint64_t bits;
   memcpy(&bits, &x, sizeof bits);
-  bits &= ~(uint64_t)0 << 29;
+  return bits;
+}
+double double_of(uint64_t bits) {
+  double x;
   memcpy(&x, &bits, sizeof x);
-  return (float)x;
+  return x;
 }
 
 /* d (M, N) += a (M, K) b (K, N), as coarse as tensor cores have been found to be (Khattak and Mikaitis, "FTTN: feature
  * testing for numerical matrix arithmetic", arXiv 2403.00232): the exact products and d are aligned to the largest of
  * them and cut off behind the bit of 2^-24 relative to its power of two, one more than a float32 has (A100; the H100
- * keeps two or more); their sum is exact and then cut off to a float32. All K products are one such step. Values of
- * more terms than one step, or sums that are not finite, follow IEEE. */
+ * keeps two or more); their sum is exact and is cut off to a float32. All K products are one such step. A sum that is
+ * not finite is IEEE's. */
 template <int K>
 void multiply(const float (&a)[M][K], const float (&b)[K][N], float (&d)[M][N]) {
+  const int fraction = 52, bias = 1023; /* of a double */
   for (int i = 0; i < M; i++) {
-    double terms[K + 1][N], largest[N], plain[N], scale[N], sum[N];
+    double terms[K + 1][N], largest[N], plain[N], scale[N], unit[N], finite = 0;
     int32_t units[N] = {};
     for (int j = 0; j < N; j++) plain[j] = terms[K][j] = d[i][j], largest[j] = fabs(terms[K][j]);
     for (int k = 0; k < K; k++)
@@ -37,18 +40,21 @@ void multiply(const float (&a)[M][K], const float (&b)[K][N], float (&d)[M][N]) 
         plain[j] += terms[k][j];
         largest[j] = fabs(terms[k][j]) > largest[j] ? fabs(terms[k][j]) : largest[j];
       }
-    for (int j = 0; j < N; j++) {
-      int exponent = 0;
-      if (std::isfinite(plain[j])) frexp(largest[j], &exponent);
-      scale[j] = ldexp(1, 25 - exponent); /* largest scale < 2^25 */
+    for (int j = 0; j < N; j++) finite += plain[j] * 0;
+    for (int j = 0; j < N; j++) { /* unit: 2^-24 of the largest term's power of two, scale: its inverse */
+      const uint64_t power = largest[j] > 0 && largest[j] < HUGE_VAL ? bits_of(largest[j]) >> fraction : (uint64_t)bias;
+      unit[j] = double_of((power - 24) << fraction);
+      scale[j] = double_of((2 * bias + 24 - power) << fraction);
     }
-    for (int j = 0; j < N; j++)
-      if (!std::isfinite(plain[j])) /* no place for such terms below */
-        for (int k = 0; k <= K; k++) terms[k][j] = 0;
+    if (finite != 0)
+      for (int k = 0; k <= K; k++)
+        for (int j = 0; j < N; j++) terms[k][j] = std::isfinite(plain[j]) ? terms[k][j] : 0;
     for (int k = 0; k <= K; k++)
       for (int j = 0; j < N; j++) units[j] += (int32_t)(terms[k][j] * scale[j]);
-    for (int j = 0; j < N; j++) sum[j] = std::isfinite(plain[j]) ? units[j] / scale[j] : plain[j];
-    for (int j = 0; j < N; j++) d[i][j] = std::isfinite(sum[j]) ? truncated(sum[j]) : (float)sum[j];
+    for (int j = 0; j < N; j++)
+      d[i][j] = (float)double_of(bits_of(units[j] * unit[j]) & ~(uint64_t)0 << (fraction - 23));
+    if (finite != 0)
+      for (int j = 0; j < N; j++) d[i][j] = std::isfinite(plain[j]) ? d[i][j] : (float)plain[j];
   }
 }
 

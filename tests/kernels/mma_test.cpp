@@ -27,6 +27,7 @@ enum { M = 16, N = 8, K16 = 16, K8 = 8 };
 /* A fragment from a matrix in memory, by the formulas of the PTX ISA ("Matrix Fragments for mma.m16n8k16 with
  * floating point type", "... for mma.m16n8k8"): groupID = lane >> 2, threadID_in_group = lane % 4. */
 __global__ void multiply_bf16(const uint16_t *a, const uint16_t *b, float *d) {
+  GRID_BEGIN();
   const int groupID = (int)threadIdx.x >> 2, threadID_in_group = (int)threadIdx.x % 4;
   uint16_t held_a[8], held_b[4];
   float held_d[4];
@@ -49,6 +50,7 @@ __global__ void multiply_bf16(const uint16_t *a, const uint16_t *b, float *d) {
 }
 
 __global__ void multiply_tf32(const float *a, const float *b, float *d) {
+  GRID_BEGIN();
   const int groupID = (int)threadIdx.x >> 2, threadID_in_group = (int)threadIdx.x % 4;
   uint32_t held_a[4], held_b[2];
   float held_d[4];
@@ -143,6 +145,7 @@ TEST_F(Mma, TensorCoresReadTheUpper19BitsOfAFloat) {
 /* ---- matrices from shared memory ---- */
 
 __global__ void load_both_ways(uint32_t *straight, uint32_t *transposed) {
+  GRID_BEGIN();
   __shared__ __align__(16) uint16_t rows[32][8];
   for (int i = 0; i < 8; i++) rows[threadIdx.x][i] = (uint16_t)(threadIdx.x * 8 + (unsigned)i);
   __syncwarp();
@@ -170,6 +173,7 @@ TEST_F(Mma, MatricesAreLoadedByRowsOrTransposed) {
 
 /* The first of each four words is the destination's before, between and after waits; `bytes` of them are copied. */
 __global__ void copy_in_groups(const float *from, int bytes, float *seen) {
+  GRID_BEGIN();
   __shared__ __align__(16) float to[3][4];
   for (int i = 0; i < 12; i++) to[i / 4][i % 4] = 5;
   const auto look = [&](int time) {
@@ -214,6 +218,7 @@ TEST_F(Mma, CopiesArriveWhenTheirGroupIsWaitedForWithZerosBehindTheirBytes) {
 
 /* Changes the source under way, and copies twice to one place: both are races, which show. */
 __global__ void race_with_copies(float *from, float *seen) {
+  GRID_BEGIN();
   __shared__ __align__(16) float to[2][4];
   from[0] = 1, from[4] = 2, from[8] = 3;
   copy_async(to[0], from, 16);
@@ -242,6 +247,7 @@ TEST_F(Mma, CopiesReadTheirSourceAtAnyTimeAndArriveInAnyOrder) {
 /* ---- dynamic shared memory ---- */
 
 __global__ void look_at_shared(size_t count, int *nans, unsigned *misaligned) {
+  GRID_BEGIN();
   SHARED_MEMORY(memory);
   float *const x = (float *)memory;
   if (threadIdx.x == 0) *misaligned += (unsigned)((uintptr_t)memory % 128);
@@ -264,7 +270,7 @@ TEST_F(Mma, SharedMemoryIsNaNWhenABlockBeginsAndGivenUpToItsLimit) {
   EXPECT_EQ(LAUNCH_SHARED(look_at_shared, 1, 1, (227 << 10) + 1, nullptr, 0, nullptr, nullptr), cudaErrorInvalidValue);
 }
 
-__global__ void need_much() {}
+__global__ void need_much() { GRID_BEGIN(); }
 
 TEST_F(Mma, MoreThan48KBOfSharedMemoryIsGivenOnRequestOnly) {
   cudaLaunchConfig_t config = {};
@@ -279,6 +285,7 @@ TEST_F(Mma, MoreThan48KBOfSharedMemoryIsGivenOnRequestOnly) {
 
 template <int MISUSE>
 __global__ void misuse(float *global) {
+  GRID_BEGIN();
   __shared__ __align__(16) float to[8];
   float d[4] = {};
   uint32_t a[4] = {}, b[2] = {}, words[4];

@@ -190,6 +190,7 @@ static __global__ void __launch_bounds__(TILE::THREADS, std::is_same<PASS, backw
   constexpr enum element ELEMENT = ARITHMETIC == TENSOR_BF16 ? ELEMENT_BF16 : ELEMENT_F32;
   typedef fused_memory<ARITHMETIC, TILE, BACKWARD> memory;
   constexpr int SIZE = memory::SIZE;
+  GRID_BEGIN();
   SHARED_MEMORY(shared);
   float *const kept = (float *)shared;
   const int warp = (int)threadIdx.x / WARP, warp_row = warp / TILE::ACROSS * TILE::WARP_ROWS;

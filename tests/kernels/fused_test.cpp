@@ -89,51 +89,86 @@ class Fused : public testing::TestWithParam<FusedCase> {
     pass.seed = 7, pass.layer = 2, pass.threshold = threshold, pass.dropout_scale = dropout_scale;
   }
 
-  /* The sums of products of the rows of `left` and, with W (n, k), its rows, or, with W (k, n), its columns. */
-  template <class USE>
-  void each_product(const Operand &left, const Operand &W, bool transposed, USE use) const {
-    for (int64_t r = 0; r < c.rows && !HasFatalFailure(); r++)
-      for (int64_t j = 0; j < c.n; j++) {
-        double sum = 0, absolute = 0;
+  /* Of an element of the product: its exact value and the sum of the absolute values of its terms. */
+  struct Exact {
+    double value, absolute;
+  };
+  /* The product of the rows of `left` and, with W (n, k), its rows, or, with W (k, n), its columns. */
+  std::vector<Exact> product_of(const Operand &left, const Operand &W, bool transposed) const {
+    std::vector<double> column(static_cast<size_t>(c.k));
+    std::vector<Exact> all(static_cast<size_t>(c.rows * c.n));
+    for (int64_t j = 0; j < c.n; j++) {
+      for (int64_t i = 0; i < c.k; i++)
+        column[static_cast<size_t>(i)] = static_cast<double>(transposed ? W.at(i, j) : W.at(j, i));
+      for (int64_t r = 0; r < c.rows; r++) {
+        Exact &exact = all[static_cast<size_t>(r * c.n + j)];
         for (int64_t i = 0; i < c.k; i++) {
-          const double p =
-              static_cast<double>(left.at(r, i)) * static_cast<double>(transposed ? W.at(i, j) : W.at(j, i));
-          sum += p, absolute += std::fabs(p);
+          const double p = static_cast<double>(left.at(r, i)) * column[static_cast<size_t>(i)];
+          exact.value += p, exact.absolute += std::fabs(p);
         }
-        use(r, j, sum, absolute);
       }
+    }
+    return all;
+  }
+  /* The same as a matrix, which holds it exactly. */
+  void store_product(const Operand &left, const Operand &W, bool transposed, Result &product) const {
+    const std::vector<Exact> all = product_of(left, W, transposed);
+    for (int64_t r = 0; r < c.rows; r++)
+      for (int64_t j = 0; j < c.n; j++) {
+        const auto at = static_cast<size_t>(r * product.ld + j);
+        const double value = all[static_cast<size_t>(r * c.n + j)].value;
+        product.floats.host[at] = static_cast<float>(value);
+        product.halves.host[at] = bf16_from_float(static_cast<float>(value));
+        ASSERT_EQ(static_cast<double>(product.at(r, j)), value);
+      }
+    product.store();
   }
 
-  void expect_product(const Result &result, const Operand &left, const Operand &W, bool transposed) const {
+  void expect_product(const Result &result, const std::vector<Exact> &product) const {
     const double unit = c.arithmetic == FP32 ? 0x1p-24 : 0x1p-23;   /* tensor cores may truncate */
     const double cut = c.arithmetic == TF32 ? 0x1p-9 + 0x1p-20 : 0; /* (1 + 2^-10)^2 - 1 */
     const double lost = static_cast<double>(c.k) * unit;
-    each_product(left, W, transposed, [&](int64_t r, int64_t j, double exact, double absolute) {
-      double bound = cut * absolute + lost / (1 - lost) * (1 + cut) * absolute;
-      if (element == ELEMENT_BF16) bound += 0x1p-8 * (std::fabs(exact) + bound);
-      ASSERT_LE(std::fabs(static_cast<double>(result.at(r, j)) - exact), bound) << r << ", " << j;
-    });
+    for (int64_t r = 0; r < c.rows; r++)
+      for (int64_t j = 0; j < c.n; j++) {
+        const Exact exact = product[static_cast<size_t>(r * c.n + j)];
+        double bound = cut * exact.absolute + lost / (1 - lost) * (1 + cut) * exact.absolute;
+        if (element == ELEMENT_BF16) bound += 0x1p-8 * (std::fabs(exact.value) + bound);
+        ASSERT_LE(std::fabs(static_cast<double>(result.at(r, j)) - exact.value), bound) << r << ", " << j;
+      }
+  }
+
+  /* All variants, of long cases one of each way to hold W. */
+  template <class LAUNCH_STRUCT, class USE>
+  void each_variant(LAUNCH_STRUCT &launch, int variants, USE use) const {
+    ASSERT_GT(variants, 1);
+    for (launch.variant = 0; launch.variant < variants && !HasFatalFailure();
+         launch.variant += c.rows > 1000 ? variants / 2 : 1) {
+      SCOPED_TRACE("variant " + std::to_string(launch.variant));
+      use();
+    }
+    launch.variant = variants;
   }
 };
 
-TEST_P(Fused, ForwardProductIsWithinTheBound) {
+/* Of shapes of one tile in each run. */
+class FusedProduct : public Fused {};
+
+TEST_P(FusedProduct, ForwardProductIsWithinTheBound) {
   Operand A_in(c.rows, c.k, element), W(c.n, c.k, element);
   fill(A_in, c.rows, c.k, false, 1), fill(W, c.n, c.k, false, 2);
   fused_forward_launch launch{};
   launch.A_in = A_in.matrix(), launch.W = W.matrix(), launch.n_in = c.k, launch.tf32 = c.arithmetic == TF32;
   launch.pass.rows = c.rows, launch.pass.n = c.n, launch.pass.activation = DESCENT_ACTIVATION_IDENTITY;
   launch.pass.Z.element = launch.pass.A.element = element, launch.pass.A.ld = padded(c.n, element);
-  const int variants = fused_forward_variants(&launch);
-  ASSERT_GT(variants, 1);
-  for (; launch.variant < variants; launch.variant++) {
-    SCOPED_TRACE("variant " + std::to_string(launch.variant));
+  const std::vector<Exact> product = product_of(A_in, W, false);
+  each_variant(launch, fused_forward_variants(&launch), [&] {
     Result A(c.rows, c.n, element);
     launch.pass.A = A.matrix();
     ASSERT_EQ(launch_fused_forward(&launch, nullptr), cudaSuccess);
     A.fetch();
-    expect_product(A, A_in, W, false);
+    expect_product(A, product);
     A.expect_rest_untouched();
-  }
+  });
   EXPECT_EQ(launch_fused_forward(&launch, nullptr), cudaErrorInvalidValue); /* there is no such variant */
 }
 
@@ -141,15 +176,7 @@ TEST_P(Fused, ForwardIsThePassAppliedToTheProduct) {
   Operand A_in(c.rows, c.k, element), W(c.n, c.k, element);
   fill(A_in, c.rows, c.k, true, 1), fill(W, c.n, c.k, true, 2);
   Result product(c.rows, c.n, element), Z(c.rows, c.n, element), A(c.rows, c.n, element);
-  each_product(A_in, W, false, [&](int64_t r, int64_t j, double sum, double) {
-    const auto at = static_cast<size_t>(r * product.ld + j);
-    product.floats.host[at] = static_cast<float>(sum),
-    product.halves.host[at] = bf16_from_float(static_cast<float>(sum));
-    ASSERT_EQ(
-        static_cast<double>(element == ELEMENT_F32 ? product.floats.host[at] : bf16_value(product.halves.host[at])),
-        sum);
-  });
-  product.store();
+  store_product(A_in, W, false, product);
   const bool has_Z = slope_is_from_z(c.activation), bias_is_bf16 = element == ELEMENT_BF16;
   Operand bias(1, c.n, bias_is_bf16 ? ELEMENT_BF16 : ELEMENT_F32);
   fill(bias, 1, c.n, false, 3);
@@ -161,10 +188,7 @@ TEST_P(Fused, ForwardIsThePassAppliedToTheProduct) {
   ASSERT_EQ(launch_forward(&launch.pass, nullptr), cudaSuccess);
   Z.fetch(), A.fetch();
   launch.A_in = A_in.matrix(), launch.W = W.matrix(), launch.n_in = c.k, launch.tf32 = c.arithmetic == TF32;
-  const int variants = fused_forward_variants(&launch);
-  ASSERT_GT(variants, 1);
-  for (; launch.variant < variants; launch.variant++) {
-    SCOPED_TRACE("variant " + std::to_string(launch.variant));
+  each_variant(launch, fused_forward_variants(&launch), [&] {
     Result fused_Z(c.rows, c.n, element), fused_A(c.rows, c.n, element);
     launch.pass.A = fused_A.matrix();
     if (has_Z) launch.pass.Z = fused_Z.matrix();
@@ -172,27 +196,25 @@ TEST_P(Fused, ForwardIsThePassAppliedToTheProduct) {
     fused_Z.fetch(), fused_A.fetch();
     fused_A.expect_same(A), fused_Z.expect_same(Z);
     fused_A.expect_rest_untouched(), fused_Z.expect_rest_untouched();
-  }
+  });
 }
 
-TEST_P(Fused, BackwardProductIsWithinTheBound) {
+TEST_P(FusedProduct, BackwardProductIsWithinTheBound) {
   Operand dZ_above(c.rows, c.k, element), W(c.k, c.n, element);
   fill(dZ_above, c.rows, c.k, false, 1), fill(W, c.k, c.n, false, 2);
   fused_input_launch launch{};
   launch.dZ_above = dZ_above.matrix(), launch.W = W.matrix(), launch.n_out = c.k, launch.tf32 = c.arithmetic == TF32;
   launch.pass.rows = c.rows, launch.pass.n = c.n, launch.pass.activation = DESCENT_ACTIVATION_IDENTITY;
   launch.pass.dZ.element = element, launch.pass.dZ.ld = padded(c.n, element);
-  const int variants = fused_input_variants(&launch);
-  ASSERT_GT(variants, 1);
-  for (; launch.variant < variants; launch.variant++) {
-    SCOPED_TRACE("variant " + std::to_string(launch.variant));
+  const std::vector<Exact> product = product_of(dZ_above, W, true);
+  each_variant(launch, fused_input_variants(&launch), [&] {
     Result dZ(c.rows, c.n, element);
     launch.pass.dZ = dZ.matrix();
     ASSERT_EQ(launch_fused_input(&launch, nullptr), cudaSuccess);
     dZ.fetch();
-    expect_product(dZ, dZ_above, W, true);
+    expect_product(dZ, product);
     dZ.expect_rest_untouched();
-  }
+  });
   EXPECT_EQ(launch_fused_input(&launch, nullptr), cudaErrorInvalidValue);
 }
 
@@ -200,12 +222,7 @@ TEST_P(Fused, BackwardIsThePassAppliedToTheProductAndSumsItsColumns) {
   Operand dZ_above(c.rows, c.k, element), W(c.k, c.n, element), A(c.rows, c.n, element);
   fill(dZ_above, c.rows, c.k, true, 1), fill(W, c.k, c.n, true, 2), fill(A, c.rows, c.n, false, 4);
   Result expected(c.rows, c.n, element);
-  each_product(dZ_above, W, true, [&](int64_t r, int64_t j, double sum, double) {
-    const auto at = static_cast<size_t>(r * expected.ld + j);
-    expected.floats.host[at] = static_cast<float>(sum);
-    expected.halves.host[at] = bf16_from_float(static_cast<float>(sum));
-  });
-  expected.store();
+  store_product(dZ_above, W, true, expected);
   fused_input_launch launch{};
   fill_pass(launch.pass);
   launch.pass.keep_probability = c.drops ? 0.75f : 1;
@@ -216,10 +233,7 @@ TEST_P(Fused, BackwardIsThePassAppliedToTheProductAndSumsItsColumns) {
   Buffer<unsigned> counters(COUNTERS, 0);
   Buffer<char> partials(std::vector<char>(fused_input_scratch(c.rows, c.n)));
   launch.pass.scratch = {partials.data, counters.data};
-  const int variants = fused_input_variants(&launch);
-  ASSERT_GT(variants, 1);
-  for (; launch.variant < variants; launch.variant++) {
-    SCOPED_TRACE("variant " + std::to_string(launch.variant));
+  each_variant(launch, fused_input_variants(&launch), [&] {
     std::vector<float> first;
     for (int again = 0; again < 2; again++) { /* blocks and threads in another order */
       Result dZ(c.rows, c.n, element);
@@ -245,7 +259,7 @@ TEST_P(Fused, BackwardIsThePassAppliedToTheProductAndSumsItsColumns) {
       const double u = static_cast<double>(c.rows) * 0x1p-24; /* no order of summation is worse */
       ASSERT_LE(std::fabs(static_cast<double>(first[static_cast<size_t>(j)]) - sum), u / (1 - u) * absolute) << j;
     }
-  }
+  });
 }
 
 TEST(FusedVariants, ThereIsNoneForRowsThatAreNotWholeUnits) {
@@ -275,17 +289,18 @@ TEST(FusedVariants, ThereIsNoneForRowsThatAreNotWholeUnits) {
   }
 }
 
-/* Less and more than a tile, a chunk of K and 16 bytes; tiles of several runs, and several tiles of a run. */
-std::vector<FusedCase> cases() {
+/* Less and more than a tile, a chunk of K and 16 bytes; the last, of few columns, has runs of several tiles. */
+std::vector<FusedCase> cases(bool long_too) {
   std::vector<FusedCase> all;
   const struct {
     int64_t rows, k, n;
-  } shapes[] = {{1, 1, 3},      {7, 10, 17},    {127, 28, 64}, {128, 64, 64},  {129, 65, 100},  {150, 3, 1},
-                {300, 100, 10}, {129, 255, 28}, {40, 256, 65}, {130, 17, 256}, {131, 300, 300}, {260, 2, 16400}};
+  } shapes[] = {{1, 1, 3},       {7, 10, 17},    {127, 28, 64},  {128, 64, 64}, {129, 65, 100},
+                {150, 3, 1},     {300, 100, 10}, {129, 255, 28}, {40, 256, 65}, {130, 17, 256},
+                {131, 100, 300}, {30, 300, 300}, {65700, 33, 3}};
   int turn = 0;
   for (const auto &shape : shapes)
     for (const Arithmetic arithmetic : {FP32, TF32, BF16})
-      if (shape.n < 1000 || arithmetic == BF16) {
+      if (shape.rows < 1000 || (long_too && arithmetic == BF16)) {
         all.push_back({shape.rows, shape.k, shape.n, arithmetic,
                        static_cast<descent_activation>(3 * turn % N_ACTIVATIONS), turn / 2 % 2 == 0});
         turn++;
@@ -300,6 +315,7 @@ std::string name(const testing::TestParamInfo<FusedCase> &info) {
          descent_activation_name(c.activation) + (c.drops ? "_dropout" : "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Passes, Fused, testing::ValuesIn(cases()), name);
+INSTANTIATE_TEST_SUITE_P(Passes, FusedProduct, testing::ValuesIn(cases(false)), name);
+INSTANTIATE_TEST_SUITE_P(Passes, Fused, testing::ValuesIn(cases(true)), name);
 
 }  // namespace

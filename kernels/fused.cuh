@@ -3,9 +3,9 @@
 //
 // Both are left (rows, K) times W. A block has COLUMNS columns of the result and walks down the tiles of ROWS rows of
 // its run. The loop over K, cut into chunks of 64 bytes of a row, is one pipeline over all tiles of the block:
-// asynchronous copies are STAGES - 1 chunks ahead, so the next tile's arrive during a tile's epilogue. W stays in shared
-// memory if it fits there (`resident`), otherwise each tile copies it again. Tiles, runs and all orders of summation
-// follow from the shape and the variant.
+// asynchronous copies are STAGES - 1 chunks ahead, so the next tile's arrive during a tile's epilogue. W stays in
+// shared memory if it fits there (`resident`), otherwise each tile copies it again. Tiles, runs and all orders of
+// summation follow from the shape and the variant.
 #ifndef DESCENT_KERNELS_FUSED_CUH
 #define DESCENT_KERNELS_FUSED_CUH
 

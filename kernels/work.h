@@ -12,7 +12,8 @@ struct work_memory {
   int n_pieces;
 };
 
-descent_status work_prepare(struct work_memory *work, const struct device_buffers *buffers,
+/* `scratch`: bytes of it that own kernels of dense operations need. */
+descent_status work_prepare(struct work_memory *work, const struct device_buffers *buffers, size_t scratch,
                             struct device_memory *memory);
 void work_release(struct work_memory *work);
 /* Clears bad_parameters, after the parameters have changed. */

@@ -2,16 +2,7 @@
 #ifndef DESCENT_KERNELS_CHOOSE_H
 #define DESCENT_KERNELS_CHOOSE_H
 
-#include "dense.h"
-#include "device.h"
-
-/* A product of the library, with its epilogue and a pass for what that leaves; or one own kernel for everything. */
-struct dense_way {
-  const struct product *product; /* NULL: the own kernel */
-  bool fused;                    /* forward: the epilogue adds the bias; weights: it sums the bias gradient */
-  int variant;                   /* of the own kernel */
-  void *mask; /* written at the forward operation, read at the backward_input operation; NULL: no mask */
-};
+#include "ways.h"
 
 /* The choice for a dense operation on some number of rows. */
 struct dense_choice {
@@ -31,27 +22,11 @@ struct masked_choice {
   int64_t bytes;        /* of the mask, at the forward operation, which owns it; else 0 */
 };
 
-struct shape_product {
-  struct product_shape shape;
-  struct product *product; /* NULL: the library has none */
-};
-struct own_time {
-  char key[TUNE_KEY];
-  int variant; /* the fastest; -1: none passes */
-  double seconds;
-};
-
 struct product_choices {
-  const struct backend_device *device;
-  const struct plan *plan;
-  const struct device_buffers *buffers;
+  struct way_table ways;
   struct dense_choice (*dense)[CHOICES]; /* (n_ops) */
   struct masked_choice *masked;          /* (n_ops) */
-  struct shape_product *products;
-  int n_products, room_products;
-  struct own_time *own_times; /* (n_ops) */
-  int n_own_times;
-  size_t scratch; /* bytes that the own kernels in use need */
+  size_t scratch;                        /* bytes that the own kernels in use need */
 };
 
 /* Chooses for every dense operation of the plan at its captured rows. Call it before the buffers are allocated, since

@@ -191,7 +191,7 @@ TEST(CudaModule, GivesTheSameBitsOfWholeNumbersForEveryDraw) {
   for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
     Ways ways;
     expect_whole_steps_to_agree(precision, &ways);
-    expect_all(ways);
+    expect_all(ways, precision);
   }
 }
 
@@ -249,7 +249,7 @@ TEST(CudaModule, StaysWithinTheBoundsForEveryDraw) {
       if (HasFatalFailure()) return;
       ways.add(drawn);
     }
-    expect_all(ways);
+    expect_all(ways, precision);
   }
 }
 

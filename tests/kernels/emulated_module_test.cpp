@@ -8,6 +8,7 @@
 
 #include "cuda/cublasLt.h"
 #include "cuda_training.h"
+#include "plan/operations.h"
 
 namespace {
 
@@ -387,9 +388,77 @@ TEST_F(EmulatedModule, GivesTheSameBitsOfWholeNumbersInAnyOrderOfSummation) {
     Ways ways;
     expect_whole_steps_to_agree(precision, &ways);
     EXPECT_TRUE(ways.masks);
-    expect_all(ways);
+    expect_all(ways, precision);
     EXPECT_GT(emulation.library->turns, 0);
   }
+}
+
+/* How each operation of the training step is computed. */
+std::vector<std::string> paths_of(const Training &training) {
+  const struct program &program = training.program;
+  std::vector<std::string> paths;
+  for (int i = 0; i < program.plan->train.count; i++) {
+    const int op = program.plan->train.first + i;
+    char text[BACKEND_PATH];
+    program.backend->path(program.compiled, program.plan->train, op, text);
+    EXPECT_EQ(*text != 0, plan_has_product(&program.plan->ops[op])) << text;
+    paths.push_back(std::string(plan_op_kind_name(program.plan->ops[op].kind)) + ": " + text);
+  }
+  return paths;
+}
+
+/* Times decide which way is taken; the next process repeats the choice by what is remembered, whatever it would measure.
+ * Over several times every way occurs. */
+TEST_F(EmulatedModule, ChoosesByTimeAmongAllWaysAndRepeatsIt) {
+  const Case c = {"", {8, 16, 16, 4},        DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR,
+                  0,  DESCENT_PRECISION_BF16};
+  std::set<std::string> seen;
+  for (int seed = 1; seed <= 16; seed++) {
+    SCOPED_TRACE(seed);
+    const Folder cache;
+    setenv("XDG_CACHE_HOME", (cache / "").c_str(), 1);
+    std::vector<std::string> paths[2];
+    for (int process = 0; process < 2; process++) {
+      emulation.configure(("guess=1,seed=" + std::to_string(seed + 100 * process)).c_str());
+      Training training(c, BATCH);
+      training.options.autotune = true;
+      ASSERT_EQ(training.compile(), DESCENT_OK) << descent_last_error();
+      paths[process] = paths_of(training);
+    }
+    EXPECT_EQ(paths[0], paths[1]);
+    for (const std::string &path : paths[0]) seen.insert(path.substr(0, path.find_last_not_of(" 0123456789") + 1));
+  }
+  setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.path().c_str(), 1);
+  for (const char *path :
+       {"dense_forward: cublaslt", "dense_forward: cublaslt+epilogue", "dense_forward: cublaslt+mask",
+        "dense_forward: own", "dense_backward_weights: cublaslt", "dense_backward_weights: cublaslt+epilogue",
+        "dense_backward_weights: own", "dense_backward_input: cublaslt", "dense_backward_input: cublaslt+mask",
+        "dense_backward_input: own"})
+    EXPECT_EQ(seen.count(path), 1U) << path;
+}
+
+/* Where cuBLASLt computes nothing acceptably, the own kernels do all of it, timed or not. */
+TEST_F(EmulatedModule, TrainsWithOwnKernelsWhereTheLibraryHasNoAlgorithm) {
+  for (const Case &c : cases) {
+    SCOPED_TRACE(c.name);
+    for (const bool autotune : {false, true}) {
+      const Folder cache;
+      setenv("XDG_CACHE_HOME", (cache / "").c_str(), 1);
+      offer({EMULATED_UNSTEADY});
+      Training training(c);
+      training.options.autotune = autotune;
+      ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+      for (const std::string &path : paths_of(training))
+        EXPECT_EQ(path.find("dense_") == 0, path.find(": own ") != std::string::npos) << path;
+      all_at_once(training);
+      double loss;
+      ASSERT_EQ(program_read(&training.program, training.program.at.scalars, SCALAR_LOSS, 1, PLAN_F64, &loss),
+                DESCENT_OK);
+      EXPECT_TRUE(std::isfinite(loss) && loss > 0) << loss;
+      emulation.library_reset();
+    }
+  }
+  setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.path().c_str(), 1);
 }
 
 /* A device whose algorithms are chosen by tests alone says so in the line that a training shows. */

@@ -41,6 +41,7 @@ static __device__ inline void store_element(const struct array_view &a, int64_t 
 static __global__ void __launch_bounds__(BLOCK)
     copy_array_kernel(struct array_view from, int64_t first_from, struct array_view to, int64_t first_to,
                       int64_t count) {
+  GRID_BEGIN();
   for (int64_t i = (int64_t)blockIdx.x * BLOCK + threadIdx.x; i < count; i += (int64_t)gridDim.x * BLOCK)
     store_element(to, first_to + i, load_float(from, first_from + i));
 }
@@ -66,6 +67,7 @@ static __device__ inline bool breaks(double wide, struct array_rule rule) {
 // The smallest of all positions does not depend on the order of the threads.
 static __global__ void __launch_bounds__(BLOCK)
     check_array_kernel(struct array_view a, int64_t count, struct array_rule rule, struct array_finding *found) {
+  GRID_BEGIN();
   for (int64_t i = (int64_t)blockIdx.x * BLOCK + threadIdx.x; i < count; i += (int64_t)gridDim.x * BLOCK) {
     if (!breaks(load_element(a, i), rule)) continue;
     atomicMin(&found->element, (unsigned long long)i);
@@ -74,6 +76,7 @@ static __global__ void __launch_bounds__(BLOCK)
 }
 
 static __global__ void found_value_kernel(struct array_view a, struct array_finding *found) {
+  GRID_BEGIN();
   if (found->element != ARRAY_NOTHING) found->value = load_element(a, (int64_t)found->element);
 }
 

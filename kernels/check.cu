@@ -22,6 +22,7 @@ static __device__ inline void count_wrong(unsigned wrong, unsigned long long *to
 // Grid and block: struct element_tiling, one column to a thread.
 static __global__ void __launch_bounds__(BLOCK)
     check_kernel(struct trial_result r, float value, unsigned long long *total, struct element_tiling t) {
+  GRID_BEGIN();
   const struct cells at = cells_of(t, r.n, 1);
   uint64_t off = 0, contradicting = 0;  // less than 2^32 each in a block
 #pragma unroll 1                        // unrolling would need more predicate registers than there are
@@ -45,6 +46,7 @@ static __global__ void __launch_bounds__(BLOCK)
 // A block per column, at most GRID at a time.
 static __global__ void __launch_bounds__(BLOCK)
     check_sums_kernel(struct device_matrix C, int64_t rows, int64_t n, const float *sums, unsigned long long *total) {
+  GRID_BEGIN();
   for (int64_t j = blockIdx.x; j < n; j += gridDim.x) {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < rows; i += BLOCK) sum += (double)value_at(C.data, i * C.ld + j, C.element);
@@ -63,6 +65,7 @@ static __device__ inline double sum_bound(const struct trial_factors &f, double 
 // One sample per thread: the exact element (i, j) of C, and how far the result may be from it.
 static __global__ void __launch_bounds__(BLOCK)
     check_errors_kernel(struct trial_result r, struct trial_factors f, int64_t samples, unsigned long long *total) {
+  GRID_BEGIN();
   const int64_t s = (int64_t)blockIdx.x * BLOCK + threadIdx.x;
   unsigned wrong = 0;
   if (s < samples) {

@@ -25,23 +25,60 @@ static __device__ inline float device_quotient(float x, float y) {
 
 // LAUNCH(kernel<...>, blocks, threads, stream, arguments...) is the launch's error. LAUNCH_SHARED has `bytes` of shared
 // memory for the kernel, which finds them, aligned to 128, by SHARED_MEMORY(name).
+//
+// Launched so, a kernel may start while the one before it on the stream still runs (programmatic dependent launch,
+// compute capability 9.0 and later; CUDA C++ Programming Guide), which hides the time of its launch. Therefore every
+// kernel begins with GRID_BEGIN(): it lets the next kernel start, then waits until the one before is complete and its
+// writes are visible. No thread may touch global memory, or end, before that. This also covers the kernels further
+// back: the one before has waited for its own predecessor in every thread, so it is not complete earlier. Whatever else
+// is on the stream (products of cuBLASLt, copies) starts when everything before it is complete, and is complete when
+// the next kernel passes GRID_BEGIN.
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
-template <typename... Parameters, typename... Arguments>
-static inline cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 blocks, unsigned threads, size_t bytes,
-                                        cudaStream_t stream, Arguments... arguments) {
-  if (bytes > 48 << 10) {  // more is given on request only
-    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-    if (error != cudaSuccess) return error;
-  }
-  kernel<<<blocks, threads, bytes, stream>>>(arguments...);
-  return cudaGetLastError();  // reads and clears
-}
-#define LAUNCH(kernel, blocks, threads, stream, ...) launch_kernel(kernel, blocks, threads, 0, stream, __VA_ARGS__)
-#define LAUNCH_SHARED(kernel, blocks, threads, bytes, stream, ...) \
-  launch_kernel(kernel, blocks, threads, bytes, stream, __VA_ARGS__)
 #define SHARED_MEMORY(name) extern __shared__ __align__(128) unsigned char name[]
+static __device__ inline void grid_begin(void) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+#define GRID_BEGIN() grid_begin()
+#endif
+
+// True: this thread's next launch is a plain one, behind everything that its stream waits for.
+inline thread_local bool next_launch_is_plain = false;
+
+template <typename... Parameters, typename... Arguments>
+static inline cudaError_t launch_shared(void (*kernel)(Parameters...), dim3 blocks, unsigned threads, size_t bytes,
+                                        cudaStream_t stream, Arguments... arguments) {
+  cudaLaunchAttribute programmatic;
+  programmatic.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  programmatic.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = blocks;
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = bytes;
+  config.stream = stream;
+  config.attrs = &programmatic;
+  int ordinal = 0, major = 0;
+  cudaError_t error = cudaGetDevice(&ordinal);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
+  if (error == cudaSuccess && bytes > 48 << 10)  // more is given on request only
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+  if (error != cudaSuccess) return error;
+  config.numAttrs = major >= 9 && !next_launch_is_plain ? 1 : 0;
+  next_launch_is_plain = false;
+  error = cudaLaunchKernelEx(&config, kernel, (Parameters)arguments...);
+  (void)cudaGetLastError();
+  return error;
+}
+template <typename... Parameters, typename... Arguments>
+static inline cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 blocks, unsigned threads,
+                                        cudaStream_t stream, Arguments... arguments) {
+  return launch_shared(kernel, blocks, threads, 0, stream, arguments...);
+}
+#define LAUNCH(...) launch_kernel(__VA_ARGS__)
+#define LAUNCH_SHARED(...) launch_shared(__VA_ARGS__)
 
 enum { WARP = 32, BLOCK = 256 };  // threads
 

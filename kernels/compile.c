@@ -63,6 +63,7 @@ void compile_release(struct backend_program *program) {
   choose_release(&program->choices);
   source_release(&program->sources);
   transfer_release(&program->transfer, program->plan);
+  beside_release(&program->beside);
   work_release(&program->work);
   layout_release(&program->buffers);
   (void)cudaGetLastError();
@@ -84,6 +85,7 @@ descent_status compile_plan(struct backend_device *device, const struct plan *pl
   TRY(choose_prepare(&program->choices, device, &program->buffers));
   TRY(layout_take(&program->buffers, &program->memory));
   TRY(work_prepare(&program->work, &program->buffers, program->choices.scratch, &program->memory));
+  TRY(beside_prepare(&program->beside, device, &program->buffers, &program->work, &program->memory));
   TRY(choose_take(&program->choices, &program->memory));
   TRY(source_prepare(&program->sources, device, plan, &program->memory));
   TRY(transfer_prepare(&program->transfer, plan));

@@ -2,6 +2,7 @@
 #ifndef DESCENT_KERNELS_COMPILED_H
 #define DESCENT_KERNELS_COMPILED_H
 
+#include "beside.h"
 #include "choose.h"
 #include "layout.h"
 #include "run.h"
@@ -16,6 +17,7 @@ struct backend_program {
   struct device_buffers buffers;    /* layout.c */
   struct product_choices choices;   /* choose.c */
   struct work_memory work;          /* work.c */
+  struct beside beside;             /* beside.c */
   struct source_set sources;        /* source.c */
   struct step_queue queue;          /* run.c */
   struct step_graph graphs[GRAPHS]; /* run.c */

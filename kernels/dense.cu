@@ -163,6 +163,7 @@ static __device__ inline void load_bias(const struct forward_launch &l, int64_t 
 template <enum element ELEMENT, int COUNT, int ACTIVATION, bool DROPOUT>
 static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
     forward_kernel(struct forward_launch l, struct pass_grid grid) {
+  GRID_BEGIN();
   typedef pack<ELEMENT, COUNT, ACTIVATION != ANY> row_pack;
   typedef typename row_pack::type type;
   enum { ROWS = DROPOUT ? 2 : 4 };  // loads in flight
@@ -257,6 +258,7 @@ static __device__ inline void finish_sums(const struct backward_launch &l, const
 template <enum element ELEMENT, int COUNT, int ACTIVATION, bool DROPOUT>
 static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
     backward_kernel(struct backward_launch l, struct pass_grid grid) {
+  GRID_BEGIN();
   typedef pack<ELEMENT, COUNT, ACTIVATION != ANY> row_pack;
   typedef typename row_pack::type type;
   enum { ROWS = DROPOUT || ACTIVATION == DESCENT_ACTIVATION_GELU ? 2 : 4 };  // of dZ and of A or Z: loads in flight

@@ -127,6 +127,7 @@ static void release(struct backend_device *device) {
   product_library_close(device->products);
   if (device->stream) (void)cudaStreamDestroy(device->stream);
   if (device->copies) (void)cudaStreamDestroy(device->copies);
+  if (device->beside) (void)cudaStreamDestroy(device->beside);
   (void)cudaGetLastError();
 }
 
@@ -176,6 +177,7 @@ static descent_status prepare(struct backend_device *device, const struct cudaDe
   describe(device, properties);
   CUDA_TRY(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking));
   CUDA_TRY(cudaStreamCreateWithFlags(&device->copies, cudaStreamNonBlocking));
+  CUDA_TRY(cudaStreamCreateWithFlags(&device->beside, cudaStreamNonBlocking));
   TRY(product_library_open(device->ordinal, &device->products));
 done:
   return status;

@@ -12,7 +12,7 @@ struct backend_device {
   struct device_context *context;
   int ordinal, threads, multiprocessors;
   double bandwidth; /* bytes per second from the memory's clock and width, for estimates; 0: unknown */
-  cudaStream_t stream, copies;
+  cudaStream_t stream, copies, beside; /* beside: a second branch of captured ranges */
   struct product_library *products;
   struct caller_arrays *arrays;
   char description[512], arithmetic[192];

@@ -65,6 +65,7 @@ static __device__ inline void add_pieces(const struct layer_sums<COUNT> &s, int 
 // ---- accumulation ----
 
 static __global__ void __launch_bounds__(BLOCK) accumulate_kernel(struct accumulate_launch l) {
+  GRID_BEGIN();
   const struct flat_piece piece = l.pieces[blockIdx.x];
   for (int64_t at = piece.begin + 8 * threadIdx.x; at < piece.end; at += FLAT_TURN) {
     float g[8], earlier[8];
@@ -96,6 +97,7 @@ static __device__ inline void conclude_norm(const struct norm_launch &l, double 
 }
 
 static __global__ void __launch_bounds__(BLOCK) norm_kernel(struct norm_launch l) {
+  GRID_BEGIN();
   const struct layer_sums<1> s = layer_sums_at<1>(l.scratch.partials, l.n_pieces, l.layers);
   const struct flat_piece piece = l.pieces[blockIdx.x];
   struct precise_sum sum = {};
@@ -129,6 +131,7 @@ cudaError_t launch_norm(const struct norm_launch *l, cudaStream_t stream) {
 // The steps with statistics, one per epoch, need registers for the sums.
 template <enum update_rule RULE, bool MEASURE>
 static __global__ void __launch_bounds__(BLOCK, MEASURE ? 3 : 4) update_kernel(struct update_launch l) {
+  GRID_BEGIN();
   const bool has_moment1 = update_moments_of(RULE).moment1, has_moment2 = update_moments_of(RULE).moment2;
   if (l.scalars[SCALAR_BAD_STEP] != 0) return;
   struct update_coefficients_f32 coefficients = l.coefficients;
@@ -195,6 +198,7 @@ cudaError_t launch_update(const struct update_launch *l, cudaStream_t stream) {
 // ---- cast ----
 
 static __global__ void __launch_bounds__(BLOCK) cast_kernel(const float *from, uint16_t *to, int64_t n) {
+  GRID_BEGIN();
   const int64_t stride = (int64_t)gridDim.x * FLAT_TURN;
   for (int64_t at = (int64_t)blockIdx.x * FLAT_TURN + 8 * threadIdx.x; at < n; at += stride) {
     float values[8];

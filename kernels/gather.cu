@@ -22,6 +22,7 @@ static __device__ inline void make_current(struct step_state *state, const struc
 }
 
 static __global__ void fetch_kernel(struct step_state *state, const struct device_step *queue) {
+  GRID_BEGIN();
   __shared__ struct device_step step;
   load_step(state, queue, &step);
   make_current(state, &step);
@@ -56,6 +57,7 @@ enum { ONE_BLOCK = 1024, MOST_BLOCKS = 1024 };
 static unsigned rows_blocks(int64_t rows) { return rows <= ONE_BLOCK ? 1 : block_count(rows, BLOCK, MOST_BLOCKS); }
 
 static __global__ void __launch_bounds__(BLOCK) rows_kernel(struct gather_launch l) {
+  GRID_BEGIN();
   __shared__ struct device_step step;
   if (is_stopped(l)) return;
   load_step(l.state, l.queue, &step);
@@ -131,6 +133,7 @@ static __device__ inline void load_rows(const void *from, bool bytes, const int6
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK)
     copy_kernel(struct gather_launch l, struct copy copy, struct element_tiling t) {
+  GRID_BEGIN();
   enum { ROWS = COUNT == 1 ? 8 : 4 };  // reads in flight
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, copy.n, COUNT);

@@ -368,6 +368,10 @@ cudaError_t launch_check_array(const struct array_view *array, int64_t rows, str
 /* cudaErrorNoKernelImageForDevice if it has no code for the current device. */
 cudaError_t code_check(void);
 
+/* This thread's next launch does not start before everything that its stream waits for is complete. Called where a
+ * stream begins to wait for another one: what is said of GRID_BEGIN (common.cuh) holds within one stream. */
+void launch_next_plainly(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -197,6 +197,7 @@ static __device__ inline void clear_row(struct device_matrix dZ, int64_t row, in
 // Blocks of BLOCK, grid stride over rows.
 template <int LOSS, int LANES, int COUNT, enum element ELEMENT>
 static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launch l) {
+  GRID_BEGIN();
   const double weight_sum = l.scalars[SCALAR_WEIGHT_SUM];
   const struct inverse_weight_sum inverse_weight_sum = inverse_of(weight_sum);
   const int64_t valid = l.state->current.rows;
@@ -251,6 +252,7 @@ cudaError_t launch_loss(const struct loss_launch *l, cudaStream_t stream) {
 // A thread per element; outputs are few.
 template <enum element FROM, enum element TO>
 static __global__ void __launch_bounds__(BLOCK) backward_output_kernel(struct backward_output_launch l) {
+  GRID_BEGIN();
   const bool from_z = slope_is_from_z(l.activation), linear = l.activation == DESCENT_ACTIVATION_IDENTITY;
   const struct device_matrix from = from_z ? l.Z : l.A;
   const int64_t valid = l.state->current.rows, count = l.rows * l.n, stride = (int64_t)gridDim.x * BLOCK;
@@ -282,6 +284,7 @@ cudaError_t launch_backward_output(const struct backward_output_launch *l, cudaS
 
 template <int LOSS, int LANES, int COUNT, enum element ELEMENT>
 static __global__ void __launch_bounds__(BLOCK, 4) output_kernel(struct output_launch l) {
+  GRID_BEGIN();
   typedef typename Element<ELEMENT>::type type;
   const int64_t valid = l.state->current.rows, rows = valid < l.rows ? valid : l.rows;
   for (int64_t row = first_row<LANES>(); row < rows; row += row_stride<LANES>()) {
@@ -324,6 +327,7 @@ cudaError_t launch_output(const struct output_launch *l, cudaStream_t stream) {
 
 // One thread.
 static __global__ void metrics_kernel(double *scalars) {
+  GRID_BEGIN();
   if (scalars[SCALAR_BAD_STEP] != 0) return;
   scalars[SCALAR_TOTAL_LOSS] += scalars[SCALAR_LOSS] * scalars[SCALAR_WEIGHT_SUM];
   scalars[SCALAR_TOTAL_WEIGHT] += scalars[SCALAR_WEIGHT_SUM];

@@ -3,7 +3,8 @@
  * A range's operations give the same results together and one by one, but for the order of some sums: the column sums of
  * dZ are computed while dZ is written if the operation that needs them is in the same range (a pass adds in the same order
  * either way, an own kernel in its own), and relu's derivative may come from a mask that the forward product of the same
- * range wrote. Ranges that hold the same operations give the same bits. */
+ * range wrote. In a captured range weights' operations may run on a second stream. Ranges that hold the same operations
+ * give the same bits. */
 #include "lower.h"
 
 #include "compiled.h"
@@ -32,27 +33,29 @@ done:
 
 /* What a dense op is on these rows, and how the range computes it. */
 static descent_status describe(struct backend_program *program, struct plan_range range, int index, int64_t rows,
-                               struct own_launch *launch, struct dense_way *way) {
+                               const struct launch_place *place, struct own_launch *launch, struct dense_way *way) {
   const struct step_state *const state = program->queue.state;
   dense_launch(&program->buffers, &program->plan->ops[index], rows, launch);
   if (launch->kind == OP_DENSE_FORWARD)
     launch->forward.pass.state = state;
   else if (launch->kind == OP_DENSE_BACKWARD_INPUT)
-    launch->input.pass.state = state, launch->input.pass.scratch = program->work.scratch;
+    launch->input.pass.state = state, launch->input.pass.scratch = place->scratch;
   else
-    launch->weights.scratch = program->work.scratch;
+    launch->weights.scratch = place->scratch;
   return choose_way(&program->choices, range, index, rows, way);
 }
 
 /* The product, or all of the operation. */
 static descent_status launch_dense(struct backend_program *program, int index, const struct own_launch *launch,
-                                   const struct dense_way *way, const struct lower_marks *marks) {
-  const struct product_operands operands = dense_operands(launch, way->fused, way->mask);
+                                   const struct dense_way *way, const struct launch_place *place,
+                                   const struct lower_marks *marks) {
+  struct product_operands operands = dense_operands(launch, way->fused, way->mask);
   descent_status status = DESCENT_OK;
+  operands.workspace = place->workspace;
   if (way->product)
-    TRY(product_run(way->product, &operands, program->device->stream));
+    TRY(product_run(way->product, &operands, place->stream));
   else
-    CUDA_TRY(own_run(launch, way->variant, program->device->stream));
+    CUDA_TRY(own_run(launch, way->variant, place->stream));
   if (marks && marks->products) TRY(record(program, marks->products[index - marks->first]));
 done:
   return status;
@@ -60,32 +63,33 @@ done:
 
 static descent_status lower_forward(struct backend_program *program, struct plan_range range, int index, int64_t rows,
                                     const struct lower_marks *marks) {
+  const struct launch_place *const place = &program->beside.first;
   struct own_launch launch;
   struct dense_way way;
   descent_status status;
-  TRY(describe(program, range, index, rows, &launch, &way));
-  TRY(launch_dense(program, index, &launch, &way, marks));
+  TRY(describe(program, range, index, rows, place, &launch, &way));
+  TRY(launch_dense(program, index, &launch, &way, place, marks));
   struct forward_launch *const pass = &launch.forward.pass;
   const bool done_by_epilogue =
       !pass->threshold && !pass->Z.data &&
       (pass->activation == DESCENT_ACTIVATION_IDENTITY || pass->activation == DESCENT_ACTIVATION_RELU);
   if (!way.product || way.mask || (way.fused && done_by_epilogue)) goto done;
   if (way.fused) pass->bias = NULL;
-  CUDA_TRY(launch_forward(pass, program->device->stream));
+  CUDA_TRY(launch_forward(pass, place->stream));
 done:
   return status;
 }
 
 static descent_status lower_weights(struct backend_program *program, struct plan_range range, int index, int64_t rows,
-                                    bool has_sums, const struct lower_marks *marks) {
+                                    bool has_sums, const struct launch_place *place, const struct lower_marks *marks) {
   struct own_launch launch;
   struct dense_way way;
   descent_status status;
-  TRY(describe(program, range, index, rows, &launch, &way));
-  TRY(launch_dense(program, index, &launch, &way, marks));
+  TRY(describe(program, range, index, rows, place, &launch, &way));
+  TRY(launch_dense(program, index, &launch, &way, place, marks));
   const struct weights_launch *const w = &launch.weights;
   if (way.product && !way.fused && !has_sums)
-    CUDA_TRY(launch_column_sums(w->dZ, rows, w->n_out, w->bias_gradient, w->scratch, program->device->stream));
+    CUDA_TRY(launch_column_sums(w->dZ, rows, w->n_out, w->bias_gradient, w->scratch, place->stream));
 done:
   return status;
 }
@@ -105,10 +109,11 @@ static descent_status lower_input(struct backend_program *program, struct plan_r
                                   const struct lower_marks *marks, int *summed) {
   const struct plan *const plan = program->plan;
   const int reader = reader_of_sums(plan, range, index);
+  const struct launch_place *const place = &program->beside.first;
   struct own_launch launch;
   struct dense_way way, reading = {.fused = true};
   descent_status status;
-  TRY(describe(program, range, index, rows, &launch, &way));
+  TRY(describe(program, range, index, rows, place, &launch, &way));
   if (reader >= 0 && !way.mask) TRY(choose_way(&program->choices, range, reader, rows, &reading));
   struct backward_launch *const pass = &launch.input.pass;
   if (reading.product && !reading.fused) {
@@ -116,10 +121,10 @@ static descent_status lower_input(struct backend_program *program, struct plan_r
     pass->bias_gradient = layout_flat(&program->buffers, weights->gradients, weights->b);
     *summed = reader;
   }
-  TRY(launch_dense(program, index, &launch, &way, marks));
+  TRY(launch_dense(program, index, &launch, &way, place, marks));
   const bool is_linear = pass->activation == DESCENT_ACTIVATION_IDENTITY && !pass->threshold;
   if (!way.product || way.mask || (is_linear && !pass->bias_gradient)) goto done;
-  CUDA_TRY(launch_backward(pass, program->device->stream));
+  CUDA_TRY(launch_backward(pass, place->stream));
 done:
   return status;
 }
@@ -299,18 +304,21 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
   const struct plan *plan = program->plan;
   const cudaStream_t stream = program->device->stream;
   const double *bad_step = lower_bad_step(program, range);
+  const bool concurrent = queued && !marks; /* marks are for operations one after another */
+  const struct launch_place *place = &program->beside.first;
   int summed = -1; /* the weights' op whose column sums are already computed */
   descent_status status = DESCENT_OK;
   if (marks && marks->begin) TRY(record(program, marks->begin));
   for (int i = range.first; i < range.first + range.count; i++) {
     const struct plan_op *op = &plan->ops[i];
     enter(op);
+    if (concurrent) TRY(beside_order(&program->beside, range, i, &place));
     switch (op->kind) {
       case OP_GATHER: CUDA_TRY(lower_gather(program, &op->gather, rows, queued, bad_step)); break;
       case OP_DENSE_FORWARD: TRY(lower_forward(program, range, i, rows, marks)); break;
       case OP_LOSS: CUDA_TRY(lower_loss(program, &op->loss, rows)); break;
       case OP_BACKWARD_OUTPUT: CUDA_TRY(lower_backward_output(program, &op->output_slope, rows)); break;
-      case OP_DENSE_BACKWARD_WEIGHTS: TRY(lower_weights(program, range, i, rows, summed == i, marks)); break;
+      case OP_DENSE_BACKWARD_WEIGHTS: TRY(lower_weights(program, range, i, rows, summed == i, place, marks)); break;
       case OP_DENSE_BACKWARD_INPUT: TRY(lower_input(program, range, i, rows, marks, &summed)); break;
       case OP_ACCUMULATE: CUDA_TRY(lower_accumulate(program, &op->accumulate)); break;
       case OP_GRADIENT_NORM: CUDA_TRY(lower_norm(program, &op->norm)); break;
@@ -320,10 +328,12 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
       case OP_OUTPUT: CUDA_TRY(lower_output(program, &op->output, rows)); break;
       case OP_KINDS: TRY(module_status(DESCENT_ERROR_INTERNAL, "unknown operation kind %d", (int)op->kind));
     }
+    if (concurrent) TRY(beside_launched(&program->beside, i, place));
     if (marks && marks->operations) TRY(record(program, marks->operations[i - marks->first]));
     if (marks && marks->wait) CUDA_TRY(cudaStreamSynchronize(stream));
     leave();
   }
+  if (concurrent) TRY(beside_join(&program->beside));
 done:
   leave();
   return status;
@@ -336,8 +346,8 @@ descent_status lower_product(struct backend_program *program, int index, int64_t
   descent_status status;
   if (index < 0 || index >= program->plan->n_ops || !plan_has_product(&program->plan->ops[index]))
     return module_status(DESCENT_ERROR_ARGUMENT, "operation %d has no matrix product", index);
-  TRY(describe(program, all, index, rows, &launch, &way));
-  TRY(launch_dense(program, index, &launch, &way, NULL));
+  TRY(describe(program, all, index, rows, &program->beside.first, &launch, &way));
+  TRY(launch_dense(program, index, &launch, &way, &program->beside.first, NULL));
 done:
   return status;
 }

@@ -51,9 +51,9 @@ static cublasStatus_t matmul(const struct matmul *m, const cublasLtMatmulAlgo_t 
                              const struct product_operands *operands, cudaStream_t stream) {
   static const float one = 1, zero = 0;
   const struct matmul_context *const context = m->context;
+  void *const workspace = operands->workspace ? operands->workspace : context->workspace;
   return cublasLtMatmul(context->handle, m->operation, &one, operands->B, m->x, operands->A, m->y, &zero, operands->C,
-                        m->d, operands->C, m->d, algorithm, context->workspace, (size_t)context->workspace_bytes,
-                        stream);
+                        m->d, operands->C, m->d, algorithm, workspace, (size_t)context->workspace_bytes, stream);
 }
 
 descent_status matmul_try(const struct matmul *m, const cublasLtMatmulAlgo_t *algorithm,

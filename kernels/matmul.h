@@ -6,8 +6,7 @@
 
 enum { MATMUL_ALIGNMENT = 16 /* bytes, of every pointer */ };
 
-/* The state that the products of a device share. They use one workspace, so they run one after another in one
- * stream. */
+/* The state that the products of a device share. Those that use one workspace run one after another. */
 struct matmul_context {
   cublasLtHandle_t handle;
   void *workspace; /* device memory */
@@ -27,6 +26,7 @@ struct product_operands {
   const void *bias;     /* read; NULL unless the epilogue has one */
   float *bias_gradient; /* written; likewise */
   void *mask;
+  void *workspace; /* of the context's size; NULL: the context's own */
 };
 
 /* Of a zeroed struct; a failure leaves what matmul_release frees. */

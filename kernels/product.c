@@ -76,7 +76,7 @@ descent_status product_library_open(int ordinal, struct product_library **result
   library->cache = cache_bytes(ordinal);
   CUBLAS_TRY(cublasLtCreate(&library->context.handle));
   const int64_t bytes = properties.major >= 9 ? 32 << 20 : 8 << 20; /* NVIDIA's advice, and twice that before Hopper */
-  CUDA_TRY(cudaMalloc(&library->context.workspace, (size_t)bytes));
+  CUDA_TRY(cudaMalloc(&library->context.workspace, PRODUCT_WORKSPACES * (size_t)bytes));
   library->context.workspace_bytes = bytes;
   if (tune_path(&properties, cublasLtGetVersion(), library->path, sizeof library->path))
     tune_read(library->path, &library->remembered);
@@ -89,7 +89,13 @@ done:
   return status;
 }
 
-int64_t product_library_bytes(const struct product_library *library) { return library->context.workspace_bytes; }
+int64_t product_library_bytes(const struct product_library *library) {
+  return PRODUCT_WORKSPACES * library->context.workspace_bytes;
+}
+
+void *product_library_workspace(const struct product_library *library, int i) {
+  return (char *)library->context.workspace + i * library->context.workspace_bytes;
+}
 bool product_library_untrusted(const struct product_library *library) { return library->untrusted; }
 bool product_library_draws(const struct product_library *library) { return library->draws; }
 int64_t product_library_cache(const struct product_library *library) { return library->cache; }

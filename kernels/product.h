@@ -14,6 +14,9 @@ struct product_library;
 descent_status product_library_open(int ordinal, struct product_library **library);
 void product_library_close(struct product_library *library);
 int64_t product_library_bytes(const struct product_library *library); /* device memory held */
+/* Workspaces for products that run at the same time, on two streams. */
+enum { PRODUCT_WORKSPACES = 2 };
+void *product_library_workspace(const struct product_library *library, int i);
 /* True if an algorithm is in use that only passed its tests, because no candidate has the right flags. */
 bool product_library_untrusted(const struct product_library *library);
 

@@ -15,6 +15,7 @@ template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK)
     fill_kernel(struct device_matrix m, int64_t rows, int64_t n, enum filling filling, uint64_t seed,
                 struct element_tiling t) {
+  GRID_BEGIN();
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, n, COUNT);
   for (int64_t r = at.row; r < rows && !at.idle; r += at.step) {
@@ -42,6 +43,7 @@ template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK)
     compare_kernel(struct device_matrix a, struct device_matrix b, int64_t rows, int64_t n, float expected,
                    unsigned long long *differing, unsigned long long *off, struct element_tiling t) {
+  GRID_BEGIN();
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, n, COUNT);
   unsigned different = 0, wrong = 0;

@@ -33,6 +33,7 @@ static __device__ inline bool is_in_double(const struct statistics_launch &l, in
 // Grid and block of both kernels: struct element_tiling.
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK) mean_kernel(struct statistics_launch l, struct element_tiling t) {
+  GRID_BEGIN();
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, l.n, COUNT);
   const int64_t rows = valid_rows(l);
@@ -61,6 +62,7 @@ static __device__ inline bool is_alive(const struct statistics_launch &l, int64_
 // float32 too, so the mean square is at most twice the variance, and subtracting the excess costs one bit.
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statistics_launch l, struct element_tiling t) {
+  GRID_BEGIN();
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, l.n, COUNT);
   const int64_t rows = valid_rows(l);

@@ -68,14 +68,23 @@ static size_t scratch_bytes(const struct plan *plan, int n_pieces, int64_t rows)
   return bytes;
 }
 
+descent_status work_take_scratch(const struct work_memory *work, struct device_memory *memory,
+                                 struct scratch *scratch) {
+  descent_status status;
+  TRY(device_memory_take(memory, work->scratch_bytes, "partial sums", &scratch->partials));
+  TRY(device_memory_take(memory, COUNTERS * (int64_t)sizeof(unsigned), "counters", (void **)&scratch->counters));
+done:
+  return status;
+}
+
 static descent_status take_scratch(struct work_memory *work, const struct plan *plan, size_t least,
                                    struct device_memory *memory) {
   descent_status status;
   size_t bytes = scratch_bytes(plan, work->n_pieces, plan->batch);
   at_least(&bytes, least);
   if (plan->train_rows) at_least(&bytes, scratch_bytes(plan, work->n_pieces, plan->train_rows));
-  TRY(device_memory_take(memory, (int64_t)bytes, "partial sums", &work->scratch.partials));
-  TRY(device_memory_take(memory, COUNTERS * (int64_t)sizeof(unsigned), "counters", (void **)&work->scratch.counters));
+  work->scratch_bytes = (int64_t)bytes;
+  TRY(work_take_scratch(work, memory, &work->scratch));
   TRY(device_memory_take(memory, plan->batch * 8, "the gathered rows", (void **)&work->gathered));
   TRY(device_memory_take(memory, (int64_t)sizeof(int), "a flag", (void **)&work->bad_parameters));
 done:

@@ -6,6 +6,7 @@
 
 struct work_memory {
   struct scratch scratch;
+  int64_t scratch_bytes;     /* of its partials */
   int64_t *gathered;         /* (batch) rows of the source */
   int *bad_parameters;       /* set by the update, as norm_launch describes it */
   struct flat_piece *pieces; /* of the flat buffers, one block's work each */
@@ -15,6 +16,8 @@ struct work_memory {
 /* `scratch`: bytes of it that own kernels of dense operations need. */
 descent_status work_prepare(struct work_memory *work, const struct device_buffers *buffers, size_t scratch,
                             struct device_memory *memory);
+/* Scratch of the same size for a second stream. */
+descent_status work_take_scratch(const struct work_memory *work, struct device_memory *memory, struct scratch *scratch);
 void work_release(struct work_memory *work);
 /* Clears bad_parameters, after the parameters have changed. */
 descent_status work_clear_flag(const struct work_memory *work, cudaStream_t stream);

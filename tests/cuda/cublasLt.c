@@ -2,6 +2,7 @@
 #include "cublasLt.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -207,11 +208,17 @@ cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t *
 
 /* ---- products ---- */
 
+/* What a product writes to its workspace first. */
+struct stamp {
+  const void *D, *A;
+};
+
 struct call { /* one product as it was enqueued */
   struct emulated_operation operation;
   struct emulated_layout A_layout, B_layout, D_layout;
   const void *A, *B;
   void *D;
+  struct stamp *workspace;
   int kind, launch;
 };
 
@@ -293,8 +300,18 @@ static void note(const struct call *call) {
   if (place == library->places && place < 64) library->place[library->places++] = call->A;
 }
 
+/* A product has two steps, so that those of another one on a second stream may be in between. */
+static void begin(void *context) {
+  const struct call *call = context;
+  *call->workspace = (struct stamp){call->D, call->A};
+}
+
 static void run(void *context) {
   const struct call *call = context;
+  if (call->workspace->D != call->D || call->workspace->A != call->A) {
+    fprintf(stderr, "emulated cuBLASLt: two products use one workspace at the same time\n");
+    abort();
+  }
   note(call);
   const struct emulated_operation *operation = &call->operation;
   const bool ta = operation->transpose_a == CUBLAS_OP_T, tb = operation->transpose_b == CUBLAS_OP_T;
@@ -348,9 +365,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
   const int kind = (int)algorithm->data[1], launch = emulated_library.launches[kind]++;
   if (kind == EMULATED_REFUSES || (kind == EMULATED_NO_CAPTURE && emulate_is_capturing(stream)))
     return CUBLAS_STATUS_NOT_SUPPORTED;
-  struct call *call = malloc(sizeof *call);
-  if (!call) return CUBLAS_STATUS_ALLOC_FAILED;
-  *call = (struct call){*operation, *A_layout, *B_layout, *D_layout, A, B, D, kind, launch};
-  return emulate_enqueue(stream, run, call, free) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
-                                                                 : CUBLAS_STATUS_EXECUTION_FAILED;
+  for (int step = 0; step < 2; step++) {
+    struct call *call = malloc(sizeof *call);
+    if (!call) return CUBLAS_STATUS_ALLOC_FAILED;
+    *call = (struct call){*operation, *A_layout, *B_layout, *D_layout, A, B, D, workspace, kind, launch};
+    if (emulate_enqueue(stream, step ? run : begin, call, free) != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
+  }
+  return CUBLAS_STATUS_SUCCESS;
 }

@@ -15,7 +15,8 @@
 #define __device__
 #define __host__
 #define __launch_bounds__(...)
-/* Blocks run one after another. Before a launch all of it is NaN, except under AddressSanitizer, which guards variables
+#define __align__(bytes) __attribute__((aligned(bytes)))
+/* Blocks run one after another. When one begins all of it is NaN, except in templates and under AddressSanitizer, which guards variables
  * only in the usual sections. */
 #ifdef __has_feature
 #define EMULATED_ASAN __has_feature(address_sanitizer)
@@ -94,18 +95,115 @@ static inline unsigned atomicInc(unsigned *address, unsigned limit) {
   return old;
 }
 
+/* ---- dynamic shared memory ---- */
+
+/* Exactly as long as the launch asks for, and all NaN when a block begins. */
+unsigned char *emulate_shared_memory(const char *file, int line);
+#define SHARED_MEMORY(name) unsigned char *const name = emulate_shared_memory(__FILE__, __LINE__)
+
+/* ---- tensor cores, asynchronous copies: the functions of kernels/mma.cuh ---- */
+
+/* Waits for all 32 lanes; then one call of `all`, with what each lane passes, computes for the whole warp. */
+void emulate_together(void (*all)(void *const lanes[32]), void *lane, const char *file, int line);
+
+struct emulated_mma {
+  float *d;          /* (4) */
+  const uint32_t *a; /* (4) */
+  const uint32_t *b; /* (2) */
+};
+void emulate_mma_bf16(void *const lanes[32]);
+void emulate_mma_tf32(void *const lanes[32]);
+static inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], EMULATED_PLACE) {
+  emulated_mma lane = {d, a, b};
+  emulate_together(emulate_mma_bf16, &lane, file, line);
+}
+static inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], EMULATED_PLACE) {
+  emulated_mma lane = {d, a, b};
+  emulate_together(emulate_mma_tf32, &lane, file, line);
+}
+
+struct emulated_matrices {
+  uint32_t *words; /* (4) */
+  const uint16_t *row;
+};
+void emulate_load_matrices(void *const lanes[32]);
+void emulate_load_matrices_transposed(void *const lanes[32]);
+/* Aborts unless `at` is a multiple of 16 and 16 bytes of shared memory lie there. */
+void emulate_check_shared(const void *at, const char *file, int line);
+static inline void load_matrices(uint32_t (&words)[4], const void *row, EMULATED_PLACE) {
+  emulated_matrices lane = {words, (const uint16_t *)row};
+  emulate_check_shared(row, file, line);
+  emulate_together(emulate_load_matrices, &lane, file, line);
+}
+static inline void load_matrices_transposed(uint32_t (&words)[4], const void *row, EMULATED_PLACE) {
+  emulated_matrices lane = {words, (const uint16_t *)row};
+  emulate_check_shared(row, file, line);
+  emulate_together(emulate_load_matrices_transposed, &lane, file, line);
+}
+
+void copy_async(void *shared, const void *global, int bytes, EMULATED_PLACE);
+void copy_commit(void);
+void emulate_copy_wait(unsigned pending);
+template <int PENDING>
+static inline void copy_wait(void) {
+  emulate_copy_wait(PENDING);
+}
+
+/* ---- launches ---- */
+
+/* Under AddressSanitizer no thread of a grid's first block finds device memory accessible before it. */
+#define GRID_BEGIN() emulate_grid_begin(__FILE__, __LINE__)
+void emulate_grid_begin(const char *file, int line);
+
 extern uint64_t emulate_random; /* not 0: the state from which every order and time is drawn */
 uint64_t emulate_draw();
 enum { EMULATED_NAN = 0xff }; /* the byte that memory is filled with */
-void emulate_grid(dim3 blocks, unsigned threads, const std::function<void()> &thread);
-cudaError_t emulate_launch(dim3 blocks, unsigned threads, cudaStream_t stream, std::function<void()> thread);
+/* A kernel under way. Blocks of kernels that may run at the same time take turns. */
+struct emulated_kernel {
+  dim3 blocks;
+  unsigned threads;
+  size_t shared;     /* bytes */
+  bool programmatic; /* every thread has to pass GRID_BEGIN */
+  std::function<void()> thread;
+};
+struct emulated_grid;
+emulated_grid *emulate_grid_start(const emulated_kernel *kernel);
+bool emulate_grid_block(emulated_grid *grid); /* runs one block; false, and the grid is freed: it was the last one */
 
-template <typename... Parameters, typename... Arguments>
-static inline cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 blocks, unsigned threads,
-                                        cudaStream_t stream, Arguments... arguments) {
-  static_assert((sizeof(Parameters) + ... + 0) <= 4096, "a launch carries 4 KiB of arguments");
-  return emulate_launch(blocks, threads, stream, [=] { kernel(arguments...); });
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes = 0;
+  cudaStream_t stream = nullptr;
+  const struct cudaLaunchAttribute *attrs = nullptr;
+  unsigned numAttrs = 0;
+};
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    int programmaticStreamSerializationAllowed;
+  } val;
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+cudaError_t emulate_set_attribute(const void *kernel, enum cudaFuncAttribute attribute, int value);
+cudaError_t emulate_launch(const cudaLaunchConfig_t *config, const void *kernel, std::function<void()> thread);
+template <typename... Parameters>
+static inline cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), enum cudaFuncAttribute attribute,
+                                               int value) {
+  return emulate_set_attribute((const void *)kernel, attribute, value);
 }
-#define LAUNCH(...) launch_kernel(__VA_ARGS__)
+template <typename... Parameters, typename... Arguments>
+static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters...),
+                                             Arguments... arguments) {
+  static_assert((sizeof(Parameters) + ... + 0) <= 4096, "a launch carries 4 KiB of arguments");
+  return emulate_launch(config, (const void *)kernel, [=] { kernel(arguments...); });
+}
+
+/* What the files of the emulation share. */
+[[noreturn]] __attribute__((format(printf, 1, 2))) void emulate_misuse(const char *format, ...);
+bool emulate_in_kernel();
+bool emulate_is_global(const void *at); /* in device memory */
+void emulate_open_memory(bool open);    /* to all that is compiled with AddressSanitizer */
+void emulate_end_thread();              /* every thread of a kernel, when it ends */
 
 #endif

@@ -1,8 +1,8 @@
 /* A stand-in for CUDA's runtime, for tests only: the part that kernels/ uses, executed by the host (emulation.cpp).
  *
  * Device memory is the host's, in blocks of exactly the size asked for, filled with NaN. A stream is a queue; work runs
- * when it is enqueued or, in a late stream, not before something waits for it: code that gives the same results either
- * way is ordered properly. */
+ * when it is enqueued or, in a late stream, not before something waits for it; a graph's nodes run in any order that
+ * their dependencies allow: code that gives the same results every time is ordered properly. */
 #ifndef DESCENT_TESTS_CUDA_RUNTIME_API_H
 #define DESCENT_TESTS_CUDA_RUNTIME_API_H
 
@@ -16,24 +16,27 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-#define EMULATED_ERRORS(X)                                                                           \
-  X(cudaSuccess, 0, "no error")                                                                      \
-  X(cudaErrorInvalidValue, 1, "invalid argument")                                                    \
-  X(cudaErrorMemoryAllocation, 2, "out of memory")                                                   \
-  X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                              \
-  X(cudaErrorInvalidPitchValue, 12, "invalid pitch argument")                                        \
-  X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version") \
-  X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                    \
-  X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                           \
-  X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                                   \
-  X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available on the device")              \
-  X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                  \
-  X(cudaErrorSymbolNotFound, 500, "named symbol not found")                                          \
-  X(cudaErrorNotReady, 600, "device not ready")                                                      \
-  X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                        \
-  X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                   \
-  X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing")      \
-  X(cudaErrorStreamCaptureInvalidated, 901, "operation failed due to a previous error during capture")
+#define EMULATED_ERRORS(X)                                                                             \
+  X(cudaSuccess, 0, "no error")                                                                        \
+  X(cudaErrorInvalidValue, 1, "invalid argument")                                                      \
+  X(cudaErrorMemoryAllocation, 2, "out of memory")                                                     \
+  X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                                \
+  X(cudaErrorInvalidPitchValue, 12, "invalid pitch argument")                                          \
+  X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version")   \
+  X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                      \
+  X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                             \
+  X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                                     \
+  X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available on the device")                \
+  X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                    \
+  X(cudaErrorSymbolNotFound, 500, "named symbol not found")                                            \
+  X(cudaErrorNotReady, 600, "device not ready")                                                        \
+  X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                          \
+  X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                     \
+  X(cudaErrorNotSupported, 801, "operation not supported")                                             \
+  X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing")        \
+  X(cudaErrorStreamCaptureInvalidated, 901, "operation failed due to a previous error during capture") \
+  X(cudaErrorStreamCaptureUnjoined, 904, "capturing stream has unjoined work")                         \
+  X(cudaErrorStreamCaptureIsolation, 905, "dependency created on uncaptured work in another stream")
 #define EMULATED_ENUMERATOR(name, value, text) name = value,
 typedef enum cudaError { EMULATED_ERRORS(EMULATED_ENUMERATOR) } cudaError_t;
 #undef EMULATED_ENUMERATOR
@@ -55,6 +58,7 @@ struct cudaDeviceProp {
 };
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int device);
+cudaError_t cudaGetDevice(int *device);
 enum { cudaEnableDefault = 0 };
 enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriverEntryPointSymbolNotFound = 1 };
 /* Knows the functions of contexts that kernels/context.c uses. */
@@ -64,7 +68,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
 enum cudaDeviceAttr {
   cudaDevAttrMemoryClockRate = 36,
   cudaDevAttrGlobalMemoryBusWidth = 37,
-  cudaDevAttrL2CacheSize = 38
+  cudaDevAttrL2CacheSize = 38,
+  cudaDevAttrComputeCapabilityMajor = 75
 };
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device);
 struct cudaFuncAttributes {
@@ -138,15 +143,16 @@ cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *cont
 int emulate_is_capturing(cudaStream_t stream);
 
 /* Restarts counting and sets the faults to inject, "name=value,...": memory (bytes of the device), allocation (the
- * number of the one that fails, from 1), context (of the one that does not fit), launch (of the one refused), fault (of the kernel that hits a bad address),
- * devices, driver (its version), busy (a bit for each device of whose memory other programs hold half), mig (one GPU in
- * so many parts, CUDA_VISIBLE_DEVICES names the one to be seen), nvml and cublas (0: that library is not there), code
- * (0: of kernels, for this device), late (1: every stream created from now on, 2: each with a chance of one half),
- * guess (1: events measure times drawn at random, so that whatever might be chosen by time is), seed (of all that is
- * drawn, such as the order in which blocks and threads run). Before the first use: the environment's
- * DESCENT_EMULATE. */
+ * number of the one that fails, from 1), context (of the one that does not fit), launch (of the one refused), fault (of
+ * the kernel that hits a bad address), devices, driver (its version), busy (a bit for each device of whose memory other
+ * programs hold half), mig (one GPU in so many parts, CUDA_VISIBLE_DEVICES names the one to be seen), nvml and cublas
+ * (0: that library is not there), code (0: of kernels, for this device), major (of the compute capability), processors
+ * (the number of multiprocessors), late (1: every stream created from now on, 2: each with a chance of one half), guess
+ * (1: events measure times drawn at random, so that whatever might be chosen by time is), seed (of all that is drawn,
+ * such as the order in which blocks and threads run). Before the first use: the environment's DESCENT_EMULATE. */
 void emulate_configure(const char *settings);
 int emulate_failed(void);            /* true if that allocation, context, launch or kernel has failed since */
+long long emulate_choices(void);     /* times that a graph could run one of several nodes, since */
 int emulate_current(void);           /* the device of this thread's current context; -1: none */
 long long emulate_live(void);        /* allocations, streams, events and graphs that exist */
 long long emulate_free(int ordinal); /* bytes, as the management library reports; -1: no library */

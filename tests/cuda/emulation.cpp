@@ -29,11 +29,7 @@ uint64_t emulate_draw() { /* xorshift64 (Marsaglia 2003) */
   return state;
 }
 
-namespace {
-
-enum { LANES = 32, STACK = 256 << 10 };
-
-[[noreturn]] __attribute__((format(printf, 1, 2))) void misuse(const char *format, ...) {
+void emulate_misuse(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   fputs("emulated device: ", stderr);
@@ -41,6 +37,10 @@ enum { LANES = 32, STACK = 256 << 10 };
   fputs("\n", stderr);
   abort();
 }
+
+namespace {
+
+enum { LANES = 32, STACK = 256 << 10 };
 
 /* The numbers below n in an order that changes from use to use. */
 class Scrambled {
@@ -79,6 +79,9 @@ struct Thread {
   int line = 0;
   unsigned mask = 0, source = 0; /* of an exchange */
   uint64_t value = 0;
+  void (*all)(void *const lanes[LANES]) = nullptr; /* of an operation of the whole warp, and what this lane brings */
+  void *lane = nullptr;
+  bool begun = false; /* has passed GRID_BEGIN */
 };
 std::vector<Thread> threads;      /* of the block that runs */
 Fiber scheduler, *left = nullptr; /* whose turn it was before the last switch */
@@ -86,6 +89,7 @@ std::deque<Fiber> fibers;
 std::vector<Fiber *> idle;         /* wait for a thread to run */
 const std::function<void()> *body; /* the kernel with its arguments */
 Thread *current = nullptr;         /* null: the scheduler */
+bool must_begin, is_closed;        /* the kernel needs GRID_BEGIN; device memory is closed until then */
 uint64_t first_lane;               /* of the warp whose lanes take turns */
 Scrambled lanes(0);                /* those still to come */
 
@@ -141,6 +145,10 @@ void fiber_main() {
   arrived(self);
   for (;;) {
     (*body)();
+    emulate_end_thread();
+    if (must_begin && !current->begun)
+      emulate_misuse("thread %u of block %u,%u,%u ends without GRID_BEGIN", threadIdx.x, blockIdx.x, blockIdx.y,
+                     blockIdx.z);
     current->state = ENDED;
     current->fiber = nullptr;
     next_lane();
@@ -157,7 +165,7 @@ Fiber *idle_fiber() {
   if (idle.empty()) {
     void *const stack =
         mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (stack == MAP_FAILED) misuse("no memory for the stack of a thread");
+    if (stack == MAP_FAILED) emulate_misuse("no memory for the stack of a thread");
     Fiber *const made = &fibers.emplace_back();
     made->stack = stack;
     made->size = STACK;
@@ -186,17 +194,18 @@ void give_turn(Fiber *self) {
   if (to != self) switch_fiber(self, to);
 }
 
-void wait(State state, unsigned mask, const char *file, int line) {
-  if (!current) misuse("%s:%d: a barrier or shuffle outside a kernel", file, line);
+void wait(State state, unsigned mask, void (*all)(void *const *), const char *file, int line) {
+  if (!current) emulate_misuse("%s:%d: a barrier or shuffle outside a kernel", file, line);
   current->state = state;
   current->mask = mask;
+  current->all = all;
   current->file = file;
   current->line = line;
   give_turn(current->fiber);
 }
 
 bool at_same_place(const Thread &a, const Thread &b) {
-  return a.state == b.state && a.line == b.line && a.mask == b.mask &&
+  return a.state == b.state && a.line == b.line && a.mask == b.mask && a.all == b.all &&
          (a.file == b.file || strcmp(a.file, b.file) == 0);
 }
 
@@ -205,9 +214,9 @@ bool at_same_place(const Thread &a, const Thread &b) {
   const Thread *const t = other < threads.size() ? &threads[other] : nullptr;
   std::string text = !t ? "does not exist" : t->state == ENDED ? "has ended" : "waits at ";
   if (t && t->state != ENDED) text += std::string(t->file) + ":" + std::to_string(t->line);
-  misuse("%s:%d: a %s of thread %zu in block %u,%u,%u is not reached by thread %zu, which %s", waiting.file,
-         waiting.line, what, (size_t)(&waiting - threads.data()), blockIdx.x, blockIdx.y, blockIdx.z, other,
-         text.c_str());
+  emulate_misuse("%s:%d: a %s of thread %zu in block %u,%u,%u is not reached by thread %zu, which %s", waiting.file,
+                 waiting.line, what, (size_t)(&waiting - threads.data()), blockIdx.x, blockIdx.y, blockIdx.z, other,
+                 text.c_str());
 }
 
 /* Called once no lane of the warp can continue: false if none waits for another lane. */
@@ -220,14 +229,21 @@ bool exchange() {
     Thread &t = threads[i];
     if (t.state != EXCHANGES) continue;
     any = true;
-    if (!(t.mask >> (i - first_lane) & 1)) misuse("%s:%d: thread %zu is not in its own mask", t.file, t.line, i);
+    if (!(t.mask >> (i - first_lane) & 1))
+      emulate_misuse("%s:%d: thread %zu is not in its own mask", t.file, t.line, i);
     const size_t least = first_lane + (size_t)__builtin_ctz(t.mask); /* which is compared with all of its mask */
     const size_t last = i == least ? first_lane + LANES - 1 : least;
     for (size_t other = least; other <= last; other++)
       if (t.mask >> (other - first_lane) & 1 && !(other < end && at_same_place(t, threads[other])))
-        diverged(t, other, "shuffle");
-    if (!(t.mask >> t.source & 1)) misuse("%s:%d: a shuffle reads lane %u outside its mask", t.file, t.line, t.source);
+        diverged(t, other, t.all ? "warp's operation" : "shuffle");
+    if (!(t.mask >> t.source & 1))
+      emulate_misuse("%s:%d: a shuffle reads lane %u outside its mask", t.file, t.line, t.source);
     t.value = brought[t.source];
+  }
+  if (any && threads[first_lane].all) {
+    void *operands[LANES];
+    for (size_t i = 0; i < LANES; i++) operands[i] = threads[first_lane + i].lane;
+    threads[first_lane].all(operands);
   }
   for (size_t i = first_lane; i < end && any; i++)
     if (threads[i].state == EXCHANGES) threads[i].state = READY;
@@ -258,30 +274,90 @@ void run_block() {
 
 extern "C" char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
 extern "C" char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
+unsigned char *dynamic_memory = nullptr; /* of the block that runs */
+size_t dynamic_bytes = 0;
 
 }  // namespace
 
-void __syncthreads(const char *file, int line) { wait(AT_BARRIER, 0, file, line); }
+void __syncthreads(const char *file, int line) { wait(AT_BARRIER, 0, nullptr, file, line); }
 
 uint64_t emulate_exchange(unsigned mask, uint64_t value, unsigned source, const char *file, int line) {
   Thread *const self = current;
   if (self) self->value = value, self->source = source;
-  wait(EXCHANGES, mask, file, line);
+  wait(EXCHANGES, mask, nullptr, file, line);
   return self->value;
 }
 
-void emulate_grid(dim3 blocks, unsigned n, const std::function<void()> &thread) {
-  if (current) misuse("a kernel launches a kernel");
-  body = &thread;
-  gridDim = blocks;
-  blockDim = dim3(n);
+void emulate_together(void (*all)(void *const lanes[LANES]), void *lane, const char *file, int line) {
+  if (current) current->lane = lane, current->source = threadIdx.x % LANES;
+  wait(EXCHANGES, 0xffffffffu, all, file, line);
+}
+
+void emulate_grid_begin(const char *file, int line) {
+  if (!current) emulate_misuse("%s:%d: GRID_BEGIN outside a kernel", file, line);
+  if (current->begun) emulate_misuse("%s:%d: a second GRID_BEGIN", file, line);
+  current->begun = true;
+  if (!is_closed) return;
+  wait(AT_BARRIER, 0, nullptr, file, line);
+  if (is_closed) emulate_open_memory(true);
+  is_closed = false;
+}
+
+bool emulate_in_kernel() { return current != nullptr; }
+
+unsigned char *emulate_shared_memory(const char *file, int line) {
+  if (!dynamic_bytes) emulate_misuse("%s:%d: a kernel without shared memory from its launch", file, line);
+  return dynamic_memory;
+}
+
+/* Not every static variable is in the section of shared memory: those of templates are elsewhere. */
+void emulate_check_shared(const void *at, const char *file, int line) {
+  const uintptr_t p = (uintptr_t)at, dynamic = (uintptr_t)dynamic_memory;
+  const bool inside = dynamic && p >= dynamic && p < dynamic + dynamic_bytes;
+  if (inside ? p + 16 > dynamic + dynamic_bytes : emulate_is_global(at))
+    emulate_misuse("%s:%d: thread %u names 16 bytes outside shared memory", file, line, threadIdx.x);
+  if (p % 16) emulate_misuse("%s:%d: the address of thread %u is not a multiple of 16", file, line, threadIdx.x);
+}
+
+struct emulated_grid {
+  const emulated_kernel *kernel;
+  Scrambled order;
+  uint64_t left;
+  unsigned char *shared;
+  bool closed; /* its first block is to come, which finds device memory closed until GRID_BEGIN */
+};
+
+emulated_grid *emulate_grid_start(const emulated_kernel *kernel) {
+  if (current) emulate_misuse("a kernel launches a kernel");
+  const uint64_t blocks = (uint64_t)kernel->blocks.x * kernel->blocks.y * kernel->blocks.z;
+  unsigned char *shared = nullptr;
+  if (kernel->shared && posix_memalign((void **)&shared, 128, kernel->shared) != 0)
+    emulate_misuse("no memory for %zu bytes of shared memory", kernel->shared);
+  return new emulated_grid{kernel, Scrambled(blocks), blocks, shared, kernel->programmatic && EMULATED_ASAN};
+}
+
+bool emulate_grid_block(emulated_grid *grid) {
+  uint64_t block = 0;
+  const emulated_kernel *const kernel = grid->kernel;
+  grid->order.next(&block);
+  body = &kernel->thread;
+  gridDim = kernel->blocks;
+  blockDim = dim3(kernel->threads);
+  blockIdx = {(unsigned)(block % gridDim.x), (unsigned)(block / gridDim.x % gridDim.y),
+              (unsigned)(block / gridDim.x / gridDim.y)};
+  must_begin = kernel->programmatic;
+  is_closed = grid->closed;
+  grid->closed = false;
+  if (is_closed) emulate_open_memory(false);
+  dynamic_memory = grid->shared;
+  dynamic_bytes = kernel->shared;
+  if (dynamic_bytes) memset(dynamic_memory, EMULATED_NAN, dynamic_bytes);
   if (__start_emulated_shared)
     memset(__start_emulated_shared, EMULATED_NAN, (size_t)(__stop_emulated_shared - __start_emulated_shared));
-  uint64_t block;
-  Scrambled order((uint64_t)blocks.x * blocks.y * blocks.z);
-  while (order.next(&block)) {
-    blockIdx = {(unsigned)(block % blocks.x), (unsigned)(block / blocks.x % blocks.y),
-                (unsigned)(block / blocks.x / blocks.y)};
-    run_block();
-  }
+  run_block();
+  dynamic_memory = nullptr;
+  if (--grid->left) return true;
+  free(grid->shared);
+  delete grid;
+  return false;
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <deque>
@@ -16,16 +17,25 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-using Work = std::function<void()>;
+/* Either function or kernel. */
+struct Work {
+  std::function<void()> run;
+  std::shared_ptr<const emulated_kernel> kernel;
+};
+struct Node {
+  Work work;
+  std::vector<size_t> after; /* nodes before it */
+};
 
 using Time = std::shared_ptr<double>; /* milliseconds; NaN: not yet recorded */
 
 struct CUgraph_st {
-  std::vector<Work> nodes;
+  std::vector<Node> nodes;
   std::vector<Time> records; /* of event nodes */
+  cudaStream_t origin;       /* where the capture began */
 };
 struct CUgraphExec_st {
-  std::shared_ptr<const std::vector<Work>> nodes;
+  std::shared_ptr<const std::vector<Node>> nodes;
   std::vector<Time> records;
 };
 struct CUstream_st {
@@ -35,6 +45,7 @@ struct CUstream_st {
   std::deque<Work> queue;
   uint64_t enqueued = 0, done = 0;
   cudaGraph_t graph = nullptr; /* that it is being captured into */
+  std::vector<size_t> tail;    /* the nodes that the next one waits for */
 };
 struct CUevent_st {
   bool timed = true;
@@ -42,6 +53,7 @@ struct CUevent_st {
   uint64_t ticket = 0; /* complete when so much of the stream is done */
   Time milliseconds;
   cudaGraph_t graph = nullptr; /* recorded while captured */
+  std::vector<size_t> tail;    /* of the stream then */
 };
 
 namespace {
@@ -52,9 +64,11 @@ std::recursive_mutex device; /* one call at a time */
 struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
   unsigned long long context = 0, late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1, code = 1;
+  unsigned long long major = 9, processors = 2;
 } settings;
 struct {
   unsigned long long allocations, launches, kernels, contexts;
+  long long choices;
   cudaError_t last, sticky;
   bool configured, failed, invalidated; /* invalidated: the capture that is under way */
   int captures;
@@ -128,8 +142,10 @@ double read_clock() { /* milliseconds */
 
 const size_t small = 1 << 20; /* bytes of a block that is guarded completely */
 
+}  // namespace
+
 /* Outside kernels the host must not access device memory: small blocks are guarded against it. */
-void open_memory([[maybe_unused]] bool open) {
+void emulate_open_memory([[maybe_unused]] bool open) {
 #if EMULATED_ASAN
   for (const auto &block : on_device) {
     if (block.second > small) continue;
@@ -139,11 +155,50 @@ void open_memory([[maybe_unused]] bool open) {
 #endif
 }
 
+namespace {
+
+/* Starts a kernel, or returns null after the work, or because it fails. */
+emulated_grid *start(const Work &work) {
+  if (now.sticky != cudaSuccess) return nullptr;
+  if (!work.kernel) {
+    work.run();
+    return nullptr;
+  }
+  if (goes_wrong(&now.kernels, settings.fault)) now.sticky = cudaErrorIllegalAddress;
+  return now.sticky == cudaSuccess ? emulate_grid_start(work.kernel.get()) : nullptr;
+}
+
+void run(const Work &work) {
+  emulated_grid *const grid = start(work);
+  while (grid && emulate_grid_block(grid)) continue;
+}
+
+/* Any order that the graph allows; kernels that may run at the same time take turns block by block. */
+void run_graph(const std::vector<Node> &nodes) {
+  std::vector<size_t> missing(nodes.size()), ready;
+  std::vector<std::vector<size_t>> then(nodes.size());
+  std::vector<emulated_grid *> grids(nodes.size(), nullptr);
+  for (size_t i = 0; i < nodes.size(); i++) {
+    missing[i] = nodes[i].after.size();
+    for (const size_t before : nodes[i].after) then[before].push_back(i);
+    if (!missing[i]) ready.push_back(i);
+  }
+  while (!ready.empty()) {
+    now.choices += ready.size() > 1;
+    const size_t choice = ready.size() > 1 ? emulate_draw() % ready.size() : 0, node = ready[choice];
+    if (!grids[node]) grids[node] = start(nodes[node].work);
+    if (grids[node] && emulate_grid_block(grids[node])) continue;
+    ready.erase(ready.begin() + (ptrdiff_t)choice);
+    for (const size_t next : then[node])
+      if (--missing[next] == 0) ready.push_back(next);
+  }
+}
+
 void run_until(cudaStream_t stream, uint64_t ticket) {
   while (stream->done < ticket) {
     const Work work = std::move(stream->queue.front());
     stream->queue.pop_front();
-    if (now.sticky == cudaSuccess) work();
+    run(work);
     stream->done++;
   }
 }
@@ -151,9 +206,9 @@ void run_until(cudaStream_t stream, uint64_t ticket) {
 /* Runs the work that is waited for: the whole stream, or up to the ticket of an event. */
 void drain(cudaStream_t stream, uint64_t ticket) {
   if (stream->done >= ticket) return;
-  open_memory(true);
+  emulate_open_memory(true);
   run_until(stream, ticket);
-  open_memory(false);
+  emulate_open_memory(false);
 }
 
 void drain_all(bool blocking_only) {
@@ -168,7 +223,9 @@ cudaStream_t default_stream() {
 
 cudaError_t enqueue(cudaStream_t stream, Work work) {
   if (stream && stream->graph) {
-    stream->graph->nodes.push_back(std::move(work));
+    std::vector<Node> &nodes = stream->graph->nodes;
+    nodes.push_back({std::move(work), std::move(stream->tail)});
+    stream->tail = {nodes.size() - 1};
     return cudaSuccess;
   }
   if (!stream) {
@@ -180,6 +237,11 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
   if (!stream->late) drain(stream, stream->enqueued);
   return fail(now.sticky);
 }
+
+/* Bytes of dynamic shared memory: what a kernel may have without a request, and with one (compute capability 9.0). */
+const size_t SHARED_UNASKED = 48 << 10;
+const int SHARED_ON_REQUEST = 227 << 10;
+std::map<const void *, size_t> shared_given; /* by kernel */
 
 /* The memory of a device that other programs leave free. */
 size_t available(int ordinal) { return settings.busy >> ordinal & 1 ? settings.memory / 2 : settings.memory; }
@@ -212,7 +274,7 @@ cudaError_t allocate(void **memory, size_t bytes, std::map<uintptr_t, size_t> &b
   if (is_device) device_bytes += bytes;
   ordinals[(uintptr_t)*memory] = current();
   blocks[(uintptr_t)*memory] = bytes;
-  open_memory(false);
+  emulate_open_memory(false);
   live++;
   return cudaSuccess;
 }
@@ -223,11 +285,11 @@ cudaError_t release(void *memory, std::map<uintptr_t, size_t> &blocks) {
   const auto block = blocks.find((uintptr_t)memory);
   REFUSE(block == blocks.end(), cudaErrorInvalidValue);
   drain_all(false);
-  open_memory(true);
+  emulate_open_memory(true);
   if (&blocks == &on_device) device_bytes -= block->second;
   blocks.erase(block);
   free(memory);
-  open_memory(false);
+  emulate_open_memory(false);
   live--;
   return lost;
 }
@@ -239,14 +301,23 @@ void emulate_configure(const char *text) {
   const struct {
     const char *name;
     unsigned long long *value;
-  } known[] = {{"memory", &settings.memory},   {"allocation", &settings.allocation},
-               {"launch", &settings.launch},   {"fault", &settings.fault},
-               {"devices", &settings.devices}, {"driver", &settings.driver},
-               {"late", &settings.late},       {"guess", &settings.guess},
-               {"seed", &settings.seed},       {"busy", &settings.busy},
-               {"mig", &settings.mig},         {"nvml", &settings.nvml},
-               {"cublas", &settings.cublas},   {"code", &settings.code},
-               {"context", &settings.context}};
+  } known[] = {{"memory", &settings.memory},
+               {"allocation", &settings.allocation},
+               {"launch", &settings.launch},
+               {"fault", &settings.fault},
+               {"devices", &settings.devices},
+               {"driver", &settings.driver},
+               {"late", &settings.late},
+               {"guess", &settings.guess},
+               {"seed", &settings.seed},
+               {"busy", &settings.busy},
+               {"mig", &settings.mig},
+               {"nvml", &settings.nvml},
+               {"cublas", &settings.cublas},
+               {"code", &settings.code},
+               {"context", &settings.context},
+               {"major", &settings.major},
+               {"processors", &settings.processors}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -280,6 +351,11 @@ long long emulate_free(int ordinal) {
   return settings.nvml ? (long long)available(ordinal) : -1;
 }
 
+long long emulate_choices(void) {
+  LOCK;
+  return now.choices;
+}
+
 int emulate_cublas(void) {
   LOCK;
   configure_once();
@@ -299,18 +375,35 @@ int emulate_is_capturing(cudaStream_t stream) {
 cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *context, void (*release)(void *)) {
   const std::shared_ptr<void> owned(context, release); /* released also when refused */
   BEGIN(false);
-  return enqueue(stream, [run, owned] { run(owned.get()); });
+  return enqueue(stream, {[run, owned] { run(owned.get()); }, nullptr});
 }
 
-cudaError_t emulate_launch(dim3 blocks, unsigned threads, cudaStream_t stream, std::function<void()> thread) {
+bool emulate_is_global(const void *at) {
+  LOCK;
+  return inside(on_device, at, 1);
+}
+
+cudaError_t emulate_set_attribute(const void *kernel, enum cudaFuncAttribute, int value) {
   BEGIN(false);
+  REFUSE(value < 0 || value > SHARED_ON_REQUEST, cudaErrorInvalidValue);
+  shared_given[kernel] = (size_t)value;
+  return cudaSuccess;
+}
+
+cudaError_t emulate_launch(const cudaLaunchConfig_t *config, const void *kernel, std::function<void()> thread) {
+  BEGIN(false);
+  const dim3 blocks = config->gridDim, threads = config->blockDim;
+  const size_t shared = config->dynamicSmemBytes;
+  const auto given = shared_given.find(kernel);
   REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
-  REFUSE(threads < 1 || threads > 1024 || blocks.x < 1 || blocks.y < 1 || blocks.z < 1, cudaErrorInvalidConfiguration);
+  REFUSE(threads.x < 1 || threads.x > 1024 || threads.y != 1 || threads.z != 1, cudaErrorInvalidConfiguration);
+  REFUSE(blocks.x < 1 || blocks.y < 1 || blocks.z < 1, cudaErrorInvalidConfiguration);
   REFUSE(blocks.x > INT32_MAX || blocks.y > UINT16_MAX || blocks.z > UINT16_MAX, cudaErrorInvalidConfiguration);
-  return enqueue(stream, [=] {
-    if (goes_wrong(&now.kernels, settings.fault)) now.sticky = cudaErrorIllegalAddress;
-    if (now.sticky == cudaSuccess) emulate_grid(blocks, threads, thread);
-  });
+  const bool programmatic = config->numAttrs != 0 && config->attrs->val.programmaticStreamSerializationAllowed;
+  REFUSE(programmatic && settings.major < 9, cudaErrorNotSupported);
+  REFUSE(shared > (given == shared_given.end() ? SHARED_UNASKED : given->second), cudaErrorInvalidValue);
+  const emulated_kernel launched = {blocks, threads.x, shared, programmatic, std::move(thread)};
+  return enqueue(config->stream, {nullptr, std::make_shared<const emulated_kernel>(launched)});
 }
 
 /* ---- errors and devices ---- */
@@ -351,6 +444,11 @@ cudaError_t cudaSetDevice(int ordinal) {
   contexts.push_back(ordinal);
   return cudaSuccess;
 }
+cudaError_t cudaGetDevice(int *ordinal) {
+  BEGIN(false);
+  *ordinal = current();
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordinal) {
   BEGIN_WITHOUT_CONTEXT(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
@@ -361,16 +459,17 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordin
   properties->uuid.bytes[1] = (char)0xff;
   properties->pciBusID = 0x3b + ordinal;
   properties->totalGlobalMem = settings.memory;
-  properties->major = 9;
-  properties->multiProcessorCount = 2;
+  properties->major = (int)settings.major;
+  properties->multiProcessorCount = (int)settings.processors;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int ordinal) {
   BEGIN_WITHOUT_CONTEXT(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
-  *value = attribute == cudaDevAttrMemoryClockRate ? 1000000 /* kHz */
-           : attribute == cudaDevAttrL2CacheSize   ? 1 << 16 /* bytes */
-                                                   : 64;       /* bits */
+  *value = attribute == cudaDevAttrMemoryClockRate          ? 1000000 /* kHz */
+           : attribute == cudaDevAttrL2CacheSize            ? 1 << 16 /* bytes */
+           : attribute == cudaDevAttrComputeCapabilityMajor ? (int)settings.major
+                                                            : 64; /* bits */
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *) {
@@ -485,9 +584,10 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
   REFUSE(from_device != inside(on_device, from, from_bytes), cudaErrorInvalidValue);
   const bool pageable =
       !(to_device || inside(pinned, to, to_bytes)) || !(from_device || inside(pinned, from, from_bytes));
-  const cudaError_t error = enqueue(stream, [=] {
+  const auto copy = [=] {
     for (size_t r = 0; r < rows; r++) memcpy((char *)to + r * to_pitch, (const char *)from + r * from_pitch, width);
-  });
+  };
+  const cudaError_t error = enqueue(stream, {copy, nullptr});
   if (stream && pageable && !stream->graph) drain(stream, stream->enqueued);
   return error != cudaSuccess ? error : fail(now.sticky);
 }
@@ -501,7 +601,7 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpy
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream) {
   BEGIN(false);
   REFUSE(!inside(on_device, memory, bytes), cudaErrorInvalidValue);
-  return enqueue(stream, [=] { memset(memory, value, bytes); });
+  return enqueue(stream, {[=] { memset(memory, value, bytes); }, nullptr});
 }
 
 /* ---- streams and events ---- */
@@ -551,10 +651,13 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
   cudaGraph_t const graph = stream ? stream->graph : nullptr;
   const bool is_node = graph && flags == cudaEventRecordExternal;
   event->graph = is_node ? nullptr : graph;
-  if (event->graph) return cudaSuccess; /* a graph's nodes run in the order in which they were recorded */
+  if (event->graph) {
+    event->tail = stream->tail;
+    return cudaSuccess;
+  }
   const Time milliseconds = std::make_shared<double>(NAN);
   if (is_node) graph->records.push_back(milliseconds);
-  const cudaError_t error = enqueue(stream, [milliseconds] { *milliseconds = read_clock(); });
+  const cudaError_t error = enqueue(stream, {[milliseconds] { *milliseconds = read_clock(); }, nullptr});
   event->milliseconds = milliseconds;
   event->stream = stream ? stream : default_stream();
   event->ticket = is_node ? 0 : event->stream->enqueued;
@@ -566,9 +669,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
   BEGIN(false);
   REFUSE(flags != 0 || (stream && stream->graph && !event->graph), cudaErrorInvalidValue);
-  if (event->graph && stream) stream->graph = event->graph; /* joins the capture */
+  REFUSE(event->graph && stream && stream->graph && stream->graph != event->graph, cudaErrorStreamCaptureIsolation);
+  if (event->graph && stream) { /* joins the capture */
+    stream->graph = event->graph;
+    for (const size_t node : event->tail)
+      if (std::find(stream->tail.begin(), stream->tail.end(), node) == stream->tail.end()) stream->tail.push_back(node);
+  }
   if (event->graph || !event->stream) return cudaSuccess;
-  return enqueue(stream, [other = event->stream, ticket = event->ticket] { run_until(other, ticket); });
+  return enqueue(stream, {[other = event->stream, ticket = event->ticket] { run_until(other, ticket); }, nullptr});
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   BEGIN(true);
@@ -591,22 +699,33 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
   REFUSE(!stream, cudaErrorStreamCaptureUnsupported);
   REFUSE(stream->graph, cudaErrorInvalidValue);
   stream->graph = new CUgraph_st();
+  stream->graph->origin = stream;
   now.captures++;
   now.mode = mode;
   now.invalidated = false;
   return cudaSuccess;
 }
+/* Are all nodes before those of the tail, or among them? Nodes come after those that they wait for. */
+static bool is_joined(const std::vector<Node> &nodes, const std::vector<size_t> &tail) {
+  std::vector<bool> before(nodes.size(), false);
+  for (const size_t node : tail) before[node] = true;
+  for (size_t i = nodes.size(); i-- > 0;)
+    if (before[i])
+      for (const size_t node : nodes[i].after) before[node] = true;
+  return std::find(before.begin(), before.end(), false) == before.end();
+}
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
   BEGIN(false);
   *graph = nullptr;
-  REFUSE(!stream || !stream->graph, cudaErrorInvalidValue);
+  REFUSE(!stream || !stream->graph || stream->graph->origin != stream, cudaErrorInvalidValue);
   cudaGraph_t captured = stream->graph;
+  const bool joined = is_joined(captured->nodes, stream->tail);
   for (const auto &each : streams)
-    if (each->graph == captured) each->graph = nullptr;
+    if (each->graph == captured) each->graph = nullptr, each->tail.clear();
   now.captures--;
-  if (now.invalidated) {
+  if (now.invalidated || !joined) {
     delete captured;
-    return fail(cudaErrorStreamCaptureInvalidated);
+    return fail(now.invalidated ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined);
   }
   *graph = captured;
   live++;
@@ -620,7 +739,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
   BEGIN(false);
-  *exec = new CUgraphExec_st{std::make_shared<std::vector<Work>>(graph->nodes), graph->records};
+  *exec = new CUgraphExec_st{std::make_shared<std::vector<Node>>(graph->nodes), graph->records};
   live++;
   return cudaSuccess;
 }
@@ -638,8 +757,5 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   BEGIN(false);
   REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
   for (const Time &record : exec->records) *record = NAN;
-  return enqueue(stream, [nodes = exec->nodes] {
-    for (const Work &node : *nodes)
-      if (now.sticky == cudaSuccess) node();
-  });
+  return enqueue(stream, {[nodes = exec->nodes] { run_graph(*nodes); }, nullptr});
 }

@@ -2,37 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "common.cuh"
+#include "on_device.h"
 
 namespace {
-
-/* Device memory that frees itself. */
-template <typename T>
-class OnDevice {
- public:
-  explicit OnDevice(size_t count) : count_(count) {
-    EXPECT_EQ(cudaMalloc(reinterpret_cast<void **>(&data_), count * sizeof(T)), cudaSuccess);
-  }
-  explicit OnDevice(const std::vector<T> &values) : OnDevice(values.size()) {
-    EXPECT_EQ(cudaMemcpy(data_, values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice), cudaSuccess);
-  }
-  ~OnDevice() { cudaFree(data_); }
-  OnDevice(const OnDevice &) = delete;
-  OnDevice &operator=(const OnDevice &) = delete;
-  T *get() const { return data_; }
-  std::vector<T> values() const {
-    std::vector<T> now(count_);
-    EXPECT_EQ(cudaMemcpy(now.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost), cudaSuccess);
-    return now;
-  }
-
- private:
-  T *data_ = nullptr;
-  size_t count_;
-};
 
 class Emulation : public testing::Test {
  protected:
@@ -44,6 +21,7 @@ class Emulation : public testing::Test {
 
 // Every thread of the grid counts itself.
 __global__ void number_threads(unsigned *seen, unsigned *order, unsigned *next) {
+  GRID_BEGIN();
   const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
   const unsigned i = block * blockDim.x + threadIdx.x;
   seen[i]++;
@@ -68,6 +46,7 @@ TEST_F(Emulation, EveryThreadOfTheGridRunsOnceInAnOrderThatChanges) {
 
 template <typename T, int OFFSET>
 __global__ void sum_blocks(const T *x, T *sums, T *warps) {
+  GRID_BEGIN();
   const T value = x[blockIdx.x * BLOCK + threadIdx.x] + OFFSET;
   const T warp = warp_sum(value), block = block_sum(value), again = block_sum(value);
   warps[blockIdx.x * BLOCK + threadIdx.x] = warp;
@@ -98,6 +77,7 @@ TEST_F(Emulation, BarriersAndShufflesAddUpWarpsAndBlocks) {
 }
 
 __global__ void shuffle(unsigned *out) {
+  GRID_BEGIN();
   const unsigned lane = threadIdx.x;
   out[lane] = __shfl_xor_sync(0xffffffffu, lane, 5);
   out[WARP + lane] = __shfl_xor_sync(0xffffffffu, lane, 12, 8);  // the far half is another segment's
@@ -120,6 +100,7 @@ TEST_F(Emulation, ShufflesTakeTheLaneThatCudaTakes) {
 }
 
 __global__ void last_block_adds(const unsigned *x, unsigned *partials, unsigned *counter, unsigned *total) {
+  GRID_BEGIN();
   const unsigned sum = block_sum(x[blockIdx.x * BLOCK + threadIdx.x]);
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
   if (!is_last_block(counter)) return;
@@ -144,6 +125,7 @@ TEST_F(Emulation, TheLastBlockIsOneAndTheCounterReturnsToZero) {
 // Each thread reads what its neighbour wrote, with or without waiting for it.
 template <bool WAITS>
 __global__ void pass_on(unsigned *out) {
+  GRID_BEGIN();
   __shared__ unsigned values[BLOCK];
   values[threadIdx.x] = threadIdx.x;
   if (WAITS) __syncthreads();
@@ -166,24 +148,32 @@ TEST_F(Emulation, AMissingBarrierGivesOtherValues) {
 }
 
 __global__ void barrier_in_a_branch() {
+  GRID_BEGIN();
   if (threadIdx.x != 40) __syncthreads();
 }
 __global__ void different_barriers() {
+  GRID_BEGIN();
   if (threadIdx.x < 32)
     __syncthreads();
   else
     __syncthreads();
 }
 __global__ void shuffle_in_a_branch(unsigned *out) {
+  GRID_BEGIN();
   if (threadIdx.x != 5) *out = __shfl_xor_sync(0xffffffffu, 1u, 1);
 }
 __global__ void shuffle_against_a_barrier() {
+  GRID_BEGIN();
   if (threadIdx.x == 9) __syncthreads();
   warp_sum(1.0f);
   if (threadIdx.x != 9) __syncthreads();
 }
-__global__ void shuffle_beyond_the_block() { warp_sum(1.0f); }
+__global__ void shuffle_beyond_the_block() {
+  GRID_BEGIN();
+  warp_sum(1.0f);
+}
 __global__ void read_outside_the_mask() {
+  GRID_BEGIN();
   if (threadIdx.x < 4) __shfl_xor_sync(0xfu, 1, 4);
 }
 
@@ -200,8 +190,58 @@ TEST(EmulationDeathTest, WhatSomeThreadDoesNotReachAborts) {
   EXPECT_DEATH(__syncthreads(), "outside a kernel");
 }
 
+__global__ void add(float *x, float value) {
+  GRID_BEGIN();
+  x[blockIdx.x * blockDim.x + threadIdx.x] += value;
+}
+
+__global__ void multiply(float *x, float value) {
+  GRID_BEGIN();
+  x[threadIdx.x] *= value;
+}
+
+__global__ void never_begins() {}
+__global__ void ends_before_it_begins(float *x) {
+  if (threadIdx.x == 3 && blockIdx.x == 2) return;
+  GRID_BEGIN();
+  x[0] = 1;
+}
+__global__ void begins_twice() {
+  GRID_BEGIN();
+  GRID_BEGIN();
+}
+[[maybe_unused]] __global__ void touches_memory_first(float *x) {
+  x[0] = 1;
+  GRID_BEGIN();
+}
+
+TEST(EmulationDeathTest, AKernelThatDoesNotWaitForTheOneBeforeAborts) {
+  emulate_configure("");
+  const OnDevice<float> x(1);
+  EXPECT_DEATH(LAUNCH(never_begins, 1, 1, nullptr), "thread 0 of block 0,0,0 ends without GRID_BEGIN");
+  EXPECT_DEATH(LAUNCH(ends_before_it_begins, 3, 32, nullptr, x.get()), "thread 3 of block 2,0,0 ends without");
+  EXPECT_DEATH(LAUNCH(begins_twice, 1, 1, nullptr), "cuda_emulation_test.cpp:[0-9]+: a second GRID_BEGIN");
 #if EMULATED_ASAN
-__global__ void write_one(float *x, int i) { x[i] = 1; }
+  EXPECT_DEATH(LAUNCH(touches_memory_first, 1, 1, nullptr, x.get()), "AddressSanitizer: use-after-poison");
+#endif
+}
+
+TEST_F(Emulation, KernelsOverlapOnlyWhereTheDeviceCanAndTheLaunchMay) {
+  const OnDevice<float> x(1);
+  EXPECT_EQ(LAUNCH(add, 1, 1, nullptr, x.get(), 1.0F), cudaSuccess);
+  next_launch_is_plain = true;
+  EXPECT_EQ(LAUNCH(never_begins, 1, 1, nullptr), cudaSuccess);
+  EXPECT_FALSE(next_launch_is_plain);
+  emulate_configure("major=8");
+  EXPECT_EQ(LAUNCH(never_begins, 1, 1, nullptr), cudaSuccess);
+  emulate_configure("");
+}
+
+#if EMULATED_ASAN
+__global__ void write_one(float *x, int i) {
+  GRID_BEGIN();
+  x[i] = 1;
+}
 
 TEST(EmulationDeathTest, AddressSanitizerSeesKernelsOutsideAnAllocationAndTheHostInsideOne) {
   const OnDevice<float> x(7);
@@ -211,8 +251,6 @@ TEST(EmulationDeathTest, AddressSanitizerSeesKernelsOutsideAnAllocationAndTheHos
 #endif
 
 /* ---- streams, graphs, memory ---- */
-
-__global__ void add(float *x, float value) { x[blockIdx.x * blockDim.x + threadIdx.x] += value; }
 
 struct Stream {
   cudaStream_t stream = nullptr;
@@ -240,6 +278,80 @@ TEST_F(Emulation, AGraphReplaysWhatWasRecordedAndNothingRunsBefore) {
   for (size_t i = 0; i < 32; i++) expected[i] = 7;
   EXPECT_EQ(x.values(), expected);
   ASSERT_EQ(cudaGraphExecDestroy(exec), cudaSuccess);
+}
+
+/* 40 runs of a graph: x + 1 on a second stream, and 10 x on the first one. On both, three blocks also add up 3 BLOCK,
+ * with a counter and partial sums of their own or with the same. */
+struct Forked {
+  std::set<float> x;
+  std::set<unsigned> totals;
+};
+Forked forked(bool waits, bool shares) {
+  const Stream first, second;
+  const OnDevice<float> x(1);
+  const OnDevice<unsigned> ones(std::vector<unsigned>(3 * BLOCK, 1)), scratch(8), totals(2);
+  unsigned *const other = scratch.get() + (shares ? 0 : 4);
+  cudaEvent_t fork, join;
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  Forked seen;
+  EXPECT_EQ(cudaEventCreateWithFlags(&fork, cudaEventDisableTiming), cudaSuccess);
+  EXPECT_EQ(cudaEventCreateWithFlags(&join, cudaEventDisableTiming), cudaSuccess);
+  EXPECT_EQ(cudaStreamBeginCapture(first.stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  EXPECT_EQ(cudaMemsetAsync(x.get(), 0, sizeof(float), first.stream), cudaSuccess);
+  EXPECT_EQ(cudaMemsetAsync(scratch.get(), 0, 8 * sizeof(unsigned), first.stream), cudaSuccess);
+  EXPECT_EQ(cudaMemsetAsync(totals.get(), 0, 2 * sizeof(unsigned), first.stream), cudaSuccess);
+  EXPECT_EQ(cudaEventRecord(fork, first.stream), cudaSuccess);
+  EXPECT_EQ(cudaStreamWaitEvent(second.stream, fork, 0), cudaSuccess);
+  EXPECT_EQ(LAUNCH(add, 1, 1, second.stream, x.get(), 1.0F), cudaSuccess);
+  EXPECT_EQ(cudaEventRecord(join, second.stream), cudaSuccess);
+  EXPECT_EQ(LAUNCH(last_block_adds, 3, BLOCK, second.stream, ones.get(), other + 1, other, totals.get()), cudaSuccess);
+  EXPECT_EQ(
+      LAUNCH(last_block_adds, 3, BLOCK, first.stream, ones.get(), scratch.get() + 1, scratch.get(), totals.get() + 1),
+      cudaSuccess);
+  EXPECT_EQ(waits ? cudaStreamWaitEvent(first.stream, join, 0) : cudaSuccess, cudaSuccess);
+  EXPECT_EQ(LAUNCH(multiply, 1, 1, first.stream, x.get(), 10.0F), cudaSuccess);
+  EXPECT_EQ(cudaEventRecord(join, second.stream), cudaSuccess);
+  EXPECT_EQ(cudaStreamWaitEvent(first.stream, join, 0), cudaSuccess);
+  EXPECT_EQ(cudaStreamEndCapture(first.stream, &graph), cudaSuccess);
+  EXPECT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
+  for (int i = 0; i < 40; i++) {
+    EXPECT_EQ(cudaGraphLaunch(exec, first.stream), cudaSuccess);
+    EXPECT_EQ(cudaStreamSynchronize(first.stream), cudaSuccess);
+    seen.x.insert(x.values()[0]);
+    for (const unsigned total : totals.values()) seen.totals.insert(total);
+  }
+  EXPECT_EQ(cudaGraphExecDestroy(exec), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  EXPECT_EQ(cudaEventDestroy(fork), cudaSuccess);
+  EXPECT_EQ(cudaEventDestroy(join), cudaSuccess);
+  return seen;
+}
+
+TEST_F(Emulation, StreamsOfOneCaptureRunInAnyOrderThatTheirEventsAllow) {
+  EXPECT_EQ(forked(true, false).x, (std::set<float>{10}));
+  EXPECT_EQ(forked(false, false).x, (std::set<float>{1, 10}));
+}
+
+TEST_F(Emulation, BlocksOfKernelsOnTwoStreamsTakeTurnsSoThatSharedScratchShows) {
+  EXPECT_EQ(forked(true, false).totals, (std::set<unsigned>{3 * BLOCK}));
+  EXPECT_GT(forked(true, true).totals.size(), 1u);
+}
+
+TEST_F(Emulation, ACaptureEndsOnlyOnceItsStreamsAreJoined) {
+  const Stream first, second;
+  cudaEvent_t fork;
+  cudaGraph_t graph;
+  ASSERT_EQ(cudaEventCreateWithFlags(&fork, cudaEventDisableTiming), cudaSuccess);
+  ASSERT_EQ(cudaStreamBeginCapture(first.stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  ASSERT_EQ(cudaEventRecord(fork, first.stream), cudaSuccess);
+  ASSERT_EQ(cudaStreamWaitEvent(second.stream, fork, 0), cudaSuccess);
+  next_launch_is_plain = true;
+  ASSERT_EQ(LAUNCH(never_begins, 1, 1, second.stream), cudaSuccess);
+  EXPECT_EQ(cudaStreamEndCapture(first.stream, &graph), cudaErrorStreamCaptureUnjoined);
+  EXPECT_EQ(graph, nullptr);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorStreamCaptureUnjoined);
+  ASSERT_EQ(cudaEventDestroy(fork), cudaSuccess);
 }
 
 TEST_F(Emulation, WhatMayNotHappenDuringACaptureSpoilsIt) {

@@ -21,6 +21,7 @@ struct Emulation {
     find(module, "emulate_live", &live);
     find(module, "emulate_failed", &failed);
     find(module, "emulate_current", &current);
+    find(module, "emulate_choices", &choices);
     find(module, "cudaSetDevice", &set_device);
     find(module, "cudaGetLastError", &last_error);
     find(module, "cudaMemGetInfo", &memory);
@@ -31,6 +32,7 @@ struct Emulation {
   long long (*live)();
   int (*failed)();
   int (*current)();
+  long long (*choices)();
   int (*set_device)(int ordinal);
   int (*last_error)();
   int (*memory)(size_t *free_bytes, size_t *total);
@@ -72,6 +74,22 @@ TEST_F(EmulatedModule, GivesTheSameBytesInAnyOrderOfBlocksAndStreams) {
       SCOPED_TRACE(how);
       emulation.configure(how);
       expect_same(trained(c, all_at_once), expected);
+    }
+    emulation.configure("");
+  }
+}
+
+TEST_F(EmulatedModule, WeightsBesideInputsGiveTheBytesOfOneAfterTheOther) {
+  for (const Case &c : cases) {
+    SCOPED_TRACE(c.name);
+    emulation.configure("processors=0");
+    const Bytes expected = trained(c, all_at_once);
+    EXPECT_EQ(emulation.choices(), 0) << "no product fits beside another";
+    for (const char *how : {"processors=2", "processors=132,seed=2", "processors=132,seed=3,late=1"}) {
+      SCOPED_TRACE(how);
+      emulation.configure(how);
+      expect_same(trained(c, all_at_once), expected);
+      EXPECT_GT(emulation.choices(), 0);
     }
     emulation.configure("");
   }
@@ -154,7 +172,7 @@ TEST_F(EmulatedModule, WithoutADeviceSaysWhyAndAutoTakesTheCpu) {
 TEST_F(EmulatedModule, WithoutMemoryNamesTheBatchThatFits) {
   const Case c = {"", {2000, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY, 0, DESCENT_PRECISION_FP32};
   Training training(c, 10, 12000); /* 96 MB of X */
-  emulation.configure("memory=115000000");
+  emulation.configure("memory=148000000");
   ASSERT_EQ(training.compile(), DESCENT_ERROR_MEMORY);
   const std::string said = descent_last_error();
   std::smatch found;

@@ -1,0 +1,42 @@
+/* The second stream of a captured range, on which weights' operations run beside the operations that follow them. */
+#ifndef DESCENT_KERNELS_BESIDE_H
+#define DESCENT_KERNELS_BESIDE_H
+
+#include "choose.h"
+#include "work.h"
+
+/* What the launches on one stream use; those on two streams must not share it. */
+struct launch_place {
+  cudaStream_t stream;
+  struct scratch scratch;
+  void *workspace; /* of the products */
+};
+
+enum { BESIDE_RUNNING = 2 };
+struct beside {
+  const struct plan *plan;
+  const struct device_buffers *buffers;
+  bool *takes;                       /* (n_ops) operations that run on the second stream when their range has both */
+  struct launch_place first, second; /* second: no stream if it has no operations */
+  cudaEvent_t forked;
+  struct {          /* of the range being captured: operations that the first stream has not waited for */
+    const void *dZ; /* which the operation reads; NULL: none */
+    cudaEvent_t done;
+  } running[BESIDE_RUNNING];
+  int turn;
+};
+
+descent_status beside_prepare(struct beside *beside, const struct backend_device *device,
+                              const struct device_buffers *buffers, const struct work_memory *work,
+                              struct device_memory *memory);
+void beside_release(struct beside *beside);
+
+/* Where operation `index` of a captured range is to be launched, once this orders it behind what it depends on. */
+descent_status beside_order(struct beside *beside, struct plan_range range, int index,
+                            const struct launch_place **place);
+/* Called after the launch of that operation. */
+descent_status beside_launched(struct beside *beside, int index, const struct launch_place *place);
+/* The first stream waits for the second one. */
+descent_status beside_join(struct beside *beside);
+
+#endif

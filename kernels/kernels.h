@@ -161,12 +161,13 @@ struct weights_launch {
   struct device_matrix dZ, A_in; /* (rows, n_out), (rows, n_in), of one element */
   float *gradient;               /* dW (n_out, n_in), ld from row to row; the padding stays as it is */
   int64_t ld;
-  float *bias_gradient; /* (n_out), the column sums of dZ */
+  float *bias_gradient; /* (n_out), the column sums of dZ; NULL: not asked for */
   int64_t rows, n_in, n_out;
   bool tf32;
   int variant;
   struct scratch scratch; /* the slices' partial sums */
 };
+/* n_in and n_out from 1 to 320, rows of whole 16-byte units. db is a sum in float32 of the values as they are stored. */
 int weights_variants(const struct weights_launch *launch);
 size_t weights_scratch(int64_t rows, int64_t n_in, int64_t n_out); /* suffices for fewer rows */
 cudaError_t launch_weights(const struct weights_launch *launch, cudaStream_t stream);

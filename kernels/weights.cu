@@ -1,0 +1,473 @@
+// dW = dZ^T A_in and db, the column sums of dZ, in one pass over the rows: for layers of at most 320 units, whose dW is a
+// small matrix and a sum over all of a long batch.
+//
+// The rows are cut into slices, dW into tiles. A block computes one tile for one slice: it walks down the slice a few
+// rows at a time, through a ring of stages in shared memory, and keeps the tile in registers. The slices' partial sums
+// go to scratch, and a second kernel adds them in order: one block alone would read them at the speed of one
+// multiprocessor. The slices follow from the shape and the variant.
+#include "common.cuh"
+#include "mma.cuh"
+
+namespace {
+
+// ---- the product of one warp ----
+// d (OUT, IN) += dZ^T A of ROWS rows. Both operands lie in shared memory as in device memory, row by row, although the
+// rows are what the product sums over. `each` passes on the results: (out, in, values of neighbouring columns).
+
+// bf16 on tensor cores: a transposing load turns the rows' 16-bit values into fragments.
+template <int OUT16, int IN8>
+struct Bf16Warp {
+  static const enum element ELEMENT = ELEMENT_BF16;
+  enum { OUT = 16 * OUT16, IN = 8 * IN8, ROWS = 16 };
+  float d[OUT16][IN8][4] = {};
+
+  template <int LD_OUT, int LD_IN>
+  __device__ void add(const uint16_t *dZ, const uint16_t *A, int lane) {
+    uint32_t a[OUT16][4], b[IN8 / 2][4];
+    const int row = lane % 8, second = lane / 8 % 2 * 8, third = lane / 16 * 8;
+#pragma unroll
+    for (int i = 0; i < OUT16; i++) load_matrices_transposed(a[i], dZ + (row + third) * LD_OUT + second + 16 * i);
+#pragma unroll
+    for (int j = 0; j < IN8 / 2; j++) load_matrices_transposed(b[j], A + (row + second) * LD_IN + third + 16 * j);
+#pragma unroll
+    for (int i = 0; i < OUT16; i++)
+#pragma unroll
+      for (int j = 0; j < IN8; j++) {
+        const uint32_t column[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
+        mma_bf16(d[i][j], a[i], column);
+      }
+  }
+
+  template <typename Store>
+  __device__ void each(int lane, Store store) const {
+    const int group = lane / 4, member = lane % 4;
+#pragma unroll
+    for (int i = 0; i < OUT16; i++)
+#pragma unroll
+      for (int j = 0; j < IN8; j++) {
+        const float upper[2] = {d[i][j][0], d[i][j][1]}, lower[2] = {d[i][j][2], d[i][j][3]};
+        store(16 * i + group, 8 * j + 2 * member, upper);
+        store(16 * i + group + 8, 8 * j + 2 * member, lower);
+      }
+  }
+};
+
+// tf32 on tensor cores. 32-bit values have no transposing load. But which row of dW a row of a fragment stands for is
+// free to choose: rows group and group + 8 of fragment i are 16 i + 2 group and the next, so that one load of 8 bytes
+// gives two neighbouring registers of the fragment.
+template <int OUT16, int IN8>
+struct Tf32Warp {
+  static const enum element ELEMENT = ELEMENT_F32;
+  enum { OUT = 16 * OUT16, IN = 8 * IN8, ROWS = 8 };
+  float d[OUT16][IN8][4] = {};
+
+  template <int LD_OUT, int LD_IN>
+  __device__ void add(const float *dZ, const float *A, int lane) {
+    uint32_t a[OUT16][4], b[IN8][2];
+    const int group = lane / 4, member = lane % 4;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const int row = member + 4 * half;
+#pragma unroll
+      for (int i = 0; i < OUT16; i++) {
+        const uint2 pair = *(const uint2 *)(dZ + row * LD_OUT + 16 * i + 2 * group);
+        a[i][2 * half] = pair.x, a[i][2 * half + 1] = pair.y;
+      }
+#pragma unroll
+      for (int j = 0; j < IN8; j++) b[j][half] = float_bits(A[row * LD_IN + 8 * j + group]);
+    }
+#pragma unroll
+    for (int i = 0; i < OUT16; i++)
+#pragma unroll
+      for (int j = 0; j < IN8; j++) mma_tf32(d[i][j], a[i], b[j]);
+  }
+
+  template <typename Store>
+  __device__ void each(int lane, Store store) const {
+    const int group = lane / 4, member = lane % 4;
+#pragma unroll
+    for (int i = 0; i < OUT16; i++)
+#pragma unroll
+      for (int j = 0; j < IN8; j++) {
+        const float upper[2] = {d[i][j][0], d[i][j][1]}, lower[2] = {d[i][j][2], d[i][j][3]};
+        store(16 * i + 2 * group, 8 * j + 2 * member, upper);
+        store(16 * i + 2 * group + 1, 8 * j + 2 * member, lower);
+      }
+  }
+};
+
+// float32 by multiply-adds: a thread has 4 OUT4 rows of dW, in groups of 4 that are 16 apart, and 4 IN4 columns, in
+// groups that are 32 apart.
+template <int OUT4, int IN4>
+struct Fp32Warp {
+  static const enum element ELEMENT = ELEMENT_F32;
+  enum { OUT = 16 * OUT4, IN = 32 * IN4, ROWS = 1 };
+  float d[4 * OUT4][4 * IN4] = {};
+
+  template <int LD_OUT, int LD_IN>
+  __device__ void add(const float *dZ, const float *A, int lane) {
+    float a[OUT4][4], b[IN4][4];
+#pragma unroll
+    for (int i = 0; i < OUT4; i++) load_values<ELEMENT_F32, 4>(dZ + 16 * i + lane / 8 * 4, a[i]);
+#pragma unroll
+    for (int j = 0; j < IN4; j++) load_values<ELEMENT_F32, 4>(A + 32 * j + lane % 8 * 4, b[j]);
+#pragma unroll
+    for (int i = 0; i < 4 * OUT4; i++)
+#pragma unroll
+      for (int j = 0; j < 4 * IN4; j++) d[i][j] = fmaf(a[i / 4][i % 4], b[j / 4][j % 4], d[i][j]);
+  }
+
+  template <typename Store>
+  __device__ void each(int lane, Store store) const {
+#pragma unroll
+    for (int i = 0; i < 4 * OUT4; i++)
+#pragma unroll
+      for (int j = 0; j < IN4; j++) {
+        const float four[4] = {d[i][4 * j], d[i][4 * j + 1], d[i][4 * j + 2], d[i][4 * j + 3]};
+        store(i / 4 * 16 + lane / 8 * 4 + i % 4, 32 * j + lane % 8 * 4, four);
+      }
+  }
+};
+
+// ---- the tile of one block ----
+
+// RESIDENT: the blocks that a multiprocessor should hold, which limits the registers. 16 bytes of padding behind a row
+// of bf16 put 8 rows of a transposing load into different banks; 32 bytes behind a row of F32 do so for the loads of
+// Tf32Warp.
+template <class WARP_, int WARPS_OUT_, int WARPS_IN_, int STAGES_, int RESIDENT_>
+struct Tile {
+  typedef WARP_ Warp;
+  typedef typename Element<Warp::ELEMENT>::type type;
+  enum {
+    WARPS_IN = WARPS_IN_,
+    OUT = WARPS_OUT_ * Warp::OUT,
+    IN = WARPS_IN_ * Warp::IN,
+    THREADS = WARPS_OUT_ * WARPS_IN_ * WARP,
+    RESIDENT = RESIDENT_,
+    STAGES = STAGES_,
+    ROWS = 64 / sizeof(type), /* of a stage */
+    LD_OUT = OUT + 8,
+    LD_IN = IN + 8,
+    STAGE = ROWS * (LD_OUT + LD_IN), /* elements */
+    BYTES = STAGES * STAGE * sizeof(type)
+  };
+  static_assert(BYTES <= 99 << 10, "every GPU since sm_80 gives so much to a block");
+};
+
+// A thread's part in copying ROWS rows of COLUMNS columns of a matrix into a stage: one unit of 16 bytes in every
+// DOWN-th row.
+template <enum element ELEMENT, int COLUMNS, int ROWS, int THREADS>
+struct Copies {
+  typedef typename Element<ELEMENT>::type type;
+  enum { WIDE = Element<ELEMENT>::WIDE, UNITS = COLUMNS / WIDE, DOWN = THREADS / UNITS, LD = COLUMNS + 8 };
+  enum { TURNS = (ROWS + DOWN - 1) / DOWN };
+  static_assert(THREADS % UNITS == 0, "a thread stays in its columns");
+  const type *from; /* in the thread's first row of the next stage */
+  int64_t ld;
+  int row, column; /* in the stage */
+  int bytes;       /* of the unit that are left of column n */
+
+  __device__ Copies(const struct device_matrix &m, int64_t first_row, int first_column, int64_t n) {
+    row = (int)threadIdx.x / UNITS, column = (int)threadIdx.x % UNITS * WIDE;
+    ld = m.ld;
+    from = (const type *)m.data + (first_row + row) * ld + first_column + column;
+    const int left = (int)n - first_column - column;
+    bytes = (left <= 0 ? 0 : left < WIDE ? left : WIDE) * (int)sizeof(type);
+  }
+
+  // One more stage; rows from `left` on are zeros.
+  __device__ void next(type *stage, int left) {
+#pragma unroll
+    for (int turn = 0; turn < TURNS; turn++) {
+      const int r = row + turn * DOWN;
+      if (ROWS % DOWN == 0 || r < ROWS)
+        copy_async(stage + r * LD + column, from + turn * DOWN * ld, r < left ? bytes : 0);
+    }
+    from += ROWS * ld;
+  }
+
+  // Adds what the thread has copied to its columns' sums.
+  __device__ void sum(const type *stage, float (&sums)[WIDE]) const {
+#pragma unroll
+    for (int turn = 0; turn < TURNS; turn++) {
+      const int r = row + turn * DOWN;
+      if (ROWS % DOWN != 0 && r >= ROWS) continue;
+      float values[WIDE];
+      load_values<ELEMENT, WIDE>(stage + r * LD + column, values);
+#pragma unroll
+      for (int i = 0; i < WIDE; i++) sums[i] += values[i];
+    }
+  }
+};
+
+// How the rows are cut; a slice's partial sums are dW with rows of whole units of 4, then db.
+struct slicing {
+  int count, rows; /* of each but the last; whole stages */
+  int ld, floats;  /* of a row of partial sums; of all of a slice's */
+};
+
+template <class TILE>
+__global__ void __launch_bounds__(TILE::THREADS, TILE::RESIDENT)
+    weights_of_slice(struct weights_launch l, struct slicing slicing) {
+  GRID_BEGIN();
+  typedef typename TILE::Warp Warp;
+  typedef typename TILE::type type;
+  typedef Copies<Warp::ELEMENT, TILE::OUT, TILE::ROWS, TILE::THREADS> Left;
+  typedef Copies<Warp::ELEMENT, TILE::IN, TILE::ROWS, TILE::THREADS> Right;
+  SHARED_MEMORY(shared);
+  type *const stages = (type *)shared;
+  const int tiles_in = ((int)l.n_in + TILE::IN - 1) / TILE::IN;
+  const int first_out = (int)blockIdx.x / tiles_in * TILE::OUT, first_in = (int)blockIdx.x % tiles_in * TILE::IN;
+  const int64_t slice = blockIdx.y, first_row = slice * slicing.rows;
+  int left = (int)(l.rows - first_row < slicing.rows ? l.rows - first_row : slicing.rows); /* rows to be copied */
+  int steps = (left + TILE::ROWS - 1) / TILE::ROWS;
+  const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;
+  const int warp_out = warp / TILE::WARPS_IN * Warp::OUT, warp_in = warp % TILE::WARPS_IN * Warp::IN;
+  const bool sums_columns = l.bias_gradient && first_in == 0;
+
+  Left dZ(l.dZ, first_row, first_out, l.n_out);
+  Right A(l.A_in, first_row, first_in, l.n_in);
+  const auto fetch = [&](int stage) {
+    if (left > 0) {
+      dZ.next(stages + stage * TILE::STAGE, left);
+      A.next(stages + stage * TILE::STAGE + TILE::ROWS * TILE::LD_OUT, left);
+      left -= TILE::ROWS;
+    }
+    copy_commit();
+  };
+#pragma unroll
+  for (int stage = 0; stage < TILE::STAGES - 1; stage++) fetch(stage);
+
+  Warp product;
+  float sums[Left::WIDE] = {};
+  int stage = 0;
+  for (; steps > 0; steps--) {
+    copy_wait<TILE::STAGES - 2>();
+    __syncthreads();  // this stage is there, and nobody reads the one before it, which is copied to next
+    fetch(stage == 0 ? TILE::STAGES - 1 : stage - 1);
+    const type *const dZ_stage = stages + stage * TILE::STAGE, *const A_stage = dZ_stage + TILE::ROWS * TILE::LD_OUT;
+#pragma unroll
+    for (int row = 0; row < TILE::ROWS; row += Warp::ROWS)
+      product.template add<TILE::LD_OUT, TILE::LD_IN>(dZ_stage + row * TILE::LD_OUT + warp_out,
+                                                      A_stage + row * TILE::LD_IN + warp_in, lane);
+    if (sums_columns) dZ.sum(dZ_stage, sums);
+    stage = stage == TILE::STAGES - 1 ? 0 : stage + 1;
+  }
+
+  const bool partial = slicing.count > 1;
+  float *const partials = (float *)l.scratch.partials + slice * slicing.floats;
+  float *const dW = partial ? partials : l.gradient;
+  const int64_t ld = partial ? slicing.ld : l.ld;
+  product.each(lane, [&](int out, int in, const auto &values) {
+    enum { COUNT = sizeof values / sizeof *values };
+    out += first_out + warp_out, in += first_in + warp_in;
+    if (out >= l.n_out || in >= l.n_in) return;
+    float *const to = dW + out * ld + in;
+    if (partial) {
+      store_values<ELEMENT_F32, COUNT>(to, values);
+    } else {
+#pragma unroll
+      for (int i = 0; i < COUNT; i++)
+        if (in + i < l.n_in) to[i] = values[i];
+    }
+  });
+  if (!sums_columns) return;
+
+  float *const table = (float *)shared; /* (DOWN, OUT) */
+  copy_wait<0>();
+  __syncthreads();
+  store_values<ELEMENT_F32, Left::WIDE>(table + dZ.row * TILE::OUT + dZ.column, sums);
+  __syncthreads();
+  float *const db = partial ? partials + l.n_out * slicing.ld : l.bias_gradient;
+  for (int j = (int)threadIdx.x; j < TILE::OUT && first_out + j < l.n_out; j += TILE::THREADS) {
+    float sum = 0;
+#pragma unroll
+    for (int row = 0; row < Left::DOWN; row++) sum += table[row * TILE::OUT + j];
+    db[first_out + j] = sum;
+  }
+}
+
+// ---- the sum of the slices ----
+
+// A block adds four neighbours of CELLS places; SHARES threads of each add neighbouring slices.
+enum { CELLS = 16, SHARES = BLOCK / CELLS };
+
+__global__ void __launch_bounds__(BLOCK) weights_of_slices(struct weights_launch l, struct slicing slicing) {
+  GRID_BEGIN();
+  __shared__ __align__(16) float sums[SHARES][CELLS][4];
+  const int cell = (int)blockIdx.x * CELLS + (int)threadIdx.x % CELLS;
+  const int each = (slicing.count + SHARES - 1) / SHARES, first = (int)threadIdx.x / CELLS * each;
+  const int end = first + each < slicing.count ? first + each : slicing.count;
+  const bool idle = 4 * cell >= slicing.floats;
+  float sum[4] = {};
+  if (!idle) {
+    const float *from = (const float *)l.scratch.partials + (int64_t)first * slicing.floats + 4 * cell;
+#pragma unroll 8
+    for (int slice = first; slice < end; slice++, from += slicing.floats) {
+      float values[4];
+      load_values<ELEMENT_F32, 4>(from, values);
+#pragma unroll
+      for (int i = 0; i < 4; i++) sum[i] += values[i];
+    }
+  }
+  store_values<ELEMENT_F32, 4>(sums[threadIdx.x / CELLS][threadIdx.x % CELLS], sum);
+  __syncthreads();
+  if (threadIdx.x >= CELLS || idle) return;
+#pragma unroll
+  for (int share = 1; share < SHARES; share++) {
+    float more[4];
+    load_values<ELEMENT_F32, 4>(sums[share][threadIdx.x], more);
+#pragma unroll
+    for (int i = 0; i < 4; i++) sum[i] += more[i];
+  }
+  const int across = slicing.ld / 4, out = cell / across;
+  const bool is_bias = out >= l.n_out;
+  const int column = (is_bias ? cell - (int)l.n_out * across : cell % across) * 4,
+            n = (int)(is_bias ? l.n_out : l.n_in);
+  float *const to = is_bias ? l.bias_gradient : l.gradient + out * l.ld;
+  if (!to) return;
+#pragma unroll
+  for (int i = 0; i < 4; i++)
+    if (column + i < n) to[column + i] = sum[i];
+}
+
+// ---- variants ----
+
+template <class TILE>
+cudaError_t launch_tile(const struct weights_launch &l, struct slicing slicing, cudaStream_t stream) {
+  const int64_t tiles = (l.n_out + TILE::OUT - 1) / TILE::OUT * ((l.n_in + TILE::IN - 1) / TILE::IN);
+  return LAUNCH_SHARED(weights_of_slice<TILE>, dim3((unsigned)tiles, (unsigned)slicing.count), TILE::THREADS,
+                       TILE::BYTES, stream, l, slicing);
+}
+
+struct variant {
+  int out, in; /* of the tile */
+  int blocks;  /* about so many, which gives the number of slices */
+  cudaError_t (*launch)(const struct weights_launch &l, struct slicing slicing, cudaStream_t stream);
+};
+
+template <class TILE>
+constexpr struct variant variant_of(int blocks) {
+  return {TILE::OUT, TILE::IN, blocks, launch_tile<TILE>};
+}
+
+// Square tiles, from all of a narrow layer to a quarter of the widest; half of 256 x 256; and tiles for layers that are
+// narrow on one side. A variant is a tile and a number of blocks: with few of them, each the only one of its
+// multiprocessor, there are few partial sums; more of them fill the GPU evenly.
+template <template <int, int> class WARP_>
+struct TensorTiles {
+  typedef Tile<WARP_<2, 4>, 2, 2, 4, 4> Small;  /* 64 x 64 */
+  typedef Tile<WARP_<4, 4>, 2, 4, 4, 2> Medium; /* 128 x 128 */
+  typedef Tile<WARP_<5, 4>, 2, 5, 4, 1> Large;  /* 160 x 160 */
+  typedef Tile<WARP_<4, 8>, 2, 4, 3, 1> Half;   /* 128 x 256 */
+  typedef Tile<WARP_<4, 4>, 5, 1, 3, 2> Tall;   /* 320 x 32 */
+  typedef Tile<WARP_<2, 8>, 1, 5, 3, 2> Broad;  /* 32 x 320 */
+};
+typedef TensorTiles<Bf16Warp> Bf16;
+typedef TensorTiles<Tf32Warp> Tf32;
+typedef Tile<Fp32Warp<2, 1>, 2, 2, 4, 4> SmallFp32;  /* 64 x 64 */
+typedef Tile<Fp32Warp<2, 2>, 4, 2, 4, 1> MediumFp32; /* 128 x 128 */
+
+enum { MOST_VARIANTS = 12, WIDEST = 320, MOST_ROWS = 1 << 30 };
+const struct variant bf16_variants[MOST_VARIANTS] = {
+    variant_of<Bf16::Small>(256),  variant_of<Bf16::Small>(512), variant_of<Bf16::Medium>(128),
+    variant_of<Bf16::Medium>(256), variant_of<Bf16::Half>(128),  variant_of<Bf16::Half>(256),
+    variant_of<Bf16::Large>(128),  variant_of<Bf16::Large>(256), variant_of<Bf16::Tall>(128),
+    variant_of<Bf16::Tall>(256),   variant_of<Bf16::Broad>(128), variant_of<Bf16::Broad>(256),
+};
+const struct variant tf32_variants[MOST_VARIANTS] = {
+    variant_of<Tf32::Small>(256),  variant_of<Tf32::Small>(512), variant_of<Tf32::Medium>(128),
+    variant_of<Tf32::Medium>(256), variant_of<Tf32::Half>(128),  variant_of<Tf32::Half>(256),
+    variant_of<Tf32::Large>(128),  variant_of<Tf32::Large>(256), variant_of<Tf32::Tall>(128),
+    variant_of<Tf32::Tall>(256),   variant_of<Tf32::Broad>(128), variant_of<Tf32::Broad>(256),
+};
+const struct variant fp32_variants[MOST_VARIANTS] = {
+    variant_of<SmallFp32>(256),
+    variant_of<SmallFp32>(512),
+    variant_of<MediumFp32>(128),
+    variant_of<MediumFp32>(256),
+};
+
+int64_t whole_units(int64_t n) { return (n + 3) / 4 * 4; }
+int64_t slice_floats(int64_t n_in, int64_t n_out) { return n_out * whole_units(n_in) + whole_units(n_out); }
+
+int64_t tiles_of(const struct variant &v, int64_t n_in, int64_t n_out) {
+  return (n_out + v.out - 1) / v.out * ((n_in + v.in - 1) / v.in);
+}
+
+// No more slices than so many. Never fewer for more rows.
+int64_t most_slices(const struct variant &v, int64_t rows, int64_t n_in, int64_t n_out) {
+  enum { LEAST_ROWS = 256 };
+  const int64_t wanted = v.blocks / tiles_of(v, n_in, n_out), useful = rows / LEAST_ROWS;
+  const int64_t count = wanted < useful ? wanted : useful;
+  return count > 1 ? count : 1;
+}
+
+struct slicing slicing_of(const struct variant &v, int64_t rows, int64_t n_in, int64_t n_out) {
+  enum { STAGE = 32 }; /* rows */
+  const int64_t most = most_slices(v, rows, n_in, n_out);
+  struct slicing s;
+  s.rows = (int)(((rows + most - 1) / most + STAGE - 1) / STAGE * STAGE);
+  s.count = (int)((rows + s.rows - 1) / s.rows);
+  s.ld = (int)whole_units(n_in);
+  s.floats = (int)slice_floats(n_in, n_out);
+  return s;
+}
+
+// The variants of an arithmetic whose tiles cover at most twice the area of those that cover the least.
+struct offer {
+  const struct variant *variants[MOST_VARIANTS];
+  int count;
+};
+struct offer offer_of(const struct variant (&all)[MOST_VARIANTS], int64_t n_in, int64_t n_out) {
+  struct offer offer = {};
+  int64_t areas[MOST_VARIANTS], least = INT64_MAX;
+  for (int i = 0; i < MOST_VARIANTS && all[i].launch; i++) {
+    areas[i] = tiles_of(all[i], n_in, n_out) * all[i].out * all[i].in;
+    if (areas[i] < least) least = areas[i];
+  }
+  for (int i = 0; i < MOST_VARIANTS && all[i].launch; i++)
+    if (areas[i] <= 2 * least) offer.variants[offer.count++] = &all[i];
+  return offer;
+}
+
+struct offer offer_for(const struct weights_launch *l) {
+  if (l->dZ.element == ELEMENT_BF16) return offer_of(bf16_variants, l->n_in, l->n_out);
+  return offer_of(l->tf32 ? tf32_variants : fp32_variants, l->n_in, l->n_out);
+}
+
+bool fits(const struct device_matrix &m, int64_t n) {
+  const int unit = m.element == ELEMENT_F32 ? 4 : 8;
+  return n >= 1 && n <= WIDEST && m.ld >= n && m.ld % unit == 0 && (uintptr_t)m.data % 16 == 0;
+}
+
+}  // namespace
+
+int weights_variants(const struct weights_launch *launch) {
+  const struct weights_launch &l = *launch;
+  if (l.rows < 1 || l.rows > MOST_ROWS || l.dZ.element != l.A_in.element || !fits(l.dZ, l.n_out) ||
+      !fits(l.A_in, l.n_in))
+    return 0;
+  return offer_for(launch).count;
+}
+
+size_t weights_scratch(int64_t rows, int64_t n_in, int64_t n_out) {
+  int64_t most = 1;
+  for (const auto &variants : {&bf16_variants, &tf32_variants, &fp32_variants}) {
+    const struct offer offer = offer_of(*variants, n_in, n_out);
+    for (int i = 0; i < offer.count; i++) {
+      const int64_t slices = most_slices(*offer.variants[i], rows, n_in, n_out);
+      if (slices > most) most = slices;
+    }
+  }
+  return most == 1 ? 0 : (size_t)(most * slice_floats(n_in, n_out)) * sizeof(float);
+}
+
+cudaError_t launch_weights(const struct weights_launch *launch, cudaStream_t stream) {
+  if (launch->variant < 0 || launch->variant >= weights_variants(launch)) return cudaErrorInvalidValue;
+  const struct variant &v = *offer_for(launch).variants[launch->variant];
+  const struct slicing s = slicing_of(v, launch->rows, launch->n_in, launch->n_out);
+  const cudaError_t error = v.launch(*launch, s, stream);
+  if (error != cudaSuccess || s.count == 1) return error;
+  return LAUNCH(weights_of_slices, block_count(s.floats / 4, CELLS, INT32_MAX), BLOCK, stream, *launch, s);
+}

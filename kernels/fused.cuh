@@ -191,6 +191,7 @@ static __global__ void __launch_bounds__(TILE::THREADS, std::is_same<PASS, backw
   typedef fused_memory<ARITHMETIC, TILE, BACKWARD> memory;
   constexpr int SIZE = memory::SIZE;
   SHARED_MEMORY(shared);
+  GRID_BEGIN();
   float *const kept = (float *)shared;
   const int warp = (int)threadIdx.x / WARP, warp_row = warp / TILE::ACROSS * TILE::WARP_ROWS;
   const int warp_column = warp % TILE::ACROSS * TILE::WARP_COLUMNS;

@@ -360,8 +360,8 @@ descent_status own_fastest(struct product_library *library, const struct own_lau
   if (is_valid && known->algorithm[0] == 0) return DESCENT_OK;
   TRY(open_trial(&trial));
   if (is_valid) {
-    const struct tune_entry kept = *known;
-    struct candidate candidate = {.variant = (int)kept.algorithm[0] - 1, .seconds = 1e-9 * (double)kept.nanoseconds};
+    struct candidate candidate = {.variant = (int)known->algorithm[0] - 1,
+                                  .seconds = 1e-9 * (double)known->nanoseconds};
     TRY(try_variant(&trial, candidate.variant, &candidate.verdict));
     trace(&trial, entry.key, &candidate, candidate.verdict ? candidate.verdict : "taken");
     if (!candidate.verdict) *variant = candidate.variant, *seconds = candidate.seconds;

@@ -370,12 +370,11 @@ TEST_F(EmulatedModule, StreamedDataGivesTheBytesOfResidentData) {
 /* With small whole numbers every sum is exact, so a step writes the same bytes with whichever algorithms and epilogues
  * the times favour; in float32 they are the reference's. */
 TEST_F(EmulatedModule, EveryChoiceByTimeIsRight) {
-  const Case c = {"", {8, 16, 16, 4},        DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR,
-                  0,  DESCENT_PRECISION_FP32};
+  const Case c = {"", {8, 16, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_FP32};
   for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
     SCOPED_TRACE(descent_precision_name(precision));
     Bytes expected;
-    for (int seed = 0; seed <= 12; seed++) {
+    for (int seed = 0; seed <= 6; seed++) {
       SCOPED_TRACE(seed);
       const Folder cache;
       setenv("XDG_CACHE_HOME", (cache / "").c_str(), 1);
@@ -448,10 +447,13 @@ void expect_cheapest(const std::string &trace) {
 /* Times decide which way is taken; the next process repeats the choice by what is remembered, whatever it would measure.
  * Over several times every way occurs. */
 TEST_F(EmulatedModule, ChoosesByTimeAmongAllWaysAndRepeatsIt) {
-  const Case c = {"", {8, 16, 16, 4},        DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR,
-                  0,  DESCENT_PRECISION_BF16};
-  std::set<std::string> seen;
-  for (int seed = 1; seed <= 16; seed++) {
+  const Case c = {"", {8, 16, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_BF16};
+  std::set<std::string> missing = {
+      "dense_forward: cublaslt",     "dense_forward: cublaslt+epilogue", "dense_forward: cublaslt+mask",
+      "dense_forward: own",          "dense_backward_weights: cublaslt", "dense_backward_weights: cublaslt+epilogue",
+      "dense_backward_weights: own", "dense_backward_input: cublaslt",   "dense_backward_input: cublaslt+mask",
+      "dense_backward_input: own"};
+  for (int seed = 1; seed <= 24 && !missing.empty(); seed++) {
     SCOPED_TRACE(seed);
     const Folder cache;
     setenv("XDG_CACHE_HOME", (cache / "").c_str(), 1);
@@ -468,15 +470,10 @@ TEST_F(EmulatedModule, ChoosesByTimeAmongAllWaysAndRepeatsIt) {
     unsetenv("DESCENT_CUDA_TRACE");
     EXPECT_EQ(paths[0], paths[1]);
     expect_cheapest(cache.read("trace"));
-    for (const std::string &path : paths[0]) seen.insert(path.substr(0, path.find_last_not_of(" 0123456789") + 1));
+    for (const std::string &path : paths[0]) missing.erase(path.substr(0, path.find_last_not_of(" 0123456789") + 1));
   }
   setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.path().c_str(), 1);
-  for (const char *path :
-       {"dense_forward: cublaslt", "dense_forward: cublaslt+epilogue", "dense_forward: cublaslt+mask",
-        "dense_forward: own", "dense_backward_weights: cublaslt", "dense_backward_weights: cublaslt+epilogue",
-        "dense_backward_weights: own", "dense_backward_input: cublaslt", "dense_backward_input: cublaslt+mask",
-        "dense_backward_input: own"})
-    EXPECT_EQ(seen.count(path), 1U) << path;
+  EXPECT_EQ(missing, std::set<std::string>());
 }
 
 /* Where cuBLASLt computes nothing acceptably, the own kernels do all of it, timed or not. Not in bf16, whose output layer

@@ -47,6 +47,10 @@ static descent_status backend_run_product(struct backend_program *program, int o
   return INSIDE(program->device, run_product(program, op, rows, repeat));
 }
 
+static void backend_path(struct backend_program *program, struct plan_range range, int op, char text[BACKEND_PATH]) {
+  choose_path(&program->choices, range, op, text);
+}
+
 static descent_status backend_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                    enum plan_type type, void *data) {
   return INSIDE(program->device, transfer_read(program, buffer, offset, count, type, data));
@@ -134,6 +138,7 @@ static const struct backend table = {
     .placement = backend_placement,
     .run = backend_run,
     .run_product = backend_run_product,
+    .path = backend_path,
     .read = backend_read,
     .write = backend_write,
     .synchronise = backend_synchronise,

@@ -26,9 +26,11 @@ static bool leaves_room(const struct backend_device *device, const struct plan_d
   enum { TILE = 128 };
   const int64_t across = (input->n_in + TILE - 1) / TILE, down = (rows + TILE - 1) / TILE;
   struct product_shape shape;
+  char key[TUNE_KEY];
   memset(&shape, 0, sizeof shape);
   shape.m = rows, shape.n = input->n_in, shape.k = input->n_out;
-  if (product_library_draws(device->products)) return product_library_draw(device->products, &shape, "beside");
+  product_library_key(device->products, &shape, key);
+  if (product_library_draws(device->products)) return product_library_draw(device->products, key, "beside", 2) == 1;
   return down <= device->multiprocessors / across;
 }
 

@@ -1,13 +1,13 @@
-/* The product that computes a dense operation, and how much of the work after it the product's epilogue does: chosen
- * once for each shape by measured times. */
+/* The choice of a way for each dense operation: of all ways the cheapest is taken. relu with a mask is an alternative for
+ * three operations together. */
 #include "choose.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "plan/operations.h"
-
-/* ---- product and epilogue ---- */
 
 int64_t choose_captured_rows(const struct plan *plan, int op) {
   const struct plan_range ranges[] = {plan->train, plan->train_with_statistics, plan->backward, plan->input_gradient};
@@ -17,107 +17,7 @@ int64_t choose_captured_rows(const struct plan *plan, int op) {
   return training && plan->train_rows ? plan->train_rows : plan->batch;
 }
 
-/* The shape of a product in the list. */
-static const struct product_shape *shape_of(const struct product_choices *choices, const struct product *product) {
-  int i = 0;
-  while (choices->products[i].product != product) i++;
-  return &choices->products[i].shape;
-}
-
-/* The product of this shape, created at its first use; *product is NULL if the library has none. */
-static descent_status find_product(struct product_choices *choices, const struct product_shape *shape,
-                                   struct product **product) {
-  for (int i = 0; i < choices->n_products; i++)
-    if (memcmp(&choices->products[i].shape, shape, sizeof *shape) == 0) {
-      *product = choices->products[i].product;
-      return DESCENT_OK;
-    }
-  if (choices->n_products == choices->room_products) {
-    const int room = 2 * choices->room_products + 16;
-    struct shape_product *grown = module_allocate(room, sizeof *grown, "the list of products");
-    if (!grown) return DESCENT_ERROR_MEMORY;
-    if (choices->n_products) memcpy(grown, choices->products, (size_t)choices->n_products * sizeof *grown);
-    free(choices->products);
-    choices->products = grown;
-    choices->room_products = room;
-  }
-  *product = NULL;
-  const struct plan *plan = choices->plan;
-  const bool captured = shape->m == plan->batch || shape->k == plan->batch || shape->m == plan->train_rows ||
-                        shape->k == plan->train_rows;
-  const bool tune = plan->autotune && captured; /* other numbers of rows occur only in checks */
-  const descent_status status =
-      product_create(choices->device->products, shape, tune, choices->device->stream, product);
-  if (status != DESCENT_OK && status != DESCENT_ERROR_UNSUPPORTED) return status;
-  memcpy(&choices->products[choices->n_products].shape, shape,
-         sizeof *shape); /* with its padding, which memcmp reads */
-  choices->products[choices->n_products++].product = *product;
-  return DESCENT_OK;
-}
-
-/* Estimated seconds of a pass over `bytes`: the traffic at four fifths of the memory's nominal bandwidth, plus the
- * launch. It is compared with measured products. A formula rather than a measurement keeps the choice reproducible. */
-static double pass_seconds(const struct backend_device *device, double bytes) {
-  const double launch = 2e-6;
-  return launch + (device->bandwidth > 0 ? bytes / (0.8 * device->bandwidth) : 0);
-}
-
-/* Chooses between the product with the epilogue `fused` and the plain product followed by a pass of `otherwise`
- * seconds, which is 0 if a pass that runs anyway does the same work. */
-static descent_status choose(struct product_choices *choices, struct product_shape *shape, enum epilogue fused,
-                             double otherwise, struct dense_choice *choice) {
-  struct product *with = NULL, *plain = NULL;
-  descent_status status;
-  if (fused != EPILOGUE_NONE) {
-    shape->epilogue = fused;
-    TRY(find_product(choices, shape, &with));
-  }
-  shape->epilogue = EPILOGUE_NONE;
-  TRY(find_product(choices, shape, &plain));
-  if (!with && !plain) return DESCENT_ERROR_UNSUPPORTED; /* the last error names the shape */
-  const bool measured = with && plain && product_seconds(with) > 0 && product_seconds(plain) > 0;
-  const struct product_library *const library = choices->device->products;
-  const bool better = product_library_draws(library) ? product_library_draw(library, shape, "fused")
-                      : measured                     ? product_seconds(with) < product_seconds(plain) + otherwise
-                                                     : otherwise > 0;
-  choice->fused = with && (better || !plain);
-  choice->product = choice->fused ? with : plain;
-  product_library_note(library, shape, "taken=%s fused_seconds=%.4g plain_seconds=%.4g pass_seconds=%.4g",
-                       choice->fused ? "fused" : "plain", with ? product_seconds(with) : 0,
-                       plain ? product_seconds(plain) : 0, otherwise);
-done:
-  return status;
-}
-
-static double element_bytes(enum element element) { return element == ELEMENT_BF16 ? 2 : 4; }
-
-/* Zeroes the padding too, since shapes are compared as bytes. */
-static void set_shape(struct product_shape *shape, const struct product_choices *choices, int64_t m, int64_t n,
-                      int64_t k) {
-  memset(shape, 0, sizeof *shape);
-  shape->m = m;
-  shape->n = n;
-  shape->k = k;
-  shape->tf32 = choices->plan->precision == DESCENT_PRECISION_TF32;
-}
-
-/* If only bias and relu follow, the epilogue does both; otherwise the pass adds the bias. */
-static descent_status choose_forward(struct product_choices *choices, const struct plan_dense_forward *op, int64_t rows,
-                                     struct dense_choice *choice) {
-  const struct device_matrix A_in = layout_matrix(choices->buffers, op->A_in, op->n_in);
-  const struct device_matrix W = layout_weights(choices->buffers, op->parameters, op->W, op->n_in);
-  const struct device_matrix out = layout_matrix(choices->buffers, op->Z != PLAN_NONE ? op->Z : op->A, op->n_out);
-  struct product_shape shape;
-  set_shape(&shape, choices, rows, op->n_out, op->n_in);
-  shape.transpose_b = true;
-  shape.lda = A_in.ld, shape.ldb = W.ld, shape.ldc = out.ld;
-  shape.operands = A_in.element, shape.result = out.element, shape.bias_element = out.element;
-  const bool relu = op->activation == DESCENT_ACTIVATION_RELU && op->dropout <= 0;
-  const double values = (double)rows * (double)op->n_out;
-  const bool passes = !relu && (op->activation != DESCENT_ACTIVATION_IDENTITY || op->dropout > 0);
-  return choose(choices, &shape, relu ? EPILOGUE_RELU_BIAS : EPILOGUE_BIAS,
-                passes ? 0 : pass_seconds(choices->device, 2 * values * element_bytes(out.element)), choice);
-}
+/* ---- one operation ---- */
 
 /* True if a pass writes dZ; it can then sum its columns too. */
 static bool is_passed(const struct plan *plan, int dZ) {
@@ -129,49 +29,102 @@ static bool is_passed(const struct plan *plan, int dZ) {
   return false;
 }
 
-static descent_status choose_weights(struct product_choices *choices, const struct plan_dense_backward_weights *op,
-                                     int64_t rows, struct dense_choice *choice) {
-  const struct device_matrix dZ = layout_matrix(choices->buffers, op->dZ, op->n_out),
-                             A_in = layout_matrix(choices->buffers, op->A_in, op->n_in);
-  struct product_shape shape;
-  set_shape(&shape, choices, op->n_out, op->n_in, rows);
-  shape.transpose_a = true;
-  shape.lda = dZ.ld, shape.ldb = A_in.ld, shape.ldc = flat_ld(&choices->buffers->flat, op->W, op->n_in);
-  shape.operands = dZ.element, shape.result = ELEMENT_F32, shape.bias_element = ELEMENT_F32;
-  const double bytes = (double)rows * (double)op->n_out * element_bytes(dZ.element);
-  /* Not with tf32: the epilogue may sum the operands as the product reads them, truncated to 11 bits. */
-  return choose(choices, &shape, shape.tf32 ? EPILOGUE_NONE : EPILOGUE_COLUMN_SUMS_A,
-                is_passed(choices->plan, op->dZ) ? 0 : pass_seconds(choices->device, bytes), choice);
+/* By the estimated passes alone where not all are timed; the later one where two cost the same. */
+static int cheapest(const struct way_list *list) {
+  const bool timed = ways_are_timed(list);
+  double least = INFINITY;
+  int best = 0;
+  for (int i = 0; i < list->n; i++) {
+    const double seconds = (timed ? list->at[i].timed : 0) + list->at[i].passes;
+    if (seconds <= least) best = i, least = seconds;
+  }
+  return best;
 }
 
-static descent_status choose_input(struct product_choices *choices, const struct plan_dense_backward_input *op,
-                                   int64_t rows, struct dense_choice *choice) {
-  const struct device_matrix dZ = layout_matrix(choices->buffers, op->dZ, op->n_out),
-                             dZ_below = layout_matrix(choices->buffers, op->dZ_below, op->n_in);
-  const struct device_matrix W = layout_weights(choices->buffers, op->parameters, op->W, op->n_in);
-  struct product_shape shape;
-  set_shape(&shape, choices, rows, op->n_in, op->n_out);
-  shape.lda = dZ.ld, shape.ldb = W.ld, shape.ldc = dZ_below.ld;
-  shape.operands = dZ.element, shape.result = dZ_below.element;
-  return choose(choices, &shape, EPILOGUE_NONE, 0, choice);
+/* Draws until a product or a variant that passes its trial is drawn; *drawn is -1 if none is left. */
+static descent_status draw_way(struct product_choices *choices, const struct dense_work *work, const char *key,
+                               struct way_list *list, int *drawn) {
+  bool passes = false;
+  descent_status status = DESCENT_OK;
+  for (*drawn = -1; list->n > 0 && *drawn < 0;) {
+    const int i = product_library_draw(choices->ways.device->products, key, "way", list->n);
+    passes = list->at[i].way.product != NULL;
+    if (!passes)
+      TRY(own_passes(choices->ways.device->products, &work->launch, list->at[i].way.variant,
+                     choices->ways.device->stream, &passes));
+    if (passes)
+      *drawn = i;
+    else
+      list->at[i] = list->at[--list->n];
+  }
+done:
+  return status;
 }
 
-/* The choice without a mask, made when it is first needed. */
+static void name_way(const struct dense_way *way, char text[BACKEND_PATH]) {
+  if (!way->product)
+    snprintf(text, BACKEND_PATH, "own %d", way->variant);
+  else
+    snprintf(text, BACKEND_PATH, "cublaslt%s", way->mask ? "+mask" : way->fused ? "+epilogue" : "");
+}
+
+/* "taken=own variant=1", and the seconds of each way. */
+static void trace_choice(const struct product_choices *choices, const struct dense_work *work, const char *key,
+                         const struct way_list *list, int taken) {
+  static const char *const kinds[OP_KINDS] = {
+      [OP_DENSE_FORWARD] = "forward", [OP_DENSE_BACKWARD_WEIGHTS] = "weights", [OP_DENSE_BACKWARD_INPUT] = "input"};
+  char text[512];
+  int at = 0;
+  for (int i = -1; i < list->n && at < (int)sizeof text; i++) {
+    const struct timed_way *const p = &list->at[i < 0 ? taken : i];
+    const char *const name = !p->way.product ? "own" : p->way.fused ? "fused" : "plain";
+    if (i < 0)
+      at += snprintf(text, sizeof text, p->way.product ? "taken=%s" : "taken=%s variant=%d", name, p->way.variant);
+    else
+      at += snprintf(text + at, sizeof text - (size_t)at, " %s_seconds=%.4g+%.4g", name, p->timed, p->passes);
+  }
+  product_library_trace(choices->ways.device->products, "choice", key, "op=%d layer=%d kind=%s %s", work->index,
+                        work->op->layer, kinds[work->op->kind], text);
+}
+
+static descent_status choose(struct product_choices *choices, const struct dense_work *work, bool with_own,
+                             struct dense_choice *choice) {
+  const struct plan_op *const op = work->op;
+  const bool has_sums = op->kind == OP_DENSE_BACKWARD_WEIGHTS && is_passed(choices->ways.plan, op->weights.dZ);
+  struct way_list list;
+  char key[TUNE_KEY];
+  int taken;
+  descent_status status;
+  product_library_key(choices->ways.device->products, &work->shape, key);
+  TRY(ways_list(&choices->ways, work, with_own, has_sums, &list));
+  if (ways_draw(&choices->ways))
+    TRY(draw_way(choices, work, key, &list, &taken));
+  else
+    taken = cheapest(&list);
+  if (taken < 0) TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "no kernel passes its trial for the product %s", key));
+  choice->way = list.at[taken].way;
+  choice->seconds = ways_are_timed(&list) ? list.at[taken].timed + list.at[taken].passes : 0;
+  trace_choice(choices, work, key, &list, taken);
+done:
+  return status;
+}
+
+/* The choice without a mask, made when it is first needed. On other rows than the captured ones, which occur only in
+ * checks, an own kernel is used where it is on those, so that the checks reach it. */
 static descent_status choose_dense(struct product_choices *choices, int index, int64_t rows,
                                    const struct dense_choice **result) {
-  const struct plan_op *op = &choices->plan->ops[index];
-  struct dense_choice *choice = &choices->dense[index][rows == choose_captured_rows(choices->plan, index) ? 0 : 1];
+  const bool captured = rows == choose_captured_rows(choices->ways.plan, index);
+  struct dense_choice *const choice = &choices->dense[index][captured ? 0 : 1];
+  const struct dense_way *const usual = &choices->dense[index][0].way;
   descent_status status = DESCENT_OK;
   if (choice->rows != rows) {
     struct dense_choice made = {.rows = rows};
-    if (op->kind == OP_DENSE_FORWARD)
-      TRY(choose_forward(choices, &op->forward, rows, &made));
-    else if (op->kind == OP_DENSE_BACKWARD_WEIGHTS)
-      TRY(choose_weights(choices, &op->weights, rows, &made));
+    struct dense_work work;
+    ways_describe(&choices->ways, index, rows, &work);
+    if (!captured && choices->dense[index][0].rows && !usual->product && usual->variant < own_variants(&work.launch))
+      made.way = *usual;
     else
-      TRY(choose_input(choices, &op->input, rows, &made));
-    product_library_note(choices->device->products, shape_of(choices, made.product), "op=%d layer=%d took=%s", index,
-                         op->layer, made.fused ? "fused" : "plain");
+      TRY(choose(choices, &work, captured, &made));
     *choice = made;
   }
   *result = choice;
@@ -188,65 +141,52 @@ static int forward_of(const struct plan *plan, int index) {
   return -1;
 }
 
-/* The op after `index` that computes this dZ's weight gradients; -1: none. */
-static int weights_behind(const struct plan *plan, int index) {
-  for (int i = index + 1; i < plan->n_ops && plan->ops[i].kind != OP_DENSE_BACKWARD_INPUT; i++)
-    if (plan->ops[i].kind == OP_DENSE_BACKWARD_WEIGHTS && plan->ops[i].weights.dZ == plan->ops[index].input.dZ_below)
-      return i;
-  return -1;
-}
-
-/* `base` with another epilogue; NULL when the library has none. */
-static descent_status with_epilogue(struct product_choices *choices, const struct product *base, enum epilogue epilogue,
-                                    int64_t mask_ld, struct product **product) {
-  struct product_shape shape;
-  memcpy(&shape, shape_of(choices, base), sizeof shape); /* with its padding, which memcmp reads */
-  shape.epilogue = epilogue;
-  shape.mask_ld = mask_ld;
-  return find_product(choices, &shape, product);
-}
-
-/* A mask saves the pass over dZ (two reads, one write) and costs its own memory traffic. That pass also computes the
- * column sums, which then need the weights' epilogue or a separate pass. */
+/* A mask saves the pass over dZ and costs its own memory traffic. That pass also sums the columns, which then takes the
+ * weights' epilogue, a pass of its own, or the weights' own kernel. */
 static descent_status choose_mask(struct product_choices *choices, int index) {
-  const struct plan *plan = choices->plan;
+  const struct plan *plan = choices->ways.plan;
   const struct plan_dense_backward_input *op = &plan->ops[index].input;
-  const int forward = forward_of(plan, index), weights = weights_behind(plan, index);
-  const struct product_library *const library = choices->device->products;
-  const bool draws = product_library_draws(library);
-  if (!plan->autotune && !draws) return DESCENT_OK; /* nothing is measured */
+  const int forward = forward_of(plan, index), weights = ways_weights_behind(plan, index);
+  const struct product_library *const library = choices->ways.device->products;
+  if (!plan->autotune && !ways_draw(&choices->ways)) return DESCENT_OK; /* nothing is measured */
   if (op->activation != DESCENT_ACTIVATION_RELU || op->dropout > 0 || op->Z != PLAN_NONE || forward < 0 || weights < 0)
     return DESCENT_OK;
-  const struct dense_choice *F = &choices->dense[forward][0], *I = &choices->dense[index][0],
-                            *W = &choices->dense[weights][0];
-  const int64_t mask_ld = (op->n_in + 127) / 128 * 128;
-  struct product *masking = NULL, *masked = NULL, *plain = NULL, *summing = NULL;
+  const int64_t rows = choose_captured_rows(plan, index), mask_ld = (op->n_in + 127) / 128 * 128;
+  struct dense_work F, I, W;
+  const struct product *masking = NULL, *masked = NULL;
+  struct way_list list;
+  char key[TUNE_KEY];
+  int taken;
   descent_status status;
-  TRY(with_epilogue(choices, F->product, EPILOGUE_RELU_MASK_BIAS, mask_ld, &masking));
-  TRY(with_epilogue(choices, I->product, EPILOGUE_MASKED, mask_ld, &masked));
-  TRY(with_epilogue(choices, W->product, EPILOGUE_NONE, 0, &plain));
-  if (choices->plan->precision != DESCENT_PRECISION_TF32)
-    TRY(with_epilogue(choices, W->product, EPILOGUE_COLUMN_SUMS_A, 0, &summing));
-  if (!masking || !masked || !plain) goto done;
-  if (!draws && (!F->fused || product_seconds(masked) <= 0)) goto done;
-  const struct product_shape *const shape = shape_of(choices, masked);
-  const int64_t rows = choose_captured_rows(plan, index);
-  const double unit =
-      (double)rows * (double)op->n_in * element_bytes(layout_matrix(choices->buffers, op->dZ_below, 0).element);
-  const double summed_apart = product_seconds(plain) + pass_seconds(choices->device, unit);
-  const bool fused =
-      summing && (draws ? product_library_draw(library, shape, "sums") : product_seconds(summing) < summed_apart);
+  ways_describe(&choices->ways, forward, rows, &F);
+  ways_describe(&choices->ways, index, rows, &I);
+  ways_describe(&choices->ways, weights, rows, &W);
+  TRY(ways_product(&choices->ways, &F, EPILOGUE_RELU_MASK_BIAS, mask_ld, &masking));
+  TRY(ways_product(&choices->ways, &I, EPILOGUE_MASKED, mask_ld, &masked));
+  if (!masking || !masked) goto done;
+  product_library_key(library, &I.shape, key);
+  TRY(ways_list(&choices->ways, &W, true, false, &list));
+  if (ways_draw(&choices->ways))
+    TRY(draw_way(choices, &W, key, &list, &taken));
+  else
+    taken = cheapest(&list);
+  if (taken < 0) goto done;
   const double by_mask =
-      product_seconds(masking) + product_seconds(masked) + (fused ? product_seconds(summing) : summed_apart);
-  const double by_pass = product_seconds(F->product) + product_seconds(I->product) +
-                         pass_seconds(choices->device, 3 * unit) + product_seconds(W->product);
-  const bool taken = draws ? product_library_draw(library, shape, "mask") : by_mask < by_pass;
-  product_library_note(library, shape, "op=%d layer=%d taken=%s mask_seconds=%.4g pass_seconds=%.4g", index,
-                       plan->ops[index].layer, taken ? "mask" : "pass", by_mask, by_pass);
-  if (!taken) goto done;
-  choices->masked[forward] = (struct masked_choice){masking, index, NULL, rows * mask_ld / 8, true};
-  choices->masked[index] = (struct masked_choice){masked, forward, NULL, 0, false};
-  choices->masked[weights] = (struct masked_choice){fused ? summing : plain, forward, NULL, 0, fused};
+      product_seconds(masking) + product_seconds(masked) + list.at[taken].timed + list.at[taken].passes;
+  const double apart[] = {choices->dense[forward][0].seconds, choices->dense[index][0].seconds,
+                          choices->dense[weights][0].seconds};
+  const double by_pass = apart[0] + apart[1] + apart[2];
+  const bool timed = product_seconds(masking) > 0 && product_seconds(masked) > 0 && ways_are_timed(&list) &&
+                     apart[0] > 0 && apart[1] > 0 && apart[2] > 0;
+  const bool chosen =
+      ways_draw(&choices->ways) ? product_library_draw(library, key, "mask", 2) == 1 : timed && by_mask < by_pass;
+  product_library_trace(library, "choice", key, "op=%d layer=%d taken=%s mask_seconds=%.4g pass_seconds=%.4g", index,
+                        plan->ops[index].layer, chosen ? "mask" : "pass", by_mask, by_pass);
+  if (!chosen) goto done;
+  choices->masked[forward] =
+      (struct masked_choice){true, {.product = masking, .fused = true}, index, rows * mask_ld / 8};
+  choices->masked[index] = (struct masked_choice){true, {.product = masked}, forward, 0};
+  choices->masked[weights] = (struct masked_choice){true, list.at[taken].way, forward, 0};
 done:
   return status;
 }
@@ -256,36 +196,46 @@ static const struct masked_choice *find_masked(const struct product_choices *cho
                                                int64_t rows) {
   const struct masked_choice *choice = &choices->masked[op];
   const int end = range.first + range.count;
-  if (!choice->product || rows != choose_captured_rows(choices->plan, op)) return NULL;
+  if (!choice->taken || rows != choose_captured_rows(choices->ways.plan, op)) return NULL;
   const int forward = choice->bytes ? op : choice->partner, input = choices->masked[forward].partner;
   return forward >= range.first && input < end ? choice : NULL;
 }
 
-descent_status choose_product(struct product_choices *choices, struct plan_range range, int op, int64_t rows,
-                              struct product_choice *choice) {
+descent_status choose_way(struct product_choices *choices, struct plan_range range, int op, int64_t rows,
+                          struct dense_way *way) {
   const struct masked_choice *masked = find_masked(choices, range, op, rows);
   const struct dense_choice *dense;
   descent_status status = DESCENT_OK;
-  if (masked) {
-    *choice = (struct product_choice){masked->product, masked->fused, masked->mask};
-  } else {
-    TRY(choose_dense(choices, op, rows, &dense));
-    *choice = (struct product_choice){dense->product, dense->fused, NULL};
-  }
+  if (!masked) TRY(choose_dense(choices, op, rows, &dense));
+  *way = masked ? masked->way : dense->way;
 done:
   return status;
 }
 
+void choose_path(struct product_choices *choices, struct plan_range range, int op, char text[BACKEND_PATH]) {
+  struct dense_way way;
+  text[0] = 0;
+  if (!plan_has_product(&choices->ways.plan->ops[op])) return;
+  if (choose_way(choices, range, op, choose_captured_rows(choices->ways.plan, op), &way) == DESCENT_OK)
+    name_way(&way, text);
+}
+
 /* ---- the whole ---- */
+
+/* On as many rows as any range may have. */
+static void count_scratch(struct product_choices *choices, int index, const struct dense_way *way) {
+  struct dense_work work;
+  ways_describe(&choices->ways, index, choices->ways.plan->batch, &work);
+  const size_t bytes = way->product ? 0 : own_scratch(&work.launch);
+  if (bytes > choices->scratch) choices->scratch = bytes;
+}
 
 descent_status choose_prepare(struct product_choices *choices, const struct backend_device *device,
                               const struct device_buffers *buffers) {
   const struct plan *plan = buffers->plan;
   const struct dense_choice *choice;
-  descent_status status = DESCENT_OK;
-  choices->device = device;
-  choices->plan = plan;
-  choices->buffers = buffers;
+  descent_status status;
+  TRY(ways_prepare(&choices->ways, device, buffers));
   choices->dense = module_allocate(plan->n_ops, sizeof *choices->dense, "the choice of algorithms");
   choices->masked = module_allocate(plan->n_ops, sizeof *choices->masked, "the choice of algorithms");
   if (!choices->dense || !choices->masked) return DESCENT_ERROR_MEMORY;
@@ -293,29 +243,33 @@ descent_status choose_prepare(struct product_choices *choices, const struct back
     if (plan_has_product(&plan->ops[i])) TRY(choose_dense(choices, i, choose_captured_rows(plan, i), &choice));
   for (int i = 0; i < plan->n_ops; i++)
     if (plan->ops[i].kind == OP_DENSE_BACKWARD_INPUT) TRY(choose_mask(choices, i));
+  for (int i = 0; i < plan->n_ops; i++) {
+    if (choices->dense[i][0].rows) count_scratch(choices, i, &choices->dense[i][0].way);
+    if (choices->masked[i].taken) count_scratch(choices, i, &choices->masked[i].way);
+  }
 done:
   return status;
 }
 
 descent_status choose_take(struct product_choices *choices, struct device_memory *memory) {
   descent_status status = DESCENT_OK;
-  for (int i = 0; i < choices->plan->n_ops; i++) {
+  for (int i = 0; i < choices->ways.plan->n_ops; i++) {
     struct masked_choice *choice = &choices->masked[i];
-    if (choice->bytes) TRY(device_memory_take(memory, choice->bytes, "a mask of relu", &choice->mask));
+    if (choice->bytes) TRY(device_memory_take(memory, choice->bytes, "a mask of relu", &choice->way.mask));
   }
-  for (int i = 0; i < choices->plan->n_ops; i++) {
+  for (int i = 0; i < choices->ways.plan->n_ops; i++) {
     struct masked_choice *choice = &choices->masked[i];
-    if (choice->product && !choice->bytes) choice->mask = choices->masked[choice->partner].mask;
+    if (choice->taken && choices->ways.plan->ops[i].kind == OP_DENSE_BACKWARD_INPUT)
+      choice->way.mask = choices->masked[choice->partner].way.mask;
   }
 done:
   return status;
 }
 
 void choose_release(struct product_choices *choices) {
-  for (int i = 0; choices->masked && i < choices->plan->n_ops; i++)
-    if (choices->masked[i].bytes) device_memory_free(choices->masked[i].mask);
-  for (int i = 0; i < choices->n_products; i++) product_free(choices->products[i].product);
-  free(choices->products);
+  for (int i = 0; choices->masked && i < choices->ways.plan->n_ops; i++)
+    if (choices->masked[i].bytes) device_memory_free(choices->masked[i].way.mask);
+  ways_release(&choices->ways);
   free(choices->masked);
   free(choices->dense);
 }

@@ -1,15 +1,14 @@
-/* How each dense operation computes its product and the element-wise work after it. */
+/* How each dense operation is computed. */
 #ifndef DESCENT_KERNELS_CHOOSE_H
 #define DESCENT_KERNELS_CHOOSE_H
 
-#include "device.h"
-#include "layout.h"
+#include "ways.h"
 
 /* The choice for a dense operation on some number of rows. */
 struct dense_choice {
-  int64_t rows;            /* 0: not chosen yet */
-  struct product *product; /* of product_choices */
-  bool fused;              /* forward: the epilogue adds the bias; weights: it sums the bias gradient */
+  int64_t rows; /* 0: not chosen yet */
+  struct dense_way way;
+  double seconds; /* as timed, with the estimated pass; 0: not timed */
 };
 enum { CHOICES = 2 }; /* for the captured rows, and for one other number */
 
@@ -17,33 +16,17 @@ enum { CHOICES = 2 }; /* for the captured rows, and for one other number */
  * an entry: the forward operation, the backward_input that reads the mask, and the weights' operation of the same
  * dZ. */
 struct masked_choice {
-  struct product *product; /* NULL: not chosen */
-  int partner;             /* forward: its backward_input; the others: the forward operation */
-  void *mask;              /* (batch) rows of mask_ld bits */
-  int64_t bytes;           /* of the mask, at the forward operation, which owns it; else 0 */
-  bool fused;              /* weights: the bias gradient too */
-};
-
-/* The choice in effect for one run of a range. */
-struct product_choice {
-  const struct product *product;
-  bool fused; /* as above */
-  void *mask; /* written at the forward operation, read at the backward_input operation; NULL: no mask */
-};
-
-struct shape_product {
-  struct product_shape shape;
-  struct product *product; /* NULL: the library has none */
+  bool taken;
+  struct dense_way way; /* its mask: (batch) rows of mask_ld bits */
+  int partner;          /* forward: its backward_input; the others: the forward operation */
+  int64_t bytes;        /* of the mask, at the forward operation, which owns it; else 0 */
 };
 
 struct product_choices {
-  const struct backend_device *device;
-  const struct plan *plan;
-  const struct device_buffers *buffers;
+  struct way_table ways;
   struct dense_choice (*dense)[CHOICES]; /* (n_ops) */
   struct masked_choice *masked;          /* (n_ops) */
-  struct shape_product *products;
-  int n_products, room_products;
+  size_t scratch;                        /* bytes that the own kernels in use need */
 };
 
 /* Chooses for every dense operation of the plan at its captured rows. Call it before the buffers are allocated, since
@@ -54,8 +37,10 @@ descent_status choose_take(struct product_choices *choices, struct device_memory
 void choose_release(struct product_choices *choices);
 /* The number of rows at which the range of this op is captured. */
 int64_t choose_captured_rows(const struct plan *plan, int op);
-/* How this dense op of the range computes its product on `rows` rows. */
-descent_status choose_product(struct product_choices *choices, struct plan_range range, int op, int64_t rows,
-                              struct product_choice *choice);
+/* How this dense op of the range is computed on `rows` rows. */
+descent_status choose_way(struct product_choices *choices, struct plan_range range, int op, int64_t rows,
+                          struct dense_way *way);
+/* The same on the captured rows, as `path` of struct backend. */
+void choose_path(struct product_choices *choices, struct plan_range range, int op, char text[BACKEND_PATH]);
 
 #endif

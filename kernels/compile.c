@@ -24,7 +24,8 @@ bool compile_supports(const struct backend_device *device, const struct plan *pl
 static void count_bytes(const struct backend_program *program, double *per_row, double *fixed) {
   const struct plan *plan = program->plan;
   double batch = 0;
-  *fixed = plan->precision == DESCENT_PRECISION_BF16 ? 2.0 * (double)program->buffers.flat.device_count : 0;
+  *fixed = (double)program->choices.scratch;
+  if (plan->precision == DESCENT_PRECISION_BF16) *fixed += 2.0 * (double)program->buffers.flat.device_count;
   for (int i = 0; i < plan->n_buffers; i++) {
     if (!program->buffers.at[i].owned) continue;
     if (plan->buffers[i].storage == PLAN_BATCH)
@@ -83,7 +84,7 @@ descent_status compile_plan(struct backend_device *device, const struct plan *pl
   TRY(layout_plan(&program->buffers, plan));
   TRY(choose_prepare(&program->choices, device, &program->buffers));
   TRY(layout_take(&program->buffers, &program->memory));
-  TRY(work_prepare(&program->work, &program->buffers, &program->memory));
+  TRY(work_prepare(&program->work, &program->buffers, program->choices.scratch, &program->memory));
   TRY(beside_prepare(&program->beside, device, &program->buffers, &program->work, &program->memory));
   TRY(choose_take(&program->choices, &program->memory));
   TRY(source_prepare(&program->sources, device, plan, &program->buffers, &program->memory));

@@ -11,8 +11,10 @@ enum trust {
   TRUST_NONE,  /* its order of summation may vary, or it may compute IEEE float32 on tensor cores */
 };
 
+enum { MOST_CANDIDATES = 32 };
 struct candidate {
   cublasLtMatmulAlgo_t algorithm;
+  int variant;      /* of an own kernel, which has no algorithm */
   size_t workspace; /* bytes */
   float waves;      /* of blocks that the launch needs */
   enum trust trust;

@@ -1,9 +1,10 @@
 /* From operations to launches.
  *
- * A range's operations give the same results together and one by one, though they may be computed differently: column
- * sums of dZ are computed while dZ is written if the operation that needs them is in the same range (in the same order
- * either way), relu's derivative may come from a mask that the forward product of the same range wrote, the norm adds
- * the step to the metrics of the same range, and in a captured range weights' operations may run on a second stream. */
+ * A range's operations give the same results together and one by one, but for the order of some sums: the column sums of
+ * dZ are computed while dZ is written if the operation that needs them is in the same range (a pass adds in the same order
+ * either way, an own kernel in its own), and relu's derivative may come from a mask that the forward product of the same
+ * range wrote. The norm adds the step to the metrics of the same range. In a captured range weights' operations may run on
+ * a second stream. Ranges that hold the same operations give the same bits. */
 #include "lower.h"
 
 #include "compiled.h"
@@ -18,14 +19,6 @@ static struct device_matrix matrix_of(const struct backend_program *program, int
   return layout_matrix(&program->buffers, buffer, n);
 }
 
-static struct device_matrix weights_of(const struct backend_program *program, int parameters, int64_t W, int64_t n_in) {
-  return layout_weights(&program->buffers, parameters, W, n_in);
-}
-
-static float *flat_at(const struct backend_program *program, int buffer, int64_t offset) {
-  return layout_flat(&program->buffers, buffer, offset);
-}
-
 static uint32_t threshold_of(double dropout) { return dropout > 0 ? rng_drop_threshold(dropout) : 0; }
 
 /* ---- dense operations ---- */
@@ -38,53 +31,31 @@ done:
   return status;
 }
 
-/* The matrix that the product of a forward operation writes. */
-static struct device_matrix product_of(const struct backend_program *program, const struct plan_dense_forward *o) {
-  return matrix_of(program, o->Z != PLAN_NONE ? o->Z : o->A, o->n_out);
+/* What a dense op is on these rows, and how the range computes it. */
+static descent_status describe(struct backend_program *program, struct plan_range range, int index, int64_t rows,
+                               const struct launch_place *place, struct own_launch *launch, struct dense_way *way) {
+  const struct step_state *const state = program->queue.state;
+  dense_launch(&program->buffers, &program->plan->ops[index], rows, launch);
+  if (launch->kind == OP_DENSE_FORWARD)
+    launch->forward.pass.state = state;
+  else if (launch->kind == OP_DENSE_BACKWARD_INPUT)
+    launch->input.pass.state = state, launch->input.pass.scratch = place->scratch;
+  else
+    launch->weights.scratch = place->scratch;
+  return choose_way(&program->choices, range, index, rows, way);
 }
 
-/* b, in the element type of the matrix that it is added to. */
-static const void *bias_of(const struct backend_program *program, const struct plan_dense_forward *o,
-                           enum element element) {
-  const struct device_buffers *const buffers = &program->buffers;
-  if (element == ELEMENT_F32) return flat_at(program, o->parameters, o->b);
-  return (const uint16_t *)buffers->working + flat_position(&buffers->flat, o->b);
-}
-
-/* The operands of a dense op's product; the vector only if the epilogue uses it. */
-static struct product_operands operands_of(const struct backend_program *program, const struct plan_op *op,
-                                           const struct product_choice *choice) {
-  if (op->kind == OP_DENSE_FORWARD) {
-    const struct plan_dense_forward *o = &op->forward;
-    const struct device_matrix out = product_of(program, o);
-    return (struct product_operands){.A = data_of(program, o->A_in),
-                                     .B = weights_of(program, o->parameters, o->W, o->n_in).data,
-                                     .C = out.data,
-                                     .bias = choice->fused ? bias_of(program, o, out.element) : NULL,
-                                     .mask = choice->mask};
-  }
-  if (op->kind == OP_DENSE_BACKWARD_WEIGHTS) {
-    const struct plan_dense_backward_weights *o = &op->weights;
-    return (struct product_operands){.A = data_of(program, o->dZ),
-                                     .B = data_of(program, o->A_in),
-                                     .C = flat_at(program, o->gradients, o->W),
-                                     .bias_gradient = choice->fused ? flat_at(program, o->gradients, o->b) : NULL};
-  }
-  const struct plan_dense_backward_input *o = &op->input;
-  return (struct product_operands){.A = data_of(program, o->dZ),
-                                   .B = weights_of(program, o->parameters, o->W, o->n_in).data,
-                                   .C = data_of(program, o->dZ_below),
-                                   .mask = choice->mask};
-}
-
-static descent_status launch_product(struct backend_program *program, struct plan_range range, int index, int64_t rows,
-                                     const struct launch_place *place, const struct lower_marks *marks,
-                                     struct product_choice *choice) {
-  descent_status status;
-  TRY(choose_product(&program->choices, range, index, rows, choice));
-  struct product_operands operands = operands_of(program, &program->plan->ops[index], choice);
+/* The product, or all of the operation. */
+static descent_status launch_dense(struct backend_program *program, int index, const struct own_launch *launch,
+                                   const struct dense_way *way, const struct launch_place *place,
+                                   const struct lower_marks *marks) {
+  struct product_operands operands = dense_operands(launch, way->fused, way->mask);
+  descent_status status = DESCENT_OK;
   operands.workspace = place->workspace;
-  TRY(product_run(choice->product, &operands, place->stream));
+  if (way->product)
+    TRY(product_run(way->product, &operands, place->stream));
+  else
+    CUDA_TRY(own_run(launch, way->variant, place->stream));
   if (marks && marks->products) TRY(record(program, marks->products[index - marks->first]));
 done:
   return status;
@@ -92,45 +63,33 @@ done:
 
 static descent_status lower_forward(struct backend_program *program, struct plan_range range, int index, int64_t rows,
                                     const struct lower_marks *marks) {
-  const struct plan_op *op = &program->plan->ops[index];
-  const struct plan_dense_forward *o = &op->forward;
-  const struct device_matrix out = product_of(program, o);
-  struct product_choice choice;
+  const struct launch_place *const place = &program->beside.first;
+  struct own_launch launch;
+  struct dense_way way;
   descent_status status;
-  TRY(launch_product(program, range, index, rows, &program->beside.first, marks, &choice));
+  TRY(describe(program, range, index, rows, place, &launch, &way));
+  TRY(launch_dense(program, index, &launch, &way, place, marks));
+  struct forward_launch *const pass = &launch.forward.pass;
   const bool done_by_epilogue =
-      o->dropout <= 0 && o->Z == PLAN_NONE &&
-      (o->activation == DESCENT_ACTIVATION_IDENTITY || o->activation == DESCENT_ACTIVATION_RELU);
-  if (choice.mask || (choice.fused && done_by_epilogue)) goto done;
-  const struct forward_launch launch = {
-      .state = program->queue.state,
-      .product = out,
-      .bias = choice.fused ? NULL : bias_of(program, o, out.element),
-      .bias_element = out.element,
-      .Z = matrix_of(program, o->Z, o->n_out),
-      .A = matrix_of(program, o->A, o->n_out),
-      .rows = rows,
-      .n = o->n_out,
-      .activation = o->activation,
-      .seed = program->plan->seed,
-      .layer = (uint32_t)op->layer,
-      .threshold = threshold_of(o->dropout),
-      .dropout_scale = (float)formula_dropout_scale(o->dropout),
-  };
-  CUDA_TRY(launch_forward(&launch, program->device->stream));
+      !pass->threshold && !pass->Z.data &&
+      (pass->activation == DESCENT_ACTIVATION_IDENTITY || pass->activation == DESCENT_ACTIVATION_RELU);
+  if (!way.product || way.mask || (way.fused && done_by_epilogue)) goto done;
+  if (way.fused) pass->bias = NULL;
+  CUDA_TRY(launch_forward(pass, place->stream));
 done:
   return status;
 }
 
 static descent_status lower_weights(struct backend_program *program, struct plan_range range, int index, int64_t rows,
                                     bool has_sums, const struct launch_place *place, const struct lower_marks *marks) {
-  const struct plan_dense_backward_weights *o = &program->plan->ops[index].weights;
-  struct product_choice choice;
+  struct own_launch launch;
+  struct dense_way way;
   descent_status status;
-  TRY(launch_product(program, range, index, rows, place, marks, &choice));
-  if (!choice.fused && !has_sums)
-    CUDA_TRY(launch_column_sums(matrix_of(program, o->dZ, o->n_out), rows, o->n_out,
-                                flat_at(program, o->gradients, o->b), place->scratch, place->stream));
+  TRY(describe(program, range, index, rows, place, &launch, &way));
+  TRY(launch_dense(program, index, &launch, &way, place, marks));
+  const struct weights_launch *const w = &launch.weights;
+  if (way.product && !way.fused && !has_sums)
+    CUDA_TRY(launch_column_sums(w->dZ, rows, w->n_out, w->bias_gradient, w->scratch, place->stream));
 done:
   return status;
 }
@@ -145,40 +104,27 @@ static int reader_of_sums(const struct plan *plan, struct plan_range range, int 
   return -1;
 }
 
-/* *summed: the weights' op whose column sums are computed here; else unchanged. */
+/* *summed: the weights' op whose column sums are computed here; else unchanged. A mask leaves no pass for them. */
 static descent_status lower_input(struct backend_program *program, struct plan_range range, int index, int64_t rows,
                                   const struct lower_marks *marks, int *summed) {
-  const struct plan_op *op = &program->plan->ops[index];
-  const struct plan_dense_backward_input *o = &op->input;
-  const int reader = reader_of_sums(program->plan, range, index);
-  struct product_choice choice;
-  float *sums = NULL;
+  const struct plan *const plan = program->plan;
+  const int reader = reader_of_sums(plan, range, index);
+  const struct launch_place *const place = &program->beside.first;
+  struct own_launch launch;
+  struct dense_way way, reading = {.fused = true};
   descent_status status;
-  TRY(launch_product(program, range, index, rows, &program->beside.first, marks, &choice));
-  if (choice.mask) goto done;
-  if (reader >= 0) {
-    const struct plan_dense_backward_weights *weights = &program->plan->ops[reader].weights;
-    TRY(choose_product(&program->choices, range, reader, rows, &choice));
-    if (!choice.fused) sums = flat_at(program, weights->gradients, weights->b), *summed = reader;
+  TRY(describe(program, range, index, rows, place, &launch, &way));
+  if (reader >= 0 && !way.mask) TRY(choose_way(&program->choices, range, reader, rows, &reading));
+  struct backward_launch *const pass = &launch.input.pass;
+  if (reading.product && !reading.fused) {
+    const struct plan_dense_backward_weights *const weights = &plan->ops[reader].weights;
+    pass->bias_gradient = layout_flat(&program->buffers, weights->gradients, weights->b);
+    *summed = reader;
   }
-  if (o->activation == DESCENT_ACTIVATION_IDENTITY && o->dropout <= 0 && !sums) goto done;
-  const struct backward_launch launch = {
-      .state = program->queue.state,
-      .dZ = matrix_of(program, o->dZ_below, o->n_in),
-      .A = matrix_of(program, o->A, o->n_in),
-      .Z = matrix_of(program, o->Z, o->n_in),
-      .rows = rows,
-      .n = o->n_in,
-      .activation = o->activation,
-      .seed = program->plan->seed,
-      .layer = (uint32_t)(op->layer - 1),
-      .threshold = threshold_of(o->dropout),
-      .dropout_scale = (float)formula_dropout_scale(o->dropout),
-      .keep_probability = (float)formula_keep_probability(o->dropout),
-      .bias_gradient = sums,
-      .scratch = program->work.scratch,
-  };
-  CUDA_TRY(launch_backward(&launch, program->device->stream));
+  TRY(launch_dense(program, index, &launch, &way, place, marks));
+  const bool is_linear = pass->activation == DESCENT_ACTIVATION_IDENTITY && !pass->threshold;
+  if (!way.product || way.mask || (is_linear && !pass->bias_gradient)) goto done;
+  CUDA_TRY(launch_backward(pass, place->stream));
 done:
   return status;
 }
@@ -409,8 +355,13 @@ done:
 
 descent_status lower_product(struct backend_program *program, int index, int64_t rows) {
   const struct plan_range all = {0, program->plan->n_ops};
-  struct product_choice choice;
+  struct own_launch launch;
+  struct dense_way way;
+  descent_status status;
   if (index < 0 || index >= program->plan->n_ops || !plan_has_product(&program->plan->ops[index]))
     return module_status(DESCENT_ERROR_ARGUMENT, "operation %d has no matrix product", index);
-  return launch_product(program, all, index, rows, &program->beside.first, NULL, &choice);
+  TRY(describe(program, all, index, rows, &program->beside.first, &launch, &way));
+  TRY(launch_dense(program, index, &launch, &way, &program->beside.first, NULL));
+done:
+  return status;
 }

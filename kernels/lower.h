@@ -9,7 +9,7 @@ struct lower_marks {
   int first;               /* the operation of the first entry of both arrays */
   cudaEvent_t begin;       /* recorded before the first operation; NULL: none */
   cudaEvent_t *operations; /* recorded after each operation; NULL: none */
-  cudaEvent_t *products;   /* recorded after the matrix product of each dense operation; NULL: none */
+  cudaEvent_t *products;   /* recorded after the product of each dense operation, or all of it if that is one kernel */
   bool wait;               /* for each operation, before the next is launched */
 };
 
@@ -17,7 +17,7 @@ struct lower_marks {
  * marks: NULL: none. */
 descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued,
                            const struct lower_marks *marks);
-/* Enqueues the matrix product of a dense op, as in a step. */
+/* Enqueues the matrix product of a dense op as in a step: all of the op where that is one kernel. */
 descent_status lower_product(struct backend_program *program, int op, int64_t rows);
 /* SCALAR_BAD_STEP of the range's gradient_norm, on the device; NULL: it has none. */
 const double *lower_bad_step(const struct backend_program *program, struct plan_range range);

@@ -11,7 +11,7 @@
 
 #include "module.h"
 #include "race.h"
-#include "tune.h"
+#include "trial.h"
 
 enum { CANDIDATES = 8 };
 
@@ -98,11 +98,11 @@ void *product_library_workspace(const struct product_library *library, int i) {
 }
 bool product_library_untrusted(const struct product_library *library) { return library->untrusted; }
 bool product_library_draws(const struct product_library *library) { return library->draws; }
+int64_t product_library_cache(const struct product_library *library) { return library->cache; }
 
-/* ---- draws and notes ---- */
+/* ---- draws and the trace ---- */
 
-/* One of `n`, drawn from seed, shape and the name of the choice. */
-static int draw(const struct product_library *library, const char *key, const char *what, int n) {
+int product_library_draw(const struct product_library *library, const char *key, const char *what, int n) {
   const char *const texts[] = {key, what};
   uint64_t hash = library->seed;
   for (int t = 0; t < 2; t++)
@@ -115,21 +115,29 @@ static int draw(const struct product_library *library, const char *key, const ch
   return (int)(hash % (uint64_t)n);
 }
 
-bool product_library_draw(const struct product_library *library, const struct product_shape *shape, const char *what) {
-  char key[TUNE_KEY];
-  tune_key(shape, library->context.workspace_bytes, MATMUL_ALIGNMENT, key);
-  return draw(library, key, what, 2) == 1;
-}
-
-void product_library_note(const struct product_library *library, const struct product_shape *shape, const char *format,
-                          ...) {
-  char key[TUNE_KEY], text[TRACE_LINE - TUNE_KEY];
+void product_library_trace(const struct product_library *library, const char *word, const char *key, const char *format,
+                           ...) {
+  char text[TRACE_LINE - TUNE_KEY];
   va_list arguments;
-  tune_key(shape, library->context.workspace_bytes, MATMUL_ALIGNMENT, key);
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  trace_line(&library->trace, "choice %s %s", key, text);
+  trace_line(&library->trace, "%s %s %s", word, key, text);
+}
+
+/* ---- what is remembered ---- */
+
+void product_library_key(const struct product_library *library, const struct product_shape *shape, char key[TUNE_KEY]) {
+  tune_key(shape, library->context.workspace_bytes, MATMUL_ALIGNMENT, key);
+}
+
+const struct tune_entry *product_library_recall(const struct product_library *library, const char *key) {
+  return tune_find(&library->remembered, key);
+}
+
+void product_library_remember(struct product_library *library, const struct tune_entry *entry) {
+  tune_put(&library->remembered, entry);
+  if (library->path[0]) tune_remember(library->path, entry);
 }
 
 /* ---- choosing ---- */
@@ -191,18 +199,13 @@ static int recall(const struct product *product, const char *key, struct candida
          result.workspaceSize <= (size_t)library->context.workspace_bytes && candidate->trust != TRUST_NONE;
 }
 
-static void put(struct product_library *library, const struct tune_entry *entry) {
-  tune_put(&library->remembered, entry);
-  if (library->path[0]) tune_remember(library->path, entry);
-}
-
 /* The product keeps its time as rounded in the file, so that later processes choose by the same number. */
 static void remember(struct product *product, const char *key) {
   struct tune_entry entry = {.nanoseconds = (int64_t)(1e9 * product->seconds + 0.5)};
   product->seconds = 1e-9 * (double)entry.nanoseconds;
   strcpy(entry.key, key);
   memcpy(entry.algorithm, &product->algorithm, sizeof entry.algorithm);
-  put(product->library, &entry);
+  product_library_remember(product->library, &entry);
 }
 
 /* A shape for which no algorithm passes is remembered with an all-zero algorithm, so that later compilations do not
@@ -210,7 +213,7 @@ static void remember(struct product *product, const char *key) {
 static void remember_refusal(struct product_library *library, const char *key) {
   struct tune_entry entry = {0};
   strcpy(entry.key, key);
-  put(library, &entry);
+  product_library_remember(library, &entry);
 }
 
 static bool is_refused(const struct product_library *library, const char *key) {
@@ -250,6 +253,20 @@ done:
   return status;
 }
 
+static descent_status launch(const void *context, const struct candidate *candidate, ptrdiff_t shift, bool *ran) {
+  return trial_launch(context, &candidate->algorithm, false, shift, ran);
+}
+
+static descent_status race(const struct trial *trial, struct candidate candidates[], int n) {
+  const struct race_course course = {.stream = trial->stream,
+                                     .cache = trial->cache,
+                                     .operands = trial->part[0],
+                                     .bytes = trial->part[OPERAND_PARTS] - trial->part[0],
+                                     .launch = launch,
+                                     .context = trial};
+  return race_run(&course, candidates, n);
+}
+
 enum selection { SELECT_FIRST, SELECT_FASTEST, SELECT_DRAWN };
 
 /* Chooses one of the candidates, if any passes. */
@@ -258,8 +275,8 @@ static descent_status take(struct product *product, const char *key, struct tria
   struct product_library *const library = product->library;
   descent_status status;
   TRY(keep_passing(product, key, trial, candidates, &n, selection == SELECT_FIRST));
-  if (n > 0 && selection == SELECT_FASTEST) TRY(race_run(trial, candidates, n));
-  const int taken = n > 0 && selection == SELECT_DRAWN ? draw(library, key, "algorithm", n) : 0;
+  if (n > 0 && selection == SELECT_FASTEST) TRY(race(trial, candidates, n));
+  const int taken = n > 0 && selection == SELECT_DRAWN ? product_library_draw(library, key, "algorithm", n) : 0;
   for (int i = 0; i < n; i++)
     facts_trace(&library->trace, key, &candidates[i],
                 candidates[i].verdict ? candidates[i].verdict
@@ -315,7 +332,7 @@ static descent_status choose(struct product *product, bool tune, cudaStream_t st
   char key[TUNE_KEY];
   bool found = false;
   descent_status status = DESCENT_OK;
-  tune_key(&product->matmul.shape, library->context.workspace_bytes, MATMUL_ALIGNMENT, key);
+  product_library_key(library, &product->matmul.shape, key);
   tune = tune && !library->draws;
   if (tune && is_refused(library, key))
     TRY(module_status(DESCENT_ERROR_UNSUPPORTED,

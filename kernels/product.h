@@ -4,6 +4,7 @@
 #define DESCENT_KERNELS_PRODUCT_H
 
 #include "matmul.h"
+#include "tune.h"
 
 struct product; /* a shape with its descriptors and its algorithm */
 
@@ -22,10 +23,18 @@ bool product_library_untrusted(const struct product_library *library);
 /* DESCENT_CUDA_CHOOSE=seed: algorithms and the choices of choose.c are drawn from seed and shape instead of timed, and
  * nothing is remembered, so that tests cover choices that timings would not produce. */
 bool product_library_draws(const struct product_library *library);
-bool product_library_draw(const struct product_library *library, const struct product_shape *shape, const char *what);
-/* A line of the trace (trace.h) about a choice for the shape. */
-void product_library_note(const struct product_library *library, const struct product_shape *shape, const char *format,
-                          ...) __attribute__((format(printf, 3, 4)));
+/* One of 0 .. n - 1, drawn from the seed, the key and the name of the choice. */
+int product_library_draw(const struct product_library *library, const char *key, const char *what, int n);
+
+/* What a choice for this shape depends on, as one line of text. */
+void product_library_key(const struct product_library *library, const struct product_shape *shape, char key[TUNE_KEY]);
+/* A remembered choice: NULL: none. */
+const struct tune_entry *product_library_recall(const struct product_library *library, const char *key);
+void product_library_remember(struct product_library *library, const struct tune_entry *entry);
+/* A line of the trace (trace.h): its first word, the key, and the text. */
+void product_library_trace(const struct product_library *library, const char *word, const char *key, const char *format,
+                           ...) __attribute__((format(printf, 4, 5)));
+int64_t product_library_cache(const struct product_library *library); /* bytes of the L2; 0: unknown */
 
 /* Creates the product of a shape. `tune`: with the algorithm remembered for the shape, else the fastest of several,
  * timed and then remembered; false: with the heuristic's first. The algorithm passes its trials (trial.h) and reports

@@ -6,8 +6,6 @@
 #include "facts.h"
 #include "matmul.h"
 
-enum { MOST_CANDIDATES = 32 };
-
 /* The parts of the device memory on which the candidates for one product are tried. A launch reads and writes the first
  * OPERAND_PARTS; timed launches cycle through copies of them. */
 enum part { OPERAND_A, OPERAND_B, RESULT, BIAS, SUMS, MASK, RESULT_AGAIN, SUMS_AGAIN, COUNTS, PARTS };

@@ -77,9 +77,11 @@ done:
   return status;
 }
 
-static descent_status take_scratch(struct work_memory *work, const struct plan *plan, struct device_memory *memory) {
+static descent_status take_scratch(struct work_memory *work, const struct plan *plan, size_t least,
+                                   struct device_memory *memory) {
   descent_status status;
   size_t bytes = scratch_bytes(plan, work->n_pieces, plan->batch);
+  at_least(&bytes, least);
   if (plan->train_rows) at_least(&bytes, scratch_bytes(plan, work->n_pieces, plan->train_rows));
   work->scratch_bytes = (int64_t)bytes;
   TRY(work_take_scratch(work, memory, &work->scratch));
@@ -88,11 +90,11 @@ done:
   return status;
 }
 
-descent_status work_prepare(struct work_memory *work, const struct device_buffers *buffers,
+descent_status work_prepare(struct work_memory *work, const struct device_buffers *buffers, size_t scratch,
                             struct device_memory *memory) {
   descent_status status;
   TRY(take_pieces(work, buffers, memory));
-  TRY(take_scratch(work, buffers->plan, memory));
+  TRY(take_scratch(work, buffers->plan, scratch, memory));
 done:
   return status;
 }

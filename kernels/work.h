@@ -12,7 +12,8 @@ struct work_memory {
   int n_pieces;
 };
 
-descent_status work_prepare(struct work_memory *work, const struct device_buffers *buffers,
+/* `scratch`: bytes of it that own kernels of dense operations need. */
+descent_status work_prepare(struct work_memory *work, const struct device_buffers *buffers, size_t scratch,
                             struct device_memory *memory);
 /* Scratch of the same size for a second stream. */
 descent_status work_take_scratch(const struct work_memory *work, struct device_memory *memory, struct scratch *scratch);

@@ -15,7 +15,7 @@ struct backend_gpu {
   int compute_major, compute_minor, multiprocessors;
   int64_t memory_free, memory_total; /* bytes; free: -1 where unknown */
 };
-enum { BACKEND_MOST_GPUS = 64 };
+enum { BACKEND_MOST_GPUS = 64, BACKEND_PATH = 32 /* bytes of a text */ };
 
 struct backend_device;  /* an opened device */
 struct backend_program; /* a compiled plan: every buffer allocated, every algorithm chosen */
@@ -58,8 +58,11 @@ struct backend {
                         int64_t n_steps);
 
   /* Executes only the matrix product of a dense op, on `rows` rows, `repeat` times; its output buffer is left
-   * unspecified. For bench. */
+   * unspecified. All of the op where the device computes it in one kernel. For bench. */
   descent_status (*run_product)(struct backend_program *program, int op, int64_t rows, int repeat);
+  /* How the range computes an op in whole batches, for people: "cublaslt+epilogue"; "" where there is one way only.
+   * NULL: there is for every op. */
+  void (*path)(struct backend_program *program, struct plan_range range, int op, char text[BACKEND_PATH]);
 
   /* Copies `count` elements from or to element `offset` of a buffer that is not PLAN_SOURCE, converting between the
    * host's `type` and the device's own. Synchronises. ERROR_ARGUMENT outside the buffer. */
@@ -121,7 +124,7 @@ extern const struct backend backend_cpu;
  * struct backend_host *host); It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled
  * with, so that a module of another build is refused, and reports its failures through host->status_set (the library's
  * own error text is not visible to it). `host` stays valid. */
-enum { BACKEND_INTERFACE = 8 }; /* increment it with every change to this header or plan.h */
+enum { BACKEND_INTERFACE = 9 }; /* increment it with every change to this header or plan.h */
 struct backend_host {
   int interface;
   descent_status (*status_set)(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));

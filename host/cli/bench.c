@@ -28,7 +28,7 @@ struct bench_command {
   struct bench_choice choice;
 };
 
-/* The rows as they come, names copied. */
+/* The rows as they come, texts copied. */
 struct rows {
   descent_bench_row *items;
   int count, room;
@@ -45,15 +45,23 @@ static void take_row(void *user, const descent_bench_row *row) {
     rows->items = items;
     rows->room = room;
   }
-  char *name = strdup(row->operation);
-  rows->lost = rows->lost || !name;
-  if (!name) return;
+  char *name = strdup(row->operation), *path = strdup(row->path);
+  rows->lost = rows->lost || !name || !path;
+  if (rows->lost) {
+    free(name);
+    free(path);
+    return;
+  }
   rows->items[rows->count] = *row;
+  rows->items[rows->count].path = path;
   rows->items[rows->count++].operation = name;
 }
 
 static void rows_clear(struct rows *rows) {
-  for (int i = 0; i < rows->count; i++) free((char *)(uintptr_t)rows->items[i].operation);
+  for (int i = 0; i < rows->count; i++) {
+    free((char *)(uintptr_t)rows->items[i].operation);
+    free((char *)(uintptr_t)rows->items[i].path);
+  }
   free(rows->items);
 }
 
@@ -70,27 +78,30 @@ static const char *time_text(double seconds, char text[static TIME_SIZE]) {
   return text;
 }
 
+/* The path is the last column, where a device has any. */
 static void print_row(const descent_bench_row *row, int width) {
   char time[TIME_SIZE], floor[TIME_SIZE], share[16] = "-";
   if (row->gemm_seconds > 0) snprintf(share, sizeof share, "%.0f %%", 100 * row->gemm_seconds / row->seconds);
-  printf("%-*s %11s %11s %7.0f %% %9.2f %8.2f %7s\n", width, row->operation, time_text(row->seconds, time),
+  printf("%-*s %11s %11s %7.0f %% %9.2f %8.2f %7s%s%s\n", width, row->operation, time_text(row->seconds, time),
          time_text(row->floor_seconds, floor), 100 * row->floor_seconds / row->seconds,
-         row->flops / row->seconds * 1e-9, row->bytes / row->seconds * 1e-9, share);
+         row->flops / row->seconds * 1e-9, row->bytes / row->seconds * 1e-9, share, row->path[0] ? "  " : "",
+         row->path);
 }
 
 static void print_table(const struct bench_command *bench, const struct rows *rows,
                         const descent_bench_result *result) {
   enum { OTHER_COLUMNS = 60 };
-  int width = (int)strlen("operation");
+  int width = (int)strlen("operation"), longest = 0;
   for (int i = 0; i < rows->count; i++) {
-    int length = (int)strlen(rows->items[i].operation);
+    int length = (int)strlen(rows->items[i].operation), path = (int)strlen(rows->items[i].path);
     if (length > width) width = length;
+    if (path > longest) longest = path;
   }
-  printf("%-*s %11s %11s %9s %9s %8s %7s\n", width, "operation", "time", "floor", "of floor", "GFLOP/s", "GB/s",
-         "GEMM");
+  printf("%-*s %11s %11s %9s %9s %8s %7s%s\n", width, "operation", "time", "floor", "of floor", "GFLOP/s", "GB/s",
+         "GEMM", longest ? "  path" : "");
   for (int i = 0; i < rows->count; i++) {
     if (i == rows->count - 1) {
-      for (int c = 0; c < width + OTHER_COLUMNS; c++) putchar('-');
+      for (int c = 0; c < width + OTHER_COLUMNS + (longest ? 2 + longest : 0); c++) putchar('-');
       putchar('\n');
     }
     print_row(&rows->items[i], width);
@@ -129,6 +140,7 @@ static bool add_row(cJSON *list, const descent_bench_row *row) {
     return false;
   }
   return cJSON_AddStringToObject(item, "operation", row->operation) &&
+         cJSON_AddStringToObject(item, "path", row->path) &&
          add_numbers(item, numbers, sizeof numbers / sizeof *numbers);
 }
 
@@ -207,13 +219,18 @@ int command_bench(int argc, char **argv) {
       .arguments = "[MODEL]",
       .about =
           "Time the training step of a network, MODEL's or one of the given shape, on synthetic rows: the whole step, "
-          "every operation and its matrix product (GEMM), each alone or, on a GPU, inside a step."
-          "\vThe floor is the larger of two times: the operation's arithmetic at the speed of a large matrix product, "
-          "and its least memory traffic at the speed of a large copy, both measured in the same run. Above 100 % of "
-          "the floor, the data stayed in the cache.\n\nJSON: device, precision, batch_size, step_seconds (median), "
-          "step_seconds_min, step_seconds_max, gemm_seconds (the step's products alone), rows_per_second, peak_flops "
-          "and peak_bandwidth (per second), memory_bytes, operations: a list of operation, seconds, flops, bytes, "
-          "floor_seconds, gemm_seconds (0: no product), the last one being the whole step.",
+          "every operation and its matrix product (GEMM), each alone or, on a GPU, inside a step.\vThe floor is the "
+          "larger of two times: the operation's arithmetic at the speed of a large matrix product, and its least "
+          "memory traffic at the speed of a large copy, both measured in the same run. Above 100 % of the floor, the "
+          "data stayed in the cache.\n\n"
+          "The path, on a GPU, is how an operation with a product is computed: by cuBLASLt and a pass for what "
+          "follows (cublaslt), with an epilogue (cublaslt+epilogue) or a bit mask for relu's derivative "
+          "(cublaslt+mask), or all of it by one kernel of Descent's own (own N: its variant), whose whole time counts "
+          "as GEMM.\n\n"
+          "JSON: device, precision, batch_size, step_seconds (median), step_seconds_min, step_seconds_max, "
+          "gemm_seconds (the step's products alone), rows_per_second, peak_flops and peak_bandwidth (per second), "
+          "memory_bytes, operations: a list of operation, path, seconds, flops, bytes, floor_seconds, gemm_seconds "
+          "(0: no product), the last one being the whole step.",
       .most = 1,
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,

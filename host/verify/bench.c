@@ -306,15 +306,17 @@ static double floor_seconds(const descent_bench_result *result, double flops, do
 
 static void report(struct bench *b, void (*on_row)(void *user, const descent_bench_row *row), void *user,
                    descent_bench_result *result) {
-  descent_bench_row step = {.operation = "step"};
+  const struct backend *const backend = b->program.backend;
+  descent_bench_row step = {.operation = "step", .path = ""};
   step.seconds = median(b->timings[0].samples, b->rounds);
   struct timing *product = &b->timings[1 + b->plan->train.count]; /* in the order of their ops */
   for (int i = 1; i <= b->plan->train.count; i++) {
-    char name[64];
+    char name[64], path[BACKEND_PATH] = "";
     struct timing *timing = &b->timings[i];
     const struct plan_op *op = &b->plan->ops[timing->op];
-    descent_bench_row row = {.operation = name, .seconds = median(timing->samples, b->rounds)};
+    descent_bench_row row = {.operation = name, .path = path, .seconds = median(timing->samples, b->rounds)};
     plan_op_name(op, name, sizeof name);
+    if (backend->path) backend->path(b->program.compiled, b->plan->train, timing->op, path);
     plan_op_cost(b->plan, op, b->plan->batch, &row.flops, &row.bytes);
     row.floor_seconds = floor_seconds(result, row.flops, row.bytes);
     if (plan_has_product(op)) row.gemm_seconds = median((product++)->samples, b->rounds);
@@ -329,7 +331,7 @@ static void report(struct bench *b, void (*on_row)(void *user, const descent_ben
   result->step_seconds_min = b->timings[0].samples[0];
   result->step_seconds_max = b->timings[0].samples[b->rounds - 1];
   result->gemm_seconds = step.gemm_seconds;
-  result->memory = b->program.backend->memory(b->program.compiled);
+  result->memory = backend->memory(b->program.compiled);
 }
 
 descent_status descent_bench(const descent_network *network, descent_device *device,

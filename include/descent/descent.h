@@ -1196,7 +1196,8 @@ typedef struct descent_bench_row {
   double seconds;        /* median per step */
   double flops, bytes;   /* counted: least work of the operation */
   double floor_seconds;  /* max(flops / peak flops, bytes / peak bandwidth) */
-  double gemm_seconds;   /* the operation's matrix products alone; 0 when it has none */
+  double gemm_seconds;   /* the operation's matrix product alone, or all of it if one kernel does it; 0: no product */
+  const char *path;      /* GPU: how the operation is computed, "cublaslt+epilogue"; "" where there is one way only */
 } descent_bench_row;
 
 typedef struct descent_bench_result {

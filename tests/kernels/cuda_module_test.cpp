@@ -228,7 +228,7 @@ TEST(CudaModule, GivesTheSameBitsOfWholeNumbersForEveryDraw) {
   for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
     Ways ways;
     expect_whole_steps_to_agree(precision, &ways);
-    expect_all(ways);
+    expect_all(ways, precision);
   }
 }
 
@@ -286,7 +286,7 @@ TEST(CudaModule, StaysWithinTheBoundsForEveryDraw) {
       if (HasFatalFailure()) return;
       ways.add(drawn);
     }
-    expect_all(ways);
+    expect_all(ways, precision);
   }
 }
 

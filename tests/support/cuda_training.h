@@ -9,6 +9,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <set>
 
 #include "command.h"
 #include "cuda_module.h"
@@ -185,23 +186,37 @@ class Drawn {
   Folder folder_;
 };
 
-/* How often each way was chosen. */
+/* How often each way was chosen, for each kind of operation. */
 struct Ways {
-  int fused = 0, plain = 0, mask = 0, pass = 0;
+  static constexpr const char *kinds[] = {"kind=forward", "kind=weights", "kind=input"};
+  int fused[3] = {}, plain[3] = {}, own[3] = {}, mask = 0, pass = 0;
+  std::set<int> variants[3];
   bool masks = false; /* true if the library has products that write and read masks */
   void add(const Drawn &drawn) {
-    fused += drawn.lines({"taken=fused"});
-    plain += drawn.lines({"taken=plain"});
+    for (size_t k = 0; k < 3; k++) {
+      fused[k] += drawn.lines({kinds[k], "taken=fused"});
+      plain[k] += drawn.lines({kinds[k], "taken=plain"});
+      own[k] += drawn.lines({kinds[k], "taken=own"});
+      for (int variant = 0; variant < 32; variant++)
+        if (drawn.lines({kinds[k], "taken=own", ("variant=" + std::to_string(variant)).c_str()}))
+          variants[k].insert(variant);
+    }
     mask += drawn.lines({"taken=mask"});
     pass += drawn.lines({"taken=pass"});
     masks |=
         drawn.lines({"epilogue=masked", "verdict=taken"}) && drawn.lines({"epilogue=relu_mask_bias", "verdict=taken"});
   }
 };
-/* Every way must occur, or every way without masks if the trace shows that each algorithm with a mask was rejected. */
-inline void expect_all(const Ways &ways) {
-  EXPECT_GT(ways.fused, 0);
-  EXPECT_GT(ways.plain, 0);
+/* Every way must occur, or every way without masks if the trace shows that each algorithm with a mask was rejected. An
+ * input's product has no epilogue, nor has the weights' with tf32. */
+inline void expect_all(const Ways &ways, descent_precision precision) {
+  for (size_t k = 0; k < 3; k++) {
+    SCOPED_TRACE(Ways::kinds[k]);
+    EXPECT_GT(ways.plain[k], 0);
+    EXPECT_EQ(ways.fused[k] > 0, k == 0 || (k == 1 && precision != DESCENT_PRECISION_TF32));
+    EXPECT_GT(ways.own[k], 0);
+    EXPECT_GT(ways.variants[k].size(), 1U);
+  }
   if (!ways.masks) return;
   EXPECT_GT(ways.mask, 0);
   EXPECT_GT(ways.pass, 0);

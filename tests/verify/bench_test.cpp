@@ -43,11 +43,11 @@ Network make_network() {
 }
 
 struct Row {
-  std::string operation;
+  std::string operation, path;
   descent_bench_row values;
 };
 void take_row(void *user, const descent_bench_row *row) {
-  static_cast<std::vector<Row> *>(user)->push_back({row->operation, *row});
+  static_cast<std::vector<Row> *>(user)->push_back({row->operation, row->path, *row});
 }
 
 bool has_product(const std::string &operation) { return operation.find("dense_") == 0; }
@@ -87,6 +87,7 @@ TEST_P(BenchOn, OneRowPerOperationAndOneForTheStepThatHoldsTheirSum) {
     const descent_bench_row &row = rows[i].values;
     SCOPED_TRACE(expected[i]);
     EXPECT_EQ(rows[i].operation, expected[i]);
+    EXPECT_EQ(!rows[i].path.empty(), has_product(expected[i]) && std::string(GetParam()) == "cuda") << rows[i].path;
     EXPECT_TRUE(std::isfinite(row.seconds) && row.seconds > 0) << row.seconds;
     EXPECT_GT(row.flops, 0);
     EXPECT_GT(row.bytes, 0);

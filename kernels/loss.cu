@@ -1,15 +1,19 @@
 // The losses with their gradients, from logits in the stable form; the output of predict; the running totals.
 //
-// LANES threads, one or a whole warp, process a row, COUNT neighbouring columns at a time. Each pass over the row
-// (maximum, sum, gradient) reads it again, from the caches. A row's loss is computed in float32 and rows are summed in
-// double: by thread, block, grid.
-#include "common.cuh"
+// A row's loss is computed in float32 and rows are summed in double: by thread, block, grid.
+#include "softmax.cuh"
 
 enum { NARROW = 16 };  // the most outputs of a row that one thread processes
 enum { MOST_BLOCKS = 2048 };
 
 static unsigned row_blocks(int64_t rows, int64_t n) {
   return block_count(rows, n <= NARROW ? BLOCK : BLOCK / WARP, MOST_BLOCKS);
+}
+
+// The threads of a softmax's row; up to 16 columns a thread are in registers.
+static int softmax_lanes(int64_t n) { return n <= 16 ? 4 : n <= 64 ? 8 : n <= 256 ? 16 : n <= 1024 ? WARP : BLOCK; }
+static unsigned softmax_blocks(int64_t rows, int64_t n) {
+  return block_count(rows, BLOCK / softmax_lanes(n), MOST_BLOCKS);
 }
 
 template <int LANES>
@@ -25,22 +29,6 @@ static __device__ inline int64_t first_column(int count) {
   return (int64_t)(threadIdx.x % LANES) * count;
 }
 
-// Over the threads of a row.
-template <int LANES>
-static __device__ inline float row_sum(float x) {
-  if constexpr (LANES == 1) return x;
-  return warp_sum(x);
-}
-template <int LANES>
-static __device__ inline float row_max(float x) {
-#pragma unroll
-  for (int distance = LANES / 2; distance > 0; distance /= 2) {
-    const float other = __shfl_xor_sync(0xffffffffu, x, distance);
-    x = other > x ? other : x;
-  }
-  return x;
-}
-
 // Stores columns of a row of the matrix, rounded to its element type.
 template <int COUNT>
 static __device__ inline void store_cells(struct device_matrix m, int64_t row, int64_t column,
@@ -51,37 +39,12 @@ static __device__ inline void store_cells(struct device_matrix m, int64_t row, i
     store_values<ELEMENT_BF16, COUNT>((uint16_t *)m.data + row * m.ld + column, values);
 }
 
-// ---- softmax ----
-
-// Of one row: the maximum, the sum of exp(z - max) and, if requested, of max - z. A NaN in the row makes the sum NaN.
-struct exponentials {
-  float max, sum, distances;
-};
-
-template <int LANES, int COUNT, enum element ELEMENT>
-static __device__ inline struct exponentials exponentials_of(const typename Element<ELEMENT>::type *z, int64_t n,
-                                                             bool distances) {
-  struct exponentials e = {-INFINITY, 0.0f, 0.0f};
-  float values[COUNT];
-#pragma unroll 4
-  for (int64_t k = first_column<LANES>(COUNT); k < n; k += LANES * COUNT) {
-    load_values<ELEMENT, COUNT>(z + k, values);
-#pragma unroll
-    for (int i = 0; i < COUNT; i++) e.max = values[i] > e.max ? values[i] : e.max;
-  }
-  e.max = row_max<LANES>(e.max);
-#pragma unroll 4
-  for (int64_t k = first_column<LANES>(COUNT); k < n; k += LANES * COUNT) {
-    load_values<ELEMENT, COUNT>(z + k, values);
-#pragma unroll
-    for (int i = 0; i < COUNT; i++) {
-      e.sum += formula_exp(values[i] - e.max);
-      if (distances) e.distances += e.max - values[i];
-    }
-  }
-  e.sum = row_sum<LANES>(e.sum);
-  if (distances) e.distances = row_sum<LANES>(e.distances);
-  return e;
+// The end of a loss's kernel: the scalar, from the threads' sums of w L.
+static __device__ inline void finish_loss(const struct loss_launch &l, double divisor, double total,
+                                          double weight_sum) {
+  double sum;
+  if (!grid_sum(total, l.scratch, &sum) || threadIdx.x != 0) return;
+  l.scalars[SCALAR_LOSS] = weight_sum == 0 ? 0 : sum / divisor / weight_sum;
 }
 
 // ---- the losses of one row: dZ = dL/dZ times a factor, and the thread's share of the sum of w L ----
@@ -111,40 +74,6 @@ static __device__ inline double binary_loss(const struct loss_launch &l, int64_t
     store_cells(l.dZ, row, 0, dZ);
   }
   return (double)w * (double)formula_binary_loss_f32(z, t, formula_softplus_tail(z));
-}
-
-static __device__ inline double softmax_row_loss(const struct exponentials &e, float z_y, float s, int64_t n) {
-  const float log_sum = formula_log(e.sum), mean_distance = e.distances / (float)n;
-  const float L = formula_softmax_loss_f32(log_sum, e.max - z_y, mean_distance, s);
-  if (is_finite(L)) return (double)L;
-  const double distance = (double)e.max - (double)z_y;  // may exceed the range of float32
-  return formula_softmax_loss_f64((double)log_sum, distance, (double)mean_distance, (double)s);
-}
-
-template <int LANES, int COUNT, enum element ELEMENT>
-static __device__ inline double softmax_loss(const struct loss_launch &l, int64_t row,
-                                             const struct inverse_weight_sum &inverse_weight_sum) {
-  typedef typename Element<ELEMENT>::type type;
-  const type *z = (const type *)l.A.data + row * l.A.ld;
-  const float s = l.label_smoothing, y = l.y[row], w = l.w[row];
-  const int64_t label = y >= 0.0f && y < (float)l.n ? (int64_t)y : 0;
-  const struct exponentials e = exponentials_of<LANES, COUNT, ELEMENT>(z, l.n, s > 0.0f);
-  if (l.dZ.data) {
-    const float q_label = formula_class_target_f32(true, s, (float)l.n);
-    const float q_other = formula_class_target_f32(false, s, (float)l.n);
-    const float inverse = 1.0f / e.sum, f = weight_share(inverse_weight_sum, w);
-    for (int64_t k = first_column<LANES>(COUNT); k < l.n; k += LANES * COUNT) {
-      float values[COUNT];
-      load_values<ELEMENT, COUNT>(z + k, values);
-#pragma unroll
-      for (int i = 0; i < COUNT; i++)
-        values[i] = formula_cross_entropy_slope(formula_exp(values[i] - e.max) * inverse,
-                                                k + i == label ? q_label : q_other, f);
-      store_cells(l.dZ, row, k, values);
-    }
-  }
-  if (threadIdx.x % LANES != 0) return 0;
-  return (double)w * softmax_row_loss(e, Element<ELEMENT>::load(z + label), s, l.n);
 }
 
 // n L = sum_k (a_k - y_k)^2; SLOPED: the output's activation is not the identity.
@@ -184,9 +113,106 @@ static __device__ inline double squared_loss(const struct loss_launch &l, int64_
   return (double)w * ((double)sum + outside);
 }
 
-// ---- all rows ----
+// ---- softmax ----
 
-enum { BINARY, SOFTMAX, SQUARED, SQUARED_SLOPED };
+static __device__ inline double softmax_row_loss(const struct softmax_row &row, float z_y, float s, int n) {
+  const float log_sum = formula_log(row.sum), mean_distance = row.distances / (float)n;
+  const float L = formula_softmax_loss_f32(log_sum, row.max - z_y, mean_distance, s);
+  if (is_finite(L)) return (double)L;
+  const double distance = (double)row.max - (double)z_y;  // may exceed the range of float32
+  return formula_softmax_loss_f64((double)log_sum, distance, (double)mean_distance, (double)s);
+}
+
+// What the gradient of a row needs beside its probabilities.
+struct softmax_targets {
+  int label;
+  float q_label, q_other, f;
+};
+
+template <bool FULL>
+static __device__ inline void store_chunk(struct device_matrix m, int64_t row, int column, int n, bool wide,
+                                          const float (&values)[CHUNK]) {
+  if (FULL || (wide && column + CHUNK <= n)) {
+    store_cells(m, row, column, values);
+  } else {
+#pragma unroll
+    for (int i = 0; i < CHUNK; i++) {
+      const float value[1] = {values[i]};
+      if (column + i < n) store_cells(m, row, column + i, value);
+    }
+  }
+}
+
+// dZ of a chunk's columns from their scaled exponentials.
+template <bool FULL>
+static __device__ inline void store_slopes(struct device_matrix dZ, int64_t row, int column, int n, bool wide,
+                                           const float (&e)[CHUNK], float inverse, const struct softmax_targets &t) {
+  float values[CHUNK];
+#pragma unroll
+  for (int i = 0; i < CHUNK; i++)
+    values[i] = formula_cross_entropy_slope(e[i] * inverse, column + i == t.label ? t.q_label : t.q_other, t.f);
+  store_chunk<FULL>(dZ, row, column, n, wide, values);
+}
+
+// Blocks of BLOCK, grid stride over BLOCK / LANES rows. CHUNKS 0: rows of any length.
+template <int LANES, int CHUNKS, bool FULL, enum element ELEMENT>
+static __global__ void __launch_bounds__(BLOCK, 4) softmax_kernel(struct loss_launch l) {
+  typedef typename Element<ELEMENT>::type type;
+  enum { ROWS = BLOCK / LANES };
+  const double weight_sum = l.scalars[SCALAR_WEIGHT_SUM];
+  const struct inverse_weight_sum inverse_weight_sum = inverse_of(weight_sum);
+  const int64_t valid = l.state->current.rows, rows = valid < l.rows ? valid : l.rows;
+  const int n = (int)l.n;
+  const bool wide = l.A.ld % CHUNK == 0 && l.dZ.ld % CHUNK == 0;
+  const float s = l.label_smoothing;
+  struct softmax_targets t;
+  t.q_label = formula_class_target_f32(true, s, (float)n), t.q_other = formula_class_target_f32(false, s, (float)n);
+  double total = 0;
+  for (int64_t first = (int64_t)blockIdx.x * ROWS; first < rows; first += (int64_t)gridDim.x * ROWS) {
+    const int group = (int)threadIdx.x / LANES;
+    const bool inside = group < rows - first;
+    const int64_t row = first + (inside ? group : 0);
+    const type *z = (const type *)l.A.data + row * l.A.ld;
+    const float y = l.y[row], w = l.w[row];
+    float e[CHUNKS > 0 ? CHUNKS : 1][CHUNK];
+    struct softmax_row softmax;
+    if constexpr (CHUNKS > 0) {
+      load_row<LANES, CHUNKS, FULL, ELEMENT>(z, n, wide, e);
+      softmax = exponentials_of<LANES, CHUNKS, FULL>(e, n, s > 0.0f);
+    } else {
+      softmax = exponentials_of_long<LANES, ELEMENT>(z, n, wide, s > 0.0f);
+    }
+    t.label = y >= 0.0f && y < (float)n ? (int)y : 0;
+    if (inside && row_member<LANES>() == 0)
+      total += (double)w * softmax_row_loss(softmax, Element<ELEMENT>::load(z + t.label), s, n);
+    t.f = weight_share(inverse_weight_sum, w);
+    if (!inside || !l.dZ.data) {
+    } else if constexpr (CHUNKS > 0) {
+#pragma unroll
+      for (int j = 0; j < CHUNKS; j++)
+        if (has_chunk<LANES, FULL>(j, n))
+          store_slopes<FULL>(l.dZ, row, chunk_column<LANES>(j), n, wide, e[j], softmax.inverse, t);
+    } else {
+      for (int column = chunk_column<LANES>(0); column < n; column += LANES * CHUNK) {
+        load_chunk<FULL, ELEMENT>(z, column, n, wide, e[0]);
+#pragma unroll
+        for (int i = 0; i < CHUNK; i++) e[0][i] = formula_scaled_exp(e[0][i] - softmax.max);
+        store_slopes<FULL>(l.dZ, row, column, n, wide, e[0], softmax.inverse, t);
+      }
+    }
+  }
+  for (int64_t row = rows + blockIdx.x * ROWS + (int)threadIdx.x / LANES; l.dZ.data && row < l.rows;
+       row += (int64_t)gridDim.x * ROWS) {
+    const float zeros[CHUNK] = {};
+    for (int column = chunk_column<LANES>(0); column < n; column += LANES * CHUNK)
+      store_chunk<false>(l.dZ, row, column, n, wide, zeros);
+  }
+  finish_loss(l, 1, total, weight_sum);
+}
+
+// ---- the other losses: all rows ----
+
+enum { BINARY, SQUARED, SQUARED_SLOPED };
 
 template <int LANES, int COUNT>
 static __device__ inline void clear_row(struct device_matrix dZ, int64_t row, int64_t n) {
@@ -208,18 +234,26 @@ static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launc
     }
     if constexpr (LOSS == BINARY)
       total += binary_loss<ELEMENT>(l, row, inverse_weight_sum);
-    else if constexpr (LOSS == SOFTMAX)
-      total += softmax_loss<LANES, COUNT, ELEMENT>(l, row, inverse_weight_sum);
     else
       total += squared_loss<LANES, COUNT, ELEMENT, LOSS == SQUARED_SLOPED>(l, row, inverse_weight_sum);
   }
-  double sum;
-  if (!grid_sum(total, l.scratch, &sum) || threadIdx.x != 0) return;
-  if (LOSS == SQUARED || LOSS == SQUARED_SLOPED) sum /= (double)l.n;
-  l.scalars[SCALAR_LOSS] = weight_sum == 0 ? 0 : sum / weight_sum;
+  finish_loss(l, LOSS == BINARY ? 1 : (double)l.n, total, weight_sum);
 }
 
-size_t loss_scratch(int64_t rows, int64_t n) { return row_blocks(rows, n) * sizeof(double); }
+size_t loss_scratch(int64_t rows, int64_t n) {  // of any loss
+  const unsigned blocks = row_blocks(rows, n), softmax = softmax_blocks(rows, n);
+  return (blocks > softmax ? blocks : softmax) * sizeof(double);
+}
+
+// Calls INSTANCE(lanes, chunks, full) with the lanes of softmax_lanes. A bf16 row is as wide as can be by chance only.
+#define LONG_ROW 4096
+#define SOFTMAX_ROWS(INSTANCE, n, aligned)                                                             \
+  ((n) <= 16     ? (n) == 16 && (aligned) ? INSTANCE(4, 1, true) : INSTANCE(4, 1, false)               \
+       : (n) <= 64 ? (n) == 64 && (aligned) ? INSTANCE(8, 2, true) : INSTANCE(8, 2, false)             \
+       : (n) <= 256 ? (n) == 256 && (aligned) ? INSTANCE(16, 4, true) : INSTANCE(16, 4, false)         \
+       : (n) <= 1024 ? (n) == 1024 && (aligned) ? INSTANCE(WARP, 8, true) : INSTANCE(WARP, 8, false)   \
+       : (n) <= 4096 ? (n) == 4096 && (aligned) ? INSTANCE(BLOCK, 4, true) : INSTANCE(BLOCK, 4, false) \
+                     : INSTANCE(BLOCK, 0, false))
 
 // Launches an instance with one thread or a warp per row; a warp accesses one element at a time or four.
 #define SINGLE(kernel, what, l) \
@@ -231,10 +265,16 @@ size_t loss_scratch(int64_t rows, int64_t n) { return row_blocks(rows, n) * size
 
 template <enum element ELEMENT>
 static cudaError_t launch_loss_of(const struct loss_launch *l, cudaStream_t stream) {
-  const bool wide = l->n % 4 == 0 && is_aligned(l->A, 4) && is_aligned(l->Z, 4) && is_aligned(l->dZ, 4);
+  const bool aligned = is_aligned(l->A, 4) && is_aligned(l->Z, 4) && is_aligned(l->dZ, 4),
+             wide = l->n % 4 == 0 && aligned;
   switch (l->loss) {
     case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return SINGLE(loss_kernel, BINARY, l);
-    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return ROWS(loss_kernel, SOFTMAX, wide, l);
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: {
+#define INSTANCE(lanes, chunks, full) \
+  LAUNCH((softmax_kernel<lanes, chunks, full, ELEMENT>), softmax_blocks(l->rows, l->n), BLOCK, stream, *l)
+      return SOFTMAX_ROWS(INSTANCE, l->n, aligned);
+#undef INSTANCE
+    }
     case DESCENT_LOSS_MEAN_SQUARED_ERROR: break;
   }
   if (l->activation == DESCENT_ACTIVATION_IDENTITY) return ROWS(loss_kernel, SQUARED, wide, l);
@@ -286,15 +326,12 @@ static __global__ void __launch_bounds__(BLOCK, 4) output_kernel(struct output_l
   const int64_t valid = l.state->current.rows, rows = valid < l.rows ? valid : l.rows;
   for (int64_t row = first_row<LANES>(); row < rows; row += row_stride<LANES>()) {
     const type *a = (const type *)l.A.data + row * l.A.ld;
-    struct exponentials e = {};
-    if (LOSS == SOFTMAX) e = exponentials_of<LANES, COUNT, ELEMENT>(a, l.n, false);
     for (int64_t k = first_column<LANES>(COUNT); k < l.n; k += LANES * COUNT) {
       float values[COUNT];
       load_values<ELEMENT, COUNT>(a + k, values);
 #pragma unroll
       for (int i = 0; i < COUNT; i++) {
         if (LOSS == BINARY) values[i] = formula_sigmoid(values[i]);
-        if (LOSS == SOFTMAX) values[i] = formula_exp(values[i] - e.max) / e.sum;
         if (LOSS == SQUARED)
           values[i] =
               formula_denormalise(values[i], l.y_shift ? l.y_shift[k + i] : 0.0f, l.y_scale ? l.y_scale[k + i] : 1.0f);
@@ -304,12 +341,54 @@ static __global__ void __launch_bounds__(BLOCK, 4) output_kernel(struct output_l
   }
 }
 
+// As softmax_kernel.
+template <int LANES, int CHUNKS, bool FULL, enum element ELEMENT>
+static __global__ void __launch_bounds__(BLOCK, 4) output_softmax_kernel(struct output_launch l) {
+  typedef typename Element<ELEMENT>::type type;
+  enum { ROWS = BLOCK / LANES };
+  const int64_t valid = l.state->current.rows, rows = valid < l.rows ? valid : l.rows;
+  const struct device_matrix P = {l.P, l.n, ELEMENT_F32};
+  const int n = (int)l.n;
+  const bool wide = l.A.ld % CHUNK == 0 && n % CHUNK == 0;
+  for (int64_t first = (int64_t)blockIdx.x * ROWS; first < rows; first += (int64_t)gridDim.x * ROWS) {
+    const int group = (int)threadIdx.x / LANES;
+    const bool inside = group < rows - first;
+    const int64_t row = first + (inside ? group : 0);
+    const type *z = (const type *)l.A.data + row * l.A.ld;
+    if constexpr (CHUNKS > 0) {
+      float e[CHUNKS][CHUNK];
+      load_row<LANES, CHUNKS, FULL, ELEMENT>(z, n, wide, e);
+      const struct softmax_row softmax = exponentials_of<LANES, CHUNKS, FULL>(e, n, false);
+#pragma unroll
+      for (int j = 0; j < CHUNKS; j++) {
+#pragma unroll
+        for (int i = 0; i < CHUNK; i++) e[j][i] *= softmax.inverse;
+        if (inside && has_chunk<LANES, FULL>(j, n)) store_chunk<FULL>(P, row, chunk_column<LANES>(j), n, wide, e[j]);
+      }
+    } else {
+      const struct softmax_row softmax = exponentials_of_long<LANES, ELEMENT>(z, n, wide, false);
+      for (int column = chunk_column<LANES>(0); column < n; column += LANES * CHUNK) {
+        float e[CHUNK];
+        load_chunk<FULL, ELEMENT>(z, column, n, wide, e);
+#pragma unroll
+        for (int i = 0; i < CHUNK; i++) e[i] = formula_scaled_exp(e[i] - softmax.max) * softmax.inverse;
+        store_chunk<FULL>(P, row, column, n, wide, e);
+      }
+    }
+  }
+}
+
 template <enum element ELEMENT>
 static cudaError_t launch_output_of(const struct output_launch *l, cudaStream_t stream) {
   const bool wide = l->n % 4 == 0 && is_aligned(l->A, 4);
   switch (l->loss) {
     case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return SINGLE(output_kernel, BINARY, l);
-    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: return ROWS(output_kernel, SOFTMAX, wide, l);
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: {
+#define INSTANCE(lanes, chunks, full) \
+  LAUNCH((output_softmax_kernel<lanes, chunks, full, ELEMENT>), softmax_blocks(l->rows, l->n), BLOCK, stream, *l)
+      return SOFTMAX_ROWS(INSTANCE, l->n, wide);
+#undef INSTANCE
+    }
     case DESCENT_LOSS_MEAN_SQUARED_ERROR: break;
   }
   return ROWS(output_kernel, SQUARED, wide, l);

@@ -59,6 +59,15 @@ FORMULA float formula_exp(float x) {
   return e * formula_power(half) * formula_power(n - half);
 }
 
+/* exp(x) 2^32 for x <= 0, within 1.4 u: a normal float even where exp(x) is none, so that one power of two suffices.
+ * From -104 down, where exp(x) rounds to 0, and for NaN it is that of -104. */
+#define FORMULA_EXP_SCALE 0x1p32f
+FORMULA float formula_scaled_exp(float x) {
+  uint32_t n;
+  const float e = FORMULA_EXP_SCALE + FORMULA_EXP_SCALE * formula_reduced_expm1(fmaxf(x, -104.0f), &n);
+  return float_from_bits(float_bits(e) + (n << 23));
+}
+
 /* 1 / (1 + exp(-z)), within 3 u. */
 FORMULA float formula_sigmoid(float z) {
   const float e = formula_exp(-fabsf(z));

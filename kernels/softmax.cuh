@@ -74,15 +74,26 @@ static __device__ inline void set_sum(struct softmax_row &row, float sum, struct
   row.inverse = FORMULA_QUOTIENT(1.0f, row.sum) * (1 / FORMULA_EXP_SCALE);
 }
 
-// Columns beyond n are -inf.
-template <bool FULL, enum element ELEMENT>
-static __device__ inline void load_chunk(const typename Element<ELEMENT>::type *z, int column, int n, bool wide,
+// A chunk of which `left` columns are in the row; the others are read as -inf, and not written.
+template <enum element ELEMENT>
+static __device__ inline void load_chunk(const typename Element<ELEMENT>::type *z, int left, bool wide,
                                          float (&values)[CHUNK]) {
-  if (FULL || (wide && column + CHUNK <= n)) {
-    load_values<ELEMENT, CHUNK>(z + column, values);
+  if (wide && left >= CHUNK) {
+    load_values<ELEMENT, CHUNK>(z, values);
   } else {
 #pragma unroll
-    for (int i = 0; i < CHUNK; i++) values[i] = column + i < n ? Element<ELEMENT>::load(z + column + i) : -INFINITY;
+    for (int i = 0; i < CHUNK; i++) values[i] = i < left ? Element<ELEMENT>::load(z + i) : -INFINITY;
+  }
+}
+template <enum element ELEMENT>
+static __device__ inline void store_chunk(typename Element<ELEMENT>::type *z, int left, bool wide,
+                                          const float (&values)[CHUNK]) {
+  if (wide && left >= CHUNK) {
+    store_values<ELEMENT, CHUNK>(z, values);
+  } else {
+#pragma unroll
+    for (int i = 0; i < CHUNK; i++)
+      if (i < left) Element<ELEMENT>::store(z + i, values[i]);
   }
 }
 
@@ -93,12 +104,22 @@ static __device__ inline bool has_chunk(int chunk, int n) {
   return FULL || chunk == 0 || chunk * LANES * CHUNK < n;
 }
 
+// z: the thread's first column.
 template <int LANES, int CHUNKS, bool FULL, enum element ELEMENT>
 static __device__ inline void load_row(const typename Element<ELEMENT>::type *z, int n, bool wide,
                                        float (&values)[CHUNKS][CHUNK]) {
 #pragma unroll
   for (int j = 0; j < CHUNKS; j++)
-    if (has_chunk<LANES, FULL>(j, n)) load_chunk<FULL, ELEMENT>(z, chunk_column<LANES>(j), n, wide, values[j]);
+    if (has_chunk<LANES, FULL>(j, n))
+      load_chunk<ELEMENT>(z + j * LANES * CHUNK, FULL ? CHUNK : n - chunk_column<LANES>(j), FULL || wide, values[j]);
+}
+template <int LANES, int CHUNKS, bool FULL, enum element ELEMENT>
+static __device__ inline void store_row(typename Element<ELEMENT>::type *z, int n, bool wide,
+                                        const float (&values)[CHUNKS][CHUNK]) {
+#pragma unroll
+  for (int j = 0; j < CHUNKS; j++)
+    if (has_chunk<LANES, FULL>(j, n))
+      store_chunk<ELEMENT>(z + j * LANES * CHUNK, FULL ? CHUNK : n - chunk_column<LANES>(j), FULL || wide, values[j]);
 }
 
 // Replaces z by the exponentials of z - max. Those of columns beyond n are below 2^-149 and lost in the sum.
@@ -143,9 +164,10 @@ static __device__ inline struct softmax_row exponentials_of_long(const typename 
                                                                  bool wide, bool distances) {
   __shared__ struct softmax_parts parts;
   struct softmax_row row = {-INFINITY, 0.0f, 0.0f, 0.0f};
+  const int left = n - chunk_column<LANES>(0);
   float values[CHUNK], max = -INFINITY, sum = 0.0f;
-  for (int column = chunk_column<LANES>(0); column < n; column += LANES * CHUNK) {
-    load_chunk<false, ELEMENT>(z, column, n, wide, values);
+  for (int k = 0; k < left; k += LANES * CHUNK) {
+    load_chunk<ELEMENT>(z + k, left - k, wide, values);
     const float before = max;
 #pragma unroll
     for (int i = 0; i < CHUNK; i++) max = max_or_nan(max, values[i]);
@@ -155,11 +177,11 @@ static __device__ inline struct softmax_row exponentials_of_long(const typename 
   }
   row.max = row_max<LANES>(max, &parts);
   if (distances) {
-    for (int column = chunk_column<LANES>(0); column < n; column += LANES * CHUNK) {
-      load_chunk<false, ELEMENT>(z, column, n, wide, values);
+    for (int k = 0; k < left; k += LANES * CHUNK) {
+      load_chunk<ELEMENT>(z + k, left - k, wide, values);
 #pragma unroll
       for (int i = 0; i < CHUNK; i++)
-        if (column + i < n) row.distances += row.max - values[i];
+        if (k + i < left) row.distances += row.max - values[i];
     }
     row.distances = row_combined<LANES>(row.distances, parts.distances, add);
   }

@@ -19,12 +19,13 @@ static __device__ inline int64_t row_stride(void) {
 }
 
 // The columns from k of a row, of which `left` are in the matrix, rounded to its element type.
+template <int COUNT>
 static __device__ inline void store_cells(struct device_matrix m, int64_t row, int k, int left, bool wide,
-                                          const float (&values)[CHUNK]) {
+                                          const float (&values)[COUNT]) {
   if (m.element == ELEMENT_F32)
-    store_chunk<ELEMENT_F32>((float *)m.data + row * m.ld + k, left, wide, values);
+    store_columns<ELEMENT_F32>((float *)m.data + row * m.ld + k, left, wide, values);
   else
-    store_chunk<ELEMENT_BF16>((uint16_t *)m.data + row * m.ld + k, left, wide, values);
+    store_columns<ELEMENT_BF16>((uint16_t *)m.data + row * m.ld + k, left, wide, values);
 }
 
 // dZ = 0 in the rows beyond the step's.
@@ -67,14 +68,14 @@ static __device__ inline double binary_loss(const struct loss_launch &l, int64_t
   const float t = formula_binary_target_f32(l.y[row], l.label_smoothing), w = l.w[row];
   const float z = Element<ELEMENT>::load((const typename Element<ELEMENT>::type *)l.A.data + row * l.A.ld);
   if (l.dZ.data) {
-    const float dZ[CHUNK] = {formula_cross_entropy_slope(formula_sigmoid(z), t, weight_share(inverse_weight_sum, w))};
-    store_cells(l.dZ, row, 0, 1, false, dZ);
+    const float dZ[1] = {formula_cross_entropy_slope(formula_sigmoid(z), t, weight_share(inverse_weight_sum, w))};
+    store_cells(l.dZ, row, 0, 1, true, dZ);
   }
   return (double)w * (double)formula_binary_loss_f32(z, t, formula_softplus_tail(z));
 }
 
 // The thread's part of n L = sum_k (a_k - y_k)^2; SLOPED: the output's activation is not the identity.
-template <int LANES, enum element ELEMENT, bool SLOPED>
+template <int LANES, int COUNT, enum element ELEMENT, bool SLOPED>
 static __device__ inline double squared_loss(const struct loss_launch &l, int64_t row, bool wide, bool wide_y,
                                              const struct inverse_weight_sum &inverse_weight_sum) {
   typedef typename Element<ELEMENT>::type type;
@@ -86,12 +87,12 @@ static __device__ inline double squared_loss(const struct loss_launch &l, int64_
   float sum = 0.0f;
   double outside = 0;  // the squares whose sum may exceed the range of float32
 #pragma unroll 2
-  for (int k = chunk_column<LANES>(0); k < n; k += LANES * CHUNK) {
-    float values[CHUNK], targets[CHUNK], errors[CHUNK], dZ[CHUNK], squares = 0.0f;
-    load_chunk<ELEMENT>(a + k, n - k, wide, values);
-    load_chunk<ELEMENT_F32>(y + k, n - k, wide_y, targets);
+  for (int k = chunk_column<LANES>(0); k < n; k += LANES * COUNT) {
+    float values[COUNT], targets[COUNT], errors[COUNT], dZ[COUNT], squares = 0.0f;
+    load_columns<ELEMENT>(a + k, n - k, wide, values);
+    load_columns<ELEMENT_F32>(y + k, n - k, wide_y, targets);
 #pragma unroll
-    for (int i = 0; i < CHUNK; i++) {
+    for (int i = 0; i < COUNT; i++) {
       errors[i] = k + i < n ? values[i] - targets[i] : 0.0f;
       squares = fmaf(errors[i], errors[i], squares);
       dZ[i] = errors[i] * f;
@@ -100,12 +101,12 @@ static __device__ inline double squared_loss(const struct loss_launch &l, int64_
       sum += squares;
     } else {
 #pragma unroll
-      for (int i = 0; i < CHUNK; i++) outside += (double)errors[i] * (double)errors[i];
+      for (int i = 0; i < COUNT; i++) outside += (double)errors[i] * (double)errors[i];
     }
     if (!l.dZ.data) continue;
-    if (SLOPED && from_z) load_chunk<ELEMENT>(z + k, n - k, wide, values);
+    if (SLOPED && from_z) load_columns<ELEMENT>(z + k, n - k, wide, values);
 #pragma unroll
-    for (int i = 0; SLOPED && i < CHUNK; i++) dZ[i] *= formula_slope(l.activation, values[i]);
+    for (int i = 0; SLOPED && i < COUNT; i++) dZ[i] *= formula_slope(l.activation, values[i]);
     store_cells(l.dZ, row, k, n - k, wide, dZ);
   }
   return (double)w * ((double)sum + outside);
@@ -153,7 +154,7 @@ static __global__ void __launch_bounds__(BLOCK, CHUNKS > 4 ? 3 : 4) softmax_kern
   struct softmax_targets t;
   t.q_label = formula_class_target_f32(true, s, (float)n), t.q_other = formula_class_target_f32(false, s, (float)n);
   const struct softmax_terms none = {0.0f, 0.0f, 1.0f, 0.0f, 0.0f};
-  struct softmax_terms kept = none;
+  struct softmax_terms mine = none;
   int turn = 0;
   double total = 0;
   for (int64_t first = (int64_t)blockIdx.x * ROWS; first < rows; first += (int64_t)gridDim.x * ROWS) {
@@ -172,10 +173,10 @@ static __global__ void __launch_bounds__(BLOCK, CHUNKS > 4 ? 3 : 4) softmax_kern
     t.label = (y >= 0.0f && y < (float)n ? (int)y : 0) - column;
     t.f = weight_share(inverse_weight_sum, w), t.inverse = softmax.inverse;
     if (inside && row_member<LANES>() == turn)
-      kept = {softmax.max, Element<ELEMENT>::load(z + t.label), softmax.sum, softmax.distances, w};
+      mine = {softmax.max, Element<ELEMENT>::load(z + t.label), softmax.sum, softmax.distances, w};
     if (++turn == LANES) {
-      total += softmax_loss(kept, s, (float)n);
-      kept = none, turn = 0;
+      total += softmax_loss(mine, s, (float)n);
+      mine = none, turn = 0;
     }
     if (!inside || !l.dZ.data) continue;
     float *dZ = (float *)l.dZ.data + row * l.dZ.ld + column;
@@ -190,18 +191,18 @@ static __global__ void __launch_bounds__(BLOCK, CHUNKS > 4 ? 3 : 4) softmax_kern
         store_row<LANES, CHUNKS, FULL, ELEMENT_BF16>(dZ_bf16, n, wide, e);
     } else {
       for (int k = 0; column + k < n; k += LANES * CHUNK) {
-        load_chunk<ELEMENT>(z + k, n - column - k, wide, e[0]);
+        load_columns<ELEMENT>(z + k, n - column - k, wide, e[0]);
 #pragma unroll
         for (int i = 0; i < CHUNK; i++) e[0][i] = formula_scaled_exp(e[0][i] - softmax.max);
         set_slopes(e[0], k, t);
         if (in_f32)
-          store_chunk<ELEMENT_F32>(dZ + k, n - column - k, wide, e[0]);
+          store_columns<ELEMENT_F32>(dZ + k, n - column - k, wide, e[0]);
         else
-          store_chunk<ELEMENT_BF16>(dZ_bf16 + k, n - column - k, wide, e[0]);
+          store_columns<ELEMENT_BF16>(dZ_bf16 + k, n - column - k, wide, e[0]);
       }
     }
   }
-  if (turn > 0) total += softmax_loss(kept, s, (float)n);
+  if (turn > 0) total += softmax_loss(mine, s, (float)n);
   clear_rows<LANES>(l, rows, wide);
   finish_loss(l, 1, total, weight_sum);
 }
@@ -211,7 +212,7 @@ static __global__ void __launch_bounds__(BLOCK, CHUNKS > 4 ? 3 : 4) softmax_kern
 enum { BINARY, SQUARED, SQUARED_SLOPED };
 
 // Blocks of BLOCK, grid stride over rows.
-template <int LOSS, int LANES, enum element ELEMENT>
+template <int LOSS, int LANES, int COUNT, enum element ELEMENT>
 static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launch l) {
   const int64_t valid = l.state->current.rows, rows = valid < l.rows ? valid : l.rows;
   const double weight_sum = l.scalars[SCALAR_WEIGHT_SUM];
@@ -222,7 +223,7 @@ static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launc
     if constexpr (LOSS == BINARY)
       total += binary_loss<ELEMENT>(l, row, inverse_weight_sum);
     else
-      total += squared_loss<LANES, ELEMENT, LOSS == SQUARED_SLOPED>(l, row, wide, wide_y, inverse_weight_sum);
+      total += squared_loss<LANES, COUNT, ELEMENT, LOSS == SQUARED_SLOPED>(l, row, wide, wide_y, inverse_weight_sum);
   }
   clear_rows<LANES>(l, rows, wide);
   finish_loss(l, LOSS == BINARY ? 1 : (double)l.n, total, weight_sum);
@@ -245,17 +246,17 @@ static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launc
    : (l)->n <= 4096 ? SOFTMAX_ROW(kernel, BLOCK, 4, wide, l) \
                     : SOFTMAX_OF(kernel, BLOCK, 0, false, l))
 
-#define LANES_OF(kernel, what, lanes, l) \
-  LAUNCH((kernel<what, lanes, ELEMENT>), row_blocks((l)->rows, lanes), BLOCK, stream, *(l))
-#define LANES(kernel, what, l)                    \
-  ((l)->n <= CHUNK ? LANES_OF(kernel, what, 1, l) \
-   : (l)->n <= 64  ? LANES_OF(kernel, what, 8, l) \
-                   : LANES_OF(kernel, what, WARP, l))
+#define LANES_OF(kernel, what, lanes, count, l) \
+  LAUNCH((kernel<what, lanes, count, ELEMENT>), row_blocks((l)->rows, lanes), BLOCK, stream, *(l))
+#define LANES(kernel, what, l)                          \
+  ((l)->n < CHUNK ? LANES_OF(kernel, what, 1, 1, l)     \
+   : (l)->n <= 64 ? LANES_OF(kernel, what, 8, CHUNK, l) \
+                  : LANES_OF(kernel, what, WARP, CHUNK, l))
 
 template <enum element ELEMENT>
 static cudaError_t launch_loss_of(const struct loss_launch *l, cudaStream_t stream) {
   switch (l->loss) {
-    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return LANES_OF(loss_kernel, BINARY, 1, l);
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return LANES_OF(loss_kernel, BINARY, 1, 1, l);
     case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY:
       return SOFTMAX(softmax_kernel, is_aligned(l->A, CHUNK) && is_aligned(l->dZ, CHUNK), l);
     case DESCENT_LOSS_MEAN_SQUARED_ERROR: break;
@@ -303,24 +304,24 @@ cudaError_t launch_backward_output(const struct backward_output_launch *l, cudaS
 
 // ---- output ----
 
-template <int LOSS, int LANES, enum element ELEMENT>
+template <int LOSS, int LANES, int COUNT, enum element ELEMENT>
 static __global__ void __launch_bounds__(BLOCK, 4) output_kernel(struct output_launch l) {
   typedef typename Element<ELEMENT>::type type;
   const int64_t valid = l.state->current.rows, rows = valid < l.rows ? valid : l.rows;
   const int n = (int)l.n;
   const bool wide = l.A.ld % CHUNK == 0, wide_P = n % CHUNK == 0;
   for (int64_t row = first_row<LANES>(); row < rows; row += row_stride<LANES>())
-    for (int k = chunk_column<LANES>(0); k < n; k += LANES * CHUNK) {
-      float values[CHUNK];
-      load_chunk<ELEMENT>((const type *)l.A.data + row * l.A.ld + k, n - k, wide, values);
+    for (int k = chunk_column<LANES>(0); k < n; k += LANES * COUNT) {
+      float values[COUNT];
+      load_columns<ELEMENT>((const type *)l.A.data + row * l.A.ld + k, n - k, wide, values);
 #pragma unroll
-      for (int i = 0; i < CHUNK; i++) {
+      for (int i = 0; i < COUNT; i++) {
         if (k + i >= n) continue;
         values[i] = LOSS == BINARY ? formula_sigmoid(values[i])
                                    : formula_denormalise(values[i], l.y_shift ? l.y_shift[k + i] : 0.0f,
                                                          l.y_scale ? l.y_scale[k + i] : 1.0f);
       }
-      store_chunk<ELEMENT_F32>(l.P + row * n + k, n - k, wide_P, values);
+      store_columns<ELEMENT_F32>(l.P + row * n + k, n - k, wide_P, values);
     }
 }
 
@@ -349,10 +350,10 @@ static __global__ void __launch_bounds__(BLOCK, CHUNKS > 4 ? 3 : 4) output_softm
       const struct softmax_row softmax = exponentials_of_long<LANES, ELEMENT>(z, n, wide, false);
       for (int k = 0; column + k < n; k += LANES * CHUNK) {
         float e[CHUNK];
-        load_chunk<ELEMENT>(z + k, n - column - k, wide, e);
+        load_columns<ELEMENT>(z + k, n - column - k, wide, e);
 #pragma unroll
         for (int i = 0; i < CHUNK; i++) e[i] = formula_scaled_exp(e[i] - softmax.max) * softmax.inverse;
-        store_chunk<ELEMENT_F32>(P + k, n - column - k, wide, e);
+        store_columns<ELEMENT_F32>(P + k, n - column - k, wide, e);
       }
     }
   }
@@ -361,7 +362,7 @@ static __global__ void __launch_bounds__(BLOCK, CHUNKS > 4 ? 3 : 4) output_softm
 template <enum element ELEMENT>
 static cudaError_t launch_output_of(const struct output_launch *l, cudaStream_t stream) {
   switch (l->loss) {
-    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return LANES_OF(output_kernel, BINARY, 1, l);
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: return LANES_OF(output_kernel, BINARY, 1, 1, l);
     case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY:
       return SOFTMAX(output_softmax_kernel, is_aligned(l->A, CHUNK) && l->n % CHUNK == 0, l);
     case DESCENT_LOSS_MEAN_SQUARED_ERROR: break;

@@ -74,25 +74,25 @@ static __device__ inline void set_sum(struct softmax_row &row, float sum, struct
   row.inverse = FORMULA_QUOTIENT(1.0f, row.sum) * (1 / FORMULA_EXP_SCALE);
 }
 
-// A chunk of which `left` columns are in the row; the others are read as -inf, and not written.
-template <enum element ELEMENT>
-static __device__ inline void load_chunk(const typename Element<ELEMENT>::type *z, int left, bool wide,
-                                         float (&values)[CHUNK]) {
-  if (wide && left >= CHUNK) {
-    load_values<ELEMENT, CHUNK>(z, values);
+// COUNT columns, of which `left` are in the row; the others are read as -inf, and not written.
+template <enum element ELEMENT, int COUNT>
+static __device__ inline void load_columns(const typename Element<ELEMENT>::type *z, int left, bool wide,
+                                           float (&values)[COUNT]) {
+  if (wide && left >= COUNT) {
+    load_values<ELEMENT, COUNT>(z, values);
   } else {
 #pragma unroll
-    for (int i = 0; i < CHUNK; i++) values[i] = i < left ? Element<ELEMENT>::load(z + i) : -INFINITY;
+    for (int i = 0; i < COUNT; i++) values[i] = i < left ? Element<ELEMENT>::load(z + i) : -INFINITY;
   }
 }
-template <enum element ELEMENT>
-static __device__ inline void store_chunk(typename Element<ELEMENT>::type *z, int left, bool wide,
-                                          const float (&values)[CHUNK]) {
-  if (wide && left >= CHUNK) {
-    store_values<ELEMENT, CHUNK>(z, values);
+template <enum element ELEMENT, int COUNT>
+static __device__ inline void store_columns(typename Element<ELEMENT>::type *z, int left, bool wide,
+                                            const float (&values)[COUNT]) {
+  if (wide && left >= COUNT) {
+    store_values<ELEMENT, COUNT>(z, values);
   } else {
 #pragma unroll
-    for (int i = 0; i < CHUNK; i++)
+    for (int i = 0; i < COUNT; i++)
       if (i < left) Element<ELEMENT>::store(z + i, values[i]);
   }
 }
@@ -111,7 +111,7 @@ static __device__ inline void load_row(const typename Element<ELEMENT>::type *z,
 #pragma unroll
   for (int j = 0; j < CHUNKS; j++)
     if (has_chunk<LANES, FULL>(j, n))
-      load_chunk<ELEMENT>(z + j * LANES * CHUNK, FULL ? CHUNK : n - chunk_column<LANES>(j), FULL || wide, values[j]);
+      load_columns<ELEMENT>(z + j * LANES * CHUNK, FULL ? CHUNK : n - chunk_column<LANES>(j), FULL || wide, values[j]);
 }
 template <int LANES, int CHUNKS, bool FULL, enum element ELEMENT>
 static __device__ inline void store_row(typename Element<ELEMENT>::type *z, int n, bool wide,
@@ -119,7 +119,7 @@ static __device__ inline void store_row(typename Element<ELEMENT>::type *z, int 
 #pragma unroll
   for (int j = 0; j < CHUNKS; j++)
     if (has_chunk<LANES, FULL>(j, n))
-      store_chunk<ELEMENT>(z + j * LANES * CHUNK, FULL ? CHUNK : n - chunk_column<LANES>(j), FULL || wide, values[j]);
+      store_columns<ELEMENT>(z + j * LANES * CHUNK, FULL ? CHUNK : n - chunk_column<LANES>(j), FULL || wide, values[j]);
 }
 
 // Replaces z by the exponentials of z - max. Those of columns beyond n are below 2^-149 and lost in the sum.
@@ -167,7 +167,7 @@ static __device__ inline struct softmax_row exponentials_of_long(const typename 
   const int left = n - chunk_column<LANES>(0);
   float values[CHUNK], max = -INFINITY, sum = 0.0f;
   for (int k = 0; k < left; k += LANES * CHUNK) {
-    load_chunk<ELEMENT>(z + k, left - k, wide, values);
+    load_columns<ELEMENT>(z + k, left - k, wide, values);
     const float before = max;
 #pragma unroll
     for (int i = 0; i < CHUNK; i++) max = max_or_nan(max, values[i]);
@@ -178,7 +178,7 @@ static __device__ inline struct softmax_row exponentials_of_long(const typename 
   row.max = row_max<LANES>(max, &parts);
   if (distances) {
     for (int k = 0; k < left; k += LANES * CHUNK) {
-      load_chunk<ELEMENT>(z + k, left - k, wide, values);
+      load_columns<ELEMENT>(z + k, left - k, wide, values);
 #pragma unroll
       for (int i = 0; i < CHUNK; i++)
         if (k + i < left) row.distances += row.max - values[i];

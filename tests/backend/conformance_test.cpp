@@ -251,7 +251,7 @@ void add_outputs(std::vector<Case> &cases) {
       cases.push_back({"output_softmax_" + std::to_string(n) + "_range" + text(range),
                        [=] { return output(DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, n, range, false); }, 0, range == 4});
     for (bool standardised : {false, true})
-      for (int64_t n : {5, 36})
+      for (int64_t n : {3, 5, 36, 70})
         cases.push_back({std::string("output_") + (standardised ? "standardised_" : "values_") + std::to_string(n) +
                              "_range" + text(range),
                          [=] { return output(DESCENT_LOSS_MEAN_SQUARED_ERROR, n, range, standardised); }, 0,

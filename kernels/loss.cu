@@ -231,7 +231,7 @@ static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launc
 
 // ---- launches of instances for n columns ----
 
-// A softmax's row in registers: in 4 lanes of a warp up to a block, up to 32 columns a thread.
+// A softmax's row in registers: in 2 lanes of a warp up to a block, up to 32 columns a thread.
 #define SOFTMAX_OF(kernel, lanes, chunks, full, l) \
   LAUNCH((kernel<lanes, chunks, full, ELEMENT>), row_blocks((l)->rows, lanes), BLOCK, stream, *(l))
 #define SOFTMAX_ROW(kernel, lanes, chunks, wide, l)                                                \
@@ -239,7 +239,7 @@ static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launc
        ? SOFTMAX_OF(kernel, lanes, chunks, ELEMENT == ELEMENT_F32, l) /* bf16: no such instance */ \
        : SOFTMAX_OF(kernel, lanes, chunks, false, l))
 #define SOFTMAX(kernel, wide, l)                             \
-  ((l)->n <= 16     ? SOFTMAX_OF(kernel, 4, 1, false, l)     \
+  ((l)->n <= 16     ? SOFTMAX_OF(kernel, 2, 2, false, l)     \
    : (l)->n <= 64   ? SOFTMAX_ROW(kernel, 4, 4, wide, l)     \
    : (l)->n <= 256  ? SOFTMAX_ROW(kernel, 16, 4, wide, l)    \
    : (l)->n <= 1024 ? SOFTMAX_ROW(kernel, WARP, 8, wide, l)  \

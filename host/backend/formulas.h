@@ -33,19 +33,25 @@
 /* 2^n for -126 <= n <= 127, n as two's complement. */
 FORMULA float formula_power(uint32_t n) { return float_from_bits((n + 127) << 23); }
 
-/* x = n ln 2 + r with |r| <= ln 2 / 2, for |x| < 2^21 ln 2; gives expm1(r) and n. The fit, (expm1(r) - r) / r^2 in
- * degree 4, is within 0.23 u of expm1(r) on [-0.347, 0.347]. ln 2 is split so that n times the high part is exact. */
-FORMULA float formula_reduced_expm1(float x, uint32_t *n) {
+/* x = n ln 2 + r with |r| <= ln 2 / 2, for |x| < 2^21 ln 2; gives r and n. ln 2 is split so that n times the high part
+ * is exact. */
+FORMULA float formula_reduced(float x, uint32_t *n) {
   const float shifter = 0x1.8p23f; /* adding it rounds to an integer in the low mantissa bits */
   const float shifted = x * 0x1.715476p0f + shifter;
   const float rounded = shifted - shifter;
-  const float r = (x - rounded * 0x1.62e4p-1f) - rounded * 0x1.7f7d1cp-20f;
+  *n = float_bits(shifted) - float_bits(shifter);
+  return (x - rounded * 0x1.62e4p-1f) - rounded * 0x1.7f7d1cp-20f;
+}
+
+/* The same; gives expm1(r) and n. The fit, (expm1(r) - r) / r^2 in degree 4, is within 0.23 u of expm1(r) on
+ * [-0.347, 0.347]. */
+FORMULA float formula_reduced_expm1(float x, uint32_t *n) {
+  const float r = formula_reduced(x, n);
   float p = 0x1.6b9ca4p-10f;
   p = p * r + 0x1.122560p-7f;
   p = p * r + 0x1.5556f2p-5f;
   p = p * r + 0x1.5554b4p-3f;
   p = p * r + 0x1.fffffep-2f;
-  *n = float_bits(shifted) - float_bits(shifter);
   return p * (r * r) + r;
 }
 
@@ -57,6 +63,22 @@ FORMULA float formula_exp(float x) {
   const float e = 1.0f + formula_reduced_expm1(x, &n);
   const uint32_t half = (uint32_t)((int32_t)n >> 1); /* 2^n itself need not be a normal float */
   return e * formula_power(half) * formula_power(n - half);
+}
+
+/* exp(x) 2^32 for x <= 0, within 1.7 u: a normal float even where exp(x) is none, so that one power of two suffices. For
+ * x < -104, where exp(x) rounds to 0, and for NaN it is that of -104. The fit is that of formula_reduced_expm1. */
+#define FORMULA_EXP_SCALE 0x1p32f
+FORMULA float formula_scaled_exp(float x) {
+  uint32_t n;
+  const float r = formula_reduced(fmaxf(x, -104.0f), &n);
+  float e = 0x1.6b9ca4p22f;
+  e = e * r + 0x1.122560p25f;
+  e = e * r + 0x1.5556f2p27f;
+  e = e * r + 0x1.5554b4p29f;
+  e = e * r + 0x1.fffffep30f;
+  e = e * r + FORMULA_EXP_SCALE;
+  e = e * r + FORMULA_EXP_SCALE;
+  return float_from_bits(float_bits(e) + (n << 23));
 }
 
 /* 1 / (1 + exp(-z)), within 3 u. */

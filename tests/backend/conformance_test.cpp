@@ -186,8 +186,12 @@ void add_losses(std::vector<Case> &cases) {
         for (int64_t n : {2, 3, 10, 64, 65, 301})
           losses.push_back({DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, none, 37, 40, n, smoothing, range, gradient, 1});
       }
+  for (int64_t n : {1, 7, 8, 15, 16, 17, 31, 32, 33, 100, 127, 128, 255, 256, 257, 1000, 1024, 1025, 4096, 5000})
+    losses.push_back(
+        {DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, none, n > 300 ? 3 : 9, n > 300 ? 4 : 11, n, n % 2 ? 0.1 : 0, 1, true, 1});
   for (descent_activation g : activations)
-    for (int64_t n : {1, 7, 20, 33}) losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, g, 61, 64, n, 0, 1, true, 1});
+    for (int64_t n : {1, 7, 20, 33, 70})
+      losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, g, 61, 64, n, 0, 1, true, 1});
   losses.push_back({DESCENT_LOSS_MEAN_SQUARED_ERROR, none, 300, 300, 1, 0, 1e15, false, 1});
   losses.push_back({DESCENT_LOSS_BINARY_CROSS_ENTROPY, none, 19, 19, 1, 0, 1, true, 0});
   losses.push_back({DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, none, 19, 19, 3, 0.1, 1, true, 0});
@@ -243,11 +247,11 @@ void add_outputs(std::vector<Case> &cases) {
   for (double range : {4.0, 200.0, 1e30}) {
     cases.push_back({"output_sigmoid_range" + text(range),
                      [=] { return output(DESCENT_LOSS_BINARY_CROSS_ENTROPY, 1, range, false); }, 0});
-    for (int64_t n : {2, 10, 64, 65, 301})
+    for (int64_t n : {2, 10, 64, 65, 301, 1024, 1500, 4100})
       cases.push_back({"output_softmax_" + std::to_string(n) + "_range" + text(range),
                        [=] { return output(DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, n, range, false); }, 0, range == 4});
     for (bool standardised : {false, true})
-      for (int64_t n : {5, 36})
+      for (int64_t n : {3, 5, 36, 70})
         cases.push_back({std::string("output_") + (standardised ? "standardised_" : "values_") + std::to_string(n) +
                              "_range" + text(range),
                          [=] { return output(DESCENT_LOSS_MEAN_SQUARED_ERROR, n, range, standardised); }, 0,

@@ -112,6 +112,16 @@ const Activation activations[] = {
 
 static_assert(std::size(activations) == N_ACTIVATIONS, "a row for each");
 
+TEST(Formulas, HaveAScaledExponentialOfDifferences) {
+  std::vector<float> x, ours;
+  for (float z : arguments())
+    if (z <= 0 && z >= -104) x.push_back(z), ours.push_back(formula_scaled_exp(z));
+  compare(
+      "scaled_exp", x, ours, [](double z) { return std::exp(z) * 0x1p32; }, 1.7, none);
+  for (const float below : {-104.5f, -1e9f, -INFINITY, NAN})
+    EXPECT_EQ(formula_scaled_exp(below), formula_scaled_exp(-104.0f)) << below;
+}
+
 TEST(Formulas, HaveALogarithmForSumsOfExponentials) {
   std::vector<float> x;
   for (uint32_t bits = float_bits(1.0f); bits < float_bits(1e9f); bits += 101) x.push_back(float_from_bits(bits));

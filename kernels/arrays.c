@@ -59,6 +59,7 @@ descent_status arrays_begin(const struct backend_device *device) {
   if (!arrays->ordered) TRY(arrays_set_stream(device, NULL));
   CUDA_TRY(cudaEventRecord(arrays->theirs, arrays->caller));
   CUDA_TRY(cudaStreamWaitEvent(device->stream, arrays->theirs, 0));
+  launch_next_plainly();
 done:
   return status;
 }

@@ -2,7 +2,7 @@
 // to check. And how the next kernel is launched.
 #include "common.cuh"
 
-static __global__ void empty_kernel() {}
+static __global__ void empty_kernel() { GRID_BEGIN(); }
 
 cudaError_t code_check(void) {
   struct cudaFuncAttributes attributes;

@@ -370,7 +370,8 @@ cudaError_t launch_check_array(const struct array_view *array, int64_t rows, str
 cudaError_t code_check(void);
 
 /* This thread's next launch does not start before everything that its stream waits for is complete. Called where a
- * stream begins to wait for another one: what is said of GRID_BEGIN (common.cuh) holds within one stream. */
+ * stream begins to wait for another one, unless a copy or a graph comes next: GRID_BEGIN (common.cuh) waits for kernels
+ * of its own stream. */
 void launch_next_plainly(void);
 
 #ifdef __cplusplus

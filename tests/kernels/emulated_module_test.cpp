@@ -79,16 +79,27 @@ TEST_F(EmulatedModule, GivesTheSameBytesInAnyOrderOfBlocksAndStreams) {
   }
 }
 
+/* A few steps of so many rows that sums are added up over several blocks. */
+Bytes trained_on_large_steps(const Case &c) {
+  enum { LARGE = 700, FEW = 4 };
+  Training training(c, LARGE, LARGE);
+  EXPECT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+  const std::vector<plan_step> steps = training.steps(FEW);
+  EXPECT_EQ(program_run(&training.program, training.program.plan->train, steps.data(), FEW), DESCENT_OK)
+      << descent_last_error();
+  return training.state();
+}
+
 TEST_F(EmulatedModule, WeightsBesideInputsGiveTheBytesOfOneAfterTheOther) {
   for (const Case &c : cases) {
     SCOPED_TRACE(c.name);
     emulation.configure("processors=0");
-    const Bytes expected = trained(c, all_at_once);
+    const Bytes expected = trained_on_large_steps(c);
     EXPECT_EQ(emulation.choices(), 0) << "no product fits beside another";
-    for (const char *how : {"processors=2", "processors=132,seed=2", "processors=132,seed=3,late=1"}) {
+    for (const char *how : {"processors=132", "processors=132,seed=3,late=1"}) {
       SCOPED_TRACE(how);
       emulation.configure(how);
-      expect_same(trained(c, all_at_once), expected);
+      expect_same(trained_on_large_steps(c), expected);
       EXPECT_GT(emulation.choices(), 0);
     }
     emulation.configure("");

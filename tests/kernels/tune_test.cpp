@@ -98,7 +98,7 @@ TEST_F(Choices, AreTrustedNoMoreThanAnyOtherAlgorithm) {
   const product_shape shape = shape_of(4, 5, 40);
   EXPECT_EQ(chosen(shape, true), EMULATED_RIGHT);
   const fs::path path = file();
-  const int64_t workspace = product_library_bytes(library_);
+  const int64_t workspace = product_library_bytes(library_) / PRODUCT_WORKSPACES;
   for (const int kind : {(int)EMULATED_IN_PLACE, (int)EMULATED_DROPS_TAIL, (int)EMULATED_REFUSES, 1 << 20}) {
     write(path, line_of(entry_of(shape, kind, workspace)) + "\n");
     reopen();
@@ -118,7 +118,7 @@ TEST_F(Choices, AreTrustedNoMoreThanAnyOtherAlgorithm) {
 TEST_F(Choices, AreNotTakenFromTimesOfAnotherKind) {
   const product_shape shape = shape_of(4, 5, 40);
   EXPECT_EQ(chosen(shape, true), EMULATED_RIGHT);
-  tune_entry entry = entry_of(shape, EMULATED_SLOW, product_library_bytes(library_));
+  tune_entry entry = entry_of(shape, EMULATED_SLOW, product_library_bytes(library_) / PRODUCT_WORKSPACES);
   char *const kind = strstr(entry.key, " timed=");
   ASSERT_NE(kind, nullptr);
   *kind = 0; /* as before launches were captured */

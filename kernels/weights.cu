@@ -151,6 +151,7 @@ struct Tile {
     STAGE = ROWS * (LD_OUT + LD_IN), /* elements */
     BYTES = STAGES * STAGE * sizeof(type)
   };
+  static_assert(OUT % 32 == 0 && IN % 32 == 0, "what the padding of the rows relies on");
   static_assert(BYTES <= 99 << 10, "every GPU since sm_80 gives so much to a block");
 };
 
@@ -369,19 +370,19 @@ typedef Tile<Fp32Warp<2, 1>, 2, 2, 4, 4> SmallFp32;  /* 64 x 64 */
 typedef Tile<Fp32Warp<2, 2>, 4, 2, 4, 1> MediumFp32; /* 128 x 128 */
 
 enum { MOST_VARIANTS = 12, WIDEST = 320, MOST_ROWS = 1 << 30 };
-const struct variant bf16_variants[MOST_VARIANTS] = {
+constexpr struct variant bf16_variants[MOST_VARIANTS] = {
     variant_of<Bf16::Small>(256),  variant_of<Bf16::Small>(512), variant_of<Bf16::Medium>(128),
     variant_of<Bf16::Medium>(256), variant_of<Bf16::Half>(128),  variant_of<Bf16::Half>(256),
     variant_of<Bf16::Large>(128),  variant_of<Bf16::Large>(256), variant_of<Bf16::Tall>(128),
     variant_of<Bf16::Tall>(256),   variant_of<Bf16::Broad>(128), variant_of<Bf16::Broad>(256),
 };
-const struct variant tf32_variants[MOST_VARIANTS] = {
+constexpr struct variant tf32_variants[MOST_VARIANTS] = {
     variant_of<Tf32::Small>(256),  variant_of<Tf32::Small>(512), variant_of<Tf32::Medium>(128),
     variant_of<Tf32::Medium>(256), variant_of<Tf32::Half>(128),  variant_of<Tf32::Half>(256),
     variant_of<Tf32::Large>(128),  variant_of<Tf32::Large>(256), variant_of<Tf32::Tall>(128),
     variant_of<Tf32::Tall>(256),   variant_of<Tf32::Broad>(128), variant_of<Tf32::Broad>(256),
 };
-const struct variant fp32_variants[MOST_VARIANTS] = {
+constexpr struct variant fp32_variants[MOST_VARIANTS] = {
     variant_of<SmallFp32>(256),
     variant_of<SmallFp32>(512),
     variant_of<MediumFp32>(128),

@@ -78,6 +78,12 @@ class Weights : public testing::TestWithParam<WeightsCase> {
     const weights_launch launch = launch_of(0);
     return weights_variants(&launch);
   }
+  /* The variants come in pairs of one tile, which differ in the number of blocks. Of each pair, one is run. */
+  std::vector<int> tried() {
+    std::vector<int> some;
+    for (int variant = static_cast<int>(c.rows % 2); variant < variants(); variant += 2) some.push_back(variant);
+    return some;
+  }
   int64_t ld() const { return c.n_in + 3; }
 
   /* dW with its padding, then db and one element behind it. */
@@ -139,7 +145,7 @@ TEST_P(Weights, OfWholeNumbersAreExactWithColumnSumsAndWithout) {
   const auto next = [&] { return static_cast<float>(static_cast<int>(random() % 7) - 3); };
   dZ.fill(next), A_in.fill(next);
   std::vector<Sum> sums = expected();
-  for (int variant = 0; variant < variants(); variant++) expect_within(run(variant), sums, variant, true);
+  for (const int variant : tried()) expect_within(run(variant), sums, variant, true);
   std::fill(sums.begin() + c.n_out * ld(), sums.end(), Sum{kUntouched, -1});
   expect_within(run(0, false), sums, 0, true);
 }
@@ -149,7 +155,7 @@ TEST_P(Weights, AreWithinTheBoundAndTheSameBitsAgain) {
   const auto next = [&] { return static_cast<float>(random()) * 0x1p-31f - 1; };
   dZ.fill(next), A_in.fill(next);
   const std::vector<Sum> sums = expected();
-  for (int variant = 0; variant < variants(); variant++) {
+  for (const int variant : tried()) {
     const std::vector<float> found = run(variant);
     expect_within(found, sums, variant, false);
     ASSERT_EQ(run(variant), found) << "variant " << variant; /* blocks and warps run in another order */
@@ -160,13 +166,14 @@ std::vector<WeightsCase> cases() {
   static const struct {
     int64_t rows, n_in, n_out;
   } shapes[] = {{1, 1, 1},      {7, 3, 2},     {32, 10, 16},  {100, 17, 1},   {257, 28, 33},
-                {777, 33, 3},   {512, 64, 64}, {520, 65, 10}, {520, 16, 130}, {4400, 10, 3},
-                {33, 128, 100}, {100, 63, 65}, {7, 255, 10},  {40, 256, 256}, {32, 1, 300},
-                {40, 28, 300},  {33, 300, 1},  {65, 300, 28}, {7, 300, 300},  {17, 320, 320}};
+                {778, 33, 3},   {512, 64, 64}, {520, 65, 10}, {515, 16, 130}, {4401, 10, 3},
+                {33, 128, 100}, {100, 63, 65}, {7, 255, 10},  {33, 256, 256}, {32, 1, 300},
+                {40, 28, 300},  {32, 300, 1},  {1, 65, 320},  {7, 300, 300},  {17, 320, 65}};
   std::vector<WeightsCase> all;
   for (const auto &shape : shapes)
     for (const Arithmetic arithmetic : {FP32, TF32, BF16})
-      all.push_back({shape.rows, shape.n_in, shape.n_out, arithmetic});
+      if (shape.rows < 500 || shape.rows % 3 == arithmetic) /* the emulation is slow: long batches in turns */
+        all.push_back({shape.rows, shape.n_in, shape.n_out, arithmetic});
   return all;
 }
 

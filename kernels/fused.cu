@@ -1,9 +1,14 @@
 // Dense layers in one kernel: which variants take a launch, and how their blocks share the rows.
 #include "fused.cuh"
 
-// Shared memory that every supported GPU gives to a block, and the most of any, in bytes (CUDA C++ Programming Guide,
-// technical specifications per compute capability).
-enum { SHARED_LEAST = 99 << 10, SHARED_MOST = 227 << 10 };
+// The most that a block of the current device may have; 48 KB are always there.
+static size_t shared_bytes(void) {
+  int ordinal = 0, bytes = 0;
+  if (cudaGetDevice(&ordinal) != cudaSuccess ||
+      cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal) != cudaSuccess)
+    return 48 << 10;
+  return (size_t)bytes;
+}
 
 // A launch without its pass: what decides about variants.
 struct fused_shape {
@@ -35,23 +40,23 @@ static bool takes(const struct fused_shape *s) {
 }
 
 // The variant of this number; beyond the last one there is none. First each tile with W copied for every tile of rows,
-// then those whose W can stay in shared memory, those that not every GPU has enough for last.
+// then those whose W can stay in shared memory.
 static struct fused_variant variant_of(const struct fused_shape *s, int number) {
+  enum { STATIC = 1 << 10 };  // of the column sums, at most
   const struct fused_variant none = {NULL, false, 0, 0};
   if (number < 0 || !takes(s)) return none;
   const struct fused_instances instances = instances_of(s->left.element, s->tf32);
   const int chunks = (int)parts(s->k, s->left.element == ELEMENT_BF16 ? 32 : 16);
-  for (int turn = 0; turn < 3; turn++)
-    for (int i = 0; i < instances.n; i++) {
-      const struct fused_instance *const instance = &instances.all[i];
-      const auto &memory = s->backward ? instance->backward_bytes : instance->forward_bytes;
-      const bool resident = turn > 0;
-      const size_t bytes = memory.fixed + (size_t)(resident ? chunks : instance->stages) * memory.slab;
-      if (parts(s->n, instance->columns) > COUNTERS) continue;
-      if (resident && parts(s->rows, instance->rows) < 2) continue;
-      if (bytes <= SHARED_LEAST ? turn == 2 : turn == 1 || bytes > SHARED_MOST) continue;
-      if (number-- == 0) return {instance, resident, bytes, chunks};
-    }
+  const size_t most = shared_bytes() - STATIC;
+  for (int i = 0; i < 2 * instances.n; i++) {
+    const struct fused_instance *const instance = &instances.all[i % instances.n];
+    const bool resident = i >= instances.n;
+    const auto &memory = s->backward ? instance->backward_bytes : instance->forward_bytes;
+    const size_t bytes = memory.fixed + (size_t)(resident ? chunks : instance->stages) * memory.slab;
+    if (bytes > most || parts(s->n, instance->columns) > COUNTERS) continue;
+    if (resident && parts(s->rows, instance->rows) < 2) continue;
+    if (number-- == 0) return {instance, resident, bytes, chunks};
+  }
   return none;
 }
 
@@ -61,18 +66,18 @@ static int variants_of(const struct fused_shape *s) {
   return n;
 }
 
-// The runs of a launch: blocks that share the tiles of rows evenly. A resident W wants long ones. Column sums want few.
-static int64_t tiles_of_run(int64_t rows, int64_t n, int tile_rows, int tile_columns, bool resident) {
-  enum { BLOCKS = 512, BLOCKS_RESIDENT = 256 };
-  const int64_t tiles = parts(rows, tile_rows), across = parts(n, tile_columns);
+// The runs of a launch: blocks that share the tiles of rows evenly. A resident W wants long ones; column sums want few.
+enum { BLOCKS = 512, BLOCKS_RESIDENT = 256 };
+static int64_t tiles_of_run(int64_t tiles, int64_t across, bool resident) {
   const int64_t runs = (resident ? BLOCKS_RESIDENT : BLOCKS) / across;
   return parts(tiles, runs < 1 ? 1 : runs);
 }
 
 static struct fused_product product_of(const struct fused_shape *s, const struct fused_variant *variant, dim3 *blocks) {
   const struct fused_instance *const instance = variant->instance;
-  const int64_t tiles = tiles_of_run(s->rows, s->n, instance->rows, instance->columns, variant->resident);
-  *blocks = dim3((unsigned)parts(s->n, instance->columns), (unsigned)parts(s->rows, tiles * instance->rows));
+  const int64_t all = parts(s->rows, instance->rows), across = parts(s->n, instance->columns);
+  const int64_t tiles = tiles_of_run(all, across, variant->resident);
+  *blocks = dim3((unsigned)across, (unsigned)parts(all, tiles));
   return {s->left.data, s->W.data, s->left.ld, s->W.ld, (int)s->k, variant->chunks, (int)tiles, variant->resident};
 }
 
@@ -117,9 +122,8 @@ size_t fused_input_scratch(int64_t rows, int64_t n) {
   for (const struct fused_instances &instances : each)
     for (int i = 0; i < instances.n; i++) {
       const struct fused_instance *const instance = &instances.all[i];
-      // The most runs of fewer rows: tiles_of_run is 1 as long as each tile can have its own.
       const int64_t across = parts(n, instance->columns), tiles = parts(rows, instance->rows);
-      const int64_t most = 512 / across < 1 ? 1 : 512 / across, runs = tiles < most ? tiles : most;
+      const int64_t most = across < BLOCKS ? BLOCKS / across : 1, runs = tiles < most ? tiles : most;
       const size_t needed = (size_t)(runs * across * instance->columns) * sizeof(float);
       if (needed > bytes) bytes = needed;
     }

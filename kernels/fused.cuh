@@ -1,11 +1,11 @@
 // A dense layer in one kernel: a product of tiles whose epilogue is the layer's element-wise work, so that products are
 // never stored. Forward: A = dropout(g(A_in W^T + b)). Backward: dZ = (dZ_above W) g' dropout, with its column sums.
 //
-// Both are left (rows, K) times W. A block has COLUMNS columns of the result and walks down the tiles of ROWS rows of its
-// run. The loop over K, cut into chunks of 64 bytes of a row, is one pipeline over all tiles of the block: asynchronous
-// copies are STAGES - 1 chunks ahead, so the next tile's arrive during a tile's epilogue. W stays in shared memory if it
-// fits there (`resident`), otherwise each tile copies it again. Tiles, runs and all orders of summation follow from the
-// shape and the variant.
+// Both are left (rows, K) times W. A block has COLUMNS columns of the result and walks down the tiles of ROWS rows of
+// its run. The loop over K, cut into chunks of 64 bytes of a row, is one pipeline over all tiles of the block:
+// asynchronous copies are STAGES - 1 chunks ahead, so the next tile's arrive during a tile's epilogue. W stays in
+// shared memory if it fits there (`resident`), otherwise each tile copies it again. Tiles, runs and all orders of
+// summation follow from the shape and the variant.
 #ifndef DESCENT_KERNELS_FUSED_CUH
 #define DESCENT_KERNELS_FUSED_CUH
 
@@ -25,7 +25,7 @@ struct fused_product {
   bool resident;
 };
 
-// Shared memory, in bytes: what the epilogue keeps; for each warp sums on their way to the epilogue; the stages of
+// Shared memory, in bytes: what the epilogue holds; for each warp sums on their way to the epilogue; the stages of
 // `left`; and the slabs of W, a chunk each.
 template <enum arithmetic ARITHMETIC, class TILE, bool BACKWARD>
 struct fused_memory {
@@ -40,9 +40,9 @@ struct fused_memory {
     W_LD = BACKWARD ? TILE::COLUMNS * SIZE + (ARITHMETIC == TENSOR_BF16 ? 16 : 32) : CHUNK,
     SLAB = BACKWARD ? EACH * W_LD : TILE::COLUMNS * CHUNK,
     COUNT = PIECE,  // columns of a thread in the epilogue
-    KEPT = (BACKWARD ? TILE::THREADS * COUNT : (int)TILE::COLUMNS) * 4,
+    HELD = (BACKWARD ? TILE::THREADS * COUNT : (int)TILE::COLUMNS) * 4,
     SUMS = TILE::DOWN * TILE::ACROSS * TILE::SUMS * 4,
-    LEFTS = KEPT + SUMS,                  // where the stages begin
+    LEFTS = HELD + SUMS,                  // where the stages begin
     FIXED = LEFTS + TILE::STAGES * LEFT,  // and the slabs
   };
 };
@@ -190,16 +190,16 @@ static __global__ void __launch_bounds__(TILE::THREADS, std::is_same<PASS, backw
   constexpr enum element ELEMENT = ARITHMETIC == TENSOR_BF16 ? ELEMENT_BF16 : ELEMENT_F32;
   typedef fused_memory<ARITHMETIC, TILE, BACKWARD> memory;
   constexpr int SIZE = memory::SIZE;
-  SHARED_MEMORY(shared);
   GRID_BEGIN();
-  float *const kept = (float *)shared;
+  SHARED_MEMORY(shared);
+  float *const held = (float *)shared;
   const int warp = (int)threadIdx.x / WARP, warp_row = warp / TILE::ACROSS * TILE::WARP_ROWS;
   const int warp_column = warp % TILE::ACROSS * TILE::WARP_COLUMNS;
-  float *const warp_sums = (float *)(shared + memory::KEPT) + warp * TILE::SUMS;
+  float *const warp_sums = (float *)(shared + memory::HELD) + warp * TILE::SUMS;
   const int64_t n = pass.n, column = (int64_t)blockIdx.x * TILE::COLUMNS;
   const int64_t run = (int64_t)product.tiles * TILE::ROWS, begin = blockIdx.y * run;
   const int rows = (int)(begin + run < pass.rows ? run : pass.rows - begin);
-  begin_pass<TILE, memory::COUNT>(pass, kept);  // other threads' after the barrier of the first chunk
+  begin_pass<TILE, memory::COUNT>(pass, held);  // other threads' after the barrier of the first chunk
 
   // The copies to come: of which rows of the run on, which elements of K on, into which stage.
   int row_to_copy = 0, k_to_copy = 0, stage_to_copy = 0;
@@ -252,9 +252,9 @@ static __global__ void __launch_bounds__(TILE::THREADS, std::is_same<PASS, backw
     }
     const int inside = warp_column + lane_place<TILE, memory::COUNT>(thread_now()).column;
     finish_tile<TILE, ELEMENT, memory::COUNT>(pass, sums, begin + row + warp_row, column + inside, inside, warp_sums,
-                                              kept);
+                                              held);
   }
-  end_pass<TILE, memory::COUNT>(pass, kept);
+  end_pass<TILE, memory::COUNT>(pass, held);
 }
 
 // ---- instances ----

@@ -466,10 +466,11 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int ordin
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int ordinal) {
   BEGIN_WITHOUT_CONTEXT(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
-  *value = attribute == cudaDevAttrMemoryClockRate          ? 1000000 /* kHz */
-           : attribute == cudaDevAttrL2CacheSize            ? 1 << 16 /* bytes */
-           : attribute == cudaDevAttrComputeCapabilityMajor ? (int)settings.major
-                                                            : 64; /* bits */
+  *value = attribute == cudaDevAttrMemoryClockRate                ? 1000000 /* kHz */
+           : attribute == cudaDevAttrL2CacheSize                  ? 1 << 16 /* bytes */
+           : attribute == cudaDevAttrComputeCapabilityMajor       ? (int)settings.major
+           : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? SHARED_ON_REQUEST
+                                                                  : 64; /* bits */
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *) {

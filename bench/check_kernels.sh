@@ -3,7 +3,8 @@
 # kernel spills registers or keeps a stack frame: both are in the GPU's slow memory.
 #   bench/check_kernels.sh [file.cu ...]     default: all of kernels/
 # Environment: NVCC is the compiler (default: nvcc in PATH or /usr/local/cuda), NVCC_FLAGS adds arguments, JOBS is the
-# number of parallel compilations (default: one per core). Without a compiler it prints "not checked" and exits with 0.
+# number of parallel compilations (default: one per core), TABLE is a file for what is known of each kernel. Without a
+# compiler it prints "not checked" and exits with 0.
 set -eu
 
 root=$(cd -P "$(dirname "$0")/.." && pwd)
@@ -46,26 +47,28 @@ for file; do
 done | tr '\n' '\0' |
   NVCC=$nvcc NVCC_FLAGS=${NVCC_FLAGS:-} xargs -0 -n 2 -P "${JOBS:-$(nproc)}" "$work/compile" "$work" "$root" || exit 1
 
-# kernel, architecture, registers, bytes of stack frame, of spill stores, of spill loads
+# kernel; architecture, registers, bytes of static shared memory, of stack frame, of spill stores, of spill loads
 awk '
   FNR == 1 { split(FILENAME, part, "."); architecture = part[length(part) - 1]; kernel = "" }
   /Compiling entry function/ { split($0, part, "\047"); kernel = part[2]; frame = stores = loads = 0 }
   /bytes stack frame/ { frame += $1; stores += $5; loads += $9 }
   /Used [0-9]+ registers/ && kernel != "" {
-    sub(/.*Used /, ""); print kernel, architecture, $1, frame, stores, loads; kernel = ""
+    shared = match($0, /[0-9]+ bytes smem/) ? substr($0, RSTART) + 0 : 0
+    sub(/.*Used /, ""); print kernel, architecture, $1, shared, frame, stores, loads; kernel = ""
   }' "$work"/*.log | c++filt | sed -E 's/\(anonymous namespace\):://g; s/^(void )?//' >"$work/table"
+[ -z "${TABLE:-}" ] || cp "$work/table" "$TABLE"
 
 awk -v architectures="$architectures" '
   BEGIN { n = split(architectures, each) }
-  { # names have spaces: the numbers are the last five fields
-    kernel = $1; for (i = 2; i <= NF - 5; i++) kernel = kernel " " $i
+  { # names have spaces: the numbers are the last six fields
+    kernel = $1; for (i = 2; i <= NF - 6; i++) kernel = kernel " " $i
     sub(/\(([^()]|\([^()]*\))*\)$/, "", kernel) # its parameters
     if (!(kernel in seen)) names[++kernels] = kernel
     seen[kernel] = 1
     wrong = $(NF - 2) > 0 || $(NF - 1) > 0 || $NF > 0
-    registers[kernel, $(NF - 4)] = $(NF - 3) (wrong ? "!" : "")
+    registers[kernel, $(NF - 5)] = $(NF - 4) (wrong ? "!" : "")
     if (wrong)
-      failures[++failed] = sprintf("%s on %s: stack frame %d, spilled %d and reloaded %d bytes", kernel, $(NF - 4),
+      failures[++failed] = sprintf("%s on %s: stack frame %d, spilled %d and reloaded %d bytes", kernel, $(NF - 5),
                                    $(NF - 2), $(NF - 1), $NF)
   }
   END {

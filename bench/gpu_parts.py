@@ -151,6 +151,8 @@ TESTS = (
     ("trainings on sources", "fit_source_test", "*", "*RefusesToResumeWithAnotherShape"),
 )
 
+DRAWN = ("3", "11")  # seeds that take own kernels for about half of the dense operations, of each kind and element
+
 
 def test_jobs(machine):
     shards = 2 if machine.small else 10
@@ -159,6 +161,10 @@ def test_jobs(machine):
                          [f"--gtest_filter={which}"], accept=tests_pass,
                          environment={"GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(i)})
             for i in range(shards)]
+    # Dense operations in ways that are drawn: also those that this GPU would not choose by time.
+    dense = "*cuda*dense_*_17of32*" if machine.small else "*cuda*dense_*"
+    jobs += [machine.ours(f"conformance, drawn by seed {seed}", "conformance_test", [f"--gtest_filter={dense}"],
+                          accept=tests_pass, environment={"DESCENT_CUDA_CHOOSE": seed}) for seed in DRAWN]
     jobs += [machine.ours(name, program, [f"--gtest_filter={quick if machine.small else usual}"], accept=tests_pass)
              for name, program, usual, quick in TESTS]
     for precision in PRECISIONS:
@@ -198,7 +204,8 @@ SANITIZED = ("*cuda_bf16__gather_shuffled_padding0:*cuda_bf16__gather_of_a_view_
              "*cuda_fp32__gather_missing_of_fours_padding0:*cuda_fp32__gather_wide_padding3:"
              "*cuda_bf16__dense_forward_*_17of32*dropout0_3_uniform_padding0:"
              "*cuda_fp32__dense_backward_input_*_17of32*dropout0_3_uniform_padding0:"
-             "*cuda_bf16__dense_backward_input_relu_17of32*:"
+             "*cuda_bf16__dense_backward_input_relu_17of32*:*cuda_*dense_backward_weights_17of32*uniform_padding0:"
+             "*cuda_tf32__dense_*_17of32*dropout0_3_uniform_padding0:*cuda_*__dense_*_63of64x65x127*_uniform_padding0:"
              "*cuda_bf16__loss_*_37of40x65_smoothing0_1_range1_0_padding*:"
              "*cuda_fp32__loss_*_61of64x7_*_range1_0_padding0:"
              "*cuda_bf16__update_adam_first_step*:*cuda_fp32__update_sgd_momentum_clipped*:"
@@ -221,7 +228,8 @@ def check_with(session, machine, end, tools):
     which = SANITIZED if not machine.small else "*cuda_fp32__gather_plain_padding0"
     jobs = []
     for tool in tools:
-        job = machine.ours(tool, "conformance_test", [f"--gtest_filter={which}"], accept=sanitized)
+        job = machine.ours(tool, "conformance_test", [f"--gtest_filter={which}"], accept=sanitized,
+                           environment={"DESCENT_CUDA_CHOOSE": DRAWN[0]})  # so that own kernels run
         job.command = [machine.sanitizer, "--tool", tool, "--error-exitcode", "9", "--kernel-name-exclude", NOT_OURS,
                        *job.command]
         jobs.append(job)

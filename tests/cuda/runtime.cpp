@@ -390,11 +390,23 @@ cudaError_t emulate_set_attribute(const void *kernel, enum cudaFuncAttribute, in
   return cudaSuccess;
 }
 
+/* A line for each launch in the file that DESCENT_EMULATE_LAUNCHES names: the kernel's address in the program, threads
+ * of a block, bytes of dynamic shared memory. bench/kernel_table.py reads it. */
+extern "C" const char __executable_start __attribute__((weak, visibility("hidden")));
+static void list_launch(const void *kernel, unsigned threads, size_t shared) {
+  static FILE *const file = [] {
+    const char *const path = getenv("DESCENT_EMULATE_LAUNCHES");
+    return path ? fopen(path, "a") : nullptr;
+  }();
+  if (file) fprintf(file, "%tx %u %zu\n", (const char *)kernel - &__executable_start, threads, shared);
+}
+
 cudaError_t emulate_launch(const cudaLaunchConfig_t *config, const void *kernel, std::function<void()> thread) {
   BEGIN(false);
   const dim3 blocks = config->gridDim, threads = config->blockDim;
   const size_t shared = config->dynamicSmemBytes;
   const auto given = shared_given.find(kernel);
+  list_launch(kernel, threads.x, shared);
   REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
   REFUSE(threads.x < 1 || threads.x > 1024 || threads.y != 1 || threads.z != 1, cudaErrorInvalidConfiguration);
   REFUSE(blocks.x < 1 || blocks.y < 1 || blocks.z < 1, cudaErrorInvalidConfiguration);

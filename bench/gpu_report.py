@@ -32,7 +32,7 @@ QUESTIONS = (
      "--stage 1 --only first"),
     ("Which algorithms does cuBLASLt offer each product, and does a width of 304 get others than 300?",
      ("candidates of",), "--stage 1 --only candidates"),
-    ("Conformance in fp32, tf32, bf16: every value within its bound", ("conformance", "verify --all"),
+    ("Conformance in fp32, tf32, bf16: every value within its bound, also in ways drawn by a seed", ("conformance", "verify --all"),
      "--stage 1 --only tests"),
     ("Trajectories of 100 steps, PyTorch's recorded trainings, divergence, evaluation",
      ("trajectories", "PyTorch's recorded", "divergence", "evaluate", "notes", "train tests", "verify tests"),

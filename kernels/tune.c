@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -187,12 +188,21 @@ static void write_file(const char *path, const struct tune_table *table) {
   if (!written || rename(temporary, path) != 0) (void)unlink(temporary);
 }
 
+/* Locks the file's folder; waits a second at most, because another writer may be stopped. -1: no folder. */
+static int lock_folder(const char *path) {
+  char folder[PATH_MAX];
+  snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
+  const int descriptor = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  for (int i = 0; descriptor >= 0 && i < 100 && flock(descriptor, LOCK_EX | LOCK_NB) != 0; i++) (void)usleep(10000);
+  return descriptor;
+}
+
 void tune_remember(const char *path, const struct tune_entry *entry) {
   struct tune_table table = {0};
+  make_directories(path);
+  const int lock = lock_folder(path); /* else the writer that reads before another writes drops its entry */
   tune_read(path, &table);
-  if (tune_put(&table, entry)) {
-    make_directories(path);
-    write_file(path, &table);
-  }
+  if (tune_put(&table, entry)) write_file(path, &table);
   tune_release(&table);
+  if (lock >= 0) close(lock);
 }

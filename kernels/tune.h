@@ -36,7 +36,7 @@ bool tune_put(struct tune_table *table, const struct tune_entry *entry);
 /* Adds the readable entries of the file. */
 void tune_read(const char *path, struct tune_table *table);
 /* Adds an entry to the file, through a temporary file beside it; creates missing directories. If the file cannot be
- * written, nothing changes. Of two concurrent writers one may lose its entry. */
+ * written, nothing changes. Writers take turns by a lock of the folder. */
 void tune_remember(const char *path, const struct tune_entry *entry);
 void tune_release(struct tune_table *table);
 

@@ -124,7 +124,8 @@ const struct setting optimizer_options[] = {
 const struct setting tuning_options[] = {
     ROW_FLAG(
         "no-autotune", AT(no_autotune),
-        "On a GPU, use the first algorithm that cuBLASLt proposes for each matrix product instead of timing several",
+        "On a GPU, use the first algorithm that cuBLASLt proposes for each matrix product instead of timing several "
+        "and Descent's own kernels",
         0),
     ROW_END,
 };

@@ -44,7 +44,7 @@ struct tally {
 };
 
 static void print_row(const descent_verify_row *row) {
-  printf("%-36.36s %12" PRId64 "  %13.3e  %13.3e  %11.4f  %s\n", row->operation, row->values, row->largest_error,
+  printf("%-40s %12" PRId64 "  %13.3e  %13.3e  %11.4f  %s\n", row->operation, row->values, row->largest_error,
          row->bound, row->error_to_bound, row->pass ? "pass" : "FAIL");
 }
 
@@ -58,7 +58,7 @@ static void take_row(void *user, const descent_verify_row *row) {
   }
   if (tally->quiet) return;
   if (tally->compared == 1)
-    printf("%-36s %12s  %13s  %13s  %11s\n", "operation", "values", "largest error", "its bound", "error/bound");
+    printf("%-40s %12s  %13s  %13s  %11s\n", "operation", "values", "largest error", "its bound", "error/bound");
   print_row(row);
 }
 
@@ -103,7 +103,7 @@ static int verify_combination(const struct verify *v, descent_activation activat
   code = compare(v, who, network, &options, &tally);
   descent_network_free(network);
   if (tally.compared)
-    printf("%-11s %-21s %-9s %11.4f  %-32.32s  %s\n", descent_activation_name(activation), descent_loss_name(loss),
+    printf("%-11s %-21s %-9s %11.4f  %-40s  %s\n", descent_activation_name(activation), descent_loss_name(loss),
            descent_optimizer_name(optimizer), tally.worst_ratio, tally.worst, tally.failed ? "FAIL" : "pass");
   return code;
 }
@@ -118,7 +118,7 @@ static int verify_all(const struct verify *v) {
   };
 #undef TERM_VALUE
   int failed = 0;
-  printf("%-11s %-21s %-9s %11s  %-32s\n", "activation", "loss", "optimizer", "error/bound", "of operation");
+  printf("%-11s %-21s %-9s %11s  %-40s\n", "activation", "loss", "optimizer", "error/bound", "of operation");
   for (int i = 0; i < COMBINATIONS; i++) {
     int code = verify_combination(v, (descent_activation)(i / (LOSSES * OPTIMIZERS)),
                                   (descent_loss)(i / OPTIMIZERS % LOSSES), (descent_optimizer)(i % OPTIMIZERS));

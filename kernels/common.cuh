@@ -48,6 +48,22 @@ static __device__ inline void grid_begin(void) {
 // True: this thread's next launch is a plain one, behind everything that its stream waits for.
 inline thread_local bool next_launch_is_plain = false;
 
+// A kernel is given more than 48 KB on request only, which counts for every launch of it until the next request. So the
+// first one is for all that a block can have: a later launch of less lowers nothing for the launches of a captured graph,
+// nor for another thread between its request and its launch.
+template <typename... Parameters>
+static inline cudaError_t request_shared(void (*kernel)(Parameters...), size_t bytes, int ordinal) {
+  struct cudaFuncAttributes attributes;
+  int block = 0;
+  cudaError_t error = cudaFuncGetAttributes(&attributes, (const void *)kernel);
+  if (error != cudaSuccess || bytes <= (size_t)attributes.maxDynamicSharedSizeBytes) return error;
+  error = cudaDeviceGetAttribute(&block, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
+  if (error != cudaSuccess) return error;
+  const int most = block - (int)attributes.sharedSizeBytes;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              (int)bytes > most ? (int)bytes : most);
+}
+
 template <typename... Parameters, typename... Arguments>
 static inline cudaError_t launch_shared(void (*kernel)(Parameters...), dim3 blocks, unsigned threads, size_t bytes,
                                         cudaStream_t stream, Arguments... arguments) {
@@ -63,8 +79,7 @@ static inline cudaError_t launch_shared(void (*kernel)(Parameters...), dim3 bloc
   int ordinal = 0, major = 0;
   cudaError_t error = cudaGetDevice(&ordinal);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
-  if (error == cudaSuccess && bytes > 48 << 10)  // more is given on request only
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+  if (error == cudaSuccess && bytes > 48 << 10) error = request_shared(kernel, bytes, ordinal);
   if (error != cudaSuccess) return error;
   config.numAttrs = major >= 9 && !next_launch_is_plain ? 1 : 0;
   next_launch_is_plain = false;

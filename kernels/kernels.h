@@ -137,7 +137,8 @@ cudaError_t launch_column_sums(struct device_matrix dZ, int64_t rows, int64_t n,
  * The product of a dense operation, whose epilogue is the operation's element-wise work. bf16 and tf32 operands are
  * multiplied on tensor cores and added in float32, float32 operands by multiply-adds. A variant has its own tiles;
  * ..._variants gives how many of them take the launch, 0 if none does (data may be NULL: strides, elements and sizes
- * decide). The order of every sum follows from the shape and the variant, never from the device. */
+ * decide, and the shared memory of the device, so that a number may be another variant on another model). The order of
+ * every sum follows from the shape and the variant, never from the device otherwise. */
 
 struct fused_forward_launch {
   struct forward_launch pass;   /* its product is not used; Z and A are of the operands' element */

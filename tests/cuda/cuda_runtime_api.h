@@ -74,7 +74,8 @@ enum cudaDeviceAttr {
 };
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device);
 struct cudaFuncAttributes {
-  int numRegs;
+  size_t sharedSizeBytes;
+  int numRegs, maxDynamicSharedSizeBytes;
 };
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel);
 cudaError_t cudaDriverGetVersion(int *version);

@@ -485,9 +485,11 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
                                                                   : 64; /* bits */
   return cudaSuccess;
 }
-cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *) {
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel) {
   BEGIN(false);
+  const auto given = shared_given.find(kernel);
   *attributes = {};
+  attributes->maxDynamicSharedSizeBytes = (int)(given == shared_given.end() ? SHARED_UNASKED : given->second);
   return fail(settings.code ? cudaSuccess : cudaErrorNoKernelImageForDevice);
 }
 cudaError_t cudaDriverGetVersion(int *version) {

@@ -281,6 +281,18 @@ TEST_F(Mma, MoreThan48KBOfSharedMemoryIsGivenOnRequestOnly) {
   EXPECT_EQ(cudaLaunchKernelEx(&config, need_much), cudaSuccess);
 }
 
+__global__ void need_much_and_less() { GRID_BEGIN(); }
+
+/* As a graph does that was captured between the two launches. */
+TEST_F(Mma, ALaunchWithLessSharedMemoryLeavesWhatIsGiven) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = config.blockDim = dim3(1);
+  config.dynamicSmemBytes = 200 << 10;
+  EXPECT_EQ(LAUNCH_SHARED(need_much_and_less, 1, 1, 200 << 10, nullptr), cudaSuccess);
+  EXPECT_EQ(LAUNCH_SHARED(need_much_and_less, 1, 1, 60 << 10, nullptr), cudaSuccess);
+  EXPECT_EQ(cudaLaunchKernelEx(&config, need_much_and_less), cudaSuccess);
+}
+
 /* ---- what is refused ---- */
 
 template <int MISUSE>

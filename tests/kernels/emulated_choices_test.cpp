@@ -106,6 +106,29 @@ TEST_F(EmulatedChoices, ChoosesByTimeAmongAllWaysAndRepeatsIt) {
   EXPECT_EQ(missing, std::set<std::string>());
 }
 
+/* A captured step, whose weights' operations may run on the second stream, and its parts, one operation after another: with
+ * own kernels, with products and with both. */
+TEST_F(EmulatedChoices, PartsOfAStepGiveItsBytesForEveryDraw) {
+  Ways ways;
+  for (const Case &c : cases)
+    for (int seed = 1; seed <= 2; seed++) {
+      SCOPED_TRACE(testing::Message() << c.name << ", DESCENT_CUDA_CHOOSE=" << seed);
+      const Drawn drawn(seed);
+      const auto run = [&](std::initializer_list<plan_range plan::*> ranges) {
+        return trained(c, [&](Training &training) {
+          for (const plan_step &step : training.steps(STEPS))
+            for (plan_range plan::*range : ranges)
+              ASSERT_EQ(program_run(&training.program, training.program.plan->*range, &step, 1), DESCENT_OK)
+                  << descent_last_error();
+        });
+      };
+      expect_same(run({&plan::gradient, &plan::update}), run({&plan::train}));
+      ways.add(drawn);
+    }
+  for (const int own : ways.own) EXPECT_GT(own, 0);
+  EXPECT_GT(emulation.choices(), 0) << "nothing ran beside another operation";
+}
+
 /* The trial of an own kernel has memory of its own, which the training does not need. */
 TEST_F(EmulatedChoices, CompilesWithoutOwnKernelsThatHaveNoMemoryForTheirTrials) {
   const Case c = {"", {8, 4, 2}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_TF32};

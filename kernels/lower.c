@@ -23,10 +23,11 @@ static uint32_t threshold_of(double dropout) { return dropout > 0 ? rng_drop_thr
 
 /* ---- dense operations ---- */
 
-/* External: an event that a graph records and the host reads. */
+/* External: an event that a graph records and the host reads. No kernel behind it starts before it. */
 static descent_status record(const struct backend_program *program, cudaEvent_t event) {
   descent_status status = DESCENT_OK;
   CUDA_TRY(cudaEventRecordWithFlags(event, program->device->stream, cudaEventRecordExternal));
+  launch_next_plainly();
 done:
   return status;
 }

@@ -97,20 +97,23 @@ static int64_t piece_bytes(int64_t rows, int64_t row_bytes) {
   return (rows < most ? rows : most) * row_bytes;
 }
 
-/* A piece of at least so many bytes, zeroed; set->piece is NULL if there is no memory for it. */
+/* A piece of so many bytes, or the one that there is if that is larger or there is no memory for another; set->piece is
+ * NULL if there is neither. Any piece holds a row. */
 static descent_status take_piece(struct resident_set *set, int64_t bytes) {
   const cudaStream_t stream = set->device->stream;
+  void *piece = NULL;
   descent_status status = DESCENT_OK;
   if (set->piece_bytes >= bytes) return DESCENT_OK;
   if (!set->input)
     TRY(device_memory_take(set->memory, (int64_t)sizeof *set->input, "the input of normalised rows",
                            (void **)&set->input));
+  set->launch.state = &set->input->state;
+  set->launch.sources = &set->input->table;
+  TRY(device_memory_try(set->memory, bytes, &piece));
+  if (!piece) goto done;
   device_memory_free(set->piece);
   set->memory->bytes -= set->piece_bytes;
-  set->piece = NULL;
-  set->piece_bytes = 0;
-  TRY(device_memory_try(set->memory, bytes, &set->piece));
-  if (!set->piece) goto done;
+  set->piece = piece;
   set->piece_bytes = bytes;
   const struct resident_input input = {
       .state.current.rows = INT64_MAX,
@@ -118,8 +121,6 @@ static descent_status take_piece(struct resident_set *set, int64_t bytes) {
   };
   CUDA_TRY(cudaMemcpyAsync(set->input, &input, sizeof input, cudaMemcpyHostToDevice, stream));
   CUDA_TRY(cudaStreamSynchronize(stream)); /* `input` ends here */
-  set->launch.state = &set->input->state;
-  set->launch.sources = &set->input->table;
 done:
   return status;
 }

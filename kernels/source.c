@@ -66,13 +66,16 @@ void source_release(struct source_set *set) {
 
 /* ---- resident data ---- */
 
-/* Copies the source to the device if it fits; otherwise leaves source->on_device NULL. */
+/* Copies the source to the device if it fits; otherwise leaves source->on_device NULL. Few rows may fit as they are where
+ * normalised ones and the piece that they are made from do not. */
 static descent_status make_resident(struct source_set *set, int source) {
   struct bound_source *const at = &set->at[source];
-  const bool normalised = source == SOURCE_X && resident_normalises(&set->residents, at->dtype);
-  const descent_status status =
-      resident_take(&set->residents, at->data, at->rows, at->row_bytes, normalised, &at->resident);
+  const bool normalises = source == SOURCE_X && resident_normalises(&set->residents, at->dtype);
+  descent_status status = DESCENT_OK;
+  for (int normalised = normalises; normalised >= 0 && !at->resident; normalised--)
+    TRY(resident_take(&set->residents, at->data, at->rows, at->row_bytes, normalised == 1, &at->resident));
   if (at->resident) at->on_device = at->resident->device;
+done:
   return status;
 }
 

@@ -108,7 +108,8 @@ static descent_status add_product(struct way_table *table, const struct dense_wo
   return status;
 }
 
-/* Drawn, every variant is listed; timed, the fastest; otherwise the first, and only where there is no product. */
+/* Drawn, every variant is listed; timed, the fastest; otherwise the first, and only where there is no product. Where
+ * memory for the trial is short, a product does without it: the plan itself may fit. */
 static descent_status add_own(struct way_table *table, const struct dense_work *work, struct way_list *list) {
   const int n = ways_draw(table) ? own_variants(&work->launch) : 0;
   const struct own_time *time = NULL;
@@ -117,7 +118,9 @@ static descent_status add_own(struct way_table *table, const struct dense_work *
   for (int variant = 0; variant < n; variant++) list->at[list->n++] = (struct timed_way){.way = {.variant = variant}};
   if (ways_draw(table)) return DESCENT_OK;
   if (table->plan->autotune) {
-    TRY(find_own(table, &work->launch, &time));
+    status = find_own(table, &work->launch, &time);
+    if (status == DESCENT_ERROR_MEMORY && list->n > 0) return DESCENT_OK;
+    TRY(status);
     if (time) list->at[list->n++] = (struct timed_way){.way = {.variant = time->variant}, .timed = time->seconds};
   } else if (list->n == 0) {
     for (int variant = 0; variant < own_variants(&work->launch) && !passes; variant++) {

@@ -61,9 +61,9 @@ bool ways_draw(const struct way_table *table); /* DESCENT_CUDA_CHOOSE: the way i
 /* The op after this input's that computes the same dZ's weight gradients; -1: none. */
 int ways_weights_behind(const struct plan *plan, int op);
 void ways_describe(const struct way_table *table, int op, int64_t rows, struct dense_work *work);
-/* The ways without a mask; ERROR_UNSUPPORTED if there are none: the last error names the shape. `with_own`: of own
- * kernels, which have not been tried in their trial where ways are drawn, too. `has_sums`: a pass that runs anyway sums
- * the columns of dZ. */
+/* The ways without a mask; ERROR_UNSUPPORTED if there are none: the last error names the shape. `with_own`: own kernels
+ * too; where ways are drawn, they have yet to pass their trials. `has_sums`: a pass that runs anyway sums the columns
+ * of dZ. */
 descent_status ways_list(struct way_table *table, const struct dense_work *work, bool with_own, bool has_sums,
                          struct way_list *list);
 bool ways_are_timed(const struct way_list *list);

@@ -61,7 +61,7 @@ struct backend {
    * unspecified. All of the op where the device computes it in one kernel. For bench. */
   descent_status (*run_product)(struct backend_program *program, int op, int64_t rows, int repeat);
   /* How the range computes an op in whole batches, for people: "cublaslt+epilogue"; "" where there is one way only.
-   * NULL: there is for every op. */
+   * NULL: "" for every op. */
   void (*path)(struct backend_program *program, struct plan_range range, int op, char text[BACKEND_PATH]);
 
   /* Copies `count` elements from or to element `offset` of a buffer that is not PLAN_SOURCE, converting between the

@@ -106,6 +106,58 @@ TEST_F(EmulatedChoices, ChoosesByTimeAmongAllWaysAndRepeatsIt) {
   EXPECT_EQ(missing, std::set<std::string>());
 }
 
+/* A captured step, whose weights' operations may run on the second stream, and its parts, one operation after another: with
+ * own kernels, with products and with both. */
+TEST_F(EmulatedChoices, PartsOfAStepGiveItsBytesForEveryDraw) {
+  Ways ways;
+  for (const Case &c : cases)
+    for (int seed = 1; seed <= 2; seed++) {
+      SCOPED_TRACE(testing::Message() << c.name << ", DESCENT_CUDA_CHOOSE=" << seed);
+      const Drawn drawn(seed);
+      const auto run = [&](std::initializer_list<plan_range plan::*> ranges) {
+        return trained(c, [&](Training &training) {
+          for (const plan_step &step : training.steps(STEPS))
+            for (plan_range plan::*range : ranges)
+              ASSERT_EQ(program_run(&training.program, training.program.plan->*range, &step, 1), DESCENT_OK)
+                  << descent_last_error();
+        });
+      };
+      expect_same(run({&plan::gradient, &plan::update}), run({&plan::train}));
+      ways.add(drawn);
+    }
+  for (const int own : ways.own) EXPECT_GT(own, 0);
+  EXPECT_GT(emulation.choices(), 0) << "nothing ran beside another operation";
+}
+
+/* The trial of an own kernel has memory of its own, which the training does not need. */
+TEST_F(EmulatedChoices, CompilesWithoutOwnKernelsThatHaveNoMemoryForTheirTrials) {
+  const Case c = {"", {8, 4, 2}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_TF32};
+  const Folder cache;
+  const std::string trace = cache / "trace";
+  setenv("XDG_CACHE_HOME", (cache / "").c_str(), 1);
+  setenv("DESCENT_CUDA_TRACE", trace.c_str(), 1);
+  bool failed = true, compiled = false;
+  for (int n = 0; failed; n++) { /* the first time nothing fails, and everything is timed and remembered */
+    SCOPED_TRACE("allocation=" + std::to_string(n));
+    std::remove(trace.c_str());
+    emulation.configure(n ? ("allocation=" + std::to_string(n)).c_str() : "");
+    Training training(c, BATCH);
+    training.options.autotune = true;
+    const descent_status status = training.compile();
+    failed = n == 0 || emulation.failed();
+    if (status != DESCENT_OK) {
+      EXPECT_TRUE(failed) << descent_last_error();
+      EXPECT_EQ(std::string(descent_last_error()).find("own.c"), std::string::npos) << descent_last_error();
+    } else if (failed && n > 0) {
+      compiled |=
+          std::regex_search(cache.read("trace"), std::regex("kind=\\w+ taken=\\w+( (fused|plain)_seconds=\\S+)+\n"));
+    }
+  }
+  EXPECT_TRUE(compiled);
+  unsetenv("DESCENT_CUDA_TRACE");
+  setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.path().c_str(), 1);
+}
+
 /* Where cuBLASLt computes nothing acceptably, the own kernels do all of it, timed or not. Not in bf16, whose output layer
  * has float32 results of bf16 operands: no own kernel has both. */
 TEST_F(EmulatedChoices, TrainsWithOwnKernelsWhereTheLibraryHasNoAlgorithm) {

@@ -340,6 +340,37 @@ TEST_F(EmulatedModule, KeepsTheInputsOfBf16InHalfTheMemory) {
   expect_same(results[0], results[1]);
 }
 
+/* A bind takes memory for pieces of its rows, of which the first rows need less: without it they keep theirs. */
+TEST_F(EmulatedModule, NormalisesRowsAfterABindThatFindsNoMemory) {
+  const Case &c = cases[3];
+  Rows rows = make_rows(3 * ROWS, c.widths[0], 1, c.widths.back(), 8);
+  rows.weights.assign(rows.y.size(), 2);
+  const Dataset others = rows.dataset();
+  const Bytes expected = trained(c, all_at_once);
+  Training training(c);
+  ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+  emulation.configure("allocation=1");
+  EXPECT_EQ(program_bind(&training.program, others.get()), DESCENT_OK) << descent_last_error();
+  EXPECT_TRUE(emulation.failed());
+  emulation.configure("");
+  ASSERT_EQ(training.bind(), DESCENT_OK) << descent_last_error();
+  all_at_once(training);
+  expect_same(training.state(), expected);
+}
+
+/* Inputs that fit as they are, but not in bf16 beside the piece of float32 rows that they are made from. */
+TEST_F(EmulatedModule, KeepsFewInputsAsTheyAreWhereTheNormalisedOnesDoNotFit) {
+  const Case &c = cases[3];
+  const Bytes expected = trained(c, all_at_once);
+  setenv("DESCENT_GPU_DATA_MB", "0.0045", 1); /* 32 bytes of X a row, 8 of y and w; 48 with bf16 and its piece */
+  Training training(c);
+  ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+  unsetenv("DESCENT_GPU_DATA_MB");
+  all_at_once(training);
+  expect_contains(training.program.backend->placement(training.program.compiled), "data in GPU memory");
+  expect_same(training.state(), expected);
+}
+
 /* With algorithms that sum in different orders, and with masks throughout. */
 TEST_F(EmulatedModule, GivesTheSameBitsOfWholeNumbersInAnyOrderOfSummation) {
   for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {

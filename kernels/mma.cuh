@@ -2,9 +2,9 @@
 // Matrix Multiply-Accumulate Instructions", "Data Movement and Conversion Instructions").
 //
 // In the maps below, lane = 4 group + member: the row (or column) of a fragment is counted by group, 0 to 7, and pairs
-// of neighbours by member, 0 to 3. Products and loads of matrices take all lanes together; they are volatile, so that none
-// moves into a branch of some lanes. The tests' emulation has the same functions with the same maps; there the bytes of
-// an asynchronous copy arrive late.
+// of neighbours by member, 0 to 3. Products and loads of matrices take all lanes together; they are volatile, so that
+// none moves into a branch of some lanes. The tests' emulation has the same functions with the same maps; there the
+// bytes of an asynchronous copy arrive late.
 #ifndef DESCENT_KERNELS_MMA_CUH
 #define DESCENT_KERNELS_MMA_CUH
 

@@ -49,8 +49,8 @@ static __device__ inline void grid_begin(void) {
 inline thread_local bool next_launch_is_plain = false;
 
 // A kernel is given more than 48 KB on request only, which counts for every launch of it until the next request. So the
-// first one is for all that a block can have: a later launch of less lowers nothing for the launches of a captured graph,
-// nor for another thread between its request and its launch.
+// first one is for all that a block can have: a later launch of less lowers nothing for the launches of a captured
+// graph, nor for another thread between its request and its launch.
 template <typename... Parameters>
 static inline cudaError_t request_shared(void (*kernel)(Parameters...), size_t bytes, int ordinal) {
   struct cudaFuncAttributes attributes;

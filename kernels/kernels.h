@@ -138,7 +138,7 @@ cudaError_t launch_column_sums(struct device_matrix dZ, int64_t rows, int64_t n,
  * multiplied on tensor cores and added in float32, float32 operands by multiply-adds. A variant has its own tiles;
  * ..._variants gives how many of them take the launch, 0 if none does (data may be NULL: strides, elements and sizes
  * decide, and the shared memory of the device, so that a number may be another variant on another model). The order of
- * every sum follows from the shape and the variant, never from the device otherwise. */
+ * every sum follows from the shape and the variant alone. */
 
 struct fused_forward_launch {
   struct forward_launch pass;   /* its product is not used; Z and A are of the operands' element */
@@ -171,7 +171,7 @@ struct weights_launch {
   int variant;
   struct scratch scratch; /* the slices' partial sums */
 };
-/* n_in and n_out from 1 to 320, rows of whole 16-byte units. db is a sum in float32 of the values as they are stored. */
+/* n_in and n_out from 1 to 320, rows of whole 16-byte units. db is a sum in float32 of the values as stored. */
 int weights_variants(const struct weights_launch *launch);
 size_t weights_scratch(int64_t rows, int64_t n_in, int64_t n_out); /* suffices for fewer rows */
 cudaError_t launch_weights(const struct weights_launch *launch, cudaStream_t stream);

@@ -2,8 +2,9 @@
 // Matrix Multiply-Accumulate Instructions", "Data Movement and Conversion Instructions").
 //
 // In the maps below, lane = 4 group + member: the row (or column) of a fragment is counted by group, 0 to 7, and pairs
-// of neighbours by member, 0 to 3. The tests' emulation has the same functions with the same maps; there the bytes of an
-// asynchronous copy arrive late.
+// of neighbours by member, 0 to 3. Products and loads of matrices take all lanes together; they are volatile, so that
+// none moves into a branch of some lanes. The tests' emulation has the same functions with the same maps; there the
+// bytes of an asynchronous copy arrive late.
 #ifndef DESCENT_KERNELS_MMA_CUH
 #define DESCENT_KERNELS_MMA_CUH
 
@@ -17,7 +18,8 @@
 //   b[0]: rows 2 member, 2 member + 1, column group         b[1]: rows 8 further
 //   d[0], d[1]: row group, columns 2 member, 2 member + 1   d[2], d[3]: row group + 8
 static __device__ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -28,7 +30,8 @@ static __device__ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], co
 //   b[0]: row member, column group   b[1]: row member + 4
 //   d: as above
 static __device__ inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));

@@ -29,13 +29,15 @@ static bool is_passed(const struct plan *plan, int dZ) {
   return false;
 }
 
-/* By the estimated passes alone where not all are timed; the later one where two cost the same. */
+/* By the estimated passes alone where not all are timed, and then no own kernel beside a product; the later one where
+ * two cost the same. */
 static int cheapest(const struct way_list *list) {
   const bool timed = ways_are_timed(list);
   double least = INFINITY;
   int best = 0;
   for (int i = 0; i < list->n; i++) {
     const double seconds = (timed ? list->at[i].timed : 0) + list->at[i].passes;
+    if (!timed && !list->at[i].way.product && list->at[0].way.product) continue;
     if (seconds <= least) best = i, least = seconds;
   }
   return best;
@@ -218,6 +220,19 @@ void choose_path(struct product_choices *choices, struct plan_range range, int o
   if (!plan_has_product(&choices->ways.plan->ops[op])) return;
   if (choose_way(choices, range, op, choose_captured_rows(choices->ways.plan, op), &way) == DESCENT_OK)
     name_way(&way, text);
+}
+
+uint32_t choose_digest(const struct product_choices *choices, struct plan_range range) {
+  uint32_t digest = 2166136261u; /* FNV-1a (Fowler, Noll, Vo 1991) */
+  for (int i = range.first; i < range.first + range.count; i++) {
+    const struct masked_choice *const masked = find_masked(choices, range, i, choices->dense[i][0].rows);
+    const struct dense_way *const way = masked ? &masked->way : &choices->dense[i][0].way;
+    uint64_t words[2 + TUNE_WORDS] = {!way->product + 2u * way->fused + 4u * (masked != NULL), (uint64_t)way->variant};
+    if (!choices->dense[i][0].rows) continue;
+    if (way->product) product_algorithm(way->product, words + 2);
+    for (size_t b = 0; b < sizeof words; b++) digest = (digest ^ ((const unsigned char *)words)[b]) * 16777619u;
+  }
+  return digest;
 }
 
 /* ---- the whole ---- */

@@ -43,4 +43,7 @@ descent_status choose_way(struct product_choices *choices, struct plan_range ran
 /* The same on the captured rows, as `path` of struct backend. */
 void choose_path(struct product_choices *choices, struct plan_range range, int op, char text[BACKEND_PATH]);
 
+/* A number in which two compilations of a plan differ where dense ops of the range are computed in other ways. */
+uint32_t choose_digest(const struct product_choices *choices, struct plan_range range);
+
 #endif

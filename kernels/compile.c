@@ -70,6 +70,8 @@ void compile_release(struct backend_program *program) {
   free(program);
 }
 
+const char *compile_arithmetic(const struct backend_program *program) { return program->arithmetic; }
+
 descent_status compile_plan(struct backend_device *device, const struct plan *plan, struct backend_program **result) {
   for (int i = 0; i < plan->n_ops; i++)
     if (!compile_supports(device, plan, &plan->ops[i])) return DESCENT_ERROR_UNSUPPORTED;
@@ -83,6 +85,8 @@ descent_status compile_plan(struct backend_device *device, const struct plan *pl
   CUDA_TRY(cudaMemGetInfo(&free_before, &total));
   TRY(layout_plan(&program->buffers, plan));
   TRY(choose_prepare(&program->choices, device, &program->buffers));
+  snprintf(program->arithmetic, sizeof program->arithmetic, "%s, choices %08x", device->arithmetic,
+           (unsigned)choose_digest(&program->choices, plan->train));
   TRY(layout_take(&program->buffers, &program->memory));
   TRY(work_prepare(&program->work, &program->buffers, program->choices.scratch, &program->memory));
   TRY(beside_prepare(&program->beside, device, &program->buffers, &program->work, &program->memory));

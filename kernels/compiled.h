@@ -22,6 +22,7 @@ struct backend_program {
   struct step_queue queue;          /* run.c */
   struct step_graph graphs[GRAPHS]; /* run.c */
   struct transfer transfer;         /* transfer.c */
+  char arithmetic[224];             /* compile.c */
 };
 
 #endif

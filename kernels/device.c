@@ -215,4 +215,3 @@ done:
 }
 
 const char *device_describe(const struct backend_device *device) { return device->description; }
-const char *device_arithmetic(const struct backend_device *device) { return device->arithmetic; }

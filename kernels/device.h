@@ -27,6 +27,5 @@ descent_status device_list(struct backend_gpu gpus[BACKEND_MOST_GPUS], int *coun
 descent_status device_open(int ordinal, int threads, struct backend_device **device);
 void device_close(struct backend_device *device);
 const char *device_describe(const struct backend_device *device);
-const char *device_arithmetic(const struct backend_device *device);
 
 #endif

@@ -22,6 +22,7 @@ struct product_library {
   bool draws; /* choices are drawn from the seed */
   uint64_t seed;
   bool untrusted;      /* an algorithm is in use that only passed its tests */
+  bool forgets;        /* a choice could not be remembered */
   char path[PATH_MAX]; /* of the remembered choices; "": none */
   struct tune_table remembered;
 };
@@ -96,6 +97,7 @@ int64_t product_library_bytes(const struct product_library *library) {
 void *product_library_workspace(const struct product_library *library, int i) {
   return (char *)library->context.workspace + i * library->context.workspace_bytes;
 }
+bool product_library_forgets(const struct product_library *library) { return library->forgets; }
 bool product_library_untrusted(const struct product_library *library) { return library->untrusted; }
 bool product_library_draws(const struct product_library *library) { return library->draws; }
 int64_t product_library_cache(const struct product_library *library) { return library->cache; }
@@ -137,7 +139,7 @@ const struct tune_entry *product_library_recall(const struct product_library *li
 
 void product_library_remember(struct product_library *library, const struct tune_entry *entry) {
   tune_put(&library->remembered, entry);
-  if (library->path[0]) tune_remember(library->path, entry);
+  if (!library->path[0] || !tune_remember(library->path, entry)) library->forgets = true;
 }
 
 /* ---- choosing ---- */
@@ -371,6 +373,10 @@ void product_free(struct product *product) {
   if (!product) return;
   matmul_release(&product->matmul);
   free(product);
+}
+
+void product_algorithm(const struct product *product, uint64_t words[TUNE_WORDS]) {
+  memcpy(words, &product->algorithm, sizeof product->algorithm);
 }
 
 double product_seconds(const struct product *product) { return product->seconds; }

@@ -20,6 +20,9 @@ void *product_library_workspace(const struct product_library *library, int i);
 /* True if an algorithm is in use that only passed its tests, because no candidate has the right flags. */
 bool product_library_untrusted(const struct product_library *library);
 
+/* True if a choice was timed that cannot be remembered: another process may choose otherwise. */
+bool product_library_forgets(const struct product_library *library);
+
 /* DESCENT_CUDA_CHOOSE=seed: algorithms and the choices of choose.c are drawn from seed and shape instead of timed, and
  * nothing is remembered, so that tests cover choices that timings would not produce. */
 bool product_library_draws(const struct product_library *library);
@@ -44,6 +47,7 @@ int64_t product_library_cache(const struct product_library *library); /* bytes o
 descent_status product_create(struct product_library *library, const struct product_shape *shape, bool tune,
                               cudaStream_t stream, struct product **product);
 void product_free(struct product *product);
+void product_algorithm(const struct product *product, uint64_t words[TUNE_WORDS]); /* as it is remembered */
 double product_seconds(const struct product *product); /* as timed when tuned; 0: not tuned */
 
 /* Enqueues one product. Allocates nothing and may be captured. */

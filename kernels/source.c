@@ -155,10 +155,9 @@ static void describe_placement(struct source_set *set, bool constant) {
 }
 
 /* Appends to the placement, the line that the device shows when a training starts. */
-static void note_untrusted(struct source_set *set) {
+static void note(struct source_set *set, const char *text) {
   const size_t length = strlen(set->placement);
-  snprintf(set->placement + length, sizeof set->placement - length,
-           "%scuBLASLt's flags are unknown: its algorithms are chosen by tests", length ? "; " : "");
+  snprintf(set->placement + length, sizeof set->placement - length, "%s%s", length ? "; " : "", text);
 }
 
 descent_status source_bind(struct source_set *set, int buffer, descent_dtype dtype, const void *data, int64_t rows,
@@ -289,7 +288,11 @@ descent_status source_ready(struct source_set *set, bool *streaming) {
       cudaMemcpyAsync(set->table, &set->uploaded, sizeof set->uploaded, cudaMemcpyHostToDevice, set->device->stream));
   CUDA_TRY(cudaStreamSynchronize(set->device->stream)); /* the next bind may change it */
   describe_placement(set, constant);
-  if (product_library_untrusted(set->device->products)) note_untrusted(set);
+  if (product_library_untrusted(set->device->products))
+    note(set, "cuBLASLt's flags are unknown: its algorithms are chosen by tests");
+  if (product_library_forgets(set->device->products))
+    note(set, "the fastest kernels cannot be remembered (set XDG_CACHE_HOME to a folder that can be written), so the last "
+              "bits may differ from run to run");
   set->stale = false;
 done:
   *streaming = set->streaming;

@@ -43,7 +43,7 @@ struct source_set {
   struct source_table uploaded; /* the contents of the device's table */
   bool stale;                   /* bound since the table was written */
   bool streaming;
-  char placement[160];
+  char placement[320];
 };
 
 descent_status source_prepare(struct source_set *set, const struct backend_device *device, const struct plan *plan,

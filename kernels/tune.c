@@ -173,11 +173,11 @@ static bool write_table(FILE *file, const struct tune_table *table) {
   return fflush(file) == 0 && fsync(fileno(file)) == 0;
 }
 
-static void write_file(const char *path, const struct tune_table *table) {
+static bool write_file(const char *path, const struct tune_table *table) {
   char temporary[PATH_MAX];
-  if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) return;
+  if (snprintf(temporary, sizeof temporary, "%s.XXXXXX", path) >= (int)sizeof temporary) return false;
   const int descriptor = mkostemp(temporary, O_CLOEXEC);
-  if (descriptor < 0) return;
+  if (descriptor < 0) return false;
   FILE *const file = fdopen(descriptor, "w");
   bool written = false;
   if (!file) close(descriptor);
@@ -185,7 +185,9 @@ static void write_file(const char *path, const struct tune_table *table) {
     written = write_table(file, table);
     written &= fclose(file) == 0;
   }
-  if (!written || rename(temporary, path) != 0) (void)unlink(temporary);
+  written = written && rename(temporary, path) == 0;
+  if (!written) (void)unlink(temporary);
+  return written;
 }
 
 /* Locks the file's folder; waits a second at most, because another writer may be stopped. -1: no folder. */
@@ -197,12 +199,13 @@ static int lock_folder(const char *path) {
   return descriptor;
 }
 
-void tune_remember(const char *path, const struct tune_entry *entry) {
+bool tune_remember(const char *path, const struct tune_entry *entry) {
   struct tune_table table = {0};
   make_directories(path);
   const int lock = lock_folder(path); /* else the writer that reads before another writes drops its entry */
   tune_read(path, &table);
-  if (tune_put(&table, entry)) write_file(path, &table);
+  const bool written = tune_put(&table, entry) && write_file(path, &table);
   tune_release(&table);
   if (lock >= 0) close(lock);
+  return written;
 }

@@ -6,7 +6,7 @@
 #include "product_shape.h"
 
 enum { TUNE_KEY = 448, TUNE_LINE = 768, TUNE_WORDS = 8 }; /* sizes with the terminating zero */
-enum { TUNE_ENTRIES = 1024, TUNE_BYTES = TUNE_ENTRIES * TUNE_LINE };
+enum { TUNE_ENTRIES = 4096, TUNE_BYTES = TUNE_ENTRIES * TUNE_LINE };
 
 struct tune_entry {
   char key[TUNE_KEY]; /* from tune_key */
@@ -36,8 +36,8 @@ bool tune_put(struct tune_table *table, const struct tune_entry *entry);
 /* Adds the readable entries of the file. */
 void tune_read(const char *path, struct tune_table *table);
 /* Adds an entry to the file, through a temporary file beside it; creates missing directories. If the file cannot be
- * written, nothing changes. Writers take turns by a lock of the folder. */
-void tune_remember(const char *path, const struct tune_entry *entry);
+ * written, nothing changes and the result is false. Writers take turns by a lock of the folder. */
+bool tune_remember(const char *path, const struct tune_entry *entry);
 void tune_release(struct tune_table *table);
 
 #endif

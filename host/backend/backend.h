@@ -32,16 +32,15 @@ struct backend {
   void (*close)(struct backend_device *device);
   /* One line for people, valid while the device is open. */
   const char *(*describe)(const struct backend_device *device);
-  /* What the bits of its results depend on beside the plan, the data and this build: the libraries and their kernels.
-   * One line, valid while the device is open. NULL: nothing. */
-  const char *(*arithmetic)(const struct backend_device *device);
-
   /* False, with the reason as the last error, when the device cannot execute this op. */
   bool (*supports)(const struct backend_device *device, const struct plan *plan, const struct plan_op *op);
 
   /* Allocates and zeroes every buffer. `plan` is borrowed until release. ERROR_MEMORY names the size asked for. */
   descent_status (*compile)(struct backend_device *device, const struct plan *plan, struct backend_program **program);
   void (*release)(struct backend_program *program);
+  /* What the bits of a training depend on beside the plan, the data and this build: the libraries, their kernels, and
+   * the choices among them. One line, valid until release. NULL: nothing. */
+  const char *(*arithmetic)(const struct backend_program *program);
 
   /* Points a PLAN_SOURCE buffer at `rows` rows of host memory, borrowed until the next bind or release; NULL unbinds.
    * `dtype`: of its elements, that of the buffer, or DESCENT_DTYPE_U8 for the inputs of a gather, which widens them.

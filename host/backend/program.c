@@ -82,12 +82,12 @@ descent_status program_create_with(const descent_network *network, descent_devic
                                    const descent_train_options *options, unsigned parts, int64_t batch,
                                    int64_t most_rows, const float *class_weights, struct program *program) {
   struct program made = {.backend = device->backend, .device = device, .generation = process_generation()};
-  if (made.backend->arithmetic) made.arithmetic = made.backend->arithmetic(device->device);
   descent_status status;
   TRY(plan_build_with(network, options, parts, most_rows > batch ? most_rows : batch, &made.plan, &made.at));
   made.plan->train_rows = batch;
   TRY(program_check_support(device, made.plan));
   TRY(made.backend->compile(device->device, made.plan, &made.compiled));
+  if (made.backend->arithmetic) made.arithmetic = made.backend->arithmetic(made.compiled);
   TRY(program_write_network(&made, network));
   TRY(write_class_weights(&made, class_weights, network->classes));
 done:

@@ -12,7 +12,7 @@ struct program {
   struct backend_program *compiled;
   struct plan *plan;
   struct plan_handles at;
-  const char *arithmetic; /* as in struct backend, or NULL; valid while the device is open */
+  const char *arithmetic; /* as in struct backend, or NULL; valid as long as the program */
 };
 
 /* `batch`: most rows of a training step; `most_rows`: of any step, 0 for the same. Builds and compiles the plan, then

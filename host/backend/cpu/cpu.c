@@ -80,7 +80,6 @@ done:
 }
 
 static const char *device_describe(const struct backend_device *device) { return device->description; }
-static const char *device_arithmetic(const struct backend_device *device) { return device->arithmetic; }
 
 /* ---- compile ----------------------------------------------------------------------------------------------------- */
 
@@ -241,6 +240,8 @@ static const double *bad_step_flag(const struct backend_program *program, struct
   return NULL;
 }
 
+static const char *program_arithmetic(const struct backend_program *program) { return program->device->arithmetic; }
+
 static descent_status program_run(struct backend_program *program, struct plan_range range,
                                   const struct plan_step *steps, int64_t n_steps) {
   const double *bad_step = bad_step_flag(program, range);
@@ -382,7 +383,7 @@ const struct backend backend_cpu = {
     .open = device_open,
     .close = device_close,
     .describe = device_describe,
-    .arithmetic = device_arithmetic,
+    .arithmetic = program_arithmetic,
     .supports = device_supports,
     .compile = device_compile,
     .release = program_release,

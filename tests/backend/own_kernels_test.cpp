@@ -5,10 +5,14 @@
 namespace conformance {
 namespace {
 
-/* With few rows; of the widest layers a part, since exact sums take long. */
-const Shape layers[] = {{37, 40, 64, 64}, {5, 8, 256, 256}, {9, 12, 28, 300},  {5, 8, 300, 300},
-                        {33, 40, 300, 1}, {3, 4, 1024, 40}, {3, 4, 40, 1024},  {2, 3, 4096, 12},
-                        {2, 3, 12, 4096}, {3, 4, 784, 128}, {19, 24, 128, 10}, {530, 600, 64, 64}};
+/* With few rows; of the widest layers a part, since exact sums take long. The wide ones have the kernels of the others. */
+const Shape layers[] = {
+    {37, 40, 64, 64}, {530, 600, 64, 64}, {9, 12, 28, 300}, {33, 40, 300, 1}, {19, 24, 128, 10},
+#ifndef __SANITIZE_ADDRESS__
+    {5, 8, 256, 256}, {5, 8, 300, 300},   {3, 4, 784, 128}, {3, 4, 1024, 40}, {3, 4, 40, 1024},
+    {2, 3, 4096, 12}, {2, 3, 12, 4096},
+#endif
+};
 
 class OwnKernels : public testing::TestWithParam<std::tuple<descent_precision, Shape>> {};
 

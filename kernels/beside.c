@@ -19,7 +19,7 @@ static const struct plan_dense_backward_input *neighbour_of(const struct plan *p
 }
 
 /* True if the product for dZ of the layer below, in tiles of 128 x 128 as cuBLASLt's largest, has at most one for each
- * multiprocessor: what it leaves idle, dW can use. A larger one occupies them all by itself. The bits do not depend on
+ * multiprocessor: what it leaves idle, dW can use. A larger one occupies all of them alone. The bits do not depend on
  * this. */
 static bool leaves_room(const struct backend_device *device, const struct plan_dense_backward_input *input,
                         int64_t rows) {
@@ -116,6 +116,7 @@ descent_status beside_launched(struct beside *beside, int index, const struct la
     CUDA_TRY(cudaEventRecord(beside->running[beside->turn].done, place->stream));
     beside->running[beside->turn].dZ = layout_data(beside->buffers, beside->plan->ops[index].weights.dZ);
     beside->turn = (beside->turn + 1) % BESIDE_RUNNING;
+    launch_next_plainly(); /* the first stream may have waited before the fork, for which this launch was plain */
   }
 done:
   return status;

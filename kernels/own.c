@@ -364,8 +364,10 @@ descent_status own_fastest(struct product_library *library, const struct own_lau
                                   .seconds = 1e-9 * (double)known->nanoseconds};
     TRY(try_variant(&trial, candidate.variant, &candidate.verdict));
     trace(&trial, entry.key, &candidate, candidate.verdict ? candidate.verdict : "taken");
-    if (!candidate.verdict) *variant = candidate.variant, *seconds = candidate.seconds;
-    if (!candidate.verdict) goto done;
+    if (!candidate.verdict) {
+      *variant = candidate.variant, *seconds = candidate.seconds;
+      goto done;
+    }
   }
   TRY(time_variants(&trial, entry.key, candidates, &n));
   if (n > 0) {

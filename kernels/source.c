@@ -291,8 +291,9 @@ descent_status source_ready(struct source_set *set, bool *streaming) {
   if (product_library_untrusted(set->device->products))
     note(set, "cuBLASLt's flags are unknown: its algorithms are chosen by tests");
   if (product_library_forgets(set->device->products))
-    note(set, "the fastest kernels cannot be remembered (set XDG_CACHE_HOME to a folder that can be written), so the last "
-              "bits may differ from run to run");
+    note(set,
+         "the fastest kernels cannot be remembered (set XDG_CACHE_HOME to a folder that can be written), so the last "
+         "bits may differ from run to run");
   set->stale = false;
 done:
   *streaming = set->streaming;

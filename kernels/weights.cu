@@ -244,7 +244,7 @@ __global__ void __launch_bounds__(TILE::THREADS, TILE::RESIDENT)
   int stage = 0;
   for (; steps > 0; steps--) {
     copy_wait<TILE::STAGES - 2>();
-    __syncthreads();  // this stage is there, and nobody reads the one before it, which is copied to next
+    __syncthreads();  // this stage has arrived; no thread still reads the one before it, the next to be overwritten
     fetch(stage == 0 ? TILE::STAGES - 1 : stage - 1);
     const type *const dZ_stage = stages + stage * TILE::STAGE, *const A_stage = dZ_stage + TILE::ROWS * TILE::LD_OUT;
 #pragma unroll

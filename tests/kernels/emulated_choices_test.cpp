@@ -1,4 +1,5 @@
 /* The ways of dense operations chosen by time, on the emulation: each is right, all occur, and a choice is repeated. */
+#include <fstream>
 #include <regex>
 #include <set>
 
@@ -104,6 +105,39 @@ TEST_F(EmulatedChoices, ChoosesByTimeAmongAllWaysAndRepeatsIt) {
   }
   setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.path().c_str(), 1);
   EXPECT_EQ(missing, std::set<std::string>());
+}
+
+/* What a checkpoint records of the device differs where the choices do, and is the same again with the same choices. */
+TEST_F(EmulatedChoices, ArithmeticNamesThem) {
+  const Case c = {"", {8, 16, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_BF16};
+  std::set<std::string> all;
+  for (const int seed : {1, 2, 3, 1, 2, 3}) {
+    const Drawn drawn(seed);
+    Training training(c, BATCH);
+    ASSERT_EQ(training.compile(), DESCENT_OK) << descent_last_error();
+    all.insert(training.program.arithmetic);
+  }
+  EXPECT_EQ(all.size(), 3u) << *all.begin();
+  for (const std::string &text : all) expect_contains(text, ", choices ");
+}
+
+/* Where nothing can be written, the next process may choose otherwise, and the training says so. */
+TEST_F(EmulatedChoices, WhatCannotBeRememberedIsSaid) {
+  const Case c = {"", {8, 4}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_FP32};
+  const Folder cache;
+  for (const bool writable : {true, false}) {
+    const std::string folder = cache / (writable ? "folder" : "file/below");
+    if (!writable) std::ofstream(cache / "file") << "not a folder";
+    setenv("XDG_CACHE_HOME", folder.c_str(), 1);
+    Training training(c, BATCH);
+    training.options.autotune = true;
+    ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+    const std::vector<plan_step> steps = training.steps(1);
+    ASSERT_EQ(program_run(&training.program, training.program.plan->train, steps.data(), 1), DESCENT_OK);
+    const std::string placement = training.program.backend->placement(training.program.compiled);
+    EXPECT_EQ(placement.find("cannot be remembered") == std::string::npos, writable) << placement;
+  }
+  setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.path().c_str(), 1);
 }
 
 /* A captured step, whose weights' operations may run on the second stream, and its parts, one operation after another: with

@@ -120,9 +120,9 @@ int64_t sum_count(const product_shape &s) {
 }
 
 /* Dense unless padded; bias_element and mask as the epilogue requires. */
-inline product_shape shape_of(int64_t m, int64_t n, int64_t k, element operands = ELEMENT_F32, element result = ELEMENT_F32,
-                       epilogue epilogue = EPILOGUE_NONE, bool transpose_a = false, bool transpose_b = false,
-                       int64_t padding = 0) {
+inline product_shape shape_of(int64_t m, int64_t n, int64_t k, element operands = ELEMENT_F32,
+                              element result = ELEMENT_F32, epilogue epilogue = EPILOGUE_NONE, bool transpose_a = false,
+                              bool transpose_b = false, int64_t padding = 0) {
   product_shape s = {};
   s.m = m, s.n = n, s.k = k;
   s.transpose_a = transpose_a, s.transpose_b = transpose_b;

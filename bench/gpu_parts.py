@@ -151,7 +151,7 @@ TESTS = (
     ("trainings on sources", "fit_source_test", "*", "*RefusesToResumeWithAnotherShape"),
 )
 
-DRAWN = ("3", "11")  # seeds that take own kernels for about half of the dense operations, of each kind and element
+DRAWN = ("3", "11")  # seeds that take custom kernels for about half of the dense operations, of each kind and element
 
 
 def test_jobs(machine):
@@ -211,7 +211,7 @@ SANITIZED = ("*cuda_bf16__gather_shuffled_padding0:*cuda_bf16__gather_of_a_view_
              "*cuda_bf16__update_adam_first_step*:*cuda_fp32__update_sgd_momentum_clipped*:"
              "*cuda_fp32__gradient_norm_tiny*:*cuda_bf16__statistics_relu_5of8*_padding0:"
              "*cuda_fp32__output_softmax_301_range4_0_padding3:*cuda_fp32__metrics*")
-# cuBLAS's own kernels are not ours to check, and take most of the time.
+# cuBLAS's custom kernels are not ours to check, and take most of the time.
 NOT_OURS = "regex=cublas|cutlass|xmma|nvjet|gemm|gemv|splitK|ampere|hopper|sm80|sm90"
 
 
@@ -229,7 +229,7 @@ def check_with(session, machine, end, tools):
     jobs = []
     for tool in tools:
         job = machine.ours(tool, "conformance_test", [f"--gtest_filter={which}"], accept=sanitized,
-                           environment={"DESCENT_CUDA_CHOOSE": DRAWN[0]})  # so that own kernels run
+                           environment={"DESCENT_CUDA_CHOOSE": DRAWN[0]})  # so that custom kernels run
         job.command = [machine.sanitizer, "--tool", tool, "--error-exitcode", "9", "--kernel-name-exclude", NOT_OURS,
                        *job.command]
         jobs.append(job)

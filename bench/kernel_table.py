@@ -12,6 +12,7 @@ import collections
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -91,6 +92,12 @@ def label(kernel):
     return kernel.split("<")[0]
 
 
+def compiler_version():
+    nvcc = os.environ.get("NVCC") or shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
+    text = subprocess.run([nvcc, "--version"], check=True, capture_output=True, text=True).stdout
+    return re.search(r"release ([0-9.]+)", text)[1]
+
+
 def span(values):
     least, most = min(values), max(values)
     return str(least) if least == most else f"{least}-{most}"
@@ -105,11 +112,12 @@ def main(build):
         threads, dynamic = launches[kernel].most_common(1)[0][0] if kernel in launches else (COMMON_THREADS, 0)
         rows[label(kernel)].append((threads, dynamic, of))
     print("# Kernels: registers, shared memory, occupancy\n")
-    print("Written by `bench/kernel_table.py`, with CUDA 13.0. For each architecture: registers of a thread, and blocks")
-    print("that a multiprocessor holds, with the share of its threads that they are. A range is over the instances of a")
-    print("kernel. Dynamic shared memory, in bytes, is what most launches of the tests ask for; a fused kernel that keeps W")
-    print("asks for more or less, with K. Tiles of fused kernels are rows x columns of the result, those of weights_of_slice")
-    print("n_out x n_in. No kernel spills registers or has a stack frame.\n")
+    print(f"Written by `bench/kernel_table.py`, with CUDA {compiler_version()}. For each architecture: registers of a")
+    print("thread, and blocks that a multiprocessor holds, with the share of its threads that they are. A range is over the")
+    print("instances of a kernel. Dynamic shared memory, in bytes, is what most launches of the tests ask for; a fused kernel")
+    print("that keeps W asks for more or less, with K. Tiles of fused kernels are rows x columns of the result, those of")
+    print(f"weights_of_slice n_out x n_in. Kernels that these tests do not launch are taken to have {COMMON_THREADS} threads.")
+    print("No kernel spills registers or has a stack frame.\n")
     print("| kernel | instances | threads | static | dynamic | " + " | ".join(ARCHITECTURES) + " |")
     print("| --- " * (5 + len(ARCHITECTURES)) + "|")
     for name, instances in sorted(rows.items()):

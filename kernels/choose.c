@@ -29,7 +29,7 @@ static bool is_passed(const struct plan *plan, int dZ) {
   return false;
 }
 
-/* By the estimated passes alone where not all are timed, and then no own kernel beside a product; the later one where
+/* By the estimated passes alone where not all are timed, and then no custom kernel beside a product; the later one where
  * two cost the same. */
 static int cheapest(const struct way_list *list) {
   const bool timed = ways_are_timed(list);
@@ -52,8 +52,8 @@ static descent_status draw_way(struct product_choices *choices, const struct den
     const int i = product_library_draw(choices->ways.device->products, key, "way", list->n);
     passes = list->at[i].way.product != NULL;
     if (!passes)
-      TRY(own_passes(choices->ways.device->products, &work->launch, list->at[i].way.variant,
-                     choices->ways.device->stream, &passes));
+      TRY(custom_passes(choices->ways.device->products, &work->launch, list->at[i].way.variant,
+                        choices->ways.device->stream, &passes));
     if (passes)
       *drawn = i;
     else
@@ -65,12 +65,12 @@ done:
 
 static void name_way(const struct dense_way *way, char text[BACKEND_PATH]) {
   if (!way->product)
-    snprintf(text, BACKEND_PATH, "own %d", way->variant);
+    snprintf(text, BACKEND_PATH, "custom %d", way->variant);
   else
     snprintf(text, BACKEND_PATH, "cublaslt%s", way->mask ? "+mask" : way->fused ? "+epilogue" : "");
 }
 
-/* "taken=own variant=1", and the seconds of each way. */
+/* "taken=custom variant=1", and the seconds of each way. */
 static void trace_choice(const struct product_choices *choices, const struct dense_work *work, const char *key,
                          const struct way_list *list, int taken) {
   static const char *const kinds[OP_KINDS] = {
@@ -79,7 +79,7 @@ static void trace_choice(const struct product_choices *choices, const struct den
   int at = 0;
   for (int i = -1; i < list->n && at < (int)sizeof text; i++) {
     const struct timed_way *const p = &list->at[i < 0 ? taken : i];
-    const char *const name = !p->way.product ? "own" : p->way.fused ? "fused" : "plain";
+    const char *const name = !p->way.product ? "custom" : p->way.fused ? "fused" : "plain";
     if (i < 0)
       at += snprintf(text, sizeof text, p->way.product ? "taken=%s" : "taken=%s variant=%d", name, p->way.variant);
     else
@@ -89,7 +89,7 @@ static void trace_choice(const struct product_choices *choices, const struct den
                         work->op->layer, kinds[work->op->kind], text);
 }
 
-static descent_status choose(struct product_choices *choices, const struct dense_work *work, bool with_own,
+static descent_status choose(struct product_choices *choices, const struct dense_work *work, bool with_custom,
                              struct dense_choice *choice) {
   const struct plan_op *const op = work->op;
   const bool has_sums = op->kind == OP_DENSE_BACKWARD_WEIGHTS && is_passed(choices->ways.plan, op->weights.dZ);
@@ -98,7 +98,7 @@ static descent_status choose(struct product_choices *choices, const struct dense
   int taken;
   descent_status status;
   product_library_key(choices->ways.device->products, &work->shape, key);
-  TRY(ways_list(&choices->ways, work, with_own, has_sums, &list));
+  TRY(ways_list(&choices->ways, work, with_custom, has_sums, &list));
   if (ways_draw(&choices->ways))
     TRY(draw_way(choices, work, key, &list, &taken));
   else
@@ -112,7 +112,7 @@ done:
 }
 
 /* The choice without a mask, made when it is first needed. On other rows than the captured ones, which occur only in
- * checks, an own kernel is used where it is on those, so that the checks reach it. */
+ * checks, a custom kernel is used where it is on those, so that the checks reach it. */
 static descent_status choose_dense(struct product_choices *choices, int index, int64_t rows,
                                    const struct dense_choice **result) {
   const bool captured = rows == choose_captured_rows(choices->ways.plan, index);
@@ -123,7 +123,7 @@ static descent_status choose_dense(struct product_choices *choices, int index, i
     struct dense_choice made = {.rows = rows};
     struct dense_work work;
     ways_describe(&choices->ways, index, rows, &work);
-    if (!captured && choices->dense[index][0].rows && !usual->product && usual->variant < own_variants(&work.launch))
+    if (!captured && choices->dense[index][0].rows && !usual->product && usual->variant < custom_variants(&work.launch))
       made.way = *usual;
     else
       TRY(choose(choices, &work, captured, &made));
@@ -144,7 +144,7 @@ static int forward_of(const struct plan *plan, int index) {
 }
 
 /* A mask saves the pass over dZ and costs its own memory traffic. That pass also sums the columns, which then takes the
- * weights' epilogue, a pass of its own, or the weights' own kernel. */
+ * weights' epilogue, a separate pass, or the weights' custom kernel. */
 static descent_status choose_mask(struct product_choices *choices, int index) {
   const struct plan *plan = choices->ways.plan;
   const struct plan_dense_backward_input *op = &plan->ops[index].input;
@@ -241,7 +241,7 @@ uint32_t choose_digest(const struct product_choices *choices, struct plan_range 
 static void count_scratch(struct product_choices *choices, int index, const struct dense_way *way) {
   struct dense_work work;
   ways_describe(&choices->ways, index, choices->ways.plan->batch, &work);
-  const size_t bytes = way->product ? 0 : own_scratch(&work.launch);
+  const size_t bytes = way->product ? 0 : custom_scratch(&work.launch);
   if (bytes > choices->scratch) choices->scratch = bytes;
 }
 

@@ -26,7 +26,7 @@ struct product_choices {
   struct way_table ways;
   struct dense_choice (*dense)[CHOICES]; /* (n_ops) */
   struct masked_choice *masked;          /* (n_ops) */
-  size_t scratch;                        /* bytes that the own kernels in use need */
+  size_t scratch;                        /* bytes that the custom kernels in use need */
 };
 
 /* Chooses for every dense operation of the plan at its captured rows. Call it before the buffers are allocated, since

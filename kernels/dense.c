@@ -85,8 +85,8 @@ static struct weights_launch weights_launch(const struct device_buffers *buffers
 }
 
 void dense_launch(const struct device_buffers *buffers, const struct plan_op *op, int64_t rows,
-                  struct own_launch *launch) {
-  *launch = (struct own_launch){.kind = op->kind};
+                  struct custom_launch *launch) {
+  *launch = (struct custom_launch){.kind = op->kind};
   if (op->kind == OP_DENSE_FORWARD)
     launch->forward = forward_launch(buffers, op, rows);
   else if (op->kind == OP_DENSE_BACKWARD_INPUT)
@@ -95,27 +95,26 @@ void dense_launch(const struct device_buffers *buffers, const struct plan_op *op
     launch->weights = weights_launch(buffers, op, rows);
 }
 
-void dense_shape(const struct device_buffers *buffers, const struct plan_op *op, int64_t rows,
-                 struct product_shape *shape) {
-  struct own_launch launch;
-  dense_launch(buffers, op, rows, &launch);
+void dense_shape(const struct custom_launch *launch, struct product_shape *shape) {
   memset(shape, 0, sizeof *shape);
-  shape->tf32 = is_tf32(buffers);
-  if (op->kind == OP_DENSE_FORWARD) {
-    const struct fused_forward_launch *const f = &launch.forward;
-    shape->m = rows, shape->n = f->pass.n, shape->k = f->n_in;
+  if (launch->kind == OP_DENSE_FORWARD) {
+    const struct fused_forward_launch *const f = &launch->forward;
+    shape->m = f->pass.rows, shape->n = f->pass.n, shape->k = f->n_in;
+    shape->tf32 = f->tf32;
     shape->transpose_b = true;
     shape->lda = f->A_in.ld, shape->ldb = f->W.ld, shape->ldc = f->pass.product.ld;
     shape->operands = f->A_in.element;
     shape->result = shape->bias_element = f->pass.product.element;
-  } else if (op->kind == OP_DENSE_BACKWARD_INPUT) {
-    const struct fused_input_launch *const i = &launch.input;
-    shape->m = rows, shape->n = i->pass.n, shape->k = i->n_out;
+  } else if (launch->kind == OP_DENSE_BACKWARD_INPUT) {
+    const struct fused_input_launch *const i = &launch->input;
+    shape->m = i->pass.rows, shape->n = i->pass.n, shape->k = i->n_out;
+    shape->tf32 = i->tf32;
     shape->lda = i->dZ_above.ld, shape->ldb = i->W.ld, shape->ldc = i->pass.dZ.ld;
     shape->operands = i->dZ_above.element, shape->result = i->pass.dZ.element;
   } else {
-    const struct weights_launch *const w = &launch.weights;
-    shape->m = w->n_out, shape->n = w->n_in, shape->k = rows;
+    const struct weights_launch *const w = &launch->weights;
+    shape->m = w->n_out, shape->n = w->n_in, shape->k = w->rows;
+    shape->tf32 = w->tf32;
     shape->transpose_a = true;
     shape->lda = w->dZ.ld, shape->ldb = w->A_in.ld, shape->ldc = w->ld;
     shape->operands = w->dZ.element;
@@ -123,7 +122,7 @@ void dense_shape(const struct device_buffers *buffers, const struct plan_op *op,
   }
 }
 
-struct product_operands dense_operands(const struct own_launch *l, bool fused, void *mask) {
+struct product_operands dense_operands(const struct custom_launch *l, bool fused, void *mask) {
   if (l->kind == OP_DENSE_FORWARD)
     return (struct product_operands){.A = l->forward.A_in.data,
                                      .B = l->forward.W.data,

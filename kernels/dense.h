@@ -3,16 +3,15 @@
 #ifndef DESCENT_KERNELS_DENSE_H
 #define DESCENT_KERNELS_DENSE_H
 
+#include "custom.h"
 #include "layout.h"
-#include "own.h"
 
 /* On `rows` rows, without state, scratch and the input's bias gradient; before layout_take without data. */
 void dense_launch(const struct device_buffers *buffers, const struct plan_op *op, int64_t rows,
-                  struct own_launch *launch);
+                  struct custom_launch *launch);
 /* The plain product. All bytes are set, so shapes compare as bytes. */
-void dense_shape(const struct device_buffers *buffers, const struct plan_op *op, int64_t rows,
-                 struct product_shape *shape);
+void dense_shape(const struct custom_launch *launch, struct product_shape *shape);
 /* With the vector that the product's epilogue reads or writes if it is `fused`. */
-struct product_operands dense_operands(const struct own_launch *launch, bool fused, void *mask);
+struct product_operands dense_operands(const struct custom_launch *launch, bool fused, void *mask);
 
 #endif

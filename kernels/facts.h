@@ -14,7 +14,7 @@ enum trust {
 enum { MOST_CANDIDATES = 32 };
 struct candidate {
   cublasLtMatmulAlgo_t algorithm;
-  int variant;      /* of an own kernel, which has no algorithm */
+  int variant;      /* of a custom kernel; `algorithm` is then unused */
   size_t workspace; /* bytes */
   float waves;      /* of blocks that the launch needs */
   enum trust trust;

@@ -2,15 +2,16 @@
  * no CUDA C++. Each launcher enqueues its kernels on a stream and returns the launch's error.
  *
  * Matrices are (rows, n), row-major, `ld` elements from row to row; the padding between column n and ld is neither read
- * nor written. Base addresses are 256-byte aligned. When ld is a multiple of 16 bytes' worth of elements accesses are
- * 16 bytes wide, otherwise one element each: one kernel, two instances.
+ * nor written. Base addresses are 256-byte aligned. Where ld is a multiple of 16 bytes' worth of elements, accesses are
+ * 16 bytes wide, otherwise one element each: by an instance of the kernel, or by a branch in it.
  *
  * `rows` of a launch is what the grid covers: the plan's batch inside a captured graph, the step's own rows otherwise.
  * A step's valid rows are step->rows <= rows. Inside a graph the rows beyond the valid ones are computed and must be
  * harmless: gather fills X with 0 there, loss fills dZ with 0, and sums over rows leave them out or add zeros.
  *
- * Every sum has a fixed order that depends on shapes alone. Sums over blocks: each block writes its partial sum, the
- * last one to finish (an integer counter, reset by it) adds them up in order; no floating-point atomics. */
+ * Every sum has a fixed order that depends on shapes, and on the variant where there are several, alone. Sums over
+ * blocks: each block writes its partial sum, and the last one to finish (an integer counter, reset by it) or a second
+ * kernel adds them up in order; no floating-point atomics. */
 #ifndef DESCENT_KERNELS_KERNELS_H
 #define DESCENT_KERNELS_KERNELS_H
 
@@ -29,6 +30,7 @@ extern "C" {
 #endif
 
 enum element { ELEMENT_F32, ELEMENT_BF16 }; /* bf16: the upper half of a float32, rounded to nearest even */
+static inline int64_t element_bytes(enum element element) { return element == ELEMENT_F32 ? 4 : 2; }
 
 struct device_matrix {
   void *data; /* NULL: there is none */
@@ -190,7 +192,7 @@ struct loss_launch {
   float label_smoothing;
   struct scratch scratch;
 };
-size_t loss_scratch(int64_t rows, int64_t n);
+size_t loss_scratch(int64_t rows);
 cudaError_t launch_loss(const struct loss_launch *launch, cudaStream_t stream);
 
 /* dZ = dA * g' of the output layer, rounded to dZ's element; in rows beyond the step's 0. */
@@ -375,7 +377,7 @@ cudaError_t code_check(void);
 
 /* This thread's next launch does not start before everything that its stream waits for is complete. Called where a
  * stream begins to wait for another one, unless a copy or a graph comes next: GRID_BEGIN (common.cuh) waits for kernels
- * of its own stream. */
+ * of the same stream only. */
 void launch_next_plainly(void);
 
 #ifdef __cplusplus

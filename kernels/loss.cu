@@ -1,4 +1,4 @@
-// The losses with their gradients, from logits in the stable form; the output of predict; the running totals.
+// The losses with their gradients, from logits in the stable form; the output of predict.
 //
 // A row's loss is computed in float32 and rows are summed in double: by thread, block, grid.
 #include "softmax.cuh"
@@ -7,7 +7,7 @@ enum { MOST_BLOCKS = 2048 };
 
 // Blocks of BLOCK that have `lanes` threads for a row.
 static unsigned row_blocks(int64_t rows, int lanes) { return block_count(rows, BLOCK / lanes, MOST_BLOCKS); }
-size_t loss_scratch(int64_t rows, int64_t) { return row_blocks(rows, BLOCK) * sizeof(double); }  // of any loss
+size_t loss_scratch(int64_t rows) { return row_blocks(rows, BLOCK) * sizeof(double); }  // of any loss
 
 template <int LANES>
 static __device__ inline int64_t first_row(void) {

@@ -1,10 +1,10 @@
 /* From operations to launches.
  *
- * A range's operations give the same results together and one by one, but for the order of some sums: the column sums of
- * dZ are computed while dZ is written if the operation that needs them is in the same range (a pass adds in the same order
- * either way, an own kernel in its own), and relu's derivative may come from a mask that the forward product of the same
- * range wrote. The norm adds the step to the metrics of the same range. In a captured range weights' operations may run on
- * a second stream. Ranges that hold the same operations give the same bits. */
+ * Ranges of the same operations give the same bits. Operations give the same results together and one by one, but for
+ * the order of some sums. Together, the column sums of dZ are computed while dZ is written if the operation that needs
+ * them is in the range: a pass adds in the same order either way, a custom kernel in another. relu's derivative may come
+ * from a mask that the forward product of the range wrote, and the norm adds the step to the metrics of the range. In a
+ * captured range weights' operations may run on a second stream. */
 #include "lower.h"
 
 #include "compiled.h"
@@ -34,7 +34,7 @@ done:
 
 /* What a dense op is on these rows, and how the range computes it. */
 static descent_status describe(struct backend_program *program, struct plan_range range, int index, int64_t rows,
-                               const struct launch_place *place, struct own_launch *launch, struct dense_way *way) {
+                               const struct launch_place *place, struct custom_launch *launch, struct dense_way *way) {
   const struct step_state *const state = program->queue.state;
   dense_launch(&program->buffers, &program->plan->ops[index], rows, launch);
   if (launch->kind == OP_DENSE_FORWARD)
@@ -47,7 +47,7 @@ static descent_status describe(struct backend_program *program, struct plan_rang
 }
 
 /* The product, or all of the operation. */
-static descent_status launch_dense(struct backend_program *program, int index, const struct own_launch *launch,
+static descent_status launch_dense(struct backend_program *program, int index, const struct custom_launch *launch,
                                    const struct dense_way *way, const struct launch_place *place,
                                    const struct lower_marks *marks) {
   struct product_operands operands = dense_operands(launch, way->fused, way->mask);
@@ -56,7 +56,7 @@ static descent_status launch_dense(struct backend_program *program, int index, c
   if (way->product)
     TRY(product_run(way->product, &operands, place->stream));
   else
-    CUDA_TRY(own_run(launch, way->variant, place->stream));
+    CUDA_TRY(custom_run(launch, way->variant, place->stream));
   if (marks && marks->products) TRY(record(program, marks->products[index - marks->first]));
 done:
   return status;
@@ -65,7 +65,7 @@ done:
 static descent_status lower_forward(struct backend_program *program, struct plan_range range, int index, int64_t rows,
                                     const struct lower_marks *marks) {
   const struct launch_place *const place = &program->beside.first;
-  struct own_launch launch;
+  struct custom_launch launch;
   struct dense_way way;
   descent_status status;
   TRY(describe(program, range, index, rows, place, &launch, &way));
@@ -83,7 +83,7 @@ done:
 
 static descent_status lower_weights(struct backend_program *program, struct plan_range range, int index, int64_t rows,
                                     bool has_sums, const struct launch_place *place, const struct lower_marks *marks) {
-  struct own_launch launch;
+  struct custom_launch launch;
   struct dense_way way;
   descent_status status;
   TRY(describe(program, range, index, rows, place, &launch, &way));
@@ -111,7 +111,7 @@ static descent_status lower_input(struct backend_program *program, struct plan_r
   const struct plan *const plan = program->plan;
   const int reader = reader_of_sums(plan, range, index);
   const struct launch_place *const place = &program->beside.first;
-  struct own_launch launch;
+  struct custom_launch launch;
   struct dense_way way, reading = {.fused = true};
   descent_status status;
   TRY(describe(program, range, index, rows, place, &launch, &way));
@@ -356,7 +356,7 @@ done:
 
 descent_status lower_product(struct backend_program *program, int index, int64_t rows) {
   const struct plan_range all = {0, program->plan->n_ops};
-  struct own_launch launch;
+  struct custom_launch launch;
   struct dense_way way;
   descent_status status;
   if (index < 0 || index >= program->plan->n_ops || !plan_has_product(&program->plan->ops[index]))

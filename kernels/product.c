@@ -260,13 +260,13 @@ static descent_status launch(const void *context, const struct candidate *candid
 }
 
 static descent_status race(const struct trial *trial, struct candidate candidates[], int n) {
-  const struct race_course course = {.stream = trial->stream,
-                                     .cache = trial->cache,
-                                     .operands = trial->part[0],
-                                     .bytes = trial->part[OPERAND_PARTS] - trial->part[0],
-                                     .launch = launch,
-                                     .context = trial};
-  return race_run(&course, candidates, n);
+  const struct race_setup setup = {.stream = trial->stream,
+                                   .cache = trial->cache,
+                                   .operands = trial->part[0],
+                                   .bytes = trial->part[OPERAND_PARTS] - trial->part[0],
+                                   .launch = launch,
+                                   .context = trial};
+  return race_run(&setup, candidates, n);
 }
 
 enum selection { SELECT_FIRST, SELECT_FASTEST, SELECT_DRAWN };

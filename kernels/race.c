@@ -13,8 +13,8 @@ static const double warm_seconds = 2e-3;               /* of work, after which t
 static const double most_seconds = 20e-3; /* of all samples of a candidate, except FEW_ROUNDS of a long launch */
 
 struct race {
-  const struct race_course *course;
-  int launches, copies; /* of a graph; of the operands, the course's own among them */
+  const struct race_setup *setup;
+  int launches, copies; /* of a graph; of the operands, those of the setup among them */
   char *memory;         /* the other copies */
   size_t copy_bytes;
   cudaGraphExec_t graphs[MOST_CANDIDATES]; /* NULL: not captured */
@@ -36,12 +36,12 @@ done:
 /* The number of launches of the first candidate that take about as long as a sample should; *rounds: the number of
  * samples. */
 static descent_status plan_samples(struct race *race, const struct candidate *first, int *rounds) {
-  const cudaStream_t stream = race->course->stream;
+  const cudaStream_t stream = race->setup->stream;
   double seconds = 0;
   bool ran;
   descent_status status = DESCENT_OK;
   CUDA_TRY(cudaEventRecord(race->events[0], stream));
-  TRY(race->course->launch(race->course->context, first, 0, &ran));
+  TRY(race->setup->launch(race->setup->context, first, 0, &ran));
   CUDA_TRY(cudaEventRecord(race->events[1], stream));
   TRY(elapsed(race->events[0], race->events[1], &seconds));
   race->launches = seconds * MOST_LAUNCHES < sample_seconds ? MOST_LAUNCHES
@@ -57,13 +57,13 @@ done:
 /* Copies of twice the cache size in total, but no more than there are launches and than fit in half of the free memory;
  * none if the allocation fails. */
 static descent_status take_copies(struct race *race) {
-  const struct race_course *const course = race->course;
-  const int64_t bytes = course->bytes;
+  const struct race_setup *const setup = race->setup;
+  const int64_t bytes = setup->bytes;
   size_t left, total;
   descent_status status = DESCENT_OK;
   CUDA_TRY(cudaMemGetInfo(&left, &total));
   const int64_t room = (int64_t)(left / 2) < most_copied ? (int64_t)(left / 2) : most_copied;
-  int64_t copies = 2 * course->cache / bytes + 1;
+  int64_t copies = 2 * setup->cache / bytes + 1;
   if (copies > race->launches) copies = race->launches;
   if (copies > 1 + room / bytes) copies = 1 + room / bytes;
   race->copies = 1;
@@ -77,8 +77,8 @@ static descent_status take_copies(struct race *race) {
   }
   CUDA_TRY(error);
   for (int64_t i = 0; i < copies - 1; i++)
-    CUDA_TRY(cudaMemcpyAsync(race->memory + (size_t)i * race->copy_bytes, course->operands, race->copy_bytes,
-                             cudaMemcpyDeviceToDevice, course->stream));
+    CUDA_TRY(cudaMemcpyAsync(race->memory + (size_t)i * race->copy_bytes, setup->operands, race->copy_bytes,
+                             cudaMemcpyDeviceToDevice, setup->stream));
   race->copies = (int)copies;
 done:
   return status;
@@ -86,31 +86,31 @@ done:
 
 /* *result stays NULL if the candidate cannot be captured. */
 static descent_status capture(const struct race *race, const struct candidate *candidate, cudaGraphExec_t *result) {
-  const struct race_course *const course = race->course;
+  const struct race_setup *const setup = race->setup;
   cudaGraph_t graph = NULL;
   bool ran = true;
   descent_status status = DESCENT_OK;
-  CUDA_TRY(cudaStreamBeginCapture(course->stream, cudaStreamCaptureModeThreadLocal));
+  CUDA_TRY(cudaStreamBeginCapture(setup->stream, cudaStreamCaptureModeThreadLocal));
   for (int i = 0; i < race->launches && ran && status == DESCENT_OK; i++) {
     const int copy = i % race->copies;
-    const char *const at = copy ? race->memory + (size_t)(copy - 1) * race->copy_bytes : course->operands;
-    status = course->launch(course->context, candidate, at - course->operands, &ran);
+    const char *const at = copy ? race->memory + (size_t)(copy - 1) * race->copy_bytes : setup->operands;
+    status = setup->launch(setup->context, candidate, at - setup->operands, &ran);
   }
-  const cudaError_t ended = cudaStreamEndCapture(course->stream, &graph);
+  const cudaError_t ended = cudaStreamEndCapture(setup->stream, &graph);
   if (!ran || status != DESCENT_OK) {
     (void)cudaGetLastError(); /* of a capture that ended early */
     goto done;
   }
   CUDA_TRY(ended);
   CUDA_TRY(cudaGraphInstantiate(result, graph, 0));
-  CUDA_TRY(cudaGraphUpload(*result, course->stream)); /* else the first launch includes the upload */
+  CUDA_TRY(cudaGraphUpload(*result, setup->stream)); /* else the first launch includes the upload */
 done:
   if (graph) (void)cudaGraphDestroy(graph);
   return status;
 }
 
 static descent_status warm_up(const struct race *race, cudaGraphExec_t graph) {
-  const cudaStream_t stream = race->course->stream;
+  const cudaStream_t stream = race->setup->stream;
   double seconds = 0, all = 0;
   descent_status status = DESCENT_OK;
   for (int i = 0; i < MOST_WARM && all < warm_seconds; i++) {
@@ -127,7 +127,7 @@ done:
 /* Each graph once, an event between any two. The launch before the first event keeps the device busy until the host has
  * enqueued the timed ones. */
 static descent_status run_round(struct race *race, int round) {
-  const cudaStream_t stream = race->course->stream;
+  const cudaStream_t stream = race->setup->stream;
   descent_status status = DESCENT_OK;
   CUDA_TRY(cudaGraphLaunch(race->graphs[race->running[race->n_running - 1]], stream));
   CUDA_TRY(cudaEventRecord(race->events[0], stream));
@@ -194,10 +194,10 @@ done:
   return status;
 }
 
-descent_status race_run(const struct race_course *course, struct candidate candidates[], int n) {
+descent_status race_run(const struct race_setup *setup, struct candidate candidates[], int n) {
   struct race *race = module_allocate(1, sizeof *race, "the times of algorithms");
   if (!race) return DESCENT_ERROR_MEMORY;
-  race->course = course;
+  race->setup = setup;
   const descent_status status = run_all(race, candidates, n);
   for (int i = 0; i < n; i++)
     if (race->graphs[i]) (void)cudaGraphExecDestroy(race->graphs[i]);

@@ -6,7 +6,7 @@
 #include "module.h"
 
 /* What the candidates have in common. */
-struct race_course {
+struct race_setup {
   cudaStream_t stream;
   int64_t cache;  /* bytes of the device's L2; 0: unknown */
   char *operands; /* device memory that holds all that a launch reads and writes, beside scratch */
@@ -19,6 +19,6 @@ struct race_course {
 /* Sets the seconds of each candidate and sorts the candidates, fastest first. A candidate that cannot be captured gets
  * the verdict "not_captured" and comes last. Takes about 2 ms for each candidate, at most 20 ms or, where one launch
  * takes longer than 2.5 ms, four launches. */
-descent_status race_run(const struct race_course *course, struct candidate candidates[], int n);
+descent_status race_run(const struct race_setup *setup, struct candidate candidates[], int n);
 
 #endif

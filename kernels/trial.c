@@ -9,8 +9,6 @@
 
 enum { SCRATCH_ALIGNMENT = 256 }; /* bytes */
 
-static int64_t element_size(enum element element) { return element == ELEMENT_F32 ? 4 : 2; }
-
 /* Bytes of a matrix (rows, ld), rounded up so that the next part is aligned; false on overflow. */
 static bool part_bytes(int64_t rows, int64_t ld, int64_t size, size_t *bytes) {
   int64_t product;
@@ -23,7 +21,7 @@ static bool part_bytes(int64_t rows, int64_t ld, int64_t size, size_t *bytes) {
 
 descent_status trial_open(struct trial *trial) {
   const struct product_shape *const shape = &trial->matmul->shape;
-  const int64_t C_size = element_size(shape->result), size = element_size(shape->operands);
+  const int64_t C_size = element_bytes(shape->result), size = element_bytes(shape->operands);
   size_t *const bytes = trial->bytes;
   size_t total = 0;
   descent_status status = DESCENT_OK;
@@ -36,7 +34,7 @@ descent_status trial_open(struct trial *trial) {
       !part_bytes(trial->B_rows, shape->ldb, size, &bytes[OPERAND_B]) ||
       !part_bytes(shape->m, shape->ldc, C_size, &bytes[RESULT]) ||
       !part_bytes(shape->m, shape->ldc, C_size, &bytes[RESULT_AGAIN]) ||
-      !part_bytes(shape->n, 1, element_size(shape->bias_element), &bytes[BIAS]) ||
+      !part_bytes(shape->n, 1, element_bytes(shape->bias_element), &bytes[BIAS]) ||
       !part_bytes(product_sum_count(shape), 1, 4, &bytes[SUMS]) ||
       !part_bytes(product_sum_count(shape), 1, 4, &bytes[SUMS_AGAIN]) ||
       !part_bytes(shape->m, shape->mask_ld / 8, 1, &bytes[MASK]) || !part_bytes(2, 1, 8, &bytes[COUNTS]))
@@ -90,7 +88,7 @@ static descent_status fill_A(const struct trial *trial, int64_t from, bool ones)
   const int64_t rows = trial->A_rows - (shape->transpose_a ? from : 0);
   const int64_t cols = trial->A_cols - (shape->transpose_a ? 0 : from);
   descent_status status = DESCENT_OK;
-  A.data = (char *)A.data + from * (shape->transpose_a ? shape->lda : 1) * element_size(shape->operands);
+  A.data = (char *)A.data + from * (shape->transpose_a ? shape->lda : 1) * element_bytes(shape->operands);
   if (from > 0) CUDA_TRY(cudaMemsetAsync(trial->part[OPERAND_A], 0, trial->bytes[OPERAND_A], trial->stream));
   CUDA_TRY(launch_fill(A, rows, cols, ones, 1, trial->stream));
   TRY(fill_mask(trial, ones));
@@ -100,7 +98,7 @@ done:
 
 /* Each element is one of the choices, at random. */
 static descent_status fill_bias(const struct trial *trial, const float choices[4]) {
-  const size_t size = (size_t)element_size(trial->matmul->shape.bias_element), n = (size_t)trial->matmul->shape.n;
+  const size_t size = (size_t)element_bytes(trial->matmul->shape.bias_element), n = (size_t)trial->matmul->shape.n;
   descent_status status = DESCENT_OK;
   char *bias = NULL;
   if (!product_has_bias(&trial->matmul->shape)) return DESCENT_OK;

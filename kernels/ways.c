@@ -1,4 +1,4 @@
-/* The ways to compute a dense operation, each with its seconds. Products and own kernels are measured, once for each
+/* The ways to compute a dense operation, each with its seconds. Products and custom kernels are measured, once for each
  * shape; the passes beside a product are estimated. */
 #include "ways.h"
 
@@ -41,17 +41,18 @@ static descent_status find_product(struct way_table *table, const struct product
   return DESCENT_OK;
 }
 
-/* The fastest variant of the operation's own kernel; NULL: there is none. */
-static descent_status find_own(struct way_table *table, const struct own_launch *launch, const struct own_time **time) {
-  struct own_time *const next = &table->own_times[table->n_own_times];
+/* The fastest variant of the operation's custom kernel; NULL: there is none. */
+static descent_status find_custom(struct way_table *table, const struct custom_launch *launch,
+                                  const struct custom_time **time) {
+  struct custom_time *const next = &table->custom_times[table->n_own_times];
   descent_status status = DESCENT_OK;
   *time = NULL;
-  if (own_variants(launch) == 0) return DESCENT_OK;
-  own_key(launch, next->key);
-  const struct own_time *at = table->own_times;
+  if (custom_variants(launch) == 0) return DESCENT_OK;
+  custom_key(launch, next->key);
+  const struct custom_time *at = table->custom_times;
   while (strcmp(at->key, next->key) != 0) at++; /* `next` is the last to be found */
   if (at == next) {
-    TRY(own_fastest(table->device->products, launch, table->device->stream, &next->variant, &next->seconds));
+    TRY(custom_fastest(table->device->products, launch, table->device->stream, &next->variant, &next->seconds));
     table->n_own_times++;
   }
   if (at->variant >= 0) *time = at;
@@ -75,17 +76,15 @@ int ways_weights_behind(const struct plan *plan, int index) {
   return -1;
 }
 
-static double element_bytes(enum element element) { return element == ELEMENT_BF16 ? 2 : 4; }
-
 void ways_describe(const struct way_table *table, int index, int64_t rows, struct dense_work *work) {
   work->op = &table->plan->ops[index];
   work->index = index;
   dense_launch(table->buffers, work->op, rows, &work->launch);
-  dense_shape(table->buffers, work->op, rows, &work->shape);
+  dense_shape(&work->launch, &work->shape);
   work->launch.sums = work->op->kind == OP_DENSE_BACKWARD_INPUT && ways_weights_behind(table->plan, index) >= 0;
   const bool weights = work->op->kind == OP_DENSE_BACKWARD_WEIGHTS;
   work->unit = (double)rows * (double)(weights ? work->shape.m : work->shape.n) *
-               element_bytes(weights ? work->shape.operands : work->shape.result);
+               (double)element_bytes(weights ? work->shape.operands : work->shape.result);
 }
 
 descent_status ways_product(struct way_table *table, const struct dense_work *work, enum epilogue epilogue,
@@ -110,21 +109,21 @@ static descent_status add_product(struct way_table *table, const struct dense_wo
 
 /* Drawn, every variant is listed; timed, the fastest; otherwise the first, and only where there is no product. Where
  * memory for the trial is short, a product does without it: the plan itself may fit. */
-static descent_status add_own(struct way_table *table, const struct dense_work *work, struct way_list *list) {
-  const int n = ways_draw(table) ? own_variants(&work->launch) : 0;
-  const struct own_time *time = NULL;
+static descent_status add_custom(struct way_table *table, const struct dense_work *work, struct way_list *list) {
+  const int n = ways_draw(table) ? custom_variants(&work->launch) : 0;
+  const struct custom_time *time = NULL;
   bool passes = false;
   descent_status status = DESCENT_OK;
   for (int variant = 0; variant < n; variant++) list->at[list->n++] = (struct timed_way){.way = {.variant = variant}};
   if (ways_draw(table)) return DESCENT_OK;
   if (table->plan->autotune) {
-    status = find_own(table, &work->launch, &time);
+    status = find_custom(table, &work->launch, &time);
     if (status == DESCENT_ERROR_MEMORY && list->n > 0) return DESCENT_OK;
     TRY(status);
     if (time) list->at[list->n++] = (struct timed_way){.way = {.variant = time->variant}, .timed = time->seconds};
   } else if (list->n == 0) {
-    for (int variant = 0; variant < own_variants(&work->launch) && !passes; variant++) {
-      TRY(own_passes(table->device->products, &work->launch, variant, table->device->stream, &passes));
+    for (int variant = 0; variant < custom_variants(&work->launch) && !passes; variant++) {
+      TRY(custom_passes(table->device->products, &work->launch, variant, table->device->stream, &passes));
       if (passes) list->at[list->n++] = (struct timed_way){.way = {.variant = variant}};
     }
   }
@@ -163,7 +162,7 @@ static descent_status list_input(struct way_table *table, const struct dense_wor
   return add_product(table, work, EPILOGUE_NONE, passes ? pass_seconds(table->device, 3 * work->unit) : 0, list);
 }
 
-descent_status ways_list(struct way_table *table, const struct dense_work *work, bool with_own, bool has_sums,
+descent_status ways_list(struct way_table *table, const struct dense_work *work, bool with_custom, bool has_sums,
                          struct way_list *list) {
   descent_status status;
   list->n = 0;
@@ -173,7 +172,7 @@ descent_status ways_list(struct way_table *table, const struct dense_work *work,
     TRY(list_input(table, work, list));
   else
     TRY(list_weights(table, work, has_sums, list));
-  if (with_own) TRY(add_own(table, work, list));
+  if (with_custom) TRY(add_custom(table, work, list));
   if (list->n == 0) return DESCENT_ERROR_UNSUPPORTED;
 done:
   return status;
@@ -192,12 +191,13 @@ descent_status ways_prepare(struct way_table *table, const struct backend_device
   table->device = device;
   table->plan = buffers->plan;
   table->buffers = buffers;
-  table->own_times = module_allocate(table->plan->n_ops + 1, sizeof *table->own_times, "the choice of algorithms");
-  return table->own_times ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+  table->custom_times =
+      module_allocate(table->plan->n_ops + 1, sizeof *table->custom_times, "the choice of algorithms");
+  return table->custom_times ? DESCENT_OK : DESCENT_ERROR_MEMORY;
 }
 
 void ways_release(struct way_table *table) {
   for (int i = 0; i < table->n_products; i++) product_free(table->products[i].product);
   free(table->products);
-  free(table->own_times);
+  free(table->custom_times);
 }

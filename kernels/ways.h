@@ -5,15 +5,15 @@
 #include "dense.h"
 #include "device.h"
 
-/* A product of the library, with its epilogue and a pass for what that leaves; or one own kernel for everything. */
+/* A product of the library, with its epilogue and a pass for what that leaves; or one custom kernel for everything. */
 struct dense_way {
-  const struct product *product; /* NULL: the own kernel */
+  const struct product *product; /* NULL: the custom kernel */
   bool fused;                    /* forward: the epilogue adds the bias; weights: it sums the bias gradient */
-  int variant;                   /* of the own kernel */
+  int variant;                   /* of the custom kernel */
   void *mask; /* written at the forward operation, read at the backward_input operation; NULL: no mask */
 };
 
-/* Its seconds: of the product or the own kernel, 0 where that is not timed; of the passes beside the product. */
+/* Its seconds: of the product or the custom kernel, 0 where that is not timed; of the passes beside the product. */
 struct timed_way {
   struct dense_way way;
   double timed, passes;
@@ -27,7 +27,7 @@ struct way_list {
 struct dense_work {
   const struct plan_op *op;
   int index;
-  struct own_launch launch;
+  struct custom_launch launch;
   struct product_shape shape;
   double unit; /* bytes of a matrix of (rows, n) of the result, or of dZ of the weights */
 };
@@ -36,7 +36,7 @@ struct shape_product {
   struct product_shape shape;
   struct product *product; /* NULL: the library has none */
 };
-struct own_time {
+struct custom_time {
   char key[TUNE_KEY];
   int variant; /* the fastest; -1: none passes */
   double seconds;
@@ -49,7 +49,7 @@ struct way_table {
   const struct device_buffers *buffers;
   struct shape_product *products;
   int n_products, room_products;
-  struct own_time *own_times; /* (n_ops + 1) */
+  struct custom_time *custom_times; /* (n_ops + 1) */
   int n_own_times;
 };
 
@@ -61,10 +61,10 @@ bool ways_draw(const struct way_table *table); /* DESCENT_CUDA_CHOOSE: the way i
 /* The op after this input's that computes the same dZ's weight gradients; -1: none. */
 int ways_weights_behind(const struct plan *plan, int op);
 void ways_describe(const struct way_table *table, int op, int64_t rows, struct dense_work *work);
-/* The ways without a mask; ERROR_UNSUPPORTED if there are none: the last error names the shape. `with_own`: own kernels
+/* The ways without a mask; ERROR_UNSUPPORTED if there are none: the last error names the shape. `with_custom`: custom kernels
  * too; where ways are drawn, they have yet to pass their trials. `has_sums`: a pass that runs anyway sums the columns
  * of dZ. */
-descent_status ways_list(struct way_table *table, const struct dense_work *work, bool with_own, bool has_sums,
+descent_status ways_list(struct way_table *table, const struct dense_work *work, bool with_custom, bool has_sums,
                          struct way_list *list);
 bool ways_are_timed(const struct way_list *list);
 /* The operation's product with this epilogue; NULL when the library has none. */

@@ -11,8 +11,8 @@
 namespace {
 
 // ---- the product of one warp ----
-// d (OUT, IN) += dZ^T A of ROWS rows. Both operands lie in shared memory as in device memory, row by row, although the
-// rows are what the product sums over. `each` passes on the results: (out, in, values of neighbouring columns).
+// d (OUT, IN) += dZ^T A of ROWS rows. Shared memory holds both operands row by row, as device memory does; the product
+// sums over rows. `each` calls store(out, in, values of neighbouring columns) for all results.
 
 // bf16 on tensor cores: a transposing load turns the rows' 16-bit values into fragments.
 template <int OUT16, int IN8>

@@ -51,7 +51,7 @@ static size_t scratch_bytes(const struct plan *plan, int n_pieces, int64_t rows)
     const struct plan_op *op = &plan->ops[i];
     switch (op->kind) {
       case OP_GATHER: at_least(&bytes, gather_scratch(rows)); break;
-      case OP_LOSS: at_least(&bytes, loss_scratch(rows, op->loss.n)); break;
+      case OP_LOSS: at_least(&bytes, loss_scratch(rows)); break;
       case OP_DENSE_BACKWARD_WEIGHTS: at_least(&bytes, column_sums_scratch(rows, op->weights.n_out)); break;
       case OP_DENSE_BACKWARD_INPUT: at_least(&bytes, column_sums_scratch(rows, op->input.n_in)); break;
       case OP_GRADIENT_NORM: at_least(&bytes, norm_scratch(n_pieces, plan->layers)); break;

@@ -12,7 +12,7 @@ struct work_memory {
   int n_pieces;
 };
 
-/* `scratch`: bytes of it that own kernels of dense operations need. */
+/* `scratch`: bytes of it that custom kernels of dense operations need. */
 descent_status work_prepare(struct work_memory *work, const struct device_buffers *buffers, size_t scratch,
                             struct device_memory *memory);
 /* Scratch of the same size for a second stream. */

@@ -81,7 +81,7 @@ struct Thread {
   uint64_t value = 0;
   void (*all)(void *const lanes[LANES]) = nullptr; /* of an operation of the whole warp, and what this lane brings */
   void *lane = nullptr;
-  bool begun = false; /* has passed GRID_BEGIN */
+  bool waited = false; /* has passed GRID_BEGIN */
 };
 std::vector<Thread> threads;      /* of the block that runs */
 Fiber scheduler, *left = nullptr; /* whose turn it was before the last switch */
@@ -89,7 +89,7 @@ std::deque<Fiber> fibers;
 std::vector<Fiber *> idle;         /* wait for a thread to run */
 const std::function<void()> *body; /* the kernel with its arguments */
 Thread *current = nullptr;         /* null: the scheduler */
-bool must_begin, is_closed;        /* the kernel needs GRID_BEGIN; device memory is closed until then */
+bool must_wait, is_closed;         /* the kernel needs GRID_BEGIN; device memory is closed until then */
 uint64_t first_lane;               /* of the warp whose lanes take turns */
 Scrambled lanes(0);                /* those still to come */
 
@@ -146,7 +146,7 @@ void fiber_main() {
   for (;;) {
     (*body)();
     emulate_end_thread();
-    if (must_begin && !current->begun)
+    if (must_wait && !current->waited)
       emulate_misuse("thread %u of block %u,%u,%u ends without GRID_BEGIN", threadIdx.x, blockIdx.x, blockIdx.y,
                      blockIdx.z);
     current->state = ENDED;
@@ -295,8 +295,8 @@ void emulate_together(void (*all)(void *const lanes[LANES]), void *lane, const c
 
 void emulate_grid_begin(const char *file, int line) {
   if (!current) emulate_misuse("%s:%d: GRID_BEGIN outside a kernel", file, line);
-  if (current->begun) emulate_misuse("%s:%d: a second GRID_BEGIN", file, line);
-  current->begun = true;
+  if (current->waited) emulate_misuse("%s:%d: a second GRID_BEGIN", file, line);
+  current->waited = true;
   if (!is_closed) return;
   wait(AT_BARRIER, 0, nullptr, file, line);
   if (is_closed) emulate_open_memory(true);
@@ -345,7 +345,7 @@ bool emulate_grid_block(emulated_grid *grid) {
   blockDim = dim3(kernel->threads);
   blockIdx = {(unsigned)(block % gridDim.x), (unsigned)(block / gridDim.x % gridDim.y),
               (unsigned)(block / gridDim.x / gridDim.y)};
-  must_begin = kernel->programmatic;
+  must_wait = kernel->programmatic;
   is_closed = grid->closed;
   grid->closed = false;
   if (is_closed) emulate_open_memory(false);

@@ -281,7 +281,7 @@ TEST_F(Emulation, AGraphReplaysWhatWasRecordedAndNothingRunsBefore) {
 }
 
 /* 40 runs of a graph: x + 1 on a second stream, and 10 x on the first one. On both, three blocks also add up 3 BLOCK,
- * with a counter and partial sums of their own or with the same. */
+ * with separate counters and partial sums, or with the same ones. */
 struct Forked {
   std::set<float> x;
   std::set<unsigned> totals;

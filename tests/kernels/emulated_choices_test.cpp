@@ -87,10 +87,10 @@ void expect_cheapest(const std::string &trace) {
 TEST_F(EmulatedChoices, ChoosesByTimeAmongAllWaysAndRepeatsIt) {
   const Case c = {"", {8, 16, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_BF16};
   std::set<std::string> missing = {
-      "dense_forward: cublaslt",     "dense_forward: cublaslt+epilogue", "dense_forward: cublaslt+mask",
-      "dense_forward: own",          "dense_backward_weights: cublaslt", "dense_backward_weights: cublaslt+epilogue",
-      "dense_backward_weights: own", "dense_backward_input: cublaslt",   "dense_backward_input: cublaslt+mask",
-      "dense_backward_input: own"};
+      "dense_forward: cublaslt",        "dense_forward: cublaslt+epilogue", "dense_forward: cublaslt+mask",
+      "dense_forward: custom",          "dense_backward_weights: cublaslt", "dense_backward_weights: cublaslt+epilogue",
+      "dense_backward_weights: custom", "dense_backward_input: cublaslt",   "dense_backward_input: cublaslt+mask",
+      "dense_backward_input: custom"};
   for (int seed = 1; seed <= 24 && !missing.empty(); seed++) {
     SCOPED_TRACE(seed);
     const Folder cache;
@@ -149,7 +149,7 @@ TEST_F(EmulatedChoices, WhatCannotBeRememberedIsSaid) {
 }
 
 /* A captured step, whose weights' operations may run on the second stream, and its parts, one operation after another: with
- * own kernels, with products and with both. */
+ * custom kernels, with products and with both. */
 TEST_F(EmulatedChoices, PartsOfAStepGiveItsBytesForEveryDraw) {
   Ways ways;
   for (const Case &c : cases)
@@ -167,12 +167,12 @@ TEST_F(EmulatedChoices, PartsOfAStepGiveItsBytesForEveryDraw) {
       expect_same(run({&plan::gradient, &plan::update}), run({&plan::train}));
       ways.add(drawn);
     }
-  for (const int own : ways.own) EXPECT_GT(own, 0);
+  for (const int custom : ways.custom) EXPECT_GT(custom, 0);
   EXPECT_GT(emulation.choices(), 0) << "nothing ran beside another operation";
 }
 
-/* The trial of an own kernel has memory of its own, which the training does not need. */
-TEST_F(EmulatedChoices, CompilesWithoutOwnKernelsThatHaveNoMemoryForTheirTrials) {
+/* A trial of a custom kernel allocates memory that the training itself does not need. */
+TEST_F(EmulatedChoices, CompilesWithoutCustomKernelsThatHaveNoMemoryForTheirTrials) {
   const Case c = {"", {8, 4, 2}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_TF32};
   const Folder cache;
   const std::string trace = cache / "trace";
@@ -189,7 +189,7 @@ TEST_F(EmulatedChoices, CompilesWithoutOwnKernelsThatHaveNoMemoryForTheirTrials)
     failed = n == 0 || emulation.failed();
     if (status != DESCENT_OK) {
       EXPECT_TRUE(failed) << descent_last_error();
-      EXPECT_EQ(std::string(descent_last_error()).find("own.c"), std::string::npos) << descent_last_error();
+      EXPECT_EQ(std::string(descent_last_error()).find("custom.c"), std::string::npos) << descent_last_error();
     } else if (failed && n > 0) {
       compiled |=
           std::regex_search(cache.read("trace"), std::regex("kind=\\w+ taken=\\w+( (fused|plain)_seconds=\\S+)+\n"));
@@ -200,9 +200,9 @@ TEST_F(EmulatedChoices, CompilesWithoutOwnKernelsThatHaveNoMemoryForTheirTrials)
   setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.path().c_str(), 1);
 }
 
-/* Where cuBLASLt computes nothing acceptably, the own kernels do all of it, timed or not. Not in bf16, whose output layer
- * has float32 results of bf16 operands: no own kernel has both. */
-TEST_F(EmulatedChoices, TrainsWithOwnKernelsWhereTheLibraryHasNoAlgorithm) {
+/* Where cuBLASLt computes nothing acceptably, the custom kernels do all of it, timed or not. Not in bf16, whose output layer
+ * has float32 results of bf16 operands: no custom kernel has both. */
+TEST_F(EmulatedChoices, TrainsWithCustomKernelsWhereTheLibraryHasNoAlgorithm) {
   for (const Case &c : cases) {
     if (c.precision == DESCENT_PRECISION_BF16) continue;
     SCOPED_TRACE(c.name);
@@ -214,7 +214,7 @@ TEST_F(EmulatedChoices, TrainsWithOwnKernelsWhereTheLibraryHasNoAlgorithm) {
       training.options.autotune = autotune;
       ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
       for (const std::string &path : paths_of(training))
-        EXPECT_EQ(path.find("dense_") == 0, path.find(": own ") != std::string::npos) << path;
+        EXPECT_EQ(path.find("dense_") == 0, path.find(": custom ") != std::string::npos) << path;
       all_at_once(training);
       double loss;
       ASSERT_EQ(program_read(&training.program, training.program.at.scalars, SCALAR_LOSS, 1, PLAN_F64, &loss),

@@ -42,7 +42,7 @@ TEST_P(Loss, LeavesOutTheRowsBeyondTheSteps) {
     std::vector<double> values(SCALAR_SLOTS, 0);
     values[SCALAR_WEIGHT_SUM] = static_cast<double>(valid);
     Buffer<double> scalars(values);
-    Buffer<double> partials(static_cast<int64_t>(loss_scratch(rows, c.n) / sizeof(double)), 0);
+    Buffer<double> partials(static_cast<int64_t>(loss_scratch(rows) / sizeof(double)), 0);
     Buffer<unsigned> counters(COUNTERS, 0);
     Matrix dZ(rows, c.ld, c.element);
     loss_launch launch{};
@@ -168,7 +168,7 @@ double softmax_loss(const Rows &c, Logits &A, Matrix *dZ, int64_t beyond) {
   std::vector<double> values(SCALAR_SLOTS, 0);
   values[SCALAR_WEIGHT_SUM] = c.weight_sum;
   Buffer<double> scalars(values);
-  Buffer<double> partials(static_cast<int64_t>(loss_scratch(c.rows + beyond, c.n) / sizeof(double)), 0);
+  Buffer<double> partials(static_cast<int64_t>(loss_scratch(c.rows + beyond) / sizeof(double)), 0);
   Buffer<unsigned> counters(COUNTERS, 0);
   loss_launch launch{};
   launch.state = state.data, launch.A = A.matrix(), launch.y = y.data, launch.w = w.data, launch.scalars = scalars.data;

@@ -200,14 +200,14 @@ TEST_F(Mma, CopiesArriveWhenTheirGroupIsWaitedForWithZerosBehindTheirBytes) {
   for (int bytes : {16, 12, 4, 0}) {
     ASSERT_EQ(LAUNCH(copy_in_groups, 1, 1, nullptr, from.get(), bytes, seen.get()), cudaSuccess);
     const std::vector<float> now = seen.values();
-    const int arrived[4] = {0, 1, 2, 3}, begun[4] = {1, 2, 3, 3};
+    const int arrived[4] = {0, 1, 2, 3}, started[4] = {1, 2, 3, 3};
     for (int time = 0; time < 4; time++)
       for (int i = 0; i < 12; i++) {
         const float value = now[(size_t)(time * 12 + i)];
         const float whole = i % 4 * 4 < bytes ? numbers_from[(size_t)i] : 0;
         if (i / 4 < arrived[time]) {
           EXPECT_EQ(value, whole) << bytes << " bytes, time " << time << ", " << i;
-        } else if (i / 4 < begun[time]) {
+        } else if (i / 4 < started[time]) {
           EXPECT_TRUE(std::isnan(value)) << time << ", " << i;
         } else {
           EXPECT_EQ(value, 5) << time << ", " << i;

@@ -189,16 +189,16 @@ class Drawn {
 /* How often each way was chosen, for each kind of operation. */
 struct Ways {
   static constexpr const char *kinds[] = {"kind=forward", "kind=weights", "kind=input"};
-  int fused[3] = {}, plain[3] = {}, own[3] = {}, mask = 0, pass = 0;
+  int fused[3] = {}, plain[3] = {}, custom[3] = {}, mask = 0, pass = 0;
   std::set<int> variants[3];
   bool masks = false; /* true if the library has products that write and read masks */
   void add(const Drawn &drawn) {
     for (size_t k = 0; k < 3; k++) {
       fused[k] += drawn.lines({kinds[k], "taken=fused"});
       plain[k] += drawn.lines({kinds[k], "taken=plain"});
-      own[k] += drawn.lines({kinds[k], "taken=own"});
+      custom[k] += drawn.lines({kinds[k], "taken=custom"});
       for (int variant = 0; variant < 32; variant++)
-        if (drawn.lines({kinds[k], "taken=own", ("variant=" + std::to_string(variant)).c_str()}))
+        if (drawn.lines({kinds[k], "taken=custom", ("variant=" + std::to_string(variant)).c_str()}))
           variants[k].insert(variant);
     }
     mask += drawn.lines({"taken=mask"});
@@ -214,7 +214,7 @@ inline void expect_all(const Ways &ways, descent_precision precision) {
     SCOPED_TRACE(Ways::kinds[k]);
     EXPECT_GT(ways.plain[k], 0);
     EXPECT_EQ(ways.fused[k] > 0, k == 0 || (k == 1 && precision != DESCENT_PRECISION_TF32));
-    EXPECT_GT(ways.own[k], 0);
+    EXPECT_GT(ways.custom[k], 0);
     EXPECT_GT(ways.variants[k].size(), 1U);
   }
   if (!ways.masks) return;

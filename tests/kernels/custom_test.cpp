@@ -1,4 +1,4 @@
-/* The choice of an own kernel's variant, among kernels of this file: faulty variants are left out, the fastest is taken
+/* The choice of a custom kernel's variant, among kernels of this file: faulty variants are left out, the fastest is taken
  * and remembered. */
 #include <time.h>
 
@@ -7,7 +7,7 @@
 #include "products.h"
 
 extern "C" {
-#include "own.h"
+#include "custom.h"
 }
 
 namespace {
@@ -80,9 +80,9 @@ cudaError_t launch_weights(const weights_launch *l, cudaStream_t stream) {
 
 namespace {
 
-own_launch launch_of(plan_op_kind kind, element type = ELEMENT_F32, bool sums = true) {
+custom_launch launch_of(plan_op_kind kind, element type = ELEMENT_F32, bool sums = true) {
   enum { M = 9, IN = 6, OUT = 5, LD = 8 };
-  own_launch l = {};
+  custom_launch l = {};
   l.kind = kind;
   l.sums = sums;
   const device_matrix matrix = {nullptr, LD, type};
@@ -103,7 +103,7 @@ own_launch launch_of(plan_op_kind kind, element type = ELEMENT_F32, bool sums = 
 }
 const plan_op_kind kinds[] = {OP_DENSE_FORWARD, OP_DENSE_BACKWARD_INPUT, OP_DENSE_BACKWARD_WEIGHTS};
 
-class Own : public ProductTest {
+class Custom : public ProductTest {
  protected:
   void offer(const std::vector<Kind> &variants) {
     offered = variants;
@@ -111,11 +111,11 @@ class Own : public ProductTest {
     turns = 0;
     places.clear();
   }
-  int fastest(const own_launch &launch, double *seconds = nullptr) {
+  int fastest(const custom_launch &launch, double *seconds = nullptr) {
     int variant = -2;
     double took = -1;
     const long long before = emulate_live();
-    EXPECT_EQ(own_fastest(library_, &launch, stream_, &variant, &took), DESCENT_OK) << descent_last_error();
+    EXPECT_EQ(custom_fastest(library_, &launch, stream_, &variant, &took), DESCENT_OK) << descent_last_error();
     EXPECT_EQ(emulate_live(), before);
     EXPECT_EQ(took > 0, variant >= 0);
     if (seconds) *seconds = took;
@@ -123,7 +123,7 @@ class Own : public ProductTest {
   }
 };
 
-TEST_F(Own, TakesTheFastestVariantThatPasses) {
+TEST_F(Custom, TakesTheFastestVariantThatPasses) {
   for (const plan_op_kind kind : kinds)
     for (const element type : {ELEMENT_F32, ELEMENT_BF16}) {
       fs::remove_all(cache_);
@@ -134,7 +134,7 @@ TEST_F(Own, TakesTheFastestVariantThatPasses) {
     }
 }
 
-TEST_F(Own, LeavesOutVariantsThatFailTheirTrialAndSaysWhy) {
+TEST_F(Custom, LeavesOutVariantsThatFailTheirTrialAndSaysWhy) {
   const struct {
     Kind kind;
     const char *verdict;
@@ -153,15 +153,15 @@ TEST_F(Own, LeavesOutVariantsThatFailTheirTrialAndSaysWhy) {
       EXPECT_NE(traced.text().find(std::string(" variant=0 verdict=") + flaw.verdict + " "), std::string::npos)
           << traced.text();
       bool passes = false;
-      const own_launch launch = launch_of(kind);
-      EXPECT_EQ(own_passes(library_, &launch, 0, stream_, &passes), DESCENT_OK);
+      const custom_launch launch = launch_of(kind);
+      EXPECT_EQ(custom_passes(library_, &launch, 0, stream_, &passes), DESCENT_OK);
       EXPECT_EQ(passes, flaw.kind == RIGHT || flaw.kind == NOT_CAPTURED);
     }
 }
 
 /* Where results are no whole numbers, or where bf16 does not hold them, the other tests decide. */
-TEST_F(Own, IsComparedOnlyWithWhatIsExact) {
-  own_launch launch = launch_of(OP_DENSE_FORWARD);
+TEST_F(Custom, IsComparedOnlyWithWhatIsExact) {
+  custom_launch launch = launch_of(OP_DENSE_FORWARD);
   offer({OFF_BY_ONE});
   EXPECT_EQ(fastest(launch), -1);
   launch.forward.pass.activation = DESCENT_ACTIVATION_TANH;
@@ -177,8 +177,8 @@ TEST_F(Own, IsComparedOnlyWithWhatIsExact) {
   EXPECT_EQ(fastest(launch), 0);
 }
 
-TEST_F(Own, RemembersTheVariantAndItsTime) {
-  const own_launch launch = launch_of(OP_DENSE_BACKWARD_WEIGHTS);
+TEST_F(Custom, RemembersTheVariantAndItsTime) {
+  const custom_launch launch = launch_of(OP_DENSE_BACKWARD_WEIGHTS);
   double measured = 0, again = 0;
   offer({SLOW, RIGHT});
   EXPECT_EQ(fastest(launch, &measured), 1);
@@ -195,8 +195,8 @@ TEST_F(Own, RemembersTheVariantAndItsTime) {
   EXPECT_EQ(fastest(launch), 3);
 }
 
-TEST_F(Own, RemembersThatNoVariantPasses) {
-  const own_launch launch = launch_of(OP_DENSE_FORWARD);
+TEST_F(Custom, RemembersThatNoVariantPasses) {
+  const custom_launch launch = launch_of(OP_DENSE_FORWARD);
   offer({UNSTEADY});
   EXPECT_EQ(fastest(launch), -1);
   reopen();
@@ -210,12 +210,12 @@ TEST_F(Own, RemembersThatNoVariantPasses) {
   EXPECT_EQ(fastest(launch), -1) << "no variant takes it";
 }
 
-TEST_F(Own, IsKeyedByEverythingItsTimeDependsOn) {
+TEST_F(Custom, IsKeyedByEverythingItsTimeDependsOn) {
   offer({RIGHT});
   std::vector<std::string> keys;
-  const auto add = [&](const own_launch &launch) {
+  const auto add = [&](const custom_launch &launch) {
     char key[TUNE_KEY];
-    own_key(&launch, key);
+    custom_key(&launch, key);
     EXPECT_NE(strstr(key, " timed=captured"), nullptr) << key;
     keys.push_back(key);
   };
@@ -233,48 +233,48 @@ TEST_F(Own, IsKeyedByEverythingItsTimeDependsOn) {
       [](backward_launch *p) { p->Z.ld = 8; },     [](backward_launch *p) { p->A.ld++; },
       [](backward_launch *p) { p->dZ.ld++; },      [](backward_launch *p) { p->activation = DESCENT_ACTIVATION_TANH; },
       [](backward_launch *p) { p->threshold = 5; }};
-  const std::function<void(own_launch *)> of_any[] = {
-      [](own_launch *) {},
-      [](own_launch *l) { l->forward.n_in++; },
-      [](own_launch *l) { l->forward.W.ld++; },
-      [](own_launch *l) { l->forward.A_in.ld++; },
-      [](own_launch *l) { l->forward.A_in.element = ELEMENT_BF16; },
-      [](own_launch *l) { l->forward.tf32 = true; },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_INPUT); },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_INPUT), l->sums = false; },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_INPUT), l->input.n_out++; },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_INPUT), l->input.W.ld++; },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_INPUT), l->input.dZ_above.ld++; },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_INPUT), l->input.tf32 = true; },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS); },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.rows++; },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.n_in++; },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.n_out++; },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.ld++; },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.dZ.ld++; },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.A_in.ld++; },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.tf32 = true; },
-      [](own_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS, ELEMENT_BF16); },
-      [](own_launch *) { offered.push_back(RIGHT); },
+  const std::function<void(custom_launch *)> of_any[] = {
+      [](custom_launch *) {},
+      [](custom_launch *l) { l->forward.n_in++; },
+      [](custom_launch *l) { l->forward.W.ld++; },
+      [](custom_launch *l) { l->forward.A_in.ld++; },
+      [](custom_launch *l) { l->forward.A_in.element = ELEMENT_BF16; },
+      [](custom_launch *l) { l->forward.tf32 = true; },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_INPUT); },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_INPUT), l->sums = false; },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_INPUT), l->input.n_out++; },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_INPUT), l->input.W.ld++; },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_INPUT), l->input.dZ_above.ld++; },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_INPUT), l->input.tf32 = true; },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS); },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.rows++; },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.n_in++; },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.n_out++; },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.ld++; },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.dZ.ld++; },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.A_in.ld++; },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS), l->weights.tf32 = true; },
+      [](custom_launch *l) { *l = launch_of(OP_DENSE_BACKWARD_WEIGHTS, ELEMENT_BF16); },
+      [](custom_launch *) { offered.push_back(RIGHT); },
   };
   for (const auto &change : of_forward) {
-    own_launch launch = launch_of(OP_DENSE_FORWARD);
+    custom_launch launch = launch_of(OP_DENSE_FORWARD);
     change(&launch.forward.pass);
     add(launch);
   }
   for (const auto &change : of_backward) {
-    own_launch launch = launch_of(OP_DENSE_BACKWARD_INPUT);
+    custom_launch launch = launch_of(OP_DENSE_BACKWARD_INPUT);
     change(&launch.input.pass);
     add(launch);
   }
   for (const auto &change : of_any) {
-    own_launch launch = launch_of(OP_DENSE_FORWARD);
+    custom_launch launch = launch_of(OP_DENSE_FORWARD);
     change(&launch);
     add(launch);
   }
   std::sort(keys.begin(), keys.end());
   EXPECT_EQ(std::unique(keys.begin(), keys.end()), keys.end());
-  own_launch large = launch_of(OP_DENSE_BACKWARD_INPUT, ELEMENT_BF16);
+  custom_launch large = launch_of(OP_DENSE_BACKWARD_INPUT, ELEMENT_BF16);
   large.input.n_out = large.input.pass.n = large.input.pass.rows = INT64_MAX;
   for (device_matrix *m :
        {&large.input.dZ_above, &large.input.W, &large.input.pass.dZ, &large.input.pass.A, &large.input.pass.Z})
@@ -282,19 +282,19 @@ TEST_F(Own, IsKeyedByEverythingItsTimeDependsOn) {
   add(large); /* the longest key fits */
 }
 
-TEST_F(Own, LeavesNothingBehindWhenMemoryRunsOut) {
-  const own_launch launch = launch_of(OP_DENSE_BACKWARD_INPUT);
+TEST_F(Custom, LeavesNothingBehindWhenMemoryRunsOut) {
+  const custom_launch launch = launch_of(OP_DENSE_BACKWARD_INPUT);
   offer({RIGHT});
   const long long before = emulate_live();
   int variant;
   double seconds;
   emulate_configure("allocation=1");
-  EXPECT_EQ(own_fastest(library_, &launch, stream_, &variant, &seconds), DESCENT_ERROR_MEMORY);
+  EXPECT_EQ(custom_fastest(library_, &launch, stream_, &variant, &seconds), DESCENT_ERROR_MEMORY);
   EXPECT_EQ(emulate_live(), before);
 }
 
 /* As products are: launches of all variants are interleaved and cycle through copies of the operands. */
-TEST_F(Own, IsTimedInTurnsOnOperandsThatTakeTurns) {
+TEST_F(Custom, IsTimedInTurnsOnOperandsThatTakeTurns) {
   offer({RIGHT, RIGHT});
   emulate_configure("guess=1,seed=5");
   EXPECT_GE(fastest(launch_of(OP_DENSE_FORWARD)), 0);

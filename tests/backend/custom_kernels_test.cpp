@@ -1,4 +1,4 @@
-/* Own kernels of dense operations at the layers of bench's workloads, against the exact result and its derived bounds. */
+/* Custom kernels of dense operations at the layers of bench's workloads, against the exact result and its derived bounds. */
 #include "candidates.h"
 #include "dense_ops.h"
 
@@ -14,10 +14,10 @@ const Shape layers[] = {
 #endif
 };
 
-class OwnKernels : public testing::TestWithParam<std::tuple<descent_precision, Shape>> {};
+class CustomKernels : public testing::TestWithParam<std::tuple<descent_precision, Shape>> {};
 
-/* Which way computes an operation is drawn from a seed, so seeds are tried until an own kernel does. */
-TEST_P(OwnKernels, StayWithinTheDerivedBounds) {
+/* Which way computes an operation is drawn from a seed, so seeds are tried until a custom kernel does. */
+TEST_P(CustomKernels, StayWithinTheDerivedBounds) {
   const auto [precision, s] = GetParam();
   const Candidate cuda = candidates().back();
   ASSERT_STREQ(cuda.name, "cuda");
@@ -36,7 +36,7 @@ TEST_P(OwnKernels, StayWithinTheDerivedBounds) {
         Session session(cuda, one);
         if (!HasFatalFailure()) session.backend.path(session.program, plan_range{0, 1}, 0, path);
       }
-      found = std::string(path).find("own ") == 0;
+      found = std::string(path).find("custom ") == 0;
       if (found) judge(cuda, one, 0);
       unsetenv("DESCENT_CUDA_CHOOSE");
       if (HasFatalFailure()) return;
@@ -45,11 +45,11 @@ TEST_P(OwnKernels, StayWithinTheDerivedBounds) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cuda, OwnKernels,
+INSTANTIATE_TEST_SUITE_P(Cuda, CustomKernels,
                          testing::Combine(testing::Values(DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32,
                                                           DESCENT_PRECISION_BF16),
                                           testing::ValuesIn(layers)),
-                         [](const testing::TestParamInfo<OwnKernels::ParamType> &item) {
+                         [](const testing::TestParamInfo<CustomKernels::ParamType> &item) {
                            return std::string(descent_precision_name(std::get<0>(item.param))) + "_" +
                                   shape_name(std::get<1>(item.param));
                          });

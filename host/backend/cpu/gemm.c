@@ -3,11 +3,15 @@
 #include "backend/cpu/gemm.h"
 
 #include <cblas.h>
+#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "core/process.h"
 
@@ -93,6 +97,31 @@ static void return_buffer(void) {
   pthread_mutex_unlock(&buffers.lock);
 }
 
+/* Another thread of the process runs, or waits for a processor. */
+static bool another_runs(void) {
+  DIR *const tasks = opendir("/proc/self/task");
+  const long self = syscall(SYS_gettid);
+  bool runs = false;
+  if (!tasks) return false;
+  for (const struct dirent *entry; !runs && (entry = readdir(tasks));) {
+    char path[64], state = 0;
+    if (entry->d_name[0] == '.' || strtol(entry->d_name, NULL, 10) == self) continue;
+    snprintf(path, sizeof path, "/proc/self/task/%.20s/stat", entry->d_name);
+    FILE *const file = fopen(path, "re");
+    runs = file && fscanf(file, "%*d (%*[^)]) %c", &state) == 1 && state == 'R';
+    if (file) fclose(file);
+  }
+  closedir(tasks);
+  return runs;
+}
+
+/* OpenBLAS's threads take a buffer each when they start, after a fork() only now. If one started later than the
+ * reservation, it would take a buffer of the products'. */
+static void await_blas_threads(void) {
+  enum { MILLISECONDS = 500 }; /* other threads of the program may run as long as they like */
+  for (int i = 0; i < MILLISECONDS && another_runs(); i++) usleep(1000);
+}
+
 bool gemm_reserve(int threads) {
   enum { MOST = 256 };
   struct rlimit limit;
@@ -100,6 +129,7 @@ bool gemm_reserve(int threads) {
   int n = 0;
   if (!blas_memory_alloc || !blas_memory_free) return true;
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return true;
+  await_blas_threads();
   while (n < threads && n < MOST && buffer_fits()) taken[n++] = blas_memory_alloc(0);
   for (int i = 0; i < n; i++) blas_memory_free(taken[i]); /* OpenBLAS keeps them for the products */
   pthread_mutex_lock(&buffers.lock);

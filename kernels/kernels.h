@@ -178,6 +178,68 @@ int weights_variants(const struct weights_launch *launch);
 size_t weights_scratch(int64_t rows, int64_t n_in, int64_t n_out); /* suffices for fewer rows */
 cudaError_t launch_weights(const struct weights_launch *launch, cudaStream_t stream);
 
+/* ---- several layers in one kernel (network.cu) ----
+ * A block takes tiles of rows through all layers of a network, so that activations need not leave it. What a launch
+ * computes is its kind:
+ *
+ *   NETWORK_FORWARD  A of the output layer, or the predictions P, or both
+ *   NETWORK_CHAIN    forward, loss and every dZ: A and Z of the hidden layers and all dZ are written, for dW and db
+ *   NETWORK_STEP     forward, loss and backward: only the gradients are written, and the loss
+ *
+ * Values are rounded where the kernels of single layers round: hidden A, Z where g' comes from it, and dZ, to the
+ * operands' element; the output layer's A and Z stay float32; b is added to a float32 sum. Dropout masks are those of
+ * the same elements. Rows beyond the step's have a dZ of 0. Blocks and tiles follow from the shapes and the variant, and
+ * so does the order of every sum. */
+
+enum network_kind { NETWORK_FORWARD, NETWORK_CHAIN, NETWORK_STEP };
+enum { NETWORK_LAYERS = 12 }; /* the most layers of any variant */
+
+struct network_layer {
+  struct device_matrix W; /* (n_out, n_in), rows of whole 16-byte units with zeros behind n_in */
+  const void *bias;       /* (n_out), of element bias_element */
+  enum element bias_element;
+  int n_in, n_out;
+  descent_activation activation;
+  uint32_t threshold;                    /* dropout as in forward_launch; 0: none, as in the output layer */
+  float dropout_scale, keep_probability; /* 1 / (1 - p), 1 - p */
+  /* NETWORK_STEP: where in `gradients` dW, with W.ld from row to row, and db begin: multiples of 4. */
+  int64_t dW, db;
+  /* NETWORK_CHAIN: A of a hidden layer, Z of one if g' comes from it, dZ of every layer; of the operands' element. */
+  struct device_matrix A, Z, dZ;
+};
+
+struct network_launch {
+  enum network_kind kind;
+  const struct step_state *state; /* also its current.number: of the dropout masks */
+  struct device_matrix X;         /* (rows, layer[0].n_in), of the operands' element */
+  struct network_layer layer[NETWORK_LAYERS];
+  int layers;
+  int64_t rows;
+  uint64_t seed;
+  bool tf32; /* F32 operands: on tensor cores, which read their upper 19 bits */
+  descent_loss loss;
+  int variant;
+
+  /* NETWORK_FORWARD */
+  struct device_matrix A; /* of the output layer, float32: logits for the cross-entropies; data NULL: not asked for */
+  float *P;               /* (rows, n_out) dense, as output_launch; NULL: not asked for; only the step's rows */
+  const float *y_shift, *y_scale; /* of P; NULL: not there */
+
+  /* NETWORK_CHAIN, NETWORK_STEP */
+  const float *y, *w; /* dense */
+  double *scalars;    /* reads SCALAR_WEIGHT_SUM, writes SCALAR_LOSS */
+  float label_smoothing;
+  float *gradients;    /* NETWORK_STEP: (n_gradients); what is neither dW nor db stays as it is */
+  int64_t n_gradients; /* a multiple of 4 */
+  void *partials;      /* network_partials() bytes, for this launch alone: zeros before the first one */
+  unsigned *counters;  /* COUNTERS zeros, shared by the launches in one stream */
+};
+/* How many variants take the launch; 0: none (as for the dense operations, data may be NULL). `reason`, if not NULL,
+ * then gives why, as a phrase: "layer 3 has 400 outputs, more than 320". */
+int network_variants(const struct network_launch *launch, char *reason, size_t size);
+size_t network_partials(const struct network_launch *launch); /* of any variant; suffices for fewer rows */
+cudaError_t launch_network(const struct network_launch *launch, cudaStream_t stream);
+
 /* ---- loss, output (loss.cu) ---- */
 
 struct loss_launch {

@@ -62,6 +62,9 @@ struct backend {
   /* How the range computes an op in whole batches, for people: "cublaslt+epilogue"; "" where there is one way only.
    * NULL: "" for every op. */
   void (*path)(struct backend_program *program, struct plan_range range, int op, char text[BACKEND_PATH]);
+  /* The first op of those that one kernel computes together with this one in whole batches of the range: `op` where it
+   * is computed alone. For bench. NULL: every op alone. */
+  int (*fused_with)(struct backend_program *program, struct plan_range range, int op);
 
   /* Copies `count` elements from or to element `offset` of a buffer that is not PLAN_SOURCE, converting between the
    * host's `type` and the device's own. Synchronises. ERROR_ARGUMENT outside the buffer. */
@@ -123,7 +126,7 @@ extern const struct backend backend_cpu;
  * struct backend_host *host); It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled
  * with, so that a module of another build is refused, and reports its failures through host->status_set (the library's
  * own error text is not visible to it). `host` stays valid. */
-enum { BACKEND_INTERFACE = 9 }; /* increment it with every change to this header or plan.h */
+enum { BACKEND_INTERFACE = 10 }; /* increment it with every change to this header or plan.h */
 struct backend_host {
   int interface;
   descent_status (*status_set)(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));

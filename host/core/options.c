@@ -51,7 +51,7 @@ static const descent_array array_defaults = {
   _Static_assert(offsetof(type, member) + SIZE_OF(type, member) == sizeof(type), #type " ends with padding")
 ENDS_WITH(descent_dataset_options, max_rows);
 ENDS_WITH(descent_network_options, activations);
-ENDS_WITH(descent_train_options, callbacks);
+ENDS_WITH(descent_train_options, gpu);
 ENDS_WITH(descent_preprocessing, y_scale);
 ENDS_WITH(descent_source, reserved);
 ENDS_WITH(descent_array, column_stride);
@@ -61,6 +61,7 @@ GROUP_SIZE(optimizer, 128);
 GROUP_SIZE(schedule, 64);
 GROUP_SIZE(early_stopping, 64);
 GROUP_SIZE(checkpoint, 128);
+GROUP_SIZE(gpu, 32);
 GROUP_SIZE(callbacks, 64);
 
 static void fill(const void *defaults, size_t known, void *options, size_t size) {

@@ -238,8 +238,9 @@ struct plan {
   int64_t train_rows; /* most rows of a training step, at most batch; evaluation may use more */
   uint64_t seed;      /* of the dropout masks */
   descent_precision precision;
-  bool autotune;                           /* use the fastest algorithm by timing; false: the first that works */
-  struct plan_range train;                 /* gather .. update, metrics */
+  bool autotune;           /* use the fastest algorithm by timing; false: the first that works */
+  descent_fusion fusion;   /* of several layers in one kernel; a device without such kernels ignores it */
+  struct plan_range train; /* gather .. update, metrics */
   struct plan_range train_with_statistics; /* the same step; also writes the layer statistics */
   struct plan_range evaluate; /* gather without shuffle, forward without dropout, loss without dZ, metrics, output */
   struct plan_range predict;  /* gather X only, forward, output */

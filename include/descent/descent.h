@@ -225,6 +225,9 @@ DESCENT_API int descent_version_number(void);
 
 #define DESCENT_PRECISION_MAP(X) X(FP32, "fp32") X(TF32, "tf32") X(BF16, "bf16")
 
+/* Several layers in one kernel of a GPU: where it is estimated or measured to be faster, never, always. */
+#define DESCENT_FUSION_MAP(X) X(AUTO, "auto") X(OFF, "off") X(ON, "on")
+
 /* The elements of an array: IEEE 754 floats, bfloat16, integers. */
 #define DESCENT_DTYPE_MAP(X) \
   X(F32, "f32") X(F64, "f64") X(F16, "f16") X(BF16, "bf16") X(U8, "u8") X(I32, "i32") X(I64, "i64")
@@ -247,6 +250,7 @@ DESCENT_API int descent_version_number(void);
 #define DESCENT_ENUM_IMPUTE(NAME, text) DESCENT_IMPUTE_##NAME,
 #define DESCENT_ENUM_EXPORT_FORMAT(NAME, text) DESCENT_EXPORT_FORMAT_##NAME,
 #define DESCENT_ENUM_PRECISION(NAME, text) DESCENT_PRECISION_##NAME,
+#define DESCENT_ENUM_FUSION(NAME, text) DESCENT_FUSION_##NAME,
 #define DESCENT_ENUM_DTYPE(NAME, text) DESCENT_DTYPE_##NAME,
 #define DESCENT_ENUM_PLACE(NAME, text) DESCENT_PLACE_##NAME,
 
@@ -261,6 +265,7 @@ typedef enum { DESCENT_UNSEEN_MAP(DESCENT_ENUM_UNSEEN) } descent_unseen;
 typedef enum { DESCENT_IMPUTE_MAP(DESCENT_ENUM_IMPUTE) } descent_impute;
 typedef enum { DESCENT_EXPORT_FORMAT_MAP(DESCENT_ENUM_EXPORT_FORMAT) } descent_export_format;
 typedef enum { DESCENT_PRECISION_MAP(DESCENT_ENUM_PRECISION) } descent_precision;
+typedef enum { DESCENT_FUSION_MAP(DESCENT_ENUM_FUSION) } descent_fusion;
 typedef enum { DESCENT_DTYPE_MAP(DESCENT_ENUM_DTYPE) } descent_dtype;
 typedef enum { DESCENT_PLACE_MAP(DESCENT_ENUM_PLACE) } descent_place;
 
@@ -277,6 +282,7 @@ typedef enum { DESCENT_PLACE_MAP(DESCENT_ENUM_PLACE) } descent_place;
   X(impute, IMPUTE, DESCENT_IMPUTE_MAP)                      \
   X(export_format, EXPORT_FORMAT, DESCENT_EXPORT_FORMAT_MAP) \
   X(precision, PRECISION, DESCENT_PRECISION_MAP)             \
+  X(fusion, FUSION, DESCENT_FUSION_MAP)                      \
   X(dtype, DTYPE, DESCENT_DTYPE_MAP)                         \
   X(place, PLACE, DESCENT_PLACE_MAP)
 DESCENT_TERM_MAP(DESCENT_DECLARE_TERM)
@@ -940,6 +946,12 @@ typedef struct descent_train_options {
     descent_loss_function *loss;
     uint64_t reserved[2];
   } callbacks;
+
+  /* Of devices of the kind "cuda"; a CPU takes every value but on. */
+  struct {
+    descent_fusion fusion; /* on: ERROR_UNSUPPORTED, with the reason, where no kernel takes the network */
+    uint64_t reserved[3];
+  } gpu;
 } descent_train_options;
 DESCENT_DECLARE_OPTIONS(descent_train_options)
 

@@ -1,0 +1,20 @@
+// Several layers in one kernel: what its files share.
+#ifndef DESCENT_KERNELS_NETWORK_CUH
+#define DESCENT_KERNELS_NETWORK_CUH
+
+#include "common.cuh"
+
+// As the functions of kernels.h, over the variants of one family. launch: cudaErrorInvalidValue for a variant that does
+// not take the launch.
+
+// network_step.cu: up to 64 units a layer. NETWORK_FORWARD, NETWORK_STEP.
+int network_step_variants(const struct network_launch *launch, char *reason, size_t size);
+size_t network_step_partials(const struct network_launch *launch);
+cudaError_t launch_network_step(const struct network_launch *launch, int variant, cudaStream_t stream);
+
+// network_chain.cu: up to 320 units a layer. NETWORK_FORWARD, NETWORK_CHAIN.
+int network_chain_variants(const struct network_launch *launch, char *reason, size_t size);
+size_t network_chain_partials(const struct network_launch *launch);
+cudaError_t launch_network_chain(const struct network_launch *launch, int variant, cudaStream_t stream);
+
+#endif

@@ -440,6 +440,62 @@ class Network {
     logits.expect_rest_untouched();
   }
 
+  /* ---- against another way to compute the same ---- */
+
+  void expect_same(const Network &other, int hidden) const {
+    EXPECT_EQ(scalars.host[SCALAR_LOSS], other.scalars.host[SCALAR_LOSS]);
+    for (int i = 0; i <= last; i++) {
+      const Layer &layer = *layers[static_cast<size_t>(i)], &same = *other.layers[static_cast<size_t>(i)];
+      for (int64_t r = 0; r < c.rows; r++)
+        for (int64_t j = 0; j < layer.n_out; j++) {
+          ASSERT_EQ(layer.dZ.at(r, j), same.dZ.at(r, j)) << "dZ of layer " << i + 1 << ", " << r << ", " << j;
+          if (r >= c.valid || i >= hidden) continue;
+          ASSERT_EQ(layer.A.at(r, j), same.A.at(r, j)) << "A of layer " << i + 1 << ", " << r << ", " << j;
+          ASSERT_EQ(layer.Z.at(r, j), same.Z.at(r, j)) << "Z of layer " << i + 1 << ", " << r << ", " << j;
+        }
+    }
+  }
+
+  /* Layers, loss and dZ of NETWORK_CHAIN, by the kernels of single layers. */
+  void compute_layer_by_layer() {
+    network_launch whole = launch(NETWORK_CHAIN);
+    for (int i = 0; i < last; i++) {
+      fused_forward_launch l{};
+      const network_layer &at = whole.layer[i];
+      l.A_in = i == 0 ? whole.X : whole.layer[i - 1].A, l.W = at.W, l.n_in = at.n_in, l.tf32 = whole.tf32;
+      l.pass.state = whole.state, l.pass.bias = at.bias, l.pass.bias_element = at.bias_element;
+      l.pass.Z = at.Z, l.pass.A = at.A, l.pass.rows = c.rows, l.pass.n = at.n_out, l.pass.activation = at.activation;
+      l.pass.Z.element = element, l.pass.seed = seed, l.pass.layer = static_cast<uint32_t>(i) + 1;
+      l.pass.threshold = at.threshold, l.pass.dropout_scale = at.dropout_scale;
+      ASSERT_EQ(launch_fused_forward(&l, nullptr), cudaSuccess);
+    }
+    fetch();
+    for (int64_t r = 0; r < c.valid; r++) {
+      const std::vector<Bounded> Z = logits_of(last, r);
+      for (int64_t j = 0; j < n; j++)
+        logits.floats.host[static_cast<size_t>(r * logits.ld + j)] =
+            static_cast<float>(Z[static_cast<size_t>(j)].value);
+    }
+    logits.store();
+    Buffer<char> scratch(std::vector<char>(loss_scratch(c.rows)));
+    loss_launch loss{};
+    loss.state = whole.state, loss.A = loss.Z = logits.matrix(), loss.y = y.data, loss.w = w.data;
+    loss.scalars = scalars.data, loss.dZ = whole.layer[last].dZ, loss.rows = c.rows, loss.n = n, loss.loss = c.loss;
+    loss.activation = c.output, loss.scratch = {scratch.data, counters.data};
+    ASSERT_EQ(launch_loss(&loss, nullptr), cudaSuccess);
+    for (int i = last - 1; i >= 0; i--) {
+      fused_input_launch l{};
+      const network_layer &at = whole.layer[i], &above = whole.layer[i + 1];
+      l.dZ_above = above.dZ, l.W = above.W, l.n_out = above.n_out, l.tf32 = whole.tf32;
+      l.pass.state = whole.state, l.pass.dZ = at.dZ, l.pass.A = at.A, l.pass.Z = at.Z, l.pass.rows = c.rows;
+      l.pass.n = at.n_out, l.pass.activation = at.activation, l.pass.seed = seed;
+      l.pass.layer = static_cast<uint32_t>(i) + 1, l.pass.threshold = at.threshold;
+      l.pass.dropout_scale = at.dropout_scale, l.pass.keep_probability = at.keep_probability;
+      ASSERT_EQ(launch_fused_input(&l, nullptr), cudaSuccess);
+    }
+    fetch();
+  }
+
   static constexpr float p = 0.5F; /* the scale 2 is exact */
   static constexpr uint64_t seed = 7;
   Case c;
@@ -458,13 +514,15 @@ class Network {
   Buffer<float> P, y_shift, y_scale;
 };
 
-/* Variants of the chain are behind those of narrow networks; here the files are tested that have both kinds. */
+/* The variants that take NETWORK_CHAIN; of NETWORK_FORWARD these are the last ones. */
 template <class USE>
-void each_variant(network_launch launch, USE use) {
+void each_variant(Network &network, network_kind kind, USE use) {
+  network_launch chain = network.launch(NETWORK_CHAIN), launch = network.launch(kind);
   char reason[128] = "";
-  const int n = network_variants(&launch, reason, sizeof reason);
-  ASSERT_GT(n, 0) << reason;
-  for (launch.variant = 0; launch.variant < n && !testing::Test::HasFatalFailure(); launch.variant++) {
+  const int count = network_variants(&chain, reason, sizeof reason), n = network_variants(&launch, nullptr, 0);
+  ASSERT_GT(count, 0) << reason;
+  ASSERT_GE(n, count);
+  for (launch.variant = n - count; launch.variant < n && !testing::Test::HasFatalFailure(); launch.variant++) {
     SCOPED_TRACE("variant " + std::to_string(launch.variant));
     use(launch);
   }
@@ -476,9 +534,9 @@ class Chain : public testing::TestWithParam<Case> {};
 
 TEST_P(Chain, EveryResultIsWithinTheBoundOfItsOwnOperands) {
   Network network(GetParam(), false);
-  each_variant(network.launch(NETWORK_CHAIN), [&](network_launch &chain) {
+  each_variant(network, NETWORK_CHAIN, [&](network_launch &chain) {
     ASSERT_EQ(launch_network(&chain, nullptr), cudaSuccess);
-    each_variant(network.launch(NETWORK_FORWARD), [&](network_launch &forward) {
+    each_variant(network, NETWORK_FORWARD, [&](network_launch &forward) {
       ASSERT_EQ(launch_network(&forward, nullptr), cudaSuccess);
       network.fetch();
       network.expect_rest_untouched();
@@ -491,20 +549,90 @@ TEST_P(Chain, EveryResultIsWithinTheBoundOfItsOwnOperands) {
   });
 }
 
+/* Blocks, warps and copies in another order. */
+TEST_P(Chain, GivesTheSameBitsEachTime) {
+  Network network(GetParam(), false), again(GetParam(), false);
+  network_launch first = network.launch(NETWORK_CHAIN), second = again.launch(NETWORK_CHAIN);
+  ASSERT_EQ(launch_network(&first, nullptr), cudaSuccess);
+  ASSERT_EQ(launch_network(&second, nullptr), cudaSuccess);
+  network.fetch(), again.fetch();
+  network.expect_same(again, network.last);
+}
+
+class ExactChain : public testing::TestWithParam<Case> {};
+
+/* Sums of whole numbers are exact in any order, and so are the gradients of a squared error of as many weights and
+ * outputs as a power of two. */
+TEST_P(ExactChain, GivesTheBitsOfTheKernelsOfSingleLayers) {
+  Network expected(GetParam(), true);
+  expected.compute_layer_by_layer();
+  each_variant(expected, NETWORK_CHAIN, [&](network_launch &shape) {
+    Network network(GetParam(), true);
+    network_launch launch = network.launch(NETWORK_CHAIN);
+    launch.variant = shape.variant;
+    ASSERT_EQ(launch_network(&launch, nullptr), cudaSuccess);
+    network.fetch();
+    network.expect_same(expected, network.last);
+    network.expect_rest_untouched();
+  });
+}
+
+/* Every width that is less, as many or more than a warp's columns, a chunk and a tile's; every activation, loss, weight,
+ * dropout and smoothing, with each arithmetic. */
 std::vector<Case> cases() {
-  return {
-      {{28, 100, 128, 64, 10},
-       300,
-       290,
-       BF16,
-       kSoftmax,
-       DESCENT_ACTIVATION_RELU,
-       0,
-       DESCENT_ACTIVATION_IDENTITY,
-       false,
-       0,
-       ONES},
+  const struct {
+    std::vector<int> widths;
+    int64_t rows, valid;
+  } shapes[] = {
+      {{1, 1}, 1, 1},
+      {{3, 2, 1}, 127, 120},
+      {{17, 16, 17, 33, 3}, 128, 128},
+      {{28, 100, 128, 64, 10}, 129, 129},
+      {{63, 64, 65, 1}, 130, 60},
+      {{256, 255, 256, 128}, 131, 100},
+      {{28, 300, 300, 1}, 70, 70},
+      {{320, 320, 320}, 129, 128},
+      {{100, 7, 320, 33}, 65, 65},
+      {{16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4}, 40, 33},
+      {{33, 200, 129, 80, 20}, 260, 250},
+      {{5, 96, 1}, 33, 33},
+      {{40, 2}, 64, 0},
   };
+  std::vector<Case> all;
+  int turn = 0;
+  for (const auto &shape : shapes)
+    for (const Arithmetic arithmetic : {FP32, TF32, BF16}) {
+      const descent_loss losses[] = {shape.widths.back() == 1 ? kBinary : kSoftmax, kSquared};
+      Case c{shape.widths,
+             shape.rows,
+             shape.valid,
+             arithmetic,
+             losses[turn % 2],
+             turn * 3 % N_ACTIVATIONS,
+             turn % 3,
+             DESCENT_ACTIVATION_IDENTITY,
+             turn / 2 % 2 == 1,
+             turn % 4 == 2 ? 0.1F : 0,
+             static_cast<Weights>(turn % 5)};
+      if (c.loss == kSquared && turn % 3 != 0) c.output = static_cast<descent_activation>(turn / 2 % N_ACTIVATIONS);
+      all.push_back(c);
+      turn++;
+    }
+  /* Blocks of several tiles, the last of fewer. */
+  all.push_back({{3, 40, 2},
+                 65700,
+                 65600,
+                 BF16,
+                 kSoftmax,
+                 DESCENT_ACTIVATION_RELU,
+                 0,
+                 DESCENT_ACTIVATION_IDENTITY,
+                 true,
+                 0.1F,
+                 MIXED});
+  all.push_back(
+      {{3, 4}, 33000, 32900, TF32, kSquared, DESCENT_ACTIVATION_RELU, 0, DESCENT_ACTIVATION_SIGMOID, true, 0, MIXED});
+  return all;
 }
 
 std::string name(const testing::TestParamInfo<Case> &info) {
@@ -516,6 +644,28 @@ std::string name(const testing::TestParamInfo<Case> &info) {
          (c.drops ? "_dropout" : "");
 }
 
+std::vector<Case> exact_cases() {
+  const struct {
+    std::vector<int> widths;
+    int64_t rows, valid;
+  } shapes[] = {{{1, 1}, 1, 1},
+                {{17, 100, 65, 4}, 129, 128},
+                {{128, 28, 128, 1}, 130, 64},
+                {{300, 255, 16}, 70, 64},
+                {{33, 320, 300, 2}, 100, 32}};
+  std::vector<Case> all;
+  int turn = 0;
+  for (const auto &shape : shapes)
+    for (const Arithmetic arithmetic : {FP32, TF32, BF16}) {
+      all.push_back({shape.widths, shape.rows, shape.valid, arithmetic, kSquared,
+                     turn % 2 ? DESCENT_ACTIVATION_RELU : DESCENT_ACTIVATION_IDENTITY, 0, DESCENT_ACTIVATION_IDENTITY,
+                     turn / 2 % 2 == 0, 0, ONES});
+      turn++;
+    }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Networks, ExactChain, testing::ValuesIn(exact_cases()), name);
 INSTANTIATE_TEST_SUITE_P(Networks, Chain, testing::ValuesIn(cases()), name);
 
 }  // namespace

@@ -24,10 +24,10 @@ struct chain_memory {
     CHUNK = forward::LEFT,   // a chunk of the operand, which begins at 0
     SLAB = (int)forward::SLAB > (int)backward::SLAB ? (int)forward::SLAB : (int)backward::SLAB,
     SLABS = TILE::COLUMNS / EACH * CHUNK,
-    SUMS = SLABS + TILE::STAGES * SLAB,                          // on their way to the epilogue
-    TARGETS = SUMS + forward::SUMS,                              // w and y of a tile's rows, of two tiles
-    LOSSES = TARGETS + 2 * 2 * TILE::ROWS * (int)sizeof(float),  // the threads' sums of w L
-    BIAS = LOSSES + TILE::THREADS * (int)sizeof(double),         // (layers, COLUMNS)
+    SUMS = SLABS + TILE::STAGES * SLAB,                      // on their way to the epilogue
+    TARGETS = SUMS + forward::SUMS,                          // w and y of a tile's rows
+    LOSSES = TARGETS + 2 * TILE::ROWS * (int)sizeof(float),  // the threads' sums of w L
+    BIAS = LOSSES + TILE::THREADS * (int)sizeof(double),     // (layers, COLUMNS)
   };
   static_assert(TILE::COLUMNS % EACH == 0 && SLAB % 64 == 0, "chunks of 64 bytes");
   static __host__ __device__ int bytes(int layers) { return BIAS + layers * TILE::COLUMNS * (int)sizeof(float); }
@@ -75,7 +75,126 @@ struct chain_tile {
   int rows, valid;       // of the tile: in the launch, in the step
 };
 
+// ---- two neighbouring values ----
+
+template <enum element ELEMENT>
+static __device__ inline void store_pair(unsigned char *at, float first, float second) {
+  if constexpr (ELEMENT == ELEMENT_BF16)
+    *(uint32_t *)at = bf16_pair(first, second);
+  else
+    *(uint2 *)at = make_uint2(float_bits(first), float_bits(second));
+}
+
+template <enum element ELEMENT>
+static __device__ inline void load_pair(const unsigned char *at, float *first, float *second) {
+  if constexpr (ELEMENT == ELEMENT_BF16) {
+    const uint32_t pair = *(const uint32_t *)at;
+    *first = float_from_bits(pair << 16), *second = float_from_bits(pair & 0xffff0000u);
+  } else {
+    const uint2 pair = *(const uint2 *)at;
+    *first = float_from_bits(pair.x), *second = float_from_bits(pair.y);
+  }
+}
+
+// ---- a warp's part of the operand ----
+
+// Calls use(row, column, at) for each 16 bytes of the warp's part that a matrix of n columns has, `at` in the operand.
+template <class MEMORY, class TILE, class USE>
+static __device__ inline void each_piece(const struct chain_tile &tile, int n, USE use) {
+  typedef lane_place<TILE, MEMORY::PIECE> place;
+  const place lane(thread_now());
+  const int column = tile.column + lane.column;
+  if (column >= n) return;
+#pragma unroll 4
+  for (int step = 0; step < place::STEPS; step++) {
+    const int row = tile.warp_row + lane.row(step);
+    if (lane.row(step) >= 0 && row < tile.rows) use(row, column, tile.shared + operand_at<MEMORY>(row, column));
+  }
+}
+
+// Copies the warp's part from the operand to a matrix of n columns.
+template <class MEMORY, class TILE, enum element ELEMENT>
+static __device__ inline void store_operand(const struct chain_tile &tile, const struct device_matrix &to, int n) {
+  typedef typename Element<ELEMENT>::type type;
+  enum { COUNT = MEMORY::PIECE };
+  __syncwarp();
+  each_piece<MEMORY, TILE>(tile, n, [&](int row, int column, const unsigned char *at) {
+    pack<ELEMENT, COUNT, true> x;
+    x.load((const type *)at);
+    store_first(x, (type *)to.data + (tile.first + row) * to.ld + column, columns_inside(column, n, COUNT));
+  });
+}
+
+// The other way; zeros from column n and row `valid` on.
+template <class MEMORY, class TILE>
+static __device__ inline void load_operand(const struct chain_tile &tile, const struct device_matrix &from, int n) {
+  each_piece<MEMORY, TILE>(tile, n, [&](int row, int column, unsigned char *at) {
+    const unsigned char *const piece =
+        (const unsigned char *)from.data + ((tile.first + row) * from.ld + column) * MEMORY::SIZE;
+    copy_async(at, piece, row < tile.valid ? bytes_of(n - column, MEMORY::SIZE) : 0);
+  });
+  copy_commit();
+  copy_wait<0>();
+  __syncwarp();
+}
+
+// Calls work(values, columns, at) for half a row of the warp's fragments at a time: values[4 j + e] is of row e / 2 * 8 and column
+// columns[j] + e % 2; the pair of e = 0, 1 is at[j] in the operand, the other one 8 * 64 bytes further.
+template <class MEMORY, class TILE, class WORK>
+static __device__ inline void each_fragments(const float (&sums)[TILE::TALL][TILE::WIDE][4],
+                                             const struct chain_tile &tile, WORK work) {
+  enum { FEW = TILE::WIDE / 2 };
+  const int lane = thread_now() % WARP, group = lane / 4, member = lane % 4;
+#pragma unroll
+  for (int first = 0; first < TILE::WIDE; first += FEW) {
+    int columns[FEW], at[FEW];
+#pragma unroll
+    for (int j = 0; j < FEW; j++) {
+      columns[j] = tile.column + 8 * (first + j) + 2 * member;
+      at[j] = operand_at<MEMORY>(tile.warp_row + group, columns[j]);
+    }
+#pragma unroll
+    for (int i = 0; i < TILE::TALL; i++) {
+      float values[4 * FEW];
+#pragma unroll
+      for (int j = 0; j < FEW; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) values[4 * j + e] = sums[i][first + j][e];
+      work(tile.warp_row + i * 16 + group, columns, tile.shared + i * 16 * 64, at, values);
+    }
+  }
+}
+
 // ---- hidden layers, forward: A = dropout(g(sums + b)) ----
+
+// In the fragments: of short activations without dropout, for which g(0) = 0.
+template <class MEMORY, class TILE, enum element ELEMENT>
+static __device__ inline void activate_fragments(const struct network_layer &at, const float *bias,
+                                                 const struct chain_tile &tile,
+                                                 const float (&sums)[TILE::TALL][TILE::WIDE][4]) {
+  enum { FEW = TILE::WIDE / 2 };
+  const bool is_ragged = tile.column + TILE::WARP_COLUMNS > at.n_out;
+  each_fragments<MEMORY, TILE>(
+      sums, tile,
+      [&](int, const int(&columns)[FEW], unsigned char *operand, const int(&place)[FEW], float(&values)[4 * FEW]) {
+#pragma unroll
+        for (int j = 0; j < FEW; j++) {
+          float b[2];
+          load_pair<ELEMENT_F32>((const unsigned char *)(bias + columns[j]), &b[0], &b[1]);
+#pragma unroll
+          for (int e = 0; e < 4; e++) values[4 * j + e] += b[e % 2];
+        }
+        activate_all<ELEMENT, true>(at.activation, values);
+        if (is_ragged) {
+#pragma unroll
+          for (int i = 0; i < 4 * FEW; i++)
+            if (columns[i / 4] + i % 2 >= at.n_out) values[i] = 0.0f;
+        }
+#pragma unroll
+        for (int i = 0; i < 2 * FEW; i++)
+          store_pair<ELEMENT>(operand + place[i / 2] + i % 2 * 8 * 64, values[2 * i], values[2 * i + 1]);
+      });
+}
 
 template <class MEMORY, class TILE, enum element ELEMENT>
 static __device__ inline void finish_forward(const struct network_launch &l, int layer, const struct chain_tile &tile,
@@ -87,7 +206,13 @@ static __device__ inline void finish_forward(const struct network_launch &l, int
   const int column = tile.column + lane_place<TILE, COUNT>(thread_now()).column;
   const int count = columns_inside(column, at.n_out, COUNT), columns = operand_columns<MEMORY>(at.n_out);
   const bool keeps = l.kind == NETWORK_CHAIN, keeps_Z = keeps && slope_is_from_z(at.activation);
+  const float *const bias = (const float *)(tile.shared + MEMORY::BIAS) + layer * TILE::COLUMNS;
   if (tile.column >= columns) return;
+  if (activation_is_short<ELEMENT>(at.activation) && !at.threshold) {
+    activate_fragments<MEMORY, TILE, ELEMENT>(at, bias, tile, sums);
+    if (keeps) store_operand<MEMORY, TILE, ELEMENT>(tile, at.A, at.n_out);
+    return;
+  }
   each_row<TILE, COUNT>(sums, warp_sums, [&](int, int row, float(&values)[COUNT]) {
     if (row < 0 || column >= columns) return;
     row += tile.warp_row;
@@ -96,10 +221,10 @@ static __device__ inline void finish_forward(const struct network_launch &l, int
     if (count > 0) {
 #pragma unroll
       for (int i = 0; i < COUNT; i += 4) {
-        float bias[4];
-        load_values<ELEMENT_F32, 4>((float *)(tile.shared + MEMORY::BIAS) + layer * TILE::COLUMNS + column + i, bias);
+        float b[4];
+        load_values<ELEMENT_F32, 4>(bias + column + i, b);
 #pragma unroll
-        for (int j = 0; j < 4; j++) values[i + j] += bias[j];
+        for (int j = 0; j < 4; j++) values[i + j] += b[j];
       }
       if (keeps_Z && row < tile.rows) {
         out.set(values);
@@ -116,10 +241,44 @@ static __device__ inline void finish_forward(const struct network_launch &l, int
 
 // ---- hidden layers, backward: dZ = sums g' dropout ----
 
-// Of `layer`, from the product with the W above it. `feeds`: dZ is the operand of another product.
+// In the fragments: where g' comes from A and no mask is drawn.
 template <class MEMORY, class TILE, enum element ELEMENT>
-static __device__ inline void finish_backward(const struct network_launch &l, int layer, bool feeds,
+static __device__ inline void slope_fragments(const struct network_layer &at, const struct slope_rule &rule,
                                               const struct chain_tile &tile,
+                                              const float (&sums)[TILE::TALL][TILE::WIDE][4]) {
+  enum { FEW = TILE::WIDE / 2 };
+  const bool loads = at.activation != DESCENT_ACTIVATION_IDENTITY;
+  const bool is_ragged = tile.column + TILE::WARP_COLUMNS > at.n_out || tile.valid < TILE::ROWS;
+  if (loads) load_operand<MEMORY, TILE>(tile, at.A, at.n_out);
+  each_fragments<MEMORY, TILE>(
+      sums, tile,
+      [&](int row, const int(&columns)[FEW], unsigned char *operand, const int(&place)[FEW],
+          float(&values)[4 * FEW]) {
+        if (loads) {
+          float x[4 * FEW];
+#pragma unroll
+          for (int i = 0; i < 2 * FEW; i++) {
+            load_pair<ELEMENT>(operand + place[i / 2] + i % 2 * 8 * 64, &x[2 * i], &x[2 * i + 1]);
+            x[2 * i] *= rule.keep_probability, x[2 * i + 1] *= rule.keep_probability;
+          }
+          times_slope<true>(at.activation, x, values);
+#pragma unroll
+          for (int i = 0; i < 4 * FEW; i++) values[i] *= rule.dropout_scale;
+        }
+        if (is_ragged) {
+#pragma unroll
+          for (int i = 0; i < 4 * FEW; i++)
+            if (columns[i / 4] + i % 2 >= at.n_out || row + i % 4 / 2 * 8 >= tile.valid) values[i] = 0.0f;
+        }
+#pragma unroll
+        for (int i = 0; i < 2 * FEW; i++)
+          store_pair<ELEMENT>(operand + place[i / 2] + i % 2 * 8 * 64, values[2 * i], values[2 * i + 1]);
+      });
+}
+
+// Of `layer`, from the product with the W above it.
+template <class MEMORY, class TILE, enum element ELEMENT>
+static __device__ inline void finish_backward(const struct network_launch &l, int layer, const struct chain_tile &tile,
                                               const float (&sums)[TILE::TALL][TILE::WIDE][4], float *warp_sums) {
   typedef typename Element<ELEMENT>::type type;
   enum { COUNT = MEMORY::PIECE, AHEAD = TILE::TALL * TILE::WIDE > 32 ? 3 : 4 };  // loads of A or Z in flight
@@ -133,6 +292,11 @@ static __device__ inline void finish_backward(const struct network_launch &l, in
   const struct device_matrix from = rule.from_z ? at.Z : at.A;
   const bool loads = at.activation != DESCENT_ACTIVATION_IDENTITY && count > 0;
   if (tile.column >= columns) return;
+  if (!rule.from_z && !rule.masks) {
+    slope_fragments<MEMORY, TILE, ELEMENT>(at, rule, tile, sums);
+    store_operand<MEMORY, TILE, ELEMENT>(tile, at.dZ, at.n_out);
+    return;
+  }
   const auto load = [&](int step) {
     row_pack x = {};
     const int row = place.row(step) + tile.warp_row;
@@ -156,7 +320,7 @@ static __device__ inline void finish_backward(const struct network_launch &l, in
     row_pack out;
     out.set(values);
     if (count > 0 && row < tile.rows) store_first(out, (type *)at.dZ.data + r * at.dZ.ld + column, count);
-    if (feeds) out.store((type *)(tile.shared + operand_at<MEMORY>(row, column)));
+    out.store((type *)(tile.shared + operand_at<MEMORY>(row, column)));
   });
 }
 
@@ -351,7 +515,7 @@ static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) chain_kern
   }
   ((double *)(shared + memory::LOSSES))[threadIdx.x] = 0;
 
-  // X, and w and y, of the tile from `row` of the run on.
+  // X, w, and y of classes, of the tile from `row` of the run on.
   const auto copy_inputs = [&](int row) {
     if (row < rows) {
       const int thread = thread_now(), piece = thread % 4;
@@ -366,8 +530,7 @@ static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) chain_kern
       if (l.kind == NETWORK_CHAIN && thread < (has_class ? 2 : 1) * TILE::ROWS / 4) {
         const float *const from = thread < TILE::ROWS / 4 ? l.w : l.y;
         const int at = thread % (TILE::ROWS / 4) * 4;
-        copy_async(shared + memory::TARGETS + row / TILE::ROWS % 2 * (2 * TILE::ROWS * 4) + thread * 16,
-                   from + begin + row + at, bytes_of(rows - row - at, 4));
+        copy_async(shared + memory::TARGETS + thread * 16, from + begin + row + at, bytes_of(rows - row - at, 4));
       }
     }
     copy_commit();
@@ -431,20 +594,19 @@ static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) chain_kern
         stage = stage + 1 < TILE::STAGES ? stage + 1 : 0;
       }
       __syncthreads();  // the operand has been read
-      const bool last = product + 1 == products;
-      if (last) copy_inputs(row + TILE::ROWS);
       const struct chain_tile tile = {shared,      begin + row, warp / TILE::ACROSS * TILE::WARP_ROWS,
                                       warp_column, rows - row,  valid - row};
       float *const warp_sums = (float *)(shared + memory::SUMS) + warp * TILE::SUMS;
       if (backward)
-        finish_backward<memory, TILE, ELEMENT>(l, layer - 1, !last, tile, sums, warp_sums);
+        finish_backward<memory, TILE, ELEMENT>(l, layer - 1, tile, sums, warp_sums);
       else if (layer < layers - 1)
         finish_forward<memory, TILE, ELEMENT>(l, layer, tile, sums, warp_sums);
       else
-        finish_output<memory, TILE, ELEMENT>(
-            l, tile, sums, (const float *)(shared + memory::TARGETS) + row / TILE::ROWS % 2 * (2 * TILE::ROWS),
-            inverse_of(weight_sum));
+        finish_output<memory, TILE, ELEMENT>(l, tile, sums, (const float *)(shared + memory::TARGETS),
+                                             inverse_of(weight_sum));
     }
+    __syncthreads();  // the operand is no longer used
+    copy_inputs(row + TILE::ROWS);
   }
   if (l.kind == NETWORK_CHAIN) {
     const bool is_mean = l.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;

@@ -252,8 +252,7 @@ static __device__ inline void slope_fragments(const struct network_layer &at, co
   if (loads) load_operand<MEMORY, TILE>(tile, at.A, at.n_out);
   each_fragments<MEMORY, TILE>(
       sums, tile,
-      [&](int row, const int(&columns)[FEW], unsigned char *operand, const int(&place)[FEW],
-          float(&values)[4 * FEW]) {
+      [&](int row, const int(&columns)[FEW], unsigned char *operand, const int(&place)[FEW], float(&values)[4 * FEW]) {
         if (loads) {
           float x[4 * FEW];
 #pragma unroll
@@ -281,7 +280,12 @@ template <class MEMORY, class TILE, enum element ELEMENT>
 static __device__ inline void finish_backward(const struct network_launch &l, int layer, const struct chain_tile &tile,
                                               const float (&sums)[TILE::TALL][TILE::WIDE][4], float *warp_sums) {
   typedef typename Element<ELEMENT>::type type;
-  enum { COUNT = MEMORY::PIECE, AHEAD = TILE::TALL * TILE::WIDE > 32 ? 3 : 4 };  // loads of A or Z in flight
+  enum {
+    COUNT = MEMORY::PIECE,
+    AHEAD = TILE::TALL * TILE::WIDE > 32 ? 3
+            : TILE::BLOCKS > 1           ? 1
+                                         : 4
+  };  // loads of A or Z in flight
   typedef pack<ELEMENT, COUNT, true> row_pack;
   const struct network_layer &at = l.layer[layer];
   const struct chain_pass pass = pass_of(l, layer);
@@ -359,30 +363,27 @@ static __device__ inline void each_columns(const float *Z, int n, USE use) {
   }
 }
 
-// The thread's share of w n L, n only of squared errors; a row's softmax_terms are left to its thread of number `turn`.
+// The thread's share of w L, of squared errors of w n L.
 template <class MEMORY, enum element ELEMENT>
 static __device__ inline double lose_row(const struct network_launch &l, const struct chain_tile &tile,
-                                         const struct output_row &at, float w, float y,
-                                         const struct inverse_weight_sum &inverse_weight_sum, int turn,
-                                         struct softmax_terms &terms) {
+                                         const struct output_row &at, float w, float y) {
   const struct network_layer &out = l.layer[l.layers - 1];
   const int n = out.n_out, column = chunk_column<OUTPUT_LANES>(0);
-  const float f = weight_share(inverse_weight_sum, w), s = l.label_smoothing;
+  const float f = weight_share(inverse_of(l.scalars[SCALAR_WEIGHT_SUM]), w), s = l.label_smoothing;
   if (l.loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY) {
     const struct softmax_row softmax =
         exponentials_of_long<OUTPUT_LANES, ELEMENT_F32>(at.Z + column, n, true, s > 0.0f);
     struct softmax_targets t;
     t.q_label = formula_class_target_f32(true, s, (float)n), t.q_other = formula_class_target_f32(false, s, (float)n);
     t.label = (y >= 0.0f && y < (float)n ? (int)y : 0) - column, t.inverse = softmax.inverse, t.f = f;
-    if (at.counts && row_member<OUTPUT_LANES>() == turn)
-      terms = {softmax.max, at.Z[t.label + column], softmax.sum, softmax.distances, w};
     each_columns<MEMORY>(at.Z, n, [&](int k, float(&z)[CHUNK]) {
 #pragma unroll
       for (int i = 0; i < CHUNK; i++) z[i] = formula_scaled_exp(z[i] - softmax.max);
       set_slopes(z, k - column, t);
       store_slopes<MEMORY, ELEMENT>(l, tile, at, k, z);
     });
-    return 0;
+    if (!at.counts || row_member<OUTPUT_LANES>() != 0) return 0;
+    return softmax_loss({softmax.max, at.Z[t.label + column], softmax.sum, softmax.distances, w}, s, (float)n);
   }
   if (l.loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY) {
     const float t = formula_binary_target_f32(y, s), z = at.Z[0];
@@ -444,8 +445,7 @@ static __device__ inline void predict_row(const struct network_launch &l, const 
 // `targets`: the rows' w, then, of classes, their y. All threads of the block.
 template <class MEMORY, class TILE, enum element ELEMENT>
 static __device__ inline void finish_output(const struct network_launch &l, const struct chain_tile &tile,
-                                            const float (&sums)[TILE::TALL][TILE::WIDE][4], const float *targets,
-                                            const struct inverse_weight_sum &inverse_weight_sum) {
+                                            const float (&sums)[TILE::TALL][TILE::WIDE][4], const float *targets) {
   enum { LD = TILE::COLUMNS + 8, LANES = OUTPUT_LANES };  // floats
   static_assert(TILE::DOWN * 16 * LANES == TILE::THREADS && (int)TILE::TALL <= (int)LANES,
                 "a row of fragments of each warp");
@@ -453,8 +453,6 @@ static __device__ inline void finish_output(const struct network_launch &l, cons
   float *const logits = (float *)(tile.shared + MEMORY::SUMS);
   const float *const bias = (float *)(tile.shared + MEMORY::BIAS) + (l.layers - 1) * TILE::COLUMNS;
   const int n = l.layer[l.layers - 1].n_out;
-  struct softmax_terms terms = {0.0f, 0.0f, 1.0f, 0.0f, 0.0f};
-  double total = 0;
 #pragma unroll 1
   for (int i = 0; i < TILE::TALL; i++) {
     write_fragments<TILE, CHUNK, LD>(sums, i, thread_now(),
@@ -474,13 +472,10 @@ static __device__ inline void finish_output(const struct network_launch &l, cons
     if (l.kind == NETWORK_FORWARD)
       predict_row<MEMORY>(l, at);
     else
-      total +=
-          lose_row<MEMORY, ELEMENT>(l, tile, at, targets[row], targets[TILE::ROWS + row], inverse_weight_sum, i, terms);
+      ((double *)(tile.shared + MEMORY::LOSSES))[thread_now()] +=
+          lose_row<MEMORY, ELEMENT>(l, tile, at, targets[row], targets[TILE::ROWS + row]);
     __syncthreads();
   }
-  if (l.kind == NETWORK_FORWARD) return;
-  if (l.loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY) total = softmax_loss(terms, l.label_smoothing, (float)n);
-  ((double *)(tile.shared + MEMORY::LOSSES))[threadIdx.x] += total;
 }
 
 // ---- the kernel ----
@@ -490,21 +485,66 @@ static __device__ inline int layer_of_product(int product, int layers) {
   return product < layers ? product : 2 * layers - 1 - product;
 }
 
-// Block i has the tiles from tiles i on, `tiles` of them.
+// As thread_now.
+static __device__ inline int block_now(void) {
+  int block = (int)blockIdx.x;
+#ifdef __CUDACC__
+  asm volatile("" : "+r"(block));
+#endif
+  return block;
+}
+
+// Where two blocks share the registers, what follows from the thread's number is computed again.
+template <class TILE>
+static __device__ inline int thread_of(void) {
+  return TILE::BLOCKS > 1 ? thread_now() : (int)threadIdx.x;
+}
+
+// The rows of a block: block i has the tiles from tiles i on, `tiles` of them or fewer.
+struct chain_run {
+  int64_t begin;
+  int rows;
+};
+template <class TILE>
+static __device__ inline struct chain_run run_of(const struct network_launch &l, int tiles) {
+  const int64_t run = (int64_t)tiles * TILE::ROWS, begin = block_now() * run;
+  return {begin, (int)(begin + run < l.rows ? run : l.rows - begin)};
+}
+
+template <class TILE>
+static __device__ inline int tiles_of(const struct network_launch &l, int tiles) {
+  return (run_of<TILE>(l, tiles).rows + TILE::ROWS - 1) / TILE::ROWS;
+}
+
+template <class TILE>
+static __device__ inline struct chain_tile tile_of(const struct network_launch &l, int tiles, int row,
+                                                   unsigned char *shared) {
+  const struct chain_run run = run_of<TILE>(l, tiles);
+  const int64_t first = run.begin + row, in_step = l.state->current.rows - first;
+  const int warp = thread_of<TILE>() / WARP, rows = run.rows - row;
+  return {shared,
+          first,
+          warp / TILE::ACROSS * TILE::WARP_ROWS,
+          warp % TILE::ACROSS * TILE::WARP_COLUMNS,
+          rows,
+          in_step < rows ? in_step < 0 ? 0 : (int)in_step : rows};
+}
+
+// Of TILE on a multiprocessor, at least. In the code for compute capability 8 two would have too few registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define CHAIN_BLOCKS 1
+#else
+#define CHAIN_BLOCKS TILE::BLOCKS
+#endif
+
 template <enum arithmetic ARITHMETIC, class TILE>
-static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) chain_kernel(struct network_launch l, int tiles) {
+static __global__ void __launch_bounds__(TILE::THREADS, CHAIN_BLOCKS) chain_kernel(struct network_launch l, int tiles) {
   constexpr enum element ELEMENT = ARITHMETIC == TENSOR_BF16 ? ELEMENT_BF16 : ELEMENT_F32;
   typedef chain_memory<ARITHMETIC, TILE> memory;
   constexpr int SIZE = memory::SIZE;
   GRID_BEGIN();
   SHARED_MEMORY(shared);
   const int layers = l.layers, products = l.kind == NETWORK_CHAIN ? 2 * layers - 1 : layers;
-  const int64_t run = (int64_t)tiles * TILE::ROWS, begin = blockIdx.x * run;
-  const int rows = (int)(begin + run < l.rows ? run : l.rows - begin);
-  const int64_t in_step = l.state->current.rows - begin;
-  const int valid = in_step < rows ? in_step < 0 ? 0 : (int)in_step : rows;
-  const double weight_sum = l.kind == NETWORK_CHAIN ? l.scalars[SCALAR_WEIGHT_SUM] : 0;
-
   for (int i = (int)threadIdx.x; i < layers * TILE::COLUMNS; i += TILE::THREADS) {
     const struct network_layer &at = l.layer[i / TILE::COLUMNS];
     const int column = i % TILE::COLUMNS;
@@ -517,34 +557,37 @@ static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) chain_kern
 
   // X, w, and y of classes, of the tile from `row` of the run on.
   const auto copy_inputs = [&](int row) {
-    if (row < rows) {
+    const struct chain_run run = run_of<TILE>(l, tiles);
+    const int64_t first = run.begin + row;
+    const int rows = run.rows - row;
+    if (rows > 0) {
       const int thread = thread_now(), piece = thread % 4;
       const int64_t row_bytes = l.X.ld * SIZE;
-      const unsigned char *const X = (const unsigned char *)l.X.data + (begin + row + thread / 4) * row_bytes;
+      const unsigned char *const X = (const unsigned char *)l.X.data + (first + thread / 4) * row_bytes;
 #pragma unroll 1
       for (int k = 0; k < l.layer[0].n_in; k += memory::EACH)
         copy_rows<TILE::ROWS, TILE::THREADS>(shared + k / memory::EACH * memory::CHUNK + piece_at(thread / 4, piece),
                                              X + (k * SIZE + piece * 16), TILE::THREADS / 4 * row_bytes, thread / 4,
-                                             rows - row, bytes_of(l.layer[0].n_in - k - piece * memory::PIECE, SIZE));
+                                             rows, bytes_of(l.layer[0].n_in - k - piece * memory::PIECE, SIZE));
       const bool has_class = l.loss != DESCENT_LOSS_MEAN_SQUARED_ERROR;
       if (l.kind == NETWORK_CHAIN && thread < (has_class ? 2 : 1) * TILE::ROWS / 4) {
         const float *const from = thread < TILE::ROWS / 4 ? l.w : l.y;
         const int at = thread % (TILE::ROWS / 4) * 4;
-        copy_async(shared + memory::TARGETS + thread * 16, from + begin + row + at, bytes_of(rows - row - at, 4));
+        copy_async(shared + memory::TARGETS + thread * 16, from + first + at, bytes_of(rows - at, 4));
       }
     }
     copy_commit();
   };
 
-  // The slabs to come: of which tile, product, elements of K on, into which stage.
-  int row_to_copy = 0, product_to_copy = 0, k_to_copy = 0, stage_to_copy = 0;
-  const auto copy = [&] {
-    if (row_to_copy < rows) {
+  // The slabs to come: of which tile, product, elements of K on.
+  int tiles_to_copy = tiles_of<TILE>(l, tiles), product_to_copy = 0, k_to_copy = 0;
+  const auto copy = [&](int stage) {
+    if (tiles_to_copy > 0) {
       const int thread = thread_now(), piece = thread % 4;
       const struct network_layer &at = l.layer[layer_of_product(product_to_copy, layers)];
       const int64_t row_bytes = at.W.ld * SIZE;
       const unsigned char *const W = (const unsigned char *)at.W.data;
-      unsigned char *const to = shared + memory::SLABS + stage_to_copy * memory::SLAB;
+      unsigned char *const to = shared + memory::SLABS + stage * memory::SLAB;
       const bool backward = product_to_copy >= layers;
       const int k = backward ? at.n_out : at.n_in;
       if (backward)
@@ -554,20 +597,19 @@ static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) chain_kern
         copy_rows<TILE::COLUMNS, TILE::THREADS>(
             to + piece_at(thread / 4, piece), W + thread / 4 * row_bytes + (k_to_copy * SIZE + piece * 16),
             TILE::THREADS / 4 * row_bytes, thread / 4, at.n_out, bytes_of(k - k_to_copy - piece * memory::PIECE, SIZE));
-      stage_to_copy = stage_to_copy + 1 < TILE::STAGES ? stage_to_copy + 1 : 0;
       k_to_copy += memory::EACH;
       if (k_to_copy >= k) k_to_copy = 0, product_to_copy++;
-      if (product_to_copy == products) product_to_copy = 0, row_to_copy += TILE::ROWS;
+      if (product_to_copy == products) product_to_copy = 0, tiles_to_copy--;
     }
     copy_commit();  // also of none, so that copy_wait counts slabs
   };
   copy_inputs(0);
 #pragma unroll 1
-  for (int i = 0; i < TILE::STAGES - 1; i++) copy();
+  for (int i = 0; i < TILE::STAGES - 1; i++) copy(i);
 
   int stage = 0;
 #pragma unroll 1
-  for (int row = 0; row < rows; row += TILE::ROWS) {
+  for (int tiles_left = tiles_of<TILE>(l, tiles); tiles_left > 0; tiles_left--) {
     copy_wait<0>();  // the inputs
 #pragma unroll 1
     for (int product = 0; product < products; product++) {
@@ -575,43 +617,41 @@ static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) chain_kern
       const bool backward = product >= layers;
       const int k = backward ? l.layer[layer].n_out : l.layer[layer].n_in;
       const int n = backward ? l.layer[layer].n_in : l.layer[layer].n_out;
-      const int warp = (int)threadIdx.x / WARP, warp_column = warp % TILE::ACROSS * TILE::WARP_COLUMNS;
-      const bool multiplies = warp_column < n;
+      const bool multiplies = thread_of<TILE>() / WARP % TILE::ACROSS * TILE::WARP_COLUMNS < n;
       float sums[TILE::TALL][TILE::WIDE][4] = {};
 #pragma unroll 1
       for (int chunk = 0; chunk * memory::EACH < k; chunk++) {
         copy_wait<TILE::STAGES - 2>();
         __syncthreads();  // this slab is there, and the stage of the one before it is free
-        copy();
+        copy(stage > 0 ? stage - 1 : TILE::STAGES - 1);
         const int left = chunk * memory::CHUNK, W = memory::SLABS + stage * memory::SLAB;
         if (multiplies && backward) {
-          const lane_reads<ARITHMETIC, TILE, true> reads;
+          const lane_reads<ARITHMETIC, TILE, true> reads(thread_of<TILE>());
           multiply_chunk<ARITHMETIC, TILE, true>(sums, shared, left + reads.left, W + reads.W);
         } else if (multiplies) {
-          const lane_reads<ARITHMETIC, TILE, false> reads;
+          const lane_reads<ARITHMETIC, TILE, false> reads(thread_of<TILE>());
           multiply_chunk<ARITHMETIC, TILE, false>(sums, shared, left + reads.left, W + reads.W);
         }
         stage = stage + 1 < TILE::STAGES ? stage + 1 : 0;
       }
       __syncthreads();  // the operand has been read
-      const struct chain_tile tile = {shared,      begin + row, warp / TILE::ACROSS * TILE::WARP_ROWS,
-                                      warp_column, rows - row,  valid - row};
-      float *const warp_sums = (float *)(shared + memory::SUMS) + warp * TILE::SUMS;
+      const struct chain_tile tile =
+          tile_of<TILE>(l, tiles, (tiles_of<TILE>(l, tiles) - tiles_left) * TILE::ROWS, shared);
+      float *const warp_sums = (float *)(shared + memory::SUMS) + thread_of<TILE>() / WARP * TILE::SUMS;
       if (backward)
         finish_backward<memory, TILE, ELEMENT>(l, layer - 1, tile, sums, warp_sums);
       else if (layer < layers - 1)
         finish_forward<memory, TILE, ELEMENT>(l, layer, tile, sums, warp_sums);
       else
-        finish_output<memory, TILE, ELEMENT>(l, tile, sums, (const float *)(shared + memory::TARGETS),
-                                             inverse_of(weight_sum));
+        finish_output<memory, TILE, ELEMENT>(l, tile, sums, (const float *)(shared + memory::TARGETS));
     }
     __syncthreads();  // the operand is no longer used
-    copy_inputs(row + TILE::ROWS);
+    copy_inputs((tiles_of<TILE>(l, tiles) - tiles_left + 1) * TILE::ROWS);
   }
   if (l.kind == NETWORK_CHAIN) {
     const bool is_mean = l.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
     finish_loss(l.scalars, {l.partials, l.counters}, is_mean ? (double)l.layer[layers - 1].n_out : 1,
-                ((double *)(shared + memory::LOSSES))[threadIdx.x], weight_sum);
+                ((double *)(shared + memory::LOSSES))[threadIdx.x], l.scalars[SCALAR_WEIGHT_SUM]);
   }
 }
 

@@ -559,6 +559,97 @@ TEST_P(Chain, GivesTheSameBitsEachTime) {
   network.expect_same(again, network.last);
 }
 
+/* A row that is not finite makes J so, and changes no other row. */
+TEST(Chain, KeepsARowThatIsNotFiniteToItself) {
+  for (const Arithmetic arithmetic : {FP32, BF16})
+    for (const descent_loss loss : {kSoftmax, kSquared}) {
+      const Case c{
+          {9, 40, 33, 5}, 70,   69,  arithmetic, loss, DESCENT_ACTIVATION_LEAKY_RELU, 1, DESCENT_ACTIVATION_IDENTITY,
+          false,          0.1F, ONES};
+      Network finite(c, false), network(c, false);
+      network.X.set(20 * network.X.ld + 3, INFINITY), network.X.set(21 * network.X.ld + 8, NAN);
+      network.X.store();
+      network_launch expected = finite.launch(NETWORK_CHAIN), launch = network.launch(NETWORK_CHAIN);
+      ASSERT_EQ(launch_network(&expected, nullptr), cudaSuccess);
+      ASSERT_EQ(launch_network(&launch, nullptr), cudaSuccess);
+      finite.fetch(), network.fetch();
+      EXPECT_TRUE(std::isfinite(finite.scalars.host[SCALAR_LOSS]));
+      EXPECT_FALSE(std::isfinite(network.scalars.host[SCALAR_LOSS]));
+      for (size_t i = 0; i < network.layers.size(); i++)
+        for (int64_t r = 0; r < c.rows; r++)
+          for (int64_t j = 0; j < network.layers[i]->n_out; j++) {
+            if (r != 20 && r != 21) {
+              ASSERT_EQ(network.layers[i]->dZ.at(r, j), finite.layers[i]->dZ.at(r, j)) << i << ", " << r << ", " << j;
+            }
+          }
+    }
+}
+
+/* The loss of finite logits whose difference exceeds the largest float32. */
+TEST(Chain, HasAFiniteLossOfFiniteLogits) {
+  const Case c{{4, 3}, 1, 1, FP32, kSoftmax, 0, 0, DESCENT_ACTIVATION_IDENTITY, false, 0, ONES};
+  Network network(c, true);
+  for (int64_t k = 0; k < 4; k++) network.X.set(k, k == 0);
+  const float logits[] = {3e38F, -3e38F, 0};
+  for (int64_t j = 0; j < 3; j++)
+    for (int64_t k = 0; k < 4; k++) network.layers[0]->W.set(j * network.layers[0]->W.ld + k, k == 0 ? logits[j] : 0);
+  network.layers[0]->bias.fill(1, 3, [] { return 0.0F; });
+  network.X.store(), network.layers[0]->W.store();
+  network.y.host[0] = 1;
+  network.y.store();
+  network_launch launch = network.launch(NETWORK_CHAIN);
+  ASSERT_EQ(launch_network(&launch, nullptr), cudaSuccess);
+  network.fetch();
+  EXPECT_NEAR(network.scalars.host[SCALAR_LOSS], 6e38, 6e38 * 0x1p-22);
+}
+
+/* A launch of 3 layers of 100 units, without data. */
+network_launch shape_of_three() {
+  network_launch l{};
+  l.kind = NETWORK_CHAIN, l.layers = 3, l.rows = 100, l.X = {nullptr, 104, ELEMENT_BF16};
+  for (network_layer &at : l.layer) {
+    at.n_in = at.n_out = 100, at.activation = DESCENT_ACTIVATION_SILU;
+    at.W = at.A = at.Z = at.dZ = {nullptr, 104, ELEMENT_BF16};
+  }
+  return l;
+}
+
+TEST(ChainVariants, SayWhyThereIsNone) {
+  const struct {
+    const char *reason;
+    void (*change)(network_launch &);
+  } refusals[] = {
+      {"layer 2 has 321 outputs, more than 320", [](network_launch &l) { l.layer[1].n_out = l.layer[2].n_in = 321; }},
+      {"the network has 784 inputs, more than 320", [](network_launch &l) { l.layer[0].n_in = 784; }},
+      {"13 layers, more than 12", [](network_launch &l) { l.layers = 13; }},
+      {"layer 3 does not follow the one before it", [](network_launch &l) { l.layer[2].n_in = 99; }},
+      {"X has rows that are not whole 16-byte units", [](network_launch &l) { l.X.ld = 100; }},
+      {"layer 1 has rows that are not whole 16-byte units of one type",
+       [](network_launch &l) { l.layer[0].W.ld = 100; }},
+      {"layer 2 has rows that are not whole 16-byte units of one type",
+       [](network_launch &l) { l.layer[1].A.ld = 100; }},
+      {"layer 2 has rows that are not whole 16-byte units of one type",
+       [](network_launch &l) { l.layer[1].Z.ld = 100; }},
+      {"layer 3 has rows that are not whole 16-byte units of one type",
+       [](network_launch &l) { l.layer[2].dZ.element = ELEMENT_F32; }},
+      {"the outputs have rows that are not whole 16-byte units of float32",
+       [](network_launch &l) {
+         l.kind = NETWORK_FORWARD, l.A = {&l, 102, ELEMENT_F32};
+       }},
+  };
+  network_launch fits = shape_of_three();
+  EXPECT_GT(network_variants(&fits, nullptr, 0), 0);
+  for (const auto &refusal : refusals) {
+    network_launch l = shape_of_three();
+    refusal.change(l);
+    char reason[128] = "";
+    EXPECT_EQ(network_variants(&l, reason, sizeof reason), 0) << refusal.reason;
+    EXPECT_STREQ(reason, refusal.reason);
+    EXPECT_EQ(network_variants(&l, nullptr, 0), 0);
+    EXPECT_EQ(launch_network(&l, nullptr), cudaErrorInvalidValue);
+  }
+}
+
 class ExactChain : public testing::TestWithParam<Case> {};
 
 /* Sums of whole numbers are exact in any order, and so are the gradients of a squared error of as many weights and

@@ -92,8 +92,8 @@ template <enum arithmetic ARITHMETIC, class TILE, bool BACKWARD>
 struct lane_reads {
   typedef fused_memory<ARITHMETIC, TILE, BACKWARD> memory;
   int left, W;  // bytes
-  __device__ lane_reads() {
-    const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP, group = lane / 4, member = lane % 4;
+  explicit __device__ lane_reads(int thread) {
+    const int warp = thread / WARP, lane = thread % WARP, group = lane / 4, member = lane % 4;
     if (ARITHMETIC == MULTIPLY_ADD) {
       left = piece_at(group, 0);
       W = BACKWARD ? 2 * member * 4 : piece_at(2 * member, 0);
@@ -235,7 +235,7 @@ static __global__ void __launch_bounds__(TILE::THREADS, std::is_same<PASS, backw
 #pragma unroll 1
   for (int i = 0; i < TILE::STAGES - 1; i++) copy();
 
-  const lane_reads<ARITHMETIC, TILE, BACKWARD> reads;
+  const lane_reads<ARITHMETIC, TILE, BACKWARD> reads((int)threadIdx.x);
   int stage = 0;
 #pragma unroll 1
   for (int row = 0; row < rows; row += TILE::ROWS) {

@@ -63,20 +63,20 @@ static __device__ inline int sums_at(int row, int column) {
   return COUNT == 8 ? column ^ ((row ^ column >> 5) & 1) << 2 : column;
 }
 
-// Writes row `which` of the fragments. Recursive because the compiler would turn a loop that looks for it into indexed
-// sums, which cannot be registers.
-template <class TILE, int COUNT, int I = 0>
+// Writes row `which` of the fragments, into rows of LD floats. Recursive because the compiler would turn a loop that
+// looks for it into indexed sums, which cannot be registers.
+template <class TILE, int COUNT, int LD = TILE::SUMS_LD, int I = 0>
 static __device__ inline void write_fragments(const float (&sums)[TILE::TALL][TILE::WIDE][4], int which, int thread,
                                               float *shared) {
   if constexpr (I < TILE::TALL) {
-    if (which != I) return write_fragments<TILE, COUNT, I + 1>(sums, which, thread, shared);
+    if (which != I) return write_fragments<TILE, COUNT, LD, I + 1>(sums, which, thread, shared);
     const int group = thread % WARP / 4, member = thread % 4;
 #pragma unroll
     for (int j = 0; j < TILE::WIDE; j++)
 #pragma unroll
       for (int half = 0; half < 2; half++) {
         const int row = group + 8 * half;
-        *(uint2 *)(shared + row * TILE::SUMS_LD + sums_at<COUNT>(row, 8 * j + 2 * member)) =
+        *(uint2 *)(shared + row * LD + sums_at<COUNT>(row, 8 * j + 2 * member)) =
             make_uint2(float_bits(sums[I][j][2 * half]), float_bits(sums[I][j][2 * half + 1]));
       }
   }
@@ -196,6 +196,53 @@ static __device__ inline void times_slope(descent_activation activation, const f
 }
 #undef CASE
 
+// values = dropout(g(values)) of neighbouring columns of a row, from `column` on.
+template <enum element ELEMENT, class PASS, int COUNT>
+static __device__ inline void activate_columns(const PASS &l, int64_t row, int64_t column, float (&values)[COUNT]) {
+  if (activation_is_short<ELEMENT>(l.activation) && !l.threshold)
+    activate_all<ELEMENT, true>(l.activation, values);
+  else
+    by_fours(values, [&](int i, float(&four)[4]) {
+      activate_all<ELEMENT, false>(l.activation, four);
+      if (l.threshold) drop_four(dropout_of(l), row * l.n + column + i, four);
+    });
+}
+
+// How g' and dropout follow from what was stored, `from` A or Z.
+struct slope_rule {
+  bool from_z, masks;
+  float dropout_scale, keep_probability;
+};
+template <class PASS>
+static __device__ inline struct slope_rule slope_rule_of(const PASS &l) {
+  const bool from_z = slope_is_from_z(l.activation), drops = l.threshold && slope_drops(l.activation);
+  return {from_z, l.threshold && !drops, drops ? l.dropout_scale : 1.0f,
+          l.threshold && !from_z ? l.keep_probability : 1.0f};
+}
+
+// values *= g' dropout of neighbouring columns of a row, with their A or Z, which is used up.
+template <enum element ELEMENT, class PASS, int COUNT>
+static __device__ inline void times_slopes(const PASS &l, const struct slope_rule &rule,
+                                           pack<ELEMENT, COUNT, true> &from, int64_t row, int64_t column,
+                                           float (&values)[COUNT]) {
+  if (!rule.from_z && !rule.masks) {
+    float x[COUNT];
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) x[i] = from.value(i) * rule.keep_probability;
+    times_slope<true>(l.activation, x, values);
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) values[i] *= rule.dropout_scale;
+  } else {
+    by_fours(values, [&](int i, float(&four)[4]) {
+      const float x[4] = {from.value(0) * rule.keep_probability, from.value(1) * rule.keep_probability,
+                          from.value(2) * rule.keep_probability, from.value(3) * rule.keep_probability};
+      times_slope<false>(l.activation, x, four);
+      if (rule.masks) drop_four(dropout_of(l), row * l.n + column + i, four);
+      if (COUNT == 8) from.words[0] = from.words[2], from.words[1] = from.words[3];
+    });
+  }
+}
+
 // ---- forward ----
 
 // The floats that the epilogue holds in shared memory from tile to tile. Forward: b of the block's columns.
@@ -216,7 +263,6 @@ static __device__ inline void finish_tile(const struct forward_launch &l,
                                           int inside, float *shared, const float *held) {
   typedef typename Element<ELEMENT>::type type;
   const int count = columns_inside(column, l.n, COUNT);
-  const bool at_once = activation_is_short<ELEMENT>(l.activation) && !l.threshold;
   each_row<TILE, COUNT>(sums, shared, [&](int, int row, float(&values)[COUNT]) {
     const int64_t r = first + row;
     if (row < 0 || r >= l.rows || count == 0) return;
@@ -232,13 +278,7 @@ static __device__ inline void finish_tile(const struct forward_launch &l,
       out.set(values);
       store_first(out, (type *)l.Z.data + r * l.Z.ld + column, count);
     }
-    if (at_once)
-      activate_all<ELEMENT, true>(l.activation, values);
-    else
-      by_fours(values, [&](int i, float(&four)[4]) {
-        activate_all<ELEMENT, false>(l.activation, four);
-        if (l.threshold) drop_four(dropout_of(l), r * l.n + column + i, four);
-      });
+    activate_columns<ELEMENT>(l, r, column, values);
     out.set(values);
     store_first(out, (type *)l.A.data + r * l.A.ld + column, count);
   });
@@ -269,11 +309,9 @@ static __device__ inline void finish_tile(const struct backward_launch &l,
                                             : 1
   };  // loads of A or Z in flight
   const int count = columns_inside(column, l.n, COUNT);
-  const bool from_z = slope_is_from_z(l.activation), drops = l.threshold && slope_drops(l.activation);
-  const bool masks = l.threshold && !drops, loads = l.activation != DESCENT_ACTIVATION_IDENTITY && count > 0;
-  const struct device_matrix from = from_z ? l.Z : l.A;
-  const float dropout_scale = drops ? l.dropout_scale : 1.0f;
-  const float keep_probability = l.threshold && !from_z ? l.keep_probability : 1.0f;
+  const struct slope_rule rule = slope_rule_of(l);
+  const bool loads = l.activation != DESCENT_ACTIVATION_IDENTITY && count > 0;
+  const struct device_matrix from = rule.from_z ? l.Z : l.A;
   const place at(thread_now());
   const auto load = [&](int step) {
     row_pack x = {};
@@ -296,22 +334,7 @@ static __device__ inline void finish_tile(const struct backward_launch &l,
     ahead[AHEAD - 1] = load(step + AHEAD);
     const int64_t r = first + row;
     if (row < 0 || r >= l.rows || count == 0) return;
-    if (!from_z && !masks) {
-      float x[COUNT];
-#pragma unroll
-      for (int i = 0; i < COUNT; i++) x[i] = now.value(i) * keep_probability;
-      times_slope<true>(l.activation, x, values);
-#pragma unroll
-      for (int i = 0; i < COUNT; i++) values[i] *= dropout_scale;
-    } else {
-      by_fours(values, [&](int i, float(&four)[4]) {
-        const float x[4] = {now.value(0) * keep_probability, now.value(1) * keep_probability,
-                            now.value(2) * keep_probability, now.value(3) * keep_probability};
-        times_slope<false>(l.activation, x, four);
-        if (masks) drop_four(dropout_of(l), r * l.n + column + i, four);
-        if (COUNT == 8) now.words[0] = now.words[2], now.words[1] = now.words[3];
-      });
-    }
+    times_slopes<ELEMENT>(l, rule, now, r, column, values);
     row_pack out;
     out.set(values);
     store_first(out, (type *)l.dZ.data + r * l.dZ.ld + column, count);

@@ -1,7 +1,7 @@
 // The losses with their gradients, from logits in the stable form; the output of predict.
 //
 // A row's loss is computed in float32 and rows are summed in double: by thread, block, grid.
-#include "softmax.cuh"
+#include "loss.cuh"
 
 enum { MOST_BLOCKS = 2048 };
 
@@ -37,30 +37,7 @@ static __device__ inline void clear_rows(const struct loss_launch &l, int64_t ro
       store_cells(l.dZ, row, k, (int)l.n - k, wide, zeros);
 }
 
-// The end of a loss's kernel: the scalar, from the threads' sums of w L.
-static __device__ inline void finish_loss(const struct loss_launch &l, double divisor, double total,
-                                          double weight_sum) {
-  double sum;
-  if (!grid_sum(total, l.scratch, &sum) || threadIdx.x != 0) return;
-  l.scalars[SCALAR_LOSS] = weight_sum == 0 ? 0 : sum / divisor / weight_sum;
-}
-
 // ---- the losses of one row: dZ = dL/dZ times a factor, and the thread's share of the sum of w L ----
-
-// 1 / sum w in float32, without the double product per row of kernels_loss.h. w / sum w is rounded three times: the
-// sum, its inverse, the product. Powers of two keep all three in float32's range.
-struct inverse_weight_sum {
-  float scale, inverse;
-};
-
-static __device__ inline struct inverse_weight_sum inverse_of(double weight_sum) {
-  if (weight_sum == 0) return {0.0f, 0.0f};
-  const float size = fabsf((float)weight_sum), scale = size > 0x1p96f ? 0x1p-64f : size < 0x1p-96f ? 0x1p64f : 1.0f;
-  return {scale, 1.0f / (float)(weight_sum * (double)scale)};
-}
-static __device__ inline float weight_share(const struct inverse_weight_sum &inverse_weight_sum, float w) {
-  return w * inverse_weight_sum.scale * inverse_weight_sum.inverse;
-}
 
 template <enum element ELEMENT>
 static __device__ inline double binary_loss(const struct loss_launch &l, int64_t row,
@@ -84,61 +61,25 @@ static __device__ inline double squared_loss(const struct loss_launch &l, int64_
   const int n = (int)l.n;
   const float w = l.w[row], f = weight_share(inverse_weight_sum, w) * (2.0f / (float)n);
   const bool from_z = slope_is_from_z(l.activation);
-  float sum = 0.0f;
-  double outside = 0;  // the squares whose sum may exceed the range of float32
+  struct sum_of_squares sum = {0.0f, 0};
 #pragma unroll 2
   for (int k = chunk_column<LANES>(0); k < n; k += LANES * COUNT) {
-    float values[COUNT], targets[COUNT], errors[COUNT], dZ[COUNT], squares = 0.0f;
+    float values[COUNT], targets[COUNT], errors[COUNT], dZ[COUNT];
     load_columns<ELEMENT>(a + k, n - k, wide, values);
     load_columns<ELEMENT_F32>(y + k, n - k, wide_y, targets);
+    add_squared_errors(sum, values, targets, n - k, errors);
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) {
-      errors[i] = k + i < n ? values[i] - targets[i] : 0.0f;
-      squares = fmaf(errors[i], errors[i], squares);
-      dZ[i] = errors[i] * f;
-    }
-    if (squares <= 0x1p96f) {
-      sum += squares;
-    } else {
-#pragma unroll
-      for (int i = 0; i < COUNT; i++) outside += (double)errors[i] * (double)errors[i];
-    }
+    for (int i = 0; i < COUNT; i++) dZ[i] = errors[i] * f;
     if (!l.dZ.data) continue;
     if (SLOPED && from_z) load_columns<ELEMENT>(z + k, n - k, wide, values);
 #pragma unroll
     for (int i = 0; SLOPED && i < COUNT; i++) dZ[i] *= formula_slope(l.activation, values[i]);
     store_cells(l.dZ, row, k, n - k, wide, dZ);
   }
-  return (double)w * ((double)sum + outside);
+  return (double)w * ((double)sum.inside + sum.outside);
 }
 
 // ---- softmax ----
-
-// What the loss of a row is computed from. The threads of a row keep one each, until all have one.
-struct softmax_terms {
-  float max, z_y, sum, distances, w;
-};
-
-static __device__ inline double softmax_loss(const struct softmax_terms &t, float s, float n) {
-  const float log_sum = formula_log(t.sum), mean_distance = s > 0.0f ? t.distances / n : 0.0f;
-  const float L = formula_softmax_loss_f32(log_sum, t.max - t.z_y, mean_distance, s);
-  if (is_finite(L)) return (double)t.w * (double)L;
-  const double distance = (double)t.max - (double)t.z_y;  // may exceed the range of float32
-  return (double)t.w * formula_softmax_loss_f64((double)log_sum, distance, (double)mean_distance, (double)s);
-}
-
-// What the gradient of a row is computed from beside its exponentials.
-struct softmax_targets {
-  int label;  // its distance from the thread's first column
-  float q_label, q_other, inverse, f;
-};
-
-// dZ of the columns at `distance` from the thread's first, from their scaled exponentials.
-static __device__ inline void set_slopes(float (&e)[CHUNK], int distance, const struct softmax_targets &t) {
-#pragma unroll
-  for (int i = 0; i < CHUNK; i++)
-    e[i] = formula_cross_entropy_slope(e[i] * t.inverse, t.label == distance + i ? t.q_label : t.q_other, t.f);
-}
 
 // Blocks of BLOCK, grid stride over BLOCK / LANES rows. CHUNKS 0: rows of any length.
 template <int LANES, int CHUNKS, bool FULL, enum element ELEMENT>
@@ -205,7 +146,7 @@ static __global__ void __launch_bounds__(BLOCK, CHUNKS > 4 ? 3 : 4) softmax_kern
   }
   if (turn > 0) total += softmax_loss(mine, s, (float)n);
   clear_rows<LANES>(l, rows, wide);
-  finish_loss(l, 1, total, weight_sum);
+  finish_loss(l.scalars, l.scratch, 1, total, weight_sum);
 }
 
 // ---- the other losses: all rows ----
@@ -228,7 +169,7 @@ static __global__ void __launch_bounds__(BLOCK, 4) loss_kernel(struct loss_launc
       total += squared_loss<LANES, COUNT, ELEMENT, LOSS == SQUARED_SLOPED>(l, row, wide, wide_y, inverse_weight_sum);
   }
   clear_rows<LANES>(l, rows, wide);
-  finish_loss(l, LOSS == BINARY ? 1 : (double)l.n, total, weight_sum);
+  finish_loss(l.scalars, l.scratch, LOSS == BINARY ? 1 : (double)l.n, total, weight_sum);
 }
 
 // ---- launches of instances for n columns ----

@@ -1,0 +1,680 @@
+// Networks of up to 320 units a layer in one kernel: forward, loss, and every dZ.
+//
+// A block takes tiles of ROWS rows through all layers, from X to the loss and back. What a product reads of its rows, A
+// or dZ, stays in shared memory as the left operand; W comes from the L2 cache in slabs of 64 bytes along K. The slabs
+// of all products of all tiles are one pipeline: asynchronous copies are STAGES - 1 slabs ahead, so a product's first
+// ones arrive during the epilogue before it. The sums of a product are in registers until the whole operand has been
+// read; then the epilogue replaces it by the next one, and writes the same to memory where dW or g' will read it.
+#ifndef DESCENT_KERNELS_NETWORK_CHAIN_CUH
+#define DESCENT_KERNELS_NETWORK_CHAIN_CUH
+
+#include "fused.cuh"
+#include "loss.cuh"
+#include "network.cuh"
+
+// Where in shared memory is what, in bytes.
+template <enum arithmetic ARITHMETIC, class TILE>
+struct chain_memory {
+  typedef fused_memory<ARITHMETIC, TILE, false> forward;
+  typedef fused_memory<ARITHMETIC, TILE, true> backward;
+  enum {
+    SIZE = forward::SIZE,
+    EACH = forward::EACH,    // elements of a row in a chunk of K
+    PIECE = forward::PIECE,  // elements of 16 bytes
+    CHUNK = forward::LEFT,   // a chunk of the operand, which begins at 0
+    SLAB = (int)forward::SLAB > (int)backward::SLAB ? (int)forward::SLAB : (int)backward::SLAB,
+    SLABS = TILE::COLUMNS / EACH * CHUNK,
+    SUMS = SLABS + TILE::STAGES * SLAB,                      // on their way to the epilogue
+    TARGETS = SUMS + forward::SUMS,                          // w and y of a tile's rows
+    LOSSES = TARGETS + 2 * TILE::ROWS * (int)sizeof(float),  // the threads' sums of w L
+    BIAS = LOSSES + TILE::THREADS * (int)sizeof(double),     // (layers, COLUMNS)
+  };
+  static_assert(TILE::COLUMNS % EACH == 0 && SLAB % 64 == 0, "chunks of 64 bytes");
+  static __host__ __device__ int bytes(int layers) { return BIAS + layers * TILE::COLUMNS * (int)sizeof(float); }
+};
+
+template <class MEMORY>
+static __device__ inline int operand_at(int row, int column) {
+  return column / MEMORY::EACH * MEMORY::CHUNK + piece_at(row, column % MEMORY::EACH / MEMORY::PIECE) +
+         column % MEMORY::PIECE * MEMORY::SIZE;
+}
+
+// Columns of an operand of n: whole chunks. Those from n on are zeros.
+template <class MEMORY>
+static __device__ inline int operand_columns(int n) {
+  return (n + MEMORY::EACH - 1) / MEMORY::EACH * MEMORY::EACH;
+}
+
+template <int COUNT>
+static __device__ inline void clear_from(int count, float (&values)[COUNT]) {
+#pragma unroll
+  for (int i = 0; i < COUNT; i++)
+    if (i >= count) values[i] = 0.0f;
+}
+
+// The element-wise work of a hidden layer, as in forward_launch and backward_launch.
+struct chain_pass {
+  const struct step_state *state;
+  uint64_t seed;
+  uint32_t layer, threshold;
+  float dropout_scale, keep_probability;
+  descent_activation activation;
+  int n;
+};
+static __device__ inline struct chain_pass pass_of(const struct network_launch &l, int layer) {
+  const struct network_layer &at = l.layer[layer];
+  return {l.state,       l.seed,  (uint32_t)layer + 1, at.threshold, at.dropout_scale, at.keep_probability,
+          at.activation, at.n_out};
+}
+
+// What is the same in all epilogues of a tile.
+struct chain_tile {
+  unsigned char *shared;
+  int64_t first;         // row
+  int warp_row, column;  // of the tile, where the warp's part begins
+  int rows, valid;       // of the tile: in the launch, in the step
+};
+
+// ---- two neighbouring values ----
+
+template <enum element ELEMENT>
+static __device__ inline void store_pair(unsigned char *at, float first, float second) {
+  if constexpr (ELEMENT == ELEMENT_BF16)
+    *(uint32_t *)at = bf16_pair(first, second);
+  else
+    *(uint2 *)at = make_uint2(float_bits(first), float_bits(second));
+}
+
+template <enum element ELEMENT>
+static __device__ inline void load_pair(const unsigned char *at, float *first, float *second) {
+  if constexpr (ELEMENT == ELEMENT_BF16) {
+    const uint32_t pair = *(const uint32_t *)at;
+    *first = float_from_bits(pair << 16), *second = float_from_bits(pair & 0xffff0000u);
+  } else {
+    const uint2 pair = *(const uint2 *)at;
+    *first = float_from_bits(pair.x), *second = float_from_bits(pair.y);
+  }
+}
+
+// ---- a warp's part of the operand ----
+
+// Calls use(row, column, at) for each 16 bytes of the warp's part that a matrix of n columns has, `at` in the operand.
+template <class MEMORY, class TILE, class USE>
+static __device__ inline void each_piece(const struct chain_tile &tile, int n, USE use) {
+  typedef lane_place<TILE, MEMORY::PIECE> place;
+  const place lane(thread_now());
+  const int column = tile.column + lane.column;
+  if (column >= n) return;
+#pragma unroll 4
+  for (int step = 0; step < place::STEPS; step++) {
+    const int row = tile.warp_row + lane.row(step);
+    if (lane.row(step) >= 0 && row < tile.rows) use(row, column, tile.shared + operand_at<MEMORY>(row, column));
+  }
+}
+
+// Copies the warp's part from the operand to a matrix of n columns.
+template <class MEMORY, class TILE, enum element ELEMENT>
+static __device__ inline void store_operand(const struct chain_tile &tile, const struct device_matrix &to, int n) {
+  typedef typename Element<ELEMENT>::type type;
+  enum { COUNT = MEMORY::PIECE };
+  __syncwarp();
+  each_piece<MEMORY, TILE>(tile, n, [&](int row, int column, const unsigned char *at) {
+    pack<ELEMENT, COUNT, true> x;
+    x.load((const type *)at);
+    store_first(x, (type *)to.data + (tile.first + row) * to.ld + column, columns_inside(column, n, COUNT));
+  });
+}
+
+// The other way; zeros from column n and row `valid` on.
+template <class MEMORY, class TILE>
+static __device__ inline void load_operand(const struct chain_tile &tile, const struct device_matrix &from, int n) {
+  each_piece<MEMORY, TILE>(tile, n, [&](int row, int column, unsigned char *at) {
+    const unsigned char *const piece =
+        (const unsigned char *)from.data + ((tile.first + row) * from.ld + column) * MEMORY::SIZE;
+    copy_async(at, piece, row < tile.valid ? bytes_of(n - column, MEMORY::SIZE) : 0);
+  });
+  copy_commit();
+  copy_wait<0>();
+  __syncwarp();
+}
+
+// Calls work(values, columns, at) for half a row of the warp's fragments at a time: values[4 j + e] is of row e / 2 * 8 and column
+// columns[j] + e % 2; the pair of e = 0, 1 is at[j] in the operand, the other one 8 * 64 bytes further.
+template <class MEMORY, class TILE, class WORK>
+static __device__ inline void each_fragments(const float (&sums)[TILE::TALL][TILE::WIDE][4],
+                                             const struct chain_tile &tile, WORK work) {
+  enum { FEW = TILE::WIDE / 2 };
+  const int lane = thread_now() % WARP, group = lane / 4, member = lane % 4;
+#pragma unroll
+  for (int first = 0; first < TILE::WIDE; first += FEW) {
+    int columns[FEW], at[FEW];
+#pragma unroll
+    for (int j = 0; j < FEW; j++) {
+      columns[j] = tile.column + 8 * (first + j) + 2 * member;
+      at[j] = operand_at<MEMORY>(tile.warp_row + group, columns[j]);
+    }
+#pragma unroll
+    for (int i = 0; i < TILE::TALL; i++) {
+      float values[4 * FEW];
+#pragma unroll
+      for (int j = 0; j < FEW; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) values[4 * j + e] = sums[i][first + j][e];
+      work(tile.warp_row + i * 16 + group, columns, tile.shared + i * 16 * 64, at, values);
+    }
+  }
+}
+
+// ---- hidden layers, forward: A = dropout(g(sums + b)) ----
+
+// In the fragments: of short activations without dropout, for which g(0) = 0.
+template <class MEMORY, class TILE, enum element ELEMENT>
+static __device__ inline void activate_fragments(const struct network_layer &at, const float *bias,
+                                                 const struct chain_tile &tile,
+                                                 const float (&sums)[TILE::TALL][TILE::WIDE][4]) {
+  enum { FEW = TILE::WIDE / 2 };
+  const bool is_ragged = tile.column + TILE::WARP_COLUMNS > at.n_out;
+  each_fragments<MEMORY, TILE>(
+      sums, tile,
+      [&](int, const int(&columns)[FEW], unsigned char *operand, const int(&place)[FEW], float(&values)[4 * FEW]) {
+#pragma unroll
+        for (int j = 0; j < FEW; j++) {
+          float b[2];
+          load_pair<ELEMENT_F32>((const unsigned char *)(bias + columns[j]), &b[0], &b[1]);
+#pragma unroll
+          for (int e = 0; e < 4; e++) values[4 * j + e] += b[e % 2];
+        }
+        activate_all<ELEMENT, true>(at.activation, values);
+        if (is_ragged) {
+#pragma unroll
+          for (int i = 0; i < 4 * FEW; i++)
+            if (columns[i / 4] + i % 2 >= at.n_out) values[i] = 0.0f;
+        }
+#pragma unroll
+        for (int i = 0; i < 2 * FEW; i++)
+          store_pair<ELEMENT>(operand + place[i / 2] + i % 2 * 8 * 64, values[2 * i], values[2 * i + 1]);
+      });
+}
+
+template <class MEMORY, class TILE, enum element ELEMENT>
+static __device__ inline void finish_forward(const struct network_launch &l, int layer, const struct chain_tile &tile,
+                                             const float (&sums)[TILE::TALL][TILE::WIDE][4], float *warp_sums) {
+  typedef typename Element<ELEMENT>::type type;
+  enum { COUNT = MEMORY::PIECE };
+  const struct network_layer &at = l.layer[layer];
+  const struct chain_pass pass = pass_of(l, layer);
+  const int column = tile.column + lane_place<TILE, COUNT>(thread_now()).column;
+  const int count = columns_inside(column, at.n_out, COUNT), columns = operand_columns<MEMORY>(at.n_out);
+  const bool keeps = l.kind == NETWORK_CHAIN, keeps_Z = keeps && slope_is_from_z(at.activation);
+  const float *const bias = (const float *)(tile.shared + MEMORY::BIAS) + layer * TILE::COLUMNS;
+  if (tile.column >= columns) return;
+  if (activation_is_short<ELEMENT>(at.activation) && !at.threshold) {
+    activate_fragments<MEMORY, TILE, ELEMENT>(at, bias, tile, sums);
+    if (keeps) store_operand<MEMORY, TILE, ELEMENT>(tile, at.A, at.n_out);
+    return;
+  }
+  each_row<TILE, COUNT>(sums, warp_sums, [&](int, int row, float(&values)[COUNT]) {
+    if (row < 0 || column >= columns) return;
+    row += tile.warp_row;
+    const int64_t r = tile.first + row;
+    pack<ELEMENT, COUNT, true> out = {};
+    if (count > 0) {
+#pragma unroll
+      for (int i = 0; i < COUNT; i += 4) {
+        float b[4];
+        load_values<ELEMENT_F32, 4>(bias + column + i, b);
+#pragma unroll
+        for (int j = 0; j < 4; j++) values[i + j] += b[j];
+      }
+      if (keeps_Z && row < tile.rows) {
+        out.set(values);
+        store_first(out, (type *)at.Z.data + r * at.Z.ld + column, count);
+      }
+      activate_columns<ELEMENT>(pass, r, column, values);
+      clear_from(count, values);
+      out.set(values);
+      if (keeps && row < tile.rows) store_first(out, (type *)at.A.data + r * at.A.ld + column, count);
+    }
+    out.store((type *)(tile.shared + operand_at<MEMORY>(row, column)));
+  });
+}
+
+// ---- hidden layers, backward: dZ = sums g' dropout ----
+
+// In the fragments: where g' comes from A and no mask is drawn.
+template <class MEMORY, class TILE, enum element ELEMENT>
+static __device__ inline void slope_fragments(const struct network_layer &at, const struct slope_rule &rule,
+                                              const struct chain_tile &tile,
+                                              const float (&sums)[TILE::TALL][TILE::WIDE][4]) {
+  enum { FEW = TILE::WIDE / 2 };
+  const bool loads = at.activation != DESCENT_ACTIVATION_IDENTITY;
+  const bool is_ragged = tile.column + TILE::WARP_COLUMNS > at.n_out || tile.valid < TILE::ROWS;
+  if (loads) load_operand<MEMORY, TILE>(tile, at.A, at.n_out);
+  each_fragments<MEMORY, TILE>(
+      sums, tile,
+      [&](int row, const int(&columns)[FEW], unsigned char *operand, const int(&place)[FEW], float(&values)[4 * FEW]) {
+        if (loads) {
+          float x[4 * FEW];
+#pragma unroll
+          for (int i = 0; i < 2 * FEW; i++) {
+            load_pair<ELEMENT>(operand + place[i / 2] + i % 2 * 8 * 64, &x[2 * i], &x[2 * i + 1]);
+            x[2 * i] *= rule.keep_probability, x[2 * i + 1] *= rule.keep_probability;
+          }
+          times_slope<true>(at.activation, x, values);
+#pragma unroll
+          for (int i = 0; i < 4 * FEW; i++) values[i] *= rule.dropout_scale;
+        }
+        if (is_ragged) {
+#pragma unroll
+          for (int i = 0; i < 4 * FEW; i++)
+            if (columns[i / 4] + i % 2 >= at.n_out || row + i % 4 / 2 * 8 >= tile.valid) values[i] = 0.0f;
+        }
+#pragma unroll
+        for (int i = 0; i < 2 * FEW; i++)
+          store_pair<ELEMENT>(operand + place[i / 2] + i % 2 * 8 * 64, values[2 * i], values[2 * i + 1]);
+      });
+}
+
+// Of `layer`, from the product with the W above it.
+template <class MEMORY, class TILE, enum element ELEMENT>
+static __device__ inline void finish_backward(const struct network_launch &l, int layer, const struct chain_tile &tile,
+                                              const float (&sums)[TILE::TALL][TILE::WIDE][4], float *warp_sums) {
+  typedef typename Element<ELEMENT>::type type;
+  enum {
+    COUNT = MEMORY::PIECE,
+    AHEAD = TILE::TALL * TILE::WIDE > 32 ? 3
+            : TILE::BLOCKS > 1           ? 1
+                                         : 4
+  };  // loads of A or Z in flight
+  typedef pack<ELEMENT, COUNT, true> row_pack;
+  const struct network_layer &at = l.layer[layer];
+  const struct chain_pass pass = pass_of(l, layer);
+  const lane_place<TILE, COUNT> place(thread_now());
+  const int column = tile.column + place.column;
+  const int count = columns_inside(column, at.n_out, COUNT), columns = operand_columns<MEMORY>(at.n_out);
+  const struct slope_rule rule = slope_rule_of(pass);
+  const struct device_matrix from = rule.from_z ? at.Z : at.A;
+  const bool loads = at.activation != DESCENT_ACTIVATION_IDENTITY && count > 0;
+  if (tile.column >= columns) return;
+  if (!rule.from_z && !rule.masks) {
+    slope_fragments<MEMORY, TILE, ELEMENT>(at, rule, tile, sums);
+    store_operand<MEMORY, TILE, ELEMENT>(tile, at.dZ, at.n_out);
+    return;
+  }
+  const auto load = [&](int step) {
+    row_pack x = {};
+    const int row = place.row(step) + tile.warp_row;
+    if (loads && place.row(step) >= 0 && row < tile.valid)
+      x.load((const type *)from.data + (tile.first + row) * from.ld + column);  // padding too: its results are cleared
+    return x;
+  };
+  row_pack ahead[AHEAD];
+#pragma unroll
+  for (int i = 0; i < AHEAD; i++) ahead[i] = load(i);
+  each_row<TILE, COUNT>(sums, warp_sums, [&](int step, int row, float(&values)[COUNT]) {
+    row_pack now = ahead[0];
+#pragma unroll
+    for (int i = 0; i + 1 < AHEAD; i++) ahead[i] = ahead[i + 1];
+    ahead[AHEAD - 1] = load(step + AHEAD);
+    if (row < 0 || column >= columns) return;
+    row += tile.warp_row;
+    const int64_t r = tile.first + row;
+    if (row < tile.valid) times_slopes<ELEMENT>(pass, rule, now, r, column, values);
+    clear_from(row < tile.valid ? count : 0, values);
+    row_pack out;
+    out.set(values);
+    if (count > 0 && row < tile.rows) store_first(out, (type *)at.dZ.data + r * at.dZ.ld + column, count);
+    out.store((type *)(tile.shared + operand_at<MEMORY>(row, column)));
+  });
+}
+
+// ---- the output layer ----
+
+// A row has LANES neighbouring threads. So a block takes a row of fragments of each warp at a time.
+enum { OUTPUT_LANES = 8 };
+
+// A row of the output layer.
+struct output_row {
+  float *Z;             // (n), in shared memory; whole chunks of columns may be read
+  int64_t r;            // of the launch
+  int row;              // of the tile
+  bool inside, counts;  // of the launch's rows, the step's
+};
+
+// dZ of the columns from k on, rounded, for the product below and in memory.
+template <class MEMORY, enum element ELEMENT>
+static __device__ inline void store_slopes(const struct network_launch &l, const struct chain_tile &tile,
+                                           const struct output_row &at, int k, float (&dZ)[CHUNK]) {
+  typedef typename Element<ELEMENT>::type type;
+  const struct network_layer &out = l.layer[l.layers - 1];
+  clear_from(at.counts ? out.n_out - k : 0, dZ);
+  if (at.inside) store_columns<ELEMENT>((type *)out.dZ.data + at.r * out.dZ.ld + k, out.n_out - k, true, dZ);
+  if (l.layers > 1) store_values<ELEMENT, CHUNK>((type *)(tile.shared + operand_at<MEMORY>(at.row, k)), dZ);
+}
+
+// Calls use(k, z) for the thread's columns of a row, also those of the operand from n on, where z is -inf.
+template <class MEMORY, class USE>
+static __device__ inline void each_columns(const float *Z, int n, USE use) {
+#pragma unroll 1
+  for (int k = chunk_column<OUTPUT_LANES>(0); k < operand_columns<MEMORY>(n); k += OUTPUT_LANES * CHUNK) {
+    float z[CHUNK];
+    load_columns<ELEMENT_F32>(Z + k, n - k, true, z);
+    use(k, z);
+  }
+}
+
+// The thread's share of w L, of squared errors of w n L.
+template <class MEMORY, enum element ELEMENT>
+static __device__ inline double lose_row(const struct network_launch &l, const struct chain_tile &tile,
+                                         const struct output_row &at, float w, float y) {
+  const struct network_layer &out = l.layer[l.layers - 1];
+  const int n = out.n_out, column = chunk_column<OUTPUT_LANES>(0);
+  const float f = weight_share(inverse_of(l.scalars[SCALAR_WEIGHT_SUM]), w), s = l.label_smoothing;
+  if (l.loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY) {
+    const struct softmax_row softmax =
+        exponentials_of_long<OUTPUT_LANES, ELEMENT_F32>(at.Z + column, n, true, s > 0.0f);
+    struct softmax_targets t;
+    t.q_label = formula_class_target_f32(true, s, (float)n), t.q_other = formula_class_target_f32(false, s, (float)n);
+    t.label = (y >= 0.0f && y < (float)n ? (int)y : 0) - column, t.inverse = softmax.inverse, t.f = f;
+    each_columns<MEMORY>(at.Z, n, [&](int k, float(&z)[CHUNK]) {
+#pragma unroll
+      for (int i = 0; i < CHUNK; i++) z[i] = formula_scaled_exp(z[i] - softmax.max);
+      set_slopes(z, k - column, t);
+      store_slopes<MEMORY, ELEMENT>(l, tile, at, k, z);
+    });
+    if (!at.counts || row_member<OUTPUT_LANES>() != 0) return 0;
+    return softmax_loss({softmax.max, at.Z[t.label + column], softmax.sum, softmax.distances, w}, s, (float)n);
+  }
+  if (l.loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY) {
+    const float t = formula_binary_target_f32(y, s), z = at.Z[0];
+    each_columns<MEMORY>(at.Z, n, [&](int k, float(&dZ)[CHUNK]) {
+      dZ[0] = formula_cross_entropy_slope(formula_sigmoid(z), t, f);
+      store_slopes<MEMORY, ELEMENT>(l, tile, at, k, dZ);
+    });
+    if (!at.counts || row_member<OUTPUT_LANES>() != 0) return 0;
+    return (double)w * (double)formula_binary_loss_f32(z, t, formula_softplus_tail(z));
+  }
+  struct sum_of_squares sum = {0.0f, 0};
+  const bool from_z = slope_is_from_z(out.activation), wide = n % CHUNK == 0;
+  each_columns<MEMORY>(at.Z, n, [&](int k, float(&z)[CHUNK]) {
+    float a[CHUNK], targets[CHUNK] = {}, dZ[CHUNK] = {};
+    if (at.counts && k < n) {
+      load_columns<ELEMENT_F32>(l.y + at.r * n + k, n - k, wide, targets);
+#pragma unroll
+      for (int i = 0; i < CHUNK; i++) a[i] = z[i];
+      activate_all<ELEMENT_F32, false>(out.activation, a);
+      add_squared_errors(sum, a, targets, n - k, dZ);
+#pragma unroll
+      for (int i = 0; i < CHUNK; i++) {
+        dZ[i] *= f * (2.0f / (float)n);
+        z[i] = from_z ? z[i] : a[i];
+      }
+      times_slope<false>(out.activation, z, dZ);
+    }
+    store_slopes<MEMORY, ELEMENT>(l, tile, at, k, dZ);
+  });
+  return at.counts ? (double)w * ((double)sum.inside + sum.outside) : 0;
+}
+
+// A and P of a row, as output_launch.
+template <class MEMORY>
+static __device__ inline void predict_row(const struct network_launch &l, const struct output_row &at) {
+  const struct network_layer &out = l.layer[l.layers - 1];
+  const int n = out.n_out, column = chunk_column<OUTPUT_LANES>(0);
+  const bool wide = n % CHUNK == 0, is_softmax = l.loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY;
+  struct softmax_row softmax = {};
+  if (is_softmax && l.P) softmax = exponentials_of_long<OUTPUT_LANES, ELEMENT_F32>(at.Z + column, n, true, false);
+  if (!at.inside) return;
+  each_columns<MEMORY>(at.Z, n, [&](int k, float(&values)[CHUNK]) {
+    activate_all<ELEMENT_F32, false>(out.activation, values);
+    if (l.A.data) store_columns<ELEMENT_F32>((float *)l.A.data + at.r * l.A.ld + k, n - k, true, values);
+    if (!l.P || !at.counts) return;
+#pragma unroll
+    for (int i = 0; i < CHUNK; i++) {
+      if (k + i >= n) continue;
+      values[i] = is_softmax ? formula_scaled_exp(values[i] - softmax.max) * softmax.inverse
+                  : l.loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY
+                      ? formula_sigmoid(values[i])
+                      : formula_denormalise(values[i], l.y_shift ? l.y_shift[k + i] : 0.0f,
+                                            l.y_scale ? l.y_scale[k + i] : 1.0f);
+    }
+    store_columns<ELEMENT_F32>(l.P + at.r * n + k, n - k, wide, values);
+  });
+}
+
+// `targets`: the rows' w, then, of classes, their y. All threads of the block.
+template <class MEMORY, class TILE, enum element ELEMENT>
+static __device__ inline void finish_output(const struct network_launch &l, const struct chain_tile &tile,
+                                            const float (&sums)[TILE::TALL][TILE::WIDE][4], const float *targets) {
+  enum { LD = TILE::COLUMNS + 8, LANES = OUTPUT_LANES };  // floats
+  static_assert(TILE::DOWN * 16 * LANES == TILE::THREADS && (int)TILE::TALL <= (int)LANES,
+                "a row of fragments of each warp");
+  static_assert(TILE::DOWN * 16 * LD * 4 <= (int)MEMORY::forward::SUMS, "the memory of the sums");
+  float *const logits = (float *)(tile.shared + MEMORY::SUMS);
+  const float *const bias = (float *)(tile.shared + MEMORY::BIAS) + (l.layers - 1) * TILE::COLUMNS;
+  const int n = l.layer[l.layers - 1].n_out;
+#pragma unroll 1
+  for (int i = 0; i < TILE::TALL; i++) {
+    write_fragments<TILE, CHUNK, LD>(sums, i, thread_now(),
+                                     logits + tile.warp_row / TILE::WARP_ROWS * 16 * LD + tile.column);
+    __syncthreads();
+    const int group = thread_now() / LANES, row = group / 16 * TILE::WARP_ROWS + i * 16 + group % 16;
+    const struct output_row at = {logits + group * LD, tile.first + row, row, row < tile.rows, row < tile.valid};
+    for (int k = chunk_column<LANES>(0); k < n; k += LANES * CHUNK) {
+      float z[CHUNK], b[CHUNK];
+      load_values<ELEMENT_F32, CHUNK>(at.Z + k, z);
+      load_values<ELEMENT_F32, CHUNK>(bias + k, b);
+#pragma unroll
+      for (int j = 0; j < CHUNK; j++) z[j] += b[j];
+      store_values<ELEMENT_F32, CHUNK>(at.Z + k, z);
+    }
+    __syncwarp();
+    if (l.kind == NETWORK_FORWARD)
+      predict_row<MEMORY>(l, at);
+    else
+      ((double *)(tile.shared + MEMORY::LOSSES))[thread_now()] +=
+          lose_row<MEMORY, ELEMENT>(l, tile, at, targets[row], targets[TILE::ROWS + row]);
+    __syncthreads();
+  }
+}
+
+// ---- the kernel ----
+
+// Products are numbered in their order: forward of layer 0, 1, ..., then backward through W of the last layer, ..., 1.
+static __device__ inline int layer_of_product(int product, int layers) {
+  return product < layers ? product : 2 * layers - 1 - product;
+}
+
+// As thread_now.
+static __device__ inline int block_now(void) {
+  int block = (int)blockIdx.x;
+#ifdef __CUDACC__
+  asm volatile("" : "+r"(block));
+#endif
+  return block;
+}
+
+// Where two blocks share the registers, what follows from the thread's number is computed again.
+template <class TILE>
+static __device__ inline int thread_of(void) {
+  return TILE::BLOCKS > 1 ? thread_now() : (int)threadIdx.x;
+}
+
+// The rows of a block: block i has the tiles from tiles i on, `tiles` of them or fewer.
+struct chain_run {
+  int64_t begin;
+  int rows;
+};
+template <class TILE>
+static __device__ inline struct chain_run run_of(const struct network_launch &l, int tiles) {
+  const int64_t run = (int64_t)tiles * TILE::ROWS, begin = block_now() * run;
+  return {begin, (int)(begin + run < l.rows ? run : l.rows - begin)};
+}
+
+template <class TILE>
+static __device__ inline int tiles_of(const struct network_launch &l, int tiles) {
+  return (run_of<TILE>(l, tiles).rows + TILE::ROWS - 1) / TILE::ROWS;
+}
+
+template <class TILE>
+static __device__ inline struct chain_tile tile_of(const struct network_launch &l, int tiles, int row,
+                                                   unsigned char *shared) {
+  const struct chain_run run = run_of<TILE>(l, tiles);
+  const int64_t first = run.begin + row, in_step = l.state->current.rows - first;
+  const int warp = thread_of<TILE>() / WARP, rows = run.rows - row;
+  return {shared,
+          first,
+          warp / TILE::ACROSS * TILE::WARP_ROWS,
+          warp % TILE::ACROSS * TILE::WARP_COLUMNS,
+          rows,
+          in_step < rows ? in_step < 0 ? 0 : (int)in_step : rows};
+}
+
+// Of TILE on a multiprocessor, at least. In the code for compute capability 8 two would have too few registers.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define CHAIN_BLOCKS 1
+#else
+#define CHAIN_BLOCKS TILE::BLOCKS
+#endif
+
+template <enum arithmetic ARITHMETIC, class TILE>
+static __global__ void __launch_bounds__(TILE::THREADS, CHAIN_BLOCKS) chain_kernel(struct network_launch l, int tiles) {
+  constexpr enum element ELEMENT = ARITHMETIC == TENSOR_BF16 ? ELEMENT_BF16 : ELEMENT_F32;
+  typedef chain_memory<ARITHMETIC, TILE> memory;
+  constexpr int SIZE = memory::SIZE;
+  GRID_BEGIN();
+  SHARED_MEMORY(shared);
+  const int layers = l.layers, products = l.kind == NETWORK_CHAIN ? 2 * layers - 1 : layers;
+  for (int i = (int)threadIdx.x; i < layers * TILE::COLUMNS; i += TILE::THREADS) {
+    const struct network_layer &at = l.layer[i / TILE::COLUMNS];
+    const int column = i % TILE::COLUMNS;
+    ((float *)(shared + memory::BIAS))[i] = column >= at.n_out ? 0.0f
+                                            : at.bias_element == ELEMENT_F32
+                                                ? ((const float *)at.bias)[column]
+                                                : bf16_value(((const uint16_t *)at.bias)[column]);
+  }
+  ((double *)(shared + memory::LOSSES))[threadIdx.x] = 0;
+
+  // X, w, and y of classes, of the tile from `row` of the run on.
+  const auto copy_inputs = [&](int row) {
+    const struct chain_run run = run_of<TILE>(l, tiles);
+    const int64_t first = run.begin + row;
+    const int rows = run.rows - row;
+    if (rows > 0) {
+      const int thread = thread_now(), piece = thread % 4;
+      const int64_t row_bytes = l.X.ld * SIZE;
+      const unsigned char *const X = (const unsigned char *)l.X.data + (first + thread / 4) * row_bytes;
+#pragma unroll 1
+      for (int k = 0; k < l.layer[0].n_in; k += memory::EACH)
+        copy_rows<TILE::ROWS, TILE::THREADS>(shared + k / memory::EACH * memory::CHUNK + piece_at(thread / 4, piece),
+                                             X + (k * SIZE + piece * 16), TILE::THREADS / 4 * row_bytes, thread / 4,
+                                             rows, bytes_of(l.layer[0].n_in - k - piece * memory::PIECE, SIZE));
+      const bool has_class = l.loss != DESCENT_LOSS_MEAN_SQUARED_ERROR;
+      if (l.kind == NETWORK_CHAIN && thread < (has_class ? 2 : 1) * TILE::ROWS / 4) {
+        const float *const from = thread < TILE::ROWS / 4 ? l.w : l.y;
+        const int at = thread % (TILE::ROWS / 4) * 4;
+        copy_async(shared + memory::TARGETS + thread * 16, from + first + at, bytes_of(rows - at, 4));
+      }
+    }
+    copy_commit();
+  };
+
+  // The slabs to come: of which tile, product, elements of K on.
+  int tiles_to_copy = tiles_of<TILE>(l, tiles), product_to_copy = 0, k_to_copy = 0;
+  const auto copy = [&](int stage) {
+    if (tiles_to_copy > 0) {
+      const int thread = thread_now(), piece = thread % 4;
+      const struct network_layer &at = l.layer[layer_of_product(product_to_copy, layers)];
+      const int64_t row_bytes = at.W.ld * SIZE;
+      const unsigned char *const W = (const unsigned char *)at.W.data;
+      unsigned char *const to = shared + memory::SLABS + stage * memory::SLAB;
+      const bool backward = product_to_copy >= layers;
+      const int k = backward ? at.n_out : at.n_in;
+      if (backward)
+        copy_columns<typename memory::backward, TILE::COLUMNS, TILE::THREADS>(to, W + k_to_copy * row_bytes, row_bytes,
+                                                                              thread, k - k_to_copy, at.n_in);
+      else
+        copy_rows<TILE::COLUMNS, TILE::THREADS>(
+            to + piece_at(thread / 4, piece), W + thread / 4 * row_bytes + (k_to_copy * SIZE + piece * 16),
+            TILE::THREADS / 4 * row_bytes, thread / 4, at.n_out, bytes_of(k - k_to_copy - piece * memory::PIECE, SIZE));
+      k_to_copy += memory::EACH;
+      if (k_to_copy >= k) k_to_copy = 0, product_to_copy++;
+      if (product_to_copy == products) product_to_copy = 0, tiles_to_copy--;
+    }
+    copy_commit();  // also of none, so that copy_wait counts slabs
+  };
+  copy_inputs(0);
+#pragma unroll 1
+  for (int i = 0; i < TILE::STAGES - 1; i++) copy(i);
+
+  int stage = 0;
+#pragma unroll 1
+  for (int tiles_left = tiles_of<TILE>(l, tiles); tiles_left > 0; tiles_left--) {
+    copy_wait<0>();  // the inputs
+#pragma unroll 1
+    for (int product = 0; product < products; product++) {
+      const int layer = layer_of_product(product, layers);
+      const bool backward = product >= layers;
+      const int k = backward ? l.layer[layer].n_out : l.layer[layer].n_in;
+      const int n = backward ? l.layer[layer].n_in : l.layer[layer].n_out;
+      const bool multiplies = thread_of<TILE>() / WARP % TILE::ACROSS * TILE::WARP_COLUMNS < n;
+      float sums[TILE::TALL][TILE::WIDE][4] = {};
+#pragma unroll 1
+      for (int chunk = 0; chunk * memory::EACH < k; chunk++) {
+        copy_wait<TILE::STAGES - 2>();
+        __syncthreads();  // this slab is there, and the stage of the one before it is free
+        copy(stage > 0 ? stage - 1 : TILE::STAGES - 1);
+        const int left = chunk * memory::CHUNK, W = memory::SLABS + stage * memory::SLAB;
+        if (multiplies && backward) {
+          const lane_reads<ARITHMETIC, TILE, true> reads(thread_of<TILE>());
+          multiply_chunk<ARITHMETIC, TILE, true>(sums, shared, left + reads.left, W + reads.W);
+        } else if (multiplies) {
+          const lane_reads<ARITHMETIC, TILE, false> reads(thread_of<TILE>());
+          multiply_chunk<ARITHMETIC, TILE, false>(sums, shared, left + reads.left, W + reads.W);
+        }
+        stage = stage + 1 < TILE::STAGES ? stage + 1 : 0;
+      }
+      __syncthreads();  // the operand has been read
+      const struct chain_tile tile =
+          tile_of<TILE>(l, tiles, (tiles_of<TILE>(l, tiles) - tiles_left) * TILE::ROWS, shared);
+      float *const warp_sums = (float *)(shared + memory::SUMS) + thread_of<TILE>() / WARP * TILE::SUMS;
+      if (backward)
+        finish_backward<memory, TILE, ELEMENT>(l, layer - 1, tile, sums, warp_sums);
+      else if (layer < layers - 1)
+        finish_forward<memory, TILE, ELEMENT>(l, layer, tile, sums, warp_sums);
+      else
+        finish_output<memory, TILE, ELEMENT>(l, tile, sums, (const float *)(shared + memory::TARGETS));
+    }
+    __syncthreads();  // the operand is no longer used
+    copy_inputs((tiles_of<TILE>(l, tiles) - tiles_left + 1) * TILE::ROWS);
+  }
+  if (l.kind == NETWORK_CHAIN) {
+    const bool is_mean = l.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
+    finish_loss(l.scalars, {l.partials, l.counters}, is_mean ? (double)l.layer[layers - 1].n_out : 1,
+                ((double *)(shared + memory::LOSSES))[threadIdx.x], l.scalars[SCALAR_WEIGHT_SUM]);
+  }
+}
+
+// ---- instances ----
+
+struct chain_instance {
+  int rows, columns;         // of a tile
+  int (*bytes)(int layers);  // of shared memory
+  cudaError_t (*launch)(const struct network_launch *, int tiles, unsigned blocks, cudaStream_t);
+};
+struct chain_instances {
+  const struct chain_instance *all;
+  int n;
+};
+struct chain_instances chain_bf16(void), chain_tf32(void), chain_f32(void);
+
+template <enum arithmetic ARITHMETIC, class TILE>
+static constexpr struct chain_instance chain_instance_of() {
+  return {TILE::ROWS, TILE::COLUMNS, chain_memory<ARITHMETIC, TILE>::bytes,
+          [](const struct network_launch *l, int tiles, unsigned blocks, cudaStream_t stream) {
+            return LAUNCH_SHARED((chain_kernel<ARITHMETIC, TILE>), blocks, TILE::THREADS,
+                                 (size_t)(chain_memory<ARITHMETIC, TILE>::bytes(l->layers)), stream, *l, tiles);
+          }};
+}
+
+#endif

@@ -1,7 +1,7 @@
 // The losses with their gradients, from logits in the stable form; the output of predict.
 //
 // A row's loss is computed in float32 and rows are summed in double: by thread, block, grid.
-#include "softmax.cuh"
+#include "loss.cuh"
 
 enum { MOST_BLOCKS = 2048 };
 
@@ -42,25 +42,10 @@ static __device__ inline void finish_loss(const struct loss_launch &l, double di
                                           double weight_sum) {
   double sum;
   if (!grid_sum(total, l.scratch, &sum) || threadIdx.x != 0) return;
-  l.scalars[SCALAR_LOSS] = weight_sum == 0 ? 0 : sum / divisor / weight_sum;
+  l.scalars[SCALAR_LOSS] = mean_loss(sum, divisor, weight_sum);
 }
 
 // ---- the losses of one row: dZ = dL/dZ times a factor, and the thread's share of the sum of w L ----
-
-// 1 / sum w in float32, without the double product per row of kernels_loss.h. w / sum w is rounded three times: the
-// sum, its inverse, the product. Powers of two keep all three in float32's range.
-struct inverse_weight_sum {
-  float scale, inverse;
-};
-
-static __device__ inline struct inverse_weight_sum inverse_of(double weight_sum) {
-  if (weight_sum == 0) return {0.0f, 0.0f};
-  const float size = fabsf((float)weight_sum), scale = size > 0x1p96f ? 0x1p-64f : size < 0x1p-96f ? 0x1p64f : 1.0f;
-  return {scale, 1.0f / (float)(weight_sum * (double)scale)};
-}
-static __device__ inline float weight_share(const struct inverse_weight_sum &inverse_weight_sum, float w) {
-  return w * inverse_weight_sum.scale * inverse_weight_sum.inverse;
-}
 
 template <enum element ELEMENT>
 static __device__ inline double binary_loss(const struct loss_launch &l, int64_t row,
@@ -113,19 +98,6 @@ static __device__ inline double squared_loss(const struct loss_launch &l, int64_
 }
 
 // ---- softmax ----
-
-// What the loss of a row is computed from. The threads of a row keep one each, until all have one.
-struct softmax_terms {
-  float max, z_y, sum, distances, w;
-};
-
-static __device__ inline double softmax_loss(const struct softmax_terms &t, float s, float n) {
-  const float log_sum = formula_log(t.sum), mean_distance = s > 0.0f ? t.distances / n : 0.0f;
-  const float L = formula_softmax_loss_f32(log_sum, t.max - t.z_y, mean_distance, s);
-  if (is_finite(L)) return (double)t.w * (double)L;
-  const double distance = (double)t.max - (double)t.z_y;  // may exceed the range of float32
-  return (double)t.w * formula_softmax_loss_f64((double)log_sum, distance, (double)mean_distance, (double)s);
-}
 
 // What the gradient of a row is computed from beside its exponentials.
 struct softmax_targets {

@@ -1,0 +1,272 @@
+/* Narrow networks in one kernel, in every variant: gradients and predictions within bounds derived for the whole
+ * network, exact where all sums are of whole numbers; rows beyond the step's, columns beyond the matrices and memory
+ * beyond the results have no effect and stay. */
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <random>
+#include <string>
+
+#include "network_oracle.h"
+#include "passes.h"
+
+namespace {
+
+using namespace network_oracle;
+
+/* What the numbers are drawn from: uniform, or whole, so that every sum is exact. */
+enum Values { UNIFORM, WHOLE };
+enum Weights { ONES, DRAWN, ZEROS, TINY, HUGE_ONES };
+
+struct StepCase {
+  const char *name;
+  Arithmetic arithmetic;
+  std::vector<int> widths; /* of X and of each layer */
+  descent_activation activation;
+  double dropout;
+  descent_loss loss;
+  descent_activation output;
+  double smoothing;
+  int64_t rows, step_rows;
+  Values values;
+  Weights weights;
+};
+
+int64_t unit_of(enum element element) { return element == ELEMENT_BF16 ? 8 : 4; }
+int64_t whole_units(int64_t n, enum element element) {
+  return (n + unit_of(element) - 1) / unit_of(element) * unit_of(element);
+}
+
+/* A case's numbers, on the host and on the device. */
+class Problem {
+ public:
+  explicit Problem(const StepCase &c)
+      : c_(c), element_(c.arithmetic == BF16 ? ELEMENT_BF16 : ELEMENT_F32), random_(17) {
+    network = {c.arithmetic, {}, c.loss, c.smoothing, 7, 3};
+    for (size_t l = 0; l + 1 < c.widths.size(); l++) {
+      const bool output = l + 2 == c.widths.size();
+      Layer layer = {c.widths[l], c.widths[l + 1], output ? c.output : c.activation, output ? 0 : c.dropout, {}, {}};
+      for (int i = 0; i < layer.n_in * layer.n_out; i++) layer.W.push_back(weight(layer.n_in));
+      for (int i = 0; i < layer.n_out; i++) layer.b.push_back(weight(layer.n_in));
+      network.layers.push_back(layer);
+    }
+    draw_batch();
+    place_parameters();
+    place_batch();
+  }
+
+  network_launch launch_of(enum network_kind kind) {
+    network_launch l{};
+    l.kind = kind;
+    l.state = state_->data;
+    l.X = {X_->matrix().data, X_->ld, element_};
+    l.layers = static_cast<int>(network.layers.size());
+    for (size_t i = 0; i < network.layers.size(); i++) {
+      const Layer &layer = network.layers[i];
+      network_layer &to = l.layer[i];
+      to.W = W_[i]->matrix(), to.bias = b_[i]->matrix().data, to.bias_element = element_;
+      to.n_in = layer.n_in, to.n_out = layer.n_out, to.activation = layer.activation;
+      to.threshold = layer.dropout > 0 ? rng_drop_threshold(layer.dropout) : 0;
+      to.dropout_scale = static_cast<float>(1 / (1 - layer.dropout));
+      to.keep_probability = static_cast<float>(1 - layer.dropout);
+      to.dW = dW_[i], to.db = db_[i];
+    }
+    l.rows = c_.rows, l.seed = network.seed, l.tf32 = c_.arithmetic == TF32, l.loss = c_.loss;
+    l.y = y_->data, l.w = w_->data, l.label_smoothing = static_cast<float>(c_.smoothing);
+    l.n_gradients = n_gradients_;
+    return l;
+  }
+
+  struct Found {
+    std::vector<float> gradients;
+    double J;
+    bool operator==(const Found &other) const {
+      return J == other.J && memcmp(gradients.data(), other.gradients.data(), gradients.size() * sizeof(float)) == 0;
+    }
+  };
+  /* Twice in the same partial sums: what the first launch leaves has no effect. */
+  Found step(int variant) {
+    network_launch l = launch_of(NETWORK_STEP);
+    l.variant = variant;
+    std::vector<double> slots(SCALAR_SLOTS, 0);
+    slots[SCALAR_WEIGHT_SUM] = batch.weight_sum;
+    Buffer<double> scalars(slots);
+    Buffer<unsigned> counters(COUNTERS, 0);
+    Buffer<char> partials(std::vector<char>(network_partials(&l)));
+    Buffer<float> gradients(n_gradients_ + 4, kUntouched);
+    l.scalars = scalars.data, l.gradients = gradients.data, l.partials = partials.data, l.counters = counters.data;
+    Found found[2];
+    for (Found &each : found) {
+      std::fill(gradients.host.begin(), gradients.host.end() - 4, 0.0f);
+      gradients.store();
+      EXPECT_EQ(launch_network(&l, nullptr), cudaSuccess);
+      each = {gradients.fetch(), scalars.fetch()[SCALAR_LOSS]};
+      EXPECT_EQ(scalars.host[SCALAR_WEIGHT_SUM], batch.weight_sum);
+    }
+    EXPECT_TRUE(found[0] == found[1]) << "blocks and threads ran in another order";
+    EXPECT_EQ(counters.fetch(), std::vector<unsigned>(COUNTERS, 0));
+    return found[0];
+  }
+
+  /* The largest part of its bound that any error is. */
+  double expect_within(const Found &found, const Gradients &bounds) {
+    std::vector<float> expected_gaps = found.gradients;
+    double largest = 0;
+    const auto check = [&](int64_t place, interval x, const std::string &what) {
+      const auto at = static_cast<size_t>(place);
+      const auto value = static_cast<double>(found.gradients[at]);
+      EXPECT_TRUE(x.lo <= value && value <= x.hi) << what << ": " << value << " not in " << x.lo << ", " << x.hi;
+      expected_gaps[at] = 0;
+      largest = std::fmax(largest, std::fabs(value));
+    };
+    for (size_t l = 0; l < network.layers.size() && !testing::Test::HasFailure(); l++) {
+      const Layer &layer = network.layers[l];
+      for (int j = 0; j < layer.n_out; j++) {
+        const std::string where = " of layer " + std::to_string(l + 1) + ", " + std::to_string(j);
+        check(db_[l] + j, bounds.db[l][static_cast<size_t>(j)], "db" + where);
+        for (int i = 0; i < layer.n_in; i++)
+          check(dW_[l] + j * W_[l]->ld + i, bounds.dW[l][static_cast<size_t>(j * layer.n_in + i)],
+                "dW" + where + ", " + std::to_string(i));
+      }
+    }
+    EXPECT_TRUE(bounds.J.lo <= found.J && found.J <= bounds.J.hi)
+        << "J: " << found.J << " not in " << bounds.J.lo << ", " << bounds.J.hi;
+    for (size_t i = 0; i < expected_gaps.size(); i++)
+      EXPECT_EQ(expected_gaps[i], static_cast<int64_t>(i) < n_gradients_ ? 0 : kUntouched)
+          << "beyond the gradients, " << i;
+    return largest;
+  }
+
+  int variants(enum network_kind kind) {
+    const network_launch l = launch_of(kind);
+    return network_variants(&l, nullptr, 0);
+  }
+
+  Network network;
+  Batch batch;
+
+ private:
+  double rounded(double x) const {
+    return c_.arithmetic == BF16 ? interval_bf16(x) : static_cast<double>(static_cast<float>(x));
+  }
+  double uniform() { return static_cast<double>(random_()) * 0x1p-31 - 1; }
+  int whole(int most) { return static_cast<int>(random_() % static_cast<unsigned>(2 * most + 1)) - most; }
+  double weight(int n_in) {
+    if (c_.values == WHOLE) return random_() % 4 == 0 ? whole(1) : 0;
+    return rounded(uniform() * 1.7 / std::sqrt(n_in));
+  }
+
+  void draw_batch() {
+    const int n_x = c_.widths.front(), n = c_.widths.back(), n_y = loss_is_regression(c_.loss) ? n : 1;
+    batch.rows = c_.step_rows;
+    for (int64_t i = 0; i < c_.step_rows * n_x; i++)
+      batch.X.push_back(c_.values == WHOLE ? whole(2) : rounded(2 * uniform()));
+    for (int64_t i = 0; i < c_.step_rows * n_y; i++)
+      batch.y.push_back(loss_is_regression(c_.loss)
+                            ? (c_.values == WHOLE ? whole(3) : static_cast<double>(static_cast<float>(uniform())))
+                            : static_cast<double>(random_() % static_cast<unsigned>(n == 1 ? 2 : n)));
+    for (int64_t r = 0; r < c_.step_rows; r++) {
+      const double drawn[] = {1, static_cast<double>(static_cast<float>(0.5 + 0.4 * uniform())), 0, 0x1p-120, 0x1p120};
+      batch.w.push_back(drawn[c_.weights]);
+    }
+    batch.weight_sum = 0;
+    for (const double w : batch.w) batch.weight_sum += w;
+    if (c_.values == WHOLE) batch.weight_sum = 0x1p10; /* whole shares */
+  }
+
+  void place_parameters() {
+    int64_t at = 4;
+    for (const Layer &layer : network.layers) {
+      W_.push_back(std::make_unique<Matrix>(layer.n_out, whole_units(layer.n_in, element_), element_));
+      b_.push_back(std::make_unique<Matrix>(1, whole_units(layer.n_out, element_), element_));
+      fill(*W_.back(), layer.n_out, layer.n_in, layer.W, 0), fill(*b_.back(), 1, layer.n_out, layer.b, NAN);
+      dW_.push_back(at), at += layer.n_out * W_.back()->ld + 4;
+      at = (at + 3) / 4 * 4;
+      db_.push_back(at), at += (layer.n_out + 3) / 4 * 4 + 4;
+    }
+    n_gradients_ = at;
+  }
+
+  void place_batch() {
+    const int n_x = c_.widths.front();
+    X_ = std::make_unique<Matrix>(c_.rows, whole_units(n_x, element_) + unit_of(element_), element_);
+    fill(*X_, c_.rows, n_x, batch.X, NAN);
+    const auto n_y = static_cast<size_t>(loss_is_regression(c_.loss) ? c_.widths.back() : 1);
+    std::vector<float> y(static_cast<size_t>(c_.rows) * n_y, NAN), w(static_cast<size_t>(c_.rows), NAN);
+    std::copy(batch.y.begin(), batch.y.end(), y.begin());
+    std::copy(batch.w.begin(), batch.w.end(), w.begin());
+    y_ = std::make_unique<Buffer<float>>(y), w_ = std::make_unique<Buffer<float>>(w);
+    step_state now{};
+    now.current.rows = c_.step_rows, now.current.number = static_cast<int64_t>(network.number);
+    state_ = std::make_unique<Buffer<step_state>>(std::vector<step_state>{now});
+  }
+
+  /* `padding` behind column n; rows without values are NaN and infinite. */
+  static void fill(Matrix &m, int64_t rows, int64_t n, const std::vector<double> &values, float padding) {
+    for (int64_t r = 0; r < rows; r++)
+      for (int64_t j = 0; j < m.ld; j++) {
+        const auto at = static_cast<size_t>(r * m.ld + j), from = static_cast<size_t>(r * n + j);
+        const bool has = static_cast<size_t>(r * n) < values.size();
+        const float x = j >= n ? padding : has ? static_cast<float>(values[from]) : r % 2 ? NAN : INFINITY;
+        m.floats.host[at] = x, m.halves.host[at] = bf16_from_float(x);
+      }
+    m.store();
+  }
+
+  StepCase c_;
+  enum element element_;
+  std::mt19937 random_;
+  std::vector<std::unique_ptr<Matrix>> W_, b_;
+  std::vector<int64_t> dW_, db_;
+  int64_t n_gradients_ = 0;
+  std::unique_ptr<Matrix> X_;
+  std::unique_ptr<Buffer<float>> y_, w_;
+  std::unique_ptr<Buffer<step_state>> state_;
+};
+
+class NetworkStep : public testing::TestWithParam<StepCase> {};
+
+TEST_P(NetworkStep, GradientsAndLossAreWithinTheBounds) {
+  const StepCase c = GetParam();
+  Problem problem(c);
+  const Gradients bounds = gradients(problem.network, problem.batch);
+  const int variants = problem.variants(NETWORK_STEP);
+  ASSERT_GT(variants, 0);
+  for (int variant = 0; variant < variants && !HasFailure(); variant++) {
+    SCOPED_TRACE("variant " + std::to_string(variant));
+    problem.expect_within(problem.step(variant), bounds);
+  }
+}
+
+const StepCase cases[] = {
+    {"one",
+     BF16,
+     {3, 2},
+     DESCENT_ACTIVATION_RELU,
+     0,
+     DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
+     DESCENT_ACTIVATION_IDENTITY,
+     0,
+     1,
+     1,
+     UNIFORM,
+     ONES},
+    {"two",
+     BF16,
+     {28, 64, 10},
+     DESCENT_ACTIVATION_RELU,
+     0,
+     DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
+     DESCENT_ACTIVATION_IDENTITY,
+     0,
+     300,
+     290,
+     UNIFORM,
+     DRAWN},
+};
+
+std::string name(const testing::TestParamInfo<StepCase> &info) { return info.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(Passes, NetworkStep, testing::ValuesIn(cases), name);
+
+}  // namespace

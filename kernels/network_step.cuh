@@ -14,6 +14,7 @@
 #include "weights_warp.cuh"
 
 enum { STEP_WIDTH = 64, STEP_BLOCKS = 256, FORWARD_BLOCKS = 512 };
+enum { TOGETHER = 4 };  // fragments across that a branch, or a copy of values, is for
 
 // PRODUCT: a warp's piece of each dW. Where the pieces of all warps make dW several times, each has a part of the rows.
 // BLOCKS: the blocks that a multiprocessor should hold.
@@ -143,18 +144,17 @@ static __device__ inline void load_W(const typename TILE::type *W, int k, int j,
 }
 
 // FULL: n_in and n_out need all fragments, which leaves no branches between the products.
-template <class TILE, int TALL, bool TRANSPOSED, bool FULL, class OPERAND>
-static __device__ inline void multiply_fragments(float (&sums)[TALL][TILE::WIDE][4], const OPERAND &operand,
+template <class TILE, bool TRANSPOSED, bool FULL, int TALL, int WIDE, class OPERAND>
+static __device__ inline void multiply_fragments(float (&sums)[TALL][WIDE][4], const OPERAND &operand,
                                                  const typename TILE::type *W, int n_in, int n_out,
                                                  const struct step_lane &at) {
-  enum { TOGETHER = 4 };  // fragments
 #pragma unroll
   for (int k = 0; k < TILE::WIDTH / TILE::DEEP; k++) {
     if (!FULL && k * TILE::DEEP >= n_in) continue;
     uint32_t a[TALL][4];
     operand.load(k, a);
 #pragma unroll
-    for (int first = 0; first < TILE::WIDE; first += TOGETHER) {
+    for (int first = 0; first < WIDE; first += TOGETHER) {
       if (!FULL && first * 8 >= n_out) continue;
 #pragma unroll
       for (int j = first; j < first + TOGETHER; j += 2) {
@@ -175,16 +175,16 @@ static __device__ inline void multiply_fragments(float (&sums)[TALL][TILE::WIDE]
 }
 
 // By multiply-adds; the sums are where fragments have them.
-template <class TILE, int TALL, bool TRANSPOSED>
-static __device__ inline void multiply_add(float (&sums)[TALL][TILE::WIDE][4], const float *rows, const float *W,
-                                           int n_in, int n_out, const struct step_lane &at) {
+template <class TILE, bool TRANSPOSED, int TALL, int WIDE>
+static __device__ inline void multiply_add(float (&sums)[TALL][WIDE][4], const float *rows, const float *W, int n_in,
+                                           int n_out, const struct step_lane &at) {
 #pragma unroll 1
   for (int k = 0; k < n_in; k += 4) {
     float a[2 * TALL][4];
 #pragma unroll
     for (int i = 0; i < 2 * TALL; i++) load_values<ELEMENT_F32, 4>(rows + (8 * i + at.group) * TILE::LD + k, a[i]);
 #pragma unroll
-    for (int j = 0; j < TILE::WIDE; j++) {
+    for (int j = 0; j < WIDE; j++) {
       if (8 * j >= n_out) continue;
       float b[2][4];
       if constexpr (TRANSPOSED) {
@@ -211,21 +211,21 @@ static __device__ inline void multiply_add(float (&sums)[TALL][TILE::WIDE][4], c
 }
 
 // sums = the operand's n_in columns times W^T or, TRANSPOSED, W: n_out columns.
-template <class TILE, int TALL, bool TRANSPOSED, class OPERAND>
-static __device__ inline void multiply(float (&sums)[TALL][TILE::WIDE][4], const OPERAND &operand,
+template <class TILE, bool TRANSPOSED, int TALL, int WIDE, class OPERAND>
+static __device__ inline void multiply(float (&sums)[TALL][WIDE][4], const OPERAND &operand,
                                        const typename TILE::type *W, int n_in, int n_out, const struct step_lane &at) {
 #pragma unroll
   for (int i = 0; i < TALL; i++)
 #pragma unroll
-    for (int j = 0; j < TILE::WIDE; j++)
+    for (int j = 0; j < WIDE; j++)
 #pragma unroll
       for (int e = 0; e < 4; e++) sums[i][j][e] = 0.0f;
   if constexpr (TILE::ARITHMETIC == MULTIPLY_ADD)
-    multiply_add<TILE, TALL, TRANSPOSED>(sums, operand.rows, W, n_in, n_out, at);
-  else if (n_in > TILE::WIDTH - TILE::DEEP && n_out > TILE::WIDTH - 32)
-    multiply_fragments<TILE, TALL, TRANSPOSED, true>(sums, operand, W, n_in, n_out, at);
+    multiply_add<TILE, TRANSPOSED>(sums, operand.rows, W, n_in, n_out, at);
+  else if (n_in > TILE::WIDTH - TILE::DEEP && n_out > 8 * (WIDE - TOGETHER))
+    multiply_fragments<TILE, TRANSPOSED, true>(sums, operand, W, n_in, n_out, at);
   else
-    multiply_fragments<TILE, TALL, TRANSPOSED, false>(sums, operand, W, n_in, n_out, at);
+    multiply_fragments<TILE, TRANSPOSED, false>(sums, operand, W, n_in, n_out, at);
 }
 
 // ---- element-wise, on a row of fragments ----
@@ -345,11 +345,11 @@ static __device__ inline void store_fragments(typename TILE::type *rows, const f
     }
 }
 
-template <class TILE>
-static __device__ inline void load_fragments(const typename TILE::type *rows, float (&values)[TILE::WIDE][4],
+template <class TILE, int WIDE>
+static __device__ inline void load_fragments(const typename TILE::type *rows, float (&values)[WIDE][4],
                                              const struct step_lane &at) {
 #pragma unroll
-  for (int j = 0; j < TILE::WIDE; j++)
+  for (int j = 0; j < WIDE; j++)
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       const typename TILE::type *const from = rows + (at.group + 8 * half) * TILE::LD + 8 * j + 2 * at.member;
@@ -510,18 +510,16 @@ static __device__ inline double squared_of_rows(float (&z)[WIDE][4], descent_act
   return (double)rows.w[0] * ((double)sums[0] + outside[0]) + (double)rows.w[1] * ((double)sums[1] + outside[1]);
 }
 
-// Of a single logit, the first column of both rows.
-template <int WIDE>
-static __device__ inline double binary_of_rows(float (&z)[WIDE][4], const float *y, const struct step_rows &rows,
-                                               float s, const struct step_lane &at) {
+// Of a single logit: the first column of both rows, in the first fragment.
+static __device__ inline double binary_of_rows(float (&z)[4], const float *y, const struct step_rows &rows, float s,
+                                               const struct step_lane &at) {
   double total = 0;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     if (!rows.inside[half] || at.member != 0) continue;
-    float &value = z[0][2 * half];
-    const float t = formula_binary_target_f32(y[8 * half], s);
-    total += (double)rows.w[half] * (double)formula_binary_loss_f32(value, t, formula_softplus_tail(value));
-    value = formula_cross_entropy_slope(formula_sigmoid(value), t, rows.share[half]);
+    const float logit = z[2 * half], t = formula_binary_target_f32(y[8 * half], s);
+    total += (double)rows.w[half] * (double)formula_binary_loss_f32(logit, t, formula_softplus_tail(logit));
+    z[2 * half] = formula_cross_entropy_slope(formula_sigmoid(logit), t, rows.share[half]);
   }
   return total;
 }
@@ -557,7 +555,7 @@ static __device__ inline double loss_of_rows(const struct network_launch &l, flo
         }
         break;
       case DESCENT_LOSS_BINARY_CROSS_ENTROPY:
-        total += binary_of_rows(z[i], y + row, rows, l.label_smoothing, at);
+        total += binary_of_rows(z[i][0], y + row, rows, l.label_smoothing, at);
         break;
       case DESCENT_LOSS_MEAN_SQUARED_ERROR:
         total += squared_of_rows(z[i], output.activation, n, y + row * n, rows, at);
@@ -764,50 +762,66 @@ struct step_partials {
       : losses((double *)l.partials), slices((float *)(losses + STEP_BLOCKS)) {}
 };
 
-// dZ of the layer below `i`, from the product of dZ and W in `sums`: times g' and the dropout factor. A: the warp's rows
-// of that layer's A, A_in of its input.
+// values *= g' and the dropout factor where that needs no mask: of a few fragments across, from A of these or, where g'
+// comes from Z, from A_in and W.
+template <class TILE>
+static __device__ inline void times_slopes(const struct network_layer &layer, float (&values)[TOGETHER][4],
+                                           const typename TILE::type *A, const typename TILE::type *A_in,
+                                           const typename TILE::type *W, const float *bias, int n_out,
+                                           const struct step_lane &at) {
+  float x[1][TOGETHER][4];
+  flat_fragments<TOGETHER> flat(values);
+  if (slope_is_from_z(layer.activation)) {
+    const stored_rows<TILE, 1> operand = {A_in, at};
+    multiply<TILE, false>(x, operand, W, layer.n_in, n_out, at);  // as in the forward pass, so to the same bits
+    add_bias(x[0], bias, at);
+    flat_fragments<TOGETHER> slopes(x[0]);
+    by_fours(slopes.values, [&](int, float(&four)[4]) {
+      float z[4], slope[4] = {1.0f, 1.0f, 1.0f, 1.0f};
+#pragma unroll
+      for (int e = 0; e < 4; e++) z[e] = Element<TILE::ELEMENT>::rounded(four[e]);
+      times_slope<false>(layer.activation, z, slope);
+#pragma unroll
+      for (int e = 0; e < 4; e++) four[e] = slope[e];
+    });
+#pragma unroll
+    for (int e = 0; e < 4 * TOGETHER; e++) flat.values[e] *= slopes.values[e];
+  } else {
+    const float keep_probability = layer.threshold ? layer.keep_probability : 1.0f;
+    const float dropout_scale = layer.threshold && slope_drops(layer.activation) ? layer.dropout_scale : 1.0f;
+    load_fragments<TILE>(A, x[0], at);
+    flat_fragments<TOGETHER> a(x[0]);
+#pragma unroll
+    for (int e = 0; e < 4 * TOGETHER; e++) a.values[e] *= keep_probability;
+    times_slope<true>(layer.activation, a.values, flat.values);
+#pragma unroll
+    for (int e = 0; e < 4 * TOGETHER; e++) flat.values[e] *= dropout_scale;
+  }
+  flat.store(values);
+}
+
+// dZ of layer number i, from the product of the dZ above and W in `sums`: times g' and the dropout factor. A: the warp's
+// rows of the layer's A; A_in: of its input.
 template <class TILE>
 static __device__ inline void finish_backward(const struct network_launch &l, int i,
                                               float (&sums)[TILE::TALL][TILE::WIDE][4], const typename TILE::type *A,
                                               const typename TILE::type *A_in, const typename TILE::type *W,
                                               const float *bias, int64_t row, const struct step_lane &at) {
   const struct network_layer &layer = l.layer[i];
-  const bool from_z = slope_is_from_z(layer.activation), drops = layer.threshold && slope_drops(layer.activation);
-  const bool masks = layer.threshold && !drops;
-  const float keep_probability = layer.threshold ? layer.keep_probability : 1.0f;
 #pragma unroll
   for (int t = 0; t < TILE::TALL; t++) {
-    float x[1][TILE::WIDE][4];
-    if (from_z) {
-      const stored_rows<TILE, 1> operand = {A_in + 16 * t * TILE::LD, at};
-      multiply<TILE, 1, false>(x, operand, W, layer.n_in, layer.n_out, at);
-      add_bias(x[0], bias, at);
-    } else if (layer.activation != DESCENT_ACTIVATION_IDENTITY) {
-      load_fragments<TILE>(A + 16 * t * TILE::LD, x[0], at);
+#pragma unroll
+    for (int first = 0; first < TILE::WIDE; first += TOGETHER) {
+      if (8 * first >= layer.n_out || layer.activation == DESCENT_ACTIVATION_IDENTITY) continue;
+      float some[TOGETHER][4];
+#pragma unroll
+      for (int e = 0; e < 4 * TOGETHER; e++) some[e / 4][e % 4] = sums[t][first + e / 4][e % 4];
+      times_slopes<TILE>(layer, some, A + 16 * t * TILE::LD + 8 * first, A_in + 16 * t * TILE::LD,
+                         W + 8 * first * TILE::LD, bias + 8 * first, layer.n_out - 8 * first, at);
+#pragma unroll
+      for (int e = 0; e < 4 * TOGETHER; e++) sums[t][first + e / 4][e % 4] = some[e / 4][e % 4];
     }
-    flat_fragments<TILE::WIDE> flat_x(x[0]), flat(sums[t]);
-    if (from_z) {
-      by_fours(flat_x.values, [&](int, float(&four)[4]) {
-        float z[4], slope[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-#pragma unroll
-        for (int e = 0; e < 4; e++) z[e] = Element<TILE::ELEMENT>::rounded(four[e]);
-        times_slope<false>(layer.activation, z, slope);
-#pragma unroll
-        for (int e = 0; e < 4; e++) four[e] = slope[e];
-      });
-#pragma unroll
-      for (int e = 0; e < 4 * TILE::WIDE; e++) flat.values[e] *= flat_x.values[e];
-    } else if (layer.activation != DESCENT_ACTIVATION_IDENTITY) {
-#pragma unroll
-      for (int e = 0; e < 4 * TILE::WIDE; e++) flat_x.values[e] *= keep_probability;
-      times_slope<true>(layer.activation, flat_x.values, flat.values);
-    }
-    if (drops) {
-#pragma unroll
-      for (int e = 0; e < 4 * TILE::WIDE; e++) flat.values[e] *= layer.dropout_scale;
-    }
-    flat.store(sums[t]);
-    if (masks)
+    if (layer.threshold && !slope_drops(layer.activation))
       drop_fragments(sums[t], kept_fragments<TILE::WIDE>(dropout_of(l, i), row + 16 * t, layer.n_out, at),
                      layer.dropout_scale);
     clear_columns(sums[t], layer.n_out, at);
@@ -883,7 +897,7 @@ static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) network_st
     for (int i = 0;; i++) {
       const struct network_layer &layer = l.layer[i];
       const struct step_lane at;
-      multiply<TILE, TILE::TALL, false>(sums, operand.rows, W_of(i), layer.n_in, layer.n_out, at);
+      multiply<TILE, false>(sums, operand.rows, W_of(i), layer.n_in, layer.n_out, at);
 #pragma unroll
       for (int t = 0; t < TILE::TALL; t++) add_bias(sums[t], bias + i * TILE::WIDTH, at);
       if (i == l.layers - 1) break;
@@ -917,7 +931,7 @@ static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) network_st
         if (i == l.layers - 1) copy_tile(first + stride, buffer ^ 1);
         add_gradients(gradients, i, l.layer[i].n_in, l.layer[i].n_out, dZ, A_in, at);
         if (i == 0) break;
-        multiply<TILE, TILE::TALL, true>(sums, operand.rows, W_of(i), l.layer[i].n_out, l.layer[i].n_in, at);
+        multiply<TILE, true>(sums, operand.rows, W_of(i), l.layer[i].n_out, l.layer[i].n_in, at);
         finish_backward<TILE>(l, i - 1, sums, A_in + own(at),
                               (i > 1 ? slot(memory.A, i - 2) : slot(memory.X, buffer)) + own(at), W_of(i - 1),
                               bias + (i - 1) * TILE::WIDTH, first + row_of<TILE>(at), at);

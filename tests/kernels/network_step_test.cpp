@@ -19,7 +19,6 @@ enum Values { UNIFORM, WHOLE };
 enum Weights { ONES, DRAWN, ZEROS, TINY, HUGE_ONES };
 
 struct StepCase {
-  const char *name;
   Arithmetic arithmetic;
   std::vector<int> widths; /* of X and of each layer */
   descent_activation activation;
@@ -108,16 +107,13 @@ class Problem {
     return found[0];
   }
 
-  /* The largest part of its bound that any error is. */
-  double expect_within(const Found &found, const Gradients &bounds) {
+  void expect_within(const Found &found, const Gradients &bounds) {
     std::vector<float> expected_gaps = found.gradients;
-    double largest = 0;
     const auto check = [&](int64_t place, interval x, const std::string &what) {
       const auto at = static_cast<size_t>(place);
       const auto value = static_cast<double>(found.gradients[at]);
       EXPECT_TRUE(x.lo <= value && value <= x.hi) << what << ": " << value << " not in " << x.lo << ", " << x.hi;
       expected_gaps[at] = 0;
-      largest = std::fmax(largest, std::fabs(value));
     };
     for (size_t l = 0; l < network.layers.size() && !testing::Test::HasFailure(); l++) {
       const Layer &layer = network.layers[l];
@@ -134,7 +130,6 @@ class Problem {
     for (size_t i = 0; i < expected_gaps.size(); i++)
       EXPECT_EQ(expected_gaps[i], static_cast<int64_t>(i) < n_gradients_ ? 0 : kUntouched)
           << "beyond the gradients, " << i;
-    return largest;
   }
 
   int variants(enum network_kind kind) {
@@ -151,8 +146,11 @@ class Problem {
   }
   double uniform() { return static_cast<double>(random_()) * 0x1p-31 - 1; }
   int whole(int most) { return static_cast<int>(random_() % static_cast<unsigned>(2 * most + 1)) - most; }
+  int whole_sign() { return static_cast<int>(random_() % 2); }
+  /* Of whole numbers about one in a row is not 0, so that they stay small through many layers. */
   double weight(int n_in) {
-    if (c_.values == WHOLE) return random_() % 4 == 0 ? whole(1) : 0;
+    if (c_.values == WHOLE)
+      return static_cast<int>(random_() % static_cast<unsigned>(n_in)) == 0 ? 1 - 2 * whole_sign() : 0;
     return rounded(uniform() * 1.7 / std::sqrt(n_in));
   }
 
@@ -226,47 +224,111 @@ class Problem {
 
 class NetworkStep : public testing::TestWithParam<StepCase> {};
 
-TEST_P(NetworkStep, GradientsAndLossAreWithinTheBounds) {
-  const StepCase c = GetParam();
-  Problem problem(c);
-  const Gradients bounds = gradients(problem.network, problem.batch);
+class NetworkStepExact : public NetworkStep {};
+
+void expect_every_variant_within(Problem &problem, const Gradients &bounds) {
   const int variants = problem.variants(NETWORK_STEP);
   ASSERT_GT(variants, 0);
-  for (int variant = 0; variant < variants && !HasFailure(); variant++) {
+  for (int variant = 0; variant < variants && !testing::Test::HasFailure(); variant++) {
     SCOPED_TRACE("variant " + std::to_string(variant));
     problem.expect_within(problem.step(variant), bounds);
   }
 }
 
-const StepCase cases[] = {
-    {"one",
-     BF16,
-     {3, 2},
-     DESCENT_ACTIVATION_RELU,
-     0,
-     DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
-     DESCENT_ACTIVATION_IDENTITY,
-     0,
-     1,
-     1,
-     UNIFORM,
-     ONES},
-    {"two",
-     BF16,
-     {28, 64, 10},
-     DESCENT_ACTIVATION_RELU,
-     0,
-     DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
-     DESCENT_ACTIVATION_IDENTITY,
-     0,
-     300,
-     290,
-     UNIFORM,
-     DRAWN},
-};
+TEST_P(NetworkStep, GradientsAndLossAreWithinTheBounds) {
+  Problem problem(GetParam());
+  expect_every_variant_within(problem, gradients(problem.network, problem.batch));
+}
 
-std::string name(const testing::TestParamInfo<StepCase> &info) { return info.param.name; }
+TEST_P(NetworkStepExact, GradientsAndLossOfWholeNumbersAreExact) {
+  Problem problem(GetParam());
+  expect_every_variant_within(problem, exact_gradients(problem.network, problem.batch));
+}
 
-INSTANTIATE_TEST_SUITE_P(Passes, NetworkStep, testing::ValuesIn(cases), name);
+/* Layers up to 64 wide and up to 32 wide, deep and flat, rows round the tiles, every activation with and without
+ * dropout, every loss with every kind of weights. */
+std::vector<StepCase> cases() {
+  const descent_loss softmax = DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, binary = DESCENT_LOSS_BINARY_CROSS_ENTROPY,
+                     squared = DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  const struct {
+    std::vector<int> widths;
+    descent_loss loss;
+    int64_t rows, step_rows;
+    Weights weights;
+  } shapes[] = {
+      {{1, 1}, squared, 1, 1, ONES},
+      {{3, 2}, softmax, 127, 127, DRAWN},
+      {{16, 17, 1}, binary, 128, 120, ONES},
+      {{28, 64, 10}, softmax, 129, 129, DRAWN},
+      {{64, 33, 63}, softmax, 130, 64, TINY},
+      {{63, 64, 2}, squared, 70, 70, HUGE_ONES},
+      {{33, 3, 64}, squared, 128, 128, DRAWN},
+      {{2, 40, 33, 1}, binary, 129, 100, DRAWN},
+      {{17, 32, 28, 3}, squared, 300, 270, ONES},
+      {{10, 16, 20, 32}, softmax, 140, 140, ZEROS},
+      {{5, 24, 30, 1}, binary, 1000, 999, TINY},
+      {{8, 12, 7}, squared, 33, 20, HUGE_ONES},
+  };
+  std::vector<StepCase> all;
+  int turn = 0;
+  for (const auto &shape : shapes)
+    for (const Arithmetic arithmetic : {FP32, TF32, BF16})
+      for (const bool drops : {false, true}) {
+        if (drops && shape.rows > 500) continue;
+        const auto activation = static_cast<descent_activation>(turn % N_ACTIVATIONS);
+        const auto output = shape.loss == squared ? static_cast<descent_activation>(3 * turn % N_ACTIVATIONS)
+                                                  : DESCENT_ACTIVATION_IDENTITY;
+        const double smoothing = shape.loss != squared && turn % 3 == 0 ? 0.125 : 0;
+        all.push_back({arithmetic, shape.widths, activation, drops ? 0.25 : 0, shape.loss, output, smoothing,
+                       shape.rows, shape.step_rows, UNIFORM, shape.weights});
+        turn++;
+      }
+  return all;
+}
+
+/* As many layers as any variant takes, without a rounding. */
+std::vector<StepCase> exact_cases() {
+  const struct {
+    std::vector<int> widths;
+    int64_t rows, step_rows;
+    Arithmetic least; /* the first that takes so many layers */
+  } shapes[] = {
+      {{64, 64, 64, 64, 64, 64, 64}, 130, 130, BF16},
+      {{64, 64, 64, 64, 64}, 129, 129, FP32},
+      {{28, 64, 33, 16, 2}, 128, 127, FP32},
+      {{32, 32, 32, 32, 32, 32, 32, 32, 32, 32, 32, 32, 32}, 129, 128, TF32},
+      {{32, 31, 30, 29, 28, 27, 26, 25, 16}, 65, 65, FP32},
+      {{17, 3, 64}, 1000, 900, FP32},
+      {{63, 1}, 33, 1, FP32},
+  };
+  std::vector<StepCase> all;
+  for (const auto &shape : shapes)
+    for (const Arithmetic arithmetic : {FP32, TF32, BF16})
+      if (arithmetic >= shape.least)
+        for (const bool drops : {false, true})
+          all.push_back({arithmetic, shape.widths, DESCENT_ACTIVATION_RELU, drops ? 0.5 : 0,
+                         DESCENT_LOSS_MEAN_SQUARED_ERROR, DESCENT_ACTIVATION_IDENTITY, 0, shape.rows, shape.step_rows,
+                         WHOLE, ONES});
+  return all;
+}
+
+std::string name(const testing::TestParamInfo<StepCase> &info) {
+  const StepCase &c = info.param;
+  const char *const arithmetics[] = {"fp32", "tf32", "bf16"};
+  const char *const losses[] = {"squared", "binary", "softmax"};
+  const char *const weights[] = {"", "_drawn", "_zeros", "_tiny", "_huge"};
+  std::string text = std::to_string(c.step_rows) + "of" + std::to_string(c.rows);
+  for (const int n : c.widths) text += "_" + std::to_string(n);
+  text += std::string("_") + arithmetics[c.arithmetic] + "_" + descent_activation_name(c.activation);
+  if (c.dropout > 0) text += "_dropout";
+  text += std::string("_") + losses[c.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR     ? 0
+                                    : c.loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY ? 1
+                                                                                  : 2];
+  if (c.output != DESCENT_ACTIVATION_IDENTITY) text += std::string("_") + descent_activation_name(c.output);
+  return text + weights[c.weights] + (c.smoothing > 0 ? "_smoothed" : "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Passes, NetworkStep, testing::ValuesIn(cases()), name);
+INSTANTIATE_TEST_SUITE_P(Passes, NetworkStepExact, testing::ValuesIn(exact_cases()), name);
 
 }  // namespace

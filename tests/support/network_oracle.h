@@ -271,6 +271,63 @@ inline Gradients gradients(const Network &network, const Batch &batch) {
   return all;
 }
 
+/* Without intervals: where every sum is exact and nothing has to be rounded. Layers are linear or relu, J is the mean
+ * squared error. Gradients as single points. */
+inline Gradients exact_gradients(const Network &network, const Batch &batch) {
+  Gradients all;
+  for (const Layer &layer : network.layers) {
+    all.dW.emplace_back(layer.W.size(), interval{0, 0});
+    all.db.emplace_back(layer.b.size(), interval{0, 0});
+  }
+  all.J = {0, 0};
+  const auto add = [](interval *sum, double x) { sum->lo += x, sum->hi += x; };
+  const auto n = static_cast<size_t>(network.layers.back().n_out);
+  for (int64_t r = 0; r < batch.rows; r++) {
+    std::vector<std::vector<double>> A = {{}};
+    const auto n_x = static_cast<size_t>(network.layers[0].n_in), row = static_cast<size_t>(r);
+    A[0].assign(batch.X.begin() + static_cast<int64_t>(row * n_x),
+                batch.X.begin() + static_cast<int64_t>((row + 1) * n_x));
+    for (size_t l = 0; l < network.layers.size(); l++) {
+      const Layer &layer = network.layers[l];
+      std::vector<double> next;
+      for (int j = 0; j < layer.n_out; j++) {
+        double z = layer.b[static_cast<size_t>(j)];
+        for (int i = 0; i < layer.n_in; i++)
+          z += A[l][static_cast<size_t>(i)] * layer.W[static_cast<size_t>(j * layer.n_in + i)];
+        if (layer.activation == DESCENT_ACTIVATION_RELU) z = std::fmax(z, 0);
+        next.push_back(z * mask(network, l, r * layer.n_out + j));
+      }
+      A.push_back(next);
+    }
+    std::vector<double> dZ;
+    for (size_t k = 0; k < n; k++) {
+      const double error = A.back()[k] - batch.y[row * n + k];
+      add(&all.J, batch.w[row] * error * error / static_cast<double>(n) / batch.weight_sum);
+      dZ.push_back(error * 2 / static_cast<double>(n) * batch.w[row] / batch.weight_sum);
+    }
+    for (size_t l = network.layers.size(); l-- > 0;) {
+      const Layer &layer = network.layers[l];
+      std::vector<double> below(static_cast<size_t>(layer.n_in), 0.0);
+      for (int j = 0; j < layer.n_out; j++) {
+        add(&all.db[l][static_cast<size_t>(j)], dZ[static_cast<size_t>(j)]);
+        for (int i = 0; i < layer.n_in; i++) {
+          const auto ji = static_cast<size_t>(j * layer.n_in + i);
+          add(&all.dW[l][ji], dZ[static_cast<size_t>(j)] * A[l][static_cast<size_t>(i)]);
+          below[static_cast<size_t>(i)] += dZ[static_cast<size_t>(j)] * layer.W[ji];
+        }
+      }
+      if (l == 0) break;
+      for (int i = 0; i < layer.n_in; i++) {
+        double &d = below[static_cast<size_t>(i)];
+        if (network.layers[l - 1].activation == DESCENT_ACTIVATION_RELU && A[l][static_cast<size_t>(i)] <= 0) d = 0;
+        d *= mask(network, l - 1, r * layer.n_in + i);
+      }
+      dZ = below;
+    }
+  }
+  return all;
+}
+
 }  // namespace network_oracle
 
 #endif

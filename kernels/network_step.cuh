@@ -245,6 +245,23 @@ struct flat_fragments {
   }
 };
 
+// Calls work(j, values of fragment j) for each fragment, one after another: long formulas are there once. The fragments
+// rotate, because their indices have to be constants.
+template <int WIDE, class WORK>
+static __device__ inline void each_fragment(float (&values)[WIDE][4], WORK work) {
+#pragma unroll 1
+  for (int j = 0; j < WIDE; j++) {
+    float four[4] = {values[0][0], values[0][1], values[0][2], values[0][3]};
+    work(j, four);
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+#pragma unroll
+      for (int i = 0; i + 1 < WIDE; i++) values[i][e] = values[i + 1][e];
+      values[WIDE - 1][e] = four[e];
+    }
+  }
+}
+
 template <int WIDE>
 static __device__ inline void add_bias(float (&values)[WIDE][4], const float *bias, const struct step_lane &at) {
 #pragma unroll
@@ -273,12 +290,13 @@ static __device__ inline void clear_columns(float (&values)[WIDE][4], int n, con
 
 template <enum element ELEMENT, int WIDE>
 static __device__ inline void activate_fragments(descent_activation activation, float (&values)[WIDE][4]) {
-  flat_fragments<WIDE> flat(values);
-  if (activation_is_short<ELEMENT>(activation))
+  if (activation_is_short<ELEMENT>(activation)) {
+    flat_fragments<WIDE> flat(values);
     activate_all<ELEMENT, true>(activation, flat.values);
-  else
-    by_fours(flat.values, [&](int, float(&four)[4]) { activate_all<ELEMENT, false>(activation, four); });
-  flat.store(values);
+    flat.store(values);
+  } else {
+    each_fragment(values, [&](int, float(&four)[4]) { activate_all<ELEMENT, false>(activation, four); });
+  }
 }
 
 static __device__ inline bool keeps(const struct dropout &d, int64_t index) {
@@ -477,10 +495,9 @@ static __device__ inline double squared_of_rows(float (&z)[WIDE][4], descent_act
   const float f[2] = {rows.share[0] * (2.0f / (float)n), rows.share[1] * (2.0f / (float)n)};
   float sums[2] = {0.0f, 0.0f};
   double outside[2] = {0, 0};  // the squares whose sum may exceed the range of float32
-  flat_fragments<WIDE> flat(z);
-  by_fours(flat.values, [&](int i, float(&four)[4]) {
-    const int column = 2 * i + 2 * at.member;
-    if (2 * i >= n) return;
+  each_fragment(z, [&](int j, float(&four)[4]) {
+    const int column = 8 * j + 2 * at.member;
+    if (8 * j >= n) return;
     float a[4] = {four[0], four[1], four[2], four[3]}, dZ[4];
     activate_all<ELEMENT_F32, false>(activation, a);
 #pragma unroll
@@ -506,7 +523,6 @@ static __device__ inline double squared_of_rows(float (&z)[WIDE][4], descent_act
 #pragma unroll
     for (int e = 0; e < 4; e++) four[e] = dZ[e];
   });
-  flat.store(z);
   return (double)rows.w[0] * ((double)sums[0] + outside[0]) + (double)rows.w[1] * ((double)sums[1] + outside[1]);
 }
 
@@ -770,13 +786,11 @@ static __device__ inline void times_slopes(const struct network_layer &layer, fl
                                            const typename TILE::type *W, const float *bias, int n_out,
                                            const struct step_lane &at) {
   float x[1][TOGETHER][4];
-  flat_fragments<TOGETHER> flat(values);
   if (slope_is_from_z(layer.activation)) {
     const stored_rows<TILE, 1> operand = {A_in, at};
     multiply<TILE, false>(x, operand, W, layer.n_in, n_out, at);  // as in the forward pass, so to the same bits
     add_bias(x[0], bias, at);
-    flat_fragments<TOGETHER> slopes(x[0]);
-    by_fours(slopes.values, [&](int, float(&four)[4]) {
+    each_fragment(x[0], [&](int, float(&four)[4]) {
       float z[4], slope[4] = {1.0f, 1.0f, 1.0f, 1.0f};
 #pragma unroll
       for (int e = 0; e < 4; e++) z[e] = Element<TILE::ELEMENT>::rounded(four[e]);
@@ -785,19 +799,19 @@ static __device__ inline void times_slopes(const struct network_layer &layer, fl
       for (int e = 0; e < 4; e++) four[e] = slope[e];
     });
 #pragma unroll
-    for (int e = 0; e < 4 * TOGETHER; e++) flat.values[e] *= slopes.values[e];
+    for (int e = 0; e < 4 * TOGETHER; e++) values[e / 4][e % 4] *= x[0][e / 4][e % 4];
   } else {
     const float keep_probability = layer.threshold ? layer.keep_probability : 1.0f;
     const float dropout_scale = layer.threshold && slope_drops(layer.activation) ? layer.dropout_scale : 1.0f;
     load_fragments<TILE>(A, x[0], at);
-    flat_fragments<TOGETHER> a(x[0]);
+    flat_fragments<TOGETHER> a(x[0]), flat(values);
 #pragma unroll
     for (int e = 0; e < 4 * TOGETHER; e++) a.values[e] *= keep_probability;
     times_slope<true>(layer.activation, a.values, flat.values);
 #pragma unroll
     for (int e = 0; e < 4 * TOGETHER; e++) flat.values[e] *= dropout_scale;
+    flat.store(values);
   }
-  flat.store(values);
 }
 
 // dZ of layer number i, from the product of the dZ above and W in `sums`: times g' and the dropout factor. A: the warp's

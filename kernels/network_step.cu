@@ -23,7 +23,7 @@ static size_t bytes_of_launch(const struct step_instance *instance, const struct
   return instance->bytes(l->kind == NETWORK_STEP, l->layers, n_y);
 }
 
-// Why a launch, or an instance, is refused.
+// Where the reason of a refusal goes; text NULL: nowhere.
 struct refusal {
   char *text;
   size_t size;
@@ -65,35 +65,56 @@ static int widest(const struct network_launch *l) {
   return n;
 }
 
-static bool takes(const struct step_instance *instance, const struct network_launch *l, const struct refusal *why) {
-  const bool step = l->kind == NETWORK_STEP;
-  const size_t bytes = bytes_of_launch(instance, l), most = shared_bytes() - (1 << 10);  // some is the kernel's own
-  if (widest(l) > instance->width) return refuse(why, "more than %d units", instance->width);
-  if (!(step ? instance->step : instance->forward)) return refuse(why, "no variant of its kind");
-  if (step && l->layers > instance->layers)
-    return refuse(why, "%d layers of up to %d units, more than %d", l->layers, instance->width, instance->layers);
-  if (bytes > most)
-    return refuse(why, "needs %zu KB of shared memory, the GPU has %zu", (bytes + 1023) >> 10, most >> 10);
-  return true;
+static bool takes_layers(const struct step_instance *instance, const struct network_launch *l) {
+  const int most = l->kind == NETWORK_STEP ? instance->layers : instance->forward ? (int)NETWORK_LAYERS : 0;
+  return l->layers <= most && widest(l) <= instance->width;
+}
+
+static size_t most_bytes(void) { return shared_bytes() - (1 << 10); }  // some is the kernel's own
+
+static bool takes(const struct step_instance *instance, const struct network_launch *l) {
+  return takes_layers(instance, l) && bytes_of_launch(instance, l) <= most_bytes();
 }
 
 // The variant of this number among the instances of the narrowest width that has any; NULL: there is none.
-static const struct step_instance *variant_of(const struct network_launch *l, int number, const struct refusal *why) {
-  if (l->kind == NETWORK_CHAIN || !is_narrow(l, why)) return NULL;
+static const struct step_instance *variant_of(const struct network_launch *l, int number) {
+  const struct refusal silent = {NULL, 0};
+  if (l->kind == NETWORK_CHAIN || !is_narrow(l, &silent)) return NULL;
   const struct step_instances instances = instances_of(l);
   int width = STEP_WIDTH;
   for (int i = 0; i < instances.n; i++)
-    if (takes(&instances.all[i], l, why) && instances.all[i].width < width) width = instances.all[i].width;
+    if (takes(&instances.all[i], l) && instances.all[i].width < width) width = instances.all[i].width;
   for (int i = 0; i < instances.n; i++)
-    if (instances.all[i].width == width && takes(&instances.all[i], l, why) && number-- == 0) return &instances.all[i];
+    if (instances.all[i].width == width && takes(&instances.all[i], l) && number-- == 0) return &instances.all[i];
   return NULL;
+}
+
+// Why no instance takes the launch: too many layers for those of the least width, or too much shared memory.
+static void explain(const struct network_launch *l, const struct refusal *why) {
+  if (l->kind == NETWORK_CHAIN || !is_narrow(l, why)) return;
+  const struct step_instances instances = instances_of(l);
+  int width = 0, layers = 0;
+  size_t least = 0;
+  for (int i = 0; i < instances.n; i++) {
+    const struct step_instance *const instance = &instances.all[i];
+    if (widest(l) > instance->width) continue;
+    if (layers == 0 || instance->width < width) width = instance->width, layers = 0;
+    if (instance->width == width && instance->layers > layers) layers = instance->layers;
+    if (!takes_layers(instance, l)) continue;
+    const size_t bytes = bytes_of_launch(instance, l);
+    if (least == 0 || bytes < least) least = bytes;
+  }
+  if (least == 0)
+    refuse(why, "%d layers of up to %d units, more than %d", l->layers, width, layers);
+  else
+    refuse(why, "needs %zu KB of shared memory, the GPU has %zu", (least + 1023) >> 10, most_bytes() >> 10);
 }
 
 int network_step_variants(const struct network_launch *l, char *reason, size_t size) {
   const struct refusal why = {reason, size};
   int n = 0;
-  while (variant_of(l, n, &why)) n++;
-  if (n > 0 && reason && size > 0) reason[0] = 0;
+  while (variant_of(l, n)) n++;
+  if (n == 0) explain(l, &why);
   return n;
 }
 
@@ -152,8 +173,7 @@ static __global__ void __launch_bounds__(BLOCK) step_sum_kernel(struct network_l
 }
 
 cudaError_t launch_network_step(const struct network_launch *l, int variant, cudaStream_t stream) {
-  const struct refusal none = {NULL, 0};
-  const struct step_instance *const instance = variant < 0 ? NULL : variant_of(l, variant, &none);
+  const struct step_instance *const instance = variant < 0 ? NULL : variant_of(l, variant);
   if (!instance) return cudaErrorInvalidValue;
   const unsigned blocks = blocks_of(instance, l);
   const size_t bytes = bytes_of_launch(instance, l);

@@ -49,6 +49,10 @@ class Problem {
       for (int i = 0; i < layer.n_out; i++) layer.b.push_back(weight(layer.n_in));
       network.layers.push_back(layer);
     }
+    for (int j = 0; j < c.widths.back(); j++) {
+      y_shift.push_back(static_cast<float>(uniform()));
+      y_scale.push_back(static_cast<float>(2 + uniform()));
+    }
     draw_batch();
     place_parameters();
     place_batch();
@@ -132,6 +136,51 @@ class Problem {
           << "beyond the gradients, " << i;
   }
 
+  struct Output {
+    std::vector<float> A, P; /* (rows + 1, ld), (rows + 1, n) */
+    int64_t ld;
+  };
+  /* A and P, or one of them; untouched where the launch has nothing to write. */
+  Output forward(int variant, bool with_A, bool with_P) {
+    network_launch l = launch_of(NETWORK_FORWARD);
+    const int64_t n = c_.widths.back(), ld = whole_units(n, ELEMENT_F32) + 4;
+    Buffer<float> A((c_.rows + 1) * ld, kUntouched), P((c_.rows + 1) * n, kUntouched), shift(y_shift), scale(y_scale);
+    l.variant = variant;
+    if (with_A) l.A = {A.data, ld, ELEMENT_F32};
+    if (with_P) l.P = P.data;
+    l.y_shift = shift.data, l.y_scale = scale.data;
+    l.y = l.w = nullptr;
+    EXPECT_EQ(launch_network(&l, nullptr), cudaSuccess);
+    return {A.fetch(), P.fetch(), ld};
+  }
+
+  void expect_output(const Output &output, bool with_A, bool with_P) const {
+    const int64_t n = c_.widths.back();
+    const auto at = [](const std::vector<float> &all, int64_t i) { return all[static_cast<size_t>(i)]; };
+    const auto expect_inside = [](float found, interval x, int64_t r, int64_t j, const char *what) {
+      const auto value = static_cast<double>(found);
+      ASSERT_TRUE(x.lo <= value && value <= x.hi)
+          << what << " " << r << ", " << j << ": " << value << " not in " << x.lo << ", " << x.hi;
+    };
+    for (int64_t r = 0; r <= c_.rows && !testing::Test::HasFailure(); r++) {
+      const bool is_step = r < c_.step_rows;
+      const Passed passed = network_oracle::forward(network, batch, is_step ? r : -1);
+      const Row P = predictions(network, passed.A.back(), y_shift, y_scale);
+      for (int64_t j = 0; j < output.ld; j++) {
+        if (r == c_.rows || j >= n || !with_A)
+          ASSERT_EQ(at(output.A, r * output.ld + j), kUntouched) << r << ", " << j;
+        else if (is_step || network.layers[0].dropout == 0)
+          expect_inside(at(output.A, r * output.ld + j), passed.A.back()[static_cast<size_t>(j)], r, j, "A");
+      }
+      for (int64_t j = 0; j < n; j++) {
+        if (!is_step || !with_P)
+          ASSERT_EQ(at(output.P, r * n + j), kUntouched) << r << ", " << j;
+        else
+          expect_inside(at(output.P, r * n + j), P[static_cast<size_t>(j)], r, j, "P");
+      }
+    }
+  }
+
   int variants(enum network_kind kind) {
     const network_launch l = launch_of(kind);
     return network_variants(&l, nullptr, 0);
@@ -139,6 +188,7 @@ class Problem {
 
   Network network;
   Batch batch;
+  std::vector<float> y_shift, y_scale;
 
  private:
   double rounded(double x) const {
@@ -240,9 +290,90 @@ TEST_P(NetworkStep, GradientsAndLossAreWithinTheBounds) {
   expect_every_variant_within(problem, gradients(problem.network, problem.batch));
 }
 
+TEST_P(NetworkStep, OutputsAreWithinTheBounds) {
+  Problem problem(GetParam());
+  const int variants = problem.variants(NETWORK_FORWARD);
+  ASSERT_GT(variants, 0);
+  for (int variant = 0; variant < variants && !HasFailure(); variant++) {
+    SCOPED_TRACE("variant " + std::to_string(variant));
+    problem.expect_output(problem.forward(variant, true, true), true, true);
+    problem.expect_output(problem.forward(variant, true, false), true, false);
+    problem.expect_output(problem.forward(variant, false, true), false, true);
+  }
+}
+
 TEST_P(NetworkStepExact, GradientsAndLossOfWholeNumbersAreExact) {
   Problem problem(GetParam());
   expect_every_variant_within(problem, exact_gradients(problem.network, problem.batch));
+}
+
+/* Why a network is refused: of any kind of launch. */
+struct Shape {
+  std::vector<int> widths;
+  enum element element;
+  bool tf32;
+  enum network_kind kind;
+  int64_t rows;
+};
+network_launch launch_of(const Shape &shape) {
+  network_launch l{};
+  l.kind = shape.kind, l.rows = shape.rows, l.tf32 = shape.tf32;
+  l.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  l.layers = static_cast<int>(shape.widths.size()) - 1;
+  l.X = {nullptr, whole_units(shape.widths[0], shape.element), shape.element};
+  for (int i = 0; i < l.layers; i++) {
+    const auto at = static_cast<size_t>(i);
+    l.layer[i].n_in = shape.widths[at], l.layer[i].n_out = shape.widths[at + 1];
+    l.layer[i].W = {nullptr, whole_units(shape.widths[at], shape.element), shape.element};
+  }
+  return l;
+}
+
+std::string refusal(network_launch l) {
+  char reason[128] = "";
+  EXPECT_EQ(network_variants(&l, reason, sizeof reason), 0);
+  EXPECT_EQ(launch_network(&l, nullptr), cudaErrorInvalidValue);
+  return reason;
+}
+
+TEST(NetworkStepVariants, SayWhyThereAreNone) {
+  const struct {
+    Shape shape;
+    const char *reason;
+  } refused[] = {
+      {{{28, 64, 100, 10}, ELEMENT_BF16, false, NETWORK_STEP, 100}, "layer 2 has 100 outputs, more than 64"},
+      {{{65, 64, 10}, ELEMENT_F32, false, NETWORK_STEP, 100}, "layer 1 has 65 inputs, more than 64"},
+      {{{64, 64, 64, 64, 64, 64, 64, 64}, ELEMENT_BF16, false, NETWORK_STEP, 100},
+       "7 layers of up to 64 units, more than 6"},
+      {{{64, 64, 64, 64, 64, 64}, ELEMENT_F32, true, NETWORK_STEP, 100}, "5 layers of up to 64 units, more than 4"},
+      {{{32, 32, 32, 32, 32, 32, 32, 32, 32, 32}, ELEMENT_F32, false, NETWORK_STEP, 100},
+       "9 layers of up to 32 units, more than 8"},
+      {{{64, 64, 64, 64, 64, 64, 64}, ELEMENT_BF16, false, NETWORK_STEP, 100},
+       "needs 250 KB of shared memory, the GPU has 226"},
+      {{{8, 8}, ELEMENT_BF16, false, NETWORK_STEP, 0}, "0 rows"},
+  };
+  for (const auto &c : refused) EXPECT_EQ(refusal(launch_of(c.shape)), c.reason);
+
+  network_launch l = launch_of({{10, 8}, ELEMENT_BF16, false, NETWORK_STEP, 100});
+  l.X.ld = 12;
+  EXPECT_EQ(refusal(l), "rows of X are not whole units of 16 bytes");
+  l.X.ld = 16, l.layer[0].W.ld = 12;
+  EXPECT_EQ(refusal(l), "rows of layer 1's weights are not whole units of 16 bytes");
+  l.layer[0].W = {nullptr, 12, ELEMENT_F32};
+  EXPECT_EQ(refusal(l), "layer 1 has weights of another element");
+}
+
+TEST(NetworkStepVariants, PartialSumsSufficeForFewerRows) {
+  for (const enum element element : {ELEMENT_F32, ELEMENT_BF16}) {
+    size_t last = 0;
+    for (int64_t rows = 1; rows < 100000; rows += 1 + rows / 20) {
+      network_launch l = launch_of({{28, 64, 10}, element, false, NETWORK_STEP, rows});
+      l.n_gradients = 4096;
+      ASSERT_GE(network_partials(&l), last) << rows;
+      last = network_partials(&l);
+    }
+    EXPECT_GT(last, 0u);
+  }
 }
 
 /* Layers up to 64 wide and up to 32 wide, deep and flat, rows round the tiles, every activation with and without
@@ -293,7 +424,7 @@ std::vector<StepCase> exact_cases() {
     int64_t rows, step_rows;
     Arithmetic least; /* the first that takes so many layers */
   } shapes[] = {
-      {{64, 64, 64, 64, 64, 64, 64}, 130, 130, BF16},
+      {{64, 64, 64, 64, 64, 64, 2}, 130, 130, BF16},
       {{64, 64, 64, 64, 64}, 129, 129, FP32},
       {{28, 64, 33, 16, 2}, 128, 127, FP32},
       {{32, 32, 32, 32, 32, 32, 32, 32, 32, 32, 32, 32, 32}, 129, 128, TF32},

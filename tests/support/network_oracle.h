@@ -103,11 +103,12 @@ struct Passed {
   std::vector<Row> A, Z; /* A[0] = X, A[l] after layer l from 1; Z[l] */
 };
 
+/* Row -1 stands for one beyond the step's: X is 0. */
 inline Passed forward(const Network &network, const Batch &batch, int64_t r) {
   Passed at;
   const int n_x = network.layers[0].n_in;
   Row row;
-  for (int i = 0; i < n_x; i++) row.push_back(interval_exact(batch.X[static_cast<size_t>(r * n_x + i)]));
+  for (int i = 0; i < n_x; i++) row.push_back(interval_exact(r < 0 ? 0 : batch.X[static_cast<size_t>(r * n_x + i)]));
   at.A.push_back(row), at.Z.emplace_back();
   for (size_t l = 0; l < network.layers.size(); l++) {
     const Layer &layer = network.layers[l];
@@ -145,6 +146,19 @@ inline Row softmax(const Row &z) {
     p.push_back({exact.lo * (1 - relative) - 0x1p-149, exact.hi * (1 + relative) + 0x1p-149});
   }
   return p;
+}
+
+/* P of a row, from A of the output layer. */
+inline Row predictions(const Network &network, const Row &A, const std::vector<float> &shift,
+                       const std::vector<float> &scale) {
+  if (network.loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY) return softmax(A);
+  Row P;
+  for (size_t k = 0; k < A.size(); k++)
+    P.push_back(network.loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY
+                    ? bounds_activation(DESCENT_ACTIVATION_SIGMOID, A[k])
+                    : interval_add(interval_div(A[k], interval_exact(static_cast<double>(scale[k]))),
+                                   interval_exact(static_cast<double>(shift[k]))));
+  return P;
 }
 
 /* w over the sum of weights: the sum, its inverse and two products are rounded. */

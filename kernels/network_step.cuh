@@ -801,15 +801,17 @@ static __device__ inline void times_slopes(const struct network_layer &layer, fl
 #pragma unroll
     for (int e = 0; e < 4 * TOGETHER; e++) values[e / 4][e % 4] *= x[0][e / 4][e % 4];
   } else {
-    const float keep_probability = layer.threshold ? layer.keep_probability : 1.0f;
-    const float dropout_scale = layer.threshold && slope_drops(layer.activation) ? layer.dropout_scale : 1.0f;
     load_fragments<TILE>(A, x[0], at);
     flat_fragments<TOGETHER> a(x[0]), flat(values);
+    if (layer.threshold) {
 #pragma unroll
-    for (int e = 0; e < 4 * TOGETHER; e++) a.values[e] *= keep_probability;
+      for (int e = 0; e < 4 * TOGETHER; e++) a.values[e] *= layer.keep_probability;
+    }
     times_slope<true>(layer.activation, a.values, flat.values);
+    if (layer.threshold && slope_drops(layer.activation)) {
 #pragma unroll
-    for (int e = 0; e < 4 * TOGETHER; e++) flat.values[e] *= dropout_scale;
+      for (int e = 0; e < 4 * TOGETHER; e++) flat.values[e] *= layer.dropout_scale;
+    }
     flat.store(values);
   }
 }

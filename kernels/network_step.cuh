@@ -398,7 +398,6 @@ static constexpr struct step_instance step_instance_of(bool forward) {
   return {TILE::WIDTH,
           TILE::LAYERS,
           TILE::ROWS,
-          TILE::THREADS,
           [](bool step, int layers, int n_y) {
             return (size_t)(step ? step_memory<TILE, true>(layers, n_y).bytes
                                  : step_memory<TILE, false>(layers, n_y).bytes);

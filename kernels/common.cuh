@@ -64,6 +64,15 @@ static inline cudaError_t request_shared(void (*kernel)(Parameters...), size_t b
                               (int)bytes > most ? (int)bytes : most);
 }
 
+// The most that a block of the current device may have; 48 KB are always there.
+static inline size_t shared_bytes(void) {
+  int ordinal = 0, bytes = 0;
+  if (cudaGetDevice(&ordinal) != cudaSuccess ||
+      cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal) != cudaSuccess)
+    return 48 << 10;
+  return (size_t)bytes;
+}
+
 template <typename... Parameters, typename... Arguments>
 static inline cudaError_t launch_shared(void (*kernel)(Parameters...), dim3 blocks, unsigned threads, size_t bytes,
                                         cudaStream_t stream, Arguments... arguments) {

@@ -1,15 +1,6 @@
 // Dense layers in one kernel: which variants take a launch, and how their blocks share the rows.
 #include "fused.cuh"
 
-// The most that a block of the current device may have; 48 KB are always there.
-static size_t shared_bytes(void) {
-  int ordinal = 0, bytes = 0;
-  if (cudaGetDevice(&ordinal) != cudaSuccess ||
-      cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal) != cudaSuccess)
-    return 48 << 10;
-  return (size_t)bytes;
-}
-
 // A launch without its pass: what decides about variants.
 struct fused_shape {
   struct device_matrix left, W, out, other;  // other: Z forward; A or Z backward, if it is read

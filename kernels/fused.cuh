@@ -14,8 +14,6 @@
 #include "fused_epilogue.cuh"
 #include "mma.cuh"
 
-enum arithmetic { MULTIPLY_ADD, TENSOR_TF32, TENSOR_BF16 };
-
 // What a launch computes, beside its pass.
 struct fused_product {
   const void *left, *W;

@@ -4,6 +4,11 @@
 
 #include "softmax.cuh"
 
+// J from the sum of w L over the rows; divisor: the n of a mean over columns, or 1.
+static __device__ inline double mean_loss(double sum, double divisor, double weight_sum) {
+  return weight_sum == 0 ? 0 : sum / divisor / weight_sum;
+}
+
 // 1 / sum w in float32, without the double product per row of kernels_loss.h. w / sum w is rounded three times: the
 // sum, its inverse, the product. Powers of two keep all three in float32's range.
 struct inverse_weight_sum {
@@ -24,7 +29,7 @@ static __device__ inline void finish_loss(double *scalars, struct scratch scratc
                                           double weight_sum) {
   double sum;
   if (!grid_sum(total, scratch, &sum) || threadIdx.x != 0) return;
-  scalars[SCALAR_LOSS] = weight_sum == 0 ? 0 : sum / divisor / weight_sum;
+  scalars[SCALAR_LOSS] = mean_loss(sum, divisor, weight_sum);
 }
 
 // ---- squared error ----

@@ -10,6 +10,8 @@
 
 #include "common.cuh"
 
+enum arithmetic { MULTIPLY_ADD, TENSOR_TF32, TENSOR_BF16 };  // how products are computed
+
 #ifdef __CUDACC__
 
 // d (16, 8) += a (16, 16) b (16, 8); bf16 factors, two in a register, the lower column (of b: row) in its lower half.

@@ -66,12 +66,15 @@ static __device__ inline float row_max(float x, struct softmax_parts *parts) {
 }
 static __device__ inline float add(float a, float b) { return a + b; }
 
-// From the maximum and the threads' sums of scaled exponentials.
+// From the maximum and the sum of scaled exponentials, or the threads' parts of it.
+static __device__ inline void set_sum(struct softmax_row &row, float scaled) {
+  const float not_finite = row.max - row.max;  // 0, or NaN
+  row.sum = scaled * (1 / FORMULA_EXP_SCALE) + not_finite;
+  row.inverse = FORMULA_QUOTIENT(1.0f, row.sum) * (1 / FORMULA_EXP_SCALE);
+}
 template <int LANES>
 static __device__ inline void set_sum(struct softmax_row &row, float sum, struct softmax_parts *parts) {
-  const float not_finite = row.max - row.max;  // 0, or NaN
-  row.sum = row_combined<LANES>(sum, parts->sum, add) * (1 / FORMULA_EXP_SCALE) + not_finite;
-  row.inverse = FORMULA_QUOTIENT(1.0f, row.sum) * (1 / FORMULA_EXP_SCALE);
+  set_sum(row, row_combined<LANES>(sum, parts->sum, add));
 }
 
 // COUNT columns, of which `left` are in the row; the others are read as -inf, and not written.

@@ -105,9 +105,8 @@ static int64_t doubtful_units(const struct backend_program *reference, const str
     for (int64_t r = 0; r < step->rows; r++) {
       const int64_t rj = r * o->n + j;
       if (reference_dropout(reference->plan, step, op->layer, o->dropout, rj) == 0) continue;
-      const struct interval unscaled = interval_exact(A[rj] * (1 - o->dropout));
-      const struct interval a = o->dropout > 0 ? interval_rounded(unscaled, 3) : unscaled;
-      const struct interval slope = bounds_slope(o->activation, a, Z ? Z[rj] : 0);
+      const struct interval a = bounds_unscaled(interval_exact(A[rj]), o->dropout);
+      const struct interval slope = bounds_slope(o->activation, a, interval_exact(Z ? Z[rj] : 0));
       if (slope.lo >= threshold.hi || slope.hi <= -threshold.hi) alive = true;
       if (slope.hi >= threshold.lo || slope.lo <= -threshold.lo) doubt = true;
     }

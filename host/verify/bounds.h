@@ -11,11 +11,12 @@
  *   bf16  sums are as in tf32, over bf16 operands: an op rounds the outputs for which plan_is_bf16() holds once more,
  *         to the nearest bf16, and products read W rounded to the nearest bf16. A result stored as bf16 may be rounded
  *         to bf16 before a separate pass adds b (as float32 or bf16), and its tanh may have a relative error of 2^-11,
- *         as in hardware. All else is as in fp32. */
+ *         as in hardware. db sums bf16 values on tensor cores, exactly as products with 1. All else is as in fp32. */
 #ifndef DESCENT_VERIFY_BOUNDS_H
 #define DESCENT_VERIFY_BOUNDS_H
 
 #include "backend/backend.h"
+#include "verify/interval.h"
 
 /* Most output ranges of one op. */
 enum { BOUNDS_MAX_OUTPUTS = 6 };
@@ -39,5 +40,30 @@ struct bounds {
 descent_status bounds_run(struct backend_program *reference, const struct plan *plan, int op,
                           const struct plan_step *step, struct bounds *bounds);
 void bounds_clear(struct bounds *bounds);
+
+/* ---- a range in one go ----
+ * Kernels of several layers show only their results. The values in between are bounded by intervals, propagated from
+ * the inputs of the range through its operations. Where a precision allows several ways of rounding, they hold for that
+ * of these kernels (kernels.h, "several layers in one kernel") alone, since the hull of several ways would grow with
+ * every layer until it says nothing:
+ *   tf32  products truncate their operands.
+ *   bf16  b is bf16 where A is, and added to the float32 sum; A, Z and dZ are rounded to bf16 once, and g' comes from the
+ *         rounded values.
+ * Rounding and truncation keep intervals tight: most that go into a product are a single value, and the others, which
+ * contain a boundary, two neighbours. */
+
+/* The intervals of every value of the buffers that a range uses. */
+struct range_bounds {
+  int n_buffers;
+  struct interval **values; /* (n_buffers), each (rows * cols) of the buffer; NULL: not used. Of `scalars` and
+                             * `gradients`, what the range's loss and backward operations write; the rest, as before */
+};
+
+/* Propagates the range's forward, loss, backward and output operations from the values in `reference`, a program of
+ * backend_reference: parameters, constants, and what the gather of this step has written. Other operations are passed
+ * over. Clear it with range_bounds_clear, also after an error. ERROR_MEMORY. */
+descent_status range_bounds_run(const struct backend_program *reference, struct plan_range range,
+                                const struct plan_step *step, struct range_bounds *bounds);
+void range_bounds_clear(struct range_bounds *bounds);
 
 #endif

@@ -4,11 +4,6 @@
 
 #include "verify/bounds_internal.h"
 
-/* An operand as a product reads it: `value`, with an error of at most `error`. */
-struct operand {
-  double value, error;
-};
-
 static inline struct operand operand(descent_precision precision, double x) {
   switch (precision) {
     case DESCENT_PRECISION_FP32: break;
@@ -18,28 +13,18 @@ static inline struct operand operand(descent_precision precision, double x) {
   return (struct operand){x, 0};
 }
 
-/* A sum of products before rounding: its value, the error caused by those of the operands, the sum of absolute values,
- * and the numbers of products and of terms. */
-struct sum {
-  double value, error, absolute, products, terms;
-};
-
 /* sum_i x_i y_i, strided. */
 static struct sum dot(descent_precision precision, const double *x, int64_t x_stride, const double *y, int64_t y_stride,
                       int64_t n) {
   struct sum sum = {.products = (double)n, .terms = (double)n};
   for (int64_t i = 0; i < n; i++) {
     const struct operand a = operand(precision, x[i * x_stride]), b = operand(precision, y[i * y_stride]);
-    const double p = a.value * b.value;
-    const double error = fabs(a.value) * b.error + a.error * fabs(b.value) + a.error * b.error;
-    sum.value += p;
-    sum.error += error;
-    sum.absolute += fabs(p) + error;
+    bounds_add_product(&sum, a, b);
   }
   return sum;
 }
 
-static struct sum plus(struct sum sum, double x, double error) {
+struct sum bounds_plus(struct sum sum, double x, double error) {
   sum.value += x;
   sum.error += error;
   sum.absolute += fabs(x) + error;
@@ -50,7 +35,7 @@ static struct sum plus(struct sum sum, double x, double error) {
 /* One rounding per term, of twice the unit where sums may truncate (gamma of twice as many roundings); a product below
  * the normal range has an error of at most eta. If the sum of absolute values overflows float32, a partial sum may too.
  */
-static struct interval summed(descent_precision precision, struct sum sum) {
+struct interval bounds_summed(descent_precision precision, struct sum sum) {
   const double roundings = precision == DESCENT_PRECISION_FP32 ? sum.terms : 2 * sum.terms;
   const double error = sum.error + interval_gamma(roundings) * sum.absolute + sum.products * INTERVAL_ETA;
   if (!(sum.absolute + error <= (double)FLT_MAX)) return (struct interval){-INFINITY, INFINITY};
@@ -60,19 +45,12 @@ static struct interval summed(descent_precision precision, struct sum sum) {
 /* Z = product + b. If the result is stored as bf16, b may be bf16 too, and either Z may be rounded to bf16 before the
  * activation, or the product may be, with b added to it in float32. */
 static struct interval pre_activation(descent_precision precision, struct sum product, double b, bool reduced) {
-  if (!reduced) return summed(precision, plus(product, b, 0));
+  if (!reduced) return bounds_summed(precision, bounds_plus(product, b, 0));
   const double b_bf16 = interval_bf16(b);
-  const struct interval fused = summed(precision, plus(product, b, fabs(b - b_bf16)));
+  const struct interval fused = bounds_summed(precision, bounds_plus(product, b, fabs(b - b_bf16)));
   const struct interval bias = {fmin(b, b_bf16), fmax(b, b_bf16)};
-  const struct interval separate = interval_add(interval_to_bf16(summed(precision, product)), bias);
+  const struct interval separate = interval_add(interval_to_bf16(bounds_summed(precision, product)), bias);
   return interval_hull(interval_hull(fused, interval_to_bf16(fused)), separate);
-}
-
-/* x times the dropout factor: 0, which is exact, 1, or 1 / (1 - p), where 1 - p, the quotient and the product may each
- * be rounded. */
-static struct interval dropped(struct interval x, double factor) {
-  if (factor == 0) return interval_exact(0);
-  return factor == 1 ? x : interval_rounded(interval_times(x, interval_exact(factor)), 3);
 }
 
 descent_status bounds_dense_forward(const struct backend_program *reference, const struct plan_op *op,
@@ -97,7 +75,7 @@ descent_status bounds_dense_forward(const struct backend_program *reference, con
       const struct interval z = pre_activation(precision, product, b[j], reduced);
       const struct interval g =
           reduced ? bounds_activation_approximate(o->activation, z) : bounds_activation(o->activation, z);
-      const struct interval a = dropped(g, reference_dropout(reference->plan, step, op->layer, o->dropout, rj));
+      const struct interval a = bounds_dropped(g, reference_dropout(reference->plan, step, op->layer, o->dropout, rj));
       A_bound[rj] = interval_bound(reduced ? interval_to_bf16(a) : a, A[rj]);
       if (Z) Z_bound[rj] = interval_bound(reduced ? interval_to_bf16(z) : z, Z[rj]);
     }
@@ -110,19 +88,20 @@ descent_status bounds_dense_backward_weights(const struct backend_program *refer
   const double *dZ = reference_values(reference, o->dZ), *A_in = reference_values(reference, o->A_in);
   const double *dW = reference_values(reference, o->gradients) + o->W,
                *db = reference_values(reference, o->gradients) + o->b;
-  static const double one = 1; /* db is a sum in float32 in every precision */
+  static const double one = 1; /* db sums the values as stored, in tf32 too */
   const descent_precision precision = reference->plan->precision, fp32 = DESCENT_PRECISION_FP32;
+  const descent_precision of_db = precision == DESCENT_PRECISION_BF16 ? precision : fp32;
   double *dW_bound, *db_bound;
   descent_status status = bounds_add(bounds, reference, o->gradients, o->W, o->n_out * o->n_in, &dW_bound);
   if (status == DESCENT_OK) status = bounds_add(bounds, reference, o->gradients, o->b, o->n_out, &db_bound);
   if (status != DESCENT_OK) return status;
 
   for (int64_t j = 0; j < o->n_out; j++) {
-    db_bound[j] = interval_bound(summed(fp32, dot(fp32, dZ + j, o->n_out, &one, 0, step->rows)), db[j]);
+    db_bound[j] = interval_bound(bounds_summed(of_db, dot(fp32, dZ + j, o->n_out, &one, 0, step->rows)), db[j]);
     for (int64_t i = 0; i < o->n_in; i++) {
       const int64_t ji = j * o->n_in + i;
       const struct sum product = dot(precision, dZ + j, o->n_out, A_in + i, o->n_in, step->rows);
-      dW_bound[ji] = interval_bound(summed(precision, product), dW[ji]);
+      dW_bound[ji] = interval_bound(bounds_summed(precision, product), dW[ji]);
     }
   }
   return DESCENT_OK;
@@ -144,14 +123,14 @@ descent_status bounds_dense_backward_input(const struct backend_program *referen
     for (int64_t i = 0; i < o->n_in; i++) {
       const int64_t ri = r * o->n_in + i;
       const double factor = reference_dropout(reference->plan, step, op->layer - 1, o->dropout, ri);
-      /* a = A (1 - p): two roundings for 1 - p, one for the product. */
-      const struct interval unscaled = interval_exact(A[ri] * (1 - o->dropout));
-      const struct interval a = o->dropout > 0 ? interval_rounded(unscaled, 3) : unscaled;
+      const struct interval a = bounds_unscaled(interval_exact(A[ri]), o->dropout);
       /* With a bf16 result, the product may be stored as bf16 before a separate pass. */
-      const struct interval sum = summed(precision, dot(precision, dZ + r * o->n_out, 1, W + i, o->n_in, o->n_out));
+      const struct interval sum =
+          bounds_summed(precision, dot(precision, dZ + r * o->n_out, 1, W + i, o->n_in, o->n_out));
       const struct interval product = reduced ? interval_hull(sum, interval_to_bf16(sum)) : sum;
-      const struct interval times = interval_mul(product, bounds_slope(o->activation, a, Z ? Z[ri] : 0));
-      const struct interval d = dropped(o->activation == DESCENT_ACTIVATION_IDENTITY ? product : times, factor);
+      const struct interval times =
+          interval_mul(product, bounds_slope(o->activation, a, interval_exact(Z ? Z[ri] : 0)));
+      const struct interval d = bounds_dropped(o->activation == DESCENT_ACTIVATION_IDENTITY ? product : times, factor);
       bound[ri] = interval_bound(reduced ? interval_to_bf16(d) : d, dZ_below[ri]);
     }
   return DESCENT_OK;

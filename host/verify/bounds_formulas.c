@@ -35,15 +35,22 @@ static double normal(double z) { return 0.5 * erfc(-z * M_SQRT1_2); }
 enum { NORMAL_END = 15 };
 
 /* Phi of one float: the tail for z < 0, else 1 - tail. */
-static struct interval normal_distribution(double z) {
+static struct interval normal_distribution_at(double z) {
   const double t = fmin(fabs(z), NORMAL_END), tail = normal(-fabs(z));
   const struct interval p = evaluated(tail, tail, ERROR_NORMAL + 0.5 * t * t);
   return z < 0 ? p : interval_sub(interval_exact(1), p);
 }
 
-static struct interval normal_density(double z) {
-  const double t = fmin(fabs(z), NORMAL_END), density = exp(-0.5 * z * z) * (0.5 * M_2_SQRTPI * M_SQRT1_2);
-  return evaluated(density, density, ERROR_DENSITY + 0.5 * t * t);
+/* Both ends increase with z, since the error increases more slowly than Phi. */
+static struct interval normal_distribution(struct interval z) {
+  return interval_hull(normal_distribution_at(z.lo), normal_distribution_at(z.hi));
+}
+
+static struct interval normal_density(struct interval z) {
+  const struct interval magnitude = interval_magnitude(z);
+  const double t = fmin(magnitude.hi, NORMAL_END), factor = 0.5 * M_2_SQRTPI * M_SQRT1_2;
+  return evaluated(exp(-0.5 * magnitude.hi * magnitude.hi) * factor, exp(-0.5 * magnitude.lo * magnitude.lo) * factor,
+                   ERROR_DENSITY + 0.5 * t * t);
 }
 
 /* The range of g over z, for a g that decreases up to its only minimum and then increases. */
@@ -91,15 +98,15 @@ struct interval bounds_activation_approximate(descent_activation activation, str
   return capped(interval_widened((struct interval){tanh(z.lo), tanh(z.hi)}, 0x1p-11, 1), -1, 1);
 }
 
-/* Derivatives like that of relu jump at a = 0. Without dropout `a` is an input, so exact and not ambiguous; with
- * dropout it is ambiguous only if A (1 - p) may round to 0. */
+/* Derivatives like that of relu jump at a = 0. For an exact `a` there is no ambiguity; with dropout there is only if
+ * A (1 - p) may round to 0. */
 static struct interval step_slope(struct interval a, double below) {
   const struct interval least = interval_constant(below);
   return (struct interval){a.lo > 0 ? 1 : least.lo, a.hi > 0 ? 1 : least.hi};
 }
 
-struct interval bounds_slope(descent_activation activation, struct interval a, double z) {
-  const struct interval one = interval_exact(1), at = interval_exact(z);
+struct interval bounds_slope(descent_activation activation, struct interval a, struct interval z) {
+  const struct interval one = interval_exact(1);
   switch (activation) {
     case DESCENT_ACTIVATION_IDENTITY: return one;
     case DESCENT_ACTIVATION_SIGMOID: return interval_mul(a, interval_sub(one, a));
@@ -108,23 +115,35 @@ struct interval bounds_slope(descent_activation activation, struct interval a, d
       return interval_rounded(interval_sub(one, interval_mul(a, a)), 2);
     case DESCENT_ACTIVATION_RELU: return step_slope(a, 0);
     case DESCENT_ACTIVATION_LEAKY_RELU: return step_slope(a, 0.01);
-    case DESCENT_ACTIVATION_GELU: return interval_add(normal_distribution(z), interval_mul(at, normal_density(z)));
+    case DESCENT_ACTIVATION_GELU: return interval_add(normal_distribution(z), interval_mul(z, normal_density(z)));
     case DESCENT_ACTIVATION_SILU: {
-      const struct interval s = sigmoid(at);
-      return interval_mul(s, interval_add(one, interval_mul(at, interval_sub(one, s))));
+      const struct interval s = sigmoid(z);
+      return interval_mul(s, interval_add(one, interval_mul(z, interval_sub(one, s))));
     }
   }
   return (struct interval){-INFINITY, INFINITY};
 }
 
-/* The rounding of the argument z - max becomes a relative error of |z - max| u in exp. All terms of the sum are
- * positive, so its relative error is that of the terms and of n - 1 additions. */
-struct interval bounds_exponentials(const double *z, int64_t n, struct interval *e) {
-  double max = z[0];
+struct interval bounds_dropped(struct interval x, double factor) {
+  if (factor == 0) return interval_exact(0);
+  return factor == 1 ? x : interval_rounded(interval_times(x, interval_exact(factor)), 3);
+}
+
+/* Two roundings for 1 - p, one for the product. */
+struct interval bounds_unscaled(struct interval A, double dropout) {
+  if (dropout == 0) return A;
+  return interval_rounded((struct interval){A.lo * (1 - dropout), A.hi * (1 - dropout)}, 3);
+}
+
+/* The rounding of the argument z - max becomes a relative error of |z - max| u in exp; the largest z that a computation
+ * takes for max is at most the upper ends' and gives a smaller error. All terms of the sum are positive, so its relative
+ * error is that of the terms and of n - 1 additions. */
+struct interval bounds_exponentials(const struct interval *z, int64_t n, struct interval *e) {
+  double max = z[0].hi;
   struct interval sum = {0, 0};
-  for (int64_t k = 1; k < n; k++) max = fmax(max, z[k]);
+  for (int64_t k = 1; k < n; k++) max = fmax(max, z[k].hi);
   for (int64_t k = 0; k < n; k++) {
-    const struct interval d = interval_rounded(interval_exact(z[k] - max), 1);
+    const struct interval d = interval_rounded((struct interval){z[k].lo - max, z[k].hi - max}, 1);
     e[k] = evaluated(exp(d.lo), exp(d.hi), ERROR_EXP);
     sum.lo += e[k].lo;
     sum.hi += e[k].hi;
@@ -136,8 +155,8 @@ struct interval bounds_log(struct interval x) {
   return evaluated(log(x.lo), log(x.hi), ERROR_LOG);
 }
 
-struct interval bounds_softplus_tail(double z) {
-  const double e = exp(-fabs(z));
-  const struct interval power = evaluated(e, e, ERROR_EXP);
+struct interval bounds_softplus_tail(struct interval z) {
+  const struct interval magnitude = interval_magnitude(z);
+  const struct interval power = evaluated(exp(-magnitude.hi), exp(-magnitude.lo), ERROR_EXP);
   return evaluated(log1p(power.lo), log1p(power.hi), ERROR_LOG1P);
 }

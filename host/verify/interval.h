@@ -98,6 +98,12 @@ static inline struct interval interval_sqrt(struct interval x) {
   return interval_rounded((struct interval){sqrt(fmax(x.lo, 0)), sqrt(fmax(x.hi, 0))}, 1);
 }
 
+/* |x|. */
+static inline struct interval interval_magnitude(struct interval x) {
+  const double a = fabs(x.lo), b = fabs(x.hi);
+  return (struct interval){x.lo < 0 && x.hi > 0 ? 0 : fmin(a, b), fmax(a, b)};
+}
+
 /* The smallest interval that contains both. */
 static inline struct interval interval_hull(struct interval a, struct interval b) {
   return (struct interval){fmin(a.lo, b.lo), fmax(a.hi, b.hi)};
@@ -125,19 +131,26 @@ static inline double interval_bf16(double x) {
   return fabs(nearest) < 0x1p128 ? nearest : copysign(INFINITY, x);
 }
 
-/* Rounding is monotone, so the rounded ends bound the rounded values. */
+/* Rounding and truncation are monotone, so the ends' bound the values'. */
 static inline struct interval interval_to_bf16(struct interval x) {
   return (struct interval){interval_bf16(x.lo), interval_bf16(x.hi)};
 }
 
-/* The largest error of x as an operand in tf32: truncated to 11 significant bits (below 2^-126, to multiples of
- * 2^-136), whose error is at least that of rounding to nearest. */
-static inline double interval_tf32_error(double x) {
+/* x as an operand in tf32, truncated to 11 significant bits (below 2^-126, to multiples of 2^-136). */
+static inline double interval_tf32(double x) {
   enum { CUT = 52 - 10 };
-  if (!isfinite(x)) return 0;
-  const double cut = fabs(x) < 0x1p-126 ? trunc(x * 0x1p136) * 0x1p-136 : interval_cut(x, CUT, 0);
-  return fabs(x - cut);
+  if (!isfinite(x)) return x;
+  return fabs(x) < 0x1p-126 ? trunc(x * 0x1p136) * 0x1p-136 : interval_cut(x, CUT, 0);
 }
+static inline struct interval interval_to_tf32(struct interval x) {
+  return (struct interval){interval_tf32(x.lo), interval_tf32(x.hi)};
+}
+
+/* The error of the truncation, which is at least that of rounding to nearest. */
+static inline double interval_tf32_error(double x) { return isfinite(x) ? fabs(x - interval_tf32(x)) : 0; }
+
+/* NaN if the interval is unbounded. */
+static inline double interval_middle(struct interval x) { return x.lo + (x.hi - x.lo) / 2; }
 
 /* The largest distance of a computed value from `exact`; infinite (no check) if the computation may overflow. */
 static inline double interval_bound(struct interval x, double exact) {

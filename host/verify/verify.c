@@ -1,6 +1,9 @@
 /* Checks a device operation by operation. Before each operation of the network's plan, the inputs are copied from the
  * candidate to the reference backend; both run the operation, and all outputs must be within the bounds derived for the
- * precision. An output that is not is replaced by the exact one, so that later operations are checked independently. */
+ * precision. An output that is not is replaced by the exact one, so that later operations are checked independently.
+ *
+ * Where the device computes several operations of a range in one kernel, the range is also run in one go, and what it
+ * leaves must be within the bounds propagated through all of its operations. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -17,6 +20,9 @@
 #include "verify/synthetic.h"
 
 enum phase { PHASE_TRAIN, PHASE_BACKWARD, PHASE_EVALUATE, PHASE_PREDICT, PHASES };
+
+/* The ranges that are run in one go where a device fuses operations of them. */
+enum fused_range { FUSED_TRAIN, FUSED_EVALUATE, FUSED_PREDICT, FUSED_RANGES };
 
 /* All that a plan may have. */
 static const unsigned parts = PLAN_PART_BACKWARD | PLAN_PART_INPUT_GRADIENT | PLAN_PART_ACCUMULATE;
@@ -37,7 +43,9 @@ struct verification {
   struct program reference;       /* compiled NULL: the exact program is the reference */
   const struct plan *plan;        /* of the candidate; the others are equal */
   struct comparison *comparisons; /* (PHASES, OP_KINDS, layers + 1) */
+  struct comparison *fused;       /* (FUSED_RANGES, layers + 2): loss, gradients layer by layer, predictions */
   double *values, *expected;      /* (largest buffer) read from the candidate, from the reference */
+  double *bounds;                 /* (largest buffer) */
 };
 
 /* ---- inputs and outputs of an operation ---- */
@@ -167,16 +175,21 @@ done:
 }
 
 /* Step `number` uses the next batch of the rows, epoch after epoch; the last batch of an epoch may be smaller. */
+static struct plan_step step_of(const struct verification *v, int64_t number, struct permutation *order) {
+  const int64_t first = (number - 1) % v->batches * v->batch, left = v->data.dataset.rows - first;
+  *order = permutation_create(v->seed, RNG_SHUFFLE, (uint64_t)((number - 1) / v->batches + 1),
+                              (uint64_t)v->data.dataset.rows);
+  return (struct plan_step){.number = number,
+                            .first_row = first,
+                            .rows = left < v->batch ? left : v->batch,
+                            .learning_rate = v->learning_rate,
+                            .order = order};
+}
+
 static descent_status check_range(struct verification *v, enum phase phase, struct plan_range range, int64_t number) {
   descent_status status = DESCENT_OK;
-  int64_t first = (number - 1) % v->batches * v->batch, left = v->data.dataset.rows - first;
-  struct permutation order = permutation_create(v->seed, RNG_SHUFFLE, (uint64_t)((number - 1) / v->batches + 1),
-                                                (uint64_t)v->data.dataset.rows);
-  struct plan_step step = {.number = number,
-                           .first_row = first,
-                           .rows = left < v->batch ? left : v->batch,
-                           .learning_rate = v->learning_rate,
-                           .order = &order};
+  struct permutation order;
+  const struct plan_step step = step_of(v, number, &order);
   for (int i = 0; i < range.count; i++) TRY(check_op(v, phase, range.first + i, &step));
 done:
   return status;
@@ -195,6 +208,116 @@ static descent_status check_backward(struct verification *v, int64_t number) {
   TRY(check_range(v, PHASE_BACKWARD, plan->add_gradients, number));
   TRY(check_range(v, PHASE_BACKWARD, plan->input_gradient, number));
 done:
+  return status;
+}
+
+/* ---- ranges in one go ---- */
+
+static struct plan_range range_of(const struct plan *plan, enum fused_range which) {
+  return which == FUSED_TRAIN ? plan->gradient : which == FUSED_EVALUATE ? plan->evaluate : plan->predict;
+}
+
+/* Does the candidate compute several operations of the range in one kernel? */
+static bool is_fused(const struct verification *v, struct plan_range range) {
+  const struct backend *backend = v->candidate.backend;
+  for (int i = range.first; backend->fused_with && i < range.first + range.count; i++)
+    if (backend->fused_with(v->candidate.compiled, range, i) != i) return true;
+  return false;
+}
+
+/* What a range leaves, in so many elements of a buffer. */
+struct result {
+  int buffer;
+  int64_t offset, count;
+  struct comparison *comparison;
+};
+
+/* The results of an operation, at most 2; returns how many. */
+static int results_of(const struct verification *v, enum fused_range which, const struct plan_op *op, int64_t rows,
+                      struct result results[2]) {
+  struct comparison *const comparisons = v->fused + (int)which * (v->plan->layers + 2);
+  switch (op->kind) {
+    case OP_LOSS: results[0] = (struct result){op->loss.scalars, SCALAR_LOSS, 1, comparisons}; return 1;
+    case OP_DENSE_BACKWARD_WEIGHTS: {
+      const struct plan_dense_backward_weights *o = &op->weights;
+      results[0] = (struct result){o->gradients, o->W, o->n_out * o->n_in, comparisons + op->layer};
+      results[1] = (struct result){o->gradients, o->b, o->n_out, comparisons + op->layer};
+      return 2;
+    }
+    case OP_OUTPUT:
+      results[0] = (struct result){op->output.P, 0, rows * op->output.n, comparisons + v->plan->layers + 1};
+      return 1;
+    default: return 0;
+  }
+}
+
+/* Fills it with NaN, so that a missing write is found. */
+static descent_status poison_result(struct verification *v, const struct result *result) {
+  for (int64_t k = 0; k < result->count; k++) v->values[k] = NAN;
+  return program_write(&v->candidate, result->buffer, result->offset, result->count, PLAN_F64, v->values);
+}
+
+/* An interval without bounds is no check. */
+static descent_status compare_result(struct verification *v, const struct result *result,
+                                     const struct range_bounds *bounds) {
+  const struct interval *within = bounds->values[result->buffer] + result->offset;
+  descent_status status;
+  TRY(program_read(&v->candidate, result->buffer, result->offset, result->count, PLAN_F64, v->values));
+  for (int64_t k = 0; k < result->count; k++) {
+    const double middle = interval_middle(within[k]);
+    v->expected[k] = isfinite(middle) ? middle : 0;
+    v->bounds[k] = interval_bound(within[k], middle);
+  }
+  compare(result->comparison, v->values, v->expected, v->bounds, 1, result->count);
+done:
+  return status;
+}
+
+static descent_status for_each_result(struct verification *v, enum fused_range which, int64_t rows,
+                                      const struct range_bounds *bounds) {
+  const struct plan_range range = range_of(v->plan, which);
+  descent_status status = DESCENT_OK;
+  struct result results[2];
+  for (int i = range.first; i < range.first + range.count; i++)
+    for (int n = results_of(v, which, &v->plan->ops[i], rows, results); n-- > 0;)
+      TRY(bounds ? compare_result(v, &results[n], bounds) : poison_result(v, &results[n]));
+done:
+  return status;
+}
+
+/* Copies what the range has read to the exact program: the state, and the rows that its gather has written. */
+static descent_status copy_read(struct verification *v) {
+  const int buffers[] = {v->candidate.at.X, v->candidate.at.y, v->candidate.at.w};
+  descent_status status;
+  TRY(program_copy_state(&v->candidate, &v->exact));
+  for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+    const int64_t count = v->plan->buffers[buffers[i]].rows * v->plan->buffers[buffers[i]].cols;
+    TRY(program_read(&v->candidate, buffers[i], 0, count, PLAN_F64, v->values));
+    TRY(program_write(&v->exact, buffers[i], 0, count, PLAN_F64, v->values));
+  }
+done:
+  return status;
+}
+
+/* If the candidate fuses operations of the range: runs it in one go from the candidate's current state. */
+static descent_status check_fused(struct verification *v, enum fused_range which, int64_t number) {
+  const struct plan_range range = range_of(v->plan, which);
+  struct range_bounds bounds = {0};
+  struct permutation order;
+  const struct plan_step step = step_of(v, number, &order);
+  double scalars[SCALAR_SLOTS];
+  descent_status status = DESCENT_OK;
+  if (!is_fused(v, range)) goto done;
+  TRY(program_read(&v->candidate, v->candidate.at.scalars, 0, SCALAR_SLOTS, PLAN_F64, scalars));
+  TRY(for_each_result(v, which, step.rows, NULL));
+  TRY(program_run(&v->candidate, range, &step, 1));
+  TRY(copy_read(v));
+  TRY(range_bounds_run(v->exact.compiled, range, &step, &bounds));
+  TRY(for_each_result(v, which, step.rows, &bounds));
+  /* A wrong loss may have marked the step as bad, and spoilt the total. */
+  TRY(program_write(&v->candidate, v->candidate.at.scalars, 0, SCALAR_SLOTS, PLAN_F64, scalars));
+done:
+  range_bounds_clear(&bounds);
   return status;
 }
 
@@ -236,11 +359,22 @@ static descent_status prepare(struct verification *v, const descent_network *net
   }
   v->comparisons =
       memory_allocate((int64_t)PHASES * OP_KINDS * (v->plan->layers + 1), sizeof *v->comparisons, "the comparisons");
+  v->fused = memory_allocate((int64_t)FUSED_RANGES * (v->plan->layers + 2), sizeof *v->fused, "the comparisons");
   v->values = memory_allocate(largest, sizeof *v->values, "a buffer's values");
   v->expected = memory_allocate(largest, sizeof *v->expected, "a buffer's values");
-  if (!v->comparisons || !v->values || !v->expected) return DESCENT_ERROR_MEMORY;
+  v->bounds = memory_allocate(largest, sizeof *v->bounds, "a buffer's bounds");
+  if (!v->comparisons || !v->fused || !v->values || !v->expected || !v->bounds) return DESCENT_ERROR_MEMORY;
 done:
   return status;
+}
+
+static void report_row(const struct comparison *c, const char *prefix, const char *name,
+                       void (*on_row)(void *user, const descent_verify_row *row), void *user, bool *passed) {
+  char text[96];
+  snprintf(text, sizeof text, "%s%s", prefix, name);
+  if (c->failed) *passed = false;
+  const descent_verify_row row = {text, c->values, c->largest_error, c->bound, c->ratio, !c->failed};
+  if (on_row) on_row(user, &row);
 }
 
 static void report(struct verification *v, enum phase phase, struct plan_range range,
@@ -248,12 +382,9 @@ static void report(struct verification *v, enum phase phase, struct plan_range r
   static const char *const prefixes[PHASES] = {"", "backward: ", "evaluate: ", "predict: "};
   for (int i = range.first; i < range.first + range.count; i++) {
     const struct comparison *c = comparison_of(v, phase, &v->plan->ops[i]);
-    char name[64], text[96];
+    char name[64];
     plan_op_name(&v->plan->ops[i], name, sizeof name);
-    snprintf(text, sizeof text, "%s%s", prefixes[phase], name);
-    if (c->failed) *passed = false;
-    const descent_verify_row row = {text, c->values, c->largest_error, c->bound, c->ratio, !c->failed};
-    if (on_row) on_row(user, &row);
+    report_row(c, prefixes[phase], name, on_row, user, passed);
   }
 }
 
@@ -264,6 +395,21 @@ static void report_backward(struct verification *v, void (*on_row)(void *user, c
   report(v, PHASE_BACKWARD, v->plan->add_gradients, on_row, user, passed); /* with keep_gradients: the same kind */
 }
 
+/* What has been compared: nothing where the device fuses nothing. */
+static void report_fused(struct verification *v, void (*on_row)(void *user, const descent_verify_row *row), void *user,
+                         bool *passed) {
+  static const char *const prefixes[FUSED_RANGES] = {"fused: ", "fused evaluate: ", "fused predict: "};
+  const int layers = v->plan->layers;
+  for (int which = 0; which < FUSED_RANGES; which++)
+    for (int i = 0; i < layers + 2; i++) {
+      const struct comparison *c = &v->fused[which * (layers + 2) + i];
+      char gradients[64];
+      snprintf(gradients, sizeof gradients, "gradients layer %d", i);
+      const char *name = i == 0 ? "loss" : i <= layers ? gradients : "predictions";
+      if (c->values > 0) report_row(c, prefixes[which], name, on_row, user, passed);
+    }
+}
+
 static descent_status check_all(struct verification *v, int64_t steps) {
   descent_status status = DESCENT_OK;
   for (int64_t number = 1; number <= steps; number++) TRY(check_range(v, PHASE_TRAIN, v->plan->train, number));
@@ -272,6 +418,7 @@ static descent_status check_all(struct verification *v, int64_t steps) {
   for (int64_t number = 1; number <= v->batches; number += v->batches > 1 ? v->batches - 1 : 1) {
     TRY(check_range(v, PHASE_EVALUATE, v->plan->evaluate, number));
     TRY(check_range(v, PHASE_PREDICT, v->plan->predict, number));
+    for (int which = 0; which < FUSED_RANGES; which++) TRY(check_fused(v, (enum fused_range)which, number));
   }
 done:
   return status;
@@ -306,6 +453,7 @@ descent_status descent_verify(const descent_network *network, descent_device *ca
   report_backward(&v, on_row, user, passed);
   report(&v, PHASE_EVALUATE, v.plan->evaluate, on_row, user, passed);
   report(&v, PHASE_PREDICT, v.plan->predict, on_row, user, passed);
+  report_fused(&v, on_row, user, passed);
 done:
   program_clear(&v.candidate);
   program_clear(&v.reference);
@@ -313,7 +461,9 @@ done:
   if (exact.device) backend_reference.close(exact.device);
   synthetic_clear(&v.data);
   free(v.comparisons);
+  free(v.fused);
   free(v.values);
   free(v.expected);
+  free(v.bounds);
   return status;
 }

@@ -1192,12 +1192,16 @@ typedef struct descent_verify_row {
 /* Runs every operation of the network's training, evaluation and prediction on both devices from the same inputs and
  * compares all values written: `steps` training steps on `rows` synthetic rows (drawn from the options' seed, in
  * batches of options->batch_size with the remainder as the last one; 0: all rows), one more that also computes the
- * layer statistics, then the backward pass of a caller's loss, evaluation and prediction. `on_row` (may be NULL) gets one comparison per operation, the worst
- * over its steps, valid during the call; `*passed`: all passed. `rows` and `steps` are at least 1. A value that fails
- * is replaced by the exact one before the next operation, so that each operation is checked alone. The bounds are those
- * of options->precision against exact arithmetic, and come from the reference device whatever the reference: with
- * another reference a value may differ by two bounds. ERROR_DIVERGED when the exact values themselves leave the range
- * of float32, ERROR_UNSUPPORTED when one of the devices lacks the precision. The network and files are unchanged. */
+ * layer statistics, then the backward pass of a caller's loss, evaluation and prediction. `on_row` (may be NULL) gets
+ * one comparison per operation, the worst over its steps, valid during the call; `*passed`: all passed. `rows` and
+ * `steps` are at least 1. A value that fails is replaced by the exact one before the next operation, so that each
+ * operation is checked alone. Where the candidate computes several operations in one kernel, the gradients of a step,
+ * an evaluation and a prediction are also run in one go, and rows such as "fused: gradients layer 2" compare what they
+ * leave; there `largest_error` is the distance from the middle of the range of values that roundings in all of the
+ * operations allow. The bounds are those of options->precision against exact arithmetic, and come from the reference
+ * device whatever the reference: with another reference a value may differ by two bounds. ERROR_DIVERGED when the exact
+ * values themselves leave the range of float32, ERROR_UNSUPPORTED when one of the devices lacks the precision. The
+ * network and files are unchanged. */
 DESCENT_API descent_status descent_verify(const descent_network *network, descent_device *candidate,
                                           descent_device *reference, const descent_train_options *options, int64_t rows,
                                           int64_t steps, void (*on_row)(void *user, const descent_verify_row *row),

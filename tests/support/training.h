@@ -23,11 +23,11 @@ inline Device open_device(const char *name, int threads = 2) {
   return {device, descent_device_close};
 }
 
-/* widths: n_0 .. n_L; the output layer's activation is identity. Weights are drawn from `seed`. */
+/* widths: n_0 .. n_L. Weights are drawn from `seed`. */
 inline Network make_network(const std::vector<int64_t> &widths, descent_activation hidden, descent_loss loss,
-                            uint64_t seed = 1) {
+                            uint64_t seed = 1, descent_activation output = DESCENT_ACTIVATION_IDENTITY) {
   std::vector<descent_activation> activations(widths.size() - 1, hidden);
-  activations.back() = DESCENT_ACTIVATION_IDENTITY;
+  activations.back() = output;
   descent_network_options options = descent_network_options_default();
   options.inputs = widths[0];
   options.layers = static_cast<int32_t>(activations.size());

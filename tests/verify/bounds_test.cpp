@@ -42,7 +42,7 @@ TEST_P(Bounds, hold_for_every_float_and_are_nearly_reached) {
     value.see(z, static_cast<double>(formula_activate(g, z)), exact, bounds_activation(g, interval_exact(z)));
     const float a = static_cast<float>(exact);
     slope.see(z, static_cast<double>(formula_slope(g, slope_is_from_z(g) ? z : a)),
-              reference_slope(g, static_cast<double>(a), z), bounds_slope(g, interval_exact(a), z));
+              reference_slope(g, static_cast<double>(a), z), bounds_slope(g, interval_exact(a), interval_exact(z)));
     if (HasFatalFailure()) return;
   }
   const bool rounds = g != DESCENT_ACTIVATION_IDENTITY && g != DESCENT_ACTIVATION_RELU;

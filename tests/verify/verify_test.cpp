@@ -343,6 +343,86 @@ TEST(Verify, ADeviceMayBeComparedWithAnyOther) {
   EXPECT_TRUE(result.passed) << failures(result);
 }
 
+/* ---- a device that computes several operations in one kernel ---- */
+
+/* The operations from the first layer on, as one; in one go a value may be wrong. */
+int fused_with(backend_program *program, plan_range range, int op) {
+  const plan &p = *program->plan;
+  if (range.count < 2 || p.ops[op].kind == OP_GATHER || p.ops[op].kind == OP_GRADIENT_NORM) return op;
+  for (int i = range.first; i < op; i++)
+    if (p.ops[i].kind == OP_DENSE_FORWARD) return i;
+  return op;
+}
+
+struct {
+  plan_op_kind kind; /* of the operation whose result is wrong in one go; OP_KINDS: of none */
+  int layer;
+  bool is_missing; /* as before; else off by a thousandth */
+} wrong_in_one_go;
+
+descent_status run_in_one_go(backend_program *program, plan_range range, const plan_step *steps, int64_t n_steps) {
+  descent_status status = DESCENT_OK;
+  for (int i = range.first; i < range.first + range.count && status == DESCENT_OK; i++) {
+    const plan_op &op = program->plan->ops[i];
+    const bool is_wrong =
+        range.count > 1 && op.kind == wrong_in_one_go.kind && (op.layer == wrong_in_one_go.layer || !op.layer);
+    int buffer = PLAN_NONE;
+    int64_t offset = 0;
+    output_of(program->plan, op, &buffer, &offset);
+    double &value = reference_values(program, buffer)[offset];
+    const double before = value;
+    status = simulated::run(program, plan_range{i, 1}, steps, n_steps);
+    if (is_wrong) value = wrong_in_one_go.is_missing ? before : value * 1.001;
+  }
+  return status;
+}
+
+TEST(Verify, SeveralOperationsInOneKernelAreComparedInOneGo) {
+  backend table = simulated::table();
+  table.fused_with = fused_with;
+  table.run = run_in_one_go;
+  const Device reference = open("reference", 1);
+  descent_device candidate = *reference;
+  candidate.backend = &table;
+  const Network network = make_network(DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+  const struct {
+    plan_op_kind kind;
+    int layer;
+    std::vector<std::string> failed;
+  } cases[] = {
+      {OP_KINDS, 0, {}},
+      {OP_LOSS, 3, {"fused: loss", "fused evaluate: loss"}},
+      {OP_DENSE_BACKWARD_WEIGHTS, 2, {"fused: gradients layer 2"}},
+      {OP_OUTPUT, 0, {"fused evaluate: predictions", "fused predict: predictions"}},
+  };
+  const std::vector<std::string> expected = {
+      "fused: loss",          "fused: gradients layer 1",    "fused: gradients layer 2",  "fused: gradients layer 3",
+      "fused evaluate: loss", "fused evaluate: predictions", "fused predict: predictions"};
+  for (const descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16})
+    for (const auto &c : cases)
+      for (const bool is_missing : {false, true}) {
+        SCOPED_TRACE(std::string(descent_precision_name(precision)) + ", operation " + std::to_string(c.kind) +
+                     (is_missing ? " missing" : " wrong"));
+        descent_train_options options = train_options(DESCENT_OPTIMIZER_ADAM);
+        options.precision = precision;
+        simulated::manner = {true, false, false, true, simulated::TOGETHER, 1, simulated::RIGHT};
+        wrong_in_one_go = {c.kind, c.layer, is_missing};
+        const Result result = verify(network.get(), &candidate, reference.get(), options);
+        simulated::manner = {};
+        ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
+        EXPECT_EQ(result.passed, c.failed.empty());
+        EXPECT_EQ(result.failed, c.failed) << failures(result);
+        std::vector<std::string> fused;
+        for (const Row &row : result.rows) {
+          if (row.operation.compare(0, 5, "fused") != 0) continue;
+          fused.push_back(row.operation);
+          EXPECT_GT(row.values.values, 0);
+          EXPECT_LT(row.values.bound, 0.02) << row.operation;
+        }
+        EXPECT_EQ(fused, expected);
+      }
+}
+
 /* ---- reduced precisions ---- */
 
 TEST(Verify, ADeviceThatRoundsAsAPrecisionAllowsPassesInIt) {

@@ -77,8 +77,8 @@ void custom_key(const struct custom_launch *l, char key[TUNE_KEY]) {
 
 static void add(struct variant_work *work, size_t member, int64_t rows, int64_t n, int64_t ld, enum element element,
                 bool written) {
-  work->parts[work->n_parts++] =
-      (struct variant_part){member, rows, n, ld, element, written ? PART_WRITTEN : PART_READ};
+  work->parts[work->n_parts++] = (struct variant_part){
+      .member = member, .rows = rows, .n = n, .ld = ld, .element = element, .use = written ? PART_WRITTEN : PART_READ};
 }
 
 #define MEMBER(name) offsetof(struct custom_launch, name)

@@ -19,8 +19,8 @@ struct variant_trial {
   char *memory;
   size_t operands;            /* bytes of what a launch reads and writes */
   unsigned long long *counts; /* (2) on the device */
-  struct variant_place place;
-  void *launch; /* the copy that is launched */
+  struct variant_place place; /* of the first variant */
+  void *launch;               /* the copy that is launched */
 };
 
 /* Reserves memory: returns its offset. */
@@ -30,8 +30,22 @@ static size_t reserve(size_t *total, int64_t rows, int64_t ld, int64_t size) {
   return at;
 }
 
-static size_t reserve_part(size_t *total, const struct variant_part *p) {
-  return reserve(total, p->rows, p->ld, element_bytes(p->element));
+static bool is_result(const struct variant_part *p) { return p->use == PART_WRITTEN || p->use == PART_AROUND; }
+
+/* Reserves memory for the parts, or for a second result of those that are written. */
+static void reserve_parts(const struct variant_work *work, bool again, size_t at[MOST_PARTS], size_t *total) {
+  for (int i = 0; i < work->n_parts; i++) {
+    const struct variant_part *const p = &work->parts[i];
+    if (again && !is_result(p)) continue;
+    at[i] = p->within ? at[p->within - 1] + (size_t)(p->offset * element_bytes(p->element))
+                      : reserve(total, p->rows, p->ld, element_bytes(p->element));
+  }
+}
+
+static size_t own_bytes(const struct variant_work *work) {
+  size_t bytes = 0;
+  (void)reserve(&bytes, 1, (int64_t)work->own, 1);
+  return bytes;
 }
 
 /* The operands come first, and what a launch shares with others behind them. All bytes are zero at first, so that the
@@ -44,13 +58,13 @@ static descent_status open_trial(struct variant_trial *trial) {
   descent_status status = DESCENT_OK;
   trial->launch = module_allocate(1, work->launch_bytes, "the trial of a kernel");
   if (!trial->launch) return DESCENT_ERROR_MEMORY;
-  for (int i = 0; i < work->n_parts; i++) trial->at[i] = reserve_part(&total, &work->parts[i]);
+  reserve_parts(work, false, trial->at, &total);
   trial->operands = total;
-  for (int i = 0; i < work->n_parts; i++)
-    if (work->parts[i].use == PART_WRITTEN) trial->again[i] = reserve_part(&total, &work->parts[i]);
+  reserve_parts(work, true, trial->again, &total);
   const size_t partials = reserve(&total, 1, (int64_t)work->partials, 1);
   const size_t counters = reserve(&total, 1, COUNTERS, sizeof(unsigned));
   const size_t states = reserve(&total, 1, 1, sizeof state), sums = reserve(&total, 1, 1, sizeof scalars);
+  const size_t own = reserve(&total, work->variants, (int64_t)own_bytes(work), 1);
   const size_t counts = reserve(&total, 1, 2, sizeof *trial->counts);
   CUDA_TRY(cudaMalloc((void **)&trial->memory, total));
   CUDA_TRY(cudaMemsetAsync(trial->memory, 0, total, trial->stream));
@@ -62,6 +76,7 @@ static descent_status open_trial(struct variant_trial *trial) {
       .state = (const struct step_state *)(const void *)(trial->memory + states),
       .scalars = (double *)(void *)(trial->memory + sums),
       .scratch = {trial->memory + partials, (unsigned *)(void *)(trial->memory + counters)},
+      .own = trial->memory + own,
   };
 done:
   return status;
@@ -75,13 +90,15 @@ static void close_trial(struct variant_trial *trial) {
 /* Enqueues the variant on the copy of the operands that is `shift` bytes away, or with its results elsewhere. */
 static bool run(const struct variant_trial *trial, int variant, ptrdiff_t shift, bool again) {
   const struct variant_work *const work = trial->work;
+  struct variant_place place = trial->place;
+  place.own = (char *)place.own + (size_t)variant * own_bytes(work);
   memcpy(trial->launch, work->launch, work->launch_bytes);
   for (int i = 0; i < work->n_parts; i++) {
     const struct variant_part *const p = &work->parts[i];
-    char *const address = trial->memory + (again && p->use == PART_WRITTEN ? trial->again[i] : trial->at[i]) + shift;
-    memcpy((char *)trial->launch + p->member, &address, sizeof address);
+    char *const address = trial->memory + (again && is_result(p) ? trial->again[i] : trial->at[i]) + shift;
+    if (!p->within) memcpy((char *)trial->launch + p->member, &address, sizeof address);
   }
-  const bool ran = work->run(trial->launch, &trial->place, variant, trial->stream) == cudaSuccess;
+  const bool ran = work->run(trial->launch, &place, variant, trial->stream) == cudaSuccess;
   if (!ran) (void)cudaGetLastError(); /* an error that stays comes back with the next call */
   return ran;
 }
@@ -100,7 +117,8 @@ static descent_status fill(const struct variant_trial *trial, bool ones) {
   for (int i = 0; i < trial->work->n_parts; i++) {
     const struct variant_part *const p = &trial->work->parts[i];
     const size_t bytes = (size_t)(p->rows * p->ld * element_bytes(p->element));
-    if (p->use != PART_WRITTEN) {
+    if (p->within) continue;
+    if (!is_result(p)) {
       CUDA_TRY(launch_fill(matrix_of(trial, i, false), p->rows, p->n, ones || p->use == PART_ONES, (uint64_t)i + 1,
                            trial->stream));
       continue;

@@ -12,12 +12,15 @@ enum part_use {
   PART_READ,    /* holds ones, or random values */
   PART_ONES,    /* holds ones */
   PART_WRITTEN, /* a result */
+  PART_AROUND,  /* of which results are parts, and the rest may stay as it is */
 };
 struct variant_part {
-  size_t member; /* where its address is in the launch */
+  size_t member; /* where its address is in the launch; not of a part of another one */
   int64_t rows, n, ld;
   enum element element;
   enum part_use use;
+  int within;     /* the number, from 1, of the earlier part that it is a part of; 0: none */
+  int64_t offset; /* elements from its beginning */
 };
 enum { MOST_PARTS = 64 };
 
@@ -26,14 +29,15 @@ struct variant_place {
   const struct step_state *state; /* a step of all rows */
   double *scalars;                /* SCALAR_WEIGHT_SUM is the number of rows */
   struct scratch scratch;         /* zeros at first */
+  void *own;                      /* for this variant alone, zeros at first */
 };
 
 /* A kernel's variants on one launch. */
 struct variant_work {
   const char *key; /* everything that the time depends on besides GPU and library version, as one line of text */
   int variants;
-  int64_t rows;    /* of the step */
-  size_t partials; /* bytes of the scratch's partials */
+  int64_t rows;         /* of the step */
+  size_t partials, own; /* bytes of the scratch's partials; of the place's own memory */
   const void *launch;
   size_t launch_bytes;
   struct variant_part parts[MOST_PARTS];

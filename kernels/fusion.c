@@ -237,8 +237,7 @@ static descent_status choose(struct fusion *fusion, struct product_choices *choi
   const bool taken = found && (asked || is_better(table, found, apart));
   trace(table, seen, taken, apart);
   if (taken) fusion->at[choice] = found->network;
-  const bool required = choice == FUSED_TRAINING || (choice == FUSED_PREDICT && table->plan->train.count == 0);
-  if (asked && required && !taken)
+  if (asked && choice == FUSED_TRAINING && !taken)
     TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "fusion on: %s; use --fusion auto", seen->reason));
 done:
   return status;

@@ -185,9 +185,8 @@ TEST_F(EmulatedFusion, HasTheActivationsOfAStepWhenTheyAreRead) {
       const struct program &program = training.program;
       run(training, &plan::gradient, training.steps(1)[0]);
       const Bytes state = training.state();
+      values[fused] = {read(program, "dZ[1]"), read(program, "dZ[2]")};
       for (int l = 1; l <= layers; l++) values[fused].push_back(read(program, "A[" + std::to_string(l) + "]"));
-      values[fused].push_back(read(program, "dZ[1]"));
-      values[fused].push_back(read(program, "dZ[2]"));
       expect_same(training.state(), state);
     }
     for (size_t i = 0; i < values[0].size(); i++) {

@@ -103,7 +103,6 @@ static descent_status choose_variant(const struct way_table *table, struct netwo
   char key[TUNE_KEY];
   bool passes = false;
   descent_status status = DESCENT_OK;
-  launch->variant = -1;
   if (table->plan->autotune && !draws) {
     TRY(network_fastest(library, launch, table->device->stream, &launch->variant, seconds));
     goto done;
@@ -155,6 +154,7 @@ static descent_status try_kind(struct fusion *fusion, struct way_table *table, e
   }
   describe(fusion->buffers, choice, kind, launch);
   n = network_variants(launch, made->reason, sizeof made->reason);
+  launch->variant = -1;
   if (n == 0) return DESCENT_OK;
   status = choose_variant(table, launch, n, &made->seconds);
   if (status == DESCENT_OK) {

@@ -200,7 +200,7 @@ TEST_F(EmulatedFusion, HasTheActivationsOfAStepWhenTheyAreRead) {
 
 /* An operation behind a fused range, a copy on the device and an array in its memory read them too. */
 TEST_F(EmulatedFusion, HasTheActivationsForWhateverReadsThem) {
-  const Case &c = cases[0];
+  const Case &c = narrow_case;
   Bytes saved[2], computed[2], written[2];
   for (const bool fused : {false, true}) {
     Training training(c);

@@ -140,6 +140,21 @@ done:
   return status;
 }
 
+/* Untimed, a network is fused whose weights stay in a multiprocessor's memory while rows pass through it: its launch
+ * moves X and the results only, in place of every A and dZ, and is one of many. Nothing speaks for others unless they are
+ * timed. */
+static bool is_narrow(const struct network_launch *l) {
+  enum { NARROW = 64 };
+  bool narrow = l->kind != NETWORK_CHAIN;
+  for (int i = 0; i < l->layers; i++) narrow = narrow && l->layer[i].n_in <= NARROW && l->layer[i].n_out <= NARROW;
+  return narrow;
+}
+
+/* Neither asked for, nor timed, nor drawn. */
+static bool is_untimed(const struct way_table *table) {
+  return table->plan->fusion == DESCENT_FUSION_AUTO && !table->plan->autotune && !ways_draw(table);
+}
+
 /* Where it may be left out, memory for a timed trial may be short: the plan itself may fit. */
 static descent_status try_kind(struct fusion *fusion, struct way_table *table, enum fused_choice choice,
                                enum network_kind kind, struct trial_of_kind *made) {
@@ -155,7 +170,7 @@ static descent_status try_kind(struct fusion *fusion, struct way_table *table, e
   describe(fusion->buffers, choice, kind, launch);
   n = network_variants(launch, made->reason, sizeof made->reason);
   launch->variant = -1;
-  if (n == 0) return DESCENT_OK;
+  if (n == 0 || (is_untimed(table) && !is_narrow(launch))) return DESCENT_OK;
   status = choose_variant(table, launch, n, &made->seconds);
   if (status == DESCENT_OK) {
     made->network.taken = launch->variant >= 0;
@@ -166,16 +181,6 @@ static descent_status try_kind(struct fusion *fusion, struct way_table *table, e
     status = DESCENT_OK;
   }
   return status;
-}
-
-/* Untimed, a network is fused whose weights stay in a multiprocessor's memory while rows pass through it: its launch
- * moves X and the results only, in place of every A and dZ, and is one of many. Nothing speaks for others unless they are
- * timed. */
-static bool is_narrow(const struct network_launch *l) {
-  enum { NARROW = 64 };
-  bool narrow = l->kind != NETWORK_CHAIN;
-  for (int i = 0; i < l->layers; i++) narrow = narrow && l->layer[i].n_in <= NARROW && l->layer[i].n_out <= NARROW;
-  return narrow;
 }
 
 /* The loss reads A and writes dZ, the output reads A and writes P. */
@@ -203,8 +208,7 @@ static bool is_better(const struct way_table *table, const struct trial_of_kind 
   char key[TUNE_KEY];
   network_key(&tried->network.launch, key);
   if (ways_draw(table)) return product_library_draw(table->device->products, key, "fusion", 2) == 1;
-  if (tried->seconds > 0 && apart > 0) return tried->seconds < apart;
-  return !table->plan->autotune && is_narrow(&tried->network.launch);
+  return is_untimed(table) || (apart > 0 && tried->seconds < apart);
 }
 
 /* Of these kinds the one to use: asked for, the first that passes; drawn, a drawn one; else the cheapest. *found: NULL if

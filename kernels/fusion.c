@@ -89,6 +89,7 @@ static void describe(const struct device_buffers *buffers, enum fused_choice cho
 struct trial_of_kind {
   struct fused_network network; /* taken: a variant passes */
   double seconds;               /* 0: not timed */
+  size_t scratch;               /* bytes that the custom kernels behind a chain need */
   char reason[160];             /* why it is not taken */
 };
 
@@ -119,22 +120,22 @@ done:
   return status;
 }
 
-/* The custom kernel of each dense_backward_weights; *seconds: plus theirs. */
-static descent_status choose_weights(struct fusion *fusion, struct way_table *table, struct fused_network *network,
-                                     double *seconds) {
+/* The custom kernel of each dense_backward_weights, with its seconds. */
+static descent_status choose_weights(struct way_table *table, struct trial_of_kind *made) {
   const struct plan *const plan = table->plan;
+  struct fused_network *const network = &made->network;
   descent_status status = DESCENT_OK;
   for (int i = plan->train.first; i < plan->train.first + plan->train.count && network->taken; i++) {
     int *const variant = &network->weights[plan->ops[i].layer - 1];
     struct dense_work work;
-    double its;
+    double seconds;
     if (plan->ops[i].kind != OP_DENSE_BACKWARD_WEIGHTS) continue;
     ways_describe(table, i, network->launch.rows, &work);
-    TRY(ways_custom(table, &work.launch, variant, &its));
+    TRY(ways_custom(table, &work.launch, variant, &seconds));
     network->taken = *variant >= 0;
-    *seconds += its;
+    made->seconds += seconds;
     const size_t bytes = custom_scratch(&work.launch);
-    if (bytes > fusion->scratch) fusion->scratch = bytes;
+    if (bytes > made->scratch) made->scratch = bytes;
   }
 done:
   return status;
@@ -156,7 +157,7 @@ static bool is_untimed(const struct way_table *table) {
 }
 
 /* Where it may be left out, memory for a timed trial may be short: the plan itself may fit. */
-static descent_status try_kind(struct fusion *fusion, struct way_table *table, enum fused_choice choice,
+static descent_status try_kind(const struct fusion *fusion, struct way_table *table, enum fused_choice choice,
                                enum network_kind kind, struct trial_of_kind *made) {
   struct network_launch *const launch = &made->network.launch;
   const struct plan *const plan = table->plan;
@@ -174,7 +175,7 @@ static descent_status try_kind(struct fusion *fusion, struct way_table *table, e
   status = choose_variant(table, launch, n, &made->seconds);
   if (status == DESCENT_OK) {
     made->network.taken = launch->variant >= 0;
-    if (kind == NETWORK_CHAIN) status = choose_weights(fusion, table, &made->network, &made->seconds);
+    if (kind == NETWORK_CHAIN) status = choose_weights(table, made);
   }
   if (status == DESCENT_ERROR_MEMORY && plan->autotune && plan->fusion == DESCENT_FUSION_AUTO) {
     made->network.taken = false;
@@ -241,6 +242,7 @@ static descent_status choose(struct fusion *fusion, struct product_choices *choi
   const bool taken = found && (asked || is_better(table, found, apart));
   trace(table, seen, taken, apart);
   if (taken) fusion->at[choice] = found->network;
+  if (taken && found->scratch > fusion->scratch) fusion->scratch = found->scratch;
   if (asked && choice == FUSED_TRAINING && !taken)
     TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "fusion on: %s; use --fusion auto", seen->reason));
 done:

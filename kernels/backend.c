@@ -48,7 +48,11 @@ static descent_status backend_run_product(struct backend_program *program, int o
 }
 
 static void backend_path(struct backend_program *program, struct plan_range range, int op, char text[BACKEND_PATH]) {
-  choose_path(&program->choices, range, op, text);
+  fusion_path(&program->fusion, &program->choices, range, op, text);
+}
+
+static int backend_fused_with(struct backend_program *program, struct plan_range range, int op) {
+  return fusion_covers(&program->fusion, range, op) ? fusion_first(&program->fusion, range) : op;
 }
 
 static descent_status backend_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
@@ -111,7 +115,7 @@ static descent_status backend_bind_array(struct backend_program *program, int bu
 }
 
 static descent_status backend_view(struct backend_program *program, int buffer, int64_t rows, descent_array *array) {
-  return layout_view(&program->buffers, program->device->ordinal, buffer, rows, array);
+  return INSIDE(program->device, transfer_view(program, buffer, rows, array));
 }
 
 static descent_status backend_copy_array(struct backend_device *device, const descent_array *from,
@@ -139,6 +143,7 @@ static const struct backend table = {
     .run = backend_run,
     .run_product = backend_run_product,
     .path = backend_path,
+    .fused_with = backend_fused_with,
     .read = backend_read,
     .write = backend_write,
     .synchronise = backend_synchronise,

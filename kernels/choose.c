@@ -186,9 +186,9 @@ static descent_status choose_mask(struct product_choices *choices, int index) {
                         plan->ops[index].layer, chosen ? "mask" : "pass", by_mask, by_pass);
   if (!chosen) goto done;
   choices->masked[forward] =
-      (struct masked_choice){true, {.product = masking, .fused = true}, index, rows * mask_ld / 8};
-  choices->masked[index] = (struct masked_choice){true, {.product = masked}, forward, 0};
-  choices->masked[weights] = (struct masked_choice){true, list.at[taken].way, forward, 0};
+      (struct masked_choice){true, {.product = masking, .fused = true}, index, rows * mask_ld / 8, by_mask};
+  choices->masked[index] = (struct masked_choice){true, {.product = masked}, forward, 0, 0};
+  choices->masked[weights] = (struct masked_choice){true, list.at[taken].way, forward, 0, 0};
 done:
   return status;
 }
@@ -220,6 +220,18 @@ void choose_path(struct product_choices *choices, struct plan_range range, int o
   if (!plan_has_product(&choices->ways.plan->ops[op])) return;
   if (choose_way(choices, range, op, choose_captured_rows(choices->ways.plan, op), &way) == DESCENT_OK)
     name_way(&way, text);
+}
+
+double choose_seconds(const struct product_choices *choices, struct plan_range range) {
+  double seconds = 0;
+  for (int i = range.first; i < range.first + range.count; i++) {
+    const struct dense_choice *const dense = &choices->dense[i][0];
+    const struct masked_choice *const masked = find_masked(choices, range, i, dense->rows);
+    if (!plan_has_product(&choices->ways.plan->ops[i])) continue;
+    if (!masked && dense->seconds <= 0) return 0;
+    seconds += masked ? masked->seconds : dense->seconds;
+  }
+  return seconds;
 }
 
 uint32_t choose_digest(const struct product_choices *choices, struct plan_range range) {

@@ -20,6 +20,7 @@ struct masked_choice {
   struct dense_way way; /* its mask: (batch) rows of mask_ld bits */
   int partner;          /* forward: its backward_input; the others: the forward operation */
   int64_t bytes;        /* of the mask, at the forward operation, which owns it; else 0 */
+  double seconds;       /* of the three operations, at the forward operation; else 0 */
 };
 
 struct product_choices {
@@ -42,6 +43,8 @@ descent_status choose_way(struct product_choices *choices, struct plan_range ran
                           struct dense_way *way);
 /* The same on the captured rows, as `path` of struct backend. */
 void choose_path(struct product_choices *choices, struct plan_range range, int op, char text[BACKEND_PATH]);
+/* Of the dense operations of the range in whole batches, with their passes; 0 where one of them is not timed. */
+double choose_seconds(const struct product_choices *choices, struct plan_range range);
 
 /* A number in which two compilations of a plan differ where dense ops of the range are computed in other ways. */
 uint32_t choose_digest(const struct product_choices *choices, struct plan_range range);

@@ -20,11 +20,18 @@ bool compile_supports(const struct backend_device *device, const struct plan *pl
   return true;
 }
 
+/* Bytes of it that the custom kernels of dense operations need. */
+static size_t scratch_of(const struct backend_program *program) {
+  const size_t layers = program->choices.scratch, fused = program->fusion.scratch;
+  return layers > fused ? layers : fused;
+}
+
 /* Bytes that compile allocates: those that grow with the batch, and the rest. */
 static void count_bytes(const struct backend_program *program, double *per_row, double *fixed) {
   const struct plan *plan = program->plan;
-  double batch = 0;
-  *fixed = (double)program->choices.scratch;
+  double batch;
+  fusion_bytes(&program->fusion, &batch, fixed);
+  *fixed += (double)scratch_of(program);
   if (plan->precision == DESCENT_PRECISION_BF16) *fixed += 2.0 * (double)program->buffers.flat.device_count;
   for (int i = 0; i < plan->n_buffers; i++) {
     if (!program->buffers.at[i].owned) continue;
@@ -60,6 +67,7 @@ void compile_release(struct backend_program *program) {
   (void)cudaStreamSynchronize(program->device->stream);
   (void)cudaStreamSynchronize(program->device->copies);
   run_release(program);
+  fusion_release(&program->fusion);
   choose_release(&program->choices);
   source_release(&program->sources);
   transfer_release(&program->transfer, program->plan);
@@ -85,12 +93,14 @@ descent_status compile_plan(struct backend_device *device, const struct plan *pl
   CUDA_TRY(cudaMemGetInfo(&free_before, &total));
   TRY(layout_plan(&program->buffers, plan));
   TRY(choose_prepare(&program->choices, device, &program->buffers));
-  snprintf(program->arithmetic, sizeof program->arithmetic, "%s, choices %08x", device->arithmetic,
-           (unsigned)choose_digest(&program->choices, plan->train));
+  TRY(fusion_prepare(&program->fusion, &program->choices, &program->buffers));
+  const uint32_t digest = fusion_digest(&program->fusion, choose_digest(&program->choices, plan->train));
+  snprintf(program->arithmetic, sizeof program->arithmetic, "%s, choices %08x", device->arithmetic, (unsigned)digest);
   TRY(layout_take(&program->buffers, &program->memory));
-  TRY(work_prepare(&program->work, &program->buffers, program->choices.scratch, &program->memory));
+  TRY(work_prepare(&program->work, &program->buffers, scratch_of(program), &program->memory));
   TRY(beside_prepare(&program->beside, device, &program->buffers, &program->work, &program->memory));
   TRY(choose_take(&program->choices, &program->memory));
+  TRY(fusion_take(&program->fusion, &program->work, &program->memory));
   TRY(source_prepare(&program->sources, device, plan, &program->buffers, &program->memory));
   TRY(transfer_prepare(&program->transfer, plan));
   TRY(run_prepare(program));

@@ -3,7 +3,7 @@
 #define DESCENT_KERNELS_COMPILED_H
 
 #include "beside.h"
-#include "choose.h"
+#include "fusion.h"
 #include "layout.h"
 #include "run.h"
 #include "source.h"
@@ -16,6 +16,7 @@ struct backend_program {
   struct device_memory memory;      /* device_memory.c */
   struct device_buffers buffers;    /* layout.c */
   struct product_choices choices;   /* choose.c */
+  struct fusion fusion;             /* fusion.c */
   struct work_memory work;          /* work.c */
   struct beside beside;             /* beside.c */
   struct source_set sources;        /* source.c */

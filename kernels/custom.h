@@ -2,8 +2,7 @@
 #ifndef DESCENT_KERNELS_CUSTOM_H
 #define DESCENT_KERNELS_CUSTOM_H
 
-#include "facts.h"
-#include "product.h"
+#include "variants.h"
 
 /* The launch of a dense operation, but for its variant. Where a Z is kept, Z.ld is not 0. */
 struct custom_launch {
@@ -23,12 +22,9 @@ cudaError_t custom_run(const struct custom_launch *launch, int variant, cudaStre
 /* Everything that the time of its variants depends on besides GPU and library version, as one line of text. */
 void custom_key(const struct custom_launch *launch, char key[TUNE_KEY]);
 
-/* True if the variant passes its trial: it is launched, gives the same bits twice, and is exact on ones where its
- * results are whole numbers. The trial has its own memory, of the sizes of the operation's matrices. */
+/* As variants_pass and variants_fastest, in memory of the sizes of the operation's matrices. */
 descent_status custom_passes(const struct product_library *library, const struct custom_launch *launch, int variant,
                              cudaStream_t stream, bool *passes);
-/* The variant remembered for this key, else the fastest of those that pass, timed and then remembered, and the seconds
- * of one launch; -1: none passes. */
 descent_status custom_fastest(struct product_library *library, const struct custom_launch *launch, cudaStream_t stream,
                               int *variant, double *seconds);
 

@@ -139,7 +139,9 @@ static __device__ inline void by_fours(float (&values)[COUNT], WORK work) {
     float four[4] = {values[0], values[1], values[2], values[3]};
     work(i, four);
 #pragma unroll
-    for (int j = 0; j < 4; j++) values[j] = values[COUNT - 4 + j], values[COUNT - 4 + j] = four[j];
+    for (int j = 0; j < COUNT - 4; j++) values[j] = values[j + 4];
+#pragma unroll
+    for (int j = 0; j < 4; j++) values[COUNT - 4 + j] = four[j];
   }
 }
 

@@ -4,7 +4,8 @@
  * the order of some sums. Together, the column sums of dZ are computed while dZ is written if the operation that needs
  * them is in the range: a pass adds in the same order either way, a custom kernel in another. relu's derivative may come
  * from a mask that the forward product of the range wrote, and the norm adds the step to the metrics of the range. In a
- * captured range weights' operations may run on a second stream. */
+ * captured range weights' operations may run on a second stream. Where one kernel computes several layers of the range
+ * (fusion.h), it is launched at the first operation that it covers. */
 #include "lower.h"
 
 #include "compiled.h"
@@ -43,7 +44,9 @@ static descent_status describe(struct backend_program *program, struct plan_rang
     launch->input.pass.state = state, launch->input.pass.scratch = place->scratch;
   else
     launch->weights.scratch = place->scratch;
-  return choose_way(&program->choices, range, index, rows, way);
+  const descent_status status = choose_way(&program->choices, range, index, rows, way);
+  fusion_redirect(&program->fusion, range, index, launch, way);
+  return status;
 }
 
 /* The product, or all of the operation. */
@@ -161,14 +164,15 @@ static cudaError_t lower_gather(struct backend_program *program, const struct pl
   return launch_gather(&launch, program->device->stream);
 }
 
-static cudaError_t lower_loss(struct backend_program *program, const struct plan_loss *o, int64_t rows) {
+static cudaError_t lower_loss(struct backend_program *program, const struct plan_loss *o, int64_t rows,
+                              double *scalars) {
   const struct loss_launch launch = {
       .state = program->queue.state,
       .A = matrix_of(program, o->A, o->n),
       .Z = matrix_of(program, o->Z, o->n),
       .y = data_of(program, o->y),
       .w = data_of(program, o->w),
-      .scalars = data_of(program, o->scalars),
+      .scalars = scalars,
       .dZ = matrix_of(program, o->dZ, o->n),
       .rows = rows,
       .n = o->n,
@@ -308,47 +312,106 @@ const double *lower_bad_step(const struct backend_program *program, struct plan_
   return NULL;
 }
 
+/* What the operations of a range tell those behind them. */
+struct lowering {
+  struct plan_range range;
+  int64_t rows;
+  bool queued;
+  const struct lower_marks *marks;
+  int summed;  /* the weights' op whose column sums are already computed; -1: none */
+  int counted; /* the metrics' op that the norm's kernel has done; -1: none */
+};
+
+static descent_status lower_operation(struct backend_program *program, struct lowering *l, int index,
+                                      const struct launch_place *place) {
+  const struct plan_op *const op = &program->plan->ops[index];
+  const struct plan_range range = l->range;
+  const cudaStream_t stream = program->device->stream;
+  descent_status status = DESCENT_OK;
+  switch (op->kind) {
+    case OP_GATHER:
+      CUDA_TRY(lower_gather(program, &op->gather, l->rows, l->queued, lower_bad_step(program, range)));
+      break;
+    case OP_DENSE_FORWARD: TRY(lower_forward(program, range, index, l->rows, l->marks)); break;
+    case OP_LOSS: CUDA_TRY(lower_loss(program, &op->loss, l->rows, data_of(program, op->loss.scalars))); break;
+    case OP_BACKWARD_OUTPUT: CUDA_TRY(lower_backward_output(program, &op->output_slope, l->rows)); break;
+    case OP_DENSE_BACKWARD_WEIGHTS:
+      TRY(lower_weights(program, range, index, l->rows, l->summed == index, place, l->marks));
+      break;
+    case OP_DENSE_BACKWARD_INPUT: TRY(lower_input(program, range, index, l->rows, l->marks, &l->summed)); break;
+    case OP_ACCUMULATE: CUDA_TRY(lower_accumulate(program, &op->accumulate)); break;
+    case OP_GRADIENT_NORM:
+      l->counted = metrics_of(program->plan, range, index);
+      CUDA_TRY(lower_norm(program, &op->norm, l->counted >= 0));
+      break;
+    case OP_UPDATE: CUDA_TRY(lower_update(program, &op->update)); break;
+    case OP_STATISTICS: CUDA_TRY(lower_statistics(program, op, l->rows)); break;
+    case OP_METRICS:
+      if (l->counted != index) CUDA_TRY(launch_metrics(data_of(program, op->metrics.scalars), stream));
+      break;
+    case OP_OUTPUT: CUDA_TRY(lower_output(program, &op->output, l->rows)); break;
+    case OP_KINDS: TRY(module_status(DESCENT_ERROR_INTERNAL, "unknown operation kind %d", (int)op->kind));
+  }
+done:
+  return status;
+}
+
+/* An op that the range's launch covers: the launch at the first of them, nothing at the others. */
+static descent_status lower_covered(struct backend_program *program, const struct lowering *l, int index) {
+  const struct lower_marks *const marks = l->marks;
+  descent_status status = DESCENT_OK;
+  if (index == fusion_first(&program->fusion, l->range))
+    CUDA_TRY(fusion_launch(fusion_of(&program->fusion, l->range), program->queue.state, program->device->stream));
+  if (marks && marks->products && plan_has_product(&program->plan->ops[index]))
+    TRY(record(program, marks->products[index - marks->first]));
+done:
+  return status;
+}
+
 descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued,
                            const struct lower_marks *marks) {
-  const struct plan *plan = program->plan;
-  const cudaStream_t stream = program->device->stream;
-  const double *bad_step = lower_bad_step(program, range);
-  const bool concurrent = queued && !marks; /* marks are for operations one after another */
+  const bool fused = fusion_of(&program->fusion, range) != NULL;
+  const bool concurrent = queued && !marks && !fused; /* marks are for operations one after another */
   const struct launch_place *place = &program->beside.first;
-  int summed = -1;  /* the weights' op whose column sums are already computed */
-  int counted = -1; /* the metrics' op that the norm's kernel has done */
+  struct lowering l = {range, rows, queued, marks, .summed = -1, .counted = -1};
   descent_status status = DESCENT_OK;
   if (marks && marks->begin) TRY(record(program, marks->begin));
   for (int i = range.first; i < range.first + range.count; i++) {
-    const struct plan_op *op = &plan->ops[i];
-    enter(op);
+    enter(&program->plan->ops[i]);
     if (concurrent) TRY(beside_order(&program->beside, range, i, &place));
-    switch (op->kind) {
-      case OP_GATHER: CUDA_TRY(lower_gather(program, &op->gather, rows, queued, bad_step)); break;
-      case OP_DENSE_FORWARD: TRY(lower_forward(program, range, i, rows, marks)); break;
-      case OP_LOSS: CUDA_TRY(lower_loss(program, &op->loss, rows)); break;
-      case OP_BACKWARD_OUTPUT: CUDA_TRY(lower_backward_output(program, &op->output_slope, rows)); break;
-      case OP_DENSE_BACKWARD_WEIGHTS: TRY(lower_weights(program, range, i, rows, summed == i, place, marks)); break;
-      case OP_DENSE_BACKWARD_INPUT: TRY(lower_input(program, range, i, rows, marks, &summed)); break;
-      case OP_ACCUMULATE: CUDA_TRY(lower_accumulate(program, &op->accumulate)); break;
-      case OP_GRADIENT_NORM:
-        counted = metrics_of(plan, range, i);
-        CUDA_TRY(lower_norm(program, &op->norm, counted >= 0));
-        break;
-      case OP_UPDATE: CUDA_TRY(lower_update(program, &op->update)); break;
-      case OP_STATISTICS: CUDA_TRY(lower_statistics(program, op, rows)); break;
-      case OP_METRICS:
-        if (counted != i) CUDA_TRY(launch_metrics(data_of(program, op->metrics.scalars), stream));
-        break;
-      case OP_OUTPUT: CUDA_TRY(lower_output(program, &op->output, rows)); break;
-      case OP_KINDS: TRY(module_status(DESCENT_ERROR_INTERNAL, "unknown operation kind %d", (int)op->kind));
-    }
+    if (fusion_covers(&program->fusion, range, i))
+      TRY(lower_covered(program, &l, i));
+    else
+      TRY(lower_operation(program, &l, i, place));
     if (concurrent) TRY(beside_launched(&program->beside, i, place));
     if (marks && marks->operations) TRY(record(program, marks->operations[i - marks->first]));
-    if (marks && marks->wait) CUDA_TRY(cudaStreamSynchronize(stream));
+    if (marks && marks->wait) CUDA_TRY(cudaStreamSynchronize(program->device->stream));
     leave();
   }
   if (concurrent) TRY(beside_join(&program->beside));
+done:
+  leave();
+  return status;
+}
+
+/* An input's op sums no columns here, since the range ends with it: gradients stay as they are, and so does the loss. */
+descent_status lower_values(struct backend_program *program, struct plan_range range, int64_t rows) {
+  const struct plan *const plan = program->plan;
+  int summed = -1;
+  descent_status status = DESCENT_OK;
+  for (int i = range.first; i < range.first + range.count; i++) {
+    const struct plan_op *const op = &plan->ops[i];
+    const struct plan_range until = {range.first, i + 1 - range.first};
+    enter(op);
+    if (op->kind == OP_DENSE_FORWARD) TRY(lower_forward(program, range, i, rows, NULL));
+    if (op->kind == OP_LOSS) {
+      CUDA_TRY(cudaMemcpyAsync(program->queue.scalars, data_of(program, op->loss.scalars),
+                               SCALAR_SLOTS * sizeof(double), cudaMemcpyDeviceToDevice, program->device->stream));
+      CUDA_TRY(lower_loss(program, &op->loss, rows, program->queue.scalars));
+    }
+    if (op->kind == OP_DENSE_BACKWARD_INPUT) TRY(lower_input(program, until, i, rows, NULL, &summed));
+    leave();
+  }
 done:
   leave();
   return status;

@@ -17,6 +17,9 @@ struct lower_marks {
  * marks: NULL: none. */
 descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued,
                            const struct lower_marks *marks);
+/* Enqueues the operations of a fused range that compute A, Z and dZ, one by one, on the step that is current: they write
+ * what the range's launch has left out, and nothing else. */
+descent_status lower_values(struct backend_program *program, struct plan_range range, int64_t rows);
 /* Enqueues the matrix product of a dense op as in a step: all of the op where that is one kernel. */
 descent_status lower_product(struct backend_program *program, int op, int64_t rows);
 /* SCALAR_BAD_STEP of the range's gradient_norm, on the device; NULL: it has none. */

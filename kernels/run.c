@@ -7,6 +7,7 @@
 
 #include "arrays.h"
 #include "compiled.h"
+#include "plan/operations.h"
 #include "profile.h"
 
 enum { MANY = 16, MOST_NODES = 1024 }; /* steps and operations of a graph, at most */
@@ -132,6 +133,8 @@ descent_status run_prepare(struct backend_program *program) {
   TRY(device_memory_take(&program->memory, QUEUE_STEPS * (int64_t)sizeof *queue->steps, "the queue of steps",
                          (void **)&queue->steps));
   TRY(device_memory_take(&program->memory, (int64_t)sizeof *queue->state, "the current step", (void **)&queue->state));
+  TRY(device_memory_take(&program->memory, SCALAR_SLOTS * (int64_t)sizeof *queue->scalars, "scalars",
+                         (void **)&queue->scalars));
   for (int i = 0; i < 2; i++) {
     CUDA_TRY(cudaMallocHost((void **)&queue->staged[i], QUEUE_STEPS * sizeof *queue->staged[i]));
     CUDA_TRY(cudaEventCreateWithFlags(&queue->uploaded[i], cudaEventDisableTiming));
@@ -154,6 +157,49 @@ void run_release(struct backend_program *program) {
   }
   device_memory_free(queue->steps);
   device_memory_free(queue->state);
+  device_memory_free(queue->scalars);
+}
+
+/* ---- values that a fused launch leaves out ---- */
+
+descent_status run_values(struct backend_program *program) {
+  const struct plan_range range = program->queue.fused;
+  program->queue.fused = (struct plan_range){0, 0};
+  if (range.count == 0) return DESCENT_OK;
+  return lower_values(program, range, choose_captured_rows(program->plan, range.first));
+}
+
+bool run_leaves_out(const struct backend_program *program, int buffer) {
+  return program->queue.fused.count > 0 && fusion_leaves_out(&program->fusion, program->queue.fused, buffer);
+}
+
+/* Does the range begin a step and compute all of its A itself? */
+static bool is_whole(const struct plan *plan, struct plan_range range) {
+  int layers = 0;
+  for (int i = range.first; i < range.first + range.count; i++) layers += plan->ops[i].kind == OP_DENSE_FORWARD;
+  return layers == plan->layers && plan->ops[range.first].kind == OP_GATHER;
+}
+
+/* Does the range use rows of the step: X, A, Z, dZ? */
+static bool uses_rows(const struct plan *plan, struct plan_range range) {
+  for (int i = range.first; i < range.first + range.count; i++) {
+    struct plan_use uses[PLAN_MOST_USES];
+    for (int n = plan_uses(&plan->ops[i], uses); n-- > 0;)
+      if (plan->buffers[uses[n].buffer].storage == PLAN_BATCH) return true;
+  }
+  return false;
+}
+
+/* Before a run. What the last one left out is computed for ranges that use it; those of a whole step replace it. */
+static descent_status keep_values(struct backend_program *program, struct plan_range range) {
+  descent_status status = DESCENT_OK;
+  if (program->queue.fused.count && !is_whole(program->plan, range)) {
+    if (uses_rows(program->plan, range)) TRY(run_values(program));
+    goto done;
+  }
+  program->queue.fused = fusion_of(&program->fusion, range) ? range : (struct plan_range){0, 0};
+done:
+  return status;
 }
 
 /* ---- steps ---- */
@@ -226,6 +272,7 @@ descent_status run_queued(struct backend_program *program, struct plan_range ran
   bool streaming = false, stopped = false;
   descent_status status;
   TRY(check_steps(captured ? choose_captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps));
+  TRY(keep_values(program, range));
   if (gather) TRY(source_ready(&program->sources, &streaming));
   const bool in_place = gather && source_in_place(&program->sources);
   if (in_place) TRY(arrays_begin(program->device));

@@ -7,6 +7,8 @@
 
 struct step_queue {
   struct step_state *state;      /* on the device */
+  double *scalars;               /* on the device: of a loss that is computed again */
+  struct plan_range fused;       /* the range whose last run left values out that are not computed yet; count 0: none */
   struct device_step *steps;     /* (QUEUE_STEPS) on the device */
   struct device_step *staged[2]; /* (QUEUE_STEPS) pinned; they take turns */
   cudaEvent_t uploaded[2];
@@ -28,6 +30,11 @@ void run_release(struct backend_program *program);
 descent_status run_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                          int64_t n_steps);
 descent_status run_product(struct backend_program *program, int op, int64_t rows, int repeat);
+
+/* Has a fused launch left out the values of this buffer? Enqueues their computation from X, the targets and the parameters
+ * as they are now: after a step that was marked as bad, those of the step. */
+bool run_leaves_out(const struct backend_program *program, int buffer);
+descent_status run_values(struct backend_program *program);
 
 /* Captures `steps` consecutive steps of the range, at its captured number of rows. */
 descent_status run_capture(struct backend_program *program, struct plan_range range, int64_t steps,

@@ -162,10 +162,16 @@ done:
   return status;
 }
 
+/* A buffer of the step's rows is about to be written, in part perhaps: the others must not be computed from it later. */
+static descent_status before_write(struct backend_program *program, int buffer) {
+  return program->plan->buffers[buffer].storage == PLAN_BATCH ? run_values(program) : DESCENT_OK;
+}
+
 descent_status transfer_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                              enum plan_type type, void *data) {
   descent_status status;
   TRY(check_copy(program, buffer, offset, count, type));
+  if (run_leaves_out(program, buffer)) TRY(run_values(program));
   TRY(take_pinned(&program->transfer));
   TRY(read_values(program, buffer, offset, count, type, data));
 done:
@@ -176,6 +182,7 @@ descent_status transfer_write(struct backend_program *program, int buffer, int64
                               enum plan_type type, const void *data) {
   descent_status status;
   TRY(check_copy(program, buffer, offset, count, type));
+  TRY(before_write(program, buffer));
   TRY(take_pinned(&program->transfer));
   source_written(&program->sources, buffer); /* also if only a part arrives */
   TRY(write_values(program, buffer, offset, count, type, data));
@@ -194,6 +201,7 @@ done:
 descent_status transfer_save(struct backend_program *program, int buffer) {
   descent_status status;
   TRY(check_copy(program, buffer, 0, 0, PLAN_F32));
+  if (run_leaves_out(program, buffer)) TRY(run_values(program));
   const int64_t bytes = program->buffers.at[buffer].bytes;
   void **saved = &program->transfer.saved[buffer];
   if (!*saved) TRY(device_memory_take(&program->memory, bytes, "a copy of the state", saved));
@@ -207,10 +215,19 @@ descent_status transfer_restore(struct backend_program *program, int buffer) {
   TRY(check_copy(program, buffer, 0, 0, PLAN_F32));
   if (!program->transfer.saved[buffer])
     return module_status(DESCENT_ERROR_ARGUMENT, "buffer %s has not been saved", program->plan->buffers[buffer].name);
+  TRY(before_write(program, buffer));
   source_written(&program->sources, buffer);
   TRY(copy_on_device(program, program->buffers.at[buffer].data, program->transfer.saved[buffer],
                      program->buffers.at[buffer].bytes));
   if (buffer == program->buffers.parameters) TRY(parameters_changed(program));
+done:
+  return status;
+}
+
+descent_status transfer_view(struct backend_program *program, int buffer, int64_t rows, descent_array *array) {
+  descent_status status;
+  if (buffer >= 0 && run_leaves_out(program, buffer)) TRY(run_values(program));
+  TRY(layout_view(&program->buffers, program->device->ordinal, buffer, rows, array));
 done:
   return status;
 }

@@ -19,5 +19,6 @@ descent_status transfer_write(struct backend_program *program, int buffer, int64
                               enum plan_type type, const void *data);
 descent_status transfer_save(struct backend_program *program, int buffer);
 descent_status transfer_restore(struct backend_program *program, int buffer);
+descent_status transfer_view(struct backend_program *program, int buffer, int64_t rows, descent_array *array);
 
 #endif

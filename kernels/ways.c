@@ -62,7 +62,7 @@ done:
 
 /* Estimated seconds of a pass over `bytes`: the traffic at four fifths of the memory's nominal bandwidth, plus the
  * launch. It is compared with measured products. A formula rather than a measurement keeps the choice reproducible. */
-static double pass_seconds(const struct backend_device *device, double bytes) {
+double ways_pass_seconds(const struct backend_device *device, double bytes) {
   const double launch = 2e-6;
   return launch + (device->bandwidth > 0 ? bytes / (0.8 * device->bandwidth) : 0);
 }
@@ -107,26 +107,44 @@ static descent_status add_product(struct way_table *table, const struct dense_wo
   return status;
 }
 
+descent_status ways_custom(struct way_table *table, const struct custom_launch *launch, int *variant, double *seconds) {
+  const struct product_library *const library = table->device->products;
+  const int n = custom_variants(launch);
+  const struct custom_time *time = NULL;
+  bool passes = false;
+  char key[TUNE_KEY];
+  descent_status status = DESCENT_OK;
+  *variant = -1;
+  *seconds = 0;
+  if (table->plan->autotune && !ways_draw(table)) {
+    TRY(find_custom(table, launch, &time));
+    if (time) *variant = time->variant, *seconds = time->seconds;
+    goto done;
+  }
+  custom_key(launch, key);
+  const int first = n && ways_draw(table) ? product_library_draw(library, key, "variant", n) : 0;
+  for (int i = 0; i < n && !passes; i++) {
+    const int tried = (first + i) % n;
+    TRY(custom_passes(library, launch, tried, table->device->stream, &passes));
+    if (passes) *variant = tried;
+  }
+done:
+  return status;
+}
+
 /* Drawn, every variant is listed; timed, the fastest; otherwise the first, and only where there is no product. Where
  * memory for the trial is short, a product does without it: the plan itself may fit. */
 static descent_status add_custom(struct way_table *table, const struct dense_work *work, struct way_list *list) {
   const int n = ways_draw(table) ? custom_variants(&work->launch) : 0;
-  const struct custom_time *time = NULL;
-  bool passes = false;
+  int taken;
+  double seconds;
   descent_status status = DESCENT_OK;
   for (int variant = 0; variant < n; variant++) list->at[list->n++] = (struct timed_way){.way = {.variant = variant}};
-  if (ways_draw(table)) return DESCENT_OK;
-  if (table->plan->autotune) {
-    status = find_custom(table, &work->launch, &time);
-    if (status == DESCENT_ERROR_MEMORY && list->n > 0) return DESCENT_OK;
-    TRY(status);
-    if (time) list->at[list->n++] = (struct timed_way){.way = {.variant = time->variant}, .timed = time->seconds};
-  } else if (list->n == 0) {
-    for (int variant = 0; variant < custom_variants(&work->launch) && !passes; variant++) {
-      TRY(custom_passes(table->device->products, &work->launch, variant, table->device->stream, &passes));
-      if (passes) list->at[list->n++] = (struct timed_way){.way = {.variant = variant}};
-    }
-  }
+  if (ways_draw(table) || (!table->plan->autotune && list->n > 0)) return DESCENT_OK;
+  status = ways_custom(table, &work->launch, &taken, &seconds);
+  if (status == DESCENT_ERROR_MEMORY && table->plan->autotune && list->n > 0) return DESCENT_OK;
+  TRY(status);
+  if (taken >= 0) list->at[list->n++] = (struct timed_way){.way = {.variant = taken}, .timed = seconds};
 done:
   return status;
 }
@@ -136,7 +154,7 @@ static descent_status list_forward(struct way_table *table, const struct dense_w
   const struct forward_launch *const pass = &work->launch.forward.pass;
   const bool linear = pass->activation == DESCENT_ACTIVATION_IDENTITY && !pass->threshold;
   const bool relu = pass->activation == DESCENT_ACTIVATION_RELU && !pass->threshold;
-  const double seconds = pass_seconds(table->device, 2 * work->unit);
+  const double seconds = ways_pass_seconds(table->device, 2 * work->unit);
   descent_status status;
   TRY(add_product(table, work, relu ? EPILOGUE_RELU_BIAS : EPILOGUE_BIAS, relu || linear ? 0 : seconds, list));
   TRY(add_product(table, work, EPILOGUE_NONE, seconds, list));
@@ -146,7 +164,7 @@ done:
 
 static descent_status list_weights(struct way_table *table, const struct dense_work *work, bool has_sums,
                                    struct way_list *list) {
-  const double sums = has_sums ? 0 : pass_seconds(table->device, work->unit);
+  const double sums = has_sums ? 0 : ways_pass_seconds(table->device, work->unit);
   descent_status status = DESCENT_OK;
   /* Not with tf32: the epilogue may sum the operands as the product reads them, truncated to 11 bits. */
   if (!work->shape.tf32) TRY(add_product(table, work, EPILOGUE_COLUMN_SUMS_A, 0, list));
@@ -159,7 +177,7 @@ done:
 static descent_status list_input(struct way_table *table, const struct dense_work *work, struct way_list *list) {
   const struct backward_launch *const pass = &work->launch.input.pass;
   const bool passes = pass->activation != DESCENT_ACTIVATION_IDENTITY || pass->threshold;
-  return add_product(table, work, EPILOGUE_NONE, passes ? pass_seconds(table->device, 3 * work->unit) : 0, list);
+  return add_product(table, work, EPILOGUE_NONE, passes ? ways_pass_seconds(table->device, 3 * work->unit) : 0, list);
 }
 
 descent_status ways_list(struct way_table *table, const struct dense_work *work, bool with_custom, bool has_sums,

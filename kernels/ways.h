@@ -66,6 +66,11 @@ void ways_describe(const struct way_table *table, int op, int64_t rows, struct d
  * of dZ. */
 descent_status ways_list(struct way_table *table, const struct dense_work *work, bool with_custom, bool has_sums,
                          struct way_list *list);
+/* A variant of the operation's custom kernel, and its seconds: the fastest where the plan is timed, drawn where ways are,
+ * else the first that passes its trial. -1: none does. */
+descent_status ways_custom(struct way_table *table, const struct custom_launch *launch, int *variant, double *seconds);
+/* Estimated seconds of a pass over so many bytes. */
+double ways_pass_seconds(const struct backend_device *device, double bytes);
 bool ways_are_timed(const struct way_list *list);
 /* The operation's product with this epilogue; NULL when the library has none. */
 descent_status ways_product(struct way_table *table, const struct dense_work *work, enum epilogue epilogue,

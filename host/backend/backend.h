@@ -67,7 +67,9 @@ struct backend {
   int (*fused_with)(struct backend_program *program, struct plan_range range, int op);
 
   /* Copies `count` elements from or to element `offset` of a buffer that is not PLAN_SOURCE, converting between the
-   * host's `type` and the device's own. Synchronises. ERROR_ARGUMENT outside the buffer. */
+   * host's `type` and the device's own. Synchronises. ERROR_ARGUMENT outside the buffer. A, Z and dZ that one kernel
+   * computed together (fused_with) and did not write are computed when they are read or saved, from X, the targets and
+   * the parameters as they are then. */
   descent_status (*read)(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                          enum plan_type type, void *data);
   descent_status (*write)(struct backend_program *program, int buffer, int64_t offset, int64_t count,

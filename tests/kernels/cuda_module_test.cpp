@@ -22,11 +22,13 @@ TEST_P(CudaModule, GivesTheSameBytesForOneCallAndForMany) {
   expect_same(trained(GetParam(), one_by_one), expected);
 }
 
-/* On whole batches: single operations run on the step's rows, for which other algorithms may be chosen. */
+/* On whole batches: single operations run on the step's rows, for which other algorithms may be chosen. They are never
+ * fused. */
 TEST_P(CudaModule, GivesTheSameBytesOperationByOperation) {
   Bytes results[2];
   for (bool whole : {true, false}) {
     Training training(GetParam(), 3 * BATCH);
+    training.options.gpu.fusion = DESCENT_FUSION_OFF;
     ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
     const plan_range range = training.program.plan->train;
     for (const plan_step &step : training.steps(STEPS))

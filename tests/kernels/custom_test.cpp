@@ -1,13 +1,15 @@
-/* The choice of a custom kernel's variant, among kernels of this file: faulty variants are left out, the fastest is taken
+/* The choice of a custom kernel's variant, of one layer or of several, among kernels of this file: faulty variants are left out, the fastest is taken
  * and remembered. */
 #include <time.h>
 
+#include <functional>
 #include <set>
 
 #include "products.h"
 
 extern "C" {
 #include "custom.h"
+#include "network.h"
 }
 
 namespace {
@@ -75,6 +77,26 @@ cudaError_t launch_weights(const weights_launch *l, cudaStream_t stream) {
              {{{l->gradient, l->ld, ELEMENT_F32}, l->n_out, l->n_in, (float)l->rows},
               {{l->bias_gradient, l->n_out, ELEMENT_F32}, 1, l->n_out, (float)l->rows}},
              stream);
+}
+int network_variants(const network_launch *, char *, size_t) { return (int)offered.size(); }
+size_t network_partials(const network_launch *) { return 64; }
+cudaError_t launch_network(const network_launch *l, cudaStream_t stream) {
+  std::vector<Result> results;
+  float value = 1;
+  for (int i = 0; i < l->layers; i++) {
+    const network_layer &layer = l->layer[i];
+    const device_matrix dW = {l->gradients + layer.dW, layer.W.ld, ELEMENT_F32};
+    const device_matrix db = {l->gradients + layer.db, layer.n_out, ELEMENT_F32};
+    value = (float)layer.n_in * value + 1;
+    if (layer.A.ld) results.push_back({layer.A, l->rows, layer.n_out, value});
+    if (layer.dZ.ld) results.push_back({layer.dZ, l->rows, layer.n_out, 0.25F});
+    if (l->kind == NETWORK_STEP)
+      results.insert(results.end(), {{dW, layer.n_out, layer.n_in, 2}, {db, 1, layer.n_out, 2}});
+  }
+  const int64_t n = l->layer[l->layers - 1].n_out;
+  if (l->kind == NETWORK_FORWARD)
+    results.insert(results.end(), {{l->A, l->rows, n, value}, {{l->P, n, ELEMENT_F32}, l->rows, n, 0.5F}});
+  return run(l->variant, results, stream);
 }
 }
 
@@ -300,6 +322,118 @@ TEST_F(Custom, IsTimedInTurnsOnOperandsThatTakeTurns) {
   EXPECT_GE(fastest(launch_of(OP_DENSE_FORWARD)), 0);
   EXPECT_GT(turns, 2 * 3); /* rounds; there would be fewer if variants were timed one after another */
   EXPECT_GT(places.size(), 3U) << "more than the trial's two results";
+}
+
+/* ---- several layers ---- */
+
+/* 6 -> 5 -> 3, with gaps between the gradients. */
+network_launch network_of(network_kind kind) {
+  network_launch l = {};
+  l.kind = kind;
+  l.X = {nullptr, 8, ELEMENT_F32};
+  l.layers = 2;
+  l.rows = 9;
+  l.loss = DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY;
+  l.A = {nullptr, 4, ELEMENT_F32};
+  l.n_gradients = 128;
+  const int widths[] = {6, 5, 3};
+  for (int i = 0; i < 2; i++) {
+    network_layer &layer = l.layer[i];
+    layer.n_in = widths[i], layer.n_out = widths[i + 1];
+    layer.W = {nullptr, 8, ELEMENT_F32};
+    layer.activation = i == 0 ? DESCENT_ACTIVATION_RELU : DESCENT_ACTIVATION_IDENTITY;
+    layer.dW = i == 0 ? 0 : 64, layer.db = i == 0 ? 48 : 96;
+    if (kind != NETWORK_CHAIN) continue;
+    layer.dZ = {nullptr, 8, ELEMENT_F32};
+    if (i == 0) layer.A = {nullptr, 8, ELEMENT_F32};
+  }
+  return l;
+}
+
+/* The first result of a forward launch is A of the outputs, of a chain A of the hidden layer, of a step dW. The last one
+ * is P, dZ or db: none of which is a whole number. */
+TEST_F(Custom, TriesSeveralLayersAsItTriesOne) {
+  const struct {
+    Kind kind;
+    const char *of_values, *of_a_step;
+  } flaws[] = {{REFUSED, "not_launched", "not_launched"},
+               {UNSTEADY, "unsteady", "unsteady"},
+               {FORGETS_ROW, "inexact", "unsteady"},
+               {FORGETS_SUMS, "unsteady", "unsteady"},
+               {OFF_BY_ONE, "inexact", "taken"},
+               {NOT_CAPTURED, "not_captured", "not_captured"},
+               {RIGHT, "taken", "taken"}};
+  const Traced traced(cache_);
+  for (const network_kind kind : {NETWORK_FORWARD, NETWORK_CHAIN, NETWORK_STEP})
+    for (const auto &flaw : flaws) {
+      const std::string verdict = kind == NETWORK_STEP ? flaw.of_a_step : flaw.of_values;
+      SCOPED_TRACE(testing::Message() << network_kind_name(kind) << " " << flaw.kind << " " << verdict);
+      fs::remove_all(cache_);
+      traced.forget();
+      reopen();
+      offer({flaw.kind});
+      const network_launch launch = network_of(kind);
+      int variant = -2;
+      double seconds = -1;
+      const long long before = emulate_live();
+      ASSERT_EQ(network_fastest(library_, &launch, stream_, &variant, &seconds), DESCENT_OK) << descent_last_error();
+      EXPECT_EQ(emulate_live(), before);
+      EXPECT_EQ(variant, verdict == "taken" ? 0 : -1);
+      EXPECT_NE(traced.text().find(" variant=0 verdict=" + verdict + " "), std::string::npos) << traced.text();
+      bool passes = false;
+      ASSERT_EQ(network_passes(library_, &launch, 0, stream_, &passes), DESCENT_OK);
+      EXPECT_EQ(passes, verdict == "taken" || verdict == "not_captured");
+    }
+}
+
+TEST_F(Custom, RemembersTheFastestKernelOfSeveralLayers) {
+  offer({SLOW, RIGHT});
+  const network_launch launch = network_of(NETWORK_STEP);
+  int variant[2];
+  double seconds[2];
+  for (int i = 0; i < 2; i++) {
+    ASSERT_EQ(network_fastest(library_, &launch, stream_, &variant[i], &seconds[i]), DESCENT_OK);
+    EXPECT_EQ(variant[i], 1);
+    reopen();
+  }
+  EXPECT_EQ(seconds[1], seconds[0]);
+}
+
+/* Whatever the time of a launch depends on is part of its key. */
+TEST_F(Custom, KeysOfSeveralLayersDiffer) {
+  offer({RIGHT});
+  const std::function<void(network_launch &)> changes[] = {
+      [](network_launch &) {},
+      [](network_launch &l) { l.kind = NETWORK_FORWARD; },
+      [](network_launch &l) { l.rows++; },
+      [](network_launch &l) { l.X.ld += 4; },
+      [](network_launch &l) { l.X.element = ELEMENT_BF16; },
+      [](network_launch &l) { l.tf32 = true; },
+      [](network_launch &l) { l.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR; },
+      [](network_launch &l) { l.layers--; },
+      [](network_launch &l) { l.layer[0].n_in--; },
+      [](network_launch &l) { l.layer[1].n_out++; },
+      [](network_launch &l) { l.layer[0].activation = DESCENT_ACTIVATION_TANH; },
+      [](network_launch &l) { l.layer[0].threshold = 7; },
+      [](network_launch &l) { l.layer[0].W.ld += 4; },
+      [](network_launch &l) { l.layer[0].Z.ld += 4; },
+      [](network_launch &l) { l.layer[1].dZ.ld += 4; },
+  };
+  std::set<std::string> keys;
+  for (const auto &change : changes) {
+    network_launch launch = network_of(NETWORK_CHAIN);
+    char key[TUNE_KEY];
+    change(launch);
+    network_key(&launch, key);
+    EXPECT_TRUE(keys.insert(key).second) << key;
+  }
+  network_launch deep = {}; /* the longest key fits */
+  deep.layers = NETWORK_LAYERS;
+  deep.rows = INT32_MAX;
+  for (network_layer &layer : deep.layer) layer.n_in = layer.n_out = 99999, layer.threshold = 1;
+  char key[TUNE_KEY];
+  network_key(&deep, key);
+  EXPECT_NE(std::string(key).find(" timed=captured"), std::string::npos) << key;
 }
 
 }  // namespace

@@ -1,0 +1,415 @@
+/* The choice whether one kernel computes the layers of a range, and its launch on the plan's buffers. */
+#include "fusion.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "plan/operations.h"
+
+static bool same(struct plan_range a, struct plan_range b) {
+  return a.count > 0 && a.first == b.first && a.count == b.count;
+}
+
+/* The range that a choice is made for. */
+static struct plan_range range_of(const struct plan *plan, enum fused_choice choice) {
+  return choice == FUSED_TRAINING ? plan->train : choice == FUSED_EVALUATE ? plan->evaluate : plan->predict;
+}
+
+/* ---- launches ---- */
+
+static void add_layer(const struct device_buffers *buffers, const struct plan_op *op, struct network_launch *l) {
+  struct network_layer *const layer = &l->layer[l->layers];
+  struct custom_launch launch;
+  dense_launch(buffers, op, l->rows, &launch);
+  const struct fused_forward_launch *const f = &launch.forward;
+  if (l->layers++ == 0) l->X = f->A_in, l->tf32 = f->tf32, l->seed = f->pass.seed;
+  layer->W = f->W;
+  layer->bias = f->pass.bias;
+  layer->bias_element = f->pass.bias_element;
+  layer->n_in = (int)f->n_in;
+  layer->n_out = (int)f->pass.n;
+  layer->activation = f->pass.activation;
+  layer->threshold = f->pass.threshold;
+  layer->dropout_scale = f->pass.dropout_scale;
+  layer->keep_probability = (float)formula_keep_probability(op->forward.dropout);
+  if (l->kind == NETWORK_FORWARD) l->A = f->pass.A; /* the last one stays */
+  if (l->kind == NETWORK_CHAIN && l->layers < buffers->plan->layers) layer->A = f->pass.A, layer->Z = f->pass.Z;
+}
+
+static void add_loss(const struct device_buffers *buffers, const struct plan_loss *o, struct network_launch *l) {
+  l->loss = o->loss;
+  l->label_smoothing = (float)o->label_smoothing;
+  if (l->kind == NETWORK_FORWARD) return;
+  l->y = layout_data(buffers, o->y);
+  l->w = layout_data(buffers, o->w);
+  l->scalars = layout_data(buffers, o->scalars);
+}
+
+/* dZ has no memory yet: a chain's is its own. */
+static void add_gradients(const struct device_buffers *buffers, const struct plan_op *op, struct network_launch *l) {
+  const struct plan_dense_backward_weights *const o = &op->weights;
+  struct network_layer *const layer = &l->layer[op->layer - 1];
+  if (l->kind == NETWORK_CHAIN) {
+    layer->dZ = layout_matrix(buffers, o->dZ, o->n_out);
+    layer->dZ.data = NULL;
+    return;
+  }
+  layer->dW = flat_position(&buffers->flat, o->W);
+  layer->db = flat_position(&buffers->flat, o->b);
+  l->gradients = layout_data(buffers, o->gradients);
+  l->n_gradients = buffers->flat.device_count;
+}
+
+static void add_output(const struct device_buffers *buffers, const struct plan_output *o, struct network_launch *l) {
+  l->loss = o->loss;
+  l->P = layout_data(buffers, o->P);
+  l->y_shift = layout_data(buffers, o->y_shift);
+  l->y_scale = layout_data(buffers, o->y_scale);
+}
+
+/* Before layout_take without data. The plan has at most NETWORK_LAYERS layers. */
+static void describe(const struct device_buffers *buffers, enum fused_choice choice, enum network_kind kind,
+                     struct network_launch *l) {
+  const struct plan *const plan = buffers->plan;
+  const struct plan_range range = range_of(plan, choice);
+  *l = (struct network_launch){.kind = kind, .rows = choose_captured_rows(plan, range.first)};
+  for (int i = range.first; i < range.first + range.count; i++) {
+    const struct plan_op *const op = &plan->ops[i];
+    if (op->kind == OP_DENSE_FORWARD) add_layer(buffers, op, l);
+    if (op->kind == OP_LOSS) add_loss(buffers, &op->loss, l);
+    if (op->kind == OP_DENSE_BACKWARD_WEIGHTS) add_gradients(buffers, op, l);
+    if (op->kind == OP_OUTPUT) add_output(buffers, &op->output, l);
+  }
+}
+
+/* ---- the choice ---- */
+
+/* A kind, tried. */
+struct trial_of_kind {
+  struct fused_network network; /* taken: a variant passes */
+  double seconds;               /* 0: not timed */
+  size_t scratch;               /* bytes that the custom kernels behind a chain need */
+  char reason[160];             /* why it is not taken */
+};
+
+/* Drawn: the first that passes from a drawn one on; timed: the fastest; else the first. An untimed trial takes few rows,
+ * so that it needs little memory. */
+static descent_status choose_variant(const struct way_table *table, struct network_launch *launch, int n,
+                                     double *seconds) {
+  enum { TRIAL_ROWS = 512 };
+  struct product_library *const library = table->device->products;
+  const bool draws = ways_draw(table);
+  struct network_launch tried = *launch;
+  char key[TUNE_KEY];
+  bool passes = false;
+  descent_status status = DESCENT_OK;
+  if (table->plan->autotune && !draws) {
+    TRY(network_fastest(library, launch, table->device->stream, &launch->variant, seconds));
+    goto done;
+  }
+  network_key(launch, key);
+  const int first = draws ? product_library_draw(library, key, "variant", n) : 0;
+  if (tried.rows > TRIAL_ROWS) tried.rows = TRIAL_ROWS;
+  for (int i = 0; i < n && !passes; i++) {
+    const int variant = (first + i) % n;
+    TRY(network_passes(library, &tried, variant, table->device->stream, &passes));
+    if (passes) launch->variant = variant;
+  }
+done:
+  return status;
+}
+
+/* The custom kernel of each dense_backward_weights, with its seconds. */
+static descent_status choose_weights(struct way_table *table, struct trial_of_kind *made) {
+  const struct plan *const plan = table->plan;
+  struct fused_network *const network = &made->network;
+  descent_status status = DESCENT_OK;
+  for (int i = plan->train.first; i < plan->train.first + plan->train.count && network->taken; i++) {
+    int *const variant = &network->weights[plan->ops[i].layer - 1];
+    struct dense_work work;
+    double seconds;
+    if (plan->ops[i].kind != OP_DENSE_BACKWARD_WEIGHTS) continue;
+    ways_describe(table, i, network->launch.rows, &work);
+    TRY(ways_custom(table, &work.launch, variant, &seconds));
+    network->taken = *variant >= 0;
+    made->seconds += seconds;
+    const size_t bytes = custom_scratch(&work.launch);
+    if (bytes > made->scratch) made->scratch = bytes;
+  }
+done:
+  return status;
+}
+
+/* Untimed, a network is fused whose weights stay in a multiprocessor's memory while rows pass through it: its launch
+ * moves X and the results only, in place of every A and dZ, and is one of many. Nothing speaks for others unless they are
+ * timed. */
+static bool is_narrow(const struct network_launch *l) {
+  enum { NARROW = 64 };
+  bool narrow = l->kind != NETWORK_CHAIN;
+  for (int i = 0; i < l->layers; i++) narrow = narrow && l->layer[i].n_in <= NARROW && l->layer[i].n_out <= NARROW;
+  return narrow;
+}
+
+/* Neither asked for, nor timed, nor drawn. */
+static bool is_untimed(const struct way_table *table) {
+  return table->plan->fusion == DESCENT_FUSION_AUTO && !table->plan->autotune && !ways_draw(table);
+}
+
+/* Where it may be left out, memory for a timed trial may be short: the plan itself may fit. */
+static descent_status try_kind(const struct fusion *fusion, struct way_table *table, enum fused_choice choice,
+                               enum network_kind kind, struct trial_of_kind *made) {
+  struct network_launch *const launch = &made->network.launch;
+  const struct plan *const plan = table->plan;
+  int n;
+  descent_status status = DESCENT_OK;
+  *made = (struct trial_of_kind){.reason = "no kernel of several layers passes its trial"};
+  if (plan->layers > NETWORK_LAYERS) {
+    snprintf(made->reason, sizeof made->reason, "%d layers, more than %d", plan->layers, NETWORK_LAYERS);
+    return DESCENT_OK;
+  }
+  describe(fusion->buffers, choice, kind, launch);
+  n = network_variants(launch, made->reason, sizeof made->reason);
+  launch->variant = -1;
+  if (n == 0 || (is_untimed(table) && !is_narrow(launch))) return DESCENT_OK;
+  status = choose_variant(table, launch, n, &made->seconds);
+  if (status == DESCENT_OK) {
+    made->network.taken = launch->variant >= 0;
+    if (kind == NETWORK_CHAIN) status = choose_weights(table, made);
+  }
+  if (status == DESCENT_ERROR_MEMORY && plan->autotune && plan->fusion == DESCENT_FUSION_AUTO) {
+    made->network.taken = false;
+    status = DESCENT_OK;
+  }
+  return status;
+}
+
+/* The loss reads A and writes dZ, the output reads A and writes P. */
+static double apart_seconds(const struct product_choices *choices, enum fused_choice choice,
+                            const struct network_launch *l) {
+  const struct way_table *const table = &choices->ways;
+  const double dense = choose_seconds(choices, range_of(table->plan, choice));
+  const double outputs = (double)l->rows * (double)l->layer[l->layers - 1].n_out;
+  const double written = choice == FUSED_TRAINING ? (double)element_bytes(l->X.element) : 4;
+  return dense > 0 ? dense + ways_pass_seconds(table->device, outputs * (4 + written)) : 0;
+}
+
+static void trace(const struct way_table *table, const struct trial_of_kind *tried, bool taken, double apart) {
+  const struct network_launch *const l = &tried->network.launch;
+  char key[TUNE_KEY];
+  if (l->layers == 0) return;
+  network_key(l, key);
+  product_library_trace(table->device->products, "choice", key,
+                        "fusion=%s variant=%d fused_seconds=%.4g apart_seconds=%.4g",
+                        taken ? network_kind_name(l->kind) : "none", l->variant, tried->seconds, apart);
+}
+
+/* Is what was tried used, where it may be left out? */
+static bool is_better(const struct way_table *table, const struct trial_of_kind *tried, double apart) {
+  char key[TUNE_KEY];
+  network_key(&tried->network.launch, key);
+  if (ways_draw(table)) return product_library_draw(table->device->products, key, "fusion", 2) == 1;
+  return is_untimed(table) || (apart > 0 && tried->seconds < apart);
+}
+
+/* Of these kinds the one to use: asked for, the first that passes; drawn, a drawn one; else the cheapest. *found: NULL if
+ * none is. */
+static void pick(const struct way_table *table, struct trial_of_kind tried[], int n, struct trial_of_kind **found) {
+  char key[TUNE_KEY];
+  int first = 0;
+  *found = NULL;
+  if (ways_draw(table) && tried[0].network.launch.layers) {
+    network_key(&tried[0].network.launch, key);
+    first = product_library_draw(table->device->products, key, "kind", n);
+  }
+  for (int i = 0; i < n; i++) {
+    struct trial_of_kind *const t = &tried[(first + i) % n];
+    const bool timed = t->seconds > 0 && table->plan->fusion == DESCENT_FUSION_AUTO && !ways_draw(table);
+    if (t->network.taken && (!*found || (timed && t->seconds < (*found)->seconds))) *found = t;
+  }
+}
+
+static descent_status choose(struct fusion *fusion, struct product_choices *choices, enum fused_choice choice,
+                             const enum network_kind kinds[], int n) {
+  struct way_table *const table = &choices->ways;
+  const bool asked = table->plan->fusion == DESCENT_FUSION_ON;
+  struct trial_of_kind tried[2], *found;
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < n; i++) TRY(try_kind(fusion, table, choice, kinds[i], &tried[i]));
+  pick(table, tried, n, &found);
+  const struct trial_of_kind *const seen = found ? found : &tried[n - 1];
+  const double apart = seen->network.launch.layers ? apart_seconds(choices, choice, &seen->network.launch) : 0;
+  const bool taken = found && (asked || is_better(table, found, apart));
+  trace(table, seen, taken, apart);
+  if (taken) fusion->at[choice] = found->network;
+  if (taken && found->scratch > fusion->scratch) fusion->scratch = found->scratch;
+  if (asked && choice == FUSED_TRAINING && !taken)
+    TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "fusion on: %s; use --fusion auto", seen->reason));
+done:
+  return status;
+}
+
+/* `backward` reads what a prediction leaves where there is no training. */
+descent_status fusion_prepare(struct fusion *fusion, struct product_choices *choices,
+                              const struct device_buffers *buffers) {
+  static const enum network_kind training[] = {NETWORK_STEP, NETWORK_CHAIN}, forward[] = {NETWORK_FORWARD};
+  const struct plan *const plan = buffers->plan;
+  descent_status status = DESCENT_OK;
+  fusion->buffers = buffers;
+  if (plan->fusion == DESCENT_FUSION_OFF) return DESCENT_OK;
+  if (plan->train.count) TRY(choose(fusion, choices, FUSED_TRAINING, training, 2));
+  if (plan->evaluate.count) TRY(choose(fusion, choices, FUSED_EVALUATE, forward, 1));
+  if (plan->predict.count && (plan->train.count || !plan->backward.count))
+    TRY(choose(fusion, choices, FUSED_PREDICT, forward, 1));
+done:
+  return status;
+}
+
+uint32_t fusion_digest(const struct fusion *fusion, uint32_t digest) {
+  const struct fused_network *const training = &fusion->at[FUSED_TRAINING];
+  const struct network_launch *const l = &training->launch;
+  if (!training->taken) return digest;
+  digest = (digest ^ (uint32_t)l->kind) * 16777619u; /* FNV-1a, as choose_digest */
+  digest = (digest ^ (uint32_t)l->variant) * 16777619u;
+  for (int i = 0; l->kind == NETWORK_CHAIN && i < l->layers; i++)
+    digest = (digest ^ (uint32_t)training->weights[i]) * 16777619u;
+  return digest;
+}
+
+/* ---- memory ---- */
+
+enum { DZ_ALIGNMENT = 256 /* bytes */ };
+
+/* Bytes of a chain's dZ; sets their addresses from `memory` on, if it is not NULL. */
+static int64_t place_dZ(struct network_launch *l, char *memory) {
+  int64_t bytes = 0;
+  for (int i = 0; l->kind == NETWORK_CHAIN && i < l->layers; i++) {
+    struct device_matrix *const dZ = &l->layer[i].dZ;
+    if (memory) dZ->data = memory + bytes;
+    bytes += (l->rows * dZ->ld * element_bytes(dZ->element) + DZ_ALIGNMENT - 1) / DZ_ALIGNMENT * DZ_ALIGNMENT;
+  }
+  return bytes;
+}
+
+descent_status fusion_take(struct fusion *fusion, const struct work_memory *work, struct device_memory *memory) {
+  descent_status status = DESCENT_OK;
+  for (enum fused_choice c = 0; c < FUSED_CHOICES; c++) {
+    struct fused_network *const network = &fusion->at[c];
+    struct network_launch *const l = &network->launch;
+    const int variant = l->variant;
+    if (!network->taken) continue;
+    describe(fusion->buffers, c, l->kind, l);
+    l->variant = variant;
+    l->counters = work->scratch.counters;
+    const int64_t partials = (int64_t)network_partials(l), dZ = place_dZ(l, NULL);
+    if (partials) TRY(device_memory_take(memory, partials, "partial sums of fused layers", &l->partials));
+    if (dZ) TRY(device_memory_take(memory, dZ, "dZ of fused layers", &network->dZ));
+    (void)place_dZ(l, network->dZ);
+  }
+done:
+  return status;
+}
+
+void fusion_release(struct fusion *fusion) {
+  for (int c = 0; c < FUSED_CHOICES; c++) {
+    device_memory_free(fusion->at[c].launch.partials);
+    device_memory_free(fusion->at[c].dZ);
+  }
+}
+
+void fusion_bytes(const struct fusion *fusion, double *per_row, double *fixed) {
+  *per_row = *fixed = 0;
+  for (int c = 0; c < FUSED_CHOICES; c++) {
+    struct network_launch launch = fusion->at[c].launch;
+    if (!fusion->at[c].taken) continue;
+    *fixed += (double)network_partials(&launch);
+    *per_row += (double)place_dZ(&launch, NULL) / (double)fusion->buffers->plan->batch;
+  }
+}
+
+/* ---- ranges ---- */
+
+const struct fused_network *fusion_of(const struct fusion *fusion, struct plan_range range) {
+  const struct plan *const plan = fusion->buffers->plan;
+  const struct fused_network *network = NULL;
+  if (same(range, plan->train) || same(range, plan->train_with_statistics) || same(range, plan->gradient))
+    network = &fusion->at[FUSED_TRAINING];
+  else if (same(range, plan->evaluate))
+    network = &fusion->at[FUSED_EVALUATE];
+  else if (same(range, plan->predict))
+    network = &fusion->at[FUSED_PREDICT];
+  return network && network->taken ? network : NULL;
+}
+
+bool fusion_covers(const struct fusion *fusion, struct plan_range range, int op) {
+  const struct fused_network *const network = fusion_of(fusion, range);
+  const struct plan *const plan = fusion->buffers->plan;
+  if (!network) return false;
+  const enum network_kind kind = network->launch.kind;
+  switch (plan->ops[op].kind) {
+    case OP_DENSE_FORWARD: return !same(range, plan->train_with_statistics);
+    case OP_LOSS:
+    case OP_DENSE_BACKWARD_INPUT: return kind != NETWORK_FORWARD;
+    case OP_DENSE_BACKWARD_WEIGHTS: return kind == NETWORK_STEP;
+    case OP_OUTPUT: return kind == NETWORK_FORWARD;
+    default: return false;
+  }
+}
+
+int fusion_first(const struct fusion *fusion, struct plan_range range) {
+  int op = range.first;
+  while (!fusion_covers(fusion, range, op)) op++;
+  return op;
+}
+
+static bool launch_writes(const struct fused_network *network, const void *data) {
+  const struct network_launch *const l = &network->launch;
+  bool writes = data == l->A.data || data == (const void *)l->P;
+  for (int i = 0; i < l->layers; i++) writes = writes || data == l->layer[i].A.data || data == l->layer[i].Z.data;
+  return writes;
+}
+
+bool fusion_leaves_out(const struct fusion *fusion, struct plan_range range, int buffer) {
+  const struct plan *const plan = fusion->buffers->plan;
+  const struct fused_network *const network = fusion_of(fusion, range);
+  if (!network || plan->buffers[buffer].storage != PLAN_BATCH) return false;
+  for (int i = range.first; i < range.first + range.count; i++) {
+    struct plan_use uses[PLAN_MOST_USES];
+    for (int n = fusion_covers(fusion, range, i) ? plan_uses(&plan->ops[i], uses) : 0; n-- > 0;)
+      if (uses[n].buffer == buffer && uses[n].access == PLAN_WRITE)
+        return !launch_writes(network, layout_data(fusion->buffers, buffer));
+  }
+  return false;
+}
+
+cudaError_t fusion_launch(const struct fused_network *network, const struct step_state *state, cudaStream_t stream) {
+  struct network_launch launch = network->launch;
+  launch.state = state;
+  return launch_network(&launch, stream);
+}
+
+static bool follows_chain(const struct fusion *fusion, struct plan_range range, int op) {
+  const struct fused_network *const network = fusion_of(fusion, range);
+  return network && network->launch.kind == NETWORK_CHAIN &&
+         fusion->buffers->plan->ops[op].kind == OP_DENSE_BACKWARD_WEIGHTS;
+}
+
+void fusion_redirect(const struct fusion *fusion, struct plan_range range, int op, struct custom_launch *launch,
+                     struct dense_way *way) {
+  if (!follows_chain(fusion, range, op)) return;
+  const struct fused_network *const network = fusion_of(fusion, range);
+  const int layer = fusion->buffers->plan->ops[op].layer - 1;
+  launch->weights.dZ = network->launch.layer[layer].dZ;
+  *way = (struct dense_way){.variant = network->weights[layer]};
+}
+
+void fusion_path(const struct fusion *fusion, struct product_choices *choices, struct plan_range range, int op,
+                 char text[BACKEND_PATH]) {
+  const struct fused_network *const network = fusion_of(fusion, range);
+  if (fusion_covers(fusion, range, op))
+    snprintf(text, BACKEND_PATH, "fused %s %d", network_kind_name(network->launch.kind), network->launch.variant);
+  else if (follows_chain(fusion, range, op))
+    snprintf(text, BACKEND_PATH, "custom %d", network->weights[fusion->buffers->plan->ops[op].layer - 1]);
+  else
+    choose_path(choices, range, op, text);
+}

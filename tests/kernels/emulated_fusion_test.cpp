@@ -1,0 +1,480 @@
+/* Ranges of which one kernel computes several layers, on the emulation: their bits, what they leave out, how they are
+ * chosen. */
+#include <regex>
+#include <set>
+
+#include "emulated_module.h"
+#include "plan/operations.h"
+
+namespace {
+
+class EmulatedFusion : public EmulatedModule {};
+
+/* Wider than one kernel takes from the first layer to the gradients. */
+const Case wide_cases[] = {
+    {"fp32_wide",
+     {9, 80, 70, 3},
+     DESCENT_ACTIVATION_RELU,
+     DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
+     0.25,
+     DESCENT_PRECISION_FP32},
+    {"tf32_wide", {12, 72, 40, 2}, DESCENT_ACTIVATION_SILU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_TF32},
+    {"bf16_wide", {20, 96, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY, 0, DESCENT_PRECISION_BF16},
+};
+
+std::vector<Case> all_cases() {
+  std::vector<Case> all(std::begin(cases), std::end(cases));
+  all.insert(all.end(), std::begin(wide_cases), std::end(wide_cases));
+  return all;
+}
+
+bool is_wide(const Case &c) { return *std::max_element(c.widths.begin(), c.widths.end()) > 64; }
+const Case &narrow_case = cases[3]; /* of bf16 */
+
+std::string path_of(const struct program &program, plan_range range, int op) {
+  char text[BACKEND_PATH];
+  program.backend->path(program.compiled, range, op, text);
+  return text;
+}
+
+/* The numbers of the ops of this kind in the range. */
+std::vector<int> ops_of(const struct plan *plan, plan_range range, plan_op_kind kind) {
+  std::vector<int> ops;
+  for (int i = range.first; i < range.first + range.count; i++)
+    if (plan->ops[i].kind == kind) ops.push_back(i);
+  return ops;
+}
+
+/* How the layers of the range are computed: "fused step 0", or the path of its first layer alone. */
+std::string path_of_layers(const struct program &program, plan_range range) {
+  return path_of(program, range, ops_of(program.plan, range, OP_DENSE_FORWARD).front());
+}
+
+bool is_fused(const struct program &program, plan_range range) {
+  return path_of_layers(program, range).find("fused ") == 0;
+}
+
+std::vector<double> read(const struct program &program, int buffer) {
+  const plan_buffer &b = program.plan->buffers[buffer];
+  std::vector<double> values(static_cast<size_t>(b.rows * b.cols));
+  EXPECT_EQ(program_read(&program, buffer, 0, b.rows * b.cols, PLAN_F64, values.data()), DESCENT_OK)
+      << descent_last_error();
+  return values;
+}
+
+std::vector<double> read(const struct program &program, const std::string &name) {
+  for (int b = 0; b < program.plan->n_buffers; b++)
+    if (name == program.plan->buffers[b].name) return read(program, b);
+  ADD_FAILURE() << "no buffer " << name;
+  return {};
+}
+
+void run(Training &training, plan_range plan::*range, const plan_step &step) {
+  ASSERT_EQ(program_run(&training.program, training.program.plan->*range, &step, 1), DESCENT_OK)
+      << descent_last_error();
+}
+
+/* What a training leaves, of `range` run for each step; with the layers fused as asked for. */
+struct Trained {
+  Bytes parameters, state; /* parameters and moments; everything that lasts */
+  std::string path, arithmetic;
+};
+Trained train(const Case &c, descent_fusion fusion, const std::function<void(Training &)> &steps) {
+  Training training(c);
+  training.options.gpu.fusion = fusion;
+  EXPECT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+  if (testing::Test::HasFailure()) return {};
+  steps(training);
+  Trained made;
+  for (const char *name : {"parameters", "moment1", "moment2"}) made.parameters.push_back(read(training.program, name));
+  made.state = training.state();
+  made.path = path_of_layers(training.program, training.program.plan->train);
+  made.arithmetic = training.program.arithmetic;
+  return made;
+}
+
+std::function<void(Training &)> in_ranges(const std::vector<plan_range plan::*> &ranges) {
+  return [ranges](Training &training) {
+    for (const plan_step &step : training.steps(STEPS))
+      for (plan_range plan::*range : ranges) run(training, range, step);
+  };
+}
+
+/* All at once, step by step, in parts, with statistics: the same bits of parameters and moments. */
+TEST_F(EmulatedFusion, GivesTheSameBytesHoweverTheStepsAreCut) {
+  for (const Case &c : all_cases()) {
+    SCOPED_TRACE(c.name);
+    const Trained whole = train(c, DESCENT_FUSION_ON, all_at_once);
+    ASSERT_FALSE(HasFailure());
+    const bool narrow = !is_wide(c) && c.precision == DESCENT_PRECISION_BF16;
+    EXPECT_EQ(whole.path.find(narrow ? "fused step " : is_wide(c) ? "fused chain " : "fused "), 0u) << whole.path;
+    expect_same(train(c, DESCENT_FUSION_ON, in_ranges({&plan::train})).state, whole.state);
+    expect_same(train(c, DESCENT_FUSION_ON, in_ranges({&plan::gradient, &plan::update})).state, whole.state);
+    expect_same(train(c, DESCENT_FUSION_ON, in_ranges({&plan::train_with_statistics})).parameters, whole.parameters);
+    for (const char *how : {"seed=2", "seed=3,late=1"}) {
+      emulation.configure(how);
+      expect_same(train(c, DESCENT_FUSION_ON, all_at_once).state, whole.state);
+    }
+    emulation.configure("");
+  }
+}
+
+/* The statistics of a fused step are those of the layers one by one. */
+TEST_F(EmulatedFusion, LeavesTheStatisticsOfTheLayers) {
+  for (const Case &c : all_cases()) {
+    SCOPED_TRACE(c.name);
+    std::vector<double> statistics[2];
+    for (const bool fused : {false, true}) {
+      Training training(c);
+      training.options.gpu.fusion = fused ? DESCENT_FUSION_ON : DESCENT_FUSION_OFF;
+      ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+      run(training, &plan::train_with_statistics, training.steps(1)[0]);
+      statistics[fused] = read(training.program, "layer_statistics");
+    }
+    for (size_t i = 0; i < statistics[0].size(); i++) {
+      const size_t slot = i % LAYER_SLOTS;
+      if (slot == LAYER_MEAN || slot == LAYER_STD || slot == LAYER_DEAD) {
+        EXPECT_EQ(statistics[1][i], statistics[0][i]) << i;
+      }
+    }
+  }
+}
+
+/* With small whole numbers every sum is exact, so the layers give the same bytes together and one by one. */
+TEST_F(EmulatedFusion, GivesTheBytesOfTheLayersForWholeNumbers) {
+  for (const descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16})
+    for (const std::vector<int64_t> &widths : {std::vector<int64_t>{8, 16, 16, 4}, {8, 16, 72, 4}}) {
+      const Case c = {"", widths, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, precision};
+      SCOPED_TRACE(testing::Message() << descent_precision_name(precision) << " " << widths[2]);
+      Bytes state[2];
+      std::vector<double> P[2], evaluated[2];
+      for (const bool fused : {false, true}) {
+        Training training(c, BATCH);
+        training.make_whole();
+        training.options.gpu.fusion = fused ? DESCENT_FUSION_ON : DESCENT_FUSION_OFF;
+        ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+        const struct program &program = training.program;
+        const plan_step step = training.steps(1)[0];
+        EXPECT_EQ(is_fused(program, program.plan->train), fused);
+        EXPECT_EQ(is_fused(program, program.plan->evaluate), fused);
+        EXPECT_EQ(is_fused(program, program.plan->predict), fused);
+        run(training, &plan::predict, step);
+        P[fused] = read(program, "P");
+        run(training, &plan::evaluate, step);
+        evaluated[fused] = read(program, "P");
+        evaluated[fused].push_back(read(program, "scalars")[SCALAR_LOSS]);
+        for (const double logit : read(program, program.at.A)) evaluated[fused].push_back(logit);
+        run(training, &plan::train, step);
+        state[fused] = training.state();
+      }
+      EXPECT_EQ(P[1], P[0]);
+      EXPECT_EQ(evaluated[1], evaluated[0]);
+      expect_same(state[1], state[0]);
+    }
+}
+
+/* A, Z and dZ of a fused step are computed when they are read, by the operations of the layers. That changes nothing
+ * else. */
+TEST_F(EmulatedFusion, HasTheActivationsOfAStepWhenTheyAreRead) {
+  for (const Case &c : all_cases()) {
+    SCOPED_TRACE(c.name);
+    const int layers = static_cast<int>(c.widths.size()) - 1;
+    Bytes values[2];
+    for (const bool fused : {false, true}) {
+      Training training(c);
+      training.options.gpu.fusion = fused ? DESCENT_FUSION_ON : DESCENT_FUSION_OFF;
+      ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+      const struct program &program = training.program;
+      run(training, &plan::gradient, training.steps(1)[0]);
+      const Bytes state = training.state();
+      values[fused] = {read(program, "dZ[1]"), read(program, "dZ[2]")};
+      for (int l = 1; l <= layers; l++) values[fused].push_back(read(program, "A[" + std::to_string(l) + "]"));
+      expect_same(training.state(), state);
+    }
+    for (size_t i = 0; i < values[0].size(); i++) {
+      EXPECT_EQ(values[1][i], values[0][i]) << i;
+      EXPECT_NE(values[1][i], std::vector<double>(values[1][i].size())) << i;
+    }
+  }
+}
+
+/* An operation behind a fused range, a copy on the device and an array in its memory read them too. */
+TEST_F(EmulatedFusion, HasTheActivationsForWhateverReadsThem) {
+  const Case &c = narrow_case;
+  Bytes saved[2], computed[2], written[2];
+  for (const bool fused : {false, true}) {
+    Training training(c);
+    training.options.gpu.fusion = fused ? DESCENT_FUSION_ON : DESCENT_FUSION_OFF;
+    ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+    struct program *const program = &training.program;
+    const struct plan *const plan = program->plan;
+    const std::vector<plan_step> steps = training.steps(3);
+    const std::vector<int> forward = ops_of(plan, plan->train, OP_DENSE_FORWARD);
+    const int A1 = plan->ops[forward[0]].forward.A, A2 = plan->ops[forward[1]].forward.A;
+    run(training, &plan::gradient, steps[0]);
+    descent_array view;
+    ASSERT_EQ(program_view(program, A2, 1, &view), DESCENT_OK);
+    ASSERT_EQ(program->backend->save(program->compiled, A2), DESCENT_OK);
+    saved[fused] = {read(*program, A2)};
+    const std::vector<float> zeros(static_cast<size_t>(BATCH * c.widths[2]));
+    ASSERT_EQ(program_write(program, A2, 0, BATCH * c.widths[2], PLAN_F32, zeros.data()), DESCENT_OK);
+    ASSERT_EQ(program->backend->restore(program->compiled, A2), DESCENT_OK);
+    saved[fused].push_back(read(*program, A2));
+    run(training, &plan::gradient, steps[1]);
+    ASSERT_EQ(program_run(program, {forward[1], 1}, &steps[1], 1), DESCENT_OK) << descent_last_error();
+    computed[fused] = {read(*program, A2), read(*program, A1)};
+    run(training, &plan::gradient, steps[2]);
+    ASSERT_EQ(program_write(program, A1, 0, 1, PLAN_F32, zeros.data()),
+              DESCENT_OK); /* the others stay those of the step */
+    written[fused] = {read(*program, A1), read(*program, A2)};
+    EXPECT_EQ(written[fused][0][0], 0);
+  }
+  expect_same(saved[1], saved[0]);
+  expect_same(computed[1], computed[0]);
+  expect_same(written[1], written[0]);
+}
+
+/* Fused or not, a prediction and an evaluation differ by rounding. */
+TEST_F(EmulatedFusion, EvaluatesAndPredictsAsTheLayersDo) {
+  for (const Case &c : all_cases()) {
+    SCOPED_TRACE(c.name);
+    std::vector<double> P[2], logits[2];
+    for (const bool fused : {false, true}) {
+      Training training(c);
+      training.options.gpu.fusion = fused ? DESCENT_FUSION_ON : DESCENT_FUSION_OFF;
+      ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+      const struct program &program = training.program;
+      EXPECT_EQ(is_fused(program, program.plan->predict), fused);
+      run(training, &plan::evaluate, training.steps(1)[0]);
+      P[fused] = read(program, "P");
+      logits[fused] = read(program, program.at.A);
+      run(training, &plan::predict, training.steps(1)[0]);
+      EXPECT_EQ(read(program, "P"), P[fused]);
+      EXPECT_EQ(read(program, program.at.A), logits[fused]);
+    }
+    const double unit = c.precision == DESCENT_PRECISION_FP32   ? 0x1p-24
+                        : c.precision == DESCENT_PRECISION_TF32 ? 0x1p-11
+                                                                : 0x1p-9;
+    double largest = 0;
+    for (const double z : logits[0]) largest = std::max(largest, std::abs(z));
+    for (size_t i = 0; i < logits[0].size(); i++) EXPECT_NEAR(logits[1][i], logits[0][i], 64 * unit * largest);
+    for (size_t i = 0; i < P[0].size(); i++) EXPECT_NEAR(P[1][i], P[0][i], 64 * unit * std::max(1.0, largest));
+  }
+}
+
+TEST_F(EmulatedFusion, NamesTheKernelOfEachOperation) {
+  for (const Case &c : {narrow_case, wide_cases[0]}) {
+    SCOPED_TRACE(c.name);
+    Training training(c);
+    training.options.gpu.fusion = DESCENT_FUSION_ON;
+    ASSERT_EQ(training.compile(), DESCENT_OK) << descent_last_error();
+    const struct program &program = training.program;
+    const struct plan *const plan = program.plan;
+    const struct backend *const backend = program.backend;
+    const std::string fused = path_of_layers(program, plan->train);
+    for (const plan_range range : {plan->train, plan->train_with_statistics, plan->gradient}) {
+      const bool statistics = range.first == plan->train_with_statistics.first;
+      const int first = ops_of(plan, range, statistics ? OP_LOSS : OP_DENSE_FORWARD).front();
+      for (int i = range.first; i < range.first + range.count; i++) {
+        const plan_op_kind kind = plan->ops[i].kind;
+        const bool covered = kind == OP_LOSS || kind == OP_DENSE_BACKWARD_INPUT ||
+                             (kind == OP_DENSE_FORWARD && !statistics) ||
+                             (kind == OP_DENSE_BACKWARD_WEIGHTS && !is_wide(c));
+        EXPECT_EQ(path_of(program, range, i) == fused, covered) << plan_op_kind_name(kind);
+        EXPECT_EQ(backend->fused_with(program.compiled, range, i), covered ? first : i) << plan_op_kind_name(kind);
+        if (kind == OP_DENSE_BACKWARD_WEIGHTS && is_wide(c)) expect_contains(path_of(program, range, i), "custom ");
+      }
+    }
+    for (const plan_range range : {plan->evaluate, plan->predict})
+      for (int i = range.first; i < range.first + range.count; i++) {
+        const bool covered = plan->ops[i].kind == OP_DENSE_FORWARD || plan->ops[i].kind == OP_OUTPUT;
+        EXPECT_EQ(path_of(program, range, i).find("fused forward ") == 0, covered);
+        EXPECT_EQ(backend->fused_with(program.compiled, range, i), covered ? range.first + 1 : i);
+      }
+    for (const plan_range range : {plan->forward, plan->forward_with_statistics, plan->update}) {
+      for (int i = range.first; i < range.first + range.count; i++) {
+        EXPECT_EQ(path_of(program, range, i).find("fused "), std::string::npos);
+        EXPECT_EQ(backend->fused_with(program.compiled, range, i), i);
+      }
+    }
+  }
+}
+
+TEST_F(EmulatedFusion, TimesTheLaunchAtItsFirstOperation) {
+  for (const Case &c : {narrow_case, wide_cases[0]}) {
+    SCOPED_TRACE(c.name);
+    Training training(c);
+    training.options.gpu.fusion = DESCENT_FUSION_ON;
+    ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+    struct program *const program = &training.program;
+    const std::vector<plan_step> steps = training.steps(2);
+    double seconds[2][64];
+    for (plan_range plan::*range : {&plan::train, &plan::train_with_statistics, &plan::evaluate, &plan::predict}) {
+      const plan_range timed = program->plan->*range;
+      ASSERT_EQ(program->backend->time(program->compiled, timed, steps.data(), 2, seconds[0], seconds[1]), DESCENT_OK)
+          << descent_last_error();
+      for (int i = 0; i < timed.count; i++) EXPECT_GE(seconds[0][i], 0);
+    }
+  }
+}
+
+/* ---- the choice ---- */
+
+TEST_F(EmulatedFusion, OffGivesTheChoicesOfBefore) {
+  for (const Case &c : {narrow_case, wide_cases[0]}) {
+    SCOPED_TRACE(c.name);
+    const Trained off = train(c, DESCENT_FUSION_OFF, all_at_once), on = train(c, DESCENT_FUSION_ON, all_at_once),
+                  untimed = train(c, DESCENT_FUSION_AUTO, all_at_once);
+    EXPECT_EQ(off.path.find("cublaslt"), 0u) << off.path;
+    EXPECT_NE(on.arithmetic, off.arithmetic);
+    EXPECT_EQ(untimed.path, is_wide(c) ? off.path : on.path) << "untimed, the narrow ones are fused";
+    EXPECT_EQ(untimed.arithmetic, is_wide(c) ? off.arithmetic : on.arithmetic);
+    expect_same(untimed.state, is_wide(c) ? off.state : on.state);
+  }
+}
+
+TEST_F(EmulatedFusion, OnSaysWhyItCannotBe) {
+  const struct {
+    std::vector<int64_t> widths;
+    const char *reason;
+  } refused[] = {{{8, 16, 400, 4}, "fusion on: layer 2 has 400 outputs, more than 320; use --fusion auto"},
+                 {std::vector<int64_t>(14, 8), "fusion on: 13 layers, more than 12; use --fusion auto"}};
+  for (const auto &r : refused) {
+    SCOPED_TRACE(r.reason);
+    const Case c = {"", r.widths, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_FP32};
+    for (const bool autotune : {false, true}) {
+      Training training(c);
+      training.options.gpu.fusion = DESCENT_FUSION_ON;
+      training.options.autotune = autotune;
+      EXPECT_EQ(training.compile(), DESCENT_ERROR_UNSUPPORTED);
+      EXPECT_EQ(std::string(descent_last_error()), r.reason);
+      training.close();
+      training.options.gpu.fusion = DESCENT_FUSION_AUTO;
+      EXPECT_EQ(training.compile(), DESCENT_OK) << descent_last_error();
+    }
+  }
+}
+
+/* Drawn, a training is fused or not, by each kind that takes it; the parts of a step give its bits. */
+TEST_F(EmulatedFusion, EveryChoiceIsDrawn) {
+  enum { MOST = 40 };
+  const Case c = {"", {8, 16, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_BF16};
+  std::set<std::string> missing = {"fused step", "fused chain", "apart"};
+  std::set<std::string> arithmetic;
+  for (int seed = 1; seed <= MOST && !missing.empty(); seed++) {
+    SCOPED_TRACE(seed);
+    const Drawn drawn(seed);
+    const auto few = [](const std::vector<plan_range plan::*> &ranges) {
+      return [ranges](Training &training) {
+        for (const plan_step &step : training.steps(3))
+          for (plan_range plan::*range : ranges) run(training, range, step);
+      };
+    };
+    const Trained whole = train(c, DESCENT_FUSION_AUTO, few({&plan::train}));
+    const std::string way = whole.path.find("fused ") == 0 ? whole.path.substr(0, whole.path.rfind(' ')) : "apart";
+    EXPECT_GT(drawn.lines({way == "apart" ? "fusion=none" : ("fusion=" + way.substr(6)).c_str()}), 0);
+    if (missing.erase(way)) {
+      expect_same(train(c, DESCENT_FUSION_AUTO, few({&plan::gradient, &plan::update})).state, whole.state);
+      arithmetic.insert(whole.arithmetic);
+    }
+  }
+  EXPECT_EQ(missing, std::set<std::string>());
+  EXPECT_EQ(arithmetic.size(), 3u);
+}
+
+/* Timed, a training is fused where the trace says that it is faster; the next process repeats the choice by what is
+ * remembered. */
+TEST_F(EmulatedFusion, IsChosenByTimeAndRepeated) {
+  const Case c = {"", {8, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_BF16};
+  const std::regex line(
+      "choice network=(step|chain) \\S.* fusion=(\\w+) variant=\\S+ fused_seconds=(\\S+) "
+      "apart_seconds=(\\S+)");
+  std::set<bool> seen;
+  for (int seed = 1; seed <= 24 && seen.size() < 2; seed++) {
+    SCOPED_TRACE(seed);
+    const Folder cache;
+    setenv("XDG_CACHE_HOME", (cache / "").c_str(), 1);
+    std::string paths[2];
+    for (int process = 0; process < 2; process++) {
+      const std::string name = "trace" + std::to_string(process);
+      setenv("DESCENT_CUDA_TRACE", (cache / name.c_str()).c_str(), 1);
+      emulation.configure(("guess=1,seed=" + std::to_string(seed + 100 * process)).c_str());
+      Training training(c, BATCH);
+      training.options.autotune = true;
+      ASSERT_EQ(training.compile(), DESCENT_OK) << descent_last_error();
+      unsetenv("DESCENT_CUDA_TRACE");
+      paths[process] = path_of_layers(training.program, training.program.plan->train);
+      const std::string trace = cache.read(name.c_str());
+      std::smatch found;
+      ASSERT_TRUE(std::regex_search(trace, found, line)) << trace;
+      EXPECT_EQ(found[2] != "none", std::stod(found[3]) < std::stod(found[4])) << found[0];
+      EXPECT_EQ(found[2] != "none", paths[process].find("fused ") == 0) << paths[process];
+      seen.insert(found[2] != "none");
+    }
+    EXPECT_EQ(paths[0], paths[1]);
+  }
+  EXPECT_EQ(seen.size(), 2u);
+  setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.path().c_str(), 1);
+}
+
+/* ---- failures ---- */
+
+/* The memory of the trial and of the launches is refused in turn. */
+TEST_F(EmulatedFusion, EveryAllocationMayFail) {
+  for (const Case &c : {cases[2], wide_cases[1]})
+    for (const bool autotune : {false, true}) {
+      SCOPED_TRACE(testing::Message() << c.name << (autotune ? " timed" : ""));
+      bool failed = true;
+      int n = 0;
+      for (; failed && !HasFailure(); n++) {
+        SCOPED_TRACE("allocation=" + std::to_string(n));
+        emulation.configure(n ? ("allocation=" + std::to_string(n)).c_str() : "");
+        Training training(c, BATCH);
+        training.options.gpu.fusion = DESCENT_FUSION_ON;
+        training.options.autotune = autotune;
+        const descent_status status = training.compile();
+        failed = n == 0 || emulation.failed();
+        if (status != DESCENT_OK) {
+          EXPECT_TRUE(failed) << descent_last_error();
+          EXPECT_EQ(status, training.has_device() ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_DEVICE)
+              << descent_last_error();
+          EXPECT_EQ(emulation.last_error(), 0) << "not cleared: " << descent_last_error();
+        }
+        training.close();
+        EXPECT_EQ(emulation.live(), 0) << descent_last_error();
+      }
+      EXPECT_GT(n, 10);
+    }
+}
+
+/* A step that diverges is explained with the same words, and leaves the same step's parameters. */
+TEST_F(EmulatedFusion, ExplainsDivergenceAsTheLayersDo) {
+  for (const bool wide : {false, true}) {
+    SCOPED_TRACE(wide);
+    std::string said[2];
+    Rows wild = make_rows(64, 4, 1, 0, 1), bad = wild;
+    for (float &x : wild.X) x *= 1e15F;
+    bad.X[17 * 4 + 2] = 1e19F;
+    for (const Rows *rows : {&wild, &bad}) {
+      for (const bool fused : {false, true}) {
+        const Dataset data = rows->dataset();
+        const Network network =
+            make_network({4, wide ? 72 : 8, 8, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+        const Device device = open_device("cuda");
+        descent_train_options options = descent_train_options_default();
+        options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+        options.precision = DESCENT_PRECISION_FP32;
+        options.autotune = false;
+        options.epochs = 20;
+        options.gpu.fusion = fused ? DESCENT_FUSION_ON : DESCENT_FUSION_OFF;
+        ASSERT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, nullptr),
+                  DESCENT_ERROR_DIVERGED);
+        said[fused] = descent_last_error();
+      }
+      EXPECT_EQ(said[1], said[0]);
+      expect_contains(said[0], "layer ");
+    }
+  }
+}
+
+}  // namespace

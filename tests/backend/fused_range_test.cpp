@@ -1,4 +1,4 @@
-/* Several layers in one kernel give what the operations of their range give: the same bits where all sums are exact, and
+/* Several layers in one kernel give what the operations of their range give: the same bits where all sums are exact,
  * otherwise values within the bounds propagated through the range. */
 #include <set>
 

@@ -47,8 +47,8 @@ void bounds_clear(struct bounds *bounds);
  * of these kernels (kernels.h, "several layers in one kernel") alone, since the hull of several ways would grow with
  * every layer until it says nothing:
  *   tf32  products truncate their operands.
- *   bf16  b is bf16 where A is, and added to the float32 sum; A, Z and dZ are rounded to bf16 once, and g' comes from the
- *         rounded values.
+ *   bf16  b is bf16 where A is, and added to the float32 sum; A, Z and dZ are rounded to bf16 once, and g' comes from
+ *         the rounded values.
  * Rounding and truncation keep intervals tight: most that go into a product are a single value, and the others, which
  * contain a boundary, two neighbours. */
 

@@ -135,9 +135,9 @@ struct interval bounds_unscaled(struct interval A, double dropout) {
   return interval_rounded((struct interval){A.lo * (1 - dropout), A.hi * (1 - dropout)}, 3);
 }
 
-/* The rounding of the argument z - max becomes a relative error of |z - max| u in exp; the largest z that a computation
- * takes for max is at most the upper ends' and gives a smaller error. All terms of the sum are positive, so its relative
- * error is that of the terms and of n - 1 additions. */
+/* The rounding of the argument z - max becomes a relative error of |z - max| u in exp; a computation takes for max its
+ * largest z, which is at most the upper ends' and gives a smaller error. All terms of the sum are positive, so its
+ * relative error is that of the terms and of n - 1 additions. */
 struct interval bounds_exponentials(const struct interval *z, int64_t n, struct interval *e) {
   double max = z[0].hi;
   struct interval sum = {0, 0};

@@ -46,7 +46,7 @@ static struct interval mean_distance(const struct interval *z, int64_t n, double
 }
 
 /* log(sum), where sum = sum_k exp(z_k - max), max is the largest upper end, and `least` the largest lower end. A
- * computation that takes its largest z for max finds a logarithm larger by up to max - least, and errs in proportion. */
+ * computation takes for max its largest z, so its logarithm is larger by up to max - least, and errs in proportion. */
 static struct interval log_of_sum(struct interval sum, double max, double least) {
   const struct interval log = bounds_log(sum);
   const double more = interval_gamma(8) * (max - least);

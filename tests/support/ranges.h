@@ -70,11 +70,15 @@ inline Finding compared(const std::string &what, const std::vector<double> &valu
   return found;
 }
 
-/* The network of a case on a backend, with biases that are not 0, and the same on the reference. */
+/* RANDOM: with biases that are not 0. WHOLE: small whole numbers throughout and few weights that are not 0. Where
+ * batches and outputs are powers of 2 and activations keep whole numbers, each sum of a step is then exact. */
+enum Numbers { RANDOM, WHOLE };
+
+/* The network of a case on a backend, and the same on the reference. */
 class Session {
  public:
   Session(const Case &c, descent_precision precision, const backend *table, int threads,
-          descent_fusion fusion = DESCENT_FUSION_OFF)
+          descent_fusion fusion = DESCENT_FUSION_OFF, Numbers numbers = RANDOM)
       : case_(c), network_(make_network(c.widths, c.hidden, c.loss, 3, c.output)), data_(nullptr, nullptr) {
     const int64_t outputs = c.widths.back();
     const bool regression = loss_is_regression(c.loss);
@@ -93,6 +97,7 @@ class Session {
                                                 DESCENT_IMPUTE_MEAN, regression),
               DESCENT_OK)
         << descent_last_error();
+    if (numbers == WHOLE) make_whole();
     open(precision, table, threads, fusion);
   }
   ~Session() {
@@ -102,9 +107,6 @@ class Session {
   }
   Session(const Session &) = delete;
   Session &operator=(const Session &) = delete;
-
-  /* Small whole numbers throughout, so that every value of a step with relu or identity is exact, also in bf16. */
-  void make_whole();
 
   plan_step step(int64_t number) const {
     const int64_t batches = (case_.rows - 1) / case_.batch + 1, first = (number - 1) % batches * case_.batch;
@@ -159,6 +161,26 @@ class Session {
   }, exact{};
 
  private:
+  void make_whole() {
+    std::mt19937 random(5);
+    const auto draw = [&](unsigned most) {
+      return static_cast<float>(random() % (2 * most + 1)) - static_cast<float>(most);
+    };
+    for (float &x : rows_.X) x = draw(2);
+    for (float &y : rows_.y) y = draw(8);
+    for (int32_t l = 0; l < network_->n_layers; l++) {
+      const network_layer &layer = network_->layers[l];
+      for (int64_t i = 0; i < layer.n_out * layer.n_in; i++) {
+        const bool is_chosen = random() % static_cast<unsigned>(layer.n_in) < 3;
+        network_->parameters[layer.at.W + i] = is_chosen ? draw(1) : 0;
+      }
+      for (int64_t j = 0; j < layer.n_out; j++) network_->parameters[layer.at.b + j] = draw(1);
+    }
+    for (int64_t j = 0; j < network_->inputs; j++) network_->shift[j] = 0, network_->scale[j] = 1;
+    for (int64_t k = 0; k < case_.widths.back(); k++) network_->y_shift[k] = 0, network_->y_scale[k] = 1;
+    data_ = rows_.dataset();
+  }
+
   void open(descent_precision precision, const backend *table, int threads, descent_fusion fusion) {
     const Device reference = open_device("reference", 1);
     device_ = *reference;

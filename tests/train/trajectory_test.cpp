@@ -1,5 +1,5 @@
-/* A hundred steps on every backend, in each of its precisions, stay as close to the same steps in double as that
- * precision can explain.
+/* A hundred steps on every backend, in each of its precisions, layer by layer and several layers in one kernel, stay as
+ * close to the same steps in double as that precision can explain.
  *
  * How far that is, is derived by propagation: bounds.h says how far what one operation writes may be from the exact
  * result, and machines that err by exactly that much, in every value of every operation, are simulated by disturbing
@@ -82,6 +82,14 @@ const Case cases[] = {
      DESCENT_ACTIVATION_LEAKY_RELU,
      DESCENT_LOSS_MEAN_SQUARED_ERROR,
      [](descent_train_options *) {}},
+    {"sgd_tanh_classes_wide",
+     {8, 72, 3},
+     DESCENT_ACTIVATION_TANH,
+     DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
+     [](descent_train_options *o) {
+       o->optimizer.kind = DESCENT_OPTIMIZER_SGD;
+       o->optimizer.momentum = 0.9;
+     }},
 };
 
 using Parameters = std::vector<double>;
@@ -138,7 +146,7 @@ void run_erring(struct program *program, const plan_step &step, const Machine &m
 
 /* The parameters before the first step and after each, on the candidate or, where it is NULL, on the machine. */
 std::vector<Parameters> run(const Case &c, descent_precision precision, const conformance::Candidate *candidate,
-                            const Machine &machine) {
+                            const Machine &machine, descent_fusion fusion = DESCENT_FUSION_OFF) {
   const int64_t outputs = c.widths.back();
   const bool regression = c.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
   Rows rows = make_rows(ROWS, c.widths[0], regression ? outputs : 1, regression ? 0 : outputs == 1 ? 2 : outputs, 1);
@@ -157,6 +165,7 @@ std::vector<Parameters> run(const Case &c, descent_precision precision, const co
   descent_train_options options = descent_train_options_default();
   c.change(&options);
   options.precision = precision;
+  options.gpu.fusion = fusion;
   EXPECT_EQ(descent_train_options_check(&options, network.get(), &device), DESCENT_OK) << descent_last_error();
   const float class_weights[] = {0.75F, 1.5F};
   struct program program {};
@@ -225,14 +234,19 @@ TEST_P(Trajectory, EveryBackendStaysWithTheReference) {
   for (const conformance::Candidate &candidate : conformance::candidates()) {
     if (std::find(candidate.precisions.begin(), candidate.precisions.end(), precision) == candidate.precisions.end())
       continue;
+    const auto expect_near = [&](descent_fusion fusion) {
+      SCOPED_TRACE(candidate.name + std::string(", fusion ") + descent_fusion_name(fusion));
+      const std::vector<Parameters> tried = run(c, precision, &candidate, exactly, fusion);
+      for (size_t t = 0; t <= STEPS; t++) ASSERT_LE(distance(tried[t], exact[t]), bound[t]) << "after step " << t;
+    };
     for (const simulated::Manner &manner : manners) { /* which only the simulated backend uses */
       if (candidate.backend != &simulated::table() && &manner != manners) break;
-      SCOPED_TRACE(candidate.name);
       simulated::manner = manner;
-      const std::vector<Parameters> tried = run(c, precision, &candidate, exactly);
+      expect_near(DESCENT_FUSION_OFF);
       simulated::manner = {};
-      for (size_t t = 0; t <= STEPS; t++) ASSERT_LE(distance(tried[t], exact[t]), bound[t]) << "after step " << t;
     }
+    if (candidate.backend->fused_with) expect_near(DESCENT_FUSION_ON);
+    if (HasFatalFailure()) return;
   }
   /* The allowance is small compared with the distance travelled, so a wrong formula, or a sum that lacks an element,
    * shows. */

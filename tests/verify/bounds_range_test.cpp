@@ -76,8 +76,8 @@ const char *const mistake_names[MISTAKES] = {"a wrong slope",         "a dropped
                                              "no mask below a layer", "W transposed in the backward pass",
                                              "sums in bf16"};
 
-/* Runs the gradient range operation by operation with a mistake in that of layer 2 (SLOPE, masks: of the layer below it).
- */
+/* Runs the gradient range operation by operation, with a mistake in one of layer 2, or in the slope or the mask of the
+ * layer below it. */
 void run_mistaken(Session &session, const plan_step &step, Mistake mistake) {
   plan &p = *session.tried.plan;
   const int parameters = session.tried.at.parameters;

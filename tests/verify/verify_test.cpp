@@ -121,6 +121,7 @@ TEST_P(VerifyDevice, PassesForEveryActivationLossOptimizerAndOption) {
          o->optimizer.weight_decay = 0.1;
          o->optimizer.momentum = 0.9;
          o->optimizer.nesterov = o->optimizer.kind == DESCENT_OPTIMIZER_SGD;
+         o->gpu.fusion = DESCENT_FUSION_ON; /* other devices ignore it */
          if (loss_is_regression(loss)) return;
          o->label_smoothing = 0.1;
          o->balance_classes = true;
@@ -143,6 +144,9 @@ TEST_P(VerifyDevice, PassesForEveryActivationLossOptimizerAndOption) {
           const Result result = verify(network.get(), device.get(), reference.get(), options);
           ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
           EXPECT_TRUE(result.passed) << failures(result);
+          if (options.gpu.fusion != DESCENT_FUSION_ON) continue;
+          const bool is_fused = device->backend->fused_with != nullptr;
+          EXPECT_EQ(result.rows.back().operation, is_fused ? "fused predict: predictions" : "predict: output");
         }
 }
 

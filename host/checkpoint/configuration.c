@@ -18,8 +18,9 @@
 /* A checkpoint is not usable if one of these differs. */
 static const char *const fixed[] = {"network", "optimizer", "batch_size", "data"};
 /* Beside the recorded ones of option_table.h. */
-static const char *const changeable[] = {"loss",       "class_weights", "schedule", "seed",      "precision",
-                                         "validation", "device",        "library",  "keep_best", "keep_every", "fusion"};
+static const char *const changeable[] = {"loss",      "class_weights", "schedule", "seed",
+                                         "precision", "validation",    "device",   "library",
+                                         "keep_best", "keep_every",    "fusion"};
 /* What else is kept, and the text for nothing, which earlier versions did not record. More may always be kept. */
 static const struct { const char *name, *nothing; } kept[] = {{"keep_best", "no"}, {"keep_every", "none"}};
 /* What earlier versions did not record: they had nothing else, or left it to the device. */

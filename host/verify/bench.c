@@ -1,9 +1,9 @@
-/* Times a range of a network's plan, a training step or a prediction: the whole, each operation and each matrix product,
- * and measures the device's ceilings in the same run. Operations are timed inside a step if the backend can do that,
- * else alone; those that one kernel computes together make one row. Each round times everything once, and the median
- * over the rounds is reported, so that a disturbance of the machine affects all timings alike. The state is restored
- * before each timing: otherwise the network would train on, and its moments could decay to denormal numbers, which are
- * slow. */
+/* Times a range of a network's plan, a training step or a prediction: the whole, each operation and each matrix
+ * product, and measures the device's ceilings in the same run. Operations are timed inside a step if the backend can do
+ * that, else alone; those that one kernel computes together make one row. Each round times everything once, and the
+ * median over the rounds is reported, so that a disturbance of the machine affects all timings alike. The state is
+ * restored before each timing: otherwise the network would train on, and its moments could decay to denormal numbers,
+ * which are slow. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -63,6 +63,7 @@ TEST_P(BenchOn, OneRowPerOperationAndOneForTheStepThatHoldsTheirSum) {
   const std::vector<float> before(network->parameters, network->parameters + network->n_parameters);
   descent_train_options options = descent_train_options_default();
   options.batch_size = 21;
+  options.gpu.fusion = DESCENT_FUSION_OFF;
   std::vector<Row> rows;
   descent_bench_result result;
   ASSERT_EQ(descent_bench(network.get(), device.get(), &options, 0.05, take_row, &rows, &result), DESCENT_OK)
@@ -145,8 +146,13 @@ TEST_P(BenchOn, APredictionIsTimedAgainstRowsReadOnceAndPredictionsWrittenOnce) 
   descent_bench_result result;
   ASSERT_EQ(descent_bench_predict(network.get(), device.get(), 21, 0.05, take_row, &rows, &result), DESCENT_OK)
       << descent_last_error();
-  const char *const expected[] = {"gather", "dense_forward layer 1", "dense_forward layer 2", "output", "prediction"};
-  ASSERT_EQ(rows.size(), std::size(expected));
+  ASSERT_GE(rows.size(), 2u);
+  const bool fused = rows[1].path.find("fused forward ") == 0;
+  const std::vector<std::string> layers = {"gather", "dense_forward layer 1", "dense_forward layer 2", "output",
+                                           "prediction"},
+                                 groups = {"gather", "layers 1 to 2", "prediction"};
+  const std::vector<std::string> &expected = fused ? groups : layers;
+  ASSERT_EQ(rows.size(), expected.size());
   double flops = 0, bytes = 0, gemm = 0;
   for (size_t i = 0; i < rows.size(); i++) {
     const descent_bench_row &row = rows[i].values;
@@ -190,7 +196,7 @@ TEST(Bench, OnlyRowsThatAreOnePredictionAreTimed) {
 
 /* ---- operations that one kernel computes ---- */
 
-/* The training of make_network is gather, forward 1 and 2, loss, weights 2, input 2, weights 1, norm, update, metrics. */
+/* A step of make_network: gather, forward 1 and 2, loss, weights 2, input 2, weights 1, norm, update, metrics. */
 struct Grouping {
   const char *path;
   std::vector<int> members;
@@ -275,6 +281,25 @@ TEST(Bench, OperationsOfOneKernelAreOneRow) {
     EXPECT_EQ(step.values.gemm_seconds, sum_gemm);
     EXPECT_EQ(step.values.floor_seconds, std::max(sum_flops / result.peak_flops, sum_bytes / result.peak_bandwidth));
   }
+}
+
+TEST(Bench, ATrainingThatTheGpuFusesIsOneRow) {
+  const Device device = open_device("cuda");
+  if (!device->backend->fused_with) GTEST_SKIP() << "no kernels of several layers";
+  const Network network = make_network();
+  descent_train_options options = descent_train_options_default();
+  options.batch_size = 21;
+  options.gpu.fusion = DESCENT_FUSION_ON;
+  std::vector<Row> rows;
+  descent_bench_result result;
+  ASSERT_EQ(descent_bench(network.get(), device.get(), &options, 0.05, take_row, &rows, &result), DESCENT_OK)
+      << descent_last_error();
+  ASSERT_EQ(rows.size(), 6u);
+  EXPECT_EQ(rows[1].operation, "layers 1 to 2");
+  EXPECT_EQ(rows[1].path.find("fused step "), 0u) << rows[1].path;
+  EXPECT_GT(rows[1].values.seconds, 0);
+  EXPECT_EQ(rows[1].values.gemm_seconds, rows[1].values.seconds);
+  EXPECT_EQ(rows[2].operation, "gradient_norm");
 }
 
 TEST(Bench, AGroupOfOneLayerIsNamedByIt) {

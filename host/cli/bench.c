@@ -1,4 +1,4 @@
-/* `descent bench`: where the time of a training step goes, against the limits of this machine. */
+/* `descent bench`: where the time of a training step or of a prediction goes, against the limits of this machine. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,13 +11,14 @@ static const char command[] = "descent bench";
 
 struct bench_choice {
   double seconds;
-  bool json;
+  bool predict, json;
 };
 
 #define AT(member) offsetof(struct bench_choice, member)
 static const struct setting bench_options[] = {
     ROW_HEADING("Measurement:"),
     ROW_REAL("seconds", "S", AT(seconds), "How long to measure, approximately", OPTION_OPEN_LOW, 0, 86400),
+    ROW_FLAG("predict", AT(predict), "Time a prediction of --batch-size rows instead of a training step", 0),
     ROW_FLAG("json", AT(json), "Print one JSON object (below)", OPTION_UNRECORDED),
     ROW_END,
 };
@@ -107,8 +108,9 @@ static void print_table(const struct bench_command *bench, const struct rows *ro
     print_row(&rows->items[i], width);
   }
   char least[TIME_SIZE], most[TIME_SIZE];
-  printf("\n%" PRId64 " rows per step, %.0f rows/s; step from %s to %s\n", bench->subject.training.train.batch_size,
-         (double)bench->subject.training.train.batch_size / result->step_seconds,
+  const char *const whole = rows->items[rows->count - 1].operation;
+  printf("\n%" PRId64 " rows per %s, %.0f rows/s; %s from %s to %s\n", bench->subject.training.train.batch_size, whole,
+         (double)bench->subject.training.train.batch_size / result->step_seconds, whole,
          time_text(result->step_seconds_min, least), time_text(result->step_seconds_max, most));
   printf("measured peaks: %.1f GFLOP/s in %s products, %.1f GB/s copied\n", result->peak_flops * 1e-9,
          descent_precision_name(bench->subject.training.train.precision), result->peak_bandwidth * 1e-9);
@@ -178,8 +180,12 @@ static int measure(const struct bench_command *bench, const descent_network *net
   struct rows rows = {0};
   descent_bench_result result;
   text_print(stderr, "device: %s\n", descent_device_description(device));
+  const descent_train_options *options = &bench->subject.training.train;
+  const double seconds = bench->choice.seconds;
   descent_status status =
-      descent_bench(network, device, &bench->subject.training.train, bench->choice.seconds, take_row, &rows, &result);
+      bench->choice.predict
+          ? descent_bench_predict(network, device, options->batch_size, seconds, take_row, &rows, &result)
+          : descent_bench(network, device, options, seconds, take_row, &rows, &result);
   int code = EXIT_DONE;
   if (status != DESCENT_OK)
     code = fail_status(command, status);
@@ -193,12 +199,22 @@ static int measure(const struct bench_command *bench, const descent_network *net
   return code;
 }
 
+/* The name of an option that is set and says how training computes layers, which predictions choose themselves; NULL:
+ * none. */
+static const char *option_of_training(const struct bench_command *bench) {
+  if (bench->subject.device.precision != bench->defaults.device.precision) return "precision";
+  if (bench->subject.training.train.gpu.fusion != bench->defaults.training.train.gpu.fusion) return "fusion";
+  return bench->subject.training.no_autotune ? "no-autotune" : NULL;
+}
+
 static int run(void *values, const struct arguments *arguments) {
   struct bench_command *bench = values;
   descent_network *network = NULL;
   descent_device *device = NULL;
   if (strcmp(bench->subject.training.batch_size, "all") == 0)
     return fail(command, EXIT_USAGE, "--batch-size all: there is no data here; give a number");
+  const char *const training = bench->choice.predict ? option_of_training(bench) : NULL;
+  if (training) return fail(command, EXIT_USAGE, "--predict: omit --%s, an option of training", training);
   int code = subject_open(command, arguments, &bench->subject, &bench->defaults, &network, &device);
   if (code == EXIT_DONE) code = measure(bench, network, device);
   descent_device_close(device);
@@ -219,19 +235,24 @@ int command_bench(int argc, char **argv) {
       .arguments = "[MODEL]",
       .about =
           "Time the training step of a network, MODEL's or one of the given shape, on synthetic rows: the whole step, "
-          "every operation and its matrix product (GEMM), each alone or, on a GPU, inside a step.\vThe floor is the "
+          "every operation and its matrix product (GEMM), each alone or, on a GPU, inside a step; or, with --predict, "
+          "a "
+          "prediction as predict computes it, without reading rows and writing results.\vThe floor is the "
           "larger of two times: the operation's arithmetic at the speed of a large matrix product, and its least "
           "memory traffic at the speed of a large copy, both measured in the same run. Above 100 % of the floor, the "
           "data stayed in the cache.\n\n"
           "The path, on a GPU, is how an operation with a product is computed: by cuBLASLt and a pass for what "
           "follows (cublaslt), with an epilogue (cublaslt+epilogue) or a bit mask for relu's derivative "
           "(cublaslt+mask), or all of it by one kernel of Descent's own (custom N: its variant), whose whole time "
-          "counts "
-          "as GEMM.\n\n"
+          "counts as GEMM. One kernel may also take several operations (--fusion): they are one row, named by their "
+          "layers, with the kind of the kernel and its variant as path (fused forward N, fused chain N, fused step N), "
+          "and values that stay inside the kernel are not part of its least memory traffic. The floor of a whole "
+          "prediction "
+          "is that of one kernel: rows read once, predictions written once.\n\n"
           "JSON: device, precision, batch_size, step_seconds (median), step_seconds_min, step_seconds_max, "
           "gemm_seconds (the step's products alone), rows_per_second, peak_flops and peak_bandwidth (per second), "
           "memory_bytes, operations: a list of operation, path, seconds, flops, bytes, floor_seconds, gemm_seconds "
-          "(0: no product), the last one being the whole step.",
+          "(0: no product), the last one being the whole step. With --predict a step is one prediction.",
       .most = 1,
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,

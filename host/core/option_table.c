@@ -41,6 +41,7 @@ static const char share[] = "in [0, 1)", from_0[] = "a number of at least 0", co
 TERM(optimizer, DESCENT_OPTIMIZER_MAP)
 TERM(schedule, DESCENT_SCHEDULE_MAP)
 TERM(precision, DESCENT_PRECISION_MAP)
+TERM(fusion, DESCENT_FUSION_MAP)
 
 /* ---- the table -------------------------------------------------------------------------------------------------- */
 
@@ -97,6 +98,7 @@ const struct train_option train_options[] = {
     INTEGER("keep_every_steps", checkpoint.keep_every_steps, false, is_count, some_or_none),
     INTEGER("keep_every_epochs", checkpoint.keep_every_epochs, false, is_count, some_or_none),
     FLAG("keep_best", checkpoint.keep_best, false),
+    NAMED(fusion, gpu.fusion),
 };
 const int n_train_options = sizeof train_options / sizeof *train_options;
 

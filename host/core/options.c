@@ -38,6 +38,7 @@ static const descent_train_options train_defaults = {
     .schedule = {.kind = DESCENT_SCHEDULE_CONSTANT, .every = 10, .gamma = 0.1},
     .early_stopping = {.restore_best = true},
     .checkpoint = {.seconds = 60, .keep = 2, .rollback_factor = 0.1},
+    .gpu = {.fusion = DESCENT_FUSION_AUTO},
 };
 
 static const descent_array array_defaults = {
@@ -157,7 +158,8 @@ descent_status complete_train_options(const descent_train_options *given, descen
   const descent_status status = complete(&train_kind, given, out);
   if (status != DESCENT_OK) return status;
 #define UNSET(group) is_zero(out->group.reserved, sizeof out->group.reserved)
-  if (UNSET(optimizer) && UNSET(schedule) && UNSET(early_stopping) && UNSET(checkpoint) && UNSET(callbacks))
+  if (UNSET(optimizer) && UNSET(schedule) && UNSET(early_stopping) && UNSET(checkpoint) && UNSET(callbacks) &&
+      UNSET(gpu))
     return DESCENT_OK;
 #undef UNSET
   return unknown_member(&train_kind);

@@ -33,4 +33,11 @@ void plan_free(struct plan *plan);
  * each output is written once, in the precision in which it is stored. */
 void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t rows, double *flops, double *bytes);
 
+/* The same of a group of ops in one kernel: those of the range whose entries of `group` (range.count) are `number`.
+ * Flops are the sum over the ops. Bytes: what the group reads before it writes it, once, and what it writes, once, if
+ * it is state, an op of the range outside the group reads it, or it is the result P. Values that stay inside the group
+ * are not counted. A group of one op costs what the op does. */
+void plan_group_cost(const struct plan *plan, struct plan_range range, const int *group, int number, int64_t rows,
+                     double *flops, double *bytes);
+
 #endif

@@ -143,3 +143,105 @@ void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t row
   *flops = cost.flops;
   *bytes = cost.bytes;
 }
+
+/* ---- several operations in one kernel ---- */
+
+/* Bytes of the part of a flat buffer that an op uses: its layer's, or all of it. */
+static double part_bytes(const struct plan *plan, const struct plan_op *op, int buffer) {
+  const struct plan_dense_forward *f = &op->forward;
+  const struct plan_dense_backward_weights *w = &op->weights;
+  const struct plan_dense_backward_input *i = &op->input;
+  switch (op->kind) {
+    case OP_DENSE_FORWARD: /* b may be stored like A */
+      return (double)f->n_out * ((double)f->n_in * weight_width(plan) + width(plan, f->A));
+    case OP_DENSE_BACKWARD_WEIGHTS: return (double)w->n_out * (double)(w->n_in + 1) * FLOAT;
+    case OP_DENSE_BACKWARD_INPUT: return (double)i->n_out * (double)i->n_in * weight_width(plan);
+    default: return (double)plan->buffers[buffer].cols * FLOAT;
+  }
+}
+
+/* Bytes of an operand on m rows. Statistics count nothing: they are a few numbers. */
+static double use_bytes(const struct plan *plan, const struct plan_op *op, const struct plan_use *use, double m) {
+  const double n = (double)use->width;
+  switch (use->role) {
+    case PLAN_ROWS_OF_SOURCE: /* X may be kept in the form that is gathered */
+      if (op->kind == OP_GATHER && use->buffer == op->gather.source_X) return m * n * width(plan, op->gather.X);
+      return m * n * (plan->buffers[use->buffer].type == PLAN_I64 ? (double)sizeof(int64_t) : FLOAT);
+    case PLAN_CONSTANT: return n * FLOAT;
+    case PLAN_ACTIVATION:
+    case PLAN_ROWS: return m * n * width(plan, use->buffer);
+    case PLAN_FLAT: return n > 0 ? n * FLOAT : part_bytes(plan, op, use->buffer);
+    case PLAN_STATISTIC: break;
+  }
+  return 0;
+}
+
+/* The ops of `range` whose entries of `group` are `number`. */
+struct group {
+  struct plan_range range;
+  const int *group;
+  int number;
+};
+
+static bool is_member(const struct group *g, int i) { return g->group[i] == g->number; }
+
+/* Do two uses of a buffer meet? Those of two layers' parts do not. */
+static bool is_same_part(const struct plan_op *a, const struct plan_use *use_a, const struct plan_op *b,
+                         const struct plan_use *use_b) {
+  const bool are_parts = use_a->width == 0 && use_b->width == 0 && a->layer && b->layer;
+  return use_a->buffer == use_b->buffer && (!are_parts || a->layer == b->layer);
+}
+
+/* Has the group accessed this use's part before, in one of these ways? The use is number `place` of op i's. */
+static bool is_met_before(const struct plan *plan, const struct group *g, int i, const struct plan_use *use, int place,
+                          enum plan_access access) {
+  const struct plan_op *ops = &plan->ops[g->range.first];
+  struct plan_use uses[PLAN_MOST_USES];
+  for (int j = 0; j <= i; j++) {
+    if (!is_member(g, j)) continue;
+    const int n = plan_uses(&ops[j], uses);
+    for (int k = 0; k < (j == i ? place : n); k++)
+      if ((uses[k].access & access) && is_same_part(&ops[i], use, &ops[j], &uses[k])) return true;
+  }
+  return false;
+}
+
+/* Must what is written be in memory after the group: is it state, read by an op outside the group, or a result of the
+ * range, as P, which none reads? */
+static bool is_kept(const struct plan *plan, const struct group *g, const struct plan_use *use) {
+  struct plan_use uses[PLAN_MOST_USES];
+  bool is_read = false;
+  if (plan->buffers[use->buffer].storage == PLAN_STATE) return true;
+  for (int i = 0; i < g->range.count; i++)
+    for (int n = plan_uses(&plan->ops[g->range.first + i], uses); n-- > 0;) {
+      if (uses[n].buffer != use->buffer || !(uses[n].access & PLAN_READ)) continue;
+      if (!is_member(g, i)) return true;
+      is_read = true;
+    }
+  return use->role == PLAN_ROWS && !is_read;
+}
+
+void plan_group_cost(const struct plan *plan, struct plan_range range, const int *group, int number, int64_t rows,
+                     double *flops, double *bytes) {
+  const struct group g = {range, group, number};
+  int members = 0;
+  *flops = *bytes = 0;
+  double moved = 0;
+  for (int i = 0; i < range.count; i++) {
+    const struct plan_op *op = &plan->ops[range.first + i];
+    struct plan_use uses[PLAN_MOST_USES];
+    double op_flops;
+    if (!is_member(&g, i)) continue;
+    members++;
+    plan_op_cost(plan, op, rows, &op_flops, bytes);
+    *flops += op_flops;
+    for (int k = 0, n = plan_uses(op, uses); k < n; k++) {
+      const double once = use_bytes(plan, op, &uses[k], (double)rows);
+      if ((uses[k].access & PLAN_READ) && !is_met_before(plan, &g, i, &uses[k], k, PLAN_UPDATE)) moved += once;
+      if ((uses[k].access & PLAN_WRITE) && is_kept(plan, &g, &uses[k]) &&
+          !is_met_before(plan, &g, i, &uses[k], k, PLAN_WRITE))
+        moved += once;
+    }
+  }
+  if (members > 1) *bytes = moved; /* an op alone stores all that it computes */
+}

@@ -46,9 +46,17 @@ static descent_status check_classifier_options(const descent_network *network, c
   return DESCENT_OK;
 }
 
-descent_status check_train_options(const descent_network *network, const descent_train_options *options) {
+static descent_status check_device(const descent_device *device, const descent_train_options *o) {
+  if (o->gpu.fusion != DESCENT_FUSION_ON || device->backend->fused_with) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_UNSUPPORTED, "fusion on: device %s has no kernels of several layers; use auto or off",
+                    device->name);
+}
+
+descent_status check_train_options(const descent_network *network, const descent_device *device,
+                                   const descent_train_options *options) {
   descent_status status;
   TRY(check_ranges(options));
+  TRY(check_device(device, options));
   TRY(check_classifier_options(network, options));
   TRY(configuration_check_names(options->checkpoint.resume_with));
   if (options->checkpoint.keep_best && !options->checkpoint.folder)
@@ -95,7 +103,7 @@ descent_status descent_train_options_check(const descent_train_options *options,
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
   TRY(device_check(device, "device"));
   TRY(complete_train_options(options, &complete));
-  TRY(check_train_options(network, &complete));
+  TRY(check_train_options(network, device, &complete));
   TRY(plan_build(network, &complete, 1, &plan, &handles));
   TRY(program_check_support(device, plan));
 done:

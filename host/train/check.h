@@ -5,8 +5,10 @@
 #include "data/dataset.h"
 #include "model/network.h"
 
-/* Each option is within its range and applies to the network's loss. ERROR_ARGUMENT. */
-descent_status check_train_options(const descent_network *network, const descent_train_options *options);
+/* Each option is within its range and applies to the network's loss: otherwise ERROR_ARGUMENT. The device that trains
+ * can do what they ask of it: otherwise ERROR_UNSUPPORTED. */
+descent_status check_train_options(const descent_network *network, const descent_device *device,
+                                   const descent_train_options *options);
 
 /* The columns of the dataset match the network's inputs; with `targets`, its targets match the network's loss, outputs
  * and classes too. `role` names the dataset in errors: "the training data". ERROR_ARGUMENT. */

@@ -50,7 +50,7 @@ done:
 static descent_status set_up(struct fit *f, descent_network *network, descent_device *device) {
   float *class_weights = NULL;
   descent_status status;
-  TRY(check_train_options(network, &f->options));
+  TRY(check_train_options(network, device, &f->options));
   if (f->options.checkpoint.keep_best && !f->validation)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "keep_best: needs validation data, whose loss says which checkpoint is best"));

@@ -67,7 +67,7 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
   TRY(argument_check(trainer, "trainer"));
   TRY(complete_train_options(options, &complete));
   options = &complete;
-  TRY(check_train_options(network, options));
+  TRY(check_train_options(network, device, options));
   const int64_t batch = max_batch ? max_batch : options->batch_size;
   if (batch < 1)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "max_batch %lld: must be at least 1, here or as batch_size",

@@ -1,9 +1,11 @@
-/* Times the training plan of a network: the whole step, each operation and each matrix product, and measures the
- * device's ceilings in the same run. Operations are timed inside a step if the backend can do that, else alone. Each
- * round times everything once, and the median over the rounds is reported, so that a disturbance of the machine affects
- * all timings alike. The state is restored before each timing: otherwise the network would train on, and its moments
- * could decay to denormal numbers, which are slow. */
+/* Times a range of a network's plan, a training step or a prediction: the whole, each operation and each matrix
+ * product, and measures the device's ceilings in the same run. Operations are timed inside a step if the backend can do
+ * that, else alone; those that one kernel computes together make one row. Each round times everything once, and the
+ * median over the rounds is reported, so that a disturbance of the machine affects all timings alike. The state is
+ * restored before each timing: otherwise the network would train on, and its moments could decay to denormal numbers,
+ * which are slow. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "backend/program.h"
@@ -40,6 +42,8 @@ struct timing {
 struct bench {
   struct program program;
   const struct plan *plan; /* the program's */
+  struct plan_range range; /* what is timed */
+  int *group;              /* (range.count) of each op the first one that is computed with it, counted in the range */
   struct synthetic data;
   struct permutation order;
   struct plan_step *steps; /* (MAX_STEPS) */
@@ -113,7 +117,7 @@ static descent_status synchronise(struct bench *b) {
 
 static descent_status run_timing(struct bench *b, const struct timing *timing, int64_t repeat, double *seconds) {
   descent_status status = DESCENT_OK;
-  struct plan_range range = timing->op < 0 ? b->plan->train : (struct plan_range){timing->op, 1};
+  struct plan_range range = timing->op < 0 ? b->range : (struct plan_range){timing->op, 1};
   TRY(synchronise(b));
   double start = clock_seconds();
   if (timing->product)
@@ -128,15 +132,13 @@ done:
 
 /* Takes one sample of each operation and of each product inside a step. */
 static descent_status time_inside(struct bench *b) {
-  const int count = b->plan->train.count;
+  const int count = b->range.count;
   struct timing *product = &b->timings[1 + count];
   descent_status status = DESCENT_OK;
-  TRY(b->program.backend->time(b->program.compiled, b->plan->train, b->steps, b->inside_steps, b->inside,
-                               b->inside + count));
+  TRY(b->program.backend->time(b->program.compiled, b->range, b->steps, b->inside_steps, b->inside, b->inside + count));
   for (int i = 0; i < count; i++) {
     b->timings[1 + i].samples[b->rounds] = b->inside[i];
-    if (plan_has_product(&b->plan->ops[b->plan->train.first + i]))
-      (product++)->samples[b->rounds] = b->inside[count + i];
+    if (plan_has_product(&b->plan->ops[b->range.first + i])) (product++)->samples[b->rounds] = b->inside[count + i];
   }
 done:
   return status;
@@ -190,7 +192,7 @@ static descent_status prepare(struct bench *b, int index) {
 /* Products timed alone leave wrong values in their output buffers; one step makes all buffers valid again. */
 static descent_status restore_buffers(struct bench *b) {
   descent_status status = restore_state(b);
-  return status == DESCENT_OK ? program_run(&b->program, b->plan->train, b->steps, 1) : status;
+  return status == DESCENT_OK ? program_run(&b->program, b->range, b->steps, 1) : status;
 }
 
 /* Takes one sample of each timing. */
@@ -230,40 +232,52 @@ static int64_t source_rows(const descent_network *network, int64_t batch) {
   return size_product(batches, batch, &rows) ? rows : INT64_MAX;
 }
 
+/* `options` NULL: for predictions. */
 static descent_status compile(struct bench *b, const descent_network *network, descent_device *device,
-                              const descent_train_options *options) {
+                              const descent_train_options *options, int64_t batch) {
   descent_status status = DESCENT_OK;
-  const int64_t rows = source_rows(network, options->batch_size);
-  TRY(check_train_options(network, options));
-  TRY(synthetic_create(network, rows, options->seed, &b->data));
+  const int64_t rows = source_rows(network, batch);
+  const uint64_t seed = options ? options->seed : 0;
+  TRY(synthetic_create(network, rows, seed, &b->data));
   b->data.storage.weights = NULL; /* like most data: no weights, and not a view */
   b->data.dataset.index = NULL;
-  TRY(program_create(network, device, options, options->batch_size, 0, b->data.class_weights, &b->program));
+  TRY(program_create(network, device, options, batch, 0, options ? b->data.class_weights : NULL, &b->program));
   TRY(program_bind(&b->program, &b->data.dataset));
   b->plan = b->program.plan;
+  b->range = options ? b->plan->train : b->plan->predict;
   b->steps = memory_allocate(MAX_STEPS, sizeof *b->steps, "the steps");
   if (!b->steps) return DESCENT_ERROR_MEMORY;
-  b->order = permutation_create(options->seed, RNG_SHUFFLE, 1, (uint64_t)rows);
+  b->order = permutation_create(seed, RNG_SHUFFLE, 1, (uint64_t)rows);
   for (int64_t i = 0; i < MAX_STEPS; i++)
     b->steps[i] = (struct plan_step){.number = i + 1,
-                                     .first_row = i * options->batch_size % rows,
-                                     .rows = options->batch_size,
-                                     .learning_rate = options->optimizer.learning_rate,
-                                     .order = &b->order};
+                                     .first_row = i * batch % rows,
+                                     .rows = batch,
+                                     .learning_rate = options ? options->optimizer.learning_rate : 0,
+                                     .order = options ? &b->order : NULL};
 done:
   return status;
 }
 
+static descent_status list_groups(struct bench *b) {
+  const struct backend *const backend = b->program.backend;
+  const int first = b->range.first;
+  b->group = memory_allocate(b->range.count, sizeof *b->group, "the groups of operations");
+  if (!b->group) return DESCENT_ERROR_MEMORY;
+  for (int i = 0; i < b->range.count; i++)
+    b->group[i] = backend->fused_with ? backend->fused_with(b->program.compiled, b->range, first + i) - first : i;
+  return DESCENT_OK;
+}
+
 static descent_status list_timings(struct bench *b) {
-  const int first = b->plan->train.first, end = first + b->plan->train.count;
-  b->timings = memory_allocate(1 + 2 * (int64_t)b->plan->train.count, sizeof *b->timings, "the timings");
+  const int first = b->range.first, end = first + b->range.count;
+  b->timings = memory_allocate(1 + 2 * (int64_t)b->range.count, sizeof *b->timings, "the timings");
   if (!b->timings) return DESCENT_ERROR_MEMORY;
   b->timings[b->n_timings++] = (struct timing){.op = -1};
   for (int op = first; op < end; op++) b->timings[b->n_timings++] = (struct timing){.op = op};
   for (int op = first; op < end; op++)
     if (plan_has_product(&b->plan->ops[op])) b->timings[b->n_timings++] = (struct timing){.op = op, .product = true};
   if (b->program.backend->time)
-    b->inside = memory_allocate(2 * (int64_t)b->plan->train.count, sizeof *b->inside, "the timings");
+    b->inside = memory_allocate(2 * (int64_t)b->range.count, sizeof *b->inside, "the timings");
   return b->program.backend->time && !b->inside ? DESCENT_ERROR_MEMORY : DESCENT_OK;
 }
 
@@ -304,27 +318,69 @@ static double floor_seconds(const descent_bench_result *result, double flops, do
   return fmax(flops / result->peak_flops, bytes / result->peak_bandwidth);
 }
 
-static void report(struct bench *b, void (*on_row)(void *user, const descent_bench_row *row), void *user,
+/* Is op i of the range computed with later ones? `text`: "layers 1 to 5", all that they belong to, or the op's name. */
+static bool name_group(const struct bench *b, int i, char *text, size_t size) {
+  const struct plan_op *const ops = &b->plan->ops[b->range.first];
+  int members = 0, lowest = 0, highest = 0;
+  for (int j = i; j < b->range.count; j++) {
+    if (b->group[j] != i) continue;
+    members++;
+    if (ops[j].layer && (!lowest || ops[j].layer < lowest)) lowest = ops[j].layer;
+    if (ops[j].layer > highest) highest = ops[j].layer;
+  }
+  if (members == 1 || !highest)
+    plan_op_name(&ops[i], text, size);
+  else if (lowest == highest)
+    snprintf(text, size, "layer %d", highest);
+  else
+    snprintf(text, size, "layers %d to %d", lowest, highest);
+  return members > 1;
+}
+
+/* The median over the rounds of the sum over the group's ops. */
+static double group_seconds(const struct bench *b, int group) {
+  double samples[MAX_ROUNDS] = {0};
+  for (int i = group; i < b->range.count; i++)
+    for (int round = 0; b->group[i] == group && round < b->rounds; round++)
+      samples[round] += b->timings[1 + i].samples[round];
+  return median(samples, b->rounds);
+}
+
+/* The least memory traffic of a prediction: that of one kernel. A training step has to store gradients in between. */
+static double prediction_bytes(const struct bench *b) {
+  double flops, bytes;
+  int *const together = b->group; /* no longer used */
+  for (int i = 0; i < b->range.count; i++) together[i] = 0;
+  plan_group_cost(b->plan, b->range, together, 0, b->plan->batch, &flops, &bytes);
+  return bytes;
+}
+
+static void report(struct bench *b, bool predicts, void (*on_row)(void *user, const descent_bench_row *row), void *user,
                    descent_bench_result *result) {
   const struct backend *const backend = b->program.backend;
-  descent_bench_row step = {.operation = "step", .path = ""};
+  descent_bench_row step = {.operation = predicts ? "prediction" : "step", .path = ""};
   step.seconds = median(b->timings[0].samples, b->rounds);
-  struct timing *product = &b->timings[1 + b->plan->train.count]; /* in the order of their ops */
-  for (int i = 1; i <= b->plan->train.count; i++) {
+  struct timing *products = &b->timings[1 + b->range.count]; /* in the order of their ops */
+  for (int i = 0; i < b->range.count; i++) {
     char name[64], path[BACKEND_PATH] = "";
-    struct timing *timing = &b->timings[i];
-    const struct plan_op *op = &b->plan->ops[timing->op];
-    descent_bench_row row = {.operation = name, .path = path, .seconds = median(timing->samples, b->rounds)};
-    plan_op_name(op, name, sizeof name);
-    if (backend->path) backend->path(b->program.compiled, b->plan->train, timing->op, path);
-    plan_op_cost(b->plan, op, b->plan->batch, &row.flops, &row.bytes);
+    const int op = b->range.first + i;
+    struct timing *const product = plan_has_product(&b->plan->ops[op]) ? products++ : NULL;
+    if (b->group[i] != i) continue;
+    const bool is_fused = name_group(b, i, name, sizeof name);
+    descent_bench_row row = {.operation = name, .path = path, .seconds = group_seconds(b, i)};
+    if (backend->path) backend->path(b->program.compiled, b->range, op, path);
+    plan_group_cost(b->plan, b->range, b->group, i, b->plan->batch, &row.flops, &row.bytes);
     row.floor_seconds = floor_seconds(result, row.flops, row.bytes);
-    if (plan_has_product(op)) row.gemm_seconds = median((product++)->samples, b->rounds);
+    if (is_fused)
+      row.gemm_seconds = row.seconds;
+    else if (product)
+      row.gemm_seconds = median(product->samples, b->rounds);
     step.flops += row.flops;
     step.bytes += row.bytes;
     step.gemm_seconds += row.gemm_seconds;
     if (on_row) on_row(user, &row);
   }
+  if (predicts) step.bytes = prediction_bytes(b);
   step.floor_seconds = floor_seconds(result, step.flops, step.bytes);
   if (on_row) on_row(user, &step);
   result->step_seconds = step.seconds;
@@ -334,38 +390,75 @@ static void report(struct bench *b, void (*on_row)(void *user, const descent_ben
   result->memory = backend->memory(b->program.compiled);
 }
 
-descent_status descent_bench(const descent_network *network, descent_device *device,
-                             const descent_train_options *options, double seconds,
-                             void (*on_row)(void *user, const descent_bench_row *row), void *user,
-                             descent_bench_result *result) {
-  descent_train_options complete;
+/* ---- a training step, a prediction ---- */
+
+static descent_status check_seconds(const char *function, double seconds) {
+  if (seconds > 0 && isfinite(seconds)) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_ARGUMENT, "%s: seconds %g: must be finite and > 0", function, seconds);
+}
+
+/* `options` NULL: a prediction. */
+static descent_status measure_range(const descent_network *network, descent_device *device,
+                                    const descent_train_options *options, int64_t batch, double seconds,
+                                    void (*on_row)(void *user, const descent_bench_row *row), void *user,
+                                    descent_bench_result *result) {
   struct bench b = {0};
-  descent_status status;
-  TRY(handle_check(network, HANDLE_NETWORK, "network"));
-  TRY(device_check(device, "device"));
-  TRY(argument_check(result, "result"));
-  TRY(complete_train_options(options, &complete));
-  options = &complete;
-  if (options->batch_size < 1)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "descent_bench: batch_size %lld: must be at least 1, as there is no dataset",
-                   (long long)options->batch_size));
-  if (!(seconds > 0) || !isfinite(seconds))
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "descent_bench: seconds %g: must be finite and > 0", seconds));
   descent_bench_result measured = {0};
-  TRY(compile(&b, network, device, options));
+  descent_status status;
+  TRY(compile(&b, network, device, options, batch));
+  TRY(list_groups(&b));
   TRY(list_timings(&b));
-  TRY(program_run(&b.program, b.plan->train, b.steps, 2)); /* warm-up: every buffer is used, and moments are not 0 */
+  TRY(program_run(&b.program, b.range, b.steps, 2)); /* warm-up: every buffer is used, and moments are not 0 */
   TRY(check_divergence(&b));
   TRY(save_state(&b));
-  TRY(time_all(&b, device, options->precision, seconds, &measured));
-  report(&b, on_row, user, &measured);
+  TRY(time_all(&b, device, b.plan->precision, seconds, &measured));
+  report(&b, !options, on_row, user, &measured);
   *result = measured;
 done:
   program_clear(&b.program);
   for (int i = 0; i < 3; i++) free(b.state[i]);
   synthetic_clear(&b.data);
   free(b.steps);
+  free(b.group);
   free(b.timings);
   free(b.inside);
+  return status;
+}
+
+descent_status descent_bench(const descent_network *network, descent_device *device,
+                             const descent_train_options *options, double seconds,
+                             void (*on_row)(void *user, const descent_bench_row *row), void *user,
+                             descent_bench_result *result) {
+  descent_train_options complete;
+  descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(device, "device"));
+  TRY(argument_check(result, "result"));
+  TRY(complete_train_options(options, &complete));
+  if (complete.batch_size < 1)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "descent_bench: batch_size %lld: must be at least 1, as there is no dataset",
+                   (long long)complete.batch_size));
+  TRY(check_seconds("descent_bench", seconds));
+  TRY(check_train_options(network, device, &complete));
+  TRY(measure_range(network, device, &complete, complete.batch_size, seconds, on_row, user, result));
+done:
+  return status;
+}
+
+descent_status descent_bench_predict(const descent_network *network, descent_device *device, int64_t rows,
+                                     double seconds, void (*on_row)(void *user, const descent_bench_row *row),
+                                     void *user, descent_bench_result *result) {
+  descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(device, "device"));
+  TRY(argument_check(result, "result"));
+  const int64_t most = program_evaluation_block(network, device, INT64_MAX);
+  if (rows < 1 || rows > most)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "rows %lld: must be between 1 and %lld, the most that this device predicts at a time",
+                   (long long)rows, (long long)most));
+  TRY(check_seconds("descent_bench_predict", seconds));
+  TRY(measure_range(network, device, NULL, rows, seconds, on_row, user, result));
+done:
   return status;
 }

@@ -947,7 +947,7 @@ typedef struct descent_train_options {
     uint64_t reserved[2];
   } callbacks;
 
-  /* Of devices of the kind "cuda"; a CPU takes every value but on. */
+  /* GPU. A device that computes layer by layer, as the CPU does, takes every value but on. */
   struct {
     descent_fusion fusion; /* on: ERROR_UNSUPPORTED, with the reason, where no kernel takes the network */
     uint64_t reserved[3];
@@ -965,7 +965,8 @@ DESCENT_API descent_status descent_train_options_set(descent_train_options *opti
                                                      const char *value);
 
 /* Checks that the options are in their ranges, fit the network and are supported by the device. ERROR_ARGUMENT names
- * the option and its value, ERROR_UNSUPPORTED what the device lacks. Every function that trains checks this. */
+ * the option and its value, ERROR_UNSUPPORTED what the device lacks. Every function that trains checks this. Whether a
+ * kernel takes the network, for gpu.fusion, shows where a training begins. */
 DESCENT_API descent_status descent_train_options_check(const descent_train_options *options,
                                                        const descent_network *network, const descent_device *device);
 
@@ -1208,9 +1209,9 @@ DESCENT_API descent_status descent_verify(const descent_network *network, descen
                                           void *user, bool *passed);
 
 typedef struct descent_bench_row {
-  const char *operation; /* "step" for the whole */
+  const char *operation; /* "layers 1 to 5": several that one kernel computes; "step", "prediction": the whole */
   double seconds;        /* median per step */
-  double flops, bytes;   /* counted: least work of the operation */
+  double flops, bytes;   /* counted: least work of the operation; of a kernel, without what stays inside it */
   double floor_seconds;  /* max(flops / peak flops, bytes / peak bandwidth) */
   double gemm_seconds;   /* the operation's matrix product alone, or all of it if one kernel does it; 0: no product */
   const char *path;      /* GPU: how the operation is computed, "cublaslt+epilogue"; "" where there is one way only */
@@ -1233,6 +1234,15 @@ DESCENT_API descent_status descent_bench(const descent_network *network, descent
                                          const descent_train_options *options, double seconds,
                                          void (*on_row)(void *user, const descent_bench_row *row), void *user,
                                          descent_bench_result *result);
+
+/* The same for a prediction of `rows` rows as descent_predict computes it, in fp32: the figures of a step are those of
+ * one such prediction, whose rows are already bound and whose result stays on the device. Its floor is that of one
+ * kernel: rows and weights are read once, predictions are written once. ERROR_ARGUMENT also for more rows than the
+ * device predicts at a time; the text has that number. */
+DESCENT_API descent_status descent_bench_predict(const descent_network *network, descent_device *device, int64_t rows,
+                                                 double seconds,
+                                                 void (*on_row)(void *user, const descent_bench_row *row), void *user,
+                                                 descent_bench_result *result);
 
 #ifdef __cplusplus
 }

@@ -206,6 +206,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Difference{"warmup_steps", [](Job &job) { job.options.schedule.warmup_steps = 3; }, true},
                     Difference{"schedule", [](Job &job) { job.options.schedule.kind = DESCENT_SCHEDULE_COSINE; }, true},
                     Difference{"validation", [](Job &job) { job.held_out.y[0] = 2 - job.held_out.y[0]; }, true},
+                    Difference{"fusion", [](Job &job) { job.options.gpu.fusion = DESCENT_FUSION_OFF; }, true},
                     Difference{"device", [](Job &job) { job.device = "reference"; }, true},
                     Difference{"batch_size", [](Job &job) { job.options.batch_size = 10; }, false},
                     Difference{"optimizer", [](Job &job) { job.options.optimizer.kind = DESCENT_OPTIMIZER_ADAMW; },

@@ -139,6 +139,7 @@ TEST_F(Refusals, OptionsOfTrain) {
       {"--output-activation tanh", 2, "activation must be identity, not tanh"},
       {"--task regression", 3, "m.csv:2: column 'answer': 'no' is not a number, which regression needs (correct it)"},
       {"--precision bf16 --device cpu", 4, "the cpu computes in fp32 (use precision fp32)"},
+      {"--fusion on --device cpu", 4, "fusion on: device cpu has no kernels of several layers; use auto or off"},
       {"--device nosuch", 2,
        "unknown device 'nosuch' (known: auto, cpu, reference, cuda, cuda:<i>, cuda:GPU-<uuid>, "
        "cuda:MIG-<uuid>)"},
@@ -224,7 +225,8 @@ TEST_F(Refusals, NumbersOutOfRange) {
       EXPECT_EQ(result.code, 2) << name << value;
       expect_contains(result.err, "must be a whole number of at least");
     }
-  for (const char *name : {"optimizer", "normalize", "impute", "task", "precision", "init", "activation", "unseen"}) {
+  for (const char *name :
+       {"optimizer", "normalize", "impute", "task", "precision", "fusion", "init", "activation", "unseen"}) {
     const Result result = folder_->run({"train", "m.csv", std::string("--") + name, "nosuch"});
     EXPECT_EQ(result.code, 2) << name;
     expect_contains(result.err, "'nosuch' (known: ");
@@ -295,6 +297,11 @@ TEST_F(Refusals, OfTheOtherCommands) {
       {"verify --inputs 0", 2, "must be a whole number of at least 1"},
       {"verify --inputs 3 --outputs 2 --loss binary_cross_entropy", 2, "binary_cross_entropy needs 1 output, not 2"},
       {"bench --batch-size all", 2, "--batch-size all: there is no data here; give a number"},
+      {"bench --predict --precision bf16", 2, "--predict: omit --precision, an option of training"},
+      {"bench --predict --fusion off", 2, "--predict: omit --fusion, an option of training"},
+      {"bench --predict --no-autotune", 2, "--predict: omit --no-autotune, an option of training"},
+      {"bench --fusion always", 2, "--fusion 'always': unknown fusion 'always' (known: auto, off, on)"},
+      {"verify --fusion always", 2, "--fusion 'always': unknown fusion 'always' (known: auto, off, on)"},
       {"bench nosuch", 3, "nosuch: cannot read: No such file or directory"},
       {"bench --loss nosuch", 2, "nosuch"},
       {"bench --device nosuch", 2, "unknown device 'nosuch'"},

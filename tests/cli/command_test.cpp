@@ -257,6 +257,7 @@ TEST(Command, RefusesABadValueOfEveryOption) {
       {"seed", {"-1", "x", "99999999999999999999"}},
       {"threads", {"-1", "257", "x"}},
       {"precision", {"fp8"}},
+      {"fusion", {"yes", ""}},
       {"out", {""}},
       {"log", {""}},
   };

@@ -93,6 +93,42 @@ TEST(Bench, TimesEveryOperationAndTheStep) {
   cJSON_ArrayForEach(row, rows) EXPECT_GT(cJSON_GetNumberValue(cJSON_GetObjectItem(row, "seconds")), 0);
 }
 
+TEST(Bench, TimesAPredictionOfTheBatch) {
+  const Folder folder;
+  const Arguments predict = small_bench + Arguments{"--predict", "--device", "cpu"};
+  const Result text = folder.run(predict);
+  ASSERT_EQ(text.code, 0) << text.err;
+  for (const char *part : {"\ngather ", "\ndense_forward layer 2 ", "\noutput ", "\nprediction ",
+                           "8 rows per prediction, ", "; prediction from "})
+    expect_contains(text.out, part);
+  EXPECT_EQ(text.out.find("backward"), std::string::npos) << text.out;
+  const Result json = folder.run(predict + Arguments{"--json"});
+  ASSERT_EQ(json.code, 0) << json.err;
+  const Json object = parse(json.out);
+  const cJSON *rows = cJSON_GetObjectItem(object.get(), "operations");
+  ASSERT_EQ(cJSON_GetArraySize(rows), 5);
+  EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(cJSON_GetArrayItem(rows, 4), "seconds")),
+            number(object, "step_seconds"));
+  EXPECT_DOUBLE_EQ(number(object, "rows_per_second"), 8 / number(object, "step_seconds"));
+  const Result refused = folder.run(predict + Arguments{"--batch-size", "5000"});
+  EXPECT_EQ(refused.code, 2);
+  expect_contains(refused.err, "rows 5000: must be between 1 and 4096, the most that this device predicts at a time");
+}
+
+TEST(Bench, RefusesFusionWhereItCannotBeHad) {
+  const Folder folder;
+  for (const char *command : {"bench", "verify"}) {
+    const Result refused = folder.run({command, "--device", "cpu", "--fusion", "on"});
+    EXPECT_EQ(refused.code, 4) << refused.err;
+    expect_contains(refused.err, std::string("descent ") + command +
+                                     ": fusion on: device cpu has no kernels of several layers; use auto or off\n");
+  }
+  for (const char *fusion : {"auto", "off"}) {
+    const Result taken = folder.run(small_bench + Arguments{"--device", "cpu", "--fusion", fusion});
+    EXPECT_EQ(taken.code, 0) << taken.err;
+  }
+}
+
 TEST_F(Trained, BenchTakesAModelsNetwork) {
   train("classes");
   const Result result = folder.run({"bench",

@@ -163,8 +163,8 @@ TEST(Train, TakesItsOptionsFromAFileAndTheCommandLineWins) {
 }
 
 TEST_F(Trained, KeepsAConfigurationThatMakesTheSameModelAgain) {
-  train("classes",
-        {"--schedule", "cosine:1e-5", "--class-weight", "low=2", "--seed", "9007199254740993", "--no-autotune"});
+  train("classes", {"--schedule", "cosine:1e-5", "--class-weight", "low=2", "--seed", "9007199254740993",
+                    "--no-autotune", "--fusion", "off"});
   Json info = parse(folder.run({"info", "model.safetensors", "--json"}).out);
   cJSON *provenance = cJSON_GetObjectItemCaseSensitive(info.get(), "provenance");
   cJSON *options = cJSON_GetObjectItemCaseSensitive(provenance, "options");

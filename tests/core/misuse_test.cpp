@@ -439,6 +439,7 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_verify, NETWORK, DEVICE, w.reference.get(), &w.options, 4, 1, may_be_null(nullptr),
            may_be_null(nullptr), &w.passed),
       CASE(descent_bench, NETWORK, DEVICE, &w.options, 1e-3, may_be_null(nullptr), may_be_null(nullptr), &w.bench),
+      CASE(descent_bench_predict, NETWORK, DEVICE, 2, 1e-3, may_be_null(nullptr), may_be_null(nullptr), &w.bench),
   };
   return all;
 }

@@ -28,7 +28,8 @@ TEST(OptionTable, HasEveryMemberOnce) {
 #define MARK(member) \
   mark(offsetof(descent_train_options, member), sizeof(static_cast<descent_train_options *>(nullptr)->member))
   MARK(size), MARK(class_weights), MARK(callbacks);
-  MARK(optimizer.reserved), MARK(schedule.reserved), MARK(early_stopping.reserved), MARK(checkpoint.reserved);
+  MARK(optimizer.reserved), MARK(schedule.reserved), MARK(early_stopping.reserved), MARK(checkpoint.reserved),
+      MARK(gpu.reserved);
   for (int i = 0; i < n_train_options; i++) mark(train_options[i].offset, train_options[i].size);
   size_t padding = 0;
   for (size_t i = 0; i < entries.size(); i++) {
@@ -58,6 +59,7 @@ const char *OtherValue(const struct train_option *o) {
     case VALUE_FLAG: return train_option_flag(o, &defaults) ? "no" : "yes";
     case VALUE_TERM:
       if (std::strcmp(o->name, "optimizer") == 0) return "sgd";
+      if (std::strcmp(o->name, "fusion") == 0) return "off";
       return std::strcmp(o->name, "schedule") == 0 ? "cosine" : "bf16";
     case VALUE_TEXT: return "some text";
   }
@@ -99,7 +101,8 @@ TEST(OptionTable, ReadsValuesExactly) {
                {"keep-best", "true"},
                {"autotune", "0"},
                {"precision", "tf32"},
-               {"checkpoint.folder", "kept"}};
+               {"checkpoint.folder", "kept"},
+               {"gpu.fusion", "on"}};
   for (const auto &g : given)
     ASSERT_EQ(descent_train_options_set(&options, g.name, g.value), DESCENT_OK) << descent_last_error();
   EXPECT_EQ(options.optimizer.weight_decay, 1e-4);
@@ -111,6 +114,7 @@ TEST(OptionTable, ReadsValuesExactly) {
   EXPECT_FALSE(options.autotune);
   EXPECT_EQ(options.precision, DESCENT_PRECISION_TF32);
   EXPECT_EQ(options.checkpoint.folder, given[8].value); /* the pointer is kept */
+  EXPECT_EQ(options.gpu.fusion, DESCENT_FUSION_ON);
 }
 
 TEST(OptionTable, RefusesByName) {
@@ -140,6 +144,7 @@ TEST(OptionTable, RefusesByName) {
       {"nesterov", "maybe", "nesterov 'maybe': must be yes or no"},
       {"optimizer", "lion", "unknown optimizer 'lion' (known: gd, sgd"},
       {"schedule.kind", "Cosine", "unknown schedule 'Cosine'"},
+      {"fusion", "maybe", "unknown fusion 'maybe' (known: auto, off, on)"},
       {nullptr, "1", "name: is NULL"},
       {"epochs", nullptr, "value: is NULL"},
   };

@@ -508,6 +508,85 @@ TEST(Plan, BytesAreEveryInputOnceAndEveryOutputOnceAsWideAsThePrecisionStoresThe
   }
 }
 
+/* The group numbers of the range's ops: 0 for those of one kernel, the others alone. */
+std::vector<int> group_of(const plan &plan, plan_range range, const std::set<plan_op_kind> &kinds) {
+  std::vector<int> group;
+  for (int i = 0; i < range.count; i++) group.push_back(kinds.count(plan.ops[range.first + i].kind) ? 0 : i + 1);
+  return group;
+}
+
+const std::set<plan_op_kind> step_kinds = {OP_DENSE_FORWARD, OP_LOSS, OP_DENSE_BACKWARD_WEIGHTS,
+                                           OP_DENSE_BACKWARD_INPUT},
+                             chain_kinds = {OP_DENSE_FORWARD, OP_LOSS, OP_DENSE_BACKWARD_INPUT},
+                             forward_kinds = {OP_DENSE_FORWARD}, output_kinds = {OP_DENSE_FORWARD, OP_OUTPUT},
+                             all_kinds = {OP_GATHER, OP_DENSE_FORWARD, OP_OUTPUT};
+
+TEST(Plan, AGroupMovesOnlyWhatEntersAndWhatLeavesIt) {
+  const double m = 10;
+  for (const Shape &shape : {shapes[2], shapes[3]})
+    for (descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
+      SCOPED_TRACE(std::string(shape.name) + " " + descent_precision_name(precision));
+      auto network = make_network(shape);
+      descent_train_options options = descent_train_options_default();
+      options.precision = precision;
+      options.dropout = 0.25;
+      Plan p;
+      ASSERT_EQ(plan_build(network.get(), &options, 100, &p.plan, &p.at), DESCENT_OK);
+      const double o = precision == DESCENT_PRECISION_BF16 ? 2 : 4; /* bytes of an operand of a product */
+      const bool smooth = slope_is_from_z(shape.hidden), regression = loss_is_regression(shape.loss);
+      const double in = static_cast<double>(shape.widths.front()), out = static_cast<double>(shape.widths.back());
+      double hidden = 0, W = 0;
+      for (size_t l = 1; l < shape.widths.size(); l++) {
+        W += static_cast<double>(shape.widths[l] * shape.widths[l - 1]);
+        if (l + 1 < shape.widths.size()) hidden += static_cast<double>(shape.widths[l]);
+      }
+      const double parameters = W * o + hidden * o + out * 4, targets = m * ((regression ? out : 1) + 1) * 4;
+      const double Z = smooth ? m * hidden * o : 0; /* of the hidden layers */
+      const double Z_out = slope_is_from_z(shape.output) ? m * out * 4 : 0;
+      const struct {
+        const char *name;
+        plan_range range;
+        const std::set<plan_op_kind> &kinds;
+        double bytes;
+      } cases[] = {
+          {"step", p.plan->train, step_kinds, m * in * o + targets + parameters + (W + hidden + out) * 4},
+          {"chain", p.plan->train, chain_kinds,
+           m * in * o + targets + parameters + m * hidden * o /* A, for dW */ + m * (hidden + out) * o /* dZ */},
+          /* Statistics read A and Z of every layer. */
+          {"chain and statistics", p.plan->train_with_statistics, chain_kinds,
+           m * in * o + targets + parameters + m * hidden * o + m * (hidden + out) * o + Z + m * out * 4 + Z_out},
+          /* The loss lists A and Z of the output layer, P comes from A. */
+          {"forward", p.plan->evaluate, forward_kinds, m * in * o + parameters + m * out * 4 + Z_out},
+          {"prediction", p.plan->predict, output_kinds,
+           m * in * o + parameters + m * out * 4 + (regression ? 2 * out * 4 : 0)},
+          /* X of the source once, an index of 8 bytes */
+          {"whole prediction", p.plan->predict, all_kinds,
+           m * (in * o + 8) + parameters + m * out * 4 + (regression ? 2 * out * 4 : 0)},
+      };
+      for (const auto &c : cases) {
+        SCOPED_TRACE(c.name);
+        const std::vector<int> group = group_of(*p.plan, c.range, c.kinds);
+        double flops, bytes, sum = 0, stored = 0;
+        plan_group_cost(p.plan, c.range, group.data(), 0, static_cast<int64_t>(m), &flops, &bytes);
+        for (int i = 0; i < c.range.count; i++) {
+          double op_flops, op_bytes, alone_flops, alone_bytes;
+          plan_op_cost(p.plan, &p.plan->ops[c.range.first + i], static_cast<int64_t>(m), &op_flops, &op_bytes);
+          if (group[static_cast<size_t>(i)] == 0) {
+            sum += op_flops;
+            stored += op_bytes;
+            continue;
+          }
+          plan_group_cost(p.plan, c.range, group.data(), i + 1, static_cast<int64_t>(m), &alone_flops, &alone_bytes);
+          EXPECT_EQ(alone_flops, op_flops) << i;
+          EXPECT_EQ(alone_bytes, op_bytes) << i;
+        }
+        EXPECT_DOUBLE_EQ(flops, sum);
+        EXPECT_DOUBLE_EQ(bytes, c.bytes);
+        EXPECT_LT(bytes, stored);
+      }
+    }
+}
+
 TEST(Plan, LetsNothingOutsideABufferBeCopied) {
   auto network = make_network(shapes[1]);
   Plan p;

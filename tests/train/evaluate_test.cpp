@@ -3,7 +3,9 @@
 
 #include <cfloat>
 #include <cmath>
+#include <functional>
 
+#include "row_source.h"
 #include "source.h"
 #include "training.h"
 
@@ -402,6 +404,47 @@ TEST(Refusals, EveryOptionOutOfRangeIsNamedWithItsValue) {
     EXPECT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, nullptr), DESCENT_ERROR_ARGUMENT);
     EXPECT_TRUE(says(c.says)) << descent_last_error();
     EXPECT_EQ(parameters_of(network), before);
+  }
+}
+
+TEST(Refusals, FusionOnADeviceThatComputesLayerByLayer) {
+  const Rows rows = make_rows(8, 2, 1, 2, 1);
+  const Dataset data = rows.dataset();
+  RowSource given(rows);
+  const descent_source source = given.source(true);
+  const Network network = make_network({2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+  const std::vector<float> before = parameters_of(network);
+  for (const char *name : {"cpu", "reference"}) {
+    SCOPED_TRACE(name);
+    const Device device = open_device(name);
+    const std::string expected =
+        std::string("fusion on: device ") + name + " has no kernels of several layers; use auto or off";
+    descent_train_options options = descent_train_options_default();
+    options.batch_size = 4;
+    options.epochs = 1;
+    descent_trainer *trainer = nullptr;
+    bool passed = false;
+    descent_bench_result result;
+    const std::function<descent_status()> calls[] = {
+        [&] { return descent_train_options_check(&options, network.get(), device.get()); },
+        [&] { return descent_fit(network.get(), device.get(), data.get(), nullptr, &options, nullptr); },
+        [&] { return descent_fit_source(network.get(), device.get(), &source, nullptr, &options, nullptr); },
+        [&] { return descent_trainer_create(network.get(), device.get(), &options, 4, &trainer); },
+        [&] {
+          return descent_verify(network.get(), device.get(), device.get(), &options, 4, 1, nullptr, nullptr, &passed);
+        },
+        [&] { return descent_bench(network.get(), device.get(), &options, 0.01, nullptr, nullptr, &result); },
+    };
+    options.gpu.fusion = DESCENT_FUSION_ON;
+    for (size_t i = 0; i < std::size(calls); i++) {
+      EXPECT_EQ(calls[i](), DESCENT_ERROR_UNSUPPORTED) << i;
+      EXPECT_EQ(descent_last_error(), expected) << i;
+    }
+    EXPECT_EQ(parameters_of(network), before);
+    for (const descent_fusion fusion : {DESCENT_FUSION_AUTO, DESCENT_FUSION_OFF}) {
+      options.gpu.fusion = fusion;
+      EXPECT_EQ(calls[0](), DESCENT_OK) << descent_last_error();
+    }
   }
 }
 

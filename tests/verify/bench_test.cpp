@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
@@ -62,6 +63,7 @@ TEST_P(BenchOn, OneRowPerOperationAndOneForTheStepThatHoldsTheirSum) {
   const std::vector<float> before(network->parameters, network->parameters + network->n_parameters);
   descent_train_options options = descent_train_options_default();
   options.batch_size = 21;
+  options.gpu.fusion = DESCENT_FUSION_OFF;
   std::vector<Row> rows;
   descent_bench_result result;
   ASSERT_EQ(descent_bench(network.get(), device.get(), &options, 0.05, take_row, &rows, &result), DESCENT_OK)
@@ -135,6 +137,185 @@ TEST_P(BenchOn, TrainingThatDivergesIsNotTimed) {
   EXPECT_EQ(descent_bench(network.get(), device.get(), &options, 0.01, nullptr, nullptr, &result),
             DESCENT_ERROR_DIVERGED);
   EXPECT_NE(std::string(descent_last_error()).find("learning rate"), std::string::npos) << descent_last_error();
+}
+
+TEST_P(BenchOn, APredictionIsTimedAgainstRowsReadOnceAndPredictionsWrittenOnce) {
+  const Device device = open_device(GetParam());
+  const Network network = make_network();
+  std::vector<Row> rows;
+  descent_bench_result result;
+  ASSERT_EQ(descent_bench_predict(network.get(), device.get(), 21, 0.05, take_row, &rows, &result), DESCENT_OK)
+      << descent_last_error();
+  ASSERT_GE(rows.size(), 2u);
+  const bool fused = rows[1].path.find("fused forward ") == 0;
+  const std::vector<std::string> layers = {"gather", "dense_forward layer 1", "dense_forward layer 2", "output",
+                                           "prediction"},
+                                 groups = {"gather", "layers 1 to 2", "prediction"};
+  const std::vector<std::string> &expected = fused ? groups : layers;
+  ASSERT_EQ(rows.size(), expected.size());
+  double flops = 0, bytes = 0, gemm = 0;
+  for (size_t i = 0; i < rows.size(); i++) {
+    const descent_bench_row &row = rows[i].values;
+    SCOPED_TRACE(expected[i]);
+    EXPECT_EQ(rows[i].operation, expected[i]);
+    EXPECT_TRUE(std::isfinite(row.seconds) && row.seconds > 0) << row.seconds;
+    EXPECT_EQ(row.floor_seconds, std::max(row.flops / result.peak_flops, row.bytes / result.peak_bandwidth));
+    if (i + 1 == rows.size()) break;
+    flops += row.flops;
+    bytes += row.bytes;
+    gemm += row.gemm_seconds;
+  }
+  const descent_bench_row &whole = rows.back().values;
+  EXPECT_EQ(whole.flops, flops);
+  /* X with its index, W and b, the scaling of the target, P */
+  EXPECT_EQ(whole.bytes, 21 * (9 * 4 + 8) + (9 * 16 + 16 + 16 + 1) * 4 + 2 * 4 + 21 * 4);
+  EXPECT_LT(whole.bytes, bytes);
+  EXPECT_EQ(whole.gemm_seconds, gemm);
+  EXPECT_EQ(result.step_seconds, whole.seconds);
+  EXPECT_LE(result.step_seconds_min, result.step_seconds);
+  EXPECT_LE(result.step_seconds, result.step_seconds_max);
+}
+
+TEST(Bench, OnlyRowsThatAreOnePredictionAreTimed) {
+  const Device cpu = open_cpu();
+  const Network network = make_network();
+  descent_bench_result result;
+  const auto bench = [&](int64_t rows, double seconds) {
+    return descent_bench_predict(network.get(), cpu.get(), rows, seconds, nullptr, nullptr, &result);
+  };
+  for (const int64_t rows : {INT64_C(0), INT64_C(-1), INT64_C(4097), INT64_MAX}) {
+    EXPECT_EQ(bench(rows, 0.01), DESCENT_ERROR_ARGUMENT);
+    EXPECT_EQ(std::string(descent_last_error()), "rows " + std::to_string(rows) +
+                                                     ": must be between 1 and 4096, the most that this device predicts "
+                                                     "at a time");
+  }
+  EXPECT_EQ(bench(4096, 0.01), DESCENT_OK) << descent_last_error();
+  for (const double seconds : {0.0, -1.0, static_cast<double>(NAN), static_cast<double>(INFINITY)})
+    EXPECT_EQ(bench(8, seconds), DESCENT_ERROR_ARGUMENT) << seconds;
+}
+
+/* ---- operations that one kernel computes ---- */
+
+/* A step of make_network: gather, forward 1 and 2, loss, weights 2, input 2, weights 1, norm, update, metrics. */
+struct Grouping {
+  const char *path;
+  std::vector<int> members;
+} const step_of_two = {"fused step 1", {1, 2, 3, 4, 5, 6}}, chain_of_two = {"fused chain 2", {1, 2, 3, 5}};
+const Grouping *grouping; /* of the table below, which cannot hold state */
+
+/* Op i of a range takes 1 + i microseconds. */
+double microseconds(int i) { return 1e-6 * (1 + i); }
+
+backend fusing(const backend &table) {
+  backend fuses = table;
+  fuses.fused_with = [](backend_program *, plan_range range, int op) {
+    const std::vector<int> &members = grouping->members;
+    const bool is_member = std::find(members.begin(), members.end(), op - range.first) != members.end();
+    return is_member ? range.first + members.front() : op;
+  };
+  fuses.path = [](backend_program *, plan_range range, int op, char *text) {
+    std::snprintf(text, BACKEND_PATH, "%s", op == range.first + grouping->members.front() ? grouping->path : "");
+  };
+  fuses.time = [](backend_program *, plan_range range, const plan_step *, int64_t, double *ops, double *products) {
+    for (int i = 0; i < range.count; i++) ops[i] = microseconds(i), products[i] = 0.5 * microseconds(i);
+    return DESCENT_OK;
+  };
+  return fuses;
+}
+
+TEST(Bench, OperationsOfOneKernelAreOneRow) {
+  const Device cpu = open_cpu();
+  const Network network = make_network();
+  const backend fuses = fusing(*cpu->backend);
+  descent_device device = *cpu;
+  device.backend = &fuses;
+  descent_train_options options = descent_train_options_default();
+  options.batch_size = 21;
+  std::vector<Row> alone;
+  descent_bench_result result;
+  ASSERT_EQ(descent_bench(network.get(), cpu.get(), &options, 0.01, take_row, &alone, &result), DESCENT_OK);
+  /* X, y, w; W and b; what leaves: dW and db, or A and every dZ */
+  const double in = 21 * (9 + 1 + 1) * 4, parameters = (9 * 16 + 16 + 16 + 1) * 4;
+  const struct {
+    const Grouping &grouping;
+    double bytes;
+  } cases[] = {{step_of_two, in + 2 * parameters}, {chain_of_two, in + parameters + 21 * (16 + 16 + 1) * 4}};
+  for (const auto &c : cases) {
+    SCOPED_TRACE(c.grouping.path);
+    grouping = &c.grouping;
+    const std::vector<int> &members = c.grouping.members;
+    std::vector<Row> rows;
+    ASSERT_EQ(descent_bench(network.get(), &device, &options, 0.01, take_row, &rows, &result), DESCENT_OK)
+        << descent_last_error();
+    ASSERT_EQ(rows.size(), alone.size() - members.size() + 1);
+    double flops = 0, seconds = 0, sum_flops = 0, sum_bytes = 0, sum_gemm = 0;
+    size_t next = 0;
+    for (int i = 0; i < static_cast<int>(alone.size()) - 1; i++) {
+      if (std::find(members.begin(), members.end(), i) != members.end()) {
+        flops += alone[static_cast<size_t>(i)].values.flops;
+        seconds += microseconds(i);
+        if (i > members.front()) continue;
+      } else {
+        EXPECT_EQ(rows[next].operation, alone[static_cast<size_t>(i)].operation);
+        EXPECT_EQ(rows[next].path, "");
+        EXPECT_EQ(rows[next].values.bytes, alone[static_cast<size_t>(i)].values.bytes);
+        EXPECT_DOUBLE_EQ(rows[next].values.seconds, microseconds(i));
+        EXPECT_DOUBLE_EQ(rows[next].values.gemm_seconds, has_product(rows[next].operation) ? 0.5 * microseconds(i) : 0);
+      }
+      sum_flops += rows[next].values.flops;
+      sum_bytes += rows[next].values.bytes;
+      sum_gemm += rows[next++].values.gemm_seconds;
+    }
+    const Row &group = rows[1];
+    EXPECT_EQ(group.operation, "layers 1 to 2");
+    EXPECT_EQ(group.path, c.grouping.path);
+    EXPECT_EQ(group.values.flops, flops);
+    EXPECT_EQ(group.values.bytes, c.bytes);
+    EXPECT_EQ(group.values.floor_seconds, std::max(flops / result.peak_flops, c.bytes / result.peak_bandwidth));
+    EXPECT_DOUBLE_EQ(group.values.seconds, seconds);
+    EXPECT_EQ(group.values.gemm_seconds, group.values.seconds);
+    const Row &step = rows.back();
+    EXPECT_EQ(step.operation, "step");
+    EXPECT_EQ(step.values.flops, sum_flops);
+    EXPECT_EQ(step.values.bytes, sum_bytes);
+    EXPECT_EQ(step.values.gemm_seconds, sum_gemm);
+    EXPECT_EQ(step.values.floor_seconds, std::max(sum_flops / result.peak_flops, sum_bytes / result.peak_bandwidth));
+  }
+}
+
+TEST(Bench, ATrainingThatTheGpuFusesIsOneRow) {
+  const Device device = open_device("cuda");
+  if (!device->backend->fused_with) GTEST_SKIP() << "no kernels of several layers";
+  const Network network = make_network();
+  descent_train_options options = descent_train_options_default();
+  options.batch_size = 21;
+  options.gpu.fusion = DESCENT_FUSION_ON;
+  std::vector<Row> rows;
+  descent_bench_result result;
+  ASSERT_EQ(descent_bench(network.get(), device.get(), &options, 0.05, take_row, &rows, &result), DESCENT_OK)
+      << descent_last_error();
+  ASSERT_EQ(rows.size(), 6u);
+  EXPECT_EQ(rows[1].operation, "layers 1 to 2");
+  EXPECT_EQ(rows[1].path.find("fused step "), 0u) << rows[1].path;
+  EXPECT_GT(rows[1].values.seconds, 0);
+  EXPECT_EQ(rows[1].values.gemm_seconds, rows[1].values.seconds);
+  EXPECT_EQ(rows[2].operation, "gradient_norm");
+}
+
+TEST(Bench, AGroupOfOneLayerIsNamedByIt) {
+  const Device cpu = open_cpu();
+  const Network network = make_network();
+  const backend fuses = fusing(*cpu->backend);
+  descent_device device = *cpu;
+  device.backend = &fuses;
+  const Grouping output = {"fused forward 1", {2, 3}};
+  grouping = &output;
+  std::vector<Row> rows;
+  descent_bench_result result;
+  ASSERT_EQ(descent_bench_predict(network.get(), &device, 21, 0.01, take_row, &rows, &result), DESCENT_OK);
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[2].operation, "layer 2");
+  EXPECT_EQ(rows[2].path, output.path);
 }
 
 TEST(Bench, WhatCannotBeTimedIsRefused) {

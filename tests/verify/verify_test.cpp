@@ -511,6 +511,24 @@ TEST(Verify, ADeviceWithoutThePrecisionIsNamedWhetherCandidateOrReference) {
   }
 }
 
+/* The device that it is compared with need not have kernels of several layers. */
+TEST(Verify, FusionIsAskedOfTheCandidateAlone) {
+  const Device cpu = open("cpu", 1), reference = open("reference", 1);
+  const Network network = make_network(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  descent_train_options options = train_options(DESCENT_OPTIMIZER_SGD);
+  options.gpu.fusion = DESCENT_FUSION_ON;
+  backend fuses = *cpu->backend;
+  fuses.fused_with = [](backend_program *, plan_range, int op) { return op; };
+  descent_device candidate = *cpu;
+  candidate.backend = &fuses;
+  for (descent_device *against : {cpu.get(), reference.get()}) {
+    const Result result = verify(network.get(), &candidate, against, options);
+    ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
+    EXPECT_TRUE(result.passed) << failures(result);
+    EXPECT_EQ(verify(network.get(), against, &candidate, options).status, DESCENT_ERROR_UNSUPPORTED);
+  }
+}
+
 TEST(Verify, WhatCannotBeVerifiedIsRefused) {
   const Device cpu = open("cpu", 1), reference = open("reference", 1);
   const Network network = make_network(DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR);

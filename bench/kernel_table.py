@@ -80,7 +80,7 @@ def blocks_of(architecture, threads, registers, shared):
 
 def label(kernel):
     """The name that a row shows: of a kernel with tiles also their size."""
-    fused = re.fullmatch(r"(fused|chain)_kernel<\(arithmetic\)(\d), tile<([\d, ]+)>(?:, (forward|backward)_launch)?>", kernel)
+    fused = re.fullmatch(r"(fused|chain)_kernel<\(arithmetic\)(\d), tile<([\d, ]+)>(?:, (forward|backward)_launch)? ?>", kernel)
     if fused:
         down, across, tall, wide = map(int, fused[3].split(", ")[:4])
         name = f"fused {fused[4]}" if fused[4] else "network_chain"

@@ -1,10 +1,12 @@
 #!/bin/sh
 # Compiles every kernel for each GPU architecture with warnings as errors, prints the registers of each, and fails if a
-# kernel spills registers or keeps a stack frame: both are in the GPU's slow memory.
+# kernel spills registers or keeps a stack frame: both are in the GPU's slow memory. With the toolkit's disassembler it
+# also fails if a kernel of matrix products lacks the instructions that it is written for.
 #   bench/check_kernels.sh [file.cu ...]     default: all of kernels/
-# Environment: NVCC is the compiler (default: nvcc in PATH or /usr/local/cuda), NVCC_FLAGS adds arguments, JOBS is the
-# number of parallel compilations (default: one per core), TABLE is a file for what is known of each kernel. Without a
-# compiler it prints "not checked" and exits with 0.
+# Environment: NVCC is the compiler (default: nvcc in PATH or /usr/local/cuda), CUOBJDUMP the disassembler (default:
+# cuobjdump beside the compiler or in PATH), NVCC_FLAGS adds arguments, JOBS is the number of parallel compilations
+# (default: one per core), TABLE is a file for what is known of each kernel. Without a compiler it prints "not checked"
+# and exits with 0.
 set -eu
 
 root=$(cd -P "$(dirname "$0")/.." && pwd)
@@ -16,11 +18,15 @@ if ! command -v "$nvcc" >/dev/null; then
   exit 0
 fi
 
+disassembler=${CUOBJDUMP:-$(dirname "$(command -v "$nvcc")")/cuobjdump}
+[ -x "$disassembler" ] || disassembler=$(command -v cuobjdump || true)
+
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM HUP
 
-# compile WORK ROOT ARCHITECTURE FILE: what the assembler says goes to a log in WORK.
+# compile WORK ROOT ARCHITECTURE FILE: what the assembler says goes to a log in WORK; the code, to FILE.ARCHITECTURE.code,
+# as lines of kernel, architecture, and how often HMMA, LDSM, LDGSTS and FFMA occur.
 cat >"$work/compile" <<'END'
 #!/bin/sh
 log=$1/$(basename "$4" .cu).$3.log
@@ -31,6 +37,11 @@ if ! "$NVCC" -c "$4" -o "$log.o" -std=c++17 -O3 -arch="$3" -Werror all-warnings 
   cat "$log"
   exit 1
 fi
+[ -z "$CUOBJDUMP" ] || "$CUOBJDUMP" -sass "$log.o" | awk -v architecture="$3" '
+  function show() { if (kernel) print kernel, architecture, n["HMMA"] + 0, n["LDSM"] + 0, n["LDGSTS"] + 0, n["FFMA"] + 0 }
+  $1 == "Function" { show(); kernel = $3; delete n }
+  { for (i = 2; i <= NF && i <= 3; i++) { split($i, part, "."); n[part[1]]++ } } # after the address, or its predicate
+  END { show() }' >"${log%.log}.code"
 rm -f "$log.o"
 END
 chmod +x "$work/compile"
@@ -45,7 +56,10 @@ done
 for file; do
   for architecture in $architectures; do printf '%s\n%s\n' "$architecture" "$file"; done
 done | tr '\n' '\0' |
-  NVCC=$nvcc NVCC_FLAGS=${NVCC_FLAGS:-} xargs -0 -n 2 -P "${JOBS:-$(nproc)}" "$work/compile" "$work" "$root" || exit 1
+  NVCC=$nvcc NVCC_FLAGS=${NVCC_FLAGS:-} CUOBJDUMP=$disassembler xargs -0 -n 2 -P "${JOBS:-$(nproc)}" "$work/compile" "$work" "$root" || exit 1
+
+# Names as in the source.
+names() { c++filt | sed -E 's/\(anonymous namespace\):://g; s/^(void )?//'; }
 
 # kernel; architecture, registers, bytes of static shared memory, of stack frame, of spill stores, of spill loads
 awk '
@@ -55,7 +69,7 @@ awk '
   /Used [0-9]+ registers/ && kernel != "" {
     shared = match($0, /[0-9]+ bytes smem/) ? substr($0, RSTART) + 0 : 0
     sub(/.*Used /, ""); print kernel, architecture, $1, shared, frame, stores, loads; kernel = ""
-  }' "$work"/*.log | c++filt | sed -E 's/\(anonymous namespace\):://g; s/^(void )?//' >"$work/table"
+  }' "$work"/*.log | names >"$work/table"
 [ -z "${TABLE:-}" ] || cp "$work/table" "$TABLE"
 
 awk -v architectures="$architectures" '
@@ -82,3 +96,25 @@ awk -v architectures="$architectures" '
     printf "%d kernels, %d with a stack frame or spills\n", kernels, failed
     exit failed > 0
   }' "$work/table"
+
+if [ -z "$disassembler" ]; then
+  echo "instructions: not checked, no cuobjdump"
+  exit 0
+fi
+# By the arithmetic in a kernel's name: products on tensor cores (HMMA) with operands from ldmatrix (LDSM), or by
+# multiply-adds; either way operands are copied to shared memory asynchronously (LDGSTS).
+cat "$work"/*.code | names | awk '
+  { hmma = $(NF - 3); ldsm = $(NF - 2); ldgsts = $(NF - 1); ffma = $NF; tensor = multiply = matrix = 0 }
+  /\(arithmetic\)[12]|Bf16Warp|Tf32Warp/ { tensor = 1; matrix = !/Tf32Warp/ } # which reads single elements of tf32
+  /\(arithmetic\)0|Fp32Warp/ { multiply = 1 }
+  tensor || multiply {
+    checked++
+    lacks = ""
+    if (tensor && !hmma) lacks = lacks " HMMA"
+    if (matrix && !ldsm) lacks = lacks " LDSM"
+    if (multiply && !ffma) lacks = lacks " FFMA"
+    if (!ldgsts) lacks = lacks " LDGSTS"
+    if (multiply && hmma) lacks = lacks " fp32 (it has HMMA)"
+    if (lacks) { failed++; print "FAILED " $0 ": lacks" lacks }
+  }
+  END { printf "instructions: %d kernels of matrix products, %d lack some\n", checked, failed; exit failed > 0 }'

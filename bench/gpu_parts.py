@@ -11,9 +11,10 @@ import time
 from collections import namedtuple
 from signal import SIGINT
 
+from gpu_fusion import fused_jobs, run_fusion
 from gpu_machine import ROOT
 from gpu_peers import run_peers, run_compiled_peers
-from gpu_session import STUCK, Job, Stop, die_with_parent, exit_text, reap, shortened, tests_pass
+from gpu_session import STUCK, Job, Stop, benched, die_with_parent, reap, shortened, tests_pass, verified
 from gpu_workloads import PROBES, PROFILED, WORKLOADS, bench_arguments, shares, text_seconds, workload
 
 Part = namedtuple("Part", "name end run")  # end: seconds from the start of the stage
@@ -58,13 +59,6 @@ def first_jobs(machine):
             "--device", "cuda", "--precision", precision, "--quiet", "--out", out], seconds=30,
                                  environment={"XDG_CACHE_HOME": out + ".cache"}))
     return jobs
-
-
-def verified(code, output):
-    """`descent verify`: it compared something, and nothing failed."""
-    if code:
-        return exit_text(code), {}
-    return ("passed" if re.search(r"[1-9]\d* [^\n]*\b0 failed", output) else "FAILED: nothing was compared"), {}
 
 
 def trace_failures(session, machine, jobs, end):
@@ -172,10 +166,12 @@ def test_jobs(machine):
         jobs.append(machine.ours(f"verify --all, {precision}", "descent",
                                  ["verify", *shape, "--device", "cuda", "--precision", precision], accept=verified))
     size = ["--hidden", "8", "--epochs", "1"] if machine.small else ["--hidden", "96,64", "--epochs", "3"]
-    for precision in ("fp32", "bf16"):
-        jobs.append(script(machine, f"the same bytes: twice, and streamed, {precision}", SAME_BYTES,
-                           ["train", DIGITS, "--target", "digit", *size, "--dropout", "0.2", "--device", "cuda",
-                            "--batch-size", "100", "--precision", precision, "--quiet"]))
+    narrow = size if machine.small else ["--hidden", "48,32", "--epochs", "3"]
+    for name, more in (("fp32", ["--precision", "fp32", *size]), ("bf16", ["--precision", "bf16", *size]),
+                       ("bf16, fused", ["--precision", "bf16", *narrow, "--fusion", "on"])):
+        jobs.append(script(machine, f"the same bytes: twice, and streamed, {name}", SAME_BYTES,
+                           ["train", DIGITS, "--target", "digit", *more, "--dropout", "0.2", "--device", "cuda",
+                            "--batch-size", "100", "--quiet"]))
     return jobs
 
 
@@ -215,24 +211,30 @@ SANITIZED = ("*cuda_bf16__gather_shuffled_padding0:*cuda_bf16__gather_of_a_view_
 NOT_OURS = "regex=cublas|cutlass|xmma|nvjet|gemm|gemv|splitK|ampere|hopper|sm80|sm90"
 
 
-def sanitized(code, output):
-    if re.search("device not supported", output, re.I):
-        return "NOT RUN: the tool does not support this machine", {}
-    result, facts = tests_pass(code, output)
-    if result == "passed" and not re.search(r"ERROR SUMMARY: 0 errors|RACECHECK SUMMARY: 0 hazards", output):
-        return "FAILED: no clean summary", facts
-    return result, facts
+def sanitized(accept):
+    """What `accept` says of the program, and the tool's summary."""
+    def accepted(code, output):
+        if re.search("device not supported", output, re.I):
+            return "NOT RUN: the tool does not support this machine", {}
+        result, facts = accept(code, output)
+        if result == "passed" and not re.search(r"ERROR SUMMARY: 0 errors|RACECHECK SUMMARY: 0 hazards", output):
+            return "FAILED: no clean summary", facts
+        return result, facts
+    return accepted
 
 
 def check_with(session, machine, end, tools):
     which = SANITIZED if not machine.small else "*cuda_fp32__gather_plain_padding0"
     jobs = []
     for tool in tools:
-        job = machine.ours(tool, "conformance_test", [f"--gtest_filter={which}"], accept=sanitized,
-                           environment={"DESCENT_CUDA_CHOOSE": DRAWN[0]})  # so that custom kernels run
-        job.command = [machine.sanitizer, "--tool", tool, "--error-exitcode", "9", "--kernel-name-exclude", NOT_OURS,
-                       *job.command]
-        jobs.append(job)
+        each = [machine.ours(tool, "conformance_test", [f"--gtest_filter={which}"], accept=sanitized(tests_pass),
+                             environment={"DESCENT_CUDA_CHOOSE": DRAWN[0]})]  # so that custom kernels run
+        each += [machine.ours(f"{tool}, {job.name}", "descent", job.command[1:], accept=sanitized(job.accept))
+                 for job in fused_jobs(machine, "bf16", 140)]
+        for job in each:
+            job.command = [machine.sanitizer, "--tool", tool, "--error-exitcode", "9", "--kernel-name-exclude", NOT_OURS,
+                           *job.command]
+        jobs += each
     if machine.sanitizer:
         session.check_all(jobs, end, len(jobs))
     else:
@@ -261,16 +263,6 @@ def sample_clocks(session, machine):
     with open(session.output.path("clocks.csv"), "ab") as file:
         return subprocess.Popen([machine.smi, f"--query-gpu={query}", "--format=csv", "-lms", "200"], stdout=file,
                                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
-
-
-def benched(code, output):
-    if code:
-        return exit_text(code), {}
-    found = re.search(r"^\{.*\}$", output, re.M | re.S)
-    try:
-        return "passed", {"bench": json.loads(found.group(0) if found else output)}
-    except ValueError:
-        return "FAILED: no figures", {}
 
 
 def run_bench(session, machine, end):
@@ -461,8 +453,8 @@ def measure_checkpoints(session, machine, end, data, hidden, batch):
 
 STAGES = {
     1: (Part("first", 10, run_first), Part("candidates", 25, run_probe), Part("tests", 80, run_tests),
-        Part("sanitizers", 100, run_sanitizers), Part("bench", 185, run_bench), Part("kernels", 290, run_kernels),
-        Part("peers", 350, run_peers)),
+        Part("sanitizers", 100, run_sanitizers), Part("bench", 185, run_bench), Part("fusion", 225, run_fusion),
+        Part("kernels", 320, run_kernels), Part("peers", 380, run_peers)),
     2: (Part("first", 15, run_first), Part("retry", 75, run_retry), Part("large", 115, run_large),
         Part("resumed", 150, run_resumed), Part("other sanitizers", 165, run_other_sanitizers),
         Part("compiled peers", 245, run_compiled_peers)),

@@ -19,7 +19,7 @@ import subprocess
 import sys
 
 from gpu_machine import hash_of_kernels
-from gpu_workloads import PEERS, WORKLOADS, judge, shares, text_aim, text_seconds, title
+from gpu_workloads import FUSED, PEERS, PUBLISHED, WORKLOADS, judge, shares, text_aim, text_seconds, title
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RESULTS = os.path.join(ROOT, "bench", "results")
@@ -46,6 +46,8 @@ QUESTIONS = (
      "--stage 1 --only sanitizers"),
     ("initcheck and synccheck find nothing", ("initcheck", "synccheck"), '--stage 2 --only "other sanitizers"'),
     ("The step of eight workloads beside its floors", ("bench ",), "--stage 1 --only bench"),
+    ("Is the fused step the same training within its bounds?", ("fused verify",), "--stage 1 --only fusion"),
+    ("Fused against layer by layer, in rows per second?", ("fused bench",), "--stage 1 --only fusion"),
     ("Time and DRAM traffic of each kernel in a step", ("kernels of",), "--stage 1 --only kernels"),
     ("PyTorch, eager and captured",
      tuple(f"PyTorch {name}, {kind}" for name in WORKLOADS for kind in ("eager", "graph")), "--stage 1 --only peers"),
@@ -73,7 +75,7 @@ def gpu_name(device):
 
 def merge(folders):
     """One object of all stages; a check or figure that comes again replaces the first."""
-    merged = {"stages": [], "checks": {}, "bench": {}, "peers": {}, "profiles": {}, "checkpoints": {}}
+    merged = {"stages": [], "checks": {}, "bench": {}, "fusion": {}, "peers": {}, "profiles": {}, "checkpoints": {}}
     for folder in folders:
         for row in read_rows(folder):
             kind = row.pop("kind")
@@ -94,6 +96,8 @@ def merge(folders):
                 merged["checks"][row.pop("name")] = {**row, "part": part}
             elif kind == "bench":
                 merged["bench"][row["workload"]] = row["figures"]
+            elif kind == "fusion":
+                merged["fusion"].setdefault(row.pop("workload"), {})[row.pop("fusion")] = row
             elif kind == "peer":
                 merged["peers"].setdefault(row["workload"], {})[row["peer"]] = {
                     "step_seconds": row["step_seconds"], "version": row["version"]}
@@ -163,6 +167,24 @@ def speed_table(results):
     return lines
 
 
+def fusion_table(results):
+    """Million rows per second of one GPU, with several layers in one kernel and one layer after another."""
+    measured = [name for name in FUSED if set(results.get("fusion", {}).get(name, {})) == {"on", "off"}]
+    if not measured:
+        return []
+    lines = ["", "Million rows per second, with several layers in one kernel (fused) and layer by layer; inside: forward, "
+             "loss and backward alone. Published: tiny-cuda-nn (Müller et al., 2021) on an H100, forward and backward "
+             "(Yuan et al., 2024, arXiv:2403.17607, table I).", "",
+             "| workload | fused | layer by layer | ratio | inside, fused | published |", "| --- | --- | --- | --- | --- | --- |"]
+    for name in measured:
+        on, off = (results["fusion"][name][side] for side in ("on", "off"))
+        published = f"{PUBLISHED[name] * 1e-6:.0f}" if name in PUBLISHED else ""
+        lines.append(f"| {title(name)} | {on['rows_per_second'] * 1e-6:.1f} | {off['rows_per_second'] * 1e-6:.1f} | "
+                     f"{on['rows_per_second'] / off['rows_per_second']:.2f} | "
+                     f"{on['rows_per_second_inside'] * 1e-6:.1f} | {published} |")
+    return lines
+
+
 def answer(begins, everything):
     """The committed results' answer to a question."""
     answers = []
@@ -186,7 +208,7 @@ def question_table(everything):
 def tables():
     """(file, marker) -> the lines between `<!-- marker -->` and `<!-- end of marker -->`."""
     everything = committed()
-    speed = [line for results in everything.values() for line in (*speed_table(results), "")][:-1]
+    speed = [line for results in everything.values() for line in (*speed_table(results), *fusion_table(results), "")][:-1]
     none = ["No GPU's figures are committed yet."]
     return {(os.path.join(RESULTS, "README.md"), "GPU questions"): question_table(everything),
             (os.path.join(RESULTS, "README.md"), "GPU figures"): speed or none,

@@ -96,6 +96,24 @@ def tests_pass(code, output):
     return ("passed" if facts["tests"] else "FAILED: the filter fits no test"), facts
 
 
+def verified(code, output):
+    """`descent verify`: it compared something, and nothing failed."""
+    if code:
+        return exit_text(code), {}
+    return ("passed" if re.search(r"[1-9]\d* [^\n]*\b0 failed", output) else "FAILED: nothing was compared"), {}
+
+
+def benched(code, output):
+    """`descent bench --json`: its figures are the fact "bench"."""
+    if code:
+        return exit_text(code), {}
+    found = re.search(r"^\{.*\}$", output, re.M | re.S)
+    try:
+        return "passed", {"bench": json.loads(found.group(0) if found else output)}
+    except ValueError:
+        return "FAILED: no figures", {}
+
+
 def die_with_parent():
     os.setpgid(0, 0)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -19,7 +19,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TESTS = ["passes_test", "dense_passes_test", "loss_passes_test", "gather_test", "fused_test", "weight_gradients_test",
-         "device_arrays_test"]
+         "network_step_test", "network_chain_test", "device_arrays_test"]
+ARITHMETICS = ["fp32", "tf32", "bf16"]  # enum arithmetic of kernels/fused.cuh
 
 COMMON_THREADS = 256  # BLOCK of kernels/common.cuh: of kernels that these tests do not launch
 
@@ -79,10 +80,16 @@ def blocks_of(architecture, threads, registers, shared):
 
 def label(kernel):
     """The name that a row shows: of a kernel with tiles also their size."""
-    fused = re.fullmatch(r"fused_kernel<\(arithmetic\)(\d), tile<(.*)>, (forward|backward)_launch>", kernel)
+    fused = re.fullmatch(r"(fused|chain)_kernel<\(arithmetic\)(\d), tile<([\d, ]+)>(?:, (forward|backward)_launch)? ?>", kernel)
     if fused:
-        down, across, tall, wide = map(int, fused[2].split(", ")[:4])
-        return f"fused {fused[3]}, {['fp32', 'tf32', 'bf16'][int(fused[1])]}, {16 * tall * down} x {8 * wide * across}"
+        down, across, tall, wide = map(int, fused[3].split(", ")[:4])
+        name = f"fused {fused[4]}" if fused[4] else "network_chain"
+        return f"{name}, {ARITHMETICS[int(fused[2])]}, {16 * tall * down} x {8 * wide * across}"
+    step = re.fullmatch(r"network_step_kernel<step_tile<\(arithmetic\)(\d), ([\d, ]+), .*>, (true|false)>", kernel)
+    if step:
+        width, layers, warps, tall = map(int, step[2].split(", ")[:4])
+        name = "network_step" if step[3] == "true" else "network_step, forward"
+        return f"{name}, {ARITHMETICS[int(step[1])]}, {16 * tall * warps} x {width}, {layers} layers"
     slices = re.fullmatch(r"weights_of_slice<Tile<(Fp32|Tf32|Bf16)Warp<(.*)>, (.*)> >", kernel)
     if slices:
         tall, wide = map(int, slices[2].split(", "))
@@ -115,8 +122,9 @@ def main(build):
     print(f"Written by `bench/kernel_table.py`, with CUDA {compiler_version()}. For each architecture: registers of a")
     print("thread, and blocks that a multiprocessor holds, with the share of its threads that they are. A range is over the")
     print("instances of a kernel. Dynamic shared memory, in bytes, is what most launches of the tests ask for; a fused kernel")
-    print("that keeps W asks for more or less, with K. Tiles of fused kernels are rows x columns of the result, those of")
-    print(f"weights_of_slice n_out x n_in. Kernels that these tests do not launch are taken to have {COMMON_THREADS} threads.")
+    print("that keeps W asks for more or less, with K, and one of several layers with their number. Tiles of fused and")
+    print("network kernels are rows x columns of a result, those of weights_of_slice n_out x n_in. Kernels that these tests")
+    print(f"do not launch are taken to have {COMMON_THREADS} threads.")
     print("No kernel spills registers or has a stack frame.\n")
     print("| kernel | instances | threads | static | dynamic | " + " | ".join(ARCHITECTURES) + " |")
     print("| --- " * (5 + len(ARCHITECTURES)) + "|")

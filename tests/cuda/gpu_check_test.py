@@ -20,7 +20,7 @@ BENCH = os.path.abspath(sys.argv[1])
 
 # One script under every program's name. $FAKE lists what is broken: what=fail, what=hang, what=empty, what=skipped.
 PROGRAM = r"""#!/bin/sh
-name=${0##*/} what=${0##*/} out= log= kept=
+name=${0##*/} what=${0##*/} out= log= kept= layers=
 if [ "$name" = descent ]; then
   what=$1
   case " $* " in
@@ -29,6 +29,7 @@ if [ "$name" = descent ]; then
     *" --hidden 40,30 "*) what=resumed ;;
     *" --hidden 8,8 "*) what=checkpoints ;;
     *" --hidden 8 "*) what=same ;;
+    *" --fusion "*) what=fused-$1 ;;
   esac
 fi
 case " $FAKE " in
@@ -36,6 +37,7 @@ case " $FAKE " in
   *" $what=hang "*) exec sleep 60 ;;
   *" $what=empty "*) echo "[==========] 0 tests from 0 test suites ran."; echo "[  PASSED  ] 0 tests."; exit 0 ;;
   *" $what=skipped "*) echo "[  SKIPPED ] Some.Test"; echo "[  PASSED  ] 2 tests."; exit 0 ;;
+  *" $what=layers "*) layers=1 ;;
 esac
 case $name in
   *_test) echo "[  PASSED  ] 3 tests."; exit 0 ;;
@@ -43,9 +45,16 @@ esac
 [ -z "$DESCENT_CUDA_TRACE" ] || echo "candidate of $what" >>"$DESCENT_CUDA_TRACE"
 case $1 in
   devices) echo "cuda:0      yes  cuda:0: fake GPU, sm_90" ;;
-  verify) echo "3 operations on cuda:0 against reference: 0 failed" ;;
-  bench) echo '{"device": "fake", "step_seconds": 1e-3, "gemm_seconds": 5e-4, "peak_flops": 1e12,
-    "peak_bandwidth": 1e12, "operations": [{"floor_seconds": 1e-4}, {"floor_seconds": 1}]}' ;;
+  verify)
+    case " $* " in *" --fusion on "*) [ -n "$layers" ] || echo "fused: loss  0.5 of its bound" ;; esac
+    echo "3 operations on cuda:0 against reference: 0 failed" ;;
+  bench)
+    path=cublaslt step=1e-3
+    case " $* " in *" --fusion on "*) [ -n "$layers" ] || path="fused step 1" step=5e-4 ;; esac
+    echo '{"device": "fake", "step_seconds": '$step', "gemm_seconds": 5e-4, "peak_flops": 1e12, "batch_size": 1000,
+    "peak_bandwidth": 1e12, "operations": [{"operation": "gather", "path": "", "seconds": 1e-4, "floor_seconds": 1e-4},
+    {"operation": "dense_forward layer 1", "path": "'$path'", "seconds": 2e-4, "floor_seconds": 0},
+    {"operation": "step", "path": "", "seconds": '$step', "floor_seconds": 1}]}' ;;
   train)
     while [ $# -gt 0 ]; do
       case $1 in --out) out=$2 ;; --log) log=$2 ;; --checkpoint) kept=$2 ;; esac
@@ -161,7 +170,7 @@ for stage, parts in gpu_parts.STAGES.items():
     gpu_check.STAGES[stage] = parts
 sys.exit(gpu_check.main())
 """
-PARTS = {1: ["first", "candidates", "tests", "sanitizers", "bench", "kernels", "peers"],
+PARTS = {1: ["first", "candidates", "tests", "sanitizers", "bench", "fusion", "kernels", "peers"],
          2: ["first", "retry", "large", "resumed", "other sanitizers", "compiled peers"]}
 
 # name, stage, what is broken, the checks that must not pass (by their beginning), what their results hold.
@@ -180,6 +189,13 @@ CASES = [
     ("a sanitizer says nothing", 1, "memcheck=silent", ["memcheck"], "no clean summary"),
     ("the benchmark fails", 1, "bench=fail", ["bench "], "exit code 3"),
     ("the benchmark hangs", 1, "bench=hang bench=short", ["bench "], "NOT "),
+    ("the fused benchmark fails", 1, "fused-bench=fail", ["fused bench"], "on: FAILED with exit code 3"),
+    ("the fused benchmark hangs", 1, "fused-bench=hang fusion=short", ["fused bench"], "NOT "),
+    ("no layers are timed together", 1, "fused-bench=layers", ["fused bench"], "on: FAILED: no layers"),
+    ("a fused verification fails", 1, "fused-verify=fail",
+     ["fused verify", "memcheck, fused", "racecheck, fused"], "exit code"),
+    ("no layers are verified together", 1, "fused-verify=layers",
+     ["fused verify", "memcheck, fused", "racecheck, fused"], "FAILED: no layers"),
     ("the profiler fails", 1, "ncu=fail", ["kernels of"], "no whole step"),
     ("the profiler hangs", 1, "ncu=hang kernels=short", ["kernels of"], ""),
     ("the profiler ends before a step with rows", 1, "ncu=early", ["kernels of"], "but the first"),
@@ -391,7 +407,8 @@ def only_failed_are_repeated(world):
     start(world, first, 1, "memcheck=fail").communicate(timeout=60)
     output, _ = start(world, second, 2, "", "--retry", os.path.join(first, "results.jsonl")).communicate(timeout=60)
     repeated = [row["name"] for row in results(second) if row["kind"] == "check" and row["part"] == "retry"]
-    return "stage 2: what failed is repeated", [] if repeated == ["memcheck"] else [f"repeated: {repeated}"], output
+    expected = ["memcheck", *(f"memcheck, fused verify, {network}, bf16" for network in ("narrow", "medium"))]
+    return "stage 2: what failed is repeated", [] if repeated == expected else [f"repeated: {repeated}"], output
 
 
 def folder_has_limits(world):
@@ -498,7 +515,8 @@ def results_are_committed(world):
         return "gpu_report.py", [f"exit code {code}"], output
     text = open(page).read()
     for wanted in ("| 1.000 ms | 0.50 | 0.10 | 2.00 x | 2.00 x | 2.00 x | derived floor >= 0.6: 0.27, missed; best",
-                   "graph >= 2.0: 2.00, met", "fake-gpu: passed (16)", "1 of 2 passed; memcheck: FAILED"):
+                   "graph >= 2.0: 2.00, met", "fake-gpu: passed (16)", "3 of 6 passed; memcheck: FAILED",
+                   "relu bf16, batch 131072 | 2.0 | 1.0 | 2.00 | 5.0 | 166 |"):
         if wanted not in text:
             problems.append(f"the page has no '{wanted}'")
     if "| open |" in text or not text.startswith("before\n") or not text.endswith("after\n"):

@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <chrono>
@@ -263,13 +264,37 @@ bool inside(const std::map<uintptr_t, size_t> &blocks, const void *at, size_t by
   return address - block->first <= block->second && bytes <= block->second - (address - block->first);
 }
 
+/* A large block is mapped, with a page without access behind it: AddressSanitizer would fill megabytes of its own for a
+ * block of malloc. */
+const size_t PAGE = 4096, ALIGNMENT = 256;
+size_t whole(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+void *take(size_t bytes) {
+  void *memory = nullptr;
+  if (bytes <= small) return posix_memalign(&memory, ALIGNMENT, bytes ? bytes : 1) == 0 ? memory : nullptr;
+  const size_t pages = whole(bytes, PAGE);
+  char *const base =
+      (char *)mmap(nullptr, pages + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (base == MAP_FAILED) return nullptr;
+  mprotect(base + pages, PAGE, PROT_NONE);
+  return base + pages - whole(bytes, ALIGNMENT);
+}
+
+void give_back(void *memory, size_t bytes) {
+  if (bytes <= small)
+    free(memory);
+  else
+    munmap((void *)((uintptr_t)memory / PAGE * PAGE), whole(bytes, PAGE) + PAGE);
+}
+
 cudaError_t allocate(void **memory, size_t bytes, std::map<uintptr_t, size_t> &blocks) {
   BEGIN(true);
   const bool is_device = &blocks == &on_device;
   REFUSE(goes_wrong(&now.allocations, settings.allocation), cudaErrorMemoryAllocation);
   const size_t most = available(current());
   REFUSE(is_device && (bytes > most || device_bytes > most - bytes), cudaErrorMemoryAllocation);
-  REFUSE(posix_memalign(memory, 256, bytes ? bytes : 1) != 0, cudaErrorMemoryAllocation);
+  *memory = take(bytes);
+  REFUSE(!*memory, cudaErrorMemoryAllocation);
   memset(*memory, EMULATED_NAN, bytes < small ? bytes : small);
   if (is_device) device_bytes += bytes;
   ordinals[(uintptr_t)*memory] = current();
@@ -286,9 +311,10 @@ cudaError_t release(void *memory, std::map<uintptr_t, size_t> &blocks) {
   REFUSE(block == blocks.end(), cudaErrorInvalidValue);
   drain_all(false);
   emulate_open_memory(true);
-  if (&blocks == &on_device) device_bytes -= block->second;
+  const size_t bytes = block->second;
+  if (&blocks == &on_device) device_bytes -= bytes;
   blocks.erase(block);
-  free(memory);
+  give_back(memory, bytes);
   emulate_open_memory(false);
   live--;
   return lost;

@@ -9,6 +9,13 @@ namespace {
 
 enum { LANES = 32, M = 16, N = 8 };
 
+/* AddressSanitizer's checks would keep the loops over local arrays from being vectorised. */
+#if EMULATED_ASAN
+#define UNCHECKED __attribute__((no_sanitize("address")))
+#else
+#define UNCHECKED
+#endif
+
 /* ---- products ---- */
 
 uint64_t bits_of(double x) {
@@ -28,7 +35,7 @@ double double_of(uint64_t bits) {
  * keeps two or more); their sum is exact and is cut off to a float32. All K products are one such step. A sum that is
  * not finite is IEEE's. */
 template <int K>
-void multiply(const float (&a)[M][K], const float (&b)[K][N], float (&d)[M][N]) {
+UNCHECKED void multiply(const float (&a)[M][K], const float (&b)[K][N], float (&d)[M][N]) {
   const int fraction = 52, bias = 1023; /* of a double */
   for (int i = 0; i < M; i++) {
     double terms[K + 1][N], largest[N], plain[N], scale[N], unit[N], finite = 0;

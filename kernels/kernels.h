@@ -200,7 +200,7 @@ struct network_layer {
   enum element bias_element;
   int n_in, n_out;
   descent_activation activation;
-  uint32_t threshold;                    /* dropout as in forward_launch; 0: none, as in the output layer */
+  uint32_t threshold;                    /* dropout as in forward_launch, layers from 1; 0: none, as in the output */
   float dropout_scale, keep_probability; /* 1 / (1 - p), 1 - p */
   /* NETWORK_STEP: where in `gradients` dW, with W.ld from row to row, and db begin: multiples of 4. */
   int64_t dW, db;

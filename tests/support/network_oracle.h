@@ -90,14 +90,6 @@ inline interval dropped(interval x, double scale) {
   return scale == 0 || scale == 1 ? hull(x.lo * scale, x.hi * scale) : interval_mul(x, interval_exact(scale));
 }
 
-/* g' over the intervals of A (before dropout) and Z. g'' of gelu and silu is below 0.8. */
-inline interval slope(descent_activation g, interval a, interval z) {
-  if (!slope_is_from_z(g)) return bounds_slope(g, a, 0);
-  const double middle = (z.lo + z.hi) / 2, around = 0.8 * (z.hi - z.lo) / 2;
-  const interval s = bounds_slope(g, interval_exact(0), middle);
-  return {s.lo - around, s.hi + around};
-}
-
 /* The values of one row, layer by layer; Z as stored. */
 struct Passed {
   std::vector<Row> A, Z; /* A[0] = X, A[l] after layer l from 1; Z[l] */
@@ -219,7 +211,7 @@ inline interval loss(const Network &network, const Batch &batch, int64_t r, cons
         L.lo += least * least, L.hi += magnitude(error) * magnitude(error);
         const interval twice = interval_rounded(interval_times(f, interval_exact(2 / n)), 2);
         interval d = interval_mul(error, twice);
-        if (g != DESCENT_ACTIVATION_IDENTITY) d = interval_mul(d, slope(g, A[k], Z[k]));
+        if (g != DESCENT_ACTIVATION_IDENTITY) d = interval_mul(d, bounds_slope(g, A[k], Z[k]));
         dZ->push_back(d);
       }
       L = interval_widened({L.lo / n, L.hi / n}, interval_gamma(n + 3), 1);
@@ -244,7 +236,7 @@ inline Row backward(const Network &network, int64_t r, const Passed &at, size_t 
     if (below.dropout > 0) a = interval_rounded(interval_times(a, interval_exact(1 - below.dropout)), 2);
     interval d = sum.value();
     if (below.activation != DESCENT_ACTIVATION_IDENTITY)
-      d = interval_mul(d, slope(below.activation, a, at.Z[l][column]));
+      d = interval_mul(d, bounds_slope(below.activation, a, at.Z[l][column]));
     next.push_back(stored(network.arithmetic, dropped(d, scale)));
   }
   return next;

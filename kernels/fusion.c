@@ -126,10 +126,10 @@ static descent_status choose_weights(struct way_table *table, struct trial_of_ki
   struct fused_network *const network = &made->network;
   descent_status status = DESCENT_OK;
   for (int i = plan->train.first; i < plan->train.first + plan->train.count && network->taken; i++) {
-    int *const variant = &network->weights[plan->ops[i].layer - 1];
     struct dense_work work;
     double seconds;
     if (plan->ops[i].kind != OP_DENSE_BACKWARD_WEIGHTS) continue;
+    int *const variant = &network->weights[plan->ops[i].layer - 1];
     ways_describe(table, i, network->launch.rows, &work);
     TRY(ways_custom(table, &work.launch, variant, &seconds));
     network->taken = *variant >= 0;

@@ -668,8 +668,8 @@ TEST_P(ExactChain, GivesTheBitsOfTheKernelsOfSingleLayers) {
   });
 }
 
-/* Every width that is less, as many or more than a warp's columns, a chunk and a tile's; every activation, loss, weight,
- * dropout and smoothing, with each arithmetic. */
+/* Widths on each side of a warp's columns, a chunk and a tile's; every activation, loss, weight, dropout and smoothing,
+ * with each arithmetic. */
 std::vector<Case> cases() {
   const struct {
     std::vector<int> widths;

@@ -138,8 +138,9 @@ static __device__ inline void load_operand(const struct chain_tile &tile, const 
   __syncwarp();
 }
 
-// Calls work(values, columns, at) for half a row of the warp's fragments at a time: values[4 j + e] is of row e / 2 * 8 and column
-// columns[j] + e % 2; the pair of e = 0, 1 is at[j] in the operand, the other one 8 * 64 bytes further.
+// Calls work(row, columns, operand, at, values) for half a row of the warp's fragments at a time: values[4 j + e] is in
+// row + e / 2 * 8 and column columns[j] + e % 2. The pair of e = 0, 1 is at operand + at[j], the other one 8 * 64 bytes
+// further.
 template <class MEMORY, class TILE, class WORK>
 static __device__ inline void each_fragments(const float (&sums)[TILE::TALL][TILE::WIDE][4],
                                              const struct chain_tile &tile, WORK work) {
@@ -282,10 +283,11 @@ static __device__ inline void finish_backward(const struct network_launch &l, in
   typedef typename Element<ELEMENT>::type type;
   enum {
     COUNT = MEMORY::PIECE,
+    // Loads of A or Z in flight: as many as there are registers.
     AHEAD = TILE::TALL * TILE::WIDE > 32 ? 3
             : TILE::BLOCKS > 1           ? 1
                                          : 4
-  };  // loads of A or Z in flight
+  };
   typedef pack<ELEMENT, COUNT, true> row_pack;
   const struct network_layer &at = l.layer[layer];
   const struct chain_pass pass = pass_of(l, layer);

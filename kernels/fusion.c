@@ -93,9 +93,15 @@ struct trial_of_kind {
   char reason[160];             /* why it is not taken */
 };
 
+/* A training may time its kernels. What evaluates and predicts is never timed: a trainer and a program that only predicts
+ * then compute the same bits. */
+static bool is_timed(const struct way_table *table, enum fused_choice choice) {
+  return choice == FUSED_TRAINING && table->plan->autotune && !ways_draw(table);
+}
+
 /* Drawn: the first that passes from a drawn one on; timed: the fastest; else the first. An untimed trial takes few rows,
  * so that it needs little memory. */
-static descent_status choose_variant(const struct way_table *table, struct network_launch *launch, int n,
+static descent_status choose_variant(const struct way_table *table, bool timed, struct network_launch *launch, int n,
                                      double *seconds) {
   enum { TRIAL_ROWS = 512 };
   struct product_library *const library = table->device->products;
@@ -104,7 +110,7 @@ static descent_status choose_variant(const struct way_table *table, struct netwo
   char key[TUNE_KEY];
   bool passes = false;
   descent_status status = DESCENT_OK;
-  if (table->plan->autotune && !draws) {
+  if (timed) {
     TRY(network_fastest(library, launch, table->device->stream, &launch->variant, seconds));
     goto done;
   }
@@ -152,8 +158,8 @@ static bool is_narrow(const struct network_launch *l) {
 }
 
 /* Neither asked for, nor timed, nor drawn. */
-static bool is_untimed(const struct way_table *table) {
-  return table->plan->fusion == DESCENT_FUSION_AUTO && !table->plan->autotune && !ways_draw(table);
+static bool is_estimated(const struct way_table *table, enum fused_choice choice) {
+  return table->plan->fusion == DESCENT_FUSION_AUTO && !is_timed(table, choice) && !ways_draw(table);
 }
 
 /* Where it may be left out, memory for a timed trial may be short: the plan itself may fit. */
@@ -171,26 +177,25 @@ static descent_status try_kind(const struct fusion *fusion, struct way_table *ta
   describe(fusion->buffers, choice, kind, launch);
   n = network_variants(launch, made->reason, sizeof made->reason);
   launch->variant = -1;
-  if (n == 0 || (is_untimed(table) && !is_narrow(launch))) return DESCENT_OK;
-  status = choose_variant(table, launch, n, &made->seconds);
+  if (n == 0 || (is_estimated(table, choice) && !is_narrow(launch))) return DESCENT_OK;
+  status = choose_variant(table, is_timed(table, choice), launch, n, &made->seconds);
   if (status == DESCENT_OK) {
     made->network.taken = launch->variant >= 0;
     if (kind == NETWORK_CHAIN) status = choose_weights(table, made);
   }
-  if (status == DESCENT_ERROR_MEMORY && plan->autotune && plan->fusion == DESCENT_FUSION_AUTO) {
+  if (status == DESCENT_ERROR_MEMORY && is_timed(table, choice) && plan->fusion == DESCENT_FUSION_AUTO) {
     made->network.taken = false;
     status = DESCENT_OK;
   }
   return status;
 }
 
-/* The loss reads A and writes dZ, the output reads A and writes P. */
-static double apart_seconds(const struct product_choices *choices, enum fused_choice choice,
-                            const struct network_launch *l) {
+/* Of a training, as timed; 0: not timed. The loss reads A and writes dZ. */
+static double apart_seconds(const struct product_choices *choices, const struct network_launch *l) {
   const struct way_table *const table = &choices->ways;
-  const double dense = choose_seconds(choices, range_of(table->plan, choice));
+  const double dense = choose_seconds(choices, table->plan->train);
   const double outputs = (double)l->rows * (double)l->layer[l->layers - 1].n_out;
-  const double written = choice == FUSED_TRAINING ? (double)element_bytes(l->X.element) : 4;
+  const double written = (double)element_bytes(l->X.element);
   return dense > 0 ? dense + ways_pass_seconds(table->device, outputs * (4 + written)) : 0;
 }
 
@@ -205,11 +210,12 @@ static void trace(const struct way_table *table, const struct trial_of_kind *tri
 }
 
 /* Is what was tried used, where it may be left out? */
-static bool is_better(const struct way_table *table, const struct trial_of_kind *tried, double apart) {
+static bool is_better(const struct way_table *table, enum fused_choice choice, const struct trial_of_kind *tried,
+                      double apart) {
   char key[TUNE_KEY];
   network_key(&tried->network.launch, key);
   if (ways_draw(table)) return product_library_draw(table->device->products, key, "fusion", 2) == 1;
-  return is_untimed(table) || (apart > 0 && tried->seconds < apart);
+  return is_estimated(table, choice) || (apart > 0 && tried->seconds < apart);
 }
 
 /* Of these kinds the one to use: asked for, the first that passes; drawn, a drawn one; else the cheapest. *found: NULL if
@@ -238,13 +244,14 @@ static descent_status choose(struct fusion *fusion, struct product_choices *choi
   for (int i = 0; i < n; i++) TRY(try_kind(fusion, table, choice, kinds[i], &tried[i]));
   pick(table, tried, n, &found);
   const struct trial_of_kind *const seen = found ? found : &tried[n - 1];
-  const double apart = seen->network.launch.layers ? apart_seconds(choices, choice, &seen->network.launch) : 0;
-  const bool taken = found && (asked || is_better(table, found, apart));
+  const bool compares = is_timed(table, choice) && seen->network.launch.layers;
+  const double apart = compares ? apart_seconds(choices, &seen->network.launch) : 0;
+  const bool taken = found && (asked || is_better(table, choice, found, apart));
   trace(table, seen, taken, apart);
   if (taken) fusion->at[choice] = found->network;
   if (taken && found->scratch > fusion->scratch) fusion->scratch = found->scratch;
   if (asked && choice == FUSED_TRAINING && !taken)
-    TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "fusion on: %s; use --fusion auto", seen->reason));
+    TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "fusion on: %s; use auto or off", seen->reason));
 done:
   return status;
 }

@@ -6,16 +6,6 @@
 
 enum { WIDEST = 320, BLOCKS = 512 };
 
-// The most that a block of the current device may have; 48 KB are always there.
-static size_t shared_bytes(void) {
-  enum { STATIC = 1 << 10 };  // of the sums over a block, at most
-  int ordinal = 0, bytes = 0;
-  if (cudaGetDevice(&ordinal) != cudaSuccess ||
-      cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal) != cudaSuccess)
-    bytes = 48 << 10;
-  return (size_t)bytes - STATIC;
-}
-
 struct text {
   char *data;  // NULL: not asked for
   size_t size;
@@ -77,7 +67,8 @@ static const struct chain_instance *variant_of(const struct network_launch *l, i
   if (number < 0 || !takes(l, reason)) return NULL;
   const struct chain_instances instances = instances_of(l);
   const int widest = widest_of(l);
-  const size_t most = shared_bytes();
+  enum { STATIC = 1 << 10 };  // of the sums over a block, at most
+  const size_t most = shared_bytes() - STATIC;
   size_t needed = 0;
   int columns = 0;
   for (int i = 0; i < instances.n; i++) {

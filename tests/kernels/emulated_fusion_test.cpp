@@ -343,8 +343,8 @@ TEST_F(EmulatedFusion, OnSaysWhyItCannotBe) {
   const struct {
     std::vector<int64_t> widths;
     const char *reason;
-  } refused[] = {{{8, 16, 400, 4}, "fusion on: layer 2 has 400 outputs, more than 320; use --fusion auto"},
-                 {std::vector<int64_t>(14, 8), "fusion on: 13 layers, more than 12; use --fusion auto"}};
+  } refused[] = {{{8, 16, 400, 4}, "fusion on: layer 2 has 400 outputs, more than 320; use auto or off"},
+                 {std::vector<int64_t>(14, 8), "fusion on: 13 layers, more than 12; use auto or off"}};
   for (const auto &r : refused) {
     SCOPED_TRACE(r.reason);
     const Case c = {"", r.widths, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_FP32};

@@ -212,8 +212,7 @@ TEST(TrainerState, RestoreRefusesWhatDoesNotFitAndChangesNothing) {
   }
 }
 
-/* The measures are those of the synced network, and the coming steps are not touched, also after a view of the rows. A
- * GPU's kernels are timed for the trainer and not for an evaluation, so they may be others. */
+/* The measures are those of the synced network, and the coming steps are not touched, also after a view of the rows. */
 TEST(TrainerState, EvaluatesWhatIsOnTheDevice) {
   for (const char *name : devices)
     for (const Case &c : cases) {
@@ -235,12 +234,11 @@ TEST(TrainerState, EvaluatesWhatIsOnTheDevice) {
         ASSERT_EQ(descent_evaluate(network.get(), device.get(), held_out, 0, &expected), DESCENT_OK);
       }
       EXPECT_EQ(now.rows, 16);
-      const double tolerance = std::string(name) == "cpu" ? 0 : 16 * std::pow(2, -24);
-      EXPECT_NEAR(now.loss, expected.loss, tolerance); /* one block in both */
+      EXPECT_NEAR(now.loss, expected.loss, tolerance_of(name)); /* one block in both */
       if (c.classes) {
         EXPECT_EQ(now.accuracy, expected.accuracy);
       } else {
-        EXPECT_NEAR(now.rmse, expected.rmse, tolerance);
+        EXPECT_NEAR(now.rmse, expected.rmse, tolerance_of(name));
       }
       descent_metrics_clear(&now);
       descent_metrics_clear(&expected);

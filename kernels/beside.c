@@ -34,11 +34,16 @@ static bool leaves_room(const struct backend_device *device, const struct plan_d
   return down <= device->multiprocessors / across;
 }
 
+int beside_neighbour(const struct backend_device *device, const struct plan *plan, int op) {
+  const struct plan_range all = {0, plan->n_ops};
+  const struct plan_dense_backward_input *const input = neighbour_of(plan, all, op);
+  return input && leaves_room(device, input, choose_captured_rows(plan, op)) ? op + 1 : -1;
+}
+
 descent_status beside_prepare(struct beside *beside, const struct backend_device *device,
                               const struct device_buffers *buffers, const struct work_memory *work,
                               struct device_memory *memory) {
   const struct plan *const plan = buffers->plan;
-  const struct plan_range all = {0, plan->n_ops};
   bool any = false;
   descent_status status = DESCENT_OK;
   beside->plan = plan;
@@ -47,8 +52,7 @@ descent_status beside_prepare(struct beside *beside, const struct backend_device
   beside->takes = module_allocate(plan->n_ops, sizeof *beside->takes, "the operations of the second stream");
   if (!beside->takes) return DESCENT_ERROR_MEMORY;
   for (int i = 0; i < plan->n_ops; i++) {
-    const struct plan_dense_backward_input *const input = neighbour_of(plan, all, i);
-    beside->takes[i] = input && leaves_room(device, input, choose_captured_rows(plan, i));
+    beside->takes[i] = beside_neighbour(device, plan, i) >= 0;
     any = any || beside->takes[i];
   }
   if (!any) goto done;

@@ -26,6 +26,9 @@ struct beside {
   int turn;
 };
 
+/* The input's operation beside which weights' operation `op` runs in a captured training step; -1: none. */
+int beside_neighbour(const struct backend_device *device, const struct plan *plan, int op);
+
 descent_status beside_prepare(struct beside *beside, const struct backend_device *device,
                               const struct device_buffers *buffers, const struct work_memory *work,
                               struct device_memory *memory);

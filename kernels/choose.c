@@ -222,16 +222,10 @@ void choose_path(struct product_choices *choices, struct plan_range range, int o
     name_way(&way, text);
 }
 
-double choose_seconds(const struct product_choices *choices, struct plan_range range) {
-  double seconds = 0;
-  for (int i = range.first; i < range.first + range.count; i++) {
-    const struct dense_choice *const dense = &choices->dense[i][0];
-    const struct masked_choice *const masked = find_masked(choices, range, i, dense->rows);
-    if (!plan_has_product(&choices->ways.plan->ops[i])) continue;
-    if (!masked && dense->seconds <= 0) return 0;
-    seconds += masked ? masked->seconds : dense->seconds;
-  }
-  return seconds;
+double choose_seconds(const struct product_choices *choices, struct plan_range range, int op) {
+  const struct dense_choice *const dense = &choices->dense[op][0];
+  const struct masked_choice *const masked = find_masked(choices, range, op, dense->rows);
+  return masked ? masked->seconds : dense->seconds;
 }
 
 uint32_t choose_digest(const struct product_choices *choices, struct plan_range range) {

@@ -43,8 +43,8 @@ descent_status choose_way(struct product_choices *choices, struct plan_range ran
                           struct dense_way *way);
 /* The same on the captured rows, as `path` of struct backend. */
 void choose_path(struct product_choices *choices, struct plan_range range, int op, char text[BACKEND_PATH]);
-/* Of the dense operations of the range in whole batches, with their passes; 0 where one of them is not timed. */
-double choose_seconds(const struct product_choices *choices, struct plan_range range);
+/* Of a dense operation of the range in whole batches, with its pass; 0: not timed. */
+double choose_seconds(const struct product_choices *choices, struct plan_range range, int op);
 
 /* A number in which two compilations of a plan differ where dense ops of the range are computed in other ways. */
 uint32_t choose_digest(const struct product_choices *choices, struct plan_range range);

@@ -93,8 +93,8 @@ struct trial_of_kind {
   char reason[160];             /* why it is not taken */
 };
 
-/* A training may time its kernels. What evaluates and predicts is never timed: a trainer and a program that only predicts
- * then compute the same bits. */
+/* A training may time its kernels. What evaluates and predicts is not timed, so that a trainer and a program that only
+ * predicts choose alike where neither asks for a kind. */
 static bool is_timed(const struct way_table *table, enum fused_choice choice) {
   return choice == FUSED_TRAINING && table->plan->autotune && !ways_draw(table);
 }
@@ -147,29 +147,22 @@ done:
   return status;
 }
 
-/* Untimed, a network is fused whose weights stay in a multiprocessor's memory while rows pass through it: its launch
- * moves X and the results only, in place of every A and dZ, and is one of many. Nothing speaks for others unless they are
- * timed. */
-static bool is_narrow(const struct network_launch *l) {
-  enum { NARROW = 64 };
-  bool narrow = l->kind != NETWORK_CHAIN;
-  for (int i = 0; i < l->layers; i++) narrow = narrow && l->layer[i].n_in <= NARROW && l->layer[i].n_out <= NARROW;
-  return narrow;
-}
-
-/* Neither asked for, nor timed, nor drawn. */
+/* Neither asked for, nor timed, nor drawn. Then a network is fused whose weights stay in a multiprocessor's memory while
+ * rows pass through it: its launch moves X and the results only, in place of every A and dZ, and takes the place of many.
+ * Nothing speaks for others unless they are timed. */
 static bool is_estimated(const struct way_table *table, enum fused_choice choice) {
   return table->plan->fusion == DESCENT_FUSION_AUTO && !is_timed(table, choice) && !ways_draw(table);
 }
 
-/* Where it may be left out, memory for a timed trial may be short: the plan itself may fit. */
+/* Where it may be left out, memory for a trial may be short: the plan itself may fit. */
 static descent_status try_kind(const struct fusion *fusion, struct way_table *table, enum fused_choice choice,
                                enum network_kind kind, struct trial_of_kind *made) {
   struct network_launch *const launch = &made->network.launch;
   const struct plan *const plan = table->plan;
   int n;
   descent_status status = DESCENT_OK;
-  *made = (struct trial_of_kind){.reason = "no kernel of several layers passes its trial"};
+  *made =
+      (struct trial_of_kind){.reason = "no kernel of several layers, or no kernel of dW behind it, passes its trial"};
   if (plan->layers > NETWORK_LAYERS) {
     snprintf(made->reason, sizeof made->reason, "%d layers, more than %d", plan->layers, NETWORK_LAYERS);
     return DESCENT_OK;
@@ -177,23 +170,40 @@ static descent_status try_kind(const struct fusion *fusion, struct way_table *ta
   describe(fusion->buffers, choice, kind, launch);
   n = network_variants(launch, made->reason, sizeof made->reason);
   launch->variant = -1;
-  if (n == 0 || (is_estimated(table, choice) && !is_narrow(launch))) return DESCENT_OK;
+  if (is_estimated(table, choice)) n = network_resident_variants(launch);
+  if (n == 0) return DESCENT_OK;
   status = choose_variant(table, is_timed(table, choice), launch, n, &made->seconds);
   if (status == DESCENT_OK) {
     made->network.taken = launch->variant >= 0;
     if (kind == NETWORK_CHAIN) status = choose_weights(table, made);
   }
-  if (status == DESCENT_ERROR_MEMORY && is_timed(table, choice) && plan->fusion == DESCENT_FUSION_AUTO) {
+  if (status == DESCENT_ERROR_MEMORY && plan->fusion == DESCENT_FUSION_AUTO) {
     made->network.taken = false;
     status = DESCENT_OK;
   }
   return status;
 }
 
-/* Of a training, as timed; 0: not timed. The loss reads A and writes dZ. */
+/* Of a training step's dense operations, as timed; 0: not all are timed. Of two that run beside each other the longer
+ * counts. */
+static double dense_seconds(const struct product_choices *choices) {
+  const struct plan *const plan = choices->ways.plan;
+  double all = 0;
+  for (int i = plan->train.first; i < plan->train.first + plan->train.count; i++) {
+    const double seconds = choose_seconds(choices, plan->train, i);
+    const int neighbour = beside_neighbour(choices->ways.device, plan, i);
+    if (!plan_has_product(&plan->ops[i])) continue;
+    if (seconds <= 0) return 0;
+    all += seconds;
+    if (neighbour >= 0) all -= fmin(seconds, choose_seconds(choices, plan->train, neighbour));
+  }
+  return all;
+}
+
+/* The loss reads A and writes dZ. */
 static double apart_seconds(const struct product_choices *choices, const struct network_launch *l) {
   const struct way_table *const table = &choices->ways;
-  const double dense = choose_seconds(choices, table->plan->train);
+  const double dense = dense_seconds(choices);
   const double outputs = (double)l->rows * (double)l->layer[l->layers - 1].n_out;
   const double written = (double)element_bytes(l->X.element);
   return dense > 0 ? dense + ways_pass_seconds(table->device, outputs * (4 + written)) : 0;
@@ -205,7 +215,7 @@ static void trace(const struct way_table *table, const struct trial_of_kind *tri
   if (l->layers == 0) return;
   network_key(l, key);
   product_library_trace(table->device->products, "choice", key,
-                        "fusion=%s variant=%d fused_seconds=%.4g apart_seconds=%.4g",
+                        "fusion=%s variant=%d together_seconds=%.4g apart_seconds=%.4g",
                         taken ? network_kind_name(l->kind) : "none", l->variant, tried->seconds, apart);
 }
 
@@ -241,9 +251,12 @@ static descent_status choose(struct fusion *fusion, struct product_choices *choi
   const bool asked = table->plan->fusion == DESCENT_FUSION_ON;
   struct trial_of_kind tried[2], *found;
   descent_status status = DESCENT_OK;
-  for (int i = 0; i < n; i++) TRY(try_kind(fusion, table, choice, kinds[i], &tried[i]));
-  pick(table, tried, n, &found);
-  const struct trial_of_kind *const seen = found ? found : &tried[n - 1];
+  int tries = 0;
+  do {
+    TRY(try_kind(fusion, table, choice, kinds[tries], &tried[tries]));
+  } while (++tries < n && !(asked && tried[tries - 1].network.taken));
+  pick(table, tried, tries, &found);
+  const struct trial_of_kind *const seen = found ? found : &tried[tries - 1];
   const bool compares = is_timed(table, choice) && seen->network.launch.layers;
   const double apart = compares ? apart_seconds(choices, &seen->network.launch) : 0;
   const bool taken = found && (asked || is_better(table, choice, found, apart));

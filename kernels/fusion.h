@@ -11,7 +11,7 @@
 #ifndef DESCENT_KERNELS_FUSION_H
 #define DESCENT_KERNELS_FUSION_H
 
-#include "choose.h"
+#include "beside.h"
 #include "network.h"
 #include "work.h"
 

@@ -220,16 +220,16 @@ struct network_launch {
   descent_loss loss;
   int variant;
 
-  /* NETWORK_FORWARD */
+  /* NETWORK_FORWARD: writes the step's rows only. */
   struct device_matrix A; /* of the output layer, float32: logits for the cross-entropies; data NULL: not asked for */
-  float *P;               /* (rows, n_out) dense, as output_launch; NULL: not asked for; only the step's rows */
+  float *P;               /* (rows, n_out) dense, as output_launch; NULL: not asked for */
   const float *y_shift, *y_scale; /* of P; NULL: not there */
 
   /* NETWORK_CHAIN, NETWORK_STEP */
   const float *y, *w; /* dense */
   double *scalars;    /* reads SCALAR_WEIGHT_SUM, writes SCALAR_LOSS */
   float label_smoothing;
-  float *gradients;    /* NETWORK_STEP: (n_gradients); what is neither dW nor db stays as it is */
+  float *gradients;    /* NETWORK_STEP: (n_gradients); what is neither dW nor db becomes 0 */
   int64_t n_gradients; /* a multiple of 4 */
   void *partials;      /* network_partials() bytes, for this launch alone: zeros before the first one */
   unsigned *counters;  /* COUNTERS zeros, shared by the launches in one stream */
@@ -237,6 +237,8 @@ struct network_launch {
 /* How many variants take the launch; 0: none (as for the dense operations, data may be NULL). `reason`, if not NULL,
  * then gives why, as a phrase: "layer 3 has 400 outputs, more than 320". */
 int network_variants(const struct network_launch *launch, char *reason, size_t size);
+/* The first so many keep all weights in shared memory while rows pass through it. */
+int network_resident_variants(const struct network_launch *launch);
 size_t network_partials(const struct network_launch *launch); /* of any variant; suffices for fewer rows */
 cudaError_t launch_network(const struct network_launch *launch, cudaStream_t stream);
 

@@ -59,7 +59,7 @@ static __device__ inline void add_squared_errors(struct sum_of_squares &sum, con
 
 // ---- softmax ----
 
-// What the loss of a row is computed from. The threads of a row keep one each, until all have one.
+// What the loss of a row is computed from.
 struct softmax_terms {
   float max, z_y, sum, distances, w;
 };

@@ -13,6 +13,8 @@ int network_variants(const struct network_launch *l, char *reason, size_t size) 
   return n;
 }
 
+int network_resident_variants(const struct network_launch *l) { return network_step_variants(l, NULL, 0); }
+
 size_t network_partials(const struct network_launch *l) {
   const size_t step = network_step_partials(l), chain = network_chain_partials(l);
   return step > chain ? step : chain;

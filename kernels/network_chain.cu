@@ -51,7 +51,9 @@ static bool takes(const struct network_launch *l, const struct text *reason) {
   if (!has_whole_units(l->X, l->X.element)) return refuse(reason, "X has rows that are not whole 16-byte units");
   if (l->kind == NETWORK_FORWARD && l->A.data && !has_whole_units(l->A, ELEMENT_F32))
     return refuse(reason, "the outputs have rows that are not whole 16-byte units of float32");
-  return l->rows > 0 && l->rows <= INT32_MAX / 2;
+  if (l->rows < 1 || l->rows > INT32_MAX / 2)
+    return refuse(reason, "%lld rows, which are not 1 to %d", (long long)l->rows, INT32_MAX / 2);
+  return true;
 }
 
 static int widest_of(const struct network_launch *l) {

@@ -72,7 +72,7 @@ struct chain_tile {
   unsigned char *shared;
   int64_t first;         // row
   int warp_row, column;  // of the tile, where the warp's part begins
-  int rows, valid;       // of the tile: in the launch, in the step
+  int rows, valid;       // from the tile's first row on: in the block's run, in the step
 };
 
 // ---- two neighbouring values ----
@@ -374,7 +374,7 @@ static __device__ inline double lose_row(const struct network_launch &l, const s
   const float f = weight_share(inverse_of(l.scalars[SCALAR_WEIGHT_SUM]), w), s = l.label_smoothing;
   if (l.loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY) {
     const struct softmax_row softmax =
-        exponentials_of_long<OUTPUT_LANES, ELEMENT_F32>(at.Z + column, n, true, s > 0.0f);
+        exponentials_of_long<OUTPUT_LANES, ELEMENT_F32, true>(at.Z + column, n, true, s > 0.0f);
     struct softmax_targets t;
     t.q_label = formula_class_target_f32(true, s, (float)n), t.q_other = formula_class_target_f32(false, s, (float)n);
     t.label = (y >= 0.0f && y < (float)n ? (int)y : 0) - column, t.inverse = softmax.inverse, t.f = f;
@@ -418,19 +418,19 @@ static __device__ inline double lose_row(const struct network_launch &l, const s
   return at.counts ? (double)w * ((double)sum.inside + sum.outside) : 0;
 }
 
-// A and P of a row, as output_launch.
+// A and P of a row of the step, as output_launch.
 template <class MEMORY>
 static __device__ inline void predict_row(const struct network_launch &l, const struct output_row &at) {
   const struct network_layer &out = l.layer[l.layers - 1];
   const int n = out.n_out, column = chunk_column<OUTPUT_LANES>(0);
   const bool wide = n % CHUNK == 0, is_softmax = l.loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY;
   struct softmax_row softmax = {};
-  if (is_softmax && l.P) softmax = exponentials_of_long<OUTPUT_LANES, ELEMENT_F32>(at.Z + column, n, true, false);
-  if (!at.inside) return;
+  if (is_softmax && l.P) softmax = exponentials_of_long<OUTPUT_LANES, ELEMENT_F32, true>(at.Z + column, n, true, false);
+  if (!at.counts) return;
   each_columns<MEMORY>(at.Z, n, [&](int k, float(&values)[CHUNK]) {
     activate_all<ELEMENT_F32, false>(out.activation, values);
     if (l.A.data) store_columns<ELEMENT_F32>((float *)l.A.data + at.r * l.A.ld + k, n - k, true, values);
-    if (!l.P || !at.counts) return;
+    if (!l.P) return;
 #pragma unroll
     for (int i = 0; i < CHUNK; i++) {
       if (k + i >= n) continue;

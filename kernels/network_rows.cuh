@@ -7,7 +7,7 @@
 #include "loss.cuh"
 #include "network.cuh"
 
-enum { TOGETHER = 4 };  // fragments across that a branch, or a copy of values, is for
+enum { TOGETHER = 4 };  // fragments that share a branch, or are copied together
 
 // PRODUCT: a warp's piece of each dW. Where the pieces of all warps make dW several times, each has a part of the rows.
 // BLOCKS: the blocks that a multiprocessor should hold.
@@ -221,7 +221,7 @@ struct flat_fragments {
   }
 };
 
-// Calls work(j, values of fragment j) for each fragment, one after another: long formulas are there once. The fragments
+// Calls work(j, values of fragment j) for each fragment, one after another: so that the code of a long formula exists once. The fragments
 // rotate, because their indices have to be constants.
 template <int WIDE, class WORK>
 static __device__ inline void each_fragment(float (&values)[WIDE][4], WORK work) {
@@ -311,10 +311,10 @@ static __device__ inline uint32_t kept_fragments(const struct dropout &d, int64_
 }
 
 template <int WIDE>
-static __device__ inline void drop_fragments(float (&values)[WIDE][4], uint32_t kept, float dropout_scale) {
+static __device__ inline void drop_fragments(float (&values)[WIDE][4], uint32_t keep, float dropout_scale) {
 #pragma unroll
   for (int i = 0; i < 4 * WIDE; i++)
-    values[i / 4][i % 4] = formula_dropout(values[i / 4][i % 4], kept >> i & 1, 1, dropout_scale);
+    values[i / 4][i % 4] = formula_dropout(values[i / 4][i % 4], keep >> i & 1, 1, dropout_scale);
 }
 
 // Of layer number i, counted from 0.
@@ -574,7 +574,7 @@ static __device__ inline void each_output(const float (&values)[WIDE][4], int64_
     }
 }
 
-// Writes A of rows below l.rows and P of the step's `rows`.
+// Writes A and P of the step's `rows`.
 template <int WIDE>
 static __device__ inline void write_output(const struct network_launch &l, float (&values)[WIDE][4], int64_t row,
                                            int64_t rows, const struct step_lane &at) {
@@ -582,7 +582,7 @@ static __device__ inline void write_output(const struct network_launch &l, float
   const int n = output.n_out;
   activate_fragments<ELEMENT_F32>(output.activation, values);
   if (l.A.data)
-    each_output(values, row, l.rows, n, at,
+    each_output(values, row, rows, n, at,
                 [&](int64_t r, int column, float a) { ((float *)l.A.data)[r * l.A.ld + column] = a; });
   if (!l.P) return;
   if (l.loss == DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY) {

@@ -254,7 +254,7 @@ static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) network_st
   const int n_y = l.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? l.layer[l.layers - 1].n_out : 1;
   const step_memory<TILE, STEP> memory(l.layers, n_y);
   const int64_t valid = l.state->current.rows, rows = valid < l.rows ? valid : l.rows;
-  const int64_t end = STEP || !l.A.data ? rows : l.rows, stride = (int64_t)gridDim.x * TILE::ROWS;
+  const int64_t stride = (int64_t)gridDim.x * TILE::ROWS;
   float *const bias = (float *)(shared + memory.bias), *const y = (float *)(shared + memory.y);
   float *const w = (float *)(shared + memory.w);
   const auto W_of = [&](int layer) { return (type *)(shared + layer * memory.W_BYTES); };
@@ -266,7 +266,7 @@ static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) network_st
     return left < 0 ? 0 : left < TILE::WARP_ROWS ? (int)left : (int)TILE::WARP_ROWS;
   };
   const auto copy_tile = [&](int64_t first, int buffer) {
-    if (first < end) {
+    if (first < rows) {
       const struct step_lane at;
       const int left = rows_left(first, at), warp_row = at.warp * TILE::WARP_ROWS;
       const int64_t row = left ? first + warp_row : 0;
@@ -300,7 +300,7 @@ static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) network_st
   double total = 0;
   int buffer = 0, out = 0;  // which of the two: X, and the next dZ
 #pragma unroll 1
-  for (int64_t first = (int64_t)blockIdx.x * TILE::ROWS; first < end; first += stride, buffer ^= 1) {
+  for (int64_t first = (int64_t)blockIdx.x * TILE::ROWS; first < rows; first += stride, buffer ^= 1) {
     copy_wait<0>();
     __syncwarp();
     if (!STEP) copy_tile(first + stride, buffer ^ 1);

@@ -164,9 +164,12 @@ void run_release(struct backend_program *program) {
 
 descent_status run_values(struct backend_program *program) {
   const struct plan_range range = program->queue.fused;
-  program->queue.fused = (struct plan_range){0, 0};
+  descent_status status = DESCENT_OK;
   if (range.count == 0) return DESCENT_OK;
-  return lower_values(program, range, choose_captured_rows(program->plan, range.first));
+  TRY(lower_values(program, range, choose_captured_rows(program->plan, range.first)));
+  program->queue.fused = (struct plan_range){0, 0};
+done:
+  return status;
 }
 
 bool run_leaves_out(const struct backend_program *program, int buffer) {
@@ -272,8 +275,8 @@ descent_status run_queued(struct backend_program *program, struct plan_range ran
   bool streaming = false, stopped = false;
   descent_status status;
   TRY(check_steps(captured ? choose_captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps));
-  TRY(keep_values(program, range));
   if (gather) TRY(source_ready(&program->sources, &streaming));
+  TRY(keep_values(program, range));
   const bool in_place = gather && source_in_place(&program->sources);
   if (in_place) TRY(arrays_begin(program->device));
   for (int64_t done = 0, taken; done < n_steps && !stopped; done += taken) {

@@ -160,26 +160,37 @@ static __device__ inline struct softmax_row exponentials_of(float (&z)[CHUNKS][C
 
 // ---- rows of any length, which are read again for each use ----
 
-// A thread's sum is of exponentials relative to its maximum so far, and is scaled when that grows: by at most one
-// rounding more for each of its chunks, in a sum of at least 4 LANES times as many terms.
-template <int LANES, enum element ELEMENT>
+// MAX_FIRST: the maximum is found before the exponentials. Otherwise a thread's sum is of exponentials relative to its
+// maximum so far, and is scaled when that grows: by at most one rounding more for each of its chunks, in a sum of at
+// least 4 LANES times as many terms, if all threads have several.
+template <int LANES, enum element ELEMENT, bool MAX_FIRST = false>
 static __device__ inline struct softmax_row exponentials_of_long(const typename Element<ELEMENT>::type *z, int n,
                                                                  bool wide, bool distances) {
   __shared__ struct softmax_parts parts;
   struct softmax_row row = {-INFINITY, 0.0f, 0.0f, 0.0f};
   const int left = n - chunk_column<LANES>(0);
   float values[CHUNK], max = -INFINITY, sum = 0.0f;
-  for (int k = 0; k < left; k += LANES * CHUNK) {
-    load_columns<ELEMENT>(z + k, left - k, wide, values);
-    const float before = max;
+  if constexpr (MAX_FIRST) {
+#pragma unroll 1
+    for (int k = 0; k < left; k += LANES * CHUNK) {
+      load_columns<ELEMENT>(z + k, left - k, wide, values);
 #pragma unroll
-    for (int i = 0; i < CHUNK; i++) max = max_or_nan(max, values[i]);
-    if (max != before) sum *= formula_scaled_exp(before - max) * (1 / FORMULA_EXP_SCALE);
+      for (int i = 0; i < CHUNK; i++) max = max_or_nan(max, values[i]);
+    }
+  } else {
+    for (int k = 0; k < left; k += LANES * CHUNK) {
+      load_columns<ELEMENT>(z + k, left - k, wide, values);
+      const float before = max;
 #pragma unroll
-    for (int i = 0; i < CHUNK; i++) sum += formula_scaled_exp(values[i] - max);
+      for (int i = 0; i < CHUNK; i++) max = max_or_nan(max, values[i]);
+      if (max != before) sum *= formula_scaled_exp(before - max) * (1 / FORMULA_EXP_SCALE);
+#pragma unroll
+      for (int i = 0; i < CHUNK; i++) sum += formula_scaled_exp(values[i] - max);
+    }
   }
   row.max = row_max<LANES>(max, &parts);
   if (distances) {
+#pragma unroll 1
     for (int k = 0; k < left; k += LANES * CHUNK) {
       load_columns<ELEMENT>(z + k, left - k, wide, values);
 #pragma unroll
@@ -188,7 +199,14 @@ static __device__ inline struct softmax_row exponentials_of_long(const typename 
     }
     row.distances = row_combined<LANES>(row.distances, parts.distances, add);
   }
-  set_sum<LANES>(row, sum * (formula_scaled_exp(max - row.max) * (1 / FORMULA_EXP_SCALE)), &parts);
+#pragma unroll 1
+  for (int k = 0; MAX_FIRST && k < left; k += LANES * CHUNK) {
+    load_columns<ELEMENT>(z + k, left - k, wide, values);
+#pragma unroll
+    for (int i = 0; i < CHUNK; i++) sum += formula_scaled_exp(values[i] - row.max);
+  }
+  if (!MAX_FIRST) sum *= formula_scaled_exp(max - row.max) * (1 / FORMULA_EXP_SCALE);
+  set_sum<LANES>(row, sum, &parts);
   return row;
 }
 

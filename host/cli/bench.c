@@ -214,7 +214,9 @@ static int run(void *values, const struct arguments *arguments) {
   if (strcmp(bench->subject.training.batch_size, "all") == 0)
     return fail(command, EXIT_USAGE, "--batch-size all: there is no data here; give a number");
   const char *const training = bench->choice.predict ? option_of_training(bench) : NULL;
-  if (training) return fail(command, EXIT_USAGE, "--predict: omit --%s, an option of training", training);
+  if (training)
+    return fail(command, EXIT_USAGE,
+                "--predict: omit --%s: predictions choose their kernels themselves and compute in fp32", training);
   int code = subject_open(command, arguments, &bench->subject, &bench->defaults, &network, &device);
   if (code == EXIT_DONE) code = measure(bench, network, device);
   descent_device_close(device);
@@ -248,7 +250,7 @@ int command_bench(int argc, char **argv) {
           "layers, with the kind of the kernel and its variant as path (fused forward N, fused chain N, fused step N), "
           "and values that stay inside the kernel are not part of its least memory traffic. The floor of a whole "
           "prediction "
-          "is that of one kernel: rows read once, predictions written once.\n\n"
+          "is that of one kernel: rows and weights read once, predictions written once.\n\n"
           "JSON: device, precision, batch_size, step_seconds (median), step_seconds_min, step_seconds_max, "
           "gemm_seconds (the step's products alone), rows_per_second, peak_flops and peak_bandwidth (per second), "
           "memory_bytes, operations: a list of operation, path, seconds, flops, bytes, floor_seconds, gemm_seconds "

@@ -129,7 +129,7 @@ const struct setting tuning_options[] = {
         0),
     ROW_TERM("fusion", "auto|off|on", AT(train.gpu.fusion),
              "On a GPU, compute several layers of a narrow network in one kernel: auto (where that is estimated or "
-             "timed to be faster), off, or on (an error where no kernel takes the network)",
+             "measured to be faster), off, or on (an error where no kernel takes the network)",
              0, fusion),
     ROW_END,
 };

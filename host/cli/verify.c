@@ -169,7 +169,12 @@ int command_verify(int argc, char **argv) {
           "\vThe bound of a value is the largest error that rounding in the chosen precision can cause, derived from "
           "the length of its sums and the unit round-off; a larger error is a fault of the device. With --reference "
           "other than reference, a value may differ by up to twice the bound. The exit code is 1 if any comparison "
-          "fails.",
+          "fails.\n\n"
+          "Rows that begin with fused compare what a kernel of several layers leaves (--fusion) with the interval that "
+          "rounding in all of these layers allows. Their error is the distance from its middle, and so larger than in "
+          "the other rows. Values whose interval says nothing, because it is wider than the values, are not counted: "
+          "deep networks may "
+          "have no such rows.",
       .most = 1,
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,

@@ -432,6 +432,7 @@ descent_status plan_build_with(const descent_network *network, const descent_tra
   s.plan->seed = options ? options->seed : 0;
   s.plan->autotune = options && options->autotune; /* prediction is too short to repay the timing of algorithms */
   s.plan->fusion = options ? options->gpu.fusion : DESCENT_FUSION_AUTO;
+  if (options && options->callbacks.loss) s.plan->fusion = DESCENT_FUSION_OFF; /* it divides the step */
   s.plan->precision = options ? options->precision : DESCENT_PRECISION_FP32;
   for (int l = 0; l < network->n_layers; l++) s.plan->segments[l] = network->layers[l].at;
   TRY(add_sources(&s));

@@ -46,9 +46,14 @@ static descent_status check_classifier_options(const descent_network *network, c
   return DESCENT_OK;
 }
 
-static descent_status check_device(const descent_device *device, const descent_train_options *o) {
-  if (o->gpu.fusion != DESCENT_FUSION_ON || device->backend->fused_with) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_UNSUPPORTED, "fusion on: device %s has no kernels of several layers; use auto or off",
+static descent_status check_fusion(const descent_device *device, const descent_train_options *o) {
+  if (o->gpu.fusion != DESCENT_FUSION_ON) return DESCENT_OK;
+  if (o->callbacks.loss)
+    return status_set(
+        DESCENT_ERROR_UNSUPPORTED,
+        "fusion on: a program's own loss is computed between the layers and the gradients; use auto or off");
+  if (device->backend->fused_with) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_UNSUPPORTED, "fusion on: the device %s computes layer by layer; use auto or off",
                     device->name);
 }
 
@@ -56,7 +61,7 @@ descent_status check_train_options(const descent_network *network, const descent
                                    const descent_train_options *options) {
   descent_status status;
   TRY(check_ranges(options));
-  TRY(check_device(device, options));
+  TRY(check_fusion(device, options));
   TRY(check_classifier_options(network, options));
   TRY(configuration_check_names(options->checkpoint.resume_with));
   if (options->checkpoint.keep_best && !options->checkpoint.folder)

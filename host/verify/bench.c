@@ -337,15 +337,6 @@ static bool name_group(const struct bench *b, int i, char *text, size_t size) {
   return members > 1;
 }
 
-/* The median over the rounds of the sum over the group's ops. */
-static double group_seconds(const struct bench *b, int group) {
-  double samples[MAX_ROUNDS] = {0};
-  for (int i = group; i < b->range.count; i++)
-    for (int round = 0; b->group[i] == group && round < b->rounds; round++)
-      samples[round] += b->timings[1 + i].samples[round];
-  return median(samples, b->rounds);
-}
-
 /* The least memory traffic of a prediction: that of one kernel. A training step has to store gradients in between. */
 static double prediction_bytes(const struct bench *b) {
   double flops, bytes;
@@ -367,7 +358,7 @@ static void report(struct bench *b, bool predicts, void (*on_row)(void *user, co
     struct timing *const product = plan_has_product(&b->plan->ops[op]) ? products++ : NULL;
     if (b->group[i] != i) continue;
     const bool is_fused = name_group(b, i, name, sizeof name);
-    descent_bench_row row = {.operation = name, .path = path, .seconds = group_seconds(b, i)};
+    descent_bench_row row = {.operation = name, .path = path, .seconds = median(b->timings[1 + i].samples, b->rounds)};
     if (backend->path) backend->path(b->program.compiled, b->range, op, path);
     plan_group_cost(b->plan, b->range, b->group, i, b->plan->batch, &row.flops, &row.bytes);
     row.floor_seconds = floor_seconds(result, row.flops, row.bytes);

@@ -11,7 +11,7 @@
  *   bf16  sums are as in tf32, over bf16 operands: an op rounds the outputs for which plan_is_bf16() holds once more,
  *         to the nearest bf16, and products read W rounded to the nearest bf16. A result stored as bf16 may be rounded
  *         to bf16 before a separate pass adds b (as float32 or bf16), and its tanh may have a relative error of 2^-11,
- *         as in hardware. db sums bf16 values on tensor cores, exactly as products with 1. All else is as in fp32. */
+ *         as in hardware. All else is as in fp32. */
 #ifndef DESCENT_VERIFY_BOUNDS_H
 #define DESCENT_VERIFY_BOUNDS_H
 
@@ -48,9 +48,9 @@ void bounds_clear(struct bounds *bounds);
  * every layer until it says nothing:
  *   tf32  products truncate their operands.
  *   bf16  b is bf16 where A is, and added to the float32 sum; A, Z and dZ are rounded to bf16 once, and g' comes from
- *         the rounded values.
- * Rounding and truncation keep intervals tight: most that go into a product are a single value, and the others, which
- * contain a boundary, two neighbours. */
+ *         the rounded values. db may be summed on tensor cores, as products with 1.
+ * In the first layers most intervals that go into a product are a single value, since rounding and truncation are exact.
+ * With each layer of 64 units they become about 7 times as wide: beyond four such layers little is bounded. */
 
 /* The intervals of every value of the buffers that a range uses. */
 struct range_bounds {

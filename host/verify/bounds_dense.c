@@ -88,16 +88,15 @@ descent_status bounds_dense_backward_weights(const struct backend_program *refer
   const double *dZ = reference_values(reference, o->dZ), *A_in = reference_values(reference, o->A_in);
   const double *dW = reference_values(reference, o->gradients) + o->W,
                *db = reference_values(reference, o->gradients) + o->b;
-  static const double one = 1; /* db sums the values as stored, in tf32 too */
+  static const double one = 1; /* db is a sum in float32 in every precision */
   const descent_precision precision = reference->plan->precision, fp32 = DESCENT_PRECISION_FP32;
-  const descent_precision of_db = precision == DESCENT_PRECISION_BF16 ? precision : fp32;
   double *dW_bound, *db_bound;
   descent_status status = bounds_add(bounds, reference, o->gradients, o->W, o->n_out * o->n_in, &dW_bound);
   if (status == DESCENT_OK) status = bounds_add(bounds, reference, o->gradients, o->b, o->n_out, &db_bound);
   if (status != DESCENT_OK) return status;
 
   for (int64_t j = 0; j < o->n_out; j++) {
-    db_bound[j] = interval_bound(bounds_summed(of_db, dot(fp32, dZ + j, o->n_out, &one, 0, step->rows)), db[j]);
+    db_bound[j] = interval_bound(bounds_summed(fp32, dot(fp32, dZ + j, o->n_out, &one, 0, step->rows)), db[j]);
     for (int64_t i = 0; i < o->n_in; i++) {
       const int64_t ji = j * o->n_in + i;
       const struct sum product = dot(precision, dZ + j, o->n_out, A_in + i, o->n_in, step->rows);

@@ -108,6 +108,7 @@ static descent_status dense_backward_weights(const struct propagation *p, const 
       for (int64_t i = 0; i < o->n_in; i++) add_product(&sums[i], dZ[rj], A_in[r * o->n_in + i]);
     }
     for (int64_t i = 0; i < o->n_in; i++) dW[j * o->n_in + i] = bounds_summed(precision, sums[i]);
+    /* In bf16 a kernel of several layers may sum db on tensor cores, as products with 1. */
     db[j] = bounds_summed(precision == DESCENT_PRECISION_BF16 ? precision : fp32, of_db);
   }
   free(dZ);

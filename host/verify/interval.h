@@ -131,7 +131,7 @@ static inline double interval_bf16(double x) {
   return fabs(nearest) < 0x1p128 ? nearest : copysign(INFINITY, x);
 }
 
-/* Rounding and truncation are monotone, so the ends' bound the values'. */
+/* Rounding and truncation are monotone, so the rounded ends bound the rounded values. */
 static inline struct interval interval_to_bf16(struct interval x) {
   return (struct interval){interval_bf16(x.lo), interval_bf16(x.hi)};
 }

@@ -121,7 +121,7 @@ TEST(Bench, RefusesFusionWhereItCannotBeHad) {
     const Result refused = folder.run({command, "--device", "cpu", "--fusion", "on"});
     EXPECT_EQ(refused.code, 4) << refused.err;
     expect_contains(refused.err, std::string("descent ") + command +
-                                     ": fusion on: device cpu has no kernels of several layers; use auto or off\n");
+                                     ": fusion on: the device cpu computes layer by layer; use auto or off\n");
   }
   for (const char *fusion : {"auto", "off"}) {
     const Result taken = folder.run(small_bench + Arguments{"--device", "cpu", "--fusion", fusion});

@@ -393,7 +393,7 @@ TEST_F(EmulatedFusion, EveryChoiceIsDrawn) {
 TEST_F(EmulatedFusion, IsChosenByTimeAndRepeated) {
   const Case c = {"", {8, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_BF16};
   const std::regex line(
-      "choice network=(step|chain) \\S.* fusion=(\\w+) variant=\\S+ fused_seconds=(\\S+) "
+      "choice network=(step|chain) \\S.* fusion=(\\w+) variant=\\S+ together_seconds=(\\S+) "
       "apart_seconds=(\\S+)");
   std::set<bool> seen;
   for (int seed = 1; seed <= 24 && seen.size() < 2; seed++) {

@@ -139,10 +139,7 @@ inline void dense_backward_weights(backend_program *program, const plan_op &op, 
   double *gradients = reference_values(program, w.gradients);
   for (int64_t j = 0; j < w.n_out; j++) {
     float db = 0;
-    for (int64_t r = 0; r < step.rows; r++) { /* in bf16 as products with 1 */
-      const float d = static_cast<float>(dZ[r * w.n_out + j]);
-      db = p.precision == DESCENT_PRECISION_BF16 ? sum(p, db, d) : db + d;
-    }
+    for (int64_t r = 0; r < step.rows; r++) db += static_cast<float>(dZ[r * w.n_out + j]);
     gradients[w.b + j] = db;
     for (int64_t i = 0; i < w.n_in; i++) {
       const float dW = dot(p, dZ + j, w.n_out, A_in + i, w.n_in, step.rows, 0);

@@ -418,7 +418,7 @@ TEST(Refusals, FusionOnADeviceThatComputesLayerByLayer) {
     SCOPED_TRACE(name);
     const Device device = open_device(name);
     const std::string expected =
-        std::string("fusion on: device ") + name + " has no kernels of several layers; use auto or off";
+        std::string("fusion on: the device ") + name + " computes layer by layer; use auto or off";
     descent_train_options options = descent_train_options_default();
     options.batch_size = 4;
     options.epochs = 1;

@@ -6,7 +6,6 @@
 #include <stddef.h>
 #include <stdio.h>
 
-
 const char *network_kind_name(enum network_kind kind) {
   return kind == NETWORK_FORWARD ? "forward" : kind == NETWORK_CHAIN ? "chain" : "step";
 }

@@ -125,7 +125,7 @@ def main(build):
     print("that keeps W asks for more or less, with K, and one of several layers with their number. Tiles of fused and")
     print("network kernels are rows x columns of a result, those of weights_of_slice n_out x n_in. Kernels that these tests")
     print(f"do not launch are taken to have {COMMON_THREADS} threads.")
-    print("No kernel spills registers or has a stack frame.\n")
+    print("No kernel spills registers or has a stack frame. No block: the kernel is not used there.\n")
     print("| kernel | instances | threads | static | dynamic | " + " | ".join(ARCHITECTURES) + " |")
     print("| --- " * (5 + len(ARCHITECTURES)) + "|")
     for name, instances in sorted(rows.items()):

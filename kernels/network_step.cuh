@@ -305,7 +305,7 @@ static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) network_st
     __syncwarp();
     if (!STEP) copy_tile(first + stride, buffer ^ 1);
 
-    // Forward: in the end `sums` are the output layer's Z.
+    // Forward: after the last layer, `sums` holds its Z.
     float sums[TILE::TALL][TILE::WIDE][4];
     step_operand<TILE> operand;
     const struct step_lane here;

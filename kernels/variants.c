@@ -12,7 +12,7 @@
 enum { ALIGNMENT = 256 /* bytes */ };
 
 struct variant_trial {
-  const struct variant_work *work;
+  const struct variant_work *tried;
   const struct product_library *library;
   cudaStream_t stream;
   size_t at[MOST_PARTS], again[MOST_PARTS]; /* the parts' offsets; of a second result */
@@ -51,7 +51,7 @@ static size_t own_bytes(const struct variant_work *work) {
 /* The operands come first, and what a launch shares with others behind them. All bytes are zero at first, so that the
  * padding holds no NaN by chance. */
 static descent_status open_trial(struct variant_trial *trial) {
-  const struct variant_work *const work = trial->work;
+  const struct variant_work *const work = trial->tried;
   const struct step_state state = {.current = {.number = 1, .rows = work->rows}};
   const double scalars[SCALAR_SLOTS] = {[SCALAR_WEIGHT_SUM] = (double)work->rows};
   size_t total = 0;
@@ -89,7 +89,7 @@ static void close_trial(struct variant_trial *trial) {
 
 /* Enqueues the variant on the copy of the operands that is `shift` bytes away, or with its results elsewhere. */
 static bool run(const struct variant_trial *trial, int variant, ptrdiff_t shift, bool again) {
-  const struct variant_work *const work = trial->work;
+  const struct variant_work *const work = trial->tried;
   struct variant_place place = trial->place;
   place.own = (char *)place.own + (size_t)variant * own_bytes(work);
   memcpy(trial->launch, work->launch, work->launch_bytes);
@@ -106,7 +106,7 @@ static bool run(const struct variant_trial *trial, int variant, ptrdiff_t shift,
 /* ---- the trial of a variant ---- */
 
 static struct device_matrix matrix_of(const struct variant_trial *trial, int part, bool again) {
-  const struct variant_part *const p = &trial->work->parts[part];
+  const struct variant_part *const p = &trial->tried->parts[part];
   return (struct device_matrix){trial->memory + (again ? trial->again : trial->at)[part], p->ld, p->element};
 }
 
@@ -114,8 +114,8 @@ static struct device_matrix matrix_of(const struct variant_trial *trial, int par
  * that is not written differs. */
 static descent_status fill(const struct variant_trial *trial, bool ones) {
   descent_status status = DESCENT_OK;
-  for (int i = 0; i < trial->work->n_parts; i++) {
-    const struct variant_part *const p = &trial->work->parts[i];
+  for (int i = 0; i < trial->tried->n_parts; i++) {
+    const struct variant_part *const p = &trial->tried->parts[i];
     const size_t bytes = (size_t)(p->rows * p->ld * element_bytes(p->element));
     if (p->within) continue;
     if (!is_result(p)) {
@@ -133,7 +133,7 @@ done:
 /* counts: the elements of the part that differ between the two results; those that are not `expected`. */
 static descent_status compare(const struct variant_trial *trial, int part, bool again, float expected,
                               unsigned long long counts[2]) {
-  const struct variant_part *const p = &trial->work->parts[part];
+  const struct variant_part *const p = &trial->tried->parts[part];
   descent_status status = DESCENT_OK;
   CUDA_TRY(launch_compare(matrix_of(trial, part, false), matrix_of(trial, part, again), p->rows, p->n, expected,
                           trial->counts, trial->counts + 1, trial->stream));
@@ -147,7 +147,7 @@ int64_t variants_exact(enum element element) { return element == ELEMENT_BF16 ? 
 
 /* The reason why a variant is not used, as one word of the trace; NULL: it passes. */
 static descent_status try_variant(const struct variant_trial *trial, int variant, const char **verdict) {
-  const struct variant_work *const work = trial->work;
+  const struct variant_work *const work = trial->tried;
   unsigned long long counts[2];
   float expected;
   bool ran;
@@ -174,13 +174,13 @@ done:
 }
 
 static void trace(const struct variant_trial *trial, const struct candidate *candidate, const char *verdict) {
-  product_library_trace(trial->library, "candidate", trial->work->key, "variant=%d verdict=%s seconds=%.4g",
+  product_library_trace(trial->library, "candidate", trial->tried->key, "variant=%d verdict=%s seconds=%.4g",
                         candidate->variant, verdict, candidate->seconds);
 }
 
 descent_status variants_pass(const struct product_library *library, const struct variant_work *work, int variant,
                              cudaStream_t stream, bool *passes) {
-  struct variant_trial trial = {.work = work, .library = library, .stream = stream};
+  struct variant_trial trial = {.tried = work, .library = library, .stream = stream};
   struct candidate candidate = {.variant = variant};
   descent_status status;
   TRY(open_trial(&trial));
@@ -232,7 +232,7 @@ done:
 descent_status variants_fastest(struct product_library *library, const struct variant_work *work, cudaStream_t stream,
                                 int *variant, double *seconds) {
   struct candidate candidates[MOST_CANDIDATES];
-  struct variant_trial trial = {.work = work, .library = library, .stream = stream};
+  struct variant_trial trial = {.tried = work, .library = library, .stream = stream};
   struct tune_entry entry = {.nanoseconds = 0};
   int n = work->variants;
   descent_status status = DESCENT_OK;

@@ -1,6 +1,5 @@
-/* Trials of the variants of a custom kernel on device memory of their own, and their times. The trial guards against a
- * device or a compiler that the tests did not see, at the price of a few launches: it is no proof that a kernel is
- * right. */
+/* Trials of a custom kernel's variants in separate device memory, and their times. A trial guards against a device or a
+ * compiler that the tests have not seen, at the cost of a few launches; it does not prove a kernel correct. */
 #ifndef DESCENT_KERNELS_VARIANTS_H
 #define DESCENT_KERNELS_VARIANTS_H
 

@@ -41,7 +41,7 @@ descent_status bounds_run(struct backend_program *reference, const struct plan *
                           const struct plan_step *step, struct bounds *bounds);
 void bounds_clear(struct bounds *bounds);
 
-/* ---- a range in one go ----
+/* ---- a whole range ----
  * Kernels of several layers show only their results. The values in between are bounded by intervals, propagated from
  * the inputs of the range through its operations. Where a precision allows several ways of rounding, they hold for that
  * of these kernels (kernels.h, "several layers in one kernel") alone, since the hull of several ways would grow with

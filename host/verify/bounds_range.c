@@ -1,5 +1,5 @@
-/* Bounds of a range of operations in one go: intervals of all values, propagated from operation to operation with the
- * functions that bound single ones. */
+/* Bounds of a whole range of operations: intervals of all values, propagated from operation to operation by the functions
+ * that bound single operations. */
 #include <stdlib.h>
 
 #include "core/memory.h"

@@ -2,8 +2,8 @@
  * candidate to the reference backend; both run the operation, and all outputs must be within the bounds derived for the
  * precision. An output that is not is replaced by the exact one, so that later operations are checked independently.
  *
- * Where the device computes several operations of a range in one kernel, the range is also run in one go, and what it
- * leaves must be within the bounds propagated through all of its operations. */
+ * Where the device computes several operations of a range in one kernel, the whole range is also run at once, and its
+ * results must be within the bounds propagated through all of its operations. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -21,7 +21,7 @@
 
 enum phase { PHASE_TRAIN, PHASE_BACKWARD, PHASE_EVALUATE, PHASE_PREDICT, PHASES };
 
-/* The ranges that are run in one go where a device fuses operations of them. */
+/* The ranges that are also run as a whole if the device fuses operations of them. */
 enum fused_range { FUSED_TRAIN, FUSED_EVALUATE, FUSED_PREDICT, FUSED_RANGES };
 
 /* All that a plan may have. */
@@ -211,7 +211,7 @@ done:
   return status;
 }
 
-/* ---- ranges in one go ---- */
+/* ---- whole ranges ---- */
 
 static struct plan_range range_of(const struct plan *plan, enum fused_range which) {
   return which == FUSED_TRAIN ? plan->gradient : which == FUSED_EVALUATE ? plan->evaluate : plan->predict;
@@ -308,7 +308,7 @@ done:
   return status;
 }
 
-/* If the candidate fuses operations of the range: runs it in one go from the candidate's current state. */
+/* If the candidate fuses operations of the range: runs the whole range from the candidate's current state. */
 static descent_status check_fused(struct verification *v, enum fused_range which, int64_t number) {
   const struct plan_range range = range_of(v->plan, which);
   struct range_bounds bounds = {0};

@@ -1197,8 +1197,8 @@ typedef struct descent_verify_row {
  * one comparison per operation, the worst over its steps, valid during the call; `*passed`: all passed. `rows` and
  * `steps` are at least 1. A value that fails is replaced by the exact one before the next operation, so that each
  * operation is checked alone. Where the candidate computes several operations in one kernel, the gradients of a step,
- * an evaluation and a prediction are also run in one go, and rows such as "fused: gradients layer 2" compare what they
- * leave; there `largest_error` is the distance from the middle of the range of values that roundings in all of the
+ * an evaluation and a prediction are also run as a whole, and rows such as "fused: gradients layer 2" compare their
+ * results; there `largest_error` is the distance from the middle of the range of values that roundings in all of the
  * operations allow. The bounds are those of options->precision against exact arithmetic, and come from the reference
  * device whatever the reference: with another reference a value may differ by two bounds. ERROR_DIVERGED when the exact
  * values themselves leave the range of float32, ERROR_UNSUPPORTED when one of the devices lacks the precision. The

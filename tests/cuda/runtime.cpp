@@ -264,8 +264,8 @@ bool inside(const std::map<uintptr_t, size_t> &blocks, const void *at, size_t by
   return address - block->first <= block->second && bytes <= block->second - (address - block->first);
 }
 
-/* A large block is mapped, with a page without access behind it: AddressSanitizer would fill megabytes of its own for a
- * block of malloc. */
+/* A large block is mapped, with an inaccessible page behind it. For one of malloc, AddressSanitizer would initialise
+ * megabytes of shadow memory. */
 const size_t PAGE = 4096, ALIGNMENT = 256;
 size_t whole(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 

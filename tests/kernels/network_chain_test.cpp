@@ -1,5 +1,5 @@
-/* Networks in one kernel: every A, Z, dZ, J and P of every variant is within the bound of its own operands, which the
- * launch has stored; whole numbers give exactly what the kernels of single layers give; nothing beyond column n and the
+/* Networks in one kernel: every A, Z, dZ, J and P of every variant is within the bound that follows from the operands that
+ * the launch has stored; whole numbers give exactly what the kernels of single layers give; nothing beyond column n and the
  * step's rows is read or written. */
 #include <cmath>
 #include <memory>

@@ -114,7 +114,7 @@ class Session {
   }
   int64_t steps() const { return (case_.rows - 1) / case_.batch + 1; }
 
-  /* Runs the range in one go or as `run` does, and compares J and whichever of the gradients and P it leaves. */
+  /* Runs the whole range at once or as `run` does, and compares J and whichever of the gradients and P it writes. */
   Finding check(plan_range range, const plan_step &step, const std::function<void()> &run = nullptr) {
     if (run) {
       run();

@@ -359,7 +359,7 @@ TEST(Verify, ADeviceMayBeComparedWithAnyOther) {
 
 /* ---- a device that computes several operations in one kernel ---- */
 
-/* The operations from the first layer on, as one; in one go a value may be wrong. */
+/* The operations from the first layer on, as one; in a run of the whole range a value may be wrong. */
 int fused_with(backend_program *program, plan_range range, int op) {
   const plan &p = *program->plan;
   if (range.count < 2 || p.ops[op].kind == OP_GATHER || p.ops[op].kind == OP_GRADIENT_NORM) return op;
@@ -369,7 +369,7 @@ int fused_with(backend_program *program, plan_range range, int op) {
 }
 
 struct {
-  plan_op_kind kind; /* of the operation whose result is wrong in one go; OP_KINDS: of none */
+  plan_op_kind kind; /* of the operation whose result is wrong in such a run; OP_KINDS: of none */
   int layer;
   bool is_missing; /* as before; else off by a thousandth */
 } wrong_in_one_go;

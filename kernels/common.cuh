@@ -45,6 +45,20 @@ static __device__ inline void grid_begin(void) {
 #define GRID_BEGIN() grid_begin()
 #endif
 
+// LAUNCH_CLUSTER(kernel<...>, blocks, threads, bytes, stream, arguments...): LAUNCH_SHARED of a grid that is one cluster of
+// so many blocks, which run at the same time (compute capability 9.0 and later; 16 blocks at most, more than 8 on request,
+// which the launch makes). CLUSTER_SYNC(), by every thread of every block of it, waits for all of them; what they wrote
+// to global memory before is then visible to each.
+#ifdef __CUDACC__
+static __device__ inline void cluster_sync(void) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+#define CLUSTER_SYNC() cluster_sync()
+#endif
+
 // True: this thread's next launch is a plain one, behind everything that its stream waits for.
 inline thread_local bool next_launch_is_plain = false;
 
@@ -73,28 +87,49 @@ static inline size_t shared_bytes(void) {
   return (size_t)bytes;
 }
 
+// `cluster`: the blocks are one; 0: none are.
 template <typename... Parameters, typename... Arguments>
-static inline cudaError_t launch_shared(void (*kernel)(Parameters...), dim3 blocks, unsigned threads, size_t bytes,
-                                        cudaStream_t stream, Arguments... arguments) {
-  cudaLaunchAttribute programmatic;
-  programmatic.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  programmatic.val.programmaticStreamSerializationAllowed = 1;
+static inline cudaError_t launch_blocks(void (*kernel)(Parameters...), dim3 blocks, unsigned cluster, unsigned threads,
+                                        size_t bytes, cudaStream_t stream, Arguments... arguments) {
+  enum { PORTABLE_CLUSTER = 8 };
+  cudaLaunchAttribute attributes[2];
   cudaLaunchConfig_t config = {};
   config.gridDim = blocks;
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = bytes;
   config.stream = stream;
-  config.attrs = &programmatic;
+  config.attrs = attributes;
   int ordinal = 0, major = 0;
   cudaError_t error = cudaGetDevice(&ordinal);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
   if (error == cudaSuccess && bytes > 48 << 10) error = request_shared(kernel, bytes, ordinal);
+  if (error == cudaSuccess && cluster > PORTABLE_CLUSTER)
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
   if (error != cudaSuccess) return error;
-  config.numAttrs = major >= 9 && !next_launch_is_plain ? 1 : 0;
+  if (major >= 9 && !next_launch_is_plain) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (cluster) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+    attributes[config.numAttrs].val.clusterDim.x = cluster;
+    attributes[config.numAttrs].val.clusterDim.y = attributes[config.numAttrs].val.clusterDim.z = 1;
+    config.numAttrs++;
+  }
   next_launch_is_plain = false;
   error = cudaLaunchKernelEx(&config, kernel, (Parameters)arguments...);
   (void)cudaGetLastError();
   return error;
+}
+template <typename... Parameters, typename... Arguments>
+static inline cudaError_t launch_shared(void (*kernel)(Parameters...), dim3 blocks, unsigned threads, size_t bytes,
+                                        cudaStream_t stream, Arguments... arguments) {
+  return launch_blocks(kernel, blocks, 0, threads, bytes, stream, arguments...);
+}
+template <typename... Parameters, typename... Arguments>
+static inline cudaError_t launch_cluster(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, size_t bytes,
+                                         cudaStream_t stream, Arguments... arguments) {
+  return launch_blocks(kernel, dim3(blocks), blocks, threads, bytes, stream, arguments...);
 }
 template <typename... Parameters, typename... Arguments>
 static inline cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 blocks, unsigned threads,
@@ -103,6 +138,7 @@ static inline cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 bloc
 }
 #define LAUNCH(...) launch_kernel(__VA_ARGS__)
 #define LAUNCH_SHARED(...) launch_shared(__VA_ARGS__)
+#define LAUNCH_CLUSTER(...) launch_cluster(__VA_ARGS__)
 
 enum { WARP = 32, BLOCK = 256 };  // threads
 

@@ -189,8 +189,12 @@ cudaError_t launch_weights(const struct weights_launch *launch, cudaStream_t str
  * Values are rounded where the kernels of single layers round: hidden A, Z where g' comes from it, and dZ, to the
  * operands' element; the output layer's A and Z stay float32; b is added to a float32 sum. Dropout masks are those of
  * the same elements. Rows beyond the step's have a dZ of 0. Blocks and tiles follow from the shapes and the variant, and
- * so does the order of every sum. */
+ * so does the order of every sum.
+ *
+ * A step of few rows is bound by the start and the end of its kernels. Some variants of NETWORK_STEP are one cluster of
+ * blocks (compute capability 9.0 and later), which may also do what surrounds the layers in a step. */
 
+struct whole_step;
 enum network_kind { NETWORK_FORWARD, NETWORK_CHAIN, NETWORK_STEP };
 enum { NETWORK_LAYERS = 12 }; /* the most layers of any variant */
 
@@ -219,6 +223,9 @@ struct network_launch {
   bool tf32; /* F32 operands: on tensor cores, which read their upper 19 bits */
   descent_loss loss;
   int variant;
+  /* NETWORK_STEP, where network_takes_whole(): the launch does all of the step, with the bits that launch_gather,
+   * launch_norm and launch_update would give around it. Read during the call. NULL: the layers only. */
+  const struct whole_step *whole;
 
   /* NETWORK_FORWARD: writes the step's rows only. */
   struct device_matrix A; /* of the output layer, float32: logits for the cross-entropies; data NULL: not asked for */
@@ -239,6 +246,8 @@ struct network_launch {
 int network_variants(const struct network_launch *launch, char *reason, size_t size);
 /* The first so many keep all weights in shared memory while rows pass through it. */
 int network_resident_variants(const struct network_launch *launch);
+/* Does the launch's variant take a whole step? */
+bool network_takes_whole(const struct network_launch *launch);
 size_t network_partials(const struct network_launch *launch); /* of any variant; suffices for fewer rows */
 cudaError_t launch_network(const struct network_launch *launch, cudaStream_t stream);
 
@@ -344,6 +353,13 @@ struct update_launch {
 };
 size_t update_scratch(int n_pieces, int layers);
 cudaError_t launch_update(const struct update_launch *launch, cudaStream_t stream);
+
+/* What surrounds the layers in a training step, for the launch of a network that does all of it. */
+struct whole_step {
+  struct gather_launch gather; /* its X, y and w are the network's */
+  struct norm_launch norm;
+  struct update_launch update; /* without `measure` */
+};
 
 /* to[i] = bf16(from[i]), n a multiple of 8. */
 cudaError_t launch_cast(const float *from, void *to, int64_t n, cudaStream_t stream);

@@ -12,6 +12,11 @@ int network_step_variants(const struct network_launch *launch, char *reason, siz
 size_t network_step_partials(const struct network_launch *launch);
 cudaError_t launch_network_step(const struct network_launch *launch, int variant, cudaStream_t stream);
 
+// network_cluster.cu: few rows, by one cluster of blocks. NETWORK_STEP; all variants take a whole step.
+int network_cluster_variants(const struct network_launch *launch, char *reason, size_t size);
+size_t network_cluster_partials(const struct network_launch *launch);
+cudaError_t launch_network_cluster(const struct network_launch *launch, int variant, cudaStream_t stream);
+
 // network_chain.cu: up to 320 units a layer. NETWORK_FORWARD, NETWORK_CHAIN.
 int network_chain_variants(const struct network_launch *launch, char *reason, size_t size);
 size_t network_chain_partials(const struct network_launch *launch);

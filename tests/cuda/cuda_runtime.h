@@ -154,6 +154,8 @@ static inline void copy_wait(void) {
 /* Under AddressSanitizer no thread of a grid's first block finds device memory accessible before it. */
 #define GRID_BEGIN() emulate_grid_begin(__FILE__, __LINE__)
 void emulate_grid_begin(const char *file, int line);
+#define CLUSTER_SYNC() emulate_cluster_sync(__FILE__, __LINE__)
+void emulate_cluster_sync(const char *file, int line);
 
 extern uint64_t emulate_random; /* not 0: the state from which every order and time is drawn */
 uint64_t emulate_draw();
@@ -177,14 +179,23 @@ struct cudaLaunchConfig_t {
   const struct cudaLaunchAttribute *attrs = nullptr;
   unsigned numAttrs = 0;
 };
-enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+enum cudaLaunchAttributeID {
+  cudaLaunchAttributeClusterDimension = 4,
+  cudaLaunchAttributeProgrammaticStreamSerialization = 6
+};
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
-  struct {
+  union {
+    struct {
+      unsigned x, y, z;
+    } clusterDim;
     int programmaticStreamSerializationAllowed;
   } val;
 };
-enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaFuncAttribute {
+  cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+  cudaFuncAttributeNonPortableClusterSizeAllowed = 14
+};
 cudaError_t emulate_set_attribute(const void *kernel, enum cudaFuncAttribute attribute, int value);
 cudaError_t emulate_launch(const cudaLaunchConfig_t *config, const void *kernel, std::function<void()> thread);
 template <typename... Parameters>

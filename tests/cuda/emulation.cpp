@@ -303,6 +303,8 @@ void emulate_grid_begin(const char *file, int line) {
   is_closed = false;
 }
 
+void emulate_cluster_sync(const char *file, int line) { emulate_misuse("%s:%d: blocks run one by one", file, line); }
+
 bool emulate_in_kernel() { return current != nullptr; }
 
 unsigned char *emulate_shared_memory(const char *file, int line) {

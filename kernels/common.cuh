@@ -24,8 +24,8 @@ static __device__ inline float device_quotient(float x, float y) {
 #include "kernels.h"
 
 // LAUNCH(kernel<...>, blocks, threads, stream, arguments...) is the launch's error. LAUNCH_SHARED has `bytes` of shared
-// memory for the kernel, which finds them, aligned to 128, by SHARED_MEMORY(name). SHARED_VARIABLE(name, type) declares a
-// variable in shared memory, also an array: SHARED_VARIABLE(sums, float[8][4]). One of 16 bytes or more is aligned to 16.
+// memory for the kernel, which finds them, aligned to 128, by SHARED_MEMORY(name). SHARED_VARIABLE(name, type) declares
+// a variable in shared memory, aligned to 16 if it has 16 bytes or more: SHARED_VARIABLE(sums, float[8][4]).
 //
 // Launched so, a kernel may start while the one before it on the stream still runs (programmatic dependent launch,
 // compute capability 9.0 and later; CUDA C++ Programming Guide), which hides the time of its launch. Therefore every

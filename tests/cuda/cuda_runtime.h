@@ -89,7 +89,7 @@ static inline unsigned atomicInc(unsigned *address, unsigned limit) {
 
 /* ---- shared memory ---- */
 
-/* All of it is NaN when a block begins. There is no __shared__: each block of a cluster has variables of its own. */
+/* All of it is NaN when a block begins. There is no __shared__: the blocks of a cluster each have their own variables. */
 struct emulated_variable {
   size_t bytes;
   uint64_t turn; /* for which `at` holds */

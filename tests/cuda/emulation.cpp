@@ -298,9 +298,9 @@ State run_to_barrier() {
   return state;
 }
 
-/* Runs blocks until each waits at a barrier of the cluster, or has ended. They take turns from barrier to barrier, or each
- * in one go, in either case in an order that is drawn: what one reads of another's may be of any time since the
- * cluster's last barrier. */
+/* Runs blocks until each waits at a barrier of the cluster, or has ended. Each runs in one go, or they take turns from
+ * barrier to barrier, in either case in an order that is drawn: of what a block writes between two barriers of the
+ * cluster, another one there may see all, nothing, or a part. */
 void run_to_cluster_barrier() {
   static std::vector<size_t> ready;
   ready.clear();
@@ -330,7 +330,6 @@ void run_cluster() {
   }
 }
 
-unsigned char *dynamic_memory() { return cluster[emulate_rank].dynamic; }
 size_t dynamic_bytes = 0;
 bool is_cluster = false; /* the launch asks for clusters */
 
@@ -386,14 +385,19 @@ bool emulate_in_kernel() { return current != nullptr; }
 
 unsigned char *emulate_shared_memory(const char *file, int line) {
   if (!dynamic_bytes) emulate_misuse("%s:%d: a kernel without shared memory from its launch", file, line);
-  return dynamic_memory();
+  return cluster[emulate_rank].dynamic;
 }
 
 void emulate_check_shared(const void *at, const char *file, int line) {
-  const uintptr_t p = (uintptr_t)at, dynamic = (uintptr_t)dynamic_memory();
-  const bool inside = dynamic && p >= dynamic && p < dynamic + dynamic_bytes;
-  if (inside ? p + 16 > dynamic + dynamic_bytes : emulate_is_global(at))
-    emulate_misuse("%s:%d: thread %u names 16 bytes outside shared memory", file, line, threadIdx.x);
+  const uintptr_t p = (uintptr_t)at;
+  const auto holds = [p](const void *memory, size_t bytes) {
+    return p >= (uintptr_t)memory && p - (uintptr_t)memory + 16 <= bytes;
+  };
+  const Block &block = cluster[emulate_rank];
+  bool inside = holds(block.dynamic, dynamic_bytes);
+  for (size_t i = 0; i < block.variables.size() && !inside; i++)
+    inside = holds(block.variables[i].second, block.variables[i].first->bytes);
+  if (!inside) emulate_misuse("%s:%d: thread %u names 16 bytes outside shared memory", file, line, threadIdx.x);
   if (p % 16) emulate_misuse("%s:%d: the address of thread %u is not a multiple of 16", file, line, threadIdx.x);
 }
 

@@ -89,7 +89,7 @@ static inline unsigned atomicInc(unsigned *address, unsigned limit) {
 
 /* ---- shared memory ---- */
 
-/* All of it is NaN when a block begins. There is no __shared__: the blocks of a cluster each have their own variables. */
+/* Each block has its own, all NaN when it begins. So there is no __shared__: a static variable is one for all blocks. */
 struct emulated_variable {
   size_t bytes;
   uint64_t turn; /* for which `at` holds */

@@ -299,6 +299,17 @@ __global__ void misuse(float *x) {
   if (MISUSE == 8 && blockIdx.x == 1) CLUSTER_SYNC();
 }
 
+// Shared memory of one block in the hands of another.
+__global__ void name_foreign_memory(const float *from, float **variables) {
+  GRID_BEGIN();
+  SHARED_VARIABLE(variable, float[4]);
+  if (threadIdx.x == 0) variables[blockIdx.x] = variable;
+  CLUSTER_SYNC();
+  copy_async(variables[1 - blockIdx.x], from, 16);
+  copy_commit();
+  copy_wait<0>();
+}
+
 template <int MISUSE>
 void launch_misuse() {
   const OnDevice<float> x(1);
@@ -306,6 +317,7 @@ void launch_misuse() {
 }
 
 TEST(ClusterDeathTest, WhatSomeThreadDoesNotReachAborts) {
+  emulate_configure("");
 #define PLACE "cuda_cluster_test.cpp:[0-9]+"
   EXPECT_DEATH(launch_misuse<1>(), "thread [0-9]+ of block 2,0,0 ends without GRID_BEGIN");
   EXPECT_DEATH(launch_misuse<2>(), PLACE
@@ -326,6 +338,10 @@ TEST(ClusterDeathTest, WhatSomeThreadDoesNotReachAborts) {
                ": a CLUSTER_SYNC of thread 0 in block 1,0,0 is not reached by thread 0 of block "
                "0,0,0, which has ended");
   EXPECT_DEATH((void)LAUNCH(misuse<9>, 4, 64, nullptr, nullptr), PLACE ": CLUSTER_SYNC in a launch without clusters");
+  const OnDevice<float> from(4);
+  const OnDevice<float *> variables(2);
+  EXPECT_DEATH((void)LAUNCH_CLUSTER(name_foreign_memory, 2, 1, 0, nullptr, from.get(), variables.get()),
+               PLACE ": thread 0 names 16 bytes outside shared memory");
   EXPECT_DEATH(CLUSTER_SYNC(), PLACE ": a barrier or shuffle outside a kernel");
 #if EMULATED_ASAN
   EXPECT_DEATH(for (int i = 0; i < 20; i++) launch_misuse<0>(), "AddressSanitizer: use-after-poison");
@@ -376,10 +392,10 @@ TEST_F(Cluster, ARequestForBlocksIsNoneForSharedMemory) {
   EXPECT_EQ(attributes.maxDynamicSharedSizeBytes, 100 << 10);
 }
 
-/* Kernels of a cluster and of a plain launch overlap the one before alike. */
 __global__ void never_begins() { CLUSTER_SYNC(); }
 
-TEST_F(Cluster, AClusterMayStartWhileTheKernelBeforeRuns) {
+TEST(ClusterDeathTest, AClusterThatDoesNotWaitForTheKernelBeforeAborts) {
+  emulate_configure("");
   EXPECT_DEATH((void)LAUNCH_CLUSTER(never_begins, 2, 32, 0, nullptr), "ends without GRID_BEGIN");
   next_launch_is_plain = true;
   EXPECT_EQ(LAUNCH_CLUSTER(never_begins, 2, 32, 0, nullptr), cudaSuccess);

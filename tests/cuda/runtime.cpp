@@ -421,7 +421,6 @@ cudaError_t emulate_set_attribute(const void *kernel, enum cudaFuncAttribute att
     return cudaSuccess;
   }
   REFUSE(attribute != cudaFuncAttributeNonPortableClusterSizeAllowed, cudaErrorInvalidValue);
-  REFUSE(settings.major < 9, cudaErrorNotSupported);
   cluster_given[kernel] = value != 0;
   return cudaSuccess;
 }
@@ -464,8 +463,8 @@ cudaError_t read_attributes(const cudaLaunchConfig_t *config, const void *kernel
   const dim3 n = attributes->cluster, grid = config->gridDim;
   const auto given = cluster_given.find(kernel);
   const unsigned most = given != cluster_given.end() && given->second ? CLUSTER_ON_REQUEST : CLUSTER_UNASKED;
-  const bool fits = n.x >= 1 && n.y >= 1 && n.z >= 1 && n.x <= most && n.y <= most && n.z <= most &&
-                    n.x * n.y * n.z <= most && grid.x % n.x == 0 && grid.y % n.y == 0 && grid.z % n.z == 0;
+  const bool divides = n.x >= 1 && n.y >= 1 && n.z >= 1 && grid.x % n.x == 0 && grid.y % n.y == 0 && grid.z % n.z == 0;
+  const bool fits = divides && emulated_volume(n) <= most;
   return fits ? cudaSuccess : cudaErrorInvalidClusterSize;
 }
 

@@ -105,9 +105,9 @@ __global__ void read_unwritten(double *seen) {
   GRID_BEGIN();
   SHARED_MEMORY(bytes);
   SHARED_VARIABLE(variable, double);
-  seen[blockIdx.x] = *(double *)bytes + variable;
+  seen[2 * blockIdx.x] = *(double *)bytes;
   CLUSTER_SYNC();
-  seen[gridDim.x + blockIdx.x] = *(double *)bytes + variable;
+  seen[2 * blockIdx.x + 1] = variable;
   *(double *)bytes = variable = 1;
 }
 
@@ -119,7 +119,7 @@ TEST_F(Cluster, SharedMemoryIsNaNWhenABlockBegins) {
   }
 }
 
-// Copies that are under way while other blocks run.
+// Copies that are under way while other blocks run, and wait for theirs.
 __global__ void copy_over_syncs(const float *from, float *to) {
   GRID_BEGIN();
   SHARED_VARIABLE(buffer, float[2][BLOCK][4]);
@@ -131,6 +131,8 @@ __global__ void copy_over_syncs(const float *from, float *to) {
   copy_commit();
   copy_wait<1>();
   CLUSTER_SYNC();
+  const float early = buffer[1][threadIdx.x][0];
+  if (early == early) return; /* not NaN */
   for (int j = 0; j < 4; j++) to[4 * i + (unsigned)j] = buffer[0][threadIdx.x][j];
   copy_wait<0>();
   for (int j = 0; j < 4; j++) to[4 * i + (unsigned)j] += buffer[1][threadIdx.x][j];
@@ -239,6 +241,15 @@ __global__ void hide_for_a_while(unsigned *value, unsigned *seen) {
   if (blockIdx.x == 0 && threadIdx.x == 0) *value = 0;
 }
 
+// One block has many barriers of its own before it writes what another reads at once.
+__global__ void write_late(unsigned *value, unsigned *seen) {
+  GRID_BEGIN();
+  if (blockIdx.x == 1 && threadIdx.x == 0) *seen = *value;
+  if (blockIdx.x == 1) return;
+  for (int i = 0; i < 40; i++) __syncthreads();
+  if (threadIdx.x == 0) *value = 5;
+}
+
 /* What `seen` is in so many launches of the kernel, each with a value of 0. */
 std::set<unsigned> seen_in(int launches, void (*kernel)(unsigned *, unsigned *)) {
   const OnDevice<unsigned> value(1), seen(1);
@@ -259,6 +270,7 @@ TEST_F(Cluster, WithoutAClusterSyncABlockSeesAnyPartOfWhatAnotherWrites) {
     EXPECT_EQ(seen_in(20, hand_over<1, true>), written);
     EXPECT_EQ(seen_in(20, hand_over<0, false>), either);
     EXPECT_EQ(seen_in(20, hand_over<1, false>), either);
+    EXPECT_EQ(seen_in(20, write_late), either);
     EXPECT_EQ(seen_in(60, hide_for_a_while), hidden);
   }
 }
@@ -428,6 +440,9 @@ TEST_F(Cluster, TheDeviceSaysHowManyClustersItHasRoomFor) {
   emulate_configure("processors=132");
   EXPECT_EQ(active(meet_too<3>, 8, 0), 16);
   EXPECT_EQ(active(meet_too<3>, 16, 0), 8);
+  emulate_configure("cluster=32");
+  EXPECT_EQ(active(meet_too<3>, 16, 0), 1);
+  EXPECT_EQ(active(meet_too<3>, 17, 0), -1);
   emulate_configure("cluster=8");
   EXPECT_EQ(active(meet_too<3>, 8, 0), 1);
   EXPECT_EQ(active(meet_too<3>, 16, 0), 0);

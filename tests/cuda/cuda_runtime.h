@@ -23,6 +23,7 @@
 #else
 #define EMULATED_ASAN 0
 #endif
+
 struct uint3 {
   unsigned x, y, z;
 };
@@ -173,8 +174,8 @@ enum { EMULATED_NAN = 0xff }; /* the byte that memory is filled with */
 /* A kernel under way. Blocks, or clusters, of kernels that may run at the same time take turns. */
 struct emulated_kernel {
   dim3 blocks;
-  dim3 cluster; /* blocks that run together */
-  unsigned threads;
+  dim3 cluster;      /* blocks that run together */
+  unsigned threads;  /* of a block */
   size_t shared;     /* bytes */
   bool programmatic; /* every thread has to pass GRID_BEGIN */
   bool is_cluster;   /* the launch says so */
@@ -234,6 +235,15 @@ static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, v
 static inline uint64_t emulated_volume(dim3 n) { return (uint64_t)n.x * n.y * n.z; }
 [[noreturn]] __attribute__((format(printf, 1, 2))) void emulate_misuse(const char *format, ...);
 bool emulate_in_kernel();
+/* Bytes of shared memory that a block of any kernel may have; those that this kernel may have; a kernel's request for
+ * more; what a launch asks for, or the error with which CUDA refuses it. */
+enum { EMULATED_SHARED = 227 << 10 };
+size_t emulate_allowed_shared(const void *kernel);
+cudaError_t emulate_request(const void *kernel, enum cudaFuncAttribute attribute, int value);
+cudaError_t emulate_read_launch(const cudaLaunchConfig_t *config, const void *kernel, int major,
+                                emulated_kernel *launched);
+/* In the file that DESCENT_EMULATE_LAUNCHES names; bench/kernel_table.py reads it. */
+void emulate_list_launch(const cudaLaunchConfig_t *config, const void *kernel);
 bool emulate_is_global(const void *at); /* in device memory */
 void emulate_open_memory(bool open);    /* to all that is compiled with AddressSanitizer */
 void emulate_end_thread();              /* every thread of a kernel, when it ends */

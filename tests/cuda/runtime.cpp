@@ -174,7 +174,7 @@ void run(const Work &work) {
   while (grid && emulate_grid_turn(grid)) continue;
 }
 
-/* Any order that the graph allows; kernels that may run at the same time take turns block by block. */
+/* Any order that the graph allows; kernels that may run at the same time take turns. */
 void run_graph(const std::vector<Node> &nodes) {
   std::vector<size_t> missing(nodes.size()), ready;
   std::vector<std::vector<size_t>> then(nodes.size());
@@ -238,14 +238,6 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
   if (!stream->late) drain(stream, stream->enqueued);
   return fail(now.sticky);
 }
-
-/* Bytes of dynamic shared memory: what a kernel may have without a request, and with one (compute capability 9.0). */
-const size_t SHARED_UNASKED = 48 << 10;
-const int SHARED_ON_REQUEST = 227 << 10;
-std::map<const void *, size_t> shared_given; /* by kernel */
-/* Blocks of a cluster that every GPU with clusters has room for, and those that a kernel may have on request. */
-const unsigned CLUSTER_UNASKED = 8, CLUSTER_ON_REQUEST = 16;
-std::map<const void *, bool> cluster_given;
 
 /* The memory of a device that other programs leave free. */
 size_t available(int ordinal) { return settings.busy >> ordinal & 1 ? settings.memory / 2 : settings.memory; }
@@ -415,90 +407,29 @@ bool emulate_is_global(const void *at) {
 
 cudaError_t emulate_set_attribute(const void *kernel, enum cudaFuncAttribute attribute, int value) {
   BEGIN(false);
-  if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
-    REFUSE(value < 0 || value > SHARED_ON_REQUEST, cudaErrorInvalidValue);
-    shared_given[kernel] = (size_t)value;
-    return cudaSuccess;
-  }
-  REFUSE(attribute != cudaFuncAttributeNonPortableClusterSizeAllowed, cudaErrorInvalidValue);
-  cluster_given[kernel] = value != 0;
-  return cudaSuccess;
+  return fail(emulate_request(kernel, attribute, value));
 }
-
-/* A line for each launch in the file that DESCENT_EMULATE_LAUNCHES names: the kernel's address in the program, threads
- * of a block, bytes of dynamic shared memory. bench/kernel_table.py reads it. */
-extern "C" const char __executable_start __attribute__((weak, visibility("hidden")));
-static void list_launch(const void *kernel, unsigned threads, size_t shared) {
-  static FILE *const file = [] {
-    const char *const path = getenv("DESCENT_EMULATE_LAUNCHES");
-    return path ? fopen(path, "a") : nullptr;
-  }();
-  if (file) fprintf(file, "%tx %u %zu\n", (const char *)kernel - &__executable_start, threads, shared);
-}
-
-namespace {
-
-struct Attributes {
-  dim3 cluster;
-  bool is_cluster, programmatic;
-};
-
-/* What a launch asks for beside its grid, or why the device refuses it. */
-cudaError_t read_attributes(const cudaLaunchConfig_t *config, const void *kernel, Attributes *attributes) {
-  *attributes = {dim3(1), false, false};
-  for (unsigned i = 0; i < config->numAttrs; i++) {
-    const cudaLaunchAttribute &each = config->attrs[i];
-    if (each.id == cudaLaunchAttributeProgrammaticStreamSerialization) {
-      attributes->programmatic = each.val.programmaticStreamSerializationAllowed != 0;
-      if (attributes->programmatic && settings.major < 9) return cudaErrorNotSupported;
-    } else if (each.id == cudaLaunchAttributeClusterDimension) {
-      attributes->cluster = dim3(each.val.clusterDim.x, each.val.clusterDim.y, each.val.clusterDim.z);
-      attributes->is_cluster = true;
-    } else {
-      return cudaErrorInvalidValue;
-    }
-  }
-  if (!attributes->is_cluster) return cudaSuccess;
-  if (settings.major < 9) return cudaErrorNotSupported;
-  const dim3 n = attributes->cluster, grid = config->gridDim;
-  const auto given = cluster_given.find(kernel);
-  const unsigned most = given != cluster_given.end() && given->second ? CLUSTER_ON_REQUEST : CLUSTER_UNASKED;
-  const bool divides = n.x >= 1 && n.y >= 1 && n.z >= 1 && grid.x % n.x == 0 && grid.y % n.y == 0 && grid.z % n.z == 0;
-  const bool fits = divides && emulated_volume(n) <= most;
-  return fits ? cudaSuccess : cudaErrorInvalidClusterSize;
-}
-
-}  // namespace
 
 cudaError_t emulate_launch(const cudaLaunchConfig_t *config, const void *kernel, std::function<void()> thread) {
   BEGIN(false);
-  const dim3 blocks = config->gridDim, threads = config->blockDim;
-  const size_t shared = config->dynamicSmemBytes;
-  const auto given = shared_given.find(kernel);
-  Attributes attributes;
-  list_launch(kernel, threads.x, shared);
+  emulate_list_launch(config, kernel);
   REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
-  REFUSE(threads.x < 1 || threads.x > 1024 || threads.y != 1 || threads.z != 1, cudaErrorInvalidConfiguration);
-  REFUSE(blocks.x < 1 || blocks.y < 1 || blocks.z < 1, cudaErrorInvalidConfiguration);
-  REFUSE(blocks.x > INT32_MAX || blocks.y > UINT16_MAX || blocks.z > UINT16_MAX, cudaErrorInvalidConfiguration);
-  if (const cudaError_t refused = read_attributes(config, kernel, &attributes)) return fail(refused);
-  REFUSE(attributes.is_cluster && emulated_volume(attributes.cluster) > settings.cluster, cudaErrorInvalidClusterSize);
-  REFUSE(shared > (given == shared_given.end() ? SHARED_UNASKED : given->second), cudaErrorInvalidValue);
-  const emulated_kernel launched = {
-      blocks, attributes.cluster, threads.x, shared, attributes.programmatic, attributes.is_cluster, std::move(thread)};
-  return enqueue(config->stream, {nullptr, std::make_shared<const emulated_kernel>(launched)});
+  auto launched = std::make_shared<emulated_kernel>();
+  launched->thread = std::move(thread);
+  if (const cudaError_t refused = emulate_read_launch(config, kernel, (int)settings.major, launched.get()))
+    return fail(refused);
+  REFUSE(emulated_volume(launched->cluster) > settings.cluster, cudaErrorInvalidClusterSize);
+  return enqueue(config->stream, {nullptr, launched});
 }
 
 cudaError_t emulate_active_clusters(int *clusters, const void *kernel, const cudaLaunchConfig_t *config) {
   BEGIN(false);
-  const auto given = shared_given.find(kernel);
-  const size_t shared = config->dynamicSmemBytes;
-  Attributes attributes;
+  emulated_kernel launched;
   *clusters = 0;
-  if (const cudaError_t refused = read_attributes(config, kernel, &attributes)) return fail(refused);
-  REFUSE(!attributes.is_cluster, cudaErrorInvalidValue);
-  REFUSE(shared > (given == shared_given.end() ? SHARED_UNASKED : given->second), cudaErrorInvalidValue);
-  const unsigned long long size = emulated_volume(attributes.cluster);
+  if (const cudaError_t refused = emulate_read_launch(config, kernel, (int)settings.major, &launched))
+    return fail(refused);
+  REFUSE(!launched.is_cluster, cudaErrorInvalidValue);
+  const unsigned long long size = emulated_volume(launched.cluster);
   if (size <= settings.cluster) *clusters = (int)std::max(1ULL, settings.processors / size);
   return cudaSuccess;
 }
@@ -566,15 +497,14 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
   *value = attribute == cudaDevAttrMemoryClockRate                ? 1000000 /* kHz */
            : attribute == cudaDevAttrL2CacheSize                  ? 1 << 16 /* bytes */
            : attribute == cudaDevAttrComputeCapabilityMajor       ? (int)settings.major
-           : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? SHARED_ON_REQUEST
+           : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? EMULATED_SHARED
                                                                   : 64; /* bits */
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel) {
   BEGIN(false);
-  const auto given = shared_given.find(kernel);
   *attributes = {};
-  attributes->maxDynamicSharedSizeBytes = (int)(given == shared_given.end() ? SHARED_UNASKED : given->second);
+  attributes->maxDynamicSharedSizeBytes = (int)emulate_allowed_shared(kernel);
   return fail(settings.code ? cudaSuccess : cudaErrorNoKernelImageForDevice);
 }
 cudaError_t cudaDriverGetVersion(int *version) {

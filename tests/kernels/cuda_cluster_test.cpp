@@ -363,6 +363,8 @@ TEST(ClusterDeathTest, WhatSomeThreadDoesNotReachAborts) {
 
 /* ---- what the runtime refuses ---- */
 
+__global__ void begin_only() { GRID_BEGIN(); }
+
 __global__ void meet() {
   GRID_BEGIN();
   CLUSTER_SYNC();
@@ -376,7 +378,8 @@ __global__ void meet_too() {
 
 TEST_F(Cluster, ShapesThatDoNotFitAreRefused) {
   EXPECT_EQ(launch_shape(meet, dim3(6, 4), dim3(3, 2)), cudaSuccess);
-  for (const dim3 shape : {dim3(4, 1), dim3(1, 3), dim3(1, 1, 2), dim3(12), dim3(0), dim3(1, 0), dim3(1U << 31, 2)})
+  for (const dim3 shape :
+       {dim3(4, 1), dim3(1, 3), dim3(3, 4), dim3(1, 1, 2), dim3(12), dim3(0), dim3(1, 0), dim3(1U << 31, 2)})
     EXPECT_EQ(launch_shape(meet, dim3(6, 4), shape), cudaErrorInvalidClusterSize);
   EXPECT_EQ(launch_shape(meet, dim3(16), dim3(8)), cudaSuccess);
   EXPECT_EQ(launch_shape(meet, dim3(16), dim3(16)), cudaErrorInvalidClusterSize) << "more than 8 on request only";
@@ -393,6 +396,20 @@ TEST_F(Cluster, ShapesThatDoNotFitAreRefused) {
   emulate_configure("major=8");
   EXPECT_EQ(LAUNCH_CLUSTER(meet, 2, 32, 0, nullptr), cudaErrorNotSupported);
   EXPECT_EQ(LAUNCH_CLUSTER(meet, 16, 32, 0, nullptr), cudaErrorNotSupported);
+  next_launch_is_plain = true;
+  EXPECT_EQ(LAUNCH_CLUSTER(meet, 2, 32, 0, nullptr), cudaErrorNotSupported);
+}
+
+TEST_F(Cluster, OnlyALaterDeviceOverlapsKernels) {
+  cudaLaunchAttribute overlap;
+  cudaLaunchConfig_t config = {};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &overlap;
+  config.numAttrs = 1;
+  EXPECT_EQ(cudaLaunchKernelEx(&config, begin_only), cudaSuccess);
+  emulate_configure("major=8");
+  EXPECT_EQ(cudaLaunchKernelEx(&config, begin_only), cudaErrorNotSupported);
 }
 
 TEST_F(Cluster, ARequestForBlocksIsNoneForSharedMemory) {

@@ -17,6 +17,13 @@ static __device__ inline float device_quotient(float x, float y) {
   return fmaf(fmaf(-y, quotient, x), inverse, quotient);
 }
 #define FORMULA_QUOTIENT(x, y) device_quotient(x, y)
+
+static __device__ inline float product(float x, float y) { return __fmul_rn(x, y); }
+static __device__ inline double product(double x, double y) { return __dmul_rn(x, y); }
+static __device__ inline float fused(float x, float y, float z) { return __fmaf_rn(x, y, z); }
+static __device__ inline double fused(double x, double y, double z) { return __fma_rn(x, y, z); }
+#define FORMULA_FUSED_FIRST(a, b, c, d) fused(a, b, -product(c, d))
+#define FORMULA_FUSED_SECOND(a, b, c, d) fused(-(c), d, product(a, b))
 #endif
 
 #include "backend/formulas.h"

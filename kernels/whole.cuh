@@ -28,17 +28,30 @@ union whole_memory {
   struct whole_weights weights;
 };
 
+// A thread's place among the columns, COUNT each, and rows.
+struct whole_place {
+  int row, down, group, across, stripes;
+};
+static __device__ inline struct whole_place whole_place_of(int groups) {
+  struct whole_place p;
+  p.stripes = (groups + BLOCK - 1) / BLOCK;
+  p.across = (groups + p.stripes - 1) / p.stripes;
+  p.down = BLOCK / p.across;
+  p.row = (int)threadIdx.x / p.across;
+  p.group = (int)threadIdx.x % p.across;
+  return p;
+}
+
 template <enum element ELEMENT, int COUNT>
-static __device__ inline void whole_copy(struct copy c, const struct gather_launch &l) {
-  // 80 values of a thread: 18 rows of 784 columns, 1/15 of 256 rows, at once
-  enum { ROWS = COUNT == 1 ? 16 : 80 / COUNT };
-  const int64_t groups = c.n / COUNT;
-  const unsigned stripes = (unsigned)((groups + BLOCK - 1) / BLOCK);
-  struct element_tiling t;
-  t.across = (int)((groups + stripes - 1) / stripes);
-  t.down = BLOCK / t.across;
-  for (unsigned stripe = 0; stripe < stripes; stripe++) {
-    if (!place_thread(c, t, stripe, COUNT)) continue;
+static __device__ inline void whole_copy(struct copy c, const struct whole_place &place,
+                                         const struct gather_launch &l) {
+  // Of the widest accesses 80 values of a thread at once: 18 rows of 784 columns, 1/15 of 256 rows.
+  enum { ROWS = COUNT == (ELEMENT == ELEMENT_BF16 ? 8 : 4) ? 80 / COUNT : 8 };
+  c.row = place.row, c.down = place.down;
+  if (c.row >= c.down) return;
+  for (int stripe = 0; stripe < place.stripes; stripe++) {
+    c.column = ((int64_t)stripe * place.across + place.group) * COUNT;
+    if (c.column >= c.n) continue;
     if (ELEMENT == ELEMENT_BF16 && c.form == INPUT_NORMALISED) {
       if constexpr (COUNT == 8) copy_words<uint4, ROWS>(c);
       if constexpr (COUNT == 4) copy_words<uint2, ROWS>(c);
@@ -53,10 +66,22 @@ static __device__ inline void whole_copy(struct copy c, const struct gather_laun
   }
 }
 
+static __device__ inline void whole_copy_targets(struct copy c, const struct gather_launch &l) {
+  enum { ROWS = 4 };
+  const struct whole_place place = whole_place_of((int)c.n);
+  c.row = place.row, c.down = place.down;
+  if (c.row >= c.down) return;
+  for (int stripe = 0; stripe < place.stripes; stripe++) {
+    c.column = (int64_t)stripe * place.across + place.group;
+    if (c.column < c.n) copy_values<ELEMENT_F32, 1, ROWS>(c, NULL, l.y_shift, l.y_scale);
+  }
+}
+
 // The block's rows of X, and of y where that has several columns.
 template <enum element ELEMENT>
 static __device__ inline void whole_gather_cells(const struct gather_launch &l, const struct source_table &sources,
                                                  const struct device_step *step, int64_t first, int64_t end,
+                                                 int columns, const struct whole_place &place,
                                                  struct whole_rows *found) {
   typedef typename Element<ELEMENT>::type type;
   const float *const y = l.y && l.n_y > 1 ? sources.y : NULL;
@@ -73,20 +98,15 @@ static __device__ inline void whole_gather_cells(const struct gather_launch &l, 
     if (sources.X) {
       c.from = sources.X, c.begin = found->X, c.form = sources.form, c.n = l.n_x, c.to = l.X;
       c.to.data = (type *)l.X.data + first * l.X.ld;
-      const int columns = gather_columns(l);
       if constexpr (ELEMENT == ELEMENT_BF16)
-        if (columns == 8) whole_copy<ELEMENT, 8>(c, l);
-      if (columns == 4) whole_copy<ELEMENT, 4>(c, l);
-      if (columns == 1) whole_copy<ELEMENT, 1>(c, l);
+        if (columns == 8) whole_copy<ELEMENT, 8>(c, place, l);
+      if (columns == 4) whole_copy<ELEMENT, 4>(c, place, l);
+      if (columns == 1) whole_copy<ELEMENT, 1>(c, place, l);
     }
     if (y) {
       c.from = y, c.begin = found->y, c.form = INPUT_FLOATS, c.n = l.n_y;
       c.to.data = l.y + first * l.n_y, c.to.ld = l.n_y;
-      enum { ROWS = 4 };
-      struct element_tiling t;
-      t.across = (int)(l.n_y < (int)BLOCK ? l.n_y : (int)BLOCK), t.down = BLOCK / t.across;
-      for (unsigned stripe = 0; (int64_t)stripe * t.across < l.n_y; stripe++)
-        if (place_thread(c, t, stripe, 1)) copy_values<ELEMENT_F32, 1, ROWS>(c, NULL, l.y_shift, l.y_scale);
+      whole_copy_targets(c, l);
     }
     __syncthreads();  // `found` is free
   }
@@ -147,10 +167,9 @@ static __device__ inline void whole_gather_targets(const struct gather_launch &l
 // The same for all rows, and the sum of the weights: chunks of the gather's kernel, each as block_sum adds it, then the
 // chunks as they are added there.
 static __device__ inline void whole_gather_weights(const struct gather_launch &l, const struct source_table &sources,
-                                                   const struct device_step *step, const float *y,
+                                                   const struct device_step *step, const float *y, int chunk,
                                                    struct whole_weights *shared) {
   enum { WARPS = BLOCK / WARP, AT_ONCE = 4, FAR = MOST_CHUNK / BLOCK };
-  const int chunk = gather_tiling_of(l, gather_columns(l)).chunk;
   const int parts = chunk < BLOCK ? (chunk + WARP - 1) / WARP : (int)WARPS;  // of a chunk: its warps
   const int most = MOST_CHUNK / chunk < BLOCK ? MOST_CHUNK / chunk : (int)BLOCK;
   const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
@@ -192,7 +211,7 @@ static __device__ inline void whole_gather_weights(const struct gather_launch &l
   if (threadIdx.x == 0) *l.weight_sum = sum;
 }
 
-// As launch_gather, except that whole_advance is to follow. What it writes, state->current and the weights' sum too, may be
+// As launch_gather, of less than 2^31 rows and columns, except that whole_advance is to follow. What it writes, state->current and the weights' sum too, may be
 // read behind the next CLUSTER_SYNC.
 template <enum element ELEMENT>
 static __device__ void whole_gather(const struct gather_launch &l, unsigned block, unsigned blocks) {
@@ -202,15 +221,19 @@ static __device__ void whole_gather(const struct gather_launch &l, unsigned bloc
   const struct source_table sources = *l.sources;
   const double bad_step = l.queue && l.bad_step ? *l.bad_step : 0;
   const struct device_step *const now = l.queue ? &l.queue[l.state->next] : &l.state->current;
+  // Meanwhile, what needs divisions.
+  const int columns = gather_columns(l), each = (int)(((unsigned)l.rows + blocks - 2) / (blocks - 1));
+  const struct whole_place place = whole_place_of((int)l.n_x / columns);
+  const int chunk = block == blocks - 1 ? gather_tiling_of(l, columns).chunk : 0;
   if (bad_step != 0) return;
   load_step(now, &step);
   if (block < blocks - 1) {
-    const int64_t each = (l.rows + blocks - 2) / (blocks - 1), first = block * each;
-    whole_gather_cells<ELEMENT>(l, sources, &step, first, first + each < l.rows ? first + each : l.rows, &shared.rows);
+    const int64_t first = (int64_t)block * each, end = first + each < l.rows ? first + each : l.rows;
+    whole_gather_cells<ELEMENT>(l, sources, &step, first, end, columns, place, &shared.rows);
     return;
   }
   if (l.queue) store_current(l.state, &step);
-  if (l.y && sources.y) whole_gather_weights(l, sources, &step, sources.y, &shared.weights);
+  if (l.y && sources.y) whole_gather_weights(l, sources, &step, sources.y, chunk, &shared.weights);
 }
 
 // By one thread, behind a CLUSTER_SYNC after whole_gather, when no block reads the queue any more: on to its next step.

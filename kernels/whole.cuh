@@ -338,44 +338,68 @@ static __device__ inline double whole_add_pieces(const struct norm_launch &l, co
   return warp_sum(lane < l.layers ? layers[lane] : 0.0);
 }
 
+// Bit k is set if x of piece k is of no use: a parameter that is not finite.
 template <enum update_rule RULE>
-static __device__ inline bool whole_apply(const struct update_coefficients_f32 &coefficients,
-                                          const struct whole_places &p, struct whole_floats &x) {
-  bool is_bad = false;
+static __device__ inline unsigned whole_apply(const struct update_coefficients_f32 &coefficients,
+                                              const struct whole_places &p, struct whole_floats &x) {
+  struct update_coefficients_quick quick;
+  static_assert(sizeof quick == sizeof coefficients, "the same members");
+  memcpy(&quick, &coefficients, sizeof quick);
+  unsigned not_finite = 0;
 #pragma unroll
   for (int k = 0; k < WHOLE_PIECES; k++) {
     if (p.at[k] < 0) continue;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-      x.w[k][i] = formula_update_f32(RULE, &coefficients, x.w[k][i], x.g[k][i], &x.v[k][i], &x.s[k][i]);
-      is_bad |= !is_finite(x.w[k][i]);
+      x.w[k][i] = formula_update_quick(RULE, &quick, x.w[k][i], x.g[k][i], &x.v[k][i], &x.s[k][i]);
+      if (!is_finite(x.w[k][i])) not_finite |= 1u << k;
     }
   }
-  return is_bad;
+  return not_finite;
+}
+
+// The update of 8 floats as they are in memory, one by one.
+static __device__ inline void whole_update_slowly(const struct update_launch &l,
+                                                  const struct update_coefficients_f32 &coefficients, int at) {
+  const struct update_moments moments = update_moments_of(l.rule);
+#pragma unroll 1
+  for (int end = at + 8; at < end; at++) {
+    float v = moments.moment1 ? l.moment1[at] : 0.0f, s = moments.moment2 ? l.moment2[at] : 0.0f;
+    const float w = formula_update_f32(l.rule, &coefficients, l.parameters[at], l.gradients[at], &v, &s);
+    if (!is_finite(w)) *l.bad_parameters = 1;
+    l.parameters[at] = w;
+    if (moments.moment1) l.moment1[at] = v;
+    if (moments.moment2) l.moment2[at] = s;
+    if (l.working) ((uint16_t *)l.working)[at] = bf16_bits(w);
+  }
 }
 
 static __device__ inline void whole_update(const struct update_launch &l,
                                            const struct update_coefficients_f32 &coefficients,
                                            const struct whole_places &p, struct whole_floats &x) {
-  bool is_bad = false;
+  unsigned slow = 0;
   switch (l.rule) {
-    case UPDATE_GD: is_bad = whole_apply<UPDATE_GD>(coefficients, p, x); break;
-    case UPDATE_MOMENTUM: is_bad = whole_apply<UPDATE_MOMENTUM>(coefficients, p, x); break;
-    case UPDATE_NESTEROV: is_bad = whole_apply<UPDATE_NESTEROV>(coefficients, p, x); break;
-    case UPDATE_RMSPROP: is_bad = whole_apply<UPDATE_RMSPROP>(coefficients, p, x); break;
-    case UPDATE_RMSPROP_MOMENTUM: is_bad = whole_apply<UPDATE_RMSPROP_MOMENTUM>(coefficients, p, x); break;
-    case UPDATE_ADAM: is_bad = whole_apply<UPDATE_ADAM>(coefficients, p, x); break;
+    case UPDATE_GD: slow = whole_apply<UPDATE_GD>(coefficients, p, x); break;
+    case UPDATE_MOMENTUM: slow = whole_apply<UPDATE_MOMENTUM>(coefficients, p, x); break;
+    case UPDATE_NESTEROV: slow = whole_apply<UPDATE_NESTEROV>(coefficients, p, x); break;
+    case UPDATE_RMSPROP: slow = whole_apply<UPDATE_RMSPROP>(coefficients, p, x); break;
+    case UPDATE_RMSPROP_MOMENTUM: slow = whole_apply<UPDATE_RMSPROP_MOMENTUM>(coefficients, p, x); break;
+    case UPDATE_ADAM: slow = whole_apply<UPDATE_ADAM>(coefficients, p, x); break;
   }
-  if (is_bad) *l.bad_parameters = 1;
   const struct update_moments moments = update_moments_of(l.rule);
 #pragma unroll
   for (int k = 0; k < WHOLE_PIECES; k++) {
-    if (p.at[k] < 0) continue;
+    if (p.at[k] < 0 || slow >> k & 1) continue;
     store_values<ELEMENT_F32, 8>(l.parameters + p.at[k], x.w[k]);
     if (moments.moment1) store_values<ELEMENT_F32, 8>(l.moment1 + p.at[k], x.v[k]);
     if (moments.moment2) store_values<ELEMENT_F32, 8>(l.moment2 + p.at[k], x.s[k]);
     if (l.working) store_values<ELEMENT_BF16, 8>((uint16_t *)l.working + p.at[k], x.w[k]);
   }
+  static_assert(WHOLE_PIECES == 4, "the places below");
+#pragma unroll 1
+  for (int k = 0; slow >> k; k++)
+    if (slow >> k & 1)
+      whole_update_slowly(l, coefficients, k == 0 ? p.at[0] : k == 1 ? p.at[1] : k == 2 ? p.at[2] : p.at[3]);
 }
 
 // As launch_norm and launch_update behind it; with whole_advance. Of up to NETWORK_LAYERS layers, and of

@@ -261,18 +261,22 @@ FORMULA float formula_cross_entropy_slope(float p, float q, float f) { return (p
 
 #define REAL float
 #define REAL_SQRT sqrtf
+#define REAL_QUOTIENT(x, y) ((x) / (y))
 #define TYPED(name) name##_f32
 #include "backend/formulas_real.h"
 #undef REAL
 #undef REAL_SQRT
+#undef REAL_QUOTIENT
 #undef TYPED
 
 #define REAL double
 #define REAL_SQRT sqrt
+#define REAL_QUOTIENT(x, y) ((x) / (y))
 #define TYPED(name) name##_f64
 #include "backend/formulas_real.h"
 #undef REAL
 #undef REAL_SQRT
+#undef REAL_QUOTIENT
 #undef TYPED
 
 #endif

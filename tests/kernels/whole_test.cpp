@@ -355,8 +355,8 @@ struct Trained {
       : random(seed),
         parameters(draws(flat, 1, true)),
         gradients(draws(flat, 0.01F, true)),
-        moment1(draws(flat, 0.1F, update_moments_of(rule).moment1)),
-        moment2(draws(flat, 0, update_moments_of(rule).moment2)),
+        moment1(draws(flat, 0.1F, update_moments_of(rule).moment1, seed % 3 == 0)),
+        moment2(draws(flat, 0, update_moments_of(rule).moment2, seed % 3 == 0)),
         working(with_copy ? flat.n : 0, 0x1234),
         pieces(flat.pieces),
         scalars(SCALAR_SLOTS, 0),
@@ -381,11 +381,15 @@ struct Trained {
     scalars.set(SCALAR_TOTAL_LOSS, 0.1), scalars.set(SCALAR_TOTAL_WEIGHT, 11);
     scalars.set(SCALAR_LOSS, 0.3), scalars.set(SCALAR_WEIGHT_SUM, 1.7);
   }
-  std::vector<float> draws(const Flat &flat, float size, bool there) {
+  std::vector<float> draws(const Flat &flat, float size, bool there, bool extremes = false) {
     std::vector<float> x(there ? static_cast<size_t>(flat.n) : 0);
     for (float &each : x) {
       const float unit = static_cast<float>(random() % 20001) / 10000 - 1;
       each = random() % 16 == 0 ? 0 : size == 0 ? unit * unit : unit * size;
+      if (extremes && random() % 32 == 0)
+        each = std::copysign(std::ldexp(1 + std::fabs(unit), static_cast<int>(random() % 250) - 149),
+                             size == 0 ? 1 : unit);
+      if (extremes && random() % 64 == 0) each = -0.0F;
     }
     return x;
   }

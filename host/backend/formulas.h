@@ -30,6 +30,13 @@
 #define FORMULA_QUOTIENT(x, y) ((x) / (y))
 #endif
 
+/* a b - c d, where the first product, or the second, may be fused with the subtraction. A compiler for GPUs fuses either,
+ * depending on what surrounds it; such a target defines them, so that all kernels give the same bits. */
+#ifndef FORMULA_FUSED_FIRST
+#define FORMULA_FUSED_FIRST(a, b, c, d) ((a) * (b) - (c) * (d))
+#define FORMULA_FUSED_SECOND(a, b, c, d) ((a) * (b) - (c) * (d))
+#endif
+
 /* 2^n for -126 <= n <= 127, n as two's complement. */
 FORMULA float formula_power(uint32_t n) { return float_from_bits((n + 127) << 23); }
 
@@ -254,18 +261,22 @@ FORMULA float formula_cross_entropy_slope(float p, float q, float f) { return (p
 
 #define REAL float
 #define REAL_SQRT sqrtf
+#define REAL_QUOTIENT(x, y) ((x) / (y))
 #define TYPED(name) name##_f32
 #include "backend/formulas_real.h"
 #undef REAL
 #undef REAL_SQRT
+#undef REAL_QUOTIENT
 #undef TYPED
 
 #define REAL double
 #define REAL_SQRT sqrt
+#define REAL_QUOTIENT(x, y) ((x) / (y))
 #define TYPED(name) name##_f64
 #include "backend/formulas_real.h"
 #undef REAL
 #undef REAL_SQRT
+#undef REAL_QUOTIENT
 #undef TYPED
 
 #endif

@@ -1,6 +1,6 @@
 /* The formulas that are needed in float32 and in float64, written once: formulas.h includes this file with REAL float,
  * whose names end in _f32, and with REAL double, whose names end in _f64. TYPED(name) adds the ending, REAL_SQRT is the
- * type's square root.
+ * type's square root, REAL_QUOTIENT its quotient. A target may include it once more with forms of its own for these two.
  *
  * Three families are not here, because the reference has independent versions that their float32 forms are tested
  * against: activations (from libm), the softmax losses (as sums over all classes) and the normalisation. */
@@ -64,36 +64,37 @@ FORMULA REAL TYPED(formula_gradient)(const COEFFICIENTS *c, REAL w, REAL gradien
 /* Gradient descent. */
 FORMULA REAL TYPED(formula_gd)(const COEFFICIENTS *c, REAL w, REAL gradient) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
-  return c->step.decay_factor * w - c->step.learning_rate * g;
+  return FORMULA_FUSED_FIRST(c->step.decay_factor, w, c->step.learning_rate, g);
 }
 
 /* Momentum: Polyak (1964), the heavy ball; v does not contain the learning rate. */
 FORMULA REAL TYPED(formula_momentum)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *v) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
   *v = c->momentum * *v + g;
-  return c->step.decay_factor * w - c->step.learning_rate * *v;
+  return FORMULA_FUSED_FIRST(c->step.decay_factor, w, c->step.learning_rate, *v);
 }
 
 /* Nesterov (1983), in PyTorch's form: w is the point at which the gradient is taken, one momentum step ahead. */
 FORMULA REAL TYPED(formula_nesterov)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *v) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
   *v = c->momentum * *v + g;
-  return c->step.decay_factor * w - c->step.learning_rate * (g + c->momentum * *v);
+  return FORMULA_FUSED_FIRST(c->step.decay_factor, w, c->step.learning_rate, g + c->momentum * *v);
 }
 
 /* RMSProp: Hinton (2012), Neural Networks for Machine Learning, lecture 6e. */
 FORMULA REAL TYPED(formula_rmsprop)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *s) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
   *s = c->rho * *s + c->one_minus_rho * (g * g);
-  return c->step.decay_factor * w - c->step.learning_rate * (g / (REAL_SQRT(*s) + c->epsilon));
+  return FORMULA_FUSED_SECOND(c->step.decay_factor, w, c->step.learning_rate,
+                              REAL_QUOTIENT(g, REAL_SQRT(*s) + c->epsilon));
 }
 
 /* RMSProp with Polyak's momentum on the scaled gradient. */
 FORMULA REAL TYPED(formula_rmsprop_momentum)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *v, REAL *s) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
   *s = c->rho * *s + c->one_minus_rho * (g * g);
-  *v = c->momentum * *v + g / (REAL_SQRT(*s) + c->epsilon);
-  return c->step.decay_factor * w - c->step.learning_rate * *v;
+  *v = c->momentum * *v + REAL_QUOTIENT(g, REAL_SQRT(*s) + c->epsilon);
+  return FORMULA_FUSED_FIRST(c->step.decay_factor, w, c->step.learning_rate, *v);
 }
 
 /* Adam: Kingma and Ba (2015), algorithm 1; with weight decay AdamW: Loshchilov and Hutter (2019), algorithm 2. */
@@ -102,7 +103,8 @@ FORMULA REAL TYPED(formula_adam)(const COEFFICIENTS *c, REAL w, REAL gradient, R
   *m = c->beta1 * *m + c->one_minus_beta1 * g;
   *s = c->beta2 * *s + c->one_minus_beta2 * (g * g);
   const REAL root = REAL_SQRT(*s) * c->step.root_bias_correction;
-  return c->step.decay_factor * w - c->step.corrected_learning_rate * (*m / (root + c->epsilon));
+  return FORMULA_FUSED_SECOND(c->step.decay_factor, w, c->step.corrected_learning_rate,
+                              REAL_QUOTIENT(*m, root + c->epsilon));
 }
 
 /* Applies the rule. A moment that it does not use is neither read nor written. */

@@ -39,7 +39,7 @@ enum { CELLS = 16, SHARES = BLOCK / CELLS };
 
 __global__ void __launch_bounds__(BLOCK) weights_of_slices(struct weights_launch l, struct slicing slicing) {
   GRID_BEGIN();
-  __shared__ __align__(16) float sums[SHARES][CELLS][4];
+  SHARED_VARIABLE(sums, float[SHARES][CELLS][4]);
   const int cell = (int)blockIdx.x * CELLS + (int)threadIdx.x % CELLS;
   const int each = (slicing.count + SHARES - 1) / SHARES, first = (int)threadIdx.x / CELLS * each;
   const int end = first + each < slicing.count ? first + each : slicing.count;

@@ -24,7 +24,8 @@ static __device__ inline float device_quotient(float x, float y) {
 #include "kernels.h"
 
 // LAUNCH(kernel<...>, blocks, threads, stream, arguments...) is the launch's error. LAUNCH_SHARED has `bytes` of shared
-// memory for the kernel, which finds them, aligned to 128, by SHARED_MEMORY(name).
+// memory for the kernel, which finds them, aligned to 128, by SHARED_MEMORY(name). SHARED_VARIABLE(name, type) declares a
+// variable in shared memory, also an array: SHARED_VARIABLE(sums, float[8][4]). One of 16 bytes or more is aligned to 16.
 //
 // Launched so, a kernel may start while the one before it on the stream still runs (programmatic dependent launch,
 // compute capability 9.0 and later; CUDA C++ Programming Guide), which hides the time of its launch. Therefore every
@@ -36,6 +37,10 @@ static __device__ inline float device_quotient(float x, float y) {
 #ifdef __CUDACC__
 #include <cuda_bf16.h>
 #define SHARED_MEMORY(name) extern __shared__ __align__(128) unsigned char name[]
+template <typename T>
+using shared_type = T;
+#define SHARED_VARIABLE(name, ...) \
+  __shared__ alignas(sizeof(__VA_ARGS__) < 16 ? alignof(__VA_ARGS__) : 16) shared_type<__VA_ARGS__> name
 static __device__ inline void grid_begin(void) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
@@ -266,7 +271,7 @@ static __device__ inline T warp_sum(T x) {
 // without a barrier in between.
 template <typename T>
 static __device__ inline T block_sum(T x) {
-  __shared__ T sums[BLOCK / WARP];
+  SHARED_VARIABLE(sums, T[BLOCK / WARP]);
   x = warp_sum(x);
   __syncthreads();  // the previous call's sums may still be read
   if (threadIdx.x % WARP == 0) sums[threadIdx.x / WARP] = x;
@@ -281,7 +286,7 @@ static __device__ inline T block_sum(T x) {
 // True in every thread of the last of `blocks` blocks to get here; everything that the blocks wrote before is visible
 // to it. The counter is 0 again afterwards. Called once by every thread of every block.
 static __device__ inline bool is_last_of(unsigned *counter, unsigned blocks) {
-  __shared__ bool last;
+  SHARED_VARIABLE(last, bool);
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) last = atomicInc(counter, blocks - 1) == blocks - 1;

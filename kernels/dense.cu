@@ -131,7 +131,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
 // Adds the values of the threads of each column; the sums are in the first row of threads.
 template <int COUNT>
 static __device__ inline void add_rows(const struct pass_grid &grid, const struct place &at, float (&sums)[COUNT]) {
-  __shared__ float shared[COUNT][BLOCK];
+  SHARED_VARIABLE(shared, float[COUNT][BLOCK]);
   for (int left = grid.down; left > 1;) {
     const int half = (left + 1) / 2;
     if (at.down >= half && at.down < left)

@@ -21,7 +21,7 @@ static __device__ inline void make_current(struct step_state *state, const struc
 
 static __global__ void fetch_kernel(struct step_state *state, const struct device_step *queue) {
   GRID_BEGIN();
-  __shared__ struct device_step step;
+  SHARED_VARIABLE(step, struct device_step);
   load_step(&queue[state->next], &step);
   make_current(state, &step);
 }
@@ -238,9 +238,9 @@ static __device__ inline bool place_thread(struct copy &c, const struct element_
 template <enum element ELEMENT, int COUNT>
 static __global__ void __launch_bounds__(BLOCK, 4) gather_kernel(struct gather_launch l, struct gather_tiling t) {
   GRID_BEGIN();
-  __shared__ struct device_step step;
-  __shared__ int64_t begin[MOST_CHUNK];
-  __shared__ bool last;
+  SHARED_VARIABLE(step, struct device_step);
+  SHARED_VARIABLE(begin, int64_t[MOST_CHUNK]);
+  SHARED_VARIABLE(last, bool);
   // Side by side, since the latency of each read counts in a small step. After a bad step the queue does not advance.
   const struct source_table sources = *l.sources;
   const double bad_step = l.queue && l.bad_step ? *l.bad_step : 0;

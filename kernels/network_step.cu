@@ -135,7 +135,7 @@ enum { CELLS = 16, SHARES = BLOCK / CELLS };
 
 static __global__ void __launch_bounds__(BLOCK) step_sum_kernel(struct network_launch l, int slices) {
   GRID_BEGIN();
-  __shared__ __align__(16) float sums[SHARES][CELLS][4];
+  SHARED_VARIABLE(sums, float[SHARES][CELLS][4]);
   const struct step_partials partials(l);
   if (blockIdx.x == 0) {
     double total = 0;

@@ -360,7 +360,7 @@ static __global__ void __launch_bounds__(TILE::THREADS, TILE::BLOCKS) network_st
   if constexpr (STEP) {
     const struct step_lane at;
     const struct step_partials partials(l);
-    __shared__ double totals[TILE::WARPS];
+    SHARED_VARIABLE(totals, double[TILE::WARPS]);
     total = warp_sum(total);
     if (at.lane == 0) totals[at.warp] = total;
     write_gradients<TILE>(l, gradients, partials.slices + blockIdx.x * l.n_gradients, (float *)shared, at);

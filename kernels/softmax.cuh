@@ -128,7 +128,7 @@ static __device__ inline void store_row(typename Element<ELEMENT>::type *z, int 
 // Replaces z by the exponentials of z - max. Those of columns beyond n are below 2^-149 and lost in the sum.
 template <int LANES, int CHUNKS, bool FULL>
 static __device__ inline struct softmax_row exponentials_of(float (&z)[CHUNKS][CHUNK], int n, bool distances) {
-  __shared__ struct softmax_parts parts;
+  SHARED_VARIABLE(parts, struct softmax_parts);
   struct softmax_row row = {-INFINITY, 0.0f, 0.0f, 0.0f};
 #pragma unroll
   for (int j = 0; j < CHUNKS; j++)
@@ -166,7 +166,7 @@ static __device__ inline struct softmax_row exponentials_of(float (&z)[CHUNKS][C
 template <int LANES, enum element ELEMENT, bool MAX_FIRST = false>
 static __device__ inline struct softmax_row exponentials_of_long(const typename Element<ELEMENT>::type *z, int n,
                                                                  bool wide, bool distances) {
-  __shared__ struct softmax_parts parts;
+  SHARED_VARIABLE(parts, struct softmax_parts);
   struct softmax_row row = {-INFINITY, 0.0f, 0.0f, 0.0f};
   const int left = n - chunk_column<LANES>(0);
   float values[CHUNK], max = -INFINITY, sum = 0.0f;

@@ -1,85 +1,12 @@
 // dW = dZ^T A_in and db, the column sums of dZ, in one pass over the rows: for layers of at most 320 units, whose dW is a
 // small matrix and a sum over all of a long batch.
 //
-// The rows are cut into slices, dW into tiles. A block computes one tile for one slice: it walks down the slice a few
-// rows at a time, through a ring of stages in shared memory, and keeps the tile in registers. The slices' partial sums
-// go to scratch, and a second kernel adds them in order: one block alone would read them at the speed of one
+// The rows are cut into slices, dW into tiles. A block computes one tile for one slice. The slices' partial sums go to
+// scratch, and a second kernel adds them in order: one block alone would read them at the speed of one
 // multiprocessor. The slices follow from the shape and the variant.
-#include "weights_warp.cuh"
+#include "weights_tile.cuh"
 
 namespace {
-
-// ---- the tile of one block ----
-
-// RESIDENT: the blocks that a multiprocessor should hold, which limits the registers. 16 bytes of padding behind a row
-// of bf16 put 8 rows of a transposing load into different banks; 32 bytes behind a row of F32 do so for the loads of
-// Tf32Warp.
-template <class WARP_, int WARPS_OUT_, int WARPS_IN_, int STAGES_, int RESIDENT_>
-struct Tile {
-  typedef WARP_ Warp;
-  typedef typename Element<Warp::ELEMENT>::type type;
-  enum {
-    WARPS_IN = WARPS_IN_,
-    OUT = WARPS_OUT_ * Warp::OUT,
-    IN = WARPS_IN_ * Warp::IN,
-    THREADS = WARPS_OUT_ * WARPS_IN_ * WARP,
-    RESIDENT = RESIDENT_,
-    STAGES = STAGES_,
-    ROWS = 64 / sizeof(type), /* of a stage */
-    LD_OUT = OUT + 8,
-    LD_IN = IN + 8,
-    STAGE = ROWS * (LD_OUT + LD_IN), /* elements */
-    BYTES = STAGES * STAGE * sizeof(type)
-  };
-  static_assert(OUT % 32 == 0 && IN % 32 == 0, "what the padding of the rows relies on");
-  static_assert(BYTES <= 99 << 10, "every GPU since sm_80 gives so much to a block");
-};
-
-// A thread's part in copying ROWS rows of COLUMNS columns of a matrix into a stage: one unit of 16 bytes in every
-// DOWN-th row.
-template <enum element ELEMENT, int COLUMNS, int ROWS, int THREADS>
-struct Copies {
-  typedef typename Element<ELEMENT>::type type;
-  enum { WIDE = Element<ELEMENT>::WIDE, UNITS = COLUMNS / WIDE, DOWN = THREADS / UNITS, LD = COLUMNS + 8 };
-  enum { TURNS = (ROWS + DOWN - 1) / DOWN };
-  static_assert(THREADS % UNITS == 0, "a thread stays in its columns");
-  const type *from; /* in the thread's first row of the next stage */
-  int64_t ld;
-  int row, column; /* in the stage */
-  int bytes;       /* of the unit that are left of column n */
-
-  __device__ Copies(const struct device_matrix &m, int64_t first_row, int first_column, int64_t n) {
-    row = (int)threadIdx.x / UNITS, column = (int)threadIdx.x % UNITS * WIDE;
-    ld = m.ld;
-    from = (const type *)m.data + (first_row + row) * ld + first_column + column;
-    const int left = (int)n - first_column - column;
-    bytes = (left <= 0 ? 0 : left < WIDE ? left : WIDE) * (int)sizeof(type);
-  }
-
-  // One more stage; rows from `left` on are zeros.
-  __device__ void next(type *stage, int left) {
-#pragma unroll
-    for (int turn = 0; turn < TURNS; turn++) {
-      const int r = row + turn * DOWN;
-      if (ROWS % DOWN == 0 || r < ROWS)
-        copy_async(stage + r * LD + column, from + turn * DOWN * ld, r < left ? bytes : 0);
-    }
-    from += ROWS * ld;
-  }
-
-  // Adds what the thread has copied to its columns' sums.
-  __device__ void sum(const type *stage, float (&sums)[WIDE]) const {
-#pragma unroll
-    for (int turn = 0; turn < TURNS; turn++) {
-      const int r = row + turn * DOWN;
-      if (ROWS % DOWN != 0 && r >= ROWS) continue;
-      float values[WIDE];
-      load_values<ELEMENT, WIDE>(stage + r * LD + column, values);
-#pragma unroll
-      for (int i = 0; i < WIDE; i++) sums[i] += values[i];
-    }
-  }
-};
 
 // How the rows are cut; a slice's partial sums are dW with rows of whole units of 4, then db.
 struct slicing {
@@ -91,81 +18,18 @@ template <class TILE>
 __global__ void __launch_bounds__(TILE::THREADS, TILE::RESIDENT)
     weights_of_slice(struct weights_launch l, struct slicing slicing) {
   GRID_BEGIN();
-  typedef typename TILE::Warp Warp;
-  typedef typename TILE::type type;
-  typedef Copies<Warp::ELEMENT, TILE::OUT, TILE::ROWS, TILE::THREADS> Left;
-  typedef Copies<Warp::ELEMENT, TILE::IN, TILE::ROWS, TILE::THREADS> Right;
   SHARED_MEMORY(shared);
-  type *const stages = (type *)shared;
   const int tiles_in = ((int)l.n_in + TILE::IN - 1) / TILE::IN;
   const int first_out = (int)blockIdx.x / tiles_in * TILE::OUT, first_in = (int)blockIdx.x % tiles_in * TILE::IN;
   const int64_t slice = blockIdx.y, first_row = slice * slicing.rows;
-  int left = (int)(l.rows - first_row < slicing.rows ? l.rows - first_row : slicing.rows); /* rows to be copied */
-  int steps = (left + TILE::ROWS - 1) / TILE::ROWS;
-  const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;
-  const int warp_out = warp / TILE::WARPS_IN * Warp::OUT, warp_in = warp % TILE::WARPS_IN * Warp::IN;
-  const bool sums_columns = l.bias_gradient && first_in == 0;
-
-  Left dZ(l.dZ, first_row, first_out, l.n_out);
-  Right A(l.A_in, first_row, first_in, l.n_in);
-  const auto fetch = [&](int stage) {
-    if (left > 0) {
-      dZ.next(stages + stage * TILE::STAGE, left);
-      A.next(stages + stage * TILE::STAGE + TILE::ROWS * TILE::LD_OUT, left);
-      left -= TILE::ROWS;
-    }
-    copy_commit();
-  };
-#pragma unroll
-  for (int stage = 0; stage < TILE::STAGES - 1; stage++) fetch(stage);
-
-  Warp product;
-  float sums[Left::WIDE] = {};
-  int stage = 0;
-  for (; steps > 0; steps--) {
-    copy_wait<TILE::STAGES - 2>();
-    __syncthreads();  // this stage has arrived; no thread still reads the one before it, the next to be overwritten
-    fetch(stage == 0 ? TILE::STAGES - 1 : stage - 1);
-    const type *const dZ_stage = stages + stage * TILE::STAGE, *const A_stage = dZ_stage + TILE::ROWS * TILE::LD_OUT;
-#pragma unroll
-    for (int row = 0; row < TILE::ROWS; row += Warp::ROWS)
-      product.template add<TILE::LD_OUT, TILE::LD_IN>(dZ_stage + row * TILE::LD_OUT + warp_out,
-                                                      A_stage + row * TILE::LD_IN + warp_in, lane);
-    if (sums_columns) dZ.sum(dZ_stage, sums);
-    stage = stage == TILE::STAGES - 1 ? 0 : stage + 1;
-  }
-
+  const int rows = (int)(l.rows - first_row < slicing.rows ? l.rows - first_row : slicing.rows);
   const bool partial = slicing.count > 1;
   float *const partials = (float *)l.scratch.partials + slice * slicing.floats;
-  float *const dW = partial ? partials : l.gradient;
-  const int64_t ld = partial ? slicing.ld : l.ld;
-  product.each(lane, [&](int out, int in, const auto &values) {
-    enum { COUNT = sizeof values / sizeof *values };
-    out += first_out + warp_out, in += first_in + warp_in;
-    if (out >= l.n_out || in >= l.n_in) return;
-    float *const to = dW + out * ld + in;
-    if (partial) {
-      store_values<ELEMENT_F32, COUNT>(to, values);
-    } else {
-#pragma unroll
-      for (int i = 0; i < COUNT; i++)
-        if (in + i < l.n_in) to[i] = values[i];
-    }
-  });
-  if (!sums_columns) return;
-
-  float *const table = (float *)shared; /* (DOWN, OUT) */
-  copy_wait<0>();
-  __syncthreads();
-  store_values<ELEMENT_F32, Left::WIDE>(table + dZ.row * TILE::OUT + dZ.column, sums);
-  __syncthreads();
-  float *const db = partial ? partials + l.n_out * slicing.ld : l.bias_gradient;
-  for (int j = (int)threadIdx.x; j < TILE::OUT && first_out + j < l.n_out; j += TILE::THREADS) {
-    float sum = 0;
-#pragma unroll
-    for (int row = 0; row < Left::DOWN; row++) sum += table[row * TILE::OUT + j];
-    db[first_out + j] = sum;
-  }
+  const struct weights_part part = {l.dZ, l.A_in, first_row, rows, (int)l.n_out, (int)l.n_in, first_out, first_in};
+  const struct weights_place whole = {l.gradient, l.ld, (int)l.n_in, false, l.bias_gradient};
+  const struct weights_place some = {partials, slicing.ld, slicing.ld, true,
+                                     l.bias_gradient ? partials + l.n_out * slicing.ld : nullptr};
+  sum_weights<TILE>(part, partial ? some : whole, shared);
 }
 
 // ---- the sum of the slices ----
@@ -175,7 +39,7 @@ enum { CELLS = 16, SHARES = BLOCK / CELLS };
 
 __global__ void __launch_bounds__(BLOCK) weights_of_slices(struct weights_launch l, struct slicing slicing) {
   GRID_BEGIN();
-  __shared__ __align__(16) float sums[SHARES][CELLS][4];
+  SHARED_VARIABLE(sums, float[SHARES][CELLS][4]);
   const int cell = (int)blockIdx.x * CELLS + (int)threadIdx.x % CELLS;
   const int each = (slicing.count + SHARES - 1) / SHARES, first = (int)threadIdx.x / CELLS * each;
   const int end = first + each < slicing.count ? first + each : slicing.count;

@@ -16,8 +16,6 @@
 #define __host__
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
-/* Blocks run one after another. When one begins all of it is NaN, except in templates and under AddressSanitizer, which guards variables
- * only in the usual sections. */
 #ifdef __has_feature
 #define EMULATED_ASAN __has_feature(address_sanitizer)
 #elif defined(__SANITIZE_ADDRESS__)
@@ -25,12 +23,6 @@
 #else
 #define EMULATED_ASAN 0
 #endif
-#if EMULATED_ASAN
-#define __shared__ static
-#else
-#define __shared__ static __attribute__((section("emulated_shared")))
-#endif
-
 struct uint3 {
   unsigned x, y, z;
 };
@@ -95,9 +87,26 @@ static inline unsigned atomicInc(unsigned *address, unsigned limit) {
   return old;
 }
 
-/* ---- dynamic shared memory ---- */
+/* ---- shared memory ---- */
 
-/* Exactly as long as the launch asks for, and all NaN when a block begins. */
+/* All of it is NaN when a block begins. There is no __shared__: each block of a cluster has variables of its own. */
+struct emulated_variable {
+  size_t bytes;
+  uint64_t turn; /* for which `at` holds */
+  void *at;
+};
+extern uint64_t emulate_turn; /* counts the turns of blocks */
+void *emulate_make_variable(emulated_variable *variable, const char *file, int line);
+static inline void *emulate_variable(emulated_variable *variable, const char *file, int line) {
+  return variable->turn == emulate_turn ? variable->at : emulate_make_variable(variable, file, line);
+}
+template <typename T>
+using emulated_type = T; /* also an array's */
+#define SHARED_VARIABLE(name, ...)                                              \
+  static emulated_variable variable_##name = {sizeof(__VA_ARGS__), 0, nullptr}; \
+  auto &name = *(emulated_type<__VA_ARGS__> *)emulate_variable(&variable_##name, __FILE__, __LINE__)
+
+/* Exactly as long as the launch asks for. */
 unsigned char *emulate_shared_memory(const char *file, int line);
 #define SHARED_MEMORY(name) unsigned char *const name = emulate_shared_memory(__FILE__, __LINE__)
 
@@ -154,23 +163,28 @@ static inline void copy_wait(void) {
 /* Under AddressSanitizer no thread of a grid's first block finds device memory accessible before it. */
 #define GRID_BEGIN() emulate_grid_begin(__FILE__, __LINE__)
 void emulate_grid_begin(const char *file, int line);
+/* Waits for all threads of all blocks of the cluster. */
 #define CLUSTER_SYNC() emulate_cluster_sync(__FILE__, __LINE__)
 void emulate_cluster_sync(const char *file, int line);
 
 extern uint64_t emulate_random; /* not 0: the state from which every order and time is drawn */
 uint64_t emulate_draw();
 enum { EMULATED_NAN = 0xff }; /* the byte that memory is filled with */
-/* A kernel under way. Blocks of kernels that may run at the same time take turns. */
+/* A kernel under way. Blocks, or clusters, of kernels that may run at the same time take turns. */
 struct emulated_kernel {
   dim3 blocks;
+  dim3 cluster; /* blocks that run together */
   unsigned threads;
   size_t shared;     /* bytes */
   bool programmatic; /* every thread has to pass GRID_BEGIN */
+  bool is_cluster;   /* the launch says so */
   std::function<void()> thread;
 };
 struct emulated_grid;
 emulated_grid *emulate_grid_start(const emulated_kernel *kernel);
-bool emulate_grid_block(emulated_grid *grid); /* runs one block; false, and the grid is freed: it was the last one */
+/* Runs one cluster, in most launches one block; false, and the grid is freed: it was the last one. */
+bool emulate_grid_turn(emulated_grid *grid);
+extern unsigned emulate_rank; /* in its cluster, of the block that runs */
 
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
@@ -203,6 +217,12 @@ static inline cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), en
                                                int value) {
   return emulate_set_attribute((const void *)kernel, attribute, value);
 }
+cudaError_t emulate_active_clusters(int *clusters, const void *kernel, const cudaLaunchConfig_t *config);
+template <typename... Parameters>
+static inline cudaError_t cudaOccupancyMaxActiveClusters(int *clusters, void (*kernel)(Parameters...),
+                                                         const cudaLaunchConfig_t *config) {
+  return emulate_active_clusters(clusters, (const void *)kernel, config);
+}
 template <typename... Parameters, typename... Arguments>
 static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters...),
                                              Arguments... arguments) {
@@ -211,6 +231,7 @@ static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, v
 }
 
 /* What the files of the emulation share. */
+static inline uint64_t emulated_volume(dim3 n) { return (uint64_t)n.x * n.y * n.z; }
 [[noreturn]] __attribute__((format(printf, 1, 2))) void emulate_misuse(const char *format, ...);
 bool emulate_in_kernel();
 bool emulate_is_global(const void *at); /* in device memory */

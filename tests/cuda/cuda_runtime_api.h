@@ -36,7 +36,8 @@ extern "C" {
   X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing")        \
   X(cudaErrorStreamCaptureInvalidated, 901, "operation failed due to a previous error during capture") \
   X(cudaErrorStreamCaptureUnjoined, 904, "capturing stream has unjoined work")                         \
-  X(cudaErrorStreamCaptureIsolation, 905, "dependency created on uncaptured work in another stream")
+  X(cudaErrorStreamCaptureIsolation, 905, "dependency created on uncaptured work in another stream")   \
+  X(cudaErrorInvalidClusterSize, 912, "cluster misconfiguration")
 #define EMULATED_ENUMERATOR(name, value, text) name = value,
 typedef enum cudaError { EMULATED_ERRORS(EMULATED_ENUMERATOR) } cudaError_t;
 #undef EMULATED_ENUMERATOR
@@ -149,7 +150,7 @@ int emulate_is_capturing(cudaStream_t stream);
  * the kernel that hits a bad address), devices, driver (its version), busy (a bit for each device of whose memory other
  * programs hold half), mig (one GPU in so many parts, CUDA_VISIBLE_DEVICES names the one to be seen), nvml and cublas
  * (0: that library is not there), code (0: of kernels, for this device), major (of the compute capability), processors
- * (the number of multiprocessors), late (1: every stream created from now on, 2: each with a chance of one half), guess
+ * (the number of multiprocessors), cluster (the most blocks of a cluster that it has room for), late (1: every stream created from now on, 2: each with a chance of one half), guess
  * (1: events measure times drawn at random, so that whatever might be chosen by time is), seed (of all that is drawn,
  * such as the order in which blocks and threads run). Before the first use: the environment's DESCENT_EMULATE. */
 void emulate_configure(const char *settings);

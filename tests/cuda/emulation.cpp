@@ -1,4 +1,5 @@
-/* Executes kernels on the host: the threads of a block as fibers, warp by warp from barrier to barrier. */
+/* Executes kernels on the host: the threads of a block as fibers, warp by warp from barrier to barrier; the blocks of a
+ * cluster in turns, to the next barrier or to the next one of the cluster. */
 #include <cuda_runtime.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,6 +23,8 @@
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 uint64_t emulate_random = 1;
+unsigned emulate_rank;
+uint64_t emulate_turn;
 
 uint64_t emulate_draw() { /* xorshift64 (Marsaglia 2003) */
   uint64_t &state = emulate_random;
@@ -71,7 +74,7 @@ struct Fiber {
   void *fake_stack; /* AddressSanitizer's */
 };
 
-enum State { READY, AT_BARRIER, EXCHANGES, ENDED };
+enum State { READY, AT_BARRIER, AT_CLUSTER_BARRIER, EXCHANGES, ENDED };
 struct Thread {
   Fiber *fiber = nullptr; /* none before it begins */
   State state = READY;
@@ -83,8 +86,16 @@ struct Thread {
   void *lane = nullptr;
   bool waited = false; /* has passed GRID_BEGIN */
 };
-std::vector<Thread> threads;      /* of the block that runs */
-Fiber scheduler, *left = nullptr; /* whose turn it was before the last switch */
+struct Block {
+  std::vector<Thread> threads;
+  uint3 index;
+  State state = READY;
+  unsigned char *dynamic = nullptr; /* shared memory of the launch's size */
+  std::vector<std::pair<const emulated_variable *, void *>> variables;
+};
+std::vector<Block> cluster(1);                      /* the blocks that run together */
+std::vector<Thread> *threads = &cluster[0].threads; /* of the block whose turn it is */
+Fiber scheduler, *left = nullptr;                   /* whose turn it was before the last switch */
 std::deque<Fiber> fibers;
 std::vector<Fiber *> idle;         /* wait for a thread to run */
 const std::function<void()> *body; /* the kernel with its arguments */
@@ -133,8 +144,8 @@ void next_lane() {
   uint64_t lane;
   current = nullptr;
   while (!current && lanes.next(&lane))
-    if (threads[first_lane + lane].state == READY) {
-      current = &threads[first_lane + lane];
+    if ((*threads)[first_lane + lane].state == READY) {
+      current = &(*threads)[first_lane + lane];
       threadIdx.x = (unsigned)(first_lane + lane);
     }
 }
@@ -209,24 +220,28 @@ bool at_same_place(const Thread &a, const Thread &b) {
          (a.file == b.file || strcmp(a.file, b.file) == 0);
 }
 
-/* `other` should be where `waiting` is. */
-[[noreturn]] void diverged(const Thread &waiting, size_t other, const char *what) {
-  const Thread *const t = other < threads.size() ? &threads[other] : nullptr;
-  std::string text = !t ? "does not exist" : t->state == ENDED ? "has ended" : "waits at ";
+/* Thread `other` of a block should be where `waiting`, of the block whose turn it is, waits. */
+[[noreturn]] void diverged(const Thread &waiting, const Block &block, size_t other, const char *what) {
+  const Thread *const t = other < block.threads.size() ? &block.threads[other] : nullptr;
+  const uint3 at = block.index;
+  std::string name, text = !t ? "does not exist" : t->state == ENDED ? "has ended" : "waits at ";
   if (t && t->state != ENDED) text += std::string(t->file) + ":" + std::to_string(t->line);
-  emulate_misuse("%s:%d: a %s of thread %zu in block %u,%u,%u is not reached by thread %zu, which %s", waiting.file,
-                 waiting.line, what, (size_t)(&waiting - threads.data()), blockIdx.x, blockIdx.y, blockIdx.z, other,
-                 text.c_str());
+  if (threads != &block.threads)
+    name = " of block " + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z);
+  emulate_misuse("%s:%d: a %s of thread %zu in block %u,%u,%u is not reached by thread %zu%s, which %s", waiting.file,
+                 waiting.line, what, (size_t)(&waiting - threads->data()), blockIdx.x, blockIdx.y, blockIdx.z, other,
+                 name.c_str(), text.c_str());
 }
 
 /* Called once no lane of the warp can continue: false if none waits for another lane. */
 bool exchange() {
+  std::vector<Thread> &now = *threads;
   uint64_t brought[LANES] = {};
   bool any = false;
-  const size_t end = std::min(threads.size(), (size_t)first_lane + LANES);
-  for (size_t i = first_lane; i < end; i++) brought[i - first_lane] = threads[i].value;
+  const size_t end = std::min(now.size(), (size_t)first_lane + LANES);
+  for (size_t i = first_lane; i < end; i++) brought[i - first_lane] = now[i].value;
   for (size_t i = first_lane; i < end; i++) {
-    Thread &t = threads[i];
+    Thread &t = now[i];
     if (t.state != EXCHANGES) continue;
     any = true;
     if (!(t.mask >> (i - first_lane) & 1))
@@ -234,48 +249,96 @@ bool exchange() {
     const size_t least = first_lane + (size_t)__builtin_ctz(t.mask); /* which is compared with all of its mask */
     const size_t last = i == least ? first_lane + LANES - 1 : least;
     for (size_t other = least; other <= last; other++)
-      if (t.mask >> (other - first_lane) & 1 && !(other < end && at_same_place(t, threads[other])))
-        diverged(t, other, t.all ? "warp's operation" : "shuffle");
+      if (t.mask >> (other - first_lane) & 1 && !(other < end && at_same_place(t, now[other])))
+        diverged(t, cluster[emulate_rank], other, t.all ? "warp's operation" : "shuffle");
     if (!(t.mask >> t.source & 1))
       emulate_misuse("%s:%d: a shuffle reads lane %u outside its mask", t.file, t.line, t.source);
     t.value = brought[t.source];
   }
-  if (any && threads[first_lane].all) {
+  if (any && now[first_lane].all) {
     void *operands[LANES];
-    for (size_t i = 0; i < LANES; i++) operands[i] = threads[first_lane + i].lane;
-    threads[first_lane].all(operands);
+    for (size_t i = 0; i < LANES; i++) operands[i] = now[first_lane + i].lane;
+    now[first_lane].all(operands);
   }
   for (size_t i = first_lane; i < end && any; i++)
-    if (threads[i].state == EXCHANGES) threads[i].state = READY;
+    if (now[i].state == EXCHANGES) now[i].state = READY;
   return any;
 }
 
-void run_block() {
-  threads.assign(blockDim.x, Thread());
-  for (;;) {
-    uint64_t warp;
-    Scrambled warps((blockDim.x + LANES - 1) / LANES);
-    while (warps.next(&warp)) {
-      first_lane = warp * LANES;
-      do {
-        lanes = Scrambled(std::min<uint64_t>(LANES, blockDim.x - first_lane));
-        give_turn(&scheduler);
-      } while (exchange());
-    }
-    const Thread *waiting = nullptr;
-    for (const Thread &t : threads)
-      if (t.state == AT_BARRIER) waiting = &t;
-    if (!waiting) return;
-    for (size_t i = 0; i < threads.size(); i++)
-      if (!at_same_place(*waiting, threads[i])) diverged(*waiting, i, "barrier");
-    for (Thread &t : threads) t.state = READY;
+/* The memory of the block whose turn it is, and its threads, take the place of another's. */
+void enter(size_t rank) {
+  Block *const block = &cluster[rank];
+  threads = &block->threads;
+  blockIdx = block->index;
+  emulate_rank = (unsigned)rank;
+  emulate_turn++;
+}
+
+/* Runs the block until all of its threads wait at one barrier, or have ended, and returns which it is. */
+State run_to_barrier() {
+  uint64_t warp;
+  Scrambled warps((blockDim.x + LANES - 1) / LANES);
+  while (warps.next(&warp)) {
+    first_lane = warp * LANES;
+    do {
+      lanes = Scrambled(std::min<uint64_t>(LANES, blockDim.x - first_lane));
+      give_turn(&scheduler);
+    } while (exchange());
+  }
+  const Thread *waiting = nullptr;
+  for (const Thread &t : *threads)
+    if (t.state != ENDED) waiting = &t;
+  if (!waiting) return ENDED;
+  const State state = waiting->state;
+  for (size_t i = 0; i < threads->size(); i++)
+    if (!at_same_place(*waiting, (*threads)[i]))
+      diverged(*waiting, cluster[emulate_rank], i, state == AT_BARRIER ? "barrier" : "CLUSTER_SYNC");
+  if (state == AT_BARRIER)
+    for (Thread &t : *threads) t.state = READY;
+  return state;
+}
+
+/* Runs blocks until each waits at a barrier of the cluster, or has ended. They take turns from barrier to barrier, or each
+ * in one go, in either case in an order that is drawn: what one reads of another's may be of any time since the
+ * cluster's last barrier. */
+void run_to_cluster_barrier() {
+  static std::vector<size_t> ready;
+  ready.clear();
+  for (size_t rank = 0; rank < cluster.size(); rank++) ready.push_back(rank);
+  const bool in_one_go = cluster.size() == 1 || emulate_draw() % 2;
+  while (!ready.empty()) {
+    const size_t choice = ready.size() > 1 ? emulate_draw() % ready.size() : 0;
+    Block *const block = &cluster[ready[choice]];
+    enter(ready[choice]);
+    do block->state = run_to_barrier();
+    while (in_one_go && block->state == AT_BARRIER);
+    if (block->state != AT_BARRIER) ready.erase(ready.begin() + (ptrdiff_t)choice);
   }
 }
 
-extern "C" char __start_emulated_shared[] __attribute__((weak, visibility("hidden")));
-extern "C" char __stop_emulated_shared[] __attribute__((weak, visibility("hidden")));
-unsigned char *dynamic_memory = nullptr; /* of the block that runs */
+void run_cluster() {
+  for (;;) {
+    run_to_cluster_barrier();
+    size_t waiting = 0;
+    while (waiting < cluster.size() && cluster[waiting].state == ENDED) waiting++;
+    if (waiting == cluster.size()) return;
+    enter(waiting);
+    for (const Block &block : cluster) /* the threads of a block are all at one place */
+      if (!at_same_place((*threads)[0], block.threads[0])) diverged((*threads)[0], block, 0, "CLUSTER_SYNC");
+    for (Block &block : cluster)
+      for (Thread &t : block.threads) t.state = READY;
+  }
+}
+
+unsigned char *dynamic_memory() { return cluster[emulate_rank].dynamic; }
 size_t dynamic_bytes = 0;
+bool is_cluster = false; /* the launch asks for clusters */
+
+unsigned char *take_shared(size_t bytes) {
+  void *shared = nullptr;
+  if (posix_memalign(&shared, 128, bytes) != 0) emulate_misuse("no memory for %zu bytes of shared memory", bytes);
+  return (unsigned char *)shared;
+}
 
 }  // namespace
 
@@ -303,18 +366,31 @@ void emulate_grid_begin(const char *file, int line) {
   is_closed = false;
 }
 
-void emulate_cluster_sync(const char *file, int line) { emulate_misuse("%s:%d: blocks run one by one", file, line); }
+void emulate_cluster_sync(const char *file, int line) {
+  if (current && !is_cluster) emulate_misuse("%s:%d: CLUSTER_SYNC in a launch without clusters", file, line);
+  wait(AT_CLUSTER_BARRIER, 0, nullptr, file, line);
+}
+
+void *emulate_make_variable(emulated_variable *variable, const char *file, int line) {
+  if (!current) emulate_misuse("%s:%d: shared memory outside a kernel", file, line);
+  auto &made = cluster[emulate_rank].variables;
+  variable->turn = emulate_turn;
+  for (const auto &one : made)
+    if (one.first == variable) return variable->at = one.second;
+  variable->at = memset(take_shared(variable->bytes), EMULATED_NAN, variable->bytes);
+  made.emplace_back(variable, variable->at);
+  return variable->at;
+}
 
 bool emulate_in_kernel() { return current != nullptr; }
 
 unsigned char *emulate_shared_memory(const char *file, int line) {
   if (!dynamic_bytes) emulate_misuse("%s:%d: a kernel without shared memory from its launch", file, line);
-  return dynamic_memory;
+  return dynamic_memory();
 }
 
-/* Not every static variable is in the section of shared memory: those of templates are elsewhere. */
 void emulate_check_shared(const void *at, const char *file, int line) {
-  const uintptr_t p = (uintptr_t)at, dynamic = (uintptr_t)dynamic_memory;
+  const uintptr_t p = (uintptr_t)at, dynamic = (uintptr_t)dynamic_memory();
   const bool inside = dynamic && p >= dynamic && p < dynamic + dynamic_bytes;
   if (inside ? p + 16 > dynamic + dynamic_bytes : emulate_is_global(at))
     emulate_misuse("%s:%d: thread %u names 16 bytes outside shared memory", file, line, threadIdx.x);
@@ -323,43 +399,56 @@ void emulate_check_shared(const void *at, const char *file, int line) {
 
 struct emulated_grid {
   const emulated_kernel *kernel;
-  Scrambled order;
+  Scrambled order; /* of its clusters */
   uint64_t left;
-  unsigned char *shared;
-  bool closed; /* its first block is to come, which finds device memory closed until GRID_BEGIN */
+  std::vector<unsigned char *> dynamic; /* of the blocks of a cluster */
+  bool closed; /* its first cluster is to come, which finds device memory closed until GRID_BEGIN */
 };
+
+static uint3 place(uint64_t i, dim3 n) {
+  return {(unsigned)(i % n.x), (unsigned)(i / n.x % n.y), (unsigned)(i / n.x / n.y)};
+}
 
 emulated_grid *emulate_grid_start(const emulated_kernel *kernel) {
   if (current) emulate_misuse("a kernel launches a kernel");
-  const uint64_t blocks = (uint64_t)kernel->blocks.x * kernel->blocks.y * kernel->blocks.z;
-  unsigned char *shared = nullptr;
-  if (kernel->shared && posix_memalign((void **)&shared, 128, kernel->shared) != 0)
-    emulate_misuse("no memory for %zu bytes of shared memory", kernel->shared);
-  return new emulated_grid{kernel, Scrambled(blocks), blocks, shared, kernel->programmatic && EMULATED_ASAN};
+  const uint64_t clusters = emulated_volume(kernel->blocks) / emulated_volume(kernel->cluster);
+  std::vector<unsigned char *> dynamic(emulated_volume(kernel->cluster), nullptr);
+  for (unsigned char *&each : dynamic)
+    if (kernel->shared) each = take_shared(kernel->shared);
+  return new emulated_grid{kernel, Scrambled(clusters), clusters, dynamic, kernel->programmatic && EMULATED_ASAN};
 }
 
-bool emulate_grid_block(emulated_grid *grid) {
-  uint64_t block = 0;
+bool emulate_grid_turn(emulated_grid *grid) {
+  uint64_t which = 0;
   const emulated_kernel *const kernel = grid->kernel;
-  grid->order.next(&block);
+  const dim3 size = kernel->cluster;
+  grid->order.next(&which);
   body = &kernel->thread;
   gridDim = kernel->blocks;
   blockDim = dim3(kernel->threads);
-  blockIdx = {(unsigned)(block % gridDim.x), (unsigned)(block / gridDim.x % gridDim.y),
-              (unsigned)(block / gridDim.x / gridDim.y)};
   must_wait = kernel->programmatic;
+  is_cluster = kernel->is_cluster;
   is_closed = grid->closed;
   grid->closed = false;
   if (is_closed) emulate_open_memory(false);
-  dynamic_memory = grid->shared;
   dynamic_bytes = kernel->shared;
-  if (dynamic_bytes) memset(dynamic_memory, EMULATED_NAN, dynamic_bytes);
-  if (__start_emulated_shared)
-    memset(__start_emulated_shared, EMULATED_NAN, (size_t)(__stop_emulated_shared - __start_emulated_shared));
-  run_block();
-  dynamic_memory = nullptr;
+  cluster.resize(grid->dynamic.size());
+  const uint3 at = place(which, dim3(gridDim.x / size.x, gridDim.y / size.y, gridDim.z / size.z));
+  for (size_t rank = 0; rank < cluster.size(); rank++) {
+    const uint3 within = place(rank, size);
+    cluster[rank].threads.assign(blockDim.x, Thread());
+    cluster[rank].index = {at.x * size.x + within.x, at.y * size.y + within.y, at.z * size.z + within.z};
+    cluster[rank].dynamic = grid->dynamic[rank];
+    if (dynamic_bytes) memset(cluster[rank].dynamic, EMULATED_NAN, dynamic_bytes);
+  }
+  run_cluster();
+  for (Block &block : cluster) {
+    block.dynamic = nullptr;
+    for (const auto &variable : block.variables) free(variable.second);
+    block.variables.clear();
+  }
   if (--grid->left) return true;
-  free(grid->shared);
+  for (unsigned char *each : grid->dynamic) free(each);
   delete grid;
   return false;
 }

@@ -65,7 +65,7 @@ std::recursive_mutex device; /* one call at a time */
 struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
   unsigned long long context = 0, late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1, code = 1;
-  unsigned long long major = 9, processors = 2;
+  unsigned long long major = 9, processors = 2, cluster = 16;
 } settings;
 struct {
   unsigned long long allocations, launches, kernels, contexts;
@@ -171,7 +171,7 @@ emulated_grid *start(const Work &work) {
 
 void run(const Work &work) {
   emulated_grid *const grid = start(work);
-  while (grid && emulate_grid_block(grid)) continue;
+  while (grid && emulate_grid_turn(grid)) continue;
 }
 
 /* Any order that the graph allows; kernels that may run at the same time take turns block by block. */
@@ -188,7 +188,7 @@ void run_graph(const std::vector<Node> &nodes) {
     now.choices += ready.size() > 1;
     const size_t choice = ready.size() > 1 ? emulate_draw() % ready.size() : 0, node = ready[choice];
     if (!grids[node]) grids[node] = start(nodes[node].work);
-    if (grids[node] && emulate_grid_block(grids[node])) continue;
+    if (grids[node] && emulate_grid_turn(grids[node])) continue;
     ready.erase(ready.begin() + (ptrdiff_t)choice);
     for (const size_t next : then[node])
       if (--missing[next] == 0) ready.push_back(next);
@@ -243,6 +243,9 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
 const size_t SHARED_UNASKED = 48 << 10;
 const int SHARED_ON_REQUEST = 227 << 10;
 std::map<const void *, size_t> shared_given; /* by kernel */
+/* Blocks of a cluster that every GPU with clusters has room for, and those that a kernel may have on request. */
+const unsigned CLUSTER_UNASKED = 8, CLUSTER_ON_REQUEST = 16;
+std::map<const void *, bool> cluster_given;
 
 /* The memory of a device that other programs leave free. */
 size_t available(int ordinal) { return settings.busy >> ordinal & 1 ? settings.memory / 2 : settings.memory; }
@@ -343,7 +346,8 @@ void emulate_configure(const char *text) {
                {"code", &settings.code},
                {"context", &settings.context},
                {"major", &settings.major},
-               {"processors", &settings.processors}};
+               {"processors", &settings.processors},
+               {"cluster", &settings.cluster}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -409,10 +413,16 @@ bool emulate_is_global(const void *at) {
   return inside(on_device, at, 1);
 }
 
-cudaError_t emulate_set_attribute(const void *kernel, enum cudaFuncAttribute, int value) {
+cudaError_t emulate_set_attribute(const void *kernel, enum cudaFuncAttribute attribute, int value) {
   BEGIN(false);
-  REFUSE(value < 0 || value > SHARED_ON_REQUEST, cudaErrorInvalidValue);
-  shared_given[kernel] = (size_t)value;
+  if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
+    REFUSE(value < 0 || value > SHARED_ON_REQUEST, cudaErrorInvalidValue);
+    shared_given[kernel] = (size_t)value;
+    return cudaSuccess;
+  }
+  REFUSE(attribute != cudaFuncAttributeNonPortableClusterSizeAllowed, cudaErrorInvalidValue);
+  REFUSE(settings.major < 9, cudaErrorNotSupported);
+  cluster_given[kernel] = value != 0;
   return cudaSuccess;
 }
 
@@ -427,21 +437,71 @@ static void list_launch(const void *kernel, unsigned threads, size_t shared) {
   if (file) fprintf(file, "%tx %u %zu\n", (const char *)kernel - &__executable_start, threads, shared);
 }
 
+namespace {
+
+struct Attributes {
+  dim3 cluster;
+  bool is_cluster, programmatic;
+};
+
+/* What a launch asks for beside its grid, or why the device refuses it. */
+cudaError_t read_attributes(const cudaLaunchConfig_t *config, const void *kernel, Attributes *attributes) {
+  *attributes = {dim3(1), false, false};
+  for (unsigned i = 0; i < config->numAttrs; i++) {
+    const cudaLaunchAttribute &each = config->attrs[i];
+    if (each.id == cudaLaunchAttributeProgrammaticStreamSerialization) {
+      attributes->programmatic = each.val.programmaticStreamSerializationAllowed != 0;
+      if (attributes->programmatic && settings.major < 9) return cudaErrorNotSupported;
+    } else if (each.id == cudaLaunchAttributeClusterDimension) {
+      attributes->cluster = dim3(each.val.clusterDim.x, each.val.clusterDim.y, each.val.clusterDim.z);
+      attributes->is_cluster = true;
+    } else {
+      return cudaErrorInvalidValue;
+    }
+  }
+  if (!attributes->is_cluster) return cudaSuccess;
+  if (settings.major < 9) return cudaErrorNotSupported;
+  const dim3 n = attributes->cluster, grid = config->gridDim;
+  const auto given = cluster_given.find(kernel);
+  const unsigned most = given != cluster_given.end() && given->second ? CLUSTER_ON_REQUEST : CLUSTER_UNASKED;
+  const bool fits = n.x >= 1 && n.y >= 1 && n.z >= 1 && n.x <= most && n.y <= most && n.z <= most &&
+                    n.x * n.y * n.z <= most && grid.x % n.x == 0 && grid.y % n.y == 0 && grid.z % n.z == 0;
+  return fits ? cudaSuccess : cudaErrorInvalidClusterSize;
+}
+
+}  // namespace
+
 cudaError_t emulate_launch(const cudaLaunchConfig_t *config, const void *kernel, std::function<void()> thread) {
   BEGIN(false);
   const dim3 blocks = config->gridDim, threads = config->blockDim;
   const size_t shared = config->dynamicSmemBytes;
   const auto given = shared_given.find(kernel);
+  Attributes attributes;
   list_launch(kernel, threads.x, shared);
   REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
   REFUSE(threads.x < 1 || threads.x > 1024 || threads.y != 1 || threads.z != 1, cudaErrorInvalidConfiguration);
   REFUSE(blocks.x < 1 || blocks.y < 1 || blocks.z < 1, cudaErrorInvalidConfiguration);
   REFUSE(blocks.x > INT32_MAX || blocks.y > UINT16_MAX || blocks.z > UINT16_MAX, cudaErrorInvalidConfiguration);
-  const bool programmatic = config->numAttrs != 0 && config->attrs->val.programmaticStreamSerializationAllowed;
-  REFUSE(programmatic && settings.major < 9, cudaErrorNotSupported);
+  if (const cudaError_t refused = read_attributes(config, kernel, &attributes)) return fail(refused);
+  REFUSE(attributes.is_cluster && emulated_volume(attributes.cluster) > settings.cluster, cudaErrorInvalidClusterSize);
   REFUSE(shared > (given == shared_given.end() ? SHARED_UNASKED : given->second), cudaErrorInvalidValue);
-  const emulated_kernel launched = {blocks, threads.x, shared, programmatic, std::move(thread)};
+  const emulated_kernel launched = {
+      blocks, attributes.cluster, threads.x, shared, attributes.programmatic, attributes.is_cluster, std::move(thread)};
   return enqueue(config->stream, {nullptr, std::make_shared<const emulated_kernel>(launched)});
+}
+
+cudaError_t emulate_active_clusters(int *clusters, const void *kernel, const cudaLaunchConfig_t *config) {
+  BEGIN(false);
+  const auto given = shared_given.find(kernel);
+  const size_t shared = config->dynamicSmemBytes;
+  Attributes attributes;
+  *clusters = 0;
+  if (const cudaError_t refused = read_attributes(config, kernel, &attributes)) return fail(refused);
+  REFUSE(!attributes.is_cluster, cudaErrorInvalidValue);
+  REFUSE(shared > (given == shared_given.end() ? SHARED_UNASKED : given->second), cudaErrorInvalidValue);
+  const unsigned long long size = emulated_volume(attributes.cluster);
+  if (size <= settings.cluster) *clusters = (int)std::max(1ULL, settings.processors / size);
+  return cudaSuccess;
 }
 
 /* ---- errors and devices ---- */

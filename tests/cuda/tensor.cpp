@@ -95,7 +95,7 @@ struct Copies { /* of a thread */
   std::vector<Copy> pending;
   unsigned groups = 0; /* committed */
 };
-std::vector<Copies> copies; /* of the block's threads */
+std::vector<Copies> copies; /* of the threads of the cluster */
 
 void read_source(Copy *copy) {
   memset(copy->read, 0, sizeof copy->read);
@@ -103,9 +103,12 @@ void read_source(Copy *copy) {
   copy->is_read = true;
 }
 
+size_t own_index() { return (size_t)emulate_rank * blockDim.x + threadIdx.x; }
+
 Copies *own_copies() {
-  if (copies.size() <= threadIdx.x) copies.resize(threadIdx.x + 1);
-  return &copies[threadIdx.x];
+  const size_t i = own_index();
+  if (copies.size() <= i) copies.resize(i + 1);
+  return &copies[i];
 }
 
 }  // namespace
@@ -187,8 +190,8 @@ void emulate_copy_wait(unsigned left) {
 }
 
 void emulate_end_thread() {
-  if (copies.size() <= threadIdx.x) return;
-  Copies *const own = &copies[threadIdx.x];
+  if (copies.size() <= own_index()) return;
+  Copies *const own = &copies[own_index()];
   if (!own->pending.empty()) emulate_misuse("thread %u ends without waiting for its copies", threadIdx.x);
   own->groups = 0;
 }

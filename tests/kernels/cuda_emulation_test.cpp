@@ -126,7 +126,7 @@ TEST_F(Emulation, TheLastBlockIsOneAndTheCounterReturnsToZero) {
 template <bool WAITS>
 __global__ void pass_on(unsigned *out) {
   GRID_BEGIN();
-  __shared__ unsigned values[BLOCK];
+  SHARED_VARIABLE(values, unsigned[BLOCK]);
   values[threadIdx.x] = threadIdx.x;
   if (WAITS) __syncthreads();
   const unsigned next = values[(threadIdx.x + 1) % BLOCK];

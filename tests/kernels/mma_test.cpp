@@ -146,7 +146,7 @@ TEST_F(Mma, TensorCoresReadTheUpper19BitsOfAFloat) {
 
 __global__ void load_both_ways(uint32_t *straight, uint32_t *transposed) {
   GRID_BEGIN();
-  __shared__ __align__(16) uint16_t rows[32][8];
+  SHARED_VARIABLE(rows, uint16_t[32][8]);
   for (int i = 0; i < 8; i++) rows[threadIdx.x][i] = (uint16_t)(threadIdx.x * 8 + (unsigned)i);
   __syncwarp();
   uint32_t words[4];
@@ -174,7 +174,7 @@ TEST_F(Mma, MatricesAreLoadedByRowsOrTransposed) {
 /* The first of each four words is the destination's before, between and after waits; `bytes` of them are copied. */
 __global__ void copy_in_groups(const float *from, int bytes, float *seen) {
   GRID_BEGIN();
-  __shared__ __align__(16) float to[3][4];
+  SHARED_VARIABLE(to, float[3][4]);
   for (int i = 0; i < 12; i++) to[i / 4][i % 4] = 5;
   const auto look = [&](int time) {
     for (int i = 0; i < 12; i++) seen[time * 12 + i] = to[i / 4][i % 4];
@@ -219,7 +219,7 @@ TEST_F(Mma, CopiesArriveWhenTheirGroupIsWaitedForWithZerosBehindTheirBytes) {
 /* Changes the source under way, and copies twice to one place: both are races, which show. */
 __global__ void race_with_copies(float *from, float *seen) {
   GRID_BEGIN();
-  __shared__ __align__(16) float to[2][4];
+  SHARED_VARIABLE(to, float[2][4]);
   from[0] = 1, from[4] = 2, from[8] = 3;
   copy_async(to[0], from, 16);
   copy_async(to[1], from + 4, 16);
@@ -298,7 +298,7 @@ TEST_F(Mma, ALaunchWithLessSharedMemoryLeavesWhatIsGiven) {
 template <int MISUSE>
 __global__ void misuse(float *global) {
   GRID_BEGIN();
-  __shared__ __align__(16) float to[8];
+  SHARED_VARIABLE(to, float[8]);
   float d[4] = {};
   uint32_t a[4] = {}, b[2] = {}, words[4];
   if (MISUSE == 0 && threadIdx.x != 7) mma_bf16(d, a, b);

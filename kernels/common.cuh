@@ -255,7 +255,9 @@ static __device__ inline void store_values(typename Element<ELEMENT>::type *p, c
 }
 
 // True if every row of the matrix is aligned for accesses to `count` columns at once.
-static inline bool is_aligned(struct device_matrix m, int count) { return !m.data || m.ld % count == 0; }
+static __host__ __device__ inline bool is_aligned(struct device_matrix m, int count) {
+  return !m.data || m.ld % count == 0;
+}
 
 // ---- sums in a fixed order ----
 
@@ -319,7 +321,7 @@ static __device__ inline bool grid_sum(T x, struct scratch scratch, T *sum) {
 }
 
 // The number of blocks of `each` that cover `count`, between 1 and `most`. Kernels advance by the grid's stride.
-static inline unsigned block_count(int64_t count, int64_t each, int64_t most) {
+static __host__ __device__ inline unsigned block_count(int64_t count, int64_t each, int64_t most) {
   const int64_t blocks = (count + each - 1) / each;
   return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
 }
@@ -335,7 +337,7 @@ struct element_tiling {
 };
 
 // `rows_each`: the preferred number of rows per thread, so that several accesses are in flight.
-static inline struct element_tiling tiling_of(int64_t rows, int64_t n, int columns, int rows_each) {
+static __host__ __device__ inline struct element_tiling tiling_of(int64_t rows, int64_t n, int columns, int rows_each) {
   enum { MOST_ACROSS = 64, MOST_BLOCKS = 2048 };
   const int64_t groups = n / columns, stripes = (groups + MOST_ACROSS - 1) / MOST_ACROSS;
   struct element_tiling t;

@@ -5,10 +5,7 @@
 //
 // A block works on a piece. A thread's sums are sums.cuh's; those of the block's threads are added in double, then by
 // the grid's last block those of each layer's blocks, and the layers', always in the same order.
-#include "sums.cuh"
-
-static_assert(FLAT_TURN == 8 * BLOCK, "8 floats of each thread");
-static_assert(FLAT_PIECE / FLAT_TURN <= 64, "chunks of a thread: see PRECISE_TERMS");
+#include "flat.cuh"
 
 // ---- sums by layer ----
 
@@ -88,12 +85,6 @@ cudaError_t launch_accumulate(const struct accumulate_launch *l, cudaStream_t st
 
 // ---- metrics ----
 
-static __device__ inline void add_step(double *scalars) {
-  if (scalars[SCALAR_BAD_STEP] != 0) return;
-  scalars[SCALAR_TOTAL_LOSS] += scalars[SCALAR_LOSS] * scalars[SCALAR_WEIGHT_SUM];
-  scalars[SCALAR_TOTAL_WEIGHT] += scalars[SCALAR_WEIGHT_SUM];
-}
-
 // One thread.
 static __global__ void metrics_kernel(double *scalars) {
   GRID_BEGIN();
@@ -105,16 +96,6 @@ cudaError_t launch_metrics(double *scalars, cudaStream_t stream) {
 }
 
 // ---- norm ----
-
-// Once per step, by one thread.
-static __device__ inline void conclude_norm(const struct norm_launch &l, double squares) {
-  const double norm = sqrt(squares);
-  l.scalars[SCALAR_GRADIENT_NORM] = norm;
-  l.scalars[SCALAR_CLIP] = formula_clip_factor(l.clip_norm, norm);
-  const bool is_bad = !is_finite(norm) || !is_finite(l.scalars[SCALAR_LOSS]) || *l.bad_parameters;
-  if (is_bad && l.scalars[SCALAR_BAD_STEP] == 0) l.scalars[SCALAR_BAD_STEP] = (double)l.state->current.number;
-  if (l.metrics) add_step(l.scalars);
-}
 
 static __global__ void __launch_bounds__(BLOCK) norm_kernel(struct norm_launch l) {
   GRID_BEGIN();
@@ -137,7 +118,8 @@ static __global__ void __launch_bounds__(BLOCK) norm_kernel(struct norm_launch l
     all += s.layers[layer];
   }
   all = block_sum(all);
-  if (threadIdx.x == 0) conclude_norm(l, all);
+  if (threadIdx.x != 0) return;
+  store_norm(l, norm_result_of(l, all, l.scalars[SCALAR_LOSS], *l.bad_parameters, l.scalars[SCALAR_BAD_STEP]));
 }
 
 size_t norm_scratch(int n_pieces, int layers) { return layer_sums_bytes<1>(n_pieces, layers); }

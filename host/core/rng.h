@@ -66,18 +66,22 @@ RNG_FUNCTION uint32_t permutation_mix(uint32_t x) {
   return x;
 }
 
+/* One pass through the network: a permutation of the domain. */
+RNG_FUNCTION uint64_t permutation_pass(const struct permutation *p, uint64_t i) {
+  const uint32_t mask = (uint32_t)((UINT64_C(1) << p->half_bits) - 1);
+  uint32_t left = (uint32_t)(i >> p->half_bits), right = (uint32_t)i & mask;
+  for (int round = 0; round < PERMUTATION_ROUNDS; round++) {
+    uint32_t next = left ^ (permutation_mix(right ^ p->keys[round]) & mask);
+    left = right;
+    right = next;
+  }
+  return (uint64_t)left << p->half_bits | right;
+}
+
 /* The image of index `i` < n; < n. */
 RNG_FUNCTION uint64_t permutation_index(const struct permutation *p, uint64_t i) {
-  const uint32_t mask = (uint32_t)((UINT64_C(1) << p->half_bits) - 1);
-  do {
-    uint32_t left = (uint32_t)(i >> p->half_bits), right = (uint32_t)i & mask;
-    for (int round = 0; round < PERMUTATION_ROUNDS; round++) {
-      uint32_t next = left ^ (permutation_mix(right ^ p->keys[round]) & mask);
-      left = right;
-      right = next;
-    }
-    i = (uint64_t)left << p->half_bits | right;
-  } while (i >= p->n);
+  do i = permutation_pass(p, i);
+  while (i >= p->n);
   return i;
 }
 

@@ -2,7 +2,7 @@
 #ifndef DESCENT_KERNELS_NETWORK_CUH
 #define DESCENT_KERNELS_NETWORK_CUH
 
-#include "common.cuh"
+#include "kernels.h"
 
 // As the functions of kernels.h, over the variants of one family. launch: cudaErrorInvalidValue for a variant that does
 // not take the launch.

@@ -143,7 +143,7 @@ static size_t place_partials(const struct network_launch *l, struct cluster_laun
 
 size_t network_cluster_partials(const struct network_launch *l) {
   if (l->kind != NETWORK_STEP || l->layers < 1 || l->layers > NETWORK_LAYERS) return 0;
-  return place_partials(l, NULL, l->rows < CLUSTER_ROWS ? l->rows : CLUSTER_ROWS);
+  return place_partials(l, NULL, l->rows < CLUSTER_ROWS ? l->rows : (int64_t)CLUSTER_ROWS);
 }
 
 cudaError_t launch_network_cluster(const struct network_launch *l, int variant, cudaStream_t stream) {

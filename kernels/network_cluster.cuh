@@ -44,7 +44,11 @@ struct cluster_memory {
     OPERAND = BIAS + NETWORK_LAYERS * TILE::COLUMNS * (int)sizeof(float),
   };
   static_assert(TILE::COLUMNS % EACH == 0 && SLAB % 64 == 0 && OPERAND % 64 == 0, "chunks of 64 bytes");
-  static int bytes(int widest) { return OPERAND + (widest + EACH - 1) / EACH * CHUNK; }
+  // A warp's epilogue writes all of its columns.
+  static int bytes(int widest) {
+    enum { WHOLE = (int)TILE::WARP_COLUMNS > (int)EACH ? (int)TILE::WARP_COLUMNS : (int)EACH };
+    return OPERAND + (widest + WHOLE - 1) / WHOLE * (WHOLE / EACH) * CHUNK;
+  }
 };
 
 // Piece number `piece` of all dW, counted layer by layer.

@@ -427,7 +427,7 @@ template <class MEMORY, class TILE, enum element ELEMENT>
 static __device__ inline void finish_output(const struct network_launch &l, const struct chain_tile &tile,
                                             const float (&sums)[TILE::TALL][TILE::WIDE][4], const float *targets) {
   enum { LD = TILE::COLUMNS + 8, LANES = output_lanes<TILE>::LANES };  // floats
-  static_assert(LANES <= WARP && TILE::THREADS % (TILE::DOWN * 16) == 0, "a row has lanes of a warp");
+  static_assert((int)LANES <= (int)WARP && TILE::THREADS % (TILE::DOWN * 16) == 0, "a row has lanes of a warp");
   static_assert(TILE::DOWN * 16 * LD * 4 <= (int)MEMORY::forward::SUMS, "the memory of the sums");
   float *const logits = (float *)(tile.shared + MEMORY::SUMS);
   const float *const bias = (float *)(tile.shared + MEMORY::BIAS) + (l.layers - 1) * TILE::COLUMNS;

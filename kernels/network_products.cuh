@@ -129,11 +129,11 @@ static __device__ inline void pass_rows(const struct network_launch &l, int64_t 
   }
   ((double *)(shared + MEMORY::LOSSES))[threadIdx.x] = 0;
 
-  // X, w, and y of classes, of the tile from `row` of the run on.
-  const auto copy_inputs = [&](int row) {
+  // X, w, and y of classes, of the tile from `from_row` of the run on.
+  const auto copy_inputs = [&](int from_row) {
     const struct chain_run run = run_of<TILE>(all, tiles);
-    const int64_t first = run.begin + row;
-    const int rows = run.rows - row;
+    const int64_t first = run.begin + from_row;
+    const int rows = run.rows - from_row;
     if (rows > 0) {
       enum {
         FEW = TILE::ROWS * 4 < TILE::THREADS,

@@ -151,9 +151,10 @@ class Problem {
         for (int i = 0; i < network.layers[l].n_in; i++)
           is_gradient[static_cast<size_t>(dW_[l] + j * W_[l]->ld + i)] = true;
       }
-    for (size_t i = 0; i < found.gradients.size(); i++)
-      if (!is_gradient[i])
-        EXPECT_EQ(found.gradients[i], static_cast<int64_t>(i) < n_gradients_ ? 0 : kUntouched) << "no gradient, " << i;
+    for (size_t i = 0; i < found.gradients.size(); i++) {
+      if (is_gradient[i]) continue;
+      EXPECT_EQ(found.gradients[i], static_cast<int64_t>(i) < n_gradients_ ? 0 : kUntouched) << "no gradient, " << i;
+    }
   }
 
   struct Output {

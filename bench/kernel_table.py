@@ -19,7 +19,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TESTS = ["passes_test", "dense_passes_test", "loss_passes_test", "gather_test", "fused_test", "weight_gradients_test",
-         "network_step_test", "network_chain_test", "device_arrays_test"]
+         "network_step_test", "network_cluster_test", "network_chain_test", "device_arrays_test"]
 ARITHMETICS = ["fp32", "tf32", "bf16"]  # enum arithmetic of kernels/fused.cuh
 
 COMMON_THREADS = 256  # BLOCK of kernels/common.cuh: of kernels that these tests do not launch
@@ -90,6 +90,11 @@ def label(kernel):
         width, layers, warps, tall = map(int, step[2].split(", ")[:4])
         name = "network_step" if step[3] == "true" else "network_step, forward"
         return f"{name}, {ARITHMETICS[int(step[1])]}, {16 * tall * warps} x {width}, {layers} layers"
+    cluster = re.fullmatch(r"cluster_(step_)?kernel<\(arithmetic\)(\d), tile<([\d, ]+)>, .*>", kernel)
+    if cluster:
+        down, across, tall, wide = map(int, cluster[3].split(", ")[:4])
+        name = "network_cluster, whole step" if cluster[1] else "network_cluster"
+        return f"{name}, {ARITHMETICS[int(cluster[2])]}, {16 * tall * down} x {8 * wide * across}"
     slices = re.fullmatch(r"weights_of_slice<Tile<(Fp32|Tf32|Bf16)Warp<(.*)>, (.*)> >", kernel)
     if slices:
         tall, wide = map(int, slices[2].split(", "))

@@ -80,7 +80,7 @@ struct cluster_variant {
 };
 
 static struct cluster_variant variant_of(const struct network_launch *l, int number, const struct refusal *why) {
-  enum { STATIC = 1 << 10 };  // the kernel's own shared memory, at most
+  enum { STATIC = 8 << 10 };  // the kernels' own shared memory, at most
   if (number < 0 || !is_small(l, why)) return {NULL, 0};
   const struct cluster_instances instances = instances_of(l);
   const int output = widest_output(l), operand = widest_operand(l);

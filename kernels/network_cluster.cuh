@@ -11,6 +11,7 @@
 
 #include "network_products.cuh"
 #include "weights_tile.cuh"
+#include "whole.cuh"
 
 enum { CLUSTER_MOST = 16, CLUSTER_ROWS = 1024 };  // blocks; rows of a step, beyond which more multiprocessors pay
 
@@ -104,11 +105,35 @@ static __device__ inline void cluster_layers(const struct cluster_launch &launch
   }
 }
 
+// Code for GPUs that have no clusters would never run.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define HAS_CLUSTERS 0
+#else
+#define HAS_CLUSTERS 1
+#endif
+
 template <enum arithmetic ARITHMETIC, class TILE, class PIECE>
 static __global__ void __launch_bounds__(BLOCK, 1) cluster_kernel(struct cluster_launch launch) {
+#if HAS_CLUSTERS
   GRID_BEGIN();
   SHARED_MEMORY(shared);
   cluster_layers<ARITHMETIC, TILE, PIECE>(launch, shared);
+#endif
+}
+
+// The whole step.
+template <enum arithmetic ARITHMETIC, class TILE, class PIECE>
+static __global__ void __launch_bounds__(BLOCK, 1)
+    cluster_step_kernel(struct cluster_launch launch, struct whole_step whole) {
+#if HAS_CLUSTERS
+  constexpr enum element ELEMENT = ARITHMETIC == TENSOR_BF16 ? ELEMENT_BF16 : ELEMENT_F32;
+  GRID_BEGIN();
+  SHARED_MEMORY(shared);
+  whole_gather<ELEMENT>(whole.gather, blockIdx.x, gridDim.x);
+  CLUSTER_SYNC();
+  cluster_layers<ARITHMETIC, TILE, PIECE>(launch, shared);
+  whole_norm_and_update(whole, blockIdx.x, gridDim.x);
+#endif
 }
 
 // ---- instances ----
@@ -175,7 +200,9 @@ static constexpr struct cluster_instance cluster_instance_of() {
           can_run_cluster<ARITHMETIC, TILE, PIECE>,
           [](const struct cluster_launch *launch, unsigned blocks, size_t bytes, const struct whole_step *whole,
              cudaStream_t stream) {
-            if (whole) return cudaErrorNotSupported;
+            if (whole)
+              return LAUNCH_CLUSTER((cluster_step_kernel<ARITHMETIC, TILE, PIECE>), blocks, BLOCK, bytes, stream,
+                                    *launch, *whole);
             return LAUNCH_CLUSTER((cluster_kernel<ARITHMETIC, TILE, PIECE>), blocks, BLOCK, bytes, stream, *launch);
           }};
 }

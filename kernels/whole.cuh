@@ -23,6 +23,11 @@ struct whole_weights {
   double sums[BLOCK];  // of up to 32 neighbours of a chunk, and those 256, 512 and 768 rows behind them
 };
 
+union whole_memory {
+  struct whole_rows rows;
+  struct whole_weights weights;
+};
+
 template <enum element ELEMENT, int COUNT>
 static __device__ inline void whole_copy(struct copy c, const struct gather_launch &l) {
   // 80 values of a thread: 18 rows of 784 columns, 1/15 of 256 rows, at once
@@ -79,7 +84,7 @@ static __device__ inline void whole_gather_cells(const struct gather_launch &l, 
       c.to.data = l.y + first * l.n_y, c.to.ld = l.n_y;
       enum { ROWS = 4 };
       struct element_tiling t;
-      t.across = (int)(l.n_y < BLOCK ? l.n_y : BLOCK), t.down = BLOCK / t.across;
+      t.across = (int)(l.n_y < (int)BLOCK ? l.n_y : (int)BLOCK), t.down = BLOCK / t.across;
       for (unsigned stripe = 0; (int64_t)stripe * t.across < l.n_y; stripe++)
         if (place_thread(c, t, stripe, 1)) copy_values<ELEMENT_F32, 1, ROWS>(c, NULL, l.y_shift, l.y_scale);
     }
@@ -187,15 +192,12 @@ static __device__ inline void whole_gather_weights(const struct gather_launch &l
   if (threadIdx.x == 0) *l.weight_sum = sum;
 }
 
-// As launch_gather, except that state->next advances in whole_norm_and_update, when no block reads the queue any more. What
-// it writes, state->current and the weights' sum too, may be read behind the next CLUSTER_SYNC.
+// As launch_gather, except that whole_advance is to follow. What it writes, state->current and the weights' sum too, may be
+// read behind the next CLUSTER_SYNC.
 template <enum element ELEMENT>
 static __device__ void whole_gather(const struct gather_launch &l, unsigned block, unsigned blocks) {
-  __shared__ struct device_step step;
-  __shared__ union {
-    struct whole_rows rows;
-    struct whole_weights weights;
-  } shared;
+  SHARED_VARIABLE(step, struct device_step);
+  SHARED_VARIABLE(shared, union whole_memory);
   // Side by side, since the latency of each read counts. After a bad step the queue does not advance.
   const struct source_table sources = *l.sources;
   const double bad_step = l.queue && l.bad_step ? *l.bad_step : 0;
@@ -209,6 +211,11 @@ static __device__ void whole_gather(const struct gather_launch &l, unsigned bloc
   }
   if (l.queue) store_current(l.state, &step);
   if (l.y && sources.y) whole_gather_weights(l, sources, &step, sources.y, &shared.weights);
+}
+
+// By one thread, behind a CLUSTER_SYNC after whole_gather, when no block reads the queue any more: on to its next step.
+static __device__ inline void whole_advance(const struct gather_launch &l) {
+  if (l.queue && !(l.bad_step && *l.bad_step != 0)) l.state->next++;
 }
 
 // ---- norm and update ----
@@ -294,7 +301,7 @@ static __device__ inline void whole_find_layers(const struct norm_launch &l, int
 // The squares of all gradients from those of the pieces, in the order of the norm's kernel; in every thread. Those of a
 // layer are in `layers` from then on.
 static __device__ inline double whole_add_pieces(const struct norm_launch &l, const int *first, double *layers) {
-  static_assert(NETWORK_LAYERS <= WARP, "a lane for each layer");
+  static_assert((int)NETWORK_LAYERS <= (int)WARP, "a lane for each layer");
   const int lane = (int)threadIdx.x % WARP;
   for (int layer = (int)threadIdx.x / WARP; layer < l.layers; layer += BLOCK / WARP) {
     double sum = 0;
@@ -348,14 +355,15 @@ static __device__ inline void whole_update(const struct update_launch &l,
   }
 }
 
-// As launch_norm and launch_update behind it, and the end of whole_gather. Of up to NETWORK_LAYERS layers, and of
+// As launch_norm and launch_update behind it; with whole_advance. Of up to NETWORK_LAYERS layers, and of
 // up to FLAT_TURN FLAT_PIECES floats, so that no piece has more than FLAT_TURN. Begins with a CLUSTER_SYNC, behind which
 // it reads the gradients, SCALAR_LOSS and SCALAR_WEIGHT_SUM.
 static __device__ void whole_norm_and_update(const struct whole_step &whole, unsigned block, unsigned blocks) {
   const struct norm_launch &norm = whole.norm;
   const struct update_launch &update = whole.update;
-  __shared__ double sums[WHOLE_PIECES][BLOCK / WARP], layers[NETWORK_LAYERS];
-  __shared__ int first_piece[NETWORK_LAYERS + 1];
+  SHARED_VARIABLE(sums, double[WHOLE_PIECES][BLOCK / WARP]);
+  SHARED_VARIABLE(layers, double[NETWORK_LAYERS]);
+  SHARED_VARIABLE(first_piece, int[NETWORK_LAYERS + 1]);
 
   // No block changes any of this before all have passed the second barrier.
   const int stride = WHOLE_PIECES * (int)blocks;
@@ -390,8 +398,7 @@ static __device__ void whole_norm_and_update(const struct whole_step &whole, uns
     if (norm.layer_statistics && layer < norm.layers)
       norm.layer_statistics[layer * LAYER_SLOTS + LAYER_GRADIENT] = sqrt(layers[layer]);
     if (threadIdx.x == 0) {
-      const struct gather_launch &gather = whole.gather;
-      if (gather.queue && !(gather.bad_step && *gather.bad_step != 0)) gather.state->next++;
+      whole_advance(whole.gather);  // before there may be a bad step
       store_norm(norm, result);
     }
   }

@@ -498,13 +498,25 @@ void fusion_redirect(const struct fusion *fusion, struct plan_range range, int o
   *way = (struct dense_way){.variant = network->weights[layer]};
 }
 
+static void name_kernel(const struct fused_network *network, bool whole, char text[BACKEND_PATH]) {
+  const int variant = network->launch.variant;
+  if (whole)
+    snprintf(text, BACKEND_PATH, "whole step %d", number_of(network));
+  else
+    snprintf(text, BACKEND_PATH, "fused %s %d", network_kind_name(network->launch.kind), variant);
+}
+
+bool fusion_of_training(const struct fusion *fusion, char text[BACKEND_PATH]) {
+  const struct fused_network *const training = &fusion->at[FUSED_TRAINING];
+  if (training->taken) name_kernel(training, training->whole, text);
+  return training->taken;
+}
+
 void fusion_path(const struct fusion *fusion, struct product_choices *choices, struct plan_range range, int op,
                  char text[BACKEND_PATH]) {
   const struct fused_network *const network = fusion_of(fusion, range);
-  if (fusion_takes_whole(fusion, range))
-    snprintf(text, BACKEND_PATH, "whole step %d", number_of(network));
-  else if (fusion_covers(fusion, range, op))
-    snprintf(text, BACKEND_PATH, "fused %s %d", network_kind_name(network->launch.kind), network->launch.variant);
+  if (fusion_covers(fusion, range, op))
+    name_kernel(network, fusion_takes_whole(fusion, range), text);
   else if (follows_chain(fusion, range, op))
     snprintf(text, BACKEND_PATH, "custom %d", network->weights[fusion->buffers->plan->ops[op].layer - 1]);
   else

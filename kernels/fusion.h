@@ -59,6 +59,8 @@ cudaError_t fusion_launch(const struct fused_network *network, const struct step
 /* Behind a chain: dense_backward_weights reads the chain's dZ, and its way is a custom kernel. Else nothing changes. */
 void fusion_redirect(const struct fusion *fusion, struct plan_range range, int op, struct custom_launch *launch,
                      struct dense_way *way);
+/* As fusion_path, what computes several layers of a training step; false: nothing does. */
+bool fusion_of_training(const struct fusion *fusion, char text[BACKEND_PATH]);
 /* As choose_path, for any op: "fused step 1" or "whole step 1" where the range's launch computes it. */
 void fusion_path(const struct fusion *fusion, struct product_choices *choices, struct plan_range range, int op,
                  char text[BACKEND_PATH]);

@@ -3,7 +3,10 @@
  * memory beyond the results have no effect and stay. */
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <random>
 #include <string>
+#include <vector>
 
 #include "network.cuh"
 #include "network_problem.h"
@@ -174,6 +177,216 @@ std::vector<StepCase> exact_cases() {
       }
   return all;
 }
+
+/* ---- the whole step ---- */
+
+/* The memory of a few steps of training: sources of more rows than a step has, the queue, the flat buffers. */
+class Training {
+ public:
+  enum { STEPS = 2 };
+  Training(const StepCase &c, unsigned seed)
+      : c_(c),
+        element_(c.arithmetic == BF16 ? ELEMENT_BF16 : ELEMENT_F32),
+        random_(seed),
+        n_y_(c.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? c.widths.back() : 1),
+        X_(c.rows, whole_units(c.widths.front(), element_), element_) {
+    for (size_t i = 0; i + 1 < c.widths.size(); i++) {
+      const int64_t ld = whole_units(c.widths[i], ELEMENT_BF16), n = c.widths[i + 1];
+      dW_.push_back(n_), n_ += n * ld;
+      db_.push_back(n_), n_ += (n + 7) / 8 * 8;
+      const int64_t begin = dW_.back();
+      for (int64_t at = begin; at < n_; at += FLAT_TURN)
+        pieces_.push_back({at, std::min<int64_t>(at + FLAT_TURN, n_), static_cast<int32_t>(i + 1),
+                           static_cast<int32_t>(n * (c.widths[i] + 1))});
+      n_ += 8; /* a gap */
+    }
+    std::vector<float> parameters(static_cast<size_t>(n_), 0.0f), X, y, w;
+    std::vector<uint16_t> working(static_cast<size_t>(n_), 0);
+    for (size_t i = 0; i < dW_.size(); i++) {
+      const int64_t ld = whole_units(c.widths[i], ELEMENT_BF16);
+      for (int64_t j = 0; j < c.widths[i + 1]; j++)
+        for (int64_t k = 0; k <= c.widths[i]; k++)
+          parameters[static_cast<size_t>(k < c.widths[i] ? dW_[i] + j * ld + k : db_[i] + j)] =
+              uniform() / std::sqrt(static_cast<float>(c.widths[i]));
+    }
+    for (size_t i = 0; i < working.size(); i++) working[i] = bf16_from_float(parameters[i]);
+    for (int64_t i = 0; i < STEPS * c.rows * c.widths.front(); i++) X.push_back(uniform());
+    for (int64_t i = 0; i < STEPS * c.rows * n_y_; i++)
+      y.push_back(loss_is_regression(c.loss) ? uniform() : static_cast<float>(random_() % 2));
+    for (int64_t i = 0; i < STEPS * c.rows; i++) w.push_back(1 + uniform() / 2);
+    const auto flat = [&](float value) { return std::make_unique<Buffer<float>>(n_, value); };
+    parameters_ = std::make_unique<Buffer<float>>(parameters), working_ = std::make_unique<Buffer<uint16_t>>(working);
+    gradients_ = flat(0), moment1_ = flat(0), moment2_ = flat(0);
+    source_X_ = std::make_unique<Buffer<float>>(X), source_y_ = std::make_unique<Buffer<float>>(y);
+    source_w_ = std::make_unique<Buffer<float>>(w);
+    y_ = std::make_unique<Buffer<float>>(c.rows * n_y_, NAN), w_ = std::make_unique<Buffer<float>>(c.rows, NAN);
+    scalars_ = std::make_unique<Buffer<double>>(SCALAR_SLOTS, 0.0);
+    bad_ = std::make_unique<Buffer<int>>(1, 0), counters_ = std::make_unique<Buffer<unsigned>>(COUNTERS, 0u);
+    std::vector<device_step> queue(STEPS);
+    for (int i = 0; i < STEPS; i++) {
+      device_step &step = queue[static_cast<size_t>(i)];
+      step.number = 5 + i, step.first_row = i * c.rows, step.rows = i == 0 ? c.rows : c.step_rows;
+      step.update.learning_rate = 0.125f, step.update.decay_factor = 1;
+    }
+    queue_ = std::make_unique<Buffer<device_step>>(queue);
+    state_ = std::make_unique<Buffer<step_state>>(std::vector<step_state>{step_state{}});
+    flat_pieces_ = std::make_unique<Buffer<flat_piece>>(pieces_);
+    const source_table table = {source_X_->data, source_y_->data, source_w_->data,
+                                nullptr,         INPUT_FLOATS,    c.widths.front()};
+    table_ = std::make_unique<Buffer<source_table>>(std::vector<source_table>{table});
+  }
+
+  whole_step whole() {
+    whole_step s{};
+    const scratch shared = scratch_of();
+    s.gather.state = state_->data, s.gather.queue = queue_->data, s.gather.bad_step = scalars_->data + SCALAR_BAD_STEP;
+    s.gather.sources = table_->data, s.gather.X = X_.matrix(), s.gather.y = y_->data, s.gather.w = w_->data;
+    s.gather.weight_sum = scalars_->data + SCALAR_WEIGHT_SUM, s.gather.n_x = c_.widths.front(), s.gather.n_y = n_y_;
+    s.gather.rows = c_.rows, s.gather.scratch = shared;
+    s.norm.state = state_->data, s.norm.gradients = gradients_->data, s.norm.pieces = flat_pieces_->data;
+    s.norm.n_pieces = static_cast<int>(pieces_.size()), s.norm.layers = static_cast<int>(dW_.size());
+    s.norm.scalars = scalars_->data, s.norm.clip_norm = 0.25, s.norm.bad_parameters = bad_->data;
+    s.norm.metrics = true, s.norm.scratch = shared;
+    s.update.state = state_->data, s.update.parameters = parameters_->data;
+    s.update.working = element_ == ELEMENT_BF16 ? working_->data : nullptr;
+    s.update.gradients = gradients_->data, s.update.moment1 = moment1_->data, s.update.pieces = flat_pieces_->data;
+    s.update.n_pieces = s.norm.n_pieces, s.update.layers = s.norm.layers, s.update.scalars = scalars_->data;
+    s.update.rule = UPDATE_MOMENTUM, s.update.coefficients.momentum = 0.5f, s.update.bad_parameters = bad_->data;
+    s.update.scratch = shared;
+    return s;
+  }
+
+  network_launch layers() {
+    network_launch l{};
+    l.kind = NETWORK_STEP, l.state = state_->data, l.X = X_.matrix(), l.layers = static_cast<int>(dW_.size());
+    for (int i = 0; i < l.layers; i++) {
+      const auto at = static_cast<size_t>(i);
+      const bool output = i + 1 == l.layers, halves = element_ == ELEMENT_BF16;
+      network_layer &to = l.layer[i];
+      const auto place = [&](int64_t from) {
+        return halves ? static_cast<void *>(working_->data + from) : parameters_->data + from;
+      };
+      to.W = {place(dW_[at]), whole_units(c_.widths[at], ELEMENT_BF16), element_};
+      to.bias = place(db_[at]), to.bias_element = element_;
+      to.n_in = c_.widths[at], to.n_out = c_.widths[at + 1], to.activation = output ? c_.output : c_.activation;
+      to.threshold = !output && c_.dropout > 0 ? rng_drop_threshold(c_.dropout) : 0;
+      to.dropout_scale = static_cast<float>(1 / (1 - c_.dropout));
+      to.keep_probability = static_cast<float>(1 - c_.dropout);
+      to.dW = dW_[at], to.db = db_[at];
+    }
+    l.rows = c_.rows, l.seed = 11, l.tf32 = c_.arithmetic == TF32, l.loss = c_.loss;
+    l.y = y_->data, l.w = w_->data, l.scalars = scalars_->data, l.label_smoothing = static_cast<float>(c_.smoothing);
+    l.gradients = gradients_->data, l.n_gradients = n_, l.counters = counters_->data;
+    if (!partials_) partials_ = std::make_unique<Buffer<char>>(static_cast<int64_t>(network_partials(&l)), '\0');
+    l.partials = partials_->data;
+    return l;
+  }
+
+  /* Everything that a step leaves. */
+  std::vector<std::string> bytes() {
+    X_.fetch();
+    std::vector<std::string> all;
+    const auto add = [&](const auto &values) {
+      all.emplace_back(reinterpret_cast<const char *>(values.data()), values.size() * sizeof values[0]);
+    };
+    if (element_ == ELEMENT_F32)
+      add(X_.floats.host);
+    else
+      add(X_.halves.host);
+    add(y_->fetch()), add(w_->fetch()), add(state_->fetch()), add(scalars_->fetch()), add(gradients_->fetch());
+    add(parameters_->fetch()), add(working_->fetch()), add(moment1_->fetch()), add(bad_->fetch());
+    add(counters_->fetch());
+    return all;
+  }
+  double loss() { return scalars_->fetch()[SCALAR_LOSS]; }
+
+ private:
+  float uniform() { return static_cast<float>(random_()) * 0x1p-31f - 1; }
+  scratch scratch_of() {
+    if (!scratch_) scratch_ = std::make_unique<Buffer<double>>(1 << 16, 0.0);
+    return {scratch_->data, counters_->data};
+  }
+
+  StepCase c_;
+  enum element element_;
+  std::mt19937 random_;
+  int64_t n_y_, n_ = 0;
+  std::vector<int64_t> dW_, db_;
+  std::vector<flat_piece> pieces_;
+  Matrix X_;
+  std::unique_ptr<Buffer<float>> parameters_, gradients_, moment1_, moment2_, source_X_, source_y_, source_w_, y_, w_;
+  std::unique_ptr<Buffer<uint16_t>> working_;
+  std::unique_ptr<Buffer<double>> scalars_, scratch_;
+  std::unique_ptr<Buffer<int>> bad_;
+  std::unique_ptr<Buffer<unsigned>> counters_;
+  std::unique_ptr<Buffer<device_step>> queue_;
+  std::unique_ptr<Buffer<step_state>> state_;
+  std::unique_ptr<Buffer<flat_piece>> flat_pieces_;
+  std::unique_ptr<Buffer<source_table>> table_;
+  std::unique_ptr<Buffer<char>> partials_;
+};
+
+class NetworkClusterWhole : public NetworkCluster {};
+
+/* One launch does the same as four, to the byte: in each of two steps, the second of which has fewer rows. */
+TEST_P(NetworkClusterWhole, StepIsThatOfItsLaunches) {
+  Training first(GetParam(), 3);
+  network_launch l = first.layers();
+  const int begin = network_resident_variants(&l), end = network_variants(&l, nullptr, 0);
+  ASSERT_GT(end, begin);
+  for (int variant = begin; variant < end; variant++) {
+    SCOPED_TRACE("variant " + std::to_string(variant));
+    Training apart(GetParam(), 3), together(GetParam(), 3);
+    double last = 0;
+    for (int step = 0; step < Training::STEPS; step++) {
+      const whole_step of_apart = apart.whole(), of_together = together.whole();
+      network_launch layers = apart.layers(), all = together.layers();
+      layers.variant = all.variant = variant, all.whole = &of_together;
+      ASSERT_TRUE(network_takes_whole(&layers));
+      ASSERT_EQ(launch_gather(&of_apart.gather, nullptr), cudaSuccess);
+      ASSERT_EQ(launch_network(&layers, nullptr), cudaSuccess);
+      ASSERT_EQ(launch_norm(&of_apart.norm, nullptr), cudaSuccess);
+      ASSERT_EQ(launch_update(&of_apart.update, nullptr), cudaSuccess);
+      ASSERT_EQ(launch_network(&all, nullptr), cudaSuccess);
+      const std::vector<std::string> a = apart.bytes(), b = together.bytes();
+      for (size_t i = 0; i < a.size(); i++) EXPECT_TRUE(a[i] == b[i]) << "step " << step << ", memory " << i;
+      EXPECT_TRUE(std::isfinite(apart.loss()) && apart.loss() != last);
+      last = apart.loss();
+    }
+  }
+  l.variant = begin - 1;
+  EXPECT_FALSE(network_takes_whole(&l));
+}
+
+std::vector<StepCase> whole_cases() {
+  std::vector<StepCase> all;
+  for (const Arithmetic arithmetic : {FP32, TF32, BF16}) {
+    all.push_back({arithmetic,
+                   {100, 33, 10},
+                   DESCENT_ACTIVATION_GELU,
+                   0.25,
+                   DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
+                   DESCENT_ACTIVATION_IDENTITY,
+                   0.125,
+                   130,
+                   77,
+                   UNIFORM,
+                   DRAWN});
+    all.push_back({arithmetic,
+                   {17, 64, 20, 3},
+                   DESCENT_ACTIVATION_RELU,
+                   0,
+                   DESCENT_LOSS_MEAN_SQUARED_ERROR,
+                   DESCENT_ACTIVATION_TANH,
+                   0,
+                   40,
+                   1,
+                   UNIFORM,
+                   DRAWN});
+  }
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(Passes, NetworkClusterWhole, testing::ValuesIn(whole_cases()), name);
 
 INSTANTIATE_TEST_SUITE_P(Passes, NetworkCluster, testing::ValuesIn(cases()), name);
 INSTANTIATE_TEST_SUITE_P(Passes, NetworkClusterExact, testing::ValuesIn(exact_cases()), name);

@@ -417,7 +417,7 @@ whole_step adam() {
 }
 
 /* A whole step is tried and timed with norm and update, and leaves the gradients that the layers alone do. Its variants
- * are a part of their own. */
+ * are tried apart from the others. */
 TEST_F(Custom, TriesAWholeStepAsWhole) {
   const struct {
     Kind kind;

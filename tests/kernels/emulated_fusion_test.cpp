@@ -509,15 +509,24 @@ TEST_F(EmulatedFusion, EveryChoiceIsDrawn) {
   EXPECT_EQ(arithmetic.size(), 4u);
 }
 
+/* The seconds of the kernel that the trace says is taken of this kind. */
+double taken_seconds(const std::string &trace, const std::string &kind) {
+  const std::regex line("candidate network=" + kind + " \\S.* verdict=taken seconds=(\\S+)");
+  std::smatch found;
+  EXPECT_TRUE(std::regex_search(trace, found, line)) << kind << "\n" << trace;
+  return found.empty() ? 0 : std::stod(found[1]);
+}
+
 /* Timed, a training is fused where the trace says that it is faster; the next process repeats the choice by what is
- * remembered. */
+ * remembered. A whole step is timed with norm and update, to the others two passes of 2 us and more are added. */
 TEST_F(EmulatedFusion, IsChosenByTimeAndRepeated) {
   const Case c = {"", {8, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_BF16};
   const std::regex line(
       "choice network=(step|whole|chain) \\S.* fusion=(\\w+) variant=\\S+ together_seconds=(\\S+) "
       "apart_seconds=(\\S+)");
   std::set<bool> seen;
-  for (int seed = 1; seed <= 24 && seen.size() < 2; seed++) {
+  std::set<std::string> kinds;
+  for (int seed = 1; seed <= 24 && (seen.size() < 2 || kinds.size() < 2); seed++) {
     SCOPED_TRACE(seed);
     const Folder cache;
     setenv("XDG_CACHE_HOME", (cache / "").c_str(), 1);
@@ -538,10 +547,21 @@ TEST_F(EmulatedFusion, IsChosenByTimeAndRepeated) {
       const bool fused = begins(paths[process], "fused ") || begins(paths[process], "whole ");
       EXPECT_EQ(found[2] != "none", fused) << paths[process];
       seen.insert(found[2] != "none");
+      const double beside = std::stod(found[3]) - taken_seconds(trace, found[1]);
+      if (found[1] == "whole") {
+        EXPECT_EQ(beside, 0) << found[0];
+      } else {
+        EXPECT_GT(beside, 3.9e-6) << found[0];
+      }
+      if (found[1] == "step") {
+        EXPECT_LT(beside, 5e-6) << found[0];
+      }
+      kinds.insert(found[1]);
     }
     EXPECT_EQ(paths[0], paths[1]);
   }
   EXPECT_EQ(seen.size(), 2u);
+  EXPECT_GE(kinds.size(), 2u);
   setenv("XDG_CACHE_HOME", cuda_module_at_start.cache.path().c_str(), 1);
 }
 

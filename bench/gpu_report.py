@@ -48,6 +48,7 @@ QUESTIONS = (
     ("The step of eight workloads beside its floors", ("bench ",), "--stage 1 --only bench"),
     ("Is the fused step the same training within its bounds?", ("fused verify",), "--stage 1 --only fusion"),
     ("Fused against layer by layer, in rows per second?", ("fused bench",), "--stage 1 --only fusion"),
+    ("A small step in one kernel against its captured layers?", ("fused bench mnist",), "--stage 1 --only fusion"),
     ("Time and DRAM traffic of each kernel in a step", ("kernels of",), "--stage 1 --only kernels"),
     ("PyTorch, eager and captured",
      tuple(f"PyTorch {name}, {kind}" for name in WORKLOADS for kind in ("eager", "graph")), "--stage 1 --only peers"),
@@ -178,10 +179,11 @@ def fusion_table(results):
              "| workload | fused | layer by layer | ratio | inside, fused | published |", "| --- | --- | --- | --- | --- | --- |"]
     for name in measured:
         on, off = (results["fusion"][name][side] for side in ("on", "off"))
+        inside = f"{on['rows_per_second_inside'] * 1e-6:.1f}" if on["rows_per_second_inside"] else "-"
         published = f"{PUBLISHED[name] * 1e-6:.0f}" if name in PUBLISHED else ""
         lines.append(f"| {title(name)} | {on['rows_per_second'] * 1e-6:.1f} | {off['rows_per_second'] * 1e-6:.1f} | "
                      f"{on['rows_per_second'] / off['rows_per_second']:.2f} | "
-                     f"{on['rows_per_second_inside'] * 1e-6:.1f} | {published} |")
+                     f"{inside} | {published} |")
     return lines
 
 

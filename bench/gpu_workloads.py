@@ -18,9 +18,12 @@ WORKLOADS = {
 }
 # Beside higgs: rows of 300 elements of bf16 are padded to 304; does a layer that wide take another algorithm?
 PROBES = {"higgs-304": (28, [304] * 5, 1, "tanh", 65536, "bf16", {})}
-# Several layers in one kernel beside one layer after another: the workloads whose layers fit, and a published one.
-FUSED = ("64x5", "256x5", "higgs", "64x12")
-DEEP = {"64x12": (64, [64] * 11, 64, "relu", 131072, "bf16", {})}
+# Several layers in one kernel beside one layer after another: the workloads whose layers fit, a published one, and a small
+# step in every precision, all of which one kernel may compute.
+FUSED = ("64x5", "256x5", "higgs", "64x12", "mnist", "mnist-tf32", "mnist-fp32")
+FURTHER = {"64x12": (64, [64] * 11, 64, "relu", 131072, "bf16", {}),
+           "mnist-tf32": (784, [128], 10, "relu", 256, "tf32", {}),
+           "mnist-fp32": (784, [128], 10, "relu", 256, "fp32", {})}
 # Rows per second of tiny-cuda-nn (Müller et al., 2021) on an H100: 1000 forward and backward passes in 0.79 s, without
 # loss and optimizer (Yuan et al., 2024, arXiv:2403.17607, table I, "Benchmark"). As published: it is not run here.
 PUBLISHED = {"64x12": 131072 * 1000 / 0.79}
@@ -31,7 +34,7 @@ PEERS = ("eager", "graph", "compile")
 
 def workload(name, shrink=1):
     """The workload's shape by field, widths and batch divided by `shrink` to try a script without a GPU."""
-    inputs, hidden, outputs, activation, batch, precision, _ = {**WORKLOADS, **PROBES, **DEEP}[name]
+    inputs, hidden, outputs, activation, batch, precision, _ = {**WORKLOADS, **PROBES, **FURTHER}[name]
     less = lambda n: max(2, n // shrink) if n > 1 else n
     if shrink > 1:
         inputs, hidden, outputs = less(inputs), [less(n) for n in hidden], less(outputs)
@@ -51,7 +54,7 @@ def bench_arguments(shape, seconds):
 
 
 def title(name):
-    inputs, hidden, outputs, activation, batch, precision, _ = {**WORKLOADS, **DEEP}[name]
+    inputs, hidden, outputs, activation, batch, precision, _ = {**WORKLOADS, **FURTHER}[name]
     middle = f"{hidden[0]}x{len(hidden)}" if len(hidden) > 1 else str(hidden[0])
     return f"{inputs}-{middle}-{outputs} {activation} {precision}, batch {batch}"
 

@@ -101,7 +101,7 @@ descent_status compile_plan(struct backend_device *device, const struct plan *pl
   TRY(beside_prepare(&program->beside, device, &program->buffers, &program->work, &program->memory));
   TRY(choose_take(&program->choices, &program->memory));
   TRY(fusion_take(&program->fusion, &program->work, &program->memory));
-  TRY(source_prepare(&program->sources, device, plan, &program->buffers, &program->memory));
+  TRY(source_prepare(&program->sources, device, plan, &program->buffers, &program->fusion, &program->memory));
   TRY(transfer_prepare(&program->transfer, plan));
   TRY(run_prepare(program));
   CUDA_TRY(cudaStreamSynchronize(device->stream));

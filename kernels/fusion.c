@@ -85,10 +85,18 @@ static void describe(const struct device_buffers *buffers, enum fused_choice cho
 
 /* ---- the choice ---- */
 
-/* A kind, tried. */
+/* What a kernel may do: a kind, or a whole step. */
+struct way_to_fuse {
+  enum network_kind kind;
+  bool whole;
+};
+enum { MOST_TO_FUSE = 3 };
+
+/* One of them, tried. */
 struct trial_of_kind {
   struct fused_network network; /* taken: a variant passes */
-  double seconds;               /* 0: not timed */
+  struct whole_step around;     /* as network_key takes it; used if network.whole */
+  double seconds;               /* 0: not timed; of training with norm and update */
   size_t scratch;               /* bytes that the custom kernels behind a chain need */
   char reason[160];             /* why it is not taken */
 };
@@ -99,27 +107,35 @@ static bool is_timed(const struct way_table *table, enum fused_choice choice) {
   return choice == FUSED_TRAINING && table->plan->autotune && !ways_draw(table);
 }
 
-/* Drawn: the first that passes from a drawn one on; timed: the fastest; else the first. An untimed trial takes few rows,
- * so that it needs little memory. */
-static descent_status choose_variant(const struct way_table *table, bool timed, struct network_launch *launch, int n,
-                                     double *seconds) {
+static const struct whole_step *whole_of(const struct trial_of_kind *tried) {
+  return tried->network.whole ? &tried->around : NULL;
+}
+
+/* Drawn: the first that passes from a drawn one on; timed: the fastest; else the first; of the n first ones. An untimed
+ * trial takes few rows, so that it needs little memory. */
+static descent_status choose_variant(const struct way_table *table, bool timed, int n, struct trial_of_kind *made) {
   enum { TRIAL_ROWS = 512 };
   struct product_library *const library = table->device->products;
-  const bool draws = ways_draw(table);
+  struct network_launch *const launch = &made->network.launch;
+  const struct whole_step *const whole = whole_of(made);
+  const cudaStream_t stream = table->device->stream;
   struct network_launch tried = *launch;
   char key[TUNE_KEY];
+  int first;
   bool passes = false;
   descent_status status = DESCENT_OK;
+  launch->variant = -1;
   if (timed) {
-    TRY(network_fastest(library, launch, table->device->stream, &launch->variant, seconds));
+    TRY(network_fastest(library, launch, whole, stream, &launch->variant, &made->seconds));
     goto done;
   }
-  network_key(launch, key);
-  const int first = draws ? product_library_draw(library, key, "variant", n) : 0;
+  (void)network_part(launch, whole != NULL, &first);
+  network_key(launch, whole, key);
+  const int begin = ways_draw(table) ? product_library_draw(library, key, "variant", n) : 0;
   if (tried.rows > TRIAL_ROWS) tried.rows = TRIAL_ROWS;
   for (int i = 0; i < n && !passes; i++) {
-    const int variant = (first + i) % n;
-    TRY(network_passes(library, &tried, variant, table->device->stream, &passes));
+    const int variant = first + (begin + i) % n;
+    TRY(network_passes(library, &tried, whole, variant, stream, &passes));
     if (passes) launch->variant = variant;
   }
 done:
@@ -154,12 +170,41 @@ static bool is_estimated(const struct way_table *table, enum fused_choice choice
   return table->plan->fusion == DESCENT_FUSION_AUTO && !is_timed(table, choice) && !ways_draw(table);
 }
 
+/* Without addresses and pieces. */
+static void describe_around(const struct plan *plan, struct whole_step *around) {
+  for (int i = plan->train.first; i < plan->train.first + plan->train.count; i++) {
+    const struct plan_op *const op = &plan->ops[i];
+    if (op->kind == OP_GRADIENT_NORM) around->norm.clip_norm = op->norm.clip_norm;
+    if (op->kind == OP_METRICS) around->norm.metrics = true;
+    if (op->kind != OP_UPDATE) continue;
+    around->update.rule = update_rule_of(&op->update);
+    around->update.coefficients = update_coefficients_of_f32(&op->update);
+  }
+}
+
+/* The norm and the update as kernels of their own, estimated: a whole step is timed with both. Its gather is not timed,
+ * and counts on neither side: rows are fetched in either way. */
+static double around_seconds(const struct way_table *table) {
+  const struct plan *const plan = table->plan;
+  const double all = (double)table->buffers->flat.device_count * sizeof(float);
+  double seconds = 0;
+  for (int i = plan->train.first; i < plan->train.first + plan->train.count; i++) {
+    const struct plan_update *const o = &plan->ops[i].update;
+    if (plan->ops[i].kind == OP_GRADIENT_NORM) seconds += ways_pass_seconds(table->device, all);
+    if (plan->ops[i].kind != OP_UPDATE) continue;
+    const int moments = (o->moment1 != PLAN_NONE) + (o->moment2 != PLAN_NONE);
+    const double copy = plan->precision == DESCENT_PRECISION_BF16 ? 0.5 : 0; /* the parameters in bf16 */
+    seconds += ways_pass_seconds(table->device, (3 + 2 * moments + copy) * all);
+  }
+  return seconds;
+}
+
 /* Where it may be left out, memory for a trial may be short: the plan itself may fit. */
 static descent_status try_kind(const struct fusion *fusion, struct way_table *table, enum fused_choice choice,
-                               enum network_kind kind, struct trial_of_kind *made) {
+                               struct way_to_fuse way, struct trial_of_kind *made) {
   struct network_launch *const launch = &made->network.launch;
   const struct plan *const plan = table->plan;
-  int n;
+  int first, n;
   descent_status status = DESCENT_OK;
   *made =
       (struct trial_of_kind){.reason = "no kernel of several layers, or no kernel of dW behind it, passes its trial"};
@@ -167,16 +212,19 @@ static descent_status try_kind(const struct fusion *fusion, struct way_table *ta
     snprintf(made->reason, sizeof made->reason, "%d layers, more than %d", plan->layers, NETWORK_LAYERS);
     return DESCENT_OK;
   }
-  describe(fusion->buffers, choice, kind, launch);
-  n = network_variants(launch, made->reason, sizeof made->reason);
-  launch->variant = -1;
-  if (is_estimated(table, choice)) n = network_resident_variants(launch);
+  describe(fusion->buffers, choice, way.kind, launch);
+  made->network.whole = way.whole;
+  if (way.whole) describe_around(plan, &made->around);
+  (void)network_variants(launch, made->reason, sizeof made->reason);
+  n = network_part(launch, way.whole, &first);
+  if (is_estimated(table, choice)) n = way.whole ? 0 : network_resident_variants(launch);
   if (n == 0) return DESCENT_OK;
-  status = choose_variant(table, is_timed(table, choice), launch, n, &made->seconds);
+  status = choose_variant(table, is_timed(table, choice), n, made);
   if (status == DESCENT_OK) {
     made->network.taken = launch->variant >= 0;
-    if (kind == NETWORK_CHAIN) status = choose_weights(table, made);
+    if (way.kind == NETWORK_CHAIN) status = choose_weights(table, made);
   }
+  if (choice == FUSED_TRAINING && made->seconds > 0 && !way.whole) made->seconds += around_seconds(table);
   if (status == DESCENT_ERROR_MEMORY && plan->fusion == DESCENT_FUSION_AUTO) {
     made->network.taken = false;
     status = DESCENT_OK;
@@ -200,61 +248,69 @@ static double dense_seconds(const struct product_choices *choices) {
   return all;
 }
 
-/* The loss reads A and writes dZ. */
+/* The loss reads A and writes dZ. With norm and update. */
 static double apart_seconds(const struct product_choices *choices, const struct network_launch *l) {
   const struct way_table *const table = &choices->ways;
   const double dense = dense_seconds(choices);
   const double outputs = (double)l->rows * (double)l->layer[l->layers - 1].n_out;
   const double written = (double)element_bytes(l->X.element);
-  return dense > 0 ? dense + ways_pass_seconds(table->device, outputs * (4 + written)) : 0;
+  return dense > 0 ? dense + ways_pass_seconds(table->device, outputs * (4 + written)) + around_seconds(table) : 0;
 }
 
 static void trace(const struct way_table *table, const struct trial_of_kind *tried, bool taken, double apart) {
   const struct network_launch *const l = &tried->network.launch;
   char key[TUNE_KEY];
   if (l->layers == 0) return;
-  network_key(l, key);
+  const char *const way = tried->network.whole ? "whole" : network_kind_name(l->kind);
+  network_key(l, whole_of(tried), key);
   product_library_trace(table->device->products, "choice", key,
-                        "fusion=%s variant=%d together_seconds=%.4g apart_seconds=%.4g",
-                        taken ? network_kind_name(l->kind) : "none", l->variant, tried->seconds, apart);
+                        "fusion=%s variant=%d together_seconds=%.4g apart_seconds=%.4g", taken ? way : "none",
+                        l->variant, tried->seconds, apart);
 }
 
 /* Is what was tried used, where it may be left out? */
 static bool is_better(const struct way_table *table, enum fused_choice choice, const struct trial_of_kind *tried,
                       double apart) {
   char key[TUNE_KEY];
-  network_key(&tried->network.launch, key);
+  network_key(&tried->network.launch, whole_of(tried), key);
   if (ways_draw(table)) return product_library_draw(table->device->products, key, "fusion", 2) == 1;
   return is_estimated(table, choice) || (apart > 0 && tried->seconds < apart);
 }
 
-/* Of these kinds the one to use: asked for, the first that passes; drawn, a drawn one; else the cheapest. *found: NULL if
- * none is. */
+/* Of these the one to use: timed, the cheapest; drawn, a drawn one; else the first that passes. *found: NULL if none is. */
 static void pick(const struct way_table *table, struct trial_of_kind tried[], int n, struct trial_of_kind **found) {
   char key[TUNE_KEY];
   int first = 0;
   *found = NULL;
   if (ways_draw(table) && tried[0].network.launch.layers) {
-    network_key(&tried[0].network.launch, key);
+    network_key(&tried[0].network.launch, whole_of(&tried[0]), key);
     first = product_library_draw(table->device->products, key, "kind", n);
   }
   for (int i = 0; i < n; i++) {
     struct trial_of_kind *const t = &tried[(first + i) % n];
-    const bool timed = t->seconds > 0 && table->plan->fusion == DESCENT_FUSION_AUTO && !ways_draw(table);
-    if (t->network.taken && (!*found || (timed && t->seconds < (*found)->seconds))) *found = t;
+    if (t->network.taken && (!*found || (t->seconds > 0 && t->seconds < (*found)->seconds))) *found = t;
   }
 }
 
+/* Asked for, a chain is tried only where nothing else passes. */
+static bool is_settled(const struct way_table *table, const struct trial_of_kind tried[], int n,
+                       struct way_to_fuse next) {
+  bool taken = false;
+  for (int i = 0; i < n; i++) taken = taken || tried[i].network.taken;
+  return taken && table->plan->fusion == DESCENT_FUSION_ON && !ways_draw(table) &&
+         (next.kind == NETWORK_CHAIN || !table->plan->autotune);
+}
+
 static descent_status choose(struct fusion *fusion, struct product_choices *choices, enum fused_choice choice,
-                             const enum network_kind kinds[], int n) {
+                             const struct way_to_fuse all[], int n) {
   struct way_table *const table = &choices->ways;
   const bool asked = table->plan->fusion == DESCENT_FUSION_ON;
-  struct trial_of_kind tried[2], *found;
+  struct trial_of_kind tried[MOST_TO_FUSE], *found;
   descent_status status = DESCENT_OK;
   int tries = 0;
   do {
-    TRY(try_kind(fusion, table, choice, kinds[tries], &tried[tries]));
-  } while (++tries < n && !(asked && tried[tries - 1].network.taken));
+    TRY(try_kind(fusion, table, choice, all[tries], &tried[tries]));
+  } while (++tries < n && !is_settled(table, tried, tries, all[tries]));
   pick(table, tried, tries, &found);
   const struct trial_of_kind *const seen = found ? found : &tried[tries - 1];
   const bool compares = is_timed(table, choice) && seen->network.launch.layers;
@@ -272,12 +328,15 @@ done:
 /* `backward` reads what a prediction leaves where there is no training. */
 descent_status fusion_prepare(struct fusion *fusion, struct product_choices *choices,
                               const struct device_buffers *buffers) {
-  static const enum network_kind training[] = {NETWORK_STEP, NETWORK_CHAIN}, forward[] = {NETWORK_FORWARD};
+  static const struct way_to_fuse training[MOST_TO_FUSE] = {{NETWORK_STEP, false},
+                                                            {NETWORK_STEP, true},
+                                                            {NETWORK_CHAIN, false}},
+                                  forward[] = {{NETWORK_FORWARD, false}};
   const struct plan *const plan = buffers->plan;
   descent_status status = DESCENT_OK;
   fusion->buffers = buffers;
   if (plan->fusion == DESCENT_FUSION_OFF) return DESCENT_OK;
-  if (plan->train.count) TRY(choose(fusion, choices, FUSED_TRAINING, training, 2));
+  if (plan->train.count) TRY(choose(fusion, choices, FUSED_TRAINING, training, MOST_TO_FUSE));
   if (plan->evaluate.count) TRY(choose(fusion, choices, FUSED_EVALUATE, forward, 1));
   if (plan->predict.count && (plan->train.count || !plan->backward.count))
     TRY(choose(fusion, choices, FUSED_PREDICT, forward, 1));
@@ -361,10 +420,15 @@ const struct fused_network *fusion_of(const struct fusion *fusion, struct plan_r
   return network && network->taken ? network : NULL;
 }
 
+bool fusion_takes_whole(const struct fusion *fusion, struct plan_range range) {
+  return same(range, fusion->buffers->plan->train) && fusion->at[FUSED_TRAINING].whole;
+}
+
 bool fusion_covers(const struct fusion *fusion, struct plan_range range, int op) {
   const struct fused_network *const network = fusion_of(fusion, range);
   const struct plan *const plan = fusion->buffers->plan;
   if (!network) return false;
+  if (fusion_takes_whole(fusion, range)) return true;
   const enum network_kind kind = network->launch.kind;
   switch (plan->ops[op].kind) {
     case OP_DENSE_FORWARD: return !same(range, plan->train_with_statistics);
@@ -382,9 +446,18 @@ int fusion_first(const struct fusion *fusion, struct plan_range range) {
   return op;
 }
 
+/* Of the launch's variant, in its part of them. */
+static int number_of(const struct fused_network *network) {
+  int first;
+  (void)network_part(&network->launch, network->whole, &first);
+  return network->launch.variant - first;
+}
+
+/* X, y and w too, where the launch covers the gather. */
 static bool launch_writes(const struct fused_network *network, const void *data) {
   const struct network_launch *const l = &network->launch;
-  bool writes = data == l->A.data || data == (const void *)l->P;
+  bool writes = data == l->A.data || data == (const void *)l->P || data == l->X.data || data == (const void *)l->y ||
+                data == (const void *)l->w;
   for (int i = 0; i < l->layers; i++) writes = writes || data == l->layer[i].A.data || data == l->layer[i].Z.data;
   return writes;
 }
@@ -402,9 +475,11 @@ bool fusion_leaves_out(const struct fusion *fusion, struct plan_range range, int
   return false;
 }
 
-cudaError_t fusion_launch(const struct fused_network *network, const struct step_state *state, cudaStream_t stream) {
+cudaError_t fusion_launch(const struct fused_network *network, const struct step_state *state,
+                          const struct whole_step *whole, cudaStream_t stream) {
   struct network_launch launch = network->launch;
   launch.state = state;
+  launch.whole = whole;
   return launch_network(&launch, stream);
 }
 
@@ -423,11 +498,25 @@ void fusion_redirect(const struct fusion *fusion, struct plan_range range, int o
   *way = (struct dense_way){.variant = network->weights[layer]};
 }
 
+static void name_kernel(const struct fused_network *network, bool whole, char text[BACKEND_PATH]) {
+  const int variant = network->launch.variant;
+  if (whole)
+    snprintf(text, BACKEND_PATH, "whole step %d", number_of(network));
+  else
+    snprintf(text, BACKEND_PATH, "fused %s %d", network_kind_name(network->launch.kind), variant);
+}
+
+bool fusion_of_training(const struct fusion *fusion, char text[BACKEND_PATH]) {
+  const struct fused_network *const training = &fusion->at[FUSED_TRAINING];
+  if (training->taken) name_kernel(training, training->whole, text);
+  return training->taken;
+}
+
 void fusion_path(const struct fusion *fusion, struct product_choices *choices, struct plan_range range, int op,
                  char text[BACKEND_PATH]) {
   const struct fused_network *const network = fusion_of(fusion, range);
   if (fusion_covers(fusion, range, op))
-    snprintf(text, BACKEND_PATH, "fused %s %d", network_kind_name(network->launch.kind), network->launch.variant);
+    name_kernel(network, fusion_takes_whole(fusion, range), text);
   else if (follows_chain(fusion, range, op))
     snprintf(text, BACKEND_PATH, "custom %d", network->weights[fusion->buffers->plan->ops[op].layer - 1]);
   else

@@ -7,6 +7,9 @@
  *   NETWORK_CHAIN    the same but dense_backward_weights, whose custom kernels follow it
  *   NETWORK_FORWARD  dense_forward, output
  *
+ * A variant of NETWORK_STEP that takes a whole step computes all operations of `train` in one launch, gather, norm,
+ * update and metrics too; of the other two ranges of its choice the layers only.
+ *
  * Statistics read A and Z of every layer, so in a step with statistics dense_forward is computed layer by layer too. */
 #ifndef DESCENT_KERNELS_FUSION_H
 #define DESCENT_KERNELS_FUSION_H
@@ -17,7 +20,8 @@
 
 struct fused_network {
   bool taken;
-  struct network_launch launch; /* without state */
+  bool whole;                   /* NETWORK_STEP: of `train` the launch does the whole step */
+  struct network_launch launch; /* without state and whole */
   int weights[NETWORK_LAYERS];  /* NETWORK_CHAIN: the variants of the layers' dense_backward_weights */
   void *dZ;                     /* NETWORK_CHAIN: of every layer, since the plan's take turns in two slots */
 };
@@ -43,16 +47,21 @@ uint32_t fusion_digest(const struct fusion *fusion, uint32_t digest);
 
 /* How the range is computed; NULL: operation by operation. */
 const struct fused_network *fusion_of(const struct fusion *fusion, struct plan_range range);
-/* Does the range's launch compute this op of it? And the first one that it computes. */
+/* Does the range's launch do a whole step? Does it compute this op? And the first one that it computes. */
+bool fusion_takes_whole(const struct fusion *fusion, struct plan_range range);
 bool fusion_covers(const struct fusion *fusion, struct plan_range range, int op);
 int fusion_first(const struct fusion *fusion, struct plan_range range);
 /* Is this PLAN_BATCH buffer written by an op that the launch computes, but not by the launch? */
 bool fusion_leaves_out(const struct fusion *fusion, struct plan_range range, int buffer);
-cudaError_t fusion_launch(const struct fused_network *network, const struct step_state *state, cudaStream_t stream);
+/* `whole`: what surrounds the layers, where the launch does all of it; else NULL. */
+cudaError_t fusion_launch(const struct fused_network *network, const struct step_state *state,
+                          const struct whole_step *whole, cudaStream_t stream);
 /* Behind a chain: dense_backward_weights reads the chain's dZ, and its way is a custom kernel. Else nothing changes. */
 void fusion_redirect(const struct fusion *fusion, struct plan_range range, int op, struct custom_launch *launch,
                      struct dense_way *way);
-/* As choose_path, for any op: "fused step 1" where the range's launch computes it. */
+/* As fusion_path, what computes several layers of a training step; false: nothing does. */
+bool fusion_of_training(const struct fusion *fusion, char text[BACKEND_PATH]);
+/* As choose_path, for any op: "fused step 1" or "whole step 1" where the range's launch computes it. */
 void fusion_path(const struct fusion *fusion, struct product_choices *choices, struct plan_range range, int op,
                  char text[BACKEND_PATH]);
 

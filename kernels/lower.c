@@ -4,8 +4,8 @@
  * the order of some sums. Together, the column sums of dZ are computed while dZ is written if the operation that needs
  * them is in the range: a pass adds in the same order either way, a custom kernel in another. relu's derivative may come
  * from a mask that the forward product of the range wrote, and the norm adds the step to the metrics of the range. In a
- * captured range weights' operations may run on a second stream. Where one kernel computes several layers of the range
- * (fusion.h), it is launched at the first operation that it covers. */
+ * captured range weights' operations may run on a second stream. Where one kernel computes several layers of the range,
+ * or all of a training step (fusion.h), it is launched at the first operation that it covers. */
 #include "lower.h"
 
 #include "compiled.h"
@@ -135,11 +135,11 @@ done:
 
 /* ---- the other operations ---- */
 
-static cudaError_t lower_gather(struct backend_program *program, const struct plan_gather *o, int64_t rows, bool queued,
-                                const double *bad_step) {
+static struct gather_launch gather_of(const struct backend_program *program, const struct plan_gather *o, int64_t rows,
+                                      bool queued, const double *bad_step) {
   const bool targets = o->source_y != PLAN_NONE;
   double *scalars = data_of(program, o->scalars);
-  const struct gather_launch launch = {
+  return (struct gather_launch){
       .state = program->queue.state,
       .queue = queued ? program->queue.steps : NULL,
       .bad_step = bad_step,
@@ -161,7 +161,6 @@ static cudaError_t lower_gather(struct backend_program *program, const struct pl
       .shuffle = o->shuffle,
       .scratch = program->work.scratch,
   };
-  return launch_gather(&launch, program->device->stream);
 }
 
 static cudaError_t lower_loss(struct backend_program *program, const struct plan_loss *o, int64_t rows,
@@ -218,8 +217,9 @@ static int metrics_of(const struct plan *plan, struct plan_range range, int inde
   return -1;
 }
 
-static cudaError_t lower_norm(struct backend_program *program, const struct plan_gradient_norm *o, bool metrics) {
-  const struct norm_launch launch = {
+static struct norm_launch norm_of(const struct backend_program *program, const struct plan_gradient_norm *o,
+                                  bool metrics) {
+  return (struct norm_launch){
       .state = program->queue.state,
       .gradients = data_of(program, o->gradients),
       .pieces = program->work.pieces,
@@ -232,11 +232,10 @@ static cudaError_t lower_norm(struct backend_program *program, const struct plan
       .metrics = metrics,
       .scratch = program->work.scratch,
   };
-  return launch_norm(&launch, program->device->stream);
 }
 
-static cudaError_t lower_update(struct backend_program *program, const struct plan_update *o) {
-  const struct update_launch launch = {
+static struct update_launch update_of(const struct backend_program *program, const struct plan_update *o) {
+  return (struct update_launch){
       .state = program->queue.state,
       .parameters = data_of(program, o->parameters),
       .working = o->parameters == program->buffers.parameters ? program->buffers.working : NULL,
@@ -254,7 +253,6 @@ static cudaError_t lower_update(struct backend_program *program, const struct pl
       .bad_parameters = program->work.bad_parameters,
       .scratch = program->work.scratch,
   };
-  return launch_update(&launch, program->device->stream);
 }
 
 static cudaError_t lower_statistics(struct backend_program *program, const struct plan_op *op, int64_t rows) {
@@ -327,10 +325,14 @@ static descent_status lower_operation(struct backend_program *program, struct lo
   const struct plan_op *const op = &program->plan->ops[index];
   const struct plan_range range = l->range;
   const cudaStream_t stream = program->device->stream;
+  struct gather_launch gather;
+  struct norm_launch norm;
+  struct update_launch update;
   descent_status status = DESCENT_OK;
   switch (op->kind) {
     case OP_GATHER:
-      CUDA_TRY(lower_gather(program, &op->gather, l->rows, l->queued, lower_bad_step(program, range)));
+      gather = gather_of(program, &op->gather, l->rows, l->queued, lower_bad_step(program, range));
+      CUDA_TRY(launch_gather(&gather, stream));
       break;
     case OP_DENSE_FORWARD: TRY(lower_forward(program, range, index, l->rows, l->marks)); break;
     case OP_LOSS: CUDA_TRY(lower_loss(program, &op->loss, l->rows, data_of(program, op->loss.scalars))); break;
@@ -342,9 +344,13 @@ static descent_status lower_operation(struct backend_program *program, struct lo
     case OP_ACCUMULATE: CUDA_TRY(lower_accumulate(program, &op->accumulate)); break;
     case OP_GRADIENT_NORM:
       l->counted = metrics_of(program->plan, range, index);
-      CUDA_TRY(lower_norm(program, &op->norm, l->counted >= 0));
+      norm = norm_of(program, &op->norm, l->counted >= 0);
+      CUDA_TRY(launch_norm(&norm, stream));
       break;
-    case OP_UPDATE: CUDA_TRY(lower_update(program, &op->update)); break;
+    case OP_UPDATE:
+      update = update_of(program, &op->update);
+      CUDA_TRY(launch_update(&update, stream));
+      break;
     case OP_STATISTICS: CUDA_TRY(lower_statistics(program, op, l->rows)); break;
     case OP_METRICS:
       if (l->counted != index) CUDA_TRY(launch_metrics(data_of(program, op->metrics.scalars), stream));
@@ -356,12 +362,29 @@ done:
   return status;
 }
 
+/* What surrounds the layers of the range, for a launch that does all of it. */
+static void list_whole(const struct backend_program *program, const struct lowering *l, struct whole_step *whole) {
+  const struct plan *const plan = program->plan;
+  const double *const bad_step = lower_bad_step(program, l->range);
+  for (int i = l->range.first; i < l->range.first + l->range.count; i++) {
+    const struct plan_op *const op = &plan->ops[i];
+    if (op->kind == OP_GATHER) whole->gather = gather_of(program, &op->gather, l->rows, l->queued, bad_step);
+    if (op->kind == OP_GRADIENT_NORM) whole->norm = norm_of(program, &op->norm, metrics_of(plan, l->range, i) >= 0);
+    if (op->kind == OP_UPDATE) whole->update = update_of(program, &op->update);
+  }
+}
+
 /* An op that the range's launch covers: the launch at the first of them, nothing at the others. */
 static descent_status lower_covered(struct backend_program *program, const struct lowering *l, int index) {
   const struct lower_marks *const marks = l->marks;
+  const bool is_whole = fusion_takes_whole(&program->fusion, l->range);
+  struct whole_step whole;
   descent_status status = DESCENT_OK;
-  if (index == fusion_first(&program->fusion, l->range))
-    CUDA_TRY(fusion_launch(fusion_of(&program->fusion, l->range), program->queue.state, program->device->stream));
+  if (index == fusion_first(&program->fusion, l->range)) {
+    if (is_whole) list_whole(program, l, &whole);
+    CUDA_TRY(fusion_launch(fusion_of(&program->fusion, l->range), program->queue.state, is_whole ? &whole : NULL,
+                           program->device->stream));
+  }
   if (marks && marks->products && plan_has_product(&program->plan->ops[index]))
     TRY(record(program, marks->products[index - marks->first]));
 done:

@@ -5,14 +5,24 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
+
+#include "module.h"
 
 const char *network_kind_name(enum network_kind kind) {
   return kind == NETWORK_FORWARD ? "forward" : kind == NETWORK_CHAIN ? "chain" : "step";
 }
 
-static int variants_of(const struct network_launch *launch) {
+int network_part(const struct network_launch *launch, bool whole, int *first) {
   const int n = network_variants(launch, NULL, 0);
-  return n < MOST_CANDIDATES ? n : MOST_CANDIDATES;
+  int found = 0;
+  struct network_launch l = *launch;
+  *first = 0;
+  for (l.variant = 0; l.variant < n; l.variant++) {
+    if (network_takes_whole(&l) != whole) continue;
+    if (found++ == 0) *first = l.variant;
+  }
+  return found < MOST_CANDIDATES ? found : MOST_CANDIDATES;
 }
 
 static int64_t outputs_of(const struct network_launch *l) { return l->layer[l->layers - 1].n_out; }
@@ -30,27 +40,37 @@ static void append(char key[TUNE_KEY], size_t *used, const char *format, ...) {
 }
 
 /* A layer as "x64:1d", with its activation, dropout and a hash of its strides, which follow from the plan's layout. */
-void network_key(const struct network_launch *l, char key[TUNE_KEY]) {
+void network_key(const struct network_launch *l, const struct whole_step *whole, char key[TUNE_KEY]) {
   uint32_t hash = 2166136261u; /* FNV-1a (Fowler, Noll, Vo 1991) */
   size_t used = 0;
-  append(key, &used, "network=%s rows=%" PRId64 " X=%" PRId64 " layers=%d", network_kind_name(l->kind), l->rows,
-         l->X.ld, l->layer[0].n_in);
+  int first;
+  append(key, &used, "network=%s rows=%" PRId64 " X=%" PRId64 " layers=%d",
+         whole ? "whole" : network_kind_name(l->kind), l->rows, l->X.ld, l->layer[0].n_in);
   for (int i = 0; i < l->layers; i++) {
     const struct network_layer *const layer = &l->layer[i];
     const int64_t strides[] = {layer->W.ld, layer->A.ld, layer->Z.ld, layer->dZ.ld};
     for (size_t s = 0; s < sizeof strides / sizeof *strides; s++) hash = (hash ^ (uint32_t)strides[s]) * 16777619u;
     append(key, &used, "x%d:%d%s", layer->n_out, (int)layer->activation, layer->threshold ? "d" : "");
   }
+  if (whole) append(key, &used, " update=%d", (int)whole->update.rule);
   append(key, &used, " strides=%08x elements=%s tf32=%d loss=%d variants=%d version=" DESCENT_VERSION " timed=captured",
-         (unsigned)hash, l->X.element == ELEMENT_F32 ? "f32" : "bf16", l->tf32, (int)l->loss, variants_of(l));
+         (unsigned)hash, l->X.element == ELEMENT_F32 ? "f32" : "bf16", l->tf32, (int)l->loss,
+         network_part(l, whole != NULL, &first));
 }
 
 /* ---- trials ---- */
 
-#define MEMBER(name) offsetof(struct network_launch, name)
-#define LAYER_MEMBER(i, name)                                                            \
-  (offsetof(struct network_launch, layer) + (size_t)(i) * sizeof(struct network_layer) + \
-   offsetof(struct network_layer, name))
+/* A launch as it is tried. */
+struct network_trial {
+  struct network_launch network; /* its variant: the first of the part */
+  bool is_whole;
+  struct whole_step whole;
+};
+
+#define MEMBER(name) offsetof(struct network_trial, network.name)
+#define LAYER_MEMBER(i, name) \
+  (MEMBER(layer) + (size_t)(i) * sizeof(struct network_layer) + offsetof(struct network_layer, name))
+#define WHOLE_MEMBER(name) offsetof(struct network_trial, whole.name)
 
 static void add(struct variant_work *work, size_t member, int64_t rows, struct device_matrix m, int64_t n,
                 enum part_use use) {
@@ -109,13 +129,61 @@ static void list_parts(const struct network_launch *l, struct variant_work *work
   if (l->kind == NETWORK_STEP) add_gradients(l, work);
 }
 
+static void add_given(struct variant_work *work, size_t member, const void *given, size_t bytes) {
+  add_dense(work, member, 1, (int64_t)(bytes / sizeof(float)), PART_GIVEN);
+  work->parts[work->n_parts - 1].given = given;
+}
+
+/* Parameters and moments stay finite, since the step's factors are 0. */
+static void list_whole_parts(const struct network_trial *trial, const struct flat_piece *pieces,
+                             struct variant_work *work) {
+  static const struct source_table unbound;
+  static const float clear[2];
+  const struct network_launch *const l = &trial->network;
+  const int64_t n = l->n_gradients;
+  const int64_t statistics = l->layers * (int64_t)(LAYER_SLOTS * sizeof(double) / sizeof(float));
+  add_given(work, WHOLE_MEMBER(gather.sources), &unbound, sizeof unbound);
+  add_given(work, WHOLE_MEMBER(norm.pieces), pieces, (size_t)trial->whole.norm.n_pieces * sizeof *pieces);
+  add_given(work, WHOLE_MEMBER(update.bad_parameters), clear, sizeof clear);
+  add_dense(work, WHOLE_MEMBER(norm.layer_statistics), 1, statistics, PART_AROUND);
+  add_dense(work, WHOLE_MEMBER(update.parameters), 1, n, PART_READ);
+  add_dense(work, WHOLE_MEMBER(update.moment1), 1, n, PART_ONES);
+  add_dense(work, WHOLE_MEMBER(update.moment2), 1, n, PART_ONES);
+  if (l->X.element == ELEMENT_BF16)
+    add(work, WHOLE_MEMBER(update.working), 1, (struct device_matrix){.ld = n, .element = ELEMENT_BF16}, n, PART_READ);
+}
+
+/* What the parts of the whole share with each other and with the layers. */
+static void complete_whole(const struct network_launch *l, const struct variant_place *place,
+                           struct whole_step *whole) {
+  whole->gather.state = place->state;
+  whole->gather.X = l->X;
+  whole->gather.weight_sum = place->scalars + SCALAR_WEIGHT_SUM;
+  whole->gather.n_x = l->layer[0].n_in;
+  whole->gather.n_y = loss_is_regression(l->loss) ? outputs_of(l) : 1;
+  whole->gather.rows = l->rows;
+  whole->norm.state = whole->update.state = place->state;
+  whole->norm.gradients = whole->update.gradients = l->gradients;
+  whole->norm.layers = whole->update.layers = l->layers;
+  whole->norm.scalars = place->scalars;
+  whole->norm.bad_parameters = whole->update.bad_parameters;
+  whole->update.pieces = whole->norm.pieces;
+  whole->update.n_pieces = whole->norm.n_pieces;
+  whole->update.scalars = place->scalars;
+  whole->gather.scratch = whole->norm.scratch = whole->update.scratch = place->scratch;
+}
+
+/* Of two launches that are compared the second one computes the layers only. */
 static cudaError_t run(void *copy, const struct variant_place *place, int variant, cudaStream_t stream) {
-  struct network_launch *const l = copy;
+  struct network_trial *const trial = copy;
+  struct network_launch *const l = &trial->network;
   l->state = place->state;
   l->scalars = place->scalars;
   l->partials = place->own;
   l->counters = place->scratch.counters;
-  l->variant = variant;
+  l->variant += variant;
+  if (trial->is_whole) complete_whole(l, place, &trial->whole);
+  l->whole = trial->is_whole && !place->again ? &trial->whole : NULL;
   return launch_network(l, stream);
 }
 
@@ -128,7 +196,7 @@ static int64_t exact_value(const struct network_launch *l, bool hidden) {
 /* A and Z, where every value up to there is a whole number: only the activations that leave positive numbers as they
  * are give one. No gradient and no dZ is one. */
 static bool whole_result(const void *launch, const struct variant_part *part, float *expected) {
-  const struct network_launch *const l = launch;
+  const struct network_launch *const l = &((const struct network_trial *)launch)->network;
   int64_t value = 1; /* of the layer's inputs */
   for (int i = 0; i < l->layers; i++) {
     const struct network_layer *const layer = &l->layer[i];
@@ -144,31 +212,84 @@ static bool whole_result(const void *launch, const struct variant_part *part, fl
   return false;
 }
 
-static void describe(const struct network_launch *launch, char key[TUNE_KEY], struct variant_work *work) {
-  network_key(launch, key);
-  *work = (struct variant_work){.key = key,
-                                .variants = variants_of(launch),
-                                .rows = launch->rows,
-                                .own = network_partials(launch),
-                                .launch = launch,
-                                .launch_bytes = sizeof *launch,
-                                .run = run,
-                                .whole = whole_result};
-  list_parts(launch, work);
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+static size_t whole_scratch(const struct network_launch *l, int n_pieces) {
+  return larger(gather_scratch(l->rows),
+                larger(norm_scratch(n_pieces, l->layers), update_scratch(n_pieces, l->layers)));
 }
 
-descent_status network_passes(const struct product_library *library, const struct network_launch *launch, int variant,
-                              cudaStream_t stream, bool *passes) {
-  struct variant_work work;
+/* The gradients as pieces of one layer; *n: how many. */
+static struct flat_piece *make_pieces(const struct network_launch *l, int *n) {
+  const int64_t each = flat_piece_floats(l->n_gradients), end = l->n_gradients;
+  struct flat_piece *const pieces = module_allocate((end + each - 1) / each, sizeof *pieces, "the trial of a kernel");
+  *n = 0;
+  for (int64_t begin = 0; pieces && begin < end; begin += each)
+    pieces[(*n)++] = (struct flat_piece){begin, begin + each < end ? begin + each : end, 1, (int32_t)end};
+  return pieces;
+}
+
+/* A part of the variants, to be tried. */
+struct tried_part {
   char key[TUNE_KEY];
-  describe(launch, key, &work);
-  return variants_pass(library, &work, variant, stream, passes);
+  struct network_trial trial;
+  struct flat_piece *pieces;
+  struct variant_work work;
+  int first;
+};
+
+static descent_status open_part(const struct network_launch *launch, const struct whole_step *whole,
+                                struct tried_part **result) {
+  struct tried_part *const part = *result = module_allocate(1, sizeof *part, "the trial of a kernel");
+  if (!part) return DESCENT_ERROR_MEMORY;
+  const int n = network_part(launch, whole != NULL, &part->first);
+  network_key(launch, whole, part->key);
+  part->trial.network = *launch;
+  part->trial.network.variant = part->first;
+  part->work = (struct variant_work){.key = part->key,
+                                     .variants = n,
+                                     .rows = launch->rows,
+                                     .own = network_partials(launch),
+                                     .launch = &part->trial,
+                                     .launch_bytes = sizeof part->trial,
+                                     .run = run,
+                                     .whole = whole_result};
+  list_parts(launch, &part->work);
+  if (!whole) return DESCENT_OK;
+  struct network_trial *const trial = &part->trial;
+  trial->is_whole = true;
+  trial->whole = *whole;
+  part->pieces = make_pieces(launch, &trial->whole.norm.n_pieces);
+  if (!part->pieces) return DESCENT_ERROR_MEMORY;
+  part->work.partials = whole_scratch(launch, trial->whole.norm.n_pieces);
+  list_whole_parts(trial, part->pieces, &part->work);
+  return DESCENT_OK;
+}
+
+static void close_part(struct tried_part *part) {
+  if (part) free(part->pieces);
+  free(part);
+}
+
+descent_status network_passes(const struct product_library *library, const struct network_launch *launch,
+                              const struct whole_step *whole, int variant, cudaStream_t stream, bool *passes) {
+  struct tried_part *part = NULL;
+  descent_status status;
+  TRY(open_part(launch, whole, &part));
+  TRY(variants_pass(library, &part->work, variant - part->first, stream, passes));
+done:
+  close_part(part);
+  return status;
 }
 
 descent_status network_fastest(struct product_library *library, const struct network_launch *launch,
-                               cudaStream_t stream, int *variant, double *seconds) {
-  struct variant_work work;
-  char key[TUNE_KEY];
-  describe(launch, key, &work);
-  return variants_fastest(library, &work, stream, variant, seconds);
+                               const struct whole_step *whole, cudaStream_t stream, int *variant, double *seconds) {
+  struct tried_part *part = NULL;
+  descent_status status;
+  TRY(open_part(launch, whole, &part));
+  TRY(variants_fastest(library, &part->work, stream, variant, seconds));
+  if (*variant >= 0) *variant += part->first;
+done:
+  close_part(part);
+  return status;
 }

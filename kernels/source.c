@@ -24,8 +24,10 @@ static void set_dtype(struct source_set *set, int source, descent_dtype dtype) {
 }
 
 descent_status source_prepare(struct source_set *set, const struct backend_device *device, const struct plan *plan,
-                              const struct device_buffers *buffers, struct device_memory *memory) {
+                              const struct device_buffers *buffers, const struct fusion *fusion,
+                              struct device_memory *memory) {
   set->device = device;
+  set->fusion = fusion;
   set->plan = plan;
   set->memory = memory;
   for (int k = 0; k < SOURCES; k++) set->at[k].buffer = PLAN_NONE;
@@ -160,6 +162,13 @@ static void note(struct source_set *set, const char *text) {
   snprintf(set->placement + length, sizeof set->placement - length, "%s%s", length ? "; " : "", text);
 }
 
+static void note_kernel(struct source_set *set) {
+  char name[BACKEND_PATH], text[16 + BACKEND_PATH];
+  if (!fusion_of_training(set->fusion, name)) return;
+  snprintf(text, sizeof text, "kernels: %s", name);
+  note(set, text);
+}
+
 descent_status source_bind(struct source_set *set, int buffer, descent_dtype dtype, const void *data, int64_t rows,
                            bool constant) {
   int64_t bytes;
@@ -288,6 +297,7 @@ descent_status source_ready(struct source_set *set, bool *streaming) {
       cudaMemcpyAsync(set->table, &set->uploaded, sizeof set->uploaded, cudaMemcpyHostToDevice, set->device->stream));
   CUDA_TRY(cudaStreamSynchronize(set->device->stream)); /* the next bind may change it */
   describe_placement(set, constant);
+  note_kernel(set);
   if (product_library_untrusted(set->device->products))
     note(set, "cuBLASLt's flags are unknown: its algorithms are chosen by tests");
   if (product_library_forgets(set->device->products))

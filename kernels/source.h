@@ -2,6 +2,7 @@
 #ifndef DESCENT_KERNELS_SOURCE_H
 #define DESCENT_KERNELS_SOURCE_H
 
+#include "fusion.h"
 #include "resident.h"
 
 enum { QUEUE_STEPS = 1024 }; /* the most steps that are queued at a time */
@@ -33,6 +34,7 @@ struct window {
 
 struct source_set {
   const struct backend_device *device;
+  const struct fusion *fusion;
   const struct plan *plan;
   struct device_memory *memory;
   struct source_table *table; /* on the device */
@@ -43,11 +45,12 @@ struct source_set {
   struct source_table uploaded; /* the contents of the device's table */
   bool stale;                   /* bound since the table was written */
   bool streaming;
-  char placement[320];
+  char placement[400];
 };
 
 descent_status source_prepare(struct source_set *set, const struct backend_device *device, const struct plan *plan,
-                              const struct device_buffers *buffers, struct device_memory *memory);
+                              const struct device_buffers *buffers, const struct fusion *fusion,
+                              struct device_memory *memory);
 void source_release(struct source_set *set);
 descent_status source_bind(struct source_set *set, int buffer, descent_dtype dtype, const void *data, int64_t rows,
                            bool constant);

@@ -53,7 +53,6 @@ static size_t own_bytes(const struct variant_work *work) {
 static descent_status open_trial(struct variant_trial *trial) {
   const struct variant_work *const work = trial->tried;
   const struct step_state state = {.current = {.number = 1, .rows = work->rows}};
-  const double scalars[SCALAR_SLOTS] = {[SCALAR_WEIGHT_SUM] = (double)work->rows};
   size_t total = 0;
   descent_status status = DESCENT_OK;
   trial->launch = module_allocate(1, work->launch_bytes, "the trial of a kernel");
@@ -63,17 +62,16 @@ static descent_status open_trial(struct variant_trial *trial) {
   reserve_parts(work, true, trial->again, &total);
   const size_t partials = reserve(&total, 1, (int64_t)work->partials, 1);
   const size_t counters = reserve(&total, 1, COUNTERS, sizeof(unsigned));
-  const size_t states = reserve(&total, 1, 1, sizeof state), sums = reserve(&total, 1, 1, sizeof scalars);
+  const size_t states = reserve(&total, 1, 1, sizeof state), sums = reserve(&total, 1, SCALAR_SLOTS, sizeof(double));
   const size_t own = reserve(&total, work->variants, (int64_t)own_bytes(work), 1);
   const size_t counts = reserve(&total, 1, 2, sizeof *trial->counts);
   CUDA_TRY(cudaMalloc((void **)&trial->memory, total));
   CUDA_TRY(cudaMemsetAsync(trial->memory, 0, total, trial->stream));
   CUDA_TRY(cudaMemcpyAsync(trial->memory + states, &state, sizeof state, cudaMemcpyHostToDevice, trial->stream));
-  CUDA_TRY(cudaMemcpyAsync(trial->memory + sums, scalars, sizeof scalars, cudaMemcpyHostToDevice, trial->stream));
   CUDA_TRY(cudaStreamSynchronize(trial->stream));
   trial->counts = (unsigned long long *)(void *)(trial->memory + counts);
   trial->place = (struct variant_place){
-      .state = (const struct step_state *)(const void *)(trial->memory + states),
+      .state = (struct step_state *)(void *)(trial->memory + states),
       .scalars = (double *)(void *)(trial->memory + sums),
       .scratch = {trial->memory + partials, (unsigned *)(void *)(trial->memory + counters)},
       .own = trial->memory + own,
@@ -92,6 +90,7 @@ static bool run(const struct variant_trial *trial, int variant, ptrdiff_t shift,
   const struct variant_work *const work = trial->tried;
   struct variant_place place = trial->place;
   place.own = (char *)place.own + (size_t)variant * own_bytes(work);
+  place.again = again;
   memcpy(trial->launch, work->launch, work->launch_bytes);
   for (int i = 0; i < work->n_parts; i++) {
     const struct variant_part *const p = &work->parts[i];
@@ -113,11 +112,18 @@ static struct device_matrix matrix_of(const struct variant_trial *trial, int par
 /* Fills what is read with ones or random values, and the results with NaN, the second ones with another NaN: an element
  * that is not written differs. */
 static descent_status fill(const struct variant_trial *trial, bool ones) {
+  const double scalars[SCALAR_SLOTS] = {[SCALAR_WEIGHT_SUM] = (double)trial->tried->rows};
   descent_status status = DESCENT_OK;
+  CUDA_TRY(cudaMemcpyAsync(trial->place.scalars, scalars, sizeof scalars, cudaMemcpyHostToDevice, trial->stream));
+  CUDA_TRY(cudaStreamSynchronize(trial->stream));
   for (int i = 0; i < trial->tried->n_parts; i++) {
     const struct variant_part *const p = &trial->tried->parts[i];
     const size_t bytes = (size_t)(p->rows * p->ld * element_bytes(p->element));
     if (p->within) continue;
+    if (p->use == PART_GIVEN) {
+      CUDA_TRY(cudaMemcpyAsync(trial->memory + trial->at[i], p->given, bytes, cudaMemcpyHostToDevice, trial->stream));
+      continue;
+    }
     if (!is_result(p)) {
       CUDA_TRY(launch_fill(matrix_of(trial, i, false), p->rows, p->n, ones || p->use == PART_ONES, (uint64_t)i + 1,
                            trial->stream));

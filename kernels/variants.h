@@ -10,6 +10,7 @@
 enum part_use {
   PART_READ,    /* holds ones, or random values */
   PART_ONES,    /* holds ones */
+  PART_GIVEN,   /* holds `given` */
   PART_WRITTEN, /* a result */
   PART_AROUND,  /* of which results are parts, and the rest may stay as it is */
 };
@@ -18,17 +19,19 @@ struct variant_part {
   int64_t rows, n, ld;
   enum element element;
   enum part_use use;
-  int within;     /* the number, from 1, of the earlier part that it is a part of; 0: none */
-  int64_t offset; /* elements from its beginning */
+  const void *given; /* (rows, ld) on the host */
+  int within;        /* the number, from 1, of the earlier part that it is a part of; 0: none */
+  int64_t offset;    /* elements from its beginning */
 };
 enum { MOST_PARTS = 64 };
 
 /* What launches share beside the parts, in the trial's memory. */
 struct variant_place {
-  const struct step_state *state; /* a step of all rows */
-  double *scalars;                /* SCALAR_WEIGHT_SUM is the number of rows */
-  struct scratch scratch;         /* zeros at first */
-  void *own;                      /* for this variant alone, zeros at first */
+  struct step_state *state; /* a step of all rows */
+  double *scalars;          /* SCALAR_WEIGHT_SUM is the number of rows */
+  struct scratch scratch;   /* zeros at first */
+  void *own;                /* for this variant alone, zeros at first */
+  bool again;               /* the second of two launches whose results are compared */
 };
 
 /* A kernel's variants on one launch. */

@@ -48,8 +48,8 @@ struct backend {
   descent_status (*bind)(struct backend_program *program, int buffer, descent_dtype dtype, const void *data,
                          int64_t rows, bool constant);
 
-  /* One line on where the bound data is kept, or "" if there is nothing to report; valid until the next bind. NULL: in
-   * the caller's memory. */
+  /* One line on where the bound data is kept, and what computes several layers of a training step; "" if there is nothing
+   * to report; valid until the next bind. NULL: the data is in the caller's memory. */
   const char *(*placement)(const struct backend_program *program);
 
   /* Executes ops [range.first, range.first + range.count) once for each of the steps, in order. */

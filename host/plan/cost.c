@@ -146,22 +146,25 @@ void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t row
 
 /* ---- several operations in one kernel ---- */
 
-/* Bytes of the part of a flat buffer that an op uses: its layer's, or all of it. */
-static double part_bytes(const struct plan *plan, const struct plan_op *op, int buffer) {
+/* Bytes of the part of a flat buffer that an op uses: its layer's, or all of it. `exact`: W and b in float32, not in the
+ * form that products read. */
+static double part_bytes(const struct plan *plan, const struct plan_op *op, int buffer, bool exact) {
+  const double weight = exact ? FLOAT : weight_width(plan);
   const struct plan_dense_forward *f = &op->forward;
   const struct plan_dense_backward_weights *w = &op->weights;
   const struct plan_dense_backward_input *i = &op->input;
   switch (op->kind) {
     case OP_DENSE_FORWARD: /* b may be stored like A */
-      return (double)f->n_out * ((double)f->n_in * weight_width(plan) + width(plan, f->A));
+      return (double)f->n_out * ((double)f->n_in * weight + (exact ? FLOAT : width(plan, f->A)));
     case OP_DENSE_BACKWARD_WEIGHTS: return (double)w->n_out * (double)(w->n_in + 1) * FLOAT;
-    case OP_DENSE_BACKWARD_INPUT: return (double)i->n_out * (double)i->n_in * weight_width(plan);
+    case OP_DENSE_BACKWARD_INPUT: return (double)i->n_out * (double)i->n_in * weight;
     default: return (double)plan->buffers[buffer].cols * FLOAT;
   }
 }
 
 /* Bytes of an operand on m rows. Statistics count nothing: they are a few numbers. */
-static double use_bytes(const struct plan *plan, const struct plan_op *op, const struct plan_use *use, double m) {
+static double use_bytes(const struct plan *plan, const struct plan_op *op, const struct plan_use *use, double m,
+                        bool exact) {
   const double n = (double)use->width;
   switch (use->role) {
     case PLAN_ROWS_OF_SOURCE: /* X may be kept in the form that is gathered */
@@ -170,7 +173,7 @@ static double use_bytes(const struct plan *plan, const struct plan_op *op, const
     case PLAN_CONSTANT: return n * FLOAT;
     case PLAN_ACTIVATION:
     case PLAN_ROWS: return m * n * width(plan, use->buffer);
-    case PLAN_FLAT: return n > 0 ? n * FLOAT : part_bytes(plan, op, use->buffer);
+    case PLAN_FLAT: return n > 0 ? n * FLOAT : part_bytes(plan, op, use->buffer, exact);
     case PLAN_STATISTIC: break;
   }
   return 0;
@@ -221,6 +224,15 @@ static bool is_kept(const struct plan *plan, const struct group *g, const struct
   return use->role == PLAN_ROWS && !is_read;
 }
 
+/* Does an update of the group read the float32 of this buffer? What products read of it can be made from that. */
+static bool is_updated(const struct plan *plan, const struct group *g, int buffer) {
+  for (int i = 0; i < g->range.count; i++) {
+    const struct plan_op *op = &plan->ops[g->range.first + i];
+    if (is_member(g, i) && op->kind == OP_UPDATE && op->update.parameters == buffer) return true;
+  }
+  return false;
+}
+
 void plan_group_cost(const struct plan *plan, struct plan_range range, const int *group, int number, int64_t rows,
                      double *flops, double *bytes) {
   const struct group g = {range, group, number};
@@ -236,7 +248,7 @@ void plan_group_cost(const struct plan *plan, struct plan_range range, const int
     plan_op_cost(plan, op, rows, &op_flops, bytes);
     *flops += op_flops;
     for (int k = 0, n = plan_uses(op, uses); k < n; k++) {
-      const double once = use_bytes(plan, op, &uses[k], (double)rows);
+      const double once = use_bytes(plan, op, &uses[k], (double)rows, is_updated(plan, &g, uses[k].buffer));
       if ((uses[k].access & PLAN_READ) && !is_met_before(plan, &g, i, &uses[k], k, PLAN_UPDATE)) moved += once;
       if ((uses[k].access & PLAN_WRITE) && is_kept(plan, &g, &uses[k]) &&
           !is_met_before(plan, &g, i, &uses[k], k, PLAN_WRITE))

@@ -30,7 +30,7 @@ struct fit {
   double *statistics;               /* (layers, LAYER_SLOTS) */
   descent_layer_health *health;     /* (layers) */
   struct own_loss own_loss;         /* of the caller; its function is NULL for the network's */
-  char placement[160];
+  char placement[400];
   struct fit_state at;   /* the position of the training; `seconds` excludes the time since `started` */
   double started;        /* clock_seconds() */
   int64_t steps_per_run; /* most steps to run at once, adapted so that pauses are frequent enough */

@@ -318,7 +318,8 @@ static double floor_seconds(const descent_bench_result *result, double flops, do
   return fmax(flops / result->peak_flops, bytes / result->peak_bandwidth);
 }
 
-/* Is op i of the range computed with later ones? `text`: "layers 1 to 5", all that they belong to, or the op's name. */
+/* Is op i of the range computed with later ones? `text`: "layers 1 to 5", all that they belong to, "all operations" of
+ * the range, or the op's name. */
 static bool name_group(const struct bench *b, int i, char *text, size_t size) {
   const struct plan_op *const ops = &b->plan->ops[b->range.first];
   int members = 0, lowest = 0, highest = 0;
@@ -330,6 +331,8 @@ static bool name_group(const struct bench *b, int i, char *text, size_t size) {
   }
   if (members == 1 || !highest)
     plan_op_name(&ops[i], text, size);
+  else if (members == b->range.count)
+    snprintf(text, size, "all operations");
   else if (lowest == highest)
     snprintf(text, size, "layer %d", highest);
   else

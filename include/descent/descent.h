@@ -808,7 +808,7 @@ typedef struct descent_epoch_info {
   int32_t layers;
   const descent_layer_health *health; /* (layers) */
   const char *warning;                /* one line when gradients vanish or explode or units die; "" otherwise */
-  const char *placement;              /* where a GPU keeps the training data, with sizes, or "" */
+  const char *placement;              /* where a GPU keeps the data, with sizes; what computes several layers; or "" */
   const descent_trainer *trainer;     /* whose weights descent_trainer_get_layer gives, during the call */
 } descent_epoch_info;
 

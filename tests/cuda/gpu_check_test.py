@@ -407,7 +407,7 @@ def only_failed_are_repeated(world):
     start(world, first, 1, "memcheck=fail").communicate(timeout=60)
     output, _ = start(world, second, 2, "", "--retry", os.path.join(first, "results.jsonl")).communicate(timeout=60)
     repeated = [row["name"] for row in results(second) if row["kind"] == "check" and row["part"] == "retry"]
-    expected = ["memcheck", *(f"memcheck, fused verify, {network}, bf16" for network in ("narrow", "medium"))]
+    expected = ["memcheck", *(f"memcheck, fused verify, {network}, bf16" for network in ("narrow", "medium", "small"))]
     return "stage 2: what failed is repeated", [] if repeated == expected else [f"repeated: {repeated}"], output
 
 

@@ -52,6 +52,46 @@ TEST_P(CudaModule, GivesTheSameBytesForStreamedData) {
   unsetenv("DESCENT_GPU_DATA_MB");
 }
 
+/* Small steps that are fused: by one kernel from the gather to the metrics, where the device has clusters of blocks. */
+TEST(CudaModule, GivesTheSameBytesForWholeSteps) {
+  use_cuda_module(cuda_module_path());
+  const Case small[] = {
+      {"fp32", {40, 80, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 0.25, DESCENT_PRECISION_FP32},
+      {"tf32", {12, 72, 40, 2}, DESCENT_ACTIVATION_GELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_TF32},
+      {"bf16", {33, 96, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY, 0.5, DESCENT_PRECISION_BF16},
+  };
+  for (const Case &c : small) {
+    SCOPED_TRACE(c.name);
+    const auto fused = [&c](const std::vector<plan_range plan::*> &ranges, bool all) {
+      Training training(c);
+      training.options.gpu.fusion = DESCENT_FUSION_ON;
+      EXPECT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+      if (ranges.empty()) all_at_once(training);
+      for (const plan_step &step : training.steps(ranges.empty() ? 0 : STEPS))
+        for (plan_range plan::*range : ranges)
+          EXPECT_EQ(program_run(&training.program, training.program.plan->*range, &step, 1), DESCENT_OK)
+              << descent_last_error();
+      if (all) return training.state();
+      Bytes parameters;
+      for (const int buffer :
+           {training.program.at.parameters, training.program.at.moment1, training.program.at.moment2}) {
+        const int64_t n = training.program.plan->buffers[buffer].cols;
+        parameters.emplace_back(static_cast<size_t>(n));
+        EXPECT_EQ(program_read(&training.program, buffer, 0, n, PLAN_F64, parameters.back().data()), DESCENT_OK);
+      }
+      return parameters;
+    };
+    const Bytes expected = fused({}, true), parameters = fused({}, false);
+    expect_same(fused({&plan::train}, true), expected);
+    expect_same(fused({&plan::gradient, &plan::update}, true), expected);
+    expect_same(fused({&plan::train_with_statistics}, false), parameters);
+    expect_same(fused({&plan::evaluate, &plan::train, &plan::predict}, false), parameters);
+    setenv("DESCENT_GPU_DATA_MB", "0", 1);
+    expect_same(fused({}, true), expected);
+    unsetenv("DESCENT_GPU_DATA_MB");
+  }
+}
+
 /* Trains on two datasets in turn, one with missing cells, and writes or restores one of the preprocessing's constants
  * before each run. */
 void train_while_constants_change(Training &training, const Case &c) {

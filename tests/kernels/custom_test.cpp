@@ -1,5 +1,6 @@
 /* The choice of a custom kernel's variant, of one layer or of several, among kernels of this file: faulty variants are left out, the fastest is taken
  * and remembered. */
+#include <limits.h>
 #include <time.h>
 
 #include <functional>
@@ -15,8 +16,10 @@ extern "C" {
 namespace {
 
 /* How a variant behaves. */
-enum Kind { RIGHT, SLOW, REFUSED, UNSTEADY, FORGETS_ROW, FORGETS_SUMS, OFF_BY_ONE, NOT_CAPTURED };
+enum Kind { RIGHT, SLOW, REFUSED, UNSTEADY, FORGETS_ROW, FORGETS_SUMS, OFF_BY_ONE, NOT_CAPTURED, DIFFERS_IN_WHOLE };
 std::vector<Kind> offered;
+int whole_from; /* the variants from this one on take a whole step */
+int whole_steps, bad_steps;
 int launches[8];
 bool sums_asked;
 int last, turns;               /* of the launches that ran: the variant, how often it changed */
@@ -29,7 +32,7 @@ struct Result {
 };
 
 /* Writes the results, each `value` everywhere: what the product of ones gives. */
-cudaError_t run(int variant, const std::vector<Result> &results, cudaStream_t stream) {
+cudaError_t run(int variant, const std::vector<Result> &results, cudaStream_t stream, bool whole = false) {
   const Kind kind = offered.at((size_t)variant);
   const int launch = launches[variant]++;
   if (kind == REFUSED || (kind == NOT_CAPTURED && emulate_is_capturing(stream))) return cudaErrorInvalidValue;
@@ -47,7 +50,8 @@ cudaError_t run(int variant, const std::vector<Result> &results, cudaStream_t st
       const int64_t count = result.rows * result.n - (short_by_one ? 1 : 0);
       for (int64_t i = 0; i < count; i++)
         store(result.m.data, i / result.n * result.m.ld + i % result.n, result.m.element,
-              result.value + (kind == OFF_BY_ONE && i == 0) + (kind == UNSTEADY && i == 0 && launch % 3 == 2));
+              result.value + (kind == OFF_BY_ONE && i == 0) + (kind == UNSTEADY && i == 0 && launch % 3 == 2) +
+                  (kind == DIFFERS_IN_WHOLE && i == 0 && whole));
     }
   });
 }
@@ -80,7 +84,10 @@ cudaError_t launch_weights(const weights_launch *l, cudaStream_t stream) {
 }
 int network_variants(const network_launch *, char *, size_t) { return (int)offered.size(); }
 size_t network_partials(const network_launch *) { return 64; }
+bool network_takes_whole(const network_launch *l) { return l->variant >= whole_from; }
+/* A whole step is the kernels of its parts, one after another. */
 cudaError_t launch_network(const network_launch *l, cudaStream_t stream) {
+  const whole_step *const whole = l->whole;
   std::vector<Result> results;
   float value = 1;
   for (int i = 0; i < l->layers; i++) {
@@ -96,7 +103,19 @@ cudaError_t launch_network(const network_launch *l, cudaStream_t stream) {
   const int64_t n = l->layer[l->layers - 1].n_out;
   if (l->kind == NETWORK_FORWARD)
     results.insert(results.end(), {{l->A, l->rows, n, value}, {{l->P, n, ELEMENT_F32}, l->rows, n, 0.5F}});
-  return run(l->variant, results, stream);
+  cudaError_t error = whole ? launch_gather(&whole->gather, stream) : cudaSuccess;
+  if (whole) error = cudaMemsetAsync(l->gradients, 0, static_cast<size_t>(l->n_gradients) * sizeof(float), stream);
+  if (error == cudaSuccess) error = run(l->variant, results, stream, whole != nullptr);
+  if (!whole || error != cudaSuccess) return error;
+  error = launch_norm(&whole->norm, stream);
+  if (error == cudaSuccess) error = launch_update(&whole->update, stream);
+  if (error != cudaSuccess) return error;
+  const double *const scalars = l->scalars;
+  const int64_t rows = l->rows;
+  return enqueue(stream, [=] {
+    whole_steps++;
+    bad_steps += scalars[SCALAR_BAD_STEP] != 0 || scalars[SCALAR_WEIGHT_SUM] != (double)rows;
+  });
 }
 }
 
@@ -129,6 +148,7 @@ class Custom : public ProductTest {
  protected:
   void offer(const std::vector<Kind> &variants) {
     offered = variants;
+    whole_from = INT_MAX;
     std::fill(std::begin(launches), std::end(launches), 0);
     turns = 0;
     places.clear();
@@ -376,13 +396,70 @@ TEST_F(Custom, TriesSeveralLayersAsItTriesOne) {
       int variant = -2;
       double seconds = -1;
       const long long before = emulate_live();
-      ASSERT_EQ(network_fastest(library_, &launch, stream_, &variant, &seconds), DESCENT_OK) << descent_last_error();
+      ASSERT_EQ(network_fastest(library_, &launch, nullptr, stream_, &variant, &seconds), DESCENT_OK)
+          << descent_last_error();
       EXPECT_EQ(emulate_live(), before);
       EXPECT_EQ(variant, verdict == "taken" ? 0 : -1);
       EXPECT_NE(traced.text().find(" variant=0 verdict=" + verdict + " "), std::string::npos) << traced.text();
       bool passes = false;
-      ASSERT_EQ(network_passes(library_, &launch, 0, stream_, &passes), DESCENT_OK);
+      ASSERT_EQ(network_passes(library_, &launch, nullptr, 0, stream_, &passes), DESCENT_OK);
       EXPECT_EQ(passes, verdict == "taken" || verdict == "not_captured");
+    }
+}
+
+whole_step adam() {
+  whole_step whole = {};
+  whole.norm.metrics = true;
+  whole.update.rule = UPDATE_ADAM;
+  whole.update.coefficients.beta1 = 0.9F, whole.update.coefficients.beta2 = 0.999F;
+  whole.update.coefficients.epsilon = 1e-8F;
+  return whole;
+}
+
+/* A whole step is tried and timed with norm and update, and leaves the gradients that the layers alone do. Its variants
+ * are tried apart from the others. */
+TEST_F(Custom, TriesAWholeStepAsWhole) {
+  const struct {
+    Kind kind;
+    const char *verdict;
+  } flaws[] = {{REFUSED, "not_launched"},
+               {DIFFERS_IN_WHOLE, "unsteady"},
+               {FORGETS_ROW, "unsteady"},
+               {NOT_CAPTURED, "not_captured"},
+               {RIGHT, "taken"}};
+  const Traced traced(cache_);
+  const whole_step whole = adam();
+  for (const element type : {ELEMENT_F32, ELEMENT_BF16})
+    for (const auto &flaw : flaws) {
+      SCOPED_TRACE(testing::Message() << type << " " << flaw.kind << " " << flaw.verdict);
+      fs::remove_all(cache_);
+      traced.forget();
+      reopen();
+      offer({RIGHT, SLOW, flaw.kind});
+      whole_from = 2, whole_steps = bad_steps = 0;
+      network_launch launch = network_of(NETWORK_STEP);
+      launch.X.element = launch.layer[0].W.element = launch.layer[1].W.element = type;
+      const bool taken = !strcmp(flaw.verdict, "taken");
+      int variant = -2, first = -1;
+      double seconds = -1;
+      EXPECT_EQ(network_part(&launch, true, &first), 1);
+      EXPECT_EQ(first, 2);
+      EXPECT_EQ(network_part(&launch, false, &first), 2);
+      EXPECT_EQ(first, 0);
+      ASSERT_EQ(network_fastest(library_, &launch, &whole, stream_, &variant, &seconds), DESCENT_OK)
+          << descent_last_error();
+      EXPECT_EQ(variant, taken ? 2 : -1);
+      EXPECT_EQ(launches[0] + launches[1], 0) << "those of the other part";
+      EXPECT_EQ(whole_steps > 3, taken) << "timed as a whole";
+      EXPECT_EQ(bad_steps, 0);
+      EXPECT_NE(traced.text().find("network=whole "), std::string::npos) << traced.text();
+      EXPECT_NE(traced.text().find(std::string(" variant=0 verdict=") + flaw.verdict + " "), std::string::npos)
+          << traced.text();
+      bool passes = false;
+      ASSERT_EQ(network_passes(library_, &launch, &whole, 2, stream_, &passes), DESCENT_OK);
+      EXPECT_EQ(passes, taken || flaw.kind == NOT_CAPTURED);
+      ASSERT_EQ(network_fastest(library_, &launch, nullptr, stream_, &variant, &seconds), DESCENT_OK);
+      EXPECT_EQ(variant, 0);
     }
 }
 
@@ -392,7 +469,7 @@ TEST_F(Custom, RemembersTheFastestKernelOfSeveralLayers) {
   int variant[2];
   double seconds[2];
   for (int i = 0; i < 2; i++) {
-    ASSERT_EQ(network_fastest(library_, &launch, stream_, &variant[i], &seconds[i]), DESCENT_OK);
+    ASSERT_EQ(network_fastest(library_, &launch, nullptr, stream_, &variant[i], &seconds[i]), DESCENT_OK);
     EXPECT_EQ(variant[i], 1);
     reopen();
   }
@@ -424,7 +501,15 @@ TEST_F(Custom, KeysOfSeveralLayersDiffer) {
     network_launch launch = network_of(NETWORK_CHAIN);
     char key[TUNE_KEY];
     change(launch);
-    network_key(&launch, key);
+    network_key(&launch, nullptr, key);
+    EXPECT_TRUE(keys.insert(key).second) << key;
+  }
+  const network_launch step = network_of(NETWORK_STEP);
+  whole_step whole = adam();
+  for (const update_rule rule : {UPDATE_ADAM, UPDATE_GD}) {
+    char key[TUNE_KEY];
+    whole.update.rule = rule;
+    network_key(&step, &whole, key);
     EXPECT_TRUE(keys.insert(key).second) << key;
   }
   network_launch deep = {}; /* the longest key fits */
@@ -432,7 +517,7 @@ TEST_F(Custom, KeysOfSeveralLayersDiffer) {
   deep.rows = INT32_MAX;
   for (network_layer &layer : deep.layer) layer.n_in = layer.n_out = 99999, layer.threshold = 1;
   char key[TUNE_KEY];
-  network_key(&deep, key);
+  network_key(&deep, &whole, key);
   EXPECT_NE(std::string(key).find(" timed=captured"), std::string::npos) << key;
 }
 

@@ -515,11 +515,12 @@ std::vector<int> group_of(const plan &plan, plan_range range, const std::set<pla
   return group;
 }
 
-const std::set<plan_op_kind> step_kinds = {OP_DENSE_FORWARD, OP_LOSS, OP_DENSE_BACKWARD_WEIGHTS,
-                                           OP_DENSE_BACKWARD_INPUT},
-                             chain_kinds = {OP_DENSE_FORWARD, OP_LOSS, OP_DENSE_BACKWARD_INPUT},
-                             forward_kinds = {OP_DENSE_FORWARD}, output_kinds = {OP_DENSE_FORWARD, OP_OUTPUT},
-                             all_kinds = {OP_GATHER, OP_DENSE_FORWARD, OP_OUTPUT};
+const std::set<plan_op_kind>
+    step_kinds = {OP_DENSE_FORWARD, OP_LOSS, OP_DENSE_BACKWARD_WEIGHTS, OP_DENSE_BACKWARD_INPUT},
+    chain_kinds = {OP_DENSE_FORWARD, OP_LOSS, OP_DENSE_BACKWARD_INPUT}, forward_kinds = {OP_DENSE_FORWARD},
+    output_kinds = {OP_DENSE_FORWARD, OP_OUTPUT}, all_kinds = {OP_GATHER, OP_DENSE_FORWARD, OP_OUTPUT},
+    whole_kinds = {OP_GATHER,        OP_DENSE_FORWARD, OP_LOSS,   OP_DENSE_BACKWARD_WEIGHTS, OP_DENSE_BACKWARD_INPUT,
+                   OP_GRADIENT_NORM, OP_UPDATE,        OP_METRICS};
 
 TEST(Plan, AGroupMovesOnlyWhatEntersAndWhatLeavesIt) {
   const double m = 10;
@@ -541,7 +542,8 @@ TEST(Plan, AGroupMovesOnlyWhatEntersAndWhatLeavesIt) {
         if (l + 1 < shape.widths.size()) hidden += static_cast<double>(shape.widths[l]);
       }
       const double parameters = W * o + hidden * o + out * 4, targets = m * ((regression ? out : 1) + 1) * 4;
-      const double Z = smooth ? m * hidden * o : 0; /* of the hidden layers */
+      const double flat = static_cast<double>(network->n_parameters) * 4; /* with gaps */
+      const double Z = smooth ? m * hidden * o : 0;                       /* of the hidden layers */
       const double Z_out = slope_is_from_z(shape.output) ? m * out * 4 : 0;
       const struct {
         const char *name;
@@ -552,6 +554,10 @@ TEST(Plan, AGroupMovesOnlyWhatEntersAndWhatLeavesIt) {
           {"step", p.plan->train, step_kinds, m * in * o + targets + parameters + (W + hidden + out) * 4},
           {"chain", p.plan->train, chain_kinds,
            m * in * o + targets + parameters + m * hidden * o /* A, for dW */ + m * (hidden + out) * o /* dZ */},
+          /* Rows and targets of the source, an index of 8 bytes and a weight; the parameters and two moments in
+           * float32, read and written; the gradients, which are state. */
+          {"whole step", p.plan->train, whole_kinds,
+           m * (in * o + 8) + targets + (regression ? 2 * out * 4 : 0) + 2 * (W + hidden + out) * 4 + 5 * flat},
           /* Statistics read A and Z of every layer. */
           {"chain and statistics", p.plan->train_with_statistics, chain_kinds,
            m * in * o + targets + parameters + m * hidden * o + m * (hidden + out) * o + Z + m * out * 4 + Z_out},

@@ -308,7 +308,8 @@ static void print_verdict(const struct verdict *verdict) {
 static int diagnose(const struct training *t, const struct measured *m, struct figure *figure) {
   struct predictions predictions;
   if (!m->last || interrupt_signal()) return EXIT_DONE;
-  const descent_status status = predictions_make(t->network, t->device, m->last, &predictions);
+  const descent_predict_options options = descent_predict_options_default();
+  const descent_status status = predictions_make(t->network, t->device, m->last, &options, &predictions);
   if (status != DESCENT_OK) return fail_status(command, status);
   bool fits = true;
   for (int kind = 0; kind < DIAGNOSES; kind++) { /* what cannot be drawn is left out */

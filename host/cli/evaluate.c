@@ -115,7 +115,7 @@ int command_evaluate(int argc, char **argv) {
   const struct command_syntax syntax = {
       .name = command,
       .arguments = "MODEL DATA",
-      .about = "Measure MODEL on the file DATA, whose columns are found by name.",
+      .about = "Measure MODEL on the file DATA, whose columns are found by name.\v" PREDICTION_PRECISION,
       .fewest = 2,
       .most = 2,
       .sets = sets,

@@ -299,7 +299,7 @@ int command_predict(int argc, char **argv) {
       .about =
           "Write what MODEL predicts for each row of the file DATA, whose columns are found by name: the "
           "predicted class and the probability of every class, or the predicted value. DATA is read in blocks and "
-          "may be larger than memory.",
+          "may be larger than memory.\v" PREDICTION_PRECISION,
       .fewest = 2,
       .most = 2,
       .sets = sets,

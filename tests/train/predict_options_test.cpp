@@ -235,6 +235,32 @@ TEST(PredictOptions, EachPrecisionComputesOtherValues) {
   }
 }
 
+/* docs/gpu.md: 3 L - 1 roundings follow each other. Weights and inputs just above the middle of two bf16 numbers, all of
+ * one sign, are all rounded up, so that much of the bound is reached. */
+TEST(PredictOptions, LogitsInBf16MoveByAtMostTheRoundingsThatFollowEachOther) {
+  const Device device = open_device("cuda");
+  const float above = 1 + 0x1.02p-8F;
+  for (int layers = 1; layers <= 4; layers++)
+    for (const descent_fusion fusion : {DESCENT_FUSION_OFF, DESCENT_FUSION_ON}) {
+      SCOPED_TRACE(std::to_string(layers) + " layers, fusion " + descent_fusion_name(fusion));
+      std::vector<int64_t> widths(static_cast<size_t>(layers), 8);
+      widths.push_back(1);
+      Problem p{make_network(widths, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY),
+                make_rows(4, 8, 1, 2, 1),
+                {nullptr, descent_dataset_free}};
+      for (float &x : p.rows.X) x = above;
+      p.data = p.rows.dataset();
+      for (int l = 0; l < layers; l++)
+        std::fill_n(p.network->parameters + p.network->layers[l].at.W, 8 * widths[static_cast<size_t>(l) + 1], above);
+      const double z = predict(p, device, options_of(DESCENT_PRECISION_FP32, fusion), true)[0],
+                   rounded = predict(p, device, options_of(DESCENT_PRECISION_BF16, fusion), true)[0];
+      const double in_float = layers * 16 * 0x1p-23; /* of both results; M is z, as nothing is negative */
+      const double bound = (std::pow(1 + 0x1p-8, 3 * layers - 1) - 1 + in_float) * z;
+      EXPECT_LE(std::fabs(rounded - z), bound);
+      EXPECT_GE(std::fabs(rounded - z), 0.4 * bound);
+    }
+}
+
 /* docs/gpu.md: logits that are off by at most d move a binary probability by at most d / 4, those of classes by d / 2. */
 TEST(PredictOptions, ProbabilitiesMoveByAShareOfWhatTheLogitsDo) {
   const Device device = open_device("cuda");

@@ -35,14 +35,13 @@ extern const struct setting device_options[];
 /* Opens the chosen device; on failure prints the error and returns the exit code, else EXIT_DONE. */
 int device_choice_open(const char *command, const struct device_choice *choice, descent_device **device);
 
-/* How it evaluates and predicts; what --help says of that. */
-#define PREDICTION_PRECISION                                                                                         \
-  "The precision need not be that of the training. On a GPU, tf32 and bf16 round weights and the values between "    \
-  "layers "                                                                                                          \
-  "to 11 and 8 significant bits: a change of at most 0.1 % and 0.4 % each time. Where that moves logits by at most " \
-  "D, "                                                                                                              \
-  "the probability of one of two classes moves by at most D/4, that of one of more by at most D/2."
+/* How it evaluates and predicts, and what --help says of that. */
 descent_predict_options device_choice_predict_options(const struct device_choice *choice);
+#define PREDICTION_PRECISION                                                                                \
+  "The precision need not be that of the training. On a GPU, tf32 and bf16 round weights and the values "   \
+  "between layers to 11 and 8 significant bits: a change of at most 0.1 % and 0.4 % each time. Where that " \
+  "moves logits by at most D, the probability of one of two classes moves by at most D/4, that of one of "  \
+  "more by at most D/2."
 
 struct data_choice {
   const char *delimiter; /* one character, "tab" or "auto" */

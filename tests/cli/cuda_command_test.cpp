@@ -133,6 +133,38 @@ TEST(CudaCommand, TrainsVerifiesAndPredictsInEveryPrecision) {
   }
 }
 
+TEST(CudaCommand, DrawsChartsInThePrecisionOfTheEvaluation) {
+  use_cuda_module(cuda_module_path());
+  Folder folder;
+  folder.write("data.csv", make_data("regression", 60));
+  ASSERT_EQ(folder.run(quick + Arguments{"--device", "cpu", "--out", "model", "--quiet"}).code, 0);
+  std::set<std::string> charts;
+  for (const char *precision : {"fp32", "bf16"}) {
+    const Result drawn = folder.run(
+        {"evaluate", "model", "data.csv", "--device", "cuda", "--precision", precision, "--plot", "fit.svg"});
+    ASSERT_EQ(drawn.code, 0) << drawn.err;
+    charts.insert(folder.read("fit.svg"));
+  }
+  EXPECT_EQ(charts.size(), 2u);
+}
+
+/* The measures at the end of the training, too. */
+TEST(CudaCommand, ATrainingWithoutFusionFusesNothing) {
+  use_cuda_module(cuda_module_path());
+  Folder folder;
+  folder.write("data.csv", make_data("classes", 60));
+  setenv("DESCENT_CUDA_TRACE", (folder.path() + "/trace").c_str(), 1);
+  for (const char *fusion : {"auto", "off"}) {
+    folder.write("trace", "");
+    const Result trained = folder.run(quick + Arguments{"--device", "cuda", "--no-autotune", "--fusion", fusion,
+                                                        "--report", "report.html", "--out", "model", "--quiet"});
+    ASSERT_EQ(trained.code, 0) << trained.err;
+    EXPECT_EQ(folder.read("trace").find("fusion=forward") != std::string::npos, std::string(fusion) == "auto")
+        << fusion;
+  }
+  unsetenv("DESCENT_CUDA_TRACE");
+}
+
 /* Each gives its own values, from the model as it is. */
 TEST(CudaCommand, EvaluatesAndPredictsInEveryPrecisionWithLayersFusedAndNot) {
   use_cuda_module(cuda_module_path());

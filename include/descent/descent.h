@@ -712,8 +712,8 @@ DESCENT_API void descent_metrics_clear(descent_metrics *metrics);
 /* How predictions and evaluations are computed, in the functions that end in _with; the others use the defaults. */
 typedef struct descent_predict_options {
   size_t size;
-  descent_precision precision; /* of products and stored values, as in a training; default fp32 */
-  descent_fusion fusion;       /* as descent_train_options.gpu.fusion; nothing is timed: auto fuses a network that fits
+  descent_precision precision; /* default fp32, the only one of a CPU, whatever the network was trained in */
+  descent_fusion fusion;       /* as descent_train_options.gpu.fusion; auto times nothing: it fuses a network that fits
                                   into a multiprocessor's shared memory */
 } descent_predict_options;
 DESCENT_DECLARE_OPTIONS(descent_predict_options)

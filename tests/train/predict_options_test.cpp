@@ -31,8 +31,10 @@ const Case cases[] = {
     {{5, 16, 7, 3}, DESCENT_ACTIVATION_GELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY},
     {{28, 33, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY},
     {{9, 24, 2}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR},
+#ifndef __SANITIZE_ADDRESS__ /* a dozen times as slow */
     {{64, 64, 64, 64, 64, 64, 10}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY},
     {{17, 100, 4}, DESCENT_ACTIVATION_SILU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY},
+#endif
 };
 
 std::string name(const Case &c, const descent_predict_options &options) {
@@ -213,7 +215,7 @@ TEST(PredictOptions, ValuesAreWithinTheBoundsOfTheirPrecision) {
         EXPECT_NEAR(metrics.loss, J, 4 * 0x1p-53 * std::fabs(J)) << "the mean is a product and a quotient of J";
         descent_metrics_clear(&metrics);
       }
-    EXPECT_GE(all.tight, all.values / 2);
+    EXPECT_GE(all.tight, all.values * 9 / 10);
   }
 }
 

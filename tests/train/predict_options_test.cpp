@@ -351,12 +351,14 @@ TEST(PredictOptions, APredictorHasThemForAllThatItDoes) {
       }
 }
 
-/* The sensitivities of a predictor are dJ/dX of a trainer in the same precision. */
+/* The sensitivities of a predictor are dJ/dX of a trainer in the same precision, however its other runs are computed. */
 TEST(PredictOptions, SensitivitiesAreInThePrecisionToo) {
   const Device device = open_device("cuda");
   for (const descent_precision precision : precisions)
-    for (const Case &c : {cases[0], cases[1], cases[2]}) {
-      const descent_predict_options options = options_of(precision);
+    for (const int n : {0, 1, 2}) {
+      const Case &c = cases[n];
+      const descent_fusion fusions[] = {DESCENT_FUSION_ON, DESCENT_FUSION_OFF, DESCENT_FUSION_AUTO};
+      const descent_predict_options options = options_of(precision, fusions[n]);
       SCOPED_TRACE(name(c, options));
       Problem p = make_problem(c);
       const int64_t rows = p.rows.rows;

@@ -12,6 +12,8 @@ NETWORKS = {"narrow": ("28", "64,33,64", "10", 300), "medium": ("28", "300,128,3
             "small": ("784", "128", "10", 256)}
 TURNS = ("on", "off", "off", "on")  # the second half as far as the time suffices
 SECONDS = 0.5                       # of each measurement
+# Predictions alone: precisions, and rows at a time, of which the device takes 43,690 of this width at most.
+PREDICTED, PREDICTED_IN, PREDICTED_ROWS = "64x5", ("bf16", "fp32"), 32768
 # Operations of a step that are in no kernel of several layers. The published figure is without them too, but also
 # without the loss.
 OUTSIDE = ("gather", "gradient_norm", "update", "metrics", "step")
@@ -76,9 +78,32 @@ def measure(session, machine, end, name, until):
     return best, "passed"
 
 
+def prediction_job(machine, precision):
+    shape = workload(PREDICTED, machine.shrink)
+    return machine.ours(f"predictions {PREDICTED}, {precision}", "descent", [
+        "bench", "--predict", "--json", "--device", "cuda", "--precision", precision, "--inputs", str(shape["inputs"]),
+        "--hidden", ",".join(map(str, shape["hidden"])), "--outputs", str(shape["outputs"]), "--activation",
+        shape["activation"], "--batch-size", str(max(8, PREDICTED_ROWS // machine.shrink**2)), "--seconds",
+        str(0.01 if machine.small else SECONDS)], seconds=8, accept=benched)
+
+
+def predict(session, machine, end):
+    """Rows per second of predictions, whose inputs are on the device and whose results stay there."""
+    for precision in PREDICTED_IN:
+        passed = session.check_all([prediction_job(machine, precision)], end)
+        for done in passed.values():
+            figures = done.facts["bench"]
+            rows = figures["batch_size"] / figures["step_seconds"]
+            session.record("prediction", workload=PREDICTED, precision=precision, step_seconds=figures["step_seconds"],
+                           rows_per_second=rows, floor_seconds=figures["operations"][-1]["floor_seconds"],
+                           paths=sorted({row["path"] for row in figures["operations"] if row["path"]}))
+            session.say(f"      {rows * 1e-6:.0f} million rows/s")
+
+
 def run_fusion(session, machine, end):
     jobs = [job for precision in PRECISIONS for job in fused_jobs(machine, precision)]
     session.check_all(jobs, end, len(jobs))
+    predict(session, machine, end)
     names = [name for name in FUSED if session.wants(f"fused bench {name}")]
     for i, name in enumerate(names):
         began = time.monotonic()

@@ -76,7 +76,8 @@ def gpu_name(device):
 
 def merge(folders):
     """One object of all stages; a check or figure that comes again replaces the first."""
-    merged = {"stages": [], "checks": {}, "bench": {}, "fusion": {}, "peers": {}, "profiles": {}, "checkpoints": {}}
+    merged = {"stages": [], "checks": {}, "bench": {}, "fusion": {}, "predictions": {}, "peers": {}, "profiles": {},
+              "checkpoints": {}}
     for folder in folders:
         for row in read_rows(folder):
             kind = row.pop("kind")
@@ -99,6 +100,8 @@ def merge(folders):
                 merged["bench"][row["workload"]] = row["figures"]
             elif kind == "fusion":
                 merged["fusion"].setdefault(row.pop("workload"), {})[row.pop("fusion")] = row
+            elif kind == "prediction":
+                merged["predictions"].setdefault(row.pop("workload"), {})[row.pop("precision")] = row
             elif kind == "peer":
                 merged["peers"].setdefault(row["workload"], {})[row["peer"]] = {
                     "step_seconds": row["step_seconds"], "version": row["version"]}

@@ -319,7 +319,8 @@ static descent_status choose(struct fusion *fusion, struct product_choices *choi
   trace(table, seen, taken, apart);
   if (taken) fusion->at[choice] = found->network;
   if (taken && found->scratch > fusion->scratch) fusion->scratch = found->scratch;
-  if (asked && choice == FUSED_TRAINING && !taken)
+  const bool is_asked = choice == FUSED_TRAINING || table->plan->train.count == 0; /* else beside a training */
+  if (asked && is_asked && !taken)
     TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "fusion on: %s; use auto or off", seen->reason));
 done:
   return status;

@@ -78,18 +78,43 @@ descent_status program_create(const descent_network *network, descent_device *de
   return program_create_with(network, device, options, 0, batch, most_rows, class_weights, program);
 }
 
+static struct program program_on(const descent_device *device) {
+  return (struct program){.backend = device->backend, .device = device, .generation = process_generation()};
+}
+
+/* Compiles the program's plan and writes the network into it. */
+static descent_status compile(struct program *program, const descent_network *network, descent_device *device) {
+  descent_status status;
+  TRY(program_check_support(device, program->plan));
+  TRY(program->backend->compile(device->device, program->plan, &program->compiled));
+  if (program->backend->arithmetic) program->arithmetic = program->backend->arithmetic(program->compiled);
+  TRY(program_write_network(program, network));
+done:
+  return status;
+}
+
 descent_status program_create_with(const descent_network *network, descent_device *device,
                                    const descent_train_options *options, unsigned parts, int64_t batch,
                                    int64_t most_rows, const float *class_weights, struct program *program) {
-  struct program made = {.backend = device->backend, .device = device, .generation = process_generation()};
+  struct program made = program_on(device);
   descent_status status;
   TRY(plan_build_with(network, options, parts, most_rows > batch ? most_rows : batch, &made.plan, &made.at));
   made.plan->train_rows = batch;
-  TRY(program_check_support(device, made.plan));
-  TRY(made.backend->compile(device->device, made.plan, &made.compiled));
-  if (made.backend->arithmetic) made.arithmetic = made.backend->arithmetic(made.compiled);
-  TRY(program_write_network(&made, network));
+  TRY(compile(&made, network, device));
   TRY(write_class_weights(&made, class_weights, network->classes));
+done:
+  if (status != DESCENT_OK) program_clear(&made);
+  *program = made;
+  return status;
+}
+
+descent_status program_create_prediction(const descent_network *network, descent_device *device,
+                                         const descent_predict_options *options, unsigned parts, int64_t batch,
+                                         struct program *program) {
+  struct program made = program_on(device);
+  descent_status status;
+  TRY(plan_build_prediction(network, options, parts, batch, &made.plan, &made.at));
+  TRY(compile(&made, network, device));
 done:
   if (status != DESCENT_OK) program_clear(&made);
   *program = made;

@@ -25,6 +25,10 @@ descent_status program_create(const descent_network *network, descent_device *de
 descent_status program_create_with(const descent_network *network, descent_device *device,
                                    const descent_train_options *options, unsigned parts, int64_t batch,
                                    int64_t most_rows, const float *class_weights, struct program *program);
+/* For evaluations and predictions alone, as the options say. */
+descent_status program_create_prediction(const descent_network *network, descent_device *device,
+                                         const descent_predict_options *options, unsigned parts, int64_t batch,
+                                         struct program *program);
 void program_clear(struct program *program);
 
 /* Copies to `to` the state (parameters, moments, constants, scalars, ...) of the buffers that both plans have, exactly.

@@ -182,10 +182,11 @@ static int measure(const struct bench_command *bench, const descent_network *net
   text_print(stderr, "device: %s\n", descent_device_description(device));
   const descent_train_options *options = &bench->subject.training.train;
   const double seconds = bench->choice.seconds;
-  descent_status status =
-      bench->choice.predict
-          ? descent_bench_predict(network, device, options->batch_size, seconds, take_row, &rows, &result)
-          : descent_bench(network, device, options, seconds, take_row, &rows, &result);
+  const descent_predict_options predict = device_choice_predict_options(&bench->subject.device);
+  descent_status status = bench->choice.predict
+                              ? descent_bench_predict_with(network, device, &predict, options->batch_size, seconds,
+                                                           take_row, &rows, &result)
+                              : descent_bench(network, device, options, seconds, take_row, &rows, &result);
   int code = EXIT_DONE;
   if (status != DESCENT_OK)
     code = fail_status(command, status);
@@ -199,24 +200,15 @@ static int measure(const struct bench_command *bench, const descent_network *net
   return code;
 }
 
-/* The name of an option that is set and says how training computes layers, which predictions choose themselves; NULL:
- * none. */
-static const char *option_of_training(const struct bench_command *bench) {
-  if (bench->subject.device.precision != bench->defaults.device.precision) return "precision";
-  if (bench->subject.training.train.gpu.fusion != bench->defaults.training.train.gpu.fusion) return "fusion";
-  return bench->subject.training.no_autotune ? "no-autotune" : NULL;
-}
-
 static int run(void *values, const struct arguments *arguments) {
   struct bench_command *bench = values;
   descent_network *network = NULL;
   descent_device *device = NULL;
   if (strcmp(bench->subject.training.batch_size, "all") == 0)
     return fail(command, EXIT_USAGE, "--batch-size all: there is no data here; give a number");
-  const char *const training = bench->choice.predict ? option_of_training(bench) : NULL;
-  if (training)
-    return fail(command, EXIT_USAGE,
-                "--predict: omit --%s: predictions choose their kernels themselves and compute in fp32", training);
+  const char *const set =
+      bench->choice.predict ? training_choice_set(&bench->subject.training, &bench->defaults.training) : NULL;
+  if (set) return fail(command, EXIT_USAGE, "--predict: omit --%s: it is an option of a training", set);
   int code = subject_open(command, arguments, &bench->subject, &bench->defaults, &network, &device);
   if (code == EXIT_DONE) code = measure(bench, network, device);
   descent_device_close(device);

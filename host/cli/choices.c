@@ -12,7 +12,11 @@ const struct setting device_options[] = {
     ROW_TEXT("device", "NAME", AT(device), "auto (a GPU if one is usable), cpu, reference, cuda, cuda:I or cuda:UUID",
              0),
     ROW_INTEGER("threads", "N", AT(threads), "CPU threads (0: one per core)", OPTION_UNRECORDED, 0, 256),
-    ROW_TERM("precision", "NAME", AT(precision), "fp32, tf32 or bf16", 0, precision),
+    ROW_TERM("precision", "NAME", AT(precision), "fp32; on a GPU also tf32 or bf16", 0, precision),
+    ROW_TERM("fusion", "auto|off|on", AT(fusion),
+             "On a GPU, compute several layers of a narrow network in one kernel: auto (where that is estimated or "
+             "measured to be faster), off, or on (an error where no kernel takes the network)",
+             0, fusion),
     ROW_END,
 };
 #undef AT
@@ -28,6 +32,13 @@ int device_choice_open(const char *command, const struct device_choice *choice, 
   descent_status status = descent_device_open(choice->device, (int)choice->threads, device);
   if (status == DESCENT_OK) return EXIT_DONE;
   return fail(command, exit_of(status), "--device '%s': %s", choice->device, descent_last_error());
+}
+
+descent_predict_options device_choice_predict_options(const struct device_choice *choice) {
+  descent_predict_options options = descent_predict_options_default();
+  options.precision = choice->precision;
+  options.fusion = choice->fusion;
+  return options;
 }
 
 #define AT(member) offsetof(struct network_choice, member)
@@ -127,13 +138,35 @@ const struct setting tuning_options[] = {
         "On a GPU, use the first algorithm that cuBLASLt proposes for each matrix product instead of timing several "
         "and Descent's own kernels",
         0),
-    ROW_TERM("fusion", "auto|off|on", AT(train.gpu.fusion),
-             "On a GPU, compute several layers of a narrow network in one kernel: auto (where that is estimated or "
-             "measured to be faster), off, or on (an error where no kernel takes the network)",
-             0, fusion),
     ROW_END,
 };
 #undef AT
+
+static bool is_set(const struct setting *o, const struct training_choice *choice,
+                   const struct training_choice *defaults) {
+  const void *const value = (const char *)choice + o->offset, *const other = (const char *)defaults + o->offset;
+  switch (o->kind) {
+    case OPTION_FLAG: return *(const bool *)value != *(const bool *)other;
+    case OPTION_INTEGER: return *(const int64_t *)value != *(const int64_t *)other;
+    case OPTION_REAL: return *(const double *)value != *(const double *)other;
+    case OPTION_TEXT: return strcmp(*(const char *const *)value, *(const char *const *)other) != 0;
+    case OPTION_TERM: return *(const int *)value != *(const int *)other;
+    case OPTION_HEADING:
+    case OPTION_END: break;
+  }
+  return false;
+}
+
+const char *training_choice_set(const struct training_choice *choice, const struct training_choice *defaults) {
+  const struct setting *const tables[] = {optimizer_options, tuning_options};
+  for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
+    for (const struct setting *o = tables[t]; o->kind != OPTION_END; o++) {
+      const bool of_any = o->offset == offsetof(struct training_choice, batch_size) ||
+                          o->offset == offsetof(struct training_choice, seed);
+      if (!of_any && is_set(o, choice, defaults)) return o->name;
+    }
+  return NULL;
+}
 
 struct schedule_fields {
   double values[2];
@@ -202,6 +235,7 @@ int training_choice_resolve(const char *command, struct training_choice *choice,
   train->batch_size = batch;
   train->seed = (uint64_t)choice->seed;
   train->precision = device->precision;
+  train->gpu.fusion = device->fusion;
   train->autotune = !choice->no_autotune;
   return EXIT_DONE;
 }

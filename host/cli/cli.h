@@ -26,13 +26,22 @@ struct device_choice {
   const char *device;
   int64_t threads;
   descent_precision precision;
+  descent_fusion fusion;
 };
 #define DEVICE_CHOICE_INIT \
-  { "auto", 0, DESCENT_PRECISION_FP32 }
+  { "auto", 0, DESCENT_PRECISION_FP32, DESCENT_FUSION_AUTO }
 extern const struct setting device_options[];
 
 /* Opens the chosen device; on failure prints the error and returns the exit code, else EXIT_DONE. */
 int device_choice_open(const char *command, const struct device_choice *choice, descent_device **device);
+
+/* How it evaluates and predicts, and what --help says of that. */
+descent_predict_options device_choice_predict_options(const struct device_choice *choice);
+#define PREDICTION_PRECISION                                                                                \
+  "The precision need not be that of the training. On a GPU, tf32 and bf16 round weights and the values "   \
+  "between layers to 11 and 8 significant bits: a change of at most 0.1 % and 0.4 % each time. Where that " \
+  "moves logits by at most D, the probability of one of two classes moves by at most D/4, that of one of "  \
+  "more by at most D/2."
 
 struct data_choice {
   const char *delimiter; /* one character, "tab" or "auto" */
@@ -103,8 +112,12 @@ struct training_choice {
 extern const struct setting optimizer_options[];
 extern const struct setting tuning_options[]; /* follows device_options, under their heading */
 
-/* Reads the texts (batch size, schedule) into `train`, with `seed`, `no_autotune` and the device's precision; on
- * failure prints the error and returns the exit code, else EXIT_DONE. */
+/* The name of an option that is set, differs from `defaults` that is, and says how a training runs; not that of the batch
+ * size, the seed or the device's. NULL: none. Before training_choice_resolve. */
+const char *training_choice_set(const struct training_choice *choice, const struct training_choice *defaults);
+
+/* Reads the texts (batch size, schedule) into `train`, with `seed`, `no_autotune` and the device's precision and fusion;
+ * on failure prints the error and returns the exit code, else EXIT_DONE. */
 int training_choice_resolve(const char *command, struct training_choice *choice, const struct device_choice *device);
 
 #endif

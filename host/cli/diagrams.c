@@ -70,10 +70,11 @@ int diagrams_check(const char *command, const struct diagrams *d, descent_task t
 }
 
 int diagrams_draw(const char *command, const struct diagrams *d, const descent_network *network, descent_device *device,
-                  const descent_dataset *dataset, const descent_metrics *metrics) {
+                  const descent_dataset *dataset, const descent_predict_options *options,
+                  const descent_metrics *metrics) {
   struct predictions predictions = {0};
   if (d->n == 0) return EXIT_DONE;
-  descent_status status = predictions_make(network, device, dataset, &predictions);
+  descent_status status = predictions_make(network, device, dataset, options, &predictions);
   int code = status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
   for (int i = 0; i < d->n && code == EXIT_DONE; i++) {
     struct figure figure = {0};

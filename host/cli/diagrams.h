@@ -23,8 +23,9 @@ void diagrams_clear(struct diagrams *diagrams);
 /* EXIT_USAGE, with a message, if one of them does not apply to the task. */
 int diagrams_check(const char *command, const struct diagrams *diagrams, descent_task task);
 
-/* Predicts the rows of `dataset` once and draws. EXIT_DONE or the exit code after one line. */
+/* Predicts the rows of `dataset` once, as the options say, and draws. EXIT_DONE or the exit code after one line. */
 int diagrams_draw(const char *command, const struct diagrams *diagrams, const descent_network *network,
-                  descent_device *device, const descent_dataset *dataset, const descent_metrics *metrics);
+                  descent_device *device, const descent_dataset *dataset, const descent_predict_options *options,
+                  const descent_metrics *metrics);
 
 #endif

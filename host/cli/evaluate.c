@@ -83,7 +83,8 @@ static int evaluate(void *values, const struct arguments *arguments) {
     goto done;
   }
   if ((code = device_choice_open(command, &v->device, &device)) != EXIT_DONE) goto done;
-  status = descent_evaluate(network, device, dataset, v->top_k, &metrics);
+  const descent_predict_options options = device_choice_predict_options(&v->device);
+  status = descent_evaluate_with(network, device, dataset, &options, v->top_k, &metrics);
   if (status == DESCENT_ERROR_DATA) {
     code = fail(command, EXIT_DATA, "%s: %s", data, descent_last_error());
   } else if (status != DESCENT_OK) {
@@ -95,7 +96,7 @@ static int evaluate(void *values, const struct arguments *arguments) {
     report_metrics_print(stdout, network, &column, 1);
     report_metrics_print_confusion(stdout, network, &column);
   }
-  if (code == EXIT_DONE) code = diagrams_draw(command, &diagrams, network, device, dataset, &metrics);
+  if (code == EXIT_DONE) code = diagrams_draw(command, &diagrams, network, device, dataset, &options, &metrics);
 done:
   diagrams_clear(&diagrams);
   descent_metrics_clear(&metrics);
@@ -114,7 +115,7 @@ int command_evaluate(int argc, char **argv) {
   const struct command_syntax syntax = {
       .name = command,
       .arguments = "MODEL DATA",
-      .about = "Measure MODEL on the file DATA, whose columns are found by name.",
+      .about = "Measure MODEL on the file DATA, whose columns are found by name.\v" PREDICTION_PRECISION,
       .fewest = 2,
       .most = 2,
       .sets = sets,

@@ -192,7 +192,8 @@ static int take_block(void *user, const descent_dataset *block) {
   p->out_of_memory = !reserve(p, rows);
   if (p->out_of_memory) return 1;
   note_block(p, block);
-  p->status = p->predictor ? DESCENT_OK : descent_predictor_create(p->network, p->device, rows, &p->predictor);
+  const descent_predict_options options = device_choice_predict_options(&p->values->device);
+  if (!p->predictor) p->status = descent_predictor_create_with(p->network, p->device, &options, rows, &p->predictor);
   if (p->status != DESCENT_OK) return 1;
   p->status = p->kind == KIND_RAW || p->far || descent_network_classes(p->network)
                   ? descent_predictor_run_raw_dataset(p->predictor, block, p->outputs)
@@ -298,7 +299,7 @@ int command_predict(int argc, char **argv) {
       .about =
           "Write what MODEL predicts for each row of the file DATA, whose columns are found by name: the "
           "predicted class and the probability of every class, or the predicted value. DATA is read in blocks and "
-          "may be larger than memory.",
+          "may be larger than memory.\v" PREDICTION_PRECISION,
       .fewest = 2,
       .most = 2,
       .sets = sets,

@@ -271,12 +271,20 @@ static void measured_clear(struct measured *m) {
   for (int i = 0; i < m->n; i++) descent_metrics_clear(&m->metrics[i]);
 }
 
+/* In fp32, whatever the training's precision; without the kernels of several layers that it is to do without. */
+static descent_predict_options options_of_measures(const struct training *t) {
+  descent_predict_options options = descent_predict_options_default();
+  if (t->values.device.fusion == DESCENT_FUSION_OFF) options.fusion = DESCENT_FUSION_OFF;
+  return options;
+}
+
 static int measure(const struct training *t, struct measured *m) {
+  const descent_predict_options options = options_of_measures(t);
   const descent_dataset *const data[MEASURED_MOST] = {t->rows, t->validation, t->test};
   static const char *const titles[MEASURED_MOST] = {"training", "validation", "test"};
   for (int i = 0; i < MEASURED_MOST; i++) {
     if (!data[i] || interrupt_signal()) continue;
-    const descent_status status = descent_evaluate(t->network, t->device, data[i], 0, &m->metrics[m->n]);
+    const descent_status status = descent_evaluate_with(t->network, t->device, data[i], &options, 0, &m->metrics[m->n]);
     if (status == DESCENT_ERROR_DATA)
       return fail(command, EXIT_DATA, "the %s data: %s", titles[i], descent_last_error());
     if (status != DESCENT_OK) return fail_status(command, status);
@@ -308,7 +316,8 @@ static void print_verdict(const struct verdict *verdict) {
 static int diagnose(const struct training *t, const struct measured *m, struct figure *figure) {
   struct predictions predictions;
   if (!m->last || interrupt_signal()) return EXIT_DONE;
-  const descent_status status = predictions_make(t->network, t->device, m->last, &predictions);
+  const descent_predict_options options = options_of_measures(t);
+  const descent_status status = predictions_make(t->network, t->device, m->last, &options, &predictions);
   if (status != DESCENT_OK) return fail_status(command, status);
   bool fits = true;
   for (int kind = 0; kind < DIAGNOSES; kind++) { /* what cannot be drawn is left out */

@@ -41,6 +41,12 @@ static const descent_train_options train_defaults = {
     .gpu = {.fusion = DESCENT_FUSION_AUTO},
 };
 
+static const descent_predict_options predict_defaults = {
+    .size = sizeof predict_defaults,
+    .precision = DESCENT_PRECISION_FP32,
+    .fusion = DESCENT_FUSION_AUTO,
+};
+
 static const descent_array array_defaults = {
     .size = sizeof array_defaults,
 };
@@ -53,6 +59,7 @@ static const descent_array array_defaults = {
 ENDS_WITH(descent_dataset_options, max_rows);
 ENDS_WITH(descent_network_options, activations);
 ENDS_WITH(descent_train_options, gpu);
+ENDS_WITH(descent_predict_options, fusion);
 ENDS_WITH(descent_preprocessing, y_scale);
 ENDS_WITH(descent_source, reserved);
 ENDS_WITH(descent_array, column_stride);
@@ -89,6 +96,8 @@ static const struct kind dataset_kind = {"dataset options", "dataset_options", &
 static const struct kind network_kind = {"network options", "network_options", &network_defaults,
                                          sizeof network_defaults};
 static const struct kind train_kind = {"train options", "train_options", &train_defaults, sizeof train_defaults};
+static const struct kind predict_kind = {"predict options", "predict_options", &predict_defaults,
+                                         sizeof predict_defaults};
 static const struct kind preprocessing_kind = {"preprocessing", "preprocessing", &preprocessing_defaults,
                                                sizeof preprocessing_defaults};
 static const struct kind array_kind = {"an array", "array", &array_defaults, sizeof array_defaults};
@@ -132,6 +141,10 @@ void descent_train_options_init(descent_train_options *options, size_t size) {
   fill(&train_defaults, sizeof train_defaults, options, size);
 }
 
+void descent_predict_options_init(descent_predict_options *options, size_t size) {
+  fill(&predict_defaults, sizeof predict_defaults, options, size);
+}
+
 void descent_preprocessing_init(descent_preprocessing *preprocessing, size_t size) {
   fill(&preprocessing_defaults, sizeof preprocessing_defaults, preprocessing, size);
 }
@@ -163,6 +176,10 @@ descent_status complete_train_options(const descent_train_options *given, descen
     return DESCENT_OK;
 #undef UNSET
   return unknown_member(&train_kind);
+}
+
+descent_status complete_predict_options(const descent_predict_options *given, descent_predict_options *out) {
+  return complete(&predict_kind, given, out);
 }
 
 descent_status complete_source(const descent_source *given, descent_source *out) {

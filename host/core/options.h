@@ -9,6 +9,7 @@
 descent_status complete_dataset_options(const descent_dataset_options *given, descent_dataset_options *complete);
 descent_status complete_network_options(const descent_network_options *given, descent_network_options *complete);
 descent_status complete_train_options(const descent_train_options *given, descent_train_options *complete);
+descent_status complete_predict_options(const descent_predict_options *given, descent_predict_options *complete);
 descent_status complete_source(const descent_source *given, descent_source *complete);
 /* `name`: of the argument, in errors. */
 descent_status complete_array(const descent_array *given, const char *name, descent_array *complete);

@@ -14,7 +14,9 @@
 struct builder {
   const descent_network *network;
   const descent_train_options *options; /* NULL: no train ranges */
-  unsigned parts;                       /* of enum plan_part */
+  descent_precision precision;
+  descent_fusion fusion;
+  unsigned parts; /* of enum plan_part */
   struct plan *plan;
   int64_t max_ops; /* room in plan->ops */
   struct plan_handles at;
@@ -418,11 +420,12 @@ descent_status plan_build(const descent_network *network, const descent_train_op
   return plan_build_with(network, options, 0, batch, plan, handles);
 }
 
-descent_status plan_build_with(const descent_network *network, const descent_train_options *options, unsigned parts,
-                               int64_t batch, struct plan **plan, struct plan_handles *handles) {
+static descent_status build(struct builder s, int64_t batch, struct plan **plan, struct plan_handles *handles) {
+  const descent_network *const network = s.network;
+  const descent_train_options *const options = s.options;
   if (batch < 1)
     return status_set(DESCENT_ERROR_ARGUMENT, "batch of %lld rows: must have at least 1", (long long)batch);
-  struct builder s = {.network = network, .options = options, .parts = parts, .at = no_handles()};
+  s.at = no_handles();
   s.n_out = network->layers[network->n_layers - 1].n_out;
   s.n_y = is_classifier(network) ? 1 : s.n_out;
   descent_status status;
@@ -431,9 +434,9 @@ descent_status plan_build_with(const descent_network *network, const descent_tra
   s.plan->batch = s.plan->train_rows = batch;
   s.plan->seed = options ? options->seed : 0;
   s.plan->autotune = options && options->autotune; /* prediction is too short to repay the timing of algorithms */
-  s.plan->fusion = options ? options->gpu.fusion : DESCENT_FUSION_AUTO;
+  s.plan->fusion = s.fusion;
   if (options && options->callbacks.loss) s.plan->fusion = DESCENT_FUSION_OFF; /* it divides the step */
-  s.plan->precision = options ? options->precision : DESCENT_PRECISION_FP32;
+  s.plan->precision = s.precision;
   for (int l = 0; l < network->n_layers; l++) s.plan->segments[l] = network->layers[l].at;
   TRY(add_sources(&s));
   TRY(add_state(&s));
@@ -458,6 +461,21 @@ done:
   plan_free(s.plan);
   free(s.A);
   return status;
+}
+
+descent_status plan_build_with(const descent_network *network, const descent_train_options *options, unsigned parts,
+                               int64_t batch, struct plan **plan, struct plan_handles *handles) {
+  struct builder s = {.network = network, .options = options, .parts = parts};
+  s.precision = options ? options->precision : DESCENT_PRECISION_FP32;
+  s.fusion = options ? options->gpu.fusion : DESCENT_FUSION_AUTO;
+  return build(s, batch, plan, handles);
+}
+
+descent_status plan_build_prediction(const descent_network *network, const descent_predict_options *predict,
+                                     unsigned parts, int64_t batch, struct plan **plan, struct plan_handles *handles) {
+  const struct builder s = {
+      .network = network, .parts = parts, .precision = predict->precision, .fusion = predict->fusion};
+  return build(s, batch, plan, handles);
 }
 
 void plan_free(struct plan *plan) {

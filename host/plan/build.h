@@ -19,7 +19,7 @@ struct plan_handles {
 };
 
 /* Builds the plan for steps of at most `batch` >= 1 rows. `options` NULL: only the evaluate and predict ranges, without
- * gradients and optimizer state; the train ranges are empty. The plan has a class_weight buffer if the options set
+ * gradients and optimizer state, in fp32; the train ranges are empty. The plan has a class_weight buffer if the options set
  * class weights or balance classes. The plan keeps no pointer to its arguments. ERROR_ARGUMENT, ERROR_MEMORY. */
 descent_status plan_build(const descent_network *network, const descent_train_options *options, int64_t batch,
                           struct plan **plan, struct plan_handles *handles);
@@ -27,6 +27,9 @@ descent_status plan_build(const descent_network *network, const descent_train_op
  */
 descent_status plan_build_with(const descent_network *network, const descent_train_options *options, unsigned parts,
                                int64_t batch, struct plan **plan, struct plan_handles *handles);
+/* Without options for a training: evaluations and predictions as `predict` says. */
+descent_status plan_build_prediction(const descent_network *network, const descent_predict_options *predict,
+                                     unsigned parts, int64_t batch, struct plan **plan, struct plan_handles *handles);
 void plan_free(struct plan *plan);
 
 /* The least work of an op on `rows` rows: floating-point operations, and bytes moved if each input is read once and

@@ -24,7 +24,7 @@ bool diagnosis_applies(enum diagnosis kind, descent_task task) {
 /* ---- predictions ------------------------------------------------------------------------------------------------ */
 
 descent_status predictions_make(const descent_network *network, descent_device *device, const descent_dataset *dataset,
-                                struct predictions *p) {
+                                const descent_predict_options *options, struct predictions *p) {
   *p = (struct predictions){.network = network,
                             .rows = descent_dataset_rows(dataset),
                             .outputs = descent_network_outputs(network),
@@ -36,7 +36,7 @@ descent_status predictions_make(const descent_network *network, descent_device *
     p->truth = malloc(known);
   }
   descent_status status = p->raw && p->truth ? DESCENT_OK : DESCENT_ERROR_MEMORY;
-  if (status == DESCENT_OK) status = descent_predict_raw(network, device, dataset, p->raw);
+  if (status == DESCENT_OK) status = descent_predict_raw_with(network, device, dataset, options, p->raw);
   for (int64_t i = 0; i < p->rows * p->targets && status == DESCENT_OK; i++)
     p->truth[i] = descent_dataset_target_value(dataset, i / p->targets, i % p->targets);
   if (status != DESCENT_OK) predictions_clear(p);

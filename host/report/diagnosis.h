@@ -34,7 +34,7 @@ struct predictions {
   double *truth; /* (rows, targets) */
 };
 descent_status predictions_make(const descent_network *network, descent_device *device, const descent_dataset *dataset,
-                                struct predictions *predictions);
+                                const descent_predict_options *options, struct predictions *predictions);
 void predictions_clear(struct predictions *predictions);
 
 /* Adds the chart, one per target. Returns NULL, or the reason why there is none as a static text. */

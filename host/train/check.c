@@ -77,6 +77,21 @@ done:
   return status;
 }
 
+/* Each option has the name, the range and the texts of the training's. */
+descent_status check_predict_options(const descent_device *device, const descent_predict_options *given,
+                                     descent_predict_options *complete) {
+  descent_train_options same;
+  descent_status status;
+  TRY(complete_predict_options(given, complete));
+  descent_train_options_init(&same, sizeof same);
+  same.precision = complete->precision;
+  same.gpu.fusion = complete->fusion;
+  TRY(check_ranges(&same));
+  TRY(check_fusion(device, &same));
+done:
+  return status;
+}
+
 descent_status check_dataset(const descent_network *network, const descent_dataset *dataset, bool targets,
                              const char *role) {
   const struct dataset_storage *storage = dataset->storage;

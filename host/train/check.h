@@ -10,6 +10,11 @@
 descent_status check_train_options(const descent_network *network, const descent_device *device,
                                    const descent_train_options *options);
 
+/* Completes the options; each is within its range, else ERROR_ARGUMENT, and the device can do what they ask of it, else
+ * ERROR_UNSUPPORTED. */
+descent_status check_predict_options(const descent_device *device, const descent_predict_options *given,
+                                     descent_predict_options *complete);
+
 /* The columns of the dataset match the network's inputs; with `targets`, its targets match the network's loss, outputs
  * and classes too. `role` names the dataset in errors: "the training data". ERROR_ARGUMENT. */
 descent_status check_dataset(const descent_network *network, const descent_dataset *dataset, bool targets,

@@ -67,8 +67,10 @@ done:
   return status;
 }
 
-descent_status descent_evaluate(const descent_network *network, descent_device *device, const descent_dataset *dataset,
-                                int64_t top_k, descent_metrics *metrics) {
+descent_status descent_evaluate_with(const descent_network *network, descent_device *device,
+                                     const descent_dataset *dataset, const descent_predict_options *options,
+                                     int64_t top_k, descent_metrics *metrics) {
+  descent_predict_options complete;
   struct program program = {0};
   descent_dataset *aligned = NULL;
   descent_status status;
@@ -76,15 +78,22 @@ descent_status descent_evaluate(const descent_network *network, descent_device *
   TRY(device_check(device, "device"));
   TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
   TRY(argument_check(metrics, "metrics"));
+  TRY(check_predict_options(device, options, &complete));
   TRY(check_dataset(network, dataset, true, "the dataset"));
   TRY(dataset_align(dataset, &network->schema, &aligned));
   if (aligned) dataset = aligned;
-  TRY(program_create(network, device, NULL, program_evaluation_block(network, device, dataset->rows), 0, NULL,
-                     &program));
+  TRY(program_create_prediction(network, device, &complete, 0, program_evaluation_block(network, device, dataset->rows),
+                                &program));
   TRY(program_bind(&program, dataset));
   TRY(evaluate_dataset(&program, network, dataset, top_k, true, NULL, NULL, NULL, metrics));
 done:
   program_clear(&program);
   descent_dataset_free(aligned);
   return status;
+}
+
+descent_status descent_evaluate(const descent_network *network, descent_device *device, const descent_dataset *dataset,
+                                int64_t top_k, descent_metrics *metrics) {
+  const descent_predict_options options = descent_predict_options_default();
+  return descent_evaluate_with(network, device, dataset, &options, top_k, metrics);
 }

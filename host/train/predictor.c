@@ -45,9 +45,11 @@ done:
 
 /* ---- a predictor ------------------------------------------------------------------------------------------------- */
 
-static descent_status create_program(const descent_network *network, descent_device *device, int64_t max_rows,
+/* For the predictor's options, device and rows; `parts` of enum plan_part. */
+static descent_status create_program(const descent_predictor *predictor, const descent_network *network, unsigned parts,
                                      struct program *program) {
-  return program_create(network, device, NULL, program_evaluation_block(network, device, max_rows), 0, NULL, program);
+  const int64_t block = program_evaluation_block(network, predictor->device, predictor->max_rows);
+  return program_create_prediction(network, predictor->device, &predictor->options, parts, block, program);
 }
 
 /* The memory for rows minus the network's offsets, if it has some. */
@@ -72,18 +74,20 @@ static void predictor_clear(void *object) {
   handle_release(predictor->device);
 }
 
-static descent_status predictor_create(const descent_network *network, descent_device *device, int64_t max_rows,
+static descent_status predictor_create(const descent_network *network, descent_device *device,
+                                       const descent_predict_options *options, int64_t max_rows,
                                        descent_predictor **predictor) {
   descent_predictor *made = handle_create(HANDLE_PREDICTOR, sizeof *made, predictor_clear, "the predictor");
   if (!made) return DESCENT_ERROR_MEMORY;
   descent_status status;
   made->device = device;
   handle_retain(device);
+  made->options = *options;
   made->max_rows = max_rows;
   made->storage.inputs = network->inputs;
   TRY(network_copy_outline(network, &made->network));
   TRY(create_aligned(network, max_rows, &made->aligned));
-  TRY(create_program(network, device, max_rows, &made->program));
+  TRY(create_program(made, network, 0, &made->program));
   *predictor = made;
   made = NULL;
 done:
@@ -91,16 +95,25 @@ done:
   return status;
 }
 
-descent_status descent_predictor_create(const descent_network *network, descent_device *device, int64_t max_rows,
-                                        descent_predictor **predictor) {
+descent_status descent_predictor_create_with(const descent_network *network, descent_device *device,
+                                             const descent_predict_options *options, int64_t max_rows,
+                                             descent_predictor **predictor) {
+  descent_predict_options complete;
   descent_status status;
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
   TRY(device_check(device, "device"));
   TRY(argument_check(predictor, "predictor"));
   if (max_rows < 1) TRY(status_set(DESCENT_ERROR_ARGUMENT, "max_rows %lld: must be at least 1", (long long)max_rows));
-  TRY(predictor_create(network, device, max_rows, predictor));
+  TRY(check_predict_options(device, options, &complete));
+  TRY(predictor_create(network, device, &complete, max_rows, predictor));
 done:
   return status;
+}
+
+descent_status descent_predictor_create(const descent_network *network, descent_device *device, int64_t max_rows,
+                                        descent_predictor **predictor) {
+  const descent_predict_options options = descent_predict_options_default();
+  return descent_predictor_create_with(network, device, &options, max_rows, predictor);
 }
 
 void descent_predictor_free(descent_predictor *predictor) { handle_close(predictor, HANDLE_PREDICTOR); }
@@ -190,28 +203,45 @@ descent_status descent_predictor_run_raw_dataset(descent_predictor *predictor, c
 }
 
 static descent_status predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
-                              enum output output, float *outputs) {
+                              const descent_predict_options *options, enum output output, float *outputs) {
+  descent_predict_options complete;
   descent_predictor *predictor = NULL;
   descent_status status;
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
   TRY(device_check(device, "device"));
   TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
+  TRY(check_predict_options(device, options, &complete));
   TRY(check_dataset(network, dataset, false, "the dataset"));
-  TRY(predictor_create(network, device, program_evaluation_block(network, device, dataset->rows), &predictor));
+  TRY(predictor_create(network, device, &complete, program_evaluation_block(network, device, dataset->rows),
+                       &predictor));
   TRY(run_dataset(predictor, dataset, true, output, outputs));
 done:
   descent_predictor_free(predictor);
   return status;
 }
 
+descent_status descent_predict_with(const descent_network *network, descent_device *device,
+                                    const descent_dataset *dataset, const descent_predict_options *options,
+                                    float *outputs) {
+  return predict(network, device, dataset, options, PREDICTED, outputs);
+}
+
+descent_status descent_predict_raw_with(const descent_network *network, descent_device *device,
+                                        const descent_dataset *dataset, const descent_predict_options *options,
+                                        float *outputs) {
+  return predict(network, device, dataset, options, RAW, outputs);
+}
+
 descent_status descent_predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
                                float *outputs) {
-  return predict(network, device, dataset, PREDICTED, outputs);
+  const descent_predict_options options = descent_predict_options_default();
+  return predict(network, device, dataset, &options, PREDICTED, outputs);
 }
 
 descent_status descent_predict_raw(const descent_network *network, descent_device *device,
                                    const descent_dataset *dataset, float *outputs) {
-  return predict(network, device, dataset, RAW, outputs);
+  const descent_predict_options options = descent_predict_options_default();
+  return predict(network, device, dataset, &options, RAW, outputs);
 }
 
 /* ---- sensitivities ----------------------------------------------------------------------------------------------- */
@@ -219,11 +249,10 @@ descent_status descent_predict_raw(const descent_network *network, descent_devic
 /* The predictor's parameters in a program that differentiates; refreshing discards it. */
 static descent_status prepare_differentiated(descent_predictor *predictor) {
   static const unsigned parts = PLAN_PART_BACKWARD | PLAN_PART_INPUT_GRADIENT;
-  const int64_t block = program_evaluation_block(predictor->network, predictor->device, predictor->max_rows);
   struct program made = {0};
   descent_status status = DESCENT_OK;
   if (predictor->differentiated.compiled) return DESCENT_OK;
-  TRY(program_create_with(predictor->network, predictor->device, NULL, parts, block, 0, NULL, &made));
+  TRY(create_program(predictor, predictor->network, parts, &made));
   TRY(program_copy_state(&predictor->program, &made));
   predictor->differentiated = made;
   made = (struct program){0};
@@ -291,7 +320,7 @@ descent_status descent_predictor_refresh(descent_predictor *predictor, const des
   if (same_steps(predictor->network, network)) {
     TRY(program_write_network(&predictor->program, network));
   } else {
-    TRY(create_program(network, predictor->device, predictor->max_rows, &program));
+    TRY(create_program(predictor, network, 0, &program));
     program_clear(&predictor->program);
     predictor->program = program;
   }

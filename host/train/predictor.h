@@ -13,6 +13,7 @@ struct descent_predictor {
   descent_network *network; /* its outline, see network_copy_outline */
   struct program program;
   struct program differentiated; /* the same with the ranges of sensitivities; compiled NULL: not needed yet */
+  descent_predict_options options;
   int64_t max_rows;
   struct dataset_storage storage; /* of the rows of a run: the caller's, or `aligned` */
   struct staging staging;

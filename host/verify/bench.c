@@ -232,16 +232,31 @@ static int64_t source_rows(const descent_network *network, int64_t batch) {
   return size_product(batches, batch, &rows) ? rows : INT64_MAX;
 }
 
-/* `options` NULL: for predictions. */
+/* What is timed: a training step, or a prediction. */
+struct subject {
+  const descent_train_options *options; /* NULL: a prediction */
+  descent_predict_options predict;
+  int64_t rows; /* of a step */
+};
+
+static descent_status create_program(struct bench *b, const descent_network *network, descent_device *device,
+                                     const struct subject *subject) {
+  if (!subject->options)
+    return program_create_prediction(network, device, &subject->predict, 0, subject->rows, &b->program);
+  return program_create(network, device, subject->options, subject->rows, 0, b->data.class_weights, &b->program);
+}
+
 static descent_status compile(struct bench *b, const descent_network *network, descent_device *device,
-                              const descent_train_options *options, int64_t batch) {
+                              const struct subject *subject) {
+  const descent_train_options *const options = subject->options;
+  const int64_t batch = subject->rows;
   descent_status status = DESCENT_OK;
   const int64_t rows = source_rows(network, batch);
   const uint64_t seed = options ? options->seed : 0;
   TRY(synthetic_create(network, rows, seed, &b->data));
   b->data.storage.weights = NULL; /* like most data: no weights, and not a view */
   b->data.dataset.index = NULL;
-  TRY(program_create(network, device, options, batch, 0, options ? b->data.class_weights : NULL, &b->program));
+  TRY(create_program(b, network, device, subject));
   TRY(program_bind(&b->program, &b->data.dataset));
   b->plan = b->program.plan;
   b->range = options ? b->plan->train : b->plan->predict;
@@ -340,13 +355,14 @@ static bool name_group(const struct bench *b, int i, char *text, size_t size) {
   return members > 1;
 }
 
-/* The least memory traffic of a prediction: that of one kernel. A training step has to store gradients in between. */
+/* The least memory traffic of a prediction: that of one kernel, which finds the rows in their order, without an index. A
+ * training step has to store gradients in between. */
 static double prediction_bytes(const struct bench *b) {
   double flops, bytes;
   int *const together = b->group; /* no longer used */
   for (int i = 0; i < b->range.count; i++) together[i] = 0;
   plan_group_cost(b->plan, b->range, together, 0, b->plan->batch, &flops, &bytes);
-  return bytes;
+  return bytes - (double)b->plan->batch * (double)sizeof(int64_t);
 }
 
 static void report(struct bench *b, bool predicts, void (*on_row)(void *user, const descent_bench_row *row), void *user,
@@ -391,22 +407,21 @@ static descent_status check_seconds(const char *function, double seconds) {
   return status_set(DESCENT_ERROR_ARGUMENT, "%s: seconds %g: must be finite and > 0", function, seconds);
 }
 
-/* `options` NULL: a prediction. */
 static descent_status measure_range(const descent_network *network, descent_device *device,
-                                    const descent_train_options *options, int64_t batch, double seconds,
+                                    const struct subject *subject, double seconds,
                                     void (*on_row)(void *user, const descent_bench_row *row), void *user,
                                     descent_bench_result *result) {
   struct bench b = {0};
   descent_bench_result measured = {0};
   descent_status status;
-  TRY(compile(&b, network, device, options, batch));
+  TRY(compile(&b, network, device, subject));
   TRY(list_groups(&b));
   TRY(list_timings(&b));
   TRY(program_run(&b.program, b.range, b.steps, 2)); /* warm-up: every buffer is used, and moments are not 0 */
   TRY(check_divergence(&b));
   TRY(save_state(&b));
   TRY(time_all(&b, device, b.plan->precision, seconds, &measured));
-  report(&b, !options, on_row, user, &measured);
+  report(&b, !subject->options, on_row, user, &measured);
   *result = measured;
 done:
   program_clear(&b.program);
@@ -434,14 +449,17 @@ descent_status descent_bench(const descent_network *network, descent_device *dev
                    (long long)complete.batch_size));
   TRY(check_seconds("descent_bench", seconds));
   TRY(check_train_options(network, device, &complete));
-  TRY(measure_range(network, device, &complete, complete.batch_size, seconds, on_row, user, result));
+  const struct subject subject = {.options = &complete, .rows = complete.batch_size};
+  TRY(measure_range(network, device, &subject, seconds, on_row, user, result));
 done:
   return status;
 }
 
-descent_status descent_bench_predict(const descent_network *network, descent_device *device, int64_t rows,
-                                     double seconds, void (*on_row)(void *user, const descent_bench_row *row),
-                                     void *user, descent_bench_result *result) {
+descent_status descent_bench_predict_with(const descent_network *network, descent_device *device,
+                                          const descent_predict_options *options, int64_t rows, double seconds,
+                                          void (*on_row)(void *user, const descent_bench_row *row), void *user,
+                                          descent_bench_result *result) {
+  struct subject subject = {.rows = rows};
   descent_status status;
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
   TRY(device_check(device, "device"));
@@ -452,7 +470,15 @@ descent_status descent_bench_predict(const descent_network *network, descent_dev
                    "rows %lld: must be between 1 and %lld, the most that this device predicts at a time",
                    (long long)rows, (long long)most));
   TRY(check_seconds("descent_bench_predict", seconds));
-  TRY(measure_range(network, device, NULL, rows, seconds, on_row, user, result));
+  TRY(check_predict_options(device, options, &subject.predict));
+  TRY(measure_range(network, device, &subject, seconds, on_row, user, result));
 done:
   return status;
+}
+
+descent_status descent_bench_predict(const descent_network *network, descent_device *device, int64_t rows,
+                                     double seconds, void (*on_row)(void *user, const descent_bench_row *row),
+                                     void *user, descent_bench_result *result) {
+  const descent_predict_options options = descent_predict_options_default();
+  return descent_bench_predict_with(network, device, &options, rows, seconds, on_row, user, result);
 }

@@ -709,12 +709,27 @@ typedef struct descent_metrics {
 /* Frees f1 and confusion and zeroes the struct. */
 DESCENT_API void descent_metrics_clear(descent_metrics *metrics);
 
+/* How predictions and evaluations are computed, in the functions that end in _with; the others use the defaults. */
+typedef struct descent_predict_options {
+  size_t size;
+  descent_precision precision; /* default fp32, the only one of a CPU, whatever the network was trained in */
+  descent_fusion fusion;       /* as descent_train_options.gpu.fusion; auto times nothing: it fuses a network that fits
+                                  into a multiprocessor's shared memory */
+} descent_predict_options;
+DESCENT_DECLARE_OPTIONS(descent_predict_options)
+
 /* Runs the network over the dataset. `top_k` 0 means min(5, classes). `metrics` is overwritten; release it with
  * descent_metrics_clear. ERROR_ARGUMENT when the shapes do not fit, the dataset has no target or `top_k` is beyond the
  * classes. ERROR_DATA, with row, input and value, when an input is beyond 2^64 once normalised, or the network's
  * output is not finite. */
 DESCENT_API descent_status descent_evaluate(const descent_network *network, descent_device *device,
                                             const descent_dataset *dataset, int64_t top_k, descent_metrics *metrics);
+
+/* The same as the options say. ERROR_ARGUMENT also names an option that is out of range. ERROR_UNSUPPORTED: the device
+ * lacks the precision, or fusion is on and no kernel takes the network. */
+DESCENT_API descent_status descent_evaluate_with(const descent_network *network, descent_device *device,
+                                                 const descent_dataset *dataset, const descent_predict_options *options,
+                                                 int64_t top_k, descent_metrics *metrics);
 
 /* outputs (rows, K): the probability of class 1 (K = 1), the probabilities of the K classes, or the K predicted values
  * in the targets' own units. A target in the dataset is ignored. ERROR_ARGUMENT when the shapes do not fit. ERROR_DATA
@@ -728,6 +743,14 @@ DESCENT_API descent_status descent_predict(const descent_network *network, desce
 DESCENT_API descent_status descent_predict_raw(const descent_network *network, descent_device *device,
                                                const descent_dataset *dataset, float *outputs);
 
+/* Both as the options say, with the errors of descent_evaluate_with. */
+DESCENT_API descent_status descent_predict_with(const descent_network *network, descent_device *device,
+                                                const descent_dataset *dataset, const descent_predict_options *options,
+                                                float *outputs);
+DESCENT_API descent_status descent_predict_raw_with(const descent_network *network, descent_device *device,
+                                                    const descent_dataset *dataset,
+                                                    const descent_predict_options *options, float *outputs);
+
 /* A predictor holds a compiled network on a device, for predictions of few rows at a time: the work that descent_predict
  * repeats in each call is done once, and a run allocates nothing. It takes at most `max_rows` (>= 1) rows at a time,
  * copies what it needs of `network`, and keeps `device` open until it is freed. One thread uses a predictor at a time;
@@ -735,11 +758,16 @@ DESCENT_API descent_status descent_predict_raw(const descent_network *network, d
 typedef struct descent_predictor descent_predictor;
 DESCENT_API descent_status descent_predictor_create(const descent_network *network, descent_device *device,
                                                     int64_t max_rows, descent_predictor **predictor);
+/* The same as the options, which are copied, say; for sensitivities too, but those are never fused. Errors as from
+ * descent_evaluate_with. */
+DESCENT_API descent_status descent_predictor_create_with(const descent_network *network, descent_device *device,
+                                                         const descent_predict_options *options, int64_t max_rows,
+                                                         descent_predictor **predictor);
 DESCENT_API void descent_predictor_free(descent_predictor *predictor);
 
-/* The same values as from descent_predict and descent_predict_raw, and the same errors: X (rows, inputs) raw, with NaN
- * where a cell is missing; outputs (rows, K); 1 <= rows <= max_rows. X is read during the call only. A row's values do
- * not depend on the rows beside it beyond rounding. */
+/* The same values as from descent_predict and descent_predict_raw, as the predictor's options say, and the same errors: X
+ * (rows, inputs) raw, with NaN where a cell is missing; outputs (rows, K); 1 <= rows <= max_rows. X is read during the
+ * call only. A row's values do not depend on the rows beside it beyond rounding. */
 DESCENT_API descent_status descent_predictor_run(descent_predictor *predictor, const float *X, int64_t rows,
                                                  float *outputs);
 DESCENT_API descent_status descent_predictor_run_raw(descent_predictor *predictor, const float *X, int64_t rows,
@@ -1235,14 +1263,20 @@ DESCENT_API descent_status descent_bench(const descent_network *network, descent
                                          void (*on_row)(void *user, const descent_bench_row *row), void *user,
                                          descent_bench_result *result);
 
-/* The same for a prediction of `rows` rows as descent_predict computes it, in fp32: the figures of a step are those of
- * one such prediction, whose rows are already bound and whose result stays on the device. Its floor is that of one
+/* The same for a prediction of `rows` rows as descent_predict computes it: the figures of a step are those of one such
+ * prediction, whose rows are already bound and whose result stays on the device. Its floor is that of one
  * kernel: rows and weights are read once, predictions are written once. ERROR_ARGUMENT also for more rows than the
  * device predicts at a time; the text has that number. */
 DESCENT_API descent_status descent_bench_predict(const descent_network *network, descent_device *device, int64_t rows,
                                                  double seconds,
                                                  void (*on_row)(void *user, const descent_bench_row *row), void *user,
                                                  descent_bench_result *result);
+/* And as descent_predict_with computes it. */
+DESCENT_API descent_status descent_bench_predict_with(const descent_network *network, descent_device *device,
+                                                      const descent_predict_options *options, int64_t rows,
+                                                      double seconds,
+                                                      void (*on_row)(void *user, const descent_bench_row *row),
+                                                      void *user, descent_bench_result *result);
 
 #ifdef __cplusplus
 }

@@ -110,6 +110,7 @@ TEST(Bench, TimesAPredictionOfTheBatch) {
   EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(cJSON_GetArrayItem(rows, 4), "seconds")),
             number(object, "step_seconds"));
   EXPECT_DOUBLE_EQ(number(object, "rows_per_second"), 8 / number(object, "step_seconds"));
+  EXPECT_EQ(folder.run(predict + Arguments{"--seed", "7", "--fusion", "off", "--dropout", "0"}).code, 0);
   const Result refused = folder.run(predict + Arguments{"--batch-size", "5000"});
   EXPECT_EQ(refused.code, 2);
   expect_contains(refused.err, "rows 5000: must be between 1 and 4096, the most that this device predicts at a time");
@@ -117,11 +118,15 @@ TEST(Bench, TimesAPredictionOfTheBatch) {
 
 TEST(Bench, RefusesFusionWhereItCannotBeHad) {
   const Folder folder;
-  for (const char *command : {"bench", "verify"}) {
-    const Result refused = folder.run({command, "--device", "cpu", "--fusion", "on"});
+  for (const Arguments &command : {Arguments{"bench"}, {"verify"}, {"bench", "--predict"}}) {
+    const Result refused = folder.run(command + Arguments{"--device", "cpu", "--fusion", "on"});
     EXPECT_EQ(refused.code, 4) << refused.err;
-    expect_contains(refused.err, std::string("descent ") + command +
-                                     ": fusion on: the device cpu computes layer by layer; use auto or off\n");
+    expect_contains(refused.err,
+                    "descent " + command[0] + ": fusion on: the device cpu computes layer by layer; use auto or off\n");
+    const Result lacking = folder.run(command + Arguments{"--device", "cpu", "--precision", "bf16"});
+    EXPECT_EQ(lacking.code, 4) << lacking.err;
+    expect_contains(lacking.err,
+                    "descent " + command[0] + ": precision bf16: the cpu computes in fp32 (use precision fp32)\n");
   }
   for (const char *fusion : {"auto", "off"}) {
     const Result taken = folder.run(small_bench + Arguments{"--device", "cpu", "--fusion", fusion});

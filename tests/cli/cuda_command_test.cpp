@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <regex>
+#include <set>
 
 #include "command.h"
 #include "cuda_module.h"
@@ -130,6 +131,72 @@ TEST(CudaCommand, TrainsVerifiesAndPredictsInEveryPrecision) {
     result = folder.run({"predict", "a", "data.csv", "--device", "cuda"});
     EXPECT_EQ(result.code, 0) << result.err;
   }
+}
+
+TEST(CudaCommand, DrawsChartsInThePrecisionOfTheEvaluation) {
+  use_cuda_module(cuda_module_path());
+  Folder folder;
+  folder.write("data.csv", make_data("regression", 60));
+  ASSERT_EQ(folder.run(quick + Arguments{"--device", "cpu", "--out", "model", "--quiet"}).code, 0);
+  std::set<std::string> charts;
+  for (const char *precision : {"fp32", "bf16"}) {
+    const Result drawn = folder.run(
+        {"evaluate", "model", "data.csv", "--device", "cuda", "--precision", precision, "--plot", "fit.svg"});
+    ASSERT_EQ(drawn.code, 0) << drawn.err;
+    charts.insert(folder.read("fit.svg"));
+  }
+  EXPECT_EQ(charts.size(), 2u);
+}
+
+/* The measures at the end of the training, too. */
+TEST(CudaCommand, ATrainingWithoutFusionFusesNothing) {
+  use_cuda_module(cuda_module_path());
+  Folder folder;
+  folder.write("data.csv", make_data("classes", 60));
+  setenv("DESCENT_CUDA_TRACE", (folder.path() + "/trace").c_str(), 1);
+  for (const char *fusion : {"auto", "off"}) {
+    folder.write("trace", "");
+    const Result trained = folder.run(quick + Arguments{"--device", "cuda", "--no-autotune", "--fusion", fusion,
+                                                        "--report", "report.html", "--out", "model", "--quiet"});
+    ASSERT_EQ(trained.code, 0) << trained.err;
+    EXPECT_EQ(folder.read("trace").find("fusion=forward") != std::string::npos, std::string(fusion) == "auto")
+        << fusion;
+  }
+  unsetenv("DESCENT_CUDA_TRACE");
+}
+
+/* Each gives its own values, from the model as it is. */
+TEST(CudaCommand, EvaluatesAndPredictsInEveryPrecisionWithLayersFusedAndNot) {
+  use_cuda_module(cuda_module_path());
+  Folder folder;
+  folder.write("data.csv", make_data("classes", 200));
+  ASSERT_EQ(folder.run(quick + Arguments{"--device", "cpu", "--out", "model", "--quiet"}).code, 0);
+  const Arguments predict = {"predict", "model", "data.csv", "--device", "cuda"},
+                  evaluate = {"evaluate", "model", "data.csv", "--device", "cuda", "--json"};
+  std::set<std::string> predictions, evaluations[2];
+  for (const char *precision : {"fp32", "tf32", "bf16"})
+    for (const char *fusion : {"off", "on"}) {
+      SCOPED_TRACE(std::string(precision) + ", fusion " + fusion);
+      const Arguments options = {"--precision", precision, "--fusion", fusion};
+      const Result predicted = folder.run(predict + options);
+      ASSERT_EQ(predicted.code, 0) << predicted.err;
+      predictions.insert(predicted.out);
+      EXPECT_EQ(folder.run(predict + options).out, predicted.out);
+      const Result evaluated = folder.run(evaluate + options + Arguments{"--plot", "calibration.svg"});
+      ASSERT_EQ(evaluated.code, 0) << evaluated.err;
+      evaluations[std::string(fusion) == "on"].insert(evaluated.out);
+      const Result timed = folder.run(Arguments{"bench", "model", "--predict", "--seconds", "0.1", "--json"} +
+                                      Arguments{"--device", "cuda"} + options);
+      ASSERT_EQ(timed.code, 0) << timed.err;
+      expect_contains(timed.out, std::string("\"precision\":\t\"") + precision + "\"");
+      EXPECT_EQ(timed.out.find("fused forward ") != std::string::npos, std::string(fusion) == "on") << timed.out;
+    }
+  EXPECT_EQ(predictions.size(), 6u);
+  EXPECT_EQ(evaluations[0].size(), 3u);
+  EXPECT_EQ(evaluations[1].size(), 3u);
+  const Result plain = folder.run(predict);
+  EXPECT_EQ(plain.code, 0) << plain.err;
+  EXPECT_EQ(folder.run(predict + Arguments{"--precision", "fp32", "--fusion", "auto"}).out, plain.out);
 }
 
 }  // namespace

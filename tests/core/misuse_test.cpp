@@ -63,6 +63,7 @@ struct World {
   Network network = small_network(), trained = small_network();  // trained: in use by the trainer
   Dataset data = memory.dataset();
   descent_train_options options = descent_train_options_default();
+  descent_predict_options predicting = descent_predict_options_default();
   descent_network_options shape = descent_network_options_default();
   descent_dataset_options reading = descent_dataset_options_default(), blocks = reading;
   const int64_t width = 1;
@@ -295,6 +296,7 @@ const std::map<std::string, Case> &cases() {
       DESCENT_TERM_MAP(TERM_CASES) OPTIONS_CASE(descent_dataset_options, reading),
       OPTIONS_CASE(descent_network_options, shape),
       OPTIONS_CASE(descent_train_options, options),
+      OPTIONS_CASE(descent_predict_options, predicting),
       OPTIONS_CASE(descent_source, stream),
       CASE(descent_set_progress, may_be_null(nullptr), may_be_null(nullptr)),
       OPTIONS_CASE(descent_preprocessing, preprocessing),
@@ -393,6 +395,10 @@ const std::map<std::string, Case> &cases() {
       // evaluation and prediction
       CASE(descent_metrics_clear, &w.metrics),
       CASE(descent_evaluate, NETWORK, DEVICE, DATA, 0, &w.metrics),
+      CASE(descent_evaluate_with, NETWORK, DEVICE, DATA, &w.predicting, 0, &w.metrics),
+      CASE(descent_predict_with, NETWORK, DEVICE, DATA, &w.predicting, w.values),
+      CASE(descent_predict_raw_with, NETWORK, DEVICE, DATA, &w.predicting, w.values),
+      CASE(descent_predictor_create_with, NETWORK, DEVICE, &w.predicting, 4, &w.made_predictor),
       CASE(descent_predict, NETWORK, DEVICE, DATA, w.values),
       CASE(descent_predict_raw, NETWORK, DEVICE, DATA, w.values),
       CASE(descent_predictor_create, NETWORK, DEVICE, 4, &w.made_predictor),
@@ -440,6 +446,8 @@ const std::map<std::string, Case> &cases() {
            may_be_null(nullptr), &w.passed),
       CASE(descent_bench, NETWORK, DEVICE, &w.options, 1e-3, may_be_null(nullptr), may_be_null(nullptr), &w.bench),
       CASE(descent_bench_predict, NETWORK, DEVICE, 2, 1e-3, may_be_null(nullptr), may_be_null(nullptr), &w.bench),
+      CASE(descent_bench_predict_with, NETWORK, DEVICE, &w.predicting, 2, 1e-3, may_be_null(nullptr),
+           may_be_null(nullptr), &w.bench),
   };
   return all;
 }

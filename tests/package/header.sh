@@ -9,7 +9,8 @@ int main(void) {
   descent_dataset_options dataset = descent_dataset_options_default();
   descent_network_options network = descent_network_options_default();
   descent_train_options train = descent_train_options_default();
+  descent_predict_options predict = descent_predict_options_default();
   descent_source source = descent_source_default();
-  return dataset.size && network.size && train.size && source.size && descent_version() ? DESCENT_OK : DESCENT_ERROR_INTERNAL;
+  return dataset.size && network.size && train.size && predict.size && source.size && descent_version() ? DESCENT_OK : DESCENT_ERROR_INTERNAL;
 }
 PROGRAM

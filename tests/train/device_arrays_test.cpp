@@ -36,9 +36,13 @@ std::string name_of(const Case &c) {
   return std::string(descent_dtype_name(c.dtype)) + ", " + arrays::layout_name(c.layout);
 }
 
-Predictor make_predictor(const Network &network, const Device &device, int64_t rows) {
+Predictor make_predictor(const Network &network, const Device &device, int64_t rows,
+                         descent_precision precision = DESCENT_PRECISION_FP32) {
+  descent_predict_options options = descent_predict_options_default();
+  options.precision = precision;
   descent_predictor *made = nullptr;
-  EXPECT_EQ(descent_predictor_create(network.get(), device.get(), rows, &made), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(descent_predictor_create_with(network.get(), device.get(), &options, rows, &made), DESCENT_OK)
+      << descent_last_error();
   return {made, descent_predictor_free};
 }
 Trainer make_trainer(const Network &network, const Device &device, int64_t rows) {
@@ -360,13 +364,22 @@ TEST(DeviceArrays, ValuesAreChecked) {
   }
 }
 
-/* The errors of rows on the host, with the number of the row. */
-TEST(DeviceArrays, APredictorRefusesTheSameRows) {
+/* The errors of rows on the host, with the number of the row. An input just above the largest is that in bf16. */
+void expect_the_same_refusals(descent_precision precision) {
   const int64_t rows = 3, inputs = 2;
   const Device device = open_device("cuda");
   const Network network = make_network({inputs, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
-  const Predictor predictor = make_predictor(network, device, rows);
-  for (const std::vector<double> &values : {std::vector<double>{1, 2, 3, 4, 5, 1e30}, {1, 2, 3, NAN, 5, 6}}) {
+  const Predictor predictor = make_predictor(network, device, rows, precision);
+  const arrays::Array largest(DESCENT_DTYPE_F32, arrays::DENSE, rows, inputs, {1, 2, 3, -0x1p64, 5, 0x1p64}),
+      predicted(DESCENT_DTYPE_F32, arrays::DENSE, rows, 3);
+  const gpu::Array largest_there(largest), predicted_there(predicted);
+  EXPECT_EQ(descent_predictor_run_raw_arrays(predictor.get(), &largest, &predicted), DESCENT_OK);
+  EXPECT_EQ(descent_predictor_run_raw_arrays(predictor.get(), &largest_there, &predicted_there), DESCENT_OK);
+  EXPECT_EQ(predicted_there.bytes(), predicted.bytes);
+  for (const std::vector<double> &values : {std::vector<double>{1, 2, 3, 4, 5, 1e30},
+                                            {1, 2, 3, NAN, 5, 6},
+                                            {1, 2, 3, 4, -0x1.00fp64, 6},
+                                            {1, 2, 0x1.000002p64, 4, 5, 6}}) {
     const arrays::Array X(DESCENT_DTYPE_F32, arrays::DENSE, rows, inputs, values);
     const arrays::Array to(DESCENT_DTYPE_F32, arrays::DENSE, rows, 3),
         to_strided(DESCENT_DTYPE_F64, arrays::PADDED, rows, 3);
@@ -380,6 +393,31 @@ TEST(DeviceArrays, APredictorRefusesTheSameRows) {
     double first;
     std::memcpy(&first, to_strided.at(0, 0), sizeof first);
     EXPECT_EQ(static_cast<float>(first), reinterpret_cast<const float *>(to.bytes.data())[0]);
+  }
+}
+
+TEST(DeviceArrays, APredictorRefusesTheSameRows) {
+  for (const descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
+    SCOPED_TRACE(descent_precision_name(precision));
+    expect_the_same_refusals(precision);
+  }
+}
+
+/* The bits of rows on the host. */
+TEST(DeviceArrays, APredictorUsesThemInEveryPrecision) {
+  const int64_t rows = 9, inputs = 12;
+  const Device device = open_device("cuda");
+  for (const descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16}) {
+    SCOPED_TRACE(descent_precision_name(precision));
+    std::vector<double> values = numbers(rows * inputs, 2, 5);
+    const Network network = fitted_network(inputs, values);
+    const Predictor predictor = make_predictor(network, device, rows, precision);
+    const arrays::Array X(DESCENT_DTYPE_F32, arrays::DENSE, rows, inputs, values),
+        to(DESCENT_DTYPE_F32, arrays::DENSE, rows, 3);
+    const gpu::Array X_there(X), to_there(to);
+    ASSERT_EQ(descent_predictor_run_arrays(predictor.get(), &X, &to), DESCENT_OK) << descent_last_error();
+    ASSERT_EQ(descent_predictor_run_arrays(predictor.get(), &X_there, &to_there), DESCENT_OK) << descent_last_error();
+    EXPECT_EQ(to_there.bytes(), to.bytes);
   }
 }
 

@@ -139,15 +139,16 @@ TEST_P(BenchOn, TrainingThatDivergesIsNotTimed) {
   EXPECT_NE(std::string(descent_last_error()).find("learning rate"), std::string::npos) << descent_last_error();
 }
 
-TEST_P(BenchOn, APredictionIsTimedAgainstRowsReadOnceAndPredictionsWrittenOnce) {
-  const Device device = open_device(GetParam());
+void expect_prediction(const Device &device, const descent_predict_options &options) {
   const Network network = make_network();
   std::vector<Row> rows;
   descent_bench_result result;
-  ASSERT_EQ(descent_bench_predict(network.get(), device.get(), 21, 0.05, take_row, &rows, &result), DESCENT_OK)
+  ASSERT_EQ(descent_bench_predict_with(network.get(), device.get(), &options, 21, 0.05, take_row, &rows, &result),
+            DESCENT_OK)
       << descent_last_error();
   ASSERT_GE(rows.size(), 2u);
   const bool fused = rows[1].path.find("fused forward ") == 0;
+  EXPECT_TRUE(fused ? options.fusion != DESCENT_FUSION_OFF : options.fusion != DESCENT_FUSION_ON) << rows[1].path;
   const std::vector<std::string> layers = {"gather", "dense_forward layer 1", "dense_forward layer 2", "output",
                                            "prediction"},
                                  groups = {"gather", "layers 1 to 2", "prediction"};
@@ -167,13 +168,27 @@ TEST_P(BenchOn, APredictionIsTimedAgainstRowsReadOnceAndPredictionsWrittenOnce) 
   }
   const descent_bench_row &whole = rows.back().values;
   EXPECT_EQ(whole.flops, flops);
-  /* X with its index, W and b, the scaling of the target, P */
-  EXPECT_EQ(whole.bytes, 21 * (9 * 4 + 8) + (9 * 16 + 16 + 16 + 1) * 4 + 2 * 4 + 21 * 4);
+  /* X, W and the hidden layer's b as they are stored, the output layer's b, the scaling of the target, P */
+  const int stored = options.precision == DESCENT_PRECISION_BF16 ? 2 : 4;
+  EXPECT_EQ(whole.bytes, 21 * 9 * stored + (9 * 16 + 16 + 16) * stored + 4 + 2 * 4 + 21 * 4);
   EXPECT_LT(whole.bytes, bytes);
   EXPECT_EQ(whole.gemm_seconds, gemm);
   EXPECT_EQ(result.step_seconds, whole.seconds);
   EXPECT_LE(result.step_seconds_min, result.step_seconds);
   EXPECT_LE(result.step_seconds, result.step_seconds_max);
+}
+
+TEST_P(BenchOn, APredictionIsTimedAgainstRowsReadOnceAndPredictionsWrittenOnce) {
+  const Device device = open_device(GetParam());
+  descent_predict_options options = descent_predict_options_default();
+  expect_prediction(device, options);
+  for (const descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_TF32, DESCENT_PRECISION_BF16})
+    for (const descent_fusion fusion : {DESCENT_FUSION_OFF, DESCENT_FUSION_ON}) {
+      if (!device->backend->fused_with) continue;
+      SCOPED_TRACE(std::string(descent_precision_name(precision)) + ", fusion " + descent_fusion_name(fusion));
+      options.precision = precision, options.fusion = fusion;
+      expect_prediction(device, options);
+    }
 }
 
 TEST(Bench, OnlyRowsThatAreOnePredictionAreTimed) {

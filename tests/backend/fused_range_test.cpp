@@ -47,12 +47,13 @@ const Case cases[] = {
 
 /* Under AddressSanitizer, which makes it minutes, a case has one of the precisions and each precision some of the cases:
  * network_step_test and network_chain_test run every variant of every precision there. */
-bool is_left_out([[maybe_unused]] size_t number, [[maybe_unused]] descent_precision precision) {
 #ifdef __SANITIZE_ADDRESS__
-  return precisions[number % std::size(precisions)] != precision;
+const bool all_run = false;
 #else
-  return false;
+const bool all_run = true;
 #endif
+bool is_left_out(size_t number, descent_precision precision) {
+  return !all_run && precisions[number % std::size(precisions)] != precision;
 }
 
 /* Do operations of the range share a kernel? */
@@ -81,7 +82,9 @@ TEST(FusedRange, stays_within_the_bounds_of_all_its_operations) {
       EXPECT_LE(found.worst, 1) << found.where;
       all.take(found);
     }
-    EXPECT_GE(all.tight, all.values * 9 / 10);
+    if (all_run) { /* a share of them all */
+      EXPECT_GE(all.tight, all.values * 9 / 10);
+    }
   }
 }
 
@@ -106,7 +109,7 @@ TEST(FusedRange, stays_within_the_bounds_in_any_variant) {
     for (const Case &c : drawn) {
       const bool is_narrow = *std::max_element(c.widths.begin(), c.widths.end()) <= 64; /* and has more variants */
       for (int seed = 1; seed <= (is_narrow ? 8 : 2); seed++) {
-        if (is_left_out(static_cast<size_t>(seed), precision)) continue;
+        if (is_narrow && is_left_out(static_cast<size_t>(seed), precision)) continue;
         SCOPED_TRACE(name(c) + " in " + descent_precision_name(precision) + ", seed " + std::to_string(seed));
         setenv("DESCENT_CUDA_CHOOSE", std::to_string(seed).c_str(), 1);
         Session session(c, precision, cuda_module_table(), 1, DESCENT_FUSION_ON);

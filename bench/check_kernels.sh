@@ -3,6 +3,7 @@
 # kernel spills registers or keeps a stack frame: both are in the GPU's slow memory. With the toolkit's disassembler it
 # also fails if a kernel of matrix products lacks the instructions that it is written for.
 #   bench/check_kernels.sh [file.cu ...]     default: all of kernels/
+#   bench/check_kernels.sh --fingerprint     only a hash of what the result depends on: sources, compiler, this script
 # Environment: NVCC is the compiler (default: nvcc in PATH or /usr/local/cuda), CUOBJDUMP the disassembler (default:
 # cuobjdump beside the compiler or in PATH), NVCC_FLAGS adds arguments, JOBS is the number of parallel compilations
 # (default: one per core), TABLE is a file for what is known of each kernel. Without a compiler it prints "not checked"
@@ -15,6 +16,13 @@ architectures="sm_80 sm_90a sm_100"
 nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 if ! command -v "$nvcc" >/dev/null; then
   echo "not checked: no nvcc"
+  exit 0
+fi
+
+if [ "${1:-}" = --fingerprint ]; then
+  cd "$root"
+  { "$nvcc" --version && cat bench/check_kernels.sh kernels/*.cu kernels/*.cuh kernels/*.h include/descent/*.h host/*/*.h; } |
+    sha256sum | cut -d ' ' -f 1
   exit 0
 fi
 

@@ -110,6 +110,12 @@ def compiler_version():
     return re.search(r"release ([0-9.]+)", text)[1]
 
 
+def fingerprint():
+    """What the assembler's figures depend on: .ci/run asks whether they are of its sources and its compiler."""
+    return subprocess.run([ROOT / "bench/check_kernels.sh", "--fingerprint"], check=True, capture_output=True,
+                          text=True).stdout.strip()
+
+
 def span(values):
     least, most = min(values), max(values)
     return str(least) if least == most else f"{least}-{most}"
@@ -131,6 +137,7 @@ def main(build):
     print("network kernels are rows x columns of a result, those of weights_of_slice n_out x n_in. Kernels that these tests")
     print(f"do not launch are taken to have {COMMON_THREADS} threads.")
     print("No kernel spills registers or has a stack frame. No block: the kernel is not used there.\n")
+    print(f"Compiled from `{fingerprint()}`, see `bench/check_kernels.sh --fingerprint`.\n")
     print("| kernel | instances | threads | static | dynamic | " + " | ".join(ARCHITECTURES) + " |")
     print("| --- " * (5 + len(ARCHITECTURES)) + "|")
     for name, instances in sorted(rows.items()):

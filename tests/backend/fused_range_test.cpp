@@ -45,6 +45,17 @@ const Case cases[] = {
     {{3, 70, 66, 65, 66, 70, 2}, gelu, identity, classes, 20, 16, 0.1, 0.1, true, true},
 };
 
+/* Under AddressSanitizer, which makes it minutes, a case has one of the precisions and each precision some of the cases:
+ * network_step_test and network_chain_test run every variant of every precision there. */
+#ifdef __SANITIZE_ADDRESS__
+const bool all_run = false;
+#else
+const bool all_run = true;
+#endif
+bool is_left_out(size_t number, descent_precision precision) {
+  return !all_run && precisions[number % std::size(precisions)] != precision;
+}
+
 /* Do operations of the range share a kernel? */
 bool is_fused(const struct program &program, plan_range range) {
   for (int i = range.first; i < range.first + range.count; i++)
@@ -62,6 +73,7 @@ TEST(FusedRange, stays_within_the_bounds_of_all_its_operations) {
   for (const descent_precision precision : precisions) {
     Finding all;
     for (const Case &c : cases) {
+      if (is_left_out(static_cast<size_t>(&c - cases), precision)) continue;
       SCOPED_TRACE(name(c) + " in " + descent_precision_name(precision));
       Session session(c, precision, cuda_module_table(), 1, DESCENT_FUSION_ON);
       if (HasFatalFailure()) return;
@@ -70,7 +82,9 @@ TEST(FusedRange, stays_within_the_bounds_of_all_its_operations) {
       EXPECT_LE(found.worst, 1) << found.where;
       all.take(found);
     }
-    EXPECT_GE(all.tight, all.values * 9 / 10);
+    if (all_run) { /* a share of them all */
+      EXPECT_GE(all.tight, all.values * 9 / 10);
+    }
   }
 }
 
@@ -95,6 +109,7 @@ TEST(FusedRange, stays_within_the_bounds_in_any_variant) {
     for (const Case &c : drawn) {
       const bool is_narrow = *std::max_element(c.widths.begin(), c.widths.end()) <= 64; /* and has more variants */
       for (int seed = 1; seed <= (is_narrow ? 8 : 6); seed++) {
+        if (is_narrow && is_left_out(static_cast<size_t>(seed), precision)) continue;
         SCOPED_TRACE(name(c) + " in " + descent_precision_name(precision) + ", seed " + std::to_string(seed));
         setenv("DESCENT_CUDA_CHOOSE", std::to_string(seed).c_str(), 1);
         Session session(c, precision, cuda_module_table(), 1, DESCENT_FUSION_ON);
@@ -139,6 +154,7 @@ TEST(FusedRange, gives_the_bits_of_its_operations_where_sums_are_exact) {
       {{65, 300, 320, 4}, relu, identity, squares, 48, 32}};
   for (const descent_precision precision : precisions)
     for (const Case &c : whole) {
+      if (is_left_out(static_cast<size_t>(&c - whole), precision)) continue;
       SCOPED_TRACE(name(c) + " in " + descent_precision_name(precision));
       std::vector<std::vector<double>> left[2];
       for (const descent_fusion fusion : {DESCENT_FUSION_OFF, DESCENT_FUSION_ON}) {

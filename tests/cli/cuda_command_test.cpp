@@ -39,8 +39,13 @@ TEST(CudaCommand, KeepsWhatItHasLearnedWhereTheDeviceFails) {
   const Arguments train = quick + Arguments{"--device", "cuda", "--quiet", "--validation", "0", "--epochs"};
   const Arguments keeping = {"5", "--checkpoint", "kept", "--checkpoint-every", "1 epoch", "--keep", "9"};
   ASSERT_EQ(folder.run(train + Arguments{"5", "--out", "whole"}).code, 0);
+#ifdef __SANITIZE_ADDRESS__ /* device_fault_test fails every call there */
+  const int distance = 40;
+#else
+  const int distance = 10;
+#endif
   int kept = 0;
-  for (int launch = 10;; launch += 10) {
+  for (int launch = 10;; launch += distance) {
     SCOPED_TRACE(launch);
     std::filesystem::remove_all(folder / "kept");
     std::filesystem::remove(folder / "broken");
@@ -71,7 +76,7 @@ TEST(CudaCommand, KeepsWhatItHasLearnedWhereTheDeviceFails) {
     EXPECT_EQ(folder.read("resumed"), folder.read("whole"));
     if (HasFailure()) return;
   }
-  EXPECT_GT(kept, 2);
+  EXPECT_GT(kept, 20 / distance);
 }
 
 TEST(CudaCommand, TrainsOnTheCpuWhereThereIsNoGpuAndSaysWhy) {

@@ -18,12 +18,12 @@ enum { LANES = 32, M = 16, N = 8 };
 
 /* ---- products ---- */
 
-uint64_t bits_of(double x) {
+UNCHECKED uint64_t bits_of(double x) {
   uint64_t bits;
   memcpy(&bits, &x, sizeof bits);
   return bits;
 }
-double double_of(uint64_t bits) {
+UNCHECKED double double_of(uint64_t bits) {
   double x;
   memcpy(&x, &bits, sizeof x);
   return x;

@@ -302,11 +302,18 @@ TEST_F(EmulatedModule, EveryKernelMayFaultAndTheErrorArrives) {
 /* Memory for the program but not for the data: the rows are streamed in windows, with the same result. */
 TEST_F(EmulatedModule, StreamedDataGivesTheBytesOfResidentData) {
   enum { STREAM_ROWS = 3001, STREAM_STEPS = 250 };
-  for (const Case &c : cases) {
+#ifdef __SANITIZE_ADDRESS__ /* a minute: each kind of input, early and late; the plain suite has the rest */
+  const std::vector<Case> streamed = {cases[0], cases[3]};
+  const std::vector<const char *> orders = {"", "", ",late=2,seed=3"};
+#else
+  const std::vector<Case> streamed(std::begin(cases), std::end(cases));
+  const std::vector<const char *> orders = {"", ",seed=2", ",late=1", ",late=2", ",late=2,seed=3", ",late=2,seed=4"};
+#endif
+  for (const Case &c : streamed) {
     SCOPED_TRACE(c.name);
     Bytes resident;
     std::string memory;
-    for (const char *how : {"", ",seed=2", ",late=1", ",late=2", ",late=2,seed=3", ",late=2,seed=4"}) {
+    for (const char *how : orders) {
       SCOPED_TRACE(how);
       emulation.configure(memory.empty() ? "" : (memory + how).c_str());
       Training training(c, STREAM_ROWS);

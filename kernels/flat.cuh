@@ -1,5 +1,5 @@
-// What the passes over the flat buffers (flat.cu) and the end of a small step (whole.cuh) share: the metrics, what the norm
-// decides, the update rules.
+// Shared by the passes over the flat buffers (flat.cu) and the end of a small step (whole.cuh): the metrics, what the
+// norm decides, the update rules.
 #ifndef DESCENT_KERNELS_FLAT_CUH
 #define DESCENT_KERNELS_FLAT_CUH
 
@@ -62,7 +62,7 @@ static __host__ __device__ inline float quick_quotient(float x, float y) {
 
 // What follows from a step's norm.
 struct norm_result {
-  double norm, clip;
+  double norm, clip_factor;
   double bad_step;  // SCALAR_BAD_STEP from now on
 };
 
@@ -71,7 +71,7 @@ static __device__ inline struct norm_result norm_result_of(const struct norm_lau
                                                            bool bad_parameters, double bad_step) {
   struct norm_result r;
   r.norm = sqrt(squares);
-  r.clip = formula_clip_factor(l.clip_norm, r.norm);
+  r.clip_factor = formula_clip_factor(l.clip_norm, r.norm);
   const bool is_bad = !is_finite(r.norm) || !is_finite(loss) || bad_parameters;
   r.bad_step = is_bad && bad_step == 0 ? (double)l.state->current.number : bad_step;
   return r;
@@ -80,7 +80,7 @@ static __device__ inline struct norm_result norm_result_of(const struct norm_lau
 // Once per step, by one thread.
 static __device__ inline void store_norm(const struct norm_launch &l, const struct norm_result &r) {
   l.scalars[SCALAR_GRADIENT_NORM] = r.norm;
-  l.scalars[SCALAR_CLIP] = r.clip;
+  l.scalars[SCALAR_CLIP] = r.clip_factor;
   l.scalars[SCALAR_BAD_STEP] = r.bad_step;
   if (l.metrics) add_step(l.scalars);
 }

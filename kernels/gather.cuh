@@ -1,5 +1,4 @@
-// What the gather by itself (gather.cu) and the gather of a small step (whole.cuh) share: the step, the rows of the source, the
-// cells.
+// Shared by the gather (gather.cu) and that of a small step (whole.cuh): the step, the rows of the source, the cells.
 #ifndef DESCENT_KERNELS_GATHER_CUH
 #define DESCENT_KERNELS_GATHER_CUH
 

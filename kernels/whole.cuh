@@ -1,5 +1,6 @@
-// What surrounds the layers in a small training step, by the blocks of one cluster: the gather, the norm, the update, with
-// the bits of their own kernels. Blocks of BLOCK threads; every function is called by all threads of all blocks.
+// What surrounds the layers in a small training step, by the blocks of one cluster: the gather, the norm, the update,
+// with the bits of gather.cu and flat.cu. Blocks of BLOCK threads; every function is called by all threads of all
+// blocks.
 //
 // Latency counts: a block has few rows and few pieces, whose loads are in flight together; what depends on nothing new
 // is loaded before the barrier that the rest waits for.
@@ -211,8 +212,8 @@ static __device__ inline void whole_gather_weights(const struct gather_launch &l
   if (threadIdx.x == 0) *l.weight_sum = sum;
 }
 
-// As launch_gather, of less than 2^31 rows and columns, except that whole_advance is to follow. What it writes, state->current and the weights' sum too, may be
-// read behind the next CLUSTER_SYNC.
+// As launch_gather, of fewer than 2^31 rows and columns, except that whole_advance follows. What it writes, also
+// state->current and the weights' sum, may be read behind the next CLUSTER_SYNC.
 template <enum element ELEMENT>
 static __device__ void whole_gather(const struct gather_launch &l, unsigned block, unsigned blocks) {
   SHARED_VARIABLE(step, struct device_step);
@@ -402,9 +403,9 @@ static __device__ inline void whole_update(const struct update_launch &l,
       whole_update_slowly(l, coefficients, k == 0 ? p.at[0] : k == 1 ? p.at[1] : k == 2 ? p.at[2] : p.at[3]);
 }
 
-// As launch_norm and launch_update behind it; with whole_advance. Of up to NETWORK_LAYERS layers, and of
-// up to FLAT_TURN FLAT_PIECES floats, so that no piece has more than FLAT_TURN. Begins with a CLUSTER_SYNC, behind which
-// it reads the gradients, SCALAR_LOSS and SCALAR_WEIGHT_SUM.
+// As launch_norm, then launch_update; with whole_advance. Of up to NETWORK_LAYERS layers, and of up to
+// FLAT_TURN * FLAT_PIECES floats, so that no piece has more than FLAT_TURN. Begins with a CLUSTER_SYNC, behind which it
+// reads the gradients, SCALAR_LOSS and SCALAR_WEIGHT_SUM.
 static __device__ void whole_norm_and_update(const struct whole_step &whole, unsigned block, unsigned blocks) {
   const struct norm_launch &norm = whole.norm;
   const struct update_launch &update = whole.update;
@@ -450,7 +451,7 @@ static __device__ void whole_norm_and_update(const struct whole_step &whole, uns
     }
   }
   if (result.bad_step != 0) return;
-  coefficients.clip_factor = (float)result.clip;
+  coefficients.clip_factor = (float)result.clip_factor;
   for (first = (int)block;; first += stride) {
     struct whole_places places = own;
     if (first > (int)block) {

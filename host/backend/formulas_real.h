@@ -1,6 +1,6 @@
 /* The formulas that are needed in float32 and in float64, written once: formulas.h includes this file with REAL float,
  * whose names end in _f32, and with REAL double, whose names end in _f64. TYPED(name) adds the ending, REAL_SQRT is the
- * type's square root, REAL_QUOTIENT its quotient. A target may include it once more with forms of its own for these two.
+ * type's square root, REAL_QUOTIENT its quotient. A target may include it once more with other forms of these two.
  *
  * Three families are not here, because the reference has independent versions that their float32 forms are tested
  * against: activations (from libm), the softmax losses (as sums over all classes) and the normalisation. */

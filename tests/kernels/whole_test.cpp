@@ -1,5 +1,5 @@
-/* What surrounds the layers of a small step in the kernel of one cluster, beside the kernels of its own: equal bytes of
- * all that they write, and of what lies around it. */
+/* What surrounds the layers of a small step, by one cluster of blocks and by the kernels of the gather, the norm and
+ * the update: equal bytes of all that they write, and of what lies around it. */
 #include "whole.cuh"
 
 #include <gtest/gtest.h>

@@ -34,11 +34,11 @@ struct cluster_memory {
   typedef fused_memory<ARITHMETIC, TILE, true> backward;
   enum {
     SIZE = forward::SIZE,
-    EACH = forward::EACH,    // elements of a row in a chunk of K
-    PIECE = forward::PIECE,  // elements of 16 bytes
-    CHUNK = forward::LEFT,   // of the operand
-    DIRECT = ARITHMETIC != MULTIPLY_ADD,
-    SPAN = TILE::COLUMNS > 256 ? 1 : 2,
+    EACH = forward::EACH,                 // elements of a row in a chunk of K
+    PIECE = forward::PIECE,               // elements of 16 bytes
+    CHUNK = forward::LEFT,                // of the operand
+    DIRECT = ARITHMETIC != MULTIPLY_ADD,  // forward, W goes to registers
+    SPAN = TILE::COLUMNS > 256 ? 1 : 2,   // slabs of a stage
     SLAB = DIRECT || (int)forward::SLAB < (int)backward::SLAB ? (int)backward::SLAB : (int)forward::SLAB,
     SLABS = 0,
     SUMS = SLABS + TILE::STAGES * SPAN * SLAB,               // on their way to the epilogue

@@ -17,8 +17,8 @@ struct chain_memory {
     PIECE = forward::PIECE,  // elements of 16 bytes
     OPERAND = 0,
     CHUNK = forward::LEFT,  // of the operand
-    DIRECT = false,
-    SPAN = 1,
+    DIRECT = false,         // W goes through shared memory
+    SPAN = 1,               // slabs of a stage
     SLAB = (int)forward::SLAB > (int)backward::SLAB ? (int)forward::SLAB : (int)backward::SLAB,
     SLABS = TILE::COLUMNS / EACH * CHUNK,
     SUMS = SLABS + TILE::STAGES * SLAB,                      // on their way to the epilogue

@@ -60,6 +60,8 @@ static bool is_small(const struct network_launch *l, const struct refusal *why) 
     return refuse(why, "%d layers, more than %d", l->layers, (int)NETWORK_LAYERS);
   if (l->rows < 1) return refuse(why, "%lld rows", (long long)l->rows);
   if (l->rows > CLUSTER_ROWS) return refuse(why, "%lld rows, more than %d", (long long)l->rows, (int)CLUSTER_ROWS);
+  if (l->n_gradients > CLUSTER_PARAMETERS)
+    return refuse(why, "%lld parameters, more than %d", (long long)l->n_gradients, (int)CLUSTER_PARAMETERS);
   if (!is_whole_units(&l->X, l->layer[0].n_in)) return refuse(why, "rows of X are not whole units of 16 bytes");
   for (int i = 0; i < l->layers; i++) {
     const struct network_layer *layer = &l->layer[i];

@@ -3,7 +3,7 @@
 //
 // First each block takes its rows through all layers, as network_chain does, and writes A of the hidden layers and dZ of
 // all layers to memory, which is the L2 cache. When all blocks have done so, the tiles of all dW are dealt to them; each
-// tile sums over all rows. With so few rows a kernel of its own for each of these would be mostly start and end.
+// tile sums over all rows. With so few rows, most of a kernel for each of these would be its start and its end.
 #ifndef DESCENT_KERNELS_NETWORK_CLUSTER_CUH
 #define DESCENT_KERNELS_NETWORK_CLUSTER_CUH
 
@@ -13,10 +13,13 @@
 #include "weights_tile.cuh"
 #include "whole.cuh"
 
-enum { CLUSTER_MOST = 16, CLUSTER_ROWS = 1024 };  // blocks; rows of a step, beyond which more multiprocessors pay
+enum {
+  CLUSTER_MOST = 16,                             // blocks
+  CLUSTER_ROWS = 1024,                           // of a step, beyond which more multiprocessors pay
+  CLUSTER_PARAMETERS = FLAT_TURN * FLAT_PIECES,  // what whole_norm_and_update takes
+};
 
-// The host's launch, a NETWORK_CHAIN as far as the rows' way through the layers is concerned: its A, Z and dZ are in
-// `partials`. `weights` has the gradients' pieces.
+// `network` is a NETWORK_CHAIN to the code that it shares with these; its A, Z and dZ are in `partials`.
 struct cluster_launch {
   struct network_launch network;
   int tiles;     // of rows, of a block
@@ -24,18 +27,18 @@ struct cluster_launch {
   double *loss;  // (CLUSTER_MOST), of each block
 };
 
-// Where in shared memory is what, in bytes; behind the operand, whose width is the network's, is nothing.
+// Where in shared memory is what, in bytes. The operand comes last, since its width is the network's.
 template <enum arithmetic ARITHMETIC, class TILE>
 struct cluster_memory {
   typedef fused_memory<ARITHMETIC, TILE, false> forward;
   typedef fused_memory<ARITHMETIC, TILE, true> backward;
   enum {
     SIZE = forward::SIZE,
-    EACH = forward::EACH,    // elements of a row in a chunk of K
-    PIECE = forward::PIECE,  // elements of 16 bytes
-    CHUNK = forward::LEFT,   // of the operand
-    DIRECT = ARITHMETIC != MULTIPLY_ADD,
-    SPAN = TILE::COLUMNS > 256 ? 1 : 2,
+    EACH = forward::EACH,                 // elements of a row in a chunk of K
+    PIECE = forward::PIECE,               // elements of 16 bytes
+    CHUNK = forward::LEFT,                // of the operand
+    DIRECT = ARITHMETIC != MULTIPLY_ADD,  // forward, W goes to registers
+    SPAN = TILE::COLUMNS > 256 ? 1 : 2,   // slabs of a stage
     SLAB = DIRECT || (int)forward::SLAB < (int)backward::SLAB ? (int)backward::SLAB : (int)forward::SLAB,
     SLABS = 0,
     SUMS = SLABS + TILE::STAGES * SPAN * SLAB,               // on their way to the epilogue

@@ -61,51 +61,59 @@ static __device__ inline struct chain_tile tile_of(const struct network_launch &
 // rows of `left`: words 2 i and 2 i + 1 are its elements of the fragments of product i. Which element of K a column of a
 // fragment stands for is free to choose, if it is the same in both factors.
 template <enum arithmetic ARITHMETIC, class TILE, class MEMORY>
-static __device__ inline void multiply_from_memory(float (&sums)[TILE::TALL][TILE::WIDE][4],
-                                                   const unsigned char *shared, const struct network_layer &at) {
+struct direct_product {
   enum { AHEAD = 16 / TILE::WIDE };  // chunks in flight: 64 KB of a block, for the latency of the L2 cache
-  const int thread = (int)threadIdx.x, lane = thread % WARP, group = lane / 4, member = lane % 4;
-  const int column = thread / WARP % TILE::ACROSS * TILE::WARP_COLUMNS + group;
-  const int64_t row_bytes = at.W.ld * MEMORY::SIZE;
-  const unsigned char *const W = (const unsigned char *)at.W.data + column * row_bytes + member * 16;
-  const unsigned char *const left =
-      shared + MEMORY::OPERAND + thread / WARP / TILE::ACROSS * TILE::WARP_ROWS * 64 + piece_at(group, member);
   uint4 words[AHEAD][TILE::WIDE];
-  const auto load = [&](int chunk, uint4(&to)[TILE::WIDE]) {
+
+  __device__ void load(const struct network_layer &at, int chunk, uint4 (&to)[TILE::WIDE]) {
+    const int thread = (int)threadIdx.x, group = thread % WARP / 4, member = thread % 4;
+    const int column = thread / WARP % TILE::ACROSS * TILE::WARP_COLUMNS + group;
+    const int64_t row_bytes = at.W.ld * MEMORY::SIZE;
+    const unsigned char *const W = (const unsigned char *)at.W.data + column * row_bytes + (chunk * 4 + member) * 16;
     const bool inside = chunk * MEMORY::EACH + member * MEMORY::PIECE < at.n_in;
 #pragma unroll
     for (int j = 0; j < TILE::WIDE; j++)
-      to[j] = inside && column + 8 * j < at.n_out ? *(const uint4 *)(W + 8 * j * row_bytes + chunk * 64)
-                                                  : make_uint4(0, 0, 0, 0);
-  };
+      to[j] = inside && column + 8 * j < at.n_out ? *(const uint4 *)(W + 8 * j * row_bytes) : make_uint4(0, 0, 0, 0);
+  }
+
+  // The first chunks, whose latency what comes before the product hides.
+  __device__ void begin(const struct network_layer &at) {
 #pragma unroll
-  for (int i = 0; i < AHEAD; i++) load(i, words[i]);
+    for (int i = 0; i < AHEAD; i++) load(at, i, words[i]);
+  }
+
+  __device__ void add(float (&sums)[TILE::TALL][TILE::WIDE][4], const unsigned char *shared,
+                      const struct network_layer &at) {
+    const int thread = (int)threadIdx.x, group = thread % WARP / 4, member = thread % 4;
+    const unsigned char *const left =
+        shared + MEMORY::OPERAND + thread / WARP / TILE::ACROSS * TILE::WARP_ROWS * 64 + piece_at(group, member);
 #pragma unroll 1
-  for (int first = 0; first * MEMORY::EACH < at.n_in; first += AHEAD) {
+    for (int first = 0; first * MEMORY::EACH < at.n_in; first += AHEAD) {
 #pragma unroll
-    for (int i = 0; i < AHEAD; i++) {
-      if ((first + i) * MEMORY::EACH >= at.n_in) break;
+      for (int i = 0; i < AHEAD; i++) {
+        if ((first + i) * MEMORY::EACH >= at.n_in) break;
 #pragma unroll
-      for (int tall = 0; tall < TILE::TALL; tall++) {
-        const unsigned char *const rows = left + (first + i) * MEMORY::CHUNK + tall * 16 * 64;
-        const uint4 upper = *(const uint4 *)rows, lower = *(const uint4 *)(rows + 8 * 64);
-        const uint32_t a[2][4] = {{upper.x, lower.x, upper.y, lower.y}, {upper.z, lower.z, upper.w, lower.w}};
+        for (int tall = 0; tall < TILE::TALL; tall++) {
+          const unsigned char *const rows = left + (first + i) * MEMORY::CHUNK + tall * 16 * 64;
+          const uint4 upper = *(const uint4 *)rows, lower = *(const uint4 *)(rows + 8 * 64);
+          const uint32_t a[2][4] = {{upper.x, lower.x, upper.y, lower.y}, {upper.z, lower.z, upper.w, lower.w}};
 #pragma unroll
-        for (int j = 0; j < TILE::WIDE; j++) {
-          const uint32_t b[2][2] = {{words[i][j].x, words[i][j].y}, {words[i][j].z, words[i][j].w}};
+          for (int j = 0; j < TILE::WIDE; j++) {
+            const uint32_t b[2][2] = {{words[i][j].x, words[i][j].y}, {words[i][j].z, words[i][j].w}};
 #pragma unroll
-          for (int half = 0; half < 2; half++) {
-            if constexpr (ARITHMETIC == TENSOR_BF16)
-              mma_bf16(sums[tall][j], a[half], b[half]);
-            else
-              mma_tf32(sums[tall][j], a[half], b[half]);
+            for (int half = 0; half < 2; half++) {
+              if constexpr (ARITHMETIC == TENSOR_BF16)
+                mma_bf16(sums[tall][j], a[half], b[half]);
+              else
+                mma_tf32(sums[tall][j], a[half], b[half]);
+            }
           }
         }
+        load(at, first + i + AHEAD, words[i]);
       }
-      load(first + i + AHEAD, words[i]);
     }
   }
-}
+};
 
 // ---- all products ----
 
@@ -196,7 +204,7 @@ static __device__ inline void pass_rows(const struct network_launch &l, int64_t 
   int stage = 0;
 #pragma unroll 1
   for (int tiles_left = tiles_of<TILE>(all, tiles); tiles_left > 0; tiles_left--) {
-    copy_wait<0>();  // the inputs
+    if (!DIRECT) copy_wait<0>();  // the inputs
 #pragma unroll 1
     for (int product = 0; product < products; product++) {
       const int layer = layer_of_product(product, layers);
@@ -206,9 +214,13 @@ static __device__ inline void pass_rows(const struct network_launch &l, int64_t 
       const bool multiplies = thread_of<TILE>() / WARP % TILE::ACROSS * TILE::WARP_COLUMNS < n;
       float sums[TILE::TALL][TILE::WIDE][4] = {};
       if (DIRECT && !backward) {
-        __syncthreads();  // the operand is there
-        if constexpr (DIRECT)
-          if (multiplies) multiply_from_memory<ARITHMETIC, TILE, MEMORY>(sums, shared, l.layer[layer]);
+        if constexpr (DIRECT) {
+          direct_product<ARITHMETIC, TILE, MEMORY> direct;
+          direct.begin(l.layer[layer]);
+          if (product == 0) copy_wait<0>();  // the inputs
+          __syncthreads();                   // the operand is there
+          if (multiplies) direct.add(sums, shared, l.layer[layer]);
+        }
       } else {
 #pragma unroll 1
         for (int first = 0; first * MEMORY::EACH < k; first += MEMORY::SPAN) {

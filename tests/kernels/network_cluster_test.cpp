@@ -64,7 +64,6 @@ TEST(NetworkClusterValues, ThatAreNotFiniteStay) {
     }
 }
 
-/* The blocks share the rows and the pieces of dW differently, but both sums are of the same numbers. */
 TEST(NetworkClusterVariants, AreOfBothSizesOfClustersAndOfTiles) {
   network_launch l = launch_of({{784, 128, 10}, ELEMENT_BF16, false, NETWORK_STEP, 256});
   EXPECT_EQ(network_cluster_variants(&l, nullptr, 0), 4);
@@ -96,6 +95,9 @@ TEST(NetworkClusterVariants, SayWhyThereAreNone) {
   for (const auto &c : refused) EXPECT_EQ(refusal(launch_of(c.shape)), c.reason);
 
   network_launch l = launch_of({{10, 8, 5}, ELEMENT_BF16, false, NETWORK_STEP, 100});
+  l.n_gradients = (1 << 21) + 4;
+  EXPECT_EQ(refusal(l), "2097156 parameters, more than 2097152");
+  l.n_gradients = 1 << 21;
   l.X.ld = 12;
   EXPECT_EQ(refusal(l), "rows of X are not whole units of 16 bytes");
   l.X.ld = 16, l.layer[0].W.ld = 12;

@@ -313,6 +313,32 @@ TEST_F(EmulatedFusion, LeavesTheRowsOfAWholeStep) {
   }
 }
 
+/* The launches behind a bad step repeat it: rows and parameters stay those of it. */
+TEST_F(EmulatedFusion, KeepsTheEvidenceOfABadStep) {
+  for (const char *path : {"fused step", "whole step"}) {
+    const Way way = {&narrow_case, path};
+    SCOPED_TRACE(way);
+    const Forced forced(way);
+    Bytes left[2];
+    for (const bool many : {false, true}) {
+      Training training(*way.c);
+      training.options.gpu.fusion = DESCENT_FUSION_ON;
+      ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+      struct program *const program = &training.program;
+      const std::vector<float> huge(static_cast<size_t>(program->plan->buffers[program->at.parameters].cols), 3e38F);
+      ASSERT_EQ(
+          program_write(program, program->at.parameters, 0, static_cast<int64_t>(huge.size()), PLAN_F32, huge.data()),
+          DESCENT_OK);
+      const std::vector<plan_step> steps = training.steps(3);
+      ASSERT_EQ(program_run(program, program->plan->train, steps.data(), many ? 3 : 1), DESCENT_OK)
+          << descent_last_error();
+      EXPECT_EQ(read(*program, "scalars")[SCALAR_BAD_STEP], 1);
+      for (const char *name : {"X", "y", "w", "parameters", "moment1"}) left[many].push_back(read(*program, name));
+    }
+    expect_same(left[1], left[0]);
+  }
+}
+
 /* An operation behind a fused range, a copy on the device and an array in its memory read them too. */
 TEST_F(EmulatedFusion, HasTheActivationsForWhateverReadsThem) {
   const Case &c = narrow_case;

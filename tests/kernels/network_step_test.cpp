@@ -150,7 +150,7 @@ std::vector<StepCase> cases() {
     for (const Arithmetic arithmetic : {FP32, TF32, BF16})
       for (const bool drops : {false, true}) {
         if (drops && shape.rows > 500) continue;
-#ifdef __SANITIZE_ADDRESS__ /* its draw accesses no memory: each of two shapes in turn */
+#ifdef __SANITIZE_ADDRESS__ /* dropout draws its numbers without memory: with every second shape */
         if (drops != ((&shape - shapes) % 2 == 1)) continue;
 #endif
         const auto activation = static_cast<descent_activation>(turn % N_ACTIVATIONS);

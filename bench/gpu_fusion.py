@@ -7,8 +7,8 @@ from gpu_workloads import FUSED, PUBLISHED, bench_arguments, workload
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 # Inputs, hidden, outputs, batch: a network whose layers stay in one multiprocessor, one whose dW other kernels compute,
-# and a step of few rows, which one cluster of blocks computes.
-NETWORKS = {"narrow": ("28", "64,33,64", "10", 300), "medium": ("28", "300,128,300", "10", 1100),
+# both of more rows than one cluster of blocks takes; and a step of few rows, which a cluster computes.
+NETWORKS = {"narrow": ("28", "64,33,64", "10", 1300), "medium": ("28", "300,128,300", "10", 1100),
             "small": ("784", "128", "10", 256)}
 TURNS = ("on", "off", "off", "on")  # the second half as far as the time suffices
 SECONDS = 0.5                       # of each measurement

@@ -98,6 +98,7 @@ struct trial_of_kind {
   struct whole_step around;     /* as network_key takes it; used if network.whole */
   double seconds;               /* 0: not timed; of training with norm and update */
   size_t scratch;               /* bytes that the custom kernels behind a chain need */
+  bool lacks_memory;            /* that is why it is not taken */
   char reason[160];             /* why it is not taken */
 };
 
@@ -199,7 +200,7 @@ static double around_seconds(const struct way_table *table) {
   return seconds;
 }
 
-/* Where it may be left out, memory for a trial may be short: the plan itself may fit. */
+/* Memory for a trial may be short: another kind, or the plan layer by layer, may fit. */
 static descent_status try_kind(const struct fusion *fusion, struct way_table *table, enum fused_choice choice,
                                struct way_to_fuse way, struct trial_of_kind *made) {
   struct network_launch *const launch = &made->network.launch;
@@ -225,8 +226,10 @@ static descent_status try_kind(const struct fusion *fusion, struct way_table *ta
     if (way.kind == NETWORK_CHAIN) status = choose_weights(table, made);
   }
   if (choice == FUSED_TRAINING && made->seconds > 0 && !way.whole) made->seconds += around_seconds(table);
-  if (status == DESCENT_ERROR_MEMORY && plan->fusion == DESCENT_FUSION_AUTO) {
+  if (status == DESCENT_ERROR_MEMORY) {
     made->network.taken = false;
+    made->lacks_memory = true;
+    snprintf(made->reason, sizeof made->reason, "not enough memory to try a kernel of several layers");
     status = DESCENT_OK;
   }
   return status;
@@ -257,6 +260,13 @@ static double apart_seconds(const struct product_choices *choices, const struct 
   return dense > 0 ? dense + ways_pass_seconds(table->device, outputs * (4 + written)) + around_seconds(table) : 0;
 }
 
+/* Of the launch's variant, in its part of them. */
+static int number_of(const struct fused_network *network) {
+  int first;
+  (void)network_part(&network->launch, network->whole, &first);
+  return network->launch.variant - first;
+}
+
 static void trace(const struct way_table *table, const struct trial_of_kind *tried, bool taken, double apart) {
   const struct network_launch *const l = &tried->network.launch;
   char key[TUNE_KEY];
@@ -265,7 +275,7 @@ static void trace(const struct way_table *table, const struct trial_of_kind *tri
   network_key(l, whole_of(tried), key);
   product_library_trace(table->device->products, "choice", key,
                         "fusion=%s variant=%d together_seconds=%.4g apart_seconds=%.4g", taken ? way : "none",
-                        l->variant, tried->seconds, apart);
+                        tried->network.taken ? number_of(&tried->network) : -1, tried->seconds, apart);
 }
 
 /* Is what was tried used, where it may be left out? */
@@ -292,13 +302,9 @@ static void pick(const struct way_table *table, struct trial_of_kind tried[], in
   }
 }
 
-/* Asked for, a chain is tried only where nothing else passes. */
-static bool is_settled(const struct way_table *table, const struct trial_of_kind tried[], int n,
-                       struct way_to_fuse next) {
-  bool taken = false;
-  for (int i = 0; i < n; i++) taken = taken || tried[i].network.taken;
-  return taken && table->plan->fusion == DESCENT_FUSION_ON && !ways_draw(table) &&
-         (next.kind == NETWORK_CHAIN || !table->plan->autotune);
+/* Asked for and not timed, the first that passes is used: the others need no trial. */
+static bool is_settled(const struct way_table *table, const struct trial_of_kind *last) {
+  return last->network.taken && table->plan->fusion == DESCENT_FUSION_ON && !ways_draw(table) && !table->plan->autotune;
 }
 
 static descent_status choose(struct fusion *fusion, struct product_choices *choices, enum fused_choice choice,
@@ -310,7 +316,7 @@ static descent_status choose(struct fusion *fusion, struct product_choices *choi
   int tries = 0;
   do {
     TRY(try_kind(fusion, table, choice, all[tries], &tried[tries]));
-  } while (++tries < n && !is_settled(table, tried, tries, all[tries]));
+  } while (++tries < n && !is_settled(table, &tried[tries - 1]));
   pick(table, tried, tries, &found);
   const struct trial_of_kind *const seen = found ? found : &tried[tries - 1];
   const bool compares = is_timed(table, choice) && seen->network.launch.layers;
@@ -321,7 +327,8 @@ static descent_status choose(struct fusion *fusion, struct product_choices *choi
   if (taken && found->scratch > fusion->scratch) fusion->scratch = found->scratch;
   const bool is_asked = choice == FUSED_TRAINING || table->plan->train.count == 0; /* else beside a training */
   if (asked && is_asked && !taken)
-    TRY(module_status(DESCENT_ERROR_UNSUPPORTED, "fusion on: %s; use auto or off", seen->reason));
+    TRY(module_status(seen->lacks_memory ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_UNSUPPORTED,
+                      "fusion on: %s; use auto or off", seen->reason));
 done:
   return status;
 }
@@ -445,13 +452,6 @@ int fusion_first(const struct fusion *fusion, struct plan_range range) {
   int op = range.first;
   while (!fusion_covers(fusion, range, op)) op++;
   return op;
-}
-
-/* Of the launch's variant, in its part of them. */
-static int number_of(const struct fused_network *network) {
-  int first;
-  (void)network_part(&network->launch, network->whole, &first);
-  return network->launch.variant - first;
 }
 
 /* X, y and w too, where the launch covers the gather. */

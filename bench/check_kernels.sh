@@ -21,7 +21,8 @@ fi
 
 if [ "${1:-}" = --fingerprint ]; then
   cd "$root"
-  { "$nvcc" --version && cat bench/check_kernels.sh kernels/*.cu kernels/*.cuh kernels/*.h include/descent/*.h host/*/*.h; } |
+  { "$nvcc" --version && cat bench/check_kernels.sh kernels/CMakeLists.txt cmake/DescentCuda.cmake kernels/*.cu \
+    kernels/*.cuh kernels/*.h include/descent/*.h host/*/*.h; } |
     sha256sum | cut -d ' ' -f 1
   exit 0
 fi

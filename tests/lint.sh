@@ -5,6 +5,11 @@
 # --deep: clang's analyzer follows as many paths of a function as it does by default, 225,000 nodes instead of 40,000,
 # which takes three times as long.
 set -euo pipefail
+case ${2:-} in
+  '') nodes=40000 ;;
+  --deep) nodes=225000 ;;
+  *) echo "usage: tests/lint.sh BUILD_DIR [--deep]" >&2 && exit 2 ;;
+esac
 build=$(cd -P "${1:?usage: tests/lint.sh BUILD_DIR [--deep]}" && pwd) # absolute: cppcheck writes the names as the commands do
 cd -P "$(dirname "$0")/.."
 failed=0
@@ -28,9 +33,6 @@ LIST
 cppcheck --project="$once/compile_commands.json" -j "$(nproc)" \
   --enable=warning,style,performance,portability --suppressions-list=tests/lint.cppcheck --quiet \
   --template='{file}:{line}: {severity}: {message} [{id}]' --error-exitcode=1 || failed=1
-
-nodes=40000
-[ "${2:-}" != --deep ] || nodes=225000
 budget=(--extra-arg=-Xclang --extra-arg=-analyzer-config --extra-arg=-Xclang "--extra-arg=max-nodes=$nodes")
 xargs -0 -n 4 -P "$(nproc)" clang-tidy-14 --quiet "${budget[@]}" -p "$once" <"$once/files" 2>/dev/null || failed=1
 [ "$failed" = 0 ] || { echo "lint: fix the findings above, or exclude them with a reason in .clang-tidy or tests/lint.cppcheck" >&2; exit 1; }

@@ -208,7 +208,7 @@ static int run(void *values, const struct arguments *arguments) {
     return fail(command, EXIT_USAGE, "--batch-size all: there is no data here; give a number");
   const char *const set =
       bench->choice.predict ? training_choice_set(&bench->subject.training, &bench->defaults.training) : NULL;
-  if (set) return fail(command, EXIT_USAGE, "--predict: omit --%s: it is an option of a training", set);
+  if (set) return fail(command, EXIT_USAGE, "--%s applies to training only: omit it with --predict", set);
   int code = subject_open(command, arguments, &bench->subject, &bench->defaults, &network, &device);
   if (code == EXIT_DONE) code = measure(bench, network, device);
   descent_device_close(device);

@@ -112,8 +112,8 @@ struct training_choice {
 extern const struct setting optimizer_options[];
 extern const struct setting tuning_options[]; /* follows device_options, under their heading */
 
-/* The name of an option that is set, differs from `defaults` that is, and says how a training runs; not that of the batch
- * size, the seed or the device's. NULL: none. Before training_choice_resolve. */
+/* The name of an option of training that differs from `defaults`, other than the batch size, the seed and the device's.
+ * NULL: none. Called before training_choice_resolve. */
 const char *training_choice_set(const struct training_choice *choice, const struct training_choice *defaults);
 
 /* Reads the texts (batch size, schedule) into `train`, with `seed`, `no_autotune` and the device's precision and fusion;

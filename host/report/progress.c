@@ -167,7 +167,7 @@ void progress_epoch(struct progress *progress, descent_task task, const descent_
     view->metric = task == DESCENT_TASK_REGRESSION ? "rmse" : progress->live ? "acc" : "accuracy";
     view->metric_value = task == DESCENT_TASK_REGRESSION ? info->validation->rmse : info->validation->accuracy;
   }
-  if (info->epoch == 1 && *info->placement) {
+  if (first && *info->placement) {
     clear_line(progress);
     text_print(progress->stream, "%s\n", info->placement);
   }

@@ -39,7 +39,7 @@ TEST(CudaCommand, KeepsWhatItHasLearnedWhereTheDeviceFails) {
   const Arguments train = quick + Arguments{"--device", "cuda", "--quiet", "--validation", "0", "--epochs"};
   const Arguments keeping = {"5", "--checkpoint", "kept", "--checkpoint-every", "1 epoch", "--keep", "9"};
   ASSERT_EQ(folder.run(train + Arguments{"5", "--out", "whole"}).code, 0);
-#ifdef __SANITIZE_ADDRESS__ /* device_fault_test fails every call there */
+#ifdef __SANITIZE_ADDRESS__ /* where a process is slow to start */
   const int distance = 40;
 #else
   const int distance = 10;

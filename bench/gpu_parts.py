@@ -299,22 +299,27 @@ def run_bench(session, machine, end):
 
 METRICS = ("gpu__time_duration.sum", "dram__bytes_read.sum", "dram__bytes_write.sum")
 PROFILED_LAUNCHES = 1500  # the job's seconds end it earlier where the counters are slow
+WHOLE_STEP = "cluster_step_kernel"  # does all of a training step
 NO_PROFILER = r"LibraryNotLoaded|ERR_NVGPUCTRPERM|is not supported on (the )?device|No supported GPU"
 
 
 def kernels_of_last_step(text):
-    """[name, seconds, bytes read, bytes written] of each kernel of the last whole training step in ncu's raw CSV, and
-    why there is none. The first step is none: the module runs one on no rows before it captures its graphs."""
+    """[name, seconds, bytes read, bytes written] of each kernel of the last complete training step in ncu's raw CSV,
+    and why there is none. A step begins with its gather and has an update, or is one kernel. The first one does not
+    count: the module runs it on no rows before it captures its graphs. Nor does a step in one kernel before the first
+    gather: until then the module tries variants."""
     lines = [line for line in text.splitlines() if line.startswith('"')]
     rows = [row for row in csv.DictReader(io.StringIO("\n".join(lines))) if row.get("ID")]  # not the row of units
     number = lambda row, metric: float((row.get(metric) or "0").replace(",", "") or 0)
     name = lambda row: row.get("Kernel Name", "?").replace("(anonymous namespace)::", "").split("(")[0][:120]
     kernels = [[name(row), number(row, METRICS[0]) * 1e-9, number(row, METRICS[1]), number(row, METRICS[2])]
                for row in rows]
-    begins = [i for i, kernel in enumerate(kernels) if "gather_kernel" in kernel[0]]
+    has = lambda step, *names: any(name in kernel[0] for kernel in step for name in names)
+    first = next((i for i, kernel in enumerate(kernels) if has([kernel], "gather_kernel")), len(kernels))
+    begins = [i for i, kernel in enumerate(kernels) if i >= first and has([kernel], "gather_kernel", WHOLE_STEP)]
     steps = [kernels[a:b] for a, b in zip(begins, begins[1:] + [len(kernels)])]
-    whole = [step for step in steps if any("update_kernel" in kernel[0] for kernel in step)]
-    plain = [step for step in whole if not any("deviation_kernel" in kernel[0] for kernel in step)]
+    complete = [step for step in steps if has(step, "update_kernel", WHOLE_STEP)]
+    plain = [step for step in complete if not has(step, "deviation_kernel")]
     if len(plain) < 2:
         return [], "FAILED: no whole step but the first, which has no rows" if plain else "FAILED: no whole step"
     return plain[-1], ""

@@ -106,11 +106,28 @@ esac
   *" ncu=hang "*) exec sleep 60 ;;
   *" ncu=refused "*) echo "==ERROR== LibraryNotLoaded" >"$log"; exit 1 ;;
 esac
-# What the module runs before it captures: a step on no rows, one with statistics, an evaluation.
 cat >"$log" <<'END'
 ==PROF== Connected
 "ID","Kernel Name","dram__bytes_read.sum","dram__bytes_write.sum","gpu__time_duration.sum"
 "","","byte","byte","ns"
+END
+# A step in one kernel: its trials, on no rows, one with statistics, an evaluation.
+whole='cluster_step_kernel<(arithmetic)2, tile<2, 4>, 512>(cluster_launch, whole_step)'
+case " $FAKE " in *" ncu=whole "*)
+  for id in 0 1 2; do echo "\"$id\",\"$whole\",\"1\",\"1\",\"1000\""; done >>"$log"
+  cat >>"$log" <<'END'
+"3","gather_kernel(gather_launch)","0","1","1000"
+"4","cluster_kernel<(arithmetic)2, tile<2, 4>, 512>(cluster_launch)","1","2","3"
+"5","deviation_kernel(statistics_launch, tiling)","0","1","1000"
+"6","update_kernel(update_launch)","1","1","1000"
+"7","gather_kernel(gather_launch)","0","1","1000"
+END
+  case " $FAKE " in *" ncu=early "*) exit 0 ;; esac
+  for id in 8 9; do echo "\"$id\",\"(anonymous namespace)::$whole\",\"1,000\",\"20\",\"3000\""; done >>"$log"
+  exit 0 ;;
+esac
+# What the module runs before it captures: a step on no rows, one with statistics, an evaluation.
+cat >>"$log" <<'END'
 "0","gather_kernel(gather_launch)","0","1","1000"
 "1","gemm","1","2","3"
 "2","update_kernel(update_launch)","1","1","1000"
@@ -187,8 +204,8 @@ CASES = [
     ("a sanitizer fails", 1, "memcheck=fail", ["memcheck"], "exit code 9"),
     ("a sanitizer hangs", 1, "racecheck=hang sanitizers=short", ["racecheck"], "NOT FINISHED"),
     ("a sanitizer says nothing", 1, "memcheck=silent", ["memcheck"], "no clean summary"),
-    ("the benchmark fails", 1, "bench=fail", ["bench "], "exit code 3"),
-    ("the benchmark hangs", 1, "bench=hang bench=short", ["bench "], "NOT "),
+    ("the benchmark fails", 1, "bench=fail", ["bench ", "predictions "], "exit code 3"),
+    ("the benchmark hangs", 1, "bench=hang bench=short", ["bench ", "predictions "], "NOT "),
     ("the fused benchmark fails", 1, "fused-bench=fail", ["fused bench"], "on: FAILED with exit code 3"),
     ("the fused benchmark hangs", 1, "fused-bench=hang fusion=short", ["fused bench"], "NOT "),
     ("no layers are timed together", 1, "fused-bench=layers", ["fused bench"], "on: FAILED: no layers"),
@@ -199,6 +216,8 @@ CASES = [
     ("the profiler fails", 1, "ncu=fail", ["kernels of"], "no whole step"),
     ("the profiler hangs", 1, "ncu=hang kernels=short", ["kernels of"], ""),
     ("the profiler ends before a step with rows", 1, "ncu=early", ["kernels of"], "but the first"),
+    ("a step is one kernel", 1, "ncu=whole", [], ""),
+    ("the profiler ends before it", 1, "ncu=whole ncu=early", ["kernels of"], "no whole step"),
     ("the profiler is refused", 1, "ncu=refused", ["kernels of"], "NOT RUN: ncu cannot read"),
     ("no PyTorch", 1, "peer=missing", ["PyTorch "], "NOT RUN: no such package"),
     ("a peer does not start", 1, "peer=dead", ["PyTorch "], "NOT RUN"),
@@ -255,7 +274,7 @@ def results(out):
         return [json.loads(line) for line in file]
 
 
-def problems_of(out, stage, broken, holds):
+def problems_of(out, stage, fake, broken, holds):
     """What is not as it should be in a folder of results."""
     rows = results(out)
     checks = [row for row in rows if row["kind"] == "check"]
@@ -268,6 +287,8 @@ def problems_of(out, stage, broken, holds):
         if not any(holds in result for result in results_of):
             problems.append(f"no result of '{begin}' holds '{holds}'")
     step = [["gather_kernel", 3e-6, 1000, 20], ["update_kernel", 9e-6, 7, 8]]
+    if "ncu=whole" in fake.split():
+        step = [["cluster_step_kernel<", 3e-6, 1000, 20]]
     for row in rows:
         if row["kind"] != "kernels":
             continue
@@ -303,7 +324,7 @@ def run_case(world, case):
     retry = ["--retry", "notes tests, every device,bench higgs"] if stage == 2 else []
     process = start(world, out, stage, fake, *retry)
     output, _ = process.communicate(timeout=120)
-    problems = problems_of(out, stage, broken, holds)
+    problems = problems_of(out, stage, fake, broken, holds)
     if process.returncode != (1 if broken else 0):
         problems.append(f"exit code {process.returncode}")
     return f"stage {stage}: {name}", problems, output
@@ -515,7 +536,7 @@ def results_are_committed(world):
         return "gpu_report.py", [f"exit code {code}"], output
     text = open(page).read()
     for wanted in ("| 1.000 ms | 0.50 | 0.10 | 2.00 x | 2.00 x | 2.00 x | derived floor >= 0.6: 0.27, missed; best",
-                   "graph >= 2.0: 2.00, met", "fake-gpu: passed (16)", "3 of 6 passed; memcheck: FAILED",
+                   "graph >= 2.0: 2.00, met", "fake-gpu: passed (16)", "4 of 8 passed; memcheck: FAILED",
                    "relu bf16, batch 131072 | 2.0 | 1.0 | 2.00 | 5.0 | 166 |"):
         if wanted not in text:
             problems.append(f"the page has no '{wanted}'")
@@ -577,7 +598,7 @@ def with_the_emulated_module(build, module):
             more = ["--retry", "notes tests, every device"] if stage == 2 else []
             process = start(world, out, stage, "", *more, build=build, module=module)
             output, _ = process.communicate()
-            problems = problems_of(out, stage, [], "")
+            problems = problems_of(out, stage, "", [], "")
             if process.returncode:
                 problems.append(f"exit code {process.returncode}")
             if stage == 1 and {row["workload"] for row in results(out) if row["kind"] == "bench"} != {

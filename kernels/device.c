@@ -121,6 +121,14 @@ static double nominal_bandwidth(int ordinal) {
   return 2.0 * 1e3 * clock * width / 8;
 }
 
+/* Bytes per second between a multiprocessor and the L2 cache: 64 a clock, on every architecture with code here. */
+static double nominal_multiprocessor_bandwidth(int ordinal) {
+  int clock = 0; /* kHz */
+  if (cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, ordinal) == cudaSuccess) return 64 * 1e3 * clock;
+  (void)cudaGetLastError();
+  return 0;
+}
+
 /* Inside the context. */
 static void release(struct backend_device *device) {
   arrays_release(device);
@@ -174,6 +182,7 @@ static descent_status prepare(struct backend_device *device, const struct cudaDe
   TRY(arrays_prepare(device));
   device->multiprocessors = properties->multiProcessorCount;
   device->bandwidth = nominal_bandwidth(device->ordinal);
+  device->multiprocessor_bandwidth = nominal_multiprocessor_bandwidth(device->ordinal);
   describe(device, properties);
   CUDA_TRY(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking));
   CUDA_TRY(cudaStreamCreateWithFlags(&device->copies, cudaStreamNonBlocking));

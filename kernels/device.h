@@ -11,7 +11,8 @@ struct caller_arrays; /* arrays.c */
 struct backend_device {
   struct device_context *context;
   int ordinal, threads, multiprocessors;
-  double bandwidth; /* bytes per second from the memory's clock and width, for estimates; 0: unknown */
+  double bandwidth;                /* bytes per second from the memory's clock and width, for estimates; 0: unknown */
+  double multiprocessor_bandwidth; /* of one multiprocessor, at most; 0: unknown */
   cudaStream_t stream, copies, beside; /* beside: a second branch of captured ranges */
   struct product_library *products;
   struct caller_arrays *arrays;

@@ -96,7 +96,7 @@ enum { MOST_TO_FUSE = 3 };
 struct trial_of_kind {
   struct fused_network network; /* taken: a variant passes */
   struct whole_step around;     /* as network_key takes it; used if network.whole */
-  double seconds;               /* 0: not timed; of training with norm and update */
+  double seconds;               /* 0: not timed; of training with gather, norm and update */
   size_t scratch;               /* bytes that the custom kernels behind a chain need */
   bool lacks_memory;            /* that is why it is not taken */
   char reason[160];             /* why it is not taken */
@@ -183,12 +183,25 @@ static void describe_around(const struct plan *plan, struct whole_step *around) 
   }
 }
 
-/* The norm and the update as kernels of their own, estimated: a whole step is timed with both. Its gather is not timed,
- * and counts on neither side: rows are fetched in either way. */
-static double around_seconds(const struct way_table *table) {
+/* X is read and written, both as it is stored. */
+static double gather_bytes(const struct network_launch *l) {
+  return 2 * (double)l->rows * l->layer[0].n_in * (double)element_bytes(l->X.element);
+}
+
+/* What a whole step's gather adds to its time, estimated: it is timed on no rows. A few multiprocessors fetch X, where a
+ * gather's own kernel has all of the GPU: 7 of a cluster of 8 blocks, as one block does something else. A cluster of 16 is
+ * counted like that too, since multiprocessors do not reach their nominal bandwidth with so few threads. */
+static double whole_gather_seconds(const struct way_table *table, const struct network_launch *l) {
+  enum { FETCHING = 7 };
+  const double few = FETCHING * table->device->multiprocessor_bandwidth, all = 0.8 * table->device->bandwidth;
+  return few > 0 && all > 0 ? gather_bytes(l) / fmin(few, all) : 0;
+}
+
+/* Gather, norm and update as kernels of their own, estimated: a whole step is timed with norm and update. */
+static double around_seconds(const struct way_table *table, const struct network_launch *l) {
   const struct plan *const plan = table->plan;
   const double all = (double)table->buffers->flat.device_count * sizeof(float);
-  double seconds = 0;
+  double seconds = ways_pass_seconds(table->device, gather_bytes(l));
   for (int i = plan->train.first; i < plan->train.first + plan->train.count; i++) {
     const struct plan_update *const o = &plan->ops[i].update;
     if (plan->ops[i].kind == OP_GRADIENT_NORM) seconds += ways_pass_seconds(table->device, all);
@@ -225,7 +238,8 @@ static descent_status try_kind(const struct fusion *fusion, struct way_table *ta
     made->network.taken = launch->variant >= 0;
     if (way.kind == NETWORK_CHAIN) status = choose_weights(table, made);
   }
-  if (choice == FUSED_TRAINING && made->seconds > 0 && !way.whole) made->seconds += around_seconds(table);
+  if (choice == FUSED_TRAINING && made->seconds > 0)
+    made->seconds += way.whole ? whole_gather_seconds(table, launch) : around_seconds(table, launch);
   if (status == DESCENT_ERROR_MEMORY) {
     made->network.taken = false;
     made->lacks_memory = true;
@@ -251,13 +265,14 @@ static double dense_seconds(const struct product_choices *choices) {
   return all;
 }
 
-/* The loss reads A and writes dZ. With norm and update. */
+/* The loss reads A and writes dZ. With gather, norm and update. */
 static double apart_seconds(const struct product_choices *choices, const struct network_launch *l) {
   const struct way_table *const table = &choices->ways;
   const double dense = dense_seconds(choices);
   const double outputs = (double)l->rows * (double)l->layer[l->layers - 1].n_out;
   const double written = (double)element_bytes(l->X.element);
-  return dense > 0 ? dense + ways_pass_seconds(table->device, outputs * (4 + written)) + around_seconds(table) : 0;
+  const double loss = ways_pass_seconds(table->device, outputs * (4 + written));
+  return dense > 0 ? dense + loss + around_seconds(table, l) : 0;
 }
 
 /* Of the launch's variant, in its part of them. */

@@ -495,6 +495,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
   BEGIN_WITHOUT_CONTEXT(false);
   REFUSE(ordinal < 0 || ordinal >= (int)settings.devices, cudaErrorInvalidDevice);
   *value = attribute == cudaDevAttrMemoryClockRate                ? 1000000 /* kHz */
+           : attribute == cudaDevAttrClockRate                    ? 10000   /* kHz */
            : attribute == cudaDevAttrL2CacheSize                  ? 1 << 16 /* bytes */
            : attribute == cudaDevAttrComputeCapabilityMajor       ? (int)settings.major
            : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? EMULATED_SHARED

@@ -544,9 +544,11 @@ double taken_seconds(const std::string &trace, const std::string &kind) {
 }
 
 /* Timed, a training is fused where the trace says that it is faster; the next process repeats the choice by what is
- * remembered. A whole step is timed with norm and update, to the others two passes of 2 us and more are added. */
+ * remembered. A whole step is timed with norm and update. To the others three passes of 2 us and more are added, to a
+ * whole step X at the speed of a few multiprocessors: 7 of 64 bytes a clock, at 10 MHz. */
 TEST_F(EmulatedFusion, IsChosenByTimeAndRepeated) {
-  const Case c = {"", {8, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_BF16};
+  const double gather = 2 * BATCH * 64 * 2 / (7 * 64 * 1e7);
+  const Case c = {"", {64, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_BF16};
   const std::regex line(
       "choice network=(step|whole|chain) \\S.* fusion=(\\w+) variant=\\S+ together_seconds=(\\S+) "
       "apart_seconds=(\\S+)");
@@ -575,12 +577,12 @@ TEST_F(EmulatedFusion, IsChosenByTimeAndRepeated) {
       seen.insert(found[2] != "none");
       const double beside = std::stod(found[3]) - taken_seconds(trace, found[1]);
       if (found[1] == "whole") {
-        EXPECT_EQ(beside, 0) << found[0];
+        EXPECT_NEAR(beside, gather, 0.1 * gather) << found[0];
       } else {
-        EXPECT_GT(beside, 3.9e-6) << found[0];
+        EXPECT_GT(beside, 6.5e-6) << found[0];
       }
       if (found[1] == "step") {
-        EXPECT_LT(beside, 5e-6) << found[0];
+        EXPECT_LT(beside, 8e-6) << found[0];
       }
       kinds.insert(found[1]);
     }

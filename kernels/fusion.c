@@ -229,8 +229,11 @@ static descent_status try_kind(const struct fusion *fusion, struct way_table *ta
   describe(fusion->buffers, choice, way.kind, launch);
   made->network.whole = way.whole;
   if (way.whole) describe_around(plan, &made->around);
-  (void)network_variants(launch, made->reason, sizeof made->reason);
   n = network_part(launch, way.whole, &first);
+  if (n == 0 && way.whole)
+    network_refuses_whole(launch, made->reason, sizeof made->reason);
+  else if (n == 0)
+    (void)network_variants(launch, made->reason, sizeof made->reason);
   if (is_estimated(table, choice)) n = way.whole ? 0 : network_resident_variants(launch);
   if (n == 0) return DESCENT_OK;
   status = choose_variant(table, is_timed(table, choice), n, made);
@@ -322,6 +325,22 @@ static bool is_settled(const struct way_table *table, const struct trial_of_kind
   return last->network.taken && table->plan->fusion == DESCENT_FUSION_ON && !ways_draw(table) && !table->plan->autotune;
 }
 
+/* For the reason of the last way tried, whose limits on rows are the widest, and that of a whole step, whose limits on
+ * widths are. Or for lack of memory, where another time may be different. */
+static descent_status refuse_all(const struct trial_of_kind tried[], int n) {
+  const struct trial_of_kind *const last = &tried[n - 1];
+  const struct trial_of_kind *whole = NULL;
+  for (int i = 0; i < n; i++) {
+    if (tried[i].lacks_memory)
+      return module_status(DESCENT_ERROR_MEMORY, "fusion on: %s; use auto or off", tried[i].reason);
+    if (tried[i].network.whole) whole = &tried[i];
+  }
+  if (!whole || strcmp(whole->reason, last->reason) == 0)
+    return module_status(DESCENT_ERROR_UNSUPPORTED, "fusion on: %s; use auto or off", last->reason);
+  return module_status(DESCENT_ERROR_UNSUPPORTED, "fusion on: %s; for a whole step, %s; use auto or off", last->reason,
+                       whole->reason);
+}
+
 static descent_status choose(struct fusion *fusion, struct product_choices *choices, enum fused_choice choice,
                              const struct way_to_fuse all[], int n) {
   struct way_table *const table = &choices->ways;
@@ -341,9 +360,7 @@ static descent_status choose(struct fusion *fusion, struct product_choices *choi
   if (taken) fusion->at[choice] = found->network;
   if (taken && found->scratch > fusion->scratch) fusion->scratch = found->scratch;
   const bool is_asked = choice == FUSED_TRAINING || table->plan->train.count == 0; /* else beside a training */
-  if (asked && is_asked && !taken)
-    TRY(module_status(seen->lacks_memory ? DESCENT_ERROR_MEMORY : DESCENT_ERROR_UNSUPPORTED,
-                      "fusion on: %s; use auto or off", seen->reason));
+  if (asked && is_asked && !taken) TRY(refuse_all(tried, tries));
 done:
   return status;
 }

@@ -244,6 +244,8 @@ struct network_launch {
 /* How many variants take the launch; 0: none (as for the dense operations, data may be NULL). `reason`, if not NULL,
  * then gives why, as a phrase: "layer 3 has 400 outputs, more than 320". */
 int network_variants(const struct network_launch *launch, char *reason, size_t size);
+/* `reason`: why no variant takes a whole step, in the same way; "" if one does. */
+void network_refuses_whole(const struct network_launch *launch, char *reason, size_t size);
 /* The first so many keep all weights in shared memory while rows pass through it. */
 int network_resident_variants(const struct network_launch *launch);
 /* Does the launch's variant take a whole step? */

@@ -14,6 +14,10 @@ int network_variants(const struct network_launch *l, char *reason, size_t size) 
   return n;
 }
 
+void network_refuses_whole(const struct network_launch *l, char *reason, size_t size) {
+  if (network_cluster_variants(l, reason, size) > 0 && size > 0) reason[0] = 0;
+}
+
 int network_resident_variants(const struct network_launch *l) { return network_step_variants(l, NULL, 0); }
 
 bool network_takes_whole(const struct network_launch *l) {

@@ -127,6 +127,14 @@ INSTANTIATE_TEST_SUITE_P(
                             [](Job &job) {
                               job.device = "cuda";
                               job.options.precision = DESCENT_PRECISION_BF16;
+                            }},
+                    Variant{"gpu_whole_step", /* of which one kernel computes all: too wide for the others */
+                            [](Job &job) {
+                              job.device = "cuda";
+                              job.widths = {4, 80, 3};
+                              job.options.epochs = 3;
+                              job.options.precision = DESCENT_PRECISION_BF16;
+                              job.options.gpu.fusion = DESCENT_FUSION_ON;
                             }}),
     [](const auto &each) { return each.param.name; });
 

@@ -45,8 +45,10 @@ Predictor make_predictor(const Network &network, const Device &device, int64_t r
       << descent_last_error();
   return {made, descent_predictor_free};
 }
-Trainer make_trainer(const Network &network, const Device &device, int64_t rows) {
-  const descent_train_options options = descent_train_options_default();
+Trainer make_trainer(const Network &network, const Device &device, int64_t rows,
+                     descent_fusion fusion = DESCENT_FUSION_AUTO) {
+  descent_train_options options = descent_train_options_default();
+  options.gpu.fusion = fusion;
   descent_trainer *made = nullptr;
   EXPECT_EQ(descent_trainer_create(network.get(), device.get(), &options, rows, &made), DESCENT_OK)
       << descent_last_error();
@@ -151,6 +153,38 @@ TEST(DeviceArrays, ATrainerRegressesOnThem) {
     learnt[there] = parameters_of(network);
   }
   EXPECT_EQ(learnt[0], learnt[1]);
+}
+
+/* A step in one kernel gathers the rows itself, from where they are. */
+TEST(DeviceArrays, AWholeStepLearnsFromThem) {
+  const int64_t rows = 32, inputs = 100;
+  const Device device = open_device("cuda");
+  std::vector<double> classes, weights;
+  for (int r = 0; r < rows; r++) classes.push_back(r % 3), weights.push_back(0.5 + r % 7);
+  const arrays::Array y(DESCENT_DTYPE_F32, arrays::DENSE, rows, 1, classes),
+      w(DESCENT_DTYPE_F32, arrays::DENSE, rows, 1, weights);
+  const gpu::Array y_there(y), w_there(w);
+  for (const Case &c : {Case{DESCENT_DTYPE_F32, arrays::DENSE},
+                        {DESCENT_DTYPE_U8, arrays::DENSE},
+                        {DESCENT_DTYPE_F32, arrays::PADDED}}) {
+    SCOPED_TRACE(name_of(c));
+    const arrays::Array X(c.dtype, c.layout, rows, inputs, numbers(rows * inputs, 3, 4));
+    const gpu::Array X_there(X);
+    std::vector<float> learnt[2];
+    for (const bool there : {false, true}) {
+      const Network network =
+          make_network({inputs, 80, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+      const Trainer trainer = make_trainer(network, device, rows, DESCENT_FUSION_ON);
+      for (int step = 0; step < 3; step++)
+        ASSERT_EQ(descent_trainer_step_arrays(trainer.get(), there ? &X_there : &X, there ? &y_there : &y,
+                                              there ? &w_there : &w, nullptr),
+                  DESCENT_OK)
+            << descent_last_error();
+      ASSERT_EQ(descent_trainer_sync(trainer.get()), DESCENT_OK);
+      learnt[there] = parameters_of(network);
+    }
+    EXPECT_EQ(learnt[1], learnt[0]);
+  }
 }
 
 TEST(DeviceArrays, ThePartsOfAStepUseThem) {

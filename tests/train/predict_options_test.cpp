@@ -415,14 +415,14 @@ TEST(PredictOptions, WhatADeviceCannotDoIsRefusedAsInATraining) {
   const Problem narrow = make_problem(cases[0]);
   const Problem deep =
       make_problem({std::vector<int64_t>(14, 4), DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY});
-  const Problem wide = make_problem({{4, 400, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY});
+  const Problem wide = make_problem({{4, 600, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY});
   const struct {
     const Problem &problem;
     const char *device;
     descent_precision precision;
     descent_fusion fusion;
     descent_status status;
-    const char *text; /* NULL: that of a training */
+    const char *text, *of_training = nullptr; /* NULL: the same */
   } refusals[] = {
       {narrow, "cpu", DESCENT_PRECISION_TF32, DESCENT_FUSION_AUTO, DESCENT_ERROR_UNSUPPORTED,
        "precision tf32: the cpu computes in fp32 (use precision fp32)"},
@@ -434,7 +434,10 @@ TEST(PredictOptions, WhatADeviceCannotDoIsRefusedAsInATraining) {
        "fusion on: the device reference computes layer by layer; use auto or off"},
       {deep, "cuda", DESCENT_PRECISION_BF16, DESCENT_FUSION_ON, DESCENT_ERROR_UNSUPPORTED,
        "fusion on: 13 layers, more than 12; use auto or off"},
-      {wide, "cuda", DESCENT_PRECISION_FP32, DESCENT_FUSION_ON, DESCENT_ERROR_UNSUPPORTED, nullptr},
+      {wide, "cuda", DESCENT_PRECISION_FP32, DESCENT_FUSION_ON, DESCENT_ERROR_UNSUPPORTED,
+       "fusion on: layer 1 has 600 outputs, more than 320; use auto or off",
+       "fusion on: layer 1 has 600 outputs, more than 320; for a whole step, layer 1 has 600 outputs, more than 512; "
+       "use auto or off"},
       {narrow, "cuda", static_cast<descent_precision>(3), DESCENT_FUSION_AUTO, DESCENT_ERROR_ARGUMENT,
        "precision 3: must be a descent_precision"},
       {narrow, "cpu", DESCENT_PRECISION_FP32, static_cast<descent_fusion>(-1), DESCENT_ERROR_ARGUMENT,
@@ -442,18 +445,17 @@ TEST(PredictOptions, WhatADeviceCannotDoIsRefusedAsInATraining) {
   };
   for (const auto &r : refusals) {
     const descent_predict_options options = options_of(r.precision, r.fusion);
-    SCOPED_TRACE(r.text ? r.text : "too wide");
+    SCOPED_TRACE(r.text);
     const Device device = open_device(r.device);
     descent_train_options training = descent_train_options_default();
     training.precision = r.precision, training.gpu.fusion = r.fusion;
     descent_trainer *trainer = nullptr;
     EXPECT_EQ(descent_trainer_create(r.problem.network.get(), device.get(), &training, 4, &trainer), r.status);
-    const std::string expected = descent_last_error();
-    EXPECT_EQ(expected, r.text ? r.text : expected);
+    EXPECT_STREQ(descent_last_error(), r.of_training ? r.of_training : r.text);
     const auto calls = calls_of(r.problem, device, &options);
     for (size_t i = 0; i < calls.size(); i++) {
       EXPECT_EQ(calls[i](), r.status) << i;
-      EXPECT_EQ(descent_last_error(), expected) << i;
+      EXPECT_STREQ(descent_last_error(), r.text) << i;
     }
   }
 }

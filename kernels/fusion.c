@@ -188,9 +188,9 @@ static double gather_bytes(const struct network_launch *l) {
   return 2 * (double)l->rows * l->layer[0].n_in * (double)element_bytes(l->X.element);
 }
 
-/* What a whole step's gather adds to its time, estimated: it is timed on no rows. A few multiprocessors fetch X, where a
- * gather's own kernel has all of the GPU: 7 of a cluster of 8 blocks, as one block does something else. A cluster of 16 is
- * counted like that too, since multiprocessors do not reach their nominal bandwidth with so few threads. */
+/* What a whole step's gather adds to its time, estimated: it is timed on no rows. A few multiprocessors fetch X, where
+ * a gather's own kernel has all of the GPU: 7 of a cluster of 8 blocks, as one block does something else. A cluster of
+ * 16 is counted like that too, since multiprocessors do not reach their nominal bandwidth with so few threads. */
 static double whole_gather_seconds(const struct way_table *table, const struct network_launch *l) {
   enum { FETCHING = 7 };
   const double few = FETCHING * table->device->multiprocessor_bandwidth, all = 0.8 * table->device->bandwidth;

@@ -155,9 +155,10 @@ TEST(DeviceArrays, ATrainerRegressesOnThem) {
   EXPECT_EQ(learnt[0], learnt[1]);
 }
 
-/* A step in one kernel gathers the rows itself, from where they are. */
+/* A step in one kernel gathers the rows itself, from where they are. No other kernel of several layers takes so many
+ * inputs. */
 TEST(DeviceArrays, AWholeStepLearnsFromThem) {
-  const int64_t rows = 32, inputs = 100;
+  const int64_t rows = 32, inputs = 400;
   const Device device = open_device("cuda");
   std::vector<double> classes, weights;
   for (int r = 0; r < rows; r++) classes.push_back(r % 3), weights.push_back(0.5 + r % 7);

@@ -24,6 +24,8 @@ static __device__ inline float fused(float x, float y, float z) { return __fmaf_
 static __device__ inline double fused(double x, double y, double z) { return __fma_rn(x, y, z); }
 #define FORMULA_FUSED_FIRST(a, b, c, d) fused(a, b, -product(c, d))
 #define FORMULA_FUSED_SECOND(a, b, c, d) fused(-(c), d, product(a, b))
+#define FORMULA_FUSED_SUM_FIRST(a, b, c, d) fused(a, b, product(c, d))
+#define FORMULA_FUSED_SUM_SECOND(a, b, c, d) fused(c, d, product(a, b))
 #endif
 
 #include "backend/formulas.h"

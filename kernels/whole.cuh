@@ -359,20 +359,31 @@ static __device__ inline unsigned whole_apply(const struct update_coefficients_f
   return not_finite;
 }
 
-// The update of 8 floats as they are in memory, one by one.
+// The update of 8 floats as they are in memory. A loop, since the rules are long; the arrays turn in it, so that they
+// stay in registers.
 static __device__ inline void whole_update_slowly(const struct update_launch &l,
                                                   const struct update_coefficients_f32 &coefficients, int at) {
   const struct update_moments moments = update_moments_of(l.rule);
+  float w[8], g[8], v[8] = {}, s[8] = {};
+  load_values<ELEMENT_F32, 8>(l.parameters + at, w);
+  load_values<ELEMENT_F32, 8>(l.gradients + at, g);
+  if (moments.moment1) load_values<ELEMENT_F32, 8>(l.moment1 + at, v);
+  if (moments.moment2) load_values<ELEMENT_F32, 8>(l.moment2 + at, s);
+  bool is_bad = false;
 #pragma unroll 1
-  for (int end = at + 8; at < end; at++) {
-    float v = moments.moment1 ? l.moment1[at] : 0.0f, s = moments.moment2 ? l.moment2[at] : 0.0f;
-    const float w = formula_update_f32(l.rule, &coefficients, l.parameters[at], l.gradients[at], &v, &s);
-    if (!is_finite(w)) *l.bad_parameters = 1;
-    l.parameters[at] = w;
-    if (moments.moment1) l.moment1[at] = v;
-    if (moments.moment2) l.moment2[at] = s;
-    if (l.working) ((uint16_t *)l.working)[at] = bf16_bits(w);
+  for (int turn = 0; turn < 8; turn++) {
+    float first_v = v[0], first_s = s[0];
+    const float first_w = formula_update_f32(l.rule, &coefficients, w[0], g[0], &first_v, &first_s);
+    is_bad |= !is_finite(first_w);
+#pragma unroll
+    for (int i = 0; i < 7; i++) w[i] = w[i + 1], g[i] = g[i + 1], v[i] = v[i + 1], s[i] = s[i + 1];
+    w[7] = first_w, v[7] = first_v, s[7] = first_s;
   }
+  if (is_bad) *l.bad_parameters = 1;
+  store_values<ELEMENT_F32, 8>(l.parameters + at, w);
+  if (moments.moment1) store_values<ELEMENT_F32, 8>(l.moment1 + at, v);
+  if (moments.moment2) store_values<ELEMENT_F32, 8>(l.moment2 + at, s);
+  if (l.working) store_values<ELEMENT_BF16, 8>((uint16_t *)l.working + at, w);
 }
 
 static __device__ inline void whole_update(const struct update_launch &l,

@@ -19,10 +19,7 @@ static __device__ inline void add_step(double *scalars) {
 // that those of neighbouring elements do not overlap. These have the first sequence alone, as the compiler emits it, and
 // scale small operands into its range by powers of two. Where that does not suffice they give NaN.
 //
-// What remains of an operand may be subnormal: with -ftz=true it would be lost.
-#if defined(__CUDA_FTZ) && __CUDA_FTZ
-#error "kernels need subnormals: compile without -ftz=true and --use_fast_math"
-#endif
+// What remains of an operand may be subnormal; with -ftz=true it would be lost (kernels/CMakeLists.txt refuses that).
 
 static __host__ __device__ inline float rounded_product(float x, float y) {
 #ifdef __CUDA_ARCH__

@@ -30,8 +30,9 @@
 #define FORMULA_QUOTIENT(x, y) ((x) / (y))
 #endif
 
-/* a b - c d and a b + c d, where the first product, or the second, may be fused with the other operation. A compiler for
- * GPUs fuses either, depending on what surrounds it; such a target defines them, so that all kernels give the same bits. */
+/* a b - c d and a b + c d, where the first product, or the second, may be fused with the other operation. A compiler
+ * for GPUs fuses either, depending on what surrounds it; such a target defines them, so that all kernels give the same
+ * bits. */
 #ifndef FORMULA_FUSED_FIRST
 #define FORMULA_FUSED_FIRST(a, b, c, d) ((a) * (b) - (c) * (d))
 #define FORMULA_FUSED_SECOND(a, b, c, d) ((a) * (b) - (c) * (d))

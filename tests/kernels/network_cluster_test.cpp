@@ -90,7 +90,7 @@ TEST(NetworkClusterVariants, SayWhyThereAreNone) {
       {{{28, 64, 513, 10}, ELEMENT_BF16, false, NETWORK_STEP, 100}, "layer 2 has 513 outputs, more than 512"},
       {{{28, 64, 10}, ELEMENT_F32, false, NETWORK_STEP, 1025}, "1025 rows, more than 1024"},
       {{{28, 64, 10}, ELEMENT_F32, false, NETWORK_STEP, 0}, "0 rows"},
-      {{{4096, 64, 10}, ELEMENT_F32, true, NETWORK_STEP, 100}, "needs 345 KB of shared memory, the GPU has 219"},
+      {{{4096, 64, 10}, ELEMENT_F32, true, NETWORK_STEP, 100}, "needs 345 KB of shared memory, the GPU has 227"},
   };
   for (const auto &c : refused) EXPECT_EQ(refusal(launch_of(c.shape)), c.reason);
 
@@ -108,6 +108,48 @@ TEST(NetworkClusterVariants, SayWhyThereAreNone) {
   EXPECT_EQ(refusal(l), "layer 2 does not follow the one before it");
   l.layers = 13;
   EXPECT_EQ(refusal(l), "13 layers, more than 12");
+}
+
+/* Each in a process of its own, since what a device can do is asked once. */
+class NetworkClusterDeathTest : public testing::Test {
+ protected:
+  void SetUp() override { testing::FLAGS_gtest_death_test_style = "threadsafe"; }
+};
+
+/* How many variants there are of each kind of launch in such an emulation, or why there are none. */
+[[noreturn]] void print_variants(const char *settings) {
+  emulate_configure(settings);
+  network_launch l = launch_of({{784, 128, 10}, ELEMENT_BF16, false, NETWORK_STEP, 256});
+  char reason[128] = "";
+  const int n = network_cluster_variants(&l, reason, sizeof reason);
+  fprintf(stderr, "%d variants, %s partials. %s\n", n, network_cluster_partials(&l) ? "with" : "no", reason);
+  exit(0);
+}
+#define EXPECT_VARIANTS(settings, text) EXPECT_EXIT(print_variants(settings), testing::ExitedWithCode(0), text)
+
+TEST_F(NetworkClusterDeathTest, VariantsFollowFromTheDevice) {
+  EXPECT_VARIANTS("", "4 variants, with partials");
+  EXPECT_VARIANTS("cluster=8", "2 variants, with partials");
+  EXPECT_VARIANTS("cluster=4", "0 variants, no partials. the GPU cannot run 8 blocks of 227 KB as a cluster");
+  EXPECT_VARIANTS("major=8", "0 variants, no partials. the GPU has no clusters of blocks");
+  EXPECT_VARIANTS("ptx=80", "0 variants, no partials. the GPU cannot run 8 blocks");
+  EXPECT_VARIANTS("code=0", "0 variants, no partials. the GPU cannot run 8 blocks");
+  EXPECT_VARIANTS("own=6784", "4 variants, with partials");
+  EXPECT_VARIANTS("own=204800", "0 variants, no partials. needs [0-9]+ KB of shared memory, the GPU has 227");
+}
+
+/* Questions 1 and 2 are for the kernels' own memory, 3 to 6 whether 16 blocks run. */
+[[noreturn]] void ask_again(int failing) {
+  emulate_configure(("load=" + std::to_string(failing)).c_str());
+  network_launch l = launch_of({{784, 128, 10}, ELEMENT_BF16, false, NETWORK_STEP, 256});
+  const int first = network_cluster_variants(&l, nullptr, 0);
+  fprintf(stderr, "%d, then %d\n", first, network_cluster_variants(&l, nullptr, 0));
+  exit(0);
+}
+
+TEST_F(NetworkClusterDeathTest, AnErrorThatPassesChangesNoNumber) {
+  for (int failing = 1; failing <= 12; failing++)
+    EXPECT_EXIT(ask_again(failing), testing::ExitedWithCode(0), "4, then 4") << failing;
 }
 
 /* Small and large clusters, tiles of 16 and of 32 rows, several tiles of a block, blocks without rows; layers round the

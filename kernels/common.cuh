@@ -59,10 +59,10 @@ static __device__ inline void grid_begin(void) {
 #define GRID_BEGIN() grid_begin()
 #endif
 
-// LAUNCH_CLUSTER(kernel<...>, blocks, threads, bytes, stream, arguments...): LAUNCH_SHARED of a grid that is one cluster
-// of so many blocks, which run at the same time (compute capability 9.0 and later; 16 blocks at most; more than 8 need an
-// opt-in, which LAUNCH_CLUSTER performs). CLUSTER_SYNC(), by every thread of every block of it, waits for all of them;
-// what they wrote to global memory before is then visible to each.
+// LAUNCH_CLUSTER(kernel<...>, blocks, threads, bytes, stream, arguments...): LAUNCH_SHARED of a grid that is one
+// cluster of so many blocks, which run at the same time (compute capability 9.0 and later; 16 blocks at most; more than
+// 8 need an opt-in, which LAUNCH_CLUSTER performs). CLUSTER_SYNC(), by every thread of every block of it, waits for all
+// of them; what they wrote to global memory before is then visible to each.
 #ifdef __CUDACC__
 static __device__ inline void cluster_sync(void) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -76,9 +76,9 @@ static __device__ inline void cluster_sync(void) {
 // True: this thread's next launch is a plain one, behind everything that its stream waits for.
 inline thread_local bool next_launch_is_plain = false;
 
-// A kernel is given more than 48 KB on request only, its own shared variables included, which counts for every launch of
-// it until the next request. So the first one is for all that a block can have: a later launch of less lowers nothing for
-// the launches of a captured graph, nor for another thread between its request and its launch.
+// A kernel is given more than 48 KB on request only, its own shared variables included, which counts for every launch
+// of it until the next request. So the first one is for all that a block can have: a later launch of less lowers
+// nothing for the launches of a captured graph, nor for another thread between its request and its launch.
 enum { SHARED_UNASKED = 48 << 10 };
 template <typename... Parameters>
 static inline cudaError_t request_shared(void (*kernel)(Parameters...), size_t bytes, int ordinal) {

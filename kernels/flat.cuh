@@ -16,8 +16,8 @@ static __device__ inline void add_step(double *scalars) {
 
 // ---- roots and quotients without branches ----
 // A correctly rounded square root or quotient branches to a second sequence for operands near the ends of the range, so
-// that those of neighbouring elements do not overlap. These have the first sequence alone, as the compiler emits it, and
-// scale small operands into its range by powers of two. Where that does not suffice they give NaN.
+// that those of neighbouring elements do not overlap. These have the first sequence alone, as the compiler emits it,
+// and scale small operands into its range by powers of two. Where that does not suffice they give NaN.
 //
 // What remains of an operand may be subnormal; with -ftz=true it would be lost (kernels/CMakeLists.txt refuses that).
 

@@ -1,10 +1,10 @@
 // A training step of few rows in one kernel of one cluster of blocks: forward, loss, backward, and the gradients of all
 // parameters; on request also what surrounds the layers in a step.
 //
-// First each block takes its rows through all layers, as network_chain does, and writes A of the hidden layers and dZ of
-// all layers to memory, where they stay in the L2 cache if they fit. When all blocks have done so, the tiles of all dW
-// are dealt to them; each tile sums over all rows. Kernels of their own for these would add their starts and ends, which
-// is meant to count with so few rows; that has yet to be measured.
+// First each block takes its rows through all layers, as network_chain does, and writes A of the hidden layers and dZ
+// of all layers to memory, where they stay in the L2 cache if they fit. When all blocks have done so, the tiles of all
+// dW are dealt to them; each tile sums over all rows. Kernels of their own for these would add their starts and ends,
+// which is meant to count with so few rows; that has yet to be measured.
 #ifndef DESCENT_KERNELS_NETWORK_CLUSTER_CUH
 #define DESCENT_KERNELS_NETWORK_CLUSTER_CUH
 
@@ -174,8 +174,8 @@ static cudaError_t count_clusters(void (*kernel)(Parameters...), unsigned blocks
   return error;
 }
 
-// The kernel's code is made for GPUs with clusters. Elsewhere it is empty, which a GPU may get that runs PTX of an earlier
-// compute capability.
+// The kernel's code is made for GPUs with clusters. Elsewhere it is empty, which a GPU may get that runs PTX of an
+// earlier compute capability.
 template <typename... Parameters>
 static cudaError_t ask_cluster(void (*kernel)(Parameters...), unsigned blocks, size_t bytes, int ordinal,
                                bool *can_run) {
@@ -203,8 +203,9 @@ static inline bool may_pass(cudaError_t error) {
   }
 }
 
-// Asked once for each device and number of blocks, of blocks with as much shared memory as any launch asks for. An error
-// that may pass is no answer: the variant counts, so that the others keep their numbers, and a launch returns the error.
+// Asked once for each device and number of blocks, of blocks with as much shared memory as any launch asks for. An
+// error that may pass is no answer: the variant counts, so that the others keep their numbers, and a launch returns the
+// error.
 template <enum arithmetic ARITHMETIC, class TILE, class PIECE>
 static bool can_run_cluster(unsigned blocks, size_t bytes) {
   enum { DEVICES = 64, NOT_ASKED = 0, NO, YES };

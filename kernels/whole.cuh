@@ -414,9 +414,9 @@ static __device__ inline void whole_update(const struct update_launch &l,
       whole_update_slowly(l, coefficients, k == 0 ? p.at[0] : k == 1 ? p.at[1] : k == 2 ? p.at[2] : p.at[3]);
 }
 
-// Does what launch_norm does, then whole_advance, then what launch_update does. Of up to NETWORK_LAYERS layers, and of up to
-// FLAT_TURN * FLAT_PIECES floats, so that no piece has more than FLAT_TURN. Begins with a CLUSTER_SYNC, behind which it
-// reads the gradients, SCALAR_LOSS and SCALAR_WEIGHT_SUM.
+// Does what launch_norm does, then whole_advance, then what launch_update does. Of up to NETWORK_LAYERS layers, and of
+// up to FLAT_TURN * FLAT_PIECES floats, so that no piece has more than FLAT_TURN. Begins with a CLUSTER_SYNC, behind
+// which it reads the gradients, SCALAR_LOSS and SCALAR_WEIGHT_SUM.
 static __device__ void whole_norm_and_update(const struct whole_step &whole, unsigned block, unsigned blocks) {
   const struct norm_launch &norm = whole.norm;
   const struct update_launch &update = whole.update;

@@ -24,6 +24,8 @@ static __device__ inline float fused(float x, float y, float z) { return __fmaf_
 static __device__ inline double fused(double x, double y, double z) { return __fma_rn(x, y, z); }
 #define FORMULA_FUSED_FIRST(a, b, c, d) fused(a, b, -product(c, d))
 #define FORMULA_FUSED_SECOND(a, b, c, d) fused(-(c), d, product(a, b))
+#define FORMULA_FUSED_SUM_FIRST(a, b, c, d) fused(a, b, product(c, d))
+#define FORMULA_FUSED_SUM_SECOND(a, b, c, d) fused(c, d, product(a, b))
 #endif
 
 #include "backend/formulas.h"
@@ -57,10 +59,10 @@ static __device__ inline void grid_begin(void) {
 #define GRID_BEGIN() grid_begin()
 #endif
 
-// LAUNCH_CLUSTER(kernel<...>, blocks, threads, bytes, stream, arguments...): LAUNCH_SHARED of a grid that is one cluster of
-// so many blocks, which run at the same time (compute capability 9.0 and later; 16 blocks at most, more than 8 on request,
-// which the launch makes). CLUSTER_SYNC(), by every thread of every block of it, waits for all of them; what they wrote
-// to global memory before is then visible to each.
+// LAUNCH_CLUSTER(kernel<...>, blocks, threads, bytes, stream, arguments...): LAUNCH_SHARED of a grid that is one
+// cluster of so many blocks, which run at the same time (compute capability 9.0 and later; 16 blocks at most; more than
+// 8 need an opt-in, which LAUNCH_CLUSTER performs). CLUSTER_SYNC(), by every thread of every block of it, waits for all
+// of them; what they wrote to global memory before is then visible to each.
 #ifdef __CUDACC__
 static __device__ inline void cluster_sync(void) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -74,15 +76,18 @@ static __device__ inline void cluster_sync(void) {
 // True: this thread's next launch is a plain one, behind everything that its stream waits for.
 inline thread_local bool next_launch_is_plain = false;
 
-// A kernel is given more than 48 KB on request only, which counts for every launch of it until the next request. So the
-// first one is for all that a block can have: a later launch of less lowers nothing for the launches of a captured
-// graph, nor for another thread between its request and its launch.
+// A kernel is given more than 48 KB on request only, its own shared variables included, which counts for every launch
+// of it until the next request. So the first one is for all that a block can have: a later launch of less lowers
+// nothing for the launches of a captured graph, nor for another thread between its request and its launch.
+enum { SHARED_UNASKED = 48 << 10 };
 template <typename... Parameters>
 static inline cudaError_t request_shared(void (*kernel)(Parameters...), size_t bytes, int ordinal) {
   struct cudaFuncAttributes attributes;
   int block = 0;
   cudaError_t error = cudaFuncGetAttributes(&attributes, (const void *)kernel);
-  if (error != cudaSuccess || bytes <= (size_t)attributes.maxDynamicSharedSizeBytes) return error;
+  if (error != cudaSuccess || bytes + attributes.sharedSizeBytes <= SHARED_UNASKED) return error;
+  const size_t given = (size_t)attributes.maxDynamicSharedSizeBytes;
+  if (given > SHARED_UNASKED && bytes <= given) return cudaSuccess;
   error = cudaDeviceGetAttribute(&block, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
   if (error != cudaSuccess) return error;
   const int most = block - (int)attributes.sharedSizeBytes;
@@ -103,7 +108,7 @@ static inline size_t shared_bytes(void) {
 template <typename... Parameters, typename... Arguments>
 static inline cudaError_t launch_blocks(void (*kernel)(Parameters...), dim3 blocks, unsigned cluster, unsigned threads,
                                         size_t bytes, cudaStream_t stream, Arguments... arguments) {
-  enum { PORTABLE_CLUSTER = 8 };
+  enum { PORTABLE_CLUSTER = 8, MOST_OWN = 16 << 10 };  // bytes of a kernel's shared variables
   cudaLaunchAttribute attributes[2];
   cudaLaunchConfig_t config = {};
   config.gridDim = blocks;
@@ -114,7 +119,8 @@ static inline cudaError_t launch_blocks(void (*kernel)(Parameters...), dim3 bloc
   int ordinal = 0, major = 0;
   cudaError_t error = cudaGetDevice(&ordinal);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal);
-  if (error == cudaSuccess && bytes > 48 << 10) error = request_shared(kernel, bytes, ordinal);
+  if (error == cudaSuccess && (cluster || bytes > SHARED_UNASKED - MOST_OWN))
+    error = request_shared(kernel, bytes, ordinal);
   if (error == cudaSuccess && cluster > PORTABLE_CLUSTER)
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
   if (error != cudaSuccess) return error;

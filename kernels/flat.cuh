@@ -16,41 +16,71 @@ static __device__ inline void add_step(double *scalars) {
 
 // ---- roots and quotients without branches ----
 // A correctly rounded square root or quotient branches to a second sequence for operands near the ends of the range, so
-// that those of neighbouring elements do not overlap. These have the first sequence alone, as the compiler emits it, and
-// NaN instead of the second one.
+// that those of neighbouring elements do not overlap. These have the first sequence alone, as the compiler emits it,
+// and scale small operands into its range by powers of two. Where that does not suffice they give NaN.
+//
+// What remains of an operand may be subnormal; with -ftz=true it would be lost (kernels/CMakeLists.txt refuses that).
 
-static __host__ __device__ inline float quick_root(float x) {
+static __host__ __device__ inline float rounded_product(float x, float y) {
 #ifdef __CUDA_ARCH__
-  float inverse;
-  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
-  const float near = __fmul_rn(x, inverse), half = __fmul_rn(0.5f, inverse);
-  const float root = fmaf(fmaf(-near, near, x), half, near);
+  return __fmul_rn(x, y);
 #else
-  const float root = sqrtf(x);
+  return x * y;
 #endif
-  const bool inside = float_bits(x) - 0x0d000000u <= 0x727fffffu;  // 2^-101 to the largest float
-  return inside ? root : x == 0.0f ? x : NAN;
 }
 
-// y > 0. A quotient of these operands, and what remains of x, are normal.
-static __host__ __device__ inline float quick_quotient(float x, float y) {
+// Both within 2 units in the last place (PTX ISA). A test has others.
+struct hardware_approximation {
+  static __host__ __device__ inline float inverse(float y) {
 #ifdef __CUDA_ARCH__
-  float inverse;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(y));
-  inverse = fmaf(inverse, fmaf(-y, inverse, 1.0f), inverse);
-  const float near = __fmul_rn(x, inverse), quotient = fmaf(inverse, fmaf(-y, near, x), near);
+    float inverse;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(y));
+    return inverse;
 #else
-  const float quotient = x / y;
+    return 1.0f / y;
 #endif
-  const float least_x = 0x1p-100f, most_x = 0x1p60f, least_y = 0x1p-60f, most_y = 0x1p20f, size = fabsf(x);
-  const bool inside = (size >= least_x && size <= most_x) || float_bits(x) == 0;
-  return inside && y >= least_y && y <= most_y ? quotient : NAN;
+  }
+  static __host__ __device__ inline float inverse_root(float x) {
+#ifdef __CUDA_ARCH__
+    float inverse;
+    asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(x));
+    return inverse;
+#else
+    return 1.0f / sqrtf(x);
+#endif
+  }
+};
+
+// NaN for infinity.
+template <class APPROXIMATION = struct hardware_approximation>
+static __host__ __device__ inline float quick_root(float x) {
+  const bool small = x < 0x1p-101f;
+  const float scaled = rounded_product(x, small ? 0x1p64f : 1.0f), inverse = APPROXIMATION::inverse_root(scaled);
+  const float near = rounded_product(scaled, inverse), half = rounded_product(0.5f, inverse);
+  const float root = fmaf(fmaf(-near, near, scaled), half, near);
+  return x == 0.0f ? x : rounded_product(root, small ? 0x1p-32f : 1.0f);
+}
+
+// y > 0. NaN for |x| > 2^60, for y outside [2^-60, 2^20], and for a quotient that is subnormal: it would be rounded
+// twice.
+template <class APPROXIMATION = struct hardware_approximation>
+static __host__ __device__ inline float quick_quotient(float x, float y) {
+  const float most_x = 0x1p60f, least_y = 0x1p-60f, most_y = 0x1p20f;
+  const bool small = fabsf(x) < 0x1p-100f;
+  const float scaled = rounded_product(x, small ? 0x1p64f : 1.0f);
+  float inverse = APPROXIMATION::inverse(y);
+  inverse = fmaf(inverse, fmaf(-y, inverse, 1.0f), inverse);
+  const float near = rounded_product(scaled, inverse), exact = fmaf(inverse, fmaf(-y, near, scaled), near);
+  const float quotient = rounded_product(exact, small ? 0x1p-64f : 1.0f);
+  const bool inside = fabsf(x) <= most_x && y >= least_y && y <= most_y;
+  const bool is_normal = !small || fabsf(exact) >= 0x1p-62f;
+  return !inside ? NAN : x == 0.0f ? x : is_normal ? quotient : NAN;
 }
 
 // The rules with these: formula_update_quick gives the bits of formula_update_f32, or a parameter that is not finite.
 #define REAL float
-#define REAL_SQRT quick_root
-#define REAL_QUOTIENT quick_quotient
+#define REAL_SQRT(x) quick_root<>(x)
+#define REAL_QUOTIENT(x, y) quick_quotient<>(x, y)
 #define TYPED(name) name##_quick
 #include "backend/formulas_real.h"
 #undef REAL

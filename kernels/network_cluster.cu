@@ -82,11 +82,10 @@ struct cluster_variant {
 };
 
 static struct cluster_variant variant_of(const struct network_launch *l, int number, const struct refusal *why) {
-  enum { STATIC = 8 << 10 };  // the kernels' own shared memory, at most
   if (number < 0 || !is_small(l, why)) return {NULL, 0};
   const struct cluster_instances instances = instances_of(l);
   const int output = widest_output(l), operand = widest_operand(l);
-  const size_t most = shared_bytes() - STATIC;
+  const size_t all = shared_bytes();
   size_t needed = 0;
   int columns = 0;
   bool fits = false;
@@ -94,19 +93,19 @@ static struct cluster_variant variant_of(const struct network_launch *l, int num
     const struct cluster_instance *const instance = &instances.all[i];
     if (columns == 0 && instance->columns >= output) columns = instance->columns;
     if (instance->columns != columns) continue;
-    const size_t bytes = (size_t)instance->bytes(operand);
-    if (bytes > most) {
+    const size_t own = (size_t)instance->own_bytes(), bytes = (size_t)instance->bytes(operand) + own;
+    if (bytes > all) {
       if (needed == 0 || bytes < needed) needed = bytes;
       continue;
     }
     fits = true;
     for (const unsigned blocks : cluster_blocks)
-      if (instance->can_run(blocks, most) && number-- == 0) return {instance, blocks};
+      if (instance->can_run(blocks, all - own) && number-- == 0) return {instance, blocks};
   }
   if (fits)
-    refuse(why, "the GPU cannot run %u blocks of %zu KB as a cluster", cluster_blocks[SIZES - 1], most >> 10);
+    refuse(why, "the GPU cannot run %u blocks of %zu KB as a cluster", cluster_blocks[SIZES - 1], all >> 10);
   else
-    refuse(why, "needs %zu KB of shared memory, the GPU has %zu", (needed + 1023) >> 10, most >> 10);
+    refuse(why, "needs %zu KB of shared memory, the GPU has %zu", (needed + 1023) >> 10, all >> 10);
   return {NULL, 0};
 }
 
@@ -144,8 +143,10 @@ static size_t place_partials(const struct network_launch *l, struct cluster_laun
 }
 
 size_t network_cluster_partials(const struct network_launch *l) {
-  if (l->kind != NETWORK_STEP || l->layers < 1 || l->layers > NETWORK_LAYERS) return 0;
-  return place_partials(l, NULL, l->rows < CLUSTER_ROWS ? l->rows : (int64_t)CLUSTER_ROWS);
+  const struct refusal silent = {NULL, 0};
+  struct network_launch most = *l;  // memory for more rows has to suffice for these
+  if (most.rows > CLUSTER_ROWS) most.rows = CLUSTER_ROWS;
+  return variant_of(&most, 0, &silent).instance ? place_partials(&most, NULL, most.rows) : 0;
 }
 
 cudaError_t launch_network_cluster(const struct network_launch *l, int variant, cudaStream_t stream) {

@@ -1,9 +1,10 @@
 // A training step of few rows in one kernel of one cluster of blocks: forward, loss, backward, and the gradients of all
 // parameters; on request also what surrounds the layers in a step.
 //
-// First each block takes its rows through all layers, as network_chain does, and writes A of the hidden layers and dZ of
-// all layers to memory, which is the L2 cache. When all blocks have done so, the tiles of all dW are dealt to them; each
-// tile sums over all rows. With so few rows, most of a kernel for each of these would be its start and its end.
+// First each block takes its rows through all layers, as network_chain does, and writes A of the hidden layers and dZ
+// of all layers to memory, where they stay in the L2 cache if they fit. When all blocks have done so, the tiles of all
+// dW are dealt to them; each tile sums over all rows. Kernels of their own for these would add their starts and ends,
+// which is meant to count with so few rows; that has yet to be measured.
 #ifndef DESCENT_KERNELS_NETWORK_CLUSTER_CUH
 #define DESCENT_KERNELS_NETWORK_CLUSTER_CUH
 
@@ -15,7 +16,7 @@
 
 enum {
   CLUSTER_MOST = 16,                             // blocks
-  CLUSTER_ROWS = 1024,                           // of a step, beyond which more multiprocessors pay
+  CLUSTER_ROWS = 1024,                           // of a step; a bound that has yet to be measured
   CLUSTER_PARAMETERS = FLAT_TURN * FLAT_PIECES,  // what whole_norm_and_update takes
 };
 
@@ -145,7 +146,8 @@ struct cluster_instance {
   int rows, columns;        // of a tile
   int piece_out, piece_in;  // of dW
   int (*bytes)(int widest);
-  // Whether the device can run so many blocks together, each with `bytes` of shared memory.
+  int (*own_bytes)(void);  // of its kernels' shared variables
+  // Whether the device can run so many blocks together, each with `bytes` of shared memory beside these.
   bool (*can_run)(unsigned blocks, size_t bytes);
   cudaError_t (*launch)(const struct cluster_launch *, unsigned blocks, size_t bytes, const struct whole_step *whole,
                         cudaStream_t);
@@ -172,20 +174,76 @@ static cudaError_t count_clusters(void (*kernel)(Parameters...), unsigned blocks
   return error;
 }
 
-// Asked once for each device and number of blocks, of blocks with as much shared memory as any launch asks for.
+// The kernel's code is made for GPUs with clusters. Elsewhere it is empty, which a GPU may get that runs PTX of an
+// earlier compute capability.
+template <typename... Parameters>
+static cudaError_t ask_cluster(void (*kernel)(Parameters...), unsigned blocks, size_t bytes, int ordinal,
+                               bool *can_run) {
+  struct cudaFuncAttributes attributes;
+  int count = 0;
+  cudaError_t error = cudaFuncGetAttributes(&attributes, (const void *)kernel);
+  *can_run = false;
+  if (error != cudaSuccess || attributes.ptxVersion < 90) return error;
+  error = count_clusters(kernel, blocks, bytes, ordinal, &count);
+  *can_run = error == cudaSuccess && count > 0;
+  return error;
+}
+
+// True if a later call may succeed, for example because there is memory for the kernel's code then.
+static inline bool may_pass(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+    case cudaErrorInvalidValue:
+    case cudaErrorInvalidConfiguration:
+    case cudaErrorInvalidDeviceFunction:
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorNotSupported:
+    case cudaErrorInvalidClusterSize: return false;
+    default: return true;
+  }
+}
+
+// Asked once for each device and number of blocks, of blocks with as much shared memory as any launch asks for. An
+// error that may pass is no answer: the variant counts, so that the others keep their numbers, and a launch returns the
+// error.
 template <enum arithmetic ARITHMETIC, class TILE, class PIECE>
 static bool can_run_cluster(unsigned blocks, size_t bytes) {
   enum { DEVICES = 64, NOT_ASKED = 0, NO, YES };
   static std::atomic<char> answers[DEVICES][CLUSTER_MOST + 1];
-  int ordinal = 0, count = 0;
+  int ordinal = 0;
   if (cudaGetDevice(&ordinal) != cudaSuccess || ordinal >= DEVICES) return false;
   std::atomic<char> &answer = answers[ordinal][blocks];
   if (answer.load() == NOT_ASKED) {
-    const cudaError_t error = count_clusters(cluster_kernel<ARITHMETIC, TILE, PIECE>, blocks, bytes, ordinal, &count);
+    bool layers = false, step = false;
+    cudaError_t error = ask_cluster(cluster_kernel<ARITHMETIC, TILE, PIECE>, blocks, bytes, ordinal, &layers);
+    if (layers) error = ask_cluster(cluster_step_kernel<ARITHMETIC, TILE, PIECE>, blocks, bytes, ordinal, &step);
     (void)cudaGetLastError();
-    answer.store(error == cudaSuccess && count > 0 ? YES : NO);
+    if (may_pass(error)) return true;
+    answer.store(step ? YES : NO);
   }
   return answer.load() == YES;
+}
+
+// The larger of both kernels, asked once.
+template <enum arithmetic ARITHMETIC, class TILE, class PIECE>
+static int own_cluster_bytes(void) {
+  enum { NOT_ASKED = -1, LIKELY = 8 << 10 };
+  static std::atomic<int> answer(NOT_ASKED);
+  if (answer.load() == NOT_ASKED) {
+    const void *const kernels[] = {(const void *)cluster_kernel<ARITHMETIC, TILE, PIECE>,
+                                   (const void *)cluster_step_kernel<ARITHMETIC, TILE, PIECE>};
+    int most = 0;
+    for (const void *kernel : kernels) {
+      struct cudaFuncAttributes attributes;
+      if (cudaFuncGetAttributes(&attributes, kernel) != cudaSuccess) {
+        (void)cudaGetLastError();
+        return LIKELY;
+      }
+      most = (int)attributes.sharedSizeBytes > most ? (int)attributes.sharedSizeBytes : most;
+    }
+    answer.store(most);
+  }
+  return answer.load();
 }
 
 template <enum arithmetic ARITHMETIC, class TILE, class PIECE>
@@ -200,6 +258,7 @@ static constexpr struct cluster_instance cluster_instance_of() {
             const int bytes = memory::bytes(widest);
             return bytes > (int)PIECE::BYTES ? bytes : (int)PIECE::BYTES;
           },
+          own_cluster_bytes<ARITHMETIC, TILE, PIECE>,
           can_run_cluster<ARITHMETIC, TILE, PIECE>,
           [](const struct cluster_launch *launch, unsigned blocks, size_t bytes, const struct whole_step *whole,
              cudaStream_t stream) {

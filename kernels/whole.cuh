@@ -11,8 +11,8 @@
 #include "gather.cuh"
 
 // ---- gather ----
-// The last block finds the targets and weights of all rows, so that their sum needs no barrier of the cluster. The others
-// gather the inputs, and targets of several columns, of neighbouring rows.
+// The last block finds the targets and weights of all rows, so that their sum needs no barrier of the cluster. The
+// others gather the inputs, and targets of several columns, of neighbouring rows.
 
 enum { WHOLE_ROWS = BLOCK };  // whose sources a block finds at once: one by each thread
 
@@ -222,7 +222,7 @@ static __device__ void whole_gather(const struct gather_launch &l, unsigned bloc
   const struct source_table sources = *l.sources;
   const double bad_step = l.queue && l.bad_step ? *l.bad_step : 0;
   const struct device_step *const now = l.queue ? &l.queue[l.state->next] : &l.state->current;
-  // Meanwhile, what needs divisions.
+  // Do the divisions while the loads are in flight.
   const int columns = gather_columns(l), each = (int)(((unsigned)l.rows + blocks - 2) / (blocks - 1));
   const struct whole_place place = whole_place_of((int)l.n_x / columns);
   const int chunk = block == blocks - 1 ? gather_tiling_of(l, columns).chunk : 0;
@@ -286,8 +286,8 @@ static __device__ inline void whole_load_state(const struct update_launch &l, co
   if (moments.moment2) whole_load(l.moment2, p, x.s);
 }
 
-// Writes the sums of squares of the pieces `first`, first + blocks, ... The barrier before `sums` is used again is the
-// caller's.
+// Writes the sums of squares of the pieces `first`, first + blocks, ... The caller must
+// synchronise before reusing `sums`.
 static __device__ inline void whole_add_squares(const struct norm_launch &l, const struct whole_places &p,
                                                 const float (&g)[WHOLE_PIECES][8], int first, unsigned blocks,
                                                 double (&sums)[WHOLE_PIECES][BLOCK / WARP]) {
@@ -339,7 +339,7 @@ static __device__ inline double whole_add_pieces(const struct norm_launch &l, co
   return warp_sum(lane < l.layers ? layers[lane] : 0.0);
 }
 
-// Bit k is set if x of piece k is of no use: a parameter that is not finite.
+// Bit k is set if piece k needs the slow path: one of its parameters is not finite.
 template <enum update_rule RULE>
 static __device__ inline unsigned whole_apply(const struct update_coefficients_f32 &coefficients,
                                               const struct whole_places &p, struct whole_floats &x) {
@@ -359,20 +359,31 @@ static __device__ inline unsigned whole_apply(const struct update_coefficients_f
   return not_finite;
 }
 
-// The update of 8 floats as they are in memory, one by one.
+// The update of 8 floats as they are in memory. A loop, since the rules are long; the arrays turn in it, so that they
+// stay in registers.
 static __device__ inline void whole_update_slowly(const struct update_launch &l,
                                                   const struct update_coefficients_f32 &coefficients, int at) {
   const struct update_moments moments = update_moments_of(l.rule);
+  float w[8], g[8], v[8] = {}, s[8] = {};
+  load_values<ELEMENT_F32, 8>(l.parameters + at, w);
+  load_values<ELEMENT_F32, 8>(l.gradients + at, g);
+  if (moments.moment1) load_values<ELEMENT_F32, 8>(l.moment1 + at, v);
+  if (moments.moment2) load_values<ELEMENT_F32, 8>(l.moment2 + at, s);
+  bool is_bad = false;
 #pragma unroll 1
-  for (int end = at + 8; at < end; at++) {
-    float v = moments.moment1 ? l.moment1[at] : 0.0f, s = moments.moment2 ? l.moment2[at] : 0.0f;
-    const float w = formula_update_f32(l.rule, &coefficients, l.parameters[at], l.gradients[at], &v, &s);
-    if (!is_finite(w)) *l.bad_parameters = 1;
-    l.parameters[at] = w;
-    if (moments.moment1) l.moment1[at] = v;
-    if (moments.moment2) l.moment2[at] = s;
-    if (l.working) ((uint16_t *)l.working)[at] = bf16_bits(w);
+  for (int turn = 0; turn < 8; turn++) {
+    float first_v = v[0], first_s = s[0];
+    const float first_w = formula_update_f32(l.rule, &coefficients, w[0], g[0], &first_v, &first_s);
+    is_bad |= !is_finite(first_w);
+#pragma unroll
+    for (int i = 0; i < 7; i++) w[i] = w[i + 1], g[i] = g[i + 1], v[i] = v[i + 1], s[i] = s[i + 1];
+    w[7] = first_w, v[7] = first_v, s[7] = first_s;
   }
+  if (is_bad) *l.bad_parameters = 1;
+  store_values<ELEMENT_F32, 8>(l.parameters + at, w);
+  if (moments.moment1) store_values<ELEMENT_F32, 8>(l.moment1 + at, v);
+  if (moments.moment2) store_values<ELEMENT_F32, 8>(l.moment2 + at, s);
+  if (l.working) store_values<ELEMENT_BF16, 8>((uint16_t *)l.working + at, w);
 }
 
 static __device__ inline void whole_update(const struct update_launch &l,
@@ -403,9 +414,9 @@ static __device__ inline void whole_update(const struct update_launch &l,
       whole_update_slowly(l, coefficients, k == 0 ? p.at[0] : k == 1 ? p.at[1] : k == 2 ? p.at[2] : p.at[3]);
 }
 
-// As launch_norm, then launch_update; with whole_advance. Of up to NETWORK_LAYERS layers, and of up to
-// FLAT_TURN * FLAT_PIECES floats, so that no piece has more than FLAT_TURN. Begins with a CLUSTER_SYNC, behind which it
-// reads the gradients, SCALAR_LOSS and SCALAR_WEIGHT_SUM.
+// Does what launch_norm does, then whole_advance, then what launch_update does. Of up to NETWORK_LAYERS layers, and of
+// up to FLAT_TURN * FLAT_PIECES floats, so that no piece has more than FLAT_TURN. Begins with a CLUSTER_SYNC, behind
+// which it reads the gradients, SCALAR_LOSS and SCALAR_WEIGHT_SUM.
 static __device__ void whole_norm_and_update(const struct whole_step &whole, unsigned block, unsigned blocks) {
   const struct norm_launch &norm = whole.norm;
   const struct update_launch &update = whole.update;

@@ -30,11 +30,14 @@
 #define FORMULA_QUOTIENT(x, y) ((x) / (y))
 #endif
 
-/* a b - c d, where the first product, or the second, may be fused with the subtraction. A compiler for GPUs fuses
- * either, depending on what surrounds it; such a target defines them, so that all kernels give the same bits. */
+/* a b - c d and a b + c d, where the first product, or the second, may be fused with the other operation. A compiler
+ * for GPUs fuses either, depending on what surrounds it; such a target defines them, so that all kernels give the same
+ * bits. */
 #ifndef FORMULA_FUSED_FIRST
 #define FORMULA_FUSED_FIRST(a, b, c, d) ((a) * (b) - (c) * (d))
 #define FORMULA_FUSED_SECOND(a, b, c, d) ((a) * (b) - (c) * (d))
+#define FORMULA_FUSED_SUM_FIRST(a, b, c, d) ((a) * (b) + (c) * (d))
+#define FORMULA_FUSED_SUM_SECOND(a, b, c, d) ((a) * (b) + (c) * (d))
 #endif
 
 /* 2^n for -126 <= n <= 127, n as two's complement. */

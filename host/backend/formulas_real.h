@@ -55,7 +55,7 @@ static inline COEFFICIENTS TYPED(update_coefficients_of)(const struct plan_updat
 
 /* g: the clipped gradient of J plus the gradient of l2 / 2 |w|^2. */
 FORMULA REAL TYPED(formula_gradient)(const COEFFICIENTS *c, REAL w, REAL gradient) {
-  return c->clip_factor * gradient + c->l2 * w;
+  return FORMULA_FUSED_SUM_SECOND(c->clip_factor, gradient, c->l2, w);
 }
 
 /* A rule returns the new w and updates the moments: v is the velocity, m and s are running means of g and g^2. In every
@@ -84,7 +84,7 @@ FORMULA REAL TYPED(formula_nesterov)(const COEFFICIENTS *c, REAL w, REAL gradien
 /* RMSProp: Hinton (2012), Neural Networks for Machine Learning, lecture 6e. */
 FORMULA REAL TYPED(formula_rmsprop)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *s) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
-  *s = c->rho * *s + c->one_minus_rho * (g * g);
+  *s = FORMULA_FUSED_SUM_FIRST(c->rho, *s, c->one_minus_rho, g * g);
   return FORMULA_FUSED_SECOND(c->step.decay_factor, w, c->step.learning_rate,
                               REAL_QUOTIENT(g, REAL_SQRT(*s) + c->epsilon));
 }
@@ -92,7 +92,7 @@ FORMULA REAL TYPED(formula_rmsprop)(const COEFFICIENTS *c, REAL w, REAL gradient
 /* RMSProp with Polyak's momentum on the scaled gradient. */
 FORMULA REAL TYPED(formula_rmsprop_momentum)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *v, REAL *s) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
-  *s = c->rho * *s + c->one_minus_rho * (g * g);
+  *s = FORMULA_FUSED_SUM_FIRST(c->rho, *s, c->one_minus_rho, g * g);
   *v = c->momentum * *v + REAL_QUOTIENT(g, REAL_SQRT(*s) + c->epsilon);
   return FORMULA_FUSED_FIRST(c->step.decay_factor, w, c->step.learning_rate, *v);
 }
@@ -100,8 +100,8 @@ FORMULA REAL TYPED(formula_rmsprop_momentum)(const COEFFICIENTS *c, REAL w, REAL
 /* Adam: Kingma and Ba (2015), algorithm 1; with weight decay AdamW: Loshchilov and Hutter (2019), algorithm 2. */
 FORMULA REAL TYPED(formula_adam)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *m, REAL *s) {
   const REAL g = TYPED(formula_gradient)(c, w, gradient);
-  *m = c->beta1 * *m + c->one_minus_beta1 * g;
-  *s = c->beta2 * *s + c->one_minus_beta2 * (g * g);
+  *m = FORMULA_FUSED_SUM_FIRST(c->beta1, *m, c->one_minus_beta1, g);
+  *s = FORMULA_FUSED_SUM_FIRST(c->beta2, *s, c->one_minus_beta2, g * g);
   const REAL root = REAL_SQRT(*s) * c->step.root_bias_correction;
   return FORMULA_FUSED_SECOND(c->step.decay_factor, w, c->step.corrected_learning_rate,
                               REAL_QUOTIENT(*m, root + c->epsilon));

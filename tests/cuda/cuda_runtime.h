@@ -238,6 +238,7 @@ bool emulate_in_kernel();
 /* Bytes of shared memory that a block of any kernel may have; those that this kernel may have; a kernel's request for
  * more; what a launch asks for, or the error with which CUDA refuses it. */
 enum { EMULATED_SHARED = 227 << 10 };
+extern size_t emulate_own_shared; /* bytes of every kernel's shared variables */
 size_t emulate_allowed_shared(const void *kernel);
 cudaError_t emulate_request(const void *kernel, enum cudaFuncAttribute attribute, int value);
 cudaError_t emulate_read_launch(const cudaLaunchConfig_t *config, const void *kernel, int major,

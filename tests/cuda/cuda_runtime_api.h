@@ -77,7 +77,7 @@ enum cudaDeviceAttr {
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device);
 struct cudaFuncAttributes {
   size_t sharedSizeBytes;
-  int numRegs, maxDynamicSharedSizeBytes;
+  int numRegs, ptxVersion, maxDynamicSharedSizeBytes;
 };
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel);
 cudaError_t cudaDriverGetVersion(int *version);
@@ -150,10 +150,13 @@ int emulate_is_capturing(cudaStream_t stream);
  * number of the one that fails, from 1), context (of the one that does not fit), launch (of the one refused), fault (of
  * the kernel that hits a bad address), devices, driver (its version), busy (a bit for each device of whose memory other
  * programs hold half), mig (one GPU in so many parts, CUDA_VISIBLE_DEVICES names the one to be seen), nvml and cublas
- * (0: that library is not there), code (0: of kernels, for this device), major (of the compute capability), processors
- * (the number of multiprocessors), cluster (the most blocks of a cluster that it has room for), late (1: every stream created from now on, 2: each with a chance of one half), guess
- * (1: events measure times drawn at random, so that whatever might be chosen by time is), seed (of all that is drawn,
- * such as the order in which blocks and threads run). Before the first use: the environment's DESCENT_EMULATE. */
+ * (0: that library is not there), code (0: of kernels, for this device), ptx (of the kernels: its compute capability
+ * times 10), load (of the question about a kernel for whose code there is no memory), major (of the compute
+ * capability), processors (the number of multiprocessors), cluster (the most blocks of a cluster that it has room for),
+ * own (bytes of every kernel's shared variables), late (1: every stream created from now on, 2: each with a chance of
+ * one half), guess (1: events measure times drawn at random, so that whatever might be chosen by time is), seed (of all
+ * that is drawn, such as the order in which blocks and threads run). Before the first use: the environment's
+ * DESCENT_EMULATE. */
 void emulate_configure(const char *settings);
 int emulate_failed(void);            /* true if that allocation, context, launch or kernel has failed since */
 long long emulate_choices(void);     /* times that a graph could run one of several nodes, since */

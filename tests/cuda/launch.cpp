@@ -7,7 +7,7 @@
 
 namespace {
 
-/* Bytes of dynamic shared memory, and blocks of a cluster, that a kernel may have without a request; with one these are
+/* Bytes of shared memory, and blocks of a cluster, that a kernel may have without a request; with one these are
  * EMULATED_SHARED and 16 (compute capability 9.0; CUDA C++ Programming Guide, "Thread Block Clusters"). */
 const size_t SHARED_UNASKED = 48 << 10;
 const unsigned CLUSTER_UNASKED = 8, CLUSTER_ON_REQUEST = 16;
@@ -28,7 +28,7 @@ bool divides(dim3 n, dim3 grid) {
 cudaError_t emulate_request(const void *kernel, enum cudaFuncAttribute attribute, int value) {
   switch (attribute) {
     case cudaFuncAttributeMaxDynamicSharedMemorySize:
-      if (value < 0 || value > EMULATED_SHARED) return cudaErrorInvalidValue;
+      if (value < 0 || (size_t)value + emulate_own_shared > EMULATED_SHARED) return cudaErrorInvalidValue;
       shared_given[kernel] = (size_t)value;
       return cudaSuccess;
     case cudaFuncAttributeNonPortableClusterSizeAllowed: cluster_given[kernel] = value != 0; return cudaSuccess;
@@ -36,9 +36,10 @@ cudaError_t emulate_request(const void *kernel, enum cudaFuncAttribute attribute
   return cudaErrorInvalidValue;
 }
 
+size_t emulate_own_shared;
 size_t emulate_allowed_shared(const void *kernel) {
   const auto given = shared_given.find(kernel);
-  return given == shared_given.end() ? SHARED_UNASKED : given->second;
+  return given == shared_given.end() ? SHARED_UNASKED - emulate_own_shared : given->second;
 }
 
 cudaError_t emulate_read_launch(const cudaLaunchConfig_t *config, const void *kernel, int major,

@@ -65,10 +65,10 @@ std::recursive_mutex device; /* one call at a time */
 struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
   unsigned long long context = 0, late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1, code = 1;
-  unsigned long long major = 9, processors = 2, cluster = 16;
+  unsigned long long major = 9, processors = 2, cluster = 16, ptx = 90, load = 0, own = 0;
 } settings;
 struct {
-  unsigned long long allocations, launches, kernels, contexts;
+  unsigned long long allocations, launches, kernels, contexts, loads;
   long long choices;
   cudaError_t last, sticky;
   bool configured, failed, invalidated; /* invalidated: the capture that is under way */
@@ -339,7 +339,10 @@ void emulate_configure(const char *text) {
                {"context", &settings.context},
                {"major", &settings.major},
                {"processors", &settings.processors},
-               {"cluster", &settings.cluster}};
+               {"cluster", &settings.cluster},
+               {"ptx", &settings.ptx},
+               {"load", &settings.load},
+               {"own", &settings.own}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -358,6 +361,7 @@ void emulate_configure(const char *text) {
     at += length;
   }
   if (settings.mig) show_part(getenv("CUDA_VISIBLE_DEVICES"));
+  emulate_own_shared = (size_t)settings.own;
   emulate_random = 2 * settings.seed + 1;
   for (int i = 0; i < 4; i++) emulate_random *= 0x9e3779b97f4a7c15U;
 }
@@ -505,6 +509,9 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel) {
   BEGIN(false);
   *attributes = {};
+  REFUSE(goes_wrong(&now.loads, settings.load), cudaErrorMemoryAllocation);
+  attributes->sharedSizeBytes = emulate_own_shared;
+  attributes->ptxVersion = (int)settings.ptx;
   attributes->maxDynamicSharedSizeBytes = (int)emulate_allowed_shared(kernel);
   return fail(settings.code ? cudaSuccess : cudaErrorNoKernelImageForDevice);
 }

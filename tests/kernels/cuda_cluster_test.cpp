@@ -412,6 +412,17 @@ TEST_F(Cluster, OnlyALaterDeviceOverlapsKernels) {
   EXPECT_EQ(cudaLaunchKernelEx(&config, begin_only), cudaErrorNotSupported);
 }
 
+/* 48 KB are for both kinds of shared memory. */
+TEST_F(Cluster, ALaunchRequestsMemoryBesideTheKernelsOwn) {
+  emulate_configure("own=4096");
+  EXPECT_EQ(cudaFuncSetAttribute(meet_too<4>, cudaFuncAttributeMaxDynamicSharedMemorySize, 227 << 10),
+            cudaErrorInvalidValue);
+  EXPECT_EQ(LAUNCH_SHARED(begin_only, 1, 32, 45 << 10, nullptr), cudaSuccess);
+  EXPECT_EQ(LAUNCH_CLUSTER(meet_too<4>, 2, 32, 45 << 10, nullptr), cudaSuccess);
+  EXPECT_EQ(LAUNCH_CLUSTER(meet_too<4>, 2, 32, 223 << 10, nullptr), cudaSuccess);
+  EXPECT_EQ(LAUNCH_CLUSTER(meet_too<4>, 2, 32, 224 << 10, nullptr), cudaErrorInvalidValue);
+}
+
 TEST_F(Cluster, ARequestForBlocksIsNoneForSharedMemory) {
   EXPECT_EQ(cudaFuncSetAttribute(meet_too<2>, cudaFuncAttributeMaxDynamicSharedMemorySize, 100 << 10), cudaSuccess);
   EXPECT_EQ(cudaFuncSetAttribute(meet_too<2>, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), cudaSuccess);

@@ -1,5 +1,5 @@
-/* The choice of a custom kernel's variant, of one layer or of several, among kernels of this file: faulty variants are left out, the fastest is taken
- * and remembered. */
+/* The choice of a custom kernel's variant, of one layer or of several, among kernels of this file: faulty variants are
+ * left out, the fastest is taken and remembered. */
 #include <limits.h>
 #include <time.h>
 

@@ -90,7 +90,7 @@ TEST(NetworkClusterVariants, SayWhyThereAreNone) {
       {{{28, 64, 513, 10}, ELEMENT_BF16, false, NETWORK_STEP, 100}, "layer 2 has 513 outputs, more than 512"},
       {{{28, 64, 10}, ELEMENT_F32, false, NETWORK_STEP, 1025}, "1025 rows, more than 1024"},
       {{{28, 64, 10}, ELEMENT_F32, false, NETWORK_STEP, 0}, "0 rows"},
-      {{{4096, 64, 10}, ELEMENT_F32, true, NETWORK_STEP, 100}, "needs 345 KB of shared memory, the GPU has 219"},
+      {{{4096, 64, 10}, ELEMENT_F32, true, NETWORK_STEP, 100}, "needs 345 KB of shared memory, the GPU has 227"},
   };
   for (const auto &c : refused) EXPECT_EQ(refusal(launch_of(c.shape)), c.reason);
 
@@ -108,6 +108,48 @@ TEST(NetworkClusterVariants, SayWhyThereAreNone) {
   EXPECT_EQ(refusal(l), "layer 2 does not follow the one before it");
   l.layers = 13;
   EXPECT_EQ(refusal(l), "13 layers, more than 12");
+}
+
+/* Each in a process of its own, since what a device can do is asked once. */
+class NetworkClusterDeathTest : public testing::Test {
+ protected:
+  void SetUp() override { testing::FLAGS_gtest_death_test_style = "threadsafe"; }
+};
+
+/* How many variants there are of each kind of launch in such an emulation, or why there are none. */
+[[noreturn]] void print_variants(const char *settings) {
+  emulate_configure(settings);
+  network_launch l = launch_of({{784, 128, 10}, ELEMENT_BF16, false, NETWORK_STEP, 256});
+  char reason[128] = "";
+  const int n = network_cluster_variants(&l, reason, sizeof reason);
+  fprintf(stderr, "%d variants, %s partials. %s\n", n, network_cluster_partials(&l) ? "with" : "no", reason);
+  exit(0);
+}
+#define EXPECT_VARIANTS(settings, text) EXPECT_EXIT(print_variants(settings), testing::ExitedWithCode(0), text)
+
+TEST_F(NetworkClusterDeathTest, VariantsFollowFromTheDevice) {
+  EXPECT_VARIANTS("", "4 variants, with partials");
+  EXPECT_VARIANTS("cluster=8", "2 variants, with partials");
+  EXPECT_VARIANTS("cluster=4", "0 variants, no partials. the GPU cannot run 8 blocks of 227 KB as a cluster");
+  EXPECT_VARIANTS("major=8", "0 variants, no partials. the GPU has no clusters of blocks");
+  EXPECT_VARIANTS("ptx=80", "0 variants, no partials. the GPU cannot run 8 blocks");
+  EXPECT_VARIANTS("code=0", "0 variants, no partials. the GPU cannot run 8 blocks");
+  EXPECT_VARIANTS("own=6784", "4 variants, with partials");
+  EXPECT_VARIANTS("own=204800", "0 variants, no partials. needs [0-9]+ KB of shared memory, the GPU has 227");
+}
+
+/* Questions 1 and 2 are for the kernels' own memory, 3 to 6 whether 16 blocks run. */
+[[noreturn]] void ask_again(int failing) {
+  emulate_configure(("load=" + std::to_string(failing)).c_str());
+  network_launch l = launch_of({{784, 128, 10}, ELEMENT_BF16, false, NETWORK_STEP, 256});
+  const int first = network_cluster_variants(&l, nullptr, 0);
+  fprintf(stderr, "%d, then %d\n", first, network_cluster_variants(&l, nullptr, 0));
+  exit(0);
+}
+
+TEST_F(NetworkClusterDeathTest, AnErrorThatPassesChangesNoNumber) {
+  for (int failing = 1; failing <= 12; failing++)
+    EXPECT_EXIT(ask_again(failing), testing::ExitedWithCode(0), "4, then 4") << failing;
 }
 
 /* Small and large clusters, tiles of 16 and of 32 rows, several tiles of a block, blocks without rows; layers round the
@@ -132,6 +174,7 @@ std::vector<StepCase> cases() {
       {{2, 20, 17, 9, 3, 1}, binary, 300, 270, DRAWN},
       {{10, 16, 20, 32}, softmax, 140, 130, ZEROS},
       {{5, 8, 9, 1}, binary, 1000, 601, TINY},
+      {{4, 9, 2}, softmax, 1024, 1024, DRAWN},
       {{30, 300, 3}, softmax, 9, 8, ONES},
       {{3, 17, 140}, squared, 18, 18, DRAWN},
       {{8, 12, 7}, squared, 33, 20, HUGE_ONES},
@@ -229,6 +272,11 @@ class Training {
       device_step &step = queue[static_cast<size_t>(i)];
       step.number = 5 + i, step.first_row = i * c.rows, step.rows = i == 0 ? c.rows : c.step_rows;
       step.update.learning_rate = 0.125f, step.update.decay_factor = 1;
+      step.update.corrected_learning_rate = 0.25f, step.update.root_bias_correction = 3;
+      if (!adam()) continue;
+      step.order.n = static_cast<uint64_t>(STEPS * c.rows);
+      while (UINT64_C(1) << 2 * step.order.half_bits < step.order.n) step.order.half_bits++;
+      for (uint32_t &key : step.order.keys) key = static_cast<uint32_t>(random_());
     }
     queue_ = std::make_unique<Buffer<device_step>>(queue);
     state_ = std::make_unique<Buffer<step_state>>(std::vector<step_state>{step_state{}});
@@ -244,7 +292,7 @@ class Training {
     s.gather.state = state_->data, s.gather.queue = queue_->data, s.gather.bad_step = scalars_->data + SCALAR_BAD_STEP;
     s.gather.sources = table_->data, s.gather.X = X_.matrix(), s.gather.y = y_->data, s.gather.w = w_->data;
     s.gather.weight_sum = scalars_->data + SCALAR_WEIGHT_SUM, s.gather.n_x = c_.widths.front(), s.gather.n_y = n_y_;
-    s.gather.rows = c_.rows, s.gather.scratch = shared;
+    s.gather.rows = c_.rows, s.gather.shuffle = adam(), s.gather.scratch = shared;
     s.norm.state = state_->data, s.norm.gradients = gradients_->data, s.norm.pieces = flat_pieces_->data;
     s.norm.n_pieces = static_cast<int>(pieces_.size()), s.norm.layers = static_cast<int>(dW_.size());
     s.norm.scalars = scalars_->data, s.norm.clip_norm = 0.25, s.norm.bad_parameters = bad_->data;
@@ -255,6 +303,10 @@ class Training {
     s.update.n_pieces = s.norm.n_pieces, s.update.layers = s.norm.layers, s.update.scalars = scalars_->data;
     s.update.rule = UPDATE_MOMENTUM, s.update.coefficients.momentum = 0.5f, s.update.bad_parameters = bad_->data;
     s.update.scratch = shared;
+    if (!adam()) return s;
+    update_coefficients_f32 &c = s.update.coefficients;
+    s.update.rule = UPDATE_ADAM, s.update.moment2 = moment2_->data, c.l2 = 0.03f, c.epsilon = 1e-7f;
+    c.beta1 = 0.9f, c.one_minus_beta1 = 0.1f, c.beta2 = 0.99f, c.one_minus_beta2 = 0.01f;
     return s;
   }
 
@@ -296,13 +348,16 @@ class Training {
     else
       add(X_.halves.host);
     add(y_->fetch()), add(w_->fetch()), add(state_->fetch()), add(scalars_->fetch()), add(gradients_->fetch());
-    add(parameters_->fetch()), add(working_->fetch()), add(moment1_->fetch()), add(bad_->fetch());
+    add(parameters_->fetch()), add(working_->fetch()), add(moment1_->fetch()), add(moment2_->fetch()),
+        add(bad_->fetch());
     add(counters_->fetch());
     return all;
   }
   double loss() { return scalars_->fetch()[SCALAR_LOSS]; }
 
  private:
+  /* An even number of widths: Adam with l2, rows in a shuffled order. */
+  bool adam() const { return c_.widths.size() % 2 == 0; }
   float uniform() { return static_cast<float>(random_()) * 0x1p-31f - 1; }
   scratch scratch_of() {
     if (!scratch_) scratch_ = std::make_unique<Buffer<double>>(1 << 16, 0.0);
@@ -383,6 +438,28 @@ std::vector<StepCase> whole_cases() {
                    0,
                    40,
                    1,
+                   UNIFORM,
+                   DRAWN});
+    all.push_back({arithmetic,
+                   {5, 8, 9, 1},
+                   DESCENT_ACTIVATION_TANH,
+                   0,
+                   DESCENT_LOSS_BINARY_CROSS_ENTROPY,
+                   DESCENT_ACTIVATION_IDENTITY,
+                   0,
+                   1024,
+                   1001,
+                   UNIFORM,
+                   DRAWN});
+    all.push_back({arithmetic,
+                   {17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5}, /* 12 layers */
+                   DESCENT_ACTIVATION_LEAKY_RELU,
+                   0,
+                   DESCENT_LOSS_MEAN_SQUARED_ERROR,
+                   DESCENT_ACTIVATION_IDENTITY,
+                   0,
+                   64,
+                   33,
                    UNIFORM,
                    DRAWN});
   }

@@ -494,6 +494,81 @@ TEST_F(Whole, EndsABadStepAsTheNormAndTheUpdateDo) {
       }
 }
 
+/* ---- roots and quotients ---- */
+
+/* The hardware's approximations are off by a unit in either direction. The reciprocal next below a power of two is not:
+ * there the sequence needs the nearest one, here and in the compiler's division. */
+template <int UNITS>
+struct Approximation {
+  static float inverse(float y) { return (float_bits(y) & 0x7fffffu) == 0x7fffffu ? 1 / y : off(1 / y); }
+  static float inverse_root(float x) { return off(1 / std::sqrt(x)); }
+  static float off(float x) {
+    return std::isfinite(x) && x != 0 ? float_from_bits(float_bits(x) + static_cast<uint32_t>(UNITS)) : x;
+  }
+};
+
+/* Of every exponent; significands next to powers of two and any others. */
+float any_float(std::mt19937 &random) {
+  static const uint32_t significands[] = {0, 1, 2, 0x3fffff, 0x400000, 0x400001, 0x7ffffe, 0x7fffff};
+  const uint32_t bits = static_cast<uint32_t>(random());
+  return float_from_bits(random() % 4 ? bits : (bits & 0xff800000u) | significands[random() % 8]);
+}
+float any_size(std::mt19937 &random, int least, int most) { /* a significand in [1, 2), exponents of this range */
+  const float x = any_float(random);
+  return std::ldexp(float_from_bits((float_bits(x) & 0x7fffffu) | 0x3f800000u),
+                    least + static_cast<int>(random() % static_cast<unsigned>(most - least + 1)));
+}
+
+template <int UNITS>
+void expect_roots_and_quotients() {
+  typedef Approximation<UNITS> approximation;
+  SCOPED_TRACE("off by " + std::to_string(UNITS));
+  std::mt19937 random(9);
+  const auto expect_root = [](float x) {
+    const float root = quick_root<approximation>(x), exact = std::sqrt(x);
+    if (x >= 0 && x < INFINITY)
+      ASSERT_EQ(float_bits(root), float_bits(exact)) << x;
+    else
+      ASSERT_TRUE(std::isnan(root)) << x;
+  };
+  const auto expect_quotient = [](float x, float y) {
+    const float quotient = quick_quotient<approximation>(x, y), exact = x / y;
+    const bool inside = std::fabs(x) <= 0x1p60F && y >= 0x1p-60F && y <= 0x1p20F;
+    const bool is_subnormal = x != 0 && std::fabs(exact) <= 0x1p-126F;
+    if (inside && (!is_subnormal || !std::isnan(quotient)))
+      ASSERT_EQ(float_bits(quotient), float_bits(exact)) << x << " / " << y;
+    else
+      ASSERT_TRUE(std::isnan(quotient)) << x << " / " << y;
+  };
+  for (int i = 0; i < 300000; i++) {
+    expect_root(any_float(random)), expect_root(any_size(random, -149, 127));
+    expect_quotient(any_float(random), std::fabs(any_float(random)));
+    const float sign = i % 2 ? 1.0F : -1.0F;
+    expect_quotient(sign * any_size(random, -149, 62), any_size(random, -61, 21));
+    if (testing::Test::HasFatalFailure()) return;
+  }
+  for (const float edge : {0x1p-149F, 0x1p-126F, 0x1p-101F, 0x1p-100F, 0x1p-62F, 0x1p-60F, 1.0F, 0x1p20F, 0x1p60F})
+    for (int by = -2; by <= 2; by++) {
+      const float x = float_from_bits(float_bits(edge) + static_cast<uint32_t>(by));
+      expect_root(x);
+      for (const float other : {0x1p-60F, 1e-8F, 0.999999940F, 1.0F, 1.00000012F, 3.0F, 0x1p20F})
+        expect_quotient(x, other), expect_quotient(-x, other), expect_quotient(other, x);
+    }
+  for (const float zero : {0.0F, -0.0F})
+    expect_root(zero + 0.0F), expect_quotient(zero, 1e-8F), expect_quotient(zero, 0x1p-61F);
+  EXPECT_EQ(float_bits(quick_root<approximation>(-0.0F)), float_bits(-0.0F));
+  /* Where Adam's moments stay when gradients have stopped. */
+  for (int m = 1; m <= 6; m++)
+    ASSERT_EQ(float_bits(quick_quotient<approximation>(std::ldexp(static_cast<float>(m), -149), 1e-8F)),
+              float_bits(std::ldexp(static_cast<float>(m), -149) / 1e-8F));
+}
+
+TEST(Quick, RootsAndQuotientsAreRoundedCorrectlyOrNotAtAll) {
+  expect_roots_and_quotients<-1>();
+  expect_roots_and_quotients<0>();
+  expect_roots_and_quotients<1>();
+}
+
 /* ---- whole steps ---- */
 
 /* Four steps, the third of which has weights that are not finite: the fourth repeats it. */

@@ -2,7 +2,28 @@
 #ifndef DESCENT_KERNELS_NETWORK_CUH
 #define DESCENT_KERNELS_NETWORK_CUH
 
+#include <stdarg.h>
+#include <stdio.h>
+
 #include "kernels.h"
+
+// Where the reason of a refusal goes; text NULL: nowhere.
+struct refusal {
+  char *text;
+  size_t size;
+};
+__attribute__((format(printf, 2, 3))) static inline bool refuse(const struct refusal *to, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  if (to->text) vsnprintf(to->text, to->size, format, arguments);
+  va_end(arguments);
+  return false;
+}
+
+// n columns, in rows of whole 16-byte units.
+static inline bool is_whole_units(const struct device_matrix *m, int n) {
+  return m->ld >= n && m->ld % (m->element == ELEMENT_BF16 ? 8 : 4) == 0 && (uintptr_t)m->data % 16 == 0;
+}
 
 // As the functions of kernels.h, over the variants of one family. launch: cudaErrorInvalidValue for a variant that does
 // not take the launch.

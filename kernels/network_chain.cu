@@ -1,22 +1,7 @@
 // Networks of medium width in one kernel: which variants take a launch, and how their blocks share the rows.
 #include "network_chain.cuh"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 enum { WIDEST = 320, BLOCKS = 512 };
-
-struct text {
-  char *data;  // NULL: not asked for
-  size_t size;
-};
-static __attribute__((format(printf, 2, 3))) bool refuse(const struct text *reason, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  if (reason->data) vsnprintf(reason->data, reason->size, format, arguments);
-  va_end(arguments);
-  return false;
-}
 
 static struct chain_instances instances_of(const struct network_launch *l) {
   return l->X.element == ELEMENT_BF16 ? chain_bf16() : l->tf32 ? chain_tf32() : chain_f32();
@@ -26,7 +11,7 @@ static bool has_whole_units(const struct device_matrix &m, enum element element)
   return m.element == element && m.ld % (element == ELEMENT_BF16 ? 8 : 4) == 0;
 }
 
-static bool takes_layer(const struct network_launch *l, int i, const struct text *reason) {
+static bool takes_layer(const struct network_launch *l, int i, const struct refusal *reason) {
   const struct network_layer *const at = &l->layer[i];
   const enum element element = l->X.element;
   const bool chain = l->kind == NETWORK_CHAIN, hidden = i + 1 < l->layers;
@@ -40,7 +25,7 @@ static bool takes_layer(const struct network_launch *l, int i, const struct text
   return true;
 }
 
-static bool takes(const struct network_launch *l, const struct text *reason) {
+static bool takes(const struct network_launch *l, const struct refusal *reason) {
   if (l->kind == NETWORK_STEP) return false;
   if (l->layers < 1 || l->layers > NETWORK_LAYERS)
     return refuse(reason, "%d layers, more than %d", l->layers, NETWORK_LAYERS);
@@ -65,7 +50,8 @@ static int widest_of(const struct network_launch *l) {
 
 // The variants of a launch are its instances of the fewest columns that suffice. Gives the one of this number, NULL
 // beyond the last one.
-static const struct chain_instance *variant_of(const struct network_launch *l, int number, const struct text *reason) {
+static const struct chain_instance *variant_of(const struct network_launch *l, int number,
+                                               const struct refusal *reason) {
   if (number < 0 || !takes(l, reason)) return NULL;
   const struct chain_instances instances = instances_of(l);
   const int widest = widest_of(l);
@@ -90,7 +76,7 @@ static const struct chain_instance *variant_of(const struct network_launch *l, i
 }
 
 int network_chain_variants(const struct network_launch *l, char *reason, size_t size) {
-  const struct text text = {reason, size}, none = {NULL, 0};
+  const struct refusal text = {reason, size}, none = {NULL, 0};
   int n = 0;
   while (variant_of(l, n, n == 0 ? &text : &none)) n++;
   return n;
@@ -99,7 +85,7 @@ int network_chain_variants(const struct network_launch *l, char *reason, size_t 
 size_t network_chain_partials(const struct network_launch *) { return BLOCKS * sizeof(double); }
 
 cudaError_t launch_network_chain(const struct network_launch *l, int variant, cudaStream_t stream) {
-  const struct text none = {NULL, 0};
+  const struct refusal none = {NULL, 0};
   const struct chain_instance *const instance = variant_of(l, variant, &none);
   if (!instance) return cudaErrorInvalidValue;
   const int64_t all = (l->rows + instance->rows - 1) / instance->rows;

@@ -1,31 +1,11 @@
 // A small training step by one cluster of blocks: which variants take a launch, and how the blocks share the rows.
 #include "network_cluster.cuh"
 
-#include <stdarg.h>
-#include <stdio.h>
-
-// Where the reason of a refusal goes; text NULL: nowhere.
-struct refusal {
-  char *text;
-  size_t size;
-};
-__attribute__((format(printf, 2, 3))) static bool refuse(const struct refusal *to, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  if (to->text) vsnprintf(to->text, to->size, format, arguments);
-  va_end(arguments);
-  return false;
-}
-
 static const unsigned cluster_blocks[] = {16, 8};
 enum { SIZES = sizeof cluster_blocks / sizeof *cluster_blocks };
 
 static struct cluster_instances instances_of(const struct network_launch *l) {
   return l->X.element == ELEMENT_BF16 ? cluster_bf16() : l->tf32 ? cluster_tf32() : cluster_f32();
-}
-
-static bool is_whole_units(const struct device_matrix *m, int n) {
-  return m->ld >= n && m->ld % (m->element == ELEMENT_BF16 ? 8 : 4) == 0 && (uintptr_t)m->data % 16 == 0;
 }
 
 static bool has_clusters(void) {

@@ -1,9 +1,6 @@
 // Narrow networks in one kernel: which variants take a launch; the sum of the blocks' gradients.
 #include "network_step.cuh"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 // ---- variants ----
 
 static int64_t tiles_of(const struct step_instance *instance, int64_t rows) {
@@ -21,23 +18,6 @@ static struct step_instances instances_of(const struct network_launch *l) {
 static size_t bytes_of_launch(const struct step_instance *instance, const struct network_launch *l) {
   const int n_y = l->loss == DESCENT_LOSS_MEAN_SQUARED_ERROR ? l->layer[l->layers - 1].n_out : 1;
   return instance->bytes(l->kind == NETWORK_STEP, l->layers, n_y);
-}
-
-// Where the reason of a refusal goes; text NULL: nowhere.
-struct refusal {
-  char *text;
-  size_t size;
-};
-__attribute__((format(printf, 2, 3))) static bool refuse(const struct refusal *to, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  if (to->text) vsnprintf(to->text, to->size, format, arguments);
-  va_end(arguments);
-  return false;
-}
-
-static bool is_whole_units(const struct device_matrix *m, int n) {
-  return m->ld >= n && m->ld % (m->element == ELEMENT_BF16 ? 8 : 4) == 0 && (uintptr_t)m->data % 16 == 0;
 }
 
 // Whether any instance might take the launch.

@@ -134,23 +134,34 @@ static void add_given(struct variant_work *work, size_t member, const void *give
   work->parts[work->n_parts - 1].given = given;
 }
 
-/* Parameters and moments stay finite, since the step's factors are 0. */
+/* What the norm leaves of each layer, two floats for a double. */
+static void add_norms(const struct network_launch *l, struct variant_work *work) {
+  enum { DOUBLE = sizeof(double) / sizeof(float) };
+  add_dense(work, WHOLE_MEMBER(norm.layer_statistics), 1, l->layers * (int64_t)(LAYER_SLOTS * DOUBLE), PART_AROUND);
+  const int around = work->n_parts;
+  add(work, 0, l->layers, (struct device_matrix){.ld = LAYER_SLOTS * DOUBLE, .element = ELEMENT_F32}, DOUBLE,
+      PART_WRITTEN);
+  work->parts[work->n_parts - 1].within = around;
+  work->parts[work->n_parts - 1].offset = LAYER_GRADIENT * DOUBLE;
+}
+
+/* Parameters and moments are results. Second moments are not negative. */
 static void list_whole_parts(const struct network_trial *trial, const struct flat_piece *pieces,
                              struct variant_work *work) {
   static const struct source_table unbound;
   static const float clear[2];
   const struct network_launch *const l = &trial->network;
   const int64_t n = l->n_gradients;
-  const int64_t statistics = l->layers * (int64_t)(LAYER_SLOTS * sizeof(double) / sizeof(float));
   add_given(work, WHOLE_MEMBER(gather.sources), &unbound, sizeof unbound);
   add_given(work, WHOLE_MEMBER(norm.pieces), pieces, (size_t)trial->whole.norm.n_pieces * sizeof *pieces);
   add_given(work, WHOLE_MEMBER(update.bad_parameters), clear, sizeof clear);
-  add_dense(work, WHOLE_MEMBER(norm.layer_statistics), 1, statistics, PART_AROUND);
-  add_dense(work, WHOLE_MEMBER(update.parameters), 1, n, PART_READ);
-  add_dense(work, WHOLE_MEMBER(update.moment1), 1, n, PART_ONES);
-  add_dense(work, WHOLE_MEMBER(update.moment2), 1, n, PART_ONES);
+  add_norms(l, work);
+  add_dense(work, WHOLE_MEMBER(update.parameters), 1, n, PART_UPDATED);
+  add_dense(work, WHOLE_MEMBER(update.moment1), 1, n, PART_GROWN);
+  add_dense(work, WHOLE_MEMBER(update.moment2), 1, n, PART_GROWN);
   if (l->X.element == ELEMENT_BF16)
-    add(work, WHOLE_MEMBER(update.working), 1, (struct device_matrix){.ld = n, .element = ELEMENT_BF16}, n, PART_READ);
+    add(work, WHOLE_MEMBER(update.working), 1, (struct device_matrix){.ld = n, .element = ELEMENT_BF16}, n,
+        PART_UPDATED);
 }
 
 /* What the parts of the whole share with each other and with the layers. */
@@ -173,7 +184,8 @@ static void complete_whole(const struct network_launch *l, const struct variant_
   whole->gather.scratch = whole->norm.scratch = whole->update.scratch = place->scratch;
 }
 
-/* Of two launches that are compared the second one computes the layers only. */
+/* Of two launches that are compared the second one computes the layers only, and kernels of their own do the rest. A bad
+ * step of the first one does not keep them from it. */
 static cudaError_t run(void *copy, const struct variant_place *place, int variant, cudaStream_t stream) {
   struct network_trial *const trial = copy;
   struct network_launch *const l = &trial->network;
@@ -184,7 +196,12 @@ static cudaError_t run(void *copy, const struct variant_place *place, int varian
   l->variant += variant;
   if (trial->is_whole) complete_whole(l, place, &trial->whole);
   l->whole = trial->is_whole && !place->again ? &trial->whole : NULL;
-  return launch_network(l, stream);
+  if (!trial->is_whole || l->whole) return launch_network(l, stream);
+  cudaError_t error = cudaMemsetAsync(place->scalars + SCALAR_BAD_STEP, 0, sizeof(double), stream);
+  if (error == cudaSuccess) error = launch_network(l, stream);
+  if (error == cudaSuccess) error = launch_norm(&trial->whole.norm, stream);
+  if (error == cudaSuccess) error = launch_update(&trial->whole.update, stream);
+  return error;
 }
 
 /* A hidden value is read as an operand, of 11 bits in tf32. */

@@ -18,8 +18,9 @@ int network_part(const struct network_launch *launch, bool whole, int *first);
 void network_key(const struct network_launch *launch, const struct whole_step *whole, char key[TUNE_KEY]);
 
 /* As variants_pass and variants_fastest, in memory of the sizes of the launch's matrices. A forward launch is asked for
- * A and P. A whole step is tried and timed with its norm and update, and must leave the gradients that its layers alone
- * do; its gather finds no rows, so that X, y and w stay. */
+ * A and P. A whole step is tried and timed with its norm and update, and must leave the bits of its layers alone and of
+ * the norm and the update behind them: gradients, norms, parameters, moments. Its gather finds no rows, so that X, y
+ * and w stay. */
 descent_status network_passes(const struct product_library *library, const struct network_launch *launch,
                               const struct whole_step *whole, int variant, cudaStream_t stream, bool *passes);
 descent_status network_fastest(struct product_library *library, const struct network_launch *launch,

@@ -30,7 +30,11 @@ static size_t reserve(size_t *total, int64_t rows, int64_t ld, int64_t size) {
   return at;
 }
 
-static bool is_result(const struct variant_part *p) { return p->use == PART_WRITTEN || p->use == PART_AROUND; }
+static bool is_updated(const struct variant_part *p) { return p->use == PART_UPDATED || p->use == PART_GROWN; }
+
+static bool is_result(const struct variant_part *p) {
+  return p->use == PART_WRITTEN || p->use == PART_AROUND || is_updated(p);
+}
 
 /* Reserves memory for the parts, or for a second result of those that are written. */
 static void reserve_parts(const struct variant_work *work, bool again, size_t at[MOST_PARTS], size_t *total) {
@@ -52,7 +56,9 @@ static size_t own_bytes(const struct variant_work *work) {
  * padding holds no NaN by chance. */
 static descent_status open_trial(struct variant_trial *trial) {
   const struct variant_work *const work = trial->tried;
-  const struct step_state state = {.current = {.number = 1, .rows = work->rows}};
+  /* An update moves every parameter, but not far in all of the launches that are timed. */
+  const struct update_factors_f32 factors = {1e-3f, 0.999f, 1e-3f, 1};
+  const struct step_state state = {.current = {.number = 1, .rows = work->rows, .update = factors}};
   size_t total = 0;
   descent_status status = DESCENT_OK;
   trial->launch = module_allocate(1, work->launch_bytes, "the trial of a kernel");
@@ -124,9 +130,10 @@ static descent_status fill(const struct variant_trial *trial, bool ones) {
       CUDA_TRY(cudaMemcpyAsync(trial->memory + trial->at[i], p->given, bytes, cudaMemcpyHostToDevice, trial->stream));
       continue;
     }
-    if (!is_result(p)) {
-      CUDA_TRY(launch_fill(matrix_of(trial, i, false), p->rows, p->n, ones || p->use == PART_ONES, (uint64_t)i + 1,
-                           trial->stream));
+    if (!is_result(p) || is_updated(p)) {
+      const bool is_one = ones || p->use == PART_ONES || p->use == PART_GROWN;
+      for (int again = 0; again < (is_updated(p) ? 2 : 1); again++)
+        CUDA_TRY(launch_fill(matrix_of(trial, i, again == 1), p->rows, p->n, is_one, (uint64_t)i + 1, trial->stream));
       continue;
     }
     CUDA_TRY(cudaMemsetAsync(trial->memory + trial->at[i], 0xff, bytes, trial->stream));
@@ -170,7 +177,7 @@ static descent_status try_variant(const struct variant_trial *trial, int variant
   TRY(fill(trial, false));
   for (int again = 0; again < 2; again++) ran = ran && run(trial, variant, 0, again == 1);
   for (int i = 0; ran && i < work->n_parts && !*verdict; i++) {
-    if (work->parts[i].use != PART_WRITTEN) continue;
+    if (work->parts[i].use != PART_WRITTEN && !is_updated(&work->parts[i])) continue;
     TRY(compare(trial, i, true, 0, counts));
     if (counts[0]) *verdict = "unsteady";
   }

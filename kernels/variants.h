@@ -12,6 +12,8 @@ enum part_use {
   PART_ONES,    /* holds ones */
   PART_GIVEN,   /* holds `given` */
   PART_WRITTEN, /* a result */
+  PART_UPDATED, /* a result that holds ones, or random values, at first */
+  PART_GROWN,   /* a result that holds ones at first */
   PART_AROUND,  /* of which results are parts, and the rest may stay as it is */
 };
 struct variant_part {

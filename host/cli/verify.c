@@ -173,8 +173,9 @@ int command_verify(int argc, char **argv) {
           "Rows that begin with fused compare what a kernel of several layers leaves (--fusion) with the interval that "
           "rounding in all of these layers allows. Their error is the distance from its middle, and so larger than in "
           "the other rows. Values whose interval says nothing, because it is wider than the values, are not counted: "
-          "deep networks may "
-          "have no such rows.",
+          "deep networks may have no such rows. Rows that begin with fused train compare what two training steps at "
+          "once leave, from the rows of the batch to the parameters, with what the same steps in parts do: the layers, "
+          "then norm, update and metrics. All bits must be equal.",
       .most = 1,
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,

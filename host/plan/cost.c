@@ -254,6 +254,8 @@ void plan_group_cost(const struct plan *plan, struct plan_range range, const int
           !is_met_before(plan, &g, i, &uses[k], k, PLAN_WRITE))
         moved += once;
     }
+    /* The copy that the next step's products read; `once` is the float32. */
+    if (op->kind == OP_UPDATE && plan->precision == DESCENT_PRECISION_BF16) moved += (double)op->update.n * BF16;
   }
   if (members > 1) *bytes = moved; /* an op alone stores all that it computes */
 }

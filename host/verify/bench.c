@@ -355,14 +355,23 @@ static bool name_group(const struct bench *b, int i, char *text, size_t size) {
   return members > 1;
 }
 
-/* The least memory traffic of a prediction: that of one kernel, which finds the rows in their order, without an index. A
- * training step has to store gradients in between. */
+/* The least work of a group. The plan counts an index of the gather's rows, and the rows have none. */
+static void group_cost(const struct bench *b, int number, double *flops, double *bytes) {
+  plan_group_cost(b->plan, b->range, b->group, number, b->plan->batch, flops, bytes);
+  for (int i = 0; i < b->range.count; i++) {
+    const struct plan_op *const op = &b->plan->ops[b->range.first + i];
+    if (b->group[i] == number && op->kind == OP_GATHER && op->gather.source_index != PLAN_NONE)
+      *bytes -= (double)b->plan->batch * (double)sizeof(int64_t);
+  }
+}
+
+/* The least memory traffic of a prediction: that of one kernel. A training step has to store gradients in between. */
 static double prediction_bytes(const struct bench *b) {
   double flops, bytes;
   int *const together = b->group; /* no longer used */
   for (int i = 0; i < b->range.count; i++) together[i] = 0;
-  plan_group_cost(b->plan, b->range, together, 0, b->plan->batch, &flops, &bytes);
-  return bytes - (double)b->plan->batch * (double)sizeof(int64_t);
+  group_cost(b, 0, &flops, &bytes);
+  return bytes;
 }
 
 static void report(struct bench *b, bool predicts, void (*on_row)(void *user, const descent_bench_row *row), void *user,
@@ -379,7 +388,7 @@ static void report(struct bench *b, bool predicts, void (*on_row)(void *user, co
     const bool is_fused = name_group(b, i, name, sizeof name);
     descent_bench_row row = {.operation = name, .path = path, .seconds = median(b->timings[1 + i].samples, b->rounds)};
     if (backend->path) backend->path(b->program.compiled, b->range, op, path);
-    plan_group_cost(b->plan, b->range, b->group, i, b->plan->batch, &row.flops, &row.bytes);
+    group_cost(b, i, &row.flops, &row.bytes);
     row.floor_seconds = floor_seconds(result, row.flops, row.bytes);
     if (is_fused)
       row.gemm_seconds = row.seconds;

@@ -3,11 +3,13 @@
  * precision. An output that is not is replaced by the exact one, so that later operations are checked independently.
  *
  * Where the device computes several operations of a range in one kernel, the whole range is also run at once, and its
- * results must be within the bounds propagated through all of its operations. */
+ * results must be within the bounds propagated through all of its operations. Training steps must leave the same bits
+ * at once and in parts: a kernel of a whole step does more than the layers, whose gradients the bounds are for. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "backend/program.h"
 #include "core/memory.h"
@@ -23,6 +25,9 @@ enum phase { PHASE_TRAIN, PHASE_BACKWARD, PHASE_EVALUATE, PHASE_PREDICT, PHASES 
 
 /* The ranges that are also run as a whole if the device fuses operations of them. */
 enum fused_range { FUSED_TRAIN, FUSED_EVALUATE, FUSED_PREDICT, FUSED_RANGES };
+
+/* The buffers that a training step leaves. */
+enum { STEP_RESULTS = 9 };
 
 /* All that a plan may have. */
 static const unsigned parts = PLAN_PART_BACKWARD | PLAN_PART_INPUT_GRADIENT | PLAN_PART_ACCUMULATE;
@@ -40,12 +45,13 @@ struct verification {
   uint64_t seed;
   double learning_rate;
   struct program candidate, exact;
-  struct program reference;       /* compiled NULL: the exact program is the reference */
-  const struct plan *plan;        /* of the candidate; the others are equal */
-  struct comparison *comparisons; /* (PHASES, OP_KINDS, layers + 1) */
-  struct comparison *fused;       /* (FUSED_RANGES, layers + 2): loss, gradients layer by layer, predictions */
-  double *values, *expected;      /* (largest buffer) read from the candidate, from the reference */
-  double *bounds;                 /* (largest buffer) */
+  struct program reference;             /* compiled NULL: the exact program is the reference */
+  const struct plan *plan;              /* of the candidate; the others are equal */
+  struct comparison *comparisons;       /* (PHASES, OP_KINDS, layers + 1) */
+  struct comparison *fused;             /* (FUSED_RANGES, layers + 2): loss, gradients layer by layer, predictions */
+  struct comparison step[STEP_RESULTS]; /* of training steps at once and in parts */
+  double *values, *expected;            /* (largest buffer) read from the candidate, from the reference */
+  double *bounds;                       /* (largest buffer) */
 };
 
 /* ---- inputs and outputs of an operation ---- */
@@ -330,6 +336,108 @@ done:
   return status;
 }
 
+/* ---- training steps at once and in parts ---- */
+
+/* Those that the next step reads come first. PLAN_NONE: the plan has none. */
+static void list_step(const struct verification *v, int buffers[STEP_RESULTS]) {
+  const struct plan_handles *at = &v->candidate.at;
+  const int all[STEP_RESULTS] = {at->parameters,       at->moment1, at->moment2, at->scalars, at->gradients,
+                                 at->layer_statistics, at->X,       at->y,       at->w};
+  memcpy(buffers, all, sizeof all);
+}
+
+static int64_t values_of(const struct plan *plan, int buffer) {
+  return buffer == PLAN_NONE ? 0 : plan->buffers[buffer].rows * plan->buffers[buffer].cols;
+}
+
+/* Reads all of the buffers, one after another. */
+static descent_status read_step(const struct verification *v, const int buffers[STEP_RESULTS], double *values) {
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < STEP_RESULTS; i++) {
+    const int64_t count = values_of(v->plan, buffers[i]);
+    if (count > 0) TRY(program_read(&v->candidate, buffers[i], 0, count, PLAN_F64, values));
+    values += count;
+  }
+done:
+  return status;
+}
+
+/* Writes the values; with `cleared`, zeros to what a step does not continue from, so that a missing write is found. */
+static descent_status write_step(struct verification *v, const int buffers[STEP_RESULTS], const double *values,
+                                 bool cleared) {
+  const struct plan_handles *at = &v->candidate.at;
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < STEP_RESULTS; i++) {
+    const int buffer = buffers[i];
+    const bool is_read = buffer == at->parameters || buffer == at->moment1 || buffer == at->moment2;
+    const int64_t count = values_of(v->plan, buffer);
+    for (int64_t k = 0; k < count; k++) v->values[k] = cleared && !is_read ? 0 : values[k];
+    if (count > 0) TRY(program_write(&v->candidate, buffer, 0, count, PLAN_F64, v->values));
+    values += count;
+  }
+done:
+  return status;
+}
+
+/* As the train range, which ends at a bad step. */
+static descent_status run_in_parts(struct verification *v, const struct plan_step *steps, int n) {
+  descent_status status = DESCENT_OK;
+  double bad_step = 0;
+  for (int i = 0; i < n && bad_step == 0; i++) {
+    TRY(program_run(&v->candidate, v->plan->gradient, &steps[i], 1));
+    TRY(program_run(&v->candidate, v->plan->update, &steps[i], 1));
+    TRY(program_read(&v->candidate, v->candidate.at.scalars, SCALAR_BAD_STEP, 1, PLAN_F64, &bad_step));
+  }
+done:
+  return status;
+}
+
+static void compare_bits(struct comparison *comparison, const double *values, const double *expected, int64_t count) {
+  for (int64_t i = 0; i < count; i++) {
+    if (memcmp(&values[i], &expected[i], sizeof *values) == 0) continue;
+    const double error = fabs(values[i] - expected[i]);
+    if (is_worse(error, comparison->largest_error)) comparison->largest_error = error;
+    comparison->ratio = INFINITY;
+    comparison->failed = true;
+  }
+  comparison->values += count;
+}
+
+/* If the candidate fuses operations of a training step: two steps at once and in parts, from its current state. The
+ * second one shows that the first has left the copy of the parameters that products read. */
+static descent_status check_step(struct verification *v, int64_t number) {
+  enum { STEPS = 2 };
+  struct permutation orders[STEPS];
+  struct plan_step steps[STEPS];
+  int buffers[STEP_RESULTS];
+  int64_t count = 0;
+  double *before = NULL, *at_once = NULL, *in_parts = NULL;
+  descent_status status = DESCENT_OK;
+  if (!is_fused(v, v->plan->train)) return DESCENT_OK;
+  for (int i = 0; i < STEPS; i++) steps[i] = step_of(v, number + i, &orders[i]);
+  list_step(v, buffers);
+  for (int i = 0; i < STEP_RESULTS; i++) count += values_of(v->plan, buffers[i]);
+  before = memory_allocate(count, sizeof *before, "what a step has left");
+  at_once = memory_allocate(count, sizeof *at_once, "what a step has left");
+  in_parts = memory_allocate(count, sizeof *in_parts, "what a step has left");
+  if (!before || !at_once || !in_parts) TRY(DESCENT_ERROR_MEMORY);
+  TRY(read_step(v, buffers, before));
+  TRY(write_step(v, buffers, before, true));
+  TRY(program_run(&v->candidate, v->plan->train, steps, STEPS));
+  TRY(read_step(v, buffers, at_once));
+  TRY(write_step(v, buffers, before, true));
+  TRY(run_in_parts(v, steps, STEPS));
+  TRY(read_step(v, buffers, in_parts));
+  TRY(write_step(v, buffers, before, false));
+  for (int64_t i = 0, offset = 0; i < STEP_RESULTS; offset += values_of(v->plan, buffers[i++]))
+    compare_bits(&v->step[i], at_once + offset, in_parts + offset, values_of(v->plan, buffers[i]));
+done:
+  free(before);
+  free(at_once);
+  free(in_parts);
+  return status;
+}
+
 /* ---- set-up ---- */
 
 static descent_status compile(struct verification *v, const descent_network *network, descent_device *device,
@@ -404,12 +512,21 @@ static void report_backward(struct verification *v, void (*on_row)(void *user, c
   report(v, PHASE_BACKWARD, v->plan->add_gradients, on_row, user, passed); /* with keep_gradients: the same kind */
 }
 
+static void report_step(struct verification *v, void (*on_row)(void *user, const descent_verify_row *row), void *user,
+                        bool *passed) {
+  int buffers[STEP_RESULTS];
+  list_step(v, buffers);
+  for (int i = 0; i < STEP_RESULTS; i++)
+    if (v->step[i].values > 0)
+      report_row(&v->step[i], "fused train: ", v->plan->buffers[buffers[i]].name, on_row, user, passed);
+}
+
 /* What has been compared: nothing where the device fuses nothing. */
 static void report_fused(struct verification *v, void (*on_row)(void *user, const descent_verify_row *row), void *user,
                          bool *passed) {
   static const char *const prefixes[FUSED_RANGES] = {"fused: ", "fused evaluate: ", "fused predict: "};
   const int layers = v->plan->layers;
-  for (int which = 0; which < FUSED_RANGES; which++)
+  for (int which = 0; which < FUSED_RANGES; which++) {
     for (int i = 0; i < layers + 2; i++) {
       const struct comparison *c = &v->fused[which * (layers + 2) + i];
       char gradients[64];
@@ -417,6 +534,8 @@ static void report_fused(struct verification *v, void (*on_row)(void *user, cons
       const char *name = i == 0 ? "loss" : i <= layers ? gradients : "predictions";
       if (c->values > 0 || c->failed) report_row(c, prefixes[which], name, on_row, user, passed);
     }
+    if (which == FUSED_TRAIN) report_step(v, on_row, user, passed);
+  }
 }
 
 static descent_status check_all(struct verification *v, int64_t steps) {
@@ -428,6 +547,7 @@ static descent_status check_all(struct verification *v, int64_t steps) {
     TRY(check_range(v, PHASE_EVALUATE, v->plan->evaluate, number));
     TRY(check_range(v, PHASE_PREDICT, v->plan->predict, number));
     for (int which = 0; which < FUSED_RANGES; which++) TRY(check_fused(v, (enum fused_range)which, number));
+    TRY(check_step(v, number));
   }
 done:
   return status;

@@ -1227,10 +1227,11 @@ typedef struct descent_verify_row {
  * operation is checked alone. Where the candidate computes several operations in one kernel, the gradients of a step,
  * an evaluation and a prediction are also run as a whole, and rows such as "fused: gradients layer 2" compare their
  * results; there `largest_error` is the distance from the middle of the range of values that roundings in all of the
- * operations allow. The bounds are those of options->precision against exact arithmetic, and come from the reference
- * device whatever the reference: with another reference a value may differ by two bounds. ERROR_DIVERGED when the exact
- * values themselves leave the range of float32, ERROR_UNSUPPORTED when one of the devices lacks the precision. The
- * network and files are unchanged. */
+ * operations allow. Rows such as "fused train: parameters" compare what two training steps leave with what the same
+ * steps in parts do, gradients and then update: all bits must be equal, and the bound is 0. The bounds are those of
+ * options->precision against exact arithmetic, and come from the reference device whatever the reference: with another
+ * reference a value may differ by two bounds. ERROR_DIVERGED when the exact values themselves leave the range of
+ * float32, ERROR_UNSUPPORTED when one of the devices lacks the precision. The network and files are unchanged. */
 DESCENT_API descent_status descent_verify(const descent_network *network, descent_device *candidate,
                                           descent_device *reference, const descent_train_options *options, int64_t rows,
                                           int64_t steps, void (*on_row)(void *user, const descent_verify_row *row),

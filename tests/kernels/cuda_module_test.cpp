@@ -52,6 +52,35 @@ TEST_P(CudaModule, GivesTheSameBytesForStreamedData) {
   unsetenv("DESCENT_GPU_DATA_MB");
 }
 
+bool has_clusters() {
+  bool found = false;
+  const auto note = [](void *user, const descent_device_info *info) {
+    if (!strcmp(info->name, "cuda:0")) *static_cast<bool *>(user) = info->compute_major >= 9;
+  };
+  EXPECT_EQ(descent_device_list(note, &found), DESCENT_OK) << descent_last_error();
+  return found;
+}
+
+std::string path_of(const struct program &program, plan_range range) {
+  char text[BACKEND_PATH];
+  program.backend->path(program.compiled, range, range.first, text);
+  return text;
+}
+
+/* Draws the kernels of the case's training such that a step is one kernel. False: no seed does. */
+bool draw_whole_step(const Case &c) {
+  enum { MOST = 60 };
+  for (int seed = 1; seed <= MOST; seed++) {
+    setenv("DESCENT_CUDA_CHOOSE", std::to_string(seed).c_str(), 1);
+    Training training(c);
+    training.options.gpu.fusion = DESCENT_FUSION_ON;
+    EXPECT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+    if (path_of(training.program, training.program.plan->train).find("whole step ") == 0) return true;
+  }
+  unsetenv("DESCENT_CUDA_CHOOSE");
+  return false;
+}
+
 /* Small steps that are fused: by one kernel from the gather to the metrics, where the device has clusters of blocks. */
 TEST(CudaModule, GivesTheSameBytesForWholeSteps) {
   use_cuda_module(cuda_module_path());
@@ -60,12 +89,17 @@ TEST(CudaModule, GivesTheSameBytesForWholeSteps) {
       {"tf32", {12, 72, 40, 2}, DESCENT_ACTIVATION_GELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_TF32},
       {"bf16", {33, 96, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY, 0.5, DESCENT_PRECISION_BF16},
   };
+  const bool is_whole = has_clusters();
   for (const Case &c : small) {
     SCOPED_TRACE(c.name);
-    const auto fused = [&c](const std::vector<plan_range plan::*> &ranges, bool all) {
+    if (is_whole) {
+      EXPECT_TRUE(draw_whole_step(c));
+    }
+    const auto fused = [&c, is_whole](const std::vector<plan_range plan::*> &ranges, bool all) {
       Training training(c);
       training.options.gpu.fusion = DESCENT_FUSION_ON;
       EXPECT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+      if (is_whole) expect_contains(path_of(training.program, training.program.plan->train), "whole step ");
       if (ranges.empty()) all_at_once(training);
       for (const plan_step &step : training.steps(ranges.empty() ? 0 : STEPS))
         for (plan_range plan::*range : ranges)
@@ -89,6 +123,7 @@ TEST(CudaModule, GivesTheSameBytesForWholeSteps) {
     setenv("DESCENT_GPU_DATA_MB", "0", 1);
     expect_same(fused({}, true), expected);
     unsetenv("DESCENT_GPU_DATA_MB");
+    unsetenv("DESCENT_CUDA_CHOOSE");
   }
 }
 

@@ -258,7 +258,7 @@ TEST(Bench, OperationsOfOneKernelAreOneRow) {
     double bytes;
   } cases[] = {{step_of_two, in + 2 * parameters},
                {chain_of_two, in + parameters + 21 * (16 + 16 + 1) * 4},
-               {whole_step, in + 21 * 8 /* index */ + 2 * 4 /* shift and scale of y */ + 2 * parameters + 5 * flat}};
+               {whole_step, in + 2 * 4 /* shift and scale of y */ + 2 * parameters + 5 * flat}};
   for (const auto &c : cases) {
     SCOPED_TRACE(c.grouping.path);
     grouping = &c.grouping;

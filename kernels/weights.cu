@@ -26,10 +26,11 @@ __global__ void __launch_bounds__(TILE::THREADS, TILE::RESIDENT)
   const bool partial = slicing.count > 1;
   float *const partials = (float *)l.scratch.partials + slice * slicing.floats;
   const struct weights_part part = {l.dZ, l.A_in, first_row, rows, (int)l.n_out, (int)l.n_in, first_out, first_in};
-  const struct weights_place whole = {l.gradient, l.ld, (int)l.n_in, false, l.bias_gradient};
-  const struct weights_place some = {partials, slicing.ld, slicing.ld, true,
-                                     l.bias_gradient ? partials + l.n_out * slicing.ld : nullptr};
-  sum_weights<TILE>(part, partial ? some : whole, shared);
+  // Member by member: of two structs to choose from, the compiler would keep a stack frame.
+  const struct weights_place to = {partial ? partials : l.gradient, partial ? slicing.ld : l.ld,
+                                   partial ? slicing.ld : (int)l.n_in, partial,
+                                   l.bias_gradient && partial ? partials + l.n_out * slicing.ld : l.bias_gradient};
+  sum_weights<TILE>(part, to, shared);
 }
 
 // ---- the sum of the slices ----

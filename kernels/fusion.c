@@ -188,16 +188,16 @@ static double gather_bytes(const struct network_launch *l) {
   return 2 * (double)l->rows * l->layer[0].n_in * (double)element_bytes(l->X.element);
 }
 
-/* What a whole step's gather adds to its time, estimated: it is timed on no rows. A few multiprocessors fetch X, where
- * a gather's own kernel has all of the GPU: 7 of a cluster of 8 blocks, as one block does something else. A cluster of
- * 16 is counted like that too, since multiprocessors do not reach their nominal bandwidth with so few threads. */
+/* Estimated time of a whole step's gather, which its trial does not run. 7 blocks of a cluster of 8 fetch X, while a
+ * separate gather kernel uses every multiprocessor. A cluster of 16 counts the same: with so few threads a
+ * multiprocessor does not reach its nominal bandwidth. */
 static double whole_gather_seconds(const struct way_table *table, const struct network_launch *l) {
   enum { FETCHING = 7 };
   const double few = FETCHING * table->device->multiprocessor_bandwidth, all = 0.8 * table->device->bandwidth;
   return few > 0 && all > 0 ? gather_bytes(l) / fmin(few, all) : 0;
 }
 
-/* Gather, norm and update as kernels of their own, estimated: a whole step is timed with norm and update. */
+/* Estimated time of separate gather, norm and update kernels. A whole step is timed with norm and update. */
 static double around_seconds(const struct way_table *table, const struct network_launch *l) {
   const struct plan *const plan = table->plan;
   const double all = (double)table->buffers->flat.device_count * sizeof(float);

@@ -184,8 +184,8 @@ static void complete_whole(const struct network_launch *l, const struct variant_
   whole->gather.scratch = whole->norm.scratch = whole->update.scratch = place->scratch;
 }
 
-/* Of two launches that are compared the second one computes the layers only, and kernels of their own do the rest. A bad
- * step of the first one does not keep them from it. */
+/* A trial compares two launches. The second computes the layers only, then separate kernels do the norm and the update.
+ * A bad step in the first launch does not stop them. */
 static cudaError_t run(void *copy, const struct variant_place *place, int variant, cudaStream_t stream) {
   struct network_trial *const trial = copy;
   struct network_launch *const l = &trial->network;

@@ -3,8 +3,8 @@
 //
 // First each block takes its rows through all layers, as network_chain does, and writes A of the hidden layers and dZ
 // of all layers to memory, where they stay in the L2 cache if they fit. When all blocks have done so, the tiles of all
-// dW are dealt to them; each tile sums over all rows. Kernels of their own for these would add their starts and ends,
-// which is meant to count with so few rows; that has yet to be measured.
+// dW are dealt to them; each tile sums over all rows. Separate kernels would add launch latency, which should matter with
+// so few rows; that has yet to be measured.
 #ifndef DESCENT_KERNELS_NETWORK_CLUSTER_CUH
 #define DESCENT_KERNELS_NETWORK_CLUSTER_CUH
 
@@ -190,7 +190,7 @@ static cudaError_t ask_cluster(void (*kernel)(Parameters...), unsigned blocks, s
 }
 
 // True if a later call may succeed, for example because there is memory for the kernel's code then.
-static inline bool may_pass(cudaError_t error) {
+static inline bool is_transient(cudaError_t error) {
   switch (error) {
     case cudaSuccess:
     case cudaErrorInvalidValue:
@@ -203,9 +203,9 @@ static inline bool may_pass(cudaError_t error) {
   }
 }
 
-// Asked once for each device and number of blocks, of blocks with as much shared memory as any launch asks for. An
-// error that may pass is no answer: the variant counts, so that the others keep their numbers, and a launch returns the
-// error.
+// Asked once for each device and number of blocks, of blocks with as much shared memory as any launch asks for. A
+// transient error is not remembered: the variant still counts, so that the others keep their numbers, and its launch
+// returns the error.
 template <enum arithmetic ARITHMETIC, class TILE, class PIECE>
 static bool can_run_cluster(unsigned blocks, size_t bytes) {
   enum { DEVICES = 64, NOT_ASKED = 0, NO, YES };
@@ -218,7 +218,7 @@ static bool can_run_cluster(unsigned blocks, size_t bytes) {
     cudaError_t error = ask_cluster(cluster_kernel<ARITHMETIC, TILE, PIECE>, blocks, bytes, ordinal, &layers);
     if (layers) error = ask_cluster(cluster_step_kernel<ARITHMETIC, TILE, PIECE>, blocks, bytes, ordinal, &step);
     (void)cudaGetLastError();
-    if (may_pass(error)) return true;
+    if (is_transient(error)) return true;
     answer.store(step ? YES : NO);
   }
   return answer.load() == YES;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# run_cases.sh PROGRAM...: runs a program of GoogleTest, and fails also if one of its cases ends the program with success
-# before the others have run. GoogleTest removes the file when it ends by itself.
+# run_cases.sh PROGRAM...: runs a GoogleTest program. Also fails if a case calls exit(0), which would skip the later cases.
+# GoogleTest removes the file after its last case.
 TEST_PREMATURE_EXIT_FILE=$(mktemp) || exit
 export TEST_PREMATURE_EXIT_FILE
 "$@" || { status=$?; rm -f "$TEST_PREMATURE_EXIT_FILE"; exit "$status"; }

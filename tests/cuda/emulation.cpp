@@ -298,9 +298,9 @@ State run_to_barrier() {
   return state;
 }
 
-/* Runs blocks until each waits at a barrier of the cluster, or has ended. Each runs in one go, or they take turns from
- * barrier to barrier, in either case in an order that is drawn: of what a block writes between two barriers of the
- * cluster, another one there may see all, nothing, or a part. */
+/* Runs blocks until each waits at a barrier of the cluster, or has ended. Each runs without a switch, or they switch at
+ * their barriers; the order is random either way. So between two barriers of the cluster a block may see all, none or
+ * part of what another writes. */
 void run_to_cluster_barrier() {
   static std::vector<size_t> ready;
   ready.clear();

@@ -1,5 +1,5 @@
-/* Clusters on the emulated CUDA: blocks that run together, each with shared memory of its own, and what a missing or
- * misplaced CLUSTER_SYNC does. */
+/* Clusters on the emulated CUDA: blocks run together, each with separate shared memory; a missing or misplaced
+ * CLUSTER_SYNC is found. */
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -231,7 +231,7 @@ __global__ void hand_over(unsigned *value, unsigned *seen) {
   if (blockIdx.x != WRITER && threadIdx.x == 0) *seen = *value;
 }
 
-// A block overwrites what is there for a while only: between two barriers of its own.
+// A block changes a value between two of its __syncthreads() barriers, then changes it back.
 __global__ void hide_for_a_while(unsigned *value, unsigned *seen) {
   GRID_BEGIN();
   if (blockIdx.x == 0 && threadIdx.x == 0) *value = 1;
@@ -241,7 +241,7 @@ __global__ void hide_for_a_while(unsigned *value, unsigned *seen) {
   if (blockIdx.x == 0 && threadIdx.x == 0) *value = 0;
 }
 
-// One block has many barriers of its own before it writes what another reads at once.
+// One block passes many __syncthreads() barriers before it writes what another reads at the start.
 __global__ void write_late(unsigned *value, unsigned *seen) {
   GRID_BEGIN();
   if (blockIdx.x == 1 && threadIdx.x == 0) *seen = *value;

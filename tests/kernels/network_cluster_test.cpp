@@ -110,7 +110,7 @@ TEST(NetworkClusterVariants, SayWhyThereAreNone) {
   EXPECT_EQ(refusal(l), "13 layers, more than 12");
 }
 
-/* Each in a process of its own, since what a device can do is asked once. */
+/* Each case has a separate process, since a process asks only once what a device can do. */
 class NetworkClusterDeathTest : public testing::Test {
  protected:
   void SetUp() override { testing::FLAGS_gtest_death_test_style = "threadsafe"; }
@@ -158,12 +158,7 @@ TEST_F(NetworkClusterDeathTest, AnErrorThatPassesChangesNoNumber) {
 std::vector<StepCase> cases() {
   const descent_loss softmax = DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, binary = DESCENT_LOSS_BINARY_CROSS_ENTROPY,
                      squared = DESCENT_LOSS_MEAN_SQUARED_ERROR;
-  const struct {
-    std::vector<int> widths;
-    descent_loss loss;
-    int64_t rows, step_rows;
-    Weights weights;
-  } shapes[] = {
+  const std::vector<StepShape> shapes = {
       {{1, 1}, squared, 1, 1, ONES},
       {{3, 2}, softmax, 15, 15, DRAWN},
       {{17, 3, 1}, binary, 16, 12, ONES},
@@ -179,21 +174,10 @@ std::vector<StepCase> cases() {
       {{3, 17, 140}, squared, 18, 18, DRAWN},
       {{8, 12, 7}, squared, 33, 20, HUGE_ONES},
   };
-  std::vector<StepCase> all;
-  int turn = 0;
-  for (const auto &shape : shapes)
-    for (const Arithmetic arithmetic : {FP32, TF32, BF16})
-      for (const bool drops : {false, true}) {
-        if (drops && (shape.rows > 500 || shape.widths.size() == 2)) continue;
-        const auto activation = static_cast<descent_activation>(turn % N_ACTIVATIONS);
-        const auto output = shape.loss == squared ? static_cast<descent_activation>(3 * turn % N_ACTIVATIONS)
-                                                  : DESCENT_ACTIVATION_IDENTITY;
-        const double smoothing = shape.loss != squared && turn % 3 == 0 ? 0.125 : 0;
-        all.push_back({arithmetic, shape.widths, activation, drops ? 0.25 : 0, shape.loss, output, smoothing,
-                       shape.rows, shape.step_rows, UNIFORM, shape.weights});
-        turn++;
-      }
-  return all;
+  return cases_of(shapes, [&](ptrdiff_t number, bool drops) {
+    const StepShape &shape = shapes[static_cast<size_t>(number)];
+    return drops && (shape.rows > 500 || shape.widths.size() == 2);
+  });
 }
 
 /* Without a rounding. Each shape with every arithmetic. */

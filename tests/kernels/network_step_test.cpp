@@ -125,12 +125,7 @@ TEST(NetworkStepVariants, PartialSumsSufficeForFewerRows) {
 std::vector<StepCase> cases() {
   const descent_loss softmax = DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, binary = DESCENT_LOSS_BINARY_CROSS_ENTROPY,
                      squared = DESCENT_LOSS_MEAN_SQUARED_ERROR;
-  const struct {
-    std::vector<int> widths;
-    descent_loss loss;
-    int64_t rows, step_rows;
-    Weights weights;
-  } shapes[] = {
+  const std::vector<StepShape> shapes = {
       {{1, 1}, squared, 1, 1, ONES},
       {{3, 2}, softmax, 127, 127, DRAWN},
       {{16, 17, 1}, binary, 128, 120, ONES},
@@ -144,24 +139,13 @@ std::vector<StepCase> cases() {
       {{5, 24, 30, 1}, binary, 1000, 999, TINY},
       {{8, 12, 7}, squared, 33, 20, HUGE_ONES},
   };
-  std::vector<StepCase> all;
-  int turn = 0;
-  for (const auto &shape : shapes)
-    for (const Arithmetic arithmetic : {FP32, TF32, BF16})
-      for (const bool drops : {false, true}) {
-        if (drops && shape.rows > 500) continue;
+  return cases_of(shapes, [&](ptrdiff_t number, bool drops) {
+    if (drops && shapes[static_cast<size_t>(number)].rows > 500) return true;
 #ifdef __SANITIZE_ADDRESS__ /* dropout draws its numbers without memory: with every second shape */
-        if (drops != ((&shape - shapes) % 2 == 1)) continue;
+    if (drops != (number % 2 == 1)) return true;
 #endif
-        const auto activation = static_cast<descent_activation>(turn % N_ACTIVATIONS);
-        const auto output = shape.loss == squared ? static_cast<descent_activation>(3 * turn % N_ACTIVATIONS)
-                                                  : DESCENT_ACTIVATION_IDENTITY;
-        const double smoothing = shape.loss != squared && turn % 3 == 0 ? 0.125 : 0;
-        all.push_back({arithmetic, shape.widths, activation, drops ? 0.25 : 0, shape.loss, output, smoothing,
-                       shape.rows, shape.step_rows, UNIFORM, shape.weights});
-        turn++;
-      }
-  return all;
+    return false;
+  });
 }
 
 /* As many layers as any variant takes, without a rounding. */

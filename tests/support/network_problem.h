@@ -34,6 +34,35 @@ struct StepCase {
   Weights weights;
 };
 
+struct StepShape {
+  std::vector<int> widths; /* of X and of each layer */
+  descent_loss loss;
+  int64_t rows, step_rows;
+  Weights weights;
+};
+
+/* Each shape in every arithmetic, with and without dropout, except where skips(number of the shape, dropout). Activations,
+ * those of the output, and smoothing take turns. */
+template <typename Skips>
+std::vector<StepCase> cases_of(const std::vector<StepShape> &shapes, Skips skips) {
+  std::vector<StepCase> all;
+  int turn = 0;
+  for (const StepShape &shape : shapes)
+    for (const Arithmetic arithmetic : {FP32, TF32, BF16})
+      for (const bool drops : {false, true}) {
+        if (skips(&shape - shapes.data(), drops)) continue;
+        const bool is_squared = shape.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
+        const auto activation = static_cast<descent_activation>(turn % N_ACTIVATIONS);
+        const auto output =
+            is_squared ? static_cast<descent_activation>(3 * turn % N_ACTIVATIONS) : DESCENT_ACTIVATION_IDENTITY;
+        const double smoothing = !is_squared && turn % 3 == 0 ? 0.125 : 0;
+        all.push_back({arithmetic, shape.widths, activation, drops ? 0.25 : 0, shape.loss, output, smoothing,
+                       shape.rows, shape.step_rows, UNIFORM, shape.weights});
+        turn++;
+      }
+  return all;
+}
+
 inline int64_t unit_of(enum element element) { return element == ELEMENT_BF16 ? 8 : 4; }
 inline int64_t whole_units(int64_t n, enum element element) {
   return (n + unit_of(element) - 1) / unit_of(element) * unit_of(element);

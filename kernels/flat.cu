@@ -192,6 +192,8 @@ cudaError_t launch_update(const struct update_launch *l, cudaStream_t stream) {
     CASE(UPDATE_RMSPROP);
     CASE(UPDATE_RMSPROP_MOMENTUM);
     CASE(UPDATE_ADAM);
+    case UPDATE_LARS:
+    case UPDATE_LAMB: break;
 #undef CASE
   }
   return cudaErrorInvalidValue;

@@ -342,6 +342,9 @@ static descent_status lower_operation(struct backend_program *program, struct lo
       break;
     case OP_DENSE_BACKWARD_INPUT: TRY(lower_input(program, range, index, l->rows, l->marks, &l->summed)); break;
     case OP_ACCUMULATE: CUDA_TRY(lower_accumulate(program, &op->accumulate)); break;
+    case OP_COMBINE:
+    case OP_ALLREDUCE:
+    case OP_TRUST_RATIO: return module_status(DESCENT_ERROR_UNSUPPORTED, "not on this device yet");
     case OP_GRADIENT_NORM:
       l->counted = metrics_of(program->plan, range, index);
       norm = norm_of(program, &op->norm, l->counted >= 0);

@@ -60,6 +60,9 @@ static size_t scratch_bytes(const struct plan *plan, int n_pieces, int64_t rows)
       case OP_DENSE_FORWARD:
       case OP_BACKWARD_OUTPUT:
       case OP_ACCUMULATE:
+      case OP_COMBINE:
+      case OP_ALLREDUCE:
+      case OP_TRUST_RATIO:
       case OP_METRICS:
       case OP_OUTPUT:
       case OP_KINDS: break;

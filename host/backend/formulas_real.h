@@ -116,6 +116,8 @@ FORMULA REAL TYPED(formula_update)(enum update_rule rule, const COEFFICIENTS *c,
     case UPDATE_NESTEROV: return TYPED(formula_nesterov)(c, w, gradient, moment1);
     case UPDATE_RMSPROP: return TYPED(formula_rmsprop)(c, w, gradient, moment2);
     case UPDATE_RMSPROP_MOMENTUM: return TYPED(formula_rmsprop_momentum)(c, w, gradient, moment1, moment2);
+    case UPDATE_LARS:
+    case UPDATE_LAMB:
     case UPDATE_ADAM: return TYPED(formula_adam)(c, w, gradient, moment1, moment2);
   }
   return TYPED(formula_gd)(c, w, gradient);

@@ -89,6 +89,7 @@ static void add_schedule(struct collector *c, const descent_train_options *o) {
   switch (o->schedule.kind) {
     case DESCENT_SCHEDULE_CONSTANT: add_text(c, "schedule", name); break;
     case DESCENT_SCHEDULE_EXPONENTIAL: add_format(c, "schedule", "%s:%s", name, gamma); break;
+    case DESCENT_SCHEDULE_POLYNOMIAL:
     case DESCENT_SCHEDULE_COSINE: add_format(c, "schedule", "%s:%s", name, minimum); break;
     case DESCENT_SCHEDULE_STEP: add_format(c, "schedule", "%s:%" PRId64 ":%s", name, o->schedule.every, gamma); break;
     case DESCENT_SCHEDULE_PLATEAU:

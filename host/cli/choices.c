@@ -208,6 +208,7 @@ static bool read_schedule(const char *text, descent_train_options *train) {
     case DESCENT_SCHEDULE_COSINE:
       train->schedule.minimum = f.count ? f.values[0] : 0;
       return f.count <= 1 && train->schedule.minimum >= 0;
+    case DESCENT_SCHEDULE_POLYNOMIAL: return false;
     case DESCENT_SCHEDULE_STEP:
     case DESCENT_SCHEDULE_PLATEAU:
       if (train->schedule.kind == DESCENT_SCHEDULE_STEP && f.count == 0) return false;

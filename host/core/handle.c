@@ -7,7 +7,8 @@
 #include "core/memory.h"
 #include "core/status.h"
 
-static const char *const kind_names[HANDLE_KINDS] = {"device", "dataset", "network", "trainer", "predictor"};
+static const char *const kind_names[HANDLE_KINDS] = {"device",  "dataset",   "network",
+                                                     "trainer", "predictor", "communicator"};
 
 descent_status handle_refuse(const void *object, enum handle_kind kind, const char *argument) {
   if (!object) return argument_refuse(argument);

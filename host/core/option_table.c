@@ -71,7 +71,9 @@ const struct train_option train_options[] = {
     REAL("dropout", dropout, true, is_share, share),
     REAL("label_smoothing", label_smoothing, true, is_share, share),
     REAL("min_delta", early_stopping.min_delta, true, is_loss_difference, from_0),
+    REAL("trust_coefficient", optimizer.trust_coefficient, true, is_positive, "a number above 0"),
     INTEGER("warmup_steps", schedule.warmup_steps, true, is_count, count),
+    REAL("warmup_epochs", schedule.warmup_epochs, true, is_from_0, from_0),
     INTEGER("epochs", epochs, true, is_count, count),
     INTEGER("patience", early_stopping.patience, true, is_count, "at least 1, or 0 to never stop early"),
     FLAG("nesterov", optimizer.nesterov, true),
@@ -85,6 +87,7 @@ const struct train_option train_options[] = {
     NAMED(schedule, schedule.kind),
     INTEGER("schedule every", schedule.every, false, is_positive_count, positive_count),
     REAL("schedule gamma", schedule.gamma, false, is_factor, "in (0, 1]"),
+    REAL("schedule power", schedule.power, false, is_positive, "a number above 0"),
     REAL("schedule minimum", schedule.minimum, false, is_from_0, "between 0 and the learning rate"),
     TEXT("checkpoint folder", checkpoint.folder),
     TEXT("resume", checkpoint.resume),
@@ -99,6 +102,7 @@ const struct train_option train_options[] = {
     INTEGER("keep_every_epochs", checkpoint.keep_every_epochs, false, is_count, some_or_none),
     FLAG("keep_best", checkpoint.keep_best, false),
     NAMED(fusion, gpu.fusion),
+    INTEGER("micro_batches", ranks.micro_batches, false, is_count, "at least 1, or 0 for one of each rank"),
 };
 const int n_train_options = sizeof train_options / sizeof *train_options;
 

@@ -34,8 +34,9 @@ static const descent_train_options train_defaults = {
                   .beta1 = 0.9,
                   .beta2 = 0.999,
                   .rho = 0.99,
-                  .epsilon = 1e-8},
-    .schedule = {.kind = DESCENT_SCHEDULE_CONSTANT, .every = 10, .gamma = 0.1},
+                  .epsilon = 1e-8,
+                  .trust_coefficient = 1e-3},
+    .schedule = {.kind = DESCENT_SCHEDULE_CONSTANT, .every = 10, .gamma = 0.1, .power = 1},
     .early_stopping = {.restore_best = true},
     .checkpoint = {.seconds = 60, .keep = 2, .rollback_factor = 0.1},
     .gpu = {.fusion = DESCENT_FUSION_AUTO},
@@ -58,7 +59,7 @@ static const descent_array array_defaults = {
   _Static_assert(offsetof(type, member) + SIZE_OF(type, member) == sizeof(type), #type " ends with padding")
 ENDS_WITH(descent_dataset_options, max_rows);
 ENDS_WITH(descent_network_options, activations);
-ENDS_WITH(descent_train_options, gpu);
+ENDS_WITH(descent_train_options, ranks);
 ENDS_WITH(descent_predict_options, fusion);
 ENDS_WITH(descent_preprocessing, y_scale);
 ENDS_WITH(descent_source, reserved);
@@ -70,6 +71,7 @@ GROUP_SIZE(schedule, 64);
 GROUP_SIZE(early_stopping, 64);
 GROUP_SIZE(checkpoint, 128);
 GROUP_SIZE(gpu, 32);
+GROUP_SIZE(ranks, 32);
 GROUP_SIZE(callbacks, 64);
 
 static void fill(const void *defaults, size_t known, void *options, size_t size) {
@@ -172,7 +174,7 @@ descent_status complete_train_options(const descent_train_options *given, descen
   if (status != DESCENT_OK) return status;
 #define UNSET(group) is_zero(out->group.reserved, sizeof out->group.reserved)
   if (UNSET(optimizer) && UNSET(schedule) && UNSET(early_stopping) && UNSET(checkpoint) && UNSET(callbacks) &&
-      UNSET(gpu))
+      UNSET(gpu) && UNSET(ranks))
     return DESCENT_OK;
 #undef UNSET
   return unknown_member(&train_kind);

@@ -66,6 +66,8 @@ enum update_rule {
   UPDATE_RMSPROP,
   UPDATE_RMSPROP_MOMENTUM,
   UPDATE_ADAM,
+  UPDATE_LARS,
+  UPDATE_LAMB,
 };
 
 static inline enum update_rule update_rule_from(descent_optimizer optimizer, bool has_momentum, bool nesterov) {
@@ -75,9 +77,14 @@ static inline enum update_rule update_rule_from(descent_optimizer optimizer, boo
     case DESCENT_OPTIMIZER_RMSPROP: return has_momentum ? UPDATE_RMSPROP_MOMENTUM : UPDATE_RMSPROP;
     case DESCENT_OPTIMIZER_ADAM:
     case DESCENT_OPTIMIZER_ADAMW: return UPDATE_ADAM;
+    case DESCENT_OPTIMIZER_LARS: return UPDATE_LARS;
+    case DESCENT_OPTIMIZER_LAMB: return UPDATE_LAMB;
   }
   return UPDATE_GD;
 }
+
+/* Does the rule scale the step of each layer's W by a trust ratio? b then has the rule without ratio and decay. */
+TERM_FUNCTION bool update_has_trust_ratio(enum update_rule rule) { return rule == UPDATE_LARS || rule == UPDATE_LAMB; }
 
 /* Which of moment1 and moment2 the rule keeps. */
 struct update_moments {
@@ -89,10 +96,12 @@ TERM_FUNCTION struct update_moments update_moments_of(enum update_rule rule) {
   switch (rule) {
     case UPDATE_GD: break;
     case UPDATE_MOMENTUM:
-    case UPDATE_NESTEROV: moments.moment1 = true; break;
+    case UPDATE_NESTEROV:
+    case UPDATE_LARS: moments.moment1 = true; break;
     case UPDATE_RMSPROP: moments.moment2 = true; break;
     case UPDATE_RMSPROP_MOMENTUM:
-    case UPDATE_ADAM: moments.moment1 = moments.moment2 = true; break;
+    case UPDATE_ADAM:
+    case UPDATE_LAMB: moments.moment1 = moments.moment2 = true; break;
   }
   return moments;
 }

@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/communicator.h"
 #include "core/memory.h"
 #include "core/status.h"
 #include "core/terms.h"
+#include "plan/operations.h"
 
 /* Numbers of the buffers, by layer, from which the ranges are built. */
 struct builder {
@@ -21,6 +23,7 @@ struct builder {
   int64_t max_ops; /* room in plan->ops */
   struct plan_handles at;
   int *A, *Z, *dZ; /* (layers + 1); A[0] = X, dZ[0] = dX */
+  int *active;     /* (layers + 1); with micro-batches */
   int64_t n_y;     /* columns of y: the class index, or one per output */
   int64_t n_out;   /* outputs K */
 };
@@ -83,6 +86,13 @@ static descent_status add_state(struct builder *s) {
   TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "gradients", -1, &at->gradients));
   if (has_part(s, PLAN_PART_ACCUMULATE))
     TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "kept_gradients", -1, &at->kept_gradients));
+  if (has_part(s, PLAN_PART_MICRO_BATCHES)) {
+    const int levels = plan_combine_levels(options_own_micro_batches(options));
+    TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, levels, n, "partial_gradients", -1, &at->partial_gradients));
+    TRY(add_buffer(plan, PLAN_STATE, PLAN_F64, 1, levels, "partial_losses", -1, &at->partial_losses));
+    for (int l = 1; l <= network->n_layers; l++)
+      TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, network->layers[l - 1].n_out, "active", l, &s->active[l]));
+  }
   const enum update_rule rule =
       update_rule_from(options->optimizer.kind, options->optimizer.momentum > 0, options->optimizer.nesterov);
   const struct update_moments moments = update_moments_of(rule);
@@ -198,6 +208,7 @@ static void append_statistics(const struct builder *s) {
         .A = s->A[l],
         .Z = s->Z[l],
         .layer_statistics = s->at.layer_statistics,
+        .active = s->active[l],
         .n = layer->n_out,
         .activation = layer->activation,
         .dropout = layer_dropout(s, l),
@@ -279,6 +290,22 @@ static void append_accumulate(const struct builder *s, bool adds) {
   };
 }
 
+static void append_combine(const struct builder *s) {
+  append(s, OP_COMBINE, 0)->combine = (struct plan_combine){
+      .gradients = s->at.gradients,
+      .partial_gradients = s->at.partial_gradients,
+      .scalars = s->at.scalars,
+      .partial_losses = s->at.partial_losses,
+      .n = s->network->n_parameters,
+      .levels = plan_combine_levels(options_own_micro_batches(s->options)),
+  };
+}
+
+static void append_allreduce(const struct builder *s) {
+  append(s, OP_ALLREDUCE, 0)->allreduce =
+      (struct plan_allreduce){.gradients = s->at.gradients, .scalars = s->at.scalars, .n = s->network->n_parameters};
+}
+
 static void append_norm(const struct builder *s) {
   append(s, OP_GRADIENT_NORM, 0)->norm = (struct plan_gradient_norm){
       .gradients = s->at.gradients,
@@ -291,7 +318,7 @@ static void append_norm(const struct builder *s) {
 static void append_update(const struct builder *s, bool measure) {
   const descent_train_options *o = s->options;
   const struct plan_handles *at = &s->at;
-  append(s, OP_UPDATE, 0)->update = (struct plan_update){
+  const struct plan_update update = {
       .parameters = at->parameters,
       .gradients = at->gradients,
       .moment1 = at->moment1,
@@ -307,9 +334,12 @@ static void append_update(const struct builder *s, bool measure) {
       .epsilon = o->optimizer.epsilon,
       .weight_decay = o->optimizer.weight_decay,
       .l2 = o->optimizer.l2,
+      .trust_coefficient = o->optimizer.trust_coefficient,
       .nesterov = o->optimizer.nesterov,
       .measure = measure,
   };
+  if (update_has_trust_ratio(update_rule_of(&update))) append(s, OP_TRUST_RATIO, 0)->update = update;
+  append(s, OP_UPDATE, 0)->update = update;
 }
 
 static void append_metrics(const struct builder *s) {
@@ -356,6 +386,27 @@ static struct step_ranges append_train(const struct builder *s, bool with_statis
   return ranges;
 }
 
+/* One micro-batch. */
+static struct plan_range append_micro_batch(const struct builder *s, bool with_statistics) {
+  const int first = s->plan->n_ops;
+  append_gather(s, true, true);
+  append_forward(s, true);
+  if (with_statistics) append_statistics(s);
+  append_loss(s, true);
+  append_backward(s);
+  append_combine(s);
+  return range_from(s, first);
+}
+
+static struct plan_range append_finish(const struct builder *s, bool with_statistics) {
+  const int first = s->plan->n_ops;
+  if (s->plan->communicator) append_allreduce(s);
+  append_norm(s);
+  append_update(s, with_statistics);
+  append_metrics(s);
+  return range_from(s, first);
+}
+
 static void append_parts(const struct builder *s) {
   struct plan *plan = s->plan;
   int first = plan->n_ops;
@@ -392,19 +443,20 @@ static struct plan_range append_evaluate(const struct builder *s, bool targets) 
 
 static descent_status allocate(struct builder *s) {
   const int64_t layers = s->network->n_layers;
-  enum { FIXED_BUFFERS = 24, OPS_PER_LAYER = 11, FIXED_OPS = 24 };
+  enum { FIXED_BUFFERS = 26, OPS_PER_LAYER = 11, FIXED_OPS = 26 };
   struct plan *plan = memory_allocate(1, sizeof *plan, "the plan");
   if (!plan) return DESCENT_ERROR_MEMORY;
   s->plan = plan;
-  plan->buffers = memory_allocate(FIXED_BUFFERS + 3 * layers, sizeof *plan->buffers, "the plan's buffers");
+  plan->buffers = memory_allocate(FIXED_BUFFERS + 4 * layers, sizeof *plan->buffers, "the plan's buffers");
   s->max_ops = FIXED_OPS + OPS_PER_LAYER * layers;
   plan->ops = memory_allocate(s->max_ops, sizeof *plan->ops, "the plan's operations");
   plan->segments = memory_allocate(layers, sizeof *plan->segments, "the plan's segments");
-  s->A = memory_allocate(3 * (layers + 1), sizeof *s->A, "the plan's layout");
+  s->A = memory_allocate(4 * (layers + 1), sizeof *s->A, "the plan's layout");
   if (!plan->buffers || !plan->ops || !plan->segments || !s->A) return DESCENT_ERROR_MEMORY;
   s->Z = s->A + layers + 1;
   s->dZ = s->Z + layers + 1;
-  for (int64_t l = 0; l <= layers; l++) s->A[l] = s->Z[l] = s->dZ[l] = PLAN_NONE;
+  s->active = s->dZ + layers + 1;
+  for (int64_t l = 0; l <= layers; l++) s->A[l] = s->Z[l] = s->dZ[l] = s->active[l] = PLAN_NONE;
   return DESCENT_OK;
 }
 
@@ -441,7 +493,13 @@ static descent_status build(struct builder s, int64_t batch, struct plan **plan,
   TRY(add_sources(&s));
   TRY(add_state(&s));
   TRY(add_batch(&s));
-  if (options) {
+  if (options && has_part(&s, PLAN_PART_MICRO_BATCHES)) {
+    if (options_ranks(options) > 1) s.plan->communicator = options->ranks.communicator;
+    s.plan->micro_batch = append_micro_batch(&s, false);
+    s.plan->micro_batch_with_statistics = append_micro_batch(&s, true);
+    s.plan->finish = append_finish(&s, false);
+    s.plan->finish_with_statistics = append_finish(&s, true);
+  } else if (options) {
     const struct step_ranges train = append_train(&s, false), with_statistics = append_train(&s, true);
     s.plan->train = train.whole;
     s.plan->forward = train.forward;

@@ -15,7 +15,8 @@ struct plan_handles {
   int parameters, gradients, moment1, moment2; /* moments: PLAN_NONE where the optimizer has none */
   int scalars, layer_statistics;
   int kept_gradients, dA, dX; /* PLAN_NONE unless their part is asked for */
-  int X, y, w, A, P;          /* A: of the output layer */
+  int partial_gradients, partial_losses;
+  int X, y, w, A, P; /* A: of the output layer */
 };
 
 /* Builds the plan for steps of at most `batch` >= 1 rows. `options` NULL: only the evaluate and predict ranges, without

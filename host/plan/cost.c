@@ -92,6 +92,8 @@ static double rule_flops(enum update_rule rule) {
     case UPDATE_RMSPROP: return 9;
     case UPDATE_RMSPROP_MOMENTUM: return 11;
     case UPDATE_ADAM: return 12;
+    case UPDATE_LARS: return 6;
+    case UPDATE_LAMB: return 14;
   }
   return 2;
 }
@@ -121,6 +123,12 @@ void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t row
       cost.bytes = (op->accumulate.adds ? 3 : 2) * (double)op->accumulate.n * FLOAT;
       cost.flops = op->accumulate.adds ? (double)op->accumulate.n : 0;
       break;
+    case OP_COMBINE: /* about one sum and one copy for each part */
+      cost.bytes = 4 * (double)op->combine.n * FLOAT;
+      cost.flops = (double)op->combine.n;
+      break;
+    case OP_ALLREDUCE: cost.bytes = 2 * (double)op->allreduce.n * FLOAT; break;
+    case OP_TRUST_RATIO: break;
     case OP_GRADIENT_NORM:
       cost.bytes = (double)plan->buffers[op->norm.gradients].cols * FLOAT;
       cost.flops = 2 * (double)plan->buffers[op->norm.gradients].cols;

@@ -17,7 +17,10 @@ static inline const char *plan_op_kind_name(enum plan_op_kind kind) {
     case OP_DENSE_BACKWARD_WEIGHTS: return "dense_backward_weights";
     case OP_DENSE_BACKWARD_INPUT: return "dense_backward_input";
     case OP_ACCUMULATE: return "accumulate";
+    case OP_COMBINE: return "combine";
+    case OP_ALLREDUCE: return "allreduce";
     case OP_GRADIENT_NORM: return "gradient_norm";
+    case OP_TRUST_RATIO: return "trust_ratio";
     case OP_UPDATE: return "update";
     case OP_STATISTICS: return "statistics";
     case OP_METRICS: return "metrics";
@@ -42,6 +45,18 @@ static inline bool plan_has_product(const struct plan_op *op) {
 /* The moments that the plan keeps tell whether there is momentum. */
 static inline enum update_rule update_rule_of(const struct plan_update *update) {
   return update_rule_from(update->optimizer, update->moment1 != PLAN_NONE, update->nesterov);
+}
+
+/* The range with which a training computes gradients: of a whole step, or of a part of one. */
+static inline struct plan_range plan_training(const struct plan *plan) {
+  return plan->train.count ? plan->train : plan->micro_batch;
+}
+
+/* Sums that a binary counter keeps while it adds this many parts. */
+static inline int plan_combine_levels(int64_t parts) {
+  int levels = 1;
+  while (INT64_C(1) << levels < parts) levels++;
+  return levels;
 }
 
 /* ---- the buffers of an operation ---- */
@@ -141,10 +156,34 @@ static inline int plan_uses(const struct plan_op *op, struct plan_use uses[PLAN_
       USE(o->kept_gradients, PLAN_FLAT, o->n, o->adds ? PLAN_READ : PLAN_WRITE);
       break;
     }
+    case OP_COMBINE: {
+      const struct plan_combine *o = &op->combine;
+      USE(o->gradients, PLAN_FLAT, o->n, PLAN_UPDATE);
+      USE(o->partial_gradients, PLAN_FLAT, o->n, PLAN_UPDATE);
+      USE(o->scalars, PLAN_STATISTIC, SCALAR_SLOTS, PLAN_UPDATE);
+      USE(o->partial_losses, PLAN_STATISTIC, o->levels, PLAN_UPDATE);
+      break;
+    }
+    case OP_ALLREDUCE: {
+      const struct plan_allreduce *o = &op->allreduce;
+      USE(o->gradients, PLAN_FLAT, o->n, PLAN_UPDATE);
+      USE(o->scalars, PLAN_STATISTIC, SCALAR_SLOTS, PLAN_UPDATE);
+      break;
+    }
     case OP_GRADIENT_NORM: {
       const struct plan_gradient_norm *o = &op->norm;
       USE(o->gradients, PLAN_FLAT, 0, PLAN_READ);
       USE(o->scalars, PLAN_STATISTIC, SCALAR_SLOTS, PLAN_UPDATE);
+      USE(o->layer_statistics, PLAN_STATISTIC, LAYER_SLOTS, PLAN_WRITE);
+      break;
+    }
+    case OP_TRUST_RATIO: {
+      const struct plan_update *o = &op->update;
+      USE(o->parameters, PLAN_FLAT, o->n, PLAN_READ);
+      USE(o->gradients, PLAN_FLAT, o->n, PLAN_READ);
+      USE(o->moment1, PLAN_FLAT, o->n, PLAN_READ);
+      USE(o->moment2, PLAN_FLAT, o->n, PLAN_READ);
+      USE(o->scalars, PLAN_STATISTIC, SCALAR_SLOTS, PLAN_READ);
       USE(o->layer_statistics, PLAN_STATISTIC, LAYER_SLOTS, PLAN_WRITE);
       break;
     }
@@ -155,7 +194,8 @@ static inline int plan_uses(const struct plan_op *op, struct plan_use uses[PLAN_
       USE(o->moment1, PLAN_FLAT, o->n, PLAN_UPDATE);
       USE(o->moment2, PLAN_FLAT, o->n, PLAN_UPDATE);
       USE(o->scalars, PLAN_STATISTIC, SCALAR_SLOTS, PLAN_READ);
-      USE(o->layer_statistics, PLAN_STATISTIC, LAYER_SLOTS, PLAN_WRITE);
+      USE(o->layer_statistics, PLAN_STATISTIC, LAYER_SLOTS,
+          update_has_trust_ratio(update_rule_of(o)) ? PLAN_UPDATE : PLAN_WRITE);
       break;
     }
     case OP_STATISTICS: {
@@ -163,6 +203,7 @@ static inline int plan_uses(const struct plan_op *op, struct plan_use uses[PLAN_
       USE(o->A, PLAN_ACTIVATION, o->n, PLAN_READ);
       USE(o->Z, PLAN_ACTIVATION, o->n, PLAN_READ);
       USE(o->layer_statistics, PLAN_STATISTIC, LAYER_SLOTS, PLAN_WRITE);
+      USE(o->active, PLAN_CONSTANT, o->n, PLAN_UPDATE);
       break;
     }
     case OP_METRICS: USE(op->metrics.scalars, PLAN_STATISTIC, SCALAR_SLOTS, PLAN_UPDATE); break;
@@ -206,6 +247,11 @@ static inline bool plan_source_holds(const struct plan *plan, int source, descen
   for (int i = 0; dtype == DESCENT_DTYPE_U8 && i < plan->n_ops; i++)
     if (plan->ops[i].kind == OP_GATHER && plan->ops[i].gather.source_X == source) return true;
   return false;
+}
+
+/* A step has 1 to `batch` rows; a part of a step may have none. */
+static inline bool plan_can_run(const struct plan *plan, const struct plan_step *step) {
+  return step->rows >= (step->micro_batches > 0 ? 0 : 1) && step->rows <= plan->batch;
 }
 
 /* bind: the buffer is a source, and data come with at least one row of a type that it holds. Otherwise false, with the

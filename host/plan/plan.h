@@ -53,6 +53,7 @@ enum plan_layer_slot {
   LAYER_STD,        /* statistics: population standard deviation of the same values */
   LAYER_DEAD,       /* statistics: fraction of units with |g'(Z)| < 1e-6 in every row of the step in which dropout keeps
                      * them */
+  LAYER_TRUST,      /* trust_ratio: factor of the update of W */
   LAYER_SLOTS
 };
 
@@ -64,7 +65,10 @@ enum plan_op_kind {
   OP_DENSE_BACKWARD_WEIGHTS,
   OP_DENSE_BACKWARD_INPUT,
   OP_ACCUMULATE,
+  OP_COMBINE,
+  OP_ALLREDUCE,
   OP_GRADIENT_NORM,
+  OP_TRUST_RATIO,
   OP_UPDATE,
   OP_STATISTICS,
   OP_METRICS,
@@ -79,7 +83,7 @@ enum plan_op_kind {
  *   X[r][j] = (x - shift[j]) * scale[j]
  *   y[r][k] = (source_y[s][k] - y_shift[k]) * y_scale[k]
  *   w[r]    = (source_w ? source_w[s] : 1) * (class_weight ? class_weight[(int)source_y[s][0]] : 1)
- * and scalars[SCALAR_WEIGHT_SUM] = sum w. All sources except source_X, and all constants, may be PLAN_NONE. Without
+ * and scalars[SCALAR_WEIGHT_SUM] = step.weight_sum, or sum w where that is 0. All sources except source_X, and all constants, may be PLAN_NONE. Without
  * source_y, neither y nor w nor the sum is written (they are PLAN_NONE in the predict range). An optional source that
  * is not bound is treated as PLAN_NONE. */
 struct plan_gather {
@@ -92,7 +96,7 @@ struct plan_gather {
 };
 
 /* Z = A_in W^T + b;  A = g(Z);  with dropout p > 0: A = keep(r, j) ? A / (1 - p) : 0, where keep is rng_keep() of
- * core/rng.h with (seed, layer, step.number, r * n_out + j). Z is PLAN_NONE unless slope_is_from_z() of core/terms.h.
+ * core/rng.h with (seed, layer, step.number, (step.batch_row + r) * n_out + j). Z is PLAN_NONE unless slope_is_from_z() of core/terms.h.
  * W is (n_out, n_in) at offset W of `parameters`, b (n_out) at offset b. */
 struct plan_dense_forward {
   int A_in, parameters, Z, A;
@@ -147,12 +151,39 @@ struct plan_accumulate {
   bool adds;
 };
 
+/* Adds the gradients of one micro-batch, number k = step.micro_batch of K = step.micro_batches, and its J to those of the ones before
+ * it, in the order of a binary counter. With t the number of trailing ones of k, the sum of parts k + 1 - 2^t .. k is
+ *   v = gradients;  v = partial_gradients[i] + v for i = 0 .. t-1
+ * and becomes partial_gradients[t]; that of the last part, k = K - 1, goes on with the sums that are left,
+ *   v = partial_gradients[i] + v for every i > t whose bit is set in K, ascending;  gradients = v.
+ * So a subtree of 2^t parts has the same bits wherever its parts are computed. The same with SCALAR_LOSS and
+ * partial_losses, whose values are shares of one J, since every part divides by the weight of the whole step. */
+struct plan_combine {
+  int gradients, partial_gradients; /* F32 (1, n), (levels, n) */
+  int scalars, partial_losses;      /* F64 (1, levels) */
+  int64_t n;                        /* floats of the flat buffers, gaps included */
+  int levels;                       /* at least 1, and 2^levels >= K */
+};
+
+/* gradients and SCALAR_LOSS become their sums over the ranks, in the same order over ranks as combine's over parts. */
+struct plan_allreduce {
+  int gradients, scalars;
+  int64_t n;
+};
+
 /* 2-norms of `gradients`, per layer and global, accumulated in double in an order independent of the thread count.
  * SCALAR_CLIP = clip_norm > 0 ? min(1, clip_norm / (norm + 1e-6)) : 1 (PyTorch's clip_grad_norm_). */
 struct plan_gradient_norm {
   int gradients, scalars, layer_statistics;
   double clip_norm;
 };
+
+/* For lars and lamb: LAYER_TRUST of each layer, from what the update that follows will read. With g as there, norms over
+ * the layer's W alone:
+ *   lars   trust_coefficient |w| / (|g| + weight_decay |w|)      (You, Gitman and Ginsburg 2017, equation 6)
+ *   lamb   |w| / |u|, u = m' + weight_decay w                    (You et al. 2020, algorithm 2)
+ * with m' = (m / (1 - beta1^t)) / (sqrt(s) / sqrt(1 - beta2^t) + epsilon) of the moments after the update; 1 where |w| or
+ * the denominator is 0. Writes nothing else. Does nothing while SCALAR_BAD_STEP is set. */
 
 /* For each parameter w, with gradient g = SCALAR_CLIP * gradient + l2 w, learning rate a = step.learning_rate and
  * t = step.number:
@@ -165,13 +196,17 @@ struct plan_gradient_norm {
  *   adam, adamw        m = beta1 m + (1 - beta1) g;  s = beta2 s + (1 - beta2) g^2;
  *                      w -= a / (1 - beta1^t) * m / (sqrt(s) / sqrt(1 - beta2^t) + epsilon)
  *
+ *   lars               W: v = momentum v + trust (g + weight_decay w);  w -= a v;  b: v = momentum v + g;  w -= a v
+ *   lamb               m and s as adam;  W: w -= a trust (m' + weight_decay w);  b: w -= a m'   (m' as in trust_ratio)
+ *
+ * where "all rules" leaves out lars and lamb, and trust is LAYER_TRUST of the layer.
  * moment1 holds v or m, moment2 holds s; PLAN_NONE where unused. The learning rate, the decay factor and the bias
  * corrections are computed in double and rounded once to the working type. Does nothing while SCALAR_BAD_STEP is set. */
 struct plan_update {
   int parameters, gradients, moment1, moment2, scalars, layer_statistics;
   int64_t n; /* floats of the flat buffers, gaps included */
   descent_optimizer optimizer;
-  double momentum, beta1, beta2, rho, epsilon, weight_decay, l2;
+  double momentum, beta1, beta2, rho, epsilon, weight_decay, l2, trust_coefficient;
   bool nesterov;
   bool measure; /* write LAYER_UPDATE and LAYER_PARAMETERS */
 };
@@ -179,6 +214,8 @@ struct plan_update {
 /* LAYER_MEAN, LAYER_STD and LAYER_DEAD of the op's `layer`. */
 struct plan_statistics {
   int A, Z, layer_statistics;
+  int active; /* F32 (1, n) or PLAN_NONE; made 1 for the units that are not dead here, and LAYER_DEAD counts those that
+               * are then not 1: over the parts of a step, once the host has zeroed it */
   int64_t n;
   descent_activation activation;
   double dropout;
@@ -207,8 +244,10 @@ struct plan_op {
     struct plan_dense_backward_weights weights;
     struct plan_dense_backward_input input;
     struct plan_accumulate accumulate;
+    struct plan_combine combine;
+    struct plan_allreduce allreduce;
     struct plan_gradient_norm norm;
-    struct plan_update update;
+    struct plan_update update; /* also of trust_ratio, which has all members of the update that follows it */
     struct plan_statistics statistics;
     struct plan_metrics metrics;
     struct plan_output output;
@@ -225,6 +264,7 @@ enum plan_part {
   PLAN_PART_BACKWARD = 1,       /* the range `backward` and its buffer dA */
   PLAN_PART_INPUT_GRADIENT = 2, /* with backward: the range `input_gradient` and its buffer dX */
   PLAN_PART_ACCUMULATE = 4,     /* with options and backward: the ranges keep_gradients and add_gradients */
+  PLAN_PART_MICRO_BATCHES = 8,  /* with options: micro_batch and finish in place of train, gradient and update */
 };
 
 struct plan {
@@ -254,17 +294,29 @@ struct plan {
   struct plan_range backward;       /* backward_output, then as in train; without options no weight gradients */
   struct plan_range input_gradient; /* after backward: dX */
   struct plan_range keep_gradients, add_gradients; /* before and after a backward whose gradients are to be added */
+
+  /* A step in micro-batches: micro_batch once for each of them, then finish. `batch` is then that of a micro-batch. */
+  struct plan_range micro_batch, micro_batch_with_statistics; /* gather .. the last dense_backward_weights, combine */
+  struct plan_range finish, finish_with_statistics; /* allreduce if there are ranks, gradient_norm .. metrics */
+  struct descent_communicator *communicator;        /* of the ranks, borrowed; NULL: one rank */
 };
 
-struct permutation; /* core/rng.h */
+struct permutation;          /* core/rng.h */
+struct descent_communicator; /* core/communicator.h */
 
 /* The values that change from step to step. */
 struct plan_step {
   int64_t number;    /* from 1, over the whole training; counter of the dropout masks and t of Adam */
   int64_t first_row; /* of the source, before the permutation */
-  int64_t rows;      /* 1 .. batch */
+  int64_t rows;      /* 1 .. batch; a micro-batch may have 0 */
   double learning_rate;
   const struct permutation *order; /* of the source's rows, for a gather that shuffles; NULL: not shuffled */
+
+  /* Of a micro-batch; 0 in a whole step. */
+  int64_t batch_row; /* its first row within the step */
+  int micro_batch;   /* its number among this rank's, from 0 */
+  int micro_batches; /* how many this rank has; 0: a whole step */
+  double weight_sum; /* sum of w over the whole step; 0: over the rows that are gathered */
 };
 
 #endif

@@ -8,6 +8,7 @@
 #include "core/number.h"
 #include "core/rng.h"
 #include "core/status.h"
+#include "plan/operations.h"
 #include "train/advice.h"
 #include "train/trainer.h"
 
@@ -41,7 +42,8 @@ static descent_status find_in_layers(const struct program *program, enum plan_op
   const struct plan *plan = program->plan;
   int64_t position;
   descent_status status = DESCENT_OK;
-  for (int i = plan->train.first; i < plan->train.first + plan->train.count; i++) {
+  const struct plan_range training = plan_training(plan);
+  for (int i = training.first; i < training.first + training.count; i++) {
     const struct plan_op *op = &plan->ops[i];
     const struct parameter_segment *segment = &plan->segments[op->layer ? op->layer - 1 : 0];
     if (op->kind != kind) continue;

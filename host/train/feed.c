@@ -115,7 +115,10 @@ static bool epoch_is_done(const struct fit *f) { return f->epoch_steps && f->at.
 
 static descent_status begin_dataset(struct fit *f) {
   f->order = permutation_create(f->options.seed, RNG_SHUFFLE, (uint64_t)f->at.epoch, (uint64_t)f->rows);
-  f->feed = (struct feed){.rows = f->rows, .order = f->epoch_steps > 1 ? &f->order : NULL};
+  f->feed = (struct feed){.rows = f->rows,
+                          .order = f->epoch_steps > 1 ? &f->order : NULL,
+                          .y = f->training->storage->y,
+                          .weights = f->training->storage->weights};
   dataset_expect_shuffled(f->training, true);
   return program_bind(&f->trainer->program, f->training);
 }
@@ -156,7 +159,7 @@ static descent_status end_epoch(struct fit *f, int64_t rows) {
 
 static descent_status bind_block(struct fit *f, const struct filler_block *block) {
   if (f->bound) return DESCENT_OK;
-  f->feed = (struct feed){.first = block->first, .rows = block->rows};
+  f->feed = (struct feed){.first = block->first, .rows = block->rows, .y = block->y, .weights = block->weights};
   f->trainer->first_row = block->first;
   f->bound = true;
   return block->rows ? program_bind_rows(&f->trainer->program, block->X, block->y, block->weights, block->rows)

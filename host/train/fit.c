@@ -64,8 +64,10 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   else
     TRY(trainer_class_weights(network, &f->options, &class_weights));
   int64_t block = f->validation ? program_evaluation_block(network, device, f->validation->rows) : 0;
-  const unsigned parts = f->options.callbacks.loss ? PLAN_PART_BACKWARD : 0;
-  TRY(trainer_create(network, device, &f->options, parts, f->batch, block, class_weights, &f->trainer));
+  TRY(micro_batches_create(network, &f->options, f->batch, class_weights, &f->cut));
+  const unsigned parts =
+      (f->options.callbacks.loss ? PLAN_PART_BACKWARD : 0) | (f->cut.total > 1 ? PLAN_PART_MICRO_BATCHES : 0);
+  TRY(trainer_create(network, device, &f->options, parts, f->cut.rows, block, class_weights, &f->trainer));
   TRY(own_loss_create(network, &f->options, f->trainer->program.plan->batch, &f->own_loss));
   TRY(feed_open(f));
   f->keep_best = f->validation && f->options.early_stopping.restore_best;
@@ -168,6 +170,8 @@ static descent_status run_steps(struct fit *f, int64_t count) {
   fill_steps(f, count, steps);
   if (f->own_loss.function)
     TRY(run_own_step(f, steps, with_statistics));
+  else if (f->cut.total > 1)
+    TRY(micro_batches_run(f, steps, count, with_statistics));
   else
     TRY(program_run(program, with_statistics ? program->plan->train_with_statistics : program->plan->train, steps,
                     count));
@@ -382,6 +386,7 @@ done:
   descent_dataset_free(f->aligned[0]);
   descent_dataset_free(f->aligned[1]);
   own_loss_clear(&f->own_loss);
+  micro_batches_clear(&f->cut);
   free(f->statistics);
   free(f->health);
   return status;

@@ -4,6 +4,7 @@
 
 #include "checkpoint/snapshot.h"
 #include "core/rng.h"
+#include "train/micro_batches.h"
 #include "train/own_loss.h"
 #include "train/trainer.h"
 
@@ -14,6 +15,7 @@ struct filler;
 struct feed {
   int64_t first, rows;
   const struct permutation *order; /* NULL: not shuffled */
+  const float *y, *weights;        /* on the host; weights NULL: 1 */
 };
 
 struct fit {
@@ -29,6 +31,7 @@ struct fit {
   int64_t kept_step;                /* the step of the parameters that the network holds; 0: the initial ones */
   double *statistics;               /* (layers, LAYER_SLOTS) */
   descent_layer_health *health;     /* (layers) */
+  struct micro_batches cut;         /* micro-batches of a step */
   struct own_loss own_loss;         /* of the caller; its function is NULL for the network's */
   char placement[400];
   struct fit_state at;   /* the position of the training; `seconds` excludes the time since `started` */

@@ -19,6 +19,7 @@ static double base_learning_rate(const descent_train_options *o, const struct sc
     case DESCENT_SCHEDULE_EXPONENTIAL: return o->optimizer.learning_rate * pow(o->schedule.gamma, (double)(epoch - 1));
     case DESCENT_SCHEDULE_COSINE: return cosine(o, step, total_steps);
     case DESCENT_SCHEDULE_PLATEAU: return plateau->learning_rate;
+    case DESCENT_SCHEDULE_POLYNOMIAL: break;
   }
   return o->optimizer.learning_rate;
 }

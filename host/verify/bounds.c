@@ -104,7 +104,7 @@ static int64_t doubtful_units(const struct backend_program *reference, const str
     bool alive = false, doubt = false;
     for (int64_t r = 0; r < step->rows; r++) {
       const int64_t rj = r * o->n + j;
-      if (reference_dropout(reference->plan, step, op->layer, o->dropout, rj) == 0) continue;
+      if (reference_dropout(reference->plan, step, op->layer, o->n, o->dropout, rj) == 0) continue;
       const struct interval a = bounds_unscaled(interval_exact(A[rj]), o->dropout);
       const struct interval slope = bounds_slope(o->activation, a, interval_exact(Z ? Z[rj] : 0));
       if (slope.lo >= threshold.hi || slope.hi <= -threshold.hi) alive = true;
@@ -158,6 +158,9 @@ static descent_status derive(const struct backend_program *reference, const stru
     case OP_DENSE_BACKWARD_WEIGHTS: return bounds_dense_backward_weights(reference, op, step, bounds);
     case OP_DENSE_BACKWARD_INPUT: return bounds_dense_backward_input(reference, op, step, bounds);
     case OP_ACCUMULATE: return bounds_accumulate(reference, op, bounds);
+    case OP_COMBINE:
+    case OP_ALLREDUCE:
+    case OP_TRUST_RATIO: break;
     case OP_GRADIENT_NORM: return bounds_gradient_norm(reference, op, step, bounds);
     case OP_UPDATE: return bounds_update(reference, op, step, inputs, bounds);
     case OP_STATISTICS: return bounds_statistics(reference, op, step, bounds);

@@ -75,7 +75,8 @@ descent_status bounds_dense_forward(const struct backend_program *reference, con
       const struct interval z = pre_activation(precision, product, b[j], reduced);
       const struct interval g =
           reduced ? bounds_activation_approximate(o->activation, z) : bounds_activation(o->activation, z);
-      const struct interval a = bounds_dropped(g, reference_dropout(reference->plan, step, op->layer, o->dropout, rj));
+      const struct interval a =
+          bounds_dropped(g, reference_dropout(reference->plan, step, op->layer, o->n_out, o->dropout, rj));
       A_bound[rj] = interval_bound(reduced ? interval_to_bf16(a) : a, A[rj]);
       if (Z) Z_bound[rj] = interval_bound(reduced ? interval_to_bf16(z) : z, Z[rj]);
     }
@@ -121,7 +122,7 @@ descent_status bounds_dense_backward_input(const struct backend_program *referen
   for (int64_t r = 0; r < step->rows; r++)
     for (int64_t i = 0; i < o->n_in; i++) {
       const int64_t ri = r * o->n_in + i;
-      const double factor = reference_dropout(reference->plan, step, op->layer - 1, o->dropout, ri);
+      const double factor = reference_dropout(reference->plan, step, op->layer - 1, o->n_in, o->dropout, ri);
       const struct interval a = bounds_unscaled(interval_exact(A[ri]), o->dropout);
       /* With a bf16 result, the product may be stored as bf16 before a separate pass. */
       const struct interval sum =

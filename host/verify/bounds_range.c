@@ -82,7 +82,8 @@ static descent_status dense_forward(const struct propagation *p, const struct pl
       const struct sum product = dot(A_in + r * o->n_in, W + j * o->n_in, 1, o->n_in);
       const double bias = reduced ? interval_bf16(b[j].lo) : b[j].lo;
       const struct interval z = bounds_summed(precision, bounds_plus(product, bias, 0));
-      A[rj] = activated(o->activation, z, reference_dropout(p->plan, p->step, op->layer, o->dropout, rj), reduced);
+      A[rj] = activated(o->activation, z, reference_dropout(p->plan, p->step, op->layer, o->n_out, o->dropout, rj),
+                        reduced);
       if (Z) Z[rj] = reduced ? interval_to_bf16(z) : z;
     }
   free(A_in);
@@ -138,7 +139,7 @@ static descent_status dense_backward_input(const struct propagation *p, const st
     for (int64_t i = 0; i < o->n_in; i++) {
       const int64_t ri = r * o->n_in + i;
       const struct interval product = bounds_summed(precision, dot(dZ + r * o->n_out, W + i, o->n_in, o->n_out));
-      const double factor = reference_dropout(p->plan, p->step, op->layer - 1, o->dropout, ri);
+      const double factor = reference_dropout(p->plan, p->step, op->layer - 1, o->n_in, o->dropout, ri);
       const struct interval d = bounds_dropped(sloped(p, o, product, ri), factor);
       dZ_below[ri] = reduced ? interval_to_bf16(d) : d;
     }

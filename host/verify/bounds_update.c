@@ -104,6 +104,8 @@ static struct element updated(const struct plan_update *o, const struct plan_ste
     case DESCENT_OPTIMIZER_SGD: return updated_sgd(o, step->learning_rate, w, v, g);
     case DESCENT_OPTIMIZER_RMSPROP: return updated_rmsprop(o, step->learning_rate, w, v, s, g);
     case DESCENT_OPTIMIZER_ADAM:
+    case DESCENT_OPTIMIZER_LARS:
+    case DESCENT_OPTIMIZER_LAMB:
     case DESCENT_OPTIMIZER_ADAMW: return updated_adam(o, step, w, v, s, g);
   }
   return (struct element){{-INFINITY, INFINITY}, {-INFINITY, INFINITY}, {-INFINITY, INFINITY}};

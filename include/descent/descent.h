@@ -203,14 +203,16 @@ DESCENT_API int descent_version_number(void);
 
 /* Update rules, as PyTorch defines them. gd is plain gradient descent, w -= alpha dJ/dw; sgd adds momentum (and
  * Nesterov's form); rmsprop (Hinton 2012); adam (Kingma and Ba 2015); adamw (Loshchilov and Hutter 2019). */
-#define DESCENT_OPTIMIZER_MAP(X) X(GD, "gd") X(SGD, "sgd") X(RMSPROP, "rmsprop") X(ADAM, "adam") X(ADAMW, "adamw")
+#define DESCENT_OPTIMIZER_MAP(X) \
+  X(GD, "gd") X(SGD, "sgd") X(RMSPROP, "rmsprop") X(ADAM, "adam") X(ADAMW, "adamw") X(LARS, "lars") X(LAMB, "lamb")
 
 #define DESCENT_SCHEDULE_MAP(X) \
   X(CONSTANT, "constant")       \
   X(STEP, "step")               \
   X(EXPONENTIAL, "exponential") \
   X(COSINE, "cosine")           \
-  X(PLATEAU, "plateau")
+  X(PLATEAU, "plateau")         \
+  X(POLYNOMIAL, "polynomial")
 
 #define DESCENT_TASK_MAP(X) X(AUTO, "auto") X(BINARY, "binary") X(CLASSES, "classes") X(REGRESSION, "regression")
 
@@ -287,6 +289,11 @@ typedef enum { DESCENT_PLACE_MAP(DESCENT_ENUM_PLACE) } descent_place;
   X(place, PLACE, DESCENT_PLACE_MAP)
 DESCENT_TERM_MAP(DESCENT_DECLARE_TERM)
 #undef DESCENT_DECLARE_TERM
+
+/* ---- ranks ------------------------------------------------------------------------------------------------------ */
+
+/* Connects the processes, or ranks, that train one network together. */
+typedef struct descent_communicator descent_communicator;
 
 /* ---- devices ---------------------------------------------------------------------------------------------------- */
 
@@ -905,7 +912,8 @@ typedef struct descent_train_options {
     double weight_decay;  /* decoupled: w -= learning_rate * weight_decay * w; all parameters; >= 0 */
     double l2;            /* coupled: adds l2 * w to the gradient, as PyTorch's weight_decay; all parameters; >= 0 */
     double clip_norm;     /* scales the gradient to at most this global 2-norm (PyTorch's clip_grad_norm_); 0: off */
-    uint64_t reserved[6];
+    double trust_coefficient; /* lars: factor of the trust ratio; > 0 */
+    uint64_t reserved[5];
   } optimizer;
 
   struct {
@@ -914,7 +922,9 @@ typedef struct descent_train_options {
     double gamma;         /* step, exponential, plateau: factor in (0, 1] */
     double minimum;       /* cosine, plateau: the smallest learning rate; >= 0 */
     int64_t warmup_steps; /* linear warm-up: learning_rate * t / warmup_steps at step t; 0: none */
-    uint64_t reserved[3];
+    double warmup_epochs; /* the same in epochs, at least 0; not with warmup_steps */
+    double power;         /* polynomial: of the share of steps that remain; > 0 */
+    uint64_t reserved[1];
   } schedule;
 
   /* On the validation loss, without validation data on the training loss. */
@@ -980,6 +990,15 @@ typedef struct descent_train_options {
     descent_fusion fusion; /* on: ERROR_UNSUPPORTED, with the reason, where no kernel takes the network */
     uint64_t reserved[3];
   } gpu;
+
+  /* descent_fit only. The rows of a step are cut into `micro_batches` contiguous parts of almost equal size. Their
+   * gradients are computed one after another, so a step needs the memory of one part, and added in a binary tree over the
+   * parts. With R ranks each computes the parts of one subtree, and the result has the same bits for every R. */
+  struct {
+    int64_t micro_batches;              /* M >= 1; 0: as many as there are ranks. R > 1 ranks take R 2^k */
+    descent_communicator *communicator; /* connects the ranks; borrowed until descent_fit returns; NULL: one rank */
+    uint64_t reserved[2];
+  } ranks;
 } descent_train_options;
 DESCENT_DECLARE_OPTIONS(descent_train_options)
 

@@ -198,7 +198,7 @@ TEST(Kernels, DropTheValuesThatTheGeneratorNames) {
   for (const struct kernels *k : tables())
     for (int64_t first : {0, 1, 3, 64, 1000003})
       for (int64_t n : {1, 2, 5, 63, 64, 65, 300}) {
-        const struct kernel_dropout dropout = {0x123456789abcdefULL, 77, 3, rng_drop_threshold(0.4), 2.5f};
+        const struct kernel_dropout dropout = {0x123456789abcdefULL, 77, 0, 3, rng_drop_threshold(0.4), 2.5f};
         std::vector<float> values((size_t)n, 2.0f);
         k->dropout(&dropout, first, values.data(), n);
         for (int64_t i = 0; i < n; i++)

@@ -120,6 +120,27 @@ Access access_of(const plan_op &op, const plan &plan, int64_t n_parameters, int6
         return {{{a.gradients, n_parameters}, {a.kept_gradients, n_parameters}}, {{a.gradients, n_parameters}}};
       return {{{a.gradients, n_parameters}}, {{a.kept_gradients, n_parameters}}};
     }
+    case OP_COMBINE: {
+      const plan_combine &c = op.combine;
+      EXPECT_EQ(c.n, n_parameters);
+      return {{{c.gradients, n_parameters}, {c.scalars, SCALAR_SLOTS}},
+              {{c.gradients, n_parameters},
+               {c.scalars, SCALAR_SLOTS},
+               {c.partial_gradients, c.levels * n_parameters},
+               {c.partial_losses, c.levels}}};
+    }
+    case OP_ALLREDUCE:
+      return {{{op.allreduce.gradients, n_parameters}, {op.allreduce.scalars, SCALAR_SLOTS}},
+              {{op.allreduce.gradients, n_parameters}, {op.allreduce.scalars, SCALAR_SLOTS}}};
+    case OP_TRUST_RATIO: {
+      const plan_update &u = op.update;
+      return {{{u.parameters, n_parameters},
+               {u.gradients, n_parameters},
+               {u.scalars, SCALAR_SLOTS},
+               {u.moment1, n_parameters, false},
+               {u.moment2, n_parameters, false}},
+              {{u.layer_statistics, layers * LAYER_SLOTS}}};
+    }
     case OP_GRADIENT_NORM:
       return {{{op.norm.gradients, n_parameters}, {op.norm.scalars, SCALAR_SLOTS}},
               {{op.norm.scalars, SCALAR_SLOTS}, {op.norm.layer_statistics, layers * LAYER_SLOTS}}};
@@ -168,7 +189,7 @@ std::vector<descent_train_options> option_table() {
 }
 
 std::string kinds_of(const plan &plan, plan_range range) {
-  static const char letters[] = "gflbwianusmo";
+  static const char letters[] = "gflbwiacrntusmo";
   static_assert(sizeof letters == OP_KINDS + 1, "a letter for each kind");
   std::string text;
   for (int i = range.first; i < range.first + range.count; i++) text += letters[plan.ops[i].kind];

@@ -123,7 +123,7 @@ class Training {
     for (int64_t t = 0; t < count; t++) {
       const int64_t first = t % epoch_steps * batch;
       made.push_back({t + 1, first, std::min(batch, rows_ - first), 0.01 / (1 + 0.1 * static_cast<double>(t)),
-                      &orders_[static_cast<size_t>(t / epoch_steps)]});
+                      &orders_[static_cast<size_t>(t / epoch_steps)], 0, 0, 0, 0});
     }
     return made;
   }

@@ -110,7 +110,7 @@ class Session {
 
   plan_step step(int64_t number) const {
     const int64_t batches = (case_.rows - 1) / case_.batch + 1, first = (number - 1) % batches * case_.batch;
-    return {number, first, std::min(case_.batch, case_.rows - first), 0.01, &order_};
+    return {number, first, std::min(case_.batch, case_.rows - first), 0.01, &order_, 0, 0, 0, 0};
   }
   int64_t steps() const { return (case_.rows - 1) / case_.batch + 1; }
 

@@ -126,7 +126,7 @@ inline void dense_forward(backend_program *program, const plan_op &op, const pla
       if (apart) z += b;
       if (manner.fault == SUMS_STORED_CUT) z = cut(z, 16);
       const int64_t rj = r * f.n_out + j;
-      const float factor = static_cast<float>(reference_dropout(&p, &step, op.layer, f.dropout, rj));
+      const float factor = static_cast<float>(reference_dropout(&p, &step, op.layer, f.n_out, f.dropout, rj));
       if (Z) Z[rj] = z;
       A[rj] = factor == 0 ? 0 : activated(f.activation, z, reduced) * factor;
     }
@@ -160,7 +160,7 @@ inline void dense_backward_input(backend_program *program, const plan_op &op, co
       float product = dot(p, dZ + r * d.n_out, 1, W + i, d.n_in, d.n_out, 0);
       if (p.precision == DESCENT_PRECISION_BF16 && manner.way != TOGETHER) product = to_bf16(product);
       const int64_t ri = r * d.n_in + i;
-      const float factor = static_cast<float>(reference_dropout(&p, &step, op.layer - 1, d.dropout, ri));
+      const float factor = static_cast<float>(reference_dropout(&p, &step, op.layer - 1, d.n_in, d.dropout, ri));
       const float g =
           slope(d.activation, static_cast<float>(A[ri]) * keep_probability, static_cast<float>(Z ? Z[ri] : 0));
       dZ_below[ri] = factor == 0 ? 0 : product * g * factor;

@@ -185,8 +185,8 @@ std::vector<Parameters> run(const Case &c, descent_precision precision, const co
   for (int64_t t = 0; t < STEPS; t++) {
     const permutation order = permutation_create(7, RNG_SHUFFLE, static_cast<uint64_t>(t / epoch_steps), ROWS);
     const int64_t first = t % epoch_steps * BATCH;
-    const plan_step step = {t + 1, first, std::min<int64_t>(BATCH, ROWS - first), options.optimizer.learning_rate,
-                            &order};
+    const plan_step step = {
+        t + 1, first, std::min<int64_t>(BATCH, ROWS - first), options.optimizer.learning_rate, &order, 0, 0, 0, 0};
     if (machine.manner == EXACTLY) {
       EXPECT_EQ(program_run(&program, program.plan->train, &step, 1), DESCENT_OK) << descent_last_error();
     } else {

@@ -255,6 +255,9 @@ void output_of(const plan *p, const plan_op &op, int *buffer, int64_t *offset) {
     case OP_ACCUMULATE:
       *buffer = op.accumulate.adds ? op.accumulate.gradients : op.accumulate.kept_gradients, *offset = p->segments[1].W;
       break;
+    case OP_COMBINE: *buffer = op.combine.gradients, *offset = p->segments[1].W; break;
+    case OP_ALLREDUCE: *buffer = op.allreduce.gradients, *offset = p->segments[1].W; break;
+    case OP_TRUST_RATIO: *buffer = op.update.layer_statistics, *offset = LAYER_TRUST; break;
     case OP_GRADIENT_NORM: *buffer = op.norm.scalars, *offset = SCALAR_GRADIENT_NORM; break;
     case OP_UPDATE: *buffer = op.update.parameters, *offset = p->segments[1].W; break;
     case OP_STATISTICS:

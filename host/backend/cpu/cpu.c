@@ -222,6 +222,9 @@ static descent_status run_op(struct backend_program *program, const struct plan_
     case OP_DENSE_BACKWARD_WEIGHTS: cpu_dense_backward_weights(program, op, step); break;
     case OP_DENSE_BACKWARD_INPUT: cpu_dense_backward_input(program, op, step); break;
     case OP_ACCUMULATE: cpu_accumulate(program, op); break;
+    case OP_COMBINE: cpu_combine(program, op, step); break;
+    case OP_ALLREDUCE: return cpu_allreduce(program, op);
+    case OP_TRUST_RATIO: return status_set(DESCENT_ERROR_UNSUPPORTED, "lars and lamb");
     case OP_GRADIENT_NORM: cpu_gradient_norm(program, op, step); break;
     case OP_UPDATE: cpu_update(program, op, step); break;
     case OP_STATISTICS: cpu_statistics(program, op, step); break;
@@ -246,7 +249,7 @@ static descent_status program_run(struct backend_program *program, struct plan_r
                                   const struct plan_step *steps, int64_t n_steps) {
   const double *bad_step = bad_step_flag(program, range);
   for (int64_t s = 0; s < n_steps; s++) {
-    if (steps[s].rows < 1 || steps[s].rows > program->plan->batch)
+    if (!plan_can_run(program->plan, &steps[s]))
       return status_set(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be 1 to %lld", (long long)steps[s].rows,
                         (long long)program->plan->batch);
     for (int i = 0; i < range.count; i++) {

@@ -63,9 +63,9 @@ static inline void cpu_spread(const struct backend_program *program, int64_t val
   for (int64_t tile = 0; tile < tiles; tile++) task(context, tile);
 }
 
-/* The dropout mask of a layer's activations at this step; threshold 0 when `dropout`, the probability p, is 0. */
+/* The dropout mask of a layer's activations, of width n, at this step; threshold 0 when `dropout`, the probability p, is 0. */
 struct kernel_dropout cpu_dropout(const struct backend_program *program, int layer, const struct plan_step *step,
-                                  double dropout);
+                                  int64_t n, double dropout);
 
 /* Each executes one op for one step. */
 descent_status cpu_gather(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
@@ -76,6 +76,8 @@ void cpu_dense_backward_input(struct backend_program *program, const struct plan
 void cpu_loss(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void cpu_backward_output(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void cpu_accumulate(struct backend_program *program, const struct plan_op *op);
+void cpu_combine(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+descent_status cpu_allreduce(struct backend_program *program, const struct plan_op *op);
 void cpu_gradient_norm(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void cpu_update(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void cpu_statistics(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);

@@ -71,10 +71,11 @@ struct dense {
 };
 
 struct kernel_dropout cpu_dropout(const struct backend_program *program, int layer, const struct plan_step *step,
-                                  double dropout) {
+                                  int64_t n, double dropout) {
   return (struct kernel_dropout){
       .seed = program->plan->seed,
       .step = (uint64_t)step->number,
+      .offset = step->batch_row * n,
       .layer = (uint32_t)layer,
       .threshold = rng_drop_threshold(dropout),
       .dropout_scale = (float)formula_dropout_scale(dropout),
@@ -168,7 +169,7 @@ static struct dense forward_prepare(const struct backend_program *program, const
 
 void cpu_dense_forward(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   struct dense d = forward_prepare(program, op, step->rows);
-  d.dropout = cpu_dropout(program, op->layer, step, op->forward.dropout);
+  d.dropout = cpu_dropout(program, op->layer, step, op->forward.n_out, op->forward.dropout);
   pool_run(program->device->pool, forward_tile, &d, d.tiling.count);
 }
 
@@ -220,7 +221,7 @@ static struct dense input_prepare(const struct backend_program *program, const s
 
 void cpu_dense_backward_input(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   struct dense d = input_prepare(program, op, step->rows);
-  d.dropout = cpu_dropout(program, op->layer - 1, step, op->input.dropout);
+  d.dropout = cpu_dropout(program, op->layer - 1, step, op->input.n_in, op->input.dropout);
   d.keep_probability = (float)formula_keep_probability(op->input.dropout);
   pool_run(program->device->pool, input_tile, &d, d.tiling.count);
 }

@@ -153,6 +153,6 @@ descent_status cpu_gather(struct backend_program *program, const struct plan_op 
   if (!g.source_y) return DESCENT_OK;
   double sum = 0;
   for (int64_t tile = 0; tile < tiles; tile++) sum += program->slots[tile];
-  cpu_doubles(program, o->scalars)[SCALAR_WEIGHT_SUM] = sum;
+  cpu_doubles(program, o->scalars)[SCALAR_WEIGHT_SUM] = step->weight_sum != 0 ? step->weight_sum : sum;
   return DESCENT_OK;
 }

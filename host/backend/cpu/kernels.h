@@ -9,9 +9,10 @@
 
 struct permutation;
 
-/* A dropout mask: rng_keep(seed, layer, step, index, threshold). Kept values are multiplied by dropout_scale. */
+/* A dropout mask: rng_keep(seed, layer, step, offset + index, threshold). Kept values are multiplied by dropout_scale. */
 struct kernel_dropout {
   uint64_t seed, step;
+  int64_t offset; /* of the first row's first element within the step */
   uint32_t layer, threshold;
   float dropout_scale; /* 1 / (1 - p) */
 };

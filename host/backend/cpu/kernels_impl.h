@@ -178,6 +178,7 @@ static void philox_words(const struct kernel_dropout *dropout, uint64_t block, u
 static void kernel_dropout(const struct kernel_dropout *dropout, int64_t first, float *restrict values, int64_t n) {
   const uint32_t threshold = dropout->threshold;
   const float dropout_scale = dropout->dropout_scale;
+  first += dropout->offset;
   for (int64_t j = 0; j < n;) {
     uint32_t words[WORDS];
     const int64_t skipped = (first + j) % 4; /* words of the first block that belong to earlier values */
@@ -265,7 +266,9 @@ static void kernel_update(enum update_rule rule, const struct update_coefficient
     case UPDATE_RMSPROP_MOMENTUM:
       LOOP(formula_rmsprop_momentum_f32(&c, w[j], gradient[j], &moment1[j], &moment2[j]));
       break;
-    case UPDATE_ADAM: LOOP(formula_adam_f32(&c, w[j], gradient[j], &moment1[j], &moment2[j])); break;
+    case UPDATE_ADAM:
+    case UPDATE_LARS:
+    case UPDATE_LAMB: LOOP(formula_adam_f32(&c, w[j], gradient[j], &moment1[j], &moment2[j])); break;
   }
 #undef LOOP
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "core/communicator.h"
 #include "plan/operations.h"
 
 /* ---- accumulation ---- */
@@ -35,6 +36,63 @@ void cpu_accumulate(struct backend_program *program, const struct plan_op *op) {
       .adds = o->adds,
   };
   cpu_spread(program, o->n, accumulate_tile, &a, cpu_tiles(o->n, CPU_PIECE));
+}
+
+/* ---- micro-batches and ranks ---- */
+
+struct combine {
+  const struct kernels *kernels;
+  float *gradients, *partial; /* (n), (levels, n) */
+  int64_t n;
+  int part, parts;
+};
+
+static void combine_tile(void *context, int64_t tile) {
+  const struct combine *c = context;
+  const int64_t begin = tile * CPU_PIECE, left = c->n - begin, n = left < CPU_PIECE ? left : CPU_PIECE;
+  float *value = c->gradients + begin;
+  int level = 0;
+  for (; c->part >> level & 1; level++) c->kernels->add(c->partial + level * c->n + begin, value, n);
+  if (c->part < c->parts - 1) {
+    memcpy(c->partial + level * c->n + begin, value, (size_t)n * sizeof *value);
+    return;
+  }
+  while (++level < 31)
+    if (c->parts >> level & 1) c->kernels->add(c->partial + level * c->n + begin, value, n);
+}
+
+static void combine_loss(double *value, double *partial, int part, int parts) {
+  int level = 0;
+  for (; part >> level & 1; level++) *value = partial[level] + *value;
+  if (part < parts - 1) {
+    partial[level] = *value;
+    return;
+  }
+  while (++level < 31)
+    if (parts >> level & 1) *value = partial[level] + *value;
+}
+
+void cpu_combine(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
+  const struct plan_combine *o = &op->combine;
+  struct combine c = {
+      .kernels = program->device->kernels,
+      .gradients = cpu_floats(program, o->gradients),
+      .partial = cpu_floats(program, o->partial_gradients),
+      .n = o->n,
+      .part = step->micro_batch,
+      .parts = step->micro_batches,
+  };
+  if (c.parts > 1) cpu_spread(program, o->n, combine_tile, &c, cpu_tiles(o->n, CPU_PIECE));
+  combine_loss(&cpu_doubles(program, o->scalars)[SCALAR_LOSS], cpu_doubles(program, o->partial_losses),
+               step->micro_batch, step->micro_batches);
+}
+
+descent_status cpu_allreduce(struct backend_program *program, const struct plan_op *op) {
+  const struct plan_allreduce *o = &op->allreduce;
+  struct descent_communicator *communicator = program->plan->communicator;
+  if (communicator_size(communicator) == 1) return DESCENT_OK;
+  return communicator->sum(communicator, cpu_floats(program, o->gradients), o->n,
+                           &cpu_doubles(program, o->scalars)[SCALAR_LOSS], 1);
 }
 
 /* ---- gradient norm ----------------------------------------------------------------------------------------------- */
@@ -177,10 +235,12 @@ void cpu_statistics(struct backend_program *program, const struct plan_op *op, c
   const float *A = cpu_floats(program, o->A);
   const int64_t n = step->rows * o->n;
   const double mean = kernels->sum(A, n) / (double)n;
-  struct kernel_dropout dropout = cpu_dropout(program, op->layer, step, o->dropout);
+  struct kernel_dropout dropout = cpu_dropout(program, op->layer, step, o->n, o->dropout);
   dropout.dropout_scale = 1;
-  memset(program->alive, 0, (size_t)o->n);
+  float *active = cpu_floats(program, o->active); /* (n) or NULL */
+  for (int64_t j = 0; j < o->n; j++) program->alive[j] = active && active[j] == 1;
   for (int64_t r = 0; r < step->rows; r++) mark_alive(program, o, &dropout, r * o->n);
+  for (int64_t j = 0; active && j < o->n; j++) active[j] = program->alive[j];
   int64_t dead = 0;
   for (int64_t j = 0; j < o->n; j++) dead += !program->alive[j];
   double *layer = cpu_doubles(program, o->layer_statistics) + (op->layer - 1) * LAYER_SLOTS;

@@ -49,10 +49,11 @@ void reference_softmax(const double *z, double *p, int64_t n) {
   for (int64_t k = 0; k < n; k++) p[k] /= sum;
 }
 
-double reference_dropout(const struct plan *plan, const struct plan_step *step, int layer, double dropout,
+double reference_dropout(const struct plan *plan, const struct plan_step *step, int layer, int64_t n, double dropout,
                          int64_t index) {
   if (dropout == 0) return 1;
-  return rng_keep(plan->seed, (uint32_t)layer, (uint64_t)step->number, (uint64_t)index, rng_drop_threshold(dropout))
+  return rng_keep(plan->seed, (uint32_t)layer, (uint64_t)step->number, (uint64_t)(step->batch_row * n + index),
+                  rng_drop_threshold(dropout))
              ? 1 / (1 - dropout)
              : 0;
 }

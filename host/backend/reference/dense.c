@@ -14,7 +14,7 @@ void reference_dense_forward(struct backend_program *program, const struct plan_
       double z = b[j];
       for (int64_t i = 0; i < o->n_in; i++) z += A_in[r * o->n_in + i] * W[j * o->n_in + i];
       const int64_t rj = r * o->n_out + j;
-      const double factor = reference_dropout(program->plan, step, op->layer, o->dropout, rj);
+      const double factor = reference_dropout(program->plan, step, op->layer, o->n_out, o->dropout, rj);
       if (Z) Z[rj] = z;
       A[rj] = factor == 0 ? 0 : reference_activate(o->activation, z) * factor;
     }
@@ -52,7 +52,7 @@ void reference_dense_backward_input(struct backend_program *program, const struc
       double d = 0;
       for (int64_t j = 0; j < o->n_out; j++) d += dZ[r * o->n_out + j] * W[j * o->n_in + i];
       const int64_t ri = r * o->n_in + i;
-      const double factor = reference_dropout(program->plan, step, op->layer - 1, o->dropout, ri);
+      const double factor = reference_dropout(program->plan, step, op->layer - 1, o->n_in, o->dropout, ri);
       const double a = A[ri] * (1 - o->dropout);
       dZ_below[ri] = factor == 0 ? 0 : d * reference_slope(o->activation, a, Z ? Z[ri] : 0) * factor;
     }

@@ -71,6 +71,7 @@ descent_status reference_gather(struct backend_program *program, const struct pl
         (source_w ? (double)source_w[s] : 1) * class_weight(program, op->class_weight, (double)source_y[s * op->n_y]);
     sum += w[r];
   }
-  if (source_y) reference_values(program, op->scalars)[SCALAR_WEIGHT_SUM] = sum;
+  if (source_y)
+    reference_values(program, op->scalars)[SCALAR_WEIGHT_SUM] = step->weight_sum != 0 ? step->weight_sum : sum;
   return DESCENT_OK;
 }

@@ -4,6 +4,8 @@
 
 #include "backend/formulas.h"
 #include "backend/reference/reference.h"
+#include "core/communicator.h"
+#include "core/status.h"
 #include "plan/operations.h"
 
 void reference_accumulate(struct backend_program *program, const struct plan_accumulate *op) {
@@ -14,6 +16,33 @@ void reference_accumulate(struct backend_program *program, const struct plan_acc
       gradients[i] += kept_gradients[i];
     else
       kept_gradients[i] = gradients[i];
+}
+
+/* The sum that ends with this part, by a binary counter over `levels` kept ones, `stride` values apart. */
+static void combine(double *value, double *kept, int64_t stride, const struct plan_step *step) {
+  int level = 0;
+  for (; step->micro_batch >> level & 1; level++) *value = kept[level * stride] + *value;
+  if (step->micro_batch < step->micro_batches - 1) {
+    kept[level * stride] = *value;
+    return;
+  }
+  while (++level < 31)
+    if (step->micro_batches >> level & 1) *value = kept[level * stride] + *value;
+}
+
+void reference_combine(struct backend_program *program, const struct plan_combine *op, const struct plan_step *step) {
+  double *gradients = reference_values(program, op->gradients);
+  double *partial = reference_values(program, op->partial_gradients);
+  for (int64_t i = 0; i < op->n; i++) combine(&gradients[i], partial + i, op->n, step);
+  combine(&reference_values(program, op->scalars)[SCALAR_LOSS], reference_values(program, op->partial_losses), 1, step);
+}
+
+/* The communicator adds gradients as float32, which other backends hold. */
+descent_status reference_allreduce(struct backend_program *program, const struct plan_allreduce *op) {
+  (void)op;
+  struct descent_communicator *communicator = program->plan->communicator;
+  if (communicator_size(communicator) == 1) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_UNSUPPORTED, "the reference computes on one rank");
 }
 
 void reference_gradient_norm(struct backend_program *program, const struct plan_gradient_norm *op,

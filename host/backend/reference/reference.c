@@ -141,6 +141,9 @@ static descent_status run_op(struct backend_program *program, const struct plan_
     case OP_DENSE_BACKWARD_WEIGHTS: reference_dense_backward_weights(program, &op->weights, step); break;
     case OP_DENSE_BACKWARD_INPUT: reference_dense_backward_input(program, op, step); break;
     case OP_ACCUMULATE: reference_accumulate(program, &op->accumulate); break;
+    case OP_COMBINE: reference_combine(program, &op->combine, step); break;
+    case OP_ALLREDUCE: return reference_allreduce(program, &op->allreduce);
+    case OP_TRUST_RATIO: return status_set(DESCENT_ERROR_UNSUPPORTED, "lars and lamb");
     case OP_GRADIENT_NORM: reference_gradient_norm(program, &op->norm, step); break;
     case OP_UPDATE: reference_update(program, &op->update, step); break;
     case OP_STATISTICS: reference_statistics(program, op, step); break;
@@ -164,7 +167,7 @@ static descent_status program_run(struct backend_program *program, struct plan_r
                                   const struct plan_step *steps, int64_t n_steps) {
   descent_status status = DESCENT_OK;
   for (int64_t s = 0; s < n_steps; s++) {
-    if (steps[s].rows < 1 || steps[s].rows > program->plan->batch)
+    if (!plan_can_run(program->plan, &steps[s]))
       return status_set(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be 1 to %lld", (long long)steps[s].rows,
                         (long long)program->plan->batch);
     for (int i = 0; i < range.count; i++) TRY(run_op(program, &program->plan->ops[range.first + i], &steps[s]));

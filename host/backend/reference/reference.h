@@ -39,7 +39,7 @@ void reference_softmax(const double *z, double *p, int64_t n);
 
 /* The factor of element `index` of a layer under dropout with probability p = `dropout`: 0, or 1 / (1 - p) if it is
  * kept. */
-double reference_dropout(const struct plan *plan, const struct plan_step *step, int layer, double dropout,
+double reference_dropout(const struct plan *plan, const struct plan_step *step, int layer, int64_t n, double dropout,
                          int64_t index);
 
 descent_status reference_gather(struct backend_program *program, const struct plan_gather *op,
@@ -53,6 +53,8 @@ void reference_dense_backward_weights(struct backend_program *program, const str
 void reference_dense_backward_input(struct backend_program *program, const struct plan_op *op,
                                     const struct plan_step *step);
 void reference_accumulate(struct backend_program *program, const struct plan_accumulate *op);
+void reference_combine(struct backend_program *program, const struct plan_combine *op, const struct plan_step *step);
+descent_status reference_allreduce(struct backend_program *program, const struct plan_allreduce *op);
 void reference_gradient_norm(struct backend_program *program, const struct plan_gradient_norm *op,
                              const struct plan_step *step);
 void reference_update(struct backend_program *program, const struct plan_update *op, const struct plan_step *step);

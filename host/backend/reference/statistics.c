@@ -11,7 +11,7 @@ static bool is_dead(const struct backend_program *program, const struct plan_op 
   const double *A = reference_values(program, o->A), *Z = reference_values(program, o->Z);
   for (int64_t r = 0; r < step->rows; r++) {
     const int64_t rj = r * o->n + unit;
-    if (reference_dropout(program->plan, step, op->layer, o->dropout, rj) == 0) continue;
+    if (reference_dropout(program->plan, step, op->layer, o->n, o->dropout, rj) == 0) continue;
     if (!(fabs(reference_slope(o->activation, A[rj] * (1 - o->dropout), Z ? Z[rj] : 0)) < 1e-6)) return false;
   }
   return true;
@@ -27,7 +27,12 @@ void reference_statistics(struct backend_program *program, const struct plan_op 
   for (int64_t i = 0; i < count; i++) mean += A[i] / (double)count;
   for (int64_t i = 0; i < count; i++) variance += (A[i] - mean) * (A[i] - mean) / (double)count;
   int64_t dead = 0;
-  for (int64_t j = 0; j < o->n; j++) dead += is_dead(program, op, step, j);
+  double *active = reference_values(program, o->active); /* (n) or NULL */
+  for (int64_t j = 0; j < o->n; j++) {
+    const bool is_active = !is_dead(program, op, step, j) || (active && active[j] == 1);
+    if (active && is_active) active[j] = 1;
+    dead += !is_active;
+  }
   layer[LAYER_MEAN] = mean;
   layer[LAYER_STD] = sqrt(variance);
   layer[LAYER_DEAD] = (double)dead / (double)o->n;

@@ -1,0 +1,78 @@
+/* What connects the ranks of a training: the processes that compute its micro-batches together. A communicator moves
+ * bytes between ranks through a transport (MPI, or threads in tests); everything else is built from that, so its
+ * results have the same bits with every transport. Its functions are collective: every rank calls the same ones in the
+ * same order. They may be called on one thread only. */
+#ifndef DESCENT_CORE_COMMUNICATOR_H
+#define DESCENT_CORE_COMMUNICATOR_H
+
+#include <descent/descent.h>
+
+#include "core/handle.h"
+
+/* Bytes to or from another rank. Messages between two ranks arrive in the order in which they are sent. */
+struct message {
+  int peer;
+  bool receives;
+  void *data; /* only read where it is sent */
+  int64_t bytes;
+};
+
+enum { TRANSPORT_INTERFACE = 1, TRANSPORT_HOST = 64 };
+
+struct transport {
+  int interface; /* TRANSPORT_INTERFACE of the build */
+  int rank, size;
+  int local_rank, local_size; /* among the ranks of this host */
+  char host[TRANSPORT_HOST];
+  /* Sends and receives the messages, in any order among them, and waits for all. After `seconds` without any progress:
+   * false, with a rank that has not answered in *silent; -1 in *silent: the transport itself failed, `reason` says how. */
+  bool (*exchange)(struct transport *transport, const struct message *messages, int n, double seconds, int *silent,
+                   char *reason, size_t size);
+  /* Ends the processes of all ranks with this exit code, where the transport can; may return. */
+  void (*abort)(struct transport *transport, int code);
+  void (*close)(struct transport *transport);
+};
+
+/* The public communicator. */
+struct descent_communicator {
+  struct handle handle;
+  struct transport *transport;
+  double seconds; /* without an answer, after which a rank counts as lost */
+  char *hosts;    /* (size, TRANSPORT_HOST) */
+  float *scratch; /* of `sum`, grown as needed */
+  int64_t n_scratch;
+  /* Each rank's `values` and `scalars` become their sums over the ranks, in the order of a binary counter over the
+   * ranks, as in plan_combine; the same bits on every rank. A pointer, since a module of a device calls it. */
+  descent_status (*sum)(struct descent_communicator *communicator, float *values, int64_t n, double *scalars,
+                        int n_scalars);
+};
+
+/* NULL is the communicator of one rank, here and below. */
+static inline int communicator_size(const struct descent_communicator *communicator) {
+  return communicator ? communicator->transport->size : 1;
+}
+static inline int communicator_rank(const struct descent_communicator *communicator) {
+  return communicator ? communicator->transport->rank : 0;
+}
+
+/* `all` (size, bytes) receives the `bytes` of every rank. ERROR_DEVICE where a rank has not answered. */
+descent_status communicator_gather(struct descent_communicator *communicator, const void *own, int64_t bytes,
+                                   void *all);
+/* Every rank has the data of rank 0. */
+descent_status communicator_broadcast(struct descent_communicator *communicator, void *data, int64_t bytes);
+/* Call where every rank has either succeeded or failed: on all of them the status and the text of the lowest rank that
+ * failed, the text beginning with "rank 3 (node7): " where there are several ranks; OK if none did. */
+descent_status communicator_agree(struct descent_communicator *communicator, descent_status own);
+
+/* M, and how many of them a rank computes. */
+static inline int options_ranks(const descent_train_options *options) {
+  return communicator_size(options->ranks.communicator);
+}
+static inline int64_t options_micro_batches(const descent_train_options *options) {
+  return options->ranks.micro_batches ? options->ranks.micro_batches : options_ranks(options);
+}
+static inline int64_t options_own_micro_batches(const descent_train_options *options) {
+  return options_micro_batches(options) / options_ranks(options);
+}
+
+#endif

@@ -19,11 +19,29 @@ if ! command -v "$nvcc" >/dev/null; then
   exit 0
 fi
 
+# with_includes FILE...: the files, and those of this repository that they include.
+with_includes() {
+  known=
+  while [ $# -gt 0 ]; do
+    file=$1
+    shift
+    case "$known " in *" $file "*) continue ;; esac
+    known="$known $file"
+    for name in $(sed -n 's/^ *#include ["<]\([^">]*\)[">].*/\1/p' "$file"); do
+      for folder in kernels host include; do
+        [ ! -f "$folder/$name" ] || set -- "$@" "$folder/$name"
+      done
+    done
+  done
+  echo "$known"
+}
+
+# Without comments, so that rewording one keeps the result.
 if [ "${1:-}" = --fingerprint ]; then
   cd "$root"
-  { "$nvcc" --version && cat bench/check_kernels.sh kernels/CMakeLists.txt cmake/DescentCuda.cmake kernels/*.cu \
-    kernels/*.cuh kernels/*.h include/descent/*.h host/*/*.h; } |
-    sha256sum | cut -d ' ' -f 1
+  # shellcheck disable=SC2046 # a list of names without spaces
+  { "$nvcc" --version && cat bench/check_kernels.sh kernels/CMakeLists.txt cmake/DescentCuda.cmake &&
+    cat $(with_includes kernels/*.cu) | "${CC:-cc}" -fpreprocessed -dD -E -P -w -x c++ -; } | sha256sum | cut -d ' ' -f 1
   exit 0
 fi
 

@@ -417,8 +417,15 @@ TEST(Plan, TakesTrustRatiosFromWhatTheUpdateReads) {
       EXPECT_EQ(kinds_of(*p.plan, range), has_trust ? "ntum" : "num");
       if (!has_trust) continue;
       const plan_op &trust = p.plan->ops[range.first + 1], &update = p.plan->ops[range.first + 2];
-      EXPECT_EQ(memcmp(&trust.update, &update.update, sizeof trust.update), 0);
-      EXPECT_EQ(update.update.trust_coefficient, options.optimizer.trust_coefficient);
+      for (const plan_update &u : {trust.update, update.update}) {
+        EXPECT_EQ(u.parameters, p.at.parameters);
+        EXPECT_EQ(u.gradients, p.at.gradients);
+        EXPECT_EQ(u.moment1, p.at.moment1);
+        EXPECT_EQ(u.moment2, p.at.moment2);
+        EXPECT_EQ(u.optimizer, options.optimizer.kind);
+        EXPECT_EQ(u.trust_coefficient, options.optimizer.trust_coefficient);
+        EXPECT_EQ(u.epsilon, options.optimizer.epsilon);
+      }
       double flops, bytes;
       plan_op_cost(p.plan, &trust, 8, &flops, &bytes);
       const bool is_lamb = options.optimizer.kind == DESCENT_OPTIMIZER_LAMB;

@@ -266,9 +266,9 @@ static void kernel_update(enum update_rule rule, const struct update_coefficient
     case UPDATE_RMSPROP_MOMENTUM:
       LOOP(formula_rmsprop_momentum_f32(&c, w[j], gradient[j], &moment1[j], &moment2[j]));
       break;
-    case UPDATE_ADAM:
-    case UPDATE_LARS:
-    case UPDATE_LAMB: LOOP(formula_adam_f32(&c, w[j], gradient[j], &moment1[j], &moment2[j])); break;
+    case UPDATE_ADAM: LOOP(formula_adam_f32(&c, w[j], gradient[j], &moment1[j], &moment2[j])); break;
+    case UPDATE_LARS: LOOP(formula_lars_f32(&c, w[j], gradient[j], &moment1[j])); break;
+    case UPDATE_LAMB: LOOP(formula_lamb_f32(&c, w[j], gradient[j], &moment1[j], &moment2[j])); break;
   }
 #undef LOOP
 }

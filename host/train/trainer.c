@@ -82,6 +82,10 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "schedule %s: not available for steps by hand; use constant and descent_trainer_set_learning_rate",
                    descent_schedule_name(options->schedule.kind)));
+  if (options->schedule.warmup_epochs > 0)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "warmup_epochs %g: not available for steps by hand, which have no epochs; use warmup_steps",
+                   options->schedule.warmup_epochs));
   TRY(trainer_class_weights(network, options, &class_weights));
   TRY(trainer_create(network, device, options, 0, batch, 0, class_weights, trainer));
 done:

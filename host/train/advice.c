@@ -22,7 +22,7 @@ const char *advice_clipping(const descent_train_options *options) {
 }
 
 const char *advice_warmup(const descent_train_options *options) {
-  return options->schedule.warmup_steps > 0 ? NULL : "a warm-up";
+  return options->schedule.warmup_steps > 0 || options->schedule.warmup_epochs > 0 ? NULL : "a warm-up";
 }
 
 const char *advice_normalisation(const descent_network *network) {

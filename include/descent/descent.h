@@ -920,10 +920,12 @@ typedef struct descent_train_options {
     descent_schedule kind;
     int64_t every;        /* step: epochs between two factors; plateau: epochs without improvement before one */
     double gamma;         /* step, exponential, plateau: factor in (0, 1] */
-    double minimum;       /* cosine, plateau: the smallest learning rate; >= 0 */
+    double minimum;       /* cosine, polynomial, plateau: the smallest learning rate; >= 0 */
     int64_t warmup_steps; /* linear warm-up: learning_rate * t / warmup_steps at step t; 0: none */
-    double warmup_epochs; /* the same in epochs, at least 0; not with warmup_steps */
-    double power;         /* polynomial: of the share of steps that remain; > 0 */
+    double warmup_epochs; /* the same in epochs, of which it may be a fraction, rounded to whole steps; not with
+                             warmup_steps, not for steps by hand; 0: none */
+    double power;         /* polynomial: minimum + (learning_rate - minimum) * (share of the steps left)^power, over the
+                             steps after the warm-up; > 0 */
     uint64_t reserved[1];
   } schedule;
 

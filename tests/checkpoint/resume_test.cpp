@@ -64,7 +64,7 @@ TEST_P(Resume, FromEveryStepEndsWithTheSameBits) {
 static std::vector<Case> all_cases() {
   std::vector<Case> cases;
   for (int o = 0; o < N_OPTIMIZERS; o++)
-    for (int s = DESCENT_SCHEDULE_CONSTANT; s <= DESCENT_SCHEDULE_PLATEAU; s++)
+    for (int s = DESCENT_SCHEDULE_CONSTANT; s <= DESCENT_SCHEDULE_POLYNOMIAL; s++)
       for (double dropout : {0.0, 0.3})
         for (int threads : {1, 2})
           cases.push_back({static_cast<descent_optimizer>(o), static_cast<descent_schedule>(s), dropout, threads});
@@ -106,6 +106,13 @@ INSTANTIATE_TEST_SUITE_P(
                             [](Job &job) {
                               job.options.early_stopping.patience = 2;
                               job.options.optimizer.learning_rate = 0.5;
+                            }},
+                    Variant{"warmup_epochs",
+                            [](Job &job) {
+                              job.options.schedule.kind = DESCENT_SCHEDULE_POLYNOMIAL;
+                              job.options.schedule.warmup_steps = 0;
+                              job.options.schedule.warmup_epochs = 2.5;
+                              job.options.schedule.minimum = 0.001;
                             }},
                     Variant{"full_batch", [](Job &job) { job.options.batch_size = 0; }},
                     Variant{"regression",

@@ -534,6 +534,34 @@ TEST_F(EmulatedFusion, OnSaysWhyItCannotBe) {
   emulation.configure("");
 }
 
+/* An update that waits for norms of every layer is a kernel of its own; the layers may be one kernel all the same. */
+TEST_F(EmulatedFusion, LeavesTrustRatiosOutOfWholeSteps) {
+  for (const descent_optimizer optimizer : {DESCENT_OPTIMIZER_LARS, DESCENT_OPTIMIZER_LAMB}) {
+    Case c = {"", {8, 400, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_BF16};
+    for (const bool autotune : {false, true}) {
+      SCOPED_TRACE(std::string(descent_optimizer_name(optimizer)) + (autotune ? ", timed" : ""));
+      c.widths = {8, 400, 4};
+      Training wide(c);
+      wide.options.optimizer.kind = optimizer;
+      wide.options.autotune = autotune;
+      wide.options.gpu.fusion = DESCENT_FUSION_ON;
+      EXPECT_EQ(wide.compile(), DESCENT_ERROR_UNSUPPORTED);
+      EXPECT_STREQ(descent_last_error(),
+                   "fusion on: layer 1 has 400 outputs, more than 320; for a whole step, lars and lamb have a trust "
+                   "ratio; use auto or off");
+      wide.close();
+      wide.options.gpu.fusion = DESCENT_FUSION_AUTO;
+      EXPECT_EQ(wide.compile(), DESCENT_OK) << descent_last_error();
+      c.widths = {8, 16, 4};
+      Training narrow(c);
+      narrow.options = wide.options;
+      narrow.options.gpu.fusion = DESCENT_FUSION_ON;
+      ASSERT_EQ(narrow.compile(), DESCENT_OK) << descent_last_error();
+      EXPECT_TRUE(begins(path_of_layers(narrow.program, narrow.program.plan->train), "fused "));
+    }
+  }
+}
+
 /* Drawn, a training is fused or not, by each kind that takes it; the parts of a step give its bits. */
 TEST_F(EmulatedFusion, EveryChoiceIsDrawn) {
   enum { MOST = 40 };

@@ -21,6 +21,43 @@ TEST_F(EmulatedModule, GivesTheSameBytesInAnyOrderOfBlocksAndStreams) {
   }
 }
 
+/* Of lars and lamb, in networks with layers of one piece of the flat buffers and of several, with and without a kernel
+ * for several layers. */
+Bytes trained_by_trust(const Case &c, descent_optimizer optimizer, descent_fusion fusion) {
+  Training training(c);
+  training.options.optimizer.kind = optimizer;
+  training.options.optimizer.weight_decay = 0.01;
+  training.options.optimizer.l2 = 0.001;
+  training.options.optimizer.momentum = 0.9;
+  training.options.gpu.fusion = fusion;
+  EXPECT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+  all_at_once(training);
+  return training.state();
+}
+
+TEST_F(EmulatedModule, TrustRatiosAreTheSameInAnyOrderOfBlocks) {
+  std::vector<Case> all(std::begin(cases), std::end(cases));
+  for (const descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_BF16})
+    all.push_back({"several pieces",
+                   {33, 150, 21, 3},
+                   DESCENT_ACTIVATION_RELU,
+                   DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
+                   0,
+                   precision});
+  for (const Case &c : all)
+    for (const descent_optimizer optimizer : {DESCENT_OPTIMIZER_LARS, DESCENT_OPTIMIZER_LAMB})
+      for (const descent_fusion fusion : {DESCENT_FUSION_OFF, DESCENT_FUSION_ON}) {
+        SCOPED_TRACE(std::string(c.name) + ", " + descent_optimizer_name(optimizer) + ", fusion " +
+                     descent_fusion_name(fusion));
+        const Bytes expected = trained_by_trust(c, optimizer, fusion);
+        for (const char *how : {"seed=2", "seed=3,late=1"}) {
+          emulation.configure(how);
+          expect_same(trained_by_trust(c, optimizer, fusion), expected);
+        }
+        emulation.configure("");
+      }
+}
+
 /* A few steps of so many rows that sums are added up over several blocks. */
 Bytes trained_on_large_steps(const Case &c) {
   enum { LARGE = 700, FEW = 4 };

@@ -187,7 +187,9 @@ TEST(Schedule, PolynomialIsItsFormula) {
       const double rate =
           schedule_learning_rate(&options, &plateau, step, (step - 1) / c.epoch_steps + 1, c.epoch_steps);
       EXPECT_LE(std::fabs(static_cast<double>(rate - expected)), 8 * DBL_EPSILON / 2 * a) << "step " << step;
-      if (step == c.warmup + 1) EXPECT_EQ(rate, a); /* the first after the warm-up, and its last */
+      if (step == c.warmup + 1) { /* the first after the warm-up has the rate of the last one in it */
+        EXPECT_EQ(rate, a);
+      }
     }
   }
 }

@@ -63,7 +63,7 @@ void run_parts(Training &training, const plan_step &step, bool with_statistics =
 void run_finish(Training &training, const plan_step &step, bool with_statistics = false) {
   const struct plan *const plan = training.program.plan;
   run(training, with_statistics ? plan->finish_with_statistics : plan->finish,
-      {Training::finish_of(step, training.micro_batches)});
+      {finish_of(step, training.micro_batches)});
 }
 
 std::string path_of(const struct program &program, plan_range range, plan_op_kind kind) {
@@ -352,13 +352,13 @@ TEST_F(EmulatedMicroBatches, OfTwoRanksGiveTheBytesOfOne) {
         const struct plan *const plan = training.program.plan;
         const plan_step step = training.steps(1)[0];
         run(training, plan->micro_batch, training.cut(step, 2 * rank, 2));
-        run(training, plan->finish_with_statistics, {Training::finish_of(step, 2)});
+        run(training, plan->finish_with_statistics, {finish_of(step, 2)});
         EXPECT_EQ(other.calls, 1);
         Bytes state = state_of(training);
         state.push_back(read(training.program, "layer_statistics"));
         expect_same(state, expected);
         double seconds[64];
-        const plan_step finish = Training::finish_of(step, 2);
+        const plan_step finish = finish_of(step, 2);
         EXPECT_EQ(training.program.backend->time(training.program.compiled, plan->finish, &finish, 1, seconds, seconds),
                   DESCENT_ERROR_UNSUPPORTED);
         other.status = DESCENT_ERROR_DEVICE; /* a rank is lost */
@@ -366,6 +366,69 @@ TEST_F(EmulatedMicroBatches, OfTwoRanksGiveTheBytesOfOne) {
         expect_same({read(training.program, "parameters")}, {expected[0]});
       }
     }
+}
+
+/* ---- whole trainings ---- */
+
+struct Fitted {
+  std::vector<float> parameters;
+  descent_fit_result result;
+};
+
+/* 101 rows in batches of 32: the last one has 5, fewer than 8 micro-batches. */
+Fitted fit(const Case &c, const char *device_name, int64_t micro_batches, descent_fusion fusion) {
+  const int64_t outputs = c.widths.back();
+  const bool regression = c.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  Rows rows = make_rows(ROWS, c.widths[0], regression ? outputs : 1, regression ? 0 : outputs == 1 ? 2 : outputs, 3);
+  for (int64_t r = 0; r < ROWS; r++) rows.weights.push_back(0.5F + static_cast<float>(r % 7));
+  const Dataset data = rows.dataset();
+  const Device device = open_device(device_name);
+  const Network network = make_network(c.widths, c.hidden, c.loss);
+  descent_train_options options = descent_train_options_default();
+  options.epochs = 3, options.batch_size = BATCH, options.dropout = c.dropout, options.precision = c.precision;
+  options.autotune = false, options.gpu.fusion = fusion, options.ranks.micro_batches = micro_batches;
+  options.optimizer.kind = DESCENT_OPTIMIZER_SGD, options.optimizer.momentum = 0.5;
+  options.optimizer.learning_rate = 0.05;
+  Fitted fitted{};
+  EXPECT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, &fitted.result), DESCENT_OK)
+      << descent_last_error();
+  fitted.parameters = parameters_of(network);
+  return fitted;
+}
+
+double distance(const std::vector<float> &a, const std::vector<float> &b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); i++) sum += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
+  return std::sqrt(sum);
+}
+
+/* As many micro-batches as asked for change a training by rounding errors only, which are small beside what each of its
+ * steps does: a wrong mask, weight or row is not. Bounds that are derived are the subject of trajectory_test. */
+TEST_F(EmulatedMicroBatches, TrainAsWholeStepsDo) {
+  for (const Case &c : cases) {
+    SCOPED_TRACE(c.name);
+    const double unit = c.precision == DESCENT_PRECISION_FP32   ? 0x1p-24
+                        : c.precision == DESCENT_PRECISION_TF32 ? 0x1p-11
+                                                                : 0x1p-9;
+    const std::vector<float> initial = parameters_of(make_network(c.widths, c.hidden, c.loss));
+    Case in_double = c;
+    in_double.precision = DESCENT_PRECISION_FP32;
+    const Fitted reference = fit(in_double, "reference", 1, DESCENT_FUSION_OFF);
+    const double way = distance(reference.parameters, initial);
+    for (const descent_fusion fusion : {DESCENT_FUSION_OFF, DESCENT_FUSION_ON}) {
+      const Fitted uncut = fit(c, "cuda", 0, fusion);
+      for (const int64_t count : counts) {
+        SCOPED_TRACE(testing::Message() << count << " micro-batches, fusion " << fusion);
+        const Fitted cut = fit(c, "cuda", count, fusion);
+        if (count == 1) {
+          EXPECT_EQ(cut.parameters, uncut.parameters);
+        }
+        EXPECT_EQ(fit(c, "cuda", count, fusion).parameters, cut.parameters);
+        EXPECT_LE(distance(cut.parameters, reference.parameters), 64 * unit * way);
+        EXPECT_EQ(cut.result.steps, uncut.result.steps);
+      }
+    }
+  }
 }
 
 /* ---- what is shown of the ranges ---- */
@@ -379,7 +442,7 @@ TEST_F(EmulatedMicroBatches, NameTheirKernelsAndTakeTimes) {
       ASSERT_EQ(training.open(), DESCENT_OK) << descent_last_error();
       const struct program &program = training.program;
       const struct plan *const plan = program.plan;
-      const plan_step step = training.steps(1)[0], finish = Training::finish_of(step, 2);
+      const plan_step step = training.steps(1)[0], finish = finish_of(step, 2);
       const std::vector<plan_step> parts = training.cut(step, 0, 2);
       const std::string of_loss = path_of(program, plan->micro_batch, OP_LOSS);
       EXPECT_EQ(of_loss.substr(0, of_loss.rfind(' ')), fusion == DESCENT_FUSION_OFF ? ""

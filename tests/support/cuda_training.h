@@ -134,29 +134,14 @@ class Training {
 
   /* The parts of the step that a rank has: `own` of the micro-batches from `first` on. */
   std::vector<plan_step> cut(const plan_step &step, int64_t first, int64_t own) const {
-    std::vector<plan_step> parts(static_cast<size_t>(own), step);
     double weight = 0;
     for (int64_t r = 0; r < step.rows; r++) {
       int64_t row = step.first_row + r;
       if (step.order) row = static_cast<int64_t>(permutation_index(step.order, static_cast<uint64_t>(row)));
       weight += static_cast<double>(given_.weights[static_cast<size_t>(row)]);
     }
-    for (int64_t i = 0; i < own; i++) {
-      plan_step &part = parts[static_cast<size_t>(i)];
-      part.batch_row = step.rows * (first + i) / micro_batches;
-      part.rows = step.rows * (first + i + 1) / micro_batches - part.batch_row;
-      part.first_row += part.batch_row;
-      part.micro_batch = static_cast<int>(i), part.micro_batches = static_cast<int>(own);
-      part.weight_sum = weight;
-    }
-    return parts;
+    return cut_step(step, weight, micro_batches, first, own);
   }
-  /* The step as the range `finish` takes it. */
-  static plan_step finish_of(plan_step step, int64_t own) {
-    step.rows = 0, step.micro_batches = static_cast<int>(own);
-    return step;
-  }
-  float &cell(int64_t row, int64_t column) { return given_.X[static_cast<size_t>(row * given_.inputs + column)]; }
 
   /* Everything that lasts from step to step. */
   std::vector<std::vector<double>> state() {

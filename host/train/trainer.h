@@ -92,6 +92,9 @@ descent_status trainer_check(descent_trainer *trainer, const struct plan_step *s
 descent_status diverge_explain(const descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
                                const double scalars[SCALAR_SLOTS]);
 
+/* diverge.c: whether the buffers, which hold this many rows, have a value or a loss that is not finite. */
+descent_status diverge_is_seen(const struct program *program, int64_t rows, bool *seen);
+
 /* diverge.c: "the learning rate 1 is too high; try 0.1 or a warm-up" into `cause`. */
 void diverge_rate_cause(const descent_trainer *trainer, double learning_rate, char *cause, size_t size);
 

@@ -51,17 +51,19 @@ static __global__ void __launch_bounds__(BLOCK) mean_kernel(struct statistics_la
   l.layer_statistics[LAYER_MEAN] = sum / ((double)rows * (double)l.n);
 }
 
-// True if a gradient could pass. A dropped value is no evidence about its unit.
-static __device__ inline bool is_alive(const struct statistics_launch &l, int64_t row, int64_t column, float x) {
+// True if a gradient could pass; `index`: of the element in the step. A dropped value is no evidence about its unit.
+static __device__ inline bool is_alive(const struct statistics_launch &l, int64_t index, float x) {
   if (fabsf(formula_slope(l.activation, x)) < 1e-6f) return false;
-  return !l.threshold ||
-         rng_keep(l.seed, l.layer, (uint64_t)l.state->current.number, (uint64_t)(row * l.n + column), l.threshold);
+  return !l.threshold || rng_keep(l.seed, l.layer, (uint64_t)l.state->current.number, (uint64_t)index, l.threshold);
 }
 
+// Blocks of a multiprocessor, so that an instance has 40 or 48 registers.
+//
 // The squares are of distances from the float32 nearest to the mean. No value is nearer to the mean, since values are
 // float32 too, so the mean square is at most twice the variance, and subtracting the excess costs one bit.
 template <enum element ELEMENT, int COUNT>
-static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statistics_launch l, struct element_tiling t) {
+static __global__ void __launch_bounds__(BLOCK, COUNT == 1 ? 6 : 5)
+    deviation_kernel(struct statistics_launch l, struct element_tiling t) {
   GRID_BEGIN();
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, l.n, COUNT);
@@ -74,13 +76,14 @@ static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statisti
   const float keep_probability = l.threshold && !from_z ? l.keep_probability : 1.0f;
   bool alive[COUNT] = {};
   struct precise_sum squares = {};
-  for (int64_t r = at.row; r < rows && !at.idle; r += at.step) {
+  int64_t index = (l.state->current.batch_row + at.row) * l.n + at.column;  // of the mask
+  for (int64_t r = at.row; r < rows && !at.idle; r += at.step, index += at.step * l.n) {
     float x[COUNT];
     load_values<ELEMENT, COUNT>((const type *)l.A.data + r * l.A.ld + at.column, x);
     add_squared_distances(squares, x, means, is_in_double(l, rows));
     if (from_z) load_values<ELEMENT, COUNT>((const type *)l.Z.data + r * l.Z.ld + at.column, x);
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) alive[i] = alive[i] || is_alive(l, r, at.column + i, x[i] * keep_probability);
+    for (int i = 0; i < COUNT; i++) alive[i] = alive[i] || is_alive(l, index + i, x[i] * keep_probability);
   }
   uint32_t *marks = marks_of(l);
 #pragma unroll
@@ -89,7 +92,14 @@ static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statisti
   double sum;
   if (!grid_sum(total(squares), l.scratch, &sum)) return;
   uint32_t dead = 0;
-  for (int64_t j = threadIdx.x; j < l.n; j += BLOCK) dead += !marks[j];
+  for (int64_t j = threadIdx.x; j < l.n; j += BLOCK) {
+    bool is_active = marks[j];
+    if (l.active) {
+      is_active = is_active || l.active[j] == 1.0f;
+      if (is_active) l.active[j] = 1.0f;
+    }
+    dead += !is_active;
+  }
   dead = block_sum(dead);
   if (threadIdx.x != 0) return;
   const double off = l.layer_statistics[LAYER_MEAN] - (double)mean,

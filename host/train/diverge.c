@@ -164,13 +164,15 @@ static descent_status initial_cause(const descent_network *network, char *cause,
   return DESCENT_OK;
 }
 
-descent_status diverge_explain(const descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
+descent_status diverge_explain(descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
                                const double scalars[SCALAR_SLOTS]) {
   static const double large = 100; /* normalised inputs rarely exceed 10 */
   struct finding finding;
   double largest;
   descent_status status;
+  trainer->evident = false;
   TRY(find_first(&trainer->program, step->rows, &finding));
+  trainer->evident = finding.what != FOUND_NOTHING;
   TRY(largest_input(&trainer->program, step->rows, &largest));
   char where[96], cause[256], rows[160];
   name_rows(trainer, step, &finding, rows, sizeof rows);

@@ -25,12 +25,14 @@ struct transport {
   int local_rank, local_size; /* among the ranks of this host */
   char host[TRANSPORT_HOST];
   /* Sends and receives the messages, in any order among them, and waits for all. After `seconds` without any progress:
-   * false, with a rank that has not answered in *silent; -1 in *silent: the transport itself failed, `reason` says how. */
+   * false, with the lowest rank that has not answered in *silent; -1 in *silent: the transport itself failed, `reason`
+   * says how. A message of another length than is expected is such a failure. */
   bool (*exchange)(struct transport *transport, const struct message *messages, int n, double seconds, int *silent,
                    char *reason, size_t size);
   /* Ends the processes of all ranks with this exit code, where the transport can; may return. */
   void (*abort)(struct transport *transport, int code);
-  void (*close)(struct transport *transport);
+  /* Frees the transport. `broken`: an exchange has failed, so the other ranks cannot be waited for. */
+  void (*close)(struct transport *transport, bool broken);
 };
 
 /* The public communicator. */
@@ -38,14 +40,24 @@ struct descent_communicator {
   struct handle handle;
   struct transport *transport;
   double seconds; /* without an answer, after which a rank counts as lost */
+  bool broken;    /* an exchange has failed: all later ones do */
   char *hosts;    /* (size, TRANSPORT_HOST) */
   float *scratch; /* of `sum`, grown as needed */
   int64_t n_scratch;
+  struct message *messages; /* of an exchange */
+  void **parts;             /* (size), of `sum` */
+  struct outcome *outcomes; /* (size), of communicator_agree */
   /* Each rank's `values` and `scalars` become their sums over the ranks, in the order of a binary counter over the
    * ranks, as in plan_combine; the same bits on every rank. A pointer, since a module of a device calls it. */
   descent_status (*sum)(struct descent_communicator *communicator, float *values, int64_t n, double *scalars,
                         int n_scalars);
 };
+
+/* Takes over the transport, also where it fails. Collective. */
+descent_status communicator_create(struct transport *transport, double seconds,
+                                   struct descent_communicator **communicator);
+/* The host of a rank. */
+const char *communicator_host(const struct descent_communicator *communicator, int rank);
 
 /* NULL is the communicator of one rank, here and below. */
 static inline int communicator_size(const struct descent_communicator *communicator) {

@@ -5,6 +5,7 @@
 #ifndef DESCENT_TRAIN_RANKS_H
 #define DESCENT_TRAIN_RANKS_H
 
+#include "core/communicator.h"
 #include "train/fit.h"
 
 static inline bool ranks_leads(const struct fit *f) { return communicator_rank(f->options.ranks.communicator) == 0; }

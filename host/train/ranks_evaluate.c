@@ -1,6 +1,7 @@
 /* Evaluates the validation data on all ranks. Block i of the rows, the same blocks as on one rank, is computed by rank
  * i mod R. Every rank then has all outputs and adds up the blocks in the order of the rows, so that measures and loss
  * have the bits of one rank, on each of them. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "core/memory.h"

@@ -230,7 +230,7 @@ const Difference differences[] = {
     /* Each is refused by one rank alone: the others have its error. */
     {"dropout", [](descent_train_options *o, Rows *) { o->dropout = 2; }, "rank 2 (node1): dropout 2: must be"},
     {"infinite", [](descent_train_options *, Rows *rows) { rows->X[4 * 45] = 1e30F; },
-     "rank 2 (node1): the training data: row 45 (from 0), input 0 (from 0): "},
+     "rank 2 (node1): the training data: row 45 (from 0): input 0 (from 0) is "},
 };
 
 class Different : public testing::TestWithParam<Difference> {};
@@ -440,14 +440,14 @@ TEST(Ranks, EndWithAnErrorWhenOneFallsSilent) {
   counter.run([&](int rank, descent_communicator *communicator) { job.run_rank(rank, communicator); });
   const int64_t messages = counter.sent() / 4, last = 3;
   ASSERT_GT(messages, 30);
-  job.seconds = 0.25;
+  job.seconds = 0.1;
   for (RankThreads::Fault fault : {RankThreads::SILENCE, RankThreads::BREAKAGE})
-    for (int64_t after = 0; after <= messages - last; after += messages / 12) {
+    for (int64_t after = 0; after < messages - last; after += messages / 12) {
       SCOPED_TRACE("after " + std::to_string(after) + " of " + std::to_string(messages) + " messages");
       job.faults = {fault, 1, after};
       const auto started = std::chrono::steady_clock::now();
       for (const RankedJob::Ranked &outcome : job.run_on(4)) EXPECT_EQ(outcome.status, DESCENT_ERROR_DEVICE);
-      EXPECT_LT(Seconds(std::chrono::steady_clock::now() - started).count(), 8 * job.seconds);
+      EXPECT_LT(Seconds(std::chrono::steady_clock::now() - started).count(), 5);
     }
 }
 

@@ -59,6 +59,7 @@ struct RankedJob : Job {
     const Network network = make_network(widths, hidden, loss, 7);
     const Dataset training = own.dataset(), validation = held_out.dataset();
     const Device opened = open_device(device, threads);
+    if (through) opened->backend = through;
     outcome.status = descent_fit(network.get(), opened.get(), training.get(), validate ? validation.get() : nullptr,
                                  &with, &outcome.result);
     if (outcome.status != DESCENT_OK) outcome.error = descent_last_error();
@@ -415,6 +416,26 @@ TEST(Ranks, DivergeWithOneExplanation) {
   }
 }
 
+/* One row makes the gradient of its micro-batch overflow: 0, 4 or 7. */
+TEST(Ranks, NameTheRowsOfTheMicroBatchThatDiverges) {
+  const struct {
+    int64_t row;
+    const char *rows;
+  } places[] = {
+      {3, "9 rows: 0, 1, 2, 3, .."}, {45, "10 rows: 38, 39, 40, 41, .."}, {76, "10 rows: 67, 68, 69, 70, .."}};
+  for (const auto &place : places) {
+    RankedJob job = regression(ranked_job());
+    job.hidden = DESCENT_ACTIVATION_IDENTITY;
+    job.options.batch_size = 0;
+    job.rows.X[static_cast<size_t>(4 * place.row)] = 1e19F;
+    job.rows.y[static_cast<size_t>(2 * place.row)] = 1e30F;
+    const std::string expected = job.run_on(1)[0].error;
+    EXPECT_NE(expected.find(place.rows), std::string::npos) << expected;
+    for (int ranks : {2, 4, 8})
+      for (const RankedJob::Ranked &outcome : job.run_on(ranks)) EXPECT_EQ(outcome.error, expected);
+  }
+}
+
 TEST(Ranks, RollBackTogether) {
   const auto run = [](int ranks) {
     const Scratch scratch;
@@ -430,6 +451,71 @@ TEST(Ranks, RollBackTogether) {
 }
 
 /* ---- faults ----------------------------------------------------------------------------------------------------- */
+
+/* Changes a weight on the device. */
+int corrupt(void *, const descent_epoch_info *info) {
+  descent_trainer *trainer = const_cast<descent_trainer *>(info->trainer);
+  float w;
+  EXPECT_EQ(program_read(&trainer->program, trainer->program.at.parameters, 3, 1, PLAN_F32, &w), DESCENT_OK);
+  w = std::nextafter(w, 2.0F);
+  EXPECT_EQ(program_write(&trainer->program, trainer->program.at.parameters, 3, 1, PLAN_F32, &w), DESCENT_OK);
+  return 0;
+}
+
+TEST(Ranks, NameTheOneWhoseWeightsDiffer) {
+  RankedJob job = ranked_job();
+  job.change = [](int rank, descent_train_options *options, Rows *) {
+    options->callbacks = {};
+    if (rank == 2) options->callbacks.on_epoch = corrupt;
+  };
+  for (const RankedJob::Ranked &outcome : job.run_on(4)) {
+    EXPECT_EQ(outcome.status, DESCENT_ERROR_INTERNAL);
+    EXPECT_EQ(outcome.error.find("rank 2 (node1): its weights after epoch 2 differ from those of rank 0"), 0U)
+        << outcome.error;
+  }
+}
+
+/* The CPU, which on this thread fails at one of its calls. */
+thread_local int64_t calls_left;
+
+template <typename Call, typename... Arguments>
+descent_status call_or_fail(Call call, Arguments... arguments) {
+  if (calls_left > 0 && --calls_left == 0) return status_set(DESCENT_ERROR_DEVICE, "planted");
+  return call(arguments...);
+}
+
+backend failing_cpu() {
+  backend failing = backend_cpu;
+  failing.run = [](backend_program *program, plan_range range, const plan_step *steps, int64_t n) {
+    return call_or_fail(backend_cpu.run, program, range, steps, n);
+  };
+  failing.read = [](backend_program *program, int buffer, int64_t offset, int64_t count, plan_type type, void *data) {
+    return call_or_fail(backend_cpu.read, program, buffer, offset, count, type, data);
+  };
+  return failing;
+}
+
+TEST(Ranks, EndWithAnErrorWhenTheDeviceOfOneFails) {
+  const backend failing = failing_cpu();
+  RankedJob job = ranked_job();
+  job.options.epochs = 1;
+  job.through = &failing;
+  job.seconds = 0.05;
+  const auto run = [&](int64_t call) {
+    job.change = [call](int rank, descent_train_options *, Rows *) { calls_left = rank == 1 ? call : 0; };
+    return job.run_on(2);
+  };
+  int64_t call = 1;
+  for (;; call++) {
+    const std::vector<RankedJob::Ranked> outcomes = run(call);
+    if (outcomes[1].status == DESCENT_OK) break; /* it has fewer calls */
+    SCOPED_TRACE("call " + std::to_string(call));
+    EXPECT_EQ(outcomes[1].status, DESCENT_ERROR_DEVICE);
+    EXPECT_NE(outcomes[1].error.find("planted"), std::string::npos) << outcomes[1].error;
+    EXPECT_EQ(outcomes[0].status, DESCENT_ERROR_DEVICE);
+  }
+  EXPECT_GT(call, 10);
+}
 
 /* Rank 1 falls silent, or loses its connection, after so many messages: all ranks end with an error in time. Only in the
  * last exchange can others have what they need already. */

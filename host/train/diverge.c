@@ -175,7 +175,7 @@ static descent_status initial_cause(const descent_network *network, char *cause,
   return DESCENT_OK;
 }
 
-descent_status diverge_explain(const descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
+descent_status diverge_explain(descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
                                const double scalars[SCALAR_SLOTS]) {
   static const double large = 100; /* normalised inputs rarely exceed 10 */
   /* Of a whole step in micro-batches, the buffers hold the last one. */
@@ -183,7 +183,9 @@ descent_status diverge_explain(const descent_trainer *trainer, const struct plan
   struct finding finding;
   double largest;
   descent_status status;
+  trainer->evident = false;
   TRY(find_first(&trainer->program, held, &finding));
+  trainer->evident = step->micro_batches > 0 || finding.what != FOUND_NOTHING;
   TRY(largest_input(&trainer->program, held, &largest));
   char where[96], cause[256], rows[160];
   name_rows(trainer, step, &finding, rows, sizeof rows);

@@ -36,7 +36,7 @@ def possible():
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
     if made.returncode:
         raise Skip(f"this machine may not create network namespaces: {made.stderr.strip()}")
-    cable = subprocess.run(["ip", "-n", name, "link", "add", "a", "type", "veth", "peer", "name", "b"],
+    cable = subprocess.run(["ip", "-n", name, "link", "add", "cable0", "type", "veth", "peer", "name", "cable1"],
                            capture_output=True, text=True, check=False)
     ip("netns", "delete", name)
     if cable.returncode:

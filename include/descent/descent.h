@@ -292,8 +292,39 @@ DESCENT_TERM_MAP(DESCENT_DECLARE_TERM)
 
 /* ---- ranks ------------------------------------------------------------------------------------------------------ */
 
-/* Connects the processes, or ranks, that train one network together. */
+/* Connects the processes, or ranks, that train one network together (`ranks` of descent_train_options). Every rank makes
+ * the same collective calls in the same order: open, gather, and descent_fit with the communicator. A communicator is
+ * used by one thread, the one that opened it. After a rank did not answer in time, or the connection failed, every later
+ * collective call is ERROR_DEVICE. */
 typedef struct descent_communicator descent_communicator;
+
+/* Collective. "single" is this process alone; "mpi" are the ranks that a launcher such as mpirun or srun started, or one
+ * rank without a launcher. Initialises MPI unless the program has. A rank that does not answer for `seconds` (> 0) counts
+ * as lost; they must cover what ranks wait for, such as the writing of a checkpoint by rank 0. ERROR_ARGUMENT for another
+ * kind or time; ERROR_DEVICE without MPI, where a rank does not answer and where ranks have different versions of the
+ * library. */
+DESCENT_API descent_status descent_communicator_open(const char *kind, double seconds,
+                                                     descent_communicator **communicator);
+/* Finalises MPI if _open initialised it, unless a collective call has failed: then the process must end, as by
+ * descent_communicator_abort. */
+DESCENT_API void descent_communicator_close(descent_communicator *communicator);
+
+/* This rank's number, from 0, and the number of ranks; the same among the ranks of this host. */
+DESCENT_API int descent_communicator_rank(const descent_communicator *communicator);
+DESCENT_API int descent_communicator_size(const descent_communicator *communicator);
+DESCENT_API int descent_communicator_local_rank(const descent_communicator *communicator);
+DESCENT_API int descent_communicator_local_size(const descent_communicator *communicator);
+/* The host of a rank, without its domain; "" for a rank that is none. Valid until the communicator is closed. */
+DESCENT_API const char *descent_communicator_host(const descent_communicator *communicator, int rank);
+/* This rank's share of the cores that the ranks of its host may use, at least 1: threads for descent_device_open. */
+DESCENT_API int descent_communicator_threads(const descent_communicator *communicator);
+
+/* Collective: `all` (size, bytes) receives the `bytes` of `data` of every rank, in the order of the ranks. */
+DESCENT_API descent_status descent_communicator_gather(descent_communicator *communicator, const void *data,
+                                                       size_t bytes, void *all);
+/* Ends the processes of all ranks with this exit code, for a rank that cannot continue while others wait for it. Returns
+ * where there is only one rank. */
+DESCENT_API void descent_communicator_abort(descent_communicator *communicator, int code);
 
 /* ---- devices ---------------------------------------------------------------------------------------------------- */
 

@@ -66,6 +66,7 @@ class Machine:
         self.shrink = 64 if self.small else 1
         self.sanitizer, self.ncu = find_tool("compute-sanitizer"), find_tool("ncu")
         self.smi, self.nvcc = find_tool("nvidia-smi"), find_tool("nvcc")
+        self.mpirun, self.mpi_module = find_tool("mpirun"), os.path.join(self.build, "lib", "libdescent_mpi.so")
         self.cache = os.path.join(scratch, "cache")
         self.commit = read_line(os.path.join(self.build, "commit")) or self.git("describe", "--always", "--dirty")
         self.kernels_commit = (read_line(os.path.join(self.build, "kernels_commit")) or

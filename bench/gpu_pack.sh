@@ -34,6 +34,8 @@ for program in "$stage"/bin/* "$stage"/lib/*; do ldd "$program"; done |
   esac
 done
 strip --strip-unneeded "$stage"/bin/* "$stage"/lib/*
+# The module of MPI uses the other machine's MPI: the one of its mpirun.
+[ ! -f "$build/lib/libdescent_mpi.so" ] || cp "$build/lib/libdescent_mpi.so" "$stage/lib"
 
 # What each file asks of the C library, the newest last.
 needs=$(for each in "$stage"/bin/* "$stage"/lib/*; do

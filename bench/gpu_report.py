@@ -42,6 +42,8 @@ QUESTIONS = (
      "--stage 1 --only tests"),
     ("The same bytes: twice, one step at a time, streamed, resumed from every step",
      ("the same bytes", "graphs, streaming", "resumed from"), "--stage 1 --only tests"),
+    ("Micro-batches: the same bytes twice, and by two ranks that share the GPU", ("micro-batches, twice", "two ranks"),
+     "--stage 1 --only ranks"),
     ("memcheck and racecheck find nothing in the module's own kernels", ("memcheck", "racecheck"),
      "--stage 1 --only sanitizers"),
     ("initcheck and synccheck find nothing", ("initcheck", "synccheck"), '--stage 2 --only "other sanitizers"'),

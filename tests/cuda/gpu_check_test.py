@@ -28,6 +28,7 @@ if [ "$name" = descent ]; then
     *" --hidden 30,30 "*) what=large ;;
     *" --hidden 40,30 "*) what=resumed ;;
     *" --hidden 8,8 "*) what=checkpoints ;;
+    *" --micro-batches "*) what=ranks ;;
     *" --hidden 8 "*) what=same ;;
     *" --fusion "*) what=fused-$1 ;;
   esac
@@ -71,6 +72,7 @@ OPTIONS = {
     "compute-sanitizer": ("--version --require-cuda-init=* --racecheck-detect-level=*",
                           "--tool --error-exitcode --kernel-name --kernel-name-exclude --launch-timeout --launch-skip "
                           "--launch-count --log-file --target-processes --print-limit --leak-check"),
+    "mpirun": ("--allow-run-as-root --oversubscribe", "--bind-to -n"),
     "ncu": ("--version --csv", "--clock-control --cache-control --graph-profiling --target-processes --metrics "
             "--section --page --print-units --kernel-name --launch-skip --launch-count --profile-from-start --kill "
             "--log-file --replay-mode"),
@@ -142,6 +144,8 @@ cat >>"$log" <<'END'
 "8","update_kernel(update_launch)","7","8","9000"
 "9","gather_kernel(gather_launch)","1,000","20","3000"
 END""",
+    "mpirun": r"""case " $FAKE " in *" mpirun=fail "*) exit 7 ;; esac
+"$@" && "$@" """,
     "nvcc": r"""case " $FAKE " in *" nvcc=fail "*) exit 1 ;; esac
 case "$*" in
   *-shared*) case " $FAKE " in *" nvcc=slow "*) sleep 3 ;; esac ;;
@@ -166,14 +170,20 @@ for run in job["runs"]:
     print(json.dumps({"workload": run["workload"], "kind": run["kind"], "step_seconds": 2e-3}), flush=True)
 """
 # gpu_check.py with the peers' script replaced; with $FAKE set so, a part fails, has 10 s, or starts
-# 28 s after its end.
+# 28 s after its end, and a tool or the module of MPI is missing.
 CHILD = """
 import os, sys, time
 sys.path.insert(0, sys.argv.pop(1))
-import gpu_check, gpu_parts, gpu_peers
+import gpu_check, gpu_machine, gpu_parts, gpu_peers
 gpu_peers.SCRIPT = sys.argv.pop(1) or gpu_peers.SCRIPT
 def fail(*_): raise KeyError("a mistake")
 fake = os.environ.get("FAKE", "").split()
+find_tool, init = gpu_machine.find_tool, gpu_machine.Machine.__init__
+gpu_machine.find_tool = lambda name: None if f"{name}=missing" in fake else find_tool(name)
+def init_without_mpi(machine, *arguments):
+    init(machine, *arguments)
+    machine.mpi_module += ".missing"
+if "mpi=missing" in fake: gpu_machine.Machine.__init__ = init_without_mpi
 for stage, parts in gpu_parts.STAGES.items():
     for i, part in enumerate(parts):
         name, run = part.name.replace(" ", "-"), part.run
@@ -187,7 +197,7 @@ for stage, parts in gpu_parts.STAGES.items():
     gpu_check.STAGES[stage] = parts
 sys.exit(gpu_check.main())
 """
-PARTS = {1: ["first", "candidates", "tests", "sanitizers", "bench", "fusion", "kernels", "peers"],
+PARTS = {1: ["first", "candidates", "tests", "ranks", "sanitizers", "bench", "fusion", "kernels", "peers"],
          2: ["first", "retry", "large", "resumed", "other sanitizers", "compiled peers"]}
 
 # name, stage, what is broken, the checks that must not pass (by their beginning), what their results hold.
@@ -201,6 +211,12 @@ CASES = [
     ("no test is run", 1, "notes_test=empty", ["notes"], "fits no test"),
     ("a test is skipped", 1, "notes_test=skipped", ["notes"], "skipped"),
     ("models differ", 1, "same=differs", ["the same bytes"], "exit code"),
+    ("training in micro-batches fails", 1, "ranks=fail", ["micro-batches, twice", "two ranks"], "exit code 3"),
+    ("training in micro-batches hangs", 1, "ranks=hang ranks=short", ["micro-batches, twice", "two ranks"], "NOT "),
+    ("models of ranks differ", 1, "ranks=differs", ["micro-batches, twice", "two ranks"], "exit code 1"),
+    ("ranks cannot be started", 1, "mpirun=fail", ["two ranks"], "exit code 7"),
+    ("no mpirun", 1, "mpirun=missing", ["two ranks"], "NOT RUN: mpirun is not installed"),
+    ("no module of MPI", 1, "mpi=missing", ["two ranks"], "NOT RUN: the build has no"),
     ("a sanitizer fails", 1, "memcheck=fail", ["memcheck"], "exit code 9"),
     ("a sanitizer hangs", 1, "racecheck=hang sanitizers=short", ["racecheck"], "NOT FINISHED"),
     ("a sanitizer says nothing", 1, "memcheck=silent", ["memcheck"], "no clean summary"),
@@ -251,7 +267,8 @@ def make_world(folder):
                  "verify", "train", "differentiate", "own_loss", "predictor", "trainer_state", "shared_device",
                  "fit_source"):
         write(os.path.join(folder, "bin", f"{name}_test"), PROGRAM)
-    write(os.path.join(folder, "lib", "libdescent_cuda.so"), "")
+    for name in ("cuda", "mpi"):
+        write(os.path.join(folder, "lib", f"libdescent_{name}.so"), "")
     for name, text in TOOLS.items():
         without, with_value = (options.replace(" ", "|") for options in OPTIONS.get(name, ("", "")))
         begin = TAKE_OPTIONS.format(name=name, without=without, with_value=with_value) if without else ""
@@ -588,6 +605,10 @@ def with_scripts():
     return failures.count
 
 
+def can_start_ranks(build):
+    return shutil.which("mpirun") and os.path.exists(os.path.join(build, "lib", "libdescent_mpi.so"))
+
+
 def with_the_emulated_module(build, module):
     """Every program is the real one; the tools of NVIDIA and PyTorch are scripts."""
     failures = Failures()
@@ -598,8 +619,9 @@ def with_the_emulated_module(build, module):
             more = ["--retry", "notes tests, every device"] if stage == 2 else []
             process = start(world, out, stage, "", *more, build=build, module=module)
             output, _ = process.communicate()
-            problems = problems_of(out, stage, "", [], "")
-            if process.returncode:
+            alone = stage == 1 and not can_start_ranks(build)
+            problems = problems_of(out, stage, "", ["two ranks"] if alone else [], "NOT RUN")
+            if process.returncode != (1 if alone else 0):
                 problems.append(f"exit code {process.returncode}")
             if stage == 1 and {row["workload"] for row in results(out) if row["kind"] == "bench"} != {
                     "4096x5", "1024x5", "higgs", "256x5", "64x5", "mnist", "4096x5-tf32", "4096x5-fp32"}:

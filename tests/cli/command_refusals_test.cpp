@@ -374,7 +374,7 @@ TEST_F(Refusals, NoValidOptions) {
                            "--optimizer rmsprop --momentum 0.5 --l2 0.1",
                            "--optimizer adamw --weight-decay 0.1 --clip-norm 1 --warmup 2",
                            "--optimizer gd --dropout 0.3",
-                           "--optimizer lars --momentum 0.9 --lr 5 --weight-decay 0.0001 --trust-coefficient 0.02",
+                           "--optimizer lars --momentum 0.9 --lr 0.5 --weight-decay 0.0001 --trust-coefficient 0.02",
                            "--optimizer lamb --weight-decay 0.01 --l2 0.001 --clip-norm 1",
                            "--init he_normal --activation gelu",
                            "--init lecun_uniform --activation silu --patience 1",

@@ -96,7 +96,8 @@ const Case cases[] = {
      DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
      [](descent_train_options *o) {
        o->optimizer.kind = DESCENT_OPTIMIZER_LARS;
-       o->optimizer.learning_rate = 5;
+       o->optimizer.learning_rate = 0.05;
+       o->optimizer.trust_coefficient = 0.1;
        o->optimizer.momentum = 0.9;
        o->optimizer.weight_decay = 0.01;
      }},

@@ -225,9 +225,8 @@ static void update_layer(const struct update *u, int layer, int64_t begin, int64
     return;
   }
   const int64_t b = clamped(u->program->plan->segments[layer - 1].b, begin, end);
-  const struct update_coefficients_f32 of_W = update_coefficients_of_W_f32(
-                                           u->coefficients,
-                                           u->layer_statistics[(layer - 1) * LAYER_SLOTS + LAYER_TRUST]),
+  const double trust_ratio = u->layer_statistics[(layer - 1) * LAYER_SLOTS + LAYER_TRUST];
+  const struct update_coefficients_f32 of_W = update_coefficients_of_W_f32(u->coefficients, trust_ratio),
                                        of_b = update_coefficients_of_b_f32(u->coefficients);
   update_span(u, &of_W, begin, b);
   update_span(u, &of_b, b, end);

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "plan/operations.h"
+
 /* Cuts each layer's part of the flat buffers into pieces of one block's work. */
 static descent_status take_pieces(struct work_memory *work, const struct device_buffers *buffers,
                                   struct device_memory *memory) {
@@ -58,9 +60,13 @@ done:
   return status;
 }
 
+/* Also of a plan with the update alone. */
 static bool has_trust_ratio(const struct plan *plan) {
-  for (int i = 0; i < plan->n_ops; i++)
-    if (plan->ops[i].kind == OP_TRUST_RATIO) return true;
+  for (int i = 0; i < plan->n_ops; i++) {
+    const struct plan_op *op = &plan->ops[i];
+    const bool updates = op->kind == OP_TRUST_RATIO || op->kind == OP_UPDATE;
+    if (updates && update_has_trust_ratio(update_rule_of(&op->update))) return true;
+  }
   return false;
 }
 

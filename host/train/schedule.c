@@ -10,7 +10,7 @@ static double warmup_steps(const descent_train_options *o, int64_t epoch_steps) 
 }
 
 /* From the learning rate down to the minimum, over the steps after the warm-up. */
-static double decayed(const descent_train_options *o, int64_t step, int64_t epoch_steps) {
+static double falling(const descent_train_options *o, int64_t step, int64_t epoch_steps) {
   const double minimum = o->schedule.minimum, range = o->optimizer.learning_rate - minimum;
   const double w = warmup_steps(o, epoch_steps), s = (double)(step - 1) - w;
   const double S = (double)epoch_steps * (double)o->epochs - w;
@@ -27,7 +27,7 @@ static double base_learning_rate(const descent_train_options *o, const struct sc
       return o->optimizer.learning_rate * pow(o->schedule.gamma, (double)((epoch - 1) / o->schedule.every));
     case DESCENT_SCHEDULE_EXPONENTIAL: return o->optimizer.learning_rate * pow(o->schedule.gamma, (double)(epoch - 1));
     case DESCENT_SCHEDULE_COSINE:
-    case DESCENT_SCHEDULE_POLYNOMIAL: return decayed(o, step, epoch_steps);
+    case DESCENT_SCHEDULE_POLYNOMIAL: return falling(o, step, epoch_steps);
     case DESCENT_SCHEDULE_PLATEAU: return plateau->learning_rate;
   }
   return o->optimizer.learning_rate;

@@ -114,7 +114,7 @@ struct trusted {
 };
 
 /* x + weight_decay w. */
-static struct interval decayed(const struct trusted *t, double w, struct interval x) {
+static struct interval with_weight_decay(const struct trusted *t, double w, struct interval x) {
   if (t->weight_decay == 0) return x;
   return interval_add(x, interval_mul(interval_constant(t->weight_decay), interval_exact(w)));
 }
@@ -127,8 +127,8 @@ static struct interval scaled(const struct trusted *t, struct interval x) {
 /* You, Gitman and Ginsburg (2017), algorithm 1, with the learning rate outside of the velocity. */
 static struct element updated_lars(const struct plan_update *o, double learning_rate, const struct trusted *t, double w,
                                    double v, struct interval g) {
-  const struct interval kept = interval_mul(interval_constant(o->momentum), interval_exact(v));
-  struct element e = {.v = interval_add(kept, scaled(t, decayed(t, w, g)))};
+  const struct interval before = interval_mul(interval_constant(o->momentum), interval_exact(v));
+  struct element e = {.v = interval_add(before, scaled(t, with_weight_decay(t, w, g)))};
   e.w = interval_sub(interval_exact(w), interval_mul(interval_constant(learning_rate), e.v));
   return e;
 }
@@ -138,7 +138,7 @@ static struct element step_of_lamb(const struct plan_update *o, const struct pla
                                    double w, double m, double s, struct interval g) {
   const double power1 = pow(o->beta1, (double)step->number);
   struct element e = moments_of_adam(o, step, m, s, g);
-  e.w = decayed(t, w, interval_mul(corrected(1 / (1 - power1), power1), e.w));
+  e.w = with_weight_decay(t, w, interval_mul(corrected(1 / (1 - power1), power1), e.w));
   return e;
 }
 
@@ -237,8 +237,8 @@ done:
 /* In w, an element of what |w| is compared with: u of lamb, g of lars. */
 static struct element trust_term(const struct plan_update *o, const struct plan_step *step, double w, double v,
                                  double s, struct interval g) {
-  const struct trusted decay = {1, o->weight_decay};
-  if (o->optimizer == DESCENT_OPTIMIZER_LAMB) return step_of_lamb(o, step, &decay, w, v, s, g);
+  const struct trusted without_ratio = {1, o->weight_decay};
+  if (o->optimizer == DESCENT_OPTIMIZER_LAMB) return step_of_lamb(o, step, &without_ratio, w, v, s, g);
   return (struct element){.w = g};
 }
 
@@ -272,14 +272,15 @@ static struct trust_sums sums_of(const struct backend_program *reference, const 
  * may be 0 is possible. */
 static struct interval trust_ratio(const struct plan_update *o, struct interval w, struct interval term) {
   const bool is_lars = o->optimizer == DESCENT_OPTIMIZER_LARS;
-  const double factor = is_lars ? o->trust_coefficient : 1, decay = is_lars ? o->weight_decay : 0;
+  const double factor = is_lars ? o->trust_coefficient : 1, weight_decay = is_lars ? o->weight_decay : 0;
   const struct interval one = interval_exact(1);
-  if (w.hi == 0 || (term.hi == 0 && decay == 0)) return one;
-  const double lo = factor * w.lo / (term.hi + decay * w.lo), hi = factor * w.hi / (term.lo + decay * w.hi);
+  if (w.hi == 0 || (term.hi == 0 && weight_decay == 0)) return one;
+  const double lo = factor * w.lo / (term.hi + weight_decay * w.lo),
+               hi = factor * w.hi / (term.lo + weight_decay * w.hi);
   const double rounding = interval_gamma64(8); /* of five operations in double, here and there */
   const struct interval ratio = {fmin(lo, (double)FLT_MAX) * (1 - rounding),
                                  fmin(hi, (double)FLT_MAX) * (1 + rounding)};
-  return term.lo == 0 && decay == 0 ? interval_hull(ratio, one) : ratio;
+  return term.lo == 0 && weight_decay == 0 ? interval_hull(ratio, one) : ratio;
 }
 
 static struct interval trust_ratio_of(const struct plan_update *o, const struct parameter_segment *at,

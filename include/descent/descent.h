@@ -202,7 +202,9 @@ DESCENT_API int descent_version_number(void);
 #define DESCENT_NORMALIZE_MAP(X) X(NONE, "none") X(STANDARD, "standard") X(MINMAX, "minmax")
 
 /* Update rules, as PyTorch defines them. gd is plain gradient descent, w -= alpha dJ/dw; sgd adds momentum (and
- * Nesterov's form); rmsprop (Hinton 2012); adam (Kingma and Ba 2015); adamw (Loshchilov and Hutter 2019). */
+ * Nesterov's form); rmsprop (Hinton 2012); adam (Kingma and Ba 2015); adamw (Loshchilov and Hutter 2019). For large
+ * batches, lars (You, Gitman and Ginsburg 2017) and lamb (You et al. 2020): the step of each layer's W is that of sgd
+ * with momentum, or of adam, times a trust ratio in proportion to |W|; b has the same rule without ratio. */
 #define DESCENT_OPTIMIZER_MAP(X) \
   X(GD, "gd") X(SGD, "sgd") X(RMSPROP, "rmsprop") X(ADAM, "adam") X(ADAMW, "adamw") X(LARS, "lars") X(LAMB, "lamb")
 
@@ -936,14 +938,15 @@ typedef struct descent_train_options {
     descent_optimizer kind;
     bool nesterov;        /* sgd; needs momentum > 0 */
     double learning_rate; /* > 0 */
-    double momentum;      /* sgd, rmsprop; [0, 1) */
-    double beta1, beta2;  /* adam, adamw: decay rates of the moment estimates; [0, 1) */
+    double momentum;      /* sgd, rmsprop, lars; [0, 1) */
+    double beta1, beta2;  /* adam, adamw, lamb: decay rates of the moment estimates; [0, 1) */
     double rho;           /* rmsprop: decay rate of the squared-gradient average; [0, 1) */
-    double epsilon;       /* rmsprop, adam, adamw: added to the denominator; > 0 */
-    double weight_decay;  /* decoupled: w -= learning_rate * weight_decay * w; all parameters; >= 0 */
+    double epsilon;       /* rmsprop, adam, adamw, lamb: added to the denominator; > 0 */
+    double weight_decay;  /* decoupled: w -= learning_rate * weight_decay * w; all parameters; >= 0. lars and lamb add
+                             weight_decay * w to what the trust ratio multiplies; of W only */
     double l2;            /* coupled: adds l2 * w to the gradient, as PyTorch's weight_decay; all parameters; >= 0 */
     double clip_norm;     /* scales the gradient to at most this global 2-norm (PyTorch's clip_grad_norm_); 0: off */
-    double trust_coefficient; /* lars: factor of the trust ratio; > 0 */
+    double trust_coefficient; /* lars: the trust ratio is this times |W| / (|dW| + weight_decay |W|); > 0 */
     uint64_t reserved[5];
   } optimizer;
 

@@ -22,8 +22,10 @@ static Job job_of(const Case &c) {
   job.options.optimizer.kind = c.optimizer;
   job.options.optimizer.learning_rate =
       c.optimizer == DESCENT_OPTIMIZER_GD || c.optimizer == DESCENT_OPTIMIZER_SGD ? 0.3 : 0.02;
-  job.options.optimizer.momentum =
-      c.optimizer == DESCENT_OPTIMIZER_SGD || c.optimizer == DESCENT_OPTIMIZER_RMSPROP ? 0.9 : 0;
+  const bool has_momentum = c.optimizer == DESCENT_OPTIMIZER_SGD || c.optimizer == DESCENT_OPTIMIZER_RMSPROP ||
+                            c.optimizer == DESCENT_OPTIMIZER_LARS;
+  job.options.optimizer.momentum = has_momentum ? 0.9 : 0;
+  job.options.optimizer.trust_coefficient = 0.02;
   job.options.optimizer.nesterov = c.optimizer == DESCENT_OPTIMIZER_SGD;
   job.options.optimizer.weight_decay = 0.01;
   job.options.optimizer.clip_norm = 1;

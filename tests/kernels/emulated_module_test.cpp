@@ -36,24 +36,17 @@ Bytes trained_by_trust(const Case &c, descent_optimizer optimizer, descent_fusio
 }
 
 TEST_F(EmulatedModule, TrustRatiosAreTheSameInAnyOrderOfBlocks) {
-  std::vector<Case> all(std::begin(cases), std::end(cases));
-  for (const descent_precision precision : {DESCENT_PRECISION_FP32, DESCENT_PRECISION_BF16})
-    all.push_back({"several pieces",
-                   {33, 150, 21, 3},
-                   DESCENT_ACTIVATION_RELU,
-                   DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
-                   0,
-                   precision});
-  for (const Case &c : all)
+  const Case large = {
+      "several pieces",      {33, 150, 21, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 0,
+      DESCENT_PRECISION_BF16};
+  for (const Case &c : {cases[0], large})
     for (const descent_optimizer optimizer : {DESCENT_OPTIMIZER_LARS, DESCENT_OPTIMIZER_LAMB})
       for (const descent_fusion fusion : {DESCENT_FUSION_OFF, DESCENT_FUSION_ON}) {
         SCOPED_TRACE(std::string(c.name) + ", " + descent_optimizer_name(optimizer) + ", fusion " +
                      descent_fusion_name(fusion));
         const Bytes expected = trained_by_trust(c, optimizer, fusion);
-        for (const char *how : {"seed=2", "seed=3,late=1"}) {
-          emulation.configure(how);
-          expect_same(trained_by_trust(c, optimizer, fusion), expected);
-        }
+        emulation.configure("seed=3,late=1");
+        expect_same(trained_by_trust(c, optimizer, fusion), expected);
         emulation.configure("");
       }
 }

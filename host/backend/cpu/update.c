@@ -139,7 +139,7 @@ struct update {
   struct update_coefficients_f32 coefficients;
   float *parameters, *moment1, *moment2;
   const float *gradients;
-  double *layers; /* layer_statistics */
+  double *layer_statistics;
   int64_t n;
 };
 
@@ -156,7 +156,7 @@ static struct update update_prepare(const struct backend_program *program, const
       .moment1 = cpu_floats(program, o->moment1),
       .moment2 = cpu_floats(program, o->moment2),
       .gradients = cpu_floats(program, o->gradients),
-      .layers = cpu_doubles(program, o->layer_statistics),
+      .layer_statistics = cpu_doubles(program, o->layer_statistics),
       .n = o->n,
   };
   u.coefficients.clip_factor = (float)cpu_doubles(program, o->scalars)[SCALAR_CLIP];
@@ -204,7 +204,7 @@ void cpu_trust_ratio(struct backend_program *program, const struct plan_op *op, 
     const int layer = program->pieces[i].layer;
     double sums[2];
     layer_sums(program, &i, sums);
-    u.layers[(layer - 1) * LAYER_SLOTS + LAYER_TRUST] =
+    u.layer_statistics[(layer - 1) * LAYER_SLOTS + LAYER_TRUST] =
         formula_trust_ratio(u.rule, o->trust_coefficient, o->weight_decay, sqrt(sums[1]), sqrt(sums[0]));
   }
 }
@@ -225,8 +225,8 @@ static void update_layer(const struct update *u, int layer, int64_t begin, int64
     return;
   }
   const int64_t b = clamped(u->program->plan->segments[layer - 1].b, begin, end);
-  const struct update_coefficients_f32 of_W = update_coefficients_of_W_f32(
-                                           u->coefficients, u->layers[(layer - 1) * LAYER_SLOTS + LAYER_TRUST]),
+  const double trust_ratio = u->layer_statistics[(layer - 1) * LAYER_SLOTS + LAYER_TRUST];
+  const struct update_coefficients_f32 of_W = update_coefficients_of_W_f32(u->coefficients, trust_ratio),
                                        of_b = update_coefficients_of_b_f32(u->coefficients);
   update_span(u, &of_W, begin, b);
   update_span(u, &of_b, b, end);
@@ -278,7 +278,7 @@ void cpu_update(struct backend_program *program, const struct plan_op *op, const
   if (cpu_doubles(program, o->scalars)[SCALAR_BAD_STEP] != 0) return;
   if (o->measure) {
     cpu_spread(program, o->n, measured_piece, &u, program->n_pieces);
-    measured_layers(program, u.layers);
+    measured_layers(program, u.layer_statistics);
   } else if (update_has_trust_ratio(u.rule)) {
     cpu_spread(program, o->n, update_piece, &u, program->n_pieces);
   } else {

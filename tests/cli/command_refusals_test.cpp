@@ -77,7 +77,8 @@ class Refusals : public ::testing::Test {
 Folder *Refusals::folder_;
 std::vector<std::string> Refusals::names_;
 
-constexpr char kSchedule[] = "must be constant, step:EVERY[:GAMMA], exponential:GAMMA, cosine[:MIN] or plateau";
+constexpr char kSchedule[] =
+    "must be constant, step:EVERY[:GAMMA], exponential:GAMMA, cosine[:MIN], polynomial[:POWER[:MIN]] or plateau";
 constexpr char kEvery[] = "must be a whole number of steps or epochs or any of s, m or h";
 constexpr char kRollback[] = "must be stop or rollback[:TIMES[:DIVISOR]]";
 constexpr char kHidden[] = "must be none or up to 9999 whole numbers from 1 to 10000000";
@@ -139,7 +140,7 @@ TEST_F(Refusals, OptionsOfTrain) {
       {"--nesterov --optimizer lars --momentum 0.9", 2,
        "nesterov: needs optimizer sgd and momentum above 0, not lars and 0.9"},
       {"--trust-coefficient 0", 2, "--trust-coefficient '0': must be a number above 0"},
-      {"--trust-coefficient 1e-50", 2, "trust_coefficient 1e-50: must be a number above 0"},
+      {"--trust-coefficient 1e99", 2, "trust_coefficient 1e+99: must be a number above 0"},
       {"--output-activation tanh", 2, "activation must be identity, not tanh"},
       {"--task regression", 3, "m.csv:2: column 'answer': 'no' is not a number, which regression needs (correct it)"},
       {"--precision bf16 --device cpu", 4, "the cpu computes in fp32 (use precision fp32)"},

@@ -43,18 +43,9 @@ static __device__ inline struct chain_pass pass_of(const struct network_launch &
           at.activation, at.n_out};
 }
 
-// Read where a mask is drawn: held from row to row it would take registers that the kernels do not have.
-static __device__ inline int64_t batch_row_of(const struct step_state *state) {
-#ifdef __CUDA_ARCH__
-  int64_t row;
-  asm volatile("ld.global.s64 %0, [%1];" : "=l"(row) : "l"(&state->current.batch_row));
-  return row;
-#else
-  return state->current.batch_row;
-#endif
-}
+// Of whole steps: the kernels have no registers for the row at which a part begins (fusion.c gives them none that drops).
 static __device__ inline struct dropout dropout_of(const struct chain_pass &l) {
-  return {l.seed, (uint64_t)l.state->current.number, batch_row_of(l.state), l.layer, l.threshold, l.dropout_scale};
+  return {l.seed, (uint64_t)l.state->current.number, 0, l.layer, l.threshold, l.dropout_scale};
 }
 
 // What is the same in all epilogues of a tile.

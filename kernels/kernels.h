@@ -6,7 +6,7 @@
  * 16 bytes wide, otherwise one element each: by an instance of the kernel, or by a branch in it.
  *
  * `rows` of a launch is what the grid covers: the plan's batch inside a captured graph, the step's own rows otherwise.
- * A step's valid rows are step->rows <= rows; a part of a step may have none. Inside a graph the rows beyond the valid ones are computed and must be
+ * A step's valid rows are step->rows <= rows. Inside a graph the rows beyond the valid ones are computed and must be
  * harmless: gather fills X with 0 there, loss fills dZ with 0, and sums over rows leave them out or add zeros.
  *
  * Every sum has a fixed order that depends on shapes, and on the variant where there are several, alone. Sums over
@@ -191,8 +191,8 @@ cudaError_t launch_weights(const struct weights_launch *launch, cudaStream_t str
  *
  * Values are rounded where the kernels of single layers round: hidden A, Z where g' comes from it, and dZ, to the
  * operands' element; the output layer's A and Z stay float32; b is added to a float32 sum. Dropout masks are those of
- * the same elements. Rows beyond the step's have a dZ of 0. Blocks and tiles follow from the shapes and the variant, and
- * so does the order of every sum.
+ * the same elements (chains, clusters: batch_row is 0). Rows beyond the step's have a dZ of 0. Blocks and tiles follow
+ * from the shapes and the variant, and so does the order of every sum.
  *
  * A step of few rows is bound by the start and the end of its kernels. Some variants of NETWORK_STEP are one cluster of
  * blocks (compute capability 9.0 and later), which may also do what surrounds the layers in a step. */

@@ -25,6 +25,11 @@ static __device__ inline int64_t valid_rows(const struct statistics_launch &l) {
   return rows < l.rows ? rows : l.rows;
 }
 
+// Values whose mean is taken; 1 where there are none, whose sums are 0.
+static __device__ inline double count_of(const struct statistics_launch &l, int64_t rows) {
+  return rows > 0 ? (double)rows * (double)l.n : 1;
+}
+
 // At least 193 threads of a block have work, so that none has more than 1/64 of the terms.
 static __device__ inline bool is_in_double(const struct statistics_launch &l, int64_t rows) {
   return rows * l.n < PRECISE_TERMS;
@@ -48,7 +53,7 @@ static __global__ void __launch_bounds__(BLOCK) mean_kernel(struct statistics_la
   for (int64_t j = thread; j < l.n; j += (int64_t)gridDim.x * gridDim.y * BLOCK) alive[j] = 0;
   double sum;
   if (!grid_sum(total(values), l.scratch, &sum) || threadIdx.x != 0) return;
-  l.layer_statistics[LAYER_MEAN] = sum / ((double)rows * (double)l.n);
+  l.layer_statistics[LAYER_MEAN] = sum / count_of(l, rows);
 }
 
 // True if a gradient could pass; `index`: of the element in the step. A dropped value is no evidence about its unit.
@@ -102,8 +107,7 @@ static __global__ void __launch_bounds__(BLOCK, COUNT == 1 ? 6 : 5)
   }
   dead = block_sum(dead);
   if (threadIdx.x != 0) return;
-  const double off = l.layer_statistics[LAYER_MEAN] - (double)mean,
-               variance = sum / ((double)rows * (double)l.n) - off * off;
+  const double off = l.layer_statistics[LAYER_MEAN] - (double)mean, variance = sum / count_of(l, rows) - off * off;
   l.layer_statistics[LAYER_STD] = sqrt(variance < 0 ? 0 : variance);
   l.layer_statistics[LAYER_DEAD] = (double)dead / (double)l.n;
 }

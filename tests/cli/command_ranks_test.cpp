@@ -151,9 +151,9 @@ TEST_F(CommandRanks, ARangeOfGpusStartsARankForEach) {
   Result result = folder.run(quick + Arguments{"--device", "cuda:1-3", "--quiet"});
   EXPECT_EQ(result.code, 9) << result.err;
   const std::string command = std::filesystem::canonical(DESCENT_COMMAND);
-  std::string expected = "-n\n3\n" + command + "\n";
-  for (const std::string &argument : quick + Arguments{"--device", "cuda:1-3", "--quiet", "1"})
-    expected += argument + "\n";
+  std::string expected = "-n\n3\n" + command + "\ntrain\n"; /* operands come last, as getopt orders them */
+  for (size_t i = 2; i < quick.size(); i++) expected += quick[i] + "\n";
+  expected += "--device\ncuda:1-3\n--quiet\ndata.csv\n1\n";
   EXPECT_EQ(folder.read("arguments"), expected);
 
   result = folder.run(quick + Arguments{"--device", "cuda:0-7"});

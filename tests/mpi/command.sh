@@ -17,8 +17,8 @@ expect() {
     bad=1
   }
 }
-# times TEXT N: how many lines hold the text.
-times() { [ "$(grep -cE -- "$1" said)" = "$2" ] || { echo "$what: '$1' is not $2 times in:" && cat said && bad=1; }; }
+# count TEXT N: how many lines hold the text.
+count() { [ "$(grep -cE -- "$1" said)" = "$2" ] || { echo "$what: '$1' is not $2 times in:" && cat said && bad=1; }; }
 run() {
   what=$*
   code=0
@@ -30,26 +30,26 @@ train="train $data --target diagnosis --device cpu --epochs 3"
 {
   run -n 4 "$descent" $train --log log.jsonl --report report.html --checkpoint kept
   expect 0 "ranks +4 on 1 host \([^:]+: 4\), 4 micro-batches"
-  times "^data  " 1
-  times "^model saved to model.safetensors" 1
-  times "^epoch 3/3" 1
+  count "^data  " 1
+  count "^model saved to model.safetensors" 1
+  count "^epoch 3/3" 1
   [ "$(wc -l <log.jsonl)" = 3 ] && [ -s report.html ] && [ -s kept/log.jsonl ] || { echo "records are missing" && bad=1; }
 
   run -n 2 "$descent" $train --epochz 3
   expect 2 "^descent train: unknown option '--epochz'"
-  times "^descent" 1
+  count "^descent" 1
 
   run -n 2 "$descent" train missing.csv --target diagnosis
   expect 3 "^descent train: missing.csv: cannot read: No such file"
-  times "^descent" 1
+  count "^descent" 1
 
   run -n 1 "$descent" $train : -n 1 "$descent" train missing.csv --target diagnosis --epochs 3 --device cpu
   expect 3 "^descent train: rank 1 \([^)]+\): missing.csv: cannot read"
-  times "^descent" 1
+  count "^descent" 1
 
   run -n 1 "$descent" $train : -n 1 "$descent" $train --lr 0.5
   expect 2 "^descent train: rank 1 \([^)]+\): lr is 0.5, but 0.001 on rank 0 \([^)]+\): all ranks need the same"
-  times "^descent" 1
+  count "^descent" 1
 
   head -n 300 "$data" >short.csv
   run -n 1 "$descent" $train : -n 1 "$descent" train short.csv --target diagnosis --device cpu --epochs 3
@@ -57,14 +57,14 @@ train="train $data --target diagnosis --device cpu --epochs 3"
 
   run -n 2 "$descent" $train --out missing/model.safetensors
   expect 1 "missing/model.safetensors: cannot write"
-  times "^descent" 1
+  count "^descent" 1
 
   run -n 3 "$descent" $train --device cuda:0-1
   expect 2 "^descent train: --device cuda:0-1: [^ ]+ has 3 ranks, which is more than these GPUs"
 
   run -n 2 "$descent" evaluate model.safetensors "$data"
   expect 2 "^descent evaluate: runs as one process: start it without mpirun"
-  times "^descent" 1
+  count "^descent" 1
 
   # As of a launcher of another MPI.
   what="not connected" code=0

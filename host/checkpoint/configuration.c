@@ -10,6 +10,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "core/communicator.h"
 #include "core/number.h"
 #include "core/option_table.h"
 #include "core/safetensors.h"
@@ -20,11 +21,13 @@ static const char *const fixed[] = {"network", "optimizer", "batch_size", "data"
 /* Beside the recorded ones of option_table.h. */
 static const char *const changeable[] = {"loss",      "class_weights", "schedule", "seed",
                                          "precision", "validation",    "device",   "library",
-                                         "keep_best", "keep_every",    "fusion"};
+                                         "keep_best", "keep_every",    "fusion",   "micro_batches"};
 /* What else is kept, and the text for nothing, which earlier versions did not record. More may always be kept. */
 static const struct { const char *name, *nothing; } kept[] = {{"keep_best", "no"}, {"keep_every", "none"}};
 /* What earlier versions did not record: they had nothing else, or left it to the device. */
-static const struct { const char *name, *only; } unrecorded[] = {{"loss", "of the network"}, {"fusion", "auto"}};
+static const struct {
+  const char *name, *only;
+} unrecorded[] = {{"loss", "of the network"}, {"fusion", "auto"}, {"micro_batches", "1"}};
 /* Only reported if it differs. */
 static const char noted[] = "arithmetic";
 enum { FIXED = sizeof fixed / sizeof *fixed, CHANGEABLE = sizeof changeable / sizeof *changeable };
@@ -115,6 +118,7 @@ static void add_options(struct collector *c, const descent_network *network, con
   add_format(c, "seed", "%" PRIu64, o->seed);
   add_text(c, "precision", descent_precision_name(o->precision));
   add_text(c, "fusion", descent_fusion_name(o->gpu.fusion));
+  add_integer(c, "micro_batches", options_micro_batches(o)); /* on however many ranks */
 }
 
 /* Resuming without these would remove checkpoints that were to stay. */

@@ -209,6 +209,7 @@ static void print_training(FILE *stream, const descent_train_options *t) {
     fprintf(stream, ", batches of %s", text_count(t->batch_size, count));
   else
     fputs(", all rows in one batch", stream);
+  if (t->ranks.micro_batches > 1) fprintf(stream, " in %s micro-batches", text_count(t->ranks.micro_batches, count));
   fprintf(stream, ", at most %s epoch%s", text_count(t->epochs, count), t->epochs > 1 ? "s" : "");
   if (t->early_stopping.patience)
     fprintf(stream, ", early stopping after %" PRId64 " epoch%s without improvement", t->early_stopping.patience,

@@ -44,6 +44,11 @@ static const struct setting training_rows[] = {
     ROW_INTEGER("epochs", "N", AT(training.train.epochs), "Maximum number of epochs; 0: only measure and save", 0, 0,
                 1e12),
     ROW_INTEGER(
+        "micro-batches", "M", AT(training.train.ranks.micro_batches),
+        "Compute the gradient of a step in M parts of --batch-size / M rows, one after another, so that it needs the "
+        "memory of one part; 0: one part for each rank",
+        0, 0, 1e9),
+    ROW_INTEGER(
         "patience", "N", AT(training.train.early_stopping.patience),
         "Stop after N epochs without improvement of the validation loss, or of the training loss without validation "
         "rows (0: never)",

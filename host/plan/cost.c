@@ -123,11 +123,14 @@ void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t row
       cost.bytes = (op->accumulate.adds ? 3 : 2) * (double)op->accumulate.n * FLOAT;
       cost.flops = op->accumulate.adds ? (double)op->accumulate.n : 0;
       break;
-    case OP_COMBINE: /* about one sum and one copy for each part */
-      cost.bytes = 4 * (double)op->combine.n * FLOAT;
+    case OP_COMBINE: /* over K parts K - 1 sums, each of two operands, and K results */
+      cost.bytes = 3 * (double)op->combine.n * FLOAT;
       cost.flops = (double)op->combine.n;
       break;
-    case OP_ALLREDUCE: cost.bytes = 2 * (double)op->allreduce.n * FLOAT; break;
+    case OP_ALLREDUCE: /* each rank sends and receives all, and adds its share of the elements of every rank */
+      cost.bytes = 2 * (double)op->allreduce.n * FLOAT;
+      cost.flops = (double)op->allreduce.n;
+      break;
     case OP_TRUST_RATIO: break;
     case OP_GRADIENT_NORM:
       cost.bytes = (double)plan->buffers[op->norm.gradients].cols * FLOAT;

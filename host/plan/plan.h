@@ -83,9 +83,9 @@ enum plan_op_kind {
  *   X[r][j] = (x - shift[j]) * scale[j]
  *   y[r][k] = (source_y[s][k] - y_shift[k]) * y_scale[k]
  *   w[r]    = (source_w ? source_w[s] : 1) * (class_weight ? class_weight[(int)source_y[s][0]] : 1)
- * and scalars[SCALAR_WEIGHT_SUM] = step.weight_sum, or sum w where that is 0. All sources except source_X, and all constants, may be PLAN_NONE. Without
- * source_y, neither y nor w nor the sum is written (they are PLAN_NONE in the predict range). An optional source that
- * is not bound is treated as PLAN_NONE. */
+ * and scalars[SCALAR_WEIGHT_SUM] = step.weight_sum, or sum w where that is 0. All sources except source_X, and all
+ * constants, may be PLAN_NONE. Without source_y, neither y nor w nor the sum is written (they are PLAN_NONE in the
+ * predict range). An optional source that is not bound is treated as PLAN_NONE. */
 struct plan_gather {
   int source_X, source_y, source_w, source_index; /* F32 or, as bound, bytes; F32, F32, I64 */
   int fill, shift, scale, y_shift, y_scale;       /* F32 (1, n_x) and (1, n_y) */
@@ -151,12 +151,14 @@ struct plan_accumulate {
   bool adds;
 };
 
-/* Adds the gradients of one micro-batch, number k = step.micro_batch of K = step.micro_batches, and its J to those of the ones before
- * it, in the order of a binary counter. With t the number of trailing ones of k, the sum of parts k + 1 - 2^t .. k is
+/* Adds the gradients and J of one micro-batch, number k = step.micro_batch of K = step.micro_batches, to those of the
+ * micro-batches before it, in the order of a binary counter. With t the number of trailing ones of k, the sum of parts
+ * k + 1 - 2^t .. k is
  *   v = gradients;  v = partial_gradients[i] + v for i = 0 .. t-1
- * and becomes partial_gradients[t]; that of the last part, k = K - 1, goes on with the sums that are left,
+ * and becomes partial_gradients[t]; gradients are then either v or as before. The last part, k = K - 1, adds the sums
+ * that are left,
  *   v = partial_gradients[i] + v for every i > t whose bit is set in K, ascending;  gradients = v.
- * So a subtree of 2^t parts has the same bits wherever its parts are computed. The same with SCALAR_LOSS and
+ * So a subtree of 2^t parts has the same bits on any rank. The same with SCALAR_LOSS and
  * partial_losses, whose values are shares of one J, since every part divides by the weight of the whole step. */
 struct plan_combine {
   int gradients, partial_gradients; /* F32 (1, n), (levels, n) */
@@ -211,11 +213,11 @@ struct plan_update {
   bool measure; /* write LAYER_UPDATE and LAYER_PARAMETERS */
 };
 
-/* LAYER_MEAN, LAYER_STD and LAYER_DEAD of the op's `layer`. */
+/* LAYER_MEAN, LAYER_STD and LAYER_DEAD of the op's `layer`. Without rows the mean and the deviation are 0. */
 struct plan_statistics {
   int A, Z, layer_statistics;
-  int active; /* F32 (1, n) or PLAN_NONE; made 1 for the units that are not dead here, and LAYER_DEAD counts those that
-               * are then not 1: over the parts of a step, once the host has zeroed it */
+  int active; /* F32 (1, n) or PLAN_NONE: made 1 for the units that are not dead here; LAYER_DEAD then counts those that
+               * are not 1. The host zeroes it before the first part of a step */
   int64_t n;
   descent_activation activation;
   double dropout;

@@ -1,10 +1,12 @@
 /* Checks the ranges of the training options, and a dataset against a network. */
 #include "train/check.h"
 
+#include <limits.h>
 #include <math.h>
 
 #include "backend/program.h"
 #include "checkpoint/configuration.h"
+#include "core/communicator.h"
 #include "core/option_table.h"
 #include "core/options.h"
 #include "core/status.h"
@@ -57,12 +59,34 @@ static descent_status check_fusion(const descent_device *device, const descent_t
                     device->name);
 }
 
+static bool is_power_of_two(int64_t n) { return n > 0 && (n & (n - 1)) == 0; }
+
+static descent_status check_micro_batches(const descent_train_options *o) {
+  const long long M = options_micro_batches(o);
+  const int ranks = options_ranks(o);
+  if (M == 1) return DESCENT_OK;
+  if (o->callbacks.loss)
+    return status_set(
+        DESCENT_ERROR_ARGUMENT,
+        "micro_batches %lld: not available with a loss function of the program, which is given whole steps", M);
+  if (o->batch_size && M > o->batch_size)
+    return status_set(DESCENT_ERROR_ARGUMENT, "micro_batches %lld: must be at most batch_size %lld", M,
+                      (long long)o->batch_size);
+  if (M > INT_MAX) return status_set(DESCENT_ERROR_ARGUMENT, "micro_batches %lld: must be at most %d", M, INT_MAX);
+  if (ranks > 1 && (M % ranks || !is_power_of_two(M / ranks)))
+    return status_set(DESCENT_ERROR_ARGUMENT,
+                      "micro_batches %lld: must be a power of two for each of the %d ranks: %d, %d, %d, ..", M, ranks,
+                      ranks, 2 * ranks, 4 * ranks);
+  return DESCENT_OK;
+}
+
 descent_status check_train_options(const descent_network *network, const descent_device *device,
                                    const descent_train_options *options) {
   descent_status status;
   TRY(check_ranges(options));
   TRY(check_fusion(device, options));
   TRY(check_classifier_options(network, options));
+  TRY(check_micro_batches(options));
   TRY(configuration_check_names(options->checkpoint.resume_with));
   if (options->checkpoint.keep_best && !options->checkpoint.folder)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "keep_best: needs a checkpoint folder"));

@@ -90,6 +90,17 @@ done:
   return status;
 }
 
+descent_status diverge_is_seen(const struct program *program, int64_t rows, bool *seen) {
+  struct finding finding;
+  double loss;
+  descent_status status;
+  TRY(find_first(program, rows, &finding));
+  TRY(program_read(program, program->at.scalars, SCALAR_LOSS, 1, PLAN_F64, &loss));
+  *seen = finding.what != FOUND_NOTHING || !isfinite(loss);
+done:
+  return status;
+}
+
 /* The largest magnitude of the step's inputs, after normalisation. */
 static descent_status largest_input(const struct program *program, int64_t rows, double *largest) {
   const int64_t count = rows * program->plan->buffers[program->at.X].cols;
@@ -164,14 +175,18 @@ static descent_status initial_cause(const descent_network *network, char *cause,
   return DESCENT_OK;
 }
 
-descent_status diverge_explain(const descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
+descent_status diverge_explain(descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
                                const double scalars[SCALAR_SLOTS]) {
   static const double large = 100; /* normalised inputs rarely exceed 10 */
+  /* Of a whole step in micro-batches, the buffers hold the last one. */
+  const int64_t batch = trainer->program.plan->batch, held = step->rows < batch ? step->rows : batch;
   struct finding finding;
   double largest;
   descent_status status;
-  TRY(find_first(&trainer->program, step->rows, &finding));
-  TRY(largest_input(&trainer->program, step->rows, &largest));
+  trainer->evident = false;
+  TRY(find_first(&trainer->program, held, &finding));
+  trainer->evident = step->micro_batches > 0 || finding.what != FOUND_NOTHING;
+  TRY(largest_input(&trainer->program, held, &largest));
   char where[96], cause[256], rows[160];
   name_rows(trainer, step, &finding, rows, sizeof rows);
   describe(&finding, scalars[SCALAR_LOSS], where, sizeof where);

@@ -7,6 +7,7 @@
 #include "train/check.h"
 #include "train/extremes.h"
 #include "train/filler.h"
+#include "train/ranks.h"
 
 /* ---- set-up ----------------------------------------------------------------------------------------------------- */
 
@@ -38,11 +39,13 @@ static descent_status check_total_weight(const descent_dataset *dataset) {
 }
 
 static descent_status check_training(struct fit *f, const descent_network *network) {
+  int64_t first, count;
   descent_status status;
   TRY(check_dataset(network, f->training, true, "the training data"));
   TRY(dataset_align(f->training, &network->schema, &f->aligned[0]));
   if (f->aligned[0]) f->training = f->aligned[0];
-  if (extremes_check_inputs(network, f->training, 0, f->training->rows) != DESCENT_OK)
+  ranks_share(f, f->training->rows, &first, &count);
+  if (extremes_check_inputs(network, f->training, first, count) != DESCENT_OK)
     TRY(status_set(DESCENT_ERROR_DATA, "the training data: %s", descent_last_error()));
   TRY(check_total_weight(f->training));
   TRY(count_steps(f, f->training->rows));
@@ -80,6 +83,10 @@ static descent_status check_source(struct fit *f, const descent_network *network
       .y = &y, .inputs = s->inputs, .targets = s->targets, .classes = regression ? 0 : s->classes, .task = s->task};
   descent_status status;
   if (!s->next) TRY(status_set(DESCENT_ERROR_ARGUMENT, "the source: next is NULL"));
+  if (options_ranks(&f->options) > 1)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "ranks %d: not available with a source, which each rank would read; use a dataset, or one rank",
+                   options_ranks(&f->options)));
   if (s->task != DESCENT_TASK_BINARY && s->task != DESCENT_TASK_CLASSES && !regression)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "the source: task %d: must be binary, classes or regression", (int)s->task));
   if (!regression && (s->targets != 1 || s->classes < 2))

@@ -17,6 +17,7 @@
 #include "train/extremes.h"
 #include "train/feed.h"
 #include "train/health.h"
+#include "train/ranks.h"
 #include "train/recovery.h"
 #include "train/schedule.h"
 
@@ -37,11 +38,13 @@ static descent_status balanced_weights(const descent_network *network, const des
 }
 
 static descent_status check_validation(struct fit *f, const descent_network *network) {
+  int64_t first, count;
   descent_status status;
   TRY(check_dataset(network, f->validation, true, "the validation data"));
   TRY(dataset_align(f->validation, &network->schema, &f->aligned[1]));
   if (f->aligned[1]) f->validation = f->aligned[1];
-  if (extremes_check_inputs(network, f->validation, 0, f->validation->rows) != DESCENT_OK)
+  ranks_share(f, f->validation->rows, &first, &count);
+  if (extremes_check_inputs(network, f->validation, first, count) != DESCENT_OK)
     TRY(status_set(DESCENT_ERROR_DATA, "the validation data: %s", descent_last_error()));
 done:
   return status;
@@ -50,6 +53,7 @@ done:
 static descent_status set_up(struct fit *f, descent_network *network, descent_device *device) {
   float *class_weights = NULL;
   descent_status status;
+  TRY(network_check_unused(network));
   TRY(check_train_options(network, device, &f->options));
   if (f->options.checkpoint.keep_best && !f->validation)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
@@ -74,7 +78,6 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
   f->steps_per_run = 1;
   f->at = (struct fit_state){
       .epoch = 1, .plateau_rate = f->options.optimizer.learning_rate, .rate_factor = 1, .best_loss = INFINITY};
-  TRY(recovery_open(f));
 done:
   free(class_weights);
   return status;
@@ -121,7 +124,7 @@ static int64_t count_next(const struct fit *f, int64_t ready) {
   int64_t count = f->at.done < f->statistics_step ? f->statistics_step - f->at.done : 1;
   if (count > ready) count = ready;
   if (count > f->steps_per_run) count = f->steps_per_run;
-  if (f->options.callbacks.on_step || f->own_loss.function) count = 1;
+  if (f->options.callbacks.on_step || f->ranks.single_steps || f->own_loss.function) count = 1;
   return recovery_limit(f, count);
 }
 
@@ -143,10 +146,14 @@ static bool poll_request(void *user) {
 }
 
 static descent_status pause_between_steps(struct fit *f) {
+  descent_status status;
   poll_request(f);
+  TRY(ranks_agree(f));
   const bool requested = f->save_requested;
   f->save_requested = false;
-  return recovery_pause(f, requested);
+  TRY(recovery_pause(f, requested));
+done:
+  return status;
 }
 
 /* One step with the caller's loss between its parts. */
@@ -164,7 +171,7 @@ done:
 static descent_status run_steps(struct fit *f, int64_t count) {
   struct program *program = &f->trainer->program;
   struct plan_step steps[MAX_STEPS_PER_RUN];
-  double scalars[SCALAR_SLOTS];
+  double scalars[SCALAR_SLOTS] = {0};
   const bool with_statistics = f->at.done == f->statistics_step;
   descent_status status;
   fill_steps(f, count, steps);
@@ -175,7 +182,8 @@ static descent_status run_steps(struct fit *f, int64_t count) {
   else
     TRY(program_run(program, with_statistics ? program->plan->train_with_statistics : program->plan->train, steps,
                     count));
-  TRY(trainer_check(f->trainer, steps, count, f->at.epoch, scalars));
+  status = trainer_check(f->trainer, steps, count, f->at.epoch, scalars);
+  TRY(scalars[SCALAR_BAD_STEP] == 0 ? status : ranks_explain(f, status));
   f->at.done += count;
   f->at.learning_rate = steps[count - 1].learning_rate;
   if (with_statistics)
@@ -204,7 +212,7 @@ static descent_status run_epoch(struct fit *f) {
     const double now = clock_seconds();
     f->at.train_seconds += now - started;
     adapt_steps_per_run(f, now - ran);
-    if (f->at.done != f->epoch_steps) TRY(pause_between_steps(f));
+    TRY(f->at.done != f->epoch_steps ? pause_between_steps(f) : ranks_agree(f));
     if (f->stopped) break;
   }
   if (program->backend->placement)
@@ -281,21 +289,33 @@ static bool out_of_patience(const struct fit *f) {
 
 static struct own_loss *own_loss(struct fit *f) { return f->own_loss.function ? &f->own_loss : NULL; }
 
+static descent_status validate(struct fit *f, descent_metrics *metrics) {
+  struct program *program = &f->trainer->program;
+  bool stopped = false;
+  descent_status status;
+  TRY(program_bind(program, f->validation));
+  if (options_ranks(&f->options) == 1)
+    TRY(evaluate_dataset(program, f->trainer->network, f->validation, 0, false, own_loss(f), poll_request, f, metrics));
+  else
+    TRY(ranks_evaluate(f, poll_request, f, &stopped, metrics));
+  if (stopped && !f->stopped) stop(f, DESCENT_STOP_CALLBACK); /* asked for on another rank */
+done:
+  return status;
+}
+
 /* After the last step of an epoch: validates, reports, and moves to the next epoch. */
 static descent_status finish_epoch(struct fit *f) {
   descent_metrics metrics = {0};
   bool improved;
   descent_status status;
-  TRY(feed_check_unchanged(f));
-  if (f->validation) {
-    TRY(program_bind(&f->trainer->program, f->validation));
-    TRY(evaluate_dataset(&f->trainer->program, f->trainer->network, f->validation, 0, false, own_loss(f), poll_request,
-                         f, &metrics));
-  }
+  TRY(communicator_agree(f->options.ranks.communicator, feed_check_unchanged(f)));
+  TRY(ranks_check_replicas(f));
+  if (f->validation) TRY(validate(f, &metrics));
   if (f->stopped) goto done; /* during validation, which a resumed training repeats */
   TRY(update_best(f, f->validation ? &metrics : NULL, &improved));
   if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY);
   if (f->options.callbacks.on_epoch) report_epoch(f, f->validation ? &metrics : NULL, improved);
+  TRY(ranks_agree(f));
   f->at.epoch++;
   f->at.done = 0;
   f->at.total_loss = f->at.total_weight = f->at.train_seconds = 0;
@@ -368,9 +388,11 @@ static descent_status fit(struct fit *f, descent_network *network, descent_devic
   TRY(device_check(device, "device"));
   if (!f->source) TRY(handle_check(f->training, HANDLE_DATASET, "training"));
   if (f->validation) TRY(handle_check(f->validation, HANDLE_DATASET, "validation"));
-  TRY(network_check_unused(network));
   TRY(complete_train_options(options, &f->options));
-  TRY(set_up(f, network, device));
+  if (f->options.ranks.communicator)
+    TRY(handle_check(f->options.ranks.communicator, HANDLE_COMMUNICATOR, "ranks.communicator"));
+  TRY(ranks_begin(f, set_up(f, network, device)));
+  TRY(recovery_open(f));
   ready = true;
   do status = run_epochs(f);
   while (status == DESCENT_ERROR_DIVERGED && (status = recovery_roll_back(f)) == DESCENT_OK);
@@ -387,6 +409,7 @@ done:
   descent_dataset_free(f->aligned[1]);
   own_loss_clear(&f->own_loss);
   micro_batches_clear(&f->cut);
+  ranks_clear(&f->ranks);
   free(f->statistics);
   free(f->health);
   return status;

@@ -18,6 +18,13 @@ struct feed {
   const float *y, *weights;        /* on the host; weights NULL: 1 */
 };
 
+/* What the ranks of a training exchange; zeroed where there is one. */
+struct ranks {
+  struct rank_request *requests; /* (ranks) */
+  uint64_t *sums;                /* (ranks), of the parameters */
+  bool single_steps;             /* a rank has on_step, so all run one step at a time */
+};
+
 struct fit {
   descent_trainer *trainer;
   descent_train_options options;                /* with defaults for what was not given */
@@ -32,7 +39,8 @@ struct fit {
   double *statistics;               /* (layers, LAYER_SLOTS) */
   descent_layer_health *health;     /* (layers) */
   struct micro_batches cut;         /* micro-batches of a step */
-  struct own_loss own_loss;         /* of the caller; its function is NULL for the network's */
+  struct ranks ranks;
+  struct own_loss own_loss; /* of the caller; its function is NULL for the network's */
   char placement[400];
   struct fit_state at;   /* the position of the training; `seconds` excludes the time since `started` */
   double started;        /* clock_seconds() */

@@ -14,15 +14,27 @@ struct micro_batches {
   int64_t rows;                                               /* of the largest part */
   struct plan_step *steps;                                    /* (own) */
   struct micro_batch_statistics *own_statistics, *statistics; /* (own, layers), (M, layers) */
+  float *active, *all_active;                                 /* (widest layer), (ranks, widest layer) */
   float *class_weights;                                       /* (classes) or NULL; owned */
 };
 
-/* ERROR_ARGUMENT where so many ranks cannot compute so many micro-batches, or with the loss of a caller. */
+/* ERROR_ARGUMENT where a step of `batch` rows has fewer rows than micro-batches. The options are checked. */
 descent_status micro_batches_create(const descent_network *network, const descent_train_options *options, int64_t batch,
                                     const float *class_weights, struct micro_batches *cut);
 void micro_batches_clear(struct micro_batches *cut);
 
-/* Runs n steps of the rows that are bound to f. */
-descent_status micro_batches_run(struct fit *f, const struct plan_step *steps, int64_t n, bool with_statistics);
+/* Runs n steps of the rows that are bound to f. Where one is not finite, neither it nor those after it change the
+ * parameters. Its entry in `steps` then becomes the first of this rank's micro-batches with a value that is not finite,
+ * and the program's buffers are those of that micro-batch; it stays the whole step if each of them is finite. */
+descent_status micro_batches_run(struct fit *f, struct plan_step *steps, int64_t n, bool with_statistics);
+
+/* Runs the micro-batches f->cut.steps of one step, and leaves the layer statistics of the whole step in the program;
+ * micro_batch_statistics.c. */
+descent_status micro_batches_run_with_statistics(struct fit *f);
+
+/* Of one layer and part: rows, and mean and variance of A over them. */
+struct micro_batch_statistics {
+  double rows, mean, variance;
+};
 
 #endif

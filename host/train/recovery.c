@@ -1,4 +1,5 @@
-/* Writes, resumes from and rolls back to checkpoints during a training. */
+/* Writes, resumes from and rolls back to checkpoints during a training. With several ranks, rank 0 has the folder: it
+ * reads and writes, and the others have its snapshot and its errors. */
 #include "train/recovery.h"
 
 #include <math.h>
@@ -11,22 +12,23 @@
 #include "core/memory.h"
 #include "core/status.h"
 #include "train/feed.h"
+#include "train/ranks.h"
 
 struct recovery {
   struct checkpoint_folder folder; /* zeroed: no checkpoints are written */
   struct checkpoint_retention retention;
   struct configuration configuration;
   struct snapshot snapshot;
-  struct checkpoint_writer *writer;
-  int64_t saved_epoch, saved_done; /* position of the last checkpoint, as in fit_state; epoch 0: none */
-  double saved_at;                 /* clock_seconds() of it */
-  int64_t failures;                /* checkpoints that could not be written */
-  bool passed_over;                /* a newer checkpoint than the one in use was damaged */
+  struct checkpoint_writer *writer; /* rank 0's */
+  int64_t saved_epoch, saved_done;  /* position of the last checkpoint, as in fit_state; epoch 0: none */
+  double saved_at;                  /* clock_seconds() of it */
+  int64_t failures;                 /* checkpoints that could not be written */
+  bool passed_over;                 /* a newer checkpoint than the one in use was damaged */
 };
 
 static void report(const struct fit *f, descent_checkpoint_event event, const char *path, int64_t step,
                    const char *message) {
-  if (!f->options.callbacks.on_checkpoint) return;
+  if (!f->options.callbacks.on_checkpoint || !ranks_leads(f)) return;
   const descent_checkpoint_info info = {
       .event = event,
       .path = path,
@@ -46,8 +48,13 @@ static void report_unlocked(const struct fit *f) {
   report(f, DESCENT_CHECKPOINT_UNLOCKED, folder, fit_steps(f), message);
 }
 
-/* Does this training write checkpoints? */
-static bool writes(const struct fit *f) { return f->recovery && f->recovery->writer; }
+/* Does this training write checkpoints? The same on all ranks. */
+static bool writes(const struct fit *f) { return f->recovery && f->options.checkpoint.folder; }
+
+/* On all ranks the outcome of rank 0. */
+static descent_status agree(const struct fit *f, descent_status own) {
+  return communicator_agree(f->options.ranks.communicator, own);
+}
 
 /* Records that a checkpoint exists, or is being written, at the present position. */
 static void note_saved(struct fit *f) {
@@ -153,15 +160,18 @@ int64_t recovery_limit(const struct fit *f, int64_t count) {
   return count;
 }
 
-descent_status recovery_pause(struct fit *f, bool requested) {
-  if (!writes(f)) return DESCENT_OK;
+static descent_status save_if_due(struct fit *f, bool requested) {
   bool usable;
   const descent_status status = take_outcome(f, false);
   return status == DESCENT_OK && (requested || is_due(f)) && !saved_here(f) ? save(f, false, &usable) : status;
 }
 
-descent_status recovery_finish(struct fit *f) {
+descent_status recovery_pause(struct fit *f, bool requested) {
   if (!writes(f)) return DESCENT_OK;
+  return agree(f, ranks_leads(f) ? save_if_due(f, requested) : DESCENT_OK);
+}
+
+static descent_status save_last(struct fit *f) {
   bool usable = true;
   descent_status status;
   TRY(take_outcome(f, true));
@@ -171,6 +181,15 @@ descent_status recovery_finish(struct fit *f) {
   f->recovery->failures++;
   report(f, DESCENT_CHECKPOINT_FAILED, f->options.checkpoint.folder, fit_steps(f),
          "the last checkpoint was not written: the weights are not finite");
+done:
+  return status;
+}
+
+descent_status recovery_finish(struct fit *f) {
+  if (!writes(f)) return DESCENT_OK;
+  descent_status status;
+  TRY(agree(f, ranks_leads(f) ? save_last(f) : DESCENT_OK));
+  TRY(communicator_broadcast(f->options.ranks.communicator, &f->recovery->failures, sizeof f->recovery->failures));
 done:
   return status;
 }
@@ -286,19 +305,24 @@ static void describe_arithmetic(const struct fit *f, const char *path, char *tex
              path, was, f->trainer->program.arithmetic);
 }
 
-static descent_status resume(struct fit *f, bool *resumed) {
-  const descent_train_options *o = &f->options;
-  char *path = NULL, message[768];
+/* Takes the state of the snapshot of rank 0, if that was `*found` there; `own`: the outcome of reading it. */
+static descent_status take_over(struct fit *f, descent_status own, bool *found) {
+  struct descent_communicator *communicator = f->options.ranks.communicator;
   descent_status status;
-  TRY(read_newest(f, o->checkpoint.resume, false, resumed, &path));
-  if (!*resumed) goto done;
-  TRY(restore(f));
+  TRY(agree(f, own));
+  TRY(communicator_broadcast(communicator, found, sizeof *found));
+  if (!*found) goto done;
+  if (communicator_size(communicator) > 1) TRY(ranks_share_snapshot(f, &f->recovery->snapshot));
+  TRY(agree(f, restore(f)));
   reset_changed(f);
+done:
+  return status;
+}
+
+static void report_resumed(const struct fit *f, const char *path) {
+  char message[768];
   describe_arithmetic(f, path, message, sizeof message);
   report(f, DESCENT_CHECKPOINT_RESUMED, path, fit_steps(f), message);
-done:
-  free(path);
-  return status;
 }
 
 static descent_status open_folder(struct fit *f) {
@@ -311,36 +335,62 @@ static descent_status open_folder(struct fit *f) {
   return checkpoint_folder_open(o->checkpoint.folder, &r->folder);
 }
 
-descent_status recovery_open(struct fit *f) {
-  const descent_train_options *o = &f->options;
+static descent_status create(struct fit *f) {
+  struct recovery *r = f->recovery = memory_allocate(1, sizeof *r, "the checkpoints of a training");
   const descent_network *network = f->trainer->network;
-  struct recovery *r;
-  bool resumed = false, same = false; /* same: it resumes from the folder to which it writes */
-  descent_status status = DESCENT_OK;
-  if (!o->checkpoint.folder && !o->checkpoint.resume) return DESCENT_OK;
-  f->recovery = r = memory_allocate(1, sizeof *r, "the checkpoints of a training");
-  if (!r) return DESCENT_ERROR_MEMORY;
   const struct program *program = &f->trainer->program;
+  descent_status status;
+  if (!r) return DESCENT_ERROR_MEMORY;
   TRY(configuration_create(network, program->backend->name, program->arithmetic, f->training, f->source, f->validation,
-                           o, &r->configuration));
-  TRY(snapshot_create(network, &f->trainer->program, f->keep_best, &r->snapshot));
+                           &f->options, &r->configuration));
+  TRY(snapshot_create(network, program, f->keep_best, &r->snapshot));
+done:
+  return status;
+}
+
+/* Opens the folder and reads the checkpoint to resume from; the caller frees `*path`, of that. `*same`: the training
+ * writes to the folder from which it resumes. */
+static descent_status find_start(struct fit *f, bool *found, bool *same, char **path) {
+  const descent_train_options *o = &f->options;
+  descent_status status = DESCENT_OK;
   if (o->checkpoint.folder) TRY(open_folder(f));
   if (o->checkpoint.folder && o->checkpoint.resume)
-    TRY(checkpoint_folder_same(o->checkpoint.folder, o->checkpoint.resume, &same));
-  if (o->checkpoint.folder && !same) TRY(refuse_used_folder(o->checkpoint.folder));
-  if (o->checkpoint.resume) TRY(resume(f, &resumed));
-  if (!o->checkpoint.folder) goto done;
+    TRY(checkpoint_folder_same(o->checkpoint.folder, o->checkpoint.resume, same));
+  if (o->checkpoint.folder && !*same) TRY(refuse_used_folder(o->checkpoint.folder));
+  if (o->checkpoint.resume) TRY(read_newest(f, o->checkpoint.resume, false, found, path));
+done:
+  return status;
+}
+
+static descent_status start_writing(struct fit *f, bool resumed, bool same) {
+  struct recovery *r = f->recovery;
+  descent_status status;
   /* A kill between writing one and removing an older one leaves one too many, and beside a new best one the best before.
    * More were kept by an earlier command, and stay until the next is written. */
   if (resumed && same && !r->passed_over)
-    checkpoint_folder_prune(&r->folder, &r->retention, best_step(f), 1 + o->checkpoint.keep_best);
-  TRY(checkpoint_writer_start(&r->folder, &r->retention, same ? fit_steps(f) : 0, network, &r->configuration,
-                              &r->snapshot, &r->writer));
+    checkpoint_folder_prune(&r->folder, &r->retention, best_step(f), 1 + f->options.checkpoint.keep_best);
+  TRY(checkpoint_writer_start(&r->folder, &r->retention, same ? fit_steps(f) : 0, f->trainer->network,
+                              &r->configuration, &r->snapshot, &r->writer));
   if (!resumed || !same) TRY(save_now(f));
 done:
-  if (status == DESCENT_OK && !resumed)
-    report(f, DESCENT_CHECKPOINT_STARTED, o->checkpoint.folder ? o->checkpoint.folder : "", 0, "");
-  if (status == DESCENT_OK && r->folder.unlocked) report_unlocked(f);
+  return status;
+}
+
+descent_status recovery_open(struct fit *f) {
+  const descent_train_options *o = &f->options;
+  bool resumed = false, same = false;
+  char *path = NULL;
+  descent_status status = DESCENT_OK;
+  if (!o->checkpoint.folder && !o->checkpoint.resume) return DESCENT_OK;
+  status = create(f);
+  if (status == DESCENT_OK && ranks_leads(f)) status = find_start(f, &resumed, &same, &path);
+  TRY(take_over(f, status, &resumed));
+  if (resumed) report_resumed(f, path);
+  if (o->checkpoint.folder) TRY(agree(f, ranks_leads(f) ? start_writing(f, resumed, same) : DESCENT_OK));
+  if (!resumed) report(f, DESCENT_CHECKPOINT_STARTED, o->checkpoint.folder ? o->checkpoint.folder : "", 0, "");
+  if (f->recovery->folder.unlocked) report_unlocked(f);
+done:
+  free(path);
   return status;
 }
 
@@ -367,29 +417,43 @@ static descent_status check_folder(const struct fit *f) {
   return lost ? status : DESCENT_OK;
 }
 
+/* Reads the checkpoint to return to; `*found` is false where there is none. */
+static descent_status find_return(struct fit *f, bool *found, char **path) {
+  descent_status status;
+  TRY(take_outcome(f, true));
+  TRY(check_folder(f));
+  if (read_newest(f, f->recovery->folder.path, true, found, path) != DESCENT_OK) *found = false;
+done:
+  return status;
+}
+
+/* `divergence`: why the training has returned to the present step, from the checkpoint at `path`. */
+static descent_status record_return(struct fit *f, const char *path, const char *divergence) {
+  bool usable;
+  descent_status status;
+  report(f, DESCENT_CHECKPOINT_ROLLED_BACK, path, fit_steps(f), divergence);
+  TRY(save(f, true, &usable)); /* a resumed training uses the lower rate too */
+  TRY(take_outcome(f, true));
+done:
+  return status;
+}
+
 descent_status recovery_roll_back(struct fit *f) {
-  struct recovery *r = f->recovery;
-  char divergence[1024], *path = NULL;
-  bool found, usable;
   const int64_t rollbacks = f->at.rollbacks + 1;
   const double factor = f->at.rate_factor * f->options.checkpoint.rollback_factor;
+  char divergence[1024], *path = NULL;
+  bool found = false;
   descent_status status;
   if (!writes(f) || rollbacks > f->options.checkpoint.rollbacks) return DESCENT_ERROR_DIVERGED;
   snprintf(divergence, sizeof divergence, "%s", descent_last_error());
-  TRY(take_outcome(f, true));
-  TRY(check_folder(f));
-  if (read_newest(f, r->folder.path, true, &found, &path) != DESCENT_OK || !found)
-    TRY(status_set(DESCENT_ERROR_DIVERGED, "%s", divergence));
-  TRY(restore(f));
-  reset_changed(f);
+  TRY(take_over(f, ranks_leads(f) ? find_return(f, &found, &path) : DESCENT_OK, &found));
+  if (!found) TRY(status_set(DESCENT_ERROR_DIVERGED, "%s", divergence));
   /* Removed before the checkpoint of this step is replaced, so that a training killed in between resumes from a state
    * that it has been in. */
-  checkpoint_folder_remove_after(&r->folder, fit_steps(f), -1);
+  if (ranks_leads(f)) checkpoint_folder_remove_after(&f->recovery->folder, fit_steps(f), -1);
   f->at.rollbacks = rollbacks;
   f->at.rate_factor = factor;
-  report(f, DESCENT_CHECKPOINT_ROLLED_BACK, path, fit_steps(f), divergence);
-  TRY(save(f, true, &usable)); /* a resumed training uses the lower rate too */
-  status = take_outcome(f, true);
+  TRY(agree(f, ranks_leads(f) ? record_return(f, path, divergence) : DESCENT_OK));
 done:
   free(path);
   return status;

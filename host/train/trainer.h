@@ -30,6 +30,7 @@ struct descent_trainer {
   int64_t first_row;           /* row of a source's epoch that is row 0 of those bound; otherwise 0 */
   int64_t steps;               /* steps done */
   double learning_rate;        /* of steps by hand, before the warm-up factor */
+  bool evident; /* the last divergence was found in the values here, not only in a sum over parts or ranks */
   struct trainer_gradient gradient;
 };
 
@@ -88,9 +89,13 @@ descent_status trainer_class_weights(const descent_network *network, const desce
 descent_status trainer_check(descent_trainer *trainer, const struct plan_step *steps, int64_t n_steps, int64_t epoch,
                              double scalars[SCALAR_SLOTS]);
 
-/* diverge.c: returns ERROR_DIVERGED; the text names the step, the layer, the likely cause and what to try. */
-descent_status diverge_explain(const descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
+/* diverge.c: returns ERROR_DIVERGED; the text names the step, the layer, the likely cause and what to try. Sets
+ * trainer->evident. */
+descent_status diverge_explain(descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
                                const double scalars[SCALAR_SLOTS]);
+
+/* diverge.c: whether the buffers, which hold this many rows, have a value or a loss that is not finite. */
+descent_status diverge_is_seen(const struct program *program, int64_t rows, bool *seen);
 
 /* diverge.c: "the learning rate 1 is too high; try 0.1 or a warm-up" into `cause`. */
 void diverge_rate_cause(const descent_trainer *trainer, double learning_rate, char *cause, size_t size);

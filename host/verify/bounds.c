@@ -44,7 +44,8 @@ static descent_status bounds_gather(const struct backend_program *reference, con
     errors += w_bound[r];
     sum += fabs(w[r]);
   }
-  *sum_bound = errors + 2 * interval_gamma64((double)step->rows) * sum; /* both sides sum in double */
+  if (step->weight_sum == 0)                                              /* otherwise a copy, which is exact */
+    *sum_bound = errors + 2 * interval_gamma64((double)step->rows) * sum; /* both sides sum in double */
 done:
   return status;
 }
@@ -59,6 +60,78 @@ static descent_status bounds_accumulate(const struct backend_program *reference,
   const descent_status status = bounds_add(bounds, reference, buffer, 0, o->n, &bound);
   for (int64_t i = 0; status == DESCENT_OK && o->adds && i < o->n; i++)
     bound[i] = interval_bound(interval_rounded(interval_exact(values[i]), 1), values[i]);
+  return status;
+}
+
+/* Combine works in place: gradients and J of the part, (n + 1). From malloc; NULL if out of memory. */
+static double *combine_inputs(const struct backend_program *reference, const struct plan_op *op) {
+  const struct plan_combine *o = &op->combine;
+  double *inputs = memory_allocate(o->n + 1, sizeof *inputs, "the values before the sum");
+  if (!inputs) return NULL;
+  memcpy(inputs, reference_values(reference, o->gradients), (size_t)o->n * sizeof *inputs);
+  inputs[o->n] = reference_values(reference, o->scalars)[SCALAR_LOSS];
+  return inputs;
+}
+
+/* The levels of the kept sums that part k of K adds: the trailing ones of k, and, if it is the last part, the bits of K
+ * above them. `*stored`: the level that its sum is kept at, -1 for the last part. Returns how many. */
+static int combined_levels(int k, int K, int levels[32], int *stored) {
+  int n = 0, ones = 0;
+  while (k >> ones & 1) levels[n++] = ones++;
+  *stored = k < K - 1 ? ones : -1;
+  for (int level = ones + 1; *stored < 0 && level < 31; level++)
+    if (K >> level & 1) levels[n++] = level;
+  return n;
+}
+
+/* Each addition rounds once, relative to the sum so far, in a fixed order. The sum of a part that is not the last goes
+ * to its level; `gradients` and J may then hold it as well, or what they held before. */
+static descent_status bounds_combine(const struct backend_program *reference, const struct plan_op *op,
+                                     const struct plan_step *step, const double *inputs, struct bounds *bounds) {
+  const struct plan_combine *o = &op->combine;
+  const double *partial = reference_values(reference, o->partial_gradients),
+               *partial_losses = reference_values(reference, o->partial_losses);
+  double *bound, *partial_bound = NULL, *loss_bound, *partial_loss_bound = NULL;
+  int levels[32], stored;
+  const int n = combined_levels(step->micro_batch, step->micro_batches, levels, &stored);
+  descent_status status;
+  TRY(bounds_add(bounds, reference, o->gradients, 0, o->n, &bound));
+  TRY(bounds_add(bounds, reference, o->scalars, SCALAR_LOSS, 1, &loss_bound));
+  if (stored >= 0) {
+    TRY(bounds_add(bounds, reference, o->partial_gradients, stored * o->n, o->n, &partial_bound));
+    TRY(bounds_add(bounds, reference, o->partial_losses, stored, 1, &partial_loss_bound));
+  }
+  for (int64_t i = 0; i < o->n; i++) {
+    struct interval sum = interval_exact(inputs[i]);
+    double exact = inputs[i];
+    for (int j = 0; j < n; j++) {
+      const double x = partial[levels[j] * o->n + i];
+      sum = interval_add(sum, interval_exact(x));
+      exact += x;
+    }
+    bound[i] = interval_bound(partial_bound ? interval_hull(sum, interval_exact(inputs[i])) : sum, exact);
+    if (partial_bound) partial_bound[i] = interval_bound(sum, exact);
+  }
+  double loss = inputs[o->n], absolute = fabs(loss);
+  for (int j = 0; j < n; j++) {
+    loss += partial_losses[levels[j]];
+    absolute += fabs(partial_losses[levels[j]]);
+  }
+  const double rounding = 2 * interval_gamma64(n) * absolute; /* both sides sum in double */
+  *loss_bound = rounding + (partial_bound ? fabs(loss - inputs[o->n]) : 0);
+  if (partial_loss_bound) *partial_loss_bound = rounding;
+done:
+  return status;
+}
+
+/* One rank: a copy in place. */
+static descent_status bounds_allreduce(const struct backend_program *reference, const struct plan_op *op,
+                                       struct bounds *bounds) {
+  double *unchanged;
+  descent_status status;
+  TRY(bounds_add(bounds, reference, op->allreduce.gradients, 0, op->allreduce.n, &unchanged));
+  TRY(bounds_add(bounds, reference, op->allreduce.scalars, SCALAR_LOSS, 1, &unchanged));
+done:
   return status;
 }
 
@@ -93,45 +166,65 @@ done:
   return status;
 }
 
-/* Counts the units that float32 may find dead or alive: |g'| is certainly above 1e-6 in no row, and near it in some. */
-static int64_t doubtful_units(const struct backend_program *reference, const struct plan_op *op,
-                              const struct plan_step *step) {
+/* May float32 find the unit dead or alive: |g'| is certainly above 1e-6 in no row, and near it in some? */
+static bool is_doubtful(const struct backend_program *reference, const struct plan_op *op, const struct plan_step *step,
+                        int64_t unit) {
   const struct plan_statistics *o = &op->statistics;
   const double *A = reference_values(reference, o->A), *Z = reference_values(reference, o->Z);
   const struct interval threshold = interval_constant(1e-6);
-  int64_t doubtful = 0;
-  for (int64_t j = 0; j < o->n; j++) {
-    bool alive = false, doubt = false;
-    for (int64_t r = 0; r < step->rows; r++) {
-      const int64_t rj = r * o->n + j;
-      if (reference_dropout(reference->plan, step, op->layer, o->n, o->dropout, rj) == 0) continue;
-      const struct interval a = bounds_unscaled(interval_exact(A[rj]), o->dropout);
-      const struct interval slope = bounds_slope(o->activation, a, interval_exact(Z ? Z[rj] : 0));
-      if (slope.lo >= threshold.hi || slope.hi <= -threshold.hi) alive = true;
-      if (slope.hi >= threshold.lo || slope.lo <= -threshold.lo) doubt = true;
-    }
-    doubtful += doubt && !alive;
+  bool doubt = false;
+  for (int64_t r = 0; r < step->rows; r++) {
+    const int64_t rj = r * o->n + unit;
+    if (reference_dropout(reference->plan, step, op->layer, o->n, o->dropout, rj) == 0) continue;
+    const struct interval a = bounds_unscaled(interval_exact(A[rj]), o->dropout);
+    const struct interval slope = bounds_slope(o->activation, a, interval_exact(Z ? Z[rj] : 0));
+    if (slope.lo >= threshold.hi || slope.hi <= -threshold.hi) return false;
+    if (slope.hi >= threshold.lo || slope.lo <= -threshold.lo) doubt = true;
   }
-  return doubtful;
+  return doubt;
+}
+
+/* The marks of active units before the operation, (n): a marked unit stays so. */
+static double *statistics_inputs(const struct backend_program *reference, const struct plan_op *op) {
+  const struct plan_statistics *o = &op->statistics;
+  const double *active = reference_values(reference, o->active);
+  double *inputs = memory_allocate(o->n, sizeof *inputs, "the marks before the statistics");
+  if (inputs && active) memcpy(inputs, active, (size_t)o->n * sizeof *inputs);
+  return inputs;
+}
+
+/* The share of doubtful units; the marks of these may be either. */
+static double doubtful_share(const struct backend_program *reference, const struct plan_op *op,
+                             const struct plan_step *step, const double *inputs, double *active_bound) {
+  const int64_t n = op->statistics.n;
+  int64_t doubtful = 0;
+  for (int64_t j = 0; j < n; j++) {
+    if (inputs[j] == 1 || !is_doubtful(reference, op, step, j)) continue;
+    if (active_bound) active_bound[j] = 1;
+    doubtful++;
+  }
+  return (double)doubtful / (double)n;
 }
 
 /* Both sides compute the mean and a two-pass deviation in double. The error of the mean is gamma times the mean of |A|;
  * an error d of the mean increases the deviation by at most d. */
 static descent_status bounds_statistics(const struct backend_program *reference, const struct plan_op *op,
-                                        const struct plan_step *step, struct bounds *bounds) {
+                                        const struct plan_step *step, const double *inputs, struct bounds *bounds) {
   const struct plan_statistics *o = &op->statistics;
   const double *A = reference_values(reference, o->A);
   const int64_t first = (int64_t)(op->layer - 1) * LAYER_SLOTS, count = step->rows * o->n;
   const double *layer = reference_values(reference, o->layer_statistics) + first;
-  double *bound, absolute = 0;
-  descent_status status = bounds_add(bounds, reference, o->layer_statistics, first, LAYER_SLOTS, &bound);
-  if (status != DESCENT_OK) return status;
+  double *bound, *active_bound = NULL, absolute = 0;
+  descent_status status;
+  TRY(bounds_add(bounds, reference, o->layer_statistics, first, LAYER_SLOTS, &bound));
+  if (o->active != PLAN_NONE) TRY(bounds_add(bounds, reference, o->active, 0, o->n, &active_bound));
   for (int64_t i = 0; i < count; i++) absolute += fabs(A[i]) / (double)count;
   const double rounding = 2 * interval_gamma64((double)count + 4);
   bound[LAYER_MEAN] = rounding * absolute;
   bound[LAYER_STD] = bound[LAYER_MEAN] + rounding * layer[LAYER_STD];
-  bound[LAYER_DEAD] = (double)doubtful_units(reference, op, step) / (double)o->n + INTERVAL_U64;
-  return DESCENT_OK;
+  bound[LAYER_DEAD] = doubtful_share(reference, op, step, inputs, active_bound) + INTERVAL_U64;
+done:
+  return status;
 }
 
 /* Both sides round one product and one addition in double. */
@@ -158,12 +251,12 @@ static descent_status derive(const struct backend_program *reference, const stru
     case OP_DENSE_BACKWARD_WEIGHTS: return bounds_dense_backward_weights(reference, op, step, bounds);
     case OP_DENSE_BACKWARD_INPUT: return bounds_dense_backward_input(reference, op, step, bounds);
     case OP_ACCUMULATE: return bounds_accumulate(reference, op, bounds);
-    case OP_COMBINE:
-    case OP_ALLREDUCE:
+    case OP_COMBINE: return bounds_combine(reference, op, step, inputs, bounds);
+    case OP_ALLREDUCE: return bounds_allreduce(reference, op, bounds);
     case OP_TRUST_RATIO: break;
     case OP_GRADIENT_NORM: return bounds_gradient_norm(reference, op, step, bounds);
     case OP_UPDATE: return bounds_update(reference, op, step, inputs, bounds);
-    case OP_STATISTICS: return bounds_statistics(reference, op, step, bounds);
+    case OP_STATISTICS: return bounds_statistics(reference, op, step, inputs, bounds);
     case OP_METRICS: return bounds_metrics(reference, op, step, bounds);
     case OP_OUTPUT: return bounds_output_op(reference, op, step, bounds);
     case OP_KINDS: break;
@@ -171,13 +264,24 @@ static descent_status derive(const struct backend_program *reference, const stru
   return status_set(DESCENT_ERROR_INTERNAL, "operation %d has no bounds", (int)op->kind);
 }
 
+/* The operation's inputs that it overwrites, and that its bounds are derived from. */
+static descent_status keep_inputs(const struct backend_program *reference, const struct plan_op *op, double **inputs) {
+  switch (op->kind) {
+    case OP_UPDATE: *inputs = bounds_update_inputs(reference, op); break;
+    case OP_COMBINE: *inputs = combine_inputs(reference, op); break;
+    case OP_STATISTICS: *inputs = statistics_inputs(reference, op); break;
+    default: return DESCENT_OK;
+  }
+  return *inputs ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+}
+
 descent_status bounds_run(struct backend_program *reference, const struct plan *plan, int op,
                           const struct plan_step *step, struct bounds *bounds) {
   const struct plan_op *o = &plan->ops[op];
   struct bounds made = {0};
   double *inputs = NULL;
-  descent_status status = DESCENT_ERROR_MEMORY;
-  if (o->kind == OP_UPDATE && !(inputs = bounds_update_inputs(reference, o))) goto done;
+  descent_status status;
+  TRY(keep_inputs(reference, o, &inputs));
   TRY(backend_reference.run(reference, (struct plan_range){op, 1}, step, 1));
   TRY(derive(reference, o, step, inputs, &made));
   *bounds = made;

@@ -161,7 +161,7 @@ OneOp loss(const LossCase &c) {
   double sum = 0;
   for (double weight : w) sum += weight;
   plan_loss l{};
-  l.A = one.batch("A", c.n, activated(one, c.activation, 0, 1, Z));
+  l.A = one.batch("A", c.n, activated(one, c.activation, 0, 1, c.n, Z));
   l.Z = slope_is_from_z(c.activation) ? one.batch("Z", c.n, Z) : static_cast<int>(PLAN_NONE);
   const int64_t classes = c.n == 1 ? 2 : c.n;
   l.y = squared ? one.batch("y", c.n, random.uniform(c.rows * c.n, -std::fmin(2, c.range), std::fmin(2, c.range)))
@@ -214,7 +214,7 @@ OneOp backward_output(descent_activation g, const Shape &s) {
   const std::vector<double> Z = pre_activations(random, s.rows * s.n_out);
   plan_backward_output b{};
   b.dA = one.batch("dA", s.n_out, random.exponents(s.rows * s.n_out, -30, 5));
-  b.A = one.batch("A", s.n_out, activated(one, g, 0, 1, Z));
+  b.A = one.batch("A", s.n_out, activated(one, g, 0, 1, s.n_out, Z));
   b.Z = slope_is_from_z(g) ? one.batch("Z", s.n_out, Z) : static_cast<int>(PLAN_NONE);
   b.dZ = one.output("dZ", s.n_out);
   b.n = s.n_out, b.activation = g;
@@ -324,6 +324,66 @@ OneOp accumulate(bool adds, double low, double high) {
   return one;
 }
 
+/* Part k of K. Sums that it does not add are sentinels. */
+OneOp combine(int k, int K, double low, double high) {
+  Random random;
+  OneOp one(1, 1);
+  const Flat layout = flat_layers();
+  const int levels = plan_combine_levels(K);
+  const size_t n = static_cast<size_t>(layout.n);
+  std::vector<double> partial, losses;
+  for (int level = 0; level < levels; level++) {
+    const bool is_trailing_one = (k + 1) % (1 << (level + 1)) == 0;
+    const bool is_left = k == K - 1 && (K >> level & 1) && K % (1 << level) != 0;
+    std::vector<double> sum = layout.filled(random.exponents(layout.n, low, high));
+    sum.resize(n);
+    for (size_t i = 0; i < n && !is_trailing_one && !is_left; i++) sum[i] = sentinel(i);
+    partial.insert(partial.end(), sum.begin(), sum.end());
+    losses.push_back(is_trailing_one || is_left ? random.uniform(1, 0, 3)[0] : sentinel(0));
+  }
+  plan_combine c{};
+  c.gradients = one.state("gradients", PLAN_F32, layout.filled(random.exponents(layout.n, low, high)));
+  c.partial_gradients = one.state("partial_gradients", PLAN_F32, levels, partial);
+  c.scalars = one.scalars({{SCALAR_LOSS, 0.69314718}});
+  c.partial_losses = one.state("partial_losses", PLAN_F64, losses);
+  c.n = layout.n, c.levels = levels;
+  one.op(OP_COMBINE, 0).combine = c;
+  one.cut(0, k, K, 0);
+  one.step.rows = 0; /* it reads none */
+  for (const parameter_segment &at : layout.segments) one.segment(at);
+  return one;
+}
+
+/* Of one rank, whose sum it is. */
+OneOp allreduce() {
+  Random random;
+  OneOp one(1, 1);
+  const Flat layout = flat_layers();
+  plan_allreduce a{};
+  a.gradients = one.state("gradients", PLAN_F32, layout.filled(random.exponents(layout.n, -149, 126)));
+  a.scalars = one.scalars({{SCALAR_LOSS, 0.69314718}});
+  a.n = layout.n;
+  one.op(OP_ALLREDUCE, 0).allreduce = a;
+  for (const parameter_segment &at : layout.segments) one.segment(at);
+  return one;
+}
+
+/* Combine for every part of up to 9, which has each shape of tree up to 4 levels; and of thousands of parts. */
+void add_combines(std::vector<Case> &cases) {
+  const auto add = [&](const char *sizes, int k, int K, double low, double high) {
+    cases.push_back({std::string("combine_") + sizes + "_part" + std::to_string(k) + "of" + std::to_string(K),
+                     [=] { return combine(k, K, low, high); }, 0});
+  };
+  for (int K = 1; K <= 9; K++)
+    for (int k = 0; k < K; k++) add("usual", k, K, -10, 2);
+  for (int k : {7, 14}) {
+    add("tiny", k, 15, -149, -120);
+    add("of_all_sizes", k, 15, -149, 124);
+  }
+  for (int k : {0, 1023, 2046, 3000}) add("usual", k, 3001, -10, 2);
+  cases.push_back({"allreduce_of_one_rank", [] { return allreduce(); }, 0});
+}
+
 struct UpdateCase {
   const char *name;
   descent_optimizer optimizer;
@@ -383,17 +443,21 @@ OneOp update(const UpdateCase &c, const Magnitude &m, double bad_step) {
   return one;
 }
 
-/* Units whose derivative is 0 everywhere are among them: their Z is far out. */
-OneOp statistics(descent_activation g, const Shape &s, double dropout) {
+/* Units whose derivative is 0 everywhere are among them: their Z is far out. With `marks`, the rows are a later part of a
+ * step, and an earlier one has found some units active. */
+OneOp statistics(descent_activation g, const Shape &s, double dropout, bool marks = false) {
   Random random;
   OneOp one(s.rows, s.batch);
-  std::vector<double> Z = pre_activations(random, s.rows * s.n_out);
+  if (marks) one.cut(1003, 1, 2, 0);
+  std::vector<double> Z = pre_activations(random, s.rows * s.n_out), active(static_cast<size_t>(s.n_out));
   for (size_t i = 0; i < Z.size(); i++)
     if (i % static_cast<size_t>(s.n_out) % 3 == 1) Z[i] = -40;
+  for (size_t j = 0; j < active.size(); j += 4) active[j] = 1;
   plan_statistics t{};
-  t.A = one.batch("A", s.n_out, activated(one, g, dropout, 2, Z));
+  t.A = one.batch("A", s.n_out, activated(one, g, dropout, 2, s.n_out, Z));
   t.Z = slope_is_from_z(g) ? one.batch("Z", s.n_out, Z) : static_cast<int>(PLAN_NONE);
   t.layer_statistics = one.layer_statistics(3);
+  t.active = marks ? one.state("active", PLAN_F32, active) : static_cast<int>(PLAN_NONE);
   t.n = s.n_out, t.activation = g, t.dropout = dropout;
   one.op(OP_STATISTICS, 2).statistics = t;
   for (int l = 0; l < 3; l++) one.segment(parameter_segment{0, 0, 0, 0});
@@ -438,8 +502,54 @@ void add_whole_network_ops(std::vector<Case> &cases) {
         cases.push_back(
             {std::string("statistics_") + descent_activation_name(g) + "_" + shape_name(s) + "_dropout" + text(dropout),
              [=] { return statistics(g, s, dropout); }, 0, dropout == 0});
+  for (descent_activation g : activations)
+    for (const Shape &s : {Shape{0, 4, 0, 9}, Shape{60, 64, 0, 37}})
+      cases.push_back({std::string("statistics_of_a_part_") + descent_activation_name(g) + "_" + shape_name(s),
+                       [=] { return statistics(g, s, 0.5, true); }, 0});
   cases.push_back({"metrics", [] { return metrics(0); }, 0});
   cases.push_back({"metrics_after_a_bad_step", [] { return metrics(4); }, 0});
+}
+
+OneOp part_of(OneOp one, int64_t row, double weight_sum) {
+  one.cut(row, 1, 3, weight_sum);
+  return one;
+}
+
+/* Rows of a step beyond its first, and no rows, as in a step with fewer rows than micro-batches. */
+void add_parts(std::vector<Case> &cases) {
+  for (const GatherCase &c : gathers) {
+    if (!c.targets) continue;
+    GatherCase none = c;
+    none.rows = 0;
+    cases.push_back(
+        {std::string("gather_part_") + c.name, [=] { return part_of(gather(c), 40, 1234.56789); }, 0, true});
+    cases.push_back({std::string("gather_part_of_weight_0_") + c.name, [=] { return part_of(gather(c), 40, 0); }, 0});
+    cases.push_back(
+        {std::string("gather_no_rows_") + c.name, [=] { return part_of(gather(none), 40, 1234.56789); }, 0});
+  }
+  const Shape part{17, 32, 31, 33}, none{0, 32, 31, 33};
+  for (descent_activation g : activations) {
+    const std::string name = descent_activation_name(g);
+    for (int64_t row : {1, 1003}) {
+      const std::string at = name + "_from_row" + std::to_string(row);
+      cases.push_back(
+          {"dense_forward_part_" + at, [=] { return part_of(dense_forward(part, g, 0.3, UNIFORM), row, 0); }, 0, true});
+      cases.push_back({"dense_backward_input_part_" + at,
+                       [=] { return part_of(dense_backward_input(part, g, 0.3, UNIFORM, row), row, 0); }, 0, true});
+    }
+    cases.push_back(
+        {"dense_forward_no_rows_" + name, [=] { return part_of(dense_forward(none, g, 0.3, UNIFORM), 40, 0); }, 0});
+    cases.push_back({"dense_backward_input_no_rows_" + name,
+                     [=] { return part_of(dense_backward_input(none, g, 0.3, UNIFORM, 40), 40, 0); }, 0});
+  }
+  cases.push_back(
+      {"dense_backward_weights_no_rows", [=] { return part_of(dense_backward_weights(none, UNIFORM), 40, 0); }, 0});
+  for (const LossCase &c :
+       {LossCase{DESCENT_LOSS_BINARY_CROSS_ENTROPY, DESCENT_ACTIVATION_IDENTITY, 0, 8, 1, 0, 1, true, 1},
+        LossCase{DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, DESCENT_ACTIVATION_IDENTITY, 0, 8, 10, 0.1, 1, true, 1},
+        LossCase{DESCENT_LOSS_MEAN_SQUARED_ERROR, DESCENT_ACTIVATION_TANH, 0, 8, 3, 0, 1, true, 1}})
+    cases.push_back({std::string("loss_no_rows_") + descent_loss_name(c.loss),
+                     [=] { return part_of(loss(c), 40, 1234.56789); }, 0});
 }
 
 std::vector<Case> all_cases() {
@@ -451,6 +561,8 @@ std::vector<Case> all_cases() {
   add_backward_outputs(cases);
   add_outputs(cases);
   add_whole_network_ops(cases);
+  add_combines(cases);
+  add_parts(cases);
   return cases;
 }
 

@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "internal.h"
-#include "plan/operations.h"
 
-extern "C" {}
+extern "C" {
+#include "core/communicator.h"
+#include "plan/operations.h"
+}
 
 namespace {
 
@@ -123,11 +125,11 @@ Access access_of(const plan_op &op, const plan &plan, int64_t n_parameters, int6
     case OP_COMBINE: {
       const plan_combine &c = op.combine;
       EXPECT_EQ(c.n, n_parameters);
-      return {{{c.gradients, n_parameters}, {c.scalars, SCALAR_SLOTS}},
-              {{c.gradients, n_parameters},
-               {c.scalars, SCALAR_SLOTS},
-               {c.partial_gradients, c.levels * n_parameters},
-               {c.partial_losses, c.levels}}};
+      const std::vector<Operand> all = {{c.gradients, n_parameters},
+                                        {c.scalars, SCALAR_SLOTS},
+                                        {c.partial_gradients, c.levels * n_parameters},
+                                        {c.partial_losses, c.levels}};
+      return {all, all};
     }
     case OP_ALLREDUCE:
       return {{{op.allreduce.gradients, n_parameters}, {op.allreduce.scalars, SCALAR_SLOTS}},
@@ -146,20 +148,24 @@ Access access_of(const plan_op &op, const plan &plan, int64_t n_parameters, int6
               {{op.norm.scalars, SCALAR_SLOTS}, {op.norm.layer_statistics, layers * LAYER_SLOTS}}};
     case OP_UPDATE: {
       const plan_update &u = op.update;
+      const bool has_trust = update_has_trust_ratio(update_rule_of(&u));
       EXPECT_EQ(u.n, n_parameters);
       return {{{u.parameters, n_parameters},
                {u.gradients, n_parameters},
                {u.scalars, SCALAR_SLOTS},
                {u.moment1, n_parameters, false},
-               {u.moment2, n_parameters, false}},
+               {u.moment2, n_parameters, false},
+               {has_trust ? u.layer_statistics : static_cast<int>(PLAN_NONE), layers * LAYER_SLOTS, false}},
               {{u.parameters, n_parameters},
                {u.moment1, n_parameters, false},
                {u.moment2, n_parameters, false},
                {u.layer_statistics, layers * LAYER_SLOTS}}};
     }
-    case OP_STATISTICS:
-      return {{{op.statistics.A, op.statistics.n}, {op.statistics.Z, op.statistics.n, false}},
-              {{op.statistics.layer_statistics, layers * LAYER_SLOTS}}};
+    case OP_STATISTICS: {
+      const plan_statistics &s = op.statistics;
+      return {{{s.A, s.n}, {s.Z, s.n, false}, {s.active, s.n, false}},
+              {{s.layer_statistics, layers * LAYER_SLOTS}, {s.active, s.n, false}}};
+    }
     case OP_METRICS: return {{{op.metrics.scalars, SCALAR_SLOTS}}, {{op.metrics.scalars, SCALAR_SLOTS}}};
     case OP_OUTPUT:
       return {{{op.output.A, op.output.n},
@@ -282,6 +288,97 @@ TEST(Plan, EveryOperationHasItsBuffersAndReadsOnlyWhatIsThere) {
       ASSERT_EQ(plan_build(network.get(), &options, 17, &p.plan, &p.at), DESCENT_OK) << descent_last_error();
       for (plan_range range : {p.plan->train, p.plan->train_with_statistics, p.plan->evaluate, p.plan->predict})
         check_dataflow(*p.plan, range, *network);
+    }
+}
+
+TEST(Plan, OperationsOfMicroBatchesHaveTheirBuffersAndReadOnlyWhatIsThere) {
+  for (const Shape &shape : shapes)
+    for (descent_train_options options : option_table())
+      for (int64_t parts : {2, 3, 8, 1000}) {
+        SCOPED_TRACE(std::string(shape.name) + " " + descent_optimizer_name(options.optimizer.kind) + " in " +
+                     std::to_string(parts));
+        auto network = make_network(shape);
+        network->normalize = DESCENT_NORMALIZE_STANDARD;
+        options.ranks.micro_batches = parts;
+        Plan p;
+        ASSERT_EQ(plan_build_with(network.get(), &options, PLAN_PART_MICRO_BATCHES, 17, &p.plan, &p.at), DESCENT_OK);
+        for (plan_range range : {p.plan->micro_batch, p.plan->micro_batch_with_statistics, p.plan->finish,
+                                 p.plan->finish_with_statistics, p.plan->evaluate, p.plan->predict})
+          check_dataflow(*p.plan, range, *network);
+      }
+}
+
+/* What a rank sends is of no account here. */
+descent_communicator make_communicator(transport *transport, int size) {
+  transport->size = size;
+  descent_communicator communicator{};
+  communicator.transport = transport;
+  return communicator;
+}
+
+TEST(Plan, MicroBatchesTakeThePlaceOfTheStepAndKeepOneSumForEachLevelOfTheTree) {
+  const struct {
+    int ranks;
+    int64_t parts;
+    int levels;
+  } cases[] = {{1, 2, 1}, {1, 3, 2}, {1, 4, 2}, {1, 5, 3},  {1, 8, 3}, {1, 9, 4},
+               {2, 2, 1}, {2, 4, 1}, {4, 0, 1}, {4, 32, 3}, {3, 12, 2}};
+  for (const Shape &shape : shapes)
+    for (const auto &c : cases) {
+      SCOPED_TRACE(std::string(shape.name) + " in " + std::to_string(c.parts) + " on " + std::to_string(c.ranks));
+      auto network = make_network(shape);
+      transport transport{};
+      descent_communicator communicator = make_communicator(&transport, c.ranks);
+      descent_train_options options = descent_train_options_default();
+      options.ranks.micro_batches = c.parts;
+      options.ranks.communicator = &communicator;
+      Plan p;
+      ASSERT_EQ(plan_build_with(network.get(), &options, PLAN_PART_MICRO_BATCHES, 8, &p.plan, &p.at), DESCENT_OK);
+      const plan &made = *p.plan;
+      const int L = network->n_layers;
+      const std::string forward = "g" + repeat("f", L), backward = "l" + repeat("wi", L - 1) + "wc";
+      const std::string finish = c.ranks > 1 ? "rnum" : "num";
+      EXPECT_EQ(kinds_of(made, made.micro_batch), forward + backward);
+      EXPECT_EQ(kinds_of(made, made.micro_batch_with_statistics), forward + repeat("s", L) + backward);
+      EXPECT_EQ(kinds_of(made, made.finish), finish);
+      EXPECT_EQ(kinds_of(made, made.finish_with_statistics), finish);
+      EXPECT_EQ(kinds_of(made, made.evaluate), forward + "lmo");
+      for (plan_range none : {made.train, made.train_with_statistics, made.forward, made.forward_with_statistics,
+                              made.gradient, made.update, made.update_with_statistics, made.backward})
+        EXPECT_EQ(none.count, 0);
+      EXPECT_EQ(made.communicator, c.ranks > 1 ? &communicator : nullptr);
+      EXPECT_EQ(made.buffers[p.at.partial_gradients].rows, c.levels);
+      EXPECT_EQ(made.buffers[p.at.partial_losses].cols, c.levels);
+      for (int i = 0; i < made.n_ops; i++) {
+        const plan_op &op = made.ops[i];
+        const bool with_statistics =
+            i >= made.micro_batch_with_statistics.first &&
+            i < made.micro_batch_with_statistics.first + made.micro_batch_with_statistics.count;
+        if (op.kind == OP_COMBINE) {
+          EXPECT_EQ(op.combine.levels, c.levels);
+        }
+        if (op.kind == OP_STATISTICS) {
+          EXPECT_TRUE(with_statistics && op.statistics.active != PLAN_NONE);
+        }
+        if (op.kind == OP_UPDATE) {
+          EXPECT_EQ(op.update.measure, i >= made.finish_with_statistics.first);
+        }
+      }
+    }
+}
+
+TEST(Plan, APlanOfWholeStepsHasNothingOfMicroBatches) {
+  auto network = make_network(shapes[2]);
+  descent_train_options options = descent_train_options_default();
+  Plan p;
+  ASSERT_EQ(plan_build(network.get(), &options, 8, &p.plan, &p.at), DESCENT_OK);
+  EXPECT_EQ(p.plan->micro_batch.count + p.plan->micro_batch_with_statistics.count, 0);
+  EXPECT_EQ(p.plan->finish.count + p.plan->finish_with_statistics.count, 0);
+  EXPECT_EQ(p.at.partial_gradients, PLAN_NONE);
+  EXPECT_EQ(p.at.partial_losses, PLAN_NONE);
+  for (int i = 0; i < p.plan->n_ops; i++)
+    if (p.plan->ops[i].kind == OP_STATISTICS) {
+      EXPECT_EQ(p.plan->ops[i].statistics.active, PLAN_NONE);
     }
 }
 

@@ -79,6 +79,10 @@ class OneOp {
   int state(const char *name, plan_type type, const std::vector<double> &content) {
     return add(name, PLAN_STATE, type, 1, static_cast<int64_t>(content.size()), content);
   }
+  /* Of (rows, content / rows). */
+  int state(const char *name, plan_type type, int64_t rows, const std::vector<double> &content) {
+    return add(name, PLAN_STATE, type, rows, static_cast<int64_t>(content.size()) / rows, content);
+  }
   int source(const char *name, int64_t cols, const std::vector<double> &values) {
     const int buffer = add(name, PLAN_SOURCE, PLAN_F32, 0, cols, {});
     floats_[static_cast<size_t>(buffer)].assign(values.begin(), values.end());
@@ -117,6 +121,10 @@ class OneOp {
       for (size_t i = contents_[b].size(); i < static_cast<size_t>(plan.batch * buffers_[b].cols); i++)
         contents_[b].push_back(sentinel(i));
     }
+  }
+  /* Makes the step a part of one: the first of its rows is `row` of that step. */
+  void cut(int64_t row, int part, int parts, double weight_sum) {
+    step.batch_row = row, step.micro_batch = part, step.micro_batches = parts, step.weight_sum = weight_sum;
   }
   void segment(const parameter_segment &at) { segments_.push_back(at); }
   void prepend(const std::vector<plan_op> &ops) { ops_.insert(ops_.begin(), ops.begin(), ops.end()); }

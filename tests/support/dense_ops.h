@@ -99,14 +99,15 @@ inline OneOp dense_backward_weights(const Shape &s, Law law) {
   return one;
 }
 
-/* A = g(Z) times the dropout mask of the step, as a forward pass would leave it; in float32. */
-inline std::vector<double> activated(const OneOp &one, descent_activation g, double dropout, int layer,
+/* A = g(Z), of n columns, times the dropout mask of the step, as a forward pass would leave it; in float32. */
+inline std::vector<double> activated(const OneOp &one, descent_activation g, double dropout, int layer, int64_t n,
                                      const std::vector<double> &Z) {
   std::vector<double> A(Z);
   for (size_t i = 0; i < A.size(); i++) {
     const double a = reference_activate(g, Z[i]);
-    const bool keep = rng_keep(one.plan.seed, static_cast<uint32_t>(layer), static_cast<uint64_t>(one.step.number), i,
-                               rng_drop_threshold(dropout));
+    const uint64_t element = static_cast<uint64_t>(one.step.batch_row * n) + i;
+    const bool keep = rng_keep(one.plan.seed, static_cast<uint32_t>(layer), static_cast<uint64_t>(one.step.number),
+                               element, rng_drop_threshold(dropout));
     A[i] = keep ? static_cast<float>(a / (1 - dropout)) : 0;
   }
   return A;
@@ -117,15 +118,18 @@ inline std::vector<double> pre_activations(Random &random, int64_t count) {
   return random.draw(count, [](double u, double v) { return v < 0.8 ? 8 * u - 4 : 60 * u - 30; });
 }
 
-inline OneOp dense_backward_input(const Shape &s, descent_activation g, double dropout, Law law) {
+/* `first_row`: of the step, where the rows are a part of one. */
+inline OneOp dense_backward_input(const Shape &s, descent_activation g, double dropout, Law law,
+                                  int64_t first_row = 0) {
   Random random;
   OneOp one(s.rows, s.batch);
+  one.step.batch_row = first_row;
   const parameter_segment at = place(s);
   const std::vector<double> Z = pre_activations(random, s.rows * s.n_in);
   plan_dense_backward_input d{};
   d.dZ = one.batch("dZ", s.n_out, drawn(random, law, s.rows * s.n_out));
   d.parameters = one.state("parameters", PLAN_F32, flat(s, drawn(random, law, s.n_out * s.n_in), {}));
-  d.A = one.batch("A", s.n_in, activated(one, g, dropout, 1, Z));
+  d.A = one.batch("A", s.n_in, activated(one, g, dropout, 1, s.n_in, Z));
   d.Z = slope_is_from_z(g) ? one.batch("Z", s.n_in, Z) : static_cast<int>(PLAN_NONE);
   d.dZ_below = one.output("dZ_below", s.n_in);
   d.W = at.W, d.n_in = s.n_in, d.n_out = s.n_out;

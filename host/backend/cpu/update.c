@@ -234,7 +234,8 @@ void cpu_statistics(struct backend_program *program, const struct plan_op *op, c
   const struct kernels *kernels = program->device->kernels;
   const float *A = cpu_floats(program, o->A);
   const int64_t n = step->rows * o->n;
-  const double mean = kernels->sum(A, n) / (double)n;
+  const double values = n > 0 ? (double)n : 1; /* without rows all sums are 0 */
+  const double mean = kernels->sum(A, n) / values;
   struct kernel_dropout dropout = cpu_dropout(program, op->layer, step, o->n, o->dropout);
   dropout.dropout_scale = 1;
   float *active = cpu_floats(program, o->active); /* (n) or NULL */
@@ -245,6 +246,6 @@ void cpu_statistics(struct backend_program *program, const struct plan_op *op, c
   for (int64_t j = 0; j < o->n; j++) dead += !program->alive[j];
   double *layer = cpu_doubles(program, o->layer_statistics) + (op->layer - 1) * LAYER_SLOTS;
   layer[LAYER_MEAN] = mean;
-  layer[LAYER_STD] = sqrt(kernels->sum_squares_about(A, mean, n) / (double)n);
+  layer[LAYER_STD] = sqrt(kernels->sum_squares_about(A, mean, n) / values);
   layer[LAYER_DEAD] = (double)dead / (double)o->n;
 }

@@ -308,7 +308,7 @@ TEST(Plan, OperationsOfMicroBatchesHaveTheirBuffersAndReadOnlyWhatIsThere) {
       }
 }
 
-/* What a rank sends is of no account here. */
+/* Of this many ranks, which exchange nothing here. */
 descent_communicator make_communicator(transport *transport, int size) {
   transport->size = size;
   descent_communicator communicator{};

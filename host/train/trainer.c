@@ -87,6 +87,10 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
                    (long long)options->ranks.micro_batches));
   if (options->ranks.communicator)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "communicator: not available for steps by hand; use descent_fit"));
+  if (options->schedule.warmup_epochs > 0)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "warmup_epochs %g: not available for steps by hand, which have no epochs; use warmup_steps",
+                   options->schedule.warmup_epochs));
   TRY(trainer_class_weights(network, options, &class_weights));
   TRY(trainer_create(network, device, options, 0, batch, 0, class_weights, trainer));
 done:

@@ -154,5 +154,5 @@ def run(args):
 
 if __name__ == "__main__":
     options = arguments(__doc__, mpirun={"default": "mpirun", "help": "the launcher"},
-                        epochs={"type": int, "default": 60, "help": "of each training"})
+                        epochs={"type": int, "default": 40, "help": "of each training"})
     sys.exit(main(lambda: run(options)))

@@ -173,6 +173,24 @@ TEST(MicroBatches, HealthIsThatOfTheWholeStep) {
     }
 }
 
+/* The first step makes all units of the hidden layer negative: an epoch's marks are not those of the one before. */
+TEST(MicroBatches, UnitsThatHaveDiedAreDead) {
+  Rows rows = whole_rows(64, 5, 1, 6);
+  for (float &y : rows.y) y = -4000;
+  const Dataset data = rows.dataset();
+  for (const char *name : devices)
+    for (int64_t M : {1, 4})
+      for (int64_t epochs : {1, 2}) {
+        const Network network = whole_network({5, 8, 1});
+        const network_layer &hidden = network->layers[0], &output = network->layers[1];
+        std::fill_n(network->parameters + hidden.at.b, hidden.n_out, 100.0F);
+        std::fill_n(network->parameters + output.at.W, output.n_in, 1.0F);
+        const Outcome outcome = train(network, data, whole_options(64, epochs, M), name);
+        ASSERT_EQ(outcome.health.size(), 2U);
+        EXPECT_EQ(outcome.health[0].dead_fraction, epochs == 1 ? 0 : 1) << name << " " << M;
+      }
+}
+
 /* A source of rows in their order. */
 struct Stream {
   const Rows *rows;

@@ -152,6 +152,19 @@ const Case cases[] = {
        j->options.optimizer.weight_decay = 0.01;
        j->options.optimizer.clip_norm = 0.1;
      }},
+    {"lars",
+     [](RankedJob *j) {
+       j->options.optimizer.kind = DESCENT_OPTIMIZER_LARS;
+       j->options.optimizer.momentum = 0.9;
+       j->options.optimizer.weight_decay = 0.01;
+       j->options.schedule.kind = DESCENT_SCHEDULE_POLYNOMIAL;
+     }},
+    {"lamb",
+     [](RankedJob *j) {
+       j->options.optimizer.kind = DESCENT_OPTIMIZER_LAMB;
+       j->options.optimizer.weight_decay = 0.01;
+       j->options.schedule.warmup_epochs = 1.5;
+     }},
     {"dropout", [](RankedJob *j) { j->options.dropout = 0.3; }},
     {"last_step_of_5_rows", [](RankedJob *j) { j->rows = make_rows(65, 4, 1, 3, 1); }},
     {"one_step_an_epoch", [](RankedJob *j) { j->options.batch_size = 0; }},

@@ -5,6 +5,7 @@
 
 #include "checkpoints.h"
 #include "rank_threads.h"
+#include "row_source.h"
 
 namespace {
 
@@ -284,6 +285,23 @@ TEST(Ranks, MayHaveDifferentNumbersOfThreads) {
     outcomes[static_cast<size_t>(rank)] = own.run_rank(rank, communicator);
   });
   for (const RankedJob::Ranked &outcome : outcomes) expect_same_training(one, outcome);
+}
+
+TEST(Ranks, TrainOnDatasetsOnly) {
+  RankThreads(2).run([](int, descent_communicator *communicator) {
+    const RankedJob job = ranked_job();
+    const Network network = make_network(job.widths, job.hidden, job.loss, 7);
+    const Device device = open_device("cpu", 1);
+    RowSource rows(job.rows);
+    const descent_source source = rows.source(true);
+    descent_train_options options = job.options;
+    options.ranks.communicator = communicator;
+    EXPECT_EQ(descent_fit_source(network.get(), device.get(), &source, nullptr, &options, nullptr),
+              DESCENT_ERROR_ARGUMENT);
+    EXPECT_STREQ(descent_last_error(),
+                 "rank 0 (node0): ranks 2: not available with a source, which each rank would read; use a dataset, or "
+                 "one rank");
+  });
 }
 
 /* By number of the rank. */

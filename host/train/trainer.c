@@ -149,17 +149,23 @@ descent_status trainer_check_weights(const float *weights, int64_t rows) {
   return DESCENT_OK;
 }
 
+int64_t trainer_bad_step(const struct plan_step *steps, int64_t n, const double scalars[SCALAR_SLOTS]) {
+  int64_t bad = 0;
+  if (scalars[SCALAR_BAD_STEP] == 0) return -1;
+  while (bad + 1 < n && (double)steps[bad].number < scalars[SCALAR_BAD_STEP]) bad++;
+  return bad;
+}
+
 descent_status trainer_check(descent_trainer *trainer, const struct plan_step *steps, int64_t n_steps, int64_t epoch,
                              double scalars[SCALAR_SLOTS]) {
   struct program *program = &trainer->program;
   descent_status status;
   TRY(program_read(program, program->at.scalars, 0, SCALAR_SLOTS, PLAN_F64, scalars));
-  if (scalars[SCALAR_BAD_STEP] == 0) {
+  const int64_t bad = trainer_bad_step(steps, n_steps, scalars);
+  if (bad < 0) {
     trainer->steps = steps[n_steps - 1].number;
     goto done;
   }
-  int64_t bad = 0;
-  while (bad + 1 < n_steps && (double)steps[bad].number < scalars[SCALAR_BAD_STEP]) bad++;
   trainer->steps = steps[bad].number - 1;
   status = diverge_explain(trainer, &steps[bad], epoch, scalars);
   const double none = 0;

@@ -308,7 +308,7 @@ TEST(Plan, OperationsOfMicroBatchesHaveTheirBuffersAndReadOnlyWhatIsThere) {
       }
 }
 
-/* What a rank sends is of no account here. */
+/* Of this many ranks, which exchange nothing here. */
 descent_communicator make_communicator(transport *transport, int size) {
   transport->size = size;
   descent_communicator communicator{};
@@ -355,7 +355,11 @@ TEST(Plan, MicroBatchesTakeThePlaceOfTheStepAndKeepOneSumForEachLevelOfTheTree) 
             i >= made.micro_batch_with_statistics.first &&
             i < made.micro_batch_with_statistics.first + made.micro_batch_with_statistics.count;
         if (op.kind == OP_COMBINE) {
+          double flops, bytes;
+          plan_op_cost(&made, &op, 8, &flops, &bytes);
           EXPECT_EQ(op.combine.levels, c.levels);
+          EXPECT_EQ(flops, static_cast<double>(network->n_parameters));
+          EXPECT_EQ(bytes, 12 * static_cast<double>(network->n_parameters)); /* two operands and a sum */
         }
         if (op.kind == OP_STATISTICS) {
           EXPECT_TRUE(with_statistics && op.statistics.active != PLAN_NONE);

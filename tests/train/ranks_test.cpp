@@ -5,6 +5,7 @@
 
 #include "checkpoints.h"
 #include "rank_threads.h"
+#include "row_source.h"
 
 namespace {
 
@@ -152,6 +153,19 @@ const Case cases[] = {
        j->options.optimizer.weight_decay = 0.01;
        j->options.optimizer.clip_norm = 0.1;
      }},
+    {"lars",
+     [](RankedJob *j) {
+       j->options.optimizer.kind = DESCENT_OPTIMIZER_LARS;
+       j->options.optimizer.momentum = 0.9;
+       j->options.optimizer.weight_decay = 0.01;
+       j->options.schedule.kind = DESCENT_SCHEDULE_POLYNOMIAL;
+     }},
+    {"lamb",
+     [](RankedJob *j) {
+       j->options.optimizer.kind = DESCENT_OPTIMIZER_LAMB;
+       j->options.optimizer.weight_decay = 0.01;
+       j->options.schedule.warmup_epochs = 1.5;
+     }},
     {"dropout", [](RankedJob *j) { j->options.dropout = 0.3; }},
     {"last_step_of_5_rows", [](RankedJob *j) { j->rows = make_rows(65, 4, 1, 3, 1); }},
     {"one_step_an_epoch", [](RankedJob *j) { j->options.batch_size = 0; }},
@@ -273,6 +287,50 @@ TEST(Ranks, MayHaveDifferentNumbersOfThreads) {
   for (const RankedJob::Ranked &outcome : outcomes) expect_same_training(one, outcome);
 }
 
+TEST(Ranks, TrainOnDatasetsOnly) {
+  RankThreads(2).run([](int, descent_communicator *communicator) {
+    const RankedJob job = ranked_job();
+    const Network network = make_network(job.widths, job.hidden, job.loss, 7);
+    const Device device = open_device("cpu", 1);
+    RowSource rows(job.rows);
+    const descent_source source = rows.source(true);
+    descent_train_options options = job.options;
+    options.ranks.communicator = communicator;
+    EXPECT_EQ(descent_fit_source(network.get(), device.get(), &source, nullptr, &options, nullptr),
+              DESCENT_ERROR_ARGUMENT);
+    EXPECT_STREQ(descent_last_error(),
+                 "rank 0 (node0): ranks 2: not available with a source, which each rank would read; use a dataset, or "
+                 "one rank");
+  });
+}
+
+/* By number of the rank. */
+template <int kind>
+const char *arithmetic_of(const backend_program *) {
+  static const char *const texts[] = {"gpu A, choices 0123", "gpu A, choices 4567", "gpu B, choices 0123"};
+  return texts[kind];
+}
+
+TEST(Ranks, MayChooseAlgorithmsDifferentlyOnEqualGpusOnly) {
+  backend backends[] = {backend_cpu, backend_cpu, backend_cpu};
+  backends[0].arithmetic = arithmetic_of<0>;
+  backends[1].arithmetic = arithmetic_of<1>;
+  backends[2].arithmetic = arithmetic_of<2>;
+  for (int other : {1, 2}) {
+    std::vector<RankedJob::Ranked> outcomes(2);
+    RankThreads(2).run([&](int rank, descent_communicator *communicator) {
+      RankedJob job = ranked_job();
+      job.through = &backends[rank ? other : 0];
+      outcomes[static_cast<size_t>(rank)] = job.run_rank(rank, communicator);
+    });
+    for (const RankedJob::Ranked &outcome : outcomes) {
+      EXPECT_EQ(outcome.status, other == 1 ? DESCENT_OK : DESCENT_ERROR_ARGUMENT) << outcome.error;
+      const std::string error = outcome.error.substr(0, outcome.error.find(';'));
+      EXPECT_EQ(error, other == 1 ? "" : "rank 1 (node0): arithmetic is gpu B, but gpu A on rank 0");
+    }
+  }
+}
+
 /* ---- stops ------------------------------------------------------------------------------------------------------ */
 
 int stop_at_step_6(void *, const descent_step_info *info) { return info->step == 6; }
@@ -362,11 +420,15 @@ TEST(Ranks, ResumeOnAnotherNumberOfThem) {
   job.options.optimizer.kind = DESCENT_OPTIMIZER_ADAM;
   job.options.dropout = 0.2;
   job.options.early_stopping.restore_best = true;
-  const RankedJob::Ranked whole = job.run_on(1)[0];
-  const int orders[][2] = {{1, 4}, {4, 1}, {2, 8}, {8, 2}};
-  for (const auto &order : orders)
+  const struct {
+    int before, after;
+    double min_delta; /* 10: the first epoch stays the best */
+  } orders[] = {{1, 4, 0}, {4, 1, 10}, {2, 8, 10}, {8, 2, 0}};
+  for (const auto &order : orders) {
+    job.options.early_stopping.min_delta = order.min_delta;
+    const RankedJob::Ranked whole = job.run_on(1)[0];
     for (int64_t step : {2, 4, 7}) {
-      SCOPED_TRACE(std::to_string(order[0]) + " to " + std::to_string(order[1]) + " ranks at step " +
+      SCOPED_TRACE(std::to_string(order.before) + " to " + std::to_string(order.after) + " ranks at step " +
                    std::to_string(step));
       const Scratch scratch;
       const std::string folder = scratch / "checkpoints";
@@ -375,16 +437,17 @@ TEST(Ranks, ResumeOnAnotherNumberOfThem) {
       every.options.checkpoint.steps = 1;
       every.options.checkpoint.seconds = 0;
       every.options.checkpoint.keep = 1000;
-      for (const RankedJob::Ranked &outcome : every.run_on(order[0])) expect_same_training(whole, outcome);
+      for (const RankedJob::Ranked &outcome : every.run_on(order.before)) expect_same_training(whole, outcome);
       for (int64_t later : steps_in(folder))
         if (later > step) std::filesystem::remove(folder + "/" + checkpoint_name(later));
       RankedJob resumed = every;
       resumed.options.checkpoint.resume = folder.c_str();
-      const std::vector<RankedJob::Ranked> outcomes = resumed.run_on(order[1]);
+      const std::vector<RankedJob::Ranked> outcomes = resumed.run_on(order.after);
       for (const RankedJob::Ranked &outcome : outcomes) expect_same_end(whole, outcome);
       EXPECT_EQ(outcomes[0].of(DESCENT_CHECKPOINT_RESUMED).size(), 1U);
       for (size_t r = 1; r < outcomes.size(); r++) EXPECT_TRUE(outcomes[r].events.empty()); /* rank 0 reports */
     }
+  }
 }
 
 TEST(Ranks, HaveTheErrorOfAFolderThatRank0CannotUse) {
@@ -500,10 +563,15 @@ TEST(Ranks, EndWithAnErrorWhenTheDeviceOfOneFails) {
   RankedJob job = ranked_job();
   job.options.epochs = 1;
   job.through = &failing;
-  job.seconds = 0.05;
+  /* A rank that fails ends the job, as the command does. */
   const auto run = [&](int64_t call) {
+    std::vector<RankedJob::Ranked> outcomes(2);
     job.change = [call](int rank, descent_train_options *, Rows *) { calls_left = rank == 1 ? call : 0; };
-    return job.run_on(2);
+    RankThreads(2).run([&](int rank, descent_communicator *communicator) {
+      RankedJob::Ranked &outcome = outcomes[static_cast<size_t>(rank)] = job.run_rank(rank, communicator);
+      if (outcome.status != DESCENT_OK) communicator->transport->abort(communicator->transport, 4);
+    });
+    return outcomes;
   };
   int64_t call = 1;
   for (;; call++) {

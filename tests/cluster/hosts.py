@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from network import Hosts, possible
+from network import Hosts, possible  # and where job.py is
 from job import Job, arguments, check, main
 
 MICRO_BATCHES = 4

@@ -11,8 +11,8 @@ import os
 import sys
 import time
 
+from slurm import Slurm, possible  # and where job.py is
 from job import Job, arguments, check, main
-from slurm import Slurm, possible
 
 TASKS = 4
 EXAMPLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "slurm.sbatch")
@@ -62,7 +62,7 @@ def said(folder):
 
 
 def whole(batch):
-    job, folder = batch.submit("whole")
+    job, folder = batch.submit("four_tasks")
     batch.finish("undisturbed", job, folder, 0)
     return f"{TASKS} tasks: the bytes of one process"
 

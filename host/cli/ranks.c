@@ -98,7 +98,8 @@ static int end_all(const char *command, const struct ranks *ranks, int code) {
   messages_print_nothing();
   messages_print();
   const bool waits = ranks->rank > 0 && is_of_connection(text);
-  if (waits) sleep(GRACE);
+  const bool reported = waits && sleep(GRACE) > 0; /* interrupted, as rank 0 ends all */
+  if (reported) *text = '\0';
   if (*text && ranks->rank > 0)
     fail(command, code, "rank %d (%s): %s", ranks->rank, descent_communicator_host(ranks->communicator, ranks->rank),
          text);

@@ -70,7 +70,7 @@ struct introduction {
 
 static void introduce(struct introduction *own) {
   memset(own, 0, sizeof *own);
-  snprintf(own->version, sizeof own->version, "%s", descent_version());
+  snprintf(own->version, sizeof own->version, "%s", DESCENT_VERSION);
   own->usable = system_cores_usable();
   if (sched_getaffinity(0, sizeof own->cores, &own->cores) != 0) CPU_ZERO(&own->cores);
 }

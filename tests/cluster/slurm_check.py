@@ -3,8 +3,8 @@
 or requeued, resumes to the same bytes.
 
 It starts Slurm's daemons itself (slurm.py), so it needs root, Debian's slurmctld, slurmd, slurm-client and munge, and
-descent with its MPI module. Debian's Open MPI starts under `srun --mpi=pmix`, not under pmi2. Run it by hand, or with
-DESCENT_FULL=1: it takes a minute, and a machine that runs Slurm already has better ways to try a job."""
+descent with its MPI module. Debian's Open MPI starts under `srun --mpi=pmix`, not under pmi2. Run it by hand:
+it takes a minute."""
 
 import glob
 import os
@@ -23,7 +23,7 @@ class Batch:
 
     def __init__(self, options, slurm, epochs):
         more = ["--micro-batches", str(TASKS), "--comm-timeout", "20"]
-        self.slurm, self.training = slurm, Job(options.descent, epochs=epochs, every="20 epochs", rows=58, more=more)
+        self.slurm, self.training = slurm, Job(options.descent, epochs=epochs, every="20 epochs", rows=62, more=more)
         slurm.environment["PATH"] = os.path.dirname(options.descent) + ":" + slurm.environment["PATH"]
         slurm.environment["OPENBLAS_NUM_THREADS"] = "1"
 

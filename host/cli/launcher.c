@@ -18,8 +18,8 @@ static int number_of(const char *variable) {
 }
 
 struct launcher launcher_find(void) {
-  /* Within an allocation srun's variables are also those of the batch script, which is no rank: there a step's size, or a
-   * rank of the PMI, is missing. */
+  /* In an allocation the batch script has srun's variables too, but is no rank: it lacks the size of a step, and a rank
+   * of the PMI. */
   static const struct {
     const char *name, *size, *rank, *required;
   } known[] = {{"mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", NULL},

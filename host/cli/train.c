@@ -28,8 +28,8 @@ struct training {
   double *class_weights;
   descent_network *network;
   descent_device *device;
-  struct ranks ranks;
-  char device_name[RANKS_DEVICE_SIZE];
+  struct job job;
+  char device_name[JOB_DEVICE_SIZE];
   struct records records;
   struct progress progress;
   bool learned;       /* the network has weights of the training: an epoch is over, or it was resumed */
@@ -50,7 +50,7 @@ static void training_clear(struct training *t) {
   descent_dataset_free(t->data);
   cJSON_Delete(t->record);
   options_config_free(&t->config);
-  ranks_close(&t->ranks);
+  job_close(&t->job);
 }
 
 /* Reads a file by the options; `network` NULL: the training data themselves. */
@@ -132,17 +132,17 @@ static int read_and_open(struct training *t) {
   t->class_weights = calloc((size_t)descent_dataset_classes(t->data) + 1, sizeof *t->class_weights);
   if (!t->class_weights) return fail(command, EXIT_RUN, "out of memory");
   code = train_class_weights(&t->values, t->data, t->class_weights, &t->values.training.train);
-  if (code == EXIT_DONE) code = ranks_choose_device(command, &t->ranks, &t->values.device, t->device_name);
+  if (code == EXIT_DONE) code = job_choose_device(command, &t->job, &t->values.device, t->device_name);
   if (code == EXIT_DONE) code = device_choice_open(command, &t->values.device, &t->device);
-  t->values.training.train.ranks.communicator = t->ranks.communicator;
+  t->values.training.train.ranks.communicator = t->job.communicator;
   return code == EXIT_DONE ? check_options(t) : code;
 }
 
 /* What must be the same on all ranks and is known here: the options, the shape of the data, the kind of device. */
-static int compare_ranks(const struct training *t) {
+static int compare_job(const struct training *t) {
   cJSON *object = cJSON_Duplicate(t->record, true);
   const char *device = descent_device_name(t->device);
-  char kind[RANKS_DEVICE_SIZE];
+  char kind[JOB_DEVICE_SIZE];
   snprintf(kind, sizeof kind, "%.*s", (int)strcspn(device, ":"), device);
   cJSON_DeleteItemFromObjectCaseSensitive(object, "device");
   cJSON_DeleteItemFromObjectCaseSensitive(object, "threads");
@@ -151,15 +151,15 @@ static int compare_ranks(const struct training *t) {
       cJSON_AddNumberToObject(object, "the number of rows", (double)descent_dataset_rows(t->data)) &&
       cJSON_AddNumberToObject(object, "the number of inputs", (double)descent_dataset_inputs(t->data)) &&
       cJSON_AddNumberToObject(object, "the number of outputs", (double)descent_network_outputs(t->network));
-  const int code = ranks_compare(command, &t->ranks, whole ? object : NULL);
+  const int code = job_compare(command, &t->job, whole ? object : NULL);
   cJSON_Delete(object);
   return code;
 }
 
 static int prepare(struct training *t) {
-  int code = ranks_agree(command, &t->ranks, read_and_open(t));
-  if (code == EXIT_DONE && t->ranks.size > 1) code = compare_ranks(t);
-  if (code != EXIT_DONE || t->ranks.rank > 0) return code;
+  int code = job_agree(command, &t->job, read_and_open(t));
+  if (code == EXIT_DONE && t->job.size > 1) code = compare_job(t);
+  if (code != EXIT_DONE || t->job.rank > 0) return code;
   messages_print(); /* from here on rank 0 reports */
   records_init(&t->records, command, &t->values);
   if (!t->values.checkpoint)
@@ -190,7 +190,7 @@ static int on_step(void *user, const descent_step_info *info) {
 static int on_epoch(void *user, const descent_epoch_info *info) {
   struct training *t = user;
   progress_epoch(&t->progress, descent_network_task(t->network), info);
-  if (t->ranks.rank == 0) records_epoch(&t->records, t->network, info);
+  if (t->job.rank == 0) records_epoch(&t->records, t->network, info);
   t->learned = true;
   return stopping(t);
 }
@@ -207,7 +207,7 @@ static descent_request on_pause(void *user) {
 static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
   struct training *t = user;
   const struct train_values *v = &t->values;
-  if (t->ranks.rank > 0) return;
+  if (t->job.rank > 0) return;
   if (info->event != DESCENT_CHECKPOINT_FAILED && info->event != DESCENT_CHECKPOINT_DAMAGED) t->step = info->step;
   switch (info->event) {
     case DESCENT_CHECKPOINT_STARTED:
@@ -494,18 +494,18 @@ static int train(struct training *t) {
                                             .validation_path = t->values.validation_path,
                                             .network = t->network,
                                             .device = t->device,
-                                            .ranks = t->ranks.communicator,
+                                            .ranks = t->job.communicator,
                                             .train = &t->values.training.train});
   descent_fit_result result = {0};
   const descent_status fitted = fit(t, &result);
-  if (t->ranks.rank == 0)
+  if (t->job.rank == 0)
     code = keep(t, fitted, &result);
   else if (fitted != DESCENT_OK)
     code = fail_status(command, fitted);
-  code = ranks_agree(command, &t->ranks, code);
+  code = job_agree(command, &t->job, code);
   if (code != EXIT_DONE) return code;
   /* The others end here, and wait for rank 0 as MPI ends. */
-  if (t->ranks.rank == 0) code = finish(t, &result);
+  if (t->job.rank == 0) code = finish(t, &result);
   return code == EXIT_DONE && interrupt_signal() ? EXIT_SIGNAL + interrupt_signal() : code;
 }
 
@@ -518,14 +518,14 @@ static int start_ranks(const struct training *t, const struct launcher *launcher
 }
 
 int command_train(int argc, char **argv) {
-  struct training t = {.ranks = {NULL, 0, 1}};
+  struct training t = {.job = {NULL, 0, 1}};
   const struct launcher launcher = launcher_find();
   if (launcher.size > 1) messages_keep(launcher.rank > 0);
   int code = train_options_read(argc, argv, &launcher, &t.values, &t.config, &t.record);
   const bool is_help = code == EXIT_DONE;
   if (code == OPTIONS_CONTINUE) code = start_ranks(&t, &launcher, argc, argv);
-  if (!is_help) code = ranks_open(command, &launcher, &t.values.ranks, code, &t.ranks);
-  if (t.ranks.rank > 0) t.values.quiet = true;
+  if (!is_help) code = job_open(command, &launcher, &t.values.ranks, code, &t.job);
+  if (t.job.rank > 0) t.values.quiet = true;
   if (!is_help && code == EXIT_DONE) code = train(&t);
   training_clear(&t);
   return code;

@@ -5,7 +5,7 @@
 #include <limits.h>
 
 #include "cli/cli.h"
-#include "cli/ranks.h"
+#include "cli/job.h"
 
 #define CHECKPOINT_LOG "log.jsonl" /* in the folder of checkpoints */
 

@@ -1,4 +1,4 @@
-/* The public functions of a communicator: how ranks are connected, and what each of them is told. */
+/* The public functions of a communicator: how ranks are connected, and what they know of each other. */
 #include <math.h>
 #include <sched.h>
 #include <stdio.h>
@@ -83,8 +83,8 @@ static descent_status compare_versions(const struct descent_communicator *c, con
   return DESCENT_OK;
 }
 
-/* A core that several ranks of this host may use counts for each of them in part: a launcher may have bound the ranks to
- * cores of their own, or to none. A quota is of the host's ranks together. */
+/* A core that several ranks of this host may use counts for each of them in part, since launchers may bind each rank to
+ * some cores, or not. A quota is for all ranks of the host. */
 static int share_of_cores(const struct descent_communicator *c, const struct introduction *all) {
   const int rank = c->transport->rank;
   const struct introduction *const own = &all[rank];

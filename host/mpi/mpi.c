@@ -1,5 +1,5 @@
-/* The transport of MPI, a shared object of its own: MPI is linked here and nowhere else. Every call of MPI is made on the
- * thread that calls the transport. */
+/* The transport of MPI, a separate shared object: only it links MPI. Every call of MPI is made on the thread that calls
+ * the transport. */
 #include <mpi.h>
 #include <sched.h>
 #include <stdio.h>
@@ -66,7 +66,7 @@ static bool grow(struct mpi *mpi, int n, char *reason, size_t size) {
   return true;
 }
 
-/* Starts message `m` as parts from number `at` on; MPI_SUCCESS, or an error with *started parts begun. */
+/* Starts the parts of message `m` and counts them in *started; MPI_SUCCESS or the error. */
 static int start(struct mpi *mpi, const struct message *m, int *started) {
   int error = MPI_SUCCESS;
   for (int64_t begin = 0; begin < m->bytes && error == MPI_SUCCESS; begin += PART) {
@@ -82,7 +82,7 @@ static int start(struct mpi *mpi, const struct message *m, int *started) {
   return error;
 }
 
-/* Receives first, so that what arrives finds its place. */
+/* Receives first, so that arriving data finds its place. */
 static bool start_all(struct mpi *mpi, const struct message *messages, int n, int *started, char *reason, size_t size) {
   int needed = 0, error = MPI_SUCCESS;
   for (int i = 0; i < n; i++) needed += parts_of(&messages[i]);

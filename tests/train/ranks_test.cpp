@@ -152,6 +152,19 @@ const Case cases[] = {
        j->options.optimizer.weight_decay = 0.01;
        j->options.optimizer.clip_norm = 0.1;
      }},
+    {"lars",
+     [](RankedJob *j) {
+       j->options.optimizer.kind = DESCENT_OPTIMIZER_LARS;
+       j->options.optimizer.momentum = 0.9;
+       j->options.optimizer.weight_decay = 0.01;
+       j->options.schedule.kind = DESCENT_SCHEDULE_POLYNOMIAL;
+     }},
+    {"lamb",
+     [](RankedJob *j) {
+       j->options.optimizer.kind = DESCENT_OPTIMIZER_LAMB;
+       j->options.optimizer.weight_decay = 0.01;
+       j->options.schedule.warmup_epochs = 1.5;
+     }},
     {"dropout", [](RankedJob *j) { j->options.dropout = 0.3; }},
     {"last_step_of_5_rows", [](RankedJob *j) { j->rows = make_rows(65, 4, 1, 3, 1); }},
     {"one_step_an_epoch", [](RankedJob *j) { j->options.batch_size = 0; }},
@@ -362,11 +375,15 @@ TEST(Ranks, ResumeOnAnotherNumberOfThem) {
   job.options.optimizer.kind = DESCENT_OPTIMIZER_ADAM;
   job.options.dropout = 0.2;
   job.options.early_stopping.restore_best = true;
-  const RankedJob::Ranked whole = job.run_on(1)[0];
-  const int orders[][2] = {{1, 4}, {4, 1}, {2, 8}, {8, 2}};
-  for (const auto &order : orders)
+  const struct {
+    int before, after;
+    double min_delta; /* 10: the first epoch stays the best */
+  } orders[] = {{1, 4, 0}, {4, 1, 10}, {2, 8, 10}, {8, 2, 0}};
+  for (const auto &order : orders) {
+    job.options.early_stopping.min_delta = order.min_delta;
+    const RankedJob::Ranked whole = job.run_on(1)[0];
     for (int64_t step : {2, 4, 7}) {
-      SCOPED_TRACE(std::to_string(order[0]) + " to " + std::to_string(order[1]) + " ranks at step " +
+      SCOPED_TRACE(std::to_string(order.before) + " to " + std::to_string(order.after) + " ranks at step " +
                    std::to_string(step));
       const Scratch scratch;
       const std::string folder = scratch / "checkpoints";
@@ -375,16 +392,17 @@ TEST(Ranks, ResumeOnAnotherNumberOfThem) {
       every.options.checkpoint.steps = 1;
       every.options.checkpoint.seconds = 0;
       every.options.checkpoint.keep = 1000;
-      for (const RankedJob::Ranked &outcome : every.run_on(order[0])) expect_same_training(whole, outcome);
+      for (const RankedJob::Ranked &outcome : every.run_on(order.before)) expect_same_training(whole, outcome);
       for (int64_t later : steps_in(folder))
         if (later > step) std::filesystem::remove(folder + "/" + checkpoint_name(later));
       RankedJob resumed = every;
       resumed.options.checkpoint.resume = folder.c_str();
-      const std::vector<RankedJob::Ranked> outcomes = resumed.run_on(order[1]);
+      const std::vector<RankedJob::Ranked> outcomes = resumed.run_on(order.after);
       for (const RankedJob::Ranked &outcome : outcomes) expect_same_end(whole, outcome);
       EXPECT_EQ(outcomes[0].of(DESCENT_CHECKPOINT_RESUMED).size(), 1U);
       for (size_t r = 1; r < outcomes.size(); r++) EXPECT_TRUE(outcomes[r].events.empty()); /* rank 0 reports */
     }
+  }
 }
 
 TEST(Ranks, HaveTheErrorOfAFolderThatRank0CannotUse) {

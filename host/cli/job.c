@@ -1,4 +1,4 @@
-#include "cli/ranks.h"
+#include "cli/job.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -42,10 +42,10 @@ static int cannot_open(const char *command, const struct launcher *launcher, con
               launcher->name, launcher->size, text);
 }
 
-int ranks_open(const char *command, const struct launcher *launcher, const struct rank_choice *choice, int code,
-               struct ranks *ranks) {
+int job_open(const char *command, const struct launcher *launcher, const struct rank_choice *choice, int code,
+             struct job *job) {
   descent_communicator *communicator = NULL;
-  *ranks = (struct ranks){NULL, 0, 1};
+  *job = (struct job){NULL, 0, 1};
   if (launcher->size == 1) return code;
   if (strcmp(choice->ranks, "off") == 0) {
     messages_print();
@@ -64,13 +64,13 @@ int ranks_open(const char *command, const struct launcher *launcher, const struc
         command, launcher,
         "MPI connects %d: use the launcher of the MPI that descent was built with, such as srun --mpi=pmix", size);
   }
-  *ranks = (struct ranks){communicator, descent_communicator_rank(communicator), size};
-  return ranks_agree(command, ranks, code);
+  *job = (struct job){communicator, descent_communicator_rank(communicator), size};
+  return job_agree(command, job, code);
 }
 
-void ranks_close(struct ranks *ranks) {
-  descent_communicator_close(ranks->communicator);
-  ranks->communicator = NULL;
+void job_close(struct job *job) {
+  descent_communicator_close(job->communicator);
+  job->communicator = NULL;
 }
 
 /* ---- agreement -------------------------------------------------------------------------------------------------- */
@@ -90,47 +90,46 @@ static bool is_of_connection(const char *text) {
 
 /* The connection is lost: what only this rank knows is printed at once; the rest is for rank 0, which also saves what
  * there is to save, and only if that does not come for the others. */
-static int end_all(const char *command, const struct ranks *ranks, int code) {
+static int end_all(const char *command, const struct job *job, int code) {
   enum { GRACE = 10 }; /* seconds */
   char text[MESSAGES_KEPT];
   if (code == EXIT_DONE) code = fail_status(command, DESCENT_ERROR_DEVICE);
   snprintf(text, sizeof text, "%s", messages_kept());
   messages_print_nothing();
   messages_print();
-  const bool waits = ranks->rank > 0 && is_of_connection(text);
+  const bool waits = job->rank > 0 && is_of_connection(text);
   const bool reported = waits && sleep(GRACE) > 0; /* interrupted, as rank 0 ends all */
   if (reported) *text = '\0';
-  if (*text && ranks->rank > 0)
-    fail(command, code, "rank %d (%s): %s", ranks->rank, descent_communicator_host(ranks->communicator, ranks->rank),
-         text);
+  if (*text && job->rank > 0)
+    fail(command, code, "rank %d (%s): %s", job->rank, descent_communicator_host(job->communicator, job->rank), text);
   else if (*text)
     fail(command, code, "%s", text);
-  if (ranks->rank > 0 && !waits) sleep(GRACE);
-  descent_communicator_abort(ranks->communicator, code);
+  if (job->rank > 0 && !waits) sleep(GRACE);
+  descent_communicator_abort(job->communicator, code);
   return code;
 }
 
-int ranks_agree(const char *command, const struct ranks *ranks, int code) {
+int job_agree(const char *command, const struct job *job, int code) {
   struct report own = {.code = code}, *all;
   int failed = 0;
   bool same = true;
-  if (ranks->size == 1) return code;
-  if (!(all = calloc((size_t)ranks->size, sizeof *all))) return fail(command, EXIT_RUN, "out of memory");
+  if (job->size == 1) return code;
+  if (!(all = calloc((size_t)job->size, sizeof *all))) return fail(command, EXIT_RUN, "out of memory");
   snprintf(own.text, sizeof own.text, "%s", messages_kept());
-  if (descent_communicator_gather(ranks->communicator, &own, sizeof own, all) != DESCENT_OK) {
+  if (descent_communicator_gather(job->communicator, &own, sizeof own, all) != DESCENT_OK) {
     free(all);
-    return end_all(command, ranks, code);
+    return end_all(command, job, code);
   }
-  while (failed < ranks->size && all[failed].code == EXIT_DONE) failed++;
-  if (failed < ranks->size) {
+  while (failed < job->size && all[failed].code == EXIT_DONE) failed++;
+  if (failed < job->size) {
     code = all[failed].code;
-    for (int r = 0; r < ranks->size; r++) same = same && strcmp(all[r].text, all[failed].text) == 0;
+    for (int r = 0; r < job->size; r++) same = same && strcmp(all[r].text, all[failed].text) == 0;
     messages_print_nothing();
-    if (ranks->rank == 0) {
+    if (job->rank == 0) {
       messages_print();
       if (*all[failed].text && same) fail(command, code, "%s", all[failed].text);
       if (*all[failed].text && !same)
-        fail(command, code, "rank %d (%s): %s", failed, descent_communicator_host(ranks->communicator, failed),
+        fail(command, code, "rank %d (%s): %s", failed, descent_communicator_host(job->communicator, failed),
              all[failed].text);
     }
   }
@@ -157,7 +156,7 @@ static const char *difference(const cJSON *a, const cJSON *b) {
   return NULL;
 }
 
-static int report_difference(const char *command, const struct ranks *ranks, const cJSON *own, const char *first_text) {
+static int report_difference(const char *command, const struct job *job, const cJSON *own, const char *first_text) {
   char here[128], there[128];
   cJSON *first = cJSON_Parse(first_text);
   const char *name = difference(own, first);
@@ -165,41 +164,41 @@ static int report_difference(const char *command, const struct ranks *ranks, con
   const int code =
       name ? fail(command, EXIT_USAGE, "%s is %s, but %s on rank 0 (%s): all ranks need the same options and data",
                   name, value_of(own, name, here), value_of(first, name, there),
-                  descent_communicator_host(ranks->communicator, 0))
+                  descent_communicator_host(job->communicator, 0))
            : fail(command, EXIT_USAGE, "the options differ from those on rank 0 (%s): all ranks need the same",
-                  descent_communicator_host(ranks->communicator, 0));
+                  descent_communicator_host(job->communicator, 0));
   cJSON_Delete(first);
   return code;
 }
 
-int ranks_compare(const char *command, const struct ranks *ranks, const cJSON *description) {
+int job_compare(const char *command, const struct job *job, const cJSON *description) {
   int code = EXIT_DONE;
-  if (ranks->size == 1) return code;
-  char *text = cJSON_PrintUnformatted(description), *all = calloc((size_t)ranks->size, DESCRIPTION),
+  if (job->size == 1) return code;
+  char *text = cJSON_PrintUnformatted(description), *all = calloc((size_t)job->size, DESCRIPTION),
        own[DESCRIPTION] = "";
   if (text) strncpy(own, text, DESCRIPTION - 1);
   if (!text || !all)
     code = fail(command, EXIT_RUN, "out of memory");
-  else if (descent_communicator_gather(ranks->communicator, own, DESCRIPTION, all) != DESCENT_OK)
+  else if (descent_communicator_gather(job->communicator, own, DESCRIPTION, all) != DESCENT_OK)
     code = fail_status(command, DESCENT_ERROR_DEVICE);
   else if (strcmp(own, all) != 0)
-    code = report_difference(command, ranks, description, all);
+    code = report_difference(command, job, description, all);
   cJSON_free(text);
   free(all);
-  return ranks_agree(command, ranks, code);
+  return job_agree(command, job, code);
 }
 
 /* ---- devices ---------------------------------------------------------------------------------------------------- */
 
 /* This rank's GPU of `device`; -1: `device` is to be opened as it is; -2 after a line about what is wrong. */
-static int gpu_of(const char *command, const struct ranks *ranks, const char *device) {
-  const int local_rank = descent_communicator_local_rank(ranks->communicator);
-  const int local_size = descent_communicator_local_size(ranks->communicator);
+static int gpu_of(const char *command, const struct job *job, const char *device) {
+  const int local_rank = descent_communicator_local_rank(job->communicator);
+  const int local_size = descent_communicator_local_size(job->communicator);
   int first, last;
   if (launcher_gpus(device, &first, &last)) {
     if (local_size <= last - first + 1) return first + local_rank;
     fail(command, EXIT_USAGE, "--device %s: %s has %d ranks, which is more than these GPUs (cuda shares GPUs)", device,
-         descent_communicator_host(ranks->communicator, ranks->rank), local_size);
+         descent_communicator_host(job->communicator, job->rank), local_size);
     return -2;
   }
   if (strcmp(device, "cuda") != 0 && strcmp(device, "auto") != 0) return -1;
@@ -207,15 +206,15 @@ static int gpu_of(const char *command, const struct ranks *ranks, const char *de
   return gpus > 0 ? local_rank % gpus : -1;
 }
 
-int ranks_choose_device(const char *command, const struct ranks *ranks, struct device_choice *choice,
-                        char name[RANKS_DEVICE_SIZE]) {
-  if (ranks->size == 1) return EXIT_DONE;
-  const int gpu = gpu_of(command, ranks, choice->device);
+int job_choose_device(const char *command, const struct job *job, struct device_choice *choice,
+                      char name[JOB_DEVICE_SIZE]) {
+  if (job->size == 1) return EXIT_DONE;
+  const int gpu = gpu_of(command, job, choice->device);
   if (gpu == -2) return EXIT_USAGE;
   if (gpu >= 0) {
-    snprintf(name, RANKS_DEVICE_SIZE, "cuda:%d", gpu);
+    snprintf(name, JOB_DEVICE_SIZE, "cuda:%d", gpu);
     choice->device = name;
   }
-  if (choice->threads == 0) choice->threads = descent_communicator_threads(ranks->communicator);
+  if (choice->threads == 0) choice->threads = descent_communicator_threads(job->communicator);
   return EXIT_DONE;
 }

@@ -100,7 +100,7 @@ class Unplugged:
 
 
 def the_launcher_notices(case):
-    """Open MPI is told to probe its connections: it ends the ranks before they would."""
+    """Open MPI probes its connections often: it ends the ranks before they would."""
     seconds, code, said = case.unplug(TIMEOUT + MARGIN, **KEEPALIVE)
     check(code > 0, f"mpirun's exit code is {code}: {said}")
     check("lost communication" in said and "node2" in said, f"mpirun does not name the host: {said}")

@@ -1,5 +1,4 @@
-"""Hosts for tests: network namespaces on this machine, each with a name and an address of its own, joined by cables to
-a bridge. Ranks on different hosts share no memory, since Open MPI tells hosts apart by their names; they speak TCP."""
+"""Hosts for tests: network namespaces on this machine, each with its name and address, joined by cables to a bridge. Ranks on different hosts share no memory, since Open MPI tells hosts apart by their names; they speak TCP."""
 
 import os
 import re

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Training under Slurm, with examples/slurm.sbatch: four tasks give the bytes of one process; a job that is told to end,
-or requeued, resumes to the same bytes.
+"""Training under Slurm, with examples/slurm.sbatch: four tasks give the bytes of one process; a job that gets
+SIGTERM, or is requeued, resumes to the same bytes.
 
 It starts Slurm's daemons itself (slurm.py), so it needs root, Debian's slurmctld, slurmd, slurm-client and munge, and
 descent with its MPI module. Debian's Open MPI starts under `srun --mpi=pmix`, not under pmi2. Run it by hand:
@@ -84,7 +84,7 @@ def run():
     with Slurm(short.folder("slurm")) as slurm:
         results = [whole(Batch(options, slurm, 4))]
         batch = Batch(options, slurm, options.epochs)
-        results.append(disturbed(batch, "told to end", "scancel", "--signal=TERM"))
+        results.append(disturbed(batch, "SIGTERM", "scancel", "--signal=TERM"))
         results.append(disturbed(batch, "requeued", "scontrol", "requeue"))
     return "; ".join(results)
 

@@ -12,7 +12,8 @@
 const struct setting rank_options[] = {
     ROW_HEADING("Ranks:"),
     ROW_TEXT("ranks", "auto|off", AT(ranks),
-             "auto: the processes that mpirun or srun started train one network together; off: each trains alone",
+             "auto: the processes that mpirun or srun started train one network together, and --device cuda:0-3 starts "
+             "four of them through mpirun, one for each GPU; off: each process trains alone",
              OPTION_UNRECORDED),
     ROW_REAL("comm-timeout", "SECONDS", AT(seconds), "How long a rank may not answer before the training ends",
              OPTION_UNRECORDED | OPTION_OPEN_LOW, 0, 1e9),

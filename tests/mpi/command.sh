@@ -1,8 +1,8 @@
 #!/bin/sh
-# command.sh MPIRUN DESCENT DATA FOLDER: `descent train` on several ranks: who prints and writes, and what it says where
-# the ranks differ or one of them fails.
+# command.sh MPIRUN DESCENT DATA EMULATED FOLDER: `descent train` on several ranks: who prints and writes, and what it says
+# where the ranks differ or one of them fails. EMULATED is the module of the emulated GPU.
 set -eu
-mpirun=$1 descent=$2 data=$3 folder=$4
+mpirun=$1 descent=$2 data=$3 emulated=$4 folder=$5
 rm -rf "$folder"
 mkdir -p "$folder"
 cd "$folder"
@@ -62,6 +62,14 @@ train="train $data --target diagnosis --device cpu --epochs 3"
   run -n 3 "$descent" $train --device cuda:0-1
   expect 2 "^descent train: --device cuda:0-1: [^ ]+ has 3 ranks, which is more than these GPUs"
 
+  # GPUs by the place among the ranks of the host: of two emulated ones the third does not exist.
+  mkdir modules
+  ln -s "$emulated" "$(dirname "$descent")/../lib/libdescent_mpi.so" modules/
+  export DESCENT_BACKEND_PATH="$PWD/modules" DESCENT_EMULATE=devices=2
+  run -n 2 "$descent" train "$data" --target diagnosis --device cuda:1-2
+  expect 4 "^descent train: rank 1 \([^)]+\): --device 'cuda:2': "
+  unset DESCENT_BACKEND_PATH DESCENT_EMULATE
+
   run -n 2 "$descent" evaluate model.safetensors "$data"
   expect 2 "^descent evaluate: runs as one process: start it without mpirun"
   count "^descent" 1
@@ -77,7 +85,8 @@ train="train $data --target diagnosis --device cpu --epochs 3"
     --comm-timeout 2 >said 2>&1 &
   job=$!
   sleep 5
-  for child in $(ps -o pid= --ppid "$job"); do last=$child; done
+  last=$job # down to a rank: some launchers have a process between
+  while child=$(ps -o pid= --ppid "$last" | tail -n 1 | tr -d ' ') && [ -n "$child" ]; do last=$child; done
   kill -STOP "$last"
   what="a rank that is stopped" code=0
   wait "$job" || code=$?

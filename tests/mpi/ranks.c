@@ -1,5 +1,6 @@
-/* ranks SECONDS [SILENT]: one rank of several under mpirun. Checks sums against the same order of additions on one rank,
- * with messages of several parts, then the gather of bytes. Rank SILENT stops answering, and the others must say so. */
+/* ranks SIZE SECONDS [SILENT|mismatch]: one rank of SIZE under mpirun. Checks sums against the same order of additions on one
+ * rank, with messages of several parts, then the gather of bytes. Rank SILENT stops answering, or rank 1 makes another
+ * call than the others, and they must say so. */
 #include <descent/descent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,18 +63,22 @@ int main(int argc, char **argv) {
   static const int64_t sizes[] = {1, 3, 17, 1000, 100003, 40000003}; /* the last is more than one part of a message */
   descent_communicator *c = NULL;
   int code = 0;
-  if (argc < 2 || descent_communicator_open("mpi", atof(argv[1]), &c) != DESCENT_OK) return failed("open");
+  if (argc < 3 || descent_communicator_open("mpi", atof(argv[2]), &c) != DESCENT_OK) return failed("open");
   const int rank = descent_communicator_rank(c), size = descent_communicator_size(c);
+  if (size != atoi(argv[1])) code = 1;
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes && !code; i++) code = check_sum(c, sizes[i]);
   if (!code) code = check_gather(c);
   if (!code && rank == 0)
     printf("%d ranks, %d here, %d threads each, on %s\n", size, descent_communicator_local_size(c),
            descent_communicator_threads(c), *descent_communicator_host(c, size - 1) ? "a host" : "no host");
-  if (!code && argc > 2) {
-    if (rank == atoi(argv[2])) sleep(60);
+  if (!code && argc > 3) {
+    const bool mismatch = strcmp(argv[3], "mismatch") == 0;
+    if (!mismatch && rank == atoi(argv[3])) sleep(60);
     fflush(stdout);
-    if (descent_communicator_gather(c, &rank, sizeof rank, (int[64]){0}) == DESCENT_OK) return 1;
-    fprintf(stderr, "%s\n", descent_last_error());
+    const size_t bytes = mismatch && rank == 1 ? sizeof rank / 2 : sizeof rank;
+    if (descent_communicator_gather(c, &rank, bytes, (int[64]){0}) == DESCENT_OK) return 1;
+    fprintf(stderr, "rank %d: %s\n", rank, descent_last_error());
+    sleep(1); /* until the others have said it too */
     descent_communicator_abort(c, 4);
   }
   descent_communicator_close(c);

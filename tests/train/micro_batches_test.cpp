@@ -143,6 +143,31 @@ TEST(MicroBatches, RowsOfWeight0DoNotCount) {
   }
 }
 
+/* The rows of a view have their weights, not those of the rows before them in the file. */
+TEST(MicroBatches, RowsOfASplitHaveTheirWeights) {
+  Rows rows = whole_rows(128, 5, 4, 3);
+  rows.weights.assign(128, 7);
+  const auto split = [&](const Dataset &all) {
+    descent_dataset *kept = nullptr, *held_out = nullptr;
+    EXPECT_EQ(descent_dataset_split(all.get(), 0.5, 3, &kept, &held_out), DESCENT_OK);
+    descent_dataset_free(held_out);
+    return Dataset(kept, descent_dataset_free);
+  };
+  const Dataset all = rows.dataset(), view = split(all);
+  ASSERT_EQ(descent_dataset_rows(view.get()), 64);
+  for (int64_t r = 0; r < 64; r++)
+    rows.weights[static_cast<size_t>(dataset_source_row(view.get(), r))] = r % 4 == 3 ? 3 : r % 4 == 0 ? 1 : 0;
+  const Dataset weighted = rows.dataset(), data = split(weighted);
+  for (const char *name : devices) {
+    const Outcome whole = train(whole_network({5, 8, 4}), data, whole_options(64, 1, 1), name);
+    for (int64_t M : {2, 5, 8}) {
+      const Outcome cut = train(whole_network({5, 8, 4}), data, whole_options(64, 1, M), name);
+      EXPECT_EQ(cut.parameters, whole.parameters) << name << " " << M;
+      EXPECT_EQ(cut.loss, whole.loss) << name << " " << M;
+    }
+  }
+}
+
 /* The mean is joined from those of the parts: each double is rounded a few times for each part. */
 TEST(MicroBatches, HealthIsThatOfTheWholeStep) {
   const Rows rows = whole_rows(64, 5, 4, 4);

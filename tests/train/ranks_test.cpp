@@ -286,6 +286,33 @@ TEST(Ranks, MayHaveDifferentNumbersOfThreads) {
   for (const RankedJob::Ranked &outcome : outcomes) expect_same_training(one, outcome);
 }
 
+/* By number of the rank. */
+template <int kind>
+const char *arithmetic_of(const backend_program *) {
+  static const char *const texts[] = {"gpu A, choices 0123", "gpu A, choices 4567", "gpu B, choices 0123"};
+  return texts[kind];
+}
+
+TEST(Ranks, MayChooseAlgorithmsDifferentlyOnEqualGpusOnly) {
+  backend backends[] = {backend_cpu, backend_cpu, backend_cpu};
+  backends[0].arithmetic = arithmetic_of<0>;
+  backends[1].arithmetic = arithmetic_of<1>;
+  backends[2].arithmetic = arithmetic_of<2>;
+  for (int other : {1, 2}) {
+    std::vector<RankedJob::Ranked> outcomes(2);
+    RankThreads(2).run([&](int rank, descent_communicator *communicator) {
+      RankedJob job = ranked_job();
+      job.through = &backends[rank ? other : 0];
+      outcomes[static_cast<size_t>(rank)] = job.run_rank(rank, communicator);
+    });
+    for (const RankedJob::Ranked &outcome : outcomes) {
+      EXPECT_EQ(outcome.status, other == 1 ? DESCENT_OK : DESCENT_ERROR_ARGUMENT) << outcome.error;
+      if (other == 2)
+        EXPECT_EQ(outcome.error.find("rank 1 (node0): arithmetic is gpu B, but gpu A on rank 0"), 0U) << outcome.error;
+    }
+  }
+}
+
 /* ---- stops ------------------------------------------------------------------------------------------------------ */
 
 int stop_at_step_6(void *, const descent_step_info *info) { return info->step == 6; }

@@ -8,6 +8,8 @@ it takes a minute."""
 
 import glob
 import os
+import shlex
+import subprocess
 import sys
 import time
 
@@ -67,6 +69,29 @@ def whole(batch):
     return f"{TASKS} tasks: the bytes of one process"
 
 
+def without_pmix(batch):
+    """Tasks that do not find each other are no trainings: none of them writes anything."""
+    folder = batch.training.folder("without_pmix")
+    done = subprocess.run(["srun", f"--ntasks={TASKS}", "--mpi=none", *batch.training.command()], cwd=folder, text=True,
+                          env=batch.slurm.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
+                          check=False)
+    check(done.returncode != 0, f"--mpi=none: {done.stdout}")
+    check(not os.listdir(folder), f"--mpi=none: wrote {os.listdir(folder)}")
+    return "refused without PMIx"
+
+
+def one_process(batch):
+    """A batch script is no rank, although it has the variables of its job's tasks."""
+    folder = batch.training.folder("one_process")
+    script = os.path.join(folder, "script.sh")
+    with open(script, "w") as file:
+        file.write(f"#!/bin/sh\n{shlex.join(batch.training.command())}\n")
+    job = batch.slurm.call("sbatch", "--parsable", f"--ntasks={TASKS}", "--output=said.txt", script,
+                           cwd=folder).strip()
+    batch.finish("without srun", job, folder, 0)
+    return "one process without srun"
+
+
 def disturbed(batch, name, *command):
     """`command` and the job's number disturb it after its first checkpoint."""
     job, folder = batch.submit(name)
@@ -82,7 +107,8 @@ def run():
     possible()
     short = Job(options.descent, undisturbed=False)  # its folder is Slurm's
     with Slurm(short.folder("slurm")) as slurm:
-        results = [whole(Batch(options, slurm, 4))]
+        batch = Batch(options, slurm, 4)
+        results = [whole(batch), one_process(batch), without_pmix(batch)]
         batch = Batch(options, slurm, options.epochs)
         results.append(disturbed(batch, "SIGTERM", "scancel", "--signal=TERM"))
         results.append(disturbed(batch, "requeued", "scontrol", "requeue"))

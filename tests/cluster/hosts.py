@@ -14,8 +14,8 @@ from network import KEEPALIVE, Hosts, possible  # and where job.py is
 from job import Job, arguments, check, main
 
 MICRO_BATCHES = 4
-TIMEOUT = 3   # seconds, --comm-timeout
-MARGIN = 15   # seconds: Open MPI waits 10 s for a daemon that cannot be reached before it ends a rank
+TIMEOUT = 5   # seconds, --comm-timeout
+MARGIN = 20   # seconds: Open MPI waits 10 s for a daemon that cannot be reached before it ends a rank
 ENVIRONMENT = dict(os.environ, OPENBLAS_NUM_THREADS="1")
 # Runs a rank and records its exit code. Open MPI ends a rank and this shell by SIGTERM, which it outlives.
 RANK = '#!/bin/sh\ntrap : TERM\n"$@"\ncode=$?\necho $code >"code.$OMPI_COMM_WORLD_RANK"\nexit $code\n'
@@ -28,7 +28,7 @@ def job(options, timeout=TIMEOUT, **more):
 
 
 def same_bytes(options):
-    small = job(options)
+    small = job(options, timeout=60)
     seconds = []
     with Hosts(4, small.scratch.name) as hosts:
         for n, ranks_each in ((2, 1), (4, 1), (2, 2)):
@@ -57,10 +57,10 @@ class Unplugged:
         return set(glob.glob(os.path.join(self.folder, "kept", "*.safetensors")))
 
     def wait_for_checkpoint(self, process):
-        before, until = self.checkpoints(), time.monotonic() + 30
+        before, until = self.checkpoints(), time.monotonic() + 60
         while self.checkpoints() <= before:
             check(process.poll() is None, f"ended before a checkpoint: {process.returncode}")
-            check(time.monotonic() < until, "no checkpoint within 30 s")
+            check(time.monotonic() < until, "no checkpoint within 60 s")
             time.sleep(0.01)
 
     def unplug(self, seconds, **more):

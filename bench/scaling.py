@@ -3,6 +3,7 @@
 
   bench/scaling.py BUILD                 both; the measurement needs mpirun and mpicc
   bench/scaling.py --model               the model alone
+  bench/scaling.py --check               whether bench/results/scaling.md has the model's figures
   bench/scaling.py BUILD --markdown FILE the tables as a page: bench/results/scaling.md
 
 The measurement trains the same steps with 1 rank of 2 threads and with 2 ranks of 1 thread, in turns, and compares the
@@ -27,6 +28,7 @@ from gpu_workloads import WORKLOADS, text_seconds, title
 from scaling_model import PATHS, PREDICTED, half, parameters, strong, sum_seconds, weak
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+PAGE = os.path.join(HERE, "results", "scaling.md")
 # name: rows, inputs, hidden layers, rows of a step
 MEASURED = {
     "28-300-300-1, batch 8192": (65536, 28, "300,300", 8192),
@@ -150,7 +152,20 @@ MODEL = """Every figure below is a prediction: no GPU has run any of it. It foll
 GPU as predicted in [README.md](README.md), the links' stated bandwidths, and an assumed latency of 5 us a message. Eight
 GPUs are a node. Weak: each GPU has the whole batch of the workload; the figure is the efficiency, 1 at best. Strong: the
 GPUs share that batch; the figure is the speed-up. Half: the smallest number of GPUs, of powers of two up to 1024 in 128
-nodes, at which the sum of the gradients takes more than half of the step."""
+nodes, at which the sum of the gradients takes more than half of the step; -: none."""
+
+
+def predicted():
+    return ["", "## Predicted", "", MODEL, *model_lines()]
+
+
+def check():
+    with open(PAGE) as file:
+        if file.read().endswith("\n".join(predicted()) + "\n"):
+            return 0
+    print("scaling: bench/results/scaling.md has other predictions than the model: run bench/scaling.py BUILD --markdown "
+          "bench/results/scaling.md", file=sys.stderr)
+    return 1
 
 
 def main():
@@ -159,7 +174,10 @@ def main():
     parser.add_argument("--model", action="store_true", help="without measuring")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--markdown", help="write the page to this file")
+    parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
+    if options.check:
+        return check()
     if not options.model and not options.build:
         parser.error("name a build folder, or --model")
     lines = ["# Several ranks"]
@@ -175,8 +193,7 @@ def main():
                   f"{options.rounds} rounds in turns: `bench/scaling.py build --rounds {options.rounds}`. Seconds of a "
                   "step, medians. The models of the third and fourth column have the same bytes.", "",
                   *measured_lines(*measured)]
-    lines += ["", "## Predicted", "", MODEL, *model_lines()]
-    text = "\n".join(lines) + "\n"
+    text = "\n".join(lines + predicted()) + "\n"
     print(text, end="")
     if options.markdown:
         with open(options.markdown, "w") as file:

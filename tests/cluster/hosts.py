@@ -10,28 +10,30 @@ import subprocess
 import sys
 import time
 
-from network import Hosts, possible
+from network import KEEPALIVE, Hosts, possible  # and where job.py is
 from job import Job, arguments, check, main
 
 MICRO_BATCHES = 4
-TIMEOUT = 3   # seconds, --comm-timeout
-MARGIN = 12   # seconds: Open MPI's daemons find the broken connection later than the ranks do
+TIMEOUT = 5   # seconds, --comm-timeout
+MARGIN = 20   # seconds: Open MPI waits 10 s for a daemon that cannot be reached before it ends a rank
 ENVIRONMENT = dict(os.environ, OPENBLAS_NUM_THREADS="1")
+# Runs a rank and records its exit code. Open MPI ends a rank and this shell by SIGTERM, which it outlives.
+RANK = '#!/bin/sh\ntrap : TERM\n"$@"\ncode=$?\necho $code >"code.$OMPI_COMM_WORLD_RANK"\nexit $code\n'
 
 
-def job(options, **more):
-    # 58 rows: the last batch has fewer rows than micro-batches.
-    return Job(options.descent, rows=58, more=["--micro-batches", str(MICRO_BATCHES), "--comm-timeout", str(TIMEOUT)],
+def job(options, timeout=TIMEOUT, **more):
+    # 50 of 62 rows train: the last batch has fewer rows than micro-batches.
+    return Job(options.descent, rows=62, more=["--micro-batches", str(MICRO_BATCHES), "--comm-timeout", str(timeout)],
                **more)
 
 
 def same_bytes(options):
-    small = job(options)
+    small = job(options, timeout=60)
     seconds = []
     with Hosts(4, small.scratch.name) as hosts:
         for n, ranks_each in ((2, 1), (4, 1), (2, 2)):
             context = f"{n} hosts, {ranks_each} ranks each"
-            folder = small.folder(context.replace(", ", "_").replace(" ", "_"))
+            folder = small.folder(f"{n}x{ranks_each}")
             started = time.monotonic()
             done = small.run(folder, hosts.mpirun(n, ranks_each), env=ENVIRONMENT)
             seconds.append(time.monotonic() - started)
@@ -41,41 +43,95 @@ def same_bytes(options):
     return f"the same bytes on 2 and 4 hosts ({', '.join(f'{s:.1f}' for s in seconds)} s)"
 
 
-def wait_for_checkpoint(process, folder):
-    until = time.monotonic() + 30
-    while not glob.glob(os.path.join(folder, "kept", "*.safetensors")):
-        check(process.poll() is None, f"ended before its first checkpoint: {process.returncode}")
-        check(time.monotonic() < until, "no checkpoint within 30 s")
-        time.sleep(0.01)
+class Unplugged:
+    """A training on two hosts that loses the cable of the second."""
+
+    def __init__(self, options, hosts, training):
+        self.hosts, self.training, self.folder = hosts, training, training.folder("unplugged")
+        self.wrapper, self.said = (os.path.join(training.scratch.name, name) for name in ("rank.sh", "said.txt"))
+        with open(self.wrapper, "w") as file:
+            file.write(RANK)
+        os.chmod(self.wrapper, 0o755)
+
+    def checkpoints(self):
+        return set(glob.glob(os.path.join(self.folder, "kept", "*.safetensors")))
+
+    def wait_for_checkpoint(self, process):
+        before, until = self.checkpoints(), time.monotonic() + 60
+        while self.checkpoints() <= before:
+            check(process.poll() is None, f"ended before a checkpoint: {process.returncode}")
+            check(time.monotonic() < until, "no checkpoint within 60 s")
+            time.sleep(0.01)
+
+    def unplug(self, seconds, **more):
+        """Ends when no rank runs any more: (seconds since the cable was unplugged, mpirun's exit code, what was said)"""
+        for old in self.codes():
+            os.unlink(old)
+        with open(self.said, "w") as file:  # a pipe would be held by what remains on the other host
+            process = subprocess.Popen(self.hosts.mpirun(2, 1, **more) + [self.wrapper, *self.training.command()],
+                                       cwd=self.folder, env=ENVIRONMENT, stdout=file, stderr=file)
+        try:
+            self.wait_for_checkpoint(process)
+            check(all(self.hosts.running(self.training.descent).values()), "no rank on one of the hosts")
+            self.hosts.cable("node2", "down")
+            took = self.hosts.wait_until_none_runs(self.training.descent, seconds)
+            try:
+                process.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                pass  # it waits for the host that it cannot reach
+        finally:
+            for node in self.hosts.nodes:  # the host's daemon waits likewise
+                self.hosts.end_processes(node)
+            code = process.wait(timeout=10)
+        self.hosts.cable("node2", "up")
+        with open(self.said) as file:
+            return took, code, file.read()
+
+    def codes(self):
+        return glob.glob(os.path.join(self.folder, "code.*"))
+
+    def exit_codes(self):
+        """{rank: code} of those that were not killed."""
+        codes = {}
+        for path in self.codes():
+            with open(path) as file:
+                codes[int(path.rsplit(".", 1)[1])] = int(file.read())
+        return codes
+
+
+def the_launcher_notices(case):
+    """Open MPI probes its connections often: it ends the ranks before they would."""
+    seconds, code, said = case.unplug(TIMEOUT + MARGIN, **KEEPALIVE)
+    check(code > 0, f"mpirun's exit code is {code}: {said}")
+    check("lost communication" in said and "node2" in said, f"mpirun does not name the host: {said}")
+    check(0 not in case.exit_codes().values(), f"exit codes {case.exit_codes()}")
+    return f"mpirun notices after {seconds:.1f} s"
+
+
+def the_ranks_notice(case):
+    """Nothing but the ranks' time limit ends them. The one that can be heard says why."""
+    seconds, _, said = case.unplug(TIMEOUT + MARGIN)
+    check(seconds > 0.8 * TIMEOUT, f"ended {seconds:.1f} s after the cable was unplugged: for another reason")
+    lines = re.findall(rf"^descent train: .*rank 1 \(node2\) has not answered for {TIMEOUT} s", said, re.M)
+    check(len(lines) == 1, f"{len(lines)} lines name the rank and its host: {said}")
+    check(case.exit_codes() == {0: 4, 1: 4}, f"exit codes {case.exit_codes()}, not 4: {said}")
+    return f"the ranks notice, and ended after {seconds:.1f} s with exit code 4"
 
 
 def unplugged(options):
-    """A cable is unplugged after the first checkpoint. Both ranks end; the one that can be heard says why."""
-    long = job(options, epochs=options.epochs, every="20 epochs")
-    with Hosts(2, long.scratch.name) as hosts:
-        folder = long.folder("unplugged")
-        process = subprocess.Popen(hosts.mpirun(2, 1) + long.command(), cwd=folder, env=ENVIRONMENT, text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        wait_for_checkpoint(process, folder)
-        check(all(hosts.running(options.descent).values()), "no rank on one of the hosts")
-        hosts.cable("node2", "down")
-        seconds = hosts.wait_until_none_runs(options.descent, TIMEOUT + MARGIN)
-        said = process.communicate(timeout=MARGIN)[1]
-        check(seconds > 0.5 * TIMEOUT, f"ended {seconds:.1f} s after the cable was unplugged: finished before?")
-        check(process.returncode > 0, f"exit code {process.returncode}: {said}")
-        lines = re.findall(rf"^descent.*rank 1 \(node2\) has not answered for {TIMEOUT} s.*$", said, re.M)
-        check(len(lines) == 1, f"{len(lines)} lines name the rank and the host: {said}")
-        check(not os.path.exists(os.path.join(folder, "model.safetensors")), "a model was written")
-        hosts.cable("node2", "up")
-        end = long.run(folder, hosts.mpirun(2, 1), env=ENVIRONMENT)
+    training = job(options, epochs=options.epochs, every="20 epochs")
+    with Hosts(2, training.scratch.name) as hosts:
+        case = Unplugged(options, hosts, training)
+        results = [the_launcher_notices(case), the_ranks_notice(case)]
+        end = training.run(case.folder, hosts.mpirun(2, 1), env=ENVIRONMENT)
         check(end.returncode == 0, f"resuming ended with {end.returncode}: {end.stderr.strip()}")
-        check(long.hash(folder) == long.expected, "resumed: the model is another one")
-        check(long.log(folder) == long.expected_log, "resumed: the log is another one")
-    return f"unplugged: all ranks ended after {seconds:.1f} s, code {process.returncode}, and resumed to the same bytes"
+        check(training.hash(case.folder) == training.expected, "resumed: the model is another one")
+        check(training.log(case.folder) == training.expected_log, "resumed: the log is another one")
+    return f"unplugged: {'; '.join(results)}; resumed to the same bytes"
 
 
 def run():
-    options = arguments(__doc__, epochs={"type": int, "default": 1000, "help": "of the training that is unplugged"})
+    options = arguments(__doc__, epochs={"type": int, "default": 400, "help": "of the training that is unplugged"})
     possible()
     return f"{same_bytes(options)}; {unplugged(options)}"
 

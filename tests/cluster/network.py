@@ -1,5 +1,4 @@
-"""Hosts for tests: network namespaces on this machine, each with a name and an address of its own, joined by cables to
-a bridge. Ranks on different hosts share no memory, since Open MPI tells hosts apart by their names; they speak TCP."""
+"""Hosts for tests: network namespaces on this machine, each with its name and address, joined by cables to a bridge. Ranks on different hosts share no memory, since Open MPI tells hosts apart by their names; they speak TCP."""
 
 import os
 import re
@@ -14,8 +13,8 @@ from job import Failure, Skip
 
 NETWORK = "10.77.0"  # of /24; seen only inside the namespaces
 NEEDED = ("ip", "unshare", "hostname", "mpirun")
-# Ends the daemons of a host that cannot be reached: without it they wait for minutes.
-KEEPALIVE = {"oob_tcp_keepalive_time": 2, "oob_tcp_keepalive_intvl": 1, "oob_tcp_keepalive_probes": 2}
+# mpirun then notices after two seconds that it cannot reach a host; without it, after minutes.
+KEEPALIVE = {"oob_tcp_keepalive_time": 1, "oob_tcp_keepalive_intvl": 1, "oob_tcp_keepalive_probes": 1}
 
 
 def ip(*words):
@@ -53,12 +52,16 @@ def remove_left_over():
             remove(name)
 
 
-def remove(namespace):
+def end_processes(namespace):
     for pid in ip("netns", "pids", namespace).split():
         try:
             os.kill(int(pid), signal.SIGKILL)
         except ProcessLookupError:
             pass
+
+
+def remove(namespace):
+    end_processes(namespace)
     ip("netns", "delete", namespace)
 
 
@@ -111,15 +114,18 @@ class Hosts:
         """`state`: up or down. Nothing tells the other hosts."""
         ip("-n", self.prefix + "switch", "link", "set", f"port-{node}", state)
 
-    def mpirun(self, hosts, ranks_each):
-        """The command line up to the program, to be run here."""
+    def mpirun(self, hosts, ranks_each, **more):
+        """The command line up to the program, to be run here. `more`: settings of Open MPI."""
         settings = {"plm_rsh_agent": self.agent, "pml": "ob1", "btl": "tcp,self", "btl_tcp_if_include": "eth0",
-                    "oob_tcp_if_include": "eth0", **KEEPALIVE}
+                    "oob_tcp_if_include": "eth0", **more}
         words = [word for name, value in settings.items() for word in ("--mca", name, str(value))]
         where = ",".join(f"{node}:{ranks_each}" for node in self.nodes[:hosts])
         return ["ip", "netns", "exec", self.prefix + self.nodes[0], "unshare", "--uts", "sh", "-c",
                 'hostname "$0" && exec "$@"', self.nodes[0], "mpirun", "--allow-run-as-root", "--oversubscribe",
                 "--bind-to", "none", *words, "-H", where, "-n", str(hosts * ranks_each)]
+
+    def end_processes(self, node):
+        end_processes(self.prefix + node)
 
     def running(self, program):
         """{node: the ids of its processes that run this program}."""

@@ -12,14 +12,13 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from job import Failure, Skip, check
 
 NEEDED = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scancel", "scontrol", "squeue", "mpirun")
-ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 # A job that is requeued waits until the credential of its last start has expired: cred_expire seconds.
 CONFIGURATION = """ClusterName=descent
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=2
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CredType=cred/munge
 SlurmUser=root
 StateSaveLocation={folder}/state
@@ -81,6 +80,7 @@ class Slurm:
         return self
 
     def __exit__(self, *_):
+        self.cancel_all()
         for daemon in reversed(self.daemons):
             daemon.terminate()
         for daemon in self.daemons:
@@ -89,6 +89,15 @@ class Slurm:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+
+    def cancel_all(self):
+        """Before slurmd ends: it would leave the processes of its jobs."""
+        quiet = {"env": self.environment, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "check": False}
+        until = time.monotonic() + 10
+        subprocess.run(["scancel", "--signal=KILL", "--full", "--user=root"], **quiet)
+        subprocess.run(["scancel", "--user=root"], **quiet)
+        while subprocess.run(["squeue", "--noheader"], **quiet).stdout.strip() and time.monotonic() < until:
+            time.sleep(0.2)
 
     def start(self, *command):
         with open(os.path.join(self.folder, command[0] + ".log"), "w") as log:
@@ -132,6 +141,3 @@ class Slurm:
         """{name: text} of a job, as scontrol shows it."""
         words = self.call("scontrol", "--oneliner", "show", "job", str(job)).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
-
-    def wait_for_state(self, job, states, seconds):
-        self.wait(f"job in {states}", seconds, lambda: self.facts(job)["JobState"] in states)

@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Training under Slurm, with examples/slurm.sbatch: four tasks give the bytes of one process; a job that is told to end,
-or requeued, resumes to the same bytes.
+"""Training under Slurm, with examples/slurm.sbatch: four tasks give the bytes of one process; a job that gets
+SIGTERM, or is requeued, resumes to the same bytes.
 
 It starts Slurm's daemons itself (slurm.py), so it needs root, Debian's slurmctld, slurmd, slurm-client and munge, and
-descent with its MPI module. Debian's Open MPI starts under `srun --mpi=pmix`, not under pmi2. Run it by hand, or with
-DESCENT_FULL=1: it takes a minute, and a machine that runs Slurm already has better ways to try a job."""
+descent with its MPI module. Debian's Open MPI starts under `srun --mpi=pmix`, not under pmi2. Run it by hand:
+it takes a minute."""
 
 import glob
 import os
+import shlex
+import subprocess
 import sys
 import time
 
+from slurm import Slurm, possible  # and where job.py is
 from job import Job, arguments, check, main
-from slurm import Slurm, possible
 
 TASKS = 4
 EXAMPLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "slurm.sbatch")
@@ -23,7 +25,7 @@ class Batch:
 
     def __init__(self, options, slurm, epochs):
         more = ["--micro-batches", str(TASKS), "--comm-timeout", "20"]
-        self.slurm, self.training = slurm, Job(options.descent, epochs=epochs, every="20 epochs", rows=58, more=more)
+        self.slurm, self.training = slurm, Job(options.descent, epochs=epochs, every="20 epochs", rows=62, more=more)
         slurm.environment["PATH"] = os.path.dirname(options.descent) + ":" + slurm.environment["PATH"]
         slurm.environment["OPENBLAS_NUM_THREADS"] = "1"
 
@@ -62,9 +64,32 @@ def said(folder):
 
 
 def whole(batch):
-    job, folder = batch.submit("whole")
+    job, folder = batch.submit("four_tasks")
     batch.finish("undisturbed", job, folder, 0)
     return f"{TASKS} tasks: the bytes of one process"
+
+
+def without_pmix(batch):
+    """Tasks that do not find each other are no trainings: none of them writes anything."""
+    folder = batch.training.folder("without_pmix")
+    done = subprocess.run(["srun", f"--ntasks={TASKS}", "--mpi=none", *batch.training.command()], cwd=folder, text=True,
+                          env=batch.slurm.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
+                          check=False)
+    check(done.returncode != 0, f"--mpi=none: {done.stdout}")
+    check(not os.listdir(folder), f"--mpi=none: wrote {os.listdir(folder)}")
+    return "refused without PMIx"
+
+
+def one_process(batch):
+    """A batch script is no rank, although it has the variables of its job's tasks."""
+    folder = batch.training.folder("one_process")
+    script = os.path.join(folder, "script.sh")
+    with open(script, "w") as file:
+        file.write(f"#!/bin/sh\n{shlex.join(batch.training.command())}\n")
+    job = batch.slurm.call("sbatch", "--parsable", f"--ntasks={TASKS}", "--output=said.txt", script,
+                           cwd=folder).strip()
+    batch.finish("without srun", job, folder, 0)
+    return "one process without srun"
 
 
 def disturbed(batch, name, *command):
@@ -82,9 +107,10 @@ def run():
     possible()
     short = Job(options.descent, undisturbed=False)  # its folder is Slurm's
     with Slurm(short.folder("slurm")) as slurm:
-        results = [whole(Batch(options, slurm, 4))]
+        batch = Batch(options, slurm, 4)
+        results = [whole(batch), one_process(batch), without_pmix(batch)]
         batch = Batch(options, slurm, options.epochs)
-        results.append(disturbed(batch, "told to end", "scancel", "--signal=TERM"))
+        results.append(disturbed(batch, "SIGTERM", "scancel", "--signal=TERM"))
         results.append(disturbed(batch, "requeued", "scontrol", "requeue"))
     return "; ".join(results)
 

@@ -11,8 +11,8 @@ MPIRUN = "mpirun --allow-run-as-root --oversubscribe --bind-to none -n 2"
 # "$@" is the training, $D a folder that only this check uses. One rank goes first: its choices are remembered for two,
 # which say that they are two.
 TWICE = '"$@" --out $D/a; "$@" --out $D/b; cmp $D/a $D/b'
-TWO_RANKS = (f'"$@" --out $D/one; {MPIRUN} "$@" --comm-timeout 15 --out $D/two >$D/said; cat $D/said; '
-             'grep -q "^ranks  *2 " $D/said; cmp $D/one $D/two')
+TWO_RANKS = (f'"$@" --out $D/one; {MPIRUN} "$@" --comm-timeout 15 --out $D/two >$D/said 2>&1 || '
+             '{ code=$?; cat $D/said; exit $code; }; grep "^ranks  *2 " $D/said; cmp $D/one $D/two')
 
 
 def modules(machine):

@@ -8,9 +8,11 @@ from gpu_session import Job
 MICRO_BATCHES = 8
 PRECISIONS = ("fp32", "bf16")
 MPIRUN = "mpirun --allow-run-as-root --oversubscribe --bind-to none -n 2"
-# "$@" is the training, $D a folder that only this check uses. One rank goes first: its choices are remembered for two.
+# "$@" is the training, $D a folder that only this check uses. One rank goes first: its choices are remembered for two,
+# which say that they are two.
 TWICE = '"$@" --out $D/a; "$@" --out $D/b; cmp $D/a $D/b'
-TWO_RANKS = f'"$@" --out $D/one; {MPIRUN} "$@" --comm-timeout 15 --out $D/two; cmp $D/one $D/two'
+TWO_RANKS = (f'"$@" --out $D/one; {MPIRUN} "$@" --comm-timeout 15 --out $D/two >$D/said 2>&1 || '
+             '{ code=$?; cat $D/said; exit $code; }; grep "^ranks  *2 " $D/said; cmp $D/one $D/two')
 
 
 def modules(machine):
@@ -29,7 +31,7 @@ def ranks_job(machine, name, text, precision):
     job = machine.ours(f"{name}, {precision}", "descent", [
         "train", os.path.join(ROOT, "examples", "optdigits_train.csv"), "--target", "digit", *size, "--dropout", "0.2",
         "--precision", precision, "--device", "cuda:0", "--batch-size", "100", "--micro-batches", str(MICRO_BATCHES),
-        "--validation", "0", "--quiet"])
+        "--validation", "0"])
     folder = os.path.join(machine.scratch, f"ranks-{precision}-{'two' if text == TWO_RANKS else 'twice'}")
     os.makedirs(folder)
     environment = {**job.environment, "D": folder, "XDG_CACHE_HOME": folder, "DESCENT_BACKEND_PATH": modules(machine)}

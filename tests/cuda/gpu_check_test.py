@@ -62,6 +62,7 @@ case $1 in
       shift
     done
     case " $FAKE " in *" $what=differs "*) date +%N >"$out" ;; *) echo model >"$out" ;; esac
+    case " $FAKE " in *" ranks=apart "*) ;; *) echo "ranks       2 on 1 host" ;; esac
     [ -z "$log" ] || printf '{"seconds": 1}\n{"seconds": 2}\n' >"$log"
     [ -z "$kept" ] || { mkdir -p "$kept"; echo 12345 >"$kept/step"; } ;;
 esac
@@ -214,6 +215,7 @@ CASES = [
     ("training in micro-batches fails", 1, "ranks=fail", ["micro-batches, twice", "two ranks"], "exit code 3"),
     ("training in micro-batches hangs", 1, "ranks=hang ranks=short", ["micro-batches, twice", "two ranks"], "NOT "),
     ("models of ranks differ", 1, "ranks=differs", ["micro-batches, twice", "two ranks"], "exit code 1"),
+    ("ranks train apart", 1, "ranks=apart", ["two ranks"], "exit code 1"),
     ("ranks cannot be started", 1, "mpirun=fail", ["two ranks"], "exit code 7"),
     ("no mpirun", 1, "mpirun=missing", ["two ranks"], "NOT RUN: mpirun is not installed"),
     ("no module of MPI", 1, "mpi=missing", ["two ranks"], "NOT RUN: the build has no"),

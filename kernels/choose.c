@@ -10,7 +10,8 @@
 #include "plan/operations.h"
 
 int64_t choose_captured_rows(const struct plan *plan, int op) {
-  const struct plan_range ranges[] = {plan->train, plan->train_with_statistics, plan->backward, plan->input_gradient};
+  const struct plan_range ranges[] = {plan->train,       plan->train_with_statistics,       plan->backward,
+                                      plan->micro_batch, plan->micro_batch_with_statistics, plan->input_gradient};
   bool training = false;
   for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
     if (op >= ranges[i].first && op < ranges[i].first + ranges[i].count) training = true;

@@ -72,6 +72,7 @@ void compile_release(struct backend_program *program) {
   source_release(&program->sources);
   transfer_release(&program->transfer, program->plan);
   beside_release(&program->beside);
+  ranks_release(&program->ranks);
   work_release(&program->work);
   layout_release(&program->buffers);
   (void)cudaGetLastError();
@@ -94,10 +95,11 @@ descent_status compile_plan(struct backend_device *device, const struct plan *pl
   TRY(layout_plan(&program->buffers, plan));
   TRY(choose_prepare(&program->choices, device, &program->buffers));
   TRY(fusion_prepare(&program->fusion, &program->choices, &program->buffers));
-  const uint32_t digest = fusion_digest(&program->fusion, choose_digest(&program->choices, plan->train));
+  const uint32_t digest = fusion_digest(&program->fusion, choose_digest(&program->choices, plan_training(plan)));
   snprintf(program->arithmetic, sizeof program->arithmetic, "%s, choices %08x", device->arithmetic, (unsigned)digest);
   TRY(layout_take(&program->buffers, &program->memory));
   TRY(work_prepare(&program->work, &program->buffers, scratch_of(program), &program->memory));
+  TRY(ranks_prepare(&program->ranks, plan));
   TRY(beside_prepare(&program->beside, device, &program->buffers, &program->work, &program->memory));
   TRY(choose_take(&program->choices, &program->memory));
   TRY(fusion_take(&program->fusion, &program->work, &program->memory));

@@ -5,6 +5,7 @@
 #include "beside.h"
 #include "fusion.h"
 #include "layout.h"
+#include "ranks.h"
 #include "run.h"
 #include "source.h"
 #include "transfer.h"
@@ -18,6 +19,7 @@ struct backend_program {
   struct product_choices choices;   /* choose.c */
   struct fusion fusion;             /* fusion.c */
   struct work_memory work;          /* work.c */
+  struct rank_sums ranks;           /* ranks.c */
   struct beside beside;             /* beside.c */
   struct source_set sources;        /* source.c */
   struct step_queue queue;          /* run.c */

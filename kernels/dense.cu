@@ -89,13 +89,12 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
   enum { ROWS = DROPOUT ? 2 : 4 };  // loads in flight
   const descent_activation activation = ACTIVATION == ANY ? l.activation : (descent_activation)ACTIVATION;
   const bool masks = DROPOUT && (ACTIVATION != ANY || l.threshold);
-  const struct dropout dropout = {l.seed, masks ? (uint64_t)l.state->current.number : 0, l.layer, l.threshold,
-                                  l.dropout_scale};
+  const struct dropout dropout = masks ? dropout_of(l) : (struct dropout){};
   const struct place at = place_of(grid, l.rows, l.n);
   const type *product = (const type *)l.product.data + at.row * l.product.ld + at.column;
   type *A = (type *)l.A.data + at.row * l.A.ld + at.column;
   type *Z = l.Z.data ? (type *)l.Z.data + at.row * l.Z.ld + at.column : NULL;
-  int64_t index = at.row * l.n + at.column;
+  int64_t index = mask_index(dropout, at.row, l.n, at.column);
   float bias[COUNT];
   load_bias(l, at.column, bias);
   for (int left = at.rows; left > 0; left -= ROWS) {
@@ -185,8 +184,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
   const descent_activation activation = ACTIVATION == ANY ? l.activation : (descent_activation)ACTIVATION;
   const bool linear = activation == DESCENT_ACTIVATION_IDENTITY, from_z = slope_is_from_z(activation);
   const bool masks = DROPOUT && (ACTIVATION != ANY || (l.threshold && !slope_drops(activation)));
-  const struct dropout dropout = {l.seed, masks ? (uint64_t)l.state->current.number : 0, l.layer, l.threshold,
-                                  l.dropout_scale};
+  const struct dropout dropout = masks ? dropout_of(l) : (struct dropout){};
   const bool drops = slope_drops(activation) && l.threshold;
   const float dropout_scale = drops ? l.dropout_scale : 1.0f;
   const float keep_probability = masks || drops ? l.keep_probability : 1.0f;
@@ -194,7 +192,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
   const struct place at = place_of(grid, l.rows, l.n);
   const type *X = linear ? NULL : (const type *)from.data + at.row * from.ld + at.column;
   type *dZ = (type *)l.dZ.data + at.row * l.dZ.ld + at.column;
-  int64_t index = at.row * l.n + at.column;
+  int64_t index = mask_index(dropout, at.row, l.n, at.column);
   float sums[COUNT] = {};
   for (int left = at.rows; left > 0; left -= ROWS) {
     row_pack d[ROWS] = {}, x[ROWS] = {};

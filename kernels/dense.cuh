@@ -64,9 +64,20 @@ static constexpr __host__ __device__ bool slope_drops(descent_activation activat
 
 struct dropout {
   uint64_t seed, step;
+  int64_t batch_row;  // the first row of this part of the step
   uint32_t layer, threshold;
   float dropout_scale;
 };
+
+template <class PASS>
+static __device__ inline struct dropout dropout_of(const PASS &l) {
+  return {l.seed, (uint64_t)l.state->current.number, l.state->current.batch_row, l.layer, l.threshold, l.dropout_scale};
+}
+
+// The number of an element within the step: a mask does not depend on how the step is cut.
+static __device__ inline int64_t mask_index(const struct dropout &d, int64_t row, int64_t n, int64_t column) {
+  return (d.batch_row + row) * n + column;
+}
 
 // Applies dropout to the elements from `index` on: kept ones are multiplied by dropout_scale, dropped ones become 0.
 // COUNT is 1, or COUNT and `index` are multiples of 4, the words of a Philox block.

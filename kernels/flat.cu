@@ -1,4 +1,4 @@
-// The flat buffers: the gradient's accumulation, its norms with the sentinel, the update rules, the copy in bf16. The
+// The flat buffers: the gradient's accumulation, its sum over micro-batches, its norms with the sentinel, the update rules, the copy in bf16. The
 // norm may add the step to the metrics, which are here too.
 // These passes are bound by memory; everything is read once and written once, 16 bytes at a time, 8 floats per thread
 // and iteration.
@@ -81,6 +81,55 @@ static __global__ void __launch_bounds__(BLOCK) accumulate_kernel(struct accumul
 
 cudaError_t launch_accumulate(const struct accumulate_launch *l, cudaStream_t stream) {
   return LAUNCH(accumulate_kernel, (unsigned)l->n_pieces, BLOCK, stream, *l);
+}
+
+// ---- the sum over micro-batches ----
+
+// What a part adds to its values, and where the result goes. Partial sum i holds 2^i parts, and those that hold any are
+// the bits of the part's number.
+struct combine_turn {
+  uint32_t added;  // bit i: partial sum i; in ascending order
+  int kept;        // the partial sum that the result becomes; -1: it is the sum over all parts
+};
+static __device__ inline struct combine_turn combine_turn_of(const struct device_step &step) {
+  const uint32_t part = (uint32_t)step.micro_batch;
+  struct combine_turn turn = {part, -1};
+  if (step.micro_batch >= step.micro_batches - 1) return turn;
+  turn.added = part & ~(part + 1);  // the trailing ones
+  turn.kept = 0;
+  while (turn.added >> turn.kept) turn.kept++;
+  return turn;
+}
+
+static __device__ inline void combine_loss(const struct combine_launch &l, const struct combine_turn &turn) {
+  double sum = *l.loss;
+  for (int i = 0; turn.added >> i; i++)
+    if (turn.added >> i & 1) sum = l.partial_losses[i] + sum;
+  *(turn.kept < 0 ? l.loss : &l.partial_losses[turn.kept]) = sum;
+}
+
+static __global__ void __launch_bounds__(BLOCK) combine_kernel(struct combine_launch l) {
+  GRID_BEGIN();
+  const struct combine_turn turn = combine_turn_of(l.state->current);
+  if (blockIdx.x == 0 && threadIdx.x == 0) combine_loss(l, turn);
+  if (turn.added == 0 && turn.kept < 0) return;  // one part, whose sum is in place
+  float *const to = turn.kept < 0 ? l.gradients : l.partial_gradients + turn.kept * l.n;
+  const struct flat_piece piece = l.pieces[blockIdx.x];
+  for (int64_t at = piece.begin + 8 * threadIdx.x; at < piece.end; at += FLAT_TURN) {
+    float sum[8], partial[8];
+    load_values<ELEMENT_F32, 8>(l.gradients + at, sum);
+    for (int i = 0; turn.added >> i; i++) {
+      if (!(turn.added >> i & 1)) continue;
+      load_values<ELEMENT_F32, 8>(l.partial_gradients + i * l.n + at, partial);
+#pragma unroll
+      for (int j = 0; j < 8; j++) sum[j] = partial[j] + sum[j];
+    }
+    store_values<ELEMENT_F32, 8>(to + at, sum);
+  }
+}
+
+cudaError_t launch_combine(const struct combine_launch *l, cudaStream_t stream) {
+  return LAUNCH(combine_kernel, (unsigned)l->n_pieces, BLOCK, stream, *l);
 }
 
 // ---- metrics ----

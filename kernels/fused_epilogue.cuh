@@ -145,13 +145,10 @@ static __device__ inline void by_fours(float (&values)[COUNT], WORK work) {
   }
 }
 
-template <class PASS>
-static __device__ inline struct dropout dropout_of(const PASS &l) {
-  return {l.seed, (uint64_t)l.state->current.number, l.layer, l.threshold, l.dropout_scale};
-}
-
-// drop() for 4 elements from any index on.
-static __device__ inline void drop_four(const struct dropout &d, int64_t index, float (&four)[4]) {
+// drop() for 4 elements of a row from any column on.
+static __device__ inline void drop_four(const struct dropout &d, int64_t row, int64_t n, int64_t column,
+                                        float (&four)[4]) {
+  const int64_t index = mask_index(d, row, n, column);
   if (index % 4 == 0) return drop(d, index, four);
 #pragma unroll 1
   for (int i = 0; i < 4; i++) {
@@ -206,7 +203,7 @@ static __device__ inline void activate_columns(const PASS &l, int64_t row, int64
   else
     by_fours(values, [&](int i, float(&four)[4]) {
       activate_all<ELEMENT, false>(l.activation, four);
-      if (l.threshold) drop_four(dropout_of(l), row * l.n + column + i, four);
+      if (l.threshold) drop_four(dropout_of(l), row, l.n, column + i, four);
     });
 }
 
@@ -239,7 +236,7 @@ static __device__ inline void times_slopes(const PASS &l, const struct slope_rul
       const float x[4] = {from.value(0) * rule.keep_probability, from.value(1) * rule.keep_probability,
                           from.value(2) * rule.keep_probability, from.value(3) * rule.keep_probability};
       times_slope<false>(l.activation, x, four);
-      if (rule.masks) drop_four(dropout_of(l), row * l.n + column + i, four);
+      if (rule.masks) drop_four(dropout_of(l), row, l.n, column + i, four);
       if (COUNT == 8) from.words[0] = from.words[2], from.words[1] = from.words[3];
     });
   }

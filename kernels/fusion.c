@@ -13,7 +13,7 @@ static bool same(struct plan_range a, struct plan_range b) {
 
 /* The range that a choice is made for. */
 static struct plan_range range_of(const struct plan *plan, enum fused_choice choice) {
-  return choice == FUSED_TRAINING ? plan->train : choice == FUSED_EVALUATE ? plan->evaluate : plan->predict;
+  return choice == FUSED_TRAINING ? plan_training(plan) : choice == FUSED_EVALUATE ? plan->evaluate : plan->predict;
 }
 
 /* ---- launches ---- */
@@ -146,9 +146,10 @@ done:
 /* The custom kernel of each dense_backward_weights, with its seconds. */
 static descent_status choose_weights(struct way_table *table, struct trial_of_kind *made) {
   const struct plan *const plan = table->plan;
+  const struct plan_range range = plan_training(plan);
   struct fused_network *const network = &made->network;
   descent_status status = DESCENT_OK;
-  for (int i = plan->train.first; i < plan->train.first + plan->train.count && network->taken; i++) {
+  for (int i = range.first; i < range.first + range.count && network->taken; i++) {
     struct dense_work work;
     double seconds;
     if (plan->ops[i].kind != OP_DENSE_BACKWARD_WEIGHTS) continue;
@@ -197,12 +198,14 @@ static double whole_gather_seconds(const struct way_table *table, const struct n
   return few > 0 && all > 0 ? gather_bytes(l) / fmin(few, all) : 0;
 }
 
-/* Estimated time of separate gather, norm and update kernels. A whole step is timed with norm and update. */
+/* Estimated time of separate gather, norm and update kernels, as many of them as the range has. A whole step is timed
+ * with norm and update. */
 static double around_seconds(const struct way_table *table, const struct network_launch *l) {
   const struct plan *const plan = table->plan;
+  const struct plan_range range = plan_training(plan);
   const double all = (double)table->buffers->flat.device_count * sizeof(float);
   double seconds = ways_pass_seconds(table->device, gather_bytes(l));
-  for (int i = plan->train.first; i < plan->train.first + plan->train.count; i++) {
+  for (int i = range.first; i < range.first + range.count; i++) {
     const struct plan_update *const o = &plan->ops[i].update;
     if (plan->ops[i].kind == OP_GRADIENT_NORM) seconds += ways_pass_seconds(table->device, all);
     if (plan->ops[i].kind != OP_UPDATE) continue;
@@ -256,14 +259,15 @@ static descent_status try_kind(const struct fusion *fusion, struct way_table *ta
  * counts. */
 static double dense_seconds(const struct product_choices *choices) {
   const struct plan *const plan = choices->ways.plan;
+  const struct plan_range range = plan_training(plan);
   double all = 0;
-  for (int i = plan->train.first; i < plan->train.first + plan->train.count; i++) {
-    const double seconds = choose_seconds(choices, plan->train, i);
+  for (int i = range.first; i < range.first + range.count; i++) {
+    const double seconds = choose_seconds(choices, range, i);
     const int neighbour = beside_neighbour(choices->ways.device, plan, i);
     if (!plan_has_product(&plan->ops[i])) continue;
     if (seconds <= 0) return 0;
     all += seconds;
-    if (neighbour >= 0) all -= fmin(seconds, choose_seconds(choices, plan->train, neighbour));
+    if (neighbour >= 0) all -= fmin(seconds, choose_seconds(choices, range, neighbour));
   }
   return all;
 }
@@ -359,26 +363,28 @@ static descent_status choose(struct fusion *fusion, struct product_choices *choi
   trace(table, seen, taken, apart);
   if (taken) fusion->at[choice] = found->network;
   if (taken && found->scratch > fusion->scratch) fusion->scratch = found->scratch;
-  const bool is_asked = choice == FUSED_TRAINING || table->plan->train.count == 0; /* else beside a training */
+  const bool is_asked = choice == FUSED_TRAINING || plan_training(table->plan).count == 0; /* else beside a training */
   if (asked && is_asked && !taken) TRY(refuse_all(tried, tries));
 done:
   return status;
 }
 
-/* `backward` reads what a prediction leaves where there is no training. */
+/* `backward` reads what a prediction leaves where there is no training. A micro-batch is never a whole step. */
 descent_status fusion_prepare(struct fusion *fusion, struct product_choices *choices,
                               const struct device_buffers *buffers) {
   static const struct way_to_fuse training[MOST_TO_FUSE] = {{NETWORK_STEP, false},
                                                             {NETWORK_STEP, true},
                                                             {NETWORK_CHAIN, false}},
+                                  micro_batch[] = {{NETWORK_STEP, false}, {NETWORK_CHAIN, false}},
                                   forward[] = {{NETWORK_FORWARD, false}};
   const struct plan *const plan = buffers->plan;
   descent_status status = DESCENT_OK;
   fusion->buffers = buffers;
   if (plan->fusion == DESCENT_FUSION_OFF) return DESCENT_OK;
   if (plan->train.count) TRY(choose(fusion, choices, FUSED_TRAINING, training, MOST_TO_FUSE));
+  if (plan->micro_batch.count) TRY(choose(fusion, choices, FUSED_TRAINING, micro_batch, 2));
   if (plan->evaluate.count) TRY(choose(fusion, choices, FUSED_EVALUATE, forward, 1));
-  if (plan->predict.count && (plan->train.count || !plan->backward.count))
+  if (plan->predict.count && (plan_training(plan).count || !plan->backward.count))
     TRY(choose(fusion, choices, FUSED_PREDICT, forward, 1));
 done:
   return status;
@@ -451,7 +457,8 @@ void fusion_bytes(const struct fusion *fusion, double *per_row, double *fixed) {
 const struct fused_network *fusion_of(const struct fusion *fusion, struct plan_range range) {
   const struct plan *const plan = fusion->buffers->plan;
   const struct fused_network *network = NULL;
-  if (same(range, plan->train) || same(range, plan->train_with_statistics) || same(range, plan->gradient))
+  if (same(range, plan->train) || same(range, plan->train_with_statistics) || same(range, plan->gradient) ||
+      same(range, plan->micro_batch) || same(range, plan->micro_batch_with_statistics))
     network = &fusion->at[FUSED_TRAINING];
   else if (same(range, plan->evaluate))
     network = &fusion->at[FUSED_EVALUATE];
@@ -471,7 +478,8 @@ bool fusion_covers(const struct fusion *fusion, struct plan_range range, int op)
   if (fusion_takes_whole(fusion, range)) return true;
   const enum network_kind kind = network->launch.kind;
   switch (plan->ops[op].kind) {
-    case OP_DENSE_FORWARD: return !same(range, plan->train_with_statistics);
+    case OP_DENSE_FORWARD:
+      return !same(range, plan->train_with_statistics) && !same(range, plan->micro_batch_with_statistics);
     case OP_LOSS:
     case OP_DENSE_BACKWARD_INPUT: return kind != NETWORK_FORWARD;
     case OP_DENSE_BACKWARD_WEIGHTS: return kind == NETWORK_STEP;

@@ -1,7 +1,7 @@
 /* Ranges of which one kernel computes several layers: which those are, by which kind and variant, with what memory.
  *
- * The training step, with and without statistics, and its gradient are one choice, so that they give the same bits;
- * evaluate and predict are one each. What a launch computes:
+ * The training step, with and without statistics, and its gradient are one choice, so that they give the same bits, or
+ * a micro-batch, with and without statistics; evaluate and predict are one each. What a launch computes:
  *
  *   NETWORK_STEP     dense_forward, loss, dense_backward_weights, dense_backward_input
  *   NETWORK_CHAIN    the same but dense_backward_weights, whose custom kernels follow it

@@ -67,7 +67,7 @@ static __device__ inline void conclude(const struct gather_launch &l, const stru
     double sum = 0;
     for (unsigned i = threadIdx.x; i < gridDim.x; i += BLOCK) sum += ((const double *)l.scratch.partials)[i];
     sum = block_sum(sum);
-    if (threadIdx.x == 0) *l.weight_sum = sum;
+    if (threadIdx.x == 0) *l.weight_sum = step->weight_sum != 0 ? step->weight_sum : sum;
   }
   if (l.queue) make_current(l.state, step);
 }

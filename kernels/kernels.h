@@ -6,7 +6,7 @@
  * 16 bytes wide, otherwise one element each: by an instance of the kernel, or by a branch in it.
  *
  * `rows` of a launch is what the grid covers: the plan's batch inside a captured graph, the step's own rows otherwise.
- * A step's valid rows are step->rows <= rows. Inside a graph the rows beyond the valid ones are computed and must be
+ * A step's valid rows are step->rows <= rows; a part of a step may have none. Inside a graph the rows beyond the valid ones are computed and must be
  * harmless: gather fills X with 0 there, loss fills dZ with 0, and sums over rows leave them out or add zeros.
  *
  * Every sum has a fixed order that depends on shapes, and on the variant where there are several, alone. Sums over
@@ -41,6 +41,9 @@ struct device_matrix {
 /* A step in the device's form: plan_step and the factors of the update. */
 struct device_step {
   int64_t number, first_row, rows;
+  int64_t batch_row;
+  double weight_sum;
+  int32_t micro_batch, micro_batches;
   struct permutation order; /* n = 0: rows in their own order */
   struct update_factors_f32 update;
 };
@@ -84,7 +87,7 @@ struct gather_launch {
   const float *fill, *shift, *scale, *y_shift, *y_scale, *class_weight; /* NULL: not there */
   struct device_matrix X;
   float *y, *w;       /* (rows, n_y), (rows), dense; NULL: y, w and the sum are not written */
-  double *weight_sum; /* &scalars[SCALAR_WEIGHT_SUM] */
+  double *weight_sum; /* &scalars[SCALAR_WEIGHT_SUM]: becomes the step's, or the sum of w where that is 0 */
   int64_t classes;    /* entries of class_weight; the weight of a class beyond them is NaN */
   int64_t n_x, n_y, rows;
   bool shuffle;           /* false: state->current.order is ignored */
@@ -108,8 +111,8 @@ struct forward_launch {
   struct device_matrix A;
   int64_t rows, n;
   descent_activation activation;
-  /* dropout: keep is rng_keep(seed, layer, number, r * n + j, threshold), kept values times dropout_scale; threshold 0:
-   * none. */
+  /* dropout: keep is rng_keep(seed, layer, number, (batch_row + r) * n + j, threshold), kept values times dropout_scale;
+   * threshold 0: none. */
   uint64_t seed;
   uint32_t layer, threshold;
   float dropout_scale; /* 1 / (1 - p) */
@@ -214,7 +217,7 @@ struct network_layer {
 
 struct network_launch {
   enum network_kind kind;
-  const struct step_state *state; /* also its current.number: of the dropout masks */
+  const struct step_state *state; /* also its current.number and .batch_row: of the dropout masks */
   struct device_matrix X;         /* (rows, layer[0].n_in), of the operands' element */
   struct network_layer layer[NETWORK_LAYERS];
   int layers;
@@ -318,6 +321,17 @@ struct accumulate_launch {
 };
 cudaError_t launch_accumulate(const struct accumulate_launch *launch, cudaStream_t stream);
 
+/* As struct plan_combine in plan.h, of the current step's micro_batch and micro_batches. */
+struct combine_launch {
+  const struct step_state *state;
+  float *gradients, *partial_gradients; /* partial_gradients: (levels, n), of flat buffers of n floats */
+  int64_t n;
+  double *loss, *partial_losses;   /* &scalars[SCALAR_LOSS]; (levels) */
+  const struct flat_piece *pieces; /* on the device */
+  int n_pieces;
+};
+cudaError_t launch_combine(const struct combine_launch *launch, cudaStream_t stream);
+
 struct norm_launch {
   const struct step_state *state;
   const float *gradients;
@@ -372,6 +386,7 @@ struct statistics_launch {
   const struct step_state *state;
   struct device_matrix A, Z;
   double *layer_statistics; /* (LAYER_SLOTS) of this layer: writes LAYER_MEAN, LAYER_STD, LAYER_DEAD */
+  float *active;            /* (n): 1 for units that were not dead in an earlier part of the step; NULL: not there */
   int64_t rows, n;
   descent_activation activation;
   uint64_t seed;

@@ -139,7 +139,7 @@ static int owner_of(const struct plan *plan, int buffer) {
 static int64_t bytes_of(const struct device_buffers *buffers, int buffer) {
   const struct plan_buffer *planned = &buffers->plan->buffers[buffer];
   const struct device_buffer *b = &buffers->at[buffer];
-  if (b->layout == LAYOUT_FLAT) return 4 * buffers->flat.device_count;
+  if (b->layout == LAYOUT_FLAT) return 4 * planned->rows * buffers->flat.device_count;
   const int64_t size = planned->type != PLAN_F32 ? 8 : b->element == ELEMENT_BF16 ? 2 : 4;
   return planned->rows * (b->layout == LAYOUT_PADDED ? b->ld : planned->cols) * size;
 }
@@ -253,7 +253,11 @@ struct device_block layout_block(const struct device_buffers *buffers, int buffe
   struct flat_region whole = {.rows = 1, .cols = planned->rows * planned->cols, .ld = planned->rows * planned->cols};
   if (b->layout == LAYOUT_PADDED)
     whole = (struct flat_region){.rows = planned->rows, .cols = planned->cols, .ld = b->ld};
-  if (b->layout == LAYOUT_FLAT) whole = *region_of(&buffers->flat, offset);
+  if (b->layout == LAYOUT_FLAT) {
+    whole = *region_of(&buffers->flat, offset % planned->cols);
+    whole.host += offset / planned->cols * planned->cols;
+    whole.device += offset / planned->cols * buffers->flat.device_count;
+  }
   const int64_t at = offset - whole.host, row = at / whole.cols, col = at % whole.cols;
   const int64_t device = whole.device + row * whole.ld + col;
   if (whole.ld == whole.cols) {

@@ -209,6 +209,20 @@ static cudaError_t lower_accumulate(struct backend_program *program, const struc
   return launch_accumulate(&launch, program->device->stream);
 }
 
+static cudaError_t lower_combine(struct backend_program *program, const struct plan_combine *o) {
+  const struct combine_launch launch = {
+      .state = program->queue.state,
+      .gradients = data_of(program, o->gradients),
+      .partial_gradients = data_of(program, o->partial_gradients),
+      .n = program->buffers.flat.device_count,
+      .loss = (double *)data_of(program, o->scalars) + SCALAR_LOSS,
+      .partial_losses = data_of(program, o->partial_losses),
+      .pieces = program->work.pieces,
+      .n_pieces = program->work.n_pieces,
+  };
+  return launch_combine(&launch, program->device->stream);
+}
+
 /* The metrics' op of the range after the norm `index`, of the same scalars; -1: none. The update between the two leaves
  * the scalars as they are. */
 static int metrics_of(const struct plan *plan, struct plan_range range, int index) {
@@ -262,6 +276,7 @@ static cudaError_t lower_statistics(struct backend_program *program, const struc
       .A = matrix_of(program, o->A, o->n),
       .Z = matrix_of(program, o->Z, o->n),
       .layer_statistics = (double *)data_of(program, o->layer_statistics) + (size_t)(op->layer - 1) * LAYER_SLOTS,
+      .active = data_of(program, o->active),
       .rows = rows,
       .n = o->n,
       .activation = o->activation,
@@ -342,8 +357,8 @@ static descent_status lower_operation(struct backend_program *program, struct lo
       break;
     case OP_DENSE_BACKWARD_INPUT: TRY(lower_input(program, range, index, l->rows, l->marks, &l->summed)); break;
     case OP_ACCUMULATE: CUDA_TRY(lower_accumulate(program, &op->accumulate)); break;
-    case OP_COMBINE:
-    case OP_ALLREDUCE:
+    case OP_COMBINE: CUDA_TRY(lower_combine(program, &op->combine)); break;
+    case OP_ALLREDUCE: TRY(ranks_sum(&program->ranks, &program->buffers, &op->allreduce, stream)); break;
     case OP_TRUST_RATIO: return module_status(DESCENT_ERROR_UNSUPPORTED, "not on this device yet");
     case OP_GRADIENT_NORM:
       l->counted = metrics_of(program->plan, range, index);
@@ -394,6 +409,12 @@ done:
   return status;
 }
 
+bool lower_has(const struct plan *plan, struct plan_range range, enum plan_op_kind kind) {
+  for (int i = range.first; i < range.first + range.count; i++)
+    if (plan->ops[i].kind == kind) return true;
+  return false;
+}
+
 descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued,
                            const struct lower_marks *marks) {
   const bool fused = fusion_of(&program->fusion, range) != NULL;
@@ -401,6 +422,8 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
   const struct launch_place *place = &program->beside.first;
   struct lowering l = {range, rows, queued, marks, .summed = -1, .counted = -1};
   descent_status status = DESCENT_OK;
+  if (queued && !lower_has(program->plan, range, OP_GATHER))
+    CUDA_TRY(launch_fetch(program->queue.state, program->queue.steps, program->device->stream));
   if (marks && marks->begin) TRY(record(program, marks->begin));
   for (int i = range.first; i < range.first + range.count; i++) {
     enter(&program->plan->ops[i]);

@@ -13,8 +13,8 @@ struct lower_marks {
   bool wait;               /* for each operation, before the next is launched */
 };
 
-/* Enqueues the range once on `rows` rows. `queued`: a gather fetches its step from the queue (the range is captured).
- * marks: NULL: none. */
+/* Enqueues the range once on `rows` rows. `queued`: its gather, or a kernel before a range without one, fetches its step
+ * from the queue (the range is captured). marks: NULL: none. */
 descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued,
                            const struct lower_marks *marks);
 /* Enqueues the operations of a fused range that compute A, Z and dZ, one by one, on the step that is current: they write
@@ -22,6 +22,7 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
 descent_status lower_values(struct backend_program *program, struct plan_range range, int64_t rows);
 /* Enqueues the matrix product of a dense op as in a step: all of the op where that is one kernel. */
 descent_status lower_product(struct backend_program *program, int op, int64_t rows);
+bool lower_has(const struct plan *plan, struct plan_range range, enum plan_op_kind kind);
 /* SCALAR_BAD_STEP of the range's gradient_norm, on the device; NULL: it has none. */
 const double *lower_bad_step(const struct backend_program *program, struct plan_range range);
 

@@ -275,10 +275,10 @@ static __device__ inline void activate_fragments(descent_activation activation, 
   }
 }
 
-static __device__ inline bool keeps(const struct dropout &d, int64_t index) {
+static __device__ inline bool keeps(struct dropout d, int64_t index) {
   float one[1] = {1.0f};
-  const struct dropout unscaled = {d.seed, d.step, d.layer, d.threshold, 1.0f};
-  drop(unscaled, index, one);
+  d.dropout_scale = 1.0f;
+  drop(d, index, one);
   return one[0] != 0.0f;
 }
 
@@ -292,16 +292,17 @@ static __device__ inline uint32_t kept_fragments(const struct dropout &d, int64_
 #pragma unroll 1
     for (int i = 0; i < 4 * WIDE; i++) {
       const int column = i / 4 * 8 + 2 * at.member + i % 2;
-      if (column < n && keeps(d, (row + i % 4 / 2 * 8) * n + column)) bits |= 1u << i;
+      if (column < n && keeps(d, mask_index(d, row + i % 4 / 2 * 8, n, column))) bits |= 1u << i;
     }
     return bits;
   }
-  const int64_t first = (row + at.member % 2 * 8) * n + at.member / 2 * 4;
+  const int64_t first = mask_index(d, row + at.member % 2 * 8, n, at.member / 2 * 4);
+  struct dropout unscaled = d;
+  unscaled.dropout_scale = 1.0f;
 #pragma unroll 1
   for (int j = 0; j < WIDE; j++) {
     if (8 * j >= n) break;
     float four[4] = {1.0f, 1.0f, 1.0f, 1.0f};
-    const struct dropout unscaled = {d.seed, d.step, d.layer, d.threshold, 1.0f};
     drop(unscaled, first + 8 * j, four);
 #pragma unroll
     for (int e = 0; e < 4; e++) bits |= (four[e] != 0.0f ? 1u : 0u) << (4 * j + e);
@@ -319,7 +320,12 @@ static __device__ inline void drop_fragments(float (&values)[WIDE][4], uint32_t 
 
 // Of layer number i, counted from 0.
 static __device__ inline struct dropout dropout_of(const struct network_launch &l, int i) {
-  return {l.seed, (uint64_t)l.state->current.number, (uint32_t)i + 1, l.layer[i].threshold, l.layer[i].dropout_scale};
+  return {l.seed,
+          (uint64_t)l.state->current.number,
+          l.state->current.batch_row,
+          (uint32_t)i + 1,
+          l.layer[i].threshold,
+          l.layer[i].dropout_scale};
 }
 
 // ---- a warp's rows in shared memory; `rows` begins with the first of 16 ----

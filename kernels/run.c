@@ -25,8 +25,20 @@ static void describe_step(const struct plan_step *step, const struct plan_update
   made->number = step->number;
   made->first_row = step->first_row;
   made->rows = step->rows;
+  made->batch_row = step->batch_row;
+  made->weight_sum = step->weight_sum;
+  made->micro_batch = step->micro_batch;
+  made->micro_batches = step->micro_batches;
   if (step->order) made->order = *step->order;
   if (update) made->update = update_factors_of_f32(update, step);
+}
+
+static bool same(struct plan_range a, struct plan_range b) {
+  return a.count > 0 && a.first == b.first && a.count == b.count;
+}
+
+static bool is_micro_batch(const struct plan *plan, struct plan_range range) {
+  return same(range, plan->micro_batch) || same(range, plan->micro_batch_with_statistics);
 }
 
 /* Enqueues the upload of up to QUEUE_STEPS steps, behind the launches that read the queue. */
@@ -45,6 +57,7 @@ static descent_status upload(struct backend_program *program, struct plan_range 
   CUDA_TRY(cudaEventRecord(queue->uploaded[turn], stream));
   queue->in_use[turn] = true;
   queue->turn = 1 - turn;
+  if (is_micro_batch(program->plan, range)) queue->part = queue->staged[turn][n - 1];
 done:
   return status;
 }
@@ -73,18 +86,29 @@ done:
   return status;
 }
 
-static const char *const range_names[GRAPHS] = {"train", "train with statistics", "evaluate", "predict"};
+static const char *const range_names[GRAPHS] = {
+    "train",  "train with statistics",  "micro-batch", "micro-batch with statistics",
+    "finish", "finish with statistics", "evaluate",    "predict"};
 
 static void list_ranges(const struct plan *plan, struct plan_range ranges[GRAPHS]) {
   ranges[0] = plan->train;
   ranges[1] = plan->train_with_statistics;
-  ranges[2] = plan->evaluate;
-  ranges[3] = plan->predict;
+  ranges[2] = plan->micro_batch;
+  ranges[3] = plan->micro_batch_with_statistics;
+  ranges[4] = plan->finish;
+  ranges[5] = plan->finish_with_statistics;
+  ranges[6] = plan->evaluate;
+  ranges[7] = plan->predict;
+}
+
+/* A graph cannot wait for other ranks. */
+static bool can_capture(const struct plan *plan, struct plan_range range) {
+  return range.count > 0 && !lower_has(plan, range, OP_ALLREDUCE);
 }
 
 /* Runs each range once, operation by operation, before it is captured: this loads the kernels outside a capture, and an
- * error names its operation. The queue holds zeros, hence steps of no rows, whose sources are not read. Afterwards all
- * buffers are zeroed again. */
+ * error names its operation; of the sum over ranks, which needs the others, only what follows it. The queue holds zeros,
+ * hence steps of no rows, whose sources are not read. Afterwards all buffers are zeroed again. */
 static descent_status run_uncaptured(struct backend_program *program) {
   static const struct lower_marks wait = {.wait = true};
   const cudaStream_t stream = program->device->stream;
@@ -92,13 +116,24 @@ static descent_status run_uncaptured(struct backend_program *program) {
   struct plan_range ranges[GRAPHS];
   descent_status status = DESCENT_OK;
   list_ranges(plan, ranges);
-  for (int i = 0; i < GRAPHS; i++)
+  for (int i = 0; i < GRAPHS; i++) {
+    for (; ranges[i].count > 0 && !can_capture(plan, ranges[i]); ranges[i].count--) ranges[i].first++;
     if (ranges[i].count) TRY(lower_range(program, ranges[i], choose_captured_rows(plan, ranges[i].first), true, &wait));
+  }
   TRY(layout_zero(&program->buffers, stream));
   TRY(work_clear_flag(&program->work, stream));
   CUDA_TRY(cudaMemsetAsync(program->queue.state, 0, sizeof *program->queue.state, stream));
 done:
   return status;
+}
+
+/* Of one graph: a step in micro-batches has about as many of them as its partial sums hold. */
+static int64_t most_steps(const struct plan *plan, struct plan_range range) {
+  int64_t most = MOST_NODES / range.count < MANY ? MOST_NODES / range.count : MANY;
+  const struct plan_op *const last = &plan->ops[range.first + range.count - 1];
+  if (last->kind == OP_COMBINE && last->combine.levels < 31 && most > 1 << last->combine.levels)
+    most = 1 << last->combine.levels;
+  return most;
 }
 
 static descent_status capture_ranges(struct backend_program *program) {
@@ -108,11 +143,11 @@ static descent_status capture_ranges(struct backend_program *program) {
   list_ranges(plan, ranges);
   for (int i = 0; i < GRAPHS; i++) {
     struct step_graph *g = &program->graphs[i];
-    if (ranges[i].count == 0) continue;
+    if (!can_capture(plan, ranges[i])) continue;
     g->range = ranges[i];
     TRY(run_capture(program, g->range, 1, NULL, &g->one));
-    if (i > 0) continue; /* the other ranges run one step at a time */
-    g->steps = MOST_NODES / g->range.count < MANY ? MOST_NODES / g->range.count : MANY;
+    if (!same(g->range, plan_training(plan))) continue; /* the other ranges run one step at a time */
+    g->steps = most_steps(plan, g->range);
     if (g->steps > 1) TRY(run_capture(program, g->range, g->steps, NULL, &g->many));
   }
 done:
@@ -122,7 +157,7 @@ done:
 static struct step_graph *find_graph(struct backend_program *program, struct plan_range range) {
   for (int i = 0; i < GRAPHS; i++) {
     struct step_graph *g = &program->graphs[i];
-    if (g->one && g->range.first == range.first && g->range.count == range.count) return g;
+    if (g->one && same(g->range, range)) return g;
   }
   return NULL;
 }
@@ -166,6 +201,9 @@ descent_status run_values(struct backend_program *program) {
   const struct plan_range range = program->queue.fused;
   descent_status status = DESCENT_OK;
   if (range.count == 0) return DESCENT_OK;
+  if (is_micro_batch(program->plan, range)) /* the finish of its step may be the current one */
+    CUDA_TRY(cudaMemcpyAsync(&program->queue.state->current, &program->queue.part, sizeof program->queue.part,
+                             cudaMemcpyHostToDevice, program->device->stream));
   TRY(lower_values(program, range, choose_captured_rows(program->plan, range.first)));
   program->queue.fused = (struct plan_range){0, 0};
 done:
@@ -223,16 +261,23 @@ done:
 
 /* Is the range a part of a step, which must give the bits of the whole? */
 static bool is_part(const struct plan *plan, struct plan_range range) {
-  const struct plan_range parts[] = {plan->forward,       plan->forward_with_statistics, plan->gradient,
-                                     plan->update,        plan->update_with_statistics,  plan->backward,
-                                     plan->input_gradient};
+  const struct plan_range parts[] = {plan->forward,
+                                     plan->forward_with_statistics,
+                                     plan->gradient,
+                                     plan->update,
+                                     plan->update_with_statistics,
+                                     plan->backward,
+                                     plan->input_gradient,
+                                     plan->finish,
+                                     plan->finish_with_statistics};
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-    if (range.count && parts[i].first == range.first && parts[i].count == range.count) return true;
+    if (same(range, parts[i])) return true;
   return false;
 }
 
 /* Runs operation by operation and stops after a step that is marked as bad. The flag of the last step is not needed. A
- * part of a step is computed on the rows of the captured step, any other range on the step's own. */
+ * part of a step is computed on the rows of the captured step, any other range on the step's own; where that has none,
+ * on rows that are not valid. */
 static descent_status launch_operations(struct backend_program *program, struct plan_range range,
                                         const struct plan_step *steps, int64_t n, bool *stopped, void *context) {
   const double *bad_step = lower_bad_step(program, range);
@@ -243,7 +288,8 @@ static descent_status launch_operations(struct backend_program *program, struct 
   for (int64_t s = 0; s < n && !*stopped; s++) {
     double bad = 0;
     CUDA_TRY(launch_fetch(program->queue.state, program->queue.steps, stream));
-    const int64_t rows = part ? choose_captured_rows(program->plan, range.first) : steps[s].rows;
+    const bool captured = part || steps[s].rows == 0;
+    const int64_t rows = captured ? choose_captured_rows(program->plan, range.first) : steps[s].rows;
     TRY(lower_range(program, range, rows, false, NULL));
     if (--*left == 0 || !bad_step) continue;
     CUDA_TRY(cudaMemcpyAsync(&bad, bad_step, sizeof bad, cudaMemcpyDeviceToHost, stream));
@@ -260,9 +306,9 @@ static const struct plan_gather *gather_of(const struct plan *plan, struct plan_
   return NULL;
 }
 
-static descent_status check_steps(int64_t most, const struct plan_step *steps, int64_t n) {
+static descent_status check_steps(const struct plan *plan, int64_t most, const struct plan_step *steps, int64_t n) {
   for (int64_t s = 0; s < n; s++)
-    if (steps[s].rows < 1 || steps[s].rows > most)
+    if (!plan_can_run(plan, &steps[s]) || steps[s].rows > most)
       return module_status(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be 1 to %lld",
                            (long long)steps[s].rows, (long long)most);
   return DESCENT_OK;
@@ -274,7 +320,8 @@ descent_status run_queued(struct backend_program *program, struct plan_range ran
   const bool captured = find_graph(program, range) != NULL || is_part(program->plan, range);
   bool streaming = false, stopped = false;
   descent_status status;
-  TRY(check_steps(captured ? choose_captured_rows(program->plan, range.first) : program->plan->batch, steps, n_steps));
+  TRY(check_steps(program->plan, captured ? choose_captured_rows(program->plan, range.first) : program->plan->batch,
+                  steps, n_steps));
   if (gather) TRY(source_ready(&program->sources, &streaming));
   TRY(keep_values(program, range));
   const bool in_place = gather && source_in_place(&program->sources);

@@ -14,6 +14,7 @@ struct step_queue {
   cudaEvent_t uploaded[2];
   bool in_use[2]; /* until uploaded */
   int turn;
+  struct device_step part; /* the last micro-batch that was queued */
 };
 
 /* A captured range of the plan: one step, and many consecutive steps. */
@@ -22,7 +23,7 @@ struct step_graph {
   cudaGraphExec_t one, many;
   int64_t steps; /* of `many`; 0: none */
 };
-enum { GRAPHS = 4 };
+enum { GRAPHS = 8 };
 
 descent_status run_prepare(struct backend_program *program); /* queue, state, graphs */
 void run_release(struct backend_program *program);

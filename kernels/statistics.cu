@@ -54,8 +54,10 @@ static __global__ void __launch_bounds__(BLOCK) mean_kernel(struct statistics_la
 // True if a gradient could pass. A dropped value is no evidence about its unit.
 static __device__ inline bool is_alive(const struct statistics_launch &l, int64_t row, int64_t column, float x) {
   if (fabsf(formula_slope(l.activation, x)) < 1e-6f) return false;
-  return !l.threshold ||
-         rng_keep(l.seed, l.layer, (uint64_t)l.state->current.number, (uint64_t)(row * l.n + column), l.threshold);
+  if (!l.threshold) return true;
+  const struct device_step &step = l.state->current;
+  return rng_keep(l.seed, l.layer, (uint64_t)step.number, (uint64_t)((step.batch_row + row) * l.n + column),
+                  l.threshold);
 }
 
 // The squares are of distances from the float32 nearest to the mean. No value is nearer to the mean, since values are
@@ -89,7 +91,14 @@ static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statisti
   double sum;
   if (!grid_sum(total(squares), l.scratch, &sum)) return;
   uint32_t dead = 0;
-  for (int64_t j = threadIdx.x; j < l.n; j += BLOCK) dead += !marks[j];
+  for (int64_t j = threadIdx.x; j < l.n; j += BLOCK) {
+    bool is_active = marks[j];
+    if (l.active) {
+      is_active = is_active || l.active[j] == 1.0f;
+      if (is_active) l.active[j] = 1.0f;
+    }
+    dead += !is_active;
+  }
   dead = block_sum(dead);
   if (threadIdx.x != 0) return;
   const double off = l.layer_statistics[LAYER_MEAN] - (double)mean,

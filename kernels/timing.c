@@ -50,6 +50,8 @@ descent_status timing_steps(struct backend_program *program, struct plan_range r
   struct range_timing timing = {.range = range};
   descent_status status = DESCENT_OK;
   if (n_steps < 1) return module_status(DESCENT_ERROR_ARGUMENT, "time: %lld steps", (long long)n_steps);
+  if (lower_has(program->plan, range, OP_ALLREDUCE))
+    return module_status(DESCENT_ERROR_UNSUPPORTED, "time: a sum over ranks cannot be timed inside a step");
   timing.events = module_allocate(n_events, sizeof *timing.events, "the times of the operations");
   if (!timing.events) TRY(DESCENT_ERROR_MEMORY);
   for (int i = 0; i < n_events; i++) CUDA_TRY(cudaEventCreate(&timing.events[i]));

@@ -209,7 +209,7 @@ static __device__ inline void whole_gather_weights(const struct gather_launch &l
     }
   }
   sum = block_sum(sum);
-  if (threadIdx.x == 0) *l.weight_sum = sum;
+  if (threadIdx.x == 0) *l.weight_sum = step->weight_sum != 0 ? step->weight_sum : sum;
 }
 
 // As launch_gather, of fewer than 2^31 rows and columns, except that whole_advance follows. What it writes, also

@@ -33,9 +33,10 @@ class Dense : public testing::TestWithParam<DenseCase> {
     for (int64_t r = 0; r < c.rows; r++)
       for (int64_t j = 0; j < c.n; j++) ASSERT_EQ(a.at(r, j), b.at(r, j)) << r << ", " << j;
   }
-  static std::vector<step_state> step() {
+  static std::vector<step_state> step(int64_t batch_row = kBatchRow) {
     step_state state{};
     state.current.number = 3;
+    state.current.batch_row = batch_row;
     return {state};
   }
   static uint32_t threshold(const DenseCase &c) { return c.drops ? rng_drop_threshold(0.25) : 0; }
@@ -108,6 +109,49 @@ TEST_P(Dense, ColumnSumsAreTheSameBitsFusedAndAlone) {
     }
     const double u = static_cast<double>(c.rows) * 0x1p-24; /* no order of summation is worse */
     ASSERT_LE(std::fabs(static_cast<double>(sums[0][static_cast<size_t>(j)]) - sum), u / (1 - u) * absolute) << j;
+  }
+}
+
+/* Rows from `row` on, as a part of the step that begins there, get what they get in the whole. */
+TEST_P(Dense, MasksOfAPartAreThoseOfItsRows) {
+  const DenseCase c = GetParam();
+  const int64_t row = c.rows / 3;
+  for (const int64_t ld : strides(c)) {
+    Matrix A(c.rows, ld, c.element), dZ(c.rows, ld, c.element), part_A(c.rows, ld, c.element),
+        part_dZ(c.rows, ld, c.element);
+    for (Matrix *m : {&A, &part_A}) fill(*m, c, 5);
+    for (Matrix *m : {&dZ, &part_dZ}) fill(*m, c, 6);
+    for (const bool is_part : {false, true}) {
+      const Buffer<step_state> state(step(kBatchRow + (is_part ? row : 0)));
+      forward_launch forward{};
+      backward_launch backward{};
+      forward.state = backward.state = state.data;
+      forward.product = forward.A = is_part ? rows_from(part_A.matrix(), row) : A.matrix();
+      backward.dZ = is_part ? rows_from(part_dZ.matrix(), row) : dZ.matrix();
+      backward.A = backward.Z = forward.A;
+      forward.rows = backward.rows = is_part ? c.rows - row : c.rows;
+      forward.n = backward.n = c.n, forward.activation = backward.activation = c.activation;
+      forward.seed = backward.seed = 7, forward.layer = backward.layer = 2;
+      forward.threshold = backward.threshold = threshold(c);
+      forward.dropout_scale = backward.dropout_scale = c.drops ? 1 / 0.75f : 1;
+      backward.keep_probability = c.drops ? 0.75f : 1;
+      ASSERT_EQ(launch_forward(&forward, nullptr), cudaSuccess);
+      ASSERT_EQ(launch_backward(&backward, nullptr), cudaSuccess);
+    }
+    for (Matrix *m : {&A, &dZ, &part_A, &part_dZ}) m->fetch();
+    bool drops = false, keeps = false;
+    for (int64_t r = row; r < c.rows; r++)
+      for (int64_t j = 0; j < c.n; j++) {
+        ASSERT_EQ(part_A.at(r, j), A.at(r, j)) << r << ", " << j;
+        ASSERT_EQ(part_dZ.at(r, j), dZ.at(r, j)) << r << ", " << j;
+        const bool keep = rng_keep(7, 2, 3, static_cast<uint64_t>((kBatchRow + r) * c.n + j), threshold(c));
+        if (!keep) {
+          ASSERT_EQ(A.at(r, j), 0) << r << ", " << j;
+          ASSERT_EQ(dZ.at(r, j), 0) << r << ", " << j;
+        }
+        drops |= !keep, keeps |= A.at(r, j) != 0;
+      }
+    EXPECT_TRUE(c.rows * c.n < 100 || (drops == c.drops && keeps));
   }
 }
 

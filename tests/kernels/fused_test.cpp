@@ -80,6 +80,7 @@ class Fused : public testing::TestWithParam<FusedCase> {
   static std::vector<step_state> step() {
     step_state at{};
     at.current.number = 3;
+    at.current.batch_row = kBatchRow; /* the passes, to which these kernels are compared, have a test of masks */
     return {at};
   }
   template <class PASS>

@@ -14,8 +14,17 @@ namespace {
 
 /* ---- every combination against the definition ---- */
 
-enum Part { FILL = 1, NORMALISED = 2, WEIGHTS = 4, CLASS_WEIGHTS = 8, INDEX = 16, SHUFFLED = 32, UNBOUND_Y = 64 };
-enum { PARTS = 128, CLASSES = 5 };
+enum Part {
+  FILL = 1,
+  NORMALISED = 2,
+  WEIGHTS = 4,
+  CLASS_WEIGHTS = 8,
+  INDEX = 16,
+  SHUFFLED = 32,
+  UNBOUND_Y = 64,
+  MICRO_BATCH = 128, /* the weight of the whole step is given */
+};
+enum { PARTS = 256, CLASSES = 5 };
 
 /* What a gather has written, as bits. Rows of X and y with their padding. */
 struct Written {
@@ -48,6 +57,7 @@ class Gathered {
       for (int64_t k = 0; k < n_y; k++) constants->push_back(draw());
     for (int k = 0; k < CLASSES; k++) class_weight_.push_back(draw() + 4);
     state_.current.number = 3, state_.current.first_row = 2, state_.current.rows = rows - rows / 3;
+    if (has(MICRO_BATCH)) state_.current.weight_sum = 12.5;
     if (has(SHUFFLED)) {
       permutation &order = state_.current.order;
       order.n = static_cast<uint64_t>(rows + 2);
@@ -89,6 +99,7 @@ class Gathered {
       e.w.push_back(bits_of(has(UNBOUND_Y) ? kUntouched : w, ELEMENT_F32));
       e.weight_sum += static_cast<double>(w);
     }
+    if (has(MICRO_BATCH)) e.weight_sum = 12.5;
     if (has(UNBOUND_Y)) e.weight_sum = kUntouched;
     return e;
   }
@@ -186,7 +197,7 @@ TEST(Gather, IsTheDefinitionToTheBit) {
   for (const Shape &shape : shapes)
     for (const enum element element : {ELEMENT_F32, ELEMENT_BF16})
       for (const enum input_form form : {INPUT_FLOATS, INPUT_BYTES, INPUT_NORMALISED})
-        for (int tries = 0; tries < 3; tries++) {
+        for (int tries = 0; tries < 4; tries++) {
           const unsigned parts = random() % PARTS;
           if (form == INPUT_NORMALISED && element == ELEMENT_F32) continue;
           SCOPED_TRACE(testing::Message()

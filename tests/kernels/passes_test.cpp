@@ -145,6 +145,55 @@ TEST(Statistics, AreAsExactAsInFloat64) {
       }
 }
 
+/* A unit is active in a step if it is in any part of it. Dropped values are no evidence, here of half of the units: a
+ * unit whose A is dropped in every row counts as dead. */
+TEST(Statistics, OfPartsFindTheUnitsThatTheWholeStepFinds) {
+  enum { ROWS = 24, N = 40, CUT = 9 };
+  std::mt19937 random(4);
+  for (const enum element element : {ELEMENT_F32, ELEMENT_BF16})
+    for (const bool drops : {false, true}) {
+      Matrix A(ROWS, N, element);
+      std::vector<bool> seen(N, false);
+      const uint32_t threshold = drops ? rng_drop_threshold(0.9) : 0;
+      for (size_t r = 0; r < ROWS; r++)
+        for (size_t j = 0; j < N; j++) {
+          const bool positive = j % 4 == 0 || (j % 4 < 3 && random() % 8 == 0); /* always, rarely, never */
+          A.floats.host[r * N + j] = positive ? 1.0F : 0.0F;
+          A.halves.host[r * N + j] = positive ? 0x3f80 : 0;
+          if (positive && rng_keep(5, 2, 3, (static_cast<uint64_t>(kBatchRow) + r) * N + j, threshold)) seen[j] = true;
+        }
+      A.store();
+      Buffer<float> active(N, 0);
+      Buffer<double> layer(LAYER_SLOTS, 0);
+      Buffer<char> scratch(static_cast<int64_t>(statistics_scratch(ROWS, N)), 0);
+      Buffer<unsigned> counters(COUNTERS, 0);
+      statistics_launch launch{};
+      launch.layer_statistics = layer.data, launch.rows = ROWS, launch.n = N;
+      launch.activation = DESCENT_ACTIVATION_RELU, launch.seed = 5, launch.layer = 2, launch.threshold = threshold;
+      launch.keep_probability = drops ? 0.1F : 1, launch.scratch = {scratch.data, counters.data};
+      const auto run = [&](int64_t first, int64_t rows, float *marks) {
+        step_state now{};
+        now.current.number = 3, now.current.rows = rows, now.current.batch_row = kBatchRow + first;
+        const Buffer<step_state> state({now});
+        launch.state = state.data, launch.A = rows_from(A.matrix(), first), launch.rows = ROWS - first;
+        launch.active = marks;
+        ASSERT_EQ(launch_statistics(&launch, nullptr), cudaSuccess);
+        layer.fetch();
+      };
+      const double expected = static_cast<double>(std::count(seen.begin(), seen.end(), false)) / N;
+      EXPECT_TRUE(0.2 < expected && expected < 0.9) << expected;
+      run(0, ROWS, nullptr);
+      EXPECT_EQ(layer.host[LAYER_DEAD], expected);
+      run(0, CUT, active.data);
+      EXPECT_GT(layer.host[LAYER_DEAD], expected);
+      run(CUT, 0, active.data);
+      run(CUT, ROWS - CUT, active.data);
+      EXPECT_EQ(layer.host[LAYER_DEAD], expected);
+      active.fetch();
+      for (size_t j = 0; j < N; j++) EXPECT_EQ(active.host[j], seen[j] ? 1.0F : 0.0F) << j;
+    }
+}
+
 /* ---- matrices to time products on ---- */
 
 struct FillCase {

@@ -210,6 +210,7 @@ class Sources {
       steps[i].number = static_cast<int64_t>(i) + 3;
       steps[i].first_row = static_cast<int64_t>(i) + 2;
       steps[i].rows = i == 1 ? rows - rows / 3 : rows;
+      steps[i].weight_sum = i == 1 ? 3.25 : 0; /* 0: it is summed */
       permutation &order = steps[i].order;
       if (has(SHUFFLED)) order.n = static_cast<uint64_t>(rows) + 5;
       while (UINT64_C(1) << 2 * order.half_bits < order.n) order.half_bits++;

@@ -104,8 +104,12 @@ class Training {
   descent_status bind() { return program_bind(&program, data_.get()); }
   descent_status compile(const char *device = "cuda") {
     const descent_status status = descent_device_open(device, 2, &device_);
-    return status == DESCENT_OK ? program_create(network_.get(), device_, &options, batch, 0, nullptr, &program)
-                                : status;
+    const unsigned parts = micro_batches ? PLAN_PART_MICRO_BATCHES : 0;
+    const int64_t rows = micro_batches ? (batch - 1) / micro_batches + 1 : batch;
+    if (micro_batches) options.ranks.micro_batches = micro_batches;
+    return status == DESCENT_OK
+               ? program_create_with(network_.get(), device_, &options, parts, rows, 0, nullptr, &program)
+               : status;
   }
   bool has_device() const { return device_ != nullptr; }
   void close() {
@@ -128,6 +132,17 @@ class Training {
     return made;
   }
 
+  /* The parts of the step that a rank has: `own` of the micro-batches from `first` on. */
+  std::vector<plan_step> cut(const plan_step &step, int64_t first, int64_t own) const {
+    double weight = 0;
+    for (int64_t r = 0; r < step.rows; r++) {
+      int64_t row = step.first_row + r;
+      if (step.order) row = static_cast<int64_t>(permutation_index(step.order, static_cast<uint64_t>(row)));
+      weight += static_cast<double>(given_.weights[static_cast<size_t>(row)]);
+    }
+    return cut_step(step, weight, micro_batches, first, own);
+  }
+
   /* Everything that lasts from step to step. */
   std::vector<std::vector<double>> state() {
     std::vector<std::vector<double>> now;
@@ -145,6 +160,7 @@ class Training {
   }
 
   int64_t batch;
+  int64_t micro_batches = 0; /* 0: steps are not cut */
   descent_train_options options;
   struct program program {};
 

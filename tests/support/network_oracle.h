@@ -31,6 +31,7 @@ struct Network {
   descent_loss loss;
   double smoothing;
   uint64_t seed, number;
+  int64_t batch_row; /* of the first row within the step, for masks */
 };
 
 struct Batch {
@@ -81,6 +82,7 @@ class Sum {
 inline double mask(const Network &network, size_t layer, int64_t index) {
   const double p = network.layers[layer].dropout;
   if (p == 0) return 1;
+  index += network.batch_row * network.layers[layer].n_out;
   const bool keep = rng_keep(network.seed, static_cast<uint32_t>(layer) + 1, network.number,
                              static_cast<uint64_t>(index), rng_drop_threshold(p));
   return keep ? static_cast<double>(static_cast<float>(1 / (1 - p))) : 0;

@@ -73,7 +73,7 @@ class Problem {
  public:
   explicit Problem(const StepCase &c)
       : c_(c), element_(c.arithmetic == BF16 ? ELEMENT_BF16 : ELEMENT_F32), random_(17) {
-    network = {c.arithmetic, {}, c.loss, c.smoothing, 7, 3};
+    network = {c.arithmetic, {}, c.loss, c.smoothing, 7, 3, c.dropout > 0 ? kBatchRow : 0};
     for (size_t l = 0; l + 1 < c.widths.size(); l++) {
       const bool output = l + 2 == c.widths.size();
       Layer layer = {c.widths[l], c.widths[l + 1], output ? c.output : c.activation, output ? 0 : c.dropout, {}, {}};
@@ -303,6 +303,7 @@ class Problem {
     y_ = std::make_unique<Buffer<float>>(y), w_ = std::make_unique<Buffer<float>>(w);
     step_state now{};
     now.current.rows = c_.step_rows, now.current.number = static_cast<int64_t>(network.number);
+    now.current.batch_row = network.batch_row;
     state_ = std::make_unique<Buffer<step_state>>(std::vector<step_state>{now});
   }
 

@@ -63,4 +63,13 @@ struct Matrix {
   Buffer<uint16_t> halves;
 };
 
+/* The rows of a matrix from `row` on. */
+inline device_matrix rows_from(device_matrix m, int64_t row) {
+  m.data = static_cast<char *>(m.data) + row * m.ld * element_bytes(m.element);
+  return m;
+}
+
+/* Of a part of a step, for its masks: elements have numbers of more than 32 bits. */
+const int64_t kBatchRow = 37 + (INT64_C(1) << 33);
+
 #endif

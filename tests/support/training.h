@@ -86,4 +86,24 @@ inline Rows make_rows(int64_t rows, int64_t inputs, int64_t targets, int64_t cla
   return data;
 }
 
+/* Of `total` micro-batches of a step, whose rows weigh `weight_sum`, the `own` from `first` on. */
+inline std::vector<plan_step> cut_step(const plan_step &step, double weight_sum, int64_t total, int64_t first,
+                                       int64_t own) {
+  std::vector<plan_step> parts(static_cast<size_t>(own), step);
+  for (int64_t i = 0; i < own; i++) {
+    plan_step &part = parts[static_cast<size_t>(i)];
+    part.batch_row = step.rows * (first + i) / total;
+    part.rows = step.rows * (first + i + 1) / total - part.batch_row;
+    part.first_row += part.batch_row;
+    part.micro_batch = static_cast<int>(i), part.micro_batches = static_cast<int>(own);
+    part.weight_sum = weight_sum;
+  }
+  return parts;
+}
+/* The step as the range `finish` takes it. */
+inline plan_step finish_of(plan_step step, int64_t own) {
+  step.rows = 0, step.micro_batches = static_cast<int>(own);
+  return step;
+}
+
 #endif

@@ -298,6 +298,7 @@ descent_status source_ready(struct source_set *set, bool *streaming) {
   CUDA_TRY(cudaStreamSynchronize(set->device->stream)); /* the next bind may change it */
   describe_placement(set, constant);
   note_kernel(set);
+  if (set->exchange) note(set, set->exchange);
   if (product_library_untrusted(set->device->products))
     note(set, "cuBLASLt's flags are unknown: its algorithms are chosen by tests");
   if (product_library_forgets(set->device->products))
@@ -388,6 +389,10 @@ static descent_status check_rows(const struct source_set *set, const struct plan
       return module_status(DESCENT_ERROR_ARGUMENT, "run: rows %lld to %lld of %lld", (long long)steps[s].first_row,
                            (long long)(steps[s].first_row + steps[s].rows - 1), (long long)counted->rows);
   return DESCENT_OK;
+}
+
+cudaEvent_t source_awaits(const struct source_set *set) {
+  return set->window.used[set->window.next] ? set->window.copied[set->window.next] : NULL;
 }
 
 descent_status source_fill(struct source_set *set, bool shuffle, const struct plan_step *steps, int64_t n,

@@ -45,6 +45,7 @@ struct source_set {
   struct source_table uploaded; /* the contents of the device's table */
   bool stale;                   /* bound since the table was written */
   bool streaming;
+  const char *exchange;           /* how ranks exchange gradients, for people; NULL: nothing to say */
   char placement[400];
 };
 
@@ -68,5 +69,7 @@ descent_status source_ready(struct source_set *set, bool *streaming);
 descent_status source_fill(struct source_set *set, bool shuffle, const struct plan_step *steps, int64_t n,
                            const struct plan_step **placed, int64_t *taken);
 descent_status source_consumed(struct source_set *set);
+/* What the next source_fill would wait for; NULL: nothing. */
+cudaEvent_t source_awaits(const struct source_set *set);
 
 #endif

@@ -91,6 +91,7 @@ struct ncclComm {
   int rank, device;
   ncclResult_t error = ncclSuccess; /* found while an exchange ran */
   bool aborted = false;
+  int begun = 0; /* exchanges */
 };
 
 namespace {
@@ -113,7 +114,7 @@ std::map<ncclComm_t, std::shared_ptr<ncclComm>> comms;
 
 void send(const Exchange &exchange) {
   const ncclComm &comm = *exchange.comm;
-  if (controls.silent == comm.device + 1) return;
+  if (controls.silent == comm.device + 1 && comm.begun > controls.after) return;
   for (const Call &call : exchange.calls) {
     if (call.receives) continue;
     const char *const data = static_cast<const char *>(call.data);
@@ -145,7 +146,8 @@ int poll(void *context, int begins) {
   ncclComm &comm = *exchange.comm;
   const std::lock_guard<std::mutex> locked(lock);
   if (comm.aborted) return 1;
-  if (begins && controls.fails == comm.device + 1) comm.error = kRemoteError;
+  comm.begun += begins;
+  if (controls.fails == comm.device + 1 && comm.begun > controls.after) comm.error = kRemoteError;
   if (comm.error != ncclSuccess) return 0;
   if (begins) send(exchange);
   return receive(exchange);
@@ -272,11 +274,12 @@ EXPORTED ncclResult_t ncclGroupEnd() {
   for (const auto &part : calls) {
     if (result != ncclSuccess) break;
     auto *const exchange = new Exchange();
+    const int captures = runtime.is_capturing(part.first.second); /* its lock comes before the one here */
     {
       const std::lock_guard<std::mutex> locked(lock);
       exchange->comm = comms[part.first.first];
       controls.groups++;
-      controls.captured += runtime.is_capturing(part.first.second);
+      controls.captured += captures;
     }
     exchange->calls = part.second;
     if (runtime.enqueue(part.first.second, poll, exchange,

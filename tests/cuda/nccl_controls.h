@@ -7,6 +7,7 @@ enum { EMULATED_NCCL_DEVICES = 64 };
 struct emulated_nccl {
   int version[EMULATED_NCCL_DEVICES]; /* of the library that a rank on this device finds; 0: the default */
   int silent;                         /* 1 + the device whose rank sends nothing any more; 0: none */
+  int after;                          /* exchanges that are good before it is silent, or before they fail */
   int absent;                         /* 1 + the device whose rank never arrives to be connected; 0: none */
   int fails;                          /* 1 + the device whose exchanges fail; 0: none */
   double patience;                    /* seconds for which an arrival waits before the process may end; 0: 30 */

@@ -89,7 +89,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
   enum { ROWS = DROPOUT ? 2 : 4 };  // loads in flight
   const descent_activation activation = ACTIVATION == ANY ? l.activation : (descent_activation)ACTIVATION;
   const bool masks = DROPOUT && (ACTIVATION != ANY || l.threshold);
-  const struct dropout dropout = masks ? dropout_of(l) : (struct dropout){};
+  const struct dropout dropout = dropout_of(l, masks);
   const struct place at = place_of(grid, l.rows, l.n);
   const type *product = (const type *)l.product.data + at.row * l.product.ld + at.column;
   type *A = (type *)l.A.data + at.row * l.A.ld + at.column;
@@ -184,7 +184,7 @@ static __global__ void __launch_bounds__(BLOCK, residents(ACTIVATION, DROPOUT))
   const descent_activation activation = ACTIVATION == ANY ? l.activation : (descent_activation)ACTIVATION;
   const bool linear = activation == DESCENT_ACTIVATION_IDENTITY, from_z = slope_is_from_z(activation);
   const bool masks = DROPOUT && (ACTIVATION != ANY || (l.threshold && !slope_drops(activation)));
-  const struct dropout dropout = masks ? dropout_of(l) : (struct dropout){};
+  const struct dropout dropout = dropout_of(l, masks);
   const bool drops = slope_drops(activation) && l.threshold;
   const float dropout_scale = drops ? l.dropout_scale : 1.0f;
   const float keep_probability = masks || drops ? l.keep_probability : 1.0f;

@@ -69,9 +69,15 @@ struct dropout {
   float dropout_scale;
 };
 
+// `masks` false: the step is not read, and there may be none.
 template <class PASS>
-static __device__ inline struct dropout dropout_of(const PASS &l) {
-  return {l.seed, (uint64_t)l.state->current.number, l.state->current.batch_row, l.layer, l.threshold, l.dropout_scale};
+static __device__ inline struct dropout dropout_of(const PASS &l, bool masks = true) {
+  return {l.seed,
+          masks ? (uint64_t)l.state->current.number : 0,
+          masks ? l.state->current.batch_row : 0,
+          l.layer,
+          l.threshold,
+          l.dropout_scale};
 }
 
 // The number of an element within the step: a mask does not depend on how the step is cut.

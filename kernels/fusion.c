@@ -369,7 +369,14 @@ done:
   return status;
 }
 
-/* `backward` reads what a prediction leaves where there is no training. A micro-batch is never a whole step. */
+static bool has_dropout(const struct plan *plan) {
+  for (int i = 0; i < plan->n_ops; i++)
+    if (plan->ops[i].kind == OP_DENSE_FORWARD && plan->ops[i].forward.dropout > 0) return true;
+  return false;
+}
+
+/* `backward` reads what a prediction leaves where there is no training. A micro-batch is never a whole step, and masks
+ * of a chain are those of a step's first rows. */
 descent_status fusion_prepare(struct fusion *fusion, struct product_choices *choices,
                               const struct device_buffers *buffers) {
   static const struct way_to_fuse training[MOST_TO_FUSE] = {{NETWORK_STEP, false},
@@ -382,7 +389,7 @@ descent_status fusion_prepare(struct fusion *fusion, struct product_choices *cho
   fusion->buffers = buffers;
   if (plan->fusion == DESCENT_FUSION_OFF) return DESCENT_OK;
   if (plan->train.count) TRY(choose(fusion, choices, FUSED_TRAINING, training, MOST_TO_FUSE));
-  if (plan->micro_batch.count) TRY(choose(fusion, choices, FUSED_TRAINING, micro_batch, 2));
+  if (plan->micro_batch.count) TRY(choose(fusion, choices, FUSED_TRAINING, micro_batch, has_dropout(plan) ? 1 : 2));
   if (plan->evaluate.count) TRY(choose(fusion, choices, FUSED_EVALUATE, forward, 1));
   if (plan->predict.count && (plan_training(plan).count || !plan->backward.count))
     TRY(choose(fusion, choices, FUSED_PREDICT, forward, 1));

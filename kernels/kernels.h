@@ -191,8 +191,8 @@ cudaError_t launch_weights(const struct weights_launch *launch, cudaStream_t str
  *
  * Values are rounded where the kernels of single layers round: hidden A, Z where g' comes from it, and dZ, to the
  * operands' element; the output layer's A and Z stay float32; b is added to a float32 sum. Dropout masks are those of
- * the same elements. Rows beyond the step's have a dZ of 0. Blocks and tiles follow from the shapes and the variant, and
- * so does the order of every sum.
+ * the same elements (chains, clusters: batch_row is 0). Rows beyond the step's have a dZ of 0. Blocks and tiles follow
+ * from the shapes and the variant, and so does the order of every sum.
  *
  * A step of few rows is bound by the start and the end of its kernels. Some variants of NETWORK_STEP are one cluster of
  * blocks (compute capability 9.0 and later), which may also do what surrounds the layers in a step. */

@@ -254,9 +254,11 @@ struct device_block layout_block(const struct device_buffers *buffers, int buffe
   if (b->layout == LAYOUT_PADDED)
     whole = (struct flat_region){.rows = planned->rows, .cols = planned->cols, .ld = b->ld};
   if (b->layout == LAYOUT_FLAT) {
-    whole = *region_of(&buffers->flat, offset % planned->cols);
-    whole.host += offset / planned->cols * planned->cols;
-    whole.device += offset / planned->cols * buffers->flat.device_count;
+    const int64_t flat = offset / planned->cols, begin = flat * planned->cols; /* of several, one behind another */
+    whole = *region_of(&buffers->flat, offset - begin);
+    whole.host += begin;
+    whole.device += flat * buffers->flat.device_count;
+    count = least(count, begin + planned->cols - offset);
   }
   const int64_t at = offset - whole.host, row = at / whole.cols, col = at % whole.cols;
   const int64_t device = whole.device + row * whole.ld + col;

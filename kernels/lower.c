@@ -415,6 +415,26 @@ bool lower_has(const struct plan *plan, struct plan_range range, enum plan_op_ki
   return false;
 }
 
+/* An operation on a step of no rows, outside a captured range: what does not depend on the rows is written. */
+static descent_status lower_without_rows(struct backend_program *program, struct lowering *l, int index,
+                                         const struct launch_place *place) {
+  const struct plan_op *const op = &program->plan->ops[index];
+  const struct plan_dense_backward_weights *const o = &op->weights;
+  const struct device_buffers *const buffers = &program->buffers;
+  descent_status status = DESCENT_OK;
+  if (op->kind == OP_DENSE_BACKWARD_WEIGHTS) {
+    const int64_t dW = o->n_out * flat_ld(&buffers->flat, o->W, o->n_in);
+    CUDA_TRY(cudaMemsetAsync(layout_flat(buffers, o->gradients, o->W), 0, (size_t)dW * sizeof(float), place->stream));
+    CUDA_TRY(
+        cudaMemsetAsync(layout_flat(buffers, o->gradients, o->b), 0, (size_t)o->n_out * sizeof(float), place->stream));
+  } else if (!plan_has_product(op) && op->kind != OP_BACKWARD_OUTPUT && op->kind != OP_OUTPUT) {
+    l->rows = choose_captured_rows(program->plan, index); /* of which none is valid */
+    TRY(lower_operation(program, l, index, place));
+  }
+done:
+  return status;
+}
+
 descent_status lower_range(struct backend_program *program, struct plan_range range, int64_t rows, bool queued,
                            const struct lower_marks *marks) {
   const bool fused = fusion_of(&program->fusion, range) != NULL;
@@ -428,7 +448,9 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
   for (int i = range.first; i < range.first + range.count; i++) {
     enter(&program->plan->ops[i]);
     if (concurrent) TRY(beside_order(&program->beside, range, i, &place));
-    if (fusion_covers(&program->fusion, range, i))
+    if (rows == 0)
+      TRY(lower_without_rows(program, &l, i, place));
+    else if (fusion_covers(&program->fusion, range, i))
       TRY(lower_covered(program, &l, i));
     else
       TRY(lower_operation(program, &l, i, place));

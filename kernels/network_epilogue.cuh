@@ -43,6 +43,11 @@ static __device__ inline struct chain_pass pass_of(const struct network_launch &
           at.activation, at.n_out};
 }
 
+// Of whole steps: the kernels have no registers for the row at which a part begins (fusion.c gives them none that drops).
+static __device__ inline struct dropout dropout_of(const struct chain_pass &l) {
+  return {l.seed, (uint64_t)l.state->current.number, 0, l.layer, l.threshold, l.dropout_scale};
+}
+
 // What is the same in all epilogues of a tile.
 struct chain_tile {
   unsigned char *shared;

@@ -296,8 +296,7 @@ static bool is_part(const struct plan *plan, struct plan_range range) {
 }
 
 /* Runs operation by operation and stops after a step that is marked as bad. The flag of the last step is not needed. A
- * part of a step is computed on the rows of the captured step, any other range on the step's own; where that has none,
- * on rows that are not valid. */
+ * part of a step is computed on the rows of the captured step, any other range on the step's own. */
 static descent_status launch_operations(struct backend_program *program, struct plan_range range,
                                         const struct plan_step *steps, int64_t n, bool *stopped, void *context) {
   const double *bad_step = lower_bad_step(program, range);
@@ -308,8 +307,7 @@ static descent_status launch_operations(struct backend_program *program, struct 
   for (int64_t s = 0; s < n && !*stopped; s++) {
     double bad = 0;
     CUDA_TRY(launch_fetch(program->queue.state, program->queue.steps, stream));
-    const bool captured = part || steps[s].rows == 0;
-    const int64_t rows = captured ? choose_captured_rows(program->plan, range.first) : steps[s].rows;
+    const int64_t rows = part ? choose_captured_rows(program->plan, range.first) : steps[s].rows;
     TRY(lower_range(program, range, rows, false, NULL));
     if (--*left == 0 || !bad_step) continue;
     CUDA_TRY(cudaMemcpyAsync(&bad, bad_step, sizeof bad, cudaMemcpyDeviceToHost, stream));

@@ -25,6 +25,11 @@ static __device__ inline int64_t valid_rows(const struct statistics_launch &l) {
   return rows < l.rows ? rows : l.rows;
 }
 
+// Values whose mean is taken; 1 where there are none, whose sums are 0.
+static __device__ inline double count_of(const struct statistics_launch &l, int64_t rows) {
+  return rows > 0 ? (double)rows * (double)l.n : 1;
+}
+
 // At least 193 threads of a block have work, so that none has more than 1/64 of the terms.
 static __device__ inline bool is_in_double(const struct statistics_launch &l, int64_t rows) {
   return rows * l.n < PRECISE_TERMS;
@@ -48,22 +53,22 @@ static __global__ void __launch_bounds__(BLOCK) mean_kernel(struct statistics_la
   for (int64_t j = thread; j < l.n; j += (int64_t)gridDim.x * gridDim.y * BLOCK) alive[j] = 0;
   double sum;
   if (!grid_sum(total(values), l.scratch, &sum) || threadIdx.x != 0) return;
-  l.layer_statistics[LAYER_MEAN] = sum / ((double)rows * (double)l.n);
+  l.layer_statistics[LAYER_MEAN] = sum / count_of(l, rows);
 }
 
-// True if a gradient could pass. A dropped value is no evidence about its unit.
-static __device__ inline bool is_alive(const struct statistics_launch &l, int64_t row, int64_t column, float x) {
+// True if a gradient could pass; `index`: of the element in the step. A dropped value is no evidence about its unit.
+static __device__ inline bool is_alive(const struct statistics_launch &l, int64_t index, float x) {
   if (fabsf(formula_slope(l.activation, x)) < 1e-6f) return false;
-  if (!l.threshold) return true;
-  const struct device_step &step = l.state->current;
-  return rng_keep(l.seed, l.layer, (uint64_t)step.number, (uint64_t)((step.batch_row + row) * l.n + column),
-                  l.threshold);
+  return !l.threshold || rng_keep(l.seed, l.layer, (uint64_t)l.state->current.number, (uint64_t)index, l.threshold);
 }
 
+// Blocks of a multiprocessor, so that an instance has 40 or 48 registers.
+//
 // The squares are of distances from the float32 nearest to the mean. No value is nearer to the mean, since values are
 // float32 too, so the mean square is at most twice the variance, and subtracting the excess costs one bit.
 template <enum element ELEMENT, int COUNT>
-static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statistics_launch l, struct element_tiling t) {
+static __global__ void __launch_bounds__(BLOCK, COUNT == 1 ? 6 : 5)
+    deviation_kernel(struct statistics_launch l, struct element_tiling t) {
   GRID_BEGIN();
   typedef typename Element<ELEMENT>::type type;
   const struct cells at = cells_of(t, l.n, COUNT);
@@ -76,13 +81,14 @@ static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statisti
   const float keep_probability = l.threshold && !from_z ? l.keep_probability : 1.0f;
   bool alive[COUNT] = {};
   struct precise_sum squares = {};
-  for (int64_t r = at.row; r < rows && !at.idle; r += at.step) {
+  int64_t index = (l.state->current.batch_row + at.row) * l.n + at.column;  // of the mask
+  for (int64_t r = at.row; r < rows && !at.idle; r += at.step, index += at.step * l.n) {
     float x[COUNT];
     load_values<ELEMENT, COUNT>((const type *)l.A.data + r * l.A.ld + at.column, x);
     add_squared_distances(squares, x, means, is_in_double(l, rows));
     if (from_z) load_values<ELEMENT, COUNT>((const type *)l.Z.data + r * l.Z.ld + at.column, x);
 #pragma unroll
-    for (int i = 0; i < COUNT; i++) alive[i] = alive[i] || is_alive(l, r, at.column + i, x[i] * keep_probability);
+    for (int i = 0; i < COUNT; i++) alive[i] = alive[i] || is_alive(l, index + i, x[i] * keep_probability);
   }
   uint32_t *marks = marks_of(l);
 #pragma unroll
@@ -101,8 +107,7 @@ static __global__ void __launch_bounds__(BLOCK) deviation_kernel(struct statisti
   }
   dead = block_sum(dead);
   if (threadIdx.x != 0) return;
-  const double off = l.layer_statistics[LAYER_MEAN] - (double)mean,
-               variance = sum / ((double)rows * (double)l.n) - off * off;
+  const double off = l.layer_statistics[LAYER_MEAN] - (double)mean, variance = sum / count_of(l, rows) - off * off;
   l.layer_statistics[LAYER_STD] = sqrt(variance < 0 ? 0 : variance);
   l.layer_statistics[LAYER_DEAD] = (double)dead / (double)l.n;
 }

@@ -158,7 +158,7 @@ struct plan_accumulate {
  * and becomes partial_gradients[t]; gradients are then either v or as before. The last part, k = K - 1, adds the sums
  * that are left,
  *   v = partial_gradients[i] + v for every i > t whose bit is set in K, ascending;  gradients = v.
- * So a subtree of 2^t parts has the same bits wherever its parts are computed. The same with SCALAR_LOSS and
+ * So a subtree of 2^t parts has the same bits on any rank. The same with SCALAR_LOSS and
  * partial_losses, whose values are shares of one J, since every part divides by the weight of the whole step. */
 struct plan_combine {
   int gradients, partial_gradients; /* F32 (1, n), (levels, n) */

@@ -91,15 +91,15 @@ static descent_status bounds_combine(const struct backend_program *reference, co
   const struct plan_combine *o = &op->combine;
   const double *partial = reference_values(reference, o->partial_gradients),
                *partial_losses = reference_values(reference, o->partial_losses);
-  double *bound, *kept = NULL, *loss_bound, *kept_loss = NULL;
+  double *bound, *partial_bound = NULL, *loss_bound, *partial_loss_bound = NULL;
   int levels[32], stored;
   const int n = combined_levels(step->micro_batch, step->micro_batches, levels, &stored);
   descent_status status;
   TRY(bounds_add(bounds, reference, o->gradients, 0, o->n, &bound));
   TRY(bounds_add(bounds, reference, o->scalars, SCALAR_LOSS, 1, &loss_bound));
   if (stored >= 0) {
-    TRY(bounds_add(bounds, reference, o->partial_gradients, stored * o->n, o->n, &kept));
-    TRY(bounds_add(bounds, reference, o->partial_losses, stored, 1, &kept_loss));
+    TRY(bounds_add(bounds, reference, o->partial_gradients, stored * o->n, o->n, &partial_bound));
+    TRY(bounds_add(bounds, reference, o->partial_losses, stored, 1, &partial_loss_bound));
   }
   for (int64_t i = 0; i < o->n; i++) {
     struct interval sum = interval_exact(inputs[i]);
@@ -109,8 +109,8 @@ static descent_status bounds_combine(const struct backend_program *reference, co
       sum = interval_add(sum, interval_exact(x));
       exact += x;
     }
-    bound[i] = interval_bound(kept ? interval_hull(sum, interval_exact(inputs[i])) : sum, exact);
-    if (kept) kept[i] = interval_bound(sum, exact);
+    bound[i] = interval_bound(partial_bound ? interval_hull(sum, interval_exact(inputs[i])) : sum, exact);
+    if (partial_bound) partial_bound[i] = interval_bound(sum, exact);
   }
   double loss = inputs[o->n], absolute = fabs(loss);
   for (int j = 0; j < n; j++) {
@@ -118,8 +118,8 @@ static descent_status bounds_combine(const struct backend_program *reference, co
     absolute += fabs(partial_losses[levels[j]]);
   }
   const double rounding = 2 * interval_gamma64(n) * absolute; /* both sides sum in double */
-  *loss_bound = rounding + (kept ? fabs(loss - inputs[o->n]) : 0);
-  if (kept_loss) *kept_loss = rounding;
+  *loss_bound = rounding + (partial_bound ? fabs(loss - inputs[o->n]) : 0);
+  if (partial_loss_bound) *partial_loss_bound = rounding;
 done:
   return status;
 }

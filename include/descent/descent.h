@@ -1036,8 +1036,8 @@ typedef struct descent_fit_result {
 /* A trainer holds the network's parameters, optimizer state and step counter on a device. It keeps `network` and
  * `device` alive until it is freed; options are copied. `max_batch` is the most rows a step will have (0: the
  * options' batch_size, which then must not be 0). A trainer that is stepped by hand knows neither epochs nor class
- * counts, so schedules other than constant, and balance_classes, are refused; so is callbacks.loss, for which
- * descent_trainer_backward stands. ERROR_ARGUMENT names the option. */
+ * counts, so schedules other than constant, and balance_classes, are refused; so are micro-batches, a communicator, and
+ * callbacks.loss, for which descent_trainer_backward stands. ERROR_ARGUMENT names the option. */
 DESCENT_API descent_status descent_trainer_create(descent_network *network, descent_device *device,
                                                   const descent_train_options *options, int64_t max_batch,
                                                   descent_trainer **trainer);

@@ -135,6 +135,8 @@ TEST_F(Refusals, OptionsOfTrain) {
       {"--lr 1e99", 2, "learning_rate 1e+99: must be a number above 0"},
       {"--lr x", 2, "--learning-rate 'x': must be a number above 0"},
       {"--batch-size 0", 2, "must be a whole number of at least 1, or all"},
+      {"--micro-batches 33", 2, "micro_batches 33: must be at most batch_size 32"},
+      {"--micro-batches 1000 --batch-size all", 2, "micro_batches 1000: must be at most the "},
       {"--nesterov", 2, "nesterov: needs optimizer sgd and momentum above 0, not adam and 0"},
       {"--output-activation tanh", 2, "activation must be identity, not tanh"},
       {"--task regression", 3, "m.csv:2: column 'answer': 'no' is not a number, which regression needs (correct it)"},

@@ -252,6 +252,7 @@ TEST(Command, RefusesABadValueOfEveryOption) {
       {"class-weights", {"", "1", "1,2,3", "1,0", "1,-2", "yes=", "yes=0", "1,yes=2", "even"}},
       {"batch-size", {"0", "-1", "every", "1.5", ""}},
       {"epochs", {"-1", "1e3", "99999999999999999999"}},
+      {"micro-batches", {"-1", "1.5", "x"}},
       {"patience", {"-1", "x"}},
       {"min-delta", {"-1", "x"}},
       {"seed", {"-1", "x", "99999999999999999999"}},

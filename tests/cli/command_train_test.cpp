@@ -135,6 +135,28 @@ TEST(Train, GivesTheSameBytesOnOneThreadAndOnTwo) {
   EXPECT_EQ(folder.read("one"), folder.read("two"));
 }
 
+TEST(Train, CutsStepsIntoMicroBatches) {
+  Folder folder;
+  folder.write("data.csv", make_data("classes", 400));
+  const Arguments command = quick + Arguments{"--batch-size", "256"}, cut = {"--micro-batches", "4"};
+  const Result one = folder.run(command + cut + Arguments{"--out", "one", "--threads", "1"});
+  ASSERT_EQ(one.code, 0) << one.err;
+  expect_contains(one.out + one.err, ", batches of 256 in 4 micro-batches, ");
+  ASSERT_EQ(folder.run(command + cut + Arguments{"--out", "two", "--threads", "2"}).code, 0);
+  EXPECT_EQ(folder.read("one"), folder.read("two"));
+  expect_contains(folder.run({"info", "one"}).out, "micro-batches");
+  ASSERT_EQ(folder.run(command + Arguments{"--out", "whole"}).code, 0);
+  ASSERT_EQ(folder.run(command + Arguments{"--out", "as_one", "--micro-batches", "1"}).code, 0);
+  EXPECT_EQ(folder.run({"predict", "whole", "data.csv"}).out, folder.run({"predict", "as_one", "data.csv"}).out);
+
+  const Arguments kept = {"--resume", "kept", "--epochs", "20"}, fewer = {"--micro-batches", "2"};
+  ASSERT_EQ(folder.run(command + cut + Arguments{"--checkpoint", "kept"}).code, 0);
+  const Result refused = folder.run(command + fewer + kept + Arguments{"--resume-with", "epochs"});
+  EXPECT_EQ(refused.code, 2);
+  expect_contains(refused.err, "the configuration differs: micro_batches was 4 and is 2; ");
+  EXPECT_EQ(folder.run(command + fewer + kept + Arguments{"--resume-with", "epochs,micro-batches"}).code, 0);
+}
+
 TEST(Predict, SaysWhenItTakesColumnsByPosition) {
   Folder folder;
   const std::string text = make_data("binary", 60), rows = text.substr(text.find('\n') + 1);

@@ -183,7 +183,7 @@ class Network {
     scalars.host[SCALAR_WEIGHT_SUM] = weight_sum, scalars.host[SCALAR_LOSS] = NAN;
     scalars.store();
     step_state now{};
-    now.current.number = 3, now.current.rows = c.valid, now.current.batch_row = kBatchRow;
+    now.current.number = 3, now.current.rows = c.valid;
     state = std::make_unique<Buffer<step_state>>(std::vector<step_state>{now});
     network_launch shape = launch(NETWORK_CHAIN);
     partials = std::make_unique<Buffer<char>>(std::vector<char>(network_partials(&shape)));
@@ -223,8 +223,8 @@ class Network {
   static float scale() { return static_cast<float>(1 / (1 - static_cast<double>(p))); }
   bool keeps(int i, int64_t r, int64_t j) const {
     const Layer &layer = *layers[static_cast<size_t>(i)];
-    return !layer.threshold || rng_keep(seed, static_cast<uint32_t>(i) + 1, 3,
-                                        static_cast<uint64_t>((kBatchRow + r) * layer.n_out + j), layer.threshold);
+    return !layer.threshold ||
+           rng_keep(seed, static_cast<uint32_t>(i) + 1, 3, static_cast<uint64_t>(r * layer.n_out + j), layer.threshold);
   }
 
   /* ---- bounds ---- */

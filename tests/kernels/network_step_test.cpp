@@ -26,7 +26,7 @@ void expect_every_variant_within(Problem &problem, const Gradients &bounds) {
 }
 
 TEST_P(NetworkStep, GradientsAndLossAreWithinTheBounds) {
-  Problem problem(GetParam());
+  Problem problem(GetParam(), kBatchRow);
   expect_every_variant_within(problem, gradients(problem.network, problem.batch));
 }
 
@@ -43,7 +43,7 @@ TEST_P(NetworkStep, OutputsAreWithinTheBounds) {
 }
 
 TEST_P(NetworkStepExact, GradientsAndLossOfWholeNumbersAreExact) {
-  Problem problem(GetParam());
+  Problem problem(GetParam(), kBatchRow);
   expect_every_variant_within(problem, exact_gradients(problem.network, problem.batch));
 }
 

@@ -71,9 +71,9 @@ inline int64_t whole_units(int64_t n, enum element element) {
 /* A case's numbers, on the host and on the device. */
 class Problem {
  public:
-  explicit Problem(const StepCase &c)
+  explicit Problem(const StepCase &c, int64_t batch_row = 0)
       : c_(c), element_(c.arithmetic == BF16 ? ELEMENT_BF16 : ELEMENT_F32), random_(17) {
-    network = {c.arithmetic, {}, c.loss, c.smoothing, 7, 3, c.dropout > 0 ? kBatchRow : 0};
+    network = {c.arithmetic, {}, c.loss, c.smoothing, 7, 3, batch_row};
     for (size_t l = 0; l + 1 < c.widths.size(); l++) {
       const bool output = l + 2 == c.widths.size();
       Layer layer = {c.widths[l], c.widths[l + 1], output ? c.output : c.activation, output ? 0 : c.dropout, {}, {}};

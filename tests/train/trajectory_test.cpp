@@ -87,20 +87,9 @@ const Case cases[] = {
      }},
 };
 
-/* Runs the step in micro-batches. */
-void run_cut(struct program *program, const plan_step &step, double weight_sum, int64_t micro_batches) {
-  const std::vector<plan_step> parts = cut_step(step, weight_sum, micro_batches, 0, micro_batches);
-  const plan_step finish = finish_of(step, micro_batches);
-  EXPECT_EQ(program_run(program, program->plan->micro_batch, parts.data(), micro_batches), DESCENT_OK)
-      << descent_last_error();
-  EXPECT_EQ(program_run(program, program->plan->finish, &finish, 1), DESCENT_OK) << descent_last_error();
-}
-
-/* The parameters before the first step and after each, on the candidate or, where it is NULL, on the machine.
- * `micro_batches` 0: steps are not cut. */
+/* The parameters before the first step and after each, on the candidate or, where it is NULL, on the machine. */
 std::vector<Parameters> run(const Case &c, descent_precision precision, const conformance::Candidate *candidate,
-                            const Machine &machine, descent_fusion fusion = DESCENT_FUSION_OFF,
-                            int64_t micro_batches = 0) {
+                            const Machine &machine, descent_fusion fusion = DESCENT_FUSION_OFF) {
   const int64_t outputs = c.widths.back();
   const bool regression = c.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
   Rows rows = make_rows(ROWS, c.widths[0], regression ? outputs : 1, regression ? 0 : outputs == 1 ? 2 : outputs, 1);
@@ -123,10 +112,7 @@ std::vector<Parameters> run(const Case &c, descent_precision precision, const co
   EXPECT_EQ(descent_train_options_check(&options, network.get(), &device), DESCENT_OK) << descent_last_error();
   const float class_weights[] = {0.75F, 1.5F};
   struct program program {};
-  options.ranks.micro_batches = micro_batches;
-  EXPECT_EQ(program_create_with(network.get(), &device, &options, micro_batches ? PLAN_PART_MICRO_BATCHES : 0,
-                                micro_batches ? (BATCH - 1) / micro_batches + 1 : BATCH, 0, class_weights, &program),
-            DESCENT_OK)
+  EXPECT_EQ(program_create(network.get(), &device, &options, BATCH, 0, class_weights, &program), DESCENT_OK)
       << descent_last_error();
   EXPECT_EQ(program_bind(&program, data.get()), DESCENT_OK);
 
@@ -144,15 +130,7 @@ std::vector<Parameters> run(const Case &c, descent_precision precision, const co
     const int64_t first = t % epoch_steps * BATCH;
     const plan_step step = {
         t + 1, first, std::min<int64_t>(BATCH, ROWS - first), options.optimizer.learning_rate, &order, 0, 0, 0, 0};
-    if (micro_batches) {
-      double weight_sum = 0;
-      for (int64_t r = 0; r < step.rows; r++) {
-        const size_t row = permutation_index(&order, static_cast<uint64_t>(first + r));
-        const float w = rows.weights[row];
-        weight_sum += static_cast<double>(options.balance_classes ? w * class_weights[rows.y[row] != 0] : w);
-      }
-      run_cut(&program, step, weight_sum, micro_batches);
-    } else if (machine.manner == EXACTLY) {
+    if (machine.manner == EXACTLY) {
       EXPECT_EQ(program_run(&program, program.plan->train, &step, 1), DESCENT_OK) << descent_last_error();
     } else {
       erring::run(&program, program.plan->train, step, machine);
@@ -187,10 +165,9 @@ TEST_P(Trajectory, EveryBackendStaysWithTheReference) {
   for (const conformance::Candidate &candidate : conformance::candidates()) {
     if (std::find(candidate.precisions.begin(), candidate.precisions.end(), precision) == candidate.precisions.end())
       continue;
-    const auto expect_near = [&](descent_fusion fusion, int64_t micro_batches = 0) {
-      SCOPED_TRACE(candidate.name + std::string(", fusion ") + descent_fusion_name(fusion) + ", micro-batches " +
-                   std::to_string(micro_batches));
-      const std::vector<Parameters> tried = run(c, precision, &candidate, exactly, fusion, micro_batches);
+    const auto expect_near = [&](descent_fusion fusion) {
+      SCOPED_TRACE(candidate.name + std::string(", fusion ") + descent_fusion_name(fusion));
+      const std::vector<Parameters> tried = run(c, precision, &candidate, exactly, fusion);
       for (size_t t = 0; t <= STEPS; t++) ASSERT_LE(distance(tried[t], exact[t]), bound[t]) << "after step " << t;
     };
     for (const simulated::Manner &manner : manners) { /* which only the simulated backend uses */
@@ -200,9 +177,6 @@ TEST_P(Trajectory, EveryBackendStaysWithTheReference) {
       simulated::manner = {};
     }
     if (candidate.backend->fused_with) expect_near(DESCENT_FUSION_ON);
-    /* The bound of a gradient is that of a sum in any order, so also of one in parts. */
-    if (candidate.backend != &simulated::table()) expect_near(DESCENT_FUSION_OFF, 3);
-    if (candidate.backend->fused_with) expect_near(DESCENT_FUSION_ON, 8);
     if (HasFatalFailure()) return;
   }
   /* The allowance is small compared with the distance travelled, so a wrong formula, or a sum that lacks an element,

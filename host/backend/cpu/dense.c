@@ -44,7 +44,7 @@ static struct tiling tiling_choose(int64_t m, int64_t n, int64_t k) {
   t.tile_m = round_up(cpu_tiles(m, parts_m), ALIGN);
   t.tile_n = round_up(cpu_tiles(n, parts_n), ALIGN);
   t.across = cpu_tiles(n, t.tile_n);
-  t.count = cpu_tiles(m, t.tile_m) * t.across;
+  t.count = m > 0 ? cpu_tiles(m, t.tile_m) * t.across : 0;
   return t;
 }
 
@@ -328,6 +328,13 @@ static void weights_run(struct backend_program *program, struct weights *w) {
 
 void cpu_dense_backward_weights(struct backend_program *program, const struct plan_op *op,
                                 const struct plan_step *step) {
+  const struct plan_dense_backward_weights *o = &op->weights;
+  if (step->rows == 0) { /* the sum of nothing */
+    float *gradients = cpu_floats(program, o->gradients);
+    memset(gradients + o->W, 0, (size_t)(o->n_out * o->n_in) * sizeof *gradients);
+    memset(gradients + o->b, 0, (size_t)o->n_out * sizeof *gradients);
+    return;
+  }
   struct weights w = weights_prepare(program, op, step->rows);
   weights_run(program, &w);
 }

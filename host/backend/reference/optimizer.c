@@ -18,16 +18,16 @@ void reference_accumulate(struct backend_program *program, const struct plan_acc
       kept_gradients[i] = gradients[i];
 }
 
-/* The sum that ends with this part, by a binary counter over `levels` kept ones, `stride` values apart. */
-static void combine(double *value, double *kept, int64_t stride, const struct plan_step *step) {
+/* The sum that ends with this part, by a binary counter over the sums of earlier parts, `stride` values apart. */
+static void combine(double *value, double *partial, int64_t stride, const struct plan_step *step) {
   int level = 0;
-  for (; step->micro_batch >> level & 1; level++) *value = kept[level * stride] + *value;
+  for (; step->micro_batch >> level & 1; level++) *value = partial[level * stride] + *value;
   if (step->micro_batch < step->micro_batches - 1) {
-    kept[level * stride] = *value;
+    partial[level * stride] = *value;
     return;
   }
   while (++level < 31)
-    if (step->micro_batches >> level & 1) *value = kept[level * stride] + *value;
+    if (step->micro_batches >> level & 1) *value = partial[level * stride] + *value;
 }
 
 void reference_combine(struct backend_program *program, const struct plan_combine *op, const struct plan_step *step) {

@@ -160,6 +160,8 @@ find_missing() {
   want strace command -v strace
   want abigail-tools command -v abidiff
   want git command -v git
+  want libopenmpi-dev command -v mpicc # trains on several ranks
+  want openmpi-bin command -v mpirun
   want python3 command -v python3
   [ -z "$python_tests" ] || want python3-venv python3 -c 'import ensurepip, venv'
 }

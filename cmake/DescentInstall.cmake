@@ -51,3 +51,6 @@ install(FILES ${CMAKE_BINARY_DIR}/cmake/descent.pc DESTINATION ${CMAKE_INSTALL_L
 if(DESCENT_CUDA_BUILT)
   install(TARGETS descent_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}) # beside the library, where it is looked for
 endif()
+if(DESCENT_MPI_BUILT)
+  install(TARGETS descent_mpi LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()

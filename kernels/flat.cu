@@ -1,5 +1,5 @@
-// The flat buffers: the gradient's accumulation, its sum over micro-batches, its norms with the sentinel, the update rules, the copy in bf16. The
-// norm may add the step to the metrics, which are here too.
+// The flat buffers: the gradient's accumulation, its sum over micro-batches, its norms with the sentinel, trust ratios,
+// the update rules, the copy in bf16. The norm may add the step to the metrics, which are here too.
 // These passes are bound by memory; everything is read once and written once, 16 bytes at a time, 8 floats per thread
 // and iteration.
 //
@@ -177,6 +177,58 @@ cudaError_t launch_norm(const struct norm_launch *l, cudaStream_t stream) {
   return LAUNCH(norm_kernel, (unsigned)l->n_pieces, BLOCK, stream, *l);
 }
 
+static __device__ inline struct update_coefficients_f32 coefficients_of(const struct update_launch &l) {
+  struct update_coefficients_f32 coefficients = l.coefficients;
+  coefficients.clip_factor = (float)l.scalars[SCALAR_CLIP];
+  coefficients.step = l.state->current.update;
+  return coefficients;
+}
+
+// ---- trust ratio ----
+
+// Norms over W alone: W and b begin at multiples of 8 floats, so a thread's 8 floats are of one of them.
+template <enum update_rule RULE>
+static __global__ void __launch_bounds__(BLOCK, 3) trust_kernel(struct trust_launch l) {
+  GRID_BEGIN();
+  const struct update_launch &u = l.update;
+  if (u.scalars[SCALAR_BAD_STEP] != 0) return;
+  const struct update_coefficients_f32 coefficients = coefficients_of(u);
+  const struct flat_piece piece = u.pieces[blockIdx.x];
+  const int64_t b = u.biases[piece.layer - 1], end = piece.end < b ? piece.end : b;
+  const bool in_double = piece.terms < PRECISE_TERMS;
+  struct precise_sum weights = {}, terms = {};
+  for (int64_t at = piece.begin + 8 * threadIdx.x; at < end; at += FLAT_TURN) {
+    float w[8], g[8], m[8] = {}, s[8] = {}, term[8];
+    load_values<ELEMENT_F32, 8>(u.parameters + at, w);
+    load_values<ELEMENT_F32, 8>(u.gradients + at, g);
+    if (RULE == UPDATE_LAMB) {
+      load_values<ELEMENT_F32, 8>(u.moment1 + at, m);
+      load_values<ELEMENT_F32, 8>(u.moment2 + at, s);
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++) term[i] = formula_trust_term_f32(RULE, &coefficients, w[i], g[i], m[i], s[i]);
+    add_squares(weights, w, in_double);
+    add_squares(terms, term, in_double);
+  }
+  const struct layer_sums<2> layers = layer_sums_at<2>(u.scratch.partials, u.n_pieces, u.layers);
+  const double sums[2] = {block_sum(total(weights)), block_sum(total(terms))};
+  if (threadIdx.x == 0) store_piece(layers, sums, u.pieces, u.n_pieces, u.layers);
+  if (!is_last_block(u.scratch.counters)) return;
+  add_pieces(layers, u.layers);
+  for (int layer = (int)threadIdx.x; layer < u.layers; layer += BLOCK)
+    u.layer_statistics[layer * LAYER_SLOTS + LAYER_TRUST] = formula_trust_ratio(
+        RULE, l.trust_coefficient, l.weight_decay, sqrt(layers.layers[2 * layer]), sqrt(layers.layers[2 * layer + 1]));
+}
+
+size_t trust_scratch(int n_pieces, int layers) { return layer_sums_bytes<2>(n_pieces, layers); }
+
+cudaError_t launch_trust_ratio(const struct trust_launch *l, cudaStream_t stream) {
+  const unsigned blocks = (unsigned)l->update.n_pieces;
+  if (l->update.rule == UPDATE_LARS) return LAUNCH(trust_kernel<UPDATE_LARS>, blocks, BLOCK, stream, *l);
+  if (l->update.rule == UPDATE_LAMB) return LAUNCH(trust_kernel<UPDATE_LAMB>, blocks, BLOCK, stream, *l);
+  return cudaErrorInvalidValue;
+}
+
 // ---- update ----
 
 // The steps with statistics, one per epoch, need registers for the sums.
@@ -185,10 +237,15 @@ static __global__ void __launch_bounds__(BLOCK, MEASURE ? 3 : 4) update_kernel(s
   GRID_BEGIN();
   const bool has_moment1 = update_moments_of(RULE).moment1, has_moment2 = update_moments_of(RULE).moment2;
   if (l.scalars[SCALAR_BAD_STEP] != 0) return;
-  struct update_coefficients_f32 coefficients = l.coefficients;
-  coefficients.clip_factor = (float)l.scalars[SCALAR_CLIP];
-  coefficients.step = l.state->current.update;
+  struct update_coefficients_f32 coefficients = coefficients_of(l);
   const struct flat_piece piece = l.pieces[blockIdx.x];
+  int64_t b = 0;
+  struct update_coefficients_f32 of_W = coefficients, of_b = coefficients;
+  if (update_has_trust_ratio(RULE)) {
+    b = l.biases[piece.layer - 1];
+    of_W = update_coefficients_of_W_f32(of_W, l.layer_statistics[(piece.layer - 1) * LAYER_SLOTS + LAYER_TRUST]);
+    of_b = update_coefficients_of_b_f32(of_b);
+  }
   struct precise_sum change = {}, before = {};
   bool is_bad = false;
   for (int64_t at = piece.begin + 8 * threadIdx.x; at < piece.end; at += FLAT_TURN) {
@@ -197,6 +254,7 @@ static __global__ void __launch_bounds__(BLOCK, MEASURE ? 3 : 4) update_kernel(s
     load_values<ELEMENT_F32, 8>(l.gradients + at, g);
     if (has_moment1) load_values<ELEMENT_F32, 8>(l.moment1 + at, v);
     if (has_moment2) load_values<ELEMENT_F32, 8>(l.moment2 + at, s);
+    if (update_has_trust_ratio(RULE)) coefficients = at < b ? of_W : of_b;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       after[i] = formula_update_f32(RULE, &coefficients, w[i], g[i], &v[i], &s[i]);
@@ -241,8 +299,8 @@ cudaError_t launch_update(const struct update_launch *l, cudaStream_t stream) {
     CASE(UPDATE_RMSPROP);
     CASE(UPDATE_RMSPROP_MOMENTUM);
     CASE(UPDATE_ADAM);
-    case UPDATE_LARS:
-    case UPDATE_LAMB: break;
+    CASE(UPDATE_LARS);
+    CASE(UPDATE_LAMB);
 #undef CASE
   }
   return cudaErrorInvalidValue;

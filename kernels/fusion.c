@@ -208,8 +208,9 @@ static double around_seconds(const struct way_table *table, const struct network
   for (int i = range.first; i < range.first + range.count; i++) {
     const struct plan_update *const o = &plan->ops[i].update;
     if (plan->ops[i].kind == OP_GRADIENT_NORM) seconds += ways_pass_seconds(table->device, all);
-    if (plan->ops[i].kind != OP_UPDATE) continue;
     const int moments = (o->moment1 != PLAN_NONE) + (o->moment2 != PLAN_NONE);
+    if (plan->ops[i].kind == OP_TRUST_RATIO) seconds += ways_pass_seconds(table->device, (2 + moments) * all);
+    if (plan->ops[i].kind != OP_UPDATE) continue;
     const double copy = plan->precision == DESCENT_PRECISION_BF16 ? 0.5 : 0; /* the parameters in bf16 */
     seconds += ways_pass_seconds(table->device, (3 + 2 * moments + copy) * all);
   }
@@ -233,7 +234,10 @@ static descent_status try_kind(const struct fusion *fusion, struct way_table *ta
   made->network.whole = way.whole;
   if (way.whole) describe_around(plan, &made->around);
   n = network_part(launch, way.whole, &first);
-  if (n == 0 && way.whole)
+  if (way.whole && update_has_trust_ratio(made->around.update.rule)) {
+    n = 0; /* the update needs norms of every layer, for which no kernel of whole steps has a phase */
+    snprintf(made->reason, sizeof made->reason, "lars and lamb have a trust ratio");
+  } else if (n == 0 && way.whole)
     network_refuses_whole(launch, made->reason, sizeof made->reason);
   else if (n == 0)
     (void)network_variants(launch, made->reason, sizeof made->reason);

@@ -371,9 +371,10 @@ struct update_launch {
   const float *gradients;
   float *moment1, *moment2; /* NULL where the optimizer has none */
   const struct flat_piece *pieces;
+  const int64_t *biases; /* (layers), on the device: where each layer's b begins, a multiple of 8; lars and lamb */
   int n_pieces, layers;
   const double *scalars;    /* reads SCALAR_CLIP and SCALAR_BAD_STEP; if the latter is not 0, nothing is done */
-  double *layer_statistics; /* with `measure`: LAYER_UPDATE, LAYER_PARAMETERS */
+  double *layer_statistics; /* with `measure`: LAYER_UPDATE, LAYER_PARAMETERS; lars and lamb read LAYER_TRUST */
   enum update_rule rule;
   struct update_coefficients_f32 coefficients; /* its clip_factor and step are ignored: scalars and state hold them */
   bool measure;
@@ -382,6 +383,14 @@ struct update_launch {
 };
 size_t update_scratch(int n_pieces, int layers);
 cudaError_t launch_update(const struct update_launch *launch, cudaStream_t stream);
+
+/* LAYER_TRUST of each layer for the update behind it, which reads the same: lars and lamb. Writes nothing else. */
+struct trust_launch {
+  struct update_launch update;
+  double trust_coefficient, weight_decay;
+};
+size_t trust_scratch(int n_pieces, int layers);
+cudaError_t launch_trust_ratio(const struct trust_launch *launch, cudaStream_t stream);
 
 /* What surrounds the layers in a training step, for the launch of a network that does all of it. */
 struct whole_step {

@@ -257,6 +257,7 @@ static struct update_launch update_of(const struct backend_program *program, con
       .moment1 = data_of(program, o->moment1),
       .moment2 = data_of(program, o->moment2),
       .pieces = program->work.pieces,
+      .biases = program->work.biases,
       .n_pieces = program->work.n_pieces,
       .layers = program->plan->layers,
       .scalars = data_of(program, o->scalars),
@@ -267,6 +268,15 @@ static struct update_launch update_of(const struct backend_program *program, con
       .bad_parameters = program->work.bad_parameters,
       .scratch = program->work.scratch,
   };
+}
+
+static cudaError_t lower_trust_ratio(const struct backend_program *program, const struct plan_update *o) {
+  const struct trust_launch launch = {
+      .update = update_of(program, o),
+      .trust_coefficient = o->trust_coefficient,
+      .weight_decay = o->weight_decay,
+  };
+  return launch_trust_ratio(&launch, program->device->stream);
 }
 
 static cudaError_t lower_statistics(struct backend_program *program, const struct plan_op *op, int64_t rows) {
@@ -359,12 +369,12 @@ static descent_status lower_operation(struct backend_program *program, struct lo
     case OP_ACCUMULATE: CUDA_TRY(lower_accumulate(program, &op->accumulate)); break;
     case OP_COMBINE: CUDA_TRY(lower_combine(program, &op->combine)); break;
     case OP_ALLREDUCE: TRY(ranks_sum(&program->ranks, &program->buffers, &op->allreduce, stream)); break;
-    case OP_TRUST_RATIO: return module_status(DESCENT_ERROR_UNSUPPORTED, "not on this device yet");
     case OP_GRADIENT_NORM:
       l->counted = metrics_of(program->plan, range, index);
       norm = norm_of(program, &op->norm, l->counted >= 0);
       CUDA_TRY(launch_norm(&norm, stream));
       break;
+    case OP_TRUST_RATIO: CUDA_TRY(lower_trust_ratio(program, &op->update)); break;
     case OP_UPDATE:
       update = update_of(program, &op->update);
       CUDA_TRY(launch_update(&update, stream));

@@ -14,9 +14,10 @@ enum { MANY = 16, MOST_NODES = 1024 }; /* steps and operations of a graph, at mo
 
 /* ---- the queue ---- */
 
+/* The trust ratio has the coefficients of the update behind it. */
 static const struct plan_update *update_of(const struct plan *plan, struct plan_range range) {
   for (int i = range.first; i < range.first + range.count; i++)
-    if (plan->ops[i].kind == OP_UPDATE) return &plan->ops[i].update;
+    if (plan->ops[i].kind == OP_UPDATE || plan->ops[i].kind == OP_TRUST_RATIO) return &plan->ops[i].update;
   return NULL;
 }
 

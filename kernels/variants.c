@@ -57,7 +57,7 @@ static size_t own_bytes(const struct variant_work *work) {
 static descent_status open_trial(struct variant_trial *trial) {
   const struct variant_work *const work = trial->tried;
   /* An update moves every parameter, but not far in all of the launches that are timed. */
-  const struct update_factors_f32 factors = {1e-3f, 0.999f, 1e-3f, 1};
+  const struct update_factors_f32 factors = {1e-3f, 0.999f, 1e-3f, 1, 1};
   const struct step_state state = {.current = {.number = 1, .rows = work->rows, .update = factors}};
   size_t total = 0;
   descent_status status = DESCENT_OK;

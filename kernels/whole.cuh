@@ -396,9 +396,9 @@ static __device__ inline void whole_update(const struct update_launch &l,
     case UPDATE_NESTEROV: slow = whole_apply<UPDATE_NESTEROV>(coefficients, p, x); break;
     case UPDATE_RMSPROP: slow = whole_apply<UPDATE_RMSPROP>(coefficients, p, x); break;
     case UPDATE_RMSPROP_MOMENTUM: slow = whole_apply<UPDATE_RMSPROP_MOMENTUM>(coefficients, p, x); break;
-    case UPDATE_LARS:
-    case UPDATE_LAMB: break;
     case UPDATE_ADAM: slow = whole_apply<UPDATE_ADAM>(coefficients, p, x); break;
+    case UPDATE_LARS:
+    case UPDATE_LAMB: return;  // fusion.c refuses them: their norms need another barrier
   }
   const struct update_moments moments = update_moments_of(l.rule);
 #pragma unroll

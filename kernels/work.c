@@ -41,6 +41,29 @@ done:
   return status;
 }
 
+/* Where each layer's b begins in the flat buffers. */
+static descent_status take_biases(struct work_memory *work, const struct device_buffers *buffers,
+                                  struct device_memory *memory) {
+  const struct plan *plan = buffers->plan;
+  const size_t bytes = (size_t)plan->layers * sizeof *work->biases;
+  int64_t *biases = module_allocate(plan->layers, sizeof *biases, "the places of the biases");
+  descent_status status = biases ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+  if (status != DESCENT_OK) return status;
+  for (int l = 0; l < plan->layers; l++) biases[l] = flat_position(&buffers->flat, plan->segments[l].b);
+  TRY(device_memory_take(memory, (int64_t)bytes, "the places of the biases", (void **)&work->biases));
+  CUDA_TRY(cudaMemcpyAsync(work->biases, biases, bytes, cudaMemcpyHostToDevice, memory->stream));
+  CUDA_TRY(cudaStreamSynchronize(memory->stream));
+done:
+  free(biases);
+  return status;
+}
+
+static bool has_trust_ratio(const struct plan *plan) {
+  for (int i = 0; i < plan->n_ops; i++)
+    if (plan->ops[i].kind == OP_TRUST_RATIO) return true;
+  return false;
+}
+
 static void at_least(size_t *bytes, size_t least) {
   if (least > *bytes) *bytes = least;
 }
@@ -55,6 +78,7 @@ static size_t scratch_bytes(const struct plan *plan, int n_pieces, int64_t rows)
       case OP_DENSE_BACKWARD_WEIGHTS: at_least(&bytes, column_sums_scratch(rows, op->weights.n_out)); break;
       case OP_DENSE_BACKWARD_INPUT: at_least(&bytes, column_sums_scratch(rows, op->input.n_in)); break;
       case OP_GRADIENT_NORM: at_least(&bytes, norm_scratch(n_pieces, plan->layers)); break;
+      case OP_TRUST_RATIO: at_least(&bytes, trust_scratch(n_pieces, plan->layers)); break;
       case OP_UPDATE: at_least(&bytes, update_scratch(n_pieces, plan->layers)); break;
       case OP_STATISTICS: at_least(&bytes, statistics_scratch(rows, op->statistics.n)); break;
       case OP_DENSE_FORWARD:
@@ -62,7 +86,6 @@ static size_t scratch_bytes(const struct plan *plan, int n_pieces, int64_t rows)
       case OP_ACCUMULATE:
       case OP_COMBINE:
       case OP_ALLREDUCE:
-      case OP_TRUST_RATIO:
       case OP_METRICS:
       case OP_OUTPUT:
       case OP_KINDS: break;
@@ -97,6 +120,7 @@ descent_status work_prepare(struct work_memory *work, const struct device_buffer
                             struct device_memory *memory) {
   descent_status status;
   TRY(take_pieces(work, buffers, memory));
+  if (has_trust_ratio(buffers->plan)) TRY(take_biases(work, buffers, memory));
   TRY(take_scratch(work, buffers->plan, scratch, memory));
 done:
   return status;
@@ -104,6 +128,7 @@ done:
 
 void work_release(struct work_memory *work) {
   device_memory_free(work->pieces);
+  device_memory_free(work->biases);
   device_memory_free(work->scratch.partials);
   device_memory_free(work->scratch.counters);
   device_memory_free(work->bad_parameters);

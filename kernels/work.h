@@ -10,6 +10,7 @@ struct work_memory {
   int *bad_parameters;       /* set by the update, as norm_launch describes it */
   struct flat_piece *pieces; /* of the flat buffers, one block's work each */
   int n_pieces;
+  int64_t *biases; /* (layers): where each layer's b begins in the flat buffers; NULL without trust ratios */
 };
 
 /* `scratch`: bytes of it that custom kernels of dense operations need. */

@@ -255,6 +255,21 @@ FORMULA double formula_clip_factor(double clip_norm, double norm) {
   return clip_norm > 0 && clip_norm < norm + 1e-6 ? clip_norm / (norm + 1e-6) : 1;
 }
 
+/* ---- trust ratios ---- */
+
+/* LAYER_TRUST from the norms of a layer's W and of its terms (formula_trust_term): LARS, You, Gitman and Ginsburg
+ * (2017), equation 6; LAMB, You et al. (2020), algorithm 2. A ratio beyond float32 is its largest value: infinity times
+ * a term that is 0 would be NaN. */
+FORMULA double formula_trust_ratio(enum update_rule rule, double trust_coefficient, double weight_decay, double w_norm,
+                                   double term_norm) {
+  const double most = 0x1.fffffep127;
+  const bool is_lars = rule == UPDATE_LARS;
+  const double divisor = is_lars ? term_norm + weight_decay * w_norm : term_norm;
+  if (w_norm == 0 || divisor == 0) return 1;
+  const double ratio = (is_lars ? trust_coefficient : 1) * w_norm / divisor;
+  return ratio > most ? most : ratio;
+}
+
 /* ---- gradients of the losses, dL/dz times f = w / sum w ---- */
 
 /* (p - q) f: of the probability p and the target q, for sigmoid and softmax. */

@@ -16,6 +16,7 @@ FACTORS {
   REAL decay_factor;            /* 1 - learning_rate * weight_decay */
   REAL corrected_learning_rate; /* learning_rate / (1 - beta1^t) */
   REAL root_bias_correction;    /* 1 / sqrt(1 - beta2^t) */
+  REAL bias_correction;         /* 1 / (1 - beta1^t) */
 };
 
 /* The coefficients that all elements of an update share. */
@@ -23,6 +24,7 @@ COEFFICIENTS {
   REAL clip_factor; /* of the step's gradients: SCALAR_CLIP */
   REAL l2, momentum, rho, one_minus_rho, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon;
   FACTORS step;
+  REAL weight_decay, trust_ratio; /* of lars and lamb; trust_ratio: LAYER_TRUST of the layer */
 };
 
 /* Computed in double, then rounded once. */
@@ -33,10 +35,11 @@ static inline FACTORS TYPED(update_factors_of)(const struct plan_update *update,
   f.decay_factor = (REAL)(1 - learning_rate * update->weight_decay);
   f.corrected_learning_rate = (REAL)(learning_rate / (1 - pow(update->beta1, t)));
   f.root_bias_correction = (REAL)(1 / sqrt(1 - pow(update->beta2, t)));
+  f.bias_correction = (REAL)(1 / (1 - pow(update->beta1, t)));
   return f;
 }
 
-/* Likewise; the caller fills in clip_factor and step. */
+/* Likewise; the caller fills in clip_factor and step, and for lars and lamb takes the forms for W and for b below. */
 static inline COEFFICIENTS TYPED(update_coefficients_of)(const struct plan_update *update) {
   COEFFICIENTS c;
   memset(&c, 0, sizeof c);
@@ -50,6 +53,21 @@ static inline COEFFICIENTS TYPED(update_coefficients_of)(const struct plan_updat
   c.beta2 = (REAL)update->beta2;
   c.one_minus_beta2 = (REAL)(1 - update->beta2);
   c.epsilon = (REAL)update->epsilon;
+  c.weight_decay = (REAL)update->weight_decay;
+  c.trust_ratio = 1;
+  return c;
+}
+
+/* In lars and lamb, the coefficients of one layer's W. */
+FORMULA COEFFICIENTS TYPED(update_coefficients_of_W)(COEFFICIENTS c, double trust_ratio) {
+  c.trust_ratio = (REAL)trust_ratio;
+  return c;
+}
+
+/* Those of its b, for which both factors are exact: the rule without trust ratio and weight decay. */
+FORMULA COEFFICIENTS TYPED(update_coefficients_of_b)(COEFFICIENTS c) {
+  c.trust_ratio = 1;
+  c.weight_decay = 0;
   return c;
 }
 
@@ -59,7 +77,8 @@ FORMULA REAL TYPED(formula_gradient)(const COEFFICIENTS *c, REAL w, REAL gradien
 }
 
 /* A rule returns the new w and updates the moments: v is the velocity, m and s are running means of g and g^2. In every
- * rule weight decay is decoupled from the gradient, as in Loshchilov and Hutter (2019); zeros stay zeros. */
+ * rule but lars and lamb weight decay is decoupled from the gradient, as in Loshchilov and Hutter (2019); zeros stay
+ * zeros. */
 
 /* Gradient descent. */
 FORMULA REAL TYPED(formula_gd)(const COEFFICIENTS *c, REAL w, REAL gradient) {
@@ -107,6 +126,37 @@ FORMULA REAL TYPED(formula_adam)(const COEFFICIENTS *c, REAL w, REAL gradient, R
                               REAL_QUOTIENT(*m, root + c->epsilon));
 }
 
+/* LARS: You, Gitman and Ginsburg (2017), algorithm 1, in PyTorch's form: v does not contain the learning rate. */
+FORMULA REAL TYPED(formula_lars)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *v) {
+  const REAL g = TYPED(formula_gradient)(c, w, gradient);
+  *v = FORMULA_FUSED_SUM_FIRST(c->momentum, *v, c->trust_ratio, g + c->weight_decay * w);
+  return w - c->step.learning_rate * *v;
+}
+
+/* u of LAMB: You et al. (2020), algorithm 2. Updates the moments. */
+FORMULA REAL TYPED(formula_lamb_step)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *m, REAL *s) {
+  const REAL g = TYPED(formula_gradient)(c, w, gradient);
+  *m = FORMULA_FUSED_SUM_FIRST(c->beta1, *m, c->one_minus_beta1, g);
+  *s = FORMULA_FUSED_SUM_FIRST(c->beta2, *s, c->one_minus_beta2, g * g);
+  const REAL root = REAL_SQRT(*s) * c->step.root_bias_correction;
+  return FORMULA_FUSED_SUM_SECOND(c->step.bias_correction, REAL_QUOTIENT(*m, root + c->epsilon), c->weight_decay, w);
+}
+
+/* LAMB with phi(z) = z. The ratio is multiplied with u first: their product is at most |w|, but that of the ratio and the
+ * learning rate may overflow. */
+FORMULA REAL TYPED(formula_lamb)(const COEFFICIENTS *c, REAL w, REAL gradient, REAL *m, REAL *s) {
+  const REAL u = TYPED(formula_lamb_step)(c, w, gradient, m, s);
+  return w - c->step.learning_rate * (c->trust_ratio * u);
+}
+
+/* An element of the vector whose norm formula_trust_ratio compares with |w|: g of lars, u of lamb. The moments are
+ * those before the update and are left as they are. */
+FORMULA REAL TYPED(formula_trust_term)(enum update_rule rule, const COEFFICIENTS *c, REAL w, REAL gradient,
+                                       REAL moment1, REAL moment2) {
+  if (rule == UPDATE_LAMB) return TYPED(formula_lamb_step)(c, w, gradient, &moment1, &moment2);
+  return TYPED(formula_gradient)(c, w, gradient);
+}
+
 /* Applies the rule. A moment that it does not use is neither read nor written. */
 FORMULA REAL TYPED(formula_update)(enum update_rule rule, const COEFFICIENTS *c, REAL w, REAL gradient, REAL *moment1,
                                    REAL *moment2) {
@@ -116,9 +166,9 @@ FORMULA REAL TYPED(formula_update)(enum update_rule rule, const COEFFICIENTS *c,
     case UPDATE_NESTEROV: return TYPED(formula_nesterov)(c, w, gradient, moment1);
     case UPDATE_RMSPROP: return TYPED(formula_rmsprop)(c, w, gradient, moment2);
     case UPDATE_RMSPROP_MOMENTUM: return TYPED(formula_rmsprop_momentum)(c, w, gradient, moment1, moment2);
-    case UPDATE_LARS:
-    case UPDATE_LAMB:
     case UPDATE_ADAM: return TYPED(formula_adam)(c, w, gradient, moment1, moment2);
+    case UPDATE_LARS: return TYPED(formula_lars)(c, w, gradient, moment1);
+    case UPDATE_LAMB: return TYPED(formula_lamb)(c, w, gradient, moment1, moment2);
   }
   return TYPED(formula_gd)(c, w, gradient);
 }

@@ -1,116 +1,39 @@
 /* Devices by name: "cpu" and "reference" are part of the library, "cuda" is a shared object that is searched for when
  * it is requested, so that one build of the library runs on machines with and without a GPU. */
 #include <ctype.h>
-#include <dlfcn.h>
-#include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "backend/backend.h"
 #include "core/memory.h"
+#include "core/module.h"
 #include "core/process.h"
 #include "core/status.h"
 #include "core/system.h"
 
 enum {
   MAX_THREADS = 256,
-  PATH_SIZE = 4096,
   /* Bytes: a small training takes 10 MB in blocks that are too small to be checked one by one, among them the packed
    * operands of the products. */
   LEAST_MEMORY = 24 << 20
 };
-static const char module_name[] = "libdescent_cuda.so";
-
-/* ---- how many threads ---- */
 
 /* ---- the module of the GPU ---- */
 
-/* The text before the last '/' of `path`, in place; false when there is none. */
-static bool cut_directory(char *path) {
-  char *slash = strrchr(path, '/');
-  if (!slash) return false;
-  *slash = 0;
-  return true;
-}
-
-/* Directory of the object that holds this code: libdescent.so, or the executable when linked statically. */
-static bool own_directory(char *path) {
-  Dl_info info;
-  /* POSIX allows a function's address as an object pointer, ISO C does not: convert through an integer. */
-  if (!dladdr((const void *)(uintptr_t)&own_directory, &info) || !info.dli_fname) return false;
-  return snprintf(path, PATH_SIZE, "%s", info.dli_fname) < PATH_SIZE && cut_directory(path);
-}
-
-static bool executable_directory(char *path) {
-  ssize_t length = readlink("/proc/self/exe", path, PATH_SIZE - 1);
-  if (length <= 0) return false;
-  path[length] = 0;
-  return cut_directory(path);
-}
-
-/* Opens the module in `directory`; on failure NULL, and *found says whether the file exists. It stays loaded until the
- * process exits: a CUDA runtime does not survive being unloaded. */
-static void *load_from(const char *directory, bool *found) {
-  char path[PATH_SIZE + sizeof module_name];
-  int length = snprintf(path, sizeof path, "%s/%s", directory, module_name);
-  *found = length < (int)sizeof path && access(path, F_OK) == 0;
-  return *found ? dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) : NULL;
-}
-
-/* From DESCENT_BACKEND_PATH alone if it is set; otherwise beside the library, beside the executable, or in the lib
- * directory next to the executable's directory. */
-static descent_status load_module(void **handle) {
-  char directories[3][PATH_SIZE];
-  int n = 0;
-  const char *given = secure_getenv("DESCENT_BACKEND_PATH");
-  if (given && *given) {
-    if (snprintf(directories[0], PATH_SIZE, "%s", given) >= PATH_SIZE)
-      return status_set(DESCENT_ERROR_DEVICE, "no CUDA: DESCENT_BACKEND_PATH is longer than %d bytes", PATH_SIZE - 1);
-    n = 1;
-  } else {
-    if (own_directory(directories[n])) n++;
-    if (executable_directory(directories[n])) {
-      n++;
-      if (executable_directory(directories[n]) && cut_directory(directories[n])) {
-        size_t length = strlen(directories[n]);
-        if (snprintf(directories[n] + length, PATH_SIZE - length, "/lib") < (int)(PATH_SIZE - length)) n++;
-      }
-    }
-  }
-  for (int i = 0; i < n; i++) {
-    bool found;
-    *handle = load_from(directories[i], &found);
-    if (*handle) return DESCENT_OK;
-    if (found) return status_set(DESCENT_ERROR_DEVICE, "no CUDA: %s", dlerror());
-  }
-  if (given && *given)
-    return status_set(DESCENT_ERROR_DEVICE, "no CUDA: DESCENT_BACKEND_PATH %s has no %s", given, module_name);
-#ifdef DESCENT_CUDA_BUILT
-  return status_set(DESCENT_ERROR_DEVICE, "no CUDA: %s is not beside the library (see DESCENT_BACKEND_PATH)",
-                    module_name);
-#else
-  return status_set(DESCENT_ERROR_DEVICE, "no CUDA: this build of descent has no CUDA backend");
-#endif
-}
-
 static descent_status find_cuda(const struct backend **backend) {
   static const struct backend_host host = {BACKEND_INTERFACE, status_set};
-  void *handle;
-  descent_status status = load_module(&handle);
+#ifdef DESCENT_CUDA_BUILT
+  static const char absent[] = "libdescent_cuda.so is not beside the library (see DESCENT_BACKEND_PATH)";
+#else
+  static const char absent[] = "this build of descent has no CUDA backend";
+#endif
+  void *symbol;
+  const descent_status status = module_load("CUDA", "libdescent_cuda.so", "descent_backend", absent, &symbol);
   if (status != DESCENT_OK) return status;
-  void *symbol = dlsym(handle, "descent_backend");
   backend_module *module;
   memcpy(&module, &symbol, sizeof module);
-  *backend = module ? module(&host) : NULL;
-  dlclose(handle);
-  if (!module)
-    return status_set(DESCENT_ERROR_DEVICE, "no CUDA: %s is not a descent module (no descent_backend)", module_name);
-  if (!*backend)
-    return status_set(DESCENT_ERROR_DEVICE, "no CUDA: %s was built for another version of descent: rebuild it",
-                      module_name);
-  return DESCENT_OK;
+  *backend = module(&host);
+  return *backend ? DESCENT_OK : module_refuse("CUDA", "libdescent_cuda.so");
 }
 
 /* ---- names ---- */

@@ -27,7 +27,11 @@ static const struct { const char *name, *nothing; } kept[] = {{"keep_best", "no"
 /* What earlier versions did not record: they had nothing else, or left it to the device. */
 static const struct {
   const char *name, *only;
-} unrecorded[] = {{"loss", "of the network"}, {"fusion", "auto"}, {"micro_batches", "1"}};
+} unrecorded[] = {{"loss", "of the network"},
+                  {"fusion", "auto"},
+                  {"trust_coefficient", "0.001"},
+                  {"warmup_epochs", "0"},
+                  {"micro_batches", "1"}};
 /* Only reported if it differs. */
 static const char noted[] = "arithmetic";
 enum { FIXED = sizeof fixed / sizeof *fixed, CHANGEABLE = sizeof changeable / sizeof *changeable };
@@ -85,14 +89,15 @@ static void add_class_weights(struct collector *c, const descent_network *networ
 }
 
 static void add_schedule(struct collector *c, const descent_train_options *o) {
-  char gamma[NUMBER_TEXT], minimum[NUMBER_TEXT];
+  char gamma[NUMBER_TEXT], minimum[NUMBER_TEXT], power[NUMBER_TEXT];
   const char *name = descent_schedule_name(o->schedule.kind);
   number_format(o->schedule.gamma, gamma);
   number_format(o->schedule.minimum, minimum);
+  number_format(o->schedule.power, power);
   switch (o->schedule.kind) {
     case DESCENT_SCHEDULE_CONSTANT: add_text(c, "schedule", name); break;
     case DESCENT_SCHEDULE_EXPONENTIAL: add_format(c, "schedule", "%s:%s", name, gamma); break;
-    case DESCENT_SCHEDULE_POLYNOMIAL:
+    case DESCENT_SCHEDULE_POLYNOMIAL: add_format(c, "schedule", "%s:%s:%s", name, power, minimum); break;
     case DESCENT_SCHEDULE_COSINE: add_format(c, "schedule", "%s:%s", name, minimum); break;
     case DESCENT_SCHEDULE_STEP: add_format(c, "schedule", "%s:%" PRId64 ":%s", name, o->schedule.every, gamma); break;
     case DESCENT_SCHEDULE_PLATEAU:

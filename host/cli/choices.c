@@ -111,20 +111,28 @@ int network_choice_create(const char *command, const struct network_choice *choi
 #define SHARE OPTION_OPEN_HIGH, 0, 1
 const struct setting optimizer_options[] = {
     ROW_HEADING("Optimizer:"),
-    ROW_TERM("optimizer", "NAME", AT(train.optimizer.kind), "gd, sgd, rmsprop, adam or adamw", 0, optimizer),
+    ROW_TERM("optimizer", "NAME", AT(train.optimizer.kind), "gd, sgd, rmsprop, adam, adamw, lars or lamb", 0,
+             optimizer),
     ROW_REAL("learning-rate", "X", AT(train.optimizer.learning_rate), "Learning rate", ABOVE_0),
     ROW_TEXT("schedule", "NAME[:...]", AT(schedule),
-             "Learning-rate schedule: constant, step:EVERY[:GAMMA], exponential:GAMMA, cosine[:MIN] or "
-             "plateau[:PATIENCE[:FACTOR]]",
+             "Learning-rate schedule: constant, step:EVERY[:GAMMA], exponential:GAMMA, cosine[:MIN], "
+             "polynomial[:POWER[:MIN]] or plateau[:PATIENCE[:FACTOR]]",
              0),
     ROW_INTEGER("warmup-steps", "N", AT(train.schedule.warmup_steps), "Steps of linear warm-up", 0, 0, 1e15),
-    ROW_REAL("momentum", "B", AT(train.optimizer.momentum), "Momentum of sgd and rmsprop", SHARE),
+    ROW_REAL("warmup-epochs", "X", AT(train.schedule.warmup_epochs),
+             "Epochs of linear warm-up, in place of steps; 0.5 is half an epoch", FROM_0),
+    ROW_REAL("momentum", "B", AT(train.optimizer.momentum), "Momentum of sgd, rmsprop and lars", SHARE),
     ROW_FLAG("nesterov", AT(train.optimizer.nesterov), "Nesterov momentum, for sgd", 0),
-    ROW_REAL("beta1", "B", AT(train.optimizer.beta1), "Decay rate of the first-moment estimate (adam, adamw)", SHARE),
-    ROW_REAL("beta2", "B", AT(train.optimizer.beta2), "Decay rate of the second-moment estimate (adam, adamw)", SHARE),
+    ROW_REAL("beta1", "B", AT(train.optimizer.beta1), "Decay rate of the first-moment estimate (adam, adamw, lamb)",
+             SHARE),
+    ROW_REAL("beta2", "B", AT(train.optimizer.beta2), "Decay rate of the second-moment estimate (adam, adamw, lamb)",
+             SHARE),
     ROW_REAL("rho", "B", AT(train.optimizer.rho), "Decay rate of the squared-gradient average (rmsprop)", SHARE),
-    ROW_REAL("epsilon", "X", AT(train.optimizer.epsilon), "Added to the denominator (rmsprop, adam, adamw)", ABOVE_0),
+    ROW_REAL("epsilon", "X", AT(train.optimizer.epsilon), "Added to the denominator (rmsprop, adam, adamw, lamb)",
+             ABOVE_0),
     ROW_REAL("weight-decay", "X", AT(train.optimizer.weight_decay), "Decoupled weight decay", FROM_0),
+    ROW_REAL("trust-coefficient", "X", AT(train.optimizer.trust_coefficient), "Factor of the trust ratio (lars)",
+             ABOVE_0),
     ROW_REAL("l2", "X", AT(train.optimizer.l2), "L2 penalty, added to the gradient", FROM_0),
     ROW_REAL("dropout", "P", AT(train.dropout), "Fraction of the hidden activations dropped in training", SHARE),
     ROW_REAL("clip-norm", "X", AT(train.optimizer.clip_norm), "Clip the global gradient norm to X (0: off)", FROM_0),
@@ -208,7 +216,10 @@ static bool read_schedule(const char *text, descent_train_options *train) {
     case DESCENT_SCHEDULE_COSINE:
       train->schedule.minimum = f.count ? f.values[0] : 0;
       return f.count <= 1 && train->schedule.minimum >= 0;
-    case DESCENT_SCHEDULE_POLYNOMIAL: return false;
+    case DESCENT_SCHEDULE_POLYNOMIAL:
+      if (f.count > 0) train->schedule.power = f.values[0];
+      train->schedule.minimum = f.count > 1 ? f.values[1] : 0;
+      return train->schedule.power > 0 && train->schedule.minimum >= 0;
     case DESCENT_SCHEDULE_STEP:
     case DESCENT_SCHEDULE_PLATEAU:
       if (train->schedule.kind == DESCENT_SCHEDULE_STEP && f.count == 0) return false;
@@ -229,9 +240,9 @@ int training_choice_resolve(const char *command, struct training_choice *choice,
   if (!read_schedule(choice->schedule, train))
     return fail(
         command, EXIT_USAGE,
-        "--schedule '%s': must be constant, step:EVERY[:GAMMA], exponential:GAMMA, cosine[:MIN] or "
-        "plateau[:PATIENCE[:FACTOR]], with EVERY and PATIENCE of at least 1, GAMMA and FACTOR above 0 and at most "
-        "1, MIN of at least 0",
+        "--schedule '%s': must be constant, step:EVERY[:GAMMA], exponential:GAMMA, cosine[:MIN], "
+        "polynomial[:POWER[:MIN]] or plateau[:PATIENCE[:FACTOR]], with EVERY and PATIENCE of at least 1, GAMMA and "
+        "FACTOR above 0 and at most 1, POWER above 0, MIN of at least 0",
         choice->schedule);
   train->batch_size = batch;
   train->seed = (uint64_t)choice->seed;

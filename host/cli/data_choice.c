@@ -181,6 +181,7 @@ bool data_choice_rounding(const descent_dataset *dataset, char text[512]) {
 void data_choice_note(const char *command, const char *path, const descent_dataset *dataset) {
   const int64_t missing = data_choice_missing(dataset);
   char text[512];
+  if (messages_silent()) return;
   if (*descent_dataset_note(dataset))
     text_print(stderr, "%s: note: %s: %s\n", command, path, descent_dataset_note(dataset));
   if (data_choice_rounding(dataset, text)) text_print(stderr, "%s: note: %s: %s\n", command, path, text);

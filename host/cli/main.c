@@ -12,17 +12,20 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/launcher.h"
 
 struct subcommand {
   const char *name; /* as argv[0] of the subcommand: "descent train" */
   int (*run)(int argc, char **argv);
+  bool writes; /* by one process alone: several would do the same work and replace each other's files */
 };
 
 static const struct subcommand subcommands[] = {
-    {"descent train", command_train},     {"descent evaluate", command_evaluate}, {"descent predict", command_predict},
-    {"descent export", command_export},   {"descent info", command_info},         {"descent verify", command_verify},
-    {"descent convert", command_convert}, {"descent bench", command_bench},       {"descent devices", command_devices},
-    {"descent plot", command_plot},
+    {"descent train", command_train, false},     {"descent evaluate", command_evaluate, true},
+    {"descent predict", command_predict, true},  {"descent export", command_export, true},
+    {"descent info", command_info, false},       {"descent verify", command_verify, true},
+    {"descent convert", command_convert, true},  {"descent bench", command_bench, true},
+    {"descent devices", command_devices, false}, {"descent plot", command_plot, true},
 };
 
 static const struct command_syntax syntax = {
@@ -44,8 +47,16 @@ static const struct command_syntax syntax = {
         "\vExit codes: 0 done; 1 run-time failure, including a result that cannot be written (silent when its reader "
         "is "
         "gone, as with | head); 2 wrong usage; 3 bad data or model file; 4 device unusable or without the requested "
-        "feature; 5 training diverged; 128+N stopped by signal N after saving.",
+        "feature, or a rank that does not answer; 5 training diverged; 128+N stopped by signal N after saving.",
 };
+
+/* Under a launcher of several ranks, which are for training. */
+static int run(const struct subcommand *subcommand, int argc, char **argv) {
+  const struct launcher launcher = launcher_find();
+  if (!subcommand->writes || launcher.size == 1) return subcommand->run(argc, argv);
+  if (launcher.rank > 0) return EXIT_USAGE;
+  return fail(subcommand->name, EXIT_USAGE, "runs as one process: start it without %s", launcher.name);
+}
 
 static int dispatch(int argc, char **argv) {
   static const size_t prefix = sizeof "descent " - 1;
@@ -60,7 +71,7 @@ static int dispatch(int argc, char **argv) {
   for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++) {
     const char *name = subcommands[i].name + prefix;
     int edits;
-    if (strcmp(argv[1], name) == 0) return subcommands[i].run(argc - 1, argv + 1);
+    if (strcmp(argv[1], name) == 0) return run(&subcommands[i], argc - 1, argv + 1);
     if (word_resembles(argv[1], strlen(argv[1]), name, &edits) && edits < fewest) {
       fewest = edits;
       meant = name;

@@ -7,13 +7,41 @@
 
 #include "report/text.h"
 
+static struct {
+  bool keeps, silent;
+  const char *command; /* of the text */
+  char text[MESSAGES_KEPT];
+} kept;
+
+void messages_keep(bool silent) {
+  kept.keeps = true;
+  kept.silent = silent;
+}
+
+const char *messages_kept(void) { return kept.text; }
+
+void messages_print_nothing(void) { *kept.text = '\0'; }
+
+void messages_print(void) {
+  if (*kept.text) text_print(stderr, "%s: %s\n", kept.command, kept.text);
+  kept.keeps = kept.silent = false;
+  messages_print_nothing();
+}
+
+bool messages_silent(void) { return kept.silent; }
+
 int fail(const char *command, int code, const char *format, ...) {
   char text[16384]; /* three paths; not allocated, since the failure may be a lack of memory */
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  text_print(stderr, "%s: %s\n", command, text);
+  if (kept.keeps && code != EXIT_DONE) {
+    kept.command = command;
+    snprintf(kept.text, sizeof kept.text, "%.*s", MESSAGES_KEPT - 1, text);
+  } else if (!kept.silent) {
+    text_print(stderr, "%s: %s\n", command, text);
+  }
   return code;
 }
 

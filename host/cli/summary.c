@@ -217,6 +217,36 @@ static void print_training(FILE *stream, const descent_train_options *t) {
   fputc('\n', stream);
 }
 
+/* How many ranks are on the host of this one; 0 where a lower rank is on it too. */
+static int ranks_of_host(const descent_communicator *c, int rank) {
+  const char *host = descent_communicator_host(c, rank);
+  int n = 0;
+  for (int r = 0; r < descent_communicator_size(c); r++) {
+    const bool same = strcmp(descent_communicator_host(c, r), host) == 0;
+    if (same && r < rank) return 0;
+    n += same;
+  }
+  return n;
+}
+
+static void print_ranks(FILE *stream, const descent_communicator *c, const descent_train_options *t) {
+  const int size = descent_communicator_size(c);
+  const int64_t micro_batches = t->ranks.micro_batches ? t->ranks.micro_batches : size;
+  int hosts = 0, shown = 0;
+  for (int r = 0; r < size; r++) hosts += ranks_of_host(c, r) > 0;
+  fprintf(stream, "ranks       %d on %d host%s (", size, hosts, hosts == 1 ? "" : "s");
+  for (int r = 0; r < size && shown <= NAMES_SHOWN; r++) {
+    const int n = ranks_of_host(c, r);
+    if (n == 0) continue;
+    fputs(shown ? ", " : "", stream);
+    if (shown++ < NAMES_SHOWN)
+      text_print(stream, "%s: %d", descent_communicator_host(c, r), n);
+    else
+      fputs("...", stream);
+  }
+  fprintf(stream, "), %" PRId64 " micro-batches\n", micro_batches);
+}
+
 void summary_print(FILE *stream, const struct summary *s) {
   char text[512], count[TEXT_SIZE];
   const char *target = descent_dataset_target_name(s->data, 0), *with = run_log_loss_with(s->train);
@@ -247,5 +277,6 @@ void summary_print(FILE *stream, const struct summary *s) {
   print_training(stream, s->train);
   text_print(stream, "device      %s\n", descent_device_description(s->device));
   if (*descent_device_note(s->device)) text_print(stream, "            %s\n", descent_device_note(s->device));
+  if (s->ranks) print_ranks(stream, s->ranks, s->train);
   fprintf(stream, "precision   %s\n", descent_precision_name(s->train->precision));
 }

@@ -17,6 +17,7 @@ struct summary {
   const char *validation_path;       /* or NULL: held out of the data */
   const descent_network *network;
   const descent_device *device;
+  const descent_communicator *ranks; /* or NULL */
   const descent_train_options *train;
 };
 void summary_print(FILE *stream, const struct summary *summary);

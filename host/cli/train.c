@@ -28,6 +28,8 @@ struct training {
   double *class_weights;
   descent_network *network;
   descent_device *device;
+  struct job job;
+  char device_name[JOB_DEVICE_SIZE];
   struct records records;
   struct progress progress;
   bool learned;       /* the network has weights of the training: an epoch is over, or it was resumed */
@@ -48,6 +50,7 @@ static void training_clear(struct training *t) {
   descent_dataset_free(t->data);
   cJSON_Delete(t->record);
   options_config_free(&t->config);
+  job_close(&t->job);
 }
 
 /* Reads a file by the options; `network` NULL: the training data themselves. */
@@ -121,7 +124,7 @@ static int cannot_write(const char *path) {
   return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
 }
 
-static int prepare(struct training *t) {
+static int read_and_open(struct training *t) {
   int code = read_data(t);
   if (code == EXIT_DONE) code = create_network(t);
   if (code == EXIT_DONE) code = read_like_network(t);
@@ -129,9 +132,35 @@ static int prepare(struct training *t) {
   t->class_weights = calloc((size_t)descent_dataset_classes(t->data) + 1, sizeof *t->class_weights);
   if (!t->class_weights) return fail(command, EXIT_RUN, "out of memory");
   code = train_class_weights(&t->values, t->data, t->class_weights, &t->values.training.train);
+  if (code == EXIT_DONE) code = job_choose_device(command, &t->job, &t->values.device, t->device_name);
   if (code == EXIT_DONE) code = device_choice_open(command, &t->values.device, &t->device);
-  if (code == EXIT_DONE) code = check_options(t);
-  if (code != EXIT_DONE) return code;
+  t->values.training.train.ranks.communicator = t->job.communicator;
+  return code == EXIT_DONE ? check_options(t) : code;
+}
+
+/* What must be the same on all ranks and is known here: the options, the shape of the data, the kind of device. */
+static int compare_job(const struct training *t) {
+  cJSON *object = cJSON_Duplicate(t->record, true);
+  const char *device = descent_device_name(t->device);
+  char kind[JOB_DEVICE_SIZE];
+  snprintf(kind, sizeof kind, "%.*s", (int)strcspn(device, ":"), device);
+  cJSON_DeleteItemFromObjectCaseSensitive(object, "device");
+  cJSON_DeleteItemFromObjectCaseSensitive(object, "threads");
+  const bool whole =
+      cJSON_AddStringToObject(object, "the device", kind) &&
+      cJSON_AddNumberToObject(object, "the number of rows", (double)descent_dataset_rows(t->data)) &&
+      cJSON_AddNumberToObject(object, "the number of inputs", (double)descent_dataset_inputs(t->data)) &&
+      cJSON_AddNumberToObject(object, "the number of outputs", (double)descent_network_outputs(t->network));
+  const int code = job_compare(command, &t->job, whole ? object : NULL);
+  cJSON_Delete(object);
+  return code;
+}
+
+static int prepare(struct training *t) {
+  int code = job_agree(command, &t->job, read_and_open(t));
+  if (code == EXIT_DONE && t->job.size > 1) code = compare_job(t);
+  if (code != EXIT_DONE || t->job.rank > 0) return code;
+  messages_print(); /* from here on rank 0 reports */
   records_init(&t->records, command, &t->values);
   if (!t->values.checkpoint)
     records_begin(&t->records, NULL, 0, 0); /* else when it is known where the training begins */
@@ -161,7 +190,7 @@ static int on_step(void *user, const descent_step_info *info) {
 static int on_epoch(void *user, const descent_epoch_info *info) {
   struct training *t = user;
   progress_epoch(&t->progress, descent_network_task(t->network), info);
-  records_epoch(&t->records, t->network, info);
+  if (t->job.rank == 0) records_epoch(&t->records, t->network, info);
   t->learned = true;
   return stopping(t);
 }
@@ -178,6 +207,7 @@ static descent_request on_pause(void *user) {
 static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
   struct training *t = user;
   const struct train_values *v = &t->values;
+  if (t->job.rank > 0) return;
   if (info->event != DESCENT_CHECKPOINT_FAILED && info->event != DESCENT_CHECKPOINT_DAMAGED) t->step = info->step;
   switch (info->event) {
     case DESCENT_CHECKPOINT_STARTED:
@@ -422,6 +452,33 @@ static int finish(struct training *t, const descent_fit_result *result) {
   return t->records.failed || t->records.incomplete ? EXIT_RUN : code;
 }
 
+/* Saves the network of a training that has ended or, as far as it came, of one that broke off; the exit code. */
+static int keep(struct training *t, descent_status fitted, const descent_fit_result *result) {
+  char failure[1024];
+  snprintf(failure, sizeof failure, "%s", descent_last_error());
+  const int code = fitted == DESCENT_OK ? EXIT_DONE : fail_status(command, fitted);
+  /* Data that changed under the training and a device that failed leave the weights of an epoch before, as a divergence
+   * does; a folder of checkpoints that was taken away, those of the last step. */
+  const bool broken_off = fitted == DESCENT_ERROR_READ || fitted == DESCENT_ERROR_DEVICE;
+  const bool kept = fitted == DESCENT_ERROR_DIVERGED || (broken_off && t->learned) ||
+                    (fitted == DESCENT_ERROR_WRITE && result->steps > 0);
+  if (fitted == DESCENT_OK || kept) {
+    const descent_status saved = save(t, kept ? NULL : result);
+    if (saved != DESCENT_OK) {
+      const int unsaved = fail_status(command, saved);
+      print_way_on(stderr, t);
+      return kept ? code : unsaved;
+    }
+  }
+  if (kept) {
+    const struct measured nothing = {0};
+    text_print(stdout, "last good weights saved to %s\n", t->values.out);
+    write_report(t, result, &nothing, failure);
+  }
+  if (fitted == DESCENT_ERROR_DEVICE) print_way_on(stdout, t);
+  return code;
+}
+
 static int train(struct training *t) {
   int code = prepare(t);
   if (code != EXIT_DONE) return code;
@@ -437,40 +494,39 @@ static int train(struct training *t) {
                                             .validation_path = t->values.validation_path,
                                             .network = t->network,
                                             .device = t->device,
+                                            .ranks = t->job.communicator,
                                             .train = &t->values.training.train});
   descent_fit_result result = {0};
   const descent_status fitted = fit(t, &result);
-  char failure[1024];
-  snprintf(failure, sizeof failure, "%s", descent_last_error());
-  if (fitted != DESCENT_OK) code = fail_status(command, fitted);
-  /* Data that changed under the training and a device that failed leave the weights of an epoch before, as a divergence
-   * does; a folder of checkpoints that was taken away, those of the last step. */
-  const bool broken_off = fitted == DESCENT_ERROR_READ || fitted == DESCENT_ERROR_DEVICE;
-  const bool kept = fitted == DESCENT_ERROR_DIVERGED || (broken_off && t->learned) ||
-                    (fitted == DESCENT_ERROR_WRITE && result.steps > 0);
-  if (fitted == DESCENT_OK || kept) {
-    const descent_status saved = save(t, kept ? NULL : &result);
-    if (saved != DESCENT_OK) {
-      const int unsaved = fail_status(command, saved);
-      print_way_on(stderr, t);
-      return kept ? code : unsaved;
-    }
-  }
-  if (kept) {
-    const struct measured nothing = {0};
-    text_print(stdout, "last good weights saved to %s\n", t->values.out);
-    write_report(t, &result, &nothing, failure);
-  }
-  if (fitted == DESCENT_ERROR_DEVICE) print_way_on(stdout, t);
-  if (fitted != DESCENT_OK) return code;
-  code = finish(t, &result);
+  if (t->job.rank == 0)
+    code = keep(t, fitted, &result);
+  else if (fitted != DESCENT_OK)
+    code = fail_status(command, fitted);
+  code = job_agree(command, &t->job, code);
+  if (code != EXIT_DONE) return code;
+  /* The others end here, and wait for rank 0 as MPI ends. */
+  if (t->job.rank == 0) code = finish(t, &result);
   return code == EXIT_DONE && interrupt_signal() ? EXIT_SIGNAL + interrupt_signal() : code;
 }
 
+/* --device cuda:0-7 without a launcher: this process becomes mpirun. */
+static int start_ranks(const struct training *t, const struct launcher *launcher, int argc, char **argv) {
+  int first, last;
+  const bool alone = launcher->size == 1 && strcmp(t->values.ranks.ranks, "off") != 0;
+  if (!alone || !launcher_gpus(t->values.device.device, &first, &last)) return EXIT_DONE;
+  return launcher_start(command, t->values.device.device, first, last, argc, argv);
+}
+
 int command_train(int argc, char **argv) {
-  struct training t = {0};
-  int code = train_options_read(argc, argv, &t.values, &t.config, &t.record);
-  if (code == OPTIONS_CONTINUE) code = train(&t);
+  struct training t = {.job = {NULL, 0, 1}};
+  const struct launcher launcher = launcher_find();
+  if (launcher.size > 1) messages_keep(launcher.rank > 0);
+  int code = train_options_read(argc, argv, &launcher, &t.values, &t.config, &t.record);
+  const bool is_help = code == EXIT_DONE;
+  if (code == OPTIONS_CONTINUE) code = start_ranks(&t, &launcher, argc, argv);
+  if (!is_help) code = job_open(command, &launcher, &t.values.ranks, code, &t.job);
+  if (t.job.rank > 0) t.values.quiet = true;
+  if (!is_help && code == EXIT_DONE) code = train(&t);
   training_clear(&t);
   return code;
 }

@@ -5,6 +5,7 @@
 #include <limits.h>
 
 #include "cli/cli.h"
+#include "cli/job.h"
 
 #define CHECKPOINT_LOG "log.jsonl" /* in the folder of checkpoints */
 
@@ -24,6 +25,7 @@ struct train_values {
   const char *weights;       /* or NULL */
   const char *class_weights; /* or NULL */
   struct device_choice device;
+  struct rank_choice ranks;
   const char *out, *log, *tensorboard, *report, *config;
   const char *checkpoint, *resume;              /* folders, or NULL; with resume there is always a checkpoint */
   const char *checkpoint_every, *on_divergence; /* texts */
@@ -42,9 +44,9 @@ struct train_values {
 
 /* The command line into `values`, with --config, every text that can be checked before the data is read, and
  * `*record`, the configuration as JSON text (freed by the caller). OPTIONS_CONTINUE or the exit code. The strings in
- * `values` live as long as argv and `config`. */
-int train_options_read(int argc, char **argv, struct train_values *values, struct option_config *config,
-                       cJSON **record);
+ * `values` live as long as argv and `config`. Of several ranks the first alone is to write files. */
+int train_options_read(int argc, char **argv, const struct launcher *launcher, struct train_values *values,
+                       struct option_config *config, cJSON **record);
 
 /* checkpoint_choice.c: the texts about checkpoints into the training's options; EXIT_DONE or the exit code. */
 int checkpoint_choice_resolve(const char *command, struct train_values *values);

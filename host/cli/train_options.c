@@ -195,14 +195,25 @@ static int check_different(const struct train_values *v) {
   return EXIT_DONE;
 }
 
-int train_options_read(int argc, char **argv, struct train_values *values, struct option_config *config,
-                       cJSON **record) {
+/* What the outputs are tried for, on the rank that writes them. */
+static int check_outputs(const struct train_values *v, const struct launcher *launcher) {
+  const bool writes = launcher->rank == 0 || strcmp(v->ranks.ranks, "off") == 0;
+  int code = EXIT_DONE;
+  if (writes && ((code = check_output(v, "out", v->out, true)) != EXIT_DONE ||
+                 (code = check_output(v, "log", v->log, false)) != EXIT_DONE))
+    return code;
+  return writes ? check_output(v, "report", v->report, false) : EXIT_DONE;
+}
+
+int train_options_read(int argc, char **argv, const struct launcher *launcher, struct train_values *values,
+                       struct option_config *config, cJSON **record) {
   *values = (struct train_values){.validation = default_validation,
                                   .normalize = DESCENT_NORMALIZE_STANDARD,
                                   .data = DATA_CHOICE_INIT,
                                   .network = NETWORK_CHOICE_INIT,
                                   .training = TRAINING_CHOICE_INIT,
                                   .device = DEVICE_CHOICE_INIT,
+                                  .ranks = RANK_CHOICE_INIT,
                                   .checkpoint_every = CHECKPOINT_EVERY,
                                   .keep = CHECKPOINTS_KEPT,
                                   .on_divergence = "stop",
@@ -217,6 +228,7 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
       {optimizer_options, &values->training},
       {device_options, &values->device},
       {tuning_options, &values->training},
+      {rank_options, &values->ranks},
       {checkpoint_rows, values},
       {output_rows, values},
   };
@@ -241,12 +253,10 @@ int train_options_read(int argc, char **argv, struct train_values *values, struc
   int code = parse(&syntax, argc, argv, values, config);
   if (code != OPTIONS_CONTINUE) return code;
   if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
+      (code = rank_choice_check(command, &values->ranks)) != EXIT_DONE ||
       (code = checkpoint_choice_resolve(command, values)) != EXIT_DONE ||
       (code = check_validation(values)) != EXIT_DONE || (code = check_kept(values)) != EXIT_DONE ||
-      (code = check_different(values)) != EXIT_DONE ||
-      (code = check_output(values, "out", values->out, true)) != EXIT_DONE ||
-      (code = check_output(values, "log", values->log, false)) != EXIT_DONE ||
-      (code = check_output(values, "report", values->report, false)) != EXIT_DONE)
+      (code = check_different(values)) != EXIT_DONE || (code = check_outputs(values, launcher)) != EXIT_DONE)
     return code;
   *record = options_record(&syntax);
   return *record ? OPTIONS_CONTINUE : fail(command, EXIT_RUN, "out of memory");

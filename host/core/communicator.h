@@ -8,32 +8,7 @@
 #include <descent/descent.h>
 
 #include "core/handle.h"
-
-/* Bytes to or from another rank. Messages between two ranks arrive in the order in which they are sent. */
-struct message {
-  int peer;
-  bool receives;
-  void *data; /* only read where it is sent */
-  int64_t bytes;
-};
-
-enum { TRANSPORT_INTERFACE = 1, TRANSPORT_HOST = 64 };
-
-struct transport {
-  int interface; /* TRANSPORT_INTERFACE of the build */
-  int rank, size;
-  int local_rank, local_size; /* among the ranks of this host */
-  char host[TRANSPORT_HOST];
-  /* Sends and receives the messages, in any order among them, and waits for all. After `seconds` without any progress:
-   * false, with the lowest rank that has not answered in *silent; -1 in *silent: the transport itself failed, `reason`
-   * says how. A message of another length than is expected is such a failure. */
-  bool (*exchange)(struct transport *transport, const struct message *messages, int n, double seconds, int *silent,
-                   char *reason, size_t size);
-  /* Ends the processes of all ranks with this exit code, where the transport can; may return. */
-  void (*abort)(struct transport *transport, int code);
-  /* Frees the transport. `broken`: an exchange has failed, so the other ranks cannot be waited for. */
-  void (*close)(struct transport *transport, bool broken);
-};
+#include "core/transport.h"
 
 /* The public communicator. */
 struct descent_communicator {
@@ -41,6 +16,7 @@ struct descent_communicator {
   struct transport *transport;
   double seconds; /* without an answer, after which a rank counts as lost */
   bool broken;    /* an exchange has failed: all later ones do */
+  int threads;    /* this rank's share of the cores of its host */
   char *hosts;    /* (size, TRANSPORT_HOST) */
   float *scratch; /* of `sum`, grown as needed */
   int64_t n_scratch;

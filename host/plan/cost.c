@@ -92,7 +92,7 @@ static double rule_flops(enum update_rule rule) {
     case UPDATE_RMSPROP: return 9;
     case UPDATE_RMSPROP_MOMENTUM: return 11;
     case UPDATE_ADAM: return 12;
-    case UPDATE_LARS: return 6;
+    case UPDATE_LARS: return 5;
     case UPDATE_LAMB: return 14;
   }
   return 2;
@@ -105,7 +105,19 @@ static struct cost update_cost(const struct plan *plan, const struct plan_update
   if (op->moment2 != PLAN_NONE) cost.bytes += 2 * n * FLOAT;
   if (plan->precision == DESCENT_PRECISION_BF16) cost.bytes += n * BF16; /* the bf16 copy */
   if (op->l2 > 0) cost.flops += 2 * n;
-  if (op->weight_decay > 0) cost.flops += n;
+  if (op->weight_decay > 0) cost.flops += (update_has_trust_ratio(update_rule_of(op)) ? 2 : 1) * n;
+  return cost;
+}
+
+/* Everything that the update reads, once more; of b's share, which is small, too. */
+static struct cost trust_cost(const struct plan_update *op) {
+  const double n = (double)op->n;
+  const bool is_lamb = update_rule_of(op) == UPDATE_LAMB;
+  struct cost cost = {.flops = (is_lamb ? 16 : 5) * n,
+                      .bytes = 2 * n * FLOAT}; /* clipping, u and two sums of squares */
+  if (is_lamb) cost.bytes += 2 * n * FLOAT;
+  if (op->l2 > 0) cost.flops += 2 * n;
+  if (is_lamb && op->weight_decay > 0) cost.flops += 2 * n;
   return cost;
 }
 
@@ -131,7 +143,7 @@ void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t row
       cost.bytes = 2 * (double)op->allreduce.n * FLOAT;
       cost.flops = (double)op->allreduce.n;
       break;
-    case OP_TRUST_RATIO: break;
+    case OP_TRUST_RATIO: cost = trust_cost(&op->update); break;
     case OP_GRADIENT_NORM:
       cost.bytes = (double)plan->buffers[op->norm.gradients].cols * FLOAT;
       cost.flops = 2 * (double)plan->buffers[op->norm.gradients].cols;

@@ -158,8 +158,8 @@ struct plan_accumulate {
  * and becomes partial_gradients[t]; gradients are then either v or as before. The last part, k = K - 1, adds the sums
  * that are left,
  *   v = partial_gradients[i] + v for every i > t whose bit is set in K, ascending;  gradients = v.
- * So a subtree of 2^t parts has the same bits on any rank. The same with SCALAR_LOSS and
- * partial_losses, whose values are shares of one J, since every part divides by the weight of the whole step. */
+ * So a subtree of 2^t parts has the same bits on any rank. The same with SCALAR_LOSS and partial_losses, whose values
+ * are shares of one J, since every part divides by the weight of the whole step. */
 struct plan_combine {
   int gradients, partial_gradients; /* F32 (1, n), (levels, n) */
   int scalars, partial_losses;      /* F64 (1, levels) */
@@ -185,7 +185,8 @@ struct plan_gradient_norm {
  *   lars   trust_coefficient |w| / (|g| + weight_decay |w|)      (You, Gitman and Ginsburg 2017, equation 6)
  *   lamb   |w| / |u|, u = m' + weight_decay w                    (You et al. 2020, algorithm 2)
  * with m' = (m / (1 - beta1^t)) / (sqrt(s) / sqrt(1 - beta2^t) + epsilon) of the moments after the update; 1 where |w| or
- * the denominator is 0. Writes nothing else. Does nothing while SCALAR_BAD_STEP is set. */
+ * the denominator is 0, and at most the largest float32. Norms are accumulated in double, in an order independent of the
+ * thread count, from terms of the working type. Writes nothing else. Does nothing while SCALAR_BAD_STEP is set. */
 
 /* For each parameter w, with gradient g = SCALAR_CLIP * gradient + l2 w, learning rate a = step.learning_rate and
  * t = step.number:
@@ -201,7 +202,7 @@ struct plan_gradient_norm {
  *   lars               W: v = momentum v + trust (g + weight_decay w);  w -= a v;  b: v = momentum v + g;  w -= a v
  *   lamb               m and s as adam;  W: w -= a trust (m' + weight_decay w);  b: w -= a m'   (m' as in trust_ratio)
  *
- * where "all rules" leaves out lars and lamb, and trust is LAYER_TRUST of the layer.
+ * where "all rules" leaves out lars and lamb, and trust is LAYER_TRUST of the layer, rounded to the working type.
  * moment1 holds v or m, moment2 holds s; PLAN_NONE where unused. The learning rate, the decay factor and the bias
  * corrections are computed in double and rounded once to the working type. Does nothing while SCALAR_BAD_STEP is set. */
 struct plan_update {

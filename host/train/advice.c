@@ -17,12 +17,14 @@ void advice_append(char *text, size_t size, const char *const *items, int n) {
   }
 }
 
+/* The step of lars does not depend on the length of the gradient. */
 const char *advice_clipping(const descent_train_options *options) {
-  return options->optimizer.clip_norm > 0 ? NULL : "clip_norm 1";
+  const bool helps = options->optimizer.kind != DESCENT_OPTIMIZER_LARS && options->optimizer.clip_norm <= 0;
+  return helps ? "clip_norm 1" : NULL;
 }
 
 const char *advice_warmup(const descent_train_options *options) {
-  return options->schedule.warmup_steps > 0 ? NULL : "a warm-up";
+  return options->schedule.warmup_steps > 0 || options->schedule.warmup_epochs > 0 ? NULL : "a warm-up";
 }
 
 const char *advice_normalisation(const descent_network *network) {

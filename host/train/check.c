@@ -21,6 +21,10 @@ static descent_status check_ranges(const descent_train_options *o) {
   descent_status status = DESCENT_OK;
   for (int i = 0; i < n_train_options; i++) TRY(train_option_check(&train_options[i], o));
   TRY(require(minimum <= o->optimizer.learning_rate, "schedule minimum", minimum, "between 0 and the learning rate"));
+  if (o->schedule.warmup_epochs > 0 && o->schedule.warmup_steps > 0)
+    status = status_set(DESCENT_ERROR_ARGUMENT,
+                        "warmup_epochs %.10g: cannot be combined with warmup_steps %lld; use one of them",
+                        o->schedule.warmup_epochs, (long long)o->schedule.warmup_steps);
 done:
   return status;
 }

@@ -23,8 +23,9 @@ static void set_rows(struct fit *f, int64_t rows) {
 static descent_status count_steps(struct fit *f, int64_t rows) {
   const descent_train_options *o = &f->options;
   f->batch = o->batch_size && o->batch_size < rows ? o->batch_size : rows;
+  int64_t total_steps;
   set_rows(f, rows);
-  if (!size_product(f->epoch_steps, o->epochs, &f->total_steps) || f->total_steps >= INT64_C(1) << 48)
+  if (!size_product(f->epoch_steps, o->epochs, &total_steps) || total_steps >= INT64_C(1) << 48)
     return status_set(DESCENT_ERROR_ARGUMENT, "epochs %lld of %lld steps: must be fewer than 2^48 steps in total",
                       (long long)o->epochs, (long long)f->epoch_steps);
   return DESCENT_OK;
@@ -68,6 +69,8 @@ static descent_status check_ability(const descent_source *s, const descent_train
       {!s->rewind && o->checkpoint.rollbacks, "rollbacks", once},
       {!s->rows_per_epoch && !o->batch_size, "batch_size 0", known},
       {!s->rows_per_epoch && o->schedule.kind == DESCENT_SCHEDULE_COSINE, "schedule cosine", known},
+      {!s->rows_per_epoch && o->schedule.kind == DESCENT_SCHEDULE_POLYNOMIAL, "schedule polynomial", known},
+      {!s->rows_per_epoch && o->schedule.warmup_epochs > 0, "warmup_epochs", known},
       {!s->rows_per_epoch && o->checkpoint.keep_every_epochs, "keep_every_epochs", known},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

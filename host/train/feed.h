@@ -5,7 +5,7 @@
 
 #include "train/fit.h"
 
-/* Checks the training data against the network and the options, and sets f->rows, batch, epoch_steps, total_steps and
+/* Checks the training data against the network and the options, and sets f->rows, batch, epoch_steps and
  * statistics_step. ERROR_ARGUMENT, ERROR_DATA. */
 descent_status feed_check(struct fit *f, const descent_network *network);
 /* Call once the trainer exists. */

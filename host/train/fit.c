@@ -99,7 +99,7 @@ static void fill_steps(const struct fit *f, int64_t count, struct plan_step *ste
         .first_row = first_row,
         .rows = f->feed.rows - first_row < f->batch ? f->feed.rows - first_row : f->batch,
         .learning_rate =
-            f->at.rate_factor * schedule_learning_rate(&f->options, &plateau, number, f->at.epoch, f->total_steps),
+            f->at.rate_factor * schedule_learning_rate(&f->options, &plateau, number, f->at.epoch, f->epoch_steps),
         .order = f->feed.order,
     };
   }

@@ -32,13 +32,13 @@ struct fit {
   const descent_source *source;                 /* or NULL */
   descent_dataset *aligned[2]; /* owned copies of both with the network's offsets, where theirs differ */
   int64_t rows, batch;
-  int64_t epoch_steps, total_steps; /* 0 while they are not known of a source */
-  int64_t statistics_step;          /* the step of an epoch, from 0, whose layer statistics are recorded */
-  bool keep_best;                   /* the network keeps the parameters of the best epoch */
-  int64_t kept_step;                /* the step of the parameters that the network holds; 0: the initial ones */
-  double *statistics;               /* (layers, LAYER_SLOTS) */
-  descent_layer_health *health;     /* (layers) */
-  struct micro_batches cut;         /* micro-batches of a step */
+  int64_t epoch_steps;          /* 0 while they are not known of a source */
+  int64_t statistics_step;      /* the step of an epoch, from 0, whose layer statistics are recorded */
+  bool keep_best;               /* the network keeps the parameters of the best epoch */
+  int64_t kept_step;            /* the step of the parameters that the network holds; 0: the initial ones */
+  double *statistics;           /* (layers, LAYER_SLOTS) */
+  descent_layer_health *health; /* (layers) */
+  struct micro_batches cut;     /* micro-batches of a step */
   struct ranks ranks;
   struct own_loss own_loss; /* of the caller; its function is NULL for the network's */
   char placement[400];

@@ -121,15 +121,14 @@ done:
   return status;
 }
 
-/* Narrows a bad step among those that have run to the part that explains it. */
+/* If one of the steps was not finite, narrows it to the part that explains it. */
 static descent_status narrow_bad_step(struct fit *f, struct plan_step *steps, int64_t n) {
   struct program *program = &f->trainer->program;
   double scalars[SCALAR_SLOTS];
   descent_status status;
   TRY(program_read(program, program->at.scalars, 0, SCALAR_SLOTS, PLAN_F64, scalars));
-  if (scalars[SCALAR_BAD_STEP] == 0) goto done;
-  int64_t bad = 0;
-  while (bad + 1 < n && (double)steps[bad].number < scalars[SCALAR_BAD_STEP]) bad++;
+  const int64_t bad = trainer_bad_step(steps, n, scalars);
+  if (bad < 0) goto done;
   TRY(find_part(f, &steps[bad]));
   /* J of a sum that overflows, or of another rank's part. */
   if (steps[bad].micro_batches == 0)

@@ -1,7 +1,7 @@
 /* What the ranks of a training decide together. Each rank runs the same loop over epochs and steps, and the operations of
  * a step wait for all ranks; so every decision that changes what follows must be the same on all of them. What may differ
- * between ranks (the clock, requests of callbacks, errors, the disk) is exchanged here. All functions are collective, and
- * change nothing where there is one rank. */
+ * between ranks (the clock, requests of callbacks, errors, the disk) is exchanged here. The functions that return a status are
+ * collective, and change nothing where there is one rank. */
 #ifndef DESCENT_TRAIN_RANKS_H
 #define DESCENT_TRAIN_RANKS_H
 

@@ -32,17 +32,28 @@ static bool add_option(cJSON *values, const struct train_option *option, const d
   return cJSON_AddStringToObject(values, option->name, text) != NULL;
 }
 
+/* GPUs choose algorithms by measuring and may choose differently. The replicas stay equal, since all ranks receive the
+ * same sums, and updates have one algorithm. So the choices, which end the text, are not compared. */
+static bool add_arithmetic(cJSON *values, const char *arithmetic) {
+  static const char choices[] = ", choices ";
+  char text[256];
+  const char *end = strstr(arithmetic, choices);
+  snprintf(text, sizeof text, "%.*s", end ? (int)(end - arithmetic) : (int)strlen(arithmetic), arithmetic);
+  return cJSON_AddStringToObject(values, "arithmetic", text) != NULL;
+}
+
 /* The configuration of this rank as JSON, {NAME: TEXT, ..}; the caller frees it. */
 static descent_status describe(const struct fit *f, char **text) {
   const descent_network *network = f->trainer->network;
   const struct program *program = &f->trainer->program;
   struct configuration configuration = {0};
   descent_status status;
-  TRY(configuration_create(network, program->backend->name, program->arithmetic, f->training, f->source, f->validation,
-                           &f->options, &configuration));
+  TRY(configuration_create(network, program->backend->name, NULL, f->training, f->source, f->validation, &f->options,
+                           &configuration));
   bool added = cJSON_AddStringToObject(
       configuration.values, "initial weights",
       safetensors_sum_of(network->parameters, (size_t)network->n_parameters * sizeof *network->parameters).text);
+  if (added && program->arithmetic) added = add_arithmetic(configuration.values, program->arithmetic);
   for (int i = 0; added && i < n_train_options; i++)
     if (!train_options[i].recorded && !cJSON_HasObjectItem(configuration.values, train_options[i].name))
       added = add_option(configuration.values, &train_options[i], &f->options);

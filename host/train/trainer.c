@@ -87,6 +87,10 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
                    (long long)options->ranks.micro_batches));
   if (options->ranks.communicator)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "communicator: not available for steps by hand; use descent_fit"));
+  if (options->schedule.warmup_epochs > 0)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                   "warmup_epochs %g: not available for steps by hand, which have no epochs; use warmup_steps",
+                   options->schedule.warmup_epochs));
   TRY(trainer_class_weights(network, options, &class_weights));
   TRY(trainer_create(network, device, options, 0, batch, 0, class_weights, trainer));
 done:
@@ -145,17 +149,23 @@ descent_status trainer_check_weights(const float *weights, int64_t rows) {
   return DESCENT_OK;
 }
 
+int64_t trainer_bad_step(const struct plan_step *steps, int64_t n, const double scalars[SCALAR_SLOTS]) {
+  int64_t bad = 0;
+  if (scalars[SCALAR_BAD_STEP] == 0) return -1;
+  while (bad + 1 < n && (double)steps[bad].number < scalars[SCALAR_BAD_STEP]) bad++;
+  return bad;
+}
+
 descent_status trainer_check(descent_trainer *trainer, const struct plan_step *steps, int64_t n_steps, int64_t epoch,
                              double scalars[SCALAR_SLOTS]) {
   struct program *program = &trainer->program;
   descent_status status;
   TRY(program_read(program, program->at.scalars, 0, SCALAR_SLOTS, PLAN_F64, scalars));
-  if (scalars[SCALAR_BAD_STEP] == 0) {
+  const int64_t bad = trainer_bad_step(steps, n_steps, scalars);
+  if (bad < 0) {
     trainer->steps = steps[n_steps - 1].number;
     goto done;
   }
-  int64_t bad = 0;
-  while (bad + 1 < n_steps && (double)steps[bad].number < scalars[SCALAR_BAD_STEP]) bad++;
   trainer->steps = steps[bad].number - 1;
   status = diverge_explain(trainer, &steps[bad], epoch, scalars);
   const double none = 0;

@@ -84,6 +84,9 @@ descent_status trainer_check_forwarded(const descent_trainer *trainer);
 descent_status trainer_class_weights(const descent_network *network, const descent_train_options *options,
                                      float **weights);
 
+/* Which of the steps is the first that was not finite, by the scalars after them; -1: none. */
+int64_t trainer_bad_step(const struct plan_step *steps, int64_t n, const double scalars[SCALAR_SLOTS]);
+
 /* Call after running these steps: reads the scalars. Returns ERROR_DIVERGED, with an explanation, if one of the steps
  * was not finite. The program can still be used then; its parameters are those before that step. */
 descent_status trainer_check(descent_trainer *trainer, const struct plan_step *steps, int64_t n_steps, int64_t epoch,

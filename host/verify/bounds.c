@@ -253,7 +253,7 @@ static descent_status derive(const struct backend_program *reference, const stru
     case OP_ACCUMULATE: return bounds_accumulate(reference, op, bounds);
     case OP_COMBINE: return bounds_combine(reference, op, step, inputs, bounds);
     case OP_ALLREDUCE: return bounds_allreduce(reference, op, bounds);
-    case OP_TRUST_RATIO: break;
+    case OP_TRUST_RATIO: return bounds_trust_ratio(reference, op, step, bounds);
     case OP_GRADIENT_NORM: return bounds_gradient_norm(reference, op, step, bounds);
     case OP_UPDATE: return bounds_update(reference, op, step, inputs, bounds);
     case OP_STATISTICS: return bounds_statistics(reference, op, step, inputs, bounds);

@@ -90,6 +90,8 @@ descent_status bounds_output_op(const struct backend_program *reference, const s
 /* The update works in place, so its inputs are copied before the reference runs: (3, n), parameters and both moments;
  * unused moments are 0. From malloc; NULL if out of memory. */
 double *bounds_update_inputs(const struct backend_program *reference, const struct plan_op *op);
+descent_status bounds_trust_ratio(const struct backend_program *reference, const struct plan_op *op,
+                                  const struct plan_step *step, struct bounds *bounds);
 descent_status bounds_update(const struct backend_program *reference, const struct plan_op *op,
                              const struct plan_step *step, const double *inputs, struct bounds *bounds);
 

@@ -202,7 +202,9 @@ DESCENT_API int descent_version_number(void);
 #define DESCENT_NORMALIZE_MAP(X) X(NONE, "none") X(STANDARD, "standard") X(MINMAX, "minmax")
 
 /* Update rules, as PyTorch defines them. gd is plain gradient descent, w -= alpha dJ/dw; sgd adds momentum (and
- * Nesterov's form); rmsprop (Hinton 2012); adam (Kingma and Ba 2015); adamw (Loshchilov and Hutter 2019). */
+ * Nesterov's form); rmsprop (Hinton 2012); adam (Kingma and Ba 2015); adamw (Loshchilov and Hutter 2019). For large
+ * batches, lars (You, Gitman and Ginsburg 2017) and lamb (You et al. 2020): the step of each layer's W is that of sgd
+ * with momentum, or of adam, times a trust ratio in proportion to |W|; b has the same rule without ratio. */
 #define DESCENT_OPTIMIZER_MAP(X) \
   X(GD, "gd") X(SGD, "sgd") X(RMSPROP, "rmsprop") X(ADAM, "adam") X(ADAMW, "adamw") X(LARS, "lars") X(LAMB, "lamb")
 
@@ -292,8 +294,39 @@ DESCENT_TERM_MAP(DESCENT_DECLARE_TERM)
 
 /* ---- ranks ------------------------------------------------------------------------------------------------------ */
 
-/* Connects the processes, or ranks, that train one network together. */
+/* Connects the processes, or ranks, that train one network together (`ranks` of descent_train_options). Every rank makes
+ * the same collective calls in the same order: open, gather, and descent_fit with the communicator. A communicator is
+ * used by one thread, the one that opened it. After a rank did not answer in time, or the connection failed, every later
+ * collective call is ERROR_DEVICE. */
 typedef struct descent_communicator descent_communicator;
+
+/* Collective. "single" is this process alone; "mpi" are the ranks that a launcher such as mpirun or srun started, or one
+ * rank without a launcher. Initialises MPI unless the program has. A rank that does not answer for `seconds` (> 0) counts
+ * as lost; they must cover what ranks wait for, such as the writing of a checkpoint by rank 0. ERROR_ARGUMENT for another
+ * kind or time; ERROR_DEVICE without MPI, where a rank does not answer and where ranks have different versions of the
+ * library. */
+DESCENT_API descent_status descent_communicator_open(const char *kind, double seconds,
+                                                     descent_communicator **communicator);
+/* Finalises MPI if _open initialised it, unless a collective call has failed: then the process must end, as by
+ * descent_communicator_abort. */
+DESCENT_API void descent_communicator_close(descent_communicator *communicator);
+
+/* This rank's number, from 0, and the number of ranks; the same among the ranks of this host. */
+DESCENT_API int descent_communicator_rank(const descent_communicator *communicator);
+DESCENT_API int descent_communicator_size(const descent_communicator *communicator);
+DESCENT_API int descent_communicator_local_rank(const descent_communicator *communicator);
+DESCENT_API int descent_communicator_local_size(const descent_communicator *communicator);
+/* The host of a rank, without its domain; "" for a rank that is none. Valid until the communicator is closed. */
+DESCENT_API const char *descent_communicator_host(const descent_communicator *communicator, int rank);
+/* This rank's share of the cores that the ranks of its host may use, at least 1: threads for descent_device_open. */
+DESCENT_API int descent_communicator_threads(const descent_communicator *communicator);
+
+/* Collective: `all` (size, bytes) receives the `bytes` of `data` of every rank, in the order of the ranks. */
+DESCENT_API descent_status descent_communicator_gather(descent_communicator *communicator, const void *data,
+                                                       size_t bytes, void *all);
+/* Ends the processes of all ranks with this exit code, for a rank that cannot continue while others wait for it. Returns
+ * where there is only one rank. */
+DESCENT_API void descent_communicator_abort(descent_communicator *communicator, int code);
 
 /* ---- devices ---------------------------------------------------------------------------------------------------- */
 
@@ -905,14 +938,15 @@ typedef struct descent_train_options {
     descent_optimizer kind;
     bool nesterov;        /* sgd; needs momentum > 0 */
     double learning_rate; /* > 0 */
-    double momentum;      /* sgd, rmsprop; [0, 1) */
-    double beta1, beta2;  /* adam, adamw: decay rates of the moment estimates; [0, 1) */
+    double momentum;      /* sgd, rmsprop, lars; [0, 1) */
+    double beta1, beta2;  /* adam, adamw, lamb: decay rates of the moment estimates; [0, 1) */
     double rho;           /* rmsprop: decay rate of the squared-gradient average; [0, 1) */
-    double epsilon;       /* rmsprop, adam, adamw: added to the denominator; > 0 */
-    double weight_decay;  /* decoupled: w -= learning_rate * weight_decay * w; all parameters; >= 0 */
+    double epsilon;       /* rmsprop, adam, adamw, lamb: added to the denominator; > 0 */
+    double weight_decay;  /* decoupled: w -= learning_rate * weight_decay * w; all parameters; >= 0. lars and lamb add
+                             weight_decay * w to what the trust ratio multiplies; of W only */
     double l2;            /* coupled: adds l2 * w to the gradient, as PyTorch's weight_decay; all parameters; >= 0 */
     double clip_norm;     /* scales the gradient to at most this global 2-norm (PyTorch's clip_grad_norm_); 0: off */
-    double trust_coefficient; /* lars: factor of the trust ratio; > 0 */
+    double trust_coefficient; /* lars: the trust ratio is this times |W| / (|dW| + weight_decay |W|); > 0 */
     uint64_t reserved[5];
   } optimizer;
 
@@ -920,10 +954,12 @@ typedef struct descent_train_options {
     descent_schedule kind;
     int64_t every;        /* step: epochs between two factors; plateau: epochs without improvement before one */
     double gamma;         /* step, exponential, plateau: factor in (0, 1] */
-    double minimum;       /* cosine, plateau: the smallest learning rate; >= 0 */
+    double minimum;       /* cosine, polynomial, plateau: the smallest learning rate; >= 0 */
     int64_t warmup_steps; /* linear warm-up: learning_rate * t / warmup_steps at step t; 0: none */
-    double warmup_epochs; /* the same in epochs, at least 0; not with warmup_steps */
-    double power;         /* polynomial: of the share of steps that remain; > 0 */
+    double warmup_epochs; /* the same in epochs, of which it may be a fraction, rounded to whole steps; not with
+                             warmup_steps, not for steps by hand; 0: none */
+    double power;         /* polynomial: minimum + (learning_rate - minimum) * (share of the steps left)^power, over the
+                             steps after the warm-up; > 0 */
     uint64_t reserved[1];
   } schedule;
 
@@ -993,7 +1029,11 @@ typedef struct descent_train_options {
 
   /* descent_fit only. The rows of a step are cut into `micro_batches` contiguous parts of almost equal size. Their
    * gradients are computed one after another, so a step needs the memory of one part, and added in a binary tree over the
-   * parts. With R ranks each computes the parts of one subtree, and the result has the same bits for every R. */
+   * parts. With R ranks each computes the parts of one subtree, and the result has the same bits for every R.
+   * Every rank calls descent_fit with the same network, data and options, which are compared first: ERROR_ARGUMENT names
+   * rank and difference. A stop or a save that a callback asks for on one rank is done by all, at the same step. Rank 0
+   * alone uses the checkpoints' folder and calls on_checkpoint. ERROR_DEVICE where a rank does not answer, ERROR_INTERNAL
+   * where the weights of one come to differ. */
   struct {
     int64_t micro_batches;              /* M >= 1; 0: as many as there are ranks. R > 1 ranks take R 2^k */
     descent_communicator *communicator; /* connects the ranks; borrowed until descent_fit returns; NULL: one rank */

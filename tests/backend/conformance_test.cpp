@@ -405,6 +405,12 @@ const UpdateCase updates[] = {
     {"adam", DESCENT_OPTIMIZER_ADAM, 0, 0, 0, false, false, 1000},
     {"adam_l2", DESCENT_OPTIMIZER_ADAM, 0, 0, 0.01, false, true, 20},
     {"adamw", DESCENT_OPTIMIZER_ADAMW, 0, 0.1, 0, false, true, 20},
+    {"lars_first_step", DESCENT_OPTIMIZER_LARS, 0, 0, 0, false, false, 1},
+    {"lars_momentum", DESCENT_OPTIMIZER_LARS, 0.9, 0, 0, false, true, 30},
+    {"lars_momentum_decay_l2", DESCENT_OPTIMIZER_LARS, 0.9, 0.1, 0.01, false, false, 30},
+    {"lamb_first_step", DESCENT_OPTIMIZER_LAMB, 0, 0, 0, false, false, 1},
+    {"lamb_decay", DESCENT_OPTIMIZER_LAMB, 0, 0.1, 0, false, true, 20},
+    {"lamb_l2", DESCENT_OPTIMIZER_LAMB, 0, 0, 0.01, false, false, 1000},
 };
 
 /* Exponents of gradient and state: usual, far apart, and so small that squares vanish in float32. */
@@ -419,7 +425,12 @@ const Magnitude magnitudes[] = {
     {"tiny", -100, -60, 1.2e-38, 1},
 };
 
-OneOp update(const UpdateCase &c, const Magnitude &m, double bad_step) {
+/* Of the four layers. */
+const std::vector<double> some_trust{1, 0.037, 3.1e4, 2e-6};
+
+/* The update, or the trust ratio before it. W is scaled by `weights`. */
+OneOp update(const UpdateCase &c, const Magnitude &m, double bad_step, plan_op_kind kind = OP_UPDATE,
+             double weights = 1) {
   Random random;
   OneOp one(1, 1);
   const Flat layout = flat_layers();
@@ -428,16 +439,17 @@ OneOp update(const UpdateCase &c, const Magnitude &m, double bad_step) {
   for (double &square : s) square = static_cast<float>(square * square); /* may be 0 */
   if (c.number == 1) v.assign(v.size(), 0), s.assign(s.size(), 0);
   plan_update u{};
-  u.parameters = one.state("parameters", PLAN_F32, layout.filled(random.uniform(layout.n, -1, 1)));
+  u.parameters = one.state("parameters", PLAN_F32, layout.filled(random.uniform(layout.n, -weights, weights)));
   u.gradients = one.state("gradients", PLAN_F32, layout.filled(random.exponents(layout.n, m.low, m.high)));
   u.moment1 = kept.moment1 ? one.state("moment1", PLAN_F32, layout.filled(v)) : static_cast<int>(PLAN_NONE);
   u.moment2 = kept.moment2 ? one.state("moment2", PLAN_F32, layout.filled(s)) : static_cast<int>(PLAN_NONE);
   u.scalars = one.scalars({{SCALAR_CLIP, m.clip}, {SCALAR_BAD_STEP, bad_step}});
-  u.layer_statistics = one.layer_statistics(static_cast<int>(layout.segments.size()));
-  u.n = layout.n, u.optimizer = c.optimizer;
+  u.layer_statistics = one.layer_statistics(static_cast<int>(layout.segments.size()),
+                                            kind == OP_UPDATE ? some_trust : std::vector<double>());
+  u.n = layout.n, u.optimizer = c.optimizer, u.trust_coefficient = 0.001;
   u.momentum = c.momentum, u.nesterov = c.nesterov, u.beta1 = 0.9, u.beta2 = 0.999, u.rho = 0.99;
   u.epsilon = m.epsilon, u.weight_decay = c.weight_decay, u.l2 = c.l2, u.measure = c.measure;
-  one.op(OP_UPDATE, 0).update = u;
+  one.op(kind, 0).update = u;
   one.step.number = c.number;
   for (const parameter_segment &at : layout.segments) one.segment(at);
   return one;
@@ -476,6 +488,27 @@ OneOp metrics(double bad_step) {
   return one;
 }
 
+void add_trust_ratios(std::vector<Case> &cases) {
+  const Magnitude zero{"zero_gradients", -200, -180, 1e-8, 1}, huge{"huge", 90, 120, 1e-8, 1};
+  for (const UpdateCase &c : updates) {
+    if (!update_has_trust_ratio(update_rule_from(c.optimizer, true, false))) continue;
+    const std::string name = std::string("trust_ratio_") + c.name + "_";
+    for (const Magnitude &m : magnitudes)
+      cases.push_back({name + m.name, [=] { return update(c, m, 0, OP_TRUST_RATIO); }, 0});
+    for (const Magnitude &m : {zero, huge})
+      cases.push_back({name + m.name, [=] { return update(c, m, 0, OP_TRUST_RATIO); }, 0});
+    for (double weights : {0.0, 1e-41, 1e-20, 1e20, 3e38})
+      cases.push_back({name + "weights_" +
+                           (weights == 0      ? "zero"
+                            : weights < 1e-40 ? "subnormal"
+                            : weights < 1     ? "tiny"
+                            : weights < 1e30  ? "large"
+                                              : "huge"),
+                       [=] { return update(c, magnitudes[0], 0, OP_TRUST_RATIO, weights); }, 0});
+    cases.push_back({name + "after_a_bad_step", [=] { return update(c, magnitudes[0], 2, OP_TRUST_RATIO); }, 0});
+  }
+}
+
 void add_whole_network_ops(std::vector<Case> &cases) {
   for (double clip : {0.0, 0.5, 1e6})
     cases.push_back({"gradient_norm_clip" + text(clip), [=] { return gradient_norm(clip, -10, 2, 0.7, 0); }, 0});
@@ -496,6 +529,7 @@ void add_whole_network_ops(std::vector<Case> &cases) {
   for (const UpdateCase &c : updates)
     cases.push_back(
         {std::string("update_") + c.name + "_after_a_bad_step", [=] { return update(c, magnitudes[0], 2); }, 0});
+  add_trust_ratios(cases);
   for (descent_activation g : activations)
     for (double dropout : {0.0, 0.5})
       for (const Shape &s : {Shape{1, 1, 0, 1}, Shape{5, 8, 0, 37}, Shape{300, 333, 0, 19}, Shape{60, 64, 0, 300}})

@@ -131,6 +131,26 @@ const Case cases[] = {
      0,
      0,
      130},
+    {"large_batch_lars",
+     {200, 301, 128, 10},
+     DESCENT_ACTIVATION_RELU,
+     DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
+     DESCENT_OPTIMIZER_LARS,
+     0,
+     0.1,
+     0.9,
+     1,
+     333},
+    {"large_batch_lamb",
+     {40, 600, 100},
+     DESCENT_ACTIVATION_TANH,
+     DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
+     DESCENT_OPTIMIZER_LAMB,
+     0.1,
+     0,
+     0,
+     0,
+     130},
 };
 
 struct Session {
@@ -168,6 +188,8 @@ struct Session {
     options.label_smoothing = c.label_smoothing;
     options.optimizer.momentum = c.momentum;
     options.optimizer.clip_norm = c.clip_norm;
+    const bool has_trust = c.optimizer == DESCENT_OPTIMIZER_LARS || c.optimizer == DESCENT_OPTIMIZER_LAMB;
+    options.optimizer.weight_decay = has_trust ? 0.05 : 0;
     options.seed = 9;
     OK(plan_build(network, &options, c.batch, &plan, &at));
     OK(backend_cpu.open(0, threads, &device));
@@ -229,6 +251,25 @@ TEST(CpuBackend, LeavesTheSameBytesOnAnyNumberOfThreads) {
   for (const Case &c : cases) {
     const std::string alone = trained(c, 1);
     for (int threads : {1, 2, 3, 7}) EXPECT_TRUE(trained(c, threads) == alone) << c.name << ", " << threads;
+  }
+}
+
+/* Its spans of the flat buffers are others, and in lars and lamb W and b have other coefficients. */
+TEST(CpuBackend, UpdatesAlikeWithAndWithoutMeasuring) {
+  for (const Case &c : cases) {
+    Session plain, measured;
+    plain.open(c, 2);
+    measured.open(c, 2);
+    for (int64_t number = 1; number <= 3; number++) {
+      const struct plan_step step = plain.step(number);
+      OK(backend_cpu.run(plain.program, plain.plan->train, &step, 1));
+      const struct plan_step same = measured.step(number);
+      OK(backend_cpu.run(measured.program, measured.plan->train_with_statistics, &same, 1));
+    }
+    for (int buffer : {plain.at.parameters, plain.at.moment1, plain.at.moment2})
+      if (buffer != PLAN_NONE) {
+        EXPECT_EQ(plain.values(buffer), measured.values(buffer)) << c.name;
+      }
   }
 }
 

@@ -204,6 +204,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Difference{"class_weights", [](Job &job) { job.options.balance_classes = true; }, true},
                     Difference{"label_smoothing", [](Job &job) { job.options.label_smoothing = 0.1; }, true},
                     Difference{"warmup_steps", [](Job &job) { job.options.schedule.warmup_steps = 3; }, true},
+                    Difference{"warmup_epochs", [](Job &job) { job.options.schedule.warmup_epochs = 1.5; }, true},
                     Difference{"schedule", [](Job &job) { job.options.schedule.kind = DESCENT_SCHEDULE_COSINE; }, true},
                     Difference{"validation", [](Job &job) { job.held_out.y[0] = 2 - job.held_out.y[0]; }, true},
                     Difference{"fusion", [](Job &job) { job.options.gpu.fusion = DESCENT_FUSION_OFF; }, true},

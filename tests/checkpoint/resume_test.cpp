@@ -22,8 +22,10 @@ static Job job_of(const Case &c) {
   job.options.optimizer.kind = c.optimizer;
   job.options.optimizer.learning_rate =
       c.optimizer == DESCENT_OPTIMIZER_GD || c.optimizer == DESCENT_OPTIMIZER_SGD ? 0.3 : 0.02;
-  job.options.optimizer.momentum =
-      c.optimizer == DESCENT_OPTIMIZER_SGD || c.optimizer == DESCENT_OPTIMIZER_RMSPROP ? 0.9 : 0;
+  const bool has_momentum = c.optimizer == DESCENT_OPTIMIZER_SGD || c.optimizer == DESCENT_OPTIMIZER_RMSPROP ||
+                            c.optimizer == DESCENT_OPTIMIZER_LARS;
+  job.options.optimizer.momentum = has_momentum ? 0.9 : 0;
+  job.options.optimizer.trust_coefficient = 0.02;
   job.options.optimizer.nesterov = c.optimizer == DESCENT_OPTIMIZER_SGD;
   job.options.optimizer.weight_decay = 0.01;
   job.options.optimizer.clip_norm = 1;
@@ -64,7 +66,7 @@ TEST_P(Resume, FromEveryStepEndsWithTheSameBits) {
 static std::vector<Case> all_cases() {
   std::vector<Case> cases;
   for (int o = 0; o < N_OPTIMIZERS; o++)
-    for (int s = DESCENT_SCHEDULE_CONSTANT; s <= DESCENT_SCHEDULE_PLATEAU; s++)
+    for (int s = DESCENT_SCHEDULE_CONSTANT; s <= DESCENT_SCHEDULE_POLYNOMIAL; s++)
       for (double dropout : {0.0, 0.3})
         for (int threads : {1, 2})
           cases.push_back({static_cast<descent_optimizer>(o), static_cast<descent_schedule>(s), dropout, threads});
@@ -106,6 +108,13 @@ INSTANTIATE_TEST_SUITE_P(
                             [](Job &job) {
                               job.options.early_stopping.patience = 2;
                               job.options.optimizer.learning_rate = 0.5;
+                            }},
+                    Variant{"warmup_epochs",
+                            [](Job &job) {
+                              job.options.schedule.kind = DESCENT_SCHEDULE_POLYNOMIAL;
+                              job.options.schedule.warmup_steps = 0;
+                              job.options.schedule.warmup_epochs = 2.5;
+                              job.options.schedule.minimum = 0.001;
                             }},
                     Variant{"full_batch", [](Job &job) { job.options.batch_size = 0; }},
                     Variant{"regression",

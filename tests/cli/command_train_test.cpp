@@ -73,6 +73,8 @@ TEST(Train, CallsOptionsByTheirMembers) {
   const Result diverged = folder.run(quick + Arguments{"--lr", "1e30"});
   expect_contains(diverged.err, "; try 1e+29, clip_norm 1 or a warm-up; ");
   expect_contains(folder.run(quick + Arguments{"--schedule", "cosine:1"}).err, "descent train: schedule minimum 1:");
+  expect_contains(folder.run(quick + Arguments{"--warmup-steps", "2", "--warmup-epochs", "1"}).err,
+                  "descent train: warmup_epochs 1: cannot be combined with warmup_steps 2; use one of them");
 }
 
 TEST(Train, TakesEverySpellingOfAnOption) {

@@ -73,6 +73,7 @@ struct World {
   descent_dataset *made_data = nullptr, *made_second = nullptr, *freed_data = nullptr;
   descent_trainer *made_trainer = nullptr, *freed_trainer = nullptr;
   descent_predictor *predictor = nullptr, *made_predictor = nullptr, *freed_predictor = nullptr;
+  descent_communicator *communicator = nullptr, *made_communicator = nullptr, *freed_communicator = nullptr;
   descent_preprocessing preprocessing = descent_preprocessing_default();
   std::vector<char> model = std::vector<char>(1 << 16);
   size_t bytes = 0;
@@ -120,6 +121,9 @@ struct World {
     for (descent_predictor **made : {&predictor, &freed_predictor})
       EXPECT_EQ(descent_predictor_create(network.get(), device.get(), 4, made), DESCENT_OK) << descent_last_error();
     descent_predictor_free(freed_predictor);
+    for (descent_communicator **made : {&communicator, &freed_communicator})
+      EXPECT_EQ(descent_communicator_open("single", 1, made), DESCENT_OK) << descent_last_error();
+    descent_communicator_close(freed_communicator);
   }
   ~World() {
     descent_source_close(&file);
@@ -131,6 +135,8 @@ struct World {
     descent_dataset_free(made_data);
     descent_dataset_free(made_second);
     descent_device_close(made_device);
+    descent_communicator_close(communicator);
+    descent_communicator_close(made_communicator);
   }
   descent_trainer *train(descent_network *of) {
     descent_trainer *made = nullptr;
@@ -147,6 +153,7 @@ void *freed(World &w, descent_network *) { return w.freed_network; }
 void *freed(World &w, descent_dataset *) { return w.freed_data; }
 void *freed(World &w, descent_trainer *) { return w.freed_trainer; }
 void *freed(World &w, descent_predictor *) { return w.freed_predictor; }
+void *freed(World &w, descent_communicator *) { return w.freed_communicator; }
 
 descent_device *gpu() {
   static const Device made = open_device("cuda", 1);
@@ -184,6 +191,8 @@ template <class T>
 struct is_handle : std::false_type {};
 template <>
 struct is_handle<descent_device> : std::true_type {};
+template <>
+struct is_handle<descent_communicator> : std::true_type {};
 template <>
 struct is_handle<descent_network> : std::true_type {};
 template <>
@@ -279,6 +288,7 @@ Case make_case(R (*function)(P...), Make make) {
 #define TRAINED w.trained.get()
 #define DATA w.data.get()
 #define DEVICE w.device.get()
+#define RANKS w.communicator
 #define TRAINER w.trainer.get()
 #define TERM_CASES(type, PREFIX, MAP)                                        \
   CASE(descent_##type##_name, descent_##type(0)),                            \
@@ -302,6 +312,17 @@ const std::map<std::string, Case> &cases() {
       OPTIONS_CASE(descent_preprocessing, preprocessing),
       CASE(descent_train_options_set, &w.options, "weight_decay", "0.1"),
       OPTIONS_CASE(descent_array, X),
+      // ranks
+      CASE(descent_communicator_open, "single", 1, &w.made_communicator),
+      CASE(descent_communicator_close, may_be_null(RANKS)),
+      CASE(descent_communicator_rank, RANKS),
+      CASE(descent_communicator_size, RANKS),
+      CASE(descent_communicator_local_rank, RANKS),
+      CASE(descent_communicator_local_size, RANKS),
+      CASE(descent_communicator_host, RANKS, 0),
+      CASE(descent_communicator_threads, RANKS),
+      CASE(descent_communicator_gather, RANKS, w.values, sizeof w.values[0], w.counts),
+      CASE(descent_communicator_abort, RANKS, 1),
       // devices
       CASE(descent_device_open, "cpu", 1, &w.made_device),
       CASE(descent_device_close, may_be_null(DEVICE)),

@@ -25,6 +25,7 @@ RULES = {
     "checkpoint": ["public", "checkpoint/", "backend/", "plan/", "data/", "model/", "core/"],
     "train": ["public", "train/", "checkpoint/", "backend/", "plan/", "data/", "model/", "core/"],
     "verify": ["public", "verify/", "train/", "backend/", "plan/", "data/", "model/", "core/"],
+    "mpi": ["core/transport.h", "core/clock.h"],
     "versions": ["public"],
     "report": ["public", "report/", "core/clock.h", "core/printable.h"],
     "cli": ["public", "cli/", "report/", "core/clock.h", "core/replace.h"],

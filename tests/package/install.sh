@@ -8,3 +8,8 @@ find "$3" -name '*.so' -o -name '*.a' -o -name '*.pc' -o -name descentConfig.cma
 for name in libdescent.so libdescent.a descent.pc descentConfig.cmake descent.h; do
   [ -n "$(find "$3" -name "$name")" ] || { echo "not installed: $name" && exit 1; }
 done
+# The modules that were built are beside the library, where they are looked for.
+for name in libdescent_cuda.so libdescent_mpi.so; do
+  [ ! -e "$2/lib/$name" ] || [ -e "$(dirname "$(find "$3" -name libdescent.so)")/$name" ] ||
+    { echo "not installed beside the library: $name" && exit 1; }
+done

@@ -150,12 +150,13 @@ Access access_of(const plan_op &op, const plan &plan, int64_t n_parameters, int6
       const plan_update &u = op.update;
       const bool has_trust = update_has_trust_ratio(update_rule_of(&u));
       EXPECT_EQ(u.n, n_parameters);
+      const bool has_trust = update_has_trust_ratio(update_rule_of(&u));
       return {{{u.parameters, n_parameters},
                {u.gradients, n_parameters},
                {u.scalars, SCALAR_SLOTS},
                {u.moment1, n_parameters, false},
                {u.moment2, n_parameters, false},
-               {has_trust ? u.layer_statistics : static_cast<int>(PLAN_NONE), layers * LAYER_SLOTS, false}},
+                {has_trust ? u.layer_statistics : static_cast<int>(PLAN_NONE), layers * LAYER_SLOTS, false}},
               {{u.parameters, n_parameters},
                {u.moment1, n_parameters, false},
                {u.moment2, n_parameters, false},
@@ -308,7 +309,7 @@ TEST(Plan, OperationsOfMicroBatchesHaveTheirBuffersAndReadOnlyWhatIsThere) {
       }
 }
 
-/* What a rank sends is of no account here. */
+/* Of this many ranks, which exchange nothing here. */
 descent_communicator make_communicator(transport *transport, int size) {
   transport->size = size;
   descent_communicator communicator{};
@@ -355,7 +356,11 @@ TEST(Plan, MicroBatchesTakeThePlaceOfTheStepAndKeepOneSumForEachLevelOfTheTree) 
             i >= made.micro_batch_with_statistics.first &&
             i < made.micro_batch_with_statistics.first + made.micro_batch_with_statistics.count;
         if (op.kind == OP_COMBINE) {
+          double flops, bytes;
+          plan_op_cost(&made, &op, 8, &flops, &bytes);
           EXPECT_EQ(op.combine.levels, c.levels);
+          EXPECT_EQ(flops, static_cast<double>(network->n_parameters));
+          EXPECT_EQ(bytes, 12 * static_cast<double>(network->n_parameters)); /* two operands and a sum */
         }
         if (op.kind == OP_STATISTICS) {
           EXPECT_TRUE(with_statistics && op.statistics.active != PLAN_NONE);
@@ -501,6 +506,36 @@ TEST(Plan, OnlyTheStepWithStatisticsMeasuresTheUpdate) {
       }
 }
 
+TEST(Plan, TakesTrustRatiosFromWhatTheUpdateReads) {
+  auto network = make_network(shapes[1]);
+  for (const descent_train_options &options : option_table()) {
+    const bool has_trust =
+        options.optimizer.kind == DESCENT_OPTIMIZER_LARS || options.optimizer.kind == DESCENT_OPTIMIZER_LAMB;
+    Plan p;
+    ASSERT_EQ(plan_build(network.get(), &options, 8, &p.plan, &p.at), DESCENT_OK);
+    for (plan_range range : {p.plan->update, p.plan->update_with_statistics}) {
+      EXPECT_EQ(kinds_of(*p.plan, range), has_trust ? "ntum" : "num");
+      if (!has_trust) continue;
+      const plan_op &trust = p.plan->ops[range.first + 1], &update = p.plan->ops[range.first + 2];
+      for (const plan_update &u : {trust.update, update.update}) {
+        EXPECT_EQ(u.parameters, p.at.parameters);
+        EXPECT_EQ(u.gradients, p.at.gradients);
+        EXPECT_EQ(u.moment1, p.at.moment1);
+        EXPECT_EQ(u.moment2, p.at.moment2);
+        EXPECT_EQ(u.optimizer, options.optimizer.kind);
+        EXPECT_EQ(u.trust_coefficient, options.optimizer.trust_coefficient);
+        EXPECT_EQ(u.epsilon, options.optimizer.epsilon);
+      }
+      double flops, bytes;
+      plan_op_cost(p.plan, &trust, 8, &flops, &bytes);
+      const bool is_lamb = options.optimizer.kind == DESCENT_OPTIMIZER_LAMB;
+      const double n = static_cast<double>(network->n_parameters);
+      EXPECT_EQ(bytes, (is_lamb ? 4 : 2) * n * 4); /* w and gradients; both moments */
+      EXPECT_GE(flops, 4 * n);
+    }
+  }
+}
+
 TEST(Plan, HoldsOnlyTheMomentsThatTheOptimizerUses) {
   const struct {
     descent_optimizer optimizer;
@@ -510,7 +545,8 @@ TEST(Plan, HoldsOnlyTheMomentsThatTheOptimizerUses) {
       {DESCENT_OPTIMIZER_GD, 0.9, false, false},    {DESCENT_OPTIMIZER_SGD, 0, false, false},
       {DESCENT_OPTIMIZER_SGD, 0.9, true, false},    {DESCENT_OPTIMIZER_RMSPROP, 0, false, true},
       {DESCENT_OPTIMIZER_RMSPROP, 0.9, true, true}, {DESCENT_OPTIMIZER_ADAM, 0, true, true},
-      {DESCENT_OPTIMIZER_ADAMW, 0, true, true},
+      {DESCENT_OPTIMIZER_ADAMW, 0, true, true},     {DESCENT_OPTIMIZER_LARS, 0, true, false},
+      {DESCENT_OPTIMIZER_LARS, 0.9, true, false},   {DESCENT_OPTIMIZER_LAMB, 0.9, true, true},
   };
   auto network = make_network(shapes[1]);
   for (const auto &c : cases) {

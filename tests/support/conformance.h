@@ -100,9 +100,11 @@ class OneOp {
     for (const auto &slot : given) content[slot.first] = slot.second;
     return state("scalars", PLAN_F64, content);
   }
-  int layer_statistics(int layers) {
+  /* The statistics, all sentinels but the trust ratios, if they are given. */
+  int layer_statistics(int layers, const std::vector<double> &trust = {}) {
     std::vector<double> content(static_cast<size_t>(layers * LAYER_SLOTS));
     for (size_t i = 0; i < content.size(); i++) content[i] = sentinel(i);
+    for (size_t l = 0; l < trust.size(); l++) content[l * LAYER_SLOTS + LAYER_TRUST] = trust[l];
     return add("layer_statistics", PLAN_STATE, PLAN_F64, layers, LAYER_SLOTS, content);
   }
 

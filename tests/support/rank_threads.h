@@ -64,10 +64,16 @@ class RankThreads {
     made->base.size = made->base.local_size = size_;
     std::snprintf(made->base.host, sizeof made->base.host, "node%d", rank / 2);
     made->base.exchange = exchange;
-    made->base.abort = [](transport *base, int code) { reinterpret_cast<Transport *>(base)->all->aborted_ = code; };
+    made->base.abort = [](transport *base, int code) { reinterpret_cast<Transport *>(base)->all->end(code); };
     made->base.close = [](transport *base, bool) { delete reinterpret_cast<Transport *>(base); };
     made->all = this;
     return &made->base;
+  }
+
+  void end(int code) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    aborted_ = code;
+    arrived_.notify_all();
   }
 
   /* What has to happen to `rank` now. */
@@ -110,6 +116,10 @@ class RankThreads {
     for (;;) {
       bool progress = false;
       *silent = -1;
+      if (aborted_ >= 0) {
+        std::snprintf(reason, size, "ended with exit code %d", aborted_.load());
+        return false;
+      }
       for (size_t i = 0; i < done.size(); i++) {
         if (done[i]) continue;
         auto &queue = queues_[{messages[i].peer, rank}];

@@ -383,6 +383,13 @@ TEST(Refusals, EveryOptionOutOfRangeIsNamedWithItsValue) {
       {"epochs 9223372036854775807 of", [](descent_train_options *o) { o->epochs = INT64_MAX; }},
       {"patience -1:", [](descent_train_options *o) { o->early_stopping.patience = -1; }},
       {"warmup_steps -1:", [](descent_train_options *o) { o->schedule.warmup_steps = -1; }},
+      {"warmup_epochs -0.5: must be a number of at least 0",
+       [](descent_train_options *o) { o->schedule.warmup_epochs = -0.5; }},
+      {"warmup_epochs nan:", [](descent_train_options *o) { o->schedule.warmup_epochs = NAN; }},
+      {"warmup_epochs 0.5: cannot be combined with warmup_steps 3; use one of them",
+       [](descent_train_options *o) { o->schedule.warmup_epochs = 0.5, o->schedule.warmup_steps = 3; }},
+      {"schedule power 0:", [](descent_train_options *o) { o->schedule.power = 0; }},
+      {"schedule power inf:", [](descent_train_options *o) { o->schedule.power = INFINITY; }},
       {"nesterov", [](descent_train_options *o) { o->optimizer.nesterov = true; }},
       {"class_weights[1] -2:", [](descent_train_options *o) { o->class_weights = weights; }},
       {"balance_classes",
@@ -516,15 +523,19 @@ TEST(Refusals, TrainersByHandWantABatchAndNoEpochs) {
     int64_t batch_size, max_batch;
     descent_schedule schedule;
     bool balance;
-  } cases[] = {{"max_batch 0", 0, 0, DESCENT_SCHEDULE_CONSTANT, false},
-               {"max_batch -3", 8, -3, DESCENT_SCHEDULE_CONSTANT, false},
-               {"schedule cosine", 8, 0, DESCENT_SCHEDULE_COSINE, false},
-               {"balance_classes", 8, 0, DESCENT_SCHEDULE_CONSTANT, true}};
+    double warmup_epochs;
+  } cases[] = {{"max_batch 0", 0, 0, DESCENT_SCHEDULE_CONSTANT, false, 0},
+               {"max_batch -3", 8, -3, DESCENT_SCHEDULE_CONSTANT, false, 0},
+               {"schedule cosine", 8, 0, DESCENT_SCHEDULE_COSINE, false, 0},
+               {"schedule polynomial", 8, 0, DESCENT_SCHEDULE_POLYNOMIAL, false, 0},
+               {"warmup_epochs 2.5: not available for steps by hand", 8, 0, DESCENT_SCHEDULE_CONSTANT, false, 2.5},
+               {"balance_classes", 8, 0, DESCENT_SCHEDULE_CONSTANT, true, 0}};
   for (const auto &c : cases) {
     descent_train_options options = descent_train_options_default();
     options.batch_size = c.batch_size;
     options.schedule.kind = c.schedule;
     options.balance_classes = c.balance;
+    options.schedule.warmup_epochs = c.warmup_epochs;
     descent_trainer *made = nullptr;
     EXPECT_EQ(descent_trainer_create(network.get(), device.get(), &options, c.max_batch, &made),
               DESCENT_ERROR_ARGUMENT);

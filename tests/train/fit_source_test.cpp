@@ -249,12 +249,12 @@ TEST(FitSource, StopsEarlyAsFitDoes) {
 
 TEST(FitSource, TakesEverySchedule) {
   for (const descent_schedule kind : {DESCENT_SCHEDULE_CONSTANT, DESCENT_SCHEDULE_STEP, DESCENT_SCHEDULE_EXPONENTIAL,
-                                      DESCENT_SCHEDULE_COSINE, DESCENT_SCHEDULE_PLATEAU}) {
+                                      DESCENT_SCHEDULE_COSINE, DESCENT_SCHEDULE_PLATEAU, DESCENT_SCHEDULE_POLYNOMIAL}) {
     SCOPED_TRACE(descent_schedule_name(kind));
     Job job = small_job();
     job.options.schedule.kind = kind;
     job.options.schedule.every = 1;
-    job.options.schedule.warmup_steps = 3;
+    job.options.schedule.warmup_epochs = 0.75;
     RowSource rows(job.rows);
     expect_same_end(job.run(), through_source(job, &rows, true).run());
   }
@@ -503,6 +503,10 @@ TEST(FitSource, RefusesWhatItCannotDo) {
        [](Source *s, Options *o) { s->rows_per_epoch = 0, o->batch_size = 0; }},
       {"schedule cosine: needs the source's rows_per_epoch",
        [](Source *s, Options *o) { s->rows_per_epoch = 0, o->schedule.kind = DESCENT_SCHEDULE_COSINE; }},
+      {"schedule polynomial: needs the source's rows_per_epoch",
+       [](Source *s, Options *o) { s->rows_per_epoch = 0, o->schedule.kind = DESCENT_SCHEDULE_POLYNOMIAL; }},
+      {"warmup_epochs: needs the source's rows_per_epoch",
+       [](Source *s, Options *o) { s->rows_per_epoch = 0, o->schedule.warmup_epochs = 2; }},
       {"keep_every_epochs: needs the source's rows_per_epoch",
        [](Source *s, Options *o) { s->rows_per_epoch = 0, o->checkpoint.keep_every_epochs = 1; }},
       {"the source: next is NULL", [](Source *s, Options *) { s->next = nullptr; }},

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 
 #include "erring.h"
 #include "training.h"
@@ -55,8 +56,10 @@ struct Outcome {
   std::vector<descent_layer_health> health; /* of the last epoch */
 };
 
-Outcome train(const Network &network, const Dataset &data, descent_train_options options, const char *name,
-              int threads = 2) {
+using Fit = std::function<descent_status(descent_network *, descent_device *, const descent_train_options *,
+                                         descent_fit_result *)>;
+
+Outcome train(const Network &network, descent_train_options options, const Fit &fit, const char *name = "cpu") {
   Outcome outcome;
   descent_fit_result result{};
   options.callbacks.user = &outcome;
@@ -64,12 +67,17 @@ Outcome train(const Network &network, const Dataset &data, descent_train_options
     static_cast<Outcome *>(user)->health.assign(info->health, info->health + info->layers);
     return 0;
   };
-  const Device device = open_device(name, threads);
-  EXPECT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, &result), DESCENT_OK)
-      << descent_last_error();
+  const Device device = open_device(name);
+  EXPECT_EQ(fit(network.get(), device.get(), &options, &result), DESCENT_OK) << descent_last_error();
   outcome.parameters = parameters_of(network);
   outcome.loss = result.train_loss;
   return outcome;
+}
+
+Outcome train(const Network &network, const Dataset &data, const descent_train_options &options, const char *name) {
+  const Fit fit = [&](descent_network *n, descent_device *device, const descent_train_options *o,
+                      descent_fit_result *result) { return descent_fit(n, device, data.get(), nullptr, o, result); };
+  return train(network, options, fit, name);
 }
 
 struct Whole {
@@ -135,6 +143,31 @@ TEST(MicroBatches, RowsOfWeight0DoNotCount) {
   }
 }
 
+/* The rows of a view have their weights, not those of the rows before them in the file. */
+TEST(MicroBatches, RowsOfASplitHaveTheirWeights) {
+  Rows rows = whole_rows(128, 5, 4, 3);
+  rows.weights.assign(128, 7);
+  const auto split = [&](const Dataset &all) {
+    descent_dataset *kept = nullptr, *held_out = nullptr;
+    EXPECT_EQ(descent_dataset_split(all.get(), 0.5, 3, &kept, &held_out), DESCENT_OK);
+    descent_dataset_free(held_out);
+    return Dataset(kept, descent_dataset_free);
+  };
+  const Dataset all = rows.dataset(), view = split(all);
+  ASSERT_EQ(descent_dataset_rows(view.get()), 64);
+  for (int64_t r = 0; r < 64; r++)
+    rows.weights[static_cast<size_t>(dataset_source_row(view.get(), r))] = r % 4 == 3 ? 3 : r % 4 == 0 ? 1 : 0;
+  const Dataset weighted = rows.dataset(), data = split(weighted);
+  for (const char *name : devices) {
+    const Outcome whole = train(whole_network({5, 8, 4}), data, whole_options(64, 1, 1), name);
+    for (int64_t M : {2, 5, 8}) {
+      const Outcome cut = train(whole_network({5, 8, 4}), data, whole_options(64, 1, M), name);
+      EXPECT_EQ(cut.parameters, whole.parameters) << name << " " << M;
+      EXPECT_EQ(cut.loss, whole.loss) << name << " " << M;
+    }
+  }
+}
+
 /* The mean is joined from those of the parts: each double is rounded a few times for each part. */
 TEST(MicroBatches, HealthIsThatOfTheWholeStep) {
   const Rows rows = whole_rows(64, 5, 4, 4);
@@ -165,6 +198,24 @@ TEST(MicroBatches, HealthIsThatOfTheWholeStep) {
     }
 }
 
+/* The first step makes all units of the hidden layer negative: an epoch's marks are not those of the one before. */
+TEST(MicroBatches, UnitsThatHaveDiedAreDead) {
+  Rows rows = whole_rows(64, 5, 1, 6);
+  for (float &y : rows.y) y = -4000;
+  const Dataset data = rows.dataset();
+  for (const char *name : devices)
+    for (int64_t M : {1, 4})
+      for (int64_t epochs : {1, 2}) {
+        const Network network = whole_network({5, 8, 1});
+        const network_layer &hidden = network->layers[0], &output = network->layers[1];
+        std::fill_n(network->parameters + hidden.at.b, hidden.n_out, 100.0F);
+        std::fill_n(network->parameters + output.at.W, output.n_in, 1.0F);
+        const Outcome outcome = train(network, data, whole_options(64, epochs, M), name);
+        ASSERT_EQ(outcome.health.size(), 2U);
+        EXPECT_EQ(outcome.health[0].dead_fraction, epochs == 1 ? 0 : 1) << name << " " << M;
+      }
+}
+
 /* A source of rows in their order. */
 struct Stream {
   const Rows *rows;
@@ -185,13 +236,11 @@ Outcome train_on_source(const Rows &rows, int64_t micro_batches) {
     s->next += n;
     return n;
   };
-  const descent_train_options options = whole_options(64, 1, micro_batches);
-  const Network network = whole_network({5, 4});
-  const Device device = open_device("cpu");
-  descent_fit_result result{};
-  EXPECT_EQ(descent_fit_source(network.get(), device.get(), &source, nullptr, &options, &result), DESCENT_OK)
-      << descent_last_error();
-  return {parameters_of(network), result.train_loss, {}};
+  return train(whole_network({5, 4}), whole_options(64, 1, micro_batches),
+               [&](descent_network *network, descent_device *device, const descent_train_options *options,
+                   descent_fit_result *result) {
+                 return descent_fit_source(network, device, &source, nullptr, options, result);
+               });
 }
 
 TEST(MicroBatches, RowsOfASourceHaveTheirWeights) {
@@ -203,6 +252,17 @@ TEST(MicroBatches, RowsOfASourceHaveTheirWeights) {
     EXPECT_EQ(cut.parameters, whole.parameters) << M;
     EXPECT_EQ(cut.loss, whole.loss) << M;
   }
+}
+
+/* The only step of an epoch, with statistics, has 4 rows: most parts, the first among them, have none. */
+TEST(MicroBatches, HealthLeavesOutPartsWithoutRows) {
+  Rows rows = whole_rows(4, 5, 4, 5);
+  rows.weights.assign(4, 1);
+  const Outcome whole = train_on_source(rows, 1), cut = train_on_source(rows, 32);
+  EXPECT_EQ(cut.parameters, whole.parameters);
+  ASSERT_EQ(cut.health.size(), 1U);
+  EXPECT_NEAR(cut.health[0].activation_mean, whole.health[0].activation_mean, 1e-14);
+  EXPECT_NEAR(cut.health[0].activation_std, whole.health[0].activation_std, 1e-14);
 }
 
 /* ---- any numbers: within what rounding explains ---- */

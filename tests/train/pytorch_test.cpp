@@ -1,4 +1,5 @@
-// Trainings recorded from PyTorch in float64 (record_pytorch.py), step by step, on the exact and the float32 backend.
+// Trainings recorded from PyTorch and timm in float64 (record_pytorch.py, record_timm.py), step by step, on the exact and
+// the float32 backends.
 //
 // How far may a training drift from the recorded one? The bounds of each operation (verify/bounds.h) say how far one
 // execution of it may be from the exact one; how such errors grow over the steps depends on the training. So the exact
@@ -48,7 +49,7 @@ struct Recording {
 
 const cJSON *Member(const cJSON *object, const char *name) {
   const cJSON *member = cJSON_GetObjectItemCaseSensitive(object, name);
-  if (!member) throw std::runtime_error(std::string("pytorch.json: no ") + name);
+  if (!member) throw std::runtime_error(std::string("the recording has no ") + name);
   return member;
 }
 
@@ -71,6 +72,7 @@ descent_train_options ParseOptions(const cJSON *object) {
       {"weight_decay", &o.optimizer.weight_decay},
       {"l2", &o.optimizer.l2},
       {"clip_norm", &o.optimizer.clip_norm},
+      {"trust_coefficient", &o.optimizer.trust_coefficient},
       {"label_smoothing", &o.label_smoothing},
       {"schedule_gamma", &o.schedule.gamma},
       {"schedule_minimum", &o.schedule.minimum},
@@ -119,16 +121,23 @@ Case ParseCase(const cJSON *object, int64_t inputs) {
   return c;
 }
 
-Recording ReadRecording() {
-  std::ifstream stream(source_file("tests/fixtures/pytorch.json"));
+// Adds the cases of one file; the data, which are the same for all files, are in one of them.
+void ReadFile(const char *name, Recording *recording) {
+  std::ifstream stream(source_file(name));
   const std::string text{std::istreambuf_iterator<char>(stream), {}};
   const std::unique_ptr<cJSON, void (*)(cJSON *)> json(cJSON_Parse(text.c_str()), cJSON_Delete);
-  if (!json) throw std::runtime_error("tests/fixtures/pytorch.json: missing or not JSON");
-  Recording recording;
+  if (!json) throw std::runtime_error(std::string(name) + ": missing or not JSON");
   const cJSON *item;
-  cJSON_ArrayForEach(item, Member(json.get(), "data")) recording.data[item->string] = Numbers<float>(item);
+  cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(json.get(), "data")) recording->data[item->string] =
+      Numbers<float>(item);
   const int64_t inputs = static_cast<int64_t>(Member(json.get(), "inputs")->valuedouble);
-  cJSON_ArrayForEach(item, Member(json.get(), "cases")) recording.cases.push_back(ParseCase(item, inputs));
+  cJSON_ArrayForEach(item, Member(json.get(), "cases")) recording->cases.push_back(ParseCase(item, inputs));
+}
+
+Recording ReadRecording() {
+  Recording recording;
+  ReadFile("tests/fixtures/pytorch.json", &recording);
+  ReadFile("tests/fixtures/timm.json", &recording);
   return recording;
 }
 
@@ -382,7 +391,8 @@ TEST_P(PyTorch, IsFollowedByTheTrainer) {
 // PyTorch multiplies its way from step to step: with at most 4 roundings in each of n steps, and ours of at most 8 in
 // all, the two differ by at most (4 n + 8) 2^-53 of the rate at the start.
 TEST_P(PyTorch, HasTheSameLearningRates) {
-  const descent_train_options options = OptionsOf(case_);
+  descent_train_options options = OptionsOf(case_);
+  options.epochs = 1; /* all steps are one epoch's, for the schedule that counts them */
   const int64_t steps = static_cast<int64_t>(case_.batches.size());
   const int64_t rows = static_cast<int64_t>(Data("weights").size());
   const double slack = (4 * static_cast<double>(steps) + 8) * 0x1p-53 * options.optimizer.learning_rate;

@@ -466,6 +466,30 @@ TEST(Train, PlateauAndStepSchedulesChangeTheRateBetweenEpochs) {
   }
 }
 
+/* 3 epochs of 3 steps, of which the first 5 warm up and the other 4 fall to the minimum: exact in binary. */
+TEST(Train, PolynomialFollowsTheStepsOfItsEpochs) {
+  const Rows rows = make_rows(40, 4, 1, 2, 13);
+  const Dataset data = rows.dataset();
+  const Device device = open_device("cpu");
+  const Network network = make_network({4, 6, 1}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+  descent_train_options options = descent_train_options_default();
+  options.batch_size = 16;
+  options.epochs = 3;
+  options.optimizer.learning_rate = 0.5;
+  options.schedule.kind = DESCENT_SCHEDULE_POLYNOMIAL;
+  options.schedule.minimum = 0.125;
+  options.schedule.power = 1;
+  options.schedule.warmup_epochs = 1.6;
+  const double expected[] = {0.5 * (1. / 5), 0.5 * (2. / 5), 0.5 * (3. / 5), 0.5 * (4. / 5), 0.5, 0.5,
+                             0.40625,        0.3125,         0.21875};
+  std::vector<double> rates;
+  Callbacks callbacks;
+  callbacks.step = [&](const descent_step_info &info) { return rates.push_back(info.learning_rate), 0; };
+  callbacks.attach(&options);
+  fit(network, device, data, nullptr, options);
+  EXPECT_EQ(rates, std::vector<double>(std::begin(expected), std::end(expected)));
+}
+
 TEST(Train, LearnsBreastCancerWithTheDefaults) {
   descent_dataset_options read = descent_dataset_options_default();
   read.target = "diagnosis";

@@ -85,6 +85,25 @@ const Case cases[] = {
        o->optimizer.kind = DESCENT_OPTIMIZER_SGD;
        o->optimizer.momentum = 0.9;
      }},
+    {"lars_tanh_classes",
+     {8, 16, 5},
+     DESCENT_ACTIVATION_TANH,
+     DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY,
+     [](descent_train_options *o) {
+       o->optimizer.kind = DESCENT_OPTIMIZER_LARS;
+       o->optimizer.learning_rate = 0.05;
+       o->optimizer.trust_coefficient = 0.1;
+       o->optimizer.momentum = 0.9;
+       o->optimizer.weight_decay = 0.01;
+     }},
+    {"lamb_gelu_regression",
+     {8, 16, 4},
+     DESCENT_ACTIVATION_GELU,
+     DESCENT_LOSS_MEAN_SQUARED_ERROR,
+     [](descent_train_options *o) {
+       o->optimizer.kind = DESCENT_OPTIMIZER_LAMB;
+       o->optimizer.weight_decay = 0.01;
+     }},
 };
 
 /* The parameters before the first step and after each, on the candidate or, where it is NULL, on the machine. */

@@ -278,4 +278,98 @@ TEST(Update, a_reference_that_breaks_the_rule_by_a_few_roundings_is_found) {
     }
 }
 
+/* What a wrong implementation of lars or lamb would compute, by other arguments of the right one. */
+struct Mistake {
+  const char *name;
+  void (*make)(plan_update *u, plan_step *step, parameter_segment *at);
+};
+const Mistake mistakes[] = {
+    {"no weight decay", [](plan_update *u, plan_step *, parameter_segment *) { u->weight_decay = 0; }},
+    {"no l2", [](plan_update *u, plan_step *, parameter_segment *) { u->l2 = 0; }},
+    {"another rule", [](plan_update *u, plan_step *, parameter_segment *) { u->optimizer = DESCENT_OPTIMIZER_ADAM; }},
+    {"the bias correction of the next step",
+     [](plan_update *, plan_step *step, parameter_segment *) { step->number++; }},
+    {"b as a part of W", [](plan_update *, plan_step *, parameter_segment *at) { at->b = at->end; }},
+    {"W as a part of b", [](plan_update *, plan_step *, parameter_segment *at) { at->b -= 16; }},
+    {"another trust coefficient", [](plan_update *u, plan_step *, parameter_segment *) { u->trust_coefficient *= 2; }},
+};
+
+/* A layer of 32 values of W and 16 of b. */
+OneOp trusting(plan_op_kind kind, descent_optimizer optimizer) {
+  Random random;
+  OneOp one(1, 1);
+  const int64_t n = 48;
+  plan_update u{};
+  u.parameters = one.state("parameters", PLAN_F32, random.uniform(n, -1, 1));
+  u.gradients = one.state("gradients", PLAN_F32, random.uniform(n, -1, 1));
+  u.moment1 = one.state("moment1", PLAN_F32, random.uniform(n, -1, 1));
+  const bool is_lamb = optimizer == DESCENT_OPTIMIZER_LAMB;
+  u.moment2 = is_lamb ? one.state("moment2", PLAN_F32, random.uniform(n, 0, 1)) : static_cast<int>(PLAN_NONE);
+  u.scalars = one.scalars({{SCALAR_CLIP, 0.5}, {SCALAR_BAD_STEP, 0}});
+  u.layer_statistics = one.layer_statistics(1, {0.37});
+  u.n = n, u.optimizer = optimizer, u.trust_coefficient = 0.001;
+  u.momentum = 0.9, u.beta1 = 0.9, u.beta2 = 0.999, u.epsilon = 1e-8, u.weight_decay = 0.1, u.l2 = 0.01;
+  one.op(kind, 0).update = u;
+  one.step.number = 3;
+  one.segment(parameter_segment{0, 32, 0, 48});
+  return one;
+}
+
+/* The status of the bounds after a reference that makes the mistake. */
+descent_status status_after(const Mistake *mistake, plan_op_kind kind, descent_optimizer optimizer) {
+  OneOp one = trusting(kind, optimizer);
+  conformance::Session exact({"reference", &backend_reference, 1, {}}, one);
+  one.fill(exact.backend, exact.program, one.contents());
+  const plan_update right = one.plan.ops[0].update;
+  const plan_step step = one.step;
+  const parameter_segment at = one.plan.segments[0];
+  double *inputs = bounds_update_inputs(exact.program, &one.plan.ops[0]);
+  EXPECT_NE(inputs, nullptr);
+  if (mistake) mistake->make(&one.plan.ops[0].update, &one.step, &one.plan.segments[0]);
+  if (one.plan.ops[0].update.optimizer != optimizer && kind == OP_TRUST_RATIO)
+    one.plan.ops[0].update.optimizer = /* which has a ratio */
+        optimizer == DESCENT_OPTIMIZER_LARS ? DESCENT_OPTIMIZER_LAMB : DESCENT_OPTIMIZER_LARS;
+  EXPECT_EQ(backend_reference.run(exact.program, plan_range{0, 1}, &one.step, 1), DESCENT_OK);
+  one.plan.ops[0].update = right, one.plan.segments[0] = at;
+  bounds within{};
+  const descent_status status = kind == OP_UPDATE
+                                    ? bounds_update(exact.program, &one.plan.ops[0], &step, inputs, &within)
+                                    : bounds_trust_ratio(exact.program, &one.plan.ops[0], &step, &within);
+  bounds_clear(&within);
+  free(inputs);
+  return status;
+}
+
+TEST(Update, mistakes_in_lars_and_lamb_are_found) {
+  for (plan_op_kind kind : {OP_UPDATE, OP_TRUST_RATIO})
+    for (descent_optimizer optimizer : {DESCENT_OPTIMIZER_LARS, DESCENT_OPTIMIZER_LAMB}) {
+      EXPECT_EQ(status_after(nullptr, kind, optimizer), DESCENT_OK) << descent_last_error();
+      for (const Mistake &mistake : mistakes) {
+        const bool is_lars = optimizer == DESCENT_OPTIMIZER_LARS, is_ratio = kind == OP_TRUST_RATIO;
+        const std::string name = mistake.name;
+        if (is_lars && name == "the bias correction of the next step") continue; /* it has none */
+        if (is_lars && name == "another rule") continue;                         /* others need another moment */
+        if (!(is_lars && is_ratio) && name == "another trust coefficient") continue;
+        EXPECT_EQ(status_after(&mistake, kind, optimizer), DESCENT_ERROR_INTERNAL)
+            << descent_optimizer_name(optimizer) << (is_ratio ? ", trust ratio: " : ", update: ") << name;
+      }
+    }
+}
+
+TEST(Update, trust_ratios_in_numbers) {
+  const struct {
+    update_rule rule;
+    double coefficient, decay, w, term, ratio;
+  } cases[] = {
+      {UPDATE_LARS, 0.5, 0, 3, 2, 0.75},   {UPDATE_LARS, 0.5, 0.25, 4, 3, 0.5},
+      {UPDATE_LARS, 0.5, 0.25, 4, 0, 2}, /* decay alone */
+      {UPDATE_LARS, 0.5, 0, 4, 0, 1},      {UPDATE_LARS, 0.5, 0.25, 0, 3, 1},
+      {UPDATE_LAMB, 0.5, 0.25, 4, 8, 0.5}, {UPDATE_LAMB, 0.5, 0.25, 4, 0, 1},
+      {UPDATE_LAMB, 0.5, 0.25, 0, 8, 1},   {UPDATE_LAMB, 0.5, 0, 1e30, 1e-30, static_cast<double>(FLT_MAX)},
+  };
+  for (const auto &c : cases)
+    EXPECT_EQ(formula_trust_ratio(c.rule, c.coefficient, c.decay, c.w, c.term), c.ratio) << c.w << " " << c.term;
+  EXPECT_TRUE(std::isnan(formula_trust_ratio(UPDATE_LAMB, 1, 0, 1, NAN)));
+}
+
 }  // namespace

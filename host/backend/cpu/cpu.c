@@ -224,7 +224,7 @@ static descent_status run_op(struct backend_program *program, const struct plan_
     case OP_ACCUMULATE: cpu_accumulate(program, op); break;
     case OP_COMBINE: cpu_combine(program, op, step); break;
     case OP_ALLREDUCE: return cpu_allreduce(program, op);
-    case OP_TRUST_RATIO: return status_set(DESCENT_ERROR_UNSUPPORTED, "lars and lamb");
+    case OP_TRUST_RATIO: cpu_trust_ratio(program, op, step); break;
     case OP_GRADIENT_NORM: cpu_gradient_norm(program, op, step); break;
     case OP_UPDATE: cpu_update(program, op, step); break;
     case OP_STATISTICS: cpu_statistics(program, op, step); break;

@@ -79,6 +79,7 @@ void cpu_accumulate(struct backend_program *program, const struct plan_op *op);
 void cpu_combine(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 descent_status cpu_allreduce(struct backend_program *program, const struct plan_op *op);
 void cpu_gradient_norm(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+void cpu_trust_ratio(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void cpu_update(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void cpu_statistics(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void cpu_metrics(struct backend_program *program, const struct plan_op *op);

@@ -70,6 +70,9 @@ struct kernels {
   /* One step of the rule; moments that it does not use are NULL. */
   void (*update)(enum update_rule rule, const struct update_coefficients_f32 *coefficients, float *w,
                  const float *gradient, float *moment1, float *moment2, int64_t n);
+  /* out[j] = formula_trust_term, of lars or lamb. */
+  void (*trust_terms)(enum update_rule rule, const struct update_coefficients_f32 *coefficients, const float *w,
+                      const float *gradient, const float *moment1, const float *moment2, float *out, int64_t n);
 
   /* Each returns sum over rows of w L and writes dZ = dJ/dZ. */
   double (*loss_binary)(const struct kernel_loss *loss);

@@ -266,11 +266,22 @@ static void kernel_update(enum update_rule rule, const struct update_coefficient
     case UPDATE_RMSPROP_MOMENTUM:
       LOOP(formula_rmsprop_momentum_f32(&c, w[j], gradient[j], &moment1[j], &moment2[j]));
       break;
-    case UPDATE_ADAM:
-    case UPDATE_LARS:
-    case UPDATE_LAMB: LOOP(formula_adam_f32(&c, w[j], gradient[j], &moment1[j], &moment2[j])); break;
+    case UPDATE_ADAM: LOOP(formula_adam_f32(&c, w[j], gradient[j], &moment1[j], &moment2[j])); break;
+    case UPDATE_LARS: LOOP(formula_lars_f32(&c, w[j], gradient[j], &moment1[j])); break;
+    case UPDATE_LAMB: LOOP(formula_lamb_f32(&c, w[j], gradient[j], &moment1[j], &moment2[j])); break;
   }
 #undef LOOP
+}
+
+static void kernel_trust_terms(enum update_rule rule, const struct update_coefficients_f32 *coefficients,
+                               const float *restrict w, const float *restrict gradient, const float *restrict moment1,
+                               const float *restrict moment2, float *restrict out, int64_t n) {
+  const struct update_coefficients_f32 c = *coefficients; /* a copy, which cannot alias the stores */
+  if (rule == UPDATE_LAMB)
+    for (int64_t j = 0; j < n; j++)
+      out[j] = formula_trust_term_f32(UPDATE_LAMB, &c, w[j], gradient[j], moment1[j], moment2[j]);
+  else
+    for (int64_t j = 0; j < n; j++) out[j] = formula_trust_term_f32(UPDATE_LARS, &c, w[j], gradient[j], 0, 0);
 }
 
 #include "backend/cpu/kernels_loss.h"
@@ -295,6 +306,7 @@ const struct kernels KERNELS_TABLE = {
     .sum_squares_about = kernel_sum_squares_about,
     .sum_squared_differences = kernel_sum_squared_differences,
     .update = kernel_update,
+    .trust_terms = kernel_trust_terms,
     .loss_binary = kernel_loss_binary,
     .loss_softmax = kernel_loss_softmax,
     .loss_squared = kernel_loss_squared,

@@ -139,19 +139,109 @@ struct update {
   struct update_coefficients_f32 coefficients;
   float *parameters, *moment1, *moment2;
   const float *gradients;
+  double *layer_statistics;
   int64_t n;
 };
 
-static void update_span(const struct update *u, int64_t begin, int64_t n) {
-  u->program->device->kernels->update(u->rule, &u->coefficients, u->parameters + begin, u->gradients + begin,
+enum { UPDATE_SPAN = 1024 }; /* values that are kept beside a sum over a piece */
+
+static struct update update_prepare(const struct backend_program *program, const struct plan_op *op,
+                                    const struct plan_step *step) {
+  const struct plan_update *o = &op->update;
+  struct update u = {
+      .program = program,
+      .rule = update_rule_of(o),
+      .coefficients = update_coefficients_of_f32(o),
+      .parameters = cpu_floats(program, o->parameters),
+      .moment1 = cpu_floats(program, o->moment1),
+      .moment2 = cpu_floats(program, o->moment2),
+      .gradients = cpu_floats(program, o->gradients),
+      .layer_statistics = cpu_doubles(program, o->layer_statistics),
+      .n = o->n,
+  };
+  u.coefficients.clip_factor = (float)cpu_doubles(program, o->scalars)[SCALAR_CLIP];
+  u.coefficients.step = update_factors_of_f32(o, step);
+  return u;
+}
+
+static int64_t clamped(int64_t at, int64_t begin, int64_t end) { return at < begin ? begin : at > end ? end : at; }
+
+/* ---- trust ratio ---- */
+
+/* Slots 2 i and 2 i + 1 receive the sums of squares of the terms and of w, over the piece's part of W. */
+static void trust_piece(void *context, int64_t number) {
+  const struct update *u = context;
+  const struct kernels *kernels = u->program->device->kernels;
+  const struct cpu_piece *piece = &u->program->pieces[number];
+  const int64_t end = clamped(u->program->plan->segments[piece->layer - 1].b, piece->begin, piece->end);
+  float terms[UPDATE_SPAN];
+  double term_squares = 0, squares = 0;
+  for (int64_t begin = piece->begin; begin < end; begin += UPDATE_SPAN) {
+    const int64_t left = end - begin, n = left < UPDATE_SPAN ? left : UPDATE_SPAN;
+    kernels->trust_terms(u->rule, &u->coefficients, u->parameters + begin, u->gradients + begin,
+                         u->moment1 ? u->moment1 + begin : NULL, u->moment2 ? u->moment2 + begin : NULL, terms, n);
+    term_squares += kernels->sum_squares(terms, n);
+    squares += kernels->sum_squares(u->parameters + begin, n);
+  }
+  u->program->slots[2 * number] = term_squares;
+  u->program->slots[2 * number + 1] = squares;
+}
+
+/* The sums over the pieces of the layer whose first one is *next, which moves on to the next layer's. */
+static void layer_sums(const struct backend_program *program, int64_t *next, double sums[2]) {
+  const int layer = program->pieces[*next].layer;
+  sums[0] = sums[1] = 0;
+  for (; *next < program->n_pieces && program->pieces[*next].layer == layer; ++*next)
+    for (int k = 0; k < 2; k++) sums[k] += program->slots[2 * *next + k];
+}
+
+void cpu_trust_ratio(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
+  const struct plan_update *o = &op->update;
+  struct update u = update_prepare(program, op, step);
+  if (cpu_doubles(program, o->scalars)[SCALAR_BAD_STEP] != 0) return;
+  cpu_spread(program, o->n, trust_piece, &u, program->n_pieces);
+  for (int64_t i = 0; i < program->n_pieces;) {
+    const int layer = program->pieces[i].layer;
+    double sums[2];
+    layer_sums(program, &i, sums);
+    u.layer_statistics[(layer - 1) * LAYER_SLOTS + LAYER_TRUST] =
+        formula_trust_ratio(u.rule, o->trust_coefficient, o->weight_decay, sqrt(sums[1]), sqrt(sums[0]));
+  }
+}
+
+/* ---- elements ---- */
+
+static void update_span(const struct update *u, const struct update_coefficients_f32 *coefficients, int64_t begin,
+                        int64_t end) {
+  u->program->device->kernels->update(u->rule, coefficients, u->parameters + begin, u->gradients + begin,
                                       u->moment1 ? u->moment1 + begin : NULL, u->moment2 ? u->moment2 + begin : NULL,
-                                      n);
+                                      end - begin);
+}
+
+/* [begin, end) of one layer. */
+static void update_layer(const struct update *u, int layer, int64_t begin, int64_t end) {
+  if (!update_has_trust_ratio(u->rule)) {
+    update_span(u, &u->coefficients, begin, end);
+    return;
+  }
+  const int64_t b = clamped(u->program->plan->segments[layer - 1].b, begin, end);
+  const double trust_ratio = u->layer_statistics[(layer - 1) * LAYER_SLOTS + LAYER_TRUST];
+  const struct update_coefficients_f32 of_W = update_coefficients_of_W_f32(u->coefficients, trust_ratio),
+                                       of_b = update_coefficients_of_b_f32(u->coefficients);
+  update_span(u, &of_W, begin, b);
+  update_span(u, &of_b, b, end);
 }
 
 static void update_tile(void *context, int64_t tile) {
   const struct update *u = context;
   const int64_t begin = tile * CPU_PIECE, left = u->n - begin;
-  update_span(u, begin, left < CPU_PIECE ? left : CPU_PIECE);
+  update_span(u, &u->coefficients, begin, begin + (left < CPU_PIECE ? left : CPU_PIECE));
+}
+
+static void update_piece(void *context, int64_t number) {
+  const struct update *u = context;
+  const struct cpu_piece *piece = &u->program->pieces[number];
+  update_layer(u, piece->layer, piece->begin, piece->end);
 }
 
 /* Slots 2 i and 2 i + 1 receive the sums of squares of the change and of the parameters before it. */
@@ -159,13 +249,12 @@ static void measured_piece(void *context, int64_t number) {
   const struct update *u = context;
   const struct kernels *kernels = u->program->device->kernels;
   const struct cpu_piece *piece = &u->program->pieces[number];
-  enum { SPAN = 1024 };
-  float before[SPAN];
+  float before[UPDATE_SPAN];
   double change = 0, squares = 0;
-  for (int64_t begin = piece->begin; begin < piece->end; begin += SPAN) {
-    const int64_t left = piece->end - begin, n = left < SPAN ? left : SPAN;
+  for (int64_t begin = piece->begin; begin < piece->end; begin += UPDATE_SPAN) {
+    const int64_t left = piece->end - begin, n = left < UPDATE_SPAN ? left : UPDATE_SPAN;
     memcpy(before, u->parameters + begin, (size_t)n * sizeof *before);
-    update_span(u, begin, n);
+    update_layer(u, piece->layer, begin, begin + n);
     change += kernels->sum_squared_differences(u->parameters + begin, before, n);
     squares += kernels->sum_squares(before, n);
   }
@@ -176,35 +265,22 @@ static void measured_piece(void *context, int64_t number) {
 static void measured_layers(const struct backend_program *program, double *layers) {
   for (int64_t i = 0; i < program->n_pieces;) {
     const int layer = program->pieces[i].layer;
-    double change = 0, squares = 0;
-    for (; i < program->n_pieces && program->pieces[i].layer == layer; i++) {
-      change += program->slots[2 * i];
-      squares += program->slots[2 * i + 1];
-    }
-    layers[(layer - 1) * LAYER_SLOTS + LAYER_UPDATE] = sqrt(change);
-    layers[(layer - 1) * LAYER_SLOTS + LAYER_PARAMETERS] = sqrt(squares);
+    double sums[2];
+    layer_sums(program, &i, sums);
+    layers[(layer - 1) * LAYER_SLOTS + LAYER_UPDATE] = sqrt(sums[0]);
+    layers[(layer - 1) * LAYER_SLOTS + LAYER_PARAMETERS] = sqrt(sums[1]);
   }
 }
 
 void cpu_update(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   const struct plan_update *o = &op->update;
-  const double *scalars = cpu_doubles(program, o->scalars);
-  if (scalars[SCALAR_BAD_STEP] != 0) return;
-  struct update u = {
-      .program = program,
-      .rule = update_rule_of(o),
-      .coefficients = update_coefficients_of_f32(o),
-      .parameters = cpu_floats(program, o->parameters),
-      .moment1 = cpu_floats(program, o->moment1),
-      .moment2 = cpu_floats(program, o->moment2),
-      .gradients = cpu_floats(program, o->gradients),
-      .n = o->n,
-  };
-  u.coefficients.clip_factor = (float)scalars[SCALAR_CLIP];
-  u.coefficients.step = update_factors_of_f32(o, step);
+  struct update u = update_prepare(program, op, step);
+  if (cpu_doubles(program, o->scalars)[SCALAR_BAD_STEP] != 0) return;
   if (o->measure) {
     cpu_spread(program, o->n, measured_piece, &u, program->n_pieces);
-    measured_layers(program, cpu_doubles(program, o->layer_statistics));
+    measured_layers(program, u.layer_statistics);
+  } else if (update_has_trust_ratio(u.rule)) {
+    cpu_spread(program, o->n, update_piece, &u, program->n_pieces);
   } else {
     cpu_spread(program, o->n, update_tile, &u, cpu_tiles(o->n, CPU_PIECE));
   }

@@ -67,6 +67,39 @@ void reference_gradient_norm(struct backend_program *program, const struct plan_
   if (bad && scalars[SCALAR_BAD_STEP] == 0) scalars[SCALAR_BAD_STEP] = (double)step->number;
 }
 
+/* The coefficients of all elements at this step. */
+static struct update_coefficients_f64 coefficients_at(const struct plan_update *op, const struct plan_step *step,
+                                                      const double *scalars) {
+  struct update_coefficients_f64 coefficients = update_coefficients_of_f64(op);
+  coefficients.clip_factor = scalars[SCALAR_CLIP];
+  coefficients.step = update_factors_of_f64(op, step);
+  return coefficients;
+}
+
+void reference_trust_ratio(struct backend_program *program, const struct plan_update *op,
+                           const struct plan_step *step) {
+  const struct plan *plan = program->plan;
+  const double *gradients = reference_values(program, op->gradients), *scalars = reference_values(program, op->scalars);
+  const double *w = reference_values(program, op->parameters);
+  const double *moment1 = reference_values(program, op->moment1), *moment2 = reference_values(program, op->moment2);
+  double *layers = reference_values(program, op->layer_statistics);
+  const enum update_rule rule = update_rule_of(op);
+  const struct update_coefficients_f64 coefficients = coefficients_at(op, step, scalars);
+  if (scalars[SCALAR_BAD_STEP] != 0) return;
+
+  for (int l = 0; l < plan->layers; l++) {
+    double squares = 0, term_squares = 0;
+    for (int64_t i = plan->segments[l].W; i < plan->segments[l].b; i++) {
+      const double term = formula_trust_term_f64(rule, &coefficients, w[i], gradients[i], moment1 ? moment1[i] : 0,
+                                                 moment2 ? moment2[i] : 0);
+      squares += w[i] * w[i];
+      term_squares += term * term;
+    }
+    layers[l * LAYER_SLOTS + LAYER_TRUST] =
+        formula_trust_ratio(rule, op->trust_coefficient, op->weight_decay, sqrt(squares), sqrt(term_squares));
+  }
+}
+
 void reference_update(struct backend_program *program, const struct plan_update *op, const struct plan_step *step) {
   const struct plan *plan = program->plan;
   const double *gradients = reference_values(program, op->gradients), *scalars = reference_values(program, op->scalars);
@@ -74,18 +107,20 @@ void reference_update(struct backend_program *program, const struct plan_update 
   double *moment1 = reference_values(program, op->moment1), *moment2 = reference_values(program, op->moment2);
   double *layers = reference_values(program, op->layer_statistics);
   const enum update_rule rule = update_rule_of(op);
-  struct update_coefficients_f64 coefficients = update_coefficients_of_f64(op);
+  const struct update_coefficients_f64 coefficients = coefficients_at(op, step, scalars);
+  const struct update_coefficients_f64 of_b = update_coefficients_of_b_f64(coefficients);
   if (scalars[SCALAR_BAD_STEP] != 0) return;
-  coefficients.clip_factor = scalars[SCALAR_CLIP];
-  coefficients.step = update_factors_of_f64(op, step);
 
   for (int l = 0; l < plan->layers; l++) {
+    struct update_coefficients_f64 of_W = coefficients;
+    if (update_has_trust_ratio(rule))
+      of_W = update_coefficients_of_W_f64(coefficients, layers[l * LAYER_SLOTS + LAYER_TRUST]);
     double change = 0, before = 0; /* sums of squares */
     for (int64_t i = plan->segments[l].begin; i < plan->segments[l].end; i++) {
       const double w = parameters[i];
       double none = 0; /* in place of a moment that the rule does not use */
-      parameters[i] = formula_update_f64(rule, &coefficients, w, gradients[i], moment1 ? &moment1[i] : &none,
-                                         moment2 ? &moment2[i] : &none);
+      parameters[i] = formula_update_f64(rule, i < plan->segments[l].b ? &of_W : &of_b, w, gradients[i],
+                                         moment1 ? &moment1[i] : &none, moment2 ? &moment2[i] : &none);
       change += (parameters[i] - w) * (parameters[i] - w);
       before += w * w;
     }

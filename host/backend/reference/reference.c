@@ -143,7 +143,7 @@ static descent_status run_op(struct backend_program *program, const struct plan_
     case OP_ACCUMULATE: reference_accumulate(program, &op->accumulate); break;
     case OP_COMBINE: reference_combine(program, &op->combine, step); break;
     case OP_ALLREDUCE: return reference_allreduce(program, &op->allreduce);
-    case OP_TRUST_RATIO: return status_set(DESCENT_ERROR_UNSUPPORTED, "lars and lamb");
+    case OP_TRUST_RATIO: reference_trust_ratio(program, &op->update, step); break;
     case OP_GRADIENT_NORM: reference_gradient_norm(program, &op->norm, step); break;
     case OP_UPDATE: reference_update(program, &op->update, step); break;
     case OP_STATISTICS: reference_statistics(program, op, step); break;

@@ -1,0 +1,221 @@
+#include "cli/job.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/interrupt.h"
+
+#define AT(member) offsetof(struct rank_choice, member)
+const struct setting rank_options[] = {
+    ROW_HEADING("Ranks:"),
+    ROW_TEXT("ranks", "auto|off", AT(ranks),
+             "auto: the processes that mpirun or srun started train one network together, and --device cuda:0-3 starts "
+             "four of them through mpirun, one for each GPU; off: each process trains alone",
+             OPTION_UNRECORDED),
+    ROW_REAL("comm-timeout", "SECONDS", AT(seconds), "How long a rank may not answer before the training ends",
+             OPTION_UNRECORDED | OPTION_OPEN_LOW, 0, 1e9),
+    ROW_END,
+};
+#undef AT
+
+int rank_choice_check(const char *command, const struct rank_choice *choice) {
+  if (strcmp(choice->ranks, "auto") == 0 || strcmp(choice->ranks, "off") == 0) return EXIT_DONE;
+  return fail(command, EXIT_USAGE, "--ranks '%s': must be auto or off", choice->ranks);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+/* Every process fails alike, and the first one reports it. */
+static int cannot_open(const char *command, const struct launcher *launcher, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+static int cannot_open(const char *command, const struct launcher *launcher, const char *format, ...) {
+  char text[1024];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  if (launcher->rank > 0) return EXIT_DEVICE;
+  messages_print();
+  return fail(command, EXIT_DEVICE, "%s started %d processes, but %s (--ranks off lets each of them train alone)",
+              launcher->name, launcher->size, text);
+}
+
+int job_open(const char *command, const struct launcher *launcher, const struct rank_choice *choice, int code,
+             struct job *job) {
+  descent_communicator *communicator = NULL;
+  *job = (struct job){NULL, 0, 1};
+  if (launcher->size == 1) return code;
+  if (strcmp(choice->ranks, "off") == 0) {
+    messages_print();
+    return code;
+  }
+  if (descent_communicator_open("mpi", choice->seconds, &communicator) != DESCENT_OK) {
+    if (code == EXIT_DONE) return cannot_open(command, launcher, "%s", descent_last_error());
+    if (launcher->rank == 0) messages_print();
+    return code;
+  }
+  interrupt_clean_up(); /* again: an MPI may have handlers for the same signals */
+  const int size = descent_communicator_size(communicator);
+  if (size != launcher->size) {
+    descent_communicator_close(communicator);
+    return cannot_open(
+        command, launcher,
+        "MPI connects %d: use the launcher of the MPI that descent was built with, such as srun --mpi=pmix", size);
+  }
+  *job = (struct job){communicator, descent_communicator_rank(communicator), size};
+  return job_agree(command, job, code);
+}
+
+void job_close(struct job *job) {
+  descent_communicator_close(job->communicator);
+  job->communicator = NULL;
+}
+
+/* ---- agreement -------------------------------------------------------------------------------------------------- */
+
+struct report {
+  int32_t code;
+  char text[MESSAGES_KEPT];
+};
+
+/* Whether a text tells of other ranks, so that most ranks have one like it. */
+static bool is_of_connection(const char *text) {
+  static const char *const begins[] = {"rank ", "the connection between the ranks"};
+  for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
+    if (strncmp(text, begins[i], strlen(begins[i])) == 0) return true;
+  return false;
+}
+
+/* The connection is lost: what only this rank knows is printed at once; the rest is for rank 0, which also saves what
+ * there is to save, and only if that does not come for the others. */
+static int end_all(const char *command, const struct job *job, int code) {
+  enum { GRACE = 10 }; /* seconds */
+  char text[MESSAGES_KEPT];
+  if (code == EXIT_DONE) code = fail_status(command, DESCENT_ERROR_DEVICE);
+  snprintf(text, sizeof text, "%s", messages_kept());
+  messages_print_nothing();
+  messages_print();
+  const bool waits = job->rank > 0 && is_of_connection(text);
+  const bool reported = waits && sleep(GRACE) > 0; /* interrupted, as rank 0 ends all */
+  if (reported) *text = '\0';
+  if (*text && job->rank > 0)
+    fail(command, code, "rank %d (%s): %s", job->rank, descent_communicator_host(job->communicator, job->rank), text);
+  else if (*text)
+    fail(command, code, "%s", text);
+  if (job->rank > 0 && !waits) sleep(GRACE);
+  descent_communicator_abort(job->communicator, code);
+  return code;
+}
+
+int job_agree(const char *command, const struct job *job, int code) {
+  struct report own = {.code = code}, *all;
+  int failed = 0;
+  bool same = true;
+  if (job->size == 1) return code;
+  if (!(all = calloc((size_t)job->size, sizeof *all))) return fail(command, EXIT_RUN, "out of memory");
+  snprintf(own.text, sizeof own.text, "%s", messages_kept());
+  if (descent_communicator_gather(job->communicator, &own, sizeof own, all) != DESCENT_OK) {
+    free(all);
+    return end_all(command, job, code);
+  }
+  while (failed < job->size && all[failed].code == EXIT_DONE) failed++;
+  if (failed < job->size) {
+    code = all[failed].code;
+    for (int r = 0; r < job->size; r++) same = same && strcmp(all[r].text, all[failed].text) == 0;
+    messages_print_nothing();
+    if (job->rank == 0) {
+      messages_print();
+      if (*all[failed].text && same) fail(command, code, "%s", all[failed].text);
+      if (*all[failed].text && !same)
+        fail(command, code, "rank %d (%s): %s", failed, descent_communicator_host(job->communicator, failed),
+             all[failed].text);
+    }
+  }
+  free(all);
+  return code;
+}
+
+/* ---- comparison ------------------------------------------------------------------------------------------------- */
+
+enum { DESCRIPTION = 8192 }; /* bytes that are compared */
+
+static const char *value_of(const cJSON *object, const char *name, char text[static 128]) {
+  const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+  char *printed = item ? cJSON_PrintUnformatted(item) : NULL;
+  snprintf(text, 128, "%s", printed ? printed : "not given");
+  cJSON_free(printed);
+  return text;
+}
+
+/* The first member of `a` that `b` has not or has otherwise; NULL: none. */
+static const char *difference(const cJSON *a, const cJSON *b) {
+  for (const cJSON *item = a ? a->child : NULL; item; item = item->next)
+    if (!cJSON_Compare(item, cJSON_GetObjectItemCaseSensitive(b, item->string), true)) return item->string;
+  return NULL;
+}
+
+static int report_difference(const char *command, const struct job *job, const cJSON *own, const char *first_text) {
+  char here[128], there[128];
+  cJSON *first = cJSON_Parse(first_text);
+  const char *name = difference(own, first);
+  if (!name) name = difference(first, own);
+  const int code =
+      name ? fail(command, EXIT_USAGE, "%s is %s, but %s on rank 0 (%s): all ranks need the same options and data",
+                  name, value_of(own, name, here), value_of(first, name, there),
+                  descent_communicator_host(job->communicator, 0))
+           : fail(command, EXIT_USAGE, "the options differ from those on rank 0 (%s): all ranks need the same",
+                  descent_communicator_host(job->communicator, 0));
+  cJSON_Delete(first);
+  return code;
+}
+
+int job_compare(const char *command, const struct job *job, const cJSON *description) {
+  int code = EXIT_DONE;
+  if (job->size == 1) return code;
+  char *text = cJSON_PrintUnformatted(description), *all = calloc((size_t)job->size, DESCRIPTION),
+       own[DESCRIPTION] = "";
+  if (text) strncpy(own, text, DESCRIPTION - 1);
+  if (!text || !all)
+    code = fail(command, EXIT_RUN, "out of memory");
+  else if (descent_communicator_gather(job->communicator, own, DESCRIPTION, all) != DESCENT_OK)
+    code = fail_status(command, DESCENT_ERROR_DEVICE);
+  else if (strcmp(own, all) != 0)
+    code = report_difference(command, job, description, all);
+  cJSON_free(text);
+  free(all);
+  return job_agree(command, job, code);
+}
+
+/* ---- devices ---------------------------------------------------------------------------------------------------- */
+
+/* This rank's GPU of `device`; -1: `device` is to be opened as it is; -2 after a line about what is wrong. */
+static int gpu_of(const char *command, const struct job *job, const char *device) {
+  const int local_rank = descent_communicator_local_rank(job->communicator);
+  const int local_size = descent_communicator_local_size(job->communicator);
+  int first, last;
+  if (launcher_gpus(device, &first, &last)) {
+    if (local_size <= last - first + 1) return first + local_rank;
+    fail(command, EXIT_USAGE, "--device %s: %s has %d ranks, which is more than these GPUs (cuda shares GPUs)", device,
+         descent_communicator_host(job->communicator, job->rank), local_size);
+    return -2;
+  }
+  if (strcmp(device, "cuda") != 0 && strcmp(device, "auto") != 0) return -1;
+  const int gpus = launcher_count_gpus();
+  return gpus > 0 ? local_rank % gpus : -1;
+}
+
+int job_choose_device(const char *command, const struct job *job, struct device_choice *choice,
+                      char name[JOB_DEVICE_SIZE]) {
+  if (job->size == 1) return EXIT_DONE;
+  const int gpu = gpu_of(command, job, choice->device);
+  if (gpu == -2) return EXIT_USAGE;
+  if (gpu >= 0) {
+    snprintf(name, JOB_DEVICE_SIZE, "cuda:%d", gpu);
+    choice->device = name;
+  }
+  if (choice->threads == 0) choice->threads = descent_communicator_threads(job->communicator);
+  return EXIT_DONE;
+}

@@ -1,0 +1,194 @@
+// The command as one of several processes of a launcher, as far as that shows without MPI. tests/mpi runs it with MPI.
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "command.h"
+
+namespace {
+
+// Variables of the environment during its lifetime.
+class Variables {
+ public:
+  explicit Variables(const std::map<std::string, std::string> &variables) : variables_(variables) {
+    for (const auto &[name, value] : variables_) setenv(name.c_str(), value.c_str(), 1);
+  }
+  ~Variables() {
+    for (const auto &[name, value] : variables_) unsetenv(name.c_str());
+  }
+  Variables(const Variables &) = delete;
+  Variables &operator=(const Variables &) = delete;
+
+ private:
+  std::map<std::string, std::string> variables_;
+};
+
+class CommandRanks : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder.write("data.csv", make_data("binary", 60));
+    setenv("DESCENT_BACKEND_PATH", folder.path().c_str(), 1); /* which has no module */
+    unsetenv("DESCENT_LAUNCHED");
+  }
+  void TearDown() override { unsetenv("DESCENT_BACKEND_PATH"); }
+  // A stand-in for mpirun, first in the PATH, that writes its arguments.
+  void write_mpirun() const {
+    folder.write("mpirun",
+                 "#!/bin/sh\nprintf '%s\\n' \"$@\" >arguments\necho \"$DESCENT_LAUNCHED\" >>arguments\nexit 9\n");
+    chmod((folder / "mpirun").c_str(), 0700);
+  }
+  Folder folder;
+};
+
+const Arguments cpu = {"--device", "cpu", "--quiet"};
+
+TEST_F(CommandRanks, ProcessesOfALauncherAreRefusedWithoutMpi) {
+  const struct {
+    std::map<std::string, std::string> variables;
+    const char *launcher;
+  } launchers[] = {{{{"OMPI_COMM_WORLD_SIZE", "3"}, {"OMPI_COMM_WORLD_RANK", "0"}}, "mpirun"},
+                   {{{"PMI_SIZE", "3"}, {"PMI_RANK", "0"}}, "mpirun"},
+                   {{{"SLURM_STEP_NUM_TASKS", "3"}, {"SLURM_PROCID", "0"}}, "srun"},
+                   {{{"SLURM_NTASKS", "3"}, {"SLURM_PROCID", "0"}, {"PMIX_RANK", "0"}}, "srun"}};
+  for (const auto &launcher : launchers) {
+    const Variables variables(launcher.variables);
+    const Result result = folder.run(quick + cpu);
+    EXPECT_EQ(result.code, 4);
+    EXPECT_EQ(result.err, "descent train: " + std::string(launcher.launcher) +
+                              " started 3 processes, but no MPI: DESCENT_BACKEND_PATH " + folder.path() +
+                              " has no libdescent_mpi.so (--ranks off lets each of them train alone)\n");
+    EXPECT_EQ(result.out, "");
+    EXPECT_FALSE(folder.has("model.safetensors"));
+  }
+}
+
+TEST_F(CommandRanks, OnlyTheFirstProcessReports) {
+  const Variables variables({{"OMPI_COMM_WORLD_SIZE", "3"}, {"OMPI_COMM_WORLD_RANK", "2"}});
+  Result result = folder.run(quick + cpu);
+  EXPECT_EQ(result.code, 4);
+  EXPECT_EQ(result.err + result.out, "");
+  result = folder.run(quick + Arguments{"--epochz", "3"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_EQ(result.err + result.out, "");
+}
+
+TEST_F(CommandRanks, WrongOptionsAreReportedBeforeMissingMpi) {
+  const Variables variables({{"OMPI_COMM_WORLD_SIZE", "3"}, {"OMPI_COMM_WORLD_RANK", "0"}});
+  const Result result = folder.run(quick + Arguments{"--epochz", "3"});
+  EXPECT_EQ(result.code, 2);
+  expect_one_line(result.err);
+  expect_contains(result.err, "unknown option '--epochz'");
+}
+
+TEST_F(CommandRanks, OneProcessAndABatchScriptTrainAsUsual) {
+  const std::map<std::string, std::string> alone[] = {
+      {{"OMPI_COMM_WORLD_SIZE", "1"}, {"OMPI_COMM_WORLD_RANK", "0"}},
+      {{"SLURM_NTASKS", "8"}, {"SLURM_PROCID", "0"}},
+      {{"SLURM_STEP_NUM_TASKS", "1"}, {"SLURM_PROCID", "0"}},
+      {{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_RANK", "four"}}};
+  for (const auto &environment : alone) {
+    const Variables variables(environment);
+    const Result result = folder.run(quick + cpu);
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_TRUE(folder.has("model.safetensors"));
+  }
+}
+
+TEST_F(CommandRanks, RanksOffLetsEachProcessTrainAlone) {
+  for (const char *rank : {"0", "2"}) {
+    const Variables variables({{"OMPI_COMM_WORLD_SIZE", "3"}, {"OMPI_COMM_WORLD_RANK", rank}});
+    Result result = folder.run(quick + cpu + Arguments{"--ranks", "off", "--out", rank});
+    EXPECT_EQ(result.code, 0) << result.err;
+    expect_contains(result.out, "model saved to");
+    result = folder.run(quick + Arguments{"--ranks", "off", "--device", "gpu"});
+    EXPECT_EQ(result.code, 2);
+    expect_contains(result.err, "unknown device 'gpu'");
+  }
+  EXPECT_EQ(folder.read("0"), folder.read("2"));
+}
+
+TEST_F(CommandRanks, RefusesOtherValues) {
+  Result result = folder.run(quick + Arguments{"--ranks", "4"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_EQ(result.err, "descent train: --ranks '4': must be auto or off\n");
+  for (const char *seconds : {"0", "-1", "x"}) {
+    result = folder.run(quick + Arguments{"--comm-timeout", seconds});
+    EXPECT_EQ(result.code, 2);
+    expect_contains(result.err, "--comm-timeout");
+  }
+}
+
+TEST_F(CommandRanks, OtherCommandsRunAsOneProcess) {
+  ASSERT_EQ(folder.run(quick + cpu).code, 0);
+  const Arguments commands[] = {{"evaluate", "model.safetensors", "data.csv"},
+                                {"predict", "model.safetensors", "data.csv"},
+                                {"convert", "data.csv", "data.npz"},
+                                {"export", "model.safetensors"},
+                                {"bench"},
+                                {"verify"},
+                                {"plot", "log.jsonl"}};
+  for (const char *rank : {"0", "1"}) {
+    const Variables variables({{"PMI_SIZE", "2"}, {"PMI_RANK", rank}});
+    for (const Arguments &command : commands) {
+      const Result result = folder.run(command);
+      EXPECT_EQ(result.code, 2);
+      EXPECT_EQ(result.err,
+                *rank == '0' ? "descent " + command[0] + ": runs as one process: start it without mpirun\n" : "");
+      EXPECT_EQ(result.out, "");
+    }
+    EXPECT_EQ(folder.run({"info", "model.safetensors"}).code, 0);
+  }
+}
+
+// ---- GPUs of one machine ----
+
+TEST_F(CommandRanks, ARangeOfGpusStartsARankForEach) {
+  const std::string path = std::string(getenv("PATH"));
+  const Variables variables({{"DESCENT_BACKEND_PATH", std::filesystem::path(DESCENT_EMULATED_MODULE).parent_path()},
+                             {"DESCENT_EMULATE", "devices=4"}});
+  write_mpirun();
+  setenv("PATH", (folder.path() + ":" + path).c_str(), 1);
+  Result result = folder.run(quick + Arguments{"--device", "cuda:1-3", "--quiet"});
+  EXPECT_EQ(result.code, 9) << result.err;
+  const std::string command = std::filesystem::canonical(DESCENT_COMMAND);
+  std::string expected = "-n\n3\n" + command + "\ntrain\n"; /* operands come last, as getopt orders them */
+  for (size_t i = 2; i < quick.size(); i++) expected += quick[i] + "\n";
+  expected += "--device\ncuda:1-3\n--quiet\ndata.csv\n1\n";
+  EXPECT_EQ(folder.read("arguments"), expected);
+
+  result = folder.run(quick + Arguments{"--device", "cuda:0-7"});
+  EXPECT_EQ(result.code, 4);
+  EXPECT_EQ(result.err, "descent train: --device cuda:0-7: this machine has 4 GPUs (see descent devices)\n");
+
+  setenv("PATH", folder.path().c_str(), 1);
+  std::filesystem::remove(folder / "mpirun");
+  result = folder.run(quick + Arguments{"--device", "cuda:0-3"});
+  EXPECT_EQ(result.code, 4);
+  EXPECT_EQ(
+      result.err,
+      "descent train: --device cuda:0-3: mpirun is missing, which starts a rank for each GPU (install openmpi-bin)\n");
+  setenv("PATH", path.c_str(), 1);
+
+  const Variables launched(std::map<std::string, std::string>{{"DESCENT_LAUNCHED", "1"}});
+  result = folder.run(quick + Arguments{"--device", "cuda:0-3"});
+  EXPECT_EQ(result.code, 4);
+  EXPECT_EQ(result.err,
+            "descent train: --device cuda:0-3: mpirun started this process, but not as one of several ranks\n");
+}
+
+TEST_F(CommandRanks, OtherTextsAreNoRangeOfGpus) {
+  for (const char *device : {"cuda:3-1", "cuda:2-2", "cuda:0-", "cuda:-1-2", "cuda: 0-2", "cuda:0-2x", "cuda:00-2"}) {
+    const Result result = folder.run(quick + Arguments{"--device", device});
+    EXPECT_EQ(result.code, 2) << device;
+    expect_contains(result.err, "unknown device '" + std::string(device) + "'");
+  }
+}
+
+TEST_F(CommandRanks, ARangeOfGpusNeedsGpus) {
+  const Result result = folder.run(quick + Arguments{"--device", "cuda:0-1"});
+  EXPECT_EQ(result.code, 4);
+  expect_one_line(result.err);
+  expect_contains(result.err, "no CUDA: DESCENT_BACKEND_PATH");
+}
+
+}  // namespace

@@ -6,7 +6,7 @@
  * 16 bytes wide, otherwise one element each: by an instance of the kernel, or by a branch in it.
  *
  * `rows` of a launch is what the grid covers: the plan's batch inside a captured graph, the step's own rows otherwise.
- * A step's valid rows are step->rows <= rows; a part of a step may have none. Inside a graph the rows beyond the valid ones are computed and must be
+ * A step's valid rows are step->rows <= rows. Inside a graph the rows beyond the valid ones are computed and must be
  * harmless: gather fills X with 0 there, loss fills dZ with 0, and sums over rows leave them out or add zeros.
  *
  * Every sum has a fixed order that depends on shapes, and on the variant where there are several, alone. Sums over

@@ -209,7 +209,7 @@ struct attempt {
   pthread_mutex_t lock;
   struct connection connection; /* a copy; `comm` once it is made */
   ncclUniqueId id;
-  bool done, left; /* left: nobody waits for the thread any more, and it frees this */
+  bool done, left; /* left: no call waits for the thread any more, and it frees this */
   cudaError_t error;
   ncclResult_t result;
 };
@@ -219,7 +219,7 @@ static void attempt_free(struct attempt *attempt) {
   free(attempt);
 }
 
-/* True: nobody waits any more. */
+/* True: no call waits any more. */
 static bool tell(struct attempt *attempt, ncclComm_t comm, bool done) {
   (void)pthread_mutex_lock(&attempt->lock);
   const bool left = attempt->left;

@@ -14,7 +14,7 @@ typedef struct ncclComm *ncclComm_t;
 typedef struct {
   char internal[128];
 } ncclUniqueId;
-typedef enum { ncclSuccess = 0, ncclInProgress = 7 } ncclResult_t; /* those that are told apart */
+typedef enum { ncclSuccess = 0 } ncclResult_t; /* all others are failures */
 typedef enum { ncclFloat32 = 7, ncclFloat64 = 8 } ncclDataType_t;
 
 #define NCCL_FUNCTIONS(X)                                                                                  \

@@ -1,6 +1,6 @@
 /* A stand-in for NCCL, for tests only: ranks are threads of one process, each with an emulated device. What is sent is
  * copied when its stream reaches it, and an exchange is over when all that it receives has arrived. It refuses what
- * NVIDIA's library refuses, and what would wait for ever or is undefined there: two ranks on a device, other lengths or
+ * NVIDIA's library refuses, and what would wait without end or is undefined there: two ranks on a device, other lengths or
  * types on the two sides, messages outside of a group. */
 #include <dlfcn.h>
 

@@ -88,7 +88,7 @@ int buffer_of(const struct plan *plan, const std::string &name) {
   return PLAN_NONE;
 }
 
-/* One rank's part: writes its values, runs the sum alone, and reads what is there then. */
+/* One rank's part: writes its values, runs the sum alone, and reads the result. */
 void add_up(int rank, descent_communicator *communicator, const Case &c, int ranks, Values *values) {
   Training training(c);
   training.micro_batches = ranks;

@@ -301,7 +301,7 @@ void expect_end(const std::vector<Fitted> &ranks, const std::string &error) {
 TEST_F(Nccl, ASilentRankEndsTheOthersInTime) {
   for (const int version : {22703, 2804})
     for (const char *how : {"devices=8", "devices=8,late=1"})
-      for (const int after : {0, 1, 2, 3, 9}) {
+      for (const int after : {0, 3, 8}) {
         SCOPED_TRACE(testing::Message() << version << ", " << how << ", after " << after);
         *nccl = {};
         for (int &given : nccl->version) given = version;

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char library_name[] = "libnccl.so.2";
+#ifndef NCCL_LIBRARY
+#define NCCL_LIBRARY "libnccl.so.2"
+#endif
 
 /* NCCL_VERSION of nccl.h: since 2.9 major, minor and patch have two digits each, before that minor and patch one. */
 void nccl_version_text(int version, char *text, size_t size) {
@@ -37,7 +39,7 @@ static bool find_functions(void *handle, const char *name, struct nccl *nccl, ch
 
 bool nccl_load(struct nccl *nccl, char problem[NCCL_PROBLEM]) {
   const char *const given = getenv("DESCENT_NCCL");
-  const char *const name = given && *given ? given : library_name;
+  const char *const name = given && *given ? given : NCCL_LIBRARY;
   char text[32];
   if (strcmp(name, "off") == 0) {
     snprintf(problem, NCCL_PROBLEM, "DESCENT_NCCL is off");

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "nccl_functions.h"
+
 enum { NCCL_LEAST_VERSION = 2700, NCCL_CAPTURED_VERSION = 20900 }; /* the first with send and receive; in CUDA graphs */
 enum { NCCL_PROBLEM = 160 };                                       /* bytes of a text */
 
@@ -16,21 +18,6 @@ typedef struct {
 } ncclUniqueId;
 typedef enum { ncclSuccess = 0 } ncclResult_t; /* all others are failures */
 typedef enum { ncclFloat32 = 7, ncclFloat64 = 8 } ncclDataType_t;
-
-#define NCCL_FUNCTIONS(X)                                                                                  \
-  X(ncclResult_t, ncclGetVersion, (int *version))                                                          \
-  X(const char *, ncclGetErrorString, (ncclResult_t result))                                               \
-  X(ncclResult_t, ncclGetUniqueId, (ncclUniqueId * id))                                                    \
-  X(ncclResult_t, ncclCommInitRank, (ncclComm_t * comm, int size, ncclUniqueId id, int rank))              \
-  X(ncclResult_t, ncclCommDestroy, (ncclComm_t comm))                                                      \
-  X(ncclResult_t, ncclCommAbort, (ncclComm_t comm))                                                        \
-  X(ncclResult_t, ncclCommGetAsyncError, (ncclComm_t comm, ncclResult_t * result))                         \
-  X(ncclResult_t, ncclGroupStart, (void))                                                                  \
-  X(ncclResult_t, ncclGroupEnd, (void))                                                                    \
-  X(ncclResult_t, ncclSend,                                                                                \
-    (const void *data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream)) \
-  X(ncclResult_t, ncclRecv,                                                                                \
-    (void *data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream))
 
 /* The functions of a loaded library under their names. */
 struct nccl {

@@ -42,7 +42,8 @@ static bool is_micro_batch(const struct plan *plan, struct plan_range range) {
   return same(range, plan->micro_batch) || same(range, plan->micro_batch_with_statistics);
 }
 
-/* Enqueues the upload of up to QUEUE_STEPS steps, behind the launches that read the queue. */
+/* Enqueues the upload of up to QUEUE_STEPS steps, behind the launches that read the queue. It waits for the last upload but
+ * one: the host is never further ahead, so a window of streamed rows needs no time limit of its own. */
 static descent_status upload(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                              int64_t n) {
   struct step_queue *const queue = &program->queue;
@@ -349,8 +350,6 @@ descent_status run_queued(struct backend_program *program, struct plan_range ran
   for (int64_t done = 0, taken; done < n_steps && !stopped; done += taken) {
     const struct plan_step *now = steps + done;
     taken = n_steps - done < QUEUE_STEPS ? n_steps - done : QUEUE_STEPS;
-    if (streaming && source_awaits(&program->sources))
-      TRY(connection_await(&program->ranks.connection, source_awaits(&program->sources)));
     if (streaming) TRY(source_fill(&program->sources, gather->shuffle, now, taken, &now, &taken));
     TRY(upload(program, range, now, taken));
     TRY(launch(program, range, now, taken, &stopped, context));

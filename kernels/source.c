@@ -391,10 +391,6 @@ static descent_status check_rows(const struct source_set *set, const struct plan
   return DESCENT_OK;
 }
 
-cudaEvent_t source_awaits(const struct source_set *set) {
-  return set->window.used[set->window.next] ? set->window.copied[set->window.next] : NULL;
-}
-
 descent_status source_fill(struct source_set *set, bool shuffle, const struct plan_step *steps, int64_t n,
                            const struct plan_step **placed, int64_t *taken) {
   struct window *window = &set->window;

@@ -69,7 +69,5 @@ descent_status source_ready(struct source_set *set, bool *streaming);
 descent_status source_fill(struct source_set *set, bool shuffle, const struct plan_step *steps, int64_t n,
                            const struct plan_step **placed, int64_t *taken);
 descent_status source_consumed(struct source_set *set);
-/* What the next source_fill would wait for; NULL: nothing. */
-cudaEvent_t source_awaits(const struct source_set *set);
 
 #endif

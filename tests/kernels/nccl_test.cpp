@@ -314,6 +314,40 @@ TEST_F(Nccl, ASilentRankEndsTheOthersInTime) {
       }
 }
 
+/* Runs steps without reading anything, so that the host runs ahead of the device until its queue is full. */
+descent_status run_ahead(int rank, descent_communicator *communicator, int ranks) {
+  Training training(cases[0]);
+  training.micro_batches = ranks;
+  training.options.ranks.communicator = communicator;
+  EXPECT_EQ(training.open(device_of(rank).c_str()), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(program_connect(&training.program), DESCENT_OK) << descent_last_error();
+  const struct plan *const plan = training.program.plan;
+  descent_status status = DESCENT_OK;
+  for (const plan_step &step : training.steps(8)) {
+    const std::vector<plan_step> part = training.cut(step, rank, 1);
+    const plan_step finish = finish_of(step, 1);
+    status = program_run(&training.program, plan->micro_batch, part.data(), 1);
+    if (status == DESCENT_OK) status = program_run(&training.program, plan->finish, &finish, 1);
+    if (status != DESCENT_OK) break;
+  }
+  return status;
+}
+
+TEST_F(Nccl, AHostThatRunsAheadOfALostRankEndsInTimeToo) {
+  for (const char *limit : {"1000", "0"}) { /* megabytes of data on the GPU: none of it, and rows are streamed */
+    SCOPED_TRACE(limit);
+    setenv("DESCENT_GPU_DATA_MB", limit, 1);
+    *nccl = {};
+    nccl->silent = 2, nccl->after = 4;
+    RankThreads all(2, 0.5);
+    all.run([&](int rank, descent_communicator *communicator) {
+      EXPECT_EQ(run_ahead(rank, communicator, 2), DESCENT_ERROR_DEVICE);
+    });
+    EXPECT_EQ(nccl->aborted, 2);
+  }
+  unsetenv("DESCENT_GPU_DATA_MB");
+}
+
 TEST_F(Nccl, AFailureThatItReportsEndsAllRanks) {
   nccl->fails = 2, nccl->after = 7;
   expect_end(fit_on(2, cases[0], 2, 0.5),

@@ -43,7 +43,7 @@ static bool is_micro_batch(const struct plan *plan, struct plan_range range) {
 }
 
 /* Enqueues the upload of up to QUEUE_STEPS steps, behind the launches that read the queue. It waits for the last upload but
- * one: the host is never further ahead, so a window of streamed rows needs no time limit of its own. */
+ * one: the host is never further ahead, so a window of streamed rows needs no time limit. */
 static descent_status upload(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                              int64_t n) {
   struct step_queue *const queue = &program->queue;

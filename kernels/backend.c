@@ -18,6 +18,13 @@
     status_;                                                   \
   })
 
+/* The same for a call that waits for what the program has started, which may wait for other ranks. */
+#define SETTLED(program, call)                                                                                  \
+  INSIDE((program)->device, __extension__({                                                                     \
+           descent_status settled_ = connection_settle(&(program)->ranks.connection, (program)->device->stream); \
+           settled_ == DESCENT_OK ? (call) : settled_;                                                          \
+         }))
+
 static descent_status backend_compile(struct backend_device *device, const struct plan *plan,
                                       struct backend_program **program) {
   return INSIDE(device, compile_plan(device, plan, program));
@@ -33,10 +40,14 @@ static void backend_release(struct backend_program *program) {
 
 static descent_status backend_bind(struct backend_program *program, int buffer, descent_dtype dtype, const void *data,
                                    int64_t rows, bool constant) {
-  return INSIDE(program->device, source_bind(&program->sources, buffer, dtype, data, rows, constant));
+  return SETTLED(program, source_bind(&program->sources, buffer, dtype, data, rows, constant));
 }
 
 static const char *backend_placement(const struct backend_program *program) { return program->sources.placement; }
+
+static descent_status backend_connect(struct backend_program *program) {
+  return INSIDE(program->device, run_connect(program));
+}
 
 static descent_status backend_run(struct backend_program *program, struct plan_range range,
                                   const struct plan_step *steps, int64_t n_steps) {
@@ -57,12 +68,12 @@ static int backend_fused_with(struct backend_program *program, struct plan_range
 
 static descent_status backend_read(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                    enum plan_type type, void *data) {
-  return INSIDE(program->device, transfer_read(program, buffer, offset, count, type, data));
+  return SETTLED(program, transfer_read(program, buffer, offset, count, type, data));
 }
 
 static descent_status backend_write(struct backend_program *program, int buffer, int64_t offset, int64_t count,
                                     enum plan_type type, const void *data) {
-  return INSIDE(program->device, transfer_write(program, buffer, offset, count, type, data));
+  return SETTLED(program, transfer_write(program, buffer, offset, count, type, data));
 }
 
 static descent_status synchronise(struct backend_program *program) {
@@ -73,7 +84,7 @@ done:
 }
 
 static descent_status backend_synchronise(struct backend_program *program) {
-  return INSIDE(program->device, synchronise(program));
+  return SETTLED(program, synchronise(program));
 }
 
 static descent_status backend_measure(struct backend_device *device, descent_precision precision, double *flops,
@@ -111,7 +122,7 @@ static descent_status backend_check_place(struct backend_device *device, const d
 
 static descent_status backend_bind_array(struct backend_program *program, int buffer, const descent_array *array,
                                          bool constant) {
-  return INSIDE(program->device, source_bind_array(&program->sources, buffer, array, constant));
+  return SETTLED(program, source_bind_array(&program->sources, buffer, array, constant));
 }
 
 static descent_status backend_view(struct backend_program *program, int buffer, int64_t rows, descent_array *array) {
@@ -140,6 +151,7 @@ static const struct backend table = {
     .release = backend_release,
     .bind = backend_bind,
     .placement = backend_placement,
+    .connect = backend_connect,
     .run = backend_run,
     .run_product = backend_run_product,
     .path = backend_path,

@@ -64,6 +64,7 @@ static descent_status explain_memory(const struct backend_program *program, size
 
 void compile_release(struct backend_program *program) {
   if (!program) return;
+  (void)connection_settle(&program->ranks.connection, program->device->stream);
   (void)cudaStreamSynchronize(program->device->stream);
   (void)cudaStreamSynchronize(program->device->copies);
   run_release(program);
@@ -99,7 +100,7 @@ descent_status compile_plan(struct backend_device *device, const struct plan *pl
   snprintf(program->arithmetic, sizeof program->arithmetic, "%s, choices %08x", device->arithmetic, (unsigned)digest);
   TRY(layout_take(&program->buffers, &program->memory));
   TRY(work_prepare(&program->work, &program->buffers, scratch_of(program), &program->memory));
-  TRY(ranks_prepare(&program->ranks, plan));
+  TRY(ranks_prepare(&program->ranks, device, &program->buffers, &program->memory));
   TRY(beside_prepare(&program->beside, device, &program->buffers, &program->work, &program->memory));
   TRY(choose_take(&program->choices, &program->memory));
   TRY(fusion_take(&program->fusion, &program->work, &program->memory));

@@ -332,6 +332,19 @@ struct combine_launch {
 };
 cudaError_t launch_combine(const struct combine_launch *launch, cudaStream_t stream);
 
+/* ---- the sum over ranks (rank_sum.cu) ---- */
+
+enum { RANKS_MOST = 256 };
+struct rank_sum_launch {
+  float *own;            /* (n): this rank's gradients, of which it adds a slice; becomes the sum */
+  const float *received; /* (ranks, width): the same slice of the others; that of this rank is not read */
+  int64_t n, width;      /* multiples of 4 */
+  double *loss;          /* SCALAR_LOSS of this rank; becomes the sum */
+  const double *losses;  /* (ranks): those of the others */
+  int ranks, rank;
+};
+cudaError_t launch_rank_sum(const struct rank_sum_launch *launch, cudaStream_t stream);
+
 struct norm_launch {
   const struct step_state *state;
   const float *gradients;

@@ -9,17 +9,23 @@ static const struct plan_allreduce *find(const struct plan *plan) {
   return NULL;
 }
 
-descent_status ranks_prepare(struct rank_sums *sums, const struct plan *plan) {
+descent_status ranks_prepare(struct rank_sums *sums, const struct backend_device *device,
+                             const struct device_buffers *buffers, struct device_memory *memory) {
+  const struct plan *const plan = buffers->plan;
   const struct plan_allreduce *const op = find(plan);
   descent_status status = DESCENT_OK;
   if (!op || communicator_size(plan->communicator) == 1) return DESCENT_OK;
   CUDA_TRY(cudaMallocHost((void **)&sums->gradients, (size_t)op->n * sizeof *sums->gradients));
   CUDA_TRY(cudaMallocHost((void **)&sums->loss, sizeof *sums->loss));
+  TRY(connection_prepare(&sums->connection, device, plan->communicator, layout_data(buffers, op->gradients),
+                         buffers->flat.device_count, (double *)layout_data(buffers, op->scalars) + SCALAR_LOSS,
+                         memory));
 done:
   return status;
 }
 
 void ranks_release(struct rank_sums *sums) {
+  connection_release(&sums->connection);
   if (sums->gradients) (void)cudaFreeHost(sums->gradients);
   if (sums->loss) (void)cudaFreeHost(sums->loss);
 }
@@ -51,6 +57,7 @@ descent_status ranks_sum(const struct rank_sums *sums, const struct device_buffe
   double *loss;
   descent_status status = DESCENT_OK;
   if (!sums->gradients) return DESCENT_OK;
+  if (sums->connection.comm || sums->connection.failed) return connection_sum(&sums->connection, stream);
   loss = (double *)layout_data(buffers, op->scalars) + SCALAR_LOSS;
   TRY(copy_gradients(sums, buffers, op, false, stream));
   CUDA_TRY(cudaMemcpyAsync(sums->loss, loss, sizeof *loss, cudaMemcpyDeviceToHost, stream));

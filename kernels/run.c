@@ -42,7 +42,8 @@ static bool is_micro_batch(const struct plan *plan, struct plan_range range) {
   return same(range, plan->micro_batch) || same(range, plan->micro_batch_with_statistics);
 }
 
-/* Enqueues the upload of up to QUEUE_STEPS steps, behind the launches that read the queue. */
+/* Enqueues the upload of up to QUEUE_STEPS steps, behind the launches that read the queue. It waits for the last upload but
+ * one: the host is never further ahead, so a window of streamed rows needs no time limit. */
 static descent_status upload(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                              int64_t n) {
   struct step_queue *const queue = &program->queue;
@@ -50,7 +51,7 @@ static descent_status upload(struct backend_program *program, struct plan_range 
   const cudaStream_t stream = program->device->stream;
   const int turn = queue->turn;
   descent_status status = DESCENT_OK;
-  if (queue->in_use[turn]) CUDA_TRY(cudaEventSynchronize(queue->uploaded[turn]));
+  if (queue->in_use[turn]) TRY(connection_await(&program->ranks.connection, queue->uploaded[turn]));
   for (int64_t i = 0; i < n; i++) describe_step(&steps[i], update, &queue->staged[turn][i]);
   CUDA_TRY(cudaMemcpyAsync(queue->steps, queue->staged[turn], (size_t)n * sizeof *queue->steps, cudaMemcpyHostToDevice,
                            stream));
@@ -102,7 +103,7 @@ static void list_ranges(const struct plan *plan, struct plan_range ranges[GRAPHS
   ranges[7] = plan->predict;
 }
 
-/* A graph cannot wait for other ranks. */
+/* A graph cannot wait for other ranks in host memory. */
 static bool can_capture(const struct plan *plan, struct plan_range range) {
   return range.count > 0 && !lower_has(plan, range, OP_ALLREDUCE);
 }
@@ -150,6 +151,26 @@ static descent_status capture_ranges(struct backend_program *program) {
     if (!same(g->range, plan_training(plan))) continue; /* the other ranges run one step at a time */
     g->steps = most_steps(plan, g->range);
     if (g->steps > 1) TRY(run_capture(program, g->range, g->steps, NULL, &g->many));
+  }
+done:
+  return status;
+}
+
+/* The ranges that run_prepare could not capture. */
+descent_status run_connect(struct backend_program *program) {
+  struct plan_range ranges[GRAPHS];
+  struct connection *const connection = &program->ranks.connection;
+  descent_status status = DESCENT_OK;
+  if (communicator_size(program->plan->communicator) == 1) return DESCENT_OK;
+  TRY(connection_open(connection));
+  program->sources.exchange = connection->text;
+  if (!connection_captures(connection)) return DESCENT_OK;
+  list_ranges(program->plan, ranges);
+  for (int i = 0; i < GRAPHS; i++) {
+    struct step_graph *const g = &program->graphs[i];
+    if (!lower_has(program->plan, ranges[i], OP_ALLREDUCE)) continue;
+    g->range = ranges[i];
+    TRY(run_capture(program, g->range, 1, NULL, &g->one));
   }
 done:
   return status;
@@ -292,6 +313,7 @@ static descent_status launch_operations(struct backend_program *program, struct 
     TRY(lower_range(program, range, rows, false, NULL));
     if (--*left == 0 || !bad_step) continue;
     CUDA_TRY(cudaMemcpyAsync(&bad, bad_step, sizeof bad, cudaMemcpyDeviceToHost, stream));
+    TRY(connection_settle(&program->ranks.connection, stream));
     CUDA_TRY(cudaStreamSynchronize(stream));
     *stopped = bad != 0;
   }
@@ -342,12 +364,14 @@ descent_status run_steps(struct backend_program *program, struct plan_range rang
                          int64_t n_steps) {
   struct step_graph *graph = find_graph(program, range);
   descent_status status;
+  TRY(connection_check(&program->ranks.connection));
   profile_begin(graph ? range_names[graph - program->graphs] : "operations");
   if (graph)
     status = run_queued(program, range, steps, n_steps, launch_graphs, graph);
   else
     status = run_queued(program, range, steps, n_steps, launch_operations, &n_steps);
   profile_end();
+done:
   return status;
 }
 

@@ -26,6 +26,8 @@ struct step_graph {
 enum { GRAPHS = 8 };
 
 descent_status run_prepare(struct backend_program *program); /* queue, state, graphs */
+/* As specified in struct backend. */
+descent_status run_connect(struct backend_program *program);
 void run_release(struct backend_program *program);
 /* As specified in struct backend. */
 descent_status run_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,

@@ -298,6 +298,7 @@ descent_status source_ready(struct source_set *set, bool *streaming) {
   CUDA_TRY(cudaStreamSynchronize(set->device->stream)); /* the next bind may change it */
   describe_placement(set, constant);
   note_kernel(set);
+  if (set->exchange) note(set, set->exchange);
   if (product_library_untrusted(set->device->products))
     note(set, "cuBLASLt's flags are unknown: its algorithms are chosen by tests");
   if (product_library_forgets(set->device->products))

@@ -48,9 +48,15 @@ struct backend {
   descent_status (*bind)(struct backend_program *program, int buffer, descent_dtype dtype, const void *data,
                          int64_t rows, bool constant);
 
-  /* One line on where the bound data is kept, and what computes several layers of a training step; "" if there is nothing
+  /* One line on where the bound data is kept, and what computes several layers of a training step, how ranks
+   * exchange gradients; "" if there is nothing
    * to report; valid until the next bind. NULL: the data is in the caller's memory. */
   const char *(*placement)(const struct backend_program *program);
+
+  /* Connects the ranks of the plan's communicator in the fastest way that all of them have, before the first run of a range
+   * with allreduce: collective. NULL, or not called: gradients are added by the communicator's `sum`, which gives the
+   * same bits. */
+  descent_status (*connect)(struct backend_program *program);
 
   /* Executes ops [range.first, range.first + range.count) once for each of the steps, in order. */
   descent_status (*run)(struct backend_program *program, struct plan_range range, const struct plan_step *steps,

@@ -30,6 +30,12 @@ descent_status program_write(struct program *program, int buffer, int64_t offset
   return program->backend->write(program->compiled, buffer, offset, count, type, data);
 }
 
+descent_status program_connect(struct program *program) {
+  const descent_status status = check_process(program);
+  if (status != DESCENT_OK || !program->backend->connect) return status;
+  return program->backend->connect(program->compiled);
+}
+
 descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,
                            int64_t n_steps) {
   const descent_status status = check_process(program);

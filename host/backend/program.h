@@ -67,6 +67,8 @@ descent_status program_bind_array(struct program *program, int buffer, const des
 /* So many rows of a buffer as an array in the device's memory. */
 descent_status program_view(struct program *program, int buffer, int64_t rows, descent_array *array);
 
+/* As in struct backend; OK where there is one rank. */
+descent_status program_connect(struct program *program);
 descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,
                            int64_t n_steps);
 descent_status program_read(const struct program *program, int buffer, int64_t offset, int64_t count,

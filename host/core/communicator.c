@@ -282,6 +282,7 @@ descent_status communicator_create(struct transport *transport, double seconds,
   c->transport = transport;
   c->seconds = seconds;
   c->sum = sum;
+  c->gather = communicator_gather;
   c->hosts = memory_allocate(size, TRANSPORT_HOST, what);
   c->messages = memory_allocate((int64_t)MESSAGES_FOR_A_PEER * size, sizeof *c->messages, what);
   c->parts = memory_allocate(size, sizeof *c->parts, what);

@@ -27,6 +27,8 @@ struct descent_communicator {
    * ranks, as in plan_combine; the same bits on every rank. A pointer, since a module of a device calls it. */
   descent_status (*sum)(struct descent_communicator *communicator, float *values, int64_t n, double *scalars,
                         int n_scalars);
+  /* communicator_gather, for the same reason. */
+  descent_status (*gather)(struct descent_communicator *communicator, const void *own, int64_t bytes, void *all);
 };
 
 /* Takes over the transport, also where it fails. Collective. */

@@ -38,6 +38,7 @@ descent_status ranks_begin(struct fit *f, descent_status own) {
   if (own == DESCENT_OK) own = allocate(f, size);
   TRY(communicator_agree(f->options.ranks.communicator, own));
   TRY(ranks_compare(f));
+  TRY(communicator_agree(f->options.ranks.communicator, program_connect(&f->trainer->program)));
   TRY(ranks_agree(f));
 done:
   return status;

@@ -120,6 +120,7 @@ typedef struct CUgraphExec_st *cudaGraphExec_t;
 cudaError_t cudaStreamCreate(cudaStream_t *stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamQuery(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaEventCreate(cudaEvent_t *event);
@@ -128,6 +129,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 enum { cudaEventRecordDefault = 0, cudaEventRecordExternal = 1 }; /* external: a node of the graph being captured */
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags);
+cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode);
@@ -143,6 +145,11 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 /* Enqueues run(context) as a kernel would be: recorded while the stream captures. Calls release(context) once, at the
  * end. */
 cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *context, void (*release)(void *));
+
+/* Enqueues an exchange with other threads: poll(context, begins) is called until it returns nonzero, the first time with
+ * `begins`. What is enqueued behind it waits. */
+cudaError_t emulate_enqueue_exchange(cudaStream_t stream, int (*poll)(void *context, int begins), void *context,
+                                     void (*release)(void *));
 
 int emulate_is_capturing(cudaStream_t stream);
 

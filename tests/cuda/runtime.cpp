@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -18,10 +19,11 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-/* Either function or kernel. */
+/* A function, a kernel, or a wait for others: `poll` is called until it returns true, the first time with true. */
 struct Work {
   std::function<void()> run;
   std::shared_ptr<const emulated_kernel> kernel;
+  std::function<bool(bool begins)> poll = nullptr;
 };
 struct Node {
   Work work;
@@ -34,6 +36,7 @@ struct CUgraph_st {
   std::vector<Node> nodes;
   std::vector<Time> records; /* of event nodes */
   cudaStream_t origin;       /* where the capture began */
+  bool is_global = false;    /* its capture forbids calls to all threads */
 };
 struct CUgraphExec_st {
   std::shared_ptr<const std::vector<Node>> nodes;
@@ -43,6 +46,8 @@ struct CUstream_st {
   bool blocking = true; /* waits for the default stream, and it for this one */
   bool late = false;    /* runs when something waits for it; false: at once */
   bool destroyed = false;
+  int ordinal = 0;     /* of its device */
+  bool polled = false; /* the wait at the front of the queue has begun */
   std::deque<Work> queue;
   uint64_t enqueued = 0, done = 0;
   cudaGraph_t graph = nullptr; /* that it is being captured into */
@@ -60,7 +65,14 @@ struct CUevent_st {
 namespace {
 
 std::recursive_mutex device; /* one call at a time */
-#define LOCK const std::lock_guard<std::recursive_mutex> lock(device)
+thread_local int depth;      /* of this thread's locks */
+struct Lock {
+  Lock() { device.lock(), depth++; }
+  ~Lock() { depth--, device.unlock(); }
+  Lock(const Lock &) = delete;
+  Lock &operator=(const Lock &) = delete;
+};
+#define LOCK const Lock lock
 
 struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
@@ -71,10 +83,14 @@ struct {
   unsigned long long allocations, launches, kernels, contexts, loads;
   long long choices;
   cudaError_t last, sticky;
-  bool configured, failed, invalidated; /* invalidated: the capture that is under way */
+  bool configured, failed;
+  int captures; /* under way that forbid calls to all threads */
+} now;
+thread_local struct {
+  bool invalidated;
   int captures;
   cudaStreamCaptureMode mode;
-} now;
+} here; /* this thread's capture */
 long long live;
 size_t device_bytes;
 std::map<uintptr_t, size_t> on_device, pinned;     /* sizes by address */
@@ -117,8 +133,9 @@ cudaError_t ready(bool blocking) {
   if (settings.driver < CUDART_VERSION / 1000 * 1000) return fail(cudaErrorInsufficientDriver);
   if (settings.devices == 0) return fail(cudaErrorNoDevice);
   if (now.sticky != cudaSuccess) return fail(now.sticky);
-  if (!blocking || !now.captures || now.mode == cudaStreamCaptureModeRelaxed) return cudaSuccess;
-  now.invalidated = true;
+  const bool forbids = here.captures && here.mode != cudaStreamCaptureModeRelaxed;
+  if (!blocking || (!forbids && !now.captures)) return cudaSuccess;
+  here.invalidated = true;
   return fail(cudaErrorStreamCaptureUnsupported);
 }
 #define BEGIN_WITHOUT_CONTEXT(blocking) \
@@ -195,26 +212,55 @@ void run_graph(const std::vector<Node> &nodes) {
   }
 }
 
-void run_until(cudaStream_t stream, uint64_t ticket) {
+/* Is the wait at the front of the queue, if it is one, over? */
+bool is_over(cudaStream_t stream) {
+  const Work &front = stream->queue.front();
+  if (!front.poll || now.sticky != cudaSuccess) return true;
+  const bool begins = !stream->polled;
+  stream->polled = true;
+  return front.poll(begins);
+}
+
+/* Lets other threads in, for which this one waits. */
+void let_others_in() {
+  const int locks = depth;
+  emulate_open_memory(false);
+  for (depth = 0; depth < locks; depth++) device.unlock();
+  usleep(50);
+  for (depth = 0; depth < locks; depth++) device.lock();
+  emulate_open_memory(true);
+}
+
+/* Without `waits`, as far as it goes. */
+void run_until(cudaStream_t stream, uint64_t ticket, bool waits = true) {
   while (stream->done < ticket) {
+    if (!is_over(stream)) {
+      if (!waits) return;
+      let_others_in();
+      continue; /* another thread may have run it */
+    }
     const Work work = std::move(stream->queue.front());
     stream->queue.pop_front();
-    run(work);
+    stream->polled = false;
+    if (!work.poll) run(work);
     stream->done++;
   }
 }
 
 /* Runs the work that is waited for: the whole stream, or up to the ticket of an event. */
-void drain(cudaStream_t stream, uint64_t ticket) {
+void drain(cudaStream_t stream, uint64_t ticket, bool waits = true) {
   if (stream->done >= ticket) return;
   emulate_open_memory(true);
-  run_until(stream, ticket);
+  run_until(stream, ticket, waits);
   emulate_open_memory(false);
 }
 
+/* The streams of the current device. */
 void drain_all(bool blocking_only) {
-  for (const auto &stream : streams)
-    if (stream->blocking || !blocking_only) drain(stream.get(), stream->enqueued);
+  for (size_t i = 0; i < streams.size(); i++) { /* their number may change while it waits */
+    CUstream_st *const stream = streams[i].get();
+    if ((stream->blocking || !blocking_only) && stream->ordinal == current()) drain(stream, stream->enqueued);
+  }
 }
 
 cudaStream_t default_stream() {
@@ -235,7 +281,7 @@ cudaError_t enqueue(cudaStream_t stream, Work work) {
   }
   stream->queue.push_back(std::move(work));
   stream->enqueued++;
-  if (!stream->late) drain(stream, stream->enqueued);
+  if (!stream->late) drain(stream, stream->enqueued, false);
   return fail(now.sticky);
 }
 
@@ -402,6 +448,13 @@ cudaError_t emulate_enqueue(cudaStream_t stream, void (*run)(void *), void *cont
   const std::shared_ptr<void> owned(context, release); /* released also when refused */
   BEGIN(false);
   return enqueue(stream, {[run, owned] { run(owned.get()); }, nullptr});
+}
+
+cudaError_t emulate_enqueue_exchange(cudaStream_t stream, int (*poll)(void *, int), void *context,
+                                     void (*release)(void *)) {
+  const std::shared_ptr<void> owned(context, release);
+  BEGIN(false);
+  return enqueue(stream, {nullptr, nullptr, [poll, owned](bool begins) { return poll(owned.get(), begins) != 0; }});
 }
 
 bool emulate_is_global(const void *at) {
@@ -648,6 +701,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
   BEGIN(false);
   streams.emplace_back(*stream = new CUstream_st());
   (*stream)->blocking = flags != cudaStreamNonBlocking;
+  (*stream)->ordinal = current();
   (*stream)->late = settings.late == 1 || (settings.late == 2 && emulate_draw() % 2);
   live++;
   return cudaSuccess;
@@ -660,6 +714,13 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   stream->destroyed = true;
   live--;
   return lost;
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  BEGIN(false);
+  REFUSE(!stream || stream->graph, cudaErrorStreamCaptureUnsupported);
+  drain(stream, stream->enqueued, false);
+  REFUSE(now.sticky != cudaSuccess, now.sticky);
+  return stream->done < stream->enqueued ? fail(cudaErrorNotReady) : cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   BEGIN(true);
@@ -714,12 +775,21 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
       if (std::find(stream->tail.begin(), stream->tail.end(), node) == stream->tail.end()) stream->tail.push_back(node);
   }
   if (event->graph || !event->stream) return cudaSuccess;
-  return enqueue(stream, {[other = event->stream, ticket = event->ticket] { run_until(other, ticket); }, nullptr});
+  return enqueue(stream, {nullptr, nullptr, [other = event->stream, ticket = event->ticket](bool) {
+                            run_until(other, ticket, false);
+                            return other->done >= ticket;
+                          }});
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   BEGIN(true);
   if (event->stream) drain(event->stream, event->ticket);
   return fail(now.sticky);
+}
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  BEGIN(false);
+  if (event->stream) drain(event->stream, event->ticket, false);
+  REFUSE(now.sticky != cudaSuccess, now.sticky);
+  return event->stream && event->stream->done < event->ticket ? fail(cudaErrorNotReady) : cudaSuccess;
 }
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end) {
   BEGIN(false);
@@ -738,9 +808,11 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
   REFUSE(stream->graph, cudaErrorInvalidValue);
   stream->graph = new CUgraph_st();
   stream->graph->origin = stream;
-  now.captures++;
-  now.mode = mode;
-  now.invalidated = false;
+  stream->graph->is_global = mode == cudaStreamCaptureModeGlobal;
+  now.captures += stream->graph->is_global;
+  here.captures++;
+  here.mode = mode;
+  here.invalidated = false;
   return cudaSuccess;
 }
 /* Are all nodes before those of the tail, or among them? Nodes come after those that they wait for. */
@@ -760,10 +832,11 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
   const bool joined = is_joined(captured->nodes, stream->tail);
   for (const auto &each : streams)
     if (each->graph == captured) each->graph = nullptr, each->tail.clear();
-  now.captures--;
-  if (now.invalidated || !joined) {
+  now.captures -= captured->is_global;
+  here.captures--;
+  if (here.invalidated || !joined) {
     delete captured;
-    return fail(now.invalidated ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined);
+    return fail(here.invalidated ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined);
   }
   *graph = captured;
   live++;
@@ -791,9 +864,19 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { /* there is nothing
   BEGIN(false);
   return cudaSuccess;
 }
+static bool has_exchange(const std::vector<Node> &nodes) {
+  return std::any_of(nodes.begin(), nodes.end(), [](const Node &node) { return node.work.poll != nullptr; });
+}
+/* A graph that may wait for other threads is run node by node, in the order of its capture. */
+static cudaError_t enqueue_nodes(cudaStream_t stream, const std::vector<Node> &nodes) {
+  cudaError_t error = cudaSuccess;
+  for (size_t i = 0; i < nodes.size() && error == cudaSuccess; i++) error = enqueue(stream, nodes[i].work);
+  return error;
+}
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   BEGIN(false);
   REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
   for (const Time &record : exec->records) *record = NAN;
+  if (has_exchange(*exec->nodes)) return enqueue_nodes(stream, *exec->nodes);
   return enqueue(stream, {[nodes = exec->nodes] { run_graph(*nodes); }, nullptr});
 }

@@ -440,7 +440,7 @@ const End ends[] = {{"plain", 0, 0.3, 0, 0, 0.01F, 0},
 void run_end(const Flat &flat, enum update_rule rule, const End &end, unsigned blocks, bool metrics, unsigned seed) {
   step_state now{};
   now.current.number = 7;
-  now.current.update = {end.learning_rate, 0.999F, end.learning_rate * 1.5F, 3};
+  now.current.update = {end.learning_rate, 0.999F, end.learning_rate * 1.5F, 3, 1};
   const Guarded<step_state> state(std::vector<step_state>{now});
   Trained kernels(flat, rule, seed % 2, seed), cluster(flat, rule, seed % 2, seed);
   for (Trained *each : {&kernels, &cluster}) {

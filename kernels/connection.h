@@ -1,0 +1,60 @@
+/* The GPUs of a training's ranks, connected by NCCL: gradients then go from GPU to GPU, in the order of the stream, and
+ * are added by a kernel in the order of plan_combine, which gives the bits of the sum in host memory. Either all ranks are
+ * connected or none is. */
+#ifndef DESCENT_KERNELS_CONNECTION_H
+#define DESCENT_KERNELS_CONNECTION_H
+
+#include "core/communicator.h"
+#include "device.h"
+#include "device_memory.h"
+#include "kernels.h"
+#include "nccl.h"
+
+/* What each rank tells the others. */
+struct rank_facts {
+  int32_t version; /* of NCCL; 0: there is none, `problem` says why */
+  char problem[NCCL_PROBLEM];
+  char host[TRANSPORT_HOST], gpu[16], uuid[16]; /* gpu: its place on the host's PCI bus */
+  int64_t n;
+};
+
+struct connection {
+  const struct backend_device *device;
+  struct descent_communicator *communicator; /* NULL: one rank */
+  struct nccl nccl;
+  ncclComm_t comm;             /* NULL: not connected */
+  bool failed;                 /* aborted: nothing can be exchanged any more */
+  float *gradients, *received; /* (n); (ranks, width), scratch: this rank's slice as the others have it */
+  double *loss, *losses;       /* SCALAR_LOSS; (ranks), scratch: that of the others */
+  int64_t n, width;            /* of the flat buffers with their padding; of a slice: rank r adds the r-th */
+  struct rank_facts *facts;    /* (ranks) */
+  char text[256];              /* how gradients are exchanged, for people; before: why this rank has no NCCL */
+};
+
+/* Takes the scratch memory, where this rank has NCCL. `gradients` and `loss`: on the device. */
+descent_status connection_prepare(struct connection *connection, const struct backend_device *device,
+                                  struct descent_communicator *communicator, float *gradients, int64_t n, double *loss,
+                                  struct device_memory *memory);
+void connection_release(struct connection *connection);
+
+/* Collective. Connects the ranks if NCCL can be used on all of them; then runs connection_sum once, so that the first of
+ * a training does not set up anything. */
+descent_status connection_open(struct connection *connection);
+/* Can its sum be part of a graph? */
+bool connection_captures(const struct connection *connection);
+/* Enqueues the sum on the stream: gradients and loss become their sums over the ranks. */
+descent_status connection_sum(const struct connection *connection, cudaStream_t stream);
+
+/* ERROR_DEVICE where the connection has failed. */
+descent_status connection_check(const struct connection *connection);
+
+/* Where ranks are connected, a wait for the device is a wait for other ranks. These replace endless ones: ERROR_DEVICE
+ * after the communicator's time limit, or where NCCL reports a failure. The connection is then aborted, which ends what
+ * the device waits for. Without a connection, settle does nothing and await waits for the event as usual. */
+descent_status connection_settle(struct connection *connection, cudaStream_t stream);
+descent_status connection_await(struct connection *connection, cudaEvent_t event);
+
+/* False, with the reason, where these ranks cannot be connected. The same on all of them. */
+bool connection_is_possible(const struct rank_facts *facts, int ranks, char *reason, size_t size);
+
+#endif

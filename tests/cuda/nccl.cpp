@@ -1,0 +1,290 @@
+/* A stand-in for NCCL, for tests only: ranks are threads of one process, each with an emulated device. What is sent is
+ * copied when its stream reaches it, and an exchange is over when all that it receives has arrived. It refuses what
+ * NVIDIA's library refuses, and what would wait without end or is undefined there: two ranks on a device, other lengths or
+ * types on the two sides, messages outside of a group. */
+#include <dlfcn.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "nccl_controls.h"
+
+extern "C" {
+#include "nccl.h"
+}
+
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+EXPORTED struct emulated_nccl emulated_nccl;
+struct emulated_nccl emulated_nccl;
+
+namespace {
+
+struct emulated_nccl &controls = emulated_nccl;
+
+const ncclResult_t kSystemError = static_cast<ncclResult_t>(2), kInvalidArgument = static_cast<ncclResult_t>(4),
+                   kInvalidUsage = static_cast<ncclResult_t>(5), kRemoteError = static_cast<ncclResult_t>(6);
+enum { DEFAULT_VERSION = 22703 };
+
+struct Message {
+  ncclDataType_t type;
+  std::vector<char> data;
+};
+
+/* The ranks of one communicator. */
+struct Clique {
+  int size = 0;
+  std::map<int, int> devices; /* by rank: those that have arrived */
+  bool refused = false;
+  std::map<std::pair<int, int>, std::deque<Message>> sent; /* (from, to) */
+};
+
+std::mutex lock;
+std::condition_variable arrived;
+std::map<std::string, std::shared_ptr<Clique>> cliques; /* by id */
+unsigned long long ids;
+
+/* ---- the emulation, inside the module that calls ---- */
+
+struct Runtime {
+  cudaError_t (*enqueue)(cudaStream_t, int (*)(void *, int), void *, void (*)(void *));
+  cudaError_t (*get_device)(int *);
+  int (*is_capturing)(cudaStream_t);
+  explicit Runtime(void *caller) {
+    Dl_info info{};
+    if (!dladdr(caller, &info)) std::abort();
+    void *const module = dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+    find(module, "emulate_enqueue_exchange", &enqueue);
+    find(module, "cudaGetDevice", &get_device);
+    find(module, "emulate_is_capturing", &is_capturing);
+    if (module) dlclose(module);
+  }
+
+ private:
+  template <typename Function>
+  static void find(void *module, const char *name, Function *function) {
+    void *const symbol = module ? dlsym(module, name) : nullptr;
+    if (!symbol) std::fprintf(stderr, "the emulated NCCL is not called by the emulation: no %s\n", name), std::abort();
+    std::memcpy(function, &symbol, sizeof symbol);
+  }
+};
+#define RUNTIME Runtime(__builtin_return_address(0))
+
+int current_device(const Runtime &runtime) {
+  int device = 0;
+  (void)runtime.get_device(&device);
+  return device;
+}
+
+}  // namespace
+
+struct ncclComm {
+  std::shared_ptr<Clique> clique;
+  int rank, device;
+  ncclResult_t error = ncclSuccess; /* found while an exchange ran */
+  bool aborted = false;
+  int begun = 0; /* exchanges */
+};
+
+namespace {
+
+struct Call {
+  bool receives;
+  void *data;
+  size_t bytes;
+  ncclDataType_t type;
+  int peer;
+};
+
+/* What a group gives to one stream. The communicator outlives it: streams hold it until they are drained. */
+struct Exchange {
+  std::shared_ptr<ncclComm> comm;
+  std::vector<Call> calls;
+};
+
+std::map<ncclComm_t, std::shared_ptr<ncclComm>> comms;
+
+void send(const Exchange &exchange) {
+  const ncclComm &comm = *exchange.comm;
+  if (controls.silent == comm.device + 1 && comm.begun > controls.after) return;
+  for (const Call &call : exchange.calls) {
+    if (call.receives) continue;
+    const char *const data = static_cast<const char *>(call.data);
+    comm.clique->sent[{comm.rank, call.peer}].push_back({call.type, std::vector<char>(data, data + call.bytes)});
+  }
+}
+
+/* Takes all that is to be received, once it has arrived. */
+bool receive(const Exchange &exchange) {
+  ncclComm &comm = *exchange.comm;
+  std::map<int, size_t> expected;
+  for (const Call &call : exchange.calls)
+    if (call.receives && comm.clique->sent[{call.peer, comm.rank}].size() < ++expected[call.peer]) return false;
+  for (const Call &call : exchange.calls) {
+    if (!call.receives) continue;
+    std::deque<Message> &queue = comm.clique->sent[{call.peer, comm.rank}];
+    if (queue.front().data.size() == call.bytes && queue.front().type == call.type)
+      std::memcpy(call.data, queue.front().data.data(), call.bytes);
+    else
+      comm.error = kInvalidUsage;
+    queue.pop_front();
+  }
+  return comm.error == ncclSuccess;
+}
+
+/* An exchange that has failed is never over: it ends when the communicator is aborted. */
+int poll(void *context, int begins) {
+  const Exchange &exchange = *static_cast<Exchange *>(context);
+  ncclComm &comm = *exchange.comm;
+  const std::lock_guard<std::mutex> locked(lock);
+  if (comm.aborted) return 1;
+  comm.begun += begins;
+  if (controls.fails == comm.device + 1 && comm.begun > controls.after) comm.error = kRemoteError;
+  if (comm.error != ncclSuccess) return 0;
+  if (begins) send(exchange);
+  return receive(exchange);
+}
+
+thread_local int group_depth;
+thread_local ncclResult_t group_error;
+thread_local std::map<std::pair<ncclComm_t, cudaStream_t>, std::vector<Call>> group;
+
+ncclResult_t add(ncclComm_t comm, cudaStream_t stream, const Call &call) {
+  const std::lock_guard<std::mutex> locked(lock);
+  ncclResult_t result = ncclSuccess;
+  if (comms.find(comm) == comms.end() || comm->aborted)
+    result = kInvalidArgument;
+  else if (group_depth == 0 || call.peer < 0 || call.peer >= comm->clique->size || call.peer == comm->rank)
+    result = kInvalidUsage;
+  else
+    group[{comm, stream}].push_back(call);
+  if (result != ncclSuccess) group_error = result;
+  return result;
+}
+
+size_t bytes_of(ncclDataType_t type) { return type == ncclFloat32 ? 4 : type == ncclFloat64 ? 8 : 0; }
+
+/* Waits for all ranks, as NVIDIA's library does without end. */
+bool all_arrive(std::unique_lock<std::mutex> &locked, Clique &clique) {
+  const double patience = controls.patience > 0 ? controls.patience : 30;
+  const auto until = std::chrono::system_clock::now() + std::chrono::duration_cast<std::chrono::system_clock::duration>(
+                                                            std::chrono::duration<double>(patience));
+  arrived.notify_all();
+  return arrived.wait_until(locked, until, [&] { return static_cast<int>(clique.devices.size()) == clique.size; });
+}
+
+}  // namespace
+
+EXPORTED ncclResult_t ncclGetVersion(int *version) {
+  const int device = current_device(RUNTIME);
+  const int given = device < EMULATED_NCCL_DEVICES ? controls.version[device] : 0;
+  *version = given ? given : DEFAULT_VERSION;
+  return ncclSuccess;
+}
+
+EXPORTED const char *ncclGetErrorString(ncclResult_t result) {
+  return result == kSystemError       ? "unhandled system error"
+         : result == kInvalidArgument ? "invalid argument"
+         : result == kInvalidUsage    ? "invalid usage"
+         : result == kRemoteError     ? "remote process exited or there was a network error"
+                                      : "no error";
+}
+
+EXPORTED ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
+  const std::lock_guard<std::mutex> locked(lock);
+  std::memset(id, 0, sizeof *id);
+  std::snprintf(id->internal, sizeof id->internal, "clique %llu", ++ids);
+  cliques[id->internal] = std::make_shared<Clique>();
+  return ncclSuccess;
+}
+
+EXPORTED ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId id, int rank) {
+  const int device = current_device(RUNTIME);
+  std::unique_lock<std::mutex> locked(lock);
+  const auto found = cliques.find(id.internal);
+  if (found == cliques.end() || rank < 0 || rank >= size) return kInvalidArgument;
+  const std::shared_ptr<Clique> clique = found->second;
+  if (clique->size && clique->size != size) return kInvalidArgument;
+  clique->size = size;
+  for (const auto &other : clique->devices) clique->refused |= other.second == device || other.first == rank;
+  if (controls.absent == device + 1) return kSystemError;
+  clique->devices[rank] = device;
+  if (!clique->refused && !all_arrive(locked, *clique)) return kSystemError;
+  arrived.notify_all();
+  if (clique->refused) return kInvalidUsage;
+  const auto made = std::make_shared<ncclComm>();
+  made->clique = clique;
+  made->rank = rank;
+  made->device = device;
+  comms[made.get()] = made;
+  controls.live++;
+  *comm = made.get();
+  return ncclSuccess;
+}
+
+/* Streams keep what their exchanges use. */
+static ncclResult_t end(ncclComm_t comm, bool aborts) {
+  const std::lock_guard<std::mutex> locked(lock);
+  if (comms.find(comm) == comms.end()) return kInvalidArgument;
+  comm->aborted |= aborts;
+  comms.erase(comm);
+  controls.live--;
+  (aborts ? controls.aborted : controls.destroyed)++;
+  return ncclSuccess;
+}
+EXPORTED ncclResult_t ncclCommDestroy(ncclComm_t comm) { return end(comm, false); }
+EXPORTED ncclResult_t ncclCommAbort(ncclComm_t comm) { return end(comm, true); }
+
+EXPORTED ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *result) {
+  const std::lock_guard<std::mutex> locked(lock);
+  if (comms.find(comm) == comms.end()) return kInvalidArgument;
+  *result = comm->error;
+  return ncclSuccess;
+}
+
+EXPORTED ncclResult_t ncclSend(const void *data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                               cudaStream_t stream) {
+  return add(comm, stream, {false, const_cast<void *>(data), count * bytes_of(type), type, peer});
+}
+EXPORTED ncclResult_t ncclRecv(void *data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                               cudaStream_t stream) {
+  return add(comm, stream, {true, data, count * bytes_of(type), type, peer});
+}
+
+EXPORTED ncclResult_t ncclGroupStart() {
+  if (group_depth++ == 0) group_error = ncclSuccess;
+  return ncclSuccess;
+}
+
+EXPORTED ncclResult_t ncclGroupEnd() {
+  const Runtime runtime = RUNTIME;
+  if (group_depth == 0) return kInvalidUsage;
+  if (--group_depth > 0) return ncclSuccess;
+  ncclResult_t result = group_error;
+  const auto calls = std::move(group);
+  group.clear();
+  for (const auto &part : calls) {
+    if (result != ncclSuccess) break;
+    auto *const exchange = new Exchange();
+    const int captures = runtime.is_capturing(part.first.second); /* its lock comes before the one here */
+    {
+      const std::lock_guard<std::mutex> locked(lock);
+      exchange->comm = comms[part.first.first];
+      controls.groups++;
+      controls.captured += captures;
+    }
+    exchange->calls = part.second;
+    if (runtime.enqueue(part.first.second, poll, exchange,
+                        [](void *context) { delete static_cast<Exchange *>(context); }) != cudaSuccess)
+      result = kSystemError;
+  }
+  return result;
+}

@@ -1,0 +1,20 @@
+/* What tests set and read of the stand-in for NCCL, whose symbol is `emulated_nccl`. */
+#ifndef DESCENT_TESTS_CUDA_NCCL_CONTROLS_H
+#define DESCENT_TESTS_CUDA_NCCL_CONTROLS_H
+
+enum { EMULATED_NCCL_DEVICES = 64 };
+
+struct emulated_nccl {
+  int version[EMULATED_NCCL_DEVICES]; /* of the library that a rank on this device finds; 0: the default */
+  int silent;                         /* 1 + the device whose rank sends nothing any more; 0: none */
+  int after;                          /* exchanges that are good before it is silent, or before they fail */
+  int absent;                         /* 1 + the device whose rank never arrives to be connected; 0: none */
+  int fails;                          /* 1 + the device whose exchanges fail; 0: none */
+  double patience;                    /* seconds for which an arrival waits before the process may end; 0: 30 */
+  long long groups;                   /* exchanges that were enqueued */
+  long long captured;                 /* of them, into graphs */
+  long long live;                     /* communicators that exist */
+  long long aborted, destroyed;
+};
+
+#endif

@@ -31,8 +31,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PAGE = os.path.join(HERE, "results", "scaling.md")
 # name: rows, inputs, hidden layers, rows of a step
 MEASURED = {
-    "28-300-300-1, batch 8192": (65536, 28, "300,300", 8192),
-    "256-1024-1024-1, batch 1024": (8192, 256, "1024,1024", 1024),
+    "28-300-300-1, batch 8192": (32768, 28, "300,300", 8192),
+    "256-1024-1024-1, batch 1024": (4096, 256, "1024,1024", 1024),
     "64-256-256-1, batch 256": (16384, 64, "256,256", 256),
 }
 EPOCHS = 3  # of which the first is not counted
@@ -93,14 +93,14 @@ def measure(descent, rounds):
             if not same:
                 raise ValueError(f"{name}: two ranks give other bytes than one")
             figures[name] = {side: statistics.median(each) for side, each in seconds.items()}
-            figures[name]["spread"] = spread(seconds)
+            figures[name]["ratios"] = quartiles(seconds)
     return figures, latency, bandwidth
 
 
-def spread(seconds):
-    """Quartiles of the ratio, round by round."""
+def quartiles(seconds):
+    """Of the ratio of two ranks to two threads, round by round, with the median in the middle."""
     ratios = sorted(b / a for a, b in zip(seconds["1 rank, 2 threads"], seconds["2 ranks, 1 thread each"]))
-    return ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+    return ratios[len(ratios) // 4], statistics.median(ratios), ratios[-1 - len(ratios) // 4]
 
 
 def modelled(name, figures, latency, bandwidth):
@@ -117,8 +117,8 @@ def measured_lines(figures, latency, bandwidth):
              "2 ranks by the model |", "| --- | --- | --- | --- | --- | --- |"]
     for name, found in figures.items():
         one, parts, two = (found[side] for side in list(SIDES)[:3])
-        low, high = found["spread"]
-        lines.append(f"| {name} | {text_seconds(one)} | {text_seconds(parts)} | {text_seconds(two)} | {two / one:.2f} "
+        low, ratio, high = found["ratios"]
+        lines.append(f"| {name} | {text_seconds(one)} | {text_seconds(parts)} | {text_seconds(two)} | {ratio:.2f} "
                      f"({low:.2f} to {high:.2f}) | {text_seconds(modelled(name, found, latency, bandwidth))} |")
     return lines
 
@@ -182,17 +182,21 @@ def main():
         parser.error("name a build folder, or --model")
     lines = ["# Several ranks"]
     if not options.model:
-        load = os.getloadavg()[0]
+        load, cores = os.getloadavg()[0], os.cpu_count()
         try:
             measured = measure(os.path.abspath(os.path.join(options.build, "bin", "descent")), options.rounds)
         except (OSError, subprocess.CalledProcessError, ValueError) as why:
             print(f"scaling: {why}", file=sys.stderr)
             return 1
         lines += ["", "## Measured", "",
-                  f"{time.strftime('%Y-%m-%d')}, {processor()}, {os.cpu_count()} cores, a load of {load:.1f} when it began, "
-                  f"{options.rounds} rounds in turns: `bench/scaling.py build --rounds {options.rounds}`. Seconds of a "
-                  "step, medians. The models of the third and fourth column have the same bytes.", "",
-                  *measured_lines(*measured)]
+                  f"{time.strftime('%Y-%m-%d')}, {processor()}, {cores} cores, a load of {load:.1f} when it began,",
+                  f"{options.rounds} rounds in turns: `bench/scaling.py build --rounds {options.rounds}`. Medians of a step "
+                  "and of the ratio of a round,",
+                  "with its quartiles. The models of the third and fourth column have the same bytes."]
+        if load > 1:
+            lines += ["Other programs ran on these cores. A training of one thread loses less to them than one of two, so that",
+                      "the model's figures are too low here: they are for an idle machine."]
+        lines += ["", *measured_lines(*measured)]
     text = "\n".join(lines + predicted()) + "\n"
     print(text, end="")
     if options.markdown:

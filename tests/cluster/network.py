@@ -1,4 +1,5 @@
-"""Hosts for tests: network namespaces on this machine, each with its name and address, joined by cables to a bridge. Ranks on different hosts share no memory, since Open MPI tells hosts apart by their names; they speak TCP."""
+"""Hosts for tests: network namespaces on this machine, each with its name and address, joined by cables to a bridge. Ranks
+on different hosts share no memory, since Open MPI tells hosts apart by their names; they speak TCP."""
 
 import os
 import re

@@ -89,15 +89,15 @@ cudaError_t launch_accumulate(const struct accumulate_launch *l, cudaStream_t st
 // the bits of the part's number.
 struct combine_turn {
   uint32_t added;  // bit i: partial sum i; in ascending order
-  int kept;        // the partial sum that the result becomes; -1: it is the sum over all parts
+  int level;       // the partial sum that the result becomes; -1: it is the sum over all parts
 };
 static __device__ inline struct combine_turn combine_turn_of(const struct device_step &step) {
   const uint32_t part = (uint32_t)step.micro_batch;
   struct combine_turn turn = {part, -1};
   if (step.micro_batch >= step.micro_batches - 1) return turn;
   turn.added = part & ~(part + 1);  // the trailing ones
-  turn.kept = 0;
-  while (turn.added >> turn.kept) turn.kept++;
+  turn.level = 0;
+  while (turn.added >> turn.level) turn.level++;
   return turn;
 }
 
@@ -105,15 +105,15 @@ static __device__ inline void combine_loss(const struct combine_launch &l, const
   double sum = *l.loss;
   for (int i = 0; turn.added >> i; i++)
     if (turn.added >> i & 1) sum = l.partial_losses[i] + sum;
-  *(turn.kept < 0 ? l.loss : &l.partial_losses[turn.kept]) = sum;
+  *(turn.level < 0 ? l.loss : &l.partial_losses[turn.level]) = sum;
 }
 
 static __global__ void __launch_bounds__(BLOCK) combine_kernel(struct combine_launch l) {
   GRID_BEGIN();
   const struct combine_turn turn = combine_turn_of(l.state->current);
   if (blockIdx.x == 0 && threadIdx.x == 0) combine_loss(l, turn);
-  if (turn.added == 0 && turn.kept < 0) return;  // one part, whose sum is in place
-  float *const to = turn.kept < 0 ? l.gradients : l.partial_gradients + turn.kept * l.n;
+  if (turn.added == 0 && turn.level < 0) return;  // one part, whose sum is in place
+  float *const to = turn.level < 0 ? l.gradients : l.partial_gradients + turn.level * l.n;
   const struct flat_piece piece = l.pieces[blockIdx.x];
   for (int64_t at = piece.begin + 8 * threadIdx.x; at < piece.end; at += FLAT_TURN) {
     float sum[8], partial[8];

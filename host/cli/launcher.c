@@ -18,8 +18,8 @@ static int number_of(const char *variable) {
 }
 
 struct launcher launcher_find(void) {
-  /* In an allocation the batch script has srun's variables too, but is no rank: it lacks the size of a step, and a rank
-   * of the PMI. */
+  /* In an allocation the batch script has srun's variables too, but is no rank: it lacks SLURM_STEP_NUM_TASKS and
+   * PMIX_RANK. */
   static const struct {
     const char *name, *size, *rank, *required;
   } known[] = {{"mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", NULL},

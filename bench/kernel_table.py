@@ -19,7 +19,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TESTS = ["passes_test", "dense_passes_test", "loss_passes_test", "gather_test", "fused_test", "weight_gradients_test",
-         "network_step_test", "network_cluster_test", "network_chain_test", "device_arrays_test"]
+         "network_step_test", "network_cluster_test", "network_chain_test", "device_arrays_test", "combine_pass_test",
+         "rank_sum_test", "trust_test"]
 ARITHMETICS = ["fp32", "tf32", "bf16"]  # enum arithmetic of kernels/fused.cuh
 
 COMMON_THREADS = 256  # BLOCK of kernels/common.cuh: of kernels that these tests do not launch

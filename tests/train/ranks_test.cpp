@@ -659,7 +659,7 @@ backend failing_between_steps() {
   return failing;
 }
 
-/* Nobody ends the job: all ranks return together. */
+/* The job is not ended: all ranks return together. */
 TEST(Ranks, ReturnTheErrorOfOneOfThemBetweenSteps) {
   const backend failing = failing_between_steps();
   RankedJob job = ranked_job();

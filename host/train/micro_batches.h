@@ -27,8 +27,8 @@ void micro_batches_clear(struct micro_batches *cut);
  * parameters. */
 descent_status micro_batches_run(struct fit *f, const struct plan_step *steps, int64_t n, bool with_statistics);
 
-/* Runs this rank's parts of a step that was not finite again, each as the only one. *step becomes the first with a value
- * that is not finite, and the program's buffers are those of that part; it stays the whole step if each of them is
+/* Runs this rank's parts of a step that was not finite again, each as the only one. *step becomes the first with a
+ * value that is not finite, and the program's buffers are those of that part; it stays the whole step if each of them is
  * finite. */
 descent_status micro_batches_narrow(struct fit *f, struct plan_step *step);
 

@@ -15,6 +15,10 @@
 
 enum { VERSION = 1, EXTRA_TENSORS = 3 };
 
+/* The slots of a layer that are stored: those before the trust ratio, which each step computes before it is used. */
+enum { STORED_SLOTS = LAYER_TRUST };
+_Static_assert(LAYER_TRUST == LAYER_SLOTS - 1, "a new slot must not change the checkpoints of before");
+
 enum { FIELD_VERSION, FIELD_STEP, FIELD_CONFIGURATION, FIELD_STATE, FIELD_STATISTICS, FIELD_SUMS, FIELDS };
 static const char *const fields[FIELDS] = {"version", "step", "configuration", "state", "statistics", "sums"};
 
@@ -100,7 +104,8 @@ static bool add_statistics(cJSON *root, const struct snapshot *snapshot) {
   cJSON *list = cJSON_AddArrayToObject(root, fields[FIELD_STATISTICS]);
   bool ok = list != NULL;
   for (int64_t i = 0; ok && i < snapshot->n_statistics; i++)
-    ok = cJSON_AddItemToArray(list, cJSON_CreateString(real_text(snapshot->statistics[i]).text));
+    if (i % LAYER_SLOTS < STORED_SLOTS)
+      ok = cJSON_AddItemToArray(list, cJSON_CreateString(real_text(snapshot->statistics[i]).text));
   return ok;
 }
 
@@ -185,10 +190,13 @@ done:
 static descent_status read_statistics(const char *path, const cJSON *list, struct snapshot *snapshot) {
   const cJSON *item;
   int64_t n = 0;
-  if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != snapshot->n_statistics)
+  if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != snapshot->n_statistics / LAYER_SLOTS * STORED_SLOTS)
     return damaged(path, "layer statistics do not match the network");
-  cJSON_ArrayForEach(item, list) if (!read_real(item, &snapshot->statistics[n++])) return damaged(
-      path, "invalid number in the layer statistics");
+  cJSON_ArrayForEach(item, list) {
+    double *value = &snapshot->statistics[n / STORED_SLOTS * LAYER_SLOTS + n % STORED_SLOTS];
+    if (!read_real(item, value)) return damaged(path, "invalid number in the layer statistics");
+    n++;
+  }
   return DESCENT_OK;
 }
 

@@ -87,9 +87,12 @@ static descent_status add_state(struct builder *s) {
   if (has_part(s, PLAN_PART_ACCUMULATE))
     TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, n, "kept_gradients", -1, &at->kept_gradients));
   if (has_part(s, PLAN_PART_MICRO_BATCHES)) {
-    const int levels = plan_combine_levels(options_own_micro_batches(options));
-    TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, levels, n, "partial_gradients", -1, &at->partial_gradients));
-    TRY(add_buffer(plan, PLAN_STATE, PLAN_F64, 1, levels, "partial_losses", -1, &at->partial_losses));
+    const int64_t parts = options_own_micro_batches(options);
+    const int levels = plan_combine_levels(parts);
+    if (parts > 1) {
+      TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, levels, n, "partial_gradients", -1, &at->partial_gradients));
+      TRY(add_buffer(plan, PLAN_STATE, PLAN_F64, 1, levels, "partial_losses", -1, &at->partial_losses));
+    }
     for (int l = 1; l <= network->n_layers; l++)
       TRY(add_buffer(plan, PLAN_STATE, PLAN_F32, 1, network->layers[l - 1].n_out, "active", l, &s->active[l]));
   }
@@ -394,7 +397,7 @@ static struct plan_range append_micro_batch(const struct builder *s, bool with_s
   if (with_statistics) append_statistics(s);
   append_loss(s, true);
   append_backward(s);
-  append_combine(s);
+  if (s->at.partial_gradients != PLAN_NONE) append_combine(s);
   return range_from(s, first);
 }
 

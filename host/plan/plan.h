@@ -96,8 +96,8 @@ struct plan_gather {
 };
 
 /* Z = A_in W^T + b;  A = g(Z);  with dropout p > 0: A = keep(r, j) ? A / (1 - p) : 0, where keep is rng_keep() of
- * core/rng.h with (seed, layer, step.number, (step.batch_row + r) * n_out + j). Z is PLAN_NONE unless slope_is_from_z() of core/terms.h.
- * W is (n_out, n_in) at offset W of `parameters`, b (n_out) at offset b. */
+ * core/rng.h with (seed, layer, step.number, (step.batch_row + r) * n_out + j). Z is PLAN_NONE unless slope_is_from_z()
+ * of core/terms.h. W is (n_out, n_in) at offset W of `parameters`, b (n_out) at offset b. */
 struct plan_dense_forward {
   int A_in, parameters, Z, A;
   int64_t W, b, n_in, n_out;
@@ -299,7 +299,8 @@ struct plan {
   struct plan_range keep_gradients, add_gradients; /* before and after a backward whose gradients are to be added */
 
   /* A step in micro-batches: micro_batch once for each of them, then finish. `batch` is then that of a micro-batch. */
-  struct plan_range micro_batch, micro_batch_with_statistics; /* gather .. the last dense_backward_weights, combine */
+  struct plan_range micro_batch, micro_batch_with_statistics; /* gather .. the last dense_backward_weights, and combine
+                                                              * where a rank has several */
   struct plan_range finish, finish_with_statistics; /* allreduce if there are ranks, gradient_norm .. metrics */
   struct descent_communicator *communicator;        /* of the ranks, borrowed; NULL: one rank */
 };

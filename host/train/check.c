@@ -84,9 +84,24 @@ static descent_status check_micro_batches(const descent_train_options *o) {
   return DESCENT_OK;
 }
 
+descent_status check_communicator(const descent_train_options *options) {
+  const descent_communicator *communicator = options->ranks.communicator;
+  return communicator ? handle_check(communicator, HANDLE_COMMUNICATOR, "ranks.communicator") : DESCENT_OK;
+}
+
+descent_status check_whole_steps(const descent_train_options *options, const char *where) {
+  if (options->ranks.micro_batches > 1)
+    return status_set(DESCENT_ERROR_ARGUMENT, "micro_batches %lld: not available %s; use descent_fit",
+                      (long long)options->ranks.micro_batches, where);
+  if (options->ranks.communicator)
+    return status_set(DESCENT_ERROR_ARGUMENT, "communicator: not available %s; use descent_fit", where);
+  return DESCENT_OK;
+}
+
 descent_status check_train_options(const descent_network *network, const descent_device *device,
                                    const descent_train_options *options) {
   descent_status status;
+  TRY(check_communicator(options));
   TRY(check_ranges(options));
   TRY(check_fusion(device, options));
   TRY(check_classifier_options(network, options));
@@ -152,7 +167,8 @@ descent_status descent_train_options_check(const descent_train_options *options,
   TRY(device_check(device, "device"));
   TRY(complete_train_options(options, &complete));
   TRY(check_train_options(network, device, &complete));
-  TRY(plan_build(network, &complete, 1, &plan, &handles));
+  TRY(plan_build_with(network, &complete, options_micro_batches(&complete) > 1 ? PLAN_PART_MICRO_BATCHES : 0, 1, &plan,
+                      &handles));
   TRY(program_check_support(device, plan));
 done:
   plan_free(plan);

@@ -10,6 +10,12 @@
 descent_status check_train_options(const descent_network *network, const descent_device *device,
                                    const descent_train_options *options);
 
+/* ERROR_ARGUMENT unless it is an open communicator or NULL: before anything is asked of the ranks. */
+descent_status check_communicator(const descent_train_options *options);
+
+/* ERROR_ARGUMENT for micro-batches and ranks, which are "not available `where`". */
+descent_status check_whole_steps(const descent_train_options *options, const char *where);
+
 /* Completes the options; each is within its range, else ERROR_ARGUMENT, and the device can do what they ask of it, else
  * ERROR_UNSUPPORTED. */
 descent_status check_predict_options(const descent_device *device, const descent_predict_options *given,

@@ -178,18 +178,19 @@ static descent_status initial_cause(const descent_network *network, char *cause,
 descent_status diverge_explain(descent_trainer *trainer, const struct plan_step *step, int64_t epoch,
                                const double scalars[SCALAR_SLOTS]) {
   static const double large = 100; /* normalised inputs rarely exceed 10 */
-  /* Of a whole step in micro-batches, the buffers hold the last one. */
-  const int64_t batch = trainer->program.plan->batch, held = step->rows < batch ? step->rows : batch;
-  struct finding finding;
-  double largest;
-  descent_status status;
-  trainer->evident = false;
-  TRY(find_first(&trainer->program, held, &finding));
-  trainer->evident = step->micro_batches > 0 || finding.what != FOUND_NOTHING;
-  TRY(largest_input(&trainer->program, held, &largest));
+  /* A whole step in micro-batches, each of which is finite on this rank: the buffers hold one of them, or none. */
+  const bool is_sum = trainer->program.plan->train.count == 0 && step->micro_batches == 0;
+  struct finding finding = {FOUND_NOTHING, 0, -1};
+  double largest = 0;
+  descent_status status = DESCENT_OK;
+  trainer->evident = step->micro_batches > 0;
+  if (!is_sum) {
+    TRY(find_first(&trainer->program, step->rows, &finding));
+    TRY(largest_input(&trainer->program, step->rows, &largest));
+  }
   char where[96], cause[256], rows[160];
   name_rows(trainer, step, &finding, rows, sizeof rows);
-  describe(&finding, scalars[SCALAR_LOSS], where, sizeof where);
+  describe(&finding, is_sum ? 0 : scalars[SCALAR_LOSS], where, sizeof where); /* finite, as its parts are */
   if (finding.what == FOUND_INPUT || finding.what == FOUND_TARGET)
     snprintf(cause, sizeof cause, "the data contain NaN, infinite or extremely large values; remove them%s",
              finding.what == FOUND_INPUT && !trainer->network->fill

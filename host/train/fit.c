@@ -53,6 +53,10 @@ done:
 static descent_status set_up(struct fit *f, descent_network *network, descent_device *device) {
   float *class_weights = NULL;
   descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(device, "device"));
+  if (!f->source) TRY(handle_check(f->training, HANDLE_DATASET, "training"));
+  if (f->validation) TRY(handle_check(f->validation, HANDLE_DATASET, "validation"));
   TRY(network_check_unused(network));
   TRY(check_train_options(network, device, &f->options));
   if (f->options.checkpoint.keep_best && !f->validation)
@@ -81,6 +85,11 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
 done:
   free(class_weights);
   return status;
+}
+
+/* What ranks cannot see of each other: all return the error of the lowest rank that has one. */
+static descent_status agree(const struct fit *f, descent_status own) {
+  return communicator_agree(f->options.ranks.communicator, own);
 }
 
 /* ---- one epoch -------------------------------------------------------------------------------------------------- */
@@ -168,6 +177,21 @@ done:
   return status;
 }
 
+/* Of the steps that were just run: ERROR_DIVERGED, with its explanation, where one was not finite. */
+static descent_status check_steps(struct fit *f, struct plan_step *steps, int64_t count, double scalars[SCALAR_SLOTS]) {
+  const struct program *program = &f->trainer->program;
+  descent_status status;
+  if (f->cut.total == 1) return trainer_check(f->trainer, steps, count, f->at.epoch, scalars);
+  TRY(program_read(program, program->at.scalars, 0, SCALAR_SLOTS, PLAN_F64, scalars));
+  /* From here on all ranks know of the bad step, and wait for each other's explanation. */
+  const int64_t bad = trainer_bad_step(steps, count, scalars);
+  status = bad < 0 ? DESCENT_OK : micro_batches_narrow(f, &steps[bad]);
+  if (status == DESCENT_OK) status = trainer_check(f->trainer, steps, count, f->at.epoch, scalars);
+  if (bad >= 0) status = ranks_explain(f, status);
+done:
+  return status;
+}
+
 static descent_status run_steps(struct fit *f, int64_t count) {
   struct program *program = &f->trainer->program;
   struct plan_step steps[MAX_STEPS_PER_RUN];
@@ -182,8 +206,7 @@ static descent_status run_steps(struct fit *f, int64_t count) {
   else
     TRY(program_run(program, with_statistics ? program->plan->train_with_statistics : program->plan->train, steps,
                     count));
-  status = trainer_check(f->trainer, steps, count, f->at.epoch, scalars);
-  TRY(scalars[SCALAR_BAD_STEP] == 0 ? status : ranks_explain(f, status));
+  TRY(check_steps(f, steps, count, scalars));
   f->at.done += count;
   f->at.learning_rate = steps[count - 1].learning_rate;
   if (with_statistics)
@@ -194,14 +217,21 @@ done:
   return status;
 }
 
+static descent_status begin_epoch(struct fit *f) {
+  descent_status status;
+  TRY(feed_begin_epoch(f));
+  TRY(evaluate_begin(&f->trainer->program, f->at.total_loss, f->at.total_weight));
+done:
+  return status;
+}
+
 /* Runs the remaining steps of the epoch. */
 static descent_status run_epoch(struct fit *f) {
   struct program *program = &f->trainer->program;
   double totals[2];
   int64_t ready;
   descent_status status;
-  TRY(feed_begin_epoch(f));
-  TRY(evaluate_begin(program, f->at.total_loss, f->at.total_weight));
+  TRY(agree(f, begin_epoch(f)));
   for (;;) {
     const double started = clock_seconds();
     TRY(feed_steps(f, poll_request, f, &ready));
@@ -217,7 +247,7 @@ static descent_status run_epoch(struct fit *f) {
   }
   if (program->backend->placement)
     snprintf(f->placement, sizeof f->placement, "%s", program->backend->placement(program->compiled));
-  TRY(evaluate_mean_loss(program, totals, &f->at.train_loss));
+  TRY(agree(f, evaluate_mean_loss(program, totals, &f->at.train_loss)));
   f->at.total_loss = totals[0];
   f->at.total_weight = totals[1];
 done:
@@ -234,6 +264,13 @@ static descent_status keep_parameters(struct fit *f) {
   return status;
 }
 
+/* The same on all ranks. A divergence needs no agreement: their parameters are equal. */
+static descent_status keep_parameters_together(struct fit *f) {
+  const descent_status own = keep_parameters(f);
+  const descent_status status = agree(f, own == DESCENT_ERROR_DIVERGED ? DESCENT_OK : own);
+  return status == DESCENT_OK ? own : status;
+}
+
 /* Does the network hold the parameters of the best epoch, which must not be overwritten? */
 static bool has_best(const struct fit *f) { return f->keep_best && f->at.best_epoch; }
 
@@ -245,7 +282,7 @@ static descent_status update_best(struct fit *f, const descent_metrics *validati
   *improved = loss < at->best_loss - f->options.early_stopping.min_delta;
   at->bad_epochs = *improved ? 0 : at->bad_epochs + 1;
   if (*improved) at->best_loss = loss;
-  if (*improved || !has_best(f)) TRY(keep_parameters(f));
+  if (*improved || !has_best(f)) TRY(keep_parameters_together(f));
   if (*improved) at->best_epoch = at->epoch;
   if (f->options.schedule.kind == DESCENT_SCHEDULE_PLATEAU) {
     struct schedule_plateau plateau = {at->plateau_rate, at->plateau_bad_epochs};
@@ -293,7 +330,7 @@ static descent_status validate(struct fit *f, descent_metrics *metrics) {
   struct program *program = &f->trainer->program;
   bool stopped = false;
   descent_status status;
-  TRY(program_bind(program, f->validation));
+  TRY(agree(f, program_bind(program, f->validation)));
   if (options_ranks(&f->options) == 1)
     TRY(evaluate_dataset(program, f->trainer->network, f->validation, 0, false, own_loss(f), poll_request, f, metrics));
   else
@@ -308,7 +345,7 @@ static descent_status finish_epoch(struct fit *f) {
   descent_metrics metrics = {0};
   bool improved;
   descent_status status;
-  TRY(communicator_agree(f->options.ranks.communicator, feed_check_unchanged(f)));
+  TRY(agree(f, feed_check_unchanged(f)));
   TRY(ranks_check_replicas(f));
   if (f->validation) TRY(validate(f, &metrics));
   if (f->stopped) goto done; /* during validation, which a resumed training repeats */
@@ -330,7 +367,7 @@ static descent_status run_epochs(struct fit *f) {
   if (out_of_patience(f)) stop(f, DESCENT_STOP_EARLY); /* resumed after it had ended */
   while (f->at.epoch <= f->options.epochs && !f->stopped) {
     TRY(run_epoch(f));
-    if (!f->stopped) TRY(finish_epoch(f));
+    TRY(f->stopped ? ranks_check_replicas(f) : finish_epoch(f));
   }
 done:
   return status;
@@ -377,26 +414,22 @@ static bool names_weights(const struct fit *f, descent_status failure) {
          (failure != DESCENT_OK && f->source_failed);
 }
 
-/* Trains on f->training or f->source. */
-static descent_status fit(struct fit *f, descent_network *network, descent_device *device,
+/* Trains on f->training or f->source; `own`: the outcome of what was checked before. The ranks can tell each other of
+ * every error but one of the options, which name the communicator. */
+static descent_status fit(struct fit *f, descent_status own, descent_network *network, descent_device *device,
                           const descent_train_options *options, descent_fit_result *result) {
   descent_fit_result reached = {0};
   bool ready = false;
   descent_status status;
   f->started = clock_seconds();
-  TRY(handle_check(network, HANDLE_NETWORK, "network"));
-  TRY(device_check(device, "device"));
-  if (!f->source) TRY(handle_check(f->training, HANDLE_DATASET, "training"));
-  if (f->validation) TRY(handle_check(f->validation, HANDLE_DATASET, "validation"));
   TRY(complete_train_options(options, &f->options));
-  if (f->options.ranks.communicator)
-    TRY(handle_check(f->options.ranks.communicator, HANDLE_COMMUNICATOR, "ranks.communicator"));
-  TRY(ranks_begin(f, set_up(f, network, device)));
+  TRY(check_communicator(&f->options));
+  TRY(ranks_begin(f, own == DESCENT_OK ? set_up(f, network, device) : own));
   TRY(recovery_open(f));
   ready = true;
   do status = run_epochs(f);
   while (status == DESCENT_ERROR_DIVERGED && (status = recovery_roll_back(f)) == DESCENT_OK);
-  if (status == DESCENT_OK && !has_best(f)) TRY(keep_parameters(f));
+  if (status == DESCENT_OK && !has_best(f)) TRY(keep_parameters_together(f));
   if (status == DESCENT_OK) TRY(recovery_finish(f));
 done:
   if (ready && names_weights(f, status)) status = finish_failed(f, status);
@@ -419,7 +452,7 @@ descent_status descent_fit(descent_network *network, descent_device *device, con
                            const descent_dataset *validation, const descent_train_options *options,
                            descent_fit_result *result) {
   struct fit f = {.training = training, .validation = validation};
-  return fit(&f, network, device, options, result);
+  return fit(&f, DESCENT_OK, network, device, options, result);
 }
 
 descent_status descent_fit_source(descent_network *network, descent_device *device, const descent_source *source,
@@ -427,9 +460,5 @@ descent_status descent_fit_source(descent_network *network, descent_device *devi
                                   descent_fit_result *result) {
   descent_source complete;
   struct fit f = {.source = &complete, .validation = validation};
-  descent_status status;
-  TRY(complete_source(source, &complete));
-  TRY(fit(&f, network, device, options, result));
-done:
-  return status;
+  return fit(&f, complete_source(source, &complete), network, device, options, result);
 }

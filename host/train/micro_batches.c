@@ -99,9 +99,8 @@ static struct plan_step finish_of(const struct fit *f, const struct plan_step *s
 
 /* ---- a step that is not finite ---------------------------------------------------------------------------------- */
 
-/* Runs this rank's parts of the step again, each as the only one, up to the first with a value that is not finite, which
- * *step becomes. The parameters are those that the step has read, so the values are the same. */
-static descent_status find_part(struct fit *f, struct plan_step *step) {
+/* The parameters are those that the step has read, so the values are the same. */
+descent_status micro_batches_narrow(struct fit *f, struct plan_step *step) {
   struct program *program = &f->trainer->program;
   descent_status status = DESCENT_OK;
   cut_step(f, step);
@@ -121,24 +120,8 @@ done:
   return status;
 }
 
-/* If one of the steps was not finite, narrows it to the part that explains it. */
-static descent_status narrow_bad_step(struct fit *f, struct plan_step *steps, int64_t n) {
-  struct program *program = &f->trainer->program;
-  double scalars[SCALAR_SLOTS];
-  descent_status status;
-  TRY(program_read(program, program->at.scalars, 0, SCALAR_SLOTS, PLAN_F64, scalars));
-  const int64_t bad = trainer_bad_step(steps, n, scalars);
-  if (bad < 0) goto done;
-  TRY(find_part(f, &steps[bad]));
-  /* J of a sum that overflows, or of another rank's part. */
-  if (steps[bad].micro_batches == 0)
-    TRY(program_write(program, program->at.scalars, SCALAR_LOSS, 1, PLAN_F64, &scalars[SCALAR_LOSS]));
-done:
-  return status;
-}
-
 /* The steps after a bad one are computed but update nothing: reading the flag after each would make a GPU wait. */
-descent_status micro_batches_run(struct fit *f, struct plan_step *steps, int64_t n, bool with_statistics) {
+descent_status micro_batches_run(struct fit *f, const struct plan_step *steps, int64_t n, bool with_statistics) {
   struct program *program = &f->trainer->program;
   const struct plan *plan = program->plan;
   descent_status status = DESCENT_OK;
@@ -149,7 +132,6 @@ descent_status micro_batches_run(struct fit *f, struct plan_step *steps, int64_t
                         : program_run(program, plan->micro_batch, f->cut.steps, f->cut.own));
     TRY(program_run(program, with_statistics ? plan->finish_with_statistics : plan->finish, &finish, 1));
   }
-  TRY(narrow_bad_step(f, steps, n));
 done:
   return status;
 }

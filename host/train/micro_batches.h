@@ -24,9 +24,13 @@ descent_status micro_batches_create(const descent_network *network, const descen
 void micro_batches_clear(struct micro_batches *cut);
 
 /* Runs n steps of the rows that are bound to f. Where one is not finite, neither it nor those after it change the
- * parameters. Its entry in `steps` then becomes the first of this rank's micro-batches with a value that is not finite,
- * and the program's buffers are those of that micro-batch; it stays the whole step if each of them is finite. */
-descent_status micro_batches_run(struct fit *f, struct plan_step *steps, int64_t n, bool with_statistics);
+ * parameters. */
+descent_status micro_batches_run(struct fit *f, const struct plan_step *steps, int64_t n, bool with_statistics);
+
+/* Runs this rank's parts of a step that was not finite again, each as the only one. *step becomes the first with a
+ * value that is not finite, and the program's buffers are those of that part; it stays the whole step if each of them is
+ * finite. */
+descent_status micro_batches_narrow(struct fit *f, struct plan_step *step);
 
 /* Runs the micro-batches f->cut.steps of one step, and leaves the layer statistics of the whole step in the program;
  * micro_batch_statistics.c. */

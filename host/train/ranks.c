@@ -89,10 +89,10 @@ descent_status ranks_check_replicas(struct fit *f) {
   for (int r = 1; r < size; r++)
     if (f->ranks.sums[r] != f->ranks.sums[0])
       TRY(status_set(DESCENT_ERROR_INTERNAL,
-                     "rank %d (%s): its weights after epoch %" PRId64
+                     "rank %d (%s): its weights after step %" PRId64
                      " differ from those of rank 0, so one of the two has computed wrongly: check that machine's "
                      "memory and device, and resume from a checkpoint",
-                     r, communicator_host(communicator, r), f->at.epoch));
+                     r, communicator_host(communicator, r), fit_steps(f)));
 done:
   return status;
 }
@@ -124,8 +124,12 @@ descent_status ranks_explain(struct fit *f, descent_status own) {
   all = memory_allocate(size, sizeof *all, "explanations of ranks");
   TRY(communicator_agree(communicator, all ? DESCENT_OK : DESCENT_ERROR_MEMORY));
   TRY(communicator_gather(communicator, &mine, sizeof mine, all));
-  const struct rank_explanation *chosen = &all[choose_explanation(all, size)];
-  status = status_set((descent_status)chosen->status, "%s", chosen->text);
+  const int rank = choose_explanation(all, size);
+  if (all[rank].status == DESCENT_ERROR_DIVERGED)
+    status = status_set(DESCENT_ERROR_DIVERGED, "%s", all[rank].text);
+  else
+    status = status_set((descent_status)all[rank].status, "rank %d (%s): %s", rank,
+                        communicator_host(communicator, rank), all[rank].text);
 done:
   free(all);
   return status;

@@ -29,8 +29,8 @@ descent_status ranks_agree(struct fit *f);
 /* ERROR_INTERNAL, naming the rank, where the parameters of one are not those of rank 0. */
 descent_status ranks_check_replicas(struct fit *f);
 
-/* Call with the outcome of trainer_check after a step that was not finite, which all ranks see. All have the explanation
- * of the lowest rank that has found a value, or the failure of one that could not look. */
+/* Call with this rank's explanation of a step that was not finite, which all ranks see, or its failure to find one. All
+ * have the explanation of the lowest rank that has found a value, or the failure of one that could not look. */
 descent_status ranks_explain(struct fit *f, descent_status own);
 
 /* All ranks receive the snapshot of rank 0, whose buffers they have. */

@@ -119,7 +119,7 @@ static descent_status run_round(struct sharing *s, int64_t first, bool stop, boo
     *stopped |= packet->stop != 0;
   }
   if (failed) TRY(communicator_agree(communicator, own));
-  if (!*stopped) TRY(add(s, first));
+  if (!*stopped) TRY(communicator_agree(communicator, add(s, first)));
 done:
   return status;
 }
@@ -135,7 +135,9 @@ descent_status ranks_evaluate(struct fit *f, bool (*stop)(void *user), void *use
   const int64_t round = s.block * communicator_size(communicator);
   for (int64_t first = 0; first < rows && !*stopped; first += round)
     TRY(run_round(&s, first, first > 0 && stop(user), stopped));
-  if (!*stopped) TRY(metrics_finish(s.sums, s.totals[1] > 0 ? s.totals[0] / s.totals[1] : NAN, metrics));
+  if (!*stopped)
+    TRY(communicator_agree(communicator,
+                           metrics_finish(s.sums, s.totals[1] > 0 ? s.totals[0] / s.totals[1] : NAN, metrics)));
 done:
   clear(&s);
   return status;

@@ -82,11 +82,7 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "schedule %s: not available for steps by hand; use constant and descent_trainer_set_learning_rate",
                    descent_schedule_name(options->schedule.kind)));
-  if (options->ranks.micro_batches > 1)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "micro_batches %lld: not available for steps by hand; use descent_fit",
-                   (long long)options->ranks.micro_batches));
-  if (options->ranks.communicator)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "communicator: not available for steps by hand; use descent_fit"));
+  TRY(check_whole_steps(options, "for steps by hand"));
   if (options->schedule.warmup_epochs > 0)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "warmup_epochs %g: not available for steps by hand, which have no epochs; use warmup_steps",

@@ -458,6 +458,7 @@ descent_status descent_bench(const descent_network *network, descent_device *dev
                    (long long)complete.batch_size));
   TRY(check_seconds("descent_bench", seconds));
   TRY(check_train_options(network, device, &complete));
+  TRY(check_whole_steps(&complete, "in descent_bench"));
   const struct subject subject = {.options = &complete, .rows = complete.batch_size};
   TRY(measure_range(network, device, &subject, seconds, on_row, user, result));
 done:

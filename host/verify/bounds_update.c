@@ -263,7 +263,8 @@ static struct trust_sums sums_of(const struct backend_program *reference, const 
     sums.w += w[i] * w[i];
     sums.terms.lo += size.lo * size.lo;
     sums.terms.hi += size.hi * size.hi;
-    sums.may_vanish |= s && e.s.lo < (double)FLT_MIN;
+    const bool is_zero = s0 == 0 && gradients[i] == 0 && (o->l2 == 0 || w[i] == 0); /* s is, in the reference too */
+    sums.may_vanish |= s && !is_zero && e.s.lo < (double)FLT_MIN;
   }
   return sums;
 }

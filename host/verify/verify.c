@@ -466,6 +466,7 @@ static descent_status prepare(struct verification *v, const descent_network *net
   v->seed = options->seed;
   v->learning_rate = options->optimizer.learning_rate;
   TRY(check_train_options(network, candidate, options));
+  TRY(check_whole_steps(options, "in descent_verify"));
   TRY(synthetic_create(network, rows, v->seed, &v->data));
   TRY(compile(v, network, candidate, options, &v->candidate));
   v->plan = v->candidate.plan;

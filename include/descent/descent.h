@@ -1029,8 +1029,8 @@ typedef struct descent_train_options {
 
   /* descent_fit only. The rows of a step are cut into `micro_batches` contiguous parts of almost equal size. Their
    * gradients are computed one after another, so a step needs the memory of one part, and added in a binary tree over the
-   * parts. With R ranks each computes the parts of one subtree, and the result has the same bits for every R.
-   * Every rank calls descent_fit with the same network, data and options, which are compared first: ERROR_ARGUMENT names
+   * parts. With R ranks each computes the parts of one subtree, and the result has the same bits for every R, with
+   * equal arithmetic; see docs/distributed.md. Every rank calls descent_fit with the same network, data and options, which are compared first: ERROR_ARGUMENT names
    * rank and difference. A stop or a save that a callback asks for on one rank is done by all, at the same step. Rank 0
    * alone uses the checkpoints' folder and calls on_checkpoint. ERROR_DEVICE where a rank does not answer, ERROR_INTERNAL
    * where the weights of one come to differ. */

@@ -541,6 +541,24 @@ TEST(Misuse, OfAnyArgumentIsRefusedByItsName) {
   }
 }
 
+TEST(Misuse, AFreedOrForeignCommunicatorInTheOptionsIsRefused) {
+  World w;
+  for (void *wrong : {static_cast<void *>(w.freed_communicator), static_cast<void *>(w.freed_device)}) {
+    w.options.ranks.communicator = static_cast<descent_communicator *>(wrong);
+    const auto expect = [](descent_status status) {
+      EXPECT_EQ(status, DESCENT_ERROR_ARGUMENT);
+      EXPECT_EQ(std::string(descent_last_error()).find("ranks.communicator: not a communicator"), 0U)
+          << descent_last_error();
+    };
+    expect(descent_fit(w.network.get(), w.device.get(), w.data.get(), nullptr, &w.options, nullptr));
+    expect(descent_trainer_create(w.network.get(), w.device.get(), &w.options, 4, &w.made_trainer));
+    expect(descent_train_options_check(&w.options, w.network.get(), w.device.get()));
+    expect(descent_verify(w.network.get(), w.device.get(), w.reference.get(), &w.options, 4, 1, nullptr, nullptr,
+                          &w.passed));
+    expect(descent_bench(w.network.get(), w.device.get(), &w.options, 0.01, nullptr, nullptr, &w.bench));
+  }
+}
+
 TEST(Misuse, AFreedNetworkInTheOptionsOfAReaderIsRefused) {
   World w;
   descent_dataset *read = nullptr;

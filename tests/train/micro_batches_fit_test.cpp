@@ -60,6 +60,70 @@ TEST(MicroBatchesFit, ADivergenceOfTheSumNamesTheRowsOfTheStep) {
   EXPECT_TRUE(says("step 1 (epoch 1, 4 rows: 0, 1, 2, 3): ")) << descent_last_error();
 }
 
+/* The rows of each step of an epoch. */
+std::vector<std::vector<int64_t>> rows_of_steps(uint64_t seed, uint64_t epoch, int64_t rows, int64_t batch) {
+  const permutation order = permutation_create(seed, RNG_SHUFFLE, epoch, static_cast<uint64_t>(rows));
+  std::vector<std::vector<int64_t>> steps;
+  for (int64_t i = 0; i < rows; i++) {
+    if (i % batch == 0) steps.emplace_back();
+    steps.back().push_back(static_cast<int64_t>(permutation_index(&order, static_cast<uint64_t>(i))));
+  }
+  return steps;
+}
+
+/* Z = W X + b of one input, with small steps in micro-batches of one row. */
+struct OneInput {
+  Network network = make_network({1, 1}, DESCENT_ACTIVATION_IDENTITY, DESCENT_LOSS_MEAN_SQUARED_ERROR);
+  Device device = open_device("cpu");
+  descent_train_options options = descent_train_options_default();
+  OneInput() {
+    options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+    options.optimizer.learning_rate = 1e-6;
+    options.optimizer.clip_norm = 1e-3;
+    options.batch_size = 2;
+    options.epochs = 2;
+    options.ranks.micro_batches = 2;
+  }
+};
+
+/* The rows of two micro-batches overflow in one step of epoch 2. Rows of the validation lie behind them in the buffer. */
+TEST(MicroBatchesFit, ADivergenceIsNotBlamedOnRowsOfTheValidation) {
+  OneInput one;
+  const auto together = [&](uint64_t epoch) {
+    for (const std::vector<int64_t> &step : rows_of_steps(one.options.seed, epoch, 4, 2))
+      if (step[0] + step[1] == 0 + 1) return true;
+    return false;
+  };
+  while (together(1) || !together(2)) one.options.seed++;
+  const Rows rows{4, 1, 1, 0, {1, 1, 1, 1}, {2.5e38F, 2.5e38F, 0, 0}, {}};
+  const Rows far{50, 1, 1, 0, std::vector<float>(50, 1000), std::vector<float>(50, 0), {}};
+  const Dataset data = rows.dataset(), validation = far.dataset();
+  ASSERT_EQ(descent_fit(one.network.get(), one.device.get(), data.get(), validation.get(), &one.options, nullptr),
+            DESCENT_ERROR_DIVERGED);
+  EXPECT_TRUE(says("(epoch 2, 2 rows: ") && says("the gradient norm exceeds float32")) << descent_last_error();
+  EXPECT_FALSE(says("inputs of up to")) << descent_last_error();
+}
+
+/* Step 4 has a sum that overflows. Step 5, 6 or 7, which can be of the same run, has an infinite J. */
+TEST(MicroBatchesFit, ADivergenceIsDescribedByTheLossOfItsStep) {
+  OneInput one;
+  const auto step_of = [&](int64_t row) {
+    const auto steps = rows_of_steps(one.options.seed, 1, 16, 2);
+    for (size_t s = 0; s < steps.size(); s++)
+      if (steps[s][0] == row || steps[s][1] == row) return s + 1;
+    return size_t{0};
+  };
+  while (step_of(0) != 4 || step_of(1) != 4 || step_of(2) < 5 || step_of(2) > 7) one.options.seed++;
+  one.network->parameters[one.network->layers[0].at.W] = 3e38F;
+  Rows rows{16, 1, 1, 0, std::vector<float>(16, 0), std::vector<float>(16, 0), {}};
+  rows.X[0] = rows.X[1] = 1; /* parts of 3e38 */
+  rows.X[2] = 10;
+  const Dataset data = rows.dataset();
+  ASSERT_EQ(descent_fit(one.network.get(), one.device.get(), data.get(), nullptr, &one.options, nullptr),
+            DESCENT_ERROR_DIVERGED);
+  EXPECT_TRUE(says("step 4 (epoch 1, 2 rows: ") && says("the gradient norm exceeds float32")) << descent_last_error();
+}
+
 /* The bad row is far into the epoch, when many steps are run at once. */
 TEST(MicroBatchesFit, StepsAfterABadOneChangeNothing) {
   Rows rows = make_rows(4000, 4, 1, 0, 3);
@@ -214,22 +278,32 @@ TEST(MicroBatchesFit, ThatCannotBeAreRefused) {
   }
 }
 
-TEST(MicroBatchesFit, StepsByHandAreWholeAndOnOneRank) {
-  const Device device = open_device("cpu");
+TEST(MicroBatchesFit, StepsByHandVerifyAndBenchAreWholeAndOnOneRank) {
+  const Device device = open_device("cpu"), reference = open_device("reference");
   const Network network = make_network({4, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
   descent_train_options options = descent_train_options_default();
   descent_trainer *trainer = nullptr;
+  descent_communicator *communicator = nullptr;
+  descent_bench_result result{};
+  bool passed = false;
+  ASSERT_EQ(descent_communicator_open("single", 1, &communicator), DESCENT_OK) << descent_last_error();
+  const auto expect_refused = [&](const std::string &what) {
+    const auto expect = [&](descent_status status, const char *where) {
+      EXPECT_EQ(status, DESCENT_ERROR_ARGUMENT);
+      EXPECT_EQ(descent_last_error(), what + ": not available " + where + "; use descent_fit");
+    };
+    expect(descent_trainer_create(network.get(), device.get(), &options, 16, &trainer), "for steps by hand");
+    expect(descent_verify(network.get(), device.get(), reference.get(), &options, 16, 1, nullptr, nullptr, &passed),
+           "in descent_verify");
+    expect(descent_bench(network.get(), device.get(), &options, 0.01, nullptr, nullptr, &result), "in descent_bench");
+  };
+  options.batch_size = 16;
   options.ranks.micro_batches = 2;
-  EXPECT_EQ(descent_trainer_create(network.get(), device.get(), &options, 16, &trainer), DESCENT_ERROR_ARGUMENT);
-  EXPECT_STREQ(descent_last_error(), "micro_batches 2: not available for steps by hand; use descent_fit");
-  transport transport{};
-  transport.size = 1;
-  descent_communicator communicator{};
-  communicator.transport = &transport;
+  expect_refused("micro_batches 2");
   options.ranks.micro_batches = 1;
-  options.ranks.communicator = &communicator;
-  EXPECT_EQ(descent_trainer_create(network.get(), device.get(), &options, 16, &trainer), DESCENT_ERROR_ARGUMENT);
-  EXPECT_STREQ(descent_last_error(), "communicator: not available for steps by hand; use descent_fit");
+  options.ranks.communicator = communicator;
+  expect_refused("communicator");
+  descent_communicator_close(communicator);
   options.ranks.communicator = nullptr;
   EXPECT_EQ(descent_trainer_create(network.get(), device.get(), &options, 16, &trainer), DESCENT_OK);
   descent_trainer_free(trainer);

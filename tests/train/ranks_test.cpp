@@ -263,6 +263,50 @@ TEST_P(Different, RanksAreRefusedByAllOfThem) {
 INSTANTIATE_TEST_SUITE_P(Ranks, Different, testing::ValuesIn(differences),
                          [](const auto &of) { return std::string(of.param.name); });
 
+/* One rank gives no network, or data of the wrong kind: the others do not wait for it. */
+TEST(Ranks, AreToldOfHandlesThatOneOfThemMisuses) {
+  const RankedJob job = ranked_job();
+  for (bool without_network : {true, false}) {
+    std::vector<std::string> errors(2);
+    RankThreads(2, 5).run([&](int rank, descent_communicator *communicator) {
+      const Network network = make_network(job.widths, job.hidden, job.loss, 7);
+      const Device device = open_device("cpu", 1);
+      const Dataset data = job.rows.dataset();
+      descent_train_options options = job.options;
+      options.ranks.communicator = communicator;
+      EXPECT_EQ(descent_fit(rank && without_network ? nullptr : network.get(), device.get(),
+                            rank && !without_network ? nullptr : data.get(), nullptr, &options, nullptr),
+                DESCENT_ERROR_ARGUMENT);
+      errors[static_cast<size_t>(rank)] = descent_last_error();
+    });
+    const std::string expected =
+        std::string("rank 1 (node0): ") + (without_network ? "network" : "training") + ": is NULL";
+    for (const std::string &error : errors) EXPECT_EQ(error, expected);
+  }
+}
+
+TEST(Ranks, DoNotTrainOnTheReference) {
+  const Scratch scratch;
+  const std::string folder = scratch / "checkpoints";
+  RankedJob job = ranked_job();
+  job.device = "reference";
+  job.options.checkpoint.folder = folder.c_str();
+  static const char text[] = "ranks 2: the reference computes on one; use the device cpu or cuda";
+  for (const RankedJob::Ranked &outcome : job.run_on(2)) {
+    EXPECT_EQ(outcome.status, DESCENT_ERROR_UNSUPPORTED);
+    EXPECT_EQ(outcome.error, std::string("rank 0 (node0): ") + text);
+  }
+  EXPECT_FALSE(std::filesystem::exists(folder));
+  RankThreads(2).run([&](int, descent_communicator *communicator) {
+    const Network network = make_network(job.widths, job.hidden, job.loss, 7);
+    const Device device = open_device("reference", 1);
+    descent_train_options options = job.options;
+    options.ranks.communicator = communicator;
+    EXPECT_EQ(descent_train_options_check(&options, network.get(), device.get()), DESCENT_ERROR_UNSUPPORTED);
+    EXPECT_STREQ(descent_last_error(), text);
+  });
+}
+
 /* Each rank checks a share of the rows. */
 TEST(Ranks, FindAnInfiniteInputInAnyRow) {
   for (int64_t row : {0, 19, 20, 38, 39, 76}) {
@@ -499,6 +543,26 @@ TEST(Ranks, NameTheRowsOfTheMicroBatchThatDiverges) {
   }
 }
 
+/* A last step of one row, which is that of the last part: the other ranks have no rows. */
+TEST(Ranks, AreExplainedByTheOneThatHasTheRow) {
+  RankedJob job = ranked_job();
+  job.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  job.widths = {4, 1};
+  job.rows = make_rows(9, 4, 1, 0, 1);
+  job.validate = false;
+  job.options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+  job.options.optimizer.learning_rate = 1e-6;
+  job.options.batch_size = 8;
+  const permutation order = permutation_create(job.options.seed, RNG_SHUFFLE, 1, 9);
+  const size_t last = permutation_index(&order, 8);
+  job.rows.X[4 * last] = 1e3F, job.rows.y[last] = 1e38F; /* whose product is beyond float32 */
+  const std::string expected = job.run_on(1)[0].error;
+  EXPECT_NE(expected.find("step 2 (epoch 1, 1 rows: " + std::to_string(last) + ")"), std::string::npos) << expected;
+  EXPECT_NE(expected.find("inputs of up to 1e+03 are not normalised"), std::string::npos) << expected;
+  for (int ranks : {2, 4, 8})
+    for (const RankedJob::Ranked &outcome : job.run_on(ranks)) EXPECT_EQ(outcome.error, expected);
+}
+
 TEST(Ranks, RollBackTogether) {
   const auto run = [](int ranks) {
     const Scratch scratch;
@@ -533,7 +597,22 @@ TEST(Ranks, NameTheOneWhoseWeightsDiffer) {
   };
   for (const RankedJob::Ranked &outcome : job.run_on(4)) {
     EXPECT_EQ(outcome.status, DESCENT_ERROR_INTERNAL);
-    EXPECT_EQ(outcome.error.find("rank 2 (node1): its weights after epoch 2 differ from those of rank 0"), 0U)
+    EXPECT_EQ(outcome.error.find("rank 2 (node1): its weights after step 8 differ from those of rank 0"), 0U)
+        << outcome.error;
+  }
+}
+
+/* The weights differ from epoch 1 on, and the training stops within epoch 2. */
+TEST(Ranks, NameTheOneWhoseWeightsDifferWhenTheyStop) {
+  RankedJob job = ranked_job();
+  job.change = [](int rank, descent_train_options *options, Rows *) {
+    options->callbacks = {};
+    if (rank == 2) options->callbacks.on_epoch = corrupt;
+    options->callbacks.on_step = stop_at_step_6;
+  };
+  for (const RankedJob::Ranked &outcome : job.run_on(4)) {
+    EXPECT_EQ(outcome.status, DESCENT_ERROR_INTERNAL);
+    EXPECT_EQ(outcome.error.find("rank 2 (node1): its weights after step 6 differ from those of rank 0"), 0U)
         << outcome.error;
   }
 }
@@ -556,6 +635,79 @@ backend failing_cpu() {
     return call_or_fail(backend_cpu.read, program, buffer, offset, count, type, data);
   };
   return failing;
+}
+
+/* Binding data, and the reads and writes of totals and of all parameters: what a training does between its steps. */
+thread_local int64_t parameters_in_all;
+
+backend failing_between_steps() {
+  backend failing = backend_cpu;
+  failing.bind = [](backend_program *program, int buffer, descent_dtype dtype, const void *data, int64_t rows,
+                    bool constant) {
+    return call_or_fail(backend_cpu.bind, program, buffer, dtype, data, rows, constant);
+  };
+  failing.read = [](backend_program *program, int buffer, int64_t offset, int64_t count, plan_type type, void *data) {
+    const bool is_between = (type == PLAN_F64 && count == 2) || (type == PLAN_F32 && count == parameters_in_all);
+    return is_between ? call_or_fail(backend_cpu.read, program, buffer, offset, count, type, data)
+                      : backend_cpu.read(program, buffer, offset, count, type, data);
+  };
+  failing.write = [](backend_program *program, int buffer, int64_t offset, int64_t count, plan_type type,
+                     const void *data) {
+    return type == PLAN_F64 && count == 2 ? call_or_fail(backend_cpu.write, program, buffer, offset, count, type, data)
+                                          : backend_cpu.write(program, buffer, offset, count, type, data);
+  };
+  return failing;
+}
+
+/* The job is not ended: all ranks return together. */
+TEST(Ranks, ReturnTheErrorOfOneOfThemBetweenSteps) {
+  const backend failing = failing_between_steps();
+  RankedJob job = ranked_job();
+  job.options.epochs = 2;
+  job.seconds = 5;
+  job.through = &failing;
+  int64_t call = 1;
+  for (; call < 1000; call++) {
+    job.change = [&](int rank, descent_train_options *, Rows *) {
+      parameters_in_all = make_network(job.widths, job.hidden, job.loss, 7)->n_parameters;
+      calls_left = rank == 1 ? call : 0;
+    };
+    const std::vector<RankedJob::Ranked> outcomes = job.run_on(2);
+    if (outcomes[1].status == DESCENT_OK) break; /* it has fewer calls */
+    for (const RankedJob::Ranked &outcome : outcomes) {
+      EXPECT_EQ(outcome.status, DESCENT_ERROR_DEVICE);
+      EXPECT_EQ(outcome.error.find("rank 1 (node0): planted"), 0U) << "call " << call << ": " << outcome.error;
+    }
+    if (HasFailure()) break;
+  }
+  EXPECT_GT(call, 20);
+}
+
+/* Fails at the first run after a step that was not finite, in which a rank looks for its part. */
+thread_local bool fails_looking, is_looking;
+
+TEST(Ranks, ReturnTheErrorOfOneThatCannotLookForItsPart) {
+  backend failing = backend_cpu;
+  failing.read = [](backend_program *program, int buffer, int64_t offset, int64_t count, plan_type type, void *data) {
+    const descent_status status = backend_cpu.read(program, buffer, offset, count, type, data);
+    if (type == PLAN_F64 && count == SCALAR_SLOTS && static_cast<double *>(data)[SCALAR_BAD_STEP] != 0)
+      is_looking = true;
+    return status;
+  };
+  failing.run = [](backend_program *program, plan_range range, const plan_step *steps, int64_t n) {
+    if (fails_looking && is_looking) return status_set(DESCENT_ERROR_DEVICE, "planted");
+    return backend_cpu.run(program, range, steps, n);
+  };
+  RankedJob job = exploding("");
+  job.options.checkpoint.folder = nullptr;
+  job.options.checkpoint.rollbacks = 0;
+  job.seconds = 5;
+  job.through = &failing;
+  job.change = [](int rank, descent_train_options *, Rows *) { fails_looking = rank == 1; };
+  for (const RankedJob::Ranked &outcome : job.run_on(2)) {
+    EXPECT_EQ(outcome.status, DESCENT_ERROR_DEVICE);
+    EXPECT_EQ(outcome.error.find("rank 1 (node0): planted"), 0U) << outcome.error;
+  }
 }
 
 TEST(Ranks, EndWithAnErrorWhenTheDeviceOfOneFails) {

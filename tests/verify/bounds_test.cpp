@@ -294,21 +294,27 @@ const Mistake mistakes[] = {
     {"another trust coefficient", [](plan_update *u, plan_step *, parameter_segment *) { u->trust_coefficient *= 2; }},
 };
 
-/* A layer of 32 values of W and 16 of b. */
-OneOp trusting(plan_op_kind kind, descent_optimizer optimizer) {
+/* A layer of 32 values of W and 16 of b; `resting`: the first weight belongs to a unit that has never been active. */
+OneOp trusting(plan_op_kind kind, descent_optimizer optimizer, bool resting) {
   Random random;
   OneOp one(1, 1);
   const int64_t n = 48;
   plan_update u{};
   u.parameters = one.state("parameters", PLAN_F32, random.uniform(n, -1, 1));
-  u.gradients = one.state("gradients", PLAN_F32, random.uniform(n, -1, 1));
-  u.moment1 = one.state("moment1", PLAN_F32, random.uniform(n, -1, 1));
+  const auto draw = [&](const char *name, double low) {
+    std::vector<double> values = random.uniform(n, low, 1);
+    if (resting) values[0] = 0;
+    return one.state(name, PLAN_F32, values);
+  };
+  u.gradients = draw("gradients", -1);
+  u.moment1 = draw("moment1", -1);
   const bool is_lamb = optimizer == DESCENT_OPTIMIZER_LAMB;
-  u.moment2 = is_lamb ? one.state("moment2", PLAN_F32, random.uniform(n, 0, 1)) : static_cast<int>(PLAN_NONE);
+  u.moment2 = is_lamb ? draw("moment2", 0) : static_cast<int>(PLAN_NONE);
   u.scalars = one.scalars({{SCALAR_CLIP, 0.5}, {SCALAR_BAD_STEP, 0}});
   u.layer_statistics = one.layer_statistics(1, {0.37});
   u.n = n, u.optimizer = optimizer, u.trust_coefficient = 0.001;
-  u.momentum = 0.9, u.beta1 = 0.9, u.beta2 = 0.999, u.epsilon = 1e-8, u.weight_decay = 0.1, u.l2 = 0.01;
+  u.momentum = 0.9, u.beta1 = 0.9, u.beta2 = 0.999, u.epsilon = 1e-8, u.weight_decay = 0.1;
+  u.l2 = resting ? 0 : 0.01;
   one.op(kind, 0).update = u;
   one.step.number = 3;
   one.segment(parameter_segment{0, 32, 0, 48});
@@ -316,8 +322,9 @@ OneOp trusting(plan_op_kind kind, descent_optimizer optimizer) {
 }
 
 /* The status of the bounds after a reference that makes the mistake. */
-descent_status status_after(const Mistake *mistake, plan_op_kind kind, descent_optimizer optimizer) {
-  OneOp one = trusting(kind, optimizer);
+descent_status status_after(const Mistake *mistake, plan_op_kind kind, descent_optimizer optimizer,
+                            bool resting = false) {
+  OneOp one = trusting(kind, optimizer, resting);
   conformance::Session exact({"reference", &backend_reference, 1, {}}, one);
   one.fill(exact.backend, exact.program, one.contents());
   const plan_update right = one.plan.ops[0].update;
@@ -354,6 +361,15 @@ TEST(Update, mistakes_in_lars_and_lamb_are_found) {
             << descent_optimizer_name(optimizer) << (is_ratio ? ", trust ratio: " : ", update: ") << name;
       }
     }
+}
+
+TEST(Update, mistakes_in_lamb_are_found_in_a_layer_with_a_unit_that_rests) {
+  EXPECT_EQ(status_after(nullptr, OP_TRUST_RATIO, DESCENT_OPTIMIZER_LAMB, true), DESCENT_OK) << descent_last_error();
+  for (const Mistake &mistake : mistakes) {
+    const std::string name = mistake.name;
+    if (name == "no l2" || name == "another trust coefficient") continue; /* it has none */
+    EXPECT_EQ(status_after(&mistake, OP_TRUST_RATIO, DESCENT_OPTIMIZER_LAMB, true), DESCENT_ERROR_INTERNAL) << name;
+  }
 }
 
 TEST(Update, trust_ratios_in_numbers) {

@@ -250,8 +250,8 @@ static descent_status program_run(struct backend_program *program, struct plan_r
   const double *bad_step = bad_step_flag(program, range);
   for (int64_t s = 0; s < n_steps; s++) {
     if (!plan_can_run(program->plan, &steps[s]))
-      return status_set(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be 1 to %lld", (long long)steps[s].rows,
-                        (long long)program->plan->batch);
+      return status_set(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be %d to %lld",
+                        (long long)steps[s].rows, steps[s].micro_batches > 0 ? 0 : 1, (long long)program->plan->batch);
     for (int i = 0; i < range.count; i++) {
       descent_status status = run_op(program, &program->plan->ops[range.first + i], &steps[s]);
       if (status != DESCENT_OK) return status;

@@ -63,7 +63,8 @@ static inline void cpu_spread(const struct backend_program *program, int64_t val
   for (int64_t tile = 0; tile < tiles; tile++) task(context, tile);
 }
 
-/* The dropout mask of a layer's activations, of width n, at this step; threshold 0 when `dropout`, the probability p, is 0. */
+/* The dropout mask of a layer's activations, of width n, at this step; threshold 0 when `dropout`, the probability p,
+ * is 0. */
 struct kernel_dropout cpu_dropout(const struct backend_program *program, int layer, const struct plan_step *step,
                                   int64_t n, double dropout);
 

@@ -4,8 +4,6 @@
 
 #include "backend/formulas.h"
 #include "backend/reference/reference.h"
-#include "core/communicator.h"
-#include "core/status.h"
 #include "plan/operations.h"
 
 void reference_accumulate(struct backend_program *program, const struct plan_accumulate *op) {
@@ -35,14 +33,6 @@ void reference_combine(struct backend_program *program, const struct plan_combin
   double *partial = reference_values(program, op->partial_gradients);
   for (int64_t i = 0; i < op->n; i++) combine(&gradients[i], partial + i, op->n, step);
   combine(&reference_values(program, op->scalars)[SCALAR_LOSS], reference_values(program, op->partial_losses), 1, step);
-}
-
-/* The communicator adds gradients as float32, which other backends hold. */
-descent_status reference_allreduce(struct backend_program *program, const struct plan_allreduce *op) {
-  (void)op;
-  struct descent_communicator *communicator = program->plan->communicator;
-  if (communicator_size(communicator) == 1) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_UNSUPPORTED, "the reference computes on one rank");
 }
 
 void reference_gradient_norm(struct backend_program *program, const struct plan_gradient_norm *op,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/communicator.h"
 #include "core/memory.h"
 #include "core/status.h"
 #include "plan/operations.h"
@@ -34,7 +35,11 @@ static const char *device_describe(const struct backend_device *device) {
 /* Computes in double whatever the precision. */
 static bool device_supports(const struct backend_device *device, const struct plan *plan, const struct plan_op *op) {
   (void)device;
-  (void)plan;
+  if (op->kind == OP_ALLREDUCE && communicator_size(plan->communicator) > 1) { /* which adds float32 */
+    status_set(DESCENT_ERROR_UNSUPPORTED, "ranks %d: the reference computes on one; use the device cpu or cuda",
+               communicator_size(plan->communicator));
+    return false;
+  }
   if ((unsigned)op->kind < OP_KINDS) return true;
   status_set(DESCENT_ERROR_UNSUPPORTED, "unknown operation kind %d", (int)op->kind);
   return false;
@@ -142,7 +147,7 @@ static descent_status run_op(struct backend_program *program, const struct plan_
     case OP_DENSE_BACKWARD_INPUT: reference_dense_backward_input(program, op, step); break;
     case OP_ACCUMULATE: reference_accumulate(program, &op->accumulate); break;
     case OP_COMBINE: reference_combine(program, &op->combine, step); break;
-    case OP_ALLREDUCE: return reference_allreduce(program, &op->allreduce);
+    case OP_ALLREDUCE: break; /* of one rank: device_supports */
     case OP_TRUST_RATIO: reference_trust_ratio(program, &op->update, step); break;
     case OP_GRADIENT_NORM: reference_gradient_norm(program, &op->norm, step); break;
     case OP_UPDATE: reference_update(program, &op->update, step); break;
@@ -168,8 +173,8 @@ static descent_status program_run(struct backend_program *program, struct plan_r
   descent_status status = DESCENT_OK;
   for (int64_t s = 0; s < n_steps; s++) {
     if (!plan_can_run(program->plan, &steps[s]))
-      return status_set(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be 1 to %lld", (long long)steps[s].rows,
-                        (long long)program->plan->batch);
+      return status_set(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be %d to %lld",
+                        (long long)steps[s].rows, steps[s].micro_batches > 0 ? 0 : 1, (long long)program->plan->batch);
     for (int i = 0; i < range.count; i++) TRY(run_op(program, &program->plan->ops[range.first + i], &steps[s]));
     if (is_stopped(program, range)) break;
   }

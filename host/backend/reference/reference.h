@@ -54,11 +54,9 @@ void reference_dense_backward_input(struct backend_program *program, const struc
                                     const struct plan_step *step);
 void reference_accumulate(struct backend_program *program, const struct plan_accumulate *op);
 void reference_combine(struct backend_program *program, const struct plan_combine *op, const struct plan_step *step);
-descent_status reference_allreduce(struct backend_program *program, const struct plan_allreduce *op);
 void reference_gradient_norm(struct backend_program *program, const struct plan_gradient_norm *op,
                              const struct plan_step *step);
-void reference_trust_ratio(struct backend_program *program, const struct plan_update *op,
-                           const struct plan_step *step);
+void reference_trust_ratio(struct backend_program *program, const struct plan_update *op, const struct plan_step *step);
 void reference_update(struct backend_program *program, const struct plan_update *op, const struct plan_step *step);
 void reference_statistics(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void reference_metrics(struct backend_program *program, const struct plan_metrics *op);
